@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tasks: preemptive kernel threads that may run on any CPU. A vCPU is a task. Waiting is done with kernel/sync.h.
+ */
+#pragma once
+#include "kernel/bits.h"
+#include "kernel/list.h"
+
+enum task_prio {
+	TASK_PRIO_IO = 0,     /* NIC, lwIP, console: preempts the others as soon as it is woken */
+	TASK_PRIO_NORMAL = 1, /* vCPUs, migration: round robin, 10 ms slices */
+	TASK_NPRIO = 2,
+};
+
+struct task;
+
+/*
+ * Start fn(arg) as a task of its own with a guarded 32 KiB stack. Returning from fn ends the task; its memory is freed by
+ * the system, so the pointer must not be used after that: to wait for an end, use a struct completion. NULL: no memory.
+ */
+struct task *task_create(const char *name, enum task_prio prio, void (*fn)(void *arg), void *arg) must_check;
+noreturn void task_exit(void);
+struct task *task_self(void);
+const char *task_name(const struct task *t);
+void task_yield(void);
+/* Sleep until time_ns() >= deadline. Tasks only, no spinlock held. */
+void task_sleep_until(uint64_t deadline_ns);
+
+/*
+ * CPU-bound state of a task (guest FPU, VMLOAD state): `in` runs with interrupts off on the CPU right before the task
+ * starts or resumes there, `out` right before it leaves. Set by the task on itself; NULL, NULL, NULL to end it.
+ * Setting calls neither.
+ */
+void task_set_switch_hooks(void (*in)(void *arg), void (*out)(void *arg), void *arg);
+
+/* Preemption off and on (nests). While off the task stays on its CPU and may not sleep. */
+void preempt_disable(void);
+void preempt_enable(void);
+/* True if this CPU should run something else as soon as preemption and interrupts allow. Interrupts off. */
+bool task_need_resched(void);
+/* The CPU that t runs on now, or -1. A hint unless t cannot move. */
+int task_cpu(const struct task *t);
+
+/* For `top`-like commands: called for every task, under a lock; fn must not sleep. */
+struct task_info {
+	const char *name;
+	int cpu;             /* -1: not running */
+	const char *state;   /* "running", "ready", "sleeping" */
+	uint64_t run_ns;     /* CPU time so far */
+};
+void task_for_each(void (*fn)(const struct task_info *i, void *arg), void *arg);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The kernel as host-built tests see it: tests/unit/fake_kernel.c gives kernel/{task,sync,spinlock,time,log,page,err}.h
+ * on pthreads. Build with -DHHDM_BASE=0UL and -pthread: an hpa is then a pointer. Below: what only tests may call.
+ */
+#pragma once
+#include "kernel/bits.h"
+
+/* Let the next n page allocations succeed and all after them fail; a negative n ends the failing. */
+void fake_page_alloc_fail_after(long n);
+/* Blocks' worth of 4K pages not freed yet: 0 at the end of a test that leaks nothing. */
+uint64_t fake_page_live(void);
+
+/* Freeze the clock at ns (timers and deadlines follow it from then on); advance it, running the timers that come due. */
+void fake_time_freeze(uint64_t ns);
+void fake_time_advance(uint64_t ns);
+void fake_time_thaw(void);
+
+/* Wait until every task that was created has returned; false after 10 s of wall time. */
+bool fake_tasks_wait(void);
+
+/* The last line above LOG_DEBUG that went to the log ("" if none), and forgetting it. TERN_TEST_LOG=1 shows all on stderr. */
+const char *fake_log_last(void);
+void fake_log_clear(void);
