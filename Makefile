@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# tern's one Makefile. `make` builds build/BOOTX64.EFI and build/esp.img; `make help` lists the rest. Third-party source is
+# fetched and built by deps.mk. CC=gcc (default) or CC=clang; V=1 shows the commands; B is where it all goes.
+VERSION := 0.1.0
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+Q := $(if $(V),,@)
+CLANG := $(findstring clang,$(CC))
+B := build$(if $(CLANG),/clang)
+PYTHON := /usr/bin/python3
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+all: $(B)/BOOTX64.EFI $(B)/esp.img
+
+include deps.mk
+
+# The rooms (design: HACKING.md), each with its files. kernel/main.c alone may include from all of them.
+ARCH_SRC    := $(wildcard arch/x86/*.c arch/x86/*.S)
+KERNEL_SRC  := $(wildcard kernel/*.c)
+DRIVERS_SRC := $(wildcard drivers/*.c)
+NET_SRC     := $(wildcard net/*.c)
+VMM_SRC     := $(wildcard vmm/*.c)
+DEV_SRC     := $(wildcard vmm/dev/*.c)
+MIGRATE_SRC := $(wildcard vmm/migrate/*.c)
+BOOT_SRC    := $(wildcard boot/*.c) boot/kernel_blob.S
+# What the loader shares with the kernel, compiled once more with the loader's flags.
+BOOT_SHARED := $(wildcard kernel/conf.c)
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wundef -Wvla -Werror
+COMMON := -std=gnu17 -O2 -g -I. -MMD -MP -DTERN_VERSION='"$(VERSION)"'
+# Nothing from the host's C library: newlib's headers and the compiler's own.
+CC_INC := $(if $(CLANG),$(shell $(CC) -print-resource-dir 2>/dev/null)/include,$(shell $(CC) -print-file-name=include 2>/dev/null))
+KFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -mgeneral-regs-only -mno-red-zone \
+	-mcmodel=kernel -fno-pic -fno-pie -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
+	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common
+# No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
+BFLAGS := $(COMMON) -isystem $(EFI)/inc -isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector \
+	-fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI \
+	-fcf-protection=none $(if $(CLANG),,-maccumulate-outgoing-args)
+
+O := $(B)/obj
+obj = $(patsubst %,$(O)/%.o,$(basename $1))
+OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(DEV_SRC) $(MIGRATE_SRC)
+OWN_OBJ := $(call obj,$(OWN_SRC))
+LWIP_OBJ := $(LWIP_SRC:%=$(O)/lwip/%.o)
+ZYDIS_OBJ := $(ZYDIS_SRC:%=$(O)/zydis/%.o)
+BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
+
+$(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
+$(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC)
+
+kernel-objs: $(OWN_OBJ) $(LWIP_OBJ) $(ZYDIS_OBJ)
+$(OWN_OBJ): | $(DEPS)
+$(O)/%.o: %.c
+	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(WARN) $(INC) -c $< -o $@
+$(O)/%.o: %.S
+	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
+$(LWIP_OBJ): $(O)/lwip/%.o: | $(DEPS)
+	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
+$(ZYDIS_OBJ): $(O)/zydis/%.o: | $(DEPS)
+	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
+
+# The kernel is linked twice: ksyms.py turns the symbols of the first link into the table that backtraces read.
+LD_KERNEL = ld -nostdlib -static -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --build-id=none --gc-sections \
+	-T linker.ld -o $@ $(OWN_OBJ) $(LWIP_OBJ) $(ZYDIS_OBJ)
+$(B)/kernel.tmp.elf: $(OWN_OBJ) $(LWIP_OBJ) $(ZYDIS_OBJ) linker.ld tools/ksyms.py
+	$(Q)echo "  LD      $@"; $(PYTHON) tools/ksyms.py </dev/null >$(B)/nosyms.S && $(CC) -c $(B)/nosyms.S -o $(B)/nosyms.o && \
+	$(LD_KERNEL) $(B)/nosyms.o $(NEWLIB_LIB)
+$(B)/kernel.elf: $(B)/kernel.tmp.elf
+	$(Q)echo "  LD      $@"; nm $< | $(PYTHON) tools/ksyms.py >$(B)/ksyms.S && $(CC) -c $(B)/ksyms.S -o $(B)/ksyms.o && \
+	$(LD_KERNEL) $(B)/ksyms.o $(NEWLIB_LIB)
+$(B)/kernel.stripped.elf: $(B)/kernel.elf
+	$(Q)strip -o $@ $<
+
+# The loader, a GNU-EFI application with the kernel inside it.
+$(BOOT_OBJ): | $(DEPS)
+$(O)/boot/%.o: boot/%.c
+	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
+$(O)/boot/shared/%.o: %.c
+	$(Q)echo "  CC      $< (loader)"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
+$(O)/boot/kernel_blob.o: boot/kernel_blob.S $(B)/kernel.stripped.elf
+	$(Q)$(CC) -DKERNEL_ELF='"$(B)/kernel.stripped.elf"' -c $< -o $@
+$(B)/boot.so: $(BOOT_OBJ)
+	$(Q)echo "  LD      $@"; ld -nostdlib -znocombreloc -znoexecstack --no-warn-rwx-segments -shared -Bsymbolic --build-id=none \
+	-T $(EFI)/gnuefi/elf_x86_64_efi.lds $(EFI_CRT) $(BOOT_OBJ) $(EFI_LIBS) -o $@
+	$(Q)! nm -u $@ | grep . || { echo "the loader has undefined symbols"; exit 1; }
+$(B)/BOOTX64.EFI: $(B)/boot.so
+	$(Q)objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .dynstr -j .rel -j .rela -j '.rel.*' -j '.rela.*' \
+	-j .reloc --strip-all --output-target=efi-app-x86_64 $< $@
+	$(Q)size=$$(stat -c %s $@); echo "  EFI     $@: $$size bytes of at most 1048576"; [ $$size -le 1048576 ]
+
+# What the guest of the rig is made of: a stock Debian kernel, and an initramfs with its modules and the test programs.
+G := build/guest
+GUEST_PROGS := pagecheck dirty tcpserve
+$(G)/linux.ok: | $(APT)/sources.list
+	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
+$(G)/bin/%: tests/guest/%.c
+	$(Q)echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 -static $(WARN) $< -o $@
+$(G)/initrd: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
+	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(filter $(G)/bin/%,$^)
+guest: $(G)/initrd
+
+$(B)/esp.img: $(B)/BOOTX64.EFI tests/guest/tern.conf $(G)/initrd tools/mkesp.sh
+	$(Q)echo "  ESP     $@"; EFI=$(B)/BOOTX64.EFI tools/mkesp.sh $@ tests/guest/tern.conf $(G)/vmlinuz $(G)/initrd
+
+# Tests. Host-built ones compile the same sources for this machine, with sanitizers and the fakes beside them.
+include tests/tests.mk
+HOST_CC := gcc
+H := $(B)/host
+F := $(B)/fuzz
+TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
+	$(ZYDIS_INC)
+SAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+UNIT_BIN := $(UNIT:%=$(H)/test_%)
+FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
+hostobj = $(patsubst %.c,$1/%.o,$2)
+define unit_rule
+$(H)/test_$1: $(call hostobj,$(H),tests/unit/test_$1.c $(UNIT_$1)) $(ZYDIS_SRC:%=$(H)/zydis/%.o)
+endef
+define fuzz_rule
+$(F)/fuzz_$1: $(call hostobj,$(F),tests/fuzz/fuzz_$1.c $(FUZZ_$1)) $(ZYDIS_SRC:%=$(F)/zydis/%.o)
+endef
+$(foreach t,$(UNIT),$(eval $(call unit_rule,$t)))
+$(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$t)))
+$(H)/%.o: %.c | $(D)/zydis.ok $(D)/zycore.ok
+	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) -c $< -o $@
+$(F)/%.o: %.c | $(D)/zydis.ok $(D)/zycore.ok
+	$(Q)echo "  FUZZCC  $<"; mkdir -p $(@D); clang $(TEST_FLAGS) $(SAN),fuzzer-no-link -c $< -o $@
+$(ZYDIS_SRC:%=$(H)/zydis/%.o): $(H)/zydis/%.o: | $(D)/zydis.ok $(D)/zycore.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
+$(ZYDIS_SRC:%=$(F)/zydis/%.o): $(F)/zydis/%.o: | $(D)/zydis.ok $(D)/zycore.ok
+	$(Q)mkdir -p $(@D); clang $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
+$(UNIT_BIN):
+	$(Q)echo "  HOSTLD  $@"; $(HOST_CC) $(SAN) $^ -lcmocka -lpthread -o $@
+$(FUZZ_BIN):
+	$(Q)echo "  FUZZLD  $@"; clang $(SAN),fuzzer $^ -lpthread -o $@
+
+FUZZ_SECONDS := 5
+CHECKS := format layers headers tidy image clang
+RUNTESTS := $(PYTHON) tools/runtests.py --seconds $(FUZZ_SECONDS)
+unit: $(UNIT_BIN)
+	$(Q)$(RUNTESTS) --unit $^
+unit-%: $(H)/test_%
+	$(Q)$<
+fuzz: $(FUZZ_BIN)
+	$(Q)$(RUNTESTS) --fuzz $^
+check: need
+	$(Q)$(RUNTESTS) --check $(CHECKS)
+check-%:
+	$(Q)CC=$(CC) tools/check.sh $*
+rig-test: need
+	$(Q)$(MAKE) --no-print-directory all && $(RUNTESTS) --rig tests/rig
+test: need
+	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) && \
+	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --rig tests/rig
+run shell bench: need
+	$(Q)$(MAKE) --no-print-directory all && $(PYTHON) tests/rig/$@.py
+need:
+	$(Q)tools/need.sh
+clean:
+	rm -rf $(filter-out build/deps build/newlib build/newlib-obj build/guest,$(wildcard build/*))
+distclean:
+	rm -rf build
+help:
+	@echo "make            build/BOOTX64.EFI and build/esp.img"
+	@echo "make run        two hosts, a guest, a migration there and back, shown and judged"
+	@echo "make shell      two hosts up, and you on the console of the first"
+	@echo "make test       everything that is tested: unit, fuzz, check, rig-test (each is a target too)"
+	@echo "make bench      the figures, each with its target"
+	@echo "make clean      all but what was fetched; distclean: that too"
+.PHONY: all kernel-objs guest unit fuzz check rig-test test run shell bench need clean distclean help
+-include $(shell find $(B) -name '*.d' -path '*/*' 2>/dev/null)

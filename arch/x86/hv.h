@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Hardware virtualisation behind one table of operations. The vendor's file (svm.c, vmx.c) decodes an exit into a neutral
+ * struct vmexit; vmm/exit.c decides. Nothing above this header says Intel or AMD.
+ *
+ * Life of a vCPU on hardware:   create -> [ load -> enter... -> put ]... -> destroy
+ * Between load and put the task does not leave its CPU (or put and load run as the task's switch hooks).
+ */
+#pragma once
+#include "arch/x86/pt.h"
+#include "kernel/bits.h"
+#include "kernel/err.h"
+
+enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8 /* ..R15 = 15 */, REG_COUNT = 16 };
+enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
+
+/* Attributes as in the access-rights format of SDM 3C 25.4.1: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16. */
+struct seg_state {
+	uint64_t base;
+	uint32_t limit;
+	uint32_t attr;
+	uint64_t selector;
+};
+#define SEG_ATTR_UNUSABLE BIT(16)
+
+/* An event to be delivered or that was cut short in delivery, as one word: vector 7:0, type 10:8, error code valid 11, valid 31, error code 63:32. */
+#define HV_EVENT_INTR  0
+#define HV_EVENT_NMI   2
+#define HV_EVENT_EXC   3
+#define HV_EVENT_SOFT  4 /* INT n, needs the instruction's length */
+#define HV_EVENT(type, vec)     (BIT(31) | (uint64_t)(type) << 8 | (vec))
+#define HV_EVENT_ERR(vec, err)  (HV_EVENT(HV_EVENT_EXC, vec) | BIT(11) | (uint64_t)(uint32_t)(err) << 32)
+
+#define XSAVE_AREA_MAX 4096
+
+/* The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/cpu_state.c has their table). */
+struct cpu_state {
+	uint64_t gpr[REG_COUNT];
+	uint64_t rip, rflags;
+	uint64_t cr0, cr2, cr3, cr4, efer, xcr0, xss;
+	uint64_t dr0, dr1, dr2, dr3, dr6, dr7;
+	struct seg_state seg[SEG_COUNT];
+	uint64_t gdt_base, idt_base;
+	uint32_t gdt_limit, idt_limit;
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t pat, tsc_aux;
+	uint64_t tsc;         /* guest TSC at the instant of the save */
+	uint64_t event;       /* being delivered when the vCPU stopped; HV_EVENT format, 0: none */
+	uint32_t int_shadow;  /* STI or MOV SS shadow */
+	uint32_t nmi_blocked;
+	uint32_t halted;      /* in HLT, waiting for an interrupt */
+	uint32_t xsave_size;  /* bytes of xsave in use, standard format */
+	uint8_t xsave[XSAVE_AREA_MAX];
+};
+
+enum vmexit_kind {
+	EXIT_HOST_IRQ,   /* nothing to do: an interrupt or IPI of the host, already taken */
+	EXIT_CPUID,
+	EXIT_MSR,
+	EXIT_IO,
+	EXIT_NPF,        /* nested page fault / EPT violation */
+	EXIT_HLT,
+	EXIT_VMCALL,
+	EXIT_IRQ_WINDOW, /* the guest can take an interrupt now */
+	EXIT_XSETBV,
+	EXIT_EXCEPTION,  /* an intercepted one, #DB and #AC: goes back to the guest; #MC */
+	EXIT_CACHE,      /* INVD, WBINVD: skip */
+	EXIT_UNDEFINED,  /* an instruction that this guest does not have: #UD */
+	EXIT_PRIVILEGED, /* one that its policy denies (RDPMC...): #GP(0) */
+	EXIT_PAUSE,
+	EXIT_SHUTDOWN,   /* triple fault */
+	EXIT_INVALID,    /* entry refused: the guest's state is not representable; why[] explains */
+};
+struct vmexit {
+	enum vmexit_kind kind;
+	uint8_t len; /* instruction length if hardware told, else 0 */
+	union {
+		struct {
+			uint32_t index;
+			bool write;
+		} msr;
+		struct {
+			uint64_t next_rip;
+			uint16_t port;
+			uint8_t size;      /* 1, 2, 4 */
+			uint8_t addr_size; /* 2, 4, 8, for string forms */
+			uint8_t seg;       /* SEG_*, for OUTS */
+			bool in, string, rep;
+		} io;
+		struct {
+			gpa_t gpa;
+			bool write, fetch, present;
+		} npf;
+		struct {
+			uint8_t vector;
+			bool has_error;
+			uint32_t error;
+			uint64_t dr6; /* #DB, to be set in the guest */
+		} exc;
+		char why[96];
+	} u;
+};
+
+/* What generic code may read and write between exits. Vendors embed it as the first member of their own struct. */
+struct hv_vcpu {
+	uint64_t gpr[REG_COUNT]; /* incl. RSP */
+	uint64_t rip, rflags;
+};
+
+/* The mode the guest runs in, for its page walk and for decoding. */
+struct hv_mode {
+	uint64_t cr0, cr3, cr4, efer;
+	uint64_t cs_base;
+	uint8_t cpl;
+	bool long_mode; /* CS.L with EFER.LMA */
+	bool cs32;      /* CS.D */
+};
+
+struct hv_vcpu_params {
+	hpa_t npt_root;
+	const uint32_t *msr_pass; /* MSRs the guest reads and writes directly; all others exit */
+	unsigned nmsr_pass;
+};
+
+struct hv_ops {
+	const char *name; /* "AMD-V", "VT-x" */
+	const struct pt_format *pt_format;
+	/* 0, or -ENOTSUP with the reason in one sentence. Boot CPU. */
+	int (*probe)(struct why *w);
+	int (*cpu_on)(void); /* on each CPU, interrupts off: 0 or -errno */
+	void (*cpu_off)(void);
+	struct hv_vcpu *(*create)(const struct hv_vcpu_params *p); /* NULL: no memory */
+	void (*destroy)(struct hv_vcpu *v);
+	void (*load)(struct hv_vcpu *v); /* interrupts off: guest FPU, XCR0 and segment MSRs become live on this CPU */
+	void (*put)(struct hv_vcpu *v);  /* interrupts off: taken off the CPU again */
+	/* Run the guest until an exit. Interrupts off at call and at return; a pending host interrupt ends it as EXIT_HOST_IRQ. */
+	void (*enter)(struct hv_vcpu *v, struct vmexit *x);
+	/* Whole state, vCPU not loaded. set: -EINVAL with the reason if the state is not one the CPU can have. */
+	void (*get_state)(struct hv_vcpu *v, struct cpu_state *s);
+	int (*set_state)(struct hv_vcpu *v, const struct cpu_state *s, struct why *w);
+	void (*get_mode)(struct hv_vcpu *v, struct hv_mode *m);
+	/* Event delivery: inject replaces none (BUG if one is pending); irq_ready: RFLAGS.IF, no shadow, nothing pending. */
+	void (*inject)(struct hv_vcpu *v, uint64_t event);
+	bool (*irq_ready)(struct hv_vcpu *v);
+	void (*irq_window)(struct hv_vcpu *v, bool want);
+	void (*skip)(struct hv_vcpu *v, uint64_t next_rip); /* instruction emulated: moves RIP, ends the interrupt shadow */
+	/* MSRs that live in hardware state (EFER, PAT, XSS...): 0 or -EINVAL (then #GP). */
+	int (*get_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t *val);
+	int (*set_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t val);
+	int (*set_xcr0)(struct hv_vcpu *v, uint64_t xcr0);
+	void (*set_tsc_offset)(struct hv_vcpu *v, uint64_t offset); /* guest TSC = host TSC + offset */
+	void (*flush_tlb)(struct hv_vcpu *v); /* all of the guest's translations, at the next entry */
+};
+
+/* The one for this CPU, or NULL with the reason. Boot CPU, once. */
+const struct hv_ops *hv_detect(struct why *w);

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One walker for all page tables that hardware reads here: tern's own, AMD's nested tables (APM2 15.25) and Intel's EPT
+ * (SDM 3C 29.3). They differ only in bit positions, so a format is data:
+ *
+ *   level 4        level 3        level 2        level 1
+ *   +--------+     +--------+     +--------+     +--------+
+ *   | table -+---->| table -+---->| table -+---->| leaf 4K|
+ *   |  ...   |     | leaf 1G|     | leaf 2M|     |  ...   |      A on every entry walked, D on leaves written
+ *   +--------+     +--------+     +--------+     +--------+
+ *
+ * Hardware sets A and D behind our back, so entries change only by atomic operations. The caller serialises callers
+ * (one lock a table tree); lookups by hardware need none. No function here flushes a TLB: that is the caller's duty, and
+ * a table page taken out of use stays on pt->retired until the caller, after the flush, calls pt_reap().
+ */
+#pragma once
+#include "kernel/bits.h"
+
+#define PT_R  1
+#define PT_W  2
+#define PT_X  4
+#define PT_UC 8 /* uncached; else write-back */
+
+struct pt_format {
+	const char *name;
+	uint64_t table;      /* bits of an entry that points to a table */
+	uint64_t leaf;       /* bits every leaf has */
+	uint64_t large;      /* bit that makes a level 2 or 3 entry a leaf */
+	uint64_t r, w, x;    /* set when allowed */
+	uint64_t nx;         /* set when execution is not allowed */
+	uint64_t wb, uc;     /* memory type bits */
+	uint64_t accessed, dirty;
+	uint64_t present;    /* an entry with any of these is present */
+	uint8_t max_level;   /* largest leaf: 1 = 4K, 2 = 2M, 3 = 1G */
+};
+extern const struct pt_format pt_format_host, pt_format_npt, pt_format_ept;
+
+struct pt {
+	const struct pt_format *fmt;
+	hpa_t root;
+	hpa_t (*alloc)(void *arg); /* a zeroed 4K page, or ~0 */
+	void (*free)(void *arg, hpa_t hpa);
+	void *arg;
+	uint64_t ntables;          /* pages in use for tables, root included */
+	hpa_t retired;             /* chain of table pages waiting for a flush, through their first word; ~0 ends it */
+};
+
+struct pt_leaf { /* what translates an address */
+	hpa_t hpa;     /* of the leaf's first byte */
+	uint64_t size; /* 4K, 2M or 1G */
+	unsigned prot; /* PT_* */
+	bool accessed, dirty;
+};
+
+int pt_init(struct pt *pt, const struct pt_format *fmt, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t), void *arg) must_check;
+void pt_fini(struct pt *pt); /* frees all tables; nothing uses them any more */
+void pt_reap(struct pt *pt); /* free the retired tables; every CPU has flushed since */
+
+/* Map [va, va+len) to hpa.. with the largest leaves that fit. -EEXIST if something is mapped there, -ENOMEM (then undone). */
+int pt_map(struct pt *pt, uint64_t va, hpa_t hpa, uint64_t len, unsigned prot) must_check;
+/* Unmap; large leaves at the edges are split. -ENOMEM if a split has no memory (nothing was changed). */
+int pt_unmap(struct pt *pt, uint64_t va, uint64_t len) must_check;
+bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf);
+
+/*
+ * Dirty tracking. pt_split makes all leaves of the range 4K with D clear (what was dirty or not before is forgotten: the
+ * caller is about to take every page as dirty). -ENOMEM: part of it is split, which harms nothing.
+ * pt_harvest tests and clears D of every leaf in the range, and for each dirty one sets bits (va >> 12) - first of map
+ * (512 bits for a 2M leaf). Returns the number of pages. After either: flush, and only then read pages.
+ */
+int pt_split(struct pt *pt, uint64_t va, uint64_t len) must_check;
+uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first);
+/* Put 512 neighbouring 4K leaves back into one 2M leaf wherever they allow it; D of the whole = any D. Then flush and pt_reap. */
+void pt_merge(struct pt *pt, uint64_t va, uint64_t len);

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Third-party parts: fetched as Debian packages into build/deps (tools/debsrc.sh), never committed, built with our flags.
+# THIRD-PARTY.md has their licences. Each source is pinned per suite by its upstream version and the sha256 of its
+# upstream tarball; Debian's patches on top come through apt's signed index. A suite without pins builds with what it has.
+SUITE := $(shell . /etc/os-release && echo $$VERSION_CODENAME)
+D := build/deps
+APT := $(D)/apt
+
+PIN_bookworm_newlib  := 3.3.0 58dd9e3eaedf519360d92d84205c3deef0b3fc286685d1c562e245914ef72c66
+PIN_bookworm_lwip    := 2.1.3+dfsg1 0a8276d09fc4e97bbba2f953d74af2388fc2195ea156be9d7589e297a68fde24
+PIN_bookworm_zydis   := 4.0.0 e990107f80c62afc1deb51de230023a1098db801b8ea6bf483e296d45459e234
+PIN_bookworm_gnu-efi := 3.0.15 931a257b9c5c1ba65ff519f18373c438a26825f2db7866b163e96d1b168f20ea
+
+# inih comes from trixie everywhere: mirrors have been seen without bookworm's source of it.
+PIN_inih := 59 -
+
+$(APT)/sources.list: tools/debsrc.sh
+	$(Q)echo "  APT     $(SUITE)"; tools/debsrc.sh update $(APT)
+
+fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(APT) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$(D)/$1.ok.tmp && mv $(D)/$1.ok.tmp $@
+SOURCES := newlib lwip zydis gnu-efi
+$(SOURCES:%=$(D)/%.ok): $(D)/%.ok: | $(APT)/sources.list
+	$(Q)$(call fetch,$*)
+$(APT)-trixie/sources.list: tools/debsrc.sh
+	$(Q)tools/debsrc.sh update $(APT)-trixie trixie
+$(D)/inih.ok: | $(APT)-trixie/sources.list
+	$(Q)echo "  FETCH   inih"; tools/debsrc.sh source $(APT)-trixie libinih $(PIN_inih) $(D)/inih >$@
+# Zydis needs only zycore's headers, which the binary package has.
+$(D)/zycore.ok: | $(APT)/sources.list
+	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
+
+# newlib: the C library, as its own build system makes it, through a compiler wrapper that keeps the FPU out.
+NEWLIB := build/newlib/x86_64-elf
+NEWLIB_LIB := $(NEWLIB)/lib/libc.a
+$(NEWLIB_LIB): | $(D)/newlib.ok
+	$(Q)echo "  BUILD   newlib (a minute)"; rm -rf build/newlib build/newlib-obj; mkdir -p build/newlib-obj; cd build/newlib-obj && \
+	export CC_FOR_TARGET="$(CURDIR)/tools/newlib-cc.sh -nostdinc -isystem $$(gcc -print-file-name=include)" MAKEFLAGS= && \
+	{ ../deps/newlib/configure --target=x86_64-elf --prefix=$(CURDIR)/build/newlib --disable-libgloss --disable-multilib \
+	--disable-newlib-supplied-syscalls --enable-newlib-io-long-long --enable-newlib-io-c99-formats --disable-newlib-wide-orient \
+	--disable-nls AR_FOR_TARGET=ar RANLIB_FOR_TARGET=ranlib AS_FOR_TARGET=as LD_FOR_TARGET=ld CFLAGS_FOR_TARGET=-O2 MAKEINFO=true && \
+	make -j2 all-target-newlib && make install-target-newlib; } >build.log 2>&1 || { tail -20 build.log; exit 1; }
+
+# GNU-EFI: start-up code, relocation and the library, by its own Makefile.
+EFI := $(D)/gnu-efi
+EFI_CRT := $(EFI)/x86_64/gnuefi/crt0-efi-x86_64.o
+EFI_LIBS := $(EFI)/x86_64/lib/libefi.a $(EFI)/x86_64/gnuefi/libgnuefi.a
+$(EFI_CRT): | $(D)/gnu-efi.ok
+	$(Q)echo "  BUILD   gnu-efi"; MAKEFLAGS= $(MAKE) -C $(EFI) ARCH=x86_64 CC=gcc lib gnuefi >$(D)/gnu-efi.log 2>&1 || { tail -20 $(D)/gnu-efi.log; exit 1; }
+
+# lwIP: its core, both IP versions (lwipopts.h says what is in), the threaded API, Ethernet.
+LWIP_SRC := $(addprefix core/,altcp altcp_alloc altcp_tcp def dns inet_chksum init ip mem memp netif pbuf raw stats sys tcp tcp_in \
+	tcp_out timeouts udp) \
+	$(addprefix core/ipv4/,autoip dhcp etharp icmp igmp ip4 ip4_addr ip4_frag) \
+	$(addprefix core/ipv6/,dhcp6 ethip6 icmp6 inet6 ip6 ip6_addr ip6_frag mld6 nd6) \
+	$(addprefix api/,api_lib api_msg err netbuf netifapi tcpip) netif/ethernet
+LWIP_INC := -isystem $(D)/lwip/src/include -I net
+
+# Zydis: the decoder with operands; no formatter, no encoder, no AVX-512.
+ZYDIS_SRC := Decoder DecoderData Mnemonic Register SharedData Utils
+ZYDIS_INC := -isystem $(D)/zydis/include -isystem $(D)/zydis/src -isystem $(D)/zycore/usr/include -DZYAN_NO_LIBC -DZYCORE_STATIC_BUILD \
+	-DZYDIS_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYDIS_DISABLE_AVX512 -DZYDIS_DISABLE_KNC -DZYDIS_DISABLE_SEGMENT
+
+DEPS := $(NEWLIB_LIB) $(D)/lwip.ok $(D)/zydis.ok $(D)/zycore.ok $(D)/inih.ok $(EFI_CRT)

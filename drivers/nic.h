@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A network interface card. Drivers fill struct nic and register it; net/ takes it from there. Receiving: the driver's
+ * task (TASK_PRIO_IO, woken by the card's interrupt) calls nic->rx for each frame, borrowed (kernel/frame.h).
+ */
+#pragma once
+#include "kernel/frame.h"
+#include "kernel/list.h"
+
+#define NIC_F_CSUM 1 /* sends frames with FRAME_NEEDS_CSUM */
+#define NIC_F_TSO4 2 /* sends FRAME_GSO_TCPV4 */
+#define NIC_F_TSO6 4
+
+struct nic;
+struct nic_ops {
+	/*
+	 * Send. Any task, any CPU; the driver locks. Copies or completes before returning. A frame with an offload that the
+	 * NIC lacks never gets here (net/bridge.c finishes it). -ENOBUFS: queue full (frame dropped), -ENETDOWN: no link.
+	 */
+	int (*tx)(struct nic *n, const struct frame *f);
+	bool (*link_up)(struct nic *n);
+};
+struct nic_stats {
+	uint64_t rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_dropped;
+};
+struct nic {
+	struct list node;
+	const struct nic_ops *ops;
+	char name[8];         /* "nic0", by PCI order */
+	const char *driver;   /* "virtio-net", "e1000" */
+	char location[16];    /* "00:03.0" */
+	uint8_t mac[ETH_ALEN];
+	unsigned features;    /* NIC_F_* */
+	unsigned mtu;         /* 1500 */
+	struct nic_stats stats;
+	void (*rx)(void *arg, struct frame *f); /* set by net/ before nic_start */
+	void *rx_arg;
+};
+
+/* Find all NICs that a driver knows, in PCI order: kernel/main.c calls it once. Returns how many. */
+unsigned nic_probe_all(void);
+struct nic *nic_get(unsigned i); /* NULL past the end */
+int nic_start(struct nic *n);    /* begin receiving; 0 or -errno */

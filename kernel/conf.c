@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tern.conf into struct conf: what a good section, key and value is, and a problem with its line for all else. What a
+ * value means is for the room that reads it. The grammar, line by line (blanks around each part do not count):
+ *
+ *	[kind] or [kind NAME]
+ *	key = value
+ *	# or ; at the start, or ; after a blank: a comment to the end of the line
+ *
+ * There is no quoting and no continuation. (inih was tried: it hands out neither section lines nor the reason and the
+ * place of an error, cuts names silently, and Debian's patch takes away its switches; working around that took more
+ * lines than splitting a line does.)
+ */
+#include "kernel/conf.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct parse {
+	struct conf *c;
+	bool in_section, skip; /* a section line was seen; it was wrong: its keys are dropped */
+	bool full;
+	int line;
+	char kind[sizeof(((struct conf_entry *)0)->kind)];
+	char name[sizeof(((struct conf_entry *)0)->name)];
+};
+
+static const struct {
+	const char *kind;
+	bool named;
+} kinds[] = { { "host", false }, { "nic", true }, { "peer", true }, { "vm", true } };
+
+void conf_problem(struct conf *c, int line, const char *fmt, ...)
+{
+	static const char more[] = "tern.conf: there are more problems than fit here\n";
+	const size_t more_len = sizeof(more) - 1, n = strlen(c->problems);
+	char text[320];
+	size_t len;
+	va_list ap;
+
+	if (n >= more_len && !strcmp(c->problems + n - more_len, more))
+		return;
+	if (line > 0)
+		sniprintf(text, sizeof(text), "tern.conf:%d: ", line);
+	else
+		strcpy(text, "tern.conf: ");
+	len = strlen(text);
+	va_start(ap, fmt);
+	vsniprintf(text + len, sizeof(text) - 1 - len, fmt, ap); /* cut if too long, with room for the newline */
+	va_end(ap);
+	strcat(text, "\n");
+	len = strlen(text);
+	if (n + len + more_len < sizeof(c->problems))
+		memcpy(c->problems + n, text, len + 1);
+	else
+		memcpy(c->problems + n, more, sizeof(more));
+}
+
+/* A piece of the text, and its start as printf's "%.*s" wants it. */
+struct span {
+	const char *p;
+	size_t len;
+};
+#define SHOW(s) (int)MIN((s).len, 40), (s).p
+
+static bool is_blank(char ch) { return ch == ' ' || ch == '\t' || ch == '\r'; }
+
+static struct span trim(const char *p, const char *end)
+{
+	while (p < end && is_blank(*p))
+		p++;
+	while (end > p && is_blank(end[-1]))
+		end--;
+	return (struct span){ p, (size_t)(end - p) };
+}
+
+/* The span into a field of size bytes, if it fits with its NUL. */
+static bool fits(char *to, size_t size, const struct span *s)
+{
+	if (s->len >= size)
+		return false;
+	memcpy(to, s->p, s->len);
+	to[s->len] = '\0';
+	return true;
+}
+
+/* Names and keys go to consoles, JSON and the wire: plain characters only. */
+static bool is_word(const struct span *s)
+{
+	for (size_t i = 0; i < s->len; i++) {
+		char ch = s->p[i];
+
+		if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '_' || ch == '-' ||
+		      ch == '.'))
+			return false;
+	}
+	return s->len > 0;
+}
+
+static struct conf_entry *find(const struct conf *c, const char *kind, const char *name, const char *key)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct conf_entry *e = &c->e[i];
+
+		if (!strcmp(e->kind, kind) && !strcmp(e->name, name ? name : "") && !strcmp(e->key, key))
+			return (struct conf_entry *)e;
+	}
+	return NULL;
+}
+
+/* Append an entry of the section in force; NULL if there is no room. */
+static struct conf_entry *add(struct parse *p)
+{
+	struct conf_entry *e;
+
+	if (p->c->n == CONF_MAX_ENTRIES) {
+		if (!p->full)
+			conf_problem(p->c, p->line, "more than %d sections and keys; this line and the rest are ignored",
+				     CONF_MAX_ENTRIES);
+		p->full = true;
+		return NULL;
+	}
+	e = &p->c->e[p->c->n++];
+	memset(e, 0, sizeof(*e));
+	memcpy(e->kind, p->kind, sizeof(e->kind));
+	memcpy(e->name, p->name, sizeof(e->name));
+	e->line = p->line;
+	return e;
+}
+
+/* A line that starts with '['. Until all of it is well, the keys after it belong to nobody. */
+static void take_section(struct parse *p, const struct span *line)
+{
+	const char *close = memchr(line->p, ']', line->len), *end = line->p + line->len, *gap;
+	struct span all, kind, name, rest;
+	const struct conf_entry *e;
+	size_t i;
+
+	p->in_section = true;
+	p->skip = true;
+	rest = close ? trim(close + 1, end) : (struct span){ end, 0 };
+	all = trim(line->p + 1, close ? close : end);
+	if (!close || !all.len || (rest.len && *rest.p != ';' && *rest.p != '#')) {
+		conf_problem(p->c, p->line, "a section line must read [host], [nic NAME], [peer NAME] or [vm NAME]");
+		return;
+	}
+	for (gap = all.p; gap < close && !is_blank(*gap); gap++)
+		;
+	kind = (struct span){ all.p, (size_t)(gap - all.p) };
+	name = trim(gap, close);
+	for (i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strlen(kinds[i].kind) == kind.len && !memcmp(kinds[i].kind, kind.p, kind.len))
+			break;
+	if (i == ARRAY_SIZE(kinds)) {
+		conf_problem(p->c, p->line, "unknown section [%.*s], ignored; there are [host], [nic NAME], [peer NAME], [vm NAME]",
+			     SHOW(all));
+	} else if (!kinds[i].named && name.len) {
+		conf_problem(p->c, p->line, "section [%.*s] takes no name; ignored: write [%s]", SHOW(all), kinds[i].kind);
+	} else if (kinds[i].named && !name.len) {
+		conf_problem(p->c, p->line, "section [%s] needs a name; ignored: write [%s NAME]", kinds[i].kind, kinds[i].kind);
+	} else if (name.len && !is_word(&name)) {
+		conf_problem(p->c, p->line, "the name '%.*s' may hold letters, digits, '_', '-' and '.' only; section ignored",
+			     SHOW(name));
+	} else if (!fits(p->name, sizeof(p->name), &name)) {
+		conf_problem(p->c, p->line, "the name '%.*s...' is longer than %d characters; section ignored", SHOW(name),
+			     (int)sizeof(p->name) - 1);
+	} else {
+		p->skip = false;
+		strcpy(p->kind, kinds[i].kind);
+		e = find(p->c, p->kind, p->name, "");
+		if (e)
+			conf_problem(p->c, p->line, "section [%.*s] is there already in line %d; its keys are added to that one",
+				     SHOW(all), e->line);
+		else
+			add(p);
+	}
+}
+
+static void take_key(struct parse *p, const struct span *line)
+{
+	const char *equals = memchr(line->p, '=', line->len), *end = line->p + line->len;
+	struct span key, value;
+	const struct conf_entry *old;
+	struct conf_entry *e;
+	char name[sizeof(e->key)];
+
+	if (!equals) {
+		conf_problem(p->c, p->line, "not understood; expected 'key = value', a [section] or a # comment");
+		return;
+	}
+	key = trim(line->p, equals);
+	for (const char *s = equals + 1; s < end; s++)
+		if (*s == ';' && is_blank(s[-1]))
+			end = s;
+	value = trim(equals + 1, end);
+	if (!p->in_section) {
+		conf_problem(p->c, p->line, "'%.*s' stands before the first section; ignored", SHOW(key));
+	} else if (p->skip) {
+		/* The section's own line has been reported. */
+	} else if (!is_word(&key) || !fits(name, sizeof(name), &key)) {
+		conf_problem(p->c, p->line, "'%.*s' cannot be a key (1 to %d letters, digits, '_', '-', '.'); ignored", SHOW(key),
+			     (int)sizeof(name) - 1);
+	} else if (value.len >= sizeof(e->value)) {
+		conf_problem(p->c, p->line, "%s: the value is longer than %d characters; ignored", name, (int)sizeof(e->value) - 1);
+	} else if ((old = find(p->c, p->kind, p->name, name)) != NULL) {
+		conf_problem(p->c, p->line, "%s is set already in line %d; this line is ignored", name, old->line);
+	} else if ((e = add(p)) != NULL) {
+		strcpy(e->key, name);
+		(void)fits(e->value, sizeof(e->value), &value);
+	}
+}
+
+static void take_line(struct parse *p, const struct span *line)
+{
+	size_t i;
+
+	if (!line->len || *line->p == '#' || *line->p == ';')
+		return;
+	for (i = 0; i < line->len; i++)
+		if (((unsigned char)line->p[i] < ' ' && line->p[i] != '\t') || line->p[i] == 0x7f)
+			break;
+	if (i < line->len) {
+		conf_problem(p->c, p->line, "byte 0x%02x is not text; line ignored", (unsigned char)line->p[i]);
+		if (*line->p == '[')
+			p->in_section = p->skip = true;
+	} else if (*line->p == '[') {
+		take_section(p, line);
+	} else {
+		take_key(p, line);
+	}
+}
+
+int conf_parse(struct conf *c, const char *text, size_t len)
+{
+	struct parse p = { .c = c };
+	const char *end = text + len, *eol;
+	struct span line;
+
+	c->n = 0;
+	c->problems[0] = '\0';
+	if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
+		text += 3; /* UTF-8 byte order mark */
+	for (; text < end; text = eol < end ? eol + 1 : end) {
+		eol = memchr(text, '\n', (size_t)(end - text));
+		eol = eol ? eol : end;
+		line = trim(text, eol);
+		p.line++;
+		take_line(&p, &line);
+	}
+	return c->problems[0] ? -EINVAL : 0;
+}
+
+const char *conf_get(struct conf *c, const char *kind, const char *name, const char *key)
+{
+	struct conf_entry *e = find(c, kind, name, key);
+
+	if (!e)
+		return NULL;
+	e->used = true;
+	return e->value;
+}
+
+int conf_line(const struct conf *c, const char *kind, const char *name, const char *key)
+{
+	const struct conf_entry *e = find(c, kind, name, key);
+
+	if (!e)
+		e = find(c, kind, name, "");
+	return e ? e->line : 0;
+}
+
+const char *conf_section(const struct conf *c, const char *kind, unsigned i)
+{
+	for (unsigned k = 0; k < c->n; k++)
+		if (!c->e[k].key[0] && !strcmp(c->e[k].kind, kind) && i-- == 0)
+			return c->e[k].name;
+	return NULL;
+}
+
+void conf_check_unused(struct conf *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct conf_entry *e = &c->e[i];
+
+		if (e->key[0] && !e->used)
+			conf_problem(c, e->line, "[%s%s%s] has no key '%s'; ignored", e->kind, e->name[0] ? " " : "", e->name,
+				     e->key);
+	}
+}

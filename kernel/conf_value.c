@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The values of tern.conf and of console commands: numbers, sizes, MAC addresses, yes or no. Pure. See conf.h. */
+#include "kernel/conf.h"
+#include <string.h>
+
+/* Decimal digits at s into *v; returns what follows them, NULL if there is no digit or the number needs over 64 bits. */
+static const char *digits(const char *s, uint64_t *v)
+{
+	const char *start = s;
+
+	for (*v = 0; *s >= '0' && *s <= '9'; s++)
+		if (__builtin_mul_overflow(*v, 10, v) || __builtin_add_overflow(*v, (uint64_t)(*s - '0'), v))
+			return NULL;
+	return s == start ? NULL : s;
+}
+
+int conf_parse_uint(const char *s, uint64_t max, uint64_t *v)
+{
+	uint64_t n;
+
+	s = digits(s, &n);
+	if (!s || *s || n > max)
+		return -EINVAL;
+	*v = n;
+	return 0;
+}
+
+int conf_parse_size(const char *s, uint64_t *bytes)
+{
+	unsigned shift = 0;
+	uint64_t n;
+
+	s = digits(s, &n);
+	if (!s)
+		return -EINVAL;
+	switch (*s) {
+	case '\0':
+		break;
+	case 'k':
+	case 'K':
+		shift = 10;
+		break;
+	case 'm':
+	case 'M':
+		shift = 20;
+		break;
+	case 'g':
+	case 'G':
+		shift = 30;
+		break;
+	default:
+		return -EINVAL;
+	}
+	if ((shift && s[1]) || n > UINT64_MAX >> shift)
+		return -EINVAL;
+	*bytes = n << shift;
+	return 0;
+}
+
+static int hex_digit(char ch)
+{
+	if (ch >= '0' && ch <= '9')
+		return ch - '0';
+	if (ch >= 'a' && ch <= 'f')
+		return ch - 'a' + 10;
+	if (ch >= 'A' && ch <= 'F')
+		return ch - 'A' + 10;
+	return -1;
+}
+
+int conf_parse_mac(const char *s, uint8_t mac[6])
+{
+	uint8_t m[6];
+	unsigned any = 0;
+
+	for (int i = 0; i < 6; i++, s += 3) {
+		int hi = hex_digit(s[0]), lo = hi < 0 ? -1 : hex_digit(s[1]);
+
+		if (lo < 0 || s[2] != (i < 5 ? ':' : '\0'))
+			return -EINVAL;
+		m[i] = (uint8_t)(hi << 4 | lo);
+		any |= m[i];
+	}
+	if (!any || (m[0] & 1)) /* I/G bit: multicast (IEEE 802-2014 8.2.2) */
+		return -EINVAL;
+	memcpy(mac, m, sizeof(m));
+	return 0;
+}
+
+int conf_parse_bool(const char *s, bool *v)
+{
+	static const char *const words[2][4] = { { "no", "off", "false", "0" }, { "yes", "on", "true", "1" } };
+
+	for (unsigned i = 0; i < 8; i++)
+		if (!strcmp(s, words[i / 4][i % 4])) {
+			*v = i / 4;
+			return 0;
+		}
+	return -EINVAL;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An Ethernet frame on its way between a guest's virtio-net, the bridge, a NIC and lwIP. A frame is borrowed: it and its
+ * bytes are valid until the function it was given to returns; whoever wants to keep it copies. Offload metadata follows
+ * struct virtio_net_hdr (virtio 1.1, 5.1.6): the checksum at csum_start + csum_offset may be left partial, and one frame
+ * may stand for several TCP segments of gso_size payload bytes each.
+ */
+#pragma once
+#include "kernel/bits.h"
+
+#define FRAME_MAX     (65535 + 14 + 4) /* a GSO frame */
+#define FRAME_MIN     14
+#define FRAME_IOV_MAX 20
+#define ETH_ALEN      6
+
+struct iov {
+	void *base;
+	size_t len;
+};
+
+#define FRAME_NEEDS_CSUM 1 /* VIRTIO_NET_HDR_F_NEEDS_CSUM: finish the checksum before it goes on a wire */
+#define FRAME_DATA_VALID 2 /* VIRTIO_NET_HDR_F_DATA_VALID: the receiver need not check it */
+enum frame_gso { FRAME_GSO_NONE = 0, FRAME_GSO_TCPV4 = 1, FRAME_GSO_TCPV6 = 4 };
+
+struct frame {
+	struct iov iov[FRAME_IOV_MAX];
+	unsigned niov;
+	uint32_t len; /* sum of iov[].len */
+	uint8_t flags; /* FRAME_* */
+	uint8_t gso;   /* enum frame_gso */
+	uint16_t hdr_len, gso_size, csum_start, csum_offset;
+};
+
+/* Copy n bytes from offset `off` of the frame; returns how many there were. */
+size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n);
+/* A frame of one piece, no offloads. */
+void frame_init_flat(struct frame *f, void *buf, size_t len);
+/* Finish a partial checksum in software in buf, a flat copy of the frame. False if the offsets do not fit. */
+bool frame_finish_csum(uint8_t *buf, size_t len, uint16_t csum_start, uint16_t csum_offset);
+/*
+ * Cut a GSO frame (or pass a plain one) into frames that fit on a wire, checksums finished, using buf (at least
+ * FRAME_WIRE_MAX bytes) as scratch; calls out() for each. False if its headers are malformed.
+ */
+#define FRAME_WIRE_MAX 1518
+bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, uint8_t *buf, size_t len), void *arg);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, and lets
+ * a guest send only from its own MAC. Frames are borrowed (kernel/frame.h) and handed on synchronously, with their offload
+ * metadata where the receiving port can use it; else the bridge finishes them in software. Any task context; ports'
+ * send functions do their own locking and must not call back into the bridge.
+ */
+#pragma once
+#include "kernel/err.h"
+#include "kernel/frame.h"
+#include "kernel/list.h"
+#include "kernel/spinlock.h"
+
+#define BRIDGE_CSUM 1 /* the port takes FRAME_NEEDS_CSUM */
+#define BRIDGE_TSO4 2
+#define BRIDGE_TSO6 4
+
+struct bridge;
+struct bridge_port_stats {
+	uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, dropped, spoofed;
+};
+struct bridge_port {
+	struct list node;
+	struct bridge *bridge;
+	char name[24];
+	/* Deliver to the port; 0 or -errno (counted as dropped). */
+	int (*send)(void *arg, const struct frame *f);
+	void *arg;
+	unsigned offloads;            /* BRIDGE_*: what send() takes */
+	bool only_mac;                /* a guest: source MAC must be mac, others are counted and dropped */
+	uint8_t mac[ETH_ALEN];
+	struct bridge_port_stats stats;
+};
+int bridge_create(struct bridge **b, const char *name) must_check;
+void bridge_add(struct bridge *b, struct bridge_port *p);
+/* On return no send() to p is running or will run, and no MAC is learned on it. May sleep. */
+void bridge_remove(struct bridge_port *p);
+/* A frame came in from p. */
+void bridge_input(struct bridge_port *p, struct frame *f);
+/* For the console: each learned MAC; fn must not sleep. */
+void bridge_for_each_mac(struct bridge *b, void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg), void *arg);
+void bridge_for_each_port(struct bridge *b, void (*fn)(const struct bridge_port *p, void *arg), void *arg);
+/* The bridge that guests and the management NIC share ("lan"); made by net_init. */
+struct bridge *bridge_default(void);

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A reliable byte stream: all that migration knows of the network. TCP (lwIP) and an in-memory pipe implement it, TLS will.
+ * One reader and one writer task may use a stream at once. Deadlines are absolute time_ns(). Errors are -errno:
+ * -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED (stream_abort was called).
+ * An error is final for the stream.
+ */
+#pragma once
+#include "kernel/bits.h"
+#include "kernel/err.h"
+#include "kernel/frame.h"
+
+struct stream;
+struct stream_ops {
+	int (*read)(struct stream *s, void *buf, size_t max, uint64_t deadline_ns); /* 1..max, 0: peer ended in order, -errno */
+	int (*writev)(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns); /* all of it: 0 or -errno */
+	int (*shutdown)(struct stream *s);  /* no more writes; the peer reads the end */
+	void (*abort)(struct stream *s);    /* any task: makes running and later calls return -ECANCELED */
+	void (*close)(struct stream *s);    /* frees it; no other task is inside */
+};
+struct stream {
+	const struct stream_ops *ops;
+	char peer[48]; /* "10.77.0.12:7077", for messages */
+	uint64_t bytes_in, bytes_out;
+};
+
+/* Exactly len bytes: 0, or -errno (-EPIPE if the stream ends early). */
+int stream_read(struct stream *s, void *buf, size_t len, uint64_t deadline_ns) must_check;
+int stream_write(struct stream *s, const void *buf, size_t len, uint64_t deadline_ns) must_check;
+/* Bytes are gone to the network stack when it returns, in order; memory may be reused. */
+int stream_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns) must_check;
+int stream_shutdown(struct stream *s);
+void stream_abort(struct stream *s);
+void stream_close(struct stream *s); /* NULL is fine */
+
+/* TCP. addr is dotted IPv4 (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task per connection. */
+int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns, struct why *w) must_check;
+int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s), void *arg) must_check;
+
+/* Two ends of a pipe with `capacity` bytes of buffer each way (tests; also the loop-back migration). */
+int stream_pipe(struct stream *ends[2], size_t capacity) must_check;
+/* Cut both directions of a pipe after `bytes` more bytes of end's output: then both ends get -ECONNRESET. For tests. */
+void stream_pipe_cut_after(struct stream *end, uint64_t bytes);

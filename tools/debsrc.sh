@@ -1,0 +1,86 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Fetch Debian packages, source or binary, without touching the machine's configuration and without root: a private apt
+# state under build/. The mirrors are those of the machine's own apt configuration (either file format); the archive's
+# signatures are checked with Debian's installed keyring, every file against the signed index.
+#
+#   debsrc.sh update STATE [SUITE]                       make STATE and read the indexes of the machine's own suite, or
+#                                                        the source index of another SUITE on the same mirror
+#   debsrc.sh source STATE PKG VERSION SHA256 OUT        unpack source package PKG into OUT. VERSION is the upstream version and
+#                                                        SHA256 that of its .orig tarball; "-" for either: not pinned
+#   debsrc.sh binary STATE PKG OUT                       unpack binary package PKG (not installed) into OUT
+set -euo pipefail
+verb=$1
+state=$(realpath -m "$2")
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+die() {
+	echo "debsrc: $*" >&2
+	exit 1
+}
+
+# The user's own apt hooks have no business here; the sandbox user could not read build/.
+apt_get() {
+	apt-get -qq -c "$state/apt.conf" "$@"
+}
+
+case $verb in
+update)
+	mkdir -p "$state"/{lists,archives,dl}/partial
+	codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	# What `apt-get update` would read first tells mirror and suite, whatever the configuration is written in.
+	apt-get update --print-uris -o Dir::State::Lists="$state/none" 2>/dev/null |
+		sed -n "s|^'\(.*\)/dists/\($codename[a-z-]*\)/InRelease'.*|\1 \2|p" | sort -u |
+		while read -r site suite; do
+			echo "deb [signed-by=$keyring] $site $suite main"
+			echo "deb-src [signed-by=$keyring] $site $suite main"
+		done >"$state/sources.list"
+	[ -z "${3:-}" ] || sed -i -n "s/^deb-src\(.*\) $codename main/deb-src\1 $3 main/p" "$state/sources.list"
+	[ -s "$state/sources.list" ] || die "no $codename mirror in the machine's apt configuration; add one to /etc/apt"
+	cat >"$state/apt.conf" <<-END
+		#clear APT::Update;
+		#clear DPkg;
+		APT::Sandbox::User "root";
+		APT::Architecture "amd64";
+		Acquire::Languages "none";
+		Acquire::Retries "3";
+		Dir::Etc::SourceList "$state/sources.list";
+		Dir::Etc::SourceParts "-";
+		Dir::Etc::PreferencesParts "/dev/null";
+		Dir::State::Lists "$state/lists";
+		Dir::Cache "$state";
+		Dir::Cache::pkgcache "";
+		Dir::Cache::srcpkgcache "";
+	END
+	apt_get update || die "could not read every index; going on with what is there"
+	;;
+source)
+	pkg=$3 version=$4 sha=$5 out=$(realpath -m "$6")
+	dl=$state/dl/$pkg
+	mkdir -p "$dl"
+	(cd "$dl" && apt_get source --download-only "$pkg") || die "cannot fetch source package $pkg"
+	dsc=$(ls -t "$dl"/*.dsc | head -1)
+	have=$(sed -n 's/^Version: *\([0-9]*:\)\?//p' "$dsc" | head -1)
+	have=${have%-*}
+	[ "$version" = - ] || [ "$version" = "$have" ] ||
+		die "$pkg: version $have is in the archive, deps.mk is pinned to $version: check it, then move the pin"
+	orig=$(find "$dl" -name "*_$have.orig.tar.*" ! -name '*.asc')
+	got=$(sha256sum "$orig" | cut -d' ' -f1)
+	[ "$sha" = - ] || [ "$sha" = "$got" ] || die "$pkg: $orig has sha256 $got, deps.mk says $sha"
+	rm -rf "$out"
+	dpkg-source --no-check --no-copy -x "$dsc" "$out" >/dev/null # apt has checked the .dsc against the signed index
+	echo "$pkg $have $got"
+	;;
+binary)
+	pkg=$3 out=$(realpath -m "$4")
+	dl=$state/dl/$pkg
+	rm -rf "$dl" "$out"
+	mkdir -p "$dl"
+	(cd "$dl" && apt_get download "$pkg") || die "cannot fetch package $pkg"
+	dpkg -x "$dl"/*.deb "$out"
+	;;
+*)
+	die "unknown verb $verb"
+	;;
+esac

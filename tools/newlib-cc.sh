@@ -1,0 +1,9 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The compiler that newlib is built with. tern's own code never touches the FPU, for the registers there belong to the
+# guest; so everything is tried with -mgeneral-regs-only first. The few files that return a double (strtod, the
+# floating half of printf) cannot be compiled so and get what they need: tern does not call them, and `make check` looks for
+# xmm registers in the finished image.
+flags="-mcmodel=kernel -mno-red-zone -fno-pic -fno-pie -fno-stack-protector -ffunction-sections -fdata-sections -U__linux__ -w"
+gcc -mgeneral-regs-only $flags "$@" 2>/dev/null || exec gcc $flags "$@"

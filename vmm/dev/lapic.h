@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Local APICs of a guest (SDM 3A ch. 11), in x2APIC mode from power-on: registers are MSRs 0x800..0x83f, so no guest
+ * access needs an instruction decoder. One struct lapic per vCPU; struct apic_bus routes messages between them.
+ *
+ * Who may touch what: IRR is atomic (anybody posts); the rest belongs to the vCPU's own task.
+ */
+#pragma once
+#include "kernel/bits.h"
+#include "vmm/state.h"
+
+struct lapic_state { /* migrates */
+	uint32_t id, svr, tpr, lvt[7], icr_lo, icr_hi, esr, dcr, icount; /* lvt order: cmci, timer, thermal, pmc, lint0, lint1, error */
+	uint32_t isr[8], tmr[8], irr[8];
+	uint64_t apic_base;
+	uint64_t tsc_deadline;   /* guest TSC; 0: unarmed */
+	uint64_t count_start_ns; /* guest time when icount was written */
+	uint32_t sipi_wait;      /* waiting for SIPI: 1; got one: 2 */
+	uint32_t sipi_vector;
+};
+struct apic_bus;
+struct lapic {
+	struct lapic_state s;
+	struct apic_bus *bus;
+	unsigned vcpu;
+};
+#define APIC_BUS_MAX 1024
+struct apic_bus {
+	struct lapic **lapic; /* indexed by vCPU = APIC id */
+	unsigned n;
+	/* Wake or interrupt vCPU i: it has something new in its IRR (or an NMI, INIT, SIPI event). Any context. */
+	void (*kick)(void *arg, unsigned i);
+	void (*nmi)(void *arg, unsigned i);
+	void (*eoi)(void *arg, uint8_t vector); /* level-triggered vector was EOId: for the I/O APIC */
+	void *arg;
+};
+
+extern const struct sdesc lapic_desc; /* object: struct lapic */
+void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu); /* power-on state, x2APIC enabled */
+/* x2APIC registers, IA32_APIC_BASE and IA32_TSC_DEADLINE; 0, or -EINVAL: #GP. guest_tsc/guest_ns are now. */
+int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val);
+int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val);
+/* Highest pending vector above the processor priority, or -1; lapic_ack moves it from IRR to ISR as it is injected. */
+int lapic_pending(const struct lapic *l);
+void lapic_ack(struct lapic *l, uint8_t vector);
+bool lapic_has_irr(const struct lapic *l, uint8_t *highest);
+/* Fire the timer if it is due; returns true if it stays armed, with the guest nanoseconds left in *wait_ns. */
+bool lapic_timer_poll(struct lapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns);
+/* An MSI: address 0xfeexxxxx and data (SDM 3A 11.11), with KVM's extended destination id not offered. Any context. */
+void apic_bus_msi(struct apic_bus *b, uint64_t addr, uint32_t data);
+/* Same for the I/O APIC's messages: fixed or lowest priority, level flag for the TMR. */
+void apic_bus_post(struct apic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Guest-physical memory of one VM: RAM in 2 MiB blocks, the nested page tables that map it, and the dirty set.
+ *
+ *   gpa 0 ........ ram below the hole | hole: MMIO, 3 GiB..4 GiB | rest of the RAM from 4 GiB on
+ *
+ * Everybody who writes guest memory from outside the guest (devices, kvmclock, loaders, the migration's receiver) goes
+ * through gmem_write or calls gmem_dirty after writing through a pointer: that is the other half of the dirty set.
+ */
+#pragma once
+#include "arch/x86/pt.h"
+#include "kernel/err.h"
+#include "kernel/sync.h"
+
+#define GMEM_BLOCK_SHIFT 21
+#define GMEM_BLOCK       (1UL << GMEM_BLOCK_SHIFT)
+#define GMEM_HOLE        (3UL << 30) /* RAM below ends here at most */
+#define GMEM_HIGH        (4UL << 30)
+
+/*
+ * (c) const after gmem_init  [m] lock  [a] atomic
+ */
+struct gmem {
+	uint64_t size;         /* (c) bytes of RAM, multiple of 2 MiB */
+	uint64_t low, high;    /* (c) RAM below the hole, RAM from 4 GiB on */
+	gfn_t gfn_end;         /* (c) end of the highest range: width of maps indexed by gfn */
+	uint64_t nblocks;      /* (c) */
+	hpa_t *block;          /* (c) host address of each block, indexed by RAM offset >> 21 */
+	struct pt pt;          /* [m] nested page tables; hardware walks them meanwhile */
+	struct mutex lock;
+	uint64_t *soft_dirty;  /* [a] bit per gfn: written from outside the guest. Always kept. */
+	bool tracking;         /* [m] leaves are 4K, dirty bits are meaningful */
+	uint64_t splits;       /* [m] large leaves split so far, for statistics */
+};
+
+struct gmem_range { /* of RAM, in frames */
+	gfn_t first;
+	uint64_t count;
+};
+
+/* Allocate RAM (zeroed) and map it. -ENOMEM with the numbers, -EINVAL for a size that is not a multiple of 2 MiB. */
+int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct why *w) must_check;
+void gmem_fini(struct gmem *g); /* no CPU uses its tables any more; half-made is fine */
+unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
+
+/* Host address of the page holding gpa..gpa+len if that is RAM within one block, else NULL. Does not mark dirty. */
+void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len);
+int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) must_check;  /* -EFAULT outside RAM */
+int gmem_write(struct gmem *g, gpa_t gpa, const void *buf, size_t len) must_check; /* marks dirty */
+void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len); /* after writing through gmem_ptr */
+static inline bool gmem_is_ram(const struct gmem *g, gpa_t gpa)
+{
+	return gpa < g->low || (gpa >= GMEM_HIGH && gpa - GMEM_HIGH < g->high);
+}
+
+/*
+ * The dirty set. Both flush through `flush(arg)`, which returns when no CPU holds an old translation of this guest, and
+ * only after it do they return: the caller may read the pages at once (clear -> flush -> copy).
+ * gmem_track_start: split everything, soft set cleared; the caller takes every page as dirty. -ENOMEM: not tracking.
+ * gmem_track_harvest: dirty frames in [first, first+count) are or-ed into map (bit 0 = first) and cleared here; returns
+ * how many bits that set newly. gmem_track_stop: merge back to large leaves.
+ */
+int gmem_track_start(struct gmem *g, void (*flush)(void *arg), void *arg) must_check;
+uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *arg), void *arg);
+void gmem_track_stop(struct gmem *g, void (*flush)(void *arg), void *arg);

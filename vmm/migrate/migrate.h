@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Live migration: what the rest of tern calls. The stream is specified in doc/wire.md, the hand-over in doc/handover.md.
+ *
+ *   source.c: connect -> hello -> offer config -> passes (dirty.c, policy.c) -> pause -> END -> READY -> COMMIT -> STARTED
+ *   dest.c:   accept  -> check -> create skeleton -> receive -> load -> READY -> COMMIT: run, announce -> STARTED
+ */
+#pragma once
+#include "net/stream.h"
+#include "vmm/vm.h"
+
+#define MIGRATE_PORT            7077
+#define MIGRATE_DOWNTIME_MS     300
+#define MIGRATE_MAX_PASSES      30
+
+struct migrate_params {
+	char dest[48];            /* dotted address */
+	uint16_t port;
+	uint32_t max_downtime_ms;
+	uint32_t max_passes;
+};
+enum migrate_phase {
+	MIG_CONNECT, MIG_SETUP, MIG_PASSES, MIG_STOPPED, MIG_COMMIT, MIG_UNDECIDED, MIG_DONE, MIG_FAILED, MIG_CANCELLED,
+};
+struct migrate_status { /* a snapshot; for progress, `migrate status` and the report */
+	char vm[VM_NAME_MAX];
+	char peer[48];
+	bool incoming;
+	enum migrate_phase phase;
+	uint32_t pass;             /* 1.. */
+	uint64_t pages_left;       /* in this pass */
+	uint64_t pages_sent, zero_pages, bytes;
+	uint64_t dirty_last;       /* pages dirtied during the last pass */
+	uint64_t rate;             /* bytes/s on the wire, recent */
+	uint64_t dirty_rate;       /* bytes/s dirtied, recent */
+	uint64_t predicted_downtime_ns;
+	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
+	char error[256];           /* why it failed or was cancelled */
+};
+
+/* Start the listener for incoming migrations. Once. */
+int migrate_init(void);
+/* Begin moving vm (RUNNING) in a task of its own; -EBUSY if it is moving already. */
+int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) must_check;
+/* Ask a running migration to stop; -ENOENT none, -EBUSY: it is past the point of return (COMMIT sent). */
+int migrate_cancel(const char *vm_name, struct why *w);
+/* Wait until it has ended or the deadline passes: 0 ended (look at the status), -ETIMEDOUT. */
+int migrate_wait(const char *vm_name, uint64_t deadline_ns);
+/* The i-th migration, running ones and the last 16 finished, newest first: false past the end. */
+bool migrate_get(unsigned i, struct migrate_status *s);
+const char *migrate_phase_name(enum migrate_phase p);
+
+/* One attempt over a given stream, in the caller's task: what the tasks run, and what host-built tests call with a pipe. */
+struct migration;
+int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w);
+void migrate_dest_serve(void *arg, struct stream *s); /* owns s */
+
+/* Failpoints (doc/handover.md): built with -DTERN_FAILPOINTS, set by `failpoint NAME ACTION`; else nothing. */
+enum migrate_fail_action { FAIL_NONE, FAIL_ERROR, FAIL_CUT, FAIL_STALL, FAIL_CRASH };

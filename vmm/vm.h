@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A virtual machine on this host: its configuration, memory, devices and vCPUs, and the table of all of them.
+ *
+ * Life:  STOPPED --vm_start--> RUNNING <--vm_pause/vm_resume--> PAUSED        (guest off or vm_stop: STOPPED)
+ *        vm_create_incoming: INCOMING --vm_adopt--> RUNNING at the destination of a migration
+ *        UNDECIDED: source after COMMIT without an answer; may neither run nor be freed.
+ */
+#pragma once
+#include "arch/x86/hv.h"
+#include "kernel/conf.h"
+#include "kernel/list.h"
+#include "kernel/sync.h"
+#include "vmm/dev.h"
+#include "vmm/dev/lapic.h"
+#include "vmm/gmem.h"
+
+#define VM_NAME_MAX  32
+#define VM_MAX_VCPUS 1 /* this release; arrays are sized at run time */
+
+struct vm_config { /* travels in a migration's CONFIG record */
+	char name[VM_NAME_MAX];
+	uint8_t uuid[16];
+	uint64_t mem;       /* bytes */
+	uint32_t vcpus;
+	uint8_t mac[ETH_ALEN];
+	char cpu[16];       /* CPU model: "host" (later "portable") */
+	char kernel[96], initrd[96], cmdline[512]; /* files of this host; not needed to run on a destination */
+	bool autostart;
+};
+
+enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED };
+const char *vm_state_name(enum vm_state s);
+
+/*
+ * (c) const after create  [m] vm->lock  [a] atomic  [v] its vCPU task, or all vCPUs paused
+ */
+struct vm {
+	struct list node;          /* vm table's lock */
+	struct vm_config cfg;      /* (c) */
+	enum vm_state state;       /* [m] */
+	unsigned refs;             /* table's lock */
+	struct mutex lock;
+	struct gmem mem;           /* own locking; allocated while not STOPPED */
+	struct machine machine;    /* own locking */
+	struct apic_bus apics;     /* (c) while running */
+	struct vcpu **vcpus;       /* (c) while running */
+	unsigned nvcpus;
+	struct uart *uart;
+	struct ioapic *ioapic;
+	struct vnet *vnet;
+	struct vm_console *console; /* vmm/vm_console.c: scroll-back ring and attached operator */
+	struct vm_port *port;       /* vmm/vm_port.c: its port on the bridge */
+	uint64_t tsc_offset;        /* [v] guest TSC = host TSC + offset */
+	uint64_t clock_offset;      /* [v] guest ns (kvmclock) = time_ns() + offset */
+	struct migration *migration; /* [m] running outgoing or incoming attempt, or NULL */
+	uint64_t start_ns;          /* when it started or arrived here */
+	char fail[128];             /* [m] why it is FAILED */
+	uint8_t stop_wanted;        /* [a] */
+};
+
+/* Once, by kernel/main.c: the [vm] sections become STOPPED VMs (autostart ones start). */
+struct vm_file { /* a boot file in memory, from the handoff */
+	const char *name;
+	const void *data;
+	uint64_t size;
+};
+int vmm_init(const struct hv_ops *hv, struct conf *c, const struct vm_file *files, unsigned nfiles);
+const struct hv_ops *vmm_hv(void);
+const struct vm_file *vmm_file(const char *name);
+
+/* Table. vm_get takes a reference that vm_put gives back; NULL if there is none of that name. */
+struct vm *vm_get(const char *name);
+void vm_put(struct vm *vm);
+void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
+
+int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
+int vm_stop(struct vm *vm, struct why *w);             /* power cut: STOPPED, memory freed. May sleep */
+/* Contain a guest's fault: the VM stops, is FAILED, and says why. From a vCPU or device context. */
+void vm_fail(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
+
+/* All vCPUs out of guest mode, devices quiescent; state PAUSED. Nests not. vm_resume goes on at the very next instruction. */
+int vm_pause(struct vm *vm) must_check; /* -EINVAL unless RUNNING */
+void vm_resume(struct vm *vm);          /* PAUSED or INCOMING (loaded) -> RUNNING */
+/* Returns when no CPU can hold an older translation of this VM's memory: gmem's flush callback (arg = vm). */
+void vm_flush_tlb(void *vm);
+
+/* ---- for vmm/migrate ---- */
+/* Destination: a skeleton with memory, devices and vCPUs from cfg; INCOMING. -EEXIST name in use, -ENOMEM, -EINVAL. */
+int vm_create_incoming(const struct vm_config *cfg, struct vm **vm, struct why *w) must_check;
+/* Drop a skeleton, or the source's image after STARTED, or a stopped VM that has left: frees everything, leaves the table. */
+void vm_destroy(struct vm *vm);
+/* Every section that migrates, in load order: vcpu state and lapic of each vCPU, clock, devices. VM paused or INCOMING. */
+void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj), void *arg);
+/* The source after pausing: reads hardware state into the objects that the sections describe; destination: the reverse. */
+int vm_save_cpus(struct vm *vm, struct why *w) must_check;
+int vm_load_cpus(struct vm *vm, struct why *w) must_check;
+/* Announce its MAC from its bridge port (RARP, repeated). */
+void vm_announce(struct vm *vm);
+/* What a host must have for this VM to run (compatibility): a text of CPUID words, compared at the destination. */
+#define VM_COMPAT_WORDS 64
+struct vm_compat {
+	uint32_t leaf[VM_COMPAT_WORDS], sub[VM_COMPAT_WORDS];
+	uint32_t regs[VM_COMPAT_WORDS][4];
+	uint32_t n;
+};
+void vm_compat_get(const struct vm *vm, struct vm_compat *c);
+/* Can this host run a VM that was given these words? -ENOTSUP naming leaf, register and bit. */
+int vm_compat_check(const struct vm_compat *c, struct why *w);
