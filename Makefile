@@ -37,7 +37,7 @@ KFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__
 	-mcmodel=kernel -fno-pic -fno-pie -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
-BFLAGS := $(COMMON) -isystem $(EFI)/inc -isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector \
+BFLAGS := $(COMMON) -isystem $(EFI)/inc -isystem $(EFI)/inc/x86_64 $(INIH_INC) -ffreestanding -fpic -fshort-wchar -fno-stack-protector \
 	-fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI \
 	-fcf-protection=none $(if $(CLANG),,-maccumulate-outgoing-args)
 
@@ -47,12 +47,15 @@ OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(DEV_
 OWN_OBJ := $(call obj,$(OWN_SRC))
 LWIP_OBJ := $(LWIP_SRC:%=$(O)/lwip/%.o)
 ZYDIS_OBJ := $(ZYDIS_SRC:%=$(O)/zydis/%.o)
-BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
+INIH_OBJ := $(O)/inih.o
+LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(INIH_OBJ)
+BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o) $(O)/boot/inih.o
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
 $(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC)
+$(call obj,kernel/conf.c): INC := $(INIH_INC)
 
-kernel-objs: $(OWN_OBJ) $(LWIP_OBJ) $(ZYDIS_OBJ)
+kernel-objs: $(OWN_OBJ) $(LIB_OBJ)
 $(OWN_OBJ): | $(DEPS)
 $(O)/%.o: %.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(WARN) $(INC) -c $< -o $@
@@ -62,11 +65,13 @@ $(LWIP_OBJ): $(O)/lwip/%.o: | $(DEPS)
 	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(ZYDIS_OBJ): $(O)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
+$(INIH_OBJ): | $(DEPS)
+	$(Q)echo "  CC      ini.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w -c $(D)/inih/ini.c -o $@
 
 # The kernel is linked twice: ksyms.py turns the symbols of the first link into the table that backtraces read.
 LD_KERNEL = ld -nostdlib -static -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --build-id=none --gc-sections \
-	-T linker.ld -o $@ $(OWN_OBJ) $(LWIP_OBJ) $(ZYDIS_OBJ)
-$(B)/kernel.tmp.elf: $(OWN_OBJ) $(LWIP_OBJ) $(ZYDIS_OBJ) linker.ld tools/ksyms.py
+	-T linker.ld -o $@ $(OWN_OBJ) $(LIB_OBJ)
+$(B)/kernel.tmp.elf: $(OWN_OBJ) $(LIB_OBJ) linker.ld tools/ksyms.py
 	$(Q)echo "  LD      $@"; $(PYTHON) tools/ksyms.py </dev/null >$(B)/nosyms.S && $(CC) -c $(B)/nosyms.S -o $(B)/nosyms.o && \
 	$(LD_KERNEL) $(B)/nosyms.o $(NEWLIB_LIB)
 $(B)/kernel.elf: $(B)/kernel.tmp.elf
@@ -81,6 +86,8 @@ $(O)/boot/%.o: boot/%.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
 $(O)/boot/shared/%.o: %.c
 	$(Q)echo "  CC      $< (loader)"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
+$(O)/boot/inih.o: | $(DEPS)
+	$(Q)mkdir -p $(@D); $(CC) $(BFLAGS) -w -c $(D)/inih/ini.c -o $@
 $(O)/boot/kernel_blob.o: boot/kernel_blob.S $(B)/kernel.stripped.elf
 	$(Q)$(CC) -DKERNEL_ELF='"$(B)/kernel.stripped.elf"' -c $< -o $@
 $(B)/boot.so: $(BOOT_OBJ)
@@ -112,27 +119,28 @@ HOST_CC := gcc
 H := $(B)/host
 F := $(B)/fuzz
 TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
-	$(ZYDIS_INC)
+	$(ZYDIS_INC) $(INIH_INC) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 UNIT_BIN := $(UNIT:%=$(H)/test_%)
 FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
 hostobj = $(patsubst %.c,$1/%.o,$2)
 define unit_rule
-$(H)/test_$1: $(call hostobj,$(H),tests/unit/test_$1.c $(UNIT_$1)) $(ZYDIS_SRC:%=$(H)/zydis/%.o)
+$(H)/test_$1: $(call hostobj,$(H),tests/unit/test_$1.c $(UNIT_$1)) $(H)/lib.a
 endef
 define fuzz_rule
-$(F)/fuzz_$1: $(call hostobj,$(F),tests/fuzz/fuzz_$1.c $(FUZZ_$1)) $(ZYDIS_SRC:%=$(F)/zydis/%.o)
+$(F)/fuzz_$1: $(call hostobj,$(F),tests/fuzz/fuzz_$1.c $(FUZZ_$1)) $(H)/lib.a
 endef
 $(foreach t,$(UNIT),$(eval $(call unit_rule,$t)))
 $(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$t)))
-$(H)/%.o: %.c | $(D)/zydis.ok $(D)/zycore.ok
+$(H)/%.o: %.c | $(DEPS)
 	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) -c $< -o $@
-$(F)/%.o: %.c | $(D)/zydis.ok $(D)/zycore.ok
+$(F)/%.o: %.c | $(DEPS)
 	$(Q)echo "  FUZZCC  $<"; mkdir -p $(@D); clang $(TEST_FLAGS) $(SAN),fuzzer-no-link -c $< -o $@
-$(ZYDIS_SRC:%=$(H)/zydis/%.o): $(H)/zydis/%.o: | $(D)/zydis.ok $(D)/zycore.ok
-	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
-$(ZYDIS_SRC:%=$(F)/zydis/%.o): $(F)/zydis/%.o: | $(D)/zydis.ok $(D)/zycore.ok
-	$(Q)mkdir -p $(@D); clang $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
+# Third-party parts of host-built tests, without sanitizers.
+$(H)/lib/%.o: | $(D)/zydis.ok $(D)/zycore.ok $(D)/inih.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(or $(wildcard $(D)/zydis/src/$*.c),$(D)/inih/$*.c) -o $@
+$(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC) ini)
+	$(Q)rm -f $@; ar rcs $@ $^
 $(UNIT_BIN):
 	$(Q)echo "  HOSTLD  $@"; $(HOST_CC) $(SAN) $^ -lcmocka -lpthread -o $@
 $(FUZZ_BIN):

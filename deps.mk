@@ -13,7 +13,7 @@ PIN_bookworm_zydis   := 4.0.0 e990107f80c62afc1deb51de230023a1098db801b8ea6bf483
 PIN_bookworm_gnu-efi := 3.0.15 931a257b9c5c1ba65ff519f18373c438a26825f2db7866b163e96d1b168f20ea
 
 # inih comes from trixie everywhere: mirrors have been seen without bookworm's source of it.
-PIN_inih := 59 -
+PIN_inih := 59 062279922805f5e9a369551a08d5ddb506140fe50774183ffdbb7c22bb97e3f4
 
 $(APT)/sources.list: tools/debsrc.sh
 	$(Q)echo "  APT     $(SUITE)"; tools/debsrc.sh update $(APT)
@@ -60,5 +60,8 @@ LWIP_INC := -isystem $(D)/lwip/src/include -I net
 ZYDIS_SRC := Decoder DecoderData Mnemonic Register SharedData Utils
 ZYDIS_INC := -isystem $(D)/zydis/include -isystem $(D)/zydis/src -isystem $(D)/zycore/usr/include -DZYAN_NO_LIBC -DZYCORE_STATIC_BUILD \
 	-DZYDIS_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYDIS_DISABLE_AVX512 -DZYDIS_DISABLE_KNC -DZYDIS_DISABLE_SEGMENT
+
+# inih: one file.
+INIH_INC := -isystem $(D)/inih
 
 DEPS := $(NEWLIB_LIB) $(D)/lwip.ok $(D)/zydis.ok $(D)/zycore.ok $(D)/inih.ok $(EFI_CRT)
