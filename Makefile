@@ -27,7 +27,7 @@ DEV_SRC     := $(wildcard vmm/dev/*.c)
 MIGRATE_SRC := $(wildcard vmm/migrate/*.c)
 BOOT_SRC    := $(wildcard boot/*.c) boot/kernel_blob.S
 # What the loader shares with the kernel, compiled once more with the loader's flags.
-BOOT_SHARED := $(wildcard kernel/conf.c)
+BOOT_SHARED := $(wildcard kernel/conf.c kernel/conf_value.c)
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wundef -Wvla -Werror
 COMMON := -std=gnu17 -O2 -g -I. -MMD -MP -DTERN_VERSION='"$(VERSION)"'
@@ -37,7 +37,7 @@ KFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__
 	-mcmodel=kernel -fno-pic -fno-pie -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
-BFLAGS := $(COMMON) -isystem $(EFI)/inc -isystem $(EFI)/inc/x86_64 $(INIH_INC) -ffreestanding -fpic -fshort-wchar -fno-stack-protector \
+BFLAGS := $(COMMON) -isystem $(EFI)/inc -isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector \
 	-fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI \
 	-fcf-protection=none $(if $(CLANG),,-maccumulate-outgoing-args)
 
@@ -47,13 +47,11 @@ OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(DEV_
 OWN_OBJ := $(call obj,$(OWN_SRC))
 LWIP_OBJ := $(LWIP_SRC:%=$(O)/lwip/%.o)
 ZYDIS_OBJ := $(ZYDIS_SRC:%=$(O)/zydis/%.o)
-INIH_OBJ := $(O)/inih.o
-LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(INIH_OBJ)
-BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o) $(O)/boot/inih.o
+LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ)
+BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
 $(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC)
-$(call obj,kernel/conf.c): INC := $(INIH_INC)
 
 kernel-objs: $(OWN_OBJ) $(LIB_OBJ)
 $(OWN_OBJ): | $(DEPS)
@@ -65,8 +63,6 @@ $(LWIP_OBJ): $(O)/lwip/%.o: | $(DEPS)
 	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(ZYDIS_OBJ): $(O)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
-$(INIH_OBJ): | $(DEPS)
-	$(Q)echo "  CC      ini.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w -c $(D)/inih/ini.c -o $@
 
 # The kernel is linked twice: ksyms.py turns the symbols of the first link into the table that backtraces read.
 LD_KERNEL = ld -nostdlib -static -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --build-id=none --gc-sections \
@@ -86,8 +82,6 @@ $(O)/boot/%.o: boot/%.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
 $(O)/boot/shared/%.o: %.c
 	$(Q)echo "  CC      $< (loader)"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
-$(O)/boot/inih.o: | $(DEPS)
-	$(Q)mkdir -p $(@D); $(CC) $(BFLAGS) -w -c $(D)/inih/ini.c -o $@
 $(O)/boot/kernel_blob.o: boot/kernel_blob.S $(B)/kernel.stripped.elf
 	$(Q)$(CC) -DKERNEL_ELF='"$(B)/kernel.stripped.elf"' -c $< -o $@
 $(B)/boot.so: $(BOOT_OBJ)
@@ -119,7 +113,7 @@ HOST_CC := gcc
 H := $(B)/host
 F := $(B)/fuzz
 TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
-	$(ZYDIS_INC) $(INIH_INC) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
+	$(ZYDIS_INC) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 UNIT_BIN := $(UNIT:%=$(H)/test_%)
 FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
@@ -137,9 +131,9 @@ $(H)/%.o: %.c | $(DEPS)
 $(F)/%.o: %.c | $(DEPS)
 	$(Q)echo "  FUZZCC  $<"; mkdir -p $(@D); clang $(TEST_FLAGS) $(SAN),fuzzer-no-link -c $< -o $@
 # Third-party parts of host-built tests, without sanitizers.
-$(H)/lib/%.o: | $(D)/zydis.ok $(D)/zycore.ok $(D)/inih.ok
-	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(or $(wildcard $(D)/zydis/src/$*.c),$(D)/inih/$*.c) -o $@
-$(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC) ini)
+$(H)/lib/%.o: | $(D)/zydis.ok $(D)/zycore.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
+$(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC))
 	$(Q)rm -f $@; ar rcs $@ $^
 $(UNIT_BIN):
 	$(Q)echo "  HOSTLD  $@"; $(HOST_CC) $(SAN) $^ -lcmocka -lpthread -o $@

@@ -12,8 +12,6 @@ PIN_bookworm_lwip    := 2.1.3+dfsg1 0a8276d09fc4e97bbba2f953d74af2388fc2195ea156
 PIN_bookworm_zydis   := 4.0.0 e990107f80c62afc1deb51de230023a1098db801b8ea6bf483e296d45459e234
 PIN_bookworm_gnu-efi := 3.0.15 931a257b9c5c1ba65ff519f18373c438a26825f2db7866b163e96d1b168f20ea
 
-# inih comes from trixie everywhere: mirrors have been seen without bookworm's source of it.
-PIN_inih := 59 062279922805f5e9a369551a08d5ddb506140fe50774183ffdbb7c22bb97e3f4
 
 $(APT)/sources.list: tools/debsrc.sh
 	$(Q)echo "  APT     $(SUITE)"; tools/debsrc.sh update $(APT)
@@ -22,10 +20,6 @@ fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(APT) $1 $(or $(PIN_$(SUITE
 SOURCES := newlib lwip zydis gnu-efi
 $(SOURCES:%=$(D)/%.ok): $(D)/%.ok: | $(APT)/sources.list
 	$(Q)$(call fetch,$*)
-$(APT)-trixie/sources.list: tools/debsrc.sh
-	$(Q)tools/debsrc.sh update $(APT)-trixie trixie
-$(D)/inih.ok: | $(APT)-trixie/sources.list
-	$(Q)echo "  FETCH   inih"; tools/debsrc.sh source $(APT)-trixie libinih $(PIN_inih) $(D)/inih >$@
 # Zydis needs only zycore's headers, which the binary package has.
 $(D)/zycore.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
@@ -61,7 +55,4 @@ ZYDIS_SRC := Decoder DecoderData Mnemonic Register SharedData Utils
 ZYDIS_INC := -isystem $(D)/zydis/include -isystem $(D)/zydis/src -isystem $(D)/zycore/usr/include -DZYAN_NO_LIBC -DZYCORE_STATIC_BUILD \
 	-DZYDIS_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYDIS_DISABLE_AVX512 -DZYDIS_DISABLE_KNC -DZYDIS_DISABLE_SEGMENT
 
-# inih: one file.
-INIH_INC := -isystem $(D)/inih
-
-DEPS := $(NEWLIB_LIB) $(D)/lwip.ok $(D)/zydis.ok $(D)/zycore.ok $(D)/inih.ok $(EFI_CRT)
+DEPS := $(NEWLIB_LIB) $(D)/lwip.ok $(D)/zydis.ok $(D)/zycore.ok $(EFI_CRT)

@@ -5,10 +5,10 @@
 # state under build/. The mirrors are those of the machine's own apt configuration (either file format); the archive's
 # signatures are checked with Debian's installed keyring, every file against the signed index.
 #
-#   debsrc.sh update STATE [SUITE]                       make STATE and read the indexes of the machine's own suite, or
-#                                                        the source index of another SUITE on the same mirror
+#   debsrc.sh update STATE                               make STATE and read the indexes
 #   debsrc.sh source STATE PKG VERSION SHA256 OUT        unpack source package PKG into OUT. VERSION is the upstream version and
 #                                                        SHA256 that of its .orig tarball; "-" for either: not pinned
+#   debsrc.sh kernel STATE OUT                           unpack Debian's cloud kernel into OUT
 #   debsrc.sh binary STATE PKG OUT                       unpack binary package PKG (not installed) into OUT
 set -euo pipefail
 verb=$1
@@ -36,7 +36,6 @@ update)
 			echo "deb [signed-by=$keyring] $site $suite main"
 			echo "deb-src [signed-by=$keyring] $site $suite main"
 		done >"$state/sources.list"
-	[ -z "${3:-}" ] || sed -i -n "s/^deb-src\(.*\) $codename main/deb-src\1 $3 main/p" "$state/sources.list"
 	[ -s "$state/sources.list" ] || die "no $codename mirror in the machine's apt configuration; add one to /etc/apt"
 	cat >"$state/apt.conf" <<-END
 		#clear APT::Update;
@@ -78,7 +77,15 @@ binary)
 	rm -rf "$dl" "$out"
 	mkdir -p "$dl"
 	(cd "$dl" && apt_get download "$pkg") || die "cannot fetch package $pkg"
+	mkdir -p "$out"
 	dpkg -x "$dl"/*.deb "$out"
+	;;
+kernel)
+	# Debian's newest cloud kernel: the metapackage names it. Moves with each security update, so it is not pinned.
+	pkg=$(apt-cache -c "$state/apt.conf" show --no-all-versions linux-image-cloud-amd64 |
+		sed -n 's/^Depends: *\(linux-image-[^ ,]*\).*/\1/p')
+	[ -n "$pkg" ] || die "the archive has no linux-image-cloud-amd64"
+	exec "$0" binary "$state" "$pkg" "$3"
 	;;
 *)
 	die "unknown verb $verb"
