@@ -11,13 +11,18 @@
 
 struct lapic_state { /* migrates */
 	uint32_t id, svr, tpr, lvt[7], icr_lo, icr_hi, esr, dcr, icount; /* lvt order: cmci, timer, thermal, pmc, lint0, lint1, error */
+	uint32_t esr_latent; /* errors since the last write to ESR, which moves them there */
 	uint32_t isr[8], tmr[8], irr[8];
 	uint64_t apic_base;
 	uint64_t tsc_deadline;   /* guest TSC; 0: unarmed */
-	uint64_t count_start_ns; /* guest time when icount was written */
+	uint64_t count_start_ns; /* guest time when icount was written, or the current period began */
 	uint32_t sipi_wait;      /* waiting for SIPI: 1; got one: 2 */
 	uint32_t sipi_vector;
+	uint32_t events;         /* atomic, anybody posts: LAPIC_EV_*, 15:8 vector of a SIPI */
+	uint32_t count_armed;    /* the count-down timer has an expiry to come */
 };
+#define LAPIC_EV_INIT BIT(0)
+#define LAPIC_EV_SIPI BIT(1)
 struct apic_bus;
 struct lapic {
 	struct lapic_state s;
@@ -40,6 +45,13 @@ void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu); /* power-
 /* x2APIC registers, IA32_APIC_BASE and IA32_TSC_DEADLINE; 0, or -EINVAL: #GP. guest_tsc/guest_ns are now. */
 int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val);
 int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val);
+/*
+ * Take the INIT and SIPI events that were posted, in the vCPU's task after a kick: the local APIC is reset, s.sipi_wait and
+ * s.sipi_vector follow. Returns LAPIC_EV_INIT: put the CPU into its INIT state; LAPIC_EV_SIPI: it starts at s.sipi_vector << 12.
+ * While s.sipi_wait is 1 the vCPU does not run. A vCPU that has begun to run after a SIPI is told by lapic_sipi_done().
+ */
+unsigned lapic_take_events(struct lapic *l);
+static inline void lapic_sipi_done(struct lapic *l) { l->s.sipi_wait = 0; }
 /* Highest pending vector above the processor priority, or -1; lapic_ack moves it from IRR to ISR as it is injected. */
 int lapic_pending(const struct lapic *l);
 void lapic_ack(struct lapic *l, uint8_t vector);
