@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The page-table walker (pt.h has the picture and the contract). Entries are read and written atomically because
+ * hardware walkers set A and D at any moment; nothing else may change them behind the caller's lock.
+ */
+#include "arch/x86/pt.h"
+#include "kernel/handoff.h"
+#include <errno.h>
+#include <string.h>
+
+#define ADDR_MASK 0x000ffffffffff000ULL /* bits 51:12 */
+#define HPA_NONE  (~(hpa_t)0)
+#define LEVELS    4
+#define ENTRIES   512
+
+const struct pt_format pt_format_host = { /* SDM 3A 4.5 */
+	.name = "host", .table = BIT(0) | BIT(1), .leaf = BIT(0), .large = BIT(7), .w = BIT(1), .nx = BIT(63),
+	.uc = BIT(3) | BIT(4), .accessed = BIT(5), .dirty = BIT(6), .present = BIT(0), .max_level = 3,
+};
+const struct pt_format pt_format_npt = { /* APM2 15.25.5: a nested walk is a user access, so U is set at all levels */
+	.name = "NPT", .table = BIT(0) | BIT(1) | BIT(2), .leaf = BIT(0) | BIT(2), .large = BIT(7), .w = BIT(1), .nx = BIT(63),
+	.uc = BIT(3) | BIT(4), .accessed = BIT(5), .dirty = BIT(6), .present = BIT(0), .max_level = 3,
+};
+const struct pt_format pt_format_ept = { /* SDM 3C 29.3.2; memory type 6 = WB in bits 5:3, 0 = UC */
+	.name = "EPT", .table = BIT(0) | BIT(1) | BIT(2), .leaf = 0, .large = BIT(7), .r = BIT(0), .w = BIT(1), .x = BIT(2),
+	.wb = 6 << 3, .accessed = BIT(8), .dirty = BIT(9), .present = BIT(0) | BIT(1) | BIT(2), .max_level = 3,
+};
+
+static uint64_t level_size(unsigned level) { return 1ULL << (PAGE_SHIFT + 9 * (level - 1)); }
+static unsigned level_index(uint64_t va, unsigned level) { return va >> (PAGE_SHIFT + 9 * (level - 1)) & (ENTRIES - 1); }
+static uint64_t *table_of(hpa_t hpa) { return (uint64_t *)(uintptr_t)((hpa & ADDR_MASK) + HHDM_BASE); }
+static uint64_t load(const uint64_t *e) { return __atomic_load_n(e, __ATOMIC_RELAXED); }
+static bool present(const struct pt *pt, uint64_t e) { return e & pt->fmt->present; }
+static bool is_leaf(const struct pt *pt, uint64_t e, unsigned level) { return level == 1 || (e & pt->fmt->large); }
+
+static uint64_t make_leaf(const struct pt *pt, hpa_t hpa, unsigned level, unsigned prot)
+{
+	const struct pt_format *f = pt->fmt;
+	return hpa | f->leaf | (level > 1 ? f->large : 0) | (prot & PT_R ? f->r : 0) | (prot & PT_W ? f->w : 0) |
+	       (prot & PT_X ? f->x : f->nx) | (prot & PT_UC ? f->uc : f->wb);
+}
+
+static hpa_t table_alloc(struct pt *pt)
+{
+	hpa_t t = pt->alloc(pt->arg);
+	if (t != HPA_NONE)
+		pt->ntables++;
+	return t;
+}
+
+/*
+ * Take a table out of use. Its first word becomes the link to the next; the link is page aligned and so reads as "not
+ * present" to a hardware walker that still holds the old pointer, which then faults and is let in again.
+ */
+static void table_retire(struct pt *pt, hpa_t t)
+{
+	__atomic_store_n(table_of(t), pt->retired == HPA_NONE ? 0 : pt->retired, __ATOMIC_RELAXED);
+	pt->retired = t & ADDR_MASK;
+}
+
+int pt_init(struct pt *pt, const struct pt_format *fmt, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t), void *arg)
+{
+	*pt = (struct pt){ .fmt = fmt, .alloc = alloc, .free = free, .arg = arg, .retired = HPA_NONE };
+	pt->root = table_alloc(pt);
+	return pt->root == HPA_NONE ? -ENOMEM : 0;
+}
+
+void pt_reap(struct pt *pt)
+{
+	while (pt->retired != HPA_NONE) {
+		hpa_t t = pt->retired, next = *table_of(t);
+		pt->retired = next ? next : HPA_NONE;
+		pt->free(pt->arg, t);
+		pt->ntables--;
+	}
+}
+
+static void retire_subtree(struct pt *pt, hpa_t t, unsigned level)
+{
+	uint64_t *tab = table_of(t);
+	for (unsigned i = 0; level > 1 && i < ENTRIES; i++) {
+		uint64_t e = load(&tab[i]);
+		if (present(pt, e) && !is_leaf(pt, e, level))
+			retire_subtree(pt, e & ADDR_MASK, level - 1);
+	}
+	table_retire(pt, t);
+}
+
+void pt_fini(struct pt *pt)
+{
+	if (!pt->fmt || pt->root == HPA_NONE)
+		return;
+	retire_subtree(pt, pt->root, LEVELS);
+	pt_reap(pt);
+	pt->root = HPA_NONE;
+}
+
+/* Entry for va at `level`, making tables on the way. NULL with *err -ENOMEM, or -EEXIST if a larger leaf is in the way. */
+static uint64_t *entry_make(struct pt *pt, uint64_t va, unsigned level, int *err)
+{
+	uint64_t *tab = table_of(pt->root);
+	for (unsigned l = LEVELS; l > level; l--) {
+		uint64_t *e = &tab[level_index(va, l)], v = load(e);
+		if (!present(pt, v)) {
+			hpa_t t = table_alloc(pt);
+			if (t == HPA_NONE) {
+				*err = -ENOMEM;
+				return NULL;
+			}
+			v = t | pt->fmt->table;
+			__atomic_store_n(e, v, __ATOMIC_RELEASE);
+		} else if (is_leaf(pt, v, l)) {
+			*err = -EEXIST;
+			return NULL;
+		}
+		tab = table_of(v);
+	}
+	return &tab[level_index(va, level)];
+}
+
+int pt_map(struct pt *pt, uint64_t va, hpa_t hpa, uint64_t len, unsigned prot)
+{
+	uint64_t done = 0;
+	int err = -EINVAL;
+	if ((va | hpa | len) & PAGE_MASK)
+		return -EINVAL;
+	while (done < len) {
+		unsigned level = pt->fmt->max_level;
+		while (level > 1 && (((va + done) | (hpa + done)) & (level_size(level) - 1) || len - done < level_size(level)))
+			level--;
+		uint64_t *e = entry_make(pt, va + done, level, &err);
+		if (e && present(pt, load(e)))
+			err = -EEXIST;
+		if (!e || present(pt, load(e)))
+			goto undo;
+		__atomic_store_n(e, make_leaf(pt, hpa + done, level, prot), __ATOMIC_RELEASE);
+		done += level_size(level);
+	}
+	return 0;
+undo:
+	if (done && pt_unmap(pt, va, done))
+		return -ENOMEM; /* cannot be: whole leaves of ours need no split */
+	return err;
+}
+
+/* Replace a large leaf by a table of 512 smaller ones; they keep everything but D, which `keep_dirty` decides. */
+static int split_leaf(struct pt *pt, uint64_t *e, unsigned level, bool keep_dirty)
+{
+	const struct pt_format *f = pt->fmt;
+	hpa_t t = table_alloc(pt);
+	if (t == HPA_NONE)
+		return -ENOMEM;
+	uint64_t *tab = table_of(t), v = load(e) & ~f->dirty;
+	if (level == 2)
+		v &= ~f->large;
+	for (unsigned i = 0; i < ENTRIES; i++)
+		tab[i] = v + i * level_size(level - 1);
+	v = __atomic_exchange_n(e, t | f->table | f->accessed, __ATOMIC_ACQ_REL);
+	if (keep_dirty && (v & f->dirty))
+		for (unsigned i = 0; i < ENTRIES; i++)
+			__atomic_fetch_or(&tab[i], f->dirty, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/* Make addr a boundary between leaves. */
+static int split_at(struct pt *pt, uint64_t addr)
+{
+	uint64_t *tab = table_of(pt->root);
+	for (unsigned l = LEVELS; l > 1; l--) {
+		uint64_t *e = &tab[level_index(addr, l)];
+		if (!(addr & (level_size(l) - 1)) || !present(pt, load(e)))
+			return 0;
+		if (is_leaf(pt, load(e), l)) {
+			int err = split_leaf(pt, e, l, true);
+			if (err)
+				return err;
+		}
+		tab = table_of(load(e));
+	}
+	return 0;
+}
+
+static void unmap_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, uint64_t lo, uint64_t hi)
+{
+	uint64_t size = level_size(level), *tab = table_of(t);
+	for (unsigned i = lo > base ? (lo - base) / size : 0; i < ENTRIES && base + i * size < hi; i++) {
+		uint64_t v = load(&tab[i]), start = base + i * size;
+		if (!present(pt, v))
+			continue;
+		if (!is_leaf(pt, v, level) && (start < lo || start + size > hi)) {
+			unmap_table(pt, v & ADDR_MASK, level - 1, start, lo, hi);
+			continue;
+		}
+		__atomic_store_n(&tab[i], 0, __ATOMIC_RELEASE);
+		if (!is_leaf(pt, v, level))
+			retire_subtree(pt, v & ADDR_MASK, level - 1);
+	}
+}
+
+/* The lowest address that entry 0 of the root stands for: the walker works on offsets below 2^48. */
+static uint64_t canonical(uint64_t va) { return va & (BIT(48) - 1); }
+
+int pt_unmap(struct pt *pt, uint64_t va, uint64_t len)
+{
+	if (!len)
+		return 0;
+	va = canonical(va);
+	if (split_at(pt, va) || split_at(pt, va + len))
+		return -ENOMEM;
+	unmap_table(pt, pt->root, LEVELS, 0, va, va + len);
+	return 0;
+}
+
+bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf)
+{
+	const struct pt_format *f = pt->fmt;
+	const uint64_t *tab = table_of(pt->root);
+	for (unsigned l = LEVELS;; l--) {
+		uint64_t v = load(&tab[level_index(va, l)]);
+		if (!present(pt, v))
+			return false;
+		if (is_leaf(pt, v, l)) {
+			bool uc = f->uc ? (v & f->uc) == f->uc : !(v & f->wb);
+			*leaf = (struct pt_leaf){
+				.hpa = v & ADDR_MASK & ~(level_size(l) - 1), .size = level_size(l),
+				.prot = PT_R | (v & f->w ? PT_W : 0) | ((f->nx ? !(v & f->nx) : !!(v & f->x)) ? PT_X : 0) |
+					(uc ? PT_UC : 0),
+				.accessed = v & f->accessed, .dirty = v & f->dirty,
+			};
+			return true;
+		}
+		tab = table_of(v);
+	}
+}
+
+static int split_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, uint64_t lo, uint64_t hi)
+{
+	uint64_t size = level_size(level), *tab = table_of(t);
+	for (unsigned i = lo > base ? (lo - base) / size : 0; i < ENTRIES && base + i * size < hi; i++) {
+		uint64_t v = load(&tab[i]);
+		if (!present(pt, v))
+			continue;
+		if (level == 1) {
+			if (v & pt->fmt->dirty)
+				__atomic_fetch_and(&tab[i], ~pt->fmt->dirty, __ATOMIC_RELAXED);
+			continue;
+		}
+		int err = is_leaf(pt, v, level) ? split_leaf(pt, &tab[i], level, false) : 0;
+		if (!err && (level > 2 || !is_leaf(pt, v, level)))
+			err = split_table(pt, load(&tab[i]) & ADDR_MASK, level - 1, base + i * size, lo, hi);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int pt_split(struct pt *pt, uint64_t va, uint64_t len)
+{
+	va = canonical(va);
+	return split_table(pt, pt->root, LEVELS, 0, va, va + len);
+}
+
+struct harvest {
+	uint64_t lo, hi, first, *map, n;
+};
+
+static void harvest_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, struct harvest *h)
+{
+	uint64_t size = level_size(level), *tab = table_of(t), dirty = pt->fmt->dirty;
+	for (unsigned i = h->lo > base ? (h->lo - base) / size : 0; i < ENTRIES && base + i * size < h->hi; i++) {
+		uint64_t v = load(&tab[i]), start = base + i * size;
+		if (!present(pt, v))
+			continue;
+		if (!is_leaf(pt, v, level)) {
+			harvest_table(pt, v & ADDR_MASK, level - 1, start, h);
+			continue;
+		}
+		if (!(v & dirty))
+			continue;
+		__atomic_fetch_and(&tab[i], ~dirty, __ATOMIC_RELAXED);
+		uint64_t from = MAX(start, h->lo) >> PAGE_SHIFT, to = MIN(start + size, h->hi) >> PAGE_SHIFT;
+		for (uint64_t gfn = from; gfn < to; gfn++)
+			bitmap_set(h->map, gfn - h->first);
+		h->n += to - from;
+	}
+}
+
+uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first)
+{
+	struct harvest h = { .lo = canonical(va), .hi = canonical(va) + len, .first = first, .map = map };
+	harvest_table(pt, pt->root, LEVELS, 0, &h);
+	return h.n;
+}
+
+/* One leaf that stands for the whole table t of 512 leaves, or 0 if they do not line up. */
+static uint64_t merged_leaf(struct pt *pt, hpa_t t, unsigned level)
+{
+	const struct pt_format *f = pt->fmt;
+	uint64_t *tab = table_of(t), ad = f->accessed | f->dirty, first = load(&tab[0]);
+	if (!present(pt, first) || !is_leaf(pt, first, level) || (first & ADDR_MASK & (level_size(level + 1) - 1)))
+		return 0;
+	for (unsigned i = 1; i < ENTRIES; i++)
+		if ((load(&tab[i]) & ~ad) != (first & ~ad) + i * level_size(level))
+			return 0;
+	return (first & ~ad) | f->large | f->accessed;
+}
+
+static void merge_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, uint64_t lo, uint64_t hi)
+{
+	uint64_t size = level_size(level), *tab = table_of(t);
+	for (unsigned i = lo > base ? (lo - base) / size : 0; i < ENTRIES && base + i * size < hi; i++) {
+		uint64_t v = load(&tab[i]), start = base + i * size;
+		if (!present(pt, v) || is_leaf(pt, v, level))
+			continue;
+		hpa_t sub = v & ADDR_MASK;
+		if (level > 2)
+			merge_table(pt, sub, level - 1, start, lo, hi);
+		uint64_t leaf = level <= pt->fmt->max_level && start >= lo && start + size <= hi ? merged_leaf(pt, sub, level - 1) : 0;
+		if (!leaf)
+			continue;
+		__atomic_store_n(&tab[i], leaf, __ATOMIC_RELEASE);
+		for (unsigned k = 0; k < ENTRIES; k++) /* after the store: whatever hardware set until now is in there */
+			if (load(&table_of(sub)[k]) & pt->fmt->dirty) {
+				__atomic_fetch_or(&tab[i], pt->fmt->dirty, __ATOMIC_RELAXED);
+				break;
+			}
+		table_retire(pt, sub);
+	}
+}
+
+void pt_merge(struct pt *pt, uint64_t va, uint64_t len)
+{
+	va = canonical(va);
+	merge_table(pt, pt->root, LEVELS, 0, va, va + len);
+}
