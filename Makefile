@@ -37,8 +37,8 @@ KFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__
 	-mcmodel=kernel -fno-pic -fno-pie -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
-BFLAGS := $(COMMON) -isystem $(EFI)/inc -isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector \
-	-fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI \
+BFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/inc \
+	-isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI \
 	-fcf-protection=none $(if $(CLANG),,-maccumulate-outgoing-args)
 
 O := $(B)/obj
