@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The kernel inside the loader: the stripped ELF file. In .data, for GNU-EFI's linker script knows few sections. */
-	.section .data.kernel_blob, "aw", @progbits
+/* The kernel's ELF file inside the loader. The build gives its path: -DKERNEL_ELF='"..."'. */
+	.section .rodata
 	.balign 4096
-	.globl kernel_blob, kernel_blob_end
-kernel_blob:
+	.globl kernel_blob_start, kernel_blob_end
+kernel_blob_start:
 	.incbin KERNEL_ELF
 kernel_blob_end:
-	.section .note.GNU-stack, "", @progbits
+	.byte 0
+	.section .note.GNU-stack, "", %progbits
