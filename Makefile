@@ -38,8 +38,9 @@ KFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
 BFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/inc \
-	-isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI \
-	-fcf-protection=none $(if $(CLANG),,-maccumulate-outgoing-args)
+	-isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
+	-fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI -fcf-protection=none \
+	$(if $(CLANG),,-maccumulate-outgoing-args)
 
 O := $(B)/obj
 obj = $(patsubst %,$(O)/%.o,$(basename $1))
@@ -162,6 +163,10 @@ run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all && $(PYTHON) tests/rig/$@.py
 need:
 	$(Q)tools/need.sh
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+print-%:
+	@echo '$($*)'
 clean:
 	rm -rf $(filter-out build/deps build/newlib build/newlib-obj build/guest,$(wildcard build/*))
 distclean:
@@ -173,5 +178,5 @@ help:
 	@echo "make test       everything that is tested: unit, fuzz, check, rig-test (each is a target too)"
 	@echo "make bench      the figures, each with its target"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest unit fuzz check rig-test test run shell bench need clean distclean help
+.PHONY: all kernel-objs guest unit fuzz check rig-test test run shell bench need format clean distclean help
 -include $(shell find $(B) -name '*.d' -path '*/*' 2>/dev/null)

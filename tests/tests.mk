@@ -5,3 +5,7 @@
 #   FUZZ += NAME    tests/fuzz/fuzz_NAME.c, a libFuzzer target  FUZZ_NAME := sources
 UNIT :=
 FUZZ :=
+UNIT += conf
+UNIT_conf := kernel/conf.c kernel/conf_value.c
+FUZZ += conf
+FUZZ_conf := kernel/conf.c kernel/conf_value.c

@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# One check of the sources or of the image; `make check` runs them all. Says what is wrong, exit code 1 if anything is.
+#   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone)
+#   layers   who includes whom
+#   headers  each header compiles alone
+#   tidy     clang-tidy's short list
+#   image    no FPU register in the kernel, text not writable, the size
+#   clang    the whole image builds with clang as well
+set -euo pipefail
+var() { make -s --no-print-directory "print-$1"; }
+sources() { git ls-files -co --exclude-standard "$@" | while read -r f; do [ ! -e "$f" ] || echo "$f"; done; }
+
+# The include path and macros of a file's room.
+flags_of() {
+	case $1 in
+	boot/*) var BFLAGS ;;
+	*) echo "$(var KFLAGS) $(var LWIP_INC) $(var ZYDIS_INC)" ;;
+	esac
+}
+
+case $1 in
+format)
+	clang-format --version | grep -q 'version 14\.' || { echo "not clang-format 14: nothing checked"; exit 0; }
+	clang-format --dry-run -Werror $(sources '*.c' '*.h')
+	;;
+layers)
+	/usr/bin/python3 tools/layers.py
+	;;
+headers)
+	kflags=$(flags_of kernel/x.h) bflags=$(flags_of boot/x.h) bad=0
+	for h in $(sources '*.h' | grep -v -e ^tests/ -e ^net/lwipopts -e ^net/arch/); do
+		flags=$kflags
+		[ "${h#boot/}" = "$h" ] || flags=$bflags
+		eval "gcc ${flags//-MMD -MP/} $(var WARN) -fsyntax-only -x c -" <<<"#include \"$h\"" || { echo "$h does not compile alone"; bad=1; }
+	done
+	exit $bad
+	;;
+tidy)
+	checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-branch-clone'
+	checks+=',-bugprone-narrowing-conversions,-bugprone-macro-parentheses,-bugprone-assignment-in-if-condition'
+	checks+=',-bugprone-implicit-widening-of-multiplication-result,-bugprone-suspicious-include,-bugprone-sizeof-expression'
+	checks+=',-bugprone-multi-level-implicit-pointer-conversion,-bugprone-switch-missing-default-case'
+	checks+=',clang-analyzer-core.*,clang-analyzer-deadcode.*,misc-redundant-expression'
+	kflags=$(make -s --no-print-directory CC=clang print-KFLAGS | sed 's/-MMD -MP//')
+	eval "set -- $kflags $(var LWIP_INC) $(var ZYDIS_INC)"
+	# The analyzer takes a minute a core over everything; files are independent.
+	sources 'arch/*.c' 'kernel/*.c' 'drivers/*.c' 'net/*.c' 'vmm/*.c' |
+		xargs -P "$(nproc)" -n 4 sh -c 'checks=$1; shift; n=$1; shift; flags=; i=0
+			while [ $i -lt $n ]; do flags="$flags $(printf "%s" "$1" | sed "s/[\" ]/\\\\&/g")"; shift; i=$((i + 1)); done
+			eval "clang-tidy --quiet --warnings-as-errors=* --checks=$checks $* -- $flags" 2>/dev/null' sh "$checks" $# "$@"
+	;;
+image)
+	make --no-print-directory build/BOOTX64.EFI >/dev/null
+	objdump -d --no-show-raw-insn build/kernel.elf >build/kernel.dis
+	bad=$(grep -E '^[0-9a-f]+ <|%[xyz]mm[0-9]|%st\b' build/kernel.dis |
+		awk '/^[0-9a-f]+ </ { f = $2; next } { print f, $0 }' | head -5)
+	[ -z "$bad" ] || { echo "FPU registers in the kernel: $bad"; exit 1; }
+	readelf -lW build/kernel.elf | grep -q 'LOAD.*RWE' && { echo "a segment is writable and executable"; exit 1; }
+	[ "$(stat -c %s build/BOOTX64.EFI)" -le 1048576 ]
+	;;
+clang)
+	make --no-print-directory CC=clang build/clang/BOOTX64.EFI >build/clang.log 2>&1 || { grep -A5 -e error: -e '\*\*\*' build/clang.log; exit 1; }
+	;;
+*)
+	echo "check: unknown check $1"
+	exit 1
+	;;
+esac

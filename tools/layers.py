@@ -1,0 +1,50 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Who may include whom. Prints each include that breaks the rule of its room; exit code 1 if there is one."""
+import re
+import subprocess
+import sys
+
+# Room (longest path first) -> what it may include, as regular expressions over the included path.
+BASE = r"kernel/(bits|err|list)\.h"
+RULES = [
+    ("kernel/main.c", [r".*"]),  # the boot order: it alone wires all rooms together
+    ("arch/", [r"arch/.*", BASE, r"kernel/handoff\.h"]),
+    ("kernel/", [r"kernel/.*", r"arch/x86/(?!hv\.h).*"]),
+    ("drivers/", [r"drivers/.*", r"kernel/.*", r"arch/x86/(cpu|paging|irq)\.h"]),
+    ("net/", [r"net/.*", r"kernel/.*", r"drivers/nic\.h", r"lwip/.*", r"netif/.*", r"arch/cc\.h", r"lwipopts\.h"]),
+    ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem)\.h", r"kernel/(bits|err|list|spinlock|frame)\.h"]),
+    ("vmm/", [r"vmm/.*", r"kernel/.*", r"arch/x86/(hv|pt|features)\.(h|def)", r"net/(stream|bridge|announce|blockdev)\.h",
+              r"Zydis/.*"]),
+    ("boot/", [r"boot/.*", BASE, r"kernel/(handoff|conf)\.h", r"efi.*\.h"]),
+]
+# What only files of one family may include.
+PRIVATE = {"arch/x86/vmx.h": "arch/x86/vmx", "arch/x86/svm.h": "arch/x86/svm"}
+# Foreign headers, named because an <angle include> is otherwise the C library's.
+FOREIGN = re.compile(r"(lwip|netif|Zydis|Zycore|mbedtls)/|efi")
+
+
+def main():
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.c", "*.h", "*.S"], capture_output=True, text=True,
+                           check=True).stdout.split()
+    bad = 0
+    for path in files:
+        rule = next((allowed for prefix, allowed in RULES if path.startswith(prefix)), None)
+        if rule is None:
+            continue
+        try:
+            text = open(path, encoding="utf-8").read()
+        except FileNotFoundError:
+            continue
+        for n, line in enumerate(text.splitlines(), 1):
+            m = re.match(r'\s*#\s*include\s*(["<])([^">]+)[">]', line)
+            if not m or (m[1] == "<" and not FOREIGN.match(m[2])):
+                continue
+            owner = PRIVATE.get(m[2])
+            if not any(re.fullmatch(r, m[2]) for r in rule) or (owner and not path.startswith(owner)):
+                print(f"{path}:{n}: may not include {m[2]}")
+                bad += 1
+    return 1 if bad else 0
+
+
+sys.exit(main())

@@ -1,0 +1,104 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Run tests of every kind and sum them up: the last line is `N passed, N failed`, the exit code 0 only if none failed.
+
+    runtests.py [--unit BIN...] [--fuzz BIN...] [--check NAME...] [--rig DIR] [--seconds N]
+
+A unit test binary counts by its cmocka tests, a fuzz target and a check as one each, the rig's by pytest's tests.
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+
+totals = {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def run(cmd, timeout, **kw):
+    """Exit code and output; a time-out is a failure that says so."""
+    try:
+        p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, errors="replace", **kw)
+        return p.returncode, p.stdout
+    except subprocess.TimeoutExpired as e:
+        return -1, (e.stdout or b"").decode(errors="replace") + f"\ntimed out after {timeout} s\n"
+
+
+def tell(kind, name, passed, failed, output, start):
+    totals["passed"] += passed
+    totals["failed"] += failed
+    print(f"  {kind:6} {name}: {passed} passed, {failed} failed ({time.time() - start:.1f} s)", flush=True)
+    if failed:
+        print(output[-8000:], flush=True)
+
+
+def unit(path):
+    start = time.time()
+    code, out = run([path], 180)
+    passed = sum(int(n) for n in re.findall(r"\[  PASSED  \] (\d+) test", out))
+    failed = sum(int(n) for n in re.findall(r"\[  FAILED  \] (\d+) test", out))
+    if code and not failed or not passed and not failed:  # crashed, leaked, or ran nothing
+        failed = 1
+    tell("UNIT", os.path.basename(path), passed, failed, out, start)
+
+
+def fuzz(path, seconds):
+    start = time.time()
+    name = os.path.basename(path)
+    seeds = os.path.join("tests/fuzz/corpus", name.removeprefix("fuzz_"))
+    with tempfile.TemporaryDirectory() as scratch:
+        code, out = run([path, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048",
+                         f"-artifact_prefix={os.path.dirname(path)}/", scratch] + ([seeds] if os.path.isdir(seeds) else []),
+                        seconds + 60)
+    tell("FUZZ", name, int(code == 0), int(code != 0), out, start)
+
+
+def check(name):
+    start = time.time()
+    code, out = run(["tools/check.sh", name], 900)
+    tell("CHECK", name, int(code == 0), int(code != 0), out, start)
+
+
+def rig(where):
+    start = time.time()
+    with tempfile.TemporaryDirectory() as scratch:
+        report = os.path.join(scratch, "report.xml")
+        code = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-v", "-ra", "-p", "no:cacheprovider", f"--junitxml={report}",
+                               where]).returncode
+        passed = failed = skipped = 0
+        if os.path.exists(report):
+            for suite in ET.parse(report).getroot().iter("testsuite"):
+                n, bad, skip = (int(suite.get(k, 0)) for k in ("tests", "failures", "skipped"))
+                bad += int(suite.get("errors", 0))
+                passed, failed, skipped = passed + n - bad - skip, failed + bad, skipped + skip
+    if code not in (0, 1) and not failed or not passed and not failed and not skipped:
+        failed += 1  # pytest itself failed, or found no test
+    totals["skipped"] += skipped
+    tell("RIG", where, passed, failed, "", start)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--unit", nargs="*", default=[])
+    p.add_argument("--fuzz", nargs="*", default=[])
+    p.add_argument("--check", nargs="*", default=[])
+    p.add_argument("--rig")
+    p.add_argument("--seconds", type=int, default=5)
+    a = p.parse_args()
+    for path in a.unit:
+        unit(path)
+    for path in a.fuzz:
+        fuzz(path, a.seconds)
+    for name in a.check:
+        check(name)
+    if a.rig:
+        rig(a.rig)
+    skipped = f", {totals['skipped']} skipped" if totals["skipped"] else ""
+    print(f"{totals['passed']} passed, {totals['failed']} failed{skipped}")
+    return 1 if totals["failed"] or not totals["passed"] else 0
+
+
+sys.exit(main())
