@@ -105,8 +105,8 @@ $(G)/initrd: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinitrd.s
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(filter $(G)/bin/%,$^)
 guest: $(G)/initrd
 
-$(B)/esp.img: $(B)/BOOTX64.EFI tests/guest/tern.conf $(G)/initrd tools/mkesp.sh
-	$(Q)echo "  ESP     $@"; EFI=$(B)/BOOTX64.EFI tools/mkesp.sh $@ tests/guest/tern.conf $(G)/vmlinuz $(G)/initrd
+$(B)/esp.img: $(B)/BOOTX64.EFI boot/tern.conf $(G)/initrd tools/mkesp.sh
+	$(Q)echo "  ESP     $@"; EFI=$(B)/BOOTX64.EFI tools/mkesp.sh $@ boot/tern.conf $(G)/vmlinuz $(G)/initrd
 
 # Tests. Host-built ones compile the same sources for this machine, with sanitizers and the fakes beside them.
 include tests/tests.mk
@@ -115,7 +115,7 @@ H := $(B)/host
 F := $(B)/fuzz
 TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
 	$(ZYDIS_INC) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
-SAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+SAN := -fno-sanitize-recover=undefined -fsanitize=address,undefined
 UNIT_BIN := $(UNIT:%=$(H)/test_%)
 FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
 hostobj = $(patsubst %.c,$1/%.o,$2)
