@@ -2,8 +2,8 @@
 /* The TSC's rate and the time of day, from the firmware. */
 #include "boot/boot.h"
 
-#define STALL_US 10000
-#define STALLS   10
+#define STALL_US 5000
+#define STALLS   24
 
 uint64_t clock_tsc(void)
 {

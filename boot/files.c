@@ -205,7 +205,7 @@ void files_load(void)
 	if (err) {
 		struct text text = explain(err);
 
-		say(CONF_NAME ": %s; tern starts with defaults and without VMs: %s\n", text.why, text.what_to_do);
+		say(CONF_NAME ": %s; tern starts with defaults and without VMs\n", text.why);
 		return;
 	}
 	boot.conf = boot_alloc(sizeof(*boot.conf));

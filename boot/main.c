@@ -89,7 +89,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	load_kernel();
 	stack = boot_alloc(STACK_SIZE);
 	paging_build();
-	say_console("starting on %u CPUs\n", (unsigned)boot.h->ncpus);
+	say_console("starting on %u CPU%s\n", (unsigned)boot.h->ncpus, boot.h->ncpus == 1 ? "" : "s");
 	exit_firmware();
 	paging_enter_kernel((uint64_t)(uintptr_t)stack + STACK_SIZE);
 }
