@@ -13,6 +13,9 @@ PYTHON := /usr/bin/python3
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 all: $(B)/BOOTX64.EFI $(B)/esp.img
 
 include deps.mk
@@ -32,12 +35,12 @@ BOOT_SHARED := $(wildcard kernel/conf.c kernel/conf_value.c)
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wundef -Wvla -Werror
 COMMON := -std=gnu17 -O2 -g -I. -MMD -MP -DTERN_VERSION='"$(VERSION)"'
 # Nothing from the host's C library: newlib's headers and the compiler's own.
-CC_INC := $(if $(CLANG),$(shell $(CC) -print-resource-dir 2>/dev/null)/include,$(shell $(CC) -print-file-name=include 2>/dev/null))
-KFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -mgeneral-regs-only -mno-red-zone \
+CC_INC = $(if $(CLANG),$(shell $(CC) -print-resource-dir 2>/dev/null)/include,$(shell $(CC) -print-file-name=include 2>/dev/null))
+KFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -mgeneral-regs-only -mno-red-zone \
 	-mcmodel=kernel -fno-pic -fno-pie -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
-BFLAGS := $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/inc \
+BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/inc \
 	-isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI -fcf-protection=none \
 	$(if $(CLANG),,-maccumulate-outgoing-args)
@@ -99,7 +102,7 @@ G := build/guest
 GUEST_PROGS := pagecheck dirty tcpserve
 $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
-$(G)/bin/%: tests/guest/%.c
+$(G)/bin/%: tests/guest/%.c tests/guest/load.h | $(APT)/sources.list
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 -static $(WARN) $< -o $@
 $(G)/initrd: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(filter $(G)/bin/%,$^)

@@ -12,9 +12,13 @@ PIN_bookworm_lwip    := 2.1.3+dfsg1 0a8276d09fc4e97bbba2f953d74af2388fc2195ea156
 PIN_bookworm_zydis   := 4.0.0 e990107f80c62afc1deb51de230023a1098db801b8ea6bf483e296d45459e234
 PIN_bookworm_gnu-efi := 3.0.15 931a257b9c5c1ba65ff519f18373c438a26825f2db7866b163e96d1b168f20ea
 
+PIN_trixie_newlib  := 4.5.0.20241231 33f12605e0054965996c25c1382b3e463b0af91799001f5bb8c0630f2ec8c852
+PIN_trixie_lwip    := 2.2.1+dfsg1 83729c274c499d3348e9fbbe043a3113f3fa8953e7efddc7c21c7fcbb1f2b7b1
+PIN_trixie_zydis   := 4.1.1 dcc31180a31e7f568d79d55f8181bd961981559a5666bf6fac43a69ad8b406bf
+PIN_trixie_gnu-efi := 3.0.18 7f212c96ee66547eeefb531267b641e5473d7d8529f0bd8ccdefd33cf7413f5c
 
 $(APT)/sources.list: tools/debsrc.sh
-	$(Q)echo "  APT     $(SUITE)"; tools/debsrc.sh update $(APT)
+	$(Q)echo "  APT     $(SUITE)"; tools/need.sh && tools/debsrc.sh update $(APT)
 
 fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(APT) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$(D)/$1.ok.tmp && mv $(D)/$1.ok.tmp $@
 SOURCES := newlib lwip zydis gnu-efi

@@ -68,6 +68,7 @@ source)
 	got=$(sha256sum "$orig" | cut -d' ' -f1)
 	[ "$sha" = - ] || [ "$sha" = "$got" ] || die "$pkg: $orig has sha256 $got, deps.mk says $sha"
 	rm -rf "$out"
+	mkdir -p "$(dirname "$out")"
 	dpkg-source --no-check --no-copy -x "$dsc" "$out" >/dev/null # apt has checked the .dsc against the signed index
 	echo "$pkg $have $got"
 	;;
