@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Messages between the guest's local APICs, and to them from the I/O APIC and MSIs: who is meant, and its IRR or event word.
+ * Any context; other vCPUs' registers are read and changed by atomic operations only.
+ *
+ *   ICR write, SELF_IPI -+
+ *   I/O APIC pin --------+--> apic_bus_post --> per target: IRR bit | NMI | INIT, SIPI event --> kick
+ *   MSI(-X) -------------+
+ */
+#include "vmm/dev/lapic_regs.h"
+
+#define MSI_BASE         0xfee00000ULL
+#define MSI_LOGICAL      BIT(2)
+#define MSI_REDIRECT     BIT(3)
+#define DEST_BROADCAST   0xffffffffU
+#define DEST_BROADCAST8  0xffU
+
+bool lapic_post(struct lapic *l, uint8_t vector, bool level)
+{
+	uint32_t bit = 1U << vector % 32;
+
+	if (!(__atomic_load_n(&l->s.svr, __ATOMIC_RELAXED) & SVR_ENABLE))
+		return false; /* disabled by software: only NMI, INIT and SIPI pass (SDM 3A 11.4.7.2) */
+	if (vector < 16) {
+		lapic_error(l, ESR_RECEIVE_ILLEGAL);
+		return false;
+	}
+	if (level)
+		__atomic_fetch_or(&l->s.tmr[vector / 32], bit, __ATOMIC_RELAXED);
+	else
+		__atomic_fetch_and(&l->s.tmr[vector / 32], ~bit, __ATOMIC_RELAXED);
+	return !(__atomic_fetch_or(&l->s.irr[vector / 32], bit, __ATOMIC_ACQ_REL) & bit);
+}
+
+void lapic_error(struct lapic *l, uint32_t esr_bit)
+{
+	uint32_t lvt = __atomic_load_n(&l->s.lvt[LVT_ERROR], __ATOMIC_RELAXED);
+	uint32_t old = __atomic_fetch_or(&l->s.esr_latent, esr_bit, __ATOMIC_RELAXED);
+
+	if (!(old & esr_bit) && !(lvt & LVT_MASKED) && (lvt & 0xff) >= 16 && lapic_post(l, (uint8_t)lvt, false))
+		l->bus->kick(l->bus->arg, l->vcpu);
+}
+
+static void post_events(struct lapic *l, uint32_t clear, uint32_t set)
+{
+	uint32_t old = __atomic_load_n(&l->s.events, __ATOMIC_RELAXED);
+	while (!__atomic_compare_exchange_n(&l->s.events, &old, (old & ~clear) | set, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		;
+	l->bus->kick(l->bus->arg, l->vcpu);
+}
+
+static void deliver(struct lapic *l, unsigned mode, uint8_t vector, bool level)
+{
+	switch (mode) {
+	case APIC_FIXED:
+	case APIC_LOWEST:
+		if (lapic_post(l, vector, level))
+			l->bus->kick(l->bus->arg, l->vcpu);
+		break;
+	case APIC_NMI: l->bus->nmi(l->bus->arg, l->vcpu); break;
+	case APIC_INIT: post_events(l, LAPIC_EV_SIPI | 0xff00, LAPIC_EV_INIT); break; /* forgets a SIPI not yet taken */
+	case APIC_SIPI: post_events(l, 0xff00, LAPIC_EV_SIPI | (uint32_t)vector << 8); break;
+	case APIC_SMI:    /* this PC has no SMM */
+	case APIC_EXTINT: /* and no 8259 */
+	default: break;
+	}
+}
+
+/* The APICs that a destination names, as a range of ids and, for a logical one, a mask of the 16 in its cluster. */
+struct targets {
+	unsigned first, end;
+	uint32_t mask;
+};
+
+static struct targets targets_of(const struct apic_bus *b, uint32_t dest, bool logical)
+{
+	if (dest == DEST_BROADCAST)
+		return (struct targets){ 0, b->n, DEST_BROADCAST };
+	uint64_t first = logical ? (uint64_t)(dest >> 16) << 4 : dest;
+	if (first >= b->n)
+		return (struct targets){ 0, 0, 0 };
+	unsigned end = (unsigned)first + (logical ? 16 : 1);
+	return (struct targets){ (unsigned)first, MIN(end, b->n), logical ? dest & 0xffff : DEST_BROADCAST };
+}
+
+static void post_to(struct apic_bus *b, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
+{
+	struct targets t = targets_of(b, dest, logical);
+	unsigned matches = 0, pick = 0;
+
+	if (mode == APIC_LOWEST) { /* one of them, by the vector: what most real arbitration comes to */
+		for (unsigned i = t.first; i < t.end; i++)
+			matches += t.mask >> (i & 15) & 1;
+		pick = matches ? vector % matches : 0;
+	}
+	for (unsigned i = t.first; i < t.end; i++) {
+		if (!(t.mask >> (i & 15) & 1) || (mode == APIC_LOWEST && pick-- != 0))
+			continue;
+		deliver(b->lapic[i], mode, vector, level);
+	}
+}
+
+void apic_bus_post(struct apic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level)
+{
+	post_to(b, dest == DEST_BROADCAST8 && !logical ? DEST_BROADCAST : dest, logical, mode, vector, level);
+}
+
+/* SDM 3A 11.11: address 31:20 = 0xfee, destination 19:12, redirection hint 3, logical 2; data like an ICR's low half. */
+void apic_bus_msi(struct apic_bus *b, uint64_t addr, uint32_t data)
+{
+	unsigned mode = data >> 8 & 7;
+	bool level = data & ICR_LEVEL;
+
+	if ((addr & ~(uint64_t)0xfffff) != MSI_BASE || (level && !(data & ICR_ASSERT)))
+		return; /* not a message for an APIC, or the end of a level, which has no effect */
+	if (mode == APIC_SIPI)
+		return; /* reserved in MSIs */
+	if (mode == APIC_FIXED && (addr & MSI_REDIRECT) && (addr & MSI_LOGICAL))
+		mode = APIC_LOWEST;
+	apic_bus_post(b, addr >> 12 & 0xff, addr & MSI_LOGICAL, (uint8_t)mode, (uint8_t)data, level);
+}
+
+void lapic_send_ipi(struct lapic *l)
+{
+	uint32_t icr = l->s.icr_lo;
+	unsigned mode = icr >> 8 & 7, shorthand = icr >> 18 & 3;
+	uint8_t vector = (uint8_t)icr;
+
+	if (mode == APIC_INIT && (icr & ICR_LEVEL) && !(icr & ICR_ASSERT))
+		return; /* INIT level de-assert: no effect since the Pentium 4 (SDM 3A 11.6.1) */
+	if ((mode == APIC_FIXED || mode == APIC_LOWEST) && vector < 16) {
+		lapic_error(l, ESR_SEND_ILLEGAL);
+		return;
+	}
+	switch (shorthand) {
+	case ICR_TO_DEST: post_to(l->bus, l->s.icr_hi, icr & ICR_LOGICAL, mode, vector, false); break;
+	case ICR_TO_SELF: deliver(l, mode, vector, false); break;
+	case ICR_TO_ALL:
+	case ICR_TO_OTHERS:
+		for (unsigned i = 0; i < l->bus->n; i++)
+			if (i != l->vcpu || shorthand == ICR_TO_ALL)
+				deliver(l->bus->lapic[i], mode, vector, false);
+		break;
+	}
+}
+
+void lapic_self_ipi(struct lapic *l, uint8_t vector)
+{
+	if (vector < 16)
+		lapic_error(l, ESR_SEND_ILLEGAL);
+	else
+		deliver(l, APIC_FIXED, vector, false);
+}

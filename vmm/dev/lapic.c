@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's local APIC, registers and interrupt priority (SDM 3A ch. 11; AMD's x2APIC is the same, APM2 16.11). Always
+ * x2APIC: after IA32_APIC_BASE has left that mode the MSRs fault and nothing answers in MMIO, as no guest here has a
+ * reason to. Six LVT entries (no CMCI), no EOI broadcast suppression.
+ *
+ * The vCPU's task calls everything here, apic_bus.c's posts apart, which touch the IRR, TMR, `events` and `esr_latent` by
+ * atomic operations only.
+ */
+#include "vmm/dev/lapic.h"
+#include "vmm/dev/lapic_regs.h"
+#include <string.h>
+
+#define BASE_DEFAULT   0xfee00000ULL
+#define BASE_BSP       BIT(8)
+#define BASE_EXTD      BIT(10)
+#define BASE_EN        BIT(11)
+#define LAPIC_VERSION  (0x14 | (LVT_COUNT - 2) << 16) /* version, highest LVT entry (without CMCI) */
+#define DCR_VALID      0xbU
+#define TIMER_FIRE_GAP 100000 /* ns: a periodic timer fires no faster, whatever the guest asks for */
+
+/* Writable bits of each LVT register; delivery status (12) and remote IRR (14) may be written, without effect. */
+static const uint32_t lvt_valid[LVT_COUNT] = {
+	[LVT_TIMER] = 0xff | LVT_STATUS | LVT_MASKED | LVT_TIMER_MODE,
+	[LVT_THERMAL] = 0xff | LVT_MODE | LVT_STATUS | LVT_MASKED,
+	[LVT_PMC] = 0xff | LVT_MODE | LVT_STATUS | LVT_MASKED,
+	[LVT_LINT0] = 0xff | LVT_MODE | LVT_STATUS | LVT_POLARITY | LVT_REMOTE_IRR | LVT_LEVEL | LVT_MASKED,
+	[LVT_LINT1] = 0xff | LVT_MODE | LVT_STATUS | LVT_POLARITY | LVT_REMOTE_IRR | LVT_LEVEL | LVT_MASKED,
+	[LVT_ERROR] = 0xff | LVT_STATUS | LVT_MASKED,
+};
+#define LVT_READ_ONLY (LVT_STATUS | LVT_REMOTE_IRR)
+
+static int highest_bit(const uint32_t *map)
+{
+	for (int w = 7; w >= 0; w--) {
+		uint32_t v = __atomic_load_n(&map[w], __ATOMIC_ACQUIRE);
+		if (v)
+			return w * 32 + 31 - __builtin_clz(v);
+	}
+	return -1;
+}
+
+static bool timer_is_deadline(const struct lapic *l)
+{
+	return (l->s.lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_DEADLINE;
+}
+
+/* Registers after power-up, INIT or hardware disable (SDM 3A 11.4.7); the ID, the base and the events stay. */
+static void regs_reset(struct lapic *l)
+{
+	struct lapic_state *s = &l->s;
+	__atomic_store_n(&s->svr, 0xff, __ATOMIC_RELAXED); /* disabled: posts are refused from here on */
+	s->tpr = s->icr_lo = s->icr_hi = s->esr = s->esr_latent = s->dcr = s->icount = s->count_armed = 0;
+	s->tsc_deadline = s->count_start_ns = 0;
+	for (unsigned i = 0; i < LVT_COUNT; i++)
+		s->lvt[i] = LVT_MASKED;
+	for (unsigned i = 0; i < 8; i++) {
+		s->isr[i] = 0;
+		__atomic_store_n(&s->tmr[i], 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&s->irr[i], 0, __ATOMIC_RELAXED);
+	}
+}
+
+void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu)
+{
+	memset(l, 0, sizeof(*l));
+	l->bus = bus;
+	l->vcpu = vcpu;
+	l->s.id = vcpu;
+	l->s.apic_base = BASE_DEFAULT | BASE_EN | BASE_EXTD | (vcpu == 0 ? BASE_BSP : 0);
+	l->s.sipi_wait = vcpu != 0;
+	regs_reset(l);
+}
+
+unsigned lapic_take_events(struct lapic *l)
+{
+	uint32_t e = __atomic_load_n(&l->s.events, __ATOMIC_RELAXED);
+	unsigned did = 0;
+
+	if (!e)
+		return 0;
+	e = __atomic_exchange_n(&l->s.events, 0, __ATOMIC_ACQ_REL);
+	if (e & LAPIC_EV_INIT) {
+		regs_reset(l);
+		l->s.sipi_wait = l->vcpu != 0; /* the boot CPU goes to the reset vector instead: the machine resets */
+		did |= LAPIC_EV_INIT;
+	}
+	if ((e & LAPIC_EV_SIPI) && l->s.sipi_wait == 1) {
+		l->s.sipi_vector = e >> 8 & 0xff;
+		l->s.sipi_wait = 2;
+		did |= LAPIC_EV_SIPI;
+	}
+	return did;
+}
+
+/* ---- priority: TPR, ISR and IRR (SDM 3A 11.8) ---- */
+
+static uint32_t ppr(const struct lapic *l)
+{
+	int isrv = highest_bit(l->s.isr);
+	uint32_t service = isrv < 0 ? 0 : (uint32_t)isrv & 0xf0;
+	return (l->s.tpr & 0xf0) >= service ? l->s.tpr : service;
+}
+
+bool lapic_has_irr(const struct lapic *l, uint8_t *highest)
+{
+	int v = highest_bit(l->s.irr);
+	if (v < 0)
+		return false;
+	*highest = (uint8_t)v;
+	return true;
+}
+
+int lapic_pending(const struct lapic *l)
+{
+	int v = l->s.apic_base & BASE_EN ? highest_bit(l->s.irr) : -1;
+	return v >= 0 && ((uint32_t)v & 0xf0) > (ppr(l) & 0xf0) ? v : -1;
+}
+
+void lapic_ack(struct lapic *l, uint8_t vector)
+{
+	__atomic_fetch_and(&l->s.irr[vector / 32], ~(1U << vector % 32), __ATOMIC_ACQ_REL);
+	l->s.isr[vector / 32] |= 1U << vector % 32;
+}
+
+static void eoi(struct lapic *l)
+{
+	int v = highest_bit(l->s.isr);
+	if (v < 0)
+		return;
+	uint32_t bit = 1U << v % 32;
+	l->s.isr[v / 32] &= ~bit;
+	if ((__atomic_load_n(&l->s.tmr[v / 32], __ATOMIC_ACQUIRE) & bit) && l->bus->eoi)
+		l->bus->eoi(l->bus->arg, (uint8_t)v);
+}
+
+/* ---- timer (SDM 3A 11.5.4): counts down at 1 GHz of guest time over the divider, or waits for a TSC value ---- */
+
+static unsigned divide_shift(uint32_t dcr)
+{
+	return (((dcr & 3) | (dcr >> 1 & 4)) + 1) & 7;
+}
+
+static uint64_t count_elapsed(const struct lapic *l, uint64_t guest_ns) /* in timer ticks */
+{
+	uint64_t ns = guest_ns - l->s.count_start_ns;
+	return (int64_t)ns < 0 ? 0 : ns >> divide_shift(l->s.dcr);
+}
+
+static uint32_t current_count(const struct lapic *l, uint64_t guest_ns)
+{
+	uint64_t ticks = count_elapsed(l, guest_ns);
+	if (!l->s.count_armed || timer_is_deadline(l))
+		return 0;
+	if ((l->s.lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_PERIODIC)
+		ticks %= l->s.icount;
+	return ticks >= l->s.icount ? 0 : l->s.icount - (uint32_t)ticks;
+}
+
+static void timer_disarm(struct lapic *l)
+{
+	l->s.icount = l->s.count_armed = 0;
+	l->s.tsc_deadline = l->s.count_start_ns = 0;
+}
+
+static void timer_fire(struct lapic *l)
+{
+	if (!(l->s.lvt[LVT_TIMER] & LVT_MASKED))
+		lapic_post(l, (uint8_t)l->s.lvt[LVT_TIMER], false);
+}
+
+/* Ticks to nanoseconds, rounded up, at most a day: no 128-bit division, and the caller polls again anyway. */
+static uint64_t ticks_to_ns(uint64_t ticks, uint64_t hz)
+{
+	uint64_t sec = ticks / hz;
+	return sec >= 86400 ? 86400 * NS_PER_SEC : sec * NS_PER_SEC + (ticks % hz * NS_PER_SEC + hz - 1) / hz;
+}
+
+bool lapic_timer_poll(struct lapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns)
+{
+	struct lapic_state *s = &l->s;
+
+	if (timer_is_deadline(l)) {
+		if (!s->tsc_deadline)
+			return false;
+		if (guest_tsc < s->tsc_deadline) {
+			*wait_ns = ticks_to_ns(s->tsc_deadline - guest_tsc, tsc_hz);
+			return true;
+		}
+		s->tsc_deadline = 0;
+		timer_fire(l);
+		return false;
+	}
+	if (!s->count_armed)
+		return false;
+	bool periodic = (s->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_PERIODIC;
+	uint64_t period = (uint64_t)s->icount << divide_shift(s->dcr);
+	uint64_t elapsed = guest_ns - s->count_start_ns;
+	if ((int64_t)elapsed < 0)
+		elapsed = 0;
+	if (periodic)
+		period *= period < TIMER_FIRE_GAP ? (TIMER_FIRE_GAP + period - 1) / period : 1;
+	if (elapsed >= period) {
+		timer_fire(l);
+		s->count_armed = periodic;
+		s->count_start_ns += elapsed / period * period; /* periods that were missed count as one */
+		elapsed %= period;
+	}
+	*wait_ns = period - elapsed;
+	return s->count_armed;
+}
+
+static void write_dcr(struct lapic *l, uint64_t guest_ns, uint32_t val)
+{
+	uint64_t ticks = count_elapsed(l, guest_ns);
+	l->s.dcr = val;
+	if (l->s.count_armed) /* what has been counted stays counted */
+		l->s.count_start_ns = guest_ns - (ticks << divide_shift(val));
+}
+
+/* ---- registers ---- */
+
+static int lvt_index(uint32_t reg)
+{
+	switch (reg) {
+	case X2_LVT_TIMER: return LVT_TIMER;
+	case X2_LVT_THERMAL: return LVT_THERMAL;
+	case X2_LVT_PMC: return LVT_PMC;
+	case X2_LVT_LINT0: return LVT_LINT0;
+	case X2_LVT_LINT1: return LVT_LINT1;
+	case X2_LVT_ERROR: return LVT_ERROR;
+	default: return -1;
+	}
+}
+
+static int write_lvt(struct lapic *l, int i, uint32_t val)
+{
+	if ((val & ~lvt_valid[i]) || (i == LVT_TIMER && (val & LVT_TIMER_MODE) == LVT_TIMER_MODE))
+		return -EINVAL;
+	val &= ~LVT_READ_ONLY;
+	if (!(l->s.svr & SVR_ENABLE))
+		val |= LVT_MASKED;
+	bool was_deadline = timer_is_deadline(l);
+	__atomic_store_n(&l->s.lvt[i], val, __ATOMIC_RELAXED); /* posters read the error entry */
+	if (i == LVT_TIMER && was_deadline != timer_is_deadline(l))
+		timer_disarm(l);
+	return 0;
+}
+
+static int write_svr(struct lapic *l, uint32_t val)
+{
+	if (val & ~SVR_VALID)
+		return -EINVAL;
+	__atomic_store_n(&l->s.svr, val, __ATOMIC_RELAXED);
+	if (!(val & SVR_ENABLE))
+		for (unsigned i = 0; i < LVT_COUNT; i++)
+			l->s.lvt[i] |= LVT_MASKED;
+	return 0;
+}
+
+static int write_base(struct lapic *l, uint64_t val)
+{
+	uint64_t old = l->s.apic_base;
+	bool en = val & BASE_EN, extd = val & BASE_EXTD, was_en = old & BASE_EN, was_extd = old & BASE_EXTD;
+
+	/* The base cannot move: nothing answers there. Mode changes as in SDM 3A 11.12.5, figure 11-27. */
+	if ((val & ~(BASE_EN | BASE_EXTD | BASE_BSP)) != BASE_DEFAULT)
+		return -EINVAL;
+	if ((extd && !en) || (was_extd && en && !extd) || (!was_en && extd))
+		return -EINVAL;
+	if (was_en && !en)
+		regs_reset(l);
+	l->s.apic_base = BASE_DEFAULT | (val & (BASE_EN | BASE_EXTD)) | (old & BASE_BSP);
+	return 0;
+}
+
+static int read_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t *val)
+{
+	const struct lapic_state *s = &l->s;
+
+	switch (reg) {
+	case X2_ID: *val = s->id; return 0;
+	case X2_VERSION: *val = LAPIC_VERSION; return 0;
+	case X2_TPR: *val = s->tpr; return 0;
+	case X2_PPR: *val = ppr(l); return 0;
+	case X2_LDR: *val = lapic_ldr(s->id); return 0;
+	case X2_SVR: *val = s->svr; return 0;
+	case X2_ISR ... X2_ISR + 7: *val = s->isr[reg - X2_ISR]; return 0;
+	case X2_TMR ... X2_TMR + 7: *val = __atomic_load_n(&s->tmr[reg - X2_TMR], __ATOMIC_RELAXED); return 0;
+	case X2_IRR ... X2_IRR + 7: *val = __atomic_load_n(&s->irr[reg - X2_IRR], __ATOMIC_RELAXED); return 0;
+	case X2_ESR: *val = s->esr; return 0;
+	case X2_ICR: *val = s->icr_lo | (uint64_t)s->icr_hi << 32; return 0;
+	case X2_INITIAL_COUNT: *val = s->icount; return 0;
+	case X2_CURRENT_COUNT: *val = current_count(l, guest_ns); return 0;
+	case X2_DIVIDE: *val = s->dcr; return 0;
+	default: break;
+	}
+	int i = lvt_index(reg);
+	if (i < 0)
+		return -EINVAL; /* reserved, or EOI and SELF_IPI, which are write-only */
+	*val = s->lvt[i];
+	return 0;
+}
+
+static int write_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t val)
+{
+	struct lapic_state *s = &l->s;
+
+	if (val >> 32 && reg != X2_ICR)
+		return -EINVAL;
+	uint32_t v = (uint32_t)val;
+	switch (reg) {
+	case X2_TPR:
+		if (v > 0xff)
+			return -EINVAL;
+		s->tpr = v;
+		return 0;
+	case X2_EOI:
+		if (v)
+			return -EINVAL;
+		eoi(l);
+		return 0;
+	case X2_SVR: return write_svr(l, v);
+	case X2_ESR:
+		if (v)
+			return -EINVAL;
+		s->esr = __atomic_exchange_n(&s->esr_latent, 0, __ATOMIC_RELAXED);
+		return 0;
+	case X2_ICR:
+		if (v & ~(ICR_VALID | ICR_BUSY))
+			return -EINVAL;
+		s->icr_lo = v & ~ICR_BUSY;
+		s->icr_hi = (uint32_t)(val >> 32);
+		lapic_send_ipi(l);
+		return 0;
+	case X2_INITIAL_COUNT:
+		if (!timer_is_deadline(l)) {
+			s->icount = v;
+			s->count_armed = v != 0;
+			s->count_start_ns = v ? guest_ns : 0;
+		}
+		return 0;
+	case X2_DIVIDE:
+		if (v & ~DCR_VALID)
+			return -EINVAL;
+		write_dcr(l, guest_ns, v);
+		return 0;
+	case X2_SELF_IPI:
+		if (v > 0xff)
+			return -EINVAL;
+		lapic_self_ipi(l, (uint8_t)v);
+		return 0;
+	default: break;
+	}
+	int i = lvt_index(reg);
+	return i < 0 ? -EINVAL : write_lvt(l, i, v);
+}
+
+int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val)
+{
+	(void)guest_tsc;
+	if (msr == MSR_LAPIC_BASE) {
+		*val = l->s.apic_base;
+		return 0;
+	}
+	if (msr == MSR_LAPIC_DEADLINE) {
+		*val = l->s.tsc_deadline; /* 0 in the other timer modes */
+		return 0;
+	}
+	if (!(l->s.apic_base & BASE_EXTD) || msr < MSR_LAPIC_X2 || msr >= MSR_LAPIC_X2 + X2_COUNT)
+		return -EINVAL;
+	return read_reg(l, msr - MSR_LAPIC_X2, guest_ns, val);
+}
+
+int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val)
+{
+	(void)guest_tsc;
+	if (msr == MSR_LAPIC_BASE)
+		return write_base(l, val);
+	if (msr == MSR_LAPIC_DEADLINE) {
+		if (timer_is_deadline(l))
+			l->s.tsc_deadline = val; /* one in the past fires at the next poll, before the guest goes on */
+		return 0;
+	}
+	if (!(l->s.apic_base & BASE_EXTD) || msr < MSR_LAPIC_X2 || msr >= MSR_LAPIC_X2 + X2_COUNT)
+		return -EINVAL;
+	return write_reg(l, msr - MSR_LAPIC_X2, guest_ns, val);
+}
+
+/* ---- migration ---- */
+
+static const struct sfield lapic_fields[] = {
+	F(struct lapic_state, id), F(struct lapic_state, svr), F(struct lapic_state, tpr), F_ARR(struct lapic_state, lvt),
+	F(struct lapic_state, icr_lo), F(struct lapic_state, icr_hi), F(struct lapic_state, esr), F(struct lapic_state, dcr),
+	F(struct lapic_state, icount), F(struct lapic_state, esr_latent), F_ARR(struct lapic_state, isr),
+	F_ARR(struct lapic_state, tmr), F_ARR(struct lapic_state, irr), F(struct lapic_state, apic_base),
+	F(struct lapic_state, tsc_deadline), F(struct lapic_state, count_start_ns), F(struct lapic_state, sipi_wait),
+	F(struct lapic_state, sipi_vector), F(struct lapic_state, events), F(struct lapic_state, count_armed),
+};
+
+static int lapic_check(const void *obj, const void *state, struct why *w)
+{
+	const struct lapic *l = obj;
+	const struct lapic_state *s = state;
+	bool deadline = (s->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_DEADLINE;
+	uint64_t base = s->apic_base & ~(BASE_EN | BASE_EXTD);
+
+	if (s->id != l->vcpu)
+		return why_set(w, -EINVAL, "lapic: id %u in the state of vCPU %u", s->id, l->vcpu);
+	if (base != (BASE_DEFAULT | (l->vcpu == 0 ? BASE_BSP : 0)) || (s->apic_base & (BASE_EN | BASE_EXTD)) == BASE_EXTD)
+		return why_set(w, -EINVAL, "lapic: APIC base %llx", (unsigned long long)s->apic_base);
+	for (unsigned i = 0; i < LVT_COUNT; i++)
+		if ((s->lvt[i] & ~(i == LVT_CMCI ? LVT_MASKED : lvt_valid[i] & ~LVT_READ_ONLY)) ||
+		    (!(s->svr & SVR_ENABLE) && !(s->lvt[i] & LVT_MASKED)))
+			return why_set(w, -EINVAL, "lapic: lvt[%u] %x", i, s->lvt[i]);
+	if ((s->svr & ~SVR_VALID) || s->tpr > 0xff || s->esr > 0xff || s->esr_latent > 0xff || (s->dcr & ~DCR_VALID) ||
+	    (s->icr_lo & ~ICR_VALID))
+		return why_set(w, -EINVAL, "lapic: reserved bits are set");
+	if ((s->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_MODE || (s->tsc_deadline && !deadline) || s->count_armed > 1 ||
+	    (s->count_armed && (deadline || !s->icount)))
+		return why_set(w, -EINVAL, "lapic: timer state is contradictory");
+	if ((s->isr[0] | s->irr[0] | s->tmr[0]) & 0xffff)
+		return why_set(w, -EINVAL, "lapic: a vector below 16");
+	if (s->sipi_wait > 2 || s->sipi_vector > 0xff || (s->events & ~(LAPIC_EV_INIT | LAPIC_EV_SIPI | 0xff00)))
+		return why_set(w, -EINVAL, "lapic: start-up state");
+	return 0;
+}
+
+const struct sdesc lapic_desc = {
+	.name = "lapic", .version = 1, SDESC(struct lapic, s, struct lapic_state, lapic_fields), .check = lapic_check,
+};
