@@ -47,6 +47,7 @@ struct cpu_state {
 	uint64_t pat, tsc_aux;
 	uint64_t tsc;         /* guest TSC at the instant of the save */
 	uint64_t event;       /* being delivered when the vCPU stopped; HV_EVENT format, 0: none */
+	uint64_t event_next;  /* an interrupt that waits behind it: an exception cut its delivery short; 0: none */
 	uint32_t int_shadow;  /* STI or MOV SS shadow */
 	uint32_t nmi_blocked;
 	uint32_t halted;      /* in HLT, waiting for an interrupt */
@@ -153,5 +154,10 @@ struct hv_ops {
 	void (*flush_tlb)(struct hv_vcpu *v); /* all of the guest's translations, at the next entry */
 };
 
-/* The one for this CPU, or NULL with the reason. Boot CPU, once. */
-const struct hv_ops *hv_detect(struct why *w);
+/* What the vendor's code needs of the kernel. Blocks of 2^order zeroed pages; ~0: none. */
+struct hv_env {
+	hpa_t (*alloc)(unsigned order);
+	void (*free)(hpa_t hpa, unsigned order);
+};
+/* The one for this CPU, or NULL with the reason. Boot CPU, once; then cpu_on() on every CPU. */
+const struct hv_ops *hv_detect(const struct hv_env *env, struct why *w);

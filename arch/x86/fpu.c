@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* XSAVE state of guests (fpu.h; SDM 1 ch. 13). The standard format is used, so that an area means the same on any host. */
+#include "arch/x86/fpu.h"
+#include "arch/x86/cpu.h"
+#include "arch/x86/hv.h"
+
+#define XCR0_AVX    BIT(2)
+#define XCR0_AVX512 (BIT(5) | BIT(6) | BIT(7))
+#define XCR0_PKRU   BIT(9)
+
+static uint64_t mask; /* 0: no XSAVE */
+static uint32_t area_size = 512;
+
+static void xsetbv(uint64_t v) { __asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory"); }
+static uint64_t xgetbv(void)
+{
+	uint32_t lo, hi;
+	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return (uint64_t)hi << 32 | lo;
+}
+
+void fpu_init(void)
+{
+	if (!(cpuid(1, 0).ecx & BIT(26)))
+		return;
+	struct cpuid_regs d = cpuid(0xd, 0);
+	uint64_t host = (uint64_t)d.edx << 32 | d.eax;
+	mask = host & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU);
+	if ((mask & XCR0_AVX512) != XCR0_AVX512)
+		mask &= ~XCR0_AVX512;
+	area_size = 576;
+	for (unsigned i = 2; i < 63; i++) {
+		struct cpuid_regs c = cpuid(0xd, i); /* EAX size, EBX offset in the standard format */
+		if (!(mask & BIT(i)))
+			continue;
+		if (c.eax + c.ebx > XSAVE_AREA_MAX)
+			mask &= ~BIT(i);
+		else
+			area_size = MAX(area_size, c.eax + c.ebx);
+	}
+}
+
+void fpu_cpu_on(void)
+{
+	write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT | (mask ? CR4_OSXSAVE : 0));
+	write_cr0((read_cr0() | CR0_MP | CR0_NE) & ~(CR0_EM | CR0_TS));
+	if (mask)
+		xsetbv(mask);
+}
+
+uint64_t fpu_xcr0_mask(void) { return mask; }
+uint32_t fpu_area_size(void) { return area_size; }
+
+bool fpu_xcr0_valid(uint64_t x)
+{
+	return (x & XCR0_X87) && !(x & ~mask) && (!(x & XCR0_AVX) || (x & XCR0_SSE)) &&
+	       ((x & XCR0_AVX512) == 0 || ((x & XCR0_AVX512) == XCR0_AVX512 && (x & XCR0_AVX)));
+}
+
+void fpu_set_xcr0(uint64_t xcr0)
+{
+	if (mask)
+		xsetbv(xcr0);
+}
+
+/* Whatever the guest's XCR0 says, all components are moved: a guest may use SSE with XCR0 = 1. */
+void fpu_load(const void *area, uint64_t xcr0)
+{
+	if (!mask) {
+		__asm__ volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
+		return;
+	}
+	xsetbv(mask);
+	__asm__ volatile("xrstor64 (%0)" ::"r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
+	xsetbv(xcr0);
+}
+
+uint64_t fpu_save(void *area)
+{
+	if (!mask) {
+		__asm__ volatile("fxsave64 (%0)" ::"r"(area) : "memory");
+		return XCR0_X87;
+	}
+	uint64_t xcr0 = xgetbv();
+	xsetbv(mask);
+	__asm__ volatile("xsave64 (%0)" ::"r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
+	return xcr0;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's extended state (x87, SSE, AVX, ...). The kernel itself is built without any of it (-mgeneral-regs-only), so
+ * a guest's registers stay live in the CPU across exits and move only when its task leaves the CPU.
+ */
+#pragma once
+#include "kernel/bits.h"
+
+#define XCR0_X87 BIT(0)
+#define XCR0_SSE BIT(1)
+
+/* Boot CPU, once: which state components tern offers to guests; 0 if the CPU has no XSAVE (then FXSAVE only). */
+void fpu_init(void);
+void fpu_cpu_on(void);       /* each CPU: CR4.OSXSAVE, XCR0 */
+uint64_t fpu_xcr0_mask(void);
+uint32_t fpu_area_size(void); /* bytes of the standard-format area for all of them */
+/* Interrupts off. area: 64-byte aligned, XSAVE_AREA_MAX bytes, standard format. xcr0 is the guest's own. */
+void fpu_load(const void *area, uint64_t xcr0);
+uint64_t fpu_save(void *area); /* returns the guest's XCR0 */
+void fpu_set_xcr0(uint64_t xcr0);
+bool fpu_xcr0_valid(uint64_t xcr0); /* SDM 1 13.3 */

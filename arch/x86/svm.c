@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * AMD-V back end of struct hv_ops (hv.h; APM volume 2 chapter 15). This file knows the VMCB and nothing of policy: it
+ * turns an exit into a neutral struct vmexit and neutral state into the VMCB. Intercepts are on by default: MSRs and ports
+ * exit unless listed, #DB and #AC always do (a guest could else hold the CPU for ever in their delivery).
+ *
+ * State conversion is in svm_state.c. The VMCB of a vCPU is used by the CPU that has it loaded, and by nobody else
+ * meanwhile.
+ */
+#include "arch/x86/cpu.h"
+#include "arch/x86/fpu.h"
+#include "arch/x86/svm_vcpu.h"
+#include <string.h>
+
+extern const struct hv_env *hv_env;
+
+struct svm_cpu { /* per-CPU, struct cpu.hv */
+	hpa_t hsave, host_vmcb;
+	uint32_t asid_next;
+	uint64_t asid_generation; /* a vCPU whose generation differs takes a new ASID */
+};
+
+static struct svm_caps {
+	uint32_t nasid;
+	bool nrip, rdtscp;
+} caps;
+static hpa_t iopm; /* all ones: every port exits */
+
+#define IOPM_ORDER  2 /* 12 KiB, in a 16 KiB block */
+#define MSRPM_ORDER 1
+
+static int svm_probe(struct why *w)
+{
+	uint64_t vm_cr;
+	if (cpuid(0x80000000, 0).eax < 0x8000000a || !(cpuid(0x80000001, 0).ecx & BIT(2)))
+		return -ENODEV;
+	if (rdmsr_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS))
+		return why_set(w, -ENOTSUP, "AMD-V is switched off by the firmware; enable SVM (virtualization) in its set-up");
+	struct cpuid_regs f = cpuid(0x8000000a, 0);
+	if (!(f.edx & BIT(0)))
+		return why_set(w, -ENOTSUP, "this CPU has AMD-V but no nested paging, which tern needs to run VMs");
+	caps.nasid = f.ebx;
+	caps.nrip = f.edx & BIT(3);
+	caps.rdtscp = cpuid(0x80000001, 0).edx & BIT(27);
+	iopm = hv_env->alloc(IOPM_ORDER);
+	if (iopm == ~(hpa_t)0)
+		return why_set(w, -ENOMEM, "no memory for AMD-V's I/O permission map");
+	memset(hva_of_hpa(iopm), 0xff, PAGE_SIZE << IOPM_ORDER);
+	return 0;
+}
+
+static int svm_cpu_on(void)
+{
+	struct svm_cpu *c = hva_of_hpa(hv_env->alloc(0));
+	hpa_t hsave = hv_env->alloc(0), host = hv_env->alloc(0);
+	if (hsave == ~(hpa_t)0 || host == ~(hpa_t)0 || hpa_of_hva(c) == ~(hpa_t)0)
+		return -ENOMEM; /* at boot: the CPU then just runs no guests */
+	*c = (struct svm_cpu){ .hsave = hsave, .host_vmcb = host, .asid_next = 1, .asid_generation = 1 };
+	fpu_cpu_on();
+	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
+	wrmsr(MSR_VM_HSAVE_PA, hsave);
+	this_cpu()->hv = c;
+	return 0;
+}
+
+static void svm_cpu_off(void)
+{
+	if (!this_cpu()->hv)
+		return;
+	wrmsr(MSR_VM_HSAVE_PA, 0);
+	wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
+}
+
+/* Two bits an MSR, read then write; three ranges of 8192 MSRs (APM2 15.11). */
+static void msrpm_allow(uint8_t *map, uint32_t msr)
+{
+	uint32_t base = msr < 0x2000 ? 0 : msr - 0xc0000000 < 0x2000 ? 0x800 : 0x1000, n = msr & 0x1fff;
+	map[base + n / 4] &= (uint8_t)~(3 << n % 4 * 2);
+}
+
+static void svm_destroy(struct hv_vcpu *hv)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	if (v->msrpm != ~(hpa_t)0)
+		hv_env->free(v->msrpm, MSRPM_ORDER);
+	if (v->vmcb_hpa != ~(hpa_t)0)
+		hv_env->free(v->vmcb_hpa, 0);
+	hv_env->free(hpa_of_hva(v), SVM_VCPU_ORDER);
+}
+
+static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
+{
+	hpa_t hpa = hv_env->alloc(SVM_VCPU_ORDER);
+	if (hpa == ~(hpa_t)0)
+		return NULL;
+	struct svm_vcpu *v = hva_of_hpa(hpa);
+	_Static_assert(sizeof(*v) <= PAGE_SIZE << SVM_VCPU_ORDER, "struct svm_vcpu outgrew its block");
+	v->msrpm = hv_env->alloc(MSRPM_ORDER);
+	v->vmcb_hpa = hv_env->alloc(0);
+	if (v->msrpm == ~(hpa_t)0 || v->vmcb_hpa == ~(hpa_t)0) {
+		svm_destroy(&v->hv);
+		return NULL;
+	}
+	memset(hva_of_hpa(v->msrpm), 0xff, PAGE_SIZE << MSRPM_ORDER);
+	for (unsigned i = 0; i < p->nmsr_pass; i++)
+		msrpm_allow(hva_of_hpa(v->msrpm), p->msr_pass[i]);
+	struct vmcb *b = v->vmcb = hva_of_hpa(v->vmcb_hpa);
+	b->exception_intercepts = BIT(VEC_DB) | BIT(VEC_AC) | BIT(VEC_MC);
+	b->intercept1 = (uint32_t)(SVM_I1_INTR | SVM_I1_NMI | SVM_I1_INIT | SVM_I1_VINTR | SVM_I1_RDPMC | SVM_I1_CPUID |
+				   SVM_I1_INVD | SVM_I1_HLT | SVM_I1_INVLPGA | SVM_I1_IOIO | SVM_I1_MSR | SVM_I1_TASK |
+				   SVM_I1_FERR | SVM_I1_SHUTDOWN);
+	b->intercept2 = SVM_I2_VMRUN | SVM_I2_VMMCALL | SVM_I2_VMLOAD | SVM_I2_VMSAVE | SVM_I2_STGI | SVM_I2_CLGI |
+			SVM_I2_SKINIT | SVM_I2_WBINVD | SVM_I2_MONITOR | SVM_I2_MWAIT | SVM_I2_MWAIT_ARMED | SVM_I2_XSETBV |
+			SVM_I2_RDPRU;
+	b->intercept3 = SVM_I3_INVLPGB | SVM_I3_INVLPGB_ILLEGAL | SVM_I3_MCOMMIT | SVM_I3_TLBSYNC;
+	b->iopm_pa = iopm;
+	b->msrpm_pa = v->msrpm;
+	b->np_enable = 1;
+	b->ncr3 = p->npt_root;
+	b->int_ctl = SVM_INT_V_INTR_MASKING;
+	b->efer = EFER_SVME;
+	b->pat = 0x0007040600070406ULL; /* power-on value, APM2 7.8.1 */
+	v->xcr0 = XCR0_X87;
+	return &v->hv;
+}
+
+static void svm_load(struct hv_vcpu *hv)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	fpu_load(v->xsave, v->xcr0);
+	if (caps.rdtscp)
+		wrmsr(MSR_TSC_AUX, v->tsc_aux);
+	__asm__ volatile("mov %0, %%dr0; mov %1, %%dr1; mov %2, %%dr2; mov %3, %%dr3" ::"r"(v->dr[0]), "r"(v->dr[1]),
+			 "r"(v->dr[2]), "r"(v->dr[3]));
+	if (v->cpu != this_cpu()->id) { /* its ASID belongs to another CPU */
+		v->cpu = this_cpu()->id;
+		v->asid_generation = 0;
+	}
+}
+
+static void svm_put(struct hv_vcpu *hv)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	v->xcr0 = fpu_save(v->xsave);
+	__asm__ volatile("mov %%dr0, %0; mov %%dr1, %1; mov %%dr2, %2; mov %%dr3, %3"
+			 : "=r"(v->dr[0]), "=r"(v->dr[1]), "=r"(v->dr[2]), "=r"(v->dr[3]));
+}
+
+static void svm_flush_tlb(struct hv_vcpu *hv) { svm_of(hv)->asid_generation = 0; }
+
+/* A fresh ASID is a flushed TLB (APM2 15.16.1); out of ASIDs, flush all and start over. */
+static void asid_take(struct svm_vcpu *v, struct svm_cpu *c)
+{
+	v->vmcb->tlb_control = 0;
+	if (v->asid_generation == c->asid_generation)
+		return;
+	if (c->asid_next >= caps.nasid) {
+		c->asid_next = 1;
+		c->asid_generation++;
+		v->vmcb->tlb_control = SVM_TLB_FLUSH_ALL;
+	}
+	v->vmcb->asid = c->asid_next++;
+	v->asid_generation = c->asid_generation;
+}
+
+static bool svm_irq_ready(struct hv_vcpu *hv)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	return !(v->vmcb->eventinj & SVM_EVENT_VALID) && !v->deferred && (v->hv.rflags & RFLAGS_IF) && !(v->vmcb->int_state & 1);
+}
+
+/* The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken. */
+static void svm_irq_window(struct hv_vcpu *hv, bool want)
+{
+	struct vmcb *b = svm_of(hv)->vmcb;
+	b->int_ctl &= ~(SVM_INT_V_IRQ | SVM_INT_V_PRIO_MAX | SVM_INT_V_IGN_TPR);
+	if (want)
+		b->int_ctl |= SVM_INT_V_IRQ | SVM_INT_V_PRIO_MAX | SVM_INT_V_IGN_TPR;
+}
+
+static void svm_inject(struct hv_vcpu *hv, uint64_t event)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	if (v->vmcb->eventinj & SVM_EVENT_VALID) { /* an exception met an interrupt under delivery: that one waits */
+		BUG_ON(v->deferred);
+		v->deferred = v->vmcb->eventinj;
+	}
+	v->vmcb->eventinj = event; /* HV_EVENT has EVENTINJ's layout, APM2 15.20 */
+}
+
+/* What was being delivered when the exit came goes back in; INT n, INT3 and INTO are simply executed again. */
+static void requeue_event(struct svm_vcpu *v)
+{
+	uint64_t e = v->vmcb->exitintinfo;
+	unsigned type = e >> 8 & 7, vector = e & 0xff;
+	v->vmcb->eventinj = 0;
+	if (!(e & SVM_EVENT_VALID) || type == HV_EVENT_SOFT || (type == HV_EVENT_EXC && (vector == VEC_BP || vector == 4)))
+		return;
+	v->vmcb->eventinj = e;
+}
+
+static void decode_io(const struct vmcb *b, struct vmexit *x) /* EXITINFO1, APM2 15.10.2 */
+{
+	uint64_t i = b->exitinfo1;
+	x->kind = EXIT_IO;
+	x->u.io.next_rip = b->exitinfo2;
+	x->u.io.port = i >> 16 & 0xffff;
+	x->u.io.in = i & BIT(0);
+	x->u.io.string = i & BIT(2);
+	x->u.io.rep = i & BIT(3);
+	x->u.io.size = i >> 4 & 7;
+	x->u.io.addr_size = i & BIT(9) ? 8 : i & BIT(8) ? 4 : 2;
+	x->u.io.seg = i >> 10 & 7;
+}
+
+static void decode_exception(const struct vmcb *b, uint64_t code, struct vmexit *x)
+{
+	x->kind = EXIT_EXCEPTION;
+	x->u.exc.vector = code - SVM_EXIT_EXCP_BASE;
+	x->u.exc.has_error = x->u.exc.vector == VEC_AC;
+	x->u.exc.error = (uint32_t)b->exitinfo1;
+	x->u.exc.dr6 = b->dr6; /* hardware has set it already */
+}
+
+static void svm_decode(struct svm_vcpu *v, struct vmexit *x)
+{
+	struct vmcb *b = v->vmcb;
+	uint64_t code = b->exitcode;
+	x->len = caps.nrip && b->nrip > b->rip && b->nrip - b->rip <= 15 ? b->nrip - b->rip : 0;
+	if ((uint32_t)code == 0xffffffff) { /* VMEXIT_INVALID; emulators give 32 bits of it */
+		svm_explain_invalid(b, x);
+		return;
+	}
+	if (code >= SVM_EXIT_EXCP_BASE && code <= SVM_EXIT_EXCP_LAST) {
+		decode_exception(b, code, x);
+		return;
+	}
+	switch (code) {
+	case SVM_EXIT_INTR: case SVM_EXIT_NMI: case SVM_EXIT_SMI: case SVM_EXIT_INIT: case SVM_EXIT_FERR:
+		x->kind = EXIT_HOST_IRQ;
+		break;
+	case SVM_EXIT_VINTR:
+		x->kind = EXIT_IRQ_WINDOW;
+		break;
+	case SVM_EXIT_CPUID:
+		x->kind = EXIT_CPUID;
+		break;
+	case SVM_EXIT_MSR:
+		x->kind = EXIT_MSR;
+		x->u.msr.index = (uint32_t)v->hv.gpr[REG_RCX];
+		x->u.msr.write = b->exitinfo1 & 1;
+		break;
+	case SVM_EXIT_IOIO:
+		decode_io(b, x);
+		break;
+	case SVM_EXIT_NPF: /* EXITINFO1 is a page-fault error code, APM2 15.25.6 */
+		x->kind = EXIT_NPF;
+		x->u.npf.gpa = b->exitinfo2;
+		x->u.npf.present = b->exitinfo1 & BIT(0);
+		x->u.npf.write = b->exitinfo1 & BIT(1);
+		x->u.npf.fetch = b->exitinfo1 & BIT(4);
+		break;
+	case SVM_EXIT_HLT:
+		x->kind = EXIT_HLT;
+		break;
+	case SVM_EXIT_VMMCALL:
+		x->kind = EXIT_VMCALL;
+		break;
+	case SVM_EXIT_XSETBV:
+		x->kind = EXIT_XSETBV;
+		break;
+	case SVM_EXIT_INVD: case SVM_EXIT_WBINVD:
+		x->kind = EXIT_CACHE;
+		break;
+	case SVM_EXIT_PAUSE:
+		x->kind = EXIT_PAUSE;
+		break;
+	case SVM_EXIT_SHUTDOWN:
+		x->kind = EXIT_SHUTDOWN;
+		break;
+	case SVM_EXIT_RDPMC:
+		x->kind = EXIT_PRIVILEGED;
+		break;
+	default: /* VMRUN..SKINIT, MONITOR, MWAIT, RDPRU, INVLPGA, ...: this guest's CPU does not have them */
+		x->kind = EXIT_UNDEFINED;
+		break;
+	}
+}
+
+static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	struct svm_cpu *c = this_cpu()->hv;
+	struct vmcb *b = v->vmcb;
+	if (v->deferred && !(b->eventinj & SVM_EVENT_VALID)) {
+		bool nmi = (v->deferred >> 8 & 7) == HV_EVENT_NMI;
+		if (nmi || ((v->hv.rflags & RFLAGS_IF) && !(b->int_state & 1))) {
+			b->eventinj = v->deferred;
+			v->deferred = 0;
+		} else {
+			svm_irq_window(hv, true);
+		}
+	}
+	asid_take(v, c);
+	b->clean = 0;
+	b->rip = v->hv.rip;
+	b->rflags = v->hv.rflags;
+	b->rax = v->hv.gpr[REG_RAX];
+	b->rsp = v->hv.gpr[REG_RSP];
+	svm_world_switch(v->hv.gpr, v->vmcb_hpa, c->host_vmcb);
+	v->hv.rip = b->rip;
+	v->hv.rflags = b->rflags;
+	v->hv.gpr[REG_RAX] = b->rax;
+	v->hv.gpr[REG_RSP] = b->rsp;
+	requeue_event(v);
+	svm_decode(v, x);
+}
+
+static void svm_skip(struct hv_vcpu *hv, uint64_t next_rip)
+{
+	hv->rip = next_rip;
+	svm_of(hv)->vmcb->int_state &= ~1ULL;
+}
+
+static int svm_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	switch (msr) {
+	case MSR_EFER:
+		*val = v->vmcb->efer & ~EFER_SVME;
+		return 0;
+	case MSR_PAT:
+		*val = v->vmcb->pat;
+		return 0;
+	case MSR_TSC_AUX:
+		*val = v->tsc_aux;
+		return caps.rdtscp ? 0 : -EINVAL;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int svm_set_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t val)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	switch (msr) {
+	case MSR_EFER: /* LMA follows LME and PG; LME may not change under paging (APM2 14.6.1) */
+		if ((val & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) ||
+		    ((val ^ v->vmcb->efer) & EFER_LME && (v->vmcb->cr0 & CR0_PG)))
+			return -EINVAL;
+		v->vmcb->efer = (val & ~EFER_LMA) | (v->vmcb->efer & EFER_LMA) | EFER_SVME;
+		return 0;
+	case MSR_PAT: /* each byte a memory type: 0, 1, 4..7 */
+		for (unsigned i = 0; i < 8; i++) {
+			unsigned t = val >> i * 8 & 0xff;
+			if (t > 7 || t == 2 || t == 3)
+				return -EINVAL;
+		}
+		v->vmcb->pat = val;
+		return 0;
+	case MSR_TSC_AUX:
+		if (!caps.rdtscp || val >> 32)
+			return -EINVAL;
+		v->tsc_aux = val;
+		wrmsr(MSR_TSC_AUX, val); /* loaded: exits are handled with the vCPU's task on its CPU */
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int svm_set_xcr0(struct hv_vcpu *hv unused, uint64_t xcr0)
+{
+	if (!fpu_xcr0_valid(xcr0))
+		return -EINVAL;
+	fpu_set_xcr0(xcr0);
+	return 0;
+}
+
+static void svm_set_tsc_offset(struct hv_vcpu *hv, uint64_t offset) { svm_of(hv)->vmcb->tsc_offset = offset; }
+
+const struct hv_ops svm_ops = {
+	.name = "AMD-V", .pt_format = &pt_format_npt,
+	.probe = svm_probe, .cpu_on = svm_cpu_on, .cpu_off = svm_cpu_off, .create = svm_create, .destroy = svm_destroy,
+	.load = svm_load, .put = svm_put, .enter = svm_enter, .get_state = svm_get_state, .set_state = svm_set_state,
+	.get_mode = svm_get_mode, .inject = svm_inject, .irq_ready = svm_irq_ready, .irq_window = svm_irq_window,
+	.skip = svm_skip, .get_msr = svm_get_msr, .set_msr = svm_set_msr, .set_xcr0 = svm_set_xcr0,
+	.set_tsc_offset = svm_set_tsc_offset, .flush_tlb = svm_flush_tlb,
+};

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The VMCB's state save area to and from struct cpu_state (APM2 appendix B, table B-2). The vCPU is not loaded. */
+#include "arch/x86/cpu.h"
+#include "arch/x86/fpu.h"
+#include "arch/x86/svm_vcpu.h"
+#include <stdio.h>
+#include <string.h>
+
+static struct svm_seg *seg_of(struct vmcb *b, unsigned i)
+{
+	struct svm_seg *const seg[SEG_COUNT] = { &b->es, &b->cs, &b->ss, &b->ds, &b->fs, &b->gs, &b->ldtr, &b->tr };
+	return seg[i];
+}
+
+/* VMCB attributes pack bits 7:0 and 15:12 of the access-rights word; P = 0 stands for unusable. */
+static struct seg_state seg_out(const struct svm_seg *s)
+{
+	uint32_t attr = (s->attr & 0xff) | (uint32_t)(s->attr & 0xf00) << 4;
+	return (struct seg_state){ s->base, s->limit, s->attr & 0x80 ? attr : attr | SEG_ATTR_UNUSABLE, s->selector };
+}
+static struct svm_seg seg_in(const struct seg_state *s)
+{
+	uint16_t attr = (s->attr & 0xff) | (s->attr >> 4 & 0xf00);
+	return (struct svm_seg){ s->selector, s->attr & SEG_ATTR_UNUSABLE ? attr & (uint16_t)~0x80 : attr, s->limit, s->base };
+}
+
+/* The fields that move one to one: cpu_state's name, VMCB's name. */
+#define SVM_PLAIN_FIELDS(X)                                                                        \
+	X(cr0) X(cr2) X(cr3) X(cr4) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(sysenter_cs)     \
+	X(sysenter_esp) X(sysenter_eip) X(pat)
+
+void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	struct vmcb *b = v->vmcb;
+	memset(s, 0, sizeof(*s));
+	memcpy(s->gpr, hv->gpr, sizeof(s->gpr));
+	s->rip = hv->rip;
+	s->rflags = hv->rflags;
+#define X(f) s->f = b->f;
+	SVM_PLAIN_FIELDS(X)
+#undef X
+	s->efer = b->efer & ~EFER_SVME;
+	s->dr0 = v->dr[0], s->dr1 = v->dr[1], s->dr2 = v->dr[2], s->dr3 = v->dr[3];
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		s->seg[i] = seg_out(seg_of(b, i));
+	s->gdt_base = b->gdtr.base, s->gdt_limit = b->gdtr.limit;
+	s->idt_base = b->idtr.base, s->idt_limit = b->idtr.limit;
+	s->tsc_aux = v->tsc_aux;
+	s->event = b->eventinj & SVM_EVENT_VALID ? b->eventinj : 0;
+	s->event_next = v->deferred;
+	s->int_shadow = b->int_state & 1;
+	s->xcr0 = v->xcr0;
+	s->xsave_size = fpu_area_size();
+	memcpy(s->xsave, v->xsave, s->xsave_size);
+}
+
+int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
+{
+	struct svm_vcpu *v = svm_of(hv);
+	struct vmcb *b = v->vmcb;
+	uint64_t xstate_bv = 0;
+	memcpy(&xstate_bv, s->xsave + 512, sizeof(xstate_bv));
+	if (s->xsave_size > XSAVE_AREA_MAX || s->xsave_size > fpu_area_size())
+		return why_set(w, -EINVAL, "extended CPU state of %u bytes, this CPU holds %u", s->xsave_size, fpu_area_size());
+	if (fpu_xcr0_mask() && (!fpu_xcr0_valid(s->xcr0) || (xstate_bv & ~fpu_xcr0_mask())))
+		return why_set(w, -EINVAL, "XCR0 %llx is not one that this CPU can have", (unsigned long long)s->xcr0);
+	if (s->efer & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE))
+		return why_set(w, -EINVAL, "EFER %llx has bits that guests do not get", (unsigned long long)s->efer);
+	if ((s->cr0 | s->dr6 | s->dr7) >> 32)
+		return why_set(w, -EINVAL, "CR0, DR6 or DR7 has bits above 31");
+	memcpy(hv->gpr, s->gpr, sizeof(s->gpr));
+	hv->rip = s->rip;
+	hv->rflags = s->rflags;
+#define X(f) b->f = s->f;
+	SVM_PLAIN_FIELDS(X)
+#undef X
+	b->efer = s->efer | EFER_SVME;
+	v->dr[0] = s->dr0, v->dr[1] = s->dr1, v->dr[2] = s->dr2, v->dr[3] = s->dr3;
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		*seg_of(b, i) = seg_in(&s->seg[i]);
+	b->cpl = s->seg[SEG_SS].attr >> 5 & 3; /* APM2 15.5.1: CPL is its own field; it equals SS.DPL */
+	b->gdtr.base = s->gdt_base, b->gdtr.limit = s->gdt_limit;
+	b->idtr.base = s->idt_base, b->idtr.limit = s->idt_limit;
+	v->tsc_aux = s->tsc_aux;
+	b->eventinj = s->event;
+	v->deferred = s->event_next;
+	b->int_state = s->int_shadow ? 1 : 0;
+	v->xcr0 = s->xcr0;
+	memset(v->xsave, 0, sizeof(v->xsave));
+	memcpy(v->xsave, s->xsave, s->xsave_size);
+	memset(v->xsave + 520, 0, 56); /* XCOMP_BV and reserved header bytes: standard format (SDM 1 13.4.2) */
+	v->asid_generation = 0;
+	return 0;
+}
+
+void svm_get_mode(struct hv_vcpu *hv, struct hv_mode *m)
+{
+	const struct vmcb *b = svm_of(hv)->vmcb;
+	*m = (struct hv_mode){
+		.cr0 = b->cr0, .cr3 = b->cr3, .cr4 = b->cr4, .efer = b->efer, .cs_base = b->cs.base, .cpl = b->cpl,
+		.long_mode = (b->efer & EFER_LMA) && (b->cs.attr & 0x200), .cs32 = b->cs.attr & 0x400,
+	};
+}
+
+void svm_explain_invalid(const struct vmcb *b, struct vmexit *x)
+{
+	const char *what = "a consistency check of VMRUN failed";
+	if (!(b->efer & EFER_SVME))
+		what = "EFER.SVME is clear";
+	else if ((b->cr0 & CR0_NW) && !(b->cr0 & CR0_CD))
+		what = "CR0.NW without CR0.CD";
+	else if (b->cr0 >> 32)
+		what = "CR0 has bits above 31";
+	else if ((b->efer & EFER_LME) && (b->cr0 & CR0_PG) && !(b->cr4 & CR4_PAE))
+		what = "long mode without CR4.PAE";
+	else if ((b->efer & EFER_LME) && (b->cr0 & CR0_PG) && !(b->cr0 & CR0_PE))
+		what = "paging without protected mode";
+	else if ((b->dr6 | b->dr7) >> 32)
+		what = "DR6 or DR7 has bits above 31";
+	else if (!b->asid)
+		what = "ASID 0";
+	else
+		what = "reserved bits in CR3, CR4 or EFER, or an illegal event";
+	x->kind = EXIT_INVALID;
+	snprintf(x->u.why, sizeof(x->u.why), "%s (cr0 %lx cr3 %lx cr4 %lx efer %lx)", what, (unsigned long)b->cr0,
+		 (unsigned long)b->cr3, (unsigned long)b->cr4, (unsigned long)b->efer);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What svm.c and svm_state.c share: the AMD-V vCPU. Private to svm*. */
+#pragma once
+#include "arch/x86/hv.h"
+#include "arch/x86/svm.h"
+#include "kernel/handoff.h"
+
+struct svm_vcpu {
+	struct hv_vcpu hv; /* first: hv_ops hand out a pointer to it */
+	struct vmcb *vmcb;
+	hpa_t vmcb_hpa, msrpm;
+	uint64_t asid_generation; /* 0: takes a new ASID at the next entry */
+	uint32_t cpu;             /* where it was loaded last */
+	uint64_t deferred;        /* EVENTINJ format: waits behind the event in the VMCB; 0: none */
+	uint64_t xcr0, tsc_aux, dr[4];
+	uint8_t xsave[XSAVE_AREA_MAX] __attribute__((aligned(64)));
+};
+#define SVM_VCPU_ORDER 1
+
+static inline struct svm_vcpu *svm_of(struct hv_vcpu *hv) { return CONTAINER_OF(hv, struct svm_vcpu, hv); }
+static inline void *hva_of_hpa(hpa_t h) { return (void *)(uintptr_t)(h + HHDM_BASE); }
+static inline hpa_t hpa_of_hva(const void *p) { return (hpa_t)(uintptr_t)p - HHDM_BASE; }
+
+void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s);
+int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w);
+void svm_get_mode(struct hv_vcpu *hv, struct hv_mode *m);
+void svm_explain_invalid(const struct vmcb *b, struct vmexit *x); /* which rule of APM2 15.5.1 the state broke */
