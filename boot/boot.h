@@ -31,8 +31,8 @@ hpa_t boot_try_alloc(uint64_t size);
 
 /* say.c: printf to the firmware's console. */
 void say_init(void);
-void say(const char *fmt, ...) printf_like(1, 2);          /* and into the handoff's messages */
-void say_console(const char *fmt, ...) printf_like(1, 2);  /* only there: progress, and what the kernel says again */
+void say(const char *fmt, ...) printf_like(1, 2);         /* and into the handoff's messages */
+void say_console(const char *fmt, ...) printf_like(1, 2); /* only there: progress, and what the kernel says again */
 noreturn void boot_fatal(const char *fmt, ...) printf_like(1, 2); /* one sentence; a key returns to the firmware */
 
 /* files.c: tern.conf and the files it names, into boot.conf and the handoff. Says what is wrong; never fatal. */

@@ -43,8 +43,8 @@ static uint64_t wall_seconds(const EFI_TIME *t)
 {
 	int64_t s;
 
-	if (t->Year < 1970 || t->Year > 9999 || t->Month < 1 || t->Month > 12 || t->Day < 1 || t->Day > 31 || t->Hour > 23 ||
-	    t->Minute > 59 || t->Second > 59)
+	if (t->Year < 1970 || t->Year > 9999 || t->Month < 1 || t->Month > 12 || t->Day < 1 || t->Day > 31 ||
+	    t->Hour > 23 || t->Minute > 59 || t->Second > 59)
 		return 0;
 	s = ((days_since_1970(t->Year, t->Month, t->Day) * 24 + t->Hour) * 60 + t->Minute) * 60 + t->Second;
 	if (t->TimeZone >= -1440 && t->TimeZone <= 1440)

@@ -6,14 +6,17 @@
 #include "boot/boot.h"
 #include <cpuid.h>
 
-#define MP_SERVICES_GUID { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } }
+#define MP_SERVICES_GUID                                                                       \
+	{                                                                                      \
+		0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } \
+	}
 
 #define PROCESSOR_AS_BSP_BIT  BIT(0)
 #define PROCESSOR_ENABLED_BIT BIT(1)
 #define PROCESSOR_HEALTHY_BIT BIT(2)
 
 struct processor_information { /* EFI_PROCESSOR_INFORMATION */
-	UINT64 processor_id; /* the APIC id */
+	UINT64 processor_id;   /* the APIC id */
 	UINT32 status_flag;
 	UINT32 location[3];
 	UINT32 extended_location[6];
@@ -21,7 +24,8 @@ struct processor_information { /* EFI_PROCESSOR_INFORMATION */
 };
 struct mp_services { /* EFI_MP_SERVICES_PROTOCOL, as far as it is used here */
 	EFI_STATUS(EFIAPI *get_number_of_processors)(struct mp_services *this, UINTN *all, UINTN *enabled);
-	EFI_STATUS(EFIAPI *get_processor_info)(struct mp_services *this, UINTN number, struct processor_information *info);
+	EFI_STATUS(EFIAPI *get_processor_info)
+	(struct mp_services *this, UINTN number, struct processor_information *info);
 };
 
 static uint32_t own_apic_id(void)

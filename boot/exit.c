@@ -20,7 +20,8 @@ EFI_STATUS exit_read_map(struct efi_map *m)
 		m->buf = boot_alloc(m->cap);
 	}
 	m->size = m->cap;
-	return boot.bs->GetMemoryMap(&m->size, (EFI_MEMORY_DESCRIPTOR *)(void *)m->buf, &m->key, &m->desc_size, &version);
+	return boot.bs->GetMemoryMap(&m->size, (EFI_MEMORY_DESCRIPTOR *)(void *)m->buf, &m->key, &m->desc_size,
+				     &version);
 }
 
 /* Skips what is empty or wraps around, so that nobody else need care. */
@@ -41,17 +42,14 @@ uint32_t exit_mem_type(const EFI_MEMORY_DESCRIPTOR *d)
 	switch (d->Type) {
 	case EfiConventionalMemory:
 	case EfiBootServicesCode:
-	case EfiBootServicesData:
-		return d->Attribute & EFI_MEMORY_WB ? HANDOFF_MEM_FREE : HANDOFF_MEM_RESERVED;
+	case EfiBootServicesData: return d->Attribute & EFI_MEMORY_WB ? HANDOFF_MEM_FREE : HANDOFF_MEM_RESERVED;
 	case EfiLoaderCode: /* this program */
 	case EfiLoaderData: /* and what it allocated; what the kernel keeps of it is laid over it */
 		return HANDOFF_MEM_BOOT;
 	case EfiACPIReclaimMemory:
-	case EfiACPIMemoryNVS:
-		return HANDOFF_MEM_ACPI;
+	case EfiACPIMemoryNVS: return HANDOFF_MEM_ACPI;
 	case EfiMemoryMappedIO:
-	case EfiMemoryMappedIOPortSpace:
-		return 0;
+	case EfiMemoryMappedIOPortSpace: return 0;
 	default: /* runtime services, reserved, broken, persistent, and types that are yet to be invented */
 		return HANDOFF_MEM_RESERVED;
 	}
@@ -67,7 +65,8 @@ static void fill_mem(const struct efi_map *map, struct handoff_mem *in, uint64_t
 
 	while ((d = exit_next_desc(map, &at)) != NULL)
 		if (exit_mem_type(d))
-			in[n++] = (struct handoff_mem){ d->PhysicalStart, d->NumberOfPages * PAGE_SIZE, exit_mem_type(d), 0 };
+			in[n++] = (struct handoff_mem){ d->PhysicalStart, d->NumberOfPages * PAGE_SIZE,
+							exit_mem_type(d), 0 };
 	in[n++] = (struct handoff_mem){ h->kernel_base, h->kernel_size, HANDOFF_MEM_KEEP, 0 };
 	for (uint32_t i = 0; i < h->nfiles; i++)
 		if (files[i].size)

@@ -19,22 +19,15 @@ struct text {
 static struct text explain(int err)
 {
 	switch (-err) {
-	case ENOENT:
-		return (struct text){ "file not found on this volume", "copy it there or correct the name" };
-	case ENODEV:
-		return (struct text){ "this volume cannot be read", "start BOOTX64.EFI from a FAT file system" };
-	case EISDIR:
-		return (struct text){ "this is a directory", "name a file" };
-	case ENODATA:
-		return (struct text){ "the file is empty", "copy it anew" };
+	case ENOENT: return (struct text){ "file not found on this volume", "copy it there or correct the name" };
+	case ENODEV: return (struct text){ "this volume cannot be read", "start BOOTX64.EFI from a FAT file system" };
+	case EISDIR: return (struct text){ "this is a directory", "name a file" };
+	case ENODATA: return (struct text){ "the file is empty", "copy it anew" };
 	case ENOMEM:
 		return (struct text){ "not enough memory to read it", "use a smaller file or a host with more memory" };
-	case EFBIG:
-		return (struct text){ "the file is too large", "this cannot be what was meant" };
-	case EINVAL:
-		return (struct text){ "not a file name", "write up to 95 plain characters" };
-	default:
-		return (struct text){ "read error", "check the medium" };
+	case EFBIG: return (struct text){ "the file is too large", "this cannot be what was meant" };
+	case EINVAL: return (struct text){ "not a file name", "write up to 95 plain characters" };
+	default: return (struct text){ "read error", "check the medium" };
 	}
 }
 
@@ -190,8 +183,8 @@ static void load_vm_file(EFI_FILE_HANDLE root, const char *vm, const char *key)
 	}
 	if (err) {
 		text = explain(err);
-		say(CONF_NAME ":%d: [vm %s] %s = %s: %s; %s\n", conf_line(boot.conf, "vm", vm, key), vm, key, name, text.why,
-		    text.what_to_do);
+		say(CONF_NAME ":%d: [vm %s] %s = %s: %s; %s\n", conf_line(boot.conf, "vm", vm, key), vm, key, name,
+		    text.why, text.what_to_do);
 	}
 }
 

@@ -61,10 +61,7 @@ int strcmp(const char *a, const char *b)
 	return (unsigned char)*a - (unsigned char)*b;
 }
 
-char *strcpy(char *restrict to, const char *restrict from)
-{
-	return memcpy(to, from, strlen(from) + 1);
-}
+char *strcpy(char *restrict to, const char *restrict from) { return memcpy(to, from, strlen(from) + 1); }
 
 char *strcat(char *restrict to, const char *restrict from)
 {
@@ -132,23 +129,20 @@ int vsniprintf(char *to, size_t size, const char *fmt, va_list ap)
 			for (s = va_arg(ap, const char *); max && *s; max--)
 				put(&o, *s++);
 			break;
-		case 'c':
-			put(&o, (char)va_arg(ap, int));
-			break;
+		case 'c': put(&o, (char)va_arg(ap, int)); break;
 		case 'd':
 			v = longs ? va_arg(ap, long) : va_arg(ap, int);
 			put_number(&o, v < 0 ? -(uint64_t)v : (uint64_t)v, 10, v < 0, width, pad);
 			break;
 		case 'u':
 		case 'x':
-			put_number(&o, longs ? va_arg(ap, unsigned long) : va_arg(ap, unsigned), *fmt == 'u' ? 10 : 16, false, width,
-				   pad);
+			put_number(&o, longs ? va_arg(ap, unsigned long) : va_arg(ap, unsigned), *fmt == 'u' ? 10 : 16,
+				   false, width, pad);
 			break;
 		case '\0':
 			fmt--; /* a lone % at the end */
 			break;
-		default:
-			put(&o, *fmt);
+		default: put(&o, *fmt);
 		}
 	}
 	if (size)

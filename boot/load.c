@@ -21,11 +21,11 @@ struct elf_segment {
 	uint32_t type, flags;
 	uint64_t offset, vaddr, paddr, filesz, memsz, align;
 };
-#define ELF_IDENT    "\177ELF\2\1\1" /* 64 bit, little-endian, version 1 */
-#define ET_EXEC      2
-#define EM_X86_64    62
-#define PT_LOAD      1
-#define PF_X         1
+#define ELF_IDENT "\177ELF\2\1\1" /* 64 bit, little-endian, version 1 */
+#define ET_EXEC   2
+#define EM_X86_64 62
+#define PT_LOAD   1
+#define PF_X      1
 
 /* The i-th program header, or NULL if it lies outside of the file. */
 static const struct elf_segment *segment(const struct elf_header *eh, uint64_t size, unsigned i)

@@ -55,7 +55,8 @@ unsigned memmap_flatten(const struct handoff_mem *in, unsigned n, uint64_t *cuts
 		if (nout && out[nout - 1].type == type && out[nout - 1].base + out[nout - 1].size == cuts[c])
 			out[nout - 1].size += cuts[c + 1] - cuts[c];
 		else
-			out[nout++] = (struct handoff_mem){ .base = cuts[c], .size = cuts[c + 1] - cuts[c], .type = type };
+			out[nout++] =
+				(struct handoff_mem){ .base = cuts[c], .size = cuts[c + 1] - cuts[c], .type = type };
 	}
 	return nout;
 }

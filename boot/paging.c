@@ -115,8 +115,8 @@ void paging_enter_kernel(uint64_t stack_top)
 			 "push %[entry]\n\t"
 			 "lretq"
 			 :
-			 : [cr4] "r"(cr4), [cr3] "r"(boot.cr3), [gdtr] "m"(gdtr), [idtr] "m"(idtr), [data] "r"(0x10), [null] "r"(0),
-			   [stack] "r"(HHDM_BASE + stack_top), [entry] "r"(boot.entry),
+			 : [cr4] "r"(cr4), [cr3] "r"(boot.cr3), [gdtr] "m"(gdtr), [idtr] "m"(idtr), [data] "r"(0x10),
+			   [null] "r"(0), [stack] "r"(HHDM_BASE + stack_top), [entry] "r"(boot.entry),
 			   "D"(HHDM_BASE + (uint64_t)(uintptr_t)boot.h)
 			 : "memory");
 	__builtin_unreachable();

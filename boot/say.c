@@ -30,10 +30,7 @@ static void console_out(const char *text)
 	}
 }
 
-void say_init(void)
-{
-	boot.h->messages = (hpa_t)(uintptr_t)boot_alloc(MESSAGES_SIZE);
-}
+void say_init(void) { boot.h->messages = (hpa_t)(uintptr_t)boot_alloc(MESSAGES_SIZE); }
 
 void say(const char *fmt, ...)
 {

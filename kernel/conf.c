@@ -90,8 +90,8 @@ static bool is_word(const struct span *s)
 	for (size_t i = 0; i < s->len; i++) {
 		char ch = s->p[i];
 
-		if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '_' || ch == '-' ||
-		      ch == '.'))
+		if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '_' ||
+		      ch == '-' || ch == '.'))
 			return false;
 	}
 	return s->len > 0;
@@ -115,7 +115,8 @@ static struct conf_entry *add(struct parse *p)
 
 	if (p->c->n == CONF_MAX_ENTRIES) {
 		if (!p->full)
-			conf_problem(p->c, p->line, "more than %d sections and keys; this line and the rest are ignored",
+			conf_problem(p->c, p->line,
+				     "more than %d sections and keys; this line and the rest are ignored",
 				     CONF_MAX_ENTRIES);
 		p->full = true;
 		return NULL;
@@ -152,24 +153,29 @@ static void take_section(struct parse *p, const struct span *line)
 		if (strlen(kinds[i].kind) == kind.len && !memcmp(kinds[i].kind, kind.p, kind.len))
 			break;
 	if (i == ARRAY_SIZE(kinds)) {
-		conf_problem(p->c, p->line, "unknown section [%.*s], ignored; there are [host], [nic NAME], [peer NAME], [vm NAME]",
+		conf_problem(p->c, p->line,
+			     "unknown section [%.*s], ignored; there are [host], [nic NAME], [peer NAME], [vm NAME]",
 			     SHOW(all));
 	} else if (!kinds[i].named && name.len) {
-		conf_problem(p->c, p->line, "section [%.*s] takes no name; ignored: write [%s]", SHOW(all), kinds[i].kind);
+		conf_problem(p->c, p->line, "section [%.*s] takes no name; ignored: write [%s]", SHOW(all),
+			     kinds[i].kind);
 	} else if (kinds[i].named && !name.len) {
-		conf_problem(p->c, p->line, "section [%s] needs a name; ignored: write [%s NAME]", kinds[i].kind, kinds[i].kind);
+		conf_problem(p->c, p->line, "section [%s] needs a name; ignored: write [%s NAME]", kinds[i].kind,
+			     kinds[i].kind);
 	} else if (name.len && !is_word(&name)) {
-		conf_problem(p->c, p->line, "the name '%.*s' may hold letters, digits, '_', '-' and '.' only; section ignored",
+		conf_problem(p->c, p->line,
+			     "the name '%.*s' may hold letters, digits, '_', '-' and '.' only; section ignored",
 			     SHOW(name));
 	} else if (!fits(p->name, sizeof(p->name), &name)) {
-		conf_problem(p->c, p->line, "the name '%.*s...' is longer than %d characters; section ignored", SHOW(name),
-			     (int)sizeof(p->name) - 1);
+		conf_problem(p->c, p->line, "the name '%.*s...' is longer than %d characters; section ignored",
+			     SHOW(name), (int)sizeof(p->name) - 1);
 	} else {
 		p->skip = false;
 		strcpy(p->kind, kinds[i].kind);
 		e = find(p->c, p->kind, p->name, "");
 		if (e)
-			conf_problem(p->c, p->line, "section [%.*s] is there already in line %d; its keys are added to that one",
+			conf_problem(p->c, p->line,
+				     "section [%.*s] is there already in line %d; its keys are added to that one",
 				     SHOW(all), e->line);
 		else
 			add(p);
@@ -198,10 +204,11 @@ static void take_key(struct parse *p, const struct span *line)
 	} else if (p->skip) {
 		/* The section's own line has been reported. */
 	} else if (!is_word(&key) || !fits(name, sizeof(name), &key)) {
-		conf_problem(p->c, p->line, "'%.*s' cannot be a key (1 to %d letters, digits, '_', '-', '.'); ignored", SHOW(key),
-			     (int)sizeof(name) - 1);
+		conf_problem(p->c, p->line, "'%.*s' cannot be a key (1 to %d letters, digits, '_', '-', '.'); ignored",
+			     SHOW(key), (int)sizeof(name) - 1);
 	} else if (value.len >= sizeof(e->value)) {
-		conf_problem(p->c, p->line, "%s: the value is longer than %d characters; ignored", name, (int)sizeof(e->value) - 1);
+		conf_problem(p->c, p->line, "%s: the value is longer than %d characters; ignored", name,
+			     (int)sizeof(e->value) - 1);
 	} else if ((old = find(p->c, p->kind, p->name, name)) != NULL) {
 		conf_problem(p->c, p->line, "%s is set already in line %d; this line is ignored", name, old->line);
 	} else if ((e = add(p)) != NULL) {
@@ -283,7 +290,7 @@ void conf_check_unused(struct conf *c)
 		const struct conf_entry *e = &c->e[i];
 
 		if (e->key[0] && !e->used)
-			conf_problem(c, e->line, "[%s%s%s] has no key '%s'; ignored", e->kind, e->name[0] ? " " : "", e->name,
-				     e->key);
+			conf_problem(c, e->line, "[%s%s%s] has no key '%s'; ignored", e->kind, e->name[0] ? " " : "",
+				     e->name, e->key);
 	}
 }

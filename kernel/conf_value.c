@@ -34,22 +34,14 @@ int conf_parse_size(const char *s, uint64_t *bytes)
 	if (!s)
 		return -EINVAL;
 	switch (*s) {
-	case '\0':
-		break;
+	case '\0': break;
 	case 'k':
-	case 'K':
-		shift = 10;
-		break;
+	case 'K': shift = 10; break;
 	case 'm':
-	case 'M':
-		shift = 20;
-		break;
+	case 'M': shift = 20; break;
 	case 'g':
-	case 'G':
-		shift = 30;
-		break;
-	default:
-		return -EINVAL;
+	case 'G': shift = 30; break;
+	default: return -EINVAL;
 	}
 	if ((shift && s[1]) || n > UINT64_MAX >> shift)
 		return -EINVAL;

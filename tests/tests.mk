@@ -9,3 +9,5 @@ UNIT += conf
 UNIT_conf := kernel/conf.c kernel/conf_value.c
 FUZZ += conf
 FUZZ_conf := kernel/conf.c kernel/conf_value.c
+UNIT += memmap
+UNIT_memmap := boot/memmap.c

@@ -88,23 +88,23 @@ static void test_empty(void **state)
 static void test_wrong_lines(void **state)
 {
 	(void)state;
-	assert_int_equal(parse("name = early\n"     /* 1 */
-			       "[host]\n"           /* 2 */
-			       "no equals sign\n"   /* 3 */
-			       "= value\n"          /* 4 */
-			       "two words = 1\n"    /* 5 */
-			       "name = a\n"         /* 6 */
-			       "name = b\n"         /* 7 */
-			       "[host]\n"           /* 8 */
-			       "[vm demo\n"         /* 9 */
-			       "mem = 1M\n"         /* 10: not [host]'s */
-			       "[]\n"               /* 11 */
-			       "[vm]\n"             /* 12 */
-			       "[host x]\n"         /* 13 */
-			       "[disk d]\n"         /* 14 */
-			       "size = 1\n"         /* 15: said once, by the section */
-			       "[vm a/b]\n"         /* 16 */
-			       "[vm good]\n"        /* 17 */
+	assert_int_equal(parse("name = early\n"   /* 1 */
+			       "[host]\n"         /* 2 */
+			       "no equals sign\n" /* 3 */
+			       "= value\n"        /* 4 */
+			       "two words = 1\n"  /* 5 */
+			       "name = a\n"       /* 6 */
+			       "name = b\n"       /* 7 */
+			       "[host]\n"         /* 8 */
+			       "[vm demo\n"       /* 9 */
+			       "mem = 1M\n"       /* 10: not [host]'s */
+			       "[]\n"             /* 11 */
+			       "[vm]\n"           /* 12 */
+			       "[host x]\n"       /* 13 */
+			       "[disk d]\n"       /* 14 */
+			       "size = 1\n"       /* 15: said once, by the section */
+			       "[vm a/b]\n"       /* 16 */
+			       "[vm good]\n"      /* 17 */
 			       "mem = 64M\n"),
 			 -EINVAL);
 	assert_problem("tern.conf:1: 'name' stands before the first section");
@@ -218,9 +218,17 @@ static void test_unused(void **state)
 
 static void test_values(void **state)
 {
-	static const char *const bad_size[] = { "", "M", "12X", "1MB", "-1", " 1", "18446744073709551616", "17179869184G" };
-	static const char *const bad_mac[] = { "",	"52:54:00:00:00", "52:54:00:00:00:0g", "52:54:00:00:00:01:",
-					       "00:00:00:00:00:00", "01:00:5e:00:00:01", "52-54-00-00-00-01", "525400000001" };
+	static const char *const bad_size[] = {
+		"", "M", "12X", "1MB", "-1", " 1", "18446744073709551616", "17179869184G"
+	};
+	static const char *const bad_mac[] = { "",
+					       "52:54:00:00:00",
+					       "52:54:00:00:00:0g",
+					       "52:54:00:00:00:01:",
+					       "00:00:00:00:00:00",
+					       "01:00:5e:00:00:01",
+					       "52-54-00-00-00-01",
+					       "525400000001" };
 	uint8_t mac[6], want[6] = { 0x52, 0x54, 0, 0xab, 0xCD, 0xef };
 	uint64_t v;
 	bool b;
@@ -254,9 +262,11 @@ static void test_values(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),	  cmocka_unit_test(test_empty),	  cmocka_unit_test(test_wrong_lines),
-		cmocka_unit_test(test_too_long),  cmocka_unit_test(test_too_many), cmocka_unit_test(test_garbage),
-		cmocka_unit_test(test_many_problems), cmocka_unit_test(test_unused), cmocka_unit_test(test_values),
+		cmocka_unit_test(test_good),          cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_wrong_lines),   cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_too_many),      cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_many_problems), cmocka_unit_test(test_unused),
+		cmocka_unit_test(test_values),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

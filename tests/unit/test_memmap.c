@@ -15,13 +15,15 @@ static struct handoff_mem out[2 * MAX_IN];
 static void test_simple(void **state)
 {
 	const struct handoff_mem in[] = {
-		{ MIB(4), MIB(4), HANDOFF_MEM_FREE, 0 },     { 0, KIB(640), HANDOFF_MEM_FREE, 0 },
-		{ MIB(1), MIB(3), HANDOFF_MEM_FREE, 0 },     { MIB(5), KIB(5), HANDOFF_MEM_KEEP, 0 },
+		{ MIB(4), MIB(4), HANDOFF_MEM_FREE, 0 },   { 0, KIB(640), HANDOFF_MEM_FREE, 0 },
+		{ MIB(1), MIB(3), HANDOFF_MEM_FREE, 0 },   { MIB(5), KIB(5), HANDOFF_MEM_KEEP, 0 },
 		{ 0, PAGE_SIZE, HANDOFF_MEM_RESERVED, 0 },
 	};
 	const struct handoff_mem want[] = {
-		{ 0, PAGE_SIZE, HANDOFF_MEM_RESERVED, 0 },   { PAGE_SIZE, KIB(636), HANDOFF_MEM_FREE, 0 },
-		{ MIB(1), MIB(4), HANDOFF_MEM_FREE, 0 },     { MIB(5), KIB(8), HANDOFF_MEM_KEEP, 0 },
+		{ 0, PAGE_SIZE, HANDOFF_MEM_RESERVED, 0 },
+		{ PAGE_SIZE, KIB(636), HANDOFF_MEM_FREE, 0 },
+		{ MIB(1), MIB(4), HANDOFF_MEM_FREE, 0 },
+		{ MIB(5), KIB(8), HANDOFF_MEM_KEEP, 0 },
 		{ MIB(5) + KIB(8), MIB(3) - KIB(8), HANDOFF_MEM_FREE, 0 },
 	};
 
@@ -40,11 +42,11 @@ static void test_simple(void **state)
 static void test_hostile(void **state)
 {
 	const struct handoff_mem in[] = {
-		{ MIB(1), UINT64_MAX, HANDOFF_MEM_FREE, 0 },                /* wraps around */
-		{ UINT64_MAX - 100, 50, HANDOFF_MEM_RESERVED, 0 },          /* in the last page */
-		{ MIB(2), 0, HANDOFF_MEM_RESERVED, 0 },                     /* empty */
-		{ MIB(3) + 1, PAGE_SIZE, HANDOFF_MEM_FREE, 0 },             /* not one whole page */
-		{ MIB(4) + 4095, 2, HANDOFF_MEM_ACPI, 0 },                  /* touches two */
+		{ MIB(1), UINT64_MAX, HANDOFF_MEM_FREE, 0 },       /* wraps around */
+		{ UINT64_MAX - 100, 50, HANDOFF_MEM_RESERVED, 0 }, /* in the last page */
+		{ MIB(2), 0, HANDOFF_MEM_RESERVED, 0 },            /* empty */
+		{ MIB(3) + 1, PAGE_SIZE, HANDOFF_MEM_FREE, 0 },    /* not one whole page */
+		{ MIB(4) + 4095, 2, HANDOFF_MEM_ACPI, 0 },         /* touches two */
 	};
 
 	(void)state;
@@ -77,7 +79,8 @@ static void test_model(void **state)
 			in[i].type = 1 + (uint32_t)random() % 5;
 			in[i].pad = 0;
 			for (unsigned p = 0; p < 66; p++) {
-				uint64_t a = MAX(in[i].base, p * PAGE_SIZE), b = MIN(in[i].base + in[i].size, (p + 1) * PAGE_SIZE);
+				uint64_t a = MAX(in[i].base, p * PAGE_SIZE),
+					 b = MIN(in[i].base + in[i].size, (p + 1) * PAGE_SIZE);
 				bool hit = in[i].type == HANDOFF_MEM_FREE ? b == a + PAGE_SIZE : a < b;
 
 				if (a < b && hit)
