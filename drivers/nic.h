@@ -19,6 +19,7 @@ struct nic_ops {
 	 */
 	int (*tx)(struct nic *n, const struct frame *f);
 	bool (*link_up)(struct nic *n);
+	int (*start)(struct nic *n); /* nic_start's work */
 };
 struct nic_stats {
 	uint64_t rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_dropped;
@@ -32,7 +33,8 @@ struct nic {
 	uint8_t mac[ETH_ALEN];
 	unsigned features;    /* NIC_F_* */
 	unsigned mtu;         /* 1500 */
-	struct nic_stats stats;
+	struct nic_stats stats; /* [a] counted with relaxed atomics */
+	char address[24];     /* of tern on it, "10.77.0.11/24", "" for none; set by net/ for the operator */
 	void (*rx)(void *arg, struct frame *f); /* set by net/ before nic_start */
 	void *rx_arg;
 };

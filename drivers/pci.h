@@ -29,5 +29,5 @@ void pci_enable(const struct pci_dev *d); /* memory, I/O, bus master */
 unsigned pci_msix_count(const struct pci_dev *d);
 int pci_msix_set(const struct pci_dev *d, unsigned i, void (*fn)(void *arg), void *arg);
 void pci_msix_enable(const struct pci_dev *d, bool on);
-/* One handler through MSI-X, MSI or, failing both, the legacy line. */
+/* One handler through MSI, MSI-X entry 0 or, failing both, the legacy line (which devices may share). */
 int pci_irq_simple(const struct pci_dev *d, void (*fn)(void *arg), void *arg);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The list of NICs, the receiving task that all drivers share, and the `nic` command. */
+#include "drivers/nic.h"
+#include "drivers/nic_poll.h"
+#include "drivers/pci.h"
+#include "kernel/console.h"
+#include "kernel/err.h"
+#include "kernel/log.h"
+#include "kernel/task.h"
+#include <stdio.h>
+#include <string.h>
+
+#define NIC_MAX     16
+#define POLL_BUDGET 64 /* frames until other tasks of the same priority get a turn */
+
+static struct nic *nics[NIC_MAX]; /* (c) after nic_probe_all */
+static unsigned nnics;
+
+unsigned nic_probe_all(void)
+{
+	static struct nic *(*const probes[])(const struct pci_dev *d) = { virtio_net_probe, e1000_probe };
+	struct pci_dev *d;
+	for (unsigned i = 0; (d = pci_get(i)) && nnics < NIC_MAX; i++) {
+		for (unsigned p = 0; p < ARRAY_SIZE(probes); p++) {
+			struct nic *n = probes[p](d);
+			if (!n)
+				continue;
+			sniprintf(n->name, sizeof(n->name), "nic%u", nnics);
+			memcpy(n->location, d->location, sizeof(n->location));
+			nics[nnics++] = n;
+			log_info("%s: %s at %s, %02x:%02x:%02x:%02x:%02x:%02x", n->name, n->driver, n->location, n->mac[0], n->mac[1],
+				n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
+			break;
+		}
+	}
+	return nnics;
+}
+
+struct nic *nic_get(unsigned i)
+{
+	return i < nnics ? nics[i] : NULL;
+}
+
+int nic_start(struct nic *n)
+{
+	return n->ops->start(n);
+}
+
+static void poll_task(void *arg)
+{
+	struct nic_poll *p = arg;
+	for (;;) {
+		do {
+			while (p->poll(p->n, POLL_BUDGET))
+				task_yield();
+		} while (!p->rearm(p->n));
+		uint64_t flags = spin_lock_irqsave(&p->lock);
+		while (!p->pending)
+			waitq_wait(&p->q, &p->lock, &flags, TIME_NEVER);
+		p->pending = false;
+		spin_unlock_irqrestore(&p->lock, flags);
+	}
+}
+
+void nic_poll_init(struct nic_poll *p, struct nic *n, bool (*poll)(struct nic *, unsigned), bool (*rearm)(struct nic *))
+{
+	*p = (struct nic_poll){ .poll = poll, .rearm = rearm, .n = n };
+	spin_init(&p->lock, "nic poll");
+	waitq_init(&p->q);
+}
+
+int nic_poll_start(struct nic_poll *p)
+{
+	return task_create(p->n->name, TASK_PRIO_IO, poll_task, p) ? 0 : err_trace(-ENOMEM);
+}
+
+void nic_poll_wake(struct nic_poll *p)
+{
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	p->pending = true;
+	waitq_wake_one(&p->q);
+	spin_unlock_irqrestore(&p->lock, flags);
+}
+
+static void nic_json(struct con *c)
+{
+	struct json j;
+	struct nic *n;
+	json_begin(&j, c);
+	json_arr(&j, "nics");
+	for (unsigned i = 0; (n = nic_get(i)); i++) {
+		char mac[20];
+		sniprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
+		json_obj(&j, NULL);
+		json_str(&j, "name", n->name);
+		json_str(&j, "driver", n->driver);
+		json_str(&j, "location", n->location);
+		json_str(&j, "mac", mac);
+		json_str(&j, "address", n->address);
+		json_bool(&j, "link", n->ops->link_up(n));
+		json_bool(&j, "csum", n->features & NIC_F_CSUM);
+		json_bool(&j, "tso", n->features & NIC_F_TSO4);
+		json_u64(&j, "rx_frames", n->stats.rx_frames);
+		json_u64(&j, "rx_bytes", n->stats.rx_bytes);
+		json_u64(&j, "rx_dropped", n->stats.rx_dropped);
+		json_u64(&j, "tx_frames", n->stats.tx_frames);
+		json_u64(&j, "tx_bytes", n->stats.tx_bytes);
+		json_u64(&j, "tx_dropped", n->stats.tx_dropped);
+		json_obj_end(&j);
+	}
+	json_arr_end(&j);
+	json_end(&j);
+}
+
+static int cmd_nic(struct con *c, int argc, char **argv)
+{
+	if (argc > 1)
+		return con_error(c, -EINVAL, "nic: unknown argument %s. Usage: nic", argv[1]);
+	if (c->json) {
+		nic_json(c);
+		return 0;
+	}
+	if (!nnics)
+		con_printf(c, "no NIC that tern has a driver for\n");
+	struct nic *n;
+	for (unsigned i = 0; (n = nic_get(i)); i++) {
+		con_printf(c, "%-6s %-10s %-8s %02x:%02x:%02x:%02x:%02x:%02x link %-4s %s\n", n->name, n->driver, n->location, n->mac[0],
+			n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5], n->ops->link_up(n) ? "up" : "down",
+			n->address[0] ? n->address : "no address");
+		con_printf(c, "       received %llu frames, %llu bytes, %llu dropped; sent %llu frames, %llu bytes, %llu dropped\n",
+			(unsigned long long)n->stats.rx_frames, (unsigned long long)n->stats.rx_bytes,
+			(unsigned long long)n->stats.rx_dropped, (unsigned long long)n->stats.tx_frames,
+			(unsigned long long)n->stats.tx_bytes, (unsigned long long)n->stats.tx_dropped);
+	}
+	return 0;
+}
+CONSOLE_CMD(nic, "", "network cards: driver, link, address, counters", cmd_nic, NULL);

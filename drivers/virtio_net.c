@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * virtio-net (virtio 1.1, 5.1) as tern's own NIC: one receive and one transmit ring, checksum and TCP segmentation
+ * offload both ways, mergeable receive buffers.
+ *
+ * Receiving: descriptor i is page i for ever; a frame spans as many pages as it needs. Sending: frames are copied, header
+ * first, into a ring of bytes and so are contiguous but for the wrap, where a second descriptor goes on:
+ *
+ *     tx buffer   |...free...|hdr frame|hdr frame fra|   and what is done is taken back at the next send
+ *                            tail                    head
+ */
+#include "arch/x86/paging.h"
+#include "drivers/nic_poll.h"
+#include "drivers/virtio.h"
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include "kernel/spinlock.h"
+#include <string.h>
+
+#define VENDOR_VIRTIO       0x1af4
+#define DEVICE_TRANSITIONAL 0x1000
+#define DEVICE_MODERN       0x1041
+
+/* Feature bits, 5.1.3. */
+#define F_CSUM       BIT(0)
+#define F_GUEST_CSUM BIT(1)
+#define F_MAC        BIT(5)
+#define F_GUEST_TSO4 BIT(7)
+#define F_GUEST_TSO6 BIT(8)
+#define F_HOST_TSO4  BIT(11)
+#define F_HOST_TSO6  BIT(12)
+#define F_MRG_RXBUF  BIT(15)
+#define F_STATUS     BIT(16)
+
+#define CONFIG_STATUS  6
+#define STATUS_LINK_UP 1
+
+struct net_hdr { /* 5.1.6; little-endian, as this machine is */
+	uint8_t flags, gso_type;
+	uint16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
+};
+#define GSO_ECN 0x80
+
+#define RX_MAX      256
+#define TX_MAX      256
+#define TX_ORDER    8 /* 1 MiB of transmit buffer */
+#define TX_BYTES    (PAGE_SIZE << TX_ORDER)
+#define VIRTIO_NICS 8
+enum { VECTOR_CONFIG = 0, VECTOR_RX = 1 };
+
+struct tx_packet { /* indexed by its first descriptor */
+	uint32_t bytes;
+	uint8_t ndesc;
+	bool done;
+};
+struct vnet { /* (c) const after start  [r] the receiving task  [t] tx_lock */
+	struct nic nic;
+	struct virtio_dev dev;
+	struct nic_poll poll;
+	struct virtq rx;     /* [r] */
+	uint8_t *rx_buf;     /* (c) rx.size pages */
+	struct spinlock tx_lock;
+	struct virtq tx;     /* [t] */
+	uint8_t *tx_buf;     /* (c) TX_BYTES */
+	uint32_t tx_head, tx_tail; /* [t] bytes ever put in and taken back */
+	uint16_t tx_desc;    /* [t] next descriptor; they are used and come free in ring order */
+	uint16_t tx_free;    /* [t] descriptors */
+	bool started;        /* [t] */
+	bool link;           /* [a] as of the last configuration change */
+	struct tx_packet packet[TX_MAX]; /* [t] */
+};
+static struct vnet vnets[VIRTIO_NICS];
+static unsigned nvnets;
+
+static struct vnet *vnet_of(struct nic *n)
+{
+	return CONTAINER_OF(n, struct vnet, nic);
+}
+
+/* Asks the card, which costs an exit where that is emulated: sending relies on v->link. */
+static bool vnet_link_up(struct nic *n)
+{
+	struct vnet *v = vnet_of(n);
+	v->link = !(v->dev.features & F_STATUS) || mmio_read16(v->dev.config + CONFIG_STATUS) & STATUS_LINK_UP;
+	return v->link;
+}
+
+/* ---- receiving ---- */
+
+static void rx_repost(struct vnet *v, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t id = virtq_used_at(&v->rx, v->rx.used_idx++)->id;
+		if (id < v->rx.size) /* else the card is broken: that buffer is lost, memory is not */
+			virtq_push(&v->rx, (uint16_t)id);
+	}
+}
+
+/* Describe the frame that begins at the next used entry. Returns how many buffers it has; 0: not all are there yet. */
+static unsigned rx_gather(struct vnet *v, struct frame *f, bool *bad)
+{
+	const struct virtq *q = &v->rx;
+	uint16_t there = (uint16_t)(__atomic_load_n(&q->used[1], __ATOMIC_ACQUIRE) - q->used_idx);
+	const struct virtq_used_elem *e = virtq_used_at(q, q->used_idx);
+	*bad = true;
+	if (e->id >= q->size || e->len < sizeof(struct net_hdr) + FRAME_MIN || e->len > PAGE_SIZE)
+		return 1;
+	const struct net_hdr *h = (const void *)(v->rx_buf + e->id * PAGE_SIZE);
+	unsigned count = v->dev.features & F_MRG_RXBUF ? h->num_buffers : 1;
+	if (count == 0 || count > FRAME_IOV_MAX)
+		return 1;
+	if (count > there)
+		return 0;
+	f->niov = count;
+	f->len = 0;
+	for (unsigned i = 0; i < count; i++) {
+		e = virtq_used_at(q, (uint16_t)(q->used_idx + i));
+		if (e->id >= q->size || e->len > PAGE_SIZE)
+			return count;
+		size_t skip = i == 0 ? sizeof(*h) : 0;
+		f->iov[i] = (struct iov){ v->rx_buf + e->id * PAGE_SIZE + skip, e->len - skip };
+		f->len += (uint32_t)f->iov[i].len;
+	}
+	f->flags = h->flags & (FRAME_NEEDS_CSUM | FRAME_DATA_VALID);
+	f->gso = h->gso_type & (uint8_t)~GSO_ECN;
+	f->hdr_len = h->hdr_len;
+	f->gso_size = h->gso_size;
+	f->csum_start = h->csum_start;
+	f->csum_offset = h->csum_offset;
+	*bad = f->len > FRAME_MAX || (f->gso != FRAME_GSO_NONE && f->gso != FRAME_GSO_TCPV4 && f->gso != FRAME_GSO_TCPV6) ||
+	       (f->gso != FRAME_GSO_NONE && f->gso_size == 0);
+	return count;
+}
+
+static bool vnet_poll(struct nic *n, unsigned budget)
+{
+	struct vnet *v = vnet_of(n);
+	virtq_irq_off(&v->rx);
+	unsigned taken = 0;
+	for (; taken < budget && virtq_has_used(&v->rx); taken++) {
+		struct frame f;
+		bool bad;
+		unsigned count = rx_gather(v, &f, &bad);
+		if (!count)
+			break;
+		if (bad) {
+			nic_count(&n->stats.rx_dropped, 1);
+		} else {
+			nic_count(&n->stats.rx_frames, 1);
+			nic_count(&n->stats.rx_bytes, f.len);
+			if (n->rx)
+				n->rx(n->rx_arg, &f);
+		}
+		rx_repost(v, count);
+		if (taken % 16 == 15)
+			virtq_publish(&v->rx);
+	}
+	virtq_publish(&v->rx);
+	return taken == budget;
+}
+
+static bool vnet_rearm(struct nic *n)
+{
+	return virtq_irq_on(&vnet_of(n)->rx);
+}
+
+static void rx_irq(void *arg)
+{
+	struct vnet *v = arg;
+	nic_poll_wake(&v->poll);
+}
+
+static void config_irq(void *arg)
+{
+	struct vnet *v = arg;
+	log_info("%s: link is %s", v->nic.name, vnet_link_up(&v->nic) ? "up" : "down");
+}
+
+/* Without MSI-X one level-triggered line tells both; reading ISR status acknowledges it (4.1.4.5). */
+static void line_irq(void *arg)
+{
+	struct vnet *v = arg;
+	uint8_t isr = mmio_read8(v->dev.isr);
+	if (isr & 1)
+		rx_irq(v);
+	if (isr & 2)
+		config_irq(v);
+}
+
+/* ---- sending ---- */
+
+static void tx_reclaim(struct vnet *v)
+{
+	while (virtq_has_used(&v->tx)) {
+		uint32_t id = virtq_used_at(&v->tx, v->tx.used_idx++)->id;
+		if (id < v->tx.size)
+			v->packet[id].done = true;
+	}
+	for (uint16_t tail = (uint16_t)(v->tx_desc + v->tx_free) & v->tx.mask; v->tx_free < v->tx.size && v->packet[tail].done;) {
+		struct tx_packet *p = &v->packet[tail];
+		p->done = false;
+		v->tx_tail += p->bytes;
+		v->tx_free = (uint16_t)(v->tx_free + p->ndesc);
+		tail = (uint16_t)(tail + p->ndesc) & v->tx.mask;
+	}
+	virtq_irq_off(&v->tx);
+}
+
+/* Copy n bytes to position `at` of the transmit buffer, around its end if need be. */
+static uint32_t tx_put(struct vnet *v, uint32_t at, const void *src, size_t n)
+{
+	uint32_t off = at % TX_BYTES, first = (uint32_t)MIN(n, TX_BYTES - off);
+	memcpy(v->tx_buf + off, src, first);
+	if (first < n)
+		memcpy(v->tx_buf, (const uint8_t *)src + first, n - first);
+	return at + (uint32_t)n;
+}
+
+static void tx_desc_set(struct vnet *v, uint16_t i, uint32_t off, uint32_t len, bool more)
+{
+	v->tx.desc[i] = (struct virtq_desc){ .addr = hpa_of(v->tx_buf + off), .len = len, .flags = more ? VIRTQ_DESC_NEXT : 0,
+		.next = (uint16_t)(i + 1) & v->tx.mask };
+}
+
+static int tx_locked(struct vnet *v, const struct frame *f)
+{
+	uint32_t len = (uint32_t)sizeof(struct net_hdr) + f->len, room = ALIGN_UP(len, 64U);
+	tx_reclaim(v);
+	if (!v->started || v->tx_free < 2 || TX_BYTES - (v->tx_head - v->tx_tail) < room)
+		return -ENOBUFS;
+	struct net_hdr h = { 0 };
+	if (f->flags & FRAME_NEEDS_CSUM)
+		h = (struct net_hdr){ .flags = FRAME_NEEDS_CSUM, .csum_start = f->csum_start, .csum_offset = f->csum_offset };
+	if (f->gso != FRAME_GSO_NONE) {
+		h.gso_type = f->gso;
+		h.gso_size = f->gso_size;
+		h.hdr_len = f->hdr_len;
+	}
+	uint32_t at = tx_put(v, v->tx_head, &h, sizeof(h));
+	for (unsigned i = 0; i < f->niov; i++)
+		at = tx_put(v, at, f->iov[i].base, f->iov[i].len);
+	uint16_t head = v->tx_desc, ndesc = 1;
+	uint32_t off = v->tx_head % TX_BYTES, first = (uint32_t)MIN((uint64_t)len, TX_BYTES - off);
+	tx_desc_set(v, head, off, first, first < len);
+	if (first < len) {
+		tx_desc_set(v, (uint16_t)(head + 1) & v->tx.mask, 0, len - first, false);
+		ndesc = 2;
+	}
+	v->packet[head] = (struct tx_packet){ .bytes = room, .ndesc = (uint8_t)ndesc };
+	v->tx_desc = (uint16_t)(head + ndesc) & v->tx.mask;
+	v->tx_free = (uint16_t)(v->tx_free - ndesc);
+	v->tx_head += room;
+	virtq_push(&v->tx, head);
+	virtq_publish(&v->tx);
+	return 0;
+}
+
+static int vnet_tx(struct nic *n, const struct frame *f)
+{
+	struct vnet *v = vnet_of(n);
+	int err;
+	if (f->len < FRAME_MIN || f->len > FRAME_MAX || (f->gso == FRAME_GSO_NONE && f->len > n->mtu + 18U)) {
+		err = -EMSGSIZE;
+	} else if (!v->link) {
+		err = -ENETDOWN;
+	} else {
+		spin_lock(&v->tx_lock);
+		err = tx_locked(v, f);
+		spin_unlock(&v->tx_lock);
+	}
+	if (err) {
+		nic_count(&n->stats.tx_dropped, 1);
+		return err;
+	}
+	nic_count(&n->stats.tx_frames, 1);
+	nic_count(&n->stats.tx_bytes, f->len);
+	return 0;
+}
+
+/* ---- setting up ---- */
+
+static int irq_setup(struct vnet *v, uint16_t *rx_vector)
+{
+	const struct pci_dev *d = v->dev.pci;
+	*rx_vector = VIRTQ_NO_VECTOR;
+	if (pci_msix_count(d) <= VECTOR_RX)
+		return pci_irq_simple(d, line_irq, v);
+	int err = pci_msix_set(d, VECTOR_CONFIG, config_irq, v);
+	if (!err)
+		err = pci_msix_set(d, VECTOR_RX, rx_irq, v);
+	if (err)
+		return err;
+	pci_msix_enable(d, true);
+	*rx_vector = VECTOR_RX;
+	return virtio_set_config_vector(&v->dev, VECTOR_CONFIG);
+}
+
+static int vnet_start(struct nic *n)
+{
+	struct vnet *v = vnet_of(n);
+	uint16_t vector;
+	hpa_t rx = page_alloc(__builtin_ctz(RX_MAX)), tx = page_alloc(TX_ORDER);
+	if (rx == HPA_NONE || tx == HPA_NONE) {
+		log_error("%s: no memory for its rings", n->name);
+		goto fail;
+	}
+	v->rx_buf = hva_of(rx);
+	v->tx_buf = hva_of(tx);
+	spin_init(&v->tx_lock, "virtio-net tx");
+	nic_poll_init(&v->poll, n, vnet_poll, vnet_rearm);
+	if (irq_setup(v, &vector) || virtq_init(&v->dev, &v->rx, 0, RX_MAX, vector) ||
+	    virtq_init(&v->dev, &v->tx, 1, TX_MAX, VIRTQ_NO_VECTOR))
+		goto fail;
+	for (uint16_t i = 0; i < v->rx.size; i++) {
+		v->rx.desc[i] = (struct virtq_desc){ .addr = rx + i * PAGE_SIZE, .len = PAGE_SIZE, .flags = VIRTQ_DESC_WRITE };
+		virtq_push(&v->rx, i);
+	}
+	v->tx_free = v->tx.size;
+	virtq_irq_off(&v->tx);
+	virtio_go(&v->dev);
+	vnet_link_up(n);
+	virtq_publish(&v->rx);
+	v->started = true;
+	return nic_poll_start(&v->poll);
+fail:
+	if (rx != HPA_NONE)
+		page_free(rx, __builtin_ctz(RX_MAX));
+	if (tx != HPA_NONE)
+		page_free(tx, TX_ORDER);
+	return err_trace(-ENODEV);
+}
+
+static const struct nic_ops vnet_ops = { .tx = vnet_tx, .link_up = vnet_link_up, .start = vnet_start };
+
+struct nic *virtio_net_probe(const struct pci_dev *d)
+{
+	if (d->vendor != VENDOR_VIRTIO || (d->device != DEVICE_MODERN && d->device != DEVICE_TRANSITIONAL))
+		return NULL;
+	if (nvnets == VIRTIO_NICS) {
+		log_warn("virtio-net: %s: more than %d, not used", d->location, VIRTIO_NICS);
+		return NULL;
+	}
+	struct vnet *v = &vnets[nvnets];
+	uint64_t want = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF | F_STATUS |
+	                VIRTIO_F_EVENT_IDX;
+	int err = virtio_init(&v->dev, d, want, VIRTIO_F_VERSION_1 | F_MAC);
+	/* Large frames are received only into several buffers: without those, ask again without them. */
+	if (!err && !(v->dev.features & F_MRG_RXBUF))
+		err = virtio_init(&v->dev, d, want & ~(F_GUEST_TSO4 | F_GUEST_TSO6), VIRTIO_F_VERSION_1 | F_MAC);
+	if (!err && !v->dev.config)
+		err = -ENODEV;
+	if (err) {
+		log_warn("virtio-net: %s cannot be used: %s. It must be a virtio 1.0 device with a MAC", d->location, err_name(err));
+		return NULL;
+	}
+	struct nic *n = &v->nic;
+	*n = (struct nic){ .ops = &vnet_ops, .driver = "virtio-net", .mtu = 1500 };
+	for (unsigned i = 0; i < ETH_ALEN; i++)
+		n->mac[i] = mmio_read8(v->dev.config + i);
+	if (v->dev.features & F_CSUM)
+		n->features = NIC_F_CSUM | (v->dev.features & F_HOST_TSO4 ? NIC_F_TSO4 : 0) | (v->dev.features & F_HOST_TSO6 ? NIC_F_TSO6 : 0);
+	nvnets++;
+	return n;
+}
