@@ -108,8 +108,8 @@ $(G)/initrd: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinitrd.s
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(filter $(G)/bin/%,$^)
 guest: $(G)/initrd
 
-$(B)/esp.img: $(B)/BOOTX64.EFI boot/tern.conf $(G)/initrd tools/mkesp.sh
-	$(Q)echo "  ESP     $@"; EFI=$(B)/BOOTX64.EFI tools/mkesp.sh $@ boot/tern.conf $(G)/vmlinuz $(G)/initrd
+$(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd tools/mkesp.sh
+	$(Q)echo "  ESP     $@"; EFI=$(B)/BOOTX64.EFI tools/mkesp.sh $@ tern.conf.example $(G)/vmlinuz $(G)/initrd
 
 # Tests. Host-built ones compile the same sources for this machine, with sanitizers and the fakes beside them.
 include tests/tests.mk

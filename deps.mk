@@ -29,12 +29,13 @@ $(D)/zycore.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
 
 # newlib: the C library, as its own build system makes it, through a compiler wrapper that keeps the FPU out.
-NEWLIB := build/newlib/x86_64-elf
+NB := $(CURDIR)/build/newlib
+NEWLIB := $(NB)/x86_64-elf
 NEWLIB_LIB := $(NEWLIB)/lib/libc.a
 $(NEWLIB_LIB): | $(D)/newlib.ok
-	$(Q)echo "  BUILD   newlib (a minute)"; rm -rf build/newlib build/newlib-obj; mkdir -p build/newlib-obj; cd build/newlib-obj && \
+	$(Q)echo "  BUILD   newlib (a minute)"; rm -rf $(NB) $(NB)-obj; mkdir -p $(NB)-obj; src=$(abspath $(D))/newlib; cd $(NB)-obj && \
 	export CC_FOR_TARGET="$(CURDIR)/tools/newlib-cc.sh -nostdinc -isystem $$(gcc -print-file-name=include)" MAKEFLAGS= && \
-	{ ../deps/newlib/configure --target=x86_64-elf --prefix=$(CURDIR)/build/newlib --disable-libgloss --disable-multilib \
+	{ $$src/configure --target=x86_64-elf --prefix=$(NB) --disable-libgloss --disable-multilib \
 	--disable-newlib-supplied-syscalls --enable-newlib-io-long-long --enable-newlib-io-c99-formats --disable-newlib-wide-orient \
 	--disable-nls AR_FOR_TARGET=ar RANLIB_FOR_TARGET=ranlib AS_FOR_TARGET=as LD_FOR_TARGET=ld CFLAGS_FOR_TARGET=-O2 MAKEINFO=true && \
 	make -j2 all-target-newlib && make install-target-newlib; } >build.log 2>&1 || { tail -20 build.log; exit 1; }
