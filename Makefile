@@ -104,12 +104,12 @@ $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
 $(G)/bin/%: tests/guest/%.c tests/guest/load.h | $(APT)/sources.list
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 -static $(WARN) $< -o $@
-$(G)/initrd: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
+$(G)/initrd.img: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(filter $(G)/bin/%,$^)
-guest: $(G)/initrd
+guest: $(G)/initrd.img
 
-$(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd tools/mkesp.sh
-	$(Q)echo "  ESP     $@"; EFI=$(B)/BOOTX64.EFI tools/mkesp.sh $@ tern.conf.example $(G)/vmlinuz $(G)/initrd
+$(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd.img tools/mkesp.sh
+	$(Q)echo "  ESP     $@"; EFI=$(B)/BOOTX64.EFI tools/mkesp.sh $@ tern.conf.example $(G)/vmlinuz $(G)/initrd.img
 
 # Tests. Host-built ones compile the same sources for this machine, with sanitizers and the fakes beside them.
 include tests/tests.mk
