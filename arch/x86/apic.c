@@ -9,32 +9,32 @@
 #include "kernel/err.h"
 
 enum { /* register offsets, SDM 3A table 11-1; x2APIC: MSR 0x800 + offset / 16 */
-	APIC_VERSION = 0x30,
-	APIC_TPR = 0x80,
-	APIC_EOI = 0xb0,
-	APIC_SVR = 0xf0,
-	APIC_ISR = 0x100, /* 8 registers */
-	APIC_ESR = 0x280,
-	APIC_ICR_LOW = 0x300,
-	APIC_ICR_HIGH = 0x310,
-	APIC_LVT_TIMER = 0x320,
-	APIC_LVT_PERF = 0x340,
-	APIC_LVT_LINT0 = 0x350,
-	APIC_LVT_LINT1 = 0x360,
-	APIC_LVT_ERROR = 0x370,
-	APIC_TIMER_INITIAL = 0x380,
-	APIC_TIMER_CURRENT = 0x390,
-	APIC_TIMER_DIVIDE = 0x3e0,
+       APIC_VERSION = 0x30,
+       APIC_TPR = 0x80,
+       APIC_EOI = 0xb0,
+       APIC_SVR = 0xf0,
+       APIC_ISR = 0x100, /* 8 registers */
+       APIC_ESR = 0x280,
+       APIC_ICR_LOW = 0x300,
+       APIC_ICR_HIGH = 0x310,
+       APIC_LVT_TIMER = 0x320,
+       APIC_LVT_PERF = 0x340,
+       APIC_LVT_LINT0 = 0x350,
+       APIC_LVT_LINT1 = 0x360,
+       APIC_LVT_ERROR = 0x370,
+       APIC_TIMER_INITIAL = 0x380,
+       APIC_TIMER_CURRENT = 0x390,
+       APIC_TIMER_DIVIDE = 0x3e0,
 };
-#define LVT_MASKED         BIT(16)
-#define LVT_NMI            0x400U
-#define LVT_TSC_DEADLINE   BIT(18)
-#define TIMER_DIVIDE_BY_1  0xbU
-#define SVR_ENABLE         BIT(8)
-#define ICR_PENDING        BIT(12)
-#define APIC_BASE_EXTD     BIT(10)
-#define APIC_BASE_ENABLE   BIT(11)
-#define CPUID1_ECX_X2APIC  BIT(21)
+#define LVT_MASKED          BIT(16)
+#define LVT_NMI             0x400U
+#define LVT_TSC_DEADLINE    BIT(18)
+#define TIMER_DIVIDE_BY_1   0xbU
+#define SVR_ENABLE          BIT(8)
+#define ICR_PENDING         BIT(12)
+#define APIC_BASE_EXTD      BIT(10)
+#define APIC_BASE_ENABLE    BIT(11)
+#define CPUID1_ECX_X2APIC   BIT(21)
 #define CPUID1_ECX_DEADLINE BIT(24)
 
 static bool x2apic;
@@ -55,10 +55,7 @@ static void apic_write(unsigned reg, uint32_t v)
 		mmio_write32(regs + reg, v);
 }
 
-static hpa_t apic_base(void)
-{
-	return rdmsr(MSR_APIC_BASE) & 0x000ffffffffff000ULL;
-}
+static hpa_t apic_base(void) { return rdmsr(MSR_APIC_BASE) & 0x000ffffffffff000ULL; }
 
 void apic_remap(void)
 {
@@ -107,10 +104,7 @@ void apic_init_cpu(void)
 	}
 }
 
-void apic_eoi(void)
-{
-	apic_write(APIC_EOI, 0);
-}
+void apic_eoi(void) { apic_write(APIC_EOI, 0); }
 
 void apic_send(uint32_t apic_id, uint32_t icr)
 {
@@ -186,7 +180,8 @@ void irq_timer_arm(uint64_t tsc)
 	now = rdtsc();
 	if (tsc > now) {
 		unsigned __int128 t = ((unsigned __int128)(tsc - now) * ticks_per_tsc >> 32) + 1;
-		ticks = t > UINT32_MAX ? UINT32_MAX : (uint64_t)t; /* a far deadline: fires early, the kernel arms again */
+		ticks = t > UINT32_MAX ? UINT32_MAX
+				       : (uint64_t)t; /* a far deadline: fires early, the kernel arms again */
 	}
 	apic_write(APIC_TIMER_INITIAL, (uint32_t)ticks);
 }

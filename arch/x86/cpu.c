@@ -16,20 +16,11 @@ static unsigned ncpus = 1;
 extern uintptr_t __stack_chk_guard;
 uintptr_t __stack_chk_guard = 0x595e9fbd94fda700;
 noreturn void __stack_chk_fail(void);
-void __stack_chk_fail(void)
-{
-	panic("stack smashed in the function at %p", __builtin_return_address(0));
-}
+void __stack_chk_fail(void) { panic("stack smashed in the function at %p", __builtin_return_address(0)); }
 
-unsigned cpu_count(void)
-{
-	return __atomic_load_n(&ncpus, __ATOMIC_ACQUIRE);
-}
+unsigned cpu_count(void) { return __atomic_load_n(&ncpus, __ATOMIC_ACQUIRE); }
 
-struct cpu *cpu_get(unsigned id)
-{
-	return id < cpu_count() ? cpus[id] : NULL;
-}
+struct cpu *cpu_get(unsigned id) { return id < cpu_count() ? cpus[id] : NULL; }
 
 void cpu_add(struct cpu *c) /* only arch_smp_start() does, one after another */
 {
@@ -46,10 +37,10 @@ void cpu_delay_us(uint64_t us)
 		cpu_relax();
 }
 
-#define CPUID1_ECX_XSAVE    BIT(26)
-#define CPUID7_EBX_SMEP     BIT(7)
+#define CPUID1_ECX_XSAVE     BIT(26)
+#define CPUID7_EBX_SMEP      BIT(7)
 #define CPUID80000001_EDX_NX BIT(20)
-#define PAT_POWER_ON        0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD|PWT means UC */
+#define PAT_POWER_ON         0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD|PWT means UC */
 
 void cpu_ctrl_init(void)
 {

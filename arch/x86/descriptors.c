@@ -5,11 +5,11 @@
  */
 #include "arch/x86/x86.h"
 
-#define GDT_CODE64 0x00af9b000000ffffULL /* SDM 3A 3.4.5: G, L, present, code, accessed */
-#define GDT_DATA   0x00cf93000000ffffULL
-#define GDT_TSS64  0x0000890000000000ULL /* present, available 64-bit TSS (SDM 3A 8.2.3) */
-#define DATA_SELECTOR 0x10
-#define TSS_SELECTOR  0x18
+#define GDT_CODE64     0x00af9b000000ffffULL /* SDM 3A 3.4.5: G, L, present, code, accessed */
+#define GDT_DATA       0x00cf93000000ffffULL
+#define GDT_TSS64      0x0000890000000000ULL /* present, available 64-bit TSS (SDM 3A 8.2.3) */
+#define DATA_SELECTOR  0x10
+#define TSS_SELECTOR   0x18
 #define GATE_INTERRUPT 0x8e00U /* present, DPL 0, 64-bit interrupt gate (SDM 3A 6.14.1) */
 
 static struct gate {
@@ -58,8 +58,10 @@ void desc_load(struct cpu *c)
 	d->gdt[TSS_SELECTOR / 8 + 1] = tss >> 32;
 
 	__asm__ volatile("lgdt %0" ::"m"(gdtr));
-	__asm__ volatile("pushq %0; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1:" ::"i"(CODE_SELECTOR) : "rax", "memory");
-	__asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%ss; mov %1, %%fs; mov %1, %%gs" ::"r"(DATA_SELECTOR), "r"(0));
+	__asm__ volatile("pushq %0; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1:" ::"i"(CODE_SELECTOR)
+			 : "rax", "memory");
+	__asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%ss; mov %1, %%fs; mov %1, %%gs" ::"r"(DATA_SELECTOR),
+			 "r"(0));
 	wrmsr(MSR_GS_BASE, (uintptr_t)c); /* after the selector, which clears it */
 	wrmsr(MSR_KERNEL_GS_BASE, 0);
 	wrmsr(MSR_FS_BASE, 0);

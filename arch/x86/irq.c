@@ -80,7 +80,7 @@ void irq_msi_compose(unsigned cpu_id, int vector, uint64_t *addr, uint32_t *data
 	if (!c || c->apic_id > 0xff) /* the address has 8 bits of APIC id; more needs an IOMMU */
 		c = cpu_get(0);
 	*addr = 0xfee00000ULL | (uint64_t)(c->apic_id & 0xff) << 12; /* physical destination, no redirection hint */
-	*data = (uint32_t)vector;                                  /* edge, fixed delivery */
+	*data = (uint32_t)vector;                                    /* edge, fixed delivery */
 }
 
 void irq_ipi(unsigned cpu_id, int vector)

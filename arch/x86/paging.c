@@ -21,7 +21,7 @@
 #define STACK_END  (STACK_BASE + NSLOTS * SLOT_SIZE)
 #define STACK_MAX  (SLOT_SIZE - 2 * PAGE_SIZE)
 
-#define NO_PAGE (~(hpa_t)0) /* what alloc returns when there is none, and the end of pt.retired */
+#define NO_PAGE              (~(hpa_t)0) /* what alloc returns when there is none, and the end of pt.retired */
 #define CPUID80000001_EDX_1G BIT(26)
 
 extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[], __bss_end[]; /* linker.ld */
@@ -37,13 +37,11 @@ static uint64_t mmio_next = MMIO_BASE;
  */
 enum { SLOT_FREE = 0, SLOT_FLUSHING = 0xfe, SLOT_STALE = 0xff };
 static uint8_t slots[NSLOTS];
+static unsigned slots_top; /* all from here on have never been used */
 static unsigned nstale;
 static bool flushing;
 
-hpa_t paging_root(void)
-{
-	return kernel_pt.root;
-}
+hpa_t paging_root(void) { return kernel_pt.root; }
 
 static void flush_all(void *arg unused)
 {
@@ -57,7 +55,8 @@ static void map_or_panic(uint64_t va, hpa_t hpa, uint64_t len, unsigned prot)
 {
 	int err = len ? pt_map(&kernel_pt, va, hpa, len, prot) : 0;
 	if (err)
-		panic("cannot map %#llx bytes at %#llx: %s", (unsigned long long)len, (unsigned long long)va, err_name(err));
+		panic("cannot map %#llx bytes at %#llx: %s", (unsigned long long)len, (unsigned long long)va,
+		      err_name(err));
 }
 
 /* The direct map of [base, end), where what lies in the kernel's read-only part is read-only here as well. */
@@ -76,7 +75,8 @@ static void map_image(hpa_t kernel_base, const char *start, const char *end, uns
 	map_or_panic(va, kernel_base + (va - KERNEL_BASE), (uint64_t)(end - start), prot);
 }
 
-void arch_paging_init(const struct arch_mem *ram, unsigned n, hpa_t kernel_base, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t))
+void arch_paging_init(const struct arch_mem *ram, unsigned n, hpa_t kernel_base, hpa_t (*alloc)(void *),
+		      void (*free)(void *, hpa_t))
 {
 	hpa_t ro = kernel_base + ((uintptr_t)__text_start - KERNEL_BASE);
 	hpa_t ro_end = kernel_base + ((uintptr_t)__rodata_end - KERNEL_BASE);
@@ -145,7 +145,7 @@ static void reclaim(void)
 	}
 	flushing = true;
 	nstale = 0;
-	for (unsigned i = 0; i < NSLOTS; i++)
+	for (unsigned i = 0; i < slots_top; i++)
 		if (slots[i] == SLOT_STALE)
 			slots[i] = SLOT_FLUSHING;
 	retired = kernel_pt.retired;
@@ -156,7 +156,7 @@ static void reclaim(void)
 
 	flags = arch_lock(&lock);
 	flush_all(NULL);
-	for (unsigned i = 0; i < NSLOTS; i++)
+	for (unsigned i = 0; i < slots_top; i++)
 		if (slots[i] == SLOT_FLUSHING)
 			slots[i] = SLOT_FREE;
 	later = kernel_pt.retired; /* retired since: not yet flushed */
@@ -210,10 +210,12 @@ void *stack_alloc(size_t size)
 		return NULL;
 	}
 	va = STACK_BASE + (slot + 1) * SLOT_SIZE - n * PAGE_SIZE;
-	if (stack_map(va, n))
+	if (stack_map(va, n)) {
 		slots[slot] = (uint8_t)n;
-	else
+		slots_top = MAX(slots_top, slot + 1);
+	} else {
 		va = 0; /* no other CPU has seen these addresses: the slot is still free */
+	}
 	arch_unlock(&lock, flags);
 	return (void *)(uintptr_t)va;
 }

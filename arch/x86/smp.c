@@ -66,7 +66,8 @@ static bool ap_start(uint32_t apic_id, const struct trampoline_args *args, hpa_t
 		cpu_delay_us(us[i].after_init);
 		/* In INIT it does not touch the page; an earlier attempt may have changed it. */
 		memcpy(page, trampoline_start, TRAMPOLINE_SIZE);
-		memcpy(page + TRAMPOLINE_SIZE, (char *)hva(paging_root()) + TRAMPOLINE_SIZE, PAGE_SIZE - TRAMPOLINE_SIZE);
+		memcpy(page + TRAMPOLINE_SIZE, (char *)hva(paging_root()) + TRAMPOLINE_SIZE,
+		       PAGE_SIZE - TRAMPOLINE_SIZE);
 		memcpy(page + TRAMPOLINE_ARGS, args, sizeof(*args));
 		__atomic_store_n(&ap_state, AP_COMING, __ATOMIC_SEQ_CST);
 		apic_send(apic_id, sipi);
@@ -118,7 +119,8 @@ static void ap_free(struct cpu *c, char *stack)
 	stack_free(p, ALIGN_UP(sizeof(*p), PAGE_SIZE));
 }
 
-unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void), void (*missing)(uint32_t apic_id))
+unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void),
+			void (*missing)(uint32_t apic_id))
 {
 	char *page = hva(trampoline); /* RAM, hence in the direct map */
 
@@ -233,7 +235,7 @@ void arch_stop_others(void)
 	uint32_t asked = 0;
 
 	if (__atomic_exchange_n(&stopping, true, __ATOMIC_SEQ_CST)) { /* another CPU panics too: leave it the stage */
-		cpu_delay_us(10000); /* its NMI ends us here */
+		cpu_delay_us(10000);                                  /* its NMI ends us here */
 		return;
 	}
 	for (unsigned i = 0; i < cpu_count(); i++) {

@@ -28,7 +28,7 @@ static inline void arch_unlock(struct arch_lock *l, uint64_t flags)
 }
 
 /* cpu.c */
-extern struct cpu boot_cpu; /* entry.S points GS at it */
+extern struct cpu boot_cpu;  /* entry.S points GS at it */
 extern uint64_t arch_tsc_hz; /* 0 until irq_timer_init() */
 void cpu_add(struct cpu *c); /* give it the next id and make it known to cpu_get() */
 void cpu_ctrl_init(void);    /* EFER, CR0, CR4, XCR0, PAT of this CPU */
@@ -77,8 +77,8 @@ void apic_eoi(void);
 void apic_send(uint32_t apic_id, uint32_t icr);
 
 /* smp.c */
-void smp_call_run(void);     /* IRQ_VEC_CALL has come */
-bool smp_stop_here(void);    /* NMI: true if it came from arch_stop_others() */
+void smp_call_run(void);  /* IRQ_VEC_CALL has come */
+bool smp_stop_here(void); /* NMI: true if it came from arch_stop_others() */
 bool smp_may_call_others(void);
 
 /* paging.c */
