@@ -25,3 +25,5 @@ void acpi_init(hpa_t rsdp);
 const struct acpi_info *acpi_info(void);
 /* Power off (S5); returns if that is not possible. */
 void acpi_power_off(void);
+/* Reset the machine: by the FADT's register, else by arch_reset. */
+noreturn void acpi_reset(void);

@@ -86,7 +86,7 @@ int why_set(struct why *w, int err, const char *fmt, ...)
 	if (w && !w->text[0]) {
 		va_list ap;
 		va_start(ap, fmt);
-		vsnprintf(w->text, sizeof(w->text), fmt, ap);
+		vsniprintf(w->text, sizeof(w->text), fmt, ap);
 		va_end(ap);
 	}
 	return err;

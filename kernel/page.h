@@ -22,6 +22,15 @@ hpa_t page_alloc(unsigned order) must_check;
 hpa_t page_alloc_zero(unsigned order) must_check;
 void page_free(hpa_t hpa, unsigned order);
 
+/* Order of the allocated block that starts at hpa, or -1. */
+int page_block_order(hpa_t hpa);
+
+/* For kernel/main.c: take over the free ranges of the loader's map; later, all of it read, its HANDOFF_MEM_BOOT ranges too. */
+void page_init(const struct handoff_mem *map, unsigned n);
+void page_free_boot(void);
+/* True if the range lies inside one entry of that map that the direct map covers. */
+bool page_in_direct_map(hpa_t hpa, uint64_t size);
+
 /* Pages of 4K: free now, and all that the allocator ever had. */
 uint64_t page_free_count(void);
 uint64_t page_total_count(void);

@@ -40,6 +40,11 @@ void preempt_enable(void);
 bool task_need_resched(void);
 /* The CPU that t runs on now, or -1. A hint unless t cannot move. */
 int task_cpu(const struct task *t);
+/* If t runs on another CPU, interrupt it there: guest mode ends with EXIT_HOST_IRQ. t must not end meanwhile. Any context. */
+void task_kick(const struct task *t);
+
+/* For kernel/main.c: the first tasks can be created, the scheduler runs on this CPU (sched.h). */
+void task_init(void);
 
 /* For `top`-like commands: called for every task, under a lock; fn must not sleep. */
 struct task_info {

@@ -262,7 +262,7 @@ static void timer_start(void)
 
 void timer_init(struct timer *t, void (*fn)(void *arg), void *arg)
 {
-	*t = (struct timer){ .fn = fn, .arg = arg, .cpu = -1 };
+	*t = (struct timer){ .fn = fn, .arg = arg, .cpu = -1, .ran = -1 };
 	list_init(&t->node);
 }
 
@@ -480,6 +480,11 @@ bool task_need_resched(void)
 int task_cpu(const struct task *t)
 {
 	return t == self ? 0 : -1;
+}
+
+void task_kick(const struct task *t)
+{
+	(void)t;
 }
 
 void task_for_each(void (*fn)(const struct task_info *i, void *arg), void *arg)

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Reader of ACPI tables (ACPI 6.4: RSDP 5.2.5, XSDT 5.2.8, FADT 5.2.9, MADT 5.2.12; MCFG: PCI Firmware Specification 3.2,
+ * 4.1.2). No AML interpreter: of the DSDT only the _S5 package is looked for, by its bytes. Tables are firmware's data: every
+ * length is checked before it is followed.
+ */
+#include "kernel/acpi.h"
+#include "arch/x86/arch.h"
+#include "arch/x86/irq.h"
+#include "arch/x86/paging.h"
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include <string.h>
+
+#define HEADER_SIZE  36
+#define TABLE_MAX    MIB(4)
+#define SLP_EN       BIT(13) /* PM1 control register, 4.8.3.2.1 */
+#define PM1_SCI_EN   BIT(0)
+#define MADT_ENTRIES 44
+#define MCFG_ENTRIES 44
+#define FADT_RESET_REG_SUP BIT(10)
+
+static struct acpi_info info;
+static uint16_t smi_cmd;
+static uint8_t acpi_enable;
+
+/* size bytes at hpa, mapped; NULL if they cannot be. */
+static const uint8_t *map(hpa_t hpa, uint64_t size)
+{
+	if (!hpa || hpa + size < hpa)
+		return NULL;
+	return page_in_direct_map(hpa, size) ? hva_of(hpa) : mmio_map(hpa, size);
+}
+
+static bool sum_is_zero(const uint8_t *p, size_t n)
+{
+	uint8_t sum = 0;
+	while (n--)
+		sum = (uint8_t)(sum + *p++);
+	return sum == 0;
+}
+
+/* A whole table with a good checksum, or NULL. */
+static const uint8_t *table(hpa_t hpa, uint32_t *len)
+{
+	const uint8_t *t = map(hpa, HEADER_SIZE);
+	if (!t)
+		return NULL;
+	*len = get_le32(t + 4);
+	if (*len < HEADER_SIZE || *len > TABLE_MAX || !(t = map(hpa, *len)) || !sum_is_zero(t, *len)) {
+		log_warn("acpi: the table at %#llx is broken, it is not used", (unsigned long long)hpa);
+		return NULL;
+	}
+	return t;
+}
+
+/* MADT: I/O APICs (type 1) and overrides of ISA interrupts (type 2). CPUs come from the loader. */
+static void read_madt(const uint8_t *t, uint32_t len)
+{
+	for (uint32_t off = MADT_ENTRIES; off + 2 <= len && t[off + 1] >= 2 && off + t[off + 1] <= len; off += t[off + 1]) {
+		const uint8_t *e = t + off;
+		if (e[0] == 1 && e[1] >= 12) {
+			irq_add_ioapic(get_le32(e + 4), get_le32(e + 8));
+		} else if (e[0] == 2 && e[1] >= 10) {
+			uint16_t flags = get_le16(e + 8);
+			irq_isa_override(e[3], get_le32(e + 4), (flags & 3) == 3, (flags >> 2 & 3) == 3);
+		}
+	}
+}
+
+static void read_mcfg(const uint8_t *t, uint32_t len)
+{
+	for (uint32_t off = MCFG_ENTRIES; off + 16 <= len && info.necam < ARRAY_SIZE(info.ecam); off += 16) {
+		const uint8_t *e = t + off;
+		if (e[11] < e[10])
+			continue;
+		info.ecam[info.necam++] = (struct acpi_ecam){
+			.base = get_le64(e), .segment = get_le16(e + 8), .bus_first = e[10], .bus_last = e[11] };
+	}
+}
+
+/* An integer of AML (20.2.3): ZeroOp, OneOp, BytePrefix, WordPrefix. Returns the bytes it took, 0: none of them. */
+static unsigned aml_int(const uint8_t *p, const uint8_t *end, uint16_t *v)
+{
+	if (p < end && *p <= 1) {
+		*v = *p;
+		return 1;
+	}
+	if (end - p >= 2 && *p == 0x0a) {
+		*v = p[1];
+		return 2;
+	}
+	if (end - p >= 3 && *p == 0x0b) {
+		*v = get_le16(p + 1);
+		return 3;
+	}
+	return 0;
+}
+
+/* Name (_S5, Package () { SLP_TYPa, SLP_TYPb, ... }): 08 [5c] "_S5_" 12 PkgLength count a b */
+static void read_dsdt(const uint8_t *t, uint32_t len)
+{
+	const uint8_t *end = t + len;
+	for (const uint8_t *p = t + HEADER_SIZE + 2; p + 8 < end; p++) {
+		if (memcmp(p, "_S5_", 4) != 0 || p[4] != 0x12)
+			continue;
+		if (p[-1] != 0x08 && !(p[-1] == 0x5c && p[-2] == 0x08))
+			continue;
+		const uint8_t *q = p + 5;
+		q += 1 + (*q >> 6); /* PkgLength: its top bits count the bytes that follow it */
+		q++;                /* number of elements */
+		uint16_t a, b;
+		unsigned n;
+		if (q < end && (n = aml_int(q, end, &a)) != 0 && aml_int(q + n, end, &b)) {
+			info.slp_typ_a = a;
+			info.slp_typ_b = b;
+			return;
+		}
+	}
+	info.pm1a_cnt = 0; /* no soft-off then */
+}
+
+static void read_fadt(const uint8_t *t, uint32_t len)
+{
+	if (len < 116)
+		return;
+	smi_cmd = (uint16_t)get_le32(t + 48);
+	acpi_enable = t[52];
+	info.pm1a_cnt = (uint16_t)get_le32(t + 64);
+	info.pm1b_cnt = (uint16_t)get_le32(t + 68);
+	if (len >= 129 && get_le32(t + 112) & FADT_RESET_REG_SUP) {
+		info.reset_space = t[116];
+		info.reset_addr = get_le64(t + 120);
+		info.reset_value = t[128];
+	}
+	hpa_t dsdt = len >= 148 ? get_le64(t + 140) : 0;
+	if (!dsdt)
+		dsdt = get_le32(t + 40);
+	uint32_t dsdt_len;
+	const uint8_t *d = table(dsdt, &dsdt_len);
+	if (d)
+		read_dsdt(d, dsdt_len);
+	else
+		info.pm1a_cnt = 0;
+}
+
+void acpi_init(hpa_t rsdp)
+{
+	memset(&info, 0, sizeof(info));
+	const uint8_t *r = rsdp ? map(rsdp, 36) : NULL;
+	if (!r || memcmp(r, "RSD PTR ", 8) != 0 || !sum_is_zero(r, 20)) {
+		log_info("acpi: none");
+		return;
+	}
+	bool wide = r[15] >= 2 && get_le64(r + 24) != 0;
+	uint32_t len;
+	const uint8_t *root = table(wide ? get_le64(r + 24) : get_le32(r + 16), &len);
+	if (!root)
+		return;
+	info.present = true;
+	unsigned width = wide ? 8 : 4;
+	for (uint32_t off = HEADER_SIZE; off + width <= len; off += width) {
+		uint32_t tlen;
+		const uint8_t *t = table(wide ? get_le64(root + off) : get_le32(root + off), &tlen);
+		if (!t)
+			continue;
+		log_debug("acpi: %.4s, %u bytes", (const char *)t, tlen);
+		if (!memcmp(t, "APIC", 4))
+			read_madt(t, tlen);
+		else if (!memcmp(t, "MCFG", 4))
+			read_mcfg(t, tlen);
+		else if (!memcmp(t, "FACP", 4))
+			read_fadt(t, tlen);
+	}
+}
+
+const struct acpi_info *acpi_info(void)
+{
+	return &info;
+}
+
+void acpi_power_off(void)
+{
+	if (!info.pm1a_cnt)
+		return;
+	if (smi_cmd && acpi_enable && !(inw(info.pm1a_cnt) & PM1_SCI_EN)) { /* hand the registers over to us, 4.8.2.5 */
+		outb(smi_cmd, acpi_enable);
+		for (unsigned i = 0; i < 1000000 && !(inw(info.pm1a_cnt) & PM1_SCI_EN); i++)
+			cpu_relax();
+	}
+	outw(info.pm1a_cnt, (uint16_t)(info.slp_typ_a << 10 | SLP_EN));
+	if (info.pm1b_cnt)
+		outw(info.pm1b_cnt, (uint16_t)(info.slp_typ_b << 10 | SLP_EN));
+	for (unsigned i = 0; i < 10000000; i++)
+		cpu_relax();
+}
+
+void acpi_reset(void)
+{
+	if (info.reset_addr && info.reset_space == 1)
+		outb((uint16_t)info.reset_addr, info.reset_value);
+	for (unsigned i = 0; i < 100000; i++)
+		cpu_relax();
+	arch_reset();
+}

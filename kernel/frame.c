@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Frames and their offloads in software: finishing a partial checksum (RFC 1071) and cutting one large TCP frame into
+ * segments. Offsets and lengths come from guests: nothing is believed that does not fit the bytes that are there.
+ */
+#include "kernel/frame.h"
+#include <string.h>
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_VLAN 0x8100
+#define IPPROTO_TCP    6
+#define TCP_FIN        0x01
+#define TCP_PSH        0x08
+#define TCP_CWR        0x80
+#define GSO_ECN        0x80 /* VIRTIO_NET_HDR_GSO_ECN, a flag beside the type */
+
+static uint16_t get_be16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static void put_be16(uint8_t *p, uint16_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+static uint32_t get_be32(const uint8_t *p)
+{
+	return (uint32_t)get_be16(p) << 16 | get_be16(p + 2);
+}
+
+static void put_be32(uint8_t *p, uint32_t v)
+{
+	put_be16(p, (uint16_t)(v >> 16));
+	put_be16(p + 2, (uint16_t)v);
+}
+
+/* Ones' complement sum of big-endian 16-bit words, not folded; eight bytes at a time, because byte order does not matter to it. */
+static uint64_t sum_words(const uint8_t *p, size_t n, uint64_t sum)
+{
+	uint64_t wide = 0;
+	for (; n >= 8; p += 8, n -= 8) {
+		uint64_t w;
+		memcpy(&w, p, 8);
+		wide += (w & 0xffffffff) + (w >> 32);
+	}
+	wide = (wide & 0xffffffff) + (wide >> 32);
+	wide = (wide & 0xffff) + (wide >> 16);
+	wide = (wide & 0xffff) + (wide >> 16);
+	sum += (uint16_t)__builtin_bswap16((uint16_t)((wide & 0xffff) + (wide >> 16)));
+	for (; n >= 2; p += 2, n -= 2)
+		sum += get_be16(p);
+	if (n)
+		sum += (uint64_t)*p << 8;
+	return sum;
+}
+
+static uint16_t fold(uint64_t sum)
+{
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)~sum;
+}
+
+size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n)
+{
+	uint8_t *out = buf;
+	size_t done = 0;
+	for (unsigned i = 0; i < f->niov && done < n; i++) {
+		const struct iov *v = &f->iov[i];
+		if (off >= v->len) {
+			off -= v->len;
+			continue;
+		}
+		size_t part = MIN(v->len - off, n - done);
+		memcpy(out + done, (const uint8_t *)v->base + off, part);
+		done += part;
+		off = 0;
+	}
+	return done;
+}
+
+void frame_init_flat(struct frame *f, void *buf, size_t len)
+{
+	f->iov[0] = (struct iov){ buf, len };
+	f->niov = 1;
+	f->len = (uint32_t)len;
+	f->flags = f->gso = FRAME_GSO_NONE;
+	f->hdr_len = f->gso_size = f->csum_start = f->csum_offset = 0;
+}
+
+bool frame_finish_csum(uint8_t *buf, size_t len, uint16_t csum_start, uint16_t csum_offset)
+{
+	size_t at = (size_t)csum_start + csum_offset;
+	if (csum_start >= len || at + 2 > len)
+		return false;
+	uint16_t csum = fold(sum_words(buf + csum_start, len - csum_start, 0));
+	put_be16(buf + at, csum ? csum : 0xffff); /* 0 would mean "none" to UDP (RFC 768) */
+	return true;
+}
+
+/* The headers of a TCP frame, found in the bytes and not in what the guest said of them. */
+struct tcp_frame {
+	bool v6;
+	size_t ip, tcp, payload; /* offsets */
+};
+
+static bool parse_tcp(struct tcp_frame *t, const uint8_t *h, size_t n, bool v6)
+{
+	t->v6 = v6;
+	t->ip = 14;
+	if (n < 14)
+		return false;
+	uint16_t type = get_be16(h + 12);
+	if (type == ETHERTYPE_VLAN && n >= 18) {
+		type = get_be16(h + 16);
+		t->ip = 18;
+	}
+	if (type != (v6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4) || n < t->ip + (v6 ? 40 : 20))
+		return false;
+	const uint8_t *ip = h + t->ip;
+	if (v6) {
+		if (ip[0] >> 4 != 6 || ip[6] != IPPROTO_TCP) /* extension headers: not in what a GSO frame carries */
+			return false;
+		t->tcp = t->ip + 40;
+	} else {
+		size_t ihl = (size_t)(ip[0] & 15) * 4;
+		if (ip[0] >> 4 != 4 || ihl < 20 || ip[9] != IPPROTO_TCP || get_be16(ip + 6) & 0x3fff) /* a fragment */
+			return false;
+		t->tcp = t->ip + ihl;
+	}
+	if (n < t->tcp + 20)
+		return false;
+	size_t doff = (size_t)(h[t->tcp + 12] >> 4) * 4;
+	t->payload = t->tcp + doff;
+	return doff >= 20 && n >= t->payload;
+}
+
+static uint16_t tcp_csum(const struct tcp_frame *t, uint8_t *seg, size_t len)
+{
+	uint8_t *ip = seg + t->ip, *tcp = seg + t->tcp;
+	size_t tcp_len = len - t->tcp;
+	put_be16(tcp + 16, 0);
+	uint64_t sum = t->v6 ? sum_words(ip + 8, 32, 0) : sum_words(ip + 12, 8, 0); /* pseudo header: RFC 9293 3.1 */
+	return fold(sum_words(tcp, tcp_len, sum + IPPROTO_TCP + tcp_len));
+}
+
+bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, uint8_t *buf, size_t len), void *arg)
+{
+	uint8_t gso = f->gso & (uint8_t)~GSO_ECN;
+	if (gso == FRAME_GSO_NONE) {
+		if (f->len > FRAME_WIRE_MAX || f->len < FRAME_MIN || frame_copy_out(f, 0, buf, f->len) != f->len)
+			return false;
+		if (f->flags & FRAME_NEEDS_CSUM && !frame_finish_csum(buf, f->len, f->csum_start, f->csum_offset))
+			return false;
+		out(arg, buf, f->len);
+		return true;
+	}
+	if (gso != FRAME_GSO_TCPV4 && gso != FRAME_GSO_TCPV6)
+		return false;
+	uint8_t head[14 + 4 + 60 + 60];
+	struct tcp_frame t;
+	size_t got = frame_copy_out(f, 0, head, MIN(sizeof(head), f->len));
+	if (!parse_tcp(&t, head, got, gso == FRAME_GSO_TCPV6) || f->gso_size == 0 || t.payload + f->gso_size > FRAME_WIRE_MAX)
+		return false;
+	uint32_t seq = get_be32(head + t.tcp + 4);
+	uint16_t id = get_be16(head + t.ip + 4);
+	uint8_t tcp_flags = head[t.tcp + 13];
+	size_t total = f->len - t.payload, off = 0;
+	do {
+		size_t n = MIN((size_t)f->gso_size, total - off), len = t.payload + n;
+		bool last = off + n == total;
+		memcpy(buf, head, t.payload);
+		if (frame_copy_out(f, t.payload + off, buf + t.payload, n) != n)
+			return false;
+		uint8_t *ip = buf + t.ip, *tcp = buf + t.tcp;
+		if (t.v6) {
+			put_be16(ip + 4, (uint16_t)(len - t.tcp));
+		} else {
+			put_be16(ip + 2, (uint16_t)(len - t.ip));
+			put_be16(ip + 4, id++);
+			put_be16(ip + 10, 0);
+			put_be16(ip + 10, fold(sum_words(ip, t.tcp - t.ip, 0)));
+		}
+		put_be32(tcp + 4, seq + (uint32_t)off);
+		tcp[13] = tcp_flags;
+		if (!last)
+			tcp[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
+		if (off)
+			tcp[13] &= (uint8_t)~TCP_CWR;
+		put_be16(tcp + 16, tcp_csum(&t, buf, len));
+		out(arg, buf, len);
+		off += n;
+	} while (off < total);
+	return true;
+}

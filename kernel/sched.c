@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The scheduler: a run queue for each CPU, two priorities, 10 ms slices.
+ *
+ *   wake-up --place()--> run queue of a CPU --pick--> runs --> sleeps | preempted (back into the queue) | dies
+ *                             ^ stolen by CPUs that have nothing to do
+ *
+ * A woken task goes to the CPU it ran on if that is idle or runs something less urgent, else to an idle CPU, else it waits
+ * at its last CPU. Two things keep this free of lost wake-ups:
+ * - A CPU announces that it is idle before it looks for work to steal, and a waker enqueues before it looks for idle
+ *   CPUs (both with full barriers), so one of the two sees the other.
+ * - A task may be woken while the switch away from it is still going on (on_cpu). It is then queued at that very CPU,
+ *   whose queue lock orders both, and nobody steals it until the switch is complete.
+ * There is no tick: the slice timer is armed only while another task waits for the same CPU.
+ * Locks: a queue's lock is taken inside any other and never two at a time.
+ */
+#include "kernel/sched.h"
+#include "arch/x86/arch.h"
+#include "arch/x86/irq.h"
+#include "kernel/err.h"
+#include <stdlib.h>
+
+#define SLICE_NS (10 * NS_PER_MS)
+
+static struct runq *runqs[CPU_MAX];
+static uint64_t idle_map[BITMAP_WORDS(CPU_MAX)]; /* atomic: CPUs that want work; whoever gives one work clears its bit */
+
+static void idle_announce(unsigned cpu)
+{
+	__atomic_fetch_or(&idle_map[cpu / 64], BIT(cpu % 64), __ATOMIC_SEQ_CST);
+}
+
+static bool idle_claim(unsigned cpu)
+{
+	return __atomic_fetch_and(&idle_map[cpu / 64], ~BIT(cpu % 64), __ATOMIC_SEQ_CST) >> (cpu % 64) & 1;
+}
+
+/* Claim an idle CPU near `from`, or -1. */
+static int idle_find(unsigned from)
+{
+	unsigned words = (unsigned)BITMAP_WORDS(cpu_count());
+	for (unsigned i = 0; i < words; i++) {
+		unsigned w = (from / 64 + i) % words;
+		uint64_t map;
+		while ((map = __atomic_load_n(&idle_map[w], __ATOMIC_SEQ_CST)) != 0) {
+			unsigned cpu = w * 64 + (unsigned)__builtin_ctzll(map);
+			if (idle_claim(cpu))
+				return (int)cpu;
+		}
+	}
+	return -1;
+}
+
+/* Make the CPU of rq look at its queue (or steal) as soon as it can. */
+static void resched(struct runq *rq)
+{
+	__atomic_store_n(&rq->cpu->need_resched, true, __ATOMIC_SEQ_CST);
+	if (rq->cpu != this_cpu())
+		irq_ipi(rq->cpu->id, IRQ_VEC_RESCHED);
+}
+
+static void enqueue(struct runq *rq, struct task *t, bool at_head)
+{
+	if (at_head)
+		list_insert(&rq->ready[t->prio], &t->run);
+	else
+		list_append(&rq->ready[t->prio], &t->run);
+	__atomic_store_n(&rq->nready, rq->nready + 1, __ATOMIC_SEQ_CST);
+}
+
+static void dequeue(struct runq *rq, struct task *t)
+{
+	list_remove(&t->run);
+	__atomic_store_n(&rq->nready, rq->nready - 1, __ATOMIC_RELAXED);
+}
+
+static struct task *pick(struct runq *rq)
+{
+	for (unsigned p = 0; p < TASK_NPRIO; p++) {
+		struct task *t = list_first(&rq->ready[p], struct task, run);
+		if (t) {
+			dequeue(rq, t);
+			return t;
+		}
+	}
+	return NULL;
+}
+
+/* A ready task of another CPU, or NULL. */
+static struct task *steal(struct runq *thief)
+{
+	unsigned n = cpu_count(), self = thief->cpu->id;
+	for (unsigned i = 1; i < n; i++) {
+		struct runq *rq = __atomic_load_n(&runqs[(self + i) % n], __ATOMIC_ACQUIRE);
+		if (!rq || !__atomic_load_n(&rq->nready, __ATOMIC_SEQ_CST))
+			continue;
+		struct task *found = NULL;
+		spin_acquire(&rq->lock);
+		for (unsigned p = 0; p < TASK_NPRIO && !found; p++)
+			list_for_each(t, &rq->ready[p], struct task, run)
+				if (!__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE)) {
+					dequeue(rq, t);
+					found = t;
+					break;
+				}
+		spin_release(&rq->lock);
+		if (found)
+			return found;
+	}
+	return NULL;
+}
+
+/* Someone waits here while this CPU is busy: an idle CPU shall take it, or else the slice must end. */
+static void share(struct runq *rq)
+{
+	int idle = idle_find(rq->cpu->id);
+	if (idle >= 0 && runqs[idle] != rq) {
+		resched(runqs[idle]);
+	} else if (rq->cpu == this_cpu() && !rq->slice_armed && rq->cpu->current != &rq->idle) {
+		rq->slice_armed = true;
+		timer_set(&rq->slice, rq->cpu->current->slice_end_ns);
+	}
+}
+
+static void slice_end(void *arg)
+{
+	struct runq *rq = arg;
+	struct task *t = rq->cpu->current;
+	rq->slice_armed = false;
+	if (!__atomic_load_n(&rq->nready, __ATOMIC_RELAXED) || t == &rq->idle)
+		return;
+	if (time_ns() >= t->slice_end_ns) {
+		rq->cpu->need_resched = true;
+	} else {
+		rq->slice_armed = true;
+		timer_set(&rq->slice, t->slice_end_ns);
+	}
+}
+
+void sched_switch(void)
+{
+	struct cpu *c = this_cpu();
+	struct runq *rq = c->sched;
+	struct task *prev = c->current, *next;
+	BUG_ON(c->preempt_off || c->irq_depth);
+	uint64_t now = time_ns();
+
+	spin_acquire(&rq->lock);
+	c->need_resched = false;
+	if (prev->state == TASK_RUNNING && prev != &rq->idle) {
+		bool keep_turn = now < prev->slice_end_ns;
+		if (!keep_turn)
+			prev->slice_end_ns = 0;
+		prev->state = TASK_READY;
+		enqueue(rq, prev, keep_turn);
+	}
+	next = pick(rq);
+	rq->cur_prio = next ? next->prio : TASK_NPRIO;
+	spin_release(&rq->lock);
+	if (!next) {
+		idle_announce(c->id);
+		next = steal(rq);
+		if (next) {
+			idle_claim(c->id);
+			spin_acquire(&rq->lock);
+			rq->cur_prio = next->prio;
+			spin_release(&rq->lock);
+		} else {
+			next = &rq->idle;
+		}
+	} else if (__atomic_load_n(&idle_map[c->id / 64], __ATOMIC_RELAXED) & BIT(c->id % 64)) {
+		idle_claim(c->id);
+	}
+	next->state = TASK_RUNNING;
+	if (!next->slice_end_ns)
+		next->slice_end_ns = now + SLICE_NS;
+	if (next == prev) {
+		if (__atomic_load_n(&rq->nready, __ATOMIC_SEQ_CST))
+			share(rq);
+		return;
+	}
+
+	if (prev->hook_out)
+		prev->hook_out(prev->hook_arg);
+	uint64_t tsc = rdtsc();
+	prev->run_tsc += tsc - rq->switched_tsc;
+	rq->switched_tsc = tsc;
+	rq->prev = prev;
+	c->current = next;
+	__atomic_store_n(&next->cpu, c->id, __ATOMIC_RELAXED);
+	__atomic_store_n(&next->on_cpu, true, __ATOMIC_RELAXED);
+	arch_switch(&prev->rsp, next->rsp);
+	sched_finish_switch(); /* perhaps on another CPU */
+}
+
+void sched_finish_switch(void)
+{
+	struct cpu *c = this_cpu();
+	struct runq *rq = c->sched;
+	struct task *prev = rq->prev, *self = c->current;
+	bool dead = prev->state == TASK_DEAD;
+	__atomic_store_n(&prev->on_cpu, false, __ATOMIC_SEQ_CST); /* from here on it may run elsewhere */
+	if (dead)
+		task_reap(prev);
+	if (self->hook_in)
+		self->hook_in(self->hook_arg);
+	if (__atomic_load_n(&rq->nready, __ATOMIC_SEQ_CST))
+		share(rq);
+}
+
+static struct runq *place(const struct task *t)
+{
+	struct runq *last = runqs[t->cpu];
+	if (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE) || __atomic_load_n(&last->cur_prio, __ATOMIC_RELAXED) > t->prio)
+		return last;
+	int idle = idle_find(t->cpu);
+	return idle >= 0 ? runqs[idle] : last;
+}
+
+void sched_wake(struct task *t)
+{
+	struct runq *rq = place(t);
+	spin_acquire(&rq->lock);
+	t->state = TASK_READY;
+	t->slice_end_ns = 0;
+	enqueue(rq, t, false);
+	bool preempts = t->prio < rq->cur_prio;
+	spin_release(&rq->lock);
+	/* t may be running, or gone, from here on */
+	if (preempts) {
+		idle_claim(rq->cpu->id);
+		resched(rq);
+	} else if (rq->cpu == this_cpu()) {
+		share(rq);
+	} else {
+		int idle = idle_find(rq->cpu->id);
+		if (idle >= 0)
+			resched(runqs[idle]);
+		else
+			irq_ipi(rq->cpu->id, IRQ_VEC_RESCHED); /* sched_irq_exit there arms the end of the slice */
+	}
+}
+
+void sched_irq_exit(void)
+{
+	struct cpu *c = this_cpu();
+	struct runq *rq = c->sched;
+	if (!rq)
+		return;
+	if (c->need_resched && !c->preempt_off)
+		sched_switch();
+	else if (__atomic_load_n(&rq->nready, __ATOMIC_RELAXED) && !rq->slice_armed)
+		share(rq);
+}
+
+void sched_check(uint64_t flags)
+{
+	struct cpu *c = this_cpu();
+	if (__builtin_expect(!c->need_resched, 1) || c->preempt_off || c->irq_depth || !c->sched)
+		return;
+	if (flags & RFLAGS_IF)
+		sched_switch();
+	else
+		irq_ipi(c->id, IRQ_VEC_RESCHED); /* stays pending until interrupts are on */
+}
+
+void preempt_disable(void)
+{
+	sched_preempt_inc();
+}
+
+void preempt_enable(void)
+{
+	sched_preempt_dec();
+	bool need;
+	__asm__ volatile("cmpb $0, %%gs:%c1; setne %0" : "=r"(need) : "i"(offsetof(struct cpu, need_resched)) : "memory", "cc");
+	if (need) {
+		uint64_t flags = cpu_irq_save();
+		sched_check(flags);
+		cpu_irq_restore(flags);
+	}
+}
+
+bool task_need_resched(void)
+{
+	return __atomic_load_n(&this_cpu()->need_resched, __ATOMIC_RELAXED);
+}
+
+struct task *task_self(void)
+{
+	struct task *t;
+	__asm__ volatile("mov %%gs:%c1, %0" : "=r"(t) : "i"(offsetof(struct cpu, current)));
+	return t;
+}
+
+uint64_t sched_run_tsc(const struct task *t)
+{
+	uint64_t tsc = t->run_tsc;
+	const struct runq *rq = runqs[t->cpu];
+	if (t->on_cpu && rq && rq->cpu->current == t)
+		tsc += rdtsc() - rq->switched_tsc;
+	return tsc;
+}
+
+void sched_cpu_init(void)
+{
+	struct cpu *c = this_cpu();
+	struct runq *rq = calloc(1, sizeof(*rq));
+	if (!rq)
+		panic("no memory for the run queue of CPU %u", c->id);
+	spin_init(&rq->lock, "runq");
+	for (unsigned p = 0; p < TASK_NPRIO; p++)
+		list_init(&rq->ready[p]);
+	rq->cur_prio = TASK_NPRIO;
+	rq->cpu = c;
+	rq->switched_tsc = rdtsc();
+	timer_init(&rq->slice, slice_end, rq);
+	rq->idle = (struct task){ .state = TASK_RUNNING, .on_cpu = true, .cpu = c->id, .prio = TASK_NPRIO, .name = "idle" };
+	c->current = &rq->idle;
+	c->sched = rq;
+	__atomic_store_n(&runqs[c->id], rq, __ATOMIC_RELEASE);
+	c->need_resched = true; /* look for work before the first halt */
+}
+
+void sched_idle(void)
+{
+	for (;;) {
+		cpu_irq_off();
+		if (__atomic_load_n(&this_cpu()->need_resched, __ATOMIC_SEQ_CST))
+			sched_switch();
+		else
+			cpu_halt();
+	}
+}

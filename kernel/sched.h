@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Private to kernel/{sched,task,waitq,spinlock,panic,main}.c: what a task is, and the seams between those files. */
+#pragma once
+#include "arch/x86/cpu.h"
+#include "kernel/list.h"
+#include "kernel/spinlock.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
+
+enum task_state {
+	TASK_READY,    /* in a run queue */
+	TASK_RUNNING,
+	TASK_SLEEPING, /* in a wait queue, or about to leave its CPU for it */
+	TASK_DEAD,
+};
+
+/* (c) const after create  [r] the lock of the run queue it is in  [s] its own CPU, interrupts off  [a] atomic  [l] task list */
+struct task {
+	uint64_t rsp;            /* [s] while it is not on a CPU */
+	struct list run;         /* [r] */
+	enum task_state state;   /* [a] changed by itself, or by the one waker that took it off its wait queue */
+	bool on_cpu;             /* [a] its registers are on a CPU: false only once the switch away is complete */
+	uint32_t cpu;            /* [a] where it runs, or ran last */
+	unsigned prio;           /* (c) TASK_NPRIO: idle */
+	uint64_t slice_end_ns;   /* [s] 0: a full slice at the next start */
+	uint64_t run_tsc;        /* [s] */
+	void (*hook_in)(void *arg), (*hook_out)(void *arg); /* [s] */
+	void *hook_arg;
+	void (*fn)(void *arg);   /* (c) */
+	void *arg;
+	void *stack;
+	struct list all;         /* [l] */
+	char name[24];
+};
+
+/* One for each CPU. (c) const  [q] lock  [a] atomic  [s] its own CPU, interrupts off */
+struct runq {
+	struct spinlock lock;
+	struct list ready[TASK_NPRIO]; /* [q] */
+	unsigned nready;               /* [q], read [a] */
+	unsigned cur_prio;             /* [q], read [a]: of what runs; TASK_NPRIO: idle */
+	struct cpu *cpu;               /* (c) */
+	struct task *prev;             /* [s] being switched away from */
+	uint64_t switched_tsc;         /* [s] */
+	struct timer slice;            /* [s] ends the slice of what runs */
+	bool slice_armed;              /* [s] */
+	struct task idle;              /* its stack is the one the CPU started on */
+};
+
+/* Give this CPU its run queue; the caller becomes its idle task. Interrupts off. */
+void sched_cpu_init(void);
+/* The idle task's body: interrupts go on here. */
+noreturn void sched_idle(void);
+/* arch_hooks.irq_exit. */
+void sched_irq_exit(void);
+/* Leave the CPU; the state says for how long. Interrupts off, preemption on. */
+void sched_switch(void);
+/* Make a sleeping (or new) task ready. Interrupts off. At most one caller for one sleep. */
+void sched_wake(struct task *t);
+/* First thing on a new task's stack. */
+void sched_finish_switch(void);
+/* Switch now if this CPU was asked to; flags say if interrupts were on (else it happens as soon as they are). Interrupts off. */
+void sched_check(uint64_t flags);
+/* Takes a dead task once its stack is free of CPUs (kernel/task.c). Interrupts off. */
+void task_reap(struct task *t);
+uint64_t sched_run_tsc(const struct task *t);
+
+/* One instruction each, so that a move to another CPU cannot come in between. */
+static inline void sched_preempt_inc(void)
+{
+	__asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory", "cc");
+}
+static inline void sched_preempt_dec(void)
+{
+	__asm__ volatile("decl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory", "cc");
+}
+
+/* Spinlocks without the accounting: interrupts are off and stay off. */
+void spin_acquire(struct spinlock *l);
+void spin_release(struct spinlock *l);
+extern bool spin_ignore;
