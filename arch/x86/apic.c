@@ -78,7 +78,7 @@ void apic_init_cpu(void)
 	if (!(base & APIC_BASE_ENABLE))
 		wrmsr(MSR_APIC_BASE, base |= APIC_BASE_ENABLE);
 	if (x2apic && !(base & APIC_BASE_EXTD)) /* two steps: SDM 3A 11.12.5 */
-		wrmsr(MSR_APIC_BASE, base |= APIC_BASE_EXTD);
+		wrmsr(MSR_APIC_BASE, base | APIC_BASE_EXTD);
 
 	apic_write(APIC_SVR, SVR_ENABLE | IRQ_VEC_SPURIOUS);
 	apic_write(APIC_TPR, 0);
