@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's I/O APIC (82093AA datasheet, with the EOI register of version 0x20): 24 pins that become messages to local
+ * APICs. Registers in MMIO, touched by the guest's drivers only when they start: nothing here is on a hot path.
+ *
+ * A level-triggered entry sends once and waits for its EOI (remote IRR); an edge is remembered while masked and sent at
+ * the unmask. Lock order: a device's lock, then this one; messages are sent under it, so that their order is the pins'.
+ */
+#include "vmm/dev.h"
+#include <stdlib.h>
+
+#define IOREGSEL    0x00
+#define IOWIN       0x10
+#define IOEOI       0x40
+#define REG_ID      0x00
+#define REG_VERSION 0x01
+#define REG_ARB     0x02
+#define REG_RTE     0x10 /* two registers an entry */
+#define ID_MASK     0x0f000000U
+#define VERSION     (0x20 | (IOAPIC_PINS - 1) << 16)
+
+#define RTE_VECTOR      0xffULL
+#define RTE_MODE        (7ULL << 8)
+#define RTE_LOGICAL     BIT(11)
+#define RTE_STATUS      BIT(12) /* delivery status: always idle here */
+#define RTE_ACTIVE_LOW  BIT(13) /* kept, without effect: pins are "asserted" or not */
+#define RTE_REMOTE_IRR  BIT(14)
+#define RTE_LEVEL       BIT(15)
+#define RTE_MASKED      BIT(16)
+#define RTE_DEST_SHIFT  56
+#define RTE_WRITABLE                                                                               \
+	(RTE_VECTOR | RTE_MODE | RTE_LOGICAL | RTE_ACTIVE_LOW | RTE_LEVEL | RTE_MASKED | 0xffULL << RTE_DEST_SHIFT)
+
+struct ioapic_state { /* section "ioapic" */
+	uint32_t select, id;
+	uint64_t rte[IOAPIC_PINS];
+	uint32_t level; /* bit per pin: asserted */
+	uint32_t edge;  /* bit per pin: an edge not yet sent */
+};
+struct ioapic {
+	struct dev dev;
+	struct ioapic_state s; /* [l] */
+	struct spinlock lock;  /* [l] */
+};
+
+static const struct sfield ioapic_fields[] = {
+	F(struct ioapic_state, select), F(struct ioapic_state, id), F_ARR(struct ioapic_state, rte),
+	F(struct ioapic_state, level), F(struct ioapic_state, edge),
+};
+
+static int ioapic_check(const void *obj, const void *state, struct why *w)
+{
+	const struct ioapic_state *s = state;
+	(void)obj;
+	if (s->select > 0xff || (s->id & ~ID_MASK) || s->level >> IOAPIC_PINS || s->edge >> IOAPIC_PINS)
+		return why_set(w, -EINVAL, "ioapic: select %x, id %x, pins %x, edges %x", s->select, s->id, s->level, s->edge);
+	for (unsigned i = 0; i < IOAPIC_PINS; i++)
+		if ((s->rte[i] & ~(RTE_WRITABLE | RTE_REMOTE_IRR)) || (s->rte[i] & (RTE_REMOTE_IRR | RTE_LEVEL)) == RTE_REMOTE_IRR)
+			return why_set(w, -EINVAL, "ioapic: rte[%u] %llx", i, (unsigned long long)s->rte[i]);
+	return 0;
+}
+
+static const struct sdesc ioapic_desc = {
+	.name = "ioapic", .version = 1, SDESC(struct ioapic, s, struct ioapic_state, ioapic_fields), .check = ioapic_check,
+};
+
+/* Send what pin has to say, if its entry lets it. Under the lock. */
+static void service(struct ioapic *io, unsigned pin)
+{
+	uint64_t rte = io->s.rte[pin];
+	uint32_t bit = 1U << pin;
+
+	if (rte & RTE_MASKED)
+		return;
+	if (rte & RTE_LEVEL) {
+		if (!(io->s.level & bit) || (rte & RTE_REMOTE_IRR))
+			return;
+		io->s.rte[pin] |= RTE_REMOTE_IRR;
+	} else {
+		if (!(io->s.edge & bit))
+			return;
+		io->s.edge &= ~bit;
+	}
+	/* The message as the chipset sends it (SDM 3A 11.11). */
+	uint64_t addr = 0xfee00000ULL | (rte >> RTE_DEST_SHIFT) << 12 | (rte & RTE_LOGICAL ? BIT(2) : 0);
+	uint32_t data = (uint32_t)(rte & (RTE_VECTOR | RTE_MODE)) | (rte & RTE_LEVEL ? (uint32_t)(BIT(15) | BIT(14)) : 0);
+	dev_msi(&io->dev, addr, data);
+}
+
+void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level)
+{
+	if (pin >= IOAPIC_PINS)
+		return;
+	uint32_t bit = 1U << pin;
+	spin_lock(&io->lock);
+	bool was = io->s.level & bit;
+	if (level && !was) {
+		io->s.level |= bit;
+		if (!(io->s.rte[pin] & RTE_LEVEL))
+			io->s.edge |= bit;
+		service(io, pin);
+	} else if (!level) {
+		io->s.level &= ~bit;
+	}
+	spin_unlock(&io->lock);
+}
+
+static void eoi_locked(struct ioapic *io, uint8_t vector)
+{
+	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
+		if ((io->s.rte[i] & RTE_VECTOR) != vector || !(io->s.rte[i] & RTE_REMOTE_IRR))
+			continue;
+		io->s.rte[i] &= ~RTE_REMOTE_IRR;
+		service(io, i);
+	}
+}
+
+void ioapic_eoi(struct ioapic *io, uint8_t vector)
+{
+	spin_lock(&io->lock);
+	eoi_locked(io, vector);
+	spin_unlock(&io->lock);
+}
+
+static uint32_t reg_read(struct ioapic *io)
+{
+	uint32_t reg = io->s.select;
+
+	switch (reg) {
+	case REG_ID: return io->s.id;
+	case REG_VERSION: return VERSION;
+	case REG_ARB: return io->s.id;
+	default: break;
+	}
+	if (reg < REG_RTE || reg >= REG_RTE + 2 * IOAPIC_PINS)
+		return 0xffffffff;
+	return (uint32_t)(io->s.rte[(reg - REG_RTE) / 2] >> (reg & 1 ? 32 : 0));
+}
+
+static void reg_write(struct ioapic *io, uint32_t val)
+{
+	uint32_t reg = io->s.select;
+
+	if (reg == REG_ID)
+		io->s.id = val & ID_MASK;
+	if (reg < REG_RTE || reg >= REG_RTE + 2 * IOAPIC_PINS)
+		return;
+	unsigned pin = (reg - REG_RTE) / 2;
+	uint64_t *rte = &io->s.rte[pin], old = *rte;
+	uint64_t new = reg & 1 ? (old & 0xffffffff) | (uint64_t)val << 32 : (old & ~0xffffffffULL) | val;
+	*rte = (new & RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
+	if (!(*rte & RTE_LEVEL))
+		*rte &= ~RTE_REMOTE_IRR; /* how drivers of older versions clear a stuck one */
+	else
+		io->s.edge &= ~(1U << pin);
+	service(io, pin);
+}
+
+/* Only aligned dword accesses are defined; a byte reads and writes the low one of IOREGSEL all the same. */
+static uint64_t ioapic_read(void *arg, uint64_t off, unsigned size)
+{
+	struct ioapic *io = arg;
+	uint32_t v = 0;
+
+	(void)size;
+	spin_lock(&io->lock);
+	if (off == IOREGSEL)
+		v = io->s.select;
+	else if (off == IOWIN)
+		v = reg_read(io);
+	spin_unlock(&io->lock);
+	return v;
+}
+
+static void ioapic_write(void *arg, uint64_t off, unsigned size, uint64_t val)
+{
+	struct ioapic *io = arg;
+
+	spin_lock(&io->lock);
+	if (off == IOREGSEL)
+		io->s.select = val & 0xff;
+	else if (off == IOWIN && size >= 4)
+		reg_write(io, (uint32_t)val);
+	else if (off == IOEOI)
+		eoi_locked(io, (uint8_t)val);
+	spin_unlock(&io->lock);
+}
+
+static void ioapic_reset(struct dev *d)
+{
+	struct ioapic *io = CONTAINER_OF(d, struct ioapic, dev);
+
+	io->s = (struct ioapic_state){ 0 };
+	for (unsigned i = 0; i < IOAPIC_PINS; i++)
+		io->s.rte[i] = RTE_MASKED;
+}
+
+static void ioapic_fini(struct dev *d)
+{
+	struct ioapic *io = CONTAINER_OF(d, struct ioapic, dev);
+
+	bus_remove(&d->m->bus, BUS_MMIO, IOAPIC_BASE);
+	list_remove(&d->node);
+	free(io);
+}
+
+static const struct dev_ops ioapic_ops = { .reset = ioapic_reset, .fini = ioapic_fini };
+static const struct bus_ops ioapic_bus_ops = { ioapic_read, ioapic_write };
+
+int ioapic_create(struct machine *m, struct ioapic **out)
+{
+	struct ioapic *io = calloc(1, sizeof(*io));
+	if (!io)
+		return err_trace(-ENOMEM);
+	int err = bus_add(&m->bus, BUS_MMIO, &(struct bus_region){ IOAPIC_BASE, 0x1000, &ioapic_bus_ops, io, "ioapic" });
+	if (err) {
+		free(io);
+		return err;
+	}
+	spin_init(&io->lock, "ioapic");
+	dev_register(m, &io->dev, "ioapic", 0, &ioapic_ops);
+	dev_add_section(&io->dev, &ioapic_desc, io);
+	ioapic_reset(&io->dev);
+	*out = io;
+	return 0;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's way to switch itself off or reset: ACPI's sleep control and status registers (ACPI 6.4, 4.8.3.7) and the
+ * FADT's reset register (4.8.3.6), as ports. Soft-off is the only sleep state there is.
+ */
+#include "vmm/dev.h"
+#include <stdlib.h>
+
+enum { SLEEP_CONTROL, SLEEP_STATUS, RESET, POWER_LEN };
+#define SLP_TYP(v)  ((v) >> 2 & 7)
+#define SLP_EN      BIT(5)
+#define WAK_STS     BIT(7)
+#define RESET_VALUE 1
+
+struct power_state { /* section "power" */
+	uint8_t control, status;
+};
+struct power {
+	struct dev dev;
+	struct power_state s; /* single bytes, written whole */
+};
+
+static const struct sfield power_fields[] = { F(struct power_state, control), F(struct power_state, status) };
+
+static int power_check(const void *obj, const void *state, struct why *w)
+{
+	const struct power_state *s = state;
+	(void)obj;
+	if ((s->control & SLP_EN) || (s->status & ~WAK_STS))
+		return why_set(w, -EINVAL, "power: control %x, status %x", s->control, s->status);
+	return 0;
+}
+
+static const struct sdesc power_desc = {
+	.name = "power", .version = 1, SDESC(struct power, s, struct power_state, power_fields), .check = power_check,
+};
+
+static uint64_t power_read(void *arg, uint64_t off, unsigned size)
+{
+	struct power *p = arg;
+	uint64_t v = 0;
+
+	for (unsigned i = 0; i < size && off + i < POWER_LEN; i++)
+		v |= (uint64_t)(off + i == SLEEP_CONTROL ? p->s.control : off + i == SLEEP_STATUS ? p->s.status : 0) << 8 * i;
+	return v;
+}
+
+static void power_write_byte(struct power *p, uint64_t reg, uint8_t v)
+{
+	struct machine *m = p->dev.m;
+
+	switch (reg) {
+	case SLEEP_CONTROL:
+		p->s.control = v & (uint8_t)~SLP_EN; /* SLP_EN is write-only */
+		if ((v & SLP_EN) && SLP_TYP(v) == POWER_SLP_TYP_S5)
+			m->power_off(m->arg);
+		break;
+	case SLEEP_STATUS: p->s.status &= (uint8_t)~(v & WAK_STS); break;
+	case RESET:
+		if (v == RESET_VALUE)
+			m->reset(m->arg);
+		break;
+	default: break;
+	}
+}
+
+static void power_write(void *arg, uint64_t off, unsigned size, uint64_t val)
+{
+	for (unsigned i = 0; i < size; i++)
+		power_write_byte(arg, off + i, (uint8_t)(val >> 8 * i));
+}
+
+static void power_reset(struct dev *d)
+{
+	struct power *p = CONTAINER_OF(d, struct power, dev);
+	p->s = (struct power_state){ 0 };
+}
+
+static void power_fini(struct dev *d)
+{
+	struct power *p = CONTAINER_OF(d, struct power, dev);
+
+	bus_remove(&d->m->bus, BUS_PIO, POWER_PORT);
+	list_remove(&d->node);
+	free(p);
+}
+
+static const struct dev_ops power_ops = { .reset = power_reset, .fini = power_fini };
+static const struct bus_ops power_bus_ops = { power_read, power_write };
+
+int power_create(struct machine *m)
+{
+	struct power *p = calloc(1, sizeof(*p));
+	if (!p)
+		return err_trace(-ENOMEM);
+	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ POWER_PORT, POWER_LEN, &power_bus_ops, p, "power" });
+	if (err) {
+		free(p);
+		return err;
+	}
+	dev_register(m, &p->dev, "power", 0, &power_ops);
+	dev_add_section(&p->dev, &power_desc, p);
+	return 0;
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A 16550A (PC16550D datasheet): the guest's serial console. Characters leave at once, so the transmitter is always empty;
+ * what comes in waits in the 16-byte receive FIFO, and uart_input() says how much fitted: that answer is the flow control.
+ *
+ * The far end is always there (CTS, DSR, DCD). The interrupt is gated by MCR.OUT2, as on a PC. Receive data below the
+ * FIFO's trigger level counts as timed out at once. Baud rate and framing are remembered, without effect.
+ */
+#include "vmm/dev.h"
+#include <stdlib.h>
+
+enum { /* registers; the first two are the divisor while LCR.DLAB is set */
+	REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR, UART_LEN,
+};
+#define FIFO_SIZE 16
+
+#define IER_RDA   0x01
+#define IER_THRE  0x02
+#define IER_LINE  0x04
+#define IER_MODEM 0x08
+#define IER_VALID 0x0f
+
+#define IIR_MODEM   0x00
+#define IIR_NONE    0x01
+#define IIR_THRE    0x02
+#define IIR_RDA     0x04
+#define IIR_LINE    0x06
+#define IIR_TIMEOUT 0x0c
+#define IIR_FIFO    0xc0
+
+#define FCR_ENABLE   0x01
+#define FCR_CLEAR_RX 0x02
+#define FCR_VALID    0xc9 /* what is remembered: enable, DMA mode, trigger level */
+#define LCR_DLAB     0x80
+#define MCR_DTR      0x01
+#define MCR_RTS      0x02
+#define MCR_OUT1     0x04
+#define MCR_OUT2     0x08
+#define MCR_LOOP     0x10
+#define MCR_VALID    0x1f
+#define LSR_DR       0x01
+#define LSR_OE       0x02
+#define LSR_THRE     0x20
+#define LSR_TEMT     0x40
+#define MSR_DELTA    0x0f
+#define MSR_TERI     0x04
+#define MSR_CTS      0x10
+#define MSR_DSR      0x20
+#define MSR_RI       0x40
+#define MSR_DCD      0x80
+
+struct uart_state { /* section "uart" */
+	uint8_t ier, fcr, lcr, mcr, scr, dll, dlm;
+	uint8_t thre_pending; /* the transmitter became empty and IIR has not said so */
+	uint8_t overrun;
+	uint8_t msr_delta;    /* low half of MSR */
+	uint8_t rx_head, rx_count;
+	uint8_t rx[FIFO_SIZE];
+};
+struct uart {
+	struct dev dev;
+	struct uart_state s; /* [l] */
+	bool quiesced;       /* [l] */
+	struct spinlock lock; /* [l]; taken before the I/O APIC's */
+	uint16_t port;
+	unsigned gsi;
+	void (*out)(void *arg, uint8_t c);
+	void *arg;
+};
+
+static const struct sfield uart_fields[] = {
+	F(struct uart_state, ier), F(struct uart_state, fcr), F(struct uart_state, lcr), F(struct uart_state, mcr),
+	F(struct uart_state, scr), F(struct uart_state, dll), F(struct uart_state, dlm), F(struct uart_state, thre_pending),
+	F(struct uart_state, overrun), F(struct uart_state, msr_delta), F(struct uart_state, rx_head),
+	F(struct uart_state, rx_count), F_ARR(struct uart_state, rx),
+};
+
+static unsigned rx_room(const struct uart_state *s)
+{
+	return (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1U) - s->rx_count;
+}
+
+static int uart_check(const void *obj, const void *state, struct why *w)
+{
+	const struct uart_state *s = state;
+	(void)obj;
+	if ((s->ier & ~IER_VALID) || (s->fcr & ~FCR_VALID) || (s->mcr & ~MCR_VALID) || (s->msr_delta & ~MSR_DELTA) ||
+	    s->thre_pending > 1 || s->overrun > 1)
+		return why_set(w, -EINVAL, "uart: reserved bits are set");
+	if (s->rx_head >= FIFO_SIZE || s->rx_count > (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1))
+		return why_set(w, -EINVAL, "uart: receive FIFO at %u holds %u", s->rx_head, s->rx_count);
+	if (!(s->fcr & FCR_ENABLE) && s->fcr)
+		return why_set(w, -EINVAL, "uart: FIFO control %x without FIFOs", s->fcr);
+	return 0;
+}
+
+static const struct sdesc uart_desc = {
+	.name = "uart", .version = 1, SDESC(struct uart, s, struct uart_state, uart_fields), .check = uart_check,
+};
+
+/* ---- interrupt: the highest of the sources that are enabled and pending ---- */
+
+static unsigned rx_trigger(const struct uart_state *s)
+{
+	static const uint8_t level[] = { 1, 4, 8, 14 };
+	return s->fcr & FCR_ENABLE ? level[s->fcr >> 6] : 1;
+}
+
+static uint8_t iir(const struct uart_state *s)
+{
+	if ((s->ier & IER_LINE) && s->overrun)
+		return IIR_LINE;
+	if ((s->ier & IER_RDA) && s->rx_count)
+		return s->rx_count >= rx_trigger(s) ? IIR_RDA : IIR_TIMEOUT;
+	if ((s->ier & IER_THRE) && s->thre_pending)
+		return IIR_THRE;
+	if ((s->ier & IER_MODEM) && s->msr_delta)
+		return IIR_MODEM;
+	return IIR_NONE;
+}
+
+/* Drive the line, under the lock: so the I/O APIC sees the levels in the order in which they happened. */
+static void line_update(struct uart *u)
+{
+	bool gate = (u->s.mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
+	dev_gsi(&u->dev, u->gsi, gate && iir(&u->s) != IIR_NONE);
+}
+
+/* ---- modem lines: the far end's, or in loop-back our own (RTS-CTS, DTR-DSR, OUT1-RI, OUT2-DCD) ---- */
+
+static uint8_t modem_lines(uint8_t mcr)
+{
+	if (!(mcr & MCR_LOOP))
+		return MSR_CTS | MSR_DSR | MSR_DCD;
+	return (mcr & MCR_RTS ? MSR_CTS : 0) | (mcr & MCR_DTR ? MSR_DSR : 0) | (mcr & MCR_OUT1 ? MSR_RI : 0) |
+	       (mcr & MCR_OUT2 ? MSR_DCD : 0);
+}
+
+static void write_mcr(struct uart_state *s, uint8_t v)
+{
+	uint8_t before = modem_lines(s->mcr), after = modem_lines(v & MCR_VALID), changed = before ^ after;
+
+	s->mcr = v & MCR_VALID;
+	if (!(before & MSR_RI) || (after & MSR_RI))
+		changed &= (uint8_t)~MSR_RI; /* only its trailing edge counts */
+	s->msr_delta |= changed >> 4;
+}
+
+/* ---- data ---- */
+
+static void rx_push(struct uart_state *s, uint8_t c)
+{
+	if (!rx_room(s)) {
+		s->overrun = 1;
+		return;
+	}
+	s->rx[(s->rx_head + s->rx_count) % FIFO_SIZE] = c;
+	s->rx_count++;
+}
+
+static uint8_t rx_pop(struct uart_state *s)
+{
+	if (!s->rx_count)
+		return 0;
+	uint8_t c = s->rx[s->rx_head];
+	s->rx_head = (s->rx_head + 1) % FIFO_SIZE;
+	s->rx_count--;
+	return c;
+}
+
+static void write_fcr(struct uart_state *s, uint8_t v)
+{
+	if (!(v & FCR_ENABLE))
+		v = 0; /* the other bits count only together with it */
+	if (((v ^ s->fcr) & FCR_ENABLE) || (v & FCR_CLEAR_RX))
+		s->rx_head = s->rx_count = 0;
+	s->fcr = v & FCR_VALID;
+}
+
+unsigned uart_input(struct uart *u, const uint8_t *buf, unsigned n)
+{
+	spin_lock(&u->lock);
+	if (u->quiesced || (u->s.mcr & MCR_LOOP)) /* in loop-back the receiver is not connected */
+		n = 0;
+	n = MIN(n, rx_room(&u->s));
+	for (unsigned i = 0; i < n; i++)
+		rx_push(&u->s, buf[i]);
+	if (n)
+		line_update(u);
+	spin_unlock(&u->lock);
+	return n;
+}
+
+/* ---- registers ---- */
+
+static uint8_t reg_read(struct uart_state *s, unsigned reg)
+{
+	bool dlab = s->lcr & LCR_DLAB;
+	uint8_t v = 0;
+
+	switch (reg) {
+	case REG_DATA: return dlab ? s->dll : rx_pop(s);
+	case REG_IER: return dlab ? s->dlm : s->ier;
+	case REG_IIR_FCR:
+		v = iir(s);
+		if (v == IIR_THRE)
+			s->thre_pending = 0; /* reading IIR acknowledges this one */
+		return v | (s->fcr & FCR_ENABLE ? IIR_FIFO : 0);
+	case REG_LCR: return s->lcr;
+	case REG_MCR: return s->mcr;
+	case REG_LSR:
+		v = LSR_THRE | LSR_TEMT | (s->rx_count ? LSR_DR : 0) | (s->overrun ? LSR_OE : 0);
+		s->overrun = 0;
+		return v;
+	case REG_MSR:
+		v = modem_lines(s->mcr) | s->msr_delta;
+		s->msr_delta = 0;
+		return v;
+	case REG_SCR: return s->scr;
+	default: return 0xff;
+	}
+}
+
+/* True if the character v leaves. */
+static bool reg_write(struct uart_state *s, unsigned reg, uint8_t v)
+{
+	bool dlab = s->lcr & LCR_DLAB;
+
+	switch (reg) {
+	case REG_DATA:
+		if (dlab) {
+			s->dll = v;
+			return false;
+		}
+		s->thre_pending = 1; /* sent already */
+		if (s->mcr & MCR_LOOP)
+			rx_push(s, v);
+		return !(s->mcr & MCR_LOOP);
+	case REG_IER:
+		if (dlab) {
+			s->dlm = v;
+			return false;
+		}
+		if ((v & IER_THRE) && !(s->ier & IER_THRE))
+			s->thre_pending = 1; /* enabling it while the transmitter is empty says so again */
+		s->ier = v & IER_VALID;
+		return false;
+	case REG_IIR_FCR: write_fcr(s, v); return false;
+	case REG_LCR: s->lcr = v; return false;
+	case REG_MCR: write_mcr(s, v); return false;
+	case REG_SCR: s->scr = v; return false;
+	case REG_LSR: /* read-only */
+	case REG_MSR:
+	default: return false;
+	}
+}
+
+/* Wider accesses are byte accesses to neighbouring registers, as on the ISA bus. */
+static uint64_t uart_read(void *arg, uint64_t off, unsigned size)
+{
+	struct uart *u = arg;
+	uint64_t v = 0;
+
+	spin_lock(&u->lock);
+	for (unsigned i = 0; i < size; i++)
+		v |= (uint64_t)reg_read(&u->s, (unsigned)off + i) << 8 * i;
+	line_update(u);
+	spin_unlock(&u->lock);
+	return v;
+}
+
+static void uart_write(void *arg, uint64_t off, unsigned size, uint64_t val)
+{
+	struct uart *u = arg;
+
+	for (unsigned i = 0; i < size; i++) {
+		uint8_t c = (uint8_t)(val >> 8 * i);
+		spin_lock(&u->lock);
+		bool leaves = reg_write(&u->s, (unsigned)off + i, c);
+		line_update(u);
+		spin_unlock(&u->lock);
+		if (leaves)
+			u->out(u->arg, c);
+	}
+}
+
+/* ---- life ---- */
+
+static void uart_reset(struct dev *d)
+{
+	struct uart *u = CONTAINER_OF(d, struct uart, dev);
+
+	spin_lock(&u->lock);
+	u->s = (struct uart_state){ .dll = 1 };
+	line_update(u);
+	spin_unlock(&u->lock);
+}
+
+static void uart_quiesce(struct dev *d)
+{
+	struct uart *u = CONTAINER_OF(d, struct uart, dev);
+
+	spin_lock(&u->lock);
+	u->quiesced = true;
+	spin_unlock(&u->lock);
+}
+
+static void uart_resume(struct dev *d)
+{
+	struct uart *u = CONTAINER_OF(d, struct uart, dev);
+
+	spin_lock(&u->lock);
+	u->quiesced = false;
+	line_update(u);
+	spin_unlock(&u->lock);
+}
+
+static void uart_fini(struct dev *d)
+{
+	struct uart *u = CONTAINER_OF(d, struct uart, dev);
+
+	bus_remove(&d->m->bus, BUS_PIO, u->port);
+	list_remove(&d->node);
+	free(u);
+}
+
+static const struct dev_ops uart_ops = {
+	.reset = uart_reset, .quiesce = uart_quiesce, .resume = uart_resume, .fini = uart_fini,
+};
+static const struct bus_ops uart_bus_ops = { uart_read, uart_write };
+
+int uart_create(struct machine *m, struct uart **out, uint16_t port, unsigned gsi, void (*sink)(void *arg, uint8_t c), void *arg)
+{
+	struct uart *u = calloc(1, sizeof(*u));
+	if (!u)
+		return err_trace(-ENOMEM);
+	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ port, UART_LEN, &uart_bus_ops, u, "uart" });
+	if (err) {
+		free(u);
+		return err;
+	}
+	spin_init(&u->lock, "uart");
+	u->port = port;
+	u->gsi = gsi;
+	u->out = sink;
+	u->arg = arg;
+	u->s.dll = 1;
+	dev_register(m, &u->dev, "uart", 0, &uart_ops);
+	dev_add_section(&u->dev, &uart_desc, u);
+	*out = u;
+	return 0;
+}
