@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The table of CPUs, and what every CPU has to switch on before it runs C in earnest: control registers, EFER, PAT. Also
- * what the compiler calls when a stack is smashed, and the shape of a task's first stack frame.
+ * the shape of a task's first stack frame.
  */
 #include "arch/x86/irq.h"
 #include "arch/x86/x86.h"
-#include "kernel/err.h"
 
 struct cpu boot_cpu = { .self = &boot_cpu, .online = true, .arch = &boot_desc };
 uint64_t arch_tsc_hz;
 static struct cpu *cpus[CPU_MAX] = { &boot_cpu };
 static unsigned ncpus = 1;
-
-/* The stack protector: entry.S seeds the guard before any protected function runs. */
-extern uintptr_t __stack_chk_guard;
-uintptr_t __stack_chk_guard = 0x595e9fbd94fda700;
-noreturn void __stack_chk_fail(void);
-void __stack_chk_fail(void) { panic("stack smashed in the function at %p", __builtin_return_address(0)); }
 
 unsigned cpu_count(void) { return __atomic_load_n(&ncpus, __ATOMIC_ACQUIRE); }
 
