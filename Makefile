@@ -46,6 +46,8 @@ BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__l
 	$(if $(CLANG),,-maccumulate-outgoing-args)
 
 O := $(B)/obj
+H := $(B)/host
+F := $(B)/fuzz
 obj = $(patsubst %,$(O)/%.o,$(basename $1))
 OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(DEV_SRC) $(MIGRATE_SRC)
 OWN_OBJ := $(call obj,$(OWN_SRC))
@@ -55,7 +57,14 @@ LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
-$(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC)
+$(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
+
+# The guest's DSDT, compiled to a C array.
+GEN := build/gen
+$(GEN)/dsdt.h: vmm/dsdt.asl | $(DEPS)
+	$(Q)echo "  IASL    $<"; mkdir -p $(@D); iasl -p $(GEN)/dsdt -tc $< >$(GEN)/dsdt.log || { cat $(GEN)/dsdt.log; exit 1; }
+	$(Q)sed 's/^unsigned char/static const unsigned char/' $(GEN)/dsdt.hex >$@
+$(call obj,vmm/acpi_tables.c) $(H)/vmm/acpi_tables.o $(F)/vmm/acpi_tables.o: $(GEN)/dsdt.h
 
 kernel-objs: $(OWN_OBJ) $(LIB_OBJ)
 $(OWN_OBJ): | $(DEPS)
@@ -114,10 +123,8 @@ $(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd.img tools/mkesp.sh
 # Tests. Host-built ones compile the same sources for this machine, with sanitizers and the fakes beside them.
 include tests/tests.mk
 HOST_CC := gcc
-H := $(B)/host
-F := $(B)/fuzz
 TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
-	$(ZYDIS_INC) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
+	$(ZYDIS_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
 SAN := -fno-sanitize-recover=undefined -fsanitize=address,undefined
 UNIT_BIN := $(UNIT:%=$(H)/test_%)
 FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
