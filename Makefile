@@ -45,6 +45,7 @@ BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__l
 	-fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI -fcf-protection=none \
 	$(if $(CLANG),,-maccumulate-outgoing-args)
 
+GEN := build/gen
 O := $(B)/obj
 H := $(B)/host
 F := $(B)/fuzz
@@ -60,7 +61,6 @@ $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
 $(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
 
 # The guest's DSDT, compiled to a C array.
-GEN := build/gen
 $(GEN)/dsdt.h: vmm/dsdt.asl | $(DEPS)
 	$(Q)echo "  IASL    $<"; mkdir -p $(@D); iasl -p $(GEN)/dsdt -tc $< >$(GEN)/dsdt.log || { cat $(GEN)/dsdt.log; exit 1; }
 	$(Q)sed 's/^unsigned char/static const unsigned char/' $(GEN)/dsdt.hex >$@
