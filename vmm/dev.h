@@ -24,7 +24,7 @@ struct dev_ops {
 struct dev {
 	struct list node;
 	const char *name;      /* "uart", "virtio-net" */
-	uint32_t instance;     /* 0.. among those of one name */
+	uint32_t instance;     /* 0.. among those of one name; of a PCI function its slot */
 	const struct dev_ops *ops;
 	struct machine *m;
 	struct {

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * virtio-net (virtio 1.2, 5.1): one pair of queues, no control queue. Checksum and segmentation offloads are not done
+ * here but carried: struct virtio_net_hdr and struct frame say the same things, and the bridge does what the other side
+ * of a frame cannot take.
+ *
+ *   TX: notify (port write) -> pump, in the vCPU's task: pop a chain, call tx() WITHOUT the lock (it may end in another
+ *       guest's vnet_rx), put it back. One pump at a time; others see tx_busy and leave, the pump re-checks the ring.
+ *   RX: vnet_rx, any task: copies into as many buffers as it takes (MRG_RXBUF), all under the lock.
+ *
+ * quiesce: waits for the pump, after which both refuse; guest memory is then still, and nothing is left unsignalled.
+ */
+#include "vmm/dev/virtio.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { VNET_RX, VNET_TX, VNET_QUEUES };
+
+#define NET_F_CSUM       BIT(0)  /* the driver may send partial checksums */
+#define NET_F_GUEST_CSUM BIT(1)  /* it takes them */
+#define NET_F_MTU        BIT(3)
+#define NET_F_MAC        BIT(5)
+#define NET_F_GUEST_TSO4 BIT(7)
+#define NET_F_GUEST_TSO6 BIT(8)
+#define NET_F_HOST_TSO4  BIT(11)
+#define NET_F_HOST_TSO6  BIT(12)
+#define NET_F_MRG_RXBUF  BIT(15)
+#define NET_F_STATUS     BIT(16)
+
+#define NET_MTU          1500
+#define NET_LINK_UP      1
+/* struct virtio_net_config (5.1.4) */
+enum { CONFIG_MAC = 0, CONFIG_STATUS = 6, CONFIG_MAX_PAIRS = 8, CONFIG_MTU = 10, CONFIG_LEN = 12 };
+/* struct virtio_net_hdr (5.1.6) */
+enum { HDR_FLAGS = 0, HDR_GSO = 1, HDR_HDR_LEN = 2, HDR_GSO_SIZE = 4, HDR_CSUM_START = 6, HDR_CSUM_OFFSET = 8, HDR_BUFFERS = 10, HDR_LEN = 12 };
+
+/* Bits of vnet_offloads(). */
+enum { TAKES_CSUM = 1, TAKES_TSO4 = 2, TAKES_TSO6 = 4 };
+
+/* A vCPU that rings leaves the pump after so many rounds of the ring even if others keep filling it; the next ring goes on. */
+#define TX_ROUNDS 64
+
+struct vnet_state { /* section "virtio-net" */
+	uint8_t mac[ETH_ALEN];
+	uint16_t status;
+};
+/*
+ * (c) const after create  [l] v.lock  [t] whoever set tx_busy
+ */
+struct vnet {
+	struct virtio v;
+	struct vnet_state s;         /* (c) so far: no control queue, the link is always up */
+	void (*tx)(void *arg, struct frame *f); /* (c) */
+	void *arg;                   /* (c) */
+	bool quiesced;               /* [l] */
+	bool tx_busy;                /* [l] */
+	struct virtq_chain tx_chain; /* [t] */
+	uint8_t *bounce;             /* [t] FRAME_MAX bytes, for frames in more pieces than a struct frame has */
+	struct virtq_chain rx_chain; /* [l] */
+	struct { uint16_t head; uint32_t len; } rx_used[VIRTQ_SIZE_MAX]; /* [l] */
+};
+
+static struct vnet *vnet_of(struct virtio *v) { return CONTAINER_OF(v, struct vnet, v); }
+
+/* ---- transmit ---- */
+
+/* May the driver ask for what the header asks for, and does it fit the frame? (5.1.6.2.2) */
+static bool tx_offloads_ok(const struct vnet *n, const struct frame *f)
+{
+	uint64_t need = f->gso == FRAME_GSO_TCPV4 ? NET_F_HOST_TSO4 : NET_F_HOST_TSO6;
+
+	if (f->flags && (!virtio_has(&n->v, NET_F_CSUM) || (uint32_t)f->csum_start + f->csum_offset + 2 > f->len))
+		return false;
+	if (f->gso == FRAME_GSO_NONE)
+		return f->len <= FRAME_WIRE_MAX;
+	return (f->gso == FRAME_GSO_TCPV4 || f->gso == FRAME_GSO_TCPV6) && virtio_has(&n->v, need) && f->flags && f->gso_size;
+}
+
+/* The chain without its header as a frame, in place if its pieces are few enough. False: drop it. No lock held. */
+static bool tx_frame(struct vnet *n, struct frame *f)
+{
+	struct virtq_chain *c = &n->tx_chain;
+	uint8_t h[HDR_LEN];
+
+	if (c->nin || c->out_len < HDR_LEN + FRAME_MIN || c->out_len - HDR_LEN > FRAME_MAX)
+		return false;
+	(void)virtq_chain_read(c, h, HDR_LEN);
+	f->len = c->out_len - HDR_LEN;
+	f->flags = h[HDR_FLAGS] & FRAME_NEEDS_CSUM;
+	f->gso = h[HDR_GSO];
+	f->hdr_len = (uint16_t)MIN(get_le16(h + HDR_HDR_LEN), f->len); /* a hint: no more than that */
+	f->gso_size = get_le16(h + HDR_GSO_SIZE);
+	f->csum_start = get_le16(h + HDR_CSUM_START);
+	f->csum_offset = get_le16(h + HDR_CSUM_OFFSET);
+	if (!tx_offloads_ok(n, f))
+		return false;
+	f->niov = 0;
+	if (c->nout - c->rseg > FRAME_IOV_MAX) {
+		(void)virtq_chain_read(c, n->bounce, f->len);
+		f->iov[f->niov++] = (struct iov){ n->bounce, f->len };
+		return true;
+	}
+	for (unsigned i = c->rseg; i < c->nout; i++) {
+		uint32_t skip = i == c->rseg ? c->roff : 0;
+
+		f->iov[f->niov++] = (struct iov){ c->seg[i].p + skip, c->seg[i].len - skip };
+	}
+	return true;
+}
+
+/* Send what is in the ring until it is empty. Lock held; dropped around each frame. Returns how many were sent. */
+static unsigned tx_drain(struct vnet *n, unsigned budget)
+{
+	struct virtq *q = &n->v.q[VNET_TX];
+	uint32_t epoch = n->v.epoch;
+	unsigned done = 0;
+	struct frame f;
+	int r = 0;
+
+	while (done < budget && !n->quiesced && virtio_queue_is_live(&n->v, VNET_TX) && (r = virtq_pop(q, &n->tx_chain)) > 0) {
+		spin_unlock(&n->v.lock);
+		if (tx_frame(n, &f))
+			n->tx(n->arg, &f);
+		spin_lock(&n->v.lock);
+		if (epoch != n->v.epoch) /* reset meanwhile: this chain belongs to the driver again */
+			return done;
+		r = virtq_put(q, 0, n->tx_chain.head, 0);
+		if (!r)
+			r = virtq_publish(q, 1);
+		if (r)
+			break;
+		done++;
+	}
+	if (r < 0)
+		virtio_break(&n->v, q->why);
+	return done;
+}
+
+static void tx_pump(struct vnet *n)
+{
+	struct virtq *q = &n->v.q[VNET_TX];
+	unsigned budget = TX_ROUNDS * VIRTQ_SIZE_MAX;
+
+	spin_lock(&n->v.lock);
+	if (n->tx_busy) {
+		spin_unlock(&n->v.lock);
+		return;
+	}
+	n->tx_busy = true;
+	while (!n->quiesced && virtio_queue_is_live(&n->v, VNET_TX)) {
+		virtq_quiet(q);
+		budget -= tx_drain(n, budget);
+		if (!virtio_queue_is_live(&n->v, VNET_TX))
+			break;
+		virtio_signal(&n->v, VNET_TX);
+		if (!virtq_listen(q) || !budget)
+			break;
+	}
+	n->tx_busy = false;
+	spin_unlock(&n->v.lock);
+}
+
+static void vnet_notify(struct virtio *v, unsigned q)
+{
+	if (q == VNET_TX) /* for the other queue there is nothing to do until a frame comes */
+		tx_pump(vnet_of(v));
+}
+
+/* ---- receive ---- */
+
+unsigned vnet_offloads(const struct vnet *n)
+{
+	uint64_t f = __atomic_load_n(&n->v.s.driver_features, __ATOMIC_RELAXED);
+
+	if (!(__atomic_load_n(&n->v.s.status, __ATOMIC_ACQUIRE) & VIRTIO_DRIVER_OK))
+		return 0;
+	return (f & NET_F_GUEST_CSUM ? TAKES_CSUM : 0) | (f & NET_F_GUEST_TSO4 ? TAKES_TSO4 : 0) |
+	       (f & NET_F_GUEST_TSO6 ? TAKES_TSO6 : 0);
+}
+
+/* Lock held. The bridge asked vnet_offloads(), but the driver may have been replaced since. */
+static bool rx_offloads_ok(const struct vnet *n, const struct frame *f)
+{
+	unsigned takes = vnet_offloads(n);
+
+	return (!(f->flags & FRAME_NEEDS_CSUM) || takes & TAKES_CSUM) && (f->gso != FRAME_GSO_TCPV4 || takes & TAKES_TSO4) &&
+	       (f->gso != FRAME_GSO_TCPV6 || takes & TAKES_TSO6);
+}
+
+static void rx_header(const struct vnet *n, const struct frame *f, uint8_t h[HDR_LEN])
+{
+	memset(h, 0, HDR_LEN);
+	h[HDR_FLAGS] = f->flags & (virtio_has(&n->v, NET_F_GUEST_CSUM) ? FRAME_NEEDS_CSUM | FRAME_DATA_VALID : 0);
+	put_le16(h + HDR_BUFFERS, 1);
+	if (f->flags & FRAME_NEEDS_CSUM) {
+		h[HDR_FLAGS] &= ~FRAME_DATA_VALID;
+		put_le16(h + HDR_CSUM_START, f->csum_start);
+		put_le16(h + HDR_CSUM_OFFSET, f->csum_offset);
+	}
+	if (f->gso != FRAME_GSO_NONE) {
+		h[HDR_GSO] = f->gso;
+		put_le16(h + HDR_GSO_SIZE, f->gso_size);
+		put_le16(h + HDR_HDR_LEN, f->hdr_len);
+	}
+}
+
+/* Where a copy of header and frame has got to. */
+struct rx_cursor {
+	const struct frame *f;
+	uint8_t hdr[HDR_LEN];
+	uint32_t done; /* bytes, the header included */
+	unsigned iov;
+	size_t off;    /* in iov */
+};
+
+static uint32_t rx_fill_chain(struct virtq *q, struct virtq_chain *c, struct rx_cursor *k)
+{
+	uint32_t before = k->done;
+	size_t n = 1;
+
+	if (k->done < HDR_LEN)
+		k->done += (uint32_t)virtq_chain_write(q, c, k->hdr + k->done, HDR_LEN - k->done);
+	while (n && k->done >= HDR_LEN && k->iov < k->f->niov) {
+		const struct iov *v = &k->f->iov[k->iov];
+
+		n = virtq_chain_write(q, c, (uint8_t *)v->base + k->off, v->len - k->off);
+		k->done += (uint32_t)n;
+		k->off += n;
+		if (k->off == v->len) {
+			k->iov++;
+			k->off = 0;
+			n = 1;
+		}
+	}
+	return k->done - before;
+}
+
+/* num_buffers is known when the last one was filled. Its two bytes may lie anywhere. */
+static void rx_patch(struct virtq *q, const struct virtq_seg at[2], unsigned nbufs)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		*at[i].p = (uint8_t)(nbufs >> 8 * i);
+		gmem_dirty(q->mem, at[i].gpa, 1);
+	}
+}
+
+/* Lock held. Nothing is published unless the whole frame fits: else the buffers go back to the ring's front. */
+static int rx_deliver(struct vnet *n, const struct frame *f)
+{
+	struct virtq *q = &n->v.q[VNET_RX];
+	struct virtq_chain *c = &n->rx_chain;
+	bool merge = virtio_has(&n->v, NET_F_MRG_RXBUF);
+	struct rx_cursor k = { .f = f };
+	struct virtq_seg patch[2] = { 0 };
+	unsigned nbufs = 0;
+	int r;
+
+	rx_header(n, f, k.hdr);
+	while (k.done < HDR_LEN + f->len) {
+		r = nbufs < q->s->size && (merge || !nbufs) ? virtq_pop(q, c) : 0;
+		if (r > 0 && (c->nout || c->in_len < HDR_LEN)) {
+			q->why = "a receive buffer with readable parts or without room for the header";
+			r = -EPROTO;
+		}
+		if (r < 0)
+			virtio_break(&n->v, q->why);
+		if (r <= 0) {
+			virtq_unpop(q, nbufs);
+			return r ? -ENETDOWN : -ENOBUFS;
+		}
+		if (!nbufs)
+			for (unsigned i = 0; i < 2; i++)
+				patch[i] = virtq_chain_at(c, HDR_BUFFERS + i);
+		n->rx_used[nbufs].head = c->head;
+		n->rx_used[nbufs].len = rx_fill_chain(q, c, &k);
+		nbufs++;
+	}
+	if (nbufs > 1)
+		rx_patch(q, patch, nbufs);
+	r = 0;
+	for (unsigned i = 0; i < nbufs && !r; i++)
+		r = virtq_put(q, i, n->rx_used[i].head, n->rx_used[i].len);
+	if (!r)
+		r = virtq_publish(q, nbufs);
+	if (r) {
+		virtio_break(&n->v, q->why);
+		return -ENETDOWN;
+	}
+	virtio_signal(&n->v, VNET_RX);
+	return 0;
+}
+
+int vnet_rx(struct vnet *n, const struct frame *f)
+{
+	int r = -ENETDOWN;
+
+	spin_lock(&n->v.lock);
+	if (!n->quiesced && virtio_queue_is_live(&n->v, VNET_RX))
+		r = rx_offloads_ok(n, f) ? rx_deliver(n, f) : -EINVAL;
+	spin_unlock(&n->v.lock);
+	return r;
+}
+
+/* ---- configuration and features ---- */
+
+static uint64_t vnet_config_read(struct virtio *v, unsigned off, unsigned size unused)
+{
+	const struct vnet *n = vnet_of(v);
+	uint8_t c[CONFIG_LEN + 8] = { 0 };
+
+	memcpy(c + CONFIG_MAC, n->s.mac, ETH_ALEN);
+	put_le16(c + CONFIG_STATUS, n->s.status);
+	put_le16(c + CONFIG_MAX_PAIRS, 1);
+	put_le16(c + CONFIG_MTU, NET_MTU);
+	return get_le64(c + off);
+}
+
+/* 5.1.3.1: segmentation wants checksums. */
+static bool vnet_features_ok(uint64_t f)
+{
+	return (!(f & (NET_F_HOST_TSO4 | NET_F_HOST_TSO6)) || f & NET_F_CSUM) &&
+	       (!(f & (NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6)) || f & NET_F_GUEST_CSUM);
+}
+
+static void vnet_driver_ok(struct virtio *v)
+{
+	if (virtio_queue_is_live(v, VNET_RX))
+		virtq_quiet(&v->q[VNET_RX]); /* new receive buffers are found when a frame comes */
+}
+
+/* ---- state and life ---- */
+
+static const struct sfield vnet_fields[] = { F_ARR(struct vnet_state, mac), F(struct vnet_state, status) };
+
+static int vnet_check(const void *obj, const void *state, struct why *w)
+{
+	const struct vnet *n = obj;
+	const struct vnet_state *s = state;
+
+	if (memcmp(s->mac, n->s.mac, ETH_ALEN))
+		return why_set(w, -EINVAL, "virtio-net: the MAC in its state is not the one in the VM's configuration");
+	return s->status & ~NET_LINK_UP ? why_set(w, -EINVAL, "virtio-net: link status %04x", s->status) : 0;
+}
+
+/* Loaded but not yet running: guest memory is not ours until resume. */
+static void vnet_post_load(void *obj)
+{
+	struct vnet *n = obj;
+
+	spin_lock(&n->v.lock);
+	n->quiesced = true;
+	spin_unlock(&n->v.lock);
+}
+
+static const struct sdesc vnet_desc = {
+	.name = "virtio-net", .version = 1, SDESC(struct vnet, s, struct vnet_state, vnet_fields),
+	.check = vnet_check, .post_load = vnet_post_load,
+};
+
+static void vnet_reset(struct dev *d) { virtio_reset(&CONTAINER_OF(d, struct vnet, v.dev)->v); }
+
+static void vnet_quiesce(struct dev *d)
+{
+	struct vnet *n = CONTAINER_OF(d, struct vnet, v.dev);
+
+	spin_lock(&n->v.lock);
+	n->quiesced = true;
+	while (n->tx_busy) { /* it ends after the frame it is at */
+		spin_unlock(&n->v.lock);
+		__builtin_ia32_pause();
+		spin_lock(&n->v.lock);
+	}
+	spin_unlock(&n->v.lock);
+}
+
+static void vnet_resume(struct dev *d)
+{
+	struct vnet *n = CONTAINER_OF(d, struct vnet, v.dev);
+
+	spin_lock(&n->v.lock);
+	n->quiesced = false;
+	for (unsigned q = 0; q < VNET_QUEUES; q++)
+		if (virtio_queue_is_live(&n->v, q))
+			virtio_signal(&n->v, q); /* used buffers that the pump published but did not come to signal */
+	spin_unlock(&n->v.lock);
+	tx_pump(n);
+}
+
+static void vnet_fini(struct dev *d)
+{
+	struct vnet *n = CONTAINER_OF(d, struct vnet, v.dev);
+
+	virtio_fini(&n->v);
+	free(n->bounce);
+	free(n);
+}
+
+static const struct dev_ops vnet_dev_ops = {
+	.reset = vnet_reset, .quiesce = vnet_quiesce, .resume = vnet_resume, .fini = vnet_fini,
+};
+static const struct virtio_ops vnet_ops = {
+	.notify = vnet_notify, .config_read = vnet_config_read, .features_ok = vnet_features_ok, .driver_ok = vnet_driver_ok,
+};
+static const struct virtio_ids vnet_ids = {
+	.name = "virtio-net", .id = VIRTIO_ID_NET, .class = 0x020000, .nqueues = VNET_QUEUES, .cfg_len = CONFIG_LEN,
+	.features = NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_MTU | NET_F_MAC | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |
+		    NET_F_HOST_TSO4 | NET_F_HOST_TSO6 | NET_F_MRG_RXBUF | NET_F_STATUS,
+};
+
+int vnet_create(struct machine *m, struct pci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
+		void (*tx)(void *arg, struct frame *f), void *arg)
+{
+	struct vnet *n = calloc(1, sizeof(*n));
+	int err = -ENOMEM;
+
+	if (!n || !(n->bounce = malloc(FRAME_MAX)))
+		goto free_it;
+	n->tx = tx;
+	n->arg = arg;
+	memcpy(n->s.mac, mac, ETH_ALEN);
+	n->s.status = NET_LINK_UP;
+	err = virtio_init(&n->v, m, b, slot, &vnet_ids, &vnet_ops, &vnet_dev_ops);
+	if (err)
+		goto free_it;
+	dev_add_section(&n->v.dev, &vnet_desc, n);
+	*v = n;
+	return 0;
+free_it:
+	if (n)
+		free(n->bounce);
+	free(n);
+	return err_trace(err);
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * virtio over PCI, modern interface only (virtio 1.2, 4.1). What the guest finds:
+ *
+ *   BAR 0  I/O, 16 bytes    notify: queue n at 4 * n (in ports, so that no write on the hot path needs decoding)
+ *   BAR 1  memory, 4 KiB    0x000 common configuration | 0x400 ISR | 0x800 device configuration
+ *   BAR 2  memory, 4 KiB    MSI-X table and pending bits (pci_msix.c)
+ *
+ * No INTx: without MSI-X a driver polls the ISR. Devices: virtio_net.c, virtio_rng.c.
+ */
+#include "vmm/dev/virtio.h"
+#include <string.h>
+
+#define NOTIFY_SIZE  16
+#define NOTIFY_MULT  4
+#define CFG_SIZE     0x1000
+#define ISR_OFF      0x400
+#define DEVICE_OFF   0x800
+enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
+
+/* struct virtio_pci_common_cfg (4.1.4.3) */
+enum {
+	COMMON_DEVICE_FEATURE_SELECT = 0x00, COMMON_DEVICE_FEATURE = 0x04, COMMON_DRIVER_FEATURE_SELECT = 0x08,
+	COMMON_DRIVER_FEATURE = 0x0c, COMMON_CONFIG_VECTOR = 0x10, COMMON_NUM_QUEUES = 0x12, COMMON_STATUS = 0x14,
+	COMMON_GENERATION = 0x15, COMMON_QUEUE_SELECT = 0x16, COMMON_QUEUE_SIZE = 0x18, COMMON_QUEUE_VECTOR = 0x1a,
+	COMMON_QUEUE_ENABLE = 0x1c, COMMON_QUEUE_NOTIFY_OFF = 0x1e, COMMON_QUEUE_DESC = 0x20, COMMON_QUEUE_DRIVER = 0x28,
+	COMMON_QUEUE_DEVICE = 0x30, COMMON_LEN = 0x38,
+};
+/* struct virtio_pci_cap (4.1.4) */
+enum { CAP_VENDOR = 0x09, CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4, CAP_PCI_CFG = 5 };
+enum { VCAP_LEN = 2, VCAP_TYPE = 3, VCAP_BAR = 4, VCAP_OFFSET = 8, VCAP_LENGTH = 12, VCAP_EXTRA = 16 };
+
+#define STATUS_BITS (VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK | VIRTIO_FEATURES_OK | VIRTIO_FAILED)
+
+/* ---- interrupts and breakage; lock held ---- */
+
+static void interrupt(struct virtio *v, uint16_t vector, uint8_t isr)
+{
+	if (pci_msix_enabled(&v->pci))
+		pci_msix_raise(&v->pci, vector); /* PCI_MSIX_NONE is none of its vectors */
+	else
+		v->s.isr |= isr;
+}
+
+bool virtio_queue_is_live(const struct virtio *v, unsigned q)
+{
+	return (v->s.status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK && v->s.q[q].enabled &&
+	       pci_func_is_master(&v->pci);
+}
+
+void virtio_break(struct virtio *v, const char *why)
+{
+	if (v->s.status & VIRTIO_NEEDS_RESET)
+		return;
+	v->why = why;
+	v->s.status |= VIRTIO_NEEDS_RESET;
+	if (v->s.status & VIRTIO_DRIVER_OK)
+		interrupt(v, v->s.config_vector, ISR_CONFIG);
+}
+
+void virtio_signal(struct virtio *v, unsigned q)
+{
+	if (virtq_must_signal(&v->q[q]))
+		interrupt(v, v->s.q[q].vector, ISR_QUEUE);
+}
+
+/* What follows from the negotiated features. */
+static void features_apply(struct virtio *v)
+{
+	for (unsigned i = 0; i < v->ids->nqueues; i++) {
+		v->q[i].indirect = virtio_has(v, VIRTIO_F_INDIRECT_DESC);
+		v->q[i].event_idx = virtio_has(v, VIRTIO_F_EVENT_IDX);
+	}
+}
+
+static void state_reset(struct virtio *v)
+{
+	memset(&v->s, 0, sizeof(v->s));
+	v->s.config_vector = PCI_MSIX_NONE;
+	for (unsigned i = 0; i < v->ids->nqueues; i++) {
+		v->s.q[i].size = VIRTQ_SIZE_MAX;
+		v->s.q[i].vector = PCI_MSIX_NONE;
+	}
+	v->why = NULL;
+	v->epoch++;
+	features_apply(v);
+}
+
+/* ---- common configuration ---- */
+
+static bool features_good(const struct virtio *v, uint64_t f)
+{
+	return !(f & ~v->features) && f & VIRTIO_F_VERSION_1 && (!v->ops->features_ok || v->ops->features_ok(f));
+}
+
+static void status_write(struct virtio *v, uint8_t val)
+{
+	uint8_t new = val & STATUS_BITS & ~v->s.status;
+
+	if (!val) {
+		state_reset(v);
+		return;
+	}
+	if (new & VIRTIO_FEATURES_OK && !features_good(v, v->s.driver_features))
+		new &= ~VIRTIO_FEATURES_OK; /* the driver reads back that we refuse (3.1.1) */
+	if (!((v->s.status | new) & VIRTIO_FEATURES_OK))
+		new &= ~VIRTIO_DRIVER_OK;
+	v->s.status |= new; /* bits are only ever set; a reset clears them */
+	if (new & VIRTIO_FEATURES_OK)
+		features_apply(v);
+	if (new & VIRTIO_DRIVER_OK) {
+		if (v->s.status & VIRTIO_NEEDS_RESET) /* broken before it began: now the driver may be told */
+			interrupt(v, v->s.config_vector, ISR_CONFIG);
+		else if (v->ops->driver_ok)
+			v->ops->driver_ok(v);
+	}
+}
+
+static uint16_t vector_of(const struct virtio *v, uint64_t val)
+{
+	return val < v->pci.nvectors ? (uint16_t)val : PCI_MSIX_NONE;
+}
+
+static uint64_t common_read(struct virtio *v, unsigned off, unsigned size)
+{
+	static const struct virtq_state none;
+	const struct virtq_state *q = v->s.queue_select < v->ids->nqueues ? &v->s.q[v->s.queue_select] : &none;
+	uint8_t c[COMMON_LEN + 8] = { 0 };
+	uint32_t sel = v->s.device_feature_select, dsel = v->s.driver_feature_select;
+
+	if (off + size > COMMON_LEN)
+		return 0;
+	put_le32(c + COMMON_DEVICE_FEATURE_SELECT, sel);
+	put_le32(c + COMMON_DEVICE_FEATURE, sel > 1 ? 0 : (uint32_t)(v->features >> 32 * sel));
+	put_le32(c + COMMON_DRIVER_FEATURE_SELECT, dsel);
+	put_le32(c + COMMON_DRIVER_FEATURE, dsel > 1 ? 0 : (uint32_t)(v->s.driver_features >> 32 * dsel));
+	put_le16(c + COMMON_CONFIG_VECTOR, v->s.config_vector);
+	put_le16(c + COMMON_NUM_QUEUES, (uint16_t)v->ids->nqueues);
+	c[COMMON_STATUS] = v->s.status;
+	put_le16(c + COMMON_QUEUE_SELECT, v->s.queue_select);
+	put_le16(c + COMMON_QUEUE_SIZE, q->size);
+	put_le16(c + COMMON_QUEUE_VECTOR, q == &none ? PCI_MSIX_NONE : q->vector);
+	put_le16(c + COMMON_QUEUE_ENABLE, q->enabled);
+	put_le16(c + COMMON_QUEUE_NOTIFY_OFF, q == &none ? 0 : v->s.queue_select);
+	put_le64(c + COMMON_QUEUE_DESC, q->desc);
+	put_le64(c + COMMON_QUEUE_DRIVER, q->avail);
+	put_le64(c + COMMON_QUEUE_DEVICE, q->used);
+	return get_le64(c + off);
+}
+
+/* A 64-bit address register is written whole or in halves. */
+static void write_addr(uint64_t *reg, unsigned off, unsigned size, uint64_t val)
+{
+	if (size == 8)
+		*reg = val;
+	else if (size == 4)
+		*reg = (*reg & ~(0xffffffffUL << 8 * (off & 4))) | val << 8 * (off & 4);
+}
+
+static void queue_enable(struct virtio *v, struct virtq_state *q)
+{
+	if (!virtq_is_sane(q)) {
+		virtio_break(v, "a queue of a bad size or alignment");
+		return;
+	}
+	q->last_avail = q->used_idx = q->signalled = 0;
+	q->enabled = 1;
+}
+
+/* Registers of the selected queue. Only its vector may change once it is enabled. */
+static void queue_write(struct virtio *v, unsigned off, unsigned size, uint64_t val)
+{
+	struct virtq_state *q = &v->s.q[v->s.queue_select];
+
+	if (v->s.queue_select >= v->ids->nqueues)
+		return;
+	if (off == COMMON_QUEUE_VECTOR && size == 2)
+		q->vector = vector_of(v, val);
+	else if (q->enabled)
+		return;
+	else if (off == COMMON_QUEUE_SIZE && size == 2)
+		q->size = (uint16_t)val; /* checked when it is enabled */
+	else if (off == COMMON_QUEUE_ENABLE && size == 2 && val == 1)
+		queue_enable(v, q);
+	else if (off >= COMMON_QUEUE_DESC)
+		write_addr(off < COMMON_QUEUE_DRIVER ? &q->desc : off < COMMON_QUEUE_DEVICE ? &q->avail : &q->used, off, size, val);
+}
+
+/* Each field takes accesses of its own width only (4.1.3.1). Lock held. */
+static void common_write(struct virtio *v, unsigned off, unsigned size, uint64_t val)
+{
+	unsigned sel = v->s.driver_feature_select;
+
+	if (off % size || off + size > COMMON_LEN)
+		return;
+	if (off >= COMMON_QUEUE_SIZE)
+		queue_write(v, off, size, val);
+	else if (off == COMMON_DEVICE_FEATURE_SELECT && size == 4)
+		v->s.device_feature_select = (uint32_t)val;
+	else if (off == COMMON_DRIVER_FEATURE_SELECT && size == 4)
+		v->s.driver_feature_select = (uint32_t)val;
+	else if (off == COMMON_DRIVER_FEATURE && size == 4 && sel <= 1 && !(v->s.status & VIRTIO_FEATURES_OK))
+		write_addr(&v->s.driver_features, 4 * sel, 4, val);
+	else if (off == COMMON_CONFIG_VECTOR && size == 2)
+		v->s.config_vector = vector_of(v, val);
+	else if (off == COMMON_STATUS && size == 1)
+		status_write(v, (uint8_t)val);
+	else if (off == COMMON_QUEUE_SELECT && size == 2)
+		v->s.queue_select = (uint16_t)val;
+}
+
+/* ---- BARs ---- */
+
+static uint64_t cfg_bar_read(void *arg, uint64_t off, unsigned size)
+{
+	struct virtio *v = arg;
+	uint64_t val = 0;
+
+	if (off >= DEVICE_OFF && off - DEVICE_OFF + size <= v->ids->cfg_len)
+		return v->ops->config_read(v, (unsigned)(off - DEVICE_OFF), size);
+	spin_lock(&v->lock);
+	if (off < COMMON_LEN) {
+		val = common_read(v, (unsigned)off, size);
+	} else if (off == ISR_OFF) {
+		val = v->s.isr;
+		v->s.isr = 0;
+	}
+	spin_unlock(&v->lock);
+	return val;
+}
+
+static void cfg_bar_write(void *arg, uint64_t off, unsigned size, uint64_t val)
+{
+	struct virtio *v = arg;
+
+	if (off >= COMMON_LEN)
+		return;
+	spin_lock(&v->lock);
+	common_write(v, (unsigned)off, size, val);
+	spin_unlock(&v->lock);
+}
+
+static void notify_write(void *arg, uint64_t off, unsigned size unused, uint64_t val unused)
+{
+	struct virtio *v = arg;
+
+	if (off % NOTIFY_MULT == 0 && off / NOTIFY_MULT < v->ids->nqueues)
+		v->ops->notify(v, (unsigned)(off / NOTIFY_MULT));
+}
+
+static uint64_t notify_read(void *arg unused, uint64_t off unused, unsigned size unused) { return 0; }
+
+static const struct bus_ops cfg_bar_ops = { cfg_bar_read, cfg_bar_write }, notify_ops = { notify_read, notify_write };
+
+/* ---- VIRTIO_PCI_CAP_PCI_CFG: a window onto the BARs in configuration space (4.1.4.9) ---- */
+
+/* The access that the window is set to, false if it is none; *bar, *off, *len. */
+static bool window(const struct virtio *v, unsigned *bar, uint32_t *off, uint32_t *len)
+{
+	const uint8_t *c = v->pci.s.cfg + v->cfg_cap;
+
+	*bar = c[VCAP_BAR];
+	*off = get_le32(c + VCAP_OFFSET);
+	*len = get_le32(c + VCAP_LENGTH);
+	return *bar <= VIRTIO_BAR_CFG && (*len == 1 || *len == 2 || *len == 4) && *off % *len == 0 &&
+	       *off < (*bar == VIRTIO_BAR_CFG ? CFG_SIZE : NOTIFY_SIZE);
+}
+
+static bool in_window_data(const struct virtio *v, unsigned off, unsigned size)
+{
+	return off < v->cfg_cap + VCAP_EXTRA + 4 && off + size > v->cfg_cap + VCAP_EXTRA;
+}
+
+static void window_read(struct pci_func *f, unsigned reg, unsigned size)
+{
+	struct virtio *v = CONTAINER_OF(f, struct virtio, pci);
+	uint32_t off, len;
+	unsigned bar;
+
+	if (in_window_data(v, reg, size) && window(v, &bar, &off, &len) && bar == VIRTIO_BAR_CFG)
+		put_le32(f->s.cfg + v->cfg_cap + VCAP_EXTRA, (uint32_t)cfg_bar_read(v, off, len));
+}
+
+static void window_written(struct pci_func *f, unsigned reg, unsigned size)
+{
+	struct virtio *v = CONTAINER_OF(f, struct virtio, pci);
+	uint32_t off, len, val = get_le32(f->s.cfg + v->cfg_cap + VCAP_EXTRA);
+	unsigned bar;
+
+	if (!in_window_data(v, reg, size) || !window(v, &bar, &off, &len))
+		return;
+	val &= (uint32_t)(BIT(8 * len) - 1);
+	if (bar == VIRTIO_BAR_CFG)
+		cfg_bar_write(v, off, len, val);
+	else
+		notify_write(v, off, len, val);
+}
+
+static const struct pci_func_ops window_ops = { window_read, window_written };
+
+/* ---- state ---- */
+
+#define Q_FIELDS(i)                                                                                \
+	F(struct virtio_state, q[i].desc), F(struct virtio_state, q[i].avail), F(struct virtio_state, q[i].used),          \
+	F(struct virtio_state, q[i].size), F(struct virtio_state, q[i].vector), F(struct virtio_state, q[i].enabled),      \
+	F(struct virtio_state, q[i].last_avail), F(struct virtio_state, q[i].used_idx),            \
+	F(struct virtio_state, q[i].signalled), F_ARR(struct virtio_state, q[i].reserved)
+
+static const struct sfield virtio_fields[] = {
+	F(struct virtio_state, driver_features), Q_FIELDS(0), Q_FIELDS(1),
+	F(struct virtio_state, device_feature_select), F(struct virtio_state, driver_feature_select),
+	F(struct virtio_state, config_vector), F(struct virtio_state, queue_select),
+	F(struct virtio_state, status), F(struct virtio_state, isr), F_ARR(struct virtio_state, reserved),
+};
+
+static bool vector_is_sane(const struct virtio *v, uint16_t vec) { return vec == PCI_MSIX_NONE || vec < v->pci.nvectors; }
+
+static int virtio_check(const void *obj, const void *state, struct why *w)
+{
+	const struct virtio *v = obj;
+	const struct virtio_state *s = state;
+	const char *n = v->ids->name;
+
+	if (s->status & ~(STATUS_BITS | VIRTIO_NEEDS_RESET) || s->isr & ~(ISR_QUEUE | ISR_CONFIG) || s->reserved[0] || s->reserved[1])
+		return why_set(w, -EINVAL, "%s: status %02x, ISR %02x: unknown bits", n, s->status, s->isr);
+	if (s->status & VIRTIO_FEATURES_OK ? !features_good(v, s->driver_features) : s->status & VIRTIO_DRIVER_OK)
+		return why_set(w, -EINVAL, "%s: the guest's driver uses features %llx, this host's device offers %llx", n,
+			       (unsigned long long)s->driver_features, (unsigned long long)v->features);
+	if (!vector_is_sane(v, s->config_vector))
+		return why_set(w, -EINVAL, "%s: configuration vector %u of %u", n, s->config_vector, v->pci.nvectors);
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		static const struct virtq_state none;
+		const struct virtq_state *q = &s->q[i];
+
+		if (i >= v->ids->nqueues ? memcmp(q, &none, sizeof(none)) != 0 : !vector_is_sane(v, q->vector) || q->enabled > 1 ||
+		    (q->enabled && !virtq_is_sane(q)) || q->reserved[0] || q->reserved[1])
+			return why_set(w, -EINVAL, "%s: queue %u: size %u, vector %u, enabled %u: not a state it can have", n, i,
+				       q->size, q->vector, q->enabled);
+	}
+	return 0;
+}
+
+static void virtio_post_load(void *obj)
+{
+	struct virtio *v = obj;
+
+	v->epoch++;
+	v->why = v->s.status & VIRTIO_NEEDS_RESET ? "broken before the migration" : NULL;
+	features_apply(v);
+}
+
+const struct sdesc virtio_desc = {
+	.name = "virtio", .version = 1, SDESC(struct virtio, s, struct virtio_state, virtio_fields),
+	.check = virtio_check, .post_load = virtio_post_load,
+};
+
+/* ---- life ---- */
+
+static unsigned add_cap(struct pci_func *f, uint8_t type, unsigned bar, uint32_t off, uint32_t len, unsigned extra)
+{
+	unsigned cap = pci_func_cap(f, CAP_VENDOR, VCAP_EXTRA + extra);
+	uint8_t *c = f->reset_cfg + cap;
+
+	c[VCAP_LEN] = (uint8_t)(VCAP_EXTRA + extra);
+	c[VCAP_TYPE] = type;
+	c[VCAP_BAR] = (uint8_t)bar;
+	put_le32(c + VCAP_OFFSET, off);
+	put_le32(c + VCAP_LENGTH, len);
+	return cap;
+}
+
+static int build_function(struct virtio *v)
+{
+	struct pci_func *f = &v->pci;
+	int err = pci_msix_init(f, VIRTIO_BAR_MSIX, v->ids->nqueues + 1);
+	unsigned cap;
+
+	if (!err)
+		err = pci_func_bar(f, VIRTIO_BAR_NOTIFY, true, NOTIFY_SIZE, &notify_ops, v);
+	if (!err)
+		err = pci_func_bar(f, VIRTIO_BAR_CFG, false, CFG_SIZE, &cfg_bar_ops, v);
+	if (err)
+		return err;
+	add_cap(f, CAP_COMMON, VIRTIO_BAR_CFG, 0, COMMON_LEN, 0);
+	cap = add_cap(f, CAP_NOTIFY, VIRTIO_BAR_NOTIFY, 0, NOTIFY_MULT * v->ids->nqueues, 4);
+	put_le32(f->reset_cfg + cap + VCAP_EXTRA, NOTIFY_MULT);
+	add_cap(f, CAP_ISR, VIRTIO_BAR_CFG, ISR_OFF, 1, 0);
+	if (v->ids->cfg_len)
+		add_cap(f, CAP_DEVICE, VIRTIO_BAR_CFG, DEVICE_OFF, v->ids->cfg_len, 0);
+	v->cfg_cap = add_cap(f, CAP_PCI_CFG, 0, 0, 0, 4);
+	f->wmask[v->cfg_cap + VCAP_BAR] = 0xff;
+	memset(f->wmask + v->cfg_cap + VCAP_OFFSET, 0xff, 12); /* offset, length, data */
+	return pci_func_attach(f);
+}
+
+int virtio_init(struct virtio *v, struct machine *m, struct pci_bus *b, unsigned slot, const struct virtio_ids *ids,
+		const struct virtio_ops *ops, const struct dev_ops *dops)
+{
+	struct pci_ids p = { 0x1af4, (uint16_t)(0x1040 + ids->id), 0x1af4, (uint16_t)(0x1040 + ids->id), 1, ids->class };
+	int err;
+
+	BUG_ON(ids->nqueues > VIRTIO_QUEUES_MAX);
+	spin_init(&v->lock, ids->name);
+	v->ids = ids;
+	v->ops = ops;
+	v->features = ids->features | VIRTIO_F_COMMON;
+	for (unsigned i = 0; i < ids->nqueues; i++)
+		v->q[i] = (struct virtq){ .s = &v->s.q[i], .mem = m->mem };
+	state_reset(v);
+	dev_register(m, &v->dev, ids->name, slot, dops);
+	pci_func_init(&v->pci, b, &v->dev, slot, &p);
+	v->pci.ops = &window_ops;
+	err = build_function(v);
+	if (err)
+		virtio_fini(v);
+	else
+		dev_add_section(&v->dev, &virtio_desc, v);
+	return err;
+}
+
+void virtio_reset(struct virtio *v)
+{
+	pci_func_reset(&v->pci);
+	spin_lock(&v->lock);
+	state_reset(v);
+	spin_unlock(&v->lock);
+}
+
+void virtio_fini(struct virtio *v)
+{
+	pci_func_detach(&v->pci);
+	list_remove(&v->dev.node);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Split virtqueues (virtio 1.2, 2.7), the device's side. Everything in guest memory may be hostile and may change under
+ * our eyes: each field is read once, checked, and used from the copy. A broken ring gives -EPROTO and a reason in q->why.
+ *
+ *   descriptors  addr len flags next      the driver's buffers, chained, or in an indirect table
+ *   avail        flags idx ring[] used_event    driver -> device: heads of chains offered
+ *   used         flags idx ring[] avail_event   device -> driver: heads and lengths written
+ *
+ * The caller holds the device's lock, except for the virtq_chain functions, which touch only the chain and guest memory.
+ * What is written is marked in the dirty set right after the write.
+ */
+#pragma once
+#include "vmm/gmem.h"
+
+#define VIRTQ_SIZE_MAX 256
+#define VIRTQ_SEGS_MAX (VIRTQ_SIZE_MAX + 32) /* a descriptor that crosses a 2 MiB block makes several */
+
+struct virtq_state { /* per queue, part of section "virtio" */
+	uint64_t desc, avail, used; /* gpa; as the driver wrote them */
+	uint16_t size, vector;
+	uint16_t enabled;
+	uint16_t last_avail; /* next index of the avail ring to take */
+	uint16_t used_idx;   /* next index of the used ring to fill */
+	uint16_t signalled;  /* used_idx when the driver was last told, or had no wish to be */
+	uint16_t reserved[2];
+};
+struct virtq {
+	struct virtq_state *s;
+	struct gmem *mem;
+	bool indirect, event_idx; /* negotiated */
+	const char *why;          /* what broke */
+};
+struct virtq_seg {
+	uint8_t *p;
+	gpa_t gpa;
+	uint32_t len;
+};
+/* A buffer: first the segments that the device reads, then those that it writes. */
+struct virtq_chain {
+	uint16_t head;
+	unsigned nout, nin;      /* seg[0..nout) are read, seg[nout..nout+nin) written */
+	uint32_t out_len, in_len;
+	unsigned rseg, wseg;     /* cursors of virtq_chain_read and _write */
+	uint32_t roff, woff;
+	struct virtq_seg seg[VIRTQ_SEGS_MAX];
+};
+
+/* Can the driver's addresses and size be those of a queue? (2.7: alignments, power of two) */
+bool virtq_is_sane(const struct virtq_state *s);
+/* Take the next buffer: 1, 0 if there is none, -EPROTO. */
+int virtq_pop(struct virtq *q, struct virtq_chain *c);
+void virtq_unpop(struct virtq *q, unsigned n); /* give back the last n */
+/* Put a used element i places after the published ones; then publish n of them. -EPROTO */
+int virtq_put(struct virtq *q, unsigned i, uint16_t head, uint32_t len);
+int virtq_publish(struct virtq *q, unsigned n);
+/* Used buffers were published: does the driver want to know? Counts as told when it returns. */
+bool virtq_must_signal(struct virtq *q);
+/* Ask for no notifications; ask for them, and return whether buffers came in the meantime. */
+void virtq_quiet(struct virtq *q);
+bool virtq_listen(struct virtq *q);
+
+/* Sequential copies from the read part and to the write part; how many bytes there were. */
+size_t virtq_chain_read(struct virtq_chain *c, void *buf, size_t len);
+size_t virtq_chain_write(struct virtq *q, struct virtq_chain *c, const void *buf, size_t len);
+/* Segment with byte off of the write part, as {p, gpa, 1}; p NULL if there is none. */
+struct virtq_seg virtq_chain_at(const struct virtq_chain *c, uint32_t off);
