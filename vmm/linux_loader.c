@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Linux's 64-bit boot protocol (Documentation/arch/x86/boot.rst in its tree). What goes where in guest memory:
+ *
+ *   0x7000  boot_params ("zero page"), with the E820 map       0x20000  command line
+ *   0x8000  GDT                                                0xe0000  ACPI tables (vmm/acpi_tables.c)
+ *   0x9000  page tables: the first 4 GiB, one to one           16 MiB   the kernel, at its preferred address
+ *                                                              top      initrd, as high as the kernel accepts
+ *
+ * The kernel is entered at +0x200 in 64-bit mode with RSI = boot_params. Every number of the file's header is checked
+ * against the file's size and the guest's memory before it is used.
+ */
+#include "vmm/linux_loader.h"
+#include "vmm/dev.h"
+#include <string.h>
+
+#define BOOT_PARAMS_GPA 0x7000UL
+#define GDT_GPA         0x8000UL
+#define PML4_GPA        0x9000UL
+#define PDPT_GPA        0xa000UL
+#define PD_GPA          0xb000UL /* four of them */
+#define PD_COUNT        4
+#define CMDLINE_GPA     0x20000UL
+#define CMDLINE_MAX     0x10000UL
+#define LOW_RAM_END     0xa0000UL
+#define HIGH_RAM        0x100000UL
+
+/* Setup header, offsets in the file's first sectors and in boot_params alike. */
+enum {
+	HDR_START = 0x1f1, /* setup_sects */
+	HDR_SYSSIZE = 0x1f4,
+	HDR_BOOT_FLAG = 0x1fe,
+	HDR_JUMP_OFF = 0x201, /* the header ends at 0x202 + this */
+	HDR_MAGIC = 0x202,
+	HDR_VERSION = 0x206,
+	HDR_LOADER_TYPE = 0x210,
+	HDR_LOADFLAGS = 0x211,
+	HDR_RAMDISK_IMAGE = 0x218,
+	HDR_RAMDISK_SIZE = 0x21c,
+	HDR_CMD_LINE_PTR = 0x228,
+	HDR_INITRD_ADDR_MAX = 0x22c,
+	HDR_ALIGNMENT = 0x230,
+	HDR_RELOCATABLE = 0x234,
+	HDR_XLOADFLAGS = 0x236,
+	HDR_CMDLINE_SIZE = 0x238,
+	HDR_PREF_ADDRESS = 0x258,
+	HDR_INIT_SIZE = 0x260,
+	HDR_MIN_END = 0x264, /* of version 2.12 */
+	/* boot_params only */
+	BP_RSDP = 0x070,
+	BP_E820_ENTRIES = 0x1e8,
+	BP_E820_TABLE = 0x2d0,
+	BP_HDR_MAX = 0x290, /* what follows the header */
+	BP_SIZE = 0x1000,
+};
+#define MAGIC             0x53726448U /* "HdrS" */
+#define VERSION_MIN       0x020c
+#define LOADED_HIGH       BIT(0)
+#define XLF_KERNEL_64     BIT(0)
+#define LOADER_UNDEFINED  0xff
+#define ENTRY_64          0x200
+#define SECTOR            512
+
+enum { E820_RAM = 1, E820_RESERVED = 2 };
+#define E820_ENTRY 20
+
+/* What the header says, checked. */
+struct bzimage {
+	const uint8_t *hdr;
+	size_t hdr_end;
+	uint64_t payload, payload_size; /* the protected-mode kernel in the file */
+	uint64_t pref, init_size, align;
+	uint64_t initrd_max;            /* last byte that an initrd may occupy */
+	uint32_t cmdline_size;
+	bool relocatable;
+};
+
+static int header_check(const struct linux_image *img, struct bzimage *b, struct why *w)
+{
+	const uint8_t *h = b->hdr = img->kernel;
+
+	if (img->kernel_size < HDR_MIN_END || get_le16(h + HDR_BOOT_FLAG) != 0xaa55 || get_le32(h + HDR_MAGIC) != MAGIC)
+		return why_set(w, -EINVAL, "the kernel is not a Linux bzImage: give the file that is called vmlinuz");
+	if (get_le16(h + HDR_VERSION) < VERSION_MIN)
+		return why_set(w, -EINVAL, "the kernel speaks boot protocol %u.%02u: 2.12 or newer (Linux 3.8) is needed",
+			       h[HDR_VERSION + 1], h[HDR_VERSION]);
+	if (!(h[HDR_LOADFLAGS] & LOADED_HIGH) || !(get_le16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64))
+		return why_set(w, -EINVAL, "the kernel has no 64-bit entry point: an x86-64 bzImage is needed");
+	b->hdr_end = HDR_MAGIC + (size_t)h[HDR_JUMP_OFF];
+	if (b->hdr_end < HDR_MIN_END || b->hdr_end > BP_HDR_MAX || b->hdr_end > img->kernel_size)
+		return why_set(w, -EINVAL, "the kernel's setup header ends at %lx: the file is damaged", (unsigned long)b->hdr_end);
+
+	b->payload = ((h[HDR_START] ? h[HDR_START] : 4) + 1UL) * SECTOR;
+	b->payload_size = (uint64_t)get_le32(h + HDR_SYSSIZE) * 16;
+	if (b->payload >= img->kernel_size || b->payload_size < ENTRY_64 + 16 ||
+	    b->payload_size > img->kernel_size - b->payload + 15)
+		return why_set(w, -EINVAL, "the kernel's file is too short (%llu bytes): it is truncated or damaged",
+			       (unsigned long long)img->kernel_size);
+	b->payload_size = MIN(b->payload_size, img->kernel_size - b->payload); /* syssize is rounded up */
+
+	b->pref = get_le64(h + HDR_PREF_ADDRESS);
+	b->init_size = MAX((uint64_t)get_le32(h + HDR_INIT_SIZE), b->payload_size);
+	b->align = get_le32(h + HDR_ALIGNMENT);
+	b->relocatable = h[HDR_RELOCATABLE];
+	b->initrd_max = get_le32(h + HDR_INITRD_ADDR_MAX);
+	b->cmdline_size = get_le32(h + HDR_CMDLINE_SIZE);
+	if (b->align < PAGE_SIZE || (b->align & (b->align - 1)) || (b->pref & (PAGE_SIZE - 1)) || b->pref < HIGH_RAM)
+		return why_set(w, -EINVAL, "the kernel wants to be at %llx, aligned to %llx: the file is damaged",
+			       (unsigned long long)b->pref, (unsigned long long)b->align);
+	return 0;
+}
+
+/* Where the kernel goes: its preferred address, or if that is too high for this guest's memory the lowest it accepts. */
+static int place_kernel(const struct gmem *g, const struct bzimage *b, gpa_t *load, struct why *w)
+{
+	if (b->pref <= g->low && b->init_size <= g->low - b->pref) {
+		*load = b->pref;
+		return 0;
+	}
+	*load = ALIGN_UP(HIGH_RAM, b->align);
+	if (b->relocatable && *load <= g->low && b->init_size <= g->low - *load)
+		return 0;
+	return why_set(w, -ENOSPC, "the kernel needs %llu MiB of memory below 3 GiB to start and this VM has %llu MiB: raise mem=",
+		       (unsigned long long)((MIN(b->pref, *load) + b->init_size + MIB(1) - 1) >> 20),
+		       (unsigned long long)(g->low >> 20));
+}
+
+/* Where the initrd goes: as high as possible, behind the kernel. Size 0: nowhere. */
+static int place_initrd(const struct gmem *g, const struct bzimage *b, gpa_t load, uint64_t size, gpa_t *at, struct why *w)
+{
+	uint64_t end = MIN(b->initrd_max + 1, g->low), kernel_end = ALIGN_UP(load + b->init_size, PAGE_SIZE);
+
+	*at = 0;
+	if (!size)
+		return 0;
+	if (end < kernel_end || size > end - kernel_end)
+		return why_set(w, -ENOSPC, "the initrd (%llu KiB) does not fit behind the kernel in %llu MiB of memory: raise mem=",
+			       (unsigned long long)((size + 1023) >> 10), (unsigned long long)(g->low >> 20));
+	*at = ALIGN_DOWN(end - size, PAGE_SIZE);
+	return *at >= kernel_end ? 0 : why_set(w, -ENOSPC, "the initrd does not fit behind the kernel: raise mem=");
+}
+
+/* ---- what is written ---- */
+
+static void e820_add(uint8_t *bp, uint64_t start, uint64_t end, uint32_t type)
+{
+	uint8_t *e = bp + BP_E820_TABLE + bp[BP_E820_ENTRIES] * E820_ENTRY;
+
+	if (start >= end)
+		return;
+	put_le64(e, start);
+	put_le64(e + 8, end - start);
+	put_le32(e + 16, type);
+	bp[BP_E820_ENTRIES]++;
+}
+
+static int write_boot_params(struct gmem *g, const struct linux_image *img, const struct bzimage *b, gpa_t initrd)
+{
+	uint8_t bp[BP_SIZE] = { 0 };
+
+	memcpy(bp + HDR_START, b->hdr + HDR_START, b->hdr_end - HDR_START);
+	bp[HDR_LOADER_TYPE] = LOADER_UNDEFINED;
+	put_le32(bp + HDR_RAMDISK_IMAGE, (uint32_t)initrd);
+	put_le32(bp + HDR_RAMDISK_SIZE, initrd ? (uint32_t)img->initrd_size : 0);
+	put_le32(bp + HDR_CMD_LINE_PTR, CMDLINE_GPA);
+	put_le64(bp + BP_RSDP, img->rsdp);
+	e820_add(bp, 0, LOW_RAM_END, E820_RAM);
+	e820_add(bp, LOW_RAM_END, HIGH_RAM, E820_RESERVED);
+	e820_add(bp, HIGH_RAM, g->low, E820_RAM);
+	e820_add(bp, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_SIZE, E820_RESERVED); /* Linux trusts MCFG only if reserved */
+	e820_add(bp, GMEM_HIGH, GMEM_HIGH + g->high, E820_RAM);
+	return gmem_write(g, BOOT_PARAMS_GPA, bp, sizeof(bp));
+}
+
+static int write_page_tables(struct gmem *g)
+{
+	enum { P = 1, RW = 2, PS = 0x80, ENTRIES = 512 };
+	uint64_t table[ENTRIES] = { 0 };
+	int err;
+
+	table[0] = PDPT_GPA | P | RW;
+	err = gmem_write(g, PML4_GPA, table, sizeof(table));
+	for (unsigned i = 0; i < PD_COUNT; i++)
+		table[i] = (PD_GPA + i * PAGE_SIZE) | P | RW;
+	err = err ? err : gmem_write(g, PDPT_GPA, table, sizeof(table));
+	for (unsigned k = 0; k < PD_COUNT; k++) {
+		for (unsigned i = 0; i < ENTRIES; i++)
+			table[i] = (GIB(k) + MIB(2) * i) | P | RW | PS;
+		err = err ? err : gmem_write(g, PD_GPA + k * PAGE_SIZE, table, sizeof(table));
+	}
+	return err;
+}
+
+/* The selectors that the protocol promises: 0x10 code, 0x18 data, both flat. */
+#define BOOT_CS 0x10
+#define BOOT_DS 0x18
+static const uint64_t boot_gdt[] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
+
+static void boot_state(struct cpu_state *s, gpa_t load)
+{
+	/* SDM 3C 24.4.1: accessed, present, S, G; L for code, B for data. */
+	static const struct seg_state code = { 0, 0xffffffff, 0xa09b, BOOT_CS }, data = { 0, 0xffffffff, 0xc093, BOOT_DS };
+	enum { FCW = 0, MXCSR = 24, XSAVE_MIN = 512 + 64 };
+
+	memset(s, 0, sizeof(*s));
+	s->rip = load + ENTRY_64;
+	s->gpr[REG_RSI] = BOOT_PARAMS_GPA;
+	s->rflags = 2;
+	s->cr0 = 0x80010031; /* PG, WP, NE, ET, PE */
+	s->cr3 = PML4_GPA;
+	s->cr4 = 0x20;       /* PAE */
+	s->efer = 0x500;     /* LME, LMA */
+	s->xcr0 = 1;
+	s->dr6 = 0xffff0ff0; /* reset values, SDM 3A table 10-1 */
+	s->dr7 = 0x400;
+	s->pat = 0x0007040600070406;
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		s->seg[i] = data;
+	s->seg[SEG_CS] = code;
+	s->seg[SEG_LDTR] = (struct seg_state){ 0, 0, SEG_ATTR_UNUSABLE, 0 };
+	s->seg[SEG_TR] = (struct seg_state){ 0, 0x67, 0x8b, 0 }; /* a busy 64-bit TSS: hardware wants one */
+	s->gdt_base = GDT_GPA;
+	s->gdt_limit = sizeof(boot_gdt) - 1;
+	s->xsave_size = XSAVE_MIN;
+	put_le16(s->xsave + FCW, 0x37f);
+	put_le32(s->xsave + MXCSR, 0x1f80);
+}
+
+int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *boot, struct why *w)
+{
+	struct bzimage b = { 0 };
+	gpa_t load = 0, initrd = 0;
+	uint64_t initrd_size = img->initrd ? img->initrd_size : 0;
+	size_t cmdline_len = strlen(img->cmdline);
+
+	int err = header_check(img, &b, w);
+	if (!err)
+		err = place_kernel(g, &b, &load, w);
+	if (!err)
+		err = place_initrd(g, &b, load, initrd_size, &initrd, w);
+	if (err)
+		return err;
+	if (cmdline_len > b.cmdline_size || cmdline_len >= CMDLINE_MAX)
+		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
+			       (unsigned long)cmdline_len, (unsigned)b.cmdline_size);
+
+	err = gmem_write(g, load, b.hdr + b.payload, b.payload_size);
+	if (!err && initrd_size)
+		err = gmem_write(g, initrd, img->initrd, initrd_size);
+	if (!err)
+		err = gmem_write(g, CMDLINE_GPA, img->cmdline, cmdline_len + 1);
+	if (!err)
+		err = write_boot_params(g, img, &b, initrd);
+	if (!err)
+		err = gmem_write(g, GDT_GPA, boot_gdt, sizeof(boot_gdt));
+	if (!err)
+		err = write_page_tables(g);
+	if (err)
+		return why_set(w, err, "the guest's memory (%llu MiB) is too small to load a kernel", (unsigned long long)(g->low >> 20));
+	boot_state(boot, load);
+	return 0;
+}
