@@ -62,8 +62,12 @@ nomem:
 void gmem_fini(struct gmem *g)
 {
 	pt_fini(&g->pt);
-	for (uint64_t i = 0; g->block && i < g->nblocks; i++)
-		page_free(g->block[i], PAGE_ORDER_2M); /* the buddy allocator takes a large block back in parts */
+	for (uint64_t i = 0; g->block && i < g->nblocks;) { /* back as they came: some are larger than 2 MiB */
+		int order = page_block_order(g->block[i]);
+		BUG_ON(order < PAGE_ORDER_2M);
+		page_free(g->block[i], (unsigned)order);
+		i += 1ULL << (order - PAGE_ORDER_2M);
+	}
 	free(g->block);
 	free(g->soft_dirty);
 	g->block = NULL;

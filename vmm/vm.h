@@ -11,6 +11,7 @@
 #include "kernel/conf.h"
 #include "kernel/list.h"
 #include "kernel/sync.h"
+#include "vmm/cpuid.h"
 #include "vmm/dev.h"
 #include "vmm/dev/lapic.h"
 #include "vmm/gmem.h"
@@ -46,6 +47,13 @@ struct vm {
 	struct apic_bus apics;     /* (c) while running */
 	struct vcpu **vcpus;       /* (c) while running */
 	unsigned nvcpus;
+	struct cpuid_table cpuid;   /* (c) while running: the guest's CPUID */
+	struct vm_clock {           /* [v] migrates as section "clock" */
+		struct vm_clock_state {
+			uint64_t guest_tsc, guest_ns, tsc_hz;
+			uint64_t wall_ns; /* UTC at guest time 0: what kvmclock tells */
+		} s;
+	} clock;
 	struct uart *uart;
 	struct ioapic *ioapic;
 	struct vnet *vnet;
@@ -56,7 +64,8 @@ struct vm {
 	struct migration *migration; /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;          /* when it started or arrived here */
 	char fail[128];             /* [m] why it is FAILED */
-	uint8_t stop_wanted;        /* [a] */
+	uint8_t power_request;      /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	struct cpu_state *boot;     /* (c) once loaded: how the boot CPU starts */
 };
 
 /* Once, by kernel/main.c: the [vm] sections become STOPPED VMs (autostart ones start). */
@@ -97,6 +106,10 @@ int vm_save_cpus(struct vm *vm, struct why *w) must_check;
 int vm_load_cpus(struct vm *vm, struct why *w) must_check;
 /* Announce its MAC from its bridge port (RARP, repeated). */
 void vm_announce(struct vm *vm);
+/* INCOMING, loaded: let guest time advance by ns (the guest stood still that long) before vm_resume. */
+void vm_advance_clock(struct vm *vm, uint64_t ns);
+/* The migration has let go of vm (vm->migration is NULL again): a power-off or reset that waited for it is done now. */
+void vm_migration_ended(struct vm *vm);
 /* What a host must have for this VM to run (compatibility): a text of CPUID words, compared at the destination. */
 #define VM_COMPAT_WORDS 64
 struct vm_compat {

@@ -48,6 +48,7 @@ void fpu_cpu_on(void)
 		xsetbv(mask);
 }
 
+uint64_t fpu_get_xcr0(void) { return mask ? xgetbv() : XCR0_X87; }
 uint64_t fpu_xcr0_mask(void) { return mask; }
 uint32_t fpu_area_size(void) { return area_size; }
 

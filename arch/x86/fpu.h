@@ -18,4 +18,5 @@ uint32_t fpu_area_size(void); /* bytes of the standard-format area for all of th
 void fpu_load(const void *area, uint64_t xcr0);
 uint64_t fpu_save(void *area); /* returns the guest's XCR0 */
 void fpu_set_xcr0(uint64_t xcr0);
+uint64_t fpu_get_xcr0(void); /* live: the guest's, while it is loaded */
 bool fpu_xcr0_valid(uint64_t xcr0); /* SDM 1 13.3 */

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The field tables of a vCPU's architectural state and of the MSRs that live in software. */
+#include "vmm/vcpu.h"
+
+/* struct cpu_state is its own object: the whole struct migrates. Segments are three tables of one array. */
+struct cpu_state_obj {
+	struct cpu_state s;
+};
+#define SEG(n) F(struct cpu_state, seg[n].base), F(struct cpu_state, seg[n].limit), F(struct cpu_state, seg[n].attr), \
+	       F(struct cpu_state, seg[n].selector)
+static const struct sfield cpu_fields[] = {
+	F_ARR(struct cpu_state, gpr), F(struct cpu_state, rip), F(struct cpu_state, rflags), F(struct cpu_state, cr0),
+	F(struct cpu_state, cr2), F(struct cpu_state, cr3), F(struct cpu_state, cr4), F(struct cpu_state, efer),
+	F(struct cpu_state, xcr0), F(struct cpu_state, xss), F(struct cpu_state, dr0), F(struct cpu_state, dr1),
+	F(struct cpu_state, dr2), F(struct cpu_state, dr3), F(struct cpu_state, dr6), F(struct cpu_state, dr7),
+	SEG(SEG_ES), SEG(SEG_CS), SEG(SEG_SS), SEG(SEG_DS), SEG(SEG_FS), SEG(SEG_GS), SEG(SEG_LDTR), SEG(SEG_TR),
+	F(struct cpu_state, gdt_base), F(struct cpu_state, idt_base), F(struct cpu_state, gdt_limit),
+	F(struct cpu_state, idt_limit), F(struct cpu_state, star), F(struct cpu_state, lstar), F(struct cpu_state, cstar),
+	F(struct cpu_state, sfmask), F(struct cpu_state, kernel_gs_base), F(struct cpu_state, sysenter_cs),
+	F(struct cpu_state, sysenter_esp), F(struct cpu_state, sysenter_eip), F(struct cpu_state, pat),
+	F(struct cpu_state, tsc_aux), F(struct cpu_state, tsc), F(struct cpu_state, event), F(struct cpu_state, event_next),
+	F(struct cpu_state, int_shadow), F(struct cpu_state, nmi_blocked), F(struct cpu_state, halted),
+	F(struct cpu_state, xsave_size), F_ARR(struct cpu_state, xsave),
+};
+
+/* An injected event from the wire must be one that a CPU can have (APM2 15.20). The rest is the vendor's set_state's. */
+static int check_event(uint64_t e, struct why *w)
+{
+	unsigned type = e >> 8 & 7;
+	if (e && (!(e & BIT(31)) || (type != HV_EVENT_INTR && type != HV_EVENT_NMI && type != HV_EVENT_EXC) ||
+		  (type == HV_EVENT_EXC && ((e & 0xff) > 31 || (e & 0xff) == 2))))
+		return why_set(w, -EINVAL, "cpu: pending event %llx is none", (unsigned long long)e);
+	return 0;
+}
+
+static int cpu_check(const void *obj unused, const void *state, struct why *w)
+{
+	const struct cpu_state *s = state;
+	if (s->xsave_size > XSAVE_AREA_MAX)
+		return why_set(w, -EINVAL, "cpu: extended state of %u bytes", s->xsave_size);
+	int err = check_event(s->event, w);
+	return err ? err : check_event(s->event_next, w);
+}
+const struct sdesc cpu_state_desc = { .name = "cpu", .version = 1, SDESC(struct cpu_state_obj, s, struct cpu_state, cpu_fields),
+	.check = cpu_check };
+
+static const struct sfield msr_fields[] = {
+	F(struct vcpu_msr_state, system_time), F(struct vcpu_msr_state, wall_clock), F(struct vcpu_msr_state, mtrr_def_type),
+	F(struct vcpu_msr_state, misc_enable), F(struct vcpu_msr_state, halted), F(struct vcpu_msr_state, nmi_pending),
+};
+const struct sdesc vcpu_msr_desc = { .name = "msr", .version = 1, SDESC(struct vcpu, msr, struct vcpu_msr_state, msr_fields) };

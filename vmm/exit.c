@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The exit policy: one switch that says what each kind of exit does to this guest, the same for both vendors. A guest's
+ * mistake becomes the exception that the bare machine would raise; what cannot go on stops that VM alone.
+ */
+#include "arch/x86/cpu.h"
+#include "arch/x86/fpu.h"
+#include "kernel/log.h"
+#include "vmm/vcpu.h"
+#include <string.h>
+
+static const struct hv_ops *hv(void) { return vmm_hv(); }
+static void inject_gp(struct vcpu *v) { hv()->inject(v->hv, HV_EVENT_ERR(VEC_GP, 0)); }
+static void inject_ud(struct vcpu *v) { hv()->inject(v->hv, HV_EVENT(HV_EVENT_EXC, VEC_UD)); }
+
+/* Step over the instruction with this opcode. Its length comes from hardware where that tells it, else from the bytes. */
+static void skip(struct vcpu *v, const struct vmexit *x, const uint8_t *op, unsigned n)
+{
+	unsigned len = x->len ? x->len : insn_length(v, op, n);
+	if (!len) /* unreadable only if another vCPU changes the page tables under it: let it run again and fault by itself */
+		return;
+	hv()->skip(v->hv, v->hv->rip + len);
+}
+#define SKIP(v, x, ...) skip(v, x, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
+
+static void do_cpuid(struct vcpu *v, const struct vmexit *x)
+{
+	uint64_t *r = v->hv->gpr;
+	struct hv_mode m;
+	uint32_t out[4];
+	hv()->get_mode(v->hv, &m);
+	cpuid_table_read(&v->vm->cpuid, (uint32_t)r[REG_RAX], (uint32_t)r[REG_RCX], &m, fpu_get_xcr0(), v->id, out);
+	r[REG_RAX] = out[0];
+	r[REG_RBX] = out[1];
+	r[REG_RCX] = out[2];
+	r[REG_RDX] = out[3];
+	SKIP(v, x, 0x0f, 0xa2);
+}
+
+static void do_msr(struct vcpu *v, const struct vmexit *x)
+{
+	uint64_t *r = v->hv->gpr, val = 0;
+	bool write = x->u.msr.write;
+	int err;
+	if (write) {
+		err = msr_write(v, x->u.msr.index, r[REG_RDX] << 32 | (uint32_t)r[REG_RAX]);
+	} else {
+		err = msr_read(v, x->u.msr.index, &val);
+		if (!err) {
+			r[REG_RAX] = (uint32_t)val;
+			r[REG_RDX] = val >> 32;
+		}
+	}
+	if (err)
+		inject_gp(v);
+	else if (write)
+		SKIP(v, x, 0x0f, 0x30);
+	else
+		SKIP(v, x, 0x0f, 0x32);
+}
+
+/* INS and OUTS: one element an exit, as the string forms of a legacy-free PC's ports are not worth more. */
+static bool do_string_io(struct vcpu *v, const struct vmexit *x, struct hv_mode *m)
+{
+	uint64_t *r = v->hv->gpr, val = 0, *index = &r[x->u.io.in ? REG_RDI : REG_RSI];
+	struct bus *bus = &v->vm->machine.bus;
+	gpa_t gpa;
+	if (!m->long_mode || x->u.io.addr_size != 8 || (x->u.io.rep && !r[REG_RCX]))
+		return m->long_mode && x->u.io.addr_size == 8;
+	if (walk_gva(v, m, *index, x->u.io.in, &gpa) || !gmem_is_ram(&v->vm->mem, gpa))
+		return false;
+	if (x->u.io.in) {
+		val = bus_read(bus, BUS_PIO, x->u.io.port, x->u.io.size);
+		if (gmem_write(&v->vm->mem, gpa, &val, x->u.io.size))
+			return false;
+	} else {
+		if (gmem_read(&v->vm->mem, gpa, &val, x->u.io.size))
+			return false;
+		bus_write(bus, BUS_PIO, x->u.io.port, x->u.io.size, val);
+	}
+	*index += v->hv->rflags & BIT(10) ? -(uint64_t)x->u.io.size : x->u.io.size;
+	return true;
+}
+
+static void do_io(struct vcpu *v, const struct vmexit *x)
+{
+	uint64_t *rax = &v->hv->gpr[REG_RAX];
+	struct bus *bus = &v->vm->machine.bus;
+	unsigned size = x->u.io.size;
+	if (x->u.io.string) {
+		struct hv_mode m;
+		hv()->get_mode(v->hv, &m);
+		if (!do_string_io(v, x, &m)) {
+			vm_fail(v->vm, "string I/O at port %x that tern does not emulate (RIP %llx)", x->u.io.port,
+				(unsigned long long)v->hv->rip);
+			return;
+		}
+		if (x->u.io.rep && v->hv->gpr[REG_RCX] && --v->hv->gpr[REG_RCX])
+			return; /* again, at the same RIP */
+	} else if (x->u.io.in) {
+		uint64_t val = bus_read(bus, BUS_PIO, x->u.io.port, size);
+		uint64_t mask = size == 4 ? ~0ULL : (1ULL << size * 8) - 1;
+		*rax = (*rax & ~mask) | (val & mask);
+		if (size == 4)
+			*rax = (uint32_t)val;
+	} else {
+		bus_write(bus, BUS_PIO, x->u.io.port, size, *rax & ((1ULL << size * 8) - 1));
+	}
+	hv()->skip(v->hv, x->u.io.next_rip);
+}
+
+static void do_npf(struct vcpu *v, const struct vmexit *x)
+{
+	gpa_t gpa = x->u.npf.gpa;
+	struct why w = { "" };
+	if (gmem_is_ram(&v->vm->mem, gpa)) {
+		/* RAM is mapped for ever: the walker met a table that was just replaced, and is let in again. */
+		return;
+	}
+	if (x->u.npf.fetch) {
+		vm_fail(v->vm, "the guest jumped to %llx, where it has no memory", (unsigned long long)gpa);
+		return;
+	}
+	if (mmio_emulate(v, gpa, x->u.npf.write, &w))
+		vm_fail(v->vm, "%s", w.text);
+}
+
+static void do_xsetbv(struct vcpu *v, const struct vmexit *x)
+{
+	uint64_t *r = v->hv->gpr;
+	struct hv_mode m;
+	hv()->get_mode(v->hv, &m);
+	if (m.cpl || (uint32_t)r[REG_RCX] || hv()->set_xcr0(v->hv, r[REG_RDX] << 32 | (uint32_t)r[REG_RAX]))
+		inject_gp(v);
+	else
+		SKIP(v, x, 0x0f, 0x01, 0xd1);
+}
+
+void exit_handle(struct vcpu *v, struct vmexit *x)
+{
+	v->exits[x->kind]++;
+	switch (x->kind) {
+	case EXIT_HOST_IRQ: /* taken when enter_guest turned interrupts on */
+	case EXIT_IRQ_WINDOW: /* the next entry injects */
+	case EXIT_PAUSE:
+		break;
+	case EXIT_CPUID:
+		do_cpuid(v, x);
+		break;
+	case EXIT_MSR:
+		do_msr(v, x);
+		break;
+	case EXIT_IO:
+		do_io(v, x);
+		break;
+	case EXIT_NPF:
+		do_npf(v, x);
+		break;
+	case EXIT_HLT:
+		SKIP(v, x, 0xf4);
+		v->msr.halted = 1;
+		break;
+	case EXIT_VMCALL: /* no hypercalls are offered: -KVM_ENOSYS, as KVM answers an unknown one */
+		v->hv->gpr[REG_RAX] = (uint64_t)-1000;
+		SKIP(v, x, 0x0f, 0x01, 0xd9);
+		break;
+	case EXIT_XSETBV:
+		do_xsetbv(v, x);
+		break;
+	case EXIT_EXCEPTION:
+		if (x->u.exc.vector == VEC_MC)
+			vm_fail(v->vm, "machine check while the guest ran");
+		else if (x->u.exc.has_error)
+			hv()->inject(v->hv, HV_EVENT_ERR(x->u.exc.vector, x->u.exc.error));
+		else
+			hv()->inject(v->hv, HV_EVENT(HV_EVENT_EXC, (unsigned)x->u.exc.vector));
+		break;
+	case EXIT_CACHE: /* the host's caches are coherent; a guest has no business emptying them */
+		if (x->len)
+			hv()->skip(v->hv, v->hv->rip + x->len);
+		else
+			SKIP(v, x, 0x0f, 0x09);
+		break;
+	case EXIT_UNDEFINED:
+		inject_ud(v);
+		break;
+	case EXIT_PRIVILEGED:
+		inject_gp(v);
+		break;
+	case EXIT_SHUTDOWN:
+		log_warn("vm %s: triple fault, the VM is reset", v->vm->cfg.name);
+		vm_request_reset(v->vm);
+		break;
+	case EXIT_INVALID:
+		vm_fail(v->vm, "the CPU refused to run it: %s", x->u.why);
+		break;
+	}
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Emulates the instruction that touched a device's memory: decoded by Zydis, carried out on the bus. Hot paths avoid this
+ * (notify registers are ports, the APIC is MSRs), so it is written for clearness. Anything it does not know stops the VM
+ * with the bytes, rather than guess.
+ */
+#include "arch/x86/cpu.h"
+#include "vmm/vcpu.h"
+#include <Zydis/Zydis.h>
+#include <string.h>
+
+struct mmio {
+	struct vcpu *v;
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	gpa_t gpa;
+};
+
+static uint64_t trunc_to(uint64_t v, unsigned size) { return size >= 8 ? v : v & ((1ULL << size * 8) - 1); }
+
+/* Number in hv.h's order, and whether it is AH, CH, DH or BH. -1: not a general register. */
+static int reg_number(ZydisRegister r, bool *high)
+{
+	*high = r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
+	if (*high)
+		return r - ZYDIS_REGISTER_AH;
+	if (r >= ZYDIS_REGISTER_AL && r <= ZYDIS_REGISTER_BL)
+		return r - ZYDIS_REGISTER_AL;
+	if (r >= ZYDIS_REGISTER_SPL && r <= ZYDIS_REGISTER_R15B)
+		return r - ZYDIS_REGISTER_SPL + 4;
+	if (r >= ZYDIS_REGISTER_AX && r <= ZYDIS_REGISTER_R15W)
+		return r - ZYDIS_REGISTER_AX;
+	if (r >= ZYDIS_REGISTER_EAX && r <= ZYDIS_REGISTER_R15D)
+		return r - ZYDIS_REGISTER_EAX;
+	if (r >= ZYDIS_REGISTER_RAX && r <= ZYDIS_REGISTER_R15)
+		return r - ZYDIS_REGISTER_RAX;
+	return -1;
+}
+
+static bool reg_read(struct mmio *x, const ZydisDecodedOperand *o, uint64_t *val)
+{
+	bool high;
+	if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		*val = trunc_to(o->imm.value.u, x->insn.operand_width / 8);
+		return true;
+	}
+	int n = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? reg_number(o->reg.value, &high) : -1;
+	if (n < 0)
+		return false;
+	*val = trunc_to(x->v->hv->gpr[n] >> (high ? 8 : 0), o->size / 8);
+	return true;
+}
+
+static bool reg_write(struct mmio *x, const ZydisDecodedOperand *o, uint64_t val)
+{
+	bool high;
+	int n = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? reg_number(o->reg.value, &high) : -1;
+	if (n < 0)
+		return false;
+	uint64_t *r = &x->v->hv->gpr[n];
+	if (o->size >= 32) /* a 32-bit write clears the upper half */
+		*r = trunc_to(val, o->size / 8);
+	else if (high)
+		*r = (*r & ~0xff00ULL) | (val & 0xff) << 8;
+	else
+		*r = (*r & ~((1ULL << o->size) - 1)) | trunc_to(val, o->size / 8);
+	return true;
+}
+
+static uint64_t mem_read(struct mmio *x, unsigned size) { return bus_read(&x->v->vm->machine.bus, BUS_MMIO, x->gpa, size); }
+static void mem_write(struct mmio *x, unsigned size, uint64_t val)
+{
+	bus_write(&x->v->vm->machine.bus, BUS_MMIO, x->gpa, size, trunc_to(val, size));
+}
+
+/* CF, ZF, SF, PF, OF of a logical operation's result (SDM 2: CF = OF = 0); of a comparison a - b. */
+static void set_flags(struct vcpu *v, uint64_t a, uint64_t b, unsigned size, bool compare)
+{
+	uint64_t r = trunc_to(compare ? a - b : a, size), sign = 1ULL << (size * 8 - 1), f = v->hv->rflags & ~0x8d5ULL;
+	if (!r)
+		f |= BIT(6);
+	if (r & sign)
+		f |= BIT(7);
+	if (!(__builtin_popcount(r & 0xff) & 1))
+		f |= BIT(2);
+	if (compare) {
+		f |= a < b ? BIT(0) : 0;
+		f |= (a ^ b) & (a ^ r) & sign ? BIT(11) : 0;
+		f |= (a ^ b ^ r) & 0x10 ? BIT(4) : 0;
+	}
+	v->hv->rflags = f;
+}
+
+static bool is_mem(const ZydisDecodedOperand *o) { return o->type == ZYDIS_OPERAND_TYPE_MEMORY; }
+
+/* op0 = op0 OP op1, one of them in device memory. */
+static bool do_logic(struct mmio *x)
+{
+	unsigned size = x->op[0].size / 8;
+	uint64_t a, b, r;
+	if (is_mem(&x->op[0]))
+		a = mem_read(x, size);
+	else if (!reg_read(x, &x->op[0], &a))
+		return false;
+	if (is_mem(&x->op[1]))
+		b = mem_read(x, size);
+	else if (!reg_read(x, &x->op[1], &b))
+		return false;
+	b = trunc_to(b, size);
+	switch ((int)x->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_AND: r = a & b; break;
+	case ZYDIS_MNEMONIC_OR: r = a | b; break;
+	case ZYDIS_MNEMONIC_XOR: r = a ^ b; break;
+	case ZYDIS_MNEMONIC_TEST:
+		set_flags(x->v, a & b, 0, size, false);
+		return true;
+	case ZYDIS_MNEMONIC_CMP:
+		set_flags(x->v, a, b, size, true);
+		return true;
+	default: return false;
+	}
+	set_flags(x->v, r, 0, size, false);
+	if (!is_mem(&x->op[0]))
+		return reg_write(x, &x->op[0], r);
+	mem_write(x, size, r);
+	return true;
+}
+
+/* The other end of a string move, one element at a time: guest RAM, or a device again. */
+static bool string_end(struct mmio *x, const struct hv_mode *m, unsigned reg, unsigned size, bool write, uint64_t *val)
+{
+	gpa_t gpa;
+	if (walk_gva(x->v, m, x->v->hv->gpr[reg], write, &gpa))
+		return false;
+	if (gmem_is_ram(&x->v->vm->mem, gpa)) {
+		*val = write ? *val : 0;
+		return !(write ? gmem_write(&x->v->vm->mem, gpa, val, size) : gmem_read(&x->v->vm->mem, gpa, val, size));
+	}
+	struct bus *bus = &x->v->vm->machine.bus;
+	if (write)
+		bus_write(bus, BUS_MMIO, gpa, size, *val);
+	else
+		*val = bus_read(bus, BUS_MMIO, gpa, size);
+	return true;
+}
+
+/* MOVS and STOS, with or without REP; long mode. One element an exit: RIP moves on when the count has run out. */
+static bool do_string(struct mmio *x, const struct hv_mode *m, bool *again)
+{
+	uint64_t *gpr = x->v->hv->gpr, val = gpr[REG_RAX];
+	bool movs;
+	unsigned size = x->insn.operand_width / 8;
+	bool rep = x->insn.attributes & ZYDIS_ATTRIB_HAS_REP;
+	int64_t step = x->v->hv->rflags & BIT(10) ? -(int64_t)size : (int64_t)size;
+	if (!m->long_mode || x->insn.address_width != 64)
+		return false;
+	switch ((int)x->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_STOSB: case ZYDIS_MNEMONIC_STOSW: case ZYDIS_MNEMONIC_STOSD: case ZYDIS_MNEMONIC_STOSQ:
+		movs = false;
+		break;
+	default:
+		movs = true;
+		break;
+	}
+	*again = false;
+	if (rep && !gpr[REG_RCX])
+		return true;
+	if (movs && !string_end(x, m, REG_RSI, size, false, &val))
+		return false;
+	val = trunc_to(val, size);
+	if (!string_end(x, m, REG_RDI, size, true, &val))
+		return false;
+	gpr[REG_RDI] += (uint64_t)step;
+	if (movs)
+		gpr[REG_RSI] += (uint64_t)step;
+	*again = rep && --gpr[REG_RCX];
+	return true;
+}
+
+static bool emulate(struct mmio *x, const struct hv_mode *m, bool *again)
+{
+	unsigned size = x->op[0].size / 8;
+	uint64_t val;
+	*again = false;
+	switch ((int)x->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_MOV:
+		if (is_mem(&x->op[0])) {
+			if (!reg_read(x, &x->op[1], &val))
+				return false;
+			mem_write(x, size, val);
+			return true;
+		}
+		return is_mem(&x->op[1]) && reg_write(x, &x->op[0], mem_read(x, size));
+	case ZYDIS_MNEMONIC_MOVZX:
+		return is_mem(&x->op[1]) && reg_write(x, &x->op[0], mem_read(x, x->op[1].size / 8));
+	case ZYDIS_MNEMONIC_MOVSX: case ZYDIS_MNEMONIC_MOVSXD: {
+		unsigned shift = 64 - x->op[1].size;
+		if (!is_mem(&x->op[1]))
+			return false;
+		val = mem_read(x, x->op[1].size / 8);
+		return reg_write(x, &x->op[0], (uint64_t)((int64_t)(val << shift) >> shift));
+	}
+	case ZYDIS_MNEMONIC_XCHG: {
+		const ZydisDecodedOperand *r = is_mem(&x->op[0]) ? &x->op[1] : &x->op[0];
+		uint64_t old = mem_read(x, size);
+		if (!reg_read(x, r, &val))
+			return false;
+		mem_write(x, size, val);
+		return reg_write(x, r, old);
+	}
+	case ZYDIS_MNEMONIC_AND: case ZYDIS_MNEMONIC_OR: case ZYDIS_MNEMONIC_XOR: case ZYDIS_MNEMONIC_TEST: case ZYDIS_MNEMONIC_CMP:
+		return do_logic(x);
+	case ZYDIS_MNEMONIC_STOSB: case ZYDIS_MNEMONIC_STOSW: case ZYDIS_MNEMONIC_STOSD: case ZYDIS_MNEMONIC_STOSQ:
+	case ZYDIS_MNEMONIC_MOVSB: case ZYDIS_MNEMONIC_MOVSW: case ZYDIS_MNEMONIC_MOVSD: case ZYDIS_MNEMONIC_MOVSQ:
+		return do_string(x, m, again);
+	default:
+		return false;
+	}
+}
+
+int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w)
+{
+	struct mmio x = { .v = v, .gpa = gpa };
+	struct hv_mode m;
+	uint8_t b[INSN_MAX] = { 0 };
+	ZydisDecoder d;
+	bool again;
+	vmm_hv()->get_mode(v->hv, &m);
+	unsigned have = insn_fetch(v, &m, b);
+	ZydisMachineMode mode = m.long_mode ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32;
+	ZydisStackWidth width = m.long_mode ? ZYDIS_STACK_WIDTH_64 : ZYDIS_STACK_WIDTH_32;
+	if (ZYAN_FAILED(ZydisDecoderInit(&d, mode, width)) ||
+	    ZYAN_FAILED(ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op)) || !emulate(&x, &m, &again))
+		return why_set(w, -ENOTSUP,
+			       "%s of device memory at %llx by an instruction that tern does not emulate "
+			       "(RIP %llx: %02x %02x %02x %02x %02x %02x %02x %02x)",
+			       write ? "write" : "read", (unsigned long long)gpa, (unsigned long long)v->hv->rip, b[0], b[1], b[2],
+			       b[3], b[4], b[5], b[6], b[7]);
+	if (!again)
+		vmm_hv()->skip(v->hv, v->hv->rip + x.insn.length);
+	return 0;
+}

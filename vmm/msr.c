@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Guest MSRs. Those in msr_pass_list go straight to hardware (they are part of the guest's own register state); every
+ * other access exits and is answered here or raises #GP. Linux probes many and takes #GP for "not there".
+ */
+#include "arch/x86/cpu.h"
+#include "kernel/log.h"
+#include "vmm/vcpu.h"
+
+#define MSR_MTRR_CAP        0xfe
+#define MTRR_CAP_WC         BIT(10) /* no variable, no fixed ranges: everything has the default type */
+#define MSR_KVM_WALL_CLOCK  0x4b564d00
+#define MSR_KVM_SYSTEM_TIME 0x4b564d01
+#define MSR_PATCH_LEVEL     0x8b
+#define MSR_K7_HWCR         0xc0010015
+#define MSR_K8_SYSCFG       0xc0010010
+#define MSR_AMD64_DE_CFG    0xc0011029
+#define DE_CFG_LFENCE       BIT(1) /* LFENCE is serialising: Linux sets it, the host keeps it */
+#define MISC_ENABLE_FAST_STRINGS BIT(0)
+
+const uint32_t msr_pass_list[] = {
+	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
+	MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
+};
+const unsigned nmsr_pass_list = ARRAY_SIZE(msr_pass_list);
+
+static bool is_lapic(uint32_t msr)
+{
+	return (msr >= MSR_X2APIC && msr < MSR_X2APIC + 0x100) || msr == MSR_TSC_DEADLINE || msr == MSR_APIC_BASE;
+}
+
+int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
+{
+	if (is_lapic(msr))
+		return lapic_msr_read(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
+	switch (msr) {
+	case MSR_EFER: case MSR_PAT: case MSR_TSC_AUX:
+		return vmm_hv()->get_msr(v->hv, msr, val);
+	case MSR_TSC:
+		*val = guest_tsc(v->vm);
+		return 0;
+	case MSR_MTRR_CAP:
+		*val = MTRR_CAP_WC;
+		return 0;
+	case MSR_MTRR_DEF_TYPE:
+		*val = v->msr.mtrr_def_type;
+		return 0;
+	case MSR_MISC_ENABLE:
+		*val = v->msr.misc_enable | MISC_ENABLE_FAST_STRINGS;
+		return 0;
+	case MSR_KVM_WALL_CLOCK:
+		*val = v->msr.wall_clock;
+		return 0;
+	case MSR_KVM_SYSTEM_TIME:
+		*val = v->msr.system_time;
+		return 0;
+	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_K8_SYSCFG:
+		*val = 0;
+		return 0;
+	case MSR_AMD64_DE_CFG:
+		*val = DE_CFG_LFENCE;
+		return 0;
+	default:
+		log_debug("vm %s: RDMSR %x: #GP", v->vm->cfg.name, msr);
+		return -EINVAL;
+	}
+}
+
+int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
+{
+	if (is_lapic(msr))
+		return lapic_msr_write(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
+	switch (msr) {
+	case MSR_EFER: case MSR_PAT: case MSR_TSC_AUX:
+		return vmm_hv()->set_msr(v->hv, msr, val);
+	case MSR_MTRR_DEF_TYPE: /* type in 7:0, FE 10, E 11 (SDM 3A 12.11.2.1) */
+		if ((val & ~0xcffULL) || (val & 0xff) > 6 || (val & 0xff) == 2 || (val & 0xff) == 3)
+			return -EINVAL;
+		v->msr.mtrr_def_type = val;
+		return 0;
+	case MSR_MISC_ENABLE:
+		v->msr.misc_enable = val;
+		return 0;
+	case MSR_KVM_WALL_CLOCK:
+		v->msr.wall_clock = val;
+		clock_write_wall(v, val);
+		return 0;
+	case MSR_KVM_SYSTEM_TIME:
+		v->msr.system_time = val;
+		clock_update(v);
+		return 0;
+	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_AMD64_DE_CFG:
+		return 0;
+	default:
+		log_debug("vm %s: WRMSR %x = %llx: #GP", v->vm->cfg.name, msr, (unsigned long long)val);
+		return -EINVAL;
+	}
+}

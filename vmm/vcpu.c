@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The vCPU's task. Its loop: look at requests, let the LAPIC decide, enter the guest, handle the exit.
+ *
+ * Kicks and flushes meet the entry through two variables, both sides with full barriers:
+ *
+ *   vCPU:   seq = odd;  fence;  if (kicked) back out      others:  kicked = 1 (flush = 1);  fence;  if (seq odd) IPI
+ *
+ * Either the vCPU sees the request before it enters, or the other side sees it inside and interrupts it.
+ */
+#include "vmm/vcpu.h"
+#include "arch/x86/cpu.h"
+#include "arch/x86/irq.h"
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct hv_ops *hv(void) { return vmm_hv(); }
+static void load_hook(void *v) { hv()->load(((struct vcpu *)v)->hv); }
+static void put_hook(void *v) { hv()->put(((struct vcpu *)v)->hv); }
+
+void vcpu_kick(struct vcpu *v)
+{
+	__atomic_store_n(&v->kicked, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&v->seq, __ATOMIC_SEQ_CST) & 1) {
+		irq_ipi(__atomic_load_n(&v->cpu, __ATOMIC_RELAXED), IRQ_VEC_RESCHED);
+		return;
+	}
+	uint64_t flags = spin_lock_irqsave(&v->lock);
+	waitq_wake_all(&v->wq);
+	spin_unlock_irqrestore(&v->lock, flags);
+}
+
+void vcpu_flush(struct vcpu *v)
+{
+	__atomic_store_n(&v->flush, 1, __ATOMIC_SEQ_CST);
+	uint32_t seq = __atomic_load_n(&v->seq, __ATOMIC_SEQ_CST);
+	if (!(seq & 1))
+		return; /* outside: it takes new translations before it is in again */
+	__atomic_store_n(&v->kicked, 1, __ATOMIC_SEQ_CST);
+	irq_ipi(__atomic_load_n(&v->cpu, __ATOMIC_RELAXED), IRQ_VEC_RESCHED);
+	while (__atomic_load_n(&v->seq, __ATOMIC_SEQ_CST) == seq)
+		cpu_relax(); /* an IPI's latency: the guest cannot put it off */
+}
+
+static void timer_fired(void *arg)
+{
+	vcpu_kick(arg);
+}
+
+/* Let the LAPIC timer fire if it is due, and have the host wake us when it will be. */
+static void poll_timer(struct vcpu *v)
+{
+	uint64_t wait, now = time_ns();
+	if (!lapic_timer_poll(&v->lapic, guest_tsc(v->vm), guest_ns(v->vm), v->vm->clock.s.tsc_hz, &wait)) {
+		v->timer_armed_ns = 0; /* a late host timer only wakes us for nothing */
+		return;
+	}
+	if (v->timer_armed_ns > now && v->timer_armed_ns <= now + wait + 1000 && v->timer_armed_ns + 1000 >= now + wait)
+		return;
+	v->timer_armed_ns = now + wait;
+	timer_set(&v->timer, v->timer_armed_ns);
+}
+
+/* Give the guest what its LAPIC has, or ask to be told when it can take it. Interrupts off. */
+static void inject_pending(struct vcpu *v)
+{
+	if (__atomic_load_n(&v->nmi, __ATOMIC_RELAXED) && hv()->irq_ready(v->hv)) {
+		__atomic_store_n(&v->nmi, 0, __ATOMIC_RELAXED);
+		hv()->inject(v->hv, HV_EVENT(HV_EVENT_NMI, VEC_NMI));
+		return;
+	}
+	int vector = lapic_pending(&v->lapic);
+	bool ready = vector >= 0 && hv()->irq_ready(v->hv);
+	if (ready) {
+		lapic_ack(&v->lapic, (uint8_t)vector);
+		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, (unsigned)vector));
+		vector = lapic_pending(&v->lapic);
+	}
+	hv()->irq_window(v->hv, vector >= 0);
+}
+
+/* One stay in the guest; false if a request came first. */
+static bool enter_guest(struct vcpu *v, struct vmexit *x)
+{
+	cpu_irq_off();
+	__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST); /* what came before this is looked at below */
+	poll_timer(v);
+	inject_pending(v);
+	__atomic_store_n(&v->cpu, this_cpu()->id, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST) || __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || task_need_resched()) {
+		__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
+		cpu_irq_on();
+		return false;
+	}
+	if (__atomic_load_n(&v->flush, __ATOMIC_RELAXED)) {
+		__atomic_store_n(&v->flush, 0, __ATOMIC_SEQ_CST);
+		hv()->flush_tlb(v->hv);
+	}
+	hv()->enter(v->hv, x);
+	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
+	cpu_irq_on(); /* a host interrupt that ended the stay is taken here, and with it another task's turn */
+	return true;
+}
+
+/* In HLT: sleep until an interrupt is pending, or somebody wants us. */
+static void wait_halted(struct vcpu *v)
+{
+	uint64_t flags = spin_lock_irqsave(&v->lock);
+	while (v->want == VCPU_WANT_RUN) {
+		__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST);
+		poll_timer(v);
+		if ((lapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) || __atomic_load_n(&v->nmi, __ATOMIC_RELAXED)) {
+			v->msr.halted = 0;
+			break;
+		}
+		if (!__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
+			waitq_wait(&v->wq, &v->lock, &flags, TIME_NEVER);
+	}
+	spin_unlock_irqrestore(&v->lock, flags);
+}
+
+/* Sleep off the hardware, state in v->state, until told to run (true) or quit (false). */
+static bool stay_parked(struct vcpu *v, bool on_hardware)
+{
+	if (on_hardware) {
+		cpu_irq_off();
+		task_set_switch_hooks(NULL, NULL, NULL);
+		hv()->put(v->hv);
+		cpu_irq_on();
+		timer_cancel(&v->timer);
+		v->timer_armed_ns = 0;
+		hv()->get_state(v->hv, v->state);
+		v->state->halted = v->msr.halted;
+		v->state->tsc = guest_tsc(v->vm);
+	}
+	uint64_t flags = spin_lock_irqsave(&v->lock);
+	v->parked = true;
+	waitq_wake_all(&v->wq);
+	while (v->want == VCPU_WANT_PARK)
+		waitq_wait(&v->wq, &v->lock, &flags, TIME_NEVER);
+	bool run = v->want == VCPU_WANT_RUN;
+	v->parked = !run;
+	spin_unlock_irqrestore(&v->lock, flags);
+	if (run) {
+		hv()->set_tsc_offset(v->hv, v->vm->tsc_offset);
+		clock_update(v);
+		cpu_irq_off();
+		task_set_switch_hooks(load_hook, put_hook, v);
+		hv()->load(v->hv);
+		cpu_irq_on();
+	}
+	return run;
+}
+
+static void vcpu_task(void *arg)
+{
+	struct vcpu *v = arg;
+	bool on_hardware = false;
+	for (;;) {
+		if (__atomic_load_n(&v->want, __ATOMIC_ACQUIRE) != VCPU_WANT_RUN || !on_hardware) {
+			if (!stay_parked(v, on_hardware))
+				break;
+			on_hardware = true;
+		}
+		if (v->msr.halted) {
+			wait_halted(v);
+			continue;
+		}
+		struct vmexit x;
+		if (enter_guest(v, &x))
+			exit_handle(v, &x);
+	}
+	completion_done(&v->gone);
+}
+
+int vcpu_create(struct vm *vm, unsigned id, struct vcpu **out)
+{
+	struct hv_vcpu_params p = { .npt_root = vm->mem.pt.root, .msr_pass = msr_pass_list, .nmsr_pass = nmsr_pass_list };
+	struct vcpu *v = calloc(1, sizeof(*v));
+	if (!v)
+		return err_trace(-ENOMEM);
+	v->vm = vm;
+	v->id = id;
+	v->want = VCPU_WANT_PARK;
+	v->msr.mtrr_def_type = VCPU_MTRR_RESET;
+	spin_init(&v->lock, "vcpu");
+	waitq_init(&v->wq);
+	completion_init(&v->gone);
+	timer_init(&v->timer, timer_fired, v);
+	lapic_init(&v->lapic, &vm->apics, id);
+	v->state = calloc(1, sizeof(*v->state));
+	v->hv = hv()->create(&p);
+	char name[24];
+	snprintf(name, sizeof(name), "%.16s/%u", vm->cfg.name, id);
+	if (!v->state || !v->hv || !task_create(name, TASK_PRIO_NORMAL, vcpu_task, v)) {
+		if (v->hv)
+			hv()->destroy(v->hv);
+		free(v->state);
+		free(v);
+		return err_trace(-ENOMEM);
+	}
+	*out = v;
+	return 0;
+}
+
+static void vcpu_set_want(struct vcpu *v, enum vcpu_want want)
+{
+	uint64_t flags = spin_lock_irqsave(&v->lock);
+	__atomic_store_n(&v->want, want, __ATOMIC_SEQ_CST);
+	waitq_wake_all(&v->wq);
+	spin_unlock_irqrestore(&v->lock, flags);
+	vcpu_kick(v);
+}
+
+void vcpu_park(struct vcpu *v)
+{
+	vcpu_set_want(v, VCPU_WANT_PARK);
+	uint64_t flags = spin_lock_irqsave(&v->lock);
+	while (!v->parked)
+		waitq_wait(&v->wq, &v->lock, &flags, TIME_NEVER);
+	spin_unlock_irqrestore(&v->lock, flags);
+}
+
+int vcpu_load(struct vcpu *v, struct why *w)
+{
+	v->msr.halted = v->state->halted;
+	return hv()->set_state(v->hv, v->state, w);
+}
+
+void vcpu_unpark(struct vcpu *v) { vcpu_set_want(v, VCPU_WANT_RUN); }
+void vcpu_hold(struct vcpu *v) { vcpu_set_want(v, VCPU_WANT_PARK); }
+
+void vcpu_destroy(struct vcpu *v)
+{
+	if (!v)
+		return;
+	vcpu_set_want(v, VCPU_WANT_QUIT);
+	completion_wait(&v->gone, TIME_NEVER);
+	timer_cancel(&v->timer);
+	hv()->destroy(v->hv);
+	free(v->state);
+	free(v);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A vCPU: a task that enters the guest, and how others reach it. Exits are decided in exit.c; this file's vcpu.c holds
+ * the run loop, kicks, pausing and the flush protocol.
+ */
+#pragma once
+#include "arch/x86/hv.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "vmm/vm.h"
+
+#define VCPU_MTRR_RESET 0x806 /* MTRRs enabled, default write-back */
+
+enum vcpu_want { VCPU_WANT_RUN, VCPU_WANT_PARK, VCPU_WANT_QUIT };
+
+struct vcpu_msr_state { /* migrates: MSRs that live in software */
+	uint64_t system_time, wall_clock; /* KVM paravirtual clock, as the guest wrote them */
+	uint64_t mtrr_def_type, misc_enable;
+	uint32_t halted;                  /* in HLT */
+	uint32_t nmi_pending;
+};
+
+/*
+ * (c) const after create  [v] the vCPU's task, or it is parked  [l] lock  [a] atomic
+ */
+struct vcpu {
+	struct vm *vm;             /* (c) */
+	unsigned id;               /* (c) = APIC id */
+	struct hv_vcpu *hv;        /* [v] */
+	struct lapic lapic;        /* [v], IRR [a] */
+	struct vcpu_msr_state msr; /* [v] */
+	struct cpu_state *state;   /* [v] image of the hardware state while parked and saved */
+	struct timer timer;        /* the LAPIC timer's next deadline */
+	uint64_t timer_armed_ns;   /* [v] what `timer` is set to, 0: nothing */
+
+	struct spinlock lock;
+	struct waitq wq;           /* the task waits here: halted, parked */
+	enum vcpu_want want;       /* [l] */
+	bool parked;               /* [l] */
+	struct completion gone;    /* the task has ended */
+
+	uint32_t seq;              /* [a] odd: in the guest or about to enter; see vcpu_flush */
+	uint32_t cpu;              /* [a] host CPU while seq is odd */
+	uint8_t kicked;            /* [a] something to look at before the next entry */
+	uint8_t flush;             /* [a] take new translations at the next entry */
+	uint8_t nmi;               /* [a] an NMI to inject */
+	uint64_t exits[EXIT_INVALID + 1]; /* [v] by kind */
+};
+
+int vcpu_create(struct vm *vm, unsigned id, struct vcpu **v) must_check; /* parked */
+void vcpu_destroy(struct vcpu *v);  /* ends the task; not from a vCPU's task */
+void vcpu_park(struct vcpu *v);     /* returns when it is out of the guest, its state saved to v->state */
+void vcpu_hold(struct vcpu *v);     /* any context: it leaves the guest soon and parks; does not wait */
+void vcpu_unpark(struct vcpu *v);    /* goes on from v->state; v->state has been accepted by vcpu_load */
+int vcpu_load(struct vcpu *v, struct why *w); /* parked: v->state into hardware form */
+void vcpu_kick(struct vcpu *v);     /* any context: wake it, or take it out of the guest for a look */
+void vcpu_flush(struct vcpu *v);    /* returns when it holds no older translation. Tasks only */
+
+/* exit.c: handle one exit, interrupts on. */
+void exit_handle(struct vcpu *v, struct vmexit *x);
+/* msr.c: 0, or -EINVAL for #GP. */
+int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);
+int msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
+extern const uint32_t msr_pass_list[];
+extern const unsigned nmsr_pass_list;
+
+/* insn.c: guest code. */
+#define INSN_MAX 15
+/* gva -> gpa by the guest's page tables (SDM 3A 4.5); 0, or -EFAULT: not mapped (err gets the #PF code). */
+int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa);
+unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MAX]); /* bytes at RIP that are there */
+/* Length of the instruction at RIP whose opcode bytes are expected to be op[0..n); decoded if it has prefixes. 0: unreadable. */
+unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n);
+/* mmio.c: emulate the instruction that touched gpa outside RAM. 0, or -errno: the VM cannot go on (why says). */
+int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w);
+
+/* clock.c */
+uint64_t guest_tsc(const struct vm *vm);
+uint64_t guest_ns(const struct vm *vm);
+void clock_update(struct vcpu *v);               /* write the vCPU's pvclock page, if it has one */
+void clock_write_wall(struct vcpu *v, gpa_t gpa);
+extern const struct sdesc clock_desc; /* object: struct vm_clock */
+extern const struct sdesc cpu_state_desc, vcpu_msr_desc; /* objects: struct cpu_state; struct vcpu */
+
+/* From devices and exits: done by a task of the VM's own, since a vCPU cannot tear itself down. */
+void vm_request_power_off(void *vm);
+void vm_request_reset(void *vm);

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A VM's life on this host: built from memory, vCPUs and devices, started, paused, reset, stopped, taken apart. All state
+ * changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request, and a task of the VM's own,
+ * "NAME/ctl", carries it out.
+ */
+#include "vmm/vm_life.h"
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include "net/announce.h"
+#include "vmm/acpi_tables.h"
+#include "vmm/linux_loader.h"
+#include "vmm/machine.h"
+#include "vmm/vcpu.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FAILED };
+
+static void apic_kick(void *arg, unsigned i)
+{
+	struct vm *vm = arg;
+	if (i < vm->nvcpus && vm->vcpus[i])
+		vcpu_kick(vm->vcpus[i]);
+}
+
+static void apic_nmi(void *arg, unsigned i)
+{
+	struct vm *vm = arg;
+	if (i >= vm->nvcpus || !vm->vcpus[i])
+		return;
+	__atomic_store_n(&vm->vcpus[i]->nmi, 1, __ATOMIC_SEQ_CST);
+	vcpu_kick(vm->vcpus[i]);
+}
+
+static void apic_eoi(void *arg, uint8_t vector) { ioapic_eoi(((struct vm *)arg)->ioapic, vector); }
+
+/* Take apart whatever of it exists. The lock is held, no vCPU runs. */
+static void teardown(struct vm *vm)
+{
+	vm_port_free(vm);
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_destroy(vm->vcpus[i]);
+	machine_free(vm);
+	vm_console_free(vm);
+	free(vm->vcpus);
+	free(vm->apics.lapic);
+	free(vm->boot);
+	vm->vcpus = NULL;
+	vm->apics.lapic = NULL;
+	vm->boot = NULL;
+	vm->nvcpus = vm->apics.n = 0;
+	gmem_fini(&vm->mem);
+}
+
+/* Memory, vCPUs (parked), devices at power-on. The lock is held. */
+static int build(struct vm *vm, struct why *w)
+{
+	int err = gmem_init(&vm->mem, vm->cfg.mem, vmm_hv()->pt_format, w);
+	if (err)
+		return err;
+	vm->apics = (struct apic_bus){ .n = vm->cfg.vcpus, .kick = apic_kick, .nmi = apic_nmi, .eoi = apic_eoi, .arg = vm };
+	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
+	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
+	vm->boot = calloc(1, sizeof(*vm->boot));
+	err = -ENOMEM;
+	if (!vm->apics.lapic || !vm->vcpus || !vm->boot)
+		goto fail;
+	for (; vm->nvcpus < vm->cfg.vcpus; vm->nvcpus++) {
+		err = vcpu_create(vm, vm->nvcpus, &vm->vcpus[vm->nvcpus]);
+		if (err)
+			goto fail;
+		vm->apics.lapic[vm->nvcpus] = &vm->vcpus[vm->nvcpus]->lapic;
+	}
+	if ((err = vm_console_create(vm)) || (err = machine_build(vm)) || (err = vm_port_create(vm)))
+		goto fail;
+	__atomic_store_n(&vm->power_request, VM_POWER_NONE, __ATOMIC_SEQ_CST);
+	return 0;
+fail:
+	teardown(vm);
+	return why_set(w, err, "cannot build the VM: %s", err_name(err));
+}
+
+/* Kernel, tables and the boot CPU's state, as after a power-on. */
+static int load_boot_image(struct vm *vm, struct why *w)
+{
+	struct linux_image img = { .cmdline = vm->cfg.cmdline };
+	const struct vm_file *kernel = vmm_file(vm->cfg.kernel), *initrd = vm->cfg.initrd[0] ? vmm_file(vm->cfg.initrd) : NULL;
+	if (!kernel)
+		return why_set(w, -ENOENT, "this host has no file %s to boot it from; add it to tern.conf and to the boot volume",
+			       vm->cfg.kernel);
+	if (vm->cfg.initrd[0] && !initrd)
+		return why_set(w, -ENOENT, "this host has no file %s; add it to tern.conf and to the boot volume", vm->cfg.initrd);
+	img.kernel = kernel->data, img.kernel_size = kernel->size;
+	if (initrd)
+		img.initrd = initrd->data, img.initrd_size = initrd->size;
+	int err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
+	if (err)
+		return why_set(w, err, "the guest's ACPI tables do not fit");
+	err = linux_load(&vm->mem, &img, vm->boot, w);
+	if (err)
+		return err;
+	*vm->vcpus[0]->state = *vm->boot;
+	return vcpu_load(vm->vcpus[0], w);
+}
+
+static void run_vcpus(struct vm *vm)
+{
+	machine_resume(vm);
+	vm_port_attach(vm);
+	vm->state = VM_RUNNING;
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_unpark(vm->vcpus[i]);
+}
+
+static void halt_vcpus(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_park(vm->vcpus[i]);
+	machine_quiesce(vm);
+}
+
+static void clock_start(struct vm *vm)
+{
+	vm->clock.s.tsc_hz = time_tsc_hz();
+	vm->clock.s.wall_ns = time_wall_ns();
+	vm->clock.s.guest_tsc = vm->clock.s.guest_ns = 0;
+	clock_desc.post_load(&vm->clock); /* guest time 0 is now */
+}
+
+int vm_start(struct vm *vm, struct why *w)
+{
+	int err = 0;
+	mutex_lock(&vm->lock);
+	if (!vmm_hv())
+		err = why_set(w, -ENODEV, "this host cannot run VMs (see `host`)");
+	else if (vm->state != VM_STOPPED && vm->state != VM_FAILED)
+		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
+	else if (vm->migration)
+		err = why_set(w, -EBUSY, "it is being migrated");
+	if (err)
+		goto out;
+	if (vm->state == VM_FAILED)
+		teardown(vm); /* it was kept for a look */
+	vm->state = VM_STOPPED;
+	err = build(vm, w);
+	if (err)
+		goto out;
+	cpuid_table_init(&vm->cpuid);
+	err = load_boot_image(vm, w);
+	if (err) {
+		teardown(vm);
+		goto out;
+	}
+	clock_start(vm);
+	vm->start_ns = time_ns();
+	run_vcpus(vm);
+	log_info("vm %s: started, %llu MiB, %u vCPU", vm->cfg.name, (unsigned long long)(vm->cfg.mem >> 20), vm->nvcpus);
+out:
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* The lock is held; nobody migrates it. */
+static void power_cut(struct vm *vm, const char *why)
+{
+	halt_vcpus(vm);
+	teardown(vm);
+	vm->state = VM_STOPPED;
+	log_info("vm %s: stopped (%s)", vm->cfg.name, why);
+}
+
+int vm_stop(struct vm *vm, struct why *w)
+{
+	int err = 0;
+	mutex_lock(&vm->lock);
+	if (vm->migration)
+		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
+	else if (vm->state != VM_RUNNING && vm->state != VM_FAILED && vm->state != VM_PAUSED)
+		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
+	else
+		power_cut(vm, "by the operator");
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* ---- requests of the guest ---- */
+
+static int reset(struct vm *vm, struct why *w)
+{
+	halt_vcpus(vm);
+	machine_reset(vm);
+	for (unsigned i = 0; i < vm->nvcpus; i++) {
+		struct vcpu *v = vm->vcpus[i];
+		lapic_init(&v->lapic, &vm->apics, i);
+		v->msr = (struct vcpu_msr_state){ .mtrr_def_type = VCPU_MTRR_RESET };
+		v->nmi = 0;
+	}
+	int err = load_boot_image(vm, w);
+	if (err)
+		return err;
+	run_vcpus(vm);
+	return 0;
+}
+
+static void ctl_task(void *arg)
+{
+	struct vm *vm = arg;
+	struct why w = { "" };
+	mutex_lock(&vm->lock);
+	uint8_t request = __atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST);
+	if (vm->migration) {
+		/* Stop at once; the migration finds that it is not running, ends, and calls vm_migration_ended. */
+		if (vm->state == VM_RUNNING) {
+			halt_vcpus(vm);
+			vm->state = VM_PAUSED;
+		}
+	} else if (vm->state == VM_RUNNING || vm->state == VM_PAUSED) {
+		__atomic_store_n(&vm->power_request, VM_POWER_NONE, __ATOMIC_SEQ_CST);
+		if (request == VM_POWER_OFF) {
+			power_cut(vm, "the guest switched itself off");
+		} else if (request == VM_POWER_RESET) {
+			log_info("vm %s: reset by the guest", vm->cfg.name);
+			if (reset(vm, &w)) {
+				snprintf(vm->fail, sizeof(vm->fail), "reset: %.110s", w.text);
+				request = VM_POWER_FAILED;
+			}
+		}
+		if (request == VM_POWER_FAILED) {
+			halt_vcpus(vm);
+			vm_port_detach(vm);
+			vm->state = VM_FAILED;
+			log_error("vm %s: FAILED: %s", vm->cfg.name, vm->fail);
+		}
+	}
+	mutex_unlock(&vm->lock);
+	vm_put(vm);
+}
+
+static void start_ctl(struct vm *vm)
+{
+	char name[24];
+	snprintf(name, sizeof(name), "%.16s/ctl", vm->cfg.name);
+	vm_ref(vm);
+	if (!task_create(name, TASK_PRIO_NORMAL, ctl_task, vm)) {
+		log_error("vm %s: no memory for the task that would stop it; stop it by hand", vm->cfg.name);
+		vm_put(vm);
+	}
+}
+
+/* The vCPU that asked goes no further: it is parked until the request is carried out. */
+static void request(struct vm *vm, enum vm_power_request what)
+{
+	uint8_t none = VM_POWER_NONE;
+	if (!__atomic_compare_exchange_n(&vm->power_request, &none, what, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return; /* one is under way */
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_hold(vm->vcpus[i]);
+	start_ctl(vm);
+}
+
+void vm_request_power_off(void *vm) { request(vm, VM_POWER_OFF); }
+void vm_request_reset(void *vm) { request(vm, VM_POWER_RESET); }
+
+void vm_fail(struct vm *vm, const char *fmt, ...)
+{
+	va_list ap;
+	if (__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(vm->fail, sizeof(vm->fail), fmt, ap);
+	va_end(ap);
+	request(vm, VM_POWER_FAILED);
+}
+
+void vm_migration_ended(struct vm *vm)
+{
+	if (__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST))
+		start_ctl(vm);
+}
+
+/* ---- pausing, and what migration needs ---- */
+
+int vm_pause(struct vm *vm)
+{
+	int err = -EINVAL;
+	mutex_lock(&vm->lock);
+	if (vm->state == VM_RUNNING && !__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST)) {
+		halt_vcpus(vm);
+		vm->state = VM_PAUSED;
+		err = 0;
+	}
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+void vm_resume(struct vm *vm)
+{
+	mutex_lock(&vm->lock);
+	BUG_ON(vm->state != VM_PAUSED && vm->state != VM_INCOMING && vm->state != VM_UNDECIDED);
+	if (vm->state == VM_INCOMING)
+		vm->start_ns = time_ns();
+	if (!__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST)) /* else it waits for vm_migration_ended */
+		run_vcpus(vm);
+	mutex_unlock(&vm->lock);
+}
+
+void vm_flush_tlb(void *arg)
+{
+	struct vm *vm = arg;
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_flush(vm->vcpus[i]);
+}
+
+int vm_create_incoming(const struct vm_config *cfg, struct vm **out, struct why *w)
+{
+	if (!vmm_hv())
+		return why_set(w, -ENODEV, "that host cannot run VMs");
+	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS)
+		return why_set(w, -EINVAL, "that host runs VMs of up to %u vCPU, %s has %u", VM_MAX_VCPUS, cfg->name, cfg->vcpus);
+	int err = vm_new(cfg, VM_INCOMING, out, w);
+	if (err)
+		return err;
+	mutex_lock(&(*out)->lock);
+	err = build(*out, w);
+	mutex_unlock(&(*out)->lock);
+	if (err)
+		vm_forget(*out);
+	return err;
+}
+
+void vm_destroy(struct vm *vm)
+{
+	mutex_lock(&vm->lock);
+	if (vm->vcpus) {
+		halt_vcpus(vm);
+		teardown(vm);
+	}
+	vm->state = VM_STOPPED;
+	mutex_unlock(&vm->lock);
+	vm_forget(vm);
+}
+
+void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj), void *arg)
+{
+	fn(arg, &cpuid_desc, 0, &vm->cpuid);
+	fn(arg, &clock_desc, 0, &vm->clock);
+	for (unsigned i = 0; i < vm->nvcpus; i++) {
+		fn(arg, &cpu_state_desc, i, vm->vcpus[i]->state);
+		fn(arg, &vcpu_msr_desc, i, vm->vcpus[i]);
+		fn(arg, &lapic_desc, i, &vm->vcpus[i]->lapic);
+	}
+	list_for_each(d, &vm->machine.devs, struct dev, node)
+		for (unsigned i = 0; i < d->nsections; i++)
+			fn(arg, d->section[i].desc, d->instance, d->section[i].obj);
+}
+
+/* Parking has saved them already (vcpu.c). */
+int vm_save_cpus(struct vm *vm, struct why *w)
+{
+	for (unsigned i = 0; i < vm->nvcpus; i++) {
+		struct vcpu *v = vm->vcpus[i];
+		v->msr.nmi_pending = __atomic_load_n(&v->nmi, __ATOMIC_SEQ_CST);
+		if (!v->parked)
+			return why_set(w, -EINVAL, "vCPU %u is not paused", i);
+	}
+	return 0;
+}
+
+int vm_load_cpus(struct vm *vm, struct why *w)
+{
+	for (unsigned i = 0; i < vm->nvcpus; i++) {
+		struct vcpu *v = vm->vcpus[i];
+		int err = vcpu_load(v, w);
+		if (err)
+			return err;
+		__atomic_store_n(&v->nmi, (uint8_t)v->msr.nmi_pending, __ATOMIC_SEQ_CST);
+	}
+	return 0;
+}
+
+void vm_advance_clock(struct vm *vm, uint64_t ns)
+{
+	vm->tsc_offset += time_ns_to_tsc(ns);
+	vm->clock_offset += ns;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The guest's NIC as a port of the bridge: the one place where vmm/dev/virtio_net.c and net/ meet. */
+#include "net/announce.h"
+#include "net/bridge.h"
+#include "vmm/machine.h"
+#include "vmm/vcpu.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct vm_port {
+	struct bridge_port port;
+	bool attached; /* vm->lock */
+};
+
+static int port_send(void *arg, const struct frame *f) { return vnet_rx(((struct vm *)arg)->vnet, f); }
+
+int vm_port_create(struct vm *vm)
+{
+	struct vm_port *p = calloc(1, sizeof(*p));
+	if (!p)
+		return err_trace(-ENOMEM);
+	snprintf(p->port.name, sizeof(p->port.name), "%.23s", vm->cfg.name);
+	p->port.send = port_send;
+	p->port.arg = vm;
+	p->port.only_mac = true;
+	memcpy(p->port.mac, vm->cfg.mac, ETH_ALEN);
+	vm->port = p;
+	return 0;
+}
+
+void vm_port_attach(struct vm *vm)
+{
+	struct vm_port *p = vm->port;
+	if (!p || p->attached || !bridge_default())
+		return;
+	bridge_add(bridge_default(), &p->port);
+	p->attached = true;
+}
+
+void vm_port_detach(struct vm *vm)
+{
+	struct vm_port *p = vm->port;
+	if (!p || !p->attached)
+		return;
+	announce_cancel(&p->port);
+	bridge_remove(&p->port);
+	p->attached = false;
+}
+
+void vm_port_free(struct vm *vm)
+{
+	vm_port_detach(vm);
+	free(vm->port);
+	vm->port = NULL;
+}
+
+void vm_port_tx(void *arg, struct frame *f)
+{
+	struct vm *vm = arg;
+	if (vm->port && vm->port->attached)
+		bridge_input(&vm->port->port, f);
+}
+
+void vm_announce(struct vm *vm)
+{
+	if (vm->port && vm->port->attached)
+		announce_start(&vm->port->port);
+}
