@@ -41,8 +41,8 @@ KFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__l
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common \
 	-Dsnprintf=sniprintf -Dvsnprintf=vsniprintf
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
-BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/inc \
-	-isystem $(EFI)/inc/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
+BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/efi \
+	-isystem $(EFI)/efi/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI -fcf-protection=none \
 	$(if $(CLANG),,-maccumulate-outgoing-args)
 
@@ -100,7 +100,7 @@ $(O)/boot/kernel_blob.o: boot/kernel_blob.S $(B)/kernel.stripped.elf
 	$(Q)$(CC) -DKERNEL_ELF='"$(B)/kernel.stripped.elf"' -c $< -o $@
 $(B)/boot.so: $(BOOT_OBJ)
 	$(Q)echo "  LD      $@"; ld -nostdlib -znocombreloc -znoexecstack --no-warn-rwx-segments -shared -Bsymbolic --build-id=none \
-	-T $(EFI)/gnuefi/elf_x86_64_efi.lds $(EFI_CRT) $(BOOT_OBJ) $(EFI_LIBS) -o $@
+	-T $(EFI)/elf_x86_64_efi.lds $(EFI_CRT) $(BOOT_OBJ) $(EFI_LIBS) -o $@
 	$(Q)! nm -u $@ | grep . || { echo "the loader has undefined symbols"; exit 1; }
 $(B)/BOOTX64.EFI: $(B)/boot.so
 	$(Q)objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .dynstr -j .rel -j .rela -j '.rel.*' -j '.rela.*' \
@@ -138,8 +138,10 @@ $(F)/fuzz_$1: $(call hostobj,$(F),tests/fuzz/fuzz_$1.c $(FUZZ_$1)) $(H)/lib.a
 endef
 $(foreach t,$(UNIT),$(eval $(call unit_rule,$t)))
 $(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$t)))
+# cmocka first: newer ones write __attribute__((noreturn)), which kernel/bits.h makes a macro.
+$(H)/tests/unit/%.o: CMOCKA := -include setjmp.h -include stdarg.h -include stddef.h -include stdint.h -include cmocka.h
 $(H)/%.o: %.c | $(DEPS)
-	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) -c $< -o $@
+	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) $(CMOCKA) -c $< -o $@
 $(F)/%.o: %.c | $(DEPS)
 	$(Q)echo "  FUZZCC  $<"; mkdir -p $(@D); clang $(TEST_FLAGS) $(SAN),fuzzer-no-link -c $< -o $@
 # Third-party parts of host-built tests, without sanitizers.
@@ -179,7 +181,7 @@ format:
 print-%:
 	@echo '$($*)'
 clean:
-	rm -rf $(filter-out build/deps build/newlib build/newlib-obj build/guest,$(wildcard build/*))
+	rm -rf $(filter-out build/deps build/newlib build/newlib-obj build/efi build/guest,$(wildcard build/*))
 distclean:
 	rm -rf build
 help:

@@ -20,10 +20,11 @@ PIN_trixie_gnu-efi := 3.0.18 7f212c96ee66547eeefb531267b641e5473d7d8529f0bd8ccde
 $(APT)/sources.list: tools/debsrc.sh
 	$(Q)echo "  APT     $(SUITE)"; tools/need.sh && tools/debsrc.sh update $(APT)
 
-fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(APT) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$(D)/$1.ok.tmp && mv $(D)/$1.ok.tmp $@
-SOURCES := newlib lwip zydis gnu-efi
+# fetch PKG, STAMP
+fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(APT) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$2.tmp && mv $2.tmp $2
+SOURCES := newlib lwip zydis
 $(SOURCES:%=$(D)/%.ok): $(D)/%.ok: | $(APT)/sources.list
-	$(Q)$(call fetch,$*)
+	$(Q)$(call fetch,$*,$@)
 # Zydis needs only zycore's headers, which the binary package has.
 $(D)/zycore.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
@@ -40,12 +41,18 @@ $(NEWLIB_LIB): | $(D)/newlib.ok
 	--disable-nls AR_FOR_TARGET=ar RANLIB_FOR_TARGET=ranlib AS_FOR_TARGET=as LD_FOR_TARGET=ld CFLAGS_FOR_TARGET=-O2 MAKEINFO=true && \
 	make -j2 all-target-newlib && make install-target-newlib; } >build.log 2>&1 || { tail -20 build.log; exit 1; }
 
-# GNU-EFI: start-up code, relocation and the library, by its own Makefile.
-EFI := $(D)/gnu-efi
-EFI_CRT := $(EFI)/x86_64/gnuefi/crt0-efi-x86_64.o
-EFI_LIBS := $(EFI)/x86_64/lib/libefi.a $(EFI)/x86_64/gnuefi/libgnuefi.a
-$(EFI_CRT): | $(D)/gnu-efi.ok
-	$(Q)echo "  BUILD   gnu-efi"; MAKEFLAGS= $(MAKE) -C $(EFI) ARCH=x86_64 CC=gcc lib gnuefi >$(D)/gnu-efi.log 2>&1 || { tail -20 $(D)/gnu-efi.log; exit 1; }
+# GNU-EFI: start-up code, relocation and the library, by its own Makefile; it runs before the kernel, so any flags will do, and
+# where the mirror has no source of it, Debian's own build of it is as good.
+EFI := build/efi
+EFI_CRT := $(EFI)/crt0-efi-x86_64.o
+EFI_LIBS := $(EFI)/libefi.a $(EFI)/libgnuefi.a
+$(EFI_CRT): | $(APT)/sources.list
+	$(Q)rm -rf $(EFI) $(D)/gnu-efi; mkdir -p $(EFI); $(call fetch,gnu-efi,$(D)/gnu-efi.ok) && { echo "  BUILD   gnu-efi"; \
+	MAKEFLAGS= $(MAKE) -C $(D)/gnu-efi ARCH=x86_64 CC=gcc lib gnuefi >$(D)/gnu-efi.log 2>&1 && cp -r $(D)/gnu-efi/inc $(EFI)/efi && \
+	cp $(D)/gnu-efi/x86_64/lib/libefi.a $(addprefix $(D)/gnu-efi/x86_64/gnuefi/,libgnuefi.a crt0-efi-x86_64.o) \
+	$(D)/gnu-efi/gnuefi/elf_x86_64_efi.lds $(EFI); } || { echo "  FETCH   gnu-efi, as built by Debian"; \
+	tools/debsrc.sh binary $(APT) gnu-efi $(D)/gnu-efi && cp -r $(D)/gnu-efi/usr/include/efi $(EFI) && \
+	cp $(addprefix $(D)/gnu-efi/usr/lib/,libefi.a libgnuefi.a crt0-efi-x86_64.o elf_x86_64_efi.lds) $(EFI); }
 
 # lwIP: its core, both IP versions (lwipopts.h says what is in), the threaded API, Ethernet.
 LWIP_SRC := $(addprefix core/,altcp altcp_alloc altcp_tcp def dns inet_chksum init ip mem memp netif pbuf raw stats sys tcp tcp_in \

@@ -57,19 +57,25 @@ update)
 source)
 	pkg=$3 version=$4 sha=$5 out=$(realpath -m "$6")
 	dl=$state/dl/$pkg
-	mkdir -p "$dl"
-	(cd "$dl" && apt_get source --download-only "$pkg") || die "cannot fetch source package $pkg"
-	dsc=$(ls -t "$dl"/*.dsc | head -1)
-	have=$(sed -n 's/^Version: *\([0-9]*:\)\?//p' "$dsc" | head -1)
-	have=${have%-*}
+	rm -rf "$dl" "$out"
+	mkdir -p "$dl" "$out"
+	# Some mirrors lack the small files of a source package; the upstream tarball alone will do, it is what the pin is about.
+	(cd "$dl" && apt_get source --download-only "$pkg" 2>/dev/null || apt_get source --tar-only "$pkg") ||
+		die "cannot fetch source package $pkg"
+	orig=$(find "$dl" -name "*.orig.tar.*" ! -name '*.asc')
+	have=${orig##*_}
+	have=${have%.orig.tar.*}
 	[ "$version" = - ] || [ "$version" = "$have" ] ||
 		die "$pkg: version $have is in the archive, deps.mk is pinned to $version: check it, then move the pin"
-	orig=$(find "$dl" -name "*_$have.orig.tar.*" ! -name '*.asc')
 	got=$(sha256sum "$orig" | cut -d' ' -f1)
 	[ "$sha" = - ] || [ "$sha" = "$got" ] || die "$pkg: $orig has sha256 $got, deps.mk says $sha"
-	rm -rf "$out"
-	mkdir -p "$(dirname "$out")"
-	dpkg-source --no-check --no-copy -x "$dsc" "$out" >/dev/null # apt has checked the .dsc against the signed index
+	if ls "$dl"/*.dsc >/dev/null 2>&1 && ls "$dl"/*.debian.tar.* >/dev/null 2>&1; then
+		rmdir "$out"
+		dpkg-source --no-check --no-copy -x "$dl"/*.dsc "$out" >/dev/null # apt has checked it against the signed index
+	else
+		tar -xf "$orig" -C "$out" --strip-components=1
+		echo "debsrc: $pkg: the mirror has no packaging files; upstream source, without Debian's patches" >&2
+	fi
 	echo "$pkg $have $got"
 	;;
 binary)
