@@ -80,7 +80,7 @@ void paging_build(void)
 	boot.cr3 = (hpa_t)(uintptr_t)pml4;
 }
 
-struct packed table_ptr {
+struct PACKED table_ptr {
 	uint16_t limit;
 	uint64_t base;
 };

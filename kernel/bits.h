@@ -36,7 +36,7 @@ typedef uint64_t gfn_t; /* guest frame number: gpa >> 12 */
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
 #define noreturn        __attribute__((noreturn))
 #define unused          __attribute__((unused))
-#define packed          __attribute__((packed))
+#define PACKED          __attribute__((packed))
 
 /* Little-endian stores and loads for wire formats and guest tables; never a raw struct on a wire. */
 static inline uint16_t get_le16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }

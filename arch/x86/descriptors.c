@@ -22,7 +22,7 @@ static struct gate {
 struct table_register {
 	uint16_t limit;
 	uint64_t base;
-} packed;
+} PACKED;
 
 struct desc boot_desc;
 char boot_ist_stacks[(IST_COUNT - 1) * IST_STACK_SIZE] __attribute__((aligned(16)));

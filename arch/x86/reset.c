@@ -12,7 +12,7 @@ noreturn void arch_reset(void)
 	static const struct {
 		uint16_t limit;
 		uint64_t base;
-	} packed no_idt;
+	} PACKED no_idt;
 
 	cpu_irq_off();
 	for (unsigned i = 0; i < 1000 && (inb(KBC_STATUS) & KBC_INPUT_FULL); i++)

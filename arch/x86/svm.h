@@ -43,7 +43,7 @@ struct svm_seg {
 	uint16_t selector, attr; /* attr: access-rights bits 7:0, then AVL, L, D/B, G in 11:8 */
 	uint32_t limit;
 	uint64_t base;
-} packed;
+} PACKED;
 
 struct vmcb { /* one 4K page */
 	uint32_t cr_intercepts, dr_intercepts, exception_intercepts, intercept1, intercept2, intercept3;
@@ -71,7 +71,7 @@ struct vmcb { /* one 4K page */
 	uint8_t pad648[0x668 - 0x648];
 	uint64_t pat;                           /* 0x668 */
 	uint8_t pad670[0x1000 - 0x670];
-} packed;
+} PACKED;
 _Static_assert(offsetof(struct vmcb, iopm_pa) == 0x040 && offsetof(struct vmcb, int_ctl) == 0x060, "VMCB");
 _Static_assert(offsetof(struct vmcb, eventinj) == 0x0a8 && offsetof(struct vmcb, nrip) == 0x0c8, "VMCB");
 _Static_assert(offsetof(struct vmcb, cpl) == 0x4cb && offsetof(struct vmcb, cr4) == 0x548, "VMCB");

@@ -47,7 +47,7 @@ struct desc {
 		uint64_t ist[7]; /* [n - 1] is IST n */
 		uint64_t reserved2;
 		uint16_t reserved3, iomap;
-	} packed tss;
+	} PACKED tss;
 };
 extern struct desc boot_desc;
 extern char boot_ist_stacks[(IST_COUNT - 1) * IST_STACK_SIZE];
