@@ -8,6 +8,7 @@
 #pragma once
 #include "kernel/bits.h"
 #include "kernel/err.h"
+#include "kernel/log.h"
 
 struct con {
 	bool json;
@@ -53,7 +54,28 @@ void json_u64(struct json *j, const char *key, uint64_t v);
 void json_i64(struct json *j, const char *key, int64_t v);
 void json_bool(struct json *j, const char *key, bool v);
 
-/* Run one command line as if typed. Tasks only. */
+/* Run one command line as if typed; line is cut up. Tasks only. */
 int console_run_line(struct con *c, char *line);
+/*
+ * Cut a line into words, in place: blanks separate, "..." and '...' keep them, \ keeps the next character (not in '...').
+ * Returns how many; -E2BIG: more than max, -EILSEQ: an open quote.
+ */
+#define CONSOLE_ARGS 32
+int console_split(char *line, char **argv, unsigned max);
+/*
+ * Complete the last word of text[0..len): how many candidates there are, what all of them have in common beyond what is there
+ * in `insert`, and each(word) called for every one (if not NULL).
+ */
+unsigned console_complete(const char *text, size_t len, char *insert, size_t size, void (*each)(void *arg, const char *word), void *arg);
 /* The console's task body: prompt, edit, run, for ever. */
 void console_task(void *arg);
+
+/* For kernel/main.c: the table (linker.ld); start the console, from which level on log lines go there; the name in the prompt. */
+void console_set_table(const struct console_cmd *first, const struct console_cmd *end);
+void console_init(enum log_level echo);
+void console_log_echo(enum log_level level);
+void console_set_name(const char *name);
+/* Text from outside a command. Any context. */
+void console_write(const char *s);
+/* time_ns() of the first prompt, 0: not yet. */
+uint64_t console_prompt_ns(void);

@@ -33,7 +33,7 @@ struct region {
 static struct spinlock lock = SPINLOCK_INIT("page");
 static struct list free_list[ORDERS];
 static struct region *region;
-static uint64_t nregions, free_pages, total_pages;
+static uint64_t nregions, free_pages, total_pages, guest_pages;
 static struct handoff_mem map[MAP_MAX]; /* copy of the loader's: it lies in memory that is freed */
 static unsigned nmap;
 
@@ -150,6 +150,16 @@ uint64_t page_free_count(void)
 uint64_t page_total_count(void)
 {
 	return __atomic_load_n(&total_pages, __ATOMIC_RELAXED);
+}
+
+void page_guest_add(int64_t pages)
+{
+	__atomic_fetch_add(&guest_pages, (uint64_t)pages, __ATOMIC_RELAXED);
+}
+
+uint64_t page_guest_count(void)
+{
+	return __atomic_load_n(&guest_pages, __ATOMIC_RELAXED);
 }
 
 /* Hand a range of RAM to the allocator, in the largest blocks that fit. */

@@ -34,3 +34,6 @@ bool page_in_direct_map(hpa_t hpa, uint64_t size);
 /* Pages of 4K: free now, and all that the allocator ever had. */
 uint64_t page_free_count(void);
 uint64_t page_total_count(void);
+/* How many of the allocated pages are guests' memory; vmm says so when it takes (+) and gives back (-). Any context. */
+void page_guest_add(int64_t pages);
+uint64_t page_guest_count(void);

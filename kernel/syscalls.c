@@ -11,7 +11,7 @@
 
 _Static_assert(sizeof(int) == 4, "LP64");
 
-uintptr_t __stack_chk_guard = 0x595e9fbd94fda766UL; /* kernel/main.c stirs the TSC into it before anything else runs */
+uintptr_t __stack_chk_guard = 0x595e9fbd94fda700UL; /* arch/x86/entry.S makes it unpredictable before C runs */
 noreturn void __stack_chk_fail(void);
 int getentropy(void *buf, size_t n);
 int kill(pid_t pid, int sig);

@@ -129,6 +129,18 @@ uint64_t page_free_count(void)
 	return page_total_count() - fake_page_live();
 }
 
+static uint64_t page_guest;
+
+void page_guest_add(int64_t pages)
+{
+	__atomic_fetch_add(&page_guest, (uint64_t)pages, __ATOMIC_SEQ_CST);
+}
+
+uint64_t page_guest_count(void)
+{
+	return __atomic_load_n(&page_guest, __ATOMIC_SEQ_CST);
+}
+
 /* ---- spinlocks ---- */
 
 void spin_init(struct spinlock *l, const char *name)

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The console's terminal side, on the serial port: prompt, editing, and sharing the line with the log. Log lines come at any time
+ * from any context: one that comes while a line is being edited replaces that row, and the row is drawn again below it. The
+ * output of a command with --json is held back until its line is whole, so that a log line never falls into it.
+ */
+#include "drivers/uart.h"
+#include "kernel/console.h"
+#include "kernel/console_edit.h"
+#include "kernel/log.h"
+#include "kernel/spinlock.h"
+#include "kernel/sync.h"
+#include "kernel/time.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct spinlock lock = SPINLOCK_INIT("console"); /* before uart's; guards what the terminal shows */
+static struct edit edit;    /* lock while editing, else the console's task */
+static bool editing;        /* lock: the row shows prompt and edit.line */
+static char last = '\n';    /* lock: last byte sent */
+static bool in_place;       /* lock: the row was begun by CR alone, so it will be drawn again by whoever did */
+static char prompt[48] = "tern> ";
+static uint64_t prompt_ns;
+
+/* Under lock. */
+static void send(const char *s, size_t n)
+{
+	while (n) {
+		size_t run = 0;
+		while (run < n && s[run] != '\n')
+			run++;
+		if (run) {
+			if (memchr(s, '\r', run))
+				in_place = true;
+			uart_write(s, run);
+			last = s[run - 1];
+		}
+		if (run < n) {
+			uart_write(last == '\r' ? "\n" : "\r\n", last == '\r' ? 1 : 2);
+			last = '\n';
+			in_place = false;
+			run++;
+		}
+		s += run;
+		n -= run;
+	}
+}
+
+static void send_row(void)
+{
+	char row[EDIT_RENDER];
+	send(row, edit_render(&edit, row));
+}
+
+static void show_log(const struct log_line *l)
+{
+	char text[300];
+	int n = sniprintf(text, sizeof(text), "[%5llu.%06llu] %s: %s\n", (unsigned long long)(l->time_ns / NS_PER_SEC),
+		(unsigned long long)(l->time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l->level), l->text);
+	uint64_t flags = spin_lock_irqsave(&lock);
+	if (editing || (in_place && last != '\n'))
+		send("\r\x1b[K", 4);
+	else if (last != '\n')
+		send("\n", 1);
+	send(text, (size_t)n);
+	if (editing)
+		send_row();
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+/* The console as a command sees it. */
+struct serial {
+	struct con con;
+	char *held; /* JSON that has no newline yet */
+	size_t nheld, size;
+};
+
+static void serial_flush(struct serial *s)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	send(s->held, s->nheld);
+	spin_unlock_irqrestore(&lock, flags);
+	s->nheld = 0;
+}
+
+static void serial_write(struct con *c, const char *p, size_t n)
+{
+	struct serial *s = CONTAINER_OF(c, struct serial, con);
+	if (c->json) {
+		if (s->nheld + n > s->size) {
+			size_t size = MAX(s->size * 2, s->nheld + n + 1000);
+			char *more = realloc(s->held, size);
+			if (more) {
+				s->held = more;
+				s->size = size;
+			}
+		}
+		if (s->nheld + n <= s->size) {
+			memcpy(s->held + s->nheld, p, n);
+			s->nheld += n;
+			if (n && p[n - 1] == '\n')
+				serial_flush(s);
+			return;
+		}
+		serial_flush(s); /* no memory: rather in pieces than not at all */
+	}
+	uint64_t flags = spin_lock_irqsave(&lock);
+	send(p, n);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+static int serial_getc(struct con *c, uint64_t deadline_ns)
+{
+	(void)c;
+	return uart_getc(deadline_ns);
+}
+
+static void list_candidate(void *arg, const char *word)
+{
+	(void)arg;
+	send(word, strlen(word));
+	send("  ", 2);
+}
+
+/* Under lock. */
+static void complete(void)
+{
+	char insert[64];
+	unsigned n = console_complete(edit.line, edit.cur, insert, sizeof(insert), NULL, NULL);
+	if (n == 0) {
+		send("\a", 1);
+	} else if (insert[0]) {
+		edit_insert(&edit, insert);
+		send_row();
+	} else {
+		send("\n", 1);
+		console_complete(edit.line, edit.cur, insert, sizeof(insert), list_candidate, NULL);
+		send("\n", 1);
+		send_row();
+	}
+}
+
+/* Edit one line, left in edit.line; false: dropped by ^C. */
+static bool read_line(void)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	if (last != '\n')
+		send("\n", 1);
+	edit_begin(&edit, prompt);
+	editing = true;
+	send_row();
+	spin_unlock_irqrestore(&lock, flags);
+	if (!prompt_ns)
+		prompt_ns = time_ns();
+	for (;;) {
+		int c = uart_getc(TIME_NEVER);
+		if (c < 0)
+			continue;
+		flags = spin_lock_irqsave(&lock);
+		enum edit_result r = edit_key(&edit, (unsigned char)c);
+		switch (r) {
+		case EDIT_NONE:
+			break;
+		case EDIT_ECHO:
+			send(&(char){ (char)c }, 1);
+			break;
+		case EDIT_TAB:
+			complete();
+			break;
+		case EDIT_CLEAR:
+			send("\x1b[H\x1b[2J", 7);
+			send_row();
+			break;
+		case EDIT_REDRAW:
+			send_row();
+			break;
+		case EDIT_DONE:
+		case EDIT_CANCEL:
+			if (edit.cur != edit.len) {
+				edit.cur = edit.len;
+				send_row();
+			}
+			send(r == EDIT_DONE ? "\n" : "^C\n", r == EDIT_DONE ? 1 : 3);
+			editing = false;
+			spin_unlock_irqrestore(&lock, flags);
+			return r == EDIT_DONE;
+		}
+		spin_unlock_irqrestore(&lock, flags);
+	}
+}
+
+void console_init(enum log_level echo)
+{
+	edit_init(&edit);
+	console_log_echo(echo);
+}
+
+void console_log_echo(enum log_level level)
+{
+	log_echo(level, show_log);
+}
+
+void console_set_name(const char *name)
+{
+	sniprintf(prompt, sizeof(prompt), "tern:%.32s> ", name);
+}
+
+uint64_t console_prompt_ns(void)
+{
+	return prompt_ns;
+}
+
+void console_write(const char *s)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	send(s, strlen(s));
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+void console_task(void *arg)
+{
+	(void)arg;
+	static struct serial s = { .con = { .write = serial_write, .getc = serial_getc } };
+	static char line[EDIT_LINE];
+	for (;;) {
+		if (!read_line())
+			continue;
+		memcpy(line, edit.line, sizeof(line));
+		console_run_line(&s.con, line);
+		if (s.nheld)
+			serial_flush(&s);
+	}
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tern's boot order, from the loader's hand-off to the prompt. This file wires the rooms together and so may include from all of
+ * them. kernel_main runs on the boot CPU's first stack, which then becomes its idle task; from the first task on it is boot().
+ */
+#include "arch/x86/arch.h"
+#include "arch/x86/hv.h"
+#include "arch/x86/irq.h"
+#include "drivers/nic.h"
+#include "drivers/pci.h"
+#include "drivers/uart.h"
+#include "kernel/acpi.h"
+#include "kernel/conf.h"
+#include "kernel/console.h"
+#include "kernel/handoff.h"
+#include "kernel/host.h"
+#include "kernel/log.h"
+#include "kernel/malloc.h"
+#include "kernel/page.h"
+#include "kernel/panic.h"
+#include "kernel/sched.h"
+#include "kernel/time.h"
+#include "net/net.h"
+#include "vmm/vm.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MEMORY_MIN MIB(32) /* free after boot: less, and no VM of use fits */
+
+extern const struct console_cmd __console_cmds_start[], __console_cmds_end[]; /* linker.ld */
+extern char __kernel_start[], __kernel_end[];
+
+static struct conf conf;
+static struct vm_file *files;
+static unsigned nfiles;
+
+static hpa_t table_alloc(void *arg)
+{
+	(void)arg;
+	return page_alloc_zero(PAGE_ORDER_4K);
+}
+
+static void table_free(void *arg, hpa_t hpa)
+{
+	(void)arg;
+	page_free(hpa, PAGE_ORDER_4K);
+}
+
+/* The direct map covers all that may be read or written: RAM, and ACPI's tables. Neighbours become one range. */
+static void map_memory(const struct handoff *h)
+{
+	static struct arch_mem ram[512];
+	const struct handoff_mem *m = hva_of(h->mem);
+	unsigned n = 0;
+	for (unsigned i = 0; i < h->nmem; i++) {
+		if (m[i].type == HANDOFF_MEM_RESERVED)
+			continue;
+		if (m[i].type != HANDOFF_MEM_ACPI)
+			host_info.ram_bytes += m[i].size;
+		if (n && ram[n - 1].base + ram[n - 1].size == m[i].base)
+			ram[n - 1].size += m[i].size;
+		else if (n < ARRAY_SIZE(ram))
+			ram[n++] = (struct arch_mem){ m[i].base, m[i].size };
+		else
+			panic("the memory map has more than %zu separate ranges", ARRAY_SIZE(ram));
+	}
+	arch_paging_init(ram, n, h->kernel_base, table_alloc, table_free);
+}
+
+static void other_cpu(void)
+{
+	time_cpu_init();
+	sched_cpu_init();
+	sched_idle();
+}
+
+static void cpu_missing(uint32_t apic_id)
+{
+	host_info.ncpus_missing++;
+	log_error("the CPU with APIC id %u did not start; tern runs without it", apic_id);
+}
+
+static void name_cpu(void)
+{
+	uint32_t *p = (uint32_t *)(void *)host_info.cpu_model;
+	struct cpuid_regs r = cpuid(0, 0);
+	memcpy(host_info.cpu_vendor, (uint32_t[]){ r.ebx, r.edx, r.ecx }, 12);
+	for (uint32_t leaf = 0x80000002; leaf <= 0x80000004 && cpuid(0x80000000, 0).eax >= leaf; leaf++) {
+		r = cpuid(leaf, 0);
+		memcpy(p, &r, 16);
+		p += 4;
+	}
+	char *s = host_info.cpu_model; /* it comes padded with blanks on some */
+	memmove(s, s + strspn(s, " "), strlen(s + strspn(s, " ")) + 1);
+	for (size_t n = strlen(s); n && s[n - 1] == ' '; n--)
+		s[n - 1] = 0;
+}
+
+static void log_text(const char *text, size_t len)
+{
+	for (const char *end = text + len; text < end;) {
+		const char *nl = memchr(text, '\n', (size_t)(end - text));
+		size_t n = (size_t)((nl ? nl : end) - text);
+		if (n)
+			log_warn("%.*s", (int)n, text);
+		text += n + 1;
+	}
+}
+
+/* Copy what the loader handed over, so that its memory can be freed. The files' contents stay where they are. */
+static void take_handoff(const struct handoff *h)
+{
+	log_text(hva_of(h->messages), h->messages_size);
+	(void)conf_parse(&conf, hva_of(h->config), h->config_size); /* problems are logged at the end of boot */
+	const struct handoff_file *f = hva_of(h->files);
+	files = calloc(h->nfiles + 1, sizeof(*files));
+	if (!files)
+		panic("no memory for the list of boot files");
+	for (unsigned i = 0; i < h->nfiles; i++) {
+		host_info.file_bytes += ALIGN_UP(f[i].size, PAGE_SIZE);
+		char *name = strndup(f[i].name, sizeof(f[i].name));
+		if (f[i].err == 0 && name)
+			files[nfiles++] = (struct vm_file){ .name = name, .data = hva_of(f[i].base), .size = f[i].size };
+	}
+	const char *name = conf_get(&conf, "host", "", "name");
+	sniprintf(host_info.name, sizeof(host_info.name), "%s", name ? name : "unnamed");
+	console_set_name(host_info.name);
+}
+
+static uint32_t cpus_without_hv;
+
+static void hv_cpu_on(void *arg)
+{
+	const struct hv_ops *hv = arg;
+	if (hv->cpu_on())
+		__atomic_fetch_add(&cpus_without_hv, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Hardware virtualisation, on every CPU or not at all; then the VMs. Without it tern says why and the console still runs. */
+static void start_vmm(void)
+{
+	struct why w = { "" };
+	const struct hv_ops *hv = hv_detect(&w);
+	if (hv) {
+		uint64_t flags = cpu_irq_save();
+		hv_cpu_on((void *)(uintptr_t)hv);
+		cpu_irq_restore(flags);
+		irq_call_others(hv_cpu_on, (void *)(uintptr_t)hv);
+		if (cpus_without_hv) {
+			why_set(&w, -ENOTSUP, "%s cannot be switched on on %u of the CPUs", hv->name, cpus_without_hv);
+			hv = NULL;
+		}
+	}
+	if (hv && page_free_count() * PAGE_SIZE < MEMORY_MIN)
+		why_set(&w, -ENOMEM, "only %llu MiB of memory are free", (unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
+	int err = hv && !w.text[0] ? vmm_init(hv, &conf, files, nfiles) : 0;
+	if (err)
+		why_set(&w, err, "%s", err_name(err));
+	if (w.text[0]) {
+		sniprintf(host_info.why_no_hv, sizeof(host_info.why_no_hv), "%s", w.text);
+		log_error("this machine cannot run VMs: %s. Change that in its firmware set-up, and type `reboot`", w.text);
+	} else {
+		host_info.hv = hv->name;
+	}
+}
+
+static void boot(void *arg)
+{
+	const struct handoff *h = arg;
+	int err = uart_irq_init();
+	if (err)
+		log_warn("the serial port works without interrupts: %s", err_name(err));
+	host_info.ncpus = arch_smp_start(hva_of(h->cpus), h->ncpus, h->trampoline, other_cpu, cpu_missing);
+	take_handoff(h);
+	page_free_boot(); /* h is gone */
+
+	pci_init();
+	nic_probe_all();
+	err = net_init(&conf);
+	if (err)
+		log_error("no network: %s. VMs run, but cannot be reached or moved", err_name(err));
+	start_vmm();
+
+	conf_check_unused(&conf);
+	log_text(conf.problems, strlen(conf.problems));
+	char banner[160];
+	sniprintf(banner, sizeof(banner), "\ntern " TERN_VERSION " on %s: %u CPUs, %llu MiB free. Type `help`.\n", host_info.name,
+		host_info.ncpus, (unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
+	console_log_echo(LOG_WARN);
+	console_write(banner);
+	if (!task_create("console", TASK_PRIO_IO, console_task, NULL))
+		panic("no memory for the console");
+}
+
+noreturn void kernel_main(const struct handoff *h);
+void kernel_main(const struct handoff *h) /* arch/x86/entry.S */
+{
+	arch_hooks = (struct arch_hooks){ .irq_exit = sched_irq_exit, .timer = time_interrupt, .fatal = panic_trap };
+	time_init(h->tsc_hz, h->exit_tsc, h->wall_s, h->wall_tsc);
+	uart_init();
+	console_set_table(__console_cmds_start, __console_cmds_end);
+	console_init(LOG_INFO);
+	if (h->magic != HANDOFF_MAGIC || h->version != HANDOFF_VERSION || h->size != sizeof(*h))
+		panic("the loader speaks another version of the hand-off: %u, not %u", h->version, HANDOFF_VERSION);
+	arch_init(*(const uint32_t *)hva_of(h->cpus));
+	name_cpu();
+	page_init(hva_of(h->mem), h->nmem);
+	malloc_init();
+	host_info.kernel_bytes = h->kernel_size;
+	map_memory(h);
+	acpi_init(h->rsdp);
+	time_cpu_init();
+	sched_cpu_init();
+	task_init();
+	if (!task_create("boot", TASK_PRIO_NORMAL, boot, (void *)(uintptr_t)h))
+		panic("no memory for the boot task");
+	sched_idle();
+}
