@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* `vm`: what the operator does with virtual machines on this host. Moving them is `migrate`'s. */
+#include "kernel/console.h"
+#include "kernel/time.h"
+#include "vmm/machine.h"
+#include "vmm/vcpu.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const exit_names[] = {
+	[EXIT_HOST_IRQ] = "host_irq", [EXIT_CPUID] = "cpuid", [EXIT_MSR] = "msr", [EXIT_IO] = "io", [EXIT_NPF] = "npf",
+	[EXIT_HLT] = "hlt", [EXIT_VMCALL] = "vmcall", [EXIT_IRQ_WINDOW] = "irq_window", [EXIT_XSETBV] = "xsetbv",
+	[EXIT_EXCEPTION] = "exception", [EXIT_CACHE] = "cache", [EXIT_UNDEFINED] = "undefined",
+	[EXIT_PRIVILEGED] = "privileged", [EXIT_PAUSE] = "pause", [EXIT_SHUTDOWN] = "shutdown", [EXIT_INVALID] = "invalid",
+};
+
+/* What both `list` and `info` show: a snapshot, so that nothing is printed under a lock. */
+struct vm_row {
+	char name[VM_NAME_MAX], mac[18], fail[128];
+	const char *state;
+	uint64_t mem, uptime_ns; /* uptime: since it started or arrived here; 0: off */
+	uint32_t vcpus;
+	bool migrating;
+};
+struct vm_rows {
+	struct vm_row *row; /* NULL: count only */
+	unsigned n, max;
+};
+
+static void row_fill(struct vm_row *r, struct vm *vm)
+{
+	enum vm_state st = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
+	const uint8_t *m = vm->cfg.mac;
+
+	memcpy(r->name, vm->cfg.name, sizeof(r->name));
+	memcpy(r->fail, vm->fail, sizeof(r->fail));
+	r->fail[sizeof(r->fail) - 1] = '\0';
+	sniprintf(r->mac, sizeof(r->mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	r->state = vm_state_name(st);
+	r->mem = vm->cfg.mem;
+	r->vcpus = vm->cfg.vcpus;
+	r->uptime_ns = st == VM_STOPPED || st == VM_FAILED || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
+	r->migrating = __atomic_load_n(&vm->migration, __ATOMIC_RELAXED) != NULL;
+}
+
+static void row_collect(struct vm *vm, void *arg)
+{
+	struct vm_rows *rows = arg;
+	if (rows->row && rows->n < rows->max)
+		row_fill(&rows->row[rows->n], vm);
+	if (!rows->row || rows->n < rows->max)
+		rows->n++;
+}
+
+static void json_row(struct json *j, const struct vm_row *r)
+{
+	json_str(j, "name", r->name);
+	json_str(j, "state", r->state);
+	json_u64(j, "vcpus", r->vcpus);
+	json_u64(j, "memory_bytes", r->mem);
+	json_str(j, "mac", r->mac);
+	json_u64(j, "uptime_ms", r->uptime_ns / NS_PER_MS);
+	json_bool(j, "migrating", r->migrating);
+	if (r->fail[0])
+		json_str(j, "fail", r->fail);
+}
+
+static void uptime_text(char *buf, size_t n, uint64_t ns)
+{
+	unsigned long long s = ns / NS_PER_SEC;
+
+	if (!ns)
+		sniprintf(buf, n, "-");
+	else if (s >= 86400)
+		sniprintf(buf, n, "%llud %02llu:%02llu:%02llu", s / 86400, s / 3600 % 24, s / 60 % 60, s % 60);
+	else
+		sniprintf(buf, n, "%02llu:%02llu:%02llu", s / 3600, s / 60 % 60, s % 60);
+}
+
+static int cmd_list(struct con *c)
+{
+	struct vm_rows rows = { 0 };
+	char up[32];
+
+	vm_for_each(row_collect, &rows);
+	rows.max = rows.n + 8; /* some may appear meanwhile */
+	rows.n = 0;
+	rows.row = calloc(rows.max, sizeof(*rows.row));
+	if (!rows.row)
+		return con_error(c, -ENOMEM, "vm list: out of memory");
+	vm_for_each(row_collect, &rows);
+
+	if (c->json) {
+		struct json j;
+		json_begin(&j, c);
+		json_arr(&j, "vms");
+		for (unsigned i = 0; i < rows.n; i++) {
+			json_obj(&j, NULL);
+			json_row(&j, &rows.row[i]);
+			json_obj_end(&j);
+		}
+		json_arr_end(&j);
+		json_end(&j);
+	} else {
+		con_printf(c, "%-16s %-10s %5s %10s  %-17s %s\n", "NAME", "STATE", "VCPUS", "MEMORY", "MAC", "UP");
+		for (unsigned i = 0; i < rows.n; i++) {
+			const struct vm_row *r = &rows.row[i];
+			uptime_text(up, sizeof(up), r->uptime_ns);
+			con_printf(c, "%-16s %-10s %5u %6llu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
+				   (unsigned long long)(r->mem >> 20), r->mac, up, r->migrating ? "  migrating" : "");
+		}
+		if (!rows.n)
+			con_printf(c, "no VMs: add a [vm NAME] section to tern.conf\n");
+	}
+	free(rows.row);
+	return 0;
+}
+
+static void uuid_text(char out[37], const uint8_t u[16])
+{
+	sniprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4],
+		  u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
+struct vm_detail {
+	struct vm_row row;
+	char uuid[37];
+	uint64_t exits[ARRAY_SIZE(exit_names)];
+	uint64_t console_bytes, unclaimed, splits;
+	bool tracking;
+};
+
+static void detail_fill(struct vm_detail *d, struct vm *vm)
+{
+	uint8_t none[1];
+
+	memset(d, 0, sizeof(*d));
+	row_fill(&d->row, vm);
+	uuid_text(d->uuid, vm->cfg.uuid);
+	vm_console_tail(vm, none, 0, &d->console_bytes);
+	mutex_lock(&vm->lock); /* vCPUs and memory stay */
+	for (unsigned i = 0; vm->vcpus && i < vm->nvcpus; i++)
+		for (unsigned k = 0; vm->vcpus[i] && k < ARRAY_SIZE(exit_names); k++)
+			d->exits[k] += __atomic_load_n(&vm->vcpus[i]->exits[k], __ATOMIC_RELAXED);
+	d->unclaimed = vm->machine.bus.unclaimed;
+	d->tracking = vm->mem.tracking;
+	d->splits = vm->mem.splits;
+	mutex_unlock(&vm->lock);
+}
+
+static void info_json(struct con *c, const struct vm *vm, const struct vm_detail *d)
+{
+	struct json j;
+
+	json_begin(&j, c);
+	json_row(&j, &d->row);
+	json_str(&j, "uuid", d->uuid);
+	json_str(&j, "cpu", vm->cfg.cpu);
+	json_str(&j, "kernel", vm->cfg.kernel);
+	json_str(&j, "initrd", vm->cfg.initrd);
+	json_str(&j, "cmdline", vm->cfg.cmdline);
+	json_bool(&j, "autostart", vm->cfg.autostart);
+	json_bool(&j, "dirty_tracking", d->tracking);
+	json_u64(&j, "page_splits", d->splits);
+	json_u64(&j, "console_bytes", d->console_bytes);
+	json_u64(&j, "unclaimed_accesses", d->unclaimed);
+	json_obj(&j, "exits");
+	for (unsigned k = 0; k < ARRAY_SIZE(exit_names); k++)
+		json_u64(&j, exit_names[k], d->exits[k]);
+	json_obj_end(&j);
+	json_end(&j);
+}
+
+static void info_text(struct con *c, const struct vm *vm, const struct vm_detail *d)
+{
+	const struct vm_row *r = &d->row;
+	const struct vm_config *cfg = &vm->cfg;
+	char up[32];
+
+	uptime_text(up, sizeof(up), r->uptime_ns);
+	con_printf(c, "%-10s %s\n%-10s %s%s\n", "name", r->name, "state", r->state, r->migrating ? ", migrating" : "");
+	if (r->fail[0])
+		con_printf(c, "%-10s %s\n", "failed", r->fail);
+	con_printf(c, "%-10s %s\n%-10s %s\n", "up", up, "uuid", d->uuid);
+	con_printf(c, "%-10s %u, model %s\n%-10s %llu MiB\n", "vcpus", (unsigned)r->vcpus, cfg->cpu, "memory",
+		   (unsigned long long)(r->mem >> 20));
+	con_printf(c, "%-10s %s\n%-10s %s\n%-10s %s\n%-10s %s\n", "mac", r->mac, "kernel", cfg->kernel[0] ? cfg->kernel : "-",
+		   "initrd", cfg->initrd[0] ? cfg->initrd : "-", "cmdline", cfg->cmdline[0] ? cfg->cmdline : "-");
+	con_printf(c, "%-10s %s\n%-10s %llu bytes said\n", "autostart", cfg->autostart ? "yes" : "no", "console",
+		   (unsigned long long)d->console_bytes);
+	con_printf(c, "%-10s %s, %llu large pages split so far\n", "tracking", d->tracking ? "on" : "off",
+		   (unsigned long long)d->splits);
+	con_printf(c, "%-10s", "exits");
+	for (unsigned k = 0; k < ARRAY_SIZE(exit_names); k++)
+		if (d->exits[k])
+			con_printf(c, " %s %llu", exit_names[k], (unsigned long long)d->exits[k]);
+	con_printf(c, "\n");
+	if (d->unclaimed)
+		con_printf(c, "%-10s %llu accesses that no device answered\n", "bus", (unsigned long long)d->unclaimed);
+}
+
+static int cmd_info(struct con *c, struct vm *vm)
+{
+	struct vm_detail d;
+
+	detail_fill(&d, vm);
+	if (c->json)
+		info_json(c, vm, &d);
+	else
+		info_text(c, vm, &d);
+	return 0;
+}
+
+/* The answer to a command that changed the VM: its name and state now. */
+static int answer(struct con *c, struct vm *vm, const char *did)
+{
+	struct json j;
+
+	if (!c->json) {
+		con_printf(c, "%s: %s\n", vm->cfg.name, did);
+		return 0;
+	}
+	json_begin(&j, c);
+	json_str(&j, "name", vm->cfg.name);
+	json_str(&j, "state", vm_state_name(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)));
+	json_end(&j);
+	return 0;
+}
+
+static int cmd_start(struct con *c, struct vm *vm)
+{
+	struct why w = { "" };
+	int err = vm_start(vm, &w);
+
+	if (err)
+		return con_error(c, err, "vm start %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
+	return answer(c, vm, "started");
+}
+
+static int cmd_stop(struct con *c, struct vm *vm)
+{
+	struct why w = { "" };
+	int err = vm_stop(vm, &w);
+
+	if (err)
+		return con_error(c, err, "vm stop %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
+	return answer(c, vm, "stopped");
+}
+
+/* For scripts: what the guest said last, as text. */
+static int console_json(struct con *c, struct vm *vm)
+{
+	char *text = malloc(VM_CONSOLE_RING + 1);
+	uint64_t total;
+	struct json j;
+
+	if (!text)
+		return con_error(c, -ENOMEM, "vm console %s: out of memory", vm->cfg.name);
+	size_t n = vm_console_tail(vm, (uint8_t *)text, VM_CONSOLE_RING, &total), k = 0;
+	for (size_t i = 0; i < n; i++)
+		if (text[i])
+			text[k++] = text[i];
+	text[k] = '\0';
+	json_begin(&j, c);
+	json_str(&j, "name", vm->cfg.name);
+	json_u64(&j, "console_bytes", total);
+	json_str(&j, "tail", text);
+	json_end(&j);
+	free(text);
+	return 0;
+}
+
+static int cmd_console(struct con *c, struct vm *vm)
+{
+	if (c->json)
+		return console_json(c, vm);
+	int err = vm_console_attach(vm, c);
+	if (err == -EBUSY)
+		return con_error(c, err, "vm console %s: another operator is attached. Leave it there first (Ctrl-])", vm->cfg.name);
+	return err ? con_error(c, err, "vm console %s: %s", vm->cfg.name, err_name(err)) : 0;
+}
+
+static const struct {
+	const char *name;
+	int (*fn)(struct con *c, struct vm *vm); /* NULL: `list` */
+} subs[] = {
+	{ "list", NULL }, { "info", cmd_info }, { "start", cmd_start }, { "stop", cmd_stop }, { "console", cmd_console },
+};
+
+static int cmd_vm(struct con *c, int argc, char **argv)
+{
+	for (unsigned i = 0; argc >= 2 && i < ARRAY_SIZE(subs); i++) {
+		if (strcmp(argv[1], subs[i].name))
+			continue;
+		if (argc != (subs[i].fn ? 3 : 2))
+			return con_error(c, -EINVAL, "vm %s: %s", argv[1], subs[i].fn ? "give the name of one VM" : "takes no name");
+		if (!subs[i].fn)
+			return cmd_list(c);
+		struct vm *vm = vm_get(argv[2]);
+		if (!vm)
+			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1], argv[2]);
+		int err = subs[i].fn(c, vm);
+		vm_put(vm);
+		return err;
+	}
+	return con_error(c, -EINVAL, "vm: say what: vm list, or vm info|start|stop|console NAME");
+}
+
+struct completion_ctx {
+	void (*add)(void *arg, const char *word);
+	void *arg;
+};
+
+static void complete_name(struct vm *vm, void *arg)
+{
+	struct completion_ctx *x = arg;
+	x->add(x->arg, vm->cfg.name);
+}
+
+static void complete_vm(int argc, char **argv, void (*add)(void *arg, const char *word), void *arg)
+{
+	if (argc == 2)
+		for (unsigned i = 0; i < ARRAY_SIZE(subs); i++)
+			add(arg, subs[i].name);
+	if (argc == 3 && strcmp(argv[1], "list"))
+		vm_for_each(complete_name, &(struct completion_ctx){ add, arg });
+}
+
+CONSOLE_CMD(vm, "list | info NAME | start NAME | stop NAME | console NAME", "virtual machines on this host", cmd_vm, complete_vm);
