@@ -4,6 +4,9 @@
  * timers; "interrupts off" is nothing, so a spinlock excludes them as any other thread. What is pure C in the kernel
  * (sync.c, err.c) is compiled in here from the same source.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* pthread_cond_clockwait */
+#endif
 #include "tests/unit/fake_kernel.h"
 #include "kernel/err.h"
 #include "kernel/log.h"
@@ -86,6 +89,34 @@ uint64_t fake_page_live(void)
 	return __atomic_load_n(&page_live, __ATOMIC_SEQ_CST);
 }
 
+/* Blocks from 2 MiB on, for page_block_order: gmem gives its memory back by what that says. */
+static struct { hpa_t hpa; unsigned order; } page_large[256];
+static pthread_mutex_t page_large_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Set the entry for hpa, or take a free one (hpa 0 of an entry). */
+static void page_large_set(hpa_t find, hpa_t hpa, unsigned order)
+{
+	unsigned i = 0;
+	pthread_mutex_lock(&page_large_lock);
+	while (i < ARRAY_SIZE(page_large) && page_large[i].hpa != find)
+		i++;
+	BUG_ON(i == ARRAY_SIZE(page_large));
+	page_large[i].hpa = hpa;
+	page_large[i].order = order;
+	pthread_mutex_unlock(&page_large_lock);
+}
+
+int page_block_order(hpa_t hpa)
+{
+	int order = -1;
+	pthread_mutex_lock(&page_large_lock);
+	for (unsigned i = 0; i < ARRAY_SIZE(page_large); i++)
+		if (hpa && page_large[i].hpa == hpa)
+			order = (int)page_large[i].order;
+	pthread_mutex_unlock(&page_large_lock);
+	return order;
+}
+
 hpa_t page_alloc(unsigned order)
 {
 	BUG_ON(order > PAGE_ORDER_1G);
@@ -100,6 +131,8 @@ hpa_t page_alloc(unsigned order)
 		return HPA_NONE;
 	if (order < PAGE_ORDER_2M)
 		memset(p, 0xa5, PAGE_SIZE << order); /* "contents undefined" */
+	else
+		page_large_set(0, (hpa_t)(uintptr_t)p, order);
 	__atomic_fetch_add(&page_live, 1UL << order, __ATOMIC_SEQ_CST);
 	return (hpa_t)(uintptr_t)p;
 }
@@ -115,6 +148,8 @@ hpa_t page_alloc_zero(unsigned order)
 void page_free(hpa_t hpa, unsigned order)
 {
 	BUG_ON(hpa & ((PAGE_SIZE << order) - 1));
+	if (order >= PAGE_ORDER_2M)
+		page_large_set(hpa, 0, 0);
 	__atomic_fetch_sub(&page_live, 1UL << order, __ATOMIC_SEQ_CST);
 	free((void *)(uintptr_t)hpa);
 }
