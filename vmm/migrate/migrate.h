@@ -44,6 +44,11 @@ int migrate_init(void);
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) must_check;
 /* Ask a running migration to stop; -ENOENT none, -EBUSY: it is past the point of return (COMMIT sent). */
 int migrate_cancel(const char *vm_name, struct why *w);
+/*
+ * `vm claim NAME --force`: take a VM back that is UNDECIDED and run it here. Without force: -EPERM, and w spells out the
+ * risk. -ENOENT, -EINVAL: it is not undecided.
+ */
+int migrate_claim(const char *vm_name, bool force, struct why *w);
 /* Wait until it has ended or the deadline passes: 0 ended (look at the status), -ETIMEDOUT. */
 int migrate_wait(const char *vm_name, uint64_t deadline_ns);
 /* The i-th migration, running ones and the last 16 finished, newest first: false past the end. */

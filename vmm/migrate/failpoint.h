@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Failpoints P0..P20 of the migration (doc/handover.md lists where each one is): in builds with -DTERN_FAILPOINTS the
+ * console command `failpoint P8 cut` makes the next pass through that point fail, cut the link, stall, or bring the whole
+ * host down. In other builds they are nothing.
+ */
+#pragma once
+#include "net/stream.h"
+
+enum failpoint {
+	P0_CONNECT, P1_TLS, P2_HELLO, P3_ALLOCATE, P4_FIRST_PASS, P5_NTH_PASS, P6_BEFORE_PAUSE, P7_AFTER_PAUSE,
+	P8_FINAL_PAGES, P9_BEFORE_END, P10_BEFORE_READY, P11_READY_LOST, P12_BEFORE_OFFER, P13_ANSWER_LOST,
+	P14_COMMIT_LOST, P15_BEFORE_CLAIM, P16_CLAIM_ANSWER, P17_CLAIMED, P18_RUNNING, P19_STARTED_LOST, P20_BEFORE_FREE,
+	FAILPOINT_COUNT,
+};
+
+#ifdef TERN_FAILPOINTS
+/*
+ * 0 to go on, or -errno. error: -EIO; cut: s (may be NULL) is aborted, -ECONNRESET; stall: sleeps longer than every limit of
+ * the protocol, then 0; crash: panics. May sleep.
+ */
+int failpoint_hit(enum failpoint p, struct stream *s) must_check;
+/* Arm it for the next `count` hits (tests; the console command does the same). action: enum migrate_fail_action. */
+void failpoint_set(enum failpoint p, int action, unsigned count);
+#define FAILPOINT(p, s) failpoint_hit((p), (s))
+#else
+#define FAILPOINT(p, s) 0
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The reader task on the source's side (inbox.h). */
+#include "vmm/migrate/inbox.h"
+#include "kernel/task.h"
+#include "vmm/migrate/migration.h"
+#include <string.h>
+
+int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id)
+{
+	memset(in, 0, sizeof(*in));
+	spin_init(&in->lock, "inbox");
+	waitq_init(&in->q);
+	completion_init(&in->ended);
+	in->id = *id;
+	return wire_rx_init(&in->rx, s);
+}
+
+/* Decode what was received; -EPROTO if a destination cannot say that. */
+static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
+{
+	struct wire_rx *rx = &in->rx;
+	struct attempt_id id = in->id;
+
+	*msg = (struct inbox_msg){ .type = rx->type };
+	switch (rx->type) {
+	case WIRE_ACCEPT:
+	case WIRE_READY:
+	case WIRE_STARTED:
+	case WIRE_NEVER:
+		id_get(rx, &id);
+		break;
+	case WIRE_PASS_ACK:
+		msg->num = wire_get_u32(rx);
+		break;
+	case WIRE_REFUSE:
+	case WIRE_ERROR:
+		msg->num = wire_get_u32(rx);
+		wire_get_str(rx, msg->text, sizeof(msg->text));
+		break;
+	default:
+		return why_set(w, -EPROTO, "the destination sent %s, which only a source sends", wire_type_name(rx->type));
+	}
+	if (!wire_get_end(rx) || !attempt_id_equal(&id, &in->id))
+		return why_set(w, -EPROTO, "the destination sent a %s record that is malformed or of another attempt",
+			       wire_type_name(rx->type));
+	return 0;
+}
+
+static void reader(void *arg)
+{
+	struct inbox *in = arg;
+	int err = 0;
+	while (!err) {
+		struct inbox_msg msg;
+		struct why w = { "" };
+		err = wire_recv(&in->rx, TIME_NEVER, MIG_IDLE_NS, &w);
+		if (!err)
+			err = decode(in, &msg, &w);
+		uint64_t flags = spin_lock_irqsave(&in->lock);
+		if (!err && in->n == INBOX_MAX)
+			err = why_set(&w, -EPROTO, "the destination talks too much");
+		if (!err)
+			in->msg[in->n++] = msg;
+		else {
+			in->err = err;
+			in->why = w;
+		}
+		waitq_wake_all(&in->q);
+		spin_unlock_irqrestore(&in->lock, flags);
+	}
+	completion_done(&in->ended);
+}
+
+int inbox_start(struct inbox *in)
+{
+	in->rx.key = wire_key(in->id.uuid, in->id.epoch);
+	in->running = task_create("migrate-reader", TASK_PRIO_NORMAL, reader, in) != NULL;
+	return in->running ? 0 : -ENOMEM;
+}
+
+void inbox_fini(struct inbox *in)
+{
+	if (in->running) {
+		stream_abort(in->rx.s);
+		completion_wait(&in->ended, TIME_NEVER);
+	}
+	in->running = false;
+	wire_rx_fini(&in->rx);
+}
+
+/* What a message that nobody waited for means. */
+static int unexpected(const struct inbox_msg *msg, struct why *w)
+{
+	if (msg->type == WIRE_ERROR)
+		return why_set(w, -ECONNABORTED, "the destination failed: %s", msg->text);
+	if (msg->type == WIRE_REFUSE)
+		return why_set(w, -EACCES, "the destination refused: %s", msg->text);
+	if (msg->type == WIRE_NEVER)
+		return why_set(w, -ECONNABORTED, "the destination has given this attempt up");
+	return why_set(w, -EPROTO, "the destination sent %s at the wrong time", wire_type_name(msg->type));
+}
+
+int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, struct inbox_msg *msg, struct why *w)
+{
+	int err = 0;
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	while (!in->n && !in->err && !err)
+		err = waitq_wait(&in->q, &in->lock, &flags, deadline_ns);
+	if (in->n) {
+		*msg = in->msg[0];
+		memmove(&in->msg[0], &in->msg[1], --in->n * sizeof(in->msg[0]));
+		err = msg->type == a || msg->type == b ? 0 : unexpected(msg, w);
+	} else if (in->err) {
+		err = in->err;
+		if (in->why.text[0])
+			why_set(w, err, "%s", in->why.text);
+	}
+	spin_unlock_irqrestore(&in->lock, flags);
+	return err;
+}
+
+int inbox_poll(struct inbox *in, struct why *w)
+{
+	int err = 0;
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	if (in->n)
+		err = unexpected(&in->msg[0], w);
+	else if (in->err)
+		err = in->why.text[0] ? why_set(w, in->err, "%s", in->why.text) : in->err;
+	spin_unlock_irqrestore(&in->lock, flags);
+	return err;
+}

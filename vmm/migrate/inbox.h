@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the destination says to the source, read by a task of its own: the source's task is busy writing, and must still
+ * learn at once that the other side has failed. One inbox a connection.
+ */
+#pragma once
+#include "kernel/sync.h"
+#include "vmm/migrate/records.h"
+
+#define INBOX_MAX 8
+
+struct inbox_msg {
+	uint32_t type;
+	uint32_t num; /* PASS_ACK: the pass; REFUSE, ERROR: the code */
+	char text[WIRE_TEXT_MAX];
+};
+/* (c) before inbox_start  [l] lock  [r] reader task */
+struct inbox {
+	struct wire_rx rx;      /* [r], and the source's task before inbox_start */
+	struct attempt_id id;   /* (c) every message must be of this attempt */
+	bool running;           /* (c) */
+	struct spinlock lock;
+	struct waitq q;
+	struct inbox_msg msg[INBOX_MAX]; /* [l] oldest first */
+	unsigned n;             /* [l] */
+	int err;                /* [l] why the reader ended; 0 while it runs */
+	struct why why;         /* [l] */
+	struct completion ended;
+};
+int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id) must_check;
+int inbox_start(struct inbox *in) must_check; /* the reader takes rx over; records are keyed for the attempt from here */
+/* Ends the reader by aborting the stream, waits for it. After a failed init as well. */
+void inbox_fini(struct inbox *in);
+
+/*
+ * The next message of type a or b (0: none such). -ETIMEDOUT; -ECONNABORTED, -EACCES with the peer's words if it sent ERROR
+ * or REFUSE; -EPROTO if it sent something else; the stream's error if it is gone and nothing is left to read.
+ */
+int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, struct inbox_msg *msg, struct why *w) must_check;
+/* Has something gone wrong? 0 or the error as inbox_wait would give it. Does not sleep. */
+int inbox_poll(struct inbox *in, struct why *w) must_check;

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One attempt to move one VM, as the files of vmm/migrate share it; and the table of them (registry.c). The task that runs
+ * the attempt owns it; the console reads its status, cancels it, claims its VM.
+ *
+ *   migration_new -> bind (to the VM) -> attach (a stream) ... detach -> finish -> put
+ */
+#pragma once
+#include "kernel/spinlock.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/migrate.h"
+#include "vmm/migrate/records.h"
+
+/* Limits. An idle link that is cut for 5 s must survive TCP's back-off: hence 15 s while the guest runs. */
+#define MIG_CONNECT_NS (5 * NS_PER_SEC)
+#define MIG_SETUP_NS   (10 * NS_PER_SEC) /* for one answer before the passes */
+#define MIG_IDLE_NS    (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
+#define MIG_STOPPED_NS (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
+#define MIG_ANSWER_NS  (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
+#define MIG_ASK_NS     (1 * NS_PER_SEC)  /* between two QUERYs */
+#define MIG_KEEPALIVE_NS NS_PER_SEC      /* the source is silent for no longer than this */
+
+/*
+ * (c) const  [r] registry's lock  [l] lock  [s] stream_lock  [t] its own task alone
+ * Order: vm->lock, then stream_lock, then registry's lock, then lock.
+ */
+struct migration {
+	struct list node;        /* [r] */
+	unsigned refs;           /* [r] */
+	struct vm *vm;           /* [t] with a reference of its own, between bind and unbind */
+	struct migrate_params p; /* (c) outgoing */
+	struct attempt_id id;    /* [l] until set */
+	struct spinlock lock;
+	struct migrate_status st; /* [l] */
+	bool cancel;              /* [l] asked for by the operator */
+	bool committed;           /* [l] past the point of return: cancel no longer works */
+	bool claimed;             /* [l] the operator took the VM back from UNDECIDED */
+	bool finished;            /* [l] */
+	struct mutex stream_lock;
+	struct stream *stream;    /* [s] what cancelling aborts */
+	struct completion done, claim;
+};
+
+/* In the table, with a reference for the caller. NULL: no memory. */
+struct migration *migration_new(const char *vm_name, const char *peer, bool incoming) must_check;
+void migration_put(struct migration *m);
+/* vm->migration = m, with a reference on vm: -EBUSY if it is moving, -EINVAL if it is not in `state`. */
+int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, struct why *w) must_check;
+/* Lets go of the VM; gone: it has been destroyed. */
+void migration_unbind(struct migration *m, bool gone);
+
+/* From now on cancelling aborts s; -ECANCELED if that has been asked for already. The caller still owns s. */
+int migration_attach(struct migration *m, struct stream *s) must_check;
+void migration_detach(struct migration *m);
+bool migration_cancelled(struct migration *m);
+/* One decision between the operator's cancel and COMMIT: 0, from now on cancelling is refused; or -ECANCELED. */
+int migration_commit_point(struct migration *m) must_check;
+
+void migration_phase(struct migration *m, enum migrate_phase phase);
+/* The end, once: CANCELLED instead of FAILED if the operator asked for it. Logs it. */
+void migration_finish(struct migration *m, enum migrate_phase phase, const char *error);
+
+/* Abort the undecided incoming attempt `id` and wait until its skeleton is gone (or the deadline passes). */
+void migration_evict(const struct attempt_id *id, uint64_t deadline_ns);
+
+/* source.c, dest.c, handover.c: the parts of an attempt. */
+int source_attempt(struct migration *m, struct stream *s, struct why *w) must_check;

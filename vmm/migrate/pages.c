@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Memory on the wire (pages.h). Page data goes from guest memory to the stream and from the stream to guest memory without
+ * a copy of ours; the order clear -> flush -> copy of the dirty set is kept batch by batch.
+ */
+#include "vmm/migrate/pages.h"
+#include "kernel/time.h"
+#include <string.h>
+
+/* Most pages are not zero within the first words, or zero altogether. */
+static bool page_is_zero(const void *page)
+{
+	const uint64_t *w = page;
+	for (unsigned i = 0; i < PAGE_SIZE / 8; i += 8)
+		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
+			return false;
+	return true;
+}
+
+/* ---- source ---- */
+
+int pages_flush(struct page_tx *p)
+{
+	struct wire_tx *tx = p->tx;
+	if (!p->nruns)
+		return 0;
+	wire_begin(tx, WIRE_PAGES);
+	wire_put_u64(tx, p->base);
+	wire_put_u32(tx, p->nruns);
+	wire_put_u32(tx, p->ndata);
+	for (unsigned i = 0; i < p->nruns; i++) {
+		const struct page_run *r = &p->run[i];
+		wire_put_u32(tx, r->off);
+		wire_put_u32(tx, r->count);
+		if (r->count & PAGES_ZERO)
+			continue;
+		for (gfn_t f = p->base + r->off; f < p->base + r->off + r->count; f++) /* neighbours join into one piece */
+			wire_put_data(tx, gmem_ptr(p->mem, f << PAGE_SHIFT, PAGE_SIZE), PAGE_SIZE);
+	}
+	p->nruns = p->ndata = 0;
+	return wire_end(tx, time_ns() + p->idle_ns);
+}
+
+static int record_add(struct page_tx *p, gfn_t gfn, bool zero)
+{
+	struct page_run *last = p->nruns ? &p->run[p->nruns - 1] : NULL;
+	uint32_t count = last ? last->count & ~PAGES_ZERO : 0;
+
+	if (last && gfn == p->base + last->off + count && zero == !!(last->count & PAGES_ZERO) && count < PAGES_ZERO - 1) {
+		last->count++;
+	} else {
+		int err = last && (p->nruns == WIRE_RUNS_MAX || (gfn - p->base) >> 32) ? pages_flush(p) : 0;
+		if (err)
+			return err;
+		if (!p->nruns)
+			p->base = gfn;
+		p->run[p->nruns++] = (struct page_run){ (uint32_t)(gfn - p->base), zero ? PAGES_ZERO | 1 : 1 };
+	}
+	if (zero) {
+		p->pass.zero++;
+		p->total.zero++;
+		return 0;
+	}
+	p->pass.data++;
+	p->total.data++;
+	if (++p->ndata < WIRE_PAGES_MAX)
+		return 0;
+	int err = pages_flush(p);
+	return err ? err : p->progress(p->arg);
+}
+
+static bool any_set(const uint64_t *map, uint64_t words)
+{
+	for (uint64_t i = 0; i < words; i++)
+		if (map[i])
+			return true;
+	return false;
+}
+
+static int batch_send(struct page_tx *p, uint64_t *map, gfn_t first, uint64_t count)
+{
+	for (uint64_t i = first / 64; i < (first + count + 63) / 64; i++) {
+		for (uint64_t word = map[i]; word; word &= word - 1) {
+			gfn_t gfn = i * 64 + (unsigned)__builtin_ctzll(word);
+			int err = record_add(p, gfn, page_is_zero(gmem_ptr(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE)));
+			if (err)
+				return err;
+		}
+		map[i] = 0;
+	}
+	return 0;
+}
+
+int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush)(void *), void *flush_arg)
+{
+	struct gmem_range r[2];
+	int err = 0;
+
+	p->pass = (struct page_counts){ 0, 0 };
+	p->nruns = p->ndata = 0;
+	for (unsigned i = 0, n = gmem_ranges(p->mem, r); i < n; i++) {
+		for (uint64_t done = 0; done < r[i].count && !err; done += PAGES_BATCH) {
+			gfn_t first = r[i].first + done; /* RAM is whole 2 MiB blocks: a multiple of 64 */
+			uint64_t count = MIN(r[i].count - done, (uint64_t)PAGES_BATCH);
+			if (!any_set(map + first / 64, count / 64))
+				continue;
+			if (harvest)
+				gmem_track_harvest(p->mem, first, count, map + first / 64, flush, flush_arg);
+			err = batch_send(p, map, first, count);
+			if (!err)
+				err = p->progress(p->arg);
+		}
+	}
+	return err ? err : pages_flush(p);
+}
+
+/* ---- destination ---- */
+
+/* Is [gfn, gfn+count) RAM, without a hole in it? */
+static bool range_is_ram(const struct gmem *g, gfn_t gfn, uint64_t count)
+{
+	struct gmem_range r[2];
+	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
+		if (gfn >= r[i].first && gfn - r[i].first < r[i].count && count <= r[i].count - (gfn - r[i].first))
+			return true;
+	return false;
+}
+
+/* A skeleton's memory starts as zero; whatever was written since is in the soft dirty set, by us or by a device. */
+static void zero_run(struct gmem *g, gfn_t gfn, uint64_t count)
+{
+	for (; count; gfn++, count--) {
+		if (!(gfn % 64) && count >= 64 && !g->soft_dirty[gfn / 64]) {
+			gfn += 63;
+			count -= 63;
+		} else if (bitmap_test(g->soft_dirty, gfn)) {
+			memset(gmem_ptr(g, gfn << PAGE_SHIFT, PAGE_SIZE), 0, PAGE_SIZE);
+		}
+	}
+}
+
+static int data_run(struct page_rx *p, gfn_t gfn, uint64_t count)
+{
+	gpa_t gpa = gfn << PAGE_SHIFT;
+	uint64_t left = count << PAGE_SHIFT;
+	int err = 0;
+	gmem_dirty(p->mem, gpa, left); /* before it: a run that is cut in the middle has been written to as well */
+	while (left && !err) {
+		size_t n = MIN(left, GMEM_BLOCK - (gpa & (GMEM_BLOCK - 1)));
+		err = wire_recv_data(p->rx, gmem_ptr(p->mem, gpa, n), n, time_ns() + p->idle_ns);
+		gpa += n;
+		left -= n;
+	}
+	return err;
+}
+
+static void page_counts_add(struct page_rx *p, uint64_t data, uint64_t zero)
+{
+	p->pass.data += data;
+	p->pass.zero += zero;
+	p->total.data += data;
+	p->total.zero += zero;
+}
+
+int pages_recv(struct page_rx *p, struct why *w)
+{
+	struct wire_rx *rx = p->rx;
+	uint64_t base = wire_get_u64(rx), sum = 0;
+	uint32_t nruns = wire_get_u32(rx);
+	wire_get_u32(rx); /* data pages: wire_recv has held it against the length */
+	const uint8_t *runs = wire_get_bytes(rx, nruns * 8UL);
+	gfn_t next = p->next;
+
+	if (!runs || !wire_get_end(rx) || base >> 52)
+		return why_set(w, -EPROTO, "the peer sent a malformed PAGES record");
+	for (uint32_t i = 0; i < nruns; i++) { /* all of it is checked before any of it is written */
+		uint32_t count = get_le32(runs + i * 8 + 4);
+		gfn_t gfn = base + get_le32(runs + i * 8);
+		if (gfn < next || !(count & ~PAGES_ZERO) || !range_is_ram(p->mem, gfn, count & ~PAGES_ZERO))
+			return why_set(w, -EPROTO, "the peer sent pages %llx+%lx, which are out of order or no memory of the VM",
+				       (unsigned long long)gfn, (unsigned long)(count & ~PAGES_ZERO));
+		next = gfn + (count & ~PAGES_ZERO);
+		sum += count & PAGES_ZERO ? 0 : count;
+	}
+	if (sum << PAGE_SHIFT != rx->data_len)
+		return why_set(w, -EPROTO, "the peer sent a PAGES record whose runs do not add up");
+	for (uint32_t i = 0; i < nruns; i++) {
+		uint32_t count = get_le32(runs + i * 8 + 4);
+		gfn_t gfn = base + get_le32(runs + i * 8);
+		if (count & PAGES_ZERO) {
+			zero_run(p->mem, gfn, count & ~PAGES_ZERO);
+			page_counts_add(p, 0, count & ~PAGES_ZERO);
+			continue;
+		}
+		int err = data_run(p, gfn, count);
+		if (err)
+			return err;
+		page_counts_add(p, count, 0);
+	}
+	p->next = next;
+	return 0;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Guest memory in PAGES records, both directions. A record covers pages in ascending order from a base: runs of pages
+ * with data, which follows the fields, and runs of zero pages, which are markers only. Within a pass the records ascend
+ * too, so no page comes twice, and a count proves that pass 1 brought every page.
+ *
+ *   fields: base gfn u64 | runs u32 | data pages u32 | runs x { offset from base u32, count u32 (bit 31: zero) }
+ */
+#pragma once
+#include "vmm/gmem.h"
+#include "vmm/migrate/wire.h"
+
+#define PAGES_ZERO  (1U << 31)
+#define PAGES_BATCH 4096 /* pages harvested, flushed and read together: 16 MiB */
+
+struct page_counts {
+	uint64_t data, zero;
+};
+
+/* The record being put together. */
+struct page_run {
+	uint32_t off, count; /* as on the wire */
+};
+struct page_tx {
+	struct wire_tx *tx;
+	struct gmem *mem;
+	uint64_t idle_ns;
+	struct page_counts pass, total;
+	uint64_t base;
+	unsigned nruns, ndata;
+	struct page_run run[WIRE_RUNS_MAX];
+	/* After each full record and each batch: may stop the pass with -errno, and may flush and send a record of its own. */
+	int (*progress)(void *arg);
+	void *arg;
+};
+/*
+ * One pass: send the pages that are set in map (bit 0 = gfn 0) and clear their bits. With harvest, each batch of a running
+ * guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look goes now.
+ */
+int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush)(void *arg), void *flush_arg) must_check;
+
+/* Send the record that is being put together, if any: before another record goes out. */
+int pages_flush(struct page_tx *p) must_check;
+
+struct page_rx {
+	struct wire_rx *rx;
+	struct gmem *mem;
+	uint64_t idle_ns;
+	struct page_counts pass, total;
+	gfn_t next; /* the lowest frame that may come in this pass */
+};
+/* The PAGES record that wire_recv has just read, into guest memory. -EPROTO: outside RAM or out of order. */
+int pages_recv(struct page_rx *p, struct why *w) must_check;

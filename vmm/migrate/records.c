@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Bodies of the setup and hand-over records (records.h, doc/wire.md). */
+#include "vmm/migrate/records.h"
+#include <string.h>
+
+bool attempt_id_equal(const struct attempt_id *a, const struct attempt_id *b)
+{
+	return a->epoch == b->epoch && !memcmp(a->uuid, b->uuid, sizeof(a->uuid));
+}
+
+static int malformed(const struct wire_rx *rx, struct why *w)
+{
+	return why_set(w, -EPROTO, "the peer sent a malformed %s record", wire_type_name(rx->type));
+}
+
+/* ---- HELLO ---- */
+
+int hello_send(struct wire_tx *tx, const char *host, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_HELLO);
+	wire_put_u64(tx, WIRE_MAGIC);
+	wire_put_u32(tx, WIRE_VERSION_MIN);
+	wire_put_u32(tx, WIRE_VERSION);
+	wire_put_u64(tx, HELLO_FEATURES);
+	wire_put_u32(tx, WIRE_RECORD_MAX);
+	wire_put_str(tx, host, 32);
+	return wire_end(tx, deadline_ns);
+}
+
+int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w)
+{
+	int err = wire_recv(rx, deadline_ns, NS_PER_SEC, w);
+	if (err)
+		return err;
+	if (rx->type != WIRE_HELLO || wire_get_u64(rx) != WIRE_MAGIC)
+		return why_set(w, -EPROTO, "what answers there is not tern's migration service");
+	h->version_min = wire_get_u32(rx);
+	h->version_max = wire_get_u32(rx);
+	h->features = wire_get_u64(rx);
+	h->max_record = wire_get_u32(rx);
+	wire_get_str(rx, h->host, sizeof(h->host));
+	return wire_get_end(rx) ? 0 : malformed(rx, w);
+}
+
+int hello_check(const struct hello *h, struct why *w)
+{
+	if (h->version_min > WIRE_VERSION || h->version_max < WIRE_VERSION_MIN || h->version_min > h->version_max)
+		return why_set(w, -ENOTSUP, "no common protocol version: %s speaks %lu to %lu, this host %d to %d", h->host,
+			       (unsigned long)h->version_min, (unsigned long)h->version_max, WIRE_VERSION_MIN, WIRE_VERSION);
+	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
+		return why_set(w, -ENOTSUP, "%s needs protocol features (%llx) that this host does not have", h->host,
+			       (unsigned long long)(h->features >> 32 & ~(HELLO_FEATURES >> 32)));
+	if (h->max_record < WIRE_RECORD_MAX)
+		return why_set(w, -ENOTSUP, "%s takes records of %lu bytes at most, this host sends up to %d", h->host,
+			       (unsigned long)h->max_record, WIRE_RECORD_MAX);
+	return 0;
+}
+
+/* ---- OFFER ---- */
+
+#define OFFER_AUTOSTART 1
+
+int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
+{
+	const struct vm_config *c = &o->cfg;
+	const struct vm_compat *k = &o->compat;
+
+	wire_begin(tx, WIRE_OFFER);
+	wire_put_bytes(tx, o->id.uuid, sizeof(o->id.uuid));
+	wire_put_u64(tx, o->id.epoch);
+	wire_put_u64(tx, c->mem);
+	wire_put_u32(tx, c->vcpus);
+	wire_put_u32(tx, PAGE_SIZE);
+	wire_put_u32(tx, c->autostart ? OFFER_AUTOSTART : 0);
+	wire_put_u32(tx, k->n);
+	wire_put_bytes(tx, c->mac, sizeof(c->mac));
+	wire_put_str(tx, c->name, sizeof(c->name));
+	wire_put_str(tx, c->cpu, sizeof(c->cpu));
+	wire_put_str(tx, c->kernel, sizeof(c->kernel));
+	wire_put_str(tx, c->initrd, sizeof(c->initrd));
+	wire_put_str(tx, c->cmdline, sizeof(c->cmdline));
+	for (uint32_t i = 0; i < k->n; i++) {
+		wire_put_u32(tx, k->leaf[i]);
+		wire_put_u32(tx, k->sub[i]);
+		for (unsigned r = 0; r < 4; r++)
+			wire_put_u32(tx, k->regs[i][r]);
+	}
+	return wire_end(tx, deadline_ns);
+}
+
+/* A name is a word that is safe to print and to type. */
+static bool name_ok(const char *s)
+{
+	size_t n = strlen(s);
+	return n && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
+}
+
+int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
+{
+	struct vm_config *c = &o->cfg;
+	struct vm_compat *k = &o->compat;
+
+	memset(o, 0, sizeof(*o));
+	id_get(rx, &o->id);
+	memcpy(c->uuid, o->id.uuid, sizeof(c->uuid));
+	c->mem = wire_get_u64(rx);
+	c->vcpus = wire_get_u32(rx);
+	uint32_t page_size = wire_get_u32(rx), flags = wire_get_u32(rx);
+	k->n = wire_get_u32(rx);
+	const uint8_t *mac = wire_get_bytes(rx, sizeof(c->mac));
+	if (mac)
+		memcpy(c->mac, mac, sizeof(c->mac));
+	wire_get_str(rx, c->name, sizeof(c->name));
+	wire_get_str(rx, c->cpu, sizeof(c->cpu));
+	wire_get_str(rx, c->kernel, sizeof(c->kernel));
+	wire_get_str(rx, c->initrd, sizeof(c->initrd));
+	wire_get_str(rx, c->cmdline, sizeof(c->cmdline));
+	c->autostart = flags & OFFER_AUTOSTART;
+	if (k->n > VM_COMPAT_WORDS)
+		return malformed(rx, w);
+	for (uint32_t i = 0; i < k->n; i++) {
+		k->leaf[i] = wire_get_u32(rx);
+		k->sub[i] = wire_get_u32(rx);
+		for (unsigned r = 0; r < 4; r++)
+			k->regs[i][r] = wire_get_u32(rx);
+	}
+	if (!wire_get_end(rx) || page_size != PAGE_SIZE || flags & ~OFFER_AUTOSTART || !name_ok(c->name))
+		return malformed(rx, w);
+	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
+		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB", (unsigned long long)c->mem);
+	return 0;
+}
+
+/* ---- short ones ---- */
+
+static void id_put(struct wire_tx *tx, const struct attempt_id *id)
+{
+	wire_put_bytes(tx, id->uuid, sizeof(id->uuid));
+	wire_put_u64(tx, id->epoch);
+}
+
+void id_get(struct wire_rx *rx, struct attempt_id *id)
+{
+	const uint8_t *uuid = wire_get_bytes(rx, sizeof(id->uuid));
+	if (uuid)
+		memcpy(id->uuid, uuid, sizeof(id->uuid));
+	else
+		memset(id->uuid, 0, sizeof(id->uuid));
+	id->epoch = wire_get_u64(rx);
+}
+
+int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns)
+{
+	wire_begin(tx, type);
+	id_put(tx, id);
+	return wire_end(tx, deadline_ns);
+}
+
+int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text, uint64_t deadline_ns)
+{
+	wire_begin(tx, type);
+	wire_put_u32(tx, code);
+	wire_put_str(tx, text, WIRE_TEXT_MAX);
+	return wire_end(tx, deadline_ns);
+}
+
+int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_COMMIT);
+	id_put(tx, id);
+	wire_put_u64(tx, paused_ns);
+	return wire_end(tx, deadline_ns);
+}
+
+int end_send(struct wire_tx *tx, const struct attempt_id *id, const struct end_counts *c, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_END);
+	id_put(tx, id);
+	wire_put_u32(tx, c->passes);
+	wire_put_u32(tx, c->sections);
+	wire_put_u64(tx, c->data_pages);
+	wire_put_u64(tx, c->zero_pages);
+	return wire_end(tx, deadline_ns);
+}
+
+int end_parse(struct wire_rx *rx, struct attempt_id *id, struct end_counts *c, struct why *w)
+{
+	id_get(rx, id);
+	c->passes = wire_get_u32(rx);
+	c->sections = wire_get_u32(rx);
+	c->data_pages = wire_get_u64(rx);
+	c->zero_pages = wire_get_u64(rx);
+	return wire_get_end(rx) ? 0 : malformed(rx, w);
+}
+
+int pass_send(struct wire_tx *tx, uint32_t pass, uint32_t flags, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_PASS);
+	wire_put_u32(tx, pass);
+	wire_put_u32(tx, flags);
+	return wire_end(tx, deadline_ns);
+}
+
+int pass_end_send(struct wire_tx *tx, uint32_t pass, uint64_t data, uint64_t zero, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_PASS_END);
+	wire_put_u32(tx, pass);
+	wire_put_u64(tx, data);
+	wire_put_u64(tx, zero);
+	return wire_end(tx, deadline_ns);
+}

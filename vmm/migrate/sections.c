@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Loading of state sections (sections.h); decoding and checking each one is vmm/state.c's. */
+#include "vmm/migrate/sections.h"
+#include "kernel/time.h"
+#include <stdlib.h>
+#include <string.h>
+
+static void count(void *arg, const struct sdesc *d unused, uint32_t instance unused, void *obj unused)
+{
+	(*(unsigned *)arg)++;
+}
+
+static void append(void *arg, const struct sdesc *d, uint32_t instance, void *obj)
+{
+	struct sections *s = arg;
+	s->v[s->n++] = (struct section){ .desc = d, .instance = instance, .obj = obj };
+}
+
+int sections_init(struct sections *s, struct vm *vm)
+{
+	unsigned n = 0;
+	vm_for_each_section(vm, count, &n);
+	*s = (struct sections){ .v = calloc(n + 1, sizeof(*s->v)), .clock_ns = time_ns() };
+	if (!s->v)
+		return -ENOMEM;
+	vm_for_each_section(vm, append, s);
+	return 0;
+}
+
+void sections_fini(struct sections *s)
+{
+	free(s->v);
+	s->v = NULL;
+	s->n = 0;
+}
+
+int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
+{
+	char name[32];
+	wire_get_str(rx, name, sizeof(name));
+	uint32_t instance = wire_get_u32(rx), version = wire_get_u32(rx);
+	size_t len = rx->bad ? 0 : rx->len - rx->pos;
+	const uint8_t *bytes = wire_get_bytes(rx, len);
+	struct section *sec = NULL;
+
+	if (!wire_get_end(rx))
+		return why_set(w, -EPROTO, "the source sent a malformed SECTION record");
+	for (unsigned i = 0; i < s->n && !sec; i++)
+		if (s->v[i].instance == instance && !strcmp(s->v[i].desc->name, name))
+			sec = &s->v[i];
+	if (!sec)
+		return why_set(w, -EPROTO, "the source sent state of %s %lu, which the VM does not have here", name,
+			       (unsigned long)instance);
+	if (sec->loaded)
+		return why_set(w, -EPROTO, "the source sent the state of %s %lu twice", name, (unsigned long)instance);
+	int err = state_load(sec->desc, sec->obj, version, bytes, len, w);
+	if (err)
+		return why_set(w, err, "the state of %s %lu was refused: %s", name, (unsigned long)instance, err_name(err));
+	if (!strcmp(name, "clock"))
+		s->clock_ns = time_ns();
+	sec->loaded = true;
+	s->loaded++;
+	return 0;
+}
+
+int sections_complete(const struct sections *s, struct why *w)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		if (!s->v[i].loaded)
+			return why_set(w, -EPROTO, "the source sent no state of %s %lu", s->v[i].desc->name,
+				       (unsigned long)s->v[i].instance);
+	return 0;
+}

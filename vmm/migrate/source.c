@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The source of a migration, from an open stream to the destination's READY. What follows is in handover.c, because from
+ * COMMIT on other rules hold. Every error in this file leaves the guest running here, as if nothing had been tried.
+ *
+ *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, CPU and device state, END -> READY | hand-over
+ */
+#include "kernel/log.h"
+#include "kernel/time.h"
+#include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/handover.h"
+#include "vmm/migrate/inbox.h"
+#include "vmm/migrate/migration.h"
+#include "vmm/migrate/pages.h"
+#include "vmm/migrate/policy.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RATE_NS (250 * NS_PER_MS) /* the shown rate is over at least this long */
+
+struct source { /* of the migration's task alone */
+	struct migration *m;
+	struct vm *vm;
+	struct stream *s;
+	struct why *w;
+	struct wire_tx tx;
+	struct inbox in;
+	struct page_tx pages;
+	struct policy policy;
+	struct attempt_id id;
+	uint64_t *map;      /* pages to send, by gfn */
+	uint64_t left;      /* of them, when the pass began */
+	uint32_t pass;
+	uint32_t sections;
+	bool tracking, paused;
+	uint64_t paused_ns; /* when the guest was stopped */
+	uint64_t clock_ns;  /* when guest time was read */
+	uint64_t quiet_ns, quiet_seq; /* when the last record was seen to have gone, and its number */
+	uint64_t rate_ns, rate_bytes;
+	struct offer offer;
+};
+
+static uint64_t in(uint64_t ns) { return time_ns() + ns; }
+
+/* ---- status, and what must be looked at all the time ---- */
+
+static void status_update(struct source *c)
+{
+	struct migrate_status *st = &c->m->st;
+	uint64_t now = time_ns(), sent = c->pages.pass.data + c->pages.pass.zero;
+
+	spin_lock(&c->m->lock);
+	st->pass = c->pass;
+	st->pages_sent = c->pages.total.data;
+	st->zero_pages = c->pages.total.zero;
+	st->bytes = c->tx.bytes;
+	st->pages_left = sent < c->left ? c->left - sent : 0;
+	if (now - c->rate_ns >= RATE_NS) {
+		st->rate = (c->tx.bytes - c->rate_bytes) * 1000 / MAX((now - c->rate_ns) / NS_PER_MS, 1ULL);
+		c->rate_ns = now;
+		c->rate_bytes = c->tx.bytes;
+	}
+	spin_unlock(&c->m->lock);
+}
+
+/* A guest that powers off, resets or fails waits with it until we let go of it (vm_migration_ended): at once. */
+static int guest_gone(struct source *c)
+{
+	if (__atomic_load_n(&c->vm->power_request, __ATOMIC_ACQUIRE))
+		return why_set(c->w, -ECANCELED, "the guest powers off, restarts or has failed");
+	if (!c->paused && __atomic_load_n(&c->vm->state, __ATOMIC_RELAXED) != VM_RUNNING)
+		return why_set(c->w, -ECANCELED, "the guest was stopped meanwhile");
+	return 0;
+}
+
+/* Between records of a pass: is everything still well on both sides? */
+static int progress(void *arg)
+{
+	struct source *c = arg;
+	uint64_t now = time_ns();
+	int err = FAILPOINT(c->paused ? P8_FINAL_PAGES : c->pass == 1 ? P4_FIRST_PASS : P5_NTH_PASS, c->s);
+
+	if (!err)
+		err = inbox_poll(&c->in, c->w);
+	if (!err)
+		err = guest_gone(c);
+	if (err)
+		return err;
+	status_update(c);
+	if (c->quiet_seq != c->tx.seq) {
+		c->quiet_seq = c->tx.seq;
+		c->quiet_ns = now;
+	} else if (now - c->quiet_ns > MIG_KEEPALIVE_NS) { /* a desert of zero pages: the run so far, and a sign of life */
+		err = pages_flush(&c->pages);
+		if (!err) {
+			wire_begin(&c->tx, WIRE_KEEPALIVE);
+			err = wire_end(&c->tx, in(MIG_IDLE_NS));
+		}
+	}
+	return err;
+}
+
+/* ---- setup ---- */
+
+static int setup(struct source *c)
+{
+	struct hello h;
+	struct inbox_msg msg;
+
+	migration_phase(c->m, MIG_SETUP);
+	int err = FAILPOINT(P2_HELLO, c->s);
+	if (!err)
+		err = hello_send(&c->tx, "tern", in(MIG_SETUP_NS));
+	if (!err)
+		err = hello_recv(&c->in.rx, &h, in(MIG_SETUP_NS), c->w);
+	if (!err)
+		err = hello_check(&h, c->w);
+	if (!err)
+		err = inbox_start(&c->in);
+	if (!err)
+		err = FAILPOINT(P12_BEFORE_OFFER, c->s);
+	if (err)
+		return err;
+	c->offer.id = c->id;
+	c->offer.cfg = c->vm->cfg;
+	vm_compat_get(c->vm, &c->offer.compat);
+	err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
+	c->tx.key = wire_key(c->id.uuid, c->id.epoch);
+	if (!err) /* the destination finds and clears the memory before it answers */
+		err = inbox_wait(&c->in, WIRE_ACCEPT, 0, in(MIG_SETUP_NS + c->vm->cfg.mem / 256), &msg, c->w);
+	return err == -ETIMEDOUT ? why_set(c->w, err, "the destination did not answer the offer") : err;
+}
+
+/* ---- passes ---- */
+
+/* Add what has been dirtied to the map; returns how many pages that are new in it. */
+static uint64_t harvest(struct source *c)
+{
+	struct gmem_range r[2];
+	uint64_t n = 0;
+	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++)
+		n += gmem_track_harvest(&c->vm->mem, r[i].first, r[i].count, c->map + r[i].first / 64, vm_flush_tlb, c->vm);
+	return n;
+}
+
+static int tracking_start(struct source *c)
+{
+	struct gmem_range r[2];
+
+	c->map = calloc(BITMAP_WORDS(c->vm->mem.gfn_end), sizeof(uint64_t));
+	if (!c->map)
+		return why_set(c->w, -ENOMEM, "out of memory for the map of dirty pages");
+	int err = gmem_track_start(&c->vm->mem, vm_flush_tlb, c->vm);
+	c->tracking = true; /* a failed start has split some leaves: put back as well */
+	if (err)
+		return why_set(c->w, err, "not enough memory to track dirty pages");
+	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++) {
+		memset(c->map + r[i].first / 64, 0xff, r[i].count / 8); /* RAM is whole 2 MiB blocks */
+		c->left += r[i].count;
+	}
+	return 0;
+}
+
+static int send_pass(struct source *c, bool final)
+{
+	c->pass++;
+	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, in(c->pages.idle_ns));
+	if (!err)
+		err = pages_send_pass(&c->pages, c->map, !final, vm_flush_tlb, c->vm);
+	if (!err)
+		err = pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, in(c->pages.idle_ns));
+	return err;
+}
+
+/* Passes over the running guest until the policy says stop. */
+static int passes(struct source *c)
+{
+	enum policy_verdict v = POLICY_AGAIN;
+	int err = tracking_start(c);
+
+	migration_phase(c->m, MIG_PASSES);
+	while (!err && v == POLICY_AGAIN) {
+		struct inbox_msg msg;
+		struct policy_pass r = { .bytes = c->tx.bytes };
+		uint64_t begin = time_ns();
+
+		err = send_pass(c, false);
+		if (err)
+			break;
+		uint64_t sent = time_ns();
+		err = inbox_wait(&c->in, WIRE_PASS_ACK, 0, in(MIG_IDLE_NS), &msg, c->w);
+		if (!err && msg.num != c->pass)
+			err = why_set(c->w, -EPROTO, "the destination acknowledged pass %lu instead of %lu",
+				      (unsigned long)msg.num, (unsigned long)c->pass);
+		if (err)
+			return err == -ETIMEDOUT ? why_set(c->w, err, "the destination fell silent after pass %lu",
+							   (unsigned long)c->pass) : err;
+		uint64_t acked = time_ns();
+		c->left = harvest(c);
+		r.pass = c->pass;
+		r.bytes = c->tx.bytes - r.bytes;
+		r.ns = acked - begin;
+		r.rtt_ns = acked - sent;
+		r.left = c->left;
+		v = policy_next(&c->policy, &r, c->w);
+		c->pages.pass = (struct page_counts){ 0, 0 };
+		status_update(c);
+		spin_lock(&c->m->lock);
+		c->m->st.dirty_last = r.left;
+		c->m->st.dirty_rate = r.left * PAGE_SIZE * 1000 / MAX(r.ns / NS_PER_MS, 1ULL);
+		c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r.left);
+		spin_unlock(&c->m->lock);
+		log_debug("%s: pass %lu: %llu data and zero pages so far %llu, left %llu, %llu ms, rtt %llu us", c->vm->cfg.name,
+			  (unsigned long)r.pass, (unsigned long long)c->pages.total.data,
+			  (unsigned long long)c->pages.total.zero, (unsigned long long)r.left,
+			  (unsigned long long)(r.ns / NS_PER_MS), (unsigned long long)(r.rtt_ns / NS_PER_US));
+		if (v == POLICY_GIVE_UP)
+			err = -ETIMEDOUT;
+	}
+	return err;
+}
+
+/* ---- switch-over ---- */
+
+struct section_arg {
+	struct source *c;
+	int err;
+};
+
+static void section_send(void *arg, const struct sdesc *d, uint32_t instance, void *obj)
+{
+	struct section_arg *a = arg;
+	struct source *c = a->c;
+	size_t size = state_size(d);
+
+	BUG_ON(size > WIRE_SECTION_MAX);
+	if (a->err)
+		return;
+	wire_begin(&c->tx, WIRE_SECTION);
+	wire_put_str(&c->tx, d->name, 32);
+	wire_put_u32(&c->tx, instance);
+	wire_put_u32(&c->tx, d->version);
+	if (!strcmp(d->name, "clock"))
+		c->clock_ns = time_ns();
+	state_save(d, obj, wire_put_space(&c->tx, size));
+	a->err = wire_end(&c->tx, in(MIG_STOPPED_NS));
+	c->sections++;
+}
+
+/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
+static bool written_after_harvest(const struct gmem *g)
+{
+	uint64_t any = 0;
+	for (uint64_t i = 0; i < BITMAP_WORDS(g->gfn_end); i++)
+		any |= __atomic_load_n(&g->soft_dirty[i], __ATOMIC_RELAXED);
+	return any;
+}
+
+/* Stop the guest, send all that is left, and wait until the destination has it. */
+static int switch_over(struct source *c)
+{
+	struct section_arg sections = { .c = c };
+	struct inbox_msg msg;
+	int err = FAILPOINT(P6_BEFORE_PAUSE, c->s);
+
+	if (err)
+		return err;
+	migration_phase(c->m, MIG_STOPPED);
+	c->pages.idle_ns = MIG_STOPPED_NS;
+	err = vm_pause(c->vm);
+	c->paused_ns = c->clock_ns = time_ns();
+	if (err)
+		return why_set(c->w, err, "the guest could not be paused, it is %s", vm_state_name(c->vm->state));
+	c->paused = true;
+	err = guest_gone(c);
+	if (!err)
+		err = FAILPOINT(P7_AFTER_PAUSE, c->s);
+	if (!err)
+		err = vm_save_cpus(c->vm, c->w);
+	if (!err) {
+		c->left += harvest(c); /* after the save, which may touch guest memory */
+		err = send_pass(c, true);
+	}
+	if (!err) {
+		vm_for_each_section(c->vm, section_send, &sections);
+		err = sections.err;
+	}
+	if (!err && written_after_harvest(&c->vm->mem))
+		err = why_set(c->w, -EIO, "a device wrote to guest memory while its state was saved");
+	if (!err)
+		err = FAILPOINT(P9_BEFORE_END, c->s);
+	if (err)
+		return err;
+	const struct end_counts counts = { .passes = c->pass, .sections = c->sections,
+					   .data_pages = c->pages.total.data, .zero_pages = c->pages.total.zero };
+	err = end_send(&c->tx, &c->id, &counts, in(MIG_STOPPED_NS));
+	if (!err)
+		err = inbox_wait(&c->in, WIRE_READY, 0, in(MIG_STOPPED_NS), &msg, c->w);
+	status_update(c);
+	return err == -ETIMEDOUT ? why_set(c->w, err, "the destination did not get ready in time") : err;
+}
+
+/* ---- all of it ---- */
+
+/* The guest goes on here, and nothing is left of the attempt. */
+static void take_back(struct source *c)
+{
+	if (c->paused) {
+		vm_resume(c->vm);
+		spin_lock(&c->m->lock);
+		c->m->st.downtime_ns = time_ns() - c->paused_ns;
+		spin_unlock(&c->m->lock);
+	}
+	c->paused = false;
+	if (c->tracking)
+		gmem_track_stop(&c->vm->mem, vm_flush_tlb, c->vm);
+	c->tracking = false;
+}
+
+static enum migrate_phase run(struct source *c)
+{
+	struct migration *m = c->m;
+	int err = inbox_init(&c->in, c->s, &c->id);
+
+	if (!err)
+		err = wire_tx_init(&c->tx, c->s);
+	if (!err)
+		err = migration_attach(m, c->s);
+	if (!err)
+		err = setup(c);
+	if (!err)
+		err = passes(c);
+	if (!err)
+		err = switch_over(c);
+	enum handover_outcome out = HANDOVER_NOT_BEGUN;
+	if (!err)
+		out = handover_source(m, &(struct handover){ c->s, &c->tx, &c->in, c->paused_ns, c->clock_ns }, c->w);
+	migration_detach(m);
+	if (out != HANDOVER_STARTED)
+		take_back(c); /* first of all: the guest waits */
+	if (out == HANDOVER_NOT_BEGUN && c->tx.seq && err != -ECANCELED && err != -ECONNRESET && c->tx.buf)
+		(void)!text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, c->w->text[0] ? c->w->text : err_name(err),
+				 in(NS_PER_SEC / 2)); /* a courtesy, so that the destination need not wait for its limit */
+	inbox_fini(&c->in);
+	wire_tx_fini(&c->tx);
+	if (out != HANDOVER_STARTED) {
+		if (err && !c->w->text[0])
+			why_set(c->w, err, "the connection to the destination: %s", err_name(err));
+		return MIG_FAILED;
+	}
+	(void)!FAILPOINT(P20_BEFORE_FREE, NULL);
+	return MIG_DONE;
+}
+
+int source_attempt(struct migration *m, struct stream *s, struct why *w)
+{
+	struct why why = { "" };
+	struct source *c = calloc(1, sizeof(*c));
+	enum migrate_phase phase = MIG_FAILED;
+
+	if (c) {
+		c->m = m;
+		c->vm = m->vm;
+		c->s = s;
+		c->w = &why;
+		memcpy(c->id.uuid, m->vm->cfg.uuid, sizeof(c->id.uuid));
+		c->id.epoch = attempt_new_epoch();
+		spin_lock(&m->lock);
+		m->id = c->id;
+		spin_unlock(&m->lock);
+		c->pages = (struct page_tx){ .tx = &c->tx, .mem = &m->vm->mem, .idle_ns = MIG_IDLE_NS, .progress = progress, .arg = c };
+		c->rate_ns = c->quiet_ns = time_ns();
+		policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
+		phase = run(c);
+		free(c->map);
+	} else {
+		why_set(&why, -ENOMEM, "out of memory");
+	}
+	free(c);
+	struct vm *vm = m->vm;
+	if (phase == MIG_DONE)
+		vm_destroy(vm); /* its memory of the guest; the struct stays while m holds its reference */
+	migration_unbind(m, phase == MIG_DONE);
+	migration_finish(m, phase, why.text);
+	if (phase == MIG_DONE)
+		return 0;
+	return why_set(w, -ECONNABORTED, "%s", why.text);
+}
