@@ -97,7 +97,7 @@ static uint64_t device_features(struct virtio_dev *v)
 }
 
 /* 3.1.1: reset, acknowledge, features. */
-int virtio_init(struct virtio_dev *v, const struct pci_dev *d, uint64_t want, uint64_t need)
+int virtio_dev_init(struct virtio_dev *v, const struct pci_dev *d, uint64_t want, uint64_t need)
 {
 	*v = (struct virtio_dev){ .pci = d };
 	pci_enable(d);
@@ -167,7 +167,7 @@ void virtio_go(struct virtio_dev *v)
 	status_set(v, S_DRIVER_OK);
 }
 
-void virtq_publish(struct virtq *q)
+void virtq_offer_done(struct virtq *q)
 {
 	uint16_t old = q->published, now = q->avail_idx;
 	if (old == now)

@@ -25,8 +25,8 @@ struct virtq_used_elem {
 };
 struct virtq {
 	uint16_t size, mask;              /* (c) entries, a power of two */
-	uint16_t avail_idx;               /* what the device has been, or will at virtq_publish be, told */
-	uint16_t published;               /* avail_idx at the last virtq_publish */
+	uint16_t avail_idx;               /* what the device has been, or will at virtq_offer_done be, told */
+	uint16_t published;               /* avail_idx at the last virtq_offer_done */
 	uint16_t used_idx;                /* next used entry to take */
 	uint16_t number;                  /* (c) */
 	bool event_idx;                   /* (c) */
@@ -43,17 +43,17 @@ struct virtio_dev {
 };
 
 /* Reset the device and agree on features: all of `want` that it has; -ENOTSUP if it lacks one of `need`. */
-int virtio_init(struct virtio_dev *v, const struct pci_dev *d, uint64_t want, uint64_t need) must_check;
+int virtio_dev_init(struct virtio_dev *v, const struct pci_dev *d, uint64_t want, uint64_t need) must_check;
 /* Set up ring `number` with at most max entries, its interrupt at MSI-X entry `vector`. Before virtio_go. */
 int virtq_init(struct virtio_dev *v, struct virtq *q, uint16_t number, uint16_t max, uint16_t vector) must_check;
 /* MSI-X entry for configuration changes; VIRTQ_NO_VECTOR for none. */
 int virtio_set_config_vector(struct virtio_dev *v, uint16_t vector) must_check;
 void virtio_go(struct virtio_dev *v); /* DRIVER_OK */
 
-/* Offer the chain that begins at descriptor `head`; the device sees it at virtq_publish. */
+/* Offer the chain that begins at descriptor `head`; the device sees it at virtq_offer_done. */
 static inline void virtq_push(struct virtq *q, uint16_t head) { q->avail[2 + (q->avail_idx++ & q->mask)] = head; }
 /* Show the device all that was pushed, and tell it if it wants to be told. */
-void virtq_publish(struct virtq *q);
+void virtq_offer_done(struct virtq *q);
 static inline bool virtq_has_used(const struct virtq *q) { return __atomic_load_n(&q->used[1], __ATOMIC_ACQUIRE) != q->used_idx; }
 static inline struct virtq_used_elem *virtq_used_at(const struct virtq *q, uint16_t idx)
 {

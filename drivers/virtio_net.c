@@ -153,9 +153,9 @@ static bool vnet_poll(struct nic *n, unsigned budget)
 		}
 		rx_repost(v, count);
 		if (taken % 16 == 15)
-			virtq_publish(&v->rx);
+			virtq_offer_done(&v->rx);
 	}
-	virtq_publish(&v->rx);
+	virtq_offer_done(&v->rx);
 	return taken == budget;
 }
 
@@ -251,7 +251,7 @@ static int tx_locked(struct vnet *v, const struct frame *f)
 	v->tx_free = (uint16_t)(v->tx_free - ndesc);
 	v->tx_head += room;
 	virtq_push(&v->tx, head);
-	virtq_publish(&v->tx);
+	virtq_offer_done(&v->tx);
 	return 0;
 }
 
@@ -319,7 +319,7 @@ static int vnet_start(struct nic *n)
 	virtq_irq_off(&v->tx);
 	virtio_go(&v->dev);
 	vnet_link_up(n);
-	virtq_publish(&v->rx);
+	virtq_offer_done(&v->rx);
 	v->started = true;
 	return nic_poll_start(&v->poll);
 fail:
@@ -343,10 +343,10 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 	struct vnet *v = &vnets[nvnets];
 	uint64_t want = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF | F_STATUS |
 	                VIRTIO_F_EVENT_IDX;
-	int err = virtio_init(&v->dev, d, want, VIRTIO_F_VERSION_1 | F_MAC);
+	int err = virtio_dev_init(&v->dev, d, want, VIRTIO_F_VERSION_1 | F_MAC);
 	/* Large frames are received only into several buffers: without those, ask again without them. */
 	if (!err && !(v->dev.features & F_MRG_RXBUF))
-		err = virtio_init(&v->dev, d, want & ~(F_GUEST_TSO4 | F_GUEST_TSO6), VIRTIO_F_VERSION_1 | F_MAC);
+		err = virtio_dev_init(&v->dev, d, want & ~(F_GUEST_TSO4 | F_GUEST_TSO6), VIRTIO_F_VERSION_1 | F_MAC);
 	if (!err && !v->dev.config)
 		err = -ENODEV;
 	if (err) {

@@ -58,6 +58,14 @@ static inline void put_le64(uint8_t *p, uint64_t v)
 	put_le32(p + 4, (uint32_t)(v >> 32));
 }
 
+/* Bits set. Not the compiler's built-in: without SSE4.2 that calls libgcc, which is built with a red zone. */
+static inline unsigned popcount64(uint64_t v)
+{
+	v -= v >> 1 & 0x5555555555555555ULL;
+	v = (v & 0x3333333333333333ULL) + (v >> 2 & 0x3333333333333333ULL);
+	return (unsigned)(((v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fULL) * 0x0101010101010101ULL >> 56);
+}
+
 /* Bitmaps are arrays of uint64_t; bit n is word n / 64, bit n % 64. */
 #define BITMAP_WORDS(bits) (((bits) + 63) / 64)
 static inline bool bitmap_test(const uint64_t *map, uint64_t n) { return map[n / 64] >> (n % 64) & 1; }

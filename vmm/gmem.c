@@ -150,7 +150,7 @@ uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_
 	uint64_t words = BITMAP_WORDS(count), before = 0, after = 0;
 	BUG_ON(!g->tracking || first % 64);
 	for (uint64_t i = 0; i < words; i++)
-		before += (unsigned)__builtin_popcountll(map[i]);
+		before += popcount64(map[i]);
 	mutex_lock(&g->lock);
 	pt_harvest(&g->pt, first << PAGE_SHIFT, count << PAGE_SHIFT, map, first);
 	mutex_unlock(&g->lock);
@@ -158,7 +158,7 @@ uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_
 		uint64_t *soft = &g->soft_dirty[first / 64 + i], mask = count - i * 64 < 64 ? BIT(count - i * 64) - 1 : ~0ULL;
 		if (__atomic_load_n(soft, __ATOMIC_RELAXED) & mask)
 			map[i] |= __atomic_fetch_and(soft, ~mask, __ATOMIC_SEQ_CST) & mask;
-		after += (unsigned)__builtin_popcountll(map[i]);
+		after += popcount64(map[i]);
 	}
 	flush(arg);
 	return after - before;

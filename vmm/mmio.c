@@ -81,7 +81,7 @@ static void set_flags(struct vcpu *v, uint64_t a, uint64_t b, unsigned size, boo
 		f |= BIT(6);
 	if (r & sign)
 		f |= BIT(7);
-	if (!(__builtin_popcount(r & 0xff) & 1))
+	if (!(popcount64(r & 0xff) & 1))
 		f |= BIT(2);
 	if (compare) {
 		f |= a < b ? BIT(0) : 0;
