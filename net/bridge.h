@@ -29,14 +29,21 @@ struct bridge_port {
 	unsigned offloads;            /* BRIDGE_*: what send() takes */
 	bool only_mac;                /* a guest: source MAC must be mac, others are counted and dropped */
 	uint8_t mac[ETH_ALEN];
-	struct bridge_port_stats stats;
+	struct bridge_port_stats stats; /* [a] relaxed */
+	unsigned users; /* [bridge's lock] calls of send() on their way */
+	bool leaving;   /* [bridge's lock] bridge_remove began */
 };
 int bridge_create(struct bridge **b, const char *name) must_check;
+void bridge_destroy(struct bridge *b); /* no ports are left; NULL is fine */
+const char *bridge_name(const struct bridge *b);
 void bridge_add(struct bridge *b, struct bridge_port *p);
 /* On return no send() to p is running or will run, and no MAC is learned on it. May sleep. */
 void bridge_remove(struct bridge_port *p);
-/* A frame came in from p. */
-void bridge_input(struct bridge_port *p, struct frame *f);
+/*
+ * A frame came in from p. For senders that can hold back, the answer: 0 if it was taken (flooded frames always are), -errno
+ * of the one port it went to, -EACCES for a source MAC that is not p's, -EINVAL if malformed, -ENETDOWN if p is leaving.
+ */
+int bridge_input(struct bridge_port *p, struct frame *f);
 /* For the console: each learned MAC; fn must not sleep. */
 void bridge_for_each_mac(struct bridge *b, void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg), void *arg);
 void bridge_for_each_port(struct bridge *b, void (*fn)(const struct bridge_port *p, void *arg), void *arg);

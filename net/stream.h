@@ -22,10 +22,13 @@ struct stream {
 	const struct stream_ops *ops;
 	char peer[48]; /* "10.77.0.12:7077", for messages */
 	uint64_t bytes_in, bytes_out;
+	int err; /* [a] the first error, 0: none yet; stream.c's */
 };
 
 /* Exactly len bytes: 0, or -errno (-EPIPE if the stream ends early). */
 int stream_read(struct stream *s, void *buf, size_t len, uint64_t deadline_ns) must_check;
+/* What there is, 1..max bytes; waits for the first; 0: the peer ended in order. */
+int stream_read_some(struct stream *s, void *buf, size_t max, uint64_t deadline_ns) must_check;
 int stream_write(struct stream *s, const void *buf, size_t len, uint64_t deadline_ns) must_check;
 /* Bytes are gone to the network stack when it returns, in order; memory may be reused. */
 int stream_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns) must_check;

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The L2 switch: learning, flooding, the source filter, and finishing in software what a port cannot offload. One lock
+ * guards the ports and the MAC table and is never held during send(); a port in use by a sender is counted in `users`, and
+ * bridge_remove waits for it.
+ */
+#include "net/bridge.h"
+#include "kernel/log.h"
+#include "kernel/sync.h"
+#include "kernel/time.h"
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#define AGE_NS (300 * NS_PER_SEC)
+#define SETS   256 /* MAC table: SETS x WAYS, the oldest way of a set gives place */
+#define WAYS   4
+
+struct mac_entry {
+	struct bridge_port *port; /* NULL: free */
+	uint64_t seen_ns;
+	uint8_t mac[ETH_ALEN];
+};
+struct bridge { /* (c) const after create  [l] lock */
+	char name[16];                      /* (c) */
+	struct spinlock lock;
+	struct waitq idle;                  /* [l] a leaving port's users went to 0 */
+	struct list ports;                  /* [l] */
+	struct mac_entry mac[SETS][WAYS];   /* [l] */
+};
+static struct bridge *first; /* (c) after net_init */
+
+static void count(uint64_t *c, uint64_t n)
+{
+	__atomic_fetch_add(c, n, __ATOMIC_RELAXED);
+}
+
+int bridge_create(struct bridge **out, const char *name)
+{
+	struct bridge *b = calloc(1, sizeof(*b));
+	if (!b)
+		return err_trace(-ENOMEM);
+	sniprintf(b->name, sizeof(b->name), "%s", name);
+	spin_init(&b->lock, "bridge");
+	waitq_init(&b->idle);
+	list_init(&b->ports);
+	if (!first)
+		first = b;
+	*out = b;
+	return 0;
+}
+
+void bridge_destroy(struct bridge *b)
+{
+	if (!b)
+		return;
+	BUG_ON(!list_empty(&b->ports));
+	if (first == b)
+		first = NULL;
+	free(b);
+}
+
+const char *bridge_name(const struct bridge *b)
+{
+	return b->name;
+}
+
+struct bridge *bridge_default(void)
+{
+	return first;
+}
+
+/* ---- the MAC table; b->lock is held ---- */
+
+static struct mac_entry *mac_set(struct bridge *b, const uint8_t *mac)
+{
+	uint32_t h = get_le32(mac + 2) * 2654435761U ^ get_le16(mac) * 40503U;
+	return b->mac[h >> 16 & (SETS - 1)];
+}
+
+static struct mac_entry *mac_find(struct bridge *b, const uint8_t *mac, uint64_t now)
+{
+	struct mac_entry *set = mac_set(b, mac);
+	for (unsigned i = 0; i < WAYS; i++)
+		if (set[i].port && memcmp(set[i].mac, mac, ETH_ALEN) == 0)
+			return now - set[i].seen_ns < AGE_NS ? &set[i] : NULL;
+	return NULL;
+}
+
+/* The newest sender of a MAC has it: this is how a guest that moved away, and its RARP, take the MAC along. */
+static void mac_learn(struct bridge *b, const uint8_t *mac, struct bridge_port *p, uint64_t now)
+{
+	struct mac_entry *set = mac_set(b, mac), *victim = &set[0];
+	for (unsigned i = 0; i < WAYS; i++) {
+		if (set[i].port && memcmp(set[i].mac, mac, ETH_ALEN) == 0) {
+			victim = &set[i];
+			break;
+		}
+		if (victim->port && (!set[i].port || set[i].seen_ns < victim->seen_ns))
+			victim = &set[i];
+	}
+	victim->port = p;
+	victim->seen_ns = now;
+	memcpy(victim->mac, mac, ETH_ALEN);
+}
+
+static void mac_forget(struct bridge *b, const struct bridge_port *p)
+{
+	for (unsigned i = 0; i < SETS * WAYS; i++)
+		if (b->mac[i / WAYS][i % WAYS].port == p)
+			b->mac[i / WAYS][i % WAYS].port = NULL;
+}
+
+/* ---- ports ---- */
+
+void bridge_add(struct bridge *b, struct bridge_port *p)
+{
+	p->bridge = b;
+	p->users = 0;
+	p->leaving = false;
+	uint64_t flags = spin_lock_irqsave(&b->lock);
+	list_append(&b->ports, &p->node);
+	spin_unlock_irqrestore(&b->lock, flags);
+}
+
+void bridge_remove(struct bridge_port *p)
+{
+	struct bridge *b = p->bridge;
+	if (!b)
+		return;
+	uint64_t flags = spin_lock_irqsave(&b->lock);
+	p->leaving = true;
+	while (p->users)
+		waitq_wait(&b->idle, &b->lock, &flags, TIME_NEVER);
+	mac_forget(b, p);
+	list_remove(&p->node);
+	p->bridge = NULL;
+	spin_unlock_irqrestore(&b->lock, flags);
+}
+
+/* b->lock is held. */
+static void port_put(struct bridge *b, struct bridge_port *p)
+{
+	if (--p->users == 0 && p->leaving)
+		waitq_wake_all(&b->idle);
+}
+
+/* ---- forwarding ---- */
+
+struct finish {
+	struct bridge_port *port;
+	int err; /* of the first frame that failed */
+};
+
+static void finish_out(void *arg, uint8_t *buf, size_t len)
+{
+	struct finish *fin = arg;
+	struct frame f;
+	frame_init_flat(&f, buf, len);
+	int err = fin->port->send(fin->port->arg, &f);
+	if (err && !fin->err)
+		fin->err = err;
+}
+
+static bool offload_missing(const struct bridge_port *p, const struct frame *f)
+{
+	unsigned need = f->flags & FRAME_NEEDS_CSUM ? BRIDGE_CSUM : 0;
+	if (f->gso != FRAME_GSO_NONE)
+		need |= BRIDGE_CSUM | (f->gso == FRAME_GSO_TCPV4 ? BRIDGE_TSO4 : BRIDGE_TSO6);
+	return need & ~p->offloads;
+}
+
+static int deliver(struct bridge_port *p, const struct frame *f)
+{
+	int err;
+	if (offload_missing(p, f)) {
+		uint8_t buf[FRAME_WIRE_MAX];
+		struct finish fin = { .port = p };
+		err = frame_segment(f, buf, finish_out, &fin) ? fin.err : -EINVAL;
+	} else {
+		err = p->send(p->arg, f);
+	}
+	if (err) {
+		count(&p->stats.dropped, 1);
+	} else {
+		count(&p->stats.tx_frames, 1);
+		count(&p->stats.tx_bytes, f->len);
+	}
+	return err;
+}
+
+/* Would a flooded frame for dst interest p? A guest has one MAC only, so others' frames are kept from it. */
+static bool port_wants(const struct bridge_port *p, const uint8_t *dst)
+{
+	return !p->leaving && (!p->only_mac || dst[0] & 1 || memcmp(dst, p->mac, ETH_ALEN) == 0);
+}
+
+/* To all ports but `from`. b->lock is held, and dropped around each send: the port's count keeps it in the list. */
+static void flood(struct bridge *b, struct bridge_port *from, const struct frame *f, const uint8_t *dst, uint64_t *flags)
+{
+	for (struct list *l = b->ports.next; l != &b->ports; l = l->next) {
+		struct bridge_port *p = list_entry(l, struct bridge_port, node);
+		if (p == from || !port_wants(p, dst))
+			continue;
+		p->users++;
+		spin_unlock_irqrestore(&b->lock, *flags);
+		(void)deliver(p, f);
+		*flags = spin_lock_irqsave(&b->lock);
+		port_put(b, p);
+	}
+}
+
+int bridge_input(struct bridge_port *p, struct frame *f)
+{
+	uint8_t head[2 * ETH_ALEN];
+	const uint8_t *dst = head, *src = head + ETH_ALEN;
+	struct bridge *b = p->bridge;
+	if (!b)
+		return -ENETDOWN;
+	if (f->len < FRAME_MIN || frame_copy_out(f, 0, head, sizeof(head)) != sizeof(head) || src[0] & 1) {
+		count(&p->stats.dropped, 1);
+		return -EINVAL;
+	}
+	if (p->only_mac && memcmp(src, p->mac, ETH_ALEN) != 0) {
+		count(&p->stats.spoofed, 1);
+		return -EACCES;
+	}
+	count(&p->stats.rx_frames, 1);
+	count(&p->stats.rx_bytes, f->len);
+	int err = 0;
+	uint64_t flags = spin_lock_irqsave(&b->lock), now = time_ns();
+	if (p->leaving) {
+		spin_unlock_irqrestore(&b->lock, flags);
+		return -ENETDOWN;
+	}
+	mac_learn(b, src, p, now);
+	const struct mac_entry *e = dst[0] & 1 ? NULL : mac_find(b, dst, now);
+	struct bridge_port *to = e ? e->port : NULL;
+	if (!to) {
+		flood(b, p, f, dst, &flags);
+	} else if (to != p && !to->leaving) {
+		to->users++;
+		spin_unlock_irqrestore(&b->lock, flags);
+		err = deliver(to, f);
+		flags = spin_lock_irqsave(&b->lock);
+		port_put(b, to);
+	}
+	spin_unlock_irqrestore(&b->lock, flags);
+	return err;
+}
+
+/* ---- looking ---- */
+
+void bridge_for_each_mac(struct bridge *b, void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg), void *arg)
+{
+	uint64_t flags = spin_lock_irqsave(&b->lock), now = time_ns();
+	for (unsigned i = 0; i < SETS * WAYS; i++) {
+		const struct mac_entry *e = &b->mac[i / WAYS][i % WAYS];
+		if (e->port && now - e->seen_ns < AGE_NS)
+			fn(e->mac, e->port, now - e->seen_ns, arg);
+	}
+	spin_unlock_irqrestore(&b->lock, flags);
+}
+
+void bridge_for_each_port(struct bridge *b, void (*fn)(const struct bridge_port *p, void *arg), void *arg)
+{
+	uint64_t flags = spin_lock_irqsave(&b->lock);
+	list_for_each(p, &b->ports, struct bridge_port, node)
+		fn(p, arg);
+	spin_unlock_irqrestore(&b->lock, flags);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The `bridge` command: ports and learned MACs of each bridge. They are copied under its lock, then printed. */
+#include "kernel/console.h"
+#include "kernel/time.h"
+#include "net/port.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SHOW_MAX 256
+
+struct mac_line {
+	char mac[20], port[24];
+	uint64_t age_s;
+};
+struct port_line {
+	char name[24];
+	bool guest;
+	struct bridge_port_stats stats;
+};
+struct view {
+	unsigned nports, nmacs;
+	struct port_line port[SHOW_MAX];
+	struct mac_line mac[SHOW_MAX];
+};
+
+static void on_port(const struct bridge_port *p, void *arg)
+{
+	struct view *v = arg;
+	if (v->nports == SHOW_MAX)
+		return;
+	struct port_line *l = &v->port[v->nports++];
+	memcpy(l->name, p->name, sizeof(l->name));
+	l->guest = p->only_mac;
+	l->stats = p->stats;
+}
+
+static void on_mac(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg)
+{
+	struct view *v = arg;
+	if (v->nmacs == SHOW_MAX)
+		return;
+	struct mac_line *l = &v->mac[v->nmacs++];
+	sniprintf(l->mac, sizeof(l->mac), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	memcpy(l->port, p->name, sizeof(l->port));
+	l->age_s = age_ns / NS_PER_SEC;
+}
+
+static void show_json(struct json *j, struct bridge *b, const struct view *v)
+{
+	json_obj(j, NULL);
+	json_str(j, "name", bridge_name(b));
+	json_arr(j, "ports");
+	for (unsigned i = 0; i < v->nports; i++) {
+		const struct port_line *l = &v->port[i];
+		json_obj(j, NULL);
+		json_str(j, "name", l->name);
+		json_bool(j, "guest", l->guest);
+		json_u64(j, "rx_frames", l->stats.rx_frames);
+		json_u64(j, "rx_bytes", l->stats.rx_bytes);
+		json_u64(j, "tx_frames", l->stats.tx_frames);
+		json_u64(j, "tx_bytes", l->stats.tx_bytes);
+		json_u64(j, "dropped", l->stats.dropped);
+		json_u64(j, "spoofed", l->stats.spoofed);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
+	json_arr(j, "macs");
+	for (unsigned i = 0; i < v->nmacs; i++) {
+		json_obj(j, NULL);
+		json_str(j, "mac", v->mac[i].mac);
+		json_str(j, "port", v->mac[i].port);
+		json_u64(j, "age_s", v->mac[i].age_s);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
+	json_obj_end(j);
+}
+
+static void show_text(struct con *c, struct bridge *b, const struct view *v)
+{
+	con_printf(c, "bridge %s\n", bridge_name(b));
+	for (unsigned i = 0; i < v->nports; i++) {
+		const struct port_line *l = &v->port[i];
+		con_printf(c, "  port %-12s in %llu frames, %llu bytes; out %llu frames, %llu bytes; %llu dropped, %llu spoofed\n", l->name,
+			(unsigned long long)l->stats.rx_frames, (unsigned long long)l->stats.rx_bytes, (unsigned long long)l->stats.tx_frames,
+			(unsigned long long)l->stats.tx_bytes, (unsigned long long)l->stats.dropped, (unsigned long long)l->stats.spoofed);
+	}
+	for (unsigned i = 0; i < v->nmacs; i++)
+		con_printf(c, "  mac  %s on %s, seen %llu s ago\n", v->mac[i].mac, v->mac[i].port, (unsigned long long)v->mac[i].age_s);
+}
+
+static int cmd_bridge(struct con *c, int argc, char **argv)
+{
+	if (argc > 1)
+		return con_error(c, -EINVAL, "bridge: unknown argument %s. Usage: bridge", argv[1]);
+	struct view *v = malloc(sizeof(*v));
+	if (!v)
+		return con_error(c, -ENOMEM, "bridge: out of memory");
+	struct json j;
+	if (c->json) {
+		json_begin(&j, c);
+		json_arr(&j, "bridges");
+	}
+	struct net_if *nif = net_if_get(0);
+	struct bridge *b = nif ? nif->bridge : bridge_default();
+	for (unsigned i = 1; b; i++) {
+		v->nports = v->nmacs = 0;
+		bridge_for_each_port(b, on_port, v);
+		bridge_for_each_mac(b, on_mac, v);
+		if (c->json)
+			show_json(&j, b, v);
+		else
+			show_text(c, b, v);
+		nif = net_if_get(i);
+		b = nif ? nif->bridge : NULL;
+	}
+	if (c->json) {
+		json_arr_end(&j);
+		json_end(&j);
+	}
+	free(v);
+	return 0;
+}
+CONSOLE_CMD(bridge, "", "ports and learned MACs of the bridge", cmd_bridge, NULL);

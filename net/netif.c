@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * lwIP as a port of the bridge. Both ways frames may be large TCP segments with their checksum left open: lwIP itself
+ * knows nothing of that; here its segments get the metadata of struct frame, and the NIC or the bridge does the rest.
+ *
+ * Receiving: frames from this interface's NIC are handled at once in its task, which holds no lock; frames from a
+ * guest come in its vCPU's context with locks we know nothing of, so they go through lwIP's own task.
+ */
+#include "kernel/log.h"
+#include "kernel/task.h"
+#include "lwip/dhcp.h"
+#include "lwip/etharp.h"
+#include "lwip/ip4_frag.h"
+#include "lwip/prot/ethernet.h"
+#include "lwip/prot/ip4.h"
+#include "lwip/prot/tcp.h"
+#include "lwip/tcpip.h"
+#include "net/port.h"
+#include "netif/ethernet.h"
+#include <stdio.h>
+#include <string.h>
+
+#define WIRE_MTU 1500
+#define IP_MTU   65535 /* what lwIP is told, so that large TCP segments pass; if_output cuts the rest */
+
+static struct net_if *if_of(struct netif *n)
+{
+	return CONTAINER_OF(n, struct net_if, netif);
+}
+
+/* ---- sending: core lock held ---- */
+
+/* If ip (n bytes in one piece) begins an unfragmented TCP/IPv4 packet: its IP header length, else 0. */
+static unsigned tcp4_header(const uint8_t *ip, size_t n)
+{
+	unsigned ihl = n >= IP_HLEN + TCP_HLEN ? (ip[0] & 0xfU) * 4 : 0;
+	if (ihl < IP_HLEN || ip[0] >> 4 != 4 || ip[9] != IP_PROTO_TCP || ihl + TCP_HLEN > n)
+		return 0;
+	return (ip[6] & 0x3f) | ip[7] ? 0 : ihl;
+}
+
+/* Leave the checksum to whoever sends the frame: the field holds the pseudo header's sum, not complemented (virtio 1.1, 5.1.6.2). */
+static void offload_tcp(struct frame *f, uint8_t *eth, size_t n)
+{
+	uint8_t *ip = eth + SIZEOF_ETH_HDR;
+	unsigned ihl = tcp4_header(ip, n - SIZEOF_ETH_HDR);
+	if (!ihl)
+		return;
+	uint8_t *tcp = ip + ihl;
+	uint16_t tcp_len = (uint16_t)(f->len - SIZEOF_ETH_HDR - ihl);
+	uint8_t pseudo[12] = { [9] = IP_PROTO_TCP, [10] = (uint8_t)(tcp_len >> 8), [11] = (uint8_t)tcp_len };
+	memcpy(pseudo, ip + 12, 8);
+	uint16_t sum = net_checksum(pseudo, sizeof(pseudo));
+	memcpy(tcp + 16, &sum, 2);
+	f->flags = FRAME_NEEDS_CSUM;
+	f->csum_start = (uint16_t)(SIZEOF_ETH_HDR + ihl);
+	f->csum_offset = 16;
+	if (f->len > SIZEOF_ETH_HDR + WIRE_MTU) {
+		f->gso = FRAME_GSO_TCPV4;
+		f->gso_size = TCP_MSS;
+		f->hdr_len = (uint16_t)(f->csum_start + (tcp[12] >> 4) * 4);
+	}
+}
+
+static err_t link_output(struct netif *n, struct pbuf *p)
+{
+	struct net_if *i = if_of(n);
+	struct frame f = { .len = p->tot_len };
+	size_t first = p->len;
+	uint8_t *head = p->payload;
+	for (struct pbuf *q = p; q; q = q->next) {
+		if (f.niov == FRAME_IOV_MAX) { /* cannot be: TCP_OVERSIZE makes segments of one piece */
+			log_error("net: a packet in more than %u pieces is dropped", FRAME_IOV_MAX);
+			return ERR_BUF;
+		}
+		f.iov[f.niov++] = (struct iov){ q->payload, q->len };
+	}
+	if (first >= SIZEOF_ETH_HDR + IP_HLEN + TCP_HLEN && head[12] == ETHTYPE_IP >> 8 && head[13] == (ETHTYPE_IP & 0xff))
+		offload_tcp(&f, head, first);
+	/* Told that the queue is full, lwIP keeps the segment and tries again at the next ACK. */
+	return bridge_input(&i->ip_port, &f) == -ENOBUFS ? ERR_MEM : ERR_OK;
+}
+
+static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
+{
+	if (p->tot_len <= WIRE_MTU || tcp4_header(p->payload, p->len))
+		return etharp_output(n, p, to);
+	n->mtu = WIRE_MTU;
+	err_t err = ip4_frag(p, n, to);
+	n->mtu = IP_MTU;
+	return err;
+}
+
+/* ---- receiving ---- */
+
+/* The checks that a packet still needs go with the choice of the function; flags are lwIP's per interface, under its lock. */
+static err_t input_checked(struct pbuf *p, struct netif *n)
+{
+	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL & ~NETIF_CHECKSUM_GEN_TCP));
+	err_t err = ethernet_input(p, n);
+	/* What lwIP sends to its own address has no checksum to check. */
+	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));
+	return err;
+}
+
+static err_t input_valid(struct pbuf *p, struct netif *n)
+{
+	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL &
+		~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP)));
+	return ethernet_input(p, n);
+}
+
+static int port_send(void *arg, const struct frame *f)
+{
+	struct net_if *i = arg;
+	uint8_t dst[ETH_ALEN];
+	/* Flooded frames for others end here, before they cost a buffer. */
+	if (frame_copy_out(f, 0, dst, ETH_ALEN) != ETH_ALEN || (!(dst[0] & 1) && memcmp(dst, i->ip_port.mac, ETH_ALEN) != 0))
+		return 0;
+	struct pbuf *p = netbuf_alloc(f->len);
+	if (!p)
+		return -ENOBUFS;
+	size_t off = 0;
+	for (struct pbuf *q = p; q; off += q->len, q = q->next)
+		frame_copy_out(f, off, q->payload, q->len);
+	netif_input_fn input = f->flags & (FRAME_NEEDS_CSUM | FRAME_DATA_VALID) ? input_valid : input_checked;
+	if (task_self() != __atomic_load_n(&i->nic_task, __ATOMIC_RELAXED)) {
+		if (tcpip_inpkt(p, &i->netif, input) == ERR_OK)
+			return 0;
+		pbuf_free(p);
+		return -ENOBUFS;
+	}
+	NET_CORE_LOCK();
+	if (input(p, &i->netif) != ERR_OK)
+		pbuf_free(p);
+	NET_CORE_UNLOCK();
+	return 0;
+}
+
+/* ---- setting up ---- */
+
+static void status_changed(struct netif *n)
+{
+	struct net_if *i = if_of(n);
+	char text[24] = "";
+	if (netif_is_up(n) && !ip4_addr_isany(netif_ip4_addr(n))) {
+		const ip4_addr_t *a = netif_ip4_addr(n);
+		sniprintf(text, sizeof(text), "%u.%u.%u.%u/%u", ip4_addr1(a), ip4_addr2(a), ip4_addr3(a), ip4_addr4(a),
+			popcount64(ip4_addr_get_u32(netif_ip4_netmask(n))));
+	}
+	if (strcmp(text, i->nic->address) == 0)
+		return;
+	memcpy(i->nic->address, text, sizeof(i->nic->address));
+	if (text[0])
+		log_info("net: %s: %s%s", i->name, text, i->dhcp ? " from DHCP" : "");
+	else
+		log_warn("net: %s: no address any more", i->name);
+}
+
+static err_t netif_setup(struct netif *n)
+{
+	struct net_if *i = if_of(n);
+	n->name[0] = 'e';
+	n->name[1] = 'n';
+	n->mtu = IP_MTU;
+	n->hwaddr_len = ETH_ALEN;
+	memcpy(n->hwaddr, i->nic->mac, ETH_ALEN);
+	n->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
+	n->output = if_output;
+	n->linkoutput = link_output;
+	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));
+	return ERR_OK;
+}
+
+int netif_attach(struct net_if *i)
+{
+	i->ip_port = (struct bridge_port){ .send = port_send, .arg = i, .offloads = BRIDGE_CSUM | BRIDGE_TSO4 };
+	sniprintf(i->ip_port.name, sizeof(i->ip_port.name), "tern");
+	memcpy(i->ip_port.mac, i->nic->mac, ETH_ALEN);
+	bridge_add(i->bridge, &i->ip_port);
+	NET_CORE_LOCK();
+	bool ok = netif_add(&i->netif, &i->address, &i->mask, &i->gateway, NULL, netif_setup, tcpip_input) != NULL;
+	if (ok) {
+		netif_set_status_callback(&i->netif, status_changed);
+		if (!netif_default)
+			netif_set_default(&i->netif);
+		netif_set_up(&i->netif);
+		status_changed(&i->netif);
+		ok = !i->dhcp || dhcp_start(&i->netif) == ERR_OK;
+	}
+	NET_CORE_UNLOCK();
+	return ok ? 0 : err_trace(-ENOMEM);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Inside net/: tern's interfaces, each a NIC and lwIP as two ports of one bridge, and what the files of the lwIP port share.
+ *
+ *     NIC --- port [bridge] port --- netif --- lwIP
+ *              guests' ports
+ */
+#pragma once
+#include "drivers/nic.h"
+#include "lwip/ip4_addr.h"
+#include "lwip/netif.h"
+#include "lwip/pbuf.h"
+#include "lwip/tcpip.h"
+#include "net/bridge.h"
+
+#define NET_IF_MAX 4
+
+struct net_if { /* (c) const after net_init  [n] the NIC's task  [L] lwIP's core lock */
+	char name[16];              /* (c) the section's name in tern.conf */
+	struct nic *nic;            /* (c) */
+	struct bridge *bridge;      /* (c) */
+	struct bridge_port nic_port, ip_port;
+	struct task *nic_task;      /* [n] the task that calls nic->rx */
+	struct netif netif;         /* [L] */
+	bool dhcp;                  /* (c) */
+	ip4_addr_t address, mask, gateway; /* (c) for a static address */
+};
+/* The interfaces that net_init made, NULL past the end. */
+struct net_if *net_if_get(unsigned i);
+
+int net_sys_start(void) must_check; /* lwIP's heap and its task */
+int netbuf_init(void) must_check;
+/* n bytes of receive buffer as a pbuf chain, NULL: none free. Frees itself with pbuf_free. Any task. */
+struct pbuf *netbuf_alloc(size_t n);
+
+/* Plug lwIP into i->bridge with its address; lwIP is up and i's NIC known. */
+int netif_attach(struct net_if *i) must_check;
+/* "10.77.0.11" in strict dotted form: 0 or -EINVAL. */
+int net_parse_ip4(const char *s, ip4_addr_t *a);
+
+#define NET_CORE_LOCK()   LOCK_TCPIP_CORE()
+#define NET_CORE_UNLOCK() UNLOCK_TCPIP_CORE()

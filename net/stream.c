@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What all streams have in common: exact reads, counters, and that an error stays. */
+#include "net/stream.h"
+
+/* The first error of a stream is its error for ever: half-read records make no sense later. */
+static int fail(struct stream *s, int err)
+{
+	int none = 0;
+	__atomic_compare_exchange_n(&s->err, &none, err, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	return err;
+}
+
+static int failed(const struct stream *s)
+{
+	return __atomic_load_n(&s->err, __ATOMIC_RELAXED);
+}
+
+int stream_read_some(struct stream *s, void *buf, size_t max, uint64_t deadline_ns)
+{
+	if (failed(s))
+		return failed(s);
+	int n = s->ops->read(s, buf, MIN(max, (size_t)INT32_MAX), deadline_ns);
+	if (n < 0)
+		return fail(s, n);
+	s->bytes_in += (uint64_t)n;
+	return n;
+}
+
+int stream_read(struct stream *s, void *buf, size_t len, uint64_t deadline_ns)
+{
+	for (uint8_t *p = buf; len;) {
+		int n = stream_read_some(s, p, len, deadline_ns);
+		if (n <= 0)
+			return n ? n : -EPIPE;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int stream_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns)
+{
+	uint64_t bytes = 0;
+	if (failed(s))
+		return failed(s);
+	int err = s->ops->writev(s, iov, n, deadline_ns);
+	if (err)
+		return fail(s, err);
+	for (unsigned i = 0; i < n; i++)
+		bytes += iov[i].len;
+	s->bytes_out += bytes;
+	return 0;
+}
+
+int stream_write(struct stream *s, const void *buf, size_t len, uint64_t deadline_ns)
+{
+	struct iov iov = { (void *)(uintptr_t)buf, len };
+	return stream_writev(s, &iov, 1, deadline_ns);
+}
+
+int stream_shutdown(struct stream *s)
+{
+	return failed(s) ? failed(s) : s->ops->shutdown(s);
+}
+
+void stream_abort(struct stream *s)
+{
+	s->ops->abort(s);
+}
+
+void stream_close(struct stream *s)
+{
+	if (s)
+		s->ops->close(s);
+}

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * TCP streams on lwIP's raw API. lwIP's callbacks (in the NIC's or lwIP's task, core lock held) move received buffers and
+ * news onto the stream under its spinlock and wake its reader or writer; those take the core lock only to write and to
+ * open the window again. connections are made at the end of this file and in tcp_listen.c.
+ *
+ * Lock order: lwIP's core lock, then a stream's.
+ */
+#include "net/tcp.h"
+#include "kernel/log.h"
+#include "kernel/time.h"
+#include "lwip/priv/tcp_priv.h"
+#include "lwip/tcp.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POLL_TICKS       5               /* of TCP_SLOW_INTERVAL: 500 ms */
+#define USER_TIMEOUT_NS  (20 * NS_PER_SEC) /* data sent and not one byte acknowledged for that long: the peer is gone */
+#define NRTX_CAP         3               /* retransmit at least every few seconds, so that a link that comes back is used soon */
+#define KEEP_IDLE_MS     5000
+#define KEEP_INTERVAL_MS 2000
+#define KEEP_COUNT       5
+#define WRITE_LOW_WATER  (TCP_SND_BUF / 4) /* wake a writer only when this much fits */
+#define CREDIT_STEP      (TCP_WND / 8)     /* open the window again in such steps */
+
+static struct tcp_stream *tcp_of(struct stream *s)
+{
+	return CONTAINER_OF(s, struct tcp_stream, s);
+}
+
+static int err_of(err_t e, bool connecting)
+{
+	switch (e) {
+	case ERR_OK: return 0;
+	case ERR_RST: return connecting ? -ECONNREFUSED : -ECONNRESET;
+	case ERR_ABRT: return -ETIMEDOUT; /* lwIP gave up retransmitting */
+	case ERR_RTE: return -EHOSTUNREACH;
+	case ERR_MEM: case ERR_BUF: return -ENOMEM;
+	case ERR_USE: return -EADDRINUSE;
+	default: return -ECONNRESET;
+	}
+}
+
+/* ---- callbacks of lwIP: core lock held ---- */
+
+static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
+{
+	struct tcp_stream *t = arg;
+	(void)pcb, (void)err;
+	uint64_t flags = spin_lock_irqsave(&t->lock);
+	if (p) {
+		*t->rx_tail = p;
+		while (p->next)
+			p = p->next;
+		t->rx_tail = &p->next;
+	} else {
+		t->peer_ended = true;
+	}
+	waitq_wake_all(&t->readers);
+	spin_unlock_irqrestore(&t->lock, flags);
+	return ERR_OK;
+}
+
+static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
+{
+	struct tcp_stream *t = arg;
+	(void)len;
+	if (pcb->snd_buf < WRITE_LOW_WATER)
+		return ERR_OK;
+	uint64_t flags = spin_lock_irqsave(&t->lock);
+	t->space_news++;
+	waitq_wake_all(&t->writers);
+	spin_unlock_irqrestore(&t->lock, flags);
+	return ERR_OK;
+}
+
+/* An error of the connection: lwIP has freed, or is about to free, the pcb. The first one counts. */
+static void set_error(struct tcp_stream *t, int err)
+{
+	uint64_t flags = spin_lock_irqsave(&t->lock);
+	if (!t->err)
+		t->err = err;
+	waitq_wake_all(&t->readers);
+	waitq_wake_all(&t->writers);
+	spin_unlock_irqrestore(&t->lock, flags);
+}
+
+static void on_error(void *arg, err_t err)
+{
+	struct tcp_stream *t = arg;
+	t->pcb = NULL;
+	set_error(t, err_of(err, !t->connected));
+}
+
+static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+	struct tcp_stream *t = arg;
+	(void)err;
+	tcp_stream_established(pcb);
+	uint64_t flags = spin_lock_irqsave(&t->lock);
+	t->connected = true;
+	waitq_wake_all(&t->writers);
+	spin_unlock_irqrestore(&t->lock, flags);
+	return ERR_OK;
+}
+
+/* Twice a second: notice a peer that acknowledges nothing, and keep the retransmission interval short. */
+static err_t on_poll(void *arg, struct tcp_pcb *pcb)
+{
+	struct tcp_stream *t = arg;
+	uint64_t now = time_ns();
+	if (!pcb->unacked || pcb->lastack != t->last_ack) {
+		t->last_ack = pcb->lastack;
+		t->last_ack_ns = now;
+	} else if (now - t->last_ack_ns > USER_TIMEOUT_NS) {
+		set_error(t, -ETIMEDOUT);
+		tcp_abort(pcb); /* calls on_error */
+		return ERR_ABRT;
+	}
+	pcb->nrtx = MIN(pcb->nrtx, NRTX_CAP);
+	return ERR_OK;
+}
+
+/* ---- a stream's life ---- */
+
+static const struct stream_ops tcp_ops;
+
+struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
+{
+	struct tcp_stream *t = calloc(1, sizeof(*t));
+	if (!t)
+		return NULL;
+	t->s.ops = &tcp_ops;
+	spin_init(&t->lock, "tcp stream");
+	waitq_init(&t->readers);
+	waitq_init(&t->writers);
+	t->rx_tail = &t->rx;
+	t->pcb = pcb;
+	t->last_ack_ns = time_ns();
+	tcp_arg(pcb, t);
+	tcp_recv(pcb, on_receive);
+	tcp_sent(pcb, on_sent);
+	tcp_err(pcb, on_error);
+	tcp_poll(pcb, on_poll, POLL_TICKS);
+	tcp_nagle_disable(pcb);
+	ip_set_option(pcb, SOF_KEEPALIVE);
+	pcb->keep_idle = KEEP_IDLE_MS;
+	pcb->keep_intvl = KEEP_INTERVAL_MS;
+	pcb->keep_cnt = KEEP_COUNT;
+	return t;
+}
+
+/*
+ * Grow the segments of a connection whose peer takes full Ethernet frames: they are cut to TCP_MSS below lwIP (netif.c).
+ * lwIP needs a congestion window of a segment at least to send at all; it starts with two.
+ */
+void tcp_stream_established(struct tcp_pcb *pcb)
+{
+	if (pcb->mss != TCP_MSS)
+		return;
+	pcb->mss = TCP_BIG_MSS;
+	pcb->cwnd = MAX(pcb->cwnd, 2U * TCP_BIG_MSS);
+}
+
+static void detach(struct tcp_pcb *pcb)
+{
+	tcp_arg(pcb, NULL);
+	tcp_recv(pcb, NULL);
+	tcp_sent(pcb, NULL);
+	tcp_err(pcb, NULL);
+	tcp_poll(pcb, NULL, 0);
+}
+
+static void free_chain(struct pbuf *p)
+{
+	while (p) { /* links of several packets, whose tot_len says nothing: one by one */
+		struct pbuf *next = p->next;
+		p->next = NULL;
+		pbuf_free(p);
+		p = next;
+	}
+}
+
+/* Core lock held. Reset the connection, now. */
+static void drop_pcb(struct tcp_stream *t)
+{
+	struct tcp_pcb *pcb = t->pcb;
+	t->pcb = NULL;
+	if (pcb) {
+		detach(pcb);
+		tcp_abort(pcb);
+	}
+}
+
+static void give_credit(struct tcp_stream *t)
+{
+	for (; t->credit; ) {
+		u16_t n = (u16_t)MIN(t->credit, (size_t)0xffff);
+		if (t->pcb)
+			tcp_recved(t->pcb, n);
+		t->credit -= n;
+	}
+}
+
+static void tcp_stream_abort(struct stream *s)
+{
+	struct tcp_stream *t = tcp_of(s);
+	set_error(t, -ECANCELED);
+	NET_CORE_LOCK();
+	drop_pcb(t);
+	NET_CORE_UNLOCK();
+}
+
+/* What was written still goes out, by lwIP alone. After an error, or with data unread, the peer gets a reset. */
+static void tcp_stream_close(struct stream *s)
+{
+	struct tcp_stream *t = tcp_of(s);
+	NET_CORE_LOCK();
+	if (t->pcb && !t->err && !t->s.err && !t->rx && !t->cur) {
+		struct tcp_pcb *pcb = t->pcb;
+		give_credit(t);
+		detach(pcb);
+		t->pcb = NULL;
+		if (tcp_close(pcb) != ERR_OK)
+			tcp_abort(pcb);
+	}
+	drop_pcb(t);
+	NET_CORE_UNLOCK();
+	free_chain(t->cur);
+	free_chain(t->rx);
+	free(t);
+}
+
+static int tcp_stream_shutdown(struct stream *s)
+{
+	struct tcp_stream *t = tcp_of(s);
+	NET_CORE_LOCK();
+	int err = t->pcb ? err_of(tcp_shutdown(t->pcb, 0, 1), false) : t->err ? t->err : -ECONNRESET;
+	NET_CORE_UNLOCK();
+	return err;
+}
+
+/* ---- reading ---- */
+
+/* Have t->cur hold received buffers. 1: it does; 0: the peer ended; -errno. Data before an end or a reset is still read. */
+static int fetch(struct tcp_stream *t, uint64_t deadline_ns)
+{
+	int ret = 0;
+	uint64_t flags = spin_lock_irqsave(&t->lock);
+	while (!t->rx && !t->peer_ended && !t->err && !ret)
+		ret = waitq_wait(&t->readers, &t->lock, &flags, deadline_ns);
+	if (t->err == -ECANCELED) {
+		ret = t->err;
+	} else if (t->rx) {
+		t->cur = t->rx;
+		t->cur_off = 0;
+		t->rx = NULL;
+		t->rx_tail = &t->rx;
+		ret = 1;
+	} else if (t->err && !t->peer_ended) {
+		ret = t->err;
+	} else if (t->peer_ended) {
+		ret = 0;
+	}
+	spin_unlock_irqrestore(&t->lock, flags);
+	return ret;
+}
+
+static size_t take(struct tcp_stream *t, uint8_t *buf, size_t max)
+{
+	size_t done = 0;
+	while (t->cur && done < max) {
+		struct pbuf *p = t->cur;
+		size_t n = MIN(max - done, p->len - t->cur_off);
+		memcpy(buf + done, (uint8_t *)p->payload + t->cur_off, n);
+		done += n;
+		t->cur_off += n;
+		if (t->cur_off == p->len) {
+			t->cur = p->next;
+			t->cur_off = 0;
+			p->next = NULL;
+			pbuf_free(p);
+		}
+	}
+	return done;
+}
+
+static int tcp_stream_read(struct stream *s, void *buf, size_t max, uint64_t deadline_ns)
+{
+	struct tcp_stream *t = tcp_of(s);
+	size_t done = 0;
+	if (!max)
+		return 0;
+	if (__atomic_load_n(&t->err, __ATOMIC_RELAXED) == -ECANCELED)
+		return -ECANCELED;
+	while (!done) { /* a chain may be of empty buffers only */
+		int ret = t->cur ? 1 : fetch(t, deadline_ns);
+		if (ret <= 0)
+			return ret;
+		done = take(t, buf, max);
+	}
+	t->credit += done;
+	/* lwIP tells the peer only when it is worth it; what is owed at the end of the buffers must not wait for more. */
+	if (t->credit >= CREDIT_STEP || !t->cur) {
+		NET_CORE_LOCK();
+		give_credit(t);
+		NET_CORE_UNLOCK();
+	}
+	return (int)done;
+}
+
+/* ---- writing ---- */
+
+struct cursor { /* where in an iov a write has come to */
+	const struct iov *iov;
+	unsigned n;
+	size_t off;
+};
+
+/* Hand lwIP as much as it takes. True when all is in. Core lock held, t->pcb there. */
+static bool feed(struct tcp_stream *t, struct cursor *c)
+{
+	struct tcp_pcb *pcb = t->pcb;
+	for (; c->n; c->iov++, c->n--, c->off = 0) {
+		while (c->off < c->iov->len) {
+			size_t left = c->iov->len - c->off, room = pcb->snd_buf; /* tcp_sndbuf() stops at 64 KiB */
+			/* A segment a call at most, so that it lies in one piece of memory. */
+			size_t n = MIN(MIN(left, room), (size_t)pcb->mss);
+			if (!n)
+				return false;
+			bool more = n < left || c->n > 1;
+			if (tcp_write(pcb, (const uint8_t *)c->iov->base + c->off, (u16_t)n, TCP_WRITE_FLAG_COPY | (more ? TCP_WRITE_FLAG_MORE : 0)))
+				return false;
+			c->off += n;
+			if (n >= TCP_BIG_MSS / 2)
+				tcp_output(pcb); /* on its way while the next one is copied */
+		}
+	}
+	return true;
+}
+
+/* Wait for on_sent, an error, or (another connection may have the memory) 20 ms. */
+static int wait_space(struct tcp_stream *t, unsigned seen, uint64_t deadline_ns)
+{
+	int ret = 0;
+	uint64_t retry = time_in_ms(20), flags = spin_lock_irqsave(&t->lock);
+	while (!t->err && t->space_news == seen && !ret)
+		ret = waitq_wait(&t->writers, &t->lock, &flags, MIN(deadline_ns, retry));
+	if (t->err)
+		ret = t->err;
+	else if (ret && retry < deadline_ns)
+		ret = 0;
+	spin_unlock_irqrestore(&t->lock, flags);
+	return ret;
+}
+
+static int tcp_stream_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns)
+{
+	struct tcp_stream *t = tcp_of(s);
+	struct cursor c = { .iov = iov, .n = n };
+	for (;;) {
+		bool done = false;
+		int err = 0;
+		NET_CORE_LOCK();
+		unsigned seen = t->space_news; /* it changes only under the core lock */
+		if (!t->pcb)
+			err = t->err ? t->err : -ECONNRESET;
+		else if (t->pcb->state != ESTABLISHED && t->pcb->state != CLOSE_WAIT)
+			err = -EPIPE; /* shut down by us */
+		else {
+			done = feed(t, &c);
+			tcp_output(t->pcb);
+		}
+		NET_CORE_UNLOCK();
+		if (!err && !done)
+			err = wait_space(t, seen, deadline_ns);
+		if (err || done)
+			return err;
+	}
+}
+
+static const struct stream_ops tcp_ops = {
+	.read = tcp_stream_read, .writev = tcp_stream_writev, .shutdown = tcp_stream_shutdown, .abort = tcp_stream_abort, .close = tcp_stream_close,
+};
+
+/* ---- connecting ---- */
+
+static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t port)
+{
+	int err = -ENOMEM;
+	NET_CORE_LOCK();
+	struct tcp_pcb *pcb = tcp_new();
+	struct tcp_stream *t = pcb ? tcp_stream_new(pcb) : NULL;
+	if (t) {
+		pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL; /* a lost SYN is repeated after 1 s (RFC 6298), lwIP has 3 */
+		err = err_of(tcp_connect(pcb, ip, port, on_connected), true);
+	}
+	if (err && t) {
+		drop_pcb(t);
+		free(t);
+	} else if (err && pcb) {
+		tcp_abort(pcb);
+	}
+	NET_CORE_UNLOCK();
+	*out = err ? NULL : t;
+	return err;
+}
+
+static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns)
+{
+	int ret = 0;
+	uint64_t flags = spin_lock_irqsave(&t->lock);
+	while (!t->connected && !t->err && !ret)
+		ret = waitq_wait(&t->writers, &t->lock, &flags, deadline_ns);
+	ret = t->err ? t->err : t->connected ? 0 : ret;
+	spin_unlock_irqrestore(&t->lock, flags);
+	return ret;
+}
+
+int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns, struct why *w)
+{
+	ip_addr_t ip;
+	struct tcp_stream *t;
+	char mine[48];
+	*s = NULL;
+	if (net_parse_ip4(addr, &ip))
+		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12", addr);
+	if (!net_address(mine)[0])
+		return why_set(w, -ENETDOWN, "this host has no address yet: no answer to DHCP? Give one in tern.conf: address = A.B.C.D/N");
+	int err = connect_start(&t, &ip, port);
+	if (err == -EHOSTUNREACH)
+		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr, mine);
+	if (err)
+		return why_set(w, err, "no connection to %s:%u: %s", addr, port, err_name(err));
+	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr, port);
+	err = connect_wait(t, deadline_ns);
+	if (!err) {
+		*s = &t->s;
+		return 0;
+	}
+	tcp_stream_abort(&t->s);
+	tcp_stream_close(&t->s);
+	if (err == -ECONNREFUSED)
+		return why_set(w, err, "%s:%u refuses the connection: does tern run there?", addr, port);
+	return why_set(w, err, "no answer from %s:%u: is the host on and its network connected?", addr, port);
+}
