@@ -137,11 +137,12 @@ static void hv_cpu_on(void *arg)
 		__atomic_fetch_add(&cpus_without_hv, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Hardware virtualisation, on every CPU or not at all; then the VMs. Without it tern says why and the console still runs. */
+/* Hardware virtualisation, on every CPU or not at all; then the VMs. Without it tern says why, and the console still runs. */
 static void start_vmm(void)
 {
+	static const struct hv_env env = { .alloc = page_alloc_zero, .free = page_free };
 	struct why w = { "" };
-	const struct hv_ops *hv = hv_detect(&w);
+	const struct hv_ops *hv = hv_detect(&env, &w);
 	if (hv) {
 		uint64_t flags = cpu_irq_save();
 		hv_cpu_on((void *)(uintptr_t)hv);
@@ -152,17 +153,18 @@ static void start_vmm(void)
 			hv = NULL;
 		}
 	}
-	if (hv && page_free_count() * PAGE_SIZE < MEMORY_MIN)
+	if (hv && page_free_count() * PAGE_SIZE < MEMORY_MIN) {
 		why_set(&w, -ENOMEM, "only %llu MiB of memory are free", (unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
-	int err = hv && !w.text[0] ? vmm_init(hv, &conf, files, nfiles) : 0;
-	if (err)
-		why_set(&w, err, "%s", err_name(err));
-	if (w.text[0]) {
-		sniprintf(host_info.why_no_hv, sizeof(host_info.why_no_hv), "%s", w.text);
-		log_error("this machine cannot run VMs: %s. Change that in its firmware set-up, and type `reboot`", w.text);
-	} else {
-		host_info.hv = hv->name;
+		hv = NULL;
 	}
+	host_info.hv = hv ? hv->name : NULL;
+	if (!hv) {
+		sniprintf(host_info.why_no_hv, sizeof(host_info.why_no_hv), "nothing: %s", w.text);
+		log_error("this machine cannot run VMs: %s. Change that and type `reboot`", w.text);
+	}
+	int err = vmm_init(hv, &conf, files, nfiles);
+	if (err)
+		log_error("the VMs of tern.conf cannot be set up: %s", err_name(err));
 }
 
 static void boot(void *arg)

@@ -91,7 +91,8 @@ static struct slab *slab_new(unsigned class)
 	return s;
 }
 
-void *malloc(size_t n)
+/* Not named malloc: the compiler would make of calloc's malloc + memset a call of calloc. */
+static void *alloc(size_t n)
 {
 	BUG_ON(!ready);
 	unsigned class = 0;
@@ -123,6 +124,11 @@ void *malloc(size_t n)
 		list_remove(&s->node);
 	spin_unlock_irqrestore(&c->lock, flags);
 	return p;
+}
+
+void *malloc(size_t n)
+{
+	return alloc(n);
 }
 
 void free(void *p)
@@ -170,7 +176,7 @@ void *calloc(size_t n, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	void *p = malloc(bytes);
+	void *p = alloc(bytes);
 	if (p)
 		memset(p, 0, bytes);
 	return p;
