@@ -10,12 +10,12 @@ BASE = r"kernel/(bits|err|list)\.h"
 RULES = [
     ("kernel/main.c", [r".*"]),  # the boot order: it alone wires all rooms together
     ("arch/", [r"arch/.*", BASE, r"kernel/handoff\.h"]),
-    ("kernel/", [r"kernel/.*", r"arch/x86/(?!hv\.h).*"]),
+    ("kernel/", [r"kernel/.*", r"drivers/uart\.h", r"arch/x86/(?!hv\.h).*"]),
     ("drivers/", [r"drivers/.*", r"kernel/.*", r"arch/x86/(cpu|paging|irq)\.h"]),
     ("net/", [r"net/.*", r"kernel/.*", r"drivers/nic\.h", r"lwip/.*", r"netif/.*", r"arch/cc\.h", r"lwipopts\.h"]),
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem)\.h", r"kernel/(bits|err|list|spinlock|frame)\.h"]),
-    ("vmm/", [r"vmm/.*", r"kernel/.*", r"arch/x86/(hv|pt|features)\.(h|def)", r"net/(stream|bridge|announce|blockdev)\.h",
-              r"Zydis/.*"]),
+    ("vmm/", [r"vmm/.*", r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|blockdev)\.h",
+              r"Zydis/.*", r"dsdt\.h"]),
     ("boot/", [r"boot/.*", BASE, r"kernel/(handoff|conf)\.h", r"efi.*\.h"]),
 ]
 # What only files of one family may include.
