@@ -144,10 +144,12 @@ static void start_vmm(void)
 	struct why w = { "" };
 	const struct hv_ops *hv = hv_detect(&env, &w);
 	if (hv) {
+		preempt_disable(); /* "this CPU" and "the others" must mean the same for both */
 		uint64_t flags = cpu_irq_save();
 		hv_cpu_on((void *)(uintptr_t)hv);
 		cpu_irq_restore(flags);
 		irq_call_others(hv_cpu_on, (void *)(uintptr_t)hv);
+		preempt_enable();
 		if (cpus_without_hv) {
 			why_set(&w, -ENOTSUP, "%s cannot be switched on on %u of the CPUs", hv->name, cpus_without_hv);
 			hv = NULL;
