@@ -53,6 +53,7 @@ $(EFI_CRT): | $(APT)/sources.list
 	$(D)/gnu-efi/gnuefi/elf_x86_64_efi.lds $(EFI); } || { echo "  FETCH   gnu-efi, as built by Debian"; \
 	tools/debsrc.sh binary $(APT) gnu-efi $(D)/gnu-efi && cp -r $(D)/gnu-efi/usr/include/efi $(EFI) && \
 	cp $(addprefix $(D)/gnu-efi/usr/lib/,libefi.a libgnuefi.a crt0-efi-x86_64.o elf_x86_64_efi.lds) $(EFI); }
+	$(Q)objcopy $(addprefix --weaken-symbol=,memcpy memset memmove memcmp) $(EFI)/libefi.a # newer ones bring them; boot/libc.c has them
 
 # lwIP: its core, both IP versions (lwipopts.h says what is in), the threaded API, Ethernet.
 LWIP_SRC := $(addprefix core/,altcp altcp_alloc altcp_tcp def dns inet_chksum init ip mem memp netif pbuf raw stats sys tcp tcp_in \
