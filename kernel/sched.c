@@ -11,7 +11,7 @@
  *   CPUs (both with full barriers), so one of the two sees the other.
  * - A task may be woken while the switch away from it is still going on (on_cpu). It is then queued at that very CPU,
  *   whose queue lock orders both, and nobody steals it until the switch is complete.
- * There is no tick: the slice timer is armed only while another task waits for the same CPU.
+ * CPUs that all have work even out at the ends of slices. There is no tick: the slice timer is armed only while another task waits for the same CPU.
  * Locks: a queue's lock is taken inside any other and never two at a time.
  */
 #include "kernel/sched.h"
@@ -122,6 +122,39 @@ static void share(struct runq *rq)
 	}
 }
 
+static unsigned load(const struct runq *rq)
+{
+	return __atomic_load_n(&rq->nready, __ATOMIC_RELAXED) + (__atomic_load_n(&rq->cur_prio, __ATOMIC_RELAXED) < TASK_NPRIO);
+}
+
+/* At the end of a slice: if another CPU has at least two tasks less than this one, give it one that waits here. */
+static void balance(struct runq *rq)
+{
+	struct runq *to = rq;
+	for (unsigned i = 0; i < cpu_count(); i++) {
+		struct runq *r = __atomic_load_n(&runqs[i], __ATOMIC_ACQUIRE);
+		if (r && load(r) < load(to))
+			to = r;
+	}
+	if (load(to) + 2 > load(rq))
+		return;
+	struct task *found = NULL;
+	spin_acquire(&rq->lock);
+	list_for_each(t, &rq->ready[TASK_PRIO_NORMAL], struct task, run)
+		if (!__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE)) {
+			dequeue(rq, t);
+			found = t;
+			break;
+		}
+	spin_release(&rq->lock);
+	if (!found)
+		return;
+	spin_acquire(&to->lock);
+	enqueue(to, found, false);
+	spin_release(&to->lock);
+	resched(to);
+}
+
 static void slice_end(void *arg)
 {
 	struct runq *rq = arg;
@@ -131,6 +164,7 @@ static void slice_end(void *arg)
 		return;
 	if (time_ns() >= t->slice_end_ns) {
 		rq->cpu->need_resched = true;
+		balance(rq);
 	} else {
 		rq->slice_armed = true;
 		timer_set(&rq->slice, t->slice_end_ns);
