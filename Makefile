@@ -11,7 +11,6 @@ CLANG := $(findstring clang,$(CC))
 B := build$(if $(CLANG),/clang)
 PYTHON := /usr/bin/python3
 .DELETE_ON_ERROR:
-.SECONDARY:
 MAKEFLAGS += --no-builtin-rules
 ifeq ($(filter -j%,$(MAKEFLAGS)),)
 MAKEFLAGS += -j$(shell nproc)
@@ -164,7 +163,7 @@ unit-%: $(H)/test_%
 fuzz: $(FUZZ_BIN)
 	$(Q)$(RUNTESTS) --fuzz $^
 check: need
-	$(Q)$(RUNTESTS) --check $(CHECKS)
+	$(Q)$(MAKE) --no-print-directory all && $(RUNTESTS) --check $(CHECKS)
 check-%:
 	$(Q)CC=$(CC) tools/check.sh $*
 rig-test: need
