@@ -6,6 +6,7 @@
  *
  *   HELLO, OFFER -> checks, skeleton -> ACCEPT -> pages, sections, END -> READY (handover.c) -> run, announce -> STARTED
  */
+#include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/time.h"
@@ -344,7 +345,7 @@ void migrate_dest_serve(void *arg unused, struct stream *s)
 	if (!err)
 		err = wire_rx_init(&c->rx, s);
 	if (!err)
-		err = hello_send(&c->tx, "tern", in(MIG_SETUP_NS));
+		err = hello_send(&c->tx, host_info.name, in(MIG_SETUP_NS));
 	if (!err)
 		err = hello_recv(&c->rx, &h, in(MIG_SETUP_NS), &c->why);
 	if (!err) {

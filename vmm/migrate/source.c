@@ -5,6 +5,7 @@
  *
  *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, CPU and device state, END -> READY | hand-over
  */
+#include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
 #include "vmm/migrate/failpoint.h"
@@ -111,7 +112,7 @@ static int setup(struct source *c)
 	migration_phase(c->m, MIG_SETUP);
 	int err = FAILPOINT(P2_HELLO, c->s);
 	if (!err)
-		err = hello_send(&c->tx, "tern", in(MIG_SETUP_NS));
+		err = hello_send(&c->tx, host_info.name, in(MIG_SETUP_NS));
 	if (!err)
 		err = hello_recv(&c->in.rx, &h, in(MIG_SETUP_NS), c->w);
 	if (!err)
