@@ -11,3 +11,8 @@ FUZZ += conf
 FUZZ_conf := kernel/conf.c kernel/conf_value.c
 UNIT += memmap
 UNIT_memmap := boot/memmap.c
+UNIT += state lapic ioapic
+UNIT_state := $(addprefix vmm/,state.c bus.c dev.c gmem.c cpu_state.c clock.c cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
+	arch/x86/features.c kernel/frame.c tests/unit/fake_kernel.c
+UNIT_lapic := vmm/state.c vmm/dev/lapic.c vmm/dev/apic_bus.c tests/unit/fake_kernel.c
+UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/ioapic.c vmm/dev/power.c tests/unit/fake_kernel.c
