@@ -21,6 +21,7 @@
 #include "kernel/sched.h"
 #include "kernel/time.h"
 #include "net/net.h"
+#include "vmm/migrate/migrate.h"
 #include "vmm/vm.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,6 +168,9 @@ static void start_vmm(void)
 	int err = vmm_init(hv, &conf, files, nfiles);
 	if (err)
 		log_error("the VMs of tern.conf cannot be set up: %s", err_name(err));
+	err = hv ? migrate_init() : 0;
+	if (err)
+		log_error("no VM can move to this host: %s", err_name(err));
 }
 
 static void boot(void *arg)
