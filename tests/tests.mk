@@ -16,3 +16,10 @@ UNIT_state := $(addprefix vmm/,state.c bus.c dev.c gmem.c cpu_state.c clock.c cp
 	arch/x86/features.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT_lapic := vmm/state.c vmm/dev/lapic.c vmm/dev/apic_bus.c tests/unit/fake_kernel.c
 UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/ioapic.c vmm/dev/power.c tests/unit/fake_kernel.c
+UNIT += uart loader acpi random
+UNIT_uart := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/uart.c tests/unit/fake_kernel.c
+UNIT_loader := vmm/linux_loader.c vmm/gmem.c arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_acpi := vmm/acpi_tables.c vmm/gmem.c arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_random := tests/unit/fake_kernel.c
+FUZZ += loader
+FUZZ_loader := $(UNIT_loader)

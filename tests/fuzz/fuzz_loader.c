@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Any bytes as a kernel and its initrd: loaded within the guest's memory, or refused with a reason. */
+#include "vmm/linux_loader.h"
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct gmem g;
+	static struct cpu_state s;
+	static const uint8_t initrd[5000];
+	static uint8_t kernel[8192];
+	struct why w = { "" };
+
+	if (!g.size && gmem_init(&g, MIB(8), &pt_format_npt, NULL))
+		abort();
+	if (size > sizeof(kernel))
+		size = sizeof(kernel);
+	memcpy(kernel, data, size);
+	if (size >= 0x264) { /* what a fuzzer would take long to guess */
+		put_le16(kernel + 0x1fe, 0xaa55);
+		memcpy(kernel + 0x202, "HdrS", 4);
+		kernel[0x207] |= 2;
+		kernel[0x211] |= 1;
+		kernel[0x236] |= 1;
+	}
+	struct linux_image img = { kernel, size & 1 ? initrd : NULL, size, size & 1 ? sizeof(initrd) : 0, "x", 0xe0000 };
+	if (!linux_load(&g, &img, &s, &w)) {
+		if (s.rip < MIB(1) || s.rip >= g.low || !gmem_ptr(&g, s.gpr[REG_RSI], PAGE_SIZE))
+			abort();
+	} else if (!w.text[0]) {
+		abort();
+	}
+	return 0;
+}

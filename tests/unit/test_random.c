@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The random generator: its ChaCha20 against RFC 8439, and that what comes out never repeats. */
+#include "tests/unit/fake_kernel.h"
+#include "kernel/random.c" /* for chacha20_block */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static void test_chacha20(void **state)
+{
+	/* RFC 8439, 2.3.2 */
+	static const uint32_t in[4] = { 1, 0x09000000, 0x4a000000, 0 };
+	static const uint32_t want[16] = {
+		0xe4e7f110, 0x15593bd1, 0x1fdd0f50, 0xc47120a3, 0xc7f4d1c7, 0x0368c033, 0x9aaa2204, 0x4e6cd4c3,
+		0x466482d2, 0x09aa9f07, 0x05d7c214, 0xa2028bd9, 0xd19c12b5, 0xb94e16de, 0xe883d0cb, 0x4e3c50a2,
+	};
+	uint32_t k[8], out[16];
+	(void)state;
+
+	for (unsigned i = 0; i < 32; i++)
+		((uint8_t *)k)[i] = (uint8_t)i;
+	chacha20_block(k, in, out);
+	assert_memory_equal(out, want, sizeof(want));
+}
+
+static void test_output(void **state)
+{
+	static uint8_t buf[4096];
+	uint8_t a[32], b[32];
+	unsigned ones = 0;
+	(void)state;
+
+	random_bytes(a, sizeof(a));
+	random_bytes(b, sizeof(b));
+	assert_memory_not_equal(a, b, sizeof(a));
+	buf[4095] = buf[4094] = 0;
+	random_bytes(buf, 4095);
+	assert_int_equal(buf[4095], 0); /* not a byte more */
+	for (unsigned i = 0; i < 4095; i++)
+		ones += (unsigned)__builtin_popcount(buf[i]);
+	assert_in_range(ones, 4095 * 4 - 600, 4095 * 4 + 600);
+	for (unsigned i = 32; i + 32 <= 4095; i += 32)
+		assert_memory_not_equal(buf, buf + i, 32);
+	random_bytes(buf, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_chacha20), cmocka_unit_test(test_output) };
+	return cmocka_run_group_tests_name("random", tests, NULL, NULL);
+}
