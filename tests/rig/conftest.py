@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The tests' network namespace and the hosts they share. All tests of a session use one pair of hosts, and leave it as it was."""
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import netns  # noqa: E402
+from rig import Rig  # noqa: E402
+
+current = []  # rigs whose consoles a failed test's report shows
+
+
+def pytest_configure(config):
+    try:
+        netns.enter()
+    except netns.RigError as e:
+        pytest.exit(f"the rig cannot run here: {e}", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Host a with virtio-net, host b with e1000, the guest running the page checker."""
+    r = Rig(nics=("virtio-net", "e1000"))
+    current.append(r)
+    r.start()
+    r.settle()
+    yield r
+    current.remove(r)
+    r.stop()
+
+
+@pytest.fixture
+def rig(shared):
+    """The shared rig, in order: hosts that the test before left broken are made anew."""
+    try:
+        shared.where()
+        shared.gone_from(shared.other(shared.where()), 1)
+    except Exception:
+        for h in shared.hosts:
+            h.stop()
+        shared.start()
+        shared.settle()
+    return shared
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        for r in current:
+            report.sections.append(("consoles", r.show_failure()))

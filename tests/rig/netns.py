@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The rig's network: a namespace that this process alone has, with a learning switch in it (a Linux bridge).
+
+    client (this process)  10.77.0.1 on br0 ---+--- tap of host a ... tern ... guest
+                                               +--- tap of host b ... tern
+
+The namespace has no name and nothing to clean up: it is gone with the last process in it. Root needs no more than that; an
+ordinary user gets a user namespace around it, where he may do the same.
+"""
+import ctypes
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+BRIDGE = "br0"
+CLIENT_ADDRESS = "10.77.0.1"
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+ETH_P_RARP = 0x8035
+SIOCBRADDIF = 0x89A2
+
+
+class RigError(Exception):
+    """The rig itself cannot work here (no rights, missing package); not a failure of tern."""
+
+
+def sh(*cmd, timeout=10):
+    """Run a command; its output, or RigError with what it said."""
+    p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout)
+    if p.returncode:
+        raise RigError(f"{' '.join(cmd)}: {p.stderr.strip() or p.stdout.strip() or p.returncode}")
+    return p.stdout
+
+
+def _unshare(flags):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def enter():
+    """Move this process (one thread so far) and its children into a network namespace of their own."""
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        _unshare(CLONE_NEWNET if uid == 0 else CLONE_NEWUSER | CLONE_NEWNET)
+        if uid:
+            for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+                with open(f"/proc/self/{name}", "w") as f:
+                    f.write(text)
+    except OSError as e:
+        raise RigError(f"no network namespace for user {uid}: {e}. Run this as root, or allow user namespaces "
+                       "(sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0)") from None
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        raise RigError("/dev/net/tun cannot be opened: run this as root, or `chmod 666 /dev/net/tun` (as udev does on Debian)")
+    sh("ip", "link", "set", "lo", "up")
+
+
+class Switch:
+    """The bridge. Taps are made by plug()."""
+
+    def __init__(self):
+        sh("ip", "link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
+        with open(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6", "w") as f:
+            f.write("1")
+        sh("ip", "addr", "add", CLIENT_ADDRESS + "/24", "dev", BRIDGE)
+        sh("ip", "link", "set", BRIDGE, "up")
+
+    def plug(self, tap):
+        if os.path.exists(f"/proc/sys/net/ipv4/conf/{tap}"):
+            return
+        sh("ip", "tuntap", "add", "dev", tap, "mode", "tap", "vnet_hdr")
+        sh("ip", "link", "set", tap, "master", BRIDGE, "up")
+
+    def link(self, tap, up):
+        """Plug the cable of a host in or pull it."""
+        sh("ip", "link", "set", tap, *(("master", BRIDGE) if up else ("nomaster",)))
+
+    def port_of(self, mac):
+        """The tap that the switch has learned this MAC on, or None."""
+        for e in json.loads(sh("bridge", "-j", "fdb", "show", "br", BRIDGE) or "[]"):
+            if e.get("mac", "").lower() == mac.lower() and "permanent" not in e.get("state", ""):
+                return e["ifname"]
+        return None
+
+    def wait_port(self, mac, tap, seconds):
+        end = time.monotonic() + seconds
+        while self.port_of(mac) != tap and time.monotonic() < end:
+            time.sleep(0.02)
+        return self.port_of(mac)
+
+
+def mac_text(b):
+    return ":".join(f"{x:02x}" for x in b)
+
+
+def decode_rarp(frame):
+    """An Ethernet frame that may be a RARP one, as a dict of text; None: it is not (RFC 903)."""
+    if len(frame) < 42 or struct.unpack_from("!H", frame, 12)[0] != ETH_P_RARP:
+        return None
+    htype, ptype, hlen, plen, op = struct.unpack_from("!HHBBH", frame, 14)
+    sha, spa, tha, tpa = struct.unpack_from("!6s4s6s4s", frame, 22)
+    return {"dst": mac_text(frame[0:6]), "src": mac_text(frame[6:12]), "htype": htype, "ptype": ptype, "hlen": hlen,
+            "plen": plen, "op": op, "sha": mac_text(sha), "spa": socket.inet_ntoa(spa), "tha": mac_text(tha),
+            "tpa": socket.inet_ntoa(tpa), "length": len(frame)}
+
+
+class RarpWatch:
+    """Catches every RARP frame that crosses the switch, from start() to stop()."""
+
+    def __init__(self):
+        self.frames = []  # (time.monotonic(), frame as decode_rarp has it)
+        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_RARP))
+        self.sock.bind((BRIDGE, ETH_P_RARP))
+        self.stopping = False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stopping:
+            if select.select([self.sock], [], [], 0.1)[0]:
+                f = decode_rarp(self.sock.recv(2048))
+                if f:
+                    self.frames.append((time.monotonic(), f))
+
+    def of(self, mac):
+        """The frames that announce this MAC."""
+        return [(t, f) for t, f in list(self.frames) if f["src"] == mac.lower()]
+
+    def wait(self, mac, count, seconds):
+        end = time.monotonic() + seconds
+        while len(self.of(mac)) < count and time.monotonic() < end:
+            time.sleep(0.02)
+        return self.of(mac)
+
+    def stop(self):
+        self.stopping = True
+        self.thread.join(2)
+        self.sock.close()

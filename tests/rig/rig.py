@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+Two hosts, a switch between them, and the guest `demo` that moves: what the tests, `make run`, `make shell` and `make bench` share.
+
+    a  10.77.0.11  virtio-net          [vm demo]  10.77.0.50  the guest; starts on a
+    b  10.77.0.12  e1000 or virtio-net [vm twin]  on both     a name that is in use at the other host
+                                       [vm filler] on both    takes memory away
+"""
+import os
+import time
+
+import client
+import netns
+from console import CommandError
+from host import Host, RIG
+
+DEMO, DEMO_ADDRESS, DEMO_MAC, DEMO_MIB = "demo", "10.77.0.50", "52:54:00:77:00:01", 256
+TWIN_ADDRESS = "10.77.0.51"
+SLACK_PAGES = 64  # what heaps and the network's buffers may keep
+
+HOST_CONF = """\
+[host]
+name = {name}
+
+[nic lan]
+match = first
+address = {address}/24
+gateway = 10.77.0.1
+
+[peer {peer}]
+address = {peer_address}
+"""
+VM_CONF = """
+[vm {name}]
+kernel = vmlinuz
+initrd = initrd.img
+cmdline = console=ttyS0 {cmdline}
+mem = {mem}
+vcpus = 1
+mac = {mac}
+autostart = {autostart}
+"""
+
+
+def demo_conf(load="pagecheck:32", mem=DEMO_MIB):
+    return VM_CONF.format(name=DEMO, cmdline=f"tern.ip={DEMO_ADDRESS}/24 tern.gw=10.77.0.1 tern.load={load}", mem=f"{mem}M",
+                          mac=DEMO_MAC, autostart="yes")
+
+
+def host_conf(number, name, *vms):
+    peer, peer_address = ("b", "10.77.0.12") if number == 1 else ("a", "10.77.0.11")
+    return HOST_CONF.format(name=name, address=f"10.77.0.{10 + number}", peer=peer, peer_address=peer_address) + "".join(vms)
+
+
+class Rig:
+    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:32", mem=DEMO_MIB, extra=True, name=""):
+        os.makedirs(RIG, exist_ok=True)
+        self.switch = netns.Switch()
+        twin = VM_CONF.format(name="twin", cmdline=f"tern.ip={TWIN_ADDRESS}/24", mem="128M", mac="52:54:00:77:00:02", autostart="no")
+        filler = VM_CONF.format(name="filler", cmdline="tern.load=none", mem="700M", mac="52:54:00:77:00:03", autostart="no")
+        extras = (twin, filler) if extra else ()
+        self.a = Host("a", self.switch, host_conf(1, "a", demo_conf(load, mem), *extras), 1, nics[0])
+        self.b = Host("b", self.switch, host_conf(2, "b", *extras), 2, nics[1])
+        self.hosts = (self.a, self.b)
+        self.guest, self.load = DEMO_ADDRESS, load
+        self.base = {}   # (host's name, is demo there): pages free
+
+    def start(self, guest=True):
+        """Both hosts at their prompts, and the guest up."""
+        try:
+            for h in self.hosts:
+                h.launch()
+            for h in self.hosts:
+                h.console.wait_prompt(60, 0)
+            if guest:
+                self.wait_guest(self.a)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self):
+        for h in self.hosts:
+            h.remove()
+
+    def wait_guest(self, host, seconds=60):
+        host.wait_guest_says(DEMO, r"guest ready", seconds)
+        client.wait_ping(self.guest, 10)
+        client.wait_port(self.guest, client.SHELL, 10)
+        if self.load.startswith("pagecheck"):
+            client.wait_port(self.guest, client.PAGECHECK, 10)
+
+    def other(self, host):
+        return self.b if host is self.a else self.a
+
+    def where(self):
+        """The one host that runs the guest."""
+        found = [h for h in self.hosts if h.vms().get(DEMO, {}).get("state") == "running"]
+        assert len(found) == 1, f"{DEMO} runs on {[h.name for h in found] or 'no host'}, must be exactly one"
+        return found[0]
+
+    def gone_from(self, host, seconds=20):
+        """The destination of a failed attempt, or the source of a good one, must soon know nothing of the guest."""
+        end = time.monotonic() + seconds
+        while DEMO in host.vms():
+            assert time.monotonic() < end, f"{host.name} still has {DEMO}: {host.vms()[DEMO]}"
+            time.sleep(0.1)
+
+    def migrate(self, source=None, options="", seconds=90):
+        """Move the guest to the other host, by that host's address; the report. It must work."""
+        source = source or self.where()
+        dest = self.other(source)
+        r = source.json(f"migrate {DEMO} to {dest.address} {options}", seconds)
+        assert r["phase"] == "done", r
+        self.gone_from(source)
+        assert self.where() is dest
+        return r
+
+    def migrate_fails(self, source=None, to=None, options="", seconds=60):
+        """A migration that must fail, with the guest running on at the source; the error."""
+        source = source or self.where()
+        dest = self.other(source)
+        try:
+            r = source.json(f"migrate {DEMO} to {to or dest.address} {options}", seconds)
+        except CommandError as e:
+            assert e.text and e.code, str(e)
+            assert state_on(source) == "running", f"{DEMO} is {state_on(source)} at the source after: {e}"
+            return e
+        raise AssertionError(f"the migration should have failed, but: {r}")
+
+    def begin(self, source=None, options=""):
+        """Start a migration and return at once."""
+        source = source or self.where()
+        source.json(f"migrate {DEMO} to {self.other(source).address} --detach {options}")
+        return source
+
+    def status(self, source):
+        """The newest migration on a host."""
+        return source.json("migrate status")["migrations"][0]
+
+    def wait_status(self, source, done, seconds, what):
+        end = time.monotonic() + seconds
+        while True:
+            s = self.status(source)
+            if done(s):
+                return s
+            assert time.monotonic() < end, f"no {what} within {seconds} s: {s}"
+            time.sleep(0.05)
+
+    def wait_pass(self, source, seconds=20):
+        """Until memory is on its way."""
+        s = self.wait_status(source, lambda s: s["over"] or (s["phase"] == "copying" and s["bytes"] > 4 << 20), seconds, "pass")
+        assert not s["over"], f"the migration was over before it could be disturbed: {s}"
+        return s
+
+    def check_pages(self, seconds=10):
+        """pagecheck must have gone over all pages at least once since now, and found no error."""
+        first = client.status(self.guest, client.PAGECHECK)
+        end = time.monotonic() + seconds
+        while True:
+            s = client.status(self.guest, client.PAGECHECK)
+            assert s["errors"] == 0, f"the page checker found lost or stale pages: {s}"
+            assert s["backwards"] == 0, f"a clock of the guest went backwards: {s}"
+            if s["passes"] >= first["passes"] + 2:
+                return s
+            assert time.monotonic() < end, f"the page checker stands still: {first}, then {s}"
+            time.sleep(0.2)
+
+    def free_pages(self):
+        """Pages free on both hosts, with where the guest is: comparable between two times."""
+        return {(h.name, DEMO in h.vms()): h.pages_free() for h in self.hosts}
+
+    def settle(self):
+        """Take the free pages of this moment as what they must come back to; for both places of the guest."""
+        for _ in range(2):
+            self.migrate()
+            self.base.update(self.free_pages())
+
+    def check_free(self, seconds=10):
+        end = time.monotonic() + seconds
+        while True:
+            now = self.free_pages()
+            lost = {k: self.base[k] - n for k, n in now.items() if k in self.base and self.base[k] - n > SLACK_PAGES}
+            if not lost:
+                return
+            assert time.monotonic() < end, f"pages not given back (host, guest there): {lost}"
+            time.sleep(0.2)
+
+    def check_after(self, again=True):
+        """What must hold after whatever happened: memory intact, guest answering, nothing leaked, and it can move again."""
+        here = self.where()
+        self.gone_from(self.other(here))
+        self.check_pages()
+        assert client.ping(self.guest, 3) == 0, "the guest does not answer every ping"
+        self.check_free()
+        if again:
+            self.migrate(here)
+            self.check_pages()
+            self.check_free()
+
+    def restart(self, host):
+        """After a crash: power off and on again."""
+        host.stop()
+        host.start()
+
+    def show_failure(self):
+        """What the consoles showed last, for a failed test."""
+        return "\n".join(h.console.tail(4000) for h in self.hosts if h.console)
+
+
+def state_on(host, vm=DEMO):
+    return host.vms().get(vm, {}).get("state")
