@@ -23,3 +23,5 @@ UNIT_acpi := vmm/acpi_tables.c vmm/gmem.c arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_random := tests/unit/fake_kernel.c
 FUZZ += loader
 FUZZ_loader := $(UNIT_loader)
+UNIT += vmconsole
+UNIT_vmconsole := vmm/vm_console.c vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/uart.c tests/unit/fake_kernel.c

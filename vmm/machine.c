@@ -26,12 +26,6 @@ static void machine_gsi(void *arg, unsigned gsi, bool level)
 	ioapic_set_pin(vm->ioapic, gsi, level);
 }
 
-static void machine_eoi(void *arg, uint8_t vector)
-{
-	struct vm *vm = arg;
-	ioapic_eoi(vm->ioapic, vector);
-}
-
 static void machine_entropy(void *arg, void *buf, size_t n)
 {
 	(void)arg;
@@ -52,7 +46,6 @@ int machine_build(struct vm *vm)
 	};
 	bus_init(&m->bus);
 	list_init(&m->devs);
-	vm->apics.eoi = machine_eoi;
 
 	err = ioapic_create(m, &vm->ioapic);
 	if (!err)
@@ -84,7 +77,6 @@ void machine_free(struct vm *vm)
 		list_remove(&d->node);
 		d->ops->fini(d);
 	}
-	vm->apics.eoi = NULL;
 	vm->ioapic = NULL;
 	vm->uart = NULL;
 	vm->vnet = NULL;

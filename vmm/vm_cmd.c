@@ -278,6 +278,9 @@ static int cmd_console(struct con *c, struct vm *vm)
 	int err = vm_console_attach(vm, c);
 	if (err == -EBUSY)
 		return con_error(c, err, "vm console %s: another operator is attached. Leave it there first (Ctrl-])", vm->cfg.name);
+	if (err == -ENODEV)
+		return con_error(c, err, "vm console %s: it has no console while it is off. `vm start %s` first", vm->cfg.name,
+				 vm->cfg.name);
 	return err ? con_error(c, err, "vm console %s: %s", vm->cfg.name, err_name(err)) : 0;
 }
 

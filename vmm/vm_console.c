@@ -17,6 +17,7 @@
 
 #define LEAVE_KEY  0x1d /* Ctrl-] */
 #define PENDING    1024 /* bytes typed that the guest has not taken yet */
+#define KEYS_MAX   64   /* between two looks at the guest's output */
 #define CHUNK      256  /* bytes copied out of the ring at a time */
 #define POLL_NS    (10 * NS_PER_MS)
 #define POLL_IN_NS (1 * NS_PER_MS) /* while the guest has input to take */
@@ -56,6 +57,8 @@ static struct vm_console *console_get(struct vm *vm)
 
 int vm_console_create(struct vm *vm)
 {
+	if (vm->console)
+		return 0; /* kept from its last life: what it said then is still worth reading */
 	struct vm_console *vc = calloc(1, sizeof(*vc));
 	if (!vc)
 		return err_trace(-ENOMEM);
@@ -167,10 +170,10 @@ static void session_input(struct session *s)
 	memmove(s->pending, s->pending + n, s->npending);
 }
 
-/* Take keys until none comes by the deadline. False: the operator leaves. */
+/* Take keys until none comes by the deadline, or enough for one go. False: the operator leaves. */
 static bool session_keys(struct session *s, uint64_t deadline_ns)
 {
-	for (;;) {
+	for (unsigned i = 0; i < KEYS_MAX; i++) {
 		int ch = s->c->getc(s->c, deadline_ns);
 		if (ch == -ETIMEDOUT)
 			return true;
@@ -183,6 +186,7 @@ static bool session_keys(struct session *s, uint64_t deadline_ns)
 		session_input(s);
 		deadline_ns = 0; /* what else is there already */
 	}
+	return true;
 }
 
 /* Why there will be no more of this guest here, or NULL. */

@@ -51,6 +51,7 @@ static int setup(void **state)
 	raised = nout = 0;
 	memset(out, 0, sizeof(out));
 	build();
+	dev()->ops->resume(dev());
 	return 0;
 }
 static int teardown(void **state)
@@ -72,7 +73,6 @@ static void migrate(void)
 	state_save(dev()->section[0].desc, dev()->section[0].obj, buf);
 	dev()->ops->fini(dev());
 	build();
-	dev()->ops->quiesce(dev());
 	if (state_load(dev()->section[0].desc, dev()->section[0].obj, 1, buf, state_size(dev()->section[0].desc), &w))
 		fail_msg("%s", w.text);
 	assert_int_equal(uart_input(u, (const uint8_t *)"x", 1), 0); /* nothing comes in while quiesced */

@@ -60,7 +60,7 @@ struct uart_state { /* section "uart" */
 struct uart {
 	struct dev dev;
 	struct uart_state s; /* [l] */
-	bool quiesced;       /* [l] */
+	bool quiesced;       /* [l] true until the first resume: an incoming VM takes no input before its state is there */
 	struct spinlock lock; /* [l]; taken before the I/O APIC's */
 	uint16_t port;
 	unsigned gsi;
@@ -345,6 +345,7 @@ int uart_create(struct machine *m, struct uart **out, uint16_t port, unsigned gs
 	u->out = sink;
 	u->arg = arg;
 	u->s.dll = 1;
+	u->quiesced = true;
 	dev_register(m, &u->dev, "uart", 0, &uart_ops);
 	dev_add_section(&u->dev, &uart_desc, u);
 	*out = u;
