@@ -114,9 +114,7 @@ hpa_t page_alloc_zero(unsigned order)
 {
 	hpa_t hpa = page_alloc(order);
 	if (hpa != HPA_NONE) {
-		void *p = hva_of(hpa);
-		uint64_t n = (PAGE_SIZE << order) / 8;
-		__asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(0) : "memory");
+		memset(hva_of(hpa), 0, PAGE_SIZE << order);
 	}
 	return hpa;
 }

@@ -68,8 +68,10 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 
 int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
-	if (is_lapic(msr))
+	if (is_lapic(msr)) {
+		v->timer_check = 1;
 		return lapic_msr_write(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
+	}
 	switch (msr) {
 	case MSR_EFER: case MSR_PAT: case MSR_TSC_AUX:
 		return vmm_hv()->set_msr(v->hv, msr, val);

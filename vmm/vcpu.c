@@ -47,13 +47,19 @@ void vcpu_flush(struct vcpu *v)
 
 static void timer_fired(void *arg)
 {
-	vcpu_kick(arg);
+	struct vcpu *v = arg;
+	__atomic_store_n(&v->timer_check, 1, __ATOMIC_SEQ_CST);
+	vcpu_kick(v);
 }
 
 /* Let the LAPIC timer fire if it is due, and have the host wake us when it will be. */
 static void poll_timer(struct vcpu *v)
 {
-	uint64_t wait, now = time_ns();
+	uint64_t wait, now;
+	if (!__atomic_load_n(&v->timer_check, __ATOMIC_RELAXED))
+		return; /* neither has the guest touched it, nor has the host's timer fired */
+	__atomic_store_n(&v->timer_check, 0, __ATOMIC_SEQ_CST);
+	now = time_ns();
 	if (!lapic_timer_poll(&v->lapic, guest_tsc(v->vm), guest_ns(v->vm), v->vm->clock.s.tsc_hz, &wait)) {
 		v->timer_armed_ns = 0; /* a late host timer only wakes us for nothing */
 		return;
@@ -94,6 +100,8 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST) || __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || task_need_resched()) {
 		__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 		cpu_irq_on();
+		preempt_disable();
+		preempt_enable(); /* whoever is to run instead runs here */
 		return false;
 	}
 	if (__atomic_load_n(&v->flush, __ATOMIC_RELAXED)) {
@@ -146,6 +154,7 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 	v->parked = !run;
 	spin_unlock_irqrestore(&v->lock, flags);
 	if (run) {
+		v->timer_check = 1;
 		hv()->set_tsc_offset(v->hv, v->vm->tsc_offset);
 		clock_update(v);
 		cpu_irq_off();

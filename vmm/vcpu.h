@@ -41,6 +41,7 @@ struct vcpu {
 
 	uint32_t seq;              /* [a] odd: in the guest or about to enter; see vcpu_flush */
 	uint32_t cpu;              /* [a] host CPU while seq is odd */
+	uint8_t timer_check;       /* [a] the LAPIC timer was touched or is due */
 	uint8_t kicked;            /* [a] something to look at before the next entry */
 	uint8_t flush;             /* [a] take new translations at the next entry */
 	uint8_t nmi;               /* [a] an NMI to inject */

@@ -2,6 +2,7 @@
 /* The table of VMs on this host and where they come from: tern.conf, or a peer. What a VM does is in vm_life.c. */
 #include "vmm/vm.h"
 #include "kernel/log.h"
+#include "kernel/task.h"
 #include "vmm/vm_life.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,6 +179,26 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	return ok;
 }
 
+/* In a task of its own: the prompt does not wait for guests' memory to be cleared. */
+static void autostart(void *arg unused)
+{
+	struct vm *todo[CONF_MAX_ENTRIES / 2]; /* a section has at least two entries */
+	unsigned n = 0;
+	spin_lock(&vms_lock);
+	list_for_each(vm, &vms, struct vm, node)
+		if (vm->cfg.autostart && n < ARRAY_SIZE(todo)) {
+			vm->refs++;
+			todo[n++] = vm;
+		}
+	spin_unlock(&vms_lock);
+	for (unsigned i = 0; i < n; i++) {
+		struct why w = { "" };
+		if (vm_start(todo[i], &w))
+			log_error("vm %s: cannot start: %s", todo[i]->cfg.name, w.text);
+		vm_put(todo[i]);
+	}
+}
+
 int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, unsigned nf)
 {
 	const char *name;
@@ -192,8 +213,8 @@ int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, 
 			continue;
 		if (vm_new(&cfg, VM_STOPPED, &vm, &w))
 			conf_problem(c, conf_line(c, "vm", name, ""), "[vm %s]: %s", name, w.text);
-		else if (cfg.autostart && hv && vm_start(vm, &w))
-			log_error("vm %s: cannot start: %s", name, w.text);
 	}
+	if (hv && !task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL))
+		return err_trace(-ENOMEM);
 	return 0;
 }

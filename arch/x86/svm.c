@@ -59,6 +59,7 @@ static int svm_cpu_on(void)
 	fpu_cpu_on();
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_VM_HSAVE_PA, hsave);
+	__asm__ volatile("vmsave %0" ::"a"(host) : "memory"); /* GS base, TR and the rest never change on a CPU of tern's */
 	this_cpu()->hv = c;
 	return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The AMD-V world switch (svm.h). VMRUN saves little of the host (RIP, RSP, RAX, CRs, RFLAGS, CS/SS/DS/ES), so the callee-
- * saved registers go to the stack and FS, GS, TR, LDTR and the SYSCALL MSRs to the host's own VMCB by VMSAVE/VMLOAD.
+ * saved registers go to the stack; FS, GS, TR, LDTR and the SYSCALL MSRs come back from the host's own VMCB by VMLOAD, where
+ * svm_cpu_on has saved them once.
  *
  * GIF is off from CLGI to STGI: with RFLAGS.IF = 1 at VMRUN and V_INTR_MASKING, a physical interrupt ends the guest but is
  * only taken when the caller turns interrupts on again.
@@ -19,8 +20,6 @@ svm_world_switch:
 	push %r15
 	push %rdx               /* host VMCB */
 	push %rdi               /* registers */
-	mov %rdx, %rax
-	vmsave %rax
 	mov %rsi, %rax
 	clgi
 	sti
