@@ -138,7 +138,7 @@ endef
 $(foreach t,$(UNIT),$(eval $(call unit_rule,$t)))
 $(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$t)))
 # cmocka first: newer ones write __attribute__((noreturn)), which kernel/bits.h makes a macro.
-$(H)/tests/unit/%.o: CMOCKA := -include setjmp.h -include stdarg.h -include stddef.h -include stdint.h -include cmocka.h
+$(H)/tests/unit/test_%.o: CMOCKA := -include setjmp.h -include stdarg.h -include stddef.h -include stdint.h -include cmocka.h
 $(H)/%.o: %.c | $(DEPS)
 	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) $(CMOCKA) -c $< -o $@
 $(F)/%.o: %.c | $(DEPS)
