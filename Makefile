@@ -20,16 +20,24 @@ all: $(B)/BOOTX64.EFI $(B)/esp.img
 include deps.mk
 
 # The rooms (design: HACKING.md), each with its files. kernel/main.c alone may include from all of them.
-ARCH_SRC    := $(wildcard arch/x86/*.c arch/x86/*.S)
-KERNEL_SRC  := $(wildcard kernel/*.c)
-DRIVERS_SRC := $(wildcard drivers/*.c)
-NET_SRC     := $(wildcard net/*.c)
-VMM_SRC     := $(wildcard vmm/*.c)
-DEV_SRC     := $(wildcard vmm/dev/*.c)
-MIGRATE_SRC := $(wildcard vmm/migrate/*.c)
-BOOT_SRC    := $(wildcard boot/*.c) boot/kernel_blob.S
+ARCH_SRC    := $(addprefix arch/x86/,apic.c backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c \
+	ioapic.c irq.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_state.c trampoline.S traps.c)
+KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console.c console_edit.c \
+	console_serial.c err.c frame.c json.c ksym.c log.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
+	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
+DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c uart.c virtio.c virtio_net.c)
+NET_SRC     := $(addprefix net/,announce.c bridge.c bridge_cmd.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
+	sys_arch.c tcp.c tcp_listen.c tcptest.c)
+VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c cpu_state.c cpuid.c dev.c exit.c gmem.c insn.c \
+	linux_loader.c machine.c mmio.c msr.c state.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_port.c)
+DEV_SRC     := $(addprefix vmm/dev/,apic_bus.c ioapic.c lapic.c pci.c pci_msix.c power.c uart.c virtio_net.c \
+	virtio_pci.c virtio_rng.c virtqueue.c)
+MIGRATE_SRC := $(addprefix vmm/migrate/,attempts.c dest.c failpoint.c handover.c inbox.c migrate_cmd.c pages.c \
+	policy.c records.c registry.c sections.c source.c wire.c)
+BOOT_SRC    := $(addprefix boot/,clock.c cpus.c exit.c files.c kernel_blob.S libc.c load.c main.c memmap.c \
+	paging.c say.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
-BOOT_SHARED := $(wildcard kernel/conf.c kernel/conf_value.c)
+BOOT_SHARED := kernel/conf.c kernel/conf_value.c
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wundef -Wvla -Werror
 COMMON := -std=gnu17 -O2 -g -I. -MMD -MP -DTERN_VERSION='"$(VERSION)"'

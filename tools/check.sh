@@ -3,7 +3,7 @@
 #
 # One check of the sources or of the image; `make check` runs them all. Says what is wrong, exit code 1 if anything is.
 #   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone)
-#   layers   who includes whom
+#   layers   who includes whom; and every source file is in a list of the Makefile
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
 #   image    no FPU register in the kernel, text not writable, the size
@@ -27,6 +27,9 @@ format)
 	;;
 layers)
 	/usr/bin/python3 tools/layers.py
+	diff <(sources 'arch/*.[cS]' 'kernel/*.[cS]' 'drivers/*.[cS]' 'net/*.[cS]' 'vmm/*.[cS]' 'boot/*.[cS]' | LC_ALL=C sort) \
+		<(echo "$(var OWN_SRC) $(var BOOT_SRC)" | tr ' ' '\n' | grep . | LC_ALL=C sort) ||
+		{ echo "< on the disk, > in the Makefile"; exit 1; }
 	;;
 headers)
 	kflags=$(flags_of kernel/x.h) bflags=$(flags_of boot/x.h) bad=0
