@@ -9,18 +9,15 @@
 #include "kernel/spinlock.h"
 #include <string.h>
 
-#define KEY_WORDS   8
-#define BLOCK_WORDS 16
+#define KEY_WORDS     8
+#define BLOCK_WORDS   16
 #define JITTER_ROUNDS 256 /* TSC samples at the first use */
 
 static struct spinlock lock = SPINLOCK_INIT("random");
 static uint32_t key[KEY_WORDS]; /* under lock, as is `seeded` */
 static bool seeded;
 
-static uint32_t rotl(uint32_t v, unsigned n)
-{
-	return v << n | v >> (32 - n);
-}
+static uint32_t rotl(uint32_t v, unsigned n) { return v << n | v >> (32 - n); }
 
 static void quarter_round(uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d)
 {

@@ -14,24 +14,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ACPI_AREA   0x20000UL /* up to 1 MiB */
-#define HEADER_LEN  36
-#define RSDP_LEN    36
-#define FADT_LEN    276
-#define LAPIC_ADDR  0xfee00000U
+#define ACPI_AREA  0x20000UL /* up to 1 MiB */
+#define HEADER_LEN 36
+#define RSDP_LEN   36
+#define FADT_LEN   276
+#define LAPIC_ADDR 0xfee00000U
 
 /* FADT (5.2.9) */
-#define PM_PROFILE_SERVER   4
-#define FADT_WBINVD         BIT(0)
-#define FADT_PROC_C1        BIT(2)
-#define FADT_PWR_BUTTON     BIT(4) /* no fixed power and sleep buttons */
-#define FADT_SLP_BUTTON     BIT(5)
-#define FADT_RESET_REG      BIT(10)
-#define FADT_HW_REDUCED     BIT(20)
-#define BOOT_NO_VGA         BIT(2) /* IAPC_BOOT_ARCH (5.2.9.3): no legacy devices, no 8042 either */
-#define BOOT_NO_RTC         BIT(5)
-#define GAS_IO              1
-#define GAS_BYTE            1 /* access size */
+#define PM_PROFILE_SERVER 4
+#define FADT_WBINVD       BIT(0)
+#define FADT_PROC_C1      BIT(2)
+#define FADT_PWR_BUTTON   BIT(4) /* no fixed power and sleep buttons */
+#define FADT_SLP_BUTTON   BIT(5)
+#define FADT_RESET_REG    BIT(10)
+#define FADT_HW_REDUCED   BIT(20)
+#define BOOT_NO_VGA       BIT(2) /* IAPC_BOOT_ARCH (5.2.9.3): no legacy devices, no 8042 either */
+#define BOOT_NO_RTC       BIT(5)
+#define GAS_IO            1
+#define GAS_BYTE          1 /* access size */
 
 /* MADT entries (5.2.12) */
 #define MADT_LAPIC   0
@@ -114,10 +114,11 @@ static void fadt(struct builder *b, gpa_t dsdt)
 		return;
 	put_le32(t + 40, (uint32_t)dsdt);
 	t[45] = PM_PROFILE_SERVER;
-	put_le16(t + 96, 0xffff);  /* P_LVL2_LAT, P_LVL3_LAT: no C2, no C3 */
+	put_le16(t + 96, 0xffff); /* P_LVL2_LAT, P_LVL3_LAT: no C2, no C3 */
 	put_le16(t + 98, 0xffff);
 	put_le16(t + 109, BOOT_NO_VGA | BOOT_NO_RTC);
-	put_le32(t + 112, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG | FADT_HW_REDUCED);
+	put_le32(t + 112,
+		 FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG | FADT_HW_REDUCED);
 	gas_port(t + 116, POWER_PORT + 2);
 	t[128] = 1; /* RESET_VALUE */
 	t[131] = 4; /* minor version */

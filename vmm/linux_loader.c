@@ -53,13 +53,13 @@ enum {
 	BP_HDR_MAX = 0x290, /* what follows the header */
 	BP_SIZE = 0x1000,
 };
-#define MAGIC             0x53726448U /* "HdrS" */
-#define VERSION_MIN       0x020c
-#define LOADED_HIGH       BIT(0)
-#define XLF_KERNEL_64     BIT(0)
-#define LOADER_UNDEFINED  0xff
-#define ENTRY_64          0x200
-#define SECTOR            512
+#define MAGIC            0x53726448U /* "HdrS" */
+#define VERSION_MIN      0x020c
+#define LOADED_HIGH      BIT(0)
+#define XLF_KERNEL_64    BIT(0)
+#define LOADER_UNDEFINED 0xff
+#define ENTRY_64         0x200
+#define SECTOR           512
 
 enum { E820_RAM = 1, E820_RESERVED = 2 };
 #define E820_ENTRY 20
@@ -70,7 +70,7 @@ struct bzimage {
 	size_t hdr_end;
 	uint64_t payload, payload_size; /* the protected-mode kernel in the file */
 	uint64_t pref, init_size, align;
-	uint64_t initrd_max;            /* last byte that an initrd may occupy */
+	uint64_t initrd_max; /* last byte that an initrd may occupy */
 	uint32_t cmdline_size;
 	bool relocatable;
 };
@@ -82,13 +82,15 @@ static int header_check(const struct linux_image *img, struct bzimage *b, struct
 	if (img->kernel_size < HDR_MIN_END || get_le16(h + HDR_BOOT_FLAG) != 0xaa55 || get_le32(h + HDR_MAGIC) != MAGIC)
 		return why_set(w, -EINVAL, "the kernel is not a Linux bzImage: give the file that is called vmlinuz");
 	if (get_le16(h + HDR_VERSION) < VERSION_MIN)
-		return why_set(w, -EINVAL, "the kernel speaks boot protocol %u.%02u: 2.12 or newer (Linux 3.8) is needed",
+		return why_set(w, -EINVAL,
+			       "the kernel speaks boot protocol %u.%02u: 2.12 or newer (Linux 3.8) is needed",
 			       h[HDR_VERSION + 1], h[HDR_VERSION]);
 	if (!(h[HDR_LOADFLAGS] & LOADED_HIGH) || !(get_le16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64))
 		return why_set(w, -EINVAL, "the kernel has no 64-bit entry point: an x86-64 bzImage is needed");
 	b->hdr_end = HDR_MAGIC + (size_t)h[HDR_JUMP_OFF];
 	if (b->hdr_end < HDR_MIN_END || b->hdr_end > BP_HDR_MAX || b->hdr_end > img->kernel_size)
-		return why_set(w, -EINVAL, "the kernel's setup header ends at %lx: the file is damaged", (unsigned long)b->hdr_end);
+		return why_set(w, -EINVAL, "the kernel's setup header ends at %lx: the file is damaged",
+			       (unsigned long)b->hdr_end);
 
 	b->payload = ((h[HDR_START] ? h[HDR_START] : 4) + 1UL) * SECTOR;
 	b->payload_size = (uint64_t)get_le32(h + HDR_SYSSIZE) * 16;
@@ -120,13 +122,15 @@ static int place_kernel(const struct gmem *g, const struct bzimage *b, gpa_t *lo
 	*load = ALIGN_UP(HIGH_RAM, b->align);
 	if (b->relocatable && *load <= g->low && b->init_size <= g->low - *load)
 		return 0;
-	return why_set(w, -ENOSPC, "the kernel needs %llu MiB of memory below 3 GiB to start and this VM has %llu MiB: raise mem=",
+	return why_set(w, -ENOSPC,
+		       "the kernel needs %llu MiB of memory below 3 GiB to start and this VM has %llu MiB: raise mem=",
 		       (unsigned long long)((MIN(b->pref, *load) + b->init_size + MIB(1) - 1) >> 20),
 		       (unsigned long long)(g->low >> 20));
 }
 
 /* Where the initrd goes: as high as possible, behind the kernel. Size 0: nowhere. */
-static int place_initrd(const struct gmem *g, const struct bzimage *b, gpa_t load, uint64_t size, gpa_t *at, struct why *w)
+static int place_initrd(const struct gmem *g, const struct bzimage *b, gpa_t load, uint64_t size, gpa_t *at,
+			struct why *w)
 {
 	uint64_t end = MIN(b->initrd_max + 1, g->low), kernel_end = ALIGN_UP(load + b->init_size, PAGE_SIZE);
 
@@ -134,7 +138,8 @@ static int place_initrd(const struct gmem *g, const struct bzimage *b, gpa_t loa
 	if (!size)
 		return 0;
 	if (end < kernel_end || size > end - kernel_end)
-		return why_set(w, -ENOSPC, "the initrd (%llu KiB) does not fit behind the kernel in %llu MiB of memory: raise mem=",
+		return why_set(w, -ENOSPC,
+			       "the initrd (%llu KiB) does not fit behind the kernel in %llu MiB of memory: raise mem=",
 			       (unsigned long long)((size + 1023) >> 10), (unsigned long long)(g->low >> 20));
 	*at = ALIGN_DOWN(end - size, PAGE_SIZE);
 	return *at >= kernel_end ? 0 : why_set(w, -ENOSPC, "the initrd does not fit behind the kernel: raise mem=");
@@ -167,7 +172,8 @@ static int write_boot_params(struct gmem *g, const struct linux_image *img, cons
 	e820_add(bp, 0, LOW_RAM_END, E820_RAM);
 	e820_add(bp, LOW_RAM_END, HIGH_RAM, E820_RESERVED);
 	e820_add(bp, HIGH_RAM, g->low, E820_RAM);
-	e820_add(bp, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_SIZE, E820_RESERVED); /* Linux trusts MCFG only if reserved */
+	e820_add(bp, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_SIZE,
+		 E820_RESERVED); /* Linux trusts MCFG only if reserved */
 	e820_add(bp, GMEM_HIGH, GMEM_HIGH + g->high, E820_RAM);
 	return gmem_write(g, BOOT_PARAMS_GPA, bp, sizeof(bp));
 }
@@ -199,7 +205,8 @@ static const uint64_t boot_gdt[] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000fff
 static void boot_state(struct cpu_state *s, gpa_t load)
 {
 	/* SDM 3C 24.4.1: accessed, present, S, G; L for code, B for data. */
-	static const struct seg_state code = { 0, 0xffffffff, 0xa09b, BOOT_CS }, data = { 0, 0xffffffff, 0xc093, BOOT_DS };
+	static const struct seg_state code = { 0, 0xffffffff, 0xa09b, BOOT_CS },
+				      data = { 0, 0xffffffff, 0xc093, BOOT_DS };
 	enum { FCW = 0, MXCSR = 24, XSAVE_MIN = 512 + 64 };
 
 	memset(s, 0, sizeof(*s));
@@ -208,8 +215,8 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 	s->rflags = 2;
 	s->cr0 = 0x80010031; /* PG, WP, NE, ET, PE */
 	s->cr3 = PML4_GPA;
-	s->cr4 = 0x20;       /* PAE */
-	s->efer = 0x500;     /* LME, LMA */
+	s->cr4 = 0x20;   /* PAE */
+	s->efer = 0x500; /* LME, LMA */
 	s->xcr0 = 1;
 	s->dr6 = 0xffff0ff0; /* reset values, SDM 3A table 10-1 */
 	s->dr7 = 0x400;
@@ -256,7 +263,8 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 	if (!err)
 		err = write_page_tables(g);
 	if (err)
-		return why_set(w, err, "the guest's memory (%llu MiB) is too small to load a kernel", (unsigned long long)(g->low >> 20));
+		return why_set(w, err, "the guest's memory (%llu MiB) is too small to load a kernel",
+			       (unsigned long long)(g->low >> 20));
 	boot_state(boot, load);
 	return 0;
 }

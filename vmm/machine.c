@@ -41,8 +41,13 @@ int machine_build(struct vm *vm)
 	int err;
 
 	*m = (struct machine){
-		.mem = &vm->mem, .msi = machine_msi, .gsi = machine_gsi, .power_off = vm_request_power_off,
-		.reset = vm_request_reset, .entropy = machine_entropy, .arg = vm,
+		.mem = &vm->mem,
+		.msi = machine_msi,
+		.gsi = machine_gsi,
+		.power_off = vm_request_power_off,
+		.reset = vm_request_reset,
+		.entropy = machine_entropy,
+		.arg = vm,
 	};
 	bus_init(&m->bus);
 	list_init(&m->devs);
@@ -84,20 +89,20 @@ void machine_free(struct vm *vm)
 
 void machine_reset(struct vm *vm)
 {
-	list_for_each(d, &vm->machine.devs, struct dev, node)
+	list_for_each (d, &vm->machine.devs, struct dev, node)
 		d->ops->reset(d);
 }
 
 void machine_quiesce(struct vm *vm)
 {
-	list_for_each(d, &vm->machine.devs, struct dev, node)
+	list_for_each (d, &vm->machine.devs, struct dev, node)
 		if (d->ops->quiesce)
 			d->ops->quiesce(d);
 }
 
 void machine_resume(struct vm *vm)
 {
-	list_for_each(d, &vm->machine.devs, struct dev, node)
+	list_for_each (d, &vm->machine.devs, struct dev, node)
 		if (d->ops->resume)
 			d->ops->resume(d);
 }

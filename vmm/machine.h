@@ -31,4 +31,4 @@ int vm_port_create(struct vm *vm) must_check; /* not yet attached */
 void vm_port_attach(struct vm *vm);           /* when the VM runs here */
 void vm_port_detach(struct vm *vm);           /* may sleep */
 void vm_port_free(struct vm *vm);
-void vm_port_tx(void *vm, struct frame *f);   /* from the guest */
+void vm_port_tx(void *vm, struct frame *f); /* from the guest */

@@ -11,29 +11,17 @@
 #define STATE_MAX  8192
 #define PRINT_LINE 64 /* bytes of an array shown on one line */
 
+/* An element of the struct in memory; tern runs on little-endian machines only. */
 static uint64_t elem_get(const uint8_t *p, unsigned width)
 {
 	uint64_t v = 0;
-	switch (width) {
-	case 1: return *p;
-	case 2: { uint16_t x; memcpy(&x, p, sizeof(x)); v = x; break; }
-	case 4: { uint32_t x; memcpy(&x, p, sizeof(x)); v = x; break; }
-	case 8: memcpy(&v, p, sizeof(v)); break;
-	}
+	memcpy(&v, p, width);
 	return v;
 }
 
-static void elem_put(uint8_t *p, unsigned width, uint64_t v)
-{
-	switch (width) {
-	case 1: *p = (uint8_t)v; break;
-	case 2: { uint16_t x = (uint16_t)v; memcpy(p, &x, sizeof(x)); break; }
-	case 4: { uint32_t x = (uint32_t)v; memcpy(p, &x, sizeof(x)); break; }
-	case 8: memcpy(p, &v, sizeof(v)); break;
-	}
-}
+static void elem_put(uint8_t *p, unsigned width, uint64_t v) { memcpy(p, &v, width); }
 
-/* Little-endian, width bytes. */
+/* The same on the wire. */
 static uint64_t wire_get(const uint8_t *p, unsigned width)
 {
 	uint64_t v = 0;
@@ -48,10 +36,7 @@ static void wire_put(uint8_t *p, unsigned width, uint64_t v)
 		p[i] = (uint8_t)(v >> 8 * i);
 }
 
-static size_t field_bytes(const struct sfield *f)
-{
-	return (size_t)f->count * f->width;
-}
+static size_t field_bytes(const struct sfield *f) { return (size_t)f->count * f->width; }
 
 static size_t size_at(const struct sdesc *d, uint32_t version)
 {
@@ -62,10 +47,7 @@ static size_t size_at(const struct sdesc *d, uint32_t version)
 	return n;
 }
 
-size_t state_size(const struct sdesc *d)
-{
-	return size_at(d, d->version);
-}
+size_t state_size(const struct sdesc *d) { return size_at(d, d->version); }
 
 void state_save(const struct sdesc *d, void *obj, uint8_t *buf)
 {
@@ -86,11 +68,11 @@ int state_load(const struct sdesc *d, void *obj, uint32_t version, const uint8_t
 
 	BUG_ON(d->state_size > sizeof(copy));
 	if (version == 0 || version > d->version)
-		return why_set(w, -ENOTSUP, "%s: state version %u is not known here (newest: %u)", d->name,
-			       version, d->version);
+		return why_set(w, -ENOTSUP, "%s: state version %u is not known here (newest: %u)", d->name, version,
+			       d->version);
 	if (len != size_at(d, version))
-		return why_set(w, -EBADMSG, "%s: %lu bytes of state, version %u has %lu", d->name,
-			       (unsigned long)len, version, (unsigned long)size_at(d, version));
+		return why_set(w, -EBADMSG, "%s: %lu bytes of state, version %u has %lu", d->name, (unsigned long)len,
+			       version, (unsigned long)size_at(d, version));
 	memcpy(copy, state, d->state_size); /* fields newer than the sender keep their reset value */
 	for (unsigned i = 0; i < d->nfields; i++) {
 		const struct sfield *f = &d->fields[i];
@@ -146,7 +128,8 @@ bool state_diff(const struct sdesc *d, const uint8_t *a, const uint8_t *b, size_
 			if (f->count == 1)
 				why_set(first, 0, "%s.%s: %llx != %llx", d->name, f->name, va, vb);
 			else
-				why_set(first, 0, "%s.%s[%lu]: %llx != %llx", d->name, f->name, (unsigned long)k, va, vb);
+				why_set(first, 0, "%s.%s[%lu]: %llx != %llx", d->name, f->name, (unsigned long)k, va,
+					vb);
 			return true;
 		}
 	}
@@ -178,8 +161,8 @@ int state_selftest(const struct sdesc *d, struct why *w)
 		if (f->width != 1 && f->width != 2 && f->width != 4 && f->width != 8)
 			return why_set(w, -EINVAL, "%s.%s: width %u", d->name, f->name, f->width);
 		if (f->since < since || f->since > d->version)
-			return why_set(w, -EINVAL, "%s.%s: since version %u is out of order: fields are only appended", d->name,
-				       f->name, f->since);
+			return why_set(w, -EINVAL, "%s.%s: since version %u is out of order: fields are only appended",
+				       d->name, f->name, f->since);
 		since = f->since;
 		for (unsigned k = 0; k < i; k++)
 			if (!strcmp(f->name, d->fields[k].name))

@@ -9,10 +9,22 @@
 #include <string.h>
 
 static const char *const exit_names[] = {
-	[EXIT_HOST_IRQ] = "host_irq", [EXIT_CPUID] = "cpuid", [EXIT_MSR] = "msr", [EXIT_IO] = "io", [EXIT_NPF] = "npf",
-	[EXIT_HLT] = "hlt", [EXIT_VMCALL] = "vmcall", [EXIT_IRQ_WINDOW] = "irq_window", [EXIT_XSETBV] = "xsetbv",
-	[EXIT_EXCEPTION] = "exception", [EXIT_CACHE] = "cache", [EXIT_UNDEFINED] = "undefined",
-	[EXIT_PRIVILEGED] = "privileged", [EXIT_PAUSE] = "pause", [EXIT_SHUTDOWN] = "shutdown", [EXIT_INVALID] = "invalid",
+	[EXIT_HOST_IRQ] = "host_irq",
+	[EXIT_CPUID] = "cpuid",
+	[EXIT_MSR] = "msr",
+	[EXIT_IO] = "io",
+	[EXIT_NPF] = "npf",
+	[EXIT_HLT] = "hlt",
+	[EXIT_VMCALL] = "vmcall",
+	[EXIT_IRQ_WINDOW] = "irq_window",
+	[EXIT_XSETBV] = "xsetbv",
+	[EXIT_EXCEPTION] = "exception",
+	[EXIT_CACHE] = "cache",
+	[EXIT_UNDEFINED] = "undefined",
+	[EXIT_PRIVILEGED] = "privileged",
+	[EXIT_PAUSE] = "pause",
+	[EXIT_SHUTDOWN] = "shutdown",
+	[EXIT_INVALID] = "invalid",
 };
 
 /* What both `list` and `info` show: a snapshot, so that nothing is printed under a lock. */
@@ -119,8 +131,8 @@ static int cmd_list(struct con *c)
 
 static void uuid_text(char out[37], const uint8_t u[16])
 {
-	sniprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4],
-		  u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	sniprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
+		  u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
 struct vm_detail {
@@ -185,8 +197,9 @@ static void info_text(struct con *c, const struct vm *vm, const struct vm_detail
 	con_printf(c, "%-10s %s\n%-10s %s\n", "up", up, "uuid", d->uuid);
 	con_printf(c, "%-10s %u, model %s\n%-10s %llu MiB\n", "vcpus", (unsigned)r->vcpus, cfg->cpu, "memory",
 		   (unsigned long long)(r->mem >> 20));
-	con_printf(c, "%-10s %s\n%-10s %s\n%-10s %s\n%-10s %s\n", "mac", r->mac, "kernel", cfg->kernel[0] ? cfg->kernel : "-",
-		   "initrd", cfg->initrd[0] ? cfg->initrd : "-", "cmdline", cfg->cmdline[0] ? cfg->cmdline : "-");
+	con_printf(c, "%-10s %s\n%-10s %s\n%-10s %s\n%-10s %s\n", "mac", r->mac, "kernel",
+		   cfg->kernel[0] ? cfg->kernel : "-", "initrd", cfg->initrd[0] ? cfg->initrd : "-", "cmdline",
+		   cfg->cmdline[0] ? cfg->cmdline : "-");
 	con_printf(c, "%-10s %s\n%-10s %llu bytes said\n", "autostart", cfg->autostart ? "yes" : "no", "console",
 		   (unsigned long long)d->console_bytes);
 	con_printf(c, "%-10s %s, %llu large pages split so far\n", "tracking", d->tracking ? "on" : "off",
@@ -277,10 +290,11 @@ static int cmd_console(struct con *c, struct vm *vm)
 		return console_json(c, vm);
 	int err = vm_console_attach(vm, c);
 	if (err == -EBUSY)
-		return con_error(c, err, "vm console %s: another operator is attached. Leave it there first (Ctrl-])", vm->cfg.name);
-	if (err == -ENODEV)
-		return con_error(c, err, "vm console %s: it has no console while it is off. `vm start %s` first", vm->cfg.name,
+		return con_error(c, err, "vm console %s: another operator is attached. Leave it there first (Ctrl-])",
 				 vm->cfg.name);
+	if (err == -ENODEV)
+		return con_error(c, err, "vm console %s: it has no console while it is off. `vm start %s` first",
+				 vm->cfg.name, vm->cfg.name);
 	return err ? con_error(c, err, "vm console %s: %s", vm->cfg.name, err_name(err)) : 0;
 }
 
@@ -288,7 +302,8 @@ static const struct {
 	const char *name;
 	int (*fn)(struct con *c, struct vm *vm); /* NULL: `list` */
 } subs[] = {
-	{ "list", NULL }, { "info", cmd_info }, { "start", cmd_start }, { "stop", cmd_stop }, { "console", cmd_console },
+	{ "list", NULL },     { "info", cmd_info },       { "start", cmd_start },
+	{ "stop", cmd_stop }, { "console", cmd_console },
 };
 
 static int cmd_vm(struct con *c, int argc, char **argv)
@@ -297,12 +312,14 @@ static int cmd_vm(struct con *c, int argc, char **argv)
 		if (strcmp(argv[1], subs[i].name))
 			continue;
 		if (argc != (subs[i].fn ? 3 : 2))
-			return con_error(c, -EINVAL, "vm %s: %s", argv[1], subs[i].fn ? "give the name of one VM" : "takes no name");
+			return con_error(c, -EINVAL, "vm %s: %s", argv[1],
+					 subs[i].fn ? "give the name of one VM" : "takes no name");
 		if (!subs[i].fn)
 			return cmd_list(c);
 		struct vm *vm = vm_get(argv[2]);
 		if (!vm)
-			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1], argv[2]);
+			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1],
+					 argv[2]);
 		int err = subs[i].fn(c, vm);
 		vm_put(vm);
 		return err;
@@ -330,4 +347,5 @@ static void complete_vm(int argc, char **argv, void (*add)(void *arg, const char
 		vm_for_each(complete_name, &(struct completion_ctx){ add, arg });
 }
 
-CONSOLE_CMD(vm, "list | info NAME | start NAME | stop NAME | console NAME", "virtual machines on this host", cmd_vm, complete_vm);
+CONSOLE_CMD(vm, "list | info NAME | start NAME | stop NAME | console NAME", "virtual machines on this host", cmd_vm,
+	    complete_vm);

@@ -26,7 +26,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		kernel[0x211] |= 1;
 		kernel[0x236] |= 1;
 	}
-	struct linux_image img = { kernel, size & 1 ? initrd : NULL, size, size & 1 ? sizeof(initrd) : 0, "x", 0xe0000 };
+	struct linux_image img = {
+		kernel, size & 1 ? initrd : NULL, size, size & 1 ? sizeof(initrd) : 0, "x", 0xe0000
+	};
 	if (!linux_load(&g, &img, &s, &w)) {
 		if (s.rip < MIB(1) || s.rip >= g.low || !gmem_ptr(&g, s.gpr[REG_RSI], PAGE_SIZE))
 			abort();

@@ -108,7 +108,9 @@ static void test_tables(void **state)
 	assert_true(contains32(d, PCI_IO_BASE | (PCI_IO_END - 1U) << 16));
 	assert_true(contains32(d, 0x03f803f8) && contains32(d, POWER_PORT | POWER_PORT << 16));
 	static const uint8_t s5[] = { '_', 'S', '5', '_', 0x12, 0x07, 0x04, 0x0a, POWER_SLP_TYP_S5 };
-	static const uint8_t gsi4[] = { 0x89, 0x06, 0x00, 0x03, 0x01, 4, 0, 0, 0 }; /* consumer, edge, high, exclusive */
+	static const uint8_t gsi4[] = {
+		0x89, 0x06, 0x00, 0x03, 0x01, 4, 0, 0, 0
+	}; /* consumer, edge, high, exclusive */
 	assert_true(contains(d, s5, sizeof(s5)) && contains(d, gsi4, sizeof(gsi4)));
 
 	const uint8_t *m = find(rsdp, "MCFG");
@@ -125,15 +127,11 @@ static void check_madt(unsigned n)
 	assert_int_equal(get_le32(m + 40), 0); /* no 8259 */
 	for (unsigned i = 44; i < get_le32(m + 4); i += m[i + 1]) {
 		switch (m[i]) {
-		case 0:
-			assert_true(m[i + 3] == lapics++ && get_le32(m + i + 4) == 1);
-			break;
+		case 0: assert_true(m[i + 3] == lapics++ && get_le32(m + i + 4) == 1); break;
 		case 1:
 			assert_true(!ioapics++ && get_le32(m + i + 4) == IOAPIC_BASE && get_le32(m + i + 8) == 0);
 			break;
-		case 9:
-			assert_true(get_le32(m + i + 4) == 255 + x2apics++ && get_le32(m + i + 8) == 1);
-			break;
+		case 9: assert_true(get_le32(m + i + 4) == 255 + x2apics++ && get_le32(m + i + 8) == 1); break;
 		default: fail_msg("entry type %u", m[i]);
 		}
 	}
@@ -173,7 +171,9 @@ static void test_iasl(void **state)
 		assert_non_null(f);
 		assert_int_equal(fwrite(t, 1, get_le32(t + 4), f), get_le32(t + 4));
 		fclose(f);
-		snprintf(cmd, sizeof(cmd), "cd %s && iasl -d t.aml >log 2>&1 && ! grep -Eiq 'error|warning|invalid|incorrect|unknown' log t.dsl",
+		snprintf(cmd, sizeof(cmd),
+			 "cd %s && iasl -d t.aml >log 2>&1 && ! grep -Eiq 'error|warning|invalid|incorrect|unknown' "
+			 "log t.dsl",
 			 dir);
 		if (system(cmd)) {
 			snprintf(cmd, sizeof(cmd), "cd %s && cat log t.dsl", dir);
@@ -186,6 +186,7 @@ static void test_iasl(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_tables), cmocka_unit_test(test_madt), cmocka_unit_test(test_iasl) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_tables), cmocka_unit_test(test_madt),
+					    cmocka_unit_test(test_iasl) };
 	return cmocka_run_group_tests_name("acpi", tests, setup, teardown);
 }

@@ -11,11 +11,30 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define NCPU   20
-#define HZ     2000000000ULL /* of the guest's TSC */
-#define X2(r)  (0x800U + (r))
-enum { ID = 0x02, VERSION = 0x03, TPR = 0x08, PPR = 0x0a, EOI = 0x0b, LDR = 0x0d, SVR = 0x0f, ISR = 0x10, TMR = 0x18, IRR = 0x20,
-       ESR = 0x28, ICR = 0x30, LVTT = 0x32, LVT0 = 0x35, LVTERR = 0x37, TMICT = 0x38, TMCCT = 0x39, TDCR = 0x3e, SELF = 0x3f };
+#define NCPU  20
+#define HZ    2000000000ULL /* of the guest's TSC */
+#define X2(r) (0x800U + (r))
+enum {
+	ID = 0x02,
+	VERSION = 0x03,
+	TPR = 0x08,
+	PPR = 0x0a,
+	EOI = 0x0b,
+	LDR = 0x0d,
+	SVR = 0x0f,
+	ISR = 0x10,
+	TMR = 0x18,
+	IRR = 0x20,
+	ESR = 0x28,
+	ICR = 0x30,
+	LVTT = 0x32,
+	LVT0 = 0x35,
+	LVTERR = 0x37,
+	TMICT = 0x38,
+	TMCCT = 0x39,
+	TDCR = 0x3e,
+	SELF = 0x3f
+};
 #define APIC_BASE 0x1b
 #define DEADLINE  0x6e0
 
@@ -100,11 +119,16 @@ static void test_registers(void **state)
 	lapic_msr_read(&cpu[0], APIC_BASE, 0, 0, &v);
 	assert_int_equal(v, 0xfee00d00);
 	/* Each of these is #GP: read-only, write-only, reserved, reserved bits, 64-bit values. */
-	static const struct { unsigned reg; uint64_t v; } bad[] = {
-		{ ID, 1 }, { VERSION, 0 }, { PPR, 0 }, { LDR, 0 }, { ISR, 0 }, { IRR + 7, 0 }, { TMCCT, 0 }, { EOI, 1 }, { ESR, 1 },
-		{ TPR, 0x100 }, { SVR, 0x400 }, { LVTT, 0x60000 }, { LVTT, 0x700 }, { LVT0, 0x20000 }, { LVTERR, 0x400 }, { TDCR, 4 },
-		{ SELF, 0x100 }, { ICR, 1 << 13 }, { ICR, 1 << 16 }, { ICR, 1U << 20 }, { TPR, 1ULL << 32 }, { EOI, 1ULL << 32 },
-		{ 0x00, 0 }, { 0x0e, 0 }, { 0x2f, 0 }, { 0x31, 0 }, { 0x3f + 1, 0 }, { 0x09, 0 },
+	static const struct {
+		unsigned reg;
+		uint64_t v;
+	} bad[] = {
+		{ ID, 1 },           { VERSION, 0 },      { PPR, 0 },       { LDR, 0 },        { ISR, 0 },
+		{ IRR + 7, 0 },      { TMCCT, 0 },        { EOI, 1 },       { ESR, 1 },        { TPR, 0x100 },
+		{ SVR, 0x400 },      { LVTT, 0x60000 },   { LVTT, 0x700 },  { LVT0, 0x20000 }, { LVTERR, 0x400 },
+		{ TDCR, 4 },         { SELF, 0x100 },     { ICR, 1 << 13 }, { ICR, 1 << 16 },  { ICR, 1U << 20 },
+		{ TPR, 1ULL << 32 }, { EOI, 1ULL << 32 }, { 0x00, 0 },      { 0x0e, 0 },       { 0x2f, 0 },
+		{ 0x31, 0 },         { 0x3f + 1, 0 },     { 0x09, 0 },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(wr(l, bad[i].reg, bad[i].v), -EINVAL);
@@ -129,16 +153,16 @@ static void test_modes(void **state)
 
 	enable(l);
 	wr(l, TPR, 0x20);
-	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00900), -EINVAL);      /* x2APIC -> xAPIC */
-	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00500), -EINVAL);      /* EXTD without EN */
-	assert_int_equal(wr_at(l, APIC_BASE, 0xfed00d00), -EINVAL);      /* elsewhere */
+	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00900), -EINVAL); /* x2APIC -> xAPIC */
+	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00500), -EINVAL); /* EXTD without EN */
+	assert_int_equal(wr_at(l, APIC_BASE, 0xfed00d00), -EINVAL); /* elsewhere */
 	assert_int_equal(wr_at(l, APIC_BASE, 0x1fee00d00), -EINVAL);
 	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00d00), 0);
 	assert_int_equal(rd(l, TPR), 0x20);
-	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00100), 0);            /* off: registers reset and gone */
+	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00100), 0); /* off: registers reset and gone */
 	assert_int_equal(lapic_msr_read(l, X2(TPR), 0, 0, &v), -EINVAL);
 	assert_int_equal(wr(l, TPR, 0), -EINVAL);
-	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00d00), -EINVAL);      /* off -> x2APIC at once */
+	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00d00), -EINVAL); /* off -> x2APIC at once */
 	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00900), 0);
 	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00d00), 0);
 	assert_int_equal(rd(l, TPR), 0);
@@ -458,7 +482,8 @@ static void test_check(void **state)
 	(void)state;
 
 	state_save(&lapic_desc, l, buf);
-	assert_int_equal(state_load(&lapic_desc, &cpu[2], 1, buf, state_size(&lapic_desc), NULL), -EINVAL); /* another's id */
+	assert_int_equal(state_load(&lapic_desc, &cpu[2], 1, buf, state_size(&lapic_desc), NULL),
+			 -EINVAL); /* another's id */
 	l->s.irr[0] = 0x10;
 	state_save(&lapic_desc, l, buf);
 	assert_int_equal(state_load(&lapic_desc, l, 1, buf, state_size(&lapic_desc), NULL), -EINVAL);
@@ -468,8 +493,9 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, setup)
 	const struct CMUnitTest tests[] = {
-		T(test_registers), T(test_modes), T(test_priorities), T(test_level), T(test_destinations), T(test_startup),
-		T(test_errors), T(test_deadline), T(test_one_shot), T(test_periodic), T(test_check),
+		T(test_registers),    T(test_modes),    T(test_priorities), T(test_level),
+		T(test_destinations), T(test_startup),  T(test_errors),     T(test_deadline),
+		T(test_one_shot),     T(test_periodic), T(test_check),
 	};
 	return cmocka_run_group_tests_name("lapic", tests, NULL, NULL);
 }

@@ -35,7 +35,7 @@ static void make_kernel(void)
 	put_le16(kernel + 0x236, 1);
 	put_le32(kernel + 0x238, 2047);
 	put_le64(kernel + 0x258, 0x1000000);
-	put_le32(kernel + 0x260, 0x800000);   /* init_size */
+	put_le32(kernel + 0x260, 0x800000); /* init_size */
 	for (unsigned i = 0; i < INITRD_SIZE; i++)
 		initrd[i] = (uint8_t)(i * 13 + 5);
 }
@@ -97,7 +97,8 @@ static void test_load(void **state)
 	assert_int_equal(get_le64(bp + 0x70), 0xe0000);
 	gpa_t rd = get_le32(bp + 0x218);
 	assert_int_equal(get_le32(bp + 0x21c), INITRD_SIZE);
-	assert_true(rd % 4096 == 0 && rd >= 0x1800000 && rd + INITRD_SIZE <= MIB(32) && rd + INITRD_SIZE > MIB(32) - 4096);
+	assert_true(rd % 4096 == 0 && rd >= 0x1800000 && rd + INITRD_SIZE <= MIB(32) &&
+		    rd + INITRD_SIZE > MIB(32) - 4096);
 	for (unsigned i = 0; i < INITRD_SIZE; i++)
 		assert_int_equal(*at(rd + i, 1), initrd[i]);
 	assert_string_equal((char *)at(get_le32(bp + 0x228), 64), "console=ttyS0 root=/dev/ram");

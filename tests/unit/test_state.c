@@ -27,7 +27,8 @@ struct toy {
 	int saved, loaded;
 };
 static const struct sfield toy_fields[] = {
-	F(struct toy_state, a), F(struct toy_state, b), F(struct toy_state, c), F_ARR(struct toy_state, d), F_V(struct toy_state, e, 2),
+	F(struct toy_state, a),     F(struct toy_state, b),      F(struct toy_state, c),
+	F_ARR(struct toy_state, d), F_V(struct toy_state, e, 2),
 };
 static int toy_check(const void *obj, const void *state, struct why *w)
 {
@@ -36,14 +37,18 @@ static int toy_check(const void *obj, const void *state, struct why *w)
 }
 static void toy_pre_save(void *obj) { ((struct toy *)obj)->saved++; }
 static void toy_post_load(void *obj) { ((struct toy *)obj)->loaded++; }
-static const struct sdesc toy_desc = { .name = "toy", .version = 2, SDESC(struct toy, s, struct toy_state, toy_fields),
-	.check = toy_check, .pre_save = toy_pre_save, .post_load = toy_post_load };
+static const struct sdesc toy_desc = { .name = "toy",
+				       .version = 2,
+				       SDESC(struct toy, s, struct toy_state, toy_fields),
+				       .check = toy_check,
+				       .pre_save = toy_pre_save,
+				       .post_load = toy_post_load };
 static const struct toy toy_full = { .s = { 1, 2, 0x1234, { 5, 6, 0x89abcdef }, 0x1122334455667788 } };
 
 static void test_encoding(void **state)
 {
-	static const uint8_t want[] = { 1, 2, 0x34, 0x12, 5, 0, 0, 0, 6, 0, 0, 0, 0xef, 0xcd, 0xab, 0x89, 0x88, 0x77, 0x66,
-					0x55, 0x44, 0x33, 0x22, 0x11 };
+	static const uint8_t want[] = { 1,    2,    0x34, 0x12, 5,    0,    0,    0,    6,    0,    0,    0,
+					0xef, 0xcd, 0xab, 0x89, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11 };
 	struct toy t = toy_full, u = { .outside = 7 };
 	uint8_t buf[sizeof(want)];
 	(void)state;
@@ -115,14 +120,34 @@ static void test_print_diff(void **state)
 
 static void test_selftest(void **state)
 {
-	static const struct sfield forgotten[] = { F(struct toy_state, a), F(struct toy_state, c), F_ARR(struct toy_state, d),
-						   F(struct toy_state, e) };
-	static const struct sfield twice[] = { F(struct toy_state, a), F(struct toy_state, b), F(struct toy_state, c),
-					       F_ARR(struct toy_state, d), F(struct toy_state, e), F(struct toy_state, a) };
-	static const struct sfield disorder[] = { F(struct toy_state, a), F_V(struct toy_state, b, 2), F(struct toy_state, c),
-						  F_ARR(struct toy_state, d), F(struct toy_state, e) };
-	static const struct sfield future[] = { F(struct toy_state, a), F(struct toy_state, b), F(struct toy_state, c),
-						F_ARR(struct toy_state, d), F_V(struct toy_state, e, 3) };
+	static const struct sfield forgotten[] = {
+		F(struct toy_state, a),
+		F(struct toy_state, c),
+		F_ARR(struct toy_state, d),
+		F(struct toy_state, e)
+	};
+	static const struct sfield twice[] = {
+		F(struct toy_state, a),
+		F(struct toy_state, b),
+		F(struct toy_state, c),
+		F_ARR(struct toy_state, d),
+		F(struct toy_state, e),
+		F(struct toy_state, a)
+	};
+	static const struct sfield disorder[] = {
+		F(struct toy_state, a),
+		F_V(struct toy_state, b, 2),
+		F(struct toy_state, c),
+		F_ARR(struct toy_state, d),
+		F(struct toy_state, e)
+	};
+	static const struct sfield future[] = {
+		F(struct toy_state, a),
+		F(struct toy_state, b),
+		F(struct toy_state, c),
+		F_ARR(struct toy_state, d),
+		F_V(struct toy_state, e, 3)
+	};
 	static const struct {
 		const struct sfield *f;
 		unsigned n;
@@ -182,8 +207,9 @@ static int build_all(void **state)
 	(void)state;
 
 	assert_int_equal(gmem_init(&mem, MIB(2), &pt_format_npt, NULL), 0);
-	machine = (struct machine){ .mem = &mem, .msi = no_msi, .gsi = no_gsi, .power_off = no_call, .reset = no_call,
-				    .entropy = no_entropy };
+	machine = (struct machine){
+		.mem = &mem, .msi = no_msi, .gsi = no_gsi, .power_off = no_call, .reset = no_call, .entropy = no_entropy
+	};
 	bus_init(&machine.bus);
 	list_init(&machine.devs);
 	assert_int_equal(ioapic_create(&machine, &io), 0);
@@ -192,7 +218,7 @@ static int build_all(void **state)
 	assert_int_equal(pci_bus_create(&machine, &pci), 0);
 	assert_int_equal(vnet_create(&machine, pci, &net, 1, mac, no_tx, NULL), 0);
 	assert_int_equal(vrng_create(&machine, pci, 2), 0);
-	list_for_each(d, &machine.devs, struct dev, node) {
+	list_for_each (d, &machine.devs, struct dev, node) {
 		assert_true(d->nsections > 0 || !strcmp(d->name, "virtio-rng"));
 		for (unsigned i = 0; i < d->nsections; i++)
 			add(d->section[i].desc, d->section[i].obj);
@@ -267,7 +293,8 @@ static void test_tables_round_trip(void **state)
 		buf[n] = 0;
 		for (size_t k = 0; k <= n + 1; k++) /* truncated, and with a byte more */
 			if (k != n)
-				assert_int_not_equal(state_load(&s->d, s->obj, s->d.version, buf, MIN(k, n + 1), NULL), 0);
+				assert_int_not_equal(state_load(&s->d, s->obj, s->d.version, buf, MIN(k, n + 1), NULL),
+						     0);
 		assert_int_not_equal(state_load(&s->d, s->obj, s->d.version + 1, buf, n, &w), 0);
 		assert_non_null(strstr(w.text, s->d.name)); /* refused by name */
 		must_equal(s, buf, again, "after loads that were refused");
@@ -298,7 +325,8 @@ static void test_tables_bit_flips(void **state)
 		}
 		must_equal(s, buf, again, "after bit flips and back");
 		if (getenv("TERN_TEST_LOG"))
-			printf("%-12s %5lu bytes, %5lu of %lu flips refused\n", s->d.name, (unsigned long)n, (unsigned long)refused, 8 * n);
+			printf("%-12s %5lu bytes, %5lu of %lu flips refused\n", s->d.name, (unsigned long)n,
+			       (unsigned long)refused, 8 * n);
 		free(buf);
 		free(flip);
 		free(again);
@@ -308,8 +336,9 @@ static void test_tables_bit_flips(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_encoding), cmocka_unit_test(test_versions), cmocka_unit_test(test_check_guards),
-		cmocka_unit_test(test_print_diff), cmocka_unit_test(test_selftest), cmocka_unit_test(test_tables_selftest),
+		cmocka_unit_test(test_encoding),          cmocka_unit_test(test_versions),
+		cmocka_unit_test(test_check_guards),      cmocka_unit_test(test_print_diff),
+		cmocka_unit_test(test_selftest),          cmocka_unit_test(test_tables_selftest),
 		cmocka_unit_test(test_tables_round_trip), cmocka_unit_test(test_tables_bit_flips),
 	};
 	return cmocka_run_group_tests_name("state", tests, build_all, free_all);

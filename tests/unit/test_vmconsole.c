@@ -71,7 +71,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	vm_console_plug(&vm, NULL);
-	list_for_each(d, &vm.machine.devs, struct dev, node)
+	list_for_each (d, &vm.machine.devs, struct dev, node)
 		d->ops->fini(d);
 	vm_console_free(&vm);
 	vm_console_free(&vm); /* harmless */
@@ -86,7 +86,8 @@ static void says(const char *s)
 }
 static int hears(void) /* next character that the guest reads, -1: none */
 {
-	return bus_read(&vm.machine.bus, BUS_PIO, 0x3fd, 1) & 1 ? (int)bus_read(&vm.machine.bus, BUS_PIO, 0x3f8, 1) : -1;
+	return bus_read(&vm.machine.bus, BUS_PIO, 0x3fd, 1) & 1 ? (int)bus_read(&vm.machine.bus, BUS_PIO, 0x3f8, 1)
+								: -1;
 }
 
 static int leave_at_once(void) { return 0x1d; }

@@ -9,11 +9,11 @@
  */
 #include "vmm/dev/lapic_regs.h"
 
-#define MSI_BASE         0xfee00000ULL
-#define MSI_LOGICAL      BIT(2)
-#define MSI_REDIRECT     BIT(3)
-#define DEST_BROADCAST   0xffffffffU
-#define DEST_BROADCAST8  0xffU
+#define MSI_BASE        0xfee00000ULL
+#define MSI_LOGICAL     BIT(2)
+#define MSI_REDIRECT    BIT(3)
+#define DEST_BROADCAST  0xffffffffU
+#define DEST_BROADCAST8 0xffU
 
 bool lapic_post(struct lapic *l, uint8_t vector, bool level)
 {
@@ -44,7 +44,8 @@ void lapic_error(struct lapic *l, uint32_t esr_bit)
 static void post_events(struct lapic *l, uint32_t clear, uint32_t set)
 {
 	uint32_t old = __atomic_load_n(&l->s.events, __ATOMIC_RELAXED);
-	while (!__atomic_compare_exchange_n(&l->s.events, &old, (old & ~clear) | set, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+	while (!__atomic_compare_exchange_n(&l->s.events, &old, (old & ~clear) | set, true, __ATOMIC_ACQ_REL,
+					    __ATOMIC_RELAXED))
 		;
 	l->bus->kick(l->bus->arg, l->vcpu);
 }

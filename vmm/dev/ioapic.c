@@ -19,16 +19,16 @@
 #define ID_MASK     0x0f000000U
 #define VERSION     (0x20 | (IOAPIC_PINS - 1) << 16)
 
-#define RTE_VECTOR      0xffULL
-#define RTE_MODE        (7ULL << 8)
-#define RTE_LOGICAL     BIT(11)
-#define RTE_STATUS      BIT(12) /* delivery status: always idle here */
-#define RTE_ACTIVE_LOW  BIT(13) /* kept, without effect: pins are "asserted" or not */
-#define RTE_REMOTE_IRR  BIT(14)
-#define RTE_LEVEL       BIT(15)
-#define RTE_MASKED      BIT(16)
-#define RTE_DEST_SHIFT  56
-#define RTE_WRITABLE                                                                               \
+#define RTE_VECTOR     0xffULL
+#define RTE_MODE       (7ULL << 8)
+#define RTE_LOGICAL    BIT(11)
+#define RTE_STATUS     BIT(12) /* delivery status: always idle here */
+#define RTE_ACTIVE_LOW BIT(13) /* kept, without effect: pins are "asserted" or not */
+#define RTE_REMOTE_IRR BIT(14)
+#define RTE_LEVEL      BIT(15)
+#define RTE_MASKED     BIT(16)
+#define RTE_DEST_SHIFT 56
+#define RTE_WRITABLE \
 	(RTE_VECTOR | RTE_MODE | RTE_LOGICAL | RTE_ACTIVE_LOW | RTE_LEVEL | RTE_MASKED | 0xffULL << RTE_DEST_SHIFT)
 
 struct ioapic_state { /* section "ioapic" */
@@ -44,8 +44,8 @@ struct ioapic {
 };
 
 static const struct sfield ioapic_fields[] = {
-	F(struct ioapic_state, select), F(struct ioapic_state, id), F_ARR(struct ioapic_state, rte),
-	F(struct ioapic_state, level), F(struct ioapic_state, edge),
+	F(struct ioapic_state, select), F(struct ioapic_state, id),   F_ARR(struct ioapic_state, rte),
+	F(struct ioapic_state, level),  F(struct ioapic_state, edge),
 };
 
 static int ioapic_check(const void *obj, const void *state, struct why *w)
@@ -53,15 +53,20 @@ static int ioapic_check(const void *obj, const void *state, struct why *w)
 	const struct ioapic_state *s = state;
 	(void)obj;
 	if (s->select > 0xff || (s->id & ~ID_MASK) || s->level >> IOAPIC_PINS || s->edge >> IOAPIC_PINS)
-		return why_set(w, -EINVAL, "ioapic: select %x, id %x, pins %x, edges %x", s->select, s->id, s->level, s->edge);
+		return why_set(w, -EINVAL, "ioapic: select %x, id %x, pins %x, edges %x", s->select, s->id, s->level,
+			       s->edge);
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
-		if ((s->rte[i] & ~(RTE_WRITABLE | RTE_REMOTE_IRR)) || (s->rte[i] & (RTE_REMOTE_IRR | RTE_LEVEL)) == RTE_REMOTE_IRR)
+		if ((s->rte[i] & ~(RTE_WRITABLE | RTE_REMOTE_IRR)) ||
+		    (s->rte[i] & (RTE_REMOTE_IRR | RTE_LEVEL)) == RTE_REMOTE_IRR)
 			return why_set(w, -EINVAL, "ioapic: rte[%u] %llx", i, (unsigned long long)s->rte[i]);
 	return 0;
 }
 
 static const struct sdesc ioapic_desc = {
-	.name = "ioapic", .version = 1, SDESC(struct ioapic, s, struct ioapic_state, ioapic_fields), .check = ioapic_check,
+	.name = "ioapic",
+	.version = 1,
+	SDESC(struct ioapic, s, struct ioapic_state, ioapic_fields),
+	.check = ioapic_check,
 };
 
 /* Send what pin has to say, if its entry lets it. Under the lock. */
@@ -83,7 +88,8 @@ static void service(struct ioapic *io, unsigned pin)
 	}
 	/* The message as the chipset sends it (SDM 3A 11.11). */
 	uint64_t addr = 0xfee00000ULL | (rte >> RTE_DEST_SHIFT) << 12 | (rte & RTE_LOGICAL ? BIT(2) : 0);
-	uint32_t data = (uint32_t)(rte & (RTE_VECTOR | RTE_MODE)) | (rte & RTE_LEVEL ? (uint32_t)(BIT(15) | BIT(14)) : 0);
+	uint32_t data =
+		(uint32_t)(rte & (RTE_VECTOR | RTE_MODE)) | (rte & RTE_LEVEL ? (uint32_t)(BIT(15) | BIT(14)) : 0);
 	dev_msi(&io->dev, addr, data);
 }
 
@@ -148,7 +154,7 @@ static void reg_write(struct ioapic *io, uint32_t val)
 	unsigned pin = (reg - REG_RTE) / 2;
 	uint64_t *rte = &io->s.rte[pin], old = *rte;
 	uint64_t new = reg & 1 ? (old & 0xffffffff) | (uint64_t)val << 32 : (old & ~0xffffffffULL) | val;
-	*rte = (new & RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
+	*rte = (new &RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
 	if (!(*rte & RTE_LEVEL))
 		*rte &= ~RTE_REMOTE_IRR; /* how drivers of older versions clear a stuck one */
 	else
@@ -212,7 +218,8 @@ int ioapic_create(struct machine *m, struct ioapic **out)
 	struct ioapic *io = calloc(1, sizeof(*io));
 	if (!io)
 		return err_trace(-ENOMEM);
-	int err = bus_add(&m->bus, BUS_MMIO, &(struct bus_region){ IOAPIC_BASE, 0x1000, &ioapic_bus_ops, io, "ioapic" });
+	int err =
+		bus_add(&m->bus, BUS_MMIO, &(struct bus_region){ IOAPIC_BASE, 0x1000, &ioapic_bus_ops, io, "ioapic" });
 	if (err) {
 		free(io);
 		return err;

@@ -136,10 +136,7 @@ static void eoi(struct lapic *l)
 
 /* ---- timer (SDM 3A 11.5.4): counts down at 1 GHz of guest time over the divider, or waits for a TSC value ---- */
 
-static unsigned divide_shift(uint32_t dcr)
-{
-	return (((dcr & 3) | (dcr >> 1 & 4)) + 1) & 7;
-}
+static unsigned divide_shift(uint32_t dcr) { return (((dcr & 3) | (dcr >> 1 & 4)) + 1) & 7; }
 
 static uint64_t count_elapsed(const struct lapic *l, uint64_t guest_ns) /* in timer ticks */
 {
@@ -390,12 +387,16 @@ int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t 
 /* ---- migration ---- */
 
 static const struct sfield lapic_fields[] = {
-	F(struct lapic_state, id), F(struct lapic_state, svr), F(struct lapic_state, tpr), F_ARR(struct lapic_state, lvt),
-	F(struct lapic_state, icr_lo), F(struct lapic_state, icr_hi), F(struct lapic_state, esr), F(struct lapic_state, dcr),
-	F(struct lapic_state, icount), F(struct lapic_state, esr_latent), F_ARR(struct lapic_state, isr),
-	F_ARR(struct lapic_state, tmr), F_ARR(struct lapic_state, irr), F(struct lapic_state, apic_base),
-	F(struct lapic_state, tsc_deadline), F(struct lapic_state, count_start_ns), F(struct lapic_state, sipi_wait),
-	F(struct lapic_state, sipi_vector), F(struct lapic_state, events), F(struct lapic_state, count_armed),
+	F(struct lapic_state, id),           F(struct lapic_state, svr),
+	F(struct lapic_state, tpr),          F_ARR(struct lapic_state, lvt),
+	F(struct lapic_state, icr_lo),       F(struct lapic_state, icr_hi),
+	F(struct lapic_state, esr),          F(struct lapic_state, dcr),
+	F(struct lapic_state, icount),       F(struct lapic_state, esr_latent),
+	F_ARR(struct lapic_state, isr),      F_ARR(struct lapic_state, tmr),
+	F_ARR(struct lapic_state, irr),      F(struct lapic_state, apic_base),
+	F(struct lapic_state, tsc_deadline), F(struct lapic_state, count_start_ns),
+	F(struct lapic_state, sipi_wait),    F(struct lapic_state, sipi_vector),
+	F(struct lapic_state, events),       F(struct lapic_state, count_armed),
 };
 
 static int lapic_check(const void *obj, const void *state, struct why *w)
@@ -407,7 +408,8 @@ static int lapic_check(const void *obj, const void *state, struct why *w)
 
 	if (s->id != l->vcpu)
 		return why_set(w, -EINVAL, "lapic: id %u in the state of vCPU %u", s->id, l->vcpu);
-	if (base != (BASE_DEFAULT | (l->vcpu == 0 ? BASE_BSP : 0)) || (s->apic_base & (BASE_EN | BASE_EXTD)) == BASE_EXTD)
+	if (base != (BASE_DEFAULT | (l->vcpu == 0 ? BASE_BSP : 0)) ||
+	    (s->apic_base & (BASE_EN | BASE_EXTD)) == BASE_EXTD)
 		return why_set(w, -EINVAL, "lapic: APIC base %llx", (unsigned long long)s->apic_base);
 	for (unsigned i = 0; i < LVT_COUNT; i++)
 		if ((s->lvt[i] & ~(i == LVT_CMCI ? LVT_MASKED : lvt_valid[i] & ~LVT_READ_ONLY)) ||
@@ -416,8 +418,8 @@ static int lapic_check(const void *obj, const void *state, struct why *w)
 	if ((s->svr & ~SVR_VALID) || s->tpr > 0xff || s->esr > 0xff || s->esr_latent > 0xff || (s->dcr & ~DCR_VALID) ||
 	    (s->icr_lo & ~ICR_VALID))
 		return why_set(w, -EINVAL, "lapic: reserved bits are set");
-	if ((s->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_MODE || (s->tsc_deadline && !deadline) || s->count_armed > 1 ||
-	    (s->count_armed && (deadline || !s->icount)))
+	if ((s->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_MODE || (s->tsc_deadline && !deadline) ||
+	    s->count_armed > 1 || (s->count_armed && (deadline || !s->icount)))
 		return why_set(w, -EINVAL, "lapic: timer state is contradictory");
 	if ((s->isr[0] | s->irr[0] | s->tmr[0]) & 0xffff)
 		return why_set(w, -EINVAL, "lapic: a vector below 16");
@@ -427,5 +429,8 @@ static int lapic_check(const void *obj, const void *state, struct why *w)
 }
 
 const struct sdesc lapic_desc = {
-	.name = "lapic", .version = 1, SDESC(struct lapic, s, struct lapic_state, lapic_fields), .check = lapic_check,
+	.name = "lapic",
+	.version = 1,
+	SDESC(struct lapic, s, struct lapic_state, lapic_fields),
+	.check = lapic_check,
 };

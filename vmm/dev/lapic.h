@@ -10,7 +10,8 @@
 #include "vmm/state.h"
 
 struct lapic_state { /* migrates */
-	uint32_t id, svr, tpr, lvt[7], icr_lo, icr_hi, esr, dcr, icount; /* lvt order: cmci, timer, thermal, pmc, lint0, lint1, error */
+	uint32_t id, svr, tpr, lvt[7], icr_lo, icr_hi, esr, dcr,
+		icount;      /* lvt order: cmci, timer, thermal, pmc, lint0, lint1, error */
 	uint32_t esr_latent; /* errors since the last write to ESR, which moves them there */
 	uint32_t isr[8], tmr[8], irr[8];
 	uint64_t apic_base;
@@ -18,8 +19,8 @@ struct lapic_state { /* migrates */
 	uint64_t count_start_ns; /* guest time when icount was written, or the current period began */
 	uint32_t sipi_wait;      /* waiting for SIPI: 1; got one: 2 */
 	uint32_t sipi_vector;
-	uint32_t events;         /* atomic, anybody posts: LAPIC_EV_*, 15:8 vector of a SIPI */
-	uint32_t count_armed;    /* the count-down timer has an expiry to come */
+	uint32_t events;      /* atomic, anybody posts: LAPIC_EV_*, 15:8 vector of a SIPI */
+	uint32_t count_armed; /* the count-down timer has an expiry to come */
 };
 #define LAPIC_EV_INIT BIT(0)
 #define LAPIC_EV_SIPI BIT(1)
@@ -40,7 +41,7 @@ struct apic_bus {
 	void *arg;
 };
 
-extern const struct sdesc lapic_desc; /* object: struct lapic */
+extern const struct sdesc lapic_desc;                                  /* object: struct lapic */
 void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu); /* power-on state, x2APIC enabled */
 /* x2APIC registers, IA32_APIC_BASE and IA32_TSC_DEADLINE; 0, or -EINVAL: #GP. guest_tsc/guest_ns are now. */
 int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val);

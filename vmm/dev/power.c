@@ -32,7 +32,10 @@ static int power_check(const void *obj, const void *state, struct why *w)
 }
 
 static const struct sdesc power_desc = {
-	.name = "power", .version = 1, SDESC(struct power, s, struct power_state, power_fields), .check = power_check,
+	.name = "power",
+	.version = 1,
+	SDESC(struct power, s, struct power_state, power_fields),
+	.check = power_check,
 };
 
 static uint64_t power_read(void *arg, uint64_t off, unsigned size)
@@ -41,7 +44,10 @@ static uint64_t power_read(void *arg, uint64_t off, unsigned size)
 	uint64_t v = 0;
 
 	for (unsigned i = 0; i < size && off + i < POWER_LEN; i++)
-		v |= (uint64_t)(off + i == SLEEP_CONTROL ? p->s.control : off + i == SLEEP_STATUS ? p->s.status : 0) << 8 * i;
+		v |= (uint64_t)(off + i == SLEEP_CONTROL  ? p->s.control
+				: off + i == SLEEP_STATUS ? p->s.status
+							  : 0)
+		     << 8 * i;
 	return v;
 }
 
@@ -55,7 +61,7 @@ static void power_write_byte(struct power *p, uint64_t reg, uint8_t v)
 		if ((v & SLP_EN) && SLP_TYP(v) == POWER_SLP_TYP_S5)
 			m->power_off(m->arg);
 		break;
-	case SLEEP_STATUS: p->s.status &= (uint8_t)~(v & WAK_STS); break;
+	case SLEEP_STATUS: p->s.status &= (uint8_t) ~(v & WAK_STS); break;
 	case RESET:
 		if (v == RESET_VALUE)
 			m->reset(m->arg);

@@ -10,7 +10,15 @@
 #include <stdlib.h>
 
 enum { /* registers; the first two are the divisor while LCR.DLAB is set */
-	REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR, UART_LEN,
+       REG_DATA,
+       REG_IER,
+       REG_IIR_FCR,
+       REG_LCR,
+       REG_MCR,
+       REG_LSR,
+       REG_MSR,
+       REG_SCR,
+       UART_LEN,
 };
 #define FIFO_SIZE 16
 
@@ -53,14 +61,14 @@ struct uart_state { /* section "uart" */
 	uint8_t ier, fcr, lcr, mcr, scr, dll, dlm;
 	uint8_t thre_pending; /* the transmitter became empty and IIR has not said so */
 	uint8_t overrun;
-	uint8_t msr_delta;    /* low half of MSR */
+	uint8_t msr_delta; /* low half of MSR */
 	uint8_t rx_head, rx_count;
 	uint8_t rx[FIFO_SIZE];
 };
 struct uart {
 	struct dev dev;
 	struct uart_state s; /* [l] */
-	bool quiesced;       /* [l] true until the first resume: an incoming VM takes no input before its state is there */
+	bool quiesced; /* [l] true until the first resume: an incoming VM takes no input before its state is there */
 	struct spinlock lock; /* [l]; taken before the I/O APIC's */
 	uint16_t port;
 	unsigned gsi;
@@ -69,16 +77,14 @@ struct uart {
 };
 
 static const struct sfield uart_fields[] = {
-	F(struct uart_state, ier), F(struct uart_state, fcr), F(struct uart_state, lcr), F(struct uart_state, mcr),
-	F(struct uart_state, scr), F(struct uart_state, dll), F(struct uart_state, dlm), F(struct uart_state, thre_pending),
-	F(struct uart_state, overrun), F(struct uart_state, msr_delta), F(struct uart_state, rx_head),
-	F(struct uart_state, rx_count), F_ARR(struct uart_state, rx),
+	F(struct uart_state, ier),       F(struct uart_state, fcr),          F(struct uart_state, lcr),
+	F(struct uart_state, mcr),       F(struct uart_state, scr),          F(struct uart_state, dll),
+	F(struct uart_state, dlm),       F(struct uart_state, thre_pending), F(struct uart_state, overrun),
+	F(struct uart_state, msr_delta), F(struct uart_state, rx_head),      F(struct uart_state, rx_count),
+	F_ARR(struct uart_state, rx),
 };
 
-static unsigned rx_room(const struct uart_state *s)
-{
-	return (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1U) - s->rx_count;
-}
+static unsigned rx_room(const struct uart_state *s) { return (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1U) - s->rx_count; }
 
 static int uart_check(const void *obj, const void *state, struct why *w)
 {
@@ -95,7 +101,10 @@ static int uart_check(const void *obj, const void *state, struct why *w)
 }
 
 static const struct sdesc uart_desc = {
-	.name = "uart", .version = 1, SDESC(struct uart, s, struct uart_state, uart_fields), .check = uart_check,
+	.name = "uart",
+	.version = 1,
+	SDESC(struct uart, s, struct uart_state, uart_fields),
+	.check = uart_check,
 };
 
 /* ---- interrupt: the highest of the sources that are enabled and pending ---- */
@@ -325,11 +334,15 @@ static void uart_fini(struct dev *d)
 }
 
 static const struct dev_ops uart_ops = {
-	.reset = uart_reset, .quiesce = uart_quiesce, .resume = uart_resume, .fini = uart_fini,
+	.reset = uart_reset,
+	.quiesce = uart_quiesce,
+	.resume = uart_resume,
+	.fini = uart_fini,
 };
 static const struct bus_ops uart_bus_ops = { uart_read, uart_write };
 
-int uart_create(struct machine *m, struct uart **out, uint16_t port, unsigned gsi, void (*sink)(void *arg, uint8_t c), void *arg)
+int uart_create(struct machine *m, struct uart **out, uint16_t port, unsigned gsi, void (*sink)(void *arg, uint8_t c),
+		void *arg)
 {
 	struct uart *u = calloc(1, sizeof(*u));
 	if (!u)
