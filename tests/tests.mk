@@ -25,3 +25,5 @@ FUZZ += loader
 FUZZ_loader := $(UNIT_loader)
 UNIT += vmconsole
 UNIT_vmconsole := vmm/vm_console.c vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/uart.c tests/unit/fake_kernel.c
+UNIT += pt
+UNIT_pt := arch/x86/pt.c

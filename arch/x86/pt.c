@@ -129,6 +129,8 @@ int pt_map(struct pt *pt, uint64_t va, hpa_t hpa, uint64_t len, unsigned prot)
 		while (level > 1 && (((va + done) | (hpa + done)) & (level_size(level) - 1) || len - done < level_size(level)))
 			level--;
 		uint64_t *e = entry_make(pt, va + done, level, &err);
+		while (e && present(pt, load(e)) && !is_leaf(pt, load(e), level)) /* a table, empty perhaps: go below it */
+			e = entry_make(pt, va + done, --level, &err);
 		if (e && present(pt, load(e)))
 			err = -EEXIST;
 		if (!e || present(pt, load(e)))
