@@ -27,3 +27,21 @@ UNIT += vmconsole
 UNIT_vmconsole := vmm/vm_console.c vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/uart.c tests/unit/fake_kernel.c
 UNIT += pt
 UNIT_pt := arch/x86/pt.c
+UNIT += dirty
+UNIT_dirty := vmm/gmem.c arch/x86/pt.c tests/unit/fake_kernel.c
+
+DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,pci.c pci_msix.c virtqueue.c virtio_pci.c virtio_net.c virtio_rng.c) \
+	vmm/state.c vmm/gmem.c arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_guest.c
+UNIT += bus pci virtio rings
+UNIT_bus := vmm/bus.c tests/unit/fake_kernel.c
+UNIT_pci := $(DEV_TEST)
+UNIT_virtio := $(DEV_TEST)
+UNIT_rings := $(DEV_TEST)
+FUZZ += rings
+FUZZ_rings := $(DEV_TEST)
+MIGRATE := $(filter-out vmm/migrate/migrate_cmd.c,$(wildcard vmm/migrate/*.c))
+MIGRATE_BASE := vmm/gmem.c vmm/state.c arch/x86/pt.c net/stream.c net/pipe.c tests/unit/fake_vm.c tests/unit/fake_kernel.c
+UNIT += policy wire migrate
+UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
+UNIT_wire := vmm/migrate/wire.c vmm/migrate/records.c vmm/migrate/attempts.c $(MIGRATE_BASE)
+UNIT_migrate := $(MIGRATE) $(MIGRATE_BASE)

@@ -73,14 +73,16 @@ static enum refuse_code offer_check(struct dest *c)
 		return REFUSE_IN_USE;
 	}
 	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS) {
-		why_set(&c->why, -EINVAL, "it has %lu vCPUs, this version runs up to %d", (unsigned long)cfg->vcpus, VM_MAX_VCPUS);
+		why_set(&c->why, -EINVAL, "it has %lu vCPUs, this version runs up to %d", (unsigned long)cfg->vcpus,
+			VM_MAX_VCPUS);
 		return REFUSE_CONFIG;
 	}
 	if (vm_compat_check(&c->offer.compat, &c->why))
 		return REFUSE_CPU;
 	uint64_t need = pages_needed(cfg->mem) + RESERVE_PAGES, have = page_free_count();
 	if (need > have) {
-		why_set(&c->why, -ENOMEM, "not enough memory: the VM needs %llu MiB, this host has %llu MiB free and keeps %llu",
+		why_set(&c->why, -ENOMEM,
+			"not enough memory: the VM needs %llu MiB, this host has %llu MiB free and keeps %llu",
 			(unsigned long long)(cfg->mem >> 20), (unsigned long long)(have >> 8),
 			(unsigned long long)(RESERVE_PAGES >> 8));
 		return REFUSE_MEMORY;
@@ -236,17 +238,10 @@ static int receive(struct dest *c)
 		if (err)
 			return err == -ETIMEDOUT ? why_set(&c->why, err, "the source fell silent") : err;
 		switch (c->rx.type) {
-		case WIRE_PASS:
-			err = recv_pass(c);
-			break;
-		case WIRE_PAGES:
-			err = recv_pages(c);
-			break;
-		case WIRE_PASS_END:
-			err = recv_pass_end(c);
-			break;
-		case WIRE_KEEPALIVE:
-			break;
+		case WIRE_PASS: err = recv_pass(c); break;
+		case WIRE_PAGES: err = recv_pages(c); break;
+		case WIRE_PASS_END: err = recv_pass_end(c); break;
+		case WIRE_KEEPALIVE: break;
 		case WIRE_SECTION:
 			err = c->final && !c->in_pass ? section_recv(&c->sections, &c->rx, &c->why) : bad_order(c);
 			break;
@@ -260,8 +255,7 @@ static int receive(struct dest *c)
 			wire_get_str(&c->rx, text, sizeof(text));
 			err = why_set(&c->why, -ECONNABORTED, "the source ended it: %s", text);
 			break;
-		default:
-			err = bad_order(c);
+		default: err = bad_order(c);
 		}
 	}
 	return err ? err : vm_load_cpus(c->vm, &c->why);
@@ -288,7 +282,8 @@ static void start(struct dest *c, uint64_t paused_ns)
 	if (!err)
 		err = id_send(&c->tx, WIRE_STARTED, &c->offer.id, in(MIG_ANSWER_NS));
 	if (err)
-		log_warn("%s runs here, but its source could not be told: %s; it will ask", c->vm->cfg.name, err_name(err));
+		log_warn("%s runs here, but its source could not be told: %s; it will ask", c->vm->cfg.name,
+			 err_name(err));
 }
 
 /* One attempt, the OFFER has just been read. */

@@ -31,7 +31,8 @@ void failpoint_set(enum failpoint p, int action, unsigned count)
 static bool take(enum failpoint p)
 {
 	unsigned n = __atomic_load_n(&points[p].count, __ATOMIC_SEQ_CST);
-	while (n && !__atomic_compare_exchange_n(&points[p].count, &n, n - 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	while (n &&
+	       !__atomic_compare_exchange_n(&points[p].count, &n, n - 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
 	return n;
 }
@@ -44,10 +45,8 @@ int failpoint_hit(enum failpoint p, struct stream *s)
 	__atomic_fetch_add(&points[p].hits, 1, __ATOMIC_SEQ_CST);
 	log_warn("failpoint P%d: %s", (int)p, actions[action]);
 	switch ((enum migrate_fail_action)action) {
-	case FAIL_NONE:
-		return 0;
-	case FAIL_ERROR:
-		return -EIO;
+	case FAIL_NONE: return 0;
+	case FAIL_ERROR: return -EIO;
 	case FAIL_CUT:
 		if (s)
 			stream_abort(s);
@@ -59,8 +58,7 @@ int failpoint_hit(enum failpoint p, struct stream *s)
 				break; /* switched off meanwhile */
 		}
 		return 0;
-	case FAIL_CRASH:
-		panic("failpoint P%d", (int)p);
+	case FAIL_CRASH: panic("failpoint P%d", (int)p);
 	}
 	return 0;
 }
@@ -81,7 +79,8 @@ static int cmd_failpoint(struct con *c, int argc, char **argv)
 			const char *a = points[i].count ? actions[points[i].action] : "off";
 			if (!c->json) {
 				if (points[i].count || points[i].hits)
-					con_printf(c, "P%u  %s x%u, hit %u times\n", i, a, points[i].count, points[i].hits);
+					con_printf(c, "P%u  %s x%u, hit %u times\n", i, a, points[i].count,
+						   points[i].hits);
 				continue;
 			}
 			json_obj(&j, NULL);

@@ -52,7 +52,8 @@ static uint32_t ask(struct migration *m)
 		err = wire_recv(&rx, end, MIG_ANSWER_NS, &w);
 	if (!err)
 		id_get(&rx, &id);
-	if (!err && wire_get_end(&rx) && attempt_id_equal(&id, &m->id) && (rx.type == WIRE_STARTED || rx.type == WIRE_NEVER))
+	if (!err && wire_get_end(&rx) && attempt_id_equal(&id, &m->id) &&
+	    (rx.type == WIRE_STARTED || rx.type == WIRE_NEVER))
 		answer = rx.type;
 	if (answer == WIRE_STARTED)
 		err = id_send(&tx, WIRE_DONE, &m->id, end);
@@ -78,7 +79,8 @@ static bool claimed(struct migration *m)
 static uint32_t ask_until_known(struct migration *m)
 {
 	uint32_t answer = 0;
-	log_warn("%s is undecided: no answer to COMMIT from %s; asking it. The image is kept and does not run", m->st.vm, m->st.peer);
+	log_warn("%s is undecided: no answer to COMMIT from %s; asking it. The image is kept and does not run",
+		 m->st.vm, m->st.peer);
 	migration_phase(m, MIG_UNDECIDED);
 	while (!answer && !claimed(m)) {
 		answer = ask(m);
@@ -118,14 +120,16 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	spin_unlock(&m->lock);
 	if (msg.type == WIRE_STARTED) {
 		if (claimed(m))
-			log_warn("%s was claimed, but runs at %s as we now know: the image here is dropped", m->st.vm, m->st.peer);
+			log_warn("%s was claimed, but runs at %s as we now know: the image here is dropped", m->st.vm,
+				 m->st.peer);
 		return HANDOVER_STARTED;
 	}
 	vm_set_state(m->vm, VM_PAUSED);
 	if (msg.type == WIRE_NEVER)
 		why_set(w, -ECONNABORTED, "the destination did not start it and now never will; it goes on here");
 	else
-		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s; it goes on here", m->st.peer);
+		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s; it goes on here",
+			m->st.peer);
 	return HANDOVER_NEVER;
 }
 

@@ -29,7 +29,8 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
  * Destination, after END was checked and loaded: READY, wait for COMMIT, decide. 0: the VM must be started now, *paused_ns
  * is how long ago the source read guest time; or -errno, and the attempt is NEVER.
  */
-int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns, struct why *w) must_check;
+int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
+		  struct why *w) must_check;
 /* Destination, a connection that asks: the current record is a QUERY or a DONE. */
 void handover_answer(struct wire_tx *tx, struct wire_rx *rx);
 /* After STARTED was sent: wait a little for the source's DONE, then the attempt may be forgotten. */

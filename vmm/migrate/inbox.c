@@ -26,19 +26,16 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 	case WIRE_ACCEPT:
 	case WIRE_READY:
 	case WIRE_STARTED:
-	case WIRE_NEVER:
-		id_get(rx, &id);
-		break;
-	case WIRE_PASS_ACK:
-		msg->num = wire_get_u32(rx);
-		break;
+	case WIRE_NEVER: id_get(rx, &id); break;
+	case WIRE_PASS_ACK: msg->num = wire_get_u32(rx); break;
 	case WIRE_REFUSE:
 	case WIRE_ERROR:
 		msg->num = wire_get_u32(rx);
 		wire_get_str(rx, msg->text, sizeof(msg->text));
 		break;
 	default:
-		return why_set(w, -EPROTO, "the destination sent %s, which only a source sends", wire_type_name(rx->type));
+		return why_set(w, -EPROTO, "the destination sent %s, which only a source sends",
+			       wire_type_name(rx->type));
 	}
 	if (!wire_get_end(rx) || !attempt_id_equal(&id, &in->id))
 		return why_set(w, -EPROTO, "the destination sent a %s record that is malformed or of another attempt",

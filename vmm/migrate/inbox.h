@@ -16,19 +16,20 @@ struct inbox_msg {
 };
 /* (c) before inbox_start  [l] lock  [r] reader task */
 struct inbox {
-	struct wire_rx rx;      /* [r], and the source's task before inbox_start */
-	struct attempt_id id;   /* (c) every message must be of this attempt */
-	bool running;           /* (c) */
+	struct wire_rx rx;    /* [r], and the source's task before inbox_start */
+	struct attempt_id id; /* (c) every message must be of this attempt */
+	bool running;         /* (c) */
 	struct spinlock lock;
 	struct waitq q;
 	struct inbox_msg msg[INBOX_MAX]; /* [l] oldest first */
-	unsigned n;             /* [l] */
-	int err;                /* [l] why the reader ended; 0 while it runs */
-	struct why why;         /* [l] */
+	unsigned n;                      /* [l] */
+	int err;                         /* [l] why the reader ended; 0 while it runs */
+	struct why why;                  /* [l] */
 	struct completion ended;
 };
 int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id) must_check;
-int inbox_start(struct inbox *in) must_check; /* the reader takes rx over; records are keyed for the attempt from here */
+int inbox_start(struct inbox *in)
+	must_check; /* the reader takes rx over; records are keyed for the attempt from here */
 /* Ends the reader by aborting the stream, waits for it. After a failed init as well. */
 void inbox_fini(struct inbox *in);
 
@@ -36,6 +37,7 @@ void inbox_fini(struct inbox *in);
  * The next message of type a or b (0: none such). -ETIMEDOUT; -ECONNABORTED, -EACCES with the peer's words if it sent ERROR
  * or REFUSE; -EPROTO if it sent something else; the stream's error if it is gone and nothing is left to read.
  */
-int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, struct inbox_msg *msg, struct why *w) must_check;
+int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, struct inbox_msg *msg,
+	       struct why *w) must_check;
 /* Has something gone wrong? 0 or the error as inbox_wait would give it. Does not sleep. */
 int inbox_poll(struct inbox *in, struct why *w) must_check;

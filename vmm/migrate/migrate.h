@@ -9,33 +9,41 @@
 #include "net/stream.h"
 #include "vmm/vm.h"
 
-#define MIGRATE_PORT            7077
-#define MIGRATE_DOWNTIME_MS     300
-#define MIGRATE_MAX_PASSES      30
+#define MIGRATE_PORT        7077
+#define MIGRATE_DOWNTIME_MS 300
+#define MIGRATE_MAX_PASSES  30
 
 struct migrate_params {
-	char dest[48];            /* dotted address */
+	char dest[48]; /* dotted address */
 	uint16_t port;
 	uint32_t max_downtime_ms;
 	uint32_t max_passes;
 };
 enum migrate_phase {
-	MIG_CONNECT, MIG_SETUP, MIG_PASSES, MIG_STOPPED, MIG_COMMIT, MIG_UNDECIDED, MIG_DONE, MIG_FAILED, MIG_CANCELLED,
+	MIG_CONNECT,
+	MIG_SETUP,
+	MIG_PASSES,
+	MIG_STOPPED,
+	MIG_COMMIT,
+	MIG_UNDECIDED,
+	MIG_DONE,
+	MIG_FAILED,
+	MIG_CANCELLED,
 };
 struct migrate_status { /* a snapshot; for progress, `migrate status` and the report */
 	char vm[VM_NAME_MAX];
 	char peer[48];
 	bool incoming;
 	enum migrate_phase phase;
-	uint32_t pass;             /* 1.. */
-	uint64_t pages_left;       /* in this pass */
+	uint32_t pass;       /* 1.. */
+	uint64_t pages_left; /* in this pass */
 	uint64_t pages_sent, zero_pages, bytes;
-	uint64_t dirty_last;       /* pages dirtied during the last pass */
-	uint64_t rate;             /* bytes/s on the wire, recent */
-	uint64_t dirty_rate;       /* bytes/s dirtied, recent */
+	uint64_t dirty_last; /* pages dirtied during the last pass */
+	uint64_t rate;       /* bytes/s on the wire, recent */
+	uint64_t dirty_rate; /* bytes/s dirtied, recent */
 	uint64_t predicted_downtime_ns;
 	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
-	char error[256];           /* why it failed or was cancelled */
+	char error[256];                          /* why it failed or was cancelled */
 };
 
 /* Start the listener for incoming migrations. Once. */

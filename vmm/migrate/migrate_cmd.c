@@ -99,17 +99,21 @@ static int follow(struct con *c, const char *name)
 	while (status_of(name, &s) && !is_over(&s)) {
 		if (!quiet)
 			progress_line(c, &s);
-		int ch = migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2)) ? c->getc(c, time_ns()) : 0;
+		int ch = migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2))
+				 ? c->getc(c, time_ns())
+				 : 0;
 		if (ch == CTRL_C && !quiet) {
-			con_printf(c, "\nthe migration goes on. `migrate status` shows it, `migrate cancel %s` ends it\n", name);
+			con_printf(c,
+				   "\nthe migration goes on. `migrate status` shows it, `migrate cancel %s` ends it\n",
+				   name);
 			return 0;
 		}
 	}
 	if (!quiet)
 		con_printf(c, "\r\033[K");
 	if (s.phase != MIG_DONE)
-		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO, "migrate %s to %s: %s. The VM goes on here", name,
-				 s.peer, s.error);
+		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO,
+				 "migrate %s to %s: %s. The VM goes on here", name, s.peer, s.error);
 	if (c->json) {
 		struct json j;
 		json_begin(&j, c);
@@ -131,7 +135,9 @@ static bool parse_u32(const char *s, uint32_t max, uint32_t *v)
 
 static int cmd_to(struct con *c, int argc, char **argv)
 {
-	struct migrate_params p = { .port = MIGRATE_PORT, .max_downtime_ms = MIGRATE_DOWNTIME_MS, .max_passes = MIGRATE_MAX_PASSES };
+	struct migrate_params p = { .port = MIGRATE_PORT,
+				    .max_downtime_ms = MIGRATE_DOWNTIME_MS,
+				    .max_passes = MIGRATE_MAX_PASSES };
 	const char *name = argv[1];
 	struct why w = { "" };
 	bool detach = false;
@@ -139,13 +145,17 @@ static int cmd_to(struct con *c, int argc, char **argv)
 	for (int i = 4; i < argc; i++) {
 		if (!strcmp(argv[i], "--detach"))
 			detach = true;
-		else if (!strcmp(argv[i], "--max-downtime") && i + 1 < argc && parse_u32(argv[i + 1], 60000, &p.max_downtime_ms))
+		else if (!strcmp(argv[i], "--max-downtime") && i + 1 < argc &&
+			 parse_u32(argv[i + 1], 60000, &p.max_downtime_ms))
 			i++;
-		else if (!strcmp(argv[i], "--max-passes") && i + 1 < argc && parse_u32(argv[i + 1], 1000, &p.max_passes))
+		else if (!strcmp(argv[i], "--max-passes") && i + 1 < argc &&
+			 parse_u32(argv[i + 1], 1000, &p.max_passes))
 			i++;
 		else
-			return con_error(c, -EINVAL, "migrate: %s: not an option, or its number is missing or out of range. "
-					 "--max-downtime 1..60000 (ms), --max-passes 1..1000, --detach", argv[i]);
+			return con_error(c, -EINVAL,
+					 "migrate: %s: not an option, or its number is missing or out of range. "
+					 "--max-downtime 1..60000 (ms), --max-passes 1..1000, --detach",
+					 argv[i]);
 	}
 	int err = net_peer(argv[3], p.dest, &w);
 	if (err)
@@ -194,9 +204,9 @@ static int cmd_status(struct con *c)
 	if (!migrate_get(0, &s))
 		con_printf(c, "no migrations since tern started\n");
 	for (unsigned i = 0; migrate_get(i, &s); i++) {
-		con_printf(c, "%-12s %-4s %-21s %-14s pass %-3lu %8llu pages  %6s MB  %6llu ms", s.vm, s.incoming ? "from" : "to",
-			   s.peer, migrate_phase_name(s.phase), (unsigned long)s.pass, ULL(s.pages_sent),
-			   tenths(s.bytes, 1000000).s, ULL(s.total_ns / NS_PER_MS));
+		con_printf(c, "%-12s %-4s %-21s %-14s pass %-3lu %8llu pages  %6s MB  %6llu ms", s.vm,
+			   s.incoming ? "from" : "to", s.peer, migrate_phase_name(s.phase), (unsigned long)s.pass,
+			   ULL(s.pages_sent), tenths(s.bytes, 1000000).s, ULL(s.total_ns / NS_PER_MS));
 		if (s.phase == MIG_DONE && !s.incoming)
 			con_printf(c, "  downtime %s ms", tenths(s.downtime_ns, NS_PER_MS).s);
 		con_printf(c, "%s%s\n", s.error[0] ? "\n             " : "", s.error);
@@ -247,7 +257,9 @@ static int cmd_migrate(struct con *c, int argc, char **argv)
 		return cmd_cancel(c, argv[2]);
 	if ((argc == 3 || force) && !strcmp(argv[1], "claim"))
 		return cmd_claim(c, argv[2], force);
-	return con_error(c, -EINVAL, "migrate: say what: migrate NAME to PEER, migrate status, migrate cancel NAME, migrate claim NAME");
+	return con_error(
+		c, -EINVAL,
+		"migrate: say what: migrate NAME to PEER, migrate status, migrate cancel NAME, migrate claim NAME");
 }
 
 struct completion_of {
@@ -278,5 +290,7 @@ static void complete(int argc, char **argv, void (*add)(void *arg, const char *w
 	}
 }
 
-CONSOLE_CMD(migrate, "NAME to PEER [--max-downtime MS] [--max-passes N] [--detach] | status | cancel NAME | claim NAME [--force]",
-	    "move running VMs to other hosts", cmd_migrate, complete);
+CONSOLE_CMD(
+	migrate,
+	"NAME to PEER [--max-downtime MS] [--max-passes N] [--detach] | status | cancel NAME | claim NAME [--force]",
+	"move running VMs to other hosts", cmd_migrate, complete);

@@ -12,13 +12,13 @@
 #include "vmm/migrate/records.h"
 
 /* Limits. An idle link that is cut for 5 s must survive TCP's back-off: hence 15 s while the guest runs. */
-#define MIG_CONNECT_NS (5 * NS_PER_SEC)
-#define MIG_SETUP_NS   (10 * NS_PER_SEC) /* for one answer before the passes */
-#define MIG_IDLE_NS    (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
-#define MIG_STOPPED_NS (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
-#define MIG_ANSWER_NS  (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
-#define MIG_ASK_NS     (1 * NS_PER_SEC)  /* between two QUERYs */
-#define MIG_KEEPALIVE_NS NS_PER_SEC      /* the source is silent for no longer than this */
+#define MIG_CONNECT_NS   (5 * NS_PER_SEC)
+#define MIG_SETUP_NS     (10 * NS_PER_SEC) /* for one answer before the passes */
+#define MIG_IDLE_NS      (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
+#define MIG_STOPPED_NS   (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
+#define MIG_ANSWER_NS    (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
+#define MIG_ASK_NS       (1 * NS_PER_SEC)  /* between two QUERYs */
+#define MIG_KEEPALIVE_NS NS_PER_SEC        /* the source is silent for no longer than this */
 
 /*
  * (c) const  [r] registry's lock  [l] lock  [s] stream_lock  [t] its own task alone
@@ -37,7 +37,7 @@ struct migration {
 	bool claimed;             /* [l] the operator took the VM back from UNDECIDED */
 	bool finished;            /* [l] */
 	struct mutex stream_lock;
-	struct stream *stream;    /* [s] what cancelling aborts */
+	struct stream *stream; /* [s] what cancelling aborts */
 	struct completion done, claim;
 };
 

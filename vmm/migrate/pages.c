@@ -34,7 +34,8 @@ int pages_flush(struct page_tx *p)
 		wire_put_u32(tx, r->count);
 		if (r->count & PAGES_ZERO)
 			continue;
-		for (gfn_t f = p->base + r->off; f < p->base + r->off + r->count; f++) /* neighbours join into one piece */
+		for (gfn_t f = p->base + r->off; f < p->base + r->off + r->count;
+		     f++) /* neighbours join into one piece */
 			wire_put_data(tx, gmem_ptr(p->mem, f << PAGE_SHIFT, PAGE_SIZE), PAGE_SIZE);
 	}
 	p->nruns = p->ndata = 0;
@@ -46,7 +47,8 @@ static int record_add(struct page_tx *p, gfn_t gfn, bool zero)
 	struct page_run *last = p->nruns ? &p->run[p->nruns - 1] : NULL;
 	uint32_t count = last ? last->count & ~PAGES_ZERO : 0;
 
-	if (last && gfn == p->base + last->off + count && zero == !!(last->count & PAGES_ZERO) && count < PAGES_ZERO - 1) {
+	if (last && gfn == p->base + last->off + count && zero == !!(last->count & PAGES_ZERO) &&
+	    count < PAGES_ZERO - 1) {
 		last->count++;
 	} else {
 		int err = last && (p->nruns == WIRE_RUNS_MAX || (gfn - p->base) >> 32) ? pages_flush(p) : 0;
@@ -177,7 +179,8 @@ int pages_recv(struct page_rx *p, struct why *w)
 		uint32_t count = get_le32(runs + i * 8 + 4);
 		gfn_t gfn = base + get_le32(runs + i * 8);
 		if (gfn < next || !(count & ~PAGES_ZERO) || !range_is_ram(p->mem, gfn, count & ~PAGES_ZERO))
-			return why_set(w, -EPROTO, "the peer sent pages %llx+%lx, which are out of order or no memory of the VM",
+			return why_set(w, -EPROTO,
+				       "the peer sent pages %llx+%lx, which are out of order or no memory of the VM",
 				       (unsigned long long)gfn, (unsigned long)(count & ~PAGES_ZERO));
 		next = gfn + (count & ~PAGES_ZERO);
 		sum += count & PAGES_ZERO ? 0 : count;

@@ -37,7 +37,8 @@ struct page_tx {
  * One pass: send the pages that are set in map (bit 0 = gfn 0) and clear their bits. With harvest, each batch of a running
  * guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look goes now.
  */
-int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush)(void *arg), void *flush_arg) must_check;
+int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush)(void *arg),
+		    void *flush_arg) must_check;
 
 /* Send the record that is being put together, if any: before another record goes out. */
 int pages_flush(struct page_tx *p) must_check;

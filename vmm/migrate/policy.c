@@ -40,7 +40,7 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 	measure(p, r);
 	uint64_t predicted = policy_predict(p, r->left);
 	bool first = r->pass == 1;
-	bool shrinks = first || r->left < p->prev_left / 4 * 3;          /* by a quarter: worth polishing */
+	bool shrinks = first || r->left < p->prev_left / 4 * 3;             /* by a quarter: worth polishing */
 	bool stuck = !first && r->left >= p->prev_left - p->prev_left / 20; /* not even by a twentieth */
 	p->prev_left = r->left;
 	if (predicted <= p->max_downtime_ns) {
@@ -54,8 +54,10 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 		return POLICY_AGAIN;
 	uint64_t secs_den = MAX(r->ns / NS_PER_MS, 1ULL); /* dirty rate: left pages in the last pass's time */
 	why_set(w, -ETIMEDOUT,
-		"did not converge: after %lu passes %llu MiB are left; the guest dirties %llu MB/s and the link carries %llu "
-		"MB/s, so the downtime would be %llu ms of %llu ms allowed. Raise --max-downtime or migrate when it is calmer",
+		"did not converge: after %lu passes %llu MiB are left; the guest dirties %llu MB/s and the link "
+		"carries %llu "
+		"MB/s, so the downtime would be %llu ms of %llu ms allowed. Raise --max-downtime or migrate when it is "
+		"calmer",
 		(unsigned long)r->pass, (unsigned long long)(r->left >> 8),
 		(unsigned long long)(r->left * PAGE_SIZE / secs_den / 1000), (unsigned long long)(p->rate / 1000000),
 		(unsigned long long)(predicted / NS_PER_MS), (unsigned long long)(p->max_downtime_ns / NS_PER_MS));

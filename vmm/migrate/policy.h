@@ -23,7 +23,7 @@ struct policy {
 	uint64_t rate, rtt_ns, prev_left;
 	uint32_t stuck, polish;
 };
-struct policy_pass { /* what one pass was like */
+struct policy_pass {     /* what one pass was like */
 	uint32_t pass;   /* 1.. */
 	uint64_t bytes;  /* sent in it */
 	uint64_t ns;     /* from its first byte to the destination's acknowledgement */

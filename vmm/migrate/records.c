@@ -45,8 +45,9 @@ int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct
 int hello_check(const struct hello *h, struct why *w)
 {
 	if (h->version_min > WIRE_VERSION || h->version_max < WIRE_VERSION_MIN || h->version_min > h->version_max)
-		return why_set(w, -ENOTSUP, "no common protocol version: %s speaks %lu to %lu, this host %d to %d", h->host,
-			       (unsigned long)h->version_min, (unsigned long)h->version_max, WIRE_VERSION_MIN, WIRE_VERSION);
+		return why_set(w, -ENOTSUP, "no common protocol version: %s speaks %lu to %lu, this host %d to %d",
+			       h->host, (unsigned long)h->version_min, (unsigned long)h->version_max, WIRE_VERSION_MIN,
+			       WIRE_VERSION);
 	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
 		return why_set(w, -ENOTSUP, "%s needs protocol features (%llx) that this host does not have", h->host,
 			       (unsigned long long)(h->features >> 32 & ~(HELLO_FEATURES >> 32)));
@@ -127,7 +128,8 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 	if (!wire_get_end(rx) || page_size != PAGE_SIZE || flags & ~OFFER_AUTOSTART || !name_ok(c->name))
 		return malformed(rx, w);
 	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
-		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB", (unsigned long long)c->mem);
+		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB",
+			       (unsigned long long)c->mem);
 	return 0;
 }
 

@@ -15,7 +15,8 @@ bool attempt_id_equal(const struct attempt_id *a, const struct attempt_id *b);
 
 struct hello {
 	uint32_t version_min, version_max;
-	uint64_t features; /* bits 0..31: used if both sides have them; 32..63: refuse a peer whose bit you do not know */
+	uint64_t
+		features; /* bits 0..31: used if both sides have them; 32..63: refuse a peer whose bit you do not know */
 	uint32_t max_record;
 	char host[32];
 };
@@ -34,7 +35,13 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns) 
 int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w) must_check;
 
 enum refuse_code {
-	REFUSE_VERSION = 1, REFUSE_IN_USE, REFUSE_CPU, REFUSE_MEMORY, REFUSE_CONFIG, REFUSE_BUSY, REFUSE_FAILED,
+	REFUSE_VERSION = 1,
+	REFUSE_IN_USE,
+	REFUSE_CPU,
+	REFUSE_MEMORY,
+	REFUSE_CONFIG,
+	REFUSE_BUSY,
+	REFUSE_FAILED,
 };
 /* Records with an id alone (ACCEPT, READY, STARTED, NEVER, QUERY, DONE), and with a number and a text (REFUSE, ERROR). */
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns) must_check;
@@ -47,7 +54,8 @@ struct end_counts { /* END: what was sent, against which the destination holds w
 	uint32_t passes, sections;
 	uint64_t data_pages, zero_pages;
 };
-int end_send(struct wire_tx *tx, const struct attempt_id *id, const struct end_counts *c, uint64_t deadline_ns) must_check;
+int end_send(struct wire_tx *tx, const struct attempt_id *id, const struct end_counts *c,
+	     uint64_t deadline_ns) must_check;
 int end_parse(struct wire_rx *rx, struct attempt_id *id, struct end_counts *c, struct why *w) must_check;
 
 #define PASS_FINAL 1 /* the guest stands still: no acknowledgement, sections and END follow */

@@ -20,9 +20,11 @@ static struct list table = LIST_INIT(table); /* newest first */
 const char *migrate_phase_name(enum migrate_phase p)
 {
 	static const char *const names[] = {
-		[MIG_CONNECT] = "connecting", [MIG_SETUP] = "setting up", [MIG_PASSES] = "copying",
-		[MIG_STOPPED] = "switching over", [MIG_COMMIT] = "committing", [MIG_UNDECIDED] = "undecided",
-		[MIG_DONE] = "done", [MIG_FAILED] = "failed", [MIG_CANCELLED] = "cancelled",
+		[MIG_CONNECT] = "connecting",  [MIG_SETUP] = "setting up",
+		[MIG_PASSES] = "copying",      [MIG_STOPPED] = "switching over",
+		[MIG_COMMIT] = "committing",   [MIG_UNDECIDED] = "undecided",
+		[MIG_DONE] = "done",           [MIG_FAILED] = "failed",
+		[MIG_CANCELLED] = "cancelled",
 	};
 	return p < ARRAY_SIZE(names) ? names[p] : "?";
 }
@@ -182,7 +184,7 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 		log_warn("migration of %s %s %s: %s: %s", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
 			 migrate_phase_name(phase), m->st.error);
 	spin_lock(&table_lock);
-	list_for_each(i, &table, struct migration, node) /* the oldest finished one comes last */
+	list_for_each (i, &table, struct migration, node) /* the oldest finished one comes last */
 		if (i->finished && ++finished > FINISHED_MAX)
 			old = i;
 	if (old)
@@ -199,7 +201,7 @@ static struct migration *find(bool (*match)(struct migration *m, const void *arg
 {
 	struct migration *found = NULL;
 	spin_lock(&table_lock);
-	list_for_each(m, &table, struct migration, node) {
+	list_for_each (m, &table, struct migration, node) {
 		spin_lock(&m->lock);
 		bool hit = match(m, arg);
 		spin_unlock(&m->lock);
@@ -245,7 +247,7 @@ bool migrate_get(unsigned i, struct migrate_status *s)
 {
 	bool found = false;
 	spin_lock(&table_lock);
-	list_for_each(m, &table, struct migration, node) {
+	list_for_each (m, &table, struct migration, node) {
 		if (i--)
 			continue;
 		spin_lock(&m->lock);
@@ -291,8 +293,10 @@ int migrate_cancel(const char *vm_name, struct why *w)
 		migration_abort(m);
 	migration_put(m);
 	if (late && phase == MIG_UNDECIDED)
-		return why_set(w, -EBUSY, "it may be running at the destination already; when that host is gone for good: vm claim %s",
-			       vm_name);
+		return why_set(
+			w, -EBUSY,
+			"it may be running at the destination already; when that host is gone for good: vm claim %s",
+			vm_name);
 	return late ? why_set(w, -EBUSY, "the hand-over has begun, it ends by itself") : 0;
 }
 
@@ -311,10 +315,12 @@ int migrate_claim(const char *vm_name, bool force, struct why *w)
 		m->claimed = true;
 	spin_unlock(&m->lock);
 	if (err == -EINVAL)
-		why_set(w, err, "%s is not undecided, it is %s: nothing to claim", vm_name, migrate_phase_name(m->st.phase));
+		why_set(w, err, "%s is not undecided, it is %s: nothing to claim", vm_name,
+			migrate_phase_name(m->st.phase));
 	if (err == -EPERM)
 		why_set(w, err,
-			"%s may be running at %s. Two running copies share one MAC and ruin each other's data. Make sure "
+			"%s may be running at %s. Two running copies share one MAC and ruin each other's data. Make "
+			"sure "
 			"that host is off, or does not run it, then: vm claim %s --force",
 			vm_name, m->st.peer, vm_name);
 	if (!err) {

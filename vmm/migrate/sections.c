@@ -55,7 +55,8 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 		return why_set(w, -EPROTO, "the source sent the state of %s %lu twice", name, (unsigned long)instance);
 	int err = state_load(sec->desc, sec->obj, version, bytes, len, w);
 	if (err)
-		return why_set(w, err, "the state of %s %lu was refused: %s", name, (unsigned long)instance, err_name(err));
+		return why_set(w, err, "the state of %s %lu was refused: %s", name, (unsigned long)instance,
+			       err_name(err));
 	if (!strcmp(name, "clock"))
 		s->clock_ns = time_ns();
 	sec->loaded = true;

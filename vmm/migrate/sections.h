@@ -19,4 +19,5 @@ int sections_init(struct sections *s, struct vm *vm) must_check; /* -ENOMEM */
 void sections_fini(struct sections *s);
 /* The SECTION record just received: -EPROTO unknown or twice (by name), or state_load's error. */
 int section_recv(struct sections *s, struct wire_rx *rx, struct why *w) must_check;
-int sections_complete(const struct sections *s, struct why *w) must_check; /* -EPROTO naming the first that is missing */
+int sections_complete(const struct sections *s,
+		      struct why *w) must_check; /* -EPROTO naming the first that is missing */

@@ -30,13 +30,13 @@ struct source { /* of the migration's task alone */
 	struct page_tx pages;
 	struct policy policy;
 	struct attempt_id id;
-	uint64_t *map;      /* pages to send, by gfn */
-	uint64_t left;      /* of them, when the pass began */
+	uint64_t *map; /* pages to send, by gfn */
+	uint64_t left; /* of them, when the pass began */
 	uint32_t pass;
 	uint32_t sections;
 	bool tracking, paused;
-	uint64_t paused_ns; /* when the guest was stopped */
-	uint64_t clock_ns;  /* when guest time was read */
+	uint64_t paused_ns;           /* when the guest was stopped */
+	uint64_t clock_ns;            /* when guest time was read */
 	uint64_t quiet_ns, quiet_seq; /* when the last record was seen to have gone, and its number */
 	uint64_t rate_ns, rate_bytes;
 	struct offer offer;
@@ -92,7 +92,8 @@ static int progress(void *arg)
 	if (c->quiet_seq != c->tx.seq) {
 		c->quiet_seq = c->tx.seq;
 		c->quiet_ns = now;
-	} else if (now - c->quiet_ns > MIG_KEEPALIVE_NS) { /* a desert of zero pages: the run so far, and a sign of life */
+	} else if (now - c->quiet_ns >
+		   MIG_KEEPALIVE_NS) { /* a desert of zero pages: the run so far, and a sign of life */
 		err = pages_flush(&c->pages);
 		if (!err) {
 			wire_begin(&c->tx, WIRE_KEEPALIVE);
@@ -141,7 +142,8 @@ static uint64_t harvest(struct source *c)
 	struct gmem_range r[2];
 	uint64_t n = 0;
 	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++)
-		n += gmem_track_harvest(&c->vm->mem, r[i].first, r[i].count, c->map + r[i].first / 64, vm_flush_tlb, c->vm);
+		n += gmem_track_harvest(&c->vm->mem, r[i].first, r[i].count, c->map + r[i].first / 64, vm_flush_tlb,
+					c->vm);
 	return n;
 }
 
@@ -196,7 +198,8 @@ static int passes(struct source *c)
 				      (unsigned long)msg.num, (unsigned long)c->pass);
 		if (err)
 			return err == -ETIMEDOUT ? why_set(c->w, err, "the destination fell silent after pass %lu",
-							   (unsigned long)c->pass) : err;
+							   (unsigned long)c->pass)
+						 : err;
 		uint64_t acked = time_ns();
 		c->left = harvest(c);
 		r.pass = c->pass;
@@ -212,8 +215,8 @@ static int passes(struct source *c)
 		c->m->st.dirty_rate = r.left * PAGE_SIZE * 1000 / MAX(r.ns / NS_PER_MS, 1ULL);
 		c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r.left);
 		spin_unlock(&c->m->lock);
-		log_debug("%s: pass %lu: %llu data and zero pages so far %llu, left %llu, %llu ms, rtt %llu us", c->vm->cfg.name,
-			  (unsigned long)r.pass, (unsigned long long)c->pages.total.data,
+		log_debug("%s: pass %lu: %llu data and zero pages so far %llu, left %llu, %llu ms, rtt %llu us",
+			  c->vm->cfg.name, (unsigned long)r.pass, (unsigned long long)c->pages.total.data,
 			  (unsigned long long)c->pages.total.zero, (unsigned long long)r.left,
 			  (unsigned long long)(r.ns / NS_PER_MS), (unsigned long long)(r.rtt_ns / NS_PER_US));
 		if (v == POLICY_GIVE_UP)
@@ -293,8 +296,10 @@ static int switch_over(struct source *c)
 		err = FAILPOINT(P9_BEFORE_END, c->s);
 	if (err)
 		return err;
-	const struct end_counts counts = { .passes = c->pass, .sections = c->sections,
-					   .data_pages = c->pages.total.data, .zero_pages = c->pages.total.zero };
+	const struct end_counts counts = { .passes = c->pass,
+					   .sections = c->sections,
+					   .data_pages = c->pages.total.data,
+					   .zero_pages = c->pages.total.zero };
 	err = end_send(&c->tx, &c->id, &counts, in(MIG_STOPPED_NS));
 	if (!err)
 		err = inbox_wait(&c->in, WIRE_READY, 0, in(MIG_STOPPED_NS), &msg, c->w);
@@ -342,7 +347,8 @@ static enum migrate_phase run(struct source *c)
 		take_back(c); /* first of all: the guest waits */
 	if (out == HANDOVER_NOT_BEGUN && c->tx.seq && err != -ECANCELED && err != -ECONNRESET && c->tx.buf)
 		(void)!text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, c->w->text[0] ? c->w->text : err_name(err),
-				 in(NS_PER_SEC / 2)); /* a courtesy, so that the destination need not wait for its limit */
+				 in(NS_PER_SEC /
+				    2)); /* a courtesy, so that the destination need not wait for its limit */
 	inbox_fini(&c->in);
 	wire_tx_fini(&c->tx);
 	if (out != HANDOVER_STARTED) {
@@ -370,7 +376,9 @@ int source_attempt(struct migration *m, struct stream *s, struct why *w)
 		spin_lock(&m->lock);
 		m->id = c->id;
 		spin_unlock(&m->lock);
-		c->pages = (struct page_tx){ .tx = &c->tx, .mem = &m->vm->mem, .idle_ns = MIG_IDLE_NS, .progress = progress, .arg = c };
+		c->pages = (struct page_tx){
+			.tx = &c->tx, .mem = &m->vm->mem, .idle_ns = MIG_IDLE_NS, .progress = progress, .arg = c
+		};
 		c->rate_ns = c->quiet_ns = time_ns();
 		policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
 		phase = run(c);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK 4                      /* bytes of the check word */
+#define CHECK       4 /* bytes of the check word */
 #define PAGES_FIXED (CHECK + 8 + 4 + 4)
 #define PAGES_RUN   8
 
@@ -19,7 +19,8 @@ static const struct {
 	[WIRE_ACCEPT] = { "ACCEPT", CHECK + 24, CHECK + 24 },
 	[WIRE_REFUSE] = { "REFUSE", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
 	[WIRE_PASS] = { "PASS", CHECK + 8, CHECK + 8 },
-	[WIRE_PAGES] = { "PAGES", PAGES_FIXED + PAGES_RUN, PAGES_FIXED + PAGES_RUN * WIRE_RUNS_MAX + WIRE_PAGES_MAX * 4096 },
+	[WIRE_PAGES] = { "PAGES", PAGES_FIXED + PAGES_RUN,
+			 PAGES_FIXED + PAGES_RUN *WIRE_RUNS_MAX + WIRE_PAGES_MAX * 4096 },
 	[WIRE_PASS_END] = { "PASS_END", CHECK + 20, CHECK + 20 },
 	[WIRE_PASS_ACK] = { "PASS_ACK", CHECK + 4, CHECK + 4 },
 	[WIRE_KEEPALIVE] = { "KEEPALIVE", CHECK, CHECK },
@@ -160,7 +161,8 @@ static size_t pages_fields(const uint8_t *fixed, uint32_t length, size_t *data_l
 }
 
 /* Read the fields behind header; *known says whether it is a record for the caller. */
-static int recv_body(struct wire_rx *rx, const uint8_t header[WIRE_HEADER], bool *known, uint64_t deadline_ns, struct why *w)
+static int recv_body(struct wire_rx *rx, const uint8_t header[WIRE_HEADER], bool *known, uint64_t deadline_ns,
+		     struct why *w)
 {
 	uint32_t type = get_le32(header), length = get_le32(header + 4);
 	size_t fields = length, have = 0;

@@ -25,9 +25,25 @@
 #define WIRE_TEXT_MAX    200
 
 enum wire_type {
-	WIRE_HELLO = 1, WIRE_OFFER, WIRE_ACCEPT, WIRE_REFUSE, WIRE_PASS, WIRE_PAGES, WIRE_PASS_END, WIRE_PASS_ACK,
-	WIRE_KEEPALIVE, WIRE_SECTION, WIRE_END, WIRE_READY, WIRE_COMMIT, WIRE_STARTED, WIRE_NEVER, WIRE_QUERY,
-	WIRE_ERROR, WIRE_DONE, WIRE_TYPE_END,
+	WIRE_HELLO = 1,
+	WIRE_OFFER,
+	WIRE_ACCEPT,
+	WIRE_REFUSE,
+	WIRE_PASS,
+	WIRE_PAGES,
+	WIRE_PASS_END,
+	WIRE_PASS_ACK,
+	WIRE_KEEPALIVE,
+	WIRE_SECTION,
+	WIRE_END,
+	WIRE_READY,
+	WIRE_COMMIT,
+	WIRE_STARTED,
+	WIRE_NEVER,
+	WIRE_QUERY,
+	WIRE_ERROR,
+	WIRE_DONE,
+	WIRE_TYPE_END,
 };
 const char *wire_type_name(uint32_t type);
 
@@ -38,7 +54,7 @@ uint64_t wire_key(const uint8_t uuid[16], uint64_t epoch);
 struct wire_tx {
 	struct stream *s;
 	uint64_t key, seq;
-	uint64_t bytes;  /* sent so far */
+	uint64_t bytes; /* sent so far */
 	uint32_t type;
 	size_t len;      /* of fields in buf, header and check included */
 	size_t data_len; /* of page data in iov[1..] */
@@ -61,11 +77,11 @@ int wire_end(struct wire_tx *tx, uint64_t deadline_ns) must_check;
 struct wire_rx {
 	struct stream *s;
 	uint64_t key, seq;
-	uint64_t bytes;     /* received so far */
+	uint64_t bytes; /* received so far */
 	uint32_t type;
-	size_t len, pos;    /* fields in buf */
-	size_t data_len;    /* page data that the caller has yet to take with wire_recv_data */
-	bool bad;           /* a get went past the end, or a string was malformed */
+	size_t len, pos; /* fields in buf */
+	size_t data_len; /* page data that the caller has yet to take with wire_recv_data */
+	bool bad;        /* a get went past the end, or a string was malformed */
 	uint8_t *buf;
 };
 int wire_rx_init(struct wire_rx *rx, struct stream *s) must_check;

@@ -1,0 +1,895 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Source and destination in one process, over a pipe, with real guest memory, page tables and state tables (fake_vm.h says
+ * what is not real). After whatever was done to the stream: exactly one host runs the VM, its memory is that of its last
+ * pause, nothing is left over, and the next attempt works.
+ */
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "tests/unit/fake_kernel.h"
+#include "tests/unit/fake_vm.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/migrate.h"
+#include "vmm/migrate/records.h"
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* ---- a stream that records, damages and interferes ---- */
+
+struct log {
+	uint8_t *p;
+	size_t len, cap;
+};
+struct tap {
+	struct stream s;
+	struct stream *under;
+	struct log *log;  /* of what this end writes; may be NULL */
+	uint64_t flip_at; /* byte of its output whose bits are flipped, ~0: none */
+	uint8_t flip;
+	unsigned write_no, cancel_at; /* before the n-th write (1..) the operator cancels; 0: never */
+};
+static struct tap *tap_of(struct stream *s) { return CONTAINER_OF(s, struct tap, s); }
+static int cancel_result;
+
+static int tap_read(struct stream *s, void *buf, size_t max, uint64_t deadline)
+{
+	return stream_read_some(tap_of(s)->under, buf, max, deadline);
+}
+
+static int tap_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline)
+{
+	struct tap *t = tap_of(s);
+	size_t len = 0;
+	for (unsigned i = 0; i < n; i++)
+		len += iov[i].len;
+	uint8_t *flat = malloc(len), *p = flat;
+	for (unsigned i = 0; i < n; p += iov[i++].len)
+		memcpy(p, iov[i].base, iov[i].len);
+	if (t->flip_at >= s->bytes_out && t->flip_at - s->bytes_out < len)
+		flat[t->flip_at - s->bytes_out] ^= t->flip;
+	if (t->log) {
+		if (t->log->len + len > t->log->cap)
+			t->log->p = realloc(t->log->p, t->log->cap = (t->log->len + len) * 2);
+		memcpy(t->log->p + t->log->len, flat, len);
+		t->log->len += len;
+	}
+	if (++t->write_no == t->cancel_at)
+		cancel_result = migrate_cancel("demo", NULL);
+	int err = stream_write(t->under, flat, len, deadline);
+	free(flat);
+	return err;
+}
+static int tap_shutdown(struct stream *s) { return stream_shutdown(tap_of(s)->under); }
+static void tap_abort(struct stream *s) { stream_abort(tap_of(s)->under); }
+static void tap_close(struct stream *s)
+{
+	stream_close(tap_of(s)->under);
+	free(tap_of(s));
+}
+static const struct stream_ops tap_ops = { tap_read, tap_writev, tap_shutdown, tap_abort, tap_close };
+
+static struct tap *tap_new(struct stream *under)
+{
+	struct tap *t = calloc(1, sizeof(*t));
+	t->s.ops = &tap_ops;
+	t->under = under;
+	t->flip_at = ~0ULL;
+	strcpy(t->s.peer, "10.77.0.12:7077");
+	return t;
+}
+
+/* ---- two hosts: this thread is on host 0, every connection is served on host 1 ---- */
+
+static int connects_refused;     /* so many connection attempts fail from now on */
+static struct log *query_log[2]; /* of connections made by tern itself: source's output, destination's */
+
+static void serve(void *s)
+{
+	fake_host = 1;
+	migrate_dest_serve(NULL, s);
+}
+
+static struct tap *connect_taps(struct tap **dest)
+{
+	struct stream *ends[2];
+	if (stream_pipe(ends, 1 << 16))
+		abort();
+	*dest = tap_new(ends[1]);
+	return tap_new(ends[0]);
+}
+
+int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns, struct why *w)
+{
+	struct tap *dest;
+	(void)port, (void)deadline_ns;
+	if (__atomic_load_n(&connects_refused, __ATOMIC_SEQ_CST) > 0) {
+		__atomic_fetch_sub(&connects_refused, 1, __ATOMIC_SEQ_CST);
+		return why_set(w, -EHOSTUNREACH, "no route to %s", addr);
+	}
+	struct tap *t = connect_taps(&dest);
+	t->log = query_log[0];
+	dest->log = query_log[1];
+	if (!task_create("serve", TASK_PRIO_NORMAL, serve, &dest->s))
+		abort();
+	*s = &t->s;
+	return 0;
+}
+
+int stream_tcp_listen(uint16_t port, unsigned max, void (*fn)(void *, struct stream *), void *arg)
+{
+	(void)port, (void)max, (void)fn, (void)arg;
+	return 0;
+}
+
+static const struct migrate_params params = {
+	.dest = "10.77.0.12", .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30
+};
+
+/* ---- guest memory with something of everything ---- */
+
+static void fill_page(struct vm *vm, uint64_t n, uint64_t seed)
+{
+	uint64_t page[512];
+	for (unsigned i = 0; i < 512; i++)
+		page[i] = seed ? seed * 0x9e3779b97f4a7c15ULL + n * 512 + i : 0;
+	assert_true(fake_guest_write(vm, n << PAGE_SHIFT, page, sizeof(page)));
+}
+
+static struct vm *new_demo(uint64_t mem)
+{
+	struct vm *vm = fake_vm_new("demo", mem);
+	fill_page(vm, 0, 1);
+	fill_page(vm, 5, 2);
+	fill_page(vm, 6, 3);
+	fill_page(vm, mem / PAGE_SIZE - 1, 4);
+	const uint8_t last = 1;
+	assert_true(fake_guest_write(vm, 9 * PAGE_SIZE - 1, &last, 1)); /* zero but for its last byte */
+	return vm;
+}
+
+/* Everybody is done. Exactly one host runs it; its memory is right. True: the destination. Removes the VM. */
+static bool settled(void)
+{
+	assert_true(fake_tasks_wait());
+	struct vm *a = fake_vm_find(0, "demo"), *b = fake_vm_find(1, "demo");
+	assert_true(!a != !b);
+	struct vm *vm = a ? a : b;
+	assert_int_equal(vm->state, VM_RUNNING);
+	assert_null(vm->migration);
+	assert_false(vm->mem.tracking);
+	if (b) {
+		uint8_t *image = malloc(b->cfg.mem);
+		assert_int_equal(gmem_read(&b->mem, 0, image, b->cfg.mem), 0);
+		assert_memory_equal(image, fake_paused_image, b->cfg.mem);
+		free(image);
+		assert_int_equal(fake_devs(b)[1].s.mode, 2);
+		assert_true(fake_devs(b)[0].s.regs[3] == 0x1111111111111114ULL);
+		assert_true(b->cfg.mac[0] == 0x52 && !strcmp(b->cfg.cmdline, "quiet"));
+	}
+	assert_int_equal(vm->refs, 1);
+	vm_destroy(vm);
+	assert_int_equal(fake_page_live(), 0);
+	return b;
+}
+
+/* One attempt over taps that the caller has prepared. */
+static int attempt(struct vm *vm, struct tap *src, struct tap *dst, struct why *w)
+{
+	if (!task_create("serve", TASK_PRIO_NORMAL, serve, &dst->s))
+		abort();
+	int err = migrate_source_run(vm, &src->s, &params, w);
+	stream_close(&src->s);
+	return err;
+}
+
+static void must_work(struct vm *vm)
+{
+	struct tap *dst, *src = connect_taps(&dst);
+	struct why w = { "" };
+	int err = attempt(vm, src, dst, &w);
+	if (err)
+		fail_msg("the next attempt failed: %s", w.text);
+	assert_true(settled());
+}
+
+/* The whole stream of one migration, both directions. */
+static struct log out[2];
+
+/* The independent reader, written from doc/wire.md alone, accepts the stream (and rejects each mutation of it). */
+static void independent_reader(const struct log l[2], const char *option)
+{
+	char dir[] = "/tmp/tern-wire-XXXXXX", cmd[256];
+	assert_non_null(mkdtemp(dir));
+	for (int i = 0; i < 2; i++) {
+		snprintf(cmd, sizeof(cmd), "%s/%d", dir, i);
+		FILE *f = fopen(cmd, "wb");
+		assert_non_null(f);
+		assert_int_equal(fwrite(l[i].p, 1, l[i].len, f), l[i].len);
+		fclose(f);
+	}
+	snprintf(cmd, sizeof(cmd), "/usr/bin/python3 tests/wire_reader.py %s %s/0 %s/1", option, dir, dir);
+	int err = system(cmd);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	if (system(cmd))
+		print_message("    %s is left\n", dir);
+	assert_int_equal(err, 0);
+}
+
+/* ---- tests ---- */
+
+static void test_plain(void **state unused)
+{
+	struct migrate_status s;
+	unsigned announced = fake_announced();
+	must_work(new_demo(MIB(2)));
+	assert_int_equal(fake_announced(), announced + 1);
+	assert_true(migrate_get(0, &s) && s.incoming && s.phase == MIG_DONE);
+	assert_true(migrate_get(1, &s) && !s.incoming && s.phase == MIG_DONE);
+	assert_int_equal(s.pages_sent, 5);
+	assert_true(s.zero_pages >= 507 && s.downtime_ns > 0 && s.total_ns >= s.downtime_ns);
+}
+
+static void test_by_task(void **state unused)
+{
+	struct vm *vm = new_demo(MIB(2));
+	struct migrate_status s;
+	struct why w = { "" };
+	assert_int_equal(migrate_start(vm, &params, &w), 0);
+	int again = migrate_start(vm, &params, &w);
+	assert_true(again == -EBUSY || again == -EINVAL || again == -ENOENT);
+	assert_int_equal(migrate_wait("demo", time_in_ms(5000)), 0);
+	assert_true(settled());
+	assert_true(migrate_get(0, &s) && (s.phase == MIG_DONE));
+	assert_int_equal(migrate_cancel("demo", &w), -ENOENT);
+
+	vm = new_demo(MIB(2)); /* nobody there */
+	connects_refused = 1;
+	w.text[0] = 0;
+	assert_int_equal(migrate_start(vm, &params, &w), 0);
+	assert_int_equal(migrate_wait("demo", time_in_ms(5000)), 0);
+	assert_true(migrate_get(0, &s) && s.phase == MIG_FAILED);
+	assert_non_null(strstr(s.error, "no route"));
+	assert_true(fake_tasks_wait());
+	must_work(vm);
+}
+
+/* A guest that writes all the time, with pages that become zero again; and where the bytes go for an idle one. */
+static volatile bool guest_stop;
+static struct completion guest_gone;
+static void guest(void *arg)
+{
+	struct vm *vm = arg;
+	uint64_t page[512], n = 0;
+	while (!guest_stop) {
+		for (unsigned i = 0; i < 512; i++)
+			page[i] = n % 3 ? n * 512 + i : 0;
+		if (!fake_guest_write(vm, (n * 7 % 200) << PAGE_SHIFT, page, sizeof(page)))
+			break; /* paused or gone: the test joins us before it frees anything */
+		n++;
+		if (n % 16 == 0)
+			task_sleep_until(time_ns() + 100 * NS_PER_US);
+	}
+	completion_done(&guest_gone);
+}
+
+static void test_busy_guest(void **state unused)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		struct vm *vm = new_demo(MIB(4));
+		guest_stop = false;
+		completion_init(&guest_gone);
+		vm->refs++; /* so that the guest's thread may look at it after it has left */
+		assert_non_null(task_create("guest", TASK_PRIO_NORMAL, guest, vm));
+		struct tap *dst, *src = connect_taps(&dst);
+		struct why w = { "" };
+		src->log = &out[0];
+		dst->log = &out[1];
+		out[0].len = out[1].len = 0;
+		int err = attempt(vm, src, dst, &w);
+		guest_stop = true;
+		assert_int_equal(completion_wait(&guest_gone, time_in_ms(5000)), 0);
+		vm_put(vm);
+		if (err)
+			fail_msg("%s", w.text);
+		assert_true(settled());
+		if (i < 3)
+			independent_reader(out, "");
+	}
+}
+
+static void test_overhead(void **state unused)
+{
+	struct migrate_status s;
+	struct vm *vm = new_demo(MIB(32));
+	for (uint64_t i = 0; i < 8192; i += 2) /* the worst case for runs: every other page */
+		fill_page(vm, i, i + 1);
+	must_work(vm);
+	assert_true(migrate_get(1, &s) && !s.incoming);
+	double ratio = (double)s.bytes / ((double)s.pages_sent * 4096);
+	print_message("    bytes on the wire: %.4f x non-zero pages, every other page zero\n", ratio);
+	assert_true(ratio < 1.05);
+	vm = new_demo(MIB(32));
+	for (uint64_t i = 0; i < 8192; i++)
+		fill_page(vm, i, i + 1);
+	uint64_t begin = time_ns();
+	must_work(vm);
+	assert_true(migrate_get(1, &s) && !s.incoming);
+	ratio = (double)s.bytes / ((double)s.pages_sent * 4096);
+	print_message("    bytes on the wire: %.4f x non-zero pages, all of them; %.0f MB/s with sanitizers\n", ratio,
+		      (double)s.bytes * 1000 / (double)(time_ns() - begin));
+	assert_true(ratio < 1.01);
+}
+
+static void capture(void)
+{
+	struct tap *dst, *src = connect_taps(&dst);
+	out[0].len = out[1].len = 0;
+	src->log = &out[0];
+	dst->log = &out[1];
+	assert_int_equal(attempt(new_demo(MIB(2)), src, dst, NULL), 0);
+	assert_true(settled());
+}
+
+/* Where the source's output is page data: for each record { from, to }. */
+static bool is_data(size_t at)
+{
+	for (size_t i = 0; i + 8 <= out[0].len;) {
+		const uint8_t *r = out[0].p + i;
+		size_t end = i + 8 + get_le32(r + 4);
+		if (at < end)
+			return get_le32(r) == WIRE_PAGES && at >= i + 8 + 20 + 8UL * get_le32(r + 20);
+		i = end;
+	}
+	return false;
+}
+
+/* The link breaks after each byte of either side's output. */
+static void test_cut_everywhere(void **state unused)
+{
+	unsigned moved = 0, stayed = 0;
+	capture();
+	for (int side = 0; side < 2; side++) {
+		size_t len = out[side].len;
+		for (size_t at = 0; at <= len; at += side == 0 && is_data(at) && is_data(at + 64) ? 64 : 1) {
+			struct vm *vm = new_demo(MIB(2));
+			struct tap *dst, *src = connect_taps(&dst);
+			stream_pipe_cut_after((side ? dst : src)->under, at);
+			attempt(vm, src, dst, NULL);
+			assert_true(fake_tasks_wait());
+			vm = fake_vm_find(0, "demo");
+			if (vm && at % 50 == 0) {
+				must_work(vm);
+				stayed++;
+			} else if (settled()) {
+				moved++;
+			} else {
+				stayed++;
+			}
+		}
+	}
+	print_message("    cut after each byte: %u moved, %u stayed\n", moved, stayed);
+	assert_true(moved > 0 && stayed > 1000);
+}
+
+/* Time runs some 200 times as fast, for what ends by a time-out. */
+static volatile bool clock_stop;
+static void *fast_clock(void *arg)
+{
+	while (!clock_stop) {
+		struct timespec ts = { .tv_nsec = 1000000 };
+		nanosleep(&ts, NULL);
+		fake_time_advance(250 * NS_PER_MS);
+	}
+	return arg;
+}
+static pthread_t clock_thread;
+static int clock_fast(void **state unused)
+{
+	clock_stop = false;
+	fake_time_freeze(time_ns());
+	return pthread_create(&clock_thread, NULL, fast_clock, NULL);
+}
+static int clock_normal(void **state unused)
+{
+	clock_stop = true;
+	pthread_join(clock_thread, NULL);
+	fake_time_thaw();
+	return 0;
+}
+
+/* One bit of each byte that is not page data arrives flipped. */
+static void test_flip_everywhere(void **state unused)
+{
+	unsigned moved = 0, stayed = 0;
+	if (!out[0].len)
+		capture();
+	for (int side = 0; side < 2; side++) {
+		size_t len = out[side].len;
+		for (size_t at = 0; at < len; at++) {
+			if (side == 0 && is_data(at))
+				continue;
+			struct vm *vm = new_demo(MIB(2));
+			struct tap *dst, *src = connect_taps(&dst), *t = side ? dst : src;
+			t->flip_at = at;
+			t->flip = (uint8_t)(1 << at * 5 % 8);
+			attempt(vm, src, dst, NULL);
+			*(settled() ? &moved : &stayed) += 1;
+		}
+	}
+	print_message("    a bit of each byte flipped: %u moved, %u stayed\n", moved, stayed);
+	assert_true(stayed > 1000);
+}
+
+static void test_cancel_everywhere(void **state unused)
+{
+	unsigned cancelled = 0, late = 0;
+	for (unsigned n = 1; late == 0; n++) {
+		struct migrate_status s;
+		struct vm *vm = new_demo(MIB(2));
+		struct tap *dst, *src = connect_taps(&dst);
+		src->cancel_at = n;
+		cancel_result = 1;
+		int err = attempt(vm, src, dst, NULL);
+		if (cancel_result == 0) {
+			cancelled++;
+			assert_int_not_equal(err, 0);
+			assert_true(fake_tasks_wait());
+			bool found = false;
+			for (unsigned i = 0; i < 2 && migrate_get(i, &s); i++)
+				found |= !s.incoming && s.phase == MIG_CANCELLED;
+			assert_true(found);
+			must_work(vm);
+		} else {
+			assert_int_equal(cancel_result, -EBUSY); /* COMMIT is on its way */
+			assert_int_equal(err, 0);
+			assert_true(settled());
+			late++;
+		}
+	}
+	assert_true(cancelled > 8);
+}
+
+/* ---- refusals: the first reason by name, and the guest has not noticed ---- */
+
+static void refused(const char *text)
+{
+	struct vm *vm = fake_vm_find(0, "demo");
+	struct tap *dst, *src = connect_taps(&dst);
+	struct why w = { "" };
+	unsigned resumed = fake_resumed();
+	src->log = &out[0];
+	dst->log = &out[1];
+	out[0].len = out[1].len = 0;
+	assert_int_not_equal(attempt(vm, src, dst, &w), 0);
+	if (!strstr(w.text, text))
+		fail_msg("\"%s\" does not say \"%s\"", w.text, text);
+	assert_true(fake_tasks_wait());
+	assert_int_equal(fake_resumed(), resumed); /* it was never paused */
+	independent_reader(out, "");
+	memset(&fake_vm_opts, 0, sizeof(fake_vm_opts));
+}
+
+static void test_refusals(void **state unused)
+{
+	struct vm *vm = new_demo(MIB(2));
+	fake_vm_opts.compat_refuse = true;
+	refused("leaf 7");
+	fake_vm_opts.create_nomem = true;
+	refused("memory");
+	fake_host = 1;
+	struct vm *other = fake_vm_new("demo", MIB(2));
+	fake_host = 0;
+	refused("already");
+	vm_destroy(other);
+	fake_host = 1;
+	other = fake_vm_new("dolly", MIB(2)); /* the same first letter: the same UUID */
+	fake_host = 0;
+	refused("UUID");
+	vm_destroy(other);
+	must_work(vm);
+}
+
+/* ---- state that does not fit, at the last moment ---- */
+
+static void fails_paused(const char *text)
+{
+	struct vm *vm = fake_vm_find(0, "demo");
+	struct tap *dst, *src = connect_taps(&dst);
+	struct why w = { "" };
+	assert_int_not_equal(attempt(vm, src, dst, &w), 0);
+	if (!strstr(w.text, text))
+		fail_msg("\"%s\" does not say \"%s\"", w.text, text);
+	assert_true(fake_tasks_wait());
+	memset(&fake_vm_opts, 0, sizeof(fake_vm_opts));
+}
+
+static void test_state_refused(void **state unused)
+{
+	struct vm *vm = new_demo(MIB(2));
+	fake_vm_opts.sections_skip = 3;
+	fails_paused("no state of fakedev 1");
+	fake_vm_opts.sections_twice = 2;
+	fails_paused("fakedev 0 twice");
+	fake_devs(vm)[0].s.mode = 99;
+	fails_paused("mode 99");
+	fake_devs(vm)[0].s.mode = 1;
+	fake_vm_opts.load_fail = true;
+	fails_paused("no CPU can have");
+	fake_vm_opts.late_write = true;
+	fails_paused("while its state was saved");
+	must_work(vm);
+}
+
+/* A guest that powers off while it moves: the attempt ends, and then it is off. */
+static void test_power_off(void **state unused)
+{
+	struct vm *vm = new_demo(MIB(2));
+	struct tap *dst, *src = connect_taps(&dst);
+	struct why w = { "" };
+	vm->power_request = 1;
+	assert_int_not_equal(attempt(vm, src, dst, &w), 0);
+	assert_non_null(strstr(w.text, "powers off"));
+	assert_true(fake_tasks_wait());
+	assert_int_equal(vm->state, VM_STOPPED);
+	vm_destroy(vm);
+}
+
+/* ---- the hand-over, with a peer that plays a part ---- */
+
+struct peer { /* the test as a source */
+	struct wire_tx tx;
+	struct wire_rx rx;
+	struct stream *s;
+};
+
+static void peer_open(struct peer *p)
+{
+	struct tap *dest, *t = connect_taps(&dest);
+	struct hello h;
+	p->s = &t->s;
+	assert_non_null(task_create("serve", TASK_PRIO_NORMAL, serve, &dest->s));
+	assert_int_equal(wire_tx_init(&p->tx, p->s), 0);
+	assert_int_equal(wire_rx_init(&p->rx, p->s), 0);
+	assert_int_equal(hello_send(&p->tx, "test", time_in_ms(1000)), 0);
+	assert_int_equal(hello_recv(&p->rx, &h, time_in_ms(1000), NULL), 0);
+}
+
+static void peer_close(struct peer *p)
+{
+	wire_tx_fini(&p->tx);
+	wire_rx_fini(&p->rx);
+	stream_close(p->s);
+}
+
+static uint32_t peer_recv(struct peer *p) /* type, or 0 if nothing came */
+{
+	return wire_recv(&p->rx, time_in_ms(3000), NS_PER_SEC, NULL) ? 0 : p->rx.type;
+}
+
+static uint32_t ask(const struct attempt_id *id)
+{
+	struct peer q;
+	peer_open(&q);
+	assert_int_equal(id_send(&q.tx, WIRE_QUERY, id, time_in_ms(1000)), 0);
+	uint32_t t = peer_recv(&q);
+	peer_close(&q);
+	return t;
+}
+
+/* A VM of zeros, brought to READY. */
+static void peer_until_ready(struct peer *p, struct attempt_id *id)
+{
+	static struct offer o;
+	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1 }, .id.epoch = attempt_new_epoch() };
+	memset(o.id.uuid, 'p', 16);
+	memcpy(o.cfg.uuid, o.id.uuid, 16);
+	vm_compat_get(NULL, &o.compat);
+	*id = o.id;
+	assert_int_equal(offer_send(&p->tx, &o, time_in_ms(1000)), 0);
+	p->tx.key = p->rx.key = wire_key(id->uuid, id->epoch);
+	assert_int_equal(peer_recv(p), WIRE_ACCEPT);
+	assert_int_equal(pass_send(&p->tx, 1, PASS_FINAL, time_in_ms(1000)), 0);
+	wire_begin(&p->tx, WIRE_PAGES);
+	wire_put_u64(&p->tx, 0);
+	wire_put_u32(&p->tx, 1);
+	wire_put_u32(&p->tx, 0);
+	wire_put_u32(&p->tx, 0);
+	wire_put_u32(&p->tx, 1U << 31 | 512);
+	assert_int_equal(wire_end(&p->tx, time_in_ms(1000)), 0);
+	assert_int_equal(pass_end_send(&p->tx, 1, 0, 512, time_in_ms(1000)), 0);
+	const struct {
+		const char *name;
+		uint32_t instance, len;
+	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 } };
+	for (unsigned i = 0; i < 3; i++) {
+		wire_begin(&p->tx, WIRE_SECTION);
+		wire_put_str(&p->tx, sections[i].name, 32);
+		wire_put_u32(&p->tx, sections[i].instance);
+		wire_put_u32(&p->tx, 1);
+		memset(wire_put_space(&p->tx, sections[i].len), 0, sections[i].len);
+		assert_int_equal(wire_end(&p->tx, time_in_ms(1000)), 0);
+	}
+	assert_int_equal(end_send(&p->tx, id, &(struct end_counts){ 1, 3, 0, 512 }, time_in_ms(1000)), 0);
+	assert_int_equal(peer_recv(p), WIRE_READY);
+}
+
+/* More memory than the host has: refused by the offer, before anything is allocated. */
+static void test_no_memory(void **state unused)
+{
+	static struct offer o;
+	struct peer p;
+	char text[WIRE_TEXT_MAX];
+	o = (struct offer){ .cfg = { .name = "giant", .mem = GIB(4), .vcpus = 1 }, .id.epoch = attempt_new_epoch() };
+	vm_compat_get(NULL, &o.compat);
+	peer_open(&p);
+	assert_int_equal(offer_send(&p.tx, &o, time_in_ms(1000)), 0);
+	p.tx.key = p.rx.key = wire_key(o.id.uuid, o.id.epoch);
+	assert_int_equal(peer_recv(&p), WIRE_REFUSE);
+	assert_int_equal(wire_get_u32(&p.rx), REFUSE_MEMORY);
+	wire_get_str(&p.rx, text, sizeof(text));
+	assert_non_null(strstr(text, "not enough memory"));
+	peer_close(&p);
+	assert_true(fake_tasks_wait());
+}
+
+static void puppet_gone(void)
+{
+	assert_true(fake_tasks_wait());
+	assert_null(fake_vm_find(1, "puppet"));
+	assert_int_equal(fake_page_live(), 0);
+}
+
+static void puppet_runs(void)
+{
+	assert_true(fake_tasks_wait());
+	struct vm *vm = fake_vm_find(1, "puppet");
+	assert_non_null(vm);
+	assert_int_equal(vm->state, VM_RUNNING);
+	vm_destroy(vm);
+}
+
+/* The source asks while the destination waits for COMMIT; COMMIT comes late. */
+static void test_query_overtakes_commit(void **state unused)
+{
+	struct peer p;
+	struct attempt_id id;
+	unsigned resumed = fake_resumed();
+	peer_open(&p);
+	peer_until_ready(&p, &id);
+	assert_int_equal(ask(&id), WIRE_NEVER);
+	(void)!commit_send(&p.tx, &id, 1, time_in_ms(1000));
+	uint32_t t = peer_recv(&p);
+	assert_true(t == 0 || t == WIRE_NEVER);
+	peer_close(&p);
+	puppet_gone();
+	assert_int_equal(fake_resumed(), resumed);
+	assert_int_equal(ask(&id), WIRE_NEVER); /* and from then on */
+	assert_true(fake_tasks_wait());
+}
+
+/* STARTED is lost; the source asks as often as it likes, and says DONE at last. */
+static void test_started_is_remembered(void **state unused)
+{
+	struct peer p;
+	struct attempt_id id;
+	peer_open(&p);
+	peer_until_ready(&p, &id);
+	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(peer_recv(&p), WIRE_STARTED);
+	peer_close(&p); /* without DONE */
+	puppet_runs();
+	assert_int_equal(ask(&id), WIRE_STARTED); /* though the VM has left again */
+	assert_int_equal(ask(&id), WIRE_STARTED);
+	struct peer q;
+	peer_open(&q);
+	assert_int_equal(id_send(&q.tx, WIRE_DONE, &id, time_in_ms(1000)), 0);
+	peer_close(&q);
+	assert_true(fake_tasks_wait());
+	assert_int_equal(attempt_state(&id), ATTEMPT_NONE);
+}
+
+/* A second COMMIT, and one with the wrong epoch. */
+static void test_commit_wrong(void **state unused)
+{
+	struct peer p;
+	struct attempt_id id, wrong;
+	peer_open(&p);
+	peer_until_ready(&p, &id);
+	wrong = id;
+	wrong.epoch++;
+	assert_int_equal(commit_send(&p.tx, &wrong, 1, time_in_ms(1000)), 0);
+	assert_int_equal(peer_recv(&p), WIRE_NEVER);
+	peer_close(&p);
+	puppet_gone();
+	peer_open(&p);
+	peer_until_ready(&p, &id);
+	unsigned resumed = fake_resumed();
+	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(peer_recv(&p), WIRE_STARTED);
+	peer_close(&p);
+	puppet_runs();
+	assert_int_equal(fake_resumed(), resumed + 1);
+}
+
+/* The source goes silent after READY: the destination gives up by itself, and for ever. */
+static void test_ready_times_out(void **state unused)
+{
+	struct peer p;
+	struct attempt_id id;
+	peer_open(&p);
+	peer_until_ready(&p, &id);
+	for (unsigned i = 0; i < 5000 && attempt_state(&id) != ATTEMPT_NEVER; i++) {
+		struct timespec ts = { .tv_nsec = 1000000 };
+		nanosleep(&ts, NULL);
+	}
+	assert_int_equal(attempt_state(&id), ATTEMPT_NEVER);
+	(void)!commit_send(&p.tx, &id, 1, time_in_ms(1000));
+	peer_close(&p);
+	puppet_gone();
+}
+
+/* The older attempt of the same VM hangs: a new offer replaces it. */
+static void test_new_offer_replaces(void **state unused)
+{
+	struct peer p, q;
+	struct attempt_id old, id;
+	peer_open(&p);
+	peer_until_ready(&p, &old);
+	peer_open(&q);
+	peer_until_ready(&q, &id);
+	assert_int_equal(attempt_state(&old), ATTEMPT_NEVER);
+	(void)!commit_send(&p.tx, &old, 1, time_in_ms(1000));
+	peer_close(&p);
+	assert_int_equal(commit_send(&q.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(peer_recv(&q), WIRE_STARTED);
+	peer_close(&q);
+	puppet_runs();
+}
+
+/* A destination that reads COMMIT and dies: the test plays it. What the source gets to hear then is up to the test. */
+static struct attempt_id seen_id;
+static void dying_dest(void *arg)
+{
+	struct stream *s = arg;
+	static struct offer o;
+	struct wire_tx tx;
+	struct wire_rx rx;
+	struct hello h;
+	assert_int_equal(wire_tx_init(&tx, s), 0);
+	assert_int_equal(wire_rx_init(&rx, s), 0);
+	assert_int_equal(hello_send(&tx, "dying", time_in_ms(1000)), 0);
+	assert_int_equal(hello_recv(&rx, &h, time_in_ms(1000), NULL), 0);
+	assert_int_equal(wire_recv(&rx, time_in_ms(1000), NS_PER_SEC, NULL), 0);
+	assert_int_equal(offer_parse(&rx, &o, NULL), 0);
+	seen_id = o.id;
+	tx.key = rx.key = wire_key(o.id.uuid, o.id.epoch);
+	assert_int_equal(id_send(&tx, WIRE_ACCEPT, &o.id, time_in_ms(1000)), 0);
+	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL) && rx.type != WIRE_COMMIT) {
+		static uint8_t data[WIRE_PAGES_MAX * 4096];
+		if (rx.data_len)
+			assert_int_equal(wire_recv_data(&rx, data, rx.data_len, time_in_ms(1000)), 0);
+		if (rx.type == WIRE_PASS_END && rx.seq < 6) { /* not the final pass */
+			uint32_t pass = wire_get_u32(&rx);
+			wire_begin(&tx, WIRE_PASS_ACK);
+			wire_put_u32(&tx, pass);
+			assert_int_equal(wire_end(&tx, time_in_ms(1000)), 0);
+		}
+		if (rx.type == WIRE_END)
+			assert_int_equal(id_send(&tx, WIRE_READY, &o.id, time_in_ms(1000)), 0);
+	}
+	assert_int_equal(rx.type, WIRE_COMMIT);
+	wire_tx_fini(&tx);
+	wire_rx_fini(&rx);
+	stream_close(s);
+}
+
+static struct completion source_done;
+static void source_task(void *arg)
+{
+	struct tap *src = arg;
+	migrate_source_run(fake_vm_find(0, "demo"), &src->s, &params, NULL);
+	completion_done(&source_done);
+}
+
+static void wait_undecided(void)
+{
+	struct migrate_status s;
+	for (unsigned i = 0; i < 5000; i++) {
+		for (unsigned k = 0; migrate_get(k, &s); k++)
+			if (!s.incoming && s.phase == MIG_UNDECIDED)
+				return;
+		struct timespec ts = { .tv_nsec = 1000000 };
+		nanosleep(&ts, NULL);
+	}
+	fail_msg("never got undecided");
+}
+
+static void test_undecided(void **state unused)
+{
+	for (unsigned how = 0; how < 3; how++) {
+		struct vm *vm = new_demo(MIB(2));
+		struct tap *dst, *src = connect_taps(&dst);
+		struct why w = { "" };
+		completion_init(&source_done);
+		out[0].len = out[1].len = 0;
+		query_log[0] = &out[0];
+		query_log[1] = &out[1];
+		connects_refused = 1000000;
+		assert_non_null(task_create("dying", TASK_PRIO_NORMAL, dying_dest, &dst->s));
+		unsigned resumed = fake_resumed();
+		assert_non_null(task_create("source", TASK_PRIO_NORMAL, source_task, src));
+		wait_undecided();
+		assert_int_equal(vm->state, VM_UNDECIDED);
+		assert_int_equal(migrate_cancel("demo", &w), -EBUSY);
+		w.text[0] = 0;
+		assert_int_equal(migrate_claim("demo", false, &w), -EPERM);
+		assert_non_null(strstr(w.text, "--force"));
+		assert_int_equal(fake_resumed(), resumed);
+		if (how == 0) { /* the host is back, and has forgotten everything: NEVER */
+			__atomic_store_n(&connects_refused, 0, __ATOMIC_SEQ_CST);
+		} else if (how == 1) { /* it had started it */
+			assert_int_equal(attempt_offer(&seen_id), 0);
+			assert_int_equal(attempt_ready(&seen_id), 0);
+			assert_int_equal(attempt_commit(&seen_id), 0);
+			__atomic_store_n(&connects_refused, 0, __ATOMIC_SEQ_CST);
+		} else { /* it stays away, and the operator decides */
+			assert_int_equal(migrate_claim("demo", true, &w), 0);
+		}
+		assert_int_equal(completion_wait(&source_done, time_in_ms(8000)), 0);
+		connects_refused = 0;
+		stream_close(&src->s);
+		assert_true(fake_tasks_wait());
+		query_log[0] = query_log[1] = NULL;
+		if (how < 2)
+			independent_reader(out, "");
+		if (how == 1) {
+			assert_null(fake_vm_find(0, "demo"));
+			assert_int_equal(attempt_state(&seen_id), ATTEMPT_NONE); /* DONE has arrived */
+		} else {
+			must_work(vm);
+		}
+	}
+}
+
+static void test_independent_reader(void **state unused)
+{
+	capture();
+	independent_reader(out, "--mutate");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_by_task),
+		cmocka_unit_test(test_busy_guest),
+		cmocka_unit_test(test_overhead),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_state_refused),
+		cmocka_unit_test(test_power_off),
+		cmocka_unit_test(test_cancel_everywhere),
+		cmocka_unit_test(test_query_overtakes_commit),
+		cmocka_unit_test(test_started_is_remembered),
+		cmocka_unit_test(test_commit_wrong),
+		cmocka_unit_test_setup_teardown(test_ready_times_out, clock_fast, clock_normal),
+		cmocka_unit_test(test_new_offer_replaces),
+		cmocka_unit_test(test_undecided),
+		cmocka_unit_test(test_cut_everywhere),
+		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),
+		cmocka_unit_test(test_independent_reader),
+	};
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	cmocka_set_test_filter(getenv("TERN_TEST")); /* one test by name */
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	free(out[0].p);
+	free(out[1].p);
+	free(fake_paused_image);
+	return failed;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Records: what is written is read back, and what is not exactly that is refused, by name where there is one. */
+#include "kernel/time.h"
+#include "tests/unit/fake_kernel.h"
+#include "vmm/migrate/attempts.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static struct stream *ends[2];
+static struct wire_tx tx;
+static struct wire_rx rx;
+
+static int open_pipe(void **state unused)
+{
+	assert_int_equal(stream_pipe(ends, 1 << 20), 0);
+	assert_int_equal(wire_tx_init(&tx, ends[0]), 0);
+	assert_int_equal(wire_rx_init(&rx, ends[1]), 0);
+	return 0;
+}
+
+static int close_pipe(void **state unused)
+{
+	wire_tx_fini(&tx);
+	wire_rx_fini(&rx);
+	stream_close(ends[0]);
+	stream_close(ends[1]);
+	return 0;
+}
+
+static uint64_t soon(void) { return time_in_ms(1000); }
+static int recv(struct why *w) { return wire_recv(&rx, soon(), NS_PER_SEC, w); }
+
+static const struct attempt_id id = { .uuid = "0123456789abcde", .epoch = 0x1122334455667788 };
+
+static void test_round_trip(void **state unused)
+{
+	struct hello h;
+	struct offer o = { .id = id, .compat = { .n = 2, .leaf = { 1, 2 }, .regs = { { 9, 8, 7, 6 } } } }, got;
+	struct attempt_id gid;
+	struct end_counts n = { 1, 2, 3, 4 }, gn;
+	struct why w = { "" };
+
+	o.cfg = (struct vm_config){ .name = "demo-1",
+				    .mem = MIB(4),
+				    .vcpus = 1,
+				    .cpu = "host",
+				    .cmdline = "root=/dev/vda",
+				    .autostart = true };
+	memcpy(o.cfg.uuid, id.uuid, 16);
+	assert_int_equal(hello_send(&tx, "a", soon()), 0);
+	assert_int_equal(offer_send(&tx, &o, soon()), 0);
+	assert_int_equal(end_send(&tx, &id, &n, soon()), 0);
+	assert_int_equal(hello_recv(&rx, &h, soon(), &w), 0);
+	assert_int_equal(hello_check(&h, &w), 0);
+	assert_string_equal(h.host, "a");
+	assert_int_equal(recv(&w), 0);
+	assert_int_equal(rx.type, WIRE_OFFER);
+	assert_int_equal(offer_parse(&rx, &got, &w), 0);
+	assert_memory_equal(&got.cfg, &o.cfg, sizeof(o.cfg));
+	assert_memory_equal(&got.compat, &o.compat, sizeof(o.compat));
+	assert_int_equal(recv(&w), 0);
+	assert_int_equal(end_parse(&rx, &gid, &gn, &w), 0);
+	assert_true(attempt_id_equal(&gid, &id) && gn.passes == 1 && gn.sections == 2 && gn.data_pages == 3 &&
+		    gn.zero_pages == 4);
+}
+
+/* Unknown types: mandatory ones end the stream, optional ones are passed over and still checked. */
+static void test_unknown_types(void **state unused)
+{
+	struct why w = { "" };
+	wire_begin(&tx, WIRE_OPTIONAL | 77);
+	wire_put_u64(&tx, 5);
+	assert_int_equal(wire_end(&tx, soon()), 0);
+	assert_int_equal(id_send(&tx, WIRE_READY, &id, soon()), 0);
+	assert_int_equal(recv(&w), 0);
+	assert_int_equal(rx.type, WIRE_READY);
+	wire_begin(&tx, 77);
+	assert_int_equal(wire_end(&tx, soon()), 0);
+	assert_int_equal(recv(&w), -EPROTO);
+	assert_non_null(strstr(w.text, "77"));
+}
+
+/* Lost, repeated, swapped records, and records of another attempt: the check word counts them. */
+static void test_sequence(void **state unused)
+{
+	struct why w = { "" };
+	tx.seq = 1;
+	assert_int_equal(id_send(&tx, WIRE_READY, &id, soon()), 0);
+	assert_int_equal(recv(&w), -EBADMSG);
+	rx.seq = tx.seq = 0;
+	tx.key = wire_key(id.uuid, id.epoch);
+	assert_int_equal(id_send(&tx, WIRE_READY, &id, soon()), 0);
+	assert_int_equal(recv(&w), -EBADMSG);
+}
+
+static void test_hello_versions(void **state unused)
+{
+	struct hello h = { .version_min = 2, .version_max = 9, .max_record = WIRE_RECORD_MAX, .host = "b" };
+	struct why w = { "" };
+	assert_int_equal(hello_check(&h, &w), -ENOTSUP);
+	assert_non_null(strstr(w.text, "version"));
+	h = (struct hello){ .version_min = 1, .version_max = 9, .max_record = WIRE_RECORD_MAX, .features = 0xffff };
+	assert_int_equal(hello_check(&h, NULL), 0); /* optional features of a newer peer */
+	h.features = 1ULL << 40;
+	assert_int_equal(hello_check(&h, NULL), -ENOTSUP);
+	h.features = 0;
+	h.max_record = 4096;
+	assert_int_equal(hello_check(&h, NULL), -ENOTSUP);
+}
+
+/* Each byte of each record flipped, each prefix of it: refused, and nothing read beyond. */
+static void test_mutations(void **state unused)
+{
+	static uint8_t record[4096], copy[4096];
+	static uint8_t page[4096];
+	struct offer o = { .id = id, .compat = { .n = 1 } };
+	o.cfg = (struct vm_config){ .name = "demo", .mem = MIB(2), .vcpus = 1 };
+	for (unsigned kind = 0; kind < 6; kind++) {
+		struct stream *p[2];
+		assert_int_equal(stream_pipe(p, 1 << 16), 0);
+		tx.s = p[0];
+		tx.seq = 0;
+		switch (kind) {
+		case 0: assert_int_equal(hello_send(&tx, "x", soon()), 0); break;
+		case 1: assert_int_equal(offer_send(&tx, &o, soon()), 0); break;
+		case 2: assert_int_equal(commit_send(&tx, &id, 12345, soon()), 0); break;
+		case 3: assert_int_equal(text_send(&tx, WIRE_ERROR, 5, "text", soon()), 0); break;
+		case 4: assert_int_equal(pass_end_send(&tx, 1, 2, 3, soon()), 0); break;
+		default:
+			wire_begin(&tx, WIRE_PAGES);
+			wire_put_u64(&tx, 7);
+			wire_put_u32(&tx, 1);
+			wire_put_u32(&tx, 1);
+			wire_put_u64(&tx, 1ULL << 32);
+			wire_put_data(&tx, page, 4096);
+			tx.niov = 1; /* the fields only: wire_recv leaves the data to its caller */
+			assert_int_equal(wire_end(&tx, soon()), 0);
+			break;
+		}
+		stream_shutdown(p[0]);
+		int n = stream_read_some(p[1], record, sizeof(record), soon());
+		assert_true(n > 12);
+		for (int i = -1; i < n * 8; i++) { /* -1: unchanged; then each bit */
+			struct stream *q[2];
+			struct why w = { "" };
+			assert_int_equal(stream_pipe(q, 1 << 16), 0);
+			memcpy(copy, record, (size_t)n);
+			if (i >= 0)
+				copy[i / 8] ^= (uint8_t)(1 << i % 8);
+			assert_int_equal(stream_write(q[0], copy, (size_t)n, soon()), 0);
+			stream_shutdown(q[0]);
+			rx.s = q[1];
+			rx.seq = 0;
+			rx.data_len = 0;
+			int err = recv(&w);
+			if (i < 0)
+				assert_int_equal(err, 0);
+			else
+				assert_true(err == -EBADMSG || err == -EPROTO || err == -EPIPE);
+			rx.data_len = 0;
+			stream_close(q[0]);
+			stream_close(q[1]);
+		}
+		for (int len = 0; len < n; len++) {
+			struct stream *q[2];
+			assert_int_equal(stream_pipe(q, 1 << 16), 0);
+			assert_int_equal(len ? stream_write(q[0], record, (size_t)len, soon()) : 0, 0);
+			stream_shutdown(q[0]);
+			rx.s = q[1];
+			rx.seq = 0;
+			assert_int_equal(recv(NULL), -EPIPE);
+			stream_close(q[0]);
+			stream_close(q[1]);
+		}
+		stream_close(p[0]);
+		stream_close(p[1]);
+	}
+	tx.s = ends[0];
+	rx.s = ends[1];
+}
+
+/* Names and texts that would play with the operator's terminal, or lack their end. */
+static void test_strings(void **state unused)
+{
+	const char *bad[] = { "a b", "", "x\033[2J", "name;reboot" };
+	struct why w = { "" };
+	struct offer o = { .id = id }, got;
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		o.cfg = (struct vm_config){ .mem = MIB(2), .vcpus = 1 };
+		strcpy(o.cfg.name, bad[i]);
+		assert_int_equal(offer_send(&tx, &o, soon()), 0);
+		assert_int_equal(recv(&w), 0);
+		assert_int_equal(offer_parse(&rx, &got, &w), -EPROTO);
+	}
+	strcpy(o.cfg.name, "ok");
+	o.cfg.mem = 4096;
+	assert_int_equal(offer_send(&tx, &o, soon()), 0);
+	assert_int_equal(recv(&w), 0);
+	w.text[0] = 0;
+	assert_int_equal(offer_parse(&rx, &got, &w), -EINVAL);
+}
+
+/* ---- attempts: one decision each ---- */
+
+static struct attempt_id nth(uint64_t n)
+{
+	struct attempt_id a = id;
+	a.epoch = n;
+	return a;
+}
+
+static void test_attempts(void **state unused)
+{
+	struct attempt_id a = nth(1), b = nth(2), c = nth(3), open;
+	assert_int_equal(attempt_offer(&a), 0);
+	assert_int_equal(attempt_offer(&a), -EALREADY);
+	assert_int_equal(attempt_commit(&a), -ECANCELED); /* not READY yet */
+	assert_true(attempt_find_open(id.uuid, &open) && attempt_id_equal(&open, &a));
+	assert_int_equal(attempt_ready(&a), 0);
+	assert_int_equal(attempt_commit(&a), 0);
+	assert_int_equal(attempt_commit(&a), -ECANCELED);      /* a late duplicate */
+	assert_int_equal(attempt_decide(&a), ATTEMPT_STARTED); /* and a give-up comes too late */
+	assert_false(attempt_find_open(id.uuid, &open));
+
+	assert_int_equal(attempt_offer(&b), 0);
+	assert_int_equal(attempt_ready(&b), 0);
+	assert_int_equal(attempt_decide(&b), ATTEMPT_NEVER); /* QUERY overtakes COMMIT */
+	assert_int_equal(attempt_commit(&b), -ECANCELED);
+	assert_int_equal(attempt_offer(&b), -EALREADY);
+
+	assert_int_equal(attempt_decide(&c), ATTEMPT_NEVER); /* never heard of: NEVER, and remembered */
+	assert_int_equal(attempt_offer(&c), -EALREADY);
+	assert_int_equal(attempt_commit(&c), -ECANCELED);
+
+	attempt_forget(&b); /* a NEVER is not forgotten by request */
+	assert_int_equal(attempt_state(&b), ATTEMPT_NEVER);
+	attempt_forget(&a);
+	assert_int_equal(attempt_state(&a), ATTEMPT_NONE);
+}
+
+/* The memory is bounded: old NEVERs go, STARTED stays, and when nothing may go, offers are refused. */
+static void test_attempts_bounded(void **state unused)
+{
+	struct attempt_id keep = nth(100), x;
+	assert_int_equal(attempt_offer(&keep), 0);
+	assert_int_equal(attempt_ready(&keep), 0);
+	assert_int_equal(attempt_commit(&keep), 0);
+	for (uint64_t n = 1000; n < 1000 + 3 * ATTEMPTS_MAX; n++) {
+		x = nth(n);
+		assert_int_equal(attempt_decide(&x), ATTEMPT_NEVER);
+	}
+	assert_int_equal(attempt_state(&keep), ATTEMPT_STARTED);
+	x = nth(1000 + 3 * ATTEMPTS_MAX - 1);
+	assert_int_equal(attempt_state(&x), ATTEMPT_NEVER);
+	x = nth(1000);
+	assert_int_equal(attempt_commit(&x), -ECANCELED); /* forgotten, and still it cannot start */
+	for (uint64_t n = 5000; n < 5000 + ATTEMPTS_MAX - 1; n++) {
+		x = nth(n);
+		assert_int_equal(attempt_offer(&x), 0);
+		assert_int_equal(attempt_ready(&x), 0);
+		assert_int_equal(attempt_commit(&x), 0);
+	}
+	x = nth(9000);
+	assert_int_equal(attempt_offer(&x), -ENOSPC);
+	assert_int_equal(attempt_decide(&x),
+			 ATTEMPT_NEVER); /* nothing can be written down, and the answer is the same */
+	attempt_forget(&keep);
+	assert_int_equal(attempt_offer(&x), 0);
+}
+
+static void test_epochs_ascend(void **state unused)
+{
+	uint64_t last = 0;
+	for (unsigned i = 0; i < 1000; i++) {
+		uint64_t e = attempt_new_epoch();
+		assert_true(e > last);
+		last = e;
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_round_trip, open_pipe, close_pipe),
+		cmocka_unit_test_setup_teardown(test_unknown_types, open_pipe, close_pipe),
+		cmocka_unit_test_setup_teardown(test_sequence, open_pipe, close_pipe),
+		cmocka_unit_test(test_hello_versions),
+		cmocka_unit_test_setup_teardown(test_mutations, open_pipe, close_pipe),
+		cmocka_unit_test_setup_teardown(test_strings, open_pipe, close_pipe),
+		cmocka_unit_test(test_attempts),
+		cmocka_unit_test(test_attempts_bounded),
+		cmocka_unit_test(test_epochs_ascend),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,320 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""A reader of tern's migration stream that shares nothing with tern but doc/wire.md.
+
+wire_reader.py SOURCE DESTINATION            check the recorded output of both sides of one migration
+wire_reader.py --mutate SOURCE DESTINATION   and then change each field, and drop, repeat and swap records: each must be refused
+"""
+import struct
+import sys
+
+MASK = (1 << 64) - 1
+ID = [("uuid", 16), ("epoch", 8)]
+# name, sender (S, D or both), fields as (name, size); what varies comes after them
+TYPES = {
+    1: ("HELLO", "SD", [("magic", 8), ("version_min", 4), ("version_max", 4), ("features", 8), ("max_record", 4), ("host", 32)]),
+    2: ("OFFER", "S", ID + [("mem", 8), ("vcpus", 4), ("page_size", 4), ("flags", 4), ("ncompat", 4), ("mac", 6), ("name", 32),
+                            ("cpu", 16), ("kernel", 96), ("initrd", 96), ("cmdline", 512)]),
+    3: ("ACCEPT", "D", ID),
+    4: ("REFUSE", "D", [("code", 4), ("text", 200)]),
+    5: ("PASS", "S", [("pass", 4), ("flags", 4)]),
+    6: ("PAGES", "S", [("base", 8), ("nruns", 4), ("npages", 4)]),
+    7: ("PASS_END", "S", [("pass", 4), ("data", 8), ("zero", 8)]),
+    8: ("PASS_ACK", "D", [("pass", 4)]),
+    9: ("KEEPALIVE", "S", []),
+    10: ("SECTION", "S", [("name", 32), ("instance", 4), ("version", 4)]),
+    11: ("END", "S", ID + [("passes", 4), ("sections", 4), ("data", 8), ("zero", 8)]),
+    12: ("READY", "D", ID),
+    13: ("COMMIT", "S", ID + [("paused_ns", 8)]),
+    14: ("STARTED", "D", ID),
+    15: ("NEVER", "D", ID),
+    16: ("QUERY", "S", ID),
+    17: ("ERROR", "SD", [("code", 4), ("text", 200)]),
+    18: ("DONE", "S", ID),
+}
+STRINGS = {"host", "name", "cpu", "kernel", "initrd", "cmdline", "text"}
+
+
+class Refused(Exception):
+    pass
+
+
+def need(cond, why):
+    if not cond:
+        raise Refused(why)
+
+
+def fnv(data, h=0xCBF29CE484222325):
+    for b in data:
+        h = ((h ^ b) * 0x100000001B3) & MASK
+    return h
+
+
+def u64(n):
+    return struct.pack("<Q", n)
+
+
+class Record:
+    """One record: its place, type and fields; places of fields for the mutation test."""
+
+    def __init__(self, at):
+        self.at, self.end, self.data_at = at, at, None
+        self.type, self.name, self.f, self.places = 0, "", {}, [("type", at, 4), ("length", at + 4, 4), ("check", at + 8, 4)]
+        self.runs, self.payload = [], b""
+
+
+def string(raw, what):
+    text, _, rest = raw.partition(b"\0")
+    need(len(text) < len(raw) and not rest.strip(b"\0"), f"{what}: no proper string")
+    need(all(c >= 0x20 and c != 0x7F for c in text), f"{what}: control character")
+    return text.decode("latin-1")
+
+
+def parse_record(buf, at, sender, key, number):
+    r = Record(at)
+    need(len(buf) - at >= 12, "stream ends inside a record")
+    r.type, length, check = struct.unpack_from("<III", buf, at)
+    r.end = at + 8 + length
+    known = TYPES.get(r.type)
+    need(known or r.type >> 31, f"unknown type {r.type}")
+    need(length >= 4 and (known or length <= 73728), "length")
+    need(r.end <= len(buf), "stream ends inside a record")
+    fields_end = r.end
+    if known:
+        r.name, senders, fields = known
+        need(sender in senders, f"{r.name} from the wrong side")
+        pos = at + 12
+        for name, size in fields:
+            need(pos + size <= r.end, f"{r.name} is too short")
+            raw = bytes(buf[pos:pos + size])
+            r.places.append((name, pos, size))
+            is_text = name in STRINGS
+            r.f[name] = string(raw, name) if is_text else raw if name in ("uuid", "mac") else int.from_bytes(raw, "little")
+            pos += size
+        if r.name == "OFFER":
+            need(r.f["ncompat"] <= 64, "ncompat")
+            for i in range(r.f["ncompat"]):
+                for j in range(6):
+                    r.places.append((f"compat{i}.{j}", pos + 4 * j, 4))
+                pos += 24
+        elif r.name == "PAGES":
+            need(1 <= r.f["nruns"] <= 128 and r.f["npages"] <= 64, "counts")
+            need(pos + 8 * r.f["nruns"] <= r.end, "PAGES is too short")
+            for i in range(r.f["nruns"]):
+                r.places += [(f"offset{i}", pos, 4), (f"count{i}", pos + 4, 4)]
+                r.runs.append(struct.unpack_from("<II", buf, pos))
+                pos += 8
+            fields_end = r.data_at = pos
+            pos += 4096 * r.f["npages"]
+        elif r.name == "SECTION":
+            need(r.end - pos <= 65536, "section too long")
+            r.payload = bytes(buf[pos:r.end])
+            r.places += [(f"byte{i}", pos + i, 1) for i in range(r.end - pos)]
+            pos = r.end
+        need(pos == r.end, f"{r.name} has the wrong length")
+    h = fnv(bytes(buf[at + 12:fields_end]), fnv(bytes(buf[at:at + 8]), fnv(u64(number), fnv(u64(key)))))
+    need((h ^ h >> 32) & 0xFFFFFFFF == check, f"record {number} ({r.name}): check")
+    return r
+
+
+def parse(buf, sender, key):
+    """All records of one direction. key: of what comes after OFFER (S) or HELLO (D); None: take it from OFFER."""
+    records, at, current = [], 0, 0
+    while at < len(buf):
+        r = parse_record(buf, at, sender, current, len(records))
+        records.append(r)
+        at = r.end
+        if r.name == "OFFER":
+            key = current = fnv(r.f["uuid"] + u64(r.f["epoch"]))
+        elif sender == "D" and len(records) == 1:
+            current = key
+    return records, key
+
+
+def is_ram(gfn, count, mem):
+    low, high = min(mem, 3 << 30) >> 12, max(mem - (3 << 30), 0) >> 12
+    hole = (4 << 30) >> 12
+    return gfn + count <= low or (gfn >= hole and gfn + count <= hole + high)
+
+
+class Source:
+    """The order and meaning of the source's records."""
+
+    def __init__(self):
+        self.npass, self.open, self.final, self.next = 0, False, False, 0
+        self.data = self.zero = self.all_data = self.all_zero = 0
+        self.sections, self.offer, self.state = set(), None, "HELLO"
+
+    def take(self, r):
+        f = r.f
+        if "uuid" in f and self.offer:
+            need(f["uuid"] == self.offer["uuid"] and f["epoch"] == self.offer["epoch"], "id")
+        if not r.name:
+            return
+        if self.state == "HELLO":
+            need(r.name == "HELLO", "HELLO comes first")
+            check_hello(f)
+            self.state = "OFFER"
+        elif self.state == "OFFER":
+            need(r.name == "OFFER", "OFFER comes second")
+            self.check_offer(f)
+            self.state = "PASSES"
+        elif self.state == "PASSES":
+            self.take_pass(r)
+        elif self.state == "COMMIT":
+            need(r.name == "COMMIT" and f["paused_ns"] <= 3600 * 10**9, "COMMIT after END")
+            self.state = "DONE"
+        else:
+            need(self.state == "DONE" and r.name == "DONE", "DONE after COMMIT, and nothing after that")
+            self.state = "over"
+
+    def check_offer(self, f):
+        need(f["mem"] and f["mem"] % (2 << 20) == 0 and f["vcpus"] and f["page_size"] == 4096 and f["flags"] < 2, "OFFER")
+        need(f["name"] and all(c.isascii() and (c.isalnum() or c in "._-") for c in f["name"]), "name")
+        self.offer = f
+
+    def take_pass(self, r):
+        f = r.f
+        if r.name == "PASS":
+            need(not self.open and not self.final and f["pass"] == self.npass + 1 and f["flags"] < 2, "PASS")
+            self.npass, self.open, self.final = f["pass"], True, f["flags"] == 1
+            self.next = self.data = self.zero = 0
+        elif r.name == "PAGES":
+            need(self.open, "PAGES outside a pass")
+            total = 0
+            for offset, count in r.runs:
+                gfn, n = f["base"] + offset, count & 0x7FFFFFFF
+                need(n and gfn >= self.next and is_ram(gfn, n, self.offer["mem"]), "run")
+                self.next = gfn + n
+                if count >> 31:
+                    self.zero += n
+                else:
+                    self.data += n
+                    total += n
+            need(total == f["npages"], "runs and data disagree")
+        elif r.name == "PASS_END":
+            need(self.open and f["pass"] == self.npass and (f["data"], f["zero"]) == (self.data, self.zero), "PASS_END")
+            need(self.npass > 1 or self.data + self.zero == self.offer["mem"] >> 12, "pass 1 brings all")
+            self.open = False
+            self.all_data += self.data
+            self.all_zero += self.zero
+        elif r.name == "SECTION":
+            need(self.final and not self.open, "SECTION before the final pass ended")
+            which = (f["name"], f["instance"])
+            need(f["name"] and f["version"] and which not in self.sections, "SECTION")
+            self.sections.add(which)
+        elif r.name == "END":
+            need(self.final and not self.open and f["passes"] == self.npass and f["sections"] == len(self.sections), "END")
+            need((f["data"], f["zero"]) == (self.all_data, self.all_zero), "END")
+            self.state = "COMMIT"
+        else:
+            need(r.name == "KEEPALIVE", f"{r.name} during the passes")
+
+
+def check_hello(f):
+    need(f["magic"] == 0x3147494D4E524554 and f["version_min"] <= 1 <= f["version_max"], "HELLO")
+    need(f["features"] >> 32 == 0 and f["max_record"] >= 335880, "HELLO")
+
+
+def read_question(s, d):
+    """A connection that only asks."""
+    need([r.name for r in s] in (["HELLO", "QUERY"], ["HELLO", "QUERY", "DONE"], ["HELLO", "DONE"]), "order")
+    answers = {2: ["STARTED", "NEVER"], 3: ["STARTED"]}[len(s)] if s[1].name == "QUERY" else []
+    need(len(d) == (2 if answers else 1) and all(r.name in answers for r in d[1:]), "answer")
+    for r in (s[0], d[0]):
+        need(r.name == "HELLO", "HELLO comes first")
+        check_hello(r.f)
+    for r in s[2:] + d[1:]:
+        need(r.f["uuid"] == s[1].f["uuid"] and r.f["epoch"] == s[1].f["epoch"], "id")
+
+
+def read(src, dst):
+    """Check a connection: a migration, a refused one or a question. Returns the records of both sides, or raises Refused."""
+    s, key = parse(src, "S", None)
+    d, _ = parse(dst, "D", key or 0)
+    if key is None:
+        read_question(s, d)
+        return s, d
+    source = Source()
+    if [r.name for r in d] == ["HELLO", "REFUSE"]:
+        need(1 <= d[1].f["code"] <= 7 and d[1].f["text"], "REFUSE")
+        need([r.name for r in s] in (["HELLO", "OFFER"], ["HELLO", "OFFER", "ERROR"]), "order")
+        source.take(s[0])
+        source.take(s[1])
+        return s, d
+    for r in s:
+        source.take(r)
+    need(source.state in ("DONE", "over"), "the source did not come to COMMIT")
+    want = ["HELLO", "ACCEPT"] + ["PASS_ACK"] * (source.npass - 1) + ["READY", "STARTED"]
+    got = [r for r in d if r.name]
+    need([r.name for r in got] == want, "order of the destination's records")
+    check_hello(got[0].f)
+    for n, r in enumerate(got):
+        if r.name == "PASS_ACK":
+            need(r.f["pass"] == n - 1, "PASS_ACK")
+        if "uuid" in r.f:
+            need(r.f["uuid"] == source.offer["uuid"] and r.f["epoch"] == source.offer["epoch"], "id")
+    return s, d
+
+
+def refused(src, dst, what):
+    try:
+        read(src, dst)
+    except Refused:
+        return 0
+    print(f"accepted a stream with {what}")
+    return 1
+
+
+def values(old, size):
+    top = (1 << 8 * size) - 1
+    return {old ^ 1, old ^ (1 << 8 * size - 1), (old + 1) & top, (old - 1) & top, 0, top} - {old}
+
+
+def mutate(src, dst):
+    """Every field of every record, then every record: changed, dropped, repeated, swapped with the next."""
+    bad = tried = 0
+    records = read(src, dst)
+    for side in (0, 1):
+        both = [src, dst]
+        buf = both[side]
+        for n, r in enumerate(records[side]):
+            for name, at, size in r.places:
+                old = int.from_bytes(buf[at:at + size], "little")
+                for new in values(old, size):
+                    both[side] = buf[:at] + new.to_bytes(size, "little") + buf[at + size:]
+                    bad += refused(*both, f"{r.name} {n}: {name} {old:#x} -> {new:#x}")
+                    tried += 1
+            one = buf[r.at:r.end]
+            after = records[side][n + 1] if n + 1 < len(records[side]) else None
+            kinds = [("repeated", one + one)]
+            if r.name != "DONE":  # the last record may be missing: its sender may have died
+                kinds.append(("dropped", b""))
+            for what, new in kinds:
+                both[side] = buf[:r.at] + new + buf[r.end:]
+                bad += refused(*both, f"{r.name} {n} {what}")
+                tried += 1
+            if after:
+                both[side] = buf[:r.at] + buf[r.end:after.end] + one + buf[after.end:]
+                bad += refused(*both, f"{r.name} {n} swapped with {after.name}")
+                tried += 1
+            both[side] = buf
+    print(f"    independent reader: {tried} mutations, {bad} accepted")
+    return bad
+
+
+def main():
+    args = sys.argv[1:]
+    do_mutate = args[:1] == ["--mutate"]
+    src, dst = (open(p, "rb").read() for p in args[do_mutate:])
+    try:
+        records, _ = read(src, dst)
+    except Refused as e:
+        print(f"refused: {e}")
+        return 1
+    print("    independent reader: " + " ".join(r.name for r in records))
+    return 1 if do_mutate and mutate(src, dst) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
