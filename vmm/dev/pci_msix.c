@@ -38,13 +38,14 @@ static bool msix_is_open(const struct pci_func *f, unsigned v)
  */
 void pci_msix_raise(struct pci_func *f, unsigned vector)
 {
-	const uint32_t *e = &f->msix.table[vector * MSIX_WORDS];
+	const uint32_t *e;
 	uint64_t addr = 0;
 	uint32_t data = 0;
 	bool send = false;
 
 	if (vector >= f->nvectors)
 		return;
+	e = &f->msix.table[vector * MSIX_WORDS];
 	spin_lock(&f->msix_lock);
 	if (msix_is_open(f, vector)) {
 		addr = e[MSIX_ADDR] | (uint64_t)e[MSIX_ADDR_HI] << 32;
