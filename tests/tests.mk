@@ -45,3 +45,7 @@ UNIT += policy wire migrate
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
 UNIT_wire := vmm/migrate/wire.c vmm/migrate/records.c vmm/migrate/attempts.c $(MIGRATE_BASE)
 UNIT_migrate := $(MIGRATE) $(MIGRATE_BASE)
+UNIT += page
+UNIT_page := kernel/page.c
+UNIT += frame
+UNIT_frame := kernel/frame.c

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The page allocator, the real one, over a fake machine's memory map, against a model that knows who owns each page. */
+#include "kernel/page.h"
+#include "kernel/err.h"
+#include "kernel/log.h"
+#include "kernel/spinlock.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* What page.c needs of the kernel; the fakes at large bring an allocator of their own. */
+static jmp_buf *on_panic;
+void panic(const char *fmt, ...)
+{
+	if (on_panic)
+		longjmp(*on_panic, 1);
+	va_list ap;
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	abort();
+}
+void log_printf(enum log_level level, const char *fmt, ...)
+{
+	(void)level, (void)fmt;
+}
+uint64_t spin_lock_irqsave(struct spinlock *l)
+{
+	assert_int_equal(l->owner++, 0);
+	return 0;
+}
+void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags)
+{
+	(void)flags;
+	assert_int_equal(--l->owner, 0);
+}
+
+/*
+ * hva_of is the identity here, so the machine's RAM is a mapping at an address that we choose, 1 GiB aligned. Untouched pages
+ * cost nothing: that the allocator boots with 40 GiB of it is itself the test that it does not touch every page.
+ */
+#define BASE 0x200000000000UL /* above what ASan uses */
+#define RAM  GIB(40)
+#define FRAMES (RAM / PAGE_SIZE)
+static uint8_t *owner; /* one byte a frame: 0 free, else an owner's mark */
+
+static void map_ram(void)
+{
+	static bool mapped;
+	if (mapped)
+		return;
+	void *p = mmap((void *)BASE, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	assert_ptr_equal(p, (void *)BASE);
+	owner = mmap(NULL, FRAMES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	mapped = true;
+}
+
+static void mark(hpa_t hpa, unsigned order, uint8_t was, uint8_t is)
+{
+	for (uint64_t i = 0; i < 1UL << order; i++) {
+		uint8_t *o = &owner[(hpa - BASE) / PAGE_SIZE + i];
+		assert_int_equal(*o, was);
+		*o = is;
+	}
+}
+
+/* 128 MiB + holes, unaligned pieces, loader's memory, and something that must never be given out. */
+static const struct handoff_mem small_map[] = {
+	{ BASE, MIB(3) + PAGE_SIZE, HANDOFF_MEM_FREE, 0 },
+	{ BASE + MIB(3) + PAGE_SIZE, MIB(1), HANDOFF_MEM_BOOT, 0 },
+	{ BASE + MIB(4) + PAGE_SIZE, MIB(2), HANDOFF_MEM_KEEP, 0 },
+	{ BASE + MIB(8) + 7 * PAGE_SIZE, MIB(50), HANDOFF_MEM_FREE, 0 },
+	{ BASE + MIB(60), MIB(1), HANDOFF_MEM_ACPI, 0 },
+	{ BASE + GIB(1) - MIB(32), MIB(64), HANDOFF_MEM_FREE, 0 },
+};
+
+static void start(const struct handoff_mem *map, unsigned n)
+{
+	map_ram();
+	page_init(map, n);
+	memset(owner, 0xff, FRAMES); /* not RAM to the allocator */
+	for (unsigned i = 0; i < n; i++)
+		if (map[i].type == HANDOFF_MEM_FREE)
+			memset(owner + (map[i].base - BASE) / PAGE_SIZE, 0, map[i].size / PAGE_SIZE);
+}
+
+static void test_random_against_model(void **state)
+{
+	(void)state;
+	start(small_map, ARRAY_SIZE(small_map));
+	uint64_t total = page_total_count();
+	assert_int_equal(page_free_count(), total);
+	assert_in_range(total, (MIB(117) - 3 * MIB(1)) / PAGE_SIZE, MIB(118) / PAGE_SIZE);
+	struct {
+		hpa_t hpa;
+		unsigned order;
+	} held[500];
+	unsigned n = 0;
+	uint64_t used = 0;
+	srand(7);
+	for (unsigned step = 0; step < 200000; step++) {
+		if (n < ARRAY_SIZE(held) && rand() % 100 < 55) {
+			unsigned order = rand() % 8 ? (unsigned)rand() % 5 : (unsigned)rand() % 12;
+			hpa_t hpa = page_alloc(order);
+			if (hpa == HPA_NONE)
+				continue;
+			assert_int_equal(hpa & ((PAGE_SIZE << order) - 1), 0);
+			assert_int_equal(page_block_order(hpa), order);
+			mark(hpa, order, 0, 1);
+			held[n].hpa = hpa;
+			held[n++].order = order;
+			used += 1UL << order;
+		} else if (n) {
+			unsigned i = (unsigned)rand() % n;
+			mark(held[i].hpa, held[i].order, 1, 0);
+			page_free(held[i].hpa, held[i].order);
+			used -= 1UL << held[i].order;
+			held[i] = held[--n];
+		}
+		assert_int_equal(page_free_count(), total - used);
+	}
+	while (n--)
+		page_free(held[n].hpa, held[n].order);
+	assert_int_equal(page_free_count(), total);
+	/* all merged again: the largest aligned block of the 50 MiB piece is there */
+	hpa_t big = page_alloc(13);
+	assert_int_not_equal(big, HPA_NONE);
+	page_free(big, 13);
+}
+
+static void test_to_the_last_page(void **state)
+{
+	(void)state;
+	start(small_map, ARRAY_SIZE(small_map));
+	uint64_t total = page_total_count(), n = 0;
+	hpa_t chain = HPA_NONE, hpa;
+	while ((hpa = page_alloc(0)) != HPA_NONE) {
+		mark(hpa, 0, 0, 1);
+		*(hpa_t *)hva_of(hpa) = chain;
+		chain = hpa;
+		n++;
+	}
+	assert_int_equal(n, total);
+	assert_int_equal(page_free_count(), 0);
+	while (chain != HPA_NONE) {
+		hpa = chain;
+		chain = *(hpa_t *)hva_of(hpa);
+		page_free(hpa, 0);
+	}
+	assert_int_equal(page_free_count(), total);
+}
+
+static void test_boot_memory_comes_later(void **state)
+{
+	(void)state;
+	start(small_map, ARRAY_SIZE(small_map));
+	uint64_t before = page_total_count();
+	page_free_boot();
+	assert_int_equal(page_total_count(), before + MIB(1) / PAGE_SIZE);
+	assert_int_equal(page_free_count(), page_total_count());
+	page_free_boot(); /* nothing is given twice */
+	assert_int_equal(page_total_count(), before + MIB(1) / PAGE_SIZE);
+	assert_true(page_in_direct_map(BASE + MIB(60), MIB(1)));
+	assert_false(page_in_direct_map(BASE + MIB(60), MIB(1) + 1));
+	assert_false(page_in_direct_map(BASE + MIB(7), 1));
+	assert_false(page_in_direct_map(~0UL - 10, 100));
+}
+
+static void test_big_blocks(void **state)
+{
+	(void)state;
+	const struct handoff_mem map[] = { { BASE, GIB(40), HANDOFF_MEM_FREE, 0 } };
+	start(map, 1);
+	hpa_t g[40];
+	unsigned n = 0;
+	while (n < 40 && (g[n] = page_alloc(PAGE_ORDER_1G)) != HPA_NONE) {
+		mark(g[n], PAGE_ORDER_1G, 0, 1);
+		n++;
+	}
+	assert_int_equal(n, 39); /* the last GiB holds the tables */
+	assert_int_equal(page_alloc(PAGE_ORDER_1G), HPA_NONE);
+	hpa_t small = page_alloc(PAGE_ORDER_2M);
+	assert_int_not_equal(small, HPA_NONE);
+	page_free(small, PAGE_ORDER_2M);
+	page_free(g[5], PAGE_ORDER_1G);
+	/* cut to pieces and whole again */
+	hpa_t m[512];
+	for (unsigned i = 0; i < 512; i++) {
+		m[i] = page_alloc(PAGE_ORDER_2M);
+		assert_int_not_equal(m[i], HPA_NONE);
+	}
+	for (unsigned i = 0; i < 512; i++)
+		page_free(m[(i * 37) % 512], PAGE_ORDER_2M);
+	assert_int_not_equal(page_alloc(PAGE_ORDER_1G), HPA_NONE);
+}
+
+static void test_zeroed(void **state)
+{
+	(void)state;
+	start(small_map, ARRAY_SIZE(small_map));
+	hpa_t a = page_alloc(3);
+	memset(hva_of(a), 0xee, PAGE_SIZE << 3);
+	page_free(a, 3);
+	a = page_alloc_zero(3);
+	for (uint64_t i = 0; i < PAGE_SIZE << 3; i++)
+		assert_int_equal(((uint8_t *)hva_of(a))[i], 0);
+	page_free(a, 3);
+}
+
+static bool panics(hpa_t hpa, unsigned order)
+{
+	jmp_buf env;
+	bool did = true;
+	if (!setjmp(env)) {
+		on_panic = &env;
+		page_free(hpa, order);
+		did = false;
+	}
+	on_panic = NULL;
+	return did;
+}
+
+static void test_wrong_frees_are_caught(void **state)
+{
+	(void)state;
+	start(small_map, ARRAY_SIZE(small_map));
+	hpa_t a = page_alloc(2);
+	assert_true(panics(a, 1));
+	assert_true(panics(a + PAGE_SIZE, 0));
+	assert_true(panics(a + 1, 2));
+	assert_true(panics(BASE + MIB(7), 0));
+	assert_true(panics(1UL << 60, 0));
+	assert_false(panics(a, 2));
+	assert_true(panics(a, 2));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_random_against_model), cmocka_unit_test(test_to_the_last_page),
+		cmocka_unit_test(test_boot_memory_comes_later), cmocka_unit_test(test_big_blocks), cmocka_unit_test(test_zeroed),
+		cmocka_unit_test(test_wrong_frees_are_caught),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
