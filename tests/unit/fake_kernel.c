@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "kernel/err.c"
@@ -117,6 +118,13 @@ int page_block_order(hpa_t hpa)
 	return order;
 }
 
+/* 1 GiB of zeroes, aligned, that costs nothing until it is written: guests of several GiB are practical. Never given back. */
+static void *page_sparse(void)
+{
+	char *p = mmap(NULL, GIB(2), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return p == MAP_FAILED ? NULL : p + (-(uintptr_t)p & (GIB(1) - 1));
+}
+
 hpa_t page_alloc(unsigned order)
 {
 	BUG_ON(order > PAGE_ORDER_1G);
@@ -126,7 +134,7 @@ hpa_t page_alloc(unsigned order)
 		if (__atomic_compare_exchange_n(&page_fail_after, &n, n - 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			break;
 	}
-	void *p = aligned_alloc(PAGE_SIZE << order, PAGE_SIZE << order);
+	void *p = order == PAGE_ORDER_1G ? page_sparse() : aligned_alloc(PAGE_SIZE << order, PAGE_SIZE << order);
 	if (!p)
 		return HPA_NONE;
 	if (order < PAGE_ORDER_2M)
@@ -140,7 +148,7 @@ hpa_t page_alloc(unsigned order)
 hpa_t page_alloc_zero(unsigned order)
 {
 	hpa_t p = page_alloc(order);
-	if (p != HPA_NONE)
+	if (p != HPA_NONE && order < PAGE_ORDER_1G)
 		memset((void *)(uintptr_t)p, 0, PAGE_SIZE << order);
 	return p;
 }
@@ -151,7 +159,10 @@ void page_free(hpa_t hpa, unsigned order)
 	if (order >= PAGE_ORDER_2M)
 		page_large_set(hpa, 0, 0);
 	__atomic_fetch_sub(&page_live, 1UL << order, __ATOMIC_SEQ_CST);
-	free((void *)(uintptr_t)hpa);
+	if (order == PAGE_ORDER_1G)
+		madvise((void *)(uintptr_t)hpa, GIB(1), MADV_DONTNEED);
+	else
+		free((void *)(uintptr_t)hpa);
 }
 
 uint64_t page_total_count(void)
