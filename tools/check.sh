@@ -44,7 +44,7 @@ tidy)
 	checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-branch-clone'
 	checks+=',-bugprone-narrowing-conversions,-bugprone-macro-parentheses,-bugprone-assignment-in-if-condition'
 	checks+=',-bugprone-implicit-widening-of-multiplication-result,-bugprone-suspicious-include,-bugprone-sizeof-expression'
-	checks+=',-bugprone-not-null-terminated-result,-bugprone-suspicious-string-compare,-bugprone-multi-level-implicit-pointer-conversion,-bugprone-switch-missing-default-case'
+	checks+=',-bugprone-not-null-terminated-result,-bugprone-suspicious-string-compare,-bugprone-multi-level-implicit-pointer-conversion,-bugprone-switch-missing-default-case,-bugprone-casting-through-void'
 	checks+=',clang-analyzer-core.*,clang-analyzer-deadcode.*,misc-redundant-expression'
 	# A string of its own is all that the version's quotes are needed for; without it the flags are plain words.
 	flags=$(make -s --no-print-directory CC=clang print-KFLAGS | sed "s/-MMD -MP//; s/-DTERN_VERSION=[^ ]*/-DTERN_VERSION=__FILE__/")
