@@ -48,6 +48,7 @@ int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct
 			goto nomem;
 		for (uint64_t b = 0; b < PAGE_SIZE << order; b += GMEM_BLOCK)
 			g->block[g->nblocks++] = hpa + b;
+		page_guest_add(1LL << order);
 		if (pt_map(&g->pt, gpa, hpa, PAGE_SIZE << order, PT_R | PT_W | PT_X))
 			goto nomem;
 		off += PAGE_SIZE << order;
@@ -66,6 +67,7 @@ void gmem_fini(struct gmem *g)
 		int order = page_block_order(g->block[i]);
 		BUG_ON(order < PAGE_ORDER_2M);
 		page_free(g->block[i], (unsigned)order);
+		page_guest_add(-(1LL << order));
 		i += 1ULL << (order - PAGE_ORDER_2M);
 	}
 	free(g->block);

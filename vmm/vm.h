@@ -60,7 +60,9 @@ struct vm {
 	struct vm_console *console; /* vmm/vm_console.c: scroll-back ring and attached operator */
 	struct vm_port *port;       /* vmm/vm_port.c: its port on the bridge */
 	uint64_t tsc_offset;        /* [v] guest TSC = host TSC + offset */
-	uint64_t clock_offset;      /* [v] guest ns (kvmclock) = time_ns() + offset */
+	uint64_t clock_base_tsc, clock_base_ns; /* [v] clock.c: how guest ns follow from guest TSC */
+	uint32_t clock_mul;         /* [v] */
+	int32_t clock_shift;        /* [v] */
 	struct migration *migration; /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;          /* when it started or arrived here */
 	char fail[128];             /* [m] why it is FAILED */

@@ -123,7 +123,6 @@ static void halt_vcpus(struct vm *vm)
 
 static void clock_start(struct vm *vm)
 {
-	vm->clock.s.tsc_hz = time_tsc_hz();
 	vm->clock.s.wall_ns = time_wall_ns();
 	vm->clock.s.guest_tsc = vm->clock.s.guest_ns = 0;
 	clock_desc.post_load(&vm->clock); /* guest time 0 is now */
@@ -382,6 +381,5 @@ int vm_load_cpus(struct vm *vm, struct why *w)
 
 void vm_advance_clock(struct vm *vm, uint64_t ns)
 {
-	vm->tsc_offset += time_ns_to_tsc(ns);
-	vm->clock_offset += ns;
+	vm->tsc_offset += time_ns_to_tsc(ns); /* nanoseconds follow (clock.c) */
 }

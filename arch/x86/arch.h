@@ -36,7 +36,7 @@ struct arch_mem {
 void arch_paging_init(const struct arch_mem *ram, unsigned n, hpa_t kernel_base, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t));
 /*
  * Start the other CPUs (INIT, SIPI, SIPI; SDM 3A 9.4) one after another through the trampoline page. Each gets a stack and
- * calls entry() with interrupts off. A CPU that does not come within 200 ms is reported by its APIC id and left out.
+ * calls entry() with interrupts off. A CPU that does not come within 2 s is reported by its APIC id and left out.
  * Returns how many are online in all.
  */
 unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void), void (*missing)(uint32_t apic_id));

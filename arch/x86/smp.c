@@ -58,7 +58,7 @@ static bool ap_start(uint32_t apic_id, const struct trampoline_args *args, hpa_t
 {
 	static const struct {
 		uint64_t after_init, after_sipi, after_second;
-	} us[] = { { 20, 5000, 10000 }, { 10000, 200, 200000 } };
+	} us[] = { { 20, 5000, 10000 }, { 10000, 200, 2000000 } };
 	uint32_t sipi = ICR_SIPI | (uint32_t)(trampoline >> PAGE_SHIFT);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(us); i++) {

@@ -24,6 +24,7 @@ static struct svm_caps {
 	uint32_t nasid;
 	bool nrip, rdtscp;
 } caps;
+static struct pt_format format; /* NPT, with 1G leaves if the CPU has them */
 static hpa_t iopm; /* all ones: every port exits */
 
 #define IOPM_ORDER  2 /* 12 KiB, in a 16 KiB block */
@@ -42,6 +43,9 @@ static int svm_probe(struct why *w)
 	caps.nasid = f.ebx;
 	caps.nrip = f.edx & BIT(3);
 	caps.rdtscp = cpuid(0x80000001, 0).edx & BIT(27);
+	format = pt_format_npt;
+	if (!(cpuid(0x80000001, 0).edx & BIT(26))) /* Page1GB */
+		format.max_level = 2;
 	iopm = hv_env->alloc(IOPM_ORDER);
 	if (iopm == ~(hpa_t)0)
 		return why_set(w, -ENOMEM, "no memory for AMD-V's I/O permission map");
@@ -182,9 +186,14 @@ static void svm_irq_window(struct hv_vcpu *hv, bool want)
 static void svm_inject(struct hv_vcpu *hv, uint64_t event)
 {
 	struct svm_vcpu *v = svm_of(hv);
-	if (v->vmcb->eventinj & SVM_EVENT_VALID) { /* an exception met an interrupt under delivery: that one waits */
-		BUG_ON(v->deferred);
-		v->deferred = v->vmcb->eventinj;
+	uint64_t cut = v->vmcb->eventinj;
+	/*
+	 * An exception met an event under delivery. An interrupt waits behind it; an exception is raised again by its own
+	 * instruction. A guest can make #AC or #DB meet itself for ever (stack or IDT of its own making): that ends here too.
+	 */
+	if ((cut & SVM_EVENT_VALID) && (cut >> 8 & 7) != HV_EVENT_EXC) {
+		BUG_ON(v->deferred); /* while one waits no other is taken, and cpu_check refuses it from outside */
+		v->deferred = cut;
 	}
 	v->vmcb->eventinj = event; /* HV_EVENT has EVENTINJ's layout, APM2 15.20 */
 }
@@ -381,7 +390,7 @@ static int svm_set_xcr0(struct hv_vcpu *hv unused, uint64_t xcr0)
 static void svm_set_tsc_offset(struct hv_vcpu *hv, uint64_t offset) { svm_of(hv)->vmcb->tsc_offset = offset; }
 
 const struct hv_ops svm_ops = {
-	.name = "AMD-V", .pt_format = &pt_format_npt,
+	.name = "AMD-V", .pt_format = &format,
 	.probe = svm_probe, .cpu_on = svm_cpu_on, .cpu_off = svm_cpu_off, .create = svm_create, .destroy = svm_destroy,
 	.load = svm_load, .put = svm_put, .enter = svm_enter, .get_state = svm_get_state, .set_state = svm_set_state,
 	.get_mode = svm_get_mode, .inject = svm_inject, .irq_ready = svm_irq_ready, .irq_window = svm_irq_window,
