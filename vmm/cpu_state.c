@@ -27,7 +27,7 @@ static const struct sfield cpu_fields[] = {
 static int check_event(uint64_t e, struct why *w)
 {
 	unsigned type = e >> 8 & 7;
-	if (e && (!(e & BIT(31)) || (type != HV_EVENT_INTR && type != HV_EVENT_NMI && type != HV_EVENT_EXC) ||
+	if (e && (!(e & BIT(31)) || (e & 0x7ffff000) || (type != HV_EVENT_INTR && type != HV_EVENT_NMI && type != HV_EVENT_EXC) ||
 		  (type == HV_EVENT_EXC && ((e & 0xff) > 31 || (e & 0xff) == 2))))
 		return why_set(w, -EINVAL, "cpu: pending event %llx is none", (unsigned long long)e);
 	return 0;
@@ -39,7 +39,15 @@ static int cpu_check(const void *obj unused, const void *state, struct why *w)
 	if (s->xsave_size > XSAVE_AREA_MAX)
 		return why_set(w, -EINVAL, "cpu: extended state of %u bytes", s->xsave_size);
 	int err = check_event(s->event, w);
-	return err ? err : check_event(s->event_next, w);
+	if (!err)
+		err = check_event(s->event_next, w);
+	if (err || !s->event_next)
+		return err;
+	/* What waits is an interrupt, and what it waits behind is an exception or that one's handler. */
+	if ((s->event_next >> 8 & 7) == HV_EVENT_EXC || (s->event && (s->event >> 8 & 7) != HV_EVENT_EXC))
+		return why_set(w, -EINVAL, "cpu: event %llx cannot wait behind %llx", (unsigned long long)s->event_next,
+			       (unsigned long long)s->event);
+	return 0;
 }
 const struct sdesc cpu_state_desc = { .name = "cpu", .version = 1, SDESC(struct cpu_state_obj, s, struct cpu_state, cpu_fields),
 	.check = cpu_check };

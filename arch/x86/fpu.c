@@ -10,6 +10,7 @@
 
 static uint64_t mask; /* 0: no XSAVE */
 static uint32_t area_size = 512;
+static uint32_t mxcsr_mask; /* bits that this CPU's MXCSR has */
 
 static void xsetbv(uint64_t v) { __asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory"); }
 static uint64_t xgetbv(void)
@@ -46,6 +47,11 @@ void fpu_cpu_on(void)
 	write_cr0((read_cr0() | CR0_MP | CR0_NE) & ~(CR0_EM | CR0_TS));
 	if (mask)
 		xsetbv(mask);
+	if (!mxcsr_mask) { /* the boot CPU: all are alike */
+		uint32_t area[128] __attribute__((aligned(16)));
+		__asm__ volatile("fxsave64 (%0)" ::"r"(area) : "memory");
+		mxcsr_mask = area[7] ? area[7] : 0xffbf; /* SDM 1 11.6.6 */
+	}
 }
 
 uint64_t fpu_get_xcr0(void) { return mask ? xgetbv() : XCR0_X87; }
@@ -57,6 +63,8 @@ bool fpu_xcr0_valid(uint64_t x)
 	return (x & XCR0_X87) && !(x & ~mask) && (!(x & XCR0_AVX) || (x & XCR0_SSE)) &&
 	       ((x & XCR0_AVX512) == 0 || ((x & XCR0_AVX512) == XCR0_AVX512 && (x & XCR0_AVX)));
 }
+
+bool fpu_mxcsr_valid(uint32_t mxcsr) { return !(mxcsr & ~mxcsr_mask); }
 
 void fpu_set_xcr0(uint64_t xcr0)
 {

@@ -20,3 +20,4 @@ uint64_t fpu_save(void *area); /* returns the guest's XCR0 */
 void fpu_set_xcr0(uint64_t xcr0);
 uint64_t fpu_get_xcr0(void); /* live: the guest's, while it is loaded */
 bool fpu_xcr0_valid(uint64_t xcr0); /* SDM 1 13.3 */
+bool fpu_mxcsr_valid(uint32_t mxcsr); /* other bits in an area make fpu_load fault; after fpu_cpu_on */
