@@ -49,3 +49,7 @@ UNIT += page
 UNIT_page := kernel/page.c
 UNIT += frame
 UNIT_frame := kernel/frame.c
+UNIT += svm_state
+UNIT_svm_state := arch/x86/svm_state.c vmm/cpu_state.c vmm/state.c tests/unit/fake_kernel.c
+UNIT += cpuid
+UNIT_cpuid := vmm/cpuid.c vmm/state.c arch/x86/features.c arch/x86/fpu.c tests/unit/fake_kernel.c

@@ -65,13 +65,19 @@ void cpuid_table_init(struct cpuid_table *t)
 	add(t, 0x80000008, 0, r.eax & 0xffff, masked(0x80000008, 0, FEATURE_EBX, r.ebx), 0, 0);
 }
 
-/* Size of the XSAVE area for what is enabled now: CPUID 0xD.0:EBX. */
-static uint32_t xsave_size(const struct cpuid_table *t, uint64_t xcr0)
+/* Size of the XSAVE area for what is enabled now: CPUID 0xD.0:EBX, or 0xD.1:EBX for the compacted format (SDM 1 13.2). */
+static uint32_t xsave_size(const struct cpuid_table *t, uint64_t xcr0, bool compacted)
 {
 	uint32_t size = 576;
-	for (unsigned i = 0; i < t->s.n; i++)
-		if (t->s.leaf[i] == 0xd && t->s.sub[i] > 1 && (xcr0 & BIT(t->s.sub[i])))
-			size = MAX(size, t->s.regs[4 * i] + t->s.regs[4 * i + 1]);
+	for (unsigned i = 0; i < t->s.n; i++) { /* in order of components */
+		const uint32_t *r = &t->s.regs[4 * i];
+		if (t->s.leaf[i] != 0xd || t->s.sub[i] < 2 || !(xcr0 & BIT(t->s.sub[i])))
+			continue;
+		if (compacted)
+			size = (r[2] & BIT(1) ? ALIGN_UP(size, 64U) : size) + r[0];
+		else
+			size = MAX(size, r[0] + r[1]);
+	}
 	return size;
 }
 
@@ -95,15 +101,22 @@ void cpuid_table_read(const struct cpuid_table *t, uint32_t leaf, uint32_t sub, 
 	} else if (leaf == 0xb) {
 		regs[2] = (regs[2] & ~0xffU) | (sub & 0xff);
 		regs[3] = apic_id;
-	} else if (leaf == 0xd && sub < 2) {
-		regs[1] = xsave_size(t, xcr0);
+	} else if (leaf == 0xd && sub == 0 && regs[0]) {
+		regs[1] = xsave_size(t, xcr0, false);
+	} else if (leaf == 0xd && sub == 1 && (regs[0] & BIT(1))) { /* XSAVEC */
+		regs[1] = xsave_size(t, xcr0, true);
 	}
 }
 
 static int cpuid_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct cpuid_table_state *s = state;
-	return s->n <= CPUID_MAX ? 0 : why_set(w, -EINVAL, "cpuid: %u entries", s->n);
+	if (s->n > CPUID_MAX)
+		return why_set(w, -EINVAL, "cpuid: %u entries", s->n);
+	for (unsigned i = 0; i < s->n; i++)
+		if (s->leaf[i] == 0xd && s->sub[i] > 62)
+			return why_set(w, -EINVAL, "cpuid: XSAVE component %u", s->sub[i]);
+	return 0;
 }
 
 static const struct sfield cpuid_fields[] = {
