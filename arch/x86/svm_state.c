@@ -128,7 +128,7 @@ void svm_explain_invalid(const struct vmcb *b, struct vmexit *x)
 	else if (!b->asid)
 		what = "ASID 0";
 	else
-		what = "reserved bits in CR3, CR4 or EFER, or an illegal event";
+		what = "reserved bits, or an illegal event";
 	x->kind = EXIT_INVALID;
 	snprintf(x->u.why, sizeof(x->u.why), "%s (cr0 %lx cr3 %lx cr4 %lx efer %lx)", what, (unsigned long)b->cr0,
 		 (unsigned long)b->cr3, (unsigned long)b->cr4, (unsigned long)b->efer);

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * struct cpu_state into a VMCB and back is the identity for any state that a guest can have; a state that would fault in
+ * the hypervisor, or that this CPU cannot hold, is refused and says why; none of its words is lost without a refusal.
+ */
+#include "arch/x86/cpu.h"
+#include "arch/x86/fpu.h"
+#include "arch/x86/svm_vcpu.h"
+#include "vmm/vcpu.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The CPU's extended state, as this test wants it: x87, SSE, AVX, PKRU. */
+static uint64_t xmask = 0x207;
+static uint32_t area = 1088;
+uint64_t fpu_xcr0_mask(void) { return xmask; }
+uint32_t fpu_area_size(void) { return area; }
+bool fpu_xcr0_valid(uint64_t x) { return (x & 1) && !(x & ~xmask) && (!(x & 4) || (x & 2)); }
+bool fpu_mxcsr_valid(uint32_t mxcsr) { return !(mxcsr & ~0xffffU); }
+
+static struct vmcb vmcb;
+static struct svm_vcpu vcpu;
+
+static uint64_t seed = 88172645463325252ULL;
+static uint64_t rnd(void)
+{
+	seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+	return seed;
+}
+
+static struct seg_state random_seg(unsigned i)
+{
+	struct seg_state s = { .base = rnd(), .limit = (uint32_t)rnd(), .selector = rnd() & 0xffff };
+	s.attr = (uint32_t)rnd() & 0xf0ff;
+	if (!(s.attr & 0x80))
+		s.attr |= SEG_ATTR_UNUSABLE;
+	(void)i;
+	return s;
+}
+
+static void random_state(struct cpu_state *s)
+{
+	static const uint64_t xcr0[] = { 1, 3, 7, 0x201, 0x203, 0x207 };
+	memset(s, 0, sizeof(*s));
+	for (unsigned i = 0; i < REG_COUNT; i++)
+		s->gpr[i] = rnd();
+	s->rip = rnd(), s->rflags = rnd();
+	s->cr0 = (uint32_t)rnd(), s->cr2 = rnd(), s->cr3 = rnd(), s->cr4 = rnd();
+	s->efer = rnd() & (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE);
+	s->xcr0 = xcr0[rnd() % ARRAY_SIZE(xcr0)];
+	s->dr0 = rnd(), s->dr1 = rnd(), s->dr2 = rnd(), s->dr3 = rnd(), s->dr6 = (uint32_t)rnd(), s->dr7 = (uint32_t)rnd();
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		s->seg[i] = random_seg(i);
+	s->gdt_base = rnd(), s->idt_base = rnd(), s->gdt_limit = rnd() & 0xffff, s->idt_limit = rnd() & 0xffff;
+	s->star = rnd(), s->lstar = rnd(), s->cstar = rnd(), s->sfmask = rnd(), s->kernel_gs_base = rnd();
+	s->sysenter_cs = rnd(), s->sysenter_esp = rnd(), s->sysenter_eip = rnd();
+	s->pat = rnd(), s->tsc_aux = (uint32_t)rnd();
+	s->event = rnd() & 1 ? HV_EVENT_ERR(VEC_PF, rnd()) : 0;
+	s->event_next = rnd() & 1 ? HV_EVENT(HV_EVENT_INTR, rnd() & 0xff) : 0;
+	s->int_shadow = rnd() & 1;
+	s->xsave_size = area;
+	for (unsigned i = 0; i < area; i++)
+		s->xsave[i] = (uint8_t)rnd();
+	memset(s->xsave + 512, 0, 64);
+	put_le32(s->xsave + 24, (uint32_t)rnd() & 0xffff);
+	put_le64(s->xsave + 512, rnd() & xmask);
+}
+
+static int set(const struct cpu_state *s, struct why *w)
+{
+	memset(&vmcb, 0, sizeof(vmcb));
+	memset(&vcpu, 0x5a, sizeof(vcpu)); /* nothing of an earlier state shines through */
+	vcpu.vmcb = &vmcb;
+	return svm_set_state(&vcpu.hv, s, w);
+}
+
+static void test_identity(void **state)
+{
+	static struct cpu_state s, t;
+	(void)state;
+	for (unsigned i = 0; i < 2000; i++) {
+		struct why w = { "" };
+		random_state(&s);
+		if (set(&s, &w))
+			fail_msg("refused: %s", w.text);
+		memset(&t, 0xa5, sizeof(t));
+		svm_get_state(&vcpu.hv, &t);
+		uint8_t a[sizeof(s)], b[sizeof(t)];
+		state_save(&cpu_state_desc, &s, a);
+		state_save(&cpu_state_desc, &t, b);
+		if (state_diff(&cpu_state_desc, a, b, state_size(&cpu_state_desc), &w))
+			fail_msg("%s", w.text);
+		assert_true(vmcb.efer & EFER_SVME); /* VMRUN wants it; the guest does not see it */
+		assert_int_equal(vmcb.cpl, s.seg[SEG_SS].attr >> 5 & 3);
+		assert_int_equal(vcpu.asid_generation, 0);
+		assert_int_equal(state_load(&cpu_state_desc, &t, 1, a, state_size(&cpu_state_desc), &w), 0);
+	}
+}
+
+static void test_mode(void **state)
+{
+	static struct cpu_state s;
+	struct hv_mode m;
+	(void)state;
+	random_state(&s);
+	s.efer = EFER_LME | EFER_LMA;
+	s.cr0 = CR0_PE | CR0_PG;
+	s.seg[SEG_CS].attr = 0xa09b; /* L, G, present, code */
+	s.seg[SEG_SS].attr = 0xc0f3; /* DPL 3 */
+	assert_int_equal(set(&s, NULL), 0);
+	svm_get_mode(&vcpu.hv, &m);
+	assert_true(m.long_mode && !m.cs32 && m.cpl == 3 && m.cr3 == s.cr3 && m.cr4 == s.cr4 && m.cr0 == s.cr0);
+	assert_int_equal(m.cs_base, s.seg[SEG_CS].base);
+	s.seg[SEG_CS].attr = 0xc09b; /* compatibility mode, D */
+	assert_int_equal(set(&s, NULL), 0);
+	svm_get_mode(&vcpu.hv, &m);
+	assert_true(!m.long_mode && m.cs32);
+	s.seg[SEG_CS].attr = 0xa09b; /* L outside long mode means nothing */
+	s.efer = 0;
+	assert_int_equal(set(&s, NULL), 0);
+	svm_get_mode(&vcpu.hv, &m);
+	assert_false(m.long_mode);
+}
+
+/* Each of these once in a good state: refused, with a reason. */
+static void test_hostile(void **state)
+{
+	static struct cpu_state s;
+	(void)state;
+#define REFUSED(...)                                                                               \
+	do {                                                                                       \
+		struct why w = { "" };                                                             \
+		random_state(&s);                                                                  \
+		assert_int_equal(set(&s, &w), 0);                                                  \
+		__VA_ARGS__;                                                                       \
+		assert_int_equal(set(&s, &w), -EINVAL);                                            \
+		assert_true(w.text[0]);                                                            \
+	} while (0)
+	REFUSED(s.xsave_size = area + 1);
+	REFUSED(s.xsave_size = XSAVE_AREA_MAX + 1);
+	REFUSED(s.xsave_size = ~0U);
+	REFUSED(s.xcr0 = 0);
+	REFUSED(s.xcr0 = 5);
+	REFUSED(s.xcr0 = 0x10007);
+	REFUSED(put_le64(s.xsave + 512, BIT(17)));       /* XSTATE_BV with a component that this CPU lacks: XRSTOR #GP */
+	REFUSED(put_le32(s.xsave + 24, BIT(16)));        /* MXCSR: XRSTOR #GP */
+	REFUSED(s.tsc_aux = BIT(32));                    /* WRMSR #GP */
+	REFUSED(s.xss = 1);
+	REFUSED(s.efer |= EFER_SVME);
+	REFUSED(s.efer |= BIT(15));
+	REFUSED(s.cr0 |= BIT(32));
+	REFUSED(s.dr6 |= BIT(32));
+	REFUSED(s.dr7 |= BIT(63));
+	/* A header that asks for the compacted format is not obeyed: that would be another layout. */
+	random_state(&s);
+	memset(s.xsave + 520, 0xff, 56);
+	assert_int_equal(set(&s, NULL), 0);
+	for (unsigned i = 520; i < 576; i++)
+		assert_int_equal(vcpu.xsave[i], 0);
+	/* A smaller area than this CPU's leaves the rest initial. */
+	random_state(&s);
+	s.xsave_size = 576;
+	put_le64(s.xsave + 512, 3);
+	s.xcr0 = 3;
+	assert_int_equal(set(&s, NULL), 0);
+	for (unsigned i = 576; i < sizeof(vcpu.xsave); i++)
+		assert_int_equal(vcpu.xsave[i], 0);
+}
+
+/* What comes over the wire meets cpu_check before it is set. */
+static void test_events_of_the_wire(void **state)
+{
+	static struct cpu_state s, t;
+	static uint8_t buf[sizeof(s)];
+	static const struct { uint64_t event, next; bool ok; } cases[] = {
+		{ 0, 0, true }, { HV_EVENT(HV_EVENT_INTR, 0x30), 0, true }, { HV_EVENT(HV_EVENT_NMI, 2), 0, true },
+		{ HV_EVENT_ERR(VEC_PF, 2), HV_EVENT(HV_EVENT_INTR, 0x30), true }, { 0, HV_EVENT(HV_EVENT_INTR, 0x30), true },
+		{ HV_EVENT(HV_EVENT_EXC, 2), 0, false }, { HV_EVENT(HV_EVENT_EXC, 32), 0, false }, { HV_EVENT(HV_EVENT_SOFT, 3), 0, false },
+		{ HV_EVENT(7, 3), 0, false }, { 0x30, 0, false }, { HV_EVENT(HV_EVENT_INTR, 0x30) | BIT(12), 0, false },
+		{ HV_EVENT(HV_EVENT_INTR, 0x30), HV_EVENT(HV_EVENT_INTR, 0x31), false }, /* one waits at most: hv_ops.inject relies on it */
+		{ 0, HV_EVENT(HV_EVENT_EXC, 14), false },
+	};
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct why w = { "" };
+		random_state(&s);
+		s.event = cases[i].event;
+		s.event_next = cases[i].next;
+		state_save(&cpu_state_desc, &s, buf);
+		int err = state_load(&cpu_state_desc, &t, 1, buf, state_size(&cpu_state_desc), &w);
+		if (err != (cases[i].ok ? 0 : -EINVAL))
+			fail_msg("case %u: %d %s", i, err, w.text);
+	}
+}
+
+static void test_tables(void **state)
+{
+	struct why w = { "" };
+	(void)state;
+	if (state_selftest(&cpu_state_desc, &w) || state_selftest(&vcpu_msr_desc, &w))
+		fail_msg("%s", w.text);
+}
+
+static void test_explain(void **state)
+{
+	static const struct { struct vmcb b; const char *says; } cases[] = {
+		{ { .efer = 0 }, "SVME" }, { { .efer = EFER_SVME, .cr0 = CR0_NW }, "NW" },
+		{ { .efer = EFER_SVME, .cr0 = BIT(40) }, "above 31" }, { { .efer = EFER_SVME | EFER_LME, .cr0 = CR0_PG | CR0_PE }, "PAE" },
+		{ { .efer = EFER_SVME, .dr7 = BIT(40) }, "DR" }, { { .efer = EFER_SVME }, "ASID" },
+		{ { .efer = EFER_SVME, .asid = 1 }, "reserved" },
+	};
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct vmexit x;
+		svm_explain_invalid(&cases[i].b, &x);
+		assert_int_equal(x.kind, EXIT_INVALID);
+		assert_non_null(strstr(x.u.why, cases[i].says));
+		assert_non_null(strchr(x.u.why, ')')); /* not cut short */
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_identity), cmocka_unit_test(test_mode), cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_events_of_the_wire), cmocka_unit_test(test_tables), cmocka_unit_test(test_explain),
+	};
+	return cmocka_run_group_tests_name("svm_state", tests, NULL, NULL);
+}
