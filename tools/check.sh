@@ -45,7 +45,7 @@ tidy)
 	checks+=',-bugprone-narrowing-conversions,-bugprone-macro-parentheses,-bugprone-assignment-in-if-condition'
 	checks+=',-bugprone-implicit-widening-of-multiplication-result,-bugprone-suspicious-include,-bugprone-sizeof-expression'
 	checks+=',-bugprone-not-null-terminated-result,-bugprone-suspicious-string-compare,-bugprone-multi-level-implicit-pointer-conversion,-bugprone-switch-missing-default-case,-bugprone-casting-through-void'
-	checks+=',clang-analyzer-core.*,clang-analyzer-deadcode.*,misc-redundant-expression'
+	checks+=',-bugprone-misplaced-widening-cast,clang-analyzer-deadcode.*,misc-redundant-expression'
 	# A string of its own is all that the version's quotes are needed for; without it the flags are plain words.
 	flags=$(make -s --no-print-directory CC=clang print-KFLAGS | sed "s/-MMD -MP//; s/-DTERN_VERSION=[^ ]*/-DTERN_VERSION=__FILE__/")
 	flags+=" $(var LWIP_INC) $(var ZYDIS_INC) -I $(var GEN)"

@@ -344,7 +344,7 @@ static void migrate_task(void *arg)
 	if (!err)
 		err = FAILPOINT(P1_TLS, s);
 	if (!err) {
-		err = source_attempt(m, s, &w); /* ends m in every case; w is in its status */
+		source_attempt(m, s, &w); /* ends m in every case; w is in its status */
 	} else {
 		migration_unbind(m, false);
 		migration_finish(m, MIG_FAILED, w.text[0] ? w.text : err_name(err));
