@@ -64,4 +64,4 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 void migration_evict(const struct attempt_id *id, uint64_t deadline_ns);
 
 /* source.c, dest.c, handover.c: the parts of an attempt. */
-int source_attempt(struct migration *m, struct stream *s, struct why *w) must_check;
+int source_attempt(struct migration *m, struct stream *s, struct why *w);
