@@ -150,7 +150,7 @@ struct candidates {
 static void consider(void *arg, const char *word)
 {
 	struct candidates *k = arg;
-	if (strncmp(word, k->prefix, k->prefix_len) != 0)
+	if (strncmp(word, k->prefix, k->prefix_len) != 0 || strlen(word) >= sizeof(k->common))
 		return;
 	if (k->n++ == 0) {
 		sniprintf(k->common, sizeof(k->common), "%s", word);
@@ -181,7 +181,7 @@ static void consider_args(struct candidates *k, const char *args)
 
 unsigned console_complete(const char *text, size_t len, char *insert, size_t size, void (*each)(void *arg, const char *word), void *arg)
 {
-	char buf[LINE_MAX];
+	char buf[LINE_MAX], none[1] = "";
 	char *argv[CONSOLE_ARGS];
 	insert[0] = 0;
 	if (len >= sizeof(buf))
@@ -192,7 +192,7 @@ unsigned console_complete(const char *text, size_t len, char *insert, size_t siz
 	if (argc < 0)
 		return 0;
 	if (argc == 0 || text[len - 1] == ' ')
-		argv[argc++] = (char[]){ "" };
+		argv[argc++] = none;
 	struct candidates k = { .prefix = argv[argc - 1], .prefix_len = strlen(argv[argc - 1]), .each = each, .arg = arg };
 	const struct console_cmd *cmd = argc > 1 ? find(argv[0]) : NULL;
 	if (argc == 1) {

@@ -318,6 +318,19 @@ static const struct {
 	{ "slices", test_slices }, { "cpus", test_cpus }, { "malloc", test_malloc }, { "churn", test_churn },
 };
 
+/* Ended tasks are freed behind our back: wait until the number of free pages stands still. */
+static uint64_t settled_free_pages(void)
+{
+	uint64_t deadline = time_in_ms(10000), n = page_free_count();
+	for (unsigned same = 0; same < 10 && time_ns() < deadline; same++) {
+		task_sleep_until(time_in_ms(30));
+		if (page_free_count() != n)
+			same = 0;
+		n = page_free_count();
+	}
+	return n;
+}
+
 static int run_all(struct con *c)
 {
 	unsigned nfailed = 0;
@@ -327,8 +340,7 @@ static int run_all(struct con *c)
 		json_arr(&j, "tests");
 	}
 	(void)test_churn(); /* once before counting: slabs that are kept */
-	task_sleep_until(time_in_ms(100));
-	uint64_t free_before = page_free_count();
+	uint64_t free_before = settled_free_pages();
 	for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
 		worst = 0;
 		failed = false;
@@ -345,8 +357,7 @@ static int run_all(struct con *c)
 			con_printf(c, "%-8s %s %s\n", tests[i].name, ok ? "ok    " : "FAILED", detail);
 		}
 	}
-	task_sleep_until(time_in_ms(100)); /* the reaper's */
-	int64_t leaked = (int64_t)(free_before - page_free_count());
+	int64_t leaked = (int64_t)(free_before - settled_free_pages());
 	nfailed += leaked > 64; /* slabs that the allocator keeps */
 	if (c->json) {
 		json_arr_end(&j);

@@ -53,3 +53,7 @@ UNIT += svm_state
 UNIT_svm_state := arch/x86/svm_state.c vmm/cpu_state.c vmm/state.c tests/unit/fake_kernel.c
 UNIT += cpuid
 UNIT_cpuid := vmm/cpuid.c vmm/state.c arch/x86/features.c arch/x86/fpu.c tests/unit/fake_kernel.c
+UNIT += console
+UNIT_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c
+FUZZ += console
+FUZZ_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c
