@@ -189,6 +189,32 @@ static void test_tx_offloads(void **state)
 	fg_fini(&g);
 }
 
+/* A used ring that begins 8 bytes before the seam: its first entry lies in two pieces of host memory. */
+static void tx_ring_on_seam(void)
+{
+	fg_probe(&d, &g, FG_NET_SLOT);
+	assert_true(fg_negotiate(&d, F_V1));
+	fg_queue_init(&tx, &d, 1, 256, FG_SEAM - 8 - 4616, false);
+	assert_int_equal(tx.used, FG_SEAM - 8);
+	fg_driver_ok(&d);
+	for (unsigned i = 0; i < 600; i++) {
+		fg_add(&tx, (struct fg_sg[]){ { BUFS, 72, false } }, 1, 0);
+		if (i % 100 == 0) {
+			fg_kick(&tx);
+			while (fg_used(&tx, NULL) >= 0)
+				;
+			fg_log(&g, "used %u\n", tx.last_used);
+		}
+		g.nmsi = 0;
+	}
+	assert_int_equal(tx.last_used, 501);
+}
+static void test_tx_ring_on_seam(void **state)
+{
+	(void)state;
+	twice(tx_ring_on_seam);
+}
+
 /* Malformed headers: the frame is dropped, the buffer comes back, the device lives. */
 static void test_tx_dropped(void **state)
 {
@@ -301,6 +327,8 @@ static void test_tx_reset_behind(void **state)
 	assert_int_equal(fg_used(&tx, NULL), -1);
 	assert_int_equal(fg_status(&d), 0);
 	assert_int_equal(g.nmsi, 0);
+	for (gpa_t gpa = 0; gpa < 64; gpa += 2) /* nor is where a queue without addresses would lie */
+		assert_int_equal(fg_get16(&g, gpa), 0);
 	up(F_V1, 16);
 	fg_add(&tx, (struct fg_sg[]){ { BUFS, 80, false } }, 1, 0);
 	fg_kick(&tx);
@@ -561,7 +589,8 @@ static void test_rng(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tx_kinds), cmocka_unit_test(test_tx_offloads), cmocka_unit_test(test_tx_dropped),
+		cmocka_unit_test(test_tx_kinds), cmocka_unit_test(test_tx_offloads), cmocka_unit_test(test_tx_ring_on_seam),
+		cmocka_unit_test(test_tx_dropped),
 		cmocka_unit_test(test_suppression), cmocka_unit_test(test_tx_refilled), cmocka_unit_test(test_tx_reset_behind),
 		cmocka_unit_test(test_rx_single), cmocka_unit_test(test_rx_merged), cmocka_unit_test(test_rx_offloads),
 		cmocka_unit_test(test_quiesce), cmocka_unit_test(test_registers), cmocka_unit_test(test_isr), cmocka_unit_test(test_rng),
