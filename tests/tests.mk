@@ -57,3 +57,8 @@ UNIT += console
 UNIT_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c
 FUZZ += console
 FUZZ_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c
+FUZZ += stream
+FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
+UNIT += exit
+UNIT_exit := $(addprefix vmm/,exit.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c dev/lapic.c dev/apic_bus.c) \
+	$(addprefix arch/x86/,svm.c svm_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c

@@ -43,7 +43,7 @@ int failpoint_hit(enum failpoint p, struct stream *s)
 		return 0;
 	int action = __atomic_load_n(&points[p].action, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&points[p].hits, 1, __ATOMIC_SEQ_CST);
-	log_warn("failpoint P%d: %s", (int)p, actions[action]);
+	log_info("failpoint P%d: %s", (int)p, actions[action]);
 	switch ((enum migrate_fail_action)action) {
 	case FAIL_NONE: return 0;
 	case FAIL_ERROR: return -EIO;

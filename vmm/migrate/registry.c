@@ -181,7 +181,7 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 		log_info("migration of %s %s %s: done in %llu ms", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
 			 (unsigned long long)(m->st.total_ns / NS_PER_MS));
 	else
-		log_warn("migration of %s %s %s: %s: %s", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
+		log_info("migration of %s %s %s: %s: %s", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
 			 migrate_phase_name(phase), m->st.error);
 	spin_lock(&table_lock);
 	list_for_each (i, &table, struct migration, node) /* the oldest finished one comes last */

@@ -272,8 +272,8 @@ static int switch_over(struct source *c)
 		return err;
 	migration_phase(c->m, MIG_STOPPED);
 	c->pages.idle_ns = MIG_STOPPED_NS;
-	err = vm_pause(c->vm);
 	c->paused_ns = c->clock_ns = time_ns();
+	err = vm_pause(c->vm);
 	if (err)
 		return why_set(c->w, err, "the guest could not be paused, it is %s", vm_state_name(c->vm->state));
 	c->paused = true;

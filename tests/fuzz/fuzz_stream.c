@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a peer may send to the destination. The first byte of the input chooses how the rest of it is used:
+ *   0  raw bytes, from the first byte of the connection on
+ *   1  HELLO, then an OFFER with these fields
+ *   2  HELLO and a good OFFER, then records { type u8, length u16, fields }: check words are made right, or nothing would get past
+ *      them; bit 7 of a type puts the attempt's id in front, so that END and COMMIT can be what they should be
+ * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
+ */
+#include "kernel/time.h"
+#include "tests/unit/fake_kernel.h"
+#include "tests/unit/fake_vm.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/migrate.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct mem_stream {
+	struct stream s;
+	uint8_t *p;
+	size_t len, at, cap;
+};
+static struct mem_stream *mem_of(struct stream *s) { return CONTAINER_OF(s, struct mem_stream, s); }
+
+static int mem_read(struct stream *s, void *buf, size_t max, uint64_t deadline unused)
+{
+	struct mem_stream *m = mem_of(s);
+	size_t n = MIN(max, m->len - m->at);
+	if (n)
+		memcpy(buf, m->p + m->at, n);
+	m->at += n;
+	return (int)n;
+}
+static int mem_write(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline unused)
+{
+	struct mem_stream *m = mem_of(s);
+	for (unsigned i = 0; i < n; i++) {
+		if (m->len + iov[i].len > m->cap)
+			m->p = realloc(m->p, m->cap = (m->len + iov[i].len) * 2);
+		memcpy(m->p + m->len, iov[i].base, iov[i].len);
+		m->len += iov[i].len;
+	}
+	return 0;
+}
+static int drop_write(struct stream *s unused, const struct iov *iov unused, unsigned n unused, uint64_t deadline unused) { return 0; }
+static int mem_shutdown(struct stream *s unused) { return 0; }
+static void mem_abort(struct stream *s unused) {}
+static void mem_close(struct stream *s unused) {}
+static const struct stream_ops build_ops = { mem_read, mem_write, mem_shutdown, mem_abort, mem_close };
+static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown, mem_abort, mem_close };
+
+int stream_tcp_connect(struct stream **s unused, const char *addr unused, uint16_t port unused, uint64_t end unused, struct why *w)
+{
+	return why_set(w, -EHOSTUNREACH, "no network");
+}
+int stream_tcp_listen(uint16_t port unused, unsigned max unused, void (*fn)(void *, struct stream *) unused, void *arg unused)
+{
+	return 0;
+}
+
+static void put_records(struct wire_tx *tx, const struct attempt_id *id, const uint8_t *p, size_t n)
+{
+	while (n >= 3) {
+		uint32_t type = p[0] & 0x7f, len = get_le16(p + 1) % 2048;
+		bool with_id = p[0] & 0x80;
+		p += 3;
+		n -= 3;
+		len = (uint32_t)MIN((size_t)len, n);
+		wire_begin(tx, type);
+		if (with_id) {
+			wire_put_bytes(tx, id->uuid, 16);
+			wire_put_u64(tx, id->epoch);
+		}
+		if (type == WIRE_PAGES && len >= 16) { /* data as the fields claim it, as far as that is allowed */
+			static uint8_t page[WIRE_PAGES_MAX * 4096] = { 1 };
+			uint32_t runs = get_le32(p + 8), pages = get_le32(p + 12);
+			if (runs <= WIRE_RUNS_MAX && 16 + runs * 8 <= len)
+				len = 16 + runs * 8;
+			wire_put_bytes(tx, p, len);
+			if (pages && pages <= WIRE_PAGES_MAX)
+				wire_put_data(tx, page, pages * 4096UL);
+		} else {
+			wire_put_bytes(tx, p, len);
+		}
+		p += len;
+		n -= len;
+		if (wire_end(tx, TIME_NEVER))
+			abort();
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct mem_stream m = { .s = { .ops = &build_ops, .peer = "fuzz" } };
+	static struct offer o;
+	struct wire_tx tx;
+	if (!size || wire_tx_init(&tx, &m.s))
+		return 0;
+	uint8_t mode = data[0] % 3;
+	data++;
+	size--;
+	o = (struct offer){ .cfg = { .name = "fuzz", .mem = MIB(2), .vcpus = 1 }, .id = { .uuid = "fuzz", .epoch = attempt_new_epoch() } };
+	vm_compat_get(NULL, &o.compat);
+	if (mode == 0) {
+		if (size && stream_write(&m.s, data, size, TIME_NEVER))
+			abort();
+	} else if (hello_send(&tx, "fuzz", TIME_NEVER)) {
+		abort();
+	} else if (mode == 1) {
+		wire_begin(&tx, WIRE_OFFER);
+		wire_put_bytes(&tx, data, MIN(size, 2048UL));
+		if (wire_end(&tx, TIME_NEVER))
+			abort();
+	} else {
+		if (offer_send(&tx, &o, TIME_NEVER))
+			abort();
+		tx.key = wire_key(o.id.uuid, o.id.epoch);
+		put_records(&tx, &o.id, data, size);
+	}
+	m.s.ops = &serve_ops;
+	fake_host = 1;
+	migrate_dest_serve(NULL, &m.s);
+	wire_tx_fini(&tx);
+	free(m.p);
+	struct vm *vm = fake_vm_find(1, "fuzz");
+	if (vm) {
+		if (vm->state != VM_RUNNING || attempt_state(&o.id) != ATTEMPT_STARTED)
+			abort();
+		attempt_forget(&o.id);
+		vm_destroy(vm);
+	}
+	if (fake_page_live())
+		abort();
+	return 0;
+}
