@@ -9,7 +9,7 @@
  */
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
-#include "tests/unit/fake_vm.h"
+#include "tests/unit/fake_hosts.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include <stdlib.h>

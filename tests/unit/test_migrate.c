@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Source and destination in one process, over a pipe, with real guest memory, page tables and state tables (fake_vm.h says
+ * Source and destination in one process, over a pipe, with real guest memory, page tables and state tables (fake_hosts.h says
  * what is not real). After whatever was done to the stream: exactly one host runs the VM, its memory is that of its last
  * pause, nothing is left over, and the next attempt works.
  */
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
-#include "tests/unit/fake_vm.h"
+#include "tests/unit/fake_hosts.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/records.h"

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* VMs without CPUs (fake_hosts.h). Life, references and the rules of vm_migration_ended are those of vmm/vm_life.c. */
+#include "tests/unit/fake_hosts.h"
+#include "kernel/host.h"
+#include "kernel/time.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct host_info host_info = { .name = "test" };
+_Thread_local int fake_host;
+struct fake_vm_opts fake_vm_opts;
+uint8_t *fake_paused_image;
+
+struct fake_vm {
+	struct vm vm;
+	int host;
+	bool listed;
+	struct fake_dev dev[FAKE_DEVS];
+};
+#define VMS 16
+static struct fake_vm *vms[VMS];
+static pthread_mutex_t vms_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned announced, resumed;
+
+static struct fake_vm *fake_of(struct vm *vm) { return CONTAINER_OF(vm, struct fake_vm, vm); }
+struct fake_dev *fake_devs(struct vm *vm) { return fake_of(vm)->dev; }
+unsigned fake_announced(void) { return __atomic_load_n(&announced, __ATOMIC_SEQ_CST); }
+unsigned fake_resumed(void) { return __atomic_load_n(&resumed, __ATOMIC_SEQ_CST); }
+
+const char *vm_state_name(enum vm_state s)
+{
+	static const char *const names[] = { "stopped", "running", "paused", "incoming", "undecided", "failed" };
+	return names[s];
+}
+
+static struct vm *find(int host, const char *name)
+{
+	for (unsigned i = 0; i < VMS; i++)
+		if (vms[i] && vms[i]->listed && vms[i]->host == host && !strcmp(vms[i]->vm.cfg.name, name))
+			return &vms[i]->vm;
+	return NULL;
+}
+
+struct vm *fake_vm_find(int host, const char *name)
+{
+	pthread_mutex_lock(&vms_lock);
+	struct vm *vm = find(host, name);
+	pthread_mutex_unlock(&vms_lock);
+	return vm;
+}
+
+struct vm *vm_get(const char *name)
+{
+	pthread_mutex_lock(&vms_lock);
+	struct vm *vm = find(fake_host, name);
+	if (vm)
+		vm->refs++;
+	pthread_mutex_unlock(&vms_lock);
+	return vm;
+}
+
+void vm_put(struct vm *vm)
+{
+	pthread_mutex_lock(&vms_lock);
+	if (--vm->refs == 0) {
+		for (unsigned i = 0; i < VMS; i++)
+			if (vms[i] == fake_of(vm))
+				vms[i] = NULL;
+		free(fake_of(vm));
+	}
+	pthread_mutex_unlock(&vms_lock);
+}
+
+void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)
+{
+	pthread_mutex_lock(&vms_lock);
+	for (unsigned i = 0; i < VMS; i++)
+		if (vms[i] && vms[i]->listed && vms[i]->host == fake_host)
+			fn(&vms[i]->vm, arg);
+	pthread_mutex_unlock(&vms_lock);
+}
+
+static int create(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w)
+{
+	struct fake_vm *f = calloc(1, sizeof(*f));
+	f->host = fake_host;
+	f->vm.cfg = *cfg;
+	f->vm.state = state;
+	f->vm.refs = 1;
+	mutex_init(&f->vm.lock, "vm");
+	for (unsigned i = 0; i < FAKE_DEVS; i++)
+		f->dev[i].vm = &f->vm;
+	pthread_mutex_lock(&vms_lock);
+	unsigned slot = 0;
+	while (slot < VMS && vms[slot])
+		slot++;
+	bool twin = find(fake_host, cfg->name) || slot == VMS;
+	if (!twin) {
+		f->listed = true;
+		vms[slot] = f;
+	}
+	pthread_mutex_unlock(&vms_lock);
+	if (twin) {
+		free(f);
+		return why_set(w, -EEXIST, "a VM named %s is here already", cfg->name);
+	}
+	int err = fake_vm_opts.create_nomem ? -ENOMEM : gmem_init(&f->vm.mem, cfg->mem, &pt_format_npt, w);
+	if (err) {
+		f->listed = false;
+		vm_put(&f->vm);
+		return why_set(w, err, "no memory");
+	}
+	*out = &f->vm;
+	return 0;
+}
+
+struct vm *fake_vm_new(const char *name, uint64_t mem)
+{
+	struct vm_config cfg = {
+		.mem = mem, .vcpus = 1, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .cpu = "host", .cmdline = "quiet"
+	};
+	struct vm *vm;
+	struct why w = { "" };
+	snprintf(cfg.name, sizeof(cfg.name), "%s", name);
+	memset(cfg.uuid, name[0], sizeof(cfg.uuid));
+	if (create(&cfg, VM_RUNNING, &vm, &w))
+		panic("fake_vm_new: %s", w.text);
+	for (unsigned i = 0; i < FAKE_DEVS; i++) {
+		for (unsigned r = 0; r < 4; r++)
+			fake_devs(vm)[i].s.regs[r] = 0x1111111111111111ULL * (i + 1) + r;
+		fake_devs(vm)[i].s.mode = i + 1;
+	}
+	return vm;
+}
+
+int vm_create_incoming(const struct vm_config *cfg, struct vm **vm, struct why *w)
+{
+	return create(cfg, VM_INCOMING, vm, w);
+}
+
+void vm_destroy(struct vm *vm)
+{
+	mutex_lock(&vm->lock);
+	gmem_fini(&vm->mem);
+	vm->state = VM_STOPPED;
+	mutex_unlock(&vm->lock);
+	pthread_mutex_lock(&vms_lock);
+	fake_of(vm)->listed = false;
+	pthread_mutex_unlock(&vms_lock);
+	vm_put(vm);
+}
+
+int vm_pause(struct vm *vm)
+{
+	int err = -EINVAL;
+	mutex_lock(&vm->lock);
+	if (vm->state == VM_RUNNING && !vm->power_request) {
+		vm->state = VM_PAUSED;
+		fake_paused_image = realloc(fake_paused_image, vm->cfg.mem);
+		if (gmem_read(&vm->mem, 0, fake_paused_image, vm->cfg.mem))
+			panic("vm_pause: cannot read memory");
+		err = 0;
+	}
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+void vm_resume(struct vm *vm)
+{
+	mutex_lock(&vm->lock);
+	if (vm->state != VM_PAUSED && vm->state != VM_INCOMING && vm->state != VM_UNDECIDED)
+		panic("vm_resume of a VM that is %s", vm_state_name(vm->state));
+	pthread_mutex_lock(&vms_lock);
+	for (unsigned i = 0; i < VMS; i++)
+		if (vms[i] && vms[i]->host != fake_of(vm)->host && vms[i]->vm.state == VM_RUNNING &&
+		    !memcmp(vms[i]->vm.cfg.uuid, vm->cfg.uuid, 16))
+			panic("two runners");
+	if (!vm->power_request)
+		vm->state = VM_RUNNING;
+	pthread_mutex_unlock(&vms_lock);
+	__atomic_fetch_add(&resumed, 1, __ATOMIC_SEQ_CST);
+	mutex_unlock(&vm->lock);
+}
+
+bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
+{
+	mutex_lock(&vm->lock);
+	bool runs = vm->state == VM_RUNNING;
+	if (runs && gmem_write(&vm->mem, gpa, buf, len))
+		panic("the guest wrote outside its memory");
+	mutex_unlock(&vm->lock);
+	return runs;
+}
+
+void vm_flush_tlb(void *vm unused) {}
+
+/* ---- sections ---- */
+
+static const struct sfield dev_fields[] = {
+	F_ARR(struct fake_dev_state, regs),
+	F(struct fake_dev_state, mode),
+	F_ARR(struct fake_dev_state, fifo),
+};
+static int dev_check(const void *obj unused, const void *state, struct why *w)
+{
+	const struct fake_dev_state *s = state;
+	return s->mode > 9 ? why_set(w, -EINVAL, "mode %u", s->mode) : 0;
+}
+static void dev_pre_save(void *obj)
+{
+	struct fake_dev *d = obj;
+	if (fake_vm_opts.late_write && gmem_write(&d->vm->mem, 0, &d->s, sizeof(d->s)))
+		panic("late write");
+}
+static const struct sdesc dev_desc = { .name = "fakedev",
+				       .version = 1,
+				       SDESC(struct fake_dev, s, struct fake_dev_state, dev_fields),
+				       .check = dev_check,
+				       .pre_save = dev_pre_save };
+
+static const struct sfield clock_fields[] = {
+	F(struct vm_clock_state, guest_tsc),
+	F(struct vm_clock_state, guest_ns),
+	F(struct vm_clock_state, tsc_hz),
+	F(struct vm_clock_state, wall_ns),
+};
+static void clock_pre_save(void *obj)
+{
+	struct vm *vm = CONTAINER_OF(obj, struct vm, clock);
+	vm->clock.s.guest_ns = time_ns() + vm->clock_base_ns;
+}
+static void clock_post_load(void *obj)
+{
+	struct vm *vm = CONTAINER_OF(obj, struct vm, clock);
+	vm->clock_base_ns = vm->clock.s.guest_ns - time_ns();
+}
+static const struct sdesc clock_desc = { .name = "clock",
+					 .version = 1,
+					 SDESC(struct vm_clock, s, struct vm_clock_state, clock_fields),
+					 .pre_save = clock_pre_save,
+					 .post_load = clock_post_load };
+
+void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
+			 void *arg)
+{
+	struct {
+		const struct sdesc *d;
+		uint32_t instance;
+		void *obj;
+	} all[] = { { &clock_desc, 0, &vm->clock },
+		    { &dev_desc, 0, &fake_devs(vm)[0] },
+		    { &dev_desc, 1, &fake_devs(vm)[1] } };
+	bool source = fake_of(vm)->host == 0 && vm->state == VM_PAUSED;
+	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+		if (source && fake_vm_opts.sections_skip == i + 1)
+			continue;
+		fn(arg, all[i].d, all[i].instance, all[i].obj);
+		if (source && fake_vm_opts.sections_twice == i + 1)
+			fn(arg, all[i].d, all[i].instance, all[i].obj);
+	}
+}
+
+int vm_save_cpus(struct vm *vm, struct why *w)
+{
+	return vm->state == VM_PAUSED ? 0 : why_set(w, -EINVAL, "not paused");
+}
+
+int vm_load_cpus(struct vm *vm unused, struct why *w)
+{
+	return fake_vm_opts.load_fail ? why_set(w, -EINVAL, "a state that no CPU can have") : 0;
+}
+
+void vm_announce(struct vm *vm unused) { __atomic_fetch_add(&announced, 1, __ATOMIC_SEQ_CST); }
+void vm_advance_clock(struct vm *vm, uint64_t ns) { vm->clock_base_ns += ns; }
+
+/* As ctl_task: what the guest asked for is done once nobody migrates it. */
+void vm_migration_ended(struct vm *vm)
+{
+	mutex_lock(&vm->lock);
+	if (vm->power_request)
+		vm->state = VM_STOPPED;
+	mutex_unlock(&vm->lock);
+}
+
+void vm_compat_get(const struct vm *vm unused, struct vm_compat *c)
+{
+	*c = (struct vm_compat){ .n = 2, .leaf = { 1, 7 }, .regs = { { 1, 2, 3, 4 }, { 5, 6, 7, 8 } } };
+}
+
+int vm_compat_check(const struct vm_compat *c, struct why *w)
+{
+	if (c->n != 2 || c->leaf[1] != 7 || c->regs[1][3] != 8)
+		return why_set(w, -ENOTSUP, "compat words arrived wrong");
+	return fake_vm_opts.compat_refuse ? why_set(w, -ENOTSUP, "CPUID leaf 7 EBX bit 5 is missing here") : 0;
+}
