@@ -17,8 +17,14 @@ static void inject_ud(struct vcpu *v) { hv()->inject(v->hv, HV_EVENT(HV_EVENT_EX
 static void skip(struct vcpu *v, const struct vmexit *x, const uint8_t *op, unsigned n)
 {
 	unsigned len = x->len ? x->len : insn_length(v, op, n);
-	if (!len) /* unreadable only if another vCPU changes the page tables under it: let it run again and fault by itself */
+	if (!len) { /* another vCPU changes the page tables under it: let it run again and fault by itself */
+		struct hv_mode m;
+		hv()->get_mode(v->hv, &m);
+		if ((m.cr0 & CR0_PG) && !(m.efer & EFER_LMA))
+			vm_fail(v->vm, "the guest pages in 32-bit mode, whose tables tern does not read (RIP %llx)",
+				(unsigned long long)v->hv->rip);
 		return;
+	}
 	hv()->skip(v->hv, v->hv->rip + len);
 }
 #define SKIP(v, x, ...) skip(v, x, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
@@ -64,17 +70,16 @@ static bool do_string_io(struct vcpu *v, const struct vmexit *x, struct hv_mode 
 {
 	uint64_t *r = v->hv->gpr, val = 0, *index = &r[x->u.io.in ? REG_RDI : REG_RSI];
 	struct bus *bus = &v->vm->machine.bus;
-	gpa_t gpa;
-	if (!m->long_mode || x->u.io.addr_size != 8 || (x->u.io.rep && !r[REG_RCX]))
-		return m->long_mode && x->u.io.addr_size == 8;
-	if (walk_gva(v, m, *index, x->u.io.in, &gpa) || !gmem_is_ram(&v->vm->mem, gpa))
+	if (!m->long_mode || x->u.io.addr_size != 8 || (!x->u.io.in && (x->u.io.seg == SEG_FS || x->u.io.seg == SEG_GS)))
 		return false;
+	if (x->u.io.rep && !r[REG_RCX])
+		return true;
 	if (x->u.io.in) {
 		val = bus_read(bus, BUS_PIO, x->u.io.port, x->u.io.size);
-		if (gmem_write(&v->vm->mem, gpa, &val, x->u.io.size))
+		if (gva_copy(v, m, *index, &val, x->u.io.size, true))
 			return false;
 	} else {
-		if (gmem_read(&v->vm->mem, gpa, &val, x->u.io.size))
+		if (gva_copy(v, m, *index, &val, x->u.io.size, false))
 			return false;
 		bus_write(bus, BUS_PIO, x->u.io.port, x->u.io.size, val);
 	}
@@ -142,7 +147,9 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	switch (x->kind) {
 	case EXIT_HOST_IRQ: /* taken when enter_guest turned interrupts on */
 	case EXIT_IRQ_WINDOW: /* the next entry injects */
+		break;
 	case EXIT_PAUSE:
+		SKIP(v, x, 0xf3, 0x90);
 		break;
 	case EXIT_CPUID:
 		do_cpuid(v, x);

@@ -7,15 +7,20 @@
 
 #define PTE_P  BIT(0)
 #define PTE_W  BIT(1)
+#define PTE_U  BIT(2)
+#define PTE_A  BIT(5)
+#define PTE_D  BIT(6)
 #define PTE_PS BIT(7)
 #define PTE_ADDR 0x000ffffffffff000ULL
 
 /*
- * Long mode, or no paging at all. A 64-bit Linux is in one of these whenever it does what needs emulation; A and D bits
- * are left alone, since the CPU has set them already when it made the access that exits here.
+ * Long mode, or no paging at all. A 64-bit Linux is in one of these whenever it does what needs emulation. The access that
+ * exits here has been checked by the CPU, but not the other end of a string move, nor that of INS: so rights are checked
+ * and D is set. SMAP and protection keys are not looked at.
  */
-int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write unused, gpa_t *gpa)
+int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa)
 {
+	uint64_t need = PTE_P | (m->cpl == 3 ? PTE_U : 0) | (write && (m->cpl == 3 || (m->cr0 & CR0_WP)) ? PTE_W : 0);
 	if (!(m->cr0 & CR0_PG)) {
 		*gpa = gva & 0xffffffff;
 		return 0;
@@ -25,18 +30,46 @@ int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write u
 	uint64_t table = m->cr3 & PTE_ADDR;
 	for (unsigned level = 4; level >= 1; level--) {
 		unsigned shift = PAGE_SHIFT + 9 * (level - 1);
-		const uint64_t *p = gmem_ptr(&v->vm->mem, table + (gva >> shift & 511) * 8, 8);
+		gpa_t at = table + (gva >> shift & 511) * 8;
+		uint64_t *p = gmem_ptr(&v->vm->mem, at, 8);
 		uint64_t e = p ? __atomic_load_n(p, __ATOMIC_RELAXED) : 0;
-		if (!(e & PTE_P))
+		if ((e & need) != need)
 			return -EFAULT;
 		if (level == 1 || (level < 4 && (e & PTE_PS))) {
 			uint64_t mask = (1ULL << shift) - 1;
 			*gpa = (e & PTE_ADDR & ~mask) | (gva & mask);
+			if (write && !(e & PTE_D)) {
+				__atomic_fetch_or(p, PTE_A | PTE_D, __ATOMIC_RELAXED);
+				gmem_dirty(&v->vm->mem, at, 8);
+			}
 			return 0;
 		}
 		table = e & PTE_ADDR;
 	}
 	return -EFAULT;
+}
+
+int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write)
+{
+	size_t n = MIN(len, PAGE_SIZE - (gva & PAGE_MASK)); /* in the first page; the rest is in the second */
+	gpa_t gpa[2];
+	for (unsigned i = 0; i < (len > n ? 2U : 1U); i++) {
+		int err = walk_gva(v, m, gva + i * n, write, &gpa[i]);
+		if (err || !gmem_is_ram(&v->vm->mem, gpa[i]))
+			return err ? err : -EFAULT;
+	}
+	int err = write ? gmem_write(&v->vm->mem, gpa[0], buf, n) : gmem_read(&v->vm->mem, gpa[0], buf, n);
+	if (!err && len > n)
+		err = write ? gmem_write(&v->vm->mem, gpa[1], (char *)buf + n, len - n)
+			    : gmem_read(&v->vm->mem, gpa[1], (char *)buf + n, len - n);
+	return err;
+}
+
+bool insn_decoder(const struct hv_mode *m, ZydisDecoder *d)
+{
+	return m->long_mode ? ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)) :
+	       m->cs32      ? ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32)) :
+			      ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16));
 }
 
 unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MAX])
@@ -65,10 +98,7 @@ unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n)
 	unsigned have = insn_fetch(v, &m, buf);
 	if (have >= n && !memcmp(buf, op, n))
 		return n;
-	if (ZYAN_FAILED(ZydisDecoderInit(&d, m.long_mode ? ZYDIS_MACHINE_MODE_LONG_64 :
-					   m.cs32 ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16,
-					 m.long_mode ? ZYDIS_STACK_WIDTH_64 : m.cs32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16)) ||
-	    ZYAN_FAILED(ZydisDecoderDecodeInstruction(&d, ZYAN_NULL, buf, have, &insn)))
+	if (!insn_decoder(&m, &d) || ZYAN_FAILED(ZydisDecoderDecodeInstruction(&d, ZYAN_NULL, buf, have, &insn)))
 		return 0;
 	return insn.length;
 }

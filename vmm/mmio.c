@@ -134,7 +134,7 @@ static bool string_end(struct mmio *x, const struct hv_mode *m, unsigned reg, un
 		return false;
 	if (gmem_is_ram(&x->v->vm->mem, gpa)) {
 		*val = write ? *val : 0;
-		return !(write ? gmem_write(&x->v->vm->mem, gpa, val, size) : gmem_read(&x->v->vm->mem, gpa, val, size));
+		return !gva_copy(x->v, m, x->v->hv->gpr[reg], val, size, write);
 	}
 	struct bus *bus = &x->v->vm->machine.bus;
 	if (write)
@@ -152,8 +152,9 @@ static bool do_string(struct mmio *x, const struct hv_mode *m, bool *again)
 	unsigned size = x->insn.operand_width / 8;
 	bool rep = x->insn.attributes & ZYDIS_ATTRIB_HAS_REP;
 	int64_t step = x->v->hv->rflags & BIT(10) ? -(int64_t)size : (int64_t)size;
-	if (!m->long_mode || x->insn.address_width != 64)
-		return false;
+	if (!m->long_mode || x->insn.address_width != 64 || x->insn.meta.category != ZYDIS_CATEGORY_STRINGOP ||
+	    (x->insn.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS)))
+		return false; /* MOVSD is also the name of an SSE move */
 	switch ((int)x->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_STOSB: case ZYDIS_MNEMONIC_STOSW: case ZYDIS_MNEMONIC_STOSD: case ZYDIS_MNEMONIC_STOSQ:
 		movs = false;
@@ -227,10 +228,7 @@ int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w)
 	bool again;
 	vmm_hv()->get_mode(v->hv, &m);
 	unsigned have = insn_fetch(v, &m, b);
-	ZydisMachineMode mode = m.long_mode ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32;
-	ZydisStackWidth width = m.long_mode ? ZYDIS_STACK_WIDTH_64 : ZYDIS_STACK_WIDTH_32;
-	if (ZYAN_FAILED(ZydisDecoderInit(&d, mode, width)) ||
-	    ZYAN_FAILED(ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op)) || !emulate(&x, &m, &again))
+	if (!insn_decoder(&m, &d) || ZYAN_FAILED(ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op)) || !emulate(&x, &m, &again))
 		return why_set(w, -ENOTSUP,
 			       "%s of device memory at %llx by an instruction that tern does not emulate "
 			       "(RIP %llx: %02x %02x %02x %02x %02x %02x %02x %02x)",

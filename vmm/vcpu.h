@@ -67,8 +67,15 @@ extern const unsigned nmsr_pass_list;
 
 /* insn.c: guest code. */
 #define INSN_MAX 15
-/* gva -> gpa by the guest's page tables (SDM 3A 4.5); 0, or -EFAULT: not mapped (err gets the #PF code). */
+/*
+ * gva -> gpa by the guest's page tables (SDM 3A 4.5), with what the current privilege may do; a write sets D. 0, -EFAULT:
+ * not mapped or not allowed, -ENOTSUP: paging that tern does not read (32 bits).
+ */
 int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa);
+/* Copy up to a page between guest RAM and buf; 0, or as walk_gva, with nothing written. */
+int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write);
+struct ZydisDecoder_;
+bool insn_decoder(const struct hv_mode *m, struct ZydisDecoder_ *d); /* set up for the mode the guest runs in */
 unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MAX]); /* bytes at RIP that are there */
 /* Length of the instruction at RIP whose opcode bytes are expected to be op[0..n); decoded if it has prefixes. 0: unreadable. */
 unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n);
