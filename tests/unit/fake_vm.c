@@ -1,297 +1,171 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* VMs without CPUs (fake_vm.h). Life, references and the rules of vm_migration_ended are those of vmm/vm_life.c. */
+/* The vCPU of the exit tests (fake_vm.h). */
 #include "tests/unit/fake_vm.h"
-#include "kernel/host.h"
-#include "kernel/time.h"
-#include <pthread.h>
+#include "arch/x86/cpu.h"
+#include "arch/x86/fpu.h"
+#include "kernel/page.h"
+#include <asm/prctl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-struct host_info host_info = { .name = "test" };
-_Thread_local int fake_host;
-struct fake_vm_opts fake_vm_opts;
-uint8_t *fake_paused_image;
+extern const struct hv_ops svm_ops;
+static struct fv *the;
+static struct cpu host_cpu;
+static uint64_t host_svm[16]; /* svm.c's per-CPU data: all zero will do */
 
-struct fake_vm {
-	struct vm vm;
-	int host;
-	bool listed;
-	struct fake_dev dev[FAKE_DEVS];
-};
-#define VMS 16
-static struct fake_vm *vms[VMS];
-static pthread_mutex_t vms_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned announced, resumed;
+/* ---- what the sources under test call ---- */
 
-static struct fake_vm *fake_of(struct vm *vm) { return CONTAINER_OF(vm, struct fake_vm, vm); }
-struct fake_dev *fake_devs(struct vm *vm) { return fake_of(vm)->dev; }
-unsigned fake_announced(void) { return __atomic_load_n(&announced, __ATOMIC_SEQ_CST); }
-unsigned fake_resumed(void) { return __atomic_load_n(&resumed, __ATOMIC_SEQ_CST); }
-
-const char *vm_state_name(enum vm_state s)
+const struct hv_env *hv_env;
+const struct hv_ops *vmm_hv(void) { return &svm_ops; }
+bool rdmsr_safe(uint32_t msr, uint64_t *v) { (void)msr, *v = 0; return false; }
+bool wrmsr_safe(uint32_t msr, uint64_t v) { (void)msr, (void)v; return false; }
+void vm_request_power_off(void *vm) { (void)vm; }
+void vm_request_reset(void *vm) { the->resets++, (void)vm; }
+void vm_fail(struct vm *vm, const char *fmt, ...)
 {
-	static const char *const names[] = { "stopped", "running", "paused", "incoming", "undecided", "failed" };
-	return names[s];
+	va_list ap;
+	(void)vm;
+	va_start(ap, fmt);
+	vsnprintf(the->fail, sizeof(the->fail), fmt, ap);
+	va_end(ap);
 }
 
-static struct vm *find(int host, const char *name)
+static uint64_t xcr0 = 1;
+void fpu_cpu_on(void) {}
+uint64_t fpu_xcr0_mask(void) { return 7; }
+uint32_t fpu_area_size(void) { return 832; }
+void fpu_load(const void *area, uint64_t x) { (void)area, xcr0 = x; }
+uint64_t fpu_save(void *area) { (void)area; return xcr0; }
+void fpu_set_xcr0(uint64_t x) { xcr0 = x; }
+uint64_t fpu_get_xcr0(void) { return xcr0; }
+bool fpu_xcr0_valid(uint64_t x) { return (x & 1) && !(x & ~7ULL) && (!(x & 4) || (x & 2)); }
+bool fpu_mxcsr_valid(uint32_t m) { return !(m >> 16); }
+
+void svm_world_switch(uint64_t *gpr, hpa_t vmcb, hpa_t host_vmcb)
 {
-	for (unsigned i = 0; i < VMS; i++)
-		if (vms[i] && vms[i]->listed && vms[i]->host == host && !strcmp(vms[i]->vm.cfg.name, name))
-			return &vms[i]->vm;
-	return NULL;
+	struct fv *f = the;
+	(void)vmcb, (void)host_vmcb;
+	f->delivered = f->vmcb.eventinj;
+	f->vmcb.exitcode = f->exitcode;
+	f->vmcb.exitinfo1 = f->info1;
+	f->vmcb.exitinfo2 = f->info2;
+	f->vmcb.exitintinfo = f->intinfo;
+	if (f->vmrun)
+		f->vmrun(f, gpr);
 }
 
-struct vm *fake_vm_find(int host, const char *name)
+/* ---- device ---- */
+
+static uint64_t dev_read(void *arg, uint64_t off, unsigned size)
 {
-	pthread_mutex_lock(&vms_lock);
-	struct vm *vm = find(host, name);
-	pthread_mutex_unlock(&vms_lock);
-	return vm;
+	struct fv *f = arg;
+	uint64_t v = 0;
+	f->nreads++, f->last_size = size;
+	memcpy(&v, f->dev + off, size);
+	return v;
+}
+static void dev_write(void *arg, uint64_t off, unsigned size, uint64_t val)
+{
+	struct fv *f = arg;
+	f->nwrites++, f->last_size = size;
+	memcpy(f->dev + off, &val, size);
+}
+static uint64_t port_read(void *arg, uint64_t off, unsigned size) { return dev_read(arg, 0x800 + off, size); }
+static void port_write(void *arg, uint64_t off, unsigned size, uint64_t val) { dev_write(arg, 0x800 + off, size, val); }
+static const struct bus_ops dev_ops = { dev_read, dev_write }, port_ops = { port_read, port_write };
+static void no_vcpu(void *arg, unsigned i) { (void)arg, (void)i; }
+
+/* ---- life ---- */
+
+static void put(struct fv *f, gpa_t gpa, uint64_t v) { memcpy(gmem_ptr(&f->vm.mem, gpa, 8), &v, 8); }
+
+static void tables_make(struct fv *f)
+{
+	put(f, FV_PML4, 0x2000 | 7);
+	put(f, 0x2000, 0x3000 | 7);                     /* 0..1G */
+	put(f, 0x2008, 0x4000 | 7);                     /* 1G..2G */
+	put(f, 0x3000, FV_PT | 7);
+	put(f, 0x4000, FV_DEV_GPA | 0x80 | 3);          /* the device, supervisor only */
+	for (unsigned i = 0; i < 512; i++)
+		put(f, FV_PT + 8 * i, i * PAGE_SIZE | 3);
 }
 
-struct vm *vm_get(const char *name)
+struct fv *fv_new(void)
 {
-	pthread_mutex_lock(&vms_lock);
-	struct vm *vm = find(fake_host, name);
-	if (vm)
-		vm->refs++;
-	pthread_mutex_unlock(&vms_lock);
-	return vm;
-}
-
-void vm_put(struct vm *vm)
-{
-	pthread_mutex_lock(&vms_lock);
-	if (--vm->refs == 0) {
-		for (unsigned i = 0; i < VMS; i++)
-			if (vms[i] == fake_of(vm))
-				vms[i] = NULL;
-		free(fake_of(vm));
-	}
-	pthread_mutex_unlock(&vms_lock);
-}
-
-void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)
-{
-	pthread_mutex_lock(&vms_lock);
-	for (unsigned i = 0; i < VMS; i++)
-		if (vms[i] && vms[i]->listed && vms[i]->host == fake_host)
-			fn(&vms[i]->vm, arg);
-	pthread_mutex_unlock(&vms_lock);
-}
-
-static int create(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w)
-{
-	struct fake_vm *f = calloc(1, sizeof(*f));
-	f->host = fake_host;
-	f->vm.cfg = *cfg;
-	f->vm.state = state;
-	f->vm.refs = 1;
-	mutex_init(&f->vm.lock, "vm");
-	for (unsigned i = 0; i < FAKE_DEVS; i++)
-		f->dev[i].vm = &f->vm;
-	pthread_mutex_lock(&vms_lock);
-	unsigned slot = 0;
-	while (slot < VMS && vms[slot])
-		slot++;
-	bool twin = find(fake_host, cfg->name) || slot == VMS;
-	if (!twin) {
-		f->listed = true;
-		vms[slot] = f;
-	}
-	pthread_mutex_unlock(&vms_lock);
-	if (twin) {
-		free(f);
-		return why_set(w, -EEXIST, "a VM named %s is here already", cfg->name);
-	}
-	int err = fake_vm_opts.create_nomem ? -ENOMEM : gmem_init(&f->vm.mem, cfg->mem, &pt_format_npt, w);
-	if (err) {
-		f->listed = false;
-		vm_put(&f->vm);
-		return why_set(w, err, "no memory");
-	}
-	*out = &f->vm;
-	return 0;
-}
-
-struct vm *fake_vm_new(const char *name, uint64_t mem)
-{
-	struct vm_config cfg = {
-		.mem = mem, .vcpus = 1, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .cpu = "host", .cmdline = "quiet"
-	};
-	struct vm *vm;
+	struct fv *f = the = aligned_alloc(64, ALIGN_UP(sizeof(*f), 64UL));
+	static struct lapic *lapics[1];
 	struct why w = { "" };
-	snprintf(cfg.name, sizeof(cfg.name), "%s", name);
-	memset(cfg.uuid, name[0], sizeof(cfg.uuid));
-	if (create(&cfg, VM_RUNNING, &vm, &w))
-		panic("fake_vm_new: %s", w.text);
-	for (unsigned i = 0; i < FAKE_DEVS; i++) {
-		for (unsigned r = 0; r < 4; r++)
-			fake_devs(vm)[i].s.regs[r] = 0x1111111111111111ULL * (i + 1) + r;
-		fake_devs(vm)[i].s.mode = i + 1;
-	}
-	return vm;
+	memset(f, 0, sizeof(*f));
+	host_cpu.self = &host_cpu;
+	host_cpu.hv = host_svm;
+	syscall(SYS_arch_prctl, ARCH_SET_GS, &host_cpu);
+	if (gmem_init(&f->vm.mem, MIB(4), &pt_format_npt, &w))
+		abort();
+	bus_init(&f->vm.machine.bus);
+	struct bus_region mem = { FV_DEV_GPA, PAGE_SIZE, &dev_ops, f, "dev" }, port = { FV_PORT, 16, &port_ops, f, "port" };
+	if (bus_add(&f->vm.machine.bus, BUS_MMIO, &mem) || bus_add(&f->vm.machine.bus, BUS_PIO, &port))
+		abort();
+	cpuid_table_init(&f->vm.cpuid);
+	snprintf(f->vm.cfg.name, sizeof(f->vm.cfg.name), "test");
+	f->vcpu.vm = &f->vm;
+	f->vcpu.hv = &f->hw.hv;
+	f->hw.vmcb = &f->vmcb;
+	lapics[0] = &f->vcpu.lapic;
+	f->vm.apics = (struct apic_bus){ .lapic = lapics, .n = 1, .kick = no_vcpu, .nmi = no_vcpu };
+	lapic_init(&f->vcpu.lapic, &f->vm.apics, 0);
+	fv_reset(f);
+	return f;
 }
 
-int vm_create_incoming(const struct vm_config *cfg, struct vm **vm, struct why *w)
+void fv_free(struct fv *f)
 {
-	return create(cfg, VM_INCOMING, vm, w);
+	gmem_fini(&f->vm.mem);
+	free(f);
 }
 
-void vm_destroy(struct vm *vm)
+void fv_reset(struct fv *f)
 {
-	mutex_lock(&vm->lock);
-	gmem_fini(&vm->mem);
-	vm->state = VM_STOPPED;
-	mutex_unlock(&vm->lock);
-	pthread_mutex_lock(&vms_lock);
-	fake_of(vm)->listed = false;
-	pthread_mutex_unlock(&vms_lock);
-	vm_put(vm);
+	static struct cpu_state s;
+	memset(&s, 0, sizeof(s));
+	tables_make(f);
+	s.cr0 = CR0_PE | CR0_PG | CR0_WP;
+	s.cr3 = FV_PML4;
+	s.cr4 = CR4_PAE;
+	s.efer = EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE;
+	s.xcr0 = 1;
+	s.rip = FV_CODE;
+	s.rflags = 2;
+	s.seg[SEG_CS].attr = 0xa09b;
+	s.seg[SEG_SS].attr = 0xc093;
+	s.pat = 0x0007040600070406ULL;
+	if (svm_ops.set_state(f->vcpu.hv, &s, NULL))
+		abort();
+	xcr0 = 1;
+	f->vcpu.msr = (struct vcpu_msr_state){ .mtrr_def_type = VCPU_MTRR_RESET };
+	f->nreads = f->nwrites = f->last_size = f->resets = 0;
+	f->fail[0] = 0;
+	f->intinfo = f->delivered = 0;
+	f->vmrun = NULL;
 }
 
-int vm_pause(struct vm *vm)
+void fv_code(struct fv *f, const uint8_t *code, size_t n)
 {
-	int err = -EINVAL;
-	mutex_lock(&vm->lock);
-	if (vm->state == VM_RUNNING && !vm->power_request) {
-		vm->state = VM_PAUSED;
-		fake_paused_image = realloc(fake_paused_image, vm->cfg.mem);
-		if (gmem_read(&vm->mem, 0, fake_paused_image, vm->cfg.mem))
-			panic("vm_pause: cannot read memory");
-		err = 0;
-	}
-	mutex_unlock(&vm->lock);
-	return err;
+	f->hw.hv.rip = FV_CODE;
+	memset(gmem_ptr(&f->vm.mem, FV_CODE, 32), 0xcc, 32);
+	memcpy(gmem_ptr(&f->vm.mem, FV_CODE, n), code, n);
 }
 
-void vm_resume(struct vm *vm)
-{
-	mutex_lock(&vm->lock);
-	if (vm->state != VM_PAUSED && vm->state != VM_INCOMING && vm->state != VM_UNDECIDED)
-		panic("vm_resume of a VM that is %s", vm_state_name(vm->state));
-	pthread_mutex_lock(&vms_lock);
-	for (unsigned i = 0; i < VMS; i++)
-		if (vms[i] && vms[i]->host != fake_of(vm)->host && vms[i]->vm.state == VM_RUNNING &&
-		    !memcmp(vms[i]->vm.cfg.uuid, vm->cfg.uuid, 16))
-			panic("two runners");
-	if (!vm->power_request)
-		vm->state = VM_RUNNING;
-	pthread_mutex_unlock(&vms_lock);
-	__atomic_fetch_add(&resumed, 1, __ATOMIC_SEQ_CST);
-	mutex_unlock(&vm->lock);
-}
+uint64_t *fv_pte(struct fv *f, uint64_t gva) { return gmem_ptr(&f->vm.mem, FV_PT + (gva >> 12) * 8, 8); }
 
-bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
+void fv_exit(struct fv *f, uint64_t code, uint64_t info1, uint64_t info2)
 {
-	mutex_lock(&vm->lock);
-	bool runs = vm->state == VM_RUNNING;
-	if (runs && gmem_write(&vm->mem, gpa, buf, len))
-		panic("the guest wrote outside its memory");
-	mutex_unlock(&vm->lock);
-	return runs;
-}
-
-void vm_flush_tlb(void *vm unused) {}
-
-/* ---- sections ---- */
-
-static const struct sfield dev_fields[] = {
-	F_ARR(struct fake_dev_state, regs),
-	F(struct fake_dev_state, mode),
-	F_ARR(struct fake_dev_state, fifo),
-};
-static int dev_check(const void *obj unused, const void *state, struct why *w)
-{
-	const struct fake_dev_state *s = state;
-	return s->mode > 9 ? why_set(w, -EINVAL, "mode %u", s->mode) : 0;
-}
-static void dev_pre_save(void *obj)
-{
-	struct fake_dev *d = obj;
-	if (fake_vm_opts.late_write && gmem_write(&d->vm->mem, 0, &d->s, sizeof(d->s)))
-		panic("late write");
-}
-static const struct sdesc dev_desc = { .name = "fakedev",
-				       .version = 1,
-				       SDESC(struct fake_dev, s, struct fake_dev_state, dev_fields),
-				       .check = dev_check,
-				       .pre_save = dev_pre_save };
-
-static const struct sfield clock_fields[] = {
-	F(struct vm_clock_state, guest_tsc),
-	F(struct vm_clock_state, guest_ns),
-	F(struct vm_clock_state, tsc_hz),
-	F(struct vm_clock_state, wall_ns),
-};
-static void clock_pre_save(void *obj)
-{
-	struct vm *vm = CONTAINER_OF(obj, struct vm, clock);
-	vm->clock.s.guest_ns = time_ns() + vm->clock_base_ns;
-}
-static void clock_post_load(void *obj)
-{
-	struct vm *vm = CONTAINER_OF(obj, struct vm, clock);
-	vm->clock_base_ns = vm->clock.s.guest_ns - time_ns();
-}
-static const struct sdesc clock_desc = { .name = "clock",
-					 .version = 1,
-					 SDESC(struct vm_clock, s, struct vm_clock_state, clock_fields),
-					 .pre_save = clock_pre_save,
-					 .post_load = clock_post_load };
-
-void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
-			 void *arg)
-{
-	struct {
-		const struct sdesc *d;
-		uint32_t instance;
-		void *obj;
-	} all[] = { { &clock_desc, 0, &vm->clock },
-		    { &dev_desc, 0, &fake_devs(vm)[0] },
-		    { &dev_desc, 1, &fake_devs(vm)[1] } };
-	bool source = fake_of(vm)->host == 0 && vm->state == VM_PAUSED;
-	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
-		if (source && fake_vm_opts.sections_skip == i + 1)
-			continue;
-		fn(arg, all[i].d, all[i].instance, all[i].obj);
-		if (source && fake_vm_opts.sections_twice == i + 1)
-			fn(arg, all[i].d, all[i].instance, all[i].obj);
-	}
-}
-
-int vm_save_cpus(struct vm *vm, struct why *w)
-{
-	return vm->state == VM_PAUSED ? 0 : why_set(w, -EINVAL, "not paused");
-}
-
-int vm_load_cpus(struct vm *vm unused, struct why *w)
-{
-	return fake_vm_opts.load_fail ? why_set(w, -EINVAL, "a state that no CPU can have") : 0;
-}
-
-void vm_announce(struct vm *vm unused) { __atomic_fetch_add(&announced, 1, __ATOMIC_SEQ_CST); }
-void vm_advance_clock(struct vm *vm, uint64_t ns) { vm->clock_base_ns += ns; }
-
-/* As ctl_task: what the guest asked for is done once nobody migrates it. */
-void vm_migration_ended(struct vm *vm)
-{
-	mutex_lock(&vm->lock);
-	if (vm->power_request)
-		vm->state = VM_STOPPED;
-	mutex_unlock(&vm->lock);
-}
-
-void vm_compat_get(const struct vm *vm unused, struct vm_compat *c)
-{
-	*c = (struct vm_compat){ .n = 2, .leaf = { 1, 7 }, .regs = { { 1, 2, 3, 4 }, { 5, 6, 7, 8 } } };
-}
-
-int vm_compat_check(const struct vm_compat *c, struct why *w)
-{
-	if (c->n != 2 || c->leaf[1] != 7 || c->regs[1][3] != 8)
-		return why_set(w, -ENOTSUP, "compat words arrived wrong");
-	return fake_vm_opts.compat_refuse ? why_set(w, -ENOTSUP, "CPUID leaf 7 EBX bit 5 is missing here") : 0;
+	struct vmexit x;
+	memset(&x, 0xa5, sizeof(x));
+	f->exitcode = code, f->info1 = info1, f->info2 = info2;
+	svm_ops.enter(f->vcpu.hv, &x);
+	exit_handle(&f->vcpu, &x);
 }

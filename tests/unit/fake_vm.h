@@ -1,40 +1,41 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * VMs as migration sees them, for host-built tests: vmm/vm.h over the real gmem.c, pt.c and state.c, without CPUs. Two hosts
- * live in one process; which one a thread is on is the thread's own. Starting a VM that runs on the other host as well is
- * a panic: that is what the hand-over must never do.
+ * One vCPU on a modelled AMD-V: arch/x86/svm.c and svm_state.c are the real ones, and so is all of the exit policy; only
+ * VMRUN is a function of the test's, which puts an exit code into the VMCB. The guest has 4 MiB of RAM, page tables of its
+ * own in it, code at FV_CODE, and one device of plain memory that counts its accesses.
+ *
+ *   gva 0..2M -> gpa same, in 4K pages   FV_DEV -> FV_DEV_GPA (device, 2M page)   all else: not mapped
  */
 #pragma once
-#include "vmm/vm.h"
+#include "arch/x86/svm_vcpu.h"
+#include "vmm/vcpu.h"
 
-extern _Thread_local int fake_host; /* 0 or 1 */
+#define FV_CODE    0x10000ULL
+#define FV_DATA    0x20000ULL
+#define FV_PML4    0x1000ULL
+#define FV_PT      0x5000ULL /* level 1 table of the first 2M */
+#define FV_DEV     0x40000000ULL
+#define FV_DEV_GPA 0xfe000000ULL
+#define FV_PORT    0x300 /* 16 ports of the device's memory, from offset 0x800 */
 
-struct fake_vm_opts { /* of all VMs; zero: everything works */
-	bool compat_refuse, create_nomem, load_fail;
-	unsigned sections_skip;  /* leave out section n (1..) when the source walks them */
-	unsigned sections_twice; /* walk section n twice */
-	bool late_write;         /* saving a section writes to guest memory */
+struct fv {
+	struct vm vm;
+	struct vcpu vcpu;
+	struct svm_vcpu hw;
+	struct vmcb vmcb;
+	uint8_t dev[PAGE_SIZE];
+	unsigned nreads, nwrites, last_size;
+	unsigned resets;
+	char fail[160]; /* vm_fail's text */
+	uint64_t delivered; /* EVENTINJ at the last VMRUN */
+	void (*vmrun)(struct fv *f, uint64_t *gpr); /* what the guest does; NULL: nothing */
+	uint64_t exitcode, info1, info2, intinfo;
 };
-extern struct fake_vm_opts fake_vm_opts;
 
-/* A RUNNING VM on this thread's host. */
-struct vm *fake_vm_new(const char *name, uint64_t mem);
-/* The VM of that name on a host, without a reference; NULL. */
-struct vm *fake_vm_find(int host, const char *name);
-/* The guest writes: only while it runs, else false. */
-bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len);
-/* Memory of the VM when it was last paused (mem bytes), and its state words then. */
-extern uint8_t *fake_paused_image;
-/* State that migrates: two devices of one kind. */
-#define FAKE_DEVS 2
-struct fake_dev {
-	struct fake_dev_state {
-		uint64_t regs[4];
-		uint32_t mode;
-		uint8_t fifo[12];
-	} s;
-	struct vm *vm;
-};
-struct fake_dev *fake_devs(struct vm *vm);
-unsigned fake_announced(void); /* vm_announce calls so far */
-unsigned fake_resumed(void);
+struct fv *fv_new(void);
+void fv_free(struct fv *f);
+void fv_reset(struct fv *f);                                  /* long mode, CPL 0, registers 0, RIP = FV_CODE */
+void fv_code(struct fv *f, const uint8_t *code, size_t n);    /* at FV_CODE, RIP there */
+uint64_t *fv_pte(struct fv *f, uint64_t gva);                 /* of the first 2M */
+/* Enter, exit with this code, and let exit.c handle it. */
+void fv_exit(struct fv *f, uint64_t code, uint64_t info1, uint64_t info2);
