@@ -3,7 +3,7 @@
  * What a peer may send to the destination. The first byte of the input chooses how the rest of it is used:
  *   0  raw bytes, from the first byte of the connection on
  *   1  HELLO, then an OFFER with these fields
- *   2  HELLO and a good OFFER, then records { type u8, length u16, fields }: check words are made right, or nothing would get past
+ *   2  HELLO, a good OFFER and some of the good records that would follow, then records { type u8, length u16, fields }: check words are made right, or nothing would get past
  *      them; bit 7 of a type puts the attempt's id in front, so that END and COMMIT can be what they should be
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
@@ -89,6 +89,38 @@ static void put_records(struct wire_tx *tx, const struct attempt_id *id, const u
 	}
 }
 
+/* The first n records after OFFER of a good migration of a VM of zeros, up to END. */
+static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n)
+{
+	static const struct {
+		const char *name;
+		uint32_t instance, len;
+	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 } };
+	int err = n > 0 ? pass_send(tx, 1, PASS_FINAL, TIME_NEVER) : 0;
+	if (n > 1) {
+		wire_begin(tx, WIRE_PAGES);
+		wire_put_u64(tx, 0);
+		wire_put_u32(tx, 1);
+		wire_put_u32(tx, 0);
+		wire_put_u64(tx, (1ULL << 31 | 512) << 32);
+		err |= wire_end(tx, TIME_NEVER);
+	}
+	if (n > 2)
+		err |= pass_end_send(tx, 1, 0, 512, TIME_NEVER);
+	for (unsigned i = 0; i < 3 && n > 3 + i; i++) {
+		wire_begin(tx, WIRE_SECTION);
+		wire_put_str(tx, sections[i].name, 32);
+		wire_put_u32(tx, sections[i].instance);
+		wire_put_u32(tx, 1);
+		memset(wire_put_space(tx, sections[i].len), 0, sections[i].len);
+		err |= wire_end(tx, TIME_NEVER);
+	}
+	if (n > 6)
+		err |= end_send(tx, id, &(struct end_counts){ 1, 3, 0, 512 }, TIME_NEVER);
+	if (err)
+		abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -97,7 +129,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct wire_tx tx;
 	if (!size || wire_tx_init(&tx, &m.s))
 		return 0;
-	uint8_t mode = data[0] % 3;
+	uint8_t mode = data[0] % 3, good = data[0] / 3 % 8;
 	data++;
 	size--;
 	o = (struct offer){ .cfg = { .name = "fuzz", .mem = MIB(2), .vcpus = 1 }, .id = { .uuid = "fuzz", .epoch = attempt_new_epoch() } };
@@ -116,6 +148,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (offer_send(&tx, &o, TIME_NEVER))
 			abort();
 		tx.key = wire_key(o.id.uuid, o.id.epoch);
+		put_good(&tx, &o.id, good);
 		put_records(&tx, &o.id, data, size);
 	}
 	m.s.ops = &serve_ops;
