@@ -174,7 +174,7 @@ unsigned edit_render(const struct edit *e, char out[EDIT_RENDER])
 	unsigned width = EDIT_COLUMNS - 1 - (unsigned)strlen(e->prompt);
 	unsigned start = e->cur > width ? e->cur - width : 0;
 	unsigned n = MIN(e->len - start, width), back = n - (e->cur - start);
-	int len = sniprintf(out, EDIT_RENDER, "\r%s%.*s\x1b[K", e->prompt, (int)n, e->line + start);
+	int len = sniprintf(out, EDIT_RENDER, "\r\x1b[K%s%.*s", e->prompt, (int)n, e->line + start);
 	if (back)
 		len += sniprintf(out + len, EDIT_RENDER - (size_t)len, "\x1b[%uD", back);
 	return (unsigned)len;

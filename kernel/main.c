@@ -163,7 +163,7 @@ static void start_vmm(void)
 	host_info.hv = hv ? hv->name : NULL;
 	if (!hv) {
 		sniprintf(host_info.why_no_hv, sizeof(host_info.why_no_hv), "nothing: %s", w.text);
-		log_error("this machine cannot run VMs: %s. Change that and type `reboot`", w.text);
+		log_error("this machine cannot run VMs: %s. The console works, `reboot` restarts the machine", w.text);
 	}
 	int err = vmm_init(hv, &conf, files, nfiles);
 	if (err)
