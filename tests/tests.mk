@@ -44,7 +44,9 @@ MIGRATE_BASE := vmm/gmem.c vmm/state.c arch/x86/pt.c net/stream.c net/pipe.c tes
 UNIT += policy wire migrate
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
 UNIT_wire := vmm/migrate/wire.c vmm/migrate/records.c vmm/migrate/attempts.c $(MIGRATE_BASE)
-UNIT_migrate := $(MIGRATE) $(MIGRATE_BASE)
+UNIT_migrate := $(MIGRATE) $(MIGRATE_BASE) kernel/json.c
+# Failpoints are part of what is tested; the fuzz target does without.
+build/host/vmm/migrate/%.o build/host/tests/unit/test_migrate.o: TEST_FLAGS += -DTERN_FAILPOINTS
 UNIT += page
 UNIT_page := kernel/page.c
 UNIT += frame
@@ -62,3 +64,7 @@ FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
 UNIT += exit
 UNIT_exit := $(addprefix vmm/,exit.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c dev/lapic.c dev/apic_bus.c) \
 	$(addprefix arch/x86/,svm.c svm_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
+UNIT += mmio
+UNIT_mmio := $(UNIT_exit)
+FUZZ += mmio
+FUZZ_mmio := $(UNIT_exit)

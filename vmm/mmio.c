@@ -150,7 +150,9 @@ static bool do_string(struct mmio *x, const struct hv_mode *m, bool *again)
 	uint64_t *gpr = x->v->hv->gpr, val = gpr[REG_RAX];
 	bool movs;
 	unsigned size = x->insn.operand_width / 8;
-	bool rep = x->insn.attributes & ZYDIS_ATTRIB_HAS_REP;
+	bool rep = false;
+	for (unsigned i = 0; i < x->insn.raw.prefix_count; i++) /* REPNE repeats these as well */
+		rep |= x->insn.raw.prefixes[i].value == 0xf3 || x->insn.raw.prefixes[i].value == 0xf2;
 	int64_t step = x->v->hv->rflags & BIT(10) ? -(int64_t)size : (int64_t)size;
 	if (!m->long_mode || x->insn.address_width != 64 || x->insn.meta.category != ZYDIS_CATEGORY_STRINGOP ||
 	    (x->insn.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS)))
