@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ACPI_AREA  0x20000UL /* up to 1 MiB */
+#define ACPI_AREA  0x1fff0UL /* up to the reset vector below 1 MiB (linux_loader.c) */
 #define HEADER_LEN 36
 #define RSDP_LEN   36
 #define FADT_LEN   276

@@ -4,7 +4,8 @@
  *
  *   0x7000  boot_params ("zero page"), with the E820 map       0x20000  command line
  *   0x8000  GDT                                                0xe0000  ACPI tables (vmm/acpi_tables.c)
- *   0x9000  page tables: the first 4 GiB, one to one           16 MiB   the kernel, at its preferred address
+ *   0x9000  page tables: the first 4 GiB, one to one           0xffff0  what a real-mode restart jumps to: a reset
+ *                                                              16 MiB   the kernel, at its preferred address
  *                                                              top      initrd, as high as the kernel accepts
  *
  * The kernel is entered at +0x200 in 64-bit mode with RSI = boot_params. Every number of the file's header is checked
@@ -197,6 +198,24 @@ static int write_page_tables(struct gmem *g)
 	return err;
 }
 
+/*
+ * Linux restarts a hardware-reduced PC through EFI, and where there is none (it does not ask whether there is the ACPI
+ * reset register) as a PC's BIOS wants it: real mode, f000:fff0. What is there does the reset.
+ */
+#define RESET_VECTOR_GPA 0xffff0UL
+static const uint8_t reset_code[] = {
+	0xba,
+	(POWER_PORT + 2) & 0xff,
+	(POWER_PORT + 2) >> 8, /* mov dx, POWER_PORT + 2 */
+	0xb0,
+	0x01, /* mov al, 1 */
+	0xee, /* out dx, al */
+	0xf4,
+	0xeb,
+	0xfd, /* hlt; jmp $-1 */
+};
+_Static_assert(sizeof(reset_code) <= 16, "it ends at 1 MiB");
+
 /* The selectors that the protocol promises: 0x10 code, 0x18 data, both flat. */
 #define BOOT_CS 0x10
 #define BOOT_DS 0x18
@@ -258,6 +277,8 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 		err = gmem_write(g, CMDLINE_GPA, img->cmdline, cmdline_len + 1);
 	if (!err)
 		err = write_boot_params(g, img, &b, initrd);
+	if (!err)
+		err = gmem_write(g, RESET_VECTOR_GPA, reset_code, sizeof(reset_code));
 	if (!err)
 		err = gmem_write(g, GDT_GPA, boot_gdt, sizeof(boot_gdt));
 	if (!err)

@@ -121,6 +121,9 @@ static void test_load(void **state)
 	}
 	assert_int_equal(ram, MIB(32) - 0x60000);
 
+	static const uint8_t out_602[] = { 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee }; /* the reset vector resets */
+	assert_memory_equal(at(0xffff0, 16), out_602, sizeof(out_602));
+
 	for (uint64_t va = 0; va < GIB(4); va += MIB(2) + 0x1234)
 		assert_int_equal(walk(s.cr3, va), va);
 	assert_true(s.cr0 == 0x80010031 && s.cr4 == 0x20 && s.efer == 0x500 && s.rflags == 2 && s.xcr0 == 1);
