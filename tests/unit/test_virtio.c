@@ -495,6 +495,8 @@ static void registers(void)
 	fg_write(&d, d.common + 0x10, 2, 2);
 	assert_int_equal(fg_read(&d, d.common + 0x10, 2), 2);
 	/* A queue that is not there. */
+	fg_write(&d, d.common + 0x16, 2, 0xffff);
+	fg_write(&d, d.common + 0x18, 2, 16);
 	fg_write(&d, d.common + 0x16, 2, 2);
 	assert_int_equal(fg_read(&d, d.common + 0x18, 2), 0);
 	assert_int_equal(fg_read(&d, d.common + 0x1a, 2), 0xffff);

@@ -170,10 +170,11 @@ static void queue_enable(struct virtio *v, struct virtq_state *q)
 /* Registers of the selected queue. Only its vector may change once it is enabled. */
 static void queue_write(struct virtio *v, unsigned off, unsigned size, uint64_t val)
 {
-	struct virtq_state *q = &v->s.q[v->s.queue_select];
+	struct virtq_state *q;
 
 	if (v->s.queue_select >= v->ids->nqueues)
 		return;
+	q = &v->s.q[v->s.queue_select];
 	if (off == COMMON_QUEUE_VECTOR && size == 2)
 		q->vector = vector_of(v, val);
 	else if (q->enabled)
