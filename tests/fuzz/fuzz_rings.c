@@ -105,7 +105,8 @@ static void load_mutated(struct input *in)
 			state_save(d->section[i].desc, d->section[i].obj, buf);
 			for (unsigned n = (unsigned)take(in, 1) % 4 + 1; n; n--)
 				buf[take(in, 2) % len] = (uint8_t)take(in, 1);
-			(void)!state_load(d->section[i].desc, d->section[i].obj, d->section[i].desc->version, buf, len, &w);
+			(void)!state_load(d->section[i].desc, d->section[i].obj, d->section[i].desc->version, buf, len,
+					  &w);
 		}
 		if (d->ops->resume)
 			d->ops->resume(d);

@@ -8,7 +8,13 @@
 
 static const uint8_t guest_mac[ETH_ALEN] = { 0x52, 0x54, 0, 0, 0, 7 };
 
-#define CHECK(cond) do { if (!(cond)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); abort(); } } while (0)
+#define CHECK(cond)                                                                \
+	do {                                                                       \
+		if (!(cond)) {                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
+			abort();                                                   \
+		}                                                                  \
+	} while (0)
 
 void fg_log(struct fg *g, const char *fmt, ...)
 {
@@ -28,7 +34,11 @@ static void fake_msi(void *arg, uint64_t addr, uint32_t data)
 	g->msi[g->nmsi++ % 64].data = data;
 	fg_log(g, "msi %x\n", (unsigned)data);
 }
-static void fake_entropy(void *arg, void *buf, size_t n) { (void)arg; memset(buf, 0xa5, n); }
+static void fake_entropy(void *arg, void *buf, size_t n)
+{
+	(void)arg;
+	memset(buf, 0xa5, n);
+}
 
 static void fake_tx(void *arg, struct frame *f)
 {
@@ -112,7 +122,11 @@ static void check_dirty(struct fg *g)
 
 void fg_migrate(struct fg *g)
 {
-	struct { const struct sdesc *d; uint32_t instance; uint8_t *buf; } saved[MAX_SECTIONS];
+	struct {
+		const struct sdesc *d;
+		uint32_t instance;
+		uint8_t *buf;
+	} saved[MAX_SECTIONS];
 	unsigned n = 0, i = 0;
 	struct why w = { "" };
 
@@ -122,7 +136,8 @@ void fg_migrate(struct fg *g)
 	list_for_each(d, &g->m.devs, struct dev, node)
 		for (unsigned k = 0; k < d->nsections; k++) {
 			for (unsigned j = 0; j < n; j++) /* name and instance find a section */
-				CHECK(strcmp(saved[j].d->name, d->section[k].desc->name) || saved[j].instance != d->instance);
+				CHECK(strcmp(saved[j].d->name, d->section[k].desc->name) ||
+				      saved[j].instance != d->instance);
 			CHECK(n < MAX_SECTIONS);
 			saved[n].d = d->section[k].desc;
 			saved[n].instance = d->instance;
@@ -230,7 +245,10 @@ void fg_probe(struct fg_dev *d, struct fg *g, unsigned slot)
 		}
 		switch (fg_cfg_read(g, slot, cap + 3, 1)) {
 		case 1: d->common = at; break;
-		case 2: d->notify = at; d->notify_mult = fg_cfg_read(g, slot, cap + 16, 4); break;
+		case 2:
+			d->notify = at;
+			d->notify_mult = fg_cfg_read(g, slot, cap + 16, 4);
+			break;
 		case 3: d->isr = at; break;
 		case 4: d->config = at; break;
 		}
@@ -269,8 +287,13 @@ void fg_queue_init(struct fg_queue *q, struct fg_dev *d, unsigned index, unsigne
 {
 	static const uint8_t zero[16 * 256 + 4 * 4096];
 
-	*q = (struct fg_queue){ .d = d, .index = index, .size = size, .event_idx = event_idx, .desc = ring,
-				.avail = ring + 16 * size, .used = ALIGN_UP(ring + 18 * size + 6, 4UL) };
+	*q = (struct fg_queue){ .d = d,
+				.index = index,
+				.size = size,
+				.event_idx = event_idx,
+				.desc = ring,
+				.avail = ring + 16 * size,
+				.used = ALIGN_UP(ring + 18 * size + 6, 4UL) };
 	fg_put(d->g, ring, zero, q->used + 6 + 8 * size - ring);
 	fg_write(d, d->common + 0x16, 2, index);
 	fg_write(d, d->common + 0x18, 2, size);
@@ -331,8 +354,8 @@ void fg_ring(struct fg_queue *q)
 bool fg_kick(struct fg_queue *q)
 {
 	uint16_t old = q->kicked, event = fg_get16(q->d->g, q->used + 4 + 8 * q->size);
-	bool want = q->event_idx ? (uint16_t)(q->avail_idx - event - 1) < (uint16_t)(q->avail_idx - old) :
-				   !(fg_get16(q->d->g, q->used) & 1);
+	bool want = q->event_idx ? (uint16_t)(q->avail_idx - event - 1) < (uint16_t)(q->avail_idx - old)
+				 : !(fg_get16(q->d->g, q->used) & 1);
 
 	q->kicked = q->avail_idx;
 	if (want)

@@ -19,11 +19,14 @@ struct fg {
 	uint8_t *shadow;
 	struct pci_bus *pci;
 	struct vnet *net;
-	bool migrate_always;  /* fg_step() migrates */
-	bool unchecked;       /* fg_step() does nothing, for speed */
+	bool migrate_always; /* fg_step() migrates */
+	bool unchecked;      /* fg_step() does nothing, for speed */
 	unsigned nmsi;
-	struct { uint64_t addr; uint32_t data; } msi[64]; /* the last ones, at nmsi % 64 */
-	char log[FG_MAX_LOG]; /* what a guest and the network see happening, in words */
+	struct {
+		uint64_t addr;
+		uint32_t data;
+	} msi[64];                                 /* the last ones, at nmsi % 64 */
+	char log[FG_MAX_LOG];                      /* what a guest and the network see happening, in words */
 	void (*tx)(struct fg *g, struct frame *f); /* also called for each frame sent */
 };
 struct fg_dev { /* a driver's view of a function */
@@ -48,7 +51,7 @@ struct fg_queue {
 void fg_init(struct fg *g);
 void fg_fini(struct fg *g);
 void fg_log(struct fg *g, const char *fmt, ...) printf_like(2, 3);
-void fg_step(struct fg *g);    /* between any two steps: checks the dirty set, migrates if migrate_always */
+void fg_step(struct fg *g); /* between any two steps: checks the dirty set, migrates if migrate_always */
 void fg_migrate(struct fg *g);
 struct dev *fg_find(struct fg *g, const char *name);
 
@@ -57,8 +60,18 @@ void fg_put(struct fg *g, gpa_t gpa, const void *buf, size_t len);
 void fg_get(struct fg *g, gpa_t gpa, void *buf, size_t len);
 static inline void fg_put16(struct fg *g, gpa_t gpa, uint16_t v) { fg_put(g, gpa, &v, 2); }
 static inline void fg_put64(struct fg *g, gpa_t gpa, uint64_t v) { fg_put(g, gpa, &v, 8); }
-static inline uint16_t fg_get16(struct fg *g, gpa_t gpa) { uint16_t v; fg_get(g, gpa, &v, 2); return v; }
-static inline uint32_t fg_get32(struct fg *g, gpa_t gpa) { uint32_t v; fg_get(g, gpa, &v, 4); return v; }
+static inline uint16_t fg_get16(struct fg *g, gpa_t gpa)
+{
+	uint16_t v;
+	fg_get(g, gpa, &v, 2);
+	return v;
+}
+static inline uint32_t fg_get32(struct fg *g, gpa_t gpa)
+{
+	uint32_t v;
+	fg_get(g, gpa, &v, 4);
+	return v;
+}
 
 /* Configuration space through 0xcf8/0xcfc. */
 uint32_t fg_cfg_read(struct fg *g, unsigned slot, unsigned reg, unsigned size);
@@ -74,9 +87,10 @@ bool fg_negotiate(struct fg_dev *d, uint64_t features); /* reset, features; FEAT
 void fg_queue_init(struct fg_queue *q, struct fg_dev *d, unsigned index, unsigned size, gpa_t ring, bool event_idx);
 void fg_driver_ok(struct fg_dev *d);
 void fg_desc(struct fg_queue *q, gpa_t table, unsigned i, gpa_t addr, uint32_t len, uint16_t flags, uint16_t next);
-uint16_t fg_add(struct fg_queue *q, const struct fg_sg *sg, unsigned n, gpa_t indirect); /* indirect: table or 0; returns head */
-void fg_offer(struct fg_queue *q, uint16_t head);       /* only the avail ring */
-bool fg_kick(struct fg_queue *q);                       /* rings if the device wants it; did it? */
-void fg_ring(struct fg_queue *q);                       /* rings */
-int fg_used(struct fg_queue *q, uint32_t *len);         /* next used head, -1 if none */
+uint16_t fg_add(struct fg_queue *q, const struct fg_sg *sg, unsigned n,
+		gpa_t indirect);                  /* indirect: table or 0; returns head */
+void fg_offer(struct fg_queue *q, uint16_t head); /* only the avail ring */
+bool fg_kick(struct fg_queue *q);                 /* rings if the device wants it; did it? */
+void fg_ring(struct fg_queue *q);                 /* rings */
+int fg_used(struct fg_queue *q, uint32_t *len);   /* next used head, -1 if none */
 void fg_want_interrupt(struct fg_queue *q, bool on);

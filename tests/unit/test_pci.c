@@ -94,7 +94,9 @@ static void test_bars(void **state)
 	/* Sized as the PCI specification says. */
 	for (unsigned i = 0; i < 6; i++) {
 		fg_cfg_write(&g, FG_NET_SLOT, 0x10 + 4 * i, 4, 0xffffffff);
-		assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, 0x10 + 4 * i, 4), i == 0 ? 0xfffffff1 : i < 3 ? 0xfffff000 : 0);
+		assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, 0x10 + 4 * i, 4), i == 0  ? 0xfffffff1
+										: i < 3 ? 0xfffff000
+											: 0);
 		fg_cfg_write(&g, FG_NET_SLOT, 0x10 + 4 * i, 4, bar[i]);
 	}
 	assert_false(decoded(bar[1]));
@@ -310,8 +312,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_ports), T(test_ecam), T(test_bars), T(test_bars_overlap), T(test_msix), T(test_pci_cfg_window),
-		T(test_state), T(test_create_fails), T(test_reset),
+		T(test_ports),          T(test_ecam),  T(test_bars),         T(test_bars_overlap), T(test_msix),
+		T(test_pci_cfg_window), T(test_state), T(test_create_fails), T(test_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,16 +37,32 @@ static void up(uint64_t features)
 
 /* ---- descriptors ---- */
 
-static void no_indirect(void) { fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT, 0); fg_desc(&tx, TABLE, 0, BUF, 80, 0, 0); }
-static void nested(void) { fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT, 0); fg_desc(&tx, TABLE, 0, TABLE, 16, INDIRECT, 0); }
+static void no_indirect(void)
+{
+	fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT, 0);
+	fg_desc(&tx, TABLE, 0, BUF, 80, 0, 0);
+}
+static void nested(void)
+{
+	fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT, 0);
+	fg_desc(&tx, TABLE, 0, TABLE, 16, INDIRECT, 0);
+}
 static void indirect_next(void) { fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT | NEXT, 1); }
 static void indirect_len(void) { fg_desc(&tx, tx.desc, 0, TABLE, 24, INDIRECT, 0); }
 static void indirect_empty(void) { fg_desc(&tx, tx.desc, 0, TABLE, 0, INDIRECT, 0); }
 static void indirect_outside(void) { fg_desc(&tx, tx.desc, 0, OUTSIDE, 16, INDIRECT, 0); }
 static void indirect_odd_outside(void) { fg_desc(&tx, tx.desc, 0, FG_MEM - 15, 16, INDIRECT, 0); }
 static void indirect_wrap(void) { fg_desc(&tx, tx.desc, 0, ~15UL, 0xfffffff0, INDIRECT, 0); }
-static void indirect_index(void) { fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT, 0); fg_desc(&tx, TABLE, 0, BUF, 80, NEXT, 1); }
-static void indirect_loop(void) { fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT, 0); fg_desc(&tx, TABLE, 0, BUF, 80, NEXT, 0); }
+static void indirect_index(void)
+{
+	fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT, 0);
+	fg_desc(&tx, TABLE, 0, BUF, 80, NEXT, 1);
+}
+static void indirect_loop(void)
+{
+	fg_desc(&tx, tx.desc, 0, TABLE, 16, INDIRECT, 0);
+	fg_desc(&tx, TABLE, 0, BUF, 80, NEXT, 0);
+}
 static void self_loop(void) { fg_desc(&tx, tx.desc, 0, BUF, 80, NEXT, 0); }
 static void long_loop(void)
 {
@@ -66,7 +82,11 @@ static void four_gib(void)
 		fg_desc(&tx, tx.desc, i, 0, FG_MEM, i < SIZE - 1 ? NEXT : 0, (uint16_t)(i + 1));
 	fg_desc(&tx, tx.desc, 1, 0, 0xffffffff, NEXT, 2);
 }
-static void write_read(void) { fg_desc(&tx, tx.desc, 0, BUF, 80, WRITE | NEXT, 1); fg_desc(&tx, tx.desc, 1, BUF, 80, 0, 0); }
+static void write_read(void)
+{
+	fg_desc(&tx, tx.desc, 0, BUF, 80, WRITE | NEXT, 1);
+	fg_desc(&tx, tx.desc, 1, BUF, 80, 0, 0);
+}
 static void head_range(void) { fg_put16(&g, tx.avail + 4, SIZE); }
 static void idx_jump(void) { tx.avail_idx = SIZE; }
 
@@ -134,7 +154,10 @@ static void test_descriptors(void **state)
 /* Rings that are not, or no longer, in memory; the device finds out at the first use. */
 static void test_ring_addresses(void **state)
 {
-	static const struct { gpa_t desc, avail, used; bool at_enable; } c[] = {
+	static const struct {
+		gpa_t desc, avail, used;
+		bool at_enable;
+	} c[] = {
 		{ OUTSIDE, RX_RING, TX_RING, false },
 		{ TABLE, OUTSIDE, TX_RING, false },
 		{ TABLE, RX_RING, OUTSIDE, false },
@@ -246,7 +269,7 @@ static void test_state_flips(void **state)
 			w.text[0] = '\0';
 			if (state_load(sd, dev->section[s].obj, sd->version, bad, len, &w)) {
 				assert_int_not_equal(w.text[0], '\0'); /* refused, and says why */
-			} else { /* a state it can have: it must live with it */
+			} else {                                       /* a state it can have: it must live with it */
 				dev->ops->resume(dev);
 				vnet_rx(g.net, &f);
 				fg_ring(&tx);
@@ -272,16 +295,16 @@ static void test_state_refused(void **state)
 	up(F_ALL);
 	v = CONTAINER_OF(fg_find(&g, "virtio-net"), struct virtio, dev);
 	s = v->s;
-#define REFUSED(change, say)                                                                      \
-	do {                                                                                       \
-		v->s = s;                                                                          \
-		change;                                                                            \
-		state_save(&virtio_desc, v, buf);                                                  \
-		v->s = s;                                                                          \
-		w.text[0] = '\0';                                                                  \
-		assert_int_equal(state_load(&virtio_desc, v, 1, buf, sizeof(buf), &w), -EINVAL);   \
-		if (!strstr(w.text, say))                                                          \
-			fail_msg("\"%s\" instead of \"%s\"", w.text, say);                         \
+#define REFUSED(change, say)                                                                     \
+	do {                                                                                     \
+		v->s = s;                                                                        \
+		change;                                                                          \
+		state_save(&virtio_desc, v, buf);                                                \
+		v->s = s;                                                                        \
+		w.text[0] = '\0';                                                                \
+		assert_int_equal(state_load(&virtio_desc, v, 1, buf, sizeof(buf), &w), -EINVAL); \
+		if (!strstr(w.text, say))                                                        \
+			fail_msg("\"%s\" instead of \"%s\"", w.text, say);                       \
 	} while (0)
 	assert_int_equal(state_size(&virtio_desc), sizeof(buf));
 	REFUSED(v->s.driver_features |= BIT(20), "uses features 130108000, this host's device offers");
@@ -413,8 +436,9 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_ring_addresses), cmocka_unit_test(test_rx_hostile),
-		cmocka_unit_test(test_state_flips), cmocka_unit_test(test_state_refused), cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_descriptors),   cmocka_unit_test(test_ring_addresses),
+		cmocka_unit_test(test_rx_hostile),    cmocka_unit_test(test_state_flips),
+		cmocka_unit_test(test_state_refused), cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,7 +57,8 @@ static void twice(void (*scenario)(void))
 	fg_fini(&g);
 }
 
-static void put_hdr(gpa_t gpa, uint8_t flags, uint8_t gso, uint16_t hdr_len, uint16_t gso_size, uint16_t start, uint16_t off)
+static void put_hdr(gpa_t gpa, uint8_t flags, uint8_t gso, uint16_t hdr_len, uint16_t gso_size, uint16_t start,
+		    uint16_t off)
 {
 	uint8_t h[12] = { flags, gso };
 
@@ -81,8 +82,14 @@ static void put_bytes(gpa_t gpa, size_t len)
 static int feed_off(size_t len, uint8_t flags, uint8_t gso, uint16_t gso_size)
 {
 	static uint8_t buf[FRAME_MAX];
-	struct frame f = { .len = (uint32_t)len, .niov = 2, .flags = flags, .gso = gso, .gso_size = gso_size, .hdr_len = 54,
-			   .csum_start = 34, .csum_offset = 16 };
+	struct frame f = { .len = (uint32_t)len,
+			   .niov = 2,
+			   .flags = flags,
+			   .gso = gso,
+			   .gso_size = gso_size,
+			   .hdr_len = 54,
+			   .csum_start = 34,
+			   .csum_offset = 16 };
 
 	for (size_t i = 0; i < len; i++)
 		buf[i] = (uint8_t)(i * 13 + len);
@@ -90,7 +97,12 @@ static int feed_off(size_t len, uint8_t flags, uint8_t gso, uint16_t gso_size)
 	f.iov[1] = (struct iov){ buf + len / 3, len - len / 3 };
 	return vnet_rx(g.net, &f);
 }
-static int feed(size_t len) { int r = feed_off(len, 0, 0, 0); fg_step(&g); return r; }
+static int feed(size_t len)
+{
+	int r = feed_off(len, 0, 0, 0);
+	fg_step(&g);
+	return r;
+}
 
 static void assert_fed(gpa_t gpa, size_t off, size_t n, size_t len)
 {
@@ -120,7 +132,8 @@ static void tx_kinds(void)
 	fg_kick(&tx);
 	fg_add(&tx, (struct fg_sg[]){ { BUFS, 1, false }, { BUFS + 1, 4, false }, { BUFS + 5, 67, false } }, 3, 0);
 	fg_kick(&tx);
-	fg_add(&tx, (struct fg_sg[]){ { BUFS, 12, false }, { BUFS + 12, 30, false }, { BUFS + 42, 30, false } }, 3, TABLE + 4);
+	fg_add(&tx, (struct fg_sg[]){ { BUFS, 12, false }, { BUFS + 12, 30, false }, { BUFS + 42, 30, false } }, 3,
+	       TABLE + 4);
 	fg_kick(&tx);
 	put_bytes(FG_SEAM - 30, 60);
 	fg_add(&tx, (struct fg_sg[]){ { BUFS, 12, false }, { FG_SEAM - 30, 60, false } }, 2, TABLE);
@@ -224,16 +237,16 @@ static void test_tx_dropped(void **state)
 		uint16_t gso_size, start, off;
 		uint32_t len;
 	} c[] = {
-		{ F_V1, 1, 0, 0, 34, 16, 100 },               /* checksum not negotiated */
-		{ F_V1 | F_CSUM, 1, 0, 0, 99, 0, 100 },       /* beyond the frame */
+		{ F_V1, 1, 0, 0, 34, 16, 100 },         /* checksum not negotiated */
+		{ F_V1 | F_CSUM, 1, 0, 0, 99, 0, 100 }, /* beyond the frame */
 		{ F_V1 | F_CSUM, 1, 0, 0, 65535, 65535, 100 },
-		{ F_V1 | F_CSUM, 1, 1, 1448, 34, 16, 3000 },  /* TSO not negotiated */
-		{ F_ALL_NET, 1, 1, 0, 34, 16, 3000 },         /* no segment size */
-		{ F_ALL_NET, 0, 1, 1448, 34, 16, 3000 },      /* no checksum */
-		{ F_ALL_NET, 1, 3, 1448, 34, 16, 3000 },      /* UFO */
-		{ F_ALL_NET, 1, 0x81, 1448, 34, 16, 3000 },   /* ECN */
-		{ F_ALL_NET, 0, 0, 0, 0, 0, 1519 },           /* longer than a wire takes */
-		{ F_ALL_NET, 0, 0, 0, 0, 0, 13 },             /* shorter than a header */
+		{ F_V1 | F_CSUM, 1, 1, 1448, 34, 16, 3000 }, /* TSO not negotiated */
+		{ F_ALL_NET, 1, 1, 0, 34, 16, 3000 },        /* no segment size */
+		{ F_ALL_NET, 0, 1, 1448, 34, 16, 3000 },     /* no checksum */
+		{ F_ALL_NET, 1, 3, 1448, 34, 16, 3000 },     /* UFO */
+		{ F_ALL_NET, 1, 0x81, 1448, 34, 16, 3000 },  /* ECN */
+		{ F_ALL_NET, 0, 0, 0, 0, 0, 1519 },          /* longer than a wire takes */
+		{ F_ALL_NET, 0, 0, 0, 0, 0, 13 },            /* shorter than a header */
 		{ F_ALL_NET, 1, 1, 1448, 34, 16, FRAME_MAX + 1 },
 	};
 
@@ -591,11 +604,20 @@ static void test_rng(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tx_kinds), cmocka_unit_test(test_tx_offloads), cmocka_unit_test(test_tx_ring_on_seam),
+		cmocka_unit_test(test_tx_kinds),
+		cmocka_unit_test(test_tx_offloads),
+		cmocka_unit_test(test_tx_ring_on_seam),
 		cmocka_unit_test(test_tx_dropped),
-		cmocka_unit_test(test_suppression), cmocka_unit_test(test_tx_refilled), cmocka_unit_test(test_tx_reset_behind),
-		cmocka_unit_test(test_rx_single), cmocka_unit_test(test_rx_merged), cmocka_unit_test(test_rx_offloads),
-		cmocka_unit_test(test_quiesce), cmocka_unit_test(test_registers), cmocka_unit_test(test_isr), cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_suppression),
+		cmocka_unit_test(test_tx_refilled),
+		cmocka_unit_test(test_tx_reset_behind),
+		cmocka_unit_test(test_rx_single),
+		cmocka_unit_test(test_rx_merged),
+		cmocka_unit_test(test_rx_offloads),
+		cmocka_unit_test(test_quiesce),
+		cmocka_unit_test(test_registers),
+		cmocka_unit_test(test_isr),
+		cmocka_unit_test(test_rng),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

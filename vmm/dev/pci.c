@@ -11,15 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CF8_PORT    0xcf8
-#define CF8_LEN     8
-#define CF8_DATA    4 /* CONFIG_DATA in the region */
-#define CF8_ENABLE  0x80000000u
+#define CF8_PORT   0xcf8
+#define CF8_LEN    8
+#define CF8_DATA   4 /* CONFIG_DATA in the region */
+#define CF8_ENABLE 0x80000000u
 
 /* The id of QEMU's generic PCIe host: known to lspci, no driver binds to it and no quirk matches. */
 static const struct pci_ids host_ids = { 0x1b36, 0x0008, 0, 0, 0, 0x060000 };
 
-struct pci_host_state { /* section "pci-host" */
+struct pci_host_state {   /* section "pci-host" */
 	uint32_t address; /* CONFIG_ADDRESS */
 };
 /*
@@ -28,12 +28,12 @@ struct pci_host_state { /* section "pci-host" */
 struct pci_bus {
 	struct dev dev;
 	struct pci_func host;
-	struct pci_host_state s;      /* [p] */
+	struct pci_host_state s; /* [p] */
 	struct spinlock lock;
 	struct pci_func *func[PCI_SLOTS]; /* (c) while vCPUs run */
-	uint64_t next_mem, next_io;   /* (c) first free addresses for BARs at reset */
-	unsigned refs;                /* its own device and each attached function */
-	bool has_ports, has_ecam;     /* (c) regions that are on the machine's bus */
+	uint64_t next_mem, next_io;       /* (c) first free addresses for BARs at reset */
+	unsigned refs;                    /* its own device and each attached function */
+	bool has_ports, has_ecam;         /* (c) regions that are on the machine's bus */
 };
 
 /* ---- BARs ---- */
@@ -119,7 +119,8 @@ static void cfg_write(struct pci_bus *bus, unsigned devfn, unsigned reg, unsigne
 		return;
 	spin_lock(&bus->lock);
 	for (unsigned i = reg; i < reg + size; i++, val >>= 8)
-		__atomic_store_n(&f->s.cfg[i], (uint8_t)((f->s.cfg[i] & ~f->wmask[i]) | (val & f->wmask[i])), __ATOMIC_RELEASE);
+		__atomic_store_n(&f->s.cfg[i], (uint8_t)((f->s.cfg[i] & ~f->wmask[i]) | (val & f->wmask[i])),
+				 __ATOMIC_RELEASE);
 	if (reg < PCI_BAR0 + 4 * PCI_BARS)
 		pci_remap(bus);
 	spin_unlock(&bus->lock);
@@ -177,8 +178,10 @@ static int pci_func_check(const void *obj, const void *state, struct why *w)
 
 	for (unsigned i = 0; i < PCI_CFG_SIZE; i++)
 		if ((s->cfg[i] ^ f->reset_cfg[i]) & ~f->wmask[i])
-			return why_set(w, -EINVAL, "PCI slot %u: configuration byte 0x%02x is 0x%02x, this host's device has 0x%02x",
-				       f->slot, i, s->cfg[i], f->reset_cfg[i]);
+			return why_set(
+				w, -EINVAL,
+				"PCI slot %u: configuration byte 0x%02x is 0x%02x, this host's device has 0x%02x",
+				f->slot, i, s->cfg[i], f->reset_cfg[i]);
 	return 0;
 }
 
@@ -192,8 +195,11 @@ static void pci_func_post_load(void *obj)
 }
 
 const struct sdesc pci_func_desc = {
-	.name = "pci", .version = 1, SDESC(struct pci_func, s, struct pci_func_state, pci_func_fields),
-	.check = pci_func_check, .post_load = pci_func_post_load,
+	.name = "pci",
+	.version = 1,
+	SDESC(struct pci_func, s, struct pci_func_state, pci_func_fields),
+	.check = pci_func_check,
+	.post_load = pci_func_post_load,
 };
 
 static const struct sfield pci_host_fields[] = { F(struct pci_host_state, address) };
@@ -202,11 +208,15 @@ static int pci_host_check(const void *obj unused, const void *state, struct why 
 {
 	const struct pci_host_state *s = state;
 
-	return s->address & ~0x80fffffcu ? why_set(w, -EINVAL, "PCI: CONFIG_ADDRESS %08x has reserved bits", (unsigned)s->address) : 0;
+	return s->address & ~0x80fffffcu
+		       ? why_set(w, -EINVAL, "PCI: CONFIG_ADDRESS %08x has reserved bits", (unsigned)s->address)
+		       : 0;
 }
 
 const struct sdesc pci_host_desc = {
-	.name = "pci-host", .version = 1, SDESC(struct pci_bus, s, struct pci_host_state, pci_host_fields),
+	.name = "pci-host",
+	.version = 1,
+	SDESC(struct pci_bus, s, struct pci_host_state, pci_host_fields),
 	.check = pci_host_check,
 };
 
@@ -348,7 +358,8 @@ int pci_bus_create(struct machine *m, struct pci_bus **b)
 		err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ CF8_PORT, CF8_LEN, &cf8_ops, bus, "pci-cfg" });
 	bus->has_ports = !err;
 	if (!err)
-		err = bus_add(&m->bus, BUS_MMIO, &(struct bus_region){ PCI_ECAM_BASE, PCI_ECAM_SIZE, &ecam_ops, bus, "pci-ecam" });
+		err = bus_add(&m->bus, BUS_MMIO,
+			      &(struct bus_region){ PCI_ECAM_BASE, PCI_ECAM_SIZE, &ecam_ops, bus, "pci-ecam" });
 	bus->has_ecam = bus->has_ports && !err;
 	if (err) {
 		pci_host_fini(&bus->dev);

@@ -17,9 +17,20 @@
 
 /* Type 0 header (PCI 3.0, 6.1). */
 enum {
-	PCI_VENDOR_ID = 0x00, PCI_DEVICE_ID = 0x02, PCI_COMMAND = 0x04, PCI_STATUS = 0x06, PCI_REVISION = 0x08, PCI_CLASS = 0x09,
-	PCI_CACHE_LINE = 0x0c, PCI_LATENCY = 0x0d, PCI_BAR0 = 0x10, PCI_SUBVENDOR = 0x2c, PCI_SUBDEVICE = 0x2e,
-	PCI_CAP_PTR = 0x34, PCI_INT_LINE = 0x3c, PCI_FIRST_CAP = 0x40,
+	PCI_VENDOR_ID = 0x00,
+	PCI_DEVICE_ID = 0x02,
+	PCI_COMMAND = 0x04,
+	PCI_STATUS = 0x06,
+	PCI_REVISION = 0x08,
+	PCI_CLASS = 0x09,
+	PCI_CACHE_LINE = 0x0c,
+	PCI_LATENCY = 0x0d,
+	PCI_BAR0 = 0x10,
+	PCI_SUBVENDOR = 0x2c,
+	PCI_SUBDEVICE = 0x2e,
+	PCI_CAP_PTR = 0x34,
+	PCI_INT_LINE = 0x3c,
+	PCI_FIRST_CAP = 0x40,
 };
 enum { PCI_COMMAND_IO = 1, PCI_COMMAND_MEM = 2, PCI_COMMAND_MASTER = 4, PCI_COMMAND_INTX_OFF = 0x400 };
 enum { PCI_STATUS_CAPS = 0x10 };
@@ -31,17 +42,17 @@ struct pci_func_ops {
 	void (*cfg_written)(struct pci_func *f, unsigned off, unsigned size);
 };
 struct pci_bar {
-	uint32_t size; /* (c) 0: not there */
-	bool io;       /* (c) */
+	uint32_t size;             /* (c) 0: not there */
+	bool io;                   /* (c) */
 	const struct bus_ops *ops; /* (c) */
-	void *arg;     /* (c) */
-	uint64_t want; /* [p] where the registers put it, 0: nowhere */
-	uint64_t at;   /* [p] where it is on the machine's bus, 0: nowhere */
+	void *arg;                 /* (c) */
+	uint64_t want;             /* [p] where the registers put it, 0: nowhere */
+	uint64_t at;               /* [p] where it is on the machine's bus, 0: nowhere */
 };
 struct pci_func_state { /* section "pci" */
 	uint8_t cfg[PCI_CFG_SIZE];
 };
-struct pci_msix_state { /* section "msix" */
+struct pci_msix_state {                   /* section "msix" */
 	uint32_t table[PCI_MSIX_MAX * 4]; /* address low, high, data, control (PCI 3.0, 6.8.2.6-9) */
 	uint64_t pending;
 };
@@ -49,18 +60,18 @@ struct pci_msix_state { /* section "msix" */
  * (c) const after attach  [p] bus->lock  [x] msix_lock
  */
 struct pci_func {
-	struct pci_bus *bus;                 /* (c) */
-	struct dev *dev;                     /* (c) */
-	unsigned slot;                       /* (c) */
-	const struct pci_func_ops *ops;      /* (c) may be NULL */
-	uint8_t reset_cfg[PCI_CFG_SIZE];     /* (c) at power-on */
-	uint8_t wmask[PCI_CFG_SIZE];         /* (c) bits that the guest may change */
+	struct pci_bus *bus;             /* (c) */
+	struct dev *dev;                 /* (c) */
+	unsigned slot;                   /* (c) */
+	const struct pci_func_ops *ops;  /* (c) may be NULL */
+	uint8_t reset_cfg[PCI_CFG_SIZE]; /* (c) at power-on */
+	uint8_t wmask[PCI_CFG_SIZE];     /* (c) bits that the guest may change */
 	struct pci_bar bar[PCI_BARS];
-	unsigned cap_last, cap_end;          /* (c) while built: the last capability, the first free byte */
-	unsigned msix_cap, nvectors;         /* (c) 0: no MSI-X */
-	struct pci_func_state s;             /* [p] */
+	unsigned cap_last, cap_end;  /* (c) while built: the last capability, the first free byte */
+	unsigned msix_cap, nvectors; /* (c) 0: no MSI-X */
+	struct pci_func_state s;     /* [p] */
 	struct spinlock msix_lock;
-	struct pci_msix_state msix;          /* [x] */
+	struct pci_msix_state msix; /* [x] */
 };
 struct pci_ids {
 	uint16_t vendor, device, subvendor, subdevice;
@@ -74,10 +85,11 @@ struct pci_ids {
  */
 void pci_func_init(struct pci_func *f, struct pci_bus *b, struct dev *dev, unsigned slot, const struct pci_ids *ids);
 /* size: a power of two, from 16. Takes the next free address of the window as its reset value. -ENOSPC */
-int pci_func_bar(struct pci_func *f, unsigned bar, bool io, uint32_t size, const struct bus_ops *ops, void *arg) must_check;
+int pci_func_bar(struct pci_func *f, unsigned bar, bool io, uint32_t size, const struct bus_ops *ops,
+		 void *arg) must_check;
 unsigned pci_func_cap(struct pci_func *f, uint8_t id, unsigned len); /* returns its offset; len counts id and link */
-int pci_func_attach(struct pci_func *f) must_check; /* -EEXIST slot in use, -EINVAL */
-void pci_func_detach(struct pci_func *f);           /* also when it was never attached */
+int pci_func_attach(struct pci_func *f) must_check;                  /* -EEXIST slot in use, -EINVAL */
+void pci_func_detach(struct pci_func *f);                            /* also when it was never attached */
 void pci_func_reset(struct pci_func *f);
 static inline bool pci_func_is_master(const struct pci_func *f) /* may it reach memory? Any context. */
 {
@@ -91,5 +103,5 @@ void pci_msix_reset(struct pci_func *f);
 bool pci_msix_enabled(const struct pci_func *f);
 void pci_msix_raise(struct pci_func *f, unsigned vector); /* sends, or leaves pending if masked. Any context */
 void pci_msix_flush(struct pci_func *f);                  /* send what is pending and no longer masked */
-extern const struct sdesc pci_msix_desc; /* obj: struct pci_func */
-extern const struct sdesc pci_host_desc; /* obj: private to pci.c; for the self-test */
+extern const struct sdesc pci_msix_desc;                  /* obj: struct pci_func */
+extern const struct sdesc pci_host_desc;                  /* obj: private to pci.c; for the self-test */

@@ -7,12 +7,12 @@
 #include "vmm/dev/pci.h"
 #include <string.h>
 
-#define MSIX_CAP_ID  0x11
-#define MSIX_CAP_LEN 12
-#define MSIX_BAR_LEN 0x1000
-#define MSIX_PBA     0x800
+#define MSIX_CAP_ID    0x11
+#define MSIX_CAP_LEN   12
+#define MSIX_BAR_LEN   0x1000
+#define MSIX_PBA       0x800
 /* Message control, high byte. */
-#define MSIX_ENABLE  0x80
+#define MSIX_ENABLE    0x80
 #define MSIX_FUNC_MASK 0x40
 /* Words of a table entry. */
 enum { MSIX_ADDR, MSIX_ADDR_HI, MSIX_DATA, MSIX_CTRL, MSIX_WORDS };
@@ -138,7 +138,8 @@ void pci_msix_reset(struct pci_func *f)
 }
 
 static const struct sfield pci_msix_fields[] = {
-	F_ARR(struct pci_msix_state, table), F(struct pci_msix_state, pending),
+	F_ARR(struct pci_msix_state, table),
+	F(struct pci_msix_state, pending),
 };
 
 static int pci_msix_check(const void *obj, const void *state, struct why *w)
@@ -147,14 +148,19 @@ static int pci_msix_check(const void *obj, const void *state, struct why *w)
 	const struct pci_msix_state *s = state;
 
 	if (s->pending & ~(BIT(f->nvectors) - 1))
-		return why_set(w, -EINVAL, "PCI slot %u: MSI-X pending bits beyond vector %u", f->slot, f->nvectors - 1);
+		return why_set(w, -EINVAL, "PCI slot %u: MSI-X pending bits beyond vector %u", f->slot,
+			       f->nvectors - 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(s->table); i++)
-		if (i / MSIX_WORDS >= f->nvectors ? s->table[i] : i % MSIX_WORDS == MSIX_CTRL && s->table[i] & ~MSIX_VECTOR_MASK)
-			return why_set(w, -EINVAL, "PCI slot %u: MSI-X table word %u is %08x", f->slot, i, (unsigned)s->table[i]);
+		if (i / MSIX_WORDS >= f->nvectors ? s->table[i]
+						  : i % MSIX_WORDS == MSIX_CTRL && s->table[i] & ~MSIX_VECTOR_MASK)
+			return why_set(w, -EINVAL, "PCI slot %u: MSI-X table word %u is %08x", f->slot, i,
+				       (unsigned)s->table[i]);
 	return 0;
 }
 
 const struct sdesc pci_msix_desc = {
-	.name = "msix", .version = 1, SDESC(struct pci_func, msix, struct pci_msix_state, pci_msix_fields),
+	.name = "msix",
+	.version = 1,
+	SDESC(struct pci_func, msix, struct pci_msix_state, pci_msix_fields),
 	.check = pci_msix_check,
 };

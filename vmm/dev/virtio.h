@@ -18,7 +18,11 @@
 enum { VIRTIO_ID_NET = 1, VIRTIO_ID_RNG = 4 };
 /* device_status */
 enum {
-	VIRTIO_ACKNOWLEDGE = 1, VIRTIO_DRIVER = 2, VIRTIO_DRIVER_OK = 4, VIRTIO_FEATURES_OK = 8, VIRTIO_NEEDS_RESET = 64,
+	VIRTIO_ACKNOWLEDGE = 1,
+	VIRTIO_DRIVER = 2,
+	VIRTIO_DRIVER_OK = 4,
+	VIRTIO_FEATURES_OK = 8,
+	VIRTIO_NEEDS_RESET = 64,
 	VIRTIO_FAILED = 128,
 };
 #define VIRTIO_F_INDIRECT_DESC BIT(28)
@@ -61,10 +65,10 @@ struct virtio {
 	uint64_t features;            /* (c) offered */
 	unsigned cfg_cap;             /* (c) VIRTIO_PCI_CAP_PCI_CFG in configuration space */
 	struct spinlock lock;
-	struct virtio_state s;        /* [l] */
+	struct virtio_state s;             /* [l] */
 	struct virtq q[VIRTIO_QUEUES_MAX]; /* [l] */
-	uint32_t epoch;               /* [l] counts resets: work begun before one is not completed after it */
-	const char *why;              /* [l] why the device needs a reset, NULL if it does not */
+	uint32_t epoch;                    /* [l] counts resets: work begun before one is not completed after it */
+	const char *why;                   /* [l] why the device needs a reset, NULL if it does not */
 };
 
 /*

@@ -16,8 +16,8 @@
 
 enum { VNET_RX, VNET_TX, VNET_QUEUES };
 
-#define NET_F_CSUM       BIT(0)  /* the driver may send partial checksums */
-#define NET_F_GUEST_CSUM BIT(1)  /* it takes them */
+#define NET_F_CSUM       BIT(0) /* the driver may send partial checksums */
+#define NET_F_GUEST_CSUM BIT(1) /* it takes them */
 #define NET_F_MTU        BIT(3)
 #define NET_F_MAC        BIT(5)
 #define NET_F_GUEST_TSO4 BIT(7)
@@ -27,12 +27,21 @@ enum { VNET_RX, VNET_TX, VNET_QUEUES };
 #define NET_F_MRG_RXBUF  BIT(15)
 #define NET_F_STATUS     BIT(16)
 
-#define NET_MTU          1500
-#define NET_LINK_UP      1
+#define NET_MTU     1500
+#define NET_LINK_UP 1
 /* struct virtio_net_config (5.1.4) */
 enum { CONFIG_MAC = 0, CONFIG_STATUS = 6, CONFIG_MAX_PAIRS = 8, CONFIG_MTU = 10, CONFIG_LEN = 12 };
 /* struct virtio_net_hdr (5.1.6) */
-enum { HDR_FLAGS = 0, HDR_GSO = 1, HDR_HDR_LEN = 2, HDR_GSO_SIZE = 4, HDR_CSUM_START = 6, HDR_CSUM_OFFSET = 8, HDR_BUFFERS = 10, HDR_LEN = 12 };
+enum {
+	HDR_FLAGS = 0,
+	HDR_GSO = 1,
+	HDR_HDR_LEN = 2,
+	HDR_GSO_SIZE = 4,
+	HDR_CSUM_START = 6,
+	HDR_CSUM_OFFSET = 8,
+	HDR_BUFFERS = 10,
+	HDR_LEN = 12
+};
 
 /* Bits of vnet_offloads(). */
 enum { TAKES_CSUM = 1, TAKES_TSO4 = 2, TAKES_TSO6 = 4 };
@@ -49,15 +58,18 @@ struct vnet_state { /* section "virtio-net" */
  */
 struct vnet {
 	struct virtio v;
-	struct vnet_state s;         /* (c) so far: no control queue, the link is always up */
+	struct vnet_state s;                    /* (c) so far: no control queue, the link is always up */
 	void (*tx)(void *arg, struct frame *f); /* (c) */
-	void *arg;                   /* (c) */
-	bool quiesced;               /* [l] */
-	bool tx_busy;                /* [l] */
-	struct virtq_chain tx_chain; /* [t] */
+	void *arg;                              /* (c) */
+	bool quiesced;                          /* [l] */
+	bool tx_busy;                           /* [l] */
+	struct virtq_chain tx_chain;            /* [t] */
 	uint8_t *bounce;             /* [t] FRAME_MAX bytes, for frames in more pieces than a struct frame has */
 	struct virtq_chain rx_chain; /* [l] */
-	struct { uint16_t head; uint32_t len; } rx_used[VIRTQ_SIZE_MAX]; /* [l] */
+	struct {
+		uint16_t head;
+		uint32_t len;
+	} rx_used[VIRTQ_SIZE_MAX]; /* [l] */
 };
 
 static struct vnet *vnet_of(struct virtio *v) { return CONTAINER_OF(v, struct vnet, v); }
@@ -73,7 +85,8 @@ static bool tx_offloads_ok(const struct vnet *n, const struct frame *f)
 		return false;
 	if (f->gso == FRAME_GSO_NONE)
 		return f->len <= FRAME_WIRE_MAX;
-	return (f->gso == FRAME_GSO_TCPV4 || f->gso == FRAME_GSO_TCPV6) && virtio_has(&n->v, need) && f->flags && f->gso_size;
+	return (f->gso == FRAME_GSO_TCPV4 || f->gso == FRAME_GSO_TCPV6) && virtio_has(&n->v, need) && f->flags &&
+	       f->gso_size;
 }
 
 /* The chain without its header as a frame, in place if its pieces are few enough. False: drop it. No lock held. */
@@ -117,7 +130,8 @@ static unsigned tx_drain(struct vnet *n, unsigned budget)
 	struct frame f;
 	int r = 0;
 
-	while (done < budget && !n->quiesced && virtio_queue_is_live(&n->v, VNET_TX) && (r = virtq_pop(q, &n->tx_chain)) > 0) {
+	while (done < budget && !n->quiesced && virtio_queue_is_live(&n->v, VNET_TX) &&
+	       (r = virtq_pop(q, &n->tx_chain)) > 0) {
 		spin_unlock(&n->v.lock);
 		if (tx_frame(n, &f))
 			n->tx(n->arg, &f);
@@ -183,8 +197,8 @@ static bool rx_offloads_ok(const struct vnet *n, const struct frame *f)
 {
 	unsigned takes = vnet_offloads(n);
 
-	return (!(f->flags & FRAME_NEEDS_CSUM) || takes & TAKES_CSUM) && (f->gso != FRAME_GSO_TCPV4 || takes & TAKES_TSO4) &&
-	       (f->gso != FRAME_GSO_TCPV6 || takes & TAKES_TSO6);
+	return (!(f->flags & FRAME_NEEDS_CSUM) || takes & TAKES_CSUM) &&
+	       (f->gso != FRAME_GSO_TCPV4 || takes & TAKES_TSO4) && (f->gso != FRAME_GSO_TCPV6 || takes & TAKES_TSO6);
 }
 
 static void rx_header(const struct vnet *n, const struct frame *f, uint8_t h[HDR_LEN])
@@ -210,7 +224,7 @@ struct rx_cursor {
 	uint8_t hdr[HDR_LEN];
 	uint32_t done; /* bytes, the header included */
 	unsigned iov;
-	size_t off;    /* in iov */
+	size_t off; /* in iov */
 };
 
 static uint32_t rx_fill_chain(struct virtq *q, struct virtq_chain *c, struct rx_cursor *k)
@@ -353,8 +367,11 @@ static void vnet_post_load(void *obj)
 }
 
 static const struct sdesc vnet_desc = {
-	.name = "virtio-net", .version = 1, SDESC(struct vnet, s, struct vnet_state, vnet_fields),
-	.check = vnet_check, .post_load = vnet_post_load,
+	.name = "virtio-net",
+	.version = 1,
+	SDESC(struct vnet, s, struct vnet_state, vnet_fields),
+	.check = vnet_check,
+	.post_load = vnet_post_load,
 };
 
 static void vnet_reset(struct dev *d) { virtio_reset(&CONTAINER_OF(d, struct vnet, v.dev)->v); }
@@ -396,13 +413,23 @@ static void vnet_fini(struct dev *d)
 }
 
 static const struct dev_ops vnet_dev_ops = {
-	.reset = vnet_reset, .quiesce = vnet_quiesce, .resume = vnet_resume, .fini = vnet_fini,
+	.reset = vnet_reset,
+	.quiesce = vnet_quiesce,
+	.resume = vnet_resume,
+	.fini = vnet_fini,
 };
 static const struct virtio_ops vnet_ops = {
-	.notify = vnet_notify, .config_read = vnet_config_read, .features_ok = vnet_features_ok, .driver_ok = vnet_driver_ok,
+	.notify = vnet_notify,
+	.config_read = vnet_config_read,
+	.features_ok = vnet_features_ok,
+	.driver_ok = vnet_driver_ok,
 };
 static const struct virtio_ids vnet_ids = {
-	.name = "virtio-net", .id = VIRTIO_ID_NET, .class = 0x020000, .nqueues = VNET_QUEUES, .cfg_len = CONFIG_LEN,
+	.name = "virtio-net",
+	.id = VIRTIO_ID_NET,
+	.class = 0x020000,
+	.nqueues = VNET_QUEUES,
+	.cfg_len = CONFIG_LEN,
 	.features = NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_MTU | NET_F_MAC | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |
 		    NET_F_HOST_TSO4 | NET_F_HOST_TSO6 | NET_F_MRG_RXBUF | NET_F_STATUS,
 };

@@ -11,20 +11,32 @@
 #include "vmm/dev/virtio.h"
 #include <string.h>
 
-#define NOTIFY_SIZE  16
-#define NOTIFY_MULT  4
-#define CFG_SIZE     0x1000
-#define ISR_OFF      0x400
-#define DEVICE_OFF   0x800
+#define NOTIFY_SIZE 16
+#define NOTIFY_MULT 4
+#define CFG_SIZE    0x1000
+#define ISR_OFF     0x400
+#define DEVICE_OFF  0x800
 enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
 
 /* struct virtio_pci_common_cfg (4.1.4.3) */
 enum {
-	COMMON_DEVICE_FEATURE_SELECT = 0x00, COMMON_DEVICE_FEATURE = 0x04, COMMON_DRIVER_FEATURE_SELECT = 0x08,
-	COMMON_DRIVER_FEATURE = 0x0c, COMMON_CONFIG_VECTOR = 0x10, COMMON_NUM_QUEUES = 0x12, COMMON_STATUS = 0x14,
-	COMMON_GENERATION = 0x15, COMMON_QUEUE_SELECT = 0x16, COMMON_QUEUE_SIZE = 0x18, COMMON_QUEUE_VECTOR = 0x1a,
-	COMMON_QUEUE_ENABLE = 0x1c, COMMON_QUEUE_NOTIFY_OFF = 0x1e, COMMON_QUEUE_DESC = 0x20, COMMON_QUEUE_DRIVER = 0x28,
-	COMMON_QUEUE_DEVICE = 0x30, COMMON_LEN = 0x38,
+	COMMON_DEVICE_FEATURE_SELECT = 0x00,
+	COMMON_DEVICE_FEATURE = 0x04,
+	COMMON_DRIVER_FEATURE_SELECT = 0x08,
+	COMMON_DRIVER_FEATURE = 0x0c,
+	COMMON_CONFIG_VECTOR = 0x10,
+	COMMON_NUM_QUEUES = 0x12,
+	COMMON_STATUS = 0x14,
+	COMMON_GENERATION = 0x15,
+	COMMON_QUEUE_SELECT = 0x16,
+	COMMON_QUEUE_SIZE = 0x18,
+	COMMON_QUEUE_VECTOR = 0x1a,
+	COMMON_QUEUE_ENABLE = 0x1c,
+	COMMON_QUEUE_NOTIFY_OFF = 0x1e,
+	COMMON_QUEUE_DESC = 0x20,
+	COMMON_QUEUE_DRIVER = 0x28,
+	COMMON_QUEUE_DEVICE = 0x30,
+	COMMON_LEN = 0x38,
 };
 /* struct virtio_pci_cap (4.1.4) */
 enum { CAP_VENDOR = 0x09, CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4, CAP_PCI_CFG = 5 };
@@ -95,20 +107,20 @@ static bool features_good(const struct virtio *v, uint64_t f)
 
 static void status_write(struct virtio *v, uint8_t val)
 {
-	uint8_t new = val & STATUS_BITS & ~v->s.status;
+	uint8_t new = val &STATUS_BITS & ~v->s.status;
 
 	if (!val) {
 		state_reset(v);
 		return;
 	}
-	if (new & VIRTIO_FEATURES_OK && !features_good(v, v->s.driver_features))
+	if (new &VIRTIO_FEATURES_OK && !features_good(v, v->s.driver_features))
 		new &= ~VIRTIO_FEATURES_OK; /* the driver reads back that we refuse (3.1.1) */
 	if (!((v->s.status | new) & VIRTIO_FEATURES_OK))
 		new &= ~VIRTIO_DRIVER_OK;
 	v->s.status |= new; /* bits are only ever set; a reset clears them */
-	if (new & VIRTIO_FEATURES_OK)
+	if (new &VIRTIO_FEATURES_OK)
 		features_apply(v);
-	if (new & VIRTIO_DRIVER_OK) {
+	if (new &VIRTIO_DRIVER_OK) {
 		if (v->s.status & VIRTIO_NEEDS_RESET) /* broken before it began: now the driver may be told */
 			interrupt(v, v->s.config_vector, ISR_CONFIG);
 		else if (v->ops->driver_ok)
@@ -184,7 +196,10 @@ static void queue_write(struct virtio *v, unsigned off, unsigned size, uint64_t 
 	else if (off == COMMON_QUEUE_ENABLE && size == 2 && val == 1)
 		queue_enable(v, q);
 	else if (off >= COMMON_QUEUE_DESC)
-		write_addr(off < COMMON_QUEUE_DRIVER ? &q->desc : off < COMMON_QUEUE_DEVICE ? &q->avail : &q->used, off, size, val);
+		write_addr(off < COMMON_QUEUE_DRIVER   ? &q->desc
+			   : off < COMMON_QUEUE_DEVICE ? &q->avail
+						       : &q->used,
+			   off, size, val);
 }
 
 /* Each field takes accesses of its own width only (4.1.3.1). Lock held. */
@@ -301,20 +316,35 @@ static const struct pci_func_ops window_ops = { window_read, window_written };
 
 /* ---- state ---- */
 
-#define Q_FIELDS(i)                                                                                \
-	F(struct virtio_state, q[i].desc), F(struct virtio_state, q[i].avail), F(struct virtio_state, q[i].used),          \
-	F(struct virtio_state, q[i].size), F(struct virtio_state, q[i].vector), F(struct virtio_state, q[i].enabled),      \
-	F(struct virtio_state, q[i].last_avail), F(struct virtio_state, q[i].used_idx),            \
-	F(struct virtio_state, q[i].signalled), F_ARR(struct virtio_state, q[i].reserved)
+#define Q_FIELDS(i)                               \
+	F(struct virtio_state, q[i].desc)         \
+	, F(struct virtio_state, q[i].avail)      \
+	, F(struct virtio_state, q[i].used)       \
+	, F(struct virtio_state, q[i].size)       \
+	, F(struct virtio_state, q[i].vector)     \
+	, F(struct virtio_state, q[i].enabled)    \
+	, F(struct virtio_state, q[i].last_avail) \
+	, F(struct virtio_state, q[i].used_idx)   \
+	, F(struct virtio_state, q[i].signalled)  \
+	, F_ARR(struct virtio_state, q[i].reserved)
 
 static const struct sfield virtio_fields[] = {
-	F(struct virtio_state, driver_features), Q_FIELDS(0), Q_FIELDS(1),
-	F(struct virtio_state, device_feature_select), F(struct virtio_state, driver_feature_select),
-	F(struct virtio_state, config_vector), F(struct virtio_state, queue_select),
-	F(struct virtio_state, status), F(struct virtio_state, isr), F_ARR(struct virtio_state, reserved),
+	F(struct virtio_state, driver_features),
+	Q_FIELDS(0),
+	Q_FIELDS(1),
+	F(struct virtio_state, device_feature_select),
+	F(struct virtio_state, driver_feature_select),
+	F(struct virtio_state, config_vector),
+	F(struct virtio_state, queue_select),
+	F(struct virtio_state, status),
+	F(struct virtio_state, isr),
+	F_ARR(struct virtio_state, reserved),
 };
 
-static bool vector_is_sane(const struct virtio *v, uint16_t vec) { return vec == PCI_MSIX_NONE || vec < v->pci.nvectors; }
+static bool vector_is_sane(const struct virtio *v, uint16_t vec)
+{
+	return vec == PCI_MSIX_NONE || vec < v->pci.nvectors;
+}
 
 static int virtio_check(const void *obj, const void *state, struct why *w)
 {
@@ -322,20 +352,24 @@ static int virtio_check(const void *obj, const void *state, struct why *w)
 	const struct virtio_state *s = state;
 	const char *n = v->ids->name;
 
-	if (s->status & ~(STATUS_BITS | VIRTIO_NEEDS_RESET) || s->isr & ~(ISR_QUEUE | ISR_CONFIG) || s->reserved[0] || s->reserved[1])
+	if (s->status & ~(STATUS_BITS | VIRTIO_NEEDS_RESET) || s->isr & ~(ISR_QUEUE | ISR_CONFIG) || s->reserved[0] ||
+	    s->reserved[1])
 		return why_set(w, -EINVAL, "%s: status %02x, ISR %02x: unknown bits", n, s->status, s->isr);
 	if (s->status & VIRTIO_FEATURES_OK ? !features_good(v, s->driver_features) : s->status & VIRTIO_DRIVER_OK)
-		return why_set(w, -EINVAL, "%s: the guest's driver uses features %llx, this host's device offers %llx", n,
-			       (unsigned long long)s->driver_features, (unsigned long long)v->features);
+		return why_set(w, -EINVAL, "%s: the guest's driver uses features %llx, this host's device offers %llx",
+			       n, (unsigned long long)s->driver_features, (unsigned long long)v->features);
 	if (!vector_is_sane(v, s->config_vector))
 		return why_set(w, -EINVAL, "%s: configuration vector %u of %u", n, s->config_vector, v->pci.nvectors);
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
 		static const struct virtq_state none;
 		const struct virtq_state *q = &s->q[i];
 
-		if (i >= v->ids->nqueues ? memcmp(q, &none, sizeof(none)) != 0 : !vector_is_sane(v, q->vector) || q->enabled > 1 ||
-		    (q->enabled && !virtq_is_sane(q)) || q->reserved[0] || q->reserved[1])
-			return why_set(w, -EINVAL, "%s: queue %u: size %u, vector %u, enabled %u: not a state it can have", n, i,
+		if (i >= v->ids->nqueues
+			    ? memcmp(q, &none, sizeof(none)) != 0
+			    : !vector_is_sane(v, q->vector) || q->enabled > 1 || (q->enabled && !virtq_is_sane(q)) ||
+				      q->reserved[0] || q->reserved[1])
+			return why_set(w, -EINVAL,
+				       "%s: queue %u: size %u, vector %u, enabled %u: not a state it can have", n, i,
 				       q->size, q->vector, q->enabled);
 	}
 	return 0;
@@ -351,8 +385,11 @@ static void virtio_post_load(void *obj)
 }
 
 const struct sdesc virtio_desc = {
-	.name = "virtio", .version = 1, SDESC(struct virtio, s, struct virtio_state, virtio_fields),
-	.check = virtio_check, .post_load = virtio_post_load,
+	.name = "virtio",
+	.version = 1,
+	SDESC(struct virtio, s, struct virtio_state, virtio_fields),
+	.check = virtio_check,
+	.post_load = virtio_post_load,
 };
 
 /* ---- life ---- */
@@ -397,7 +434,8 @@ static int build_function(struct virtio *v)
 int virtio_init(struct virtio *v, struct machine *m, struct pci_bus *b, unsigned slot, const struct virtio_ids *ids,
 		const struct virtio_ops *ops, const struct dev_ops *dops)
 {
-	struct pci_ids p = { 0x1af4, (uint16_t)(0x1040 + ids->id), 0x1af4, (uint16_t)(0x1040 + ids->id), 1, ids->class };
+	struct pci_ids
+		p = { 0x1af4, (uint16_t)(0x1040 + ids->id), 0x1af4, (uint16_t)(0x1040 + ids->id), 1, ids->class };
 	int err;
 
 	BUG_ON(ids->nqueues > VIRTIO_QUEUES_MAX);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define RNG_MAX    256 /* bytes for one buffer: the driver takes what it gets and asks again (5.4.6.1) */
-#define RNG_ROUNDS 4   /* of the ring while it is refilled behind us; what is left waits for the next ring of the bell */
+#define RNG_ROUNDS 4 /* of the ring while it is refilled behind us; what is left waits for the next ring of the bell */
 
 struct vrng {
 	struct virtio v;
@@ -81,7 +81,9 @@ static void vrng_fini(struct dev *d)
 /* No quiesce or resume: it works only inside the vCPU's port write. */
 static const struct dev_ops vrng_dev_ops = { .reset = vrng_reset, .fini = vrng_fini };
 static const struct virtio_ops vrng_ops = { .notify = vrng_notify };
-static const struct virtio_ids vrng_ids = { .name = "virtio-rng", .id = VIRTIO_ID_RNG, .class = 0x00ff00, .nqueues = 1 };
+static const struct virtio_ids vrng_ids = {
+	.name = "virtio-rng", .id = VIRTIO_ID_RNG, .class = 0x00ff00, .nqueues = 1
+};
 
 int vrng_create(struct machine *m, struct pci_bus *b, unsigned slot)
 {

@@ -31,8 +31,8 @@ bool virtq_is_sane(const struct virtq_state *s)
 {
 	uint64_t last = ~0UL - 16 * VIRTQ_SIZE_MAX; /* no part wraps around */
 
-	return s->size && s->size <= VIRTQ_SIZE_MAX && !(s->size & (s->size - 1)) && !(s->desc & 15) && !(s->avail & 1) &&
-	       !(s->used & 3) && s->desc < last && s->avail < last && s->used < last;
+	return s->size && s->size <= VIRTQ_SIZE_MAX && !(s->size & (s->size - 1)) && !(s->desc & 15) &&
+	       !(s->avail & 1) && !(s->used & 3) && s->desc < last && s->avail < last && s->used < last;
 }
 
 /* 16-bit fields are aligned, so they never cross a block. False if it is not RAM. */

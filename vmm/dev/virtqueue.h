@@ -16,7 +16,7 @@
 #define VIRTQ_SIZE_MAX 256
 #define VIRTQ_SEGS_MAX (VIRTQ_SIZE_MAX + 32) /* a descriptor that crosses a 2 MiB block makes several */
 
-struct virtq_state { /* per queue, part of section "virtio" */
+struct virtq_state {                /* per queue, part of section "virtio" */
 	uint64_t desc, avail, used; /* gpa; as the driver wrote them */
 	uint16_t size, vector;
 	uint16_t enabled;
@@ -39,9 +39,9 @@ struct virtq_seg {
 /* A buffer: first the segments that the device reads, then those that it writes. */
 struct virtq_chain {
 	uint16_t head;
-	unsigned nout, nin;      /* seg[0..nout) are read, seg[nout..nout+nin) written */
+	unsigned nout, nin; /* seg[0..nout) are read, seg[nout..nout+nin) written */
 	uint32_t out_len, in_len;
-	unsigned rseg, wseg;     /* cursors of virtq_chain_read and _write */
+	unsigned rseg, wseg; /* cursors of virtq_chain_read and _write */
 	uint32_t roff, woff;
 	struct virtq_seg seg[VIRTQ_SEGS_MAX];
 };
