@@ -107,8 +107,8 @@ static int load_boot_image(struct vm *vm, struct why *w)
 
 static void run_vcpus(struct vm *vm)
 {
+	vm_port_attach(vm); /* first: resuming sends what the guest had queued */
 	machine_resume(vm);
-	vm_port_attach(vm);
 	vm->state = VM_RUNNING;
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_unpark(vm->vcpus[i]);

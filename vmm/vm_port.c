@@ -13,6 +13,8 @@ struct vm_port {
 	bool attached; /* vm->lock */
 };
 
+_Static_assert(BRIDGE_CSUM == 1 && BRIDGE_TSO4 == 2 && BRIDGE_TSO6 == 4, "vnet_offloads speaks in BRIDGE_ bits");
+
 static int port_send(void *arg, const struct frame *f) { return vnet_rx(((struct vm *)arg)->vnet, f); }
 
 int vm_port_create(struct vm *vm)
@@ -34,6 +36,7 @@ void vm_port_attach(struct vm *vm)
 	struct vm_port *p = vm->port;
 	if (!p || p->attached || !bridge_default())
 		return;
+	p->port.offloads = vnet_offloads(vm->vnet);
 	bridge_add(bridge_default(), &p->port);
 	p->attached = true;
 }
@@ -58,8 +61,10 @@ void vm_port_free(struct vm *vm)
 void vm_port_tx(void *arg, struct frame *f)
 {
 	struct vm *vm = arg;
-	if (vm->port && vm->port->attached)
-		bridge_input(&vm->port->port, f);
+	if (!vm->port || !vm->port->attached)
+		return;
+	vm->port->port.offloads = vnet_offloads(vm->vnet); /* who sends has a driver; vnet_rx refuses what a later one does not take */
+	bridge_input(&vm->port->port, f);
 }
 
 void vm_announce(struct vm *vm)
