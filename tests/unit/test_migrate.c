@@ -8,7 +8,9 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
+#include "kernel/console.h"
 #include "vmm/migrate/attempts.h"
+#include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/records.h"
 #include <pthread.h>
@@ -423,6 +425,55 @@ static void test_flip_everywhere(void **state unused)
 	}
 	print_message("    a bit of each byte flipped: %u moved, %u stayed\n", moved, stayed);
 	assert_true(stayed > 1000);
+}
+
+static int clock_fast(void **state);
+static int clock_normal(void **state);
+
+/* What failpoint.c's command needs of the console; nothing calls it here. */
+void con_printf(struct con *c unused, const char *fmt unused, ...) {}
+int con_error(struct con *c unused, int err, const char *fmt unused, ...) { return err; }
+
+/* Each failpoint, on whichever host comes to it first: an error, a cut, and a stall longer than every limit. */
+static void test_failpoints(void **state unused)
+{
+	unsigned moved = 0, stayed = 0;
+	for (enum failpoint p = P0_CONNECT; p < FAILPOINT_COUNT; p++) {
+		for (int action = FAIL_ERROR; action <= FAIL_STALL; action++) {
+			struct migrate_status s = { .phase = MIG_CONNECT };
+			struct vm *vm = new_demo(MIB(2));
+			bool busy = p == P5_NTH_PASS; /* passes after the first one take a guest that does something */
+			guest_stop = false;
+			completion_init(&guest_gone);
+			vm->refs++;
+			if (busy)
+				assert_non_null(task_create("guest", TASK_PRIO_NORMAL, guest, vm));
+			failpoint_set(p, action, 1);
+			clock_fast(NULL);
+			assert_int_equal(migrate_start(vm, &params, NULL), 0);
+			assert_int_equal(migrate_wait("demo", time_in_ms(1000000)), 0);
+			guest_stop = true;
+			assert_true(fake_tasks_wait());
+			clock_normal(NULL);
+			failpoint_set(p, FAIL_NONE, 0);
+			for (unsigned i = 0; migrate_get(i, &s) && s.incoming;)
+				i++;
+			vm_put(vm);
+			vm = fake_vm_find(0, "demo");
+			if (action == FAIL_ERROR && p < P14_COMMIT_LOST) { /* without a time-out it is known what must come of it */
+				if (p != P5_NTH_PASS && (s.phase != MIG_FAILED || !vm)) /* there need not be a second pass */
+					fail_msg("P%d: %s", p, migrate_phase_name(s.phase));
+			}
+			if (action == FAIL_ERROR && p >= P16_CLAIM_ANSWER)
+				assert_null(vm);
+			*(vm ? &stayed : &moved) += 1;
+			if (vm)
+				must_work(vm);
+			else
+				assert_true(settled());
+		}
+	}
+	print_message("    failpoints: %u moved, %u stayed\n", moved, stayed);
 }
 
 static void test_cancel_everywhere(void **state unused)
@@ -881,6 +932,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ready_times_out, clock_fast, clock_normal),
 		cmocka_unit_test(test_new_offer_replaces),
 		cmocka_unit_test(test_undecided),
+		cmocka_unit_test(test_failpoints),
 		cmocka_unit_test(test_cut_everywhere),
 		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),
 		cmocka_unit_test(test_independent_reader),

@@ -173,6 +173,11 @@ static int recv_pass(struct dest *c)
 	return 0;
 }
 
+static int pass_failpoint(struct dest *c)
+{
+	return FAILPOINT(c->final ? P8_FINAL_PAGES : c->pass == 1 ? P4_FIRST_PASS : P5_NTH_PASS, c->s);
+}
+
 static int recv_pages(struct dest *c)
 {
 	int err = c->in_pass ? pages_recv(&c->pages, &c->why) : bad_order(c);
@@ -183,7 +188,7 @@ static int recv_pages(struct dest *c)
 	c->m->st.zero_pages = c->pages.total.zero;
 	c->m->st.bytes = c->rx.bytes;
 	spin_unlock(&c->m->lock);
-	return FAILPOINT(c->final ? P8_FINAL_PAGES : c->pass == 1 ? P4_FIRST_PASS : P5_NTH_PASS, c->s);
+	return pass_failpoint(c);
 }
 
 static int recv_pass_end(struct dest *c)
@@ -203,8 +208,9 @@ static int recv_pass_end(struct dest *c)
 	if (pass == 1 && data + zero != c->vm->mem.size / PAGE_SIZE)
 		return why_set(&c->why, -EPROTO, "pass 1 brought %llu of %llu pages", (unsigned long long)(data + zero),
 			       (unsigned long long)(c->vm->mem.size / PAGE_SIZE));
-	if (c->final)
-		return 0;
+	int err = pass_failpoint(c); /* even if it had no pages */
+	if (err || c->final)
+		return err;
 	wire_begin(&c->tx, WIRE_PASS_ACK);
 	wire_put_u32(&c->tx, pass);
 	return wire_end(&c->tx, in(MIG_IDLE_NS));

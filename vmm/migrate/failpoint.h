@@ -42,5 +42,5 @@ int failpoint_hit(enum failpoint p, struct stream *s) must_check;
 void failpoint_set(enum failpoint p, int action, unsigned count);
 #define FAILPOINT(p, s) failpoint_hit((p), (s))
 #else
-#define FAILPOINT(p, s) 0
+#define FAILPOINT(p, s) ((void)(p), (void)(s), 0)
 #endif

@@ -184,7 +184,7 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 		log_info("migration of %s %s %s: %s: %s", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
 			 migrate_phase_name(phase), m->st.error);
 	spin_lock(&table_lock);
-	list_for_each (i, &table, struct migration, node) /* the oldest finished one comes last */
+	list_for_each(i, &table, struct migration, node) /* the oldest finished one comes last */
 		if (i->finished && ++finished > FINISHED_MAX)
 			old = i;
 	if (old)
@@ -201,7 +201,7 @@ static struct migration *find(bool (*match)(struct migration *m, const void *arg
 {
 	struct migration *found = NULL;
 	spin_lock(&table_lock);
-	list_for_each (m, &table, struct migration, node) {
+	list_for_each(m, &table, struct migration, node) {
 		spin_lock(&m->lock);
 		bool hit = match(m, arg);
 		spin_unlock(&m->lock);
@@ -247,7 +247,7 @@ bool migrate_get(unsigned i, struct migrate_status *s)
 {
 	bool found = false;
 	spin_lock(&table_lock);
-	list_for_each (m, &table, struct migration, node) {
+	list_for_each(m, &table, struct migration, node) {
 		if (i--)
 			continue;
 		spin_lock(&m->lock);

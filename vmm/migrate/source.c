@@ -172,6 +172,8 @@ static int send_pass(struct source *c, bool final)
 	if (!err)
 		err = pages_send_pass(&c->pages, c->map, !final, vm_flush_tlb, c->vm);
 	if (!err)
+		err = progress(c); /* even if it had no pages */
+	if (!err)
 		err = pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, in(c->pages.idle_ns));
 	return err;
 }
