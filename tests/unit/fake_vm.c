@@ -21,8 +21,16 @@ static uint64_t host_svm[16]; /* svm.c's per-CPU data: all zero will do */
 
 const struct hv_env *hv_env;
 const struct hv_ops *vmm_hv(void) { return &svm_ops; }
-bool rdmsr_safe(uint32_t msr, uint64_t *v) { (void)msr, *v = 0; return false; }
-bool wrmsr_safe(uint32_t msr, uint64_t v) { (void)msr, (void)v; return false; }
+bool rdmsr_safe(uint32_t msr, uint64_t *v)
+{
+	(void)msr, *v = 0;
+	return false;
+}
+bool wrmsr_safe(uint32_t msr, uint64_t v)
+{
+	(void)msr, (void)v;
+	return false;
+}
 void vm_request_power_off(void *vm) { (void)vm; }
 void vm_request_reset(void *vm) { the->resets++, (void)vm; }
 void vm_fail(struct vm *vm, const char *fmt, ...)
@@ -39,7 +47,11 @@ void fpu_cpu_on(void) {}
 uint64_t fpu_xcr0_mask(void) { return 7; }
 uint32_t fpu_area_size(void) { return 832; }
 void fpu_load(const void *area, uint64_t x) { (void)area, xcr0 = x; }
-uint64_t fpu_save(void *area) { (void)area; return xcr0; }
+uint64_t fpu_save(void *area)
+{
+	(void)area;
+	return xcr0;
+}
 void fpu_set_xcr0(uint64_t x) { xcr0 = x; }
 uint64_t fpu_get_xcr0(void) { return xcr0; }
 bool fpu_xcr0_valid(uint64_t x) { return (x & 1) && !(x & ~7ULL) && (!(x & 4) || (x & 2)); }
@@ -86,10 +98,10 @@ static void put(struct fv *f, gpa_t gpa, uint64_t v) { memcpy(gmem_ptr(&f->vm.me
 static void tables_make(struct fv *f)
 {
 	put(f, FV_PML4, 0x2000 | 7);
-	put(f, 0x2000, 0x3000 | 7);                     /* 0..1G */
-	put(f, 0x2008, 0x4000 | 7);                     /* 1G..2G */
+	put(f, 0x2000, 0x3000 | 7); /* 0..1G */
+	put(f, 0x2008, 0x4000 | 7); /* 1G..2G */
 	put(f, 0x3000, FV_PT | 7);
-	put(f, 0x4000, FV_DEV_GPA | 0x80 | 3);          /* the device, supervisor only */
+	put(f, 0x4000, FV_DEV_GPA | 0x80 | 3); /* the device, supervisor only */
 	for (unsigned i = 0; i < 512; i++)
 		put(f, FV_PT + 8 * i, i * PAGE_SIZE | 3);
 }
@@ -106,7 +118,8 @@ struct fv *fv_new(void)
 	if (gmem_init(&f->vm.mem, MIB(4), &pt_format_npt, &w))
 		abort();
 	bus_init(&f->vm.machine.bus);
-	struct bus_region mem = { FV_DEV_GPA, PAGE_SIZE, &dev_ops, f, "dev" }, port = { FV_PORT, 16, &port_ops, f, "port" };
+	struct bus_region mem = { FV_DEV_GPA, PAGE_SIZE, &dev_ops, f, "dev" },
+			  port = { FV_PORT, 16, &port_ops, f, "port" };
 	if (bus_add(&f->vm.machine.bus, BUS_MMIO, &mem) || bus_add(&f->vm.machine.bus, BUS_PIO, &port))
 		abort();
 	cpuid_table_init(&f->vm.cpuid);

@@ -26,16 +26,16 @@ struct fv {
 	uint8_t dev[PAGE_SIZE];
 	unsigned nreads, nwrites, last_size;
 	unsigned resets;
-	char fail[160]; /* vm_fail's text */
-	uint64_t delivered; /* EVENTINJ at the last VMRUN */
+	char fail[160];                             /* vm_fail's text */
+	uint64_t delivered;                         /* EVENTINJ at the last VMRUN */
 	void (*vmrun)(struct fv *f, uint64_t *gpr); /* what the guest does; NULL: nothing */
 	uint64_t exitcode, info1, info2, intinfo;
 };
 
 struct fv *fv_new(void);
 void fv_free(struct fv *f);
-void fv_reset(struct fv *f);                                  /* long mode, CPL 0, registers 0, RIP = FV_CODE */
-void fv_code(struct fv *f, const uint8_t *code, size_t n);    /* at FV_CODE, RIP there */
-uint64_t *fv_pte(struct fv *f, uint64_t gva);                 /* of the first 2M */
+void fv_reset(struct fv *f);                               /* long mode, CPL 0, registers 0, RIP = FV_CODE */
+void fv_code(struct fv *f, const uint8_t *code, size_t n); /* at FV_CODE, RIP there */
+uint64_t *fv_pte(struct fv *f, uint64_t gva);              /* of the first 2M */
 /* Enter, exit with this code, and let exit.c handle it. */
 void fv_exit(struct fv *f, uint64_t code, uint64_t info1, uint64_t info2);

@@ -24,7 +24,12 @@ static int setup(void **state)
 	cpuid_table_init(&vm->cpuid);
 	return 0;
 }
-static int teardown(void **state) { (void)state; free(vm); return 0; }
+static int teardown(void **state)
+{
+	(void)state;
+	free(vm);
+	return 0;
+}
 
 static void test_features_def(void **state)
 {
@@ -34,7 +39,8 @@ static void test_features_def(void **state)
 		const struct feature *f = &features[i];
 		assert_true(f->reg <= FEATURE_EDX && f->bit < 32 && f->policy <= FEATURE_SET && f->name[0]);
 		assert_string_equal(feature_name(f->leaf, f->sub, f->reg, f->bit), f->name);
-		uint32_t pass = feature_mask(f->leaf, f->sub, f->reg, FEATURE_PASS), set = feature_mask(f->leaf, f->sub, f->reg, FEATURE_SET);
+		uint32_t pass = feature_mask(f->leaf, f->sub, f->reg, FEATURE_PASS),
+			 set = feature_mask(f->leaf, f->sub, f->reg, FEATURE_SET);
 		assert_int_equal(pass & set, 0);
 		assert_true((f->policy == FEATURE_SET ? set : pass) >> f->bit & 1);
 		for (unsigned k = 0; k < i; k++) {
@@ -72,13 +78,17 @@ static void test_what_a_guest_sees(void **state)
 	h = cpuid(1, 0);
 	read_leaf(1, 77, 0, 1, 0, r); /* no subleaves: any ECX */
 	assert_int_equal(r[0], h.eax);
-	assert_int_equal(r[2] & ~(feature_mask(1, 0, FEATURE_ECX, FEATURE_PASS) | feature_mask(1, 0, FEATURE_ECX, FEATURE_SET)), 0);
-	assert_int_equal(r[2] & feature_mask(1, 0, FEATURE_ECX, FEATURE_PASS), h.ecx & feature_mask(1, 0, FEATURE_ECX, FEATURE_PASS));
+	assert_int_equal(r[2] & ~(feature_mask(1, 0, FEATURE_ECX, FEATURE_PASS) |
+				  feature_mask(1, 0, FEATURE_ECX, FEATURE_SET)),
+			 0);
+	assert_int_equal(r[2] & feature_mask(1, 0, FEATURE_ECX, FEATURE_PASS),
+			 h.ecx & feature_mask(1, 0, FEATURE_ECX, FEATURE_PASS));
 	assert_true(r[2] >> 31 & 1 && r[2] >> 21 & 1 && r[2] >> 24 & 1); /* hypervisor, x2APIC, TSC deadline */
 	assert_int_equal(r[1] >> 16, 1);
 	read_leaf(0x40000000, 0, 0, 1, 0, r);
 	assert_memory_equal(&r[1], "KVMKVMKVM\0\0\0", 12);
-	static const uint32_t none[] = { 2, 4, 5, 6, 0xa, 0xc, 0xe, 0x14, 0x40000002, 0x80000007, 0x8000000a, 0x8000001f, 0xffffffff };
+	static const uint32_t none[] = { 2,    4,          5,          6,          0xa,        0xc,       0xe,
+					 0x14, 0x40000002, 0x80000007, 0x8000000a, 0x8000001f, 0xffffffff };
 	for (unsigned i = 0; i < ARRAY_SIZE(none); i++) { /* no invariant TSC, no SVM, no counters: zeroes */
 		read_leaf(none[i], 0, ~0ULL, 7, 3, r);
 		assert_true(!r[0] && !r[1] && !r[2] && !r[3]);
@@ -125,8 +135,11 @@ static void test_dynamic_fields(void **state)
 /* Sizes of both formats, on a table with a gap in the standard one and alignment in the other (SDM 1 13.4). */
 static void test_xsave_sizes(void **state)
 {
-	static struct cpuid_table t = { .s = { .n = 5, .leaf = { 0xd, 0xd, 0xd, 0xd, 0xd }, .sub = { 0, 1, 2, 9, 10 },
-		.regs = { 0x607, 0, 2752, 0, 3, 0, 0, 0, 256, 576, 0, 0, 8, 2688, 0, 0, 64, 2752 - 64, 2, 0 } } };
+	static struct cpuid_table t = { .s = { .n = 5,
+					       .leaf = { 0xd, 0xd, 0xd, 0xd, 0xd },
+					       .sub = { 0, 1, 2, 9, 10 },
+					       .regs = { 0x607, 0, 2752, 0,    3, 0, 0,  0,         256, 576,
+							 0,     0, 8,    2688, 0, 0, 64, 2752 - 64, 2,   0 } } };
 	struct hv_mode m = { .cr4 = 0 };
 	uint32_t r[4];
 	(void)state;
@@ -176,12 +189,14 @@ static void test_compat(void **state)
 		r[f->reg] |= 1U << f->bit;
 		w.text[0] = 0;
 		assert_int_equal(vm_compat_check(&d, &w), -ENOTSUP);
-		snprintf(want, sizeof(want), "destination lacks %s (CPUID 0x%X.%u:%s[%u])", f->name, f->leaf, f->sub, reg_name[f->reg], f->bit);
+		snprintf(want, sizeof(want), "destination lacks %s (CPUID 0x%X.%u:%s[%u])", f->name, f->leaf, f->sub,
+			 reg_name[f->reg], f->bit);
 		assert_string_equal(w.text, want);
 		for (unsigned k = 0; k < i; k++) { /* the first is named */
 			const struct feature *o = &features[k];
 			uint32_t *q = words(&d, o->leaf, o->sub);
-			if (o->leaf != f->leaf || o->sub != f->sub || o->reg != f->reg || o->bit > f->bit || q[o->reg] >> o->bit & 1)
+			if (o->leaf != f->leaf || o->sub != f->sub || o->reg != f->reg || o->bit > f->bit ||
+			    q[o->reg] >> o->bit & 1)
 				continue;
 			struct vm_compat e = d;
 			words(&e, o->leaf, o->sub)[o->reg] |= 1U << o->bit;
@@ -259,9 +274,14 @@ static void test_xcr0(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_features_def), cmocka_unit_test(test_what_a_guest_sees), cmocka_unit_test(test_dynamic_fields),
-		cmocka_unit_test(test_xsave_sizes), cmocka_unit_test(test_compat), cmocka_unit_test(test_compat_refuses),
-		cmocka_unit_test(test_table_from_the_wire), cmocka_unit_test(test_xcr0),
+		cmocka_unit_test(test_features_def),
+		cmocka_unit_test(test_what_a_guest_sees),
+		cmocka_unit_test(test_dynamic_fields),
+		cmocka_unit_test(test_xsave_sizes),
+		cmocka_unit_test(test_compat),
+		cmocka_unit_test(test_compat_refuses),
+		cmocka_unit_test(test_table_from_the_wire),
+		cmocka_unit_test(test_xcr0),
 	};
 	return cmocka_run_group_tests_name("cpuid", tests, setup, teardown);
 }

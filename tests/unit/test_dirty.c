@@ -34,8 +34,15 @@ static uint64_t rnd(struct rng *r, uint64_t n)
 struct cpu_model {
 	struct gmem *g;
 	struct rng r;
-	struct { gpa_t base; uint64_t size, hpa; bool dirty; } tlb[TLB]; /* size 0: empty */
-	struct { gpa_t base; uint64_t *table; } pwc[PWC];                /* table NULL: empty */
+	struct {
+		gpa_t base;
+		uint64_t size, hpa;
+		bool dirty;
+	} tlb[TLB]; /* size 0: empty */
+	struct {
+		gpa_t base;
+		uint64_t *table;
+	} pwc[PWC]; /* table NULL: empty */
 	uint64_t hits, walks, pwc_hits;
 	unsigned flush_seen;
 };
@@ -82,12 +89,14 @@ static void cpu_walk(struct cpu_model *c, gpa_t gpa, unsigned slot)
 			}
 		}
 		c->walks++;
-		if (!(v & f->present)) { /* the link word of a retired table: a fault; the exit lets it in again, without its caches */
+		if (!(v &
+		      f->present)) { /* the link word of a retired table: a fault; the exit lets it in again, without its caches */
 			assert_non_null(cached);
 			memset(c->pwc, 0, sizeof(c->pwc));
 			continue;
 		}
-		if (!__atomic_compare_exchange_n(e, &v, v | f->accessed | f->dirty, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		if (!__atomic_compare_exchange_n(e, &v, v | f->accessed | f->dirty, false, __ATOMIC_SEQ_CST,
+						 __ATOMIC_SEQ_CST))
 			continue;
 		uint64_t size = 1ULL << (12 + 9 * (level - 1));
 		c->tlb[slot].base = ALIGN_DOWN(gpa, size);
@@ -208,8 +217,10 @@ static uint64_t pass(struct rig *t)
 			for (uint64_t k = 0; k < 512; k++) {
 				if (!bitmap_test(map, k))
 					continue;
-				uint64_t *to = (uint64_t *)(void *)copy_of(t, first + k), *from = gmem_ptr(&t->g, (first + k) << PAGE_SHIFT, PAGE_SIZE);
-				for (unsigned q = 0; q < PAGE_SIZE / 8; q++) /* whole words: a torn one is not the point here */
+				uint64_t *to = (uint64_t *)(void *)copy_of(t, first + k),
+					 *from = gmem_ptr(&t->g, (first + k) << PAGE_SHIFT, PAGE_SIZE);
+				for (unsigned q = 0; q < PAGE_SIZE / 8;
+				     q++) /* whole words: a torn one is not the point here */
 					to[q] = __atomic_load_n(&from[q], __ATOMIC_RELAXED);
 				sent++;
 				if (k % 64 == 0)
@@ -356,9 +367,21 @@ static void test_one_page(void **s)
 	}
 }
 
-static void test_without_flush_is_seen(void **s) { (void)s; must_go_wrong(NO_FLUSH); }
-static void test_flush_before_clear_is_seen(void **s) { (void)s; must_go_wrong(FLUSH_BEFORE_CLEAR); }
-static void test_unmarked_device_write_is_seen(void **s) { (void)s; must_go_wrong(DEVICE_FORGETS); }
+static void test_without_flush_is_seen(void **s)
+{
+	(void)s;
+	must_go_wrong(NO_FLUSH);
+}
+static void test_flush_before_clear_is_seen(void **s)
+{
+	(void)s;
+	must_go_wrong(FLUSH_BEFORE_CLEAR);
+}
+static void test_unmarked_device_write_is_seen(void **s)
+{
+	(void)s;
+	must_go_wrong(DEVICE_FORGETS);
+}
 
 static void test_no_memory_to_start(void **s)
 {
@@ -388,7 +411,9 @@ static void test_above_the_hole(void **s)
 	struct gmem_range r[2];
 	struct cpu_model c = { .g = &g, .r = { 99 } };
 	struct rig t = { .ncpu = 0 }; /* just for flush_cb */
-	static const gpa_t at[] = { 0, PAGE_SIZE, GMEM_HOLE - 8, GMEM_HIGH, GMEM_HIGH + PAGE_SIZE, GMEM_HIGH + GIB(1) + MIB(4) - 8 };
+	static const gpa_t at[] = {
+		0, PAGE_SIZE, GMEM_HOLE - 8, GMEM_HIGH, GMEM_HIGH + PAGE_SIZE, GMEM_HIGH + GIB(1) + MIB(4) - 8
+	};
 	uint64_t n = 0;
 	(void)s;
 	assert_int_equal(gmem_init(&g, GIB(4) + MIB(4), &pt_format_npt, NULL), 0);
@@ -509,10 +534,15 @@ static void test_threads(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_copy_is_exact), cmocka_unit_test(test_one_page), cmocka_unit_test(test_without_flush_is_seen),
-		cmocka_unit_test(test_flush_before_clear_is_seen), cmocka_unit_test(test_unmarked_device_write_is_seen),
-		cmocka_unit_test(test_no_memory_to_start), cmocka_unit_test(test_above_the_hole),
-		cmocka_unit_test(test_init_fails_clean), cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_copy_is_exact),
+		cmocka_unit_test(test_one_page),
+		cmocka_unit_test(test_without_flush_is_seen),
+		cmocka_unit_test(test_flush_before_clear_is_seen),
+		cmocka_unit_test(test_unmarked_device_write_is_seen),
+		cmocka_unit_test(test_no_memory_to_start),
+		cmocka_unit_test(test_above_the_hole),
+		cmocka_unit_test(test_init_fails_clean),
+		cmocka_unit_test(test_threads),
 	};
 	return cmocka_run_group_tests_name("dirty", tests, NULL, NULL);
 }

@@ -16,8 +16,18 @@ static int setup(void **state)
 	R = f->hw.hv.gpr;
 	return 0;
 }
-static int teardown(void **state) { (void)state; fv_free(f); return 0; }
-static int each(void **state) { (void)state; fv_reset(f); return 0; }
+static int teardown(void **state)
+{
+	(void)state;
+	fv_free(f);
+	return 0;
+}
+static int each(void **state)
+{
+	(void)state;
+	fv_reset(f);
+	return 0;
+}
 
 #define CODE(...) fv_code(f, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 #define RIP       (f->hw.hv.rip - FV_CODE)
@@ -30,9 +40,12 @@ static void test_cpuid(void **state)
 	CODE(0x0f, 0xa2);
 	R[REG_RAX] = 0xffffffff40000000, R[REG_RCX] = ~0ULL, R[REG_RSI] = 5;
 	fv_exit(f, SVM_EXIT_CPUID, 0, 0);
-	assert_true(R[REG_RAX] == 0x40000001 && R[REG_RBX] == 0x4b4d564b && R[REG_RCX] == 0x564b4d56 && R[REG_RDX] == 0x4d);
+	assert_true(R[REG_RAX] == 0x40000001 && R[REG_RBX] == 0x4b4d564b && R[REG_RCX] == 0x564b4d56 &&
+		    R[REG_RDX] == 0x4d);
 	assert_true(RIP == 2 && !EVENT && R[REG_RSI] == 5);
-	static const uint8_t prefixed[][6] = { { 3, 0x66, 0x0f, 0xa2 }, { 3, 0x48, 0x0f, 0xa2 }, { 5, 0x2e, 0xf3, 0x40, 0x0f, 0xa2 } };
+	static const uint8_t prefixed[][6] = { { 3, 0x66, 0x0f, 0xa2 },
+					       { 3, 0x48, 0x0f, 0xa2 },
+					       { 5, 0x2e, 0xf3, 0x40, 0x0f, 0xa2 } };
 	for (unsigned i = 0; i < ARRAY_SIZE(prefixed); i++) { /* prefixes before it: decoded */
 		fv_code(f, prefixed[i] + 1, prefixed[i][0]);
 		R[REG_RAX] = 0x80000000;
@@ -165,8 +178,8 @@ static void test_kvmclock(void **state)
 
 /* EXITINFO1 of IOIO, APM2 15.10.2 */
 #define IO(port, size, in) ((uint64_t)(port) << 16 | (uint64_t)(size) << 4 | 0x200 | (in))
-#define IO_STR 4
-#define IO_REP 8
+#define IO_STR             4
+#define IO_REP             8
 
 static void test_io(void **state)
 {
@@ -178,10 +191,13 @@ static void test_io(void **state)
 		f->hw.hv.rip = FV_CODE;
 		fv_exit(f, SVM_EXIT_IOIO, IO(FV_PORT + 4, size, 0), FV_CODE + 1);
 		assert_true(RIP == 1 && R[REG_RAX] == 0x1122334455667788 && f->last_size == size);
-		assert_int_equal(get_le64(f->dev + 0x804), 0x55667788 & (size == 4 ? 0xffffffff : (1U << size * 8) - 1));
+		assert_int_equal(get_le64(f->dev + 0x804),
+				 0x55667788 & (size == 4 ? 0xffffffff : (1U << size * 8) - 1));
 		put_le64(f->dev + 0x804, 0xa1a2a3a4a5a6a7a8);
 		fv_exit(f, SVM_EXIT_IOIO, IO(FV_PORT + 4, size, 1), FV_CODE + 2);
-		assert_int_equal(R[REG_RAX], size == 1 ? 0x11223344556677a8 : size == 2 ? 0x112233445566a7a8 : 0xa5a6a7a8);
+		assert_int_equal(R[REG_RAX], size == 1   ? 0x11223344556677a8
+					     : size == 2 ? 0x112233445566a7a8
+							 : 0xa5a6a7a8);
 		assert_int_equal(RIP, 2);
 	}
 	R[REG_RAX] = ~0ULL;
@@ -258,8 +274,20 @@ static void test_hlt_and_others(void **state)
 
 static void test_undefined_and_denied(void **state)
 {
-	static const uint16_t ud[] = { SVM_EXIT_VMRUN, SVM_EXIT_VMLOAD, 0x83, 0x84, 0x85, SVM_EXIT_SKINIT, SVM_EXIT_MONITOR, SVM_EXIT_MWAIT,
-				       SVM_EXIT_MWAIT_ARMED, SVM_EXIT_RDPRU, SVM_EXIT_INVLPGA, SVM_EXIT_INVLPGB, SVM_EXIT_TLBSYNC, 0x123 };
+	static const uint16_t ud[] = { SVM_EXIT_VMRUN,
+				       SVM_EXIT_VMLOAD,
+				       0x83,
+				       0x84,
+				       0x85,
+				       SVM_EXIT_SKINIT,
+				       SVM_EXIT_MONITOR,
+				       SVM_EXIT_MWAIT,
+				       SVM_EXIT_MWAIT_ARMED,
+				       SVM_EXIT_RDPRU,
+				       SVM_EXIT_INVLPGA,
+				       SVM_EXIT_INVLPGB,
+				       SVM_EXIT_TLBSYNC,
+				       0x123 };
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(ud); i++) {
 		EVENT = 0;
@@ -285,8 +313,12 @@ static void test_xsetbv(void **state)
 	(void)state;
 	xsetbv_exit(0, 7, 0);
 	assert_true(RIP == 3 && !EVENT && fpu_get_xcr0() == 7);
-	static const struct { uint32_t index; uint64_t v; unsigned cpl; } bad[] = { { 0, 0, 0 }, { 0, 5, 0 }, { 0, 6, 0 }, { 0, BIT(63) | 7, 0 },
-		{ 0, BIT(9) | 7, 0 }, { 1, 7, 0 }, { 0, 3, 3 } };
+	static const struct {
+		uint32_t index;
+		uint64_t v;
+		unsigned cpl;
+	} bad[] = { { 0, 0, 0 },          { 0, 5, 0 }, { 0, 6, 0 }, { 0, BIT(63) | 7, 0 },
+		    { 0, BIT(9) | 7, 0 }, { 1, 7, 0 }, { 0, 3, 3 } };
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		xsetbv_exit(bad[i].index, bad[i].v, bad[i].cpl);
 		assert_true(EVENT == GP0 && RIP == 0 && fpu_get_xcr0() == 7);
@@ -369,9 +401,19 @@ int main(void)
 {
 #define T(t) cmocka_unit_test_setup(t, each)
 	const struct CMUnitTest tests[] = {
-		T(test_cpuid), T(test_modes_of_code), T(test_msr), T(test_kvmclock), T(test_io), T(test_string_io), T(test_hlt_and_others),
-		T(test_undefined_and_denied), T(test_xsetbv), T(test_event_is_delivered_again), T(test_interrupt_waits_behind_exception),
-		T(test_exception_meets_itself), T(test_nested_fault),
+		T(test_cpuid),
+		T(test_modes_of_code),
+		T(test_msr),
+		T(test_kvmclock),
+		T(test_io),
+		T(test_string_io),
+		T(test_hlt_and_others),
+		T(test_undefined_and_denied),
+		T(test_xsetbv),
+		T(test_event_is_delivered_again),
+		T(test_interrupt_waits_behind_exception),
+		T(test_exception_meets_itself),
+		T(test_nested_fault),
 	};
 	return cmocka_run_group_tests_name("exit", tests, setup, teardown);
 }

@@ -20,7 +20,12 @@ static int setup(void **state)
 	R = f->hw.hv.gpr;
 	return 0;
 }
-static int teardown(void **state) { (void)state; fv_free(f); return 0; }
+static int teardown(void **state)
+{
+	(void)state;
+	fv_free(f);
+	return 0;
+}
 
 static uint64_t seed = 88172645463325252ULL;
 static uint64_t rnd(void)
@@ -38,13 +43,17 @@ __asm__(".text\n.globl run_native\nrun_native:\n"
 	"push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
 	"pushq nat_flags(%rip); popfq\n"
 	"mov nat_reg+0(%rip), %rax; mov nat_reg+8(%rip), %rcx; mov nat_reg+16(%rip), %rdx; mov nat_reg+24(%rip), %rbx\n"
-	"mov nat_reg+40(%rip), %rbp; mov nat_reg+48(%rip), %rsi; mov nat_reg+56(%rip), %rdi; mov nat_reg+64(%rip), %r8\n"
-	"mov nat_reg+72(%rip), %r9; mov nat_reg+80(%rip), %r10; mov nat_reg+88(%rip), %r11; mov nat_reg+96(%rip), %r12\n"
+	"mov nat_reg+40(%rip), %rbp; mov nat_reg+48(%rip), %rsi; mov nat_reg+56(%rip), %rdi; mov nat_reg+64(%rip), "
+	"%r8\n"
+	"mov nat_reg+72(%rip), %r9; mov nat_reg+80(%rip), %r10; mov nat_reg+88(%rip), %r11; mov nat_reg+96(%rip), "
+	"%r12\n"
 	"mov nat_reg+104(%rip), %r13; mov nat_reg+112(%rip), %r14; mov nat_reg+120(%rip), %r15\n"
 	"call *nat_code(%rip)\n"
 	"mov %rax, nat_reg+0(%rip); mov %rcx, nat_reg+8(%rip); mov %rdx, nat_reg+16(%rip); mov %rbx, nat_reg+24(%rip)\n"
-	"mov %rbp, nat_reg+40(%rip); mov %rsi, nat_reg+48(%rip); mov %rdi, nat_reg+56(%rip); mov %r8, nat_reg+64(%rip)\n"
-	"mov %r9, nat_reg+72(%rip); mov %r10, nat_reg+80(%rip); mov %r11, nat_reg+88(%rip); mov %r12, nat_reg+96(%rip)\n"
+	"mov %rbp, nat_reg+40(%rip); mov %rsi, nat_reg+48(%rip); mov %rdi, nat_reg+56(%rip); mov %r8, "
+	"nat_reg+64(%rip)\n"
+	"mov %r9, nat_reg+72(%rip); mov %r10, nat_reg+80(%rip); mov %r11, nat_reg+88(%rip); mov %r12, "
+	"nat_reg+96(%rip)\n"
 	"mov %r13, nat_reg+104(%rip); mov %r14, nat_reg+112(%rip); mov %r15, nat_reg+120(%rip)\n"
 	"pushfq; popq nat_flags(%rip); cld\n"
 	"pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\nret\n");
@@ -119,8 +128,8 @@ static void both(const uint8_t *code, size_t n, uint64_t rsi, uint64_t rdi, uint
 		fail_msg("%s: RIP moved by %lld", hex(code, n), (long long)(f->hw.hv.rip - FV_CODE));
 	for (unsigned i = 0; i < 16; i++)
 		if (i != REG_RSP && R[i] != guest_of(nat_reg[i]))
-			fail_msg("%s: register %u is %llx, the CPU says %llx", hex(code, n), i, (unsigned long long)R[i],
-				 (unsigned long long)guest_of(nat_reg[i]));
+			fail_msg("%s: register %u is %llx, the CPU says %llx", hex(code, n), i,
+				 (unsigned long long)R[i], (unsigned long long)guest_of(nat_reg[i]));
 	if ((f->hw.hv.rflags ^ nat_flags) & (FLAGS & ~undefined))
 		fail_msg("%s: flags %llx, the CPU says %llx", hex(code, n), (unsigned long long)f->hw.hv.rflags & FLAGS,
 			 (unsigned long long)nat_flags & FLAGS);
@@ -138,9 +147,11 @@ static void forms(const uint8_t *op, unsigned nop, int group, unsigned imm, bool
 		for (unsigned reg = 0; reg < 8; reg++) {
 			uint8_t c[16];
 			size_t n = 0;
-			bool rex = prefix[p] >= 0x40 && prefix[p] != 0x66, high8 = byte && !rex, extended = rex && (prefix[p] & 4);
+			bool rex = prefix[p] >= 0x40 && prefix[p] != 0x66, high8 = byte && !rex,
+			     extended = rex && (prefix[p] & 4);
 			unsigned r = group >= 0 ? (unsigned)group : reg;
-			if (group < 0 && !extended && (reg == REG_RBX || (high8 && reg == 7) || (reg == REG_RSP && !high8)))
+			if (group < 0 && !extended &&
+			    (reg == REG_RBX || (high8 && reg == 7) || (reg == REG_RSP && !high8)))
 				continue; /* the pointer itself, and RSP: not comparable */
 			if (lock)
 				c[n++] = 0xf0;
@@ -255,13 +266,21 @@ static int emulate(const uint8_t *code, size_t n)
 /* What it does not do is refused with nothing changed but device reads. */
 static void test_refused(void **state)
 {
-	static const struct { uint8_t n, c[10]; } cases[] = {
-		{ 4, { 0xf2, 0x0f, 0x10, 0x03 } },       /* MOVSD xmm0, [rbx]: SSE, not the string move */
+	static const struct {
+		uint8_t n, c[10];
+	} cases[] = {
+		{ 4, { 0xf2, 0x0f, 0x10, 0x03 } }, /* MOVSD xmm0, [rbx]: SSE, not the string move */
 		{ 4, { 0xf2, 0x0f, 0x11, 0x03 } },
-		{ 2, { 0x64, 0xa4 } }, { 2, { 0x65, 0xa5 } }, /* FS:, GS: as source */
-		{ 2, { 0x67, 0xa4 } },                    /* ESI, EDI */
-		{ 2, { 0x8c, 0x1b } }, { 2, { 0x8e, 0x1b } }, /* segment registers */
-		{ 2, { 0x01, 0x03 } }, { 3, { 0x0f, 0xc1, 0x03 } }, { 2, { 0xff, 0x33 } }, { 3, { 0x0f, 0x6f, 0x03 } }, { 1, { 0x06 } },
+		{ 2, { 0x64, 0xa4 } },
+		{ 2, { 0x65, 0xa5 } }, /* FS:, GS: as source */
+		{ 2, { 0x67, 0xa4 } }, /* ESI, EDI */
+		{ 2, { 0x8c, 0x1b } },
+		{ 2, { 0x8e, 0x1b } }, /* segment registers */
+		{ 2, { 0x01, 0x03 } },
+		{ 3, { 0x0f, 0xc1, 0x03 } },
+		{ 2, { 0xff, 0x33 } },
+		{ 3, { 0x0f, 0x6f, 0x03 } },
+		{ 1, { 0x06 } },
 		{ 2, { 0x0f, 0x0b } },
 	};
 	(void)state;
@@ -324,8 +343,12 @@ static void test_code_at_the_edge(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mov), cmocka_unit_test(test_logic), cmocka_unit_test(test_compare_exchange),
-		cmocka_unit_test(test_strings), cmocka_unit_test(test_refused), cmocka_unit_test(test_rights),
+		cmocka_unit_test(test_mov),
+		cmocka_unit_test(test_logic),
+		cmocka_unit_test(test_compare_exchange),
+		cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_rights),
 		cmocka_unit_test(test_code_at_the_edge),
 	};
 	return cmocka_run_group_tests_name("mmio", tests, setup_native, teardown);

@@ -88,9 +88,11 @@ static void check_page(uint64_t va)
 	struct pt_leaf l;
 	const struct model_page *m = page(va);
 	bool there = pt_lookup(&pt, va + rnd(PAGE_SIZE), &l);
-	if (there != m->mapped || (there && (l.hpa + (va & (l.size - 1)) != m->hpa || l.prot != m->prot || l.dirty != m->dirty)))
-		fail_msg("%s: at %llx: is %d %llx %x %d, model %d %llx %x %d", pt.fmt->name, (unsigned long long)va, there,
-			 (unsigned long long)l.hpa, l.prot, l.dirty, m->mapped, (unsigned long long)m->hpa, m->prot, m->dirty);
+	if (there != m->mapped ||
+	    (there && (l.hpa + (va & (l.size - 1)) != m->hpa || l.prot != m->prot || l.dirty != m->dirty)))
+		fail_msg("%s: at %llx: is %d %llx %x %d, model %d %llx %x %d", pt.fmt->name, (unsigned long long)va,
+			 there, (unsigned long long)l.hpa, l.prot, l.dirty, m->mapped, (unsigned long long)m->hpa,
+			 m->prot, m->dirty);
 }
 
 static void check_all(void)
@@ -225,8 +227,12 @@ static void run(const struct pt_format *fmt, uint64_t start, unsigned steps)
 		random_range(&va, &len);
 		fail_after = rnd(3) ? -1 : (long)rnd(4);
 		switch (rnd(10)) {
-		case 0: case 1: case 2: case 3: step_map(va, len); break;
-		case 4: case 5: step_unmap(va, len); break;
+		case 0:
+		case 1:
+		case 2:
+		case 3: step_map(va, len); break;
+		case 4:
+		case 5: step_unmap(va, len); break;
 		case 6: step_split(va, len); break;
 		case 7: step_merge(va, len); break;
 		case 8: step_harvest(va, len); break;
@@ -254,9 +260,24 @@ static void run(const struct pt_format *fmt, uint64_t start, unsigned steps)
 	assert_int_equal(pt.ntables, 0);
 }
 
-static void test_host(void **s) { (void)s; for (uint64_t i = 1; i <= 3; i++) run(&pt_format_host, i * 7919, 500); }
-static void test_npt(void **s) { (void)s; for (uint64_t i = 1; i <= 3; i++) run(&pt_format_npt, i * 104729, 500); }
-static void test_ept(void **s) { (void)s; for (uint64_t i = 1; i <= 3; i++) run(&pt_format_ept, i * 1299709, 500); }
+static void test_host(void **s)
+{
+	(void)s;
+	for (uint64_t i = 1; i <= 3; i++)
+		run(&pt_format_host, i * 7919, 500);
+}
+static void test_npt(void **s)
+{
+	(void)s;
+	for (uint64_t i = 1; i <= 3; i++)
+		run(&pt_format_npt, i * 104729, 500);
+}
+static void test_ept(void **s)
+{
+	(void)s;
+	for (uint64_t i = 1; i <= 3; i++)
+		run(&pt_format_ept, i * 1299709, 500);
+}
 
 /* Every single allocation of a map, an unmap in the middle of a 1G leaf, and a split fails once. */
 static void test_each_allocation_fails(void **s)
@@ -273,7 +294,8 @@ static void test_each_allocation_fails(void **s)
 		assert_int_equal(pt_init(&pt, fmts[f], table_alloc, table_free, NULL), 0);
 		for (long n = 0;; n++) { /* 4K edges on both sides of 2M and 1G leaves */
 			fail_after = n;
-			int err = pt_map(&pt, GIB(1) - MIB(2) - PAGE_SIZE, GIB(5) - MIB(2) - PAGE_SIZE, GIB(1) + MIB(4) + 2 * PAGE_SIZE, PT_R | PT_W);
+			int err = pt_map(&pt, GIB(1) - MIB(2) - PAGE_SIZE, GIB(5) - MIB(2) - PAGE_SIZE,
+					 GIB(1) + MIB(4) + 2 * PAGE_SIZE, PT_R | PT_W);
 			if (!err)
 				break;
 			assert_int_equal(err, -ENOMEM);
@@ -295,7 +317,9 @@ static void test_each_allocation_fails(void **s)
 		}
 		assert_int_equal(leaf_size(GIB(1)), MIB(2));
 		fail_after = -1;
-		assert_int_equal(pt_map(&pt, GIB(1) + MIB(512) - PAGE_SIZE, GIB(5) + MIB(512) - PAGE_SIZE, 2 * PAGE_SIZE, PT_R | PT_W), 0);
+		assert_int_equal(pt_map(&pt, GIB(1) + MIB(512) - PAGE_SIZE, GIB(5) + MIB(512) - PAGE_SIZE,
+					2 * PAGE_SIZE, PT_R | PT_W),
+				 0);
 		pt_merge(&pt, GIB(1), GIB(1));
 		assert_int_equal(leaf_size(GIB(1)), GIB(1)); /* as before */
 		uint64_t retired = live;
@@ -340,8 +364,11 @@ static void test_map_over_empty_table(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_map_over_empty_table), cmocka_unit_test(test_each_allocation_fails),
-		cmocka_unit_test(test_host), cmocka_unit_test(test_npt), cmocka_unit_test(test_ept),
+		cmocka_unit_test(test_map_over_empty_table),
+		cmocka_unit_test(test_each_allocation_fails),
+		cmocka_unit_test(test_host),
+		cmocka_unit_test(test_npt),
+		cmocka_unit_test(test_ept),
 	};
 	return cmocka_run_group_tests_name("pt", tests, NULL, NULL);
 }

@@ -49,7 +49,8 @@ static void random_state(struct cpu_state *s)
 	s->cr0 = (uint32_t)rnd(), s->cr2 = rnd(), s->cr3 = rnd(), s->cr4 = rnd();
 	s->efer = rnd() & (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE);
 	s->xcr0 = xcr0[rnd() % ARRAY_SIZE(xcr0)];
-	s->dr0 = rnd(), s->dr1 = rnd(), s->dr2 = rnd(), s->dr3 = rnd(), s->dr6 = (uint32_t)rnd(), s->dr7 = (uint32_t)rnd();
+	s->dr0 = rnd(), s->dr1 = rnd(), s->dr2 = rnd(), s->dr3 = rnd(), s->dr6 = (uint32_t)rnd(),
+	s->dr7 = (uint32_t)rnd();
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		s->seg[i] = random_seg(i);
 	s->gdt_base = rnd(), s->idt_base = rnd(), s->gdt_limit = rnd() & 0xffff, s->idt_limit = rnd() & 0xffff;
@@ -128,14 +129,14 @@ static void test_hostile(void **state)
 {
 	static struct cpu_state s;
 	(void)state;
-#define REFUSED(...)                                                                               \
-	do {                                                                                       \
-		struct why w = { "" };                                                             \
-		random_state(&s);                                                                  \
-		assert_int_equal(set(&s, &w), 0);                                                  \
-		__VA_ARGS__;                                                                       \
-		assert_int_equal(set(&s, &w), -EINVAL);                                            \
-		assert_true(w.text[0]);                                                            \
+#define REFUSED(...)                                    \
+	do {                                            \
+		struct why w = { "" };                  \
+		random_state(&s);                       \
+		assert_int_equal(set(&s, &w), 0);       \
+		__VA_ARGS__;                            \
+		assert_int_equal(set(&s, &w), -EINVAL); \
+		assert_true(w.text[0]);                 \
 	} while (0)
 	REFUSED(s.xsave_size = area + 1);
 	REFUSED(s.xsave_size = XSAVE_AREA_MAX + 1);
@@ -143,9 +144,9 @@ static void test_hostile(void **state)
 	REFUSED(s.xcr0 = 0);
 	REFUSED(s.xcr0 = 5);
 	REFUSED(s.xcr0 = 0x10007);
-	REFUSED(put_le64(s.xsave + 512, BIT(17)));       /* XSTATE_BV with a component that this CPU lacks: XRSTOR #GP */
-	REFUSED(put_le32(s.xsave + 24, BIT(16)));        /* MXCSR: XRSTOR #GP */
-	REFUSED(s.tsc_aux = BIT(32));                    /* WRMSR #GP */
+	REFUSED(put_le64(s.xsave + 512, BIT(17))); /* XSTATE_BV with a component that this CPU lacks: XRSTOR #GP */
+	REFUSED(put_le32(s.xsave + 24, BIT(16)));  /* MXCSR: XRSTOR #GP */
+	REFUSED(s.tsc_aux = BIT(32));              /* WRMSR #GP */
 	REFUSED(s.xss = 1);
 	REFUSED(s.efer |= EFER_SVME);
 	REFUSED(s.efer |= BIT(15));
@@ -173,12 +174,23 @@ static void test_events_of_the_wire(void **state)
 {
 	static struct cpu_state s, t;
 	static uint8_t buf[sizeof(s)];
-	static const struct { uint64_t event, next; bool ok; } cases[] = {
-		{ 0, 0, true }, { HV_EVENT(HV_EVENT_INTR, 0x30), 0, true }, { HV_EVENT(HV_EVENT_NMI, 2), 0, true },
-		{ HV_EVENT_ERR(VEC_PF, 2), HV_EVENT(HV_EVENT_INTR, 0x30), true }, { 0, HV_EVENT(HV_EVENT_INTR, 0x30), true },
-		{ HV_EVENT(HV_EVENT_EXC, 2), 0, false }, { HV_EVENT(HV_EVENT_EXC, 32), 0, false }, { HV_EVENT(HV_EVENT_SOFT, 3), 0, false },
-		{ HV_EVENT(7, 3), 0, false }, { 0x30, 0, false }, { HV_EVENT(HV_EVENT_INTR, 0x30) | BIT(12), 0, false },
-		{ HV_EVENT(HV_EVENT_INTR, 0x30), HV_EVENT(HV_EVENT_INTR, 0x31), false }, /* one waits at most: hv_ops.inject relies on it */
+	static const struct {
+		uint64_t event, next;
+		bool ok;
+	} cases[] = {
+		{ 0, 0, true },
+		{ HV_EVENT(HV_EVENT_INTR, 0x30), 0, true },
+		{ HV_EVENT(HV_EVENT_NMI, 2), 0, true },
+		{ HV_EVENT_ERR(VEC_PF, 2), HV_EVENT(HV_EVENT_INTR, 0x30), true },
+		{ 0, HV_EVENT(HV_EVENT_INTR, 0x30), true },
+		{ HV_EVENT(HV_EVENT_EXC, 2), 0, false },
+		{ HV_EVENT(HV_EVENT_EXC, 32), 0, false },
+		{ HV_EVENT(HV_EVENT_SOFT, 3), 0, false },
+		{ HV_EVENT(7, 3), 0, false },
+		{ 0x30, 0, false },
+		{ HV_EVENT(HV_EVENT_INTR, 0x30) | BIT(12), 0, false },
+		{ HV_EVENT(HV_EVENT_INTR, 0x30), HV_EVENT(HV_EVENT_INTR, 0x31),
+		  false }, /* one waits at most: hv_ops.inject relies on it */
 		{ 0, HV_EVENT(HV_EVENT_EXC, 14), false },
 	};
 	(void)state;
@@ -204,10 +216,16 @@ static void test_tables(void **state)
 
 static void test_explain(void **state)
 {
-	static const struct { struct vmcb b; const char *says; } cases[] = {
-		{ { .efer = 0 }, "SVME" }, { { .efer = EFER_SVME, .cr0 = CR0_NW }, "NW" },
-		{ { .efer = EFER_SVME, .cr0 = BIT(40) }, "above 31" }, { { .efer = EFER_SVME | EFER_LME, .cr0 = CR0_PG | CR0_PE }, "PAE" },
-		{ { .efer = EFER_SVME, .dr7 = BIT(40) }, "DR" }, { { .efer = EFER_SVME }, "ASID" },
+	static const struct {
+		struct vmcb b;
+		const char *says;
+	} cases[] = {
+		{ { .efer = 0 }, "SVME" },
+		{ { .efer = EFER_SVME, .cr0 = CR0_NW }, "NW" },
+		{ { .efer = EFER_SVME, .cr0 = BIT(40) }, "above 31" },
+		{ { .efer = EFER_SVME | EFER_LME, .cr0 = CR0_PG | CR0_PE }, "PAE" },
+		{ { .efer = EFER_SVME, .dr7 = BIT(40) }, "DR" },
+		{ { .efer = EFER_SVME }, "ASID" },
 		{ { .efer = EFER_SVME, .asid = 1 }, "reserved" },
 	};
 	(void)state;
@@ -223,8 +241,9 @@ static void test_explain(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_identity), cmocka_unit_test(test_mode), cmocka_unit_test(test_hostile),
-		cmocka_unit_test(test_events_of_the_wire), cmocka_unit_test(test_tables), cmocka_unit_test(test_explain),
+		cmocka_unit_test(test_identity), cmocka_unit_test(test_mode),
+		cmocka_unit_test(test_hostile),  cmocka_unit_test(test_events_of_the_wire),
+		cmocka_unit_test(test_tables),   cmocka_unit_test(test_explain),
 	};
 	return cmocka_run_group_tests_name("svm_state", tests, NULL, NULL);
 }
