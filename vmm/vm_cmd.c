@@ -204,8 +204,8 @@ static void info_text(struct con *c, const struct vm *vm, const struct vm_detail
 		   (unsigned long long)d->console_bytes);
 	con_printf(c, "%-10s %s, %llu large pages split so far\n", "tracking", d->tracking ? "on" : "off",
 		   (unsigned long long)d->splits);
-	if (!d->row.uptime_ns)
-		return;
+	if (!vm->nvcpus)
+		return; /* off: nothing below was counted */
 	con_printf(c, "%-10s", "exits");
 	for (unsigned k = 0; k < ARRAY_SIZE(exit_names); k++)
 		if (d->exits[k])
