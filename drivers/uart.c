@@ -34,7 +34,7 @@ enum { RBR = 0, THR = 0, DLL = 0, IER = 1, DLM = 1, IIR = 2, FCR = 2, LCR = 3, M
 
 static struct spinlock lock = SPINLOCK_INIT("uart");
 static bool present, by_irq, panicking;
-static char tx[32768];              /* lock; indices run freely */
+static char tx[32768]; /* lock; indices run freely */
 static uint32_t tx_head, tx_tail;
 static uint8_t rx[4096];
 static uint32_t rx_head, rx_tail;
@@ -72,10 +72,7 @@ static void tx_fill(void)
 }
 
 /* The transmitter's interrupt is on while there is something to send. Under lock. */
-static void ier_update(void)
-{
-	outb(COM1 + IER, tx_head == tx_tail ? IER_RX : IER_RX | IER_TX);
-}
+static void ier_update(void) { outb(COM1 + IER, tx_head == tx_tail ? IER_RX : IER_RX | IER_TX); }
 
 void uart_write(const char *s, size_t n)
 {
@@ -112,7 +109,8 @@ static void uart_irq(void *arg)
 	for (unsigned i = 0; i < 256 && !(inb(COM1 + IIR) & 1); i++) {
 		while (inb(COM1 + LSR) & LSR_DATA) {
 			uint8_t c = inb(COM1 + RBR);
-			if (rx_head - rx_tail < sizeof(rx)) /* else the reader is gone astray: drop, as a full FIFO would */
+			if (rx_head - rx_tail <
+			    sizeof(rx)) /* else the reader is gone astray: drop, as a full FIFO would */
 				rx[rx_head++ % sizeof(rx)] = c;
 			got = true;
 		}
@@ -181,7 +179,4 @@ void uart_panic_mode(void)
 		put_polled(tx[tx_tail++ % sizeof(tx)]);
 }
 
-int uart_poll(void)
-{
-	return present && inb(COM1 + LSR) & LSR_DATA ? inb(COM1 + RBR) : -1;
-}
+int uart_poll(void) { return present && inb(COM1 + LSR) & LSR_DATA ? inb(COM1 + RBR) : -1; }

@@ -12,12 +12,12 @@
 #include "kernel/page.h"
 #include <string.h>
 
-#define HEADER_SIZE  36
-#define TABLE_MAX    MIB(4)
-#define SLP_EN       BIT(13) /* PM1 control register, 4.8.3.2.1 */
-#define PM1_SCI_EN   BIT(0)
-#define MADT_ENTRIES 44
-#define MCFG_ENTRIES 44
+#define HEADER_SIZE        36
+#define TABLE_MAX          MIB(4)
+#define SLP_EN             BIT(13) /* PM1 control register, 4.8.3.2.1 */
+#define PM1_SCI_EN         BIT(0)
+#define MADT_ENTRIES       44
+#define MCFG_ENTRIES       44
 #define FADT_RESET_REG_SUP BIT(10)
 
 static struct acpi_info info;
@@ -57,7 +57,8 @@ static const uint8_t *table(hpa_t hpa, uint32_t *len)
 /* MADT: I/O APICs (type 1) and overrides of ISA interrupts (type 2). CPUs come from the loader. */
 static void read_madt(const uint8_t *t, uint32_t len)
 {
-	for (uint32_t off = MADT_ENTRIES; off + 2 <= len && t[off + 1] >= 2 && off + t[off + 1] <= len; off += t[off + 1]) {
+	for (uint32_t off = MADT_ENTRIES; off + 2 <= len && t[off + 1] >= 2 && off + t[off + 1] <= len;
+	     off += t[off + 1]) {
 		const uint8_t *e = t + off;
 		if (e[0] == 1 && e[1] >= 12) {
 			irq_add_ioapic(get_le32(e + 4), get_le32(e + 8));
@@ -75,7 +76,8 @@ static void read_mcfg(const uint8_t *t, uint32_t len)
 		if (e[11] < e[10])
 			continue;
 		info.ecam[info.necam++] = (struct acpi_ecam){
-			.base = get_le64(e), .segment = get_le16(e + 8), .bus_first = e[10], .bus_last = e[11] };
+			.base = get_le64(e), .segment = get_le16(e + 8), .bus_first = e[10], .bus_last = e[11]
+		};
 	}
 }
 
@@ -174,10 +176,7 @@ void acpi_init(hpa_t rsdp)
 	}
 }
 
-const struct acpi_info *acpi_info(void)
-{
-	return &info;
-}
+const struct acpi_info *acpi_info(void) { return &info; }
 
 void acpi_power_off(void)
 {

@@ -45,14 +45,15 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	con_printf(c, "name      %s\n", h->name);
 	con_printf(c, "version   tern " TERN_VERSION "\n");
 	con_printf(c, "CPUs      %u, %s %s, %llu MHz", h->ncpus, h->cpu_vendor, h->cpu_model,
-		(unsigned long long)(time_tsc_hz() / 1000000));
+		   (unsigned long long)(time_tsc_hz() / 1000000));
 	con_printf(c, h->ncpus_missing ? " (%u more did not start)\n" : "\n", h->ncpus_missing);
 	con_printf(c, "VMs by    %s\n", h->hv ? h->hv : h->why_no_hv);
 	con_printf(c, "memory    %llu MiB: %llu free, %llu guests', %llu boot files, %llu KiB tern's own\n",
-		(unsigned long long)(h->ram_bytes >> 20), (unsigned long long)(free >> 20), (unsigned long long)(guests >> 20),
-		(unsigned long long)(h->file_bytes >> 20), (unsigned long long)(own >> 10));
+		   (unsigned long long)(h->ram_bytes >> 20), (unsigned long long)(free >> 20),
+		   (unsigned long long)(guests >> 20), (unsigned long long)(h->file_bytes >> 20),
+		   (unsigned long long)(own >> 10));
 	con_printf(c, "up        %llu.%03llu s, prompt after %llu ms\n", (unsigned long long)(up / NS_PER_SEC),
-		(unsigned long long)(up % NS_PER_SEC / NS_PER_MS), (unsigned long long)(boot / NS_PER_MS));
+		   (unsigned long long)(up % NS_PER_SEC / NS_PER_MS), (unsigned long long)(boot / NS_PER_MS));
 	return 0;
 }
 CONSOLE_CMD(host, "", "this host: CPUs, memory, version, uptime", cmd_host, NULL);
@@ -129,7 +130,7 @@ static int cmd_log(struct con *c, int argc, char **argv)
 		if (name)
 			console_log_echo((enum log_level)level);
 		con_printf(c, c->json ? "{\"echo\":\"%s\"}\n" : "the console shows %s and what is more urgent\n",
-			log_level_name(log_echo_level()));
+			   log_level_name(log_echo_level()));
 		return 0;
 	}
 	struct json j;
@@ -150,7 +151,8 @@ static int cmd_log(struct con *c, int argc, char **argv)
 			json_obj_end(&j);
 		} else {
 			con_printf(c, "[%5llu.%06llu] %-5s %s\n", (unsigned long long)(l.time_ns / NS_PER_SEC),
-				(unsigned long long)(l.time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l.level), l.text);
+				   (unsigned long long)(l.time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l.level),
+				   l.text);
 		}
 	}
 	if (c->json) {
@@ -159,8 +161,8 @@ static int cmd_log(struct con *c, int argc, char **argv)
 	}
 	return 0;
 }
-CONSOLE_CMD(log, "[error | warn | info | debug] | echo [LEVEL]", "the log down to a level; what of it is shown here at once", cmd_log,
-	NULL);
+CONSOLE_CMD(log, "[error | warn | info | debug] | echo [LEVEL]",
+	    "the log down to a level; what of it is shown here at once", cmd_log, NULL);
 
 /* The last words have to get out of the serial port first. */
 static void say_last(struct con *c, const char *what)

@@ -130,8 +130,8 @@ int console_run_line(struct con *c, char *line)
 	if (argc == 0)
 		return 0;
 	const struct console_cmd *cmd = find(argv[0]);
-	int err = cmd ? cmd->fn(c, argc, argv)
-	              : con_error(c, -ENOENT, "%s: no such command. `help` lists them", argv[0]);
+	int err =
+		cmd ? cmd->fn(c, argc, argv) : con_error(c, -ENOENT, "%s: no such command. `help` lists them", argv[0]);
 	c->json = false;
 	return err;
 }
@@ -179,7 +179,8 @@ static void consider_args(struct candidates *k, const char *args)
 	}
 }
 
-unsigned console_complete(const char *text, size_t len, char *insert, size_t size, void (*each)(void *arg, const char *word), void *arg)
+unsigned console_complete(const char *text, size_t len, char *insert, size_t size,
+			  void (*each)(void *arg, const char *word), void *arg)
 {
 	char buf[LINE_MAX], none[1] = "";
 	char *argv[CONSOLE_ARGS];
@@ -193,7 +194,9 @@ unsigned console_complete(const char *text, size_t len, char *insert, size_t siz
 		return 0;
 	if (argc == 0 || text[len - 1] == ' ')
 		argv[argc++] = none;
-	struct candidates k = { .prefix = argv[argc - 1], .prefix_len = strlen(argv[argc - 1]), .each = each, .arg = arg };
+	struct candidates k = {
+		.prefix = argv[argc - 1], .prefix_len = strlen(argv[argc - 1]), .each = each, .arg = arg
+	};
 	const struct console_cmd *cmd = argc > 1 ? find(argv[0]) : NULL;
 	if (argc == 1) {
 		for (unsigned i = 0; i < ncmds; i++)

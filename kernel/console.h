@@ -19,16 +19,16 @@ struct con {
 void con_printf(struct con *c, const char *fmt, ...) printf_like(2, 3);
 
 struct console_cmd {
-	const char *name;  /* one word */
-	const char *args;  /* "list | start NAME | stop NAME" */
-	const char *help;  /* one line */
+	const char *name; /* one word */
+	const char *args; /* "list | start NAME | stop NAME" */
+	const char *help; /* one line */
 	/* argv[0] is the name. 0, or -errno after it has printed why (con_error). */
 	int (*fn)(struct con *c, int argc, char **argv);
 	/* Completion of the last word: call add(word) for each candidate. May be NULL. argc counts the word being typed. */
 	void (*complete)(int argc, char **argv, void (*add)(void *arg, const char *word), void *arg);
 };
-#define CONSOLE_CMD(id, args, help, fn, complete)                                                  \
-	static const struct console_cmd console_cmd_##id                                           \
+#define CONSOLE_CMD(id, args, help, fn, complete)        \
+	static const struct console_cmd console_cmd_##id \
 		__attribute__((used, section(".rodata.console"), aligned(8))) = { #id, args, help, fn, complete }
 
 /*
@@ -43,11 +43,11 @@ struct json {
 	unsigned depth;
 	bool comma;
 };
-void json_begin(struct json *j, struct con *c);            /* { */
-void json_end(struct json *j);                             /* } and newline */
-void json_obj(struct json *j, const char *key);            /* "key": { */
+void json_begin(struct json *j, struct con *c); /* { */
+void json_end(struct json *j);                  /* } and newline */
+void json_obj(struct json *j, const char *key); /* "key": { */
 void json_obj_end(struct json *j);
-void json_arr(struct json *j, const char *key);            /* "key": [ */
+void json_arr(struct json *j, const char *key); /* "key": [ */
 void json_arr_end(struct json *j);
 void json_str(struct json *j, const char *key, const char *v);
 void json_u64(struct json *j, const char *key, uint64_t v);
@@ -66,7 +66,8 @@ int console_split(char *line, char **argv, unsigned max);
  * Complete the last word of text[0..len): how many candidates there are, what all of them have in common beyond what is there
  * in `insert`, and each(word) called for every one (if not NULL).
  */
-unsigned console_complete(const char *text, size_t len, char *insert, size_t size, void (*each)(void *arg, const char *word), void *arg);
+unsigned console_complete(const char *text, size_t len, char *insert, size_t size,
+			  void (*each)(void *arg, const char *word), void *arg);
 /* The console's task body: prompt, edit, run, for ever. */
 void console_task(void *arg);
 

@@ -4,13 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CTRL(c) ((c) & 0x1f)
+#define CTRL(c) ((c)&0x1f)
 enum { ESC = 27, DEL = 127 };
 
-void edit_init(struct edit *e)
-{
-	memset(e, 0, sizeof(*e));
-}
+void edit_init(struct edit *e) { memset(e, 0, sizeof(*e)); }
 
 void edit_begin(struct edit *e, const char *prompt)
 {
@@ -38,10 +35,7 @@ void edit_insert(struct edit *e, const char *s)
 }
 
 /* Oldest line that is still there. */
-static unsigned oldest(const struct edit *e)
-{
-	return e->nhistory > EDIT_HISTORY ? e->nhistory - EDIT_HISTORY : 0;
-}
+static unsigned oldest(const struct edit *e) { return e->nhistory > EDIT_HISTORY ? e->nhistory - EDIT_HISTORY : 0; }
 
 static enum edit_result recall(struct edit *e, int step)
 {
@@ -126,9 +120,7 @@ enum edit_result edit_key(struct edit *e, unsigned char c)
 		if (after_cr)
 			return EDIT_NONE;
 		/* fall through */
-	case '\r':
-		remember(e);
-		return EDIT_DONE;
+	case '\r': remember(e); return EDIT_DONE;
 	case '\t': return EDIT_TAB;
 	case CTRL('a'): return move_to(e, 0);
 	case CTRL('e'): return move_to(e, e->len);
@@ -139,12 +131,8 @@ enum edit_result edit_key(struct edit *e, unsigned char c)
 	case CTRL('d'): return delete_at(e);
 	case CTRL('c'): return EDIT_CANCEL;
 	case CTRL('l'): return EDIT_CLEAR;
-	case CTRL('k'):
-		e->line[e->len = e->cur] = 0;
-		return EDIT_REDRAW;
-	case CTRL('u'):
-		erase(e, 0, e->cur);
-		return EDIT_REDRAW;
+	case CTRL('k'): e->line[e->len = e->cur] = 0; return EDIT_REDRAW;
+	case CTRL('u'): erase(e, 0, e->cur); return EDIT_REDRAW;
 	case CTRL('w'): {
 		unsigned from = e->cur;
 		while (from && e->line[from - 1] == ' ')

@@ -12,8 +12,8 @@
 #define EDIT_RENDER  (EDIT_COLUMNS + 32) /* most that edit_render writes, with the NUL */
 
 enum edit_result {
-	EDIT_NONE,   /* nothing to show */
-	EDIT_ECHO,   /* one character came at the end: sending that byte shows it */
+	EDIT_NONE, /* nothing to show */
+	EDIT_ECHO, /* one character came at the end: sending that byte shows it */
 	EDIT_REDRAW,
 	EDIT_DONE,   /* Enter: edit->line is the line */
 	EDIT_CANCEL, /* ^C: dropped */

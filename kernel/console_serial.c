@@ -16,10 +16,10 @@
 #include <string.h>
 
 static struct spinlock lock = SPINLOCK_INIT("console"); /* before uart's; guards what the terminal shows */
-static struct edit edit;    /* lock while editing, else the console's task */
-static bool editing;        /* lock: the row shows prompt and edit.line */
-static char last = '\n';    /* lock: last byte sent */
-static bool in_place;       /* lock: the row was begun by CR alone, so it will be drawn again by whoever did */
+static struct edit edit;                                /* lock while editing, else the console's task */
+static bool editing;                                    /* lock: the row shows prompt and edit.line */
+static char last = '\n';                                /* lock: last byte sent */
+static bool in_place; /* lock: the row was begun by CR alone, so it will be drawn again by whoever did */
 static char prompt[48] = "tern> ";
 static uint64_t prompt_ns;
 
@@ -57,7 +57,7 @@ static void show_log(const struct log_line *l)
 {
 	char text[300];
 	int n = sniprintf(text, sizeof(text), "[%5llu.%06llu] %s: %s\n", (unsigned long long)(l->time_ns / NS_PER_SEC),
-		(unsigned long long)(l->time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l->level), l->text);
+			  (unsigned long long)(l->time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l->level), l->text);
 	uint64_t flags = spin_lock_irqsave(&lock);
 	if (editing || (in_place && last != '\n'))
 		send("\r\x1b[K", 4);
@@ -160,21 +160,14 @@ static bool read_line(void)
 		flags = spin_lock_irqsave(&lock);
 		enum edit_result r = edit_key(&edit, (unsigned char)c);
 		switch (r) {
-		case EDIT_NONE:
-			break;
-		case EDIT_ECHO:
-			send(&(char){ (char)c }, 1);
-			break;
-		case EDIT_TAB:
-			complete();
-			break;
+		case EDIT_NONE: break;
+		case EDIT_ECHO: send(&(char){ (char)c }, 1); break;
+		case EDIT_TAB: complete(); break;
 		case EDIT_CLEAR:
 			send("\x1b[H\x1b[2J", 7);
 			send_row();
 			break;
-		case EDIT_REDRAW:
-			send_row();
-			break;
+		case EDIT_REDRAW: send_row(); break;
 		case EDIT_DONE:
 		case EDIT_CANCEL:
 			if (edit.cur != edit.len) {
@@ -196,20 +189,11 @@ void console_init(enum log_level echo)
 	console_log_echo(echo);
 }
 
-void console_log_echo(enum log_level level)
-{
-	log_echo(level, show_log);
-}
+void console_log_echo(enum log_level level) { log_echo(level, show_log); }
 
-void console_set_name(const char *name)
-{
-	sniprintf(prompt, sizeof(prompt), "tern:%.32s> ", name);
-}
+void console_set_name(const char *name) { sniprintf(prompt, sizeof(prompt), "tern:%.32s> ", name); }
 
-uint64_t console_prompt_ns(void)
-{
-	return prompt_ns;
-}
+uint64_t console_prompt_ns(void) { return prompt_ns; }
 
 void console_write(const char *s)
 {

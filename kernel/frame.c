@@ -15,10 +15,7 @@
 #define TCP_CWR        0x80
 #define GSO_ECN        0x80 /* VIRTIO_NET_HDR_GSO_ECN, a flag beside the type */
 
-static uint16_t get_be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
+static uint16_t get_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 
 static void put_be16(uint8_t *p, uint16_t v)
 {
@@ -26,10 +23,7 @@ static void put_be16(uint8_t *p, uint16_t v)
 	p[1] = (uint8_t)v;
 }
 
-static uint32_t get_be32(const uint8_t *p)
-{
-	return (uint32_t)get_be16(p) << 16 | get_be16(p + 2);
-}
+static uint32_t get_be32(const uint8_t *p) { return (uint32_t)get_be16(p) << 16 | get_be16(p + 2); }
 
 static void put_be32(uint8_t *p, uint32_t v)
 {
@@ -163,7 +157,8 @@ bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, u
 	uint8_t head[14 + 4 + 60 + 60];
 	struct tcp_frame t;
 	size_t got = frame_copy_out(f, 0, head, MIN(sizeof(head), f->len));
-	if (!parse_tcp(&t, head, got, gso == FRAME_GSO_TCPV6) || f->gso_size == 0 || t.payload + f->gso_size > FRAME_WIRE_MAX)
+	if (!parse_tcp(&t, head, got, gso == FRAME_GSO_TCPV6) || f->gso_size == 0 ||
+	    t.payload + f->gso_size > FRAME_WIRE_MAX)
 		return false;
 	uint32_t seq = get_be32(head + t.tcp + 4);
 	uint16_t id = get_be16(head + t.ip + 4);
@@ -187,7 +182,7 @@ bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, u
 		put_be32(tcp + 4, seq + (uint32_t)off);
 		tcp[13] = tcp_flags;
 		if (!last)
-			tcp[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
+			tcp[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
 		if (off)
 			tcp[13] &= (uint8_t)~TCP_CWR;
 		put_be16(tcp + 16, tcp_csum(&t, buf, len));

@@ -57,10 +57,7 @@ void log_echo(enum log_level level, void (*fn)(const struct log_line *l))
 	echo_fn = fn;
 }
 
-enum log_level log_echo_level(void)
-{
-	return echo_level;
-}
+enum log_level log_echo_level(void) { return echo_level; }
 
 bool log_read(uint64_t *seq, struct log_line *out)
 {

@@ -122,7 +122,8 @@ static void take_handoff(const struct handoff *h)
 		host_info.file_bytes += ALIGN_UP(f[i].size, PAGE_SIZE);
 		char *name = strndup(f[i].name, sizeof(f[i].name));
 		if (f[i].err == 0 && name)
-			files[nfiles++] = (struct vm_file){ .name = name, .data = hva_of(f[i].base), .size = f[i].size };
+			files[nfiles++] =
+				(struct vm_file){ .name = name, .data = hva_of(f[i].base), .size = f[i].size };
 	}
 	const char *name = conf_get(&conf, "host", "", "name");
 	sniprintf(host_info.name, sizeof(host_info.name), "%s", name ? name : "unnamed");
@@ -157,7 +158,8 @@ static void start_vmm(void)
 		}
 	}
 	if (hv && page_free_count() * PAGE_SIZE < MEMORY_MIN) {
-		why_set(&w, -ENOMEM, "only %llu MiB of memory are free", (unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
+		why_set(&w, -ENOMEM, "only %llu MiB of memory are free",
+			(unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
 		hv = NULL;
 	}
 	host_info.hv = hv ? hv->name : NULL;
@@ -193,8 +195,8 @@ static void boot(void *arg)
 	conf_check_unused(&conf);
 	log_text(conf.problems, strlen(conf.problems));
 	char banner[160];
-	sniprintf(banner, sizeof(banner), "\ntern " TERN_VERSION " on %s: %u CPUs, %llu MiB free. Type `help`.\n", host_info.name,
-		host_info.ncpus, (unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
+	sniprintf(banner, sizeof(banner), "\ntern " TERN_VERSION " on %s: %u CPUs, %llu MiB free. Type `help`.\n",
+		  host_info.name, host_info.ncpus, (unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
 	console_log_echo(LOG_WARN);
 	console_write(banner);
 	if (!task_create("console", TASK_PRIO_IO, console_task, NULL))

@@ -26,15 +26,18 @@
 
 struct slab {
 	uint64_t magic;
-	struct list node;  /* in its class's list while it has a free object */
-	void *free;        /* chain through the first word */
+	struct list node;       /* in its class's list while it has a free object */
+	void *free;             /* chain through the first word */
 	uint32_t nfree, nfresh; /* objects never used yet lie at the end, so that a new slab need not be touched */
 	uint32_t class, total;
 };
 _Static_assert(sizeof(struct slab) <= HEADER, "header");
 
-static const uint16_t sizes[] = { 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3264, 5440, 8160 };
-static struct class {
+static const uint16_t sizes[] = {
+	16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3264, 5440, 8160
+};
+static struct class
+{
 	struct spinlock lock;
 	struct list partial;
 	unsigned empty; /* slabs on it with nothing in use: one is kept */
@@ -97,7 +100,7 @@ static void *alloc(size_t n)
 	BUG_ON(!ready);
 	unsigned class = 0;
 	while (class < ARRAY_SIZE(sizes) && sizes[class] < n)
-		class++;
+		class ++;
 	if (class == ARRAY_SIZE(sizes))
 		return large_alloc(n);
 	struct class *c = &classes[class];
@@ -126,10 +129,7 @@ static void *alloc(size_t n)
 	return p;
 }
 
-void *malloc(size_t n)
-{
-	return alloc(n);
-}
+void *malloc(size_t n) { return alloc(n); }
 
 void free(void *p)
 {
@@ -204,10 +204,7 @@ void *memalign(size_t align, size_t n)
 	return large_alloc(MAX(align, n)); /* blocks are aligned to their size */
 }
 
-void *aligned_alloc(size_t align, size_t n)
-{
-	return memalign(align, n);
-}
+void *aligned_alloc(size_t align, size_t n) { return memalign(align, n); }
 
 /* What newlib itself calls. */
 void *_malloc_r(struct _reent *r, size_t n)

@@ -17,13 +17,13 @@
 #include "kernel/spinlock.h"
 #include <string.h>
 
-#define ORDERS        (PAGE_ORDER_1G + 1)
-#define REGION_PAGES  (1UL << PAGE_ORDER_1G)
-#define REGION_SHIFT  (PAGE_SHIFT + PAGE_ORDER_1G)
-#define STATE_FREE    0x80
-#define STATE_ALLOC   0x40
-#define LOW_LIMIT     MIB(1) /* left alone: firmware's and the trampoline's; and 0 stays no address */
-#define MAP_MAX       1024
+#define ORDERS       (PAGE_ORDER_1G + 1)
+#define REGION_PAGES (1UL << PAGE_ORDER_1G)
+#define REGION_SHIFT (PAGE_SHIFT + PAGE_ORDER_1G)
+#define STATE_FREE   0x80
+#define STATE_ALLOC  0x40
+#define LOW_LIMIT    MIB(1) /* left alone: firmware's and the trampoline's; and 0 stays no address */
+#define MAP_MAX      1024
 
 struct region {
 	uint8_t *state; /* REGION_PAGES bytes, NULL: no RAM here */
@@ -37,10 +37,7 @@ static uint64_t nregions, free_pages, total_pages, guest_pages;
 static struct handoff_mem map[MAP_MAX]; /* copy of the loader's: it lies in memory that is freed */
 static unsigned nmap;
 
-static struct list *node_of(hpa_t hpa)
-{
-	return hva_of(hpa);
-}
+static struct list *node_of(hpa_t hpa) { return hva_of(hpa); }
 
 static uint8_t *state_of(hpa_t hpa)
 {
@@ -123,8 +120,8 @@ void page_free(hpa_t hpa, unsigned order)
 {
 	int was = page_block_order(hpa);
 	if (was != (int)order)
-		panic("page_free(%#llx, order %u): the allocator has order %d there (-1: nothing allocated)", (unsigned long long)hpa,
-			order, was);
+		panic("page_free(%#llx, order %u): the allocator has order %d there (-1: nothing allocated)",
+		      (unsigned long long)hpa, order, was);
 	uint64_t flags = spin_lock_irqsave(&lock);
 	*state_of(hpa) = 0;
 	give(hpa, order);
@@ -140,25 +137,13 @@ int page_block_order(hpa_t hpa)
 	return s & STATE_ALLOC ? s & ~STATE_ALLOC : -1;
 }
 
-uint64_t page_free_count(void)
-{
-	return __atomic_load_n(&free_pages, __ATOMIC_RELAXED);
-}
+uint64_t page_free_count(void) { return __atomic_load_n(&free_pages, __ATOMIC_RELAXED); }
 
-uint64_t page_total_count(void)
-{
-	return __atomic_load_n(&total_pages, __ATOMIC_RELAXED);
-}
+uint64_t page_total_count(void) { return __atomic_load_n(&total_pages, __ATOMIC_RELAXED); }
 
-void page_guest_add(int64_t pages)
-{
-	__atomic_fetch_add(&guest_pages, (uint64_t)pages, __ATOMIC_RELAXED);
-}
+void page_guest_add(int64_t pages) { __atomic_fetch_add(&guest_pages, (uint64_t)pages, __ATOMIC_RELAXED); }
 
-uint64_t page_guest_count(void)
-{
-	return __atomic_load_n(&guest_pages, __ATOMIC_RELAXED);
-}
+uint64_t page_guest_count(void) { return __atomic_load_n(&guest_pages, __ATOMIC_RELAXED); }
 
 /* Hand a range of RAM to the allocator, in the largest blocks that fit. */
 static void add_range(hpa_t base, hpa_t end)
@@ -212,7 +197,8 @@ void page_init(const struct handoff_mem *mem, unsigned n)
 	for (unsigned i = 0; i < nmap; i++) {
 		if ((map[i].type != HANDOFF_MEM_FREE && map[i].type != HANDOFF_MEM_BOOT) || map[i].size == 0)
 			continue;
-		for (uint64_t r = map[i].base >> REGION_SHIFT; r <= (map[i].base + map[i].size - 1) >> REGION_SHIFT; r++) {
+		for (uint64_t r = map[i].base >> REGION_SHIFT; r <= (map[i].base + map[i].size - 1) >> REGION_SHIFT;
+		     r++) {
 			if (region[r].state)
 				continue;
 			region[r].state = boot_take(REGION_PAGES);
@@ -228,7 +214,8 @@ void page_init(const struct handoff_mem *mem, unsigned n)
 bool page_in_direct_map(hpa_t hpa, uint64_t size)
 {
 	for (unsigned i = 0; i < nmap; i++)
-		if (map[i].type != HANDOFF_MEM_RESERVED && hpa >= map[i].base && size <= map[i].size && hpa - map[i].base <= map[i].size - size)
+		if (map[i].type != HANDOFF_MEM_RESERVED && hpa >= map[i].base && size <= map[i].size &&
+		    hpa - map[i].base <= map[i].size - size)
 			return true;
 	return false;
 }

@@ -53,16 +53,18 @@ static void show_registers(void)
 	if (!have_frame)
 		return;
 	say("vector %lu error %#lx cr2 %016lx cr3 %016lx\n", (unsigned long)f->vector, (unsigned long)f->error,
-		(unsigned long)read_cr2(), (unsigned long)read_cr3());
+	    (unsigned long)read_cr2(), (unsigned long)read_cr3());
 	const struct {
 		const char *name;
 		uint64_t v;
-	} r[] = { { "rax", f->rax }, { "rbx", f->rbx }, { "rcx", f->rcx }, { "rdx", f->rdx }, { "rsi", f->rsi }, { "rdi", f->rdi },
-		{ "rbp", f->rbp }, { "rsp", f->rsp }, { "r8 ", f->r8 }, { "r9 ", f->r9 }, { "r10", f->r10 }, { "r11", f->r11 },
-		{ "r12", f->r12 }, { "r13", f->r13 }, { "r14", f->r14 }, { "r15", f->r15 } };
+	} r[] = { { "rax", f->rax }, { "rbx", f->rbx }, { "rcx", f->rcx }, { "rdx", f->rdx },
+		  { "rsi", f->rsi }, { "rdi", f->rdi }, { "rbp", f->rbp }, { "rsp", f->rsp },
+		  { "r8 ", f->r8 },  { "r9 ", f->r9 },  { "r10", f->r10 }, { "r11", f->r11 },
+		  { "r12", f->r12 }, { "r13", f->r13 }, { "r14", f->r14 }, { "r15", f->r15 } };
 	for (unsigned i = 0; i < ARRAY_SIZE(r); i++)
 		say("%s %016lx%s", r[i].name, (unsigned long)r[i].v, i % 4 == 3 ? "\n" : "  ");
-	say("rip %016lx  cs %04lx  rflags %08lx\n", (unsigned long)f->rip, (unsigned long)f->cs, (unsigned long)f->rflags);
+	say("rip %016lx  cs %04lx  rflags %08lx\n", (unsigned long)f->rip, (unsigned long)f->cs,
+	    (unsigned long)f->rflags);
 }
 
 static void show_backtrace(void)
@@ -79,7 +81,7 @@ static void show_log_lines(void)
 	struct log_line l;
 	for (uint64_t seq = 0; log_read(&seq, &l);)
 		say("[%5llu.%06llu] %s: %s\n", (unsigned long long)(l.time_ns / NS_PER_SEC),
-			(unsigned long long)(l.time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l.level), l.text);
+		    (unsigned long long)(l.time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l.level), l.text);
 }
 
 static void show_all(void)

@@ -23,12 +23,10 @@
 #define SLICE_NS (10 * NS_PER_MS)
 
 static struct runq *runqs[CPU_MAX];
-static uint64_t idle_map[BITMAP_WORDS(CPU_MAX)]; /* atomic: CPUs that want work; whoever gives one work clears its bit */
+/* Atomic: CPUs that want work; whoever gives one work clears its bit. */
+static uint64_t idle_map[BITMAP_WORDS(CPU_MAX)];
 
-static void idle_announce(unsigned cpu)
-{
-	__atomic_fetch_or(&idle_map[cpu / 64], BIT(cpu % 64), __ATOMIC_SEQ_CST);
-}
+static void idle_announce(unsigned cpu) { __atomic_fetch_or(&idle_map[cpu / 64], BIT(cpu % 64), __ATOMIC_SEQ_CST); }
 
 static bool idle_claim(unsigned cpu)
 {
@@ -124,7 +122,8 @@ static void share(struct runq *rq)
 
 static unsigned load(const struct runq *rq)
 {
-	return __atomic_load_n(&rq->nready, __ATOMIC_RELAXED) + (__atomic_load_n(&rq->cur_prio, __ATOMIC_RELAXED) < TASK_NPRIO);
+	return __atomic_load_n(&rq->nready, __ATOMIC_RELAXED) +
+	       (__atomic_load_n(&rq->cur_prio, __ATOMIC_RELAXED) < TASK_NPRIO);
 }
 
 /* At the end of a slice: if another CPU has at least two tasks less than this one, give it one that waits here. */
@@ -245,7 +244,8 @@ void sched_finish_switch(void)
 static struct runq *place(const struct task *t)
 {
 	struct runq *last = runqs[t->cpu];
-	if (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE) || __atomic_load_n(&last->cur_prio, __ATOMIC_RELAXED) > t->prio)
+	if (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE) ||
+	    __atomic_load_n(&last->cur_prio, __ATOMIC_RELAXED) > t->prio)
 		return last;
 	int idle = idle_find(t->cpu);
 	return idle >= 0 ? runqs[idle] : last;
@@ -298,16 +298,16 @@ void sched_check(uint64_t flags)
 		irq_ipi(c->id, IRQ_VEC_RESCHED); /* stays pending until interrupts are on */
 }
 
-void preempt_disable(void)
-{
-	sched_preempt_inc();
-}
+void preempt_disable(void) { sched_preempt_inc(); }
 
 void preempt_enable(void)
 {
 	sched_preempt_dec();
 	bool need;
-	__asm__ volatile("cmpb $0, %%gs:%c1; setne %0" : "=r"(need) : "i"(offsetof(struct cpu, need_resched)) : "memory", "cc");
+	__asm__ volatile("cmpb $0, %%gs:%c1; setne %0"
+			 : "=r"(need)
+			 : "i"(offsetof(struct cpu, need_resched))
+			 : "memory", "cc");
 	if (need) {
 		uint64_t flags = cpu_irq_save();
 		sched_check(flags);
@@ -315,10 +315,7 @@ void preempt_enable(void)
 	}
 }
 
-bool task_need_resched(void)
-{
-	return __atomic_load_n(&this_cpu()->need_resched, __ATOMIC_RELAXED);
-}
+bool task_need_resched(void) { return __atomic_load_n(&this_cpu()->need_resched, __ATOMIC_RELAXED); }
 
 struct task *task_self(void)
 {
@@ -349,7 +346,9 @@ void sched_cpu_init(void)
 	rq->cpu = c;
 	rq->switched_tsc = rdtsc();
 	timer_init(&rq->slice, slice_end, rq);
-	rq->idle = (struct task){ .state = TASK_RUNNING, .on_cpu = true, .cpu = c->id, .prio = TASK_NPRIO, .name = "idle" };
+	rq->idle = (struct task){
+		.state = TASK_RUNNING, .on_cpu = true, .cpu = c->id, .prio = TASK_NPRIO, .name = "idle"
+	};
 	c->current = &rq->idle;
 	c->sched = rq;
 	__atomic_store_n(&runqs[c->id], rq, __ATOMIC_RELEASE);

@@ -8,7 +8,7 @@
 #include "kernel/time.h"
 
 enum task_state {
-	TASK_READY,    /* in a run queue */
+	TASK_READY, /* in a run queue */
 	TASK_RUNNING,
 	TASK_SLEEPING, /* in a wait queue, or about to leave its CPU for it */
 	TASK_DEAD,
@@ -16,20 +16,20 @@ enum task_state {
 
 /* (c) const after create  [r] the lock of the run queue it is in  [s] its own CPU, interrupts off  [a] atomic  [l] task list */
 struct task {
-	uint64_t rsp;            /* [s] while it is not on a CPU */
-	struct list run;         /* [r] */
-	enum task_state state;   /* [a] changed by itself, or by the one waker that took it off its wait queue */
-	bool on_cpu;             /* [a] its registers are on a CPU: false only once the switch away is complete */
-	uint32_t cpu;            /* [a] where it runs, or ran last */
-	unsigned prio;           /* (c) TASK_NPRIO: idle */
-	uint64_t slice_end_ns;   /* [s] 0: a full slice at the next start */
-	uint64_t run_tsc;        /* [s] */
+	uint64_t rsp;          /* [s] while it is not on a CPU */
+	struct list run;       /* [r] */
+	enum task_state state; /* [a] changed by itself, or by the one waker that took it off its wait queue */
+	bool on_cpu;           /* [a] its registers are on a CPU: false only once the switch away is complete */
+	uint32_t cpu;          /* [a] where it runs, or ran last */
+	unsigned prio;         /* (c) TASK_NPRIO: idle */
+	uint64_t slice_end_ns; /* [s] 0: a full slice at the next start */
+	uint64_t run_tsc;      /* [s] */
 	void (*hook_in)(void *arg), (*hook_out)(void *arg); /* [s] */
 	void *hook_arg;
-	void (*fn)(void *arg);   /* (c) */
+	void (*fn)(void *arg); /* (c) */
 	void *arg;
 	void *stack;
-	struct list all;         /* [l] */
+	struct list all; /* [l] */
 	char name[24];
 };
 

@@ -189,7 +189,8 @@ static bool test_timers(void)
 	}
 	for (unsigned i = 1; i < 64; i += 2)
 		wrong += fired[i] != 1 && fired[i] < timers[i].deadline_ns;
-	sniprintf(detail, sizeof(detail), "%u fired, %u wrong, latest by %llu us", nfired, wrong, (unsigned long long)(worst / NS_PER_US));
+	sniprintf(detail, sizeof(detail), "%u fired, %u wrong, latest by %llu us", nfired, wrong,
+		  (unsigned long long)(worst / NS_PER_US));
 	return wrong == 0 && worst < LATE_NS;
 }
 
@@ -231,8 +232,8 @@ static bool test_slices(void)
 		least = MIN(least, spins[i]);
 		most = MAX(most, spins[i]);
 	}
-	sniprintf(detail, sizeof(detail), "least %llu%% of most, urgent latest by %llu us", (unsigned long long)(most ? least * 100 / most : 0),
-		(unsigned long long)(worst / NS_PER_US));
+	sniprintf(detail, sizeof(detail), "least %llu%% of most, urgent latest by %llu us",
+		  (unsigned long long)(most ? least * 100 / most : 0), (unsigned long long)(worst / NS_PER_US));
 	return ok && least > 0 && worst < LATE_NS;
 }
 
@@ -292,15 +293,9 @@ static void grabber(unsigned index)
 	}
 }
 
-static bool test_malloc(void)
-{
-	return crowd(8, grabber) && !failed;
-}
+static bool test_malloc(void) { return crowd(8, grabber) && !failed; }
 
-static void nothing(unsigned index)
-{
-	(void)index;
-}
+static void nothing(unsigned index) { (void)index; }
 
 static bool test_churn(void)
 {
@@ -314,8 +309,9 @@ static const struct {
 	const char *name;
 	bool (*fn)(void);
 } tests[] = {
-	{ "sleep", test_sleep }, { "wake", test_wake }, { "mutex", test_mutex }, { "race", test_race }, { "timers", test_timers },
-	{ "slices", test_slices }, { "cpus", test_cpus }, { "malloc", test_malloc }, { "churn", test_churn },
+	{ "sleep", test_sleep }, { "wake", test_wake },     { "mutex", test_mutex },
+	{ "race", test_race },   { "timers", test_timers }, { "slices", test_slices },
+	{ "cpus", test_cpus },   { "malloc", test_malloc }, { "churn", test_churn },
 };
 
 /* Ended tasks are freed behind our back: wait until the number of free pages stands still. */
@@ -381,7 +377,8 @@ static __attribute__((noinline)) unsigned dig(volatile char *above)
 
 static int cmd_selftest(struct con *c, int argc, char **argv)
 {
-	static volatile int *volatile null_page = (volatile int *)8; /* volatile: compilers know that nothing lies there */
+	static volatile int *volatile null_page =
+		(volatile int *)8; /* volatile: compilers know that nothing lies there */
 
 	if (argc == 1)
 		return run_all(c);

@@ -14,10 +14,7 @@
 
 bool spin_ignore; /* panic: the other CPUs stand still, perhaps inside a lock */
 
-void spin_init(struct spinlock *l, const char *name)
-{
-	*l = (struct spinlock)SPINLOCK_INIT(name);
-}
+void spin_init(struct spinlock *l, const char *name) { *l = (struct spinlock)SPINLOCK_INIT(name); }
 
 void spin_acquire(struct spinlock *l)
 {
@@ -34,10 +31,7 @@ void spin_acquire(struct spinlock *l)
 	}
 }
 
-void spin_release(struct spinlock *l)
-{
-	__atomic_store_n(&l->owner, l->owner + 1, __ATOMIC_RELEASE);
-}
+void spin_release(struct spinlock *l) { __atomic_store_n(&l->owner, l->owner + 1, __ATOMIC_RELEASE); }
 
 void spin_lock(struct spinlock *l)
 {

@@ -16,10 +16,7 @@ noreturn void __stack_chk_fail(void);
 int getentropy(void *buf, size_t n);
 int kill(pid_t pid, int sig);
 
-void __stack_chk_fail(void)
-{
-	panic("stack smashed in the caller of %p", __builtin_return_address(0));
-}
+void __stack_chk_fail(void) { panic("stack smashed in the caller of %p", __builtin_return_address(0)); }
 
 _READ_WRITE_RETURN_TYPE write(int fd, const void *buf, size_t n)
 {
@@ -62,10 +59,7 @@ int fstat(int fd, struct stat *st)
 	return 0;
 }
 
-int isatty(int fd)
-{
-	return fd >= 0 && fd <= 2;
-}
+int isatty(int fd) { return fd >= 0 && fd <= 2; }
 
 off_t lseek(int fd, off_t off, int whence)
 {
@@ -74,10 +68,7 @@ off_t lseek(int fd, off_t off, int whence)
 	return -1;
 }
 
-pid_t getpid(void)
-{
-	return 1;
-}
+pid_t getpid(void) { return 1; }
 
 int kill(pid_t pid, int sig)
 {
@@ -85,7 +76,4 @@ int kill(pid_t pid, int sig)
 	panic("the C library raised signal %d", sig);
 }
 
-void _exit(int status)
-{
-	panic("the C library called _exit(%d)", status);
-}
+void _exit(int status) { panic("the C library called _exit(%d)", status); }

@@ -93,10 +93,7 @@ void task_init(void)
 		panic("no memory for the first task");
 }
 
-const char *task_name(const struct task *t)
-{
-	return t->name;
-}
+const char *task_name(const struct task *t) { return t->name; }
 
 void task_yield(void)
 {
@@ -146,7 +143,10 @@ void task_for_each(void (*fn)(const struct task_info *i, void *arg), void *arg)
 	static const char *const states[] = { "ready", "running", "sleeping", "ended" };
 	uint64_t flags = spin_lock_irqsave(&list_lock);
 	list_for_each(t, &all, struct task, all)
-		fn(&(struct task_info){ .name = t->name, .cpu = task_cpu(t), .state = states[t->state],
-			   .run_ns = time_tsc_to_ns(sched_run_tsc(t)) }, arg);
+		fn(&(struct task_info){ .name = t->name,
+					.cpu = task_cpu(t),
+					.state = states[t->state],
+					.run_ns = time_tsc_to_ns(sched_run_tsc(t)) },
+		   arg);
 	spin_unlock_irqrestore(&list_lock, flags);
 }

@@ -49,8 +49,8 @@ void task_init(void);
 /* For `top`-like commands: called for every task, under a lock; fn must not sleep. */
 struct task_info {
 	const char *name;
-	int cpu;             /* -1: not running */
-	const char *state;   /* "running", "ready", "sleeping" */
-	uint64_t run_ns;     /* CPU time so far */
+	int cpu;           /* -1: not running */
+	const char *state; /* "running", "ready", "sleeping" */
+	uint64_t run_ns;   /* CPU time so far */
 };
 void task_for_each(void (*fn)(const struct task_info *i, void *arg), void *arg);

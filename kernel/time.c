@@ -15,9 +15,9 @@
 
 struct timers { /* one for each CPU */
 	struct spinlock lock;
-	struct list list;       /* by deadline; under lock */
-	uint64_t armed_ns;      /* what the hardware holds, TIME_NEVER: nothing; its own CPU, interrupts off */
-	struct timer *running;  /* atomic: whose fn is being called */
+	struct list list;      /* by deadline; under lock */
+	uint64_t armed_ns;     /* what the hardware holds, TIME_NEVER: nothing; its own CPU, interrupts off */
+	struct timer *running; /* atomic: whose fn is being called */
 };
 
 static uint64_t tsc_hz, tsc_start, wall_start_ns;
@@ -35,30 +35,15 @@ void time_init(uint64_t hz, uint64_t start_tsc, uint64_t wall_s, uint64_t wall_t
 		wall_start_ns = wall_s * NS_PER_SEC + (start_tsc > wall_tsc ? time_tsc_to_ns(start_tsc - wall_tsc) : 0);
 }
 
-uint64_t time_tsc_hz(void)
-{
-	return tsc_hz;
-}
+uint64_t time_tsc_hz(void) { return tsc_hz; }
 
-uint64_t time_tsc_to_ns(uint64_t ticks)
-{
-	return (uint64_t)((unsigned __int128)ticks * ns_mult >> 32);
-}
+uint64_t time_tsc_to_ns(uint64_t ticks) { return (uint64_t)((unsigned __int128)ticks * ns_mult >> 32); }
 
-uint64_t time_ns_to_tsc(uint64_t ns)
-{
-	return (uint64_t)((unsigned __int128)ns * tsc_mult >> 30);
-}
+uint64_t time_ns_to_tsc(uint64_t ns) { return (uint64_t)((unsigned __int128)ns * tsc_mult >> 30); }
 
-uint64_t time_ns(void)
-{
-	return time_tsc_to_ns(rdtsc() - tsc_start);
-}
+uint64_t time_ns(void) { return time_tsc_to_ns(rdtsc() - tsc_start); }
 
-uint64_t time_wall_ns(void)
-{
-	return wall_start_ns ? wall_start_ns + time_ns() : 0;
-}
+uint64_t time_wall_ns(void) { return wall_start_ns ? wall_start_ns + time_ns() : 0; }
 
 void time_cpu_init(void)
 {

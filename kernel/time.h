@@ -25,8 +25,8 @@ struct timer {
 	uint64_t deadline_ns;
 	void (*fn)(void *arg); /* interrupt context, on the CPU where it was set; must not sleep */
 	void *arg;
-	int cpu;               /* where it is armed, or -1 */
-	int ran;               /* where fn was called last, or -1 */
+	int cpu; /* where it is armed, or -1 */
+	int ran; /* where fn was called last, or -1 */
 };
 void timer_init(struct timer *t, void (*fn)(void *arg), void *arg);
 /* (Re-)arm on this CPU; a deadline in the past fires at once. Any context; the caller sees to it that one CPU at a time sets t. */

@@ -14,10 +14,7 @@ struct waiter {
 	bool timed_out;
 };
 
-void waitq_init(struct waitq *q)
-{
-	list_init(&q->waiters);
-}
+void waitq_init(struct waitq *q) { list_init(&q->waiters); }
 
 static void waiter_wake(struct waiter *w)
 {

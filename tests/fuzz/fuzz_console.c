@@ -40,7 +40,9 @@ static void names(int argc, char **argv, void (*add)(void *arg, const char *word
 }
 
 static const struct console_cmd table[] = {
-	{ "vm", "list | start NAME", "h", cmd, names }, { "migrate", "VM to X | status | [x", "h", cmd, NULL }, { "a", "|||-", "h", cmd, NULL },
+	{ "vm", "list | start NAME", "h", cmd, names },
+	{ "migrate", "VM to X | status | [x", "h", cmd, NULL },
+	{ "a", "|||-", "h", cmd, NULL },
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

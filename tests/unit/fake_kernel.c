@@ -63,10 +63,7 @@ void log_printf(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 }
 
-const char *fake_log_last(void)
-{
-	return log_last;
-}
+const char *fake_log_last(void) { return log_last; }
 
 void fake_log_clear(void)
 {
@@ -80,18 +77,15 @@ void fake_log_clear(void)
 static long page_fail_after = -1;
 static uint64_t page_live;
 
-void fake_page_alloc_fail_after(long n)
-{
-	__atomic_store_n(&page_fail_after, n, __ATOMIC_SEQ_CST);
-}
+void fake_page_alloc_fail_after(long n) { __atomic_store_n(&page_fail_after, n, __ATOMIC_SEQ_CST); }
 
-uint64_t fake_page_live(void)
-{
-	return __atomic_load_n(&page_live, __ATOMIC_SEQ_CST);
-}
+uint64_t fake_page_live(void) { return __atomic_load_n(&page_live, __ATOMIC_SEQ_CST); }
 
 /* Blocks from 2 MiB on, for page_block_order: gmem gives its memory back by what that says. */
-static struct { hpa_t hpa; unsigned order; } page_large[256];
+static struct {
+	hpa_t hpa;
+	unsigned order;
+} page_large[256];
 static pthread_mutex_t page_large_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Set the entry for hpa, or take a free one (hpa 0 of an entry). */
@@ -165,34 +159,19 @@ void page_free(hpa_t hpa, unsigned order)
 		free((void *)(uintptr_t)hpa);
 }
 
-uint64_t page_total_count(void)
-{
-	return GIB(4) / PAGE_SIZE;
-}
+uint64_t page_total_count(void) { return GIB(4) / PAGE_SIZE; }
 
-uint64_t page_free_count(void)
-{
-	return page_total_count() - fake_page_live();
-}
+uint64_t page_free_count(void) { return page_total_count() - fake_page_live(); }
 
 static uint64_t page_guest;
 
-void page_guest_add(int64_t pages)
-{
-	__atomic_fetch_add(&page_guest, (uint64_t)pages, __ATOMIC_SEQ_CST);
-}
+void page_guest_add(int64_t pages) { __atomic_fetch_add(&page_guest, (uint64_t)pages, __ATOMIC_SEQ_CST); }
 
-uint64_t page_guest_count(void)
-{
-	return __atomic_load_n(&page_guest, __ATOMIC_SEQ_CST);
-}
+uint64_t page_guest_count(void) { return __atomic_load_n(&page_guest, __ATOMIC_SEQ_CST); }
 
 /* ---- spinlocks ---- */
 
-void spin_init(struct spinlock *l, const char *name)
-{
-	*l = (struct spinlock)SPINLOCK_INIT(name);
-}
+void spin_init(struct spinlock *l, const char *name) { *l = (struct spinlock)SPINLOCK_INIT(name); }
 
 void spin_lock(struct spinlock *l)
 {
@@ -241,31 +220,19 @@ uint64_t time_ns(void)
 	return f ? f : wall_clock_ns();
 }
 
-uint64_t time_tsc_hz(void)
-{
-	return NS_PER_SEC;
-}
+uint64_t time_tsc_hz(void) { return NS_PER_SEC; }
 
-uint64_t time_tsc_to_ns(uint64_t ticks)
-{
-	return ticks;
-}
+uint64_t time_tsc_to_ns(uint64_t ticks) { return ticks; }
 
-uint64_t time_ns_to_tsc(uint64_t ns)
-{
-	return ns;
-}
+uint64_t time_ns_to_tsc(uint64_t ns) { return ns; }
 
-uint64_t time_wall_ns(void)
-{
-	return 1700000000 * NS_PER_SEC + time_ns();
-}
+uint64_t time_wall_ns(void) { return 1700000000 * NS_PER_SEC + time_ns(); }
 
 /* Sleep on c until signalled or until `deadline` of time_ns(), at most 2 ms when the clock is frozen. m is held. */
 static void cond_wait_until(pthread_cond_t *c, pthread_mutex_t *m, uint64_t deadline)
 {
 	uint64_t until = __atomic_load_n(&frozen_ns, __ATOMIC_SEQ_CST) ? wall_clock_ns() + 2 * NS_PER_MS
-	                                                               : MIN(deadline, wall_clock_ns() + NS_PER_SEC);
+								       : MIN(deadline, wall_clock_ns() + NS_PER_SEC);
 	struct timespec ts = { .tv_sec = (time_t)(until / NS_PER_SEC), .tv_nsec = (long)(until % NS_PER_SEC) };
 	pthread_cond_clockwait(c, m, CLOCK_MONOTONIC, &ts);
 }
@@ -273,8 +240,8 @@ static void cond_wait_until(pthread_cond_t *c, pthread_mutex_t *m, uint64_t dead
 /* ---- timers: one thread stands for the interrupt ---- */
 
 static pthread_mutex_t timer_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t timer_cond = PTHREAD_COND_INITIALIZER;  /* the list or the clock changed */
-static pthread_cond_t timer_idle = PTHREAD_COND_INITIALIZER;  /* timer_running went NULL */
+static pthread_cond_t timer_cond = PTHREAD_COND_INITIALIZER; /* the list or the clock changed */
+static pthread_cond_t timer_idle = PTHREAD_COND_INITIALIZER; /* timer_running went NULL */
 static struct list timer_list = LIST_INIT(timer_list);
 static struct timer *timer_running;
 static pthread_once_t timer_once = PTHREAD_ONCE_INIT;
@@ -379,10 +346,7 @@ struct waiter {
 	pthread_cond_t c;
 };
 
-void waitq_init(struct waitq *q)
-{
-	list_init(&q->waiters);
-}
+void waitq_init(struct waitq *q) { list_init(&q->waiters); }
 
 int waitq_wait(struct waitq *q, struct spinlock *l, uint64_t *flags, uint64_t deadline_ns)
 {
@@ -481,10 +445,7 @@ bool fake_tasks_wait(void)
 	return ok;
 }
 
-void task_exit(void)
-{
-	pthread_exit(NULL);
-}
+void task_exit(void) { pthread_exit(NULL); }
 
 struct task *task_self(void)
 {
@@ -493,15 +454,9 @@ struct task *task_self(void)
 	return self;
 }
 
-const char *task_name(const struct task *t)
-{
-	return t->name;
-}
+const char *task_name(const struct task *t) { return t->name; }
 
-void task_yield(void)
-{
-	sched_yield();
-}
+void task_yield(void) { sched_yield(); }
 
 void task_sleep_until(uint64_t deadline_ns)
 {
@@ -519,10 +474,7 @@ void task_set_switch_hooks(void (*in)(void *arg), void (*out)(void *arg), void *
 	(void)in, (void)out, (void)arg; /* a thread here never leaves its CPU */
 }
 
-void preempt_disable(void)
-{
-	preempt_off++;
-}
+void preempt_disable(void) { preempt_off++; }
 
 void preempt_enable(void)
 {
@@ -530,20 +482,11 @@ void preempt_enable(void)
 	preempt_off--;
 }
 
-bool task_need_resched(void)
-{
-	return false;
-}
+bool task_need_resched(void) { return false; }
 
-int task_cpu(const struct task *t)
-{
-	return t == self ? 0 : -1;
-}
+int task_cpu(const struct task *t) { return t == self ? 0 : -1; }
 
-void task_kick(const struct task *t)
-{
-	(void)t;
-}
+void task_kick(const struct task *t) { (void)t; }
 
 void task_for_each(void (*fn)(const struct task_info *i, void *arg), void *arg)
 {

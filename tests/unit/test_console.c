@@ -98,19 +98,32 @@ static void test_edit_keys(void **state)
 	type("vm lst");
 	type(LEFT LEFT "i");
 	assert_string_equal(ed.line, "vm list");
-	type("\x01" "x" "\x05" "y"); /* ^A ^E */
+	type("\x01"
+	     "x"
+	     "\x05"
+	     "y"); /* ^A ^E */
 	assert_string_equal(ed.line, "xvm listy");
-	type("\x7f" "\x1b[H" "\x1b[3~"); /* backspace, Home, Delete */
+	type("\x7f"
+	     "\x1b[H"
+	     "\x1b[3~"); /* backspace, Home, Delete */
 	assert_string_equal(ed.line, "vm list");
 	type(RIGHT RIGHT "\x0b"); /* ^K */
 	assert_string_equal(ed.line, "vm");
-	type("\x1b[F" " start demo  " "\x17"); /* End, ^W */
+	type("\x1b[F"
+	     " start demo  "
+	     "\x17"); /* End, ^W */
 	assert_string_equal(ed.line, "vm start ");
 	type(LEFT LEFT LEFT "\x15"); /* ^U */
 	assert_string_equal(ed.line, "rt ");
-	type("\x1bOF" "!" "\x1bOH" "?");
+	type("\x1bOF"
+	     "!"
+	     "\x1bOH"
+	     "?");
 	assert_string_equal(ed.line, "?rt !");
-	type("\x1b[5~" "\x1b[1;5C" "\x1b[999999999999999D" "\x1bx"); /* unknown ones do no harm */
+	type("\x1b[5~"
+	     "\x1b[1;5C"
+	     "\x1b[999999999999999D"
+	     "\x1bx"); /* unknown ones do no harm */
 	assert_int_equal(type("\r"), EDIT_DONE);
 	assert_int_equal(type("\n"), EDIT_NONE); /* CR LF is one Enter */
 }
@@ -291,10 +304,12 @@ static void test_json_flag(void **state)
 	assert_int_equal(run("nonsense"), -ENOENT);
 	assert_string_equal(out, "error: nonsense: no such command. `help` lists them\n");
 	assert_int_equal(run("fail --json"), -ENOENT);
-	assert_string_equal(out, "{\"error\":{\"code\":\"ENOENT\",\"text\":\"vm x\\\"y: no such VM. `vm list` shows them\"}}\n");
+	assert_string_equal(
+		out, "{\"error\":{\"code\":\"ENOENT\",\"text\":\"vm x\\\"y: no such VM. `vm list` shows them\"}}\n");
 	run("json");
-	assert_string_equal(out, "{\"s\":\"a\\\"b\\\\c\\u000a\\u0001\\u00ff\",\"u\":18446744073709551615,\"i\":-5,\"b\":true,"
-				 "\"a\":[1,{},[]],\"o\":{\"f\":false}}\n");
+	assert_string_equal(
+		out, "{\"s\":\"a\\\"b\\\\c\\u000a\\u0001\\u00ff\",\"u\":18446744073709551615,\"i\":-5,\"b\":true,"
+		     "\"a\":[1,{},[]],\"o\":{\"f\":false}}\n");
 }
 
 static void test_long_output(void **state)
@@ -357,9 +372,13 @@ static int setup_table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_edit_keys, setup), cmocka_unit_test_setup(test_edit_results, setup),
-		cmocka_unit_test_setup(test_edit_history, setup), cmocka_unit_test_setup(test_edit_long_lines, setup),
-		cmocka_unit_test(test_words), cmocka_unit_test(test_json_flag), cmocka_unit_test(test_long_output),
+		cmocka_unit_test_setup(test_edit_keys, setup),
+		cmocka_unit_test_setup(test_edit_results, setup),
+		cmocka_unit_test_setup(test_edit_history, setup),
+		cmocka_unit_test_setup(test_edit_long_lines, setup),
+		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_json_flag),
+		cmocka_unit_test(test_long_output),
 		cmocka_unit_test(test_completion),
 	};
 	return cmocka_run_group_tests(tests, setup_table, NULL);

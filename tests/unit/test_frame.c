@@ -160,28 +160,28 @@ static void test_malformed_refused(void **state)
 	uint8_t b[4000], scratch[FRAME_WIRE_MAX];
 	size_t len = make_tcp(b, false, false, 3000, 0, 0x10);
 	struct frame f;
-#define REFUSED(change)                                                                        \
-	do {                                                                                   \
-		len = make_tcp(b, false, false, 3000, 0, 0x10);                                \
-		frame_init_flat(&f, b, len);                                                   \
-		f.gso = FRAME_GSO_TCPV4;                                                       \
-		f.gso_size = 1000;                                                             \
-		change;                                                                        \
-		assert_false(frame_segment(&f, scratch, nothing_out, NULL));                   \
+#define REFUSED(change)                                                      \
+	do {                                                                 \
+		len = make_tcp(b, false, false, 3000, 0, 0x10);              \
+		frame_init_flat(&f, b, len);                                 \
+		f.gso = FRAME_GSO_TCPV4;                                     \
+		f.gso_size = 1000;                                           \
+		change;                                                      \
+		assert_false(frame_segment(&f, scratch, nothing_out, NULL)); \
 	} while (0)
 	REFUSED(f.gso_size = 0);
 	REFUSED(f.gso_size = 1465);
 	REFUSED(f.gso_size = 65535);
 	REFUSED(f.gso = 3);
 	REFUSED(f.gso = FRAME_GSO_TCPV6);
-	REFUSED(b[14] = 0x44);     /* IP header too short */
-	REFUSED(b[14] = 0x65);     /* not version 4 */
-	REFUSED(b[23] = 17);       /* UDP */
-	REFUSED(b[20] = 0x20);     /* a fragment */
-	REFUSED(b[46] = 0x40);     /* TCP header too short */
-	REFUSED(f.len = f.iov[0].len = 50); /* cut inside TCP's header */
+	REFUSED(b[14] = 0x44);                            /* IP header too short */
+	REFUSED(b[14] = 0x65);                            /* not version 4 */
+	REFUSED(b[23] = 17);                              /* UDP */
+	REFUSED(b[20] = 0x20);                            /* a fragment */
+	REFUSED(b[46] = 0x40);                            /* TCP header too short */
+	REFUSED(f.len = f.iov[0].len = 50);               /* cut inside TCP's header */
 	REFUSED(b[46] = 0xf0; f.len = f.iov[0].len = 60); /* options beyond the end */
-	REFUSED(f.gso = FRAME_GSO_NONE);  /* too long for a wire */
+	REFUSED(f.gso = FRAME_GSO_NONE);                  /* too long for a wire */
 	REFUSED(f.gso = FRAME_GSO_NONE; f.len = f.iov[0].len = 13);
 	REFUSED(f.len = 3400); /* says more than its pieces hold */
 }
@@ -220,7 +220,8 @@ static void test_fuzz_headers(void **state)
 	uint8_t b[4000], scratch[FRAME_WIRE_MAX];
 	srand(3);
 	for (unsigned i = 0; i < 100000; i++) {
-		size_t len = make_tcp(b, i & 1, i & 2, 100 + (size_t)rand() % 3000, (unsigned)rand() % 11 * 4, (uint8_t)rand());
+		size_t len = make_tcp(b, i & 1, i & 2, 100 + (size_t)rand() % 3000, (unsigned)rand() % 11 * 4,
+				      (uint8_t)rand());
 		for (unsigned k = (unsigned)rand() % 4; k; k--)
 			b[(unsigned)rand() % 80] = (uint8_t)rand();
 		struct frame f;
@@ -252,8 +253,9 @@ static void test_copy_out(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_segments), cmocka_unit_test(test_malformed_refused), cmocka_unit_test(test_checksum_offsets),
-		cmocka_unit_test(test_fuzz_headers), cmocka_unit_test(test_copy_out),
+		cmocka_unit_test(test_segments),         cmocka_unit_test(test_malformed_refused),
+		cmocka_unit_test(test_checksum_offsets), cmocka_unit_test(test_fuzz_headers),
+		cmocka_unit_test(test_copy_out),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

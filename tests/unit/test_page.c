@@ -25,10 +25,7 @@ void panic(const char *fmt, ...)
 	va_end(ap);
 	abort();
 }
-void log_printf(enum log_level level, const char *fmt, ...)
-{
-	(void)level, (void)fmt;
-}
+void log_printf(enum log_level level, const char *fmt, ...) { (void)level, (void)fmt; }
 uint64_t spin_lock_irqsave(struct spinlock *l)
 {
 	assert_int_equal(l->owner++, 0);
@@ -44,8 +41,8 @@ void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags)
  * hva_of is the identity here, so the machine's RAM is a mapping at an address that we choose, 1 GiB aligned. Untouched pages
  * cost nothing: that the allocator boots with 40 GiB of it is itself the test that it does not touch every page.
  */
-#define BASE 0x200000000000UL /* above what ASan uses */
-#define RAM  GIB(40)
+#define BASE   0x200000000000UL /* above what ASan uses */
+#define RAM    GIB(40)
 #define FRAMES (RAM / PAGE_SIZE)
 static uint8_t *owner; /* one byte a frame: 0 free, else an owner's mark */
 
@@ -54,7 +51,8 @@ static void map_ram(void)
 	static bool mapped;
 	if (mapped)
 		return;
-	void *p = mmap((void *)BASE, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	void *p = mmap((void *)BASE, RAM, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 	assert_ptr_equal(p, (void *)BASE);
 	owner = mmap(NULL, FRAMES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	mapped = true;
@@ -242,8 +240,11 @@ static void test_wrong_frees_are_caught(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_against_model), cmocka_unit_test(test_to_the_last_page),
-		cmocka_unit_test(test_boot_memory_comes_later), cmocka_unit_test(test_big_blocks), cmocka_unit_test(test_zeroed),
+		cmocka_unit_test(test_random_against_model),
+		cmocka_unit_test(test_to_the_last_page),
+		cmocka_unit_test(test_boot_memory_comes_later),
+		cmocka_unit_test(test_big_blocks),
+		cmocka_unit_test(test_zeroed),
 		cmocka_unit_test(test_wrong_frees_are_caught),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
