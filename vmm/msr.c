@@ -14,6 +14,7 @@
 #define MSR_PATCH_LEVEL     0x8b
 #define MSR_K7_HWCR         0xc0010015
 #define MSR_K8_SYSCFG       0xc0010010
+#define MSR_AMD_NB_CFG      0xc001001f
 #define MSR_AMD64_DE_CFG    0xc0011029
 #define DE_CFG_LFENCE       BIT(1) /* LFENCE is serialising: Linux sets it, the host keeps it */
 #define MISC_ENABLE_FAST_STRINGS BIT(0)
@@ -54,7 +55,7 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	case MSR_KVM_SYSTEM_TIME:
 		*val = v->msr.system_time;
 		return 0;
-	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_K8_SYSCFG:
+	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_K8_SYSCFG: case MSR_AMD_NB_CFG:
 		*val = 0;
 		return 0;
 	case MSR_AMD64_DE_CFG:
@@ -91,7 +92,7 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		v->msr.system_time = val;
 		clock_update(v);
 		return 0;
-	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_AMD64_DE_CFG:
+	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_AMD64_DE_CFG: case MSR_AMD_NB_CFG:
 		return 0;
 	default:
 		log_debug("vm %s: WRMSR %x = %llx: #GP", v->vm->cfg.name, msr, (unsigned long long)val);

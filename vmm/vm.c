@@ -3,6 +3,7 @@
 #include "vmm/vm.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
+#include "vmm/machine.h"
 #include "vmm/vm_life.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,8 +70,10 @@ void vm_put(struct vm *vm)
 	spin_lock(&vms_lock);
 	bool last = --vm->refs == 0;
 	spin_unlock(&vms_lock);
-	if (last)
-		free(vm);
+	if (!last)
+		return;
+	vm_console_free(vm);
+	free(vm);
 }
 
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)

@@ -42,8 +42,7 @@ static void teardown(struct vm *vm)
 	vm_port_free(vm);
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_destroy(vm->vcpus[i]);
-	machine_free(vm);
-	vm_console_free(vm);
+	machine_free(vm); /* the console stays: it holds the guest's last words */
 	free(vm->vcpus);
 	free(vm->apics.lapic);
 	free(vm->boot);
