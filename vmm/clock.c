@@ -55,7 +55,7 @@ void clock_update(struct vcpu *v)
 	b[28] = (uint8_t)v->vm->clock_shift;
 	b[29] = PVCLOCK_TSC_STABLE;
 	if (gmem_write(&v->vm->mem, gpa, b, sizeof(b)))
-		log_warn("vm %s: its clock page at %llx is not memory", v->vm->cfg.name, (unsigned long long)gpa);
+		guest_log(v->vm, "its clock page at %llx is not memory", (unsigned long long)gpa);
 }
 
 void clock_write_wall(struct vcpu *v, gpa_t gpa)
@@ -68,7 +68,7 @@ void clock_write_wall(struct vcpu *v, gpa_t gpa)
 	put_le32(b + 4, (uint32_t)(v->vm->clock.s.wall_ns / NS_PER_SEC));
 	put_le32(b + 8, (uint32_t)(v->vm->clock.s.wall_ns % NS_PER_SEC));
 	if (gmem_write(&v->vm->mem, gpa, b, sizeof(b)))
-		log_warn("vm %s: its wall clock page at %llx is not memory", v->vm->cfg.name, (unsigned long long)gpa);
+		guest_log(v->vm, "its wall clock page at %llx is not memory", (unsigned long long)gpa);
 }
 
 static void clock_pre_save(void *obj)

@@ -62,7 +62,7 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 		*val = DE_CFG_LFENCE;
 		return 0;
 	default:
-		log_debug("vm %s: RDMSR %x: #GP", v->vm->cfg.name, msr);
+		guest_log(v->vm, "RDMSR %x: #GP", msr);
 		return -EINVAL;
 	}
 }
@@ -95,7 +95,7 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_AMD64_DE_CFG: case MSR_AMD_NB_CFG:
 		return 0;
 	default:
-		log_debug("vm %s: WRMSR %x = %llx: #GP", v->vm->cfg.name, msr, (unsigned long long)val);
+		guest_log(v->vm, "WRMSR %x = %llx: #GP", msr, (unsigned long long)val);
 		return -EINVAL;
 	}
 }

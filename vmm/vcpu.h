@@ -90,6 +90,14 @@ void clock_write_wall(struct vcpu *v, gpa_t gpa);
 extern const struct sdesc clock_desc; /* object: struct vm_clock */
 extern const struct sdesc cpu_state_desc, vcpu_msr_desc; /* objects: struct cpu_state; struct vcpu */
 
+/* A guest's odd doings, for debugging: it may not fill the log, so the first lines only. */
+#define GUEST_NOISE_MAX 64
+#define guest_log(vm, fmt, ...)                                                                    \
+	do {                                                                                       \
+		if ((vm)->noise < GUEST_NOISE_MAX && ++(vm)->noise)                                \
+			log_debug("vm %s: " fmt, (vm)->cfg.name, __VA_ARGS__);                  \
+	} while (0)
+
 /* From devices and exits: done by a task of the VM's own, since a vCPU cannot tear itself down. */
 void vm_request_power_off(void *vm);
 void vm_request_reset(void *vm);

@@ -67,6 +67,7 @@ struct vm {
 	uint64_t start_ns;          /* when it started or arrived here */
 	char fail[128];             /* [m] why it is FAILED */
 	uint8_t power_request;      /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	uint32_t noise;             /* [v] lines that this guest's odd doings have put into the log */
 	struct cpu_state *boot;     /* (c) once loaded: how the boot CPU starts */
 };
 
