@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Power on to prompt, and what an operator finds there."""
+import json
+import re
+
+import pytest
+
+import client
+from console import LEAVE_KEY, Console
+from host import Host
+from rig import DEMO, DEMO_ADDRESS, demo_conf, host_conf
+
+
+@pytest.fixture
+def one_cpu(shared):
+    """A third host, with one CPU; its guest stays off until asked for (the shared guest has the same address)."""
+    conf = host_conf(3, "c", demo_conf("none").replace("autostart = yes", "autostart = no"))
+    h = Host("c", shared.switch, conf, 3, cpus=1)
+    yield h.start()
+    h.remove()
+
+
+def test_boot_two_cpus(rig):
+    for h in rig.hosts:
+        info = h.json("host")
+        assert info["cpus"] == 2 and info["cpus_missing"] == 0
+        assert info["virtualisation"] and info["memory_total"] > 900 << 20
+        assert h.cmd("host").count("\n") >= 6
+
+
+def test_boot_one_cpu_runs_linux(one_cpu):
+    assert one_cpu.json("host")["cpus"] == 1
+    other = "10.77.0.53"
+    one_cpu.stop()
+    one_cpu.conf = one_cpu.conf.replace(f"tern.ip={DEMO_ADDRESS}", f"tern.ip={other}").replace(":77:00:01", ":77:00:53")
+    one_cpu.start()
+    one_cpu.json(f"vm start {DEMO}")
+    one_cpu.wait_guest_says(DEMO, r"Linux version", 30)
+    one_cpu.wait_guest_says(DEMO, r"guest ready", 60)
+    client.wait_ping(other, 10)
+    one_cpu.json(f"vm stop {DEMO}")
+    assert one_cpu.vms()[DEMO]["state"] == "stopped"
+    start = len(one_cpu.console.text)
+    one_cpu.console.begin("poweroff")
+    assert one_cpu.wait_off(10), f"poweroff left it on: {one_cpu.console.text[start:]}"
+
+
+def test_boot_wrong_configuration(shared):
+    """A missing file and a wrong key are said with file, line and key, and the rest still starts."""
+    bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\ncolour = blue\n"
+    h = Host("c", shared.switch, host_conf(3, "c", bad), 3)
+    try:
+        h.start()
+        said = h.console.text + h.cmd("log")
+        number = h.conf.splitlines().index("kernel = nosuchfile") + 1
+        assert re.search(rf"tern\.conf:{number}:.*nosuchfile", said), said
+        assert re.search(rf"tern\.conf:{number + 2}:.*colour", said), said
+        assert client.ping(h.address, 2) == 0
+        assert h.console.json_result("vm start broken")["error"]["text"]
+        reboot = h.console.begin("reboot --json")
+        h.console.expect(r"tern 0\.[0-9.]+ on c", 60, reboot)
+        h.console.wait_prompt(30, reboot + 20)
+        assert Console.objects(h.console.text[reboot:])[0] == {"reboot": True}
+    finally:
+        h.remove()
+
+
+def test_console_editing(rig):
+    """Completion, history and editing, as keys on the wire."""
+    con = rig.a.console
+    start = len(con.text)
+    con.send("vm li\t\r")
+    con.expect(r"NAME\s+STATE", 5, start)
+    con.wait_prompt(5, start)
+    start = len(con.text)
+    con.send("\x1b[A\r")  # up: the same again
+    con.expect(r"NAME\s+STATE", 5, start)
+    con.wait_prompt(5, start)
+    start = len(con.text)
+    con.send("hXX\x7f\x7fost\x01\x05\r")
+    con.expect(r"CPUs", 5, start)
+    con.wait_prompt(5, start)
+    assert "error" in con.cmd("nonsense")
+
+
+def test_console_of_the_guest(rig):
+    """Attach, talk to the guest's shell, leave with Ctrl-]."""
+    con = rig.where().console
+    start = con.begin(f"vm console {DEMO}")
+    con.expect(r"console of demo", 5, start)
+    start = len(con.text)
+    con.send("\recho $((6*7))-answer\r")
+    con.expect(r"^42-answer", 15, start)
+    start = len(con.text)
+    con.send(LEAVE_KEY)
+    con.wait_prompt(5, start)
+
+
+def test_every_command_speaks_json(rig):
+    """Each command of `help` with --json prints one valid object, errors included. (poweroff and reboot: tested elsewhere.)"""
+    h, other = rig.a, rig.b
+    names = [c["name"] for c in h.json("help")["commands"]]
+    for must in ("help", "host", "nic", "vm", "migrate", "log", "poweroff", "reboot"):
+        assert must in names, f"there is no command {must}"
+    lines = {n: [n] for n in names if n not in ("poweroff", "reboot")}
+    lines["help"] += ["help vm", "help nonsense"]
+    lines["vm"] += ["vm list", f"vm info {DEMO}", f"vm console {DEMO}", "vm info nonsense", f"vm start {DEMO}", "vm stop nonsense"]
+    lines["migrate"] += ["migrate status", "migrate cancel nonsense", "migrate nonsense to 10.77.0.12", "migrate x to"]
+    lines["log"] += ["log error", "log nonsense"]
+    lines.setdefault("ping", []).append(f"ping {other.address}")
+    lines.setdefault("tcptest", []).append("tcptest listen")
+    for line in sum(lines.values(), []) + ["nonsense"]:
+        r = h.console.json_result(line, 20)
+        assert isinstance(r, dict) and r, line
+        if "error" in r:
+            assert r["error"]["code"] and r["error"]["text"], line
+        json.dumps(r)
+    assert "error" in h.console.json_result("nonsense")
+
+
+def test_guest_sees_plain_pc(rig):
+    """What a user of the guest would look at: it is up, has its network card, its clock is kvm's."""
+    out = client.shell(rig.guest, "uname -s; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; nproc")
+    assert out.split() == ["Linux", "kvm-clock", "1"], out

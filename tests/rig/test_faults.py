@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What goes wrong before the hand-over must leave the guest running at the source, and nothing behind anywhere."""
+import time
+
+import pytest
+
+import client
+from rig import DEMO, state_on
+
+
+@pytest.fixture
+def watched(rig):
+    """The rig, with a client of the guest that must notice nothing but pauses."""
+    c = client.EchoClient(rig.guest)
+    c.start()
+    yield rig
+    c.stop(30).check()
+
+
+def test_cancel_during_a_pass(watched):
+    source = watched.begin()
+    watched.wait_pass(source)
+    r = source.json(f"migrate cancel {DEMO}")
+    assert r["result"] == "cancelled", r
+    s = watched.status(source)
+    assert s["phase"] == "cancelled" and s["over"], s
+    assert watched.where() is source
+    watched.check_after()
+
+
+def test_too_much_dirt_gives_up(watched):
+    """A guest that dirties faster than the link carries: a clear word after --max-passes, and it runs on."""
+    client.shell(watched.guest, "(dirty 0 64 >/dev/null 2>&1 &)")
+    try:
+        e = watched.migrate_fails(options="--max-passes 3 --max-downtime 1", seconds=90)
+        assert "max-downtime" in e.text, e.text
+    finally:
+        client.shell(watched.guest, "killall dirty; while killall -0 dirty; do sleep 0.1; done", 20)
+    watched.check_after()
+
+
+@pytest.mark.parametrize("point", ["P4", "P8", "P10"])
+def test_destination_killed(watched, point):
+    """It crashes and is silent from then on. The source must find out by itself, within its own limits."""
+    source = watched.where()
+    dest = watched.other(source)
+    dest.json(f"failpoint {point} crash")
+    start = time.monotonic()
+    e = watched.migrate_fails(source, seconds=40)
+    print(f"{point}: {e.text} ({time.monotonic() - start:.1f} s)")
+    dest.console.expect(rf"failpoint {point}", 5, 0)
+    assert watched.status(source)["phase"] == "failed"
+    assert state_on(source) == "running"
+    watched.restart(dest)
+    watched.check_after()
+
+
+def test_link_cut_for_5_s(watched):
+    """Pulled and put back: the migration goes on where it was."""
+    source = watched.begin(options="--max-passes 100")
+    dest = watched.other(source)
+    watched.wait_pass(source)
+    watched.switch.link(dest.tap, False)
+    time.sleep(5)
+    assert state_on(source) == "running"
+    watched.switch.link(dest.tap, True)
+    s = watched.wait_status(source, lambda s: s["over"], 60, "end of the migration")
+    assert s["phase"] == "done", s
+    watched.gone_from(source)
+    assert watched.where() is dest
+    watched.check_after()
+
+
+def test_link_cut_for_good(watched):
+    """The source gives up within its limit, and so does the destination."""
+    source = watched.begin(options="--max-passes 100")
+    dest = watched.other(source)
+    watched.wait_pass(source)
+    watched.switch.link(dest.tap, False)
+    s = watched.wait_status(source, lambda s: s["over"], 45, "end of the migration")
+    assert s["phase"] == "failed" and s["error_text"], s
+    watched.gone_from(dest, 45)
+    watched.switch.link(dest.tap, True)
+    assert watched.where() is source
+    watched.check_after()
+
+
+def test_wrong_address(watched):
+    for to in ("10.77.0.99", "10.77.0.1", "nowhere", "300.1.2.3"):
+        e = watched.migrate_fails(to=to, seconds=20)
+        assert to in e.text, e.text
+    watched.check_after()
+
+
+def test_to_itself(watched):
+    source = watched.where()
+    watched.migrate_fails(source, to=source.address, seconds=20)
+    watched.check_after()
+
+
+def test_destination_without_memory(watched):
+    """Another VM holds what the guest would need."""
+    source = watched.where()
+    dest = watched.other(source)
+    dest.json("vm start filler")
+    dest.wait_vm("filler", "running", 10)
+    try:
+        free = dest.json("host")["memory_free"]
+        assert free < 256 << 20, f"the test is wrong: {free} bytes are free"
+        e = watched.migrate_fails(source)
+        assert "memory" in e.text.lower() or "MiB" in e.text, e.text
+    finally:
+        dest.json("vm stop filler")
+    watched.check_after()
+
+
+def test_name_in_use(watched):
+    """`twin` exists at both hosts; and its namesake there stays as it is."""
+    source, dest = watched.a, watched.b
+    source.json("vm start twin")
+    source.wait_vm("twin", "running", 10)
+    try:
+        e = source.console.json_result(f"migrate twin to {dest.address}", 30)["error"]
+        assert "twin" in e["text"] and ("exist" in e["text"] or "already" in e["text"] or "in use" in e["text"]), e
+        assert state_on(source, "twin") == "running" and state_on(dest, "twin") == "stopped"
+    finally:
+        source.json("vm stop twin")
+    watched.check_after()
+
+
+def test_two_at_once(watched):
+    """The same VM a second time while it moves: refused, and the first attempt does not notice."""
+    source = watched.begin()
+    e = source.console.json_result(f"migrate {DEMO} to {watched.other(source).address}", 30)
+    assert "error" in e, e
+    s = watched.wait_status(source, lambda s: s["over"] and s["phase"] != "failed", 60, "end of the first attempt")
+    assert s["phase"] == "done", s
+    watched.gone_from(source)
+    watched.check_after()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The guest as a machine on the network, on either host; and its power."""
+import time
+
+import client
+from rig import DEMO
+
+
+def wait_console(host, count, seconds):
+    """Until the guest has said "guest ready" after its console went past `count` bytes."""
+    end = time.monotonic() + seconds
+    while True:
+        c = host.json(f"vm console {DEMO}")
+        if c["console_bytes"] > count and "guest ready" in c["tail"][-2000:]:
+            return
+        assert time.monotonic() < end, f"the guest did not come up again: {c['tail'][-2000:]}"
+        time.sleep(0.2)
+
+
+def reboots(rig, command):
+    """Run what resets the guest: it must come up again by itself, at the same host."""
+    h = rig.where()
+    before = h.json(f"vm console {DEMO}")["console_bytes"]
+    try:
+        client.shell(rig.guest, f"(sleep 0.3; {command}) >/dev/null 2>&1 &", 5)
+    except (OSError, AssertionError):
+        pass  # the guest may go before it has answered
+    wait_console(h, before + 10000, 60)
+    rig.wait_guest(h)
+    rig.check_pages()
+
+
+def test_ping_and_100_mb_on_both_hosts(rig):
+    """One of them has a virtio-net card, the other an e1000."""
+    for _ in rig.hosts:
+        assert client.ping(rig.guest, 10, 0.05) == 0
+        seconds = client.transfer(rig.guest, 100_000_000)
+        print(f"{rig.where().name} ({rig.where().nic}): 100 MB there and back in {seconds:.1f} s")
+        rig.migrate()
+    rig.check_after(again=False)
+
+
+def test_reboot(rig):
+    reboots(rig, "reboot -f")
+    rig.check_after()
+
+
+def test_triple_fault(rig):
+    reboots(rig, "echo triple >/sys/kernel/reboot/type; reboot -f")
+    rig.check_after()
+
+
+def test_reboot_where_it_has_moved_to(rig):
+    if rig.where() is rig.a:
+        rig.migrate()
+    reboots(rig, "reboot -f")
+    rig.check_after()
+
+
+def test_power_off(rig):
+    h = rig.where()
+    if h is not rig.a:
+        rig.migrate()
+        h = rig.a
+    try:
+        client.shell(rig.guest, "(sleep 0.3; poweroff -f) >/dev/null 2>&1 &", 5)
+    except (OSError, AssertionError):
+        pass
+    h.wait_vm(DEMO, "stopped", 30)
+    before = h.json(f"vm console {DEMO}")["console_bytes"]
+    h.json(f"vm start {DEMO}")
+    wait_console(h, before, 60)
+    rig.wait_guest(h)
+    rig.check_after()
+
+
+def test_stop_and_start(rig):
+    h = rig.where()
+    before = h.json(f"vm console {DEMO}")["console_bytes"]
+    h.json(f"vm stop {DEMO}")
+    assert h.vms()[DEMO]["state"] == "stopped"
+    assert client.ping(rig.guest, 1, wait=1) == 1
+    h.json(f"vm start {DEMO}")
+    wait_console(h, before + 10000, 60)
+    rig.wait_guest(h)
+    rig.check_after()

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The main job: the guest moves and nobody notices more than a pause."""
+import contextlib
+import statistics
+import time
+
+import client
+import netns
+from rig import DEMO, DEMO_MAC
+
+DOWNTIME_US = 300_000  # the default budget; what a loaded machine adds to it is in LATE
+LATE = 3
+
+
+@contextlib.contextmanager
+def load_in_guest(rig, command, port=None):
+    """A load beside the page checker, for the time of the block."""
+    name = command.split()[0]
+    client.shell(rig.guest, f"({command} >/dev/null 2>&1 &)")
+    if port:
+        client.wait_port(rig.guest, port, 10)
+    try:
+        yield
+    finally:
+        client.shell(rig.guest, f"killall {name}; while killall -0 {name}; do sleep 0.1; done")
+
+
+def report_ok(r):
+    assert r["passes"] >= 1 and r["pages"] > 1000 and r["zero_pages"] > 1000
+    assert r["bytes"] > r["pages"] * 4096 > r["bytes"] * 0.9
+    assert 0 < r["downtime_us"] <= DOWNTIME_US * LATE, f"downtime {r['downtime_us']} us"
+    assert r["total_ms"] * 1000 > r["downtime_us"]
+
+
+def test_idle(rig):
+    """Nothing runs in the guest but its kernel; the page checker, stopped for that time, then looks at every page."""
+    client.shell(rig.guest, "killall -STOP pagecheck")
+    r = rig.migrate()
+    client.shell(rig.guest, "killall -CONT pagecheck")
+    report_ok(r)
+    rig.check_after()
+
+
+def test_under_page_checker_with_a_client(rig):
+    c = client.EchoClient(rig.guest)
+    c.start()
+    time.sleep(0.5)
+    r = rig.migrate()
+    time.sleep(0.5)
+    c.stop().check()
+    report_ok(r)
+    assert c.longest * 1e6 >= r["downtime_us"] * 0.3, "the client cannot have seen less than the pause"
+    assert c.longest < 1.0 * LATE, c.said()
+    rig.check_after()
+
+
+def test_under_16_mib_s(rig):
+    with load_in_guest(rig, "dirty 16 64", client.DIRTY):
+        before = client.status(rig.guest, client.DIRTY)
+        r = rig.migrate()
+        time.sleep(0.5)
+        after = client.status(rig.guest, client.DIRTY)
+    report_ok(r)
+    assert r["passes"] >= 2
+    assert after["written_mib"] > before["written_mib"] and after["backwards"] == 0
+    rig.check_after()
+
+
+def test_under_a_tcp_stream(rig):
+    """The guest sends as fast as it can, all through a migration there and back; an echo client runs beside it."""
+    s, c = client.StreamClient(rig.guest), client.EchoClient(rig.guest, 0.02)
+    s.start()
+    c.start()
+    time.sleep(0.5)
+    for _ in range(2):
+        before = s.bytes
+        rig.migrate(options="--max-downtime 1000")
+        time.sleep(1)
+        assert s.bytes > before, "the stream stands still after the migration"
+    s.stop().check()
+    c.stop().check()
+    rig.check_after()
+
+
+def test_client_sends_through_a_migration(rig):
+    """The other direction: 100 MB go to the guest and come back, byte-compared, while it moves."""
+    source = rig.begin(options="--max-downtime 1000")
+    client.transfer(rig.guest, 100_000_000)
+    s = rig.wait_status(source, lambda s: s["over"], 60, "end of the migration")
+    assert s["phase"] == "done", s
+    rig.check_after()
+
+
+def test_rarp_and_switch_port(rig):
+    """At once after the switch-over the real switch must know the new port, without a frame from the guest itself."""
+    source = rig.where()
+    dest = rig.other(source)
+    client.ping(rig.guest, 1)
+    assert rig.switch.port_of(DEMO_MAC) == source.tap
+    watch = netns.RarpWatch()
+    rig.migrate(source)
+    assert rig.switch.wait_port(DEMO_MAC, dest.tap, 1) == dest.tap
+    frames = watch.wait(DEMO_MAC, 5, 2)
+    watch.stop()
+    assert len(frames) == 5, f"{len(frames)} announcements, not 5: at once and after 50, 150, 250 and 350 ms"
+    for _, f in frames:
+        assert f["dst"] == "ff:ff:ff:ff:ff:ff" and f["src"] == f["sha"] == f["tha"] == DEMO_MAC, f
+        assert (f["htype"], f["ptype"], f["hlen"], f["plen"], f["op"]) == (1, 0x0800, 6, 4, 3), f
+        assert f["spa"] == f["tpa"] == "0.0.0.0" and f["length"] >= 60, f
+    assert 0.3 <= frames[-1][0] - frames[0][0] < 0.35 * LATE, [t - frames[0][0] for t, _ in frames]
+    rig.check_after()
+
+
+def test_ten_in_a_row(rig):
+    c = client.EchoClient(rig.guest)
+    c.start()
+    reports = [rig.migrate() for _ in range(10)]
+    c.stop().check()
+    for r in reports:
+        report_ok(r)
+    down = [r["downtime_us"] / 1000 for r in reports]
+    print(f"downtime ms: median {statistics.median(down):.1f}, most {max(down):.1f}; client: {c.said()}")
+    rig.check_after()
+
+
+def test_progress_is_shown(rig):
+    """Without --json the operator sees pass, pages left, MB/s and prediction, drawn in place, and then the report."""
+    source = rig.where()
+    dest = rig.other(source)
+    out = source.cmd(f"migrate {DEMO} to {dest.name}", 60)  # by the peer's name
+    assert "pass 1" in out and "pages left" in out and "MB/s" in out, out
+    for word in ("total time", "downtime", "passes", "pages", "bytes"):
+        assert word in out.split("runs at")[1], out
+    assert rig.where() is dest
+    rig.check_after()
