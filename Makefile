@@ -116,7 +116,7 @@ $(B)/BOOTX64.EFI: $(B)/boot.so
 
 # What the guest of the rig is made of: a stock Debian kernel, and an initramfs with its modules and the test programs.
 G := build/guest
-GUEST_PROGS := pagecheck dirty tcpserve
+GUEST_PROGS := pagecheck dirty tcpserve exitcost
 $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
 $(G)/bin/%: tests/guest/%.c tests/guest/load.h | $(APT)/sources.list

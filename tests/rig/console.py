@@ -30,6 +30,7 @@ class Console:
         self.name, self.alive = name, alive  # alive(): None, or what became of the machine
         self.prompt = re.compile(r"(?:^|[\r\n])tern:%s> $" % re.escape(name))
         self.log = open(log_path, "ab", buffering=0)
+        self.tee = None  # called with all bytes that arrive
         self.raw = b""
         self.text = ""
         end = time.monotonic() + 10
@@ -57,6 +58,8 @@ class Console:
         if not data:
             raise ConsoleError(f"{self.name}: the console was closed: {self.alive()}\n{self.tail()}")
         self.log.write(data)
+        if self.tee:
+            self.tee(data)
         self.raw += data
         # Escape sequences go; one that is cut at the end stays in raw until the rest of it is there.
         cut = re.search(rb"\x1b(\[[0-9;?]*)?$", self.raw)

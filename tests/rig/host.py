@@ -122,6 +122,9 @@ class Host:
             self.stop()
             raise
 
+    def log_fresh(self):
+        open(self.log, "wb").close()
+
     def dead(self):
         """None while it runs, else what became of it."""
         if self.proc is None:

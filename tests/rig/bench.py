@@ -1,0 +1,141 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+`make bench`: the figures that tern promises, each with its target beside it, and the same as build/bench.json. Ratios are taken
+in one run, between things measured in turn; instructions are counted under icount, where RDTSC counts them exactly.
+"""
+import json
+import os
+import statistics
+import sys
+import time
+
+import client
+import netns
+from host import BUILD, Host
+from rig import DEMO, Rig, demo_conf, host_conf
+
+PAGE, MIB = 4096, 1 << 20
+rows = []
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def figure(name, value, limit, unit, at_least=False, digits=2, note=""):
+    rows.append({"name": name, "value": round(value, 4), "target": limit, "at_least": at_least, "unit": unit,
+                 "met": value >= limit if at_least else value <= limit, "digits": digits, "note": note})
+
+
+def throughput(rig):
+    """A guest with much that is not zero, against bare TCP between the same hosts, in turn."""
+    client.shell(rig.guest, "(pagecheck 128 16 >/dev/null 2>&1 &)")
+    client.wait_port(rig.guest, client.PAGECHECK, 20)
+    client.shell(rig.guest, "killall -STOP pagecheck")
+    for h in rig.hosts:
+        h.cmd("tcptest listen")
+    ratios, rates = [], []
+    for _ in range(6):
+        source = rig.where()
+        dest = rig.other(source)
+        tcp = source.json(f"tcptest connect {dest.address} 150", 120)["kb_per_s"] * 1000
+        r = rig.migrate(source)
+        moved = r["pages"] * PAGE * 1000 / r["total_ms"]
+        rates.append((moved, tcp))
+        ratios.append(moved / tcp)
+    client.shell(rig.guest, "killall -CONT pagecheck; killall pagecheck; while killall -0 pagecheck; do sleep 0.1; done")
+    moved, tcp = (statistics.median(x) / 1e6 for x in zip(*rates))
+    figure("migration / bare TCP", statistics.median(ratios), 0.7, "", at_least=True, note=f"{moved:.0f} of {tcp:.0f} MB/s, median of 6")
+
+
+def idle(rig):
+    reports = [rig.migrate() for _ in range(10)]
+    down = [r["downtime_us"] / 1000 for r in reports]
+    figure("downtime, idle guest of 256 MiB", statistics.median(down), 50, "ms", digits=1, note=f"median of 10; {min(down):.1f} to {max(down):.1f}")
+    wire = [r["bytes"] / ((256 * MIB // PAGE - r["zero_pages"]) * PAGE) for r in reports]
+    figure("bytes on the wire / non-zero bytes", statistics.median(wire), 1.05, "", digits=3, note="median of 10")
+    figure("time of an idle migration", statistics.median(r["total_ms"] for r in reports), 1e9, "ms", digits=0, note="no target")
+
+
+def tracking(rig):
+    """Page faults while dirty pages are tracked: a migration that never fits its budget, stopped after some passes."""
+    client.shell(rig.guest, "(dirty 64 64 >/dev/null 2>&1 &)")
+    client.wait_port(rig.guest, client.DIRTY, 10)
+    source = rig.where()
+    before = source.json(f"vm info {DEMO}")
+    rig.begin(source, "--max-downtime 1 --max-passes 1000")
+    dirtied = client.status(rig.guest, client.DIRTY)["written_mib"]
+    s = rig.wait_status(source, lambda s: s["over"] or s["passes"] >= 5, 60, "5 passes")
+    dirtied = (client.status(rig.guest, client.DIRTY)["written_mib"] - dirtied) * 256
+    after = source.json(f"vm info {DEMO}")
+    if not s["over"]:
+        source.json(f"migrate cancel {DEMO}")
+    client.shell(rig.guest, "killall dirty; while killall -0 dirty; do sleep 0.1; done")
+    faults = after["exits"]["npf"] - before["exits"]["npf"]
+    figure("exits by tracking per 1000 pages dirtied", faults * 1000 / max(dirtied, 1), 0, "", digits=2,
+           note=f"{faults} nested page faults, {dirtied} pages dirtied, {after['page_splits'] - before['page_splits']} splits")
+
+
+def host_figures(rig):
+    infos = [h.json("host") for h in rig.hosts]
+    own = infos[rig.hosts.index(rig.where())]["memory_tern"]
+    figure("tern's own memory", own / MIB, 16 + 256 / 100, "MiB", digits=1, note="with a guest of 256 MiB")
+    figure("firmware left to prompt", max(i["boot_ms"] for i in infos), 1000, "ms", digits=0)
+    figure("BOOTX64.EFI", os.path.getsize(rig.a.efi) / 1024, 1024, "KiB", digits=0)
+
+
+def exits(switch):
+    conf = host_conf(3, "c", demo_conf("exitcost"))
+    h = Host("c", switch, conf, 3, icount=True)
+    try:
+        h.start(180)
+        m = h.wait_guest_says(DEMO, r"exitcost: cpuid=(\d+) out=(\d+)", 300)
+    finally:
+        h.remove()
+    figure("instructions of a CPUID exit", int(m[1]), 600, "", digits=0, note="Linux and KVM there: 3209")
+    figure("instructions of an OUT exit", int(m[2]), 800, "", digits=0, note="Linux and KVM there: 5264")
+
+
+def table():
+    width = max(len(r["name"]) for r in rows)
+    print(f"{'figure':{width}}  {'value':>10}  {'target':>12}")
+    for r in rows:
+        target = "" if r["target"] >= 1e9 else f"{'>=' if r['at_least'] else '<='} {r['target']:g} {r['unit']}"
+        value = f"{r['value']:.{r['digits']}f} {r['unit']}"
+        print(f"{r['name']:{width}}  {value:>10}  {target:>12}  {'ok  ' if r['met'] else 'MISS'}  {r['note']}")
+
+
+def main():
+    try:
+        netns.enter()
+        rig = Rig(load="none", extra=False)
+        say("hosts and guest ...")
+        rig.start()
+    except netns.RigError as e:
+        say(f"bench: {e}")
+        return 2
+    try:
+        rig.migrate()
+        rig.migrate()
+        time.sleep(1)
+        host_figures(rig)
+        for part in (idle, throughput, tracking):
+            say(f"{part.__name__} ...")
+            part(rig)
+    except BaseException:
+        say(rig.show_failure())
+        raise
+    finally:
+        rig.stop()
+    say("instructions of exits ...")
+    exits(rig.switch)
+    table()
+    with open(os.path.join(BUILD, "bench.json"), "w") as f:
+        json.dump({r["name"]: {k: r[k] for k in ("value", "unit", "target", "at_least", "met", "note")} for r in rows}, f, indent=1)
+        f.write("\n")
+    return 0 if all(r["met"] for r in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
