@@ -8,7 +8,9 @@ CC := gcc
 endif
 Q := $(if $(V),,@)
 CLANG := $(findstring clang,$(CC))
-B := build$(if $(CLANG),/clang)
+# FAILPOINTS=1: the image that the rig's tests boot, with the console command `failpoint` (doc/handover.md).
+B := build$(if $(CLANG),/clang)$(if $(FAILPOINTS),/test)
+L := build$(if $(CLANG),/clang)/obj
 PYTHON := /usr/bin/python3
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
@@ -46,7 +48,7 @@ CC_INC = $(if $(CLANG),$(shell $(CC) -print-resource-dir 2>/dev/null)/include,$(
 KFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -mgeneral-regs-only -mno-red-zone \
 	-mcmodel=kernel -fno-pic -fno-pie -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common \
-	-Dsnprintf=sniprintf -Dvsnprintf=vsniprintf
+	-Dsnprintf=sniprintf -Dvsnprintf=vsniprintf $(if $(FAILPOINTS),-DTERN_FAILPOINTS)
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
 BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/efi \
 	-isystem $(EFI)/efi/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
@@ -60,8 +62,8 @@ F := $(B)/fuzz
 obj = $(patsubst %,$(O)/%.o,$(basename $1))
 OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(DEV_SRC) $(MIGRATE_SRC)
 OWN_OBJ := $(call obj,$(OWN_SRC))
-LWIP_OBJ := $(LWIP_SRC:%=$(O)/lwip/%.o)
-ZYDIS_OBJ := $(ZYDIS_SRC:%=$(O)/zydis/%.o)
+LWIP_OBJ := $(LWIP_SRC:%=$(L)/lwip/%.o)
+ZYDIS_OBJ := $(ZYDIS_SRC:%=$(L)/zydis/%.o)
 LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
@@ -80,9 +82,9 @@ $(O)/%.o: %.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(WARN) $(INC) -c $< -o $@
 $(O)/%.o: %.S
 	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
-$(LWIP_OBJ): $(O)/lwip/%.o: | $(DEPS)
+$(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
 	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
-$(ZYDIS_OBJ): $(O)/zydis/%.o: | $(DEPS)
+$(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
 
 # The kernel is linked twice: ksyms.py turns the symbols of the first link into the table that backtraces read.
@@ -174,10 +176,12 @@ check: need
 	$(Q)$(MAKE) --no-print-directory all && $(RUNTESTS) --check $(CHECKS)
 check-%:
 	$(Q)CC=$(CC) tools/check.sh $*
+test-image:
+	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI
 rig-test: need
-	$(Q)$(MAKE) --no-print-directory all && $(RUNTESTS) --rig tests/rig
+	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) --rig tests/rig
 test: need
-	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) && \
+	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) && $(MAKE) --no-print-directory test-image && \
 	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --rig tests/rig
 run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all && $(PYTHON) tests/rig/$@.py
@@ -198,5 +202,5 @@ help:
 	@echo "make test       everything that is tested: unit, fuzz, check, rig-test (each is a target too)"
 	@echo "make bench      the figures, each with its target"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest unit fuzz check rig-test test run shell bench need format clean distclean help
+.PHONY: all kernel-objs guest unit fuzz check rig-test test test-image run shell bench need format clean distclean help
 -include $(shell find $(B) -name '*.d' -path '*/*' 2>/dev/null)

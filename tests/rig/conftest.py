@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+os.environ.setdefault("TERN_BUILD", "build/test")  # the image with failpoints
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import netns  # noqa: E402
 from rig import Rig  # noqa: E402

@@ -13,7 +13,7 @@ from console import Console
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("TERN_BUILD", "build"))
-RIG = os.path.join(BUILD, "rig")
+RIG = os.path.join(ROOT, "build", "rig")
 GUEST = os.path.join(ROOT, "build", "guest")
 NICS = {"virtio-net": "virtio-net-pci", "e1000": "e1000"}
 
