@@ -49,11 +49,29 @@ static int idle_find(unsigned from)
 	return -1;
 }
 
-/* Make the CPU of rq look at its queue (or steal) as soon as it can. */
+static void kick(struct runq *mine)
+{
+	unsigned cpu = mine->kick - 1;
+	mine->kick = 0;
+	irq_ipi(cpu, IRQ_VEC_RESCHED);
+}
+
+/*
+ * Make the CPU of rq look at its queue (or steal) as soon as it can. What it will run begins by taking the wait queue's lock,
+ * which the waker (preempt_off is 1) still holds: so it is interrupted only when that lock is released, in sched_check,
+ * or the waker itself goes to sleep, in sched_switch. Otherwise it would spin; under an emulator for milliseconds, as
+ * the host runs the CPU that was woken in place of the one that holds the lock.
+ */
 static void resched(struct runq *rq)
 {
+	struct cpu *c = this_cpu();
+	struct runq *mine = c->sched;
 	__atomic_store_n(&rq->cpu->need_resched, true, __ATOMIC_SEQ_CST);
-	if (rq->cpu != this_cpu())
+	if (rq->cpu == c)
+		return;
+	if (c->preempt_off == 1 && !mine->kick)
+		mine->kick = rq->cpu->id + 1;
+	else if (c->preempt_off != 1 || mine->kick != rq->cpu->id + 1)
 		irq_ipi(rq->cpu->id, IRQ_VEC_RESCHED);
 }
 
@@ -178,6 +196,8 @@ void sched_switch(void)
 	BUG_ON(c->preempt_off || c->irq_depth);
 	uint64_t now = time_ns();
 
+	if (rq->kick)
+		kick(rq);
 	spin_acquire(&rq->lock);
 	c->need_resched = false;
 	if (prev->state == TASK_RUNNING && prev != &rq->idle) {
@@ -281,16 +301,25 @@ void sched_irq_exit(void)
 	struct runq *rq = c->sched;
 	if (!rq)
 		return;
-	if (c->need_resched && !c->preempt_off)
-		sched_switch();
-	else if (__atomic_load_n(&rq->nready, __ATOMIC_RELAXED) && !rq->slice_armed)
+	if (c->need_resched && !c->preempt_off) {
+		sched_switch(); /* may come back on another CPU */
+		return;
+	}
+	if (__atomic_load_n(&rq->nready, __ATOMIC_RELAXED) && !rq->slice_armed)
 		share(rq);
+	if (rq->kick) /* put off because the interrupted task holds some lock, which has nothing to do with it */
+		kick(rq);
 }
 
 void sched_check(uint64_t flags)
 {
 	struct cpu *c = this_cpu();
-	if (__builtin_expect(!c->need_resched, 1) || c->preempt_off || c->irq_depth || !c->sched)
+	struct runq *rq = c->sched;
+	if (c->preempt_off || !rq)
+		return;
+	if (rq->kick)
+		kick(rq);
+	if (__builtin_expect(!c->need_resched, 1) || c->irq_depth)
 		return;
 	if (flags & RFLAGS_IF)
 		sched_switch();

@@ -44,6 +44,7 @@ struct runq {
 	uint64_t switched_tsc;         /* [s] */
 	struct timer slice;            /* [s] ends the slice of what runs */
 	bool slice_armed;              /* [s] */
+	uint32_t kick;                 /* [s] 1 + the CPU to interrupt once this one holds no lock; 0: none */
 	struct task idle;              /* its stack is the one the CPU started on */
 };
 

@@ -157,9 +157,9 @@ static int if_add(struct conf *c, const char *name)
 		return err;
 	nifs++;
 	nic_attach(i);
-	err = netif_attach(i);
+	err = nic_start(n); /* first, so that lwIP's announcement of its address finds it sending */
 	if (!err)
-		err = nic_start(n);
+		err = netif_attach(i);
 	if (err)
 		log_error("net: %s (%s) is not usable: %s", i->name, n->name, err_name(err));
 	return err;
