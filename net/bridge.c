@@ -162,8 +162,11 @@ static void finish_out(void *arg, uint8_t *buf, size_t len)
 		fin->err = err;
 }
 
+/* Any other GSO type (virtio's ECN flag makes one) is for nobody but frame_segment. */
 static bool offload_missing(const struct bridge_port *p, const struct frame *f)
 {
+	if (f->gso != FRAME_GSO_NONE && f->gso != FRAME_GSO_TCPV4 && f->gso != FRAME_GSO_TCPV6)
+		return true;
 	unsigned need = f->flags & FRAME_NEEDS_CSUM ? BRIDGE_CSUM : 0;
 	if (f->gso != FRAME_GSO_NONE)
 		need |= BRIDGE_CSUM | (f->gso == FRAME_GSO_TCPV4 ? BRIDGE_TSO4 : BRIDGE_TSO6);

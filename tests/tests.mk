@@ -68,3 +68,7 @@ UNIT += mmio
 UNIT_mmio := $(UNIT_exit)
 FUZZ += mmio
 FUZZ_mmio := $(UNIT_exit)
+UNIT += bridge announce stream
+UNIT_bridge := net/bridge.c net/announce.c kernel/frame.c tests/unit/fake_kernel.c
+UNIT_announce := $(UNIT_bridge)
+UNIT_stream := net/stream.c net/pipe.c tests/unit/fake_kernel.c

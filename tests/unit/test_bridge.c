@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The switch: where frames go, what a guest may not send, what becomes of offloads, and ports that leave under load. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "kernel/sync.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "net/announce.h"
+#include "net/bridge.h"
+#include "tests/unit/fake_kernel.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const uint8_t mac_a[6] = { 2, 0, 0, 0, 0, 0xa }, mac_b[6] = { 2, 0, 0, 0, 0, 0xb }, mac_c[6] = { 2, 0, 0, 0, 0, 0xc };
+static const uint8_t mac_all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+
+struct tap { /* a port and what it got */
+	struct bridge_port port;
+	unsigned frames;
+	uint64_t bytes;
+	uint8_t last[2048];
+	size_t last_len;
+	uint8_t last_flags, last_gso;
+	int answer;
+	unsigned slow_us; /* send() takes that long */
+	int inside;       /* calls of send() on their way; atomic */
+};
+
+static int tap_send(void *arg, const struct frame *f)
+{
+	struct tap *t = arg;
+	__atomic_fetch_add(&t->inside, 1, __ATOMIC_SEQ_CST);
+	if (t->slow_us)
+		task_sleep_until(time_ns() + t->slow_us * NS_PER_US);
+	t->frames++;
+	t->bytes += f->len;
+	t->last_flags = f->flags;
+	t->last_gso = f->gso;
+	t->last_len = frame_copy_out(f, 0, t->last, sizeof(t->last));
+	__atomic_fetch_sub(&t->inside, 1, __ATOMIC_SEQ_CST);
+	return t->answer;
+}
+
+struct net {
+	struct bridge *b;
+	struct tap nic, g1, g2; /* a NIC; guests with mac_a and mac_b */
+};
+
+static void tap_add(struct net *n, struct tap *t, const uint8_t *only)
+{
+	t->port.send = tap_send;
+	t->port.arg = t;
+	t->port.offloads = BRIDGE_CSUM | BRIDGE_TSO4 | BRIDGE_TSO6;
+	if (only) {
+		t->port.only_mac = true;
+		memcpy(t->port.mac, only, 6);
+	}
+	bridge_add(n->b, &t->port);
+}
+
+static int setup(void **state)
+{
+	struct net *n = calloc(1, sizeof(*n));
+	assert_int_equal(bridge_create(&n->b, "lan"), 0);
+	tap_add(n, &n->nic, NULL);
+	tap_add(n, &n->g1, mac_a);
+	tap_add(n, &n->g2, mac_b);
+	fake_time_freeze(NS_PER_SEC);
+	*state = n;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct net *n = *state;
+	fake_time_thaw();
+	bridge_remove(&n->nic.port);
+	bridge_remove(&n->g1.port);
+	bridge_remove(&n->g2.port);
+	bridge_destroy(n->b);
+	free(n);
+	return 0;
+}
+
+static int input(struct tap *from, const uint8_t *dst, const uint8_t *src, size_t len)
+{
+	uint8_t buf[1600] = { 0 };
+	struct frame f;
+	memcpy(buf, dst, 6);
+	memcpy(buf + 6, src, 6);
+	buf[12] = 0x88, buf[13] = 0xb5;
+	for (size_t i = 14; i < len; i++)
+		buf[i] = (uint8_t)i;
+	frame_init_flat(&f, buf, len);
+	return bridge_input(&from->port, &f);
+}
+
+static void learns_and_floods(void **state)
+{
+	struct net *n = *state;
+	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0); /* broadcast: everybody but the sender */
+	assert_int_equal(n->nic.frames, 1);
+	assert_int_equal(n->g2.frames, 1);
+	assert_int_equal(n->g1.frames, 0);
+	assert_int_equal(input(&n->nic, mac_a, mac_c, 60), 0); /* mac_a is learned: its port only */
+	assert_int_equal(n->g1.frames, 1);
+	assert_int_equal(n->g2.frames, 1);
+	assert_int_equal(n->g1.last_len, 60);
+	assert_memory_equal(n->g1.last, mac_a, 6);
+	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), 0); /* and mac_c behind the NIC */
+	assert_int_equal(n->nic.frames, 2);
+	assert_int_equal(n->g2.frames, 1);
+	static const uint8_t unknown[6] = { 2, 9, 9, 9, 9, 9 };
+	assert_int_equal(input(&n->g1, unknown, mac_a, 60), 0); /* unknown: to the wire, but not to guests that have another MAC */
+	assert_int_equal(n->nic.frames, 3);
+	assert_int_equal(n->g2.frames, 1);
+	assert_int_equal(input(&n->nic, mac_b, mac_c, 60), 0); /* a silent guest is reached by its own MAC */
+	assert_int_equal(n->g2.frames, 2);
+	assert_int_equal(n->g1.frames, 1);
+	assert_int_equal(input(&n->nic, mac_c, mac_b, 60), 0); /* both on one side: stays there */
+	assert_int_equal(n->g1.frames + n->g2.frames, 3);
+}
+
+struct seen {
+	const struct bridge_port *port;
+	uint64_t age_ns;
+	const uint8_t *mac;
+};
+
+static void look(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg)
+{
+	struct seen *s = arg;
+	if (memcmp(mac, s->mac, 6) == 0) {
+		s->port = p;
+		s->age_ns = age_ns;
+	}
+}
+
+static const struct bridge_port *port_of(struct net *n, const uint8_t *mac)
+{
+	struct seen s = { .mac = mac };
+	bridge_for_each_mac(n->b, look, &s);
+	return s.port;
+}
+
+static void rarp_moves_a_mac(void **state)
+{
+	struct net *n = *state;
+	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0);
+	assert_ptr_equal(port_of(n, mac_a), &n->g1.port);
+	uint8_t rarp[ANNOUNCE_RARP_LEN];
+	struct frame f;
+	frame_init_flat(&f, rarp, announce_rarp(rarp, mac_a));
+	assert_int_equal(bridge_input(&n->nic.port, &f), 0); /* the guest runs on another host now */
+	assert_ptr_equal(port_of(n, mac_a), &n->nic.port);
+	unsigned before = n->nic.frames;
+	assert_int_equal(input(&n->g2, mac_a, mac_b, 60), 0);
+	assert_int_equal(n->nic.frames, before + 1);
+	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0); /* and back, should it go on here */
+	assert_ptr_equal(port_of(n, mac_a), &n->g1.port);
+}
+
+static void ages(void **state)
+{
+	struct net *n = *state;
+	assert_int_equal(input(&n->nic, mac_all, mac_c, 60), 0);
+	fake_time_advance(299 * NS_PER_SEC);
+	assert_ptr_equal(port_of(n, mac_c), &n->nic.port);
+	struct tap other = { 0 };
+	tap_add(n, &other, NULL);
+	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), 0);
+	assert_int_equal(other.frames, 0);
+	fake_time_advance(2 * NS_PER_SEC);
+	assert_null(port_of(n, mac_c));
+	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), 0); /* forgotten: flooded */
+	assert_int_equal(other.frames, 1);
+	bridge_remove(&other.port);
+}
+
+static void a_full_table_still_forwards(void **state)
+{
+	struct net *n = *state;
+	for (unsigned i = 0; i < 20000; i++) {
+		uint8_t src[6] = { 2, 1, 0, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i };
+		fake_time_advance(1);
+		assert_int_equal(input(&n->nic, mac_a, src, 60), 0);
+		assert_ptr_equal(port_of(n, src), &n->nic.port); /* the newest always has a place */
+		if (i > 2000)
+			i += 97;
+	}
+}
+
+static void guests_cannot_spoof(void **state)
+{
+	struct net *n = *state;
+	assert_int_equal(input(&n->g1, mac_all, mac_b, 60), -EACCES);
+	assert_int_equal(n->g1.port.stats.spoofed, 1);
+	assert_int_equal(n->nic.frames + n->g2.frames, 0);
+	assert_null(port_of(n, mac_b));
+	static const uint8_t group[6] = { 3, 0, 0, 0, 0, 1 };
+	assert_int_equal(input(&n->nic, mac_all, group, 60), -EINVAL); /* a group address is no source */
+	assert_int_equal(n->g1.frames, 0);
+	assert_int_equal(input(&n->nic, mac_all, mac_c, 13), -EINVAL);
+	assert_int_equal(n->nic.port.stats.dropped, 2);
+}
+
+/* An IPv4/TCP frame of n payload bytes from mac_b to mac_a; its checksum holds the pseudo header's sum. */
+static size_t tcp_frame(uint8_t *p, size_t n)
+{
+	size_t tcp_len = 20 + n, ip_len = 20 + tcp_len;
+	memset(p, 0, 54);
+	memcpy(p, mac_a, 6);
+	memcpy(p + 6, mac_b, 6);
+	p[12] = 8;
+	uint8_t *ip = p + 14, *tcp = p + 34;
+	ip[0] = 0x45, ip[2] = (uint8_t)(ip_len >> 8), ip[3] = (uint8_t)ip_len, ip[6] = 0x40, ip[8] = 64, ip[9] = 6;
+	memcpy(ip + 12, (uint8_t[]){ 10, 0, 0, 1, 10, 0, 0, 2 }, 8);
+	tcp[12] = 0x50, tcp[13] = 0x18;
+	uint32_t sum = 6 + (uint32_t)tcp_len;
+	for (unsigned i = 12; i < 20; i += 2)
+		sum += (uint32_t)(ip[i] << 8 | ip[i + 1]);
+	sum = (sum & 0xffff) + (sum >> 16);
+	tcp[16] = (uint8_t)(sum >> 8), tcp[17] = (uint8_t)sum;
+	for (size_t i = 0; i < n; i++)
+		tcp[20 + i] = (uint8_t)(i * 7);
+	return 54 + n;
+}
+
+static uint16_t tcp_sum(const uint8_t *p, size_t len)
+{
+	uint32_t sum = 6 + (uint32_t)(len - 34);
+	for (size_t i = 26; i < len; i++)
+		sum += i % 2 ? p[i] : (uint32_t)p[i] << 8;
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)sum; /* 0xffff when it is right */
+}
+
+static void finishes_offloads(void **state)
+{
+	struct net *n = *state;
+	uint8_t buf[6000];
+	struct frame f;
+	frame_init_flat(&f, buf, tcp_frame(buf, 5000));
+	f.flags = FRAME_NEEDS_CSUM;
+	f.csum_start = 34, f.csum_offset = 16, f.hdr_len = 54;
+	f.gso = FRAME_GSO_TCPV4, f.gso_size = 1460;
+	assert_int_equal(bridge_input(&n->g2.port, &f), 0); /* flooded to the guest that has mac_a: as it is */
+	assert_int_equal(n->g1.frames, 1);
+	assert_int_equal(n->g1.last_gso, FRAME_GSO_TCPV4);
+	assert_int_equal(n->g1.last_flags, FRAME_NEEDS_CSUM);
+	n->g1.port.offloads = 0;
+	assert_int_equal(bridge_input(&n->g2.port, &f), 0); /* now in pieces of 1460 with good checksums */
+	assert_int_equal(n->g1.frames, 1 + 4);
+	assert_int_equal(n->g1.last_len, 54 + 5000 - 3 * 1460);
+	assert_int_equal(n->g1.last_gso, 0);
+	assert_int_equal(n->g1.last_flags, 0);
+	assert_int_equal(tcp_sum(n->g1.last, n->g1.last_len), 0xffff);
+	frame_init_flat(&f, buf, tcp_frame(buf, 100)); /* a small one needs its checksum only */
+	f.flags = FRAME_NEEDS_CSUM;
+	f.csum_start = 34, f.csum_offset = 16;
+	assert_int_equal(bridge_input(&n->g2.port, &f), 0);
+	assert_int_equal(n->g1.frames, 6);
+	assert_int_equal(tcp_sum(n->g1.last, n->g1.last_len), 0xffff);
+	f.csum_start = 2000; /* nonsense reaches nobody */
+	input(&n->g1, mac_all, mac_a, 60);
+	assert_int_equal(bridge_input(&n->g2.port, &f), -EINVAL);
+	assert_int_equal(n->g1.frames, 6);
+	assert_int_equal(n->g1.port.stats.dropped, 1);
+}
+
+static void tells_a_full_queue(void **state)
+{
+	struct net *n = *state;
+	assert_int_equal(input(&n->nic, mac_all, mac_c, 60), 0);
+	n->nic.answer = -ENOBUFS;
+	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), -ENOBUFS);
+	assert_int_equal(n->nic.port.stats.dropped, 1);
+	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0); /* flooding never fails */
+}
+
+struct pusher {
+	struct net *n;
+	bool stop; /* atomic */
+};
+
+static void push(void *arg)
+{
+	struct pusher *p = arg;
+	while (!__atomic_load_n(&p->stop, __ATOMIC_SEQ_CST)) {
+		input(&p->n->nic, mac_a, mac_c, 60);
+		input(&p->n->nic, mac_all, mac_c, 60);
+	}
+}
+
+/* A port leaves while it is learned and frames are on their way into it: after that nobody is inside, nothing is learned. */
+static void leaves_under_load(void **state)
+{
+	struct net *n = *state;
+	fake_time_thaw();
+	struct pusher p = { .n = n };
+	n->g1.slow_us = 200;
+	input(&n->g1, mac_all, mac_a, 60);
+	for (unsigned i = 0; i < 4; i++)
+		assert_non_null(task_create("push", TASK_PRIO_NORMAL, push, &p));
+	for (unsigned round = 0; round < 20; round++) {
+		task_sleep_until(time_ns() + NS_PER_MS);
+		bridge_remove(&n->g1.port);
+		assert_int_equal(__atomic_load_n(&n->g1.inside, __ATOMIC_SEQ_CST), 0);
+		unsigned frames = n->g1.frames;
+		assert_null(port_of(n, mac_a));
+		task_sleep_until(time_ns() + NS_PER_MS);
+		assert_int_equal(n->g1.frames, frames);
+		assert_int_equal(input(&n->g1, mac_all, mac_a, 60), -ENETDOWN);
+		bridge_add(n->b, &n->g1.port);
+		input(&n->g1, mac_all, mac_a, 60);
+	}
+	__atomic_store_n(&p.stop, true, __ATOMIC_SEQ_CST);
+	assert_true(fake_tasks_wait());
+	bridge_remove(&n->g1.port);
+	bridge_remove(&n->g1.port); /* twice is harmless */
+	bridge_add(n->b, &n->g1.port);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(learns_and_floods, setup, teardown),
+		cmocka_unit_test_setup_teardown(rarp_moves_a_mac, setup, teardown),
+		cmocka_unit_test_setup_teardown(ages, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_full_table_still_forwards, setup, teardown),
+		cmocka_unit_test_setup_teardown(guests_cannot_spoof, setup, teardown),
+		cmocka_unit_test_setup_teardown(finishes_offloads, setup, teardown),
+		cmocka_unit_test_setup_teardown(tells_a_full_queue, setup, teardown),
+		cmocka_unit_test_setup_teardown(leaves_under_load, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
