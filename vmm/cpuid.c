@@ -84,14 +84,7 @@ static uint32_t xsave_size(const struct cpuid_table *t, uint64_t xcr0, bool comp
 void cpuid_table_read(const struct cpuid_table *t, uint32_t leaf, uint32_t sub, const struct hv_mode *m, uint64_t xcr0,
 		      uint32_t apic_id, uint32_t regs[4])
 {
-	memset(regs, 0, 16);
-	for (unsigned i = 0; i < t->s.n; i++) {
-		bool subleaves = leaf == 0xb || leaf == 0xd || leaf == 7;
-		if (t->s.leaf[i] != leaf || (subleaves && t->s.sub[i] != sub))
-			continue;
-		memcpy(regs, &t->s.regs[4 * i], 16);
-		break;
-	}
+	memcpy(regs, cpuid_table_row(t, leaf, sub), 16);
 	if (leaf == 1) {
 		regs[1] |= apic_id << 24;
 		if (m->cr4 & CR4_OSXSAVE)

@@ -21,5 +21,17 @@ extern const struct sdesc cpuid_desc;
 
 void cpuid_table_init(struct cpuid_table *t); /* CPU model "host" */
 /* What the guest sees now in regs[4]: mode and XCR0 decide OSXSAVE, XSAVE sizes; apic_id the topology leaves. */
+/* The table's row for a leaf, four zeros if there is none. */
+static inline const uint32_t *cpuid_table_row(const struct cpuid_table *t, uint32_t leaf, uint32_t sub)
+{
+	static const uint32_t none[4];
+	bool subleaves = leaf == 0xb || leaf == 0xd || leaf == 7;
+	for (unsigned i = 0; i < t->s.n; i++)
+		if (t->s.leaf[i] == leaf && (!subleaves || t->s.sub[i] == sub))
+			return &t->s.regs[4 * i];
+	return none;
+}
+/* Leaves that need more than their row: mode, XCR0, APIC id. */
+static inline bool cpuid_is_dynamic(uint32_t leaf) { return leaf == 1 || leaf == 7 || leaf == 0xb || leaf == 0xd; }
 void cpuid_table_read(const struct cpuid_table *t, uint32_t leaf, uint32_t sub, const struct hv_mode *m, uint64_t xcr0,
 		      uint32_t apic_id, uint32_t regs[4]);

@@ -32,14 +32,19 @@ static void skip(struct vcpu *v, const struct vmexit *x, const uint8_t *op, unsi
 static void do_cpuid(struct vcpu *v, const struct vmexit *x)
 {
 	uint64_t *r = v->hv->gpr;
-	struct hv_mode m;
-	uint32_t out[4];
-	hv()->get_mode(v->hv, &m);
-	cpuid_table_read(&v->vm->cpuid, (uint32_t)r[REG_RAX], (uint32_t)r[REG_RCX], &m, fpu_get_xcr0(), v->id, out);
-	r[REG_RAX] = out[0];
-	r[REG_RBX] = out[1];
-	r[REG_RCX] = out[2];
-	r[REG_RDX] = out[3];
+	uint32_t leaf = (uint32_t)r[REG_RAX], sub = (uint32_t)r[REG_RCX], now[4];
+	const uint32_t *row = now;
+	if (cpuid_is_dynamic(leaf)) {
+		struct hv_mode m;
+		hv()->get_mode(v->hv, &m);
+		cpuid_table_read(&v->vm->cpuid, leaf, sub, &m, fpu_get_xcr0(), v->id, now);
+	} else {
+		row = cpuid_table_row(&v->vm->cpuid, leaf, sub);
+	}
+	r[REG_RAX] = row[0];
+	r[REG_RBX] = row[1];
+	r[REG_RCX] = row[2];
+	r[REG_RDX] = row[3];
 	SKIP(v, x, 0x0f, 0xa2);
 }
 

@@ -10,15 +10,12 @@
  * marks after, so its mark is never older than its data.
  */
 #include "vmm/gmem.h"
-#include "kernel/page.h"
 #include <stdlib.h>
 #include <string.h>
 
 static hpa_t table_page_alloc(void *arg unused) { return page_alloc_zero(PAGE_ORDER_4K); }
 static void table_page_free(void *arg unused, hpa_t hpa) { page_free(hpa, PAGE_ORDER_4K); }
 
-/* Offset of gpa in RAM, which has no hole. */
-static uint64_t ram_offset(const struct gmem *g, gpa_t gpa) { return gpa < GMEM_HIGH ? gpa : gpa - GMEM_HIGH + g->low; }
 static gpa_t ram_gpa(const struct gmem *g, uint64_t off) { return off < g->low ? off : off - g->low + GMEM_HIGH; }
 
 int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct why *w)
@@ -83,16 +80,6 @@ unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2])
 	r[0] = (struct gmem_range){ 0, g->low >> PAGE_SHIFT };
 	r[1] = (struct gmem_range){ GMEM_HIGH >> PAGE_SHIFT, g->high >> PAGE_SHIFT };
 	return g->high ? 2 : 1;
-}
-
-void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
-{
-	if (!gmem_is_ram(g, gpa))
-		return NULL;
-	uint64_t off = ram_offset(g, gpa), in = off & (GMEM_BLOCK - 1);
-	if (len > GMEM_BLOCK - in)
-		return NULL;
-	return (char *)hva_of(g->block[off >> GMEM_BLOCK_SHIFT]) + in;
 }
 
 void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len)

@@ -10,6 +10,7 @@
 #pragma once
 #include "arch/x86/pt.h"
 #include "kernel/err.h"
+#include "kernel/page.h"
 #include "kernel/sync.h"
 
 #define GMEM_BLOCK_SHIFT 21
@@ -43,14 +44,20 @@ int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct
 void gmem_fini(struct gmem *g); /* no CPU uses its tables any more; half-made is fine */
 unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
 
-/* Host address of the page holding gpa..gpa+len if that is RAM within one block, else NULL. Does not mark dirty. */
-void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len);
 int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) must_check;  /* -EFAULT outside RAM */
 int gmem_write(struct gmem *g, gpa_t gpa, const void *buf, size_t len) must_check; /* marks dirty */
 void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len); /* after writing through gmem_ptr */
 static inline bool gmem_is_ram(const struct gmem *g, gpa_t gpa)
 {
 	return gpa < g->low || (gpa >= GMEM_HIGH && gpa - GMEM_HIGH < g->high);
+}
+/* Host address of gpa..gpa+len if that is RAM within one block, else NULL. Does not mark dirty. */
+static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
+{
+	uint64_t off = gpa < g->low ? gpa : gpa - GMEM_HIGH + g->low, in = off & (GMEM_BLOCK - 1); /* RAM has no hole */
+	if (!gmem_is_ram(g, gpa) || len > GMEM_BLOCK - in)
+		return NULL;
+	return (char *)hva_of(g->block[off >> GMEM_BLOCK_SHIFT]) + in;
 }
 
 /*

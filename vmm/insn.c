@@ -28,8 +28,7 @@ int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, 
 	if (!(m->efer & EFER_LMA))
 		return -ENOTSUP;
 	uint64_t table = m->cr3 & PTE_ADDR;
-	for (unsigned level = 4; level >= 1; level--) {
-		unsigned shift = PAGE_SHIFT + 9 * (level - 1);
+	for (unsigned level = 4, shift = PAGE_SHIFT + 27; level >= 1; level--, shift -= 9) {
 		gpa_t at = table + (gva >> shift & 511) * 8;
 		uint64_t *p = gmem_ptr(&v->vm->mem, at, 8);
 		uint64_t e = p ? __atomic_load_n(p, __ATOMIC_RELAXED) : 0;
@@ -88,17 +87,55 @@ unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MA
 	return have;
 }
 
-unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n)
+/*
+ * Nearly always the instruction has no prefix and lies in one page: one walk, and no decoder. It has just been executed,
+ * so no rights are looked at. This runs at every CPUID and MSR exit of a CPU that does not tell the next RIP.
+ */
+static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t *op, unsigned n)
 {
-	struct hv_mode m;
+	const struct gmem *g = &v->vm->mem;
+	uint64_t rip = v->hv->rip, e = m->cr3 & PTE_ADDR, mask = PAGE_MASK;
+	if (!m->long_mode || (rip & PAGE_MASK) + n > PAGE_SIZE)
+		return false;
+#define LEVEL(shift, leaf)                                                                         \
+	do {                                                                                       \
+		const uint64_t *p = gmem_ptr(g, (e & PTE_ADDR) + (rip >> (shift)&511) * 8, 8);     \
+		if (!p)                                                                            \
+			return false;                                                              \
+		e = __atomic_load_n(p, __ATOMIC_RELAXED);                                          \
+		mask = (1ULL << (shift)) - 1;                                                      \
+		if (!(e & PTE_P))                                                                  \
+			return false;                                                              \
+		if ((leaf) && (e & PTE_PS))                                                        \
+			goto found;                                                                \
+	} while (0)
+	LEVEL(39, false);
+	LEVEL(30, true);
+	LEVEL(21, true);
+	LEVEL(12, false);
+#undef LEVEL
+found:;
+	const uint8_t *code = gmem_ptr(g, (e & PTE_ADDR & ~mask) | (rip & mask), n);
+	for (; code && n; n--)
+		if (*code++ != *op++)
+			return false;
+	return code;
+}
+
+static __attribute__((noinline)) unsigned decode_length(struct vcpu *v, const struct hv_mode *m)
+{
 	uint8_t buf[INSN_MAX];
 	ZydisDecoder d;
 	ZydisDecodedInstruction insn;
-	vmm_hv()->get_mode(v->hv, &m);
-	unsigned have = insn_fetch(v, &m, buf);
-	if (have >= n && !memcmp(buf, op, n))
-		return n;
-	if (!insn_decoder(&m, &d) || ZYAN_FAILED(ZydisDecoderDecodeInstruction(&d, ZYAN_NULL, buf, have, &insn)))
+	unsigned have = insn_fetch(v, m, buf);
+	if (!insn_decoder(m, &d) || ZYAN_FAILED(ZydisDecoderDecodeInstruction(&d, ZYAN_NULL, buf, have, &insn)))
 		return 0;
 	return insn.length;
+}
+
+unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n)
+{
+	struct hv_mode m;
+	vmm_hv()->get_mode(v->hv, &m);
+	return opcode_at_rip(v, &m, op, n) ? n : decode_length(v, &m);
 }

@@ -53,13 +53,10 @@ static void timer_fired(void *arg)
 }
 
 /* Let the LAPIC timer fire if it is due, and have the host wake us when it will be. */
-static void poll_timer(struct vcpu *v)
+static void check_timer(struct vcpu *v)
 {
-	uint64_t wait, now;
-	if (!__atomic_load_n(&v->timer_check, __ATOMIC_RELAXED))
-		return; /* neither has the guest touched it, nor has the host's timer fired */
+	uint64_t wait, now = time_ns();
 	__atomic_store_n(&v->timer_check, 0, __ATOMIC_SEQ_CST);
-	now = time_ns();
 	if (!lapic_timer_poll(&v->lapic, guest_tsc(v->vm), guest_ns(v->vm), v->vm->clock.s.tsc_hz, &wait)) {
 		v->timer_armed_ns = 0; /* a late host timer only wakes us for nothing */
 		return;
@@ -68,6 +65,12 @@ static void poll_timer(struct vcpu *v)
 		return;
 	v->timer_armed_ns = now + wait;
 	timer_set(&v->timer, v->timer_armed_ns);
+}
+
+static inline void poll_timer(struct vcpu *v)
+{
+	if (__atomic_load_n(&v->timer_check, __ATOMIC_RELAXED)) /* the guest touched it, or the host's timer fired */
+		check_timer(v);
 }
 
 /* Give the guest what its LAPIC has, or ask to be told when it can take it. Interrupts off. */

@@ -11,11 +11,9 @@
 
 static struct list vms = LIST_INIT(vms);
 static struct spinlock vms_lock = SPINLOCK_INIT("vms");
-static const struct hv_ops *hv;
+const struct hv_ops *vmm_hv_ops;
 static const struct vm_file *files;
 static unsigned nfiles;
-
-const struct hv_ops *vmm_hv(void) { return hv; }
 
 const struct vm_file *vmm_file(const char *name)
 {
@@ -205,7 +203,7 @@ static void autostart(void *arg unused)
 int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, unsigned nf)
 {
 	const char *name;
-	hv = ops;
+	vmm_hv_ops = ops;
 	files = f;
 	nfiles = nf;
 	for (unsigned i = 0; (name = conf_section(c, "vm", i)); i++) {
@@ -217,7 +215,7 @@ int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, 
 		if (vm_new(&cfg, VM_STOPPED, &vm, &w))
 			conf_problem(c, conf_line(c, "vm", name, ""), "[vm %s]: %s", name, w.text);
 	}
-	if (hv && !task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL))
+	if (ops && !task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL))
 		return err_trace(-ENOMEM);
 	return 0;
 }

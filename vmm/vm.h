@@ -78,7 +78,8 @@ struct vm_file { /* a boot file in memory, from the handoff */
 	uint64_t size;
 };
 int vmm_init(const struct hv_ops *hv, struct conf *c, const struct vm_file *files, unsigned nfiles);
-const struct hv_ops *vmm_hv(void);
+extern const struct hv_ops *vmm_hv_ops; /* (c) after vmm_init; NULL: this host cannot run VMs */
+static inline const struct hv_ops *vmm_hv(void) { return vmm_hv_ops; }
 const struct vm_file *vmm_file(const char *name);
 
 /* Table. vm_get takes a reference that vm_put gives back; NULL if there is none of that name. */

@@ -20,7 +20,7 @@ static uint64_t host_svm[16]; /* svm.c's per-CPU data: all zero will do */
 /* ---- what the sources under test call ---- */
 
 const struct hv_env *hv_env;
-const struct hv_ops *vmm_hv(void) { return &svm_ops; }
+const struct hv_ops *vmm_hv_ops = &svm_ops;
 bool rdmsr_safe(uint32_t msr, uint64_t *v)
 {
 	(void)msr, *v = 0;

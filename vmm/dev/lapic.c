@@ -30,10 +30,16 @@ static const uint32_t lvt_valid[LVT_COUNT] = {
 };
 #define LVT_READ_ONLY (LVT_STATUS | LVT_REMOTE_IRR)
 
+static inline uint32_t load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+
 static int highest_bit(const uint32_t *map)
 {
+	/* Mostly nothing is there, and this is asked at each entry: so no loop for that. */
+	if (!(load(&map[0]) | load(&map[1]) | load(&map[2]) | load(&map[3]) | load(&map[4]) | load(&map[5]) | load(&map[6]) |
+	      load(&map[7])))
+		return -1;
 	for (int w = 7; w >= 0; w--) {
-		uint32_t v = __atomic_load_n(&map[w], __ATOMIC_ACQUIRE);
+		uint32_t v = load(&map[w]);
 		if (v)
 			return w * 32 + 31 - __builtin_clz(v);
 	}
