@@ -3,6 +3,7 @@
 #include "kernel/console.h"
 #include "kernel/time.h"
 #include "vmm/machine.h"
+#include "vmm/migrate/migrate.h"
 #include "vmm/vcpu.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -300,12 +301,27 @@ static int cmd_console(struct con *c, struct vm *vm)
 	return err ? con_error(c, err, "vm console %s: %s", vm->cfg.name, err_name(err)) : 0;
 }
 
+/* Take back a VM whose migration got no answer to COMMIT (doc/handover.md). */
+static int cmd_claim(struct con *c, struct vm *vm, bool force)
+{
+	struct why w = { "" };
+	int err = migrate_claim(vm->cfg.name, force, &w);
+
+	if (!err)
+		err = migrate_wait(vm->cfg.name, time_in_ms(5000));
+	if (err)
+		return con_error(c, err, "vm claim %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
+	return answer(c, vm, "claimed");
+}
+
+static int cmd_claim_plain(struct con *c, struct vm *vm) { return cmd_claim(c, vm, false); }
+
 static const struct {
 	const char *name;
 	int (*fn)(struct con *c, struct vm *vm); /* NULL: `list` */
 } subs[] = {
 	{ "list", NULL },     { "info", cmd_info },       { "start", cmd_start },
-	{ "stop", cmd_stop }, { "console", cmd_console },
+	{ "stop", cmd_stop }, { "console", cmd_console }, { "claim", cmd_claim_plain },
 };
 
 static int cmd_vm(struct con *c, int argc, char **argv)
@@ -313,7 +329,8 @@ static int cmd_vm(struct con *c, int argc, char **argv)
 	for (unsigned i = 0; argc >= 2 && i < ARRAY_SIZE(subs); i++) {
 		if (strcmp(argv[1], subs[i].name))
 			continue;
-		if (argc != (subs[i].fn ? 3 : 2))
+		bool force = subs[i].fn == cmd_claim_plain && argc == 4 && !strcmp(argv[3], "--force");
+		if (argc - force != (subs[i].fn ? 3 : 2))
 			return con_error(c, -EINVAL, "vm %s: %s", argv[1],
 					 subs[i].fn ? "give the name of one VM" : "takes no name");
 		if (!subs[i].fn)
@@ -322,11 +339,11 @@ static int cmd_vm(struct con *c, int argc, char **argv)
 		if (!vm)
 			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1],
 					 argv[2]);
-		int err = subs[i].fn(c, vm);
+		int err = force ? cmd_claim(c, vm, true) : subs[i].fn(c, vm);
 		vm_put(vm);
 		return err;
 	}
-	return con_error(c, -EINVAL, "vm: say what: vm list, or vm info|start|stop|console NAME");
+	return con_error(c, -EINVAL, "vm: say what: vm list, or vm info|start|stop|console|claim NAME");
 }
 
 struct completion_ctx {
@@ -349,5 +366,5 @@ static void complete_vm(int argc, char **argv, void (*add)(void *arg, const char
 		vm_for_each(complete_name, &(struct completion_ctx){ add, arg });
 }
 
-CONSOLE_CMD(vm, "list | info NAME | start NAME | stop NAME | console NAME", "virtual machines on this host", cmd_vm,
-	    complete_vm);
+CONSOLE_CMD(vm, "list | info NAME | start NAME | stop NAME | console NAME | claim NAME [--force]",
+	    "virtual machines on this host", cmd_vm, complete_vm);

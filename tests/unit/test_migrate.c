@@ -460,8 +460,10 @@ static void test_failpoints(void **state unused)
 				i++;
 			vm_put(vm);
 			vm = fake_vm_find(0, "demo");
-			if (action == FAIL_ERROR && p < P14_COMMIT_LOST) { /* without a time-out it is known what must come of it */
-				if (p != P5_NTH_PASS && (s.phase != MIG_FAILED || !vm)) /* there need not be a second pass */
+			if (action == FAIL_ERROR &&
+			    p < P14_COMMIT_LOST) { /* without a time-out it is known what must come of it */
+				if (p != P5_NTH_PASS &&
+				    (s.phase != MIG_FAILED || !vm)) /* there need not be a second pass */
 					fail_msg("P%d: %s", p, migrate_phase_name(s.phase));
 			}
 			if (action == FAIL_ERROR && p >= P16_CLAIM_ANSWER)

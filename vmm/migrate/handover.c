@@ -126,10 +126,9 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	}
 	vm_set_state(m->vm, VM_PAUSED);
 	if (msg.type == WIRE_NEVER)
-		why_set(w, -ECONNABORTED, "the destination did not start it and now never will; it goes on here");
+		why_set(w, -ECONNABORTED, "the destination did not start it and now never will");
 	else
-		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s; it goes on here",
-			m->st.peer);
+		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s", m->st.peer);
 	return HANDOVER_NEVER;
 }
 

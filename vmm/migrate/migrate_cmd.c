@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REDRAW_NS (200 * NS_PER_MS)
-#define CTRL_C    3
+#define REDRAW_NS    (200 * NS_PER_MS)
+#define UNDECIDED_NS (60 * NS_PER_SEC)
+#define CTRL_C       3
 
 #define ULL(x) ((unsigned long long)(x)) /* for %llu */
 
@@ -90,10 +91,20 @@ static void report(struct con *c, const struct migrate_status *s)
 	con_printf(c, "  bytes       %llu, %s MB/s\n", ULL(s->bytes), tenths(s->bytes / ms * 1000, 1000000).s);
 }
 
+static const char *state_here(const char *name)
+{
+	struct vm *vm = vm_get(name);
+	const char *state = vm ? vm_state_name(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)) : "no longer";
+	if (vm)
+		vm_put(vm);
+	return state;
+}
+
 /* Show it until it is over: 0, or the command's error. */
 static int follow(struct con *c, const char *name)
 {
 	struct migrate_status s = { .phase = MIG_CONNECT };
+	uint64_t undecided_ns = 0;
 	bool quiet = c->json;
 
 	while (status_of(name, &s) && !is_over(&s)) {
@@ -102,7 +113,16 @@ static int follow(struct con *c, const char *name)
 		int ch = migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2))
 				 ? c->getc(c, time_ns())
 				 : 0;
-		if (ch == CTRL_C && !quiet) {
+		if (s.phase == MIG_UNDECIDED && !undecided_ns)
+			undecided_ns = time_ns();
+		if (quiet && undecided_ns &&
+		    time_ns() - undecided_ns > UNDECIDED_NS) /* a script cannot wait for ever */
+			return con_error(c, -ETIMEDOUT,
+					 "migrate %s to %s: undecided: it may run there. doc/handover.md", name,
+					 s.peer);
+		if (ch == CTRL_C && quiet)
+			return con_error(c, -EINTR, "migrate %s to %s: it goes on without you", name, s.peer);
+		if (ch == CTRL_C) {
 			con_printf(c,
 				   "\nthe migration goes on. `migrate status` shows it, `migrate cancel %s` ends it\n",
 				   name);
@@ -113,7 +133,7 @@ static int follow(struct con *c, const char *name)
 		con_printf(c, "\r\033[K");
 	if (s.phase != MIG_DONE)
 		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO,
-				 "migrate %s to %s: %s. The VM goes on here", name, s.peer, s.error);
+				 "migrate %s to %s: %s. The VM is %s here", name, s.peer, s.error, state_here(name));
 	if (c->json) {
 		struct json j;
 		json_begin(&j, c);
@@ -182,7 +202,7 @@ static int cmd_to(struct con *c, int argc, char **argv)
 	return 0;
 }
 
-/* ---- status, cancel, claim ---- */
+/* ---- status, cancel ---- */
 
 static int cmd_status(struct con *c)
 {
@@ -239,27 +259,15 @@ static int cmd_cancel(struct con *c, const char *name)
 	return cmd_end(c, "migrate cancel", name, err, w.text, "cancelled");
 }
 
-static int cmd_claim(struct con *c, const char *name, bool force)
-{
-	struct why w = { "" };
-	int err = migrate_claim(name, force, &w);
-	return cmd_end(c, "migrate claim", name, err, w.text, "claimed, it goes on here");
-}
-
 static int cmd_migrate(struct con *c, int argc, char **argv)
 {
-	bool force = argc == 4 && !strcmp(argv[3], "--force");
 	if (argc >= 4 && !strcmp(argv[2], "to"))
 		return cmd_to(c, argc, argv);
 	if (argc == 2 && !strcmp(argv[1], "status"))
 		return cmd_status(c);
 	if (argc == 3 && !strcmp(argv[1], "cancel"))
 		return cmd_cancel(c, argv[2]);
-	if ((argc == 3 || force) && !strcmp(argv[1], "claim"))
-		return cmd_claim(c, argv[2], force);
-	return con_error(
-		c, -EINVAL,
-		"migrate: say what: migrate NAME to PEER, migrate status, migrate cancel NAME, migrate claim NAME");
+	return con_error(c, -EINVAL, "migrate: say what: migrate NAME to PEER, migrate status, migrate cancel NAME");
 }
 
 struct completion_of {
@@ -279,7 +287,7 @@ static void complete(int argc, char **argv, void (*add)(void *arg, const char *w
 		add(arg, "status");
 		add(arg, "cancel");
 	}
-	if (argc == 2 || (argc == 3 && (!strcmp(argv[1], "cancel") || !strcmp(argv[1], "claim"))))
+	if (argc == 2 || (argc == 3 && !strcmp(argv[1], "cancel")))
 		vm_for_each(add_name, &x);
 	else if (argc == 3)
 		add(arg, "to");
@@ -290,7 +298,5 @@ static void complete(int argc, char **argv, void (*add)(void *arg, const char *w
 	}
 }
 
-CONSOLE_CMD(
-	migrate,
-	"NAME to PEER [--max-downtime MS] [--max-passes N] [--detach] | status | cancel NAME | claim NAME [--force]",
-	"move running VMs to other hosts", cmd_migrate, complete);
+CONSOLE_CMD(migrate, "NAME to PEER [--max-downtime MS] [--max-passes N] [--detach] | status | cancel NAME",
+	    "move running VMs to other hosts", cmd_migrate, complete);

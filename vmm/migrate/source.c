@@ -326,6 +326,14 @@ static void take_back(struct source *c)
 	c->tracking = false;
 }
 
+/* A courtesy to the destination, so that it need not wait for its limit; the stream may be gone. */
+static void tell_why(struct source *c, int err)
+{
+	const char *text = c->w->text[0] ? c->w->text : err_name(err);
+	if (c->tx.seq && text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, text, in(NS_PER_SEC / 2)))
+		log_debug("%s: the destination could not be told why", c->vm->cfg.name);
+}
+
 static enum migrate_phase run(struct source *c)
 {
 	struct migration *m = c->m;
@@ -347,15 +355,14 @@ static enum migrate_phase run(struct source *c)
 	migration_detach(m);
 	if (out != HANDOVER_STARTED)
 		take_back(c); /* first of all: the guest waits */
-	if (out == HANDOVER_NOT_BEGUN && c->tx.seq && err != -ECANCELED && err != -ECONNRESET && c->tx.buf)
-		(void)!text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, c->w->text[0] ? c->w->text : err_name(err),
-				 in(NS_PER_SEC /
-				    2)); /* a courtesy, so that the destination need not wait for its limit */
+	if (out == HANDOVER_NOT_BEGUN)
+		tell_why(c, err);
 	inbox_fini(&c->in);
 	wire_tx_fini(&c->tx);
 	if (out != HANDOVER_STARTED) {
 		if (err && !c->w->text[0])
-			why_set(c->w, err, "the connection to the destination: %s", err_name(err));
+			why_set(c->w, err, "connection to the destination lost while %s: %s",
+				migrate_phase_name(m->st.phase), err_name(err));
 		return MIG_FAILED;
 	}
 	(void)!FAILPOINT(P20_BEFORE_FREE, NULL);
