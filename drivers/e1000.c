@@ -20,37 +20,39 @@
 #define DEVICE_82545EM 0x100f
 #define DEVICE_82574L  0x10d3
 
+/* clang-format off */
 enum { /* registers, SDM chapter 13 */
 	CTRL = 0x0000, STATUS = 0x0008, EERD = 0x0014, ICR = 0x00c0, ITR = 0x00c4, IMS = 0x00d0, IMC = 0x00d8, RCTL = 0x0100, TCTL = 0x0400,
 	TIPG = 0x0410, RDBAL = 0x2800, RDBAH = 0x2804, RDLEN = 0x2808, RDH = 0x2810, RDT = 0x2818, RDTR = 0x2820, TDBAL = 0x3800,
 	TDBAH = 0x3804, TDLEN = 0x3808, TDH = 0x3810, TDT = 0x3818, RXCSUM = 0x5000, MTA = 0x5200, RAL = 0x5400, RAH = 0x5404,
 };
-#define CTRL_FD        BIT(0)
-#define CTRL_ASDE      BIT(5)
-#define CTRL_SLU       BIT(6)
-#define CTRL_ILOS      BIT(7)
-#define CTRL_RST       BIT(26)
-#define CTRL_PHY_RST   BIT(31)
-#define STATUS_LU      BIT(1)
-#define RAH_AV         BIT(31)
-#define ICR_LSC        BIT(2)
-#define ICR_RXDMT0     BIT(4)
-#define ICR_RXO        BIT(6)
-#define ICR_RXT0       BIT(7)
-#define IRQ_RX         (ICR_RXDMT0 | ICR_RXO | ICR_RXT0)
-#define RCTL_EN        BIT(1)
-#define RCTL_UPE       BIT(3) /* all unicast: guests have MACs of their own */
-#define RCTL_MPE       BIT(4)
-#define RCTL_BAM       BIT(15)
-#define RCTL_SECRC     BIT(26)
-#define TCTL_EN        BIT(1)
-#define TCTL_PSP       BIT(3)
-#define TCTL_CT        (0x0fU << 4)  /* collision threshold, SDM 13.4.33 */
-#define TCTL_COLD      (0x40U << 12) /* full duplex */
-#define TIPG_COPPER    (10U | 8U << 10 | 6U << 20) /* SDM 13.4.34 */
-#define RXCSUM_TUOFL   BIT(9)
-#define ITR_20K        195U /* at most 20000 interrupts a second, in units of 256 ns */
-#define EEPROM_TRIES   1000
+/* clang-format on */
+#define CTRL_FD      BIT(0)
+#define CTRL_ASDE    BIT(5)
+#define CTRL_SLU     BIT(6)
+#define CTRL_ILOS    BIT(7)
+#define CTRL_RST     BIT(26)
+#define CTRL_PHY_RST BIT(31)
+#define STATUS_LU    BIT(1)
+#define RAH_AV       BIT(31)
+#define ICR_LSC      BIT(2)
+#define ICR_RXDMT0   BIT(4)
+#define ICR_RXO      BIT(6)
+#define ICR_RXT0     BIT(7)
+#define IRQ_RX       (ICR_RXDMT0 | ICR_RXO | ICR_RXT0)
+#define RCTL_EN      BIT(1)
+#define RCTL_UPE     BIT(3) /* all unicast: guests have MACs of their own */
+#define RCTL_MPE     BIT(4)
+#define RCTL_BAM     BIT(15)
+#define RCTL_SECRC   BIT(26)
+#define TCTL_EN      BIT(1)
+#define TCTL_PSP     BIT(3)
+#define TCTL_CT      (0x0fU << 4)                /* collision threshold, SDM 13.4.33 */
+#define TCTL_COLD    (0x40U << 12)               /* full duplex */
+#define TIPG_COPPER  (10U | 8U << 10 | 6U << 20) /* SDM 13.4.34 */
+#define RXCSUM_TUOFL BIT(9)
+#define ITR_20K      195U /* at most 20000 interrupts a second, in units of 256 ns */
+#define EEPROM_TRIES 1000
 
 struct rx_desc { /* SDM 3.2.3 */
 	uint64_t addr;
@@ -86,24 +88,21 @@ struct e1000 { /* (c) const after start  [r] the receiving task  [t] tx_lock  [a
 	const struct pci_dev *pci;
 	uint8_t *reg;
 	struct nic_poll poll;
-	struct rx_desc *rx;  /* [r] */
-	uint8_t *rx_buf;     /* (c) */
-	uint16_t rx_next;    /* [r] */
+	struct rx_desc *rx; /* [r] */
+	uint8_t *rx_buf;    /* (c) */
+	uint16_t rx_next;   /* [r] */
 	struct spinlock tx_lock;
-	struct tx_desc *tx;  /* [t] */
-	uint8_t *tx_buf;     /* (c) */
-	uint16_t tx_next;    /* [t] next to fill */
-	uint16_t tx_done;    /* [t] oldest not known to be sent */
-	bool link;           /* [a] */
-	bool started;        /* [t] */
+	struct tx_desc *tx; /* [t] */
+	uint8_t *tx_buf;    /* (c) */
+	uint16_t tx_next;   /* [t] next to fill */
+	uint16_t tx_done;   /* [t] oldest not known to be sent */
+	bool link;          /* [a] */
+	bool started;       /* [t] */
 };
 static struct e1000 cards[E1000_NICS];
 static unsigned ncards;
 
-static struct e1000 *e1000_of(struct nic *n)
-{
-	return CONTAINER_OF(n, struct e1000, nic);
-}
+static struct e1000 *e1000_of(struct nic *n) { return CONTAINER_OF(n, struct e1000, nic); }
 static uint32_t rd(const struct e1000 *e, unsigned r) { return mmio_read32(e->reg + r); }
 static void wr(const struct e1000 *e, unsigned r, uint32_t v) { mmio_write32(e->reg + r, v); }
 
@@ -307,7 +306,8 @@ static int e1000_start(struct nic *n)
 	reset(e);
 	if (pci_irq_simple(e->pci, e1000_irq, e))
 		goto fail;
-	wr(e, CTRL, (rd(e, CTRL) & (uint32_t)~(CTRL_PHY_RST | CTRL_ILOS)) | (uint32_t)(CTRL_SLU | CTRL_ASDE | CTRL_FD));
+	wr(e, CTRL,
+	   (rd(e, CTRL) & (uint32_t) ~(CTRL_PHY_RST | CTRL_ILOS)) | (uint32_t)(CTRL_SLU | CTRL_ASDE | CTRL_FD));
 	rings_set(e);
 	wr(e, ITR, ITR_20K);
 	e1000_link_up(n);
@@ -324,7 +324,8 @@ static const struct nic_ops e1000_ops = { .tx = e1000_tx, .link_up = e1000_link_
 
 struct nic *e1000_probe(const struct pci_dev *d)
 {
-	if (d->vendor != VENDOR_INTEL || (d->device != DEVICE_82540EM && d->device != DEVICE_82545EM && d->device != DEVICE_82574L))
+	if (d->vendor != VENDOR_INTEL ||
+	    (d->device != DEVICE_82540EM && d->device != DEVICE_82545EM && d->device != DEVICE_82574L))
 		return NULL;
 	if (ncards == E1000_NICS) {
 		log_warn("e1000: %s: more than %d, not used", d->location, E1000_NICS);
@@ -338,7 +339,9 @@ struct nic *e1000_probe(const struct pci_dev *d)
 		log_warn("e1000: %s: its registers are not mapped, not used", d->location);
 		return NULL;
 	}
-	e->nic = (struct nic){ .ops = &e1000_ops, .driver = d->device == DEVICE_82574L ? "e1000e" : "e1000", .mtu = 1500 };
+	e->nic = (struct nic){ .ops = &e1000_ops,
+			       .driver = d->device == DEVICE_82574L ? "e1000e" : "e1000",
+			       .mtu = 1500 };
 	if (mac_read(e, rd(e, RAL), rd(e, RAH))) {
 		log_warn("e1000: %s: no MAC in its EEPROM, not used", d->location);
 		return NULL;

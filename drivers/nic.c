@@ -28,23 +28,17 @@ unsigned nic_probe_all(void)
 			sniprintf(n->name, sizeof(n->name), "nic%u", nnics);
 			memcpy(n->location, d->location, sizeof(n->location));
 			nics[nnics++] = n;
-			log_info("%s: %s at %s, %02x:%02x:%02x:%02x:%02x:%02x", n->name, n->driver, n->location, n->mac[0], n->mac[1],
-				n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
+			log_info("%s: %s at %s, %02x:%02x:%02x:%02x:%02x:%02x", n->name, n->driver, n->location,
+				 n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
 			break;
 		}
 	}
 	return nnics;
 }
 
-struct nic *nic_get(unsigned i)
-{
-	return i < nnics ? nics[i] : NULL;
-}
+struct nic *nic_get(unsigned i) { return i < nnics ? nics[i] : NULL; }
 
-int nic_start(struct nic *n)
-{
-	return n->ops->start(n);
-}
+int nic_start(struct nic *n) { return n->ops->start(n); }
 
 static void poll_task(void *arg)
 {
@@ -90,7 +84,8 @@ static void nic_json(struct con *c)
 	json_arr(&j, "nics");
 	for (unsigned i = 0; (n = nic_get(i)); i++) {
 		char mac[20];
-		sniprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
+		sniprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1], n->mac[2], n->mac[3],
+			  n->mac[4], n->mac[5]);
 		json_obj(&j, NULL);
 		json_str(&j, "name", n->name);
 		json_str(&j, "driver", n->driver);
@@ -124,13 +119,15 @@ static int cmd_nic(struct con *c, int argc, char **argv)
 		con_printf(c, "no NIC that tern has a driver for\n");
 	struct nic *n;
 	for (unsigned i = 0; (n = nic_get(i)); i++) {
-		con_printf(c, "%-6s %-10s %-8s %02x:%02x:%02x:%02x:%02x:%02x link %-4s %s\n", n->name, n->driver, n->location, n->mac[0],
-			n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5], n->ops->link_up(n) ? "up" : "down",
-			n->address[0] ? n->address : "no address");
-		con_printf(c, "       received %llu frames, %llu bytes, %llu dropped; sent %llu frames, %llu bytes, %llu dropped\n",
-			(unsigned long long)n->stats.rx_frames, (unsigned long long)n->stats.rx_bytes,
-			(unsigned long long)n->stats.rx_dropped, (unsigned long long)n->stats.tx_frames,
-			(unsigned long long)n->stats.tx_bytes, (unsigned long long)n->stats.tx_dropped);
+		con_printf(c, "%-6s %-10s %-8s %02x:%02x:%02x:%02x:%02x:%02x link %-4s %s\n", n->name, n->driver,
+			   n->location, n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5],
+			   n->ops->link_up(n) ? "up" : "down", n->address[0] ? n->address : "no address");
+		con_printf(c,
+			   "       received %llu frames, %llu bytes, %llu dropped; sent %llu frames, %llu bytes, %llu "
+			   "dropped\n",
+			   (unsigned long long)n->stats.rx_frames, (unsigned long long)n->stats.rx_bytes,
+			   (unsigned long long)n->stats.rx_dropped, (unsigned long long)n->stats.tx_frames,
+			   (unsigned long long)n->stats.tx_bytes, (unsigned long long)n->stats.tx_dropped);
 	}
 	return 0;
 }

@@ -27,14 +27,14 @@ struct nic_stats {
 struct nic {
 	struct list node;
 	const struct nic_ops *ops;
-	char name[8];         /* "nic0", by PCI order */
-	const char *driver;   /* "virtio-net", "e1000" */
-	char location[16];    /* "00:03.0" */
+	char name[8];       /* "nic0", by PCI order */
+	const char *driver; /* "virtio-net", "e1000" */
+	char location[16];  /* "00:03.0" */
 	uint8_t mac[ETH_ALEN];
-	unsigned features;    /* NIC_F_* */
-	unsigned mtu;         /* 1500 */
+	unsigned features;      /* NIC_F_* */
+	unsigned mtu;           /* 1500 */
 	struct nic_stats stats; /* [a] counted with relaxed atomics */
-	char address[24];     /* of tern on it, "10.77.0.11/24", "" for none; set by net/ for the operator */
+	char address[24];       /* of tern on it, "10.77.0.11/24", "" for none; set by net/ for the operator */
 	void (*rx)(void *arg, struct frame *f); /* set by net/ before nic_start */
 	void *rx_arg;
 };

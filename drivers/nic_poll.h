@@ -19,7 +19,8 @@ struct nic_poll {
 	struct nic *n;
 };
 /* Before the card can interrupt; the task, which begins with a poll, once its rings stand: 0 or -ENOMEM. */
-void nic_poll_init(struct nic_poll *p, struct nic *n, bool (*poll)(struct nic *, unsigned), bool (*rearm)(struct nic *));
+void nic_poll_init(struct nic_poll *p, struct nic *n, bool (*poll)(struct nic *, unsigned),
+		   bool (*rearm)(struct nic *));
 int nic_poll_start(struct nic_poll *p);
 void nic_poll_wake(struct nic_poll *p); /* interrupt context */
 

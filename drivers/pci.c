@@ -48,15 +48,9 @@ uint32_t pci_read32(const struct pci_dev *d, unsigned off)
 	return off < 256 ? port_read(d->bus, (unsigned)d->dev << 3 | d->fn, off) : ~0U;
 }
 
-uint16_t pci_read16(const struct pci_dev *d, unsigned off)
-{
-	return (uint16_t)(pci_read32(d, off) >> (off & 2) * 8);
-}
+uint16_t pci_read16(const struct pci_dev *d, unsigned off) { return (uint16_t)(pci_read32(d, off) >> (off & 2) * 8); }
 
-uint8_t pci_read8(const struct pci_dev *d, unsigned off)
-{
-	return (uint8_t)(pci_read32(d, off) >> (off & 3) * 8);
-}
+uint8_t pci_read8(const struct pci_dev *d, unsigned off) { return (uint8_t)(pci_read32(d, off) >> (off & 3) * 8); }
 
 /* Writes keep their width: a status register beside the one that is written has bits that a write of 1 clears. */
 static void write_width(const struct pci_dev *d, unsigned off, unsigned width, uint32_t v)
@@ -74,7 +68,8 @@ static void write_width(const struct pci_dev *d, unsigned off, unsigned width, u
 	if (off >= 256)
 		return;
 	uint64_t flags = spin_lock_irqsave(&port_lock);
-	outl(PORT_ADDRESS, (uint32_t)(BIT(31) | (unsigned)d->bus << 16 | (unsigned)d->dev << 11 | (unsigned)d->fn << 8 | (off & 0xfc)));
+	outl(PORT_ADDRESS, (uint32_t)(BIT(31) | (unsigned)d->bus << 16 | (unsigned)d->dev << 11 | (unsigned)d->fn << 8 |
+				      (off & 0xfc)));
 	uint16_t port = (uint16_t)(PORT_DATA + (off & 3));
 	if (width == 1)
 		outb(port, (uint8_t)v);
@@ -109,7 +104,7 @@ static struct slot *slot_add(unsigned segment, unsigned bus, unsigned devfn, uin
 	if (ecam && mmio_read32(ecam) != id)
 		s->ecam = NULL;
 	uint32_t class = pci_read32(d, PCI_REVISION), sub = pci_read32(d, PCI_SUBSYSTEM);
-	d->revision = (uint8_t)class;
+	d->revision = (uint8_t) class;
 	d->prog_if = (uint8_t)(class >> 8);
 	d->subclass = (uint8_t)(class >> 16);
 	d->class_code = (uint8_t)(class >> 24);
@@ -175,10 +170,7 @@ void pci_init(void)
 	log_debug("pci: %u functions, configuration through %s", nslots, nslots && slots[0].ecam ? "ECAM" : "ports");
 }
 
-struct pci_dev *pci_get(unsigned i)
-{
-	return i < nslots ? &slots[i].d : NULL;
-}
+struct pci_dev *pci_get(unsigned i) { return i < nslots ? &slots[i].d : NULL; }
 
 unsigned pci_find_cap(const struct pci_dev *d, uint8_t id, unsigned from)
 {
@@ -208,7 +200,7 @@ static hpa_t bar_probe(const struct pci_dev *d, unsigned n, uint64_t *size)
 	if ((lo & PCI_BAR_IO) || (wide && n == 5))
 		return 0;
 	uint16_t command = pci_read16(d, PCI_COMMAND);
-	pci_write16(d, PCI_COMMAND, command & (uint16_t)~(PCI_COMMAND_IO | PCI_COMMAND_MEMORY));
+	pci_write16(d, PCI_COMMAND, command & (uint16_t) ~(PCI_COMMAND_IO | PCI_COMMAND_MEMORY));
 	pci_write32(d, off, ~0U);
 	uint32_t mask_lo = pci_read32(d, off);
 	pci_write32(d, off, lo);

@@ -11,7 +11,7 @@ struct pci_dev {
 	char location[16]; /* "00:03.0" */
 };
 
-void pci_init(void); /* scans all buses; after acpi_init */
+void pci_init(void);                 /* scans all buses; after acpi_init */
 struct pci_dev *pci_get(unsigned i); /* in bus order, NULL past the end */
 uint8_t pci_read8(const struct pci_dev *d, unsigned off);
 uint16_t pci_read16(const struct pci_dev *d, unsigned off);

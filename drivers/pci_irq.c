@@ -59,7 +59,7 @@ void pci_msix_enable(const struct pci_dev *d, bool on)
 	unsigned cap = pci_find_cap(d, PCI_CAP_MSIX, 0);
 	if (!cap)
 		return;
-	uint16_t control = pci_read16(d, cap + MSIX_CONTROL) & (uint16_t)~(MSIX_ENABLE | MSIX_MASK_ALL);
+	uint16_t control = pci_read16(d, cap + MSIX_CONTROL) & (uint16_t) ~(MSIX_ENABLE | MSIX_MASK_ALL);
 	pci_write16(d, cap + MSIX_CONTROL, on ? control | MSIX_ENABLE : control);
 	uint16_t command = pci_read16(d, PCI_COMMAND);
 	pci_write16(d, PCI_COMMAND, on ? command | PCI_COMMAND_NO_INTX : command & (uint16_t)~PCI_COMMAND_NO_INTX);
@@ -128,6 +128,7 @@ int pci_irq_simple(const struct pci_dev *d, void (*fn)(void *arg), void *arg)
 	}
 	int err = line_add(d->irq_line, fn, arg);
 	if (err)
-		log_error("pci: %s: no MSI and no usable interrupt line (%u): %s", d->location, d->irq_line, err_name(err));
+		log_error("pci: %s: no MSI and no usable interrupt line (%u): %s", d->location, d->irq_line,
+			  err_name(err));
 	return err;
 }

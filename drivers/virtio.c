@@ -68,15 +68,9 @@ static int map_caps(struct virtio_dev *v)
 	return v->common && v->notify && v->isr ? 0 : -ENODEV;
 }
 
-static uint8_t status_get(struct virtio_dev *v)
-{
-	return mmio_read8(v->common + C_STATUS);
-}
+static uint8_t status_get(struct virtio_dev *v) { return mmio_read8(v->common + C_STATUS); }
 
-static void status_set(struct virtio_dev *v, uint8_t bits)
-{
-	mmio_write8(v->common + C_STATUS, status_get(v) | bits);
-}
+static void status_set(struct virtio_dev *v, uint8_t bits) { mmio_write8(v->common + C_STATUS, status_get(v) | bits); }
 
 static int reset(struct virtio_dev *v)
 {
@@ -130,7 +124,8 @@ int virtq_init(struct virtio_dev *v, struct virtq *q, uint16_t number, uint16_t 
 	if (!size || size & (size - 1))
 		return err_trace(-ENODEV);
 	/* Descriptors, then the available ring, then the used ring: each aligned as 2.6 asks. */
-	size_t desc = size * sizeof(struct virtq_desc), avail = ALIGN_UP(6 + 2 * (size_t)size, 16UL), used = 6 + 8 * (size_t)size;
+	size_t desc = size * sizeof(struct virtq_desc), avail = ALIGN_UP(6 + 2 * (size_t)size, 16UL),
+	       used = 6 + 8 * (size_t)size;
 	unsigned order = 0;
 	while (PAGE_SIZE << order < desc + avail + used)
 		order++;
@@ -138,8 +133,13 @@ int virtq_init(struct virtio_dev *v, struct virtq *q, uint16_t number, uint16_t 
 	if (mem == HPA_NONE)
 		return err_trace(-ENOMEM);
 	uint8_t *p = hva_of(mem);
-	*q = (struct virtq){ .size = size, .mask = (uint16_t)(size - 1), .number = number, .desc = (void *)p, .avail = (void *)(p + desc),
-		.used = (void *)(p + desc + avail), .event_idx = v->features & VIRTIO_F_EVENT_IDX };
+	*q = (struct virtq){ .size = size,
+			     .mask = (uint16_t)(size - 1),
+			     .number = number,
+			     .desc = (void *)p,
+			     .avail = (void *)(p + desc),
+			     .used = (void *)(p + desc + avail),
+			     .event_idx = v->features & VIRTIO_F_EVENT_IDX };
 	mmio_write16(v->common + C_QUEUE_SIZE, size);
 	mmio_write16(v->common + C_QUEUE_MSIX, vector);
 	if (mmio_read16(v->common + C_QUEUE_MSIX) != vector) { /* 4.1.5.1.2: how the device refuses */
@@ -162,10 +162,7 @@ int virtio_set_config_vector(struct virtio_dev *v, uint16_t vector)
 	return mmio_read16(v->common + C_MSIX_CONFIG) == vector ? 0 : -ENOSPC;
 }
 
-void virtio_go(struct virtio_dev *v)
-{
-	status_set(v, S_DRIVER_OK);
-}
+void virtio_go(struct virtio_dev *v) { status_set(v, S_DRIVER_OK); }
 
 void virtq_offer_done(struct virtq *q)
 {

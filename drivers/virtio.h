@@ -24,16 +24,16 @@ struct virtq_used_elem {
 	uint32_t id, len;
 };
 struct virtq {
-	uint16_t size, mask;              /* (c) entries, a power of two */
-	uint16_t avail_idx;               /* what the device has been, or will at virtq_offer_done be, told */
-	uint16_t published;               /* avail_idx at the last virtq_offer_done */
-	uint16_t used_idx;                /* next used entry to take */
-	uint16_t number;                  /* (c) */
-	bool event_idx;                   /* (c) */
-	struct virtq_desc *desc;          /* (c) */
-	uint16_t *avail;                  /* (c) flags, idx, ring[size], used_event */
-	uint16_t *used;                   /* (c) flags, idx, struct virtq_used_elem[size], avail_event */
-	volatile void *notify;            /* (c) */
+	uint16_t size, mask;     /* (c) entries, a power of two */
+	uint16_t avail_idx;      /* what the device has been, or will at virtq_offer_done be, told */
+	uint16_t published;      /* avail_idx at the last virtq_offer_done */
+	uint16_t used_idx;       /* next used entry to take */
+	uint16_t number;         /* (c) */
+	bool event_idx;          /* (c) */
+	struct virtq_desc *desc; /* (c) */
+	uint16_t *avail;         /* (c) flags, idx, ring[size], used_event */
+	uint16_t *used;          /* (c) flags, idx, struct virtq_used_elem[size], avail_event */
+	volatile void *notify;   /* (c) */
 };
 struct virtio_dev {
 	const struct pci_dev *pci;
@@ -54,7 +54,10 @@ void virtio_go(struct virtio_dev *v); /* DRIVER_OK */
 static inline void virtq_push(struct virtq *q, uint16_t head) { q->avail[2 + (q->avail_idx++ & q->mask)] = head; }
 /* Show the device all that was pushed, and tell it if it wants to be told. */
 void virtq_offer_done(struct virtq *q);
-static inline bool virtq_has_used(const struct virtq *q) { return __atomic_load_n(&q->used[1], __ATOMIC_ACQUIRE) != q->used_idx; }
+static inline bool virtq_has_used(const struct virtq *q)
+{
+	return __atomic_load_n(&q->used[1], __ATOMIC_ACQUIRE) != q->used_idx;
+}
 static inline struct virtq_used_elem *virtq_used_at(const struct virtq *q, uint16_t idx)
 {
 	return (struct virtq_used_elem *)(void *)(q->used + 2) + (idx & q->mask);

@@ -57,25 +57,22 @@ struct vnet { /* (c) const after start  [r] the receiving task  [t] tx_lock */
 	struct nic nic;
 	struct virtio_dev dev;
 	struct nic_poll poll;
-	struct virtq rx;     /* [r] */
-	uint8_t *rx_buf;     /* (c) rx.size pages */
+	struct virtq rx; /* [r] */
+	uint8_t *rx_buf; /* (c) rx.size pages */
 	struct spinlock tx_lock;
-	struct virtq tx;     /* [t] */
-	uint8_t *tx_buf;     /* (c) TX_BYTES */
-	uint32_t tx_head, tx_tail; /* [t] bytes ever put in and taken back */
-	uint16_t tx_desc;    /* [t] next descriptor; they are used and come free in ring order */
-	uint16_t tx_free;    /* [t] descriptors */
-	bool started;        /* [t] */
-	bool link;           /* [a] as of the last configuration change */
+	struct virtq tx;                 /* [t] */
+	uint8_t *tx_buf;                 /* (c) TX_BYTES */
+	uint32_t tx_head, tx_tail;       /* [t] bytes ever put in and taken back */
+	uint16_t tx_desc;                /* [t] next descriptor; they are used and come free in ring order */
+	uint16_t tx_free;                /* [t] descriptors */
+	bool started;                    /* [t] */
+	bool link;                       /* [a] as of the last configuration change */
 	struct tx_packet packet[TX_MAX]; /* [t] */
 };
 static struct vnet vnets[VIRTIO_NICS];
 static unsigned nvnets;
 
-static struct vnet *vnet_of(struct nic *n)
-{
-	return CONTAINER_OF(n, struct vnet, nic);
-}
+static struct vnet *vnet_of(struct nic *n) { return CONTAINER_OF(n, struct vnet, nic); }
 
 /* Asks the card, which costs an exit where that is emulated: sending relies on v->link. */
 static bool vnet_link_up(struct nic *n)
@@ -127,7 +124,8 @@ static unsigned rx_gather(struct vnet *v, struct frame *f, bool *bad)
 	f->gso_size = h->gso_size;
 	f->csum_start = h->csum_start;
 	f->csum_offset = h->csum_offset;
-	*bad = f->len > FRAME_MAX || (f->gso != FRAME_GSO_NONE && f->gso != FRAME_GSO_TCPV4 && f->gso != FRAME_GSO_TCPV6) ||
+	*bad = f->len > FRAME_MAX ||
+	       (f->gso != FRAME_GSO_NONE && f->gso != FRAME_GSO_TCPV4 && f->gso != FRAME_GSO_TCPV6) ||
 	       (f->gso != FRAME_GSO_NONE && f->gso_size == 0);
 	return count;
 }
@@ -159,10 +157,7 @@ static bool vnet_poll(struct nic *n, unsigned budget)
 	return taken == budget;
 }
 
-static bool vnet_rearm(struct nic *n)
-{
-	return virtq_irq_on(&vnet_of(n)->rx);
-}
+static bool vnet_rearm(struct nic *n) { return virtq_irq_on(&vnet_of(n)->rx); }
 
 static void rx_irq(void *arg)
 {
@@ -196,7 +191,8 @@ static void tx_reclaim(struct vnet *v)
 		if (id < v->tx.size)
 			v->packet[id].done = true;
 	}
-	for (uint16_t tail = (uint16_t)(v->tx_desc + v->tx_free) & v->tx.mask; v->tx_free < v->tx.size && v->packet[tail].done;) {
+	for (uint16_t tail = (uint16_t)(v->tx_desc + v->tx_free) & v->tx.mask;
+	     v->tx_free < v->tx.size && v->packet[tail].done;) {
 		struct tx_packet *p = &v->packet[tail];
 		p->done = false;
 		v->tx_tail += p->bytes;
@@ -218,8 +214,10 @@ static uint32_t tx_put(struct vnet *v, uint32_t at, const void *src, size_t n)
 
 static void tx_desc_set(struct vnet *v, uint16_t i, uint32_t off, uint32_t len, bool more)
 {
-	v->tx.desc[i] = (struct virtq_desc){ .addr = hpa_of(v->tx_buf + off), .len = len, .flags = more ? VIRTQ_DESC_NEXT : 0,
-		.next = (uint16_t)(i + 1) & v->tx.mask };
+	v->tx.desc[i] = (struct virtq_desc){ .addr = hpa_of(v->tx_buf + off),
+					     .len = len,
+					     .flags = more ? VIRTQ_DESC_NEXT : 0,
+					     .next = (uint16_t)(i + 1) & v->tx.mask };
 }
 
 static int tx_locked(struct vnet *v, const struct frame *f)
@@ -230,7 +228,9 @@ static int tx_locked(struct vnet *v, const struct frame *f)
 		return -ENOBUFS;
 	struct net_hdr h = { 0 };
 	if (f->flags & FRAME_NEEDS_CSUM)
-		h = (struct net_hdr){ .flags = FRAME_NEEDS_CSUM, .csum_start = f->csum_start, .csum_offset = f->csum_offset };
+		h = (struct net_hdr){ .flags = FRAME_NEEDS_CSUM,
+				      .csum_start = f->csum_start,
+				      .csum_offset = f->csum_offset };
 	if (f->gso != FRAME_GSO_NONE) {
 		h.gso_type = f->gso;
 		h.gso_size = f->gso_size;
@@ -312,7 +312,8 @@ static int vnet_start(struct nic *n)
 	    virtq_init(&v->dev, &v->tx, 1, TX_MAX, VIRTQ_NO_VECTOR))
 		goto fail;
 	for (uint16_t i = 0; i < v->rx.size; i++) {
-		v->rx.desc[i] = (struct virtq_desc){ .addr = rx + i * PAGE_SIZE, .len = PAGE_SIZE, .flags = VIRTQ_DESC_WRITE };
+		v->rx.desc[i] =
+			(struct virtq_desc){ .addr = rx + i * PAGE_SIZE, .len = PAGE_SIZE, .flags = VIRTQ_DESC_WRITE };
 		virtq_push(&v->rx, i);
 	}
 	v->tx_free = v->tx.size;
@@ -341,8 +342,8 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 		return NULL;
 	}
 	struct vnet *v = &vnets[nvnets];
-	uint64_t want = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF | F_STATUS |
-	                VIRTIO_F_EVENT_IDX;
+	uint64_t want = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF |
+			F_STATUS | VIRTIO_F_EVENT_IDX;
 	int err = virtio_dev_init(&v->dev, d, want, VIRTIO_F_VERSION_1 | F_MAC);
 	/* Large frames are received only into several buffers: without those, ask again without them. */
 	if (!err && !(v->dev.features & F_MRG_RXBUF))
@@ -350,7 +351,8 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 	if (!err && !v->dev.config)
 		err = -ENODEV;
 	if (err) {
-		log_warn("virtio-net: %s cannot be used: %s. It must be a virtio 1.0 device with a MAC", d->location, err_name(err));
+		log_warn("virtio-net: %s cannot be used: %s. It must be a virtio 1.0 device with a MAC", d->location,
+			 err_name(err));
 		return NULL;
 	}
 	struct nic *n = &v->nic;
@@ -358,7 +360,8 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 	for (unsigned i = 0; i < ETH_ALEN; i++)
 		n->mac[i] = mmio_read8(v->dev.config + i);
 	if (v->dev.features & F_CSUM)
-		n->features = NIC_F_CSUM | (v->dev.features & F_HOST_TSO4 ? NIC_F_TSO4 : 0) | (v->dev.features & F_HOST_TSO6 ? NIC_F_TSO6 : 0);
+		n->features = NIC_F_CSUM | (v->dev.features & F_HOST_TSO4 ? NIC_F_TSO4 : 0) |
+			      (v->dev.features & F_HOST_TSO6 ? NIC_F_TSO6 : 0);
 	nvnets++;
 	return n;
 }

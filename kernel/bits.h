@@ -20,23 +20,23 @@ typedef uint64_t gfn_t; /* guest frame number: gpa >> 12 */
 #define MIB(n)     ((uint64_t)(n) << 20)
 #define GIB(n)     ((uint64_t)(n) << 30)
 
-#define BIT(n)            (1ULL << (n))
-#define ARRAY_SIZE(a)     (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)         ((a) < (b) ? (a) : (b))
-#define MAX(a, b)         ((a) > (b) ? (a) : (b))
-#define ALIGN_UP(x, a)    (((x) + ((a)-1)) & ~((__typeof__(x))(a)-1))
-#define ALIGN_DOWN(x, a)  ((x) & ~((__typeof__(x))(a)-1))
-#define CONTAINER_OF(p, type, member) ((type *)(void *)((char *)(p) - offsetof(type, member)))
+#define BIT(n)                        (1ULL << (n))
+#define ARRAY_SIZE(a)                 (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)                     ((a) < (b) ? (a) : (b))
+#define MAX(a, b)                     ((a) > (b) ? (a) : (b))
+#define ALIGN_UP(x, a)                (((x) + ((a)-1)) & ~((__typeof__(x))(a)-1))
+#define ALIGN_DOWN(x, a)              ((x) & ~((__typeof__(x))(a)-1))
+#define CONTAINER_OF(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
 #define NS_PER_SEC 1000000000ULL
 #define NS_PER_MS  1000000ULL
 #define NS_PER_US  1000ULL
 
-#define must_check      __attribute__((warn_unused_result))
+#define must_check        __attribute__((warn_unused_result))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
-#define noreturn        __attribute__((noreturn))
-#define unused          __attribute__((unused))
-#define PACKED          __attribute__((packed))
+#define noreturn          __attribute__((noreturn))
+#define unused            __attribute__((unused))
+#define PACKED            __attribute__((packed))
 
 /* Little-endian stores and loads for wire formats and guest tables; never a raw struct on a wire. */
 static inline uint16_t get_le16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }

@@ -10,12 +10,12 @@
 
 #define CONF_MAX_ENTRIES 256
 struct conf_entry {
-	char kind[16];    /* "host", "nic", "peer", "vm" */
-	char name[32];    /* the section's name, "" for [host] */
-	char key[24];     /* "" for the section line itself */
+	char kind[16]; /* "host", "nic", "peer", "vm" */
+	char name[32]; /* the section's name, "" for [host] */
+	char key[24];  /* "" for the section line itself */
 	char value[512];
 	int line;
-	bool used;        /* set by conf_get: what stays unused is an unknown key */
+	bool used; /* set by conf_get: what stays unused is an unknown key */
 };
 struct conf {
 	struct conf_entry e[CONF_MAX_ENTRIES];

@@ -10,10 +10,10 @@
 /* Our own bug: print registers and a backtrace, stop the other CPUs, keep a read-only console. Any context. */
 noreturn void panic(const char *fmt, ...) printf_like(1, 2);
 
-#define BUG_ON(cond)                                                                               \
-	do {                                                                                       \
-		if (__builtin_expect(!!(cond), 0))                                                 \
-			panic("%s:%d: %s: BUG: %s", __FILE__, __LINE__, __func__, #cond);          \
+#define BUG_ON(cond)                                                                      \
+	do {                                                                              \
+		if (__builtin_expect(!!(cond), 0))                                        \
+			panic("%s:%d: %s: BUG: %s", __FILE__, __LINE__, __func__, #cond); \
 	} while (0)
 
 /* Log a negative errno once, where it is born: `return err_trace(-ENOMEM);`. Any context. */

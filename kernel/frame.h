@@ -25,7 +25,7 @@ enum frame_gso { FRAME_GSO_NONE = 0, FRAME_GSO_TCPV4 = 1, FRAME_GSO_TCPV6 = 4 };
 struct frame {
 	struct iov iov[FRAME_IOV_MAX];
 	unsigned niov;
-	uint32_t len; /* sum of iov[].len */
+	uint32_t len;  /* sum of iov[].len */
 	uint8_t flags; /* FRAME_* */
 	uint8_t gso;   /* enum frame_gso */
 	uint16_t hdr_len, gso_size, csum_start, csum_offset;

@@ -31,7 +31,7 @@ struct handoff_mem { /* sorted by base, page aligned, not overlapping */
 	uint32_t type;
 	uint32_t pad;
 };
-struct handoff_file { /* a file named in tern.conf, read whole */
+struct handoff_file {  /* a file named in tern.conf, read whole */
 	char name[96]; /* as written in tern.conf */
 	hpa_t base;
 	uint64_t size;
@@ -43,19 +43,19 @@ struct handoff {
 	uint32_t version, size; /* size = sizeof(struct handoff) */
 	hpa_t kernel_base;      /* where the image's first byte (link address KERNEL_BASE) lies; 2M aligned */
 	uint64_t kernel_size;
-	hpa_t mem;              /* struct handoff_mem[nmem] */
-	hpa_t cpus;             /* uint32_t apic_id[ncpus], boot CPU first, from the MP services protocol */
-	hpa_t files;            /* struct handoff_file[nfiles] */
-	hpa_t config;           /* text of tern.conf (not NUL-terminated) */
-	hpa_t messages;         /* what the loader said (warnings, errors), text, to be put into the log */
+	hpa_t mem;      /* struct handoff_mem[nmem] */
+	hpa_t cpus;     /* uint32_t apic_id[ncpus], boot CPU first, from the MP services protocol */
+	hpa_t files;    /* struct handoff_file[nfiles] */
+	hpa_t config;   /* text of tern.conf (not NUL-terminated) */
+	hpa_t messages; /* what the loader said (warnings, errors), text, to be put into the log */
 	uint64_t config_size;
 	uint64_t messages_size;
 	uint32_t nmem, ncpus, nfiles, pad;
-	hpa_t rsdp;             /* ACPI 2.0 RSDP, or 0: none (then no ACPI at all) */
-	hpa_t trampoline;       /* one free page below 1 MiB for starting the other CPUs */
-	uint64_t tsc_hz;        /* measured against the firmware's Stall() */
-	uint64_t wall_s;        /* UTC seconds since 1970 from GetTime(), or 0 */
-	uint64_t wall_tsc;      /* TSC when wall_s was read */
-	uint64_t exit_tsc;      /* TSC right after ExitBootServices */
-	uint64_t entry_tsc;     /* TSC at the loader's first instruction */
+	hpa_t rsdp;         /* ACPI 2.0 RSDP, or 0: none (then no ACPI at all) */
+	hpa_t trampoline;   /* one free page below 1 MiB for starting the other CPUs */
+	uint64_t tsc_hz;    /* measured against the firmware's Stall() */
+	uint64_t wall_s;    /* UTC seconds since 1970 from GetTime(), or 0 */
+	uint64_t wall_tsc;  /* TSC when wall_s was read */
+	uint64_t exit_tsc;  /* TSC right after ExitBootServices */
+	uint64_t entry_tsc; /* TSC at the loader's first instruction */
 };

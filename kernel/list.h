@@ -7,7 +7,10 @@ struct list {
 	struct list *next, *prev;
 };
 
-#define LIST_INIT(name) { &(name), &(name) }
+#define LIST_INIT(name)          \
+	{                        \
+		&(name), &(name) \
+	}
 
 static inline void list_init(struct list *l) { l->next = l->prev = l; }
 static inline bool list_empty(const struct list *l) { return l->next == l; }
@@ -26,9 +29,9 @@ static inline void list_remove(struct list *n) /* leaves n an empty list: removi
 	list_init(n);
 }
 
-#define list_entry(l, type, member) CONTAINER_OF(l, type, member)
+#define list_entry(l, type, member)    CONTAINER_OF(l, type, member)
 #define list_first(head, type, member) (list_empty(head) ? NULL : list_entry((head)->next, type, member))
-#define list_for_each(pos, head, type, member)                                                     \
-	for (type *pos = list_entry((head)->next, type, member), *pos##_next = NULL;               \
+#define list_for_each(pos, head, type, member)                                                          \
+	for (type *pos = list_entry((head)->next, type, member), *pos##_next = NULL;                    \
 	     &pos->member != (head) && (pos##_next = list_entry(pos->member.next, type, member), true); \
 	     pos = pos##_next) /* `pos` itself may be removed in the body */

@@ -308,11 +308,13 @@ static bool test_churn(void)
 static const struct {
 	const char *name;
 	bool (*fn)(void);
+	/* clang-format off */
 } tests[] = {
 	{ "sleep", test_sleep }, { "wake", test_wake },     { "mutex", test_mutex },
 	{ "race", test_race },   { "timers", test_timers }, { "slices", test_slices },
 	{ "cpus", test_cpus },   { "malloc", test_malloc }, { "churn", test_churn },
 };
+/* clang-format on */
 
 /* Ended tasks are freed behind our back: wait until the number of free pages stands still. */
 static uint64_t settled_free_pages(void)

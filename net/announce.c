@@ -10,11 +10,12 @@
 #include "kernel/time.h"
 #include <string.h>
 
-#define ETHERTYPE_RARP 0x8035
+#define ETHERTYPE_RARP       0x8035
 #define RARP_REQUEST_REVERSE 3 /* RFC 903 */
 
 size_t announce_rarp(uint8_t buf[ANNOUNCE_RARP_LEN], const uint8_t mac[ETH_ALEN])
 {
+	/* clang-format off */
 	static const uint8_t head[] = { /* what is the same in each: Ethernet type, then RFC 826's fields */
 		ETHERTYPE_RARP >> 8, ETHERTYPE_RARP & 0xff,
 		0, 1,                   /* hardware: Ethernet */
@@ -22,6 +23,7 @@ size_t announce_rarp(uint8_t buf[ANNOUNCE_RARP_LEN], const uint8_t mac[ETH_ALEN]
 		ETH_ALEN, 4,
 		0, RARP_REQUEST_REVERSE,
 	};
+	/* clang-format on */
 	memset(buf, 0, ANNOUNCE_RARP_LEN);
 	memset(buf, 0xff, ETH_ALEN);
 	memcpy(buf + 6, mac, ETH_ALEN);
@@ -34,7 +36,7 @@ size_t announce_rarp(uint8_t buf[ANNOUNCE_RARP_LEN], const uint8_t mac[ETH_ALEN]
 static const uint32_t repeat_ms[] = { 50, 150, 250, 350 };
 #define ANNOUNCE_MAX 64
 
-static struct announce { /* [l] lock */
+static struct announce {          /* [l] lock */
 	struct bridge_port *port; /* NULL: free */
 	uint64_t start_ns;
 	unsigned done; /* repeats sent */
@@ -52,10 +54,7 @@ static void send_one(struct bridge_port *p)
 	(void)bridge_input(p, &f);
 }
 
-static uint64_t due_ns(const struct announce *a)
-{
-	return a->start_ns + repeat_ms[a->done] * NS_PER_MS;
-}
+static uint64_t due_ns(const struct announce *a) { return a->start_ns + repeat_ms[a->done] * NS_PER_MS; }
 
 static struct announce *next_slot(void)
 {

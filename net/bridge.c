@@ -21,19 +21,16 @@ struct mac_entry {
 	uint64_t seen_ns;
 	uint8_t mac[ETH_ALEN];
 };
-struct bridge { /* (c) const after create  [l] lock */
-	char name[16];                      /* (c) */
+struct bridge {        /* (c) const after create  [l] lock */
+	char name[16]; /* (c) */
 	struct spinlock lock;
-	struct waitq idle;                  /* [l] a leaving port's users went to 0 */
-	struct list ports;                  /* [l] */
-	struct mac_entry mac[SETS][WAYS];   /* [l] */
+	struct waitq idle;                /* [l] a leaving port's users went to 0 */
+	struct list ports;                /* [l] */
+	struct mac_entry mac[SETS][WAYS]; /* [l] */
 };
 static struct bridge *first; /* (c) after net_init */
 
-static void count(uint64_t *c, uint64_t n)
-{
-	__atomic_fetch_add(c, n, __ATOMIC_RELAXED);
-}
+static void count(uint64_t *c, uint64_t n) { __atomic_fetch_add(c, n, __ATOMIC_RELAXED); }
 
 int bridge_create(struct bridge **out, const char *name)
 {
@@ -60,15 +57,9 @@ void bridge_destroy(struct bridge *b)
 	free(b);
 }
 
-const char *bridge_name(const struct bridge *b)
-{
-	return b->name;
-}
+const char *bridge_name(const struct bridge *b) { return b->name; }
 
-struct bridge *bridge_default(void)
-{
-	return first;
-}
+struct bridge *bridge_default(void) { return first; }
 
 /* ---- the MAC table; b->lock is held ---- */
 
@@ -199,7 +190,8 @@ static bool port_wants(const struct bridge_port *p, const uint8_t *dst)
 }
 
 /* To all ports but `from`. b->lock is held, and dropped around each send: the port's count keeps it in the list. */
-static void flood(struct bridge *b, struct bridge_port *from, const struct frame *f, const uint8_t *dst, uint64_t *flags)
+static void flood(struct bridge *b, struct bridge_port *from, const struct frame *f, const uint8_t *dst,
+		  uint64_t *flags)
 {
 	for (struct list *l = b->ports.next; l != &b->ports; l = l->next) {
 		struct bridge_port *p = list_entry(l, struct bridge_port, node);
@@ -254,7 +246,9 @@ int bridge_input(struct bridge_port *p, struct frame *f)
 
 /* ---- looking ---- */
 
-void bridge_for_each_mac(struct bridge *b, void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg), void *arg)
+void bridge_for_each_mac(struct bridge *b,
+			 void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg),
+			 void *arg)
 {
 	uint64_t flags = spin_lock_irqsave(&b->lock), now = time_ns();
 	for (unsigned i = 0; i < SETS * WAYS; i++) {

@@ -26,12 +26,12 @@ struct bridge_port {
 	/* Deliver to the port; 0 or -errno (counted as dropped). */
 	int (*send)(void *arg, const struct frame *f);
 	void *arg;
-	unsigned offloads;            /* BRIDGE_*: what send() takes */
-	bool only_mac;                /* a guest: source MAC must be mac, others are counted and dropped */
+	unsigned offloads; /* BRIDGE_*: what send() takes */
+	bool only_mac;     /* a guest: source MAC must be mac, others are counted and dropped */
 	uint8_t mac[ETH_ALEN];
 	struct bridge_port_stats stats; /* [a] relaxed */
-	unsigned users; /* [bridge's lock] calls of send() on their way */
-	bool leaving;   /* [bridge's lock] bridge_remove began */
+	unsigned users;                 /* [bridge's lock] calls of send() on their way */
+	bool leaving;                   /* [bridge's lock] bridge_remove began */
 };
 int bridge_create(struct bridge **b, const char *name) must_check;
 void bridge_destroy(struct bridge *b); /* no ports are left; NULL is fine */
@@ -45,7 +45,9 @@ void bridge_remove(struct bridge_port *p);
  */
 int bridge_input(struct bridge_port *p, struct frame *f);
 /* For the console: each learned MAC; fn must not sleep. */
-void bridge_for_each_mac(struct bridge *b, void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg), void *arg);
+void bridge_for_each_mac(struct bridge *b,
+			 void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg),
+			 void *arg);
 void bridge_for_each_port(struct bridge *b, void (*fn)(const struct bridge_port *p, void *arg), void *arg);
 /* The bridge that guests and the management NIC share ("lan"); made by net_init. */
 struct bridge *bridge_default(void);

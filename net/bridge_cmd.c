@@ -41,7 +41,8 @@ static void on_mac(const uint8_t mac[6], const struct bridge_port *p, uint64_t a
 	if (v->nmacs == SHOW_MAX)
 		return;
 	struct mac_line *l = &v->mac[v->nmacs++];
-	sniprintf(l->mac, sizeof(l->mac), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	sniprintf(l->mac, sizeof(l->mac), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
+		  mac[5]);
 	memcpy(l->port, p->name, sizeof(l->port));
 	l->age_s = age_ns / NS_PER_SEC;
 }
@@ -82,12 +83,16 @@ static void show_text(struct con *c, struct bridge *b, const struct view *v)
 	con_printf(c, "bridge %s\n", bridge_name(b));
 	for (unsigned i = 0; i < v->nports; i++) {
 		const struct port_line *l = &v->port[i];
-		con_printf(c, "  port %-12s in %llu frames, %llu bytes; out %llu frames, %llu bytes; %llu dropped, %llu spoofed\n", l->name,
-			(unsigned long long)l->stats.rx_frames, (unsigned long long)l->stats.rx_bytes, (unsigned long long)l->stats.tx_frames,
-			(unsigned long long)l->stats.tx_bytes, (unsigned long long)l->stats.dropped, (unsigned long long)l->stats.spoofed);
+		con_printf(c,
+			   "  port %-12s in %llu frames, %llu bytes; out %llu frames, %llu bytes; %llu dropped, %llu "
+			   "spoofed\n",
+			   l->name, (unsigned long long)l->stats.rx_frames, (unsigned long long)l->stats.rx_bytes,
+			   (unsigned long long)l->stats.tx_frames, (unsigned long long)l->stats.tx_bytes,
+			   (unsigned long long)l->stats.dropped, (unsigned long long)l->stats.spoofed);
 	}
 	for (unsigned i = 0; i < v->nmacs; i++)
-		con_printf(c, "  mac  %s on %s, seen %llu s ago\n", v->mac[i].mac, v->mac[i].port, (unsigned long long)v->mac[i].age_s);
+		con_printf(c, "  mac  %s on %s, seen %llu s ago\n", v->mac[i].mac, v->mac[i].port,
+			   (unsigned long long)v->mac[i].age_s);
 }
 
 static int cmd_bridge(struct con *c, int argc, char **argv)

@@ -5,85 +5,85 @@
  */
 #pragma once
 
-#define NO_SYS                     0
-#define SYS_LIGHTWEIGHT_PROT       1
-#define LWIP_TCPIP_CORE_LOCKING    1
-#define LWIP_NETCONN               0
-#define LWIP_SOCKET                0
-#define LWIP_RAW                   1
-#define LWIP_STATS                 0
+#define NO_SYS                  0
+#define SYS_LIGHTWEIGHT_PROT    1
+#define LWIP_TCPIP_CORE_LOCKING 1
+#define LWIP_NETCONN            0
+#define LWIP_SOCKET             0
+#define LWIP_RAW                1
+#define LWIP_STATS              0
 void net_core_assert(void);
-#define LWIP_ASSERT_CORE_LOCKED()  net_core_assert()
+#define LWIP_ASSERT_CORE_LOCKED() net_core_assert()
 
 /* Tasks: everything but the guests' vCPUs and migration runs at the I/O priority. */
-#define TCPIP_THREAD_NAME          "tcpip"
-#define TCPIP_THREAD_STACKSIZE     0 /* tern's tasks all have the same */
-#define TCPIP_THREAD_PRIO          0
-#define TCPIP_MBOX_SIZE            256
-#define MEMP_NUM_TCPIP_MSG_INPKT   128
+#define TCPIP_THREAD_NAME        "tcpip"
+#define TCPIP_THREAD_STACKSIZE   0 /* tern's tasks all have the same */
+#define TCPIP_THREAD_PRIO        0
+#define TCPIP_MBOX_SIZE          256
+#define MEMP_NUM_TCPIP_MSG_INPKT 128
 
 /* Memory. The heap holds what is sent and not yet acknowledged; received data lies in netbuf.c's buffers. */
-#define NET_HEAP_ORDER             10 /* 4 MiB */
-#define MEM_ALIGNMENT              8
-#define MEM_SIZE                   ((4096 << NET_HEAP_ORDER) - 4096)
+#define NET_HEAP_ORDER 10 /* 4 MiB */
+#define MEM_ALIGNMENT  8
+#define MEM_SIZE       ((4096 << NET_HEAP_ORDER) - 4096)
 extern void *net_heap;
-#define LWIP_RAM_HEAP_POINTER      net_heap
-#define NETBUF_COUNT               1536 /* of 2 KiB */
-#define PBUF_POOL_SIZE             16   /* lwIP's own use */
-#define LWIP_SUPPORT_CUSTOM_PBUF   1
-#define MEMP_NUM_PBUF              256
-#define MEMP_NUM_RAW_PCB           8
-#define MEMP_NUM_UDP_PCB           8
-#define MEMP_NUM_TCP_PCB           48
-#define MEMP_NUM_TCP_PCB_LISTEN    8
-#define MEMP_NUM_TCP_SEG           4096
-#define MEMP_NUM_ARP_QUEUE         32
-#define ARP_TABLE_SIZE             64
-#define ARP_QUEUEING               1
+#define LWIP_RAM_HEAP_POINTER    net_heap
+#define NETBUF_COUNT             1536 /* of 2 KiB */
+#define PBUF_POOL_SIZE           16   /* lwIP's own use */
+#define LWIP_SUPPORT_CUSTOM_PBUF 1
+#define MEMP_NUM_PBUF            256
+#define MEMP_NUM_RAW_PCB         8
+#define MEMP_NUM_UDP_PCB         8
+#define MEMP_NUM_TCP_PCB         48
+#define MEMP_NUM_TCP_PCB_LISTEN  8
+#define MEMP_NUM_TCP_SEG         4096
+#define MEMP_NUM_ARP_QUEUE       32
+#define ARP_TABLE_SIZE           64
+#define ARP_QUEUEING             1
 
 /* IP. */
-#define LWIP_IPV4                  1
-#define LWIP_IPV6                  0
-#define LWIP_ICMP                  1
-#define IP_FRAG                    1
-#define IP_REASSEMBLY              1
-#define IP_REASS_MAX_PBUFS         64
-#define LWIP_DHCP                  1
-#define DHCP_DOES_ARP_CHECK        0 /* 2.1 */
-#define LWIP_DHCP_DOES_ACD_CHECK   0 /* 2.2 */
-#define LWIP_ACD                   0
-#define LWIP_AUTOIP                0
-#define LWIP_IGMP                  0
-#define LWIP_DNS                   0
-#define LWIP_NETIF_LOOPBACK        1
-#define LWIP_HAVE_LOOPIF           0
-#define LWIP_NETIF_STATUS_CALLBACK 1
-#define LWIP_NETIF_LINK_CALLBACK   0
+#define LWIP_IPV4                    1
+#define LWIP_IPV6                    0
+#define LWIP_ICMP                    1
+#define IP_FRAG                      1
+#define IP_REASSEMBLY                1
+#define IP_REASS_MAX_PBUFS           64
+#define LWIP_DHCP                    1
+#define DHCP_DOES_ARP_CHECK          0 /* 2.1 */
+#define LWIP_DHCP_DOES_ACD_CHECK     0 /* 2.2 */
+#define LWIP_ACD                     0
+#define LWIP_AUTOIP                  0
+#define LWIP_IGMP                    0
+#define LWIP_DNS                     0
+#define LWIP_NETIF_LOOPBACK          1
+#define LWIP_HAVE_LOOPIF             0
+#define LWIP_NETIF_STATUS_CALLBACK   1
+#define LWIP_NETIF_LINK_CALLBACK     0
 #define LWIP_CHECKSUM_CTRL_PER_NETIF 1 /* netif.c leaves TCP's to the NIC or the bridge */
 
 /*
  * TCP. One MiB in flight fills 1 Gbit/s at 8 ms. Segments grow to TCP_BIG_MSS on connections whose path takes the full
  * Ethernet MSS (tcp.c) and are cut by the NIC, or at the last moment by the bridge.
  */
-#define TCP_MSS                    1460
-#define TCP_WND                    (1024 * 1024)
-#define LWIP_WND_SCALE             1
-#define TCP_RCV_SCALE              5
-#define TCP_SND_BUF                (1024 * 1024)
-#define TCP_SND_QUEUELEN           3000
-#define TCP_SNDLOWAT               32768
-#define TCP_SNDQUEUELOWAT          1500
-#define TCP_BIG_MSS                (44 * TCP_MSS) /* with its headers below the 64 KiB of an IP packet */
-#define TCP_OVERSIZE               TCP_BIG_MSS
-#define TCP_QUEUE_OOSEQ            1
-#define TCP_OOSEQ_MAX_BYTES        (512 * 1024)
-#define LWIP_TCP_SACK_OUT          1
-#define LWIP_TCP_KEEPALIVE         1
-#define TCP_LISTEN_BACKLOG         1
-#define TCP_MSL                    5000UL
-#define TCP_TMR_INTERVAL           50 /* ms: delayed ACKs; retransmission works in twice that */
-#define TCP_MAXRTX                 8
-#define TCP_SYNMAXRTX              6
+#define TCP_MSS                        1460
+#define TCP_WND                        (1024 * 1024)
+#define LWIP_WND_SCALE                 1
+#define TCP_RCV_SCALE                  5
+#define TCP_SND_BUF                    (1024 * 1024)
+#define TCP_SND_QUEUELEN               3000
+#define TCP_SNDLOWAT                   32768
+#define TCP_SNDQUEUELOWAT              1500
+#define TCP_BIG_MSS                    (44 * TCP_MSS) /* with its headers below the 64 KiB of an IP packet */
+#define TCP_OVERSIZE                   TCP_BIG_MSS
+#define TCP_QUEUE_OOSEQ                1
+#define TCP_OOSEQ_MAX_BYTES            (512 * 1024)
+#define LWIP_TCP_SACK_OUT              1
+#define LWIP_TCP_KEEPALIVE             1
+#define TCP_LISTEN_BACKLOG             1
+#define TCP_MSL                        5000UL
+#define TCP_TMR_INTERVAL               50 /* ms: delayed ACKs; retransmission works in twice that */
+#define TCP_MAXRTX                     8
+#define TCP_SYNMAXRTX                  6
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1 /* they compare with pools and types of the socket API */
 unsigned net_tcp_isn(void);
 #define LWIP_HOOK_TCP_ISN(local_ip, local_port, remote_ip, remote_port) net_tcp_isn()

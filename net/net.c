@@ -17,10 +17,7 @@ static struct {
 } peers[PEER_MAX]; /* (c) after net_init */
 static unsigned npeers;
 
-struct net_if *net_if_get(unsigned i)
-{
-	return i < nifs ? &ifs[i] : NULL;
-}
+struct net_if *net_if_get(unsigned i) { return i < nifs ? &ifs[i] : NULL; }
 
 /* lwIP's own parser also takes 10.1 and 0x0a.1. */
 int net_parse_ip4(const char *s, ip4_addr_t *a)
@@ -91,7 +88,7 @@ static struct nic *nic_match(struct conf *c, const char *name)
 	}
 	if (nic_get(0) || name)
 		conf_problem(c, line, "nic %s: %s. See `nic` for the cards there are", name ? name : "lan",
-			any ? "no network card is left for it" : "no network card has this MAC");
+			     any ? "no network card is left for it" : "no network card has this MAC");
 	return NULL;
 }
 
@@ -101,13 +98,17 @@ static void address_read(struct conf *c, struct net_if *i, const char *name)
 	const char *gateway = name ? conf_get(c, "nic", name, "gateway") : NULL;
 	i->dhcp = !address || strcmp(address, "dhcp") == 0;
 	if (!i->dhcp && parse_cidr(address, &i->address, &i->mask)) {
-		conf_problem(c, conf_line(c, "nic", name, "address"), "address = %s: write `dhcp` or an address with its prefix, such as 10.77.0.11/24. DHCP is tried", address);
+		conf_problem(c, conf_line(c, "nic", name, "address"),
+			     "address = %s: write `dhcp` or an address with its prefix, such as 10.77.0.11/24. DHCP is "
+			     "tried",
+			     address);
 		ip4_addr_set_zero(&i->address);
 		ip4_addr_set_zero(&i->mask);
 		i->dhcp = true;
 	}
 	if (gateway && net_parse_ip4(gateway, &i->gateway)) {
-		conf_problem(c, conf_line(c, "nic", name, "gateway"), "gateway = %s: write an address, such as 10.77.0.1", gateway);
+		conf_problem(c, conf_line(c, "nic", name, "gateway"),
+			     "gateway = %s: write an address, such as 10.77.0.1", gateway);
 		ip4_addr_set_zero(&i->gateway);
 	}
 }
@@ -132,8 +133,9 @@ static void nic_attach(struct net_if *i)
 	struct nic *n = i->nic;
 	i->nic_port = (struct bridge_port){ .send = nic_send, .arg = i };
 	sniprintf(i->nic_port.name, sizeof(i->nic_port.name), "%s", n->name);
-	i->nic_port.offloads = (n->features & NIC_F_CSUM ? BRIDGE_CSUM : 0) | (n->features & NIC_F_TSO4 ? BRIDGE_TSO4 : 0) |
-	                       (n->features & NIC_F_TSO6 ? BRIDGE_TSO6 : 0);
+	i->nic_port.offloads = (n->features & NIC_F_CSUM ? BRIDGE_CSUM : 0) |
+			       (n->features & NIC_F_TSO4 ? BRIDGE_TSO4 : 0) |
+			       (n->features & NIC_F_TSO6 ? BRIDGE_TSO6 : 0);
 	bridge_add(i->bridge, &i->nic_port);
 	n->rx = nic_received;
 	n->rx_arg = i;
@@ -215,5 +217,6 @@ int net_peer(const char *name, char addr[48], struct why *w)
 	}
 	if (name[0] >= '0' && name[0] <= '9')
 		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12", name);
-	return why_set(w, -ENOENT, "no host %s: give its address, or name it in tern.conf: [peer %s] address = A.B.C.D", name, name);
+	return why_set(w, -ENOENT, "no host %s: give its address, or name it in tern.conf: [peer %s] address = A.B.C.D",
+		       name, name);
 }

@@ -23,10 +23,7 @@
 #define WIRE_MTU 1500
 #define IP_MTU   65535 /* what lwIP is told, so that large TCP segments pass; if_output cuts the rest */
 
-static struct net_if *if_of(struct netif *n)
-{
-	return CONTAINER_OF(n, struct net_if, netif);
-}
+static struct net_if *if_of(struct netif *n) { return CONTAINER_OF(n, struct net_if, netif); }
 
 /* ---- sending: core lock held ---- */
 
@@ -75,7 +72,8 @@ static err_t link_output(struct netif *n, struct pbuf *p)
 		}
 		f.iov[f.niov++] = (struct iov){ q->payload, q->len };
 	}
-	if (first >= SIZEOF_ETH_HDR + IP_HLEN + TCP_HLEN && head[12] == ETHTYPE_IP >> 8 && head[13] == (ETHTYPE_IP & 0xff))
+	if (first >= SIZEOF_ETH_HDR + IP_HLEN + TCP_HLEN && head[12] == ETHTYPE_IP >> 8 &&
+	    head[13] == (ETHTYPE_IP & 0xff))
 		offload_tcp(&f, head, first);
 	/* Told that the queue is full, lwIP keeps the segment and tries again at the next ACK. */
 	return bridge_input(&i->ip_port, &f) == -ENOBUFS ? ERR_MEM : ERR_OK;
@@ -99,14 +97,16 @@ static err_t input_checked(struct pbuf *p, struct netif *n)
 	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL & ~NETIF_CHECKSUM_GEN_TCP));
 	err_t err = ethernet_input(p, n);
 	/* What lwIP sends to its own address has no checksum to check. */
-	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));
+	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL &
+					   ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));
 	return err;
 }
 
 static err_t input_valid(struct pbuf *p, struct netif *n)
 {
 	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL &
-		~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP)));
+					   ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP |
+					     NETIF_CHECKSUM_CHECK_UDP)));
 	return ethernet_input(p, n);
 }
 
@@ -115,7 +115,8 @@ static int port_send(void *arg, const struct frame *f)
 	struct net_if *i = arg;
 	uint8_t dst[ETH_ALEN];
 	/* Flooded frames for others end here, before they cost a buffer. */
-	if (frame_copy_out(f, 0, dst, ETH_ALEN) != ETH_ALEN || (!(dst[0] & 1) && memcmp(dst, i->ip_port.mac, ETH_ALEN) != 0))
+	if (frame_copy_out(f, 0, dst, ETH_ALEN) != ETH_ALEN ||
+	    (!(dst[0] & 1) && memcmp(dst, i->ip_port.mac, ETH_ALEN) != 0))
 		return 0;
 	struct pbuf *p = netbuf_alloc(f->len);
 	if (!p)
@@ -146,7 +147,7 @@ static void status_changed(struct netif *n)
 	if (netif_is_up(n) && !ip4_addr_isany(netif_ip4_addr(n))) {
 		const ip4_addr_t *a = netif_ip4_addr(n);
 		sniprintf(text, sizeof(text), "%u.%u.%u.%u/%u", ip4_addr1(a), ip4_addr2(a), ip4_addr3(a), ip4_addr4(a),
-			popcount64(ip4_addr_get_u32(netif_ip4_netmask(n))));
+			  popcount64(ip4_addr_get_u32(netif_ip4_netmask(n))));
 	}
 	if (strcmp(text, i->nic->address) == 0)
 		return;
@@ -168,7 +169,8 @@ static err_t netif_setup(struct netif *n)
 	n->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
 	n->output = if_output;
 	n->linkoutput = link_output;
-	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));
+	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL &
+					   ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));
 	return ERR_OK;
 }
 

@@ -11,14 +11,14 @@
 #include "net/port.h"
 #include <string.h>
 
-#define PING_COUNT   4
-#define PING_DATA    56
-#define TIMEOUT_MS   1000
-#define INTERVAL_MS  200
+#define PING_COUNT  4
+#define PING_DATA   56
+#define TIMEOUT_MS  1000
+#define INTERVAL_MS 200
 
-struct ping { /* [C] lwIP's core lock */
-	uint16_t id, seq;         /* [C] the one waited for */
-	bool waiting;             /* [C] */
+struct ping {             /* [C] lwIP's core lock */
+	uint16_t id, seq; /* [C] the one waited for */
+	bool waiting;     /* [C] */
 	struct sem answered;
 	uint64_t sent_ns, rtt_ns; /* [C] */
 };
@@ -32,7 +32,8 @@ static u8_t on_icmp(void *arg, struct raw_pcb *pcb, struct pbuf *p, const ip_add
 	if (pbuf_copy_partial(p, b, 1, 0) != 1)
 		return 0;
 	u16_t ihl = (u16_t)((b[0] & 0xf) * 4);
-	if (pbuf_copy_partial(p, b, 8, ihl) != 8 || b[0] != ICMP_ER || !g->waiting || (b[4] << 8 | b[5]) != g->id || (b[6] << 8 | b[7]) != g->seq)
+	if (pbuf_copy_partial(p, b, 8, ihl) != 8 || b[0] != ICMP_ER || !g->waiting || (b[4] << 8 | b[5]) != g->id ||
+	    (b[6] << 8 | b[7]) != g->seq)
 		return 0;
 	g->waiting = false;
 	g->rtt_ns = time_ns() - g->sent_ns;
@@ -65,7 +66,8 @@ static err_t send_echo(struct ping *g, struct raw_pcb *pcb, const ip_addr_t *to)
 	return err;
 }
 
-static unsigned ping_run(struct con *c, struct ping *g, struct raw_pcb *pcb, const ip_addr_t *to, const char *addr, struct json *j)
+static unsigned ping_run(struct con *c, struct ping *g, struct raw_pcb *pcb, const ip_addr_t *to, const char *addr,
+			 struct json *j)
 {
 	unsigned good = 0;
 	for (unsigned i = 0; i < PING_COUNT; i++) {
@@ -83,7 +85,8 @@ static unsigned ping_run(struct con *c, struct ping *g, struct raw_pcb *pcb, con
 		if (j && ok)
 			json_u64(j, NULL, us);
 		else if (!j && ok)
-			con_printf(c, "%u bytes from %s: seq %u time %u.%03u ms\n", PING_DATA + 8, addr, i + 1, (unsigned)(us / 1000), (unsigned)(us % 1000));
+			con_printf(c, "%u bytes from %s: seq %u time %u.%03u ms\n", PING_DATA + 8, addr, i + 1,
+				   (unsigned)(us / 1000), (unsigned)(us % 1000));
 		else if (!j)
 			con_printf(c, "seq %u: %s\n", i + 1, err == ERR_RTE ? "no route" : "no answer");
 		if (i + 1 < PING_COUNT && ok)
@@ -105,7 +108,8 @@ static int cmd_ping(struct con *c, int argc, char **argv)
 	if (err)
 		return con_error(c, err, "ping: %s", w.text);
 	if (!net_address(mine)[0])
-		return con_error(c, -ENETDOWN, "ping: this host has no address yet. Give one in tern.conf: address = A.B.C.D/N");
+		return con_error(c, -ENETDOWN,
+				 "ping: this host has no address yet. Give one in tern.conf: address = A.B.C.D/N");
 	(void)net_parse_ip4(addr, &to);
 	sem_init(&g.answered, 0);
 	NET_CORE_LOCK();

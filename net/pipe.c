@@ -10,14 +10,14 @@
 struct pipe;
 struct pipe_end { /* [l] pipe->lock; .out is what this end writes */
 	struct stream s;
-	struct pipe *pipe;       /* (c) */
-	struct pipe_end *other;  /* (c) */
-	uint8_t *out;            /* (c) ring of pipe->capacity bytes */
-	size_t head, count;      /* [l] first byte in out, and how many */
-	uint64_t cut_after;      /* [l] bytes of output until the cut */
-	bool ended;              /* [l] no more output: shut down or closed */
-	bool closed;             /* [l] */
-	bool canceled;           /* [l] */
+	struct pipe *pipe;      /* (c) */
+	struct pipe_end *other; /* (c) */
+	uint8_t *out;           /* (c) ring of pipe->capacity bytes */
+	size_t head, count;     /* [l] first byte in out, and how many */
+	uint64_t cut_after;     /* [l] bytes of output until the cut */
+	bool ended;             /* [l] no more output: shut down or closed */
+	bool closed;            /* [l] */
+	bool canceled;          /* [l] */
 };
 struct pipe {
 	struct spinlock lock;
@@ -27,10 +27,7 @@ struct pipe {
 	struct pipe_end end[2];
 };
 
-static struct pipe_end *end_of(struct stream *s)
-{
-	return CONTAINER_OF(s, struct pipe_end, s);
-}
+static struct pipe_end *end_of(struct stream *s) { return CONTAINER_OF(s, struct pipe_end, s); }
 
 /* A cut leaves what was written before it readable, so that a test knows to the byte what arrives. */
 static int pipe_read(struct stream *s, void *buf, size_t max, uint64_t deadline_ns)
@@ -147,7 +144,11 @@ static void pipe_close(struct stream *s)
 }
 
 static const struct stream_ops pipe_ops = {
-	.read = pipe_read, .writev = pipe_writev, .shutdown = pipe_shutdown, .abort = pipe_abort, .close = pipe_close,
+	.read = pipe_read,
+	.writev = pipe_writev,
+	.shutdown = pipe_shutdown,
+	.abort = pipe_abort,
+	.close = pipe_close,
 };
 
 int stream_pipe(struct stream *ends[2], size_t capacity)

@@ -15,14 +15,14 @@
 
 #define NET_IF_MAX 4
 
-struct net_if { /* (c) const after net_init  [n] the NIC's task  [L] lwIP's core lock */
-	char name[16];              /* (c) the section's name in tern.conf */
-	struct nic *nic;            /* (c) */
-	struct bridge *bridge;      /* (c) */
+struct net_if {                /* (c) const after net_init  [n] the NIC's task  [L] lwIP's core lock */
+	char name[16];         /* (c) the section's name in tern.conf */
+	struct nic *nic;       /* (c) */
+	struct bridge *bridge; /* (c) */
 	struct bridge_port nic_port, ip_port;
-	struct task *nic_task;      /* [n] the task that calls nic->rx */
-	struct netif netif;         /* [L] */
-	bool dhcp;                  /* (c) */
+	struct task *nic_task;             /* [n] the task that calls nic->rx */
+	struct netif netif;                /* [L] */
+	bool dhcp;                         /* (c) */
 	ip4_addr_t address, mask, gateway; /* (c) for a static address */
 };
 /* The interfaces that net_init made, NULL past the end. */

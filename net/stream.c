@@ -10,10 +10,7 @@ static int fail(struct stream *s, int err)
 	return err;
 }
 
-static int failed(const struct stream *s)
-{
-	return __atomic_load_n(&s->err, __ATOMIC_RELAXED);
-}
+static int failed(const struct stream *s) { return __atomic_load_n(&s->err, __ATOMIC_RELAXED); }
 
 int stream_read_some(struct stream *s, void *buf, size_t max, uint64_t deadline_ns)
 {
@@ -58,15 +55,9 @@ int stream_write(struct stream *s, const void *buf, size_t len, uint64_t deadlin
 	return stream_writev(s, &iov, 1, deadline_ns);
 }
 
-int stream_shutdown(struct stream *s)
-{
-	return failed(s) ? failed(s) : s->ops->shutdown(s);
-}
+int stream_shutdown(struct stream *s) { return failed(s) ? failed(s) : s->ops->shutdown(s); }
 
-void stream_abort(struct stream *s)
-{
-	s->ops->abort(s);
-}
+void stream_abort(struct stream *s) { s->ops->abort(s); }
 
 void stream_close(struct stream *s)
 {

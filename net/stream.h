@@ -12,11 +12,13 @@
 
 struct stream;
 struct stream_ops {
-	int (*read)(struct stream *s, void *buf, size_t max, uint64_t deadline_ns); /* 1..max, 0: peer ended in order, -errno */
-	int (*writev)(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns); /* all of it: 0 or -errno */
-	int (*shutdown)(struct stream *s);  /* no more writes; the peer reads the end */
-	void (*abort)(struct stream *s);    /* any task: makes running and later calls return -ECANCELED */
-	void (*close)(struct stream *s);    /* frees it; no other task is inside */
+	int (*read)(struct stream *s, void *buf, size_t max,
+		    uint64_t deadline_ns); /* 1..max, 0: peer ended in order, -errno */
+	int (*writev)(struct stream *s, const struct iov *iov, unsigned n,
+		      uint64_t deadline_ns); /* all of it: 0 or -errno */
+	int (*shutdown)(struct stream *s);   /* no more writes; the peer reads the end */
+	void (*abort)(struct stream *s);     /* any task: makes running and later calls return -ECANCELED */
+	void (*close)(struct stream *s);     /* frees it; no other task is inside */
 };
 struct stream {
 	const struct stream_ops *ops;
@@ -37,8 +39,10 @@ void stream_abort(struct stream *s);
 void stream_close(struct stream *s); /* NULL is fine */
 
 /* TCP. addr is dotted IPv4 (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task per connection. */
-int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns, struct why *w) must_check;
-int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s), void *arg) must_check;
+int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns,
+		       struct why *w) must_check;
+int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s),
+		      void *arg) must_check;
 
 /* Two ends of a pipe with `capacity` bytes of buffer each way (tests; also the loop-back migration). */
 int stream_pipe(struct stream *ends[2], size_t capacity) must_check;

@@ -30,19 +30,11 @@ int net_sys_start(void)
 	return 0;
 }
 
-void net_core_assert(void)
-{
-	BUG_ON(core_up && lock_tcpip_core.mutex.owner != task_self());
-}
+void net_core_assert(void) { BUG_ON(core_up && lock_tcpip_core.mutex.owner != task_self()); }
 
-void sys_init(void)
-{
-}
+void sys_init(void) {}
 
-u32_t sys_now(void)
-{
-	return (u32_t)(time_ns() / NS_PER_MS);
-}
+u32_t sys_now(void) { return (u32_t)(time_ns() / NS_PER_MS); }
 
 /* Short critical sections around lwIP's pools; never in interrupts. Nests, as sys.h asks. */
 static struct spinlock prot_lock = SPINLOCK_INIT("lwip");
@@ -73,25 +65,13 @@ err_t sys_sem_new(sys_sem_t *s, u8_t count)
 	return ERR_OK;
 }
 
-void sys_sem_signal(sys_sem_t *s)
-{
-	sem_up(&s->sem);
-}
+void sys_sem_signal(sys_sem_t *s) { sem_up(&s->sem); }
 
-static uint64_t deadline(u32_t ms)
-{
-	return ms ? time_in_ms(ms) : TIME_NEVER;
-}
+static uint64_t deadline(u32_t ms) { return ms ? time_in_ms(ms) : TIME_NEVER; }
 
-u32_t sys_arch_sem_wait(sys_sem_t *s, u32_t ms)
-{
-	return sem_down(&s->sem, deadline(ms)) ? SYS_ARCH_TIMEOUT : 0;
-}
+u32_t sys_arch_sem_wait(sys_sem_t *s, u32_t ms) { return sem_down(&s->sem, deadline(ms)) ? SYS_ARCH_TIMEOUT : 0; }
 
-void sys_sem_free(sys_sem_t *s)
-{
-	s->valid = false;
-}
+void sys_sem_free(sys_sem_t *s) { s->valid = false; }
 
 err_t sys_mutex_new(sys_mutex_t *m)
 {
@@ -100,20 +80,11 @@ err_t sys_mutex_new(sys_mutex_t *m)
 	return ERR_OK;
 }
 
-void sys_mutex_lock(sys_mutex_t *m)
-{
-	mutex_lock(&m->mutex);
-}
+void sys_mutex_lock(sys_mutex_t *m) { mutex_lock(&m->mutex); }
 
-void sys_mutex_unlock(sys_mutex_t *m)
-{
-	mutex_unlock(&m->mutex);
-}
+void sys_mutex_unlock(sys_mutex_t *m) { mutex_unlock(&m->mutex); }
 
-void sys_mutex_free(sys_mutex_t *m)
-{
-	m->valid = false;
-}
+void sys_mutex_free(sys_mutex_t *m) { m->valid = false; }
 
 err_t sys_mbox_new(sys_mbox_t *m, int size)
 {
@@ -156,10 +127,7 @@ err_t sys_mbox_trypost(sys_mbox_t *m, void *msg)
 	return fits ? ERR_OK : ERR_MEM;
 }
 
-err_t sys_mbox_trypost_fromisr(sys_mbox_t *m, void *msg)
-{
-	return sys_mbox_trypost(m, msg);
-}
+err_t sys_mbox_trypost_fromisr(sys_mbox_t *m, void *msg) { return sys_mbox_trypost(m, msg); }
 
 static u32_t mbox_take(sys_mbox_t *m, void **msg, uint64_t until)
 {
@@ -180,15 +148,9 @@ static u32_t mbox_take(sys_mbox_t *m, void **msg, uint64_t until)
 	return ret;
 }
 
-u32_t sys_arch_mbox_fetch(sys_mbox_t *m, void **msg, u32_t ms)
-{
-	return mbox_take(m, msg, deadline(ms));
-}
+u32_t sys_arch_mbox_fetch(sys_mbox_t *m, void **msg, u32_t ms) { return mbox_take(m, msg, deadline(ms)); }
 
-u32_t sys_arch_mbox_tryfetch(sys_mbox_t *m, void **msg)
-{
-	return mbox_take(m, msg, 0) ? SYS_MBOX_EMPTY : 0;
-}
+u32_t sys_arch_mbox_tryfetch(sys_mbox_t *m, void **msg) { return mbox_take(m, msg, 0) ? SYS_MBOX_EMPTY : 0; }
 
 sys_thread_t sys_thread_new(const char *name, lwip_thread_fn fn, void *arg, int stack, int prio)
 {
@@ -227,7 +189,4 @@ uint32_t net_random(void)
 	return v;
 }
 
-unsigned net_tcp_isn(void)
-{
-	return net_random();
-}
+unsigned net_tcp_isn(void) { return net_random(); }

@@ -15,19 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POLL_TICKS       5               /* of TCP_SLOW_INTERVAL: 500 ms */
+#define POLL_TICKS       5                 /* of TCP_SLOW_INTERVAL: 500 ms */
 #define USER_TIMEOUT_NS  (20 * NS_PER_SEC) /* data sent and not one byte acknowledged for that long: the peer is gone */
-#define NRTX_CAP         3               /* retransmit at least every few seconds, so that a link that comes back is used soon */
+#define NRTX_CAP         3 /* retransmit at least every few seconds, so that a link that comes back is used soon */
 #define KEEP_IDLE_MS     5000
 #define KEEP_INTERVAL_MS 2000
 #define KEEP_COUNT       5
 #define WRITE_LOW_WATER  (TCP_SND_BUF / 4) /* wake a writer only when this much fits */
 #define CREDIT_STEP      (TCP_WND / 8)     /* open the window again in such steps */
 
-static struct tcp_stream *tcp_of(struct stream *s)
-{
-	return CONTAINER_OF(s, struct tcp_stream, s);
-}
+static struct tcp_stream *tcp_of(struct stream *s) { return CONTAINER_OF(s, struct tcp_stream, s); }
 
 static int err_of(err_t e, bool connecting)
 {
@@ -36,7 +33,8 @@ static int err_of(err_t e, bool connecting)
 	case ERR_RST: return connecting ? -ECONNREFUSED : -ECONNRESET;
 	case ERR_ABRT: return -ETIMEDOUT; /* lwIP gave up retransmitting */
 	case ERR_RTE: return -EHOSTUNREACH;
-	case ERR_MEM: case ERR_BUF: return -ENOMEM;
+	case ERR_MEM:
+	case ERR_BUF: return -ENOMEM;
 	case ERR_USE: return -EADDRINUSE;
 	default: return -ECONNRESET;
 	}
@@ -195,7 +193,7 @@ static void drop_pcb(struct tcp_stream *t)
 
 static void give_credit(struct tcp_stream *t)
 {
-	for (; t->credit; ) {
+	for (; t->credit;) {
 		u16_t n = (u16_t)MIN(t->credit, (size_t)0xffff);
 		if (t->pcb)
 			tcp_recved(t->pcb, n);
@@ -330,7 +328,8 @@ static bool feed(struct tcp_stream *t, struct cursor *c)
 			if (!n)
 				return false;
 			bool more = n < left || c->n > 1;
-			if (tcp_write(pcb, (const uint8_t *)c->iov->base + c->off, (u16_t)n, TCP_WRITE_FLAG_COPY | (more ? TCP_WRITE_FLAG_MORE : 0)))
+			if (tcp_write(pcb, (const uint8_t *)c->iov->base + c->off, (u16_t)n,
+				      TCP_WRITE_FLAG_COPY | (more ? TCP_WRITE_FLAG_MORE : 0)))
 				return false;
 			c->off += n;
 			if (n >= TCP_BIG_MSS / 2)
@@ -381,7 +380,11 @@ static int tcp_stream_writev(struct stream *s, const struct iov *iov, unsigned n
 }
 
 static const struct stream_ops tcp_ops = {
-	.read = tcp_stream_read, .writev = tcp_stream_writev, .shutdown = tcp_stream_shutdown, .abort = tcp_stream_abort, .close = tcp_stream_close,
+	.read = tcp_stream_read,
+	.writev = tcp_stream_writev,
+	.shutdown = tcp_stream_shutdown,
+	.abort = tcp_stream_abort,
+	.close = tcp_stream_close,
 };
 
 /* ---- connecting ---- */
@@ -393,7 +396,8 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	struct tcp_pcb *pcb = tcp_new();
 	struct tcp_stream *t = pcb ? tcp_stream_new(pcb) : NULL;
 	if (t) {
-		pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL; /* a lost SYN is repeated after 1 s (RFC 6298), lwIP has 3 */
+		pcb->rto = pcb->sv =
+			1000 / TCP_SLOW_INTERVAL; /* a lost SYN is repeated after 1 s (RFC 6298), lwIP has 3 */
 		err = err_of(tcp_connect(pcb, ip, port, on_connected), true);
 	}
 	if (err && t) {
@@ -427,7 +431,9 @@ int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint6
 	if (net_parse_ip4(addr, &ip))
 		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12", addr);
 	if (!net_address(mine)[0])
-		return why_set(w, -ENETDOWN, "this host has no address yet: no answer to DHCP? Give one in tern.conf: address = A.B.C.D/N");
+		return why_set(
+			w, -ENETDOWN,
+			"this host has no address yet: no answer to DHCP? Give one in tern.conf: address = A.B.C.D/N");
 	int err = connect_start(&t, &ip, port);
 	if (err == -EHOSTUNREACH)
 		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr, mine);

@@ -10,17 +10,17 @@
 
 struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [r] its reading task */
 	struct stream s;
-	struct tcp_pcb *pcb;             /* [C] NULL: lwIP has freed it */
+	struct tcp_pcb *pcb; /* [C] NULL: lwIP has freed it */
 	struct spinlock lock;
-	struct waitq readers, writers;   /* [l] */
-	struct pbuf *rx, **rx_tail;      /* [l] received, not yet taken by the reader: links of all packets in one chain */
-	int err;                         /* [l] */
-	unsigned space_news;             /* [l] and [C] counts wake-ups of writers */
-	bool peer_ended, connected;      /* [l] */
-	struct pbuf *cur;                /* [r] being read */
-	size_t cur_off, credit;          /* [r] bytes of cur that are read; read bytes not yet given back to the window */
-	uint32_t last_ack;               /* [C] */
-	uint64_t last_ack_ns;            /* [C] when it last moved */
+	struct waitq readers, writers; /* [l] */
+	struct pbuf *rx, **rx_tail; /* [l] received, not yet taken by the reader: links of all packets in one chain */
+	int err;                    /* [l] */
+	unsigned space_news;        /* [l] and [C] counts wake-ups of writers */
+	bool peer_ended, connected; /* [l] */
+	struct pbuf *cur;           /* [r] being read */
+	size_t cur_off, credit;     /* [r] bytes of cur that are read; read bytes not yet given back to the window */
+	uint32_t last_ack;          /* [C] */
+	uint64_t last_ack_ns;       /* [C] when it last moved */
 };
 
 /* A stream over pcb, callbacks set, or NULL. Core lock held. */

@@ -42,8 +42,8 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	if (!t)
 		goto fail;
 	t->connected = true;
-	sniprintf(t->s.peer, sizeof(t->s.peer), "%u.%u.%u.%u:%u", ip4_addr1(&pcb->remote_ip), ip4_addr2(&pcb->remote_ip),
-		ip4_addr3(&pcb->remote_ip), ip4_addr4(&pcb->remote_ip), pcb->remote_port);
+	sniprintf(t->s.peer, sizeof(t->s.peer), "%u.%u.%u.%u:%u", ip4_addr1(&pcb->remote_ip),
+		  ip4_addr2(&pcb->remote_ip), ip4_addr3(&pcb->remote_ip), ip4_addr4(&pcb->remote_ip), pcb->remote_port);
 	tcp_stream_established(pcb);
 	*j = (struct job){ l, t };
 	__atomic_fetch_add(&l->active, 1, __ATOMIC_RELAXED);

@@ -12,11 +12,11 @@
 #include "net/stream.h"
 #include <string.h>
 
-#define TEST_PORT  7078
+#define TEST_PORT   7078
 #define CHUNK_ORDER 6 /* 256 KiB a write */
-#define CHUNK      (PAGE_SIZE << CHUNK_ORDER)
-#define IDLE_MS    30000
-#define MAX_MB     (1 << 20)
+#define CHUNK       (PAGE_SIZE << CHUNK_ORDER)
+#define IDLE_MS     30000
+#define MAX_MB      (1 << 20)
 
 static void serve(void *arg, struct stream *s)
 {
@@ -90,8 +90,8 @@ static void report(struct con *c, const char *addr, uint64_t bytes, uint64_t ns)
 		json_end(&j);
 		return;
 	}
-	con_printf(c, "%llu bytes to %s in %u ms: %u.%u MB/s\n", (unsigned long long)bytes, addr, (unsigned)(us / 1000), (unsigned)(kb_s / 1000),
-		(unsigned)(kb_s % 1000 / 100));
+	con_printf(c, "%llu bytes to %s in %u ms: %u.%u MB/s\n", (unsigned long long)bytes, addr, (unsigned)(us / 1000),
+		   (unsigned)(kb_s / 1000), (unsigned)(kb_s % 1000 / 100));
 }
 
 static int cmd_connect(struct con *c, const char *name, uint64_t bytes)
@@ -126,7 +126,8 @@ static int cmd_tcptest(struct con *c, int argc, char **argv)
 	uint64_t mb = 100;
 	if (argc == 2 && strcmp(argv[1], "listen") == 0)
 		return cmd_listen(c);
-	if (argc < 3 || argc > 4 || strcmp(argv[1], "connect") != 0 || (argc == 4 && (conf_parse_uint(argv[3], MAX_MB, &mb) || !mb)))
+	if (argc < 3 || argc > 4 || strcmp(argv[1], "connect") != 0 ||
+	    (argc == 4 && (conf_parse_uint(argv[3], MAX_MB, &mb) || !mb)))
 		return con_error(c, -EINVAL, "tcptest: wrong arguments. Usage: tcptest listen | connect ADDR [MB]");
 	return cmd_connect(c, argv[2], mb * 1000000);
 }
@@ -139,4 +140,5 @@ static void complete_tcptest(int argc, char **argv, void (*add)(void *arg, const
 		add(arg, "connect");
 	}
 }
-CONSOLE_CMD(tcptest, "listen | connect ADDR [MB]", "bytes per second of a bare TCP stream to another host", cmd_tcptest, complete_tcptest);
+CONSOLE_CMD(tcptest, "listen | connect ADDR [MB]", "bytes per second of a bare TCP stream to another host", cmd_tcptest,
+	    complete_tcptest);

@@ -22,7 +22,10 @@ static uint64_t scale(const struct vm *vm, uint64_t ticks)
 	ticks = vm->clock_shift < 0 ? ticks >> -vm->clock_shift : ticks << vm->clock_shift;
 	return (uint64_t)((unsigned __int128)ticks * vm->clock_mul >> 32);
 }
-static uint64_t ns_at(const struct vm *vm, uint64_t tsc) { return vm->clock_base_ns + scale(vm, tsc - vm->clock_base_tsc); }
+static uint64_t ns_at(const struct vm *vm, uint64_t tsc)
+{
+	return vm->clock_base_ns + scale(vm, tsc - vm->clock_base_tsc);
+}
 uint64_t guest_ns(const struct vm *vm) { return ns_at(vm, guest_tsc(vm)); }
 
 /* From here on the guest's TSC ticks at this host's rate; base is the state in clock.s. */
@@ -89,15 +92,24 @@ static int clock_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct vm_clock_state *s = state;
 	uint64_t here = time_tsc_hz(), diff = s->tsc_hz > here ? s->tsc_hz - here : here - s->tsc_hz;
-	if (diff > here / 100) /* more than two measurements of one rate ever differ; the guest's timers count on the rate */
-		return why_set(w, -ENOTSUP, "the guest's TSC runs at %llu MHz, this host's at %llu MHz, and tern cannot scale it here",
-			       (unsigned long long)(s->tsc_hz / 1000000), (unsigned long long)(here / 1000000));
+	if (diff >
+	    here / 100) /* more than two measurements of one rate ever differ; the guest's timers count on the rate */
+		return why_set(
+			w, -ENOTSUP,
+			"the guest's TSC runs at %llu MHz, this host's at %llu MHz, and tern cannot scale it here",
+			(unsigned long long)(s->tsc_hz / 1000000), (unsigned long long)(here / 1000000));
 	return 0;
 }
 
+/* clang-format off */
 static const struct sfield clock_fields[] = {
 	F(struct vm_clock_state, guest_tsc), F(struct vm_clock_state, guest_ns), F(struct vm_clock_state, tsc_hz),
 	F(struct vm_clock_state, wall_ns),
 };
-const struct sdesc clock_desc = { .name = "clock", .version = 1, SDESC(struct vm_clock, s, struct vm_clock_state, clock_fields),
-	.check = clock_check, .pre_save = clock_pre_save, .post_load = clock_post_load };
+/* clang-format on */
+const struct sdesc clock_desc = { .name = "clock",
+				  .version = 1,
+				  SDESC(struct vm_clock, s, struct vm_clock_state, clock_fields),
+				  .check = clock_check,
+				  .pre_save = clock_pre_save,
+				  .post_load = clock_post_load };

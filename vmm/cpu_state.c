@@ -6,8 +6,11 @@
 struct cpu_state_obj {
 	struct cpu_state s;
 };
+/* clang-format off */
 #define SEG(n) F(struct cpu_state, seg[n].base), F(struct cpu_state, seg[n].limit), F(struct cpu_state, seg[n].attr), \
 	       F(struct cpu_state, seg[n].selector)
+/* clang-format on */
+/* clang-format off */
 static const struct sfield cpu_fields[] = {
 	F_ARR(struct cpu_state, gpr), F(struct cpu_state, rip), F(struct cpu_state, rflags), F(struct cpu_state, cr0),
 	F(struct cpu_state, cr2), F(struct cpu_state, cr3), F(struct cpu_state, cr4), F(struct cpu_state, efer),
@@ -22,12 +25,14 @@ static const struct sfield cpu_fields[] = {
 	F(struct cpu_state, int_shadow), F(struct cpu_state, nmi_blocked), F(struct cpu_state, halted),
 	F(struct cpu_state, xsave_size), F_ARR(struct cpu_state, xsave),
 };
+/* clang-format on */
 
 /* An injected event from the wire must be one that a CPU can have (APM2 15.20). The rest is the vendor's set_state's. */
 static int check_event(uint64_t e, struct why *w)
 {
 	unsigned type = e >> 8 & 7;
-	if (e && (!(e & BIT(31)) || (e & 0x7ffff000) || (type != HV_EVENT_INTR && type != HV_EVENT_NMI && type != HV_EVENT_EXC) ||
+	if (e && (!(e & BIT(31)) || (e & 0x7ffff000) ||
+		  (type != HV_EVENT_INTR && type != HV_EVENT_NMI && type != HV_EVENT_EXC) ||
 		  (type == HV_EVENT_EXC && ((e & 0xff) > 31 || (e & 0xff) == 2))))
 		return why_set(w, -EINVAL, "cpu: pending event %llx is none", (unsigned long long)e);
 	return 0;
@@ -49,11 +54,16 @@ static int cpu_check(const void *obj unused, const void *state, struct why *w)
 			       (unsigned long long)s->event);
 	return 0;
 }
-const struct sdesc cpu_state_desc = { .name = "cpu", .version = 1, SDESC(struct cpu_state_obj, s, struct cpu_state, cpu_fields),
-	.check = cpu_check };
+const struct sdesc cpu_state_desc = {
+	.name = "cpu", .version = 1, SDESC(struct cpu_state_obj, s, struct cpu_state, cpu_fields), .check = cpu_check
+};
 
+/* clang-format off */
 static const struct sfield msr_fields[] = {
 	F(struct vcpu_msr_state, system_time), F(struct vcpu_msr_state, wall_clock), F(struct vcpu_msr_state, mtrr_def_type),
 	F(struct vcpu_msr_state, misc_enable), F(struct vcpu_msr_state, halted), F(struct vcpu_msr_state, nmi_pending),
 };
-const struct sdesc vcpu_msr_desc = { .name = "msr", .version = 1, SDESC(struct vcpu, msr, struct vcpu_msr_state, msr_fields) };
+/* clang-format on */
+const struct sdesc vcpu_msr_desc = { .name = "msr",
+				     .version = 1,
+				     SDESC(struct vcpu, msr, struct vcpu_msr_state, msr_fields) };

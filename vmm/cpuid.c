@@ -7,11 +7,11 @@
 #include "vmm/vm.h"
 #include <string.h>
 
-#define KVM_FEATURE_NOP_IO_DELAY     BIT(1)
-#define KVM_FEATURE_CLOCKSOURCE2     BIT(3)
+#define KVM_FEATURE_NOP_IO_DELAY       BIT(1)
+#define KVM_FEATURE_CLOCKSOURCE2       BIT(3)
 #define KVM_FEATURE_CLOCKSOURCE_STABLE BIT(24)
-#define LEAF_MAX     0xd
-#define LEAF_EXT_MAX 0x80000008
+#define LEAF_MAX                       0xd
+#define LEAF_EXT_MAX                   0x80000008
 
 static void add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -36,7 +36,8 @@ void cpuid_table_init(struct cpuid_table *t)
 	uint32_t edx1 = masked(1, 0, FEATURE_EDX, r.edx);
 	add(t, 1, 0, r.eax, (r.ebx & 0xff00) | 1 << 16, masked(1, 0, FEATURE_ECX, r.ecx), edx1);
 	r = cpuid(7, 0);
-	add(t, 7, 0, 0, masked(7, 0, FEATURE_EBX, r.ebx), masked(7, 0, FEATURE_ECX, r.ecx), masked(7, 0, FEATURE_EDX, r.edx));
+	add(t, 7, 0, 0, masked(7, 0, FEATURE_EBX, r.ebx), masked(7, 0, FEATURE_ECX, r.ecx),
+	    masked(7, 0, FEATURE_EDX, r.edx));
 	add(t, 0xb, 0, 0, 1, 0x100, 0); /* one thread a core, */
 	add(t, 0xb, 1, 8, 1, 0x201, 0); /* one package */
 	if (xmask) {
@@ -49,7 +50,8 @@ void cpuid_table_init(struct cpuid_table *t)
 			}
 	}
 	add(t, 0x40000000, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d); /* "KVMKVMKVM" */
-	add(t, 0x40000001, 0, KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE, 0, 0, 0);
+	add(t, 0x40000001, 0, KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE, 0,
+	    0, 0);
 	r = cpuid(0x80000000, 0);
 	add(t, 0x80000000, 0, LEAF_EXT_MAX, r.ebx, r.ecx, r.edx);
 	r = cpuid(0x80000001, 0);
@@ -112,12 +114,16 @@ static int cpuid_check(const void *obj unused, const void *state, struct why *w)
 	return 0;
 }
 
+/* clang-format off */
 static const struct sfield cpuid_fields[] = {
 	F(struct cpuid_table_state, n), F_ARR(struct cpuid_table_state, leaf), F_ARR(struct cpuid_table_state, sub),
 	F_ARR(struct cpuid_table_state, regs), F(struct cpuid_table_state, pad),
 };
-const struct sdesc cpuid_desc = { .name = "cpuid", .version = 1,
-	SDESC(struct cpuid_table, s, struct cpuid_table_state, cpuid_fields), .check = cpuid_check };
+/* clang-format on */
+const struct sdesc cpuid_desc = { .name = "cpuid",
+				  .version = 1,
+				  SDESC(struct cpuid_table, s, struct cpuid_table_state, cpuid_fields),
+				  .check = cpuid_check };
 
 /* ---- compatibility: what the guest was given must be there at the destination ---- */
 
@@ -160,11 +166,12 @@ int vm_compat_check(const struct vm_compat *c, struct why *w)
 		if (c->leaf[i] == 0 && memcmp(&want[1], &have[1], 12))
 			return why_set(w, -ENOTSUP, "destination's CPU is from another vendor (CPUID 0x0)");
 		if (c->leaf[i] == 0xd && c->sub[i] == 0 && ((want[0] & ~have[0]) || (want[3] & ~have[3])))
-			return why_set(w, -ENOTSUP, "destination lacks XSAVE components (CPUID 0xD.0:EAX: %x, needs %x)", have[0],
+			return why_set(w, -ENOTSUP,
+				       "destination lacks XSAVE components (CPUID 0xD.0:EAX: %x, needs %x)", have[0],
 				       want[0]);
 		if (c->leaf[i] == 0xd && c->sub[i] > 1 && memcmp(want, have, 8))
-			return why_set(w, -ENOTSUP, "destination keeps XSAVE component %u elsewhere (CPUID 0xD.%u)", c->sub[i],
-				       c->sub[i]);
+			return why_set(w, -ENOTSUP, "destination keeps XSAVE component %u elsewhere (CPUID 0xD.%u)",
+				       c->sub[i], c->sub[i]);
 		int err = compat_bits(c->leaf[i], c->sub[i], want, have, w);
 		if (err)
 			return err;

@@ -23,8 +23,8 @@ struct dev_ops {
 #define DEV_MAX_SECTIONS 4
 struct dev {
 	struct list node;
-	const char *name;      /* "uart", "virtio-net" */
-	uint32_t instance;     /* 0.. among those of one name; of a PCI function its slot */
+	const char *name;  /* "uart", "virtio-net" */
+	uint32_t instance; /* 0.. among those of one name; of a PCI function its slot */
 	const struct dev_ops *ops;
 	struct machine *m;
 	struct {
@@ -61,11 +61,12 @@ void dev_add_section(struct dev *d, const struct sdesc *desc, void *obj);
 
 /* vmm/dev/uart.c: 16550A. out() gets what the guest writes (any context, must not sleep). */
 struct uart;
-int uart_create(struct machine *m, struct uart **u, uint16_t port, unsigned gsi, void (*out)(void *arg, uint8_t c), void *arg);
+int uart_create(struct machine *m, struct uart **u, uint16_t port, unsigned gsi, void (*out)(void *arg, uint8_t c),
+		void *arg);
 unsigned uart_input(struct uart *u, const uint8_t *s, unsigned n); /* to the guest; returns how many fitted */
 
 /* vmm/dev/power.c: ACPI sleep and reset registers in ports (ACPI 6.4, 4.8.3.7: hardware-reduced). */
-#define POWER_PORT 0x600 /* +0 SLEEP_CONTROL, +1 SLEEP_STATUS, +2 RESET (value 1) */
+#define POWER_PORT       0x600 /* +0 SLEEP_CONTROL, +1 SLEEP_STATUS, +2 RESET (value 1) */
 #define POWER_SLP_TYP_S5 5
 int power_create(struct machine *m);
 

@@ -75,7 +75,8 @@ static bool do_string_io(struct vcpu *v, const struct vmexit *x, struct hv_mode 
 {
 	uint64_t *r = v->hv->gpr, val = 0, *index = &r[x->u.io.in ? REG_RDI : REG_RSI];
 	struct bus *bus = &v->vm->machine.bus;
-	if (!m->long_mode || x->u.io.addr_size != 8 || (!x->u.io.in && (x->u.io.seg == SEG_FS || x->u.io.seg == SEG_GS)))
+	if (!m->long_mode || x->u.io.addr_size != 8 ||
+	    (!x->u.io.in && (x->u.io.seg == SEG_FS || x->u.io.seg == SEG_GS)))
 		return false;
 	if (x->u.io.rep && !r[REG_RCX])
 		return true;
@@ -151,23 +152,12 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	v->exits[x->kind]++;
 	switch (x->kind) {
 	case EXIT_HOST_IRQ: /* taken when enter_guest turned interrupts on */
-	case EXIT_IRQ_WINDOW: /* the next entry injects */
-		break;
-	case EXIT_PAUSE:
-		SKIP(v, x, 0xf3, 0x90);
-		break;
-	case EXIT_CPUID:
-		do_cpuid(v, x);
-		break;
-	case EXIT_MSR:
-		do_msr(v, x);
-		break;
-	case EXIT_IO:
-		do_io(v, x);
-		break;
-	case EXIT_NPF:
-		do_npf(v, x);
-		break;
+	case EXIT_IRQ_WINDOW: /* the next entry injects */ break;
+	case EXIT_PAUSE: SKIP(v, x, 0xf3, 0x90); break;
+	case EXIT_CPUID: do_cpuid(v, x); break;
+	case EXIT_MSR: do_msr(v, x); break;
+	case EXIT_IO: do_io(v, x); break;
+	case EXIT_NPF: do_npf(v, x); break;
 	case EXIT_HLT:
 		SKIP(v, x, 0xf4);
 		v->msr.halted = 1;
@@ -176,9 +166,7 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 		v->hv->gpr[REG_RAX] = (uint64_t)-1000;
 		SKIP(v, x, 0x0f, 0x01, 0xd9);
 		break;
-	case EXIT_XSETBV:
-		do_xsetbv(v, x);
-		break;
+	case EXIT_XSETBV: do_xsetbv(v, x); break;
 	case EXIT_EXCEPTION:
 		if (x->u.exc.vector == VEC_MC)
 			vm_fail(v->vm, "machine check while the guest ran");
@@ -193,18 +181,12 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 		else
 			SKIP(v, x, 0x0f, 0x09);
 		break;
-	case EXIT_UNDEFINED:
-		inject_ud(v);
-		break;
-	case EXIT_PRIVILEGED:
-		inject_gp(v);
-		break;
+	case EXIT_UNDEFINED: inject_ud(v); break;
+	case EXIT_PRIVILEGED: inject_gp(v); break;
 	case EXIT_SHUTDOWN:
 		log_warn("vm %s: triple fault, the VM is reset", v->vm->cfg.name);
 		vm_request_reset(v->vm);
 		break;
-	case EXIT_INVALID:
-		vm_fail(v->vm, "the CPU refused to run it: %s", x->u.why);
-		break;
+	case EXIT_INVALID: vm_fail(v->vm, "the CPU refused to run it: %s", x->u.why); break;
 	}
 }

@@ -21,7 +21,9 @@ static gpa_t ram_gpa(const struct gmem *g, uint64_t off) { return off < g->low ?
 int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct why *w)
 {
 	int err;
-	*g = (struct gmem){ .size = size, .low = MIN(size, GMEM_HOLE), .high = size > GMEM_HOLE ? size - GMEM_HOLE : 0 };
+	*g = (struct gmem){ .size = size,
+			    .low = MIN(size, GMEM_HOLE),
+			    .high = size > GMEM_HOLE ? size - GMEM_HOLE : 0 };
 	mutex_init(&g->lock, "gmem");
 	if (!size || size % GMEM_BLOCK)
 		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB", (unsigned long long)size);
@@ -134,7 +136,8 @@ int gmem_track_start(struct gmem *g, void (*flush)(void *), void *arg)
 	return err;
 }
 
-uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *), void *arg)
+uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *),
+			    void *arg)
 {
 	uint64_t words = BITMAP_WORDS(count), before = 0, after = 0;
 	BUG_ON(!g->tracking || first % 64);
@@ -144,7 +147,8 @@ uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_
 	pt_harvest(&g->pt, first << PAGE_SHIFT, count << PAGE_SHIFT, map, first);
 	mutex_unlock(&g->lock);
 	for (uint64_t i = 0; i < words; i++) {
-		uint64_t *soft = &g->soft_dirty[first / 64 + i], mask = count - i * 64 < 64 ? BIT(count - i * 64) - 1 : ~0ULL;
+		uint64_t *soft = &g->soft_dirty[first / 64 + i],
+			 mask = count - i * 64 < 64 ? BIT(count - i * 64) - 1 : ~0ULL;
 		if (__atomic_load_n(soft, __ATOMIC_RELAXED) & mask)
 			map[i] |= __atomic_fetch_and(soft, ~mask, __ATOMIC_SEQ_CST) & mask;
 		after += popcount64(map[i]);

@@ -22,16 +22,16 @@
  * (c) const after gmem_init  [m] lock  [a] atomic
  */
 struct gmem {
-	uint64_t size;         /* (c) bytes of RAM, multiple of 2 MiB */
-	uint64_t low, high;    /* (c) RAM below the hole, RAM from 4 GiB on */
-	gfn_t gfn_end;         /* (c) end of the highest range: width of maps indexed by gfn */
-	uint64_t nblocks;      /* (c) */
-	hpa_t *block;          /* (c) host address of each block, indexed by RAM offset >> 21 */
-	struct pt pt;          /* [m] nested page tables; hardware walks them meanwhile */
+	uint64_t size;      /* (c) bytes of RAM, multiple of 2 MiB */
+	uint64_t low, high; /* (c) RAM below the hole, RAM from 4 GiB on */
+	gfn_t gfn_end;      /* (c) end of the highest range: width of maps indexed by gfn */
+	uint64_t nblocks;   /* (c) */
+	hpa_t *block;       /* (c) host address of each block, indexed by RAM offset >> 21 */
+	struct pt pt;       /* [m] nested page tables; hardware walks them meanwhile */
 	struct mutex lock;
-	uint64_t *soft_dirty;  /* [a] bit per gfn: written from outside the guest. Always kept. */
-	bool tracking;         /* [m] leaves are 4K, dirty bits are meaningful */
-	uint64_t splits;       /* [m] large leaves split so far, for statistics */
+	uint64_t *soft_dirty; /* [a] bit per gfn: written from outside the guest. Always kept. */
+	bool tracking;        /* [m] leaves are 4K, dirty bits are meaningful */
+	uint64_t splits;      /* [m] large leaves split so far, for statistics */
 };
 
 struct gmem_range { /* of RAM, in frames */
@@ -46,7 +46,7 @@ unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
 
 int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) must_check;  /* -EFAULT outside RAM */
 int gmem_write(struct gmem *g, gpa_t gpa, const void *buf, size_t len) must_check; /* marks dirty */
-void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len); /* after writing through gmem_ptr */
+void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len);                            /* after writing through gmem_ptr */
 static inline bool gmem_is_ram(const struct gmem *g, gpa_t gpa)
 {
 	return gpa < g->low || (gpa >= GMEM_HIGH && gpa - GMEM_HIGH < g->high);
@@ -68,5 +68,6 @@ static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
  * how many bits that set newly. gmem_track_stop: merge back to large leaves.
  */
 int gmem_track_start(struct gmem *g, void (*flush)(void *arg), void *arg) must_check;
-uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *arg), void *arg);
+uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *arg),
+			    void *arg);
 void gmem_track_stop(struct gmem *g, void (*flush)(void *arg), void *arg);

@@ -5,12 +5,12 @@
 #include <Zydis/Zydis.h>
 #include <string.h>
 
-#define PTE_P  BIT(0)
-#define PTE_W  BIT(1)
-#define PTE_U  BIT(2)
-#define PTE_A  BIT(5)
-#define PTE_D  BIT(6)
-#define PTE_PS BIT(7)
+#define PTE_P    BIT(0)
+#define PTE_W    BIT(1)
+#define PTE_U    BIT(2)
+#define PTE_A    BIT(5)
+#define PTE_D    BIT(6)
+#define PTE_PS   BIT(7)
 #define PTE_ADDR 0x000ffffffffff000ULL
 
 /*
@@ -66,9 +66,9 @@ int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, s
 
 bool insn_decoder(const struct hv_mode *m, ZydisDecoder *d)
 {
-	return m->long_mode ? ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)) :
-	       m->cs32      ? ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32)) :
-			      ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16));
+	return m->long_mode ? ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64))
+	       : m->cs32    ? ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32))
+			    : ZYAN_SUCCESS(ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16));
 }
 
 unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MAX])
@@ -97,17 +97,17 @@ static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t
 	uint64_t rip = v->hv->rip, e = m->cr3 & PTE_ADDR, mask = PAGE_MASK;
 	if (!m->long_mode || (rip & PAGE_MASK) + n > PAGE_SIZE)
 		return false;
-#define LEVEL(shift, leaf)                                                                         \
-	do {                                                                                       \
-		const uint64_t *p = gmem_ptr(g, (e & PTE_ADDR) + (rip >> (shift)&511) * 8, 8);     \
-		if (!p)                                                                            \
-			return false;                                                              \
-		e = __atomic_load_n(p, __ATOMIC_RELAXED);                                          \
-		mask = (1ULL << (shift)) - 1;                                                      \
-		if (!(e & PTE_P))                                                                  \
-			return false;                                                              \
-		if ((leaf) && (e & PTE_PS))                                                        \
-			goto found;                                                                \
+#define LEVEL(shift, leaf)                                                                     \
+	do {                                                                                   \
+		const uint64_t *p = gmem_ptr(g, (e & PTE_ADDR) + (rip >> (shift)&511) * 8, 8); \
+		if (!p)                                                                        \
+			return false;                                                          \
+		e = __atomic_load_n(p, __ATOMIC_RELAXED);                                      \
+		mask = (1ULL << (shift)) - 1;                                                  \
+		if (!(e & PTE_P))                                                              \
+			return false;                                                          \
+		if ((leaf) && (e & PTE_PS))                                                    \
+			goto found;                                                            \
 	} while (0)
 	LEVEL(39, false);
 	LEVEL(30, true);

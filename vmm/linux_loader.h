@@ -11,7 +11,7 @@ struct linux_image {
 	const void *kernel, *initrd; /* initrd may be NULL */
 	uint64_t kernel_size, initrd_size;
 	const char *cmdline;
-	gpa_t rsdp;                  /* boot_params.acpi_rsdp_addr */
+	gpa_t rsdp; /* boot_params.acpi_rsdp_addr */
 };
 /* Writes the image, boot_params with the E820 map, GDT and page tables; fills *boot (all fields). -EINVAL, -ENOSPC with why. */
 int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *boot, struct why *w) must_check;

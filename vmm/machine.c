@@ -89,20 +89,20 @@ void machine_free(struct vm *vm)
 
 void machine_reset(struct vm *vm)
 {
-	list_for_each (d, &vm->machine.devs, struct dev, node)
+	list_for_each(d, &vm->machine.devs, struct dev, node)
 		d->ops->reset(d);
 }
 
 void machine_quiesce(struct vm *vm)
 {
-	list_for_each (d, &vm->machine.devs, struct dev, node)
+	list_for_each(d, &vm->machine.devs, struct dev, node)
 		if (d->ops->quiesce)
 			d->ops->quiesce(d);
 }
 
 void machine_resume(struct vm *vm)
 {
-	list_for_each (d, &vm->machine.devs, struct dev, node)
+	list_for_each(d, &vm->machine.devs, struct dev, node)
 		if (d->ops->resume)
 			d->ops->resume(d);
 }

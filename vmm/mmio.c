@@ -67,7 +67,10 @@ static bool reg_write(struct mmio *x, const ZydisDecodedOperand *o, uint64_t val
 	return true;
 }
 
-static uint64_t mem_read(struct mmio *x, unsigned size) { return bus_read(&x->v->vm->machine.bus, BUS_MMIO, x->gpa, size); }
+static uint64_t mem_read(struct mmio *x, unsigned size)
+{
+	return bus_read(&x->v->vm->machine.bus, BUS_MMIO, x->gpa, size);
+}
 static void mem_write(struct mmio *x, unsigned size, uint64_t val)
 {
 	bus_write(&x->v->vm->machine.bus, BUS_MMIO, x->gpa, size, trunc_to(val, size));
@@ -111,12 +114,8 @@ static bool do_logic(struct mmio *x)
 	case ZYDIS_MNEMONIC_AND: r = a & b; break;
 	case ZYDIS_MNEMONIC_OR: r = a | b; break;
 	case ZYDIS_MNEMONIC_XOR: r = a ^ b; break;
-	case ZYDIS_MNEMONIC_TEST:
-		set_flags(x->v, a & b, 0, size, false);
-		return true;
-	case ZYDIS_MNEMONIC_CMP:
-		set_flags(x->v, a, b, size, true);
-		return true;
+	case ZYDIS_MNEMONIC_TEST: set_flags(x->v, a & b, 0, size, false); return true;
+	case ZYDIS_MNEMONIC_CMP: set_flags(x->v, a, b, size, true); return true;
 	default: return false;
 	}
 	set_flags(x->v, r, 0, size, false);
@@ -158,12 +157,11 @@ static bool do_string(struct mmio *x, const struct hv_mode *m, bool *again)
 	    (x->insn.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS)))
 		return false; /* MOVSD is also the name of an SSE move */
 	switch ((int)x->insn.mnemonic) {
-	case ZYDIS_MNEMONIC_STOSB: case ZYDIS_MNEMONIC_STOSW: case ZYDIS_MNEMONIC_STOSD: case ZYDIS_MNEMONIC_STOSQ:
-		movs = false;
-		break;
-	default:
-		movs = true;
-		break;
+	case ZYDIS_MNEMONIC_STOSB:
+	case ZYDIS_MNEMONIC_STOSW:
+	case ZYDIS_MNEMONIC_STOSD:
+	case ZYDIS_MNEMONIC_STOSQ: movs = false; break;
+	default: movs = true; break;
 	}
 	*again = false;
 	if (rep && !gpr[REG_RCX])
@@ -194,9 +192,9 @@ static bool emulate(struct mmio *x, const struct hv_mode *m, bool *again)
 			return true;
 		}
 		return is_mem(&x->op[1]) && reg_write(x, &x->op[0], mem_read(x, size));
-	case ZYDIS_MNEMONIC_MOVZX:
-		return is_mem(&x->op[1]) && reg_write(x, &x->op[0], mem_read(x, x->op[1].size / 8));
-	case ZYDIS_MNEMONIC_MOVSX: case ZYDIS_MNEMONIC_MOVSXD: {
+	case ZYDIS_MNEMONIC_MOVZX: return is_mem(&x->op[1]) && reg_write(x, &x->op[0], mem_read(x, x->op[1].size / 8));
+	case ZYDIS_MNEMONIC_MOVSX:
+	case ZYDIS_MNEMONIC_MOVSXD: {
 		unsigned shift = 64 - x->op[1].size;
 		if (!is_mem(&x->op[1]))
 			return false;
@@ -211,13 +209,20 @@ static bool emulate(struct mmio *x, const struct hv_mode *m, bool *again)
 		mem_write(x, size, val);
 		return reg_write(x, r, old);
 	}
-	case ZYDIS_MNEMONIC_AND: case ZYDIS_MNEMONIC_OR: case ZYDIS_MNEMONIC_XOR: case ZYDIS_MNEMONIC_TEST: case ZYDIS_MNEMONIC_CMP:
-		return do_logic(x);
-	case ZYDIS_MNEMONIC_STOSB: case ZYDIS_MNEMONIC_STOSW: case ZYDIS_MNEMONIC_STOSD: case ZYDIS_MNEMONIC_STOSQ:
-	case ZYDIS_MNEMONIC_MOVSB: case ZYDIS_MNEMONIC_MOVSW: case ZYDIS_MNEMONIC_MOVSD: case ZYDIS_MNEMONIC_MOVSQ:
-		return do_string(x, m, again);
-	default:
-		return false;
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+	case ZYDIS_MNEMONIC_TEST:
+	case ZYDIS_MNEMONIC_CMP: return do_logic(x);
+	case ZYDIS_MNEMONIC_STOSB:
+	case ZYDIS_MNEMONIC_STOSW:
+	case ZYDIS_MNEMONIC_STOSD:
+	case ZYDIS_MNEMONIC_STOSQ:
+	case ZYDIS_MNEMONIC_MOVSB:
+	case ZYDIS_MNEMONIC_MOVSW:
+	case ZYDIS_MNEMONIC_MOVSD:
+	case ZYDIS_MNEMONIC_MOVSQ: return do_string(x, m, again);
+	default: return false;
 	}
 }
 
@@ -230,12 +235,13 @@ int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w)
 	bool again;
 	vmm_hv()->get_mode(v->hv, &m);
 	unsigned have = insn_fetch(v, &m, b);
-	if (!insn_decoder(&m, &d) || ZYAN_FAILED(ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op)) || !emulate(&x, &m, &again))
+	if (!insn_decoder(&m, &d) || ZYAN_FAILED(ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op)) ||
+	    !emulate(&x, &m, &again))
 		return why_set(w, -ENOTSUP,
 			       "%s of device memory at %llx by an instruction that tern does not emulate "
 			       "(RIP %llx: %02x %02x %02x %02x %02x %02x %02x %02x)",
-			       write ? "write" : "read", (unsigned long long)gpa, (unsigned long long)v->hv->rip, b[0], b[1], b[2],
-			       b[3], b[4], b[5], b[6], b[7]);
+			       write ? "write" : "read", (unsigned long long)gpa, (unsigned long long)v->hv->rip, b[0],
+			       b[1], b[2], b[3], b[4], b[5], b[6], b[7]);
 	if (!again)
 		vmm_hv()->skip(v->hv, v->hv->rip + x.insn.length);
 	return 0;

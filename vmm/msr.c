@@ -7,22 +7,24 @@
 #include "kernel/log.h"
 #include "vmm/vcpu.h"
 
-#define MSR_MTRR_CAP        0xfe
-#define MTRR_CAP_WC         BIT(10) /* no variable, no fixed ranges: everything has the default type */
-#define MSR_KVM_WALL_CLOCK  0x4b564d00
-#define MSR_KVM_SYSTEM_TIME 0x4b564d01
-#define MSR_PATCH_LEVEL     0x8b
-#define MSR_K7_HWCR         0xc0010015
-#define MSR_K8_SYSCFG       0xc0010010
-#define MSR_AMD_NB_CFG      0xc001001f
-#define MSR_AMD64_DE_CFG    0xc0011029
-#define DE_CFG_LFENCE       BIT(1) /* LFENCE is serialising: Linux sets it, the host keeps it */
+#define MSR_MTRR_CAP             0xfe
+#define MTRR_CAP_WC              BIT(10) /* no variable, no fixed ranges: everything has the default type */
+#define MSR_KVM_WALL_CLOCK       0x4b564d00
+#define MSR_KVM_SYSTEM_TIME      0x4b564d01
+#define MSR_PATCH_LEVEL          0x8b
+#define MSR_K7_HWCR              0xc0010015
+#define MSR_K8_SYSCFG            0xc0010010
+#define MSR_AMD_NB_CFG           0xc001001f
+#define MSR_AMD64_DE_CFG         0xc0011029
+#define DE_CFG_LFENCE            BIT(1) /* LFENCE is serialising: Linux sets it, the host keeps it */
 #define MISC_ENABLE_FAST_STRINGS BIT(0)
 
+/* clang-format off */
 const uint32_t msr_pass_list[] = {
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
 	MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
 };
+/* clang-format on */
 const unsigned nmsr_pass_list = ARRAY_SIZE(msr_pass_list);
 
 static bool is_lapic(uint32_t msr)
@@ -35,35 +37,21 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	if (is_lapic(msr))
 		return lapic_msr_read(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
 	switch (msr) {
-	case MSR_EFER: case MSR_PAT: case MSR_TSC_AUX:
-		return vmm_hv()->get_msr(v->hv, msr, val);
-	case MSR_TSC:
-		*val = guest_tsc(v->vm);
-		return 0;
-	case MSR_MTRR_CAP:
-		*val = MTRR_CAP_WC;
-		return 0;
-	case MSR_MTRR_DEF_TYPE:
-		*val = v->msr.mtrr_def_type;
-		return 0;
-	case MSR_MISC_ENABLE:
-		*val = v->msr.misc_enable | MISC_ENABLE_FAST_STRINGS;
-		return 0;
-	case MSR_KVM_WALL_CLOCK:
-		*val = v->msr.wall_clock;
-		return 0;
-	case MSR_KVM_SYSTEM_TIME:
-		*val = v->msr.system_time;
-		return 0;
-	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_K8_SYSCFG: case MSR_AMD_NB_CFG:
-		*val = 0;
-		return 0;
-	case MSR_AMD64_DE_CFG:
-		*val = DE_CFG_LFENCE;
-		return 0;
-	default:
-		guest_log(v->vm, "RDMSR %x: #GP", msr);
-		return -EINVAL;
+	case MSR_EFER:
+	case MSR_PAT:
+	case MSR_TSC_AUX: return vmm_hv()->get_msr(v->hv, msr, val);
+	case MSR_TSC: *val = guest_tsc(v->vm); return 0;
+	case MSR_MTRR_CAP: *val = MTRR_CAP_WC; return 0;
+	case MSR_MTRR_DEF_TYPE: *val = v->msr.mtrr_def_type; return 0;
+	case MSR_MISC_ENABLE: *val = v->msr.misc_enable | MISC_ENABLE_FAST_STRINGS; return 0;
+	case MSR_KVM_WALL_CLOCK: *val = v->msr.wall_clock; return 0;
+	case MSR_KVM_SYSTEM_TIME: *val = v->msr.system_time; return 0;
+	case MSR_PATCH_LEVEL:
+	case MSR_K7_HWCR:
+	case MSR_K8_SYSCFG:
+	case MSR_AMD_NB_CFG: *val = 0; return 0;
+	case MSR_AMD64_DE_CFG: *val = DE_CFG_LFENCE; return 0;
+	default: guest_log(v->vm, "RDMSR %x: #GP", msr); return -EINVAL;
 	}
 }
 
@@ -74,16 +62,15 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		return lapic_msr_write(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
 	}
 	switch (msr) {
-	case MSR_EFER: case MSR_PAT: case MSR_TSC_AUX:
-		return vmm_hv()->set_msr(v->hv, msr, val);
+	case MSR_EFER:
+	case MSR_PAT:
+	case MSR_TSC_AUX: return vmm_hv()->set_msr(v->hv, msr, val);
 	case MSR_MTRR_DEF_TYPE: /* type in 7:0, FE 10, E 11 (SDM 3A 12.11.2.1) */
 		if ((val & ~0xcffULL) || (val & 0xff) > 6 || (val & 0xff) == 2 || (val & 0xff) == 3)
 			return -EINVAL;
 		v->msr.mtrr_def_type = val;
 		return 0;
-	case MSR_MISC_ENABLE:
-		v->msr.misc_enable = val;
-		return 0;
+	case MSR_MISC_ENABLE: v->msr.misc_enable = val; return 0;
 	case MSR_KVM_WALL_CLOCK:
 		v->msr.wall_clock = val;
 		clock_write_wall(v, val);
@@ -92,10 +79,10 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		v->msr.system_time = val;
 		clock_update(v);
 		return 0;
-	case MSR_PATCH_LEVEL: case MSR_K7_HWCR: case MSR_AMD64_DE_CFG: case MSR_AMD_NB_CFG:
-		return 0;
-	default:
-		guest_log(v->vm, "WRMSR %x = %llx: #GP", msr, (unsigned long long)val);
-		return -EINVAL;
+	case MSR_PATCH_LEVEL:
+	case MSR_K7_HWCR:
+	case MSR_AMD64_DE_CFG:
+	case MSR_AMD_NB_CFG: return 0;
+	default: guest_log(v->vm, "WRMSR %x = %llx: #GP", msr, (unsigned long long)val); return -EINVAL;
 	}
 }

@@ -17,19 +17,23 @@ struct sfield {
 	uint8_t since;  /* section version that introduced it */
 };
 /* Compile-time refusal of anything but uint8_t..uint64_t (and arrays of them). */
-#define SFIELD_TYPE_OK(x) _Generic((x), uint8_t: 1, uint16_t: 2, uint32_t: 4, uint64_t: 8)
-#define F_V(type, m, v)                                                                            \
-	{ #m, offsetof(type, m), 1, SFIELD_TYPE_OK(((type *)0)->m), v }
+#define SFIELD_TYPE_OK(x) _Generic((x), uint8_t : 1, uint16_t : 2, uint32_t : 4, uint64_t : 8)
+#define F_V(type, m, v)                                                     \
+	{                                                                   \
+#m, offsetof(type, m), 1, SFIELD_TYPE_OK(((type *)0)->m), v \
+	}
 #define F(type, m) F_V(type, m, 1)
-#define F_ARR_V(type, m, v)                                                                        \
-	{ #m, offsetof(type, m), sizeof(((type *)0)->m) / sizeof(((type *)0)->m[0]),               \
-	  SFIELD_TYPE_OK(((type *)0)->m[0]), v }
+#define F_ARR_V(type, m, v)                                                                \
+	{                                                                                  \
+#m, offsetof(type, m), sizeof(((type *)0)->m) / sizeof(((type *)0)->m[0]), \
+			SFIELD_TYPE_OK(((type *)0)->m[0]), v                               \
+	}
 #define F_ARR(type, m) F_ARR_V(type, m, 1)
 
 struct sdesc {
-	const char *name;    /* section name on the wire, at most 31 characters */
-	uint32_t version;    /* current; starts at 1 */
-	uint32_t obj_off;    /* of the state struct in the object */
+	const char *name; /* section name on the wire, at most 31 characters */
+	uint32_t version; /* current; starts at 1 */
+	uint32_t obj_off; /* of the state struct in the object */
 	uint32_t state_size;
 	const struct sfield *fields;
 	unsigned nfields;
@@ -38,14 +42,15 @@ struct sdesc {
 	void (*pre_save)(void *obj);  /* bring the state struct up to date; device is quiescent. May be NULL */
 	void (*post_load)(void *obj); /* rebuild what is derived from it. May be NULL */
 };
-#define SDESC(type, member, stype, table)                                                          \
-	.obj_off = offsetof(type, member), .state_size = sizeof(stype), .fields = (table),         \
+#define SDESC(type, member, stype, table)                                                  \
+	.obj_off = offsetof(type, member), .state_size = sizeof(stype), .fields = (table), \
 	.nfields = sizeof(table) / sizeof((table)[0])
 
-size_t state_size(const struct sdesc *d);                      /* encoded bytes at the current version */
+size_t state_size(const struct sdesc *d);                        /* encoded bytes at the current version */
 void state_save(const struct sdesc *d, void *obj, uint8_t *buf); /* pre_save + encode; buf has state_size() bytes */
 /* Decode a section of the given version, check, commit, post_load. On error obj is untouched. */
-int state_load(const struct sdesc *d, void *obj, uint32_t version, const uint8_t *buf, size_t len, struct why *w) must_check;
+int state_load(const struct sdesc *d, void *obj, uint32_t version, const uint8_t *buf, size_t len,
+	       struct why *w) must_check;
 /* Text of each field ("name=hex ..."), and the first difference of two encodings ("uart.lcr: 3 != 13"); for console and tests. */
 void state_print(const struct sdesc *d, const void *obj, void (*out)(void *arg, const char *line), void *arg);
 bool state_diff(const struct sdesc *d, const uint8_t *a, const uint8_t *b, size_t len, struct why *first);

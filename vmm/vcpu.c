@@ -100,7 +100,8 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	inject_pending(v);
 	__atomic_store_n(&v->cpu, this_cpu()->id, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST) || __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || task_need_resched()) {
+	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST) ||
+	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || task_need_resched()) {
 		__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 		cpu_irq_on();
 		preempt_disable();
@@ -124,7 +125,8 @@ static void wait_halted(struct vcpu *v)
 	while (v->want == VCPU_WANT_RUN) {
 		__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST);
 		poll_timer(v);
-		if ((lapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) || __atomic_load_n(&v->nmi, __ATOMIC_RELAXED)) {
+		if ((lapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) ||
+		    __atomic_load_n(&v->nmi, __ATOMIC_RELAXED)) {
 			v->msr.halted = 0;
 			break;
 		}
@@ -191,7 +193,9 @@ static void vcpu_task(void *arg)
 
 int vcpu_create(struct vm *vm, unsigned id, struct vcpu **out)
 {
-	struct hv_vcpu_params p = { .npt_root = vm->mem.pt.root, .msr_pass = msr_pass_list, .nmsr_pass = nmsr_pass_list };
+	struct hv_vcpu_params p = { .npt_root = vm->mem.pt.root,
+				    .msr_pass = msr_pass_list,
+				    .nmsr_pass = nmsr_pass_list };
 	struct vcpu *v = calloc(1, sizeof(*v));
 	if (!v)
 		return err_trace(-ENOMEM);

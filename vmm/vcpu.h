@@ -13,10 +13,10 @@
 
 enum vcpu_want { VCPU_WANT_RUN, VCPU_WANT_PARK, VCPU_WANT_QUIT };
 
-struct vcpu_msr_state { /* migrates: MSRs that live in software */
+struct vcpu_msr_state {                   /* migrates: MSRs that live in software */
 	uint64_t system_time, wall_clock; /* KVM paravirtual clock, as the guest wrote them */
 	uint64_t mtrr_def_type, misc_enable;
-	uint32_t halted;                  /* in HLT */
+	uint32_t halted; /* in HLT */
 	uint32_t nmi_pending;
 };
 
@@ -34,28 +34,28 @@ struct vcpu {
 	uint64_t timer_armed_ns;   /* [v] what `timer` is set to, 0: nothing */
 
 	struct spinlock lock;
-	struct waitq wq;           /* the task waits here: halted, parked */
-	enum vcpu_want want;       /* [l] */
-	bool parked;               /* [l] */
-	struct completion gone;    /* the task has ended */
+	struct waitq wq;        /* the task waits here: halted, parked */
+	enum vcpu_want want;    /* [l] */
+	bool parked;            /* [l] */
+	struct completion gone; /* the task has ended */
 
-	uint32_t seq;              /* [a] odd: in the guest or about to enter; see vcpu_flush */
-	uint32_t cpu;              /* [a] host CPU while seq is odd */
-	uint8_t timer_check;       /* [a] the LAPIC timer was touched or is due */
-	uint8_t kicked;            /* [a] something to look at before the next entry */
-	uint8_t flush;             /* [a] take new translations at the next entry */
-	uint8_t nmi;               /* [a] an NMI to inject */
+	uint32_t seq;                     /* [a] odd: in the guest or about to enter; see vcpu_flush */
+	uint32_t cpu;                     /* [a] host CPU while seq is odd */
+	uint8_t timer_check;              /* [a] the LAPIC timer was touched or is due */
+	uint8_t kicked;                   /* [a] something to look at before the next entry */
+	uint8_t flush;                    /* [a] take new translations at the next entry */
+	uint8_t nmi;                      /* [a] an NMI to inject */
 	uint64_t exits[EXIT_INVALID + 1]; /* [v] by kind */
 };
 
 int vcpu_create(struct vm *vm, unsigned id, struct vcpu **v) must_check; /* parked */
-void vcpu_destroy(struct vcpu *v);  /* ends the task; not from a vCPU's task */
-void vcpu_park(struct vcpu *v);     /* returns when it is out of the guest, its state saved to v->state */
-void vcpu_hold(struct vcpu *v);     /* any context: it leaves the guest soon and parks; does not wait */
-void vcpu_unpark(struct vcpu *v);    /* goes on from v->state; v->state has been accepted by vcpu_load */
+void vcpu_destroy(struct vcpu *v);                                       /* ends the task; not from a vCPU's task */
+void vcpu_park(struct vcpu *v);               /* returns when it is out of the guest, its state saved to v->state */
+void vcpu_hold(struct vcpu *v);               /* any context: it leaves the guest soon and parks; does not wait */
+void vcpu_unpark(struct vcpu *v);             /* goes on from v->state; v->state has been accepted by vcpu_load */
 int vcpu_load(struct vcpu *v, struct why *w); /* parked: v->state into hardware form */
-void vcpu_kick(struct vcpu *v);     /* any context: wake it, or take it out of the guest for a look */
-void vcpu_flush(struct vcpu *v);    /* returns when it holds no older translation. Tasks only */
+void vcpu_kick(struct vcpu *v);               /* any context: wake it, or take it out of the guest for a look */
+void vcpu_flush(struct vcpu *v);              /* returns when it holds no older translation. Tasks only */
 
 /* exit.c: handle one exit, interrupts on. */
 void exit_handle(struct vcpu *v, struct vmexit *x);
@@ -85,17 +85,17 @@ int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w);
 /* clock.c */
 uint64_t guest_tsc(const struct vm *vm);
 uint64_t guest_ns(const struct vm *vm);
-void clock_update(struct vcpu *v);               /* write the vCPU's pvclock page, if it has one */
+void clock_update(struct vcpu *v); /* write the vCPU's pvclock page, if it has one */
 void clock_write_wall(struct vcpu *v, gpa_t gpa);
-extern const struct sdesc clock_desc; /* object: struct vm_clock */
+extern const struct sdesc clock_desc;                    /* object: struct vm_clock */
 extern const struct sdesc cpu_state_desc, vcpu_msr_desc; /* objects: struct cpu_state; struct vcpu */
 
 /* A guest's odd doings, for debugging: it may not fill the log, so the first lines only. */
 #define GUEST_NOISE_MAX 64
-#define guest_log(vm, fmt, ...)                                                                    \
-	do {                                                                                       \
-		if ((vm)->noise < GUEST_NOISE_MAX && ++(vm)->noise)                                \
-			log_debug("vm %s: " fmt, (vm)->cfg.name, __VA_ARGS__);                  \
+#define guest_log(vm, fmt, ...)                                                \
+	do {                                                                   \
+		if ((vm)->noise < GUEST_NOISE_MAX && ++(vm)->noise)            \
+			log_debug("vm %s: " fmt, (vm)->cfg.name, __VA_ARGS__); \
 	} while (0)
 
 /* From devices and exits: done by a task of the VM's own, since a vCPU cannot tear itself down. */

@@ -132,12 +132,17 @@ static void string_key(struct conf *c, const char *vm, const char *key, char *bu
 {
 	const char *v = conf_get(c, "vm", vm, key);
 	if (v && strlen(v) >= size)
-		conf_problem(c, conf_line(c, "vm", vm, key), "[vm %s] %s: longer than %u characters", vm, key, (unsigned)size - 1);
+		conf_problem(c, conf_line(c, "vm", vm, key), "[vm %s] %s: longer than %u characters", vm, key,
+			     (unsigned)size - 1);
 	else if (v)
 		strcpy(buf, v);
 }
 
-#define BAD(key, ...) (conf_problem(c, conf_line(c, "vm", name, key), "[vm " "%s] " key __VA_ARGS__), false)
+#define BAD(key, ...)                                   \
+	(conf_problem(c, conf_line(c, "vm", name, key), \
+		      "[vm "                            \
+		      "%s] " key __VA_ARGS__),          \
+	 false)
 
 /* False if the section is wrong; every problem is in conf's list by then. */
 static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
@@ -162,7 +167,8 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	if (!cfg->kernel[0])
 		ok = BAD("kernel", ": no kernel is named; write kernel = FILE", name);
 	if ((v = conf_get(c, "vm", name, "mem"))) {
-		if (conf_parse_size(v, &cfg->mem) || cfg->mem < MIB(64) || cfg->mem > GIB(24 * 1024ULL) || cfg->mem % GMEM_BLOCK)
+		if (conf_parse_size(v, &cfg->mem) || cfg->mem < MIB(64) || cfg->mem > GIB(24 * 1024ULL) ||
+		    cfg->mem % GMEM_BLOCK)
 			ok = BAD("mem", " = %s: not a size of at least 64M in steps of 2M", name, v);
 	}
 	if ((v = conf_get(c, "vm", name, "vcpus"))) {

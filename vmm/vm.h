@@ -22,10 +22,10 @@
 struct vm_config { /* travels in a migration's CONFIG record */
 	char name[VM_NAME_MAX];
 	uint8_t uuid[16];
-	uint64_t mem;       /* bytes */
+	uint64_t mem; /* bytes */
 	uint32_t vcpus;
 	uint8_t mac[ETH_ALEN];
-	char cpu[16];       /* CPU model: "host" (later "portable") */
+	char cpu[16];                              /* CPU model: "host" (later "portable") */
 	char kernel[96], initrd[96], cmdline[512]; /* files of this host; not needed to run on a destination */
 	bool autostart;
 };
@@ -37,18 +37,18 @@ const char *vm_state_name(enum vm_state s);
  * (c) const after create  [m] vm->lock  [a] atomic  [v] its vCPU task, or all vCPUs paused
  */
 struct vm {
-	struct list node;          /* vm table's lock */
-	struct vm_config cfg;      /* (c) */
-	enum vm_state state;       /* [m] */
-	unsigned refs;             /* table's lock */
+	struct list node;     /* vm table's lock */
+	struct vm_config cfg; /* (c) */
+	enum vm_state state;  /* [m] */
+	unsigned refs;        /* table's lock */
 	struct mutex lock;
-	struct gmem mem;           /* own locking; allocated while not STOPPED */
-	struct machine machine;    /* own locking */
-	struct apic_bus apics;     /* (c) while running */
-	struct vcpu **vcpus;       /* (c) while running */
+	struct gmem mem;        /* own locking; allocated while not STOPPED */
+	struct machine machine; /* own locking */
+	struct apic_bus apics;  /* (c) while running */
+	struct vcpu **vcpus;    /* (c) while running */
 	unsigned nvcpus;
-	struct cpuid_table cpuid;   /* (c) while running: the guest's CPUID */
-	struct vm_clock {           /* [v] migrates as section "clock" */
+	struct cpuid_table cpuid; /* (c) while running: the guest's CPUID */
+	struct vm_clock {         /* [v] migrates as section "clock" */
 		struct vm_clock_state {
 			uint64_t guest_tsc, guest_ns, tsc_hz;
 			uint64_t wall_ns; /* UTC at guest time 0: what kvmclock tells */
@@ -57,18 +57,18 @@ struct vm {
 	struct uart *uart;
 	struct ioapic *ioapic;
 	struct vnet *vnet;
-	struct vm_console *console; /* vmm/vm_console.c: scroll-back ring and attached operator */
-	struct vm_port *port;       /* vmm/vm_port.c: its port on the bridge */
-	uint64_t tsc_offset;        /* [v] guest TSC = host TSC + offset */
+	struct vm_console *console;             /* vmm/vm_console.c: scroll-back ring and attached operator */
+	struct vm_port *port;                   /* vmm/vm_port.c: its port on the bridge */
+	uint64_t tsc_offset;                    /* [v] guest TSC = host TSC + offset */
 	uint64_t clock_base_tsc, clock_base_ns; /* [v] clock.c: how guest ns follow from guest TSC */
-	uint32_t clock_mul;         /* [v] */
-	int32_t clock_shift;        /* [v] */
-	struct migration *migration; /* [m] running outgoing or incoming attempt, or NULL */
-	uint64_t start_ns;          /* when it started or arrived here */
-	char fail[128];             /* [m] why it is FAILED */
-	uint8_t power_request;      /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
-	uint32_t noise;             /* [v] lines that this guest's odd doings have put into the log */
-	struct cpu_state *boot;     /* (c) once loaded: how the boot CPU starts */
+	uint32_t clock_mul;                     /* [v] */
+	int32_t clock_shift;                    /* [v] */
+	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
+	uint64_t start_ns;                      /* when it started or arrived here */
+	char fail[128];                         /* [m] why it is FAILED */
+	uint8_t power_request;                  /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	uint32_t noise;                         /* [v] lines that this guest's odd doings have put into the log */
+	struct cpu_state *boot;                 /* (c) once loaded: how the boot CPU starts */
 };
 
 /* Once, by kernel/main.c: the [vm] sections become STOPPED VMs (autostart ones start). */
@@ -104,7 +104,8 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm **vm, struct why *
 /* Drop a skeleton, or the source's image after STARTED, or a stopped VM that has left: frees everything, leaves the table. */
 void vm_destroy(struct vm *vm);
 /* Every section that migrates, in load order: vcpu state and lapic of each vCPU, clock, devices. VM paused or INCOMING. */
-void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj), void *arg);
+void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
+			 void *arg);
 /* The source after pausing: reads hardware state into the objects that the sections describe; destination: the reverse. */
 int vm_save_cpus(struct vm *vm, struct why *w) must_check;
 int vm_load_cpus(struct vm *vm, struct why *w) must_check;

@@ -319,10 +319,12 @@ static int cmd_claim_plain(struct con *c, struct vm *vm) { return cmd_claim(c, v
 static const struct {
 	const char *name;
 	int (*fn)(struct con *c, struct vm *vm); /* NULL: `list` */
+						 /* clang-format off */
 } subs[] = {
 	{ "list", NULL },     { "info", cmd_info },       { "start", cmd_start },
 	{ "stop", cmd_stop }, { "console", cmd_console }, { "claim", cmd_claim_plain },
 };
+/* clang-format on */
 
 static int cmd_vm(struct con *c, int argc, char **argv)
 {

@@ -59,7 +59,8 @@ static int build(struct vm *vm, struct why *w)
 	int err = gmem_init(&vm->mem, vm->cfg.mem, vmm_hv()->pt_format, w);
 	if (err)
 		return err;
-	vm->apics = (struct apic_bus){ .n = vm->cfg.vcpus, .kick = apic_kick, .nmi = apic_nmi, .eoi = apic_eoi, .arg = vm };
+	vm->apics =
+		(struct apic_bus){ .n = vm->cfg.vcpus, .kick = apic_kick, .nmi = apic_nmi, .eoi = apic_eoi, .arg = vm };
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
 	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
 	vm->boot = calloc(1, sizeof(*vm->boot));
@@ -85,12 +86,15 @@ fail:
 static int load_boot_image(struct vm *vm, struct why *w)
 {
 	struct linux_image img = { .cmdline = vm->cfg.cmdline };
-	const struct vm_file *kernel = vmm_file(vm->cfg.kernel), *initrd = vm->cfg.initrd[0] ? vmm_file(vm->cfg.initrd) : NULL;
+	const struct vm_file *kernel = vmm_file(vm->cfg.kernel),
+			     *initrd = vm->cfg.initrd[0] ? vmm_file(vm->cfg.initrd) : NULL;
 	if (!kernel)
-		return why_set(w, -ENOENT, "this host has no file %s to boot it from; add it to tern.conf and to the boot volume",
+		return why_set(w, -ENOENT,
+			       "this host has no file %s to boot it from; add it to tern.conf and to the boot volume",
 			       vm->cfg.kernel);
 	if (vm->cfg.initrd[0] && !initrd)
-		return why_set(w, -ENOENT, "this host has no file %s; add it to tern.conf and to the boot volume", vm->cfg.initrd);
+		return why_set(w, -ENOENT, "this host has no file %s; add it to tern.conf and to the boot volume",
+			       vm->cfg.initrd);
 	img.kernel = kernel->data, img.kernel_size = kernel->size;
 	if (initrd)
 		img.initrd = initrd->data, img.initrd_size = initrd->size;
@@ -154,7 +158,8 @@ int vm_start(struct vm *vm, struct why *w)
 	clock_start(vm);
 	vm->start_ns = time_ns();
 	run_vcpus(vm);
-	log_info("vm %s: started, %llu MiB, %u vCPU", vm->cfg.name, (unsigned long long)(vm->cfg.mem >> 20), vm->nvcpus);
+	log_info("vm %s: started, %llu MiB, %u vCPU", vm->cfg.name, (unsigned long long)(vm->cfg.mem >> 20),
+		 vm->nvcpus);
 out:
 	mutex_unlock(&vm->lock);
 	return err;
@@ -316,7 +321,8 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm **out, struct why 
 	if (!vmm_hv())
 		return why_set(w, -ENODEV, "that host cannot run VMs");
 	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS)
-		return why_set(w, -EINVAL, "that host runs VMs of up to %u vCPU, %s has %u", VM_MAX_VCPUS, cfg->name, cfg->vcpus);
+		return why_set(w, -EINVAL, "that host runs VMs of up to %u vCPU, %s has %u", VM_MAX_VCPUS, cfg->name,
+			       cfg->vcpus);
 	int err = vm_new(cfg, VM_INCOMING, out, w);
 	if (err)
 		return err;
@@ -340,7 +346,8 @@ void vm_destroy(struct vm *vm)
 	vm_forget(vm);
 }
 
-void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj), void *arg)
+void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
+			 void *arg)
 {
 	fn(arg, &cpuid_desc, 0, &vm->cpuid);
 	fn(arg, &clock_desc, 0, &vm->clock);

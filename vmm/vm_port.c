@@ -63,7 +63,8 @@ void vm_port_tx(void *arg, struct frame *f)
 	struct vm *vm = arg;
 	if (!vm->port || !vm->port->attached)
 		return;
-	vm->port->port.offloads = vnet_offloads(vm->vnet); /* who sends has a driver; vnet_rx refuses what a later one does not take */
+	vm->port->port.offloads =
+		vnet_offloads(vm->vnet); /* who sends has a driver; vnet_rx refuses what a later one does not take */
 	bridge_input(&vm->port->port, f);
 }
 

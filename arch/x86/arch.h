@@ -33,13 +33,15 @@ struct arch_mem {
 	hpa_t base;
 	uint64_t size;
 };
-void arch_paging_init(const struct arch_mem *ram, unsigned n, hpa_t kernel_base, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t));
+void arch_paging_init(const struct arch_mem *ram, unsigned n, hpa_t kernel_base, hpa_t (*alloc)(void *),
+		      void (*free)(void *, hpa_t));
 /*
  * Start the other CPUs (INIT, SIPI, SIPI; SDM 3A 9.4) one after another through the trampoline page. Each gets a stack and
  * calls entry() with interrupts off. A CPU that does not come within 2 s is reported by its APIC id and left out.
  * Returns how many are online in all.
  */
-unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void), void (*missing)(uint32_t apic_id));
+unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void),
+			void (*missing)(uint32_t apic_id));
 
 /* Save callee-saved state on the current stack, store RSP to *save, continue at `load`. */
 void arch_switch(uint64_t *save, uint64_t load);
@@ -48,5 +50,5 @@ uint64_t arch_stack_prepare(void *stack_top, void (*fn)(void *), void *arg);
 
 /* Walk frame pointers: fills at most max return addresses, stops at anything that is not on the stack. */
 unsigned arch_backtrace(uint64_t rbp, uintptr_t *ra, unsigned max);
-void arch_stop_others(void);      /* panic: NMI the other CPUs into a halt loop */
-noreturn void arch_reset(void);   /* keyboard controller, port 0xcf9, triple fault, in that order */
+void arch_stop_others(void);    /* panic: NMI the other CPUs into a halt loop */
+noreturn void arch_reset(void); /* keyboard controller, port 0xcf9, triple fault, in that order */

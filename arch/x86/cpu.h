@@ -18,20 +18,21 @@ struct cpu {
 	uint32_t irq_depth;   /* > 0: in an interrupt handler */
 	bool need_resched;
 	bool online;
-	void *hv;      /* vmx.c's or svm.c's per-CPU data */
-	void *sched;   /* kernel/task.c's per-CPU data */
-	void *timers;  /* kernel/time.c's per-CPU data */
-	void *arch;    /* descriptors.c: GDT, TSS, IST stacks */
+	void *hv;     /* vmx.c's or svm.c's per-CPU data */
+	void *sched;  /* kernel/task.c's per-CPU data */
+	void *timers; /* kernel/time.c's per-CPU data */
+	void *arch;   /* descriptors.c: GDT, TSS, IST stacks */
 };
 
 static inline struct cpu *this_cpu(void)
 {
 	struct cpu *c;
-	__asm__ volatile("mov %%gs:0, %0" : "=r"(c)); /* volatile: a task may have moved; hold preemption to rely on it */
+	__asm__ volatile("mov %%gs:0, %0"
+			 : "=r"(c)); /* volatile: a task may have moved; hold preemption to rely on it */
 	return c;
 }
-unsigned cpu_count(void);               /* CPUs online */
-struct cpu *cpu_get(unsigned id);       /* NULL if id >= cpu_count() */
+unsigned cpu_count(void);         /* CPUs online */
+struct cpu *cpu_get(unsigned id); /* NULL if id >= cpu_count() */
 
 static inline uint64_t cpu_irq_save(void) /* returns RFLAGS, interrupts off */
 {
@@ -78,13 +79,13 @@ static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t sub)
 	__asm__ volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(sub));
 	return r;
 }
-#define CPU_CR(n)                                                                                  \
-	static inline uint64_t read_cr##n(void)                                                    \
-	{                                                                                          \
-		uint64_t v;                                                                        \
-		__asm__ volatile("mov %%cr" #n ", %0" : "=r"(v)::"memory");                        \
-		return v;                                                                          \
-	}                                                                                          \
+#define CPU_CR(n)                                                           \
+	static inline uint64_t read_cr##n(void)                             \
+	{                                                                   \
+		uint64_t v;                                                 \
+		__asm__ volatile("mov %%cr" #n ", %0" : "=r"(v)::"memory"); \
+		return v;                                                   \
+	}                                                                   \
 	static inline void write_cr##n(uint64_t v) { __asm__ volatile("mov %0, %%cr" #n ::"r"(v) : "memory"); }
 CPU_CR(0)
 CPU_CR(2)
@@ -115,17 +116,17 @@ static inline uint32_t inl(uint16_t p)
 }
 
 /* Control register bits. */
-#define CR0_PE BIT(0)
-#define CR0_MP BIT(1)
-#define CR0_EM BIT(2)
-#define CR0_TS BIT(3)
-#define CR0_ET BIT(4)
-#define CR0_NE BIT(5)
-#define CR0_WP BIT(16)
-#define CR0_AM BIT(18)
-#define CR0_NW BIT(29)
-#define CR0_CD BIT(30)
-#define CR0_PG BIT(31)
+#define CR0_PE         BIT(0)
+#define CR0_MP         BIT(1)
+#define CR0_EM         BIT(2)
+#define CR0_TS         BIT(3)
+#define CR0_ET         BIT(4)
+#define CR0_NE         BIT(5)
+#define CR0_WP         BIT(16)
+#define CR0_AM         BIT(18)
+#define CR0_NW         BIT(29)
+#define CR0_CD         BIT(30)
+#define CR0_PG         BIT(31)
 #define CR4_PSE        BIT(4)
 #define CR4_PAE        BIT(5)
 #define CR4_MCE        BIT(6)
@@ -139,38 +140,40 @@ static inline uint32_t inl(uint16_t p)
 #define CR4_SMEP       BIT(20)
 #define CR4_SMAP       BIT(21)
 #define CR4_PKE        BIT(22)
-#define EFER_SCE  BIT(0)
-#define EFER_LME  BIT(8)
-#define EFER_LMA  BIT(10)
-#define EFER_NXE  BIT(11)
-#define EFER_SVME BIT(12)
-#define RFLAGS_TF BIT(8)
-#define RFLAGS_IF BIT(9)
+#define EFER_SCE       BIT(0)
+#define EFER_LME       BIT(8)
+#define EFER_LMA       BIT(10)
+#define EFER_NXE       BIT(11)
+#define EFER_SVME      BIT(12)
+#define RFLAGS_TF      BIT(8)
+#define RFLAGS_IF      BIT(9)
 
 /* MSRs by their names in the manuals. */
-#define MSR_TSC             0x10
-#define MSR_APIC_BASE       0x1b
-#define MSR_MISC_ENABLE     0x1a0
-#define MSR_TSC_ADJUST      0x3b
-#define MSR_SYSENTER_CS     0x174
-#define MSR_SYSENTER_ESP    0x175
-#define MSR_SYSENTER_EIP    0x176
-#define MSR_PAT             0x277
-#define MSR_MTRR_DEF_TYPE   0x2ff
-#define MSR_TSC_DEADLINE    0x6e0
-#define MSR_X2APIC          0x800 /* ..0x83f */
-#define MSR_XSS             0xda0
-#define MSR_EFER            0xc0000080
-#define MSR_STAR            0xc0000081
-#define MSR_LSTAR           0xc0000082
-#define MSR_CSTAR           0xc0000083
-#define MSR_SFMASK          0xc0000084
-#define MSR_FS_BASE         0xc0000100
-#define MSR_GS_BASE         0xc0000101
-#define MSR_KERNEL_GS_BASE  0xc0000102
-#define MSR_TSC_AUX         0xc0000103
+#define MSR_TSC            0x10
+#define MSR_APIC_BASE      0x1b
+#define MSR_MISC_ENABLE    0x1a0
+#define MSR_TSC_ADJUST     0x3b
+#define MSR_SYSENTER_CS    0x174
+#define MSR_SYSENTER_ESP   0x175
+#define MSR_SYSENTER_EIP   0x176
+#define MSR_PAT            0x277
+#define MSR_MTRR_DEF_TYPE  0x2ff
+#define MSR_TSC_DEADLINE   0x6e0
+#define MSR_X2APIC         0x800 /* ..0x83f */
+#define MSR_XSS            0xda0
+#define MSR_EFER           0xc0000080
+#define MSR_STAR           0xc0000081
+#define MSR_LSTAR          0xc0000082
+#define MSR_CSTAR          0xc0000083
+#define MSR_SFMASK         0xc0000084
+#define MSR_FS_BASE        0xc0000100
+#define MSR_GS_BASE        0xc0000101
+#define MSR_KERNEL_GS_BASE 0xc0000102
+#define MSR_TSC_AUX        0xc0000103
 
+/* clang-format off */
 enum { /* exception vectors, SDM 3A table 6-1 */
 	VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_UD = 6, VEC_NM = 7, VEC_DF = 8, VEC_TS = 10, VEC_NP = 11,
 	VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_MC = 18, VEC_XM = 19,
 };
+/* clang-format on */

@@ -12,7 +12,8 @@ uint32_t feature_mask(uint32_t leaf, uint32_t sub, enum feature_reg reg, enum fe
 {
 	uint32_t mask = 0;
 	for (unsigned i = 0; i < nfeatures; i++)
-		if (features[i].leaf == leaf && features[i].sub == sub && features[i].reg == reg && features[i].policy == policy)
+		if (features[i].leaf == leaf && features[i].sub == sub && features[i].reg == reg &&
+		    features[i].policy == policy)
 			mask |= 1U << features[i].bit;
 	return mask;
 }
@@ -20,7 +21,8 @@ uint32_t feature_mask(uint32_t leaf, uint32_t sub, enum feature_reg reg, enum fe
 const char *feature_name(uint32_t leaf, uint32_t sub, enum feature_reg reg, unsigned bit)
 {
 	for (unsigned i = 0; i < nfeatures; i++)
-		if (features[i].leaf == leaf && features[i].sub == sub && features[i].reg == reg && features[i].bit == bit)
+		if (features[i].leaf == leaf && features[i].sub == sub && features[i].reg == reg &&
+		    features[i].bit == bit)
 			return features[i].name;
 	return "?";
 }

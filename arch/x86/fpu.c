@@ -12,7 +12,10 @@ static uint64_t mask; /* 0: no XSAVE */
 static uint32_t area_size = 512;
 static uint32_t mxcsr_mask; /* bits that this CPU's MXCSR has */
 
-static void xsetbv(uint64_t v) { __asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory"); }
+static void xsetbv(uint64_t v)
+{
+	__asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
+}
 static uint64_t xgetbv(void)
 {
 	uint32_t lo, hi;

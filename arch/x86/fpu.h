@@ -11,13 +11,13 @@
 
 /* Boot CPU, once: which state components tern offers to guests; 0 if the CPU has no XSAVE (then FXSAVE only). */
 void fpu_init(void);
-void fpu_cpu_on(void);       /* each CPU: CR4.OSXSAVE, XCR0 */
+void fpu_cpu_on(void); /* each CPU: CR4.OSXSAVE, XCR0 */
 uint64_t fpu_xcr0_mask(void);
 uint32_t fpu_area_size(void); /* bytes of the standard-format area for all of them */
 /* Interrupts off. area: 64-byte aligned, XSAVE_AREA_MAX bytes, standard format. xcr0 is the guest's own. */
 void fpu_load(const void *area, uint64_t xcr0);
 uint64_t fpu_save(void *area); /* returns the guest's XCR0 */
 void fpu_set_xcr0(uint64_t xcr0);
-uint64_t fpu_get_xcr0(void); /* live: the guest's, while it is loaded */
-bool fpu_xcr0_valid(uint64_t xcr0); /* SDM 1 13.3 */
+uint64_t fpu_get_xcr0(void);          /* live: the guest's, while it is loaded */
+bool fpu_xcr0_valid(uint64_t xcr0);   /* SDM 1 13.3 */
 bool fpu_mxcsr_valid(uint32_t mxcsr); /* other bits in an area make fpu_load fault; after fpu_cpu_on */

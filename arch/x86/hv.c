@@ -20,6 +20,7 @@ const struct hv_ops *hv_detect(const struct hv_env *env, struct why *w)
 		if (err != -ENODEV) /* this vendor's CPU, but something is missing */
 			return NULL;
 	}
-	why_set(w, -ENODEV, "this CPU has no AMD-V, which this release of tern needs to run VMs; use a machine with an AMD CPU");
+	why_set(w, -ENODEV,
+		"this CPU has no AMD-V, which this release of tern needs to run VMs; use a machine with an AMD CPU");
 	return NULL;
 }

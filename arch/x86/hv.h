@@ -11,7 +11,18 @@
 #include "kernel/bits.h"
 #include "kernel/err.h"
 
-enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8 /* ..R15 = 15 */, REG_COUNT = 16 };
+enum {
+	REG_RAX,
+	REG_RCX,
+	REG_RDX,
+	REG_RBX,
+	REG_RSP,
+	REG_RBP,
+	REG_RSI,
+	REG_RDI,
+	REG_R8 /* ..R15 = 15 */,
+	REG_COUNT = 16
+};
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 
 /* Attributes as in the access-rights format of SDM 3C 25.4.1: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16. */
@@ -24,12 +35,12 @@ struct seg_state {
 #define SEG_ATTR_UNUSABLE BIT(16)
 
 /* An event to be delivered or that was cut short in delivery, as one word: vector 7:0, type 10:8, error code valid 11, valid 31, error code 63:32. */
-#define HV_EVENT_INTR  0
-#define HV_EVENT_NMI   2
-#define HV_EVENT_EXC   3
-#define HV_EVENT_SOFT  4 /* INT n, needs the instruction's length */
-#define HV_EVENT(type, vec)     (BIT(31) | (uint64_t)(type) << 8 | (vec))
-#define HV_EVENT_ERR(vec, err)  (HV_EVENT(HV_EVENT_EXC, vec) | BIT(11) | (uint64_t)(uint32_t)(err) << 32)
+#define HV_EVENT_INTR          0
+#define HV_EVENT_NMI           2
+#define HV_EVENT_EXC           3
+#define HV_EVENT_SOFT          4 /* INT n, needs the instruction's length */
+#define HV_EVENT(type, vec)    (BIT(31) | (uint64_t)(type) << 8 | (vec))
+#define HV_EVENT_ERR(vec, err) (HV_EVENT(HV_EVENT_EXC, vec) | BIT(11) | (uint64_t)(uint32_t)(err) << 32)
 
 #define XSAVE_AREA_MAX 4096
 
@@ -45,22 +56,22 @@ struct cpu_state {
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, tsc_aux;
-	uint64_t tsc;         /* guest TSC at the instant of the save */
-	uint64_t event;       /* being delivered when the vCPU stopped; HV_EVENT format, 0: none */
-	uint64_t event_next;  /* an interrupt that waits behind it: an exception cut its delivery short; 0: none */
-	uint32_t int_shadow;  /* STI or MOV SS shadow */
+	uint64_t tsc;        /* guest TSC at the instant of the save */
+	uint64_t event;      /* being delivered when the vCPU stopped; HV_EVENT format, 0: none */
+	uint64_t event_next; /* an interrupt that waits behind it: an exception cut its delivery short; 0: none */
+	uint32_t int_shadow; /* STI or MOV SS shadow */
 	uint32_t nmi_blocked;
-	uint32_t halted;      /* in HLT, waiting for an interrupt */
-	uint32_t xsave_size;  /* bytes of xsave in use, standard format */
+	uint32_t halted;     /* in HLT, waiting for an interrupt */
+	uint32_t xsave_size; /* bytes of xsave in use, standard format */
 	uint8_t xsave[XSAVE_AREA_MAX];
 };
 
 enum vmexit_kind {
-	EXIT_HOST_IRQ,   /* nothing to do: an interrupt or IPI of the host, already taken */
+	EXIT_HOST_IRQ, /* nothing to do: an interrupt or IPI of the host, already taken */
 	EXIT_CPUID,
 	EXIT_MSR,
 	EXIT_IO,
-	EXIT_NPF,        /* nested page fault / EPT violation */
+	EXIT_NPF, /* nested page fault / EPT violation */
 	EXIT_HLT,
 	EXIT_VMCALL,
 	EXIT_IRQ_WINDOW, /* the guest can take an interrupt now */
@@ -70,8 +81,8 @@ enum vmexit_kind {
 	EXIT_UNDEFINED,  /* an instruction that this guest does not have: #UD */
 	EXIT_PRIVILEGED, /* one that its policy denies (RDPMC...): #GP(0) */
 	EXIT_PAUSE,
-	EXIT_SHUTDOWN,   /* triple fault */
-	EXIT_INVALID,    /* entry refused: the guest's state is not representable; why[] explains */
+	EXIT_SHUTDOWN, /* triple fault */
+	EXIT_INVALID,  /* entry refused: the guest's state is not representable; why[] explains */
 };
 struct vmexit {
 	enum vmexit_kind kind;
@@ -145,7 +156,8 @@ struct hv_ops {
 	void (*inject)(struct hv_vcpu *v, uint64_t event);
 	bool (*irq_ready)(struct hv_vcpu *v);
 	void (*irq_window)(struct hv_vcpu *v, bool want);
-	void (*skip)(struct hv_vcpu *v, uint64_t next_rip); /* instruction emulated: moves RIP, ends the interrupt shadow */
+	void (*skip)(struct hv_vcpu *v,
+		     uint64_t next_rip); /* instruction emulated: moves RIP, ends the interrupt shadow */
 	/* MSRs that live in hardware state (EFER, PAT, XSS...): 0 or -EINVAL (then #GP). */
 	int (*get_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t *val);
 	int (*set_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t val);

@@ -20,9 +20,9 @@ void irq_add_ioapic(hpa_t base, uint32_t gsi_base);
 void irq_isa_override(unsigned irq, uint32_t gsi, bool active_low, bool level);
 
 /* Inter-processor interrupts. */
-#define IRQ_VEC_TIMER   0xf0
-#define IRQ_VEC_RESCHED 0xf1 /* does nothing but end HLT or guest mode; need_resched is looked at on the way out */
-#define IRQ_VEC_CALL    0xf2
+#define IRQ_VEC_TIMER    0xf0
+#define IRQ_VEC_RESCHED  0xf1 /* does nothing but end HLT or guest mode; need_resched is looked at on the way out */
+#define IRQ_VEC_CALL     0xf2
 #define IRQ_VEC_SPURIOUS 0xff
 void irq_ipi(unsigned cpu_id, int vector);
 /* Run fn(arg) on every other online CPU in interrupt context and wait until all have done it. Interrupts must be on. */

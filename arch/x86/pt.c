@@ -13,21 +13,30 @@
 #define LEVELS    4
 #define ENTRIES   512
 
+/* clang-format off */
 const struct pt_format pt_format_host = { /* SDM 3A 4.5 */
 	.name = "host", .table = BIT(0) | BIT(1), .leaf = BIT(0), .large = BIT(7), .w = BIT(1), .nx = BIT(63),
 	.uc = BIT(3) | BIT(4), .accessed = BIT(5), .dirty = BIT(6), .present = BIT(0), .max_level = 3,
 };
+/* clang-format on */
+/* clang-format off */
 const struct pt_format pt_format_npt = { /* APM2 15.25.5: a nested walk is a user access, so U is set at all levels */
 	.name = "NPT", .table = BIT(0) | BIT(1) | BIT(2), .leaf = BIT(0) | BIT(2), .large = BIT(7), .w = BIT(1), .nx = BIT(63),
 	.uc = BIT(3) | BIT(4), .accessed = BIT(5), .dirty = BIT(6), .present = BIT(0), .max_level = 3,
 };
+/* clang-format on */
+/* clang-format off */
 const struct pt_format pt_format_ept = { /* SDM 3C 29.3.2; memory type 6 = WB in bits 5:3, 0 = UC */
 	.name = "EPT", .table = BIT(0) | BIT(1) | BIT(2), .leaf = 0, .large = BIT(7), .r = BIT(0), .w = BIT(1), .x = BIT(2),
 	.wb = 6 << 3, .accessed = BIT(8), .dirty = BIT(9), .present = BIT(0) | BIT(1) | BIT(2), .max_level = 3,
 };
+/* clang-format on */
 
 static uint64_t level_size(unsigned level) { return 1ULL << (PAGE_SHIFT + 9 * (level - 1)); }
-static unsigned level_index(uint64_t va, unsigned level) { return va >> (PAGE_SHIFT + 9 * (level - 1)) & (ENTRIES - 1); }
+static unsigned level_index(uint64_t va, unsigned level)
+{
+	return va >> (PAGE_SHIFT + 9 * (level - 1)) & (ENTRIES - 1);
+}
 static uint64_t *table_of(hpa_t hpa) { return (uint64_t *)(uintptr_t)((hpa & ADDR_MASK) + HHDM_BASE); }
 static uint64_t load(const uint64_t *e) { return __atomic_load_n(e, __ATOMIC_RELAXED); }
 static bool present(const struct pt *pt, uint64_t e) { return e & pt->fmt->present; }
@@ -126,10 +135,12 @@ int pt_map(struct pt *pt, uint64_t va, hpa_t hpa, uint64_t len, unsigned prot)
 		return -EINVAL;
 	while (done < len) {
 		unsigned level = pt->fmt->max_level;
-		while (level > 1 && (((va + done) | (hpa + done)) & (level_size(level) - 1) || len - done < level_size(level)))
+		while (level > 1 &&
+		       (((va + done) | (hpa + done)) & (level_size(level) - 1) || len - done < level_size(level)))
 			level--;
 		uint64_t *e = entry_make(pt, va + done, level, &err);
-		while (e && present(pt, load(e)) && !is_leaf(pt, load(e), level)) /* a table, empty perhaps: go below it */
+		while (e && present(pt, load(e)) &&
+		       !is_leaf(pt, load(e), level)) /* a table, empty perhaps: go below it */
 			e = entry_make(pt, va + done, --level, &err);
 		if (e && present(pt, load(e)))
 			err = -EEXIST;
@@ -224,10 +235,12 @@ bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf)
 		if (is_leaf(pt, v, l)) {
 			bool uc = f->uc ? (v & f->uc) == f->uc : !(v & f->wb);
 			*leaf = (struct pt_leaf){
-				.hpa = v & ADDR_MASK & ~(level_size(l) - 1), .size = level_size(l),
-				.prot = PT_R | (v & f->w ? PT_W : 0) | ((f->nx ? !(v & f->nx) : !!(v & f->x)) ? PT_X : 0) |
-					(uc ? PT_UC : 0),
-				.accessed = v & f->accessed, .dirty = v & f->dirty,
+				.hpa = v & ADDR_MASK & ~(level_size(l) - 1),
+				.size = level_size(l),
+				.prot = PT_R | (v & f->w ? PT_W : 0) |
+					((f->nx ? !(v & f->nx) : !!(v & f->x)) ? PT_X : 0) | (uc ? PT_UC : 0),
+				.accessed = v & f->accessed,
+				.dirty = v & f->dirty,
 			};
 			return true;
 		}
@@ -317,11 +330,14 @@ static void merge_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, u
 		hpa_t sub = v & ADDR_MASK;
 		if (level > 2)
 			merge_table(pt, sub, level - 1, start, lo, hi);
-		uint64_t leaf = level <= pt->fmt->max_level && start >= lo && start + size <= hi ? merged_leaf(pt, sub, level - 1) : 0;
+		uint64_t leaf = level <= pt->fmt->max_level && start >= lo && start + size <= hi
+					? merged_leaf(pt, sub, level - 1)
+					: 0;
 		if (!leaf)
 			continue;
 		__atomic_store_n(&tab[i], leaf, __ATOMIC_RELEASE);
-		for (unsigned k = 0; k < ENTRIES; k++) /* after the store: whatever hardware set until now is in there */
+		for (unsigned k = 0; k < ENTRIES;
+		     k++) /* after the store: whatever hardware set until now is in there */
 			if (load(&table_of(sub)[k]) & pt->fmt->dirty) {
 				__atomic_fetch_or(&tab[i], pt->fmt->dirty, __ATOMIC_RELAXED);
 				break;

@@ -23,15 +23,15 @@
 
 struct pt_format {
 	const char *name;
-	uint64_t table;      /* bits of an entry that points to a table */
-	uint64_t leaf;       /* bits every leaf has */
-	uint64_t large;      /* bit that makes a level 2 or 3 entry a leaf */
-	uint64_t r, w, x;    /* set when allowed */
-	uint64_t nx;         /* set when execution is not allowed */
-	uint64_t wb, uc;     /* memory type bits */
+	uint64_t table;   /* bits of an entry that points to a table */
+	uint64_t leaf;    /* bits every leaf has */
+	uint64_t large;   /* bit that makes a level 2 or 3 entry a leaf */
+	uint64_t r, w, x; /* set when allowed */
+	uint64_t nx;      /* set when execution is not allowed */
+	uint64_t wb, uc;  /* memory type bits */
 	uint64_t accessed, dirty;
-	uint64_t present;    /* an entry with any of these is present */
-	uint8_t max_level;   /* largest leaf: 1 = 4K, 2 = 2M, 3 = 1G */
+	uint64_t present;  /* an entry with any of these is present */
+	uint8_t max_level; /* largest leaf: 1 = 4K, 2 = 2M, 3 = 1G */
 };
 extern const struct pt_format pt_format_host, pt_format_npt, pt_format_ept;
 
@@ -41,18 +41,19 @@ struct pt {
 	hpa_t (*alloc)(void *arg); /* a zeroed 4K page, or ~0 */
 	void (*free)(void *arg, hpa_t hpa);
 	void *arg;
-	uint64_t ntables;          /* pages in use for tables, root included */
-	hpa_t retired;             /* chain of table pages waiting for a flush, through their first word; ~0 ends it */
+	uint64_t ntables; /* pages in use for tables, root included */
+	hpa_t retired;    /* chain of table pages waiting for a flush, through their first word; ~0 ends it */
 };
 
-struct pt_leaf { /* what translates an address */
+struct pt_leaf {       /* what translates an address */
 	hpa_t hpa;     /* of the leaf's first byte */
 	uint64_t size; /* 4K, 2M or 1G */
 	unsigned prot; /* PT_* */
 	bool accessed, dirty;
 };
 
-int pt_init(struct pt *pt, const struct pt_format *fmt, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t), void *arg) must_check;
+int pt_init(struct pt *pt, const struct pt_format *fmt, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t),
+	    void *arg) must_check;
 void pt_fini(struct pt *pt); /* frees all tables; nothing uses them any more */
 void pt_reap(struct pt *pt); /* free the retired tables; every CPU has flushed since */
 

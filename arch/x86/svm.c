@@ -25,7 +25,7 @@ static struct svm_caps {
 	bool nrip, rdtscp;
 } caps;
 static struct pt_format format; /* NPT, with 1G leaves if the CPU has them */
-static hpa_t iopm; /* all ones: every port exits */
+static hpa_t iopm;              /* all ones: every port exits */
 
 #define IOPM_ORDER  2 /* 12 KiB, in a 16 KiB block */
 #define MSRPM_ORDER 1
@@ -36,7 +36,8 @@ static int svm_probe(struct why *w)
 	if (cpuid(0x80000000, 0).eax < 0x8000000a || !(cpuid(0x80000001, 0).ecx & BIT(2)))
 		return -ENODEV;
 	if (rdmsr_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS))
-		return why_set(w, -ENOTSUP, "AMD-V is switched off by the firmware; enable SVM (virtualization) in its set-up");
+		return why_set(w, -ENOTSUP,
+			       "AMD-V is switched off by the firmware; enable SVM (virtualization) in its set-up");
 	struct cpuid_regs f = cpuid(0x8000000a, 0);
 	if (!(f.edx & BIT(0)))
 		return why_set(w, -ENOTSUP, "this CPU has AMD-V but no nested paging, which tern needs to run VMs");
@@ -63,7 +64,8 @@ static int svm_cpu_on(void)
 	fpu_cpu_on();
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_VM_HSAVE_PA, hsave);
-	__asm__ volatile("vmsave %0" ::"a"(host) : "memory"); /* GS base, TR and the rest never change on a CPU of tern's */
+	__asm__ volatile("vmsave %0" ::"a"(host)
+			 : "memory"); /* GS base, TR and the rest never change on a CPU of tern's */
 	this_cpu()->hv = c;
 	return 0;
 }
@@ -80,7 +82,7 @@ static void svm_cpu_off(void)
 static void msrpm_allow(uint8_t *map, uint32_t msr)
 {
 	uint32_t base = msr < 0x2000 ? 0 : msr - 0xc0000000 < 0x2000 ? 0x800 : 0x1000, n = msr & 0x1fff;
-	map[base + n / 4] &= (uint8_t)~(3 << n % 4 * 2);
+	map[base + n / 4] &= (uint8_t) ~(3 << n % 4 * 2);
 }
 
 static void svm_destroy(struct hv_vcpu *hv)
@@ -115,8 +117,8 @@ static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 				   SVM_I1_INVD | SVM_I1_HLT | SVM_I1_INVLPGA | SVM_I1_IOIO | SVM_I1_MSR | SVM_I1_TASK |
 				   SVM_I1_FERR | SVM_I1_SHUTDOWN);
 	b->intercept2 = SVM_I2_VMRUN | SVM_I2_VMMCALL | SVM_I2_VMLOAD | SVM_I2_VMSAVE | SVM_I2_STGI | SVM_I2_CLGI |
-			SVM_I2_SKINIT | SVM_I2_WBINVD | SVM_I2_MONITOR | SVM_I2_MWAIT | SVM_I2_MWAIT_ARMED | SVM_I2_XSETBV |
-			SVM_I2_RDPRU;
+			SVM_I2_SKINIT | SVM_I2_WBINVD | SVM_I2_MONITOR | SVM_I2_MWAIT | SVM_I2_MWAIT_ARMED |
+			SVM_I2_XSETBV | SVM_I2_RDPRU;
 	b->intercept3 = SVM_I3_INVLPGB | SVM_I3_INVLPGB_ILLEGAL | SVM_I3_MCOMMIT | SVM_I3_TLBSYNC;
 	b->iopm_pa = iopm;
 	b->msrpm_pa = v->msrpm;
@@ -171,7 +173,8 @@ static void asid_take(struct svm_vcpu *v, struct svm_cpu *c)
 static bool svm_irq_ready(struct hv_vcpu *hv)
 {
 	struct svm_vcpu *v = svm_of(hv);
-	return !(v->vmcb->eventinj & SVM_EVENT_VALID) && !v->deferred && (v->hv.rflags & RFLAGS_IF) && !(v->vmcb->int_state & 1);
+	return !(v->vmcb->eventinj & SVM_EVENT_VALID) && !v->deferred && (v->hv.rflags & RFLAGS_IF) &&
+	       !(v->vmcb->int_state & 1);
 }
 
 /* The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken. */
@@ -204,7 +207,8 @@ static void requeue_event(struct svm_vcpu *v)
 	uint64_t e = v->vmcb->exitintinfo;
 	unsigned type = e >> 8 & 7, vector = e & 0xff;
 	v->vmcb->eventinj = 0;
-	if (!(e & SVM_EVENT_VALID) || type == HV_EVENT_SOFT || (type == HV_EVENT_EXC && (vector == VEC_BP || vector == 4)))
+	if (!(e & SVM_EVENT_VALID) || type == HV_EVENT_SOFT ||
+	    (type == HV_EVENT_EXC && (vector == VEC_BP || vector == 4)))
 		return;
 	v->vmcb->eventinj = e;
 }
@@ -246,23 +250,19 @@ static void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 		return;
 	}
 	switch (code) {
-	case SVM_EXIT_INTR: case SVM_EXIT_NMI: case SVM_EXIT_SMI: case SVM_EXIT_INIT: case SVM_EXIT_FERR:
-		x->kind = EXIT_HOST_IRQ;
-		break;
-	case SVM_EXIT_VINTR:
-		x->kind = EXIT_IRQ_WINDOW;
-		break;
-	case SVM_EXIT_CPUID:
-		x->kind = EXIT_CPUID;
-		break;
+	case SVM_EXIT_INTR:
+	case SVM_EXIT_NMI:
+	case SVM_EXIT_SMI:
+	case SVM_EXIT_INIT:
+	case SVM_EXIT_FERR: x->kind = EXIT_HOST_IRQ; break;
+	case SVM_EXIT_VINTR: x->kind = EXIT_IRQ_WINDOW; break;
+	case SVM_EXIT_CPUID: x->kind = EXIT_CPUID; break;
 	case SVM_EXIT_MSR:
 		x->kind = EXIT_MSR;
 		x->u.msr.index = (uint32_t)v->hv.gpr[REG_RCX];
 		x->u.msr.write = b->exitinfo1 & 1;
 		break;
-	case SVM_EXIT_IOIO:
-		decode_io(b, x);
-		break;
+	case SVM_EXIT_IOIO: decode_io(b, x); break;
 	case SVM_EXIT_NPF: /* EXITINFO1 is a page-fault error code, APM2 15.25.6 */
 		x->kind = EXIT_NPF;
 		x->u.npf.gpa = b->exitinfo2;
@@ -270,27 +270,14 @@ static void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 		x->u.npf.write = b->exitinfo1 & BIT(1);
 		x->u.npf.fetch = b->exitinfo1 & BIT(4);
 		break;
-	case SVM_EXIT_HLT:
-		x->kind = EXIT_HLT;
-		break;
-	case SVM_EXIT_VMMCALL:
-		x->kind = EXIT_VMCALL;
-		break;
-	case SVM_EXIT_XSETBV:
-		x->kind = EXIT_XSETBV;
-		break;
-	case SVM_EXIT_INVD: case SVM_EXIT_WBINVD:
-		x->kind = EXIT_CACHE;
-		break;
-	case SVM_EXIT_PAUSE:
-		x->kind = EXIT_PAUSE;
-		break;
-	case SVM_EXIT_SHUTDOWN:
-		x->kind = EXIT_SHUTDOWN;
-		break;
-	case SVM_EXIT_RDPMC:
-		x->kind = EXIT_PRIVILEGED;
-		break;
+	case SVM_EXIT_HLT: x->kind = EXIT_HLT; break;
+	case SVM_EXIT_VMMCALL: x->kind = EXIT_VMCALL; break;
+	case SVM_EXIT_XSETBV: x->kind = EXIT_XSETBV; break;
+	case SVM_EXIT_INVD:
+	case SVM_EXIT_WBINVD: x->kind = EXIT_CACHE; break;
+	case SVM_EXIT_PAUSE: x->kind = EXIT_PAUSE; break;
+	case SVM_EXIT_SHUTDOWN: x->kind = EXIT_SHUTDOWN; break;
+	case SVM_EXIT_RDPMC: x->kind = EXIT_PRIVILEGED; break;
 	default: /* VMRUN..SKINIT, MONITOR, MWAIT, RDPRU, INVLPGA, ...: this guest's CPU does not have them */
 		x->kind = EXIT_UNDEFINED;
 		break;
@@ -336,17 +323,10 @@ static int svm_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
 {
 	struct svm_vcpu *v = svm_of(hv);
 	switch (msr) {
-	case MSR_EFER:
-		*val = v->vmcb->efer & ~EFER_SVME;
-		return 0;
-	case MSR_PAT:
-		*val = v->vmcb->pat;
-		return 0;
-	case MSR_TSC_AUX:
-		*val = v->tsc_aux;
-		return caps.rdtscp ? 0 : -EINVAL;
-	default:
-		return -EINVAL;
+	case MSR_EFER: *val = v->vmcb->efer & ~EFER_SVME; return 0;
+	case MSR_PAT: *val = v->vmcb->pat; return 0;
+	case MSR_TSC_AUX: *val = v->tsc_aux; return caps.rdtscp ? 0 : -EINVAL;
+	default: return -EINVAL;
 	}
 }
 
@@ -374,8 +354,7 @@ static int svm_set_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t val)
 		v->tsc_aux = val;
 		wrmsr(MSR_TSC_AUX, val); /* loaded: exits are handled with the vCPU's task on its CPU */
 		return 0;
-	default:
-		return -EINVAL;
+	default: return -EINVAL;
 	}
 }
 
@@ -389,6 +368,7 @@ static int svm_set_xcr0(struct hv_vcpu *hv unused, uint64_t xcr0)
 
 static void svm_set_tsc_offset(struct hv_vcpu *hv, uint64_t offset) { svm_of(hv)->vmcb->tsc_offset = offset; }
 
+/* clang-format off */
 const struct hv_ops svm_ops = {
 	.name = "AMD-V", .pt_format = &format,
 	.probe = svm_probe, .cpu_on = svm_cpu_on, .cpu_off = svm_cpu_off, .create = svm_create, .destroy = svm_destroy,
@@ -397,3 +377,4 @@ const struct hv_ops svm_ops = {
 	.skip = svm_skip, .get_msr = svm_get_msr, .set_msr = svm_set_msr, .set_xcr0 = svm_set_xcr0,
 	.set_tsc_offset = svm_set_tsc_offset, .flush_tlb = svm_flush_tlb,
 };
+/* clang-format on */

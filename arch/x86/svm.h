@@ -9,19 +9,24 @@
 #define VM_CR_SVMDIS    BIT(4)
 #define MSR_VM_HSAVE_PA 0xc0010117
 
+/* clang-format off */
 enum { /* intercept words at 0x00c and 0x010, as bit numbers (APM2 appendix B, table B-1) */
 	SVM_I1_INTR = BIT(0), SVM_I1_NMI = BIT(1), SVM_I1_INIT = BIT(3), SVM_I1_VINTR = BIT(4), SVM_I1_RDPMC = BIT(15),
 	SVM_I1_CPUID = BIT(18), SVM_I1_INVD = BIT(22), SVM_I1_PAUSE = BIT(23), SVM_I1_HLT = BIT(24),
 	SVM_I1_INVLPGA = BIT(26), SVM_I1_IOIO = BIT(27), SVM_I1_MSR = BIT(28), SVM_I1_TASK = BIT(29), SVM_I1_FERR = BIT(30),
 };
+/* clang-format on */
 #define SVM_I1_SHUTDOWN BIT(31)
+/* clang-format off */
 enum {
 	SVM_I2_VMRUN = BIT(0), SVM_I2_VMMCALL = BIT(1), SVM_I2_VMLOAD = BIT(2), SVM_I2_VMSAVE = BIT(3), SVM_I2_STGI = BIT(4),
 	SVM_I2_CLGI = BIT(5), SVM_I2_SKINIT = BIT(6), SVM_I2_WBINVD = BIT(9), SVM_I2_MONITOR = BIT(10),
 	SVM_I2_MWAIT = BIT(11), SVM_I2_MWAIT_ARMED = BIT(12), SVM_I2_XSETBV = BIT(13), SVM_I2_RDPRU = BIT(14),
 };
+/* clang-format on */
 enum { SVM_I3_INVLPGB = BIT(0), SVM_I3_INVLPGB_ILLEGAL = BIT(1), SVM_I3_MCOMMIT = BIT(3), SVM_I3_TLBSYNC = BIT(4) };
 
+/* clang-format off */
 enum { /* EXITCODE, APM2 appendix C */
 	SVM_EXIT_EXCP_BASE = 0x40, SVM_EXIT_EXCP_LAST = 0x5f, SVM_EXIT_INTR = 0x60, SVM_EXIT_NMI = 0x61, SVM_EXIT_SMI = 0x62,
 	SVM_EXIT_INIT = 0x63, SVM_EXIT_VINTR = 0x64, SVM_EXIT_RDPMC = 0x6f, SVM_EXIT_CPUID = 0x72, SVM_EXIT_INVD = 0x76,
@@ -31,13 +36,14 @@ enum { /* EXITCODE, APM2 appendix C */
 	SVM_EXIT_MWAIT = 0x8b, SVM_EXIT_MWAIT_ARMED = 0x8c, SVM_EXIT_XSETBV = 0x8d, SVM_EXIT_RDPRU = 0x8e,
 	SVM_EXIT_INVLPGB = 0xa0, SVM_EXIT_TLBSYNC = 0xa4, SVM_EXIT_NPF = 0x400,
 };
+/* clang-format on */
 
 #define SVM_INT_V_IRQ          BIT(8)
 #define SVM_INT_V_PRIO_MAX     (0xfULL << 16)
 #define SVM_INT_V_IGN_TPR      BIT(20)
 #define SVM_INT_V_INTR_MASKING BIT(24)
-#define SVM_TLB_FLUSH_ALL 1
-#define SVM_EVENT_VALID   BIT(31)
+#define SVM_TLB_FLUSH_ALL      1
+#define SVM_EVENT_VALID        BIT(31)
 
 struct svm_seg {
 	uint16_t selector, attr; /* attr: access-rights bits 7:0, then AVL, L, D/B, G in 11:8 */
@@ -52,24 +58,24 @@ struct vmcb { /* one 4K page */
 	uint64_t iopm_pa, msrpm_pa, tsc_offset; /* 0x040 */
 	uint32_t asid;                          /* 0x058 */
 	uint8_t tlb_control, pad05d[3];
-	uint64_t int_ctl, int_state;            /* 0x060 */
+	uint64_t int_ctl, int_state;                          /* 0x060 */
 	uint64_t exitcode, exitinfo1, exitinfo2, exitintinfo; /* 0x070 */
 	uint64_t np_enable, avic, ghcb, eventinj, ncr3, lbr;  /* 0x090 */
-	uint32_t clean, pad0c4;                 /* 0x0c0 */
-	uint64_t nrip;                          /* 0x0c8 */
-	uint8_t nbytes, bytes[15];              /* 0x0d0 */
+	uint32_t clean, pad0c4;                               /* 0x0c0 */
+	uint64_t nrip;                                        /* 0x0c8 */
+	uint8_t nbytes, bytes[15];                            /* 0x0d0 */
 	uint8_t pad0e0[0x400 - 0x0e0];
 	struct svm_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr; /* 0x400 */
 	uint8_t pad4a0[0x4cb - 0x4a0], cpl;
 	uint32_t pad4cc;
-	uint64_t efer;                          /* 0x4d0 */
+	uint64_t efer; /* 0x4d0 */
 	uint8_t pad4d8[0x548 - 0x4d8];
 	uint64_t cr4, cr3, cr0, dr7, dr6, rflags, rip; /* 0x548 */
 	uint8_t pad580[0x5d8 - 0x580];
-	uint64_t rsp, s_cet, ssp, isst, rax;    /* 0x5d8 */
+	uint64_t rsp, s_cet, ssp, isst, rax;                                                               /* 0x5d8 */
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, sysenter_cs, sysenter_esp, sysenter_eip, cr2; /* 0x600 */
 	uint8_t pad648[0x668 - 0x648];
-	uint64_t pat;                           /* 0x668 */
+	uint64_t pat; /* 0x668 */
 	uint8_t pad670[0x1000 - 0x670];
 } PACKED;
 _Static_assert(offsetof(struct vmcb, iopm_pa) == 0x040 && offsetof(struct vmcb, int_ctl) == 0x060, "VMCB");

@@ -21,13 +21,16 @@ static struct seg_state seg_out(const struct svm_seg *s)
 static struct svm_seg seg_in(const struct seg_state *s)
 {
 	uint16_t attr = (s->attr & 0xff) | (s->attr >> 4 & 0xf00);
-	return (struct svm_seg){ s->selector, s->attr & SEG_ATTR_UNUSABLE ? attr & (uint16_t)~0x80 : attr, s->limit, s->base };
+	return (struct svm_seg){ s->selector, s->attr & SEG_ATTR_UNUSABLE ? attr & (uint16_t)~0x80 : attr, s->limit,
+				 s->base };
 }
 
 /* The fields that move one to one: cpu_state's name, VMCB's name. */
+/* clang-format off */
 #define SVM_PLAIN_FIELDS(X)                                                                        \
 	X(cr0) X(cr2) X(cr3) X(cr4) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(sysenter_cs)     \
 	X(sysenter_esp) X(sysenter_eip) X(pat)
+/* clang-format on */
 
 void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 {
@@ -64,7 +67,8 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	memcpy(&xstate_bv, s->xsave + 512, sizeof(xstate_bv));
 	memcpy(&mxcsr, s->xsave + 24, sizeof(mxcsr));
 	if (s->xsave_size > XSAVE_AREA_MAX || s->xsave_size > fpu_area_size())
-		return why_set(w, -EINVAL, "extended CPU state of %u bytes, this CPU holds %u", s->xsave_size, fpu_area_size());
+		return why_set(w, -EINVAL, "extended CPU state of %u bytes, this CPU holds %u", s->xsave_size,
+			       fpu_area_size());
 	if (fpu_xcr0_mask() && (!fpu_xcr0_valid(s->xcr0) || (xstate_bv & ~fpu_xcr0_mask())))
 		return why_set(w, -EINVAL, "XCR0 %llx is not one that this CPU can have", (unsigned long long)s->xcr0);
 	if (!fpu_mxcsr_valid(mxcsr)) /* XRSTOR, WRMSR of TSC_AUX and the like would fault in the hypervisor */
@@ -105,8 +109,14 @@ void svm_get_mode(struct hv_vcpu *hv, struct hv_mode *m)
 {
 	const struct vmcb *b = svm_of(hv)->vmcb;
 	*m = (struct hv_mode){
-		.cr0 = b->cr0, .cr3 = b->cr3, .cr4 = b->cr4, .efer = b->efer, .cs_base = b->cs.base, .cpl = b->cpl,
-		.long_mode = (b->efer & EFER_LMA) && (b->cs.attr & 0x200), .cs32 = b->cs.attr & 0x400,
+		.cr0 = b->cr0,
+		.cr3 = b->cr3,
+		.cr4 = b->cr4,
+		.efer = b->efer,
+		.cs_base = b->cs.base,
+		.cpl = b->cpl,
+		.long_mode = (b->efer & EFER_LMA) && (b->cs.attr & 0x200),
+		.cs32 = b->cs.attr & 0x400,
 	};
 }
 

@@ -16,7 +16,9 @@
 #define lwip_htons(x) __builtin_bswap16(x)
 #define lwip_htonl(x) __builtin_bswap32(x)
 
-#define LWIP_PLATFORM_DIAG(x) do { } while (0)
+#define LWIP_PLATFORM_DIAG(x) \
+	do {                  \
+	} while (0)
 #define LWIP_PLATFORM_ASSERT(x) panic("lwIP: %s", x)
 
 uint32_t net_random(void);

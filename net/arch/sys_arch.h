@@ -21,9 +21,9 @@ typedef struct net_mbox sys_mbox_t;
 typedef struct task *sys_thread_t;
 typedef int sys_prot_t;
 
-#define sys_sem_valid(s)          ((s)->valid)
-#define sys_sem_set_invalid(s)    ((s)->valid = false)
-#define sys_mutex_valid(m)        ((m)->valid)
-#define sys_mutex_set_invalid(m)  ((m)->valid = false)
-#define sys_mbox_valid(m)         ((m)->slot != NULL)
-#define sys_mbox_set_invalid(m)   ((m)->slot = NULL)
+#define sys_sem_valid(s)         ((s)->valid)
+#define sys_sem_set_invalid(s)   ((s)->valid = false)
+#define sys_mutex_valid(m)       ((m)->valid)
+#define sys_mutex_set_invalid(m) ((m)->valid = false)
+#define sys_mbox_valid(m)        ((m)->slot != NULL)
+#define sys_mbox_set_invalid(m)  ((m)->slot = NULL)

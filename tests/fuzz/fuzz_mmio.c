@@ -9,10 +9,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* An address where something is, mostly. */
 static uint64_t place(uint8_t b)
 {
+	/* clang-format off */
 	static const uint64_t at[] = {
 		FV_DEV, FV_DEV + PAGE_SIZE - 3, FV_DATA,   FV_DATA + PAGE_SIZE - 3, MIB(2) - 3, 0, ~0ULL - 2,
 		FV_PT,  FV_DEV + MIB(2),        GIB(4) - 1
 	};
+	/* clang-format on */
 	return at[b % ARRAY_SIZE(at)] + (b >> 5);
 }
 

@@ -42,18 +42,24 @@ static int mem_write(struct stream *s, const struct iov *iov, unsigned n, uint64
 	}
 	return 0;
 }
-static int drop_write(struct stream *s unused, const struct iov *iov unused, unsigned n unused, uint64_t deadline unused) { return 0; }
+static int drop_write(struct stream *s unused, const struct iov *iov unused, unsigned n unused,
+		      uint64_t deadline unused)
+{
+	return 0;
+}
 static int mem_shutdown(struct stream *s unused) { return 0; }
 static void mem_abort(struct stream *s unused) {}
 static void mem_close(struct stream *s unused) {}
 static const struct stream_ops build_ops = { mem_read, mem_write, mem_shutdown, mem_abort, mem_close };
 static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown, mem_abort, mem_close };
 
-int stream_tcp_connect(struct stream **s unused, const char *addr unused, uint16_t port unused, uint64_t end unused, struct why *w)
+int stream_tcp_connect(struct stream **s unused, const char *addr unused, uint16_t port unused, uint64_t end unused,
+		       struct why *w)
 {
 	return why_set(w, -EHOSTUNREACH, "no network");
 }
-int stream_tcp_listen(uint16_t port unused, unsigned max unused, void (*fn)(void *, struct stream *) unused, void *arg unused)
+int stream_tcp_listen(uint16_t port unused, unsigned max unused, void (*fn)(void *, struct stream *) unused,
+		      void *arg unused)
 {
 	return 0;
 }
@@ -132,7 +138,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t mode = data[0] % 3, good = data[0] / 3 % 8;
 	data++;
 	size--;
-	o = (struct offer){ .cfg = { .name = "fuzz", .mem = MIB(2), .vcpus = 1 }, .id = { .uuid = "fuzz", .epoch = attempt_new_epoch() } };
+	o = (struct offer){ .cfg = { .name = "fuzz", .mem = MIB(2), .vcpus = 1 },
+			    .id = { .uuid = "fuzz", .epoch = attempt_new_epoch() } };
 	vm_compat_get(NULL, &o.compat);
 	if (mode == 0) {
 		if (size && stream_write(&m.s, data, size, TIME_NEVER))

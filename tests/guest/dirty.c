@@ -24,7 +24,8 @@ int main(int argc, char **argv)
 {
 	uint64_t at = 0;
 
-	load_init(&load, "dirty", 7003, argc > 2 ? strtoull(argv[2], NULL, 10) : 64, argc > 1 ? strtoull(argv[1], NULL, 10) : 16);
+	load_init(&load, "dirty", 7003, argc > 2 ? strtoull(argv[2], NULL, 10) : 64,
+		  argc > 1 ? strtoull(argv[1], NULL, 10) : 16);
 	for (;;) {
 		for (uint64_t n = load_tick(&load, status); n; n--) {
 			*(volatile uint64_t *)(void *)(load.mem + at * PAGE) = ++written;

@@ -14,10 +14,7 @@
 #define ITERATIONS 1000
 #define ROUNDS     100
 
-static inline void nothing(void)
-{
-	__asm__ volatile("" ::: "memory");
-}
+static inline void nothing(void) { __asm__ volatile("" ::: "memory"); }
 
 static inline void do_cpuid(void)
 {
@@ -26,23 +23,20 @@ static inline void do_cpuid(void)
 	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d)::"memory");
 }
 
-static inline void do_out(void)
-{
-	outb(0, 0x80);
-}
+static inline void do_out(void) { outb(0, 0x80); }
 
-#define LEAST(what)                                                            \
-	({                                                                     \
-		uint64_t least = ~0ULL;                                        \
-		for (int round = 0; round < ROUNDS; round++) {                 \
-			uint64_t start = __rdtsc();                            \
-			for (int i = 0; i < ITERATIONS; i++)                   \
-				what();                                        \
-			uint64_t took = __rdtsc() - start;                     \
-			if (took < least)                                      \
-				least = took;                                  \
-		}                                                              \
-		least;                                                         \
+#define LEAST(what)                                            \
+	({                                                     \
+		uint64_t least = ~0ULL;                        \
+		for (int round = 0; round < ROUNDS; round++) { \
+			uint64_t start = __rdtsc();            \
+			for (int i = 0; i < ITERATIONS; i++)   \
+				what();                        \
+			uint64_t took = __rdtsc() - start;     \
+			if (took < least)                      \
+				least = took;                  \
+		}                                              \
+		least;                                         \
 	})
 
 int main(void)
@@ -54,6 +48,7 @@ int main(void)
 	empty = LEAST(nothing);
 	cpuid = LEAST(do_cpuid) - empty;
 	out = LEAST(do_out) - empty;
-	printf("exitcost: cpuid=%llu out=%llu\n", (unsigned long long)(cpuid / ITERATIONS), (unsigned long long)(out / ITERATIONS));
+	printf("exitcost: cpuid=%llu out=%llu\n", (unsigned long long)(cpuid / ITERATIONS),
+	       (unsigned long long)(out / ITERATIONS));
 	return 0;
 }

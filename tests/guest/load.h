@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE 4096UL
+#define PAGE    4096UL
 #define TICK_NS 10000000LL /* the loop's grain: 10 ms */
 
 struct load {
@@ -24,8 +24,8 @@ struct load {
 	int listener;
 	uint8_t *mem;
 	uint64_t pages;
-	uint64_t rate;      /* pages a second, 0: as fast as it goes */
-	uint64_t done;      /* pages touched */
+	uint64_t rate; /* pages a second, 0: as fast as it goes */
+	uint64_t done; /* pages touched */
 	int64_t start_ns, last_ns, last_real_ns, last_file_ns;
 	int64_t gap_ns;     /* the longest time between two ticks since the status was asked for last */
 	uint64_t backwards; /* how often a clock went backwards: must stay 0 */
@@ -51,7 +51,8 @@ static inline void load_init(struct load *l, const char *name, uint16_t port, ui
 	l->mem = mmap(NULL, l->pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	l->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	setsockopt(l->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (!l->pages || l->mem == MAP_FAILED || bind(l->listener, (struct sockaddr *)&sa, sizeof(sa)) || listen(l->listener, 8)) {
+	if (!l->pages || l->mem == MAP_FAILED || bind(l->listener, (struct sockaddr *)&sa, sizeof(sa)) ||
+	    listen(l->listener, 8)) {
 		perror(name);
 		exit(1);
 	}
@@ -71,8 +72,8 @@ static inline uint64_t load_tick(struct load *l, const char *(*status)(void))
 		l->gap_ns = now - l->last_ns;
 	l->last_ns = now;
 	l->last_real_ns = real;
-	snprintf(line, sizeof(line), "%s %s backwards=%llu gap_ms=%lld\n", l->name, status(), (unsigned long long)l->backwards,
-		 (long long)(l->gap_ns / 1000000));
+	snprintf(line, sizeof(line), "%s %s backwards=%llu gap_ms=%lld\n", l->name, status(),
+		 (unsigned long long)l->backwards, (long long)(l->gap_ns / 1000000));
 	while ((fd = accept(l->listener, NULL, NULL)) >= 0) {
 		if (send(fd, line, strlen(line), MSG_NOSIGNAL) > 0)
 			l->gap_ns = 0;

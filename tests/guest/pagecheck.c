@@ -23,8 +23,8 @@ static const char *status(void)
 {
 	static char s[160];
 
-	snprintf(s, sizeof(s), "passes=%llu pages=%llu errors=%llu", (unsigned long long)passes, (unsigned long long)load.pages,
-		 (unsigned long long)errors);
+	snprintf(s, sizeof(s), "passes=%llu pages=%llu errors=%llu", (unsigned long long)passes,
+		 (unsigned long long)load.pages, (unsigned long long)errors);
 	return s;
 }
 

@@ -7,6 +7,7 @@ Two hosts, a switch between them, and the guest `demo` that moves: what the test
                                        [vm filler] on both    takes memory away
 """
 import os
+import re
 import time
 
 import client
@@ -53,13 +54,14 @@ def host_conf(number, name, *vms):
 
 
 class Rig:
-    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:32", mem=DEMO_MIB, extra=True, name=""):
+    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:16", mem=DEMO_MIB, extra=True):
         os.makedirs(RIG, exist_ok=True)
         self.switch = netns.Switch()
         twin = VM_CONF.format(name="twin", cmdline=f"tern.ip={TWIN_ADDRESS}/24", mem="128M", mac="52:54:00:77:00:02", autostart="no")
-        filler = VM_CONF.format(name="filler", cmdline="tern.load=none", mem="700M", mac="52:54:00:77:00:03", autostart="no")
+        filler = VM_CONF.format(name="filler", cmdline="tern.load=none", mem="800M", mac="52:54:00:77:00:03", autostart="no")
         extras = (twin, filler) if extra else ()
-        self.a = Host("a", self.switch, host_conf(1, "a", demo_conf(load, mem), *extras), 1, nics[0])
+        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem), *extras)
+        self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0])
         self.b = Host("b", self.switch, host_conf(2, "b", *extras), 2, nics[1])
         self.hosts = (self.a, self.b)
         self.guest, self.load = DEMO_ADDRESS, load
@@ -67,6 +69,7 @@ class Rig:
 
     def start(self, guest=True):
         """Both hosts at their prompts, and the guest up."""
+        self.a.conf = self.fresh_conf
         try:
             for h in self.hosts:
                 h.launch()
@@ -199,8 +202,9 @@ class Rig:
             self.check_free()
 
     def restart(self, host):
-        """After a crash: power off and on again."""
+        """After a crash: power off and on again, without the guest, which runs elsewhere."""
         host.stop()
+        host.conf = re.sub(rf"\n\[vm {DEMO}\]\n(?:[^\[\n].*\n)*", "", host.conf)
         host.start()
 
     def show_failure(self):

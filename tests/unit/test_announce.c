@@ -17,6 +17,7 @@ static const uint8_t mac[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
 static void every_byte(void **state)
 {
 	(void)state;
+	/* clang-format off */
 	static const uint8_t want[60] = {
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff,       /* to all */
 		0x52, 0x54, 0x00, 0x12, 0x34, 0x56,       /* from the guest */
@@ -27,6 +28,7 @@ static void every_byte(void **state)
 		0x52, 0x54, 0x00, 0x12, 0x34, 0x56, 0, 0, 0, 0, /* target */
 		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	};
+	/* clang-format on */
 	uint8_t buf[ANNOUNCE_RARP_LEN];
 	memset(buf, 0xa5, sizeof(buf));
 	assert_int_equal(announce_rarp(buf, mac), 60);
@@ -85,7 +87,8 @@ static void repeats(void **state)
 	assert_int_equal(heard.n, 5);
 	for (unsigned i = 0; i < 5; i++) {
 		uint64_t late = heard.at[i] - start;
-		assert_true(late >= ms[i] * NS_PER_MS && late < (ms[i] + 1000) * NS_PER_MS && (i == 0 || heard.at[i] >= heard.at[i - 1]));
+		assert_true(late >= ms[i] * NS_PER_MS && late < (ms[i] + 1000) * NS_PER_MS &&
+			    (i == 0 || heard.at[i] >= heard.at[i - 1]));
 	}
 	uint8_t want[ANNOUNCE_RARP_LEN];
 	announce_rarp(want, mac);

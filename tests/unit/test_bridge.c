@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint8_t mac_a[6] = { 2, 0, 0, 0, 0, 0xa }, mac_b[6] = { 2, 0, 0, 0, 0, 0xb }, mac_c[6] = { 2, 0, 0, 0, 0, 0xc };
+static const uint8_t mac_a[6] = { 2, 0, 0, 0, 0, 0xa }, mac_b[6] = { 2, 0, 0, 0, 0, 0xb },
+		     mac_c[6] = { 2, 0, 0, 0, 0, 0xc };
 static const uint8_t mac_all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 
 struct tap { /* a port and what it got */
@@ -115,7 +116,8 @@ static void learns_and_floods(void **state)
 	assert_int_equal(n->nic.frames, 2);
 	assert_int_equal(n->g2.frames, 1);
 	static const uint8_t unknown[6] = { 2, 9, 9, 9, 9, 9 };
-	assert_int_equal(input(&n->g1, unknown, mac_a, 60), 0); /* unknown: to the wire, but not to guests that have another MAC */
+	assert_int_equal(input(&n->g1, unknown, mac_a, 60),
+			 0); /* unknown: to the wire, but not to guests that have another MAC */
 	assert_int_equal(n->nic.frames, 3);
 	assert_int_equal(n->g2.frames, 1);
 	assert_int_equal(input(&n->nic, mac_b, mac_c, 60), 0); /* a silent guest is reached by its own MAC */

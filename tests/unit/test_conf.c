@@ -261,6 +261,7 @@ static void test_values(void **state)
 
 int main(void)
 {
+	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),          cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_wrong_lines),   cmocka_unit_test(test_too_long),
@@ -268,6 +269,7 @@ int main(void)
 		cmocka_unit_test(test_many_problems), cmocka_unit_test(test_unused),
 		cmocka_unit_test(test_values),
 	};
+	/* clang-format on */
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

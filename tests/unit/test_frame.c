@@ -252,10 +252,12 @@ static void test_copy_out(void **state)
 
 int main(void)
 {
+	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_segments),         cmocka_unit_test(test_malformed_refused),
 		cmocka_unit_test(test_checksum_offsets), cmocka_unit_test(test_fuzz_headers),
 		cmocka_unit_test(test_copy_out),
 	};
+	/* clang-format on */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

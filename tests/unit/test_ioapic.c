@@ -36,7 +36,7 @@ static void build(void)
 
 static void unbuild(void)
 {
-	list_for_each (d, &m.devs, struct dev, node)
+	list_for_each(d, &m.devs, struct dev, node)
 		d->ops->fini(d);
 	assert_true(list_empty(&m.devs) && !m.bus.space[BUS_MMIO].n && !m.bus.space[BUS_PIO].n);
 }
@@ -62,12 +62,12 @@ static void migrate(void)
 	unsigned i = 0, before = nmsi;
 	struct why w = { "" };
 
-	list_for_each (d, &m.devs, struct dev, node)
+	list_for_each(d, &m.devs, struct dev, node)
 		state_save(d->section[0].desc, d->section[0].obj, buf[i++]);
 	unbuild();
 	build();
 	i = 0;
-	list_for_each (d, &m.devs, struct dev, node) {
+	list_for_each(d, &m.devs, struct dev, node) {
 		if (state_load(d->section[0].desc, d->section[0].obj, 1, buf[i++], state_size(d->section[0].desc), &w))
 			fail_msg("%s", w.text);
 		if (d->ops->resume)

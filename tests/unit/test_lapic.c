@@ -122,6 +122,7 @@ static void test_registers(void **state)
 	static const struct {
 		unsigned reg;
 		uint64_t v;
+		/* clang-format off */
 	} bad[] = {
 		{ ID, 1 },           { VERSION, 0 },      { PPR, 0 },       { LDR, 0 },        { ISR, 0 },
 		{ IRR + 7, 0 },      { TMCCT, 0 },        { EOI, 1 },       { ESR, 1 },        { TPR, 0x100 },
@@ -130,6 +131,7 @@ static void test_registers(void **state)
 		{ TPR, 1ULL << 32 }, { EOI, 1ULL << 32 }, { 0x00, 0 },      { 0x0e, 0 },       { 0x2f, 0 },
 		{ 0x31, 0 },         { 0x3f + 1, 0 },     { 0x09, 0 },
 	};
+	/* clang-format on */
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(wr(l, bad[i].reg, bad[i].v), -EINVAL);
 	static const unsigned unreadable[] = { EOI, SELF, 0x00, 0x0e, 0x2f, 0x31, 0x3a };
@@ -492,10 +494,12 @@ static void test_check(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, setup)
+	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		T(test_registers),    T(test_modes),    T(test_priorities), T(test_level),
 		T(test_destinations), T(test_startup),  T(test_errors),     T(test_deadline),
 		T(test_one_shot),     T(test_periodic), T(test_check),
 	};
+	/* clang-format on */
 	return cmocka_run_group_tests_name("lapic", tests, NULL, NULL);
 }

@@ -14,11 +14,13 @@ static struct handoff_mem out[2 * MAX_IN];
 
 static void test_simple(void **state)
 {
+	/* clang-format off */
 	const struct handoff_mem in[] = {
 		{ MIB(4), MIB(4), HANDOFF_MEM_FREE, 0 },   { 0, KIB(640), HANDOFF_MEM_FREE, 0 },
 		{ MIB(1), MIB(3), HANDOFF_MEM_FREE, 0 },   { MIB(5), KIB(5), HANDOFF_MEM_KEEP, 0 },
 		{ 0, PAGE_SIZE, HANDOFF_MEM_RESERVED, 0 },
 	};
+	/* clang-format on */
 	const struct handoff_mem want[] = {
 		{ 0, PAGE_SIZE, HANDOFF_MEM_RESERVED, 0 },
 		{ PAGE_SIZE, KIB(636), HANDOFF_MEM_FREE, 0 },

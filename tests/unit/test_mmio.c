@@ -268,6 +268,7 @@ static void test_refused(void **state)
 {
 	static const struct {
 		uint8_t n, c[10];
+		/* clang-format off */
 	} cases[] = {
 		{ 4, { 0xf2, 0x0f, 0x10, 0x03 } }, /* MOVSD xmm0, [rbx]: SSE, not the string move */
 		{ 4, { 0xf2, 0x0f, 0x11, 0x03 } },
@@ -283,6 +284,7 @@ static void test_refused(void **state)
 		{ 1, { 0x06 } },
 		{ 2, { 0x0f, 0x0b } },
 	};
+	/* clang-format on */
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint64_t before[16];

@@ -55,22 +55,26 @@ static void test_steady_fits(void **state unused)
 
 static void test_polish_is_bounded(void **state unused)
 {
+	/* clang-format off */
 	const struct row rows[] = {
 		{ 600 << 20, 1000, 0, 30000, POLICY_AGAIN }, { 120 << 20, 200, 0, 15000, POLICY_AGAIN },
 		{ 60 << 20, 100, 0, 7000, POLICY_AGAIN },    { 28 << 20, 50, 0, 3000, POLICY_AGAIN },
 		{ 12 << 20, 20, 0, 1500, POLICY_STOP },
 	};
+	/* clang-format on */
 	PLAY(300, 30, rows, NULL);
 }
 
 static void test_gives_up_when_stuck(void **state unused)
 {
 	struct why w = { "" };
+	/* clang-format off */
 	const struct row rows[] = {
 		{ 256 << 20, 4000, 1, 60000, POLICY_AGAIN }, { 234 << 20, 4000, 1, 60000, POLICY_AGAIN },
 		{ 234 << 20, 4000, 1, 61000, POLICY_AGAIN }, { 234 << 20, 4000, 1, 60000, POLICY_AGAIN },
 		{ 234 << 20, 4000, 1, 60000, POLICY_AGAIN }, { 234 << 20, 4000, 1, 60000, POLICY_GIVE_UP },
 	};
+	/* clang-format on */
 	PLAY(300, 30, rows, &w);
 	assert_non_null(strstr(w.text, "did not converge"));
 	assert_non_null(strstr(w.text, "--max-downtime"));

@@ -435,11 +435,13 @@ static void test_threads(void **state)
 
 int main(void)
 {
+	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_descriptors),   cmocka_unit_test(test_ring_addresses),
 		cmocka_unit_test(test_rx_hostile),    cmocka_unit_test(test_state_flips),
 		cmocka_unit_test(test_state_refused), cmocka_unit_test(test_threads),
 	};
+	/* clang-format on */
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

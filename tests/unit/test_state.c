@@ -26,10 +26,12 @@ struct toy {
 	struct toy_state s;
 	int saved, loaded;
 };
+/* clang-format off */
 static const struct sfield toy_fields[] = {
 	F(struct toy_state, a),     F(struct toy_state, b),      F(struct toy_state, c),
 	F_ARR(struct toy_state, d), F_V(struct toy_state, e, 2),
 };
+/* clang-format on */
 static int toy_check(const void *obj, const void *state, struct why *w)
 {
 	(void)obj;
@@ -218,7 +220,7 @@ static int build_all(void **state)
 	assert_int_equal(pci_bus_create(&machine, &pci), 0);
 	assert_int_equal(vnet_create(&machine, pci, &net, 1, mac, no_tx, NULL), 0);
 	assert_int_equal(vrng_create(&machine, pci, 2), 0);
-	list_for_each (d, &machine.devs, struct dev, node) {
+	list_for_each(d, &machine.devs, struct dev, node) {
 		assert_true(d->nsections > 0 || !strcmp(d->name, "virtio-rng"));
 		for (unsigned i = 0; i < d->nsections; i++)
 			add(d->section[i].desc, d->section[i].obj);
@@ -335,11 +337,13 @@ static void test_tables_bit_flips(void **state)
 
 int main(void)
 {
+	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_encoding),          cmocka_unit_test(test_versions),
 		cmocka_unit_test(test_check_guards),      cmocka_unit_test(test_print_diff),
 		cmocka_unit_test(test_selftest),          cmocka_unit_test(test_tables_selftest),
 		cmocka_unit_test(test_tables_round_trip), cmocka_unit_test(test_tables_bit_flips),
 	};
+	/* clang-format on */
 	return cmocka_run_group_tests_name("state", tests, build_all, free_all);
 }

@@ -12,10 +12,7 @@
 #include "tests/unit/fake_kernel.h"
 #include <string.h>
 
-static uint64_t soon(void)
-{
-	return time_in_ms(10000);
-}
+static uint64_t soon(void) { return time_in_ms(10000); }
 
 static void close_both(struct stream *e[2])
 {
@@ -29,10 +26,7 @@ struct writer {
 	int err;
 };
 
-static uint8_t pattern(size_t i)
-{
-	return (uint8_t)(i * 31 + (i >> 8));
-}
+static uint8_t pattern(size_t i) { return (uint8_t)(i * 31 + (i >> 8)); }
 
 /* Writes bytes of the pattern in iovs of uneven sizes, then ends. */
 static void write_pattern(void *arg)
@@ -179,10 +173,8 @@ static void cut_at_every_byte(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(order_and_end),
-		cmocka_unit_test(deadlines),
-		cmocka_unit_test(abort_from_another_task),
-		cmocka_unit_test(peer_closes),
+		cmocka_unit_test(order_and_end),           cmocka_unit_test(deadlines),
+		cmocka_unit_test(abort_from_another_task), cmocka_unit_test(peer_closes),
 		cmocka_unit_test(cut_at_every_byte),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -177,6 +177,7 @@ static void test_events_of_the_wire(void **state)
 	static const struct {
 		uint64_t event, next;
 		bool ok;
+		/* clang-format off */
 	} cases[] = {
 		{ 0, 0, true },
 		{ HV_EVENT(HV_EVENT_INTR, 0x30), 0, true },
@@ -193,6 +194,7 @@ static void test_events_of_the_wire(void **state)
 		  false }, /* one waits at most: hv_ops.inject relies on it */
 		{ 0, HV_EVENT(HV_EVENT_EXC, 14), false },
 	};
+	/* clang-format on */
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct why w = { "" };
@@ -219,6 +221,7 @@ static void test_explain(void **state)
 	static const struct {
 		struct vmcb b;
 		const char *says;
+		/* clang-format off */
 	} cases[] = {
 		{ { .efer = 0 }, "SVME" },
 		{ { .efer = EFER_SVME, .cr0 = CR0_NW }, "NW" },
@@ -228,6 +231,7 @@ static void test_explain(void **state)
 		{ { .efer = EFER_SVME }, "ASID" },
 		{ { .efer = EFER_SVME, .asid = 1 }, "reserved" },
 	};
+	/* clang-format on */
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct vmexit x;
@@ -240,10 +244,12 @@ static void test_explain(void **state)
 
 int main(void)
 {
+	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_identity), cmocka_unit_test(test_mode),
 		cmocka_unit_test(test_hostile),  cmocka_unit_test(test_events_of_the_wire),
 		cmocka_unit_test(test_tables),   cmocka_unit_test(test_explain),
 	};
+	/* clang-format on */
 	return cmocka_run_group_tests_name("svm_state", tests, NULL, NULL);
 }

@@ -278,9 +278,11 @@ static void test_priority(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		T(test_autoconfig), T(test_fifo_size), T(test_transmit),
 		T(test_receive),    T(test_modem),     T(test_priority),
 	};
+	/* clang-format on */
 	return cmocka_run_group_tests_name("uart", tests, NULL, NULL);
 }

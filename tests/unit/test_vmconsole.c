@@ -71,7 +71,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	vm_console_plug(&vm, NULL);
-	list_for_each (d, &vm.machine.devs, struct dev, node)
+	list_for_each(d, &vm.machine.devs, struct dev, node)
 		d->ops->fini(d);
 	vm_console_free(&vm);
 	vm_console_free(&vm); /* harmless */

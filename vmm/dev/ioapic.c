@@ -43,10 +43,12 @@ struct ioapic {
 	struct spinlock lock;  /* [l] */
 };
 
+/* clang-format off */
 static const struct sfield ioapic_fields[] = {
 	F(struct ioapic_state, select), F(struct ioapic_state, id),   F_ARR(struct ioapic_state, rte),
 	F(struct ioapic_state, level),  F(struct ioapic_state, edge),
 };
+/* clang-format on */
 
 static int ioapic_check(const void *obj, const void *state, struct why *w)
 {

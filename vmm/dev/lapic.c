@@ -35,8 +35,8 @@ static inline uint32_t load(const uint32_t *word) { return __atomic_load_n(word,
 static int highest_bit(const uint32_t *map)
 {
 	/* Mostly nothing is there, and this is asked at each entry: so no loop for that. */
-	if (!(load(&map[0]) | load(&map[1]) | load(&map[2]) | load(&map[3]) | load(&map[4]) | load(&map[5]) | load(&map[6]) |
-	      load(&map[7])))
+	if (!(load(&map[0]) | load(&map[1]) | load(&map[2]) | load(&map[3]) | load(&map[4]) | load(&map[5]) |
+	      load(&map[6]) | load(&map[7])))
 		return -1;
 	for (int w = 7; w >= 0; w--) {
 		uint32_t v = load(&map[w]);
@@ -392,6 +392,7 @@ int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t 
 
 /* ---- migration ---- */
 
+/* clang-format off */
 static const struct sfield lapic_fields[] = {
 	F(struct lapic_state, id),           F(struct lapic_state, svr),
 	F(struct lapic_state, tpr),          F_ARR(struct lapic_state, lvt),
@@ -404,6 +405,7 @@ static const struct sfield lapic_fields[] = {
 	F(struct lapic_state, sipi_wait),    F(struct lapic_state, sipi_vector),
 	F(struct lapic_state, events),       F(struct lapic_state, count_armed),
 };
+/* clang-format on */
 
 static int lapic_check(const void *obj, const void *state, struct why *w)
 {

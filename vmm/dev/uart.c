@@ -76,6 +76,7 @@ struct uart {
 	void *arg;
 };
 
+/* clang-format off */
 static const struct sfield uart_fields[] = {
 	F(struct uart_state, ier),       F(struct uart_state, fcr),          F(struct uart_state, lcr),
 	F(struct uart_state, mcr),       F(struct uart_state, scr),          F(struct uart_state, dll),
@@ -83,6 +84,7 @@ static const struct sfield uart_fields[] = {
 	F(struct uart_state, msr_delta), F(struct uart_state, rx_head),      F(struct uart_state, rx_count),
 	F_ARR(struct uart_state, rx),
 };
+/* clang-format on */
 
 static unsigned rx_room(const struct uart_state *s) { return (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1U) - s->rx_count; }
 

@@ -19,6 +19,7 @@ static struct list table = LIST_INIT(table); /* newest first */
 
 const char *migrate_phase_name(enum migrate_phase p)
 {
+	/* clang-format off */
 	static const char *const names[] = {
 		[MIG_CONNECT] = "connecting",  [MIG_SETUP] = "setting up",
 		[MIG_PASSES] = "copying",      [MIG_STOPPED] = "switching over",
@@ -26,6 +27,7 @@ const char *migrate_phase_name(enum migrate_phase p)
 		[MIG_DONE] = "done",           [MIG_FAILED] = "failed",
 		[MIG_CANCELLED] = "cancelled",
 	};
+	/* clang-format on */
 	return p < ARRAY_SIZE(names) ? names[p] : "?";
 }
 

@@ -13,6 +13,7 @@
 static const struct {
 	const char *name;
 	uint32_t min, max;
+	/* clang-format off */
 } types[WIRE_TYPE_END] = {
 	[WIRE_HELLO] = { "HELLO", CHECK + 60, CHECK + 60 },
 	[WIRE_OFFER] = { "OFFER", CHECK + 806, CHECK + 806 + 64 * 24 },
@@ -34,6 +35,7 @@ static const struct {
 	[WIRE_ERROR] = { "ERROR", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
 	[WIRE_DONE] = { "DONE", CHECK + 24, CHECK + 24 },
 };
+/* clang-format on */
 
 const char *wire_type_name(uint32_t type)
 {
