@@ -177,12 +177,17 @@ static bool e1000_rearm(struct nic *n)
 
 /* ---- sending ---- */
 
+/* The card sets DD when it has fetched a frame; looking at memory costs no register access. */
+static void tx_reclaim(struct e1000 *e)
+{
+	while (e->tx_done != e->tx_next && __atomic_load_n(&e->tx[e->tx_done].status, __ATOMIC_ACQUIRE) & TXD_DD)
+		e->tx_done = (e->tx_done + 1) % RING;
+}
+
 static int tx_locked(struct e1000 *e, const struct frame *f)
 {
 	uint16_t next = (e->tx_next + 1) % RING;
-	/* Looking at memory costs nothing: so only when it is about to be full. */
-	while (e->tx_done != e->tx_next && __atomic_load_n(&e->tx[e->tx_done].status, __ATOMIC_ACQUIRE) & TXD_DD)
-		e->tx_done = (e->tx_done + 1) % RING;
+	tx_reclaim(e);
 	if (!e->started || next == e->tx_done)
 		return -ENOBUFS;
 	struct tx_desc *d = &e->tx[e->tx_next];
@@ -212,6 +217,16 @@ static int e1000_tx(struct nic *n, const struct frame *f)
 	if (!err)
 		nic_count(&n->stats.tx_bytes, f->len);
 	return err;
+}
+
+static unsigned e1000_tx_room(struct nic *n)
+{
+	struct e1000 *e = e1000_of(n);
+	spin_lock(&e->tx_lock);
+	tx_reclaim(e);
+	unsigned used = (e->tx_next + RING - e->tx_done) % RING;
+	spin_unlock(&e->tx_lock);
+	return RING - 1 - used;
 }
 
 /* ---- setting up ---- */
@@ -320,7 +335,9 @@ fail:
 	return err_trace(-ENODEV);
 }
 
-static const struct nic_ops e1000_ops = { .tx = e1000_tx, .link_up = e1000_link_up, .start = e1000_start };
+static const struct nic_ops e1000_ops = {
+	.tx = e1000_tx, .link_up = e1000_link_up, .start = e1000_start, .tx_room = e1000_tx_room
+};
 
 struct nic *e1000_probe(const struct pci_dev *d)
 {

@@ -20,6 +20,8 @@ struct nic_ops {
 	int (*tx)(struct nic *n, const struct frame *f);
 	bool (*link_up)(struct nic *n);
 	int (*start)(struct nic *n); /* nic_start's work */
+	/* How many frames of the wire's size tx would take now. Any task. */
+	unsigned (*tx_room)(struct nic *n);
 };
 struct nic_stats {
 	uint64_t rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_dropped;

@@ -277,6 +277,18 @@ static int vnet_tx(struct nic *n, const struct frame *f)
 	return 0;
 }
 
+static unsigned vnet_tx_room(struct nic *n)
+{
+	struct vnet *v = vnet_of(n);
+	spin_lock(&v->tx_lock);
+	if (v->started)
+		tx_reclaim(v);
+	/* One descriptor a frame, and one more where the buffer wraps. */
+	uint32_t bytes = TX_BYTES - (v->tx_head - v->tx_tail), descs = v->tx_free;
+	spin_unlock(&v->tx_lock);
+	return descs < 2 ? 0 : MIN(descs - 2, bytes / (uint32_t)ALIGN_UP(FRAME_WIRE_MAX + sizeof(struct net_hdr), 64U));
+}
+
 /* ---- setting up ---- */
 
 static int irq_setup(struct vnet *v, uint16_t *rx_vector)
@@ -331,7 +343,9 @@ fail:
 	return err_trace(-ENODEV);
 }
 
-static const struct nic_ops vnet_ops = { .tx = vnet_tx, .link_up = vnet_link_up, .start = vnet_start };
+static const struct nic_ops vnet_ops = {
+	.tx = vnet_tx, .link_up = vnet_link_up, .start = vnet_start, .tx_room = vnet_tx_room
+};
 
 struct nic *virtio_net_probe(const struct pci_dev *d)
 {

@@ -167,7 +167,10 @@ static bool offload_missing(const struct bridge_port *p, const struct frame *f)
 static int deliver(struct bridge_port *p, const struct frame *f)
 {
 	int err;
-	if (offload_missing(p, f)) {
+	if (f->gso_size && f->gso != FRAME_GSO_NONE && offload_missing(p, f) && p->room &&
+	    p->room(p->arg) <= f->len / f->gso_size) {
+		err = -ENOBUFS;
+	} else if (offload_missing(p, f)) {
 		uint8_t buf[FRAME_WIRE_MAX];
 		struct finish fin = { .port = p };
 		err = frame_segment(f, buf, finish_out, &fin) ? fin.err : -EINVAL;

@@ -25,6 +25,11 @@ struct bridge_port {
 	char name[24];
 	/* Deliver to the port; 0 or -errno (counted as dropped). */
 	int (*send)(void *arg, const struct frame *f);
+	/*
+	 * How many frames of the wire's size send() would take now; NULL: any number. So a large frame that has to be cut for
+	 * this port is refused whole with -ENOBUFS, rather than losing its end.
+	 */
+	unsigned (*room)(void *arg);
 	void *arg;
 	unsigned offloads; /* BRIDGE_*: what send() takes */
 	bool only_mac;     /* a guest: source MAC must be mac, others are counted and dropped */

@@ -128,10 +128,16 @@ static int nic_send(void *arg, const struct frame *f)
 	return i->nic->ops->tx(i->nic, f);
 }
 
+static unsigned nic_room(void *arg)
+{
+	struct net_if *i = arg;
+	return i->nic->ops->tx_room(i->nic);
+}
+
 static void nic_attach(struct net_if *i)
 {
 	struct nic *n = i->nic;
-	i->nic_port = (struct bridge_port){ .send = nic_send, .arg = i };
+	i->nic_port = (struct bridge_port){ .send = nic_send, .room = nic_room, .arg = i };
 	sniprintf(i->nic_port.name, sizeof(i->nic_port.name), "%s", n->name);
 	i->nic_port.offloads = (n->features & NIC_F_CSUM ? BRIDGE_CSUM : 0) |
 			       (n->features & NIC_F_TSO4 ? BRIDGE_TSO4 : 0) |

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POLL_TICKS       5                 /* of TCP_SLOW_INTERVAL: 500 ms */
+#define POLL_TICKS       2                 /* of TCP_SLOW_INTERVAL: 200 ms */
 #define USER_TIMEOUT_NS  (20 * NS_PER_SEC) /* data sent and not one byte acknowledged for that long: the peer is gone */
 #define NRTX_CAP         3 /* retransmit at least every few seconds, so that a link that comes back is used soon */
 #define KEEP_IDLE_MS     5000
@@ -103,7 +103,7 @@ static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
 	return ERR_OK;
 }
 
-/* Twice a second: notice a peer that acknowledges nothing, and keep the retransmission interval short. */
+/* When nothing is acknowledged for 200 ms: notice a peer that acknowledges nothing, and keep the retransmission interval short. */
 static err_t on_poll(void *arg, struct tcp_pcb *pcb)
 {
 	struct tcp_stream *t = arg;
@@ -117,6 +117,7 @@ static err_t on_poll(void *arg, struct tcp_pcb *pcb)
 		return ERR_ABRT;
 	}
 	pcb->nrtx = MIN(pcb->nrtx, NRTX_CAP);
+	tcp_output(pcb); /* what a full NIC queue refused, when no ACK is under way to bring it up again */
 	return ERR_OK;
 }
 

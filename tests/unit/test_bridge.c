@@ -285,6 +285,35 @@ static void tells_a_full_queue(void **state)
 	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0); /* flooding never fails */
 }
 
+static unsigned room_of(void *arg)
+{
+	(void)arg;
+	return 3;
+}
+
+/* A large frame that must be cut, for a queue that cannot hold it all: nothing of it goes out. */
+static void a_large_frame_goes_whole(void **state)
+{
+	struct net *n = *state;
+	uint8_t buf[6000];
+	struct frame f;
+	n->g1.port.offloads = 0;
+	n->g1.port.room = room_of;
+	input(&n->g1, mac_all, mac_a, 60);
+	frame_init_flat(&f, buf, tcp_frame(buf, 5000));
+	f.flags = FRAME_NEEDS_CSUM;
+	f.csum_start = 34, f.csum_offset = 16, f.hdr_len = 54;
+	f.gso = FRAME_GSO_TCPV4, f.gso_size = 1460;
+	assert_int_equal(bridge_input(&n->g2.port, &f), -ENOBUFS);
+	assert_int_equal(n->g1.frames, 0);
+	frame_init_flat(&f, buf, tcp_frame(buf, 3 * 1400));
+	f.flags = FRAME_NEEDS_CSUM;
+	f.csum_start = 34, f.csum_offset = 16, f.hdr_len = 54;
+	f.gso = FRAME_GSO_TCPV4, f.gso_size = 1460;
+	assert_int_equal(bridge_input(&n->g2.port, &f), 0);
+	assert_int_equal(n->g1.frames, 3);
+}
+
 struct pusher {
 	struct net *n;
 	bool stop; /* atomic */
@@ -338,6 +367,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(guests_cannot_spoof, setup, teardown),
 		cmocka_unit_test_setup_teardown(finishes_offloads, setup, teardown),
 		cmocka_unit_test_setup_teardown(tells_a_full_queue, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_large_frame_goes_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(leaves_under_load, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
