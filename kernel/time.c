@@ -67,13 +67,16 @@ static void arm(struct timers *ts, uint64_t deadline_ns)
 	irq_timer_arm(tsc_start + time_ns_to_tsc(deadline_ns) + 64);
 }
 
+static bool is_running(const struct timer *t, int cpu)
+{
+	const struct timers *ts = cpu_get((unsigned)cpu)->timers;
+	return __atomic_load_n(&ts->running, __ATOMIC_SEQ_CST) == t;
+}
+
 /* Wait until the fn of t has returned, wherever it runs. Not from within fn. */
 static void wait_running(const struct timer *t, int cpu)
 {
-	if (cpu < 0)
-		return;
-	struct timers *ts = cpu_get((unsigned)cpu)->timers;
-	while (__atomic_load_n(&ts->running, __ATOMIC_SEQ_CST) == t)
+	while (cpu >= 0 && is_running(t, cpu))
 		cpu_relax();
 }
 
@@ -144,16 +147,20 @@ void time_interrupt(void)
 				arm(ts, next);
 			return;
 		}
+		/* Re-armed here while fn is still running there: wait, without a claim that the other CPU could wait for in turn. */
+		int ran = t->ran;
+		if (ran >= 0 && ran != (int)c->id && is_running(t, ran)) {
+			spin_release(&ts->lock); /* it may be cancelled or moved meanwhile */
+			cpu_relax();
+			continue;
+		}
 		void (*fn)(void *) = t->fn;
 		void *arg = t->arg;
 		list_remove(&t->node);
 		__atomic_store_n(&ts->running, t, __ATOMIC_SEQ_CST);
-		int ran = t->ran;
 		t->ran = (int)c->id;
 		__atomic_store_n(&t->cpu, -1, __ATOMIC_SEQ_CST);
 		spin_release(&ts->lock);
-		if (ran != (int)c->id)
-			wait_running(t, ran); /* re-armed here while fn was running there */
 		fn(arg);
 		__atomic_store_n(&ts->running, NULL, __ATOMIC_SEQ_CST);
 	}
