@@ -2,12 +2,14 @@
 """Power on to prompt, and what an operator finds there."""
 import json
 import re
+import subprocess
+import time
 
 import pytest
 
 import client
 from console import LEAVE_KEY, Console
-from host import Host
+from host import Host, die_with_parent
 from rig import DEMO, DEMO_ADDRESS, demo_conf, host_conf
 
 
@@ -43,6 +45,28 @@ def test_boot_one_cpu_runs_linux(one_cpu):
     start = len(one_cpu.console.text)
     one_cpu.console.begin("poweroff")
     assert one_cpu.wait_off(10), f"poweroff left it on: {one_cpu.console.text[start:]}"
+
+
+def test_address_by_dhcp(shared, tmp_path):
+    """A real DHCP server (busybox's) on the switch: the host takes what it gives, shows it, and answers there."""
+    leases, conf = tmp_path / "leases", tmp_path / "udhcpd.conf"
+    leases.touch()
+    conf.write_text("start 10.77.0.90\nend 10.77.0.99\ninterface br0\noption subnet 255.255.255.0\n"
+                    f"option router 10.77.0.1\nlease_file {leases}\npidfile {tmp_path / 'pid'}\n")
+    server = subprocess.Popen(["busybox", "udhcpd", "-f", str(conf)], preexec_fn=die_with_parent)
+    h = Host("c", shared.switch, host_conf(3, "c").replace("address = 10.77.0.13/24\ngateway = 10.77.0.1", "address = dhcp"), 3,
+             files=False)
+    try:
+        h.start()
+        end = time.monotonic() + 20
+        while not (m := re.search(r"10\.77\.0\.9\d", h.cmd("nic"))):
+            assert time.monotonic() < end, f"no address from the server: {h.cmd('nic')}"
+            time.sleep(0.2)
+        assert client.ping(m[0], 2) == 0
+    finally:
+        h.remove()
+        server.kill()
+        server.wait(5)
 
 
 def test_boot_wrong_configuration(shared):
