@@ -86,14 +86,17 @@ def host_figures(rig):
 
 
 def exits(switch):
-    conf = host_conf(3, "c", demo_conf("exitcost"))
+    conf = host_conf(3, "c", demo_conf("none"))
     h = Host("c", switch, conf, 3, icount=True)
     try:
         h.start(180)
         h.wait_vm(DEMO, "running", 120)
         h.wait_vm(DEMO, "running", 120)
         start = h.console.begin(f"vm console {DEMO}")  # attached: asking again and again is slow where time is counted
-        m = h.console.expect(r"exitcost: cpuid=(\d+) out=(\d+)", 300, start)
+        h.console.expect(r"guest ready[^$]*guest# ", 180, start)
+        time.sleep(2)
+        h.console.send("\rexitcost\r")
+        m = h.console.expect(r"exitcost: cpuid=(\d+) out=(\d+)", 120, start)
     finally:
         h.remove()
     figure("instructions of a CPUID exit", int(m[1]), 600, "", digits=0, note="Linux and KVM there: 3209")
