@@ -86,11 +86,10 @@ def host_figures(rig):
 
 
 def exits(switch):
-    conf = host_conf(3, "c", demo_conf("none"))
+    conf = host_conf(3, "c", demo_conf("none").replace("console=ttyS0", "console=ttyS0 quiet"))
     h = Host("c", switch, conf, 3, icount=True)
     try:
         h.start(180)
-        h.wait_vm(DEMO, "running", 120)
         h.wait_vm(DEMO, "running", 120)
         start = h.console.begin(f"vm console {DEMO}")  # attached: asking again and again is slow where time is counted
         h.console.expect(r"guest ready[^$]*guest# ", 180, start)
