@@ -11,8 +11,8 @@
 #include <sys/io.h>
 #include <x86intrin.h>
 
-#define ITERATIONS 1000
-#define ROUNDS     100
+#define ITERATIONS 200
+#define ROUNDS     50
 
 static inline void nothing(void) { __asm__ volatile("" ::: "memory"); }
 
