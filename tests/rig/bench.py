@@ -95,7 +95,7 @@ def exits(switch):
         h.console.expect(r"guest ready[^$]*guest# ", 180, start)
         time.sleep(2)
         h.console.send("\rexitcost\r")
-        m = h.console.expect(r"exitcost: cpuid=(\d+) out=(\d+)", 120, start)
+        m = h.console.expect(r"exitcost: cpuid=(\d+) out=(\d+)\s", 120, start)
     finally:
         h.remove()
     figure("instructions of a CPUID exit", int(m[1]), 600, "", digits=0, note="Linux and KVM there: 3209")
