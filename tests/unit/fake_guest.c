@@ -186,6 +186,24 @@ void fg_put(struct fg *g, gpa_t gpa, const void *buf, size_t len)
 	memcpy(g->shadow + gpa, buf, len);
 }
 
+void fg_put16(struct fg *g, gpa_t gpa, uint16_t v)
+{
+	if (gpa & 1) {
+		fg_put(g, gpa, &v, 2);
+		return;
+	}
+	__atomic_store_n((uint16_t *)gmem_ptr(&g->mem, gpa, 2), v, __ATOMIC_RELEASE);
+	memcpy(g->shadow + gpa, &v, 2);
+}
+
+uint16_t fg_get16(struct fg *g, gpa_t gpa)
+{
+	const void *p = gmem_ptr(&g->mem, gpa, 2);
+
+	CHECK(p && !(gpa & 1));
+	return __atomic_load_n((const uint16_t *)p, __ATOMIC_ACQUIRE);
+}
+
 void fg_get(struct fg *g, gpa_t gpa, void *buf, size_t len) { CHECK(!gmem_read(&g->mem, gpa, buf, len)); }
 
 uint32_t fg_cfg_read(struct fg *g, unsigned slot, unsigned reg, unsigned size)

@@ -58,14 +58,10 @@ struct dev *fg_find(struct fg *g, const char *name);
 /* The guest's own accesses to its memory. */
 void fg_put(struct fg *g, gpa_t gpa, const void *buf, size_t len);
 void fg_get(struct fg *g, gpa_t gpa, void *buf, size_t len);
-static inline void fg_put16(struct fg *g, gpa_t gpa, uint16_t v) { fg_put(g, gpa, &v, 2); }
+/* Aligned fields of rings are stored and loaded whole, as a driver's are: the device looks at them at any moment. */
+void fg_put16(struct fg *g, gpa_t gpa, uint16_t v);
+uint16_t fg_get16(struct fg *g, gpa_t gpa);
 static inline void fg_put64(struct fg *g, gpa_t gpa, uint64_t v) { fg_put(g, gpa, &v, 8); }
-static inline uint16_t fg_get16(struct fg *g, gpa_t gpa)
-{
-	uint16_t v;
-	fg_get(g, gpa, &v, 2);
-	return v;
-}
 static inline uint32_t fg_get32(struct fg *g, gpa_t gpa)
 {
 	uint32_t v;
