@@ -158,6 +158,7 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	case EXIT_MSR: do_msr(v, x); break;
 	case EXIT_IO: do_io(v, x); break;
 	case EXIT_NPF: do_npf(v, x); break;
+	case EXIT_RDTSC: vm_fail(v->vm, "its TSC cannot be scaled yet"); break;
 	case EXIT_HLT:
 		SKIP(v, x, 0xf4);
 		v->msr.halted = 1;

@@ -160,7 +160,7 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 	spin_unlock_irqrestore(&v->lock, flags);
 	if (run) {
 		v->timer_check = 1;
-		hv()->set_tsc_offset(v->hv, v->vm->tsc_offset);
+		hv()->set_tsc(v->hv, v->vm->tsc_offset, HV_TSC_SAME);
 		clock_update(v);
 		cpu_irq_off();
 		task_set_switch_hooks(load_hook, put_hook, v);

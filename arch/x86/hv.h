@@ -44,6 +44,8 @@ struct seg_state {
 
 #define XSAVE_AREA_MAX 4096
 
+enum { HV_SHADOW_STI = 1, HV_SHADOW_MOV_SS = 2 };
+
 /* The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/cpu_state.c has their table). */
 struct cpu_state {
 	uint64_t gpr[REG_COUNT];
@@ -59,7 +61,7 @@ struct cpu_state {
 	uint64_t tsc;        /* guest TSC at the instant of the save */
 	uint64_t event;      /* being delivered when the vCPU stopped; HV_EVENT format, 0: none */
 	uint64_t event_next; /* an interrupt that waits behind it: an exception cut its delivery short; 0: none */
-	uint32_t int_shadow; /* STI or MOV SS shadow */
+	uint32_t int_shadow; /* HV_SHADOW_*: AMD does not tell STI from MOV SS and gives STI */
 	uint32_t nmi_blocked;
 	uint32_t halted;     /* in HLT, waiting for an interrupt */
 	uint32_t xsave_size; /* bytes of xsave in use, standard format */
@@ -76,11 +78,12 @@ enum vmexit_kind {
 	EXIT_VMCALL,
 	EXIT_IRQ_WINDOW, /* the guest can take an interrupt now */
 	EXIT_XSETBV,
-	EXIT_EXCEPTION,  /* an intercepted one, #DB and #AC: goes back to the guest; #MC */
+	EXIT_EXCEPTION, /* an intercepted one. #DB and #AC go back to the guest; #UD: maybe the other vendor's instruction; #MC */
 	EXIT_CACHE,      /* INVD, WBINVD: skip */
 	EXIT_UNDEFINED,  /* an instruction that this guest does not have: #UD */
 	EXIT_PRIVILEGED, /* one that its policy denies (RDPMC...): #GP(0) */
 	EXIT_PAUSE,
+	EXIT_RDTSC,    /* RDTSC and RDTSCP, where the guest's TSC rate is not the host's and hardware cannot scale */
 	EXIT_SHUTDOWN, /* triple fault */
 	EXIT_INVALID,  /* entry refused: the guest's state is not representable; why[] explains */
 };
@@ -135,9 +138,20 @@ struct hv_vcpu_params {
 	unsigned nmsr_pass;
 };
 
+#define HV_TSC_SAME BIT(32)
+
+/* A capability of the CPU's virtualisation, for `host`: in the order of the manual's chapters. */
+struct hv_feature {
+	const char *name; /* "EPT", "NRIPS" */
+	bool present, used;
+};
+
 struct hv_ops {
-	const char *name; /* "AMD-V", "VT-x" */
-	const struct pt_format *pt_format;
+	const char *name;                  /* "AMD-V", "VT-x" */
+	const struct hv_feature *features; /* true after probe */
+	unsigned nfeatures;
+	const struct pt_format
+		*pt_format; /* .dirty is 0 if the CPU has no such bit: then no VM can be moved away from here */
 	/* 0, or -ENOTSUP with the reason in one sentence. Boot CPU. */
 	int (*probe)(struct why *w);
 	int (*cpu_on)(void); /* on each CPU, interrupts off: 0 or -errno */
@@ -162,7 +176,11 @@ struct hv_ops {
 	int (*get_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t *val);
 	int (*set_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t val);
 	int (*set_xcr0)(struct hv_vcpu *v, uint64_t xcr0);
-	void (*set_tsc_offset)(struct hv_vcpu *v, uint64_t offset); /* guest TSC = host TSC + offset */
+	/*
+	 * Guest TSC = (host TSC * ratio >> 32) + offset; a ratio of HV_TSC_SAME is 1. Where hardware cannot scale, another ratio
+	 * makes RDTSC and RDTSCP exit (EXIT_RDTSC).
+	 */
+	void (*set_tsc)(struct hv_vcpu *v, uint64_t offset, uint64_t ratio);
 	void (*flush_tlb)(struct hv_vcpu *v); /* all of the guest's translations, at the next entry */
 };
 

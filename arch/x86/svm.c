@@ -272,6 +272,7 @@ static void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 		break;
 	case SVM_EXIT_HLT: x->kind = EXIT_HLT; break;
 	case SVM_EXIT_VMMCALL: x->kind = EXIT_VMCALL; break;
+	case SVM_EXIT_RDTSC: x->kind = EXIT_RDTSC; break;
 	case SVM_EXIT_XSETBV: x->kind = EXIT_XSETBV; break;
 	case SVM_EXIT_INVD:
 	case SVM_EXIT_WBINVD: x->kind = EXIT_CACHE; break;
@@ -366,7 +367,14 @@ static int svm_set_xcr0(struct hv_vcpu *hv unused, uint64_t xcr0)
 	return 0;
 }
 
-static void svm_set_tsc_offset(struct hv_vcpu *hv, uint64_t offset) { svm_of(hv)->vmcb->tsc_offset = offset; }
+static void svm_set_tsc(struct hv_vcpu *hv, uint64_t offset, uint64_t ratio)
+{
+	struct vmcb *b = svm_of(hv)->vmcb;
+	b->tsc_offset = offset;
+	b->intercept1 &= (uint32_t)~SVM_I1_RDTSC;
+	if (ratio != HV_TSC_SAME)
+		b->intercept1 |= SVM_I1_RDTSC;
+}
 
 /* clang-format off */
 const struct hv_ops svm_ops = {
@@ -375,6 +383,6 @@ const struct hv_ops svm_ops = {
 	.load = svm_load, .put = svm_put, .enter = svm_enter, .get_state = svm_get_state, .set_state = svm_set_state,
 	.get_mode = svm_get_mode, .inject = svm_inject, .irq_ready = svm_irq_ready, .irq_window = svm_irq_window,
 	.skip = svm_skip, .get_msr = svm_get_msr, .set_msr = svm_set_msr, .set_xcr0 = svm_set_xcr0,
-	.set_tsc_offset = svm_set_tsc_offset, .flush_tlb = svm_flush_tlb,
+	.set_tsc = svm_set_tsc, .flush_tlb = svm_flush_tlb,
 };
 /* clang-format on */
