@@ -33,17 +33,17 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-#define MEDIAN(what)                                                           \
-	({                                                                     \
-		static uint64_t took[ROUNDS];                                  \
-		for (int round = 0; round < ROUNDS; round++) {                 \
-			uint64_t start = __rdtsc();                            \
-			for (int i = 0; i < ITERATIONS; i++)                   \
-				what();                                        \
-			took[round] = __rdtsc() - start;                       \
-		}                                                              \
-		qsort(took, ROUNDS, sizeof(took[0]), compare);                 \
-		took[ROUNDS / 2];                                              \
+#define MEDIAN(what)                                           \
+	({                                                     \
+		static uint64_t took[ROUNDS];                  \
+		for (int round = 0; round < ROUNDS; round++) { \
+			uint64_t start = __rdtsc();            \
+			for (int i = 0; i < ITERATIONS; i++)   \
+				what();                        \
+			took[round] = __rdtsc() - start;       \
+		}                                              \
+		qsort(took, ROUNDS, sizeof(took[0]), compare); \
+		took[ROUNDS / 2];                              \
 	})
 
 int main(void)
