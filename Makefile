@@ -27,7 +27,7 @@ ARCH_SRC    := $(addprefix arch/x86/,apic.c backtrace.c cpu.c descriptors.c entr
 KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console.c console_edit.c \
 	console_serial.c err.c frame.c json.c ksym.c log.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
-DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c uart.c virtio.c virtio_net.c)
+DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c piix4.c uart.c virtio.c virtio_net.c)
 NET_SRC     := $(addprefix net/,announce.c bridge.c bridge_cmd.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
 VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c cpu_state.c cpuid.c dev.c exit.c gmem.c insn.c \

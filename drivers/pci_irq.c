@@ -83,7 +83,7 @@ static int msi_set(const struct pci_dev *d, unsigned cap, int vector)
 /* Devices may share a legacy line: one vector a line calls them all. Handlers are added at boot, before devices interrupt. */
 #define LINE_SHARERS 4
 static struct line {
-	unsigned n;
+	unsigned irq, n;
 	struct {
 		void (*fn)(void *arg);
 		void *arg;
@@ -95,6 +95,12 @@ static void line_irq(void *arg)
 	const struct line *l = arg;
 	for (unsigned i = 0; i < __atomic_load_n(&l->n, __ATOMIC_ACQUIRE); i++)
 		l->h[i].fn(l->h[i].arg);
+	/*
+	 * A sharer that asks again after its turn keeps the line up. Silicon sees that at the EOI; Bochs' I/O APIC only when
+	 * its entry is written. With one device the line has fallen in between.
+	 */
+	if (l->n > 1)
+		irq_line_again(l->irq);
 }
 
 static int line_add(unsigned irq, void (*fn)(void *arg), void *arg)
@@ -108,10 +114,14 @@ static int line_add(unsigned irq, void (*fn)(void *arg), void *arg)
 	__atomic_store_n(&l->n, n + 1, __ATOMIC_RELEASE);
 	if (n)
 		return 0;
+	l->irq = irq;
 	int vector = irq_alloc(line_irq, l);
-	int err = vector < 0 ? vector : irq_route_isa(irq, vector);
-	if (err)
+	int err = vector < 0 ? vector : irq_route_pci_line(irq, vector);
+	if (err) {
 		l->n = 0;
+		if (vector >= 0)
+			irq_free(vector);
+	}
 	return err;
 }
 

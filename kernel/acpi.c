@@ -178,6 +178,14 @@ void acpi_init(hpa_t rsdp)
 
 const struct acpi_info *acpi_info(void) { return &info; }
 
+void acpi_set_soft_off(uint16_t pm1a_cnt, uint16_t slp_typ)
+{
+	if (info.pm1a_cnt)
+		return;
+	info.pm1a_cnt = pm1a_cnt;
+	info.slp_typ_a = slp_typ;
+}
+
 void acpi_power_off(void)
 {
 	if (!info.pm1a_cnt)

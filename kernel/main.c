@@ -8,6 +8,7 @@
 #include "arch/x86/irq.h"
 #include "drivers/nic.h"
 #include "drivers/pci.h"
+#include "drivers/piix4.h"
 #include "drivers/uart.h"
 #include "kernel/acpi.h"
 #include "kernel/conf.h"
@@ -186,6 +187,7 @@ static void boot(void *arg)
 	page_free_boot(); /* h is gone */
 
 	pci_init();
+	piix4_init();
 	nic_probe_all();
 	err = net_init(&conf);
 	if (err)

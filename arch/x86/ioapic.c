@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * I/O APICs (Intel 82093AA): only for the ISA lines that have no MSI, the UART above all. Everything starts masked.
- * Called at boot by one CPU (kernel/acpi.c, then drivers); afterwards irq_route_isa() from any task.
+ * I/O APICs (Intel 82093AA): for what has no MSI: the UART, and PCI cards that have their line only. Everything starts
+ * masked. Called at boot by one CPU (kernel/acpi.c, then drivers); afterwards routing from any task.
  */
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
@@ -69,30 +69,58 @@ void irq_isa_override(unsigned irq, uint32_t gsi, bool active_low, bool level)
 	overrides[irq].level = level;
 }
 
-int irq_route_isa(unsigned irq, int vector)
+/* The I/O APIC and its pin that ISA interrupt `irq` comes to; NULL if there is none. */
+static const struct ioapic *find_pin(unsigned irq, uint32_t *pin)
 {
-	uint32_t gsi, low = (uint32_t)vector;
+	uint32_t gsi = irq < ARRAY_SIZE(overrides) && overrides[irq].set ? overrides[irq].gsi : irq;
+
+	for (unsigned i = 0; i < nioapics; i++) {
+		*pin = gsi - ioapics[i].gsi_base;
+		if (gsi >= ioapics[i].gsi_base && *pin < ioapics[i].npins)
+			return &ioapics[i];
+	}
+	return NULL;
+}
+
+static int route(unsigned irq, uint32_t low)
+{
+	const struct ioapic *io;
+	uint64_t flags;
+	uint32_t pin;
 
 	if (irq >= ARRAY_SIZE(overrides))
 		return -ENODEV;
 	if (!nioapics)
 		irq_add_ioapic(IOAPIC_DEFAULT, 0);
-	gsi = overrides[irq].set ? overrides[irq].gsi : irq;
-	if (overrides[irq].active_low)
-		low |= REDIR_ACTIVE_LOW;
-	if (overrides[irq].level)
-		low |= REDIR_LEVEL;
-	for (unsigned i = 0; i < nioapics; i++) {
-		const struct ioapic *io = &ioapics[i];
-		uint32_t pin = gsi - io->gsi_base;
-		uint64_t flags;
-		if (gsi < io->gsi_base || pin >= io->npins)
-			continue;
-		flags = arch_lock(&lock);
-		ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin + 1, cpu_get(0)->apic_id << 24);
-		ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin, low); /* unmasks: last */
-		arch_unlock(&lock, flags);
-		return 0;
+	io = find_pin(irq, &pin);
+	if (!io)
+		return -ENODEV;
+	if (overrides[irq].set) {
+		low &= (uint32_t)~REDIR_LEVEL;
+		low |= overrides[irq].active_low ? (uint32_t)REDIR_ACTIVE_LOW : 0;
+		low |= overrides[irq].level ? (uint32_t)REDIR_LEVEL : 0;
 	}
-	return -ENODEV;
+	flags = arch_lock(&lock);
+	ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin + 1, cpu_get(0)->apic_id << 24);
+	ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin, low); /* unmasks: last */
+	arch_unlock(&lock, flags);
+	return 0;
+}
+
+int irq_route_isa(unsigned irq, int vector) { return route(irq, (uint32_t)vector); }
+
+/* Active high: a chipset that steers PCI's lines to ISA interrupts gives them the sense that an 8259 wants. */
+int irq_route_pci_line(unsigned irq, int vector) { return route(irq, (uint32_t)vector | (uint32_t)REDIR_LEVEL); }
+
+void irq_line_again(unsigned irq)
+{
+	uint32_t pin;
+	const struct ioapic *io = find_pin(irq, &pin);
+	uint64_t flags;
+
+	if (!io)
+		return;
+	flags = arch_lock(&lock);
+	ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin, ioapic_read(io, IOAPIC_REDIRECTION + 2 * pin));
+	arch_unlock(&lock, flags);
 }

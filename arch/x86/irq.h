@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Interrupts of the host: vectors, the local APIC (x2APIC where the CPU has it, else xAPIC), inter-processor interrupts.
- * All devices of tern use MSI or MSI-X except the UART (and other ISA lines), which come through the I/O APIC.
+ * Devices use MSI or MSI-X; the UART, and PCI cards that have their line only, come through the I/O APIC.
  */
 #pragma once
 #include "kernel/bits.h"
@@ -15,6 +15,12 @@ void irq_msi_compose(unsigned cpu_id, int vector, uint64_t *addr, uint32_t *data
 
 /* Route ISA interrupt line `irq` to vector on the boot CPU through the I/O APIC(s) (see irq_set_ioapic); 0 or -ENODEV. */
 int irq_route_isa(unsigned irq, int vector);
+/*
+ * The same for a line that carries PCI interrupts: level-triggered unless the MADT says otherwise, so it may be shared. Its
+ * handlers must silence their devices. irq_line_again() afterwards has the I/O APIC look at the line once more.
+ */
+int irq_route_pci_line(unsigned irq, int vector);
+void irq_line_again(unsigned irq);
 /* From the MADT, or the defaults (0xfec00000, GSI 0) where there is no ACPI: call before irq_route_isa. */
 void irq_add_ioapic(hpa_t base, uint32_t gsi_base);
 void irq_isa_override(unsigned irq, uint32_t gsi, bool active_low, bool level);
