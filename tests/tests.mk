@@ -52,7 +52,7 @@ UNIT_page := kernel/page.c
 UNIT += frame
 UNIT_frame := kernel/frame.c
 UNIT += svm_state
-UNIT_svm_state := arch/x86/svm_state.c vmm/cpu_state.c vmm/state.c tests/unit/fake_kernel.c
+UNIT_svm_state := arch/x86/svm_state.c arch/x86/hv_state.c vmm/cpu_state.c vmm/state.c tests/unit/fake_kernel.c
 UNIT += cpuid
 UNIT_cpuid := vmm/cpuid.c vmm/state.c arch/x86/features.c arch/x86/fpu.c tests/unit/fake_kernel.c
 UNIT += console
@@ -63,7 +63,7 @@ FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
 UNIT += exit
 UNIT_exit := $(addprefix vmm/,exit.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c dev/lapic.c dev/apic_bus.c) \
-	$(addprefix arch/x86/,svm.c svm_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
+	$(addprefix arch/x86/,svm.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
 UNIT += mmio
 UNIT_mmio := $(UNIT_exit)
 FUZZ += mmio

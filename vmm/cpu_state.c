@@ -23,7 +23,8 @@ static const struct sfield cpu_fields[] = {
 	F(struct cpu_state, sysenter_esp), F(struct cpu_state, sysenter_eip), F(struct cpu_state, pat),
 	F(struct cpu_state, tsc_aux), F(struct cpu_state, tsc), F(struct cpu_state, event), F(struct cpu_state, event_next),
 	F(struct cpu_state, int_shadow), F(struct cpu_state, nmi_blocked), F(struct cpu_state, halted),
-	F(struct cpu_state, xsave_size), F_ARR(struct cpu_state, xsave),
+	F(struct cpu_state, xsave_size), F_ARR(struct cpu_state, xsave), F_V(struct cpu_state, cr8, 2),
+	F_V(struct cpu_state, pending_debug, 2),
 };
 /* clang-format on */
 
@@ -55,7 +56,7 @@ static int cpu_check(const void *obj unused, const void *state, struct why *w)
 	return 0;
 }
 const struct sdesc cpu_state_desc = {
-	.name = "cpu", .version = 1, SDESC(struct cpu_state_obj, s, struct cpu_state, cpu_fields), .check = cpu_check
+	.name = "cpu", .version = 2, SDESC(struct cpu_state_obj, s, struct cpu_state, cpu_fields), .check = cpu_check
 };
 
 /* clang-format off */

@@ -10,6 +10,7 @@
 
 static uint64_t mask; /* 0: no XSAVE */
 static uint32_t area_size = 512;
+static uint32_t end[64];    /* of each component in the standard format */
 static uint32_t mxcsr_mask; /* bits that this CPU's MXCSR has */
 
 static void xsetbv(uint64_t v)
@@ -40,7 +41,7 @@ void fpu_init(void)
 		if (c.eax + c.ebx > XSAVE_AREA_MAX)
 			mask &= ~BIT(i);
 		else
-			area_size = MAX(area_size, c.eax + c.ebx);
+			area_size = MAX(area_size, end[i] = c.eax + c.ebx);
 	}
 }
 
@@ -60,6 +61,15 @@ void fpu_cpu_on(void)
 uint64_t fpu_get_xcr0(void) { return mask ? xgetbv() : XCR0_X87; }
 uint64_t fpu_xcr0_mask(void) { return mask; }
 uint32_t fpu_area_size(void) { return area_size; }
+
+uint32_t fpu_used_size(const void *area)
+{
+	uint64_t bv = mask ? *(const uint64_t *)((const uint8_t *)area + 512) & mask : 0; /* XSTATE_BV, SDM 1 13.4.2 */
+	uint32_t size = mask ? 576 : 512;
+	for (; bv & ~3ULL; bv &= bv - 1)
+		size = MAX(size, end[__builtin_ctzll(bv)]);
+	return size;
+}
 
 bool fpu_xcr0_valid(uint64_t x)
 {

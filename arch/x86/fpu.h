@@ -17,6 +17,8 @@ uint32_t fpu_area_size(void); /* bytes of the standard-format area for all of th
 /* Interrupts off. area: 64-byte aligned, XSAVE_AREA_MAX bytes, standard format. xcr0 is the guest's own. */
 void fpu_load(const void *area, uint64_t xcr0);
 uint64_t fpu_save(void *area); /* returns the guest's XCR0 */
+/* Bytes of a saved area up to the end of the last component that is not in its initial state. */
+uint32_t fpu_used_size(const void *area);
 void fpu_set_xcr0(uint64_t xcr0);
 uint64_t fpu_get_xcr0(void);          /* live: the guest's, while it is loaded */
 bool fpu_xcr0_valid(uint64_t xcr0);   /* SDM 1 13.3 */

@@ -5,12 +5,12 @@
 #include "arch/x86/fpu.h"
 #include <string.h>
 
-extern const struct hv_ops svm_ops;
+extern const struct hv_ops svm_ops, vmx_ops;
 const struct hv_env *hv_env;
 
 const struct hv_ops *hv_detect(const struct hv_env *env, struct why *w)
 {
-	static const struct hv_ops *const backends[] = { &svm_ops };
+	static const struct hv_ops *const backends[] = { &vmx_ops, &svm_ops };
 	hv_env = env;
 	fpu_init();
 	for (unsigned i = 0; i < ARRAY_SIZE(backends); i++) {
@@ -20,7 +20,6 @@ const struct hv_ops *hv_detect(const struct hv_env *env, struct why *w)
 		if (err != -ENODEV) /* this vendor's CPU, but something is missing */
 			return NULL;
 	}
-	why_set(w, -ENODEV,
-		"this CPU has no AMD-V, which this release of tern needs to run VMs; use a machine with an AMD CPU");
+	why_set(w, -ENODEV, "this CPU has neither VT-x nor AMD-V, one of which tern needs to run VMs");
 	return NULL;
 }

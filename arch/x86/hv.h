@@ -66,6 +66,8 @@ struct cpu_state {
 	uint32_t halted;     /* in HLT, waiting for an interrupt */
 	uint32_t xsave_size; /* bytes of xsave in use, standard format */
 	uint8_t xsave[XSAVE_AREA_MAX];
+	uint64_t cr8;           /* since version 2 */
+	uint64_t pending_debug; /* debug traps that wait behind a MOV SS, SDM 3C 25.4.2; 0 on AMD, which drops them */
 };
 
 enum vmexit_kind {
@@ -183,6 +185,9 @@ struct hv_ops {
 	void (*set_tsc)(struct hv_vcpu *v, uint64_t offset, uint64_t ratio);
 	void (*flush_tlb)(struct hv_vcpu *v); /* all of the guest's translations, at the next entry */
 };
+
+/* What both vendors ask of a state before it goes near a register. 0, or -EINVAL with the reason. */
+int hv_check_state(const struct cpu_state *s, struct why *w);
 
 /* What the vendor's code needs of the kernel. Blocks of 2^order zeroed pages; ~0: none. */
 struct hv_env {

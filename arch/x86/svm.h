@@ -38,6 +38,7 @@ enum { /* EXITCODE, APM2 appendix C */
 };
 /* clang-format on */
 
+#define SVM_INT_V_TPR          0xfULL
 #define SVM_INT_V_IRQ          BIT(8)
 #define SVM_INT_V_PRIO_MAX     (0xfULL << 16)
 #define SVM_INT_V_IGN_TPR      BIT(20)

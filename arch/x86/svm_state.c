@@ -52,9 +52,10 @@ void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	s->tsc_aux = v->tsc_aux;
 	s->event = b->eventinj & SVM_EVENT_VALID ? b->eventinj : 0;
 	s->event_next = v->deferred;
-	s->int_shadow = b->int_state & 1;
+	s->int_shadow = b->int_state & 1; /* HV_SHADOW_STI */
+	s->cr8 = b->int_ctl & SVM_INT_V_TPR;
 	s->xcr0 = v->xcr0;
-	s->xsave_size = fpu_area_size();
+	s->xsave_size = fpu_used_size(v->xsave);
 	memcpy(s->xsave, v->xsave, s->xsave_size);
 }
 
@@ -62,24 +63,9 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 {
 	struct svm_vcpu *v = svm_of(hv);
 	struct vmcb *b = v->vmcb;
-	uint64_t xstate_bv = 0;
-	uint32_t mxcsr = 0;
-	memcpy(&xstate_bv, s->xsave + 512, sizeof(xstate_bv));
-	memcpy(&mxcsr, s->xsave + 24, sizeof(mxcsr));
-	if (s->xsave_size > XSAVE_AREA_MAX || s->xsave_size > fpu_area_size())
-		return why_set(w, -EINVAL, "extended CPU state of %u bytes, this CPU holds %u", s->xsave_size,
-			       fpu_area_size());
-	if (fpu_xcr0_mask() && (!fpu_xcr0_valid(s->xcr0) || (xstate_bv & ~fpu_xcr0_mask())))
-		return why_set(w, -EINVAL, "XCR0 %llx is not one that this CPU can have", (unsigned long long)s->xcr0);
-	if (!fpu_mxcsr_valid(mxcsr)) /* XRSTOR, WRMSR of TSC_AUX and the like would fault in the hypervisor */
-		return why_set(w, -EINVAL, "MXCSR %x has bits that this CPU lacks", mxcsr);
-	if (s->tsc_aux >> 32 || s->xss)
-		return why_set(w, -EINVAL, "TSC_AUX %llx or XSS %llx is not one that guests can have",
-			       (unsigned long long)s->tsc_aux, (unsigned long long)s->xss);
-	if (s->efer & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE))
-		return why_set(w, -EINVAL, "EFER %llx has bits that guests do not get", (unsigned long long)s->efer);
-	if ((s->cr0 | s->dr6 | s->dr7) >> 32)
-		return why_set(w, -EINVAL, "CR0, DR6 or DR7 has bits above 31");
+	int err = hv_check_state(s, w);
+	if (err)
+		return err;
 	memcpy(hv->gpr, s->gpr, sizeof(s->gpr));
 	hv->rip = s->rip;
 	hv->rflags = s->rflags;
@@ -97,6 +83,7 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	b->eventinj = s->event;
 	v->deferred = s->event_next;
 	b->int_state = s->int_shadow ? 1 : 0;
+	b->int_ctl = (b->int_ctl & ~SVM_INT_V_TPR) | (s->cr8 & SVM_INT_V_TPR);
 	v->xcr0 = s->xcr0;
 	memset(v->xsave, 0, sizeof(v->xsave));
 	memcpy(v->xsave, s->xsave, s->xsave_size);

@@ -46,6 +46,7 @@ static uint64_t xcr0 = 1;
 void fpu_cpu_on(void) {}
 uint64_t fpu_xcr0_mask(void) { return 7; }
 uint32_t fpu_area_size(void) { return 832; }
+uint32_t fpu_used_size(const void *p unused) { return 832; }
 void fpu_load(const void *area, uint64_t x) { (void)area, xcr0 = x; }
 uint64_t fpu_save(void *area)
 {

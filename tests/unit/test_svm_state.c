@@ -16,6 +16,7 @@ static uint64_t xmask = 0x207;
 static uint32_t area = 1088;
 uint64_t fpu_xcr0_mask(void) { return xmask; }
 uint32_t fpu_area_size(void) { return area; }
+uint32_t fpu_used_size(const void *p unused) { return area; }
 bool fpu_xcr0_valid(uint64_t x) { return (x & 1) && !(x & ~xmask) && (!(x & 4) || (x & 2)); }
 bool fpu_mxcsr_valid(uint32_t mxcsr) { return !(mxcsr & ~0xffffU); }
 
@@ -95,7 +96,7 @@ static void test_identity(void **state)
 		assert_true(vmcb.efer & EFER_SVME); /* VMRUN wants it; the guest does not see it */
 		assert_int_equal(vmcb.cpl, s.seg[SEG_SS].attr >> 5 & 3);
 		assert_int_equal(vcpu.asid_generation, 0);
-		assert_int_equal(state_load(&cpu_state_desc, &t, 1, a, state_size(&cpu_state_desc), &w), 0);
+		assert_int_equal(state_load(&cpu_state_desc, &t, cpu_state_desc.version, a, state_size(&cpu_state_desc), &w), 0);
 	}
 }
 
@@ -202,7 +203,7 @@ static void test_events_of_the_wire(void **state)
 		s.event = cases[i].event;
 		s.event_next = cases[i].next;
 		state_save(&cpu_state_desc, &s, buf);
-		int err = state_load(&cpu_state_desc, &t, 1, buf, state_size(&cpu_state_desc), &w);
+		int err = state_load(&cpu_state_desc, &t, cpu_state_desc.version, buf, state_size(&cpu_state_desc), &w);
 		if (err != (cases[i].ok ? 0 : -EINVAL))
 			fail_msg("case %u: %d %s", i, err, w.text);
 	}

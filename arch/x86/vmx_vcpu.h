@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What vmx*.c share: the VT-x vCPU and what this CPU can do. Private to vmx*. */
+#pragma once
+#include "arch/x86/hv.h"
+#include "arch/x86/vmx.h"
+#include "kernel/handoff.h"
+
+/*
+ * The VMCS is current on the CPU that has the vCPU loaded; else it lies cleared in memory. What hardware does not keep in it
+ * lives in the registers themselves while loaded: FPU, DR0-3, DR6, CR2, SYSCALL's MSRs, KERNEL_GS_BASE, TSC_AUX.
+ */
+struct vmx_vcpu {
+	struct hv_vcpu hv; /* first: hv_ops hand out a pointer to it */
+	hpa_t vmcs, msr_bitmap;
+	uint64_t eptp;
+	uint32_t cpu; /* where it was loaded last; ~0: nowhere */
+	bool launched, flush;
+	uint32_t proc;              /* PROC_CONTROLS as the VMCS has them */
+	uint64_t event, event_next; /* to be injected at the next entry; HV_EVENT, 0: none */
+	uint64_t tsc_offset, tsc_ratio;
+	uint64_t cr2, cr8, dr[4], dr6, xcr0;
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux;
+	uint8_t xsave[XSAVE_AREA_MAX] __attribute__((aligned(64)));
+};
+#define VMX_VCPU_ORDER 1
+
+extern struct vmx_caps { /* vmx_caps.c; const after probe */
+	uint32_t revision, pin, proc, proc2, exit, entry;
+	uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+	uint32_t ept; /* EPT_CAP_* */
+	bool ins_outs, tsc_aux;
+} vmx_caps;
+extern struct pt_format vmx_pt_format;
+#define VMX_NFEATURES 18
+extern struct hv_feature vmx_features[VMX_NFEATURES];
+int vmx_probe(struct why *w);
+
+static inline struct vmx_vcpu *vmx_of(struct hv_vcpu *hv) { return CONTAINER_OF(hv, struct vmx_vcpu, hv); }
+static inline void *hva_of_hpa(hpa_t h) { return (void *)(uintptr_t)(h + HHDM_BASE); }
+static inline hpa_t hpa_of_hva(const void *p) { return (hpa_t)(uintptr_t)p - HHDM_BASE; }
+
+/* CR0 and CR4: bits that the host owns in hardware; the guest reads its own from the shadow. */
+uint64_t vmx_cr0(void); /* what the guest believes to have; the VMCS is current */
+uint64_t vmx_cr4(void);
+void vmx_set_cr0(uint64_t val);
+void vmx_set_cr4(uint64_t val);
+#define CR0_HOST_OWNED (CR0_NE | CR0_NW | CR0_CD)
+uint64_t vmx_cr4_allowed(void); /* bits that a guest may set */
+
+void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s);
+int vmx_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w);
+void vmx_get_mode(struct hv_vcpu *hv, struct hv_mode *m);
+void vmx_explain_refusal(char *why, size_t n); /* which check of SDM 3C 27.3 the guest state fails; VMCS current */
