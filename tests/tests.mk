@@ -62,8 +62,12 @@ FUZZ_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/
 FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
 UNIT += exit
-UNIT_exit := $(addprefix vmm/,exit.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c dev/lapic.c dev/apic_bus.c) \
+UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c dev/lapic.c dev/apic_bus.c) \
 	$(addprefix arch/x86/,svm.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
+UNIT += foreign
+UNIT_foreign := $(UNIT_exit)
+UNIT += clock
+UNIT_clock := $(addprefix vmm/,clock.c state.c gmem.c dev/lapic.c dev/apic_bus.c) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += mmio
 UNIT_mmio := $(UNIT_exit)
 FUZZ += mmio

@@ -10,22 +10,48 @@
 #include <string.h>
 
 static const struct hv_ops *hv(void) { return vmm_hv(); }
-static void inject_gp(struct vcpu *v) { hv()->inject(v->hv, HV_EVENT_ERR(VEC_GP, 0)); }
-static void inject_ud(struct vcpu *v) { hv()->inject(v->hv, HV_EVENT(HV_EVENT_EXC, VEC_UD)); }
+
+void exit_fault(struct vcpu *v, uint64_t event)
+{
+	v->hv->rflags |=
+		RFLAGS_RF; /* in the image on its stack: no breakpoint twice on one instruction (SDM 3B 18.3.1.1) */
+	hv()->inject(v->hv, event);
+}
+static void inject_gp(struct vcpu *v) { exit_fault(v, HV_EVENT_ERR(VEC_GP, 0)); }
+static void inject_ud(struct vcpu *v) { exit_fault(v, HV_EVENT(HV_EVENT_EXC, VEC_UD)); }
+
+void exit_done(struct vcpu *v, uint64_t next_rip)
+{
+	hv()->skip(v->hv, next_rip);
+	v->hv->rflags &= ~RFLAGS_RF;
+}
+
+void exit_repeat(struct vcpu *v)
+{
+	if (!(v->hv->rflags & RFLAGS_TF))
+		return;
+	v->hv->rflags |= RFLAGS_RF; /* as after any interruption of it (SDM 3B 18.3.1.1) */
+	hv()->skip(v->hv, v->hv->rip);
+}
+
+/* Code that cannot be read: another vCPU changes the page tables under it. It runs again and faults by itself. */
+static void unreadable(struct vcpu *v)
+{
+	struct hv_mode m;
+	hv()->get_mode(v->hv, &m);
+	if ((m.cr0 & CR0_PG) && !(m.efer & EFER_LMA))
+		vm_fail(v->vm, "the guest pages in 32-bit mode, whose tables tern does not read (RIP %llx)",
+			(unsigned long long)v->hv->rip);
+}
 
 /* Step over the instruction with this opcode. Its length comes from hardware where that tells it, else from the bytes. */
 static void skip(struct vcpu *v, const struct vmexit *x, const uint8_t *op, unsigned n)
 {
 	unsigned len = x->len ? x->len : insn_length(v, op, n);
-	if (!len) { /* another vCPU changes the page tables under it: let it run again and fault by itself */
-		struct hv_mode m;
-		hv()->get_mode(v->hv, &m);
-		if ((m.cr0 & CR0_PG) && !(m.efer & EFER_LMA))
-			vm_fail(v->vm, "the guest pages in 32-bit mode, whose tables tern does not read (RIP %llx)",
-				(unsigned long long)v->hv->rip);
-		return;
-	}
-	hv()->skip(v->hv, v->hv->rip + len);
+	if (len)
+		exit_done(v, v->hv->rip + len);
+	else
+		unreadable(v);
 }
 #define SKIP(v, x, ...) skip(v, x, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 
@@ -89,7 +115,7 @@ static bool do_string_io(struct vcpu *v, const struct vmexit *x, struct hv_mode 
 			return false;
 		bus_write(bus, BUS_PIO, x->u.io.port, x->u.io.size, val);
 	}
-	*index += v->hv->rflags & BIT(10) ? -(uint64_t)x->u.io.size : x->u.io.size;
+	*index += v->hv->rflags & RFLAGS_DF ? -(uint64_t)x->u.io.size : x->u.io.size;
 	return true;
 }
 
@@ -106,18 +132,18 @@ static void do_io(struct vcpu *v, const struct vmexit *x)
 				(unsigned long long)v->hv->rip);
 			return;
 		}
-		if (x->u.io.rep && v->hv->gpr[REG_RCX] && --v->hv->gpr[REG_RCX])
-			return; /* again, at the same RIP */
+		if (x->u.io.rep && v->hv->gpr[REG_RCX] && --v->hv->gpr[REG_RCX]) {
+			exit_repeat(v);
+			return;
+		}
 	} else if (x->u.io.in) {
 		uint64_t val = bus_read(bus, BUS_PIO, x->u.io.port, size);
-		uint64_t mask = size == 4 ? ~0ULL : (1ULL << size * 8) - 1;
-		*rax = (*rax & ~mask) | (val & mask);
-		if (size == 4)
-			*rax = (uint32_t)val;
+		uint64_t mask = (1ULL << size * 8) - 1;
+		*rax = size == 4 ? (uint32_t)val : (*rax & ~mask) | (val & mask);
 	} else {
 		bus_write(bus, BUS_PIO, x->u.io.port, size, *rax & ((1ULL << size * 8) - 1));
 	}
-	hv()->skip(v->hv, x->u.io.next_rip);
+	exit_done(v, x->u.io.next_rip);
 }
 
 static void do_npf(struct vcpu *v, const struct vmexit *x)
@@ -147,6 +173,49 @@ static void do_xsetbv(struct vcpu *v, const struct vmexit *x)
 		SKIP(v, x, 0x0f, 0x01, 0xd1);
 }
 
+enum { OP_RDTSCP = 0x0f01f9 };
+
+/* RDTSC and RDTSCP of a guest whose TSC the CPU cannot scale. */
+static void do_rdtsc(struct vcpu *v, const struct vmexit *x)
+{
+	uint64_t *r = v->hv->gpr, tsc = guest_tsc(v->vm), aux = 0;
+	struct insn_op op = { .len = x->len }; /* two bytes: RDTSC */
+	struct hv_mode m;
+	hv()->get_mode(v->hv, &m);
+	if (x->len != 2 && !insn_opcode(v, &m, &op)) {
+		unreadable(v);
+	} else if (m.cpl && (m.cr4 & CR4_TSD)) { /* CPUs check it before the intercept (SDM 3C 26.1.1, APM2 15.9) */
+		inject_gp(v);
+	} else if (op.opcode == OP_RDTSCP && hv()->get_msr(v->hv, MSR_TSC_AUX, &aux)) {
+		inject_ud(v);
+	} else {
+		r[REG_RAX] = (uint32_t)tsc;
+		r[REG_RDX] = tsc >> 32;
+		if (op.opcode == OP_RDTSCP)
+			r[REG_RCX] = aux;
+		exit_done(v, v->hv->rip + op.len);
+	}
+}
+
+static void do_exception(struct vcpu *v, const struct vmexit *x)
+{
+	unsigned vector = x->u.exc.vector;
+	if (vector == VEC_MC)
+		vm_fail(v->vm, "machine check while the guest ran");
+	else if (vector == VEC_DB) /* a trap or a fault, with DR6 and RF as that goes: the CPU has seen to it */
+		hv()->inject(v->hv, HV_EVENT(HV_EVENT_EXC, VEC_DB));
+	else if (vector != VEC_UD)
+		exit_fault(v,
+			   x->u.exc.has_error ? HV_EVENT_ERR(vector, x->u.exc.error) : HV_EVENT(HV_EVENT_EXC, vector));
+	else if (!foreign_emulate(v))
+		inject_ud(v);
+}
+
+void exit_hypercall(struct vcpu *v)
+{
+	v->hv->gpr[REG_RAX] = (uint64_t)-1000; /* none are offered: -KVM_ENOSYS, as KVM answers an unknown one */
+}
+
 void exit_handle(struct vcpu *v, struct vmexit *x)
 {
 	v->exits[x->kind]++;
@@ -158,29 +227,19 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	case EXIT_MSR: do_msr(v, x); break;
 	case EXIT_IO: do_io(v, x); break;
 	case EXIT_NPF: do_npf(v, x); break;
-	case EXIT_RDTSC: vm_fail(v->vm, "its TSC cannot be scaled yet"); break;
+	case EXIT_RDTSC: do_rdtsc(v, x); break;
 	case EXIT_HLT:
 		SKIP(v, x, 0xf4);
-		v->msr.halted = 1;
+		v->msr.halted = !(v->hv->rflags & RFLAGS_TF); /* its trap ends the wait at once */
 		break;
-	case EXIT_VMCALL: /* no hypercalls are offered: -KVM_ENOSYS, as KVM answers an unknown one */
-		v->hv->gpr[REG_RAX] = (uint64_t)-1000;
+	case EXIT_VMCALL:
+		exit_hypercall(v);
 		SKIP(v, x, 0x0f, 0x01, 0xd9);
 		break;
 	case EXIT_XSETBV: do_xsetbv(v, x); break;
-	case EXIT_EXCEPTION:
-		if (x->u.exc.vector == VEC_MC)
-			vm_fail(v->vm, "machine check while the guest ran");
-		else if (x->u.exc.has_error)
-			hv()->inject(v->hv, HV_EVENT_ERR(x->u.exc.vector, x->u.exc.error));
-		else
-			hv()->inject(v->hv, HV_EVENT(HV_EVENT_EXC, (unsigned)x->u.exc.vector));
-		break;
+	case EXIT_EXCEPTION: do_exception(v, x); break;
 	case EXIT_CACHE: /* the host's caches are coherent; a guest has no business emptying them */
-		if (x->len)
-			hv()->skip(v->hv, v->hv->rip + x->len);
-		else
-			SKIP(v, x, 0x0f, 0x09);
+		SKIP(v, x, 0x0f, 0x09);
 		break;
 	case EXIT_UNDEFINED: inject_ud(v); break;
 	case EXIT_PRIVILEGED: inject_gp(v); break;

@@ -13,6 +13,35 @@
 #define PTE_PS   BIT(7)
 #define PTE_ADDR 0x000ffffffffff000ULL
 
+struct leaf {
+	uint64_t *ptr, entry; /* the leaf entry */
+	gpa_t at;             /* where it is */
+	gpa_t gpa;            /* what it maps gva to */
+};
+/* The leaf that maps gva, every entry on the way having the bits `need`. */
+static inline __attribute__((always_inline)) bool walk(const struct gmem *g, uint64_t cr3, uint64_t gva, uint64_t need,
+						       struct leaf *l)
+{
+	uint64_t e = cr3;
+#pragma GCC unroll 4
+	for (unsigned level = 4, shift = PAGE_SHIFT + 27; level >= 1; level--, shift -= 9) {
+		l->at = (e & PTE_ADDR) + (gva >> shift & 511) * 8;
+		l->ptr = gmem_ptr(g, l->at, 8);
+		if (!l->ptr)
+			return false;
+		e = __atomic_load_n(l->ptr, __ATOMIC_RELAXED);
+		if ((e & need) != need)
+			return false;
+		if (level == 1 || (level < 4 && (e & PTE_PS))) {
+			uint64_t mask = (1ULL << shift) - 1;
+			l->entry = e;
+			l->gpa = (e & PTE_ADDR & ~mask) | (gva & mask);
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * Long mode, or no paging at all. A 64-bit Linux is in one of these whenever it does what needs emulation. The access that
  * exits here has been checked by the CPU, but not the other end of a string move, nor that of INS: so rights are checked
@@ -21,31 +50,21 @@
 int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa)
 {
 	uint64_t need = PTE_P | (m->cpl == 3 ? PTE_U : 0) | (write && (m->cpl == 3 || (m->cr0 & CR0_WP)) ? PTE_W : 0);
+	struct leaf l;
 	if (!(m->cr0 & CR0_PG)) {
 		*gpa = gva & 0xffffffff;
 		return 0;
 	}
 	if (!(m->efer & EFER_LMA))
 		return -ENOTSUP;
-	uint64_t table = m->cr3 & PTE_ADDR;
-	for (unsigned level = 4, shift = PAGE_SHIFT + 27; level >= 1; level--, shift -= 9) {
-		gpa_t at = table + (gva >> shift & 511) * 8;
-		uint64_t *p = gmem_ptr(&v->vm->mem, at, 8);
-		uint64_t e = p ? __atomic_load_n(p, __ATOMIC_RELAXED) : 0;
-		if ((e & need) != need)
-			return -EFAULT;
-		if (level == 1 || (level < 4 && (e & PTE_PS))) {
-			uint64_t mask = (1ULL << shift) - 1;
-			*gpa = (e & PTE_ADDR & ~mask) | (gva & mask);
-			if (write && !(e & PTE_D)) {
-				__atomic_fetch_or(p, PTE_A | PTE_D, __ATOMIC_RELAXED);
-				gmem_dirty(&v->vm->mem, at, 8);
-			}
-			return 0;
-		}
-		table = e & PTE_ADDR;
+	if (!walk(&v->vm->mem, m->cr3, gva, need, &l))
+		return -EFAULT;
+	*gpa = l.gpa;
+	if (write && !(l.entry & PTE_D)) {
+		__atomic_fetch_or(l.ptr, PTE_A | PTE_D, __ATOMIC_RELAXED);
+		gmem_dirty(&v->vm->mem, l.at, 8);
 	}
-	return -EFAULT;
+	return 0;
 }
 
 int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write)
@@ -93,29 +112,11 @@ unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MA
  */
 static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t *op, unsigned n)
 {
-	const struct gmem *g = &v->vm->mem;
-	uint64_t rip = v->hv->rip, e = m->cr3 & PTE_ADDR, mask = PAGE_MASK;
-	if (!m->long_mode || (rip & PAGE_MASK) + n > PAGE_SIZE)
+	struct leaf l;
+	if (!m->long_mode || (v->hv->rip & PAGE_MASK) + n > PAGE_SIZE ||
+	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l))
 		return false;
-#define LEVEL(shift, leaf)                                                                     \
-	do {                                                                                   \
-		const uint64_t *p = gmem_ptr(g, (e & PTE_ADDR) + (rip >> (shift)&511) * 8, 8); \
-		if (!p)                                                                        \
-			return false;                                                          \
-		e = __atomic_load_n(p, __ATOMIC_RELAXED);                                      \
-		mask = (1ULL << (shift)) - 1;                                                  \
-		if (!(e & PTE_P))                                                              \
-			return false;                                                          \
-		if ((leaf) && (e & PTE_PS))                                                    \
-			goto found;                                                            \
-	} while (0)
-	LEVEL(39, false);
-	LEVEL(30, true);
-	LEVEL(21, true);
-	LEVEL(12, false);
-#undef LEVEL
-found:;
-	const uint8_t *code = gmem_ptr(g, (e & PTE_ADDR & ~mask) | (rip & mask), n);
+	const uint8_t *code = gmem_ptr(&v->vm->mem, l.gpa, n);
 	for (; code && n; n--)
 		if (*code++ != *op++)
 			return false;
@@ -131,6 +132,29 @@ static __attribute__((noinline)) unsigned decode_length(struct vcpu *v, const st
 	if (!insn_decoder(m, &d) || ZYAN_FAILED(ZydisDecoderDecodeInstruction(&d, ZYAN_NULL, buf, have, &insn)))
 		return 0;
 	return insn.length;
+}
+
+static bool is_prefix(uint8_t b) /* legacy ones, SDM 2A 2.1.1 */
+{
+	return b == 0x66 || b == 0x67 || (b & 0xfe) == 0xf2 || b == 0xf0 || (b & 0xe7) == 0x26 || (b & 0xfe) == 0x64;
+}
+
+bool insn_opcode(struct vcpu *v, const struct hv_mode *m, struct insn_op *op)
+{
+	uint8_t b[INSN_MAX + 3] = { 0 };
+	unsigned n = insn_fetch(v, m, b), i = 0;
+	*op = (struct insn_op){ 0 };
+	for (; i < n && is_prefix(b[i]); i++)
+		op->lock |= b[i] == 0xf0;
+	if (m->long_mode && (b[i] & 0xf0) == 0x40)
+		op->rex_w = b[i++] & BIT(3);
+	op->opcode = (uint32_t)b[i] << 8 | b[i + 1];
+	op->len = (uint8_t)(i + 2);
+	if (op->opcode == 0x0f01) {
+		op->opcode = op->opcode << 8 | b[i + 2];
+		op->len++;
+	}
+	return b[i] == 0x0f && op->len <= n;
 }
 
 unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n)

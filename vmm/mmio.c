@@ -242,7 +242,9 @@ int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w)
 			       "(RIP %llx: %02x %02x %02x %02x %02x %02x %02x %02x)",
 			       write ? "write" : "read", (unsigned long long)gpa, (unsigned long long)v->hv->rip, b[0],
 			       b[1], b[2], b[3], b[4], b[5], b[6], b[7]);
-	if (!again)
-		vmm_hv()->skip(v->hv, v->hv->rip + x.insn.length);
+	if (again)
+		exit_repeat(v);
+	else
+		exit_done(v, v->hv->rip + x.insn.length);
 	return 0;
 }

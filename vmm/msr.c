@@ -2,27 +2,31 @@
 /*
  * Guest MSRs. Those in msr_pass_list go straight to hardware (they are part of the guest's own register state); every
  * other access exits and is answered here or raises #GP. Linux probes many and takes #GP for "not there".
+ *
+ * A VM has the same MSRs wherever it runs: those that only one vendor has are there if its CPUID names that vendor, and
+ * hold nothing of the host's.
  */
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
 #include "vmm/vcpu.h"
 
-#define MSR_MTRR_CAP             0xfe
-#define MTRR_CAP_WC              BIT(10) /* no variable, no fixed ranges: everything has the default type */
-#define MSR_KVM_WALL_CLOCK       0x4b564d00
-#define MSR_KVM_SYSTEM_TIME      0x4b564d01
-#define MSR_PATCH_LEVEL          0x8b
-#define MSR_K7_HWCR              0xc0010015
-#define MSR_K8_SYSCFG            0xc0010010
-#define MSR_AMD_NB_CFG           0xc001001f
-#define MSR_AMD64_DE_CFG         0xc0011029
-#define DE_CFG_LFENCE            BIT(1) /* LFENCE is serialising: Linux sets it, the host keeps it */
-#define MISC_ENABLE_FAST_STRINGS BIT(0)
+#define MSR_MTRR_CAP         0xfe
+#define MTRR_CAP_WC          BIT(10) /* no variable, no fixed ranges: everything has the default type */
+#define MSR_KVM_WALL_CLOCK   0x4b564d00
+#define MSR_KVM_SYSTEM_TIME  0x4b564d01
+#define MSR_PATCH_LEVEL      0x8b
+#define MSR_K7_HWCR          0xc0010015
+#define MSR_K8_SYSCFG        0xc0010010
+#define MSR_AMD_NB_CFG       0xc001001f
+#define MSR_AMD64_DE_CFG     0xc0011029
+#define DE_CFG_LFENCE        BIT(1) /* LFENCE is serialising: Linux sets it, the host keeps it */
+#define MSR_PLATFORM_ID      0x17
+#define MISC_ENABLE_FIXED    (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
+#define INTEL_UCODE_REVISION (1ULL << 32)                 /* 0 would mean "none loaded" */
 
 /* clang-format off */
 const uint32_t msr_pass_list[] = {
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
-	MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
 };
 /* clang-format on */
 const unsigned nmsr_pass_list = ARRAY_SIZE(msr_pass_list);
@@ -32,26 +36,61 @@ static bool is_lapic(uint32_t msr)
 	return (msr >= MSR_X2APIC && msr < MSR_X2APIC + 0x100) || msr == MSR_TSC_DEADLINE || msr == MSR_APIC_BASE;
 }
 
+static bool is_amd_only(uint32_t msr)
+{
+	return msr == MSR_K7_HWCR || msr == MSR_K8_SYSCFG || msr == MSR_AMD_NB_CFG || msr == MSR_AMD64_DE_CFG;
+}
+static bool is_intel_only(uint32_t msr) { return msr == MSR_MISC_ENABLE || msr == MSR_PLATFORM_ID; }
+static bool has_tsc_aux(const struct vm *vm) /* RDTSCP or RDPID */
+{
+	return (cpuid_table_row(&vm->cpuid, 0x80000001, 0)[3] & BIT(27)) ||
+	       (cpuid_table_row(&vm->cpuid, 7, 0)[2] & BIT(22));
+}
+
+/* Not of this guest's CPU. */
+static bool is_foreign(const struct vm *vm, uint32_t msr)
+{
+	return (is_amd_only(msr) && guest_vendor(vm) != VENDOR_AMD) ||
+	       (is_intel_only(msr) && guest_vendor(vm) != VENDOR_INTEL) || (msr == MSR_TSC_AUX && !has_tsc_aux(vm));
+}
+
+static int denied(struct vcpu *v, uint32_t msr, bool write, uint64_t val)
+{
+	if (write)
+		guest_log(v->vm, "WRMSR %x = %llx: #GP", msr, (unsigned long long)val);
+	else
+		guest_log(v->vm, "RDMSR %x: #GP", msr);
+	return -EINVAL;
+}
+
 int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
 	if (is_lapic(msr))
 		return lapic_msr_read(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
+	if (is_foreign(v->vm, msr))
+		return denied(v, msr, false, 0);
 	switch (msr) {
 	case MSR_EFER:
 	case MSR_PAT:
+	case MSR_SYSENTER_CS:
+	case MSR_SYSENTER_ESP:
+	case MSR_SYSENTER_EIP:
 	case MSR_TSC_AUX: return vmm_hv()->get_msr(v->hv, msr, val);
 	case MSR_TSC: *val = guest_tsc(v->vm); return 0;
 	case MSR_MTRR_CAP: *val = MTRR_CAP_WC; return 0;
 	case MSR_MTRR_DEF_TYPE: *val = v->msr.mtrr_def_type; return 0;
-	case MSR_MISC_ENABLE: *val = v->msr.misc_enable | MISC_ENABLE_FAST_STRINGS; return 0;
+	case MSR_MISC_ENABLE: *val = v->msr.misc_enable | MISC_ENABLE_FIXED; return 0;
 	case MSR_KVM_WALL_CLOCK: *val = v->msr.wall_clock; return 0;
 	case MSR_KVM_SYSTEM_TIME: *val = v->msr.system_time; return 0;
-	case MSR_PATCH_LEVEL:
+	case MSR_PATCH_LEVEL: /* Intel's IA32_BIOS_SIGN_ID */
+		*val = guest_vendor(v->vm) == VENDOR_INTEL ? INTEL_UCODE_REVISION : 0;
+		return 0;
+	case MSR_PLATFORM_ID:
 	case MSR_K7_HWCR:
 	case MSR_K8_SYSCFG:
 	case MSR_AMD_NB_CFG: *val = 0; return 0;
 	case MSR_AMD64_DE_CFG: *val = DE_CFG_LFENCE; return 0;
-	default: guest_log(v->vm, "RDMSR %x: #GP", msr); return -EINVAL;
+	default: return denied(v, msr, false, 0);
 	}
 }
 
@@ -61,9 +100,14 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		v->timer_check = 1;
 		return lapic_msr_write(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
 	}
+	if (is_foreign(v->vm, msr))
+		return denied(v, msr, true, val);
 	switch (msr) {
 	case MSR_EFER:
 	case MSR_PAT:
+	case MSR_SYSENTER_CS:
+	case MSR_SYSENTER_ESP:
+	case MSR_SYSENTER_EIP:
 	case MSR_TSC_AUX: return vmm_hv()->set_msr(v->hv, msr, val);
 	case MSR_MTRR_DEF_TYPE: /* type in 7:0, FE 10, E 11 (SDM 3A 12.11.2.1) */
 		if ((val & ~0xcffULL) || (val & 0xff) > 6 || (val & 0xff) == 2 || (val & 0xff) == 3)
@@ -83,6 +127,6 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 	case MSR_K7_HWCR:
 	case MSR_AMD64_DE_CFG:
 	case MSR_AMD_NB_CFG: return 0;
-	default: guest_log(v->vm, "WRMSR %x = %llx: #GP", msr, (unsigned long long)val); return -EINVAL;
+	default: return denied(v, msr, true, val);
 	}
 }

@@ -57,7 +57,7 @@ static void check_timer(struct vcpu *v)
 {
 	uint64_t wait, now = time_ns();
 	__atomic_store_n(&v->timer_check, 0, __ATOMIC_SEQ_CST);
-	if (!lapic_timer_poll(&v->lapic, guest_tsc(v->vm), guest_ns(v->vm), v->vm->clock.s.tsc_hz, &wait)) {
+	if (!lapic_timer_poll(&v->lapic, guest_tsc(v->vm), guest_ns(v->vm), v->vm->tsc_hz, &wait)) {
 		v->timer_armed_ns = 0; /* a late host timer only wakes us for nothing */
 		return;
 	}
@@ -136,14 +136,42 @@ static void wait_halted(struct vcpu *v)
 	spin_unlock_irqrestore(&v->lock, flags);
 }
 
+static void leave_hardware(struct vcpu *v)
+{
+	cpu_irq_off();
+	task_set_switch_hooks(NULL, NULL, NULL);
+	hv()->put(v->hv);
+	cpu_irq_on();
+}
+
+static void enter_hardware(struct vcpu *v)
+{
+	cpu_irq_off();
+	task_set_switch_hooks(load_hook, put_hook, v);
+	hv()->load(v->hv);
+	cpu_irq_on();
+}
+
+struct cpu_state *vcpu_state_take(struct vcpu *v)
+{
+	leave_hardware(v);
+	hv()->get_state(v->hv, v->state);
+	return v->state;
+}
+
+void vcpu_state_give(struct vcpu *v)
+{
+	struct why w = { "" };
+	if (hv()->set_state(v->hv, v->state, &w))
+		vm_fail(v->vm, "the CPU refused to run it: %s", w.text);
+	enter_hardware(v);
+}
+
 /* Sleep off the hardware, state in v->state, until told to run (true) or quit (false). */
 static bool stay_parked(struct vcpu *v, bool on_hardware)
 {
 	if (on_hardware) {
-		cpu_irq_off();
-		task_set_switch_hooks(NULL, NULL, NULL);
-		hv()->put(v->hv);
-		cpu_irq_on();
+		leave_hardware(v);
 		timer_cancel(&v->timer);
 		v->timer_armed_ns = 0;
 		hv()->get_state(v->hv, v->state);
@@ -160,12 +188,9 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 	spin_unlock_irqrestore(&v->lock, flags);
 	if (run) {
 		v->timer_check = 1;
-		hv()->set_tsc(v->hv, v->vm->tsc_offset, HV_TSC_SAME);
+		hv()->set_tsc(v->hv, v->vm->tsc_offset, v->vm->tsc_ratio);
 		clock_update(v);
-		cpu_irq_off();
-		task_set_switch_hooks(load_hook, put_hook, v);
-		hv()->load(v->hv);
-		cpu_irq_on();
+		enter_hardware(v);
 	}
 	return run;
 }

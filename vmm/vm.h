@@ -50,7 +50,8 @@ struct vm {
 	struct cpuid_table cpuid; /* (c) while running: the guest's CPUID */
 	struct vm_clock {         /* [v] migrates as section "clock" */
 		struct vm_clock_state {
-			uint64_t guest_tsc, guest_ns, tsc_hz;
+			uint64_t guest_tsc, guest_ns;
+			uint64_t tsc_hz;  /* of the guest, for life */
 			uint64_t wall_ns; /* UTC at guest time 0: what kvmclock tells */
 		} s;
 	} clock;
@@ -59,7 +60,8 @@ struct vm {
 	struct vnet *vnet;
 	struct vm_console *console;             /* vmm/vm_console.c: scroll-back ring and attached operator */
 	struct vm_port *port;                   /* vmm/vm_port.c: its port on the bridge */
-	uint64_t tsc_offset;                    /* [v] guest TSC = host TSC + offset */
+	uint64_t tsc_offset, tsc_ratio;         /* [v] guest TSC = (host TSC * ratio >> 32) + offset */
+	uint64_t tsc_hz;                        /* [v] the guest's TSC in this host's seconds */
 	uint64_t clock_base_tsc, clock_base_ns; /* [v] clock.c: how guest ns follow from guest TSC */
 	uint32_t clock_mul;                     /* [v] */
 	int32_t clock_shift;                    /* [v] */

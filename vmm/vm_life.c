@@ -5,6 +5,7 @@
  * "NAME/ctl", carries it out.
  */
 #include "vmm/vm_life.h"
+#include "arch/x86/cpu.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "net/announce.h"
@@ -127,8 +128,9 @@ static void halt_vcpus(struct vm *vm)
 static void clock_start(struct vm *vm)
 {
 	vm->clock.s.wall_ns = time_wall_ns();
+	vm->clock.s.tsc_hz = time_tsc_hz();
 	vm->clock.s.guest_tsc = vm->clock.s.guest_ns = 0;
-	clock_desc.post_load(&vm->clock); /* guest time 0 is now */
+	clock_begin(vm, rdtsc()); /* guest time 0 is now */
 }
 
 int vm_start(struct vm *vm, struct why *w)
@@ -385,7 +387,4 @@ int vm_load_cpus(struct vm *vm, struct why *w)
 	return 0;
 }
 
-void vm_advance_clock(struct vm *vm, uint64_t ns)
-{
-	vm->tsc_offset += time_ns_to_tsc(ns); /* nanoseconds follow (clock.c) */
-}
+void vm_advance_clock(struct vm *vm, uint64_t ns) { clock_advance(vm, ns); }

@@ -70,6 +70,9 @@ static inline void wrmsr(uint32_t msr, uint64_t v)
 bool rdmsr_safe(uint32_t msr, uint64_t *v);
 bool wrmsr_safe(uint32_t msr, uint64_t v);
 
+/* SDM 1 3.3.7.1, with 48 bits: tern and its guests have no LA57. */
+static inline bool is_canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
+
 struct cpuid_regs {
 	uint32_t eax, ebx, ecx, edx;
 };
@@ -127,6 +130,7 @@ static inline uint32_t inl(uint16_t p)
 #define CR0_NW         BIT(29)
 #define CR0_CD         BIT(30)
 #define CR0_PG         BIT(31)
+#define CR4_TSD        BIT(2)
 #define CR4_PSE        BIT(4)
 #define CR4_PAE        BIT(5)
 #define CR4_MCE        BIT(6)
@@ -147,6 +151,13 @@ static inline uint32_t inl(uint16_t p)
 #define EFER_SVME      BIT(12)
 #define RFLAGS_TF      BIT(8)
 #define RFLAGS_IF      BIT(9)
+#define RFLAGS_DF      BIT(10)
+#define RFLAGS_RF      BIT(16)
+#define RFLAGS_VM      BIT(17)
+#define RFLAGS_ALWAYS  BIT(1)
+#define DR6_TRAPS      0xfULL
+#define DR6_BS         BIT(14)
+#define DR7_GD         BIT(13)
 
 /* MSRs by their names in the manuals. */
 #define MSR_TSC            0x10

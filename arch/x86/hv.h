@@ -172,8 +172,8 @@ struct hv_ops {
 	void (*inject)(struct hv_vcpu *v, uint64_t event);
 	bool (*irq_ready)(struct hv_vcpu *v);
 	void (*irq_window)(struct hv_vcpu *v, bool want);
-	void (*skip)(struct hv_vcpu *v,
-		     uint64_t next_rip); /* instruction emulated: moves RIP, ends the interrupt shadow */
+	/* The instruction has been emulated: moves RIP, ends the interrupt shadow, raises the trap of RFLAGS.TF. */
+	void (*skip)(struct hv_vcpu *v, uint64_t next_rip);
 	/* MSRs that live in hardware state (EFER, PAT, XSS...): 0 or -EINVAL (then #GP). */
 	int (*get_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t *val);
 	int (*set_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t val);

@@ -112,7 +112,7 @@ static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 	for (unsigned i = 0; i < p->nmsr_pass; i++)
 		msrpm_allow(hva_of_hpa(v->msrpm), p->msr_pass[i]);
 	struct vmcb *b = v->vmcb = hva_of_hpa(v->vmcb_hpa);
-	b->exception_intercepts = BIT(VEC_DB) | BIT(VEC_AC) | BIT(VEC_MC);
+	b->exception_intercepts = BIT(VEC_DB) | BIT(VEC_UD) | BIT(VEC_AC) | BIT(VEC_MC);
 	b->intercept1 = (uint32_t)(SVM_I1_INTR | SVM_I1_NMI | SVM_I1_INIT | SVM_I1_VINTR | SVM_I1_RDPMC | SVM_I1_CPUID |
 				   SVM_I1_INVD | SVM_I1_HLT | SVM_I1_INVLPGA | SVM_I1_IOIO | SVM_I1_MSR | SVM_I1_TASK |
 				   SVM_I1_FERR | SVM_I1_SHUTDOWN);
@@ -272,7 +272,8 @@ static void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 		break;
 	case SVM_EXIT_HLT: x->kind = EXIT_HLT; break;
 	case SVM_EXIT_VMMCALL: x->kind = EXIT_VMCALL; break;
-	case SVM_EXIT_RDTSC: x->kind = EXIT_RDTSC; break;
+	case SVM_EXIT_RDTSC:
+	case SVM_EXIT_RDTSCP: x->kind = EXIT_RDTSC; break;
 	case SVM_EXIT_XSETBV: x->kind = EXIT_XSETBV; break;
 	case SVM_EXIT_INVD:
 	case SVM_EXIT_WBINVD: x->kind = EXIT_CACHE; break;
@@ -316,8 +317,14 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 
 static void svm_skip(struct hv_vcpu *hv, uint64_t next_rip)
 {
+	struct vmcb *b = svm_of(hv)->vmcb;
 	hv->rip = next_rip;
-	svm_of(hv)->vmcb->int_state &= ~1ULL;
+	b->int_state &= ~1ULL;
+	if (hv->rflags & RFLAGS_TF) { /* the trap that the instruction would have ended with (APM2 13.1.4) */
+		b->dr6 = (b->dr6 & ~DR6_TRAPS) | DR6_BS;
+		b->dr7 &= ~DR7_GD;
+		svm_inject(hv, HV_EVENT(HV_EVENT_EXC, VEC_DB));
+	}
 }
 
 static int svm_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
@@ -326,7 +333,10 @@ static int svm_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
 	switch (msr) {
 	case MSR_EFER: *val = v->vmcb->efer & ~EFER_SVME; return 0;
 	case MSR_PAT: *val = v->vmcb->pat; return 0;
-	case MSR_TSC_AUX: *val = v->tsc_aux; return caps.rdtscp ? 0 : -EINVAL;
+	case MSR_SYSENTER_CS: *val = v->sysenter_cs; return 0;
+	case MSR_SYSENTER_ESP: *val = v->sysenter_esp; return 0;
+	case MSR_SYSENTER_EIP: *val = v->sysenter_eip; return 0;
+	case MSR_TSC_AUX: *val = v->tsc_aux; return 0;
 	default: return -EINVAL;
 	}
 }
@@ -340,6 +350,17 @@ static int svm_set_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t val)
 		    ((val ^ v->vmcb->efer) & EFER_LME && (v->vmcb->cr0 & CR0_PG)))
 			return -EINVAL;
 		v->vmcb->efer = (val & ~EFER_LMA) | (v->vmcb->efer & EFER_LMA) | EFER_SVME;
+		return 0;
+	case MSR_SYSENTER_CS: v->vmcb->sysenter_cs = v->sysenter_cs = (uint32_t)val; return 0;
+	case MSR_SYSENTER_ESP:
+		if (!is_canonical(val))
+			return -EINVAL;
+		v->vmcb->sysenter_esp = v->sysenter_esp = val;
+		return 0;
+	case MSR_SYSENTER_EIP:
+		if (!is_canonical(val))
+			return -EINVAL;
+		v->vmcb->sysenter_eip = v->sysenter_eip = val;
 		return 0;
 	case MSR_PAT: /* each byte a memory type: 0, 1, 4..7 */
 		for (unsigned i = 0; i < 8; i++) {
@@ -372,8 +393,11 @@ static void svm_set_tsc(struct hv_vcpu *hv, uint64_t offset, uint64_t ratio)
 	struct vmcb *b = svm_of(hv)->vmcb;
 	b->tsc_offset = offset;
 	b->intercept1 &= (uint32_t)~SVM_I1_RDTSC;
-	if (ratio != HV_TSC_SAME)
+	b->intercept2 &= (uint32_t)~SVM_I2_RDTSCP;
+	if (ratio != HV_TSC_SAME) {
 		b->intercept1 |= SVM_I1_RDTSC;
+		b->intercept2 |= SVM_I2_RDTSCP;
+	}
 }
 
 /* clang-format off */

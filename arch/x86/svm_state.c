@@ -25,11 +25,16 @@ static struct svm_seg seg_in(const struct seg_state *s)
 				 s->base };
 }
 
+/*
+ * A TSS in use is busy, which QEMU neither shows in TR's type nor wants there (it then ignores the I/O bitmap). The CPU does
+ * not look at it; VT-x insists.
+ */
+#define TYPE_TSS_BUSY 2U
+
 /* The fields that move one to one: cpu_state's name, VMCB's name. */
 /* clang-format off */
 #define SVM_PLAIN_FIELDS(X)                                                                        \
-	X(cr0) X(cr2) X(cr3) X(cr4) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(sysenter_cs)     \
-	X(sysenter_esp) X(sysenter_eip) X(pat)
+	X(cr0) X(cr2) X(cr3) X(cr4) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(pat)
 /* clang-format on */
 
 void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
@@ -47,12 +52,16 @@ void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	s->dr0 = v->dr[0], s->dr1 = v->dr[1], s->dr2 = v->dr[2], s->dr3 = v->dr[3];
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		s->seg[i] = seg_out(seg_of(b, i));
+	s->seg[SEG_TR].attr |= TYPE_TSS_BUSY;
+	s->seg[SEG_SS].attr = (s->seg[SEG_SS].attr & ~0x60U) | (uint32_t)b->cpl << 5; /* of a null SS it may be old */
 	s->gdt_base = b->gdtr.base, s->gdt_limit = b->gdtr.limit;
 	s->idt_base = b->idtr.base, s->idt_limit = b->idtr.limit;
 	s->tsc_aux = v->tsc_aux;
+	s->sysenter_cs = v->sysenter_cs, s->sysenter_esp = v->sysenter_esp, s->sysenter_eip = v->sysenter_eip;
 	s->event = b->eventinj & SVM_EVENT_VALID ? b->eventinj : 0;
 	s->event_next = v->deferred;
-	s->int_shadow = b->int_state & 1; /* HV_SHADOW_STI */
+	if (b->int_state & 1) /* STI's has IF set; without it must be MOV SS (VT-x looks, SDM 3C 27.3.1.5) */
+		s->int_shadow = s->rflags & RFLAGS_IF ? HV_SHADOW_STI : HV_SHADOW_MOV_SS;
 	s->cr8 = b->int_ctl & SVM_INT_V_TPR;
 	s->xcr0 = v->xcr0;
 	s->xsave_size = fpu_used_size(v->xsave);
@@ -76,10 +85,14 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	v->dr[0] = s->dr0, v->dr[1] = s->dr1, v->dr[2] = s->dr2, v->dr[3] = s->dr3;
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		*seg_of(b, i) = seg_in(&s->seg[i]);
+	b->tr.attr &= (uint16_t)~TYPE_TSS_BUSY;
 	b->cpl = s->seg[SEG_SS].attr >> 5 & 3; /* APM2 15.5.1: CPL is its own field; it equals SS.DPL */
 	b->gdtr.base = s->gdt_base, b->gdtr.limit = s->gdt_limit;
 	b->idtr.base = s->idt_base, b->idtr.limit = s->idt_limit;
 	v->tsc_aux = s->tsc_aux;
+	b->sysenter_cs = v->sysenter_cs = s->sysenter_cs;
+	b->sysenter_esp = v->sysenter_esp = s->sysenter_esp;
+	b->sysenter_eip = v->sysenter_eip = s->sysenter_eip;
 	b->eventinj = s->event;
 	v->deferred = s->event_next;
 	b->int_state = s->int_shadow ? 1 : 0;

@@ -13,6 +13,8 @@ struct svm_vcpu {
 	uint32_t cpu;             /* where it was loaded last */
 	uint64_t deferred;        /* EVENTINJ format: waits behind the event in the VMCB; 0: none */
 	uint64_t xcr0, tsc_aux, dr[4];
+	/* As the guest wrote them: of the VMCB's ESP and EIP the CPU keeps 32 bits, and Intel's hosts want all (APM2 6.1.2). */
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint8_t xsave[XSAVE_AREA_MAX] __attribute__((aligned(64)));
 };
 #define SVM_VCPU_ORDER 1

@@ -528,8 +528,6 @@ static int vmx_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
 	}
 }
 
-static bool is_canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
-
 static int vmx_set_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t val)
 {
 	uint64_t efer;

@@ -15,6 +15,7 @@ uint64_t fake_page_live(void);
 void fake_time_freeze(uint64_t ns);
 void fake_time_advance(uint64_t ns);
 void fake_time_thaw(void);
+extern uint64_t fake_tsc_hz; /* what time_tsc_hz() says: 1 GHz unless set */
 
 /* Wait until every task that was created has returned; false after 10 s of wall time. */
 bool fake_tasks_wait(void);

@@ -58,6 +58,22 @@ uint64_t fpu_get_xcr0(void) { return xcr0; }
 bool fpu_xcr0_valid(uint64_t x) { return (x & 1) && !(x & ~7ULL) && (!(x & 4) || (x & 2)); }
 bool fpu_mxcsr_valid(uint32_t m) { return !(m >> 16); }
 
+/* As vcpu.c, but that nothing has to be taken off the CPU. */
+static struct cpu_state whole;
+struct cpu_state *vcpu_state_take(struct vcpu *v)
+{
+	the->hw.xcr0 = xcr0;
+	svm_ops.get_state(v->hv, &whole);
+	return &whole;
+}
+void vcpu_state_give(struct vcpu *v)
+{
+	struct why w = { "" };
+	if (svm_ops.set_state(v->hv, &whole, &w))
+		vm_fail(v->vm, "%s", w.text);
+	xcr0 = the->hw.xcr0;
+}
+
 void svm_world_switch(uint64_t *gpr, hpa_t vmcb, hpa_t host_vmcb)
 {
 	struct fv *f = the;
@@ -124,6 +140,8 @@ struct fv *fv_new(void)
 	if (bus_add(&f->vm.machine.bus, BUS_MMIO, &mem) || bus_add(&f->vm.machine.bus, BUS_PIO, &port))
 		abort();
 	cpuid_table_init(&f->vm.cpuid);
+	f->vm.clock.s.tsc_hz = time_tsc_hz();
+	clock_begin(&f->vm, rdtsc());
 	snprintf(f->vm.cfg.name, sizeof(f->vm.cfg.name), "test");
 	f->vcpu.vm = &f->vm;
 	f->vcpu.hv = &f->hw.hv;
@@ -164,6 +182,12 @@ void fv_reset(struct fv *f)
 	f->fail[0] = 0;
 	f->intinfo = f->delivered = 0;
 	f->vmrun = NULL;
+}
+
+void fv_vendor(struct fv *f, const char name[12])
+{
+	uint32_t *r = &f->vm.cpuid.s.regs[0]; /* leaf 0 comes first */
+	memcpy(&r[1], name, 4), memcpy(&r[3], name + 4, 4), memcpy(&r[2], name + 8, 4);
 }
 
 void fv_code(struct fv *f, const uint8_t *code, size_t n)

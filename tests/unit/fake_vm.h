@@ -35,6 +35,7 @@ struct fv {
 struct fv *fv_new(void);
 void fv_free(struct fv *f);
 void fv_reset(struct fv *f);                               /* long mode, CPL 0, registers 0, RIP = FV_CODE */
+void fv_vendor(struct fv *f, const char name[12]);         /* in the guest's CPUID */
 void fv_code(struct fv *f, const uint8_t *code, size_t n); /* at FV_CODE, RIP there */
 uint64_t *fv_pte(struct fv *f, uint64_t gva);              /* of the first 2M */
 /* Enter, exit with this code, and let exit.c handle it. */

@@ -36,7 +36,8 @@ static struct seg_state random_seg(unsigned i)
 	s.attr = (uint32_t)rnd() & 0xf0ff;
 	if (!(s.attr & 0x80))
 		s.attr |= SEG_ATTR_UNUSABLE;
-	(void)i;
+	if (i == SEG_TR)
+		s.attr |= 2; /* busy */
 	return s;
 }
 
@@ -56,11 +57,12 @@ static void random_state(struct cpu_state *s)
 		s->seg[i] = random_seg(i);
 	s->gdt_base = rnd(), s->idt_base = rnd(), s->gdt_limit = rnd() & 0xffff, s->idt_limit = rnd() & 0xffff;
 	s->star = rnd(), s->lstar = rnd(), s->cstar = rnd(), s->sfmask = rnd(), s->kernel_gs_base = rnd();
-	s->sysenter_cs = rnd(), s->sysenter_esp = rnd(), s->sysenter_eip = rnd();
+	s->sysenter_cs = (uint32_t)rnd();
+	s->sysenter_esp = (uint64_t)((int64_t)rnd() >> 17), s->sysenter_eip = (uint64_t)((int64_t)rnd() >> 17);
 	s->pat = rnd(), s->tsc_aux = (uint32_t)rnd();
 	s->event = rnd() & 1 ? HV_EVENT_ERR(VEC_PF, rnd()) : 0;
 	s->event_next = rnd() & 1 ? HV_EVENT(HV_EVENT_INTR, rnd() & 0xff) : 0;
-	s->int_shadow = rnd() & 1;
+	s->int_shadow = rnd() & 1 ? 0 : s->rflags & RFLAGS_IF ? HV_SHADOW_STI : HV_SHADOW_MOV_SS;
 	s->xsave_size = area;
 	for (unsigned i = 0; i < area; i++)
 		s->xsave[i] = (uint8_t)rnd();
@@ -96,8 +98,29 @@ static void test_identity(void **state)
 		assert_true(vmcb.efer & EFER_SVME); /* VMRUN wants it; the guest does not see it */
 		assert_int_equal(vmcb.cpl, s.seg[SEG_SS].attr >> 5 & 3);
 		assert_int_equal(vcpu.asid_generation, 0);
-		assert_int_equal(state_load(&cpu_state_desc, &t, cpu_state_desc.version, a, state_size(&cpu_state_desc), &w), 0);
+		assert_false(vmcb.tr.attr & 2); /* QEMU wants TR not busy */
+		assert_int_equal(state_load(&cpu_state_desc, &t, cpu_state_desc.version, a, state_size(&cpu_state_desc),
+					    &w),
+				 0);
 	}
+}
+
+/* What VT-x would refuse: an old DPL in a null SS, TR not busy. */
+static void test_made_neutral(void **state)
+{
+	static struct cpu_state s;
+	(void)state;
+	random_state(&s);
+	assert_int_equal(set(&s, NULL), 0);
+	vmcb.ss.attr = 0x60;
+	vmcb.cpl = 0;
+	vmcb.tr.attr = 0x89;
+	svm_get_state(&vcpu.hv, &s);
+	assert_int_equal(s.seg[SEG_SS].attr, SEG_ATTR_UNUSABLE);
+	assert_int_equal(s.seg[SEG_TR].attr, 0x8b);
+	vmcb.cpl = 3;
+	svm_get_state(&vcpu.hv, &s);
+	assert_int_equal(s.seg[SEG_SS].attr, SEG_ATTR_UNUSABLE | 0x60);
 }
 
 static void test_mode(void **state)
@@ -153,6 +176,9 @@ static void test_hostile(void **state)
 	REFUSED(s.efer |= BIT(15));
 	REFUSED(s.cr0 |= BIT(32));
 	REFUSED(s.dr6 |= BIT(32));
+	REFUSED(s.sysenter_cs |= BIT(32));
+	REFUSED(s.sysenter_esp = BIT(47));
+	REFUSED(s.sysenter_eip = BIT(63));
 	REFUSED(s.dr7 |= BIT(63));
 	/* A header that asks for the compacted format is not obeyed: that would be another layout. */
 	random_state(&s);
@@ -247,7 +273,7 @@ int main(void)
 {
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_identity), cmocka_unit_test(test_mode),
+		cmocka_unit_test(test_identity), cmocka_unit_test(test_mode), cmocka_unit_test(test_made_neutral),
 		cmocka_unit_test(test_hostile),  cmocka_unit_test(test_events_of_the_wire),
 		cmocka_unit_test(test_tables),   cmocka_unit_test(test_explain),
 	};
