@@ -117,6 +117,9 @@ static void uart_irq(void *arg)
 		tx_fill();
 		ier_update();
 	}
+	/* What is left after so many rounds makes its edge now. */
+	outb(COM1 + IER, 0);
+	ier_update();
 	if (got)
 		waitq_wake_all(&rx_wait);
 	spin_unlock_irqrestore(&lock, flags);

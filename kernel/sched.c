@@ -126,13 +126,17 @@ static struct task *steal(struct runq *thief)
 	return NULL;
 }
 
-/* Someone waits here while this CPU is busy: an idle CPU shall take it, or else the slice must end. */
+/*
+ * Someone waits here while this CPU is busy: an idle CPU shall take it, or else the slice must end. If it has ended already
+ * and the task only holds preemption off, a timer in the past would interrupt it again and again before it could let go.
+ */
 static void share(struct runq *rq)
 {
 	int idle = idle_find(rq->cpu->id);
 	if (idle >= 0 && runqs[idle] != rq) {
 		resched(runqs[idle]);
-	} else if (rq->cpu == this_cpu() && !rq->slice_armed && rq->cpu->current != &rq->idle) {
+	} else if (rq->cpu == this_cpu() && !rq->slice_armed && !rq->cpu->need_resched &&
+		   rq->cpu->current != &rq->idle) {
 		rq->slice_armed = true;
 		timer_set(&rq->slice, rq->cpu->current->slice_end_ns);
 	}
