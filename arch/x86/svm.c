@@ -12,8 +12,6 @@
 #include "arch/x86/svm_vcpu.h"
 #include <string.h>
 
-extern const struct hv_env *hv_env;
-
 struct svm_cpu { /* per-CPU, struct cpu.hv */
 	hpa_t hsave, host_vmcb;
 	uint32_t asid_next;

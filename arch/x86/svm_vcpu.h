@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What svm.c and svm_state.c share: the AMD-V vCPU. Private to svm*. */
 #pragma once
-#include "arch/x86/hv.h"
+#include "arch/x86/hv_env.h"
 #include "arch/x86/svm.h"
-#include "kernel/handoff.h"
 
 struct svm_vcpu {
 	struct hv_vcpu hv; /* first: hv_ops hand out a pointer to it */
@@ -20,8 +19,6 @@ struct svm_vcpu {
 #define SVM_VCPU_ORDER 1
 
 static inline struct svm_vcpu *svm_of(struct hv_vcpu *hv) { return CONTAINER_OF(hv, struct svm_vcpu, hv); }
-static inline void *hva_of_hpa(hpa_t h) { return (void *)(uintptr_t)(h + HHDM_BASE); }
-static inline hpa_t hpa_of_hva(const void *p) { return (hpa_t)(uintptr_t)p - HHDM_BASE; }
 
 void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s);
 int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w);

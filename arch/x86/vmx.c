@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const struct hv_env *hv_env;
-
 struct vmx_cpu { /* per-CPU, struct cpu.hv */
 	hpa_t vmxon;
 	struct vmx_host {

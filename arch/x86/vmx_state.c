@@ -57,7 +57,9 @@ static void seg_in(unsigned i, const struct seg_state *s)
 	else if (i != SEG_LDTR)
 		attr |= 1; /* accessed: a loaded segment is */
 	/* Limit and granularity must agree. AMD keeps the limit in bytes, and G as the descriptor had it. */
-	if (limit >> 20)
+	if (attr & SEG_ATTR_UNUSABLE)
+		; /* nothing of it is looked at */
+	else if (limit >> 20)
 		attr |= AR_G, limit |= 0xfff;
 	else if ((attr & AR_G) && (limit & 0xfff) != 0xfff)
 		attr &= ~(uint32_t)AR_G;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What vmx*.c share: the VT-x vCPU and what this CPU can do. Private to vmx*. */
 #pragma once
-#include "arch/x86/hv.h"
+#include "arch/x86/hv_env.h"
 #include "arch/x86/vmx.h"
-#include "kernel/handoff.h"
 
 /*
  * The VMCS is current on the CPU that has the vCPU loaded; else it lies cleared in memory. What hardware does not keep in it
@@ -36,8 +35,6 @@ extern struct hv_feature vmx_features[VMX_NFEATURES];
 int vmx_probe(struct why *w);
 
 static inline struct vmx_vcpu *vmx_of(struct hv_vcpu *hv) { return CONTAINER_OF(hv, struct vmx_vcpu, hv); }
-static inline void *hva_of_hpa(hpa_t h) { return (void *)(uintptr_t)(h + HHDM_BASE); }
-static inline hpa_t hpa_of_hva(const void *p) { return (hpa_t)(uintptr_t)p - HHDM_BASE; }
 
 /* CR0 and CR4: bits that the host owns in hardware; the guest reads its own from the shadow. */
 uint64_t vmx_cr0(void); /* what the guest believes to have; the VMCS is current */

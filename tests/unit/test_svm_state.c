@@ -3,73 +3,15 @@
  * struct cpu_state into a VMCB and back is the identity for any state that a guest can have; a state that would fault in
  * the hypervisor, or that this CPU cannot hold, is refused and says why; none of its words is lost without a refusal.
  */
-#include "arch/x86/cpu.h"
-#include "arch/x86/fpu.h"
 #include "arch/x86/svm_vcpu.h"
+#include "tests/unit/random_state.h"
 #include "vmm/vcpu.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-/* The CPU's extended state, as this test wants it: x87, SSE, AVX, PKRU. */
-static uint64_t xmask = 0x207;
-static uint32_t area = 1088;
-uint64_t fpu_xcr0_mask(void) { return xmask; }
-uint32_t fpu_area_size(void) { return area; }
-uint32_t fpu_used_size(const void *p unused) { return area; }
-bool fpu_xcr0_valid(uint64_t x) { return (x & 1) && !(x & ~xmask) && (!(x & 4) || (x & 2)); }
-bool fpu_mxcsr_valid(uint32_t mxcsr) { return !(mxcsr & ~0xffffU); }
-
 static struct vmcb vmcb;
 static struct svm_vcpu vcpu;
-
-static uint64_t seed = 88172645463325252ULL;
-static uint64_t rnd(void)
-{
-	seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-	return seed;
-}
-
-static struct seg_state random_seg(unsigned i)
-{
-	struct seg_state s = { .base = rnd(), .limit = (uint32_t)rnd(), .selector = rnd() & 0xffff };
-	s.attr = (uint32_t)rnd() & 0xf0ff;
-	if (!(s.attr & 0x80))
-		s.attr |= SEG_ATTR_UNUSABLE;
-	if (i == SEG_TR)
-		s.attr |= 2; /* busy */
-	return s;
-}
-
-static void random_state(struct cpu_state *s)
-{
-	static const uint64_t xcr0[] = { 1, 3, 7, 0x201, 0x203, 0x207 };
-	memset(s, 0, sizeof(*s));
-	for (unsigned i = 0; i < REG_COUNT; i++)
-		s->gpr[i] = rnd();
-	s->rip = rnd(), s->rflags = rnd();
-	s->cr0 = (uint32_t)rnd(), s->cr2 = rnd(), s->cr3 = rnd(), s->cr4 = rnd();
-	s->efer = rnd() & (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE);
-	s->xcr0 = xcr0[rnd() % ARRAY_SIZE(xcr0)];
-	s->dr0 = rnd(), s->dr1 = rnd(), s->dr2 = rnd(), s->dr3 = rnd(), s->dr6 = (uint32_t)rnd(),
-	s->dr7 = (uint32_t)rnd();
-	for (unsigned i = 0; i < SEG_COUNT; i++)
-		s->seg[i] = random_seg(i);
-	s->gdt_base = rnd(), s->idt_base = rnd(), s->gdt_limit = rnd() & 0xffff, s->idt_limit = rnd() & 0xffff;
-	s->star = rnd(), s->lstar = rnd(), s->cstar = rnd(), s->sfmask = rnd(), s->kernel_gs_base = rnd();
-	s->sysenter_cs = (uint32_t)rnd();
-	s->sysenter_esp = (uint64_t)((int64_t)rnd() >> 17), s->sysenter_eip = (uint64_t)((int64_t)rnd() >> 17);
-	s->pat = rnd(), s->tsc_aux = (uint32_t)rnd();
-	s->event = rnd() & 1 ? HV_EVENT_ERR(VEC_PF, rnd()) : 0;
-	s->event_next = rnd() & 1 ? HV_EVENT(HV_EVENT_INTR, rnd() & 0xff) : 0;
-	s->int_shadow = rnd() & 1 ? 0 : s->rflags & RFLAGS_IF ? HV_SHADOW_STI : HV_SHADOW_MOV_SS;
-	s->xsave_size = area;
-	for (unsigned i = 0; i < area; i++)
-		s->xsave[i] = (uint8_t)rnd();
-	memset(s->xsave + 512, 0, 64);
-	put_le32(s->xsave + 24, (uint32_t)rnd() & 0xffff);
-	put_le64(s->xsave + 512, rnd() & xmask);
-}
 
 static int set(const struct cpu_state *s, struct why *w)
 {

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * struct cpu_state into a VMCS and back is the identity for any state that a guest can have, also by way of an AMD host;
+ * what VM entry would refuse is made regular or refused with words; a refusal by the CPU is explained by its rule.
+ */
+#include "arch/x86/svm_vcpu.h"
+#include "arch/x86/vmx_vcpu.h"
+#include "tests/unit/random_state.h"
+#include "vmm/vcpu.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+/* ---- a VMCS is a table of fields ---- */
+
+static uint64_t vmcs[0x7000];
+uint64_t vmcs_read(enum vmcs_field f)
+{
+	assert_true(f < ARRAY_SIZE(vmcs));
+	return vmcs[f];
+}
+void vmcs_write(enum vmcs_field f, uint64_t val)
+{
+	unsigned width = f >> 13 & 3; /* 16, 64, 32 bits, natural */
+	assert_true(f < ARRAY_SIZE(vmcs));
+	vmcs[f] = width == 0 ? val & 0xffff : width == 2 ? val & 0xffffffff : val;
+}
+
+struct vmx_caps vmx_caps = { /* as of a Haswell: the fixed bits of A.7 and A.8 */
+			     .entry = ENTRYC_LOAD_DEBUG | ENTRYC_LOAD_PAT | ENTRYC_LOAD_EFER,
+			     .cr0_fixed0 = CR0_PE | CR0_NE | CR0_PG,
+			     .cr0_fixed1 = 0xffffffff,
+			     .cr4_fixed0 = CR4_VMXE,
+			     .cr4_fixed1 = 0x1727ff
+};
+
+static struct vmx_vcpu intel;
+static struct svm_vcpu amd;
+static struct vmcb vmcb;
+
+static int to_intel(const struct cpu_state *s, struct why *w)
+{
+	memset(vmcs, 0xee, sizeof(vmcs)); /* nothing of an earlier state shines through */
+	memset(&intel, 0x5a, sizeof(intel));
+	return vmx_set_state(&intel.hv, s, w);
+}
+static int to_amd(const struct cpu_state *s, struct why *w)
+{
+	memset(&vmcb, 0, sizeof(vmcb));
+	memset(&amd, 0x5a, sizeof(amd));
+	amd.vmcb = &vmcb;
+	return svm_set_state(&amd.hv, s, w);
+}
+
+/* A random state as a 64-bit guest can have it on either vendor. */
+static void guest_state(struct cpu_state *s)
+{
+	random_state(s);
+	s->cr0 |= CR0_PE | CR0_PG | CR0_ET;
+	s->cr4 = (s->cr4 & vmx_cr4_allowed()) | CR4_PAE;
+	if (s->cr0 & CR0_NW)
+		s->cr0 |= CR0_CD;
+	s->efer |= EFER_LME | EFER_LMA;
+	s->cr3 &= 0x7ffffffff000ULL;
+	s->cr8 = rnd() & 15;
+	s->rip = (uint64_t)((int64_t)s->rip >> 17);
+	s->rflags = (s->rflags & 0x254dd5) | RFLAGS_ALWAYS; /* all that is defined but VM, VIF, VIP */
+	for (unsigned i = 0; i < SEG_COUNT; i++) {
+		struct seg_state *g = &s->seg[i];
+		g->base = (uint64_t)((int64_t)g->base >> 17);
+		g->attr = (g->attr & ~0x18010U) | (i < SEG_LDTR ? 0x11 : 0) | 0x80;
+		g->limit &= 0xfffff;
+		if (rnd() & 1)
+			g->limit = g->limit << 12 | 0xfff;
+		if (g->limit >> 20)
+			g->attr |= 0x8000; /* G */
+	}
+	s->seg[SEG_CS].attr = (s->seg[SEG_CS].attr & ~0x6000U) | 0x2000;
+	s->seg[SEG_TR].attr = (s->seg[SEG_TR].attr & ~0x1fU) | 11;
+	s->seg[SEG_LDTR].attr = (s->seg[SEG_LDTR].attr & ~0x1fU) | 2;
+	for (unsigned i = SEG_SS; i <= SEG_LDTR; i++)
+		if (rnd() & 1) /* a null selector */
+			s->seg[i].attr = (s->seg[i].attr & (i == SEG_SS ? 0x60 : 0)) | SEG_ATTR_UNUSABLE;
+	if (s->int_shadow)
+		s->int_shadow = s->rflags & RFLAGS_IF ? HV_SHADOW_STI : HV_SHADOW_MOV_SS;
+	if (s->int_shadow && (s->rflags & RFLAGS_TF))
+		s->pending_debug = PENDING_DEBUG_BS;
+}
+
+static void same(struct cpu_state *s, struct cpu_state *t, const char *where)
+{
+	static uint8_t a[sizeof(*s)], b[sizeof(*t)];
+	struct why w = { "" };
+	state_save(&cpu_state_desc, s, a);
+	state_save(&cpu_state_desc, t, b);
+	if (state_diff(&cpu_state_desc, a, b, state_size(&cpu_state_desc), &w))
+		fail_msg("%s: %s", where, w.text);
+}
+
+static void test_identity(void **state)
+{
+	static struct cpu_state s, t;
+	(void)state;
+	for (unsigned i = 0; i < 2000; i++) {
+		struct why w = { "" };
+		guest_state(&s);
+		s.nmi_blocked = rnd() & 1;
+		if (to_intel(&s, &w))
+			fail_msg("refused: %s", w.text);
+		memset(&t, 0xa5, sizeof(t));
+		vmx_get_state(&intel.hv, &t);
+		same(&s, &t, "VT-x");
+		assert_true(vmcs[GUEST_CR4] & CR4_VMXE); /* which the guest does not see */
+		assert_true((vmcs[GUEST_CR0] & (CR0_NE | CR0_CD | CR0_NW)) == CR0_NE);
+		assert_true(vmcs[ENTRY_CONTROLS] & ENTRYC_IA32E);
+		assert_true(intel.flush);
+	}
+}
+
+/* A -> neutral -> B -> neutral -> A, from both ends. AMD has no blocking by NMI and no pending debug traps to keep. */
+static void test_across_vendors(void **state)
+{
+	static struct cpu_state s, t, u;
+	(void)state;
+	for (unsigned i = 0; i < 2000; i++) {
+		struct why w = { "" };
+		guest_state(&s);
+		s.pending_debug = 0;
+		if (s.int_shadow)
+			s.rflags &= ~RFLAGS_TF;
+		assert_int_equal(to_intel(&s, &w), 0);
+		vmx_get_state(&intel.hv, &t);
+		assert_int_equal(to_amd(&t, &w), 0);
+		svm_get_state(&amd.hv, &u);
+		same(&t, &u, "Intel to AMD");
+		assert_int_equal(to_intel(&u, &w), 0);
+		vmx_get_state(&intel.hv, &t);
+		same(&s, &t, "Intel, AMD, Intel");
+		assert_int_equal(to_amd(&t, &w), 0);
+		svm_get_state(&amd.hv, &u);
+		same(&s, &u, "AMD, Intel, AMD");
+	}
+}
+
+/* The loose ends that AMD leaves: VM entry accepts what comes of them. */
+static void test_made_regular(void **state)
+{
+	static struct cpu_state s;
+	char why[96];
+	(void)state;
+	for (unsigned i = 0; i < 2000; i++) {
+		guest_state(&s);
+		s.int_shadow = 0;
+		s.pending_debug = 0;
+		s.seg[SEG_TR].attr &= ~2U;                                     /* not busy, as QEMU has it */
+		s.seg[SEG_DS].attr = 0x40f2;                                   /* writable data, not marked accessed */
+		s.seg[SEG_ES].attr = 0;                                        /* null */
+		s.seg[SEG_CS].limit = 0xffffffff, s.seg[SEG_CS].attr = 0x209b; /* G clear */
+		s.seg[SEG_LDTR].limit = 0x67, s.seg[SEG_LDTR].attr = 0x8082;   /* G set for a limit in bytes */
+		assert_int_equal(to_intel(&s, NULL), 0);
+		vmcs[ENTRY_INTR_INFO] = vmcs[GUEST_ACTIVITY] = 0;
+		vmcs[GUEST_RIP] = s.rip, vmcs[GUEST_RFLAGS] = s.rflags;
+		vmx_explain_refusal(why, sizeof(why));
+		if (strncmp(why, "a check of SDM 3C 27.3;", 23)) /* it finds nothing */
+			fail_msg("%s", why);
+	}
+	s.rflags |= RFLAGS_TF | RFLAGS_IF; /* a single step behind a shadow, which AMD does not tell of */
+	s.int_shadow = HV_SHADOW_STI;
+	assert_int_equal(to_intel(&s, NULL), 0);
+	assert_true(vmcs[GUEST_PENDING_DEBUG] == PENDING_DEBUG_BS);
+	s.rflags &= ~RFLAGS_TF;
+	s.pending_debug = PENDING_DEBUG_BS;
+	assert_int_equal(to_intel(&s, NULL), 0);
+	assert_true(vmcs[GUEST_PENDING_DEBUG] == 0);
+}
+
+static void test_refused(void **state)
+{
+	static struct cpu_state good, s;
+	struct why w;
+	(void)state;
+	guest_state(&good);
+#define REFUSED(change, words)                                                 \
+	do {                                                                   \
+		s = good;                                                      \
+		w.text[0] = 0;                                                 \
+		change;                                                        \
+		assert_int_equal(to_intel(&s, &w), -EINVAL);                   \
+		if (!strstr(w.text, words))                                    \
+			fail_msg("\"%s\" does not say \"%s\"", w.text, words); \
+	} while (0)
+	assert_int_equal(to_intel(&good, &w), 0);
+	REFUSED(s.cr4 |= BIT(23), "CR4");
+	REFUSED(s.efer &= ~EFER_LMA, "PAE");
+	REFUSED(s.cr8 = 16, "CR8");
+	REFUSED(s.int_shadow = 3, "shadow");
+	REFUSED(s.xcr0 = 5, "XCR0");
+	REFUSED(s.efer |= EFER_SVME, "EFER");
+#undef REFUSED
+}
+
+/* CR0.NE, CD and NW as the guest wrote them, whatever hardware has. */
+static void test_cr0_shadow(void **state)
+{
+	struct hv_mode m;
+	(void)state;
+	vmx_set_cr0(CR0_PE | CR0_CD | CR0_NW | CR0_ET);
+	assert_true(vmx_cr0() == (CR0_PE | CR0_CD | CR0_NW | CR0_ET));
+	assert_true(vmcs[GUEST_CR0] == (CR0_PE | CR0_NE | CR0_ET));
+	vmcs[GUEST_CR0] |= CR0_TS | CR0_PG; /* the guest's own bits change without an exit */
+	vmcs[GUEST_CR4] = CR4_VMXE | CR4_PAE;
+	vmcs[GUEST_EFER] = EFER_LMA | EFER_LME;
+	vmcs[GUEST_ES_ATTR + 2 * SEG_CS] = 0xa09b;
+	vmcs[GUEST_ES_ATTR + 2 * SEG_SS] = 0x60 | SEG_ATTR_UNUSABLE;
+	vmx_get_mode(&intel.hv, &m);
+	assert_true(m.cr0 == (CR0_PE | CR0_CD | CR0_NW | CR0_ET | CR0_TS | CR0_PG));
+	assert_true(m.cr4 == CR4_PAE && m.long_mode && m.cpl == 3 && !m.cs32);
+}
+
+static void test_explain(void **state)
+{
+	static struct cpu_state s;
+	static uint64_t good[ARRAY_SIZE(vmcs)];
+	char why[96];
+	static const struct {
+		enum vmcs_field field;
+		uint64_t set, clear;
+		const char *words;
+	} cases[] = {
+		{ GUEST_CR0, 0, CR0_NE, "CR0" },
+		{ GUEST_CR0, 0, CR0_PE, "PG without" },
+		{ GUEST_CR4, 0, CR4_VMXE, "CR4" },
+		{ GUEST_CR4, BIT(23), 0, "CR4" },
+		{ GUEST_CR4, 0, CR4_PAE, "PAE" },
+		{ GUEST_EFER, 0, EFER_LMA, "LMA" },
+		{ GUEST_CR3, BIT(63), 0, "CR3" },
+		{ GUEST_DR7, BIT(32), 0, "DR7" },
+		{ GUEST_SYSENTER_EIP, BIT(62), 0, "SYSENTER" },
+		{ GUEST_ES_ATTR + 2 * SEG_CS, SEG_ATTR_UNUSABLE, 0, "CS is unusable" },
+		{ GUEST_ES_ATTR + 2 * SEG_CS, BIT(14), 0, "CS has both L and D" },
+		{ GUEST_ES_ATTR + 2 * SEG_TR, 0, 2, "TR is no busy TSS" },
+		{ GUEST_ES_ATTR + 2 * SEG_CS, 0, 1, "CS is not marked accessed" },
+		{ GUEST_ES_ATTR + 2 * SEG_CS, 0, 0x80, "CS is not present" },
+		{ GUEST_ES_ATTR + 2 * SEG_CS, 0, 0x10, "CS is of the wrong kind" },
+		{ GUEST_ES_LIMIT + 2 * SEG_CS, 0, 1, "CS has a limit" },
+		{ GUEST_RIP, BIT(62), 0, "RIP" },
+		{ GUEST_RFLAGS, 0, 2, "RFLAGS" },
+		{ GUEST_ACTIVITY, 1, 0, "activity" },
+		{ GUEST_INTERRUPTIBILITY, 3, 0, "STI" },
+		{ ENTRY_INTR_INFO, VMX_EVENT_VALID | 0x30, 0, "interrupt where none may come" },
+	};
+	(void)state;
+	do
+		guest_state(&s);
+	while (s.int_shadow || s.pending_debug);
+	s.rflags &= ~(RFLAGS_IF | RFLAGS_TF);
+	s.rip = s.sysenter_eip = 0x1000;
+	s.seg[SEG_CS] = (struct seg_state){ 0, 0xffffffff, 0xa09b, 8 };
+	assert_int_equal(to_intel(&s, NULL), 0);
+	vmcs[ENTRY_INTR_INFO] = vmcs[GUEST_ACTIVITY] = 0;
+	vmcs[GUEST_RIP] = s.rip, vmcs[GUEST_RFLAGS] = s.rflags;
+	memcpy(good, vmcs, sizeof(good));
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		memcpy(vmcs, good, sizeof(vmcs));
+		vmcs[cases[i].field] = (vmcs[cases[i].field] | cases[i].set) & ~cases[i].clear;
+		vmx_explain_refusal(why, sizeof(why));
+		if (!strstr(why, cases[i].words))
+			fail_msg("case %u: \"%s\" does not say \"%s\"", i, why, cases[i].words);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_identity),     cmocka_unit_test(test_across_vendors),
+		cmocka_unit_test(test_made_regular), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_cr0_shadow),   cmocka_unit_test(test_explain),
+	};
+
+	return cmocka_run_group_tests_name("vmx_state", tests, NULL, NULL);
+}
