@@ -111,6 +111,11 @@ static int setup(struct source *c)
 	struct inbox_msg msg;
 
 	migration_phase(c->m, MIG_SETUP);
+	const struct pt_format *fmt = c->vm->mem.pt.fmt;
+	if (!fmt->dirty)
+		return why_set(c->w, -ENOTSUP,
+			       "this host's CPU has %s without dirty bits: VMs run here, but cannot move away",
+			       fmt->name);
 	int err = FAILPOINT(P2_HELLO, c->s);
 	if (!err)
 		err = hello_send(&c->tx, host_info.name, in(MIG_SETUP_NS));
