@@ -11,6 +11,38 @@
 
 struct host_info host_info;
 
+static void json_features(struct json *j, const struct host_info *h)
+{
+	json_arr(j, "virtualisation_features");
+	for (unsigned i = 0; i < h->nhv_features; i++) {
+		json_obj(j, NULL);
+		json_str(j, "name", h->hv_feature[i].name);
+		json_bool(j, "present", h->hv_feature[i].present);
+		json_bool(j, "used", h->hv_feature[i].used);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
+}
+
+/* Those that are there (or are not), in lines of a console's width. */
+static void print_features(struct con *c, const struct host_info *h, const char *title, bool present)
+{
+	size_t col = 0;
+	for (unsigned i = 0; i < h->nhv_features; i++) {
+		const struct host_hv_feature *f = &h->hv_feature[i];
+		if (f->present != present)
+			continue;
+		if (!col || col + strlen(f->name) + 2 > 78) {
+			con_printf(c, "%s%-10s", col ? "\n" : "", col ? "" : title);
+			col = 10;
+		}
+		con_printf(c, "%s%s%s", col > 10 ? " " : "", f->name, f->used ? "*" : "");
+		col += strlen(f->name) + f->used + 1;
+	}
+	if (col)
+		con_printf(c, "\n");
+}
+
 static int cmd_host(struct con *c, int argc, char **argv)
 {
 	(void)argc, (void)argv;
@@ -28,6 +60,7 @@ static int cmd_host(struct con *c, int argc, char **argv)
 		json_str(&j, "cpu_vendor", h->cpu_vendor);
 		json_str(&j, "cpu_model", h->cpu_model);
 		json_str(&j, "virtualisation", h->hv ? h->hv : "");
+		json_features(&j, h);
 		json_u64(&j, "memory_total", h->ram_bytes);
 		json_u64(&j, "memory_free", free);
 		json_u64(&j, "memory_guests", guests);
@@ -47,7 +80,10 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	con_printf(c, "CPUs      %u, %s %s, %llu MHz", h->ncpus, h->cpu_vendor, h->cpu_model,
 		   (unsigned long long)(time_tsc_hz() / 1000000));
 	con_printf(c, h->ncpus_missing ? " (%u more did not start)\n" : "\n", h->ncpus_missing);
-	con_printf(c, "VMs by    %s\n", h->hv ? h->hv : h->why_no_hv);
+	con_printf(c, "VMs by    %s%s\n", h->hv ? h->hv : h->why_no_hv,
+		   h->nhv_features ? ", of which tern uses what has a *" : "");
+	print_features(c, h, "has", true);
+	print_features(c, h, "lacks", false);
 	con_printf(c, "memory    %llu MiB: %llu free, %llu guests', %llu boot files, %llu KiB tern's own\n",
 		   (unsigned long long)(h->ram_bytes >> 20), (unsigned long long)(free >> 20),
 		   (unsigned long long)(guests >> 20), (unsigned long long)(h->file_bytes >> 20),
@@ -56,7 +92,7 @@ static int cmd_host(struct con *c, int argc, char **argv)
 		   (unsigned long long)(up % NS_PER_SEC / NS_PER_MS), (unsigned long long)(boot / NS_PER_MS));
 	return 0;
 }
-CONSOLE_CMD(host, "", "this host: CPUs, memory, version, uptime", cmd_host, NULL);
+CONSOLE_CMD(host, "", "this host: CPUs, virtualisation, memory, version, uptime", cmd_host, NULL);
 
 #define TASKS_MAX 512
 

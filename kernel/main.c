@@ -164,6 +164,9 @@ static void start_vmm(void)
 		hv = NULL;
 	}
 	host_info.hv = hv ? hv->name : NULL;
+	for (unsigned i = 0; hv && i < hv->nfeatures && i < HOST_HV_FEATURES; i++)
+		host_info.hv_feature[host_info.nhv_features++] =
+			(struct host_hv_feature){ hv->features[i].name, hv->features[i].present, hv->features[i].used };
 	if (!hv) {
 		sniprintf(host_info.why_no_hv, sizeof(host_info.why_no_hv), "nothing: %s", w.text);
 		log_error("this machine cannot run VMs: %s. The console works, `reboot` restarts the machine", w.text);

@@ -28,6 +28,29 @@ static hpa_t iopm;              /* all ones: every port exits */
 #define IOPM_ORDER  2 /* 12 KiB, in a 16 KiB block */
 #define MSRPM_ORDER 1
 
+/* Bits of CPUID 0x8000000A:EDX (APM3 E.4.9), and whether this file uses them where they are. */
+/* clang-format off */
+#define SVM_FEATURES(X)                                                                                            \
+	X(0, "NPT", true) X(1, "LBR-virtualisation", false) X(3, "NRIPS", true) X(4, "TSC-scaling", false)          \
+	X(5, "VMCB-clean", false) X(6, "FlushByAsid", false) X(7, "decode-assists", false) X(10, "pause-filter", false) \
+	X(13, "AVIC", false) X(15, "virtual-VMLOAD", false) X(16, "VGIF", false) X(17, "GMET", false)                \
+	X(18, "x2AVIC", false) X(25, "VNMI", false)
+/* clang-format on */
+#define X(bit, name, used) { name, false, used },
+static struct hv_feature svm_features[] = { SVM_FEATURES(X) };
+#undef X
+
+static void list_features(uint32_t edx)
+{
+#define X(bit, name, used) bit,
+	static const uint8_t bits[] = { SVM_FEATURES(X) };
+#undef X
+	for (unsigned i = 0; i < ARRAY_SIZE(svm_features); i++) {
+		svm_features[i].present = edx >> bits[i] & 1;
+		svm_features[i].used &= svm_features[i].present;
+	}
+}
+
 static int svm_probe(struct why *w)
 {
 	uint64_t vm_cr;
@@ -39,6 +62,7 @@ static int svm_probe(struct why *w)
 	struct cpuid_regs f = cpuid(0x8000000a, 0);
 	if (!(f.edx & BIT(0)))
 		return why_set(w, -ENOTSUP, "this CPU has AMD-V but no nested paging, which tern needs to run VMs");
+	list_features(f.edx);
 	caps.nasid = f.ebx;
 	caps.nrip = f.edx & BIT(3);
 	caps.rdtscp = cpuid(0x80000001, 0).edx & BIT(27);
@@ -400,7 +424,7 @@ static void svm_set_tsc(struct hv_vcpu *hv, uint64_t offset, uint64_t ratio)
 
 /* clang-format off */
 const struct hv_ops svm_ops = {
-	.name = "AMD-V", .pt_format = &format,
+	.name = "AMD-V", .pt_format = &format, .features = svm_features, .nfeatures = ARRAY_SIZE(svm_features),
 	.probe = svm_probe, .cpu_on = svm_cpu_on, .cpu_off = svm_cpu_off, .create = svm_create, .destroy = svm_destroy,
 	.load = svm_load, .put = svm_put, .enter = svm_enter, .get_state = svm_get_state, .set_state = svm_set_state,
 	.get_mode = svm_get_mode, .inject = svm_inject, .irq_ready = svm_irq_ready, .irq_window = svm_irq_window,

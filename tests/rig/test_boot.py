@@ -28,6 +28,11 @@ def test_boot_two_cpus(rig):
         assert info["cpus"] == 2 and info["cpus_missing"] == 0
         assert info["virtualisation"] and info["memory_total"] > 900 << 20
         assert h.cmd("host").count("\n") >= 6
+        features = {f["name"]: f for f in info["virtualisation_features"]}
+        assert any(f["present"] and f["used"] for f in features.values())
+        assert not [f for f in features.values() if f["used"] and not f["present"]]
+        paging = "NPT" if info["virtualisation"] == "AMD-V" else "EPT"
+        assert features[paging] == {"name": paging, "present": True, "used": True} and paging + "*" in h.cmd("host")
 
 
 def test_boot_one_cpu_runs_linux(one_cpu):
