@@ -2,9 +2,6 @@
 /* The guest's CPUID (cpuid.h). KVM's leaves at 0x40000000 give Linux kvmclock and x2APIC without interrupt remapping. */
 #include "vmm/cpuid.h"
 #include "arch/x86/cpu.h"
-#include "arch/x86/features.h"
-#include "arch/x86/fpu.h"
-#include "vmm/vm.h"
 #include <string.h>
 
 #define KVM_FEATURE_NOP_IO_DELAY       BIT(1)
@@ -12,6 +9,12 @@
 #define KVM_FEATURE_CLOCKSOURCE_STABLE BIT(24)
 #define LEAF_MAX                       0xd
 #define LEAF_EXT_MAX                   0x80000008
+#define CACHES_MAX                     8 /* of leaf 4; Intel's CPUs list 4 or 5 */
+#define EXT_REPEATS                    0x0183f3ff /* bits of leaf 1's EDX that AMD repeats in 0x80000001 (APM3 E.4.2) and Intel leaves 0 */
+#define PORTABLE_XCR0                  ((uint32_t)(XCR0_X87 | XCR0_SSE | XCR0_AVX))
+#define AVX_OFFSET                     576 /* in the standard format, on every CPU so far */
+#define AVX_SIZE                       256
+#define XSTATE_BV                      512 /* offset in an XSAVE area, SDM 1 13.4.2 */
 
 static void add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -21,51 +24,169 @@ static void add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, 
 	memcpy(&t->s.regs[4 * t->s.n++], (uint32_t[4]){ a, b, c, d }, 16);
 }
 
-static uint32_t masked(uint32_t leaf, uint32_t sub, enum feature_reg reg, uint32_t host)
+static void index_rows(void *obj)
 {
-	return (host & feature_mask(leaf, sub, reg, FEATURE_PASS)) | feature_mask(leaf, sub, reg, FEATURE_SET);
+	struct cpuid_table *t = obj;
+	memset(t->first, 0, sizeof(t->first));
+	for (unsigned i = t->s.n; i-- > 0;)
+		if ((t->s.leaf[i] & 0x7fffffff) < CPUID_INDEXED)
+			t->first[t->s.leaf[i] >> 31][t->s.leaf[i] & 0x7fffffff] = (uint8_t)(i + 1);
 }
 
-void cpuid_table_init(struct cpuid_table *t)
+/* The rows that tern alone decides: one thread a core, one core a package; KVM's leaves. */
+static void add_topology(struct cpuid_table *t)
 {
-	uint64_t xmask = fpu_xcr0_mask();
-	struct cpuid_regs r = cpuid(0, 0);
-	memset(t, 0, sizeof(*t));
-	add(t, 0, 0, LEAF_MAX, r.ebx, r.ecx, r.edx);
-	r = cpuid(1, 0);
-	uint32_t edx1 = masked(1, 0, FEATURE_EDX, r.edx);
-	add(t, 1, 0, r.eax, (r.ebx & 0xff00) | 1 << 16, masked(1, 0, FEATURE_ECX, r.ecx), edx1);
-	r = cpuid(7, 0);
-	add(t, 7, 0, 0, masked(7, 0, FEATURE_EBX, r.ebx), masked(7, 0, FEATURE_ECX, r.ecx),
-	    masked(7, 0, FEATURE_EDX, r.edx));
-	add(t, 0xb, 0, 0, 1, 0x100, 0); /* one thread a core, */
-	add(t, 0xb, 1, 8, 1, 0x201, 0); /* one package */
-	if (xmask) {
-		add(t, 0xd, 0, (uint32_t)xmask, 0, fpu_area_size(), (uint32_t)(xmask >> 32));
-		add(t, 0xd, 1, masked(0xd, 1, FEATURE_EAX, cpuid(0xd, 1).eax), 0, 0, 0);
-		for (unsigned i = 2; i < 63; i++)
-			if (xmask & BIT(i)) {
-				r = cpuid(0xd, i);
-				add(t, 0xd, i, r.eax, r.ebx, r.ecx & ~1U, 0);
-			}
-	}
+	add(t, 0xb, 0, 0, 1, 0x100, 0);
+	add(t, 0xb, 1, 8, 1, 0x201, 0);
+}
+static void add_kvm(struct cpuid_table *t)
+{
 	add(t, 0x40000000, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d); /* "KVMKVMKVM" */
 	add(t, 0x40000001, 0, KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE, 0,
 	    0, 0);
-	r = cpuid(0x80000000, 0);
+}
+
+/* ---- host ---- */
+
+static void host_init(struct cpuid_table *t, const struct cpuid_source *src)
+{
+	uint32_t size;
+	uint64_t xmask = feature_xcr0(src, &size);
+	struct cpuid_regs r = cpuid_source_read(src, 0, 0);
+#define GIVE(leaf, sub, reg)                                                                    \
+	((cpuid_reg(&r, FEATURE_##reg) & feature_mask_state(leaf, sub, FEATURE_##reg, xmask)) | \
+	 feature_mask(leaf, sub, FEATURE_##reg, FEATURE_SET))
+	add(t, 0, 0, LEAF_MAX, r.ebx, r.ecx, r.edx);
+	r = cpuid_source_read(src, 1, 0);
+	uint32_t edx1 = GIVE(1, 0, EDX);
+	add(t, 1, 0, r.eax, (r.ebx & 0xff00) | 1 << 16, GIVE(1, 0, ECX), edx1);
+	r = cpuid_source_read(src, 2, 0);
+	add(t, 2, 0, r.eax, r.ebx, r.ecx, r.edx);
+	for (uint32_t i = 0; i < CACHES_MAX; i++) { /* caches, shared with nobody */
+		r = cpuid_source_read(src, 4, i);
+		if (!(r.eax & 0x1f))
+			break;
+		add(t, 4, i, r.eax & 0x3fff, r.ebx, r.ecx, r.edx);
+	}
+	r = cpuid_source_read(src, 7, 0);
+	add(t, 7, 0, 0, GIVE(7, 0, EBX), GIVE(7, 0, ECX), GIVE(7, 0, EDX));
+	add_topology(t);
+	if (xmask) {
+		add(t, 0xd, 0, (uint32_t)xmask, 0, size, (uint32_t)(xmask >> 32));
+		r = cpuid_source_read(src, 0xd, 1);
+		add(t, 0xd, 1, GIVE(0xd, 1, EAX), 0, 0, 0);
+		for (unsigned i = 2; i < 63; i++)
+			if (xmask & BIT(i)) {
+				r = cpuid_source_read(src, 0xd, i);
+				add(t, 0xd, i, r.eax, r.ebx, r.ecx & ~1U, 0);
+			}
+	}
+	add_kvm(t);
+	r = cpuid_source_read(src, 0x80000000, 0);
 	add(t, 0x80000000, 0, LEAF_EXT_MAX, r.ebx, r.ecx, r.edx);
-	r = cpuid(0x80000001, 0);
-	/* AMD repeats leaf 1's EDX here, but for bits that Intel and AMD use apart (APM3 appendix E). */
-	uint32_t shared = r.ebx | r.ecx ? r.edx & edx1 & 0x0183f3ff : 0;
-	add(t, 0x80000001, 0, r.eax, 0, masked(0x80000001, 0, FEATURE_ECX, r.ecx),
-	    masked(0x80000001, 0, FEATURE_EDX, r.edx) | shared);
+	r = cpuid_source_read(src, 0x80000001, 0);
+	uint32_t repeated = edx1 & r.edx & EXT_REPEATS;
+	add(t, 0x80000001, 0, r.eax, 0, GIVE(0x80000001, 0, ECX), GIVE(0x80000001, 0, EDX) | repeated);
 	for (uint32_t leaf = 0x80000002; leaf <= 0x80000006; leaf++) { /* brand, L1 and L2 */
-		r = cpuid(leaf, 0);
+		r = cpuid_source_read(src, leaf, 0);
 		add(t, leaf, 0, r.eax, r.ebx, r.ecx, r.edx);
 	}
-	r = cpuid(0x80000008, 0);
-	add(t, 0x80000008, 0, r.eax & 0xffff, masked(0x80000008, 0, FEATURE_EBX, r.ebx), 0, 0);
+	r = cpuid_source_read(src, 0x80000008, 0);
+	add(t, 0x80000008, 0, r.eax & 0xffff, GIVE(0x80000008, 0, EBX), 0, 0);
+#undef GIVE
 }
+
+/* ---- portable ---- */
+
+static int portable_check(const struct cpuid_source *src, struct why *w)
+{
+	static const char *const reg[] = { "EAX", "EBX", "ECX", "EDX" };
+	uint32_t size;
+	if (!feature_identity(src))
+		return why_set(w, -ENOTSUP,
+			       "cpu = portable knows no family and model for this CPU's vendor; use cpu = host");
+	for (unsigned i = 0; i < nfeatures; i++) {
+		const struct feature *f = &features[i];
+		struct cpuid_regs r = cpuid_source_read(src, f->leaf, f->sub);
+		if (f->policy == FEATURE_PASS && f->model == FEATURE_ANY && !(cpuid_reg(&r, f->reg) >> f->bit & 1))
+			return why_set(
+				w, -ENOTSUP,
+				"this host lacks %s (CPUID 0x%X.%u:%s[%u]), which cpu = portable needs; use cpu = host",
+				f->name, f->leaf, f->sub, reg[f->reg], f->bit);
+	}
+	struct cpuid_regs avx = cpuid_source_read(src, 0xd, 2), addr = cpuid_source_read(src, 0x80000008, 0);
+	if ((feature_xcr0(src, &size) & PORTABLE_XCR0) != PORTABLE_XCR0 || avx.eax != AVX_SIZE || avx.ebx != AVX_OFFSET)
+		return why_set(
+			w, -ENOTSUP,
+			"this host keeps AVX state elsewhere (CPUID 0xD.2) than cpu = portable does; use cpu = host");
+	if ((addr.eax & 0xff) < CPUID_PORTABLE_PHYS)
+		return why_set(w, -ENOTSUP,
+			       "this host has %u bits of physical address (CPUID 0x80000008.0:EAX[7:0]), cpu = "
+			       "portable needs %u; "
+			       "use cpu = host",
+			       addr.eax & 0xff, CPUID_PORTABLE_PHYS);
+	return 0;
+}
+
+/* No word may come from the host but the identity's. Caches are made up: 32 KiB each of L1, 512 KiB of L2, 8 MiB of L3. */
+static void portable_init(struct cpuid_table *t, const struct cpuid_source *src)
+{
+	static const char brand[48] = "tern portable CPU";
+	const struct feature_identity *id = feature_identity(src);
+	const uint32_t *v = id->vendor;
+	uint32_t b[12];
+#define GIVE(leaf, sub, reg) \
+	(feature_mask_portable(leaf, sub, FEATURE_##reg) | feature_mask(leaf, sub, FEATURE_##reg, FEATURE_SET))
+	add(t, 0, 0, LEAF_MAX, v[0], v[1], v[2]);
+	add(t, 1, 0, id->signature, 1 << 16 | 64 / 8 << 8, GIVE(1, 0, ECX), GIVE(1, 0, EDX)); /* CLFLUSH: 64 bytes */
+	add(t, 2, 0, 0x00feff01, 0xf0, 0, 0);     /* "leaf 4 tells caches", 64-byte prefetching, SDM 2A table 3-12 */
+	add(t, 4, 0, 0x121, 7 << 22 | 63, 63, 0); /* type, level; ways - 1, line - 1; sets - 1 */
+	add(t, 4, 1, 0x122, 7 << 22 | 63, 63, 0);
+	add(t, 4, 2, 0x143, 7 << 22 | 63, 1023, 0);
+	add(t, 4, 3, 0x163, 15 << 22 | 63, 8191, 0);
+	add(t, 7, 0, 0, GIVE(7, 0, EBX), GIVE(7, 0, ECX), GIVE(7, 0, EDX));
+	add_topology(t);
+	add(t, 0xd, 0, PORTABLE_XCR0, 0, AVX_OFFSET + AVX_SIZE, 0);
+	add(t, 0xd, 1, GIVE(0xd, 1, EAX), 0, 0, 0);
+	add(t, 0xd, 2, AVX_SIZE, AVX_OFFSET, 0, 0);
+	add_kvm(t);
+	if (id->repeats) {
+		add(t, 0x80000000, 0, LEAF_EXT_MAX, v[0], v[1], v[2]);
+		add(t, 0x80000001, 0, id->signature, 0, GIVE(0x80000001, 0, ECX),
+		    GIVE(0x80000001, 0, EDX) | (GIVE(1, 0, EDX) & EXT_REPEATS));
+	} else {
+		add(t, 0x80000000, 0, LEAF_EXT_MAX, 0, 0, 0);
+		add(t, 0x80000001, 0, 0, 0, GIVE(0x80000001, 0, ECX), GIVE(0x80000001, 0, EDX));
+	}
+	memcpy(b, brand, sizeof(b));
+	for (unsigned i = 0; i < 3; i++)
+		add(t, 0x80000002 + i, 0, b[4 * i], b[4 * i + 1], b[4 * i + 2], b[4 * i + 3]);
+	add(t, 0x80000005, 0, 0, 0, 0x20080140, 0x20080140); /* the same caches in AMD's words, APM3 E.4.3, E.4.4 */
+	add(t, 0x80000006, 0, 0, 0, 0x02006140, 0x00408140);
+	add(t, 0x80000008, 0, 48 << 8 | CPUID_PORTABLE_PHYS, GIVE(0x80000008, 0, EBX), 0, 0);
+#undef GIVE
+}
+
+bool cpuid_model_known(const char *model) { return !strcmp(model, "host") || !strcmp(model, "portable"); }
+
+int cpuid_table_init(struct cpuid_table *t, const char *model, const struct cpuid_source *src, struct why *w)
+{
+	memset(t, 0, sizeof(*t));
+	if (!strcmp(model, "host")) {
+		host_init(t, src);
+	} else if (!strcmp(model, "portable")) {
+		int err = portable_check(src, w);
+		if (err)
+			return err;
+		portable_init(t, src);
+	} else {
+		return why_set(w, -EINVAL, "there is no CPU model %s", model);
+	}
+	index_rows(t);
+	return 0;
+}
+
+/* ---- what the guest sees ---- */
 
 /* Size of the XSAVE area for what is enabled now: CPUID 0xD.0:EBX, or 0xD.1:EBX for the compacted format (SDM 1 13.2). */
 static uint32_t xsave_size(const struct cpuid_table *t, uint64_t xcr0, bool compacted)
@@ -103,6 +224,17 @@ void cpuid_table_read(const struct cpuid_table *t, uint32_t leaf, uint32_t sub, 
 	}
 }
 
+void cpuid_table_trim(const struct cpuid_table *t, struct cpu_state *s)
+{
+	uint64_t xcr0 = cpuid_table_xcr0(t);
+	uint32_t size = xcr0 ? MIN(cpuid_table_row(t, 0xd, 0)[2], XSAVE_AREA_MAX) : XSTATE_BV;
+	if (s->xsave_size > size)
+		s->xsave_size = size;
+	if (s->xsave_size >= XSTATE_BV + 8)
+		put_le64(s->xsave + XSTATE_BV, get_le64(s->xsave + XSTATE_BV) & xcr0);
+	memset(s->xsave + s->xsave_size, 0, sizeof(s->xsave) - s->xsave_size);
+}
+
 static int cpuid_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct cpuid_table_state *s = state;
@@ -123,58 +255,5 @@ static const struct sfield cpuid_fields[] = {
 const struct sdesc cpuid_desc = { .name = "cpuid",
 				  .version = 1,
 				  SDESC(struct cpuid_table, s, struct cpuid_table_state, cpuid_fields),
-				  .check = cpuid_check };
-
-/* ---- compatibility: what the guest was given must be there at the destination ---- */
-
-void vm_compat_get(const struct vm *vm, struct vm_compat *c)
-{
-	const struct cpuid_table_state *s = &vm->cpuid.s;
-	_Static_assert(VM_COMPAT_WORDS >= CPUID_MAX, "the compatibility words are the guest's CPUID");
-	c->n = s->n;
-	memcpy(c->leaf, s->leaf, sizeof(s->leaf));
-	memcpy(c->sub, s->sub, sizeof(s->sub));
-	memcpy(c->regs, s->regs, sizeof(s->regs));
-}
-
-static int compat_bits(uint32_t leaf, uint32_t sub, const uint32_t want[4], const uint32_t have[4], struct why *w)
-{
-	static const char *const reg[] = { "EAX", "EBX", "ECX", "EDX" };
-	for (unsigned r = 0; r < 4; r++) {
-		uint32_t relevant = feature_mask(leaf, sub, r, FEATURE_PASS) | feature_mask(leaf, sub, r, FEATURE_SET);
-		uint32_t lacking = want[r] & ~have[r] & relevant;
-		if (lacking) {
-			unsigned bit = (unsigned)__builtin_ctz(lacking);
-			return why_set(w, -ENOTSUP, "destination lacks %s (CPUID 0x%X.%u:%s[%u])",
-				       feature_name(leaf, sub, r, bit), leaf, sub, reg[r], bit);
-		}
-	}
-	return 0;
-}
-
-int vm_compat_check(const struct vm_compat *c, struct why *w)
-{
-	struct cpuid_table host;
-	cpuid_table_init(&host);
-	if (c->n > VM_COMPAT_WORDS)
-		return why_set(w, -EINVAL, "%u CPUID entries", c->n);
-	for (unsigned i = 0; i < c->n; i++) {
-		const uint32_t *want = c->regs[i], *have = (const uint32_t[4]){ 0 };
-		for (unsigned k = 0; k < host.s.n; k++)
-			if (host.s.leaf[k] == c->leaf[i] && host.s.sub[k] == c->sub[i])
-				have = &host.s.regs[4 * k];
-		if (c->leaf[i] == 0 && memcmp(&want[1], &have[1], 12))
-			return why_set(w, -ENOTSUP, "destination's CPU is from another vendor (CPUID 0x0)");
-		if (c->leaf[i] == 0xd && c->sub[i] == 0 && ((want[0] & ~have[0]) || (want[3] & ~have[3])))
-			return why_set(w, -ENOTSUP,
-				       "destination lacks XSAVE components (CPUID 0xD.0:EAX: %x, needs %x)", have[0],
-				       want[0]);
-		if (c->leaf[i] == 0xd && c->sub[i] > 1 && memcmp(want, have, 8))
-			return why_set(w, -ENOTSUP, "destination keeps XSAVE component %u elsewhere (CPUID 0xD.%u)",
-				       c->sub[i], c->sub[i]);
-		int err = compat_bits(c->leaf[i], c->sub[i], want, have, w);
-		if (err)
-			return err;
-	}
-	return 0;
-}
+				  .check = cpuid_check,
+				  .post_load = index_rows };

@@ -167,7 +167,8 @@ static void do_xsetbv(struct vcpu *v, const struct vmexit *x)
 	uint64_t *r = v->hv->gpr;
 	struct hv_mode m;
 	hv()->get_mode(v->hv, &m);
-	if (m.cpl || (uint32_t)r[REG_RCX] || hv()->set_xcr0(v->hv, r[REG_RDX] << 32 | (uint32_t)r[REG_RAX]))
+	uint64_t xcr0 = r[REG_RDX] << 32 | (uint32_t)r[REG_RAX];
+	if (m.cpl || (uint32_t)r[REG_RCX] || (xcr0 & ~cpuid_table_xcr0(&v->vm->cpuid)) || hv()->set_xcr0(v->hv, xcr0))
 		inject_gp(v);
 	else
 		SKIP(v, x, 0x0f, 0x01, 0xd1);

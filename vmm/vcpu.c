@@ -175,6 +175,7 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 		timer_cancel(&v->timer);
 		v->timer_armed_ns = 0;
 		hv()->get_state(v->hv, v->state);
+		cpuid_table_trim(&v->vm->cpuid, v->state);
 		v->state->halted = v->msr.halted;
 		v->state->tsc = guest_tsc(v->vm);
 	}

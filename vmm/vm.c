@@ -179,8 +179,10 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	}
 	if ((v = conf_get(c, "vm", name, "mac")) && conf_parse_mac(v, cfg->mac))
 		ok = BAD("mac", " = %s: not a unicast MAC address like 52:54:00:77:00:01", name, v);
-	if (strcmp(cfg->cpu, "host"))
-		ok = BAD("cpu", " = %s: this release knows only cpu = host", name, cfg->cpu);
+	if (!cpuid_model_known(cfg->cpu))
+		ok = BAD("cpu", " = %s: no such CPU model; write host or portable", name, cfg->cpu);
+	else if (!strcmp(cfg->cpu, "portable") && cfg->mem > BIT(CPUID_PORTABLE_PHYS) - GIB(1))
+		ok = BAD("mem", ": more than the 511G that cpu = portable can address", name);
 	if ((v = conf_get(c, "vm", name, "autostart")) && conf_parse_bool(v, &cfg->autostart))
 		ok = BAD("autostart", " = %s: neither yes nor no", name, v);
 	return ok;

@@ -25,7 +25,7 @@ struct vm_config { /* travels in a migration's CONFIG record */
 	uint64_t mem; /* bytes */
 	uint32_t vcpus;
 	uint8_t mac[ETH_ALEN];
-	char cpu[16];                              /* CPU model: "host" (later "portable") */
+	char cpu[16];                              /* CPU model: "host" or "portable" */
 	char kernel[96], initrd[96], cmdline[512]; /* files of this host; not needed to run on a destination */
 	bool autostart;
 };
@@ -117,7 +117,7 @@ void vm_announce(struct vm *vm);
 void vm_advance_clock(struct vm *vm, uint64_t ns);
 /* The migration has let go of vm (vm->migration is NULL again): a power-off or reset that waited for it is done now. */
 void vm_migration_ended(struct vm *vm);
-/* What a host must have for this VM to run (compatibility): a text of CPUID words, compared at the destination. */
+/* What a host must have for this VM to run: the CPUID words that its guest was given, compared at the destination. */
 #define VM_COMPAT_WORDS 64
 struct vm_compat {
 	uint32_t leaf[VM_COMPAT_WORDS], sub[VM_COMPAT_WORDS];
@@ -125,5 +125,7 @@ struct vm_compat {
 	uint32_t n;
 };
 void vm_compat_get(const struct vm *vm, struct vm_compat *c);
-/* Can this host run a VM that was given these words? -ENOTSUP naming leaf, register and bit. */
-int vm_compat_check(const struct vm_compat *c, struct why *w);
+/* Can this host run a VM of this CPU model that was given these words? -ENOTSUP naming leaf, register and bit. */
+int vm_compat_check(const char *model, const struct vm_compat *c, struct why *w) must_check;
+int vm_compat_check_on(const struct cpuid_source *src, const char *model, const struct vm_compat *c,
+		       struct why *w) must_check;

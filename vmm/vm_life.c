@@ -148,10 +148,11 @@ int vm_start(struct vm *vm, struct why *w)
 	if (vm->state == VM_FAILED)
 		teardown(vm); /* it was kept for a look */
 	vm->state = VM_STOPPED;
-	err = build(vm, w);
+	err = cpuid_table_init(&vm->cpuid, vm->cfg.cpu, &cpuid_this_cpu, w);
+	if (!err)
+		err = build(vm, w);
 	if (err)
 		goto out;
-	cpuid_table_init(&vm->cpuid);
 	err = load_boot_image(vm, w);
 	if (err) {
 		teardown(vm);

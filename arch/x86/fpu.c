@@ -2,11 +2,7 @@
 /* XSAVE state of guests (fpu.h; SDM 1 ch. 13). The standard format is used, so that an area means the same on any host. */
 #include "arch/x86/fpu.h"
 #include "arch/x86/cpu.h"
-#include "arch/x86/hv.h"
-
-#define XCR0_AVX    BIT(2)
-#define XCR0_AVX512 (BIT(5) | BIT(6) | BIT(7))
-#define XCR0_PKRU   BIT(9)
+#include "arch/x86/features.h"
 
 static uint64_t mask; /* 0: no XSAVE */
 static uint32_t area_size = 512;
@@ -26,22 +22,10 @@ static uint64_t xgetbv(void)
 
 void fpu_init(void)
 {
-	if (!(cpuid(1, 0).ecx & BIT(26)))
-		return;
-	struct cpuid_regs d = cpuid(0xd, 0);
-	uint64_t host = (uint64_t)d.edx << 32 | d.eax;
-	mask = host & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU);
-	if ((mask & XCR0_AVX512) != XCR0_AVX512)
-		mask &= ~XCR0_AVX512;
-	area_size = 576;
+	mask = feature_xcr0(&cpuid_this_cpu, &area_size);
 	for (unsigned i = 2; i < 63; i++) {
 		struct cpuid_regs c = cpuid(0xd, i); /* EAX size, EBX offset in the standard format */
-		if (!(mask & BIT(i)))
-			continue;
-		if (c.eax + c.ebx > XSAVE_AREA_MAX)
-			mask &= ~BIT(i);
-		else
-			area_size = MAX(area_size, end[i] = c.eax + c.ebx);
+		end[i] = mask & BIT(i) ? c.eax + c.ebx : 0;
 	}
 }
 

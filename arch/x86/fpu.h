@@ -4,10 +4,7 @@
  * a guest's registers stay live in the CPU across exits and move only when its task leaves the CPU.
  */
 #pragma once
-#include "kernel/bits.h"
-
-#define XCR0_X87 BIT(0)
-#define XCR0_SSE BIT(1)
+#include "arch/x86/features.h"
 
 /* Boot CPU, once: which state components tern offers to guests; 0 if the CPU has no XSAVE (then FXSAVE only). */
 void fpu_init(void);

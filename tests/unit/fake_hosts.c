@@ -289,7 +289,7 @@ void vm_compat_get(const struct vm *vm unused, struct vm_compat *c)
 	*c = (struct vm_compat){ .n = 2, .leaf = { 1, 7 }, .regs = { { 1, 2, 3, 4 }, { 5, 6, 7, 8 } } };
 }
 
-int vm_compat_check(const struct vm_compat *c, struct why *w)
+int vm_compat_check(const char *model unused, const struct vm_compat *c, struct why *w)
 {
 	if (c->n != 2 || c->leaf[1] != 7 || c->regs[1][3] != 8)
 		return why_set(w, -ENOTSUP, "compat words arrived wrong");

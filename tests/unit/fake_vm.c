@@ -139,7 +139,8 @@ struct fv *fv_new(void)
 			  port = { FV_PORT, 16, &port_ops, f, "port" };
 	if (bus_add(&f->vm.machine.bus, BUS_MMIO, &mem) || bus_add(&f->vm.machine.bus, BUS_PIO, &port))
 		abort();
-	cpuid_table_init(&f->vm.cpuid);
+	if (cpuid_table_init(&f->vm.cpuid, "host", &cpuid_this_cpu, &w))
+		abort();
 	f->vm.clock.s.tsc_hz = time_tsc_hz();
 	clock_begin(&f->vm, rdtsc());
 	snprintf(f->vm.cfg.name, sizeof(f->vm.cfg.name), "test");

@@ -21,7 +21,8 @@ static int setup(void **state)
 	(void)state;
 	fpu_init();
 	vm = calloc(1, sizeof(*vm));
-	cpuid_table_init(&vm->cpuid);
+	struct why w = { "" };
+	assert_int_equal(cpuid_table_init(&vm->cpuid, "host", &cpuid_this_cpu, &w), 0);
 	return 0;
 }
 static int teardown(void **state)
@@ -87,7 +88,7 @@ static void test_what_a_guest_sees(void **state)
 	assert_int_equal(r[1] >> 16, 1);
 	read_leaf(0x40000000, 0, 0, 1, 0, r);
 	assert_memory_equal(&r[1], "KVMKVMKVM\0\0\0", 12);
-	static const uint32_t none[] = { 2,    4,          5,          6,          0xa,        0xc,       0xe,
+	static const uint32_t none[] = { 3,    5,          6,          0xa,        0xc,        0xe,       0x10,
 					 0x14, 0x40000002, 0x80000007, 0x8000000a, 0x8000001f, 0xffffffff };
 	for (unsigned i = 0; i < ARRAY_SIZE(none); i++) { /* no invariant TSC, no SVM, no counters: zeroes */
 		read_leaf(none[i], 0, ~0ULL, 7, 3, r);
@@ -135,7 +136,8 @@ static void test_dynamic_fields(void **state)
 /* Sizes of both formats, on a table with a gap in the standard one and alignment in the other (SDM 1 13.4). */
 static void test_xsave_sizes(void **state)
 {
-	static struct cpuid_table t = { .s = { .n = 5,
+	static struct cpuid_table t = { .first = { { [0xd] = 1 } },
+					.s = { .n = 5,
 					       .leaf = { 0xd, 0xd, 0xd, 0xd, 0xd },
 					       .sub = { 0, 1, 2, 9, 10 },
 					       .regs = { 0x607, 0, 2752, 0,    3, 0, 0,  0,         256, 576,
@@ -171,7 +173,7 @@ static void test_compat(void **state)
 	unsigned lacking = 0;
 	(void)state;
 	vm_compat_get(vm, &c);
-	if (vm_compat_check(&c, &w)) /* reflexive */
+	if (vm_compat_check("host", &c, &w)) /* reflexive */
 		fail_msg("%s", w.text);
 	for (unsigned i = 0; i < nfeatures; i++) {
 		const struct feature *f = &features[i];
@@ -182,13 +184,13 @@ static void test_compat(void **state)
 			continue;
 		if (r[f->reg] >> f->bit & 1) { /* a guest that was given less is welcome */
 			r[f->reg] &= ~(1U << f->bit);
-			assert_int_equal(vm_compat_check(&d, NULL), 0);
+			assert_int_equal(vm_compat_check("host", &d, NULL), 0);
 			continue;
 		}
 		lacking++;
 		r[f->reg] |= 1U << f->bit;
 		w.text[0] = 0;
-		assert_int_equal(vm_compat_check(&d, &w), -ENOTSUP);
+		assert_int_equal(vm_compat_check("host", &d, &w), -ENOTSUP);
 		snprintf(want, sizeof(want), "destination lacks %s (CPUID 0x%X.%u:%s[%u])", f->name, f->leaf, f->sub,
 			 reg_name[f->reg], f->bit);
 		assert_string_equal(w.text, want);
@@ -201,7 +203,7 @@ static void test_compat(void **state)
 			struct vm_compat e = d;
 			words(&e, o->leaf, o->sub)[o->reg] |= 1U << o->bit;
 			w.text[0] = 0;
-			assert_int_equal(vm_compat_check(&e, &w), -ENOTSUP);
+			assert_int_equal(vm_compat_check("host", &e, &w), -ENOTSUP);
 			assert_non_null(strstr(w.text, o->name));
 		}
 	}
@@ -216,26 +218,26 @@ static void test_compat_refuses(void **state)
 	vm_compat_get(vm, &c);
 	d = c;
 	words(&d, 0, 0)[2] ^= 1;
-	assert_int_equal(vm_compat_check(&d, &w), -ENOTSUP);
+	assert_int_equal(vm_compat_check("host", &d, &w), -ENOTSUP);
 	assert_non_null(strstr(w.text, "vendor"));
 	d = c;
 	d.n = VM_COMPAT_WORDS + 1;
-	assert_int_equal(vm_compat_check(&d, NULL), -EINVAL);
+	assert_int_equal(vm_compat_check("host", &d, NULL), -EINVAL);
 	d = c; /* a leaf that this host does not have at all */
 	d.leaf[d.n] = 7, d.sub[d.n] = 1, d.regs[d.n][0] = 1, d.n++;
-	assert_int_equal(vm_compat_check(&d, NULL), 0); /* nothing that a guest may use is in it */
+	assert_int_equal(vm_compat_check("host", &d, NULL), 0); /* nothing that a guest may use is in it */
 	if (!words(&c, 0xd, 0))
 		skip();
 	d = c;
 	words(&d, 0xd, 0)[0] |= BIT(17);
 	w.text[0] = 0;
-	assert_int_equal(vm_compat_check(&d, &w), -ENOTSUP);
+	assert_int_equal(vm_compat_check("host", &d, &w), -ENOTSUP);
 	assert_non_null(strstr(w.text, "XSAVE"));
 	d = c;
 	if (words(&d, 0xd, 2)) {
 		words(&d, 0xd, 2)[1] += 64;
 		w.text[0] = 0;
-		assert_int_equal(vm_compat_check(&d, &w), -ENOTSUP);
+		assert_int_equal(vm_compat_check("host", &d, &w), -ENOTSUP);
 		assert_non_null(strstr(w.text, "XSAVE component 2"));
 	}
 }

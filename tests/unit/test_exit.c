@@ -323,6 +323,14 @@ static void test_xsetbv(void **state)
 		xsetbv_exit(bad[i].index, bad[i].v, bad[i].cpl);
 		assert_true(EVENT == GP0 && RIP == 0 && fpu_get_xcr0() == 7);
 	}
+	struct cpuid_table given = f->vm.cpuid; /* what the host has and this guest was not given */
+	f->vm.cpuid.s.regs[cpuid_table_row(&given, 0xd, 0) - given.s.regs] = 3;
+	xsetbv_exit(0, 7, 0);
+	assert_true(EVENT == GP0 && RIP == 0);
+	xsetbv_exit(0, 3, 0);
+	assert_true(RIP == 3 && !EVENT && fpu_get_xcr0() == 3);
+	f->vm.cpuid = given;
+	xsetbv_exit(0, 7, 0);
 }
 
 /* ---- events cut short in their delivery ---- */

@@ -77,7 +77,7 @@ static enum refuse_code offer_check(struct dest *c)
 			VM_MAX_VCPUS);
 		return REFUSE_CONFIG;
 	}
-	if (vm_compat_check(&c->offer.compat, &c->why))
+	if (vm_compat_check(cfg->cpu, &c->offer.compat, &c->why))
 		return REFUSE_CPU;
 	uint64_t need = pages_needed(cfg->mem) + RESERVE_PAGES, have = page_free_count();
 	if (need > have) {
