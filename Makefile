@@ -119,11 +119,12 @@ $(B)/BOOTX64.EFI: $(B)/boot.so
 
 # What the guest of the rig is made of: a stock Debian kernel, and an initramfs with its modules and the test programs.
 G := build/guest
-GUEST_PROGS := pagecheck dirty tcpserve exitcost
+GUEST_PROGS := pagecheck dirty tcpserve exitcost foreign
 $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
 $(G)/bin/%: tests/guest/%.c tests/guest/load.h | $(APT)/sources.list
-	$(Q)echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 -static $(WARN) $< -o $@
+	$(Q)echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 -static $(WARN) $(GUEST_FLAGS) $< -o $@
+$(G)/bin/foreign: GUEST_FLAGS := -m32 -ffreestanding -nostdlib -fno-pie -no-pie -fno-stack-protector
 $(G)/initrd.img: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(filter $(G)/bin/%,$^)
 guest: $(G)/initrd.img

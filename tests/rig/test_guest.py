@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The guest as a machine on the network, on either host; and its power."""
+import re
 import time
 
 import client
@@ -36,6 +37,15 @@ def test_ping_and_100_mb_on_both_hosts(rig):
         assert client.ping(rig.guest, 10, 0.05) == 0
         seconds = client.transfer(rig.guest, 100_000_000)
         print(f"{rig.where().name} ({rig.where().nic}): 100 MB there and back in {seconds:.1f} s")
+        rig.migrate()
+    rig.check_after(again=False)
+
+
+def test_instructions_of_either_vendor(rig):
+    """Hypercalls of both, and system calls as the guest's kernel has chosen them for the CPU that it started on."""
+    for _ in rig.hosts:
+        out = client.shell(rig.guest, "foreign")
+        assert re.search(r"vmcall=-1000 vmmcall=-1000 fast=(syscall|sysenter) calls=1000\b", out), out
         rig.migrate()
     rig.check_after(again=False)
 
