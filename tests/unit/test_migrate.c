@@ -523,7 +523,7 @@ static void refused(const char *text)
 		fail_msg("\"%s\" does not say \"%s\"", w.text, text);
 	assert_true(fake_tasks_wait());
 	assert_int_equal(fake_resumed(), resumed); /* it was never paused */
-	if (out[0].len) /* else it was refused before a word was said */
+	if (out[0].len)                            /* else it was refused before a word was said */
 		independent_reader(out, "");
 	memset(&fake_vm_opts, 0, sizeof(fake_vm_opts));
 }
