@@ -201,6 +201,7 @@ help:
 	@echo "make            build/BOOTX64.EFI and build/esp.img"
 	@echo "make run        two hosts, a guest, a migration there and back, shown and judged"
 	@echo "make shell      two hosts up, and you on the console of the first"
+	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
 	@echo "make test       everything that is tested: unit, fuzz, check, rig-test (each is a target too)"
 	@echo "make bench      the figures, each with its target"
 	@echo "make clean      all but what was fetched; distclean: that too"

@@ -9,16 +9,17 @@ import subprocess
 import threading
 import time
 
+scale = 1  # how much more patience the guest's host needs than the fastest kind of host; set by rig.py
 ECHO, PAGECHECK, DIRTY, SOURCE, SHELL = 7000, 7002, 7003, 7004, 7005
 
 
 def connect(address, port, seconds=5):
-    return socket.create_connection((address, port), timeout=seconds)
+    return socket.create_connection((address, port), timeout=seconds * scale)
 
 
 def ask(address, port, seconds=5):
     """All that a service says to who connects."""
-    end, said = time.monotonic() + seconds, b""
+    end, said = time.monotonic() + seconds * scale, b""
     with connect(address, port, seconds) as s:
         while True:
             s.settimeout(max(end - time.monotonic(), 0.01))
@@ -35,7 +36,7 @@ def status(address, port, seconds=5):
 
 def shell(address, command, seconds=10):
     """Run a command in the guest; its output. AssertionError if it fails or takes too long."""
-    end, said = time.monotonic() + seconds, b""
+    end, said = time.monotonic() + seconds * scale, b""
     with connect(address, SHELL, seconds) as s:
         s.sendall(f"({command}) 2>&1 </dev/null; echo exit=$?; exit\n".encode())
         while True:
@@ -51,6 +52,7 @@ def shell(address, command, seconds=10):
 
 def ping(address, count=5, interval=0.2, wait=2):
     """Lost echo requests of `count`."""
+    wait *= scale
     p = subprocess.run(["ping", "-n", "-q", "-c", str(count), "-i", str(interval), "-W", str(wait), address],
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=count * interval + wait + 10)
     m = re.search(r"(\d+) packets transmitted, (\d+) received", p.stdout)
@@ -59,14 +61,14 @@ def ping(address, count=5, interval=0.2, wait=2):
 
 
 def wait_ping(address, seconds):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * scale
     while ping(address, 1, wait=1):
         assert time.monotonic() < end, f"{address} does not answer to ping within {seconds} s"
 
 
 def wait_port(address, port, seconds):
     """Until a service of the guest takes connections."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * scale
     while True:
         try:
             connect(address, port, 1).close()
@@ -83,7 +85,7 @@ def transfer(address, size, seconds=120):
     with connect(address, ECHO) as s:
         s.setblocking(False)
         while got < size:
-            left = seconds - (time.monotonic() - start)
+            left = seconds * scale - (time.monotonic() - start)
             assert left > 0, f"transfer: {sent} bytes sent, {got} came back in {seconds} s"
             r, w, _ = select.select([s], [s] if sent < size else [], [], min(left, 5))
             if w:
@@ -101,7 +103,7 @@ def transfer(address, size, seconds=120):
                     at += n
                     got += n
         s.setblocking(True)
-        s.settimeout(5)
+        s.settimeout(5 * scale)
         assert s.recv(1) == b"", "transfer: more came back than was sent"
     return time.monotonic() - start
 
@@ -142,7 +144,7 @@ class Client(threading.Thread):
     def stop(self, seconds=15):
         """Stop once what is under way has come back; then .longest counts up to now."""
         self.stopping = True
-        self.join(seconds)
+        self.join(seconds * scale)
         if self.is_alive():
             self.error = f"still waiting for the guest after {seconds} s"
         self.longest = max(self.longest, time.monotonic() - self.last if self.error else 0)
@@ -163,7 +165,7 @@ class EchoClient(Client):
 
     def __init__(self, address, period=0.005, size=64):
         super().__init__(address, ECHO)
-        self.period, self.size = period, size
+        self.period, self.size = period * scale, size
 
     def talk(self):
         self.sock.setblocking(False)
@@ -192,17 +194,22 @@ class EchoClient(Client):
 
 
 class StreamClient(Client):
-    """The guest sends 64-bit numbers 0, 1, 2 ... as fast as TCP takes them."""
+    """The guest sends 64-bit numbers 0, 1, 2 ... as fast as TCP takes them; from a slow host, as fast as this client reads."""
+    SLOW_RATE = 50_000  # bytes a second
 
     def talk(self):
+        if scale > 1:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         self.sock.sendall(b"0\n")
-        self.sock.settimeout(15)
+        self.sock.settimeout(15 * scale)
         number, pending = 0, b""
         while not self.stopping:
-            data = self.sock.recv(1 << 18)
+            data = self.sock.recv(1 << 18 if scale == 1 else 4096)
             if not data:
                 raise ConnectionError("the guest closed the connection")
             self.arrived(len(data))
+            if scale > 1:
+                time.sleep(len(data) / self.SLOW_RATE)
             pending += data
             n = len(pending) // 8
             if pending[:8 * n] != struct.pack(f"!{n}Q", *range(number, number + n)):

@@ -8,22 +8,29 @@ import pytest
 os.environ.setdefault("TERN_BUILD", "build/test")  # the image with failpoints
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import netns  # noqa: E402
-from rig import Rig  # noqa: E402
+from rig import Rig, kinds_wanted  # noqa: E402
 
 current = []  # rigs whose consoles a failed test's report shows
 
 
 def pytest_configure(config):
     try:
+        kinds_wanted()
         netns.enter()
     except netns.RigError as e:
         pytest.exit(f"the rig cannot run here: {e}", returncode=2)
 
 
 @pytest.fixture(scope="session")
-def shared():
-    """Host a with virtio-net, host b with e1000, the guest running the page checker."""
-    r = Rig(nics=("virtio-net", "e1000"))
+def switch():
+    """The one switch of the session; tests with a host of their own need no more."""
+    return netns.Switch()
+
+
+@pytest.fixture(scope="session")
+def shared(switch):
+    """Host a with virtio-net, host b with e1000 (on an Intel host it is always e1000), the guest running the page checker."""
+    r = Rig(nics=("virtio-net", "e1000"), switch=switch)
     current.append(r)
     r.start()
     r.settle()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A driver for tern's serial console, as an operator at a terminal would use it: over QEMU's unix socket."""
+"""A driver for tern's serial console, as an operator at a terminal would use it: over a unix socket."""
 import json
 import re
 import select
@@ -24,10 +24,13 @@ class CommandError(AssertionError):
 
 
 class Console:
-    """One connection. All that arrives is kept in .text (escape sequences taken out) and written to the log file."""
+    """
+    One connection. All that arrives is kept in .text (escape sequences taken out) and written to the log file. Times to wait
+    are multiplied by scale.
+    """
 
-    def __init__(self, path, name, log_path, alive):
-        self.name, self.alive = name, alive  # alive(): None, or what became of the machine
+    def __init__(self, path, name, log_path, alive, scale=1):
+        self.name, self.alive, self.scale = name, alive, scale  # alive(): None, or what became of the machine
         self.prompt = re.compile(r"(?:^|[\r\n])tern:%s> $" % re.escape(name))
         self.log = open(log_path, "ab", buffering=0)
         self.tee = None  # called with all bytes that arrive
@@ -54,7 +57,10 @@ class Console:
         """Take what arrives within `seconds`; returns as soon as something has. False: nothing."""
         if not select.select([self.sock], [], [], max(seconds, 0))[0]:
             return False
-        data = self.sock.recv(65536)
+        try:
+            data = self.sock.recv(65536)
+        except ConnectionResetError:
+            data = b""
         if not data:
             raise ConsoleError(f"{self.name}: the console was closed: {self.alive()}\n{self.tail()}")
         self.log.write(data)
@@ -72,6 +78,7 @@ class Console:
 
     def wait(self, done, seconds, what):
         """Pump until done() is true and return that; ConsoleError at the deadline."""
+        seconds *= self.scale
         end = time.monotonic() + seconds
         while True:
             got = done()

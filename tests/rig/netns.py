@@ -69,10 +69,11 @@ class Switch:
         sh("ip", "addr", "add", CLIENT_ADDRESS + "/24", "dev", BRIDGE)
         sh("ip", "link", "set", BRIDGE, "up")
 
-    def plug(self, tap):
+    def plug(self, tap, header=True):
+        """Make a tap anew, with the header of offloads before each frame or without, and put its cable into the switch."""
         if os.path.exists(f"/proc/sys/net/ipv4/conf/{tap}"):
-            return
-        sh("ip", "tuntap", "add", "dev", tap, "mode", "tap", "vnet_hdr")
+            sh("ip", "link", "del", tap)  # what the last user negotiated must not last
+        sh("ip", "tuntap", "add", "dev", tap, "mode", "tap", *(["vnet_hdr"] if header else []))
         sh("ip", "link", "set", tap, "master", BRIDGE, "up")
 
     def link(self, tap, up):

@@ -5,6 +5,8 @@ Two hosts, a switch between them, and the guest `demo` that moves: what the test
     a  10.77.0.11  virtio-net          [vm demo]  10.77.0.50  the guest; starts on a
     b  10.77.0.12  e1000 or virtio-net [vm twin]  on both     a name that is in use at the other host
                                        [vm filler] on both    takes memory away
+
+What the hosts are is said by RIG in the environment: amd (two QEMUs; the default), intel (two Bochs) or mixed (a is Intel).
 """
 import os
 import re
@@ -13,11 +15,16 @@ import time
 import client
 import netns
 from console import CommandError
+from emulator import KINDS
 from host import Host, RIG
 
 DEMO, DEMO_ADDRESS, DEMO_MAC, DEMO_MIB = "demo", "10.77.0.50", "52:54:00:77:00:01", 256
 TWIN_ADDRESS = "10.77.0.51"
 SLACK_PAGES = 64  # what heaps and the network's buffers may keep
+
+# An emulated Intel host moves 5 MB/s and runs at 50 MIPS: what its guest has and does is less by that.
+SLOW_LOAD, SLOW_MIB, SLOW_DOWNTIME = "pagecheck:2:1", 128, "--max-downtime 1000"
+RIGS = {"amd": ("amd", "amd"), "intel": ("intel", "intel"), "mixed": ("intel", "amd")}
 
 HOST_CONF = """\
 [host]
@@ -39,13 +46,14 @@ cmdline = console=ttyS0 {cmdline}
 mem = {mem}
 vcpus = 1
 mac = {mac}
+cpu = {cpu}
 autostart = {autostart}
 """
 
 
-def demo_conf(load="pagecheck:32", mem=DEMO_MIB):
+def demo_conf(load="pagecheck:32", mem=DEMO_MIB, cpu="host"):
     return VM_CONF.format(name=DEMO, cmdline=f"tern.ip={DEMO_ADDRESS}/24 tern.gw=10.77.0.1 tern.load={load}", mem=f"{mem}M",
-                          mac=DEMO_MAC, autostart="yes")
+                          mac=DEMO_MAC, cpu=cpu, autostart="yes")
 
 
 def host_conf(number, name, *vms):
@@ -53,17 +61,36 @@ def host_conf(number, name, *vms):
     return HOST_CONF.format(name=name, address=f"10.77.0.{10 + number}", peer=peer, peer_address=peer_address) + "".join(vms)
 
 
+def kinds_wanted():
+    """The kinds of hosts a and b that RIG in the environment asks for."""
+    name = os.environ.get("RIG") or "amd"
+    if name not in RIGS:
+        raise netns.RigError(f"RIG={name}: there are {', '.join(RIGS)}")
+    return RIGS[name]
+
+
 class Rig:
-    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:16", mem=DEMO_MIB, extra=True):
+    """All times to wait are those of the fastest kind of host, multiplied by .scale: the slower one's."""
+
+    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:16", mem=DEMO_MIB, extra=True, kinds=None, switch=None, cpu=None):
         os.makedirs(RIG, exist_ok=True)
-        self.switch = netns.Switch()
-        twin = VM_CONF.format(name="twin", cmdline=f"tern.ip={TWIN_ADDRESS}/24", mem="128M", mac="52:54:00:77:00:02", autostart="no")
-        filler = VM_CONF.format(name="filler", cmdline="tern.load=none", mem="800M", mac="52:54:00:77:00:03", autostart="no")
+        self.switch = switch or netns.Switch()
+        kinds = kinds or kinds_wanted()
+        if any(KINDS[k].scale > 1 for k in kinds):
+            load, mem = SLOW_LOAD if load.startswith("pagecheck") else load, min(mem, SLOW_MIB)
+        cpu = cpu or ("host" if len(set(kinds)) == 1 else "portable")
+        twin = VM_CONF.format(name="twin", cmdline=f"tern.ip={TWIN_ADDRESS}/24", mem="128M", mac="52:54:00:77:00:02", cpu=cpu,
+                             autostart="no")
+        filler = VM_CONF.format(name="filler", cmdline="tern.load=none", mem="800M", mac="52:54:00:77:00:03", cpu=cpu,
+                                autostart="no")
         extras = (twin, filler) if extra else ()
-        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem), *extras)
-        self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0])
-        self.b = Host("b", self.switch, host_conf(2, "b", *extras), 2, nics[1])
+        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu), *extras)
+        self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0], kind=kinds[0])
+        self.b = Host("b", self.switch, host_conf(2, "b", *extras), 2, nics[1], kind=kinds[1])
         self.hosts = (self.a, self.b)
+        self.kinds = kinds
+        self.scale = client.scale = max(h.scale for h in self.hosts)
+        self.patience = SLOW_DOWNTIME if self.scale > 1 else ""
         self.guest, self.load = DEMO_ADDRESS, load
         self.base = {}   # (host's name, is demo there): pages free
 
@@ -75,6 +102,8 @@ class Rig:
                 h.launch()
             for h in self.hosts:
                 h.console.wait_prompt(60, 0)
+            for h in self.hosts:  # a command to the fast one may wait for the slow one
+                h.scale = h.console.scale = self.scale
             if guest:
                 self.wait_guest(self.a)
         except BaseException:
@@ -93,6 +122,10 @@ class Rig:
         if self.load.startswith("pagecheck"):
             client.wait_port(self.guest, client.PAGECHECK, 10)
 
+    def options(self, given=""):
+        """The options of a migration that is to work on these hosts."""
+        return given if "--max-downtime" in given else f"{given} {self.patience}".strip()
+
     def other(self, host):
         return self.b if host is self.a else self.a
 
@@ -104,7 +137,7 @@ class Rig:
 
     def gone_from(self, host, seconds=20):
         """The destination of a failed attempt, or the source of a good one, must soon know nothing of the guest."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * self.scale
         while DEMO in host.vms():
             assert time.monotonic() < end, f"{host.name} still has {DEMO}: {host.vms()[DEMO]}"
             time.sleep(0.1)
@@ -113,7 +146,7 @@ class Rig:
         """Move the guest to the other host, by that host's address; the report. It must work."""
         source = source or self.where()
         dest = self.other(source)
-        r = source.json(f"migrate {DEMO} to {dest.address} {options}", seconds)
+        r = source.json(f"migrate {DEMO} to {dest.address} {self.options(options)}", seconds)
         assert r["phase"] == "done", r
         self.gone_from(source)
         assert self.where() is dest
@@ -124,7 +157,7 @@ class Rig:
         source = source or self.where()
         dest = self.other(source)
         try:
-            r = source.json(f"migrate {DEMO} to {to or dest.address} {options}", seconds)
+            r = source.json(f"migrate {DEMO} to {to or dest.address} {self.options(options)}", seconds)
         except CommandError as e:
             assert e.text and e.code, str(e)
             assert state_on(source) == "running", f"{DEMO} is {state_on(source)} at the source after: {e}"
@@ -134,7 +167,7 @@ class Rig:
     def begin(self, source=None, options=""):
         """Start a migration and return at once."""
         source = source or self.where()
-        source.json(f"migrate {DEMO} to {self.other(source).address} --detach {options}")
+        source.json(f"migrate {DEMO} to {self.other(source).address} --detach {self.options(options)}")
         return source
 
     def status(self, source):
@@ -142,7 +175,7 @@ class Rig:
         return source.json("migrate status")["migrations"][0]
 
     def wait_status(self, source, done, seconds, what):
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * self.scale
         while True:
             s = self.status(source)
             if done(s):
@@ -159,7 +192,7 @@ class Rig:
     def check_pages(self, seconds=10):
         """pagecheck must have gone over all pages at least once since now, and found no error."""
         first = client.status(self.guest, client.PAGECHECK)
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * self.scale
         while True:
             s = client.status(self.guest, client.PAGECHECK)
             assert s["errors"] == 0, f"the page checker found lost or stale pages: {s}"
@@ -180,7 +213,7 @@ class Rig:
             self.base.update(self.free_pages())
 
     def check_free(self, seconds=10):
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * self.scale
         while True:
             now = self.free_pages()
             lost = {k: self.base[k] - n for k, n in now.items() if k in self.base and self.base[k] - n > SLACK_PAGES}

@@ -34,7 +34,7 @@ def migrate(rig, source):
     con = source.console
     con.tee = show
     try:
-        con.cmd(f"migrate {DEMO} to {dest.address}", 120)
+        con.cmd(f"migrate {DEMO} to {dest.address} {rig.options()}".rstrip(), 120)
     finally:
         con.tee = None
         say()
