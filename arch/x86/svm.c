@@ -333,6 +333,12 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 	v->hv.rflags = b->rflags;
 	v->hv.gpr[REG_RAX] = b->rax;
 	v->hv.gpr[REG_RSP] = b->rsp;
+	/*
+	 * QEMU executes a SYSENTER in compatibility mode, which AMD's CPUs refuse, and leaves CS with both L and D set. No VMRUN
+	 * takes that.
+	 */
+	if ((b->efer & EFER_LMA) && (b->cs.attr & SVM_SEG_L))
+		b->cs.attr &= (uint16_t)~SVM_SEG_D;
 	requeue_event(v);
 	svm_decode(v, x);
 }

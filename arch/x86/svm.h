@@ -51,6 +51,8 @@ struct svm_seg {
 	uint32_t limit;
 	uint64_t base;
 } PACKED;
+#define SVM_SEG_L 0x200U
+#define SVM_SEG_D 0x400U
 
 struct vmcb { /* one 4K page */
 	uint32_t cr_intercepts, dr_intercepts, exception_intercepts, intercept1, intercept2, intercept3;

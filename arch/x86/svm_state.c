@@ -115,8 +115,8 @@ void svm_get_mode(struct hv_vcpu *hv, struct hv_mode *m)
 		.efer = b->efer,
 		.cs_base = b->cs.base,
 		.cpl = b->cpl,
-		.long_mode = (b->efer & EFER_LMA) && (b->cs.attr & 0x200),
-		.cs32 = b->cs.attr & 0x400,
+		.long_mode = (b->efer & EFER_LMA) && (b->cs.attr & SVM_SEG_L),
+		.cs32 = b->cs.attr & SVM_SEG_D,
 	};
 }
 
