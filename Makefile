@@ -166,6 +166,7 @@ $(FUZZ_BIN):
 	$(Q)echo "  FUZZLD  $@"; clang $(SAN),fuzzer $^ -lpthread -o $@
 
 FUZZ_SECONDS := 5
+RIGS := $(if $(RIG),$(RIG),amd intel mixed)
 CHECKS := format layers headers tidy image clang
 RUNTESTS := $(PYTHON) tools/runtests.py --seconds $(FUZZ_SECONDS)
 unit: $(UNIT_BIN)
@@ -181,10 +182,10 @@ check-%:
 test-image:
 	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI
 rig-test: need
-	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) --rig tests/rig
+	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) --rig tests/rig --on $(RIGS)
 test: need
 	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) && $(MAKE) --no-print-directory test-image && \
-	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --rig tests/rig
+	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --rig tests/rig --on $(RIGS)
 run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all && $(PYTHON) tests/rig/$@.py
 need:

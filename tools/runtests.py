@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Run tests of every kind and sum them up: the last line is `N passed, N failed`, the exit code 0 only if none failed.
 
-    runtests.py [--unit BIN...] [--fuzz BIN...] [--check NAME...] [--rig DIR] [--seconds N]
+    runtests.py [--unit BIN...] [--fuzz BIN...] [--check NAME...] [--rig DIR [--on RIG...]] [--seconds N]
 
 A unit test binary counts by its cmocka tests, a fuzz target and a check as one each, the rig's by pytest's tests.
 """
@@ -62,12 +62,12 @@ def check(name):
     tell("CHECK", name, int(code == 0), int(code != 0), out, start)
 
 
-def rig(where):
+def rig(where, name):
     start = time.time()
     with tempfile.TemporaryDirectory() as scratch:
         report = os.path.join(scratch, "report.xml")
         code = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-v", "-ra", "-p", "no:cacheprovider", f"--junitxml={report}",
-                               where]).returncode
+                               where], env=dict(os.environ, RIG=name)).returncode
         passed = failed = skipped = 0
         if os.path.exists(report):
             for suite in ET.parse(report).getroot().iter("testsuite"):
@@ -77,7 +77,7 @@ def rig(where):
     if code not in (0, 1) and not failed or not passed and not failed and not skipped:
         failed += 1  # pytest itself failed, or found no test
     totals["skipped"] += skipped
-    tell("RIG", where, passed, failed, "", start)
+    tell("RIG", f"{where} on {name}", passed, failed, "", start)
 
 
 def main():
@@ -86,6 +86,7 @@ def main():
     p.add_argument("--fuzz", nargs="*", default=[])
     p.add_argument("--check", nargs="*", default=[])
     p.add_argument("--rig")
+    p.add_argument("--on", nargs="*", default=["amd"])
     p.add_argument("--seconds", type=int, default=5)
     a = p.parse_args()
     for path in a.unit:
@@ -94,8 +95,8 @@ def main():
         fuzz(path, a.seconds)
     for name in a.check:
         check(name)
-    if a.rig:
-        rig(a.rig)
+    for name in a.on if a.rig else []:
+        rig(a.rig, name)
     skipped = f", {totals['skipped']} skipped" if totals["skipped"] else ""
     print(f"{totals['passed']} passed, {totals['failed']} failed{skipped}")
     return 1 if totals["failed"] or not totals["passed"] else 0

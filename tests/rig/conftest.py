@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The tests' network namespace and the hosts they share. All tests of a session use one pair of hosts, and leave it as it was."""
+"""
+The tests' network namespace and the hosts they share. All tests of a session use one pair of hosts, and leave it as it was.
+
+RIG in the environment says what the hosts are (rig.py). A test runs on the AMD rig; with the mark rigs("amd", "intel", "mixed") on
+those that it names. What is vendor-neutral is one test for all; slow rigs get a selection of them.
+"""
 import os
 import sys
 
@@ -14,11 +19,20 @@ current = []  # rigs whose consoles a failed test's report shows
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "rigs(*names): the rigs that a test runs on; without it: amd")
     try:
         kinds_wanted()
         netns.enter()
     except netns.RigError as e:
         pytest.exit(f"the rig cannot run here: {e}", returncode=2)
+
+
+def pytest_collection_modifyitems(config, items):
+    here = os.environ.get("RIG") or "amd"
+    marks = {i: i.get_closest_marker("rigs") for i in items}
+    kept = [i for i in items if here in (marks[i].args if marks[i] else ("amd",))]
+    config.hook.pytest_deselected(items=[i for i in items if i not in kept])
+    items[:] = kept
 
 
 @pytest.fixture(scope="session")

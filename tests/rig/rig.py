@@ -5,6 +5,7 @@ Two hosts, a switch between them, and the guest `demo` that moves: what the test
     a  10.77.0.11  virtio-net          [vm demo]  10.77.0.50  the guest; starts on a
     b  10.77.0.12  e1000 or virtio-net [vm twin]  on both     a name that is in use at the other host
                                        [vm filler] on both    takes memory away
+                                       [vm native-a], [vm native-b]  cpu = host, each on its own host; mixed rigs only
 
 What the hosts are is said by RIG in the environment: amd (two QEMUs; the default), intel (two Bochs) or mixed (a is Intel).
 """
@@ -84,9 +85,11 @@ class Rig:
         filler = VM_CONF.format(name="filler", cmdline="tern.load=none", mem="800M", mac="52:54:00:77:00:03", cpu=cpu,
                                 autostart="no")
         extras = (twin, filler) if extra else ()
-        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu), *extras)
+        native = [VM_CONF.format(name=f"native-{n}", cmdline="tern.load=none", mem="128M", mac=f"52:54:00:77:01:0{i}", cpu="host",
+                                 autostart="no") if extra and len(set(kinds)) > 1 else "" for i, n in enumerate("ab")]
+        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu), *extras, native[0])
         self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0], kind=kinds[0])
-        self.b = Host("b", self.switch, host_conf(2, "b", *extras), 2, nics[1], kind=kinds[1])
+        self.b = Host("b", self.switch, host_conf(2, "b", *extras, native[1]), 2, nics[1], kind=kinds[1])
         self.hosts = (self.a, self.b)
         self.kinds = kinds
         self.scale = client.scale = max(h.scale for h in self.hosts)

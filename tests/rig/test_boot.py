@@ -25,7 +25,10 @@ def check_machine(h, vendor):
     assert all(t["ok"] for t in h.json("selftest", 30)["tests"]), h.console.tail()
 
 
-@pytest.mark.parametrize("kind, cpus, vendor", [("amd", 2, "AuthenticAMD"), ("intel", 1, "GenuineIntel"), ("intel", 2, "GenuineIntel")])
+@pytest.mark.parametrize("kind, cpus, vendor", [
+    ("amd", 2, "AuthenticAMD"),
+    pytest.param("intel", 1, "GenuineIntel", marks=pytest.mark.rigs("intel")),
+    pytest.param("intel", 2, "GenuineIntel", marks=pytest.mark.rigs("intel"))])
 def test_machine(switch, kind, cpus, vendor):
     """Whatever the machine: it boots, has its CPUs and its network, restarts, and goes off."""
     h = Host("c", switch, host_conf(3, "c"), 3, "e1000", cpus=cpus, files=False, kind=kind)
@@ -51,6 +54,7 @@ def one_cpu(shared):
     h.remove()
 
 
+@pytest.mark.rigs("amd", "intel", "mixed")
 def test_boot(rig):
     for h in rig.hosts:
         info = h.json("host")

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The main job: the guest moves and nobody notices more than a pause."""
 import contextlib
+import re
 import statistics
 import time
+
+import pytest
 
 import client
 import netns
 from rig import DEMO, DEMO_MAC
 
-DOWNTIME_US = 300_000  # the default budget; what a loaded machine adds to it is in LATE
+DOWNTIME_US, SLOW_DOWNTIME_US = 300_000, 1_000_000  # the budgets (rig.py); what a loaded machine adds to them is in LATE
 LATE = 3
 
 
@@ -25,22 +28,25 @@ def load_in_guest(rig, command, port=None):
         client.shell(rig.guest, f"killall {name}; while killall -0 {name}; do sleep 0.1; done")
 
 
-def report_ok(r):
+def report_ok(rig, r):
+    budget = DOWNTIME_US if rig.scale == 1 else SLOW_DOWNTIME_US
     assert r["passes"] >= 1 and r["pages"] > 1000 and r["zero_pages"] > 1000
     assert r["bytes"] > r["pages"] * 4096 > r["bytes"] * 0.9
-    assert 0 < r["downtime_us"] <= DOWNTIME_US * LATE, f"downtime {r['downtime_us']} us"
+    assert 0 < r["downtime_us"] <= budget * LATE, f"downtime {r['downtime_us']} us"
     assert r["total_ms"] * 1000 > r["downtime_us"]
 
 
+@pytest.mark.rigs("amd", "intel")
 def test_idle(rig):
     """Nothing runs in the guest but its kernel; the page checker, stopped for that time, then looks at every page."""
     client.shell(rig.guest, "killall -STOP pagecheck")
     r = rig.migrate()
     client.shell(rig.guest, "killall -CONT pagecheck")
-    report_ok(r)
+    report_ok(rig, r)
     rig.check_after()
 
 
+@pytest.mark.rigs("amd", "intel", "mixed")
 def test_under_page_checker_with_a_client(rig):
     c = client.EchoClient(rig.guest)
     c.start()
@@ -48,19 +54,22 @@ def test_under_page_checker_with_a_client(rig):
     r = rig.migrate()
     time.sleep(0.5)
     c.stop().check()
-    report_ok(r)
-    assert c.longest * 1e6 >= r["downtime_us"] * 0.3, "the client cannot have seen less than the pause"
-    assert c.longest < 1.0 * LATE, c.said()
+    report_ok(rig, r)
+    # The clock of a slow host catches up with ours in leaps: its downtime may be short for us.
+    assert c.longest * 1e6 >= r["downtime_us"] * 0.3 / rig.scale, "the client cannot have seen less than the pause"
+    assert c.longest < 1.0 * LATE * rig.scale, c.said()
     rig.check_after()
 
 
+@pytest.mark.rigs("amd", "intel")
 def test_under_16_mib_s(rig):
-    with load_in_guest(rig, "dirty 16 64", client.DIRTY):
+    """1 MiB/s on slow hosts."""
+    with load_in_guest(rig, "dirty 16 64" if rig.scale == 1 else "dirty 1 1", client.DIRTY):
         before = client.status(rig.guest, client.DIRTY)
         r = rig.migrate()
         time.sleep(0.5)
         after = client.status(rig.guest, client.DIRTY)
-    report_ok(r)
+    report_ok(rig, r)
     assert r["passes"] >= 2
     assert after["written_mib"] > before["written_mib"] and after["backwards"] == 0
     rig.check_after()
@@ -91,6 +100,7 @@ def test_client_sends_through_a_migration(rig):
     rig.check_after()
 
 
+@pytest.mark.rigs("amd", "mixed")
 def test_rarp_and_switch_port(rig):
     """At once after the switch-over the real switch must know the new port, without a frame from the guest itself."""
     source = rig.where()
@@ -107,7 +117,8 @@ def test_rarp_and_switch_port(rig):
         assert f["dst"] == "ff:ff:ff:ff:ff:ff" and f["src"] == f["sha"] == f["tha"] == DEMO_MAC, f
         assert (f["htype"], f["ptype"], f["hlen"], f["plen"], f["op"]) == (1, 0x0800, 6, 4, 3), f
         assert f["spa"] == f["tpa"] == "0.0.0.0" and f["length"] >= 60, f
-    assert 0.3 <= frames[-1][0] - frames[0][0] < 0.35 * LATE, [t - frames[0][0] for t, _ in frames]
+    # A Bochs' clock may run faster than ours.
+    assert 0.3 / rig.scale <= frames[-1][0] - frames[0][0] < 0.35 * LATE * rig.scale, [t - frames[0][0] for t, _ in frames]
     rig.check_after()
 
 
@@ -117,7 +128,7 @@ def test_ten_in_a_row(rig):
     reports = [rig.migrate() for _ in range(10)]
     c.stop().check()
     for r in reports:
-        report_ok(r)
+        report_ok(rig, r)
     down = [r["downtime_us"] / 1000 for r in reports]
     print(f"downtime ms: median {statistics.median(down):.1f}, most {max(down):.1f}; client: {c.said()}")
     rig.check_after()
@@ -133,3 +144,18 @@ def test_progress_is_shown(rig):
         assert word in out.split("runs at")[1], out
     assert rig.where() is dest
     rig.check_after()
+
+
+@pytest.mark.rigs("mixed")
+def test_model_host_does_not_cross(rig):
+    """Refused before anything moves, with the first difference named, from either vendor to the other."""
+    for source in rig.hosts:
+        dest, vm = rig.other(source), f"native-{source.name}"
+        source.json(f"vm start {vm}")
+        source.wait_vm(vm, "running", 10)
+        try:
+            e = source.console.json_result(f"migrate {vm} to {dest.address}", 30)["error"]
+            assert re.search(r"destination lacks \w+ \(CPUID 0x", e["text"]), e
+            assert source.vms()[vm]["state"] == "running" and vm not in dest.vms()
+        finally:
+            source.json(f"vm stop {vm}")
