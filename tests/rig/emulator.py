@@ -117,9 +117,9 @@ CYLINDER = 16 * 63 * 512  # the disk's size must be whole cylinders
 
 @functools.lru_cache(None)
 def has_debugger(bochs):
-    """A Bochs that is built with its debugger stops before the first instruction and waits for a command."""
+    """A Bochs (2.7) that is built with its debugger stops before the first instruction for a command; 3.0 only if asked to."""
     p = subprocess.run([bochs, "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10)
-    return b"-rc " in p.stdout
+    return b"-rc " in p.stdout and b"-debugger" not in p.stdout
 
 
 class Bochs:
