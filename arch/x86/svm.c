@@ -245,7 +245,10 @@ static void decode_io(const struct vmcb *b, struct vmexit *x) /* EXITINFO1, APM2
 	x->u.io.string = i & BIT(2);
 	x->u.io.rep = i & BIT(3);
 	x->u.io.size = i >> 4 & 7;
-	x->u.io.addr_size = i & BIT(9) ? 8 : i & BIT(8) ? 4 : 2;
+	/* QEMU's TCG tells no address size: then it is the one that the mode has without a prefix. */
+	const bool told = i & (BIT(7) | BIT(8) | BIT(9)), l = b->efer & EFER_LMA && b->cs.attr & BIT(9),
+		   d = b->cs.attr & BIT(10);
+	x->u.io.addr_size = (told ? i & BIT(9) : l) ? 8 : (told ? i & BIT(8) : d) ? 4 : 2;
 	x->u.io.seg = i >> 10 & 7;
 }
 
