@@ -309,8 +309,14 @@ static void next_instruction(struct vmx_vcpu *v, uint64_t rip)
 	v->hv.rip = rip;
 	if (shadow & (HV_SHADOW_STI | HV_SHADOW_MOV_SS))
 		vmcs_write(GUEST_INTERRUPTIBILITY, shadow & ~(uint64_t)(HV_SHADOW_STI | HV_SHADOW_MOV_SS));
-	if (v->hv.rflags & RFLAGS_TF) /* the trap that the instruction would have ended with */
-		vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+	if (!(v->hv.rflags & RFLAGS_TF))
+		return;
+	/* The trap that the instruction would have ended with. As a pending one it were lost to an event at entry (27.7.3). */
+	uint64_t dr6;
+	__asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
+	__asm__ volatile("mov %0, %%dr6" ::"r"((dr6 & ~DR6_TRAPS) | DR6_BS));
+	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
+	vmx_inject(&v->hv, HV_EVENT(HV_EVENT_EXC, VEC_DB));
 }
 
 static void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip) { next_instruction(vmx_of(hv), next_rip); }
