@@ -167,9 +167,9 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	if (!cfg->kernel[0])
 		ok = BAD("kernel", ": no kernel is named; write kernel = FILE", name);
 	if ((v = conf_get(c, "vm", name, "mem"))) {
-		if (conf_parse_size(v, &cfg->mem) || cfg->mem < MIB(64) || cfg->mem > GIB(24 * 1024ULL) ||
+		if (conf_parse_size(v, &cfg->mem) || cfg->mem < MIB(16) || cfg->mem > GIB(24 * 1024ULL) ||
 		    cfg->mem % GMEM_BLOCK)
-			ok = BAD("mem", " = %s: not a size of at least 64M in steps of 2M", name, v);
+			ok = BAD("mem", " = %s: not a size of at least 16M in steps of 2M", name, v);
 	}
 	if ((v = conf_get(c, "vm", name, "vcpus"))) {
 		if (conf_parse_uint(v, VM_MAX_VCPUS, &n) || !n)
