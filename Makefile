@@ -32,7 +32,7 @@ DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c piix4.c uart.c
 NET_SRC     := $(addprefix net/,announce.c bridge.c bridge_cmd.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
 VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c insn.c \
-	linux_loader.c machine.c mmio.c msr.c state.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_port.c)
+	linux_loader.c machine.c mmio.c msr.c state.c torture.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_port.c)
 DEV_SRC     := $(addprefix vmm/dev/,apic_bus.c ioapic.c lapic.c pci.c pci_msix.c power.c uart.c virtio_net.c \
 	virtio_pci.c virtio_rng.c virtqueue.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,attempts.c dest.c failpoint.c handover.c inbox.c migrate_cmd.c pages.c \
@@ -129,6 +129,19 @@ $(G)/initrd.img: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinit
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(filter $(G)/bin/%,$^)
 guest: $(G)/initrd.img
 
+# The guest that the torture disturbs (tests/guest/torture): a kernel of its own, in no C library's world.
+TORTURE_SRC := $(addprefix tests/guest/torture/,code.S debug.c entry.S faults.c interrupts.c machine.c main.c registers.c)
+TORTURE_OBJ := $(patsubst tests/guest/%,$(G)/%.o,$(basename $(TORTURE_SRC)))
+TORTURE_FLAGS := -std=gnu17 -O2 -g -I. -MMD -MP -ffreestanding -fno-pic -mgeneral-regs-only -mno-red-zone -fno-stack-protector \
+	-fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none
+$(G)/torture/%.o: tests/guest/torture/%.c
+	$(Q)echo "  CC      $<"; mkdir -p $(@D); gcc $(TORTURE_FLAGS) $(WARN) -c $< -o $@
+$(G)/torture/%.o: tests/guest/torture/%.S
+	$(Q)echo "  AS      $<"; mkdir -p $(@D); gcc -MMD -MP -c $< -o $@
+$(G)/torture.img: $(TORTURE_OBJ) tests/guest/torture/image.ld
+	$(Q)echo "  LD      $@"; ld -T tests/guest/torture/image.ld -z noexecstack --no-warn-rwx-segments --build-id=none -o $(G)/torture.elf \
+	$(TORTURE_OBJ) && objcopy -O binary $(G)/torture.elf $@
+
 $(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd.img tools/mkesp.sh
 	$(Q)echo "  ESP     $@"; EFI=$(B)/BOOTX64.EFI tools/mkesp.sh $@ tern.conf.example $(G)/vmlinuz $(G)/initrd.img
 
@@ -180,7 +193,7 @@ check: need
 check-%:
 	$(Q)CC=$(CC) tools/check.sh $*
 test-image:
-	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI
+	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI $(G)/torture.img
 rig-test: need
 	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) --rig tests/rig --on $(RIGS)
 test: need

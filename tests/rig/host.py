@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.join(ROOT, os.environ.get("TERN_BUILD", "build"))
 RIG = os.path.join(ROOT, "build", "rig")
 GUEST = os.path.join(ROOT, "build", "guest")
+LINUX = ("vmlinuz", "initrd.img")  # on the boot volume, unless a test wants others
 
 
 def die_with_parent():
@@ -32,7 +33,7 @@ class Host:
     "intel" (emulator.py). All seconds given here are those of the fastest kind; a slower one's .scale makes them longer.
     """
 
-    def __init__(self, name, switch, conf, number, nic="virtio-net", cpus=None, mem=1024, icount=False, files=True, efi=None, kind="amd"):
+    def __init__(self, name, switch, conf, number, nic="virtio-net", cpus=None, mem=1024, icount=False, files=LINUX, efi=None, kind="amd"):
         self.name, self.switch, self.conf, self.number = name, switch, conf, number
         self.machine = KINDS[kind](self)
         self.kind, self.scale = kind, self.machine.scale
@@ -53,7 +54,7 @@ class Host:
         with open(conf, "w") as f:
             f.write(self.conf)
         self.esp = os.path.join(self.work, "esp.img")
-        files = [os.path.join(GUEST, f) for f in ("vmlinuz", "initrd.img")] if self.files else []
+        files = [os.path.join(GUEST, f) for f in self.files or ()]
         for f in [self.efi] + files:
             if not os.path.exists(f):
                 raise netns.RigError(f"{f} is not there: run `make` first")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+The save/restore torture: tests/guest/torture takes page faults, interrupts, single steps and FPU work all the time, and is
+saved, destroyed and restored at random instants (the command `torture` of test builds). Its results must be those of an
+undisturbed run.
+"""
+import os
+import re
+
+import pytest
+
+from host import Host, RIG
+
+CONF = """[host]
+name = t
+
+[nic lan]
+match = first
+address = 10.77.0.15/24
+
+[vm torture]
+kernel = torture.img
+cmdline = {cmdline}
+mem = 16M
+"""
+LAP = r"torture: \d+ rounds, hash (\w{16}), \d+ timer interrupts"
+OPTIONS = {"amd": "rounds=32 noshadow", "intel": "rounds=8 tick=2000"}  # QEMU before 10 forgets the shadow of STI at VMRUN
+
+
+@pytest.fixture
+def start(switch):
+    """start(kind, cpus, options): a host with the guest's image on it."""
+    hosts = []
+
+    def boot(kind, cpus, options=""):
+        os.makedirs(RIG, exist_ok=True)
+        conf = CONF.format(cmdline=f"{OPTIONS[kind]} {options}")
+        hosts.append(Host("t", switch, conf, 5, cpus=cpus, mem=512, files=["torture.img"], kind=kind))
+        return hosts[0].start()
+
+    yield boot
+    for h in hosts:
+        h.remove()
+
+
+def hashes(host, life, laps, seconds):
+    """Those of the laps since the guest's start number `life`, once there are so many; one that found a fault in itself fails."""
+    host.wait_guest_says("torture", rf"(?s)(?:torture: begins.*){{{life}}}(?:{LAP}.*?){{{laps}}}|BAD[^\n]*\n", seconds)
+    text = host.guest_console("torture").split("torture: begins")[life]
+    assert "BAD" not in text, text[-1000:]
+    return re.findall(LAP, text)
+
+
+def run(host, instants, options=""):
+    """An undisturbed run's hash must be that of each lap of one that is disturbed; what was met."""
+    host.json("vm start torture")
+    quiet = set(hashes(host, 1, 2, 60))
+    assert len(quiet) == 1, quiet
+    host.json("vm stop torture")
+
+    host.json("vm start torture")
+    hashes(host, 2, 1, 60)
+    met = host.json(f"torture torture {instants} {options}", 300)
+    print(met)
+    assert met["instants"] == instants
+    laps = len(hashes(host, 2, 1, 10))
+    laps = hashes(host, 2, laps + 2, 60)  # one had begun when it ended
+    assert set(laps) == quiet, f"undisturbed {quiet}, disturbed {laps}"
+    return met
+
+
+@pytest.mark.parametrize("kind", ["amd", "intel"])
+def test_torture(start, kind):
+    """With two CPUs the guest also changes its CPU. QEMU's breakpoints do not follow it there."""
+    met = run(start(kind, 2, "nobreak") if kind == "amd" else start(kind, 1), 500)
+    for event in ("user", "irq_off", "single_step", "halted", "irq", "exception", "event_next"):
+        assert met[event], f"{event} was not met: {met}"
+
+
+def test_breakpoints_on_one_cpu(start):
+    met = run(start("amd", 1), 200, "--seed 2")
+    assert met["user"] and met["exception"], met

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * `torture`: a running VM is stopped at random instants and moved, from this host to this host. Each time everything is
+ * saved as a migration saves it (sections by their tables, memory by the dirty set), the VM is destroyed, a skeleton is
+ * built under the same name and all is loaded into that. What the guest computes must not show it: tests/guest/torture is
+ * a guest that would notice, tests/rig/test_torture.py compares.
+ *
+ *   pause -> sections to bytes, harvest, pages to copies -> destroy ... create -> pages, sections, CPUs -> resume
+ *
+ * This file is empty without -DTERN_FAILPOINTS.
+ */
+#ifdef TERN_FAILPOINTS
+#include "arch/x86/cpu.h"
+#include "kernel/console.h"
+#include "kernel/page.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "vmm/machine.h"
+#include "vmm/migrate/sections.h"
+#include "vmm/vcpu.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_MAX_US 4000
+#define CTRL_C         3
+
+/* What the guest was doing at the instants: a test must see that the rare ones were met. */
+struct met {
+	uint64_t instants, user, irq_off, single_step, halted, shadow;
+	uint64_t irq, exception, error_code; /* pending events, by kind */
+	uint64_t event_next;
+};
+
+/* One VM between two lives. */
+struct image {
+	struct vm_config cfg;
+	uint8_t *sections; /* one after the other, in the order of vm_for_each_section */
+	uint64_t *map;     /* pages that were ever written */
+	uint64_t npages;
+	hpa_t *page; /* copies, in the order of the map */
+	uint8_t said[VM_CONSOLE_RING];
+	size_t nsaid;
+	uint64_t clock_ns;
+};
+
+static uint64_t next_random(uint64_t *s) /* xorshift64*: any seed but 0 */
+{
+	*s ^= *s >> 12;
+	*s ^= *s << 25;
+	*s ^= *s >> 27;
+	return *s * 0x2545f4914f6cdd1dULL;
+}
+
+/* Every second stay is of any length, the others of any magnitude: so there are many short ones. */
+static uint64_t random_ns(uint64_t *seed, uint64_t max_us)
+{
+	uint64_t max = max_us * NS_PER_US;
+	if (next_random(seed) & 1)
+		return next_random(seed) % max;
+	return next_random(seed) % BIT(1 + next_random(seed) % (64 - (unsigned)__builtin_clzll(max))) % max;
+}
+
+static void met_count(struct met *m, const struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->nvcpus; i++) {
+		const struct cpu_state *s = vm->vcpus[i]->state;
+		bool exception = s->event && (s->event >> 8 & 7) == HV_EVENT_EXC;
+		m->instants++;
+		m->user += (s->seg[SEG_SS].attr >> 5 & 3) == 3;
+		m->irq_off += !(s->rflags & RFLAGS_IF);
+		m->single_step += !!(s->rflags & BIT(8));
+		m->halted += !!s->halted;
+		m->shadow += !!s->int_shadow;
+		m->irq += s->event && !exception;
+		m->exception += exception;
+		m->error_code += exception && (s->event & BIT(11));
+		m->event_next += !!s->event_next;
+	}
+}
+
+/*
+ * What the moment did not bring but might have: an interrupt that the vCPU would take next is on its way in already (vcpu.c,
+ * inject_pending), and one on its way waits behind an exception whose handler has just ended (hv.h, event_next; no emulator
+ * cuts deliveries in a way that a test could call for).
+ */
+static void push_interrupt(struct vcpu *v, uint64_t *seed)
+{
+	struct cpu_state *s = v->state;
+	uint64_t draw = next_random(seed) >> 32;
+	int vector = lapic_pending(&v->lapic);
+	bool ready = (s->rflags & RFLAGS_IF) && !s->int_shadow && !s->pending_debug && !s->halted;
+	if (vector >= 0 && ready && !s->event && !s->event_next && (draw & 1)) {
+		lapic_ack(&v->lapic, (uint8_t)vector);
+		s->event = HV_EVENT(HV_EVENT_INTR, (unsigned)vector);
+	}
+	if (s->event && (s->event >> 8 & 7) == HV_EVENT_INTR && !s->event_next && (draw & 2)) {
+		s->event_next = s->event;
+		s->event = 0;
+	}
+}
+
+/* ---- saving ---- */
+
+static int sections_save(struct image *im, struct vm *vm)
+{
+	struct sections s;
+	size_t size = 0;
+	int err = sections_init(&s, vm);
+	if (err)
+		return err;
+	for (unsigned i = 0; i < s.n; i++)
+		size += state_size(s.v[i].desc);
+	uint8_t *to = im->sections = malloc(size);
+	for (unsigned i = 0; to && i < s.n; to += state_size(s.v[i++].desc)) {
+		if (s.v[i].desc == &clock_desc)
+			im->clock_ns = time_ns();
+		state_save(s.v[i].desc, s.v[i].obj, to);
+	}
+	sections_fini(&s);
+	return im->sections ? 0 : -ENOMEM;
+}
+
+/* Which pages the guest has: at first all but those of zeros, later what the dirty set adds. The VM is paused. */
+static int pages_find(struct image *im, struct vm *vm)
+{
+	struct gmem *g = &vm->mem;
+	struct gmem_range r[2];
+	bool first = !im->map;
+	int err = first ? gmem_track_start(g, vm_flush_tlb, vm) : 0;
+	if (first && !err)
+		im->map = calloc(BITMAP_WORDS(g->gfn_end), sizeof(*im->map));
+	if (err || !im->map)
+		return -ENOMEM;
+	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++) {
+		if (!first)
+			gmem_track_harvest(g, r[i].first, r[i].count, im->map + r[i].first / 64, vm_flush_tlb, vm);
+		for (gfn_t f = r[i].first; first && f < r[i].first + r[i].count; f++) {
+			const uint64_t *p = gmem_ptr(g, f << PAGE_SHIFT, PAGE_SIZE);
+			if (p[0] || memcmp(p, p + 1, PAGE_SIZE - sizeof(*p)) != 0)
+				bitmap_set(im->map, f);
+		}
+	}
+	return 0;
+}
+
+static int pages_save(struct image *im, struct vm *vm)
+{
+	uint64_t total = 0;
+	int err = pages_find(im, vm);
+	if (err)
+		return err;
+	for (uint64_t i = 0; i < BITMAP_WORDS(vm->mem.gfn_end); i++)
+		total += popcount64(im->map[i]);
+	im->page = malloc(total * sizeof(*im->page));
+	if (!im->page)
+		return -ENOMEM;
+	for (gfn_t f = 0; f < vm->mem.gfn_end; f++) {
+		if (!im->map[f / 64]) {
+			f |= 63;
+			continue;
+		}
+		if (!bitmap_test(im->map, f))
+			continue;
+		hpa_t copy = page_alloc(PAGE_ORDER_4K);
+		if (copy == HPA_NONE)
+			return -ENOMEM;
+		im->page[im->npages++] = copy;
+		err = gmem_read(&vm->mem, f << PAGE_SHIFT, hva_of(copy), PAGE_SIZE);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void image_empty(struct image *im) /* its map stays */
+{
+	while (im->npages)
+		page_free(im->page[--im->npages], PAGE_ORDER_4K);
+	free(im->page);
+	free(im->sections);
+	im->page = NULL;
+	im->sections = NULL;
+}
+
+/* ---- loading ---- */
+
+static int sections_load(const struct image *im, struct vm *vm, struct why *w)
+{
+	struct sections s;
+	const uint8_t *from = im->sections;
+	int err = sections_init(&s, vm);
+	for (unsigned i = 0; i < s.n && !err; i++) {
+		const struct sdesc *d = s.v[i].desc;
+		err = state_load(d, s.v[i].obj, d->version, from, state_size(d), w);
+		from += state_size(d);
+		if (d == &clock_desc)
+			s.clock_ns = time_ns();
+	}
+	if (!err)
+		err = vm_load_cpus(vm, w);
+	if (!err) /* it stood still from the save to the load, and has run since then */
+		vm_advance_clock(vm, s.clock_ns - im->clock_ns);
+	sections_fini(&s);
+	return err;
+}
+
+static int pages_load(const struct image *im, struct vm *vm)
+{
+	uint64_t n = 0;
+	int err = gmem_track_start(&vm->mem, vm_flush_tlb, vm);
+	for (gfn_t f = 0; f < vm->mem.gfn_end && n < im->npages && !err; f++)
+		if (bitmap_test(im->map, f))
+			err = gmem_write(&vm->mem, f << PAGE_SHIFT, hva_of(im->page[n++]), PAGE_SIZE);
+	return err;
+}
+
+/* ---- one life to the next ---- */
+
+/* From the table's VM to a new one of the same name. After an error there is none, unless it could not be stopped. */
+static int reincarnate(struct image *im, const char *name, uint64_t *seed, struct met *met, struct why *w)
+{
+	struct vm *vm = vm_get(name), *next = NULL;
+	uint64_t total;
+	if (!vm)
+		return why_set(w, -ENOENT, "there is no VM %s any more", name);
+	int err = vm->migration ? -EBUSY : vm_pause(vm);
+	if (err) {
+		why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm->state), vm->fail);
+		vm_put(vm);
+		return err;
+	}
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		push_interrupt(vm->vcpus[i], seed);
+	met_count(met, vm);
+	im->cfg = vm->cfg;
+	err = vm_save_cpus(vm, w);
+	if (!err)
+		err = pages_save(im, vm);
+	if (!err)
+		err = sections_save(im, vm);
+	im->nsaid = vm_console_tail(vm, im->said, sizeof(im->said), &total);
+	vm_destroy(vm);
+	vm_put(vm);
+	if (!err)
+		err = vm_create_incoming(&im->cfg, &next, w);
+	for (size_t i = 0; next && i < im->nsaid; i++)
+		vm_console_out(next, im->said[i]);
+	if (!err)
+		err = pages_load(im, next);
+	if (!err)
+		err = sections_load(im, next, w);
+	if (!err)
+		vm_resume(next);
+	else if (next)
+		vm_destroy(next);
+	image_empty(im);
+	return err ? why_set(w, err, "%s", err_name(err)) : 0;
+}
+
+static void report(struct con *c, const struct met *m)
+{
+	const struct {
+		const char *key;
+		uint64_t n;
+	} row[] = {
+		{ "instants", m->instants },
+		{ "user", m->user },
+		{ "irq_off", m->irq_off },
+		{ "single_step", m->single_step },
+		{ "halted", m->halted },
+		{ "shadow", m->shadow },
+		{ "irq", m->irq },
+		{ "exception", m->exception },
+		{ "error_code", m->error_code },
+		{ "event_next", m->event_next },
+	};
+	struct json j;
+	if (c->json)
+		json_begin(&j, c);
+	for (unsigned i = 0; i < ARRAY_SIZE(row); i++)
+		if (c->json)
+			json_u64(&j, row[i].key, row[i].n);
+		else
+			con_printf(c, "%-12s %llu\n", row[i].key, (unsigned long long)row[i].n);
+	if (c->json)
+		json_end(&j);
+}
+
+static int cmd_torture(struct con *c, int argc, char **argv)
+{
+	uint64_t opt[2] = { 1, DEFAULT_MAX_US }; /* seed, max_us */
+	bool usage = argc < 3 || !(argc & 1);
+	for (int i = 3; i + 1 < argc && !usage; i += 2) {
+		unsigned which = !strcmp(argv[i], "--seed") ? 0 : !strcmp(argv[i], "--max-us") ? 1 : 2;
+		usage = which == 2 || !(opt[which] = strtoul(argv[i + 1], NULL, 10));
+	}
+	if (usage)
+		return con_error(c, -EINVAL, "torture: usage: torture NAME COUNT [--seed N] [--max-us N]");
+
+	unsigned long count = strtoul(argv[2], NULL, 10);
+	struct image *im = calloc(1, sizeof(*im));
+	struct met met = { 0 };
+	struct why w = { "" };
+	int err = im ? 0 : -ENOMEM;
+	for (unsigned long i = 0; i < count && !err; i++) {
+		task_sleep_until(time_ns() + random_ns(&opt[0], opt[1]));
+		err = c->getc(c, time_ns()) == CTRL_C ? -EINTR : reincarnate(im, argv[1], &opt[0], &met, &w);
+	}
+	struct vm *vm = vm_get(argv[1]);
+	if (vm && im && im->map && vm->state == VM_RUNNING)
+		gmem_track_stop(&vm->mem, vm_flush_tlb, vm);
+	vm_put(vm);
+	if (im)
+		free(im->map);
+	free(im);
+	if (err)
+		return con_error(c, err, "torture %s: after %llu instants: %s", argv[1],
+				 (unsigned long long)met.instants, w.text[0] ? w.text : err_name(err));
+	report(c, &met);
+	return 0;
+}
+CONSOLE_CMD(torture, "NAME COUNT [--seed N] [--max-us N]",
+	    "save, destroy and restore a VM at random instants (test builds)", cmd_torture, NULL);
+#endif
