@@ -132,12 +132,13 @@ guest: $(G)/initrd.img
 # The guest that the torture disturbs (tests/guest/torture): a kernel of its own, in no C library's world.
 TORTURE_SRC := $(addprefix tests/guest/torture/,code.S debug.c entry.S faults.c interrupts.c machine.c main.c registers.c)
 TORTURE_OBJ := $(patsubst tests/guest/%,$(G)/%.o,$(basename $(TORTURE_SRC)))
-TORTURE_FLAGS := -std=gnu17 -O2 -g -I. -MMD -MP -ffreestanding -fno-pic -mgeneral-regs-only -mno-red-zone -fno-stack-protector \
+TORTURE_FLAGS := -std=gnu17 -O2 -g -ffreestanding -fno-pic -mgeneral-regs-only -mno-red-zone -fno-stack-protector \
 	-fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none
+$(TORTURE_OBJ): tests/guest/torture/torture.h
 $(G)/torture/%.o: tests/guest/torture/%.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); gcc $(TORTURE_FLAGS) $(WARN) -c $< -o $@
 $(G)/torture/%.o: tests/guest/torture/%.S
-	$(Q)echo "  AS      $<"; mkdir -p $(@D); gcc -MMD -MP -c $< -o $@
+	$(Q)echo "  AS      $<"; mkdir -p $(@D); gcc -c $< -o $@
 $(G)/torture.img: $(TORTURE_OBJ) tests/guest/torture/image.ld
 	$(Q)echo "  LD      $@"; ld -T tests/guest/torture/image.ld -z noexecstack --no-warn-rwx-segments --build-id=none -o $(G)/torture.elf \
 	$(TORTURE_OBJ) && objcopy -O binary $(G)/torture.elf $@
