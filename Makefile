@@ -117,17 +117,27 @@ $(B)/BOOTX64.EFI: $(B)/boot.so
 	-j .reloc --strip-all --output-target=efi-app-x86_64 $< $@
 	$(Q)size=$$(stat -c %s $@); echo "  EFI     $@: $$size bytes of at most 1048576"; [ $$size -le 1048576 ]
 
-# What the guest of the rig is made of: a stock Debian kernel, and an initramfs with its modules and the test programs.
+# What the guest of the rig is made of: a stock Debian kernel, for slow hosts a small one that is built here, and an initramfs for
+# both, with the stock one's modules and the test programs: those with a C library in one file, and foreign.
 G := build/guest
-GUEST_PROGS := pagecheck dirty tcpserve exitcost foreign
+GUEST_PROGS := dirty exitcost pagecheck tcpserve
+GUEST_CC = echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 $(WARN)
 $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
-$(G)/bin/%: tests/guest/%.c tests/guest/load.h | $(APT)/sources.list
-	$(Q)echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 -static $(WARN) $(GUEST_FLAGS) $< -o $@
-$(G)/bin/foreign: GUEST_FLAGS := -m32 -ffreestanding -nostdlib -fno-pie -no-pie -fno-stack-protector
-$(G)/initrd.img: $(GUEST_PROGS:%=$(G)/bin/%) tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
-	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(filter $(G)/bin/%,$^)
+$(G)/obj/%.o: tests/guest/%.c tests/guest/load.h | $(APT)/sources.list
+	$(Q)$(GUEST_CC) -c $< -o $@ && objcopy --redefine-sym main=$*_main $@
+$(G)/bin/programs: tests/guest/programs.c $(GUEST_PROGS:%=$(G)/obj/%.o) | $(APT)/sources.list
+	$(Q)$(GUEST_CC) -static $^ -o $@
+$(G)/bin/foreign: tests/guest/foreign.c | $(APT)/sources.list
+	$(Q)$(GUEST_CC) -m32 -static -ffreestanding -nostdlib -fno-pie -no-pie -fno-stack-protector $< -o $@
+$(G)/initrd.img: $(G)/bin/programs $(G)/bin/foreign tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
+	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(G)/bin/foreign $(G)/bin/programs $(GUEST_PROGS)
+$(G)/vmlinuz-small: tests/guest/small.config tests/guest/mksmall.sh | $(D)/linux-source.ok
+	$(Q)echo "  BUILD   the small guest's kernel (4 minutes)"; tests/guest/mksmall.sh $(D)/linux-source/usr/src/linux-source-*.tar.* $< $@
 guest: $(G)/initrd.img
+guest-small: $(G)/vmlinuz-small
+# What a rig needs beside `all`: $(call payload, its kinds of hosts).
+payload = $(if $(filter intel mixed,$1),guest-small)
 
 # The guest that the torture disturbs (tests/guest/torture): a kernel of its own, in no C library's world.
 TORTURE_SRC := $(addprefix tests/guest/torture/,code.S debug.c entry.S faults.c interrupts.c machine.c main.c registers.c)
@@ -196,12 +206,13 @@ check-%:
 test-image:
 	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI $(G)/torture.img
 rig-test: need
-	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) --rig tests/rig --on $(RIGS)
+	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
+	$(RUNTESTS) --rig tests/rig --on $(RIGS)
 test: need
-	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) && $(MAKE) --no-print-directory test-image && \
+	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
 	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --rig tests/rig --on $(RIGS)
 run shell bench: need
-	$(Q)$(MAKE) --no-print-directory all && $(PYTHON) tests/rig/$@.py
+	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) && $(PYTHON) tests/rig/$@.py
 need:
 	$(Q)tools/need.sh
 format:
@@ -220,5 +231,5 @@ help:
 	@echo "make test       everything that is tested: unit, fuzz, check, rig-test (each is a target too)"
 	@echo "make bench      the figures, each with its target"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest unit fuzz check rig-test test test-image run shell bench need format clean distclean help
+.PHONY: all kernel-objs guest guest-small unit fuzz check rig-test test test-image run shell bench need format clean distclean help
 -include $(shell find $(B) -name '*.d' -path '*/*' 2>/dev/null)

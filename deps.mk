@@ -28,6 +28,9 @@ $(SOURCES:%=$(D)/%.ok): $(D)/%.ok: | $(APT)/sources.list
 # Zydis needs only zycore's headers, which the binary package has.
 $(D)/zycore.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
+# Linux, for the small guest (Makefile). Like the stock kernel it is the archive's newest, whose index is signed, and not pinned.
+$(D)/linux-source.ok: | $(APT)/sources.list
+	$(Q)echo "  FETCH   linux-source"; tools/debsrc.sh kernel-source $(APT) $(D)/linux-source && touch $@
 
 # newlib: the C library, as its own build system makes it, through a compiler wrapper that keeps the FPU out.
 NB := $(CURDIR)/build/newlib

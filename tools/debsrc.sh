@@ -9,6 +9,7 @@
 #   debsrc.sh source STATE PKG VERSION SHA256 OUT        unpack source package PKG into OUT. VERSION is the upstream version and
 #                                                        SHA256 that of its .orig tarball; "-" for either: not pinned
 #   debsrc.sh kernel STATE OUT                           unpack Debian's cloud kernel into OUT
+#   debsrc.sh kernel-source STATE OUT                    unpack the package with that kernel's source, a tarball, into OUT
 #   debsrc.sh binary STATE PKG OUT                       unpack binary package PKG (not installed) into OUT
 set -euo pipefail
 verb=$1
@@ -87,11 +88,13 @@ binary)
 	mkdir -p "$out"
 	dpkg -x "$dl"/*.deb "$out"
 	;;
-kernel)
-	# Debian's newest cloud kernel: the metapackage names it. Moves with each security update, so it is not pinned.
-	pkg=$(apt-cache -c "$state/apt.conf" show --no-all-versions linux-image-cloud-amd64 |
-		sed -n 's/^Depends: *\(linux-image-[^ ,]*\).*/\1/p')
-	[ -n "$pkg" ] || die "the archive has no linux-image-cloud-amd64"
+kernel | kernel-source)
+	# Debian's newest cloud kernel or its source, with Debian's patches: the metapackage names it. Moves with each security update,
+	# so it is not pinned.
+	[ "$verb" = kernel ] && meta=linux-image-cloud-amd64 || meta=linux-source
+	pkg=$(apt-cache -c "$state/apt.conf" show --no-all-versions $meta |
+		sed -n "s/^Depends: *\(${meta%-cloud-amd64}-[^ ,]*\).*/\1/p")
+	[ -n "$pkg" ] || die "the archive has no $meta"
 	exec "$0" binary "$state" "$pkg" "$3"
 	;;
 *)

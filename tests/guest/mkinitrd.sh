@@ -1,20 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Make the guest's initramfs: busybox, the virtio modules of the kernel unpacked in LINUX, init and the test programs.
+# Make the guest's initramfs: busybox, the virtio modules of the kernel unpacked in LINUX, init and the test programs: FOREIGN, and
+# PROGRAMS, which is each NAME.
 #
-#   mkinitrd.sh LINUX OUT INIT PROGRAM...
+#   mkinitrd.sh LINUX OUT INIT FOREIGN PROGRAMS NAME...
 set -euo pipefail
-linux=$1 out=$2 init=$3
-shift 3
+linux=$1 out=$2 init=$3 foreign=$4 programs=$5
+shift 5
 modules="virtio_pci virtio_net virtio_blk virtio-rng" # and what they need; what has no file is built into the kernel
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root"/{bin,modules,dev}
 install -m 755 "$(command -v busybox)" "$root/bin/busybox"
 install -m 755 "$init" "$root/init"
-for p in "$@"; do
-	install -m 755 -s "$p" "$root/bin/"
+install -m 755 -s "$foreign" "$programs" "$root/bin/"
+for name in "$@"; do
+	ln -s "${programs##*/}" "$root/bin/$name"
 done
 : >"$root/modules/order"
 
@@ -39,5 +41,5 @@ for m in $modules; do
 	add "$m"
 done
 find "$root" -exec touch -h -d @0 {} +
-(cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 --reproducible) | gzip -9n >"$out.tmp"
+(cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 --reproducible) | lz4 -lq9 >"$out.tmp"
 mv "$out.tmp" "$out"

@@ -16,7 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.join(ROOT, os.environ.get("TERN_BUILD", "build"))
 RIG = os.path.join(ROOT, "build", "rig")
 GUEST = os.path.join(ROOT, "build", "guest")
-LINUX = ("vmlinuz", "initrd.img")  # on the boot volume, unless a test wants others
+LINUX = ("vmlinuz", "vmlinuz-small", "initrd.img")  # unless a test wants others; on the boot volume are those that conf names
 
 
 def die_with_parent():
@@ -54,10 +54,10 @@ class Host:
         with open(conf, "w") as f:
             f.write(self.conf)
         self.esp = os.path.join(self.work, "esp.img")
-        files = [os.path.join(GUEST, f) for f in self.files or ()]
+        files = [os.path.join(GUEST, f) for f in self.files or () if f" = {f}\n" in self.conf]
         for f in [self.efi] + files:
             if not os.path.exists(f):
-                raise netns.RigError(f"{f} is not there: run `make` first")
+                raise netns.RigError(f"{f} is not there: run `make` first" + " and `make guest-small`" * f.endswith("-small"))
         p = subprocess.run([os.path.join(ROOT, "tools/mkesp.sh"), self.esp, conf] + files, env=dict(os.environ, EFI=self.efi),
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         if p.returncode:

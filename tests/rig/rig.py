@@ -23,8 +23,9 @@ DEMO, DEMO_ADDRESS, DEMO_MAC, DEMO_MIB = "demo", "10.77.0.50", "52:54:00:77:00:0
 TWIN_ADDRESS = "10.77.0.51"
 SLACK_PAGES = 64  # what heaps and the network's buffers may keep
 
-# An emulated Intel host moves 5 MB/s and runs at 50 MIPS: what its guest has and does is less by that.
-SLOW_LOAD, SLOW_MIB, SLOW_DOWNTIME = "pagecheck:2:1", 128, "--max-downtime 1000"
+# An emulated Intel host moves 5 MB/s and runs at 50 MIPS: what its guest has and does is less by that, and so is its kernel.
+SLOW_LOAD, SLOW_MIB, SLOW_DOWNTIME = "pagecheck:2:1", 64, "--max-downtime 1000"
+KERNELS = {"stock": "vmlinuz", "small": "vmlinuz-small"}  # Debian's, and the one of tests/guest/small.config
 RIGS = {"amd": ("amd", "amd"), "intel": ("intel", "intel"), "mixed": ("intel", "amd")}
 
 HOST_CONF = """\
@@ -41,7 +42,7 @@ address = {peer_address}
 """
 VM_CONF = """
 [vm {name}]
-kernel = vmlinuz
+kernel = {kernel}
 initrd = initrd.img
 cmdline = console=ttyS0 {cmdline}
 mem = {mem}
@@ -52,9 +53,12 @@ autostart = {autostart}
 """
 
 
-def demo_conf(load="pagecheck:32", mem=DEMO_MIB, cpu="host"):
-    return VM_CONF.format(name=DEMO, cmdline=f"tern.ip={DEMO_ADDRESS}/24 tern.gw=10.77.0.1 tern.load={load}", mem=f"{mem}M",
-                          mac=DEMO_MAC, cpu=cpu, autostart="yes")
+def vm_conf(name, cmdline, mem, mac, cpu="host", kernel="stock", autostart="no"):
+    return VM_CONF.format(name=name, kernel=KERNELS[kernel], cmdline=cmdline, mem=f"{mem}M", mac=mac, cpu=cpu, autostart=autostart)
+
+
+def demo_conf(load="pagecheck:32", mem=DEMO_MIB, cpu="host", kernel="stock"):
+    return vm_conf(DEMO, f"tern.ip={DEMO_ADDRESS}/24 tern.gw=10.77.0.1 tern.load={load}", mem, DEMO_MAC, cpu, kernel, "yes")
 
 
 def host_conf(number, name, *vms):
@@ -73,21 +77,22 @@ def kinds_wanted():
 class Rig:
     """All times to wait are those of the fastest kind of host, multiplied by .scale: the slower one's."""
 
-    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:16", mem=DEMO_MIB, extra=True, kinds=None, switch=None, cpu=None):
+    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:16", mem=DEMO_MIB, extra=True, kinds=None, switch=None, cpu=None,
+                 kernel=None):
         os.makedirs(RIG, exist_ok=True)
         self.switch = switch or netns.Switch()
         kinds = kinds or kinds_wanted()
-        if any(KINDS[k].scale > 1 for k in kinds):
+        slow = any(KINDS[k].scale > 1 for k in kinds)
+        kernel = kernel or ("small" if slow else "stock")
+        if slow:
             load, mem = SLOW_LOAD if load.startswith("pagecheck") else load, min(mem, SLOW_MIB)
         cpu = cpu or ("host" if len(set(kinds)) == 1 else "portable")
-        twin = VM_CONF.format(name="twin", cmdline=f"tern.ip={TWIN_ADDRESS}/24", mem="128M", mac="52:54:00:77:00:02", cpu=cpu,
-                             autostart="no")
-        filler = VM_CONF.format(name="filler", cmdline="tern.load=none", mem="800M", mac="52:54:00:77:00:03", cpu=cpu,
-                                autostart="no")
+        twin = vm_conf("twin", f"tern.ip={TWIN_ADDRESS}/24", 128, "52:54:00:77:00:02", cpu, kernel)
+        filler = vm_conf("filler", "tern.load=none", 800, "52:54:00:77:00:03", cpu, kernel)
         extras = (twin, filler) if extra else ()
-        native = [VM_CONF.format(name=f"native-{n}", cmdline="tern.load=none", mem="128M", mac=f"52:54:00:77:01:0{i}", cpu="host",
-                                 autostart="no") if extra and len(set(kinds)) > 1 else "" for i, n in enumerate("ab")]
-        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu), *extras, native[0])
+        native = [vm_conf(f"native-{n}", "tern.load=none", 128, f"52:54:00:77:01:0{i}", "host", kernel)
+                  if extra and len(set(kinds)) > 1 else "" for i, n in enumerate("ab")]
+        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu, kernel), *extras, native[0])
         self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0], kind=kinds[0])
         self.b = Host("b", self.switch, host_conf(2, "b", *extras, native[1]), 2, nics[1], kind=kinds[1])
         self.hosts = (self.a, self.b)
