@@ -10,8 +10,8 @@
 struct vmx_caps vmx_caps;
 struct pt_format vmx_pt_format;
 
-enum { PIN, PROC, EXITC, ENTRYC, PROC2, NCONTROLS };
-static uint32_t may[NCONTROLS]; /* bits that may be 1 */
+enum { PIN, PROC, EXITC, ENTRYC, PROC2 }; /* words of controls, the first four in the order of their MSRs */
+static uint32_t may[VMX_NCONTROLS];       /* bits that may be 1 */
 
 /* For `host`: a control's bit, or one of the EPT capabilities. */
 enum {
@@ -25,6 +25,7 @@ enum {
 	F_INVPCID,
 	F_TSC_SCALING,
 	F_VNMI,
+	F_LAST_USED = F_VNMI, /* tern uses those up to here where they are */
 	F_PREEMPTION,
 	F_PML,
 	F_TPR_SHADOW,
@@ -35,24 +36,24 @@ enum {
 	F_MBEC
 };
 struct hv_feature vmx_features[VMX_NFEATURES] = {
-	[F_EPT] = { "EPT", false, true },
-	[F_AD] = { "EPT-A/D", false, true },
-	[F_UNRESTRICTED] = { "unrestricted-guest", false, true },
-	[F_1G] = { "EPT-1G", false, true },
-	[F_INVEPT] = { "INVEPT-single", false, true },
-	[F_VPID] = { "VPID", false, true },
-	[F_RDTSCP] = { "RDTSCP", false, true },
-	[F_INVPCID] = { "INVPCID", false, true },
-	[F_TSC_SCALING] = { "TSC-scaling", false, true },
-	[F_VNMI] = { "virtual-NMI", false, true },
-	[F_PREEMPTION] = { "preemption-timer", false, false },
-	[F_PML] = { "PML", false, false },
-	[F_TPR_SHADOW] = { "TPR-shadow", false, false },
-	[F_APICV] = { "APICv", false, false },
-	[F_POSTED] = { "posted-interrupts", false, false },
-	[F_VMCS_SHADOW] = { "VMCS-shadowing", false, false },
-	[F_XSAVES] = { "XSAVES", false, false },
-	[F_MBEC] = { "MBEC", false, false },
+	[F_EPT] = { "EPT" },
+	[F_AD] = { "EPT-A/D" },
+	[F_UNRESTRICTED] = { "unrestricted-guest" },
+	[F_1G] = { "EPT-1G" },
+	[F_INVEPT] = { "INVEPT-single" },
+	[F_VPID] = { "VPID" },
+	[F_RDTSCP] = { "RDTSCP" },
+	[F_INVPCID] = { "INVPCID" },
+	[F_TSC_SCALING] = { "TSC-scaling" },
+	[F_VNMI] = { "virtual-NMI" },
+	[F_PREEMPTION] = { "preemption-timer" },
+	[F_PML] = { "PML" },
+	[F_TPR_SHADOW] = { "TPR-shadow" },
+	[F_APICV] = { "APICv" },
+	[F_POSTED] = { "posted-interrupts" },
+	[F_VMCS_SHADOW] = { "VMCS-shadowing" },
+	[F_XSAVES] = { "XSAVES" },
+	[F_MBEC] = { "MBEC" },
 };
 
 static void list_features(void)
@@ -81,89 +82,145 @@ static void list_features(void)
 	_Static_assert(ARRAY_SIZE(has) == ARRAY_SIZE(vmx_features), "a feature without its test");
 	for (unsigned i = 0; i < VMX_NFEATURES; i++) {
 		vmx_features[i].present = has[i];
-		vmx_features[i].used = has[i] && vmx_features[i].used;
+		vmx_features[i].used = has[i] && i <= F_LAST_USED;
 	}
 }
 
-/* The controls `must`, and of `want` what the CPU has. ~0: the CPU lacks one, or insists on one of `never`. */
-static uint32_t choose(unsigned which, uint32_t msr, uint32_t must, uint32_t want, uint32_t never)
+/*
+ * What tern asks of each control. Rows of a word of controls stand together; what is in no row stays as the CPU insists.
+ * MUST: without it no VM runs here. WANT: used where it is. NEVER: an exit that tern does not handle, which the first
+ * generation insisted on.
+ */
+enum how { MUST, WANT, NEVER };
+static const struct control {
+	uint8_t word;
+	uint8_t how;
+	uint32_t bit;
+	const char *name; /* by SDM 3C tables 25-5 to 25-15 */
+} controls[] = {
+	{ PIN, MUST, PIN_EXT_INT, "external-interrupt exiting" },
+	{ PIN, MUST, PIN_NMI, "NMI exiting" },
+	{ PIN, WANT, PIN_VIRTUAL_NMI, "virtual NMIs" },
+	{ PROC, MUST, PROC_IRQ_WINDOW, "interrupt-window exiting" },
+	{ PROC, MUST, PROC_TSC_OFFSET, "TSC offsetting" },
+	{ PROC, MUST, PROC_HLT, "HLT exiting" },
+	{ PROC, MUST, PROC_MWAIT, "MWAIT exiting" },
+	{ PROC, MUST, PROC_MONITOR, "MONITOR exiting" },
+	{ PROC, MUST, PROC_RDPMC, "RDPMC exiting" },
+	{ PROC, MUST, PROC_IO, "unconditional I/O exiting" },
+	{ PROC, MUST, PROC_MSR_BITMAPS, "MSR bitmaps" },
+	{ PROC, MUST, PROC_CR8_LOAD, "CR8-load exiting" },
+	{ PROC, MUST, PROC_CR8_STORE, "CR8-store exiting" },
+	{ PROC, MUST, (uint32_t)PROC_SECONDARY, "secondary controls" },
+	{ PROC, NEVER, PROC_CR3_LOAD, "CR3-load exiting" },
+	{ PROC, NEVER, PROC_CR3_STORE, "CR3-store exiting" },
+	{ PROC, NEVER, PROC_INVLPG, "INVLPG exiting" },
+	{ EXITC, MUST, EXITC_SAVE_DEBUG, "saving of debug controls" },
+	{ EXITC, MUST, EXITC_HOST_64, "a 64-bit host" },
+	{ EXITC, MUST, EXITC_SAVE_PAT, "saving of IA32_PAT" },
+	{ EXITC, MUST, EXITC_LOAD_PAT, "loading of IA32_PAT at exits" },
+	{ EXITC, MUST, EXITC_SAVE_EFER, "saving of IA32_EFER" },
+	{ EXITC, MUST, EXITC_LOAD_EFER, "loading of IA32_EFER at exits" },
+	{ EXITC, NEVER, EXITC_ACK_INT, "acknowledging of interrupts at exits" },
+	{ ENTRYC, MUST, ENTRYC_LOAD_DEBUG, "loading of debug controls" },
+	{ ENTRYC, MUST, ENTRYC_LOAD_PAT, "loading of IA32_PAT" },
+	{ ENTRYC, MUST, ENTRYC_LOAD_EFER, "loading of IA32_EFER" },
+	{ PROC2, MUST, PROC2_EPT, "extended page tables (EPT)" },
+	{ PROC2, MUST, PROC2_UNRESTRICTED, "unrestricted guest" },
+	{ PROC2, MUST, PROC2_WBINVD, "WBINVD exiting" },
+	{ PROC2, WANT, PROC2_VPID, "VPID" },
+	{ PROC2, WANT, PROC2_RDTSCP, "RDTSCP" },
+	{ PROC2, WANT, PROC2_INVPCID, "INVPCID" },
+	{ PROC2, WANT, PROC2_TSC_SCALING, "TSC scaling" },
+	{ PROC2, NEVER, PROC2_APIC_ACCESSES, "virtual APIC accesses" },
+	{ PROC2, NEVER, PROC2_DESC_TABLE, "descriptor-table exiting" },
+	{ PROC2, NEVER, PROC2_XSAVES, "XSAVES" },
+	{ PROC2, NEVER, PROC2_PML, "page-modification logging" },
+};
+
+static int choose_controls(const struct vmx_msrs *m, struct why *w)
 {
-	uint64_t cap = rdmsr(msr);
-	uint32_t fixed = (uint32_t)cap, val = fixed | must | (want & (uint32_t)(cap >> 32));
-	may[which] = cap >> 32;
-	return (must & ~may[which]) || (fixed & never) ? ~0U : val;
+	uint32_t *chosen[VMX_NCONTROLS] = { [PIN] = &vmx_caps.pin,
+					    [PROC] = &vmx_caps.proc,
+					    [EXITC] = &vmx_caps.exit,
+					    [ENTRYC] = &vmx_caps.entry,
+					    [PROC2] = &vmx_caps.proc2 };
+	for (unsigned i = 0; i < VMX_NCONTROLS; i++) {
+		*chosen[i] = (uint32_t)m->control[i];
+		may[i] = m->control[i] >> 32;
+	}
+	for (const struct control *c = controls; c < controls + ARRAY_SIZE(controls); c++) {
+		if (c->how == NEVER ? *chosen[c->word] & c->bit : c->how == MUST && !(may[c->word] & c->bit))
+			return why_set(w, -ENOTSUP, "this CPU's VT-x %s %s, which tern %s to run VMs",
+				       c->how == NEVER ? "insists on" : "lacks", c->name,
+				       c->how == NEVER ? "is not made" : "needs");
+		if (c->how != NEVER)
+			*chosen[c->word] |= c->bit & may[c->word];
+	}
+	vmx_caps.proc &= ~(uint32_t)PROC_IRQ_WINDOW; /* switched on when an interrupt waits */
+	return 0;
 }
 
-static int choose_controls(struct why *w)
+static int choose_ept(const struct vmx_msrs *m, struct why *w)
 {
-	const char *lacks = NULL;
-	vmx_caps.pin = choose(PIN, MSR_VMX_TRUE_PIN, PIN_EXT_INT | PIN_NMI, PIN_VIRTUAL_NMI, 0);
-	vmx_caps.proc = choose(PROC, MSR_VMX_TRUE_PIN + 1,
-			       PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_MONITOR | PROC_RDPMC | PROC_IO |
-				       PROC_MSR_BITMAPS | PROC_CR8_LOAD | PROC_CR8_STORE | (uint32_t)PROC_SECONDARY,
-			       0, PROC_CR3_LOAD | PROC_CR3_STORE | PROC_INVLPG);
-	vmx_caps.exit = choose(EXITC, MSR_VMX_TRUE_PIN + 2,
-			       EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_SAVE_PAT | EXITC_LOAD_PAT | EXITC_SAVE_EFER |
-				       EXITC_LOAD_EFER,
-			       0, EXITC_ACK_INT);
-	vmx_caps.entry =
-		choose(ENTRYC, MSR_VMX_TRUE_PIN + 3, ENTRYC_LOAD_DEBUG | ENTRYC_LOAD_PAT | ENTRYC_LOAD_EFER, 0, 0);
-	if (vmx_caps.pin == ~0U || vmx_caps.proc == ~0U || vmx_caps.exit == ~0U || vmx_caps.entry == ~0U)
-		return why_set(w, -ENOTSUP,
-			       "this CPU's VT-x lacks a basic control that tern needs (PAT, EFER, MSR bitmaps)");
-	vmx_caps.proc2 =
-		choose(PROC2, MSR_VMX_PROC2, PROC2_WBINVD,
-		       PROC2_EPT | PROC2_UNRESTRICTED | PROC2_VPID | PROC2_RDTSCP | PROC2_INVPCID | PROC2_TSC_SCALING,
-		       PROC2_APIC_ACCESSES | PROC2_DESC_TABLE | PROC2_XSAVES | PROC2_PML);
-	if (!(may[PROC2] & PROC2_EPT))
-		lacks = "extended page tables (EPT)";
-	else if (!(may[PROC2] & PROC2_UNRESTRICTED))
-		lacks = "unrestricted guest mode";
-	else if (vmx_caps.proc2 == ~0U)
-		lacks = "WBINVD exiting";
-	return lacks ? why_set(w, -ENOTSUP, "this CPU has VT-x but no %s, which tern needs to run VMs", lacks) : 0;
-}
-
-static int choose_ept(struct why *w)
-{
-	if (may[PROC2] & (PROC2_EPT | PROC2_VPID))
-		vmx_caps.ept = (uint32_t)rdmsr(MSR_VMX_EPT_VPID_CAP);
-	if (!(vmx_caps.ept & EPT_CAP_WALK4) || !(vmx_caps.ept & EPT_CAP_WB) || !(vmx_caps.ept & EPT_CAP_INVEPT) ||
-	    !(vmx_caps.ept & (EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)))
-		return why_set(
-			w, -ENOTSUP,
-			"this CPU's EPT has no four-level write-back tables with INVEPT, which tern needs to run VMs");
+	const uint32_t ept = vmx_caps.ept = (uint32_t)m->ept_vpid_cap;
+	const char *lacks = !(ept & EPT_CAP_WALK4) ? "page walks of length 4"
+			    : !(ept & EPT_CAP_WB)  ? "write-back paging structures"
+			    : !(ept & EPT_CAP_INVEPT) || !(ept & (EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL))
+				    ? "INVEPT"
+				    : NULL;
+	if (lacks)
+		return why_set(w, -ENOTSUP, "this CPU's EPT lacks %s, which tern needs to run VMs", lacks);
 	vmx_pt_format = pt_format_ept;
-	vmx_pt_format.max_level = vmx_caps.ept & EPT_CAP_1G ? 3 : vmx_caps.ept & EPT_CAP_2M ? 2 : 1;
-	if (!(vmx_caps.ept & EPT_CAP_AD)) /* bits 8 and 9 are ignored then: no VM can be moved away from here */
+	vmx_pt_format.max_level = ept & EPT_CAP_1G ? 3 : ept & EPT_CAP_2M ? 2 : 1;
+	if (!(ept & EPT_CAP_AD)) /* bits 8 and 9 are ignored then: no VM can be moved away from here */
 		vmx_pt_format.accessed = vmx_pt_format.dirty = 0;
 	return 0;
 }
 
-int vmx_probe(struct why *w)
+int vmx_choose(const struct vmx_msrs *m, struct why *w)
 {
-	uint64_t feature, basic;
-	if (!(cpuid(1, 0).ecx & BIT(5)))
-		return -ENODEV;
-	if (rdmsr_safe(MSR_FEATURE_CONTROL, &feature) && (feature & FEATURE_CONTROL_LOCK) &&
-	    !(feature & FEATURE_CONTROL_VMXON))
+	if ((m->feature_control & FEATURE_CONTROL_LOCK) && !(m->feature_control & FEATURE_CONTROL_VMXON))
 		return why_set(w, -ENOTSUP,
 			       "VT-x is switched off by the firmware (IA32_FEATURE_CONTROL is locked); enable it in "
 			       "its set-up");
-	basic = rdmsr(MSR_VMX_BASIC);
-	if (!(basic & VMX_BASIC_TRUE))
+	if (!(m->basic & VMX_BASIC_TRUE))
 		return why_set(w, -ENOTSUP,
 			       "this CPU's VT-x is of the first generation, without EPT, which tern needs");
-	vmx_caps.revision = basic & VMX_BASIC_REVISION;
-	vmx_caps.ins_outs = basic & VMX_BASIC_INS_OUTS;
-	vmx_caps.cr0_fixed0 = rdmsr(MSR_VMX_CR0_FIXED0);
-	vmx_caps.cr0_fixed1 = rdmsr(MSR_VMX_CR0_FIXED1);
-	vmx_caps.cr4_fixed0 = rdmsr(MSR_VMX_CR4_FIXED0);
-	vmx_caps.cr4_fixed1 = rdmsr(MSR_VMX_CR4_FIXED1);
-	int err = choose_controls(w);
+	vmx_caps.revision = m->basic & VMX_BASIC_REVISION;
+	vmx_caps.ins_outs = m->basic & VMX_BASIC_INS_OUTS;
+	vmx_caps.cr0_fixed0 = m->cr0_fixed0, vmx_caps.cr0_fixed1 = m->cr0_fixed1;
+	vmx_caps.cr4_fixed0 = m->cr4_fixed0, vmx_caps.cr4_fixed1 = m->cr4_fixed1;
+	int err = choose_controls(m, w);
 	if (!err)
-		err = choose_ept(w);
+		err = choose_ept(m, w);
 	vmx_caps.tsc_aux = vmx_caps.proc2 & PROC2_RDTSCP;
 	list_features();
 	return err;
+}
+
+/* 0 where there is no such MSR: MSRs of what a CPU lacks are not there (appendix A). */
+static uint64_t capability(uint32_t msr)
+{
+	uint64_t val;
+	return rdmsr_safe(msr, &val) ? val : 0;
+}
+
+int vmx_probe(struct why *w)
+{
+	if (!(cpuid(1, 0).ecx & BIT(5)))
+		return -ENODEV;
+	struct vmx_msrs m = {
+		.feature_control = capability(MSR_FEATURE_CONTROL),
+		.basic = capability(MSR_VMX_BASIC),
+		.ept_vpid_cap = capability(MSR_VMX_EPT_VPID_CAP),
+		.cr0_fixed0 = capability(MSR_VMX_CR0_FIXED0),
+		.cr0_fixed1 = capability(MSR_VMX_CR0_FIXED1),
+		.cr4_fixed0 = capability(MSR_VMX_CR4_FIXED0),
+		.cr4_fixed1 = capability(MSR_VMX_CR4_FIXED1),
+		.control = { [PROC2] = capability(MSR_VMX_PROC2) },
+	};
+	for (unsigned i = PIN; i <= ENTRYC; i++)
+		m.control[i] = capability(MSR_VMX_TRUE_PIN + i);
+	return vmx_choose(&m, w);
 }
