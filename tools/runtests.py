@@ -66,7 +66,7 @@ def rig(where, name):
     start = time.time()
     with tempfile.TemporaryDirectory() as scratch:
         report = os.path.join(scratch, "report.xml")
-        code = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-v", "-ra", "-p", "no:cacheprovider", f"--junitxml={report}",
+        code = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-v", "-ra", "--durations=12", "-p", "no:cacheprovider", f"--junitxml={report}",
                                where], env=dict(os.environ, RIG=name)).returncode
         passed = failed = skipped = 0
         if os.path.exists(report):

@@ -96,27 +96,36 @@ static void do_msr(struct vcpu *v, const struct vmexit *x)
 		SKIP(v, x, 0x0f, 0x32);
 }
 
-/* INS and OUTS: one element an exit, as the string forms of a legacy-free PC's ports are not worth more. */
-static bool do_string_io(struct vcpu *v, const struct vmexit *x, struct hv_mode *m)
+/*
+ * INS and OUTS: one element an exit, as the string forms of a legacy-free PC's ports are not worth more. The exit comes before the
+ * memory is looked at: a page fault is ours to raise, and before the device has been asked. 0, -EFAULT or -ENOTSUP.
+ */
+static int do_string_io(struct vcpu *v, const struct vmexit *x, const struct hv_mode *m)
 {
 	uint64_t *r = v->hv->gpr, val = 0, *index = &r[x->u.io.in ? REG_RDI : REG_RSI];
 	struct bus *bus = &v->vm->machine.bus;
+	unsigned size = x->u.io.size;
 	if (!m->long_mode || x->u.io.addr_size != 8 ||
 	    (!x->u.io.in && (x->u.io.seg == SEG_FS || x->u.io.seg == SEG_GS)))
-		return false;
+		return -ENOTSUP;
 	if (x->u.io.rep && !r[REG_RCX])
-		return true;
+		return 0;
 	if (x->u.io.in) {
-		val = bus_read(bus, BUS_PIO, x->u.io.port, x->u.io.size);
-		if (gva_copy(v, m, *index, &val, x->u.io.size, true))
-			return false;
-	} else {
-		if (gva_copy(v, m, *index, &val, x->u.io.size, false))
-			return false;
-		bus_write(bus, BUS_PIO, x->u.io.port, x->u.io.size, val);
+		gpa_t gpa;
+		int err = walk_gva(v, m, *index, true, &gpa);
+		if (!err && (*index & PAGE_MASK) + size > PAGE_SIZE)
+			err = walk_gva(v, m, (*index | PAGE_MASK) + 1, true, &gpa);
+		if (err)
+			return err;
+		val = bus_read(bus, BUS_PIO, x->u.io.port, size);
 	}
-	*index += v->hv->rflags & RFLAGS_DF ? -(uint64_t)x->u.io.size : x->u.io.size;
-	return true;
+	int err = gva_copy(v, m, *index, &val, size, x->u.io.in);
+	if (err)
+		return err;
+	if (!x->u.io.in)
+		bus_write(bus, BUS_PIO, x->u.io.port, size, val);
+	*index += v->hv->rflags & RFLAGS_DF ? -(uint64_t)size : size;
+	return 0;
 }
 
 static void do_io(struct vcpu *v, const struct vmexit *x)
@@ -127,7 +136,12 @@ static void do_io(struct vcpu *v, const struct vmexit *x)
 	if (x->u.io.string) {
 		struct hv_mode m;
 		hv()->get_mode(v->hv, &m);
-		if (!do_string_io(v, x, &m)) {
+		int err = do_string_io(v, x, &m);
+		if (err == -EFAULT) {
+			exit_fault(v, walk_fault(v, &m, x->u.io.in));
+			return;
+		}
+		if (err) {
 			vm_fail(v->vm, "string I/O at port %x that tern does not emulate (RIP %llx)", x->u.io.port,
 				(unsigned long long)v->hv->rip);
 			return;

@@ -13,6 +13,8 @@
 #define PTE_PS   BIT(7)
 #define PTE_ADDR 0x000ffffffffff000ULL
 
+enum { PF_P = BIT(0), PF_W = BIT(1), PF_U = BIT(2) }; /* of the error code, SDM 3A 4.7 */
+
 struct leaf {
 	uint64_t *ptr, entry; /* the leaf entry */
 	gpa_t at;             /* where it is */
@@ -57,14 +59,26 @@ int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, 
 	}
 	if (!(m->efer & EFER_LMA))
 		return -ENOTSUP;
-	if (!walk(&v->vm->mem, m->cr3, gva, need, &l))
+	if (!is_canonical(gva) || !walk(&v->vm->mem, m->cr3, gva, need, &l)) {
+		v->hv->fault_address = gva;
 		return -EFAULT;
+	}
 	*gpa = l.gpa;
 	if (write && !(l.entry & PTE_D)) {
 		__atomic_fetch_or(l.ptr, PTE_A | PTE_D, __ATOMIC_RELAXED);
 		gmem_dirty(&v->vm->mem, l.at, 8);
 	}
 	return 0;
+}
+
+uint64_t walk_fault(struct vcpu *v, const struct hv_mode *m, bool write)
+{
+	uint64_t gva = v->hv->fault_address;
+	struct leaf l;
+	if (!is_canonical(gva))
+		return HV_EVENT_ERR(VEC_GP, 0);
+	return HV_EVENT_ERR(VEC_PF, (walk(&v->vm->mem, m->cr3, gva, PTE_P, &l) ? PF_P : 0) | (write ? PF_W : 0) |
+					    (m->cpl == 3 ? PF_U : 0));
 }
 
 int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write)
@@ -74,7 +88,7 @@ int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, s
 	for (unsigned i = 0; i < (len > n ? 2U : 1U); i++) {
 		int err = walk_gva(v, m, gva + i * n, write, &gpa[i]);
 		if (err || !gmem_is_ram(&v->vm->mem, gpa[i]))
-			return err ? err : -EFAULT;
+			return err ? err : -ENXIO;
 	}
 	int err = write ? gmem_write(&v->vm->mem, gpa[0], buf, n) : gmem_read(&v->vm->mem, gpa[0], buf, n);
 	if (!err && len > n)

@@ -14,6 +14,7 @@ struct mmio {
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	gpa_t gpa;
+	uint64_t fault; /* the other end of a string move is not mapped: this event instead; 0: none */
 };
 
 static uint64_t trunc_to(uint64_t v, unsigned size) { return size >= 8 ? v : v & ((1ULL << size * 8) - 1); }
@@ -125,22 +126,29 @@ static bool do_logic(struct mmio *x)
 	return true;
 }
 
-/* The other end of a string move, one element at a time: guest RAM, or a device again. */
-static bool string_end(struct mmio *x, const struct hv_mode *m, unsigned reg, unsigned size, bool write, uint64_t *val)
+static void string_device(struct mmio *x, gpa_t gpa, unsigned size, bool write, uint64_t *val)
 {
-	gpa_t gpa;
-	if (walk_gva(x->v, m, x->v->hv->gpr[reg], write, &gpa))
-		return false;
-	if (gmem_is_ram(&x->v->vm->mem, gpa)) {
-		*val = write ? *val : 0;
-		return !gva_copy(x->v, m, x->v->hv->gpr[reg], val, size, write);
-	}
 	struct bus *bus = &x->v->vm->machine.bus;
 	if (write)
 		bus_write(bus, BUS_MMIO, gpa, size, *val);
 	else
 		*val = bus_read(bus, BUS_MMIO, gpa, size);
-	return true;
+}
+
+/* The other end of a string move, one element at a time: guest RAM, or a device again. */
+static bool string_end(struct mmio *x, const struct hv_mode *m, unsigned reg, unsigned size, bool write, uint64_t *val)
+{
+	gpa_t gpa;
+	int err = walk_gva(x->v, m, x->v->hv->gpr[reg], write, &gpa);
+	if (!err && gmem_is_ram(&x->v->vm->mem, gpa)) {
+		*val = write ? *val : 0;
+		err = gva_copy(x->v, m, x->v->hv->gpr[reg], val, size, write);
+	} else if (!err) {
+		string_device(x, gpa, size, write, val);
+	}
+	if (err == -EFAULT)
+		x->fault = walk_fault(x->v, m, write);
+	return !err;
 }
 
 /* MOVS and STOS, with or without REP; long mode. One element an exit: RIP moves on when the count has run out. */
@@ -235,8 +243,13 @@ int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w)
 	bool again;
 	vmm_hv()->get_mode(v->hv, &m);
 	unsigned have = insn_fetch(v, &m, b);
-	if (!insn_decoder(&m, &d) || ZYAN_FAILED(ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op)) ||
-	    !emulate(&x, &m, &again))
+	bool done = insn_decoder(&m, &d) && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op)) &&
+		    emulate(&x, &m, &again);
+	if (x.fault) {
+		exit_fault(v, x.fault);
+		return 0;
+	}
+	if (!done)
 		return why_set(w, -ENOTSUP,
 			       "%s of device memory at %llx by an instruction that tern does not emulate "
 			       "(RIP %llx: %02x %02x %02x %02x %02x %02x %02x %02x)",

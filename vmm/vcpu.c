@@ -76,6 +76,7 @@ static inline void poll_timer(struct vcpu *v)
 /* Give the guest what its LAPIC has, or ask to be told when it can take it. Interrupts off. */
 static void inject_pending(struct vcpu *v)
 {
+	v->hv->cr8 = lapic_cr8(&v->lapic);
 	if (__atomic_load_n(&v->nmi, __ATOMIC_RELAXED) && hv()->irq_ready(v->hv)) {
 		__atomic_store_n(&v->nmi, 0, __ATOMIC_RELAXED);
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_NMI, VEC_NMI));
@@ -86,9 +87,8 @@ static void inject_pending(struct vcpu *v)
 	if (ready) {
 		lapic_ack(&v->lapic, (uint8_t)vector);
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, (unsigned)vector));
-		vector = lapic_pending(&v->lapic);
 	}
-	hv()->irq_window(v->hv, vector >= 0);
+	hv()->irq_window(v->hv, lapic_wants(&v->lapic));
 }
 
 /* One stay in the guest; false if a request came first. */
@@ -114,6 +114,7 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	}
 	hv()->enter(v->hv, x);
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
+	lapic_set_cr8(&v->lapic, v->hv->cr8);
 	cpu_irq_on(); /* a host interrupt that ended the stay is taken here, and with it another task's turn */
 	return true;
 }

@@ -123,6 +123,8 @@ struct vmexit {
 struct hv_vcpu {
 	uint64_t gpr[REG_COUNT]; /* incl. RSP */
 	uint64_t rip, rflags;
+	uint64_t cr8;           /* the task priority class, 0..15: the local APIC's TPR 7:4 (SDM 3A 11.8.6) */
+	uint64_t fault_address; /* CR2 of a #PF; read by inject */
 };
 
 /* The mode the guest runs in, for its page walk and for decoding. */
@@ -171,7 +173,8 @@ struct hv_ops {
 	/* Event delivery: inject replaces none (BUG if one is pending); irq_ready: RFLAGS.IF, no shadow, nothing pending. */
 	void (*inject)(struct hv_vcpu *v, uint64_t event);
 	bool (*irq_ready)(struct hv_vcpu *v);
-	void (*irq_window)(struct hv_vcpu *v, bool want);
+	/* Exit (EXIT_IRQ_WINDOW) when an interrupt of priority class prio, vector 7:4, could be taken, CR8 included. 0: do not. */
+	void (*irq_window)(struct hv_vcpu *v, unsigned prio);
 	/* The instruction has been emulated: moves RIP, ends the interrupt shadow, raises the trap of RFLAGS.TF. */
 	void (*skip)(struct hv_vcpu *v, uint64_t next_rip);
 	/* MSRs that live in hardware state (EFER, PAT, XSS...): 0 or -EINVAL (then #GP). */

@@ -23,8 +23,8 @@ int hv_check_state(const struct cpu_state *s, struct why *w)
 			       (unsigned long long)s->tsc_aux, (unsigned long long)s->xss);
 	if (s->efer & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE))
 		return why_set(w, -EINVAL, "EFER %llx has bits that guests do not get", (unsigned long long)s->efer);
-	if ((s->cr0 | s->dr6 | s->dr7) >> 32)
-		return why_set(w, -EINVAL, "CR0, DR6 or DR7 has bits above 31");
+	if ((s->cr0 | s->dr6 | s->dr7) >> 32 || s->cr8 > 15)
+		return why_set(w, -EINVAL, "CR0, DR6 or DR7 has bits above 31, or CR8 above 3");
 	if (s->sysenter_cs >> 32 || !is_canonical(s->sysenter_esp) || !is_canonical(s->sysenter_eip))
 		return why_set(w, -EINVAL, "SYSENTER_CS %llx, ESP %llx or EIP %llx is not one that guests can have",
 			       (unsigned long long)s->sysenter_cs, (unsigned long long)s->sysenter_esp,

@@ -199,13 +199,16 @@ static bool svm_irq_ready(struct hv_vcpu *hv)
 	       !(v->vmcb->int_state & 1);
 }
 
-/* The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken. */
-static void svm_irq_window(struct hv_vcpu *hv, bool want)
+/*
+ * The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken, which is when
+ * V_INTR_PRIO is greater than V_TPR (APM2 15.21.4). QEMU exits if they are equal, too: then it is not asked again at once.
+ */
+static void svm_irq_window(struct hv_vcpu *hv, unsigned prio)
 {
 	struct vmcb *b = svm_of(hv)->vmcb;
-	b->int_ctl &= ~(SVM_INT_V_IRQ | SVM_INT_V_PRIO_MAX | SVM_INT_V_IGN_TPR);
-	if (want)
-		b->int_ctl |= SVM_INT_V_IRQ | SVM_INT_V_PRIO_MAX | SVM_INT_V_IGN_TPR;
+	b->int_ctl &= ~(SVM_INT_V_IRQ | SVM_INT_V_PRIO | SVM_INT_V_IGN_TPR);
+	if (prio && (prio > hv->cr8 || b->exitcode != SVM_EXIT_VINTR))
+		b->int_ctl |= SVM_INT_V_IRQ | (uint64_t)prio << SVM_INT_V_PRIO_SHIFT;
 }
 
 static void svm_inject(struct hv_vcpu *hv, uint64_t event)
@@ -220,6 +223,8 @@ static void svm_inject(struct hv_vcpu *hv, uint64_t event)
 		BUG_ON(v->deferred); /* while one waits no other is taken, and cpu_check refuses it from outside */
 		v->deferred = cut;
 	}
+	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
+		v->vmcb->cr2 = hv->fault_address;
 	v->vmcb->eventinj = event; /* HV_EVENT has EVENTINJ's layout, APM2 15.20 */
 }
 
@@ -322,18 +327,20 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 			b->eventinj = v->deferred;
 			v->deferred = 0;
 		} else {
-			svm_irq_window(hv, true);
+			b->int_ctl |= SVM_INT_V_IRQ | SVM_INT_V_IGN_TPR; /* it is in service already */
 		}
 	}
 	asid_take(v, c);
 	b->clean = 0;
 	b->rip = v->hv.rip;
 	b->rflags = v->hv.rflags;
+	b->int_ctl = (b->int_ctl & ~SVM_INT_V_TPR) | v->hv.cr8;
 	b->rax = v->hv.gpr[REG_RAX];
 	b->rsp = v->hv.gpr[REG_RSP];
 	svm_world_switch(v->hv.gpr, v->vmcb_hpa, c->host_vmcb);
 	v->hv.rip = b->rip;
 	v->hv.rflags = b->rflags;
+	v->hv.cr8 = b->int_ctl & SVM_INT_V_TPR;
 	v->hv.gpr[REG_RAX] = b->rax;
 	v->hv.gpr[REG_RSP] = b->rsp;
 	/*

@@ -40,7 +40,8 @@ enum { /* EXITCODE, APM2 appendix C */
 
 #define SVM_INT_V_TPR          0xfULL
 #define SVM_INT_V_IRQ          BIT(8)
-#define SVM_INT_V_PRIO_MAX     (0xfULL << 16)
+#define SVM_INT_V_PRIO_SHIFT   16
+#define SVM_INT_V_PRIO         (0xfULL << SVM_INT_V_PRIO_SHIFT)
 #define SVM_INT_V_IGN_TPR      BIT(20)
 #define SVM_INT_V_INTR_MASKING BIT(24)
 #define SVM_TLB_FLUSH_ALL      1

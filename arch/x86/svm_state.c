@@ -62,7 +62,7 @@ void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	s->event_next = v->deferred;
 	if (b->int_state & 1) /* STI's has IF set; without it must be MOV SS (VT-x looks, SDM 3C 27.3.1.5) */
 		s->int_shadow = s->rflags & RFLAGS_IF ? HV_SHADOW_STI : HV_SHADOW_MOV_SS;
-	s->cr8 = b->int_ctl & SVM_INT_V_TPR;
+	s->cr8 = hv->cr8;
 	s->xcr0 = v->xcr0;
 	s->xsave_size = fpu_used_size(v->xsave);
 	memcpy(s->xsave, v->xsave, s->xsave_size);
@@ -96,7 +96,7 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	b->eventinj = s->event;
 	v->deferred = s->event_next;
 	b->int_state = s->int_shadow ? 1 : 0;
-	b->int_ctl = (b->int_ctl & ~SVM_INT_V_TPR) | (s->cr8 & SVM_INT_V_TPR);
+	hv->cr8 = s->cr8;
 	v->xcr0 = s->xcr0;
 	memset(v->xsave, 0, sizeof(v->xsave));
 	memcpy(v->xsave, s->xsave, s->xsave_size);

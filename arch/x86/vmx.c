@@ -249,7 +249,8 @@ static bool vmx_irq_ready(struct hv_vcpu *hv)
 	       !(vmcs_read(GUEST_INTERRUPTIBILITY) & (HV_SHADOW_STI | HV_SHADOW_MOV_SS));
 }
 
-static void vmx_irq_window(struct hv_vcpu *hv, bool want) { set_proc(vmx_of(hv), PROC_IRQ_WINDOW, want); }
+/* MOV CR8 exits anyway. */
+static void vmx_irq_window(struct hv_vcpu *hv, unsigned prio) { set_proc(vmx_of(hv), PROC_IRQ_WINDOW, prio > hv->cr8); }
 
 static void vmx_inject(struct hv_vcpu *hv, uint64_t event)
 {
@@ -262,6 +263,8 @@ static void vmx_inject(struct hv_vcpu *hv, uint64_t event)
 		BUG_ON(v->event_next); /* while one waits no other is taken, and cpu_check refuses it from outside */
 		v->event_next = v->event;
 	}
+	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
+		write_cr2(hv->fault_address);
 	v->event = event;
 }
 
@@ -274,7 +277,7 @@ static void entry_event(struct vmx_vcpu *v)
 			v->event = v->event_next;
 			v->event_next = 0;
 		} else {
-			vmx_irq_window(&v->hv, true);
+			set_proc(v, PROC_IRQ_WINDOW, true);
 		}
 	}
 	if (!v->event)
@@ -373,11 +376,11 @@ static bool do_cr(struct vmx_vcpu *v)
 	unsigned cr = q & 15, access = q >> 4 & 3;
 	if (cr == 8) {
 		if (access == 1)
-			*gpr = v->cr8;
+			*gpr = v->hv.cr8;
 		else if (val > 15)
 			return false;
 		else
-			v->cr8 = val;
+			v->hv.cr8 = val;
 		return true;
 	}
 	if (cr != 0) /* CR4: a bit that the guest does not have. No other register exits. */

@@ -88,7 +88,7 @@ static struct seg_state seg_out(unsigned i)
 	X(sysenter_cs, GUEST_SYSENTER_CS) X(sysenter_esp, GUEST_SYSENTER_ESP) X(sysenter_eip, GUEST_SYSENTER_EIP)
 /* ... and those that lie in struct vmx_vcpu while it is not loaded. */
 #define VMX_SOFT_FIELDS(X)                                                                                             \
-	X(cr2) X(cr8) X(dr6) X(xcr0) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(tsc_aux) X(event) X(event_next)
+	X(cr2) X(dr6) X(xcr0) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(tsc_aux) X(event) X(event_next)
 /* clang-format on */
 
 void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s)
@@ -99,6 +99,7 @@ void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	memcpy(s->gpr, hv->gpr, sizeof(s->gpr));
 	s->rip = hv->rip;
 	s->rflags = hv->rflags;
+	s->cr8 = hv->cr8;
 	s->cr0 = vmx_cr0();
 	s->cr4 = vmx_cr4();
 #define X(f, field) s->f = (typeof(s->f))vmcs_read(field);
@@ -124,9 +125,8 @@ static int check(const struct cpu_state *s, struct why *w)
 			       (unsigned long long)s->cr4);
 	if ((s->cr0 & CR0_PG) && (s->cr4 & CR4_PAE) && !(s->efer & EFER_LMA))
 		return why_set(w, -EINVAL, "the guest pages in 32-bit PAE mode, whose PDPTEs tern does not carry");
-	if (s->cr8 > 15 || (s->int_shadow & ~3U) || s->int_shadow == 3)
-		return why_set(w, -EINVAL, "CR8 %llx or interrupt shadow %x is none", (unsigned long long)s->cr8,
-			       s->int_shadow);
+	if ((s->int_shadow & ~3U) || s->int_shadow == 3)
+		return why_set(w, -EINVAL, "interrupt shadow %x is none", s->int_shadow);
 	return hv_check_state(s, w);
 }
 
@@ -148,6 +148,7 @@ int vmx_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	memcpy(hv->gpr, s->gpr, sizeof(s->gpr));
 	hv->rip = s->rip;
 	hv->rflags = s->rflags;
+	hv->cr8 = s->cr8;
 	vmx_set_cr0(s->cr0);
 	vmx_set_cr4(s->cr4);
 #define X(f, field) vmcs_write(field, s->f);

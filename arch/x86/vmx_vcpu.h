@@ -17,7 +17,7 @@ struct vmx_vcpu {
 	uint32_t proc;              /* PROC_CONTROLS as the VMCS has them */
 	uint64_t event, event_next; /* to be injected at the next entry; HV_EVENT, 0: none */
 	uint64_t tsc_offset, tsc_ratio;
-	uint64_t cr2, cr8, dr[4], dr6, xcr0;
+	uint64_t cr2, dr[4], dr6, xcr0;
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux;
 	uint8_t xsave[XSAVE_AREA_MAX] __attribute__((aligned(64)));
 };

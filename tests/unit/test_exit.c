@@ -235,12 +235,39 @@ static void test_string_io(void **state)
 	fv_exit(f, SVM_EXIT_IOIO, IO(FV_PORT, 4, 0) | IO_STR | 3 << 10, FV_CODE + 1);
 	assert_memory_equal(f->dev + 0x800, "abcd", 4);
 	assert_int_equal(R[REG_RSI], FV_DATA + PAGE_SIZE + 2);
-	*fv_pte(f, FV_DATA) &= ~2ULL; /* read-only: not written */
-	R[REG_RDI] = FV_DATA;
-	fv_exit(f, SVM_EXIT_IOIO, IO(FV_PORT, 1, 1) | IO_STR, FV_CODE + 1);
-	assert_true(f->fail[0]);
-	assert_int_equal(gmem_read(&f->vm.mem, FV_DATA, b, 1), 0);
-	assert_int_equal(b[0], 0x5a);
+}
+
+/* Memory that is not there, or not to be written: what the CPU raises, before the device has seen anything. */
+static void test_string_io_faults(void **state)
+{
+	static const struct {
+		uint64_t at, pte, address;
+		uint8_t in, cpl;
+		uint64_t event;
+	} cases[] = {
+		{ FV_DATA, 0, FV_DATA, 0, 0, HV_EVENT_ERR(VEC_PF, 0) },
+		{ FV_DATA, 0, FV_DATA, 1, 0, HV_EVENT_ERR(VEC_PF, 2) },
+		{ FV_DATA, FV_DATA | 1, FV_DATA, 1, 0, HV_EVENT_ERR(VEC_PF, 3) },
+		{ FV_DATA, FV_DATA | 3, FV_DATA, 0, 3, HV_EVENT_ERR(VEC_PF, 5) },
+		{ FV_DATA - 1, 0, FV_DATA, 1, 0, HV_EVENT_ERR(VEC_PF, 2) },
+		{ FV_DATA - 1, 0, FV_DATA, 0, 0, HV_EVENT_ERR(VEC_PF, 0) },
+		{ BIT(47), FV_DATA | 3, BIT(47), 0, 0, HV_EVENT_ERR(VEC_GP, 0) },
+	};
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		fv_reset(f);
+		CODE(0x6d);
+		*fv_pte(f, FV_DATA) = cases[i].pte;
+		R[REG_RDI] = R[REG_RSI] = cases[i].at;
+		f->vmcb.cpl = cases[i].cpl;
+		fv_exit(f, SVM_EXIT_IOIO, IO(FV_PORT, 2, cases[i].in) | IO_STR | 3 << 10, FV_CODE + 1);
+		if (EVENT != cases[i].event || f->fail[0])
+			fail_msg("case %u: event %llx, %s", i, (unsigned long long)EVENT, f->fail);
+		assert_true(RIP == 0 && f->nreads + f->nwrites == 0);
+		assert_int_equal(R[REG_RDI], cases[i].at);
+		if ((EVENT & 0xff) == VEC_PF)
+			assert_int_equal(f->vmcb.cr2, cases[i].address);
+	}
 }
 
 static void test_hlt_and_others(void **state)
@@ -368,7 +395,8 @@ static void test_interrupt_waits_behind_exception(void **state)
 	assert_int_equal(f->delivered, ac);
 	fv_exit(f, SVM_EXIT_INTR, 0, 0);
 	assert_int_equal(f->delivered, 0);
-	assert_true(f->vmcb.int_ctl & SVM_INT_V_IRQ); /* asked to be told */
+	assert_int_equal(f->vmcb.int_ctl & (SVM_INT_V_IRQ | SVM_INT_V_IGN_TPR),
+			 SVM_INT_V_IRQ | SVM_INT_V_IGN_TPR); /* asked to be told */
 	f->hw.hv.rflags |= RFLAGS_IF;
 	fv_exit(f, SVM_EXIT_INTR, 0, 0);
 	assert_true(f->delivered == irq && !f->hw.deferred);
@@ -415,6 +443,7 @@ int main(void)
 		T(test_kvmclock),
 		T(test_io),
 		T(test_string_io),
+		T(test_string_io_faults),
 		T(test_hlt_and_others),
 		T(test_undefined_and_denied),
 		T(test_xsetbv),

@@ -174,7 +174,6 @@ static void test_modes(void **state)
 static void test_priorities(void **state)
 {
 	struct lapic *l = &cpu[3];
-	uint8_t top;
 	(void)state;
 
 	apic_bus_post(&bus, 3, false, 0, 0x50, false);
@@ -184,16 +183,23 @@ static void test_priorities(void **state)
 	apic_bus_post(&bus, 3, false, 0, 0x53, false);
 	apic_bus_post(&bus, 3, false, 0, 0x91, false);
 	assert_int_equal(kicks[3], 3);
-	assert_true(lapic_has_irr(l, &top) && top == 0x91);
+	assert_int_equal(lapic_wants(l), 9);
 	assert_int_equal(wr(l, TPR, 0x95), 0);
 	assert_int_equal(rd(l, PPR), 0x95);
 	assert_int_equal(take(l), -1);
+	assert_int_equal(lapic_wants(l), 9); /* it waits for the TPR alone */
+	assert_int_equal(lapic_cr8(l), 9);
+	lapic_set_cr8(l, 9); /* as after an entry in which nothing was written */
+	assert_int_equal(rd(l, TPR), 0x95);
+	lapic_set_cr8(l, 10);
+	assert_int_equal(rd(l, TPR), 0xa0);
 	assert_int_equal(wr(l, TPR, 0x8f), 0);
 	assert_int_equal(take(l), 0x91);
 	assert_int_equal(rd(l, PPR), 0x90);
 	assert_true(in(l, ISR, 0x91) && !in(l, IRR, 0x91));
 	wr(l, TPR, 0);
 	assert_int_equal(take(l), -1);
+	assert_int_equal(lapic_wants(l), 0);           /* its class is in service: EOI comes first */
 	apic_bus_post(&bus, 3, false, 0, 0xa0, false); /* nests */
 	assert_int_equal(take(l), 0xa0);
 	assert_int_equal(rd(l, PPR), 0xa0);
@@ -207,7 +213,7 @@ static void test_priorities(void **state)
 	wr(l, EOI, 0);
 	wr(l, EOI, 0); /* one too many is harmless */
 	assert_int_equal(rd(l, PPR), 0);
-	assert_false(lapic_has_irr(l, &top));
+	assert_int_equal(lapic_wants(l), 0);
 	for (unsigned i = 0; i < 256; i++)
 		assert_int_equal(eois[i], 0); /* all were edges */
 }

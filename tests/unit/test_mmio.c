@@ -317,7 +317,10 @@ static void test_rights(void **state)
 				f->dev[0] = 0x77;
 				assert_int_equal(gmem_write(&f->vm.mem, FV_DATA, &(uint8_t){ 1 }, 1), 0);
 				bool may = (pte & 1) && (cpl ? (pte & 6) == 6 : (pte & 2) || !wp);
-				assert_int_equal(emulate(movsb, 1) == 0, may);
+				uint64_t pf = HV_EVENT_ERR(VEC_PF, (pte & 1) | 2 | (cpl ? 4 : 0));
+				assert_int_equal(emulate(movsb, 1), 0);
+				assert_int_equal(f->vmcb.eventinj, may ? 0 : pf);
+				assert_true(may || (f->vmcb.cr2 == FV_DATA && f->hw.hv.rip == FV_CODE));
 				assert_int_equal(gmem_read(&f->vm.mem, FV_DATA, &b, 1), 0);
 				assert_int_equal(b, may ? 0x77 : 1);
 				assert_int_equal(*fv_pte(f, FV_DATA) >> 6 & 1, may);

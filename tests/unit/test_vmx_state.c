@@ -62,7 +62,6 @@ static void guest_state(struct cpu_state *s)
 		s->cr0 |= CR0_CD;
 	s->efer |= EFER_LME | EFER_LMA;
 	s->cr3 &= 0x7ffffffff000ULL;
-	s->cr8 = rnd() & 15;
 	s->rip = (uint64_t)((int64_t)s->rip >> 17);
 	s->rflags = (s->rflags & 0x254dd5) | RFLAGS_ALWAYS; /* all that is defined but VM, VIF, VIP */
 	for (unsigned i = 0; i < SEG_COUNT; i++) {

@@ -101,26 +101,29 @@ unsigned lapic_take_events(struct lapic *l)
 
 /* ---- priority: TPR, ISR and IRR (SDM 3A 11.8) ---- */
 
-static uint32_t ppr(const struct lapic *l)
+/* The class in service, as bits 7:4. */
+static uint32_t in_service(const struct lapic *l)
 {
-	int isrv = highest_bit(l->s.isr);
-	uint32_t service = isrv < 0 ? 0 : (uint32_t)isrv & 0xf0;
-	return (l->s.tpr & 0xf0) >= service ? l->s.tpr : service;
+	int v = highest_bit(l->s.isr);
+	return v < 0 ? 0 : (uint32_t)v & 0xf0;
 }
 
-bool lapic_has_irr(const struct lapic *l, uint8_t *highest)
+static uint32_t ppr(const struct lapic *l)
 {
-	int v = highest_bit(l->s.irr);
-	if (v < 0)
-		return false;
-	*highest = (uint8_t)v;
-	return true;
+	uint32_t service = in_service(l);
+	return (l->s.tpr & 0xf0) >= service ? l->s.tpr : service;
 }
 
 int lapic_pending(const struct lapic *l)
 {
 	int v = l->s.apic_base & BASE_EN ? highest_bit(l->s.irr) : -1;
 	return v >= 0 && ((uint32_t)v & 0xf0) > (ppr(l) & 0xf0) ? v : -1;
+}
+
+unsigned lapic_wants(const struct lapic *l)
+{
+	int v = l->s.apic_base & BASE_EN ? highest_bit(l->s.irr) : -1;
+	return v >= 0 && ((uint32_t)v & 0xf0) > in_service(l) ? (unsigned)v >> 4 : 0;
 }
 
 void lapic_ack(struct lapic *l, uint8_t vector)

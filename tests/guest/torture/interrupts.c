@@ -26,6 +26,28 @@ static void on_middle(struct frame *f)
 	on_plain(f);
 }
 
+/* The task priority by its other name. */
+static void part_cr8(void)
+{
+	wrmsr(X2_TPR, 0x35);
+	CHECK("CR8 after a write to TPR", READ_REG(cr8), 3);
+	wrmsr(X2_TPR, 0);
+	if (!with_cr8)
+		return;
+	order = 0;
+	WRITE_REG(cr8, 0xdUL);
+	CHECK("TPR after a write to CR8", rdmsr(X2_TPR), 0xd0);
+	wrmsr(X2_SELF, VEC_MIDDLE);
+	wrmsr(X2_SELF, VEC_LOW);
+	WRITE_REG(cr8, 0xbUL);
+	CHECK("interrupts held back by CR8", order, 0);
+	WRITE_REG(cr8, 0x9UL);
+	CHECK("interrupts let go by CR8", order, (uint64_t)VEC_HIGH << 8 | VEC_MIDDLE);
+	WRITE_REG(cr8, 0UL);
+	CHECK("interrupts let go by CR8", order, (uint64_t)VEC_HIGH << 16 | (uint64_t)VEC_MIDDLE << 8 | VEC_LOW);
+	hash(order);
+}
+
 /* Held back by the task priority, then let go in three steps. */
 void part_priorities(void)
 {
@@ -44,6 +66,7 @@ void part_priorities(void)
 	wrmsr(X2_TPR, 0);
 	CHECK("interrupts let go", order, (uint64_t)VEC_HIGH << 16 | (uint64_t)VEC_MIDDLE << 8 | VEC_LOW);
 	hash(order);
+	part_cr8();
 }
 
 /* One after the other, each at once. */

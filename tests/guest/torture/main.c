@@ -6,12 +6,13 @@
  *   rounds=N   of a lap (64)          tick=US  between timer interrupts, on average (500)
  *   once       off after the first lap; else it goes on for ever
  *   nobreak    no hardware breakpoints (QEMU's emulation of them does not survive a guest's change of its host CPU)
+ *   nocr8      CR8 is only read (QEMU 7.2 crashes when a guest writes it while an interrupt waits)
  *   noshadow   interrupts may come in the shadow of STI (QEMU before 10 forgets it at VMRUN)
  */
 #include "torture.h"
 
 uint64_t round_number;
-bool with_breakpoints = true, strict_shadow = true;
+bool with_breakpoints = true, strict_shadow = true, with_cr8 = true;
 static uint64_t sum;
 
 void *memset(void *p, int c, size_t n)
@@ -93,6 +94,7 @@ void torture_main(const uint8_t *boot_params)
 	uint64_t rounds = option(line, "rounds", 64), first = 0, done = 0;
 	with_breakpoints = !option(line, "nobreak", 0);
 	strict_shadow = !option(line, "noshadow", 0);
+	with_cr8 = !option(line, "nocr8", 0);
 
 	machine_init(option(line, "tick", 500));
 	faults_init();
