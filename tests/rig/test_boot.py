@@ -60,20 +60,21 @@ def test_boot(rig):
 
 
 @pytest.mark.rigs("amd", "intel")
-def test_boot_one_cpu_runs_linux(shared):
-    """Debian's own kernel, whatever the rig's guest runs otherwise, on a third host with one CPU."""
+@pytest.mark.parametrize("cpus, kernel, says", [(1, "stock", "Debian"), pytest.param(2, "small", "rig", marks=pytest.mark.rigs("intel"))])
+def test_boot_runs_linux(shared, cpus, kernel, says):
+    """Debian's own kernel, whatever the rig's guest runs otherwise, on a third host with one CPU; on an Intel one with two."""
     address = "10.77.0.53"
-    conf = vm_conf("stock", f"tern.ip={address}/24 tern.load=none", 128, "52:54:00:77:00:53", kernel="stock")
-    h = Host("c", shared.switch, host_conf(3, "c", conf), 3, cpus=1, kind=shared.a.kind)
+    conf = vm_conf("third", f"tern.ip={address}/24 tern.load=none", 128, "52:54:00:77:00:53", kernel=kernel)
+    h = Host("c", shared.switch, host_conf(3, "c", conf), 3, cpus=cpus, kind=shared.a.kind)
     try:
         h.start()
-        assert h.json("host")["cpus"] == 1
-        h.json("vm start stock")
-        h.wait_guest_says("stock", r"Linux version .*Debian", 30)
-        h.wait_guest_says("stock", r"guest ready", 60)
+        assert h.json("host")["cpus"] == cpus
+        h.json("vm start third")
+        h.wait_guest_says("third", rf"Linux version .*{says}", 30)
+        h.wait_guest_says("third", r"guest ready", 60)
         client.wait_ping(address, 10)
-        h.json("vm stop stock")
-        assert h.vms()["stock"]["state"] == "stopped"
+        h.json("vm stop third")
+        assert h.vms()["third"]["state"] == "stopped"
         start = len(h.console.text)
         h.console.begin("poweroff")
         assert h.wait_off(10), f"poweroff left it on: {h.console.text[start:]}"
