@@ -12,9 +12,12 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 
+lock = threading.Lock()
 totals = {"passed": 0, "failed": 0, "skipped": 0}
 
 
@@ -28,11 +31,12 @@ def run(cmd, timeout, **kw):
 
 
 def tell(kind, name, passed, failed, output, start):
-    totals["passed"] += passed
-    totals["failed"] += failed
-    print(f"  {kind:6} {name}: {passed} passed, {failed} failed ({time.time() - start:.1f} s)", flush=True)
-    if failed:
-        print(output[-8000:], flush=True)
+    with lock:
+        totals["passed"] += passed
+        totals["failed"] += failed
+        print(f"  {kind:6} {name}: {passed} passed, {failed} failed ({time.time() - start:.1f} s)", flush=True)
+        if failed:
+            print(output[-8000:], flush=True)
 
 
 def unit(path):
@@ -89,12 +93,9 @@ def main():
     p.add_argument("--on", nargs="*", default=["amd"])
     p.add_argument("--seconds", type=int, default=5)
     a = p.parse_args()
-    for path in a.unit:
-        unit(path)
-    for path in a.fuzz:
-        fuzz(path, a.seconds)
-    for name in a.check:
-        check(name)
+    jobs = [(check, n) for n in a.check] + [(unit, p) for p in a.unit] + [(fuzz, p, a.seconds) for p in a.fuzz]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the longest come first
+        list(pool.map(lambda job: job[0](*job[1:]), jobs))
     for name in a.on if a.rig else []:
         rig(a.rig, name)
     skipped = f", {totals['skipped']} skipped" if totals["skipped"] else ""

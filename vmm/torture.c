@@ -28,7 +28,7 @@
 struct met {
 	uint64_t instants, user, irq_off, single_step, halted, shadow;
 	uint64_t irq, exception, error_code; /* pending events, by kind */
-	uint64_t event_next;
+	uint64_t event_next, in_nmi;
 };
 
 /* One VM between two lives. */
@@ -75,6 +75,7 @@ static void met_count(struct met *m, const struct vm *vm)
 		m->exception += exception;
 		m->error_code += exception && (s->event & BIT(11));
 		m->event_next += !!s->event_next;
+		m->in_nmi += !!s->nmi_blocked;
 	}
 }
 
@@ -273,6 +274,7 @@ static void report(struct con *c, const struct met *m)
 		{ "exception", m->exception },
 		{ "error_code", m->error_code },
 		{ "event_next", m->event_next },
+		{ "in_nmi", m->in_nmi },
 	};
 	struct json j;
 	if (c->json)

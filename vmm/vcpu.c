@@ -77,18 +77,19 @@ static inline void poll_timer(struct vcpu *v)
 static void inject_pending(struct vcpu *v)
 {
 	v->hv->cr8 = lapic_cr8(&v->lapic);
-	if (__atomic_load_n(&v->nmi, __ATOMIC_RELAXED) && hv()->irq_ready(v->hv)) {
-		__atomic_store_n(&v->nmi, 0, __ATOMIC_RELAXED);
+	bool nmi = __atomic_load_n(&v->nmi, __ATOMIC_RELAXED);
+	if (nmi && hv()->ready(v->hv, true)) {
+		__atomic_store_n(&v->nmi, 0, __ATOMIC_RELAXED); /* one that comes now is the same as this one */
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_NMI, VEC_NMI));
-		return;
+		nmi = false;
 	}
 	int vector = lapic_pending(&v->lapic);
-	bool ready = vector >= 0 && hv()->irq_ready(v->hv);
+	bool ready = vector >= 0 && hv()->ready(v->hv, false);
 	if (ready) {
 		lapic_ack(&v->lapic, (uint8_t)vector);
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, (unsigned)vector));
 	}
-	hv()->irq_window(v->hv, lapic_wants(&v->lapic));
+	hv()->window(v->hv, lapic_wants(&v->lapic), nmi);
 }
 
 /* One stay in the guest; false if a request came first. */

@@ -170,11 +170,17 @@ struct hv_ops {
 	void (*get_state)(struct hv_vcpu *v, struct cpu_state *s);
 	int (*set_state)(struct hv_vcpu *v, const struct cpu_state *s, struct why *w);
 	void (*get_mode)(struct hv_vcpu *v, struct hv_mode *m);
-	/* Event delivery: inject replaces none (BUG if one is pending); irq_ready: RFLAGS.IF, no shadow, nothing pending. */
+	/*
+	 * Event delivery. Ready: nothing pending, no shadow, and RFLAGS.IF for an interrupt, or for an NMI no other one that has not
+	 * returned; neither looks at priorities. inject replaces none of these, but an exception may cut one short.
+	 */
 	void (*inject)(struct hv_vcpu *v, uint64_t event);
-	bool (*irq_ready)(struct hv_vcpu *v);
-	/* Exit (EXIT_IRQ_WINDOW) when an interrupt of priority class prio, vector 7:4, could be taken, CR8 included. 0: do not. */
-	void (*irq_window)(struct hv_vcpu *v, unsigned prio);
+	bool (*ready)(struct hv_vcpu *v, bool nmi);
+	/*
+	 * Exit (EXIT_IRQ_WINDOW) when an interrupt of priority class prio, vector 7:4, could be taken, CR8 included, or an NMI. 0 and
+	 * false: do not. AMD-V has no exit for the NMI: it waits for any other, at most the task's time slice.
+	 */
+	void (*window)(struct hv_vcpu *v, unsigned prio, bool nmi);
 	/* The instruction has been emulated: moves RIP, ends the interrupt shadow, raises the trap of RFLAGS.TF. */
 	void (*skip)(struct hv_vcpu *v, uint64_t next_rip);
 	/* MSRs that live in hardware state (EFER, PAT, XSS...): 0 or -EINVAL (then #GP). */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What both vendors ask of a state that comes from outside. */
+/* What both vendors ask of a state that comes from outside, and do alike with events and MSRs. */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
-#include "arch/x86/hv.h"
+#include "arch/x86/hv_env.h"
 #include <string.h>
 
 int hv_check_state(const struct cpu_state *s, struct why *w)
@@ -30,4 +30,35 @@ int hv_check_state(const struct cpu_state *s, struct why *w)
 			       (unsigned long long)s->sysenter_cs, (unsigned long long)s->sysenter_esp,
 			       (unsigned long long)s->sysenter_eip);
 	return 0;
+}
+
+void hv_event_cut(uint64_t cut, uint64_t *next)
+{
+	if ((cut >> 8 & 7) == HV_EVENT_EXC)
+		return;
+	BUG_ON(*next); /* while one waits no other is taken, and cpu_check refuses it from outside */
+	*next = cut;
+}
+
+bool hv_event_takes(uint64_t next, uint64_t rflags, bool shadow)
+{
+	return !shadow && (hv_is_nmi(next) || (rflags & RFLAGS_IF));
+}
+
+bool hv_msr_valid(uint32_t msr, uint64_t val, uint64_t efer, uint64_t cr0)
+{
+	switch (msr) {
+	case MSR_EFER: /* LME may not change under paging (SDM 3A 2.2.1, APM2 14.6.1); of LMA a write says nothing */
+		return !(val & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) &&
+		       !((val ^ efer) & EFER_LME && (cr0 & CR0_PG));
+	case MSR_PAT: /* each byte a memory type: 0, 1, 4..7 */
+		for (unsigned i = 0; i < 64; i += 8)
+			if ((val >> i & 0xff) > 7 || (val >> i & 0xfe) == 2)
+				return false;
+		return true;
+	case MSR_SYSENTER_ESP:
+	case MSR_SYSENTER_EIP: return is_canonical(val);
+	case MSR_TSC_AUX: return !(val >> 32);
+	default: return true;
+	}
 }

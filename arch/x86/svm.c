@@ -150,6 +150,7 @@ static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 	b->efer = EFER_SVME;
 	b->pat = 0x0007040600070406ULL; /* power-on value, APM2 7.8.1 */
 	v->xcr0 = XCR0_X87;
+	svm_block_nmi(v, false);
 	return &v->hv;
 }
 
@@ -192,18 +193,20 @@ static void asid_take(struct svm_vcpu *v, struct svm_cpu *c)
 	v->asid_generation = c->asid_generation;
 }
 
-static bool svm_irq_ready(struct hv_vcpu *hv)
+static bool svm_ready(struct hv_vcpu *hv, bool nmi)
 {
 	struct svm_vcpu *v = svm_of(hv);
-	return !(v->vmcb->eventinj & SVM_EVENT_VALID) && !v->deferred && (v->hv.rflags & RFLAGS_IF) &&
-	       !(v->vmcb->int_state & 1);
+	if ((v->vmcb->eventinj & SVM_EVENT_VALID) || v->deferred || (v->vmcb->int_state & 1))
+		return false;
+	/* The IRET that ends an NMI is intercepted before it runs: the next one comes after it. */
+	return nmi ? !v->nmi_blocked && v->iret_rip != hv->rip : hv->rflags & RFLAGS_IF;
 }
 
 /*
  * The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken, which is when
  * V_INTR_PRIO is greater than V_TPR (APM2 15.21.4). QEMU exits if they are equal, too: then it is not asked again at once.
  */
-static void svm_irq_window(struct hv_vcpu *hv, unsigned prio)
+static void svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi unused)
 {
 	struct vmcb *b = svm_of(hv)->vmcb;
 	b->int_ctl &= ~(SVM_INT_V_IRQ | SVM_INT_V_PRIO | SVM_INT_V_IGN_TPR);
@@ -215,14 +218,10 @@ static void svm_inject(struct hv_vcpu *hv, uint64_t event)
 {
 	struct svm_vcpu *v = svm_of(hv);
 	uint64_t cut = v->vmcb->eventinj;
-	/*
-	 * An exception met an event under delivery. An interrupt waits behind it; an exception is raised again by its own
-	 * instruction. A guest can make #AC or #DB meet itself for ever (stack or IDT of its own making): that ends here too.
-	 */
-	if ((cut & SVM_EVENT_VALID) && (cut >> 8 & 7) != HV_EVENT_EXC) {
-		BUG_ON(v->deferred); /* while one waits no other is taken, and cpu_check refuses it from outside */
-		v->deferred = cut;
-	}
+	if (cut & SVM_EVENT_VALID)
+		hv_event_cut(cut, &v->deferred);
+	if (hv_is_nmi(event))
+		svm_block_nmi(v, true);
 	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
 		v->vmcb->cr2 = hv->fault_address;
 	v->vmcb->eventinj = event; /* HV_EVENT has EVENTINJ's layout, APM2 15.20 */
@@ -286,6 +285,11 @@ static void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 	case SVM_EXIT_INIT:
 	case SVM_EXIT_FERR: x->kind = EXIT_HOST_IRQ; break;
 	case SVM_EXIT_VINTR: x->kind = EXIT_IRQ_WINDOW; break;
+	case SVM_EXIT_IRET:
+		svm_block_nmi(v, false);
+		v->iret_rip = b->rip;
+		x->kind = EXIT_IRQ_WINDOW;
+		break;
 	case SVM_EXIT_CPUID: x->kind = EXIT_CPUID; break;
 	case SVM_EXIT_MSR:
 		x->kind = EXIT_MSR;
@@ -322,8 +326,7 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 	struct svm_cpu *c = this_cpu()->hv;
 	struct vmcb *b = v->vmcb;
 	if (v->deferred && !(b->eventinj & SVM_EVENT_VALID)) {
-		bool nmi = (v->deferred >> 8 & 7) == HV_EVENT_NMI;
-		if (nmi || ((v->hv.rflags & RFLAGS_IF) && !(b->int_state & 1))) {
+		if (hv_event_takes(v->deferred, v->hv.rflags, b->int_state & 1)) {
 			b->eventinj = v->deferred;
 			v->deferred = 0;
 		} else {
@@ -349,6 +352,8 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 	 */
 	if ((b->efer & EFER_LMA) && (b->cs.attr & SVM_SEG_L))
 		b->cs.attr &= (uint16_t)~SVM_SEG_D;
+	if (v->iret_rip != b->rip)
+		v->iret_rip = SVM_NO_RIP;
 	requeue_event(v);
 	svm_decode(v, x);
 }
@@ -382,34 +387,16 @@ static int svm_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
 static int svm_set_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t val)
 {
 	struct svm_vcpu *v = svm_of(hv);
+	if (!hv_msr_valid(msr, val, v->vmcb->efer, v->vmcb->cr0))
+		return -EINVAL;
 	switch (msr) {
-	case MSR_EFER: /* LMA follows LME and PG; LME may not change under paging (APM2 14.6.1) */
-		if ((val & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) ||
-		    ((val ^ v->vmcb->efer) & EFER_LME && (v->vmcb->cr0 & CR0_PG)))
-			return -EINVAL;
-		v->vmcb->efer = (val & ~EFER_LMA) | (v->vmcb->efer & EFER_LMA) | EFER_SVME;
-		return 0;
+	case MSR_EFER: v->vmcb->efer = (val & ~EFER_LMA) | (v->vmcb->efer & EFER_LMA) | EFER_SVME; return 0;
+	case MSR_PAT: v->vmcb->pat = val; return 0;
 	case MSR_SYSENTER_CS: v->vmcb->sysenter_cs = v->sysenter_cs = (uint32_t)val; return 0;
-	case MSR_SYSENTER_ESP:
-		if (!is_canonical(val))
-			return -EINVAL;
-		v->vmcb->sysenter_esp = v->sysenter_esp = val;
-		return 0;
-	case MSR_SYSENTER_EIP:
-		if (!is_canonical(val))
-			return -EINVAL;
-		v->vmcb->sysenter_eip = v->sysenter_eip = val;
-		return 0;
-	case MSR_PAT: /* each byte a memory type: 0, 1, 4..7 */
-		for (unsigned i = 0; i < 8; i++) {
-			unsigned t = val >> i * 8 & 0xff;
-			if (t > 7 || t == 2 || t == 3)
-				return -EINVAL;
-		}
-		v->vmcb->pat = val;
-		return 0;
+	case MSR_SYSENTER_ESP: v->vmcb->sysenter_esp = v->sysenter_esp = val; return 0;
+	case MSR_SYSENTER_EIP: v->vmcb->sysenter_eip = v->sysenter_eip = val; return 0;
 	case MSR_TSC_AUX:
-		if (!caps.rdtscp || val >> 32)
+		if (!caps.rdtscp)
 			return -EINVAL;
 		v->tsc_aux = val;
 		wrmsr(MSR_TSC_AUX, val); /* loaded: exits are handled with the vCPU's task on its CPU */
@@ -443,7 +430,7 @@ const struct hv_ops svm_ops = {
 	.name = "AMD-V", .pt_format = &format, .features = svm_features, .nfeatures = ARRAY_SIZE(svm_features),
 	.probe = svm_probe, .cpu_on = svm_cpu_on, .cpu_off = svm_cpu_off, .create = svm_create, .destroy = svm_destroy,
 	.load = svm_load, .put = svm_put, .enter = svm_enter, .get_state = svm_get_state, .set_state = svm_set_state,
-	.get_mode = svm_get_mode, .inject = svm_inject, .irq_ready = svm_irq_ready, .irq_window = svm_irq_window,
+	.get_mode = svm_get_mode, .inject = svm_inject, .ready = svm_ready, .window = svm_window,
 	.skip = svm_skip, .get_msr = svm_get_msr, .set_msr = svm_set_msr, .set_xcr0 = svm_set_xcr0,
 	.set_tsc = svm_set_tsc, .flush_tlb = svm_flush_tlb,
 };

@@ -37,6 +37,13 @@ static struct svm_seg seg_in(const struct seg_state *s)
 	X(cr0) X(cr2) X(cr3) X(cr4) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(pat)
 /* clang-format on */
 
+void svm_block_nmi(struct svm_vcpu *v, bool on)
+{
+	v->nmi_blocked = on;
+	v->iret_rip = SVM_NO_RIP;
+	v->vmcb->intercept1 = (v->vmcb->intercept1 & (uint32_t)~SVM_I1_IRET) | (uint32_t)(on ? SVM_I1_IRET : 0);
+}
+
 void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 {
 	struct svm_vcpu *v = svm_of(hv);
@@ -63,6 +70,7 @@ void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	if (b->int_state & 1) /* STI's has IF set; without it must be MOV SS (VT-x looks, SDM 3C 27.3.1.5) */
 		s->int_shadow = s->rflags & RFLAGS_IF ? HV_SHADOW_STI : HV_SHADOW_MOV_SS;
 	s->cr8 = hv->cr8;
+	s->nmi_blocked = v->nmi_blocked || v->iret_rip == hv->rip;
 	s->xcr0 = v->xcr0;
 	s->xsave_size = fpu_used_size(v->xsave);
 	memcpy(s->xsave, v->xsave, s->xsave_size);
@@ -97,6 +105,7 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	v->deferred = s->event_next;
 	b->int_state = s->int_shadow ? 1 : 0;
 	hv->cr8 = s->cr8;
+	svm_block_nmi(v, s->nmi_blocked);
 	v->xcr0 = s->xcr0;
 	memset(v->xsave, 0, sizeof(v->xsave));
 	memcpy(v->xsave, s->xsave, s->xsave_size);

@@ -11,15 +11,19 @@ struct svm_vcpu {
 	uint64_t asid_generation; /* 0: takes a new ASID at the next entry */
 	uint32_t cpu;             /* where it was loaded last */
 	uint64_t deferred;        /* EVENTINJ format: waits behind the event in the VMCB; 0: none */
+	bool nmi_blocked;         /* an NMI is being handled: its IRET is intercepted */
+	uint64_t iret_rip;        /* where that IRET is, until it has run; else SVM_NO_RIP */
 	uint64_t xcr0, tsc_aux, dr[4];
 	/* As the guest wrote them: of the VMCB's ESP and EIP the CPU keeps 32 bits, and Intel's hosts want all (APM2 6.1.2). */
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint8_t xsave[XSAVE_AREA_MAX] __attribute__((aligned(64)));
 };
 #define SVM_VCPU_ORDER 1
+#define SVM_NO_RIP     BIT(63) /* not canonical */
 
 static inline struct svm_vcpu *svm_of(struct hv_vcpu *hv) { return CONTAINER_OF(hv, struct svm_vcpu, hv); }
 
+void svm_block_nmi(struct svm_vcpu *v, bool on); /* until IRET (APM2 8.2.3) */
 void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s);
 int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w);
 void svm_get_mode(struct hv_vcpu *hv, struct hv_mode *m);

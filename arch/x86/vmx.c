@@ -242,27 +242,31 @@ static void vmx_flush_tlb(struct hv_vcpu *hv) { vmx_of(hv)->flush = true; }
 
 /* ---- events ---- */
 
-static bool vmx_irq_ready(struct hv_vcpu *hv)
+static bool vmx_ready(struct hv_vcpu *hv, bool nmi)
 {
 	struct vmx_vcpu *v = vmx_of(hv);
-	return !v->event && !v->event_next && (hv->rflags & RFLAGS_IF) &&
-	       !(vmcs_read(GUEST_INTERRUPTIBILITY) & (HV_SHADOW_STI | HV_SHADOW_MOV_SS));
+	if (v->event || v->event_next || !(nmi || (hv->rflags & RFLAGS_IF)))
+		return false;
+	return !(vmcs_read(GUEST_INTERRUPTIBILITY) &
+		 (HV_SHADOW_STI | HV_SHADOW_MOV_SS | (nmi ? INTERRUPTIBILITY_NMI : 0)));
 }
 
-/* MOV CR8 exits anyway. */
-static void vmx_irq_window(struct hv_vcpu *hv, unsigned prio) { set_proc(vmx_of(hv), PROC_IRQ_WINDOW, prio > hv->cr8); }
+/* MOV CR8 exits anyway. Without virtual NMIs (pin controls) the CPU neither blocks them nor has a window for them. */
+static void vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi)
+{
+	struct vmx_vcpu *v = vmx_of(hv);
+	uint32_t proc = v->proc & ~(uint32_t)(PROC_IRQ_WINDOW | PROC_NMI_WINDOW);
+	proc |= (prio > hv->cr8 ? PROC_IRQ_WINDOW : 0) |
+		(nmi && (vmx_caps.pin & PIN_VIRTUAL_NMI) ? PROC_NMI_WINDOW : 0);
+	if (proc != v->proc)
+		vmcs_write(PROC_CONTROLS, v->proc = proc);
+}
 
 static void vmx_inject(struct hv_vcpu *hv, uint64_t event)
 {
 	struct vmx_vcpu *v = vmx_of(hv);
-	/*
-	 * An exception met an event under delivery. An interrupt waits behind it; an exception is raised again by its own
-	 * instruction. A guest can make #AC or #DB meet itself for ever (stack or IDT of its own making): that ends here too.
-	 */
-	if (v->event && (v->event >> 8 & 7) != HV_EVENT_EXC) {
-		BUG_ON(v->event_next); /* while one waits no other is taken, and cpu_check refuses it from outside */
-		v->event_next = v->event;
-	}
+	if (v->event)
+		hv_event_cut(v->event, &v->event_next);
 	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
 		write_cr2(hv->fault_address);
 	v->event = event;
@@ -271,13 +275,13 @@ static void vmx_inject(struct hv_vcpu *hv, uint64_t event)
 static void entry_event(struct vmx_vcpu *v)
 {
 	if (v->event_next && !v->event) {
-		uint64_t shadow = vmcs_read(GUEST_INTERRUPTIBILITY);
-		bool nmi = (v->event_next >> 8 & 7) == HV_EVENT_NMI;
-		if (!(shadow & (HV_SHADOW_STI | HV_SHADOW_MOV_SS)) && (nmi || (v->hv.rflags & RFLAGS_IF))) {
+		bool shadow = vmcs_read(GUEST_INTERRUPTIBILITY) & (HV_SHADOW_STI | HV_SHADOW_MOV_SS);
+		if (hv_event_takes(v->event_next, v->hv.rflags, shadow)) {
 			v->event = v->event_next;
 			v->event_next = 0;
 		} else {
-			set_proc(v, PROC_IRQ_WINDOW, true);
+			bool nmi = hv_is_nmi(v->event_next) && (vmx_caps.pin & PIN_VIRTUAL_NMI);
+			set_proc(v, nmi ? PROC_NMI_WINDOW : PROC_IRQ_WINDOW, true);
 		}
 	}
 	if (!v->event)
@@ -479,10 +483,9 @@ static void verify_host(const struct vmx_host *h)
 #endif
 }
 
-static void refused(struct vmx_vcpu *v, unsigned flags, struct vmexit *x)
+static void refused(unsigned flags, struct vmexit *x)
 {
 	unsigned long long err = flags & 0xff ? 0 : vmcs_read(INSTRUCTION_ERROR);
-	v->event = v->event ? v->event : 0;
 	x->kind = EXIT_INVALID;
 	snprintf(x->u.why, sizeof(x->u.why), "VM entry failed with VM-instruction error %llu (SDM 3C 31.4)", err);
 }
@@ -502,7 +505,7 @@ static void vmx_enter(struct hv_vcpu *hv, struct vmexit *x)
 	unsigned flags = vmx_world_switch(v->hv.gpr, v->launched);
 	verify_host(&c->host);
 	if (flags) {
-		refused(v, flags, x);
+		refused(flags, x);
 		return;
 	}
 	uint32_t reason = (uint32_t)vmcs_read(EXIT_REASON);
@@ -537,32 +540,17 @@ static int vmx_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
 
 static int vmx_set_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t val)
 {
-	uint64_t efer;
+	uint64_t efer = vmcs_read(GUEST_EFER);
+	if (!hv_msr_valid(msr, val, efer, vmx_cr0()))
+		return -EINVAL;
 	switch (msr) {
-	case MSR_EFER: /* LMA follows LME and PG; LME may not change under paging (SDM 3A 2.2.1) */
-		efer = vmcs_read(GUEST_EFER);
-		if ((val & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) ||
-		    ((val ^ efer) & EFER_LME && (vmx_cr0() & CR0_PG)))
-			return -EINVAL;
-		vmcs_write(GUEST_EFER, (val & ~EFER_LMA) | (efer & EFER_LMA));
-		return 0;
-	case MSR_PAT: /* each byte a memory type: 0, 1, 4..7 */
-		for (unsigned i = 0; i < 8; i++) {
-			unsigned t = val >> i * 8 & 0xff;
-			if (t > 7 || t == 2 || t == 3)
-				return -EINVAL;
-		}
-		vmcs_write(GUEST_PAT, val);
-		return 0;
+	case MSR_EFER: vmcs_write(GUEST_EFER, (val & ~EFER_LMA) | (efer & EFER_LMA)); return 0;
+	case MSR_PAT: vmcs_write(GUEST_PAT, val); return 0;
 	case MSR_SYSENTER_CS: vmcs_write(GUEST_SYSENTER_CS, (uint32_t)val); return 0;
-	case MSR_SYSENTER_ESP:
-	case MSR_SYSENTER_EIP:
-		if (!is_canonical(val))
-			return -EINVAL;
-		vmcs_write(msr == MSR_SYSENTER_ESP ? GUEST_SYSENTER_ESP : GUEST_SYSENTER_EIP, val);
-		return 0;
+	case MSR_SYSENTER_ESP: vmcs_write(GUEST_SYSENTER_ESP, val); return 0;
+	case MSR_SYSENTER_EIP: vmcs_write(GUEST_SYSENTER_EIP, val); return 0;
 	case MSR_TSC_AUX:
-		if (!vmx_caps.tsc_aux || val >> 32)
+		if (!vmx_caps.tsc_aux)
 			return -EINVAL;
 		vmx_of(hv)->tsc_aux = val;
 		wrmsr(MSR_TSC_AUX, val); /* loaded: exits are handled with the vCPU's task on its CPU */
@@ -609,7 +597,7 @@ const struct hv_ops vmx_ops = {
 	.name = "VT-x", .pt_format = &vmx_pt_format, .features = vmx_features, .nfeatures = VMX_NFEATURES,
 	.probe = vmx_probe, .cpu_on = vmx_cpu_on, .cpu_off = vmx_cpu_off, .create = vmx_create, .destroy = vmx_destroy,
 	.load = vmx_load, .put = vmx_put, .enter = vmx_enter, .get_state = get_state, .set_state = set_state,
-	.get_mode = vmx_get_mode, .inject = vmx_inject, .irq_ready = vmx_irq_ready, .irq_window = vmx_irq_window,
+	.get_mode = vmx_get_mode, .inject = vmx_inject, .ready = vmx_ready, .window = vmx_window,
 	.skip = vmx_skip, .get_msr = vmx_get_msr, .set_msr = vmx_set_msr, .set_xcr0 = vmx_set_xcr0,
 	.set_tsc = vmx_set_tsc, .flush_tlb = vmx_flush_tlb,
 };

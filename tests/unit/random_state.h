@@ -41,7 +41,7 @@ static void random_state(struct cpu_state *s)
 		s->gpr[i] = rnd();
 	s->rip = rnd(), s->rflags = rnd();
 	s->cr0 = (uint32_t)rnd(), s->cr2 = rnd(), s->cr3 = rnd(), s->cr4 = rnd();
-	s->cr8 = rnd() & 15;
+	s->cr8 = rnd() & 15, s->nmi_blocked = rnd() & 1;
 	s->efer = rnd() & (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE);
 	s->xcr0 = xcr0[rnd() % ARRAY_SIZE(xcr0)];
 	s->dr0 = rnd(), s->dr1 = rnd(), s->dr2 = rnd(), s->dr3 = rnd(), s->dr6 = (uint32_t)rnd(),

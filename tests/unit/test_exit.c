@@ -367,9 +367,9 @@ static void test_event_is_delivered_again(void **state)
 	uint64_t irq = HV_EVENT(HV_EVENT_INTR, 0x31);
 	(void)state;
 	f->hw.hv.rflags |= RFLAGS_IF;
-	assert_true(vmm_hv()->irq_ready(f->vcpu.hv));
+	assert_true(vmm_hv()->ready(f->vcpu.hv, false));
 	vmm_hv()->inject(f->vcpu.hv, irq);
-	assert_false(vmm_hv()->irq_ready(f->vcpu.hv));
+	assert_false(vmm_hv()->ready(f->vcpu.hv, false));
 	f->intinfo = irq;
 	fv_exit(f, SVM_EXIT_NPF, 1, FV_DATA); /* its delivery met a page of RAM that was just replaced */
 	assert_true(f->delivered == irq && EVENT == irq);
@@ -400,6 +400,38 @@ static void test_interrupt_waits_behind_exception(void **state)
 	f->hw.hv.rflags |= RFLAGS_IF;
 	fv_exit(f, SVM_EXIT_INTR, 0, 0);
 	assert_true(f->delivered == irq && !f->hw.deferred);
+}
+
+/* Interrupts off do not hold it back; another one does, until its IRET has run. */
+static void test_nmi(void **state)
+{
+	static struct cpu_state s;
+	uint64_t nmi = HV_EVENT(HV_EVENT_NMI, VEC_NMI);
+	(void)state;
+	CODE(0x90, 0x48, 0xcf);
+	f->hw.hv.rflags &= ~RFLAGS_IF;
+	assert_true(vmm_hv()->ready(f->vcpu.hv, true) && !vmm_hv()->ready(f->vcpu.hv, false));
+	f->vmcb.int_state = 1;
+	assert_false(vmm_hv()->ready(f->vcpu.hv, true)); /* behind a MOV SS */
+	f->vmcb.int_state = 0;
+	vmm_hv()->inject(f->vcpu.hv, nmi);
+	f->intinfo = nmi; /* cut short: it is delivered again, as the same one */
+	fv_exit(f, SVM_EXIT_NPF, 1, FV_DATA);
+	f->intinfo = 0;
+	fv_exit(f, SVM_EXIT_INTR, 0, 0);
+	assert_true(f->delivered == nmi && !EVENT);
+	assert_false(vmm_hv()->ready(f->vcpu.hv, true));
+	f->hw.hv.rip = FV_CODE + 1;
+	fv_exit(f, SVM_EXIT_IRET, 0, 0);
+	assert_true(RIP == 1 && !vmm_hv()->ready(f->vcpu.hv, true)); /* it has not run yet */
+	svm_get_state(f->vcpu.hv, &s);
+	assert_int_equal(s.nmi_blocked, 1);
+	assert_false(f->vmcb.intercept1 & SVM_I1_IRET);
+	f->hw.hv.rip = FV_CODE + 9;
+	fv_exit(f, SVM_EXIT_INTR, 0, 0);
+	assert_true(vmm_hv()->ready(f->vcpu.hv, true));
+	svm_get_state(f->vcpu.hv, &s);
+	assert_int_equal(s.nmi_blocked, 0);
 }
 
 /* A guest whose #AC handler's own stack is misaligned: #AC meets itself for ever. The guest hangs, the host does not. */
@@ -449,6 +481,7 @@ int main(void)
 		T(test_xsetbv),
 		T(test_event_is_delivered_again),
 		T(test_interrupt_waits_behind_exception),
+		T(test_nmi),
 		T(test_exception_meets_itself),
 		T(test_nested_fault),
 	};

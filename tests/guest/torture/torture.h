@@ -31,7 +31,7 @@ enum {
 };
 #define LDT_COUNT 2 /* 16 bytes each, from SEL_LDT on */
 /* Vectors: timer above all others, so that it comes whatever the priority tests do. */
-enum { VEC_DB = 1, VEC_BP = 3, VEC_UD = 6, VEC_NM = 7, VEC_DF = 8, VEC_GP = 13, VEC_PF = 14 };
+enum { VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_UD = 6, VEC_NM = 7, VEC_DF = 8, VEC_GP = 13, VEC_PF = 14 };
 enum { VEC_INT40 = 0x40, VEC_IST_SOFT = 0x41, VEC_USER_CALL = 0x80, VEC_USER_LEAVE = 0x81 };
 enum {
 	VEC_IST_HARD = 0x52,
@@ -107,12 +107,14 @@ enum {
 	X2_SVR = 0x80f,
 	X2_ISR = 0x810,
 	X2_IRR = 0x820,
+	X2_ICR = 0x830,
 	X2_LVT_TIMER = 0x832,
 	X2_LVT_THERMAL = 0x833,
 	X2_INITIAL = 0x838,
 	X2_CURRENT = 0x839,
 	X2_DIVIDE = 0x83e,
 	X2_SELF = 0x83f,
+	ICR_NMI_TO_0 = 4 << 8, /* to APIC ID 0 */
 	MSR_DEADLINE = 0x6e0
 };
 bool lapic_bit(unsigned bank, unsigned vector);
@@ -122,6 +124,7 @@ void faults_init(void), debug_init(void), interrupts_init(void);
 void part_pages(void), part_spaces(void), part_user(void);
 void part_steps(void), part_breakpoints(void), part_traps(void);
 void part_priorities(void), part_storm(void), part_cut(void), part_watched(void), part_shadow(void), part_halt(void);
+void part_nmi(void);
 void part_fpu(void), part_devices(void);
 void registers_set(void), registers_check(void); /* around a round */
 void watch_write(uint64_t va);                   /* DR0; the #DB ends it */
