@@ -23,8 +23,8 @@ include deps.mk
 
 # The rooms (design: HACKING.md), each with its files. kernel/main.c alone may include from all of them.
 ARCH_SRC    := $(addprefix arch/x86/,apic.c backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
-	ioapic.c irq.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_state.c trampoline.S traps.c \
-	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_insn.c vmx_state.c)
+	ioapic.c irq.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
+	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
 KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console.c console_edit.c \
 	console_serial.c err.c frame.c json.c ksym.c log.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)

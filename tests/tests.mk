@@ -69,7 +69,7 @@ FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
 UNIT += exit
 UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c dev/lapic.c dev/apic_bus.c) \
-	$(addprefix arch/x86/,svm.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
+	$(addprefix arch/x86/,svm.c svm_exit.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
 UNIT += foreign
 UNIT_foreign := $(UNIT_exit)
 UNIT += clock

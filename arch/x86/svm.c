@@ -4,7 +4,7 @@
  * turns an exit into a neutral struct vmexit and neutral state into the VMCB. Intercepts are on by default: MSRs and ports
  * exit unless listed, #DB and #AC always do (a guest could else hold the CPU for ever in their delivery).
  *
- * State conversion is in svm_state.c. The VMCB of a vCPU is used by the CPU that has it loaded, and by nobody else
+ * Events and the decoding of exits are in svm_exit.c, state conversion in svm_state.c. The VMCB of a vCPU is used by the CPU that has it loaded, and by nobody else
  * meanwhile.
  */
 #include "arch/x86/cpu.h"
@@ -20,7 +20,7 @@ struct svm_cpu { /* per-CPU, struct cpu.hv */
 
 static struct svm_caps {
 	uint32_t nasid;
-	bool nrip, rdtscp;
+	bool rdtscp;
 } caps;
 static struct pt_format format; /* NPT, with 1G leaves if the CPU has them */
 static hpa_t iopm;              /* all ones: every port exits */
@@ -64,7 +64,7 @@ static int svm_probe(struct why *w)
 		return why_set(w, -ENOTSUP, "this CPU has AMD-V but no nested paging, which tern needs to run VMs");
 	list_features(f.edx);
 	caps.nasid = f.ebx;
-	caps.nrip = f.edx & BIT(3);
+	svm_has_nrip = f.edx & BIT(3);
 	caps.rdtscp = cpuid(0x80000001, 0).edx & BIT(27);
 	format = pt_format_npt;
 	if (!(cpuid(0x80000001, 0).edx & BIT(26))) /* Page1GB */
@@ -193,133 +193,6 @@ static void asid_take(struct svm_vcpu *v, struct svm_cpu *c)
 	v->asid_generation = c->asid_generation;
 }
 
-static bool svm_ready(struct hv_vcpu *hv, bool nmi)
-{
-	struct svm_vcpu *v = svm_of(hv);
-	if ((v->vmcb->eventinj & SVM_EVENT_VALID) || v->deferred || (v->vmcb->int_state & 1))
-		return false;
-	/* The IRET that ends an NMI is intercepted before it runs: the next one comes after it. */
-	return nmi ? !v->nmi_blocked && v->iret_rip != hv->rip : hv->rflags & RFLAGS_IF;
-}
-
-/*
- * The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken, which is when
- * V_INTR_PRIO is greater than V_TPR (APM2 15.21.4). QEMU exits if they are equal, too: then it is not asked again at once.
- */
-static void svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi unused)
-{
-	struct vmcb *b = svm_of(hv)->vmcb;
-	b->int_ctl &= ~(SVM_INT_V_IRQ | SVM_INT_V_PRIO | SVM_INT_V_IGN_TPR);
-	if (prio && (prio > hv->cr8 || b->exitcode != SVM_EXIT_VINTR))
-		b->int_ctl |= SVM_INT_V_IRQ | (uint64_t)prio << SVM_INT_V_PRIO_SHIFT;
-}
-
-static void svm_inject(struct hv_vcpu *hv, uint64_t event)
-{
-	struct svm_vcpu *v = svm_of(hv);
-	uint64_t cut = v->vmcb->eventinj;
-	if (cut & SVM_EVENT_VALID)
-		hv_event_cut(cut, &v->deferred);
-	if (hv_is_nmi(event))
-		svm_block_nmi(v, true);
-	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
-		v->vmcb->cr2 = hv->fault_address;
-	v->vmcb->eventinj = event; /* HV_EVENT has EVENTINJ's layout, APM2 15.20 */
-}
-
-/* What was being delivered when the exit came goes back in; INT n, INT3 and INTO are simply executed again. */
-static void requeue_event(struct svm_vcpu *v)
-{
-	uint64_t e = v->vmcb->exitintinfo;
-	unsigned type = e >> 8 & 7, vector = e & 0xff;
-	v->vmcb->eventinj = 0;
-	if (!(e & SVM_EVENT_VALID) || type == HV_EVENT_SOFT ||
-	    (type == HV_EVENT_EXC && (vector == VEC_BP || vector == 4)))
-		return;
-	v->vmcb->eventinj = e;
-}
-
-static void decode_io(const struct vmcb *b, struct vmexit *x) /* EXITINFO1, APM2 15.10.2 */
-{
-	uint64_t i = b->exitinfo1;
-	x->kind = EXIT_IO;
-	x->u.io.next_rip = b->exitinfo2;
-	x->u.io.port = i >> 16 & 0xffff;
-	x->u.io.in = i & BIT(0);
-	x->u.io.string = i & BIT(2);
-	x->u.io.rep = i & BIT(3);
-	x->u.io.size = i >> 4 & 7;
-	/* QEMU's TCG tells no address size: then it is the one that the mode has without a prefix. */
-	const bool told = i & (BIT(7) | BIT(8) | BIT(9)), l = b->efer & EFER_LMA && b->cs.attr & BIT(9),
-		   d = b->cs.attr & BIT(10);
-	x->u.io.addr_size = (told ? i & BIT(9) : l) ? 8 : (told ? i & BIT(8) : d) ? 4 : 2;
-	x->u.io.seg = i >> 10 & 7;
-}
-
-static void decode_exception(const struct vmcb *b, uint64_t code, struct vmexit *x)
-{
-	x->kind = EXIT_EXCEPTION;
-	x->u.exc.vector = code - SVM_EXIT_EXCP_BASE;
-	x->u.exc.has_error = x->u.exc.vector == VEC_AC;
-	x->u.exc.error = (uint32_t)b->exitinfo1;
-	x->u.exc.dr6 = b->dr6; /* hardware has set it already */
-}
-
-static void svm_decode(struct svm_vcpu *v, struct vmexit *x)
-{
-	struct vmcb *b = v->vmcb;
-	uint64_t code = b->exitcode;
-	x->len = caps.nrip && b->nrip > b->rip && b->nrip - b->rip <= 15 ? b->nrip - b->rip : 0;
-	if ((uint32_t)code == 0xffffffff) { /* VMEXIT_INVALID; emulators give 32 bits of it */
-		svm_explain_invalid(b, x);
-		return;
-	}
-	if (code >= SVM_EXIT_EXCP_BASE && code <= SVM_EXIT_EXCP_LAST) {
-		decode_exception(b, code, x);
-		return;
-	}
-	switch (code) {
-	case SVM_EXIT_INTR:
-	case SVM_EXIT_NMI:
-	case SVM_EXIT_SMI:
-	case SVM_EXIT_INIT:
-	case SVM_EXIT_FERR: x->kind = EXIT_HOST_IRQ; break;
-	case SVM_EXIT_VINTR: x->kind = EXIT_IRQ_WINDOW; break;
-	case SVM_EXIT_IRET:
-		svm_block_nmi(v, false);
-		v->iret_rip = b->rip;
-		x->kind = EXIT_IRQ_WINDOW;
-		break;
-	case SVM_EXIT_CPUID: x->kind = EXIT_CPUID; break;
-	case SVM_EXIT_MSR:
-		x->kind = EXIT_MSR;
-		x->u.msr.index = (uint32_t)v->hv.gpr[REG_RCX];
-		x->u.msr.write = b->exitinfo1 & 1;
-		break;
-	case SVM_EXIT_IOIO: decode_io(b, x); break;
-	case SVM_EXIT_NPF: /* EXITINFO1 is a page-fault error code, APM2 15.25.6 */
-		x->kind = EXIT_NPF;
-		x->u.npf.gpa = b->exitinfo2;
-		x->u.npf.present = b->exitinfo1 & BIT(0);
-		x->u.npf.write = b->exitinfo1 & BIT(1);
-		x->u.npf.fetch = b->exitinfo1 & BIT(4);
-		break;
-	case SVM_EXIT_HLT: x->kind = EXIT_HLT; break;
-	case SVM_EXIT_VMMCALL: x->kind = EXIT_VMCALL; break;
-	case SVM_EXIT_RDTSC:
-	case SVM_EXIT_RDTSCP: x->kind = EXIT_RDTSC; break;
-	case SVM_EXIT_XSETBV: x->kind = EXIT_XSETBV; break;
-	case SVM_EXIT_INVD:
-	case SVM_EXIT_WBINVD: x->kind = EXIT_CACHE; break;
-	case SVM_EXIT_PAUSE: x->kind = EXIT_PAUSE; break;
-	case SVM_EXIT_SHUTDOWN: x->kind = EXIT_SHUTDOWN; break;
-	case SVM_EXIT_RDPMC: x->kind = EXIT_PRIVILEGED; break;
-	default: /* VMRUN..SKINIT, MONITOR, MWAIT, RDPRU, INVLPGA, ...: this guest's CPU does not have them */
-		x->kind = EXIT_UNDEFINED;
-		break;
-	}
-}
-
 static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 {
 	struct svm_vcpu *v = svm_of(hv);
@@ -354,20 +227,8 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 		b->cs.attr &= (uint16_t)~SVM_SEG_D;
 	if (v->iret_rip != b->rip)
 		v->iret_rip = SVM_NO_RIP;
-	requeue_event(v);
+	svm_requeue_event(v);
 	svm_decode(v, x);
-}
-
-static void svm_skip(struct hv_vcpu *hv, uint64_t next_rip)
-{
-	struct vmcb *b = svm_of(hv)->vmcb;
-	hv->rip = next_rip;
-	b->int_state &= ~1ULL;
-	if (hv->rflags & RFLAGS_TF) { /* the trap that the instruction would have ended with (APM2 13.1.4) */
-		b->dr6 = (b->dr6 & ~DR6_TRAPS) | DR6_BS;
-		b->dr7 &= ~DR7_GD;
-		svm_inject(hv, HV_EVENT(HV_EVENT_EXC, VEC_DB));
-	}
 }
 
 static int svm_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)

@@ -23,6 +23,16 @@ struct svm_vcpu {
 
 static inline struct svm_vcpu *svm_of(struct hv_vcpu *hv) { return CONTAINER_OF(hv, struct svm_vcpu, hv); }
 
+/* svm_exit.c */
+extern bool svm_has_nrip;                            /* the CPU tells the next RIP; const after probe */
+void svm_inject(struct hv_vcpu *hv, uint64_t event); /* these four: hv_ops */
+bool svm_ready(struct hv_vcpu *hv, bool nmi);
+void svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi);
+void svm_skip(struct hv_vcpu *hv, uint64_t next_rip);
+void svm_requeue_event(struct svm_vcpu *v); /* after an exit: what it cut short is to be injected */
+void svm_decode(struct svm_vcpu *v, struct vmexit *x);
+
+/* svm_state.c */
 void svm_block_nmi(struct svm_vcpu *v, bool on); /* until IRET (APM2 8.2.3) */
 void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s);
 int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w);

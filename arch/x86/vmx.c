@@ -4,7 +4,7 @@
  * turns an exit into a neutral struct vmexit. All MSRs and ports exit unless listed; #DB, #AC and #MC always do, and #UD,
  * which may be the other vendor's way to say something.
  *
- * Capabilities are in vmx_caps.c, state conversion in vmx_state.c.
+ * Capabilities are in vmx_caps.c, events and the decoding of exits in vmx_exit.c, state conversion in vmx_state.c.
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
@@ -180,15 +180,6 @@ static void write_host_state(const struct vmx_host *h)
 	vmcs_write(HOST_IDTR_BASE, h->idt.base);
 }
 
-static void set_proc(struct vmx_vcpu *v, uint32_t bit, bool on)
-{
-	uint32_t proc = on ? v->proc | bit : v->proc & ~bit;
-	if (proc == v->proc)
-		return;
-	v->proc = proc;
-	vmcs_write(PROC_CONTROLS, proc);
-}
-
 /* Registers that the VMCS does not hold and tern does not use: the guest's stay in the CPU between exits. */
 /* clang-format off */
 #define LIVE_MSRS(X)                                                                                                   \
@@ -209,7 +200,7 @@ static void vmx_load(struct hv_vcpu *hv)
 	if (vmx_caps.proc2 & PROC2_TSC_SCALING)
 		vmcs_write(TSC_MULTIPLIER, v->tsc_ratio << 16); /* 48 bits of fraction, 25.6.5 */
 	else
-		set_proc(v, PROC_RDTSC, v->tsc_ratio != HV_TSC_SAME);
+		vmx_set_proc(v, PROC_RDTSC, v->tsc_ratio != HV_TSC_SAME);
 	fpu_load(v->xsave, v->xcr0);
 #define X(msr, f) wrmsr(msr, v->f);
 	LIVE_MSRS(X)
@@ -240,234 +231,7 @@ static void vmx_put(struct hv_vcpu *hv)
 
 static void vmx_flush_tlb(struct hv_vcpu *hv) { vmx_of(hv)->flush = true; }
 
-/* ---- events ---- */
-
-static bool vmx_ready(struct hv_vcpu *hv, bool nmi)
-{
-	struct vmx_vcpu *v = vmx_of(hv);
-	if (v->event || v->event_next || !(nmi || (hv->rflags & RFLAGS_IF)))
-		return false;
-	return !(vmcs_read(GUEST_INTERRUPTIBILITY) &
-		 (HV_SHADOW_STI | HV_SHADOW_MOV_SS | (nmi ? INTERRUPTIBILITY_NMI : 0)));
-}
-
-/* MOV CR8 exits anyway. Without virtual NMIs (pin controls) the CPU neither blocks them nor has a window for them. */
-static void vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi)
-{
-	struct vmx_vcpu *v = vmx_of(hv);
-	uint32_t proc = v->proc & ~(uint32_t)(PROC_IRQ_WINDOW | PROC_NMI_WINDOW);
-	proc |= (prio > hv->cr8 ? PROC_IRQ_WINDOW : 0) |
-		(nmi && (vmx_caps.pin & PIN_VIRTUAL_NMI) ? PROC_NMI_WINDOW : 0);
-	if (proc != v->proc)
-		vmcs_write(PROC_CONTROLS, v->proc = proc);
-}
-
-static void vmx_inject(struct hv_vcpu *hv, uint64_t event)
-{
-	struct vmx_vcpu *v = vmx_of(hv);
-	if (v->event)
-		hv_event_cut(v->event, &v->event_next);
-	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
-		write_cr2(hv->fault_address);
-	v->event = event;
-}
-
-static void entry_event(struct vmx_vcpu *v)
-{
-	if (v->event_next && !v->event) {
-		bool shadow = vmcs_read(GUEST_INTERRUPTIBILITY) & (HV_SHADOW_STI | HV_SHADOW_MOV_SS);
-		if (hv_event_takes(v->event_next, v->hv.rflags, shadow)) {
-			v->event = v->event_next;
-			v->event_next = 0;
-		} else {
-			bool nmi = hv_is_nmi(v->event_next) && (vmx_caps.pin & PIN_VIRTUAL_NMI);
-			set_proc(v, nmi ? PROC_NMI_WINDOW : PROC_IRQ_WINDOW, true);
-		}
-	}
-	if (!v->event)
-		return;
-	uint64_t info = (uint32_t)v->event;
-	if (info & VMX_EVENT_ERROR) {
-		vmcs_write(ENTRY_ERROR_CODE, v->event >> 32);
-		if (!(vmx_cr0() & CR0_PE)) /* real mode has no error codes (27.2.1.3) */
-			info &= ~VMX_EVENT_ERROR;
-	}
-	vmcs_write(ENTRY_INTR_INFO, info);
-}
-
-/* What was being delivered when the exit came goes back in; INT n, INT3, INTO and INT1 are simply executed again. */
-static void requeue_event(struct vmx_vcpu *v)
-{
-	uint64_t info = vmcs_read(IDT_VECTORING_INFO), type = info >> 8 & 7;
-	v->event = 0;
-	if (!(info & VMX_EVENT_VALID) || type >= HV_EVENT_SOFT)
-		return;
-	v->event = (info & (VMX_EVENT_VALID | VMX_EVENT_ERROR | 0x7ff)) |
-		   (info & VMX_EVENT_ERROR ? vmcs_read(IDT_VECTORING_ERROR) << 32 : 0);
-	if (type == HV_EVENT_NMI) /* its delivery, to be repeated, had blocked the next one */
-		vmcs_write(GUEST_INTERRUPTIBILITY, vmcs_read(GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);
-}
-
-/* ---- exits ---- */
-
-static void next_instruction(struct vmx_vcpu *v, uint64_t rip)
-{
-	uint64_t shadow = vmcs_read(GUEST_INTERRUPTIBILITY);
-	v->hv.rip = rip;
-	if (shadow & (HV_SHADOW_STI | HV_SHADOW_MOV_SS))
-		vmcs_write(GUEST_INTERRUPTIBILITY, shadow & ~(uint64_t)(HV_SHADOW_STI | HV_SHADOW_MOV_SS));
-	if (!(v->hv.rflags & RFLAGS_TF))
-		return;
-	/* The trap that the instruction would have ended with. As a pending one it were lost to an event at entry (27.7.3). */
-	uint64_t dr6;
-	__asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
-	__asm__ volatile("mov %0, %%dr6" ::"r"((dr6 & ~DR6_TRAPS) | DR6_BS));
-	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
-	vmx_inject(&v->hv, HV_EVENT(HV_EVENT_EXC, VEC_DB));
-}
-
-static void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip) { next_instruction(vmx_of(hv), next_rip); }
-
-static void decode_exception(struct vmx_vcpu *v, struct vmexit *x)
-{
-	uint64_t info = vmcs_read(EXIT_INTR_INFO);
-	if ((info >> 8 & 7) == HV_EVENT_NMI) { /* the host's own: taken as if it came now; IRET unblocks the next */
-		x->kind = EXIT_HOST_IRQ;
-		__asm__ volatile("int $2" ::: "memory");
-		return;
-	}
-	x->kind = EXIT_EXCEPTION;
-	x->u.exc.vector = info & 0xff;
-	x->u.exc.has_error = info & VMX_EVENT_ERROR;
-	x->u.exc.error = x->u.exc.has_error ? (uint32_t)vmcs_read(EXIT_INTR_ERROR) : 0;
-	x->u.exc.dr6 = 0;
-	if (x->u.exc.vector != VEC_DB)
-		return;
-	/* An intercepted #DB has changed neither DR6 nor DR7 (28.2.1): so that it can be given back, do it here. */
-	uint64_t why = vmcs_read(EXIT_QUALIFICATION), dr6;
-	__asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
-	dr6 = (dr6 & ~0xfULL) | DR6_RESET | (why & 0x600f);
-	__asm__ volatile("mov %0, %%dr6" ::"r"(dr6));
-	x->u.exc.dr6 = dr6;
-	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
-	if ((info >> 8 & 7) == VMX_TYPE_ICEBP) /* a trap: it returns behind the instruction */
-		v->hv.rip += vmcs_read(EXIT_INSN_LEN);
-}
-
-static void decode_io(struct vmx_vcpu *v, struct vmexit *x)
-{
-	uint64_t q = vmcs_read(EXIT_QUALIFICATION), info; /* table 28-5 */
-	x->kind = EXIT_IO;
-	x->u.io.next_rip = v->hv.rip + x->len;
-	x->u.io.port = (uint16_t)(q >> 16);
-	x->u.io.size = (q & 7) + 1;
-	x->u.io.in = q & BIT(3);
-	x->u.io.string = q & BIT(4);
-	x->u.io.rep = q & BIT(5);
-	x->u.io.addr_size = 8;
-	x->u.io.seg = SEG_DS;
-	if (x->u.io.string && vmx_caps.ins_outs) { /* table 28-8 */
-		info = vmcs_read(EXIT_INSN_INFO);
-		x->u.io.addr_size = 2 << (info >> 7 & 3);
-		x->u.io.seg = info >> 15 & 7;
-	}
-}
-
-/* MOV to CR0 and CR4, CLTS and LMSW exit when they would change a bit that the host owns; MOV CR8 always. True: done. */
-static bool do_cr(struct vmx_vcpu *v)
-{
-	uint64_t q = vmcs_read(EXIT_QUALIFICATION), *gpr = &v->hv.gpr[q >> 8 & 15], val = *gpr; /* table 28-3 */
-	unsigned cr = q & 15, access = q >> 4 & 3;
-	if (cr == 8) {
-		if (access == 1)
-			*gpr = v->hv.cr8;
-		else if (val > 15)
-			return false;
-		else
-			v->hv.cr8 = val;
-		return true;
-	}
-	if (cr != 0) /* CR4: a bit that the guest does not have. No other register exits. */
-		return false;
-	uint64_t old = vmx_cr0();
-	if (access == 2)
-		val = old & ~CR0_TS;
-	else if (access == 3)
-		val = (old & ~0xeULL) | (q >> 16 & 0xf) | (old & CR0_PE);
-	val |= CR0_ET;
-	if (val >> 32 || ((val & CR0_NW) && !(val & CR0_CD)) || ((val & CR0_PG) && !(val & CR0_PE)))
-		return false;
-	if ((val ^ old) &
-	    CR0_PG) /* with a change of NE, CD or NW at once: no system does, and PDPTEs would have to be read */
-		return false;
-	vmx_set_cr0(val & 0xffffffff);
-	return true;
-}
-
-static void decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
-{
-	uint64_t q;
-	x->len = 0;
-	switch (reason & 0xffff) {
-	case VMX_EXCEPTION: decode_exception(v, x); return;
-	case VMX_EXT_INT:
-	case VMX_INIT:
-	case VMX_SIPI: x->kind = EXIT_HOST_IRQ; return;
-	case VMX_TRIPLE_FAULT: x->kind = EXIT_SHUTDOWN; return;
-	case VMX_IRQ_WINDOW:
-	case VMX_NMI_WINDOW: x->kind = EXIT_IRQ_WINDOW; return;
-	case VMX_EPT_VIOLATION: /* table 28-7 */
-		q = vmcs_read(EXIT_QUALIFICATION);
-		if ((q & VMX_NMI_UNBLOCK) && !v->event)
-			vmcs_write(GUEST_INTERRUPTIBILITY, vmcs_read(GUEST_INTERRUPTIBILITY) | INTERRUPTIBILITY_NMI);
-		x->kind = EXIT_NPF;
-		x->u.npf.gpa = vmcs_read(GUEST_PHYSICAL);
-		x->u.npf.write = q & BIT(1);
-		x->u.npf.fetch = q & BIT(2);
-		x->u.npf.present = q & (BIT(3) | BIT(4) | BIT(5));
-		return;
-	case VMX_EPT_MISCONFIG:
-		x->kind = EXIT_INVALID;
-		snprintf(x->u.why, sizeof(x->u.why), "an EPT entry for %llx is malformed",
-			 (unsigned long long)vmcs_read(GUEST_PHYSICAL));
-		return;
-	case VMX_MCE_AT_ENTRY:
-		x->kind = EXIT_EXCEPTION;
-		x->u.exc.vector = VEC_MC;
-		return;
-	default: break;
-	}
-	x->len = (uint8_t)vmcs_read(EXIT_INSN_LEN); /* the rest is caused by an instruction */
-	switch (reason & 0xffff) {
-	case VMX_CPUID: x->kind = EXIT_CPUID; break;
-	case VMX_HLT: x->kind = EXIT_HLT; break;
-	case VMX_INVD:
-	case VMX_WBINVD: x->kind = EXIT_CACHE; break;
-	case VMX_RDPMC: x->kind = EXIT_PRIVILEGED; break;
-	case VMX_RDTSC:
-	case VMX_RDTSCP: x->kind = EXIT_RDTSC; break;
-	case VMX_VMCALL: x->kind = EXIT_VMCALL; break;
-	case VMX_XSETBV: x->kind = EXIT_XSETBV; break;
-	case VMX_PAUSE: x->kind = EXIT_PAUSE; break;
-	case VMX_IO: decode_io(v, x); break;
-	case VMX_RDMSR:
-	case VMX_WRMSR:
-		x->kind = EXIT_MSR;
-		x->u.msr.index = (uint32_t)v->hv.gpr[REG_RCX];
-		x->u.msr.write = (reason & 0xffff) == VMX_WRMSR;
-		break;
-	case VMX_CR:
-		x->kind = EXIT_PRIVILEGED;
-		if (do_cr(v)) {
-			next_instruction(v, v->hv.rip + x->len);
-			x->kind = EXIT_HOST_IRQ; /* nothing is left to do */
-		}
-		break;
-	default: /* VMX instructions, MONITOR, MWAIT, GETSEC, task switches, ...: this guest's CPU does not have them */
-		x->kind = EXIT_UNDEFINED;
-		break;
-	}
-}
+/* ---- entry and exit ---- */
 
 /* An exit must leave the CPU as the entry found it. */
 static void verify_host(const struct vmx_host *h)
@@ -498,7 +262,7 @@ static void vmx_enter(struct hv_vcpu *hv, struct vmexit *x)
 		v->flush = false;
 		vmx_invept(vmx_caps.ept & EPT_CAP_INVEPT_SINGLE, v->eptp);
 	}
-	entry_event(v);
+	vmx_entry_event(v);
 	vmcs_write(GUEST_RIP, v->hv.rip);
 	vmcs_write(GUEST_RFLAGS, v->hv.rflags);
 	vmcs_write(GUEST_RSP, v->hv.gpr[REG_RSP]);
@@ -519,8 +283,8 @@ static void vmx_enter(struct hv_vcpu *hv, struct vmexit *x)
 	v->hv.rip = vmcs_read(GUEST_RIP);
 	v->hv.rflags = vmcs_read(GUEST_RFLAGS);
 	v->hv.gpr[REG_RSP] = vmcs_read(GUEST_RSP);
-	requeue_event(v);
-	decode(v, x, reason);
+	vmx_requeue_event(v);
+	vmx_decode(v, x, reason);
 }
 
 /* ---- registers that generic code asks for ---- */

@@ -51,6 +51,17 @@ void vmx_set_cr4(uint64_t val);
 #define CR0_HOST_OWNED (CR0_NE | CR0_NW | CR0_CD)
 uint64_t vmx_cr4_allowed(void); /* bits that a guest may set */
 
+/* vmx_exit.c; the VMCS is current. */
+void vmx_set_proc(struct vmx_vcpu *v, uint32_t bit, bool on); /* a primary control */
+void vmx_inject(struct hv_vcpu *hv, uint64_t event);          /* these four: hv_ops */
+bool vmx_ready(struct hv_vcpu *hv, bool nmi);
+void vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi);
+void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip);
+void vmx_entry_event(struct vmx_vcpu *v);   /* what is to be injected goes into the VMCS */
+void vmx_requeue_event(struct vmx_vcpu *v); /* after an exit: what it cut short is to be injected */
+void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason);
+
+/* vmx_state.c */
 void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s);
 int vmx_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w);
 void vmx_get_mode(struct hv_vcpu *hv, struct hv_mode *m);
