@@ -154,7 +154,7 @@ class Bochs:
         with open(os.path.join(h.work, "bochsrc"), "w") as f:
             f.write(BOCHSRC.format(
                 mem=h.mem, firmware=firmware, firmware_at=(1 << 32) - os.path.getsize(firmware),
-                vgabios=first_of(VGABIOS, "VGA BIOS (package vgabios)"), model=os.environ.get("RIG_BOCHS_CPU", "corei7_skylake_x"),
+                vgabios=first_of(VGABIOS, "VGA BIOS (package vgabios)"), model=h.model or os.environ.get("RIG_BOCHS_CPU", "corei7_skylake_x"),
                 cpus=h.cpus, disk=h.esp, cylinders=size // CYLINDER, mac=h.mac, tap=h.tap, port=self.port,
                 errors=os.environ.get("BOCHS_ERRORS", "ignore")))
         cmd = [self.bochs, "-q", "-f", "bochsrc"]

@@ -33,9 +33,11 @@ class Host:
     "intel" (emulator.py). All seconds given here are those of the fastest kind; a slower one's .scale makes them longer.
     """
 
-    def __init__(self, name, switch, conf, number, nic="virtio-net", cpus=None, mem=1024, icount=False, files=LINUX, efi=None, kind="amd"):
+    def __init__(self, name, switch, conf, number, nic="virtio-net", cpus=None, mem=1024, icount=False, files=LINUX, efi=None, kind="amd",
+                 model=None):
         self.name, self.switch, self.conf, self.number = name, switch, conf, number
         self.machine = KINDS[kind](self)
+        self.model = model  # of an Intel host's CPU; None: the machine's default
         self.kind, self.scale = kind, self.machine.scale
         self.nic = nic if nic in self.machine.nics else next(iter(self.machine.nics))
         self.cpus, self.mem, self.icount, self.files = cpus or self.machine.cpus, mem, icount, files
