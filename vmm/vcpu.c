@@ -76,20 +76,20 @@ static inline void poll_timer(struct vcpu *v)
 /* Give the guest what its LAPIC has, or ask to be told when it can take it. Interrupts off. */
 static void inject_pending(struct vcpu *v)
 {
-	v->hv->cr8 = lapic_cr8(&v->lapic);
+	unsigned cr8 = lapic_cr8(&v->lapic), vector = lapic_wants(&v->lapic);
 	bool nmi = __atomic_load_n(&v->nmi, __ATOMIC_RELAXED);
+	v->hv->cr8 = cr8;
 	if (nmi && hv()->ready(v->hv, true)) {
 		__atomic_store_n(&v->nmi, 0, __ATOMIC_RELAXED); /* one that comes now is the same as this one */
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_NMI, VEC_NMI));
 		nmi = false;
 	}
-	int vector = lapic_pending(&v->lapic);
-	bool ready = vector >= 0 && hv()->ready(v->hv, false);
-	if (ready) {
+	if (vector >> 4 > cr8 && hv()->ready(v->hv, false)) {
 		lapic_ack(&v->lapic, (uint8_t)vector);
-		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, (unsigned)vector));
+		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, vector));
+		vector = lapic_wants(&v->lapic);
 	}
-	hv()->window(v->hv, lapic_wants(&v->lapic), nmi);
+	hv()->window(v->hv, vector >> 4, nmi);
 }
 
 /* One stay in the guest; false if a request came first. */

@@ -114,16 +114,16 @@ static uint32_t ppr(const struct lapic *l)
 	return (l->s.tpr & 0xf0) >= service ? l->s.tpr : service;
 }
 
-int lapic_pending(const struct lapic *l)
-{
-	int v = l->s.apic_base & BASE_EN ? highest_bit(l->s.irr) : -1;
-	return v >= 0 && ((uint32_t)v & 0xf0) > (ppr(l) & 0xf0) ? v : -1;
-}
-
 unsigned lapic_wants(const struct lapic *l)
 {
 	int v = l->s.apic_base & BASE_EN ? highest_bit(l->s.irr) : -1;
-	return v >= 0 && ((uint32_t)v & 0xf0) > in_service(l) ? (unsigned)v >> 4 : 0;
+	return v >= 0 && ((uint32_t)v & 0xf0) > in_service(l) ? (unsigned)v : 0;
+}
+
+int lapic_pending(const struct lapic *l)
+{
+	unsigned v = lapic_wants(l);
+	return v >> 4 > lapic_cr8(l) ? (int)v : -1;
 }
 
 void lapic_ack(struct lapic *l, uint8_t vector)

@@ -53,11 +53,6 @@ int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t 
  */
 unsigned lapic_take_events(struct lapic *l);
 static inline void lapic_sipi_done(struct lapic *l) { l->s.sipi_wait = 0; }
-/* Highest pending vector above the processor priority, or -1; lapic_ack moves it from IRR to ISR as it is injected. */
-int lapic_pending(const struct lapic *l);
-void lapic_ack(struct lapic *l, uint8_t vector);
-/* The priority class of the highest vector that waits for nothing but the TPR, or for nothing at all; 0: none does. */
-unsigned lapic_wants(const struct lapic *l);
 /* CR8 is another name of the TPR's class (SDM 3A 11.8.6): before an entry, and after it. */
 static inline unsigned lapic_cr8(const struct lapic *l) { return l->s.tpr >> 4; }
 static inline void lapic_set_cr8(struct lapic *l, uint64_t cr8)
@@ -65,6 +60,11 @@ static inline void lapic_set_cr8(struct lapic *l, uint64_t cr8)
 	if (cr8 != l->s.tpr >> 4)
 		l->s.tpr = (uint32_t)cr8 << 4;
 }
+/* Highest vector that waits for nothing but the TPR, or for nothing at all; 0: none does. */
+unsigned lapic_wants(const struct lapic *l);
+/* The same if the TPR lets it, else -1; lapic_ack moves it from IRR to ISR as it is injected. */
+int lapic_pending(const struct lapic *l);
+void lapic_ack(struct lapic *l, uint8_t vector);
 /* Fire the timer if it is due; returns true if it stays armed, with the guest nanoseconds left in *wait_ns. */
 bool lapic_timer_poll(struct lapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns);
 /* An MSI: address 0xfeexxxxx and data (SDM 3A 11.11), with KVM's extended destination id not offered. Any context. */
