@@ -89,6 +89,7 @@ def test_power_off(rig):
     rig.check_after()
 
 
+@pytest.mark.rigs("amd", "intel")
 def test_stop_and_start(rig):
     h = rig.where()
     before = h.json(f"vm console {DEMO}")["console_bytes"]
