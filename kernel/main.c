@@ -171,6 +171,9 @@ static void start_vmm(void)
 		sniprintf(host_info.why_no_hv, sizeof(host_info.why_no_hv), "nothing: %s", w.text);
 		log_error("this machine cannot run VMs: %s. The console works, `reboot` restarts the machine", w.text);
 	}
+	const char *name, *addr;
+	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
+		migrate_peer_add(name, addr);
 	int err = vmm_init(hv, &conf, files, nfiles);
 	if (err)
 		log_error("the VMs of tern.conf cannot be set up: %s", err_name(err));

@@ -226,3 +226,12 @@ int net_peer(const char *name, char addr[48], struct why *w)
 	return why_set(w, -ENOENT, "no host %s: give its address, or name it in tern.conf: [peer %s] address = A.B.C.D",
 		       name, name);
 }
+
+bool net_peer_get(unsigned i, const char **name, const char **addr)
+{
+	if (i >= npeers)
+		return false;
+	*name = peers[i].name;
+	*addr = peers[i].addr;
+	return true;
+}

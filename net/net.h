@@ -14,3 +14,5 @@ int net_init(struct conf *c);
 const char *net_address(char buf[48]);
 /* Resolve a [peer NAME] or a dotted address to a dotted address: 0 or -ENOENT/-EINVAL with the reason. */
 int net_peer(const char *name, char addr[48], struct why *w);
+/* The i-th [peer], in the file's order; false past the end. The strings live for ever. */
+bool net_peer_get(unsigned i, const char **name, const char **addr);

@@ -31,6 +31,8 @@ TYPES = {
     16: ("QUERY", "S", ID),
     17: ("ERROR", "SD", [("code", 4), ("text", 200)]),
     18: ("DONE", "S", ID),
+    19: ("WHO", "S", [("name", 32), ("mac", 6)]),
+    20: ("HAVE", "D", [("have", 4), ("name", 32)]),
 }
 STRINGS = {"host", "name", "cpu", "kernel", "initrd", "cmdline", "text"}
 
@@ -218,6 +220,12 @@ def check_hello(f):
 
 def read_question(s, d):
     """A connection that only asks."""
+    if [r.name for r in s] == ["HELLO", "WHO"]:
+        need([r.name for r in d] == ["HELLO", "HAVE"] and d[1].f["have"] == (1 if d[1].f["name"] else 0), "HAVE")
+        for r in (s[0], d[0]):
+            check_hello(r.f)
+            need(r.f["features"] & 1, "WHO is a feature")
+        return
     need([r.name for r in s] in (["HELLO", "QUERY"], ["HELLO", "QUERY", "DONE"], ["HELLO", "DONE"]), "order")
     answers = {2: ["STARTED", "NEVER"], 3: ["STARTED"]}[len(s)] if s[1].name == "QUERY" else []
     need(len(d) == (2 if answers else 1) and all(r.name in answers for r in d[1:]), "answer")

@@ -3,7 +3,9 @@
 #include "vmm/vm.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
+#include "kernel/time.h"
 #include "vmm/machine.h"
+#include "vmm/migrate/migrate.h"
 #include "vmm/vm_life.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,7 +190,12 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	return ok;
 }
 
-/* In a task of its own: the prompt does not wait for guests' memory to be cleared. */
+#define ASK_PEERS_NS (30 * NS_PER_SEC) /* a link comes up, and a peer that booted with us */
+
+/*
+ * In a task of its own: the prompt does not wait for guests' memory to be cleared. What has moved to a peer, before this host
+ * was restarted, stays there.
+ */
 static void autostart(void *arg unused)
 {
 	struct vm *todo[CONF_MAX_ENTRIES / 2]; /* a section has at least two entries */
@@ -200,9 +207,12 @@ static void autostart(void *arg unused)
 			todo[n++] = vm;
 		}
 	spin_unlock(&vms_lock);
+	uint64_t patience = time_ns() + ASK_PEERS_NS;
 	for (unsigned i = 0; i < n; i++) {
 		struct why w = { "" };
-		if (vm_start(todo[i], &w))
+		if (migrate_elsewhere(&todo[i]->cfg, patience, &w))
+			log_warn("vm %s: not started: %s", todo[i]->cfg.name, w.text);
+		else if (vm_start(todo[i], &w))
 			log_error("vm %s: cannot start: %s", todo[i]->cfg.name, w.text);
 		vm_put(todo[i]);
 	}

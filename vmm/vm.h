@@ -40,6 +40,7 @@ struct vm {
 	struct list node;     /* vm table's lock */
 	struct vm_config cfg; /* (c) */
 	enum vm_state state;  /* [m] */
+	bool gone;            /* [m] out of the table: it never runs again */
 	unsigned refs;        /* table's lock */
 	struct mutex lock;
 	struct gmem mem;        /* own locking; allocated while not STOPPED */
@@ -91,6 +92,7 @@ void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not
 
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
 int vm_stop(struct vm *vm, struct why *w);             /* power cut: STOPPED, memory freed. May sleep */
+int vm_remove(struct vm *vm, struct why *w);           /* STOPPED: out of the table, until this host is restarted */
 /* Contain a guest's fault: the VM stops, is FAILED, and says why. From a vCPU or device context. */
 void vm_fail(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
 

@@ -217,7 +217,7 @@ static void info_text(struct con *c, const struct vm *vm, const struct vm_detail
 		con_printf(c, "%-10s %llu accesses that no device answered\n", "bus", (unsigned long long)d->unclaimed);
 }
 
-static int cmd_info(struct con *c, struct vm *vm)
+static int cmd_info(struct con *c, struct vm *vm, bool force unused)
 {
 	struct vm_detail d;
 
@@ -245,17 +245,23 @@ static int answer(struct con *c, struct vm *vm, const char *did)
 	return 0;
 }
 
-static int cmd_start(struct con *c, struct vm *vm)
+/* A peer that is silent does not keep the operator from it. */
+static int cmd_start(struct con *c, struct vm *vm, bool force)
 {
 	struct why w = { "" };
-	int err = vm_start(vm, &w);
+	int err = force ? 0 : migrate_elsewhere(&vm->cfg, 0, &w);
 
+	if (err == -EEXIST)
+		return con_error(c, err, "vm start %s: %s. If you know better: vm start %s --force", vm->cfg.name,
+				 w.text, vm->cfg.name);
+	if (!err)
+		err = vm_start(vm, &w);
 	if (err)
 		return con_error(c, err, "vm start %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
 	return answer(c, vm, "started");
 }
 
-static int cmd_stop(struct con *c, struct vm *vm)
+static int cmd_stop(struct con *c, struct vm *vm, bool force unused)
 {
 	struct why w = { "" };
 	int err = vm_stop(vm, &w);
@@ -263,6 +269,17 @@ static int cmd_stop(struct con *c, struct vm *vm)
 	if (err)
 		return con_error(c, err, "vm stop %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
 	return answer(c, vm, "stopped");
+}
+
+/* So that it can come from the peer that has it. */
+static int cmd_forget(struct con *c, struct vm *vm, bool force unused)
+{
+	struct why w = { "" };
+	int err = vm_remove(vm, &w);
+
+	if (err)
+		return con_error(c, err, "vm forget %s: %s", vm->cfg.name, w.text);
+	return answer(c, vm, "forgotten until this host is restarted");
 }
 
 /* For scripts: what the guest said last, as text. */
@@ -288,7 +305,7 @@ static int console_json(struct con *c, struct vm *vm)
 	return 0;
 }
 
-static int cmd_console(struct con *c, struct vm *vm)
+static int cmd_console(struct con *c, struct vm *vm, bool force unused)
 {
 	if (c->json)
 		return console_json(c, vm);
@@ -315,24 +332,22 @@ static int cmd_claim(struct con *c, struct vm *vm, bool force)
 	return answer(c, vm, "claimed");
 }
 
-static int cmd_claim_plain(struct con *c, struct vm *vm) { return cmd_claim(c, vm, false); }
-
 static const struct {
 	const char *name;
-	int (*fn)(struct con *c, struct vm *vm); /* NULL: `list` */
-						 /* clang-format off */
+	int (*fn)(struct con *c, struct vm *vm, bool force); /* NULL: `list` */
+	bool may_force;
 } subs[] = {
-	{ "list", NULL },     { "info", cmd_info },       { "start", cmd_start },
-	{ "stop", cmd_stop }, { "console", cmd_console }, { "claim", cmd_claim_plain },
+	{ "list", NULL, false },         { "info", cmd_info, false },       { "start", cmd_start, true },
+	{ "stop", cmd_stop, false },     { "console", cmd_console, false }, { "claim", cmd_claim, true },
+	{ "forget", cmd_forget, false },
 };
-/* clang-format on */
 
 static int cmd_vm(struct con *c, int argc, char **argv)
 {
 	for (unsigned i = 0; argc >= 2 && i < ARRAY_SIZE(subs); i++) {
 		if (strcmp(argv[1], subs[i].name))
 			continue;
-		bool force = subs[i].fn == cmd_claim_plain && argc == 4 && !strcmp(argv[3], "--force");
+		bool force = subs[i].may_force && argc == 4 && !strcmp(argv[3], "--force");
 		if (argc - force != (subs[i].fn ? 3 : 2))
 			return con_error(c, -EINVAL, "vm %s: %s", argv[1],
 					 subs[i].fn ? "give the name of one VM" : "takes no name");
@@ -342,11 +357,11 @@ static int cmd_vm(struct con *c, int argc, char **argv)
 		if (!vm)
 			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1],
 					 argv[2]);
-		int err = force ? cmd_claim(c, vm, true) : subs[i].fn(c, vm);
+		int err = subs[i].fn(c, vm, force);
 		vm_put(vm);
 		return err;
 	}
-	return con_error(c, -EINVAL, "vm: say what: vm list, or vm info|start|stop|console|claim NAME");
+	return con_error(c, -EINVAL, "vm: say what: vm list, or vm info|start|stop|console|claim|forget NAME");
 }
 
 struct completion_ctx {
@@ -369,5 +384,6 @@ static void complete_vm(int argc, char **argv, void (*add)(void *arg, const char
 		vm_for_each(complete_name, &(struct completion_ctx){ add, arg });
 }
 
-CONSOLE_CMD(vm, "list | info NAME | start NAME | stop NAME | console NAME | claim NAME [--force]",
+CONSOLE_CMD(vm,
+	    "list | info NAME | start NAME [--force] | stop NAME | console NAME | claim NAME [--force] | forget NAME",
 	    "virtual machines on this host", cmd_vm, complete_vm);

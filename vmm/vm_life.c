@@ -139,6 +139,8 @@ int vm_start(struct vm *vm, struct why *w)
 	mutex_lock(&vm->lock);
 	if (!vmm_hv())
 		err = why_set(w, -ENODEV, "this host cannot run VMs (see `host`)");
+	else if (vm->gone)
+		err = why_set(w, -ENOENT, "it has left this host");
 	else if (vm->state != VM_STOPPED && vm->state != VM_FAILED)
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
 	else if (vm->migration)
@@ -345,8 +347,23 @@ void vm_destroy(struct vm *vm)
 		teardown(vm);
 	}
 	vm->state = VM_STOPPED;
+	vm->gone = true;
 	mutex_unlock(&vm->lock);
 	vm_forget(vm);
+}
+
+int vm_remove(struct vm *vm, struct why *w)
+{
+	int err = 0;
+	mutex_lock(&vm->lock);
+	if (vm->state != VM_STOPPED || vm->gone)
+		err = why_set(w, -EBUSY, "it is %s; `vm stop %s` first", vm_state_name(vm->state), vm->cfg.name);
+	else
+		vm->gone = true;
+	mutex_unlock(&vm->lock);
+	if (!err)
+		vm_forget(vm);
+	return err;
 }
 
 void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),

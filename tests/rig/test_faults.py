@@ -138,3 +138,21 @@ def test_two_at_once(watched):
     assert s["phase"] == "done", s
     watched.gone_from(source)
     watched.check_after()
+
+
+def test_host_restarts_while_its_vm_is_away(watched):
+    """The VM is still in that host's tern.conf, with autostart: no second copy, and it can come home."""
+    if watched.where() is watched.a:
+        watched.migrate()
+    a = watched.a
+    a.stop()
+    a.conf = watched.fresh_conf
+    a.start()
+    a.console.expect(rf"vm {DEMO}: not started: {DEMO} is at b", 30, 0)
+    e = a.console.json_result(f"vm start {DEMO}", 30)["error"]
+    assert "at b" in e["text"] and "--force" in e["text"], e
+    assert state_on(a) == "stopped" and watched.where() is watched.b
+    e = watched.migrate_fails()
+    assert "already" in e.text, e.text  # its name is taken by the section of tern.conf
+    a.json(f"vm forget {DEMO}")
+    watched.check_after()

@@ -917,6 +917,63 @@ static void test_undecided(void **state unused)
 	}
 }
 
+/* A host that is about to start a VM asks its peer, which has it or has not. */
+static void test_elsewhere(void **state unused)
+{
+	struct vm_config cfg = { .name = "demo", .mac = { 0x52, 1 } };
+	struct why w = { "" };
+	assert_int_equal(migrate_elsewhere(&cfg, 0, &w), 0); /* no peer at all */
+	migrate_peer_add("b", "10.77.0.12");
+	for (int i = 0; i < 2; i++)
+		out[i].len = 0;
+	query_log[0] = &out[0], query_log[1] = &out[1];
+	assert_int_equal(migrate_elsewhere(&cfg, 0, &w), 0);
+	assert_true(fake_tasks_wait());
+	independent_reader(out, "--mutate");
+	query_log[0] = query_log[1] = NULL;
+
+	fake_host = 1;
+	struct vm *vm = fake_vm_new("demo", MIB(2));
+	fake_host = 0;
+	static const struct {
+		enum vm_state state;
+		const char *name;
+		uint8_t mac;
+		const char *says;
+	} cases[] = {
+		{ VM_RUNNING, "demo", 2, "demo is at b. Two" },
+		{ VM_PAUSED, "demo", 2, "demo is at b." },
+		{ VM_INCOMING, "demo", 2, "demo is at b." },
+		{ VM_UNDECIDED, "demo", 2, "demo is at b." },
+		{ VM_STOPPED, "demo", 1, NULL },
+		{ VM_FAILED, "demo", 1, NULL },
+		{ VM_RUNNING, "other", 2, NULL },
+		{ VM_RUNNING, "other", 1, "demo is at b (its MAC, with other)" },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		w.text[0] = 0;
+		vm->state = cases[i].state;
+		strcpy(vm->cfg.name, cases[i].name);
+		memcpy(vm->cfg.mac, (uint8_t[6]){ 0x52, cases[i].mac }, 6);
+		int err = migrate_elsewhere(&cfg, 0, &w);
+		assert_int_equal(err, cases[i].says ? -EEXIST : 0);
+		if (cases[i].says && !strstr(w.text, cases[i].says))
+			fail_msg("case %u: %s", i, w.text);
+	}
+	/* A silent peer is asked again until the time is over, and is not waited for longer. */
+	w.text[0] = 0;
+	connects_refused = 1;
+	assert_int_equal(migrate_elsewhere(&cfg, time_ns() + 60 * NS_PER_SEC, &w), -EEXIST);
+	assert_int_equal(connects_refused, 0);
+	connects_refused = 1;
+	assert_int_equal(migrate_elsewhere(&cfg, 0, &w), 0);
+	assert_true(fake_tasks_wait());
+	fake_host = 1;
+	vm_destroy(vm);
+	fake_host = 0;
+	assert_int_equal(fake_page_live(), 0);
+}
+
 static void test_independent_reader(void **state unused)
 {
 	capture();
@@ -944,6 +1001,7 @@ int main(void)
 		cmocka_unit_test(test_failpoints),
 		cmocka_unit_test(test_cut_everywhere),
 		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),
+		cmocka_unit_test(test_elsewhere),
 		cmocka_unit_test(test_independent_reader),
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);

@@ -10,6 +10,7 @@
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/time.h"
+#include "vmm/migrate/elsewhere.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
@@ -360,6 +361,8 @@ void migrate_dest_serve(void *arg unused, struct stream *s)
 		attempt(c);
 	else if (!err && (c->rx.type == WIRE_QUERY || c->rx.type == WIRE_DONE))
 		handover_answer(&c->tx, &c->rx);
+	else if (!err && c->rx.type == WIRE_WHO)
+		elsewhere_answer(&c->tx, &c->rx);
 	else if (!err)
 		err = bad_order(c);
 	if (c->m)

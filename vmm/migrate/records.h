@@ -20,7 +20,8 @@ struct hello {
 	uint32_t max_record;
 	char host[32];
 };
-#define HELLO_FEATURES 0ULL
+#define HELLO_WHO      BIT(0) /* answers WHO */
+#define HELLO_FEATURES HELLO_WHO
 int hello_send(struct wire_tx *tx, const char *host, uint64_t deadline_ns) must_check;
 /* Reads the peer's and settles the version: -EPROTO not tern, -ENOTSUP no common version or feature. */
 int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w) must_check;

@@ -34,6 +34,8 @@ static const struct {
 	[WIRE_QUERY] = { "QUERY", CHECK + 24, CHECK + 24 },
 	[WIRE_ERROR] = { "ERROR", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
 	[WIRE_DONE] = { "DONE", CHECK + 24, CHECK + 24 },
+	[WIRE_WHO] = { "WHO", CHECK + 38, CHECK + 38 },
+	[WIRE_HAVE] = { "HAVE", CHECK + 36, CHECK + 36 },
 };
 /* clang-format on */
 

@@ -43,6 +43,8 @@ enum wire_type {
 	WIRE_QUERY,
 	WIRE_ERROR,
 	WIRE_DONE,
+	WIRE_WHO,
+	WIRE_HAVE,
 	WIRE_TYPE_END,
 };
 const char *wire_type_name(uint32_t type);
