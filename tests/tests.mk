@@ -56,6 +56,8 @@ UNIT_svm_state := arch/x86/svm_state.c arch/x86/hv_state.c vmm/cpu_state.c vmm/s
 UNIT += vmx_state
 UNIT_vmx_state := $(addprefix arch/x86/,vmx_state.c vmx_check.c svm_state.c hv_state.c) vmm/cpu_state.c vmm/state.c \
 	tests/unit/fake_kernel.c
+UNIT += vmx_exit
+UNIT_vmx_exit := $(addprefix arch/x86/,vmx_exit.c vmx_state.c hv_state.c) tests/unit/fake_kernel.c
 UNIT += vmx_caps
 UNIT_vmx_caps := arch/x86/vmx_caps.c arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += cpuid cpumodel

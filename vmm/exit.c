@@ -245,7 +245,8 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	case EXIT_RDTSC: do_rdtsc(v, x); break;
 	case EXIT_HLT:
 		SKIP(v, x, 0xf4);
-		v->msr.halted = !(v->hv->rflags & RFLAGS_TF); /* its trap ends the wait at once */
+		/* Its trap ends the wait at once, and so does an interrupt that waits to be delivered again. */
+		v->msr.halted = !(v->hv->rflags & RFLAGS_TF) && !v->hv->event_next;
 		break;
 	case EXIT_VMCALL:
 		exit_hypercall(v);

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NMI_POLL_NS 100000
+
 static const struct hv_ops *hv(void) { return vmm_hv(); }
 static void load_hook(void *v) { hv()->load(((struct vcpu *)v)->hv); }
 static void put_hook(void *v) { hv()->put(((struct vcpu *)v)->hv); }
@@ -73,6 +75,16 @@ static inline void poll_timer(struct vcpu *v)
 		check_timer(v);
 }
 
+/* An NMI waits, and nothing tells when the guest can take it. */
+static void look_soon(struct vcpu *v)
+{
+	uint64_t at = time_ns() + NMI_POLL_NS;
+	if (v->timer_armed_ns && v->timer_armed_ns <= at)
+		return;
+	v->timer_armed_ns = at;
+	timer_set(&v->timer, at);
+}
+
 /* Give the guest what its LAPIC has, or ask to be told when it can take it. Interrupts off. */
 static void inject_pending(struct vcpu *v)
 {
@@ -89,7 +101,8 @@ static void inject_pending(struct vcpu *v)
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, vector));
 		vector = lapic_wants(&v->lapic);
 	}
-	hv()->window(v->hv, vector >> 4, nmi);
+	if (!hv()->window(v->hv, vector >> 4, nmi))
+		look_soon(v);
 }
 
 /* One stay in the guest; false if a request came first. */

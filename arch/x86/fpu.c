@@ -8,6 +8,8 @@ static uint64_t mask; /* 0: no XSAVE */
 static uint32_t area_size = 512;
 static uint32_t end[64];    /* of each component in the standard format */
 static uint32_t mxcsr_mask; /* bits that this CPU's MXCSR has */
+static bool
+	leaks_pointers; /* a restore leaves FIP, FDP and FOP as they are if no exception is pending: AMD's before Zen 2 */
 
 static void xsetbv(uint64_t v)
 {
@@ -22,6 +24,8 @@ static uint64_t xgetbv(void)
 
 void fpu_init(void)
 {
+	bool amd = cpuid(0, 0).ebx == 0x68747541;                     /* "Auth" */
+	leaks_pointers = amd && !(cpuid(0x80000008, 0).ebx & BIT(2)); /* XSAVEERPTR, APM3 E.4.7 */
 	mask = feature_xcr0(&cpuid_this_cpu, &area_size);
 	for (unsigned i = 2; i < 63; i++) {
 		struct cpuid_regs c = cpuid(0xd, i); /* EAX size, EBX offset in the standard format */
@@ -72,6 +76,9 @@ void fpu_set_xcr0(uint64_t xcr0)
 /* Whatever the guest's XCR0 says, all components are moved: a guest may use SSE with XCR0 = 1. */
 void fpu_load(const void *area, uint64_t xcr0)
 {
+	static const uint32_t word;
+	if (leaks_pointers) /* so that those are tern's, and not the VM's that ran here before */
+		__asm__ volatile("fnclex; emms; fildl %0" ::"m"(word));
 	if (!mask) {
 		__asm__ volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
 		return;

@@ -58,13 +58,13 @@ struct cpu_state {
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, tsc_aux;
-	uint64_t tsc;        /* guest TSC at the instant of the save */
-	uint64_t event;      /* being delivered when the vCPU stopped; HV_EVENT format, 0: none */
-	uint64_t event_next; /* an interrupt that waits behind it: an exception cut its delivery short; 0: none */
-	uint32_t int_shadow; /* HV_SHADOW_*: AMD does not tell STI from MOV SS and gives STI */
-	uint32_t nmi_blocked;
-	uint32_t halted;     /* in HLT, waiting for an interrupt */
-	uint32_t xsave_size; /* bytes of xsave in use, standard format */
+	uint64_t tsc;         /* guest TSC at the instant of the save */
+	uint64_t event;       /* being delivered when the vCPU stopped; HV_EVENT format, 0: none */
+	uint64_t event_next;  /* an interrupt that waits behind it: an exception cut its delivery short; 0: none */
+	uint32_t int_shadow;  /* HV_SHADOW_*: AMD does not tell STI from MOV SS and gives STI */
+	uint32_t nmi_blocked; /* in an NMI's handler; not by one that is still in event or event_next */
+	uint32_t halted;      /* in HLT, waiting for an interrupt */
+	uint32_t xsave_size;  /* bytes of xsave in use, standard format */
 	uint8_t xsave[XSAVE_AREA_MAX];
 	uint64_t cr8;           /* since version 2 */
 	uint64_t pending_debug; /* debug traps that wait behind a MOV SS, SDM 3C 25.4.2; 0 on AMD, which drops them */
@@ -125,6 +125,7 @@ struct hv_vcpu {
 	uint64_t rip, rflags;
 	uint64_t cr8;           /* the task priority class, 0..15: the local APIC's TPR 7:4 (SDM 3A 11.8.6) */
 	uint64_t fault_address; /* CR2 of a #PF; read by inject */
+	uint64_t event_next;    /* waits behind an exception that cut its delivery short (cpu_state); 0: none */
 };
 
 /* The mode the guest runs in, for its page walk and for decoding. */
@@ -178,9 +179,9 @@ struct hv_ops {
 	bool (*ready)(struct hv_vcpu *v, bool nmi);
 	/*
 	 * Exit (EXIT_IRQ_WINDOW) when an interrupt of priority class prio, vector 7:4, could be taken, CR8 included, or an NMI. 0 and
-	 * false: do not. AMD-V has no exit for the NMI: it waits for any other, at most the task's time slice.
+	 * false: do not. Returns false if the CPU has no such exit for the NMI: it waits for any other.
 	 */
-	void (*window)(struct hv_vcpu *v, unsigned prio, bool nmi);
+	bool (*window)(struct hv_vcpu *v, unsigned prio, bool nmi);
 	/* The instruction has been emulated: moves RIP, ends the interrupt shadow, raises the trap of RFLAGS.TF. */
 	void (*skip)(struct hv_vcpu *v, uint64_t next_rip);
 	/* MSRs that live in hardware state (EFER, PAT, XSS...): 0 or -EINVAL (then #GP). */

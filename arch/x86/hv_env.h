@@ -11,12 +11,12 @@ static inline hpa_t hpa_of_hva(const void *p) { return (hpa_t)(uintptr_t)p - HHD
 /* ---- hv_state.c: what is the same for both ---- */
 
 /*
- * An exception met `cut`, an event under delivery: an interrupt or NMI waits in *next behind it, an exception is raised again by
+ * An exception met `cut`, an event under delivery: an interrupt or NMI waits in hv->event_next behind it, an exception is raised again by
  * its own instruction. A guest can make #AC or #DB meet itself for ever (stack or IDT of its own making): that ends here too.
  */
-void hv_event_cut(uint64_t cut, uint64_t *next);
+void hv_event_cut(struct hv_vcpu *hv, uint64_t cut);
 /* Whether the guest can take what waits there. */
-bool hv_event_takes(uint64_t next, uint64_t rflags, bool shadow);
-static inline bool hv_is_nmi(uint64_t event) { return (event >> 8 & 7) == HV_EVENT_NMI; }
+bool hv_event_takes(const struct hv_vcpu *hv, bool shadow);
+static inline bool hv_is_nmi(uint64_t event) { return event && (event >> 8 & 7) == HV_EVENT_NMI; }
 /* Whether WRMSR may set one of the MSRs of hv_ops.set_msr to val; else #GP. */
 bool hv_msr_valid(uint32_t msr, uint64_t val, uint64_t efer, uint64_t cr0);

@@ -29,20 +29,25 @@ int hv_check_state(const struct cpu_state *s, struct why *w)
 		return why_set(w, -EINVAL, "SYSENTER_CS %llx, ESP %llx or EIP %llx is not one that guests can have",
 			       (unsigned long long)s->sysenter_cs, (unsigned long long)s->sysenter_esp,
 			       (unsigned long long)s->sysenter_eip);
+	/* CPUs with LA57 let a guest have other ones; a plain WRMSR of them would fault here. */
+	if (!is_canonical(s->lstar) || !is_canonical(s->cstar) || !is_canonical(s->kernel_gs_base))
+		return why_set(w, -EINVAL, "LSTAR %llx, CSTAR %llx or KERNEL_GS_BASE %llx is not canonical",
+			       (unsigned long long)s->lstar, (unsigned long long)s->cstar,
+			       (unsigned long long)s->kernel_gs_base);
 	return 0;
 }
 
-void hv_event_cut(uint64_t cut, uint64_t *next)
+void hv_event_cut(struct hv_vcpu *hv, uint64_t cut)
 {
 	if ((cut >> 8 & 7) == HV_EVENT_EXC)
 		return;
-	BUG_ON(*next); /* while one waits no other is taken, and cpu_check refuses it from outside */
-	*next = cut;
+	BUG_ON(hv->event_next); /* while one waits no other is taken, and cpu_check refuses it from outside */
+	hv->event_next = cut;
 }
 
-bool hv_event_takes(uint64_t next, uint64_t rflags, bool shadow)
+bool hv_event_takes(const struct hv_vcpu *hv, bool shadow)
 {
-	return !shadow && (hv_is_nmi(next) || (rflags & RFLAGS_IF));
+	return !shadow && (hv_is_nmi(hv->event_next) || (hv->rflags & RFLAGS_IF));
 }
 
 bool hv_msr_valid(uint32_t msr, uint64_t val, uint64_t efer, uint64_t cr0)

@@ -198,14 +198,14 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 	struct svm_vcpu *v = svm_of(hv);
 	struct svm_cpu *c = this_cpu()->hv;
 	struct vmcb *b = v->vmcb;
-	if (v->deferred && !(b->eventinj & SVM_EVENT_VALID)) {
-		if (hv_event_takes(v->deferred, v->hv.rflags, b->int_state & 1)) {
-			b->eventinj = v->deferred;
-			v->deferred = 0;
-		} else {
-			b->int_ctl |= SVM_INT_V_IRQ | SVM_INT_V_IGN_TPR; /* it is in service already */
-		}
+	if (v->hv.event_next && !(b->eventinj & SVM_EVENT_VALID) && hv_event_takes(hv, b->int_state & 1)) {
+		b->eventinj = v->hv.event_next;
+		v->hv.event_next = 0;
+		if (hv_is_nmi(b->eventinj))
+			svm_block_nmi(v, true);
 	}
+	if (v->hv.event_next)
+		b->int_ctl |= SVM_INT_V_IRQ | SVM_INT_V_IGN_TPR; /* it is in service already */
 	asid_take(v, c);
 	b->clean = 0;
 	b->rip = v->hv.rip;

@@ -8,7 +8,7 @@ bool svm_has_nrip;
 bool svm_ready(struct hv_vcpu *hv, bool nmi)
 {
 	struct svm_vcpu *v = svm_of(hv);
-	if ((v->vmcb->eventinj & SVM_EVENT_VALID) || v->deferred || (v->vmcb->int_state & 1))
+	if ((v->vmcb->eventinj & SVM_EVENT_VALID) || v->hv.event_next || (v->vmcb->int_state & 1))
 		return false;
 	/* The IRET that ends an NMI is intercepted before it runs: the next one comes after it. */
 	return nmi ? !v->nmi_blocked && v->iret_rip != hv->rip : hv->rflags & RFLAGS_IF;
@@ -18,12 +18,13 @@ bool svm_ready(struct hv_vcpu *hv, bool nmi)
  * The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken, which is when
  * V_INTR_PRIO is greater than V_TPR (APM2 15.21.4). QEMU exits if they are equal, too: then it is not asked again at once.
  */
-void svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi unused)
+bool svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi)
 {
 	struct vmcb *b = svm_of(hv)->vmcb;
 	b->int_ctl &= ~(SVM_INT_V_IRQ | SVM_INT_V_PRIO | SVM_INT_V_IGN_TPR);
 	if (prio && (prio > hv->cr8 || b->exitcode != SVM_EXIT_VINTR))
 		b->int_ctl |= SVM_INT_V_IRQ | (uint64_t)prio << SVM_INT_V_PRIO_SHIFT;
+	return !nmi;
 }
 
 void svm_inject(struct hv_vcpu *hv, uint64_t event)
@@ -31,7 +32,7 @@ void svm_inject(struct hv_vcpu *hv, uint64_t event)
 	struct svm_vcpu *v = svm_of(hv);
 	uint64_t cut = v->vmcb->eventinj;
 	if (cut & SVM_EVENT_VALID)
-		hv_event_cut(cut, &v->deferred);
+		hv_event_cut(hv, cut);
 	if (hv_is_nmi(event))
 		svm_block_nmi(v, true);
 	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))

@@ -66,11 +66,12 @@ void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	s->tsc_aux = v->tsc_aux;
 	s->sysenter_cs = v->sysenter_cs, s->sysenter_esp = v->sysenter_esp, s->sysenter_eip = v->sysenter_eip;
 	s->event = b->eventinj & SVM_EVENT_VALID ? b->eventinj : 0;
-	s->event_next = v->deferred;
+	s->event_next = v->hv.event_next;
 	if (b->int_state & 1) /* STI's has IF set; without it must be MOV SS (VT-x looks, SDM 3C 27.3.1.5) */
 		s->int_shadow = s->rflags & RFLAGS_IF ? HV_SHADOW_STI : HV_SHADOW_MOV_SS;
 	s->cr8 = hv->cr8;
-	s->nmi_blocked = v->nmi_blocked || v->iret_rip == hv->rip;
+	s->nmi_blocked =
+		(v->nmi_blocked || v->iret_rip == hv->rip) && !hv_is_nmi(s->event) && !hv_is_nmi(s->event_next);
 	s->xcr0 = v->xcr0;
 	s->xsave_size = fpu_used_size(v->xsave);
 	memcpy(s->xsave, v->xsave, s->xsave_size);
@@ -102,10 +103,10 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	b->sysenter_esp = v->sysenter_esp = s->sysenter_esp;
 	b->sysenter_eip = v->sysenter_eip = s->sysenter_eip;
 	b->eventinj = s->event;
-	v->deferred = s->event_next;
+	v->hv.event_next = s->event_next;
 	b->int_state = s->int_shadow ? 1 : 0;
 	hv->cr8 = s->cr8;
-	svm_block_nmi(v, s->nmi_blocked);
+	svm_block_nmi(v, s->nmi_blocked || hv_is_nmi(s->event) || hv_is_nmi(s->event_next));
 	v->xcr0 = s->xcr0;
 	memset(v->xsave, 0, sizeof(v->xsave));
 	memcpy(v->xsave, s->xsave, s->xsave_size);

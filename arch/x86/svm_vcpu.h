@@ -10,7 +10,6 @@ struct svm_vcpu {
 	hpa_t vmcb_hpa, msrpm;
 	uint64_t asid_generation; /* 0: takes a new ASID at the next entry */
 	uint32_t cpu;             /* where it was loaded last */
-	uint64_t deferred;        /* EVENTINJ format: waits behind the event in the VMCB; 0: none */
 	bool nmi_blocked;         /* an NMI is being handled: its IRET is intercepted */
 	uint64_t iret_rip;        /* where that IRET is, until it has run; else SVM_NO_RIP */
 	uint64_t xcr0, tsc_aux, dr[4];
@@ -27,7 +26,7 @@ static inline struct svm_vcpu *svm_of(struct hv_vcpu *hv) { return CONTAINER_OF(
 extern bool svm_has_nrip;                            /* the CPU tells the next RIP; const after probe */
 void svm_inject(struct hv_vcpu *hv, uint64_t event); /* these four: hv_ops */
 bool svm_ready(struct hv_vcpu *hv, bool nmi);
-void svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi);
+bool svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi);
 void svm_skip(struct hv_vcpu *hv, uint64_t next_rip);
 void svm_requeue_event(struct svm_vcpu *v); /* after an exit: what it cut short is to be injected */
 void svm_decode(struct svm_vcpu *v, struct vmexit *x);

@@ -125,8 +125,8 @@ static void vmcs_init(struct vmx_vcpu *v)
 	vmcs_write(VMCS_LINK, ~0ULL);
 	if (vmx_caps.proc2 & PROC2_VPID)
 		vmcs_write(VPID, 1 + __atomic_fetch_add(&last_vpid, 1, __ATOMIC_RELAXED) % 0xffff);
-	vmcs_write(CR0_MASK, CR0_HOST_OWNED | ~vmx_caps.cr0_fixed1);
-	vmcs_write(CR4_MASK, ~vmx_cr4_allowed());
+	vmcs_write(CR0_MASK, vmx_cr0_owned());
+	vmcs_write(CR4_MASK, ~vmx_cr4_allowed() | CR4_HOST_OWNED);
 	vmx_set_cr0(CR0_ET);
 	vmx_set_cr4(0);
 	vmcs_write(GUEST_PAT, 0x0007040600070406ULL); /* power-on value, SDM 3A 12.12.4 */
@@ -275,6 +275,11 @@ static void vmx_enter(struct hv_vcpu *hv, struct vmexit *x)
 	uint32_t reason = (uint32_t)vmcs_read(EXIT_REASON);
 	if (reason & VMX_ENTRY_FAILED) { /* the event was not delivered, nothing has run */
 		vmcs_write(ENTRY_INTR_INFO, 0);
+		if ((reason & 0xffff) == VMX_MCE_AT_ENTRY) {
+			x->kind = EXIT_EXCEPTION;
+			x->u.exc.vector = VEC_MC;
+			return;
+		}
 		x->kind = EXIT_INVALID;
 		vmx_explain_refusal(x->u.why, sizeof(x->u.why));
 		return;

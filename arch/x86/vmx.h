@@ -115,6 +115,8 @@ void vmcs_clear(hpa_t vmcs); /* write it back to memory; no CPU's any more */
 int vmx_on(hpa_t region);    /* 0, or -EIO: the CPU refused */
 void vmx_off(void);
 void vmx_invept(bool single, uint64_t eptp);
+uint64_t vmx_dr6(void); /* the guest's, while loaded; not VT-x's, but here so that tests can replace it */
+void vmx_set_dr6(uint64_t val);
 
 /*
  * vmx_entry.S: guest registers in, VMLAUNCH or VMRESUME, guest registers out. gpr points to 16 registers in the order of hv.h

@@ -18,28 +18,35 @@ void vmx_set_proc(struct vmx_vcpu *v, uint32_t bit, bool on)
 bool vmx_ready(struct hv_vcpu *hv, bool nmi)
 {
 	struct vmx_vcpu *v = vmx_of(hv);
-	if (v->event || v->event_next || !(nmi || (hv->rflags & RFLAGS_IF)))
+	if (v->event || v->hv.event_next || !(nmi || (hv->rflags & RFLAGS_IF)))
 		return false;
 	return !(vmcs_read(GUEST_INTERRUPTIBILITY) &
 		 (HV_SHADOW_STI | HV_SHADOW_MOV_SS | (nmi ? INTERRUPTIBILITY_NMI : 0)));
 }
 
-/* MOV CR8 exits anyway. Without virtual NMIs (pin controls) the CPU neither blocks them nor has a window for them. */
-void vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi)
+/* The NMI window may open behind STI before the NMI can be taken; IF is set there, and the other window does not. */
+static uint32_t nmi_window(void)
+{
+	bool sti = vmcs_read(GUEST_INTERRUPTIBILITY) & HV_SHADOW_STI;
+	return (vmx_caps.pin & PIN_VIRTUAL_NMI) && !sti ? PROC_NMI_WINDOW : PROC_IRQ_WINDOW;
+}
+
+/* MOV CR8 exits anyway. */
+bool vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi)
 {
 	struct vmx_vcpu *v = vmx_of(hv);
 	uint32_t proc = v->proc & ~(uint32_t)(PROC_IRQ_WINDOW | PROC_NMI_WINDOW);
-	proc |= (prio > hv->cr8 ? PROC_IRQ_WINDOW : 0) |
-		(nmi && (vmx_caps.pin & PIN_VIRTUAL_NMI) ? PROC_NMI_WINDOW : 0);
+	proc |= (prio > hv->cr8 ? PROC_IRQ_WINDOW : 0) | (nmi ? nmi_window() : 0);
 	if (proc != v->proc)
 		vmcs_write(PROC_CONTROLS, v->proc = proc);
+	return !nmi || (vmx_caps.pin & PIN_VIRTUAL_NMI);
 }
 
 void vmx_inject(struct hv_vcpu *hv, uint64_t event)
 {
 	struct vmx_vcpu *v = vmx_of(hv);
 	if (v->event)
-		hv_event_cut(v->event, &v->event_next);
+		hv_event_cut(hv, v->event);
 	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
 		write_cr2(hv->fault_address);
 	v->event = event;
@@ -47,16 +54,13 @@ void vmx_inject(struct hv_vcpu *hv, uint64_t event)
 
 void vmx_entry_event(struct vmx_vcpu *v)
 {
-	if (v->event_next && !v->event) {
-		bool shadow = vmcs_read(GUEST_INTERRUPTIBILITY) & (HV_SHADOW_STI | HV_SHADOW_MOV_SS);
-		if (hv_event_takes(v->event_next, v->hv.rflags, shadow)) {
-			v->event = v->event_next;
-			v->event_next = 0;
-		} else {
-			bool nmi = hv_is_nmi(v->event_next) && (vmx_caps.pin & PIN_VIRTUAL_NMI);
-			vmx_set_proc(v, nmi ? PROC_NMI_WINDOW : PROC_IRQ_WINDOW, true);
-		}
+	const uint64_t shadows = HV_SHADOW_STI | HV_SHADOW_MOV_SS;
+	if (v->hv.event_next && !v->event && hv_event_takes(&v->hv, vmcs_read(GUEST_INTERRUPTIBILITY) & shadows)) {
+		v->event = v->hv.event_next;
+		v->hv.event_next = 0;
 	}
+	if (v->hv.event_next)
+		vmx_set_proc(v, hv_is_nmi(v->hv.event_next) ? nmi_window() : PROC_IRQ_WINDOW, true);
 	if (!v->event)
 		return;
 	uint64_t info = (uint32_t)v->event;
@@ -92,9 +96,7 @@ void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip)
 	if (!(hv->rflags & RFLAGS_TF))
 		return;
 	/* The trap that the instruction would have ended with. As a pending one it were lost to an event at entry (27.7.3). */
-	uint64_t dr6;
-	__asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
-	__asm__ volatile("mov %0, %%dr6" ::"r"((dr6 & ~DR6_TRAPS) | DR6_BS));
+	vmx_set_dr6((vmx_dr6() & ~DR6_TRAPS) | DR6_BS);
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
 	vmx_inject(hv, HV_EVENT(HV_EVENT_EXC, VEC_DB));
 }
@@ -115,14 +117,19 @@ static void decode_exception(struct vmx_vcpu *v, struct vmexit *x)
 	if (x->u.exc.vector != VEC_DB)
 		return;
 	/* An intercepted #DB has changed neither DR6 nor DR7 (28.2.1): so that it can be given back, do it here. */
-	uint64_t why = vmcs_read(EXIT_QUALIFICATION), dr6;
-	__asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
-	dr6 = (dr6 & ~0xfULL) | DR6_RESET | (why & 0x600f);
-	__asm__ volatile("mov %0, %%dr6" ::"r"(dr6));
+	uint64_t dr6 = (vmx_dr6() & ~0xfULL) | DR6_RESET | (vmcs_read(EXIT_QUALIFICATION) & 0x600f);
+	vmx_set_dr6(dr6);
 	x->u.exc.dr6 = dr6;
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
-	if ((info >> 8 & 7) == VMX_TYPE_ICEBP) /* a trap: it returns behind the instruction */
+	uint64_t blocked = vmcs_read(GUEST_INTERRUPTIBILITY), both = HV_SHADOW_STI | HV_SHADOW_MOV_SS;
+	if ((info >> 8 & 7) ==
+	    VMX_TYPE_ICEBP) { /* a trap: it returns behind the instruction, and so behind the shadow */
 		v->hv.rip += vmcs_read(EXIT_INSN_LEN);
+		vmcs_write(GUEST_INTERRUPTIBILITY, blocked & ~both);
+	} else if ((blocked & both) &&
+		   (v->hv.rflags & RFLAGS_TF)) { /* entry insists on it (27.3.1.5), and then drops it */
+		vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+	}
 }
 
 static void decode_io(struct vmx_vcpu *v, struct vmexit *x)
@@ -144,8 +151,17 @@ static void decode_io(struct vmx_vcpu *v, struct vmexit *x)
 	}
 }
 
-/* MOV to CR0 and CR4, CLTS and LMSW exit when they would change a bit that the host owns; MOV CR8 always. True: done. */
-static bool do_cr(struct vmx_vcpu *v)
+enum cr_exit { CR_FAULT, CR_DONE, CR_AGAIN };
+
+/* Let the guest's instruction run again: of the bits that the host owns it finds those that it writes. No exit then. */
+static enum cr_exit cr_again(enum vmcs_field shadow, uint64_t owned, uint64_t val)
+{
+	vmcs_write(shadow, (vmcs_read(shadow) & ~owned) | (val & owned));
+	return CR_AGAIN;
+}
+
+/* MOV to CR0 and CR4, CLTS and LMSW exit when they would change a bit that the host owns; MOV CR8 always. */
+static enum cr_exit do_cr(struct vmx_vcpu *v)
 {
 	uint64_t q = vmcs_read(EXIT_QUALIFICATION), *gpr = &v->hv.gpr[q >> 8 & 15], val = *gpr; /* table 28-3 */
 	unsigned cr = q & 15, access = q >> 4 & 3;
@@ -153,13 +169,13 @@ static bool do_cr(struct vmx_vcpu *v)
 		if (access == 1)
 			*gpr = v->hv.cr8;
 		else if (val > 15)
-			return false;
+			return CR_FAULT;
 		else
 			v->hv.cr8 = val;
-		return true;
+		return CR_DONE;
 	}
-	if (cr != 0) /* CR4: a bit that the guest does not have. No other register exits. */
-		return false;
+	if (cr == 4) /* what it may have is the CPU's to judge */
+		return val & ~vmx_cr4_allowed() ? CR_FAULT : cr_again(CR4_SHADOW, CR4_HOST_OWNED, val);
 	uint64_t old = vmx_cr0();
 	if (access == 2)
 		val = old & ~CR0_TS;
@@ -167,12 +183,12 @@ static bool do_cr(struct vmx_vcpu *v)
 		val = (old & ~0xeULL) | (q >> 16 & 0xf) | (old & CR0_PE);
 	val |= CR0_ET;
 	if (val >> 32 || ((val & CR0_NW) && !(val & CR0_CD)) || ((val & CR0_PG) && !(val & CR0_PE)))
-		return false;
+		return CR_FAULT;
 	if ((val ^ old) &
-	    CR0_PG) /* with a change of NE, CD or NW at once: no system does, and PDPTEs would have to be read */
-		return false;
+	    CR0_PG) /* Linux does so before 5.19, with NE. Modes and PDPTEs change with it: the CPU's work */
+		return cr_again(CR0_SHADOW, vmx_cr0_owned(), val);
 	vmx_set_cr0(val & 0xffffffff);
-	return true;
+	return CR_DONE;
 }
 
 void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
@@ -202,10 +218,6 @@ void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 		snprintf(x->u.why, sizeof(x->u.why), "an EPT entry for %llx is malformed",
 			 (unsigned long long)vmcs_read(GUEST_PHYSICAL));
 		return;
-	case VMX_MCE_AT_ENTRY:
-		x->kind = EXIT_EXCEPTION;
-		x->u.exc.vector = VEC_MC;
-		return;
 	default: break;
 	}
 	x->len = (uint8_t)vmcs_read(EXIT_INSN_LEN); /* the rest is caused by an instruction */
@@ -228,10 +240,10 @@ void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 		x->u.msr.write = (reason & 0xffff) == VMX_WRMSR;
 		break;
 	case VMX_CR:
-		x->kind = EXIT_PRIVILEGED;
-		if (do_cr(v)) {
-			vmx_skip(&v->hv, v->hv.rip + x->len);
-			x->kind = EXIT_HOST_IRQ; /* nothing is left to do */
+		switch (do_cr(v)) {
+		case CR_FAULT: x->kind = EXIT_PRIVILEGED; break;
+		case CR_DONE: vmx_skip(&v->hv, v->hv.rip + x->len); /* fall through */
+		case CR_AGAIN: x->kind = EXIT_HOST_IRQ; break;      /* nothing is left to do */
 		}
 		break;
 	default: /* VMX instructions, MONITOR, MWAIT, GETSEC, task switches, ...: this guest's CPU does not have them */

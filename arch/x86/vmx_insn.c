@@ -51,3 +51,12 @@ void vmx_invept(bool single, uint64_t eptp)
 	__asm__ volatile("invept %1, %2" : "=@ccbe"(fail) : "m"(desc), "r"(single ? 1UL : 2UL) : "memory");
 	BUG_ON(fail);
 }
+
+uint64_t vmx_dr6(void)
+{
+	uint64_t val;
+	__asm__ volatile("mov %%dr6, %0" : "=r"(val));
+	return val;
+}
+
+void vmx_set_dr6(uint64_t val) { __asm__ volatile("mov %0, %%dr6" ::"r"(val)); }

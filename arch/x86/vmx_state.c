@@ -20,7 +20,7 @@
 
 /* ---- CR0 and CR4 ---- */
 
-static uint64_t cr0_owned(void) { return CR0_HOST_OWNED | ~vmx_caps.cr0_fixed1; }
+uint64_t vmx_cr0_owned(void) { return CR0_HOST_OWNED | ~vmx_caps.cr0_fixed1; }
 
 uint64_t vmx_cr4_allowed(void)
 {
@@ -29,8 +29,12 @@ uint64_t vmx_cr4_allowed(void)
 	return bits & vmx_caps.cr4_fixed1;
 }
 
-uint64_t vmx_cr0(void) { return (vmcs_read(GUEST_CR0) & ~cr0_owned()) | (vmcs_read(CR0_SHADOW) & cr0_owned()); }
-uint64_t vmx_cr4(void) { return vmcs_read(GUEST_CR4) & vmx_cr4_allowed(); }
+uint64_t vmx_cr0(void) { return (vmcs_read(GUEST_CR0) & ~vmx_cr0_owned()) | (vmcs_read(CR0_SHADOW) & vmx_cr0_owned()); }
+uint64_t vmx_cr4(void)
+{
+	uint64_t val = (vmcs_read(GUEST_CR4) & ~CR4_HOST_OWNED) | (vmcs_read(CR4_SHADOW) & CR4_HOST_OWNED);
+	return val & vmx_cr4_allowed();
+}
 
 void vmx_set_cr0(uint64_t val)
 {
@@ -42,7 +46,7 @@ void vmx_set_cr0(uint64_t val)
 void vmx_set_cr4(uint64_t val)
 {
 	vmcs_write(CR4_SHADOW, val);
-	vmcs_write(GUEST_CR4, val | CR4_VMXE | vmx_caps.cr4_fixed0);
+	vmcs_write(GUEST_CR4, val | CR4_VMXE | CR4_HOST_OWNED | vmx_caps.cr4_fixed0);
 }
 
 /* ---- segments ---- */
@@ -88,7 +92,7 @@ static struct seg_state seg_out(unsigned i)
 	X(sysenter_cs, GUEST_SYSENTER_CS) X(sysenter_esp, GUEST_SYSENTER_ESP) X(sysenter_eip, GUEST_SYSENTER_EIP)
 /* ... and those that lie in struct vmx_vcpu while it is not loaded. */
 #define VMX_SOFT_FIELDS(X)                                                                                             \
-	X(cr2) X(dr6) X(xcr0) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(tsc_aux) X(event) X(event_next)
+	X(cr2) X(dr6) X(xcr0) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(tsc_aux) X(event)
 /* clang-format on */
 
 void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s)
@@ -100,6 +104,7 @@ void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	s->rip = hv->rip;
 	s->rflags = hv->rflags;
 	s->cr8 = hv->cr8;
+	s->event_next = hv->event_next;
 	s->cr0 = vmx_cr0();
 	s->cr4 = vmx_cr4();
 #define X(f, field) s->f = (typeof(s->f))vmcs_read(field);
@@ -127,6 +132,9 @@ static int check(const struct cpu_state *s, struct why *w)
 		return why_set(w, -EINVAL, "the guest pages in 32-bit PAE mode, whose PDPTEs tern does not carry");
 	if ((s->int_shadow & ~3U) || s->int_shadow == 3)
 		return why_set(w, -EINVAL, "interrupt shadow %x is none", s->int_shadow);
+	if (s->sfmask >> 32 || !is_canonical(s->gdt_base) || !is_canonical(s->idt_base) ||
+	    !is_canonical(s->seg[SEG_FS].base) || !is_canonical(s->seg[SEG_GS].base))
+		return why_set(w, -EINVAL, "SFMASK has high bits, or the base of FS, GS, GDT or IDT is not canonical");
 	return hv_check_state(s, w);
 }
 
@@ -149,6 +157,7 @@ int vmx_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	hv->rip = s->rip;
 	hv->rflags = s->rflags;
 	hv->cr8 = s->cr8;
+	hv->event_next = s->event_next;
 	vmx_set_cr0(s->cr0);
 	vmx_set_cr4(s->cr4);
 #define X(f, field) vmcs_write(field, s->f);
@@ -161,7 +170,9 @@ int vmx_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		seg_in(i, &s->seg[i]);
 	vmcs_write(ENTRY_CONTROLS, s->efer & EFER_LMA ? vmx_caps.entry | ENTRYC_IA32E : vmx_caps.entry & ~ENTRYC_IA32E);
-	vmcs_write(GUEST_INTERRUPTIBILITY, s->int_shadow | (s->nmi_blocked ? INTERRUPTIBILITY_NMI : 0));
+	/* An NMI that is injected blocks the next one by itself, and entry wants nothing else to (27.3.1.5). */
+	bool nmi = hv_is_nmi(s->event) || hv_is_nmi(s->event_next);
+	vmcs_write(GUEST_INTERRUPTIBILITY, s->int_shadow | (s->nmi_blocked && !nmi ? INTERRUPTIBILITY_NMI : 0));
 	vmcs_write(GUEST_PENDING_DEBUG, pending_debug(s));
 	memset(v->xsave, 0, sizeof(v->xsave));
 	memcpy(v->xsave, s->xsave, s->xsave_size);

@@ -14,8 +14,8 @@ struct vmx_vcpu {
 	uint64_t eptp;
 	uint32_t cpu; /* where it was loaded last; ~0: nowhere */
 	bool launched, flush;
-	uint32_t proc;              /* PROC_CONTROLS as the VMCS has them */
-	uint64_t event, event_next; /* to be injected at the next entry; HV_EVENT, 0: none */
+	uint32_t proc;  /* PROC_CONTROLS as the VMCS has them */
+	uint64_t event; /* to be injected at the next entry; HV_EVENT, 0: none */
 	uint64_t tsc_offset, tsc_ratio;
 	uint64_t cr2, dr[4], dr6, xcr0;
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux;
@@ -49,13 +49,15 @@ uint64_t vmx_cr4(void);
 void vmx_set_cr0(uint64_t val);
 void vmx_set_cr4(uint64_t val);
 #define CR0_HOST_OWNED (CR0_NE | CR0_NW | CR0_CD)
+#define CR4_HOST_OWNED CR4_MCE /* set while guests run: a machine check must not become a shutdown (SDM 3B, machine-check architecture) */
+uint64_t vmx_cr0_owned(void);
 uint64_t vmx_cr4_allowed(void); /* bits that a guest may set */
 
 /* vmx_exit.c; the VMCS is current. */
 void vmx_set_proc(struct vmx_vcpu *v, uint32_t bit, bool on); /* a primary control */
 void vmx_inject(struct hv_vcpu *hv, uint64_t event);          /* these four: hv_ops */
 bool vmx_ready(struct hv_vcpu *hv, bool nmi);
-void vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi);
+bool vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi);
 void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip);
 void vmx_entry_event(struct vmx_vcpu *v);   /* what is to be injected goes into the VMCS */
 void vmx_requeue_event(struct vmx_vcpu *v); /* after an exit: what it cut short is to be injected */

@@ -49,7 +49,9 @@ static void random_state(struct cpu_state *s)
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		s->seg[i] = random_seg(i);
 	s->gdt_base = rnd(), s->idt_base = rnd(), s->gdt_limit = rnd() & 0xffff, s->idt_limit = rnd() & 0xffff;
-	s->star = rnd(), s->lstar = rnd(), s->cstar = rnd(), s->sfmask = rnd(), s->kernel_gs_base = rnd();
+	s->star = rnd(), s->sfmask = (uint32_t)rnd();
+	s->lstar = (uint64_t)((int64_t)rnd() >> 17), s->cstar = (uint64_t)((int64_t)rnd() >> 17);
+	s->kernel_gs_base = (uint64_t)((int64_t)rnd() >> 17);
 	s->sysenter_cs = (uint32_t)rnd();
 	s->sysenter_esp = (uint64_t)((int64_t)rnd() >> 17), s->sysenter_eip = (uint64_t)((int64_t)rnd() >> 17);
 	s->pat = rnd(), s->tsc_aux = (uint32_t)rnd();

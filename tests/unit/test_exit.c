@@ -388,7 +388,7 @@ static void test_interrupt_waits_behind_exception(void **state)
 	f->hw.hv.rflags |= RFLAGS_IF;
 	f->intinfo = irq;
 	fv_exit(f, SVM_EXIT_EXCP_BASE + VEC_AC, 0, 0);
-	assert_true(EVENT == ac && f->hw.deferred == irq);
+	assert_true(EVENT == ac && f->hw.hv.event_next == irq);
 	f->hw.hv.rflags &= ~RFLAGS_IF; /* in the handler of #AC */
 	f->intinfo = 0;
 	fv_exit(f, SVM_EXIT_INTR, 0, 0);
@@ -399,7 +399,7 @@ static void test_interrupt_waits_behind_exception(void **state)
 			 SVM_INT_V_IRQ | SVM_INT_V_IGN_TPR); /* asked to be told */
 	f->hw.hv.rflags |= RFLAGS_IF;
 	fv_exit(f, SVM_EXIT_INTR, 0, 0);
-	assert_true(f->delivered == irq && !f->hw.deferred);
+	assert_true(f->delivered == irq && !f->hw.hv.event_next);
 }
 
 /* Interrupts off do not hold it back; another one does, until its IRET has run. */
@@ -451,7 +451,7 @@ static void test_exception_meets_itself(void **state)
 		f->intinfo = EVENT;
 		fv_exit(f, SVM_EXIT_EXCP_BASE + VEC_AC, 0, 0);
 	}
-	assert_int_equal(f->hw.deferred, HV_EVENT(HV_EVENT_INTR, 0x31));
+	assert_int_equal(f->hw.hv.event_next, HV_EVENT(HV_EVENT_INTR, 0x31));
 	fv_exit(f, SVM_EXIT_EXCP_BASE + VEC_MC, 0, 0);
 	assert_non_null(strstr(f->fail, "machine check"));
 }

@@ -4,35 +4,9 @@
  * what VM entry would refuse is made regular or refused with words; a refusal by the CPU is explained by its rule.
  */
 #include "arch/x86/svm_vcpu.h"
-#include "arch/x86/vmx_vcpu.h"
+#include "tests/unit/fake_vmcs.h"
 #include "tests/unit/random_state.h"
 #include "vmm/vcpu.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-/* ---- a VMCS is a table of fields ---- */
-
-static uint64_t vmcs[0x7000];
-uint64_t vmcs_read(enum vmcs_field f)
-{
-	assert_true(f < ARRAY_SIZE(vmcs));
-	return vmcs[f];
-}
-void vmcs_write(enum vmcs_field f, uint64_t val)
-{
-	unsigned width = f >> 13 & 3; /* 16, 64, 32 bits, natural */
-	assert_true(f < ARRAY_SIZE(vmcs));
-	vmcs[f] = width == 0 ? val & 0xffff : width == 2 ? val & 0xffffffff : val;
-}
-
-struct vmx_caps vmx_caps = { /* as of a Haswell: the fixed bits of A.7 and A.8 */
-			     .entry = ENTRYC_LOAD_DEBUG | ENTRYC_LOAD_PAT | ENTRYC_LOAD_EFER,
-			     .cr0_fixed0 = CR0_PE | CR0_NE | CR0_PG,
-			     .cr0_fixed1 = 0xffffffff,
-			     .cr4_fixed0 = CR4_VMXE,
-			     .cr4_fixed1 = 0x1727ff
-};
 
 static struct vmx_vcpu intel;
 static struct svm_vcpu amd;
@@ -61,6 +35,7 @@ static void guest_state(struct cpu_state *s)
 	if (s->cr0 & CR0_NW)
 		s->cr0 |= CR0_CD;
 	s->efer |= EFER_LME | EFER_LMA;
+	s->gdt_base = (uint64_t)((int64_t)s->gdt_base >> 17), s->idt_base = (uint64_t)((int64_t)s->idt_base >> 17);
 	s->cr3 &= 0x7ffffffff000ULL;
 	s->rip = (uint64_t)((int64_t)s->rip >> 17);
 	s->rflags = (s->rflags & 0x254dd5) | RFLAGS_ALWAYS; /* all that is defined but VM, VIF, VIP */
@@ -193,6 +168,12 @@ static void test_refused(void **state)
 	REFUSED(s.efer &= ~EFER_LMA, "PAE");
 	REFUSED(s.cr8 = 16, "CR8");
 	REFUSED(s.int_shadow = 3, "shadow");
+	REFUSED(s.lstar = BIT(47), "LSTAR"); /* a CPU with LA57 lets the guest have it; WRMSR here would not */
+	REFUSED(s.cstar = BIT(55), "CSTAR");
+	REFUSED(s.kernel_gs_base = ~BIT(60), "KERNEL_GS_BASE");
+	REFUSED(s.sfmask = BIT(32), "SFMASK");
+	REFUSED(s.seg[SEG_GS].base = BIT(50), "GS");
+	REFUSED(s.idt_base = BIT(50), "IDT");
 	REFUSED(s.xcr0 = 5, "XCR0");
 	REFUSED(s.efer |= EFER_SVME, "EFER");
 #undef REFUSED
@@ -207,13 +188,36 @@ static void test_cr0_shadow(void **state)
 	assert_true(vmx_cr0() == (CR0_PE | CR0_CD | CR0_NW | CR0_ET));
 	assert_true(vmcs[GUEST_CR0] == (CR0_PE | CR0_NE | CR0_ET));
 	vmcs[GUEST_CR0] |= CR0_TS | CR0_PG; /* the guest's own bits change without an exit */
-	vmcs[GUEST_CR4] = CR4_VMXE | CR4_PAE;
+	vmx_set_cr4(CR4_PAE);
+	assert_true(vmcs[GUEST_CR4] ==
+		    (CR4_VMXE | CR4_PAE | CR4_MCE)); /* a machine check is the host's, not a shutdown */
 	vmcs[GUEST_EFER] = EFER_LMA | EFER_LME;
 	vmcs[GUEST_ES_ATTR + 2 * SEG_CS] = 0xa09b;
 	vmcs[GUEST_ES_ATTR + 2 * SEG_SS] = 0x60 | SEG_ATTR_UNUSABLE;
 	vmx_get_mode(&intel.hv, &m);
 	assert_true(m.cr0 == (CR0_PE | CR0_CD | CR0_NW | CR0_ET | CR0_TS | CR0_PG));
 	assert_true(m.cr4 == CR4_PAE && m.long_mode && m.cpl == 3 && !m.cs32);
+}
+
+/* An NMI on its way blocks no other by itself: to Intel, which refuses it then, and to AMD, which must look for its IRET. */
+static void test_nmi_on_its_way(void **state)
+{
+	static struct cpu_state s, t;
+	uint64_t nmi = HV_EVENT(HV_EVENT_NMI, VEC_NMI);
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		guest_state(&s);
+		s.event = i & 1 ? nmi : 0;
+		s.event_next = i & 2 ? nmi : 0;
+		s.nmi_blocked = i >> 2;
+		bool way = i & 3;
+		assert_int_equal(to_amd(&s, NULL), 0);
+		assert_int_equal(amd.nmi_blocked, way || s.nmi_blocked);
+		svm_get_state(&amd.hv, &t);
+		assert_int_equal(t.nmi_blocked, !way && s.nmi_blocked);
+		assert_int_equal(to_intel(&s, NULL), 0);
+		assert_int_equal(!!(vmcs[GUEST_INTERRUPTIBILITY] & INTERRUPTIBILITY_NMI), !way && s.nmi_blocked);
+	}
 }
 
 static void test_explain(void **state)
@@ -273,7 +277,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_identity),     cmocka_unit_test(test_across_vendors),
 		cmocka_unit_test(test_made_regular), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_cr0_shadow),   cmocka_unit_test(test_explain),
+		cmocka_unit_test(test_cr0_shadow),   cmocka_unit_test(test_nmi_on_its_way),
+		cmocka_unit_test(test_explain),
 	};
 
 	return cmocka_run_group_tests_name("vmx_state", tests, NULL, NULL);
