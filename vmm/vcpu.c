@@ -101,8 +101,10 @@ static void inject_pending(struct vcpu *v)
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, vector));
 		vector = lapic_wants(&v->lapic);
 	}
-	if (!hv()->window(v->hv, vector >> 4, nmi))
+	bool ask = vector || nmi || v->hv->event_next; /* which the back end asks a window for by itself */
+	if ((ask || v->asked) && !hv()->window(v->hv, vector >> 4, nmi))
 		look_soon(v);
+	v->asked = ask;
 }
 
 /* One stay in the guest; false if a request came first. */

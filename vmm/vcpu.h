@@ -44,6 +44,7 @@ struct vcpu {
 	uint8_t timer_check;              /* [a] the LAPIC timer was touched or is due */
 	uint8_t kicked;                   /* [a] something to look at before the next entry */
 	uint8_t flush;                    /* [a] take new translations at the next entry */
+	bool asked;                       /* [v] at the last entry there was something to ask a window for */
 	uint8_t nmi;                      /* [a] an NMI to inject */
 	uint64_t exits[EXIT_INVALID + 1]; /* [v] by kind */
 };

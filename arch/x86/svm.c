@@ -198,14 +198,8 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 	struct svm_vcpu *v = svm_of(hv);
 	struct svm_cpu *c = this_cpu()->hv;
 	struct vmcb *b = v->vmcb;
-	if (v->hv.event_next && !(b->eventinj & SVM_EVENT_VALID) && hv_event_takes(hv, b->int_state & 1)) {
-		b->eventinj = v->hv.event_next;
-		v->hv.event_next = 0;
-		if (hv_is_nmi(b->eventinj))
-			svm_block_nmi(v, true);
-	}
 	if (v->hv.event_next)
-		b->int_ctl |= SVM_INT_V_IRQ | SVM_INT_V_IGN_TPR; /* it is in service already */
+		svm_entry_event(v);
 	asid_take(v, c);
 	b->clean = 0;
 	b->rip = v->hv.rip;
@@ -227,7 +221,6 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 		b->cs.attr &= (uint16_t)~SVM_SEG_D;
 	if (v->iret_rip != b->rip)
 		v->iret_rip = SVM_NO_RIP;
-	svm_requeue_event(v);
 	svm_decode(v, x);
 }
 

@@ -40,16 +40,29 @@ void svm_inject(struct hv_vcpu *hv, uint64_t event)
 	v->vmcb->eventinj = event; /* HV_EVENT has EVENTINJ's layout, APM2 15.20 */
 }
 
+void svm_entry_event(struct svm_vcpu *v)
+{
+	struct vmcb *b = v->vmcb;
+	if ((b->eventinj & SVM_EVENT_VALID) || !hv_event_takes(&v->hv, b->int_state & 1)) {
+		b->int_ctl |= SVM_INT_V_IRQ | SVM_INT_V_IGN_TPR; /* it is in service already */
+		return;
+	}
+	b->eventinj = v->hv.event_next;
+	v->hv.event_next = 0;
+	if (hv_is_nmi(b->eventinj))
+		svm_block_nmi(v, true);
+}
+
 /* What was being delivered when the exit came goes back in; INT n, INT3 and INTO are simply executed again. */
-void svm_requeue_event(struct svm_vcpu *v)
+static void requeue_event(struct svm_vcpu *v)
 {
 	uint64_t e = v->vmcb->exitintinfo;
-	unsigned type = e >> 8 & 7, vector = e & 0xff;
 	v->vmcb->eventinj = 0;
-	if (!(e & SVM_EVENT_VALID) || type == HV_EVENT_SOFT ||
-	    (type == HV_EVENT_EXC && (vector == VEC_BP || vector == 4)))
+	if (!(e & SVM_EVENT_VALID))
 		return;
-	v->vmcb->eventinj = e;
+	unsigned type = e >> 8 & 7, vector = e & 0xff;
+	if (type != HV_EVENT_SOFT && (type != HV_EVENT_EXC || (vector != VEC_BP && vector != 4)))
+		v->vmcb->eventinj = e;
 }
 
 static void decode_io(const struct vmcb *b, struct vmexit *x) /* EXITINFO1, APM2 15.10.2 */
@@ -82,6 +95,7 @@ void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 {
 	struct vmcb *b = v->vmcb;
 	uint64_t code = b->exitcode;
+	requeue_event(v);
 	x->len = svm_has_nrip && b->nrip > b->rip && b->nrip - b->rip <= 15 ? b->nrip - b->rip : 0;
 	if ((uint32_t)code == 0xffffffff) { /* VMEXIT_INVALID; emulators give 32 bits of it */
 		svm_explain_invalid(b, x);

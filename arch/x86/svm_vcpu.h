@@ -28,7 +28,8 @@ void svm_inject(struct hv_vcpu *hv, uint64_t event); /* these four: hv_ops */
 bool svm_ready(struct hv_vcpu *hv, bool nmi);
 bool svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi);
 void svm_skip(struct hv_vcpu *hv, uint64_t next_rip);
-void svm_requeue_event(struct svm_vcpu *v); /* after an exit: what it cut short is to be injected */
+void svm_entry_event(struct svm_vcpu *v); /* event_next goes into the VMCB, or is asked for */
+/* After an exit: what it means, and what it cut short is to be injected again. */
 void svm_decode(struct svm_vcpu *v, struct vmexit *x);
 
 /* svm_state.c */

@@ -262,7 +262,8 @@ static void vmx_enter(struct hv_vcpu *hv, struct vmexit *x)
 		v->flush = false;
 		vmx_invept(vmx_caps.ept & EPT_CAP_INVEPT_SINGLE, v->eptp);
 	}
-	vmx_entry_event(v);
+	if (v->event | v->hv.event_next)
+		vmx_entry_event(v);
 	vmcs_write(GUEST_RIP, v->hv.rip);
 	vmcs_write(GUEST_RFLAGS, v->hv.rflags);
 	vmcs_write(GUEST_RSP, v->hv.gpr[REG_RSP]);
@@ -288,7 +289,6 @@ static void vmx_enter(struct hv_vcpu *hv, struct vmexit *x)
 	v->hv.rip = vmcs_read(GUEST_RIP);
 	v->hv.rflags = vmcs_read(GUEST_RFLAGS);
 	v->hv.gpr[REG_RSP] = vmcs_read(GUEST_RSP);
-	vmx_requeue_event(v);
 	vmx_decode(v, x, reason);
 }
 

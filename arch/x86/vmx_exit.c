@@ -73,7 +73,7 @@ void vmx_entry_event(struct vmx_vcpu *v)
 }
 
 /* What was being delivered when the exit came goes back in; INT n, INT3, INTO and INT1 are simply executed again. */
-void vmx_requeue_event(struct vmx_vcpu *v)
+static void requeue_event(struct vmx_vcpu *v)
 {
 	uint64_t info = vmcs_read(IDT_VECTORING_INFO), type = info >> 8 & 7;
 	v->event = 0;
@@ -194,6 +194,7 @@ static enum cr_exit do_cr(struct vmx_vcpu *v)
 void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 {
 	uint64_t q;
+	requeue_event(v);
 	x->len = 0;
 	switch (reason & 0xffff) {
 	case VMX_EXCEPTION: decode_exception(v, x); return;

@@ -49,7 +49,8 @@ uint64_t vmx_cr4(void);
 void vmx_set_cr0(uint64_t val);
 void vmx_set_cr4(uint64_t val);
 #define CR0_HOST_OWNED (CR0_NE | CR0_NW | CR0_CD)
-#define CR4_HOST_OWNED CR4_MCE /* set while guests run: a machine check must not become a shutdown (SDM 3B, machine-check architecture) */
+#define CR4_HOST_OWNED \
+	CR4_MCE /* set while guests run: a machine check must not become a shutdown (SDM 3B, machine-check architecture) */
 uint64_t vmx_cr0_owned(void);
 uint64_t vmx_cr4_allowed(void); /* bits that a guest may set */
 
@@ -59,8 +60,8 @@ void vmx_inject(struct hv_vcpu *hv, uint64_t event);          /* these four: hv_
 bool vmx_ready(struct hv_vcpu *hv, bool nmi);
 bool vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi);
 void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip);
-void vmx_entry_event(struct vmx_vcpu *v);   /* what is to be injected goes into the VMCS */
-void vmx_requeue_event(struct vmx_vcpu *v); /* after an exit: what it cut short is to be injected */
+void vmx_entry_event(struct vmx_vcpu *v); /* what is to be injected goes into the VMCS */
+/* After an exit: what it means, and what it cut short is to be injected again. */
 void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason);
 
 /* vmx_state.c */

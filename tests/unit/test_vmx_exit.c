@@ -47,11 +47,7 @@ static uint64_t enter(void)
 	vmx_entry_event(&v);
 	return (uint32_t)vmcs[ENTRY_INTR_INFO];
 }
-static void leave(uint32_t reason)
-{
-	vmx_requeue_event(&v);
-	vmx_decode(&v, &x, reason);
-}
+static void leave(uint32_t reason) { vmx_decode(&v, &x, reason); }
 
 /* ---- #DB in a shadow ---- */
 

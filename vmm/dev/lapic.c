@@ -32,11 +32,16 @@ static const uint32_t lvt_valid[LVT_COUNT] = {
 
 static inline uint32_t load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 
+typedef uint64_t word_pair __attribute__((may_alias));
+static inline uint64_t load_pair(const uint32_t *words)
+{
+	return __atomic_load_n((const word_pair *)(const void *)words, __ATOMIC_ACQUIRE);
+}
+
 static int highest_bit(const uint32_t *map)
 {
 	/* Mostly nothing is there, and this is asked at each entry: so no loop for that. */
-	if (!(load(&map[0]) | load(&map[1]) | load(&map[2]) | load(&map[3]) | load(&map[4]) | load(&map[5]) |
-	      load(&map[6]) | load(&map[7])))
+	if (!(load_pair(&map[0]) | load_pair(&map[2]) | load_pair(&map[4]) | load_pair(&map[6])))
 		return -1;
 	for (int w = 7; w >= 0; w--) {
 		uint32_t v = load(&map[w]);

@@ -13,7 +13,7 @@ struct lapic_state { /* migrates */
 	uint32_t id, svr, tpr, lvt[7], icr_lo, icr_hi, esr, dcr,
 		icount;      /* lvt order: cmci, timer, thermal, pmc, lint0, lint1, error */
 	uint32_t esr_latent; /* errors since the last write to ESR, which moves them there */
-	uint32_t isr[8], tmr[8], irr[8];
+	_Alignas(8) uint32_t isr[8], tmr[8], irr[8];
 	uint64_t apic_base;
 	uint64_t tsc_deadline;   /* guest TSC; 0: unarmed */
 	uint64_t count_start_ns; /* guest time when icount was written, or the current period began */
