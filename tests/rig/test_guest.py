@@ -28,7 +28,7 @@ def reboots(rig, command):
         client.shell(rig.guest, f"(sleep 0.3; {command}) >/dev/null 2>&1 &", 5)
     except (OSError, AssertionError):
         pass  # the guest may go before it has answered
-    wait_console(h, before + 10000, 60)
+    wait_console(h, before + 2000, 60)
     rig.wait_guest(h)
     rig.check_pages()
 
@@ -97,6 +97,6 @@ def test_stop_and_start(rig):
     assert h.vms()[DEMO]["state"] == "stopped"
     assert client.ping(rig.guest, 1, wait=1) == 1
     h.json(f"vm start {DEMO}")
-    wait_console(h, before + 10000, 60)
+    wait_console(h, before + 2000, 60)
     rig.wait_guest(h)
     rig.check_after()
