@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What the vendors' files share of the kernel's memory. Private to hv.c, svm* and vmx*. */
 #pragma once
+#include "arch/x86/cpu.h"
 #include "arch/x86/hv.h"
 #include "kernel/handoff.h"
 
@@ -18,5 +19,6 @@ void hv_event_cut(struct hv_vcpu *hv, uint64_t cut);
 /* Whether the guest can take what waits there. */
 bool hv_event_takes(const struct hv_vcpu *hv, bool shadow);
 static inline bool hv_is_nmi(uint64_t event) { return event && (event >> 8 & 7) == HV_EVENT_NMI; }
+static inline bool hv_is_page_fault(uint64_t event) { return (event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF); }
 /* Whether WRMSR may set one of the MSRs of hv_ops.set_msr to val; else #GP. */
 bool hv_msr_valid(uint32_t msr, uint64_t val, uint64_t efer, uint64_t cr0);

@@ -5,6 +5,8 @@
 #include "arch/x86/hv_env.h"
 #include <string.h>
 
+#define EFER_GUEST (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE) /* what guests get */
+
 int hv_check_state(const struct cpu_state *s, struct why *w)
 {
 	uint64_t xstate_bv = 0;
@@ -21,7 +23,7 @@ int hv_check_state(const struct cpu_state *s, struct why *w)
 	if (s->tsc_aux >> 32 || s->xss)
 		return why_set(w, -EINVAL, "TSC_AUX %llx or XSS %llx is not one that guests can have",
 			       (unsigned long long)s->tsc_aux, (unsigned long long)s->xss);
-	if (s->efer & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE))
+	if (s->efer & ~EFER_GUEST)
 		return why_set(w, -EINVAL, "EFER %llx has bits that guests do not get", (unsigned long long)s->efer);
 	if ((s->cr0 | s->dr6 | s->dr7) >> 32 || s->cr8 > 15)
 		return why_set(w, -EINVAL, "CR0, DR6 or DR7 has bits above 31, or CR8 above 3");
@@ -54,8 +56,7 @@ bool hv_msr_valid(uint32_t msr, uint64_t val, uint64_t efer, uint64_t cr0)
 {
 	switch (msr) {
 	case MSR_EFER: /* LME may not change under paging (SDM 3A 2.2.1, APM2 14.6.1); of LMA a write says nothing */
-		return !(val & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) &&
-		       !((val ^ efer) & EFER_LME && (cr0 & CR0_PG));
+		return !(val & ~EFER_GUEST) && !((val ^ efer) & EFER_LME && (cr0 & CR0_PG));
 	case MSR_PAT: /* each byte a memory type: 0, 1, 4..7 */
 		for (unsigned i = 0; i < 64; i += 8)
 			if ((val >> i & 0xff) > 7 || (val >> i & 0xfe) == 2)

@@ -4,8 +4,8 @@
  * turns an exit into a neutral struct vmexit and neutral state into the VMCB. Intercepts are on by default: MSRs and ports
  * exit unless listed, #DB and #AC always do (a guest could else hold the CPU for ever in their delivery).
  *
- * Events and the decoding of exits are in svm_exit.c, state conversion in svm_state.c. The VMCB of a vCPU is used by the CPU that has it loaded, and by nobody else
- * meanwhile.
+ * Events and the decoding of exits are in svm_exit.c, state conversion in svm_state.c. The VMCB of a vCPU is used by the
+ * CPU that has it loaded, and by nobody else meanwhile.
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"

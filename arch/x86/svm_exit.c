@@ -35,7 +35,7 @@ void svm_inject(struct hv_vcpu *hv, uint64_t event)
 		hv_event_cut(hv, cut);
 	if (hv_is_nmi(event))
 		svm_block_nmi(v, true);
-	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
+	if (hv_is_page_fault(event))
 		v->vmcb->cr2 = hv->fault_address;
 	v->vmcb->eventinj = event; /* HV_EVENT has EVENTINJ's layout, APM2 15.20 */
 }

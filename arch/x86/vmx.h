@@ -99,13 +99,14 @@ enum vmx_reason { /* basic exit reasons, appendix C */
 #define VMX_ENTRY_FAILED BIT(31) /* in EXIT_REASON */
 
 /* Interruption information (25.8.3): vector, type and valid bits as in HV_EVENT; types 5 and 6 are not of HV_EVENT. */
-#define VMX_TYPE_ICEBP       5 /* INT1 */
-#define VMX_EVENT_VALID      BIT(31)
-#define VMX_EVENT_ERROR      BIT(11)
-#define VMX_NMI_UNBLOCK      BIT(12) /* an IRET that faulted had ended the blocking of NMIs */
-#define INTERRUPTIBILITY_NMI BIT(3)  /* bits 0 and 1 are HV_SHADOW_* */
-#define PENDING_DEBUG_BS     BIT(14) /* single step */
-#define PENDING_DEBUG_MASK   (0xfULL | BIT(12) | PENDING_DEBUG_BS)
+#define VMX_TYPE_ICEBP          5 /* INT1 */
+#define VMX_EVENT_VALID         BIT(31)
+#define VMX_EVENT_ERROR         BIT(11)
+#define VMX_NMI_UNBLOCK         BIT(12) /* an IRET that faulted had ended the blocking of NMIs */
+#define INTERRUPTIBILITY_NMI    BIT(3)  /* bits 0 and 1 are HV_SHADOW_* */
+#define INTERRUPTIBILITY_SHADOW (BIT(0) | BIT(1))
+#define PENDING_DEBUG_BS        BIT(14) /* single step */
+#define PENDING_DEBUG_MASK      (0xfULL | BIT(12) | PENDING_DEBUG_BS)
 
 /* vmx_insn.c: the instructions; a refusal is our own mistake and a BUG. The VMCS is this CPU's current one. */
 uint64_t vmcs_read(enum vmcs_field f);

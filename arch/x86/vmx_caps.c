@@ -10,8 +10,7 @@
 struct vmx_caps vmx_caps;
 struct pt_format vmx_pt_format;
 
-enum { PIN, PROC, EXITC, ENTRYC, PROC2 }; /* words of controls, the first four in the order of their MSRs */
-static uint32_t may[VMX_NCONTROLS];       /* bits that may be 1 */
+static uint32_t may[VMX_NCONTROLS]; /* bits that may be 1 */
 
 /* For `host`: a control's bit, or one of the EPT capabilities. */
 enum {

@@ -4,14 +4,13 @@
 #include "arch/x86/vmx_vcpu.h"
 #include <stdio.h>
 
-void vmx_set_proc(struct vmx_vcpu *v, uint32_t bit, bool on)
+static void write_proc(struct vmx_vcpu *v, uint32_t proc)
 {
-	uint32_t proc = on ? v->proc | bit : v->proc & ~bit;
-	if (proc == v->proc)
-		return;
-	v->proc = proc;
-	vmcs_write(PROC_CONTROLS, proc);
+	if (proc != v->proc)
+		vmcs_write(PROC_CONTROLS, v->proc = proc);
 }
+
+void vmx_set_proc(struct vmx_vcpu *v, uint32_t bit, bool on) { write_proc(v, on ? v->proc | bit : v->proc & ~bit); }
 
 /* ---- events ---- */
 
@@ -20,8 +19,7 @@ bool vmx_ready(struct hv_vcpu *hv, bool nmi)
 	struct vmx_vcpu *v = vmx_of(hv);
 	if (v->event || v->hv.event_next || !(nmi || (hv->rflags & RFLAGS_IF)))
 		return false;
-	return !(vmcs_read(GUEST_INTERRUPTIBILITY) &
-		 (HV_SHADOW_STI | HV_SHADOW_MOV_SS | (nmi ? INTERRUPTIBILITY_NMI : 0)));
+	return !(vmcs_read(GUEST_INTERRUPTIBILITY) & (INTERRUPTIBILITY_SHADOW | (nmi ? INTERRUPTIBILITY_NMI : 0)));
 }
 
 /* The NMI window may open behind STI before the NMI can be taken; IF is set there, and the other window does not. */
@@ -37,8 +35,7 @@ bool vmx_window(struct hv_vcpu *hv, unsigned prio, bool nmi)
 	struct vmx_vcpu *v = vmx_of(hv);
 	uint32_t proc = v->proc & ~(uint32_t)(PROC_IRQ_WINDOW | PROC_NMI_WINDOW);
 	proc |= (prio > hv->cr8 ? PROC_IRQ_WINDOW : 0) | (nmi ? nmi_window() : 0);
-	if (proc != v->proc)
-		vmcs_write(PROC_CONTROLS, v->proc = proc);
+	write_proc(v, proc);
 	return !nmi || (vmx_caps.pin & PIN_VIRTUAL_NMI);
 }
 
@@ -47,15 +44,15 @@ void vmx_inject(struct hv_vcpu *hv, uint64_t event)
 	struct vmx_vcpu *v = vmx_of(hv);
 	if (v->event)
 		hv_event_cut(hv, v->event);
-	if ((event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF))
+	if (hv_is_page_fault(event))
 		write_cr2(hv->fault_address);
 	v->event = event;
 }
 
 void vmx_entry_event(struct vmx_vcpu *v)
 {
-	const uint64_t shadows = HV_SHADOW_STI | HV_SHADOW_MOV_SS;
-	if (v->hv.event_next && !v->event && hv_event_takes(&v->hv, vmcs_read(GUEST_INTERRUPTIBILITY) & shadows)) {
+	if (v->hv.event_next && !v->event &&
+	    hv_event_takes(&v->hv, vmcs_read(GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOW)) {
 		v->event = v->hv.event_next;
 		v->hv.event_next = 0;
 	}
@@ -91,8 +88,8 @@ void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip)
 {
 	uint64_t shadow = vmcs_read(GUEST_INTERRUPTIBILITY);
 	hv->rip = next_rip;
-	if (shadow & (HV_SHADOW_STI | HV_SHADOW_MOV_SS))
-		vmcs_write(GUEST_INTERRUPTIBILITY, shadow & ~(uint64_t)(HV_SHADOW_STI | HV_SHADOW_MOV_SS));
+	if (shadow & INTERRUPTIBILITY_SHADOW)
+		vmcs_write(GUEST_INTERRUPTIBILITY, shadow & ~INTERRUPTIBILITY_SHADOW);
 	if (!(hv->rflags & RFLAGS_TF))
 		return;
 	/* The trap that the instruction would have ended with. As a pending one it were lost to an event at entry (27.7.3). */
@@ -121,12 +118,12 @@ static void decode_exception(struct vmx_vcpu *v, struct vmexit *x)
 	vmx_set_dr6(dr6);
 	x->u.exc.dr6 = dr6;
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
-	uint64_t blocked = vmcs_read(GUEST_INTERRUPTIBILITY), both = HV_SHADOW_STI | HV_SHADOW_MOV_SS;
+	uint64_t blocked = vmcs_read(GUEST_INTERRUPTIBILITY);
 	if ((info >> 8 & 7) ==
 	    VMX_TYPE_ICEBP) { /* a trap: it returns behind the instruction, and so behind the shadow */
 		v->hv.rip += vmcs_read(EXIT_INSN_LEN);
-		vmcs_write(GUEST_INTERRUPTIBILITY, blocked & ~both);
-	} else if ((blocked & both) &&
+		vmcs_write(GUEST_INTERRUPTIBILITY, blocked & ~INTERRUPTIBILITY_SHADOW);
+	} else if ((blocked & INTERRUPTIBILITY_SHADOW) &&
 		   (v->hv.rflags & RFLAGS_TF)) { /* entry insists on it (27.3.1.5), and then drops it */
 		vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 	}

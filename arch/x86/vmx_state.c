@@ -116,7 +116,7 @@ void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	s->dr0 = v->dr[0], s->dr1 = v->dr[1], s->dr2 = v->dr[2], s->dr3 = v->dr[3];
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		s->seg[i] = seg_out(i);
-	s->int_shadow = shadow & (HV_SHADOW_STI | HV_SHADOW_MOV_SS);
+	s->int_shadow = shadow & INTERRUPTIBILITY_SHADOW;
 	s->nmi_blocked = shadow & INTERRUPTIBILITY_NMI ? 1 : 0;
 	s->pending_debug = vmcs_read(GUEST_PENDING_DEBUG) & PENDING_DEBUG_MASK;
 	s->xsave_size = fpu_used_size(v->xsave);

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum { PIN, PROC, EXITC, ENTRYC, PROC2 };
 static const char *const word_name[] = { "pin", "primary", "exit", "entry", "secondary" };
 
 bool rdmsr_safe(uint32_t msr, uint64_t *v) /* vmx_probe's, which is not called here */

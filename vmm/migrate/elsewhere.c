@@ -92,11 +92,7 @@ static int ask(struct stream *s, const struct who *q, uint64_t deadline_ns, char
 	if (!err)
 		err = wire_rx_init(&rx, s);
 	if (!err)
-		err = hello_send(&tx, host_info.name, deadline_ns);
-	if (!err)
-		err = hello_recv(&rx, &h, deadline_ns, w);
-	if (!err)
-		err = hello_check(&h, w);
+		err = hello_exchange(&tx, &rx, &h, deadline_ns, w);
 	if (!err && !(h.features & HELLO_WHO))
 		err = why_set(w, -ENOTSUP, "it is of an older version, which cannot be asked");
 	if (!err)

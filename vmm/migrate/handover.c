@@ -4,7 +4,6 @@
  * destination takes each of these decisions once, in attempts.c. All that is lost on the way is asked for again.
  */
 #include "vmm/migrate/handover.h"
-#include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
 #include "vmm/migrate/failpoint.h"
@@ -41,11 +40,7 @@ static uint32_t ask(struct migration *m)
 	if (!err)
 		err = migration_attach(m, s); /* so that `vm claim` need not wait for us */
 	if (!err)
-		err = hello_send(&tx, host_info.name, end);
-	if (!err)
-		err = hello_recv(&rx, &h, end, &w);
-	if (!err)
-		err = hello_check(&h, &w);
+		err = hello_exchange(&tx, &rx, &h, end, &w);
 	if (!err)
 		err = id_send(&tx, WIRE_QUERY, &m->id, end);
 	if (!err)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Bodies of the setup and hand-over records (records.h, doc/wire.md). */
 #include "vmm/migrate/records.h"
+#include "kernel/host.h"
 #include <string.h>
 
 bool attempt_id_equal(const struct attempt_id *a, const struct attempt_id *b)
@@ -55,6 +56,14 @@ int hello_check(const struct hello *h, struct why *w)
 		return why_set(w, -ENOTSUP, "%s takes records of %lu bytes at most, this host sends up to %d", h->host,
 			       (unsigned long)h->max_record, WIRE_RECORD_MAX);
 	return 0;
+}
+
+int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w)
+{
+	int err = hello_send(tx, host_info.name, deadline_ns);
+	if (!err)
+		err = hello_recv(rx, h, deadline_ns, w);
+	return err ? err : hello_check(h, w);
 }
 
 /* ---- OFFER ---- */

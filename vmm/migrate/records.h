@@ -26,6 +26,9 @@ int hello_send(struct wire_tx *tx, const char *host, uint64_t deadline_ns) must_
 /* Reads the peer's and settles the version: -EPROTO not tern, -ENOTSUP no common version or feature. */
 int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w) must_check;
 int hello_check(const struct hello *h, struct why *w) must_check;
+/* All three, by one deadline: how a connection that only asks begins. */
+int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint64_t deadline_ns,
+		   struct why *w) must_check;
 
 struct offer {
 	struct attempt_id id;
