@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the guest's load programs share: a paced loop that watches the guest's clocks, and a status line that anybody may ask
- * for: it is sent to whoever connects to the program's TCP port, and kept in a file, renewed each second.
+ * What the guest's load programs share: a paced loop that watches the guest's clocks and vector registers, and a status line
+ * that anybody may ask for: it is sent to whoever connects to the program's TCP port, and kept in a file, renewed each second.
  */
 #pragma once
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,6 +31,7 @@ struct load {
 	int64_t start_ns, last_ns, last_real_ns, last_file_ns;
 	int64_t gap_ns;     /* the longest time between two ticks since the status was asked for last */
 	uint64_t backwards; /* how often a clock went backwards: must stay 0 */
+	uint64_t registers; /* how often a sleep has changed a vector register: must stay 0 */
 };
 
 static inline int64_t load_clock(clockid_t id)
@@ -37,6 +40,30 @@ static inline int64_t load_clock(clockid_t id)
 
 	clock_gettime(id, &ts);
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+/* Sleep for a tick with numbers in all vector registers (AVX), which a system call leaves as they are: false if it did not. */
+static inline bool load_sleep(void)
+{
+	struct timespec ts = { 0, TICK_NS };
+	uint64_t before[16][4], after[16][4];
+	long ret = SYS_nanosleep;
+
+	for (uint64_t i = 0; i < 64; i++)
+		before[i / 4][i % 4] = (i + 1) * 0x9e3779b97f4a7c15ULL + (uint64_t)load_clock(CLOCK_MONOTONIC);
+	__asm__ volatile(".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
+			 "vmovdqu \\n * 32(%[before]), %%ymm\\n\n"
+			 ".endr\n"
+			 "syscall\n"
+			 ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
+			 "vmovdqu %%ymm\\n, \\n * 32(%[after])\n"
+			 ".endr\n"
+			 "vzeroupper"
+			 : "+a"(ret)
+			 : "D"(&ts), "S"(NULL), [before] "r"(before), [after] "r"(after)
+			 : "rcx", "r11", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+			   "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+	return !memcmp(before, after, sizeof(before));
 }
 
 static inline void load_init(struct load *l, const char *name, uint16_t port, uint64_t mib, uint64_t mib_per_s)
@@ -72,11 +99,16 @@ static inline uint64_t load_tick(struct load *l, const char *(*status)(void))
 		l->gap_ns = now - l->last_ns;
 	l->last_ns = now;
 	l->last_real_ns = real;
-	snprintf(line, sizeof(line), "%s %s backwards=%llu gap_ms=%lld\n", l->name, status(),
-		 (unsigned long long)l->backwards, (long long)(l->gap_ns / 1000000));
+	snprintf(line, sizeof(line), "%s %s backwards=%llu registers=%llu gap_ms=%lld\n", l->name, status(),
+		 (unsigned long long)l->backwards, (unsigned long long)l->registers, (long long)(l->gap_ns / 1000000));
 	while ((fd = accept(l->listener, NULL, NULL)) >= 0) {
-		if (send(fd, line, strlen(line), MSG_NOSIGNAL) > 0)
+		ssize_t sent = send(fd, line, strlen(line), MSG_NOSIGNAL);
+
+		if (sent > 0)
 			l->gap_ns = 0;
+		else
+			fprintf(stderr, "%s: status: %zd bytes of %zu sent: %s\n", l->name, sent, strlen(line),
+				strerror(errno));
 		close(fd);
 	}
 	if (now - l->last_file_ns > 1000000000LL) {
@@ -92,7 +124,6 @@ static inline uint64_t load_tick(struct load *l, const char *(*status)(void))
 	if (!l->rate)
 		return l->pages;
 	for (;;) {
-		struct timespec ts = { 0, TICK_NS };
 		uint64_t due;
 
 		now = load_clock(CLOCK_MONOTONIC);
@@ -104,6 +135,6 @@ static inline uint64_t load_tick(struct load *l, const char *(*status)(void))
 		}
 		if (due > l->done)
 			return due - l->done;
-		nanosleep(&ts, NULL);
+		l->registers += !load_sleep();
 	}
 }

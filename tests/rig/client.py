@@ -36,7 +36,9 @@ def ask(address, port, seconds=5):
 
 def status(address, port, seconds=5):
     """The status line of pagecheck or dirty as a dict of numbers."""
-    return {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", ask(address, port, seconds))}
+    said = ask(address, port, seconds)
+    assert said.endswith("\n"), f"port {port} of the guest said no whole status line, but {said!r}"
+    return {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", said)}
 
 
 def shell(address, command, seconds=10):
