@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Random states of a CPU for the tests of their conversion, and the extended state that such a CPU has. One user a program. */
+/* Random states of a CPU for the tests of their conversion. One user a program. */
 #pragma once
 #include "arch/x86/cpu.h"
-#include "arch/x86/fpu.h"
 #include "arch/x86/hv.h"
+#include "tests/unit/fake_fpu.h"
 #include <string.h>
-
-/* The CPU's extended state, as this test wants it: x87, SSE, AVX, PKRU. */
-static uint64_t xmask = 0x207;
-static uint32_t area = 1088;
-uint64_t fpu_xcr0_mask(void) { return xmask; }
-uint32_t fpu_area_size(void) { return area; }
-uint32_t fpu_used_size(const void *p unused) { return area; }
-bool fpu_xcr0_valid(uint64_t x) { return (x & 1) && !(x & ~xmask) && (!(x & 4) || (x & 2)); }
-bool fpu_mxcsr_valid(uint32_t mxcsr) { return !(mxcsr & ~0xffffU); }
 
 static uint64_t seed = 88172645463325252ULL;
 static uint64_t rnd(void)

@@ -3,6 +3,7 @@
  * VT-x between exit and entry, on a modelled VMCS: no state goes in that VM entry would refuse (SDM 3C 27.3.1.5), no event is
  * lost or held back for ever, and writes to control registers end as the bare machine's would.
  */
+#include "tests/unit/fake_fpu.h"
 #include "tests/unit/fake_vmcs.h"
 #include "tests/unit/fake_kernel.h"
 #include <string.h>
@@ -12,11 +13,6 @@
 static uint64_t dr6;
 uint64_t vmx_dr6(void) { return dr6; }
 void vmx_set_dr6(uint64_t val) { dr6 = val; }
-uint64_t fpu_xcr0_mask(void) { return 7; }
-uint32_t fpu_area_size(void) { return 832; }
-uint32_t fpu_used_size(const void *p unused) { return 832; }
-bool fpu_xcr0_valid(uint64_t x) { return x & 1; }
-bool fpu_mxcsr_valid(uint32_t m) { return !(m >> 16); }
 
 static struct vmx_vcpu v;
 static struct vmexit x;
