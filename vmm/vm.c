@@ -190,6 +190,20 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	return ok;
 }
 
+int vm_start_here(struct vm *vm, bool force, uint64_t deadline_ns, struct why *w)
+{
+	enum vm_state state = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
+	if (state != VM_STOPPED && state != VM_FAILED)
+		return vm_start(vm, w); /* which has its own answer */
+	if (!vm_claim(vm, VM_CLAIM_NONE, force ? VM_CLAIM_TAKEN : VM_CLAIM_ASKING))
+		return why_set(w, -EBUSY, "it is being started");
+	int err = force ? 0 : migrate_elsewhere(vm, deadline_ns, w);
+	if (!err)
+		err = vm_start(vm, w);
+	__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
+	return err;
+}
+
 #define ASK_PEERS_NS (30 * NS_PER_SEC) /* a link comes up, and a peer that booted with us */
 
 /*
@@ -210,9 +224,10 @@ static void autostart(void *arg unused)
 	uint64_t patience = time_ns() + ASK_PEERS_NS;
 	for (unsigned i = 0; i < n; i++) {
 		struct why w = { "" };
-		if (migrate_elsewhere(&todo[i]->cfg, patience, &w))
+		int err = vm_start_here(todo[i], false, patience, &w);
+		if (err == -EEXIST)
 			log_warn("vm %s: not started: %s", todo[i]->cfg.name, w.text);
-		else if (vm_start(todo[i], &w))
+		else if (err)
 			log_error("vm %s: cannot start: %s", todo[i]->cfg.name, w.text);
 		vm_put(todo[i]);
 	}

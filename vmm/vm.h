@@ -33,6 +33,9 @@ struct vm_config { /* travels in a migration's CONFIG record */
 enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED };
 const char *vm_state_name(enum vm_state s);
 
+/* A host that is about to start a VM asks its peers first (migrate_elsewhere); this is what it tells those that ask the same. */
+enum vm_claim { VM_CLAIM_NONE, VM_CLAIM_ASKING, VM_CLAIM_YIELDED, VM_CLAIM_TAKEN };
+
 /*
  * (c) const after create  [m] vm->lock  [a] atomic  [v] its vCPU task, or all vCPUs paused
  */
@@ -40,6 +43,7 @@ struct vm {
 	struct list node;     /* vm table's lock */
 	struct vm_config cfg; /* (c) */
 	enum vm_state state;  /* [m] */
+	enum vm_claim claim;  /* [a] */
 	bool gone;            /* [m] out of the table: it never runs again */
 	unsigned refs;        /* table's lock */
 	struct mutex lock;
@@ -91,8 +95,17 @@ void vm_put(struct vm *vm);
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
 
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
-int vm_stop(struct vm *vm, struct why *w);             /* power cut: STOPPED, memory freed. May sleep */
-int vm_remove(struct vm *vm, struct why *w);           /* STOPPED: out of the table, until this host is restarted */
+/*
+ * vm_start, unless a peer has the VM or starts it in this moment: -EEXIST. Peers that are silent are asked until deadline_ns, once
+ * at least; with force, none is asked. Sleeps.
+ */
+int vm_start_here(struct vm *vm, bool force, uint64_t deadline_ns, struct why *w) must_check;
+static inline bool vm_claim(struct vm *vm, enum vm_claim from, enum vm_claim to)
+{
+	return __atomic_compare_exchange_n(&vm->claim, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+int vm_stop(struct vm *vm, struct why *w);   /* power cut: STOPPED, memory freed. May sleep */
+int vm_remove(struct vm *vm, struct why *w); /* STOPPED: out of the table, until this host is restarted */
 /* Contain a guest's fault: the VM stops, is FAILED, and says why. From a vCPU or device context. */
 void vm_fail(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
 

@@ -249,15 +249,11 @@ static int answer(struct con *c, struct vm *vm, const char *did)
 static int cmd_start(struct con *c, struct vm *vm, bool force)
 {
 	struct why w = { "" };
-	enum vm_state now = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
-	bool ask = !force && (now == VM_STOPPED || now == VM_FAILED); /* else vm_start has its own answer */
-	int err = ask ? migrate_elsewhere(&vm->cfg, 0, &w) : 0;
+	int err = vm_start_here(vm, force, 0, &w);
 
 	if (err == -EEXIST)
 		return con_error(c, err, "vm start %s: %s. If you know better: vm start %s --force", vm->cfg.name,
 				 w.text, vm->cfg.name);
-	if (!err)
-		err = vm_start(vm, &w);
 	if (err)
 		return con_error(c, err, "vm start %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
 	return answer(c, vm, "started");

@@ -5,7 +5,8 @@ import time
 import pytest
 
 import client
-from rig import DEMO, state_on
+from host import Host
+from rig import DEMO, HOST_CONF, state_on, vm_conf
 
 
 @pytest.fixture
@@ -156,3 +157,28 @@ def test_host_restarts_while_its_vm_is_away(watched):
     assert "already" in e.text, e.text  # its name is taken by the section of tern.conf
     a.json(f"vm forget {DEMO}")
     watched.check_after()
+
+
+def test_two_hosts_start_one_vm(switch):
+    """Both have the VM in their tern.conf and are told to start it in the same moment, whichever of them first: one does."""
+    vm = vm_conf("same", "tern.load=none", 128, "52:54:00:77:00:55")
+    gone = "\n[peer gone]\naddress = 10.77.0.19\n"  # asked last, for 2 s: both are sure to be asking at the same time
+    hosts = [Host(name, switch, HOST_CONF.format(name=name, address=f"10.77.0.{10 + n}", peer=peer, peer_address=f"10.77.0.{10 + to}") +
+                  gone + vm, n) for name, n, peer, to in (("e", 5, "f", 6), ("f", 6, "e", 5))]
+    try:
+        for h in hosts:
+            h.launch()
+        for h in hosts:
+            h.console.wait_prompt(60, 0)
+        for first, second, says in ((*hosts, "same is at e"), (*reversed(hosts), "first of the two by name")):
+            starts = {h: h.console.begin("vm start same --json") for h in (first, second)}
+            for h in starts:
+                h.console.wait_prompt(20, starts[h] + 1)
+            said = {h.name: h.console.objects(h.console.text[starts[h]:])[0] for h in hosts}
+            states = [state_on(h, "same") for h in hosts]
+            assert states == ["running", "stopped"], (said, states)
+            assert said["e"]["state"] == "running" and says in said["f"]["error"]["text"], said
+            hosts[0].json("vm stop same")
+    finally:
+        for h in hosts:
+            h.remove()

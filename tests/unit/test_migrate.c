@@ -9,6 +9,7 @@
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
 #include "kernel/console.h"
+#include "kernel/host.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migrate.h"
@@ -37,6 +38,7 @@ struct tap {
 };
 static struct tap *tap_of(struct stream *s) { return CONTAINER_OF(s, struct tap, s); }
 static int cancel_result;
+static const char *other_name; /* of the host at the other end, from the second write on: both share host_info */
 
 static int tap_read(struct stream *s, void *buf, size_t max, uint64_t deadline)
 {
@@ -62,6 +64,8 @@ static int tap_writev(struct stream *s, const struct iov *iov, unsigned n, uint6
 	}
 	if (++t->write_no == t->cancel_at)
 		cancel_result = migrate_cancel("demo", NULL);
+	if (t->write_no == 2 && other_name)
+		strcpy(host_info.name, other_name);
 	int err = stream_write(t->under, flat, len, deadline);
 	free(flat);
 	return err;
@@ -917,24 +921,59 @@ static void test_undecided(void **state unused)
 	}
 }
 
+/* migrate_elsewhere, by a host that begins to ask. */
+static int ask_peers(struct vm *vm, uint64_t deadline_ns, struct why *w)
+{
+	w->text[0] = 0;
+	__atomic_store_n(&vm->claim, VM_CLAIM_ASKING, __ATOMIC_SEQ_CST);
+	int err = migrate_elsewhere(vm, deadline_ns, w);
+	assert_true(err ? w->text[0] != 0 : vm->claim == VM_CLAIM_TAKEN);
+	return err;
+}
+
+static struct vm *vm_off(int host)
+{
+	fake_host = host;
+	struct vm *vm = fake_vm_new("demo", MIB(2));
+	vm->state = VM_STOPPED;
+	memcpy(vm->cfg.mac, (uint8_t[6]){ 0x52, 1 }, 6);
+	fake_host = 0;
+	return vm;
+}
+
+static void peer_once(void)
+{
+	static bool done;
+	if (!done)
+		migrate_peer_add("b", "10.77.0.12");
+	done = true;
+}
+
+static void vms_off(struct vm *here, struct vm *there)
+{
+	assert_true(fake_tasks_wait());
+	vm_destroy(here);
+	fake_host = 1;
+	vm_destroy(there);
+	fake_host = 0;
+	assert_int_equal(fake_page_live(), 0);
+}
+
 /* A host that is about to start a VM asks its peer, which has it or has not. */
 static void test_elsewhere(void **state unused)
 {
-	struct vm_config cfg = { .name = "demo", .mac = { 0x52, 1 } };
-	struct why w = { "" };
-	assert_int_equal(migrate_elsewhere(&cfg, 0, &w), 0); /* no peer at all */
-	migrate_peer_add("b", "10.77.0.12");
+	struct why w;
+	struct vm *mine = vm_off(0), *vm = vm_off(1);
+	assert_int_equal(ask_peers(mine, 0, &w), 0); /* no peer at all */
+	peer_once();
 	for (int i = 0; i < 2; i++)
 		out[i].len = 0;
 	query_log[0] = &out[0], query_log[1] = &out[1];
-	assert_int_equal(migrate_elsewhere(&cfg, 0, &w), 0);
+	assert_int_equal(ask_peers(mine, 0, &w), 0);
 	assert_true(fake_tasks_wait());
 	independent_reader(out, "--mutate");
 	query_log[0] = query_log[1] = NULL;
 
-	fake_host = 1;
-	struct vm *vm = fake_vm_new("demo", MIB(2));
-	fake_host = 0;
 	static const struct {
 		enum vm_state state;
 		const char *name;
@@ -951,27 +990,64 @@ static void test_elsewhere(void **state unused)
 		{ VM_RUNNING, "other", 1, "demo is at b (its MAC, with other)" },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-		w.text[0] = 0;
 		vm->state = cases[i].state;
 		strcpy(vm->cfg.name, cases[i].name);
 		memcpy(vm->cfg.mac, (uint8_t[6]){ 0x52, cases[i].mac }, 6);
-		int err = migrate_elsewhere(&cfg, 0, &w);
+		int err = ask_peers(mine, 0, &w);
 		assert_int_equal(err, cases[i].says ? -EEXIST : 0);
 		if (cases[i].says && !strstr(w.text, cases[i].says))
 			fail_msg("case %u: %s", i, w.text);
 	}
 	/* A silent peer is asked again until the time is over, and is not waited for longer. */
-	w.text[0] = 0;
 	connects_refused = 1;
-	assert_int_equal(migrate_elsewhere(&cfg, time_ns() + 60 * NS_PER_SEC, &w), -EEXIST);
+	assert_int_equal(ask_peers(mine, time_ns() + 60 * NS_PER_SEC, &w), -EEXIST);
 	assert_int_equal(connects_refused, 0);
 	connects_refused = 1;
-	assert_int_equal(migrate_elsewhere(&cfg, 0, &w), 0);
-	assert_true(fake_tasks_wait());
-	fake_host = 1;
-	vm_destroy(vm);
-	fake_host = 0;
-	assert_int_equal(fake_page_live(), 0);
+	assert_int_equal(ask_peers(mine, 0, &w), 0);
+	vms_off(mine, vm);
+}
+
+/* Two hosts, this one "test", are about to start one VM: at most one does. */
+static void test_both_would_start(void **state unused)
+{
+	static const struct {
+		const char *peer;
+		enum vm_claim theirs; /* when asked */
+		int err;
+		enum vm_claim then; /* theirs after it */
+	} cases[] = {
+		{ "zulu", VM_CLAIM_NONE, 0, VM_CLAIM_NONE },
+		{ "zulu", VM_CLAIM_ASKING, 0, VM_CLAIM_YIELDED },
+		{ "zulu", VM_CLAIM_YIELDED, 0, VM_CLAIM_YIELDED },
+		{ "zulu", VM_CLAIM_TAKEN, -EEXIST, VM_CLAIM_TAKEN },
+		{ "alpha", VM_CLAIM_ASKING, -EEXIST, VM_CLAIM_ASKING },
+		{ "alpha", VM_CLAIM_YIELDED, 0, VM_CLAIM_YIELDED },
+		{ "alpha", VM_CLAIM_TAKEN, -EEXIST, VM_CLAIM_TAKEN },
+		{ "test", VM_CLAIM_ASKING, -EEXIST, VM_CLAIM_ASKING }, /* of one name: rather none than two */
+	};
+	struct why w;
+	struct vm *mine = vm_off(0), *vm = vm_off(1);
+	peer_once();
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		vm->claim = cases[i].theirs;
+		other_name = cases[i].peer;
+		assert_int_equal(ask_peers(mine, 0, &w), cases[i].err);
+		assert_true(fake_tasks_wait());
+		assert_int_equal(vm->claim, cases[i].then);
+		strcpy(host_info.name, "test");
+	}
+	other_name = NULL;
+	/* Made to yield after its last answer, and while it waits for a peer that is silent. */
+	vm->claim = VM_CLAIM_NONE;
+	mine->claim = VM_CLAIM_YIELDED;
+	w.text[0] = 0;
+	assert_int_equal(migrate_elsewhere(mine, 0, &w), -EEXIST);
+	assert_non_null(strstr(w.text, "about to start it"));
+	connects_refused = 1;
+	assert_int_equal(migrate_elsewhere(mine, time_ns() + 60 * NS_PER_SEC, &w), -EEXIST);
+	assert_int_equal(connects_refused, 0);
+	assert_int_equal(mine->claim, VM_CLAIM_YIELDED);
+	vms_off(mine, vm);
 }
 
 static void test_independent_reader(void **state unused)
@@ -1002,6 +1078,7 @@ int main(void)
 		cmocka_unit_test(test_cut_everywhere),
 		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),
 		cmocka_unit_test(test_elsewhere),
+		cmocka_unit_test(test_both_would_start),
 		cmocka_unit_test(test_independent_reader),
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);

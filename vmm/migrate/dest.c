@@ -362,7 +362,7 @@ void migrate_dest_serve(void *arg unused, struct stream *s)
 	else if (!err && (c->rx.type == WIRE_QUERY || c->rx.type == WIRE_DONE))
 		handover_answer(&c->tx, &c->rx);
 	else if (!err && c->rx.type == WIRE_WHO)
-		elsewhere_answer(&c->tx, &c->rx);
+		elsewhere_answer(&c->tx, &c->rx, h.host);
 	else if (!err)
 		err = bad_order(c);
 	if (c->m)

@@ -53,25 +53,36 @@ static bool who_parse(struct wire_rx *rx, struct who *w)
 
 struct search {
 	const struct who *q;
+	const char *asker;
 	char *holder;
 };
+
+static bool is_here(struct vm *vm, const char *asker)
+{
+	enum vm_claim claim = __atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
+	enum vm_state state = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
+	if (state != VM_STOPPED && state != VM_FAILED)
+		return true;
+	if (claim == VM_CLAIM_ASKING && strcmp(asker, host_info.name) < 0)
+		return !vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_YIELDED);
+	return claim == VM_CLAIM_ASKING || claim == VM_CLAIM_TAKEN;
+}
 
 static void match(struct vm *vm, void *arg)
 {
 	struct search *s = arg;
-	enum vm_state state = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
-	if (state != VM_STOPPED && state != VM_FAILED &&
-	    (!strcmp(vm->cfg.name, s->q->name) || !memcmp(vm->cfg.mac, s->q->mac, sizeof(vm->cfg.mac))))
+	if ((!strcmp(vm->cfg.name, s->q->name) || !memcmp(vm->cfg.mac, s->q->mac, sizeof(vm->cfg.mac))) &&
+	    is_here(vm, s->asker))
 		memcpy(s->holder, vm->cfg.name, VM_NAME_MAX);
 }
 
-void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx)
+void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx, const char *asker)
 {
 	char holder[VM_NAME_MAX] = "";
 	struct who q;
 	if (!who_parse(rx, &q))
 		return;
-	vm_for_each(match, &(struct search){ &q, holder });
+	vm_for_each(match, &(struct search){ &q, asker, holder });
 	log_info("%s asks for %s: %s", rx->s->peer, q.name, holder[0] ? "it is here" : "not here");
 	wire_begin(tx, WIRE_HAVE);
 	wire_put_u32(tx, holder[0] != 0);
@@ -129,8 +140,16 @@ static int is_at(const struct vm_config *cfg, const char *holder, const char *pe
 		       cfg->name, peer, other ? " (its MAC, with " : "", other ? holder : "", other ? ")" : "");
 }
 
-int migrate_elsewhere(const struct vm_config *cfg, uint64_t deadline_ns, struct why *w)
+static int decide(struct vm *vm, struct why *w)
 {
+	if (vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_TAKEN))
+		return 0;
+	return why_set(w, -EEXIST, "a peer, the first of the two by name, is about to start it");
+}
+
+int migrate_elsewhere(struct vm *vm, uint64_t deadline_ns, struct why *w)
+{
+	const struct vm_config *cfg = &vm->cfg;
 	bool heard[PEERS_MAX] = { false };
 	struct who q;
 	memcpy(q.name, cfg->name, sizeof(q.name));
@@ -152,12 +171,12 @@ int migrate_elsewhere(const struct vm_config *cfg, uint64_t deadline_ns, struct 
 				return is_at(cfg, holder, peers[i].name, w);
 			heard[i] = true;
 		}
-		if (!silent)
-			return 0;
+		if (!silent || __atomic_load_n(&vm->claim, __ATOMIC_RELAXED) == VM_CLAIM_YIELDED)
+			return decide(vm, w);
 		if (time_ns() >= deadline_ns) {
 			log_warn("vm %s: %u of %u peers do not say whether they have it: %s", cfg->name, silent, npeers,
 				 last.text);
-			return 0;
+			return decide(vm, w);
 		}
 		task_sleep_until(time_ns() + AGAIN_NS);
 	}

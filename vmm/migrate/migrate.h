@@ -51,10 +51,11 @@ int migrate_init(void);
 /* A [peer] of tern.conf, to be asked before a VM starts. Before the first VM does. */
 void migrate_peer_add(const char *name, const char *addr);
 /*
- * Has a peer a VM of this name or MAC that is not off? Those that are silent are asked again until deadline_ns, once at least, 2 s
- * each. 0: none of those that answered; -EEXIST: one has, w says which. Sleeps.
+ * Has a peer a VM of this one's name or MAC that is not off? Those that are silent are asked again until deadline_ns, once at least,
+ * 2 s each. vm->claim is ASKING. 0: none of those that answered, and it is TAKEN now; -EEXIST: one has, or is about to start it and
+ * comes first, w says which. Sleeps.
  */
-int migrate_elsewhere(const struct vm_config *cfg, uint64_t deadline_ns, struct why *w) must_check;
+int migrate_elsewhere(struct vm *vm, uint64_t deadline_ns, struct why *w) must_check;
 /* Begin moving vm (RUNNING) in a task of its own; -EBUSY if it is moving already. */
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) must_check;
 /* Ask a running migration to stop; -ENOENT none, -EBUSY: it is past the point of return (COMMIT sent). */
