@@ -65,7 +65,8 @@ static enum refuse_code offer_check(struct dest *c)
 	if (same) {
 		enum vm_state state = same->state;
 		vm_put(same);
-		why_set(&c->why, -EEXIST, "there is a VM %s already, it is %s", cfg->name, vm_state_name(state));
+		why_set(&c->why, -EEXIST, "there is a VM %s already, it is %s%s", cfg->name, vm_state_name(state),
+			state == VM_STOPPED ? " (`vm forget` it there, if this one is to take its place)" : "");
 		return REFUSE_IN_USE;
 	}
 	vm_for_each(uuid_match, &u);
