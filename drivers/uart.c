@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * 16550A on COM1 (PC16550D data sheet). Output is polled until uart_irq_init and in a panic; between, it goes through a ring
- * that the transmitter-empty interrupt drains, and a full ring is drained by polling, so that nothing is ever lost. Input
- * goes from the FIFO to a ring; the one reader sleeps on it. A machine without the chip reads as all ones: then output
- * goes nowhere and no input comes.
+ * 16550A on COM1 (PC16550D data sheet), 115200 8N1. Output is polled until uart_irq_init and in a panic; between, it goes
+ * through a ring that the transmitter-empty interrupt drains, and a full ring is drained by polling, so that nothing is ever
+ * lost. Input goes from the FIFO to a ring; the one reader sleeps on it. A machine without the chip reads as all ones: then
+ * output goes nowhere and no input comes.
  */
 #include "drivers/uart.h"
 #include "arch/x86/cpu.h"
@@ -11,6 +11,7 @@
 #include "kernel/err.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
+#include "kernel/uart.h"
 
 #define COM1     0x3f8
 #define COM1_IRQ 4

@@ -4,13 +4,13 @@
  * from any context: one that comes while a line is being edited replaces that row, and the row is drawn again below it. The
  * output of a command with --json is held back until its line is whole, so that a log line never falls into it.
  */
-#include "drivers/uart.h"
 #include "kernel/console.h"
 #include "kernel/console_edit.h"
 #include "kernel/log.h"
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
+#include "kernel/uart.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -4,12 +4,12 @@
  * that needs nothing of what may be broken: no locks (they are ignored from here on), no interrupts, no allocation.
  */
 #include "kernel/panic.h"
-#include "drivers/uart.h"
 #include "kernel/acpi.h"
 #include "kernel/err.h"
 #include "kernel/ksym.h"
 #include "kernel/log.h"
 #include "kernel/sched.h"
+#include "kernel/uart.h"
 #include <stdio.h>
 #include <string.h>
 
