@@ -46,11 +46,11 @@ static inline int64_t load_clock(clockid_t id)
 static inline bool load_sleep(void)
 {
 	struct timespec ts = { 0, TICK_NS };
-	uint64_t before[16][4], after[16][4];
+	uint64_t before[16][4], after[16][4], fresh = (uint64_t)load_clock(CLOCK_MONOTONIC);
 	long ret = SYS_nanosleep;
 
 	for (uint64_t i = 0; i < 64; i++)
-		before[i / 4][i % 4] = (i + 1) * 0x9e3779b97f4a7c15ULL + (uint64_t)load_clock(CLOCK_MONOTONIC);
+		before[i / 4][i % 4] = (i + 1) * 0x9e3779b97f4a7c15ULL + fresh;
 	__asm__ volatile(".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
 			 "vmovdqu \\n * 32(%[before]), %%ymm\\n\n"
 			 ".endr\n"

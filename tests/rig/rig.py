@@ -65,9 +65,10 @@ def demo_conf(load="pagecheck:32", mem=DEMO_MIB, cpu="host", kernel="stock"):
     return vm_conf(DEMO, f"tern.ip={DEMO_ADDRESS}/24 tern.gw=10.77.0.1 tern.load={load}", mem, DEMO_MAC, cpu, kernel, "yes")
 
 
-def host_conf(number, name, *vms):
-    peer, peer_address = ("b", "10.77.0.12") if number == 1 else ("a", "10.77.0.11")
-    return HOST_CONF.format(name=name, address=f"10.77.0.{10 + number}", peer=peer, peer_address=peer_address) + "".join(vms)
+def host_conf(number, name, *vms, peer=None):
+    """peer: its name and number; without it a's is b, and everybody else's a."""
+    peer, peer_number = peer or (("b", 2) if number == 1 else ("a", 1))
+    return HOST_CONF.format(name=name, address=f"10.77.0.{10 + number}", peer=peer, peer_address=f"10.77.0.{10 + peer_number}") + "".join(vms)
 
 
 def kinds_wanted():

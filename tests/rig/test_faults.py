@@ -6,7 +6,7 @@ import pytest
 
 import client
 from host import Host
-from rig import DEMO, HOST_CONF, state_on, vm_conf
+from rig import DEMO, host_conf, state_on, vm_conf
 
 
 @pytest.fixture
@@ -163,8 +163,7 @@ def test_two_hosts_start_one_vm(switch):
     """Both have the VM in their tern.conf and are told to start it in the same moment, whichever of them first: one does."""
     vm = vm_conf("same", "tern.load=none", 128, "52:54:00:77:00:55")
     gone = "\n[peer gone]\naddress = 10.77.0.19\n"  # asked last, for 2 s: both are sure to be asking at the same time
-    hosts = [Host(name, switch, HOST_CONF.format(name=name, address=f"10.77.0.{10 + n}", peer=peer, peer_address=f"10.77.0.{10 + to}") +
-                  gone + vm, n) for name, n, peer, to in (("e", 5, "f", 6), ("f", 6, "e", 5))]
+    hosts = [Host(name, switch, host_conf(n, name, gone, vm, peer=peer), n) for name, n, peer in (("e", 5, ("f", 6)), ("f", 6, ("e", 5)))]
     try:
         for h in hosts:
             h.launch()
