@@ -192,8 +192,7 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 
 int vm_start_here(struct vm *vm, bool force, uint64_t deadline_ns, struct why *w)
 {
-	enum vm_state state = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
-	if (state != VM_STOPPED && state != VM_FAILED)
+	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
 		return vm_start(vm, w); /* which has its own answer */
 	if (!vm_claim(vm, VM_CLAIM_NONE, force ? VM_CLAIM_TAKEN : VM_CLAIM_ASKING))
 		return why_set(w, -EBUSY, "it is being started");

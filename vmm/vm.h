@@ -32,6 +32,7 @@ struct vm_config { /* travels in a migration's CONFIG record */
 
 enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED };
 const char *vm_state_name(enum vm_state s);
+static inline bool vm_state_is_off(enum vm_state s) { return s == VM_STOPPED || s == VM_FAILED; } /* vm_start may */
 
 /* A host that is about to start a VM asks its peers first (migrate_elsewhere); this is what it tells those that ask the same. */
 enum vm_claim { VM_CLAIM_NONE, VM_CLAIM_ASKING, VM_CLAIM_YIELDED, VM_CLAIM_TAKEN };

@@ -54,7 +54,7 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 	r->state = vm_state_name(st);
 	r->mem = vm->cfg.mem;
 	r->vcpus = vm->cfg.vcpus;
-	r->uptime_ns = st == VM_STOPPED || st == VM_FAILED || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
+	r->uptime_ns = vm_state_is_off(st) || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
 	r->migrating = __atomic_load_n(&vm->migration, __ATOMIC_RELAXED) != NULL;
 }
 

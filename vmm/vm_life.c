@@ -141,7 +141,7 @@ int vm_start(struct vm *vm, struct why *w)
 		err = why_set(w, -ENODEV, "this host cannot run VMs (see `host`)");
 	else if (vm->gone)
 		err = why_set(w, -ENOENT, "it has left this host");
-	else if (vm->state != VM_STOPPED && vm->state != VM_FAILED)
+	else if (!vm_state_is_off(vm->state))
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated");

@@ -119,12 +119,12 @@ static void decode_exception(struct vmx_vcpu *v, struct vmexit *x)
 	x->u.exc.dr6 = dr6;
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
 	uint64_t blocked = vmcs_read(GUEST_INTERRUPTIBILITY);
-	if ((info >> 8 & 7) ==
-	    VMX_TYPE_ICEBP) { /* a trap: it returns behind the instruction, and so behind the shadow */
+	/* INT1 is a trap: it returns behind the instruction, and so behind the shadow. For others, entry insists on a pending
+	 * BS behind a shadow under TF (27.3.1.5), and then drops it. */
+	if ((info >> 8 & 7) == VMX_TYPE_ICEBP) {
 		v->hv.rip += vmcs_read(EXIT_INSN_LEN);
 		vmcs_write(GUEST_INTERRUPTIBILITY, blocked & ~INTERRUPTIBILITY_SHADOW);
-	} else if ((blocked & INTERRUPTIBILITY_SHADOW) &&
-		   (v->hv.rflags & RFLAGS_TF)) { /* entry insists on it (27.3.1.5), and then drops it */
+	} else if ((blocked & INTERRUPTIBILITY_SHADOW) && (v->hv.rflags & RFLAGS_TF)) {
 		vmcs_write(GUEST_PENDING_DEBUG, vmcs_read(GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 	}
 }

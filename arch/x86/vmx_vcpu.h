@@ -50,8 +50,8 @@ uint64_t vmx_cr4(void);
 void vmx_set_cr0(uint64_t val);
 void vmx_set_cr4(uint64_t val);
 #define CR0_HOST_OWNED (CR0_NE | CR0_NW | CR0_CD)
-#define CR4_HOST_OWNED \
-	CR4_MCE /* set while guests run: a machine check must not become a shutdown (SDM 3B, machine-check architecture) */
+/* MCE is set while guests run: a machine check must not become a shutdown (SDM 3B, machine-check architecture). */
+#define CR4_HOST_OWNED CR4_MCE
 uint64_t vmx_cr0_owned(void);
 uint64_t vmx_cr4_allowed(void); /* bits that a guest may set */
 

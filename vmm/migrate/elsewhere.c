@@ -60,8 +60,7 @@ struct search {
 static bool is_here(struct vm *vm, const char *asker)
 {
 	enum vm_claim claim = __atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
-	enum vm_state state = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
-	if (state != VM_STOPPED && state != VM_FAILED)
+	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
 		return true;
 	if (claim == VM_CLAIM_ASKING && strcmp(asker, host_info.name) < 0)
 		return !vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_YIELDED);
