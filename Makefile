@@ -36,7 +36,7 @@ VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_state.c
 DEV_SRC     := $(addprefix vmm/dev/,apic_bus.c ioapic.c lapic.c pci.c pci_msix.c power.c uart.c virtio_net.c \
 	virtio_pci.c virtio_rng.c virtqueue.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,attempts.c dest.c elsewhere.c failpoint.c handover.c inbox.c migrate_cmd.c pages.c \
-	policy.c records.c registry.c sections.c source.c wire.c)
+	policy.c records.c registry.c rules.c sections.c source.c wire.c)
 BOOT_SRC    := $(addprefix boot/,clock.c cpus.c exit.c files.c kernel_blob.S libc.c load.c main.c memmap.c \
 	paging.c say.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
