@@ -26,19 +26,19 @@ ARCH_SRC    := $(addprefix arch/x86/,apic.c backtrace.c cpu.c descriptors.c entr
 	ioapic.c irq.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
 KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console.c console_edit.c \
-	console_serial.c err.c frame.c json.c ksym.c log.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
+	console_serial.c err.c frame.c identity.c json.c ksym.c log.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c piix4.c uart.c virtio.c virtio_net.c)
-NET_SRC     := $(addprefix net/,announce.c bridge.c bridge_cmd.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
+NET_SRC     := $(addprefix net/,announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
 VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c insn.c \
 	linux_loader.c machine.c mmio.c msr.c state.c torture.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_port.c)
 DEV_SRC     := $(addprefix vmm/dev/,apic_bus.c ioapic.c lapic.c pci.c pci_msix.c power.c uart.c virtio_net.c \
 	virtio_pci.c virtio_rng.c virtqueue.c)
-MIGRATE_SRC := $(addprefix vmm/migrate/,attempts.c dest.c elsewhere.c failpoint.c handover.c inbox.c migrate_cmd.c pages.c \
-	policy.c records.c registry.c rules.c sections.c source.c wire.c)
+MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c elsewhere.c failpoint.c handover.c inbox.c leave.c \
+	migrate_cmd.c pages.c policy.c records.c registry.c rules.c sections.c service.c settle.c shout.c source.c this_host.c wire.c)
 BOOT_SRC    := $(addprefix boot/,clock.c cpus.c exit.c files.c kernel_blob.S libc.c load.c main.c memmap.c \
-	paging.c say.c)
+	paging.c say.c smbios.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
 BOOT_SHARED := kernel/conf.c kernel/conf_value.c
 

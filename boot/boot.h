@@ -45,6 +45,9 @@ void cpus_find(void);
 void clock_measure(void);
 uint64_t clock_tsc(void);
 
+/* smbios.c: the machine's UUID into the handoff. */
+void smbios_find(void);
+
 /* load.c: the embedded kernel into memory; its place into the handoff, its entry into boot.entry. Fatal if it cannot. */
 void load_kernel(void);
 

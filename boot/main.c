@@ -85,6 +85,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	cpus_find();
 	clock_measure();
 	boot.h->rsdp = find_rsdp();
+	smbios_find();
 	boot.h->trampoline = find_trampoline();
 	load_kernel();
 	stack = boot_alloc(STACK_SIZE);

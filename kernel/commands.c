@@ -10,6 +10,7 @@
 #include <string.h>
 
 struct host_info host_info;
+int (*host_may_leave)(struct why *w);
 
 static void json_features(struct json *j, const struct host_info *h)
 {
@@ -207,19 +208,35 @@ static void say_last(struct con *c, const char *what)
 	task_sleep_until(time_in_ms(50));
 }
 
+/* 0, or the command's error: a wrong argument, or something that stands against it. */
+static int leave(struct con *c, int argc, char **argv)
+{
+	struct why w = { "" };
+	bool force = argc == 2 && !strcmp(argv[1], "--force");
+	if (argc > 1 + force)
+		return con_error(c, -EINVAL, "%s: takes --force or nothing", argv[0]);
+	if (force || !host_may_leave || !host_may_leave(&w))
+		return 0;
+	return con_error(c, -EBUSY, "%s: %s. If you know better: %s --force", argv[0], w.text, argv[0]);
+}
+
 static int cmd_poweroff(struct con *c, int argc, char **argv)
 {
-	(void)argc, (void)argv;
+	int err = leave(c, argc, argv);
+	if (err)
+		return err;
 	say_last(c, "poweroff");
 	acpi_power_off();
 	return con_error(c, -ENOTSUP, "poweroff: the firmware offers no way to do it. Use the machine's power switch");
 }
-CONSOLE_CMD(poweroff, "", "switch the machine off at once, VMs and all", cmd_poweroff, NULL);
+CONSOLE_CMD(poweroff, "[--force]", "switch the machine off at once, VMs and all", cmd_poweroff, NULL);
 
 static int cmd_reboot(struct con *c, int argc, char **argv)
 {
-	(void)argc, (void)argv;
+	int err = leave(c, argc, argv);
+	if (err)
+		return err;
 	say_last(c, "reboot");
 	acpi_reset();
 }
-CONSOLE_CMD(reboot, "", "restart the machine at once, VMs and all", cmd_reboot, NULL);
+CONSOLE_CMD(reboot, "[--force]", "restart the machine at once, VMs and all", cmd_reboot, NULL);

@@ -11,7 +11,7 @@
 #include "kernel/bits.h"
 
 #define HANDOFF_MAGIC   0x6e72657454ULL /* "Tern" + version below */
-#define HANDOFF_VERSION 1
+#define HANDOFF_VERSION 2
 
 #ifndef HHDM_BASE
 #define HHDM_BASE 0xffff800000000000UL /* direct map of all RAM; 0 in host-built tests */
@@ -51,11 +51,12 @@ struct handoff {
 	uint64_t config_size;
 	uint64_t messages_size;
 	uint32_t nmem, ncpus, nfiles, pad;
-	hpa_t rsdp;         /* ACPI 2.0 RSDP, or 0: none (then no ACPI at all) */
-	hpa_t trampoline;   /* one free page below 1 MiB for starting the other CPUs */
-	uint64_t tsc_hz;    /* measured against the firmware's Stall() */
-	uint64_t wall_s;    /* UTC seconds since 1970 from GetTime(), or 0 */
-	uint64_t wall_tsc;  /* TSC when wall_s was read */
-	uint64_t exit_tsc;  /* TSC right after ExitBootServices */
-	uint64_t entry_tsc; /* TSC at the loader's first instruction */
+	hpa_t rsdp;              /* ACPI 2.0 RSDP, or 0: none (then no ACPI at all) */
+	hpa_t trampoline;        /* one free page below 1 MiB for starting the other CPUs */
+	uint64_t tsc_hz;         /* measured against the firmware's Stall() */
+	uint64_t wall_s;         /* UTC seconds since 1970 from GetTime(), or 0 */
+	uint64_t wall_tsc;       /* TSC when wall_s was read */
+	uint64_t exit_tsc;       /* TSC right after ExitBootServices */
+	uint64_t entry_tsc;      /* TSC at the loader's first instruction */
+	uint8_t system_uuid[16]; /* SMBIOS type 1 (SMBIOS 3.6, 7.2), as it lies there; zeros: none */
 };

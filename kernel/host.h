@@ -3,6 +3,20 @@
 #pragma once
 #include "kernel/bits.h"
 
+/*
+ * One boot of one machine. `host` comes from the hardware (SMBIOS UUID and the cards' permanent MACs), never from tern.conf, so that a
+ * copied boot volume is another host; `boot` is random in each boot. Neither is ever 0 for a real host.
+ */
+struct incarnation {
+	uint64_t host, boot;
+};
+static inline bool incarnation_equal(struct incarnation a, struct incarnation b)
+{
+	return a.host == b.host && a.boot == b.boot;
+}
+/* `host` of an incarnation; in whatever order the cards come. Pure. */
+uint64_t host_identity(const uint8_t smbios_uuid[16], const uint8_t (*macs)[6], unsigned n);
+
 #define HOST_HV_FEATURES 40
 struct host_hv_feature { /* a capability of the CPU's virtualisation */
 	const char *name;
@@ -11,6 +25,7 @@ struct host_hv_feature { /* a capability of the CPU's virtualisation */
 
 struct host_info {
 	char name[32];
+	struct incarnation inc;
 	char cpu_vendor[16], cpu_model[52];
 	unsigned ncpus, ncpus_missing; /* online; those that did not start */
 	uint64_t ram_bytes;            /* all RAM the loader found, firmware's aside */
@@ -22,3 +37,10 @@ struct host_info {
 	char why_no_hv[256];
 };
 extern struct host_info host_info;
+
+/*
+ * Before the machine is switched off or restarted by `poweroff` or `reboot`: 0, or -EBUSY with the reason, which --force overrides. Set by
+ * kernel/main.c for the rooms above; NULL: nothing stands against it. May sleep.
+ */
+struct why;
+extern int (*host_may_leave)(struct why *w);

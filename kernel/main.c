@@ -19,10 +19,12 @@
 #include "kernel/malloc.h"
 #include "kernel/page.h"
 #include "kernel/panic.h"
+#include "kernel/random.h"
 #include "kernel/sched.h"
 #include "kernel/time.h"
 #include "net/net.h"
 #include "vmm/migrate/migrate.h"
+#include "vmm/migrate/this_host.h"
 #include "vmm/vm.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,6 +133,18 @@ static void take_handoff(const struct handoff *h)
 	console_set_name(host_info.name);
 }
 
+/* After the cards were found: their MACs are a part of it. */
+static void name_incarnation(const uint8_t system_uuid[16])
+{
+	uint8_t macs[16][6];
+	unsigned n = 0;
+	for (struct nic *nic; n < ARRAY_SIZE(macs) && (nic = nic_get(n)); n++)
+		memcpy(macs[n], nic->mac, sizeof(macs[0]));
+	host_info.inc.host = host_identity(system_uuid, macs, n);
+	while (!host_info.inc.boot)
+		random_bytes(&host_info.inc.boot, sizeof(host_info.inc.boot));
+}
+
 static uint32_t cpus_without_hv;
 
 static void hv_cpu_on(void *arg)
@@ -138,6 +152,17 @@ static void hv_cpu_on(void *arg)
 	const struct hv_ops *hv = arg;
 	if (hv->cpu_on())
 		__atomic_fetch_add(&cpus_without_hv, 1, __ATOMIC_SEQ_CST);
+}
+
+/* [host] undecided = ask | resume: what to do with a VM that no host has or had (doc/handover.md). */
+static bool undecided_resume(void)
+{
+	const char *v = conf_get(&conf, "host", "", "undecided");
+	bool resume = v && !strcmp(v, "resume");
+	if (v && !resume && strcmp(v, "ask"))
+		conf_problem(&conf, conf_line(&conf, "host", "", "undecided"), "undecided = %s: write ask or resume",
+			     v);
+	return resume;
 }
 
 /* Hardware virtualisation, on every CPU or not at all; then the VMs. Without it tern says why, and the console still runs. */
@@ -171,9 +196,12 @@ static void start_vmm(void)
 		sniprintf(host_info.why_no_hv, sizeof(host_info.why_no_hv), "nothing: %s", w.text);
 		log_error("this machine cannot run VMs: %s. The console works, `reboot` restarts the machine", w.text);
 	}
+	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc);
+	migrate_this_host()->undecided_resume = undecided_resume();
 	const char *name, *addr;
 	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
 		migrate_peer_add(name, addr);
+	host_may_leave = migrate_may_leave;
 	int err = vmm_init(hv, &conf, files, nfiles);
 	if (err)
 		log_error("the VMs of tern.conf cannot be set up: %s", err_name(err));
@@ -190,11 +218,14 @@ static void boot(void *arg)
 		log_warn("the serial port works without interrupts: %s", err_name(err));
 	host_info.ncpus = arch_smp_start(hva_of(h->cpus), h->ncpus, h->trampoline, other_cpu, cpu_missing);
 	take_handoff(h);
+	uint8_t system_uuid[16];
+	memcpy(system_uuid, h->system_uuid, sizeof(system_uuid));
 	page_free_boot(); /* h is gone */
 
 	pci_init();
 	piix4_init();
 	nic_probe_all();
+	name_incarnation(system_uuid);
 	err = net_init(&conf);
 	if (err)
 		log_error("no network: %s. VMs run, but cannot be reached or moved", err_name(err));

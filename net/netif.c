@@ -118,6 +118,8 @@ static int port_send(void *arg, const struct frame *f)
 	if (frame_copy_out(f, 0, dst, ETH_ALEN) != ETH_ALEN ||
 	    (!(dst[0] & 1) && memcmp(dst, i->ip_port.mac, ETH_ALEN) != 0))
 		return 0;
+	if (hostframe_input(i, f))
+		return 0;
 	struct pbuf *p = netbuf_alloc(f->len);
 	if (!p)
 		return -ENOBUFS;

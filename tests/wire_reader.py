@@ -9,7 +9,10 @@ import struct
 import sys
 
 MASK = (1 << 64) - 1
-ID = [("uuid", 16), ("epoch", 8)]
+INC = [("host_id", 8), ("boot_id", 8)]
+ID = [("uuid", 16), ("source_host", 8), ("source_boot", 8), ("number", 8)]
+BY = [("by_host", 8), ("by_boot", 8)]
+DEBT = ID + [("started", 4)] + BY + [("vm", 32), ("source", 48)]
 # name, sender (S, D or both), fields as (name, size); what varies comes after them
 TYPES = {
     1: ("HELLO", "SD", [("magic", 8), ("version_min", 4), ("version_max", 4), ("features", 8), ("max_record", 4), ("host", 32)]),
@@ -23,18 +26,27 @@ TYPES = {
     8: ("PASS_ACK", "D", [("pass", 4)]),
     9: ("KEEPALIVE", "S", []),
     10: ("SECTION", "S", [("name", 32), ("instance", 4), ("version", 4)]),
-    11: ("END", "S", ID + [("passes", 4), ("sections", 4), ("data", 8), ("zero", 8)]),
+    11: ("END", "S", ID + [("passes", 4), ("sections", 4), ("debts", 4), ("data", 8), ("zero", 8)]),
     12: ("READY", "D", ID),
     13: ("COMMIT", "S", ID + [("paused_ns", 8)]),
-    14: ("STARTED", "D", ID),
-    15: ("NEVER", "D", ID),
+    14: ("STARTED", "D", ID + BY),
+    15: ("NEVER", "D", ID + BY),
     16: ("QUERY", "S", ID),
     17: ("ERROR", "SD", [("code", 4), ("text", 200)]),
-    18: ("DONE", "S", ID),
-    19: ("WHO", "S", [("name", 32), ("mac", 6)]),
-    20: ("HAVE", "D", [("have", 4), ("name", 32)]),
+    18: ("DONE", "SD", ID),
+    19: ("WHO", "S", [("name", 32), ("mac", 6), ("vm_uuid", 16), ("flags", 4), ("asker_host", 8), ("asker_boot", 8),
+                      ("id_uuid", 16), ("id_host", 8), ("id_boot", 8), ("id_number", 8)]),
+    20: ("HAVE", "D", [("have", 4), ("name", 32), ("host", 32), ("where_host", 8), ("where_boot", 8), ("when", 8), ("silent", 4),
+                       ("silent_host", 32), ("digest", 8)]),
+    21: ("IDENT", "SD", INC),
+    22: ("UNKNOWN", "D", ID),
+    23: ("SETTLE", "S", DEBT),
+    24: ("KEPT", "D", ID),
+    25: ("DEBT", "S", DEBT),
+    26: ("PREPARING", "D", [("done", 8), ("total", 8)]),
 }
-STRINGS = {"host", "name", "cpu", "kernel", "initrd", "cmdline", "text"}
+STRINGS = {"host", "name", "cpu", "kernel", "initrd", "cmdline", "text", "vm", "source", "silent_host"}
+UUIDS = {"uuid", "vm_uuid", "id_uuid", "mac"}
 
 
 class Refused(Exception):
@@ -91,7 +103,7 @@ def parse_record(buf, at, sender, key, number):
             raw = bytes(buf[pos:pos + size])
             r.places.append((name, pos, size))
             is_text = name in STRINGS
-            r.f[name] = string(raw, name) if is_text else raw if name in ("uuid", "mac") else int.from_bytes(raw, "little")
+            r.f[name] = string(raw, name) if is_text else raw if name in UUIDS else int.from_bytes(raw, "little")
             pos += size
         if r.name == "OFFER":
             need(r.f["ncompat"] <= 64, "ncompat")
@@ -127,8 +139,8 @@ def parse(buf, sender, key):
         records.append(r)
         at = r.end
         if r.name == "OFFER":
-            key = current = fnv(r.f["uuid"] + u64(r.f["epoch"]))
-        elif sender == "D" and len(records) == 1:
+            key = current = fnv(r.f["uuid"] + u64(r.f["source_host"]) + u64(r.f["source_boot"]) + u64(r.f["number"]))
+        elif sender == "D" and len(records) == 2:
             current = key
     return records, key
 
@@ -145,20 +157,27 @@ class Source:
     def __init__(self):
         self.npass, self.open, self.final, self.next = 0, False, False, 0
         self.data = self.zero = self.all_data = self.all_zero = 0
-        self.sections, self.offer, self.state = set(), None, "HELLO"
+        self.sections, self.debts, self.offer, self.state = set(), 0, None, "HELLO"
 
     def take(self, r):
         f = r.f
         if "uuid" in f and self.offer:
-            need(f["uuid"] == self.offer["uuid"] and f["epoch"] == self.offer["epoch"], "id")
+            if r.name == "DEBT":
+                need(f["uuid"] == self.offer["uuid"], "a debt of another VM")
+            else:
+                same_id(f, self.offer)
         if not r.name:
             return
         if self.state == "HELLO":
             need(r.name == "HELLO", "HELLO comes first")
             check_hello(f)
+            self.state = "IDENT"
+        elif self.state == "IDENT":
+            self.me = check_ident(r)
             self.state = "OFFER"
         elif self.state == "OFFER":
-            need(r.name == "OFFER", "OFFER comes second")
+            need(r.name == "OFFER", "OFFER comes after the greeting")
+            need((f["source_host"], f["source_boot"]) == self.me and f["number"], "OFFER of another host's attempt")
             self.check_offer(f)
             self.state = "PASSES"
         elif self.state == "PASSES":
@@ -171,7 +190,7 @@ class Source:
             self.state = "over"
 
     def check_offer(self, f):
-        need(f["mem"] and f["mem"] % (2 << 20) == 0 and f["vcpus"] and f["page_size"] == 4096 and f["flags"] < 2, "OFFER")
+        need(f["mem"] and f["mem"] % (2 << 20) == 0 and f["vcpus"] and f["page_size"] == 4096 and f["flags"] < 3, "OFFER")
         need(f["name"] and all(c.isascii() and (c.isalnum() or c in "._-") for c in f["name"]), "name")
         self.offer = f
 
@@ -205,8 +224,13 @@ class Source:
             which = (f["name"], f["instance"])
             need(f["name"] and f["version"] and which not in self.sections, "SECTION")
             self.sections.add(which)
+        elif r.name == "DEBT":
+            check_debt(f)
+            need(f["started"], "only what was started travels")
+            self.debts += 1
         elif r.name == "END":
             need(self.final and not self.open and f["passes"] == self.npass and f["sections"] == len(self.sections), "END")
+            need(f["debts"] == self.debts, "END")
             need((f["data"], f["zero"]) == (self.all_data, self.all_zero), "END")
             self.state = "COMMIT"
         else:
@@ -214,26 +238,63 @@ class Source:
 
 
 def check_hello(f):
-    need(f["magic"] == 0x3147494D4E524554 and f["version_min"] <= 1 <= f["version_max"], "HELLO")
+    need(f["magic"] == 0x3147494D4E524554 and f["version_min"] <= 2 <= f["version_max"], "HELLO")
     need(f["features"] >> 32 == 0 and f["max_record"] >= 335880, "HELLO")
+
+
+def check_ident(r):
+    need(r.name == "IDENT" and r.f["host_id"] and r.f["boot_id"], "IDENT comes after HELLO")
+    return r.f["host_id"], r.f["boot_id"]
+
+
+def check_greeting(records):
+    need(len(records) >= 2 and records[0].name == "HELLO", "HELLO comes first")
+    check_hello(records[0].f)
+    return check_ident(records[1])
+
+
+def check_debt(f):
+    need(f["started"] < 2 and f["vm"] and f["by_host"] and f["by_boot"] and f["source_host"] and f["source_boot"] and f["number"], "DEBT")
+
+
+def same_id(f, g):
+    need(all(f[k] == g[k] for k, _ in ID), "id")
+
+
+def check_who(f):
+    need(f["name"] and f["flags"] < 4 and f["asker_host"] and f["asker_boot"], "WHO")
+
+
+def check_have(f):
+    need(f["have"] < 4 and (f["have"] != 1 or f["name"]), "HAVE")
+    need(f["have"] != 2 or (f["host"] and f["where_host"] and f["where_boot"]), "HAVE: moved where?")
+    need((f["silent"] > 0) == bool(f["silent_host"]), "HAVE: who is silent?")
+    need(f["have"] != 0 or not (f["name"] or f["host"] or f["where_host"] or f["where_boot"] or f["when"]), "HAVE: nothing, but")
 
 
 def read_question(s, d):
     """A connection that only asks."""
-    if [r.name for r in s] == ["HELLO", "WHO"]:
-        need([r.name for r in d] == ["HELLO", "HAVE"] and d[1].f["have"] == (1 if d[1].f["name"] else 0), "HAVE")
-        for r in (s[0], d[0]):
-            check_hello(r.f)
-            need(r.f["features"] & 1, "WHO is a feature")
+    me = check_greeting(s)
+    check_greeting(d)
+    asked, said = s[2:], d[2:]
+    names = [r.name for r in asked], [r.name for r in said]
+    if names == (["WHO"], ["HAVE"]):
+        check_who(asked[0].f)
+        check_have(said[0].f)
         return
-    need([r.name for r in s] in (["HELLO", "QUERY"], ["HELLO", "QUERY", "DONE"], ["HELLO", "DONE"]), "order")
-    answers = {2: ["STARTED", "NEVER"], 3: ["STARTED"]}[len(s)] if s[1].name == "QUERY" else []
-    need(len(d) == (2 if answers else 1) and all(r.name in answers for r in d[1:]), "answer")
-    for r in (s[0], d[0]):
-        need(r.name == "HELLO", "HELLO comes first")
-        check_hello(r.f)
-    for r in s[2:] + d[1:]:
-        need(r.f["uuid"] == s[1].f["uuid"] and r.f["epoch"] == s[1].f["epoch"], "id")
+    if asked and asked[0].name in ("SETTLE", "DEBT"):
+        check_debt(asked[0].f)
+        need(names[0] in (["SETTLE"], ["DEBT"]) and names[1] in (["DONE"], ["KEPT"])[asked[0].name == "DEBT":], "answer")
+        same_id(asked[0].f, said[0].f)
+        return
+    need(names[0] in (["QUERY"], ["QUERY", "DONE"], ["DONE"]), "order")
+    answers = {1: ["STARTED", "NEVER", "UNKNOWN"], 2: ["STARTED"]}[len(asked)] if asked[0].name == "QUERY" else []
+    need(len(said) == (1 if answers else 0) and all(r.name in answers for r in said), "answer")
+    need((asked[0].f["source_host"], asked[0].f["source_boot"]) == me and asked[0].f["number"], "a question about another host's attempt")
+    for r in asked[1:] + said:
+        same_id(r.f, asked[0].f)
+    for r in said:
+        need(r.name == "UNKNOWN" or r.f["by_host"] and r.f["by_boot"], "decided by nobody")
 
 
 def read(src, dst):
@@ -244,24 +305,30 @@ def read(src, dst):
         read_question(s, d)
         return s, d
     source = Source()
-    if [r.name for r in d] == ["HELLO", "REFUSE"]:
-        need(1 <= d[1].f["code"] <= 7 and d[1].f["text"], "REFUSE")
-        need([r.name for r in s] in (["HELLO", "OFFER"], ["HELLO", "OFFER", "ERROR"]), "order")
-        source.take(s[0])
-        source.take(s[1])
+    dest = check_greeting(d)
+    if [r.name for r in d[2:] if r.name != "PREPARING"] == ["REFUSE"]:
+        need(1 <= d[-1].f["code"] <= 7 and d[-1].f["text"], "REFUSE")
+        need([r.name for r in s[2:]] in (["OFFER"], ["OFFER", "ERROR"]), "order")
+        for r in s[:3]:
+            source.take(r)
         return s, d
     for r in s:
         source.take(r)
     need(source.state in ("DONE", "over"), "the source did not come to COMMIT")
-    want = ["HELLO", "ACCEPT"] + ["PASS_ACK"] * (source.npass - 1) + ["READY", "STARTED"]
-    got = [r for r in d if r.name]
+    want = ["ACCEPT"] + ["PASS_ACK"] * (source.npass - 1) + ["READY", "STARTED"]
+    preparing = [r for r in d[2:] if r.name == "PREPARING"]
+    need(preparing == d[2:2 + len(preparing)], "PREPARING comes before ACCEPT")
+    done = [r.f["done"] for r in preparing]
+    need(all(a < b for a, b in zip([0] + done, done)) and all(r.f["done"] <= r.f["total"] for r in preparing), "PREPARING")
+    got = [r for r in d[2 + len(preparing):] if r.name]
     need([r.name for r in got] == want, "order of the destination's records")
-    check_hello(got[0].f)
     for n, r in enumerate(got):
         if r.name == "PASS_ACK":
-            need(r.f["pass"] == n - 1, "PASS_ACK")
+            need(r.f["pass"] == n, "PASS_ACK")
         if "uuid" in r.f:
-            need(r.f["uuid"] == source.offer["uuid"] and r.f["epoch"] == source.offer["epoch"], "id")
+            same_id(r.f, source.offer)
+        if r.name == "STARTED":
+            need((r.f["by_host"], r.f["by_boot"]) == dest, "STARTED by another host")
     return s, d
 
 

@@ -185,49 +185,85 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 		ok = BAD("cpu", " = %s: no such CPU model; write host or portable", name, cfg->cpu);
 	else if (!strcmp(cfg->cpu, "portable") && cfg->mem > BIT(CPUID_PORTABLE_PHYS) - GIB(1))
 		ok = BAD("mem", ": more than the 511G that cpu = portable can address", name);
-	if ((v = conf_get(c, "vm", name, "autostart")) && conf_parse_bool(v, &cfg->autostart))
-		ok = BAD("autostart", " = %s: neither yes nor no", name, v);
+	bool yes = false;
+	v = conf_get(c, "vm", name, "autostart");
+	if (v && !strcmp(v, "alone"))
+		cfg->autostart = VM_AUTOSTART_ALONE;
+	else if (v && conf_parse_bool(v, &yes))
+		ok = BAD("autostart", " = %s: write yes, no or alone", name, v);
+	else
+		cfg->autostart = yes ? VM_AUTOSTART_YES : VM_AUTOSTART_NO;
 	return ok;
 }
 
-int vm_start_here(struct vm *vm, bool force, uint64_t deadline_ns, struct why *w)
+static int start_unless_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w)
 {
-	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
-		return vm_start(vm, w); /* which has its own answer */
-	if (!vm_claim(vm, VM_CLAIM_NONE, force ? VM_CLAIM_TAKEN : VM_CLAIM_ASKING))
-		return why_set(w, -EBUSY, "it is being started");
-	int err = force ? 0 : migrate_elsewhere(vm, deadline_ns, w);
-	if (!err)
+	int err = migrate_elsewhere(vm, policy, patience_ns, w);
+	if (!err) {
 		err = vm_start(vm, w);
-	__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
+	} else if (!vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_NONE)) {
+		(void)vm_claim(vm, VM_CLAIM_YIELDED, VM_CLAIM_NONE); /* TAKEN is that of `vm start --force` */
+	}
 	return err;
 }
 
-#define ASK_PEERS_NS (30 * NS_PER_SEC) /* a link comes up, and a peer that booted with us */
+int vm_start_here(struct vm *vm, bool force, struct why *w)
+{
+	int err;
+	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
+		return vm_start(vm, w); /* which has its own answer */
+	if (force) {                    /* whoever is still asking finds that his claim has gone */
+		__atomic_store_n(&vm->claim, VM_CLAIM_TAKEN, __ATOMIC_SEQ_CST);
+		err = vm_start(vm, w);
+		__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
+	} else if (!vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING)) {
+		return why_set(w, -EBUSY, "it is being started%s%s", vm->waits_for[0] ? ", but: " : "", vm->waits_for);
+	} else {
+		err = start_unless_elsewhere(vm, START_OPERATOR, 0, w);
+	}
+	return err;
+}
+
+#define ALONE_NS \
+	(30 *    \
+	 NS_PER_SEC) /* of silence, from boot, for autostart = alone: a link comes up, and a peer that booted with us */
 
 /*
- * In a task of its own: the prompt does not wait for guests' memory to be cleared. What has moved to a peer, before this host
- * was restarted, stays there.
+ * One task for each: it may wait for a peer as long as that takes. What has moved to a peer, before this host was restarted, stays
+ * there.
  */
+static void autostart_one(void *arg)
+{
+	struct vm *vm = arg;
+	struct why w = { "" };
+	bool alone = vm->cfg.autostart == VM_AUTOSTART_ALONE;
+	if (vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING)) {
+		int err = start_unless_elsewhere(vm, alone ? START_ALONE : START_AUTO, time_ns() + ALONE_NS, &w);
+		if (err == -EEXIST)
+			log_warn("vm %s: not started: %s", vm->cfg.name, w.text);
+		else if (err)
+			log_error("vm %s: cannot start: %s", vm->cfg.name, w.text);
+	}
+	vm_put(vm);
+}
+
+/* In a task of its own: the prompt does not wait for guests' memory to be cleared. */
 static void autostart(void *arg unused)
 {
 	struct vm *todo[CONF_MAX_ENTRIES / 2]; /* a section has at least two entries */
 	unsigned n = 0;
 	spin_lock(&vms_lock);
 	list_for_each(vm, &vms, struct vm, node)
-		if (vm->cfg.autostart && n < ARRAY_SIZE(todo)) {
+		if (vm->cfg.autostart != VM_AUTOSTART_NO && n < ARRAY_SIZE(todo)) {
 			vm->refs++;
 			todo[n++] = vm;
 		}
 	spin_unlock(&vms_lock);
-	uint64_t patience = time_ns() + ASK_PEERS_NS;
 	for (unsigned i = 0; i < n; i++) {
-		struct why w = { "" };
-		int err = vm_start_here(todo[i], false, patience, &w);
-		if (err == -EEXIST)
-			log_warn("vm %s: not started: %s", todo[i]->cfg.name, w.text);
-		else if (err)
-			log_error("vm %s: cannot start: %s", todo[i]->cfg.name, w.text);
+		if (task_create("autostart", TASK_PRIO_NORMAL, autostart_one, todo[i]))
+			continue;
+		log_error("vm %s: no memory for the task that would start it", todo[i]->cfg.name);
 		vm_put(todo[i]);
 	}
 }

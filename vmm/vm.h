@@ -19,6 +19,12 @@
 #define VM_NAME_MAX  32
 #define VM_MAX_VCPUS 1 /* this release; arrays are sized at run time */
 
+enum vm_autostart {
+	VM_AUTOSTART_NO,
+	VM_AUTOSTART_YES,   /* once every peer has said that it has not got it */
+	VM_AUTOSTART_ALONE, /* the same, but 30 s of silence count as that */
+};
+
 struct vm_config { /* travels in a migration's CONFIG record */
 	char name[VM_NAME_MAX];
 	uint8_t uuid[16];
@@ -27,7 +33,7 @@ struct vm_config { /* travels in a migration's CONFIG record */
 	uint8_t mac[ETH_ALEN];
 	char cpu[16];                              /* CPU model: "host" or "portable" */
 	char kernel[96], initrd[96], cmdline[512]; /* files of this host; not needed to run on a destination */
-	bool autostart;
+	enum vm_autostart autostart;
 };
 
 enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED };
@@ -74,9 +80,10 @@ struct vm {
 	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;                      /* when it started or arrived here */
 	char fail[128];                         /* [m] why it is FAILED */
-	uint8_t power_request;                  /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
-	uint32_t noise;                         /* [v] lines that this guest's odd doings have put into the log */
-	struct cpu_state *boot;                 /* (c) once loaded: how the boot CPU starts */
+	char waits_for[160];    /* [m] why it has not started yet; its start's task writes, the console reads */
+	uint8_t power_request;  /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	uint32_t noise;         /* [v] lines that this guest's odd doings have put into the log */
+	struct cpu_state *boot; /* (c) once loaded: how the boot CPU starts */
 };
 
 /* Once, by kernel/main.c: the [vm] sections become STOPPED VMs (autostart ones start). */
@@ -97,10 +104,10 @@ void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not
 
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
 /*
- * vm_start, unless a peer has the VM or starts it in this moment: -EEXIST. Peers that are silent are asked until deadline_ns, once
- * at least; with force, none is asked. Sleeps.
+ * vm_start, by the operator: unless a host has the VM or starts it in this moment (-EEXIST), or that cannot be known (-EAGAIN). With force
+ * nobody is asked. Sleeps.
  */
-int vm_start_here(struct vm *vm, bool force, uint64_t deadline_ns, struct why *w) must_check;
+int vm_start_here(struct vm *vm, bool force, struct why *w) must_check;
 static inline bool vm_claim(struct vm *vm, enum vm_claim from, enum vm_claim to)
 {
 	return __atomic_compare_exchange_n(&vm->claim, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);

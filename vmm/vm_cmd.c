@@ -163,6 +163,14 @@ static void detail_fill(struct vm_detail *d, struct vm *vm)
 	mutex_unlock(&vm->lock);
 }
 
+static const char *autostart_name(const struct vm *vm)
+{
+	static const char *const names[] = {
+		[VM_AUTOSTART_NO] = "no", [VM_AUTOSTART_YES] = "yes", [VM_AUTOSTART_ALONE] = "alone"
+	};
+	return names[vm->cfg.autostart];
+}
+
 static void info_json(struct con *c, const struct vm *vm, const struct vm_detail *d)
 {
 	struct json j;
@@ -174,7 +182,7 @@ static void info_json(struct con *c, const struct vm *vm, const struct vm_detail
 	json_str(&j, "kernel", vm->cfg.kernel);
 	json_str(&j, "initrd", vm->cfg.initrd);
 	json_str(&j, "cmdline", vm->cfg.cmdline);
-	json_bool(&j, "autostart", vm->cfg.autostart);
+	json_str(&j, "autostart", autostart_name(vm));
 	json_bool(&j, "dirty_tracking", d->tracking);
 	json_u64(&j, "page_splits", d->splits);
 	json_u64(&j, "console_bytes", d->console_bytes);
@@ -202,7 +210,7 @@ static void info_text(struct con *c, const struct vm *vm, const struct vm_detail
 	con_printf(c, "%-10s %s\n%-10s %s\n%-10s %s\n%-10s %s\n", "mac", r->mac, "kernel",
 		   cfg->kernel[0] ? cfg->kernel : "-", "initrd", cfg->initrd[0] ? cfg->initrd : "-", "cmdline",
 		   cfg->cmdline[0] ? cfg->cmdline : "-");
-	con_printf(c, "%-10s %s\n%-10s %llu bytes said\n", "autostart", cfg->autostart ? "yes" : "no", "console",
+	con_printf(c, "%-10s %s\n%-10s %llu bytes said\n", "autostart", autostart_name(vm), "console",
 		   (unsigned long long)d->console_bytes);
 	con_printf(c, "%-10s %s, %llu large pages split so far\n", "tracking", d->tracking ? "on" : "off",
 		   (unsigned long long)d->splits);
@@ -245,13 +253,12 @@ static int answer(struct con *c, struct vm *vm, const char *did)
 	return 0;
 }
 
-/* A peer that is silent does not keep the operator from it. */
 static int cmd_start(struct con *c, struct vm *vm, bool force)
 {
 	struct why w = { "" };
-	int err = vm_start_here(vm, force, 0, &w);
+	int err = vm_start_here(vm, force, &w);
 
-	if (err == -EEXIST)
+	if (err == -EEXIST || err == -EAGAIN)
 		return con_error(c, err, "vm start %s: %s. If you know better: vm start %s --force", vm->cfg.name,
 				 w.text, vm->cfg.name);
 	if (err)

@@ -75,7 +75,9 @@ static void put_records(struct wire_tx *tx, const struct attempt_id *id, const u
 		wire_begin(tx, type);
 		if (with_id) {
 			wire_put_bytes(tx, id->uuid, 16);
-			wire_put_u64(tx, id->epoch);
+			wire_put_u64(tx, id->source.host);
+			wire_put_u64(tx, id->source.boot);
+			wire_put_u64(tx, id->number);
 		}
 		if (type == WIRE_PAGES && len >= 16) { /* data as the fields claim it, as far as that is allowed */
 			static uint8_t page[WIRE_PAGES_MAX * 4096] = { 1 };
@@ -122,7 +124,7 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		err |= wire_end(tx, TIME_NEVER);
 	}
 	if (n > 6)
-		err |= end_send(tx, id, &(struct end_counts){ 1, 3, 0, 512 }, TIME_NEVER);
+		err |= end_send(tx, id, &(struct end_counts){ 1, 3, 0, 0, 512 }, TIME_NEVER);
 	if (err)
 		abort();
 }
@@ -138,13 +140,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t mode = data[0] % 3, good = data[0] / 3 % 8;
 	data++;
 	size--;
+	fake_host = 0;
 	o = (struct offer){ .cfg = { .name = "fuzz", .mem = MIB(2), .vcpus = 1 },
-			    .id = { .uuid = "fuzz", .epoch = attempt_new_epoch() } };
+			    .id = attempt_new_id((const uint8_t *)"fuzz............") };
 	vm_compat_get(NULL, &o.compat);
 	if (mode == 0) {
 		if (size && stream_write(&m.s, data, size, TIME_NEVER))
 			abort();
-	} else if (hello_send(&tx, "fuzz", TIME_NEVER)) {
+	} else if (hello_send(&tx, TIME_NEVER)) {
 		abort();
 	} else if (mode == 1) {
 		wire_begin(&tx, WIRE_OFFER);
@@ -154,22 +157,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		if (offer_send(&tx, &o, TIME_NEVER))
 			abort();
-		tx.key = wire_key(o.id.uuid, o.id.epoch);
+		tx.key = attempt_key(&o.id);
 		put_good(&tx, &o.id, good);
 		put_records(&tx, &o.id, data, size);
 	}
 	m.s.ops = &serve_ops;
 	fake_host = 1;
-	migrate_dest_serve(NULL, &m.s);
+	migrate_serve(NULL, &m.s);
 	wire_tx_fini(&tx);
 	free(m.p);
 	struct vm *vm = fake_vm_find(1, "fuzz");
 	if (vm) {
-		if (vm->state != VM_RUNNING || attempt_state(&o.id) != ATTEMPT_STARTED)
+		if (vm->state != VM_RUNNING || attempt_find(&o.id, NULL) != RECORD_STARTED)
 			abort();
-		attempt_forget(&o.id);
 		vm_destroy(vm);
 	}
+	fake_host_restart(1); /* what it remembers of attempts goes, or the table fills */
 	if (fake_page_live())
 		abort();
 	return 0;

@@ -89,7 +89,6 @@ def host_figures(rig):
 def exits(switch, number, kind, peer):
     """Seen by a guest of the stock kernel, on one CPU where RDTSC counts instructions: QEMU under icount, Bochs always."""
     conf = host_conf(number, "c", demo_conf("none", mem=128).replace("console=ttyS0", "console=ttyS0 quiet"))
-    conf = re.sub(r"\[peer .*\naddress.*\n", "", conf)  # nobody is there to say whether it has the guest
     h = Host("c", switch, conf, number, icount=kind == "amd", cpus=1, kind=kind)
     try:
         h.start(180)

@@ -38,9 +38,10 @@ name = {name}
 match = first
 address = {address}/24
 gateway = 10.77.0.1
-
-[peer {peer}]
-address = {peer_address}
+"""
+PEER_CONF = """
+[peer {name}]
+address = {address}
 """
 VM_CONF = """
 [vm {name}]
@@ -66,9 +67,10 @@ def demo_conf(load="pagecheck:32", mem=DEMO_MIB, cpu="host", kernel="stock"):
 
 
 def host_conf(number, name, *vms, peer=None):
-    """peer: its name and number; without it a's is b, and everybody else's a."""
-    peer, peer_number = peer or (("b", 2) if number == 1 else ("a", 1))
-    return HOST_CONF.format(name=name, address=f"10.77.0.{10 + number}", peer=peer, peer_address=f"10.77.0.{10 + peer_number}") + "".join(vms)
+    """peer: its name and number; without it a's is b, b's is a, and others have none: a host waits for each peer before it starts a VM."""
+    peer = peer or {1: ("b", 2), 2: ("a", 1)}.get(number)
+    peers = PEER_CONF.format(name=peer[0], address=f"10.77.0.{10 + peer[1]}") if peer else ""
+    return HOST_CONF.format(name=name, address=f"10.77.0.{10 + number}") + peers + "".join(vms)
 
 
 def kinds_wanted():

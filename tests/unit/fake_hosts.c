@@ -3,13 +3,19 @@
 #include "tests/unit/fake_hosts.h"
 #include "kernel/host.h"
 #include "kernel/time.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/departed.h"
+#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/migration.h"
+#include "vmm/migrate/shout.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct host_info host_info = { .name = "test" };
-_Thread_local int fake_host;
+struct migrate_host fake_hosts[FAKE_HOSTS];
+bool (*fake_frame_passes)(int from, int to);
 struct fake_vm_opts fake_vm_opts;
 uint8_t *fake_paused_image;
 
@@ -19,7 +25,7 @@ struct fake_vm {
 	bool listed;
 	struct fake_dev dev[FAKE_DEVS];
 };
-#define VMS 16
+#define VMS 32
 static struct fake_vm *vms[VMS];
 static pthread_mutex_t vms_lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned announced, resumed;
@@ -252,7 +258,7 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	} all[] = { { &clock_desc, 0, &vm->clock },
 		    { &dev_desc, 0, &fake_devs(vm)[0] },
 		    { &dev_desc, 1, &fake_devs(vm)[1] } };
-	bool source = fake_of(vm)->host == 0 && vm->state == VM_PAUSED;
+	bool source = vm->state == VM_PAUSED;
 	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
 		if (source && fake_vm_opts.sections_skip == i + 1)
 			continue;
@@ -295,3 +301,83 @@ int vm_compat_check(const char *model unused, const struct vm_compat *c, struct 
 		return why_set(w, -ENOTSUP, "compat words arrived wrong");
 	return fake_vm_opts.compat_refuse ? why_set(w, -ENOTSUP, "CPUID leaf 7 EBX bit 5 is missing here") : 0;
 }
+
+/* ---- hosts ---- */
+
+static void boot(int host)
+{
+	static uint64_t boots;
+	char name[2] = { (char)('a' + host), 0 };
+	migrate_host_init(&fake_hosts[host], name, (struct incarnation){ 100 + (uint64_t)host, ++boots });
+}
+
+__attribute__((constructor)) static void boot_all(void)
+{
+	for (int i = 0; i < FAKE_HOSTS; i++)
+		boot(i);
+}
+
+struct migrate_host *migrate_this_host(void) { return &fake_hosts[fake_host]; }
+
+static struct vm *any_vm(int host)
+{
+	struct vm *vm = NULL;
+	pthread_mutex_lock(&vms_lock);
+	for (unsigned i = 0; i < VMS && !vm; i++)
+		if (vms[i] && vms[i]->listed && vms[i]->host == host)
+			vm = &vms[i]->vm;
+	pthread_mutex_unlock(&vms_lock);
+	return vm;
+}
+
+void fake_host_restart(int host)
+{
+	struct migrate_host *h = &fake_hosts[host];
+	struct migrate_peer peers[PEERS_MAX];
+	unsigned npeers = h->npeers;
+	struct departure gone;
+	struct decision d;
+	struct vm *vm;
+	memcpy(peers, h->peers, sizeof(peers));
+	ON_HOST(host)
+	{
+		while ((vm = any_vm(host)))
+			vm_destroy(vm);
+		while (departed_get(NULL, 0, &gone))
+			departed_remove(gone.cfg.name);
+		while (attempt_get(0, &d))
+			attempt_event(&d.id, RECORD_EV_DROP);
+	}
+	for (struct list *n; !list_empty(&h->seen); free(n)) { /* struct seen begins with its node */
+		n = h->seen.next;
+		list_remove(n);
+	}
+	while (!list_empty(&h->migrations)) { /* finished ones: the table's reference is the last */
+		struct migration *m = list_entry(h->migrations.next, struct migration, node);
+		list_remove(&m->node);
+		ON_HOST(host) migration_put(m);
+	}
+	boot(host);
+	memcpy(h->peers, peers, sizeof(peers));
+	h->npeers = npeers;
+}
+
+/* ---- frames between hosts: at once, if the test lets them pass ---- */
+
+void shout_begin(struct shout *s, const struct who *q)
+{
+	int me = fake_host;
+	struct have_answer a;
+	s->heard = false;
+	for (int i = 0; i < FAKE_HOSTS; i++) {
+		if (i == me || !fake_frame_passes || !fake_frame_passes(me, i))
+			continue;
+		ON_HOST(i) elsewhere_local(q, &a);
+		if (a.have == HAVE_HERE && fake_frame_passes(i, me)) {
+			s->heard = true;
+			memcpy(s->host, fake_hosts[i].name, sizeof(s->host));
+		}
+	}
+}
+void shout_end(struct shout *s unused) {}
+void shout_init(void) {}

@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * VMs as migration sees them, for host-built tests: vmm/vm.h over the real gmem.c, pt.c and state.c, without CPUs. Two hosts
- * live in one process; which one a thread is on is the thread's own. Starting a VM that runs on the other host as well is
- * a panic: that is what the hand-over must never do.
+ * Hosts and VMs as migration sees them, for host-built tests: vmm/vm.h over the real gmem.c, pt.c and state.c, without CPUs. Three hosts,
+ * a, b and c, live in one process; which one a thread is on is the thread's own (fake_host: 0, 1, 2). Starting a VM that runs on
+ * another host as well is a panic: that is what the hand-over must never do.
  */
 #pragma once
+#include "tests/unit/fake_kernel.h"
+#include "vmm/migrate/this_host.h"
 #include "vmm/vm.h"
 
-extern _Thread_local int fake_host; /* 0 or 1 */
+#define FAKE_HOSTS 3
+extern struct migrate_host fake_hosts[FAKE_HOSTS];
+/* A power cut and a new boot: its VMs, records and memory of anything are gone. Its tasks must have ended (fake_tasks_wait). */
+void fake_host_restart(int host);
+/* Do something as a task on that host would. */
+#define ON_HOST(h) \
+	for (int fake_was = fake_host, fake_once = (fake_host = (h), 1); fake_once; fake_once = 0, fake_host = fake_was)
+/* May a frame on the VMs' network pass from the one host to the other? For shout.c's part. */
+extern bool (*fake_frame_passes)(int from, int to);
 
 struct fake_vm_opts { /* of all VMs; zero: everything works */
 	bool compat_refuse, create_nomem, load_fail;

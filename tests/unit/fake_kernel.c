@@ -383,8 +383,11 @@ void waitq_wake_all(struct waitq *q)
 
 /* ---- tasks ---- */
 
+_Thread_local int fake_host;
+
 struct task {
 	char name[32];
+	int host; /* the creator's */
 	void (*fn)(void *arg);
 	void *arg;
 };
@@ -408,6 +411,7 @@ static void task_end(void *arg)
 static void *task_main(void *arg)
 {
 	self = arg;
+	fake_host = self->host;
 	pthread_cleanup_push(task_end, arg);
 	self->fn(self->arg);
 	pthread_cleanup_pop(1);
@@ -423,6 +427,7 @@ struct task *task_create(const char *name, enum task_prio prio, void (*fn)(void 
 	snprintf(t->name, sizeof(t->name), "%s", name);
 	t->fn = fn;
 	t->arg = arg;
+	t->host = fake_host;
 	pthread_mutex_lock(&task_lock);
 	task_live++;
 	pthread_mutex_unlock(&task_lock);

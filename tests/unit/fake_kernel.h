@@ -23,3 +23,5 @@ bool fake_tasks_wait(void);
 /* The last line above LOG_DEBUG that went to the log ("" if none), and forgetting it. TERN_TEST_LOG=1 shows all on stderr. */
 const char *fake_log_last(void);
 void fake_log_clear(void);
+/* Which of a test's hosts this thread is on; a task is on that of its creator (fake_hosts.h). */
+extern _Thread_local int fake_host;

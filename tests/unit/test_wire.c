@@ -2,6 +2,7 @@
 /* Records: what is written is read back, and what is not exactly that is refused, by name where there is one. */
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
+#include "tests/unit/fake_hosts.h"
 #include "vmm/migrate/attempts.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,14 +34,14 @@ static int close_pipe(void **state unused)
 static uint64_t soon(void) { return time_in_ms(1000); }
 static int recv(struct why *w) { return wire_recv(&rx, soon(), NS_PER_SEC, w); }
 
-static const struct attempt_id id = { .uuid = "0123456789abcde", .epoch = 0x1122334455667788 };
+static const struct attempt_id id = { .uuid = "0123456789abcde", .source = { 5, 6 }, .number = 0x1122334455667788 };
 
 static void test_round_trip(void **state unused)
 {
 	struct hello h;
 	struct offer o = { .id = id, .compat = { .n = 2, .leaf = { 1, 2 }, .regs = { { 9, 8, 7, 6 } } } }, got;
 	struct attempt_id gid;
-	struct end_counts n = { 1, 2, 3, 4 }, gn;
+	struct end_counts n = { 1, 2, 5, 3, 4 }, gn;
 	struct why w = { "" };
 
 	o.cfg = (struct vm_config){ .name = "demo-1",
@@ -48,9 +49,9 @@ static void test_round_trip(void **state unused)
 				    .vcpus = 1,
 				    .cpu = "host",
 				    .cmdline = "root=/dev/vda",
-				    .autostart = true };
+				    .autostart = VM_AUTOSTART_ALONE };
 	memcpy(o.cfg.uuid, id.uuid, 16);
-	assert_int_equal(hello_send(&tx, "a", soon()), 0);
+	assert_int_equal(hello_send(&tx, soon()), 0);
 	assert_int_equal(offer_send(&tx, &o, soon()), 0);
 	assert_int_equal(end_send(&tx, &id, &n, soon()), 0);
 	assert_int_equal(hello_recv(&rx, &h, soon(), &w), 0);
@@ -63,8 +64,8 @@ static void test_round_trip(void **state unused)
 	assert_memory_equal(&got.compat, &o.compat, sizeof(o.compat));
 	assert_int_equal(recv(&w), 0);
 	assert_int_equal(end_parse(&rx, &gid, &gn, &w), 0);
-	assert_true(attempt_id_equal(&gid, &id) && gn.passes == 1 && gn.sections == 2 && gn.data_pages == 3 &&
-		    gn.zero_pages == 4);
+	assert_true(attempt_id_equal(&gid, &id) && gn.passes == 1 && gn.sections == 2 && gn.debts == 5 &&
+		    gn.data_pages == 3 && gn.zero_pages == 4);
 }
 
 /* Unknown types: mandatory ones end the stream, optional ones are passed over and still checked. */
@@ -91,14 +92,16 @@ static void test_sequence(void **state unused)
 	assert_int_equal(id_send(&tx, WIRE_READY, &id, soon()), 0);
 	assert_int_equal(recv(&w), -EBADMSG);
 	rx.seq = tx.seq = 0;
-	tx.key = wire_key(id.uuid, id.epoch);
+	tx.key = attempt_key(&id);
 	assert_int_equal(id_send(&tx, WIRE_READY, &id, soon()), 0);
 	assert_int_equal(recv(&w), -EBADMSG);
 }
 
 static void test_hello_versions(void **state unused)
 {
-	struct hello h = { .version_min = 2, .version_max = 9, .max_record = WIRE_RECORD_MAX, .host = "b" };
+	struct hello h = {
+		.version_min = WIRE_VERSION + 1, .version_max = 9, .max_record = WIRE_RECORD_MAX, .host = "b"
+	};
 	struct why w = { "" };
 	assert_int_equal(hello_check(&h, &w), -ENOTSUP);
 	assert_non_null(strstr(w.text, "version"));
@@ -118,16 +121,26 @@ static void test_mutations(void **state unused)
 	static uint8_t page[4096];
 	struct offer o = { .id = id, .compat = { .n = 1 } };
 	o.cfg = (struct vm_config){ .name = "demo", .mem = MIB(2), .vcpus = 1 };
-	for (unsigned kind = 0; kind < 6; kind++) {
+	for (unsigned kind = 0; kind < 8; kind++) {
 		struct stream *p[2];
 		assert_int_equal(stream_pipe(p, 1 << 16), 0);
 		tx.s = p[0];
 		tx.seq = 0;
 		switch (kind) {
-		case 0: assert_int_equal(hello_send(&tx, "x", soon()), 0); break;
+		case 0:
+			assert_int_equal(debt_send(&tx, WIRE_DEBT, &(struct decision){ .id = id, .vm = "demo" },
+						   soon()),
+					 0);
+			break;
 		case 1: assert_int_equal(offer_send(&tx, &o, soon()), 0); break;
 		case 2: assert_int_equal(commit_send(&tx, &id, 12345, soon()), 0); break;
 		case 3: assert_int_equal(text_send(&tx, WIRE_ERROR, 5, "text", soon()), 0); break;
+		case 5: assert_int_equal(who_send(&tx, &(struct who){ .name = "demo" }, soon()), 0); break;
+		case 6:
+			assert_int_equal(have_send(&tx, &(struct have_answer){ .have = HAVE_HERE, .name = "demo" },
+						   soon()),
+					 0);
+			break;
 		case 4: assert_int_equal(pass_end_send(&tx, 1, 2, 3, soon()), 0); break;
 		default:
 			wire_begin(&tx, WIRE_PAGES);
@@ -208,77 +221,95 @@ static void test_strings(void **state unused)
 static struct attempt_id nth(uint64_t n)
 {
 	struct attempt_id a = id;
-	a.epoch = n;
+	a.number = n;
 	return a;
 }
+
+static int offer(const struct attempt_id *a) { return attempt_offer(a, "demo", "10.77.0.11"); }
 
 static void test_attempts(void **state unused)
 {
 	struct attempt_id a = nth(1), b = nth(2), c = nth(3), open;
-	assert_int_equal(attempt_offer(&a), 0);
-	assert_int_equal(attempt_offer(&a), -EALREADY);
-	assert_int_equal(attempt_commit(&a), -ECANCELED); /* not READY yet */
+	assert_int_equal(offer(&a), 0);
+	assert_int_equal(offer(&a), -EALREADY);
+	assert_int_equal(attempt_commit(&(struct attempt_id){ .number = 9 }), -ECANCELED);
 	assert_true(attempt_find_open(id.uuid, &open) && attempt_id_equal(&open, &a));
 	assert_int_equal(attempt_ready(&a), 0);
 	assert_int_equal(attempt_commit(&a), 0);
 	assert_int_equal(attempt_commit(&a), -ECANCELED);      /* a late duplicate */
-	assert_int_equal(attempt_decide(&a), ATTEMPT_STARTED); /* and a give-up comes too late */
+	assert_int_equal(attempt_give_up(&a), RECORD_STARTED); /* and a give-up comes too late */
 	assert_false(attempt_find_open(id.uuid, &open));
 
-	assert_int_equal(attempt_offer(&b), 0);
+	assert_int_equal(offer(&b), 0);
 	assert_int_equal(attempt_ready(&b), 0);
-	assert_int_equal(attempt_decide(&b), ATTEMPT_NEVER); /* QUERY overtakes COMMIT */
+	assert_int_equal(attempt_event(&b, RECORD_EV_QUERY), ACT_DISCARD); /* QUERY overtakes COMMIT */
+	assert_int_equal(attempt_event(&b, RECORD_EV_QUERY), ACT_SAY_NEVER);
 	assert_int_equal(attempt_commit(&b), -ECANCELED);
-	assert_int_equal(attempt_offer(&b), -EALREADY);
+	assert_int_equal(offer(&b), -EALREADY);
 
-	assert_int_equal(attempt_decide(&c), ATTEMPT_NEVER); /* never heard of: NEVER, and remembered */
-	assert_int_equal(attempt_offer(&c), -EALREADY);
-	assert_int_equal(attempt_commit(&c), -ECANCELED);
+	assert_int_equal(attempt_event(&c, RECORD_EV_QUERY), ACT_SAY_UNKNOWN); /* never heard of: that is no answer */
+	assert_int_equal(attempt_find(&c, NULL), RECORD_NONE);
 
-	attempt_forget(&b); /* a NEVER is not forgotten by request */
-	assert_int_equal(attempt_state(&b), ATTEMPT_NEVER);
-	attempt_forget(&a);
-	assert_int_equal(attempt_state(&a), ATTEMPT_NONE);
+	attempt_event(&b, RECORD_EV_DONE);
+	assert_int_equal(attempt_find(&b, NULL), RECORD_NONE);
+	assert_int_equal(offer(&b), -EALREADY); /* a repeated OFFER of what is over */
+	attempt_event(&a, RECORD_EV_DONE);
+	assert_int_equal(attempt_find(&a, NULL), RECORD_NONE);
+	assert_int_equal(attempt_event(&a, RECORD_EV_QUERY), ACT_SAY_UNKNOWN);
 }
 
-/* The memory is bounded: old NEVERs go, STARTED stays, and when nothing may go, offers are refused. */
-static void test_attempts_bounded(void **state unused)
+/* A debt that was told here is one of this host; a contradiction is refused. */
+static void test_attempts_told(void **state unused)
 {
-	struct attempt_id keep = nth(100), x;
-	assert_int_equal(attempt_offer(&keep), 0);
-	assert_int_equal(attempt_ready(&keep), 0);
-	assert_int_equal(attempt_commit(&keep), 0);
-	for (uint64_t n = 1000; n < 1000 + 3 * ATTEMPTS_MAX; n++) {
-		x = nth(n);
-		assert_int_equal(attempt_decide(&x), ATTEMPT_NEVER);
-	}
-	assert_int_equal(attempt_state(&keep), ATTEMPT_STARTED);
-	x = nth(1000 + 3 * ATTEMPTS_MAX - 1);
-	assert_int_equal(attempt_state(&x), ATTEMPT_NEVER);
-	x = nth(1000);
-	assert_int_equal(attempt_commit(&x), -ECANCELED); /* forgotten, and still it cannot start */
-	for (uint64_t n = 5000; n < 5000 + ATTEMPTS_MAX - 1; n++) {
-		x = nth(n);
-		assert_int_equal(attempt_offer(&x), 0);
-		assert_int_equal(attempt_ready(&x), 0);
-		assert_int_equal(attempt_commit(&x), 0);
-	}
-	x = nth(9000);
-	assert_int_equal(attempt_offer(&x), -ENOSPC);
-	assert_int_equal(attempt_decide(&x),
-			 ATTEMPT_NEVER); /* nothing can be written down, and the answer is the same */
-	attempt_forget(&keep);
-	assert_int_equal(attempt_offer(&x), 0);
+	struct decision d = { .id = nth(50),
+			      .state = RECORD_STARTED,
+			      .by = { 7, 8 },
+			      .vm = "demo",
+			      .source = "10.77.0.11" },
+			got;
+	assert_int_equal(attempt_told(&d), 0);
+	assert_int_equal(attempt_told(&d), 0);
+	assert_int_equal(attempt_find(&d.id, &got), RECORD_STARTED);
+	assert_true(got.by.host == 7 && got.by.boot == 8);
+	assert_string_equal(got.source, "10.77.0.11");
+	assert_int_equal(attempt_event(&d.id, RECORD_EV_QUERY), ACT_SAY_STARTED);
+	d.state = RECORD_NEVER;
+	assert_int_equal(attempt_told(&d), -EPROTO);
+	attempt_event(&d.id, RECORD_EV_DROP);
+	assert_int_equal(attempt_find(&d.id, NULL), RECORD_NONE);
 }
 
-static void test_epochs_ascend(void **state unused)
+/* No number of records, and no age, frees one. When the memory for them is used up, offers are refused. */
+static void test_attempts_kept(void **state unused)
 {
-	uint64_t last = 0;
-	for (unsigned i = 0; i < 1000; i++) {
-		uint64_t e = attempt_new_epoch();
-		assert_true(e > last);
-		last = e;
+	struct attempt_id first = nth(100), x = first;
+	uint64_t n = 100;
+	int err = 0;
+	for (; !err && n < 100000; n++) {
+		x = nth(n);
+		memcpy(x.uuid, &n, sizeof(n)); /* another VM each */
+		err = offer(&x);
+		if (n == 100)
+			first = x;
+		if (!err && (attempt_ready(&x) || attempt_commit(&x)))
+			fail_msg("attempt %lu", (unsigned long)n);
 	}
+	assert_int_equal(err, -ENOSPC);
+	assert_true(n > 2000);
+	assert_int_equal(attempt_find(&first, NULL), RECORD_STARTED);
+	attempt_event(&first, RECORD_EV_DONE);
+	fake_host_restart(0);
+}
+
+/* The same VM, the same number, after a restart without a clock: another attempt. */
+static void test_ids_do_not_repeat(void **state unused)
+{
+	struct attempt_id before = attempt_new_id(id.uuid), next = attempt_new_id(id.uuid);
+	assert_true(next.number == before.number + 1);
+	fake_host_restart(0);
+	struct attempt_id after = attempt_new_id(id.uuid);
+	assert_true(after.number == 1 && !incarnation_equal(after.source, before.source));
+	assert_true(after.source.host == before.source.host && !attempt_id_equal(&after, &before));
 }
 
 int main(void)
@@ -291,8 +322,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_mutations, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_strings, open_pipe, close_pipe),
 		cmocka_unit_test(test_attempts),
-		cmocka_unit_test(test_attempts_bounded),
-		cmocka_unit_test(test_epochs_ascend),
+		cmocka_unit_test(test_attempts_told),
+		cmocka_unit_test(test_attempts_kept),
+		cmocka_unit_test(test_ids_do_not_repeat),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,136 +1,214 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One decision for each attempt, under one lock (attempts.h, doc/handover.md). */
+/* Records of attempts (attempts.h). What each event does is in rules.c. */
 #include "vmm/migrate/attempts.h"
-#include "kernel/spinlock.h"
-#include "kernel/time.h"
+#include "kernel/page.h"
+#include "vmm/migrate/this_host.h"
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-struct attempt {
-	struct attempt_id id;
-	enum attempt_state state;
-	uint64_t used; /* serial number of its last change: the oldest NEVER goes first */
+#define SHARE 1024 /* of the host's memory, which records may take */
+
+struct record {
+	struct list node;
+	struct decision d;
+};
+/* The newest attempt of a source to move a VM here: a repeated, older OFFER is none. */
+struct seen {
+	struct list node;
+	struct attempt_id newest;
 };
 
-static struct spinlock lock = SPINLOCK_INIT("attempts"); /* innermost; guards all below */
-static struct attempt table[ATTEMPTS_MAX];
-static uint64_t serial, last_epoch;
-
-static struct attempt *find(const struct attempt_id *id)
+static struct migrate_host *lock_records(void)
 {
-	for (unsigned i = 0; i < ATTEMPTS_MAX; i++)
-		if (table[i].state != ATTEMPT_NONE && attempt_id_equal(&table[i].id, id))
-			return &table[i];
+	struct migrate_host *h = migrate_this_host();
+	spin_lock(&h->records_lock);
+	return h;
+}
+static void unlock_records(struct migrate_host *h) { spin_unlock(&h->records_lock); }
+
+/* ---- all of these hold the lock ---- */
+
+static struct record *find(struct migrate_host *h, const struct attempt_id *id)
+{
+	list_for_each(r, &h->records, struct record, node)
+		if (attempt_id_equal(&r->d.id, id))
+			return r;
 	return NULL;
 }
 
-static void set(struct attempt *a, enum attempt_state s)
+static bool is_room(const struct migrate_host *h)
 {
-	a->state = s;
-	a->used = ++serial;
+	return (h->nrecords + h->nseen) * sizeof(struct record) < page_total_count() * PAGE_SIZE / SHARE;
 }
 
-static struct attempt *add(const struct attempt_id *id, enum attempt_state s)
+/* Apply the rule. `fresh` becomes the record if there was none and now is one; it is freed by the caller if not taken. */
+static enum rule_action apply(struct migrate_host *h, const struct attempt_id *id, enum record_event ev,
+			      struct record **fresh, struct record **gone)
 {
-	struct attempt *slot = NULL;
-	for (unsigned i = 0; i < ATTEMPTS_MAX; i++) {
-		struct attempt *a = &table[i];
-		if (a->state == ATTEMPT_NONE) {
-			slot = a;
-			break;
-		}
-		if (a->state == ATTEMPT_NEVER && (!slot || a->used < slot->used))
-			slot = a;
+	struct record *r = find(h, id);
+	const struct rule *rule = &record_rules[r ? r->d.state : RECORD_NONE][ev];
+	if (!r && rule->next != RECORD_NONE) {
+		BUG_ON(!fresh || !*fresh);
+		r = *fresh;
+		*fresh = NULL;
+		list_insert(&h->records, &r->node);
+		h->nrecords++;
 	}
-	if (slot) {
-		slot->id = *id;
-		set(slot, s);
+	if (!r)
+		return (enum rule_action)rule->action;
+	r->d.state = (enum record_state)rule->next;
+	if (rule->next == RECORD_NONE) {
+		list_remove(&r->node);
+		h->nrecords--;
+		*gone = r;
 	}
-	return slot;
+	return (enum rule_action)rule->action;
 }
 
-int attempt_offer(const struct attempt_id *id)
+/* Remember that id is the newest of its source and VM: false if it is not. `fresh` as above. */
+static bool see(struct migrate_host *h, const struct attempt_id *id, struct seen **fresh)
 {
-	int err = 0;
-	spin_lock(&lock);
-	if (find(id))
-		err = -EALREADY;
-	else if (!add(id, ATTEMPT_RECEIVING))
-		err = -ENOSPC;
-	spin_unlock(&lock);
+	list_for_each(s, &h->seen, struct seen, node) {
+		if (s->newest.source.host != id->source.host || memcmp(s->newest.uuid, id->uuid, sizeof(id->uuid)))
+			continue;
+		if (s->newest.source.boot == id->source.boot && id->number <= s->newest.number)
+			return false;
+		s->newest = *id; /* an older boot of that host can offer nothing any more */
+		return true;
+	}
+	(*fresh)->newest = *id;
+	list_insert(&h->seen, &(*fresh)->node);
+	h->nseen++;
+	*fresh = NULL;
+	return true;
+}
+
+/* ---- events ---- */
+
+enum rule_action attempt_event(const struct attempt_id *id, enum record_event ev)
+{
+	struct record *gone = NULL;
+	BUG_ON(ev == RECORD_EV_OFFER || ev == RECORD_EV_TOLD_STARTED || ev == RECORD_EV_TOLD_NEVER);
+	struct migrate_host *h = lock_records();
+	enum rule_action act = apply(h, id, ev, NULL, &gone);
+	unlock_records(h);
+	free(gone);
+	return act;
+}
+
+static struct record *record_new(const struct attempt_id *id, const char *vm, const char *source)
+{
+	struct record *r = calloc(1, sizeof(*r));
+	if (!r)
+		return NULL;
+	list_init(&r->node);
+	r->d.id = *id;
+	r->d.by = migrate_this_host()->inc;
+	sniprintf(r->d.vm, sizeof(r->d.vm), "%s", vm);
+	sniprintf(r->d.source, sizeof(r->d.source), "%s", source);
+	return r;
+}
+
+int attempt_offer(const struct attempt_id *id, const char *vm, const char *source)
+{
+	struct record *r = record_new(id, vm, source), *gone = NULL;
+	struct seen *s = calloc(1, sizeof(*s));
+	int err = r && s ? 0 : -ENOSPC;
+	if (!err) {
+		list_init(&s->node);
+		struct migrate_host *h = lock_records();
+		if (!is_room(h))
+			err = -ENOSPC;
+		else if (find(h, id) || !see(h, id, &s))
+			err = -EALREADY;
+		else if (apply(h, id, RECORD_EV_OFFER, &r, &gone) != ACT_ACCEPT)
+			err = -EALREADY;
+		unlock_records(h);
+	}
+	free(s);
+	free(r);
 	return err;
 }
 
-static int advance(const struct attempt_id *id, enum attempt_state from, enum attempt_state to)
+int attempt_ready(const struct attempt_id *id)
 {
-	int err = -ECANCELED;
-	spin_lock(&lock);
-	struct attempt *a = find(id);
-	if (a && a->state == from) {
-		set(a, to);
-		err = 0;
-	}
-	spin_unlock(&lock);
+	return attempt_event(id, RECORD_EV_READY) == ACT_SAY_READY ? 0 : -ECANCELED;
+}
+
+int attempt_commit(const struct attempt_id *id)
+{
+	return attempt_event(id, RECORD_EV_COMMIT) == ACT_START ? 0 : -ECANCELED;
+}
+
+enum record_state attempt_give_up(const struct attempt_id *id)
+{
+	attempt_event(id, RECORD_EV_GIVE_UP);
+	return attempt_find(id, NULL);
+}
+
+int attempt_told(const struct decision *d)
+{
+	enum record_event ev = d->state == RECORD_STARTED ? RECORD_EV_TOLD_STARTED : RECORD_EV_TOLD_NEVER;
+	struct record *r = record_new(&d->id, d->vm, d->source), *gone = NULL;
+	if (!r)
+		return -ENOSPC;
+	r->d.by = d->by;
+	struct migrate_host *h = lock_records();
+	int err = !find(h, &d->id) && !is_room(h) ? -ENOSPC : 0;
+	if (!err && apply(h, &d->id, ev, &r, &gone) == ACT_REFUSE)
+		err = -EPROTO;
+	unlock_records(h);
+	free(r);
 	return err;
 }
 
-int attempt_ready(const struct attempt_id *id) { return advance(id, ATTEMPT_RECEIVING, ATTEMPT_READY); }
-int attempt_commit(const struct attempt_id *id) { return advance(id, ATTEMPT_READY, ATTEMPT_STARTED); }
+/* ---- looking ---- */
 
-enum attempt_state attempt_decide(const struct attempt_id *id)
+enum record_state attempt_find(const struct attempt_id *id, struct decision *d)
 {
-	enum attempt_state s = ATTEMPT_NEVER;
-	spin_lock(&lock);
-	struct attempt *a = find(id);
-	if (a && a->state == ATTEMPT_STARTED)
-		s = ATTEMPT_STARTED;
-	else if (a)
-		set(a, ATTEMPT_NEVER);
-	else
-		add(id, ATTEMPT_NEVER); /* if there is no room: what is not known is NEVER too */
-	spin_unlock(&lock);
-	return s;
-}
-
-void attempt_forget(const struct attempt_id *id)
-{
-	spin_lock(&lock);
-	struct attempt *a = find(id);
-	if (a && a->state == ATTEMPT_STARTED)
-		a->state = ATTEMPT_NONE;
-	spin_unlock(&lock);
-}
-
-enum attempt_state attempt_state(const struct attempt_id *id)
-{
-	spin_lock(&lock);
-	const struct attempt *a = find(id);
-	enum attempt_state s = a ? a->state : ATTEMPT_NONE;
-	spin_unlock(&lock);
+	struct migrate_host *h = lock_records();
+	const struct record *r = find(h, id);
+	enum record_state s = r ? r->d.state : RECORD_NONE;
+	if (r && d)
+		*d = r->d;
+	unlock_records(h);
 	return s;
 }
 
 bool attempt_find_open(const uint8_t uuid[16], struct attempt_id *id)
 {
 	bool found = false;
-	spin_lock(&lock);
-	for (unsigned i = 0; i < ATTEMPTS_MAX && !found; i++) {
-		const struct attempt *a = &table[i];
-		found = (a->state == ATTEMPT_RECEIVING || a->state == ATTEMPT_READY) && !memcmp(a->id.uuid, uuid, 16);
-		if (found)
-			*id = a->id;
+	struct migrate_host *h = lock_records();
+	list_for_each(r, &h->records, struct record, node) {
+		if ((r->d.state == RECORD_RECEIVING || r->d.state == RECORD_READY) && !memcmp(r->d.id.uuid, uuid, 16)) {
+			*id = r->d.id;
+			found = true;
+		}
 	}
-	spin_unlock(&lock);
+	unlock_records(h);
 	return found;
 }
 
-uint64_t attempt_new_epoch(void)
+bool attempt_get(unsigned i, struct decision *d)
 {
-	uint64_t now = time_wall_ns();
-	if (!now)
-		now = time_ns();
-	spin_lock(&lock);
-	last_epoch = MAX(last_epoch + 1, now);
-	uint64_t e = last_epoch;
-	spin_unlock(&lock);
-	return e;
+	bool found = false;
+	struct migrate_host *h = lock_records();
+	list_for_each(r, &h->records, struct record, node) {
+		if (r->d.state == RECORD_RECEIVING || r->d.state == RECORD_READY || i--)
+			continue;
+		*d = r->d;
+		found = true;
+		break;
+	}
+	unlock_records(h);
+	return found;
+}
+
+struct attempt_id attempt_new_id(const uint8_t uuid[16])
+{
+	struct migrate_host *h = migrate_this_host();
+	struct attempt_id id = { .source = h->inc, .number = __atomic_add_fetch(&h->last_number, 1, __ATOMIC_SEQ_CST) };
+	memcpy(id.uuid, uuid, sizeof(id.uuid));
+	return id;
 }

@@ -1,37 +1,37 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The destination's memory of attempts: for each (VM, epoch) exactly one decision, taken under one lock, remembered for as
- * long as somebody may still ask. doc/handover.md has the reasoning, and tests/unit/test_migrate.c the interleavings.
+ * A host's memory of attempts: one record each, changed under one lock, by rules.c's record_rules alone. doc/handover.md has the
+ * reasoning.
  *
- *   (unknown) --offer--> RECEIVING --ready--> READY --commit--> STARTED --forget (the source has heard)--> (unknown)
- *       |                    |                  |
- *       '-------query--------+----- give up ----+------> NEVER
- *
- * STARTED and NEVER are final. STARTED is kept until the source acknowledges it: forgetting it early would answer NEVER to
- * a source that still holds the image, and there would be two runners. NEVER may be forgotten, because an attempt that is
- * not known is answered with NEVER as well. So a full table drops its oldest NEVER, and refuses new offers if it has none.
+ * A record goes only when its source no longer holds the attempt (DONE, or the source has restarted), or by the operator's word.
+ * Forgetting STARTED early would leave a source that still holds the image with nobody who knows; so time and a full table free
+ * nothing. How many there may be grows with the host's memory; when there is no room, offers are refused.
  */
 #pragma once
 #include "vmm/migrate/records.h"
 
-#define ATTEMPTS_MAX 256
+/* Does what record_rules says for this event: the action. Events but OFFER and TOLD of an id that is not known: those of RECORD_NONE. */
+enum rule_action attempt_event(const struct attempt_id *id, enum record_event ev);
 
-enum attempt_state { ATTEMPT_NONE, ATTEMPT_RECEIVING, ATTEMPT_READY, ATTEMPT_STARTED, ATTEMPT_NEVER };
-
-/* A new attempt: -EALREADY if its id is known, -ENOSPC if every slot holds what may not be forgotten. */
-int attempt_offer(const struct attempt_id *id) must_check;
-/* RECEIVING -> READY; -ECANCELED if it became NEVER meanwhile. */
+/*
+ * RECORD_EV_OFFER: 0; -EALREADY the id is known, or is not newer than one that was offered here before; -ENOSPC no room.
+ * source: the address under which it can be asked.
+ */
+int attempt_offer(const struct attempt_id *id, const char *vm, const char *source) must_check;
+/* RECEIVING -> READY, READY -> STARTED (and the caller must start the VM): 0, or -ECANCELED. */
 int attempt_ready(const struct attempt_id *id) must_check;
-/* The decision to start: 0 once, and the caller must start the VM; -ECANCELED: never. */
 int attempt_commit(const struct attempt_id *id) must_check;
-/* Give up unless started: returns the final state, STARTED or NEVER. Also the answer to a QUERY, known or not. */
-enum attempt_state attempt_decide(const struct attempt_id *id);
-/* The source knows of our STARTED, or has itself given up. */
-void attempt_forget(const struct attempt_id *id);
-enum attempt_state attempt_state(const struct attempt_id *id);
+/* RECORD_EV_GIVE_UP: the final state, STARTED or NEVER (or NONE). */
+enum record_state attempt_give_up(const struct attempt_id *id);
+/* RECORD_EV_TOLD_*: 0, -ENOSPC; -EPROTO: it contradicts what is known here. */
+int attempt_told(const struct decision *d) must_check;
 
-/* An undecided incoming attempt of this VM, if there is one: a newer offer replaces it. */
+/* What is remembered of it: RECORD_NONE leaves d alone. d may be NULL. */
+enum record_state attempt_find(const struct attempt_id *id, struct decision *d);
+/* An attempt of this VM that is RECEIVING or READY. */
 bool attempt_find_open(const uint8_t uuid[16], struct attempt_id *id);
+/* The i-th record that is STARTED or NEVER; false past the end. For look, settlement, and what travels. */
+bool attempt_get(unsigned i, struct decision *d);
 
-/* An epoch that no attempt of this host has had: time, made to ascend. */
-uint64_t attempt_new_epoch(void);
+/* A fresh id for an attempt of this host. */
+struct attempt_id attempt_new_id(const uint8_t uuid[16]);

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The destination of a migration: one call for each connection, in a task of its own. Nothing is moved before ACCEPT, the
+ * The destination of a migration: one call for each OFFER, in its connection's task (service.c). Nothing is moved before ACCEPT, the
  * VM is a skeleton until END has been checked, and it starts only by handover.c's decision. Whatever the peer sends, the
  * worst that happens is that this attempt ends and its skeleton is freed.
  *
- *   HELLO, OFFER -> checks, skeleton -> ACCEPT -> pages, sections, END -> READY (handover.c) -> run, announce -> STARTED
+ *   OFFER -> checks, skeleton -> ACCEPT -> pages, sections, END -> READY (handover.c) -> run, announce -> STARTED
  */
-#include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/time.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/pages.h"
 #include "vmm/migrate/sections.h"
+#include "vmm/migrate/service.h"
+#include "vmm/migrate/this_host.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,17 +25,20 @@
 
 struct dest {
 	struct stream *s;
-	struct wire_tx tx;
-	struct wire_rx rx;
+	struct wire_tx *tx;
+	struct wire_rx *rx;
+	struct why *why;
+	const struct hello *peer;
 	struct offer offer;
 	struct migration *m;
 	struct vm *vm;
 	struct sections sections;
 	struct page_rx pages;
-	uint32_t pass;       /* the last that began */
-	bool in_pass, final; /* it has not ended; it is the one with the guest stopped */
-	bool ours;           /* attempts.c knows the offer as this connection's */
-	struct why why;
+	uint32_t debts;
+	uint64_t progress_ns; /* when the last record came that brought something */
+	uint32_t pass;        /* the last that began */
+	bool in_pass, final;  /* it has not ended; it is the one with the guest stopped */
+	bool ours;            /* attempts.c knows the offer as this connection's */
 };
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
@@ -41,49 +46,55 @@ static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 /* ---- the offer ---- */
 
 struct uuid_arg {
-	const uint8_t *uuid;
+	const struct vm_config *cfg;
+	const char *but;        /* the VM of this name does not count */
 	char name[VM_NAME_MAX]; /* of the VM that has it, "" if none */
 };
 
 static void uuid_match(struct vm *vm, void *arg)
 {
 	struct uuid_arg *a = arg;
-	if (!memcmp(vm->cfg.uuid, a->uuid, sizeof(vm->cfg.uuid)))
+	if (!memcmp(vm->cfg.uuid, a->cfg->uuid, sizeof(vm->cfg.uuid)) && strcmp(vm->cfg.name, a->but))
 		memcpy(a->name, vm->cfg.name, sizeof(a->name));
 }
 
 /* Pages that a VM of this size takes: its RAM, and page tables with 4K leaves for the next time that it moves. */
 static uint64_t pages_needed(uint64_t mem) { return mem / PAGE_SIZE + mem / GMEM_BLOCK + mem / GIB(1) + 64; }
 
-/* May it come here? 0, or a code for REFUSE with the first reason in why. Nothing has been touched. */
-static enum refuse_code offer_check(struct dest *c)
+/*
+ * May it come here? 0, or a code for REFUSE with the first reason in why. Nothing has been touched. An older attempt of the same source
+ * to bring the same VM (replaces) is about to end, if this one is good.
+ */
+static enum refuse_code offer_check(struct dest *c, bool replaces)
 {
 	const struct vm_config *cfg = &c->offer.cfg;
-	struct uuid_arg u = { .uuid = cfg->uuid };
+	struct uuid_arg u = { .cfg = cfg, .but = replaces ? cfg->name : "" };
 	struct vm *same = vm_get(cfg->name);
 
-	if (same) {
+	if (same && replaces && same->state == VM_INCOMING) {
+		vm_put(same);
+	} else if (same) {
 		enum vm_state state = same->state;
 		vm_put(same);
-		why_set(&c->why, -EEXIST, "there is a VM %s already, it is %s%s", cfg->name, vm_state_name(state),
+		why_set(c->why, -EEXIST, "there is a VM %s already, it is %s%s", cfg->name, vm_state_name(state),
 			state == VM_STOPPED ? " (`vm forget` it there, if this one is to take its place)" : "");
 		return REFUSE_IN_USE;
 	}
 	vm_for_each(uuid_match, &u);
 	if (u.name[0]) {
-		why_set(&c->why, -EEXIST, "VM %s has the same UUID", u.name);
+		why_set(c->why, -EEXIST, "VM %s has the same UUID", u.name);
 		return REFUSE_IN_USE;
 	}
 	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS) {
-		why_set(&c->why, -EINVAL, "it has %lu vCPUs, this version runs up to %d", (unsigned long)cfg->vcpus,
+		why_set(c->why, -EINVAL, "it has %lu vCPUs, this version runs up to %d", (unsigned long)cfg->vcpus,
 			VM_MAX_VCPUS);
 		return REFUSE_CONFIG;
 	}
-	if (vm_compat_check(cfg->cpu, &c->offer.compat, &c->why))
+	if (vm_compat_check(cfg->cpu, &c->offer.compat, c->why))
 		return REFUSE_CPU;
 	uint64_t need = pages_needed(cfg->mem) + RESERVE_PAGES, have = page_free_count();
 	if (need > have) {
-		why_set(&c->why, -ENOMEM,
+		why_set(c->why, -ENOMEM,
 			"not enough memory: the VM needs %llu MiB, this host has %llu MiB free and keeps %llu",
 			(unsigned long long)(cfg->mem >> 20), (unsigned long long)(have >> 8),
 			(unsigned long long)(RESERVE_PAGES >> 8));
@@ -92,24 +103,68 @@ static enum refuse_code offer_check(struct dest *c)
 	return 0;
 }
 
-/* A source has one attempt at a time for a VM: a new offer says that the one before is over, whether we noticed or not. */
-static void replace_older(const struct attempt_id *id)
+/*
+ * A source has one attempt at a time for a VM: a new offer of the same incarnation says that the one before is over, whether we noticed
+ * or not. An attempt of anybody else is left alone.
+ */
+static bool older_attempt(const struct attempt_id *id, struct attempt_id *old)
 {
+	return attempt_find_open(id->uuid, old) && incarnation_equal(old->source, id->source) &&
+	       old->number < id->number;
+}
+
+/* The address of the source, without its port: where it can be asked. */
+static void source_address(const struct stream *s, char addr[HOST_ADDR_MAX])
+{
+	const char *colon = strrchr(s->peer, ':');
+	size_t n = colon ? (size_t)(colon - s->peer) : strlen(s->peer);
+	sniprintf(addr, HOST_ADDR_MAX, "%.*s", (int)n, s->peer);
+}
+
+/* Take the attempt: 0 and a skeleton, or a code for REFUSE. */
+static int take_offer(struct dest *c, enum refuse_code *code)
+{
+	const struct attempt_id *id = &c->offer.id;
 	struct attempt_id old;
-	if (attempt_find_open(id->uuid, &old) && !attempt_id_equal(&old, id) && attempt_decide(&old) == ATTEMPT_NEVER)
+	char addr[HOST_ADDR_MAX];
+	bool replaces = older_attempt(id, &old);
+
+	*code = offer_check(c, replaces);
+	if (*code)
+		return -EACCES;
+	if (replaces && attempt_give_up(&old) == RECORD_NEVER)
 		migration_evict(&old, in(MIG_ANSWER_NS));
+	source_address(c->s, addr);
+	*code = REFUSE_BUSY;
+	int err = attempt_offer(id, c->offer.cfg.name, addr);
+	if (err)
+		return why_set(c->why, err,
+			       err == -EALREADY ? "this attempt is over"
+						: "this host has no room for another attempt's record");
+	c->ours = true;
+	*code = REFUSE_FAILED;
+	err = FAILPOINT(P3_ALLOCATE, c->s);
+	if (!err)
+		err = vm_create_incoming(&c->offer.cfg, &c->vm, c->why);
+	*code = err == -ENOMEM ? REFUSE_MEMORY : err == -EEXIST ? REFUSE_IN_USE : REFUSE_FAILED;
+	if (!err)
+		err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
+	if (!err && sections_init(&c->sections, c->vm))
+		err = -ENOMEM;
+	return err;
 }
 
 /* Answer the OFFER that was received: 0 and a skeleton, or -errno and the source knows why (if it can be told). */
 static int accept_offer(struct dest *c)
 {
 	const struct attempt_id *id = &c->offer.id;
-	int err = offer_parse(&c->rx, &c->offer, &c->why);
-	enum refuse_code code = err ? REFUSE_CONFIG : 0;
+	int err = offer_parse(c->rx, &c->offer, c->why);
+	enum refuse_code code = REFUSE_CONFIG;
 
-	c->tx.key = c->rx.key = wire_key(id->uuid, id->epoch);
+	c->tx->key = c->rx->key = attempt_key(id);
+	if (!err && !incarnation_equal(id->source, c->peer->inc))
+		err = why_set(c->why, -EPROTO, "%s offers an attempt of another host", c->peer->host);
 	if (!err) {
-		replace_older(id);
 		c->m = migration_new(c->offer.cfg.name, c->s->peer, true);
 		if (!c->m)
 			return -ENOMEM;
@@ -120,33 +175,14 @@ static int accept_offer(struct dest *c)
 	}
 	if (!err)
 		err = FAILPOINT(P2_HELLO, c->s);
-	if (!err && (code = offer_check(c)))
-		err = -EACCES;
-	if (!err) {
-		err = attempt_offer(id);
-		c->ours = !err;
-		code = REFUSE_BUSY;
-		if (err == -ENOSPC)
-			why_set(&c->why, err, "this host still owes answers about too many earlier migrations");
-		if (err == -EALREADY)
-			why_set(&c->why, err, "this attempt is over");
-	}
-	if (!err) {
-		err = FAILPOINT(P3_ALLOCATE, c->s);
-		if (!err)
-			err = vm_create_incoming(&c->offer.cfg, &c->vm, &c->why);
-		code = err == -ENOMEM ? REFUSE_MEMORY : err == -EEXIST ? REFUSE_IN_USE : REFUSE_FAILED;
-	}
 	if (!err)
-		err = migration_bind(c->m, c->vm, VM_INCOMING, &c->why);
-	if (!err && sections_init(&c->sections, c->vm))
-		err = -ENOMEM;
+		err = take_offer(c, &code);
 	if (!err)
 		err = FAILPOINT(P13_ANSWER_LOST, c->s);
 	if (!err)
-		return id_send(&c->tx, WIRE_ACCEPT, id, in(MIG_SETUP_NS));
-	why_set(&c->why, err, "%s", err_name(err));
-	if (text_send(&c->tx, WIRE_REFUSE, code, c->why.text, in(NS_PER_SEC)))
+		return id_send(c->tx, WIRE_ACCEPT, id, in(MIG_SETUP_NS));
+	why_set(c->why, err, "%s", err_name(err));
+	if (text_send(c->tx, WIRE_REFUSE, code, c->why->text, in(NS_PER_SEC)))
 		log_debug("REFUSE could not be sent to %s", c->s->peer);
 	return err;
 }
@@ -155,13 +191,13 @@ static int accept_offer(struct dest *c)
 
 static int bad_order(struct dest *c)
 {
-	return why_set(&c->why, -EPROTO, "the source sent %s at the wrong time", wire_type_name(c->rx.type));
+	return why_set(c->why, -EPROTO, "the source sent %s at the wrong time", wire_type_name(c->rx->type));
 }
 
 static int recv_pass(struct dest *c)
 {
-	uint32_t pass = wire_get_u32(&c->rx), flags = wire_get_u32(&c->rx);
-	if (!wire_get_end(&c->rx) || c->in_pass || c->final || pass != c->pass + 1 || flags & ~PASS_FINAL)
+	uint32_t pass = wire_get_u32(c->rx), flags = wire_get_u32(c->rx);
+	if (!wire_get_end(c->rx) || c->in_pass || c->final || pass != c->pass + 1 || flags & ~PASS_FINAL)
 		return bad_order(c);
 	c->pass = pass;
 	c->in_pass = true;
@@ -182,55 +218,78 @@ static int pass_failpoint(struct dest *c)
 
 static int recv_pages(struct dest *c)
 {
-	int err = c->in_pass ? pages_recv(&c->pages, &c->why) : bad_order(c);
+	int err = c->in_pass ? pages_recv(&c->pages, c->why) : bad_order(c);
 	if (err)
 		return err;
 	spin_lock(&c->m->lock);
 	c->m->st.pages_sent = c->pages.total.data;
 	c->m->st.zero_pages = c->pages.total.zero;
-	c->m->st.bytes = c->rx.bytes;
+	c->m->st.bytes = c->rx->bytes;
 	spin_unlock(&c->m->lock);
 	return pass_failpoint(c);
 }
 
 static int recv_pass_end(struct dest *c)
 {
-	uint32_t pass = wire_get_u32(&c->rx);
-	uint64_t data = wire_get_u64(&c->rx), zero = wire_get_u64(&c->rx);
+	uint32_t pass = wire_get_u32(c->rx);
+	uint64_t data = wire_get_u64(c->rx), zero = wire_get_u64(c->rx);
 	const struct page_counts *got = &c->pages.pass;
 
-	if (!wire_get_end(&c->rx) || !c->in_pass || pass != c->pass)
+	if (!wire_get_end(c->rx) || !c->in_pass || pass != c->pass)
 		return bad_order(c);
 	c->in_pass = false;
 	if (data != got->data || zero != got->zero)
-		return why_set(&c->why, -EPROTO, "pass %lu: the source counts %llu+%llu pages, here came %llu+%llu",
+		return why_set(c->why, -EPROTO, "pass %lu: the source counts %llu+%llu pages, here came %llu+%llu",
 			       (unsigned long)pass, (unsigned long long)data, (unsigned long long)zero,
 			       (unsigned long long)got->data, (unsigned long long)got->zero);
 	/* They came in ascending order, so the sum says that each page came. */
 	if (pass == 1 && data + zero != c->vm->mem.size / PAGE_SIZE)
-		return why_set(&c->why, -EPROTO, "pass 1 brought %llu of %llu pages", (unsigned long long)(data + zero),
+		return why_set(c->why, -EPROTO, "pass 1 brought %llu of %llu pages", (unsigned long long)(data + zero),
 			       (unsigned long long)(c->vm->mem.size / PAGE_SIZE));
 	int err = pass_failpoint(c); /* even if it had no pages */
 	if (err || c->final)
 		return err;
-	wire_begin(&c->tx, WIRE_PASS_ACK);
-	wire_put_u32(&c->tx, pass);
-	return wire_end(&c->tx, in(MIG_IDLE_NS));
+	wire_begin(c->tx, WIRE_PASS_ACK);
+	wire_put_u32(c->tx, pass);
+	return wire_end(c->tx, in(MIG_IDLE_NS));
 }
 
 static int recv_end(struct dest *c)
 {
 	struct attempt_id id;
 	struct end_counts n;
-	int err = end_parse(&c->rx, &id, &n, &c->why);
+	int err = end_parse(c->rx, &id, &n, c->why);
 	if (err)
 		return err;
 	if (!c->final || c->in_pass || !attempt_id_equal(&id, &c->offer.id))
 		return bad_order(c);
-	if (n.passes != c->pass || n.sections != c->sections.loaded || n.data_pages != c->pages.total.data ||
-	    n.zero_pages != c->pages.total.zero)
-		return why_set(&c->why, -EPROTO, "the source's totals are not what came here");
-	return sections_complete(&c->sections, &c->why);
+	if (n.passes != c->pass || n.sections != c->sections.loaded || n.debts != c->debts ||
+	    n.data_pages != c->pages.total.data || n.zero_pages != c->pages.total.zero)
+		return why_set(c->why, -EPROTO, "the source's totals are not what came here");
+	return sections_complete(&c->sections, c->why);
+}
+
+/* Kept whatever becomes of this attempt: it is a fact about another one. */
+static int recv_debt(struct dest *c)
+{
+	struct decision d;
+	int err = debt_parse(c->rx, &d, c->why);
+	if (!err && (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->offer.id.uuid, sizeof(d.id.uuid))))
+		return bad_order(c);
+	if (!err)
+		err = attempt_told(&d);
+	c->debts += !err;
+	return err == -ENOSPC ? why_set(c->why, err, "this host has no room for the records that come with the VM")
+			      : err;
+}
+
+/* A source that only says that it lives has its time as well. */
+static int recv_keepalive(struct dest *c)
+{
+	if (time_ns() - c->progress_ns < MIG_PROGRESS_NS)
+		return 0;
+	return why_set(c->why, -ETIMEDOUT, "the source has sent nothing but signs of life for %d s",
+		       (int)(MIG_PROGRESS_NS / NS_PER_SEC));
 }
 
 /* Everything from ACCEPT to a skeleton that is ready to run. */
@@ -239,34 +298,39 @@ static int receive(struct dest *c)
 	bool end = false;
 	int err = 0;
 
-	c->pages = (struct page_rx){ .rx = &c->rx, .mem = &c->vm->mem, .idle_ns = MIG_IDLE_NS };
+	c->progress_ns = time_ns();
+
+	c->pages = (struct page_rx){ .rx = c->rx, .mem = &c->vm->mem, .idle_ns = MIG_IDLE_NS };
 	migration_phase(c->m, MIG_PASSES);
 	while (!err && !end) {
-		err = wire_recv(&c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, &c->why);
+		err = wire_recv(c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, c->why);
 		if (err)
-			return err == -ETIMEDOUT ? why_set(&c->why, err, "the source fell silent") : err;
-		switch (c->rx.type) {
+			return err == -ETIMEDOUT ? why_set(c->why, err, "the source fell silent") : err;
+		if (c->rx->type != WIRE_KEEPALIVE)
+			c->progress_ns = time_ns();
+		switch (c->rx->type) {
 		case WIRE_PASS: err = recv_pass(c); break;
 		case WIRE_PAGES: err = recv_pages(c); break;
 		case WIRE_PASS_END: err = recv_pass_end(c); break;
-		case WIRE_KEEPALIVE: break;
+		case WIRE_KEEPALIVE: err = recv_keepalive(c); break;
+		case WIRE_DEBT: err = recv_debt(c); break;
 		case WIRE_SECTION:
-			err = c->final && !c->in_pass ? section_recv(&c->sections, &c->rx, &c->why) : bad_order(c);
+			err = c->final && !c->in_pass ? section_recv(&c->sections, c->rx, c->why) : bad_order(c);
 			break;
 		case WIRE_END:
 			err = recv_end(c);
 			end = true;
 			break;
 		case WIRE_ERROR:
-			wire_get_u32(&c->rx);
+			wire_get_u32(c->rx);
 			char text[WIRE_TEXT_MAX];
-			wire_get_str(&c->rx, text, sizeof(text));
-			err = why_set(&c->why, -ECONNABORTED, "the source ended it: %s", text);
+			wire_get_str(c->rx, text, sizeof(text));
+			err = why_set(c->why, -ECONNABORTED, "the source ended it: %s", text);
 			break;
 		default: err = bad_order(c);
 		}
 	}
-	return err ? err : vm_load_cpus(c->vm, &c->why);
+	return err ? err : vm_load_cpus(c->vm, c->why);
 }
 
 /* ---- start, or clean up ---- */
@@ -281,6 +345,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 	vm_advance_clock(c->vm, paused_ns > since ? paused_ns - since : 0);
 	vm_resume(c->vm);
 	vm_announce(c->vm);
+	departed_remove(c->vm->cfg.name); /* it may have come home */
 	spin_lock(&c->m->lock);
 	c->m->st.downtime_ns = paused_ns; /* as far as it can be known here */
 	spin_unlock(&c->m->lock);
@@ -288,32 +353,27 @@ static void start(struct dest *c, uint64_t paused_ns)
 	if (!err)
 		err = FAILPOINT(P19_STARTED_LOST, c->s);
 	if (!err)
-		err = id_send(&c->tx, WIRE_STARTED, &c->offer.id, in(MIG_ANSWER_NS));
+		err = decision_send(c->tx, WIRE_STARTED, &c->offer.id, migrate_this_host()->inc, in(MIG_ANSWER_NS));
 	if (err)
 		log_warn("%s runs here, but its source could not be told: %s; it will ask", c->vm->cfg.name,
 			 err_name(err));
 }
 
-/* One attempt, the OFFER has just been read. */
 static void attempt(struct dest *c)
 {
 	uint64_t paused_ns = 0;
-	bool told = false; /* the source has heard why */
 	int err = accept_offer(c);
+	bool accepted = !err;
 
-	if (err)
-		told = true;
 	if (!err) {
 		log_info("receiving %s from %s, %llu MiB", c->offer.cfg.name, c->s->peer,
 			 (unsigned long long)(c->offer.cfg.mem >> 20));
 		err = receive(c);
 	}
-	if (!err) {
-		err = handover_dest(c->m, &c->tx, &c->rx, &paused_ns, &c->why);
-		told = true;
-	}
+	if (!err)
+		err = handover_dest(c->m, c->tx, c->rx, &paused_ns, c->why);
 	if (!c->m) {
-		log_warn("an offer from %s was refused: %s", c->s->peer, c->why.text);
+		log_warn("an offer from %s was refused: %s", c->s->peer, c->why->text);
 		return;
 	}
 	if (!err) {
@@ -321,60 +381,36 @@ static void attempt(struct dest *c)
 		migration_detach(c->m);
 		migration_unbind(c->m, false);
 		migration_finish(c->m, MIG_DONE, NULL);
-		handover_wait_done(&c->rx, &c->offer.id);
+		handover_wait_done(c->rx, &c->offer.id);
 		return;
 	}
-	why_set(&c->why, err, "the connection to the source: %s", err_name(err));
-	BUG_ON(c->ours && attempt_decide(&c->offer.id) != ATTEMPT_NEVER);
-	if (!told && text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, c->why.text, in(NS_PER_SEC)))
-		log_debug("%s could not be told why", c->s->peer);
+	why_set(c->why, err, "the connection to the source: %s", err_name(err));
+	if (accepted)
+		handover_give_up(c->m, c->tx, err, c->why->text);
+	else if (c->ours)
+		BUG_ON(attempt_give_up(&c->offer.id) != RECORD_NEVER);
 	migration_detach(c->m);
 	if (c->vm)
 		vm_destroy(c->vm);
 	migration_unbind(c->m, true);
-	migration_finish(c->m, MIG_FAILED, c->why.text);
+	migration_finish(c->m, MIG_FAILED, c->why->text);
 }
 
-void migrate_dest_serve(void *arg unused, struct stream *s)
+void dest_attempt(struct connection *k)
 {
 	struct dest *c = calloc(1, sizeof(*c));
-	struct hello h;
-	int err = -ENOMEM;
-
-	if (!c)
-		goto out;
-	c->s = s;
-	err = wire_tx_init(&c->tx, s);
-	if (!err)
-		err = wire_rx_init(&c->rx, s);
-	if (!err)
-		err = hello_send(&c->tx, host_info.name, in(MIG_SETUP_NS));
-	if (!err)
-		err = hello_recv(&c->rx, &h, in(MIG_SETUP_NS), &c->why);
-	if (!err) {
-		err = hello_check(&h, &c->why);
-		if (err && text_send(&c->tx, WIRE_REFUSE, REFUSE_VERSION, c->why.text, in(NS_PER_SEC)))
-			log_debug("REFUSE could not be sent to %s", s->peer);
+	if (!c) {
+		log_warn("no memory to receive a VM from %s", k->s->peer);
+		return;
 	}
-	if (!err)
-		err = wire_recv(&c->rx, in(MIG_SETUP_NS), MIG_SETUP_NS, &c->why);
-	if (!err && c->rx.type == WIRE_OFFER)
-		attempt(c);
-	else if (!err && (c->rx.type == WIRE_QUERY || c->rx.type == WIRE_DONE))
-		handover_answer(&c->tx, &c->rx);
-	else if (!err && c->rx.type == WIRE_WHO)
-		elsewhere_answer(&c->tx, &c->rx, h.host);
-	else if (!err)
-		err = bad_order(c);
+	c->s = k->s;
+	c->tx = &k->tx;
+	c->rx = &k->rx;
+	c->why = &k->why;
+	c->peer = &k->peer;
+	attempt(c);
 	if (c->m)
 		migration_put(c->m);
 	sections_fini(&c->sections);
-	wire_rx_fini(&c->rx);
-	wire_tx_fini(&c->tx);
-out:
-	if (err)
-		log_info("a connection to the migration service from %s: %s", s->peer,
-			 c && c->why.text[0] ? c->why.text : err_name(err));
 	free(c);
-	stream_close(s);
 }

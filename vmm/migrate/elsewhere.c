@@ -1,182 +1,411 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Before a VM starts: is it at a peer's? (elsewhere.h) */
+/* Who has a VM: asking all peers, judging what they say, answering (elsewhere.h). */
 #include "vmm/migrate/elsewhere.h"
-#include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "vmm/migrate/ask.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
+#include "vmm/migrate/shout.h"
+#include "vmm/migrate/this_host.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define PEERS_MAX 32
-#define ASK_NS    (2 * NS_PER_SEC) /* for one answer */
-#define AGAIN_NS  NS_PER_SEC       /* between two questions to a peer that was silent */
+#define RELAY_NS  (2 * NS_PER_SEC)  /* what a host that is asked gives its own peers */
+#define ANSWER_NS (2 * NS_PER_SEC)  /* for the answer to get out */
+#define TWIN_NS   (60 * NS_PER_SEC) /* after its last greeting, a host of our name counts as gone */
 
-struct who {
-	char name[VM_NAME_MAX];
-	uint8_t mac[6];
-};
-
-static struct {
-	char name[32], addr[48];
-} peers[PEERS_MAX]; /* (c) before the first VM starts */
-static unsigned npeers;
+_Static_assert((int)VM_CLAIM_NONE == CLAIM_NONE && (int)VM_CLAIM_ASKING == CLAIM_ASKING &&
+		       (int)VM_CLAIM_YIELDED == CLAIM_YIELDED && (int)VM_CLAIM_TAKEN == CLAIM_TAKEN,
+	       "the claims of vmm/vm.h are those of the rules");
 
 void migrate_peer_add(const char *name, const char *addr)
 {
-	if (npeers == PEERS_MAX || !strcmp(name, host_info.name)) /* one tern.conf may name all hosts */
+	struct migrate_host *h = migrate_this_host();
+	if (h->npeers == PEERS_MAX)
 		return;
-	sniprintf(peers[npeers].name, sizeof(peers[0].name), "%s", name);
-	sniprintf(peers[npeers++].addr, sizeof(peers[0].addr), "%s", addr);
+	struct migrate_peer *p = &h->peers[h->npeers++];
+	sniprintf(p->name, sizeof(p->name), "%s", name);
+	sniprintf(p->addr, sizeof(p->addr), "%s", addr);
 }
 
-static int who_send(struct wire_tx *tx, const struct who *w, uint64_t deadline_ns)
-{
-	wire_begin(tx, WIRE_WHO);
-	wire_put_str(tx, w->name, sizeof(w->name));
-	wire_put_bytes(tx, w->mac, sizeof(w->mac));
-	return wire_end(tx, deadline_ns);
-}
-
-static bool who_parse(struct wire_rx *rx, struct who *w)
-{
-	wire_get_str(rx, w->name, sizeof(w->name));
-	const uint8_t *mac = wire_get_bytes(rx, sizeof(w->mac));
-	if (!mac || !wire_get_end(rx))
-		return false;
-	memcpy(w->mac, mac, sizeof(w->mac));
-	return true;
-}
-
-/* ---- answering ---- */
+/* ---- what this host knows ---- */
 
 struct search {
 	const struct who *q;
-	const char *asker;
 	char *holder;
 };
 
-static bool is_here(struct vm *vm, const char *asker)
+/* Is vm here for the asker? A claim of ours that comes second is given up. */
+static bool is_here(struct vm *vm, const struct who *q)
 {
-	enum vm_claim claim = __atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
+	uint32_t claim = __atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
 	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
 		return true;
-	if (claim == VM_CLAIM_ASKING && strcmp(asker, host_info.name) < 0)
-		return !vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_YIELDED);
-	return claim == VM_CLAIM_ASKING || claim == VM_CLAIM_TAKEN;
+	if (!(q->flags & WHO_STARTING))
+		return claim == VM_CLAIM_TAKEN;
+	for (;;) {
+		enum claim_order order = q->asker.host < migrate_this_host()->inc.host ? ASKER_FIRST : ASKER_LATER;
+		const struct rule *r = &claim_rules[claim][order];
+		if (vm_claim(vm, (enum vm_claim)claim, (enum vm_claim)r->next))
+			return r->action == ACT_REFUSE;
+		claim = __atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST);
+	}
 }
 
 static void match(struct vm *vm, void *arg)
 {
+	static const uint8_t none[16];
 	struct search *s = arg;
-	if ((!strcmp(vm->cfg.name, s->q->name) || !memcmp(vm->cfg.mac, s->q->mac, sizeof(vm->cfg.mac))) &&
-	    is_here(vm, s->asker))
+	bool same = !strcmp(vm->cfg.name, s->q->name) || !memcmp(vm->cfg.mac, s->q->mac, sizeof(vm->cfg.mac)) ||
+		    (memcmp(s->q->uuid, none, 16) && !memcmp(vm->cfg.uuid, s->q->uuid, 16));
+	if (same && is_here(vm, s->q))
 		memcpy(s->holder, vm->cfg.name, VM_NAME_MAX);
 }
 
-void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx, const char *asker)
+void elsewhere_local(const struct who *q, struct have_answer *a)
 {
-	char holder[VM_NAME_MAX] = "";
+	struct departure d;
+	memset(a, 0, sizeof(*a));
+	if (incarnation_equal(q->asker, migrate_this_host()->inc))
+		return; /* our own question, come round */
+	if (q->id.number && attempt_find(&q->id, NULL) == RECORD_STARTED) {
+		a->have = HAVE_STARTED;
+		return;
+	}
+	vm_for_each(match, &(struct search){ q, a->name });
+	if (a->name[0]) {
+		a->have = HAVE_HERE;
+	} else if (departed_match(q, &d)) { /* it left the table after it had got into this list */
+		a->have = HAVE_MOVED;
+		memcpy(a->host, d.host, sizeof(a->host));
+		a->where = d.where;
+		a->when_s = d.when_s;
+	}
+}
+
+void elsewhere_greeted(const struct hello *h, const char *addr)
+{
+	struct migrate_host *me = migrate_this_host();
+	if (h->inc.host == me->inc.host || strcmp(h->host, me->name))
+		return;
+	if (!__atomic_exchange_n(&me->twin_ns, time_ns(), __ATOMIC_SEQ_CST))
+		log_error("another host calls itself %s as well: %s. Give one of the two a name of its own in "
+			  "tern.conf; until then "
+			  "no VM starts by itself",
+			  me->name, addr);
+}
+
+static bool has_twin(const struct migrate_host *me)
+{
+	uint64_t seen = __atomic_load_n(&me->twin_ns, __ATOMIC_SEQ_CST);
+	return seen && time_ns() - seen < TWIN_NS;
+}
+
+/* ---- a round ---- */
+
+struct question { /* to one host */
+	struct round *r;
+	char name[HOST_NAME_MAX], addr[HOST_ADDR_MAX];
+	bool self, answered, alive;
+	struct incarnation inc;
+	struct have_answer a;
+};
+struct round {
+	const struct who *q;
+	uint64_t end_ns;
+	uint32_t left;         /* [a] tasks that have not ended */
+	struct completion end; /* they all have */
+	struct shout shout;
+	unsigned n;
+	struct question v[PEERS_MAX + 1];
+};
+
+static void question_ask(struct question *k)
+{
+	const struct who *q = k->r->q;
+	struct why w = { "" };
+	struct ask a;
+	int err = ask_open(&a, k->addr, k->r->end_ns, NULL, &w);
+	if (!err) {
+		elsewhere_greeted(&a.peer, k->addr);
+		k->inc = a.peer.inc;
+		k->self = incarnation_equal(k->inc, migrate_this_host()->inc) || incarnation_equal(k->inc, q->asker);
+	}
+	if (!err && !k->self)
+		err = who_send(&a.tx, q, k->r->end_ns);
+	if (!err && !k->self)
+		err = ask_recv(&a, &w);
+	if (!err && !k->self)
+		k->answered = a.rx.type == WIRE_HAVE && have_parse(&a.rx, &k->a);
+	k->alive = a.alive;
+	if (err)
+		log_debug("asking %s for %s: %s", k->addr, q->name, w.text[0] ? w.text : err_name(err));
+	ask_close(&a, NULL);
+}
+
+static void question_task(void *arg)
+{
+	struct question *k = arg;
+	struct round *r = k->r;
+	question_ask(k);
+	if (!__atomic_sub_fetch(&r->left, 1, __ATOMIC_SEQ_CST))
+		completion_done(&r->end);
+}
+
+static void question_add(struct round *r, const char *name, const char *addr)
+{
+	for (unsigned i = 0; i < r->n; i++)
+		if (!strcmp(r->v[i].addr, addr))
+			return;
+	struct question *k = &r->v[r->n++];
+	k->r = r;
+	sniprintf(k->name, sizeof(k->name), "%s", name);
+	sniprintf(k->addr, sizeof(k->addr), "%s", addr);
+}
+
+/* All at once, each in a task of its own; back when all have ended, by end_ns. */
+static void round_run(struct round *r)
+{
+	completion_init(&r->end);
+	r->left = r->n + 1;
+	shout_begin(&r->shout, r->q);
+	for (unsigned i = 0; i < r->n; i++)
+		if (!task_create("ask", TASK_PRIO_NORMAL, question_task, &r->v[i]))
+			question_task(&r->v[i]); /* no memory for a task: one after the other */
+	if (__atomic_sub_fetch(&r->left, 1, __ATOMIC_SEQ_CST))
+		completion_wait(&r->end, TIME_NEVER); /* each task ends by end_ns */
+	shout_end(&r->shout);
+}
+
+/* ---- what it revealed ---- */
+
+/* A bijection of one word and a mix of two: sums of it do not cancel. */
+static uint64_t mix(struct incarnation i)
+{
+	uint64_t h = (i.host ^ i.boot << 17 ^ i.boot >> 47) * 0x9e3779b97f4a7c15ULL;
+	return (h ^ h >> 31) * 0xd6e8feb86659fd93ULL + i.boot;
+}
+
+static void finding_set(struct finding *f, enum evidence e, const char *at, const char *fmt, ...) printf_like(4, 5);
+/* at: the host that it is about. */
+static void finding_set(struct finding *f, enum evidence e, const char *at, const char *fmt, ...)
+{
+	va_list ap;
+	if (e >= f->evidence)
+		return; /* what is worse has been found already */
+	f->evidence = e;
+	sniprintf(f->at, sizeof(f->at), "%s", at);
+	va_start(ap, fmt);
+	vsnprintf(f->text, sizeof(f->text), fmt, ap);
+	va_end(ap);
+}
+
+static void finding_silent(struct finding *f, enum evidence e, const char *host, const char *via)
+{
+	if (!f->silent++)
+		sniprintf(f->first, sizeof(f->first), "%s", host);
+	finding_set(f, e, host, "%s %s%s%s%s", host,
+		    e == EVIDENCE_ALIVE ? "is there, but gives no answer" : "does not answer", via ? " (asked by " : "",
+		    via ? via : "", via ? ")" : "");
+}
+
+/* It was sent to this incarnation, which says that it has it no more (or that boot is over, and it ended there). */
+static bool has_ended_at(const struct round *r, struct incarnation where)
+{
+	if (where.host == migrate_this_host()->inc.host)
+		return true; /* it was here, and is off */
+	for (unsigned i = 0; i < r->n; i++)
+		if (r->v[i].answered && incarnation_equal(r->v[i].inc, where) && r->v[i].a.have == HAVE_NOTHING)
+			return true;
+	return false;
+}
+
+static void when_text(char buf[32], uint64_t s)
+{
+	buf[0] = 0;
+	if (s)
+		sniprintf(buf, 32, " at %02llu:%02llu UTC", (unsigned long long)(s / 3600 % 24),
+			  (unsigned long long)(s / 60 % 60));
+}
+
+static void judge_answer(const struct round *r, const struct question *k, struct finding *f)
+{
+	const struct have_answer *a = &k->a;
+	const char *vm = r->q->name, *host = a->host[0] ? a->host : k->name;
+	bool other = strcmp(a->name, vm);
+	char when[32];
+	f->digest += mix(k->inc) + a->digest;
+	switch (a->have) {
+	case HAVE_STARTED: finding_set(f, EVIDENCE_STARTED, host, "%s was started, says %s", vm, host); break;
+	case HAVE_HERE:
+		finding_set(f, EVIDENCE_HERE, host, "%s is at %s%s%s%s", vm, host, other ? " (its MAC, with " : "",
+			    other ? a->name : "", other ? ")" : "");
+		break;
+	case HAVE_MOVED:
+		if (has_ended_at(r, a->where))
+			break;
+		when_text(when, a->when_s);
+		if (f->evidence > EVIDENCE_MOVED)
+			f->where = a->where;
+		finding_set(f, EVIDENCE_MOVED, host, "%s moved from %s to %s%s, and %s does not say what became of it",
+			    vm, k->name, host, when, host);
+		break;
+	case HAVE_NOTHING:
+	case HAVE_END: break;
+	}
+	if (a->silent)
+		finding_silent(f, EVIDENCE_SILENT, a->silent_host, k->name);
+}
+
+static void judge(struct round *r, struct finding *f)
+{
+	const struct migrate_host *me = migrate_this_host();
+	*f = (struct finding){ .evidence = EVIDENCE_ONCE };
+	for (unsigned i = 0; i < r->n; i++) {
+		const struct question *k = &r->v[i];
+		if (k->self)
+			continue;
+		if (k->answered)
+			judge_answer(r, k, f);
+		else
+			finding_silent(f, k->alive ? EVIDENCE_ALIVE : EVIDENCE_SILENT, k->name, NULL);
+	}
+	if (r->shout.heard)
+		finding_set(f, EVIDENCE_HERE, r->shout.host, "%s is at %s, heard on its network", r->q->name,
+			    r->shout.host);
+	if (has_twin(me))
+		finding_set(f, EVIDENCE_CONFLICT, me->name, "another host calls itself %s as well", me->name);
+}
+
+void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f)
+{
+	const struct migrate_host *me = migrate_this_host();
+	struct round *r = calloc(1, sizeof(*r));
+	if (!r) {
+		*f = (struct finding){ .evidence = EVIDENCE_SILENT,
+				       .text = "this host has no memory to ask its peers with" };
+		return;
+	}
+	r->q = q;
+	r->end_ns = end_ns;
+	for (unsigned i = 0; i < me->npeers; i++)
+		question_add(r, me->peers[i].name, me->peers[i].addr);
+	if (extra)
+		question_add(r, extra, extra);
+	round_run(r);
+	judge(r, f);
+	free(r);
+}
+
+bool elsewhere_twice(const struct finding *first, const struct finding *second)
+{
+	return first->evidence == EVIDENCE_ONCE && second->evidence == EVIDENCE_ONCE && first->digest == second->digest;
+}
+
+/* ---- answering ---- */
+
+/* Ask our own peers for who asked us, who may not know them. */
+static void relay(const struct who *asked, struct have_answer *a)
+{
+	struct finding f;
+	struct who q = *asked;
+	q.flags &= ~(uint32_t)WHO_RELAY;
+	elsewhere_round(&q, NULL, time_ns() + RELAY_NS, &f);
+	a->digest = f.digest;
+	a->silent = f.silent;
+	memcpy(a->silent_host, f.first, sizeof(a->silent_host));
+	if (f.evidence == EVIDENCE_STARTED) {
+		a->have = HAVE_STARTED;
+	} else if (f.evidence == EVIDENCE_HERE) {
+		a->have = HAVE_HERE;
+		memcpy(a->name, q.name, sizeof(a->name));
+		sniprintf(a->host, sizeof(a->host), "%s", f.at);
+	} else if (f.evidence == EVIDENCE_MOVED && a->have == HAVE_NOTHING) {
+		a->have = HAVE_MOVED;
+		sniprintf(a->host, sizeof(a->host), "%s", f.at);
+		a->where = f.where;
+	}
+}
+
+void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx)
+{
+	static const char *const said[] = {
+		[HAVE_NOTHING] = "not here",
+		[HAVE_HERE] = "it is here",
+		[HAVE_MOVED] = "it has moved",
+		[HAVE_STARTED] = "its attempt was started",
+	};
+	struct have_answer a;
 	struct who q;
 	if (!who_parse(rx, &q))
 		return;
-	vm_for_each(match, &(struct search){ &q, asker, holder });
-	log_info("%s asks for %s: %s", rx->s->peer, q.name, holder[0] ? "it is here" : "not here");
-	wire_begin(tx, WIRE_HAVE);
-	wire_put_u32(tx, holder[0] != 0);
-	wire_put_str(tx, holder, sizeof(holder));
-	if (wire_end(tx, time_ns() + ASK_NS))
+	elsewhere_local(&q, &a);
+	log_debug("%s asks for %s: %s", rx->s->peer, q.name, said[a.have]);
+	if (q.flags & WHO_RELAY && a.have != HAVE_HERE && a.have != HAVE_STARTED)
+		relay(&q, &a);
+	if (have_send(tx, &a, time_ns() + ANSWER_NS))
 		log_debug("the answer to %s is lost: it will ask again", rx->s->peer);
 }
 
-/* ---- asking ---- */
-
-/* Over s, which has just been connected: 0 with the answer in holder, or -errno with the reason. */
-static int ask(struct stream *s, const struct who *q, uint64_t deadline_ns, char holder[VM_NAME_MAX], struct why *w)
-{
-	struct wire_tx tx = { 0 };
-	struct wire_rx rx = { 0 };
-	struct hello h;
-	int err = wire_tx_init(&tx, s);
-	if (!err)
-		err = wire_rx_init(&rx, s);
-	if (!err)
-		err = hello_exchange(&tx, &rx, &h, deadline_ns, w);
-	if (!err && !(h.features & HELLO_WHO))
-		err = why_set(w, -ENOTSUP, "it is of an older version, which cannot be asked");
-	if (!err)
-		err = who_send(&tx, q, deadline_ns);
-	if (!err)
-		err = wire_recv(&rx, deadline_ns, ASK_NS, w);
-	if (!err) {
-		uint32_t have = wire_get_u32(&rx);
-		wire_get_str(&rx, holder, VM_NAME_MAX);
-		if (rx.type != WIRE_HAVE || !wire_get_end(&rx) || have != (holder[0] != 0))
-			err = why_set(w, -EPROTO, "it sent a malformed answer");
-	}
-	wire_rx_fini(&rx);
-	wire_tx_fini(&tx);
-	return err;
-}
-
-/* One question to one peer. */
-static int ask_peer(unsigned i, const struct who *q, char holder[VM_NAME_MAX], struct why *w)
-{
-	uint64_t end = time_ns() + ASK_NS;
-	struct stream *s = NULL;
-	int err = stream_tcp_connect(&s, peers[i].addr, MIGRATE_PORT, end, w);
-	if (!err)
-		err = ask(s, q, end, holder, w);
-	stream_close(s);
-	return err ? why_set(w, err, "%s", err_name(err)) : 0;
-}
-
-static int is_at(const struct vm_config *cfg, const char *holder, const char *peer, struct why *w)
-{
-	bool other = strcmp(holder, cfg->name);
-	return why_set(w, -EEXIST, "%s is at %s%s%s%s. Two running copies share one MAC and ruin each other's data",
-		       cfg->name, peer, other ? " (its MAC, with " : "", other ? holder : "", other ? ")" : "");
-}
+/* ---- before a VM starts ---- */
 
 static int decide(struct vm *vm, struct why *w)
 {
 	if (vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_TAKEN))
 		return 0;
-	return why_set(w, -EEXIST, "a peer, the first of the two by name, is about to start it");
+	return why_set(w, -EEXIST,
+		       "a peer that comes before this host is about to start it, or the operator has started it here");
 }
 
-int migrate_elsewhere(struct vm *vm, uint64_t deadline_ns, struct why *w)
+static enum start_policy policy_now(enum start_policy p, uint64_t patience_ns)
+{
+	return p == START_ALONE && time_ns() >= patience_ns ? START_ALONE_DUE : p;
+}
+
+static void show_waiting(struct vm *vm, const struct finding *f)
+{
+	if (f && !vm->waits_for[0])
+		log_warn("vm %s: not started yet: %s. This host goes on asking", vm->cfg.name, f->text);
+	sniprintf(vm->waits_for, sizeof(vm->waits_for), "%s", f ? f->text : "");
+}
+
+int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w)
 {
 	const struct vm_config *cfg = &vm->cfg;
-	bool heard[PEERS_MAX] = { false };
-	struct who q;
+	struct finding f, before = { .evidence = EVIDENCE_SILENT };
+	struct who q = { .flags = WHO_STARTING | WHO_RELAY, .asker = migrate_this_host()->inc };
+	int err = 0;
 	memcpy(q.name, cfg->name, sizeof(q.name));
 	memcpy(q.mac, cfg->mac, sizeof(q.mac));
-	for (;;) {
-		unsigned silent = 0;
-		struct why last;
-		for (unsigned i = 0; i < npeers; i++) {
-			char holder[VM_NAME_MAX] = "";
-			struct why said = { "" };
-			if (heard[i])
-				continue;
-			if (ask_peer(i, &q, holder, &said)) {
-				last = said;
-				silent++;
-				continue;
-			}
-			if (holder[0])
-				return is_at(cfg, holder, peers[i].name, w);
-			heard[i] = true;
+	memcpy(q.uuid, cfg->uuid, sizeof(q.uuid));
+	for (bool over = false; !over; before = f) {
+		elsewhere_round(&q, NULL, time_ns() + ROUND_NS, &f);
+		enum evidence e = elsewhere_twice(&before, &f) ? EVIDENCE_NOTHING : f.evidence;
+		enum rule_action act = (enum rule_action)start_rules[e][policy_now(policy, patience_ns)];
+		over = true;
+		if (__atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST) != VM_CLAIM_ASKING) {
+			err = decide(vm, w);
+		} else if (act == ACT_GO) {
+			if (e != EVIDENCE_NOTHING)
+				log_warn("vm %s: starts, though %s", cfg->name, f.text);
+			err = decide(vm, w);
+		} else if (act == ACT_AGAIN) {
+			over = false;
+		} else if (act == ACT_WAIT) {
+			show_waiting(vm, &f);
+			task_sleep_until(time_ns() + MIGRATE_ASK_AGAIN_NS);
+			over = false;
+		} else {
+			err = why_set(w, act == ACT_TELL ? -EAGAIN : -EEXIST,
+				      "%s. Two running copies share one MAC and ruin each "
+				      "other's data",
+				      f.text);
 		}
-		if (!silent || __atomic_load_n(&vm->claim, __ATOMIC_RELAXED) == VM_CLAIM_YIELDED)
-			return decide(vm, w);
-		if (time_ns() >= deadline_ns) {
-			log_warn("vm %s: %u of %u peers do not say whether they have it: %s", cfg->name, silent, npeers,
-				 last.text);
-			return decide(vm, w);
-		}
-		task_sleep_until(time_ns() + AGAIN_NS);
 	}
+	show_waiting(vm, NULL);
+	return err;
 }

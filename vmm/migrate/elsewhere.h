@@ -1,15 +1,33 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "Is it at your place?", which a host asks its peers before it starts a VM (migrate_elsewhere in migrate.h): one that has moved
- * away is still in its first host's tern.conf, and a second copy would share its MAC and its data. Records WHO and HAVE of
- * doc/wire.md; what it leaves open is in doc/handover.md.
- *
- * Two hosts may be about to start the same VM. Each sets vm->claim to ASKING before its first question and to TAKEN after the last
- * answer, if it still is ASKING then. Of two that are ASKING, the first by name has the VM and the other is made to yield, by the
- * first one's question; whoever has TAKEN it has it, whatever its name. So at most one of two that hear each other gets there.
+ * "Have you got it?": rounds of questions to all peers, and through them to theirs (records WHO and HAVE of doc/wire.md; also a frame
+ * on the VM's own network, where two copies would meet). A host asks before it starts a VM (migrate_elsewhere in migrate.h), and a
+ * source whose VM is undecided asks who has it. What the answers mean is in rules.c; why two rounds prove what one does not, in
+ * doc/handover.md.
  */
 #pragma once
 #include "vmm/migrate/records.h"
 
-/* The other side of a connection whose first record is WHO, from the host of that name. */
-void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx, const char *asker);
+#define ROUND_NS (5 * NS_PER_SEC) /* for one round; those that are asked give their own peers 2 s of it */
+
+struct finding {
+	enum evidence evidence;    /* EVIDENCE_ONCE at best: two rounds make a NOTHING (elsewhere_twice) */
+	char text[160];            /* about it, for the operator: "demo is at b", "b does not answer" */
+	char at[HOST_NAME_MAX];    /* HERE, MOVED: which host has it, or should */
+	struct incarnation where;  /* MOVED: same */
+	char first[HOST_NAME_MAX]; /* the first host that is silent, "" if none */
+	unsigned silent;
+	uint64_t digest; /* of the incarnations that answered: equal digests, the same hosts without a restart */
+};
+/* One round. `extra`: a dotted address that is asked as well, NULL: none. Sleeps, until end_ns at most. */
+void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f);
+/* Is the second of two rounds in a row the proof? */
+bool elsewhere_twice(const struct finding *first, const struct finding *second);
+
+/* The other side: the current record of rx is WHO. */
+void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx);
+/* What this host itself says, without asking anybody. Any task context; claims are compared and may be given up. */
+void elsewhere_local(const struct who *q, struct have_answer *a);
+
+/* A greeting from a host of our name that is not us: told on the console once, and nothing starts by itself for a while. */
+void elsewhere_greeted(const struct hello *h, const char *addr);

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * COMMIT, STARTED, NEVER (handover.h). The source may free its image only on STARTED and resume only on NEVER; the
- * destination takes each of these decisions once, in attempts.c. All that is lost on the way is asked for again.
+ * COMMIT, STARTED, NEVER (handover.h), by the tables of rules.c: this file turns what comes from the network and the operator into
+ * their events and carries out their actions. All that is lost on the way is asked for again.
  */
 #include "vmm/migrate/handover.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
+#include "vmm/migrate/ask.h"
+#include "vmm/migrate/elsewhere.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/this_host.h"
+#include <stdio.h>
+#include <string.h>
 
 #define PAUSED_MAX_NS (3600 * NS_PER_SEC) /* no COMMIT comes later than that */
 
@@ -19,111 +24,205 @@ static void vm_set_state(struct vm *vm, enum vm_state s)
 	mutex_unlock(&vm->lock);
 }
 
-/* Ask once, on a connection of its own: WIRE_STARTED, WIRE_NEVER, or 0 for no answer. */
-static uint32_t ask(struct migration *m)
+/* The rules' word for what happened to the source: they act, this file obeys. */
+static enum rule_action source_event(enum source_state *s, enum source_event ev)
 {
-	struct stream *s = NULL;
-	struct wire_tx tx = { 0 };
-	struct wire_rx rx = { 0 };
-	struct hello h;
-	struct attempt_id id = { .epoch = 0 };
-	struct why w = { "" };
-	uint32_t answer = 0;
-	uint64_t end = time_ns() + MIG_ANSWER_NS;
-
-	int err = stream_tcp_connect(&s, m->p.dest, m->p.port, end, &w);
-	if (err)
-		goto out;
-	err = wire_tx_init(&tx, s);
-	if (!err)
-		err = wire_rx_init(&rx, s);
-	if (!err)
-		err = migration_attach(m, s); /* so that `vm claim` need not wait for us */
-	if (!err)
-		err = hello_exchange(&tx, &rx, &h, end, &w);
-	if (!err)
-		err = id_send(&tx, WIRE_QUERY, &m->id, end);
-	if (!err)
-		err = wire_recv(&rx, end, MIG_ANSWER_NS, &w);
-	if (!err)
-		id_get(&rx, &id);
-	if (!err && wire_get_end(&rx) && attempt_id_equal(&id, &m->id) &&
-	    (rx.type == WIRE_STARTED || rx.type == WIRE_NEVER))
-		answer = rx.type;
-	if (answer == WIRE_STARTED)
-		err = id_send(&tx, WIRE_DONE, &m->id, end);
-	migration_detach(m);
-out:
-	if (err)
-		log_debug("asking %s about %s: %s", m->st.peer, m->st.vm, w.text[0] ? w.text : err_name(err));
-	wire_rx_fini(&rx);
-	wire_tx_fini(&tx);
-	stream_close(s);
-	return answer;
+	const struct rule *r = &source_rules[*s][ev];
+	*s = (enum source_state)r->next;
+	return (enum rule_action)r->action;
 }
 
-static bool claimed(struct migration *m)
+/* What is known of an undecided attempt. */
+struct undecided {
+	struct migration *m;
+	bool dest_heard;       /* the destination's machine has answered last time, in whatever boot */
+	struct finding before; /* of the round before */
+	bool shown;            /* the operator has been told that nobody has it */
+	char text[160];        /* for `migrate status` */
+};
+
+/* Ask the destination's address once: an event if it is decisive. DONE goes back at once. */
+static bool ask_destination(struct undecided *u, enum source_event *ev)
+{
+	struct migration *m = u->m;
+	struct attempt_id id;
+	struct incarnation by;
+	struct why w = { "" };
+	struct ask q;
+	bool known = false;
+
+	int err = ask_open(&q, m->p.dest, time_ns() + MIG_ANSWER_NS, m, &w);
+	u->dest_heard = !err && q.peer.inc.host == m->dest.host;
+	if (!err)
+		err = id_send(&q.tx, WIRE_QUERY, &m->id, q.end_ns);
+	if (!err)
+		err = ask_recv(&q, &w);
+	if (!err && (q.rx.type == WIRE_STARTED || q.rx.type == WIRE_NEVER)) {
+		decision_get(&q.rx, &id, &by);
+		*ev = q.rx.type == WIRE_STARTED        ? SOURCE_EV_STARTED
+		      : incarnation_equal(by, m->dest) ? SOURCE_EV_NEVER
+						       : SOURCE_EV_NEVER_FOREIGN;
+		known = wire_get_end(&q.rx) && attempt_id_equal(&id, &m->id) && *ev != SOURCE_EV_NEVER_FOREIGN;
+	}
+	if (known && *ev == SOURCE_EV_STARTED)
+		err = id_send(&q.tx, WIRE_DONE, &m->id, q.end_ns);
+	if (err)
+		log_debug("asking %s about %s: %s", m->st.peer, m->st.vm, w.text[0] ? w.text : err_name(err));
+	if (!known && err)
+		sniprintf(u->text, sizeof(u->text), "%s does not answer", m->st.peer);
+	else if (!known)
+		sniprintf(u->text, sizeof(u->text), "%s %s", m->st.peer,
+			  u->dest_heard ? "has restarted and does not remember" : "is another host now");
+	ask_close(&q, m);
+	return known;
+}
+
+/* Ask everybody, twice if that may prove something. */
+static bool ask_everybody(struct undecided *u, enum source_event *ev)
+{
+	struct migration *m = u->m;
+	const struct migrate_host *me = migrate_this_host();
+	struct who q = { .flags = WHO_RELAY, .asker = me->inc, .id = m->id };
+	enum rule_action act = ACT_AGAIN;
+	memcpy(q.name, m->vm->cfg.name, sizeof(q.name));
+	memcpy(q.mac, m->vm->cfg.mac, sizeof(q.mac));
+	memcpy(q.uuid, m->vm->cfg.uuid, sizeof(q.uuid));
+	for (unsigned i = 0; i < 2 && act == ACT_AGAIN; i++) {
+		struct finding f;
+		elsewhere_round(&q, m->p.dest, time_ns() + ROUND_NS, &f);
+		enum evidence e = elsewhere_twice(&u->before, &f) ? EVIDENCE_NOTHING : f.evidence;
+		if (e >= EVIDENCE_ONCE && !u->dest_heard)
+			e = EVIDENCE_SILENT; /* everybody but the one that matters */
+		else if (f.text[0])
+			memcpy(u->text, f.text, sizeof(u->text));
+		act = (enum rule_action)undecided_rules[e][me->undecided_resume ? UNDECIDED_RESUME : UNDECIDED_ASK];
+		u->before = f;
+	}
+	if (act == ACT_TELL)
+		sniprintf(u->text, sizeof(u->text), "all hosts have answered, and none has it: vm claim %s", m->st.vm);
+	if (act == ACT_TELL && !u->shown)
+		log_warn("%s is undecided, and no host has it or had it: `vm claim %s` lets it go on here", m->st.vm,
+			 m->st.vm);
+	u->shown = act == ACT_TELL;
+	spin_lock(&m->lock);
+	m->nobody = act == ACT_TELL;
+	spin_unlock(&m->lock);
+	*ev = act == ACT_FREE ? SOURCE_EV_STARTED : act == ACT_RESUME ? SOURCE_EV_NOBODY_RESUME : SOURCE_EV_NOBODY;
+	return act == ACT_FREE || act == ACT_RESUME;
+}
+
+/* The operator's word, or what a host that holds a record has told us. */
+static bool look_at_claim(struct migration *m, enum source_event *ev)
 {
 	spin_lock(&m->lock);
-	bool c = m->claimed;
+	bool claimed = m->claimed;
+	enum record_state told = m->told;
 	spin_unlock(&m->lock);
-	return c;
+	if (told == RECORD_STARTED)
+		*ev = SOURCE_EV_STARTED;
+	else if (told == RECORD_NEVER)
+		*ev = SOURCE_EV_NEVER;
+	else if (claimed)
+		*ev = SOURCE_EV_CLAIM;
+	return claimed || told != RECORD_NONE;
 }
 
 /* COMMIT went out (or may have) and nothing came back: ask until there is an answer, or the operator decides. */
-static uint32_t ask_until_known(struct migration *m)
+static enum source_event ask_until_known(struct migration *m, enum source_state *state)
 {
-	uint32_t answer = 0;
+	struct undecided u = { .m = m, .before.evidence = EVIDENCE_SILENT };
+	enum source_event ev = SOURCE_EV_FAIL;
 	log_warn("%s is undecided: no answer to COMMIT from %s; asking it. The image is kept and does not run",
 		 m->st.vm, m->st.peer);
 	migration_phase(m, MIG_UNDECIDED);
-	while (!answer && !claimed(m)) {
-		answer = ask(m);
-		if (!answer)
-			(void)completion_wait(&m->claim, time_ns() + MIG_ASK_NS);
+	for (unsigned n = 1;; n++) {
+		bool known = look_at_claim(m, &ev) || ask_destination(&u, &ev);
+		if (!known && n % MIG_ROUND_EVERY == 1)
+			known = ask_everybody(&u, &ev);
+		spin_lock(&m->lock);
+		sniprintf(m->st.error, sizeof(m->st.error), "%s", u.text);
+		spin_unlock(&m->lock);
+		if (known)
+			source_event(state, ev);
+		if (*state != SOURCE_UNDECIDED)
+			return ev;
+		(void)completion_wait(&m->claim, time_ns() + MIG_ASK_NS);
 	}
-	return answer;
+}
+
+/* What the destination says to COMMIT, on the same connection: true if that decides it. */
+static bool wait_answer(struct migration *m, const struct handover *h, enum source_event *ev, struct why *w)
+{
+	struct inbox_msg msg = { 0 };
+	uint64_t end = time_ns() + MIG_ANSWER_NS;
+	for (;;) {
+		if (inbox_next(h->in, end, &msg))
+			return false;
+		if (msg.type == WIRE_STARTED) {
+			*ev = SOURCE_EV_STARTED;
+			return true;
+		}
+		if (msg.type == WIRE_NEVER) {
+			*ev = incarnation_equal(msg.by, m->dest) ? SOURCE_EV_NEVER : SOURCE_EV_NEVER_FOREIGN;
+			return *ev == SOURCE_EV_NEVER;
+		}
+		if (msg.type == WIRE_ERROR) /* why; NEVER follows */
+			why_set(w, -ECONNABORTED, "the destination failed: %s", msg.text);
+		else if (msg.type != WIRE_READY || !h->rides)
+			return false;
+	}
+}
+
+static void say_outcome(struct migration *m, enum source_event ev, struct why *w)
+{
+	if (ev == SOURCE_EV_NEVER)
+		why_set(w, -ECONNABORTED, "the destination did not start it and now never will");
+	else if (ev == SOURCE_EV_CLAIM)
+		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s", m->st.peer);
+	else
+		why_set(w, -ECANCELED, "no host has it or had it, and tern.conf says undecided = resume");
 }
 
 enum handover_outcome handover_source(struct migration *m, const struct handover *h, struct why *w)
 {
-	struct inbox_msg msg = { 0 };
-	uint64_t now;
+	enum source_state state = SOURCE_PAUSED;
+	enum source_event ev = SOURCE_EV_FAIL;
 
 	if (migration_commit_point(m))
 		return HANDOVER_NOT_BEGUN;
 	migration_phase(m, MIG_COMMIT);
 	vm_set_state(m->vm, VM_UNDECIDED); /* before the first byte of COMMIT can be out */
-	int err = FAILPOINT(P14_COMMIT_LOST, h->s);
+	BUG_ON(source_event(&state, SOURCE_EV_COMMIT) != ACT_SEND_COMMIT);
+	int err = h->rides ? end_send(h->tx, &m->id, h->counts, time_ns() + MIG_ANSWER_NS) : 0;
+	if (!err)
+		err = FAILPOINT(P14_COMMIT_LOST, h->s);
 	if (!err)
 		err = commit_send(h->tx, &m->id, time_ns() - h->clock_at_ns, time_ns() + MIG_ANSWER_NS);
-	if (!err)
-		err = inbox_wait(h->in, WIRE_STARTED, WIRE_NEVER, time_ns() + MIG_ANSWER_NS, &msg, NULL);
-	now = time_ns();
-	if (!err && msg.type == WIRE_STARTED) {
-		err = id_send(h->tx, WIRE_DONE, &m->id, now + MIG_ANSWER_NS);
-		if (err)
-			log_debug("%s: the destination may not know that we know: %s", m->st.vm, err_name(err));
-	} else if (err) {
+	bool known = !err && wait_answer(m, h, &ev, w);
+	uint64_t now = time_ns();
+	if (known)
+		source_event(&state, ev);
+	if (state == SOURCE_FREED && (err = id_send(h->tx, WIRE_DONE, &m->id, now + MIG_ANSWER_NS)))
+		log_debug("%s: the destination may not know that we know: %s", m->st.vm, err_name(err));
+	if (state == SOURCE_UNDECIDED) {
 		migration_detach(m);
 		stream_abort(h->s); /* the destination reads the end rather than wait for its limit */
-		msg.type = ask_until_known(m);
+		ev = ask_until_known(m, &state);
 		now = time_ns();
 	}
 	spin_lock(&m->lock);
 	m->st.downtime_ns = now - h->paused_at_ns;
+	m->st.error[0] = 0;
+	bool claimed = m->claimed;
 	spin_unlock(&m->lock);
-	if (msg.type == WIRE_STARTED) {
-		if (claimed(m))
-			log_warn("%s was claimed, but runs at %s as we now know: the image here is dropped", m->st.vm,
-				 m->st.peer);
+	if (state == SOURCE_FREED) {
+		if (claimed)
+			log_warn("%s was claimed, but runs elsewhere as we now know: the image here is dropped",
+				 m->st.vm);
 		return HANDOVER_STARTED;
 	}
 	vm_set_state(m->vm, VM_PAUSED);
-	if (msg.type == WIRE_NEVER)
-		why_set(w, -ECONNABORTED, "the destination did not start it and now never will");
-	else
-		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s", m->st.peer);
+	say_outcome(m, ev, w);
 	return HANDOVER_NEVER;
 }
 
@@ -134,7 +233,7 @@ static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused
 {
 	struct attempt_id id;
 	uint64_t end = time_ns() + MIG_STOPPED_NS;
-	do {
+	do { /* a source that lives on KEEPALIVE alone gets no more time by it */
 		int err = wire_recv(rx, end, MIG_ANSWER_NS, w);
 		if (err)
 			return err == -ETIMEDOUT ? why_set(w, err, "no COMMIT came") : err;
@@ -167,40 +266,52 @@ int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, u
 		err = migration_commit_point(m); /* this host's operator cancelled? */
 	if (!err)
 		err = attempt_commit(&m->id);
-	if (!err)
-		return 0;
+	return err ? why_set(w, err, "given up before the start: %s", err_name(err)) : 0;
+}
+
+void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text)
+{
 	/* Whatever it was: nobody will start this attempt. STARTED cannot be: only attempt_commit leads there. */
-	BUG_ON(attempt_decide(&m->id) != ATTEMPT_NEVER);
-	if (id_send(tx, WIRE_NEVER, &m->id, time_ns() + NS_PER_SEC))
-		log_debug("%s: NEVER could not be sent, the source will ask", m->st.vm);
-	return why_set(w, err, "given up before the start: %s", err_name(err));
+	BUG_ON(attempt_give_up(&m->id) == RECORD_STARTED);
+	uint64_t end = time_ns() + NS_PER_SEC;
+	int sent = text_send(tx, WIRE_ERROR, (uint32_t)-err, text, end);
+	if (!sent)
+		sent = decision_send(tx, WIRE_NEVER, &m->id, migrate_this_host()->inc, end);
+	if (sent)
+		log_debug("%s: NEVER could not be sent; the source will ask, if it has to know", m->st.vm);
 }
 
 void handover_wait_done(struct wire_rx *rx, const struct attempt_id *id)
 {
 	struct attempt_id got;
 	if (wire_recv(rx, time_ns() + MIG_ANSWER_NS, MIG_ANSWER_NS, NULL) || rx->type != WIRE_DONE)
-		return; /* the source will ask, and says DONE then */
+		return; /* the source will ask, and says DONE then; or settle.c asks it */
 	id_get(rx, &got);
 	if (wire_get_end(rx) && attempt_id_equal(&got, id))
-		attempt_forget(id);
+		attempt_event(id, RECORD_EV_DONE);
 }
 
 void handover_answer(struct wire_tx *tx, struct wire_rx *rx)
 {
-	struct attempt_id id;
-	id_get(rx, &id);
+	struct decision d = { .by = migrate_this_host()->inc };
+	uint64_t end = time_ns() + MIG_ANSWER_NS;
+	int err = 0;
+	id_get(rx, &d.id);
 	if (!wire_get_end(rx))
 		return;
-	if (rx->type == WIRE_DONE) {
-		attempt_forget(&id);
-		return;
-	}
-	bool started = attempt_decide(&id) == ATTEMPT_STARTED;
-	log_info("%s asks about an attempt: %s", rx->s->peer, started ? "started" : "never");
-	if (!started) /* a skeleton that waits for COMMIT goes first, so that the next attempt finds the name free */
-		migration_evict(&id, time_ns() + 2 * NS_PER_SEC);
-	if (id_send(tx, started ? WIRE_STARTED : WIRE_NEVER, &id, time_ns() + MIG_ANSWER_NS) || !started)
-		return;
-	handover_wait_done(rx, &id);
+	enum rule_action act = attempt_event(&d.id, RECORD_EV_QUERY);
+	attempt_find(&d.id, &d);
+	if (act ==
+	    ACT_DISCARD) /* a skeleton that waits for COMMIT goes first, so that the next attempt finds the name free */
+		migration_evict(&d.id, time_ns() + 2 * NS_PER_SEC);
+	if (act == ACT_SAY_UNKNOWN)
+		err = id_send(tx, WIRE_UNKNOWN, &d.id, end);
+	else
+		err = decision_send(tx, act == ACT_SAY_STARTED ? WIRE_STARTED : WIRE_NEVER, &d.id, d.by, end);
+	log_info("%s asks about an attempt: %s", rx->s->peer,
+		 act == ACT_SAY_STARTED   ? "started"
+		 : act == ACT_SAY_UNKNOWN ? "not known here"
+					  : "never");
+	if (!err && act == ACT_SAY_STARTED)
+		handover_wait_done(rx, &d.id);
 }

@@ -11,8 +11,14 @@ struct handover { /* the source's connection, after READY */
 	struct stream *s;
 	struct wire_tx *tx;
 	struct inbox *in;
-	uint64_t paused_at_ns; /* when the guest was stopped */
-	uint64_t clock_at_ns;  /* when its time was read for the clock section */
+	/*
+	 * COMMIT rides with END: both go out together, before READY has come, and from the first byte of END on the source is undecided.
+	 * That saves a round trip of black-out, and costs that a destination which dies right then leaves the VM undecided.
+	 */
+	bool rides;
+	const struct end_counts *counts; /* with rides: END's, which is not sent yet */
+	uint64_t paused_at_ns;           /* when the guest was stopped */
+	uint64_t clock_at_ns;            /* when its time was read for the clock section */
 };
 enum handover_outcome {
 	HANDOVER_NOT_BEGUN, /* cancelled in the last moment: COMMIT was not sent */
@@ -27,11 +33,13 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 
 /*
  * Destination, after END was checked and loaded: READY, wait for COMMIT, decide. 0: the VM must be started now, *paused_ns
- * is how long ago the source read guest time; or -errno, and the attempt is NEVER.
+ * is how long ago the source read guest time; or -errno, and handover_give_up is to follow.
  */
 int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
 		  struct why *w) must_check;
-/* Destination, a connection that asks: the current record is a QUERY or a DONE. */
+/* Destination: the attempt fails before its start. NEVER is decided first, and then both are told: why, and that. */
+void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text);
+/* Destination, a connection that asks: the current record is a QUERY. */
 void handover_answer(struct wire_tx *tx, struct wire_rx *rx);
 /* After STARTED was sent: wait a little for the source's DONE, then the attempt may be forgotten. */
 void handover_wait_done(struct wire_rx *rx, const struct attempt_id *id);

@@ -24,9 +24,13 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 	*msg = (struct inbox_msg){ .type = rx->type };
 	switch (rx->type) {
 	case WIRE_ACCEPT:
-	case WIRE_READY:
+	case WIRE_READY: id_get(rx, &id); break;
 	case WIRE_STARTED:
-	case WIRE_NEVER: id_get(rx, &id); break;
+	case WIRE_NEVER: decision_get(rx, &id, &msg->by); break;
+	case WIRE_PREPARING:
+		msg->done = wire_get_u64(rx);
+		msg->total = wire_get_u64(rx);
+		break;
 	case WIRE_PASS_ACK: msg->num = wire_get_u32(rx); break;
 	case WIRE_REFUSE:
 	case WIRE_ERROR:
@@ -70,7 +74,7 @@ static void reader(void *arg)
 
 int inbox_start(struct inbox *in)
 {
-	in->rx.key = wire_key(in->id.uuid, in->id.epoch);
+	in->rx.key = attempt_key(&in->id);
 	in->running = task_create("migrate-reader", TASK_PRIO_NORMAL, reader, in) != NULL;
 	return in->running ? 0 : -ENOMEM;
 }
@@ -97,21 +101,35 @@ static int unexpected(const struct inbox_msg *msg, struct why *w)
 	return why_set(w, -EPROTO, "the destination sent %s at the wrong time", wire_type_name(msg->type));
 }
 
-int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, struct inbox_msg *msg, struct why *w)
+/* in->lock is held, and dropped while it waits. */
+static int next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg, uint64_t *flags)
 {
 	int err = 0;
-	uint64_t flags = spin_lock_irqsave(&in->lock);
 	while (!in->n && !in->err && !err)
-		err = waitq_wait(&in->q, &in->lock, &flags, deadline_ns);
-	if (in->n) {
-		*msg = in->msg[0];
-		memmove(&in->msg[0], &in->msg[1], --in->n * sizeof(in->msg[0]));
+		err = waitq_wait(&in->q, &in->lock, flags, deadline_ns);
+	if (!in->n)
+		return in->err ? in->err : err;
+	*msg = in->msg[0];
+	memmove(&in->msg[0], &in->msg[1], --in->n * sizeof(in->msg[0]));
+	return 0;
+}
+
+int inbox_next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg)
+{
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	int err = next(in, deadline_ns, msg, &flags);
+	spin_unlock_irqrestore(&in->lock, flags);
+	return err;
+}
+
+int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, struct inbox_msg *msg, struct why *w)
+{
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	int err = next(in, deadline_ns, msg, &flags);
+	if (!err)
 		err = msg->type == a || msg->type == b ? 0 : unexpected(msg, w);
-	} else if (in->err) {
-		err = in->err;
-		if (in->why.text[0])
-			why_set(w, err, "%s", in->why.text);
-	}
+	else if (err == in->err && in->why.text[0])
+		why_set(w, err, "%s", in->why.text);
 	spin_unlock_irqrestore(&in->lock, flags);
 	return err;
 }

@@ -13,6 +13,8 @@ struct inbox_msg {
 	uint32_t type;
 	uint32_t num; /* PASS_ACK: the pass; REFUSE, ERROR: the code */
 	char text[WIRE_TEXT_MAX];
+	uint64_t done, total;  /* PREPARING */
+	struct incarnation by; /* STARTED, NEVER */
 };
 /* (c) before inbox_start  [l] lock  [r] reader task */
 struct inbox {
@@ -39,5 +41,7 @@ void inbox_fini(struct inbox *in);
  */
 int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, struct inbox_msg *msg,
 	       struct why *w) must_check;
+/* The next message, whatever it is: 0, -ETIMEDOUT, or the stream's error if it is gone and nothing is left to read. */
+int inbox_next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg) must_check;
 /* Has something gone wrong? 0 or the error as inbox_wait would give it. Does not sleep. */
 int inbox_poll(struct inbox *in, struct why *w) must_check;

@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "net/stream.h"
+#include "vmm/migrate/rules.h"
 #include "vmm/vm.h"
 
 #define MIGRATE_PORT        7077
@@ -46,16 +47,19 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	char error[256];                          /* why it failed or was cancelled */
 };
 
-/* Start the listener for incoming migrations. Once. */
+/* Start the service for incoming migrations and questions; migrate_host_init (this_host.h) came first. Once. */
 int migrate_init(void);
 /* A [peer] of tern.conf, to be asked before a VM starts. Before the first VM does. */
 void migrate_peer_add(const char *name, const char *addr);
 /*
- * Has a peer a VM of this one's name or MAC that is not off? Those that are silent are asked again until deadline_ns, once at least,
- * 2 s each. vm->claim is ASKING. 0: none of those that answered, and it is TAKEN now; -EEXIST: one has, or is about to start it and
- * comes first, w says which. Sleeps.
+ * May this VM start here, as far as other hosts know? vm->claim is ASKING. 0: yes, and it is TAKEN now. -EEXIST: a host has it, receives
+ * it or is about to start it. -EAGAIN (START_OPERATOR): it cannot be known, and the operator decides. w says what and who. START_AUTO
+ * and START_ALONE wait as long as it takes; the latter takes silence for death from patience_ns on. Sleeps.
  */
-int migrate_elsewhere(struct vm *vm, uint64_t deadline_ns, struct why *w) must_check;
+int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w) must_check;
+#define MIGRATE_ASK_AGAIN_NS NS_PER_SEC
+/* May this host be switched off? -EBUSY with the first reason: a VM is undecided or moves, or records that nobody would take. Sleeps. */
+int migrate_may_leave(struct why *w) must_check;
 /* Begin moving vm (RUNNING) in a task of its own; -EBUSY if it is moving already. */
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) must_check;
 /* Ask a running migration to stop; -ENOENT none, -EBUSY: it is past the point of return (COMMIT sent). */
@@ -74,7 +78,7 @@ const char *migrate_phase_name(enum migrate_phase p);
 /* One attempt over a given stream, in the caller's task: what the tasks run, and what host-built tests call with a pipe. */
 struct migration;
 int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w);
-void migrate_dest_serve(void *arg, struct stream *s); /* owns s */
+void migrate_serve(void *arg, struct stream *s); /* owns s */
 
 /* Failpoints (doc/handover.md): built with -DTERN_FAILPOINTS, set by `failpoint NAME ACTION`; else nothing. */
 enum migrate_fail_action { FAIL_NONE, FAIL_ERROR, FAIL_CUT, FAIL_STALL, FAIL_CRASH };

@@ -14,11 +14,15 @@
 /* Limits. An idle link that is cut for 5 s must survive TCP's back-off: hence 15 s while the guest runs. */
 #define MIG_CONNECT_NS   (5 * NS_PER_SEC)
 #define MIG_SETUP_NS     (10 * NS_PER_SEC) /* for one answer before the passes */
+#define MIG_GREETING_NS  (5 * NS_PER_SEC)  /* from connecting to the first record after the greeting */
 #define MIG_IDLE_NS      (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
 #define MIG_STOPPED_NS   (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
 #define MIG_ANSWER_NS    (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
 #define MIG_ASK_NS       (1 * NS_PER_SEC)  /* between two QUERYs */
 #define MIG_KEEPALIVE_NS NS_PER_SEC        /* the source is silent for no longer than this */
+#define MIG_PROGRESS_NS  (60 * NS_PER_SEC) /* signs of life alone keep an attempt no longer than this */
+#define MIG_ROUND_EVERY  5                 /* of so many QUERYs without an answer, one goes to all peers */
+#define MIG_RECEIVE_MAX  8                 /* incoming attempts at once; questions are served apart from them */
 
 /*
  * (c) const  [r] registry's lock  [l] lock  [s] stream_lock  [t] its own task alone
@@ -35,10 +39,14 @@ struct migration {
 	bool cancel;              /* [l] asked for by the operator */
 	bool committed;           /* [l] past the point of return: cancel no longer works */
 	bool claimed;             /* [l] the operator took the VM back from UNDECIDED */
+	bool nobody;              /* [l] UNDECIDED: all hosts have answered, and none has it */
+	enum record_state told;   /* [l] UNDECIDED: what a host that holds a record has told us; RECORD_NONE: nothing */
+	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
+	char dest_name[32];       /* [l] */
 	bool finished;            /* [l] */
 	struct mutex stream_lock;
-	struct stream *stream; /* [s] what cancelling aborts */
-	struct completion done, claim;
+	struct stream *stream;         /* [s] what cancelling aborts */
+	struct completion done, claim; /* claim: something to look at while UNDECIDED */
 };
 
 /* In the table, with a reference for the caller. NULL: no memory. */
@@ -59,6 +67,12 @@ int migration_commit_point(struct migration *m) must_check;
 void migration_phase(struct migration *m, enum migrate_phase phase);
 /* The end, once: CANCELLED instead of FAILED if the operator asked for it. Logs it. */
 void migration_finish(struct migration *m, enum migrate_phase phase, const char *error);
+
+/*
+ * A host that holds a record of one of our attempts says what was decided: true if this host still holds the attempt (and will now act
+ * on it), false if it does not (any more).
+ */
+bool migration_told(const struct decision *d);
 
 /* Abort the undecided incoming attempt `id` and wait until its skeleton is gone (or the deadline passes). */
 void migration_evict(const struct attempt_id *id, uint64_t deadline_ns);

@@ -1,12 +1,52 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Bodies of the setup and hand-over records (records.h, doc/wire.md). */
 #include "vmm/migrate/records.h"
-#include "kernel/host.h"
+#include "vmm/migrate/this_host.h"
 #include <string.h>
 
 bool attempt_id_equal(const struct attempt_id *a, const struct attempt_id *b)
 {
-	return a->epoch == b->epoch && !memcmp(a->uuid, b->uuid, sizeof(a->uuid));
+	return a->number == b->number && incarnation_equal(a->source, b->source) &&
+	       !memcmp(a->uuid, b->uuid, sizeof(a->uuid));
+}
+
+static void id_bytes(uint8_t p[WIRE_ID_LEN], const struct attempt_id *id)
+{
+	memcpy(p, id->uuid, 16);
+	put_le64(p + 16, id->source.host);
+	put_le64(p + 24, id->source.boot);
+	put_le64(p + 32, id->number);
+}
+
+uint64_t attempt_key(const struct attempt_id *id)
+{
+	uint8_t p[WIRE_ID_LEN];
+	id_bytes(p, id);
+	return wire_key(p, sizeof(p));
+}
+
+static void inc_put(struct wire_tx *tx, struct incarnation i)
+{
+	wire_put_u64(tx, i.host);
+	wire_put_u64(tx, i.boot);
+}
+
+static struct incarnation inc_get(struct wire_rx *rx)
+{
+	uint64_t host = wire_get_u64(rx);
+	return (struct incarnation){ host, wire_get_u64(rx) };
+}
+
+static void id_put(struct wire_tx *tx, const struct attempt_id *id) { id_bytes(wire_put_space(tx, WIRE_ID_LEN), id); }
+
+void id_get(struct wire_rx *rx, struct attempt_id *id)
+{
+	const uint8_t *uuid = wire_get_bytes(rx, sizeof(id->uuid));
+	memset(id, 0, sizeof(*id));
+	if (uuid)
+		memcpy(id->uuid, uuid, sizeof(id->uuid));
+	id->source = inc_get(rx);
+	id->number = wire_get_u64(rx);
 }
 
 static int malformed(const struct wire_rx *rx, struct why *w)
@@ -16,15 +56,21 @@ static int malformed(const struct wire_rx *rx, struct why *w)
 
 /* ---- HELLO ---- */
 
-int hello_send(struct wire_tx *tx, const char *host, uint64_t deadline_ns)
+int hello_send(struct wire_tx *tx, uint64_t deadline_ns)
 {
+	const struct migrate_host *me = migrate_this_host();
 	wire_begin(tx, WIRE_HELLO);
 	wire_put_u64(tx, WIRE_MAGIC);
 	wire_put_u32(tx, WIRE_VERSION_MIN);
 	wire_put_u32(tx, WIRE_VERSION);
 	wire_put_u64(tx, HELLO_FEATURES);
 	wire_put_u32(tx, WIRE_RECORD_MAX);
-	wire_put_str(tx, host, 32);
+	wire_put_str(tx, me->name, HOST_NAME_MAX);
+	int err = wire_end(tx, deadline_ns);
+	if (err)
+		return err;
+	wire_begin(tx, WIRE_IDENT);
+	inc_put(tx, me->inc);
 	return wire_end(tx, deadline_ns);
 }
 
@@ -40,15 +86,28 @@ int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct
 	h->features = wire_get_u64(rx);
 	h->max_record = wire_get_u32(rx);
 	wire_get_str(rx, h->host, sizeof(h->host));
-	return wire_get_end(rx) ? 0 : malformed(rx, w);
+	if (!wire_get_end(rx))
+		return malformed(rx, w);
+	err = hello_check(h, w);
+	if (!err)
+		err = wire_recv(rx, deadline_ns, NS_PER_SEC, w);
+	if (err)
+		return err;
+	if (rx->type != WIRE_IDENT)
+		return why_set(w, -EPROTO, "%s does not say who it is", h->host);
+	h->inc = inc_get(rx);
+	return wire_get_end(rx) && h->inc.host && h->inc.boot ? 0 : malformed(rx, w);
 }
 
 int hello_check(const struct hello *h, struct why *w)
 {
 	if (h->version_min > WIRE_VERSION || h->version_max < WIRE_VERSION_MIN || h->version_min > h->version_max)
-		return why_set(w, -ENOTSUP, "no common protocol version: %s speaks %lu to %lu, this host %d to %d",
-			       h->host, (unsigned long)h->version_min, (unsigned long)h->version_max, WIRE_VERSION_MIN,
-			       WIRE_VERSION);
+		return why_set(
+			w, -ENOTSUP,
+			"no common protocol version: %s speaks %lu to %lu, this host %d to %d. Use one release of tern "
+			"on both, or the one right before it",
+			h->host, (unsigned long)h->version_min, (unsigned long)h->version_max, WIRE_VERSION_MIN,
+			WIRE_VERSION);
 	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
 		return why_set(w, -ENOTSUP, "%s needs protocol features (%llx) that this host does not have", h->host,
 			       (unsigned long long)(h->features >> 32 & ~(HELLO_FEATURES >> 32)));
@@ -60,15 +119,13 @@ int hello_check(const struct hello *h, struct why *w)
 
 int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w)
 {
-	int err = hello_send(tx, host_info.name, deadline_ns);
-	if (!err)
-		err = hello_recv(rx, h, deadline_ns, w);
-	return err ? err : hello_check(h, w);
+	int err = hello_send(tx, deadline_ns);
+	return err ? err : hello_recv(rx, h, deadline_ns, w);
 }
 
 /* ---- OFFER ---- */
 
-#define OFFER_AUTOSTART 1
+#define OFFER_AUTOSTART 3 /* enum vm_autostart */
 
 int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 {
@@ -76,12 +133,11 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 	const struct vm_compat *k = &o->compat;
 
 	wire_begin(tx, WIRE_OFFER);
-	wire_put_bytes(tx, o->id.uuid, sizeof(o->id.uuid));
-	wire_put_u64(tx, o->id.epoch);
+	id_put(tx, &o->id);
 	wire_put_u64(tx, c->mem);
 	wire_put_u32(tx, c->vcpus);
 	wire_put_u32(tx, PAGE_SIZE);
-	wire_put_u32(tx, c->autostart ? OFFER_AUTOSTART : 0);
+	wire_put_u32(tx, (uint32_t)c->autostart);
 	wire_put_u32(tx, k->n);
 	wire_put_bytes(tx, c->mac, sizeof(c->mac));
 	wire_put_str(tx, c->name, sizeof(c->name));
@@ -125,7 +181,7 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 	wire_get_str(rx, c->kernel, sizeof(c->kernel));
 	wire_get_str(rx, c->initrd, sizeof(c->initrd));
 	wire_get_str(rx, c->cmdline, sizeof(c->cmdline));
-	c->autostart = flags & OFFER_AUTOSTART;
+	c->autostart = (enum vm_autostart)(flags & OFFER_AUTOSTART);
 	if (k->n > VM_COMPAT_WORDS)
 		return malformed(rx, w);
 	for (uint32_t i = 0; i < k->n; i++) {
@@ -134,7 +190,7 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 		for (unsigned r = 0; r < 4; r++)
 			k->regs[i][r] = wire_get_u32(rx);
 	}
-	if (!wire_get_end(rx) || page_size != PAGE_SIZE || flags & ~OFFER_AUTOSTART || !name_ok(c->name))
+	if (!wire_get_end(rx) || page_size != PAGE_SIZE || flags > VM_AUTOSTART_ALONE || !name_ok(c->name))
 		return malformed(rx, w);
 	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
 		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB",
@@ -143,22 +199,6 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 }
 
 /* ---- short ones ---- */
-
-static void id_put(struct wire_tx *tx, const struct attempt_id *id)
-{
-	wire_put_bytes(tx, id->uuid, sizeof(id->uuid));
-	wire_put_u64(tx, id->epoch);
-}
-
-void id_get(struct wire_rx *rx, struct attempt_id *id)
-{
-	const uint8_t *uuid = wire_get_bytes(rx, sizeof(id->uuid));
-	if (uuid)
-		memcpy(id->uuid, uuid, sizeof(id->uuid));
-	else
-		memset(id->uuid, 0, sizeof(id->uuid));
-	id->epoch = wire_get_u64(rx);
-}
 
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns)
 {
@@ -175,6 +215,21 @@ int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text
 	return wire_end(tx, deadline_ns);
 }
 
+int decision_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, struct incarnation by,
+		  uint64_t deadline_ns)
+{
+	wire_begin(tx, type);
+	id_put(tx, id);
+	inc_put(tx, by);
+	return wire_end(tx, deadline_ns);
+}
+
+void decision_get(struct wire_rx *rx, struct attempt_id *id, struct incarnation *by)
+{
+	id_get(rx, id);
+	*by = inc_get(rx);
+}
+
 int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns)
 {
 	wire_begin(tx, WIRE_COMMIT);
@@ -189,6 +244,7 @@ int end_send(struct wire_tx *tx, const struct attempt_id *id, const struct end_c
 	id_put(tx, id);
 	wire_put_u32(tx, c->passes);
 	wire_put_u32(tx, c->sections);
+	wire_put_u32(tx, c->debts);
 	wire_put_u64(tx, c->data_pages);
 	wire_put_u64(tx, c->zero_pages);
 	return wire_end(tx, deadline_ns);
@@ -199,6 +255,7 @@ int end_parse(struct wire_rx *rx, struct attempt_id *id, struct end_counts *c, s
 	id_get(rx, id);
 	c->passes = wire_get_u32(rx);
 	c->sections = wire_get_u32(rx);
+	c->debts = wire_get_u32(rx);
 	c->data_pages = wire_get_u64(rx);
 	c->zero_pages = wire_get_u64(rx);
 	return wire_get_end(rx) ? 0 : malformed(rx, w);
@@ -219,4 +276,86 @@ int pass_end_send(struct wire_tx *tx, uint32_t pass, uint64_t data, uint64_t zer
 	wire_put_u64(tx, data);
 	wire_put_u64(tx, zero);
 	return wire_end(tx, deadline_ns);
+}
+
+/* ---- what hosts tell and ask each other beside a migration ---- */
+
+int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint64_t deadline_ns)
+{
+	wire_begin(tx, type);
+	id_put(tx, &d->id);
+	wire_put_u32(tx, d->state == RECORD_STARTED);
+	inc_put(tx, d->by);
+	wire_put_str(tx, d->vm, sizeof(d->vm));
+	wire_put_str(tx, d->source, sizeof(d->source));
+	return wire_end(tx, deadline_ns);
+}
+
+int debt_parse(struct wire_rx *rx, struct decision *d, struct why *w)
+{
+	id_get(rx, &d->id);
+	uint32_t started = wire_get_u32(rx);
+	d->state = started ? RECORD_STARTED : RECORD_NEVER;
+	d->by = inc_get(rx);
+	wire_get_str(rx, d->vm, sizeof(d->vm));
+	wire_get_str(rx, d->source, sizeof(d->source));
+	bool good = wire_get_end(rx) && started <= 1 && name_ok(d->vm) && d->by.host && d->by.boot &&
+		    d->id.source.host && d->id.source.boot && d->id.number;
+	return good ? 0 : malformed(rx, w);
+}
+
+int who_send(struct wire_tx *tx, const struct who *q, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_WHO);
+	wire_put_str(tx, q->name, sizeof(q->name));
+	wire_put_bytes(tx, q->mac, sizeof(q->mac));
+	wire_put_bytes(tx, q->uuid, sizeof(q->uuid));
+	wire_put_u32(tx, q->flags);
+	inc_put(tx, q->asker);
+	id_put(tx, &q->id);
+	return wire_end(tx, deadline_ns);
+}
+
+bool who_parse(struct wire_rx *rx, struct who *q)
+{
+	memset(q, 0, sizeof(*q));
+	wire_get_str(rx, q->name, sizeof(q->name));
+	const uint8_t *mac = wire_get_bytes(rx, sizeof(q->mac)), *uuid = wire_get_bytes(rx, sizeof(q->uuid));
+	q->flags = wire_get_u32(rx);
+	q->asker = inc_get(rx);
+	id_get(rx, &q->id);
+	if (!wire_get_end(rx) || !name_ok(q->name) || q->flags & ~(uint32_t)(WHO_STARTING | WHO_RELAY))
+		return false;
+	memcpy(q->mac, mac, sizeof(q->mac));
+	memcpy(q->uuid, uuid, sizeof(q->uuid));
+	return true;
+}
+
+int have_send(struct wire_tx *tx, const struct have_answer *a, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_HAVE);
+	wire_put_u32(tx, a->have);
+	wire_put_str(tx, a->name, sizeof(a->name));
+	wire_put_str(tx, a->host, sizeof(a->host));
+	inc_put(tx, a->where);
+	wire_put_u64(tx, a->when_s);
+	wire_put_u32(tx, a->silent);
+	wire_put_str(tx, a->silent_host, sizeof(a->silent_host));
+	wire_put_u64(tx, a->digest);
+	return wire_end(tx, deadline_ns);
+}
+
+bool have_parse(struct wire_rx *rx, struct have_answer *a)
+{
+	uint32_t have = wire_get_u32(rx);
+	memset(a, 0, sizeof(*a));
+	a->have = (enum have)have;
+	wire_get_str(rx, a->name, sizeof(a->name));
+	wire_get_str(rx, a->host, sizeof(a->host));
+	a->where = inc_get(rx);
+	a->when_s = wire_get_u64(rx);
+	a->silent = wire_get_u32(rx);
+	wire_get_str(rx, a->silent_host, sizeof(a->silent_host));
+	a->digest = wire_get_u64(rx);
+	return wire_get_end(rx) && have < HAVE_END;
 }

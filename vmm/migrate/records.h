@@ -4,29 +4,39 @@
  * Fields in the order of doc/wire.md. Readers check everything that can be checked without a VM.
  */
 #pragma once
+#include "kernel/host.h"
+#include "vmm/migrate/rules.h"
 #include "vmm/migrate/wire.h"
 #include "vmm/vm.h"
 
-struct attempt_id { /* which VM, and which try to move it: fresh for each */
+#define HOST_NAME_MAX 32
+#define HOST_ADDR_MAX 48
+
+/* Which VM, and which try of which boot of which host to move it. No two attempts share one, whatever clocks and names do. */
+struct attempt_id {
 	uint8_t uuid[16];
-	uint64_t epoch;
+	struct incarnation source;
+	uint64_t number; /* 1.. */
 };
 bool attempt_id_equal(const struct attempt_id *a, const struct attempt_id *b);
+/* Its key for the check words (wire.h). */
+uint64_t attempt_key(const struct attempt_id *id);
 
-struct hello {
+struct hello { /* records HELLO and IDENT */
 	uint32_t version_min, version_max;
 	uint64_t
 		features; /* bits 0..31: used if both sides have them; 32..63: refuse a peer whose bit you do not know */
 	uint32_t max_record;
-	char host[32];
+	char host[HOST_NAME_MAX];
+	struct incarnation inc;
 };
-#define HELLO_WHO      BIT(0) /* answers WHO */
-#define HELLO_FEATURES HELLO_WHO
-int hello_send(struct wire_tx *tx, const char *host, uint64_t deadline_ns) must_check;
-/* Reads the peer's and settles the version: -EPROTO not tern, -ENOTSUP no common version or feature. */
+#define HELLO_FEATURES 0ULL
+/* HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it. */
+int hello_send(struct wire_tx *tx, uint64_t deadline_ns) must_check;
+/* Reads the peer's HELLO and settles the version: -EPROTO not tern, -ENOTSUP no common version or feature; then its IDENT. */
 int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w) must_check;
 int hello_check(const struct hello *h, struct why *w) must_check;
-/* All three, by one deadline: how a connection that only asks begins. */
+/* Both, by one deadline: how a connection begins, on either side. */
 int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint64_t deadline_ns,
 		   struct why *w) must_check;
 
@@ -47,15 +57,62 @@ enum refuse_code {
 	REFUSE_BUSY,
 	REFUSE_FAILED,
 };
-/* Records with an id alone (ACCEPT, READY, STARTED, NEVER, QUERY, DONE), and with a number and a text (REFUSE, ERROR). */
+/* Records with an id alone (ACCEPT, READY, QUERY, UNKNOWN, KEPT, DONE), and with a number and a text (REFUSE, ERROR). */
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns) must_check;
 int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text, uint64_t deadline_ns) must_check;
 int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns) must_check;
 /* The id at the front of the current record. */
 void id_get(struct wire_rx *rx, struct attempt_id *id);
+/* STARTED and NEVER: which incarnation decided that. */
+int decision_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, struct incarnation by,
+		  uint64_t deadline_ns) must_check;
+void decision_get(struct wire_rx *rx, struct attempt_id *id, struct incarnation *by);
+
+/* SETTLE and DEBT: a decision, with whom it concerns. */
+struct decision {
+	struct attempt_id id;
+	enum record_state state; /* RECORD_STARTED or RECORD_NEVER */
+	struct incarnation by;
+	char vm[VM_NAME_MAX];
+	char source[HOST_ADDR_MAX]; /* dotted address of the source */
+};
+int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint64_t deadline_ns) must_check;
+int debt_parse(struct wire_rx *rx, struct decision *d, struct why *w) must_check;
+
+#define WHO_STARTING BIT(0) /* the asker is about to start it: claims are compared */
+#define WHO_RELAY    BIT(1) /* ask your own peers as well */
+struct who {
+	char name[VM_NAME_MAX];
+	uint8_t mac[6];
+	uint8_t uuid[16];
+	uint32_t flags;
+	struct incarnation asker;
+	struct attempt_id id; /* of an undecided attempt; zeros: none */
+};
+enum have {
+	HAVE_NOTHING, /* neither has, receives nor starts it, and has not sent it away */
+	HAVE_HERE,
+	HAVE_MOVED,   /* it was sent away from here: to `host` */
+	HAVE_STARTED, /* a record says that the attempt was started */
+	HAVE_END,
+};
+struct have_answer {
+	enum have have;
+	char name[VM_NAME_MAX];   /* HERE: what the VM is called there */
+	char host[HOST_NAME_MAX]; /* where it is: HERE at a peer's peer, MOVED; "" if it is the answering host itself */
+	struct incarnation where; /* same */
+	uint64_t when_s;          /* MOVED: UTC */
+	uint32_t silent;          /* of those that were asked on the asker's behalf */
+	char silent_host[HOST_NAME_MAX]; /* the first of them */
+	uint64_t digest;                 /* of the incarnations that answered them: 0 if none was asked */
+};
+int who_send(struct wire_tx *tx, const struct who *q, uint64_t deadline_ns) must_check;
+bool who_parse(struct wire_rx *rx, struct who *q);
+int have_send(struct wire_tx *tx, const struct have_answer *a, uint64_t deadline_ns) must_check;
+bool have_parse(struct wire_rx *rx, struct have_answer *a);
 
 struct end_counts { /* END: what was sent, against which the destination holds what it got */
-	uint32_t passes, sections;
+	uint32_t passes, sections, debts;
 	uint64_t data_pages, zero_pages;
 };
 int end_send(struct wire_tx *tx, const struct attempt_id *id, const struct end_counts *c,

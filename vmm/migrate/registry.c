@@ -8,14 +8,21 @@
 #include "kernel/time.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migration.h"
+#include "vmm/migrate/this_host.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define FINISHED_MAX 16
 
-static struct spinlock table_lock = SPINLOCK_INIT("migrations");
-static struct list table = LIST_INIT(table); /* newest first */
+/* The table of the caller's host, newest first. */
+static struct migrate_host *lock_table(void)
+{
+	struct migrate_host *h = migrate_this_host();
+	spin_lock(&h->table_lock);
+	return h;
+}
+static void unlock_table(struct migrate_host *h) { spin_unlock(&h->table_lock); }
 
 const char *migrate_phase_name(enum migrate_phase p)
 {
@@ -48,17 +55,17 @@ struct migration *migration_new(const char *vm_name, const char *peer, bool inco
 	m->st.incoming = incoming;
 	m->st.phase = incoming ? MIG_SETUP : MIG_CONNECT;
 	m->st.start_ns = time_ns();
-	spin_lock(&table_lock);
-	list_insert(&table, &m->node);
-	spin_unlock(&table_lock);
+	struct migrate_host *h = lock_table();
+	list_insert(&h->migrations, &m->node);
+	unlock_table(h);
 	return m;
 }
 
 void migration_put(struct migration *m)
 {
-	spin_lock(&table_lock);
+	struct migrate_host *h = lock_table();
 	bool last = --m->refs == 0;
-	spin_unlock(&table_lock);
+	unlock_table(h);
 	if (last)
 		free(m);
 }
@@ -66,9 +73,9 @@ void migration_put(struct migration *m)
 /* One that never began: out of the table, both references given back. */
 static void migration_drop(struct migration *m)
 {
-	spin_lock(&table_lock);
+	struct migrate_host *h = lock_table();
 	list_remove(&m->node);
-	spin_unlock(&table_lock);
+	unlock_table(h);
 	migration_put(m);
 	migration_put(m);
 }
@@ -185,13 +192,13 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 	else
 		log_info("migration of %s %s %s: %s: %s", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
 			 migrate_phase_name(phase), m->st.error);
-	spin_lock(&table_lock);
-	list_for_each(i, &table, struct migration, node) /* the oldest finished one comes last */
+	struct migrate_host *h = lock_table();
+	list_for_each(i, &h->migrations, struct migration, node) /* the oldest finished one comes last */
 		if (i->finished && ++finished > FINISHED_MAX)
 			old = i;
 	if (old)
 		list_remove(&old->node);
-	spin_unlock(&table_lock);
+	unlock_table(h);
 	if (old)
 		migration_put(old);
 	completion_done(&m->done);
@@ -202,8 +209,8 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 static struct migration *find(bool (*match)(struct migration *m, const void *arg), const void *arg)
 {
 	struct migration *found = NULL;
-	spin_lock(&table_lock);
-	list_for_each(m, &table, struct migration, node) {
+	struct migrate_host *h = lock_table();
+	list_for_each(m, &h->migrations, struct migration, node) {
 		spin_lock(&m->lock);
 		bool hit = match(m, arg);
 		spin_unlock(&m->lock);
@@ -213,7 +220,7 @@ static struct migration *find(bool (*match)(struct migration *m, const void *arg
 			break;
 		}
 	}
-	spin_unlock(&table_lock);
+	unlock_table(h);
 	return found;
 }
 
@@ -232,6 +239,27 @@ static bool is_in_attempt(struct migration *m, const void *id)
 	return !m->finished && m->st.incoming && attempt_id_equal(&m->id, id);
 }
 
+static bool is_out_attempt(struct migration *m, const void *id)
+{
+	return !m->finished && !m->st.incoming && attempt_id_equal(&m->id, id);
+}
+
+bool migration_told(const struct decision *d)
+{
+	struct migration *m = find(is_out_attempt, &d->id);
+	if (!m)
+		return false;
+	spin_lock(&m->lock);
+	bool decisive = d->state == RECORD_STARTED || incarnation_equal(d->by, m->dest);
+	if (decisive)
+		m->told = d->state;
+	spin_unlock(&m->lock);
+	if (decisive)
+		completion_done(&m->claim);
+	migration_put(m);
+	return true;
+}
+
 void migration_evict(const struct attempt_id *id, uint64_t deadline_ns)
 {
 	struct migration *m = find(is_in_attempt, id);
@@ -248,8 +276,8 @@ void migration_evict(const struct attempt_id *id, uint64_t deadline_ns)
 bool migrate_get(unsigned i, struct migrate_status *s)
 {
 	bool found = false;
-	spin_lock(&table_lock);
-	list_for_each(m, &table, struct migration, node) {
+	struct migrate_host *h = lock_table();
+	list_for_each(m, &h->migrations, struct migration, node) {
 		if (i--)
 			continue;
 		spin_lock(&m->lock);
@@ -260,7 +288,7 @@ bool migrate_get(unsigned i, struct migrate_status *s)
 		found = true;
 		break;
 	}
-	spin_unlock(&table_lock);
+	unlock_table(h);
 	return found;
 }
 
@@ -311,7 +339,7 @@ int migrate_claim(const char *vm_name, bool force, struct why *w)
 	spin_lock(&m->lock);
 	if (m->st.phase != MIG_UNDECIDED)
 		err = -EINVAL;
-	else if (!force)
+	else if (!force && !m->nobody)
 		err = -EPERM;
 	else
 		m->claimed = true;
@@ -321,10 +349,10 @@ int migrate_claim(const char *vm_name, bool force, struct why *w)
 			migrate_phase_name(m->st.phase));
 	if (err == -EPERM)
 		why_set(w, err,
-			"%s may be running at %s. Two running copies share one MAC and ruin each other's data. Make "
-			"sure "
+			"%s may be running at %s: %s. Two running copies share one MAC and ruin each other's data. "
+			"Make sure "
 			"that host is off, or does not run it, then: vm claim %s --force",
-			vm_name, m->st.peer, vm_name);
+			vm_name, m->st.peer, m->st.error, vm_name);
 	if (!err) {
 		completion_done(&m->claim);
 		migration_abort(m);
@@ -386,13 +414,5 @@ int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_par
 	}
 	err = source_attempt(m, s, w);
 	migration_put(m);
-	return err;
-}
-
-int migrate_init(void)
-{
-	int err = stream_tcp_listen(MIGRATE_PORT, 8, migrate_dest_serve, NULL);
-	if (err)
-		log_error("cannot listen for migrations on port %d: %s", MIGRATE_PORT, err_name(err));
 	return err;
 }

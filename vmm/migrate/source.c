@@ -5,9 +5,9 @@
  *
  *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, CPU and device state, END -> READY | hand-over
  */
-#include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
+#include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/inbox.h"
@@ -30,6 +30,8 @@ struct source { /* of the migration's task alone */
 	struct page_tx pages;
 	struct policy policy;
 	struct attempt_id id;
+	uint32_t debts;
+	struct end_counts counts;
 	uint64_t *map; /* pages to send, by gfn */
 	uint64_t left; /* of them, when the pass began */
 	uint32_t pass;
@@ -118,24 +120,35 @@ static int setup(struct source *c)
 			       fmt->name);
 	int err = FAILPOINT(P2_HELLO, c->s);
 	if (!err)
-		err = hello_send(&c->tx, host_info.name, in(MIG_SETUP_NS));
-	if (!err)
-		err = hello_recv(&c->in.rx, &h, in(MIG_SETUP_NS), c->w);
-	if (!err)
-		err = hello_check(&h, c->w);
+		err = hello_exchange(&c->tx, &c->in.rx, &h, in(MIG_SETUP_NS), c->w);
+	if (!err && incarnation_equal(h.inc, c->id.source))
+		err = why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
 	if (!err)
 		err = inbox_start(&c->in);
 	if (!err)
 		err = FAILPOINT(P12_BEFORE_OFFER, c->s);
 	if (err)
 		return err;
+	spin_lock(&c->m->lock);
+	c->m->dest = h.inc;
+	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
+	spin_unlock(&c->m->lock);
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
 	vm_compat_get(c->vm, &c->offer.compat);
 	err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
-	c->tx.key = wire_key(c->id.uuid, c->id.epoch);
-	if (!err) /* the destination finds and clears the memory before it answers */
-		err = inbox_wait(&c->in, WIRE_ACCEPT, 0, in(MIG_SETUP_NS + c->vm->cfg.mem / 256), &msg, c->w);
+	c->tx.key = attempt_key(&c->id);
+	/* The destination finds and clears the memory before it answers, which takes as long as it takes, and says how far it is. */
+	uint64_t done = 0;
+	for (bool preparing = true; !err && preparing;) {
+		err = inbox_wait(&c->in, WIRE_ACCEPT, WIRE_PREPARING, in(MIG_SETUP_NS), &msg, c->w);
+		preparing = !err && msg.type == WIRE_PREPARING;
+		if (preparing && msg.done <= done)
+			err = why_set(c->w, -ETIMEDOUT, "the destination gets no further with the memory it clears");
+		done = preparing ? msg.done : done;
+		if (!err)
+			err = guest_gone(c);
+	}
 	return err == -ETIMEDOUT ? why_set(c->w, err, "the destination did not answer the offer") : err;
 }
 
@@ -268,13 +281,29 @@ static bool written_after_harvest(const struct gmem *g)
 	return any;
 }
 
-/* Stop the guest, send all that is left, and wait until the destination has it. */
-static int switch_over(struct source *c)
+/* What attempts of this VM were started by hosts whose sources may still hold their images goes with it: its new host can tell them. */
+static int debts_send(struct source *c)
+{
+	struct decision d;
+	int err = 0;
+	for (unsigned i = 0; !err && attempt_get(i, &d); i++) {
+		if (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->id.uuid, sizeof(d.id.uuid)))
+			continue;
+		err = debt_send(&c->tx, WIRE_DEBT, &d, in(MIG_IDLE_NS));
+		c->debts++;
+	}
+	return err;
+}
+
+/* Stop the guest, send all that is left, and (unless COMMIT rides with END) wait until the destination has it. */
+static int switch_over(struct source *c, bool rides)
 {
 	struct section_arg sections = { .c = c };
 	struct inbox_msg msg;
-	int err = FAILPOINT(P6_BEFORE_PAUSE, c->s);
+	int err = debts_send(c); /* while the guest runs; none can be added to them: this VM is not received now */
 
+	if (!err)
+		err = FAILPOINT(P6_BEFORE_PAUSE, c->s);
 	if (err)
 		return err;
 	migration_phase(c->m, MIG_STOPPED);
@@ -303,11 +332,14 @@ static int switch_over(struct source *c)
 		err = FAILPOINT(P9_BEFORE_END, c->s);
 	if (err)
 		return err;
-	const struct end_counts counts = { .passes = c->pass,
-					   .sections = c->sections,
-					   .data_pages = c->pages.total.data,
-					   .zero_pages = c->pages.total.zero };
-	err = end_send(&c->tx, &c->id, &counts, in(MIG_STOPPED_NS));
+	c->counts = (struct end_counts){ .passes = c->pass,
+					 .sections = c->sections,
+					 .debts = c->debts,
+					 .data_pages = c->pages.total.data,
+					 .zero_pages = c->pages.total.zero };
+	if (rides)
+		return 0;
+	err = end_send(&c->tx, &c->id, &c->counts, in(MIG_STOPPED_NS));
 	if (!err)
 		err = inbox_wait(&c->in, WIRE_READY, 0, in(MIG_STOPPED_NS), &msg, c->w);
 	status_update(c);
@@ -321,6 +353,7 @@ static void take_back(struct source *c)
 {
 	if (c->paused) {
 		vm_resume(c->vm);
+		vm_announce(c->vm); /* switches may have learned the destination's port, or nothing for long */
 		spin_lock(&c->m->lock);
 		c->m->st.downtime_ns = time_ns() - c->paused_ns;
 		spin_unlock(&c->m->lock);
@@ -352,11 +385,20 @@ static enum migrate_phase run(struct source *c)
 		err = setup(c);
 	if (!err)
 		err = passes(c);
+	bool rides = false;
 	if (!err)
-		err = switch_over(c);
+		err = switch_over(c, rides);
 	enum handover_outcome out = HANDOVER_NOT_BEGUN;
 	if (!err)
-		out = handover_source(m, &(struct handover){ c->s, &c->tx, &c->in, c->paused_ns, c->clock_ns }, c->w);
+		out = handover_source(m,
+				      &(struct handover){ .s = c->s,
+							  .tx = &c->tx,
+							  .in = &c->in,
+							  .rides = rides,
+							  .counts = &c->counts,
+							  .paused_at_ns = c->paused_ns,
+							  .clock_at_ns = c->clock_ns },
+				      c->w);
 	migration_detach(m);
 	if (out != HANDOVER_STARTED)
 		take_back(c); /* first of all: the guest waits */
@@ -374,6 +416,16 @@ static enum migrate_phase run(struct source *c)
 	return MIG_DONE;
 }
 
+static void departure_note(struct migration *m)
+{
+	struct departure d = { .cfg = m->vm->cfg, .where = m->dest, .when_ns = time_ns() };
+	d.when_s = time_wall_ns() / NS_PER_SEC;
+	memcpy(d.host, m->dest_name, sizeof(d.host));
+	sniprintf(d.addr, sizeof(d.addr), "%s", m->p.dest);
+	if (departed_add(&d))
+		log_warn("vm %s: no memory to remember where it went", d.cfg.name);
+}
+
 int source_attempt(struct migration *m, struct stream *s, struct why *w)
 {
 	struct why why = { "" };
@@ -385,8 +437,7 @@ int source_attempt(struct migration *m, struct stream *s, struct why *w)
 		c->vm = m->vm;
 		c->s = s;
 		c->w = &why;
-		memcpy(c->id.uuid, m->vm->cfg.uuid, sizeof(c->id.uuid));
-		c->id.epoch = attempt_new_epoch();
+		c->id = attempt_new_id(m->vm->cfg.uuid);
 		spin_lock(&m->lock);
 		m->id = c->id;
 		spin_unlock(&m->lock);
@@ -402,8 +453,10 @@ int source_attempt(struct migration *m, struct stream *s, struct why *w)
 	}
 	free(c);
 	struct vm *vm = m->vm;
-	if (phase == MIG_DONE)
-		vm_destroy(vm); /* its memory of the guest; the struct stays while m holds its reference */
+	if (phase == MIG_DONE) {
+		departure_note(m); /* first: at no moment does this host know nothing of it */
+		vm_destroy(vm);    /* its memory of the guest; the struct stays while m holds its reference */
+	}
 	migration_unbind(m, phase == MIG_DONE);
 	migration_finish(m, phase, why.text);
 	if (phase == MIG_DONE)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define CHECK       4 /* bytes of the check word */
+#define ID          WIRE_ID_LEN
 #define PAGES_FIXED (CHECK + 8 + 4 + 4)
 #define PAGES_RUN   8
 
@@ -16,26 +17,32 @@ static const struct {
 	/* clang-format off */
 } types[WIRE_TYPE_END] = {
 	[WIRE_HELLO] = { "HELLO", CHECK + 60, CHECK + 60 },
-	[WIRE_OFFER] = { "OFFER", CHECK + 806, CHECK + 806 + 64 * 24 },
-	[WIRE_ACCEPT] = { "ACCEPT", CHECK + 24, CHECK + 24 },
+	[WIRE_OFFER] = { "OFFER", CHECK + ID + 782, CHECK + ID + 782 + 64 * 24 },
+	[WIRE_ACCEPT] = { "ACCEPT", CHECK + ID, CHECK + ID },
 	[WIRE_REFUSE] = { "REFUSE", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
 	[WIRE_PASS] = { "PASS", CHECK + 8, CHECK + 8 },
 	[WIRE_PAGES] = { "PAGES", PAGES_FIXED + PAGES_RUN,
-			 PAGES_FIXED + PAGES_RUN *WIRE_RUNS_MAX + WIRE_PAGES_MAX * 4096 },
+			 PAGES_FIXED + PAGES_RUN * WIRE_RUNS_MAX + WIRE_PAGES_MAX * 4096 },
 	[WIRE_PASS_END] = { "PASS_END", CHECK + 20, CHECK + 20 },
 	[WIRE_PASS_ACK] = { "PASS_ACK", CHECK + 4, CHECK + 4 },
 	[WIRE_KEEPALIVE] = { "KEEPALIVE", CHECK, CHECK },
 	[WIRE_SECTION] = { "SECTION", CHECK + 40, CHECK + 40 + WIRE_SECTION_MAX },
-	[WIRE_END] = { "END", CHECK + 24 + 8 + 16, CHECK + 24 + 8 + 16 },
-	[WIRE_READY] = { "READY", CHECK + 24, CHECK + 24 },
-	[WIRE_COMMIT] = { "COMMIT", CHECK + 32, CHECK + 32 },
-	[WIRE_STARTED] = { "STARTED", CHECK + 24, CHECK + 24 },
-	[WIRE_NEVER] = { "NEVER", CHECK + 24, CHECK + 24 },
-	[WIRE_QUERY] = { "QUERY", CHECK + 24, CHECK + 24 },
+	[WIRE_END] = { "END", CHECK + ID + 28, CHECK + ID + 28 },
+	[WIRE_READY] = { "READY", CHECK + ID, CHECK + ID },
+	[WIRE_COMMIT] = { "COMMIT", CHECK + ID + 8, CHECK + ID + 8 },
+	[WIRE_STARTED] = { "STARTED", CHECK + ID + 16, CHECK + ID + 16 },
+	[WIRE_NEVER] = { "NEVER", CHECK + ID + 16, CHECK + ID + 16 },
+	[WIRE_QUERY] = { "QUERY", CHECK + ID, CHECK + ID },
 	[WIRE_ERROR] = { "ERROR", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
-	[WIRE_DONE] = { "DONE", CHECK + 24, CHECK + 24 },
-	[WIRE_WHO] = { "WHO", CHECK + 38, CHECK + 38 },
-	[WIRE_HAVE] = { "HAVE", CHECK + 36, CHECK + 36 },
+	[WIRE_DONE] = { "DONE", CHECK + ID, CHECK + ID },
+	[WIRE_WHO] = { "WHO", CHECK + WIRE_WHO_LEN, CHECK + WIRE_WHO_LEN },
+	[WIRE_HAVE] = { "HAVE", CHECK + WIRE_HAVE_LEN, CHECK + WIRE_HAVE_LEN },
+	[WIRE_IDENT] = { "IDENT", CHECK + 16, CHECK + 16 },
+	[WIRE_UNKNOWN] = { "UNKNOWN", CHECK + ID, CHECK + ID },
+	[WIRE_SETTLE] = { "SETTLE", CHECK + ID + 100, CHECK + ID + 100 },
+	[WIRE_KEPT] = { "KEPT", CHECK + ID, CHECK + ID },
+	[WIRE_DEBT] = { "DEBT", CHECK + ID + 100, CHECK + ID + 100 },
+	[WIRE_PREPARING] = { "PREPARING", CHECK + 16, CHECK + 16 },
 };
 /* clang-format on */
 
@@ -64,7 +71,7 @@ static uint64_t fnv_u64(uint64_t h, uint64_t v)
 
 #define FNV_START 0xcbf29ce484222325ULL
 
-uint64_t wire_key(const uint8_t uuid[16], uint64_t epoch) { return fnv_u64(fnv(FNV_START, uuid, 16), epoch); }
+uint64_t wire_key(const void *id, size_t len) { return fnv(FNV_START, id, len); }
 
 static uint64_t check_start(uint64_t key, uint64_t seq, const uint8_t header[WIRE_HEADER])
 {

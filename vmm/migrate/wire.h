@@ -13,8 +13,8 @@
 #include "net/stream.h"
 
 #define WIRE_MAGIC       0x3147494d4e524554ULL /* "TERNMIG1" */
-#define WIRE_VERSION     1                     /* what we speak; and the oldest that we accept */
-#define WIRE_VERSION_MIN 1
+#define WIRE_VERSION     2                     /* what we speak; and the oldest that we accept */
+#define WIRE_VERSION_MIN 2
 #define WIRE_OPTIONAL    (1U << 31)
 #define WIRE_HEADER      8
 #define WIRE_BODY_MAX    (72 << 10) /* of fields; page data comes on top */
@@ -23,6 +23,9 @@
 #define WIRE_PAGES_MAX   64  /* pages of data in one PAGES record */
 #define WIRE_RECORD_MAX  (WIRE_HEADER + WIRE_BODY_MAX + WIRE_PAGES_MAX * 4096)
 #define WIRE_TEXT_MAX    200
+#define WIRE_ID_LEN      40 /* of an attempt */
+#define WIRE_WHO_LEN     114
+#define WIRE_HAVE_LEN    136
 
 enum wire_type {
 	WIRE_HELLO = 1,
@@ -45,12 +48,18 @@ enum wire_type {
 	WIRE_DONE,
 	WIRE_WHO,
 	WIRE_HAVE,
+	WIRE_IDENT,
+	WIRE_UNKNOWN,
+	WIRE_SETTLE,
+	WIRE_KEPT,
+	WIRE_DEBT,
+	WIRE_PREPARING,
 	WIRE_TYPE_END,
 };
 const char *wire_type_name(uint32_t type);
 
-/* The key of an attempt's records from OFFER's answer on; 0 before it and on connections that only ask. */
-uint64_t wire_key(const uint8_t uuid[16], uint64_t epoch);
+/* The key of an attempt's records from OFFER's answer on, from its id as it is on the wire; 0 before and on connections that only ask. */
+uint64_t wire_key(const void *id, size_t len);
 
 /* ---- writing: begin, put..., end. One task. ---- */
 struct wire_tx {

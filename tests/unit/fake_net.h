@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* TCP between the hosts of fake_hosts.h, over pipes: 10.77.0.11 is a, .12 b, .13 c. Nothing waits: what is cut times out at once. */
+#pragma once
+#include "net/stream.h"
+#include "tests/unit/fake_hosts.h"
+
+struct fake_net {
+	bool cut[FAKE_HOSTS][FAKE_HOSTS]; /* from, to: no answer */
+	bool off[FAKE_HOSTS];             /* no answer to anybody */
+	bool refuses[FAKE_HOSTS];         /* a reset to everybody */
+	int unreachable;                  /* [a] so many connects fail from now on */
+	int who_has[FAKE_HOSTS];          /* host behind the i-th address, if not i: + 1 */
+	/* Both ends of each new connection pass through these, if set. */
+	struct stream *(*tap_client)(struct stream *s), *(*tap_server)(struct stream *s);
+	void (*connected)(int from, int to); /* called before the server's task starts */
+};
+extern struct fake_net fake_net;
+
+/* Host h serves the connection, in a task of its own. */
+void fake_net_serve(int h, struct stream *s);
+const char *fake_net_address(int h);
+/* h's [peer] sections: a string of names, "bc". */
+void fake_net_peers(int h, const char *names);

@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Three hosts in one process: the ways in which a VM could come to run twice, or be lost, by name. Each was possible once; starting a VM
+ * that runs on another host is a panic (fake_hosts.c). tests/model/ has the same scenarios, over the same rules.
+ */
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "tests/unit/fake_kernel.h"
+#include "tests/unit/fake_net.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/departed.h"
+#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/migrate.h"
+#include "vmm/migrate/settle.h"
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { A, B, C };
+
+/* ---- doing things on hosts ---- */
+
+static void nap(void)
+{
+	struct timespec ts = { .tv_nsec = 1000000 };
+	nanosleep(&ts, NULL);
+}
+
+#define WAIT_FOR(cond)                                                           \
+	do {                                                                     \
+		unsigned tries = 20000;                                          \
+		while (!(cond) && --tries)                                       \
+			nap();                                                   \
+		if (!tries)                                                      \
+			fail_msg("%s:%d: never: %s", __FILE__, __LINE__, #cond); \
+	} while (0)
+
+static struct vm *vm_at(int h) { return fake_vm_find(h, "demo"); }
+
+static bool runs_at(int h)
+{
+	struct vm *vm = vm_at(h);
+	return vm && __atomic_load_n(&vm->state, __ATOMIC_SEQ_CST) == VM_RUNNING;
+}
+
+static struct vm *vm_new_at(int h, enum vm_state state)
+{
+	struct vm *vm = NULL;
+	ON_HOST(h) vm = fake_vm_new("demo", MIB(2));
+	vm->state = state;
+	return vm;
+}
+
+static void begin_move(int from, int to)
+{
+	struct migrate_params p = { .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30 };
+	snprintf(p.dest, sizeof(p.dest), "%s", fake_net_address(to));
+	ON_HOST(from) assert_int_equal(migrate_start(vm_at(from), &p, NULL), 0);
+}
+
+static void move(int from, int to)
+{
+	begin_move(from, to);
+	ON_HOST(from) assert_int_equal(migrate_wait("demo", time_in_ms(20000)), 0);
+	WAIT_FOR(runs_at(to) && !vm_at(from));
+}
+
+static enum migrate_phase phase_at(int h, char error[256])
+{
+	struct migrate_status s = { .phase = MIG_CONNECT };
+	ON_HOST(h)
+	for (unsigned i = 0; migrate_get(i, &s) && s.incoming;)
+		i++;
+	if (error)
+		memcpy(error, s.error, sizeof(s.error));
+	return s.phase;
+}
+
+static bool says_at(int h, const char *text)
+{
+	char error[256] = "";
+	phase_at(h, error);
+	return strstr(error, text) != NULL;
+}
+
+static void cut_off(int h, bool cut)
+{
+	for (int i = 0; i < FAKE_HOSTS; i++)
+		fake_net.cut[h][i] = fake_net.cut[i][h] = cut && i != h;
+}
+
+static void cut_a_off(int from unused, int to unused) { cut_off(A, true); }
+
+/* A's move to B: B starts it, and then neither STARTED nor anything else gets to A. */
+static void started_is_lost(void)
+{
+	vm_new_at(A, VM_RUNNING);
+	failpoint_set(P19_STARTED_LOST, FAIL_CUT, 1);
+	fake_net.connected = cut_a_off; /* from the first connection on, which is the migration's own */
+	begin_move(A, B);
+	WAIT_FOR(runs_at(B) && phase_at(A, NULL) == MIG_UNDECIDED);
+	fake_net.connected = NULL;
+}
+
+static enum record_state record_at(int h, const struct attempt_id *id)
+{
+	enum record_state s = RECORD_NONE;
+	ON_HOST(h) s = attempt_find(id, NULL);
+	return s;
+}
+
+/* The record that h holds, of which there is one. */
+static struct attempt_id only_record(int h)
+{
+	struct decision d = { .state = RECORD_NONE }, more;
+	ON_HOST(h) assert_true(attempt_get(0, &d) && !attempt_get(1, &more));
+	return d.id;
+}
+
+static int setup(void **state unused)
+{
+	memset(&fake_net, 0, sizeof(fake_net));
+	fake_frame_passes = NULL;
+	for (int i = 0; i < FAKE_HOSTS; i++)
+		fake_host_restart(i);
+	fake_net_peers(A, "bc");
+	fake_net_peers(B, "ac");
+	fake_net_peers(C, "ab");
+	return 0;
+}
+
+static int teardown(void **state unused)
+{
+	memset(&fake_net, 0, sizeof(fake_net)); /* whoever still waits for an answer gets one */
+	bool ended = fake_tasks_wait();
+	for (int i = 0; i < FAKE_HOSTS; i++)
+		fake_host_restart(i);
+	return ended && !fake_page_live() ? 0 : -1;
+}
+
+/* ---- starting, as vmm/vm.c does it ---- */
+
+struct starting {
+	int h;
+	enum start_policy policy;
+	uint64_t patience_ns;
+	int err;
+	struct why w;
+	bool over; /* [a] */
+};
+
+static void start_task(void *arg)
+{
+	struct starting *s = arg;
+	struct vm *vm = vm_at(s->h);
+	assert_true(vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING));
+	s->err = migrate_elsewhere(vm, s->policy, s->patience_ns, &s->w);
+	if (!s->err) {
+		vm->state = VM_PAUSED;
+		vm_resume(vm); /* a panic if it runs anywhere else */
+	}
+	__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&s->over, true, __ATOMIC_SEQ_CST);
+}
+
+static void start_begin(struct starting *s)
+{
+	ON_HOST(s->h) assert_non_null(task_create("start", TASK_PRIO_NORMAL, start_task, s));
+}
+
+static bool is_over(struct starting *s) { return __atomic_load_n(&s->over, __ATOMIC_SEQ_CST); }
+
+/* `vm start` at h: its error, and what it says must hold `text`. */
+static void start_refused(int h, int err, const char *text)
+{
+	struct starting s = { .h = h, .policy = START_OPERATOR };
+	start_begin(&s);
+	WAIT_FOR(is_over(&s));
+	if (s.err != err || !strstr(s.w.text, text))
+		fail_msg("start: %d, %s; not %d, %s", s.err, s.w.text, err, text);
+}
+
+static void start_works(int h)
+{
+	struct starting s = { .h = h, .policy = START_OPERATOR };
+	start_begin(&s);
+	WAIT_FOR(is_over(&s));
+	if (s.err)
+		fail_msg("start: %s", s.w.text);
+	assert_true(runs_at(h));
+}
+
+/* ---- way 1: the destination restarted, and the VM has gone on, has been stopped, or has died with it ---- */
+
+static void test_started_lost_and_moved_on(void **state unused)
+{
+	started_is_lost();
+	struct attempt_id id = only_record(B);
+	move(B, C);
+	assert_int_equal(record_at(C, &id), RECORD_STARTED); /* the debt has travelled with the VM */
+	fake_host_restart(B);
+	cut_off(A, false);
+	WAIT_FOR(!vm_at(A));
+	assert_true(runs_at(C));
+	WAIT_FOR(phase_at(A, NULL) == MIG_DONE);
+	ON_HOST(C) assert_int_equal(settle_once(), 0); /* A holds it no more */
+}
+
+static void test_started_lost_and_stopped(void **state unused)
+{
+	started_is_lost();
+	ON_HOST(B) vm_destroy(vm_at(B)); /* `vm stop`, `vm forget` */
+	cut_off(A, false);
+	WAIT_FOR(!vm_at(A)); /* freed: the record outlives the VM */
+	assert_false(runs_at(B));
+}
+
+static void test_started_lost_and_crashed(void **state unused)
+{
+	started_is_lost();
+	fake_host_restart(B);
+	fake_net.off[C] = true;
+	cut_off(A, false);
+	WAIT_FOR(says_at(A, "c does not answer")); /* B does not remember, which is no answer; and C may have it */
+	struct why w = { "" };
+	ON_HOST(A) assert_int_equal(migrate_claim("demo", false, &w), -EPERM);
+	fake_net.off[C] = false;
+	WAIT_FOR(says_at(A, "none has it"));
+	assert_int_equal(vm_at(A)->state, VM_UNDECIDED);
+	ON_HOST(A) assert_int_equal(migrate_claim("demo", false, &w), 0);
+	WAIT_FOR(runs_at(A));
+}
+
+/* Another host has the destination's address by now: what it says of itself is not the destination's word. */
+static void test_another_host_at_the_address(void **state unused)
+{
+	started_is_lost();
+	fake_net.who_has[B] = C + 1;
+	fake_net_peers(A, "b");
+	fake_net_peers(C, "");
+	cut_off(A, false);
+	WAIT_FOR(says_at(A, "another host"));
+	for (unsigned i = 0; i < 50; i++, nap())
+		assert_int_equal(vm_at(A)->state, VM_UNDECIDED);
+	fake_net.who_has[B] = 0;
+	WAIT_FOR(!vm_at(A));
+	assert_true(runs_at(B));
+}
+
+/* B cannot be asked by A, but reaches it: it settles its debt. */
+static void test_settled_from_the_other_side(void **state unused)
+{
+	started_is_lost();
+	cut_off(A, false);
+	fake_net.cut[A][B] = fake_net.cut[A][C] = true;
+	ON_HOST(B) assert_int_equal(settle_once(), 1); /* A still holds it, and now knows */
+	WAIT_FOR(!vm_at(A));
+	WAIT_FOR(phase_at(A, NULL) == MIG_DONE);
+	ON_HOST(B) assert_int_equal(settle_once(), 0);
+}
+
+/* ---- way 2: what is busy is not silent, and questions are served beside migrations ---- */
+
+struct greeter {
+	struct stream *s;
+	struct wire_tx tx;
+	struct wire_rx rx;
+	struct hello h;
+};
+
+static void greeter_open(struct greeter *g, bool greet)
+{
+	struct why w = { "" };
+	assert_int_equal(stream_tcp_connect(&g->s, fake_net_address(B), MIGRATE_PORT, time_in_ms(5000), &w), 0);
+	assert_int_equal(wire_tx_init(&g->tx, g->s), 0);
+	assert_int_equal(wire_rx_init(&g->rx, g->s), 0);
+	if (greet)
+		assert_int_equal(hello_exchange(&g->tx, &g->rx, &g->h, time_in_ms(5000), &w), 0);
+}
+
+static void greeter_close(struct greeter *g)
+{
+	wire_tx_fini(&g->tx);
+	wire_rx_fini(&g->rx);
+	stream_close(g->s);
+}
+
+static uint32_t greeter_offers(struct greeter *g, unsigned n)
+{
+	static struct offer o;
+	uint8_t uuid[16] = { 'x', (uint8_t)n };
+	o = (struct offer){ .cfg = { .mem = MIB(2), .vcpus = 1, .mac = { 2, 0, 0, 0, 0, (uint8_t)n } },
+			    .id = attempt_new_id(uuid) };
+	snprintf(o.cfg.name, sizeof(o.cfg.name), "slow%u", n);
+	memcpy(o.cfg.uuid, uuid, 16);
+	vm_compat_get(NULL, &o.compat);
+	assert_int_equal(offer_send(&g->tx, &o, time_in_ms(5000)), 0);
+	g->tx.key = g->rx.key = attempt_key(&o.id);
+	do
+		assert_int_equal(wire_recv(&g->rx, time_in_ms(5000), NS_PER_SEC, NULL), 0);
+	while (g->rx.type == WIRE_PREPARING);
+	return g->rx.type;
+}
+
+static void test_full_house_still_answers(void **state unused)
+{
+	struct greeter slow[9], idle[40];
+	fake_net_peers(A, "b");
+	for (unsigned i = 0; i < 9; i++) {
+		greeter_open(&slow[i], true);
+		assert_int_equal(greeter_offers(&slow[i], i), i < 8 ? WIRE_ACCEPT : WIRE_REFUSE);
+	}
+	assert_int_equal(wire_get_u32(&slow[8].rx), REFUSE_BUSY);
+	for (unsigned i = 0; i < 40; i++)
+		greeter_open(&idle[i], false);
+	vm_new_at(B, VM_RUNNING);
+	vm_new_at(A, VM_STOPPED);
+	start_refused(A, -EEXIST, "demo is at b");
+	for (unsigned i = 0; i < 40; i++)
+		greeter_close(&idle[i]);
+	for (unsigned i = 0; i < 9; i++)
+		greeter_close(&slow[i]);
+}
+
+/* autostart = alone takes silence for death, and a reset for a sign of life. */
+static void test_refusal_is_a_sign_of_life(void **state unused)
+{
+	fake_net_peers(A, "b");
+	fake_net.refuses[B] = true;
+	vm_new_at(B, VM_RUNNING);
+	vm_new_at(A, VM_STOPPED);
+	start_refused(A, -EAGAIN, "b is there, but gives no answer");
+	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = 0 };
+	start_begin(&s);
+	WAIT_FOR(vm_at(A)->waits_for[0]);
+	assert_false(is_over(&s));
+	fake_net.refuses[B] = false;
+	WAIT_FOR(is_over(&s));
+	assert_int_equal(s.err, -EEXIST);
+}
+
+static void test_alone(void **state unused)
+{
+	fake_net_peers(A, "b");
+	fake_net.off[B] = true;
+	vm_new_at(A, VM_STOPPED);
+	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = time_ns() + 3600 * NS_PER_SEC },
+			now = { .h = A };
+	start_begin(&s);
+	WAIT_FOR(vm_at(A)->waits_for[0]);
+	assert_non_null(strstr(vm_at(A)->waits_for, "b does not answer"));
+	vm_at(A)->claim = VM_CLAIM_YIELDED;
+	WAIT_FOR(is_over(&s));
+	now.policy = START_ALONE;
+	start_begin(&now);
+	WAIT_FOR(is_over(&now));
+	assert_true(!now.err && runs_at(A));
+}
+
+/* ---- way 3: answers of different moments ---- */
+
+static struct stream_ops counting_ops;
+static const struct stream_ops *pipe_ops;
+static int answered_by_c; /* [a] connections that C has closed */
+static int moves_left;    /* [a] */
+
+static void counting_close(struct stream *s)
+{
+	int host = fake_host;
+	pipe_ops->close(s);
+	if (host == C)
+		__atomic_fetch_add(&answered_by_c, 1, __ATOMIC_SEQ_CST);
+}
+
+static struct stream *count_closes(struct stream *s)
+{
+	pipe_ops = s->ops;
+	counting_ops = *s->ops;
+	counting_ops.close = counting_close;
+	s->ops = &counting_ops;
+	return s;
+}
+
+/* A's question to B is on its way; C's answer has been "nothing". Now the VM goes from B to C, and B restarts before it reads. */
+static void move_between_questions(int from, int to)
+{
+	if (from != A || to != B || __atomic_sub_fetch(&moves_left, 1, __ATOMIC_SEQ_CST) != 0)
+		return;
+	WAIT_FOR(__atomic_load_n(&answered_by_c, __ATOMIC_SEQ_CST) > 0);
+	move(B, C);
+	ON_HOST(B) WAIT_FOR(!settle_once());
+	fake_host_restart(B);
+}
+
+static void test_moves_between_questions(void **state unused)
+{
+	fake_net_peers(B, ""); /* who is asked alone: no relayed question finds the VM by luck */
+	fake_net_peers(C, "");
+	vm_new_at(B, VM_RUNNING);
+	vm_new_at(A, VM_STOPPED);
+	answered_by_c = 0;
+	moves_left = 1;
+	fake_net.tap_server = count_closes;
+	fake_net.connected = move_between_questions;
+	start_refused(A, -EEXIST, "demo is at c");
+	assert_true(runs_at(C));
+}
+
+/* ---- way 4: two hosts of one name ---- */
+
+static void test_one_name_twice(void **state unused)
+{
+	strcpy(fake_hosts[C].name, "a"); /* a copied boot volume, with another address */
+	fake_net_peers(A, "bc");
+	vm_new_at(A, VM_STOPPED);
+	start_refused(A, -EAGAIN, "calls itself a");
+	vm_new_at(C, VM_RUNNING); /* and it is not taken for ourselves */
+	start_refused(A, -EEXIST, "demo is at c");
+}
+
+/* Each pair of claims, in both orders of the hosts: at most one starts. */
+static void test_both_would_start(void **state unused)
+{
+	static const struct {
+		bool asker_first;
+		enum vm_claim theirs; /* when asked */
+		int err;
+		enum vm_claim then; /* theirs after it */
+	} cases[] = {
+		{ true, VM_CLAIM_NONE, 0, VM_CLAIM_NONE },        { true, VM_CLAIM_ASKING, 0, VM_CLAIM_YIELDED },
+		{ true, VM_CLAIM_YIELDED, 0, VM_CLAIM_YIELDED },  { true, VM_CLAIM_TAKEN, -EEXIST, VM_CLAIM_TAKEN },
+		{ false, VM_CLAIM_NONE, 0, VM_CLAIM_NONE },       { false, VM_CLAIM_ASKING, -EEXIST, VM_CLAIM_ASKING },
+		{ false, VM_CLAIM_YIELDED, 0, VM_CLAIM_YIELDED }, { false, VM_CLAIM_TAKEN, -EEXIST, VM_CLAIM_TAKEN },
+	};
+	strcpy(fake_hosts[B].name, "one"); /* names decide nothing */
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		int from = cases[i].asker_first ? A : B, to = cases[i].asker_first ? B : A;
+		struct starting s = { .h = from, .policy = START_OPERATOR };
+		vm_new_at(from, VM_STOPPED);
+		struct vm *theirs = vm_new_at(to, VM_STOPPED);
+		theirs->claim = cases[i].theirs;
+		start_begin(&s);
+		WAIT_FOR(is_over(&s));
+		if (s.err != cases[i].err || theirs->claim != cases[i].then)
+			fail_msg("case %u: %d, theirs %d", i, s.err, theirs->claim);
+		assert_true(fake_tasks_wait());
+		for (int h = A; h <= B; h++)
+			ON_HOST(h) vm_destroy(vm_at(h));
+	}
+}
+
+/* ---- way 5: the migration network is unplugged, the VMs' is not ---- */
+
+static bool frames_pass(int from unused, int to unused) { return true; }
+
+static void test_migration_network_unplugged(void **state unused)
+{
+	vm_new_at(A, VM_RUNNING);
+	move(A, B);
+	assert_true(fake_tasks_wait());
+	fake_host_restart(A);
+	cut_off(A, true);
+	vm_new_at(A, VM_STOPPED);
+	start_refused(A, -EAGAIN, "does not answer"); /* silence is not death */
+	struct starting s = { .h = A, .policy = START_AUTO };
+	start_begin(&s);
+	WAIT_FOR(vm_at(A)->waits_for[0]);
+	assert_false(is_over(&s));
+	fake_frame_passes = frames_pass; /* where two copies would meet */
+	WAIT_FOR(is_over(&s));
+	assert_int_equal(s.err, -EEXIST);
+	assert_non_null(strstr(s.w.text, "heard on its network"));
+}
+
+/* ---- way 6: the VM has moved on to a host that this one does not know ---- */
+
+static void test_peer_of_a_peer(void **state unused)
+{
+	fake_net_peers(A, "b");
+	fake_net_peers(C, "b");
+	vm_new_at(A, VM_RUNNING);
+	move(A, B);
+	move(B, C);
+	assert_true(fake_tasks_wait());
+	fake_host_restart(A);
+	fake_host_restart(B);
+	vm_new_at(A, VM_STOPPED);
+	start_refused(A, -EEXIST, "demo is at c");
+	fake_net.off[C] = true;
+	start_refused(A, -EAGAIN, "c does not answer (asked by b)");
+}
+
+/* A host that has sent a VM away says where to. */
+static void test_moved_to(void **state unused)
+{
+	struct departure d;
+	vm_new_at(A, VM_RUNNING);
+	move(A, B);
+	ON_HOST(A) assert_true(departed_get("demo", 0, &d) && !strcmp(d.host, "b"));
+	fake_net.off[B] = true;
+	vm_new_at(C, VM_STOPPED);
+	start_refused(C, -EAGAIN, "moved from a to b");
+	fake_net.off[B] = false;
+	ON_HOST(B) vm_destroy(vm_at(B)); /* it has ended there, and B says so */
+	start_works(C);
+	ON_HOST(C) vm_destroy(vm_at(C));
+	vm_new_at(B, VM_RUNNING);
+	move(B, A);
+	ON_HOST(A) assert_false(departed_get("demo", 0, &d)); /* it has come home */
+}
+
+/* ---- way 7: a record goes when its source holds the attempt no more, and not before ---- */
+
+static void test_record_is_kept(void **state unused)
+{
+	started_is_lost();
+	struct attempt_id id = only_record(B);
+	for (unsigned i = 0; i < 5; i++)
+		ON_HOST(B) assert_int_equal(settle_once(), 1);
+	ON_HOST(B) vm_destroy(vm_at(B));
+	assert_int_equal(record_at(B, &id), RECORD_STARTED);
+	/* A restarts: its image is gone with it. */
+	ON_HOST(A) assert_int_equal(migrate_claim("demo", true, NULL), 0); /* ends the attempt's task */
+	WAIT_FOR(runs_at(A));
+	assert_true(fake_tasks_wait());
+	fake_host_restart(A);
+	ON_HOST(B) assert_int_equal(settle_once(), 1); /* silent */
+	cut_off(A, false);
+	ON_HOST(B) assert_int_equal(settle_once(), 0);
+	assert_int_equal(record_at(B, &id), RECORD_NONE);
+}
+
+/* ---- leaving ---- */
+
+static int may_leave(int h, struct why *w)
+{
+	int err = 0;
+	w->text[0] = 0;
+	ON_HOST(h) err = migrate_may_leave(w);
+	return err;
+}
+
+static void test_leaving_hands_records_on(void **state unused)
+{
+	struct why w;
+	started_is_lost();
+	assert_int_equal(may_leave(A, &w), -EBUSY);
+	assert_non_null(strstr(w.text, "demo is undecided"));
+	fake_net.off[C] = true;
+	assert_int_equal(may_leave(B, &w), -EBUSY);
+	assert_non_null(strstr(w.text, "demo, from 10.77.0.11"));
+	fake_net.off[C] = false;
+	assert_int_equal(may_leave(B, &w), 0);
+	struct attempt_id id = only_record(B);
+	fake_host_restart(B);
+	assert_int_equal(record_at(C, &id), RECORD_STARTED);
+	cut_off(A, false);
+	WAIT_FOR(!vm_at(A)); /* C has told it: nobody need decide */
+}
+
+/* A NEVER that was handed on is believed for the sake of who decided it. */
+static void test_never_handed_on(void **state unused)
+{
+	struct decision d = { .state = RECORD_NEVER, .vm = "demo", .source = "10.77.0.11" };
+	vm_new_at(A, VM_RUNNING);
+	failpoint_set(P15_BEFORE_CLAIM, FAIL_CUT, 1);
+	fake_net.connected = cut_a_off;
+	begin_move(A, B);
+	WAIT_FOR(phase_at(A, NULL) == MIG_UNDECIDED);
+	WAIT_FOR(!vm_at(B));
+	fake_net.connected = NULL;
+	d.id = only_record(B);
+	d.by = fake_hosts[B].inc;
+	struct why w;
+	assert_int_equal(may_leave(B, &w), 0);
+	assert_int_equal(record_at(C, &d.id), RECORD_NEVER);
+	fake_host_restart(B);
+	fake_net.who_has[B] = C + 1;
+	cut_off(A, false);
+	WAIT_FOR(runs_at(A));
+}
+
+/* ---- offers ---- */
+
+/* An OFFER of somebody else, and one that is refused, leave an attempt that is under way alone. */
+static void test_offer_ends_no_other(void **state unused)
+{
+	struct greeter mine, other, again;
+	greeter_open(&mine, true);
+	assert_int_equal(greeter_offers(&mine, 1), WIRE_ACCEPT);
+	ON_HOST(C)
+	{
+		greeter_open(&other, true);
+		assert_int_equal(greeter_offers(&other, 1), WIRE_REFUSE); /* the same name and UUID */
+	}
+	assert_int_equal(wire_get_u32(&other.rx), REFUSE_IN_USE);
+	greeter_open(&again, true);
+	fake_vm_opts.compat_refuse = true;
+	assert_int_equal(greeter_offers(&again, 1), WIRE_REFUSE);
+	fake_vm_opts.compat_refuse = false;
+	assert_int_equal(pass_send(&mine.tx, 1, PASS_FINAL, time_in_ms(5000)), 0);
+	assert_non_null(fake_vm_find(B, "slow1"));
+	greeter_close(&mine);
+	greeter_close(&other);
+	greeter_close(&again);
+	WAIT_FOR(!fake_vm_find(B, "slow1"));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_started_lost_and_moved_on),
+		TEST(test_started_lost_and_stopped),
+		TEST(test_started_lost_and_crashed),
+		TEST(test_another_host_at_the_address),
+		TEST(test_settled_from_the_other_side),
+		TEST(test_full_house_still_answers),
+		TEST(test_refusal_is_a_sign_of_life),
+		TEST(test_alone),
+		TEST(test_moves_between_questions),
+		TEST(test_one_name_twice),
+		TEST(test_both_would_start),
+		TEST(test_migration_network_unplugged),
+		TEST(test_peer_of_a_peer),
+		TEST(test_moved_to),
+		TEST(test_record_is_kept),
+		TEST(test_leaving_hands_records_on),
+		TEST(test_never_handed_on),
+		TEST(test_offer_ends_no_other),
+	};
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	cmocka_set_test_filter(getenv("TERN_TEST")); /* one test by name */
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	free(fake_paused_image);
+	return failed;
+}

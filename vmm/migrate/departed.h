@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * VMs that have been sent away: where to and when, for as long as this host lives, and the configuration with which one could be
+ * started here again should its new host die. A VM that comes back, or is started here again, is no longer departed.
+ */
+#pragma once
+#include "vmm/migrate/records.h"
+
+struct departure {
+	struct vm_config cfg;
+	char host[HOST_NAME_MAX], addr[HOST_ADDR_MAX]; /* where it went */
+	struct incarnation where;
+	uint64_t when_s;  /* UTC, 0: no clock */
+	uint64_t when_ns; /* time_ns() */
+};
+/* -ENOMEM: it is forgotten at once. Replaces an older one of that name. */
+int departed_add(const struct departure *d);
+void departed_remove(const char *name);
+/* By name, or (name NULL) the i-th; false: none. */
+bool departed_get(const char *name, unsigned i, struct departure *d);
+/* One whose name, MAC or UUID is that of q. */
+bool departed_match(const struct who *q, struct departure *d);

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The migration service: one call for each connection, in a task of its own. Greets, reads the first record, and gives the connection
+ * to whoever answers that. Questions (QUERY, WHO, SETTLE, DEBT, DONE) are always served: what is limited is the number of VMs that are
+ * received at once, and of connections that have not said yet what they want.
+ */
+#include "kernel/log.h"
+#include "kernel/time.h"
+#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/handover.h"
+#include "vmm/migrate/migration.h"
+#include "vmm/migrate/service.h"
+#include "vmm/migrate/settle.h"
+#include "vmm/migrate/shout.h"
+#include "vmm/migrate/this_host.h"
+#include <stdlib.h>
+#include <string.h>
+
+void migrate_host_init(struct migrate_host *h, const char *name, struct incarnation inc)
+{
+	memset(h, 0, sizeof(*h));
+	memcpy(h->name, name, strnlen(name, sizeof(h->name) - 1));
+	h->inc = inc;
+	spin_init(&h->table_lock, "migrations");
+	spin_init(&h->records_lock, "attempts");
+	spin_init(&h->departed_lock, "departed");
+	mutex_init(&h->greetings_lock, "greetings");
+	list_init(&h->migrations);
+	list_init(&h->records);
+	list_init(&h->seen);
+	list_init(&h->departed);
+}
+
+/* ---- connections that have not said yet what they are for: the oldest gives place ---- */
+
+static void greeting_remove(struct migrate_host *h, const struct stream *s)
+{
+	for (unsigned i = 0; i < h->ngreetings; i++) {
+		if (h->greetings[i] != s)
+			continue;
+		h->ngreetings--;
+		memmove(&h->greetings[i], &h->greetings[i + 1], (h->ngreetings - i) * sizeof(h->greetings[0]));
+		return;
+	}
+}
+
+static void greeting_begin(struct stream *s)
+{
+	struct migrate_host *h = migrate_this_host();
+	mutex_lock(&h->greetings_lock);
+	if (h->ngreetings == GREETINGS_MAX) {
+		struct stream *oldest = h->greetings[0];
+		greeting_remove(h, oldest);
+		stream_abort(oldest); /* its task cannot close it before it has had this lock */
+	}
+	h->greetings[h->ngreetings++] = s;
+	mutex_unlock(&h->greetings_lock);
+}
+
+static void greeting_end(struct stream *s)
+{
+	struct migrate_host *h = migrate_this_host();
+	mutex_lock(&h->greetings_lock);
+	greeting_remove(h, s);
+	mutex_unlock(&h->greetings_lock);
+}
+
+static int greet(struct connection *k)
+{
+	uint64_t end = time_ns() + MIG_GREETING_NS;
+	greeting_begin(k->s);
+	int err = hello_exchange(&k->tx, &k->rx, &k->peer, end, &k->why);
+	if (err == -ENOTSUP && text_send(&k->tx, WIRE_REFUSE, REFUSE_VERSION, k->why.text, time_ns() + NS_PER_SEC))
+		log_debug("REFUSE could not be sent to %s", k->s->peer);
+	if (!err) {
+		elsewhere_greeted(&k->peer, k->s->peer);
+		err = wire_recv(&k->rx, end, MIG_GREETING_NS, &k->why);
+	}
+	greeting_end(k->s);
+	return err;
+}
+
+/* ---- what it is for ---- */
+
+static int receive_vm(struct connection *k)
+{
+	struct migrate_host *h = migrate_this_host();
+	struct attempt_id id;
+	bool room = __atomic_add_fetch(&h->receiving, 1, __ATOMIC_SEQ_CST) <= MIG_RECEIVE_MAX;
+	if (room)
+		dest_attempt(k);
+	__atomic_sub_fetch(&h->receiving, 1, __ATOMIC_SEQ_CST);
+	if (room)
+		return 0;
+	id_get(&k->rx, &id);
+	k->tx.key = attempt_key(&id);
+	why_set(&k->why, -EBUSY, "this host receives %d VMs already: try again later", MIG_RECEIVE_MAX);
+	if (text_send(&k->tx, WIRE_REFUSE, REFUSE_BUSY, k->why.text, time_ns() + NS_PER_SEC))
+		log_debug("REFUSE could not be sent to %s", k->s->peer);
+	return -EBUSY;
+}
+
+static int serve(struct connection *k)
+{
+	switch (k->rx.type) {
+	case WIRE_OFFER: return receive_vm(k);
+	case WIRE_QUERY: handover_answer(&k->tx, &k->rx); return 0;
+	case WIRE_WHO: elsewhere_answer(&k->tx, &k->rx); return 0;
+	case WIRE_DONE:
+	case WIRE_SETTLE:
+	case WIRE_DEBT: settle_answer(&k->tx, &k->rx); return 0;
+	default:
+		return why_set(&k->why, -EPROTO, "it began with %s, which asks for nothing",
+			       wire_type_name(k->rx.type));
+	}
+}
+
+void migrate_serve(void *arg unused, struct stream *s)
+{
+	struct connection *k = calloc(1, sizeof(*k));
+	int err = k ? 0 : -ENOMEM;
+
+	if (!err) {
+		k->s = s;
+		err = wire_tx_init(&k->tx, s);
+	}
+	if (!err)
+		err = wire_rx_init(&k->rx, s);
+	if (!err)
+		err = greet(k);
+	if (!err)
+		err = serve(k);
+	if (err)
+		log_info("a connection to the migration service from %s: %s", s->peer,
+			 k && k->why.text[0] ? k->why.text : err_name(err));
+	if (k) {
+		wire_rx_fini(&k->rx);
+		wire_tx_fini(&k->tx);
+	}
+	free(k);
+	stream_close(s);
+}
+
+/* Migrations, questions, and those that have not said yet: lwIP has 48 connections in all, and outgoing ones need some too. */
+#define CONNECTIONS_MAX (MIG_RECEIVE_MAX + GREETINGS_MAX + 8)
+
+int migrate_init(void)
+{
+	shout_init();
+	int err = stream_tcp_listen(MIGRATE_PORT, CONNECTIONS_MAX, migrate_serve, NULL);
+	if (err)
+		log_error("cannot listen for migrations on port %d: %s", MIGRATE_PORT, err_name(err));
+	return err ? err : settle_start();
+}

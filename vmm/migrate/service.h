@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A connection that came in on the migration service's port, after both sides have greeted each other. */
+#pragma once
+#include "vmm/migrate/records.h"
+
+struct connection { /* of its own task alone */
+	struct stream *s;
+	struct wire_tx tx;
+	struct wire_rx rx;
+	struct hello peer;
+	struct why why; /* what went wrong, for the log */
+};
+
+/* dest.c: the current record is an OFFER. */
+void dest_attempt(struct connection *k);

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Settling debts, and handing them on (settle.h). */
+#include "vmm/migrate/settle.h"
+#include "kernel/log.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "vmm/migrate/ask.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/migration.h"
+#include "vmm/migrate/this_host.h"
+#include <string.h>
+
+#define EVERY_NS (5 * NS_PER_SEC)
+#define ASK_NS   (2 * NS_PER_SEC)
+
+/* Does the source of d say that it no longer holds the attempt? An older boot of it holds nothing any more. */
+static bool is_settled(const struct decision *d)
+{
+	struct why w = { "" };
+	struct attempt_id id;
+	struct ask q;
+	bool done = false;
+	int err = ask_open(&q, d->source, time_ns() + ASK_NS, NULL, &w);
+	if (!err && q.peer.inc.host == d->id.source.host && q.peer.inc.boot != d->id.source.boot) {
+		done = true;
+	} else if (!err && incarnation_equal(q.peer.inc, d->id.source)) {
+		err = debt_send(&q.tx, WIRE_SETTLE, d, q.end_ns);
+		if (!err)
+			err = ask_recv(&q, &w);
+		if (!err) {
+			id_get(&q.rx, &id);
+			done = q.rx.type == WIRE_DONE && wire_get_end(&q.rx) && attempt_id_equal(&id, &d->id);
+		}
+	}
+	ask_close(&q, NULL);
+	return done;
+}
+
+unsigned settle_once(void)
+{
+	struct decision d;
+	unsigned open = 0;
+	while (attempt_get(open, &d)) {
+		if (is_settled(&d))
+			attempt_event(&d.id, RECORD_EV_DONE);
+		else
+			open++;
+	}
+	return open;
+}
+
+static void settle_task(void *arg unused)
+{
+	for (;;) {
+		task_sleep_until(time_ns() + EVERY_NS);
+		settle_once();
+	}
+}
+
+int settle_start(void) { return task_create("settle", TASK_PRIO_NORMAL, settle_task, NULL) ? 0 : err_trace(-ENOMEM); }
+
+/* ---- the other sides ---- */
+
+void settle_answer(struct wire_tx *tx, struct wire_rx *rx)
+{
+	struct decision d;
+	bool kept;
+	if (rx->type == WIRE_DONE) { /* from the source: it has freed its image */
+		id_get(rx, &d.id);
+		if (wire_get_end(rx))
+			attempt_event(&d.id, RECORD_EV_DONE);
+		return;
+	}
+	uint32_t type = rx->type;
+	struct why w = { "" };
+	if (debt_parse(rx, &d, &w)) {
+		log_info("%s: %s", rx->s->peer, w.text);
+		return;
+	}
+	if (type == WIRE_SETTLE) {
+		kept = migration_told(&d); /* we, the source, hear what became of it */
+	} else {
+		kept = !attempt_told(&d);
+		if (!kept)
+			return;
+	}
+	if (id_send(tx, kept ? WIRE_KEPT : WIRE_DONE, &d.id, time_ns() + ASK_NS))
+		log_debug("%s asks again", rx->s->peer);
+}
+
+/* ---- before this host goes ---- */
+
+static bool hand_to(const struct migrate_peer *p, const struct decision *d)
+{
+	struct why w = { "" };
+	struct attempt_id id;
+	struct ask q;
+	bool kept = false;
+	int err = ask_open(&q, p->addr, time_ns() + ASK_NS, NULL, &w);
+	if (!err && incarnation_equal(q.peer.inc, migrate_this_host()->inc))
+		err = -ELOOP;
+	if (!err)
+		err = debt_send(&q.tx, WIRE_DEBT, d, q.end_ns);
+	if (!err)
+		err = ask_recv(&q, &w);
+	if (!err) {
+		id_get(&q.rx, &id);
+		kept = q.rx.type == WIRE_KEPT && wire_get_end(&q.rx) && attempt_id_equal(&id, &d->id);
+	}
+	ask_close(&q, NULL);
+	return kept;
+}
+
+unsigned settle_hand_on(void)
+{
+	const struct migrate_host *me = migrate_this_host();
+	struct decision d;
+	unsigned left = 0;
+	for (unsigned i = 0; attempt_get(i, &d); i++) {
+		bool kept = false;
+		for (unsigned p = 0; p < me->npeers && !kept; p++)
+			kept = hand_to(&me->peers[p], &d);
+		left += !kept;
+	}
+	return left;
+}

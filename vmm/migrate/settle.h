@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What hosts do about records while no migration runs: a host that holds one asks its source now and then whether it still holds the
+ * attempt, and frees the record when it does not, or when it has restarted (its image died with it). Before a host is switched
+ * off it gives its open records to a peer.
+ */
+#pragma once
+#include "vmm/migrate/records.h"
+
+/* The task that asks, every 5 s while there is something to ask. Once. */
+int settle_start(void);
+/* One question for each record, in the caller's task. Returns how many are still open. Sleeps. */
+unsigned settle_once(void);
+
+/* The other sides: the current record of rx is SETTLE, DEBT or DONE. */
+void settle_answer(struct wire_tx *tx, struct wire_rx *rx);
+
+/* Give every record to a peer, each asked once: how many nobody took. Sleeps. */
+unsigned settle_hand_on(void);

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * WHO as a frame (shout.h). The payload is a nonce (8 bytes) and then records as on a connection, without a key: HELLO, IDENT and WHO
+ * or HAVE; so versions and bounds are those of wire.c. They go through a stream over memory.
+ */
+#include "vmm/migrate/shout.h"
+#include "kernel/random.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "net/hostframe.h"
+#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/this_host.h"
+#include <string.h>
+
+#define WAIT_NS   (200 * NS_PER_MS)
+#define ANSWER_NS (10 * NS_PER_MS) /* between two answers of this host: a flood of questions costs no more */
+#define NONCE     8
+
+static struct spinlock lock = SPINLOCK_INIT("shout");
+static struct list pending = LIST_INIT(pending); /* [lock] struct shout */
+
+/* ---- records in a buffer ---- */
+
+struct buffer {
+	struct stream s;
+	uint8_t p[HOSTFRAME_MAX - 2];
+	size_t len, at;
+};
+
+static int buffer_read(struct stream *s, void *buf, size_t max, uint64_t deadline_ns unused)
+{
+	struct buffer *b = CONTAINER_OF(s, struct buffer, s);
+	size_t n = MIN(max, b->len - b->at);
+	memcpy(buf, b->p + b->at, n);
+	b->at += n;
+	return (int)n;
+}
+
+static int buffer_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns unused)
+{
+	struct buffer *b = CONTAINER_OF(s, struct buffer, s);
+	for (unsigned i = 0; i < n; i++) {
+		if (iov[i].len > sizeof(b->p) - b->len)
+			return -ENOBUFS;
+		memcpy(b->p + b->len, iov[i].base, iov[i].len);
+		b->len += iov[i].len;
+	}
+	return 0;
+}
+
+static const struct stream_ops buffer_ops = { .read = buffer_read, .writev = buffer_writev };
+
+/* nonce, greeting, and what `put` adds. */
+static int frame_build(struct buffer *b, uint64_t nonce, int (*put)(struct wire_tx *tx, const void *arg),
+		       const void *arg)
+{
+	struct wire_tx tx;
+	memset(b, 0, sizeof(*b));
+	b->s.ops = &buffer_ops;
+	put_le64(b->p, nonce);
+	b->len = NONCE;
+	int err = wire_tx_init(&tx, &b->s);
+	if (!err)
+		err = hello_send(&tx, TIME_NEVER);
+	if (!err)
+		err = put(&tx, arg);
+	wire_tx_fini(&tx);
+	return err;
+}
+
+static int put_who(struct wire_tx *tx, const void *arg) { return who_send(tx, arg, TIME_NEVER); }
+static int put_have(struct wire_tx *tx, const void *arg) { return have_send(tx, arg, TIME_NEVER); }
+
+/* ---- asking ---- */
+
+void shout_begin(struct shout *s, const struct who *asked)
+{
+	struct buffer b;
+	struct who q = *asked;
+	q.flags &= ~(uint32_t)WHO_RELAY;
+	list_init(&s->node);
+	s->q = asked;
+	s->heard = false;
+	s->until_ns = time_ns() + WAIT_NS;
+	random_bytes(&s->nonce, sizeof(s->nonce));
+	/* A question that comes from somebody else (WHO_RELAY is off then) was shouted by him already. */
+	if (!incarnation_equal(asked->asker, migrate_this_host()->inc) || frame_build(&b, s->nonce, put_who, &q)) {
+		s->until_ns = 0;
+		return;
+	}
+	uint64_t flags = spin_lock_irqsave(&lock);
+	list_append(&pending, &s->node);
+	spin_unlock_irqrestore(&lock, flags);
+	hostframe_broadcast(b.p, b.len);
+}
+
+void shout_end(struct shout *s)
+{
+	if (s->until_ns > time_ns())
+		task_sleep_until(s->until_ns);
+	uint64_t flags = spin_lock_irqsave(&lock);
+	list_remove(&s->node);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+static void hear(uint64_t nonce, const struct hello *h)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	list_for_each(s, &pending, struct shout, node) {
+		if (s->nonce == nonce) {
+			s->heard = true;
+			memcpy(s->host, h->host, sizeof(s->host));
+		}
+	}
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+/* ---- answering: in a card's task ---- */
+
+static bool may_answer(void)
+{
+	static uint64_t last_ns; /* [lock] */
+	uint64_t flags = spin_lock_irqsave(&lock), now = time_ns();
+	bool ok = now - last_ns >= ANSWER_NS;
+	if (ok)
+		last_ns = now;
+	spin_unlock_irqrestore(&lock, flags);
+	return ok;
+}
+
+static void answer(const struct hostframe_from *from, uint64_t nonce, struct wire_rx *rx)
+{
+	struct buffer b;
+	struct have_answer a;
+	struct who q;
+	if (!may_answer() || !who_parse(rx, &q))
+		return;
+	elsewhere_local(&q, &a);
+	if ((a.have == HAVE_HERE || a.have == HAVE_STARTED) && !frame_build(&b, nonce, put_have, &a))
+		hostframe_reply(from, b.p, b.len);
+}
+
+static void received(const struct hostframe_from *from, const uint8_t *payload, size_t len)
+{
+	struct buffer b;
+	struct wire_rx rx;
+	struct hello h;
+	struct have_answer a;
+	if (len <= NONCE || len > sizeof(b.p))
+		return;
+	b = (struct buffer){ .s.ops = &buffer_ops, .len = len - NONCE };
+	memcpy(b.p, payload + NONCE, len - NONCE);
+	uint64_t nonce = get_le64(payload);
+	int err = wire_rx_init(&rx, &b.s);
+	if (!err)
+		err = hello_recv(&rx, &h, TIME_NEVER, NULL);
+	if (!err && !incarnation_equal(h.inc, migrate_this_host()->inc)) {
+		elsewhere_greeted(&h, "on the network of the VMs");
+		err = wire_recv(&rx, TIME_NEVER, NS_PER_SEC, NULL);
+		if (!err && rx.type == WIRE_WHO)
+			answer(from, nonce, &rx);
+		else if (!err && rx.type == WIRE_HAVE && have_parse(&rx, &a) && a.have == HAVE_HERE)
+			hear(nonce, &h);
+	}
+	wire_rx_fini(&rx);
+}
+
+void shout_init(void) { hostframe_receiver(received); }

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What migration keeps for the host that it runs on, in one struct, so that host-built tests can have three hosts in one process.
+ * The product has one (this_host.c); a test's thread says on which host it is.
+ */
+#pragma once
+#include "kernel/host.h"
+#include "kernel/list.h"
+#include "kernel/spinlock.h"
+#include "kernel/sync.h"
+
+#define PEERS_MAX     32
+#define GREETINGS_MAX 16
+
+struct stream;
+
+struct migrate_peer {
+	char name[32], addr[48];
+};
+
+/* (c) const once the first VM may start  [a] atomic  [t] table_lock  [r] records_lock  [d] departed_lock */
+struct migrate_host {
+	char name[32];                        /* (c) */
+	struct incarnation inc;               /* (c) */
+	struct migrate_peer peers[PEERS_MAX]; /* (c) */
+	unsigned npeers;                      /* (c) */
+	bool undecided_resume;                /* (c) tern.conf: undecided = resume */
+	uint64_t last_number;                 /* [a] of this incarnation's attempts */
+	unsigned receiving;                   /* [a] incoming attempts that are under way */
+	uint64_t twin_ns;                     /* [a] when another host of our name was last heard; 0: never */
+
+	struct mutex greetings_lock; /* sleeps: guards the two below, service.c's */
+	struct stream *greetings[GREETINGS_MAX];
+	unsigned ngreetings;
+
+	struct spinlock table_lock;
+	struct list migrations; /* [t] registry.c's, newest first */
+
+	struct spinlock records_lock;
+	struct list records, seen; /* [r] attempts.c's */
+	unsigned nrecords, nseen;  /* [r] */
+
+	struct spinlock departed_lock;
+	struct list departed; /* [d] departed.c's */
+};
+
+/* The one of the caller's task. */
+struct migrate_host *migrate_this_host(void);
+void migrate_host_init(struct migrate_host *h, const char *name, struct incarnation inc);
