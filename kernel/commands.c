@@ -7,6 +7,7 @@
 #include "kernel/page.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include <stdio.h>
 #include <string.h>
 
 struct host_info host_info;
@@ -51,11 +52,14 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	uint64_t free = page_free_count() * PAGE_SIZE, guests = page_guest_count() * PAGE_SIZE;
 	uint64_t own = h->ram_bytes - free - guests - h->file_bytes;
 	uint64_t up = time_ns(), boot = console_prompt_ns();
+	char id[40];
+	sniprintf(id, sizeof(id), "%016llx-%016llx", (unsigned long long)h->inc.host, (unsigned long long)h->inc.boot);
 	if (c->json) {
 		struct json j;
 		json_begin(&j, c);
 		json_str(&j, "name", h->name);
 		json_str(&j, "version", TERN_VERSION);
+		json_str(&j, "id", id);
 		json_u64(&j, "cpus", h->ncpus);
 		json_u64(&j, "cpus_missing", h->ncpus_missing);
 		json_str(&j, "cpu_vendor", h->cpu_vendor);
@@ -78,6 +82,7 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	}
 	con_printf(c, "name      %s\n", h->name);
 	con_printf(c, "version   tern " TERN_VERSION "\n");
+	con_printf(c, "id        %s (of this hardware, and of this boot)\n", id);
 	con_printf(c, "CPUs      %u, %s %s, %llu MHz", h->ncpus, h->cpu_vendor, h->cpu_model,
 		   (unsigned long long)(time_tsc_hz() / 1000000));
 	con_printf(c, h->ncpus_missing ? " (%u more did not start)\n" : "\n", h->ncpus_missing);

@@ -15,7 +15,7 @@ RULES = [
     ("net/", [r"net/.*", r"kernel/.*", r"drivers/nic\.h", r"lwip/.*", r"netif/.*", r"arch/cc\.h", r"lwipopts\.h"]),
     ("vmm/migrate/migrate_cmd.c", [r"vmm/.*", r"kernel/.*", r"net/net\.h"]),  # the operator's words: peers by name
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem)\.h", r"kernel/(bits|err|list|spinlock|frame)\.h"]),
-    ("vmm/", [r"vmm/.*", r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|blockdev)\.h",
+    ("vmm/", [r"vmm/.*", r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|blockdev|hostframe)\.h",
               r"Zydis/.*", r"dsdt\.h"]),
     ("boot/", [r"boot/.*", BASE, r"kernel/(handoff|conf)\.h", r"efi.*\.h"]),
 ]

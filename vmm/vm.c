@@ -5,6 +5,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/machine.h"
+#include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/vm_life.h"
 #include <stdio.h>
@@ -196,33 +197,46 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	return ok;
 }
 
+/* The claim is TAKEN, and ends here. */
+static int start_claimed(struct vm *vm, struct why *w)
+{
+	int err = vm_start(vm, w);
+	if (!err)
+		departed_remove(vm->cfg.name);
+	__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
+	return err;
+}
+
 static int start_unless_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w)
 {
 	int err = migrate_elsewhere(vm, policy, patience_ns, w);
-	if (!err) {
-		err = vm_start(vm, w);
-		__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
-	} else if (!vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_NONE)) {
+	if (!err)
+		return start_claimed(vm, w);
+	if (!vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_NONE))
 		(void)vm_claim(vm, VM_CLAIM_YIELDED, VM_CLAIM_NONE); /* TAKEN is that of `vm start --force` */
-	}
 	return err;
 }
 
 int vm_start_here(struct vm *vm, bool force, struct why *w)
 {
-	int err;
 	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
 		return vm_start(vm, w); /* which has its own answer */
 	if (force) {                    /* whoever is still asking finds that his claim has gone */
 		__atomic_store_n(&vm->claim, VM_CLAIM_TAKEN, __ATOMIC_SEQ_CST);
-		err = vm_start(vm, w);
-		__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
-	} else if (!vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING)) {
-		return why_set(w, -EBUSY, "it is being started%s%s", vm->waits_for[0] ? ", but: " : "", vm->waits_for);
-	} else {
-		err = start_unless_elsewhere(vm, START_OPERATOR, 0, w);
+		return start_claimed(vm, w);
 	}
-	return err;
+	if (!vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING))
+		return why_set(w, -EBUSY, "it is being started%s%s", vm->waits_for[0] ? ", but: " : "", vm->waits_for);
+	return start_unless_elsewhere(vm, START_OPERATOR, 0, w);
+}
+
+struct vm *vm_start_departed(const char *name)
+{
+	struct departure d;
+	struct vm *vm;
+	if (!departed_get(name, 0, &d) || vm_new(&d.cfg, VM_STOPPED, &vm, NULL))
+		return NULL;
+	return vm_get(name);
 }
 
 #define ALONE_NS \

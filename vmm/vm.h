@@ -108,6 +108,11 @@ int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; 
  * nobody is asked. Sleeps.
  */
 int vm_start_here(struct vm *vm, bool force, struct why *w) must_check;
+/*
+ * A VM that has left this host, as a stopped one again, with a reference: whether it may start here vm_start_here finds out. NULL: none of
+ * that name has left. It counts as departed until it runs here.
+ */
+struct vm *vm_start_departed(const char *name);
 static inline bool vm_claim(struct vm *vm, enum vm_claim from, enum vm_claim to)
 {
 	return __atomic_compare_exchange_n(&vm->claim, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);

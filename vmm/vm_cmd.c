@@ -3,6 +3,7 @@
 #include "kernel/console.h"
 #include "kernel/time.h"
 #include "vmm/machine.h"
+#include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/vcpu.h"
 #include <stdio.h>
@@ -32,6 +33,8 @@ static const char *const exit_names[] = {
 /* What both `list` and `info` show: a snapshot, so that nothing is printed under a lock. */
 struct vm_row {
 	char name[VM_NAME_MAX], mac[18], fail[128];
+	char waits_for[160]; /* off: why it has not started yet */
+	char moved[96];      /* departed: where to and when; then there is nothing else */
 	const char *state;
 	uint64_t mem, uptime_ns; /* uptime: since it started or arrived here; 0: off */
 	uint32_t vcpus;
@@ -50,8 +53,12 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 	memcpy(r->name, vm->cfg.name, sizeof(r->name));
 	memcpy(r->fail, vm->fail, sizeof(r->fail));
 	r->fail[sizeof(r->fail) - 1] = '\0';
+	memcpy(r->waits_for, vm->waits_for, sizeof(r->waits_for));
+	r->waits_for[sizeof(r->waits_for) - 1] = '\0';
 	sniprintf(r->mac, sizeof(r->mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
-	r->state = vm_state_name(st);
+	r->state = vm_state_is_off(st) && __atomic_load_n(&vm->claim, __ATOMIC_RELAXED) == VM_CLAIM_ASKING
+			   ? "starting"
+			   : vm_state_name(st);
 	r->mem = vm->cfg.mem;
 	r->vcpus = vm->cfg.vcpus;
 	r->uptime_ns = vm_state_is_off(st) || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
@@ -78,6 +85,10 @@ static void json_row(struct json *j, const struct vm_row *r)
 	json_bool(j, "migrating", r->migrating);
 	if (r->fail[0])
 		json_str(j, "fail", r->fail);
+	if (r->waits_for[0])
+		json_str(j, "waits_for", r->waits_for);
+	if (r->moved[0])
+		json_str(j, "moved", r->moved);
 }
 
 static void uptime_text(char *buf, size_t n, uint64_t ns)
@@ -92,18 +103,38 @@ static void uptime_text(char *buf, size_t n, uint64_t ns)
 		sniprintf(buf, n, "%02llu:%02llu:%02llu", s / 3600, s / 60 % 60, s % 60);
 }
 
+/* Those that were sent away: `vm start` can still have them, when their new host is gone. */
+static void collect_departed(struct vm_rows *rows)
+{
+	struct departure d;
+	for (unsigned i = 0; rows->n < rows->max && departed_get(NULL, i, &d); i++) {
+		struct vm_row *r = &rows->row[rows->n++];
+		const uint8_t *m = d.cfg.mac;
+		char when[16];
+		memset(r, 0, sizeof(*r));
+		memcpy(r->name, d.cfg.name, sizeof(r->name));
+		sniprintf(r->mac, sizeof(r->mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+		departed_when(&d, when);
+		sniprintf(r->moved, sizeof(r->moved), "to %s%s", d.host, when);
+		r->state = "moved";
+		r->mem = d.cfg.mem;
+		r->vcpus = d.cfg.vcpus;
+	}
+}
+
 static int cmd_list(struct con *c)
 {
 	struct vm_rows rows = { 0 };
 	char up[32];
 
 	vm_for_each(row_collect, &rows);
-	rows.max = rows.n + 8; /* some may appear meanwhile */
+	rows.max = rows.n + departed_count() + 8; /* some may appear meanwhile */
 	rows.n = 0;
 	rows.row = calloc(rows.max, sizeof(*rows.row));
 	if (!rows.row)
 		return con_error(c, -ENOMEM, "vm list: out of memory");
 	vm_for_each(row_collect, &rows);
+	collect_departed(&rows);
 
 	if (c->json) {
 		struct json j;
@@ -122,7 +153,10 @@ static int cmd_list(struct con *c)
 			const struct vm_row *r = &rows.row[i];
 			uptime_text(up, sizeof(up), r->uptime_ns);
 			con_printf(c, "%-16s %-10s %5u %6llu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
-				   (unsigned long long)(r->mem >> 20), r->mac, up, r->migrating ? "  migrating" : "");
+				   (unsigned long long)(r->mem >> 20), r->mac, r->moved[0] ? r->moved : up,
+				   r->migrating ? "  migrating" : "");
+			if (r->waits_for[0])
+				con_printf(c, "%16s %s\n", "", r->waits_for);
 		}
 		if (!rows.n)
 			con_printf(c, "no VMs: add a [vm NAME] section to tern.conf\n");
@@ -204,6 +238,8 @@ static void info_text(struct con *c, const struct vm *vm, const struct vm_detail
 	con_printf(c, "%-10s %s\n%-10s %s%s\n", "name", r->name, "state", r->state, r->migrating ? ", migrating" : "");
 	if (r->fail[0])
 		con_printf(c, "%-10s %s\n", "failed", r->fail);
+	if (r->waits_for[0])
+		con_printf(c, "%-10s %s\n", "waits", r->waits_for);
 	con_printf(c, "%-10s %s\n%-10s %s\n", "up", up, "uuid", d->uuid);
 	con_printf(c, "%-10s %u, model %s\n%-10s %llu MiB\n", "vcpus", (unsigned)r->vcpus, cfg->cpu, "memory",
 		   (unsigned long long)(r->mem >> 20));
@@ -331,7 +367,8 @@ static int cmd_claim(struct con *c, struct vm *vm, bool force)
 	int err = migrate_claim(vm->cfg.name, force, &w);
 
 	if (!err)
-		err = migrate_wait(vm->cfg.name, time_in_ms(5000));
+		err = migrate_wait(vm->cfg.name,
+				   time_in_ms(20000)); /* a round of questions that is under way is not broken off */
 	if (err)
 		return con_error(c, err, "vm claim %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
 	return answer(c, vm, "claimed");
@@ -359,6 +396,8 @@ static int cmd_vm(struct con *c, int argc, char **argv)
 		if (!subs[i].fn)
 			return cmd_list(c);
 		struct vm *vm = vm_get(argv[2]);
+		if (!vm && subs[i].fn == cmd_start)
+			vm = vm_start_departed(argv[2]);
 		if (!vm)
 			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1],
 					 argv[2]);

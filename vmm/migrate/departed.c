@@ -2,6 +2,7 @@
 /* VMs that were sent away (departed.h). */
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/this_host.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,4 +84,22 @@ bool departed_match(const struct who *q, struct departure *d)
 	}
 	spin_unlock(&h->departed_lock);
 	return found;
+}
+
+unsigned departed_count(void)
+{
+	unsigned n = 0;
+	struct migrate_host *h = lock_departed();
+	for (const struct list *l = h->departed.next; l != &h->departed; l = l->next)
+		n++;
+	spin_unlock(&h->departed_lock);
+	return n;
+}
+
+void departed_when(const struct departure *d, char buf[16])
+{
+	buf[0] = 0;
+	if (d->when_s)
+		sniprintf(buf, 16, " at %02u:%02u UTC", (unsigned)(d->when_s / 3600 % 24),
+			  (unsigned)(d->when_s / 60 % 60));
 }

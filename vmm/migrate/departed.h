@@ -18,5 +18,8 @@ int departed_add(const struct departure *d);
 void departed_remove(const char *name);
 /* By name, or (name NULL) the i-th; false: none. */
 bool departed_get(const char *name, unsigned i, struct departure *d);
+unsigned departed_count(void);
+/* " at 14:05 UTC", or "" without a clock. */
+void departed_when(const struct departure *d, char buf[16]);
 /* One whose name, MAC or UUID is that of q. */
 bool departed_match(const struct who *q, struct departure *d);

@@ -224,20 +224,12 @@ static bool has_ended_at(const struct round *r, struct incarnation where)
 	return false;
 }
 
-static void when_text(char buf[32], uint64_t s)
-{
-	buf[0] = 0;
-	if (s)
-		sniprintf(buf, 32, " at %02llu:%02llu UTC", (unsigned long long)(s / 3600 % 24),
-			  (unsigned long long)(s / 60 % 60));
-}
-
 static void judge_answer(const struct round *r, const struct question *k, struct finding *f)
 {
 	const struct have_answer *a = &k->a;
 	const char *vm = r->q->name, *host = a->host[0] ? a->host : k->name;
 	bool other = strcmp(a->name, vm);
-	char when[32];
+	char when[16];
 	f->digest += mix(k->inc) + a->digest;
 	switch (a->have) {
 	case HAVE_STARTED: finding_set(f, EVIDENCE_STARTED, host, "%s was started, says %s", vm, host); break;
@@ -248,7 +240,7 @@ static void judge_answer(const struct round *r, const struct question *k, struct
 	case HAVE_MOVED:
 		if (has_ended_at(r, a->where))
 			break;
-		when_text(when, a->when_s);
+		departed_when(&(struct departure){ .when_s = a->when_s }, when);
 		if (f->evidence > EVIDENCE_MOVED)
 			f->where = a->where;
 		finding_set(f, EVIDENCE_MOVED, host, "%s moved from %s to %s%s, and %s does not say what became of it",

@@ -7,6 +7,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/net.h"
+#include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -259,6 +260,67 @@ static int cmd_cancel(struct con *c, const char *name)
 	return cmd_end(c, "migrate cancel", name, err, w.text, "cancelled");
 }
 
+/* ---- records of attempts whose sources may still hold the image ---- */
+
+static int cmd_records(struct con *c)
+{
+	struct decision d;
+	struct json j;
+	if (c->json) {
+		json_begin(&j, c);
+		json_arr(&j, "records");
+	} else if (!attempt_get(0, &d)) {
+		con_printf(c, "none: every host knows what became of what it sent here\n");
+	} else {
+		con_printf(c, "%-16s %-8s %-16s %s\n", "VM", "WAS", "SENT FROM", "ATTEMPT");
+	}
+	for (unsigned i = 0; attempt_get(i, &d); i++) {
+		const char *was = d.state == RECORD_STARTED ? "started" : "never";
+		char id[64];
+		sniprintf(id, sizeof(id), "%016llx-%016llx/%llu", ULL(d.id.source.host), ULL(d.id.source.boot),
+			  ULL(d.id.number));
+		if (c->json) {
+			json_obj(&j, NULL);
+			json_str(&j, "name", d.vm);
+			json_str(&j, "decided", was);
+			json_str(&j, "source", d.source);
+			json_str(&j, "id", id);
+			json_obj_end(&j);
+		} else {
+			con_printf(c, "%-16s %-8s %-16s %s\n", d.vm, was, d.source, id);
+		}
+	}
+	if (c->json) {
+		json_arr_end(&j);
+		json_end(&j);
+	}
+	return 0;
+}
+
+static int cmd_drop(struct con *c, const char *name, bool force)
+{
+	struct decision d;
+	unsigned n = 0;
+	for (unsigned i = 0; attempt_get(i, &d);) {
+		if (strcmp(d.vm, name)) {
+			i++;
+			continue;
+		}
+		n++;
+		if (!force)
+			return con_error(c, -EPERM,
+					 "migrate drop %s: the host at %s may hold an image of it that stands still, "
+					 "and only this record says "
+					 "what became of it. Dropped, an operator there may start a second copy. If "
+					 "you know better: "
+					 "migrate drop %s --force",
+					 name, d.source, name);
+		attempt_event(&d.id, RECORD_EV_DROP);
+	}
+	return cmd_end(c, "migrate drop", name, n ? 0 : -ENOENT,
+		       "no record is kept of it. `migrate records` shows them", "dropped");
+}
+
 static int cmd_migrate(struct con *c, int argc, char **argv)
 {
 	if (argc >= 4 && !strcmp(argv[2], "to"))
@@ -267,7 +329,13 @@ static int cmd_migrate(struct con *c, int argc, char **argv)
 		return cmd_status(c);
 	if (argc == 3 && !strcmp(argv[1], "cancel"))
 		return cmd_cancel(c, argv[2]);
-	return con_error(c, -EINVAL, "migrate: say what: migrate NAME to PEER, migrate status, migrate cancel NAME");
+	if (argc == 2 && !strcmp(argv[1], "records"))
+		return cmd_records(c);
+	bool force = argc == 4 && !strcmp(argv[3], "--force");
+	if (argc - force == 3 && !strcmp(argv[1], "drop"))
+		return cmd_drop(c, argv[2], force);
+	return con_error(c, -EINVAL,
+			 "migrate: say what: migrate NAME to PEER, migrate status|records, migrate cancel|drop NAME");
 }
 
 struct completion_of {
@@ -286,6 +354,8 @@ static void complete(int argc, char **argv, void (*add)(void *arg, const char *w
 	if (argc == 2) {
 		add(arg, "status");
 		add(arg, "cancel");
+		add(arg, "records");
+		add(arg, "drop");
 	}
 	if (argc == 2 || (argc == 3 && !strcmp(argv[1], "cancel")))
 		vm_for_each(add_name, &x);
@@ -298,5 +368,7 @@ static void complete(int argc, char **argv, void (*add)(void *arg, const char *w
 	}
 }
 
-CONSOLE_CMD(migrate, "NAME to PEER [--max-downtime MS] [--max-passes N] [--detach] | status | cancel NAME",
+CONSOLE_CMD(migrate,
+	    "NAME to PEER [--max-downtime MS] [--max-passes N] [--detach] | status | cancel NAME | records | drop NAME "
+	    "[--force]",
 	    "move running VMs to other hosts", cmd_migrate, complete);
