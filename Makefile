@@ -23,7 +23,7 @@ include deps.mk
 
 # The rooms (design: HACKING.md), each with its files. kernel/main.c alone may include from all of them.
 ARCH_SRC    := $(addprefix arch/x86/,apic.c backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
-	ioapic.c irq.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
+	ioapic.c irq.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
 KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console.c console_edit.c \
 	console_serial.c err.c frame.c identity.c json.c ksym.c log.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
@@ -70,6 +70,7 @@ BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
 $(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
+$(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
 # The guest's DSDT, compiled to a C array.
 $(GEN)/dsdt.h: vmm/dsdt.asl | $(DEPS)
@@ -212,7 +213,9 @@ test: need
 	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
 	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --rig tests/rig --on $(RIGS)
 run shell bench: need
-	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) && $(PYTHON) tests/rig/$@.py
+	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(H)/bench_memcpy) && $(PYTHON) tests/rig/$@.py
+bench-memcpy: $(H)/bench_memcpy
+	$(Q)$<
 need:
 	$(Q)tools/need.sh
 format:
@@ -229,7 +232,7 @@ help:
 	@echo "make shell      two hosts up, and you on the console of the first"
 	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
 	@echo "make test       everything that is tested: unit, fuzz, check, rig-test (each is a target too)"
-	@echo "make bench      the figures, each with its target"
+	@echo "make bench      the figures, each with its target; bench-memcpy: copying memory alone, in seconds"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz check rig-test test test-image run shell bench need format clean distclean help
+.PHONY: all kernel-objs guest guest-small unit fuzz check rig-test test test-image run shell bench bench-memcpy need format clean distclean help
 -include $(shell find $(B) -name '*.d' -path '*/*' 2>/dev/null)

@@ -11,6 +11,7 @@
  * in the direct map. One lock; nothing here sleeps.
  */
 #include "kernel/page.h"
+#include "arch/x86/memory.h"
 #include "kernel/err.h"
 #include "kernel/list.h"
 #include "kernel/log.h"
@@ -110,9 +111,12 @@ hpa_t page_alloc(unsigned order)
 hpa_t page_alloc_zero(unsigned order)
 {
 	hpa_t hpa = page_alloc(order);
-	if (hpa != HPA_NONE) {
+	if (hpa == HPA_NONE)
+		return hpa;
+	if (order >= PAGE_ORDER_2M)
+		memory_clear_pages(hva_of(hpa), PAGE_SIZE << order); /* guests' memory; less is tables, used at once */
+	else
 		memset(hva_of(hpa), 0, PAGE_SIZE << order);
-	}
 	return hpa;
 }
 

@@ -50,8 +50,11 @@ UNIT += hosts
 UNIT_hosts := $(FAKE_NET)
 # Failpoints are part of what is tested; the fuzz target does without.
 build/host/vmm/migrate/%.o build/host/tests/unit/test_migrate.o build/host/tests/unit/test_hosts.o: TEST_FLAGS += -DTERN_FAILPOINTS
-UNIT += page
-UNIT_page := kernel/page.c
+UNIT += page memory
+UNIT_page := kernel/page.c arch/x86/memory.c
+UNIT_memory := arch/x86/memory.c
+# Beside the host's own functions; loops are left as they are in the kernel.
+build/host/arch/x86/memory.o: TEST_FLAGS += $(foreach f,memcpy memmove memset,-D$f=tern_$f) -fno-builtin -fno-tree-loop-distribute-patterns
 UNIT += frame
 UNIT_frame := kernel/frame.c
 UNIT += svm_state
@@ -87,3 +90,10 @@ UNIT += bridge announce stream
 UNIT_bridge := net/bridge.c net/announce.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT_announce := $(UNIT_bridge)
 UNIT_stream := net/stream.c net/pipe.c tests/unit/fake_kernel.c
+
+# How fast the kernel's memcpy is, beside newlib's: the objects of the kernel's image, under other names, in a program of this machine.
+rename = objcopy $(foreach f,memcpy memmove memset,--redefine-sym $f=$1_$f)
+$(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
+	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(call rename,tern) $(O)/arch/x86/memory.o $@_tern.o && \
+	ld -r -u memcpy -u memset -o $@_newlib.o $(NEWLIB_LIB) && $(call rename,newlib) $@_newlib.o && \
+	$(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $< $@_tern.o $@_newlib.o -o $@

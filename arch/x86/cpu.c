@@ -4,6 +4,7 @@
  * the shape of a task's first stack frame.
  */
 #include "arch/x86/irq.h"
+#include "arch/x86/memory.h"
 #include "arch/x86/x86.h"
 
 struct cpu boot_cpu = { .self = &boot_cpu, .online = true, .arch = &boot_desc };
@@ -62,6 +63,7 @@ void cpu_smep_on(void)
 
 void arch_init(uint32_t boot_apic_id)
 {
+	memory_init();
 	boot_cpu.apic_id = boot_apic_id;
 	for (unsigned i = 1; i < IST_COUNT; i++)
 		boot_desc.tss.ist[i - 1] = (uintptr_t)boot_ist_stacks + i * IST_STACK_SIZE;

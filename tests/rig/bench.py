@@ -8,6 +8,7 @@ import json
 import os
 import re
 import statistics
+import subprocess
 import sys
 import time
 
@@ -78,6 +79,14 @@ def tracking(rig):
            note=f"{faults} nested page faults, {dirtied} pages dirtied, {after['page_splits'] - before['page_splits']} splits")
 
 
+def copying():
+    """The kernel's memcpy on this machine, beside that of the C library it is linked with."""
+    p = subprocess.run([os.path.join(BUILD, "host", "bench_memcpy"), "--json"], stdout=subprocess.PIPE, check=True, timeout=120)
+    for t in json.loads(p.stdout):
+        limit = 1e9 if "MiB" in t["name"] else 0.5 if "frame" in t["name"] else 1  # the first is the memory's speed rather than ours
+        figure(f"{t['name']} / newlib's", t["ns"] / t["newlib_ns"], limit, "", note=f"{t['ns']:.0f} of {t['newlib_ns']:.0f} ns")
+
+
 def host_figures(rig):
     infos = [h.json("host") for h in rig.hosts]
     own = infos[rig.hosts.index(rig.where())]["memory_tern"]
@@ -134,6 +143,8 @@ def main():
         raise
     finally:
         rig.stop()
+    say("copying memory ...")
+    copying()
     say("instructions of exits ...")
     try:
         exits(rig.switch, 3, "amd", (3209, 5264))

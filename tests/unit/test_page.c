@@ -197,17 +197,24 @@ static void test_big_blocks(void **state)
 	assert_int_not_equal(page_alloc(PAGE_ORDER_1G), HPA_NONE);
 }
 
+static void zeroed(unsigned order)
+{
+	start(small_map, ARRAY_SIZE(small_map));
+	hpa_t a = page_alloc(order);
+	memset(hva_of(a), 0xee, PAGE_SIZE << order);
+	page_free(a, order);
+	hpa_t again = page_alloc_zero(order);
+	assert_int_equal(again, a);
+	for (uint64_t i = 0; i < (PAGE_SIZE << order) / 8; i++)
+		assert_int_equal(((uint64_t *)hva_of(a))[i], 0);
+	page_free(a, order);
+}
+
 static void test_zeroed(void **state)
 {
 	(void)state;
-	start(small_map, ARRAY_SIZE(small_map));
-	hpa_t a = page_alloc(3);
-	memset(hva_of(a), 0xee, PAGE_SIZE << 3);
-	page_free(a, 3);
-	a = page_alloc_zero(3);
-	for (uint64_t i = 0; i < PAGE_SIZE << 3; i++)
-		assert_int_equal(((uint8_t *)hva_of(a))[i], 0);
-	page_free(a, 3);
+	zeroed(3);
+	zeroed(PAGE_ORDER_2M); /* past the caches */
 }
 
 static bool panics(hpa_t hpa, unsigned order)
