@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The L2 switch: learning, flooding, the source filter, and finishing in software what a port cannot offload. One lock
+ * The L2 switch: learning, static MACs, flooding, the source filter, and finishing in software what a port cannot offload. One lock
  * guards the ports and the MAC table and is never held during send(); a port in use by a sender is counted in `users`, and
  * bridge_remove waits for it.
  */
@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define AGE_NS (300 * NS_PER_SEC)
-#define SETS   256 /* MAC table: SETS x WAYS, the oldest way of a set gives place */
+#define SETS   256 /* MAC table: SETS x WAYS, the oldest way of a set gives place; bound MACs have lists beside it */
 #define WAYS   4
 
 struct mac_entry {
@@ -26,7 +26,8 @@ struct bridge {        /* (c) const after create  [l] lock */
 	struct spinlock lock;
 	struct waitq idle;                /* [l] a leaving port's users went to 0 */
 	struct list ports;                /* [l] */
-	struct mac_entry mac[SETS][WAYS]; /* [l] */
+	struct mac_entry mac[SETS][WAYS]; /* [l] learned; none of a MAC that is bound */
+	struct list bound[SETS];          /* [l] ports whose own MAC is bound to them */
 };
 static struct bridge *first; /* (c) after net_init */
 
@@ -41,6 +42,8 @@ int bridge_create(struct bridge **out, const char *name)
 	spin_init(&b->lock, "bridge");
 	waitq_init(&b->idle);
 	list_init(&b->ports);
+	for (unsigned i = 0; i < SETS; i++)
+		list_init(&b->bound[i]);
 	if (!first)
 		first = b;
 	*out = b;
@@ -63,25 +66,45 @@ struct bridge *bridge_default(void) { return first; }
 
 /* ---- the MAC table; b->lock is held ---- */
 
-static struct mac_entry *mac_set(struct bridge *b, const uint8_t *mac)
+static unsigned mac_hash(const uint8_t *mac)
 {
 	uint32_t h = get_le32(mac + 2) * 2654435761U ^ get_le16(mac) * 40503U;
-	return b->mac[h >> 16 & (SETS - 1)];
+	return h >> 16 & (SETS - 1);
 }
 
-static struct mac_entry *mac_find(struct bridge *b, const uint8_t *mac, uint64_t now)
+static struct mac_entry *mac_find(struct bridge *b, const uint8_t *mac)
 {
-	struct mac_entry *set = mac_set(b, mac);
+	struct mac_entry *set = b->mac[mac_hash(mac)];
 	for (unsigned i = 0; i < WAYS; i++)
 		if (set[i].port && memcmp(set[i].mac, mac, ETH_ALEN) == 0)
-			return now - set[i].seen_ns < AGE_NS ? &set[i] : NULL;
+			return &set[i];
 	return NULL;
+}
+
+static struct bridge_port *bound_find(struct bridge *b, const uint8_t *mac)
+{
+	list_for_each(p, &b->bound[mac_hash(mac)], struct bridge_port, bound)
+		if (memcmp(p->mac, mac, ETH_ALEN) == 0)
+			return p;
+	return NULL;
+}
+
+/* The one port that a frame for dst goes to, NULL: all. */
+static struct bridge_port *port_of(struct bridge *b, const uint8_t *dst, uint64_t now)
+{
+	if (dst[0] & 1)
+		return NULL;
+	struct bridge_port *p = bound_find(b, dst);
+	if (p)
+		return p;
+	struct mac_entry *e = mac_find(b, dst);
+	return e && now - e->seen_ns < AGE_NS ? e->port : NULL;
 }
 
 /* The newest sender of a MAC has it: this is how a guest that moved away, and its RARP, take the MAC along. */
 static void mac_learn(struct bridge *b, const uint8_t *mac, struct bridge_port *p, uint64_t now)
 {
-	struct mac_entry *set = mac_set(b, mac), *victim = &set[0];
+	struct mac_entry *set = b->mac[mac_hash(mac)], *victim = &set[0];
 	for (unsigned i = 0; i < WAYS; i++) {
 		if (set[i].port && memcmp(set[i].mac, mac, ETH_ALEN) == 0) {
 			victim = &set[i];
@@ -106,6 +129,7 @@ static void mac_forget(struct bridge *b, const struct bridge_port *p)
 
 void bridge_add(struct bridge *b, struct bridge_port *p)
 {
+	list_init(&p->bound);
 	p->bridge = b;
 	p->users = 0;
 	p->leaving = false;
@@ -124,8 +148,37 @@ void bridge_remove(struct bridge_port *p)
 	while (p->users)
 		waitq_wait(&b->idle, &b->lock, &flags, TIME_NEVER);
 	mac_forget(b, p);
+	list_remove(&p->bound);
 	list_remove(&p->node);
 	p->bridge = NULL;
+	spin_unlock_irqrestore(&b->lock, flags);
+}
+
+int bridge_bind(struct bridge_port *p)
+{
+	struct bridge *b = p->bridge;
+	int err = 0;
+	uint64_t flags = spin_lock_irqsave(&b->lock);
+	const struct bridge_port *owner = bound_find(b, p->mac);
+	if (owner && owner != p) {
+		err = -EEXIST;
+	} else if (!owner) {
+		struct mac_entry *e = mac_find(b, p->mac);
+		if (e)
+			e->port = NULL;
+		list_append(&b->bound[mac_hash(p->mac)], &p->bound);
+	}
+	spin_unlock_irqrestore(&b->lock, flags);
+	return err;
+}
+
+void bridge_unbind(struct bridge_port *p)
+{
+	struct bridge *b = p->bridge;
+	if (!b)
+		return;
+	uint64_t flags = spin_lock_irqsave(&b->lock);
+	list_remove(&p->bound);
 	spin_unlock_irqrestore(&b->lock, flags);
 }
 
@@ -223,17 +276,20 @@ int bridge_input(struct bridge_port *p, struct frame *f)
 		count(&p->stats.spoofed, 1);
 		return -EACCES;
 	}
-	count(&p->stats.rx_frames, 1);
-	count(&p->stats.rx_bytes, f->len);
 	int err = 0;
 	uint64_t flags = spin_lock_irqsave(&b->lock), now = time_ns();
-	if (p->leaving) {
+	const struct bridge_port *owner = bound_find(b, src);
+	if (p->leaving || (owner && owner != p)) {
+		err = p->leaving ? -ENETDOWN : -EACCES;
 		spin_unlock_irqrestore(&b->lock, flags);
-		return -ENETDOWN;
+		count(err == -EACCES ? &p->stats.spoofed : &p->stats.dropped, 1);
+		return err;
 	}
-	mac_learn(b, src, p, now);
-	const struct mac_entry *e = dst[0] & 1 ? NULL : mac_find(b, dst, now);
-	struct bridge_port *to = e ? e->port : NULL;
+	count(&p->stats.rx_frames, 1);
+	count(&p->stats.rx_bytes, f->len);
+	if (!owner)
+		mac_learn(b, src, p, now);
+	struct bridge_port *to = port_of(b, dst, now);
 	if (!to) {
 		flood(b, p, f, dst, &flags);
 	} else if (to != p && !to->leaving) {
@@ -254,6 +310,9 @@ void bridge_for_each_mac(struct bridge *b,
 			 void *arg)
 {
 	uint64_t flags = spin_lock_irqsave(&b->lock), now = time_ns();
+	for (unsigned i = 0; i < SETS; i++)
+		list_for_each(p, &b->bound[i], struct bridge_port, bound)
+			fn(p->mac, p, BRIDGE_BOUND, arg);
 	for (unsigned i = 0; i < SETS * WAYS; i++) {
 		const struct mac_entry *e = &b->mac[i / WAYS][i % WAYS];
 		if (e->port && now - e->seen_ns < AGE_NS)

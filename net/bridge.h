@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, and lets
- * a guest send only from its own MAC. Frames are borrowed (kernel/frame.h) and handed on synchronously, with their offload
+ * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, lets a guest
+ * send only from its own MAC, and lets nobody else send from the MAC of who is bound to his port. Frames are borrowed (kernel/frame.h) and handed on synchronously, with their offload
  * metadata where the receiving port can use it; else the bridge finishes them in software. Any task context; ports'
  * send functions do their own locking and must not call back into the bridge.
  */
@@ -17,10 +17,12 @@
 
 struct bridge;
 struct bridge_port_stats {
-	uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, dropped, spoofed;
+	uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, dropped;
+	uint64_t spoofed; /* frames that came in from a MAC that is not the port's, or bound to another port */
 };
 struct bridge_port {
 	struct list node;
+	struct list bound; /* [bridge's lock] of the bridge's bound ports; empty: mac is not bound */
 	struct bridge *bridge;
 	char name[24];
 	/* Deliver to the port; 0 or -errno (counted as dropped). */
@@ -45,11 +47,20 @@ void bridge_add(struct bridge *b, struct bridge_port *p);
 /* On return no send() to p is running or will run, and no MAC is learned on it. May sleep. */
 void bridge_remove(struct bridge_port *p);
 /*
+ * p->mac is static at p, which is in a bridge: frames to it go to p, and one that comes from it at any other port is dropped and
+ * counted there as spoofed. For who is at home here: the host itself, and a guest while it runs here and nowhere else. Twice is
+ * harmless; -EEXIST if it is bound to another port.
+ */
+int bridge_bind(struct bridge_port *p) must_check;
+/* p->mac may be learned again, at any port. bridge_remove does this as well; p need not be bound, nor in a bridge. */
+void bridge_unbind(struct bridge_port *p);
+/*
  * A frame came in from p. For senders that can hold back, the answer: 0 if it was taken (flooded frames always are), -errno
- * of the one port it went to, -EACCES for a source MAC that is not p's, -EINVAL if malformed, -ENETDOWN if p is leaving.
+ * of the one port it went to, -EACCES for a spoofed source MAC, -EINVAL if malformed, -ENETDOWN if p is leaving.
  */
 int bridge_input(struct bridge_port *p, struct frame *f);
-/* For the console: each learned MAC; fn must not sleep. */
+#define BRIDGE_BOUND UINT64_MAX
+/* For the console: each MAC that is bound (its age is BRIDGE_BOUND) or learned; fn must not sleep. */
 void bridge_for_each_mac(struct bridge *b,
 			 void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg),
 			 void *arg);

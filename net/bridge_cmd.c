@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The `bridge` command: ports and learned MACs of each bridge. They are copied under its lock, then printed. */
+/* The `bridge` command: ports, and MACs that are bound or learned, of each bridge. They are copied under its lock, then printed. */
 #include "kernel/console.h"
 #include "kernel/time.h"
 #include "net/port.h"
@@ -11,6 +11,7 @@
 
 struct mac_line {
 	char mac[20], port[24];
+	bool bound;
 	uint64_t age_s;
 };
 struct port_line {
@@ -44,7 +45,8 @@ static void on_mac(const uint8_t mac[6], const struct bridge_port *p, uint64_t a
 	sniprintf(l->mac, sizeof(l->mac), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
 		  mac[5]);
 	memcpy(l->port, p->name, sizeof(l->port));
-	l->age_s = age_ns / NS_PER_SEC;
+	l->bound = age_ns == BRIDGE_BOUND;
+	l->age_s = l->bound ? 0 : age_ns / NS_PER_SEC;
 }
 
 static void show_json(struct json *j, struct bridge *b, const struct view *v)
@@ -71,6 +73,7 @@ static void show_json(struct json *j, struct bridge *b, const struct view *v)
 		json_obj(j, NULL);
 		json_str(j, "mac", v->mac[i].mac);
 		json_str(j, "port", v->mac[i].port);
+		json_bool(j, "static", v->mac[i].bound);
 		json_u64(j, "age_s", v->mac[i].age_s);
 		json_obj_end(j);
 	}
@@ -90,9 +93,14 @@ static void show_text(struct con *c, struct bridge *b, const struct view *v)
 			   (unsigned long long)l->stats.tx_frames, (unsigned long long)l->stats.tx_bytes,
 			   (unsigned long long)l->stats.dropped, (unsigned long long)l->stats.spoofed);
 	}
-	for (unsigned i = 0; i < v->nmacs; i++)
-		con_printf(c, "  mac  %s on %s, seen %llu s ago\n", v->mac[i].mac, v->mac[i].port,
-			   (unsigned long long)v->mac[i].age_s);
+	for (unsigned i = 0; i < v->nmacs; i++) {
+		const struct mac_line *l = &v->mac[i];
+		if (l->bound)
+			con_printf(c, "  mac  %s on %s, static\n", l->mac, l->port);
+		else
+			con_printf(c, "  mac  %s on %s, seen %llu s ago\n", l->mac, l->port,
+				   (unsigned long long)l->age_s);
+	}
 }
 
 static int cmd_bridge(struct con *c, int argc, char **argv)
@@ -127,4 +135,4 @@ static int cmd_bridge(struct con *c, int argc, char **argv)
 	free(v);
 	return 0;
 }
-CONSOLE_CMD(bridge, "", "ports and learned MACs of the bridge", cmd_bridge, NULL);
+CONSOLE_CMD(bridge, "", "ports of the bridge and the MACs on them", cmd_bridge, NULL);

@@ -182,6 +182,9 @@ int netif_attach(struct net_if *i)
 	sniprintf(i->ip_port.name, sizeof(i->ip_port.name), "tern");
 	memcpy(i->ip_port.mac, i->nic->mac, ETH_ALEN);
 	bridge_add(i->bridge, &i->ip_port);
+	int err = bridge_bind(&i->ip_port);
+	if (err)
+		return err_trace(err);
 	NET_CORE_LOCK();
 	bool ok = netif_add(&i->netif, &i->address, &i->mask, &i->gateway, NULL, netif_setup, tcpip_input) != NULL;
 	if (ok) {

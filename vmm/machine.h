@@ -28,7 +28,8 @@ size_t vm_console_tail(struct vm *vm, uint8_t *buf, size_t n, uint64_t *total);
 
 /* vmm/vm_port.c: the guest's NIC on the bridge. */
 int vm_port_create(struct vm *vm) must_check; /* not yet attached */
-void vm_port_attach(struct vm *vm);           /* when the VM runs here */
+void vm_port_attach(struct vm *vm);           /* when the VM runs here: from now on, or again */
+void vm_port_unbind(struct vm *vm);           /* when it stands still: its MAC may be elsewhere. May sleep */
 void vm_port_detach(struct vm *vm);           /* may sleep */
 void vm_port_free(struct vm *vm);
 void vm_port_tx(void *vm, struct frame *f); /* from the guest */

@@ -123,6 +123,7 @@ static void halt_vcpus(struct vm *vm)
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_park(vm->vcpus[i]);
 	machine_quiesce(vm);
+	vm_port_unbind(vm); /* last: nothing leaves by it any more */
 }
 
 static void clock_start(struct vm *vm)

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The guest's NIC as a port of the bridge: the one place where vmm/dev/virtio_net.c and net/ meet. */
+/*
+ * The guest's NIC as a port of the bridge: the one place where vmm/dev/virtio_net.c and net/ meet. The port is there from the VM's
+ * first run on, and its MAC is bound to it only while the VM runs: one that stands still may run at a migration's destination
+ * already, and is then heard of at the uplink.
+ */
+#include "kernel/log.h"
 #include "net/announce.h"
 #include "net/bridge.h"
 #include "vmm/machine.h"
@@ -34,11 +39,25 @@ int vm_port_create(struct vm *vm)
 void vm_port_attach(struct vm *vm)
 {
 	struct vm_port *p = vm->port;
-	if (!p || p->attached || !bridge_default())
+	if (!p || !bridge_default())
 		return;
-	p->port.offloads = vnet_offloads(vm->vnet);
-	bridge_add(bridge_default(), &p->port);
-	p->attached = true;
+	if (!p->attached) {
+		p->port.offloads = vnet_offloads(vm->vnet);
+		bridge_add(bridge_default(), &p->port);
+		p->attached = true;
+	}
+	if (bridge_bind(&p->port))
+		log_error("vm %s: no frame of it is forwarded: another port of the bridge has its MAC (see `bridge`)",
+			  vm->cfg.name);
+}
+
+void vm_port_unbind(struct vm *vm)
+{
+	struct vm_port *p = vm->port;
+	if (!p || !p->attached)
+		return;
+	announce_cancel(&p->port); /* its MAC may be elsewhere from now on */
+	bridge_unbind(&p->port);
 }
 
 void vm_port_detach(struct vm *vm)

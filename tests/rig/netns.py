@@ -21,6 +21,7 @@ BRIDGE = "br0"
 CLIENT_ADDRESS = "10.77.0.1"
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 ETH_P_RARP = 0x8035
+ETH_P_LOCAL = 0x88b5  # for experiments (IEEE 802)
 SIOCBRADDIF = 0x89A2
 
 
@@ -96,6 +97,15 @@ class Switch:
 
 def mac_text(b):
     return ":".join(f"{x:02x}" for x in b)
+
+
+def send_as(mac, count):
+    """Broadcast frames from this MAC to all that is plugged into the switch, which itself does not learn from them."""
+    frame = b"\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + struct.pack("!H", ETH_P_LOCAL) + bytes(46)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+        s.bind((BRIDGE, 0))
+        for _ in range(count):
+            s.send(frame)
 
 
 def decode_rarp(frame):

@@ -6,7 +6,8 @@ import time
 import pytest
 
 import client
-from rig import DEMO
+import netns
+from rig import DEMO, DEMO_MAC
 
 
 def wait_console(host, count, seconds):
@@ -51,6 +52,35 @@ def test_instructions_of_either_vendor(rig):
     for _ in rig.hosts:
         out = client.shell(rig.guest, "foreign")
         assert re.search(r"vmcall=-1000 vmmcall=-1000 fast=(syscall|sysenter) calls=1000\b", out), out
+        rig.migrate()
+    rig.check_after(again=False)
+
+
+def bridge(host):
+    """Its ports by name, and those of them that a MAC is bound to."""
+    b = host.json("bridge")["bridges"][0]
+    return {p["name"]: p for p in b["ports"]}, {m["mac"]: m["port"] for m in b["macs"] if m["static"]}
+
+
+def spoofed(host):
+    return sum(p["spoofed"] for p in bridge(host)[0].values() if not p["guest"])
+
+
+@pytest.mark.rigs("amd", "intel")
+def test_nobody_on_the_wire_takes_its_mac(rig):
+    """Frames from the guest's MAC, or from the host's own, come in from the wire: they are counted, and both stay reachable."""
+    for _ in rig.hosts:
+        h = rig.where()
+        assert bridge(h)[1] == {DEMO_MAC: DEMO, h.mac: "tern"}
+        assert bridge(rig.other(h))[1] == {rig.other(h).mac: "tern"}, "the guest does not run there"
+        before = spoofed(h)
+        for mac in (DEMO_MAC, h.mac):
+            netns.send_as(mac, 5)
+        end = time.monotonic() + 5 * rig.scale
+        while spoofed(h) < before + 10:
+            assert time.monotonic() < end, f"{spoofed(h) - before} of 10 frames were counted as spoofed"
+        assert client.ping(rig.guest, 5, 0.05) == 0
+        assert client.ping(h.address, 5, 0.05) == 0
         rig.migrate()
     rig.check_after(again=False)
 

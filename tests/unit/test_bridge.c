@@ -210,6 +210,102 @@ static void guests_cannot_spoof(void **state)
 	assert_int_equal(n->nic.port.stats.dropped, 2);
 }
 
+/* What is bound to a port is reached there, whoever else sends from it; one that does is counted. */
+static void bound_macs_stay(void **state)
+{
+	struct net *n = *state;
+	assert_int_equal(input(&n->nic, mac_all, mac_a, 60), 0); /* learned at the wire before it is bound */
+	assert_int_equal(bridge_bind(&n->g1.port), 0);
+	assert_int_equal(bridge_bind(&n->g1.port), 0);
+	unsigned frames = n->g1.frames;
+	assert_int_equal(input(&n->nic, mac_b, mac_a, 60), -EACCES);
+	assert_int_equal(n->nic.port.stats.spoofed, 1);
+	assert_int_equal(n->g2.frames, 1); /* by the first alone */
+	assert_int_equal(n->nic.port.stats.rx_frames, 1);
+	uint8_t rarp[ANNOUNCE_RARP_LEN];
+	struct frame f;
+	frame_init_flat(&f, rarp, announce_rarp(rarp, mac_a));
+	assert_int_equal(bridge_input(&n->nic.port, &f), -EACCES);
+	assert_int_equal(n->nic.port.stats.spoofed, 2);
+	assert_int_equal(input(&n->nic, mac_a, mac_c, 60), 0);
+	assert_int_equal(input(&n->g2, mac_a, mac_b, 60), 0);
+	assert_int_equal(n->g1.frames, frames + 2);
+	assert_int_equal(n->nic.frames, 0); /* and not flooded, though the guest has sent nothing yet */
+	assert_ptr_equal(port_of(n, mac_a), &n->g1.port);
+	fake_time_advance(1000 * NS_PER_SEC); /* it does not age */
+	assert_int_equal(input(&n->g1, mac_b, mac_a, 60), 0);
+	assert_int_equal(input(&n->nic, mac_a, mac_c, 60), 0);
+	assert_int_equal(n->g1.frames, frames + 3);
+	assert_int_equal(n->nic.port.stats.spoofed, 2);
+}
+
+static void twins_are_not_bound(void **state)
+{
+	struct net *n = *state;
+	struct tap twin = { 0 };
+	tap_add(n, &twin, mac_a);
+	assert_int_equal(bridge_bind(&n->g1.port), 0);
+	assert_int_equal(bridge_bind(&twin.port), -EEXIST);
+	assert_int_equal(input(&twin, mac_all, mac_a, 60), -EACCES);
+	assert_int_equal(twin.port.stats.spoofed, 1);
+	bridge_unbind(&twin.port); /* which it was not */
+	assert_ptr_equal(port_of(n, mac_a), &n->g1.port);
+	bridge_unbind(&n->g1.port);
+	assert_int_equal(bridge_bind(&twin.port), 0);
+	bridge_remove(&twin.port); /* and its MAC is free again */
+	assert_null(port_of(n, mac_a));
+	assert_int_equal(bridge_bind(&n->g1.port), 0);
+}
+
+/* A guest stands still for the switch-over and then runs at the destination; or it goes on here after all. */
+static void an_unbound_mac_moves(void **state)
+{
+	struct net *n = *state;
+	assert_int_equal(bridge_bind(&n->g1.port), 0);
+	bridge_unbind(&n->g1.port);
+	bridge_unbind(&n->g1.port);
+	assert_null(port_of(n, mac_a));
+	uint8_t rarp[ANNOUNCE_RARP_LEN];
+	struct frame f;
+	frame_init_flat(&f, rarp, announce_rarp(rarp, mac_a));
+	assert_int_equal(bridge_input(&n->nic.port, &f), 0);
+	assert_ptr_equal(port_of(n, mac_a), &n->nic.port);
+	unsigned frames = n->nic.frames, here = n->g1.frames;
+	assert_int_equal(input(&n->g2, mac_a, mac_b, 60), 0);
+	assert_int_equal(n->nic.frames, frames + 1);
+	assert_int_equal(n->g1.frames, here);
+	assert_int_equal(bridge_bind(&n->g1.port), 0);
+	assert_int_equal(input(&n->g2, mac_a, mac_b, 60), 0);
+	assert_int_equal(n->g1.frames, here + 1);
+	bridge_remove(&n->g1.port);
+	bridge_unbind(&n->g1.port); /* harmless */
+	assert_int_equal(input(&n->nic, mac_all, mac_a, 60), 0);
+	assert_ptr_equal(port_of(n, mac_a), &n->nic.port);
+	bridge_add(n->b, &n->g1.port);
+}
+
+/* Learning is not crowded out by static MACs, however many share a place in the table. */
+static void many_bound_macs(void **state)
+{
+	struct net *n = *state;
+	enum { MANY = 2000 };
+	struct tap *tap = calloc(MANY, sizeof(*tap));
+	for (unsigned i = 0; i < MANY; i++) {
+		uint8_t mac[6] = { 2, 0, 0, 1, (uint8_t)(i >> 8), (uint8_t)i };
+		tap_add(n, &tap[i], mac);
+		assert_int_equal(bridge_bind(&tap[i].port), 0);
+	}
+	for (unsigned i = 0; i < MANY; i++) {
+		assert_int_equal(input(&n->nic, tap[i].port.mac, mac_c, 60), 0);
+		assert_int_equal(tap[i].frames, 1);
+		assert_int_equal(input(&n->nic, mac_all, tap[i].port.mac, 60), -EACCES);
+	}
+	assert_ptr_equal(port_of(n, mac_c), &n->nic.port);
+	for (unsigned i = 0; i < MANY; i++)
+		bridge_remove(&tap[i].port);
+	free(tap);
+}
+
 /* An IPv4/TCP frame of n payload bytes from mac_b to mac_a; its checksum holds the pseudo header's sum. */
 static size_t tcp_frame(uint8_t *p, size_t n)
 {
@@ -365,6 +461,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(ages, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_table_still_forwards, setup, teardown),
 		cmocka_unit_test_setup_teardown(guests_cannot_spoof, setup, teardown),
+		cmocka_unit_test_setup_teardown(bound_macs_stay, setup, teardown),
+		cmocka_unit_test_setup_teardown(twins_are_not_bound, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_unbound_mac_moves, setup, teardown),
+		cmocka_unit_test_setup_teardown(many_bound_macs, setup, teardown),
 		cmocka_unit_test_setup_teardown(finishes_offloads, setup, teardown),
 		cmocka_unit_test_setup_teardown(tells_a_full_queue, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_large_frame_goes_whole, setup, teardown),
