@@ -202,6 +202,9 @@ static void start_vmm(void)
 	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
 		migrate_peer_add(name, addr);
 	host_may_leave = migrate_may_leave;
+	const struct nic *nic;
+	for (unsigned i = 0; (nic = nic_get(i)); i++)
+		vmm_own_mac(nic->mac);
 	int err = vmm_init(hv, &conf, files, nfiles);
 	if (err)
 		log_error("the VMs of tern.conf cannot be set up: %s", err_name(err));

@@ -106,7 +106,7 @@ def parse_record(buf, at, sender, key, number):
             r.f[name] = string(raw, name) if is_text else raw if name in UUIDS else int.from_bytes(raw, "little")
             pos += size
         if r.name == "OFFER":
-            need(r.f["ncompat"] <= 64, "ncompat")
+            need(1 <= r.f["ncompat"] <= 64, "ncompat")
             for i in range(r.f["ncompat"]):
                 for j in range(6):
                     r.places.append((f"compat{i}.{j}", pos + 4 * j, 4))

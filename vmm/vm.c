@@ -85,10 +85,11 @@ void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)
 	spin_unlock(&vms_lock);
 }
 
-/* A new VM in the table, with the table's reference. -EEXIST if the name or the UUID is taken. */
+/* A new VM in the table, with the table's reference. -EEXIST if the name, the UUID or the MAC is taken. */
 int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w)
 {
 	static const uint8_t none[16];
+	int err = 0;
 	struct vm *vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return why_set(w, -ENOMEM, "no memory for another VM");
@@ -97,19 +98,25 @@ int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, st
 	vm->refs = 1;
 	mutex_init(&vm->lock, "vm");
 	spin_lock(&vms_lock);
-	struct vm *twin = find(cfg->name);
-	list_for_each(o, &vms, struct vm, node)
+	struct vm *twin = find(cfg->name), *same_mac = NULL;
+	list_for_each(o, &vms, struct vm, node) {
 		if (memcmp(cfg->uuid, none, 16) && !memcmp(o->cfg.uuid, cfg->uuid, 16))
 			twin = o;
-	if (!twin)
+		if (!memcmp(o->cfg.mac, cfg->mac, ETH_ALEN))
+			same_mac = o;
+	}
+	if (twin)
+		err = why_set(w, -EEXIST, "a VM named %s is on that host already", cfg->name);
+	else if (same_mac)
+		err = why_set(w, -EEXIST, "VM %s on that host has its MAC", same_mac->cfg.name);
+	else
 		list_append(&vms, &vm->node);
 	spin_unlock(&vms_lock);
-	if (twin) {
+	if (err)
 		free(vm);
-		return why_set(w, -EEXIST, "a VM named %s is on that host already", cfg->name);
-	}
-	*out = vm;
-	return 0;
+	else
+		*out = vm;
+	return err;
 }
 
 /* Out of the table; freed when the last reference goes. */
@@ -152,6 +159,7 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 {
 	bool ok = true;
 	uint64_t n;
+	struct why w = { "" };
 	const char *v, *host = conf_get(c, "host", "", "name");
 	*cfg = (struct vm_config){ .mem = MIB(256), .vcpus = 1, .cpu = "host" };
 	if (strlen(name) >= sizeof(cfg->name))
@@ -182,6 +190,8 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	}
 	if ((v = conf_get(c, "vm", name, "mac")) && conf_parse_mac(v, cfg->mac))
 		ok = BAD("mac", " = %s: not a unicast MAC address like 52:54:00:77:00:01", name, v);
+	else if (vm_mac_check(name, cfg->mac, &w))
+		ok = BAD("mac", ": %s; give it one of its own", name, w.text);
 	if (!cpuid_model_known(cfg->cpu))
 		ok = BAD("cpu", " = %s: no such CPU model; write host or portable", name, cfg->cpu);
 	else if (!strcmp(cfg->cpu, "portable") && cfg->mem > BIT(CPUID_PORTABLE_PHYS) - GIB(1))

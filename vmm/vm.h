@@ -96,6 +96,14 @@ int vmm_init(const struct hv_ops *hv, struct conf *c, const struct vm_file *file
 extern const struct hv_ops *vmm_hv_ops; /* (c) after vmm_init; NULL: this host cannot run VMs */
 static inline const struct hv_ops *vmm_hv(void) { return vmm_hv_ops; }
 const struct vm_file *vmm_file(const char *name);
+/* By kernel/main.c before vmm_init: the MAC of a network card of this host. */
+void vmm_own_mac(const uint8_t mac[ETH_ALEN]);
+/*
+ * May a VM of that name have this MAC on this host? -EINVAL: it is multicast, broadcast or zero; -EEXIST: a network card of the host
+ * has it, or a VM of another name in the table, whatever its state. The reason names no host, for it may be told to a peer. A
+ * VM that comes into the table between this and vm_new is found there. Any context that may take the table's lock.
+ */
+int vm_mac_check(const char *name, const uint8_t mac[ETH_ALEN], struct why *w) must_check;
 
 /* Table. vm_get takes a reference that vm_put gives back; NULL if there is none of that name. */
 struct vm *vm_get(const char *name);

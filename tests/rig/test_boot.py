@@ -118,8 +118,11 @@ def test_address_by_dhcp(switch, tmp_path):
 
 
 def test_boot_wrong_configuration(shared):
-    """A missing file and a wrong key are said with file, line and key, and the rest still starts."""
+    """A missing file, a wrong key and MACs that no VM may have are said with file, line and key, and the rest still starts."""
     bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\ncolour = blue\n"
+    for name, mac in (("first", "52:54:00:77:00:61"), ("second", "52:54:00:77:00:61"), ("hosts", "52:54:00:00:00:03"),
+                      ("group", "53:54:00:77:00:62")):
+        bad += f"\n[vm {name}]\nkernel = nosuchfile\nmac = {mac}\n"
     h = Host("c", shared.switch, host_conf(3, "c", bad), 3)
     try:
         h.start()
@@ -127,6 +130,10 @@ def test_boot_wrong_configuration(shared):
         number = h.conf.splitlines().index("kernel = nosuchfile") + 1
         assert re.search(rf"tern\.conf:{number}:.*nosuchfile", said), said
         assert re.search(rf"tern\.conf:{number + 2}:.*colour", said), said
+        for name, why in (("second", "that of VM first"), ("hosts", "that of a network card"), ("group", "not a unicast MAC")):
+            number = h.conf.splitlines().index(f"[vm {name}]") + 3
+            assert re.search(rf"tern\.conf:{number}: \[vm {name}\] mac.*{why}", said), said
+        assert h.vms().keys() == {"broken", "first"}
         assert client.ping(h.address, 2) == 0
         assert h.console.json_result("vm start broken")["error"]["text"]
         reboot = h.console.begin("reboot --json")

@@ -200,7 +200,7 @@ static void test_strings(void **state unused)
 {
 	const char *bad[] = { "a b", "", "x\033[2J", "name;reboot" };
 	struct why w = { "" };
-	struct offer o = { .id = id }, got;
+	struct offer o = { .id = id, .compat.n = 1 }, got;
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		o.cfg = (struct vm_config){ .mem = MIB(2), .vcpus = 1 };
 		strcpy(o.cfg.name, bad[i]);
@@ -214,6 +214,20 @@ static void test_strings(void **state unused)
 	assert_int_equal(recv(&w), 0);
 	w.text[0] = 0;
 	assert_int_equal(offer_parse(&rx, &got, &w), -EINVAL);
+}
+
+/* An OFFER says what the guest's CPU has: nothing at all would fit every host. */
+static void test_number_of_cpuid_leaves(void **state unused)
+{
+	static const uint32_t n[] = { 1, VM_COMPAT_WORDS, 0 };
+	struct why w = { "" };
+	struct offer o = { .id = id, .cfg = { .name = "demo", .mem = MIB(2), .vcpus = 1 } }, got;
+	for (unsigned i = 0; i < ARRAY_SIZE(n); i++) {
+		o.compat.n = n[i];
+		assert_int_equal(offer_send(&tx, &o, soon()), 0);
+		assert_int_equal(recv(&w), 0);
+		assert_int_equal(offer_parse(&rx, &got, &w), n[i] ? 0 : -EPROTO);
+	}
 }
 
 /* ---- attempts: one decision each ---- */
@@ -321,6 +335,7 @@ int main(void)
 		cmocka_unit_test(test_hello_versions),
 		cmocka_unit_test_setup_teardown(test_mutations, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_strings, open_pipe, close_pipe),
+		cmocka_unit_test_setup_teardown(test_number_of_cpuid_leaves, open_pipe, close_pipe),
 		cmocka_unit_test(test_attempts),
 		cmocka_unit_test(test_attempts_told),
 		cmocka_unit_test(test_attempts_kept),

@@ -182,7 +182,7 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 	wire_get_str(rx, c->initrd, sizeof(c->initrd));
 	wire_get_str(rx, c->cmdline, sizeof(c->cmdline));
 	c->autostart = (enum vm_autostart)(flags & OFFER_AUTOSTART);
-	if (k->n > VM_COMPAT_WORDS)
+	if (!k->n || k->n > VM_COMPAT_WORDS) /* without words there would be nothing to hold this host's CPU against */
 		return malformed(rx, w);
 	for (uint32_t i = 0; i < k->n; i++) {
 		k->leaf[i] = wire_get_u32(rx);

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Which MAC a VM of this host may have. Asked for the [vm] sections of tern.conf, and for what a peer offers. */
+#include "kernel/list.h"
+#include "vmm/vm.h"
+#include <stdio.h>
+#include <string.h>
+
+#define OWN_MAX 16
+
+static uint8_t own[OWN_MAX][ETH_ALEN]; /* (c) after vmm_init */
+static unsigned nown;
+
+void vmm_own_mac(const uint8_t mac[ETH_ALEN])
+{
+	if (nown < OWN_MAX)
+		memcpy(own[nown++], mac, ETH_ALEN);
+}
+
+struct search {
+	const char *name;
+	const uint8_t *mac;
+	char owner[VM_NAME_MAX];
+};
+
+static void compare(struct vm *vm, void *arg)
+{
+	struct search *s = arg;
+	if (!memcmp(vm->cfg.mac, s->mac, ETH_ALEN) && strcmp(vm->cfg.name, s->name) != 0)
+		snprintf(s->owner, sizeof(s->owner), "%s", vm->cfg.name);
+}
+
+int vm_mac_check(const char *name, const uint8_t mac[ETH_ALEN], struct why *w)
+{
+	static const uint8_t zero[ETH_ALEN];
+	struct search s = { .name = name, .mac = mac };
+	char text[3 * ETH_ALEN];
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	if (mac[0] & 1) /* I/G bit, broadcast has it too (IEEE 802-2014 8.2.2) */
+		return why_set(w, -EINVAL, "the MAC %s is a group's, not one card's", text);
+	if (!memcmp(mac, zero, ETH_ALEN))
+		return why_set(w, -EINVAL, "the MAC %s is nobody's", text);
+	for (unsigned i = 0; i < nown; i++)
+		if (!memcmp(mac, own[i], ETH_ALEN))
+			return why_set(w, -EEXIST, "the MAC %s is that of a network card of the host", text);
+	vm_for_each(compare, &s);
+	return s.owner[0] ? why_set(w, -EEXIST, "the MAC %s is that of VM %s", text, s.owner) : 0;
+}
