@@ -262,6 +262,7 @@ static void an_unbound_mac_moves(void **state)
 {
 	struct net *n = *state;
 	assert_int_equal(bridge_bind(&n->g1.port), 0);
+	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0); /* what is bound is not learned beside that */
 	bridge_unbind(&n->g1.port);
 	bridge_unbind(&n->g1.port);
 	assert_null(port_of(n, mac_a));
