@@ -640,7 +640,7 @@ static uint32_t ask(const struct attempt_id *id)
 static void peer_until_ready(struct peer *p, struct attempt_id *id)
 {
 	static struct offer o;
-	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1 },
+	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1, .mac = { 2, 9 } },
 			    .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
 	memcpy(o.cfg.uuid, o.id.uuid, 16);
 	vm_compat_get(NULL, &o.compat);
@@ -679,7 +679,7 @@ static void test_no_memory(void **state unused)
 	static struct offer o;
 	struct peer p;
 	char text[WIRE_TEXT_MAX];
-	o = (struct offer){ .cfg = { .name = "giant", .mem = GIB(4), .vcpus = 1 },
+	o = (struct offer){ .cfg = { .name = "giant", .mem = GIB(4), .vcpus = 1, .mac = { 2, 8 } },
 			    .id = attempt_new_id((const uint8_t *)"gggggggggggggggg") };
 	vm_compat_get(NULL, &o.compat);
 	peer_open(&p);

@@ -90,6 +90,8 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 			VM_MAX_VCPUS);
 		return REFUSE_CONFIG;
 	}
+	if (vm_mac_check(cfg->name, cfg->mac, c->why))
+		return REFUSE_CONFIG;
 	if (vm_compat_check(cfg->cpu, &c->offer.compat, c->why))
 		return REFUSE_CPU;
 	uint64_t need = pages_needed(cfg->mem) + RESERVE_PAGES, have = page_free_count();
