@@ -9,6 +9,9 @@
  * that is one free block of 1 GiB needs no bytes: they are cleared when it is first split or allocated, which keeps 24 TB
  * cheap at boot (0.025% of RAM set aside, of which nothing is touched). Free blocks are chained through their first bytes
  * in the direct map. One lock; nothing here sleeps.
+ *
+ * A reservation sets pages aside without choosing which: free_pages is what is in the lists less what is reserved, and is what
+ * anybody may take.
  */
 #include "kernel/page.h"
 #include "arch/x86/memory.h"
@@ -34,7 +37,8 @@ struct region {
 static struct spinlock lock = SPINLOCK_INIT("page");
 static struct list free_list[ORDERS];
 static struct region *region;
-static uint64_t nregions, free_pages, total_pages, guest_pages;
+static uint64_t nregions, total_pages, guest_pages;
+static uint64_t free_pages;             /* and not reserved */
 static struct handoff_mem map[MAP_MAX]; /* copy of the loader's: it lies in memory that is freed */
 static unsigned nmap;
 
@@ -86,15 +90,16 @@ static void give(hpa_t hpa, unsigned order)
 	put_block(hpa, order);
 }
 
-hpa_t page_alloc(unsigned order)
+hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order)
 {
 	BUG_ON(order > PAGE_ORDER_1G);
 	hpa_t hpa = HPA_NONE;
 	uint64_t flags = spin_lock_irqsave(&lock);
+	uint64_t n = 1UL << order, drawn = r ? MIN(r->pages, n) : 0;
 	unsigned o = order;
 	while (o < ORDERS && list_empty(&free_list[o]))
 		o++;
-	if (o < ORDERS) {
+	if (o < ORDERS && n - drawn <= free_pages) {
 		hpa = hpa_of(free_list[o].next);
 		take_block(hpa);
 		while (o > order) { /* split: give back the upper halves */
@@ -102,22 +107,47 @@ hpa_t page_alloc(unsigned order)
 			put_block(hpa + (PAGE_SIZE << o), o);
 		}
 		*state_of(hpa) = (uint8_t)(STATE_ALLOC | order);
-		free_pages -= 1UL << order;
+		free_pages -= n - drawn;
+		if (drawn)
+			r->pages -= drawn;
 	}
 	spin_unlock_irqrestore(&lock, flags);
 	return hpa;
 }
 
+hpa_t page_alloc(unsigned order) { return page_alloc_reserved(NULL, order); }
+
+void page_zero(hpa_t hpa, unsigned order) { memset(hva_of(hpa), 0, PAGE_SIZE << order); }
+
 hpa_t page_alloc_zero(unsigned order)
 {
 	hpa_t hpa = page_alloc(order);
-	if (hpa == HPA_NONE)
-		return hpa;
-	if (order >= PAGE_ORDER_2M)
-		memory_clear_pages(hva_of(hpa), PAGE_SIZE << order); /* guests' memory; less is tables, used at once */
-	else
-		memset(hva_of(hpa), 0, PAGE_SIZE << order);
+	if (hpa != HPA_NONE)
+		page_zero(hpa, order);
 	return hpa;
+}
+
+int page_reserve(struct page_reservation *r, uint64_t pages, uint64_t keep, uint64_t *have)
+{
+	int err = -ENOMEM;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	r->pages = 0;
+	*have = free_pages;
+	if (pages <= free_pages && keep <= free_pages - pages) {
+		free_pages -= pages;
+		r->pages = pages;
+		err = 0;
+	}
+	spin_unlock_irqrestore(&lock, flags);
+	return err;
+}
+
+void page_unreserve(struct page_reservation *r)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	free_pages += r->pages;
+	r->pages = 0;
+	spin_unlock_irqrestore(&lock, flags);
 }
 
 void page_free(hpa_t hpa, unsigned order)

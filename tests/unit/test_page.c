@@ -217,6 +217,72 @@ static void test_zeroed(void **state)
 	zeroed(PAGE_ORDER_2M); /* past the caches */
 }
 
+/* Two that come at once cannot both be promised the same memory, and nobody takes what was promised. */
+static void test_reservations(void **state)
+{
+	(void)state;
+	start(small_map, ARRAY_SIZE(small_map));
+	struct page_reservation a, b = { 0 };
+	uint64_t total = page_total_count(), have, got = 0;
+	assert_int_equal(page_reserve(&a, total, 1, &have), -ENOMEM);
+	assert_int_equal(have, total);
+	assert_int_equal(page_reserve(&a, ~0ULL, ~0ULL, &have), -ENOMEM); /* the sum does not wrap */
+	assert_int_equal(page_reserve(&a, 3, ~0ULL, &have), -ENOMEM);
+	page_unreserve(&a);
+	assert_int_equal(page_free_count(), total);
+
+	assert_int_equal(page_reserve(&a, total - 20, 20, &have), 0);
+	assert_int_equal(page_free_count(), 20);
+	assert_int_equal(page_reserve(&b, 20, 1, &have), -ENOMEM);
+	assert_int_equal(have, 20);
+	page_unreserve(&b);
+	assert_int_equal(page_alloc(5), HPA_NONE); /* 32 pages: there are blocks, but not for everybody */
+	assert_int_equal(page_reserve(&b, 20, 0, &have), 0);
+	assert_int_equal(page_alloc(0), HPA_NONE);
+	page_unreserve(&b);
+	page_unreserve(&b);
+	assert_int_equal(page_free_count(), 20);
+	hpa_t other = page_alloc(2);
+	assert_int_not_equal(other, HPA_NONE);
+	assert_int_equal(page_free_count(), 16);
+
+	/* drawn down to the last page, whatever of it is in large blocks; then it is as everybody */
+	hpa_t chain = HPA_NONE, hpa;
+	for (unsigned order = 10; got<total - 20; order -= order> 0)
+		while (got + (1UL << order) <= total - 20 && (hpa = page_alloc_reserved(&a, order)) != HPA_NONE) {
+			mark(hpa, order, 0, 1);
+			((hpa_t *)hva_of(hpa))[0] = chain;
+			((hpa_t *)hva_of(hpa))[1] = order;
+			chain = hpa;
+			got += 1UL << order;
+			assert_int_equal(a.pages, total - 20 - got);
+			assert_int_equal(page_free_count(), 16);
+		}
+	assert_int_equal(a.pages, 0);
+	hpa = page_alloc_reserved(&a, 0);
+	assert_int_not_equal(hpa, HPA_NONE);
+	assert_int_equal(page_free_count(), 15);
+	page_unreserve(&a);
+	assert_int_equal(page_free_count(), 15);
+	page_free(hpa, 0);
+	page_free(other, 2);
+	while (chain != HPA_NONE) {
+		hpa = chain;
+		chain = ((hpa_t *)hva_of(hpa))[0];
+		page_free(hpa, (unsigned)((hpa_t *)hva_of(hpa))[1]);
+	}
+	assert_int_equal(page_free_count(), total);
+
+	/* a block that is partly promised and partly free */
+	assert_int_equal(page_reserve(&a, 3, 0, &have), 0);
+	hpa = page_alloc_reserved(&a, 3);
+	assert_int_not_equal(hpa, HPA_NONE);
+	assert_int_equal(a.pages, 0);
+	assert_int_equal(page_free_count(), total - 8);
+	page_free(hpa, 3);
+	assert_int_equal(page_free_count(), total);
+}
+
 static bool panics(hpa_t hpa, unsigned order)
 {
 	jmp_buf env;
@@ -252,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_boot_memory_comes_later),
 		cmocka_unit_test(test_big_blocks),
 		cmocka_unit_test(test_zeroed),
+		cmocka_unit_test(test_reservations),
 		cmocka_unit_test(test_wrong_frees_are_caught),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
