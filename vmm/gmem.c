@@ -10,58 +10,155 @@
  * marks after, so its mark is never older than its data.
  */
 #include "vmm/gmem.h"
-#include <stdlib.h>
 #include <string.h>
 
-static hpa_t table_page_alloc(void *arg unused) { return page_alloc_zero(PAGE_ORDER_4K); }
-static void table_page_free(void *arg unused, hpa_t hpa) { page_free(hpa, PAGE_ORDER_4K); }
+/* ---- what a VM of a size takes ---- */
+
+static struct gmem shape(uint64_t size)
+{
+	uint64_t high = size > GMEM_HOLE ? size - GMEM_HOLE : 0;
+	return (struct gmem){ .size = size,
+			      .low = size - high,
+			      .high = high,
+			      .gfn_end = (high ? GMEM_HIGH + high : size) >> PAGE_SHIFT };
+}
+
+/* Tables that map all of it by 4K leaves: on each level, one for each piece of the address space that has RAM. */
+static uint64_t tables_max(const struct gmem *g)
+{
+	struct gmem_range r[2];
+	uint64_t n = 1 + ((g->gfn_end << PAGE_SHIFT) + GIB(512) - 1) / GIB(512) + g->size / GMEM_BLOCK;
+	for (unsigned i = 0, nr = gmem_ranges(g, r); i < nr; i++)
+		n += ((r[i].count << PAGE_SHIFT) + GIB(1) - 1) / GIB(1);
+	return n;
+}
+
+static unsigned order_for(uint64_t bytes)
+{
+	unsigned order = 0;
+	while ((PAGE_SIZE << order) < bytes)
+		order++;
+	return order;
+}
+
+static uint64_t map_bytes(const struct gmem *g) { return BITMAP_WORDS(g->gfn_end) * sizeof(uint64_t); }
+static uint64_t blocks_bytes(const struct gmem *g) { return g->size / GMEM_BLOCK * sizeof(*g->block); }
+
+uint64_t gmem_pages(uint64_t size)
+{
+	struct gmem g = shape(size);
+	return size / PAGE_SIZE + tables_max(&g) + 2 * (1ULL << order_for(map_bytes(&g))) +
+	       (1ULL << order_for(blocks_bytes(&g)));
+}
+
+/* ---- tables come from the VM's own stock, so that a split never lacks memory; g->lock is held, or nobody else knows g ---- */
+
+static void table_put(void *arg, hpa_t t)
+{
+	struct gmem *g = arg;
+	*(hpa_t *)hva_of(t) = g->stock;
+	g->stock = t;
+}
+
+static hpa_t table_get(void *arg)
+{
+	struct gmem *g = arg;
+	hpa_t t = g->stock;
+	if (!t)
+		return HPA_NONE;
+	g->stock = *(hpa_t *)hva_of(t);
+	memset(hva_of(t), 0, PAGE_SIZE);
+	return t;
+}
+
+static bool stock_fill(struct gmem *g, struct page_reservation *r)
+{
+	for (uint64_t n = tables_max(g); n; n--) {
+		hpa_t t = page_alloc_reserved(r, PAGE_ORDER_4K);
+		if (t == HPA_NONE)
+			return false;
+		table_put(g, t);
+	}
+	return true;
+}
+
+/* ---- made, and taken apart ---- */
 
 static gpa_t ram_gpa(const struct gmem *g, uint64_t off) { return off < g->low ? off : off - g->low + GMEM_HIGH; }
 
-int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct why *w)
+static void *array_alloc(struct page_reservation *r, uint64_t bytes)
 {
-	int err;
-	*g = (struct gmem){ .size = size,
-			    .low = MIN(size, GMEM_HOLE),
-			    .high = size > GMEM_HOLE ? size - GMEM_HOLE : 0 };
-	mutex_init(&g->lock, "gmem");
-	if (!size || size % GMEM_BLOCK)
-		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB", (unsigned long long)size);
-	g->gfn_end = (g->high ? GMEM_HIGH + g->high : g->low) >> PAGE_SHIFT;
-	g->block = malloc(size / GMEM_BLOCK * sizeof(*g->block));
-	g->soft_dirty = calloc(BITMAP_WORDS(g->gfn_end), sizeof(uint64_t));
-	err = pt_init(&g->pt, fmt, table_page_alloc, table_page_free, NULL);
-	if (!g->block || !g->soft_dirty || err)
-		goto nomem;
-	for (uint64_t off = 0; off < size;) {
+	hpa_t hpa = page_alloc_reserved(r, order_for(bytes));
+	if (hpa == HPA_NONE)
+		return NULL;
+	page_zero(hpa, order_for(bytes));
+	return hva_of(hpa);
+}
+
+static void array_free(void *p, uint64_t bytes)
+{
+	if (p)
+		page_free(hpa_of(p), order_for(bytes));
+}
+
+/* RAM in the largest blocks that fit and that the host has, not cleared. */
+static bool ram_alloc(struct gmem *g, struct page_reservation *r)
+{
+	for (uint64_t off = 0; off < g->size;) {
 		gpa_t gpa = ram_gpa(g, off);
-		uint64_t room = gpa < GMEM_HOLE ? g->low - off : size - off;
+		uint64_t room = gpa < GMEM_HOLE ? g->low - off : g->size - off;
 		unsigned order = PAGE_ORDER_1G;
 		hpa_t hpa = HPA_NONE;
-		for (; order >= PAGE_ORDER_2M; order--) { /* the largest that fits and that the host has */
+		for (; order >= PAGE_ORDER_2M; order--) {
 			uint64_t bytes = PAGE_SIZE << order;
-			if (bytes <= room && !(gpa & (bytes - 1)) && (hpa = page_alloc_zero(order)) != HPA_NONE)
+			if (bytes <= room && !(gpa & (bytes - 1)) && (hpa = page_alloc_reserved(r, order)) != HPA_NONE)
 				break;
 		}
 		if (hpa == HPA_NONE)
-			goto nomem;
+			return false;
 		for (uint64_t b = 0; b < PAGE_SIZE << order; b += GMEM_BLOCK)
 			g->block[g->nblocks++] = hpa + b;
 		page_guest_add(1LL << order);
 		if (pt_map(&g->pt, gpa, hpa, PAGE_SIZE << order, PT_R | PT_W | PT_X))
-			goto nomem;
+			return false;
 		off += PAGE_SIZE << order;
 	}
+	return true;
+}
+
+int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct page_reservation *r,
+		   struct why *w)
+{
+	*g = shape(size);
+	mutex_init(&g->lock, "gmem");
+	if (!size || size % GMEM_BLOCK)
+		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB", (unsigned long long)size);
+	g->block = array_alloc(r, blocks_bytes(g));
+	g->soft_dirty = array_alloc(r, map_bytes(g));
+	g->track_map = array_alloc(r, map_bytes(g));
+	if (!g->block || !g->soft_dirty || !g->track_map || !stock_fill(g, r) ||
+	    pt_init(&g->pt, fmt, table_get, table_put, g) || !ram_alloc(g, r))
+		goto nomem;
+	for (uint64_t i = 0; i < g->nblocks; i++)
+		page_zero(g->block[i], PAGE_ORDER_2M);
 	return 0;
 nomem:
 	gmem_fini(g);
-	return why_set(w, -ENOMEM, "not enough memory: the VM needs %llu MiB, this host has %llu MiB free",
-		       (unsigned long long)(size >> 20), (unsigned long long)(page_free_count() >> (20 - PAGE_SHIFT)));
+	return why_set(
+		w, -ENOMEM,
+		"not enough memory: the VM needs %llu MiB, this host has %llu MiB free, not all in pieces of 2 MiB",
+		(unsigned long long)(size >> 20),
+		(unsigned long long)((page_free_count() + (r ? r->pages : 0)) >> (20 - PAGE_SHIFT)));
 }
 
 void gmem_fini(struct gmem *g)
 {
 	pt_fini(&g->pt);
+	while (g->stock) {
+		hpa_t t = g->stock;
+		g->stock = *(hpa_t *)hva_of(t);
+		page_free(t, PAGE_ORDER_4K);
+	}
 	for (uint64_t i = 0; g->block && i < g->nblocks;) { /* back as they came: some are larger than 2 MiB */
 		int order = page_block_order(g->block[i]);
 		BUG_ON(order < PAGE_ORDER_2M);
@@ -69,10 +166,11 @@ void gmem_fini(struct gmem *g)
 		page_guest_add(-(1LL << order));
 		i += 1ULL << (order - PAGE_ORDER_2M);
 	}
-	free(g->block);
-	free(g->soft_dirty);
+	array_free(g->block, blocks_bytes(g));
+	array_free(g->soft_dirty, map_bytes(g));
+	array_free(g->track_map, map_bytes(g));
 	g->block = NULL;
-	g->soft_dirty = NULL;
+	g->soft_dirty = g->track_map = NULL;
 	g->nblocks = 0;
 	g->size = g->low = g->high = g->gfn_end = 0;
 }
@@ -119,21 +217,19 @@ int gmem_write(struct gmem *g, gpa_t gpa, const void *buf, size_t len)
 	return err;
 }
 
-int gmem_track_start(struct gmem *g, void (*flush)(void *), void *arg)
+void gmem_track_start(struct gmem *g, void (*flush)(void *), void *arg)
 {
 	struct gmem_range r[2];
-	int err = 0;
 	mutex_lock(&g->lock);
 	uint64_t before = g->pt.ntables;
-	for (unsigned i = 0, n = gmem_ranges(g, r); i < n && !err; i++)
-		err = pt_split(&g->pt, r[i].first << PAGE_SHIFT, r[i].count << PAGE_SHIFT);
+	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
+		BUG_ON(pt_split(&g->pt, r[i].first << PAGE_SHIFT, r[i].count << PAGE_SHIFT)); /* tables_max */
 	g->splits += g->pt.ntables - before;
 	for (uint64_t i = 0; i < BITMAP_WORDS(g->gfn_end); i++)
 		__atomic_store_n(&g->soft_dirty[i], 0, __ATOMIC_SEQ_CST);
-	g->tracking = !err;
+	g->tracking = true;
 	mutex_unlock(&g->lock);
 	flush(arg);
-	return err;
 }
 
 uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *),

@@ -29,7 +29,9 @@ struct gmem {
 	hpa_t *block;       /* (c) host address of each block, indexed by RAM offset >> 21 */
 	struct pt pt;       /* [m] nested page tables; hardware walks them meanwhile */
 	struct mutex lock;
+	hpa_t stock;          /* [m] table pages that are not in use, chained through their first words; 0 ends it */
 	uint64_t *soft_dirty; /* [a] bit per gfn: written from outside the guest. Always kept. */
+	uint64_t *track_map;  /* bit per gfn, for who tracks: the pages it has still to send */
 	bool tracking;        /* [m] leaves are 4K, dirty bits are meaningful */
 	uint64_t splits;      /* [m] large leaves split so far, for statistics */
 };
@@ -39,9 +41,19 @@ struct gmem_range { /* of RAM, in frames */
 	uint64_t count;
 };
 
-/* Allocate RAM (zeroed) and map it. -ENOMEM with the numbers, -EINVAL for a size that is not a multiple of 2 MiB. */
-int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct why *w) must_check;
-void gmem_fini(struct gmem *g); /* no CPU uses its tables any more; half-made is fine */
+/*
+ * Allocate RAM (zeroed) and map it, and all that tracking its dirt will ever need: a host whose memory is full can still send
+ * its VMs away. Pages come from r first (NULL: none are reserved). g may not be moved. -ENOMEM with the numbers, -EINVAL for a size
+ * that is not a multiple of 2 MiB.
+ */
+int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct page_reservation *r,
+		   struct why *w) must_check;
+static inline must_check int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct why *w)
+{
+	return gmem_init_from(g, size, fmt, NULL, w);
+}
+uint64_t gmem_pages(uint64_t size); /* that gmem_init allocates for this size, RAM included: 100.21 % of it */
+void gmem_fini(struct gmem *g);     /* no CPU uses its tables any more; half-made is fine */
 unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
 
 int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) must_check;  /* -EFAULT outside RAM */
@@ -63,11 +75,11 @@ static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 /*
  * The dirty set. Both flush through `flush(arg)`, which returns when no CPU holds an old translation of this guest, and
  * only after it do they return: the caller may read the pages at once (clear -> flush -> copy).
- * gmem_track_start: split everything, soft set cleared; the caller takes every page as dirty. -ENOMEM: not tracking.
+ * gmem_track_start: split everything, soft set cleared; the caller takes every page as dirty. It allocates nothing of the host.
  * gmem_track_harvest: dirty frames in [first, first+count) are or-ed into map (bit 0 = first) and cleared here; returns
  * how many bits that set newly. gmem_track_stop: merge back to large leaves.
  */
-int gmem_track_start(struct gmem *g, void (*flush)(void *arg), void *arg) must_check;
+void gmem_track_start(struct gmem *g, void (*flush)(void *arg), void *arg);
 uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *arg),
 			    void *arg);
 void gmem_track_stop(struct gmem *g, void (*flush)(void *arg), void *arg);

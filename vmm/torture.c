@@ -127,10 +127,11 @@ static int pages_find(struct image *im, struct vm *vm)
 	struct gmem *g = &vm->mem;
 	struct gmem_range r[2];
 	bool first = !im->map;
-	int err = first ? gmem_track_start(g, vm_flush_tlb, vm) : 0;
-	if (first && !err)
+	if (first) {
+		gmem_track_start(g, vm_flush_tlb, vm);
 		im->map = calloc(BITMAP_WORDS(g->gfn_end), sizeof(*im->map));
-	if (err || !im->map)
+	}
+	if (!im->map)
 		return -ENOMEM;
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++) {
 		if (!first)
@@ -208,7 +209,8 @@ static int sections_load(const struct image *im, struct vm *vm, struct why *w)
 static int pages_load(const struct image *im, struct vm *vm)
 {
 	uint64_t n = 0;
-	int err = gmem_track_start(&vm->mem, vm_flush_tlb, vm);
+	int err = 0;
+	gmem_track_start(&vm->mem, vm_flush_tlb, vm);
 	for (gfn_t f = 0; f < vm->mem.gfn_end && n < im->npages && !err; f++)
 		if (bitmap_test(im->map, f))
 			err = gmem_write(&vm->mem, f << PAGE_SHIFT, hva_of(im->page[n++]), PAGE_SIZE);

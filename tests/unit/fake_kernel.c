@@ -75,11 +75,12 @@ void fake_log_clear(void)
 /* ---- pages ---- */
 
 static long page_fail_after = -1;
-static uint64_t page_live;
+static uint64_t page_live, page_reserved;
 
 void fake_page_alloc_fail_after(long n) { __atomic_store_n(&page_fail_after, n, __ATOMIC_SEQ_CST); }
 
 uint64_t fake_page_live(void) { return __atomic_load_n(&page_live, __ATOMIC_SEQ_CST); }
+uint64_t fake_page_reserved(void) { return __atomic_load_n(&page_reserved, __ATOMIC_SEQ_CST); }
 
 /* Blocks from 2 MiB on, for page_block_order: gmem gives its memory back by what that says. */
 static struct {
@@ -119,7 +120,7 @@ static void *page_sparse(void)
 	return p == MAP_FAILED ? NULL : p + (-(uintptr_t)p & (GIB(1) - 1));
 }
 
-hpa_t page_alloc(unsigned order)
+hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order)
 {
 	BUG_ON(order > PAGE_ORDER_1G);
 	for (long n = __atomic_load_n(&page_fail_after, __ATOMIC_SEQ_CST); n >= 0;) {
@@ -136,15 +137,57 @@ hpa_t page_alloc(unsigned order)
 	else
 		page_large_set(0, (hpa_t)(uintptr_t)p, order);
 	__atomic_fetch_add(&page_live, 1UL << order, __ATOMIC_SEQ_CST);
+	if (r && r->pages) {
+		uint64_t drawn = MIN(r->pages, 1UL << order);
+		r->pages -= drawn;
+		__atomic_fetch_sub(&page_reserved, drawn, __ATOMIC_SEQ_CST);
+	}
 	return (hpa_t)(uintptr_t)p;
+}
+
+hpa_t page_alloc(unsigned order) { return page_alloc_reserved(NULL, order); }
+
+/* What lies in a sparse block is given back to the machine under us, which gives zeros. */
+void page_zero(hpa_t hpa, unsigned order)
+{
+	bool sparse = false;
+	pthread_mutex_lock(&page_large_lock);
+	for (unsigned i = 0; i < ARRAY_SIZE(page_large); i++)
+		sparse |= page_large[i].order == PAGE_ORDER_1G && hpa - page_large[i].hpa < GIB(1);
+	pthread_mutex_unlock(&page_large_lock);
+	if (sparse)
+		madvise((void *)(uintptr_t)hpa, PAGE_SIZE << order, MADV_DONTNEED);
+	else
+		memset((void *)(uintptr_t)hpa, 0, PAGE_SIZE << order);
 }
 
 hpa_t page_alloc_zero(unsigned order)
 {
 	hpa_t p = page_alloc(order);
-	if (p != HPA_NONE && order < PAGE_ORDER_1G)
-		memset((void *)(uintptr_t)p, 0, PAGE_SIZE << order);
+	if (p != HPA_NONE)
+		page_zero(p, order);
 	return p;
+}
+
+int page_reserve(struct page_reservation *r, uint64_t pages, uint64_t keep, uint64_t *have)
+{
+	r->pages = 0;
+	for (uint64_t was = fake_page_reserved();;) {
+		*have = page_total_count() - fake_page_live() - was;
+		if (pages > *have || keep > *have - pages)
+			return -ENOMEM;
+		if (__atomic_compare_exchange_n(&page_reserved, &was, was + pages, false, __ATOMIC_SEQ_CST,
+						__ATOMIC_SEQ_CST))
+			break;
+	}
+	r->pages = pages;
+	return 0;
+}
+
+void page_unreserve(struct page_reservation *r)
+{
+	__atomic_fetch_sub(&page_reserved, r->pages, __ATOMIC_SEQ_CST);
+	r->pages = 0;
 }
 
 void page_free(hpa_t hpa, unsigned order)
@@ -161,7 +204,7 @@ void page_free(hpa_t hpa, unsigned order)
 
 uint64_t page_total_count(void) { return GIB(4) / PAGE_SIZE; }
 
-uint64_t page_free_count(void) { return page_total_count() - fake_page_live(); }
+uint64_t page_free_count(void) { return page_total_count() - fake_page_live() - fake_page_reserved(); }
 
 static uint64_t page_guest;
 

@@ -32,7 +32,7 @@ struct source { /* of the migration's task alone */
 	struct attempt_id id;
 	uint32_t debts;
 	struct end_counts counts;
-	uint64_t *map; /* pages to send, by gfn */
+	uint64_t *map; /* pages to send, by gfn: the VM's track_map */
 	uint64_t left; /* of them, when the pass began */
 	uint32_t pass;
 	uint32_t sections;
@@ -165,22 +165,17 @@ static uint64_t harvest(struct source *c)
 	return n;
 }
 
-static int tracking_start(struct source *c)
+static void tracking_start(struct source *c)
 {
 	struct gmem_range r[2];
 
-	c->map = calloc(BITMAP_WORDS(c->vm->mem.gfn_end), sizeof(uint64_t));
-	if (!c->map)
-		return why_set(c->w, -ENOMEM, "out of memory for the map of dirty pages");
-	int err = gmem_track_start(&c->vm->mem, vm_flush_tlb, c->vm);
-	c->tracking = true; /* a failed start has split some leaves: put back as well */
-	if (err)
-		return why_set(c->w, err, "not enough memory to track dirty pages");
+	c->map = c->vm->mem.track_map;
+	gmem_track_start(&c->vm->mem, vm_flush_tlb, c->vm);
+	c->tracking = true;
 	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++) {
 		memset(c->map + r[i].first / 64, 0xff, r[i].count / 8); /* RAM is whole 2 MiB blocks */
 		c->left += r[i].count;
 	}
-	return 0;
 }
 
 static int send_pass(struct source *c, bool final)
@@ -200,8 +195,9 @@ static int send_pass(struct source *c, bool final)
 static int passes(struct source *c)
 {
 	enum policy_verdict v = POLICY_AGAIN;
-	int err = tracking_start(c);
+	int err = 0;
 
+	tracking_start(c);
 	migration_phase(c->m, MIG_PASSES);
 	while (!err && v == POLICY_AGAIN) {
 		struct inbox_msg msg;
@@ -447,7 +443,6 @@ int source_attempt(struct migration *m, struct stream *s, struct why *w)
 		c->rate_ns = c->quiet_ns = time_ns();
 		policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
 		phase = run(c);
-		free(c->map);
 	} else {
 		why_set(&why, -ENOMEM, "out of memory");
 	}
