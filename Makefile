@@ -31,9 +31,8 @@ KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c piix4.c uart.c virtio.c virtio_net.c)
 NET_SRC     := $(addprefix net/,announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
-VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c insn.c \
-	linux_loader.c machine.c mmio.c msr.c state.c torture.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
-	vm_port.c)
+VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c gmem_clear.c \
+	insn.c linux_loader.c machine.c mmio.c msr.c state.c torture.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c vm_port.c)
 DEV_SRC     := $(addprefix vmm/dev/,apic_bus.c ioapic.c lapic.c pci.c pci_msix.c power.c uart.c virtio_net.c \
 	virtio_pci.c virtio_rng.c virtqueue.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c elsewhere.c failpoint.c handover.c inbox.c leave.c \
@@ -164,21 +163,28 @@ HOST_CC := gcc
 TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
 	$(ZYDIS_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
 SAN := -fno-sanitize-recover=undefined -fsanitize=address,undefined
-UNIT_BIN := $(UNIT:%=$(H)/test_%)
+UNIT_BIN := $(UNIT:%=$(H)/test_%) $(TSAN:%=$(H)/tsan/test_%)
 FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
 hostobj = $(patsubst %.c,$1/%.o,$2)
 define unit_rule
 $(H)/test_$1: $(call hostobj,$(H),tests/unit/test_$1.c $(UNIT_$1)) $(H)/lib.a
 endef
+define tsan_rule
+$(H)/tsan/test_$1: $(call hostobj,$(H)/tsan,tests/unit/test_$1.c $(UNIT_$1))
+endef
 define fuzz_rule
 $(F)/fuzz_$1: $(call hostobj,$(F),tests/fuzz/fuzz_$1.c $(FUZZ_$1)) $(H)/lib.a
 endef
 $(foreach t,$(UNIT),$(eval $(call unit_rule,$t)))
+$(H)/tsan/%: SAN := -fsanitize=thread -Wno-tsan
+$(foreach t,$(TSAN),$(eval $(call tsan_rule,$t)))
 $(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$t)))
 # cmocka first: newer ones write __attribute__((noreturn)), which kernel/bits.h makes a macro.
-$(H)/tests/unit/test_%.o: CMOCKA := -include setjmp.h -include stdarg.h -include stddef.h -include stdint.h -include cmocka.h
+$(H)/tests/unit/test_%.o $(H)/tsan/tests/unit/test_%.o: CMOCKA := -include setjmp.h -include stdarg.h -include stddef.h -include stdint.h -include cmocka.h
 $(H)/%.o: %.c | $(DEPS)
 	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) $(CMOCKA) -c $< -o $@
+$(H)/tsan/%.o: %.c | $(DEPS)
+	$(Q)echo "  HOSTCC  $< (tsan)"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) $(CMOCKA) -c $< -o $@
 $(F)/%.o: %.c | $(DEPS)
 	$(Q)echo "  FUZZCC  $<"; mkdir -p $(@D); clang $(TEST_FLAGS) $(SAN),fuzzer-no-link -c $< -o $@
 # Third-party parts of host-built tests, without sanitizers.

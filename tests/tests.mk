@@ -2,9 +2,12 @@
 #
 # The host-built tests, each with the sources under test and the fakes that it needs:
 #   UNIT += NAME    tests/unit/test_NAME.c, a cmocka program    UNIT_NAME := sources
+#   TSAN += NAME    that one a second time, under ThreadSanitizer: what tasks share without a lock
 #   FUZZ += NAME    tests/fuzz/fuzz_NAME.c, a libFuzzer target  FUZZ_NAME := sources
 UNIT :=
+TSAN :=
 FUZZ :=
+GMEM := vmm/gmem.c vmm/gmem_clear.c
 UNIT += conf
 UNIT_conf := kernel/conf.c kernel/conf_value.c
 FUZZ += conf
@@ -12,14 +15,14 @@ FUZZ_conf := kernel/conf.c kernel/conf_value.c
 UNIT += memmap
 UNIT_memmap := boot/memmap.c
 UNIT += state lapic ioapic
-UNIT_state := $(addprefix vmm/,state.c bus.c dev.c gmem.c cpu_state.c clock.c cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
+UNIT_state := $(addprefix vmm/,state.c bus.c dev.c gmem.c gmem_clear.c cpu_state.c clock.c cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
 	arch/x86/features.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT_lapic := vmm/state.c vmm/dev/lapic.c vmm/dev/apic_bus.c tests/unit/fake_kernel.c
 UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/ioapic.c vmm/dev/power.c tests/unit/fake_kernel.c
 UNIT += uart loader acpi random
 UNIT_uart := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/uart.c tests/unit/fake_kernel.c
-UNIT_loader := vmm/linux_loader.c vmm/gmem.c arch/x86/pt.c tests/unit/fake_kernel.c
-UNIT_acpi := vmm/acpi_tables.c vmm/gmem.c arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_loader := vmm/linux_loader.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_acpi := vmm/acpi_tables.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_random := tests/unit/fake_kernel.c
 FUZZ += loader
 FUZZ_loader := $(UNIT_loader)
@@ -27,11 +30,13 @@ UNIT += vmconsole
 UNIT_vmconsole := vmm/vm_console.c vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/uart.c tests/unit/fake_kernel.c
 UNIT += pt
 UNIT_pt := arch/x86/pt.c
-UNIT += dirty
-UNIT_dirty := vmm/gmem.c arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT += dirty gmem
+UNIT_dirty := $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_gmem := $(UNIT_dirty)
+TSAN += gmem
 
 DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,pci.c pci_msix.c virtqueue.c virtio_pci.c virtio_net.c virtio_rng.c) \
-	vmm/state.c vmm/gmem.c arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_guest.c
+	vmm/state.c $(GMEM) arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_guest.c
 UNIT += bus pci virtio rings
 UNIT_bus := vmm/bus.c tests/unit/fake_kernel.c
 UNIT_pci := $(DEV_TEST)
@@ -40,7 +45,7 @@ UNIT_rings := $(DEV_TEST)
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,migrate_cmd.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
-MIGRATE_BASE := vmm/vm_mac.c vmm/gmem.c vmm/state.c arch/x86/pt.c net/stream.c net/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
+MIGRATE_BASE := vmm/vm_mac.c $(GMEM) vmm/state.c arch/x86/pt.c net/stream.c net/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += policy wire migrate
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
 FAKE_NET := $(MIGRATE) $(MIGRATE_BASE) tests/unit/fake_net.c kernel/json.c
@@ -76,12 +81,12 @@ FUZZ_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/
 FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
 UNIT += exit
-UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c dev/lapic.c dev/apic_bus.c) \
+UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c gmem_clear.c dev/lapic.c dev/apic_bus.c) \
 	$(addprefix arch/x86/,svm.c svm_exit.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
 UNIT += foreign
 UNIT_foreign := $(UNIT_exit)
 UNIT += clock
-UNIT_clock := $(addprefix vmm/,clock.c state.c gmem.c dev/lapic.c dev/apic_bus.c) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_clock := $(addprefix vmm/,clock.c state.c gmem.c gmem_clear.c dev/lapic.c dev/apic_bus.c) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += mmio
 UNIT_mmio := $(UNIT_exit)
 FUZZ += mmio

@@ -127,7 +127,7 @@ static bool ram_alloc(struct gmem *g, struct page_reservation *r)
 }
 
 int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct page_reservation *r,
-		   struct why *w)
+		   const struct gmem_progress *p, struct why *w)
 {
 	*g = shape(size);
 	mutex_init(&g->lock, "gmem");
@@ -139,9 +139,11 @@ int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, s
 	if (!g->block || !g->soft_dirty || !g->track_map || !stock_fill(g, r) ||
 	    pt_init(&g->pt, fmt, table_get, table_put, g) || !ram_alloc(g, r))
 		goto nomem;
-	for (uint64_t i = 0; i < g->nblocks; i++)
-		page_zero(g->block[i], PAGE_ORDER_2M);
-	return 0;
+	int err = gmem_clear(g, p);
+	if (!err)
+		return 0;
+	gmem_fini(g);
+	return why_set(w, err, "ended while its memory was cleared: %s", err_name(err));
 nomem:
 	gmem_fini(g);
 	return why_set(

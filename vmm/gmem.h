@@ -42,16 +42,26 @@ struct gmem_range { /* of RAM, in frames */
 };
 
 /*
+ * Who waits while memory is cleared: step is called in the caller's task, at least every 64 MiB or some 250 ms, and at the end with
+ * all of it. What it returns, unless 0, ends the making of this memory. It may sleep.
+ */
+struct gmem_progress {
+	int (*step)(void *arg, uint64_t done_bytes, uint64_t total);
+	void *arg;
+};
+/*
  * Allocate RAM (zeroed) and map it, and all that tracking its dirt will ever need: a host whose memory is full can still send
- * its VMs away. Pages come from r first (NULL: none are reserved). g may not be moved. -ENOMEM with the numbers, -EINVAL for a size
- * that is not a multiple of 2 MiB.
+ * its VMs away. Pages come from r first (NULL: none are reserved), p hears how far it is (NULL: nobody). g may not be moved. -ENOMEM
+ * with the numbers, -EINVAL for a size that is not a multiple of 2 MiB, or what p->step returned; sleeps.
  */
 int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct page_reservation *r,
-		   struct why *w) must_check;
+		   const struct gmem_progress *p, struct why *w) must_check;
 static inline must_check int gmem_init(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct why *w)
 {
-	return gmem_init_from(g, size, fmt, NULL, w);
+	return gmem_init_from(g, size, fmt, NULL, NULL, w);
 }
+int gmem_clear(const struct gmem *g,
+	       const struct gmem_progress *p) must_check; /* for gmem_init_from: vmm/gmem_clear.c */
 uint64_t gmem_pages(uint64_t size); /* that gmem_init allocates for this size, RAM included: 100.21 % of it */
 void gmem_fini(struct gmem *g);     /* no CPU uses its tables any more; half-made is fine */
 unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);

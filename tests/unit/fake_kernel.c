@@ -8,6 +8,7 @@
 #define _GNU_SOURCE /* pthread_cond_clockwait */
 #endif
 #include "tests/unit/fake_kernel.h"
+#include "arch/x86/cpu.h"
 #include "kernel/err.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
@@ -424,7 +425,10 @@ void waitq_wake_all(struct waitq *q)
 		waitq_wake_one(q);
 }
 
-/* ---- tasks ---- */
+/* ---- CPUs and tasks ---- */
+
+unsigned fake_cpus = 1;
+unsigned cpu_count(void) { return fake_cpus; }
 
 _Thread_local int fake_host;
 

@@ -18,6 +18,8 @@ void fake_time_advance(uint64_t ns);
 void fake_time_thaw(void);
 extern uint64_t fake_tsc_hz; /* what time_tsc_hz() says: 1 GHz unless set */
 
+extern unsigned fake_cpus; /* what cpu_count() says: 1 unless set; a task is a thread all the same */
+
 /* Wait until every task that was created has returned; false after 10 s of wall time. */
 bool fake_tasks_wait(void);
 

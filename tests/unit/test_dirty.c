@@ -416,7 +416,7 @@ static void test_from_a_reservation(void **s)
 		uint64_t have, free = page_free_count(), pages = gmem_pages(sizes[n]);
 		assert_in_range(pages - sizes[n] / PAGE_SIZE, 1, sizes[n] / PAGE_SIZE * 25 / 10000 + 16);
 		assert_int_equal(page_reserve(&r, pages + 5, 0, &have), 0);
-		assert_int_equal(gmem_init_from(&g, sizes[n], &pt_format_npt, &r, NULL), 0);
+		assert_int_equal(gmem_init_from(&g, sizes[n], &pt_format_npt, &r, NULL, NULL), 0);
 		assert_int_equal(r.pages, 5);
 		assert_int_equal(page_free_count(), free - pages - 5);
 		page_unreserve(&r);

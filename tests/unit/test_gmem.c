@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Making a guest's memory (vmm/gmem.c, gmem_clear.c): all of it cleared by however many tasks, told of, and ended half-way. */
+#include "tests/unit/fake_kernel.h"
+#include "vmm/gmem.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct listener {
+	uint64_t calls, done, total;
+	uint64_t widest;    /* between two calls */
+	uint64_t end_after; /* calls; 0: never */
+};
+
+static int step(void *arg, uint64_t done, uint64_t total)
+{
+	struct listener *l = arg;
+	assert_true(done >= l->done && done <= total);
+	l->widest = MAX(l->widest, done - l->done);
+	l->done = done;
+	l->total = total;
+	return ++l->calls == l->end_after ? -ECANCELED : 0;
+}
+
+/* Memory from the machine under us is zero more often than not: blocks that were used before are what shows a mistake. */
+static void soil(uint64_t size)
+{
+	hpa_t block[64];
+	unsigned n = (unsigned)(size / GMEM_BLOCK);
+	assert_true(n <= ARRAY_SIZE(block));
+	for (unsigned i = 0; i < n; i++) {
+		block[i] = page_alloc(PAGE_ORDER_2M);
+		assert_int_not_equal(block[i], HPA_NONE);
+		memset(hva_of(block[i]), 0xa5, GMEM_BLOCK);
+	}
+	while (n)
+		page_free(block[--n], PAGE_ORDER_2M);
+}
+
+static uint64_t not_zero(const struct gmem *g)
+{
+	uint64_t bad = 0;
+	for (uint64_t i = 0; i < g->nblocks; i++)
+		for (uint64_t *p = hva_of(g->block[i]), *end = p + GMEM_BLOCK / sizeof(*p); p < end; p++)
+			bad += *p != 0;
+	return bad;
+}
+
+static void test_cleared_by_many(void **s)
+{
+	(void)s;
+	for (fake_cpus = 1; fake_cpus <= 5; fake_cpus += 2) {
+		struct listener l = { 0 };
+		struct gmem g;
+		soil(MIB(46));
+		assert_int_equal(gmem_init_from(&g, MIB(46), &pt_format_npt, NULL, &(struct gmem_progress){ step, &l },
+						NULL),
+				 0);
+		assert_int_equal(not_zero(&g), 0);
+		assert_int_equal(l.done, MIB(46));
+		assert_int_equal(l.total, MIB(46));
+		assert_true(l.calls >= 1);
+		assert_true(fake_tasks_wait());
+		gmem_fini(&g);
+		assert_int_equal(fake_page_live(), 0);
+	}
+	fake_cpus = 1;
+}
+
+/* With a clock that stands still, the bytes alone call: by the caller and at most the helpers' blocks in between. */
+static void test_told_often(void **s)
+{
+	struct listener l = { 0 };
+	struct gmem g;
+	(void)s;
+	fake_time_freeze(NS_PER_SEC);
+	assert_int_equal(gmem_init_from(&g, GIB(1) + MIB(2), &pt_format_npt, NULL, &(struct gmem_progress){ step, &l },
+					NULL),
+			 0);
+	assert_in_range(l.widest, 1, MIB(64));
+	assert_int_equal(l.calls, 17);
+	gmem_fini(&g);
+	fake_time_thaw();
+}
+
+static int slow_step(void *arg, uint64_t done, uint64_t total)
+{
+	fake_time_advance(NS_PER_SEC); /* so the next block is told of as well */
+	return step(arg, done, total);
+}
+
+static void test_told_in_time(void **s)
+{
+	struct listener l = { 0 };
+	struct gmem g;
+	(void)s;
+	fake_time_freeze(NS_PER_SEC);
+	assert_int_equal(gmem_init_from(&g, GIB(1), &pt_format_npt, NULL, &(struct gmem_progress){ slow_step, &l },
+					NULL),
+			 0);
+	assert_int_equal(l.calls, 512 - 31 + 1); /* the first after 64 MiB, then each block, and the end */
+	gmem_fini(&g);
+	fake_time_thaw();
+}
+
+static void test_ended_half_way(void **s)
+{
+	(void)s;
+	for (unsigned i = 0; i < 6; i++) {
+		fake_cpus = 1 + i % 4;
+		/* with helpers, the first call may be the last */
+		struct listener l = { .end_after = fake_cpus == 1 ? 1 + i / 2 : 1 };
+		struct gmem g;
+		struct why w = { "" };
+		struct page_reservation r;
+		uint64_t have;
+		assert_int_equal(page_reserve(&r, gmem_pages(GIB(1)), 0, &have), 0);
+		assert_int_equal(gmem_init_from(&g, GIB(1), &pt_format_npt, &r, &(struct gmem_progress){ step, &l },
+						&w),
+				 -ECANCELED);
+		assert_int_equal(l.calls, l.end_after); /* who has ended it hears no more */
+		assert_true(fake_cpus > 1 || l.done == l.end_after * MIB(64));
+		assert_non_null(strstr(w.text, "ended while its memory was cleared"));
+		page_unreserve(&r);
+		assert_true(fake_tasks_wait());
+		assert_int_equal(fake_page_live(), 0);
+		assert_int_equal(fake_page_reserved(), 0);
+	}
+	fake_cpus = 1;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_cleared_by_many),
+		cmocka_unit_test(test_told_often),
+		cmocka_unit_test(test_told_in_time),
+		cmocka_unit_test(test_ended_half_way),
+	};
+	return cmocka_run_group_tests_name("gmem", tests, NULL, NULL);
+}
