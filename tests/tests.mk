@@ -32,7 +32,7 @@ UNIT += pt
 UNIT_pt := arch/x86/pt.c
 UNIT += dirty gmem
 UNIT_dirty := $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
-UNIT_gmem := $(UNIT_dirty)
+UNIT_gmem := $(UNIT_dirty) vmm/vm_memory.c
 TSAN += gmem
 
 DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,pci.c pci_msix.c virtqueue.c virtio_pci.c virtio_net.c virtio_rng.c) \
@@ -45,7 +45,7 @@ UNIT_rings := $(DEV_TEST)
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,migrate_cmd.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
-MIGRATE_BASE := vmm/vm_mac.c $(GMEM) vmm/state.c arch/x86/pt.c net/stream.c net/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
+MIGRATE_BASE := vmm/vm_mac.c vmm/vm_memory.c $(GMEM) vmm/state.c arch/x86/pt.c net/stream.c net/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += policy wire migrate
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
 FAKE_NET := $(MIGRATE) $(MIGRATE_BASE) tests/unit/fake_net.c kernel/json.c

@@ -245,7 +245,7 @@ static int reincarnate(struct image *im, const char *name, uint64_t *seed, struc
 	vm_destroy(vm);
 	vm_put(vm);
 	if (!err)
-		err = vm_create_incoming(&im->cfg, &next, w);
+		err = vm_create_incoming(&im->cfg, NULL, NULL, &next, w);
 	for (size_t i = 0; next && i < im->nsaid; i++)
 		vm_console_out(next, im->said[i]);
 	if (!err)

@@ -52,6 +52,7 @@ struct vm {
 	enum vm_state state;  /* [m] */
 	enum vm_claim claim;  /* [a] */
 	bool gone;            /* [m] out of the table: it never runs again */
+	bool building;        /* [m] its memory is made, without the lock; who finds this set leaves it alone */
 	unsigned refs;        /* table's lock */
 	struct mutex lock;
 	struct gmem mem;        /* own locking; allocated while not STOPPED */
@@ -110,6 +111,17 @@ struct vm *vm_get(const char *name);
 void vm_put(struct vm *vm);
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
 
+/*
+ * Admission: all the memory that a VM of this configuration takes is promised to r, before it is built and whoever else comes in
+ * the same moment; -ENOMEM says what it needs, and what this host has free and keeps for itself. Building it uses r up; in any
+ * case it is released, once or more often.
+ */
+struct vm_reservation {
+	struct page_reservation pages;
+};
+int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w) must_check;
+void vm_memory_release(struct vm_reservation *r);
+
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
 /*
  * vm_start, by the operator: unless a host has the VM or starts it in this moment (-EEXIST), or that cannot be known (-EAGAIN). With force
@@ -137,8 +149,12 @@ void vm_resume(struct vm *vm);          /* PAUSED or INCOMING (loaded) -> RUNNIN
 void vm_flush_tlb(void *vm);
 
 /* ---- for vmm/migrate ---- */
-/* Destination: a skeleton with memory, devices and vCPUs from cfg; INCOMING. -EEXIST name in use, -ENOMEM, -EINVAL. */
-int vm_create_incoming(const struct vm_config *cfg, struct vm **vm, struct why *w) must_check;
+/*
+ * Destination: a skeleton with memory, devices and vCPUs from cfg; INCOMING. -EEXIST name in use, -ENOMEM, -EINVAL, or what p says.
+ * r: its reservation (NULL: it makes one); p hears how far the clearing of its memory is (NULL: nobody), which takes seconds.
+ */
+int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
+		       struct vm **vm, struct why *w) must_check;
 /* Drop a skeleton, or the source's image after STARTED, or a stopped VM that has left: frees everything, leaves the table. */
 void vm_destroy(struct vm *vm);
 /* Every section that migrates, in load order: vcpu state and lapic of each vCPU, clock, devices. VM paused or INCOMING. */

@@ -54,10 +54,29 @@ static void teardown(struct vm *vm)
 	gmem_fini(&vm->mem);
 }
 
-/* Memory, vCPUs (parked), devices at power-on. The lock is held. */
-static int build(struct vm *vm, struct why *w)
+/* Guest memory. It takes seconds, so the lock is dropped meanwhile, and vm->building keeps others away. */
+static int build_memory(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
-	int err = gmem_init(&vm->mem, vm->cfg.mem, vmm_hv()->pt_format, w);
+	struct vm_reservation own = { 0 };
+	int err = 0;
+	vm->building = true;
+	mutex_unlock(&vm->lock);
+	if (!r) {
+		r = &own;
+		err = vm_memory_reserve(&vm->cfg, r, w);
+	}
+	if (!err)
+		err = gmem_init_from(&vm->mem, vm->cfg.mem, vmm_hv()->pt_format, &r->pages, p, w);
+	vm_memory_release(r); /* the rest of it is for vCPUs and devices */
+	mutex_lock(&vm->lock);
+	vm->building = false;
+	return err;
+}
+
+/* Memory, vCPUs (parked), devices at power-on. The lock is held, and dropped for a time. */
+static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
+{
+	int err = build_memory(vm, r, p, w);
 	if (err)
 		return err;
 	vm->apics =
@@ -142,6 +161,8 @@ int vm_start(struct vm *vm, struct why *w)
 		err = why_set(w, -ENODEV, "this host cannot run VMs (see `host`)");
 	else if (vm->gone)
 		err = why_set(w, -ENOENT, "it has left this host");
+	else if (vm->building)
+		err = why_set(w, -EBUSY, "it is being started");
 	else if (!vm_state_is_off(vm->state))
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
 	else if (vm->migration)
@@ -153,7 +174,7 @@ int vm_start(struct vm *vm, struct why *w)
 	vm->state = VM_STOPPED;
 	err = cpuid_table_init(&vm->cpuid, vm->cfg.cpu, &cpuid_this_cpu, w);
 	if (!err)
-		err = build(vm, w);
+		err = build(vm, NULL, NULL, w);
 	if (err)
 		goto out;
 	err = load_boot_image(vm, w);
@@ -186,6 +207,8 @@ int vm_stop(struct vm *vm, struct why *w)
 	mutex_lock(&vm->lock);
 	if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
+	else if (vm->building)
+		err = why_set(w, -EBUSY, "it is being started; stop it then");
 	else if (vm->state != VM_RUNNING && vm->state != VM_FAILED && vm->state != VM_PAUSED)
 		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
 	else
@@ -322,7 +345,8 @@ void vm_flush_tlb(void *arg)
 		vcpu_flush(vm->vcpus[i]);
 }
 
-int vm_create_incoming(const struct vm_config *cfg, struct vm **out, struct why *w)
+int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
+		       struct vm **out, struct why *w)
 {
 	if (!vmm_hv())
 		return why_set(w, -ENODEV, "that host cannot run VMs");
@@ -333,7 +357,7 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm **out, struct why 
 	if (err)
 		return err;
 	mutex_lock(&(*out)->lock);
-	err = build(*out, w);
+	err = build(*out, r, p, w);
 	mutex_unlock(&(*out)->lock);
 	if (err)
 		vm_forget(*out);
@@ -357,7 +381,9 @@ int vm_remove(struct vm *vm, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->state != VM_STOPPED || vm->gone)
+	if (vm->building)
+		err = why_set(w, -EBUSY, "it is being started");
+	else if (vm->state != VM_STOPPED || vm->gone)
 		err = why_set(w, -EBUSY, "it is %s; `vm stop %s` first", vm_state_name(vm->state), vm->cfg.name);
 	else
 		vm->gone = true;

@@ -88,7 +88,8 @@ void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)
 	pthread_mutex_unlock(&vms_lock);
 }
 
-static int create(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w)
+static int create(const struct vm_config *cfg, enum vm_state state, struct vm_reservation *r,
+		  const struct gmem_progress *p, struct vm **out, struct why *w)
 {
 	struct fake_vm *f = calloc(1, sizeof(*f));
 	f->host = fake_host;
@@ -112,7 +113,11 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm **
 		free(f);
 		return why_set(w, -EEXIST, "a VM named %s is here already", cfg->name);
 	}
-	int err = fake_vm_opts.create_nomem ? -ENOMEM : gmem_init(&f->vm.mem, cfg->mem, &pt_format_npt, w);
+	int err = fake_vm_opts.create_nomem
+			  ? -ENOMEM
+			  : gmem_init_from(&f->vm.mem, cfg->mem, &pt_format_npt, r ? &r->pages : NULL, p, w);
+	if (r)
+		vm_memory_release(r);
 	if (err) {
 		f->listed = false;
 		vm_put(&f->vm);
@@ -131,7 +136,7 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 	struct why w = { "" };
 	snprintf(cfg.name, sizeof(cfg.name), "%s", name);
 	memset(cfg.uuid, name[0], sizeof(cfg.uuid));
-	if (create(&cfg, VM_RUNNING, &vm, &w))
+	if (create(&cfg, VM_RUNNING, NULL, NULL, &vm, &w))
 		panic("fake_vm_new: %s", w.text);
 	for (unsigned i = 0; i < FAKE_DEVS; i++) {
 		for (unsigned r = 0; r < 4; r++)
@@ -141,9 +146,10 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 	return vm;
 }
 
-int vm_create_incoming(const struct vm_config *cfg, struct vm **vm, struct why *w)
+int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
+		       struct vm **vm, struct why *w)
 {
-	return create(cfg, VM_INCOMING, vm, w);
+	return create(cfg, VM_INCOMING, r, p, vm, w);
 }
 
 void vm_destroy(struct vm *vm)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Making a guest's memory (vmm/gmem.c, gmem_clear.c): all of it cleared by however many tasks, told of, and ended half-way. */
 #include "tests/unit/fake_kernel.h"
-#include "vmm/gmem.h"
+#include "vmm/vm.h"
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,13 +129,73 @@ static void test_ended_half_way(void **s)
 	fake_cpus = 1;
 }
 
+/* ---- admission ---- */
+
+struct entrant {
+	struct vm_reservation r;
+	struct why w;
+	int err;
+};
+
+static void *reserve_thread(void *arg)
+{
+	struct entrant *e = arg;
+	e->err = vm_memory_reserve(&(struct vm_config){ .mem = GIB(1) + MIB(400) }, &e->r, &e->w);
+	return NULL;
+}
+
+/* However many come at once, those for whom there is room are let in, and no more. */
+static void test_admission(void **s)
+{
+	(void)s;
+	for (unsigned round = 0; round < 20; round++) {
+		struct entrant e[6] = { 0 };
+		pthread_t th[ARRAY_SIZE(e)];
+		unsigned in = 0;
+		for (unsigned i = 0; i < ARRAY_SIZE(e); i++)
+			pthread_create(&th[i], NULL, reserve_thread, &e[i]);
+		for (unsigned i = 0; i < ARRAY_SIZE(e); i++) {
+			pthread_join(th[i], NULL);
+			in += !e[i].err;
+		}
+		assert_int_equal(in, 2); /* of 4 GiB */
+		for (unsigned i = 0; i < ARRAY_SIZE(e); i++) {
+			assert_true(!e[i].err || (e[i].err == -ENOMEM && !e[i].r.pages.pages));
+			assert_true(!e[i].err || strstr(e[i].w.text, "not enough memory: the VM needs 1428 MiB, "));
+			vm_memory_release(&e[i].r);
+		}
+		assert_int_equal(fake_page_reserved(), 0);
+	}
+}
+
+/* To the page: what is needed and kept is there, or one page is missing. */
+static void test_admission_bound(void **s)
+{
+	struct vm_config cfg = { .mem = MIB(990) };
+	struct vm_reservation r;
+	struct page_reservation rest;
+	struct why w = { "" };
+	uint64_t have, need = gmem_pages(cfg.mem) + 64 + MIB(16) / PAGE_SIZE;
+	(void)s;
+	assert_int_equal(page_reserve(&rest, page_free_count() - need, 0, &have), 0);
+	assert_int_equal(vm_memory_reserve(&cfg, &r, &w), 0);
+	vm_memory_release(&r);
+	page_unreserve(&rest);
+	assert_int_equal(page_reserve(&rest, page_free_count() - need + 1, 0, &have), 0);
+	assert_int_equal(vm_memory_reserve(&cfg, &r, &w), -ENOMEM);
+	assert_string_equal(w.text,
+			    "not enough memory: the VM needs 993 MiB, this host has 1008 MiB free and keeps 16");
+	page_unreserve(&rest);
+	cfg.mem = ~0ULL << GMEM_BLOCK_SHIFT; /* from a peer, anything may come */
+	assert_int_equal(vm_memory_reserve(&cfg, &r, &w), -ENOMEM);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cleared_by_many),
-		cmocka_unit_test(test_told_often),
-		cmocka_unit_test(test_told_in_time),
-		cmocka_unit_test(test_ended_half_way),
+		cmocka_unit_test(test_cleared_by_many), cmocka_unit_test(test_told_often),
+		cmocka_unit_test(test_told_in_time),    cmocka_unit_test(test_ended_half_way),
+		cmocka_unit_test(test_admission),       cmocka_unit_test(test_admission_bound),
 	};
 	return cmocka_run_group_tests_name("gmem", tests, NULL, NULL);
 }

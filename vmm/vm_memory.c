@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* May a VM come? One admission by memory for those that start here and those that arrive, however many at once (vm.h). */
+#include "vmm/vm.h"
+
+#define KEEP_PAGES   (MIB(16) / PAGE_SIZE) /* that VMs leave to the host */
+#define BESIDE_PAGES 64                    /* beside a guest's memory: vCPUs and devices */
+
+static unsigned long long mib(uint64_t pages) { return pages >> (20 - PAGE_SHIFT); }
+
+int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w)
+{
+	uint64_t need = gmem_pages(cfg->mem) + BESIDE_PAGES, have;
+	int err = page_reserve(&r->pages, need, KEEP_PAGES, &have);
+	if (!err)
+		return 0;
+	return why_set(w, err, "not enough memory: the VM needs %llu MiB, this host has %llu MiB free and keeps %llu",
+		       mib(need + MIB(1) / PAGE_SIZE - 1), mib(have), mib(KEEP_PAGES));
+}
+
+void vm_memory_release(struct vm_reservation *r) { page_unreserve(&r->pages); }
