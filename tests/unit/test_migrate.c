@@ -167,6 +167,7 @@ static bool settled(void)
 	assert_int_equal(vm->refs, 1);
 	vm_destroy(vm);
 	assert_int_equal(fake_page_live(), 0);
+	assert_int_equal(fake_page_reserved(), 0);
 	return b;
 }
 
@@ -673,13 +674,12 @@ static void peer_until_ready(struct peer *p, struct attempt_id *id)
 	assert_int_equal(peer_recv(p), WIRE_READY);
 }
 
-/* More memory than the host has: refused by the offer, before anything is allocated. */
-static void test_no_memory(void **state unused)
+static void memory_refused(uint64_t mem)
 {
 	static struct offer o;
 	struct peer p;
 	char text[WIRE_TEXT_MAX];
-	o = (struct offer){ .cfg = { .name = "giant", .mem = GIB(4), .vcpus = 1, .mac = { 2, 8 } },
+	o = (struct offer){ .cfg = { .name = "giant", .mem = mem, .vcpus = 1, .mac = { 2, 8 } },
 			    .id = attempt_new_id((const uint8_t *)"gggggggggggggggg") };
 	vm_compat_get(NULL, &o.compat);
 	peer_open(&p);
@@ -691,6 +691,19 @@ static void test_no_memory(void **state unused)
 	assert_non_null(strstr(text, "not enough memory"));
 	peer_close(&p);
 	assert_true(fake_tasks_wait());
+	assert_int_equal(fake_page_live(), 0);
+}
+
+/* More memory than the host has, or than others who come in this moment leave: refused before anything is allocated. */
+static void test_no_memory(void **state unused)
+{
+	struct vm_reservation r;
+	struct why w;
+	memory_refused(GIB(4));
+	assert_int_equal(vm_memory_reserve(&(struct vm_config){ .mem = GIB(3) }, &r, &w), 0);
+	memory_refused(GIB(1));
+	vm_memory_release(&r);
+	assert_int_equal(fake_page_reserved(), 0);
 }
 
 static void puppet_gone(void)
@@ -698,6 +711,7 @@ static void puppet_gone(void)
 	assert_true(fake_tasks_wait());
 	assert_null(fake_vm_find(1, "puppet"));
 	assert_int_equal(fake_page_live(), 0);
+	assert_int_equal(fake_page_reserved(), 0);
 }
 
 static void puppet_runs(void)

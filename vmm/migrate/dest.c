@@ -7,7 +7,6 @@
  *   OFFER -> checks, skeleton -> ACCEPT -> pages, sections, END -> READY (handover.c) -> run, announce -> STARTED
  */
 #include "kernel/log.h"
-#include "kernel/page.h"
 #include "kernel/time.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
@@ -21,8 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RESERVE_PAGES (MIB(16) / PAGE_SIZE) /* that incoming VMs leave to the host */
-
 struct dest {
 	struct stream *s;
 	struct wire_tx *tx;
@@ -31,6 +28,7 @@ struct dest {
 	const struct hello *peer;
 	struct offer offer;
 	struct migration *m;
+	struct vm_reservation memory; /* from the check to the skeleton */
 	struct vm *vm;
 	struct sections sections;
 	struct page_rx pages;
@@ -57,9 +55,6 @@ static void uuid_match(struct vm *vm, void *arg)
 	if (!memcmp(vm->cfg.uuid, a->cfg->uuid, sizeof(vm->cfg.uuid)) && strcmp(vm->cfg.name, a->but))
 		memcpy(a->name, vm->cfg.name, sizeof(a->name));
 }
-
-/* Pages that a VM of this size takes: its RAM, and page tables with 4K leaves for the next time that it moves. */
-static uint64_t pages_needed(uint64_t mem) { return mem / PAGE_SIZE + mem / GMEM_BLOCK + mem / GIB(1) + 64; }
 
 /*
  * May it come here? 0, or a code for REFUSE with the first reason in why. Nothing has been touched. An older attempt of the same source
@@ -94,14 +89,6 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 		return REFUSE_CONFIG;
 	if (vm_compat_check(cfg->cpu, &c->offer.compat, c->why))
 		return REFUSE_CPU;
-	uint64_t need = pages_needed(cfg->mem) + RESERVE_PAGES, have = page_free_count();
-	if (need > have) {
-		why_set(c->why, -ENOMEM,
-			"not enough memory: the VM needs %llu MiB, this host has %llu MiB free and keeps %llu",
-			(unsigned long long)(cfg->mem >> 20), (unsigned long long)(have >> 8),
-			(unsigned long long)(RESERVE_PAGES >> 8));
-		return REFUSE_MEMORY;
-	}
 	return 0;
 }
 
@@ -113,6 +100,17 @@ static bool older_attempt(const struct attempt_id *id, struct attempt_id *old)
 {
 	return attempt_find_open(id->uuid, old) && incarnation_equal(old->source, id->source) &&
 	       old->number < id->number;
+}
+
+/* While memory is cleared: tell the source how far it is. Whatever ends the connection ends the clearing. */
+static int preparing(void *arg, uint64_t done, uint64_t total)
+{
+	struct dest *c = arg;
+	wire_begin(c->tx, WIRE_PREPARING);
+	wire_put_u64(c->tx, done);
+	wire_put_u64(c->tx, total);
+	int err = wire_end(c->tx, in(MIG_SETUP_NS));
+	return err ? err : migration_cancelled(c->m) ? -ECANCELED : 0;
 }
 
 /* The address of the source, without its port: where it can be asked. */
@@ -135,7 +133,10 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 	if (*code)
 		return -EACCES;
 	if (replaces && attempt_give_up(&old) == RECORD_NEVER)
-		migration_evict(&old, in(MIG_ANSWER_NS));
+		migration_evict(&old, in(MIG_ANSWER_NS)); /* and its memory is there for this one */
+	*code = REFUSE_MEMORY;
+	if (vm_memory_reserve(&c->offer.cfg, &c->memory, c->why))
+		return -ENOMEM;
 	source_address(c->s, addr);
 	*code = REFUSE_BUSY;
 	int err = attempt_offer(id, c->offer.cfg.name, addr);
@@ -147,7 +148,7 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 	*code = REFUSE_FAILED;
 	err = FAILPOINT(P3_ALLOCATE, c->s);
 	if (!err)
-		err = vm_create_incoming(&c->offer.cfg, NULL, NULL, &c->vm, c->why);
+		err = vm_create_incoming(&c->offer.cfg, &c->memory, &(struct gmem_progress){ preparing, c }, &c->vm, c->why);
 	*code = err == -ENOMEM ? REFUSE_MEMORY : err == -EEXIST ? REFUSE_IN_USE : REFUSE_FAILED;
 	if (!err)
 		err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
@@ -183,6 +184,7 @@ static int accept_offer(struct dest *c)
 		err = FAILPOINT(P13_ANSWER_LOST, c->s);
 	if (!err)
 		return id_send(c->tx, WIRE_ACCEPT, id, in(MIG_SETUP_NS));
+	vm_memory_release(&c->memory);
 	why_set(c->why, err, "%s", err_name(err));
 	if (text_send(c->tx, WIRE_REFUSE, code, c->why->text, in(NS_PER_SEC)))
 		log_debug("REFUSE could not be sent to %s", c->s->peer);
