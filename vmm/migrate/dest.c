@@ -148,7 +148,8 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 	*code = REFUSE_FAILED;
 	err = FAILPOINT(P3_ALLOCATE, c->s);
 	if (!err)
-		err = vm_create_incoming(&c->offer.cfg, &c->memory, &(struct gmem_progress){ preparing, c }, &c->vm, c->why);
+		err = vm_create_incoming(&c->offer.cfg, &c->memory, &(struct gmem_progress){ preparing, c }, &c->vm,
+					 c->why);
 	*code = err == -ENOMEM ? REFUSE_MEMORY : err == -EEXIST ? REFUSE_IN_USE : REFUSE_FAILED;
 	if (!err)
 		err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
