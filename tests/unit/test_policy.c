@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -101,16 +102,122 @@ static void test_tiny_budget(void **state unused)
 	assert_true(w.text[0]);
 }
 
-/* Round trips count twice: 150 ms away, 300 ms of budget cannot hold. */
-static void test_long_distance(void **state unused)
+/* What the switch-over costs with nothing left to send: 3/2 round trips, or 1/2 where COMMIT rides with END; rounded up. */
+static void test_round_trips(void **state unused)
 {
+	const struct {
+		uint64_t rtt_ns, trips_ns;
+		bool rides;
+	} rows[] = {
+		{ 0, 0, false },
+		{ 1, 2, false },
+		{ 200 * NS_PER_US, 300 * NS_PER_US, false },
+		{ 2 * MS - 1, 3 * MS - 1, false },
+		{ 2 * MS, 1 * MS, true },
+		{ 2 * MS + 1, 1 * MS + 1, true },
+		{ 150 * MS, 75 * MS, true },
+		{ 700 * MS, 350 * MS, true },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct policy_pass pass = { 1, 60 << 20, 1000 * MS, rows[i].rtt_ns, 0 };
+		struct policy p;
+		policy_init(&p, 1000 * MS, 30);
+		assert_false(policy_rides(&p)); /* nothing is known of the line yet */
+		assert_int_equal(policy_next(&p, &pass, NULL), POLICY_STOP);
+		assert_int_equal(policy_rides(&p), rows[i].rides);
+		assert_int_equal(policy_predict(&p, 0), POLICY_FIXED_NS + rows[i].trips_ns);
+	}
+}
+
+/* The first pass's round trip has the stream's queue in it: the shortest one counts, and stays. */
+static void test_shortest_round_trip(void **state unused)
+{
+	const struct {
+		uint64_t rtt_us, trips_us;
+		bool rides;
+	} rows[] = { { 9000, 4500, true }, { 1000, 1500, false }, { 5000, 1500, false }, { 400, 600, false } };
 	struct policy p;
 	policy_init(&p, 300 * MS, 30);
-	policy_next(&p,
-		    &(struct policy_pass){
-			    .pass = 1, .bytes = 60 << 20, .ns = 1000 * MS, .rtt_ns = 150 * MS, .left = 0 },
-		    NULL);
-	assert_true(policy_predict(&p, 0) >= 300 * MS);
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct policy_pass pass = { i + 1, 60 << 20, 1000 * MS, rows[i].rtt_us * NS_PER_US, 100000 >> 2 * i };
+		policy_next(&p, &pass, NULL);
+		assert_int_equal(policy_rides(&p), rows[i].rides);
+		assert_int_equal(policy_predict(&p, 0), POLICY_FIXED_NS + rows[i].trips_us * NS_PER_US);
+	}
+}
+
+/* The --max-downtime that a refusal says would do. */
+static uint64_t enough(const struct why *w)
+{
+	const char *option = strstr(w->text, "--max-downtime ");
+	assert_non_null(option);
+	return strtoull(option + strlen("--max-downtime "), NULL, 10);
+}
+
+/* No guest is calm enough for a budget that the line alone breaks: said after pass 1, with a number that does. */
+static void test_line_too_long(void **state unused)
+{
+	const struct {
+		uint64_t budget_ms, rtt_ms;
+		const char *says;
+	} rows[] = {
+		{ 50, 150, "the line's round trip is 151 ms: the downtime would be at least 86 ms of 50 ms allowed" },
+		{ 5, 150, "at least 86 ms of 5 ms allowed" },
+		{ 300, 600, "at least 311 ms of 300 ms allowed" },
+		{ 80, 150, "at least 86 ms of 80 ms allowed" }, /* the line with our own cost */
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		const uint64_t queue_ms = 1; /* a MiB of 1000 in 1000 ms */
+		struct row r[] = { { 1000 << 20, 1000, rows[i].rtt_ms + queue_ms, 300, POLICY_GIVE_UP } };
+		struct why w = { "" };
+		PLAY(rows[i].budget_ms, 30, r, &w);
+		if (!strstr(w.text, rows[i].says) || strlen(w.text) == sizeof(w.text) - 1)
+			fail_msg("%s", w.text);
+		r[0].left = POLICY_SMALL;
+		r[0].want = POLICY_STOP;
+		PLAY(enough(&w), 30, r, NULL);
+	}
+	const struct row fits[] = { { 1000 << 20, 1000, 151, 300, POLICY_STOP } };
+	PLAY(100, 1, fits, NULL);
+}
+
+/* A MiB in flight on 150 ms: only passes that are smaller than that tell a long line from a slow one. */
+static void test_line_too_long_for_its_window(void **state unused)
+{
+	struct why w = { "" };
+	struct row rows[] = {
+		{ 95 << 20, 13000, 170, 300, POLICY_AGAIN },
+		{ 1200000, 300, 150, 100, POLICY_AGAIN },
+		{ 100000, 165, 150, 20, POLICY_GIVE_UP },
+	};
+	PLAY(50, 30, rows, &w);
+	assert_non_null(strstr(w.text, "the line's round trip is 150 ms"));
+	rows[2].left = POLICY_SMALL; /* as much as a calm guest leaves, on this slow line */
+	rows[2].want = POLICY_STOP;
+	PLAY(enough(&w), 30, rows, NULL);
+}
+
+/* 10 Mbit/s and 2 ms: what waits in the stream's queue makes the first passes' round trip look like 840 ms. */
+static void test_slow_line_is_not_a_long_one(void **state unused)
+{
+	const struct row rows[] = {
+		{ 60 << 20, 50000, 840, 800, POLICY_AGAIN },
+		{ 3200000, 2600, 840, 300, POLICY_AGAIN },
+		{ 1200000, 980, 830, 20, POLICY_AGAIN },
+		{ 82000, 70, 3, 20, POLICY_STOP },
+	};
+	PLAY(100, 30, rows, NULL);
+}
+
+/* One late acknowledgement is not the line: an earlier one came sooner. */
+static void test_one_late_answer(void **state unused)
+{
+	const struct row rows[] = {
+		{ 400 << 20, 1000, 1, 30000, POLICY_AGAIN },
+		{ 120 << 20, 1900, 700, 20000, POLICY_AGAIN },
+		{ 4096, 700, 700, 20000, POLICY_AGAIN },
+	};
+	PLAY(100, 30, rows, NULL);
 }
 
 /* Extremes: no division by zero, no overflow, and monotonic in what is left. */
@@ -143,7 +250,12 @@ int main(void)
 		cmocka_unit_test(test_gives_up_when_stuck),
 		cmocka_unit_test(test_max_passes),
 		cmocka_unit_test(test_tiny_budget),
-		cmocka_unit_test(test_long_distance),
+		cmocka_unit_test(test_round_trips),
+		cmocka_unit_test(test_shortest_round_trip),
+		cmocka_unit_test(test_line_too_long),
+		cmocka_unit_test(test_line_too_long_for_its_window),
+		cmocka_unit_test(test_slow_line_is_not_a_long_one),
+		cmocka_unit_test(test_one_late_answer),
 		cmocka_unit_test(test_extremes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

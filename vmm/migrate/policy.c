@@ -2,6 +2,10 @@
 /*
  * The pass policy (policy.h). A guest that goes quiet is not stopped at the first moment that fits the budget: passes are
  * cheap and downtime is not, so while each pass still cuts what is left by a quarter, a few more of them are made.
+ *
+ * What a pass measures as its round trip is too long by the time that the stream's own queue takes to drain: on a slow line
+ * that is most of it. The prediction goes with the shortest one measured, which small passes make good; to give up because
+ * of the line takes one that is certain, without the queue.
  */
 #include "vmm/migrate/policy.h"
 
@@ -18,21 +22,56 @@ static uint64_t time_for(uint64_t bytes, uint64_t rate)
 	return s >= 1000000 ? 1000000 * NS_PER_SEC : s * NS_PER_SEC + bytes % rate * NS_PER_SEC / rate;
 }
 
+static uint64_t sending(const struct policy *p, uint64_t bytes)
+{
+	return time_for(bytes, p->rate ? p->rate : POLICY_RATE_GUESS);
+}
+
+/* What the switch-over waits for the line, if that takes rtt_ns there and back. */
+static uint64_t trips(const struct policy *p, uint64_t rtt_ns) { return ((p->ride ? 1 : 3) * rtt_ns + 1) / 2; }
+
 uint64_t policy_predict(const struct policy *p, uint64_t pages_left)
 {
-	uint64_t rate = p->rate ? p->rate : POLICY_RATE_GUESS;
-	return time_for(pages_left << PAGE_SHIFT, rate) + POLICY_FIXED_NS + 2 * p->rtt_ns;
+	return sending(p, pages_left << PAGE_SHIFT) + POLICY_FIXED_NS + trips(p, p->rtt_ns);
 }
+
+bool policy_rides(const struct policy *p) { return p->ride; }
 
 static void measure(struct policy *p, const struct policy_pass *r)
 {
 	if (!p->rtt_ns || r->rtt_ns < p->rtt_ns)
 		p->rtt_ns = r->rtt_ns;
+	p->ride = p->rtt_ns >= POLICY_RIDE_NS;
 	if (r->bytes < POLICY_RATE_SAMPLE || !r->ns)
 		return;
 	uint64_t us = MAX(r->ns / NS_PER_US, 1ULL);
 	uint64_t rate = r->bytes < 1ULL << 44 ? r->bytes * 1000000 / us : r->bytes / us * 1000000;
 	p->rate = p->rate ? (p->rate + rate) / 2 : rate;
+}
+
+static uint64_t ceil_div(uint64_t n, uint64_t d) { return (n + d - 1) / d; }
+
+/*
+ * Does the line itself break the budget, however little is left? w then says what the line is as far as we know, and what
+ * would do for a guest that leaves little.
+ * A budget below our own fixed cost, which is a guess, is not the line's fault.
+ */
+static bool line_too_long(const struct policy *p, const struct policy_pass *r, struct why *w)
+{
+	uint64_t queue = sending(p, MIN(r->bytes, POLICY_QUEUE));
+	uint64_t line = trips(p, MIN(p->rtt_ns, r->rtt_ns - MIN(r->rtt_ns, queue)));
+	uint64_t fixed = p->max_downtime_ns < POLICY_FIXED_NS ? 0 : POLICY_FIXED_NS;
+
+	if (line + fixed <= p->max_downtime_ns)
+		return false;
+	why_set(w, -ETIMEDOUT,
+		"the line's round trip is %llu ms: the downtime would be at least %llu ms of %llu ms allowed; "
+		"--max-downtime %llu would do for a guest that is calm",
+		(unsigned long long)ceil_div(p->rtt_ns, NS_PER_MS),
+		(unsigned long long)ceil_div(policy_predict(p, 0), NS_PER_MS),
+		(unsigned long long)(p->max_downtime_ns / NS_PER_MS),
+		(unsigned long long)ceil_div(policy_predict(p, POLICY_SMALL), 10 * NS_PER_MS) * 10);
+	return true;
 }
 
 enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, struct why *w)
@@ -49,6 +88,8 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 			return POLICY_STOP;
 		return POLICY_AGAIN;
 	}
+	if (line_too_long(p, r, w))
+		return POLICY_GIVE_UP;
 	p->stuck = stuck ? p->stuck + 1 : 0;
 	if (r->pass < p->max_passes && p->stuck < POLICY_STUCK)
 		return POLICY_AGAIN;

@@ -3,7 +3,9 @@
  * When to stop the guest: after each pass, another pass, the switch-over, or giving up. Pure arithmetic over what was
  * measured, so it is tested on tables. Times in ns, rates in bytes per second.
  *
- *   predicted downtime = pages left x 4096 / measured rate + fixed cost (round trips, state, start at the destination)
+ *   predicted downtime = pages left x 4096 / measured rate + fixed cost (state, start at the destination) + trips
+ *   trips              = 3/2 round trips: END there, READY back, COMMIT there
+ *                        1/2 where COMMIT rides with END (policy_rides)
  */
 #pragma once
 #include "kernel/bits.h"
@@ -15,24 +17,36 @@
 #define POLICY_SMALL       64               /* pages: not worth another pass */
 #define POLICY_POLISH      4                /* passes to shrink what would fit already */
 #define POLICY_STUCK       5                /* passes without getting smaller */
+#define POLICY_RIDE_NS     (2 * NS_PER_MS)  /* a round trip that is worth saving */
+#define POLICY_QUEUE       (1ULL << 20) /* bytes that the stream may hold when the last of a pass is written to it */
 
 struct policy {
 	uint64_t max_downtime_ns; /* the operator's budget */
 	uint32_t max_passes;
 	/* measured so far */
-	uint64_t rate, rtt_ns, prev_left;
+	uint64_t rate, rtt_ns, prev_left; /* rtt_ns: the shortest so far, 0: none yet */
 	uint32_t stuck, polish;
+	bool ride; /* policy_rides */
 };
 struct policy_pass {     /* what one pass was like */
 	uint32_t pass;   /* 1.. */
 	uint64_t bytes;  /* sent in it */
 	uint64_t ns;     /* from its first byte to the destination's acknowledgement */
-	uint64_t rtt_ns; /* from its last byte to the acknowledgement */
+	uint64_t rtt_ns; /* from writing its last byte to the acknowledgement */
 	uint64_t left;   /* pages dirtied meanwhile */
 };
 enum policy_verdict { POLICY_AGAIN, POLICY_STOP, POLICY_GIVE_UP };
 
 void policy_init(struct policy *p, uint64_t max_downtime_ns, uint32_t max_passes);
 uint64_t policy_predict(const struct policy *p, uint64_t pages_left);
-/* Account for a pass and decide. POLICY_GIVE_UP: w says why, with the numbers and what the operator can do. */
+/*
+ * Should the source send COMMIT right behind END, without waiting for READY? On a long line that saves a whole round trip of
+ * downtime; on a short one waiting costs next to nothing and keeps the guest here if the destination does not get ready.
+ * False until a round trip was measured; a later pass that shows a shorter one may take it back.
+ */
+bool policy_rides(const struct policy *p);
+/*
+ * Account for a pass and decide. POLICY_GIVE_UP: w says why, with the numbers and what the operator can do. A line whose
+ * round trip alone breaks the budget is given up as soon as that is certain, not after max_passes.
+ */
 enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, struct why *w);
