@@ -198,6 +198,10 @@ $(UNIT_BIN):
 $(FUZZ_BIN):
 	$(Q)echo "  FUZZLD  $@"; clang $(SAN),fuzzer $^ -lpthread -o $@
 
+# A bad line for the rig, a program of this machine.
+build/relay: tests/rig/relay.c
+	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 -g $(WARN) $< -o $@
+
 FUZZ_SECONDS := 5
 RIGS := $(if $(RIG),$(RIG),amd intel mixed)
 CHECKS := format layers headers tidy image clang
@@ -212,7 +216,7 @@ check: need
 	$(Q)$(MAKE) --no-print-directory all && $(RUNTESTS) --check $(CHECKS)
 check-%:
 	$(Q)CC=$(CC) tools/check.sh $*
-test-image:
+test-image: build/relay
 	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI $(G)/torture.img
 rig-test: need
 	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
