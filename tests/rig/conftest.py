@@ -67,6 +67,19 @@ def rig(shared):
     return shared
 
 
+@pytest.fixture(scope="module")
+def far(switch):
+    """Hosts with a relay before a, and an idle guest. They have the shared ones' names and addresses, so those go off for them."""
+    for h in (h for r in current for h in r.hosts):
+        h.stop()
+    r = Rig(load="none", mem=128, extra=False, switch=switch, relay=("a",))
+    current.append(r)
+    r.start()
+    yield r
+    current.remove(r)
+    r.stop()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()

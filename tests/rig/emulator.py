@@ -75,7 +75,8 @@ class Qemu:
         return (["qemu-system-x86_64"] + accel +
                 ["-M", "q35", "-m", str(h.mem), "-smp", str(1 if h.icount else h.cpus), "-nodefaults",
                  "-display", "none", "-serial", f"unix:{h.socket},server=on,wait=off"] + self.firmware() +
-                ["-drive", f"file={h.esp},format=raw", "-netdev", f"tap,id=n0,ifname={h.tap},script=no,downscript=no",
+                ["-drive", f"file={h.esp},format=raw",
+                 "-netdev", f"tap,id=n0,ifname={h.cable},script=no,downscript=no" + ",vnet_hdr=off" * h.has_relay,
                  "-device", f"{self.nics[h.nic]},netdev=n0,mac={h.mac},romfile=",
                  "-device", "isa-debug-exit,iobase=0xf4,iosize=1"])
 
@@ -155,7 +156,7 @@ class Bochs:
             f.write(BOCHSRC.format(
                 mem=h.mem, firmware=firmware, firmware_at=(1 << 32) - os.path.getsize(firmware),
                 vgabios=first_of(VGABIOS, "VGA BIOS (package vgabios)"), model=h.model or os.environ.get("RIG_BOCHS_CPU", "corei7_skylake_x"),
-                cpus=h.cpus, disk=h.esp, cylinders=size // CYLINDER, mac=h.mac, tap=h.tap, port=self.port,
+                cpus=h.cpus, disk=h.esp, cylinders=size // CYLINDER, mac=h.mac, tap=h.cable, port=self.port,
                 errors=os.environ.get("BOCHS_ERRORS", "ignore")))
         cmd = [self.bochs, "-q", "-f", "bochsrc"]
         if has_debugger(self.bochs):

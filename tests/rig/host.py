@@ -11,6 +11,7 @@ import time
 import netns
 from console import Console
 from emulator import KINDS
+from relay import Relay
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("TERN_BUILD", "build"))
@@ -31,10 +32,13 @@ class Host:
     """
     conf: the text of tern.conf. start() boots it and returns at the prompt; stop() ends the process, like a power cut. kind: "amd" or
     "intel" (emulator.py). All seconds given here are those of the fastest kind; a slower one's .scale makes them longer.
+
+    relay: a bad line, .relay (relay.py), lies between .cable, what the emulator has, and .tap, the switch's port, from the first start
+    to remove(). Without it these are one device.
     """
 
     def __init__(self, name, switch, conf, number, nic="virtio-net", cpus=None, mem=1024, icount=False, files=LINUX, efi=None, kind="amd",
-                 model=None):
+                 model=None, relay=False):
         self.name, self.switch, self.conf, self.number = name, switch, conf, number
         self.machine = KINDS[kind](self)
         self.model = model  # of an Intel host's CPU; None: the machine's default
@@ -43,6 +47,8 @@ class Host:
         self.cpus, self.mem, self.icount, self.files = cpus or self.machine.cpus, mem, icount, files
         self.efi = efi or os.path.join(BUILD, "BOOTX64.EFI")
         self.tap = f"tap-{name}"
+        self.has_relay, self.relay = relay, None
+        self.cable = f"cable-{name}" if relay else self.tap
         self.address = f"10.77.0.{10 + number}"
         self.mac = f"52:54:00:00:00:{number:02x}"
         self.work = os.path.join(RIG, f"{os.getpid()}-{name}")
@@ -74,9 +80,16 @@ class Host:
             raise
         return self
 
+    def connect(self):
+        if not self.has_relay:
+            self.switch.plug(self.tap, self.machine.tap_has_header)
+        elif not self.relay:
+            self.switch.plug_relay(self.tap, self.cable)
+            self.relay = Relay(self.cable, f"tap:{self.tap}")
+
     def launch(self):
         """Switch it on, and do not wait."""
-        self.switch.plug(self.tap, self.machine.tap_has_header)
+        self.connect()
         self.prepare()
         if os.path.exists(self.socket):
             os.unlink(self.socket)
@@ -134,6 +147,9 @@ class Host:
 
     def remove(self):
         self.stop()
+        if self.relay:
+            self.relay.stop()
+            self.relay = None
         shutil.rmtree(self.work, ignore_errors=True)
 
     # What an operator asks a host.

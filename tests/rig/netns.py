@@ -84,6 +84,16 @@ class Switch:
         sh("ip", "tuntap", "add", "dev", tap, "mode", "tap", *(["vnet_hdr"] if header else []))
         sh("ip", "link", "set", tap, "master", BRIDGE, "up")
 
+    def plug_relay(self, tap, cable):
+        """Make both ends of a relay anew: the switch's tap, and the one of an emulator, which is in no switch. Without the header."""
+        self.plug(tap, False)
+        if os.path.exists(f"/proc/sys/net/ipv4/conf/{cable}"):
+            sh("ip", "link", "del", cable)
+        sh("ip", "tuntap", "add", "dev", cable, "mode", "tap")
+        quiet(cable)
+        sh("ip", "link", "set", cable, "up")
+        sh("ip", "link", "set", tap, "txqueuelen", "5000")  # a relay may wait long for a CPU
+
     def link(self, tap, up):
         """Plug the cable of a host in or pull it."""
         sh("ip", "link", "set", tap, *(("master", BRIDGE) if up else ("nomaster",)))
