@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * 16550A on COM1 (PC16550D data sheet), 115200 8N1. Output is polled until uart_irq_init and in a panic; between, it goes
- * through a ring that the transmitter-empty interrupt drains, and a full ring is drained by polling, so that nothing is ever
- * lost. Input goes from the FIFO to a ring; the one reader sleeps on it. A machine without the chip reads as all ones: then
- * output goes nowhere and no input comes.
+ * 16550A on COM1 (PC16550D data sheet), 115200 8N1. Output goes through a ring. The transmitter-empty interrupt drains it, or a
+ * timer where the interrupt cannot be had; writers never wait for the chip. What finds the ring full is dropped and counted, and the
+ * count is sent in its place as soon as half of the ring is free. Only two wait in place: the boot until uart_irq_init, when
+ * there is nobody to be kept waiting, and a panic; both give a chip that stands still up after a moment, until it moves again.
+ * Input goes from the FIFO to a ring; the one reader sleeps on it.
+ *
+ * A machine without the chip reads as all ones: then output goes nowhere and no input comes. A chip that stops answering (a
+ * management controller that restarts takes its serial port away) is set up again once it is back.
  */
 #include "drivers/uart.h"
 #include "arch/x86/cpu.h"
@@ -12,10 +16,12 @@
 #include "kernel/sync.h"
 #include "kernel/time.h"
 #include "kernel/uart.h"
+#include <stdio.h>
 
 #define COM1     0x3f8
 #define COM1_IRQ 4
 #define BAUD_DIV 1 /* 115200 / 115200 */
+#define CTRL_C   3
 
 enum { RBR = 0, THR = 0, DLL = 0, IER = 1, DLM = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCR = 7 };
 #define IER_RX        0x01
@@ -28,26 +34,50 @@ enum { RBR = 0, THR = 0, DLL = 0, IER = 1, DLM = 1, IIR = 2, FCR = 2, LCR = 3, M
 #define MCR_DTR       0x01
 #define MCR_RTS       0x02
 #define MCR_OUT2      0x08 /* gates the interrupt line on a PC */
+#define IIR_NONE      0x01
 #define LSR_DATA      0x01
 #define LSR_THRE      0x20
 #define FIFO_SIZE     16
-#define POLL_LIMIT    1000000 /* reads of LSR before a byte is given up: a dead chip must not stop tern */
+#define NOBODY        0xff /* what an LSR that nobody drives reads as */
 
+#define STALL_NS       (2 * NS_PER_SEC) /* a terminal that takes nothing for so long stands still: nobody waits for it */
+#define BOOT_STALL_NS  (20 * NS_PER_MS) /* the same for those that wait in place: 16 bytes take 1.4 ms */
+#define PANIC_STALL_NS (100 * NS_PER_MS)
+#define PANIC_NS       (10 * NS_PER_SEC) /* in all, until a key is typed: a full ring takes 3 s */
+#define ROUNDS         16                /* in one interrupt */
+#define IDLE_MAX       8                 /* interrupts in a row that had nothing behind them */
+#define REST_NS        (1 * NS_PER_MS)   /* for a chip that wants more of either, so that it cannot hold a CPU */
+#define FLOOD          128               /* bytes that came in one interrupt: so many, and they are let in at */
+#define FLOOD_NS       (20 * NS_PER_MS)  /* 115200 baud */
+/* Between looks at a chip that interrupts: one may get lost, and the chip may come back. */
+#define WATCH_NS       (250 * NS_PER_MS)
+#define TICK_NS        (5 * NS_PER_MS)    /* the same without interrupts */
+#define TICK_BUSY_NS   (1400 * NS_PER_US) /* and while it sends: a full FIFO */
+
+static enum { BOOT, BY_TIMER, BY_IRQ, PANIC } mode; /* lock, but a panic sets it and ignores locks from then on */
+
+/* All below: lock. */
 static struct spinlock lock = SPINLOCK_INIT("uart");
-static bool present, by_irq, panicking;
-static char tx[32768]; /* lock; indices run freely */
+static bool present;   /* const after uart_init */
+static bool gone;      /* it stopped answering */
+static bool resting;   /* its interrupts are off until the timer's next look */
+static unsigned idle;  /* interrupts in a row, as IDLE_MAX has it */
+static uint8_t ier;    /* as the chip has it */
+static char tx[32768]; /* indices run freely */
 static uint32_t tx_head, tx_tail;
+static uint64_t moved_ns; /* when the chip took something last, or had something to take again */
+static uint64_t lost;     /* bytes, not told yet */
+static bool gap;          /* the reader is to know that the terminal has not seen all */
 static uint8_t rx[4096];
 static uint32_t rx_head, rx_tail;
-static struct waitq rx_wait;
+static uint32_t ntaken; /* from the chip */
+static struct waitq rx_wait = { LIST_INIT(rx_wait.waiters) }, tx_wait = { LIST_INIT(tx_wait.waiters) };
+static struct timer timer;
+static uint64_t panic_end_ns;
 
-void uart_init(void)
+static void chip_setup(void)
 {
-	outb(COM1 + SCR, 0x5a);
-	present = inb(COM1 + SCR) == 0x5a;
-	if (!present)
-		return;
-	outb(COM1 + IER, 0);
+	outb(COM1 + IER, ier = 0);
 	outb(COM1 + LCR, LCR_DLAB);
 	outb(COM1 + DLL, BAUD_DIV);
 	outb(COM1 + DLM, 0);
@@ -56,131 +86,266 @@ void uart_init(void)
 	outb(COM1 + MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
 }
 
-static void put_polled(char c)
+void uart_init(void)
 {
-	for (unsigned i = 0; i < POLL_LIMIT && !(inb(COM1 + LSR) & LSR_THRE); i++)
-		cpu_relax();
-	outb(COM1 + THR, (uint8_t)c);
+	outb(COM1 + SCR, 0x5a);
+	present = inb(COM1 + SCR) == 0x5a;
+	if (present)
+		chip_setup();
 }
 
-/* Fill the empty transmitter from the ring. Under lock. */
-static void tx_fill(void)
+/* LSR; 0 from a chip that does not answer. */
+static uint8_t status(void)
 {
-	if (tx_head == tx_tail || !(inb(COM1 + LSR) & LSR_THRE))
+	uint8_t v = inb(COM1 + LSR);
+	if (v != NOBODY && gone) {
+		chip_setup();
+		v = inb(COM1 + LSR);
+	}
+	gone = v == NOBODY;
+	return gone ? 0 : v;
+}
+
+/* The transmitter's interrupt is on while there is something to send. */
+static void ier_update(void)
+{
+	uint8_t want = tx_head == tx_tail ? IER_RX : IER_RX | IER_TX;
+	if (mode != BY_IRQ || resting)
+		want = 0;
+	if (want != ier)
+		outb(COM1 + IER, ier = want);
+}
+
+/* ---- output ---- */
+
+static size_t tx_used(void) { return tx_head - tx_tail; }
+
+/* There is room for it. */
+static void tx_append(const char *s, size_t n)
+{
+	if (tx_head == tx_tail)
+		moved_ns = time_ns();
+	while (n--)
+		tx[tx_head++ % sizeof(tx)] = *s++;
+}
+
+/* After a loss all is lost until half of the ring is free, so that a slow line shows few gaps, each with its size. */
+static void tx_tell_lost(void)
+{
+	char note[48];
+	if (!lost || tx_used() > sizeof(tx) / 2)
 		return;
-	for (unsigned i = 0; i < FIFO_SIZE && tx_tail != tx_head; i++)
-		outb(COM1 + THR, (uint8_t)tx[tx_tail++ % sizeof(tx)]);
+	int n = sniprintf(note, sizeof(note), "\r\n[%llu bytes lost]\r\n", (unsigned long long)lost);
+	lost = 0;
+	tx_append(note, (size_t)n);
+	if (mode == PANIC)
+		return;
+	gap = true;
+	waitq_wake_all(&rx_wait);
 }
 
-/* The transmitter's interrupt is on while there is something to send. Under lock. */
-static void ier_update(void) { outb(COM1 + IER, tx_head == tx_tail ? IER_RX : IER_RX | IER_TX); }
+static void tx_put(const char *s, size_t n)
+{
+	tx_tell_lost();
+	size_t k = lost ? 0 : MIN(n, sizeof(tx) - tx_used());
+	tx_append(s, k);
+	lost += n - k;
+}
+
+/* Give the chip what it takes now; how much that was. */
+static unsigned tx_fill(void)
+{
+	unsigned n = 0;
+	if (tx_head == tx_tail || !(status() & LSR_THRE))
+		return 0;
+	for (; n < FIFO_SIZE && tx_tail != tx_head; n++)
+		outb(COM1 + THR, (uint8_t)tx[tx_tail++ % sizeof(tx)]);
+	moved_ns = time_ns();
+	return n;
+}
+
+/* Wait in place until all is sent, or the chip has taken nothing for stall_ns, or end_ns is past and it takes nothing at once. */
+static void tx_drain(uint64_t stall_ns, uint64_t end_ns)
+{
+	while (tx_head != tx_tail && (tx_fill() || (time_ns() - moved_ns < stall_ns && time_ns() < end_ns)))
+		cpu_relax();
+}
 
 void uart_write(const char *s, size_t n)
 {
 	if (!present)
 		return;
-	if (__atomic_load_n(&panicking, __ATOMIC_RELAXED)) {
-		while (n--)
-			put_polled(*s++);
+	if (__atomic_load_n(&mode, __ATOMIC_RELAXED) == PANIC) {
+		tx_put(s, n);
+		tx_drain(PANIC_STALL_NS, panic_end_ns);
 		return;
 	}
 	uint64_t flags = spin_lock_irqsave(&lock);
-	for (; n; n--, s++) {
-		if (!by_irq) {
-			put_polled(*s);
-			continue;
-		}
-		if (tx_head - tx_tail == sizeof(tx))
-			put_polled(tx[tx_tail++ % sizeof(tx)]);
-		tx[tx_head++ % sizeof(tx)] = *s;
-	}
-	if (by_irq) {
+	tx_put(s, n);
+	if (mode == BOOT)
+		tx_drain(BOOT_STALL_NS, TIME_NEVER);
+	else
 		tx_fill();
-		ier_update();
+	ier_update();
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+bool uart_ready(void)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	bool ready = tx_used() <= UART_BACKLOG;
+	spin_unlock_irqrestore(&lock, flags);
+	return ready;
+}
+
+/* If ^C is among what was typed, forget it and what was typed before it. */
+static bool take_ctrl_c(void)
+{
+	for (uint32_t i = rx_tail; i != rx_head; i++)
+		if (rx[i % sizeof(rx)] == CTRL_C) {
+			rx_tail = i + 1;
+			return true;
+		}
+	return false;
+}
+
+int uart_wait(size_t backlog, bool interruptible)
+{
+	int err = 0;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	while (!err && tx_used() > backlog) {
+		if (interruptible && take_ctrl_c())
+			err = -EINTR;
+		else if (time_ns() - moved_ns >= STALL_NS)
+			err = -ETIMEDOUT;
+		else
+			(void)waitq_wait(&tx_wait, &lock, &flags, moved_ns + STALL_NS);
 	}
 	spin_unlock_irqrestore(&lock, flags);
+	return err;
+}
+
+/* ---- input, and the chip's wishes ---- */
+
+static unsigned rx_take(void)
+{
+	unsigned n = 0;
+	for (; n < FIFO_SIZE && (status() & LSR_DATA); n++) {
+		uint8_t c = inb(COM1 + RBR);
+		ntaken++;
+		if (rx_head - rx_tail < sizeof(rx)) /* else the reader is gone astray: drop, as a full FIFO would */
+			rx[rx_head++ % sizeof(rx)] = c;
+	}
+	return n;
+}
+
+/* Move what can be moved at once, both ways; how many bytes. */
+static unsigned service(void)
+{
+	unsigned got = rx_take(), sent = tx_fill();
+	tx_tell_lost();
+	if (got)
+		waitq_wake_all(&rx_wait);
+	if (got || tx_used() <= UART_BACKLOG)
+		waitq_wake_all(&tx_wait);
+	ier_update();
+	return got + sent;
 }
 
 static void uart_irq(void *arg)
 {
 	(void)arg;
 	uint64_t flags = spin_lock_irqsave(&lock);
-	bool got = false;
+	unsigned i = 0, n = 1, moved = 0;
+	uint32_t before = ntaken;
 	/* The line is edge-triggered: leave only once the chip has nothing to say, or no edge would come again. */
-	for (unsigned i = 0; i < 256 && !(inb(COM1 + IIR) & 1); i++) {
-		while (inb(COM1 + LSR) & LSR_DATA) {
-			uint8_t c = inb(COM1 + RBR);
-			if (rx_head - rx_tail <
-			    sizeof(rx)) /* else the reader is gone astray: drop, as a full FIFO would */
-				rx[rx_head++ % sizeof(rx)] = c;
-			got = true;
-		}
-		tx_fill();
-		ier_update();
-	}
-	/* What is left after so many rounds makes its edge now. */
-	outb(COM1 + IER, 0);
+	for (; n && i < ROUNDS && !(inb(COM1 + IIR) & IIR_NONE); i++)
+		moved += n = service();
+	idle = moved ? 0 : MIN(idle + 1, (unsigned)IDLE_MAX);
+	resting = i == ROUNDS || idle == IDLE_MAX;
+	if (resting)
+		timer_set(&timer, time_ns() + (ntaken - before < FLOOD ? REST_NS : FLOOD_NS));
+	/* What there is left makes its edge now. */
+	outb(COM1 + IER, ier = 0);
 	ier_update();
-	if (got)
-		waitq_wake_all(&rx_wait);
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-int uart_irq_init(void)
+static void uart_tick(void *arg)
 {
-	waitq_init(&rx_wait);
-	if (!present)
-		return -ENODEV;
+	(void)arg;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	resting = false;
+	service();
+	bool sends = tx_head != tx_tail && time_ns() - moved_ns < TICK_NS;
+	timer_set(&timer, time_ns() + (mode == BY_IRQ ? WATCH_NS : sends ? TICK_BUSY_NS : TICK_NS));
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+/* The chip's interrupt goes to uart_irq: 0 or -errno. */
+static int irq_setup(void)
+{
 	int vector = irq_alloc(uart_irq, NULL);
 	if (vector < 0)
 		return vector;
 	int err = irq_route_isa(COM1_IRQ, vector);
-	if (err) {
+	if (err)
 		irq_free(vector);
-		return err;
-	}
-	uint64_t flags = spin_lock_irqsave(&lock);
-	by_irq = true;
-	ier_update();
-	spin_unlock_irqrestore(&lock, flags);
-	return 0;
+	return err;
 }
 
-/* Without interrupts the receiver is looked at every few milliseconds. */
-static int getc_polled(uint64_t deadline_ns)
+int uart_irq_init(void)
 {
-	for (;;) {
-		if (present && inb(COM1 + LSR) & LSR_DATA)
-			return inb(COM1 + RBR);
-		if (time_ns() >= deadline_ns)
-			return -ETIMEDOUT;
-		struct sem never;
-		sem_init(&never, 0);
-		(void)sem_down(&never, MIN(deadline_ns, time_in_ms(5)));
-	}
+	if (!present)
+		return -ENODEV;
+	timer_init(&timer, uart_tick, NULL);
+	int err = irq_setup();
+	uint64_t flags = spin_lock_irqsave(&lock);
+	mode = err ? BY_TIMER : BY_IRQ;
+	service();
+	timer_set(&timer, time_ns() + TICK_NS);
+	spin_unlock_irqrestore(&lock, flags);
+	return err;
 }
 
 int uart_getc(uint64_t deadline_ns)
 {
-	if (!by_irq)
-		return getc_polled(deadline_ns);
 	int err = 0, c = -ETIMEDOUT;
 	uint64_t flags = spin_lock_irqsave(&lock);
-	while (rx_head == rx_tail && !err)
+	while (rx_head == rx_tail && !gap && !err)
 		err = waitq_wait(&rx_wait, &lock, &flags, deadline_ns);
-	if (rx_head != rx_tail)
+	if (rx_head != rx_tail) {
 		c = rx[rx_tail++ % sizeof(rx)];
+	} else if (gap) {
+		gap = false;
+		c = -EIO;
+	}
 	spin_unlock_irqrestore(&lock, flags);
 	return c;
 }
 
+/* ---- panic ---- */
+
 void uart_panic_mode(void)
 {
-	if (__atomic_exchange_n(&panicking, true, __ATOMIC_SEQ_CST) || !present)
+	if (__atomic_exchange_n(&mode, PANIC, __ATOMIC_SEQ_CST) == PANIC || !present)
 		return;
-	outb(COM1 + IER, 0);
-	while (tx_tail != tx_head && tx_head - tx_tail <= sizeof(tx)) /* what was said before comes first */
-		put_polled(tx[tx_tail++ % sizeof(tx)]);
+	outb(COM1 + IER, ier = 0);
+	if (tx_used() > sizeof(tx)) /* it happened amid a change */
+		tx_tail = tx_head;
+	moved_ns = time_ns();
+	panic_end_ns = moved_ns + PANIC_NS;
+	tx_drain(PANIC_STALL_NS, panic_end_ns); /* what was said before comes first */
 }
 
-int uart_poll(void) { return present && inb(COM1 + LSR) & LSR_DATA ? inb(COM1 + RBR) : -1; }
+int uart_poll(void)
+{
+	if (!present)
+		return -1;
+	tx_fill();
+	tx_tell_lost();
+	if (!(status() & LSR_DATA))
+		return -1;
+	panic_end_ns = time_ns() + PANIC_NS; /* somebody is there */
+	return inb(COM1 + RBR);
+}

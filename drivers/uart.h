@@ -2,5 +2,6 @@
 /* Setting up the host's serial port, for kernel/main.c. What it is used by is in kernel/uart.h. */
 #pragma once
 
-void uart_init(void);    /* output works from here on, polled */
-int uart_irq_init(void); /* after irq and tasks: through a ring drained by interrupts; 0 or -errno (stays polled) */
+void uart_init(void); /* output works from here on, polled: the boot waits for a chip that moves */
+int uart_irq_init(
+	void); /* after irq and tasks: nobody waits from here on; 0, or -errno and a timer instead of interrupts */

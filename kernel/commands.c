@@ -7,6 +7,7 @@
 #include "kernel/page.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "kernel/uart.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -206,10 +207,11 @@ static int cmd_log(struct con *c, int argc, char **argv)
 CONSOLE_CMD(log, "[error | warn | info | debug] | echo [LEVEL]",
 	    "the log down to a level; what of it is shown here at once", cmd_log, NULL);
 
-/* The last words have to get out of the serial port first. */
+/* The last words have to get out of the serial port first, if its terminal takes them. */
 static void say_last(struct con *c, const char *what)
 {
 	con_printf(c, c->json ? "{\"%s\":true}\n" : "%s\n", what);
+	(void)uart_wait(0, false);
 	task_sleep_until(time_in_ms(50));
 }
 

@@ -12,9 +12,15 @@
 
 struct con {
 	bool json;
+	bool raw; /* the command reads all keys: ^C does not end output that waits, it is a key like any other */
+	/*
+	 * Write, in the command's own task and no spinlock held: sleeps while the terminal is behind. From one that stands still it
+	 * turns away after a moment, and what has no room then is dropped and counted. After ^C the rest is dropped.
+	 */
 	void (*write)(struct con *c, const char *s, size_t n);
 	/* Next byte from the operator: 0..255, or -ETIMEDOUT past deadline_ns. */
 	int (*getc)(struct con *c, uint64_t deadline_ns);
+	bool (*ready)(struct con *c); /* write would not sleep now; NULL: it never does */
 };
 void con_printf(struct con *c, const char *fmt, ...) printf_like(2, 3);
 

@@ -2,7 +2,11 @@
 /*
  * The console's terminal side, on the serial port: prompt, editing, and sharing the line with the log. Log lines come at any time
  * from any context: one that comes while a line is being edited replaces that row, and the row is drawn again below it. The
- * output of a command with --json is held back until its line is whole, so that a log line never falls into it.
+ * output of a command with --json is held back until its line is whole, and log lines wait while it is sent, so that none falls
+ * into it.
+ *
+ * Nothing here waits for the terminal, except a command's output: its task sleeps until the line has little left to send, without
+ * any lock. What is shown under the lock goes into the port's queue, or is lost and counted there.
  */
 #include "kernel/console.h"
 #include "kernel/console_edit.h"
@@ -22,6 +26,13 @@ static char last = '\n';                                /* lock: last byte sent 
 static bool in_place; /* lock: the row was begun by CR alone, so it will be drawn again by whoever did */
 static char prompt[48] = "tern> ";
 static uint64_t prompt_ns;
+
+#define CHUNK  512 /* bytes of a command's output between two looks at the line */
+#define CTRL_C 3
+
+/* Log lines that wait until a JSON line is sent: the numbers of those that do, or did last. Under lock. */
+static bool holding, waiting;
+static uint64_t waiting_first = 1, waiting_last;
 
 /* Under lock. */
 static void send(const char *s, size_t n)
@@ -53,12 +64,11 @@ static void send_row(void)
 	send(row, edit_render(&edit, row));
 }
 
-static void show_log(const struct log_line *l)
+static void show_line(const struct log_line *l)
 {
 	char text[300];
 	int n = sniprintf(text, sizeof(text), "[%5llu.%06llu] %s: %s\n", (unsigned long long)(l->time_ns / NS_PER_SEC),
 			  (unsigned long long)(l->time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l->level), l->text);
-	uint64_t flags = spin_lock_irqsave(&lock);
 	if (editing || (in_place && last != '\n'))
 		send("\r\x1b[K", 4);
 	else if (last != '\n')
@@ -66,21 +76,75 @@ static void show_log(const struct log_line *l)
 	send(text, (size_t)n);
 	if (editing)
 		send_row();
+}
+
+static void show_log(const struct log_line *l)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	if (holding) {
+		waiting_first = waiting ? MIN(waiting_first, l->seq) : l->seq;
+		waiting_last = waiting ? MAX(waiting_last, l->seq) : l->seq;
+		waiting = true;
+	} else if (l->seq < waiting_first || l->seq > waiting_last) { /* else shown with those that waited */
+		show_line(l);
+	}
 	spin_unlock_irqrestore(&lock, flags);
+}
+
+static void hold_log(void)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	holding = true;
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+/* Let log lines come again, first those that waited. What the log has lost of them meanwhile is not shown. */
+static void release_log(void)
+{
+	struct log_line l = { 0 };
+	uint64_t flags = spin_lock_irqsave(&lock), seq = waiting_first, end = waiting_last;
+	bool any = waiting;
+	holding = waiting = false;
+	spin_unlock_irqrestore(&lock, flags);
+	while (any && seq <= end && log_read(&seq, &l) && l.seq <= end) {
+		flags = spin_lock_irqsave(&lock);
+		if (l.level <= log_echo_level())
+			show_line(&l);
+		spin_unlock_irqrestore(&lock, flags);
+	}
 }
 
 /* The console as a command sees it. */
 struct serial {
 	struct con con;
-	char *held; /* JSON that has no newline yet */
+	bool interrupted; /* ^C came while output waited, and the command does not know yet: its output is dropped */
+	char *held;       /* JSON that has no newline yet */
 	size_t nheld, size;
 };
 
+/* Send in pieces, each once the line has little left to send. A terminal that stands still is not waited for. */
+static void serial_put(struct serial *s, const char *p, size_t n)
+{
+	while (n && !s->interrupted) {
+		if (uart_wait(UART_BACKLOG, !s->con.raw) == -EINTR) {
+			s->interrupted = true;
+			p = "^C\n";
+			n = 3;
+		}
+		size_t k = MIN(n, (size_t)CHUNK);
+		uint64_t flags = spin_lock_irqsave(&lock);
+		send(p, k);
+		spin_unlock_irqrestore(&lock, flags);
+		p += k;
+		n -= k;
+	}
+}
+
 static void serial_flush(struct serial *s)
 {
-	uint64_t flags = spin_lock_irqsave(&lock);
-	send(s->held, s->nheld);
-	spin_unlock_irqrestore(&lock, flags);
+	hold_log();
+	serial_put(s, s->held, s->nheld);
+	release_log();
 	s->nheld = 0;
 }
 
@@ -105,15 +169,23 @@ static void serial_write(struct con *c, const char *p, size_t n)
 		}
 		serial_flush(s); /* no memory: rather in pieces than not at all */
 	}
-	uint64_t flags = spin_lock_irqsave(&lock);
-	send(p, n);
-	spin_unlock_irqrestore(&lock, flags);
+	serial_put(s, p, n);
 }
 
 static int serial_getc(struct con *c, uint64_t deadline_ns)
 {
+	struct serial *s = CONTAINER_OF(c, struct serial, con);
+	int ch = s->interrupted ? CTRL_C : -EIO;
+	s->interrupted = false;
+	while (ch == -EIO) /* something was lost: the prompt's matter */
+		ch = uart_getc(deadline_ns);
+	return ch;
+}
+
+static bool serial_ready(struct con *c)
+{
 	(void)c;
-	return uart_getc(deadline_ns);
+	return uart_ready();
 }
 
 static void list_candidate(void *arg, const char *word)
@@ -155,10 +227,10 @@ static bool read_line(void)
 		prompt_ns = time_ns();
 	for (;;) {
 		int c = uart_getc(TIME_NEVER);
-		if (c < 0)
+		if (c < 0 && c != -EIO)
 			continue;
 		flags = spin_lock_irqsave(&lock);
-		enum edit_result r = edit_key(&edit, (unsigned char)c);
+		enum edit_result r = c < 0 ? EDIT_REDRAW : edit_key(&edit, (unsigned char)c);
 		switch (r) {
 		case EDIT_NONE: break;
 		case EDIT_ECHO: send(&(char){ (char)c }, 1); break;
@@ -205,7 +277,7 @@ void console_write(const char *s)
 void console_task(void *arg)
 {
 	(void)arg;
-	static struct serial s = { .con = { .write = serial_write, .getc = serial_getc } };
+	static struct serial s = { .con = { .write = serial_write, .getc = serial_getc, .ready = serial_ready } };
 	static char line[EDIT_LINE];
 	for (;;) {
 		if (!read_line())
@@ -214,5 +286,6 @@ void console_task(void *arg)
 		console_run_line(&s.con, line);
 		if (s.nheld)
 			serial_flush(&s);
+		s.interrupted = false;
 	}
 }

@@ -104,3 +104,9 @@ $(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
 	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(call rename,tern) $(O)/arch/x86/memory.o $@_tern.o && \
 	ld -r -u memcpy -u memset -o $@_newlib.o $(NEWLIB_LIB) && $(call rename,newlib) $@_newlib.o && \
 	$(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $< $@_tern.o $@_newlib.o -o $@
+# The driver is compiled into its test, with the ports of a modelled chip.
+UNIT += serial
+UNIT_serial :=
+build/host/tests/unit/test_serial.o: drivers/uart.c
+UNIT += terminal
+UNIT_terminal := kernel/console_serial.c kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c

@@ -7,7 +7,7 @@
  *   operator -> [vm_console_attach] -> pending -> uart_input (as much as fits) -> guest
  *
  * The ring belongs to the VM on this host and does not migrate. It is reference counted, because an attached operator may
- * outlive the VM. Lock order: this lock, then the UART's.
+ * outlive the VM. Lock order: this lock, then the UART's. Nothing here waits for the operator's terminal but its own task.
  */
 #include "kernel/console.h"
 #include "kernel/time.h"
@@ -141,7 +141,9 @@ struct session {
 	unsigned npending;
 };
 
-/* Show what is new. False: nothing was. */
+static bool session_ready(const struct session *s) { return !s->c->ready || s->c->ready(s->c); }
+
+/* Show what is new; waits while the terminal is behind. False: nothing was. */
 static bool session_output(struct session *s)
 {
 	uint8_t buf[CHUNK];
@@ -216,10 +218,12 @@ static void session_run(struct session *s)
 	const char *name = s->vm->cfg.name, *end = NULL;
 	bool stay = true;
 
+	s->c->raw = true; /* ^C is the guest's */
 	con_printf(s->c, "[console of %s; Ctrl-] leaves it]\r\n", name);
 	while (stay && !end) {
 		session_input(s);
-		if (session_output(s)) {
+		/* What a terminal that is behind has no time for, or does not take at all, is the ring's to forget and to count. */
+		if (session_ready(s) && session_output(s)) {
 			stay = session_keys(s, 0); /* a flood of output does not lock the operator in */
 			continue;
 		}
@@ -232,6 +236,7 @@ static void session_run(struct session *s)
 		con_printf(s->c, "\r\n[%s %s]\r\n", name, end);
 	else
 		con_printf(s->c, "\r\n[left the console of %s]\r\n", name);
+	s->c->raw = false;
 }
 
 int vm_console_attach(struct vm *vm, struct con *c)

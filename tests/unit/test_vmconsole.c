@@ -163,6 +163,52 @@ static void test_flood(void **state)
 	assert_non_null(strstr(screen, "line 699 of"));
 }
 
+static bool behind;
+static size_t shown;
+static bool con_ready(struct con *c)
+{
+	(void)c;
+	return !behind;
+}
+
+static int stalled(void) /* the operator's terminal takes nothing while the guest floods, then goes on */
+{
+	if (step == 3) {
+		behind = true;
+		shown = nscreen;
+	}
+	if (behind && step < 400)
+		says("many words, nobody there to read them, and the guest goes on and on\r\n");
+	if (step == 400) {
+		assert_int_equal(nscreen, shown);
+		says("the end");
+		behind = false;
+	}
+	return step < 600 ? -ETIMEDOUT : 0x1d;
+}
+
+static int leaves_stalled(void) { return step < 3 ? -ETIMEDOUT : 0x1d; }
+
+static void test_stalled_terminal(void **state)
+{
+	(void)state;
+	con.ready = con_ready;
+	behind = false;
+	key = stalled;
+	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	const char *note = strstr(screen, "bytes lost");
+	assert_non_null(note);
+	assert_int_equal(strtoull(strrchr((*(char *)(uintptr_t)note = 0, screen), '[') + 1, NULL, 10),
+			 397 * 69 + 7 - VM_CONSOLE_RING);
+	assert_non_null(strstr(note + 1, "the end"));
+	behind = true;
+	step = 0;
+	key = leaves_stalled;
+	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_false(con.raw);
+	con.ready = NULL;
+}
+
 static int stops(void)
 {
 	if (step == 3) {
@@ -235,7 +281,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_replay_and_leave), T(test_paste), T(test_deaf_guest), T(test_flood), T(test_ends), T(test_tail),
+		T(test_replay_and_leave), T(test_paste), T(test_deaf_guest), T(test_flood),
+		T(test_stalled_terminal), T(test_ends),  T(test_tail),
 	};
 	return cmocka_run_group_tests_name("vmconsole", tests, NULL, NULL);
 }

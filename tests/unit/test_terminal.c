@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The console's terminal side on a serial port of the test's: what a terminal that is slow, stands still, or has lost something shows,
+ * and log lines that come at any time. The console's task ends when the script of keys does.
+ */
+#include "tests/unit/fake_kernel.h"
+#include "kernel/console.h"
+#include "kernel/time.h"
+#include "kernel/uart.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define LOST "\1" /* in a script: output was lost */
+
+static char screen[200000];
+static size_t nscreen;
+static const char *keys;
+static jmp_buf script_over;
+static unsigned waits;
+static int (*on_wait)(bool interruptible); /* what uart_wait returns; the world goes on meanwhile */
+
+static void (*echo)(const struct log_line *l);
+static struct log_line lines[600];
+static uint64_t nlines;
+
+void uart_write(const char *s, size_t n)
+{
+	assert_true(nscreen + n < sizeof(screen));
+	memcpy(screen + nscreen, s, n);
+	nscreen += n;
+	screen[nscreen] = 0;
+}
+int uart_wait(size_t backlog, bool interruptible)
+{
+	assert_int_equal(backlog, UART_BACKLOG);
+	waits++;
+	return on_wait ? on_wait(interruptible) : 0;
+}
+bool uart_ready(void) { return true; }
+int uart_getc(uint64_t deadline_ns)
+{
+	(void)deadline_ns;
+	if (!*keys)
+		longjmp(script_over, 1);
+	return *keys == *LOST ? (keys++, -EIO) : *keys++;
+}
+
+void log_echo(enum log_level level, void (*fn)(const struct log_line *l))
+{
+	(void)level;
+	echo = fn;
+}
+enum log_level log_echo_level(void) { return LOG_WARN; }
+const char *log_level_name(enum log_level level) { return level == LOG_WARN ? "warn" : "info"; }
+bool log_read(uint64_t *seq, struct log_line *out)
+{
+	if (*seq >= nlines)
+		return false;
+	*out = lines[(*seq)++];
+	return true;
+}
+static void log_says(enum log_level level, const char *text)
+{
+	struct log_line *l = &lines[nlines];
+	*l = (struct log_line){ .seq = nlines++, .level = level };
+	snprintf(l->text, sizeof(l->text), "%s", text);
+	if (level <= LOG_WARN)
+		echo(l);
+}
+
+/* Commands */
+
+static int seen;
+
+static int cmd_text(struct con *c, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	for (unsigned i = 0; i < 100; i++)
+		con_printf(c, "line %u of many\n", i);
+	seen = c->getc(c, 0);
+	con_printf(c, "seen %d\n", seen);
+	return 0;
+}
+static int cmd_json(struct con *c, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	struct json j;
+	json_begin(&j, c);
+	json_arr(&j, "a");
+	for (unsigned i = 0; i < 2000; i++)
+		json_u64(&j, NULL, 100000 + i);
+	json_arr_end(&j);
+	json_end(&j);
+	return 0;
+}
+static int cmd_raw(struct con *c, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	c->raw = true;
+	con_printf(c, "raw\n");
+	c->raw = false;
+	return 0;
+}
+static const struct console_cmd table[] = {
+	{ "json", "", "", cmd_json, NULL },
+	{ "raw", "", "", cmd_raw, NULL },
+	{ "text", "", "", cmd_text, NULL },
+};
+
+static int setup(void **state)
+{
+	(void)state;
+	static bool once;
+	if (!once) {
+		console_set_table(table, table + ARRAY_SIZE(table));
+		console_init(LOG_WARN);
+		once = true;
+	}
+	nscreen = 0;
+	screen[0] = 0;
+	waits = 0;
+	on_wait = NULL;
+	seen = 0;
+	return 0;
+}
+
+static void type(const char *script)
+{
+	keys = script;
+	if (!setjmp(script_over))
+		console_task(NULL);
+}
+
+static unsigned count(const char *what)
+{
+	unsigned n = 0;
+	for (const char *p = screen; (p = strstr(p, what)); p += strlen(what))
+		n++;
+	return n;
+}
+
+static void test_waits_in_pieces(void **state)
+{
+	(void)state;
+	type("json --json\r");
+	assert_true(waits > 2000 * 7 / 1024);
+	assert_non_null(strstr(screen, "100000,100001,"));
+	assert_non_null(strstr(screen, "101999]}\r\n"));
+}
+
+static int log_meanwhile(bool interruptible)
+{
+	(void)interruptible;
+	if (waits == 5)
+		log_says(LOG_WARN, "in between");
+	if (waits == 6)
+		log_says(LOG_INFO, "not for the console");
+	if (waits == 7)
+		log_says(LOG_WARN, "and again");
+	return 0;
+}
+
+static void test_log_stays_out_of_json(void **state)
+{
+	(void)state;
+	on_wait = log_meanwhile;
+	type("json --json\r");
+	const char *end = strstr(screen, "101999]}\r\n");
+	const char *begin = strstr(screen, "{\"a\"");
+	assert_true(begin && end && !memchr(begin, '\n', (size_t)(end - begin)));
+	assert_non_null(strstr(end, "warn: in between\r\n"));
+	assert_non_null(strstr(end, "warn: and again\r\n"));
+	assert_int_equal(count("in between"), 1);
+	assert_null(strstr(screen, "not for the console"));
+	log_says(LOG_WARN, "later"); /* at the prompt: at once */
+	assert_int_equal(count("warn: later"), 1);
+}
+
+static int ctrl_c(bool interruptible) { return waits == 20 && interruptible ? -EINTR : 0; }
+
+static void test_ctrl_c_ends_output(void **state)
+{
+	(void)state;
+	on_wait = ctrl_c;
+	type("text\rk");
+	assert_int_equal(seen, 3); /* the command learns of it, and may speak again */
+	assert_non_null(strstr(screen, "line 18 of many\r\n^C\r\nseen 3\r\n"));
+	assert_int_equal(count("of many"), 19);
+	assert_non_null(strstr(screen, "tern> k"));
+}
+
+static void test_ctrl_c_ends_json(void **state)
+{
+	(void)state;
+	on_wait = ctrl_c;
+	type("json --json\rtext\rk");
+	const char *cut = strstr(screen, "^C\r\n");
+	assert_non_null(cut);
+	assert_null(strstr(screen, "101999]}"));
+	assert_non_null(strstr(cut, "line 99 of many\r\nseen 107\r\n")); /* the next command's output comes */
+}
+
+static int always(bool interruptible) { return interruptible ? -EINTR : 0; }
+
+static void test_raw(void **state)
+{
+	(void)state;
+	on_wait = always;
+	type("raw\r");
+	assert_non_null(strstr(screen, "\r\nraw\r\n"));
+	assert_null(strstr(screen, "^C"));
+}
+
+static int stands(bool interruptible)
+{
+	(void)interruptible;
+	return -ETIMEDOUT;
+}
+
+static void test_standing_terminal(void **state)
+{
+	(void)state;
+	on_wait = stands; /* the port takes it or counts it */
+	type("text\rx");
+	assert_int_equal(count("of many"), 100);
+}
+
+static void test_loss_redraws_prompt(void **state)
+{
+	(void)state;
+	type("ab" LOST);
+	assert_string_equal(screen + nscreen - 8, "tern> ab");
+	assert_int_equal(count("tern> "), 2);
+	nscreen = 0;
+	type("text\r" LOST "z");
+	assert_int_equal(seen, 'z'); /* a command gets keys only */
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup(f, setup)
+	const struct CMUnitTest tests[] = {
+		T(test_waits_in_pieces),
+		T(test_log_stays_out_of_json),
+		T(test_ctrl_c_ends_output),
+		T(test_ctrl_c_ends_json),
+		T(test_raw),
+		T(test_standing_terminal),
+		T(test_loss_redraws_prompt),
+	};
+	return cmocka_run_group_tests_name("terminal", tests, NULL, NULL);
+}
