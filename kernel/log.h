@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The log: a ring of the last messages with level and time, also written to the serial console. Any context.
- * One line a call, no newline at its end. Say what, why, and for an operator what to do.
+ * One line a call, no newline at its end. Say what, why, and for an operator what to do. Never waits. Lines of one kind and source
+ * that come too fast are counted, and "[N lines like this]" follows one of them (log_fold.h).
  */
 #pragma once
 #include "kernel/bits.h"

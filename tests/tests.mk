@@ -110,3 +110,5 @@ UNIT_serial :=
 build/host/tests/unit/test_serial.o: drivers/uart.c
 UNIT += terminal
 UNIT_terminal := kernel/console_serial.c kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c
+UNIT += log
+UNIT_log := kernel/log_fold.c
