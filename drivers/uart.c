@@ -138,10 +138,7 @@ static void tx_tell_lost(void)
 	int n = sniprintf(note, sizeof(note), "\r\n[%llu bytes lost]\r\n", (unsigned long long)lost);
 	lost = 0;
 	tx_append(note, (size_t)n);
-	if (mode == PANIC)
-		return;
-	gap = true;
-	waitq_wake_all(&rx_wait);
+	gap = true; /* service() wakes the reader: whoever writes may hold any lock */
 }
 
 static void tx_put(const char *s, size_t n)
@@ -244,7 +241,7 @@ static unsigned service(void)
 {
 	unsigned got = rx_take(), sent = tx_fill();
 	tx_tell_lost();
-	if (got)
+	if (got || gap)
 		waitq_wake_all(&rx_wait);
 	if (got || tx_used() <= UART_BACKLOG)
 		waitq_wake_all(&tx_wait);
