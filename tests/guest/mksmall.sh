@@ -31,6 +31,8 @@ xz -T0 -dc "$tarball" | tar -x -C "$tree" --strip-components=1 "${skip[@]}"
 # and objtool (for mitigations and unwinding), which takes time.
 sed -i '/define ALIGN_ENTRY_TEXT/s/PMD_SIZE/PAGE_SIZE/' "$tree/arch/x86/kernel/vmlinux.lds.S"
 sed -i '/select HAVE_OBJTOOL/d' "$tree/arch/x86/Kconfig"
+# Without objtool Linux 6.12 still begins entry code with this annotation for it, and defines it for builds with objtool only.
+sed -i 's/^#define ANNOTATE_INTRA_FUNCTION_CALL$/&\n.macro VALIDATE_UNRET_BEGIN\n.endm/' "$tree/include/linux/objtool.h"
 
 kbuild=(env -u MAKEFLAGS -u KBUILD_OUTPUT KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=tern KBUILD_BUILD_HOST=rig
 	KCONFIG_ALLCONFIG="$config" make -s -C "$tree" ARCH=x86 -j"$(nproc)")
