@@ -132,7 +132,7 @@ void svm_get_mode(struct hv_vcpu *hv, struct hv_mode *m)
 
 void svm_explain_invalid(const struct vmcb *b, struct vmexit *x)
 {
-	const char *what = "a consistency check of VMRUN failed";
+	const char *what;
 	if (!(b->efer & EFER_SVME))
 		what = "EFER.SVME is clear";
 	else if ((b->cr0 & CR0_NW) && !(b->cr0 & CR0_CD))
