@@ -43,6 +43,12 @@ def can_nest():
     return bool(svm) and nested and os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
+@functools.lru_cache(None)
+def qemu_major():
+    p = subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True, timeout=30)
+    return int(re.search(r"version (\d+)\.", p.stdout)[1])
+
+
 class Qemu:
     """A Q35 with an EPYC. Its serial port is the unix socket itself."""
     kind, scale, cpus = "amd", 1, 2

@@ -57,6 +57,9 @@ void part_breakpoints(void)
 	static uint64_t read;
 	if (!with_breakpoints)
 		return;
+	const uint64_t flags = irq_save();
+	if (breaks_meet_interrupts)
+		irq_on();
 	const uint64_t dr[4] = { READ_REG(dr0), READ_REG(dr1), READ_REG(dr2), READ_REG(dr3) };
 	WRITE_REG(dr0, (uintptr_t)break_cpuid);
 	WRITE_REG(dr1, (uintptr_t)break_next);
@@ -79,6 +82,7 @@ void part_breakpoints(void)
 	WRITE_REG(dr1, dr[1]);
 	WRITE_REG(dr2, dr[2]);
 	WRITE_REG(dr3, dr[3]);
+	irq_restore(flags);
 }
 
 void watch_write(uint64_t va)

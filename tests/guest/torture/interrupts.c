@@ -113,7 +113,7 @@ void part_cut(void)
 void part_watched(void)
 {
 	uint64_t flags, before = came[VEC_WATCHED], dr0 = READ_REG(dr0);
-	if (!with_breakpoints)
+	if (!with_breakpoints || !breaks_meet_interrupts)
 		return;
 	flags = irq_save();
 	watch_write((uintptr_t)watched_stack + sizeof(watched_stack) - 8);
