@@ -224,6 +224,10 @@ rig-test: need
 test: need
 	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
 	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --rig tests/rig --on $(RIGS)
+# What takes hours. test-fresh: README.md's commands on systems where nothing is installed yet (as root, or through sudo).
+FRESH := bookworm trixie
+test-fresh test-long: need
+	$(Q)tools/need.sh debootstrap && $(RUNTESTS) --fresh $(FRESH)
 run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(H)/bench_memcpy) && $(PYTHON) tests/rig/$@.py
 bench-memcpy: $(H)/bench_memcpy
@@ -244,7 +248,8 @@ help:
 	@echo "make shell      two hosts up, and you on the console of the first"
 	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
 	@echo "make test       everything that is tested: unit, fuzz, check, rig-test (each is a target too)"
+	@echo "make test-long  what takes hours: test-fresh, which is make run and make test on bare systems of each Debian release"
 	@echo "make bench      the figures, each with its target; bench-memcpy: copying memory alone, in seconds"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz check rig-test test test-image run shell bench bench-memcpy need format clean distclean help
--include $(shell find $(B) -name '*.d' -path '*/*' 2>/dev/null)
+.PHONY: all kernel-objs guest guest-small unit fuzz check rig-test test test-fresh test-long test-image run shell bench bench-memcpy need format clean distclean help
+-include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

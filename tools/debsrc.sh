@@ -6,6 +6,7 @@
 # signatures are checked with Debian's installed keyring, every file against the signed index.
 #
 #   debsrc.sh update STATE                               make STATE and read the indexes
+#   debsrc.sh mirrors STATE RELEASE                      say what update would read, for another release: "site suite" lines
 #   debsrc.sh source STATE PKG VERSION SHA256 OUT        unpack source package PKG into OUT. VERSION is the upstream version and
 #                                                        SHA256 that of its .orig tarball; "-" for either: not pinned
 #   debsrc.sh kernel STATE OUT                           unpack Debian's cloud kernel into OUT
@@ -26,13 +27,20 @@ apt_get() {
 	apt-get -qq -c "$state/apt.conf" "$@"
 }
 
+# What `apt-get update` would read first tells mirror and suite, whatever the configuration is written in.
+mirrors() {
+	apt-get update --print-uris -o Dir::State::Lists="$state/none" 2>/dev/null |
+		sed -n "s|^'\(.*\)/dists/$codename\([a-z-]*\)/InRelease'.*|\1 $1\2|p" | sort -u
+}
+
+codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 case $verb in
+mirrors)
+	mirrors "$3"
+	;;
 update)
 	mkdir -p "$state"/{lists,archives,dl}/partial
-	codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-	# What `apt-get update` would read first tells mirror and suite, whatever the configuration is written in.
-	apt-get update --print-uris -o Dir::State::Lists="$state/none" 2>/dev/null |
-		sed -n "s|^'\(.*\)/dists/\($codename[a-z-]*\)/InRelease'.*|\1 \2|p" | sort -u |
+	mirrors "$codename" |
 		while read -r site suite; do
 			echo "deb [signed-by=$keyring] $site $suite main"
 			echo "deb-src [signed-by=$keyring] $site $suite main"

@@ -3,13 +3,15 @@
 #
 # Say which Debian packages tern's build and rig still need on this machine, and install them (as root, or through sudo).
 # Says and does nothing if all are there. No kernel and no boot files are among them.
+#
+#   need.sh [PACKAGE...]      those too, for what few targets want
 set -euo pipefail
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-unknown}")
 need="gcc libc6-dev binutils make git ca-certificates dpkg-dev xz-utils bzip2 gzip patch
 	clang clang-format clang-tidy llvm
 	qemu-system-x86 bochs bochs-term ovmf mtools dosfstools cpio busybox-static kmod iproute2 iputils-ping tcpdump
 	flex bison bc lz4
-	python3 python3-pytest libcmocka-dev acpica-tools debian-archive-keyring util-linux procps file"
+	python3 python3-pytest libcmocka-dev acpica-tools debian-archive-keyring util-linux procps file $*"
 case $codename in
 bookworm) need+=" libclang-rt-14-dev vgabios" ;; # Bochs takes either BIOS; it has been tried with this one
 trixie) need+=" libclang-rt-19-dev" ;;

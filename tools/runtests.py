@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Run tests of every kind and sum them up: the last line is `N passed, N failed`, the exit code 0 only if none failed.
 
-    runtests.py [--unit BIN...] [--fuzz BIN...] [--check NAME...] [--rig DIR [--on RIG...]] [--seconds N]
+    runtests.py [--unit BIN...] [--fuzz BIN...] [--check NAME...] [--rig DIR [--on RIG...]] [--fresh RELEASE...] [--seconds N]
 
-A unit test binary counts by its cmocka tests, a fuzz target and a check as one each, the rig's by pytest's tests.
+A unit test binary counts by its cmocka tests, a fuzz target and a check as one each, the rig's by pytest's tests; on a fresh system
+each `make` counts as one.
 """
 import argparse
 import os
@@ -18,6 +19,7 @@ import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 
 lock = threading.Lock()
+FRESH = [("a bare root", ["root", "1800"]), ("make run", ["in", "3600", "make", "run"]), ("make test", ["in", "14400", "make", "test"])]
 totals = {"passed": 0, "failed": 0, "skipped": 0}
 
 
@@ -84,6 +86,26 @@ def rig(where, name):
     tell("RIG", f"{where} on {name}", passed, failed, "", start)
 
 
+def fresh(release):
+    """A bare system of that release and what the README says works on it (tools/fresh.sh); all they say is in build/fresh/RELEASE.log."""
+    log = f"build/fresh/{release}.log"
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    open(log, "w").close()
+    failed = 0
+    for name, args in FRESH:
+        start = time.time()
+        with open(log, "r+", errors="replace") as f:
+            begin = f.seek(0, os.SEEK_END)
+            code = subprocess.run(["tools/fresh.sh", args[0], release] + args[1:], stdin=subprocess.DEVNULL, stdout=f, stderr=f).returncode
+            f.seek(begin)
+            tell("FRESH", f"{name} on {release}", int(code == 0), int(code != 0), f.read() + f"\nended with {code}; see {log}\n", start)
+        failed += code != 0
+        if args[0] == "root" and failed:
+            return
+    if not failed:  # else it stays, for tools/fresh.sh in RELEASE bash
+        subprocess.run(["tools/fresh.sh", "remove", release])
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--unit", nargs="*", default=[])
@@ -91,6 +113,7 @@ def main():
     p.add_argument("--check", nargs="*", default=[])
     p.add_argument("--rig")
     p.add_argument("--on", nargs="*", default=["amd"])
+    p.add_argument("--fresh", nargs="*", default=[])
     p.add_argument("--seconds", type=int, default=5)
     a = p.parse_args()
     jobs = [(check, n) for n in a.check] + [(unit, p) for p in a.unit] + [(fuzz, p, a.seconds) for p in a.fuzz]
@@ -98,6 +121,8 @@ def main():
         list(pool.map(lambda job: job[0](*job[1:]), jobs))
     for name in a.on if a.rig else []:
         rig(a.rig, name)
+    for release in a.fresh:
+        fresh(release)
     skipped = f", {totals['skipped']} skipped" if totals["skipped"] else ""
     print(f"{totals['passed']} passed, {totals['failed']} failed{skipped}")
     return 1 if totals["failed"] or not totals["passed"] else 0
