@@ -36,13 +36,15 @@ as_root() {
 }
 
 # Run a shell script in the namespaces: jailed SCRIPT NAME ARGUMENT... The kernel kills each process of the chain with its parent. unshare
-# blocks SIGINT and SIGTERM, and the first process of a namespace does not know them: they are for this script.
+# blocks SIGINT and SIGTERM, and the first process of a namespace does not know them: they are for this script. It ends here, for bash
+# would read on in the middle of a line if this file was changed in those hours.
 jailed() {
 	[ "$(id -u)" = 0 ] || die "not root"
 	trap 'exit 1' INT TERM HUP
 	setpriv --pdeathsig KILL timeout --foreground -s KILL "$limit" \
 		setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child "$BASH" -c "$@" <&0 &
-	wait $!
+	wait $! || exit
+	exit 0
 }
 
 case $verb in
