@@ -10,6 +10,7 @@ import pytest
 import client
 import netns
 from console import LEAVE_KEY, Console
+from emulator import most_cpus
 from host import Host, die_with_parent
 from rig import DEMO, host_conf, vm_conf
 
@@ -74,6 +75,7 @@ def no_way_from(h, vm, to):
 def test_boot_runs_linux(shared, cpus, kernel, says, model):
     """Debian's own kernel, whatever the rig's guest runs otherwise, on a third host with one CPU; an Intel one with two old ones."""
     address = "10.77.0.53"
+    cpus = min(cpus, most_cpus(shared.a.kind))
     conf = vm_conf("third", f"tern.ip={address}/24 tern.load=none", 128, "52:54:00:77:00:53", kernel=kernel)
     h = Host("c", shared.switch, host_conf(3, "c", conf), 3, cpus=cpus, kind=shared.a.kind, model=model)
     try:
