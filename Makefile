@@ -70,6 +70,7 @@ LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
+$(call obj,$(NET_SRC)): $(D)/lwip.ok
 $(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
@@ -85,7 +86,7 @@ $(O)/%.o: %.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(WARN) $(INC) -c $< -o $@
 $(O)/%.o: %.S
 	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
-$(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
+$(LWIP_OBJ): $(L)/lwip/%.o: $(D)/lwip.ok | $(DEPS)
 	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@

@@ -8,7 +8,7 @@ D := build/deps
 APT := $(D)/apt
 
 PIN_bookworm_newlib  := 3.3.0 58dd9e3eaedf519360d92d84205c3deef0b3fc286685d1c562e245914ef72c66
-PIN_bookworm_lwip    := 2.1.3+dfsg1 0a8276d09fc4e97bbba2f953d74af2388fc2195ea156be9d7589e297a68fde24
+PIN_bookworm_lwip     = $(PIN_trixie_lwip)
 PIN_bookworm_zydis   := 4.0.0 e990107f80c62afc1deb51de230023a1098db801b8ea6bf483e296d45459e234
 PIN_bookworm_gnu-efi := 3.0.15 931a257b9c5c1ba65ff519f18373c438a26825f2db7866b163e96d1b168f20ea
 
@@ -17,14 +17,23 @@ PIN_trixie_lwip    := 2.2.1+dfsg1 83729c274c499d3348e9fbbe043a3113f3fa8953e7efdd
 PIN_trixie_zydis   := 4.1.1 dcc31180a31e7f568d79d55f8181bd961981559a5666bf6fac43a69ad8b406bf
 PIN_trixie_gnu-efi := 3.0.18 7f212c96ee66547eeefb531267b641e5473d7d8529f0bd8ccdefd33cf7413f5c
 
+# lwIP is trixie's on bookworm too: address conflict detection came with 2.2. Its index is read into a state of its own, because
+# apt takes the newest source there is. bookworm's keyring verifies it: trixie's index is signed with bookworm's key as well.
+APT_lwip := $(if $(filter bookworm,$(SUITE)),$(D)/apt-trixie,$(APT))
+
 $(APT)/sources.list: tools/debsrc.sh
 	$(Q)echo "  APT     $(SUITE)"; tools/need.sh && tools/debsrc.sh update $(APT)
+$(D)/apt-trixie/sources.list: tools/debsrc.sh | $(APT)/sources.list
+	$(Q)echo "  APT     trixie"; tools/debsrc.sh update $(@D) trixie
 
 # fetch PKG, STAMP
-fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(APT) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$2.tmp && mv $2.tmp $2
+fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(or $(APT_$1),$(APT)) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$2.tmp && mv $2.tmp $2
 SOURCES := newlib lwip zydis
+# What was fetched for another pin is fetched anew.
+$(foreach p,$(SOURCES),$(if $(PIN_$(SUITE)_$p),$(shell grep -qsvxF '$p $(PIN_$(SUITE)_$p)' $(D)/$p.ok && rm $(D)/$p.ok)))
 $(SOURCES:%=$(D)/%.ok): $(D)/%.ok: | $(APT)/sources.list
 	$(Q)$(call fetch,$*,$@)
+$(D)/lwip.ok: | $(APT_lwip)/sources.list
 # Zydis needs only zycore's headers, which the binary package has.
 $(D)/zycore.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
@@ -61,7 +70,7 @@ $(EFI_CRT): | $(APT)/sources.list
 # lwIP: its core, both IP versions (lwipopts.h says what is in), the threaded API, Ethernet.
 LWIP_SRC := $(addprefix core/,altcp altcp_alloc altcp_tcp def dns inet_chksum init ip mem memp netif pbuf raw stats sys tcp tcp_in \
 	tcp_out timeouts udp) \
-	$(addprefix core/ipv4/,autoip dhcp etharp icmp igmp ip4 ip4_addr ip4_frag) \
+	$(addprefix core/ipv4/,acd autoip dhcp etharp icmp igmp ip4 ip4_addr ip4_frag) \
 	$(addprefix core/ipv6/,dhcp6 ethip6 icmp6 inet6 ip6 ip6_addr ip6_frag mld6 nd6) \
 	$(addprefix api/,api_lib api_msg err netbuf netifapi tcpip) netif/ethernet
 LWIP_INC := -isystem $(D)/lwip/src/include -I net

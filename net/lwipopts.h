@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * lwIP as tern uses it (lwIP 2.1.3 and 2.2.1): threaded with one core lock, raw API only, IPv4. What is not here keeps
+ * lwIP as tern uses it (lwIP 2.2): threaded with one core lock, raw API only, IPv4. What is not here keeps
  * lwIP's default. Memory is fixed: NET_HEAP_ORDER and NETBUF_COUNT below are all that data ever takes.
  */
 #pragma once
@@ -49,8 +49,7 @@ extern void *net_heap;
 #define IP_REASSEMBLY                1
 #define IP_REASS_MAX_PBUFS           64
 #define LWIP_DHCP                    1
-#define DHCP_DOES_ARP_CHECK          0 /* 2.1 */
-#define LWIP_DHCP_DOES_ACD_CHECK     0 /* 2.2 */
+#define LWIP_DHCP_DOES_ACD_CHECK     0
 #define LWIP_ACD                     0
 #define LWIP_AUTOIP                  0
 #define LWIP_IGMP                    0
