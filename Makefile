@@ -29,7 +29,7 @@ KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console
 	console_serial.c err.c frame.c identity.c json.c ksym.c log.c log_fold.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c piix4.c uart.c virtio.c virtio_net.c)
-NET_SRC     := $(addprefix net/,announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
+NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
 VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c gmem_clear.c \
 	insn.c linux_loader.c machine.c mmio.c msr.c state.c torture.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
@@ -70,7 +70,8 @@ LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
-$(call obj,$(NET_SRC)): $(D)/lwip.ok
+# Compilers leave out of .d what a third party's header includes.
+$(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
 $(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
@@ -86,7 +87,7 @@ $(O)/%.o: %.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(WARN) $(INC) -c $< -o $@
 $(O)/%.o: %.S
 	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
-$(LWIP_OBJ): $(L)/lwip/%.o: $(D)/lwip.ok | $(DEPS)
+$(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
 	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@

@@ -76,6 +76,14 @@ void nic_poll_wake(struct nic_poll *p)
 	spin_unlock_irqrestore(&p->lock, flags);
 }
 
+static struct host_address address_of(struct nic *n)
+{
+	struct host_address a = { .state = "none" };
+	if (n->address)
+		n->address(n->rx_arg, &a);
+	return a;
+}
+
 static void nic_json(struct con *c)
 {
 	struct json j;
@@ -91,7 +99,8 @@ static void nic_json(struct con *c)
 		json_str(&j, "driver", n->driver);
 		json_str(&j, "location", n->location);
 		json_str(&j, "mac", mac);
-		json_str(&j, "address", n->address);
+		struct host_address a = address_of(n);
+		host_address_json(&j, &a);
 		json_bool(&j, "link", n->ops->link_up(n));
 		json_bool(&j, "csum", n->features & NIC_F_CSUM);
 		json_bool(&j, "tso", n->features & NIC_F_TSO4);
@@ -119,15 +128,18 @@ static int cmd_nic(struct con *c, int argc, char **argv)
 		con_printf(c, "no NIC that tern has a driver for\n");
 	struct nic *n;
 	for (unsigned i = 0; (n = nic_get(i)); i++) {
-		con_printf(c, "%-6s %-10s %-8s %02x:%02x:%02x:%02x:%02x:%02x link %-4s %s\n", n->name, n->driver,
+		con_printf(c, "%-6s %-10s %-8s %02x:%02x:%02x:%02x:%02x:%02x link %-4s ", n->name, n->driver,
 			   n->location, n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5],
-			   n->ops->link_up(n) ? "up" : "down", n->address[0] ? n->address : "no address");
-		con_printf(c,
-			   "       received %llu frames, %llu bytes, %llu dropped; sent %llu frames, %llu bytes, %llu "
-			   "dropped\n",
-			   (unsigned long long)n->stats.rx_frames, (unsigned long long)n->stats.rx_bytes,
-			   (unsigned long long)n->stats.rx_dropped, (unsigned long long)n->stats.tx_frames,
-			   (unsigned long long)n->stats.tx_bytes, (unsigned long long)n->stats.tx_dropped);
+			   n->ops->link_up(n) ? "up" : "down");
+		struct host_address a = address_of(n);
+		host_address_print(c, &a);
+		con_printf(
+			c,
+			"\n       received %llu frames, %llu bytes, %llu dropped; sent %llu frames, %llu bytes, %llu "
+			"dropped\n",
+			(unsigned long long)n->stats.rx_frames, (unsigned long long)n->stats.rx_bytes,
+			(unsigned long long)n->stats.rx_dropped, (unsigned long long)n->stats.tx_frames,
+			(unsigned long long)n->stats.tx_bytes, (unsigned long long)n->stats.tx_dropped);
 	}
 	return 0;
 }

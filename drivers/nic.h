@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "kernel/frame.h"
+#include "kernel/host.h"
 #include "kernel/list.h"
 
 #define NIC_F_CSUM 1 /* sends frames with FRAME_NEEDS_CSUM */
@@ -36,9 +37,10 @@ struct nic {
 	unsigned features;      /* NIC_F_* */
 	unsigned mtu;           /* 1500 */
 	struct nic_stats stats; /* [a] counted with relaxed atomics */
-	char address[24];       /* of tern on it, "10.77.0.11/24", "" for none; set by net/ for the operator */
-	void (*rx)(void *arg, struct frame *f); /* set by net/ before nic_start */
-	void *rx_arg;
+	/* Set by net/ before nic_start. */
+	void (*rx)(void *arg, struct frame *f);
+	void (*address)(void *arg, struct host_address *out); /* tern's on it; NULL: it has none */
+	void *rx_arg;                                         /* of both */
 };
 
 /* Find all NICs that a driver knows, in PCI order: kernel/main.c calls it once. Returns how many. */

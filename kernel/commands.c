@@ -46,6 +46,26 @@ static void print_features(struct con *c, const struct host_info *h, const char 
 		con_printf(c, "\n");
 }
 
+void host_address_json(struct json *j, const struct host_address *a)
+{
+	json_str(j, "address", a->address);
+	json_str(j, "address_wanted", a->wanted);
+	json_str(j, "address_state", a->state);
+	json_str(j, "conflict_with", a->other);
+}
+
+void host_address_print(struct con *c, const struct host_address *a)
+{
+	if (a->address[0])
+		con_printf(c, "%s", a->address);
+	else if (a->other[0])
+		con_printf(c, "%s: conflict with %s, which has it too; not used", a->wanted, a->other);
+	else if (a->wanted[0])
+		con_printf(c, "%s: probing, not used yet", a->wanted);
+	else
+		con_printf(c, strcmp(a->state, "probing") ? "no address" : "no address yet: no answer from DHCP");
+}
+
 static int cmd_host(struct con *c, int argc, char **argv)
 {
 	(void)argc, (void)argv;
@@ -55,12 +75,16 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	uint64_t up = time_ns(), boot = console_prompt_ns();
 	char id[40];
 	sniprintf(id, sizeof(id), "%016llx-%016llx", (unsigned long long)h->inc.host, (unsigned long long)h->inc.boot);
+	struct host_address addr = { .state = "none" };
+	if (h->address)
+		h->address(&addr);
 	if (c->json) {
 		struct json j;
 		json_begin(&j, c);
 		json_str(&j, "name", h->name);
 		json_str(&j, "version", TERN_VERSION);
 		json_str(&j, "id", id);
+		host_address_json(&j, &addr);
 		json_u64(&j, "cpus", h->ncpus);
 		json_u64(&j, "cpus_missing", h->ncpus_missing);
 		json_str(&j, "cpu_vendor", h->cpu_vendor);
@@ -83,7 +107,9 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	}
 	con_printf(c, "name      %s\n", h->name);
 	con_printf(c, "version   tern " TERN_VERSION "\n");
-	con_printf(c, "id        %s (of this hardware, and of this boot)\n", id);
+	con_printf(c, "id        %s (of this hardware, and of this boot)\naddress   ", id);
+	host_address_print(c, &addr);
+	con_printf(c, "\n");
 	con_printf(c, "CPUs      %u, %s %s, %llu MHz", h->ncpus, h->cpu_vendor, h->cpu_model,
 		   (unsigned long long)(time_tsc_hz() / 1000000));
 	con_printf(c, h->ncpus_missing ? " (%u more did not start)\n" : "\n", h->ncpus_missing);

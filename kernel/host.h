@@ -23,6 +23,18 @@ struct host_hv_feature { /* a capability of the CPU's virtualisation */
 	bool present, used;
 };
 
+struct con;
+struct json;
+/* tern's address on a NIC, as commands show it. */
+struct host_address {
+	char address[24];  /* "10.77.0.11/24"; "": none that may be used */
+	char wanted[24];   /* "10.77.0.11/24", also while it may not be used; "": none yet */
+	const char *state; /* "none", "probing", "ok", "conflict" */
+	char other[20];    /* the MAC of the host that has it, in a conflict; else "" */
+};
+void host_address_json(struct json *j, const struct host_address *a);
+void host_address_print(struct con *c, const struct host_address *a); /* without a new line */
+
 struct host_info {
 	char name[32];
 	struct incarnation inc;
@@ -35,6 +47,7 @@ struct host_info {
 	struct host_hv_feature hv_feature[HOST_HV_FEATURES];
 	unsigned nhv_features;
 	char why_no_hv[256];
+	void (*address)(struct host_address *out); /* of the first NIC with one; NULL: no network */
 };
 extern struct host_info host_info;
 

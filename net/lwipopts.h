@@ -49,8 +49,9 @@ extern void *net_heap;
 #define IP_REASSEMBLY                1
 #define IP_REASS_MAX_PBUFS           64
 #define LWIP_DHCP                    1
-#define LWIP_DHCP_DOES_ACD_CHECK     0
-#define LWIP_ACD                     0
+#define LWIP_DHCP_DOES_ACD_CHECK     1
+#define LWIP_ACD                     1
+#define MEMP_NUM_SYS_TIMEOUT         (LWIP_NUM_SYS_TIMEOUT_INTERNAL + 1) /* addr_if.c's */
 #define LWIP_AUTOIP                  0
 #define LWIP_IGMP                    0
 #define LWIP_DNS                     0

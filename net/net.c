@@ -197,17 +197,6 @@ int net_init(struct conf *c)
 	return err;
 }
 
-const char *net_address(char buf[48])
-{
-	buf[0] = 0;
-	for (unsigned i = 0; i < nifs && !buf[0]; i++) {
-		const char *a = ifs[i].nic->address, *slash = strchr(a, '/');
-		if (slash)
-			sniprintf(buf, 48, "%.*s", (int)(slash - a), a);
-	}
-	return buf;
-}
-
 int net_peer(const char *name, char addr[48], struct why *w)
 {
 	ip4_addr_t a;

@@ -7,11 +7,32 @@
 /*
  * Bring up the bridge, the NICs that tern.conf names ([nic NAME] match = first | MAC, address = dhcp | A.B.C.D/N,
  * gateway = A.B.C.D) and lwIP's task. Without a [nic] section: the first NIC with DHCP. Problems go to conf's list.
- * DHCP goes on in the background. 0 or -errno (no NIC: -ENODEV, and the rest of tern still runs).
+ * DHCP and probing go on in the background. 0 or -errno (no NIC: -ENODEV, and the rest of tern still runs).
  */
 int net_init(struct conf *c);
-/* "10.77.0.11" of the host's interface, "" if none yet. */
+/* "10.77.0.11" of the host's interface, "" if it has none that it may use. */
 const char *net_address(char buf[48]);
+
+/*
+ * The host's address and other hosts' (RFC 5227). An address is probed for 4 to 7 s (9 s with DHCP) before it is used; while it is
+ * PROBING or in CONFLICT nothing answers at it and nothing is sent from it. What is in CONFLICT is probed again each 10 to 20 s,
+ * later 60 to 70 s, and is OK as soon as the other host is gone.
+ */
+enum net_addr_state {
+	NET_ADDR_NONE,    /* no network card of use */
+	NET_ADDR_PROBING, /* not known yet: it is probed, or there is no link, or no answer of DHCP */
+	NET_ADDR_OK,
+	NET_ADDR_CONFLICT, /* another host has it */
+};
+/*
+ * Of several interfaces the one counts whose state matters most: CONFLICT, being probed, OK, waiting for DHCP or a link.
+ * other_mac (NULL: not asked for) is set in CONFLICT. Any task.
+ */
+enum net_addr_state net_addr_state(uint8_t other_mac[6]);
+/* Sleep until it is no longer PROBING: 0 it may be used, -EADDRINUSE conflict, -ENETDOWN NONE, -ETIMEDOUT past the deadline. */
+int net_addr_settle(uint64_t deadline_ns);
+/* Why this host has no address to send from, and what to do: always -ENETDOWN. */
+int net_addr_why(struct why *w);
 /* Resolve a [peer NAME] or a dotted address to a dotted address: 0 or -ENOENT/-EINVAL with the reason. */
 int net_peer(const char *name, char addr[48], struct why *w);
 /* The i-th [peer], in the file's order; false past the end. The strings live for ever. */

@@ -16,7 +16,6 @@
 #include "lwip/prot/tcp.h"
 #include "lwip/tcpip.h"
 #include "net/port.h"
-#include "netif/ethernet.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -95,7 +94,7 @@ static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 static err_t input_checked(struct pbuf *p, struct netif *n)
 {
 	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL & ~NETIF_CHECKSUM_GEN_TCP));
-	err_t err = ethernet_input(p, n);
+	err_t err = addr_if_input(if_of(n), p);
 	/* What lwIP sends to its own address has no checksum to check. */
 	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL &
 					   ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));
@@ -107,7 +106,7 @@ static err_t input_valid(struct pbuf *p, struct netif *n)
 	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL &
 					   ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP |
 					     NETIF_CHECKSUM_CHECK_UDP)));
-	return ethernet_input(p, n);
+	return addr_if_input(if_of(n), p);
 }
 
 static int port_send(void *arg, const struct frame *f)
@@ -151,12 +150,14 @@ static void status_changed(struct netif *n)
 		sniprintf(text, sizeof(text), "%u.%u.%u.%u/%u", ip4_addr1(a), ip4_addr2(a), ip4_addr3(a), ip4_addr4(a),
 			  popcount64(ip4_addr_get_u32(netif_ip4_netmask(n))));
 	}
-	if (strcmp(text, i->nic->address) == 0)
+	if (strcmp(text, i->text) == 0)
 		return;
-	memcpy(i->nic->address, text, sizeof(i->nic->address));
+	addr_if_set_text(i, text);
+	bool again = i->addr.state == NET_ADDR_CONFLICT;
 	if (text[0])
-		log_info("net: %s: %s%s", i->name, text, i->dhcp ? " from DHCP" : "");
-	else
+		log_printf(again ? LOG_WARN : LOG_INFO, "net: %s: %s%s%s", i->name, text, i->dhcp ? " from DHCP" : "",
+			   again ? " is used now: no other host has it" : "");
+	else if (i->dhcp)
 		log_warn("net: %s: no address any more", i->name);
 }
 
@@ -186,14 +187,14 @@ int netif_attach(struct net_if *i)
 	if (err)
 		return err_trace(err);
 	NET_CORE_LOCK();
-	bool ok = netif_add(&i->netif, &i->address, &i->mask, &i->gateway, NULL, netif_setup, tcpip_input) != NULL;
+	bool ok = netif_add(&i->netif, NULL, NULL, NULL, NULL, netif_setup, tcpip_input) != NULL;
 	if (ok) {
 		netif_set_status_callback(&i->netif, status_changed);
 		if (!netif_default)
 			netif_set_default(&i->netif);
 		netif_set_up(&i->netif);
-		status_changed(&i->netif);
 		ok = !i->dhcp || dhcp_start(&i->netif) == ERR_OK;
+		addr_if_attach(i);
 	}
 	NET_CORE_UNLOCK();
 	return ok ? 0 : err_trace(-ENOMEM);

@@ -107,9 +107,10 @@ static int cmd_ping(struct con *c, int argc, char **argv)
 	int err = net_peer(argv[1], addr, &w);
 	if (err)
 		return con_error(c, err, "ping: %s", w.text);
-	if (!net_address(mine)[0])
-		return con_error(c, -ENETDOWN,
-				 "ping: this host has no address yet. Give one in tern.conf: address = A.B.C.D/N");
+	if (!net_address(mine)[0]) {
+		err = net_addr_why(&w);
+		return con_error(c, err, "ping: %s", w.text);
+	}
 	(void)net_parse_ip4(addr, &to);
 	sem_init(&g.answered, 0);
 	NET_CORE_LOCK();

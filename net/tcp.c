@@ -432,9 +432,7 @@ int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint6
 	if (net_parse_ip4(addr, &ip))
 		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12", addr);
 	if (!net_address(mine)[0])
-		return why_set(
-			w, -ENETDOWN,
-			"this host has no address yet: no answer to DHCP? Give one in tern.conf: address = A.B.C.D/N");
+		return net_addr_why(w);
 	int err = connect_start(&t, &ip, port);
 	if (err == -EHOSTUNREACH)
 		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr, mine);

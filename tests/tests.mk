@@ -112,3 +112,5 @@ UNIT += terminal
 UNIT_terminal := kernel/console_serial.c kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c
 UNIT += log
 UNIT_log := kernel/log_fold.c
+UNIT += addr
+UNIT_addr := net/addr.c tests/unit/fake_kernel.c

@@ -165,6 +165,20 @@ class Host:
     def pages_free(self):
         return self.json("host")["pages_free"]
 
+    def wait_address(self, seconds=30):
+        """Until the host may use its own address, which it probes for some seconds after the prompt; what `host` says."""
+        end = time.monotonic() + seconds * self.scale
+        while (info := self.json("host"))["address_state"] != "ok":
+            assert time.monotonic() < end, f"{self.name} does not use its address within {seconds} s: {info}\n{self.console.tail()}"
+            time.sleep(0.2)
+        return info
+
+    def wait_warning(self, pattern, seconds, start=0):
+        """Until the log says so on the console, and the prompt is there again."""
+        m = self.console.expect(pattern, seconds, start)
+        self.console.wait_prompt(5, m.end())
+        return m
+
     def guest_console(self, vm):
         """What the guest said last on its serial console."""
         return self.json(f"vm console {vm}")["tail"]

@@ -123,6 +123,8 @@ class Rig:
             for h in self.hosts:  # a command to the fast one may wait for the slow one
                 h.scale = h.console.scale = self.scale
             if guest:
+                for h in self.hosts:
+                    h.wait_address()
                 self.wait_guest(self.a)
         except BaseException:
             self.stop()
@@ -258,6 +260,7 @@ class Rig:
         host.stop()
         host.conf = re.sub(rf"\n\[vm {DEMO}\]\n(?:[^\[\n].*\n)*", "", host.conf)
         host.start()
+        host.wait_address()
 
     def show_failure(self):
         """What the consoles showed last, for a failed test."""

@@ -168,6 +168,8 @@ def test_two_hosts_start_one_vm(switch):
             h.launch()
         for h in hosts:
             h.console.wait_prompt(60, 0)
+        for h in hosts:
+            h.wait_address()
         for order in (hosts, hosts[::-1]):
             starts = {h: h.console.begin("vm start same --json") for h in order}
             for h in starts:

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Address conflict detection (RFC 5227) for tern's interfaces: lwIP's ACD module probes and defends, with the times that the RFC
+ * gives and does not want changed (1.1); addr.c keeps the state; this file is between the two. lwIP's callback says neither
+ * which host the conflict is with nor, for DHCP, that there is one. So ACD is watched instead: each ARP packet may change it.
+ *
+ * lwIP reports an address as good after the second announcement. A static one is used from the first on, 2 s earlier, as RFC
+ * 5227 2.3 has it.
+ */
+#include "kernel/host.h"
+#include "kernel/log.h"
+#include "kernel/sync.h"
+#include "kernel/time.h"
+#include "lwip/dhcp.h"
+#include "lwip/etharp.h"
+#include "lwip/timeouts.h"
+#include "net/port.h"
+#include "netif/ethernet.h"
+#include <stdio.h>
+#include <string.h>
+
+#define TICK_MS    ACD_TMR_INTERVAL
+#define ARP_SENDER (SIZEOF_ETH_HDR + 8) /* RFC 826: the sender's hardware address */
+
+/* Guards addr and text of each interface for readers; writers hold lwIP's core lock too. */
+static struct spinlock lock = SPINLOCK_INIT("address");
+static struct waitq changed = { { &changed.waiters, &changed.waiters } };
+
+struct words {
+	char s[24];
+};
+
+static struct words ip_words(uint32_t ip)
+{
+	struct words w;
+	const uint8_t *b = (const uint8_t *)&ip;
+	sniprintf(w.s, sizeof(w.s), "%u.%u.%u.%u", b[0], b[1], b[2], b[3]);
+	return w;
+}
+
+static struct words mac_words(const uint8_t m[6])
+{
+	struct words w;
+	sniprintf(w.s, sizeof(w.s), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	return w;
+}
+
+/* ---- what lwIP does: core lock held ---- */
+
+static struct acd *acd_of(struct net_if *i)
+{
+	struct dhcp *d = netif_dhcp_data(&i->netif);
+	return !i->dhcp ? &i->acd : d ? &d->acd : NULL;
+}
+
+static enum addr_acd phase_of(const struct acd *acd)
+{
+	switch (acd->state) {
+	case ACD_STATE_PROBE_WAIT:
+	case ACD_STATE_PROBING:
+	case ACD_STATE_ANNOUNCE_WAIT: return ADDR_ACD_PROBES;
+	case ACD_STATE_ANNOUNCING:
+	case ACD_STATE_ONGOING:
+	case ACD_STATE_PASSIVE_ONGOING: return ADDR_ACD_HOLDS;
+	case ACD_STATE_OFF:
+	case ACD_STATE_RATE_LIMIT:
+	default: return ADDR_ACD_OFF;
+	}
+}
+
+/* The last step of each change, so that who sees OK finds the address set, and who sees CONFLICT finds it gone. */
+static void publish(struct net_if *i, const struct addr *a)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	i->addr = *a;
+	waitq_wake_all(&changed);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+static void tick_one(struct net_if *i)
+{
+	struct acd *acd = acd_of(i);
+	struct addr a = i->addr;
+	uint32_t ip = ip4_addr_get_u32(netif_ip4_addr(&i->netif));
+	if (!acd)
+		return;
+	switch (addr_tick(&a, time_ns(), phase_of(acd), ip ? ip : ip4_addr_get_u32(&acd->ipaddr),
+			  i->nic->ops->link_up(i->nic), ip)) {
+	case ADDR_PROBE:
+		log_debug("net: %s: probing %s", i->name, ip_words(a.ip).s);
+		acd_start(&i->netif, acd, i->address);
+		break;
+	case ADDR_USE:
+		if (!i->dhcp)
+			netif_set_addr(&i->netif, &i->address, &i->mask, &i->gateway);
+		break;
+	case ADDR_NOTHING:
+	default: break;
+	}
+	publish(i, &a);
+}
+
+static void tick(void *arg unused)
+{
+	struct net_if *i;
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		tick_one(i);
+	sys_timeout(TICK_MS, tick, NULL);
+}
+
+static void tell(const struct net_if *i, const struct addr *a, enum addr_news news)
+{
+	struct words ip = ip_words(a->ip), mac = mac_words(news == ADDR_DEFENDED ? a->defended : a->other);
+	const char *next = i->dhcp ? "The DHCP server is told, and asked for another"
+				   : "It is tried again from time to time; give one of the two another address";
+	if (news == ADDR_DEFENDED)
+		log_warn("net: %s: the host with MAC %s uses %s too; it was told that this host has it", i->name, mac.s,
+			 ip.s);
+	else if (news == ADDR_TAKEN)
+		log_error("net: %s: %s is not used: conflict with the host with MAC %s, which has it too. %s", i->name,
+			  ip.s, mac.s, next);
+	else if (news == ADDR_GIVEN_UP)
+		log_error("net: %s: %s is given up: conflict with the host with MAC %s, which goes on using it. %s",
+			  i->name, ip.s, mac.s, next);
+}
+
+err_t addr_if_input(struct net_if *i, struct pbuf *p)
+{
+	const uint8_t *eth = p->payload;
+	struct acd *acd = acd_of(i);
+	if (!acd || p->len < SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR || eth[12] != ETHTYPE_ARP >> 8 ||
+	    eth[13] != (ETHTYPE_ARP & 0xff))
+		return ethernet_input(p, &i->netif);
+	uint8_t mac[ETH_ALEN];
+	memcpy(mac, eth + ARP_SENDER, ETH_ALEN);
+	enum addr_acd before = phase_of(acd);
+	unsigned defence = acd->lastconflict; /* ticks for which ACD remembers that it has defended the address */
+	err_t err = ethernet_input(p, &i->netif);
+	struct addr a = i->addr;
+	enum addr_news news =
+		addr_arp(&a, time_ns(), before, phase_of(acd), acd->lastconflict > defence, mac, (uint32_t)LWIP_RAND());
+	if (a.state == NET_ADDR_CONFLICT && i->addr.state == NET_ADDR_OK && !i->dhcp)
+		netif_set_addr(&i->netif, IP4_ADDR_ANY4, IP4_ADDR_ANY4, IP4_ADDR_ANY4);
+	if (a.conflicts > i->addr.conflicts)
+		log_debug("net: %s: %s: conflict number %u in a row", i->name, ip_words(a.ip).s, a.conflicts);
+	publish(i, &a);
+	tell(i, &a, news);
+	return err;
+}
+
+static void unheard(struct netif *n unused, acd_callback_enum_t news unused) {}
+
+static void show_host(struct host_address *out);
+static void show_nic(void *arg, struct host_address *out);
+
+void addr_if_attach(struct net_if *i)
+{
+	struct addr a;
+	addr_init(&a, i->dhcp, ip4_addr_get_u32(&i->address));
+	publish(i, &a);
+	if (!i->dhcp)
+		acd_add(&i->netif, &i->acd, unheard);
+	i->nic->address = show_nic;
+	if (!host_info.address)
+		sys_timeout(TICK_MS, tick, NULL);
+	host_info.address = show_host;
+}
+
+void addr_if_set_text(struct net_if *i, const char text[24])
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	memcpy(i->text, text, sizeof(i->text));
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+/* ---- what others ask ---- */
+
+static unsigned weight(const struct addr *a)
+{
+	switch (a->state) {
+	case NET_ADDR_CONFLICT: return 4;
+	case NET_ADDR_PROBING: return a->waiting ? 1 : 3;
+	case NET_ADDR_OK: return 2;
+	case NET_ADDR_NONE:
+	default: return 0;
+	}
+}
+
+/* lock held. The interface whose state is the host's (net.h), or NULL. */
+static struct net_if *chosen(void)
+{
+	struct net_if *i, *best = NULL;
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		if (weight(&i->addr) > (best ? weight(&best->addr) : 0))
+			best = i;
+	return best;
+}
+
+static enum net_addr_state state_locked(uint8_t other_mac[6])
+{
+	const struct net_if *i = chosen();
+	if (i && other_mac)
+		memcpy(other_mac, i->addr.other, 6);
+	return i ? i->addr.state : NET_ADDR_NONE;
+}
+
+enum net_addr_state net_addr_state(uint8_t other_mac[6])
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	enum net_addr_state s = state_locked(other_mac);
+	spin_unlock_irqrestore(&lock, flags);
+	return s;
+}
+
+int net_addr_settle(uint64_t deadline_ns)
+{
+	int err = 0;
+	enum net_addr_state s;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	while ((s = state_locked(NULL)) == NET_ADDR_PROBING && !err)
+		err = waitq_wait(&changed, &lock, &flags, deadline_ns);
+	spin_unlock_irqrestore(&lock, flags);
+	switch (s) {
+	case NET_ADDR_OK: return 0;
+	case NET_ADDR_CONFLICT: return -EADDRINUSE;
+	case NET_ADDR_PROBING: return -ETIMEDOUT;
+	case NET_ADDR_NONE:
+	default: return -ENETDOWN;
+	}
+}
+
+int net_addr_why(struct why *w)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	struct net_if *i = chosen();
+	struct addr a = i ? i->addr : (struct addr){ .state = NET_ADDR_NONE };
+	spin_unlock_irqrestore(&lock, flags);
+	if (!i)
+		return why_set(w, -ENETDOWN, "this host has no network card that it can use");
+	if (a.state == NET_ADDR_CONFLICT)
+		return why_set(
+			w, -ENETDOWN,
+			"this host does not use its address %s, because the host with MAC %s has it too. Give one of "
+			"them another",
+			ip_words(a.ip).s, mac_words(a.other).s);
+	if (a.state == NET_ADDR_PROBING && a.waiting && a.dhcp)
+		return why_set(w, -ENETDOWN,
+			       "this host has no address yet: no answer to DHCP? Give one in tern.conf: address = "
+			       "A.B.C.D/N");
+	if (a.state == NET_ADDR_PROBING && a.waiting)
+		return why_set(w, -ENETDOWN, "this host's network card has no link");
+	return why_set(w, -ENETDOWN, "this host's address %s is still being probed. Try again in a few seconds",
+		       ip_words(a.ip).s);
+}
+
+/* lock held */
+static void show(const struct net_if *i, struct host_address *out)
+{
+	static const char *const names[] = { "none", "probing", "ok", "conflict" };
+	const struct addr *a = &i->addr;
+	*out = (struct host_address){ .state = names[a->state] };
+	memcpy(out->address, i->text, sizeof(out->address));
+	if (out->address[0])
+		memcpy(out->wanted, out->address, sizeof(out->wanted));
+	else if (a->ip && !a->dhcp)
+		sniprintf(out->wanted, sizeof(out->wanted), "%s/%u", ip_words(a->ip).s,
+			  popcount64(ip4_addr_get_u32(&i->mask)));
+	else if (a->ip)
+		sniprintf(out->wanted, sizeof(out->wanted), "%s", ip_words(a->ip).s);
+	if (a->state == NET_ADDR_CONFLICT)
+		sniprintf(out->other, sizeof(out->other), "%s", mac_words(a->other).s);
+}
+
+static void show_nic(void *arg, struct host_address *out)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	show(arg, out);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+static void show_host(struct host_address *out)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	const struct net_if *i = chosen();
+	if (i)
+		show(i, out);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+const char *net_address(char buf[48])
+{
+	struct net_if *i;
+	buf[0] = 0;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	for (unsigned n = 0; (i = net_if_get(n)) && !buf[0]; n++) {
+		const char *slash = strchr(i->text, '/');
+		if (slash)
+			sniprintf(buf, 48, "%.*s", (int)(slash - i->text), i->text);
+	}
+	spin_unlock_irqrestore(&lock, flags);
+	return buf;
+}

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Two hosts with one address (RFC 5227): who comes second does not use it, says whose it is, and gets it when the first is gone."""
+import re
+import socket
+import struct
+import threading
+
+import client
+import netns
+from host import Host
+from rig import host_conf
+
+TCPTEST = 7078
+STRANGER = "52:54:00:00:00:99"
+
+
+class Sender(threading.Thread):
+    """Sends to `tcptest listen` on a host until it is stopped; the host answers with the number of bytes that it got."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.sock = client.connect(address, TCPTEST)
+        self.stopping, self.sent, self.got, self.error = threading.Event(), 0, None, None
+
+    def run(self):
+        try:
+            while not self.stopping.wait(0.02):
+                self.sock.sendall(b"x" * 1000)
+                self.sent += 1000
+            self.sock.shutdown(socket.SHUT_WR)
+            self.got = struct.unpack("<Q", self.sock.recv(8, socket.MSG_WAITALL))[0]
+        except OSError as e:
+            self.error = e
+
+    def check(self):
+        self.stopping.set()
+        self.join(10)
+        assert not self.error and self.got == self.sent > 0, (self.error, self.sent, self.got)
+
+
+def forget_neighbours():
+    netns.sh("ip", "neigh", "flush", "dev", netns.BRIDGE)
+
+
+def mac_at(address):
+    """Whom the client's ARP finds at an address that answers to ping."""
+    forget_neighbours()
+    assert client.ping(address, 2) == 0
+    return re.search(r"lladdr (\S+)", netns.sh("ip", "neigh", "show", address, "dev", netns.BRIDGE))[1]
+
+
+def claim_address(address, mac):
+    """A gratuitous ARP reply, as of a host that uses the address and asks nobody."""
+    sender = bytes.fromhex(mac.replace(":", "")) + socket.inet_aton(address)
+    frame = b"\xff" * 6 + sender[:6] + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 2) + sender + sender
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+        s.bind((netns.BRIDGE, 0))
+        s.send(frame)
+
+
+def test_two_hosts_with_one_address(switch):
+    e = Host("e", switch, host_conf(5, "e"), 5, files=False)
+    f = Host("f", switch, host_conf(5, "f"), 6, "e1000", files=False)
+    try:
+        e.start()
+        before = e.json("host")
+        assert before["address_state"] in ("probing", "ok") and before["address_wanted"] == f"{e.address}/24", before
+        e.wait_address()
+        e.cmd("tcptest listen")
+        sender = Sender(e.address)
+        sender.start()
+
+        f.start()
+        f.wait_warning(rf"{e.address} is not used: conflict with the host with MAC {e.mac}", 30)
+        info = f.json("host")
+        assert info["address_state"] == "conflict" and info["address"] == "" and info["conflict_with"] == e.mac, info
+        assert f.json("nic")["nics"][0]["conflict_with"] == e.mac
+        assert e.mac in f.cmd("host") and e.mac in f.cmd("nic")
+        error = f.console.json_result(f"ping {netns.CLIENT_ADDRESS}")["error"]
+        assert e.mac in error["text"], error
+        assert mac_at(e.address) == e.mac
+        sender.check()
+        assert e.json("host")["address_state"] == "ok" and f.json("host")["address_state"] == "conflict"
+        assert "conflict" not in e.cmd("log")
+
+        e.stop()
+        f.wait_warning(rf"{e.address}/24 is used now", 60)
+        assert f.json("host")["address_state"] == "ok"
+        assert mac_at(e.address) == f.mac
+        said = f.cmd("log")
+        assert len(re.findall("not used: conflict", said)) == 1, said
+
+        # Defended once; a host that goes on is given way to, and that is told once.
+        claim_address(e.address, STRANGER)
+        f.wait_warning(rf"{STRANGER} uses {e.address} too", 5)
+        assert f.json("host")["address_state"] == "ok"
+        for _ in range(3):
+            claim_address(e.address, STRANGER)
+        f.wait_warning(rf"{e.address} is given up: conflict with the host with MAC {STRANGER}", 5)
+        assert f.json("host")["conflict_with"] == STRANGER
+        forget_neighbours()
+        assert client.ping(e.address, 1, wait=1) == 1
+        assert len(re.findall("is given up", f.cmd("log"))) == 1
+    finally:
+        e.remove()
+        f.remove()
