@@ -39,6 +39,19 @@ int hv_check_state(const struct cpu_state *s, struct why *w)
 	return 0;
 }
 
+#define FXSAVE_SIZE 512
+#define XSTATE_BV   512 /* and XCOMP_BV, and what is reserved of the header, SDM 1 13.4.2 */
+
+void hv_xsave_in(uint8_t area[XSAVE_AREA_MAX], const struct cpu_state *s)
+{
+	memset(area, 0, XSAVE_AREA_MAX);
+	memcpy(area, s->xsave, s->xsave_size);
+	memset(area + XSTATE_BV + 8, 0, 56); /* standard format */
+	/* Of a guest without XSAVE: XRSTOR is not to think that there is nothing in it. */
+	if (s->xsave_size == FXSAVE_SIZE)
+		put_le64(area + XSTATE_BV, XCR0_X87 | XCR0_SSE);
+}
+
 void hv_event_cut(struct hv_vcpu *hv, uint64_t cut)
 {
 	if ((cut >> 8 & 7) == HV_EVENT_EXC)

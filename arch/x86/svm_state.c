@@ -108,9 +108,7 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	hv->cr8 = s->cr8;
 	svm_block_nmi(v, s->nmi_blocked || hv_is_nmi(s->event) || hv_is_nmi(s->event_next));
 	v->xcr0 = s->xcr0;
-	memset(v->xsave, 0, sizeof(v->xsave));
-	memcpy(v->xsave, s->xsave, s->xsave_size);
-	memset(v->xsave + 520, 0, 56); /* XCOMP_BV and reserved header bytes: standard format (SDM 1 13.4.2) */
+	hv_xsave_in(v->xsave, s);
 	v->asid_generation = 0;
 	return 0;
 }

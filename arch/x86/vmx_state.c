@@ -174,9 +174,7 @@ int vmx_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	bool nmi = hv_is_nmi(s->event) || hv_is_nmi(s->event_next);
 	vmcs_write(GUEST_INTERRUPTIBILITY, s->int_shadow | (s->nmi_blocked && !nmi ? INTERRUPTIBILITY_NMI : 0));
 	vmcs_write(GUEST_PENDING_DEBUG, pending_debug(s));
-	memset(v->xsave, 0, sizeof(v->xsave));
-	memcpy(v->xsave, s->xsave, s->xsave_size);
-	memset(v->xsave + 520, 0, 56); /* XCOMP_BV and reserved header bytes: standard format (SDM 1 13.4.2) */
+	hv_xsave_in(v->xsave, s);
 	v->flush = true;
 	return 0;
 }

@@ -137,6 +137,13 @@ static void test_hostile(void **state)
 	assert_int_equal(set(&s, NULL), 0);
 	for (unsigned i = 576; i < sizeof(vcpu.xsave); i++)
 		assert_int_equal(vcpu.xsave[i], 0);
+	/* So does that of a guest without XSAVE, whose x87 and SSE registers are all there. */
+	s.xsave_size = 512;
+	put_le64(s.xsave + 512, 0);
+	s.xcr0 = 1;
+	assert_int_equal(set(&s, NULL), 0);
+	assert_int_equal(get_le64(vcpu.xsave + 512), 3);
+	assert_memory_equal(vcpu.xsave, s.xsave, 512);
 }
 
 /* What comes over the wire meets cpu_check before it is set. */
