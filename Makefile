@@ -31,7 +31,7 @@ KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c piix4.c uart.c virtio.c virtio_net.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
-VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c gmem_clear.c \
+VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_check.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c gmem_clear.c \
 	insn.c linux_loader.c machine.c mmio.c msr.c state.c torture.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c)
 DEV_SRC     := $(addprefix vmm/dev/,apic_bus.c ioapic.c lapic.c pci.c pci_msix.c power.c uart.c virtio_net.c \

@@ -64,9 +64,11 @@ UNIT += frame
 UNIT_frame := kernel/frame.c
 UNIT += svm_state
 UNIT_svm_state := arch/x86/svm_state.c arch/x86/hv_state.c vmm/cpu_state.c vmm/state.c tests/unit/fake_kernel.c
+UNIT += cpu_check
+UNIT_cpu_check := $(addprefix vmm/,cpu_check.c cpu_state.c cpuid.c state.c) arch/x86/features.c tests/unit/fake_kernel.c
 UNIT += vmx_state
-UNIT_vmx_state := $(addprefix arch/x86/,vmx_state.c vmx_check.c svm_state.c hv_state.c) vmm/cpu_state.c vmm/state.c \
-	tests/unit/fake_kernel.c
+UNIT_vmx_state := $(addprefix arch/x86/,vmx_state.c vmx_check.c svm_state.c hv_state.c features.c) \
+	$(addprefix vmm/,cpu_check.c cpu_state.c cpuid.c state.c) tests/unit/fake_kernel.c
 UNIT += vmx_exit
 UNIT_vmx_exit := $(addprefix arch/x86/,vmx_exit.c vmx_state.c hv_state.c) tests/unit/fake_kernel.c
 UNIT += vmx_caps
@@ -81,7 +83,7 @@ FUZZ_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/
 FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
 UNIT += exit
-UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c gmem_clear.c dev/lapic.c dev/apic_bus.c) \
+UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c cpu_check.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c gmem_clear.c dev/lapic.c dev/apic_bus.c) \
 	$(addprefix arch/x86/,svm.c svm_exit.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
 UNIT += foreign
 UNIT_foreign := $(UNIT_exit)

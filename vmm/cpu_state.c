@@ -28,31 +28,12 @@ static const struct sfield cpu_fields[] = {
 };
 /* clang-format on */
 
-/* An injected event from the wire must be one that a CPU can have (APM2 15.20). The rest is the vendor's set_state's. */
-static int check_event(uint64_t e, struct why *w)
-{
-	unsigned type = e >> 8 & 7;
-	if (e && (!(e & BIT(31)) || (e & 0x7ffff000) ||
-		  (type != HV_EVENT_INTR && type != HV_EVENT_NMI && type != HV_EVENT_EXC) ||
-		  (type == HV_EVENT_EXC && ((e & 0xff) > 31 || (e & 0xff) == 2))))
-		return why_set(w, -EINVAL, "cpu: pending event %llx is none", (unsigned long long)e);
-	return 0;
-}
-
+/* The rest is looked at when all sections are there: what it may be depends on the guest's CPUID (cpu_check.h). */
 static int cpu_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct cpu_state *s = state;
 	if (s->xsave_size > XSAVE_AREA_MAX)
 		return why_set(w, -EINVAL, "cpu: extended state of %u bytes", s->xsave_size);
-	int err = check_event(s->event, w);
-	if (!err)
-		err = check_event(s->event_next, w);
-	if (err || !s->event_next)
-		return err;
-	/* What waits is an interrupt, and what it waits behind is an exception or that one's handler. */
-	if ((s->event_next >> 8 & 7) == HV_EVENT_EXC || (s->event && (s->event >> 8 & 7) != HV_EVENT_EXC))
-		return why_set(w, -EINVAL, "cpu: event %llx cannot wait behind %llx", (unsigned long long)s->event_next,
-			       (unsigned long long)s->event);
 	return 0;
 }
 const struct sdesc cpu_state_desc = {
@@ -65,6 +46,16 @@ static const struct sfield msr_fields[] = {
 	F(struct vcpu_msr_state, misc_enable), F(struct vcpu_msr_state, halted), F(struct vcpu_msr_state, nmi_pending),
 };
 /* clang-format on */
-const struct sdesc vcpu_msr_desc = { .name = "msr",
-				     .version = 1,
-				     SDESC(struct vcpu, msr, struct vcpu_msr_state, msr_fields) };
+static int msr_check(const void *obj unused, const void *state, struct why *w)
+{
+	const struct vcpu_msr_state *s = state;
+	if (!msr_mtrr_valid(s->mtrr_def_type))
+		return why_set(w, -EINVAL, "msr: MTRR_DEF_TYPE cannot be %llx", (unsigned long long)s->mtrr_def_type);
+	if (s->halted > 1 || s->nmi_pending > 1)
+		return why_set(w, -EINVAL, "msr: halted %lx or nmi_pending %lx is neither 0 nor 1",
+			       (unsigned long)s->halted, (unsigned long)s->nmi_pending);
+	return 0;
+}
+const struct sdesc vcpu_msr_desc = {
+	.name = "msr", .version = 1, SDESC(struct vcpu, msr, struct vcpu_msr_state, msr_fields), .check = msr_check
+};

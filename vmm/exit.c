@@ -6,6 +6,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "kernel/log.h"
+#include "vmm/cpu_check.h"
 #include "vmm/vcpu.h"
 #include <string.h>
 
@@ -182,7 +183,7 @@ static void do_xsetbv(struct vcpu *v, const struct vmexit *x)
 	struct hv_mode m;
 	hv()->get_mode(v->hv, &m);
 	uint64_t xcr0 = r[REG_RDX] << 32 | (uint32_t)r[REG_RAX];
-	if (m.cpl || (uint32_t)r[REG_RCX] || (xcr0 & ~cpuid_table_xcr0(&v->vm->cpuid)) || hv()->set_xcr0(v->hv, xcr0))
+	if (m.cpl || (uint32_t)r[REG_RCX] || !cpu_xcr0_valid(&v->vm->cpuid, xcr0) || hv()->set_xcr0(v->hv, xcr0))
 		inject_gp(v);
 	else
 		SKIP(v, x, 0x0f, 0x01, 0xd1);

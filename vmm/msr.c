@@ -8,6 +8,7 @@
  */
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
+#include "vmm/cpu_check.h"
 #include "vmm/vcpu.h"
 
 #define MSR_MTRR_CAP         0xfe
@@ -108,9 +109,12 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 	case MSR_SYSENTER_CS:
 	case MSR_SYSENTER_ESP:
 	case MSR_SYSENTER_EIP:
-	case MSR_TSC_AUX: return vmm_hv()->set_msr(v->hv, msr, val);
-	case MSR_MTRR_DEF_TYPE: /* type in 7:0, FE 10, E 11 (SDM 3A 12.11.2.1) */
-		if ((val & ~0xcffULL) || (val & 0xff) > 6 || (val & 0xff) == 2 || (val & 0xff) == 3)
+	case MSR_TSC_AUX:
+		if (!cpu_msr_valid(&v->vm->cpuid, msr, val))
+			return -EINVAL;
+		return vmm_hv()->set_msr(v->hv, msr, val);
+	case MSR_MTRR_DEF_TYPE:
+		if (!msr_mtrr_valid(val))
 			return -EINVAL;
 		v->msr.mtrr_def_type = val;
 		return 0;

@@ -13,6 +13,7 @@
 #include "arch/x86/irq.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
+#include "vmm/cpu_check.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,17 +170,29 @@ static void enter_hardware(struct vcpu *v)
 	cpu_irq_on();
 }
 
+static int load_state(struct vcpu *v, struct why *w)
+{
+	int err = cpu_state_check(v->state, &v->vm->cpuid, w);
+	return err ? err : hv()->set_state(v->hv, v->state, w);
+}
+
+static void save_state(struct vcpu *v)
+{
+	hv()->get_state(v->hv, v->state);
+	cpuid_table_trim(&v->vm->cpuid, v->state);
+}
+
 struct cpu_state *vcpu_state_take(struct vcpu *v)
 {
 	leave_hardware(v);
-	hv()->get_state(v->hv, v->state);
+	save_state(v);
 	return v->state;
 }
 
 void vcpu_state_give(struct vcpu *v)
 {
 	struct why w = { "" };
-	if (hv()->set_state(v->hv, v->state, &w))
+	if (load_state(v, &w))
 		vm_fail(v->vm, "the CPU refused to run it: %s", w.text);
 	enter_hardware(v);
 }
@@ -191,8 +204,7 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 		leave_hardware(v);
 		timer_cancel(&v->timer);
 		v->timer_armed_ns = 0;
-		hv()->get_state(v->hv, v->state);
-		cpuid_table_trim(&v->vm->cpuid, v->state);
+		save_state(v);
 		v->state->halted = v->msr.halted;
 		v->state->tsc = guest_tsc(v->vm);
 	}
@@ -287,7 +299,7 @@ void vcpu_park(struct vcpu *v)
 int vcpu_load(struct vcpu *v, struct why *w)
 {
 	v->msr.halted = v->state->halted;
-	return hv()->set_state(v->hv, v->state, w);
+	return load_state(v, w);
 }
 
 void vcpu_unpark(struct vcpu *v) { vcpu_set_want(v, VCPU_WANT_RUN); }

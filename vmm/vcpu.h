@@ -9,7 +9,11 @@
 #include "kernel/time.h"
 #include "vmm/vm.h"
 
-#define VCPU_MTRR_RESET 0x806 /* MTRRs enabled, default write-back */
+#define VCPU_MTRR_RESET 0x806                        /* MTRRs enabled, default write-back */
+static inline bool msr_mtrr_valid(uint64_t def_type) /* type in 7:0, FE 10, E 11 (SDM 3A 12.11.2.1) */
+{
+	return !(def_type & ~0xcffULL) && (def_type & 0xff) <= 6 && (def_type & 0xfe) != 2;
+}
 
 enum vcpu_want { VCPU_WANT_RUN, VCPU_WANT_PARK, VCPU_WANT_QUIT };
 

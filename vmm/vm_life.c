@@ -422,6 +422,12 @@ int vm_save_cpus(struct vm *vm, struct why *w)
 
 int vm_load_cpus(struct vm *vm, struct why *w)
 {
+	struct vm_compat
+		told; /* the section "cpuid" is believed by all that follows, and need not be what was offered */
+	vm_compat_get(vm, &told);
+	int bad = vm_compat_check(vm->cfg.cpu, &told, w);
+	if (bad)
+		return bad;
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
 		int err = vcpu_load(v, w);

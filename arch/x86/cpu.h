@@ -72,6 +72,11 @@ bool wrmsr_safe(uint32_t msr, uint64_t v);
 
 /* SDM 1 3.3.7.1, with 48 bits: tern and its guests have no LA57. */
 static inline bool is_canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
+/*
+ * What RIP may be in 64-bit mode: code that runs over the end of the lower half, or an exit there, leaves it one bit further
+ * than canonical (SDM 3C 27.3.1.4).
+ */
+static inline bool rip_is_valid(uint64_t rip) { return rip >> 48 == 0 || rip >> 48 == 0xffff; }
 
 struct cpuid_regs {
 	uint32_t eax, ebx, ecx, edx;
@@ -130,6 +135,7 @@ static inline uint32_t inl(uint16_t p)
 #define CR0_NW         BIT(29)
 #define CR0_CD         BIT(30)
 #define CR0_PG         BIT(31)
+#define CR0_DEFINED    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define CR4_TSD        BIT(2)
 #define CR4_PSE        BIT(4)
 #define CR4_PAE        BIT(5)
@@ -137,6 +143,8 @@ static inline uint32_t inl(uint16_t p)
 #define CR4_PGE        BIT(7)
 #define CR4_OSFXSR     BIT(9)
 #define CR4_OSXMMEXCPT BIT(10)
+#define CR4_ALWAYS     0x7ffULL /* VME .. OSXMMEXCPT: every CPU with long mode has them */
+#define CR4_UMIP       BIT(11)
 #define CR4_LA57       BIT(12)
 #define CR4_FSGSBASE   BIT(16)
 #define CR4_PCIDE      BIT(17)
@@ -155,9 +163,16 @@ static inline uint32_t inl(uint16_t p)
 #define RFLAGS_RF      BIT(16)
 #define RFLAGS_VM      BIT(17)
 #define RFLAGS_ALWAYS  BIT(1)
+#define RFLAGS_DEFINED 0x3f7fd7ULL
 #define DR6_TRAPS      0xfULL
 #define DR6_BS         BIT(14)
 #define DR7_GD         BIT(13)
+
+/* False: MOV to CR0 raises #GP, and no guest can be entered with it (SDM 2B MOV, 3C 27.3.1.1; APM2 15.5.1). */
+static inline bool cr0_is_valid(uint64_t v)
+{
+	return !(v >> 32) && !((v & CR0_NW) && !(v & CR0_CD)) && !((v & CR0_PG) && !(v & CR0_PE));
+}
 
 /* MSRs by their names in the manuals. */
 #define MSR_TSC            0x10

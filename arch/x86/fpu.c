@@ -59,11 +59,7 @@ uint32_t fpu_used_size(const void *area)
 	return size;
 }
 
-bool fpu_xcr0_valid(uint64_t x)
-{
-	return (x & XCR0_X87) && !(x & ~mask) && (!(x & XCR0_AVX) || (x & XCR0_SSE)) &&
-	       ((x & XCR0_AVX512) == 0 || ((x & XCR0_AVX512) == XCR0_AVX512 && (x & XCR0_AVX)));
-}
+bool fpu_xcr0_valid(uint64_t xcr0) { return xcr0_is_valid(xcr0, mask); }
 
 bool fpu_mxcsr_valid(uint32_t mxcsr) { return !(mxcsr & ~mxcsr_mask); }
 

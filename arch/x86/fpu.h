@@ -17,6 +17,12 @@ uint64_t fpu_save(void *area); /* returns the guest's XCR0 */
 /* Bytes of a saved area up to the end of the last component that is not in its initial state. */
 uint32_t fpu_used_size(const void *area);
 void fpu_set_xcr0(uint64_t xcr0);
-uint64_t fpu_get_xcr0(void);          /* live: the guest's, while it is loaded */
-bool fpu_xcr0_valid(uint64_t xcr0);   /* SDM 1 13.3 */
+uint64_t fpu_get_xcr0(void); /* live: the guest's, while it is loaded */
+/* Can XCR0 be this where these components are, SDM 1 13.3. */
+static inline bool xcr0_is_valid(uint64_t xcr0, uint64_t components)
+{
+	return (xcr0 & XCR0_X87) && !(xcr0 & ~components) && (!(xcr0 & XCR0_AVX) || (xcr0 & XCR0_SSE)) &&
+	       (!(xcr0 & XCR0_AVX512) || ((xcr0 & XCR0_AVX512) == XCR0_AVX512 && (xcr0 & XCR0_AVX)));
+}
+bool fpu_xcr0_valid(uint64_t xcr0);   /* on this CPU */
 bool fpu_mxcsr_valid(uint32_t mxcsr); /* other bits in an area make fpu_load fault; after fpu_cpu_on */

@@ -167,7 +167,10 @@ struct hv_ops {
 	void (*put)(struct hv_vcpu *v);  /* interrupts off: taken off the CPU again */
 	/* Run the guest until an exit. Interrupts off at call and at return; a pending host interrupt ends it as EXIT_HOST_IRQ. */
 	void (*enter)(struct hv_vcpu *v, struct vmexit *x);
-	/* Whole state, vCPU not loaded. set: -EINVAL with the reason if the state is not one the CPU can have. */
+	/*
+	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/cpu_check.h has looked); -EINVAL with the
+	 * reason if this CPU, or its virtualisation, cannot.
+	 */
 	void (*get_state)(struct hv_vcpu *v, struct cpu_state *s);
 	int (*set_state)(struct hv_vcpu *v, const struct cpu_state *s, struct why *w);
 	void (*get_mode)(struct hv_vcpu *v, struct hv_mode *m);
@@ -184,7 +187,7 @@ struct hv_ops {
 	bool (*window)(struct hv_vcpu *v, unsigned prio, bool nmi);
 	/* The instruction has been emulated: moves RIP, ends the interrupt shadow, raises the trap of RFLAGS.TF. */
 	void (*skip)(struct hv_vcpu *v, uint64_t next_rip);
-	/* MSRs that live in hardware state (EFER, PAT, XSS...): 0 or -EINVAL (then #GP). */
+	/* MSRs that live in hardware state (EFER, PAT...): 0 or -EINVAL (then #GP). set: a value that the MSR can have. */
 	int (*get_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t *val);
 	int (*set_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t val);
 	int (*set_xcr0)(struct hv_vcpu *v, uint64_t xcr0);
@@ -196,7 +199,7 @@ struct hv_ops {
 	void (*flush_tlb)(struct hv_vcpu *v); /* all of the guest's translations, at the next entry */
 };
 
-/* What both vendors ask of a state before it goes near a register. 0, or -EINVAL with the reason. */
+/* What this CPU must have for a state, on either vendor. 0, or -EINVAL with the reason. */
 int hv_check_state(const struct cpu_state *s, struct why *w);
 
 /* What the vendor's code needs of the kernel. Blocks of 2^order zeroed pages; ~0: none. */

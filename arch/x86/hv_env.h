@@ -22,5 +22,5 @@ static inline bool hv_is_nmi(uint64_t event) { return event && (event >> 8 & 7) 
 static inline bool hv_is_page_fault(uint64_t event) { return (event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF); }
 /* The state's extended part into an area for fpu_load. */
 void hv_xsave_in(uint8_t area[XSAVE_AREA_MAX], const struct cpu_state *s);
-/* Whether WRMSR may set one of the MSRs of hv_ops.set_msr to val; else #GP. */
-bool hv_msr_valid(uint32_t msr, uint64_t val, uint64_t efer, uint64_t cr0);
+/* Whether WRMSR may change EFER to val now: LME may not change under paging. Its bits have been looked at before. */
+bool hv_efer_valid(uint64_t val, uint64_t efer, uint64_t cr0);

@@ -241,10 +241,12 @@ static int svm_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
 static int svm_set_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t val)
 {
 	struct svm_vcpu *v = svm_of(hv);
-	if (!hv_msr_valid(msr, val, v->vmcb->efer, v->vmcb->cr0))
-		return -EINVAL;
 	switch (msr) {
-	case MSR_EFER: v->vmcb->efer = (val & ~EFER_LMA) | (v->vmcb->efer & EFER_LMA) | EFER_SVME; return 0;
+	case MSR_EFER:
+		if (!hv_efer_valid(val, v->vmcb->efer, v->vmcb->cr0))
+			return -EINVAL;
+		v->vmcb->efer = (val & ~EFER_LMA) | (v->vmcb->efer & EFER_LMA) | EFER_SVME;
+		return 0;
 	case MSR_PAT: v->vmcb->pat = val; return 0;
 	case MSR_SYSENTER_CS: v->vmcb->sysenter_cs = v->sysenter_cs = (uint32_t)val; return 0;
 	case MSR_SYSENTER_ESP: v->vmcb->sysenter_esp = v->sysenter_esp = val; return 0;

@@ -310,10 +310,12 @@ static int vmx_get_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t *val)
 static int vmx_set_msr(struct hv_vcpu *hv, uint32_t msr, uint64_t val)
 {
 	uint64_t efer = vmcs_read(GUEST_EFER);
-	if (!hv_msr_valid(msr, val, efer, vmx_cr0()))
-		return -EINVAL;
 	switch (msr) {
-	case MSR_EFER: vmcs_write(GUEST_EFER, (val & ~EFER_LMA) | (efer & EFER_LMA)); return 0;
+	case MSR_EFER:
+		if (!hv_efer_valid(val, efer, vmx_cr0()))
+			return -EINVAL;
+		vmcs_write(GUEST_EFER, (val & ~EFER_LMA) | (efer & EFER_LMA));
+		return 0;
 	case MSR_PAT: vmcs_write(GUEST_PAT, val); return 0;
 	case MSR_SYSENTER_CS: vmcs_write(GUEST_SYSENTER_CS, (uint32_t)val); return 0;
 	case MSR_SYSENTER_ESP: vmcs_write(GUEST_SYSENTER_ESP, val); return 0;

@@ -8,7 +8,6 @@
 #include <stdio.h>
 
 static uint64_t r(enum vmcs_field f) { return vmcs_read(f); }
-static bool canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
 static bool ia32e(void) { return r(ENTRY_CONTROLS) & ENTRYC_IA32E; }
 
 /* 27.3.1.1 */
@@ -31,7 +30,7 @@ static const char *check_control_registers(void)
 		return "CR3 beyond the physical address width (27.3.1.1)";
 	if (r(GUEST_DR7) >> 32)
 		return "DR7 has bits above 31 (27.3.1.1)";
-	if (!canonical(r(GUEST_SYSENTER_ESP)) || !canonical(r(GUEST_SYSENTER_EIP)))
+	if (!is_canonical(r(GUEST_SYSENTER_ESP)) || !is_canonical(r(GUEST_SYSENTER_EIP)))
 		return "SYSENTER_ESP or _EIP is not canonical (27.3.1.1)";
 	return NULL;
 }
@@ -61,7 +60,7 @@ static const char *check_segments(void)
 			what = "has a limit that does not fit G";
 		else if (!what && i == SEG_CS && ia32e() && (attr & BIT(13)) && (attr & BIT(14)))
 			what = "has both L and D";
-		else if (!what && !canonical(r(GUEST_ES_BASE + 2 * i)))
+		else if (!what && !is_canonical(r(GUEST_ES_BASE + 2 * i)))
 			what = "has a base that is not canonical";
 		if (what) {
 			snprintf(text, sizeof(text), "%s %s (27.3.1.2)", name[i], what);
@@ -76,9 +75,9 @@ static const char *check_rest(void)
 {
 	uint64_t rflags = r(GUEST_RFLAGS), shadow = r(GUEST_INTERRUPTIBILITY), event = r(ENTRY_INTR_INFO);
 	bool bs = r(GUEST_PENDING_DEBUG) & PENDING_DEBUG_BS;
-	if (ia32e() && (r(GUEST_ES_ATTR + 2 * SEG_CS) & BIT(13)) ? !canonical(r(GUEST_RIP)) : r(GUEST_RIP) >> 32)
+	if (ia32e() && (r(GUEST_ES_ATTR + 2 * SEG_CS) & BIT(13)) ? !rip_is_valid(r(GUEST_RIP)) : r(GUEST_RIP) >> 32)
 		return "RIP does not fit the mode (27.3.1.4)";
-	if (!(rflags & 2) || rflags & 0xffffffffffc08028ULL)
+	if (!(rflags & RFLAGS_ALWAYS) || rflags & ~RFLAGS_DEFINED)
 		return "RFLAGS has reserved bits (27.3.1.4)";
 	if (r(GUEST_ACTIVITY))
 		return "the activity state is not active (27.3.1.5)";

@@ -179,12 +179,12 @@ static enum cr_exit do_cr(struct vmx_vcpu *v)
 	else if (access == 3)
 		val = (old & ~0xeULL) | (q >> 16 & 0xf) | (old & CR0_PE);
 	val |= CR0_ET;
-	if (val >> 32 || ((val & CR0_NW) && !(val & CR0_CD)) || ((val & CR0_PG) && !(val & CR0_PE)))
+	if (!cr0_is_valid(val))
 		return CR_FAULT;
 	if ((val ^ old) &
 	    CR0_PG) /* Linux does so before 5.19, with NE. Modes and PDPTEs change with it: the CPU's work */
 		return cr_again(CR0_SHADOW, vmx_cr0_owned(), val);
-	vmx_set_cr0(val & 0xffffffff);
+	vmx_set_cr0(val & CR0_DEFINED);
 	return CR_DONE;
 }
 

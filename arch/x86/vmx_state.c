@@ -130,11 +130,6 @@ static int check(const struct cpu_state *s, struct why *w)
 			       (unsigned long long)s->cr4);
 	if ((s->cr0 & CR0_PG) && (s->cr4 & CR4_PAE) && !(s->efer & EFER_LMA))
 		return why_set(w, -EINVAL, "the guest pages in 32-bit PAE mode, whose PDPTEs tern does not carry");
-	if ((s->int_shadow & ~3U) || s->int_shadow == 3)
-		return why_set(w, -EINVAL, "interrupt shadow %x is none", s->int_shadow);
-	if (s->sfmask >> 32 || !is_canonical(s->gdt_base) || !is_canonical(s->idt_base) ||
-	    !is_canonical(s->seg[SEG_FS].base) || !is_canonical(s->seg[SEG_GS].base))
-		return why_set(w, -EINVAL, "SFMASK has high bits, or the base of FS, GS, GDT or IDT is not canonical");
 	return hv_check_state(s, w);
 }
 

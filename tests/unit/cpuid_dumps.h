@@ -8,7 +8,11 @@
  *   (2)  not recorded; 0xD.0:ECX = 832 leaves component 2 no other place
  */
 #pragma once
-#include "arch/x86/cpu.h"
+#include "arch/x86/features.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
 
 #define INTEL 0x756e6547, 0x6c65746e, 0x49656e69
 #define AMD   0x68747541, 0x444d4163, 0x69746e65
@@ -119,3 +123,27 @@ static const struct cpu_dump {
 		{ 0x80000008, 0, { 0x3028, 0, 0, 0 } } } },
 	/* clang-format on */
 };
+
+/* Such a machine as one that answers CPUID. */
+struct dump {
+	struct cpuid_source src; /* first */
+	const struct cpu_dump *m;
+};
+
+static struct cpuid_regs dump_read(const struct cpuid_source *src, uint32_t leaf, uint32_t sub)
+{
+	const struct dump *d = (const void *)src;
+	for (unsigned i = 0; i < ARRAY_SIZE(d->m->row) && (i == 0 || d->m->row[i].leaf); i++)
+		if (d->m->row[i].leaf == leaf && d->m->row[i].sub == sub)
+			return d->m->row[i].r;
+	return (struct cpuid_regs){ 0 };
+}
+static struct dump dump_of(unsigned i) { return (struct dump){ { dump_read }, &machines[i] }; }
+static unsigned machine(const char *part)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(machines); i++)
+		if (strstr(machines[i].name, part))
+			return i;
+	fail_msg("no machine %s", part);
+	return 0;
+}

@@ -4,6 +4,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "kernel/page.h"
+#include "vmm/cpu_check.h"
 #include <asm/prctl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -55,7 +56,7 @@ uint64_t fpu_save(void *area)
 }
 void fpu_set_xcr0(uint64_t x) { xcr0 = x; }
 uint64_t fpu_get_xcr0(void) { return xcr0; }
-bool fpu_xcr0_valid(uint64_t x) { return (x & 1) && !(x & ~7ULL) && (!(x & 4) || (x & 2)); }
+bool fpu_xcr0_valid(uint64_t x) { return xcr0_is_valid(x, 7); }
 bool fpu_mxcsr_valid(uint32_t m) { return !(m >> 16); }
 
 /* As vcpu.c, but that nothing has to be taken off the CPU. */
@@ -69,7 +70,7 @@ struct cpu_state *vcpu_state_take(struct vcpu *v)
 void vcpu_state_give(struct vcpu *v)
 {
 	struct why w = { "" };
-	if (svm_ops.set_state(v->hv, &whole, &w))
+	if (cpu_state_check(&whole, &v->vm->cpuid, &w) || svm_ops.set_state(v->hv, &whole, &w))
 		vm_fail(v->vm, "%s", w.text);
 	xcr0 = the->hw.xcr0;
 }
@@ -174,8 +175,9 @@ void fv_reset(struct fv *f)
 	s.rflags = 2;
 	s.seg[SEG_CS].attr = 0xa09b;
 	s.seg[SEG_SS].attr = 0xc093;
+	s.seg[SEG_TR].attr = 0x8b;
 	s.pat = 0x0007040600070406ULL;
-	if (svm_ops.set_state(f->vcpu.hv, &s, NULL))
+	if (cpu_state_check(&s, &f->vm.cpuid, NULL) || svm_ops.set_state(f->vcpu.hv, &s, NULL))
 		abort();
 	xcr0 = 1;
 	f->vcpu.msr = (struct vcpu_msr_state){ .mtrr_def_type = VCPU_MTRR_RESET };

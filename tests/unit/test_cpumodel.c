@@ -13,29 +13,6 @@
 
 #define N ARRAY_SIZE(machines)
 
-struct dump {
-	struct cpuid_source src; /* first */
-	const struct cpu_dump *m;
-};
-
-static struct cpuid_regs dump_read(const struct cpuid_source *src, uint32_t leaf, uint32_t sub)
-{
-	const struct dump *d = (const void *)src;
-	for (unsigned i = 0; i < ARRAY_SIZE(d->m->row) && (i == 0 || d->m->row[i].leaf); i++)
-		if (d->m->row[i].leaf == leaf && d->m->row[i].sub == sub)
-			return d->m->row[i].r;
-	return (struct cpuid_regs){ 0 };
-}
-static struct dump dump_of(unsigned i) { return (struct dump){ { dump_read }, &machines[i] }; }
-static unsigned machine(const char *part)
-{
-	for (unsigned i = 0; i < N; i++)
-		if (strstr(machines[i].name, part))
-			return i;
-	fail_msg("no machine %s", part);
-	return 0;
-}
-
 static int make(unsigned i, const char *model, struct vm *vm, struct why *w)
 {
 	struct dump d = dump_of(i);
