@@ -18,9 +18,24 @@
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
 #include "vmm/vcpu.h"
+#include <string.h>
 
-#define PVCLOCK_TSC_STABLE 1
-#define PVCLOCK_ENABLE     BIT(0)
+#define PVCLOCK_ENABLE BIT(0)
+
+/* The page's flags, at byte 29. */
+#define PVCLOCK_FLAGS         29
+#define PVCLOCK_TSC_STABLE    1
+/*
+ * The guest stood still. Its watchdogs for soft lockups, RCU stalls and hung tasks see time go by and nobody at work: Linux
+ * tells them that it was not its fault (pvclock_touch_watchdogs), when it reads the clock or when one of them is about to complain
+ * (kvm_check_and_clear_guest_paused), and clears the flag.
+ */
+#define PVCLOCK_GUEST_STOPPED 2
+/*
+ * Standing still so long is said. It is well above the down time of a migration, so that the flag does not excuse what a guest did
+ * to itself before it was moved, and well below the shortest of those watchdogs' limits, 20 s.
+ */
+#define STOPPED_SECONDS       1
 
 #define TSC_RATIO_MAX BIT(16) /* and 1 / TSC_RATIO_MAX: what set_tsc of either vendor can do */
 #define TSC_HZ_MAX    BIT(34) /* of the sums below none overflows up to there */
@@ -96,22 +111,35 @@ void clock_advance(struct vm *vm, uint64_t ns) /* nanoseconds follow from ticks 
 	vm->tsc_offset += ns / NS_PER_SEC * vm->tsc_hz + ns % NS_PER_SEC * vm->tsc_hz / NS_PER_SEC;
 }
 
-void clock_update(struct vcpu *v)
+static void write_page(struct vcpu *v, uint8_t flags)
 {
 	gpa_t gpa = v->msr.system_time & ~PVCLOCK_ENABLE;
 	uint8_t b[32] = { 0 };
-	uint32_t version;
-	if (!(v->msr.system_time & PVCLOCK_ENABLE) || gmem_read(&v->vm->mem, gpa, &version, sizeof(version)))
+	if (!(v->msr.system_time & PVCLOCK_ENABLE))
 		return;
+	int err = gmem_read(&v->vm->mem, gpa, b, sizeof(b));
+	flags |= b[PVCLOCK_FLAGS] & PVCLOCK_GUEST_STOPPED; /* which the guest has not looked at yet */
 	/* Odd while it changes; here nobody reads meanwhile, since the reader is this vCPU and it is outside. */
-	put_le32(b, (version | 1) + 1);
+	uint32_t version = (get_le32(b) | 1) + 1;
+	memset(b, 0, sizeof(b));
+	put_le32(b, version);
 	put_le64(b + 8, v->vm->clock_base_tsc);
 	put_le64(b + 16, v->vm->clock_base_ns);
 	put_le32(b + 24, v->vm->clock_mul);
 	b[28] = (uint8_t)v->vm->clock_shift;
-	b[29] = PVCLOCK_TSC_STABLE;
-	if (gmem_write(&v->vm->mem, gpa, b, sizeof(b)))
+	b[PVCLOCK_FLAGS] = flags;
+	if (err || gmem_write(&v->vm->mem, gpa, b, sizeof(b)))
 		guest_log(v->vm, "its clock page at %llx is not memory", (unsigned long long)gpa);
+}
+
+void clock_update(struct vcpu *v) { write_page(v, PVCLOCK_TSC_STABLE); }
+
+void clock_resume(struct vcpu *v, uint64_t host_tsc)
+{
+	/* It was saved with this TSC, here or by the host that it comes from. */
+	int64_t stood = (int64_t)(guest_tsc_at(v->vm, host_tsc) - v->state->tsc);
+	bool said = stood >= (int64_t)(STOPPED_SECONDS * v->vm->tsc_hz);
+	write_page(v, said ? PVCLOCK_TSC_STABLE | PVCLOCK_GUEST_STOPPED : PVCLOCK_TSC_STABLE);
 }
 
 void clock_write_wall(struct vcpu *v, gpa_t gpa)

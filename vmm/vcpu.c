@@ -219,7 +219,7 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 	if (run) {
 		v->timer_check = 1;
 		hv()->set_tsc(v->hv, v->vm->tsc_offset, v->vm->tsc_ratio);
-		clock_update(v);
+		clock_resume(v, rdtsc());
 		enter_hardware(v);
 	}
 	return run;

@@ -126,6 +126,8 @@ void clock_begin(struct vm *vm, uint64_t host_tsc); /* from vm->clock.s on: gues
 void clock_save(struct vm *vm, uint64_t host_tsc);  /* guest time at this instant into vm->clock.s */
 void clock_advance(struct vm *vm, uint64_t ns);     /* the guest stood still so long */
 void clock_update(struct vcpu *v);                  /* write the vCPU's pvclock page, if it has one */
+/* The same for a vCPU that goes on from v->state; after a long stop the page says so. */
+void clock_resume(struct vcpu *v, uint64_t host_tsc);
 void clock_write_wall(struct vcpu *v, gpa_t gpa);
 extern const struct sdesc clock_desc;                    /* object: struct vm_clock */
 extern const struct sdesc cpu_state_desc, vcpu_msr_desc; /* objects: struct cpu_state; struct vcpu */

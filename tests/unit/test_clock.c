@@ -220,6 +220,64 @@ static void test_clock_page(void **state)
 	}
 }
 
+/*
+ * The flag of having stood still: after a second of it, here or on the way to another host; not for less, nor for the guest's
+ * own time; it stays until the guest has seen it, and its page is sent again if it is moved.
+ */
+static void test_says_that_it_stood_still(void **state)
+{
+	static const struct {
+		uint64_t ns;
+		const struct host *to; /* NULL: it goes on where it was */
+		uint8_t was, flags;
+		/* clang-format off */
+	} cases[] = {
+		{ 0, NULL, 0, 1 }, { 20 * NS_PER_MS, NULL, 0, 1 }, { NS_PER_SEC - 1000, NULL, 0, 1 },
+		{ NS_PER_SEC, NULL, 0, 3 }, { 27 * NS_PER_SEC, NULL, 1, 3 }, { 86400 * NS_PER_SEC, NULL, 0, 3 },
+		{ 20 * NS_PER_MS, &fast, 0, 1 }, { NS_PER_SEC * 9 / 10, &fast, 1, 1 }, { 2 * NS_PER_SEC, &fast, 1, 3 },
+		{ 30 * NS_PER_SEC, &faster, 0, 3 }, { 0, NULL, 3, 3 }, { 20 * NS_PER_MS, &fast, 3, 3 },
+	};
+	/* clang-format on */
+	static struct cpu_state cpu;
+	static struct vcpu v = { .vm = &vm, .state = &cpu };
+	struct why w = { "" };
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint8_t b[32] = { [0] = 6, [29] = cases[i].was };
+		start(&slow);
+		now_ns += 100 * NS_PER_SEC; /* it runs for a while */
+		cpu.tsc = tsc();
+		if (cases[i].to)
+			move(cases[i].to);
+		assert_int_equal(gmem_init(&vm.mem, MIB(2), &pt_format_npt, &w), 0);
+		assert_int_equal(gmem_write(&vm.mem, 0x1000, b, sizeof(b)), 0);
+		memset(vm.mem.soft_dirty, 0, BITMAP_WORDS(vm.mem.gfn_end) * 8);
+		if (cases[i].to)
+			clock_advance(&vm, cases[i].ns);
+		else
+			now_ns += cases[i].ns;
+		v.msr.system_time = 0x1000 | 1;
+		clock_resume(&v, tsc_of(here));
+		assert_int_equal(gmem_read(&vm.mem, 0x1000, b, sizeof(b)), 0);
+		if (b[29] != cases[i].flags)
+			fail_msg("case %u: flags %u", i, b[29]);
+		assert_int_equal(get_le32(b), 8); /* changed, and even */
+		assert_true(bitmap_test(vm.mem.soft_dirty, 1));
+		b[29] &= 1; /* the guest has seen it */
+		assert_int_equal(gmem_write(&vm.mem, 0x1000, b, sizeof(b)), 0);
+		clock_update(&v);
+		assert_int_equal(gmem_read(&vm.mem, 0x1000, b, sizeof(b)), 0);
+		assert_int_equal(b[29], 1);
+		memset(b, 0, sizeof(b));
+		v.msr.system_time = 0x2000; /* no page: none is written */
+		clock_resume(&v, tsc_of(here) + 10 * here->hz);
+		uint8_t c[32];
+		assert_int_equal(gmem_read(&vm.mem, 0x2000, c, sizeof(c)), 0);
+		assert_memory_equal(b, c, sizeof(b));
+		gmem_fini(&vm.mem);
+	}
+}
+
 static void no_vcpu(void *arg, unsigned i) { (void)arg, (void)i; }
 
 /* A deadline is in ticks of the guest's TSC, wherever it runs. */
@@ -246,10 +304,15 @@ static void test_deadline(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_there_and_back),  cmocka_unit_test(test_random_journeys),
-		cmocka_unit_test(test_measuring_noise), cmocka_unit_test(test_standing_still),
-		cmocka_unit_test(test_refused),         cmocka_unit_test(test_says_so),
-		cmocka_unit_test(test_clock_page),      cmocka_unit_test(test_deadline),
+		cmocka_unit_test(test_there_and_back),
+		cmocka_unit_test(test_random_journeys),
+		cmocka_unit_test(test_measuring_noise),
+		cmocka_unit_test(test_standing_still),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_says_so),
+		cmocka_unit_test(test_clock_page),
+		cmocka_unit_test(test_deadline),
+		cmocka_unit_test(test_says_that_it_stood_still),
 	};
 	return cmocka_run_group_tests_name("clock", tests, NULL, NULL);
 }
