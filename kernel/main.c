@@ -154,6 +154,24 @@ static void hv_cpu_on(void *arg)
 		__atomic_fetch_add(&cpus_without_hv, 1, __ATOMIC_SEQ_CST);
 }
 
+/* A host whose address is not its own yet, or another's as well, hears nothing: no VM starts by itself then. */
+static enum evidence mute(char *text, size_t size)
+{
+	uint8_t mac[6];
+	switch (net_addr_state(mac)) {
+	case NET_ADDR_CONFLICT:
+		sniprintf(text, size, "this host's address is in use by %02x:%02x:%02x:%02x:%02x:%02x as well", mac[0],
+			  mac[1], mac[2], mac[3], mac[4], mac[5]);
+		return EVIDENCE_CONFLICT;
+	case NET_ADDR_PROBING:
+		sniprintf(text, size, "this host's address is still being probed");
+		return EVIDENCE_SILENT;
+	case NET_ADDR_NONE:
+	case NET_ADDR_OK: return EVIDENCES;
+	}
+	return EVIDENCES;
+}
+
 /* [host] undecided = ask | resume: what to do with a VM that no host has or had (doc/handover.md). */
 static bool undecided_resume(void)
 {
@@ -198,6 +216,7 @@ static void start_vmm(void)
 	}
 	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc);
 	migrate_this_host()->undecided_resume = undecided_resume();
+	migrate_this_host()->mute = mute;
 	const char *name, *addr;
 	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
 		migrate_peer_add(name, addr);

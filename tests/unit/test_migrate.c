@@ -35,9 +35,28 @@ struct tap {
 	uint64_t flip_at; /* byte of its output whose bits are flipped, ~0: none */
 	uint8_t flip;
 	unsigned write_no, cancel_at; /* before the n-th write (1..) the operator cancels; 0: never */
+	bool far; /* a line of 4 ms: its acknowledgements come late, and READY only once COMMIT is out */
 };
 static struct tap *tap_of(struct stream *s) { return CONTAINER_OF(s, struct tap, s); }
 static int cancel_result;
+static volatile bool commit_is_out;
+
+/* What a long line does to the destination's records. */
+static void far_wait(const uint8_t *record)
+{
+	uint32_t type = get_le32(record);
+	if (type == WIRE_PASS_ACK) {
+		uint64_t end = time_ns() + 4 * NS_PER_MS;
+		while (time_ns() < end)
+			task_yield();
+	}
+	for (unsigned i = 0; type == WIRE_READY && !commit_is_out && i < 5000; i++) {
+		struct timespec ts = { .tv_nsec = 1000000 };
+		nanosleep(&ts, NULL);
+	}
+	if (type == WIRE_READY && !commit_is_out)
+		fail_msg("COMMIT waits for READY");
+}
 
 static int tap_read(struct stream *s, void *buf, size_t max, uint64_t deadline)
 {
@@ -61,6 +80,10 @@ static int tap_writev(struct stream *s, const struct iov *iov, unsigned n, uint6
 		memcpy(t->log->p + t->log->len, flat, len);
 		t->log->len += len;
 	}
+	if (get_le32(flat) == WIRE_COMMIT)
+		commit_is_out = true;
+	if (t->far)
+		far_wait(flat);
 	if (++t->write_no == t->cancel_at)
 		cancel_result = migrate_cancel("demo", NULL);
 	int err = stream_write(t->under, flat, len, deadline);
@@ -340,6 +363,49 @@ static bool is_data(size_t at)
 		i = end;
 	}
 	return false;
+}
+
+/* On a long line COMMIT rides with END; whatever goes wrong from then on is the destination's to decide. */
+static struct tap *far_taps(struct tap **dst)
+{
+	struct tap *src = connect_taps(dst);
+	(*dst)->far = true;
+	commit_is_out = false;
+	return src;
+}
+
+static void test_commit_rides(void **state unused)
+{
+	struct tap *dst, *src = far_taps(&dst);
+	struct why w = { "" };
+	out[0].len = out[1].len = 0;
+	src->log = &out[0];
+	dst->log = &out[1];
+	assert_int_equal(attempt(new_demo(MIB(2)), src, dst, &w), 0);
+	assert_true(settled());
+	independent_reader(out, "");
+
+	struct vm *vm = new_demo(MIB(2)); /* refused at the last moment: NEVER, with its reason */
+	src = far_taps(&dst);
+	fake_vm_opts.load_fail = true;
+	assert_int_not_equal(attempt(vm, src, dst, &w), 0);
+	fake_vm_opts.load_fail = false;
+	if (!strstr(w.text, "no CPU can have"))
+		fail_msg("%s", w.text);
+	assert_true(fake_tasks_wait());
+	must_work(vm);
+
+	unsigned moved = 0, stayed = 0;
+	for (uint64_t at = out[0].len - 300; at <= out[0].len; at += 3) { /* END, COMMIT and DONE are 210 bytes */
+		vm = new_demo(MIB(2));
+		src = far_taps(&dst);
+		commit_is_out = true; /* it may never be */
+		stream_pipe_cut_after(src->under, at);
+		attempt(vm, src, dst, NULL);
+		*(settled() ? &moved : &stayed) += 1;
+	}
+	print_message("    riding, cut near the end: %u moved, %u stayed\n", moved, stayed);
+	assert_true(moved && stayed);
 }
 
 /* The link breaks after each byte of either side's output. */
@@ -990,6 +1056,7 @@ int main(void)
 		cmocka_unit_test(test_ready_times_out),
 		cmocka_unit_test(test_new_offer_replaces),
 		cmocka_unit_test(test_undecided),
+		cmocka_unit_test(test_commit_rides),
 		cmocka_unit_test(test_failpoints),
 		cmocka_unit_test(test_cut_everywhere),
 		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),

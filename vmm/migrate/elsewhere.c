@@ -269,6 +269,10 @@ static void judge(struct round *r, struct finding *f)
 	if (r->shout.heard)
 		finding_set(f, EVIDENCE_HERE, r->shout.host, "%s is at %s, heard on its network", r->q->name,
 			    r->shout.host);
+	char text[128];
+	enum evidence mute = me->mute ? me->mute(text, sizeof(text)) : EVIDENCES;
+	if (mute != EVIDENCES)
+		finding_set(f, mute, me->name, "%s", text);
 	if (has_twin(me))
 		finding_set(f, EVIDENCE_CONFLICT, me->name, "another host calls itself %s as well", me->name);
 }

@@ -92,9 +92,13 @@ static void report(struct con *c, const struct migrate_status *s)
 	con_printf(c, "  bytes       %llu, %s MB/s\n", ULL(s->bytes), tenths(s->bytes / ms * 1000, 1000000).s);
 }
 
+/* Once what the guest had asked for meanwhile (power-off, reset) has been carried out. */
 static const char *state_here(const char *name)
 {
 	struct vm *vm = vm_get(name);
+	for (uint64_t end = time_in_ms(5000);
+	     vm && __atomic_load_n(&vm->power_request, __ATOMIC_ACQUIRE) && time_ns() < end;)
+		task_sleep_until(time_in_ms(10));
 	const char *state = vm ? vm_state_name(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)) : "no longer";
 	if (vm)
 		vm_put(vm);

@@ -12,11 +12,13 @@
 #include "vmm/migrate/records.h"
 
 /* Limits. An idle link that is cut for 5 s must survive TCP's back-off: hence 15 s while the guest runs. */
-#define MIG_CONNECT_NS   (5 * NS_PER_SEC)
-#define MIG_SETUP_NS     (10 * NS_PER_SEC) /* for one answer before the passes */
-#define MIG_GREETING_NS  (5 * NS_PER_SEC)  /* from connecting to the first record after the greeting */
-#define MIG_IDLE_NS      (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
-#define MIG_STOPPED_NS   (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
+#define MIG_CONNECT_NS  (5 * NS_PER_SEC)
+#define MIG_SETUP_NS    (10 * NS_PER_SEC) /* for one answer before the passes */
+#define MIG_GREETING_NS (5 * NS_PER_SEC)  /* from connecting to the first record after the greeting */
+#define MIG_IDLE_NS     (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
+#define MIG_STOPPED_NS  (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
+#define MIG_BLACKOUT_NS \
+	(5 * NS_PER_SEC) /* from the pause to READY or COMMIT, or ten times the budget if that is more */
 #define MIG_ANSWER_NS    (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
 #define MIG_ASK_NS       (1 * NS_PER_SEC)  /* between two QUERYs */
 #define MIG_KEEPALIVE_NS NS_PER_SEC        /* the source is silent for no longer than this */

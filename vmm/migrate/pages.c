@@ -19,6 +19,8 @@ static bool page_is_zero(const void *page)
 
 /* ---- source ---- */
 
+uint64_t pages_deadline(const struct page_tx *p) { return MIN(time_ns() + p->idle_ns, p->end_ns); }
+
 int pages_flush(struct page_tx *p)
 {
 	struct wire_tx *tx = p->tx;
@@ -39,7 +41,7 @@ int pages_flush(struct page_tx *p)
 			wire_put_data(tx, gmem_ptr(p->mem, f << PAGE_SHIFT, PAGE_SIZE), PAGE_SIZE);
 	}
 	p->nruns = p->ndata = 0;
-	return wire_end(tx, time_ns() + p->idle_ns);
+	return wire_end(tx, pages_deadline(p));
 }
 
 static int record_add(struct page_tx *p, gfn_t gfn, bool zero)

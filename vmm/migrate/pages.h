@@ -24,7 +24,8 @@ struct page_run {
 struct page_tx {
 	struct wire_tx *tx;
 	struct gmem *mem;
-	uint64_t idle_ns;
+	uint64_t idle_ns; /* for one record */
+	uint64_t end_ns;  /* for all of them: absolute */
 	struct page_counts pass, total;
 	uint64_t base;
 	unsigned nruns, ndata;
@@ -40,6 +41,8 @@ struct page_tx {
 int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush)(void *arg),
 		    void *flush_arg) must_check;
 
+/* Until when the next record has to be out. */
+uint64_t pages_deadline(const struct page_tx *p);
 /* Send the record that is being put together, if any: before another record goes out. */
 int pages_flush(struct page_tx *p) must_check;
 

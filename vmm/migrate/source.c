@@ -46,6 +46,16 @@ struct source { /* of the migration's task alone */
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
+/*
+ * While the guest stands still there is one deadline for all of it, beside that of each record: past it the guest goes on here. Ten
+ * times what the operator allowed, because a forecast may be wrong; at least 5 s, because a line that is cut for so long may come back.
+ */
+static uint64_t stopped_end(const struct source *c)
+{
+	return c->paused_ns + MAX(10 * c->policy.max_downtime_ns, MIG_BLACKOUT_NS);
+}
+static uint64_t stopped_in(const struct source *c, uint64_t ns) { return MIN(in(ns), stopped_end(c)); }
+
 /* ---- status, and what must be looked at all the time ---- */
 
 static void status_update(struct source *c)
@@ -182,13 +192,13 @@ static void tracking_start(struct source *c)
 static int send_pass(struct source *c, bool final)
 {
 	c->pass++;
-	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, in(c->pages.idle_ns));
+	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, pages_deadline(&c->pages));
 	if (!err)
 		err = pages_send_pass(&c->pages, c->map, !final, vm_flush_tlb, c->vm);
 	if (!err)
 		err = progress(c); /* even if it had no pages */
 	if (!err)
-		err = pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, in(c->pages.idle_ns));
+		err = pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));
 	return err;
 }
 
@@ -265,7 +275,7 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
 	if (!strcmp(d->name, "clock"))
 		c->clock_ns = time_ns();
 	state_save(d, obj, wire_put_space(&c->tx, size));
-	a->err = wire_end(&c->tx, in(MIG_STOPPED_NS));
+	a->err = wire_end(&c->tx, stopped_in(c, MIG_STOPPED_NS));
 	c->sections++;
 }
 
@@ -306,6 +316,7 @@ static int switch_over(struct source *c, bool rides)
 	migration_phase(c->m, MIG_STOPPED);
 	c->pages.idle_ns = MIG_STOPPED_NS;
 	c->paused_ns = c->clock_ns = time_ns();
+	c->pages.end_ns = stopped_end(c);
 	err = vm_pause(c->vm);
 	if (err)
 		return why_set(c->w, err, "the guest could not be paused, it is %s", vm_state_name(c->vm->state));
@@ -336,9 +347,9 @@ static int switch_over(struct source *c, bool rides)
 					 .zero_pages = c->pages.total.zero };
 	if (rides)
 		return 0;
-	err = end_send(&c->tx, &c->id, &c->counts, in(MIG_STOPPED_NS));
+	err = end_send(&c->tx, &c->id, &c->counts, stopped_in(c, MIG_STOPPED_NS));
 	if (!err)
-		err = inbox_wait(&c->in, WIRE_READY, 0, in(MIG_STOPPED_NS), &msg, c->w);
+		err = inbox_wait(&c->in, WIRE_READY, 0, stopped_in(c, MIG_STOPPED_NS), &msg, c->w);
 	status_update(c);
 	return err == -ETIMEDOUT ? why_set(c->w, err, "the destination did not get ready in time") : err;
 }
@@ -382,9 +393,12 @@ static enum migrate_phase run(struct source *c)
 		err = setup(c);
 	if (!err)
 		err = passes(c);
-	bool rides = false;
+	bool rides = policy_rides(&c->policy);
 	if (!err)
 		err = switch_over(c, rides);
+	if (err == -ETIMEDOUT && c->paused && time_ns() >= stopped_end(c))
+		why_set(c->w, err, "the switch-over took longer than %llu ms, so the guest goes on here",
+			(unsigned long long)((stopped_end(c) - c->paused_ns) / NS_PER_MS));
 	enum handover_outcome out = HANDOVER_NOT_BEGUN;
 	if (!err)
 		out = handover_source(m,
@@ -438,9 +452,12 @@ int source_attempt(struct migration *m, struct stream *s, struct why *w)
 		spin_lock(&m->lock);
 		m->id = c->id;
 		spin_unlock(&m->lock);
-		c->pages = (struct page_tx){
-			.tx = &c->tx, .mem = &m->vm->mem, .idle_ns = MIG_IDLE_NS, .progress = progress, .arg = c
-		};
+		c->pages = (struct page_tx){ .tx = &c->tx,
+					     .mem = &m->vm->mem,
+					     .idle_ns = MIG_IDLE_NS,
+					     .end_ns = TIME_NEVER,
+					     .progress = progress,
+					     .arg = c };
 		c->rate_ns = c->quiet_ns = time_ns();
 		policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
 		phase = run(c);

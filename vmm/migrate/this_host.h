@@ -8,6 +8,7 @@
 #include "kernel/list.h"
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
+#include "vmm/migrate/rules.h"
 
 #define PEERS_MAX     32
 #define GREETINGS_MAX 16
@@ -24,10 +25,12 @@ struct migrate_host {
 	struct incarnation inc;               /* (c) */
 	struct migrate_peer peers[PEERS_MAX]; /* (c) */
 	unsigned npeers;                      /* (c) */
-	bool undecided_resume;                /* (c) tern.conf: undecided = resume */
-	uint64_t last_number;                 /* [a] of this incarnation's attempts */
-	unsigned receiving;                   /* [a] incoming attempts that are under way */
-	uint64_t twin_ns;                     /* [a] when another host of our name was last heard; 0: never */
+	/* (c) Does the host's own address keep it from asking? What that proves, with a text; EVIDENCES: it does not. NULL: never. */
+	enum evidence (*mute)(char *text, size_t size);
+	bool undecided_resume; /* (c) tern.conf: undecided = resume */
+	uint64_t last_number;  /* [a] of this incarnation's attempts */
+	unsigned receiving;    /* [a] incoming attempts that are under way */
+	uint64_t twin_ns;      /* [a] when another host of our name was last heard; 0: never */
 
 	struct mutex greetings_lock; /* sleeps: guards the two below, service.c's */
 	struct stream *greetings[GREETINGS_MAX];
