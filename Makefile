@@ -2,7 +2,7 @@
 #
 # tern's one Makefile. `make` builds build/BOOTX64.EFI and build/esp.img; `make help` lists the rest. Third-party source is
 # fetched and built by deps.mk. CC=gcc (default) or CC=clang; V=1 shows the commands; B is where it all goes.
-VERSION := 0.1.0
+VERSION := $(shell cat VERSION)
 ifeq ($(origin CC),default)
 CC := gcc
 endif
