@@ -13,6 +13,7 @@
 #include "kernel/time.h"
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
+#include "lwip/prot/dhcp.h"
 #include "lwip/timeouts.h"
 #include "net/port.h"
 #include "netif/ethernet.h"
@@ -146,6 +147,19 @@ err_t addr_if_input(struct net_if *i, struct pbuf *p)
 	publish(i, &a);
 	tell(i, &a, news);
 	return err;
+}
+
+/* lwIP's DHCPDECLINE lacks the server's identifier (RFC 2131, table 5), and udhcpd for one does not heed it then. */
+void net_dhcp_options(struct netif *n, unsigned char *options, unsigned type, unsigned short *len)
+{
+	const struct dhcp *d = netif_dhcp_data(n);
+	uint32_t server = ip4_addr_get_u32(ip_2_ip4(&d->server_ip_addr));
+	if (type != DHCP_DECLINE)
+		return;
+	options[(*len)++] = DHCP_OPTION_SERVER_ID;
+	options[(*len)++] = sizeof(server);
+	memcpy(options + *len, &server, sizeof(server));
+	*len += sizeof(server);
 }
 
 static void unheard(struct netif *n unused, acd_callback_enum_t news unused) {}

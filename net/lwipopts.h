@@ -42,16 +42,20 @@ extern void *net_heap;
 #define ARP_QUEUEING             1
 
 /* IP. */
-#define LWIP_IPV4                    1
-#define LWIP_IPV6                    0
-#define LWIP_ICMP                    1
-#define IP_FRAG                      1
-#define IP_REASSEMBLY                1
-#define IP_REASS_MAX_PBUFS           64
-#define LWIP_DHCP                    1
-#define LWIP_DHCP_DOES_ACD_CHECK     1
-#define LWIP_ACD                     1
-#define MEMP_NUM_SYS_TIMEOUT         (LWIP_NUM_SYS_TIMEOUT_INTERNAL + 1) /* addr_if.c's */
+#define LWIP_IPV4                1
+#define LWIP_IPV6                0
+#define LWIP_ICMP                1
+#define IP_FRAG                  1
+#define IP_REASSEMBLY            1
+#define IP_REASS_MAX_PBUFS       64
+#define LWIP_DHCP                1
+#define LWIP_DHCP_DOES_ACD_CHECK 1
+#define LWIP_ACD                 1
+#define MEMP_NUM_SYS_TIMEOUT     (LWIP_NUM_SYS_TIMEOUT_INTERNAL + 1) /* addr_if.c's */
+struct netif;
+void net_dhcp_options(struct netif *n, unsigned char *options, unsigned type, unsigned short *len);
+#define LWIP_HOOK_DHCP_APPEND_OPTIONS(netif, dhcp, state, msg, type, len) \
+	net_dhcp_options(netif, (msg)->options, type, len)
 #define LWIP_AUTOIP                  0
 #define LWIP_IGMP                    0
 #define LWIP_DNS                     0

@@ -112,6 +112,23 @@ class Switch:
         return self.port_of(mac)
 
 
+class ClientAddress:
+    """One more address of the client, until remove()."""
+
+    def __init__(self, address):
+        self.address = address
+        sh("ip", "addr", "add", f"{address}/32", "dev", BRIDGE)
+
+    def remove(self):
+        if self.address:
+            sh("ip", "addr", "del", f"{self.address}/32", "dev", BRIDGE)
+        self.address = None
+
+
+def client_mac():
+    return json.loads(sh("ip", "-j", "link", "show", BRIDGE))[0]["address"]
+
+
 def mac_text(b):
     return ":".join(f"{x:02x}" for x in b)
 

@@ -98,21 +98,31 @@ def test_boot_runs_linux(shared, cpus, kernel, says, model):
 
 
 def test_address_by_dhcp(switch, tmp_path):
-    """A real DHCP server (busybox's) on the switch: the host takes what it gives, shows it, and answers there."""
+    """
+    A real DHCP server (busybox's) on the switch. The first address that it gives turns out to be another's (the client's, on whose
+    side the server does not look) and is declined; the second is shown, and answers.
+    """
     leases, conf = tmp_path / "leases", tmp_path / "udhcpd.conf"
     leases.touch()
-    conf.write_text("start 10.77.0.90\nend 10.77.0.99\ninterface br0\noption subnet 255.255.255.0\n"
+    conf.write_text("start 10.77.0.90\nend 10.77.0.91\ninterface br0\noption subnet 255.255.255.0\n"
                     f"option router 10.77.0.1\nlease_file {leases}\npidfile {tmp_path / 'pid'}\n")
+    taken = [netns.ClientAddress(a) for a in ("10.77.0.90", "10.77.0.91")]
     server = subprocess.Popen(["busybox", "udhcpd", "-f", str(conf)], preexec_fn=die_with_parent)
     h = Host("c", switch, host_conf(3, "c").replace("address = 10.77.0.13/24\ngateway = 10.77.0.1", "address = dhcp"), 3,
              files=False)
     try:
         h.start()
-        address = h.wait_address()["address"]
-        assert address.startswith("10.77.0.9") and address in h.cmd("nic")
-        assert client.ping(address.partition("/")[0], 2) == 0
+        first = h.wait_warning(rf"(10\.77\.0\.9\d) is not used: conflict with the host with MAC {netns.client_mac()}", 30)[1]
+        for a in taken:
+            a.remove()
+        assert h.json("host")["address"] == ""
+        second = h.wait_address(60)["address"].partition("/")[0]
+        assert second != first and f"{second}/24" in h.cmd("nic")
+        assert client.ping(second, 2) == 0
     finally:
         h.remove()
+        for a in taken:
+            a.remove()
         server.kill()
         server.wait(5)
 
