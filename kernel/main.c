@@ -30,6 +30,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PROBING_NS \
+	(20 * NS_PER_SEC)  /* from boot: what probing an address takes at most (net/net.h), and a link that is slow */
 #define MEMORY_MIN MIB(32) /* free after boot: less, and no VM of use fits */
 
 extern const struct console_cmd __console_cmds_start[], __console_cmds_end[]; /* linker.ld */
@@ -164,6 +166,8 @@ static enum evidence mute(char *text, size_t size)
 			  mac[1], mac[2], mac[3], mac[4], mac[5]);
 		return EVIDENCE_CONFLICT;
 	case NET_ADDR_PROBING:
+		if (time_ns() > PROBING_NS)
+			return EVIDENCES; /* no link, or no DHCP: whoever has peers will find them silent */
 		sniprintf(text, size, "this host's address is still being probed");
 		return EVIDENCE_SILENT;
 	case NET_ADDR_NONE:
