@@ -214,6 +214,12 @@ unit-%: $(H)/test_%
 	$(Q)$<
 fuzz: $(FUZZ_BIN)
 	$(Q)$(RUNTESTS) --fuzz $^
+# The model of the hand-over: its tables are made from those of the product.
+MODEL_GEN := build/model/gen
+$(MODEL_GEN): tests/model/gen.c vmm/migrate/rules.c vmm/migrate/rules.h kernel/bits.h
+	$(Q)echo "  HOSTCC  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O1 -I. $(WARN) $(filter %.c,$^) -o $@
+model: need
+	$(Q)$(MAKE) --no-print-directory $(MODEL_GEN) && $(RUNTESTS) --model $(MODEL_GEN)
 check: need
 	$(Q)$(MAKE) --no-print-directory all && $(RUNTESTS) --check $(CHECKS)
 check-%:
@@ -224,8 +230,8 @@ rig-test: need
 	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
 	$(RUNTESTS) --rig tests/rig --on $(RIGS)
 test: need
-	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
-	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --rig tests/rig --on $(RIGS)
+	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
+	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) --rig tests/rig --on $(RIGS)
 # What takes hours. test-fresh: README.md's commands on systems where nothing is installed yet (as root, or through sudo).
 FRESH := bookworm trixie
 test-fresh test-long: need
@@ -249,9 +255,9 @@ help:
 	@echo "make run        two hosts, a guest, a migration there and back, shown and judged"
 	@echo "make shell      two hosts up, and you on the console of the first"
 	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
-	@echo "make test       everything that is tested: unit, fuzz, check, rig-test (each is a target too)"
+	@echo "make test       everything that is tested: unit, fuzz, model, check, rig-test (each is a target too)"
 	@echo "make test-long  what takes hours: test-fresh, which is make run and make test on bare systems of each Debian release"
 	@echo "make bench      the figures, each with its target; bench-memcpy: copying memory alone, in seconds"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz check rig-test test test-fresh test-long test-image run shell bench bench-memcpy need format clean distclean help
+.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Run tests of every kind and sum them up: the last line is `N passed, N failed`, the exit code 0 only if none failed.
 
-    runtests.py [--unit BIN...] [--fuzz BIN...] [--check NAME...] [--rig DIR [--on RIG...]] [--fresh RELEASE...] [--seconds N]
+    runtests.py [--unit BIN...] [--fuzz BIN...] [--check NAME...] [--model GEN] [--rig DIR [--on RIG...]] [--fresh RELEASE...]
+                [--seconds N]
 
-A unit test binary counts by its cmocka tests, a fuzz target and a check as one each, the rig's by pytest's tests; on a fresh system
-each `make` counts as one.
+A unit test binary counts by its cmocka tests, a fuzz target and a check as one each, the model by its configurations, scenarios
+and mutants, the rig's by pytest's tests; on a fresh system each `make` counts as one.
 """
 import argparse
 import os
@@ -68,6 +69,14 @@ def check(name):
     tell("CHECK", name, int(code == 0), int(code != 0), out, start)
 
 
+def model(gen):
+    start = time.time()
+    code, out = run(["/usr/bin/python3", "tests/model/check.py", gen], 1200)
+    last = re.search(r"^(\d+) passed, (\d+) failed$", out, re.M)
+    passed, failed = (int(last[1]), int(last[2])) if last else (0, 1)
+    tell("MODEL", "handover", passed, failed or int(code != 0), "".join(x for x in out.splitlines(True) if x[:2] != "ok"), start)
+
+
 def rig(where, name):
     start = time.time()
     with tempfile.TemporaryDirectory() as scratch:
@@ -111,6 +120,7 @@ def main():
     p.add_argument("--unit", nargs="*", default=[])
     p.add_argument("--fuzz", nargs="*", default=[])
     p.add_argument("--check", nargs="*", default=[])
+    p.add_argument("--model")
     p.add_argument("--rig")
     p.add_argument("--on", nargs="*", default=["amd"])
     p.add_argument("--fresh", nargs="*", default=[])
@@ -119,6 +129,8 @@ def main():
     jobs = [(check, n) for n in a.check] + [(unit, p) for p in a.unit] + [(fuzz, p, a.seconds) for p in a.fuzz]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # the longest come first
         list(pool.map(lambda job: job[0](*job[1:]), jobs))
+    if a.model:  # alone: it uses all CPUs itself
+        model(a.model)
     for name in a.on if a.rig else []:
         rig(a.rig, name)
     for release in a.fresh:
