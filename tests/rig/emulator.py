@@ -141,7 +141,7 @@ def has_debugger(bochs):
 
 
 def most_cpus(kind):
-    """Of a host that has Linux as a guest, at most: on Bochs 3.0 with two CPUs it dies early (seen with KVM as the hypervisor)."""
+    """Of a host that has Linux as a guest, at most: on Bochs 3.0 with two CPUs it says nothing (under KVM as well as tern)."""
     return 1 if kind == "intel" and since_3(bochs_path()) else 2
 
 
