@@ -84,6 +84,7 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 	const struct migrate_host *me = migrate_this_host();
 	struct who q = { .flags = WHO_RELAY, .asker = me->inc, .id = m->id };
 	enum rule_action act = ACT_AGAIN;
+	bool proven = false;
 	memcpy(q.name, m->vm->cfg.name, sizeof(q.name));
 	memcpy(q.mac, m->vm->cfg.mac, sizeof(q.mac));
 	memcpy(q.uuid, m->vm->cfg.uuid, sizeof(q.uuid));
@@ -91,6 +92,7 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 		struct finding f;
 		elsewhere_round(&q, m->p.dest, time_ns() + ROUND_NS, &f);
 		enum evidence e = elsewhere_twice(&u->before, &f) ? EVIDENCE_NOTHING : f.evidence;
+		proven = e == EVIDENCE_NOTHING && u->dest_heard;
 		if (e >= EVIDENCE_ONCE && !u->dest_heard)
 			e = EVIDENCE_SILENT; /* everybody but the one that matters */
 		else if (f.text[0])
@@ -98,14 +100,14 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 		act = (enum rule_action)undecided_rules[e][me->undecided_resume ? UNDECIDED_RESUME : UNDECIDED_ASK];
 		u->before = f;
 	}
-	if (act == ACT_TELL)
+	bool nobody = act == ACT_TELL && proven; /* else an old trace leads to somebody who does not say */
+	if (nobody)
 		sniprintf(u->text, sizeof(u->text), "all hosts have answered, and none has it: vm claim %s", m->st.vm);
 	if (act == ACT_TELL && !u->shown)
-		log_warn("%s is undecided, and no host has it or had it: `vm claim %s` lets it go on here", m->st.vm,
-			 m->st.vm);
+		log_warn("%s is undecided: %s. The operator decides", m->st.vm, u->text);
 	u->shown = act == ACT_TELL;
 	spin_lock(&m->lock);
-	m->nobody = act == ACT_TELL;
+	m->nobody = nobody;
 	spin_unlock(&m->lock);
 	*ev = act == ACT_FREE ? SOURCE_EV_STARTED : act == ACT_RESUME ? SOURCE_EV_NOBODY_RESUME : SOURCE_EV_NOBODY;
 	return act == ACT_FREE || act == ACT_RESUME;
