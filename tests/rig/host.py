@@ -160,7 +160,8 @@ class Host:
         return self.console.json(line, seconds)
 
     def vms(self):
-        return {v["name"]: v for v in self.json("vm list")["vms"]}
+        """Those that are here; `vm list` also has those that have moved away."""
+        return {v["name"]: v for v in self.json("vm list")["vms"] if v["state"] != "moved"}
 
     def pages_free(self):
         return self.json("host")["pages_free"]
