@@ -60,8 +60,12 @@ int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint6
 	}
 	if (fake_net.connected)
 		fake_net.connected(from, to);
-	fake_net_serve(to, ends[1]);
 	*s = ends[0];
+	if (fake_net.off[to]) { /* it has just died: what was sent to it is lost */
+		stream_close(ends[1]);
+		return 0;
+	}
+	fake_net_serve(to, ends[1]);
 	return 0;
 }
 

@@ -411,6 +411,33 @@ static void test_moves_between_questions(void **state unused)
 	assert_true(runs_at(C));
 }
 
+/* autostart = alone, and B dies between its VM's move to C and A's question to it: C was asked before that. */
+static void die_between_questions(int from, int to)
+{
+	if (from != A || to != B || __atomic_sub_fetch(&moves_left, 1, __ATOMIC_SEQ_CST) != 0)
+		return;
+	WAIT_FOR(__atomic_load_n(&answered_by_c, __ATOMIC_SEQ_CST) > 0);
+	move(B, C);
+	fake_net.off[B] = true;
+}
+
+static void test_alone_after_two_rounds_alike(void **state unused)
+{
+	fake_net_peers(B, "");
+	fake_net_peers(C, "");
+	vm_new_at(B, VM_RUNNING);
+	vm_new_at(A, VM_STOPPED);
+	answered_by_c = 0;
+	moves_left = 1;
+	fake_net.tap_server = count_closes;
+	fake_net.connected = die_between_questions;
+	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = 0 };
+	start_begin(&s);
+	WAIT_FOR(is_over(&s));
+	assert_int_equal(s.err, -EEXIST);
+	assert_true(runs_at(C));
+}
+
 /* ---- way 4: two hosts of one name ---- */
 
 static void test_one_name_twice(void **state unused)
@@ -514,6 +541,21 @@ static void test_moved_to(void **state unused)
 	ON_HOST(A) assert_false(departed_get("demo", 0, &d)); /* it has come home */
 }
 
+/* A: moved to B; B: moved to C; and C asks, which holds the undecided image itself. The traces end there and keep nobody waiting. */
+static void test_traces_end_at_the_asker(void **state unused)
+{
+	struct starting s = { .h = C, .policy = START_OPERATOR };
+	vm_new_at(A, VM_RUNNING);
+	move(A, B);
+	move(B, C);
+	ON_HOST(C) vm_destroy(vm_at(C)); /* `vm stop` */
+	vm_new_at(C, VM_STOPPED);
+	start_begin(&s);
+	WAIT_FOR(is_over(&s));
+	if (s.err)
+		fail_msg("%s", s.w.text);
+}
+
 /* ---- way 7: a record goes when its source holds the attempt no more, and not before ---- */
 
 static void test_record_is_kept(void **state unused)
@@ -561,6 +603,23 @@ static void test_leaving_hands_records_on(void **state unused)
 	assert_int_equal(record_at(C, &id), RECORD_STARTED);
 	cut_off(A, false);
 	WAIT_FOR(!vm_at(A)); /* C has told it: nobody need decide */
+}
+
+/* A record handed to the very host that it is about: it acts on it, and does not store it where nobody looks. */
+static void test_record_handed_to_its_source(void **state unused)
+{
+	struct why w;
+	started_is_lost();
+	fake_net_peers(B, "a");
+	fake_net_peers(A, "b");
+	cut_off(A, false);
+	fake_net.cut[A][B] = true; /* A hears, but cannot ask */
+	fake_hosts[A].undecided_resume = true;
+	assert_int_equal(may_leave(B, &w), 0);
+	fake_host_restart(B);
+	fake_net.cut[A][B] = false;
+	WAIT_FOR(!vm_at(A));
+	assert_int_equal(phase_at(A, NULL), MIG_DONE);
 }
 
 /* A NEVER that was handed on is believed for the sake of who decided it. */
@@ -633,6 +692,9 @@ int main(void)
 		TEST(test_record_is_kept),
 		TEST(test_leaving_hands_records_on),
 		TEST(test_never_handed_on),
+		TEST(test_record_handed_to_its_source),
+		TEST(test_traces_end_at_the_asker),
+		TEST(test_alone_after_two_rounds_alike),
 		TEST(test_offer_ends_no_other),
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);

@@ -15,6 +15,7 @@
 #include "vmm/migrate/pages.h"
 #include "vmm/migrate/sections.h"
 #include "vmm/migrate/service.h"
+#include "vmm/migrate/settle.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -282,7 +283,7 @@ static int recv_debt(struct dest *c)
 	if (!err && (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->offer.id.uuid, sizeof(d.id.uuid))))
 		return bad_order(c);
 	if (!err)
-		err = attempt_told(&d);
+		err = settle_take(&d);
 	c->debts += !err;
 	return err == -ENOSPC ? why_set(c->why, err, "this host has no room for the records that come with the VM")
 			      : err;

@@ -206,6 +206,10 @@ static void finding_set(struct finding *f, enum evidence e, const char *at, cons
 
 static void finding_silent(struct finding *f, enum evidence e, const char *host, const char *via)
 {
+	uint64_t h = 0xcbf29ce484222325ULL;
+	for (const char *c = host; *c; c++) /* FNV-1a; a sum, for answers come in any order */
+		h = (h ^ (uint8_t)*c) * 0x100000001b3ULL;
+	f->silent_digest += h;
 	if (!f->silent++)
 		sniprintf(f->first, sizeof(f->first), "%s", host);
 	finding_set(f, e, host, "%s %s%s%s%s", host,
@@ -213,14 +217,23 @@ static void finding_silent(struct finding *f, enum evidence e, const char *host,
 		    via ? via : "", via ? ")" : "");
 }
 
-/* It was sent to this incarnation, which says that it has it no more (or that boot is over, and it ended there). */
+/*
+ * It was sent to this incarnation: has it ended there? Who says so, or sent it on to one who does; or it came to the asker, who has it
+ * no more or holds an image that does not run. A ring of "moved" proves nothing: the answers are of different moments.
+ */
 static bool has_ended_at(const struct round *r, struct incarnation where)
 {
-	if (where.host == migrate_this_host()->inc.host)
-		return true; /* it was here, and is off */
-	for (unsigned i = 0; i < r->n; i++)
-		if (r->v[i].answered && incarnation_equal(r->v[i].inc, where) && r->v[i].a.have == HAVE_NOTHING)
+	for (unsigned hops = 0; hops <= r->n; hops++) {
+		const struct question *k = NULL;
+		if (where.host == r->q->asker.host || where.host == migrate_this_host()->inc.host)
 			return true;
+		for (unsigned i = 0; i < r->n && !k; i++)
+			if (r->v[i].answered && incarnation_equal(r->v[i].inc, where))
+				k = &r->v[i];
+		if (!k || k->a.have != HAVE_MOVED)
+			return k && k->a.have == HAVE_NOTHING;
+		where = k->a.where;
+	}
 	return false;
 }
 
@@ -297,9 +310,15 @@ void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, st
 	free(r);
 }
 
+bool elsewhere_alike(const struct finding *first, const struct finding *second)
+{
+	return first->evidence == second->evidence && first->digest == second->digest &&
+	       first->silent == second->silent && first->silent_digest == second->silent_digest;
+}
+
 bool elsewhere_twice(const struct finding *first, const struct finding *second)
 {
-	return first->evidence == EVIDENCE_ONCE && second->evidence == EVIDENCE_ONCE && first->digest == second->digest;
+	return second->evidence == EVIDENCE_ONCE && elsewhere_alike(first, second);
 }
 
 /* ---- answering ---- */
@@ -357,9 +376,10 @@ static int decide(struct vm *vm, struct why *w)
 		       "a peer that comes before this host is about to start it, or the operator has started it here");
 }
 
-static enum start_policy policy_now(enum start_policy p, uint64_t patience_ns)
+/* Silence counts as death only if nothing else has changed since the round before: a VM may have come to who was asked first. */
+static enum start_policy policy_now(enum start_policy p, uint64_t patience_ns, bool alike)
 {
-	return p == START_ALONE && time_ns() >= patience_ns ? START_ALONE_DUE : p;
+	return p == START_ALONE && alike && time_ns() >= patience_ns ? START_ALONE_DUE : p;
 }
 
 static void show_waiting(struct vm *vm, const struct finding *f)
@@ -372,7 +392,7 @@ static void show_waiting(struct vm *vm, const struct finding *f)
 int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w)
 {
 	const struct vm_config *cfg = &vm->cfg;
-	struct finding f, before = { .evidence = EVIDENCE_SILENT };
+	struct finding f, before = { .evidence = EVIDENCES };
 	struct who q = { .flags = WHO_STARTING | WHO_RELAY, .asker = migrate_this_host()->inc };
 	int err = 0;
 	memcpy(q.name, cfg->name, sizeof(q.name));
@@ -381,7 +401,8 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 	for (bool over = false; !over; before = f) {
 		elsewhere_round(&q, NULL, time_ns() + ROUND_NS, &f);
 		enum evidence e = elsewhere_twice(&before, &f) ? EVIDENCE_NOTHING : f.evidence;
-		enum rule_action act = (enum rule_action)start_rules[e][policy_now(policy, patience_ns)];
+		enum rule_action act =
+			(enum rule_action)start_rules[e][policy_now(policy, patience_ns, elsewhere_alike(&before, &f))];
 		over = true;
 		if (__atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST) != VM_CLAIM_ASKING) {
 			err = decide(vm, w);

@@ -17,10 +17,13 @@ struct finding {
 	struct incarnation where;  /* MOVED: same */
 	char first[HOST_NAME_MAX]; /* the first host that is silent, "" if none */
 	unsigned silent;
-	uint64_t digest; /* of the incarnations that answered: equal digests, the same hosts without a restart */
+	uint64_t silent_digest; /* of those that gave no answer */
+	uint64_t digest;        /* of the incarnations that answered: equal digests, the same hosts without a restart */
 };
 /* One round. `extra`: a dotted address that is asked as well, NULL: none. Sleeps, until end_ns at most. */
 void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f);
+/* Did the same incarnations answer in both, and the same hosts not? So nothing restarted, or went to who was asked before, in between. */
+bool elsewhere_alike(const struct finding *first, const struct finding *second);
 /* Is the second of two rounds in a row the proof? */
 bool elsewhere_twice(const struct finding *first, const struct finding *second);
 

@@ -132,7 +132,7 @@ static bool look_at_claim(struct migration *m, enum source_event *ev)
 /* COMMIT went out (or may have) and nothing came back: ask until there is an answer, or the operator decides. */
 static enum source_event ask_until_known(struct migration *m, enum source_state *state)
 {
-	struct undecided u = { .m = m, .before.evidence = EVIDENCE_SILENT };
+	struct undecided u = { .m = m, .before.evidence = EVIDENCES };
 	enum source_event ev = SOURCE_EV_FAIL;
 	log_warn("%s is undecided: no answer to COMMIT from %s; asking it. The image is kept and does not run",
 		 m->st.vm, m->st.peer);

@@ -61,6 +61,14 @@ int settle_start(void) { return task_create("settle", TASK_PRIO_NORMAL, settle_t
 
 /* ---- the other sides ---- */
 
+int settle_take(const struct decision *d)
+{
+	if (d->id.source.host != migrate_this_host()->inc.host)
+		return attempt_told(d);
+	(void)migration_told(d); /* an older boot's image is gone */
+	return 0;
+}
+
 void settle_answer(struct wire_tx *tx, struct wire_rx *rx)
 {
 	struct decision d;
@@ -77,13 +85,12 @@ void settle_answer(struct wire_tx *tx, struct wire_rx *rx)
 		log_info("%s: %s", rx->s->peer, w.text);
 		return;
 	}
-	if (type == WIRE_SETTLE) {
+	if (type == WIRE_SETTLE)
 		kept = migration_told(&d); /* we, the source, hear what became of it */
-	} else {
-		kept = !attempt_told(&d);
-		if (!kept)
-			return;
-	}
+	else if (settle_take(&d))
+		return;
+	else
+		kept = true;
 	if (id_send(tx, kept ? WIRE_KEPT : WIRE_DONE, &d.id, time_ns() + ASK_NS))
 		log_debug("%s asks again", rx->s->peer);
 }

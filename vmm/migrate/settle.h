@@ -15,5 +15,11 @@ unsigned settle_once(void);
 /* The other sides: the current record of rx is SETTLE, DEBT or DONE. */
 void settle_answer(struct wire_tx *tx, struct wire_rx *rx);
 
+/*
+ * A record comes from another host: kept here, unless it is about an attempt of this host, which then acts on it and must not hold it as if
+ * it were somebody else's. As attempt_told.
+ */
+int settle_take(const struct decision *d) must_check;
+
 /* Give every record to a peer, each asked once: how many nobody took. Sleeps. */
 unsigned settle_hand_on(void);
