@@ -8,7 +8,7 @@ import threading
 import client
 import netns
 from host import Host
-from rig import host_conf
+from rig import host_conf, state_on, vm_conf
 
 TCPTEST = 7078
 STRANGER = "52:54:00:00:00:99"
@@ -59,19 +59,24 @@ def claim_address(address, mac):
 
 
 def test_two_hosts_with_one_address(switch):
-    e = Host("e", switch, host_conf(5, "e"), 5, files=False)
-    f = Host("f", switch, host_conf(5, "f"), 6, "e1000", files=False)
+    """And with one name, as from a copied boot volume: the VM that starts with the host runs once."""
+    conf = host_conf(5, "e", vm_conf("same", "tern.load=none", 128, "52:54:00:77:00:56", autostart="yes"))
+    e = Host("e", switch, conf, 5)
+    f = Host("f", switch, conf, 6, "e1000")
     try:
         e.start()
         before = e.json("host")
         assert before["address_state"] in ("probing", "ok") and before["address_wanted"] == f"{e.address}/24", before
         e.wait_address()
+        e.wait_vm("same", "running", 30)
         e.cmd("tcptest listen")
         sender = Sender(e.address)
         sender.start()
 
         f.start()
         f.wait_warning(rf"{e.address} is not used: conflict with the host with MAC {e.mac}", 30)
+        f.wait_warning(r"vm same: not started: same is at e, heard on its network", 30)
+        assert state_on(f, "same") == "stopped" and state_on(e, "same") == "running"
         info = f.json("host")
         assert info["address_state"] == "conflict" and info["address"] == "" and info["conflict_with"] == e.mac, info
         assert f.json("nic")["nics"][0]["conflict_with"] == e.mac

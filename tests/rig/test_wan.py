@@ -6,7 +6,7 @@ import pytest
 
 import client
 from host import Host
-from rig import host_conf, state_on
+from rig import DEMO, host_conf, state_on
 
 DELAY_MS = 75  # each way
 
@@ -50,6 +50,21 @@ def test_migration_network_unplugged(far):
     far.a.relay.set("clear")
     far.migrate(source)
     assert state_on(source) is None
+
+
+def test_evacuated_and_unplugged(far):
+    """Host a is empty and restarts, its migration network unplugged and the VMs' not: silence is no death, and the VM is heard there."""
+    if far.where() is far.a:
+        far.migrate(far.a)
+    far.a.stop()
+    far.a.relay.set("clear drop tcp 7077")
+    far.a.conf = far.fresh_conf
+    far.a.start()
+    far.a.console.expect(rf"vm {DEMO}: not started: {DEMO} is at b, heard on its network", 60, 0)
+    assert state_on(far.a) == "stopped" and far.where() is far.b
+    far.a.relay.set("clear")
+    far.a.json(f"vm forget {DEMO}")
+    assert client.ping(far.guest, 3) == 0
 
 
 @pytest.mark.parametrize("kind", ["amd", pytest.param("intel", marks=pytest.mark.rigs("intel"))])

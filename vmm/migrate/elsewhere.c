@@ -16,7 +16,7 @@
 
 #define RELAY_NS  (2 * NS_PER_SEC)  /* what a host that is asked gives its own peers */
 #define ANSWER_NS (2 * NS_PER_SEC)  /* for the answer to get out */
-#define TWIN_NS   (60 * NS_PER_SEC) /* after its last greeting, a host of our name counts as gone */
+#define TWIN_NS   (20 * NS_PER_SEC) /* after its last greeting, a host of our name counts as gone */
 
 _Static_assert((int)VM_CLAIM_NONE == CLAIM_NONE && (int)VM_CLAIM_ASKING == CLAIM_ASKING &&
 		       (int)VM_CLAIM_YIELDED == CLAIM_YIELDED && (int)VM_CLAIM_TAKEN == CLAIM_TAKEN,
