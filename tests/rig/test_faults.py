@@ -151,6 +151,7 @@ def test_host_restarts_while_its_vm_is_away(watched):
     a.conf = watched.fresh_conf
     a.start()
     a.console.expect(rf"vm {DEMO}: not started: {DEMO} is at b", 30, 0)
+    a.wait_address()
     # Those who connect to b and say nothing keep a from no answer: whoever connects when there are too many ends the oldest.
     idle = [socket.create_connection((watched.b.address, 7077), 10) for _ in range(24)]
     e = a.console.json_result(f"vm start {DEMO}", 30)["error"]
