@@ -234,8 +234,11 @@ test: need
 	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) --rig tests/rig --on $(RIGS)
 # What takes hours. test-fresh: README.md's commands on systems where nothing is installed yet (as root, or through sudo).
 FRESH := bookworm trixie
-test-fresh test-long: need
+test-fresh: need
 	$(Q)tools/need.sh debootstrap && $(RUNTESTS) --fresh $(FRESH)
+test-long: need
+	$(Q)tools/need.sh debootstrap && $(MAKE) --no-print-directory all test-image && \
+	LONG=1 $(RUNTESTS) --rig tests/rig/test_large.py --fresh $(FRESH)
 run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(H)/bench_memcpy) && $(PYTHON) tests/rig/$@.py
 bench-memcpy: $(H)/bench_memcpy

@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(config, items):
     here = os.environ.get("RIG") or "amd"
     marks = {i: i.get_closest_marker("rigs") for i in items}
     kept = [i for i in items if here in (marks[i].args if marks[i] else ("amd",))]
+    if not os.environ.get("LONG"):  # `make test-long` has those as well
+        kept = [i for i in kept if i.path.name != "test_large.py"]
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
     items[:] = kept
 

@@ -88,7 +88,7 @@ class Rig:
     """
 
     def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:16", mem=DEMO_MIB, extra=True, kinds=None, switch=None, cpu=None,
-                 kernel=None, relay=()):
+                 kernel=None, relay=(), host_mem=1024):
         os.makedirs(RIG, exist_ok=True)
         self.switch = switch or netns.Switch()
         kinds = kinds or kinds_wanted()
@@ -103,8 +103,8 @@ class Rig:
         native = [vm_conf(f"native-{n}", "tern.load=none", 128, f"52:54:00:77:01:0{i}", "host", kernel)
                   if extra and len(set(kinds)) > 1 else "" for i, n in enumerate("ab")]
         self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu, kernel), *extras, native[0])
-        self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0], kind=kinds[0], relay="a" in relay)
-        self.b = Host("b", self.switch, host_conf(2, "b", *extras, native[1]), 2, nics[1], kind=kinds[1], relay="b" in relay)
+        self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0], kind=kinds[0], relay="a" in relay, mem=host_mem)
+        self.b = Host("b", self.switch, host_conf(2, "b", *extras, native[1]), 2, nics[1], kind=kinds[1], relay="b" in relay, mem=host_mem)
         self.hosts = (self.a, self.b)
         self.kinds = kinds
         self.scale = client.scale = max(h.scale for h in self.hosts)
