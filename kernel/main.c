@@ -131,7 +131,7 @@ static void take_handoff(const struct handoff *h)
 				(struct vm_file){ .name = name, .data = hva_of(f[i].base), .size = f[i].size };
 	}
 	const char *name = conf_get(&conf, "host", "", "name");
-	sniprintf(host_info.name, sizeof(host_info.name), "%s", name ? name : "unnamed");
+	sniprintf(host_info.name, sizeof(host_info.name), "%s", name ? name : "tern");
 	console_set_name(host_info.name);
 }
 

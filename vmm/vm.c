@@ -213,6 +213,7 @@ static int start_claimed(struct vm *vm, struct why *w)
 	int err = vm_start(vm, w);
 	if (!err)
 		departed_remove(vm->cfg.name);
+	vm->waits_for[0] = 0;
 	__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
 	return err;
 }
@@ -266,7 +267,7 @@ static void autostart_one(void *arg)
 		int err = start_unless_elsewhere(vm, alone ? START_ALONE : START_AUTO, time_ns() + ALONE_NS, &w);
 		if (err == -EEXIST)
 			log_warn("vm %s: not started: %s", vm->cfg.name, w.text);
-		else if (err)
+		else if (err && err != -ECANCELED)
 			log_error("vm %s: cannot start: %s", vm->cfg.name, w.text);
 	}
 	vm_put(vm);

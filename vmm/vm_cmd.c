@@ -153,10 +153,9 @@ static int cmd_list(struct con *c)
 			const struct vm_row *r = &rows.row[i];
 			uptime_text(up, sizeof(up), r->uptime_ns);
 			con_printf(c, "%-16s %-10s %5u %6llu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
-				   (unsigned long long)(r->mem >> 20), r->mac, r->moved[0] ? r->moved : up,
-				   r->migrating ? "  migrating" : "");
-			if (r->waits_for[0])
-				con_printf(c, "%16s %s\n", "", r->waits_for);
+				   (unsigned long long)(r->mem >> 20), r->mac, up, r->migrating ? "  migrating" : "");
+			if (r->moved[0] || r->waits_for[0])
+				con_printf(c, "%16s %s\n", "", r->moved[0] ? r->moved : r->waits_for);
 		}
 		if (!rows.n)
 			con_printf(c, "no VMs: add a [vm NAME] section to tern.conf\n");
@@ -294,9 +293,11 @@ static int cmd_start(struct con *c, struct vm *vm, bool force)
 	struct why w = { "" };
 	int err = vm_start_here(vm, force, &w);
 
-	if (err == -EEXIST || err == -EAGAIN)
-		return con_error(c, err, "vm start %s: %s. If you know better: vm start %s --force", vm->cfg.name,
-				 w.text, vm->cfg.name);
+	if (err == -EEXIST)
+		return con_error(c, err, "vm start %s: %s. Move it from there, or stop it there", vm->cfg.name, w.text);
+	if (err == -EAGAIN || (err == -EBUSY && vm->waits_for[0]))
+		return con_error(c, err, "vm start %s: %s. When you are sure that no host runs it: vm start %s --force",
+				 vm->cfg.name, w.text, vm->cfg.name);
 	if (err)
 		return con_error(c, err, "vm start %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
 	return answer(c, vm, "started");
@@ -371,6 +372,8 @@ static int cmd_claim(struct con *c, struct vm *vm, bool force)
 				   time_in_ms(20000)); /* a round of questions that is under way is not broken off */
 	if (err)
 		return con_error(c, err, "vm claim %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
+	if (vm->gone)
+		return answer(c, vm, "it runs elsewhere, as we now know: the image here was dropped");
 	return answer(c, vm, "claimed");
 }
 
@@ -396,12 +399,13 @@ static int cmd_vm(struct con *c, int argc, char **argv)
 		if (!subs[i].fn)
 			return cmd_list(c);
 		struct vm *vm = vm_get(argv[2]);
-		if (!vm && subs[i].fn == cmd_start)
-			vm = vm_start_departed(argv[2]);
+		bool departed = !vm && subs[i].fn == cmd_start && (vm = vm_start_departed(argv[2]));
 		if (!vm)
 			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1],
 					 argv[2]);
 		int err = subs[i].fn(c, vm, force);
+		if (err && departed)
+			(void)vm_remove(vm, NULL); /* it is elsewhere, and comes home without being in its own way */
 		vm_put(vm);
 		return err;
 	}

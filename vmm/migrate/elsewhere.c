@@ -111,6 +111,7 @@ struct question { /* to one host */
 	struct round *r;
 	char name[HOST_NAME_MAX], addr[HOST_ADDR_MAX];
 	bool self, answered, alive;
+	bool other_release;
 	struct incarnation inc;
 	struct have_answer a;
 };
@@ -142,6 +143,7 @@ static void question_ask(struct question *k)
 	if (!err && !k->self)
 		k->answered = a.rx.type == WIRE_HAVE && have_parse(&a.rx, &k->a);
 	k->alive = a.alive;
+	k->other_release = err == -ENOTSUP;
 	if (err)
 		log_debug("asking %s for %s: %s", k->addr, q->name, w.text[0] ? w.text : err_name(err));
 	ask_close(&a, NULL);
@@ -204,7 +206,7 @@ static void finding_set(struct finding *f, enum evidence e, const char *at, cons
 	va_end(ap);
 }
 
-static void finding_silent(struct finding *f, enum evidence e, const char *host, const char *via)
+static void finding_silent(struct finding *f, enum evidence e, const char *host, const char *what, const char *via)
 {
 	uint64_t h = 0xcbf29ce484222325ULL;
 	for (const char *c = host; *c; c++) /* FNV-1a; a sum, for answers come in any order */
@@ -212,9 +214,7 @@ static void finding_silent(struct finding *f, enum evidence e, const char *host,
 	f->silent_digest += h;
 	if (!f->silent++)
 		sniprintf(f->first, sizeof(f->first), "%s", host);
-	finding_set(f, e, host, "%s %s%s%s%s", host,
-		    e == EVIDENCE_ALIVE ? "is there, but gives no answer" : "does not answer", via ? " (asked by " : "",
-		    via ? via : "", via ? ")" : "");
+	finding_set(f, e, host, "%s %s%s%s%s", host, what, via ? " (asked by " : "", via ? via : "", via ? ")" : "");
 }
 
 /*
@@ -263,7 +263,7 @@ static void judge_answer(const struct round *r, const struct question *k, struct
 	case HAVE_END: break;
 	}
 	if (a->silent)
-		finding_silent(f, EVIDENCE_SILENT, a->silent_host, k->name);
+		finding_silent(f, EVIDENCE_SILENT, a->silent_host, "does not answer", k->name);
 }
 
 static void judge(struct round *r, struct finding *f)
@@ -277,7 +277,11 @@ static void judge(struct round *r, struct finding *f)
 		if (k->answered)
 			judge_answer(r, k, f);
 		else
-			finding_silent(f, k->alive ? EVIDENCE_ALIVE : EVIDENCE_SILENT, k->name, NULL);
+			finding_silent(f, k->alive ? EVIDENCE_ALIVE : EVIDENCE_SILENT, k->name,
+				       k->other_release ? "runs a release of tern that does not fit this one"
+				       : k->alive       ? "is there, but gives no answer"
+							: "does not answer",
+				       NULL);
 	}
 	if (r->shout.heard)
 		finding_set(f, EVIDENCE_HERE, r->shout.host, "%s is at %s, heard on its network", r->q->name,
@@ -368,12 +372,14 @@ void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx)
 
 /* ---- before a VM starts ---- */
 
+/* -ECANCELED: the operator has started it meanwhile (`vm start --force`); there is nothing to tell. */
 static int decide(struct vm *vm, struct why *w)
 {
 	if (vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_TAKEN))
 		return 0;
-	return why_set(w, -EEXIST,
-		       "a peer that comes before this host is about to start it, or the operator has started it here");
+	if (__atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST) != VM_CLAIM_YIELDED)
+		return -ECANCELED;
+	return why_set(w, -EEXIST, "a host that comes before this one is about to start it");
 }
 
 /* Silence counts as death only if nothing else has changed since the round before: a VM may have come to who was asked first. */
@@ -385,7 +391,9 @@ static enum start_policy policy_now(enum start_policy p, uint64_t patience_ns, b
 static void show_waiting(struct vm *vm, const struct finding *f)
 {
 	if (f && !vm->waits_for[0])
-		log_warn("vm %s: not started yet: %s. This host goes on asking", vm->cfg.name, f->text);
+		log_warn("vm %s: not started yet: %s. This host goes on asking; `vm start %s --force` starts it "
+			 "without an answer",
+			 vm->cfg.name, f->text, vm->cfg.name);
 	sniprintf(vm->waits_for, sizeof(vm->waits_for), "%s", f ? f->text : "");
 }
 
@@ -423,6 +431,10 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 				      f.text);
 		}
 	}
-	show_waiting(vm, NULL);
+	if (err == -EEXIST && policy != START_OPERATOR)
+		sniprintf(vm->waits_for, sizeof(vm->waits_for), "%s",
+			  f.text); /* `vm list` goes on saying where it is */
+	else
+		show_waiting(vm, NULL);
 	return err;
 }

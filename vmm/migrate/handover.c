@@ -38,6 +38,7 @@ struct undecided {
 	bool dest_heard;       /* the destination's machine has answered last time, in whatever boot */
 	struct finding before; /* of the round before */
 	bool shown;            /* the operator has been told that nobody has it */
+	char asked[64];        /* what came of asking the destination */
 	char text[160];        /* for `migrate status` */
 };
 
@@ -69,10 +70,10 @@ static bool ask_destination(struct undecided *u, enum source_event *ev)
 	if (err)
 		log_debug("asking %s about %s: %s", m->st.peer, m->st.vm, w.text[0] ? w.text : err_name(err));
 	if (!known && err)
-		sniprintf(u->text, sizeof(u->text), "%s does not answer", m->st.peer);
+		sniprintf(u->asked, sizeof(u->asked), "%s does not answer", m->dest_name);
 	else if (!known)
-		sniprintf(u->text, sizeof(u->text), "%s %s", m->st.peer,
-			  u->dest_heard ? "has restarted and does not remember" : "is another host now");
+		sniprintf(u->asked, sizeof(u->asked), "%s %s", m->dest_name,
+			  u->dest_heard ? "does not remember it" : "is another host now");
 	ask_close(&q, m);
 	return known;
 }
@@ -95,8 +96,7 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 		proven = e == EVIDENCE_NOTHING && u->dest_heard;
 		if (e >= EVIDENCE_ONCE && !u->dest_heard)
 			e = EVIDENCE_SILENT; /* everybody but the one that matters */
-		else if (f.text[0])
-			memcpy(u->text, f.text, sizeof(u->text));
+		sniprintf(u->text, sizeof(u->text), "%s", e == f.evidence && f.text[0] ? f.text : u->asked);
 		act = (enum rule_action)undecided_rules[e][me->undecided_resume ? UNDECIDED_RESUME : UNDECIDED_ASK];
 		u->before = f;
 	}
@@ -144,6 +144,9 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 		spin_lock(&m->lock);
 		sniprintf(m->st.error, sizeof(m->st.error), "%s", u.text);
 		spin_unlock(&m->lock);
+		if (n == MIG_UNDECIDED_TELL && !u.shown)
+			log_warn("%s is still undecided: %s. If that host is gone for good: vm claim %s --force",
+				 m->st.vm, u.text, m->st.vm);
 		if (known)
 			source_event(state, ev);
 		if (*state != SOURCE_UNDECIDED)

@@ -15,7 +15,8 @@ int migrate_may_leave(struct why *w)
 				       "with this host",
 				       s.vm, s.peer);
 		if (s.phase < MIG_UNDECIDED)
-			return why_set(w, -EBUSY, "%s is being moved %s %s", s.vm, s.incoming ? "from" : "to", s.peer);
+			return why_set(w, -EBUSY, "%s is being moved %s %s: wait, or `migrate cancel` it", s.vm,
+				       s.incoming ? "from" : "to", s.peer);
 	}
 	struct decision d;
 	settle_once(); /* most sources have heard by now */

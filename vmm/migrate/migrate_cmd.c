@@ -123,8 +123,8 @@ static int follow(struct con *c, const char *name)
 		if (quiet && undecided_ns &&
 		    time_ns() - undecided_ns > UNDECIDED_NS) /* a script cannot wait for ever */
 			return con_error(c, -ETIMEDOUT,
-					 "migrate %s to %s: undecided: it may run there. doc/handover.md", name,
-					 s.peer);
+					 "migrate %s to %s: undecided: it may run there. `migrate status`, `vm claim`",
+					 name, s.peer);
 		if (ch == CTRL_C && quiet)
 			return con_error(c, -EINTR, "migrate %s to %s: it goes on without you", name, s.peer);
 		if (ch == CTRL_C) {
@@ -274,9 +274,9 @@ static int cmd_records(struct con *c)
 		json_begin(&j, c);
 		json_arr(&j, "records");
 	} else if (!attempt_get(0, &d)) {
-		con_printf(c, "none: every host knows what became of what it sent here\n");
+		con_printf(c, "no records: nothing is open between this host and others\n");
 	} else {
-		con_printf(c, "%-16s %-8s %-16s %s\n", "VM", "WAS", "SENT FROM", "ATTEMPT");
+		con_printf(c, "%-16s %-8s %-16s %s\n", "VM", "DECIDED", "SOURCE", "ATTEMPT");
 	}
 	for (unsigned i = 0; attempt_get(i, &d); i++) {
 		const char *was = d.state == RECORD_STARTED ? "started" : "never";

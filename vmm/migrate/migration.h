@@ -19,12 +19,13 @@
 #define MIG_STOPPED_NS  (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
 #define MIG_BLACKOUT_NS \
 	(5 * NS_PER_SEC) /* from the pause to READY or COMMIT, or ten times the budget if that is more */
-#define MIG_ANSWER_NS    (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
-#define MIG_ASK_NS       (1 * NS_PER_SEC)  /* between two QUERYs */
-#define MIG_KEEPALIVE_NS NS_PER_SEC        /* the source is silent for no longer than this */
-#define MIG_PROGRESS_NS  (60 * NS_PER_SEC) /* signs of life alone keep an attempt no longer than this */
-#define MIG_ROUND_EVERY  5                 /* of so many QUERYs without an answer, one goes to all peers */
-#define MIG_RECEIVE_MAX  8                 /* incoming attempts at once; questions are served apart from them */
+#define MIG_ANSWER_NS      (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
+#define MIG_ASK_NS         (1 * NS_PER_SEC)  /* between two QUERYs */
+#define MIG_KEEPALIVE_NS   NS_PER_SEC        /* the source is silent for no longer than this */
+#define MIG_PROGRESS_NS    (60 * NS_PER_SEC) /* signs of life alone keep an attempt no longer than this */
+#define MIG_ROUND_EVERY    5                 /* of so many QUERYs without an answer, one goes to all peers */
+#define MIG_UNDECIDED_TELL 10                /* after so many QUERYs the operator is told what he can do */
+#define MIG_RECEIVE_MAX    8                 /* incoming attempts at once; questions are served apart from them */
 
 /*
  * (c) const  [r] registry's lock  [l] lock  [s] stream_lock  [t] its own task alone

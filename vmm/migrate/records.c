@@ -102,12 +102,12 @@ int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct
 int hello_check(const struct hello *h, struct why *w)
 {
 	if (h->version_min > WIRE_VERSION || h->version_max < WIRE_VERSION_MIN || h->version_min > h->version_max)
-		return why_set(
-			w, -ENOTSUP,
-			"no common protocol version: %s speaks %lu to %lu, this host %d to %d. Use one release of tern "
-			"on both, or the one right before it",
-			h->host, (unsigned long)h->version_min, (unsigned long)h->version_max, WIRE_VERSION_MIN,
-			WIRE_VERSION);
+		return why_set(w, -ENOTSUP,
+			       "no common protocol version: %s speaks %lu to %lu, this host %d to %d. Put the same "
+			       "release on both "
+			       "(CHANGELOG.md says which fit)",
+			       h->host, (unsigned long)h->version_min, (unsigned long)h->version_max, WIRE_VERSION_MIN,
+			       WIRE_VERSION);
 	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
 		return why_set(w, -ENOTSUP, "%s needs protocol features (%llx) that this host does not have", h->host,
 			       (unsigned long long)(h->features >> 32 & ~(HELLO_FEATURES >> 32)));

@@ -323,10 +323,10 @@ int migrate_cancel(const char *vm_name, struct why *w)
 		migration_abort(m);
 	migration_put(m);
 	if (late && phase == MIG_UNDECIDED)
-		return why_set(
-			w, -EBUSY,
-			"it may be running at the destination already; when that host is gone for good: vm claim %s",
-			vm_name);
+		return why_set(w, -EBUSY,
+			       "it may be running at the destination already; when that host is gone for good: vm "
+			       "claim %s --force",
+			       vm_name);
 	return late ? why_set(w, -EBUSY, "the hand-over has begun, it ends by itself") : 0;
 }
 
@@ -349,10 +349,9 @@ int migrate_claim(const char *vm_name, bool force, struct why *w)
 			migrate_phase_name(m->st.phase));
 	if (err == -EPERM)
 		why_set(w, err,
-			"%s may be running at %s: %s. Two running copies share one MAC and ruin each other's data. "
-			"Make sure "
-			"that host is off, or does not run it, then: vm claim %s --force",
-			vm_name, m->st.peer, m->st.error, vm_name);
+			"it is not proven that no host runs it: %.110s. Two copies ruin its data. Make sure, then: vm "
+			"claim %s --force",
+			m->st.error[0] ? m->st.error : "its destination has not answered", vm_name);
 	if (!err) {
 		completion_done(&m->claim);
 		migration_abort(m);
