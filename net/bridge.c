@@ -12,9 +12,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#define AGE_NS (300 * NS_PER_SEC)
-#define SETS   256 /* MAC table: SETS x WAYS, the oldest way of a set gives place; bound MACs have lists beside it */
-#define WAYS   4
+#define AGE_NS          (300 * NS_PER_SEC)
+#define GUARDED_MAX     48 /* this host's addresses and its peers' */
+#define ETHERTYPE_END   14
+#define ETHERTYPE_ARP   0x0806
+#define ETHERTYPE_HOSTS 0x88b5
+#define ARP_SPA         28 /* sender's and target's protocol addresses (RFC 826), from the frame's start */
+#define ARP_TPA         38
+#define ARP_END         42
+#define SETS            256 /* MAC table: SETS x WAYS, the oldest way of a set gives place; bound MACs have lists beside it */
+#define WAYS            4
 
 struct mac_entry {
 	struct bridge_port *port; /* NULL: free */
@@ -28,6 +35,9 @@ struct bridge {        /* (c) const after create  [l] lock */
 	struct list ports;                /* [l] */
 	struct mac_entry mac[SETS][WAYS]; /* [l] learned; none of a MAC that is bound */
 	struct list bound[SETS];          /* [l] ports whose own MAC is bound to them */
+	uint8_t guarded[GUARDED_MAX]
+		       [4]; /* [l] to add; what is there is const: addresses of hosts, which no guest may claim */
+	unsigned nguarded;  /* [a] */
 };
 static struct bridge *first; /* (c) after net_init */
 
@@ -261,6 +271,42 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 	}
 }
 
+/*
+ * Does a guest speak where hosts do? Frames between hosts (hostframe.h); ARP that claims, or by a probe (RFC 5227, 2.1.1) would take
+ * away, an address of a host. Reads b->guarded, which only grows.
+ */
+static bool is_hosts_own(const struct bridge *b, const struct frame *f)
+{
+	uint8_t h[ARP_END];
+	size_t n = frame_copy_out(f, 0, h, sizeof(h));
+	if (n < ETHERTYPE_END)
+		return false;
+	unsigned type = (unsigned)h[12] << 8 | h[13];
+	if (type == ETHERTYPE_HOSTS)
+		return true;
+	if (type != ETHERTYPE_ARP || n < ARP_END)
+		return false;
+	static const uint8_t none[4];
+	const uint8_t *claimed = memcmp(h + ARP_SPA, none, 4) ? h + ARP_SPA : h + ARP_TPA;
+	for (unsigned i = 0; i < __atomic_load_n(&b->nguarded, __ATOMIC_ACQUIRE); i++)
+		if (!memcmp(b->guarded[i], claimed, 4))
+			return true;
+	return false;
+}
+
+void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4])
+{
+	uint64_t flags = spin_lock_irqsave(&b->lock);
+	bool there = false;
+	for (unsigned i = 0; i < b->nguarded; i++)
+		there |= !memcmp(b->guarded[i], ip4, 4);
+	if (!there && b->nguarded < GUARDED_MAX) {
+		memcpy(b->guarded[b->nguarded], ip4, 4);
+		__atomic_store_n(&b->nguarded, b->nguarded + 1, __ATOMIC_RELEASE);
+	}
+	spin_unlock_irqrestore(&b->lock, flags);
+}
+
 int bridge_input(struct bridge_port *p, struct frame *f)
 {
 	uint8_t head[2 * ETH_ALEN];
@@ -272,7 +318,7 @@ int bridge_input(struct bridge_port *p, struct frame *f)
 		count(&p->stats.dropped, 1);
 		return -EINVAL;
 	}
-	if (p->only_mac && memcmp(src, p->mac, ETH_ALEN) != 0) {
+	if (p->only_mac && (memcmp(src, p->mac, ETH_ALEN) != 0 || is_hosts_own(b, f))) {
 		count(&p->stats.spoofed, 1);
 		return -EACCES;
 	}

@@ -41,6 +41,8 @@ struct bridge_port {
 	bool leaving;                   /* [bridge's lock] bridge_remove began */
 };
 int bridge_create(struct bridge **b, const char *name) must_check;
+/* An IPv4 address of this host or of a peer: guests' ARP that claims or probes it is dropped, counted as spoofed. Any task. */
+void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4]);
 void bridge_destroy(struct bridge *b); /* no ports are left; NULL is fine */
 const char *bridge_name(const struct bridge *b);
 void bridge_add(struct bridge *b, struct bridge_port *p);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Frames between tern hosts on the networks of their VMs, apart from IP: EtherType 0x88b5 (IEEE Std 802, local experimental 1), broadcast
- * or to a card's own MAC. They reach hosts whose addresses do not work, and are never exchanged with guests of this host. Nothing
+ * or to a card's own MAC. They reach hosts whose addresses do not work, and guests neither send nor see them (bridge.c). Nothing
  * proves who sent one, and any may be lost: what is heard may keep a host from something, never let it.
  */
 #pragma once

@@ -119,7 +119,8 @@ static void nic_received(void *arg, struct frame *f)
 {
 	struct net_if *i = arg;
 	__atomic_store_n(&i->nic_task, task_self(), __ATOMIC_RELAXED);
-	(void)bridge_input(&i->nic_port, f);
+	if (!hostframe_input(i, f)) /* those between hosts go no further: guests do not see them */
+		(void)bridge_input(&i->nic_port, f);
 }
 
 static int nic_send(void *arg, const struct frame *f)
@@ -147,6 +148,17 @@ static void nic_attach(struct net_if *i)
 	n->rx_arg = i;
 }
 
+/* No guest of this host may pose as a host: as this one, or as a peer. */
+static void guard_addresses(struct net_if *i)
+{
+	ip4_addr_t a;
+	if (!ip4_addr_isany_val(i->address))
+		bridge_guard_ip4(i->bridge, (const uint8_t *)&i->address.addr);
+	for (unsigned p = 0; p < npeers; p++)
+		if (!net_parse_ip4(peers[p].addr, &a))
+			bridge_guard_ip4(i->bridge, (const uint8_t *)&a.addr);
+}
+
 static int if_add(struct conf *c, const char *name)
 {
 	struct nic *n = nic_match(c, name);
@@ -163,6 +175,7 @@ static int if_add(struct conf *c, const char *name)
 	int err = bridge_create(&i->bridge, i->name);
 	if (err)
 		return err;
+	guard_addresses(i);
 	nifs++;
 	nic_attach(i);
 	err = nic_start(n); /* first, so that lwIP's announcement of its address finds it sending */

@@ -117,8 +117,6 @@ static int port_send(void *arg, const struct frame *f)
 	if (frame_copy_out(f, 0, dst, ETH_ALEN) != ETH_ALEN ||
 	    (!(dst[0] & 1) && memcmp(dst, i->ip_port.mac, ETH_ALEN) != 0))
 		return 0;
-	if (hostframe_input(i, f))
-		return 0;
 	struct pbuf *p = netbuf_alloc(f->len);
 	if (!p)
 		return -ENOBUFS;
@@ -153,6 +151,8 @@ static void status_changed(struct netif *n)
 	if (strcmp(text, i->text) == 0)
 		return;
 	addr_if_set_text(i, text);
+	if (text[0])
+		bridge_guard_ip4(i->bridge, (const uint8_t *)&netif_ip4_addr(n)->addr); /* DHCP's is known only now */
 	bool again = i->addr.state == NET_ADDR_CONFLICT;
 	if (text[0])
 		log_printf(again ? LOG_WARN : LOG_INFO, "net: %s: %s%s%s", i->name, text, i->dhcp ? " from DHCP" : "",

@@ -38,7 +38,7 @@ int netbuf_init(void) must_check;
 /* n bytes of receive buffer as a pbuf chain, NULL: none free. Frees itself with pbuf_free. Any task. */
 struct pbuf *netbuf_alloc(size_t n);
 
-/* hostframe.c: f came in for i's card or for all. True: it is one between hosts, and has been dealt with. */
+/* hostframe.c: f came in by i's card. True: it is one between hosts, and has been dealt with. */
 bool hostframe_input(struct net_if *i, const struct frame *f);
 
 /* Plug lwIP into i->bridge with its address; lwIP is up and i's NIC known. */

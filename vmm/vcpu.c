@@ -176,9 +176,18 @@ static int load_state(struct vcpu *v, struct why *w)
 	return err ? err : hv()->set_state(v->hv, v->state, w);
 }
 
+/*
+ * A CPU with LA57 lets a process load a base of 57 bits (WRFSBASE, SDM 3A 4.5.4) that the CPU which the guest was told of refuses: what
+ * it would be there cannot be loaded anywhere else. The guest keeps the 48 bits that its page tables reach.
+ */
+static uint64_t canonical48(uint64_t base) { return (uint64_t)((int64_t)(base << 16) >> 16); }
+
 static void save_state(struct vcpu *v)
 {
 	hv()->get_state(v->hv, v->state);
+	v->state->seg[SEG_FS].base = canonical48(v->state->seg[SEG_FS].base);
+	v->state->seg[SEG_GS].base = canonical48(v->state->seg[SEG_GS].base);
+	v->state->kernel_gs_base = canonical48(v->state->kernel_gs_base);
 	cpuid_table_trim(&v->vm->cpuid, v->state);
 }
 

@@ -233,7 +233,8 @@ int vm_start_here(struct vm *vm, bool force, struct why *w)
 	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
 		return vm_start(vm, w); /* which has its own answer */
 	if (force) {                    /* whoever is still asking finds that his claim has gone */
-		__atomic_store_n(&vm->claim, VM_CLAIM_TAKEN, __ATOMIC_SEQ_CST);
+		if (__atomic_exchange_n(&vm->claim, VM_CLAIM_TAKEN, __ATOMIC_SEQ_CST) == VM_CLAIM_TAKEN)
+			return why_set(w, -EBUSY, "it is being started");
 		return start_claimed(vm, w);
 	}
 	if (!vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING))

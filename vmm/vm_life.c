@@ -353,14 +353,17 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, co
 	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS)
 		return why_set(w, -EINVAL, "that host runs VMs of up to %u vCPU, %s has %u", VM_MAX_VCPUS, cfg->name,
 			       cfg->vcpus);
-	int err = vm_new(cfg, VM_INCOMING, out, w);
+	struct vm *vm;
+	int err = vm_new(cfg, VM_INCOMING, &vm, w);
 	if (err)
 		return err;
-	mutex_lock(&(*out)->lock);
-	err = build(*out, r, p, w);
-	mutex_unlock(&(*out)->lock);
+	mutex_lock(&vm->lock);
+	err = build(vm, r, p, w);
+	mutex_unlock(&vm->lock);
 	if (err)
-		vm_forget(*out);
+		vm_forget(vm);
+	else
+		*out = vm; /* else it is gone, and the caller must not see it */
 	return err;
 }
 

@@ -378,7 +378,9 @@ void shout_begin(struct shout *s, const struct who *q)
 	for (int i = 0; i < FAKE_HOSTS; i++) {
 		if (i == me || !fake_frame_passes || !fake_frame_passes(me, i))
 			continue;
-		ON_HOST(i) elsewhere_local(q, &a);
+		struct who asked = *q;
+		memset(&asked.id, 0, sizeof(asked.id));
+		ON_HOST(i) elsewhere_local(&asked, &a);
 		if (a.have == HAVE_HERE && fake_frame_passes(i, me)) {
 			s->heard = true;
 			memcpy(s->host, fake_hosts[i].name, sizeof(s->host));

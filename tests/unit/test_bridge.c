@@ -93,11 +93,47 @@ static int input(struct tap *from, const uint8_t *dst, const uint8_t *src, size_
 	struct frame f;
 	memcpy(buf, dst, 6);
 	memcpy(buf + 6, src, 6);
-	buf[12] = 0x88, buf[13] = 0xb5;
+	buf[12] = 0x88, buf[13] = 0xb6;
 	for (size_t i = 14; i < len; i++)
 		buf[i] = (uint8_t)i;
 	frame_init_flat(&f, buf, len);
 	return bridge_input(&from->port, &f);
+}
+
+/* ARP of a sender with address spa that asks for, or claims, tpa; or a frame between hosts if both are NULL. */
+static int guest_says(struct tap *from, const uint8_t *spa, const uint8_t *tpa)
+{
+	uint8_t buf[60] = { 0 };
+	struct frame f;
+	memcpy(buf, mac_all, 6);
+	memcpy(buf + 6, from->port.mac, 6);
+	buf[12] = spa ? 0x08 : 0x88, buf[13] = spa ? 0x06 : 0xb5;
+	if (spa) {
+		memcpy(buf + 28, spa, 4);
+		memcpy(buf + 38, tpa, 4);
+	}
+	frame_init_flat(&f, buf, sizeof(buf));
+	return bridge_input(&from->port, &f);
+}
+
+/* A guest is no host: it neither claims nor probes a host's address, and does not speak as hosts do among themselves. */
+static void guests_are_no_hosts(void **state)
+{
+	struct net *n = *state;
+	static const uint8_t host[4] = { 10, 77, 0, 11 }, guest[4] = { 10, 77, 0, 50 }, none[4] = { 0 };
+	assert_int_equal(guest_says(&n->g1, host, guest), 0); /* nobody's yet */
+	bridge_guard_ip4(n->b, host);
+	bridge_guard_ip4(n->b, host);
+	unsigned seen = n->nic.frames;
+	assert_int_equal(guest_says(&n->g1, host, guest), -EACCES); /* claims it */
+	assert_int_equal(guest_says(&n->g1, host, host), -EACCES);
+	assert_int_equal(guest_says(&n->g1, none, host), -EACCES); /* probes it */
+	assert_int_equal(guest_says(&n->g1, NULL, NULL), -EACCES);
+	assert_int_equal(n->g1.port.stats.spoofed, 4);
+	assert_int_equal(n->nic.frames, seen);
+	assert_int_equal(guest_says(&n->g1, guest, host), 0); /* asks for it: as who wants to talk to it */
+	assert_int_equal(guest_says(&n->g1, none, guest), 0);
+	assert_int_equal(n->nic.frames, seen + 2);
 }
 
 static void learns_and_floods(void **state)
@@ -458,6 +494,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(learns_and_floods, setup, teardown),
+		cmocka_unit_test_setup_teardown(guests_are_no_hosts, setup, teardown),
 		cmocka_unit_test_setup_teardown(rarp_moves_a_mac, setup, teardown),
 		cmocka_unit_test_setup_teardown(ages, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_table_still_forwards, setup, teardown),

@@ -131,6 +131,14 @@ static void test_sysenter(void **state)
 		assert_true(SEG(f->vmcb.cs, 0x10, 0xa9b) && SEG(f->vmcb.ss, 0x18, 0xc93) && f->vmcb.cpl == 0);
 		assert_int_equal(f->hw.hv.rflags, 2);
 	}
+	/* Behind STI or MOV SS its shadow is there at the exit; it ends with the instruction, and SYSENTER clears IF. */
+	mode_set(true, 3);
+	set_sysenter(0x10);
+	CODE(0x0f, 0x34);
+	f->hw.hv.rflags = 0x202;
+	f->vmcb.int_state = 1;
+	ud_exit();
+	assert_true(!f->fail[0] && f->hw.hv.rip == KERNEL_IP && !(f->vmcb.int_state & 1));
 	mode_set(false, 3);
 	set_sysenter(3); /* not set up */
 	CODE(0x0f, 0x34);

@@ -208,7 +208,7 @@ static void test_started_lost_and_moved_on(void **state unused)
 	WAIT_FOR(!vm_at(A));
 	assert_true(runs_at(C));
 	WAIT_FOR(phase_at(A, NULL) == MIG_DONE);
-	ON_HOST(C) assert_int_equal(settle_once(), 0); /* A holds it no more */
+	ON_HOST(C) assert_int_equal(settle_once(TIME_NEVER), 0); /* A holds it no more */
 }
 
 static void test_started_lost_and_stopped(void **state unused)
@@ -258,10 +258,10 @@ static void test_settled_from_the_other_side(void **state unused)
 	started_is_lost();
 	cut_off(A, false);
 	fake_net.cut[A][B] = fake_net.cut[A][C] = true;
-	ON_HOST(B) assert_int_equal(settle_once(), 1); /* A still holds it, and now knows */
+	ON_HOST(B) assert_int_equal(settle_once(TIME_NEVER), 1); /* A still holds it, and now knows */
 	WAIT_FOR(!vm_at(A));
 	WAIT_FOR(phase_at(A, NULL) == MIG_DONE);
-	ON_HOST(B) assert_int_equal(settle_once(), 0);
+	ON_HOST(B) assert_int_equal(settle_once(TIME_NEVER), 0);
 }
 
 /* ---- way 2: what is busy is not silent, and questions are served beside migrations ---- */
@@ -354,7 +354,7 @@ static void test_alone(void **state unused)
 	start_begin(&s);
 	WAIT_FOR(vm_at(A)->waits_for[0]);
 	assert_non_null(strstr(vm_at(A)->waits_for, "b does not answer"));
-	vm_at(A)->claim = VM_CLAIM_YIELDED;
+	vm_at(A)->claim = VM_CLAIM_TAKEN; /* as `vm start --force` does */
 	WAIT_FOR(is_over(&s));
 	now.policy = START_ALONE;
 	start_begin(&now);
@@ -393,7 +393,7 @@ static void move_between_questions(int from, int to)
 		return;
 	WAIT_FOR(__atomic_load_n(&answered_by_c, __ATOMIC_SEQ_CST) > 0);
 	move(B, C);
-	ON_HOST(B) WAIT_FOR(!settle_once());
+	ON_HOST(B) WAIT_FOR(!settle_once(TIME_NEVER));
 	fake_host_restart(B);
 }
 
@@ -563,7 +563,7 @@ static void test_record_is_kept(void **state unused)
 	started_is_lost();
 	struct attempt_id id = only_record(B);
 	for (unsigned i = 0; i < 5; i++)
-		ON_HOST(B) assert_int_equal(settle_once(), 1);
+		ON_HOST(B) assert_int_equal(settle_once(TIME_NEVER), 1);
 	ON_HOST(B) vm_destroy(vm_at(B));
 	assert_int_equal(record_at(B, &id), RECORD_STARTED);
 	/* A restarts: its image is gone with it. */
@@ -571,9 +571,9 @@ static void test_record_is_kept(void **state unused)
 	WAIT_FOR(runs_at(A));
 	assert_true(fake_tasks_wait());
 	fake_host_restart(A);
-	ON_HOST(B) assert_int_equal(settle_once(), 1); /* silent */
+	ON_HOST(B) assert_int_equal(settle_once(TIME_NEVER), 1); /* silent */
 	cut_off(A, false);
-	ON_HOST(B) assert_int_equal(settle_once(), 0);
+	ON_HOST(B) assert_int_equal(settle_once(TIME_NEVER), 0);
 	assert_int_equal(record_at(B, &id), RECORD_NONE);
 }
 

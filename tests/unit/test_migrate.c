@@ -1026,7 +1026,8 @@ static void test_undecided(void **state unused)
 			independent_reader(out, "");
 			assert_null(fake_vm_find(0, "demo"));
 			ON_HOST(1)
-			assert_int_equal(settle_once(), 0); /* if it was not QUERY that told, DONE is still to come */
+			assert_int_equal(settle_once(TIME_NEVER),
+					 0); /* if it was not QUERY that told, DONE is still to come */
 			assert_int_equal(record_at_b(&seen_id), RECORD_NONE);
 			assert_true(fake_tasks_wait());
 		} else {

@@ -8,8 +8,9 @@
 /* Is there a host? Of what can go wrong, these alone come from somebody who is there. */
 static bool is_alive(const struct ask *q, int err)
 {
-	return !err || err == -ECONNREFUSED || err == -ECONNRESET || err == -EPIPE || err == -EPROTO ||
-	       err == -EBADMSG || err == -ENOTSUP || (q->s && q->s->bytes_in);
+	return !err || err == -ENOMEM || err == -ENOBUFS || err == -EADDRINUSE || /* ours: not knowing is no silence */
+	       err == -ECONNREFUSED || err == -ECONNRESET || err == -EPIPE || err == -EPROTO || err == -EBADMSG ||
+	       err == -ENOTSUP || (q->s && q->s->bytes_in);
 }
 
 int ask_open(struct ask *q, const char *addr, uint64_t end_ns, struct migration *m, struct why *w)

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHARE 1024 /* of the host's memory, which records may take */
+#define SHARE       1024  /* of the host's memory, which records may take */
+#define RECORDS_MAX 16384 /* and no more than this: each is looked for one by one */
+#define SEEN_MAX \
+	4096 /* the oldest is forgotten: it guards against a repeated OFFER alone, which finds its record as a rule */
 
 struct record {
 	struct list node;
@@ -37,9 +40,11 @@ static struct record *find(struct migrate_host *h, const struct attempt_id *id)
 	return NULL;
 }
 
-static bool is_room(const struct migrate_host *h)
+/* Half of it is kept for attempts to move a VM to this host: what others tell it cannot keep VMs from coming. */
+static bool is_room(const struct migrate_host *h, bool told)
 {
-	return (h->nrecords + h->nseen) * sizeof(struct record) < page_total_count() * PAGE_SIZE / SHARE;
+	uint64_t max = MIN(page_total_count() * PAGE_SIZE / SHARE / sizeof(struct record), (uint64_t)RECORDS_MAX);
+	return h->nrecords < (told ? max / 2 : max);
 }
 
 /* Apply the rule. `fresh` becomes the record if there was none and now is one; it is freed by the caller if not taken. */
@@ -77,10 +82,16 @@ static bool see(struct migrate_host *h, const struct attempt_id *id, struct seen
 		s->newest = *id; /* an older boot of that host can offer nothing any more */
 		return true;
 	}
-	(*fresh)->newest = *id;
-	list_insert(&h->seen, &(*fresh)->node);
-	h->nseen++;
-	*fresh = NULL;
+	struct seen *s = *fresh;
+	if (h->nseen == SEEN_MAX) { /* reuse the oldest */
+		s = list_entry(h->seen.prev, struct seen, node);
+		list_remove(&s->node);
+	} else {
+		h->nseen++;
+		*fresh = NULL;
+	}
+	s->newest = *id;
+	list_insert(&h->seen, &s->node);
 	return true;
 }
 
@@ -118,7 +129,7 @@ int attempt_offer(const struct attempt_id *id, const char *vm, const char *sourc
 	if (!err) {
 		list_init(&s->node);
 		struct migrate_host *h = lock_records();
-		if (!is_room(h))
+		if (!is_room(h, false))
 			err = -ENOSPC;
 		else if (find(h, id) || !see(h, id, &s))
 			err = -EALREADY;
@@ -155,7 +166,7 @@ int attempt_told(const struct decision *d)
 		return -ENOSPC;
 	r->d.by = d->by;
 	struct migrate_host *h = lock_records();
-	int err = !find(h, &d->id) && !is_room(h) ? -ENOSPC : 0;
+	int err = !find(h, &d->id) && !is_room(h, true) ? -ENOSPC : 0;
 	if (!err && apply(h, &d->id, ev, &r, &gone) == ACT_REFUSE)
 		err = -EPROTO;
 	unlock_records(h);

@@ -14,9 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RELAY_NS  (2 * NS_PER_SEC)  /* what a host that is asked gives its own peers */
-#define ANSWER_NS (2 * NS_PER_SEC)  /* for the answer to get out */
-#define TWIN_NS   (20 * NS_PER_SEC) /* after its last greeting, a host of our name counts as gone */
+#define RELAYS_MAX 4
+#define AGAIN_MAX  5                 /* rounds in a row whose answers differ: who answers so proves nothing */
+#define RELAY_NS   (2 * NS_PER_SEC)  /* what a host that is asked gives its own peers */
+#define ANSWER_NS  (2 * NS_PER_SEC)  /* for the answer to get out */
+#define TWIN_NS    (20 * NS_PER_SEC) /* after its last greeting, a host of our name counts as gone */
 
 _Static_assert((int)VM_CLAIM_NONE == CLAIM_NONE && (int)VM_CLAIM_ASKING == CLAIM_ASKING &&
 		       (int)VM_CLAIM_YIELDED == CLAIM_YIELDED && (int)VM_CLAIM_TAKEN == CLAIM_TAKEN,
@@ -117,12 +119,13 @@ struct question { /* to one host */
 };
 struct round {
 	const struct who *q;
+	const struct departure *own; /* what this host itself remembers, NULL: nothing */
 	uint64_t end_ns;
 	uint32_t left;         /* [a] tasks that have not ended */
 	struct completion end; /* they all have */
 	struct shout shout;
 	unsigned n;
-	struct question v[PEERS_MAX + 1];
+	struct question v[PEERS_MAX + 2];
 };
 
 static void question_ask(struct question *k)
@@ -283,6 +286,13 @@ static void judge(struct round *r, struct finding *f)
 							: "does not answer",
 				       NULL);
 	}
+	if (r->own && !has_ended_at(r, r->own->where)) {
+		if (f->evidence > EVIDENCE_MOVED)
+			f->where = r->own->where;
+		finding_set(f, EVIDENCE_MOVED, r->own->host,
+			    "%s moved from here to %s, and %s does not say what became of it", r->q->name, r->own->host,
+			    r->own->host);
+	}
 	if (r->shout.heard)
 		finding_set(f, EVIDENCE_HERE, r->shout.host, "%s is at %s, heard on its network", r->q->name,
 			    r->shout.host);
@@ -299,14 +309,19 @@ void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, st
 	const struct migrate_host *me = migrate_this_host();
 	struct round *r = calloc(1, sizeof(*r));
 	if (!r) {
-		*f = (struct finding){ .evidence = EVIDENCE_SILENT,
-				       .text = "this host has no memory to ask its peers with" };
+		*f = (struct finding){ .evidence = EVIDENCES };
+		finding_silent(f, EVIDENCE_ALIVE, me->name, "has no memory to ask its peers with", NULL);
 		return;
 	}
 	r->q = q;
 	r->end_ns = end_ns;
 	for (unsigned i = 0; i < me->npeers; i++)
 		question_add(r, me->peers[i].name, me->peers[i].addr);
+	struct departure d;
+	if (incarnation_equal(q->asker, me->inc) && !q->id.number && departed_match(q, &d)) {
+		r->own = &d;
+		question_add(r, d.host, d.addr); /* who may be no peer */
+	}
 	if (extra)
 		question_add(r, extra, extra);
 	round_run(r);
@@ -337,6 +352,10 @@ static void relay(const struct who *asked, struct have_answer *a)
 	a->digest = f.digest;
 	a->silent = f.silent;
 	memcpy(a->silent_host, f.first, sizeof(a->silent_host));
+	if (f.evidence == EVIDENCE_CONFLICT) { /* what is wrong with this host hides what its peers would say */
+		a->silent++;
+		memcpy(a->silent_host, migrate_this_host()->name, sizeof(a->silent_host));
+	}
 	if (f.evidence == EVIDENCE_STARTED) {
 		a->have = HAVE_STARTED;
 	} else if (f.evidence == EVIDENCE_HERE) {
@@ -348,6 +367,19 @@ static void relay(const struct who *asked, struct have_answer *a)
 		sniprintf(a->host, sizeof(a->host), "%s", f.at);
 		a->where = f.where;
 	}
+}
+
+/* Each asks up to 32 hosts: a few at once, or they would take the connections that questions need. */
+static void relay_if_free(const struct who *q, struct have_answer *a)
+{
+	struct migrate_host *me = migrate_this_host();
+	if (__atomic_add_fetch(&me->relaying, 1, __ATOMIC_SEQ_CST) <= RELAYS_MAX) {
+		relay(q, a);
+	} else { /* it will ask again */
+		a->silent = 1;
+		memcpy(a->silent_host, me->name, sizeof(a->silent_host));
+	}
+	__atomic_sub_fetch(&me->relaying, 1, __ATOMIC_SEQ_CST);
 }
 
 void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx)
@@ -365,7 +397,7 @@ void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx)
 	elsewhere_local(&q, &a);
 	log_debug("%s asks for %s: %s", rx->s->peer, q.name, said[a.have]);
 	if (q.flags & WHO_RELAY && a.have != HAVE_HERE && a.have != HAVE_STARTED)
-		relay(&q, &a);
+		relay_if_free(&q, &a);
 	if (have_send(tx, &a, time_ns() + ANSWER_NS))
 		log_debug("the answer to %s is lost: it will ask again", rx->s->peer);
 }
@@ -406,14 +438,23 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 	memcpy(q.name, cfg->name, sizeof(q.name));
 	memcpy(q.mac, cfg->mac, sizeof(q.mac));
 	memcpy(q.uuid, cfg->uuid, sizeof(q.uuid));
+	unsigned again = 0;
 	for (bool over = false; !over; before = f) {
 		elsewhere_round(&q, NULL, time_ns() + ROUND_NS, &f);
 		enum evidence e = elsewhere_twice(&before, &f) ? EVIDENCE_NOTHING : f.evidence;
+		if (e == EVIDENCE_ONCE && again++ == AGAIN_MAX) {
+			e = EVIDENCE_ALIVE;
+			sniprintf(f.text, sizeof(f.text), "other hosts answer differently each time");
+			again = 0;
+		}
 		enum rule_action act =
 			(enum rule_action)start_rules[e][policy_now(policy, patience_ns, elsewhere_alike(&before, &f))];
 		over = true;
 		if (__atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST) != VM_CLAIM_ASKING) {
-			err = decide(vm, w);
+			over = policy == START_OPERATOR || !vm_claim(vm, VM_CLAIM_YIELDED, VM_CLAIM_ASKING);
+			err = over ? decide(vm, w) : 0;
+			if (!over) /* the one that came first may fail: then it is our turn */
+				task_sleep_until(time_ns() + MIGRATE_ASK_AGAIN_NS);
 		} else if (act == ACT_GO) {
 			if (e != EVIDENCE_NOTHING)
 				log_warn("vm %s: starts, though %s", cfg->name, f.text);
@@ -426,9 +467,7 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 			over = false;
 		} else {
 			err = why_set(w, act == ACT_TELL ? -EAGAIN : -EEXIST,
-				      "%s. Two running copies share one MAC and ruin each "
-				      "other's data",
-				      f.text);
+				      "%s. Two running copies share one MAC and ruin each other's data", f.text);
 		}
 	}
 	if (err == -EEXIST && policy != START_OPERATOR)

@@ -242,7 +242,7 @@ static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused
 		int err = wire_recv(rx, end, MIG_ANSWER_NS, w);
 		if (err)
 			return err == -ETIMEDOUT ? why_set(w, err, "no COMMIT came") : err;
-	} while (rx->type == WIRE_KEEPALIVE);
+	} while (rx->type == WIRE_KEEPALIVE && time_ns() < end);
 	if (rx->type == WIRE_ERROR)
 		return why_set(w, -ECANCELED, "the source took it back");
 	if (rx->type != WIRE_COMMIT)
@@ -276,8 +276,9 @@ int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, u
 
 void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text)
 {
-	/* Whatever it was: nobody will start this attempt. STARTED cannot be: only attempt_commit leads there. */
-	BUG_ON(attempt_give_up(&m->id) == RECORD_STARTED);
+	/* Whatever it was: nobody will start this attempt, for attempt_commit alone leads to a start, and its task is here. */
+	if (attempt_give_up(&m->id) == RECORD_STARTED)
+		log_error("%s: somebody says that this attempt was started elsewhere", m->st.vm);
 	uint64_t end = time_ns() + NS_PER_SEC;
 	int sent = text_send(tx, WIRE_ERROR, (uint32_t)-err, text, end);
 	if (!sent)

@@ -1,31 +1,42 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* May this host be switched off (migrate.h)? What it alone knows or holds would be lost with it. */
-#include "kernel/log.h"
+#include "kernel/time.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/settle.h"
 
-int migrate_may_leave(struct why *w)
+#define LEAVE_NS (20 * NS_PER_SEC) /* for all that has to be asked and handed on */
+
+static int stays_for_a_vm(struct why *w)
 {
 	struct migrate_status s;
 	for (unsigned i = 0; migrate_get(i, &s); i++) {
 		if (s.phase == MIG_UNDECIDED)
 			return why_set(w, -EBUSY,
-				       "%s is undecided: its image is here, and if it does not run at %s, it is lost "
-				       "with this host",
+				       "%s is undecided: if it does not run at %s, it is lost with this host. `vm "
+				       "claim` decides",
 				       s.vm, s.peer);
 		if (s.phase < MIG_UNDECIDED)
 			return why_set(w, -EBUSY, "%s is being moved %s %s: wait, or `migrate cancel` it", s.vm,
 				       s.incoming ? "from" : "to", s.peer);
 	}
+	return 0;
+}
+
+int migrate_may_leave(struct why *w)
+{
 	struct decision d;
-	settle_once(); /* most sources have heard by now */
-	unsigned left = settle_hand_on();
+	uint64_t end = time_ns() + LEAVE_NS;
+	int err = stays_for_a_vm(w);
+	if (err)
+		return err;
+	settle_once(end); /* most sources have heard by now */
+	unsigned left = settle_hand_on(end);
 	if (left && attempt_get(0, &d))
 		return why_set(w, -EBUSY,
-			       "this host alone knows what became of %u attempt%s to move a VM here (%s, from %s), and "
-			       "no peer takes the "
-			       "record: its source may stay undecided",
+			       "this host alone knows what became of %u attempt%s to move a VM here (%.31s, from "
+			       "%.20s), and no peer takes "
+			       "the record: switch that host or a peer on first",
 			       left, left == 1 ? "" : "s", d.vm, d.source);
-	return 0;
+	return stays_for_a_vm(w); /* one may have come meanwhile */
 }

@@ -324,7 +324,8 @@ bool who_parse(struct wire_rx *rx, struct who *q)
 	q->flags = wire_get_u32(rx);
 	q->asker = inc_get(rx);
 	id_get(rx, &q->id);
-	if (!wire_get_end(rx) || !name_ok(q->name) || q->flags & ~(uint32_t)(WHO_STARTING | WHO_RELAY))
+	if (!wire_get_end(rx) || !name_ok(q->name) || !q->asker.host || !q->asker.boot ||
+	    q->flags & ~(uint32_t)(WHO_STARTING | WHO_RELAY))
 		return false;
 	memcpy(q->mac, mac, sizeof(q->mac));
 	memcpy(q->uuid, uuid, sizeof(q->uuid));

@@ -14,7 +14,7 @@
 #define ASK_NS   (2 * NS_PER_SEC)
 
 /* Does the source of d say that it no longer holds the attempt? An older boot of it holds nothing any more. */
-static bool is_settled(const struct decision *d)
+static bool is_settled(const struct decision *d, bool *heard)
 {
 	struct why w = { "" };
 	struct attempt_id id;
@@ -32,19 +32,25 @@ static bool is_settled(const struct decision *d)
 			done = q.rx.type == WIRE_DONE && wire_get_end(&q.rx) && attempt_id_equal(&id, &d->id);
 		}
 	}
+	*heard = q.alive;
 	ask_close(&q, NULL);
 	return done;
 }
 
-unsigned settle_once(void)
+unsigned settle_once(uint64_t end_ns)
 {
 	struct decision d;
+	char silent[HOST_ADDR_MAX] = ""; /* the source that was silent last: its other records wait for the next time */
 	unsigned open = 0;
 	while (attempt_get(open, &d)) {
-		if (is_settled(&d))
+		bool ask = strcmp(silent, d.source) != 0 && time_ns() < end_ns, heard = true;
+		if (ask && is_settled(&d, &heard)) {
 			attempt_event(&d.id, RECORD_EV_DONE);
-		else
-			open++;
+			continue;
+		}
+		if (!heard)
+			memcpy(silent, d.source, sizeof(silent));
+		open++;
 	}
 	return open;
 }
@@ -53,7 +59,7 @@ static void settle_task(void *arg unused)
 {
 	for (;;) {
 		task_sleep_until(time_ns() + EVERY_NS);
-		settle_once();
+		settle_once(TIME_NEVER);
 	}
 }
 
@@ -118,15 +124,18 @@ static bool hand_to(const struct migrate_peer *p, const struct decision *d)
 	return kept;
 }
 
-unsigned settle_hand_on(void)
+unsigned settle_hand_on(uint64_t end_ns)
 {
 	const struct migrate_host *me = migrate_this_host();
+	bool silent[PEERS_MAX] = { false };
 	struct decision d;
 	unsigned left = 0;
 	for (unsigned i = 0; attempt_get(i, &d); i++) {
 		bool kept = false;
-		for (unsigned p = 0; p < me->npeers && !kept; p++)
-			kept = hand_to(&me->peers[p], &d);
+		for (unsigned p = 0; p < me->npeers && !kept && time_ns() < end_ns; p++) {
+			kept = !silent[p] && hand_to(&me->peers[p], &d);
+			silent[p] |= !kept;
+		}
 		left += !kept;
 	}
 	return left;

@@ -9,8 +9,8 @@
 
 /* The task that asks, every 5 s while there is something to ask. Once. */
 int settle_start(void);
-/* One question for each record, in the caller's task. Returns how many are still open. Sleeps. */
-unsigned settle_once(void);
+/* One question for each record, in the caller's task, until end_ns. Returns how many are still open. Sleeps. */
+unsigned settle_once(uint64_t end_ns);
 
 /* The other sides: the current record of rx is SETTLE, DEBT or DONE. */
 void settle_answer(struct wire_tx *tx, struct wire_rx *rx);
@@ -21,5 +21,5 @@ void settle_answer(struct wire_tx *tx, struct wire_rx *rx);
  */
 int settle_take(const struct decision *d) must_check;
 
-/* Give every record to a peer, each asked once: how many nobody took. Sleeps. */
-unsigned settle_hand_on(void);
+/* Give every record to a peer, until end_ns: how many nobody took. Sleeps. */
+unsigned settle_hand_on(uint64_t end_ns);

@@ -133,10 +133,12 @@ static void answer(const struct hostframe_from *from, uint64_t nonce, struct wir
 	struct buffer b;
 	struct have_answer a;
 	struct who q;
-	if (!may_answer() || !who_parse(rx, &q))
+	if (!who_parse(rx, &q))
 		return;
+	memset(&q.id, 0,
+	       sizeof(q.id)); /* "it is here" is all that a frame can say, whatever is remembered of attempts */
 	elsewhere_local(&q, &a);
-	if ((a.have == HAVE_HERE || a.have == HAVE_STARTED) && !frame_build(&b, nonce, put_have, &a))
+	if (a.have == HAVE_HERE && may_answer() && !frame_build(&b, nonce, put_have, &a))
 		hostframe_reply(from, b.p, b.len);
 }
 

@@ -29,6 +29,7 @@ struct migrate_host {
 	enum evidence (*mute)(char *text, size_t size);
 	bool undecided_resume; /* (c) tern.conf: undecided = resume */
 	uint64_t last_number;  /* [a] of this incarnation's attempts */
+	unsigned relaying;     /* [a] questions that are asked on others' behalf */
 	unsigned receiving;    /* [a] incoming attempts that are under way */
 	uint64_t twin_ns;      /* [a] when another host of our name was last heard; 0: never */
 

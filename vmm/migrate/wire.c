@@ -223,6 +223,8 @@ int wire_recv(struct wire_rx *rx, uint64_t deadline_ns, uint64_t idle_ns, struct
 		err = stream_read(rx->s, header, sizeof(header), deadline_ns);
 		if (!err)
 			err = recv_body(rx, header, &known, time_ns() + idle_ns, w);
+		if (!err && !known && time_ns() >= deadline_ns)
+			err = -ETIMEDOUT; /* a stream that never runs dry has its limit too */
 	}
 	if (err)
 		rx->data_len = 0;
