@@ -35,7 +35,7 @@ struct tap {
 	uint64_t flip_at; /* byte of its output whose bits are flipped, ~0: none */
 	uint8_t flip;
 	unsigned write_no, cancel_at; /* before the n-th write (1..) the operator cancels; 0: never */
-	bool far; /* a line of 4 ms: its acknowledgements come late, and READY only once COMMIT is out */
+	bool far; /* a line of 15 ms: its acknowledgements come late, and READY only once COMMIT is out */
 };
 static struct tap *tap_of(struct stream *s) { return CONTAINER_OF(s, struct tap, s); }
 static int cancel_result;
@@ -46,7 +46,7 @@ static void far_wait(const uint8_t *record)
 {
 	uint32_t type = get_le32(record);
 	if (type == WIRE_PASS_ACK) {
-		uint64_t end = time_ns() + 4 * NS_PER_MS;
+		uint64_t end = time_ns() + 15 * NS_PER_MS;
 		while (time_ns() < end)
 			task_yield();
 	}

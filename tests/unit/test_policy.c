@@ -112,9 +112,9 @@ static void test_round_trips(void **state unused)
 		{ 0, 0, false },
 		{ 1, 2, false },
 		{ 200 * NS_PER_US, 300 * NS_PER_US, false },
-		{ 2 * MS - 1, 3 * MS - 1, false },
-		{ 2 * MS, 1 * MS, true },
-		{ 2 * MS + 1, 1 * MS + 1, true },
+		{ 10 * MS - 1, 15 * MS - 1, false },
+		{ 10 * MS, 5 * MS, true },
+		{ 10 * MS + 1, 5 * MS + 1, true },
 		{ 150 * MS, 75 * MS, true },
 		{ 700 * MS, 350 * MS, true },
 	};
@@ -135,7 +135,7 @@ static void test_shortest_round_trip(void **state unused)
 	const struct {
 		uint64_t rtt_us, trips_us;
 		bool rides;
-	} rows[] = { { 9000, 4500, true }, { 1000, 1500, false }, { 5000, 1500, false }, { 400, 600, false } };
+	} rows[] = { { 90000, 45000, true }, { 9000, 13500, false }, { 20000, 13500, false }, { 400, 600, false } };
 	struct policy p;
 	policy_init(&p, 300 * MS, 30);
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {

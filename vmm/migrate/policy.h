@@ -17,8 +17,10 @@
 #define POLICY_SMALL       64               /* pages: not worth another pass */
 #define POLICY_POLISH      4                /* passes to shrink what would fit already */
 #define POLICY_STUCK       5                /* passes without getting smaller */
-#define POLICY_RIDE_NS     (2 * NS_PER_MS)  /* a round trip that is worth saving */
-#define POLICY_QUEUE       (1ULL << 20) /* bytes that the stream may hold when the last of a pass is written to it */
+#define POLICY_RIDE_NS \
+	(10 *          \
+	 NS_PER_MS) /* a round trip that is worth saving: on a LAN, even a slow one, the safety of READY is worth more */
+#define POLICY_QUEUE (1ULL << 20) /* bytes that the stream may hold when the last of a pass is written to it */
 
 struct policy {
 	uint64_t max_downtime_ns; /* the operator's budget */
