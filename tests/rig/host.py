@@ -101,7 +101,7 @@ class Host:
             f.write(f"\n==== {self.name}: power on, process {self.proc.pid} ====\n".encode())
         try:
             self.machine.started()
-            self.console = Console(self.socket, self.name, self.log, self.dead, self.scale)
+            self.console = Console(self.socket, re.search(r"^name = (\S+)", self.conf, re.M)[1], self.log, self.dead, self.scale)
         except BaseException:
             self.stop()
             raise
