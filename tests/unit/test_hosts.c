@@ -556,6 +556,38 @@ static void test_traces_end_at_the_asker(void **state unused)
 		fail_msg("%s", s.w.text);
 }
 
+/* What this host itself remembers counts, also of a host that is nobody's peer. */
+static void test_own_departure_is_asked_for(void **state unused)
+{
+	fake_net_peers(A, "b");
+	fake_net_peers(B, "a");
+	vm_new_at(A, VM_RUNNING);
+	move(A, C);
+	vm_new_at(A, VM_STOPPED);
+	start_refused(A, -EEXIST, "demo is at c");
+	fake_net.off[C] = true;
+	start_refused(A, -EAGAIN, "moved from here to c");
+	fake_host_restart(C); /* another incarnation: it says "nothing", and that is no answer */
+	fake_net.off[C] = false;
+	start_refused(A, -EAGAIN, "moved from here to c");
+}
+
+/* A host that cannot ask its own peers well says so, and does not pass it for "nothing". */
+static void test_relay_that_is_of_no_use(void **state unused)
+{
+	fake_net_peers(A, "b");
+	fake_net_peers(B, "c");
+	fake_net_peers(C, "");
+	vm_new_at(A, VM_STOPPED);
+	fake_hosts[B].twin_ns = time_ns();
+	start_refused(A, -EAGAIN, "b does not answer (asked by b)");
+	fake_hosts[B].twin_ns = 0;
+	fake_hosts[B].relaying = 1000;
+	start_refused(A, -EAGAIN, "b does not answer (asked by b)");
+	fake_hosts[B].relaying = 0;
+	start_works(A);
+}
+
 /* ---- way 7: a record goes when its source holds the attempt no more, and not before ---- */
 
 static void test_record_is_kept(void **state unused)
@@ -694,6 +726,8 @@ int main(void)
 		TEST(test_never_handed_on),
 		TEST(test_record_handed_to_its_source),
 		TEST(test_traces_end_at_the_asker),
+		TEST(test_own_departure_is_asked_for),
+		TEST(test_relay_that_is_of_no_use),
 		TEST(test_alone_after_two_rounds_alike),
 		TEST(test_offer_ends_no_other),
 	};

@@ -1037,6 +1037,36 @@ static void test_undecided(void **state unused)
 	fake_net.tap_client = fake_net.tap_server = NULL;
 }
 
+/* Signs of life, and passes without a page, keep an attempt for a minute at most. */
+static void test_no_progress(void **state unused)
+{
+	static struct offer o;
+	struct peer p;
+	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1, .mac = { 2, 9 } },
+			    .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
+	vm_compat_get(NULL, &o.compat);
+	peer_open(&p);
+	assert_int_equal(offer_send(&p.tx, &o, time_in_ms(3000)), 0);
+	p.tx.key = p.rx.key = attempt_key(&o.id);
+	assert_int_equal(peer_recv(&p), WIRE_ACCEPT);
+	fake_time_freeze(time_ns());
+	for (unsigned i = 0; i < 61; i++) { /* a second each; the other task has 15 of them to look */
+		wire_begin(&p.tx, WIRE_KEEPALIVE);
+		assert_int_equal(wire_end(&p.tx, time_ns() + NS_PER_SEC), 0);
+		struct timespec ts = { .tv_nsec = 10000000 };
+		nanosleep(&ts, NULL);
+		fake_time_advance(NS_PER_SEC);
+	}
+	fake_time_thaw();
+	assert_int_equal(peer_recv(&p), WIRE_ERROR);
+	wire_get_u32(&p.rx);
+	char text[WIRE_TEXT_MAX];
+	wire_get_str(&p.rx, text, sizeof(text));
+	assert_non_null(strstr(text, "nothing of the VM for 60 s"));
+	peer_close(&p);
+	puppet_gone();
+}
+
 /* What release 0.1 says first, byte by byte: HELLO with versions 1 to 1. Both sides say in words that it does not fit. */
 static void hello_of_0_1(struct wire_tx *tx)
 {
@@ -1122,6 +1152,7 @@ int main(void)
 		cmocka_unit_test(test_failpoints),
 		cmocka_unit_test(test_cut_everywhere),
 		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),
+		cmocka_unit_test(test_no_progress),
 		cmocka_unit_test(test_release_before),
 		cmocka_unit_test(test_independent_reader),
 	};

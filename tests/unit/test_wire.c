@@ -84,6 +84,17 @@ static void test_unknown_types(void **state unused)
 	assert_non_null(strstr(w.text, "77"));
 }
 
+/* A stream that never runs dry of what is passed over has a deadline all the same. */
+static void test_optional_flood(void **state unused)
+{
+	for (unsigned i = 0; i < 100; i++) {
+		wire_begin(&tx, WIRE_OPTIONAL | 77);
+		assert_int_equal(wire_end(&tx, soon()), 0);
+	}
+	assert_int_equal(wire_recv(&rx, time_ns(), NS_PER_SEC, NULL), -ETIMEDOUT);
+	assert_true(rx.seq < 100);
+}
+
 /* Lost, repeated, swapped records, and records of another attempt: the check word counts them. */
 static void test_sequence(void **state unused)
 {
@@ -331,6 +342,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_round_trip, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_unknown_types, open_pipe, close_pipe),
+		cmocka_unit_test_setup_teardown(test_optional_flood, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_sequence, open_pipe, close_pipe),
 		cmocka_unit_test(test_hello_versions),
 		cmocka_unit_test_setup_teardown(test_mutations, open_pipe, close_pipe),
