@@ -30,8 +30,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PROBING_NS \
-	(20 * NS_PER_SEC)  /* from boot: what probing an address takes at most (net/net.h), and a link that is slow */
 #define MEMORY_MIN MIB(32) /* free after boot: less, and no VM of use fits */
 
 extern const struct console_cmd __console_cmds_start[], __console_cmds_end[]; /* linker.ld */
@@ -156,7 +154,13 @@ static void hv_cpu_on(void *arg)
 		__atomic_fetch_add(&cpus_without_hv, 1, __ATOMIC_SEQ_CST);
 }
 
-/* A host whose address is not its own yet, or another's as well, hears nothing: no VM starts by itself then. */
+/* What probing an address takes at most is 9 s (net/net.h). */
+static void settle_address(void)
+{
+	(void)net_addr_settle(time_in_ms(10000)); /* whoever has no address then finds his peers silent */
+}
+
+/* A host whose address is another's as well hears nothing: no VM starts by itself then. */
 static enum evidence mute(char *text, size_t size)
 {
 	uint8_t mac[6];
@@ -166,10 +170,6 @@ static enum evidence mute(char *text, size_t size)
 			  mac[1], mac[2], mac[3], mac[4], mac[5]);
 		return EVIDENCE_CONFLICT;
 	case NET_ADDR_PROBING:
-		if (time_ns() > PROBING_NS)
-			return EVIDENCES; /* no link, or no DHCP: whoever has peers will find them silent */
-		sniprintf(text, size, "this host's address is still being probed");
-		return EVIDENCE_SILENT;
 	case NET_ADDR_NONE:
 	case NET_ADDR_OK: return EVIDENCES;
 	}
@@ -221,6 +221,7 @@ static void start_vmm(void)
 	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc);
 	migrate_this_host()->undecided_resume = undecided_resume();
 	migrate_this_host()->mute = mute;
+	migrate_this_host()->settle_address = settle_address;
 	const char *name, *addr;
 	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
 		migrate_peer_add(name, addr);

@@ -60,15 +60,18 @@ static void offload_tcp(struct frame *f, uint8_t *eth, size_t n)
 
 static err_t link_output(struct netif *n, struct pbuf *p)
 {
+	if (pbuf_clen(p) > FRAME_IOV_MAX) { /* many small writes that waited for the window became one segment */
+		struct pbuf *flat = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
+		err_t err = flat ? link_output(n, flat) : ERR_MEM;
+		if (flat)
+			pbuf_free(flat);
+		return err;
+	}
 	struct net_if *i = if_of(n);
 	struct frame f = { .len = p->tot_len };
 	size_t first = p->len;
 	uint8_t *head = p->payload;
 	for (struct pbuf *q = p; q; q = q->next) {
-		if (f.niov == FRAME_IOV_MAX) { /* cannot be: TCP_OVERSIZE makes segments of one piece */
-			log_error("net: a packet in more than %u pieces is dropped", FRAME_IOV_MAX);
-			return ERR_BUF;
-		}
 		f.iov[f.niov++] = (struct iov){ q->payload, q->len };
 	}
 	if (first >= SIZEOF_ETH_HDR + IP_HLEN + TCP_HLEN && head[12] == ETHTYPE_IP >> 8 &&

@@ -14,6 +14,7 @@ from rig import DEMO, host_conf
 
 FLOOD = 100_000  # bytes that the guest says: more than its console's ring, the host's queue and the emulator's socket hold
 MIGRATE_PORT = 7077
+TCPTEST, TCPTEST_MAX = 7078, 8  # the port of `tcptest listen`, and how many connections it takes
 
 
 def said(guest):
@@ -70,14 +71,15 @@ def test_the_stalled_serial_line_costs_a_guest_no_ping(rig):
 def test_a_flood_of_refusals_is_a_few_lines(rig):
     """More connections than a service takes: the log counts them, and the operator's console is not flooded."""
     h, n = rig.where(), 100
+    h.cmd("tcptest listen")
     before = refusals(h)
     start, held = len(h.console.text), []
     try:
-        for _ in range(8):
-            held.append(client.connect(h.address, MIGRATE_PORT))
+        for _ in range(TCPTEST_MAX):
+            held.append(client.connect(h.address, TCPTEST))
         for _ in range(n):
             with contextlib.suppress(ConnectionError):  # the reset may be here first
-                client.connect(h.address, MIGRATE_PORT).close()
+                client.connect(h.address, TCPTEST).close()
         end = time.monotonic() + 10 * client.scale
         while (now := refusals(h))[1] - before[1] < n:
             assert time.monotonic() < end, f"of {n} refusals the log has {now}, before: {before}"
@@ -117,6 +119,7 @@ def test_no_word_kills_the_product(switch):
         h.start()
         for line in ("selftest panic", "selftest null", "selftest stack", "failpoint P8 crash", "torture x 1"):
             assert h.console.json_result(line)["error"]["text"], line
+        h.wait_address()
         assert client.ping(h.address, 2) == 0
     finally:
         h.remove()

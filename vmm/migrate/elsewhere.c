@@ -439,6 +439,9 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 	memcpy(q.mac, cfg->mac, sizeof(q.mac));
 	memcpy(q.uuid, cfg->uuid, sizeof(q.uuid));
 	unsigned again = 0;
+	const struct migrate_host *me = migrate_this_host();
+	if (me->settle_address && (me->npeers || policy != START_OPERATOR)) /* else there is nobody to ask */
+		me->settle_address();
 	for (bool over = false; !over; before = f) {
 		elsewhere_round(&q, NULL, time_ns() + ROUND_NS, &f);
 		enum evidence e = elsewhere_twice(&before, &f) ? EVIDENCE_NOTHING : f.evidence;

@@ -368,8 +368,10 @@ static void migrate_task(void *arg)
 	struct why w = { "" };
 	int err = FAILPOINT(P0_CONNECT, NULL);
 
+	uint64_t begin = time_ns();
 	if (!err)
-		err = stream_tcp_connect(&s, m->p.dest, m->p.port, time_ns() + MIG_CONNECT_NS, &w);
+		err = stream_tcp_connect(&s, m->p.dest, m->p.port, begin + MIG_CONNECT_NS, &w);
+	m->connect_ns = time_ns() - begin;
 	if (!err)
 		err = FAILPOINT(P1_TLS, s);
 	if (!err) {

@@ -460,6 +460,7 @@ int source_attempt(struct migration *m, struct stream *s, struct why *w)
 					     .arg = c };
 		c->rate_ns = c->quiet_ns = time_ns();
 		policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
+		c->policy.rtt_ns = m->connect_ns; /* passes make it shorter, if it can be */
 		phase = run(c);
 	} else {
 		why_set(&why, -ENOMEM, "out of memory");

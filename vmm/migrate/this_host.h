@@ -27,6 +27,8 @@ struct migrate_host {
 	unsigned npeers;                      /* (c) */
 	/* (c) Does the host's own address keep it from asking? What that proves, with a text; EVIDENCES: it does not. NULL: never. */
 	enum evidence (*mute)(char *text, size_t size);
+	void (*settle_address)(
+		void);         /* (c) sleeps until the host's address is one or is none, 10 s at most. NULL: it is */
 	bool undecided_resume; /* (c) tern.conf: undecided = resume */
 	uint64_t last_number;  /* [a] of this incarnation's attempts */
 	unsigned relaying;     /* [a] questions that are asked on others' behalf */
