@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Who this host is, from its hardware (host.h). */
 #include "kernel/host.h"
+#include "kernel/hash.h"
 
-/* FNV-1a, 64 bits, with its bits mixed once more (xorshift-multiply), so that sums of it do not cancel out. */
-static uint64_t hash(const uint8_t *p, unsigned n)
+/* With its bits mixed once more (xorshift-multiply), so that sums of it do not cancel out. */
+static uint64_t hash(const uint8_t *p, size_t n)
 {
-	uint64_t h = 0xcbf29ce484222325ULL;
-	while (n--)
-		h = (h ^ *p++) * 0x100000001b3ULL;
+	uint64_t h = fnv1a(FNV1A_START, p, n);
 	h = (h ^ h >> 32) * 0xd6e8feb86659fd93ULL;
 	return h ^ h >> 32;
 }

@@ -4,6 +4,7 @@
  * that a flood that goes on takes one line a minute in the end, and comes down again after a silence.
  */
 #include "kernel/log_fold.h"
+#include "kernel/hash.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -21,10 +22,10 @@ static const struct bucket *bucket_of(const struct fold *f) { return f->source ?
 /* FNV-1a over the text without its digits. Never 0. */
 static uint64_t source_of(const char *text)
 {
-	uint64_t h = 0xcbf29ce484222325;
+	uint64_t h = FNV1A_START;
 	for (; *text; text++)
 		if (*text < '0' || *text > '9')
-			h = (h ^ (unsigned char)*text) * 0x100000001b3;
+			h = fnv1a_byte(h, (uint8_t)*text);
 	return h ? h : 1;
 }
 

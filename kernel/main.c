@@ -161,19 +161,14 @@ static void settle_address(void)
 }
 
 /* A host whose address is another's as well hears nothing: no VM starts by itself then. */
-static enum evidence mute(char *text, size_t size)
+static bool address_conflict(char *text, size_t size)
 {
 	uint8_t mac[6];
-	switch (net_addr_state(mac)) {
-	case NET_ADDR_CONFLICT:
-		sniprintf(text, size, "this host's address is in use by %02x:%02x:%02x:%02x:%02x:%02x as well", mac[0],
-			  mac[1], mac[2], mac[3], mac[4], mac[5]);
-		return EVIDENCE_CONFLICT;
-	case NET_ADDR_PROBING:
-	case NET_ADDR_NONE:
-	case NET_ADDR_OK: return EVIDENCES;
-	}
-	return EVIDENCES;
+	if (net_addr_state(mac) != NET_ADDR_CONFLICT)
+		return false;
+	sniprintf(text, size, "this host's address is in use by %02x:%02x:%02x:%02x:%02x:%02x as well", mac[0], mac[1],
+		  mac[2], mac[3], mac[4], mac[5]);
+	return true;
 }
 
 /* [host] undecided = ask | resume: what to do with a VM that no host has or had (doc/handover.md). */
@@ -220,7 +215,7 @@ static void start_vmm(void)
 	}
 	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc);
 	migrate_this_host()->undecided_resume = undecided_resume();
-	migrate_this_host()->mute = mute;
+	migrate_this_host()->address_conflict = address_conflict;
 	migrate_this_host()->settle_address = settle_address;
 	const char *name, *addr;
 	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)

@@ -8,20 +8,20 @@
 #include "kernel/log.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
+#include "net/hostframe.h"
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 
-#define AGE_NS          (300 * NS_PER_SEC)
-#define GUARDED_MAX     48 /* this host's addresses and its peers' */
-#define ETHERTYPE_END   14
-#define ETHERTYPE_ARP   0x0806
-#define ETHERTYPE_HOSTS 0x88b5
-#define ARP_SPA         28 /* sender's and target's protocol addresses (RFC 826), from the frame's start */
-#define ARP_TPA         38
-#define ARP_END         42
-#define SETS            256 /* MAC table: SETS x WAYS, the oldest way of a set gives place; bound MACs have lists beside it */
-#define WAYS            4
+#define AGE_NS        (300 * NS_PER_SEC)
+#define GUARDED_MAX   48 /* this host's addresses and its peers' */
+#define ETHERTYPE_END 14
+#define ETHERTYPE_ARP 0x0806
+#define ARP_SPA       28 /* sender's and target's protocol addresses (RFC 826), from the frame's start */
+#define ARP_TPA       38
+#define ARP_END       42
+#define SETS          256 /* MAC table: SETS x WAYS, the oldest way of a set gives place; bound MACs have lists beside it */
+#define WAYS          4
 
 struct mac_entry {
 	struct bridge_port *port; /* NULL: free */
@@ -35,9 +35,9 @@ struct bridge {        /* (c) const after create  [l] lock */
 	struct list ports;                /* [l] */
 	struct mac_entry mac[SETS][WAYS]; /* [l] learned; none of a MAC that is bound */
 	struct list bound[SETS];          /* [l] ports whose own MAC is bound to them */
-	uint8_t guarded[GUARDED_MAX]
-		       [4]; /* [l] to add; what is there is const: addresses of hosts, which no guest may claim */
-	unsigned nguarded;  /* [a] */
+	/* [l] to add, and what is there is const: addresses of hosts, which no guest may claim */
+	uint8_t guarded[GUARDED_MAX][4];
+	unsigned nguarded; /* [a] */
 };
 static struct bridge *first; /* (c) after net_init */
 
@@ -273,16 +273,14 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 
 /*
  * Does a guest speak where hosts do? Frames between hosts (hostframe.h); ARP that claims, or by a probe (RFC 5227, 2.1.1) would take
- * away, an address of a host. Reads b->guarded, which only grows.
+ * away, an address of a host. h: the first n bytes of the frame. Reads b->guarded, which only grows.
  */
-static bool is_hosts_own(const struct bridge *b, const struct frame *f)
+static bool is_hosts_own(const struct bridge *b, const uint8_t h[ARP_END], size_t n)
 {
-	uint8_t h[ARP_END];
-	size_t n = frame_copy_out(f, 0, h, sizeof(h));
 	if (n < ETHERTYPE_END)
 		return false;
 	unsigned type = (unsigned)h[12] << 8 | h[13];
-	if (type == ETHERTYPE_HOSTS)
+	if (type == HOSTFRAME_TYPE)
 		return true;
 	if (type != ETHERTYPE_ARP || n < ARP_END)
 		return false;
@@ -309,16 +307,17 @@ void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4])
 
 int bridge_input(struct bridge_port *p, struct frame *f)
 {
-	uint8_t head[2 * ETH_ALEN];
+	uint8_t head[ARP_END];
 	const uint8_t *dst = head, *src = head + ETH_ALEN;
 	struct bridge *b = p->bridge;
 	if (!b)
 		return -ENETDOWN;
-	if (f->len < FRAME_MIN || frame_copy_out(f, 0, head, sizeof(head)) != sizeof(head) || src[0] & 1) {
+	size_t n = frame_copy_out(f, 0, head, sizeof(head));
+	if (f->len < FRAME_MIN || n < 2 * ETH_ALEN || src[0] & 1) {
 		count(&p->stats.dropped, 1);
 		return -EINVAL;
 	}
-	if (p->only_mac && (memcmp(src, p->mac, ETH_ALEN) != 0 || is_hosts_own(b, f))) {
+	if (p->only_mac && (memcmp(src, p->mac, ETH_ALEN) != 0 || is_hosts_own(b, head, n))) {
 		count(&p->stats.spoofed, 1);
 		return -EACCES;
 	}

@@ -4,8 +4,7 @@
 #include "net/port.h"
 #include <string.h>
 
-#define ETHERTYPE 0x88b5
-#define HEADER    14
+#define HEADER 14
 
 struct hostframe_from {
 	struct net_if *i;
@@ -27,7 +26,7 @@ static void send(struct net_if *i, const uint8_t dst[ETH_ALEN], const void *payl
 		return;
 	memcpy(head, dst, ETH_ALEN);
 	memcpy(head + ETH_ALEN, i->nic->mac, ETH_ALEN);
-	head[12] = ETHERTYPE >> 8, head[13] = ETHERTYPE & 0xff;
+	head[12] = HOSTFRAME_TYPE >> 8, head[13] = HOSTFRAME_TYPE & 0xff;
 	head[14] = (uint8_t)(len >> 8), head[15] = (uint8_t)len; /* short frames come padded */
 	size_t pad = len < 44 ? 44 - len : 0;
 	struct frame f = { .len = sizeof(head) + len + pad, .niov = pad ? 3 : 2 };
@@ -54,7 +53,7 @@ bool hostframe_input(struct net_if *i, const struct frame *f)
 {
 	uint8_t buf[HEADER + HOSTFRAME_MAX];
 	size_t n = frame_copy_out(f, 0, buf, HEADER + 2);
-	if (n < HEADER + 2 || buf[12] != ETHERTYPE >> 8 || buf[13] != (ETHERTYPE & 0xff))
+	if (n < HEADER + 2 || buf[12] != HOSTFRAME_TYPE >> 8 || buf[13] != (HOSTFRAME_TYPE & 0xff))
 		return false;
 	if (!receiver || f->len > sizeof(buf))
 		return true;

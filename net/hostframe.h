@@ -7,7 +7,8 @@
 #pragma once
 #include "kernel/bits.h"
 
-#define HOSTFRAME_MAX 1500 /* bytes of payload */
+#define HOSTFRAME_TYPE 0x88b5 /* EtherType */
+#define HOSTFRAME_MAX  1500   /* bytes of payload */
 
 /* Called in a card's task for each one that comes in; must not sleep. `from`: to answer it. One receiver, before the first card starts. */
 struct hostframe_from;

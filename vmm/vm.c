@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The table of VMs on this host and where they come from: tern.conf, or a peer. What a VM does is in vm_life.c. */
 #include "vmm/vm.h"
+#include "kernel/hash.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -130,14 +131,6 @@ void vm_forget(struct vm *vm)
 
 /* ---- [vm NAME] of tern.conf ---- */
 
-/* FNV-1a, 64 bits: names to MACs and UUIDs that stay the same from boot to boot. */
-static uint64_t fnv1a(const char *s, uint64_t h)
-{
-	for (; *s; s++)
-		h = (h ^ (uint8_t)*s) * 0x100000001b3ULL;
-	return h;
-}
-
 static void string_key(struct conf *c, const char *vm, const char *key, char *buf, size_t size)
 {
 	const char *v = conf_get(c, "vm", vm, key);
@@ -165,9 +158,10 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	if (strlen(name) >= sizeof(cfg->name))
 		return BAD("", ": the name is longer than %u characters", name, VM_NAME_MAX - 1);
 	strcpy(cfg->name, name);
-	uint64_t h = fnv1a(name, fnv1a(host ? host : "tern", 0xcbf29ce484222325ULL));
+	host = host ? host : "tern"; /* of names come MACs and UUIDs that stay the same from boot to boot */
+	uint64_t h = fnv1a(fnv1a(FNV1A_START, host, strlen(host)), name, strlen(name));
 	memcpy(cfg->uuid, &h, 8);
-	h = fnv1a("uuid", h);
+	h = fnv1a(h, "uuid", 4);
 	memcpy(cfg->uuid + 8, &h, 8);
 	cfg->mac[0] = 0x52, cfg->mac[1] = 0x54, cfg->mac[2] = 0x00; /* locally administered, as QEMU's */
 	memcpy(cfg->mac + 3, &h, 3);

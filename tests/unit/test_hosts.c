@@ -397,7 +397,8 @@ static void move_between_questions(int from, int to)
 	fake_host_restart(B);
 }
 
-static void test_moves_between_questions(void **state unused)
+/* B runs the VM, A is about to ask, and this happens between its two questions. */
+static void between_questions(void (*happens)(int from, int to))
 {
 	fake_net_peers(B, ""); /* who is asked alone: no relayed question finds the VM by luck */
 	fake_net_peers(C, "");
@@ -406,7 +407,12 @@ static void test_moves_between_questions(void **state unused)
 	answered_by_c = 0;
 	moves_left = 1;
 	fake_net.tap_server = count_closes;
-	fake_net.connected = move_between_questions;
+	fake_net.connected = happens;
+}
+
+static void test_moves_between_questions(void **state unused)
+{
+	between_questions(move_between_questions);
 	start_refused(A, -EEXIST, "demo is at c");
 	assert_true(runs_at(C));
 }
@@ -423,14 +429,7 @@ static void die_between_questions(int from, int to)
 
 static void test_alone_after_two_rounds_alike(void **state unused)
 {
-	fake_net_peers(B, "");
-	fake_net_peers(C, "");
-	vm_new_at(B, VM_RUNNING);
-	vm_new_at(A, VM_STOPPED);
-	answered_by_c = 0;
-	moves_left = 1;
-	fake_net.tap_server = count_closes;
-	fake_net.connected = die_between_questions;
+	between_questions(die_between_questions);
 	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = 0 };
 	start_begin(&s);
 	WAIT_FOR(is_over(&s));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Who has a VM: asking all peers, judging what they say, answering (elsewhere.h). */
 #include "vmm/migrate/elsewhere.h"
+#include "kernel/hash.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -95,10 +96,10 @@ void elsewhere_greeted(const struct hello *h, const char *addr)
 	if (h->inc.host == me->inc.host || strcmp(h->host, me->name))
 		return;
 	if (!__atomic_exchange_n(&me->twin_ns, time_ns(), __ATOMIC_SEQ_CST))
-		log_error("another host calls itself %s as well: %s. Give one of the two a name of its own in "
-			  "tern.conf; until then "
-			  "no VM starts by itself",
-			  me->name, addr);
+		log_error(
+			"another host calls itself %s as well: %s. Give one of the two a name of its own in tern.conf; "
+			"until then no VM starts by itself",
+			me->name, addr);
 }
 
 static bool has_twin(const struct migrate_host *me)
@@ -211,10 +212,7 @@ static void finding_set(struct finding *f, enum evidence e, const char *at, cons
 
 static void finding_silent(struct finding *f, enum evidence e, const char *host, const char *what, const char *via)
 {
-	uint64_t h = 0xcbf29ce484222325ULL;
-	for (const char *c = host; *c; c++) /* FNV-1a; a sum, for answers come in any order */
-		h = (h ^ (uint8_t)*c) * 0x100000001b3ULL;
-	f->silent_digest += h;
+	f->silent_digest += fnv1a(FNV1A_START, host, strlen(host)); /* a sum, for answers come in any order */
 	if (!f->silent++)
 		sniprintf(f->first, sizeof(f->first), "%s", host);
 	finding_set(f, e, host, "%s %s%s%s%s", host, what, via ? " (asked by " : "", via ? via : "", via ? ")" : "");
@@ -297,11 +295,19 @@ static void judge(struct round *r, struct finding *f)
 		finding_set(f, EVIDENCE_HERE, r->shout.host, "%s is at %s, heard on its network", r->q->name,
 			    r->shout.host);
 	char text[128];
-	enum evidence mute = me->mute ? me->mute(text, sizeof(text)) : EVIDENCES;
-	if (mute != EVIDENCES)
-		finding_set(f, mute, me->name, "%s", text);
+	if (me->address_conflict && me->address_conflict(text, sizeof(text)))
+		finding_set(f, EVIDENCE_CONFLICT, me->name, "%s", text);
 	if (has_twin(me))
 		finding_set(f, EVIDENCE_CONFLICT, me->name, "another host calls itself %s as well", me->name);
+}
+
+struct who elsewhere_question(const struct vm_config *cfg, uint32_t flags)
+{
+	struct who q = { .flags = flags, .asker = migrate_this_host()->inc };
+	memcpy(q.name, cfg->name, sizeof(q.name));
+	memcpy(q.mac, cfg->mac, sizeof(q.mac));
+	memcpy(q.uuid, cfg->uuid, sizeof(q.uuid));
+	return q;
 }
 
 void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f)
@@ -433,11 +439,8 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 {
 	const struct vm_config *cfg = &vm->cfg;
 	struct finding f, before = { .evidence = EVIDENCES };
-	struct who q = { .flags = WHO_STARTING | WHO_RELAY, .asker = migrate_this_host()->inc };
+	struct who q = elsewhere_question(cfg, WHO_STARTING | WHO_RELAY);
 	int err = 0;
-	memcpy(q.name, cfg->name, sizeof(q.name));
-	memcpy(q.mac, cfg->mac, sizeof(q.mac));
-	memcpy(q.uuid, cfg->uuid, sizeof(q.uuid));
 	unsigned again = 0;
 	const struct migrate_host *me = migrate_this_host();
 	if (me->settle_address && (me->npeers || policy != START_OPERATOR)) /* else there is nobody to ask */

@@ -20,6 +20,8 @@ struct finding {
 	uint64_t silent_digest; /* of those that gave no answer */
 	uint64_t digest;        /* of the incarnations that answered: equal digests, the same hosts without a restart */
 };
+/* About a VM of this configuration, by this host. */
+struct who elsewhere_question(const struct vm_config *cfg, uint32_t flags);
 /* One round. `extra`: a dotted address that is asked as well, NULL: none. Sleeps, until end_ns at most. */
 void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f);
 /* Did the same incarnations answer in both, and the same hosts not? So nothing restarted, or went to who was asked before, in between. */

@@ -83,12 +83,10 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 {
 	struct migration *m = u->m;
 	const struct migrate_host *me = migrate_this_host();
-	struct who q = { .flags = WHO_RELAY, .asker = me->inc, .id = m->id };
+	struct who q = elsewhere_question(&m->vm->cfg, WHO_RELAY);
 	enum rule_action act = ACT_AGAIN;
 	bool proven = false;
-	memcpy(q.name, m->vm->cfg.name, sizeof(q.name));
-	memcpy(q.mac, m->vm->cfg.mac, sizeof(q.mac));
-	memcpy(q.uuid, m->vm->cfg.uuid, sizeof(q.uuid));
+	q.id = m->id;
 	for (unsigned i = 0; i < 2 && act == ACT_AGAIN; i++) {
 		struct finding f;
 		elsewhere_round(&q, m->p.dest, time_ns() + ROUND_NS, &f);
@@ -307,8 +305,8 @@ void handover_answer(struct wire_tx *tx, struct wire_rx *rx)
 		return;
 	enum rule_action act = attempt_event(&d.id, RECORD_EV_QUERY);
 	attempt_find(&d.id, &d);
-	if (act ==
-	    ACT_DISCARD) /* a skeleton that waits for COMMIT goes first, so that the next attempt finds the name free */
+	/* A skeleton that waits for COMMIT goes first, so that the next attempt finds the name free. */
+	if (act == ACT_DISCARD)
 		migration_evict(&d.id, time_ns() + 2 * NS_PER_SEC);
 	if (act == ACT_SAY_UNKNOWN)
 		err = id_send(tx, WIRE_UNKNOWN, &d.id, end);

@@ -13,25 +13,26 @@
 #define EVERY_NS (5 * NS_PER_SEC)
 #define ASK_NS   (2 * NS_PER_SEC)
 
+/* Send d as SETTLE or DEBT: the type of the record that comes back about it, 0 if none does. */
+static uint32_t exchange(struct ask *q, uint32_t type, const struct decision *d)
+{
+	struct why w = { "" };
+	struct attempt_id id;
+	if (debt_send(&q->tx, type, d, q->end_ns) || ask_recv(q, &w))
+		return 0;
+	id_get(&q->rx, &id);
+	return wire_get_end(&q->rx) && attempt_id_equal(&id, &d->id) ? q->rx.type : 0;
+}
+
 /* Does the source of d say that it no longer holds the attempt? An older boot of it holds nothing any more. */
 static bool is_settled(const struct decision *d, bool *heard)
 {
 	struct why w = { "" };
-	struct attempt_id id;
 	struct ask q;
 	bool done = false;
 	int err = ask_open(&q, d->source, time_ns() + ASK_NS, NULL, &w);
-	if (!err && q.peer.inc.host == d->id.source.host && q.peer.inc.boot != d->id.source.boot) {
-		done = true;
-	} else if (!err && incarnation_equal(q.peer.inc, d->id.source)) {
-		err = debt_send(&q.tx, WIRE_SETTLE, d, q.end_ns);
-		if (!err)
-			err = ask_recv(&q, &w);
-		if (!err) {
-			id_get(&q.rx, &id);
-			done = q.rx.type == WIRE_DONE && wire_get_end(&q.rx) && attempt_id_equal(&id, &d->id);
-		}
-	}
+	if (!err && q.peer.inc.host == d->id.source.host)
+		done = q.peer.inc.boot != d->id.source.boot || exchange(&q, WIRE_SETTLE, d) == WIRE_DONE;
 	*heard = q.alive;
 	ask_close(&q, NULL);
 	return done;
@@ -106,20 +107,10 @@ void settle_answer(struct wire_tx *tx, struct wire_rx *rx)
 static bool hand_to(const struct migrate_peer *p, const struct decision *d)
 {
 	struct why w = { "" };
-	struct attempt_id id;
 	struct ask q;
-	bool kept = false;
 	int err = ask_open(&q, p->addr, time_ns() + ASK_NS, NULL, &w);
-	if (!err && incarnation_equal(q.peer.inc, migrate_this_host()->inc))
-		err = -ELOOP;
-	if (!err)
-		err = debt_send(&q.tx, WIRE_DEBT, d, q.end_ns);
-	if (!err)
-		err = ask_recv(&q, &w);
-	if (!err) {
-		id_get(&q.rx, &id);
-		kept = q.rx.type == WIRE_KEPT && wire_get_end(&q.rx) && attempt_id_equal(&id, &d->id);
-	}
+	bool kept = !err && !incarnation_equal(q.peer.inc, migrate_this_host()->inc) &&
+		    exchange(&q, WIRE_DEBT, d) == WIRE_KEPT;
 	ask_close(&q, NULL);
 	return kept;
 }

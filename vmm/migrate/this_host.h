@@ -8,7 +8,6 @@
 #include "kernel/list.h"
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
-#include "vmm/migrate/rules.h"
 
 #define PEERS_MAX     32
 #define GREETINGS_MAX 16
@@ -25,8 +24,8 @@ struct migrate_host {
 	struct incarnation inc;               /* (c) */
 	struct migrate_peer peers[PEERS_MAX]; /* (c) */
 	unsigned npeers;                      /* (c) */
-	/* (c) Does the host's own address keep it from asking? What that proves, with a text; EVIDENCES: it does not. NULL: never. */
-	enum evidence (*mute)(char *text, size_t size);
+	/* (c) Has another host this one's address? With a text. NULL: no. */
+	bool (*address_conflict)(char *text, size_t size);
 	void (*settle_address)(
 		void);         /* (c) sleeps until the host's address is one or is none, 10 s at most. NULL: it is */
 	bool undecided_resume; /* (c) tern.conf: undecided = resume */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Framing, bounds and check words of the migration stream (wire.h, doc/wire.md). */
 #include "vmm/migrate/wire.h"
+#include "kernel/hash.h"
 #include "kernel/time.h"
 #include <stdlib.h>
 #include <string.h>
@@ -51,31 +52,19 @@ const char *wire_type_name(uint32_t type)
 	return type < WIRE_TYPE_END && types[type].name ? types[type].name : "unknown";
 }
 
-/*
- * FNV-1a, 64 bits: each step is a bijection, so one changed byte always changes the result; not a defence against a
- * forger, that is TLS's work. Only fields go through it, never page data, so that it costs nothing beside the copying.
- */
-static uint64_t fnv(uint64_t h, const void *p, size_t n)
-{
-	for (const uint8_t *b = p; n--; b++)
-		h = (h ^ *b) * 0x100000001b3ULL;
-	return h;
-}
-
+/* Only fields go through the check, never page data, so that it costs nothing beside the copying; a forger is TLS's work. */
 static uint64_t fnv_u64(uint64_t h, uint64_t v)
 {
 	uint8_t b[8];
 	put_le64(b, v);
-	return fnv(h, b, sizeof(b));
+	return fnv1a(h, b, sizeof(b));
 }
 
-#define FNV_START 0xcbf29ce484222325ULL
-
-uint64_t wire_key(const void *id, size_t len) { return fnv(FNV_START, id, len); }
+uint64_t wire_key(const void *id, size_t len) { return fnv1a(FNV1A_START, id, len); }
 
 static uint64_t check_start(uint64_t key, uint64_t seq, const uint8_t header[WIRE_HEADER])
 {
-	return fnv(fnv_u64(fnv_u64(FNV_START, key), seq), header, WIRE_HEADER);
+	return fnv1a(fnv_u64(fnv_u64(FNV1A_START, key), seq), header, WIRE_HEADER);
 }
 
 static uint32_t check_fold(uint64_t h) { return (uint32_t)(h ^ h >> 32); }
@@ -139,7 +128,7 @@ int wire_end(struct wire_tx *tx, uint64_t deadline_ns)
 	put_le32(tx->buf, tx->type);
 	put_le32(tx->buf + 4, (uint32_t)(tx->len - WIRE_HEADER + tx->data_len));
 	uint64_t h = check_start(tx->key, tx->seq++, tx->buf);
-	h = fnv(h, tx->buf + WIRE_HEADER + CHECK, tx->len - WIRE_HEADER - CHECK);
+	h = fnv1a(h, tx->buf + WIRE_HEADER + CHECK, tx->len - WIRE_HEADER - CHECK);
 	put_le32(tx->buf + WIRE_HEADER, check_fold(h));
 	tx->iov[0] = (struct iov){ tx->buf, tx->len };
 	tx->bytes += tx->len + tx->data_len;
@@ -201,7 +190,7 @@ static int recv_body(struct wire_rx *rx, const uint8_t header[WIRE_HEADER], bool
 	err = stream_read(rx->s, rx->buf + have, fields - have, deadline_ns);
 	if (err)
 		return err;
-	uint64_t h = fnv(check_start(rx->key, rx->seq++, header), rx->buf + CHECK, fields - CHECK);
+	uint64_t h = fnv1a(check_start(rx->key, rx->seq++, header), rx->buf + CHECK, fields - CHECK);
 	if (check_fold(h) != get_le32(rx->buf))
 		return why_set(w, -EBADMSG, "a %s record arrived damaged or out of its place", wire_type_name(type));
 	rx->bytes += WIRE_HEADER + length;
