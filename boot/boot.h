@@ -2,7 +2,8 @@
 /*
  * The UEFI loader: what its files share. It runs once, on the boot CPU, on the firmware's stack and page tables
  * (identity), and leaves behind a struct handoff (kernel/handoff.h). All memory that it takes is EfiLoaderData and is
- * never given back: what the kernel does not keep, it frees as HANDOFF_MEM_BOOT. "UEFI x.y" is the UEFI 2.10 specification.
+ * never given back: what the kernel does not keep, it frees as HANDOFF_MEM_BOOT. "UEFI x.y" is the UEFI 2.10
+ * specification.
  */
 #pragma once
 #include <efi.h>
@@ -25,7 +26,9 @@ struct boot {
 };
 extern struct boot boot;
 
-/* main.c: whole pages. boot_alloc zeroes them, and ends in boot_fatal if there are none; boot_try_alloc returns 0 then. */
+/*
+ * main.c: whole pages. boot_alloc zeroes them, and ends in boot_fatal if there are none; boot_try_alloc returns 0 then.
+ */
 void *boot_alloc(uint64_t size);
 hpa_t boot_try_alloc(uint64_t size);
 
@@ -48,7 +51,9 @@ uint64_t clock_tsc(void);
 /* smbios.c: the machine's UUID into the handoff. */
 void smbios_find(void);
 
-/* load.c: the embedded kernel into memory; its place into the handoff, its entry into boot.entry. Fatal if it cannot. */
+/*
+ * load.c: the embedded kernel into memory; its place into the handoff, its entry into boot.entry. Fatal if it cannot.
+ */
 void load_kernel(void);
 
 /* paging.c: the temporary page tables, into boot.cr3; and the jump into the kernel. */

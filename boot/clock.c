@@ -15,8 +15,8 @@ uint64_t clock_tsc(void)
 
 /*
  * Stall(n) waits at least n microseconds (UEFI 7.5), so every disturbance (a timer interrupt, SMM, an emulator that was
- * not scheduled) makes a measurement longer and none makes it shorter: the smallest is nearest to the truth. Several short
- * ones rather than one long, for a chance that one goes undisturbed.
+ * not scheduled) makes a measurement longer and none makes it shorter: the smallest is nearest to the truth. Several
+ * short ones rather than one long, for a chance that one goes undisturbed.
  */
 static uint64_t measure_tsc_hz(void)
 {
@@ -31,7 +31,9 @@ static uint64_t measure_tsc_hz(void)
 	return best * (1000000 / STALL_US);
 }
 
-/* Days from 1970-01-01 to a date of the Gregorian calendar; years are counted from March, so that leap days come last. */
+/*
+ * Days from 1970-01-01 to a date of the Gregorian calendar; years are counted from March, so that leap days come last.
+ */
 static int64_t days_since_1970(int year, int month, int day)
 {
 	int y = month > 2 ? year : year - 1, m = month > 2 ? month - 3 : month + 9;

@@ -97,8 +97,9 @@ void exit_firmware(void)
 	out = boot_alloc(2 * max * sizeof(*out));
 	cuts = boot_alloc(2 * max * sizeof(*cuts));
 	/*
-	 * A timer event between the two calls may allocate: then the key is stale and ExitBootServices fails. It may have shut
-	 * down part of the firmware, so that only these two calls are allowed from then on (UEFI 7.4.6): no say, no alloc.
+	 * A timer event between the two calls may allocate: then the key is stale and ExitBootServices fails. It may
+	 * have shut down part of the firmware, so that only these two calls are allowed from then on (UEFI 7.4.6): no
+	 * say, no alloc.
 	 */
 	for (int i = 0; i < 8; i++) {
 		if (EFI_ERROR(exit_read_map(&map)))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tern.conf and the files named by kernel = and initrd = of its [vm NAME] sections, all from the volume that BOOTX64.EFI
- * was loaded from; names start at its root. Whatever is missing or wrong is said with line and key, and the rest goes on:
- * a VM without its file cannot start, the host can.
+ * tern.conf and the files named by kernel = and initrd = of its [vm NAME] sections, all from the volume that
+ * BOOTX64.EFI was loaded from; names start at its root. Whatever is missing or wrong is said with line and key, and the
+ * rest goes on: a VM without its file cannot start, the host can.
  */
 #include "boot/boot.h"
 #include <string.h>

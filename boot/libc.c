@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The few functions of the C library that the loader and kernel/conf.c use. newlib itself is built for the kernel's address
- * space and does not link into a position-independent UEFI application; its headers are used.
+ * The few functions of the C library that the loader and kernel/conf.c use. newlib itself is built for the kernel's
+ * address space and does not link into a position-independent UEFI application; its headers are used.
  */
 #include <stdarg.h>
 #include <stdbool.h>

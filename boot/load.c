@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The kernel: from the ELF file inside the loader (kernel_blob.S) into one block of RAM, 2M aligned (kernel/handoff.h). */
+/*
+ * The kernel: from the ELF file inside the loader (kernel_blob.S) into one block of RAM, 2M aligned (kernel/handoff.h).
+ */
 #include "boot/boot.h"
 #include <string.h>
 
@@ -77,7 +79,10 @@ void load_kernel(void)
 
 	if (!memsize)
 		boot_fatal("the kernel inside this BOOTX64.EFI is damaged; copy the file anew.");
-	/* 2M more than needed, so that a 2M-aligned part is in it. The kernel keeps kernel_size of it and frees the rest. */
+	/*
+	 * 2M more than needed, so that a 2M-aligned part is in it. The kernel keeps kernel_size of it and frees the
+	 * rest.
+	 */
 	memsize = ALIGN_UP(memsize, PAGE_SIZE);
 	block = boot_try_alloc(ALIGN_UP(memsize, BIG_PAGE) + BIG_PAGE);
 	if (!block)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The page tables that carry the kernel until it has its own, and the jump. Four levels (SDM 3A 4.5, APM2 5.3), all RWX:
+ * The page tables that carry the kernel until it has its own, and the jump. Four levels (SDM 3A 4.5, APM2 5.3), all
+ * RWX:
  *
  *	PML4[0..255]    identity: the first 4 GiB and each GiB that has RAM, in 2M pages
  *	PML4[256..510]  HHDM_BASE: the same tables once more
@@ -86,9 +87,9 @@ struct PACKED table_ptr {
 };
 
 /*
- * The firmware's GDT and stack lie in memory that is free from now on, so the kernel gets a small GDT (0x08 code, 0x10 data)
- * and a stack in memory marked HANDOFF_MEM_BOOT, both by their HHDM addresses. No IDT: a fault before the kernel has its own
- * is a reset. CR4 keeps only what is harmless: no global pages, PCIDs or shadow stacks of the firmware's.
+ * The firmware's GDT and stack lie in memory that is free from now on, so the kernel gets a small GDT (0x08 code, 0x10
+ * data) and a stack in memory marked HANDOFF_MEM_BOOT, both by their HHDM addresses. No IDT: a fault before the kernel
+ * has its own is a reset. CR4 keeps only what is harmless: no global pages, PCIDs or shadow stacks of the firmware's.
  */
 void paging_enter_kernel(uint64_t stack_top)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The UUID of the machine, from SMBIOS's System Information structure (DSP0134 3.6: entry points 5.2, header 6.1.2, type 1 in 7.2).
- * The tables are the firmware's: each length is checked before it is believed. A machine without SMBIOS has no UUID.
+ * The UUID of the machine, from SMBIOS's System Information structure (DSP0134 3.6: entry points 5.2, header 6.1.2,
+ * type 1 in 7.2). The tables are the firmware's: each length is checked before it is believed. A machine without SMBIOS
+ * has no UUID.
  */
 #include "boot/boot.h"
 #include "kernel/bits.h"

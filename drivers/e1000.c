@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Intel 82540EM (what Bochs and QEMU's e1000 are) and 82574L (QEMU's e1000e, many servers): legacy descriptors, one ring
- * each way, no offloads. Registers are named as in the "PCI/PCI-X Family of Gigabit Ethernet Controllers Software
+ * Intel 82540EM (what Bochs and QEMU's e1000 are) and 82574L (QEMU's e1000e, many servers): legacy descriptors, one
+ * ring each way, no offloads. Registers are named as in the "PCI/PCI-X Family of Gigabit Ethernet Controllers Software
  * Developer's Manual" (SDM below) and the 82574 datasheet.
  */
 #include "arch/x86/cpu.h"
@@ -231,7 +231,10 @@ static unsigned e1000_tx_room(struct nic *n)
 
 /* ---- setting up ---- */
 
-/* One EEPROM word, -EIO if the card does not answer. Start and done bits differ between the two families (82574: 10.2.1.6). */
+/*
+ * One EEPROM word, -EIO if the card does not answer. Start and done bits differ between the two families (82574:
+ * 10.2.1.6).
+ */
 static int eeprom_read(const struct e1000 *e, unsigned word, uint16_t *v)
 {
 	bool later = e->pci->device == DEVICE_82574L;
@@ -268,7 +271,9 @@ static void reset(struct e1000 *e)
 	wr(e, RCTL, 0);
 	wr(e, TCTL, 0);
 	wr(e, CTRL, rd(e, CTRL) | (uint32_t)CTRL_RST);
-	/* SDM 14.3: wait before touching it; the bit clears itself. No registers may be read in the first microsecond. */
+	/*
+	 * SDM 14.3: wait before touching it; the bit clears itself. No registers may be read in the first microsecond.
+	 */
 	task_sleep_until(time_in_ms(2));
 	for (uint64_t end = time_in_ms(20); rd(e, CTRL) & CTRL_RST && time_ns() < end;)
 		cpu_relax();

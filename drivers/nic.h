@@ -15,8 +15,9 @@
 struct nic;
 struct nic_ops {
 	/*
-	 * Send. Any task, any CPU; the driver locks. Copies or completes before returning. A frame with an offload that the
-	 * NIC lacks never gets here (net/bridge.c finishes it). -ENOBUFS: queue full (frame dropped), -ENETDOWN: no link.
+	 * Send. Any task, any CPU; the driver locks. Copies or completes before returning. A frame with an offload that
+	 * the NIC lacks never gets here (net/bridge.c finishes it). -ENOBUFS: queue full (frame dropped), -ENETDOWN: no
+	 * link.
 	 */
 	int (*tx)(struct nic *n, const struct frame *f);
 	bool (*link_up)(struct nic *n);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* PCI of the host: configuration by ECAM where ACPI's MCFG tells, else ports 0xcf8/0xcfc; BARs, capabilities, MSI and MSI-X. */
+/*
+ * PCI of the host: configuration by ECAM where ACPI's MCFG tells, else ports 0xcf8/0xcfc; BARs, capabilities, MSI and
+ * MSI-X.
+ */
 #pragma once
 #include "kernel/bits.h"
 

@@ -80,7 +80,10 @@ static int msi_set(const struct pci_dev *d, unsigned cap, int vector)
 	return 0;
 }
 
-/* Devices may share a legacy line: one vector a line calls them all. Handlers are added at boot, before devices interrupt. */
+/*
+ * Devices may share a legacy line: one vector a line calls them all. Handlers are added at boot, before devices
+ * interrupt.
+ */
 #define LINE_SHARERS 4
 static struct line {
 	unsigned irq, n;
@@ -96,8 +99,8 @@ static void line_irq(void *arg)
 	for (unsigned i = 0; i < __atomic_load_n(&l->n, __ATOMIC_ACQUIRE); i++)
 		l->h[i].fn(l->h[i].arg);
 	/*
-	 * A sharer that asks again after its turn keeps the line up. Silicon sees that at the EOI; Bochs' I/O APIC only when
-	 * its entry is written. With one device the line has fallen in between.
+	 * A sharer that asks again after its turn keeps the line up. Silicon sees that at the EOI; Bochs' I/O APIC only
+	 * when its entry is written. With one device the line has fallen in between.
 	 */
 	if (l->n > 1)
 		irq_line_again(l->irq);

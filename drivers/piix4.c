@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Power-off on a PIIX4 without ACPI tables (Bochs under OVMF gives none). Its function 3, power management, has ACPI's PM1
- * registers in I/O space at a base that the firmware has chosen (82371AB datasheet 7.1 and 7.2). Nothing is set up here: a
- * base that the firmware did not set stays unset, and `poweroff` then says that there is no way.
+ * Power-off on a PIIX4 without ACPI tables (Bochs under OVMF gives none). Its function 3, power management, has ACPI's
+ * PM1 registers in I/O space at a base that the firmware has chosen (82371AB datasheet 7.1 and 7.2). Nothing is set up
+ * here: a base that the firmware did not set stays unset, and `poweroff` then says that there is no way.
  */
 #include "drivers/piix4.h"
 #include "drivers/pci.h"

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * 16550A on COM1 (PC16550D data sheet), 115200 8N1. Output goes through a ring. The transmitter-empty interrupt drains it, or a
- * timer where the interrupt cannot be had; writers never wait for the chip. What finds the ring full is dropped and counted, and the
- * count is sent in its place as soon as half of the ring is free. Only two wait in place: the boot until uart_irq_init, when
- * there is nobody to be kept waiting, and a panic; both give a chip that stands still up after a moment, until it moves again.
- * Input goes from the FIFO to a ring; the one reader sleeps on it.
+ * 16550A on COM1 (PC16550D data sheet), 115200 8N1. Output goes through a ring. The transmitter-empty interrupt drains
+ * it, or a timer where the interrupt cannot be had; writers never wait for the chip. What finds the ring full is
+ * dropped and counted, and the count is sent in its place as soon as half of the ring is free. Only two wait in place:
+ * the boot until uart_irq_init, when there is nobody to be kept waiting, and a panic; both give a chip that stands
+ * still up after a moment, until it moves again. Input goes from the FIFO to a ring; the one reader sleeps on it.
  *
- * A machine without the chip reads as all ones: then output goes nowhere and no input comes. A chip that stops answering (a
- * management controller that restarts takes its serial port away) is set up again once it is back.
+ * A machine without the chip reads as all ones: then output goes nowhere and no input comes. A chip that stops
+ * answering (a management controller that restarts takes its serial port away) is set up again once it is back.
  */
 #include "drivers/uart.h"
 #include "arch/x86/cpu.h"
@@ -161,7 +161,10 @@ static unsigned tx_fill(void)
 	return n;
 }
 
-/* Wait in place until all is sent, or the chip has taken nothing for stall_ns, or end_ns is past and it takes nothing at once. */
+/*
+ * Wait in place until all is sent, or the chip has taken nothing for stall_ns, or end_ns is past and it takes nothing
+ * at once.
+ */
 static void tx_drain(uint64_t stall_ns, uint64_t end_ns)
 {
 	while (tx_head != tx_tail && (tx_fill() || (time_ns() - moved_ns < stall_ns && time_ns() < end_ns)))

@@ -3,8 +3,8 @@
  * virtio-net (virtio 1.1, 5.1) as tern's own NIC: one receive and one transmit ring, checksum and TCP segmentation
  * offload both ways, mergeable receive buffers.
  *
- * Receiving: descriptor i is page i for ever; a frame spans as many pages as it needs. Sending: frames are copied, header
- * first, into a ring of bytes and so are contiguous but for the wrap, where a second descriptor goes on:
+ * Receiving: descriptor i is page i for ever; a frame spans as many pages as it needs. Sending: frames are copied,
+ * header first, into a ring of bytes and so are contiguous but for the wrap, where a second descriptor goes on:
  *
  *     tx buffer   |...free...|hdr frame|hdr frame fra|   and what is done is taken back at the next send
  *                            tail                    head

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Reader of ACPI tables (ACPI 6.4: RSDP 5.2.5, XSDT 5.2.8, FADT 5.2.9, MADT 5.2.12; MCFG: PCI Firmware Specification 3.2,
- * 4.1.2). No AML interpreter: of the DSDT only the _S5 package is looked for, by its bytes. Tables are firmware's data: every
- * length is checked before it is followed.
+ * Reader of ACPI tables (ACPI 6.4: RSDP 5.2.5, XSDT 5.2.8, FADT 5.2.9, MADT 5.2.12; MCFG: PCI Firmware Specification
+ * 3.2, 4.1.2). No AML interpreter: of the DSDT only the _S5 package is looked for, by its bytes. Tables are firmware's
+ * data: every length is checked before it is followed.
  */
 #include "kernel/acpi.h"
 #include "arch/x86/arch.h"

@@ -23,7 +23,9 @@ struct acpi_info {
 /* Read everything from the RSDP (0: none); feeds I/O APICs and overrides to arch/x86/irq.h. After arch_paging_init. */
 void acpi_init(hpa_t rsdp);
 const struct acpi_info *acpi_info(void);
-/* For a chipset's driver that knows its PM1 control register and S5's sleep type: they count where no table names one. */
+/*
+ * For a chipset's driver that knows its PM1 control register and S5's sleep type: they count where no table names one.
+ */
 void acpi_set_soft_off(uint16_t pm1a_cnt, uint16_t slp_typ);
 /* Power off (S5); returns if that is not possible. */
 void acpi_power_off(void);

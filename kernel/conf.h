@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tern.conf, an INI file: sections `[host]`, `[nic NAME]`, `[peer NAME]`, `[vm NAME]`. This parser keeps
- * every entry with its line; each room reads and checks its own sections. Problems are collected as text
- * "tern.conf:LINE: ..." and the rest still starts. Pure: no kernel calls, no globals, so the loader and tests use it too.
+ * tern.conf, an INI file: sections `[host]`, `[nic NAME]`, `[peer NAME]`, `[vm NAME]`. This parser keeps every entry
+ * with its line; each room reads and checks its own sections. Problems are collected as text "tern.conf:LINE: ..." and
+ * the rest still starts. Pure: no kernel calls, no globals, so the loader and tests use it too.
  */
 #pragma once
 #include "kernel/bits.h"

@@ -3,7 +3,9 @@
 #include "kernel/conf.h"
 #include <string.h>
 
-/* Decimal digits at s into *v; returns what follows them, NULL if there is no digit or the number needs over 64 bits. */
+/*
+ * Decimal digits at s into *v; returns what follows them, NULL if there is no digit or the number needs over 64 bits.
+ */
 static const char *digits(const char *s, uint64_t *v)
 {
 	const char *start = s;

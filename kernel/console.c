@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Commands: the table, splitting a line into words, running it, completing it. The terminal side is console_serial.c. */
+/*
+ * Commands: the table, splitting a line into words, running it, completing it. The terminal side is console_serial.c.
+ */
 #include "kernel/console.h"
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The line editor: bytes from a terminal in, a line out. Pure: it draws nothing itself; edit_render tells what to send so that
- * the terminal's current row shows prompt, text and cursor. Lines longer than the row scroll sideways.
+ * The line editor: bytes from a terminal in, a line out. Pure: it draws nothing itself; edit_render tells what to send
+ * so that the terminal's current row shows prompt, text and cursor. Lines longer than the row scroll sideways.
  */
 #pragma once
 #include "kernel/bits.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The console's terminal side, on the serial port: prompt, editing, and sharing the line with the log. Log lines come at any time
- * from any context: one that comes while a line is being edited replaces that row, and the row is drawn again below it. The
- * output of a command with --json is held back until its line is whole, and log lines wait while it is sent, so that none falls
- * into it.
+ * The console's terminal side, on the serial port: prompt, editing, and sharing the line with the log. Log lines come
+ * at any time from any context: one that comes while a line is being edited replaces that row, and the row is drawn
+ * again below it. The output of a command with --json is held back until its line is whole, and log lines wait while it
+ * is sent, so that none falls into it.
  *
- * Nothing here waits for the terminal, except a command's output: its task sleeps until the line has little left to send, without
- * any lock. What is shown under the lock goes into the port's queue, or is lost and counted there.
+ * Nothing here waits for the terminal, except a command's output: its task sleeps until the line has little left to
+ * send, without any lock. What is shown under the lock goes into the port's queue, or is lost and counted there.
  */
 #include "kernel/console.h"
 #include "kernel/console_edit.h"

@@ -25,9 +25,15 @@ const char *err_name(int err);
 /* "ENOMEM", for scripts. */
 const char *err_code(int err);
 
-/* A reason for an operator: what failed, why, and what to do. Filled by functions that take `struct why *` (may be NULL). */
+/*
+ * A reason for an operator: what failed, why, and what to do. Filled by functions that take `struct why *` (may be
+ * NULL).
+ */
 struct why {
 	char text[256];
 };
-/* Format into w (if not NULL) unless it holds an earlier, deeper reason; returns err, so `return why_set(w, -EINVAL, ...)`. */
+/*
+ * Format into w (if not NULL) unless it holds an earlier, deeper reason; returns err, so `return why_set(w, -EINVAL,
+ * ...)`.
+ */
 int why_set(struct why *w, int err, const char *fmt, ...) printf_like(3, 4);

@@ -31,7 +31,10 @@ static void put_be32(uint8_t *p, uint32_t v)
 	put_be16(p + 2, (uint16_t)v);
 }
 
-/* Ones' complement sum of big-endian 16-bit words, not folded; eight bytes at a time, because byte order does not matter to it. */
+/*
+ * Ones' complement sum of big-endian 16-bit words, not folded; eight bytes at a time, because byte order does not
+ * matter to it.
+ */
 static uint64_t sum_words(const uint8_t *p, size_t n, uint64_t sum)
 {
 	uint64_t wide = 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * An Ethernet frame on its way between a guest's virtio-net, the bridge, a NIC and lwIP. A frame is borrowed: it and its
- * bytes are valid until the function it was given to returns; whoever wants to keep it copies. Offload metadata follows
- * struct virtio_net_hdr (virtio 1.1, 5.1.6): the checksum at csum_start + csum_offset may be left partial, and one frame
- * may stand for several TCP segments of gso_size payload bytes each.
+ * An Ethernet frame on its way between a guest's virtio-net, the bridge, a NIC and lwIP. A frame is borrowed: it and
+ * its bytes are valid until the function it was given to returns; whoever wants to keep it copies. Offload metadata
+ * follows struct virtio_net_hdr (virtio 1.1, 5.1.6): the checksum at csum_start + csum_offset may be left partial, and
+ * one frame may stand for several TCP segments of gso_size payload bytes each.
  */
 #pragma once
 #include "kernel/bits.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * FNV-1a, 64 bits (Fowler, Noll, Vo): each step is a bijection of the hash, so one changed byte always changes the result. For tables,
- * names and check words; no defence against who wants a collision.
+ * FNV-1a, 64 bits (Fowler, Noll, Vo): each step is a bijection of the hash, so one changed byte always changes the
+ * result. For tables, names and check words; no defence against who wants a collision.
  */
 #pragma once
 #include "kernel/bits.h"

@@ -4,8 +4,9 @@
 #include "kernel/bits.h"
 
 /*
- * One boot of one machine. `host` comes from the hardware (SMBIOS UUID and the cards' permanent MACs), never from tern.conf, so that a
- * copied boot volume is another host; `boot` is random in each boot. Neither is ever 0 for a real host.
+ * One boot of one machine. `host` comes from the hardware (SMBIOS UUID and the cards' permanent MACs), never from
+ * tern.conf, so that a copied boot volume is another host; `boot` is random in each boot. Neither is ever 0 for a real
+ * host.
  */
 struct incarnation {
 	uint64_t host, boot;
@@ -52,8 +53,8 @@ struct host_info {
 extern struct host_info host_info;
 
 /*
- * Before the machine is switched off or restarted by `poweroff` or `reboot`: 0, or -EBUSY with the reason, which --force overrides. Set by
- * kernel/main.c for the rooms above; NULL: nothing stands against it. May sleep.
+ * Before the machine is switched off or restarted by `poweroff` or `reboot`: 0, or -EBUSY with the reason, which
+ * --force overrides. Set by kernel/main.c for the rooms above; NULL: nothing stands against it. May sleep.
  */
 struct why;
 extern int (*host_may_leave)(struct why *w);

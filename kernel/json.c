@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* JSON out (RFC 8259): commas and escapes. Text is taken as bytes; what is not ASCII is written as \u00XX, so output is ASCII. */
+/*
+ * JSON out (RFC 8259): commas and escapes. Text is taken as bytes; what is not ASCII is written as \u00XX, so output is
+ * ASCII.
+ */
 #include "kernel/console.h"
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Looks up function names in the table that tools/ksyms.py makes from the first link. Called by panic and trap dumps, so
- * it touches nothing but read-only data.
+ * Looks up function names in the table that tools/ksyms.py makes from the first link. Called by panic and trap dumps,
+ * so it touches nothing but read-only data.
  */
 #include "kernel/ksym.h"
 #include "kernel/handoff.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The log: a ring of the last LINES lines. What is urgent enough also goes to the console, through the hook it sets. Lines of one
- * kind and source that come too fast are counted instead (log_fold.h).
+ * The log: a ring of the last LINES lines. What is urgent enough also goes to the console, through the hook it sets.
+ * Lines of one kind and source that come too fast are counted instead (log_fold.h).
  */
 #include "kernel/log.h"
 #include "kernel/log_fold.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The log: a ring of the last messages with level and time, also written to the serial console. Any context.
- * One line a call, no newline at its end. Say what, why, and for an operator what to do. Never waits. Lines of one kind and source
+ * The log: a ring of the last messages with level and time, also written to the serial console. Any context. One line a
+ * call, no newline at its end. Say what, why, and for an operator what to do. Never waits. Lines of one kind and source
  * that come too fast are counted, and "[N lines like this]" follows one of them (log_fold.h).
  */
 #pragma once
@@ -22,7 +22,10 @@ struct log_line {
 	enum log_level level;
 	char text[232];
 };
-/* The line with number *seq, or the oldest there is if that has been overwritten; counts *seq on. False: no such line yet. */
+/*
+ * The line with number *seq, or the oldest there is if that has been overwritten; counts *seq on. False: no such line
+ * yet.
+ */
 bool log_read(uint64_t *seq, struct log_line *out);
 /* Lines of that level and more urgent ones also go to fn (any context). */
 void log_echo(enum log_level level, void (*fn)(const struct log_line *l));

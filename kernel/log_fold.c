@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Folding of log lines (log_fold.h): a token bucket each for kinds and for sources. The price of a line doubles with each report, so
- * that a flood that goes on takes one line a minute in the end, and comes down again after a silence.
+ * Folding of log lines (log_fold.h): a token bucket each for kinds and for sources. The price of a line doubles with
+ * each report, so that a flood that goes on takes one line a minute in the end, and comes down again after a silence.
  */
 #include "kernel/log_fold.h"
 #include "kernel/hash.h"

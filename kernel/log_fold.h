@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Which log lines are too many: those of one kind (their format) and one source (their text but for digits, so that ports, counts
- * and the ends of addresses make no other), beyond a burst and one a second; and those of one kind whatever their texts, since a peer
- * may choose its words. What is held back is counted, and said with the last of its lines. Pure; the caller has the lock.
+ * Which log lines are too many: those of one kind (their format) and one source (their text but for digits, so that
+ * ports, counts and the ends of addresses make no other), beyond a burst and one a second; and those of one kind
+ * whatever their texts, since a peer may choose its words. What is held back is counted, and said with the last of its
+ * lines. Pure; the caller has the lock.
  */
 #pragma once
 #include "kernel/log.h"
@@ -24,5 +25,8 @@ struct fold_table {
 
 /* True: log this line of format fmt. False: it has been counted. */
 bool fold_line(struct fold_table *t, const char *fmt, const struct log_line *l);
-/* If lines were held back and their count is due (or `all`): that line, with the count in its text. False: there is none. */
+/*
+ * If lines were held back and their count is due (or `all`): that line, with the count in its text. False: there is
+ * none.
+ */
 bool fold_report(struct fold_table *t, uint64_t now_ns, bool all, struct log_line *l);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tern's boot order, from the loader's hand-off to the prompt. This file wires the rooms together and so may include from all of
- * them. kernel_main runs on the boot CPU's first stack, which then becomes its idle task; from the first task on it is boot().
+ * tern's boot order, from the loader's hand-off to the prompt. This file wires the rooms together and so may include
+ * from all of them. kernel_main runs on the boot CPU's first stack, which then becomes its idle task; from the first
+ * task on it is boot().
  */
 #include "arch/x86/arch.h"
 #include "arch/x86/hv.h"
@@ -182,7 +183,10 @@ static bool undecided_resume(void)
 	return resume;
 }
 
-/* Hardware virtualisation, on every CPU or not at all; then the VMs. Without it tern says why, and the console still runs. */
+/*
+ * Hardware virtualisation, on every CPU or not at all; then the VMs. Without it tern says why, and the console still
+ * runs.
+ */
 static void start_vmm(void)
 {
 	static const struct hv_env env = { .alloc = page_alloc_zero, .free = page_free };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * malloc for the kernel and for newlib and lwIP inside it, in place of newlib's own: locks are ours, all of it works with
- * interrupts off and in any context, and what is freed goes back to the page allocator, so that "free pages are back where they
- * were" can be tested.
+ * malloc for the kernel and for newlib and lwIP inside it, in place of newlib's own: locks are ours, all of it works
+ * with interrupts off and in any context, and what is freed goes back to the page allocator, so that "free pages are
+ * back where they were" can be tested.
  *
  *   slab, 16 KiB, aligned:  | struct slab | object | object | ...        one size a slab, free ones chained
  *   large:                  a block of the page allocator; its order is what the allocator remembers
@@ -72,7 +72,9 @@ static void *large_alloc(size_t n)
 	return hva_of(hpa);
 }
 
-/* The slab an object lies in, or NULL for a large block. Anything else was never ours, or has been overwritten: panic. */
+/*
+ * The slab an object lies in, or NULL for a large block. Anything else was never ours, or has been overwritten: panic.
+ */
 static struct slab *slab_of(const void *p)
 {
 	if (((uintptr_t)p & PAGE_MASK) == 0 && page_block_order(hpa_of(p)) >= 0)

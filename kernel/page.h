@@ -25,11 +25,11 @@ void page_free(hpa_t hpa, unsigned order);
 void page_zero(hpa_t hpa, unsigned order);
 
 /*
- * Pages that are promised to one user before it allocates them: nobody else's allocation takes the last of them. It is a
- * number, not places: large blocks may still be missing where free memory lies in small pieces.
- * page_reserve: `pages` of them if `keep` more are free, else -ENOMEM; *have is what was free. page_alloc_reserved takes a block on r's
- * account and what goes beyond it, or all of it if r is NULL, from what is free. page_unreserve gives back what was not used;
- * again or on {0} it does nothing. One task uses an r at a time.
+ * Pages that are promised to one user before it allocates them: nobody else's allocation takes the last of them. It is
+ * a number, not places: large blocks may still be missing where free memory lies in small pieces. page_reserve: `pages`
+ * of them if `keep` more are free, else -ENOMEM; *have is what was free. page_alloc_reserved takes a block on r's
+ * account and what goes beyond it, or all of it if r is NULL, from what is free. page_unreserve gives back what was not
+ * used; again or on {0} it does nothing. One task uses an r at a time.
  */
 struct page_reservation {
 	uint64_t pages; /* not used yet */
@@ -41,7 +41,10 @@ hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order) must_check
 /* Order of the allocated block that starts at hpa, or -1. */
 int page_block_order(hpa_t hpa);
 
-/* For kernel/main.c: take over the free ranges of the loader's map; later, all of it read, its HANDOFF_MEM_BOOT ranges too. */
+/*
+ * For kernel/main.c: take over the free ranges of the loader's map; later, all of it read, its HANDOFF_MEM_BOOT ranges
+ * too.
+ */
 void page_init(const struct handoff_mem *map, unsigned n);
 void page_free_boot(void);
 /* True if the range lies inside one entry of that map that the direct map covers. */

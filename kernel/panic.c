@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Our own bug: stop the other CPUs, print registers and a backtrace with symbols, and keep a console that reads only and
- * that needs nothing of what may be broken: no locks (they are ignored from here on), no interrupts, no allocation.
+ * Our own bug: stop the other CPUs, print registers and a backtrace with symbols, and keep a console that reads only
+ * and that needs nothing of what may be broken: no locks (they are ignored from here on), no interrupts, no allocation.
  */
 #include "kernel/panic.h"
 #include "kernel/acpi.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ChaCha20 (RFC 8439, 2.3) as a generator with fast key erasure (D. J. Bernstein, 2017): the first half of each block
- * replaces the key, so that what was given out cannot be computed from what is in memory later. Each call first mixes new
- * entropy into the key: RDSEED or RDRAND where CPUID says so (SDM 1 7.3.17), and the TSC.
+ * replaces the key, so that what was given out cannot be computed from what is in memory later. Each call first mixes
+ * new entropy into the key: RDSEED or RDRAND where CPUID says so (SDM 1 7.3.17), and the TSC.
  */
 #include "kernel/random.h"
 #include "arch/x86/cpu.h"

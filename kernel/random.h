@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random bytes fit for keys: a ChaCha20 generator with fast key erasure, fed by RDRAND/RDSEED where the CPU has them and by
- * TSC jitter always. Without RDRAND the first bytes after start are only as good as the jitter of that start.
+ * Random bytes fit for keys: a ChaCha20 generator with fast key erasure, fed by RDRAND/RDSEED where the CPU has them
+ * and by TSC jitter always. Without RDRAND the first bytes after start are only as good as the jitter of that start.
  */
 #pragma once
 #include "kernel/bits.h"

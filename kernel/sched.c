@@ -5,14 +5,14 @@
  *   wake-up --place()--> run queue of a CPU --pick--> runs --> sleeps | preempted (back into the queue) | dies
  *                             ^ stolen by CPUs that have nothing to do
  *
- * A woken task goes to the CPU it ran on if that is idle or runs something less urgent, else to an idle CPU, else it waits
- * at its last CPU. Two things keep this free of lost wake-ups:
+ * A woken task goes to the CPU it ran on if that is idle or runs something less urgent, else to an idle CPU, else it
+ * waits at its last CPU. Two things keep this free of lost wake-ups:
  * - A CPU announces that it is idle before it looks for work to steal, and a waker enqueues before it looks for idle
  *   CPUs (both with full barriers), so one of the two sees the other.
  * - A task may be woken while the switch away from it is still going on (on_cpu). It is then queued at that very CPU,
  *   whose queue lock orders both, and nobody steals it until the switch is complete.
- * CPUs that all have work even out at the ends of slices. There is no tick: the slice timer is armed only while another task waits for the same CPU.
- * Locks: a queue's lock is taken inside any other and never two at a time.
+ * CPUs that all have work even out at the ends of slices. There is no tick: the slice timer is armed only while another
+ * task waits for the same CPU. Locks: a queue's lock is taken inside any other and never two at a time.
  */
 #include "kernel/sched.h"
 #include "arch/x86/arch.h"
@@ -57,10 +57,10 @@ static void kick(struct runq *mine)
 }
 
 /*
- * Make the CPU of rq look at its queue (or steal) as soon as it can. What it will run begins by taking the wait queue's lock,
- * which the waker (preempt_off is 1) still holds: so it is interrupted only when that lock is released, in sched_check,
- * or the waker itself goes to sleep, in sched_switch. Otherwise it would spin; under an emulator for milliseconds, as
- * the host runs the CPU that was woken in place of the one that holds the lock.
+ * Make the CPU of rq look at its queue (or steal) as soon as it can. What it will run begins by taking the wait queue's
+ * lock, which the waker (preempt_off is 1) still holds: so it is interrupted only when that lock is released, in
+ * sched_check, or the waker itself goes to sleep, in sched_switch. Otherwise it would spin; under an emulator for
+ * milliseconds, as the host runs the CPU that was woken in place of the one that holds the lock.
  */
 static void resched(struct runq *rq)
 {
@@ -127,8 +127,9 @@ static struct task *steal(struct runq *thief)
 }
 
 /*
- * Someone waits here while this CPU is busy: an idle CPU shall take it, or else the slice must end. If it has ended already
- * and the task only holds preemption off, a timer in the past would interrupt it again and again before it could let go.
+ * Someone waits here while this CPU is busy: an idle CPU shall take it, or else the slice must end. If it has ended
+ * already and the task only holds preemption off, a timer in the past would interrupt it again and again before it
+ * could let go.
  */
 static void share(struct runq *rq)
 {

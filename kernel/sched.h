@@ -14,7 +14,10 @@ enum task_state {
 	TASK_DEAD,
 };
 
-/* (c) const after create  [r] the lock of the run queue it is in  [s] its own CPU, interrupts off  [a] atomic  [l] task list */
+/*
+ * (c) const after create  [r] the lock of the run queue it is in  [s] its own CPU, interrupts off  [a] atomic  [l] task
+ * list
+ */
 struct task {
 	uint64_t rsp;          /* [s] while it is not on a CPU */
 	struct list run;       /* [r] */
@@ -60,7 +63,10 @@ void sched_switch(void);
 void sched_wake(struct task *t);
 /* First thing on a new task's stack. */
 void sched_finish_switch(void);
-/* Switch now if this CPU was asked to; flags say if interrupts were on (else it happens as soon as they are). Interrupts off. */
+/*
+ * Switch now if this CPU was asked to; flags say if interrupts were on (else it happens as soon as they are).
+ * Interrupts off.
+ */
 void sched_check(uint64_t flags);
 /* Takes a dead task once its stack is free of CPUs (kernel/task.c). Interrupts off. */
 void task_reap(struct task *t);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel tested where it runs: scheduler, locks, timers and allocators under load on all CPUs, for the rig's tests. A hidden
- * command: `selftest` runs everything and leaves nothing behind. In test builds `selftest panic|stack|null` die on purpose.
+ * The kernel tested where it runs: scheduler, locks, timers and allocators under load on all CPUs, for the rig's tests.
+ * A hidden command: `selftest` runs everything and leaves nothing behind. In test builds `selftest panic|stack|null`
+ * die on purpose.
  */
 #include "arch/x86/cpu.h"
 #include "kernel/console.h"

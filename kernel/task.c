@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The life of a task: created with a guarded stack, listed, ended. A task cannot free the stack it stands on: the CPU that
- * leaves it last hands it to the reaper, a task of its own, because freeing a stack flushes TLBs and so needs interrupts.
+ * The life of a task: created with a guarded stack, listed, ended. A task cannot free the stack it stands on: the CPU
+ * that leaves it last hands it to the reaper, a task of its own, because freeing a stack flushes TLBs and so needs
+ * interrupts.
  */
 #include "kernel/task.h"
 #include "arch/x86/arch.h"

@@ -15,8 +15,9 @@ enum task_prio {
 struct task;
 
 /*
- * Start fn(arg) as a task of its own with a guarded 32 KiB stack. Returning from fn ends the task; its memory is freed by
- * the system, so the pointer must not be used after that: to wait for an end, use a struct completion. NULL: no memory.
+ * Start fn(arg) as a task of its own with a guarded 32 KiB stack. Returning from fn ends the task; its memory is freed
+ * by the system, so the pointer must not be used after that: to wait for an end, use a struct completion. NULL: no
+ * memory.
  */
 struct task *task_create(const char *name, enum task_prio prio, void (*fn)(void *arg), void *arg) must_check;
 noreturn void task_exit(void);
@@ -40,7 +41,10 @@ void preempt_enable(void);
 bool task_need_resched(void);
 /* The CPU that t runs on now, or -1. A hint unless t cannot move. */
 int task_cpu(const struct task *t);
-/* If t runs on another CPU, interrupt it there: guest mode ends with EXIT_HOST_IRQ. t must not end meanwhile. Any context. */
+/*
+ * If t runs on another CPU, interrupt it there: guest mode ends with EXIT_HOST_IRQ. t must not end meanwhile. Any
+ * context.
+ */
 void task_kick(const struct task *t);
 
 /* For kernel/main.c: the first tasks can be created, the scheduler runs on this CPU (sched.h). */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Time from the TSC, and one-shot timers: a sorted list for each CPU, the first of which is in the local APIC's timer. The
- * hardware is only programmed for something earlier than what it holds: a cancelled timer costs at most one idle interrupt.
+ * Time from the TSC, and one-shot timers: a sorted list for each CPU, the first of which is in the local APIC's timer.
+ * The hardware is only programmed for something earlier than what it holds: a cancelled timer costs at most one idle
+ * interrupt.
  *
- * timer.cpu says where a timer is armed, or -1; timer.ran, which CPU's interrupt called its fn last. Whether that call is
- * still going on is told by that CPU's `running`, never by the timer, which fn may have freed.
+ * timer.cpu says where a timer is armed, or -1; timer.ran, which CPU's interrupt called its fn last. Whether that call
+ * is still going on is told by that CPU's `running`, never by the timer, which fn may have freed.
  */
 #include "kernel/time.h"
 #include "arch/x86/cpu.h"
@@ -147,7 +148,10 @@ void time_interrupt(void)
 				arm(ts, next);
 			return;
 		}
-		/* Re-armed here while fn is still running there: wait, without a claim that the other CPU could wait for in turn. */
+		/*
+		 * Re-armed here while fn is still running there: wait, without a claim that the other CPU could wait
+		 * for in turn.
+		 */
 		int ran = t->ran;
 		if (ran >= 0 && ran != (int)c->id && is_running(t, ran)) {
 			spin_release(&ts->lock); /* it may be cancelled or moved meanwhile */

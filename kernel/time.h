@@ -29,7 +29,10 @@ struct timer {
 	int ran; /* where fn was called last, or -1 */
 };
 void timer_init(struct timer *t, void (*fn)(void *arg), void *arg);
-/* (Re-)arm on this CPU; a deadline in the past fires at once. Any context; the caller sees to it that one CPU at a time sets t. */
+/*
+ * (Re-)arm on this CPU; a deadline in the past fires at once. Any context; the caller sees to it that one CPU at a time
+ * sets t.
+ */
 void timer_set(struct timer *t, uint64_t deadline_ns);
 /* Disarm; on return fn is not running and will not run (waits for it on another CPU). Not from within fn. */
 void timer_cancel(struct timer *t);

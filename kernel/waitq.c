@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The wait queue: the one place where tasks go to sleep. A waiter lives on its task's stack; the caller's spinlock guards
- * the queue and thereby decides who wakes the task: whoever takes the waiter off the queue, a waker or the deadline.
+ * The wait queue: the one place where tasks go to sleep. A waiter lives on its task's stack; the caller's spinlock
+ * guards the queue and thereby decides who wakes the task: whoever takes the waiter off the queue, a waker or the
+ * deadline.
  */
 #include "kernel/sched.h"
 #include "kernel/err.h"

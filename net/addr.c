@@ -5,9 +5,9 @@
 #include <string.h>
 
 /*
- * How long a conflict rests until the next try, and what is added at random: two hosts that were switched on together hear each
- * other's probes, and one of them must be done, which takes 4 to 7 s, before the other begins. RFC 5227 2.1.1 wants a host
- * with MAX_CONFLICTS behind it to wait RATE_LIMIT_INTERVAL.
+ * How long a conflict rests until the next try, and what is added at random: two hosts that were switched on together
+ * hear each other's probes, and one of them must be done, which takes 4 to 7 s, before the other begins. RFC 5227 2.1.1
+ * wants a host with MAX_CONFLICTS behind it to wait RATE_LIMIT_INTERVAL.
  */
 #define MAX_CONFLICTS 10
 #define AGAIN_NS      (10 * NS_PER_SEC)

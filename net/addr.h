@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What became of an interface's IPv4 address: is it being probed, may it be used, does another host have it (RFC 5227)?
- * Probing and defending is done by lwIP's ACD module; net/addr_if.c tells here what that module was seen doing, and does
- * what it is told. Pure: no clock, no lock, no lwIP.
+ * Probing and defending is done by lwIP's ACD module; net/addr_if.c tells here what that module was seen doing, and
+ * does what it is told. Pure: no clock, no lock, no lwIP.
  *
  *     PROBING --- probed, nobody has it ---> OK --- a second conflict within 10 s ---> CONFLICT
  *        |                                    ^                                           |  ^
@@ -41,9 +41,9 @@ enum addr_todo {
 	ADDR_USE,   /* the interface may have the address now; with DHCP it already has */
 };
 /*
- * Some ten times a second. ip is the address that ACD or, with DHCP, the interface has (0: none); bound: the interface has it.
- * A static address is to be probed only when there is a link, without which nobody hears a probe, and once more when the link
- * comes back: it stays in use meanwhile, so that connections outlive a cable that was pulled.
+ * Some ten times a second. ip is the address that ACD or, with DHCP, the interface has (0: none); bound: the interface
+ * has it. A static address is to be probed only when there is a link, without which nobody hears a probe, and once more
+ * when the link comes back: it stays in use meanwhile, so that connections outlive a cable that was pulled.
  */
 enum addr_todo addr_tick(struct addr *a, uint64_t now_ns, enum addr_acd acd, uint32_t ip, bool link, bool bound);
 
@@ -54,8 +54,8 @@ enum addr_news {
 	ADDR_DEFENDED, /* say that a->defended uses it too, and was answered */
 };
 /*
- * An ARP packet from that MAC came in, which found ACD in state `before` and left it in `after`; defended: ACD has answered
- * it with an announcement. random makes hosts that have met try again at different times.
+ * An ARP packet from that MAC came in, which found ACD in state `before` and left it in `after`; defended: ACD has
+ * answered it with an announcement. random makes hosts that have met try again at different times.
  */
 enum addr_news addr_arp(struct addr *a, uint64_t now_ns, enum addr_acd before, enum addr_acd after, bool defended,
 			const uint8_t mac[6], uint32_t random);

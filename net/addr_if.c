@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Address conflict detection (RFC 5227) for tern's interfaces: lwIP's ACD module probes and defends, with the times that the RFC
- * gives and does not want changed (1.1); addr.c keeps the state; this file is between the two. lwIP's callback says neither
- * which host the conflict is with nor, for DHCP, that there is one. So ACD is watched instead: each ARP packet may change it.
+ * Address conflict detection (RFC 5227) for tern's interfaces: lwIP's ACD module probes and defends, with the times
+ * that the RFC gives and does not want changed (1.1); addr.c keeps the state; this file is between the two. lwIP's
+ * callback says neither which host the conflict is with nor, for DHCP, that there is one. So ACD is watched instead:
+ * each ARP packet may change it.
  *
- * lwIP reports an address as good after the second announcement. A static one is used from the first on, 2 s earlier, as RFC
- * 5227 2.3 has it.
+ * lwIP reports an address as good after the second announcement. A static one is used from the first on, 2 s earlier,
+ * as RFC 5227 2.3 has it.
  */
 #include "kernel/host.h"
 #include "kernel/log.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Announcements of guests that moved here. The first frame leaves in the caller's context; the repeats, because the first
- * may be lost or come before a switch is ready, by one task that lives only while there is something to repeat.
+ * Announcements of guests that moved here. The first frame leaves in the caller's context; the repeats, because the
+ * first may be lost or come before a switch is ready, by one task that lives only while there is something to repeat.
  */
 #include "net/announce.h"
 #include "kernel/log.h"

@@ -11,8 +11,8 @@
 /* Build the frame in buf; returns its length. Pure. */
 size_t announce_rarp(uint8_t buf[ANNOUNCE_RARP_LEN], const uint8_t mac[ETH_ALEN]);
 /*
- * Send it from that guest's port now, and again 50, 150, 250 and 350 ms later, from a task of its own (the caller does not
- * wait). Stops by itself if the port is gone by then (announce_cancel is called by bridge_remove's caller first).
+ * Send it from that guest's port now, and again 50, 150, 250 and 350 ms later, from a task of its own (the caller does
+ * not wait). Stops by itself if the port is gone by then (announce_cancel is called by bridge_remove's caller first).
  */
 void announce_start(struct bridge_port *p);
 void announce_cancel(struct bridge_port *p);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The L2 switch: learning, static MACs, flooding, the source filter, and finishing in software what a port cannot offload. One lock
- * guards the ports and the MAC table and is never held during send(); a port in use by a sender is counted in `users`, and
- * bridge_remove waits for it.
+ * The L2 switch: learning, static MACs, flooding, the source filter, and finishing in software what a port cannot
+ * offload. One lock guards the ports and the MAC table and is never held during send(); a port in use by a sender is
+ * counted in `users`, and bridge_remove waits for it.
  */
 #include "net/bridge.h"
 #include "kernel/log.h"
@@ -272,8 +272,8 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 }
 
 /*
- * Does a guest speak where hosts do? Frames between hosts (hostframe.h); ARP that claims, or by a probe (RFC 5227, 2.1.1) would take
- * away, an address of a host. h: the first n bytes of the frame. Reads b->guarded, which only grows.
+ * Does a guest speak where hosts do? Frames between hosts (hostframe.h); ARP that claims, or by a probe (RFC 5227,
+ * 2.1.1) would take away, an address of a host. h: the first n bytes of the frame. Reads b->guarded, which only grows.
  */
 static bool is_hosts_own(const struct bridge *b, const uint8_t h[ARP_END], size_t n)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, lets a guest
- * send only from its own MAC, and lets nobody else send from the MAC of who is bound to his port. Frames are borrowed (kernel/frame.h) and handed on synchronously, with their offload
- * metadata where the receiving port can use it; else the bridge finishes them in software. Any task context; ports'
- * send functions do their own locking and must not call back into the bridge.
+ * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, lets
+ * a guest send only from its own MAC, and lets nobody else send from the MAC of who is bound to his port. Frames are
+ * borrowed (kernel/frame.h) and handed on synchronously, with their offload metadata where the receiving port can use
+ * it; else the bridge finishes them in software. Any task context; ports' send functions do their own locking and must
+ * not call back into the bridge.
  */
 #pragma once
 #include "kernel/err.h"
@@ -28,8 +29,8 @@ struct bridge_port {
 	/* Deliver to the port; 0 or -errno (counted as dropped). */
 	int (*send)(void *arg, const struct frame *f);
 	/*
-	 * How many frames of the wire's size send() would take now; NULL: any number. So a large frame that has to be cut for
-	 * this port is refused whole with -ENOBUFS, rather than losing its end.
+	 * How many frames of the wire's size send() would take now; NULL: any number. So a large frame that has to be
+	 * cut for this port is refused whole with -ENOBUFS, rather than losing its end.
 	 */
 	unsigned (*room)(void *arg);
 	void *arg;
@@ -41,7 +42,10 @@ struct bridge_port {
 	bool leaving;                   /* [bridge's lock] bridge_remove began */
 };
 int bridge_create(struct bridge **b, const char *name) must_check;
-/* An IPv4 address of this host or of a peer: guests' ARP that claims or probes it is dropped, counted as spoofed. Any task. */
+/*
+ * An IPv4 address of this host or of a peer: guests' ARP that claims or probes it is dropped, counted as spoofed. Any
+ * task.
+ */
 void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4]);
 void bridge_destroy(struct bridge *b); /* no ports are left; NULL is fine */
 const char *bridge_name(const struct bridge *b);
@@ -49,16 +53,16 @@ void bridge_add(struct bridge *b, struct bridge_port *p);
 /* On return no send() to p is running or will run, and no MAC is learned on it. May sleep. */
 void bridge_remove(struct bridge_port *p);
 /*
- * p->mac is static at p, which is in a bridge: frames to it go to p, and one that comes from it at any other port is dropped and
- * counted there as spoofed. For who is at home here: the host itself, and a guest while it runs here and nowhere else. Twice is
- * harmless; -EEXIST if it is bound to another port.
+ * p->mac is static at p, which is in a bridge: frames to it go to p, and one that comes from it at any other port is
+ * dropped and counted there as spoofed. For who is at home here: the host itself, and a guest while it runs here and
+ * nowhere else. Twice is harmless; -EEXIST if it is bound to another port.
  */
 int bridge_bind(struct bridge_port *p) must_check;
 /* p->mac may be learned again, at any port. bridge_remove does this as well; p need not be bound, nor in a bridge. */
 void bridge_unbind(struct bridge_port *p);
 /*
- * A frame came in from p. For senders that can hold back, the answer: 0 if it was taken (flooded frames always are), -errno
- * of the one port it went to, -EACCES for a spoofed source MAC, -EINVAL if malformed, -ENETDOWN if p is leaving.
+ * A frame came in from p. For senders that can hold back, the answer: 0 if it was taken (flooded frames always are),
+ * -errno of the one port it went to, -EACCES for a spoofed source MAC, -EINVAL if malformed, -ENETDOWN if p is leaving.
  */
 int bridge_input(struct bridge_port *p, struct frame *f);
 #define BRIDGE_BOUND UINT64_MAX

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The `bridge` command: ports, and MACs that are bound or learned, of each bridge. They are copied under its lock, then printed. */
+/*
+ * The `bridge` command: ports, and MACs that are bound or learned, of each bridge. They are copied under its lock, then
+ * printed.
+ */
 #include "kernel/console.h"
 #include "kernel/time.h"
 #include "net/port.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Frames between tern hosts on the networks of their VMs, apart from IP: EtherType 0x88b5 (IEEE Std 802, local experimental 1), broadcast
- * or to a card's own MAC. They reach hosts whose addresses do not work, and guests neither send nor see them (bridge.c). Nothing
- * proves who sent one, and any may be lost: what is heard may keep a host from something, never let it.
+ * Frames between tern hosts on the networks of their VMs, apart from IP: EtherType 0x88b5 (IEEE Std 802, local
+ * experimental 1), broadcast or to a card's own MAC. They reach hosts whose addresses do not work, and guests neither
+ * send nor see them (bridge.c). Nothing proves who sent one, and any may be lost: what is heard may keep a host from
+ * something, never let it.
  */
 #pragma once
 #include "kernel/bits.h"
@@ -10,7 +11,10 @@
 #define HOSTFRAME_TYPE 0x88b5 /* EtherType */
 #define HOSTFRAME_MAX  1500   /* bytes of payload */
 
-/* Called in a card's task for each one that comes in; must not sleep. `from`: to answer it. One receiver, before the first card starts. */
+/*
+ * Called in a card's task for each one that comes in; must not sleep. `from`: to answer it. One receiver, before the
+ * first card starts.
+ */
 struct hostframe_from;
 void hostframe_receiver(void (*fn)(const struct hostframe_from *from, const uint8_t *payload, size_t len));
 /* To everybody on all networks of this host; or the answer. Best effort. */

@@ -14,9 +14,9 @@ int net_init(struct conf *c);
 const char *net_address(char buf[48]);
 
 /*
- * The host's address and other hosts' (RFC 5227). An address is probed for 4 to 7 s (9 s with DHCP) before it is used; while it is
- * PROBING or in CONFLICT nothing answers at it and nothing is sent from it. What is in CONFLICT is probed again each 10 to 20 s,
- * later 60 to 70 s, and is OK as soon as the other host is gone.
+ * The host's address and other hosts' (RFC 5227). An address is probed for 4 to 7 s (9 s with DHCP) before it is used;
+ * while it is PROBING or in CONFLICT nothing answers at it and nothing is sent from it. What is in CONFLICT is probed
+ * again each 10 to 20 s, later 60 to 70 s, and is OK as soon as the other host is gone.
  */
 enum net_addr_state {
 	NET_ADDR_NONE,    /* no network card of use */
@@ -25,11 +25,14 @@ enum net_addr_state {
 	NET_ADDR_CONFLICT, /* another host has it */
 };
 /*
- * Of several interfaces the one counts whose state matters most: CONFLICT, being probed, OK, waiting for DHCP or a link.
- * other_mac (NULL: not asked for) is set in CONFLICT. Any task.
+ * Of several interfaces the one counts whose state matters most: CONFLICT, being probed, OK, waiting for DHCP or a
+ * link. other_mac (NULL: not asked for) is set in CONFLICT. Any task.
  */
 enum net_addr_state net_addr_state(uint8_t other_mac[6]);
-/* Sleep until it is no longer PROBING: 0 it may be used, -EADDRINUSE conflict, -ENETDOWN NONE, -ETIMEDOUT past the deadline. */
+/*
+ * Sleep until it is no longer PROBING: 0 it may be used, -EADDRINUSE conflict, -ENETDOWN NONE, -ETIMEDOUT past the
+ * deadline.
+ */
 int net_addr_settle(uint64_t deadline_ns);
 /* Why this host has no address to send from, and what to do: always -ENETDOWN. */
 int net_addr_why(struct why *w);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Buffers for received frames: a fixed number of 2 KiB pieces, each with its lwIP header in front, on a free list. lwIP's own
- * pools would put them into the image's bss. TCP_WND bounds what one connection may hold of them.
+ * Buffers for received frames: a fixed number of 2 KiB pieces, each with its lwIP header in front, on a free list.
+ * lwIP's own pools would put them into the image's bss. TCP_WND bounds what one connection may hold of them.
  */
 #include "kernel/page.h"
 #include "kernel/spinlock.h"

@@ -35,7 +35,10 @@ static unsigned tcp4_header(const uint8_t *ip, size_t n)
 	return (ip[6] & 0x3f) | ip[7] ? 0 : ihl;
 }
 
-/* Leave the checksum to whoever sends the frame: the field holds the pseudo header's sum, not complemented (virtio 1.1, 5.1.6.2). */
+/*
+ * Leave the checksum to whoever sends the frame: the field holds the pseudo header's sum, not complemented (virtio 1.1,
+ * 5.1.6.2).
+ */
 static void offload_tcp(struct frame *f, uint8_t *eth, size_t n)
 {
 	uint8_t *ip = eth + SIZEOF_ETH_HDR;
@@ -93,7 +96,10 @@ static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 
 /* ---- receiving ---- */
 
-/* The checks that a packet still needs go with the choice of the function; flags are lwIP's per interface, under its lock. */
+/*
+ * The checks that a packet still needs go with the choice of the function; flags are lwIP's per interface, under its
+ * lock.
+ */
 static err_t input_checked(struct pbuf *p, struct netif *n)
 {
 	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL & ~NETIF_CHECKSUM_GEN_TCP));

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A stream in memory: two rings under one lock. For tests, where it can also be cut, and for migration within a host. */
+/*
+ * A stream in memory: two rings under one lock. For tests, where it can also be cut, and for migration within a host.
+ */
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
 #include "net/stream.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Inside net/: tern's interfaces, each a NIC and lwIP as two ports of one bridge, and what the files of the lwIP port share.
+ * Inside net/: tern's interfaces, each a NIC and lwIP as two ports of one bridge, and what the files of the lwIP port
+ * share.
  *
  *     NIC --- port [bridge] port --- netif --- lwIP
  *              guests' ports

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A reliable byte stream: all that migration knows of the network. TCP (lwIP) and an in-memory pipe implement it, TLS will.
- * One reader and one writer task may use a stream at once. Deadlines are absolute time_ns(). Errors are -errno:
- * -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED (stream_abort was called).
- * An error is final for the stream.
+ * A reliable byte stream: all that migration knows of the network. TCP (lwIP) and an in-memory pipe implement it, TLS
+ * will. One reader and one writer task may use a stream at once. Deadlines are absolute time_ns(). Errors are -errno:
+ * -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED (stream_abort was called). An
+ * error is final for the stream.
  */
 #pragma once
 #include "kernel/bits.h"
@@ -38,7 +38,10 @@ int stream_shutdown(struct stream *s);
 void stream_abort(struct stream *s);
 void stream_close(struct stream *s); /* NULL is fine */
 
-/* TCP. addr is dotted IPv4 (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task per connection. */
+/*
+ * TCP. addr is dotted IPv4 (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task per
+ * connection.
+ */
 int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns,
 		       struct why *w) must_check;
 int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * TCP streams on lwIP's raw API. lwIP's callbacks (in the NIC's or lwIP's task, core lock held) move received buffers and
- * news onto the stream under its spinlock and wake its reader or writer; those take the core lock only to write and to
- * open the window again. connections are made at the end of this file and in tcp_listen.c.
+ * TCP streams on lwIP's raw API. lwIP's callbacks (in the NIC's or lwIP's task, core lock held) move received buffers
+ * and news onto the stream under its spinlock and wake its reader or writer; those take the core lock only to write and
+ * to open the window again. connections are made at the end of this file and in tcp_listen.c.
  *
  * Lock order: lwIP's core lock, then a stream's.
  */
@@ -103,7 +103,10 @@ static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
 	return ERR_OK;
 }
 
-/* When nothing is acknowledged for 200 ms: notice a peer that acknowledges nothing, and keep the retransmission interval short. */
+/*
+ * When nothing is acknowledged for 200 ms: notice a peer that acknowledges nothing, and keep the retransmission
+ * interval short.
+ */
 static err_t on_poll(void *arg, struct tcp_pcb *pcb)
 {
 	struct tcp_stream *t = arg;
@@ -151,8 +154,8 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 }
 
 /*
- * Grow the segments of a connection whose peer takes full Ethernet frames: they are cut to TCP_MSS below lwIP (netif.c).
- * lwIP needs a congestion window of a segment at least to send at all; it starts with two.
+ * Grow the segments of a connection whose peer takes full Ethernet frames: they are cut to TCP_MSS below lwIP
+ * (netif.c). lwIP needs a congestion window of a segment at least to send at all; it starts with two.
  */
 void tcp_stream_established(struct tcp_pcb *pcb)
 {
@@ -242,7 +245,10 @@ static int tcp_stream_shutdown(struct stream *s)
 
 /* ---- reading ---- */
 
-/* Have t->cur hold received buffers. 1: it does; 0: the peer ended; -errno. Data before an end or a reset is still read. */
+/*
+ * Have t->cur hold received buffers. 1: it does; 0: the peer ended; -errno. Data before an end or a reset is still
+ * read.
+ */
 static int fetch(struct tcp_stream *t, uint64_t deadline_ns)
 {
 	int ret = 0;
@@ -300,7 +306,9 @@ static int tcp_stream_read(struct stream *s, void *buf, size_t max, uint64_t dea
 		done = take(t, buf, max);
 	}
 	t->credit += done;
-	/* lwIP tells the peer only when it is worth it; what is owed at the end of the buffers must not wait for more. */
+	/*
+	 * lwIP tells the peer only when it is worth it; what is owed at the end of the buffers must not wait for more.
+	 */
 	if (t->credit >= CREDIT_STEP || !t->cur) {
 		NET_CORE_LOCK();
 		give_credit(t);

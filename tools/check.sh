@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # One check of the sources or of the image; `make check` runs them all. Says what is wrong, exit code 1 if anything is.
-#   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone)
+#   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone), nor
+#            would an editor break a comment at column 120; one with two spaces in its text is a table
 #   layers   who includes whom; and every source file is in a list of the Makefile
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
@@ -22,6 +23,10 @@ flags_of() {
 
 case $1 in
 format)
+	wide=$(for f in $(sources '*.c' '*.h'); do
+		expand "$f" | awk -v f="$f" '/^ *(\/\*|\*) / && length > 120 && !/[^.]  /{ print f ":" FNR ": " length " columns" }'
+	done)
+	[ -z "$wide" ] || { echo "$wide"; exit 1; }
 	clang-format --version | grep -q 'version 14\.' || { echo "not clang-format 14: nothing checked"; exit 0; }
 	clang-format --dry-run -Werror $(sources '*.c' '*.h')
 	;;

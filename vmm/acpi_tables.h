@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ACPI tables for the guest (ACPI 6.4): RSDP, XSDT, FADT (hardware-reduced), MADT (x2APIC-capable LAPICs, I/O APIC), MCFG, DSDT. */
+/*
+ * ACPI tables for the guest (ACPI 6.4): RSDP, XSDT, FADT (hardware-reduced), MADT (x2APIC-capable LAPICs, I/O APIC),
+ * MCFG, DSDT.
+ */
 #pragma once
 #include "vmm/gmem.h"
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's address decoders: two sorted arrays of regions, ports and memory. A look-up copies the region out under the
- * lock and calls its device without it, so that a device may add and remove regions (PCI BARs) from inside an access.
- * Devices live as long as their VM: a region that was just removed may still see one access that was on its way.
+ * The guest's address decoders: two sorted arrays of regions, ports and memory. A look-up copies the region out under
+ * the lock and calls its device without it, so that a device may add and remove regions (PCI BARs) from inside an
+ * access. Devices live as long as their VM: a region that was just removed may still see one access that was on its
+ * way.
  */
 #include "vmm/bus.h"
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's address decoders: which device answers at a port or at a guest-physical address. Regions come and go at run
- * time (PCI BARs), so look-ups hold a lock; a region's functions are called with that lock released but the vCPU in an exit.
+ * The guest's address decoders: which device answers at a port or at a guest-physical address. Regions come and go at
+ * run time (PCI BARs), so look-ups hold a lock; a region's functions are called with that lock released but the vCPU in
+ * an exit.
  */
 #pragma once
 #include "kernel/bits.h"

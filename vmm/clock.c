@@ -5,15 +5,15 @@
  *   tsc = (host TSC * ratio >> 32) + offset
  *   ns  = base_ns + ((tsc - base_tsc) << shift) * mul >> 32
  *
- * The second line is the very formula of KVM's paravirtual clock (Linux Documentation/virt/kvm/x86/msr.rst), from a base
- * that changes only when the VM starts or arrives. So what tern saves is to the last bit what the guest would have read,
- * and its time never steps back. It migrates as guest values; the destination adds the time that the guest stood still
- * (clock_advance).
+ * The second line is the very formula of KVM's paravirtual clock (Linux Documentation/virt/kvm/x86/msr.rst), from a
+ * base that changes only when the VM starts or arrives. So what tern saves is to the last bit what the guest would have
+ * read, and its time never steps back. It migrates as guest values; the destination adds the time that the guest stood
+ * still (clock_advance).
  *
  * A host whose rate is within 1% of the guest's is taken to have the same one: two measurements of one rate differ by
  * that. The ratio is then 1, at no cost, and the nanoseconds alone follow the rate as measured here. Any other ratio is
- * exact to 2^-33 / ratio: 7 parts in 10^9 for a guest of 50 MHz at 3 GHz, less than 10^-11 the other way. mul adds at most
- * 5 parts in 10^10.
+ * exact to 2^-33 / ratio: 7 parts in 10^9 for a guest of 50 MHz at 3 GHz, less than 10^-11 the other way. mul adds at
+ * most 5 parts in 10^10.
  */
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
@@ -26,14 +26,14 @@
 #define PVCLOCK_FLAGS         29
 #define PVCLOCK_TSC_STABLE    1
 /*
- * The guest stood still. Its watchdogs for soft lockups, RCU stalls and hung tasks see time go by and nobody at work: Linux
- * tells them that it was not its fault (pvclock_touch_watchdogs), when it reads the clock or when one of them is about to complain
- * (kvm_check_and_clear_guest_paused), and clears the flag.
+ * The guest stood still. Its watchdogs for soft lockups, RCU stalls and hung tasks see time go by and nobody at work:
+ * Linux tells them that it was not its fault (pvclock_touch_watchdogs), when it reads the clock or when one of them is
+ * about to complain (kvm_check_and_clear_guest_paused), and clears the flag.
  */
 #define PVCLOCK_GUEST_STOPPED 2
 /*
- * Standing still so long is said. It is well above the down time of a migration, so that the flag does not excuse what a guest did
- * to itself before it was moved, and well below the shortest of those watchdogs' limits, 20 s.
+ * Standing still so long is said. It is well above the down time of a migration, so that the flag does not excuse what
+ * a guest did to itself before it was moved, and well below the shortest of those watchdogs' limits, 20 s.
  */
 #define STOPPED_SECONDS       1
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * May a VM come to this host? What its guest was told of its CPU must be true here as well. The source sends the guest's CPUID
- * words; the destination holds them against what it could give to a VM of its own with cpu = host, and names the first
- * thing that lacks. A subset is welcome. So the check is reflexive, and transitive.
+ * May a VM come to this host? What its guest was told of its CPU must be true here as well. The source sends the
+ * guest's CPUID words; the destination holds them against what it could give to a VM of its own with cpu = host, and
+ * names the first thing that lacks. A subset is welcome. So the check is reflexive, and transitive.
  */
 #include "vmm/vm.h"
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The rules for a guest's registers (cpu_check.h), in the order of the SDM's checks at VM entry (3C 27.3.1). A CPU enforces most
- * of them on the guest itself, so that only a peer's error or malice, or a CPU that was told less than it has, breaks one.
+ * The rules for a guest's registers (cpu_check.h), in the order of the SDM's checks at VM entry (3C 27.3.1). A CPU
+ * enforces most of them on the guest itself, so that only a peer's error or malice, or a CPU that was told less than it
+ * has, breaks one.
  */
 #include "vmm/cpu_check.h"
 #include "arch/x86/cpu.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The guest's CPUID (cpuid.h). KVM's leaves at 0x40000000 give Linux kvmclock and x2APIC without interrupt remapping. */
+/*
+ * The guest's CPUID (cpuid.h). KVM's leaves at 0x40000000 give Linux kvmclock and x2APIC without interrupt remapping.
+ */
 #include "vmm/cpuid.h"
 #include "arch/x86/cpu.h"
 #include <string.h>
@@ -128,7 +130,9 @@ static int portable_check(const struct cpuid_source *src, struct why *w)
 	return 0;
 }
 
-/* No word may come from the host but the identity's. Caches are made up: 32 KiB each of L1, 512 KiB of L2, 8 MiB of L3. */
+/*
+ * No word may come from the host but the identity's. Caches are made up: 32 KiB each of L1, 512 KiB of L2, 8 MiB of L3.
+ */
 static void portable_init(struct cpuid_table *t, const struct cpuid_source *src)
 {
 	static const char brand[48] = "tern portable CPU";
@@ -188,7 +192,9 @@ int cpuid_table_init(struct cpuid_table *t, const char *model, const struct cpui
 
 /* ---- what the guest sees ---- */
 
-/* Size of the XSAVE area for what is enabled now: CPUID 0xD.0:EBX, or 0xD.1:EBX for the compacted format (SDM 1 13.2). */
+/*
+ * Size of the XSAVE area for what is enabled now: CPUID 0xD.0:EBX, or 0xD.1:EBX for the compacted format (SDM 1 13.2).
+ */
 static uint32_t xsave_size(const struct cpuid_table *t, uint64_t xcr0, bool compacted)
 {
 	uint32_t size = 576;

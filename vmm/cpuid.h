@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's CPUID: a table made once, when the VM starts, for its CPU model; it goes with the VM and never changes while
- * it lives, resets and moves included. Only what depends on the vCPU's state is filled in at the exit.
+ * The guest's CPUID: a table made once, when the VM starts, for its CPU model; it goes with the VM and never changes
+ * while it lives, resets and moves included. Only what depends on the vCPU's state is filled in at the exit.
  *   host      what the host's CPU has and features.def lets through
  *   portable  what features.def marks ANY, every other word fixed too: the same on every host but for the vendor's name,
  *             family and model, which are those of the host where the VM was started (doc/cpu-models.md)
@@ -28,8 +28,8 @@ extern const struct sdesc cpuid_desc;
 
 bool cpuid_model_known(const char *model);
 /*
- * Make the table of a model on the machine that src tells of. -ENOTSUP: the machine lacks something of cpu = portable, and
- * why names it; -EINVAL: no such model.
+ * Make the table of a model on the machine that src tells of. -ENOTSUP: the machine lacks something of cpu = portable,
+ * and why names it; -EINVAL: no such model.
  */
 int cpuid_table_init(struct cpuid_table *t, const char *model, const struct cpuid_source *src,
 		     struct why *w) must_check;

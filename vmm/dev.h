@@ -3,8 +3,9 @@
  * A device of the guest, and what the machine gives to devices. Devices know guest memory (gmem.h), the bus (bus.h) and
  * these calls, and nothing of CPUs, networks or drivers, so each runs alone in a unit test.
  *
- * Context: register accesses come from vCPU tasks, back-end input (frames, characters) from others; a device has its own
- * spinlock. Between quiesce() and resume() no vCPU runs and the device must not touch guest memory or raise interrupts.
+ * Context: register accesses come from vCPU tasks, back-end input (frames, characters) from others; a device has its
+ * own spinlock. Between quiesce() and resume() no vCPU runs and the device must not touch guest memory or raise
+ * interrupts.
  */
 #pragma once
 #include "kernel/frame.h"
@@ -39,7 +40,10 @@ struct machine {
 	struct gmem *mem;
 	struct bus bus;
 	struct list devs; /* in the order of machine_build's table: reset, save and load follow it */
-	/* Raise a message-signalled interrupt (address and data as the guest wrote them). Any context, no locks of the caller needed. */
+	/*
+	 * Raise a message-signalled interrupt (address and data as the guest wrote them). Any context, no locks of the
+	 * caller needed.
+	 */
 	void (*msi)(void *arg, uint64_t addr, uint32_t data);
 	/* Level of I/O APIC pin gsi. */
 	void (*gsi)(void *arg, unsigned gsi, bool level);

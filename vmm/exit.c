@@ -45,7 +45,9 @@ static void unreadable(struct vcpu *v)
 			(unsigned long long)v->hv->rip);
 }
 
-/* Step over the instruction with this opcode. Its length comes from hardware where that tells it, else from the bytes. */
+/*
+ * Step over the instruction with this opcode. Its length comes from hardware where that tells it, else from the bytes.
+ */
 static void skip(struct vcpu *v, const struct vmexit *x, const uint8_t *op, unsigned n)
 {
 	unsigned len = x->len ? x->len : insn_length(v, op, n);
@@ -98,8 +100,9 @@ static void do_msr(struct vcpu *v, const struct vmexit *x)
 }
 
 /*
- * INS and OUTS: one element an exit, as the string forms of a legacy-free PC's ports are not worth more. The exit comes before the
- * memory is looked at: a page fault is ours to raise, and before the device has been asked. 0, -EFAULT or -ENOTSUP.
+ * INS and OUTS: one element an exit, as the string forms of a legacy-free PC's ports are not worth more. The exit comes
+ * before the memory is looked at: a page fault is ours to raise, and before the device has been asked. 0, -EFAULT or
+ * -ENOTSUP.
  */
 static int do_string_io(struct vcpu *v, const struct vmexit *x, const struct hv_mode *m)
 {

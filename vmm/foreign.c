@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A guest that crosses between Intel and AMD keeps the instructions of the vendor in its CPUID. Where the other vendor's CPU
- * raises #UD for one, it is done here, as that vendor's manual says (SDM 2B, APM 3):
+ * A guest that crosses between Intel and AMD keeps the instructions of the vendor in its CPUID. Where the other
+ * vendor's CPU raises #UD for one, it is done here, as that vendor's manual says (SDM 2B, APM 3):
  *
  *   VMCALL, VMMCALL       each vendor has one: either is a hypercall for any guest
  *   SYSENTER, SYSEXIT     Intel's guests in long mode; AMD has them in legacy mode only
  *   SYSCALL, SYSRET       AMD's guests in compatibility mode; Intel has them in 64-bit mode only
  *
  * What the other vendor's CPU does without being asked cannot be taken away: SYSCALL in compatibility mode on AMD,
- * SYSENTER in long mode on Intel. They go to where the guest's kernel has pointed them, as the MSRs are kept whole on both.
+ * SYSENTER in long mode on Intel. They go to where the guest's kernel has pointed them, as the MSRs are kept whole on
+ * both.
  */
 #include "arch/x86/cpu.h"
 #include "vmm/vcpu.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Guest memory and its dirty set (gmem.h). Dirt has two sources: the D bits that hardware sets in the nested tables, and
- * soft_dirty for what the hypervisor writes. The order that everything rests on:
+ * Guest memory and its dirty set (gmem.h). Dirt has two sources: the D bits that hardware sets in the nested tables,
+ * and soft_dirty for what the hypervisor writes. The order that everything rests on:
  *
  *   guest:      write page ......................... D set by hardware
  *   harvest:             clear D and soft bit -> flush TLBs -> [return] -> caller copies the page
@@ -51,7 +51,10 @@ uint64_t gmem_pages(uint64_t size)
 	       (1ULL << order_for(blocks_bytes(&g)));
 }
 
-/* ---- tables come from the VM's own stock, so that a split never lacks memory; g->lock is held, or nobody else knows g ---- */
+/*
+ * ---- tables come from the VM's own stock, so that a split never lacks memory; g->lock is held, or nobody else knows g
+ * ----
+ */
 
 static void table_put(void *arg, hpa_t t)
 {

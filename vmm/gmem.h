@@ -42,17 +42,18 @@ struct gmem_range { /* of RAM, in frames */
 };
 
 /*
- * Who waits while memory is cleared: step is called in the caller's task, at least every 64 MiB or some 250 ms, and at the end with
- * all of it. What it returns, unless 0, ends the making of this memory. It may sleep.
+ * Who waits while memory is cleared: step is called in the caller's task, at least every 64 MiB or some 250 ms, and at
+ * the end with all of it. What it returns, unless 0, ends the making of this memory. It may sleep.
  */
 struct gmem_progress {
 	int (*step)(void *arg, uint64_t done_bytes, uint64_t total);
 	void *arg;
 };
 /*
- * Allocate RAM (zeroed) and map it, and all that tracking its dirt will ever need: a host whose memory is full can still send
- * its VMs away. Pages come from r first (NULL: none are reserved), p hears how far it is (NULL: nobody). g may not be moved. -ENOMEM
- * with the numbers, -EINVAL for a size that is not a multiple of 2 MiB, or what p->step returned; sleeps.
+ * Allocate RAM (zeroed) and map it, and all that tracking its dirt will ever need: a host whose memory is full can
+ * still send its VMs away. Pages come from r first (NULL: none are reserved), p hears how far it is (NULL: nobody). g
+ * may not be moved. -ENOMEM with the numbers, -EINVAL for a size that is not a multiple of 2 MiB, or what p->step
+ * returned; sleeps.
  */
 int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct page_reservation *r,
 		   const struct gmem_progress *p, struct why *w) must_check;
@@ -84,8 +85,8 @@ static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 
 /*
  * The dirty set. Both flush through `flush(arg)`, which returns when no CPU holds an old translation of this guest, and
- * only after it do they return: the caller may read the pages at once (clear -> flush -> copy).
- * gmem_track_start: split everything, soft set cleared; the caller takes every page as dirty. It allocates nothing of the host.
+ * only after it do they return: the caller may read the pages at once (clear -> flush -> copy). gmem_track_start: split
+ * everything, soft set cleared; the caller takes every page as dirty. It allocates nothing of the host.
  * gmem_track_harvest: dirty frames in [first, first+count) are or-ed into map (bit 0 = first) and cleared here; returns
  * how many bits that set newly. gmem_track_stop: merge back to large leaves.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Clearing a new VM's memory, which for large ones takes seconds, on all CPUs: the caller and one task for each other CPU take
- * blocks from one counter. Each lets others run after every block: a guest that wants its CPU waits for 2 MiB at most, and of a
- * CPU that is busy with guests the clearing gets one block a time slice.
+ * Clearing a new VM's memory, which for large ones takes seconds, on all CPUs: the caller and one task for each other
+ * CPU take blocks from one counter. Each lets others run after every block: a guest that wants its CPU waits for 2 MiB
+ * at most, and of a CPU that is busy with guests the clearing gets one block a time slice.
  */
 #include "arch/x86/cpu.h"
 #include "kernel/task.h"

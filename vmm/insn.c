@@ -45,9 +45,9 @@ static inline __attribute__((always_inline)) bool walk(const struct gmem *g, uin
 }
 
 /*
- * Long mode, or no paging at all. A 64-bit Linux is in one of these whenever it does what needs emulation. The access that
- * exits here has been checked by the CPU, but not the other end of a string move, nor that of INS: so rights are checked
- * and D is set. SMAP and protection keys are not looked at.
+ * Long mode, or no paging at all. A 64-bit Linux is in one of these whenever it does what needs emulation. The access
+ * that exits here has been checked by the CPU, but not the other end of a string move, nor that of INS: so rights are
+ * checked and D is set. SMAP and protection keys are not looked at.
  */
 int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa)
 {
@@ -121,8 +121,8 @@ unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MA
 }
 
 /*
- * Nearly always the instruction has no prefix and lies in one page: one walk, and no decoder. It has just been executed,
- * so no rights are looked at. This runs at every CPUID and MSR exit of a CPU that does not tell the next RIP.
+ * Nearly always the instruction has no prefix and lies in one page: one walk, and no decoder. It has just been
+ * executed, so no rights are looked at. This runs at every CPUID and MSR exit of a CPU that does not tell the next RIP.
  */
 static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t *op, unsigned n)
 {

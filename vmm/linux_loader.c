@@ -113,7 +113,9 @@ static int header_check(const struct linux_image *img, struct bzimage *b, struct
 	return 0;
 }
 
-/* Where the kernel goes: its preferred address, or if that is too high for this guest's memory the lowest it accepts. */
+/*
+ * Where the kernel goes: its preferred address, or if that is too high for this guest's memory the lowest it accepts.
+ */
 static int place_kernel(const struct gmem *g, const struct bzimage *b, gpa_t *load, struct why *w)
 {
 	if (b->pref <= g->low && b->init_size <= g->low - b->pref) {

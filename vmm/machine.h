@@ -17,8 +17,8 @@ void vm_console_out(void *vm, uint8_t c); /* from the UART; any context, never s
 /* Which UART takes the operator's input: the machine's own while it exists, else NULL. */
 void vm_console_plug(struct vm *vm, struct uart *u);
 /*
- * Join the operator's console to the guest's: the tail of what it has said, then both ways until Ctrl-], or until the VM
- * has stopped or left this host. Sleeps; the caller holds a reference to vm. -EBUSY: another operator is attached.
+ * Join the operator's console to the guest's: the tail of what it has said, then both ways until Ctrl-], or until the
+ * VM has stopped or left this host. Sleeps; the caller holds a reference to vm. -EBUSY: another operator is attached.
  */
 struct con;
 int vm_console_attach(struct vm *vm, struct con *c);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Emulates the instruction that touched a device's memory: decoded by Zydis, carried out on the bus. Hot paths avoid this
- * (notify registers are ports, the APIC is MSRs), so it is written for clearness. Anything it does not know stops the VM
- * with the bytes, rather than guess.
+ * Emulates the instruction that touched a device's memory: decoded by Zydis, carried out on the bus. Hot paths avoid
+ * this (notify registers are ports, the APIC is MSRs), so it is written for clearness. Anything it does not know stops
+ * the VM with the bytes, rather than guess.
  */
 #include "arch/x86/cpu.h"
 #include "vmm/vcpu.h"

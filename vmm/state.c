@@ -143,7 +143,9 @@ int state_selftest(const struct sdesc *d, struct why *w)
 
 	if (!d->name[0] || strlen(d->name) > 31 || d->version == 0 || d->nfields == 0 || d->state_size > STATE_MAX)
 		return why_set(w, -EINVAL, "%s: bad name, version, size or no fields", d->name);
-	/* In the struct's order each field begins where the one before ended; the table itself is in order of `since`. */
+	/*
+	 * In the struct's order each field begins where the one before ended; the table itself is in order of `since`.
+	 */
 	while (pos < d->state_size) {
 		const struct sfield *f = NULL;
 		for (unsigned i = 0; i < d->nfields; i++)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Migratable state, declared once. Everything inside a `struct foo_state` migrates, nothing outside it does; the table of
- * its fields drives save, load, print, diff and the self-test (fields tile the struct exactly, so a forgotten one fails).
- * Fields are fixed-width unsigned integers or arrays of them. Encoded little-endian, in table order.
- * Fields are only ever appended: an older sender's missing ones keep their reset value; newer versions, unknown sections
- * and trailing bytes are refused by name. Loading: decode into a copy -> check() -> commit -> post_load(). Pure code.
+ * Migratable state, declared once. Everything inside a `struct foo_state` migrates, nothing outside it does; the table
+ * of its fields drives save, load, print, diff and the self-test (fields tile the struct exactly, so a forgotten one
+ * fails). Fields are fixed-width unsigned integers or arrays of them. Encoded little-endian, in table order. Fields are
+ * only ever appended: an older sender's missing ones keep their reset value; newer versions, unknown sections and
+ * trailing bytes are refused by name. Loading: decode into a copy -> check() -> commit -> post_load(). Pure code.
  */
 #pragma once
 #include "kernel/err.h"
@@ -51,7 +51,10 @@ void state_save(const struct sdesc *d, void *obj, uint8_t *buf); /* pre_save + e
 /* Decode a section of the given version, check, commit, post_load. On error obj is untouched. */
 int state_load(const struct sdesc *d, void *obj, uint32_t version, const uint8_t *buf, size_t len,
 	       struct why *w) must_check;
-/* Text of each field ("name=hex ..."), and the first difference of two encodings ("uart.lcr: 3 != 13"); for console and tests. */
+/*
+ * Text of each field ("name=hex ..."), and the first difference of two encodings ("uart.lcr: 3 != 13"); for console and
+ * tests.
+ */
 void state_print(const struct sdesc *d, const void *obj, void (*out)(void *arg, const char *line), void *arg);
 bool state_diff(const struct sdesc *d, const uint8_t *a, const uint8_t *b, size_t len, struct why *first);
 /* Self-test: fields tile the struct, names unique, versions sane. For unit tests: each table is given to it. */

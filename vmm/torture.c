@@ -2,8 +2,8 @@
 /*
  * `torture`: a running VM is stopped at random instants and moved, from this host to this host. Each time everything is
  * saved as a migration saves it (sections by their tables, memory by the dirty set), the VM is destroyed, a skeleton is
- * built under the same name and all is loaded into that. What the guest computes must not show it: tests/guest/torture is
- * a guest that would notice, tests/rig/test_torture.py compares.
+ * built under the same name and all is loaded into that. What the guest computes must not show it: tests/guest/torture
+ * is a guest that would notice, tests/rig/test_torture.py compares.
  *
  *   pause -> sections to bytes, harvest, pages to copies -> destroy ... create -> pages, sections, CPUs -> resume
  *
@@ -80,9 +80,9 @@ static void met_count(struct met *m, const struct vm *vm)
 }
 
 /*
- * What the moment did not bring but might have: an interrupt that the vCPU would take next is on its way in already (vcpu.c,
- * inject_pending), and one on its way waits behind an exception whose handler has just ended (hv.h, event_next; no emulator
- * cuts deliveries in a way that a test could call for).
+ * What the moment did not bring but might have: an interrupt that the vCPU would take next is on its way in already
+ * (vcpu.c, inject_pending), and one on its way waits behind an exception whose handler has just ended (hv.h,
+ * event_next; no emulator cuts deliveries in a way that a test could call for).
  */
 static void push_interrupt(struct vcpu *v, uint64_t *seed)
 {

@@ -177,8 +177,9 @@ static int load_state(struct vcpu *v, struct why *w)
 }
 
 /*
- * A CPU with LA57 lets a process load a base of 57 bits (WRFSBASE, SDM 3A 4.5.4) that the CPU which the guest was told of refuses: what
- * it would be there cannot be loaded anywhere else. The guest keeps the 48 bits that its page tables reach.
+ * A CPU with LA57 lets a process load a base of 57 bits (WRFSBASE, SDM 3A 4.5.4) that the CPU which the guest was told
+ * of refuses: what it would be there cannot be loaded anywhere else. The guest keeps the 48 bits that its page tables
+ * reach.
  */
 static uint64_t canonical48(uint64_t base) { return (uint64_t)((int64_t)(base << 16) >> 16); }
 

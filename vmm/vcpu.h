@@ -63,23 +63,25 @@ void vcpu_kick(struct vcpu *v);               /* any context: wake it, or take i
 void vcpu_flush(struct vcpu *v);              /* returns when it holds no older translation. Tasks only */
 
 /*
- * The whole state of a vCPU that is handling an exit, to be changed and given back; it is off the hardware meanwhile. Slow,
- * for what happens rarely. Its own task, interrupts on.
+ * The whole state of a vCPU that is handling an exit, to be changed and given back; it is off the hardware meanwhile.
+ * Slow, for what happens rarely. Its own task, interrupts on.
  */
 struct cpu_state *vcpu_state_take(struct vcpu *v);
 void vcpu_state_give(struct vcpu *v); /* the VM fails if it is not one that the CPU can have */
 
 /* exit.c: handle one exit, interrupts on. */
 void exit_handle(struct vcpu *v, struct vmexit *x);
-/* The instruction is done, go on at next_rip: ends the interrupt shadow and RF, and raises the trap of single-stepping. */
+/*
+ * The instruction is done, go on at next_rip: ends the interrupt shadow and RF, and raises the trap of single-stepping.
+ */
 void exit_done(struct vcpu *v, uint64_t next_rip);
 void exit_repeat(struct vcpu *v);                /* one turn of a REP is done, the same instruction goes on */
 void exit_fault(struct vcpu *v, uint64_t event); /* raise an exception of the fault class instead: HV_EVENT format */
 void exit_hypercall(struct vcpu *v);             /* VMCALL or VMMCALL, but for stepping over it */
 
 /*
- * foreign.c: instructions that the vendor whose CPU the guest was started on has, and this host's does not (or not in this
- * mode): after #UD. True: it is done, or has raised the exception that it would there. False: #UD is right.
+ * foreign.c: instructions that the vendor whose CPU the guest was started on has, and this host's does not (or not in
+ * this mode): after #UD. True: it is done, or has raised the exception that it would there. False: #UD is right.
  */
 bool foreign_emulate(struct vcpu *v);
 enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
@@ -94,9 +96,9 @@ extern const unsigned nmsr_pass_list;
 /* insn.c: guest code. */
 #define INSN_MAX 15
 /*
- * gva -> gpa by the guest's page tables (SDM 3A 4.5), with what the current privilege may do; a write sets D. 0, -EFAULT:
- * not mapped or not allowed, which walk_fault() makes the event of that the CPU would raise, -ENOTSUP: paging that tern does not
- * read (32 bits).
+ * gva -> gpa by the guest's page tables (SDM 3A 4.5), with what the current privilege may do; a write sets D. 0,
+ * -EFAULT: not mapped or not allowed, which walk_fault() makes the event of that the CPU would raise, -ENOTSUP: paging
+ * that tern does not read (32 bits).
  */
 int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa);
 uint64_t walk_fault(struct vcpu *v, const struct hv_mode *m, bool write);
@@ -113,7 +115,10 @@ struct insn_op {
 };
 bool insn_opcode(struct vcpu *v, const struct hv_mode *m,
 		 struct insn_op *op); /* at RIP; false: unreadable or another */
-/* Length of the instruction at RIP whose opcode bytes are expected to be op[0..n); decoded if it has prefixes. 0: unreadable. */
+/*
+ * Length of the instruction at RIP whose opcode bytes are expected to be op[0..n); decoded if it has prefixes. 0:
+ * unreadable.
+ */
 unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n);
 /* mmio.c: emulate the instruction that touched gpa outside RAM. 0, or -errno: the VM cannot go on (why says). */
 int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w);

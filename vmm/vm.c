@@ -250,8 +250,8 @@ struct vm *vm_start_departed(const char *name)
 	 NS_PER_SEC) /* of silence, from boot, for autostart = alone: a link comes up, and a peer that booted with us */
 
 /*
- * One task for each: it may wait for a peer as long as that takes. What has moved to a peer, before this host was restarted, stays
- * there.
+ * One task for each: it may wait for a peer as long as that takes. What has moved to a peer, before this host was
+ * restarted, stays there.
  */
 static void autostart_one(void *arg)
 {

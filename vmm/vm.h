@@ -40,7 +40,10 @@ enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM
 const char *vm_state_name(enum vm_state s);
 static inline bool vm_state_is_off(enum vm_state s) { return s == VM_STOPPED || s == VM_FAILED; } /* vm_start may */
 
-/* A host that is about to start a VM asks its peers first (migrate_elsewhere); this is what it tells those that ask the same. */
+/*
+ * A host that is about to start a VM asks its peers first (migrate_elsewhere); this is what it tells those that ask the
+ * same.
+ */
 enum vm_claim { VM_CLAIM_NONE, VM_CLAIM_ASKING, VM_CLAIM_YIELDED, VM_CLAIM_TAKEN };
 
 /*
@@ -100,9 +103,10 @@ const struct vm_file *vmm_file(const char *name);
 /* By kernel/main.c before vmm_init: the MAC of a network card of this host. */
 void vmm_own_mac(const uint8_t mac[ETH_ALEN]);
 /*
- * May a VM of that name have this MAC on this host? -EINVAL: it is multicast, broadcast or zero; -EEXIST: a network card of the host
- * has it, or a VM of another name in the table, whatever its state. The reason names no host, for it may be told to a peer. A
- * VM that comes into the table between this and vm_new is found there. Any context that may take the table's lock.
+ * May a VM of that name have this MAC on this host? -EINVAL: it is multicast, broadcast or zero; -EEXIST: a network
+ * card of the host has it, or a VM of another name in the table, whatever its state. The reason names no host, for it
+ * may be told to a peer. A VM that comes into the table between this and vm_new is found there. Any context that may
+ * take the table's lock.
  */
 int vm_mac_check(const char *name, const uint8_t mac[ETH_ALEN], struct why *w) must_check;
 
@@ -112,9 +116,9 @@ void vm_put(struct vm *vm);
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
 
 /*
- * Admission: all the memory that a VM of this configuration takes is promised to r, before it is built and whoever else comes in
- * the same moment; -ENOMEM says what it needs, and what this host has free and keeps for itself. Building it uses r up; in any
- * case it is released, once or more often.
+ * Admission: all the memory that a VM of this configuration takes is promised to r, before it is built and whoever else
+ * comes in the same moment; -ENOMEM says what it needs, and what this host has free and keeps for itself. Building it
+ * uses r up; in any case it is released, once or more often.
  */
 struct vm_reservation {
 	struct page_reservation pages;
@@ -124,13 +128,13 @@ void vm_memory_release(struct vm_reservation *r);
 
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
 /*
- * vm_start, by the operator: unless a host has the VM or starts it in this moment (-EEXIST), or that cannot be known (-EAGAIN). With force
- * nobody is asked. Sleeps.
+ * vm_start, by the operator: unless a host has the VM or starts it in this moment (-EEXIST), or that cannot be known
+ * (-EAGAIN). With force nobody is asked. Sleeps.
  */
 int vm_start_here(struct vm *vm, bool force, struct why *w) must_check;
 /*
- * A VM that has left this host, as a stopped one again, with a reference: whether it may start here vm_start_here finds out. NULL: none of
- * that name has left. It counts as departed until it runs here.
+ * A VM that has left this host, as a stopped one again, with a reference: whether it may start here vm_start_here finds
+ * out. NULL: none of that name has left. It counts as departed until it runs here.
  */
 struct vm *vm_start_departed(const char *name);
 static inline bool vm_claim(struct vm *vm, enum vm_claim from, enum vm_claim to)
@@ -142,7 +146,10 @@ int vm_remove(struct vm *vm, struct why *w); /* STOPPED: out of the table, until
 /* Contain a guest's fault: the VM stops, is FAILED, and says why. From a vCPU or device context. */
 void vm_fail(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
 
-/* All vCPUs out of guest mode, devices quiescent; state PAUSED. Nests not. vm_resume goes on at the very next instruction. */
+/*
+ * All vCPUs out of guest mode, devices quiescent; state PAUSED. Nests not. vm_resume goes on at the very next
+ * instruction.
+ */
 int vm_pause(struct vm *vm) must_check; /* -EINVAL unless RUNNING */
 void vm_resume(struct vm *vm);          /* PAUSED or INCOMING (loaded) -> RUNNING */
 /* Returns when no CPU can hold an older translation of this VM's memory: gmem's flush callback (arg = vm). */
@@ -150,17 +157,25 @@ void vm_flush_tlb(void *vm);
 
 /* ---- for vmm/migrate ---- */
 /*
- * Destination: a skeleton with memory, devices and vCPUs from cfg; INCOMING. -EEXIST name in use, -ENOMEM, -EINVAL, or what p says.
- * r: its reservation (NULL: it makes one); p hears how far the clearing of its memory is (NULL: nobody), which takes seconds.
+ * Destination: a skeleton with memory, devices and vCPUs from cfg; INCOMING. -EEXIST name in use, -ENOMEM, -EINVAL, or
+ * what p says. r: its reservation (NULL: it makes one); p hears how far the clearing of its memory is (NULL: nobody),
+ * which takes seconds.
  */
 int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
 		       struct vm **vm, struct why *w) must_check;
-/* Drop a skeleton, or the source's image after STARTED, or a stopped VM that has left: frees everything, leaves the table. */
+/*
+ * Drop a skeleton, or the source's image after STARTED, or a stopped VM that has left: frees everything, leaves the
+ * table.
+ */
 void vm_destroy(struct vm *vm);
-/* Every section that migrates, in load order: vcpu state and lapic of each vCPU, clock, devices. VM paused or INCOMING. */
+/*
+ * Every section that migrates, in load order: vcpu state and lapic of each vCPU, clock, devices. VM paused or INCOMING.
+ */
 void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
 			 void *arg);
-/* The source after pausing: reads hardware state into the objects that the sections describe; destination: the reverse. */
+/*
+ * The source after pausing: reads hardware state into the objects that the sections describe; destination: the reverse.
+ */
 int vm_save_cpus(struct vm *vm, struct why *w) must_check;
 int vm_load_cpus(struct vm *vm, struct why *w) must_check;
 /* Announce its MAC from its bridge port (RARP, repeated). */

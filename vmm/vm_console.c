@@ -6,8 +6,9 @@
  *   guest -> UART -> vm_console_out -> ring -> [vm_console_attach] -> operator
  *   operator -> [vm_console_attach] -> pending -> uart_input (as much as fits) -> guest
  *
- * The ring belongs to the VM on this host and does not migrate. It is reference counted, because an attached operator may
- * outlive the VM. Lock order: this lock, then the UART's. Nothing here waits for the operator's terminal but its own task.
+ * The ring belongs to the VM on this host and does not migrate. It is reference counted, because an attached operator
+ * may outlive the VM. Lock order: this lock, then the UART's. Nothing here waits for the operator's terminal but its
+ * own task.
  */
 #include "kernel/console.h"
 #include "kernel/time.h"
@@ -222,7 +223,10 @@ static void session_run(struct session *s)
 	con_printf(s->c, "[console of %s; Ctrl-] leaves it]\r\n", name);
 	while (stay && !end) {
 		session_input(s);
-		/* What a terminal that is behind has no time for, or does not take at all, is the ring's to forget and to count. */
+		/*
+		 * What a terminal that is behind has no time for, or does not take at all, is the ring's to forget and
+		 * to count.
+		 */
 		if (session_ready(s) && session_output(s)) {
 			stay = session_keys(s, 0); /* a flood of output does not lock the operator in */
 			continue;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A VM's life on this host: built from memory, vCPUs and devices, started, paused, reset, stopped, taken apart. All state
- * changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request, and a task of the VM's own,
- * "NAME/ctl", carries it out.
+ * A VM's life on this host: built from memory, vCPUs and devices, started, paused, reset, stopped, taken apart. All
+ * state changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request, and a task of the VM's
+ * own, "NAME/ctl", carries it out.
  */
 #include "vmm/vm_life.h"
 #include "arch/x86/cpu.h"
@@ -425,8 +425,7 @@ int vm_save_cpus(struct vm *vm, struct why *w)
 
 int vm_load_cpus(struct vm *vm, struct why *w)
 {
-	struct vm_compat
-		told; /* the section "cpuid" is believed by all that follows, and need not be what was offered */
+	struct vm_compat told; /* the section "cpuid" is believed from here on, and need not be what was offered */
 	vm_compat_get(vm, &told);
 	int bad = vm_compat_check(vm->cfg.cpu, &told, w);
 	if (bad)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* May a VM come? One admission by memory for those that start here and those that arrive, however many at once (vm.h). */
+/*
+ * May a VM come? One admission by memory for those that start here and those that arrive, however many at once (vm.h).
+ */
 #include "vmm/vm.h"
 
 #define KEEP_PAGES   (MIB(16) / PAGE_SIZE) /* that VMs leave to the host */

@@ -127,8 +127,8 @@ void apic_send(uint32_t apic_id, uint32_t icr)
 }
 
 /*
- * Ticks of the count-down timer a TSC tick, over 2 ms. The last pair of readings must lie close together: under an emulator
- * the host may take the CPU away between the two.
+ * Ticks of the count-down timer a TSC tick, over 2 ms. The last pair of readings must lie close together: under an
+ * emulator the host may take the CPU away between the two.
  */
 static uint64_t measure(uint64_t tsc_hz)
 {

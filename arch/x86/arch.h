@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the kernel calls of the CPU room at boot, and what the CPU room calls back. arch/ includes nothing of kernel/ but
- * bits, err and list, so what it needs of the kernel comes as pointers.
+ * What the kernel calls of the CPU room at boot, and what the CPU room calls back. arch/ includes nothing of kernel/
+ * but bits, err and list, so what it needs of the kernel comes as pointers.
  */
 #pragma once
 #include "arch/x86/cpu.h"
@@ -36,8 +36,8 @@ struct arch_mem {
 void arch_paging_init(const struct arch_mem *ram, unsigned n, hpa_t kernel_base, hpa_t (*alloc)(void *),
 		      void (*free)(void *, hpa_t));
 /*
- * Start the other CPUs (INIT, SIPI, SIPI; SDM 3A 9.4) one after another through the trampoline page. Each gets a stack and
- * calls entry() with interrupts off. A CPU that does not come within 2 s is reported by its APIC id and left out.
+ * Start the other CPUs (INIT, SIPI, SIPI; SDM 3A 9.4) one after another through the trampoline page. Each gets a stack
+ * and calls entry() with interrupts off. A CPU that does not come within 2 s is reported by its APIC id and left out.
  * Returns how many are online in all.
  */
 unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void),
@@ -45,7 +45,10 @@ unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, 
 
 /* Save callee-saved state on the current stack, store RSP to *save, continue at `load`. */
 void arch_switch(uint64_t *save, uint64_t load);
-/* Prepare a stack whose first arch_switch() calls fn(arg) with interrupts off; fn never returns. Returns the RSP to load. */
+/*
+ * Prepare a stack whose first arch_switch() calls fn(arg) with interrupts off; fn never returns. Returns the RSP to
+ * load.
+ */
 uint64_t arch_stack_prepare(void *stack_top, void (*fn)(void *), void *arg);
 
 /* Walk frame pointers: fills at most max return addresses, stops at anything that is not on the stack. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The table of CPUs, and what every CPU has to switch on before it runs C in earnest: control registers, EFER, PAT. Also
- * the shape of a task's first stack frame.
+ * The table of CPUs, and what every CPU has to switch on before it runs C in earnest: control registers, EFER, PAT.
+ * Also the shape of a task's first stack frame.
  */
 #include "arch/x86/irq.h"
 #include "arch/x86/memory.h"

@@ -73,8 +73,8 @@ bool wrmsr_safe(uint32_t msr, uint64_t v);
 /* SDM 1 3.3.7.1, with 48 bits: tern and its guests have no LA57. */
 static inline bool is_canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
 /*
- * What RIP may be in 64-bit mode: code that runs over the end of the lower half, or an exit there, leaves it one bit further
- * than canonical (SDM 3C 27.3.1.4).
+ * What RIP may be in 64-bit mode: code that runs over the end of the lower half, or an exit there, leaves it one bit
+ * further than canonical (SDM 3C 27.3.1.4).
  */
 static inline bool rip_is_valid(uint64_t rip) { return rip >> 48 == 0 || rip >> 48 == 0xffff; }
 

@@ -44,11 +44,13 @@ static inline uint32_t cpuid_reg(const struct cpuid_regs *r, enum feature_reg re
 	return reg == FEATURE_EAX ? r->eax : reg == FEATURE_EBX ? r->ebx : reg == FEATURE_ECX ? r->ecx : r->edx;
 }
 /*
- * The state components that tern carries for guests on such a machine, and the bytes of an area in the standard format that
- * holds them; 0 and 512 if it has no XSAVE.
+ * The state components that tern carries for guests on such a machine, and the bytes of an area in the standard format
+ * that holds them; 0 and 512 if it has no XSAVE.
  */
 uint64_t feature_xcr0(const struct cpuid_source *src, uint32_t *size);
-/* How a VM with cpu = portable names its CPU: by the vendor of the host where it is created, one family and model each. */
+/*
+ * How a VM with cpu = portable names its CPU: by the vendor of the host where it is created, one family and model each.
+ */
 struct feature_identity {
 	uint32_t vendor[3]; /* EBX, ECX, EDX of leaf 0 */
 	uint32_t signature; /* leaf 1 EAX: a model that has all that is ANY in features.def */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* XSAVE state of guests (fpu.h; SDM 1 ch. 13). The standard format is used, so that an area means the same on any host. */
+/*
+ * XSAVE state of guests (fpu.h; SDM 1 ch. 13). The standard format is used, so that an area means the same on any host.
+ */
 #include "arch/x86/fpu.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/features.h"
@@ -8,8 +10,8 @@ static uint64_t mask; /* 0: no XSAVE */
 static uint32_t area_size = 512;
 static uint32_t end[64];    /* of each component in the standard format */
 static uint32_t mxcsr_mask; /* bits that this CPU's MXCSR has */
-static bool
-	leaks_pointers; /* a restore leaves FIP, FDP and FOP as they are if no exception is pending: AMD's before Zen 2 */
+/* A restore leaves FIP, FDP and FOP as they are if no exception is pending: AMD's before Zen 2. */
+static bool leaks_pointers;
 
 static void xsetbv(uint64_t v)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's extended state (x87, SSE, AVX, ...). The kernel itself is built without any of it (-mgeneral-regs-only), so
- * a guest's registers stay live in the CPU across exits and move only when its task leaves the CPU.
+ * The guest's extended state (x87, SSE, AVX, ...). The kernel itself is built without any of it (-mgeneral-regs-only),
+ * so a guest's registers stay live in the CPU across exits and move only when its task leaves the CPU.
  */
 #pragma once
 #include "arch/x86/features.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Hardware virtualisation behind one table of operations. The vendor's file (svm.c, vmx.c) decodes an exit into a neutral
- * struct vmexit; vmm/exit.c decides. Nothing above this header says Intel or AMD.
+ * Hardware virtualisation behind one table of operations. The vendor's file (svm.c, vmx.c) decodes an exit into a
+ * neutral struct vmexit; vmm/exit.c decides. Nothing above this header says Intel or AMD.
  *
  * Life of a vCPU on hardware:   create -> [ load -> enter... -> put ]... -> destroy
  * Between load and put the task does not leave its CPU (or put and load run as the task's switch hooks).
@@ -25,7 +25,10 @@ enum {
 };
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 
-/* Attributes as in the access-rights format of SDM 3C 25.4.1: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16. */
+/*
+ * Attributes as in the access-rights format of SDM 3C 25.4.1: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15,
+ * unusable 16.
+ */
 struct seg_state {
 	uint64_t base;
 	uint32_t limit;
@@ -34,7 +37,10 @@ struct seg_state {
 };
 #define SEG_ATTR_UNUSABLE BIT(16)
 
-/* An event to be delivered or that was cut short in delivery, as one word: vector 7:0, type 10:8, error code valid 11, valid 31, error code 63:32. */
+/*
+ * An event to be delivered or that was cut short in delivery, as one word: vector 7:0, type 10:8, error code valid 11,
+ * valid 31, error code 63:32.
+ */
 #define HV_EVENT_INTR          0
 #define HV_EVENT_NMI           2
 #define HV_EVENT_EXC           3
@@ -46,7 +52,10 @@ struct seg_state {
 
 enum { HV_SHADOW_STI = 1, HV_SHADOW_MOV_SS = 2 };
 
-/* The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/cpu_state.c has their table). */
+/*
+ * The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/cpu_state.c has their
+ * table).
+ */
 struct cpu_state {
 	uint64_t gpr[REG_COUNT];
 	uint64_t rip, rflags;
@@ -155,8 +164,7 @@ struct hv_ops {
 	const char *name;                  /* "AMD-V", "VT-x" */
 	const struct hv_feature *features; /* true after probe */
 	unsigned nfeatures;
-	const struct pt_format
-		*pt_format; /* .dirty is 0 if the CPU has no such bit: then no VM can be moved away from here */
+	const struct pt_format *pt_format; /* .dirty 0: the CPU has no such bit, and no VM can be moved away */
 	/* 0, or -ENOTSUP with the reason in one sentence. Boot CPU. */
 	int (*probe)(struct why *w);
 	int (*cpu_on)(void); /* on each CPU, interrupts off: 0 or -errno */
@@ -165,35 +173,41 @@ struct hv_ops {
 	void (*destroy)(struct hv_vcpu *v);
 	void (*load)(struct hv_vcpu *v); /* interrupts off: guest FPU, XCR0 and segment MSRs become live on this CPU */
 	void (*put)(struct hv_vcpu *v);  /* interrupts off: taken off the CPU again */
-	/* Run the guest until an exit. Interrupts off at call and at return; a pending host interrupt ends it as EXIT_HOST_IRQ. */
+	/*
+	 * Run the guest until an exit. Interrupts off at call and at return; a pending host interrupt ends it as
+	 * EXIT_HOST_IRQ.
+	 */
 	void (*enter)(struct hv_vcpu *v, struct vmexit *x);
 	/*
-	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/cpu_check.h has looked); -EINVAL with the
-	 * reason if this CPU, or its virtualisation, cannot.
+	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/cpu_check.h has looked); -EINVAL
+	 * with the reason if this CPU, or its virtualisation, cannot.
 	 */
 	void (*get_state)(struct hv_vcpu *v, struct cpu_state *s);
 	int (*set_state)(struct hv_vcpu *v, const struct cpu_state *s, struct why *w);
 	void (*get_mode)(struct hv_vcpu *v, struct hv_mode *m);
 	/*
-	 * Event delivery. Ready: nothing pending, no shadow, and RFLAGS.IF for an interrupt, or for an NMI no other one that has not
-	 * returned; neither looks at priorities. inject replaces none of these, but an exception may cut one short.
+	 * Event delivery. Ready: nothing pending, no shadow, and RFLAGS.IF for an interrupt, or for an NMI no other one
+	 * that has not returned; neither looks at priorities. inject replaces none of these, but an exception may cut
+	 * one short.
 	 */
 	void (*inject)(struct hv_vcpu *v, uint64_t event);
 	bool (*ready)(struct hv_vcpu *v, bool nmi);
 	/*
-	 * Exit (EXIT_IRQ_WINDOW) when an interrupt of priority class prio, vector 7:4, could be taken, CR8 included, or an NMI. 0 and
-	 * false: do not. Returns false if the CPU has no such exit for the NMI: it waits for any other.
+	 * Exit (EXIT_IRQ_WINDOW) when an interrupt of priority class prio, vector 7:4, could be taken, CR8 included, or
+	 * an NMI. 0 and false: do not. Returns false if the CPU has no such exit for the NMI: it waits for any other.
 	 */
 	bool (*window)(struct hv_vcpu *v, unsigned prio, bool nmi);
 	/* The instruction has been emulated: moves RIP, ends the interrupt shadow, raises the trap of RFLAGS.TF. */
 	void (*skip)(struct hv_vcpu *v, uint64_t next_rip);
-	/* MSRs that live in hardware state (EFER, PAT...): 0 or -EINVAL (then #GP). set: a value that the MSR can have. */
+	/*
+	 * MSRs that live in hardware state (EFER, PAT...): 0 or -EINVAL (then #GP). set: a value that the MSR can have.
+	 */
 	int (*get_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t *val);
 	int (*set_msr)(struct hv_vcpu *v, uint32_t msr, uint64_t val);
 	int (*set_xcr0)(struct hv_vcpu *v, uint64_t xcr0);
 	/*
-	 * Guest TSC = (host TSC * ratio >> 32) + offset; a ratio of HV_TSC_SAME is 1. Where hardware cannot scale, another ratio
-	 * makes RDTSC and RDTSCP exit (EXIT_RDTSC).
+	 * Guest TSC = (host TSC * ratio >> 32) + offset; a ratio of HV_TSC_SAME is 1. Where hardware cannot scale,
+	 * another ratio makes RDTSC and RDTSCP exit (EXIT_RDTSC).
 	 */
 	void (*set_tsc)(struct hv_vcpu *v, uint64_t offset, uint64_t ratio);
 	void (*flush_tlb)(struct hv_vcpu *v); /* all of the guest's translations, at the next entry */

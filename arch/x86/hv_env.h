@@ -12,8 +12,9 @@ static inline hpa_t hpa_of_hva(const void *p) { return (hpa_t)(uintptr_t)p - HHD
 /* ---- hv_state.c: what is the same for both ---- */
 
 /*
- * An exception met `cut`, an event under delivery: an interrupt or NMI waits in hv->event_next behind it, an exception is raised again by
- * its own instruction. A guest can make #AC or #DB meet itself for ever (stack or IDT of its own making): that ends here too.
+ * An exception met `cut`, an event under delivery: an interrupt or NMI waits in hv->event_next behind it, an exception
+ * is raised again by its own instruction. A guest can make #AC or #DB meet itself for ever (stack or IDT of its own
+ * making): that ends here too.
  */
 void hv_event_cut(struct hv_vcpu *hv, uint64_t cut);
 /* Whether the guest can take what waits there. */

@@ -42,7 +42,9 @@ static void nothing(void *arg unused) {}
 void irq_free(int vector)
 {
 	BUG_ON(vector < VEC_FIRST || vector > VEC_LAST || !handlers[vector].fn);
-	/* Handlers run with interrupts off, so a CPU that has answered the call is in none. A late one finds `nothing`. */
+	/*
+	 * Handlers run with interrupts off, so a CPU that has answered the call is in none. A late one finds `nothing`.
+	 */
 	__atomic_store_n(&handlers[vector].fn, nothing, __ATOMIC_SEQ_CST);
 	irq_call_others(nothing, NULL);
 	__atomic_store_n(&handlers[vector].fn, NULL, __ATOMIC_RELEASE);

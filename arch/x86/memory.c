@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * memcpy, memmove and memset for all that is in the kernel's image, lwIP and the C library included. The C library's own
- * write past the caches (MOVNTI), so that a frame which was just received is read from memory again.
+ * memcpy, memmove and memset for all that is in the kernel's image, lwIP and the C library included. The C library's
+ * own write past the caches (MOVNTI), so that a frame which was just received is read from memory again.
  *
  *     up to 32 bytes      at most four loads, then as many stores
  *     below rep_min       32 bytes a turn through general registers
  *     from there on       REP MOVSB or REP STOSB, where that is fast (memory_init)
  *
- * Vector registers are not to be had: they are the guest's. The Makefile tells the compiler not to make a call of memcpy or
- * memset out of a loop in here.
+ * Vector registers are not to be had: they are the guest's. The Makefile tells the compiler not to make a call of
+ * memcpy or memset out of a loop in here.
  */
 #include "arch/x86/memory.h"
 #include "arch/x86/cpu.h"

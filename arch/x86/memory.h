@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Copying and filling memory. memcpy, memmove and memset are C's own, declared in <string.h>: memory.c has them in place of the
- * C library's. All of it uses general registers only, and any context may call it.
+ * Copying and filling memory. memcpy, memmove and memset are C's own, declared in <string.h>: memory.c has them in
+ * place of the C library's. All of it uses general registers only, and any context may call it.
  */
 #pragma once
 #include <stdbool.h>
@@ -11,7 +11,7 @@
 void memory_init(void);
 void memory_use_rep(bool on); /* what memory_init chooses; tests try both */
 /*
- * Clear n bytes, whole pages, past the caches (MOVNTI): for memory that nobody reads soon, which would throw out what is in use.
- * The stores are ordered before all that follow (SFENCE).
+ * Clear n bytes, whole pages, past the caches (MOVNTI): for memory that nobody reads soon, which would throw out what
+ * is in use. The stores are ordered before all that follow (SFENCE).
  */
 void memory_clear_pages(void *p, size_t n);

@@ -32,8 +32,9 @@ static struct arch_lock lock;   /* all below, and kernel_pt */
 static uint64_t mmio_next = MMIO_BASE;
 
 /*
- * A slot is free, holds a stack of that many pages (at its upper end), or is stale: unmapped, but some CPU's TLB may still
- * have it. Stale slots become free when all CPUs have flushed, which can wait: until then nobody uses their addresses.
+ * A slot is free, holds a stack of that many pages (at its upper end), or is stale: unmapped, but some CPU's TLB may
+ * still have it. Stale slots become free when all CPUs have flushed, which can wait: until then nobody uses their
+ * addresses.
  */
 enum { SLOT_FREE = 0, SLOT_FLUSHING = 0xfe, SLOT_STALE = 0xff };
 static uint8_t slots[NSLOTS];

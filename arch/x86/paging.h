@@ -6,10 +6,16 @@
 #pragma once
 #include "kernel/bits.h"
 
-/* Map a device's registers uncached, never executable; page granular, NULL if out of space. Lives for ever (drivers keep theirs). */
+/*
+ * Map a device's registers uncached, never executable; page granular, NULL if out of space. Lives for ever (drivers
+ * keep theirs).
+ */
 void *mmio_map(hpa_t hpa, uint64_t size) must_check;
 
-/* size (at most 56 KiB) bytes of fresh zeroed memory at a kernel address with unmapped guard pages around them; NULL: no memory. */
+/*
+ * size (at most 56 KiB) bytes of fresh zeroed memory at a kernel address with unmapped guard pages around them; NULL:
+ * no memory.
+ */
 void *stack_alloc(size_t size) must_check;
 void stack_free(void *stack, size_t size);
 

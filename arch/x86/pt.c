@@ -104,7 +104,9 @@ void pt_fini(struct pt *pt)
 	pt->root = HPA_NONE;
 }
 
-/* Entry for va at `level`, making tables on the way. NULL with *err -ENOMEM, or -EEXIST if a larger leaf is in the way. */
+/*
+ * Entry for va at `level`, making tables on the way. NULL with *err -ENOMEM, or -EEXIST if a larger leaf is in the way.
+ */
 static uint64_t *entry_make(struct pt *pt, uint64_t va, unsigned level, int *err)
 {
 	uint64_t *tab = table_of(pt->root);

@@ -10,8 +10,8 @@
  *   +--------+     +--------+     +--------+     +--------+
  *
  * Hardware sets A and D behind our back, so entries change only by atomic operations. The caller serialises callers
- * (one lock a table tree); lookups by hardware need none. No function here flushes a TLB: that is the caller's duty, and
- * a table page taken out of use stays on pt->retired until the caller, after the flush, calls pt_reap().
+ * (one lock a table tree); lookups by hardware need none. No function here flushes a TLB: that is the caller's duty,
+ * and a table page taken out of use stays on pt->retired until the caller, after the flush, calls pt_reap().
  */
 #pragma once
 #include "kernel/bits.h"
@@ -58,8 +58,8 @@ void pt_fini(struct pt *pt); /* frees all tables; nothing uses them any more */
 void pt_reap(struct pt *pt); /* free the retired tables; every CPU has flushed since */
 
 /*
- * Map [va, va+len) to hpa.. with the largest leaves that fit (smaller where a table was left by an earlier use). -EEXIST if
- * something is mapped there, -ENOMEM; both undone, but for empty tables, which stay for the next map.
+ * Map [va, va+len) to hpa.. with the largest leaves that fit (smaller where a table was left by an earlier use).
+ * -EEXIST if something is mapped there, -ENOMEM; both undone, but for empty tables, which stay for the next map.
  */
 int pt_map(struct pt *pt, uint64_t va, hpa_t hpa, uint64_t len, unsigned prot) must_check;
 /* Unmap; large leaves at the edges are split. -ENOMEM if a split has no memory (nothing was changed). */
@@ -67,13 +67,16 @@ int pt_unmap(struct pt *pt, uint64_t va, uint64_t len) must_check;
 bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf);
 
 /*
- * Dirty tracking. pt_split makes all leaves of the range 4K with D clear (what was dirty or not before is forgotten: the
- * caller is about to take every page as dirty). -ENOMEM: part of it is split, which harms nothing.
- * pt_harvest tests and clears D of every leaf in the range, and for each dirty one sets bits (va >> 12) - first of map
- * (512 bits for a 2M leaf); the range may not cut a large leaf. Returns the number of pages. After either: flush, and only
- * then read pages.
+ * Dirty tracking. pt_split makes all leaves of the range 4K with D clear (what was dirty or not before is forgotten:
+ * the caller is about to take every page as dirty). -ENOMEM: part of it is split, which harms nothing. pt_harvest tests
+ * and clears D of every leaf in the range, and for each dirty one sets bits (va >> 12) - first of map (512 bits for a
+ * 2M leaf); the range may not cut a large leaf. Returns the number of pages. After either: flush, and only then read
+ * pages.
  */
 int pt_split(struct pt *pt, uint64_t va, uint64_t len) must_check;
 uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first);
-/* Put 512 neighbouring 4K leaves back into one 2M leaf wherever they allow it; D of the whole = any D. Then flush and pt_reap. */
+/*
+ * Put 512 neighbouring 4K leaves back into one 2M leaf wherever they allow it; D of the whole = any D. Then flush and
+ * pt_reap.
+ */
 void pt_merge(struct pt *pt, uint64_t va, uint64_t len);

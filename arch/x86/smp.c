@@ -2,8 +2,8 @@
 /*
  * More than one CPU: starting the others, calling a function on all of them, and stopping them when all is lost.
  *
- * A CPU comes up through trampoline.S, sets itself up, says "arrived" and waits for leave. Until then it can be sent back
- * with INIT, so one that comes too late meets neither a reused stack nor another CPU's data.
+ * A CPU comes up through trampoline.S, sets itself up, says "arrived" and waits for leave. Until then it can be sent
+ * back with INIT, so one that comes too late meets neither a reused stack nor another CPU's data.
  */
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
@@ -51,8 +51,8 @@ static bool ap_wait(uint64_t us)
 }
 
 /*
- * INIT, SIPI, SIPI. Processors of this century need no 10 ms after INIT and mostly no second SIPI, which would cost seconds
- * on a big machine: so once in a hurry, and if that fails once more by the book.
+ * INIT, SIPI, SIPI. Processors of this century need no 10 ms after INIT and mostly no second SIPI, which would cost
+ * seconds on a big machine: so once in a hurry, and if that fails once more by the book.
  */
 static bool ap_start(uint32_t apic_id, const struct trampoline_args *args, hpa_t trampoline, char *page)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * AMD-V back end of struct hv_ops (hv.h; APM volume 2 chapter 15). This file knows the VMCB and nothing of policy: it
- * turns an exit into a neutral struct vmexit and neutral state into the VMCB. Intercepts are on by default: MSRs and ports
- * exit unless listed, #DB and #AC always do (a guest could else hold the CPU for ever in their delivery).
+ * turns an exit into a neutral struct vmexit and neutral state into the VMCB. Intercepts are on by default: MSRs and
+ * ports exit unless listed, #DB and #AC always do (a guest could else hold the CPU for ever in their delivery).
  *
- * Events and the decoding of exits are in svm_exit.c, state conversion in svm_state.c. The VMCB of a vCPU is used by the
- * CPU that has it loaded, and by nobody else meanwhile.
+ * Events and the decoding of exits are in svm_exit.c, state conversion in svm_state.c. The VMCB of a vCPU is used by
+ * the CPU that has it loaded, and by nobody else meanwhile.
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
@@ -214,8 +214,8 @@ static void svm_enter(struct hv_vcpu *hv, struct vmexit *x)
 	v->hv.gpr[REG_RAX] = b->rax;
 	v->hv.gpr[REG_RSP] = b->rsp;
 	/*
-	 * QEMU executes a SYSENTER in compatibility mode, which AMD's CPUs refuse, and leaves CS with both L and D set. No VMRUN
-	 * takes that.
+	 * QEMU executes a SYSENTER in compatibility mode, which AMD's CPUs refuse, and leaves CS with both L and D set.
+	 * No VMRUN takes that.
 	 */
 	if ((b->efer & EFER_LMA) && (b->cs.attr & SVM_SEG_L))
 		b->cs.attr &= (uint16_t)~SVM_SEG_D;

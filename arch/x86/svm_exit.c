@@ -15,8 +15,9 @@ bool svm_ready(struct hv_vcpu *hv, bool nmi)
 }
 
 /*
- * The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken, which is when
- * V_INTR_PRIO is greater than V_TPR (APM2 15.21.4). QEMU exits if they are equal, too: then it is not asked again at once.
+ * The guest is asked for by a virtual interrupt that never arrives: VINTR exits as soon as it could be taken, which is
+ * when V_INTR_PRIO is greater than V_TPR (APM2 15.21.4). QEMU exits if they are equal, too: then it is not asked again
+ * at once.
  */
 bool svm_window(struct hv_vcpu *hv, unsigned prio, bool nmi)
 {

@@ -26,8 +26,8 @@ static struct svm_seg seg_in(const struct seg_state *s)
 }
 
 /*
- * A TSS in use is busy, which QEMU neither shows in TR's type nor wants there (it then ignores the I/O bitmap). The CPU does
- * not look at it; VT-x insists.
+ * A TSS in use is busy, which QEMU neither shows in TR's type nor wants there (it then ignores the I/O bitmap). The CPU
+ * does not look at it; VT-x insists.
  */
 #define TYPE_TSS_BUSY 2U
 

@@ -13,7 +13,10 @@ struct svm_vcpu {
 	bool nmi_blocked;         /* an NMI is being handled: its IRET is intercepted */
 	uint64_t iret_rip;        /* where that IRET is, until it has run; else SVM_NO_RIP */
 	uint64_t xcr0, tsc_aux, dr[4];
-	/* As the guest wrote them: of the VMCB's ESP and EIP the CPU keeps 32 bits, and Intel's hosts want all (APM2 6.1.2). */
+	/*
+	 * As the guest wrote them: of the VMCB's ESP and EIP the CPU keeps 32 bits, and Intel's hosts want all (APM2
+	 * 6.1.2).
+	 */
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint8_t xsave[XSAVE_AREA_MAX] __attribute__((aligned(64)));
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Exceptions: the few that are expected (an MSR that may not exist, the NMI of arch_stop_others) are dealt with here, all
- * others are bugs and go to arch_hooks.fatal. Interrupts (vectors 32..255) go on to irq.c.
+ * Exceptions: the few that are expected (an MSR that may not exist, the NMI of arch_stop_others) are dealt with here,
+ * all others are bugs and go to arch_hooks.fatal. Interrupts (vectors 32..255) go on to irq.c.
  */
 #include "arch/x86/x86.h"
 #include "kernel/err.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * VT-x back end of struct hv_ops (hv.h; SDM volume 3C chapters 24 to 31). This file knows the VMCS and nothing of policy: it
- * turns an exit into a neutral struct vmexit. All MSRs and ports exit unless listed; #DB, #AC and #MC always do, and #UD,
- * which may be the other vendor's way to say something.
+ * VT-x back end of struct hv_ops (hv.h; SDM volume 3C chapters 24 to 31). This file knows the VMCS and nothing of
+ * policy: it turns an exit into a neutral struct vmexit. All MSRs and ports exit unless listed; #DB, #AC and #MC always
+ * do, and #UD, which may be the other vendor's way to say something.
  *
  * Capabilities are in vmx_caps.c, events and the decoding of exits in vmx_exit.c, state conversion in vmx_state.c.
  */
@@ -101,7 +101,10 @@ static void give_back(struct vmx_vcpu *v, uint64_t flags)
 	cpu_irq_restore(flags);
 }
 
-/* Fields that stay as they are for the vCPU's life; all that is not written here is 0, as an alloc'd VMCS is made of zeros. */
+/*
+ * Fields that stay as they are for the vCPU's life; all that is not written here is 0, as an alloc'd VMCS is made of
+ * zeros.
+ */
 static void vmcs_init(struct vmx_vcpu *v)
 {
 	static uint32_t last_vpid; /* distinct within a VM, whose vCPUs come one after another; EPTP tells VMs apart */

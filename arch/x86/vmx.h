@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * VT-x structures: capability MSRs, controls and VMCS fields by their names in SDM volume 3 (chapters 25 to 28, appendices
- * A and B). Private to vmx*.
+ * VT-x structures: capability MSRs, controls and VMCS fields by their names in SDM volume 3 (chapters 25 to 28,
+ * appendices A and B). Private to vmx*.
  */
 #pragma once
 #include "kernel/bits.h"
@@ -60,7 +60,7 @@ enum { /* IA32_VMX_EPT_VPID_CAP (A.10), low half */
 #define EPTP_WALK4  (3 << 3)
 #define EPTP_AD     BIT(6)
 
-/* Fields. Widths are in bits 14:13 of the encoding; guest segments follow each other in SEG_* order at a distance of 2. */
+/* Fields. Widths are in bits 14:13 of the encoding; guest segments follow each other in SEG_* order, 2 apart. */
 enum vmcs_field {
 	VPID = 0x0000,
 	GUEST_ES_SEL = 0x0800, GUEST_INTR_STATUS = 0x0810,
@@ -120,8 +120,9 @@ uint64_t vmx_dr6(void); /* the guest's, while loaded; not VT-x's, but here so th
 void vmx_set_dr6(uint64_t val);
 
 /*
- * vmx_entry.S: guest registers in, VMLAUNCH or VMRESUME, guest registers out. gpr points to 16 registers in the order of hv.h
- * (RSP is the VMCS's). Interrupts are off before and after. Returns 0 after an exit, else what RFLAGS said (CF or ZF).
+ * vmx_entry.S: guest registers in, VMLAUNCH or VMRESUME, guest registers out. gpr points to 16 registers in the order
+ * of hv.h (RSP is the VMCS's). Interrupts are off before and after. Returns 0 after an exit, else what RFLAGS said (CF
+ * or ZF).
  */
 unsigned vmx_world_switch(uint64_t *gpr, bool launched);
 extern const char vmx_exit_point[]; /* HOST_RIP */

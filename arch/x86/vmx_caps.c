@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What this CPU's VT-x can do (SDM 3D appendix A): nothing is assumed, each control is asked for in its capability MSR. A
- * control MSR has the bits that must be 1 in its low half and those that may be 1 in its high half.
+ * What this CPU's VT-x can do (SDM 3D appendix A): nothing is assumed, each control is asked for in its capability MSR.
+ * A control MSR has the bits that must be 1 in its low half and those that may be 1 in its high half.
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/vmx_vcpu.h"
@@ -86,9 +86,9 @@ static void list_features(void)
 }
 
 /*
- * What tern asks of each control. Rows of a word of controls stand together; what is in no row stays as the CPU insists.
- * MUST: without it no VM runs here. WANT: used where it is. NEVER: an exit that tern does not handle, which the first
- * generation insisted on.
+ * What tern asks of each control. Rows of a word of controls stand together; what is in no row stays as the CPU
+ * insists. MUST: without it no VM runs here. WANT: used where it is. NEVER: an exit that tern does not handle, which
+ * the first generation insisted on.
  */
 enum how { MUST, WANT, NEVER };
 static const struct control {

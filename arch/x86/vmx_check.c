@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Why a VM entry was refused: the checks of SDM 3C 27.3.1 on the guest state, made again in software so that the operator reads
- * the rule's name and not "invalid state". Called only after a refusal, with the VMCS current.
+ * Why a VM entry was refused: the checks of SDM 3C 27.3.1 on the guest state, made again in software so that the
+ * operator reads the rule's name and not "invalid state". Called only after a refusal, with the VMCS current.
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/vmx_vcpu.h"

@@ -92,7 +92,10 @@ void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip)
 		vmcs_write(GUEST_INTERRUPTIBILITY, shadow & ~INTERRUPTIBILITY_SHADOW);
 	if (!(hv->rflags & RFLAGS_TF))
 		return;
-	/* The trap that the instruction would have ended with. As a pending one it were lost to an event at entry (27.7.3). */
+	/*
+	 * The trap that the instruction would have ended with. As a pending one it were lost to an event at entry
+	 * (27.7.3).
+	 */
 	vmx_set_dr6((vmx_dr6() & ~DR6_TRAPS) | DR6_BS);
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
 	vmx_inject(hv, HV_EVENT(HV_EVENT_EXC, VEC_DB));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* VT-x instructions (vmx.h; SDM 3C chapter 31). CF and ZF tell of failure, which is always a mistake of ours but for VMXON. */
+/*
+ * VT-x instructions (vmx.h; SDM 3C chapter 31). CF and ZF tell of failure, which is always a mistake of ours but for
+ * VMXON.
+ */
 #include "arch/x86/vmx.h"
 #include "kernel/err.h"
 

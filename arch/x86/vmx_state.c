@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The VMCS's guest-state area to and from struct cpu_state (SDM 3C 25.4). The vCPU is not loaded but its VMCS is current.
- * VM entry checks far more than VMRUN does (27.3.1), so what AMD leaves loose is made tight on the way in.
+ * The VMCS's guest-state area to and from struct cpu_state (SDM 3C 25.4). The vCPU is not loaded but its VMCS is
+ * current. VM entry checks far more than VMRUN does (27.3.1), so what AMD leaves loose is made tight on the way in.
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"

@@ -5,8 +5,8 @@
 #include "arch/x86/vmx.h"
 
 /*
- * The VMCS is current on the CPU that has the vCPU loaded; else it lies cleared in memory. What hardware does not keep in it
- * lives in the registers themselves while loaded: FPU, DR0-3, DR6, CR2, SYSCALL's MSRs, KERNEL_GS_BASE, TSC_AUX.
+ * The VMCS is current on the CPU that has the vCPU loaded; else it lies cleared in memory. What hardware does not keep
+ * in it lives in the registers themselves while loaded: FPU, DR0-3, DR6, CR2, SYSCALL's MSRs, KERNEL_GS_BASE, TSC_AUX.
  */
 struct vmx_vcpu {
 	struct hv_vcpu hv; /* first: hv_ops hand out a pointer to it */

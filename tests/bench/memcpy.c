@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How long the kernel's own memcpy and memset take, beside those of the C library that it is linked with; both are the very objects of
- * the kernel's image under other names (tests/tests.mk). Prints a table, or with --json what tests/rig/bench.py reads. The two are
- * measured in turn; the median of many rounds counts. Frames go round a ring of buffers, as a card's do.
+ * How long the kernel's own memcpy and memset take, beside those of the C library that it is linked with; both are the
+ * very objects of the kernel's image under other names (tests/tests.mk). Prints a table, or with --json what
+ * tests/rig/bench.py reads. The two are measured in turn; the median of many rounds counts. Frames go round a ring of
+ * buffers, as a card's do.
  */
 #include "arch/x86/memory.h"
 #include <stdint.h>

@@ -32,7 +32,9 @@ static void reset(void)
 		d->ops->reset(d);
 }
 
-/* The same machine at the start of each input: made once, then reset, with the memory zeroed that the last one changed. */
+/*
+ * The same machine at the start of each input: made once, then reset, with the memory zeroed that the last one changed.
+ */
 static void begin(void)
 {
 	if (!g.shadow) {

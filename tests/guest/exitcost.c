@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What a VM exit costs, seen from the guest: CPUID and OUT 0x80, each in a loop, less the same loop empty. Meant for an
- * emulator that makes RDTSC count instructions. Loops are short and the median of many counts, for the timer's ticks disturb some.
+ * emulator that makes RDTSC count instructions. Loops are short and the median of many counts, for the timer's ticks
+ * disturb some.
  *
  *   exitcost       prints "exitcost: cpuid=N out=N"
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Instructions that Intel and AMD do not share, as a 32-bit process of a 64-bit kernel meets them: both hypercalls, and system
- * calls by the kernel's own choice (AT_SYSINFO: SYSENTER on a CPU of Intel's, SYSCALL on one of AMD's). Without a C library.
+ * Instructions that Intel and AMD do not share, as a 32-bit process of a 64-bit kernel meets them: both hypercalls, and
+ * system calls by the kernel's own choice (AT_SYSINFO: SYSENTER on a CPU of Intel's, SYSCALL on one of AMD's). Without
+ * a C library.
  *
  *   foreign        prints "foreign: vmcall=-1000 vmmcall=-1000 fast=syscall calls=1000"; dies of SIGILL where one is missing
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the guest's load programs share: a paced loop that watches the guest's clocks and vector registers, and a status line
- * that anybody may ask for: it is sent to whoever connects to the program's TCP port, and kept in a file, renewed each second.
+ * What the guest's load programs share: a paced loop that watches the guest's clocks and vector registers, and a status
+ * line that anybody may ask for: it is sent to whoever connects to the program's TCP port, and kept in a file, renewed
+ * each second.
  */
 #pragma once
 #include <arpa/inet.h>
@@ -42,7 +43,10 @@ static inline int64_t load_clock(clockid_t id)
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
-/* Sleep for a tick with numbers in all vector registers (AVX), which a system call leaves as they are: false if it did not. */
+/*
+ * Sleep for a tick with numbers in all vector registers (AVX), which a system call leaves as they are: false if it did
+ * not.
+ */
 static inline bool load_sleep(void)
 {
 	struct timespec ts = { 0, TICK_NS };
@@ -87,7 +91,10 @@ static inline void load_init(struct load *l, const char *name, uint16_t port, ui
 	l->last_real_ns = load_clock(CLOCK_REALTIME);
 }
 
-/* Once a tick: watch the clocks, answer with `status`, then sleep until the pace allows more. Returns pages allowed now. */
+/*
+ * Once a tick: watch the clocks, answer with `status`, then sleep until the pace allows more. Returns pages allowed
+ * now.
+ */
 static inline uint64_t load_tick(struct load *l, const char *(*status)(void))
 {
 	int64_t now = load_clock(CLOCK_MONOTONIC), real = load_clock(CLOCK_REALTIME);

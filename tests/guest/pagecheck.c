@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The page checker, run inside the guest while it migrates. Every page carries its own number and a counter. In each pass
- * all pages are visited in order: the counter must be that of the pass before and the number the page's own, then the counter
- * goes up. One lost, stale or misplaced page is an error, and stays counted.
+ * The page checker, run inside the guest while it migrates. Every page carries its own number and a counter. In each
+ * pass all pages are visited in order: the counter must be that of the pass before and the number the page's own, then
+ * the counter goes up. One lost, stale or misplaced page is an error, and stays counted.
  *
  *   pagecheck MIB [MIB_PER_S]      0 MiB/s (as fast as it goes) is a load that no link follows; default 16
  *

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's programs are one file, so that the C library is in the guest's memory once: this main() calls the one that it is
- * called as. Each program's own main() is NAME_main here (Makefile); one that takes no arguments ignores these.
+ * The guest's programs are one file, so that the C library is in the guest's memory once: this main() calls the one
+ * that it is called as. Each program's own main() is NAME_main here (Makefile); one that takes no arguments ignores
+ * these.
  */
 #include <stdio.h>
 #include <string.h>

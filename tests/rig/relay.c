@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A bad line for the rig: copies frames between two network devices and delays, limits, loses or refuses them on the way.
- * tests/rig/relay.py starts it and talks to it; the kernel's netem does not do kinds of frames, and many kernels have none.
+ * A bad line for the rig: copies frames between two network devices and delays, limits, loses or refuses them on the
+ * way. tests/rig/relay.py starts it and talks to it; the kernel's netem does not do kinds of frames, and many kernels
+ * have none.
  *
  *   relay A B [SEED]       a device is tap:NAME (a tap that nobody else has open) or the NAME of any other Ethernet device
  *
- * Commands are lines on standard input; each is answered by one line: "ok", "error: ...", or one JSON object. The end of
- * the input is the end of the program. What follows a2b or b2a in a line is for that direction alone:
+ * Commands are lines on standard input; each is answered by one line: "ok", "error: ...", or one JSON object. The end
+ * of the input is the end of the program. What follows a2b or b2a in a line is for that direction alone:
  *
  *   delay 75ms             every frame arrives that much later (us, ms, s)
  *   rate 8Mbit             bits per second (bit, kbit, Mbit, Gbit); 0bit: no limit
@@ -181,7 +182,10 @@ static void device_open(struct device *d, const char *spec)
 	d->fd = tap ? open_tap(d->name) : open_packet(d->name);
 }
 
-/* The kernel takes a VLAN tag out of the frame before a packet socket sees it: put it back. buf: the frame is at VLAN_TAG. */
+/*
+ * The kernel takes a VLAN tag out of the frame before a packet socket sees it: put it back. buf: the frame is at
+ * VLAN_TAG.
+ */
 static bool put_tag_back(uint8_t *buf, struct msghdr *m)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What CPUID answers on real machines: recorded facts, the leaves that features.def and the CPU models read. Sources: [v] libvirt's
- * tests/cputestdata, [c] libcpuid's tests (the file's name stands with each machine), [q] feature-words of
- * QEMU 7.2.22's `-accel tcg -cpu EPYC,+svm,+npt`, asked over QMP. Not every recorder asked for the subleaves of 0xD:
+ * What CPUID answers on real machines: recorded facts, the leaves that features.def and the CPU models read. Sources:
+ * [v] libvirt's tests/cputestdata, [c] libcpuid's tests (the file's name stands with each machine), [q] feature-words
+ * of QEMU 7.2.22's `-accel tcg -cpu EPYC,+svm,+npt`, asked over QMP. Not every recorder asked for the subleaves of 0xD:
  *   (s)  not recorded; Intel's places, as on the Xeon D-1718T. Component 9 as on a laptop of Intel's whose leaf 0xD
  *        was posted to binutils' gdb-patches list in the thread on NT_X86_XSAVE_LAYOUT
  *   (2)  not recorded; 0xD.0:ECX = 832 leaves component 2 no other place

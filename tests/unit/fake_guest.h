@@ -73,7 +73,10 @@ static inline uint32_t fg_get32(struct fg *g, gpa_t gpa)
 uint32_t fg_cfg_read(struct fg *g, unsigned slot, unsigned reg, unsigned size);
 void fg_cfg_write(struct fg *g, unsigned slot, unsigned reg, unsigned size, uint32_t val);
 
-/* The driver: find structures and enable the function and MSI-X; negotiate; queues; vectors 0, 1.. go to address 0xfee00000, data 0x40 + vector. */
+/*
+ * The driver: find structures and enable the function and MSI-X; negotiate; queues; vectors 0, 1.. go to address
+ * 0xfee00000, data 0x40 + vector.
+ */
 void fg_probe(struct fg_dev *d, struct fg *g, unsigned slot);
 uint64_t fg_read(struct fg_dev *d, uint64_t addr, unsigned size);
 void fg_write(struct fg_dev *d, uint64_t addr, unsigned size, uint64_t val);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Hosts and VMs as migration sees them, for host-built tests: vmm/vm.h over the real gmem.c, pt.c and state.c, without CPUs. Three hosts,
- * a, b and c, live in one process; which one a thread is on is the thread's own (fake_host: 0, 1, 2). Starting a VM that runs on
- * another host as well is a panic: that is what the hand-over must never do.
+ * Hosts and VMs as migration sees them, for host-built tests: vmm/vm.h over the real gmem.c, pt.c and state.c, without
+ * CPUs. Three hosts, a, b and c, live in one process; which one a thread is on is the thread's own (fake_host: 0, 1,
+ * 2). Starting a VM that runs on another host as well is a panic: that is what the hand-over must never do.
  */
 #pragma once
 #include "tests/unit/fake_kernel.h"
@@ -11,7 +11,10 @@
 
 #define FAKE_HOSTS 3
 extern struct migrate_host fake_hosts[FAKE_HOSTS];
-/* A power cut and a new boot: its VMs, records and memory of anything are gone. Its tasks must have ended (fake_tasks_wait). */
+/*
+ * A power cut and a new boot: its VMs, records and memory of anything are gone. Its tasks must have ended
+ * (fake_tasks_wait).
+ */
 void fake_host_restart(int host);
 /* Do something as a task on that host would. */
 #define ON_HOST(h) \

@@ -114,7 +114,10 @@ int page_block_order(hpa_t hpa)
 	return order;
 }
 
-/* 1 GiB of zeroes, aligned, that costs nothing until it is written: guests of several GiB are practical. Never given back. */
+/*
+ * 1 GiB of zeroes, aligned, that costs nothing until it is written: guests of several GiB are practical. Never given
+ * back.
+ */
 static void *page_sparse(void)
 {
 	char *p = mmap(NULL, GIB(2), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

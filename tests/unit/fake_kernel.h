@@ -12,7 +12,9 @@ void fake_page_alloc_fail_after(long n);
 uint64_t fake_page_live(void);
 uint64_t fake_page_reserved(void); /* and neither is this */
 
-/* Freeze the clock at ns (timers and deadlines follow it from then on); advance it, running the timers that come due. */
+/*
+ * Freeze the clock at ns (timers and deadlines follow it from then on); advance it, running the timers that come due.
+ */
 void fake_time_freeze(uint64_t ns);
 void fake_time_advance(uint64_t ns);
 void fake_time_thaw(void);
@@ -23,7 +25,10 @@ extern unsigned fake_cpus; /* what cpu_count() says: 1 unless set; a task is a t
 /* Wait until every task that was created has returned; false after 10 s of wall time. */
 bool fake_tasks_wait(void);
 
-/* The last line above LOG_DEBUG that went to the log ("" if none), and forgetting it. TERN_TEST_LOG=1 shows all on stderr. */
+/*
+ * The last line above LOG_DEBUG that went to the log ("" if none), and forgetting it. TERN_TEST_LOG=1 shows all on
+ * stderr.
+ */
 const char *fake_log_last(void);
 void fake_log_clear(void);
 /* Which of a test's hosts this thread is on; a task is on that of its creator (fake_hosts.h). */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* TCP between the hosts of fake_hosts.h, over pipes: 10.77.0.11 is a, .12 b, .13 c. Nothing waits: what is cut times out at once. */
+/*
+ * TCP between the hosts of fake_hosts.h, over pipes: 10.77.0.11 is a, .12 b, .13 c. Nothing waits: what is cut times
+ * out at once.
+ */
 #pragma once
 #include "net/stream.h"
 #include "tests/unit/fake_hosts.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One vCPU on a modelled AMD-V: arch/x86/svm.c and svm_state.c are the real ones, and so is all of the exit policy; only
- * VMRUN is a function of the test's, which puts an exit code into the VMCB. The guest has 4 MiB of RAM, page tables of its
- * own in it, code at FV_CODE, and one device of plain memory that counts its accesses.
+ * One vCPU on a modelled AMD-V: arch/x86/svm.c and svm_state.c are the real ones, and so is all of the exit policy;
+ * only VMRUN is a function of the test's, which puts an exit code into the VMCB. The guest has 4 MiB of RAM, page
+ * tables of its own in it, code at FV_CODE, and one device of plain memory that counts its accesses.
  *
  *   gva 0..2M -> gpa same, in 4K pages   FV_DEV -> FV_DEV_GPA (device, 2M page)   all else: not mapped
  */

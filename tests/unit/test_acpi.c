@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The guest's ACPI tables: found from the RSDP as an OS does, checksums, what Linux relies on; iasl reads all of them. */
+/*
+ * The guest's ACPI tables: found from the RSDP as an OS does, checksums, what Linux relies on; iasl reads all of them.
+ */
 #include "tests/unit/fake_kernel.h"
 #include "vmm/acpi_tables.h"
 #include "vmm/dev.h"

@@ -116,7 +116,9 @@ static int guest_says(struct tap *from, const uint8_t *spa, const uint8_t *tpa)
 	return bridge_input(&from->port, &f);
 }
 
-/* A guest is no host: it neither claims nor probes a host's address, and does not speak as hosts do among themselves. */
+/*
+ * A guest is no host: it neither claims nor probes a host's address, and does not speak as hosts do among themselves.
+ */
 static void guests_are_no_hosts(void **state)
 {
 	struct net *n = *state;
@@ -461,7 +463,10 @@ static void push(void *arg)
 	}
 }
 
-/* A port leaves while it is learned and frames are on their way into it: after that nobody is inside, nothing is learned. */
+/*
+ * A port leaves while it is learned and frames are on their way into it: after that nobody is inside, nothing is
+ * learned.
+ */
 static void leaves_under_load(void **state)
 {
 	struct net *n = *state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Guest time over hosts whose TSCs run at other rates: the TSC goes on where it was, to the tick, nothing ever steps back,
- * and nanoseconds stay within the bound that clock.c documents. Hosts are a model: rate, and TSC at a true time.
+ * Guest time over hosts whose TSCs run at other rates: the TSC goes on where it was, to the tick, nothing ever steps
+ * back, and nanoseconds stay within the bound that clock.c documents. Hosts are a model: rate, and TSC at a true time.
  */
 #include "arch/x86/cpu.h"
 #include "tests/unit/fake_kernel.h"
@@ -115,7 +115,9 @@ static void test_random_journeys(void **state)
 			}
 			now_ns += rnd() % (rnd() & 1 ? 100 : 100 * NS_PER_SEC);
 			assert_true(tsc() >= t && ns() >= n);
-			/* Half a bit of the ratio to the fastest host, of mul; a tick of the slowest host at each move. */
+			/*
+			 * Half a bit of the ratio to the fastest host, of mul; a tick of the slowest host at each move.
+			 */
 			uint64_t want = now_ns - begin, ratio = faster.hz / vm.clock.s.tsc_hz + 1;
 			uint64_t bound = (want * ratio >> 33) + want / 2000000000 + 1 + (hops + 1) * 42;
 			int64_t off = (int64_t)(ns() - want);
@@ -221,8 +223,8 @@ static void test_clock_page(void **state)
 }
 
 /*
- * The flag of having stood still: after a second of it, here or on the way to another host; not for less, nor for the guest's
- * own time; it stays until the guest has seen it, and its page is sent again if it is moved.
+ * The flag of having stood still: after a second of it, here or on the way to another host; not for less, nor for the
+ * guest's own time; it stays until the guest has seen it, and its page is sent again if it is moved.
  */
 static void test_says_that_it_stood_still(void **state)
 {

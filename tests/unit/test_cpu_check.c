@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The rules for a guest's registers: one thing changed in a good state is refused with the register's name, states of every mode
- * that a guest can be in pass, and random ones do no harm.
+ * The rules for a guest's registers: one thing changed in a good state is refused with the register's name, states of
+ * every mode that a guest can be in pass, and random ones do no harm.
  */
 #include "arch/x86/cpu.h"
 #include "tests/unit/cpuid_dumps.h"
@@ -338,7 +338,10 @@ static uint64_t rnd(void)
 	return seed;
 }
 
-/* States of noise, and good ones with some noise in a register or two; tables of noise, too, as far as a load lets them in. */
+/*
+ * States of noise, and good ones with some noise in a register or two; tables of noise, too, as far as a load lets them
+ * in.
+ */
 static void test_noise(void **state)
 {
 	static struct cpuid_table t;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a guest is told by CPUID, and what a destination must have for it: features.def is sound, nothing that a guest of
- * tern does not have is shown, fields that follow the vCPU's state do, and a refusal names the first bit that lacks.
+ * What a guest is told by CPUID, and what a destination must have for it: features.def is sound, nothing that a guest
+ * of tern does not have is shown, fields that follow the vCPU's state do, and a refusal names the first bit that lacks.
  * The host's CPUID is the real one of the machine that runs the test.
  */
 #include "arch/x86/cpu.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * CPU models on recorded machines of both vendors (cpuid_dumps.h): cpu = portable is the same everywhere and names what a
- * machine lacks for it; a VM with cpu = host is let in or refused with the right first word; the check is reflexive, and
- * transitive on random subsets; what travels of the XSAVE area is the guest's.
+ * CPU models on recorded machines of both vendors (cpuid_dumps.h): cpu = portable is the same everywhere and names what
+ * a machine lacks for it; a VM with cpu = host is let in or refused with the right first word; the check is reflexive,
+ * and transitive on random subsets; what travels of the XSAVE area is the guest's.
  */
 #include "tests/unit/cpuid_dumps.h"
 #include "vmm/vm.h"

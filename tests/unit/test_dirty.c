@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Dirty tracking (vmm/gmem.c) under a modelled CPU. The emulators of the rigs flush the whole TLB at each entry, so that
- * a forgotten flush never shows there; it does here. The modelled TLB keeps, as hardware does:
+ * Dirty tracking (vmm/gmem.c) under a modelled CPU. The emulators of the rigs flush the whole TLB at each entry, so
+ * that a forgotten flush never shows there; it does here. The modelled TLB keeps, as hardware does:
  *   - leaf translations with the fact "D is set already": a write through such a one does not touch the table again;
  *   - pointers to level 1 tables (a paging-structure cache), which may point to a table that was retired.
- * A copier runs passes as a migration does, guest and devices write between, before and inside its flushes. When all have
- * stopped, one last pass must make its copy equal. The wrong orders must show as a copy that differs.
+ * A copier runs passes as a migration does, guest and devices write between, before and inside its flushes. When all
+ * have stopped, one last pass must make its copy equal. The wrong orders must show as a copy that differs.
  */
 #include "tests/unit/fake_kernel.h"
 #include "vmm/gmem.h"

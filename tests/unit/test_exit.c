@@ -434,7 +434,9 @@ static void test_nmi(void **state)
 	assert_int_equal(s.nmi_blocked, 0);
 }
 
-/* A guest whose #AC handler's own stack is misaligned: #AC meets itself for ever. The guest hangs, the host does not. */
+/*
+ * A guest whose #AC handler's own stack is misaligned: #AC meets itself for ever. The guest hangs, the host does not.
+ */
 static void test_exception_meets_itself(void **state)
 {
 	(void)state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A guest that has come from a host of the other vendor: the instructions and MSRs of its own vendor go on working, those of
- * the other do not appear, and its TSC keeps its rate. Through the AMD-V decoder (fake_vm.h).
+ * A guest that has come from a host of the other vendor: the instructions and MSRs of its own vendor go on working,
+ * those of the other do not appear, and its TSC keeps its rate. Through the AMD-V decoder (fake_vm.h).
  */
 #include "arch/x86/cpu.h"
 #include "tests/unit/fake_kernel.h"
@@ -131,7 +131,9 @@ static void test_sysenter(void **state)
 		assert_true(SEG(f->vmcb.cs, 0x10, 0xa9b) && SEG(f->vmcb.ss, 0x18, 0xc93) && f->vmcb.cpl == 0);
 		assert_int_equal(f->hw.hv.rflags, 2);
 	}
-	/* Behind STI or MOV SS its shadow is there at the exit; it ends with the instruction, and SYSENTER clears IF. */
+	/*
+	 * Behind STI or MOV SS its shadow is there at the exit; it ends with the instruction, and SYSENTER clears IF.
+	 */
 	mode_set(true, 3);
 	set_sysenter(0x10);
 	CODE(0x0f, 0x34);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Making a guest's memory (vmm/gmem.c, gmem_clear.c): all of it cleared by however many tasks, told of, and ended half-way. */
+/*
+ * Making a guest's memory (vmm/gmem.c, gmem_clear.c): all of it cleared by however many tasks, told of, and ended
+ * half-way.
+ */
 #include "tests/unit/fake_kernel.h"
 #include "vmm/vm.h"
 #include <pthread.h>
@@ -22,7 +25,9 @@ static int step(void *arg, uint64_t done, uint64_t total)
 	return ++l->calls == l->end_after ? -ECANCELED : 0;
 }
 
-/* Memory from the machine under us is zero more often than not: blocks that were used before are what shows a mistake. */
+/*
+ * Memory from the machine under us is zero more often than not: blocks that were used before are what shows a mistake.
+ */
 static void soil(uint64_t size)
 {
 	hpa_t block[64];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Three hosts in one process: the ways in which a VM could come to run twice, or be lost, by name. Each was possible once; starting a VM
- * that runs on another host is a panic (fake_hosts.c). tests/model/ has the same scenarios, over the same rules.
+ * Three hosts in one process: the ways in which a VM could come to run twice, or be lost, by name. Each was possible
+ * once; starting a VM that runs on another host is a panic (fake_hosts.c). tests/model/ has the same scenarios, over
+ * the same rules.
  */
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -386,7 +387,10 @@ static struct stream *count_closes(struct stream *s)
 	return s;
 }
 
-/* A's question to B is on its way; C's answer has been "nothing". Now the VM goes from B to C, and B restarts before it reads. */
+/*
+ * A's question to B is on its way; C's answer has been "nothing". Now the VM goes from B to C, and B restarts before it
+ * reads.
+ */
 static void move_between_questions(int from, int to)
 {
 	if (from != A || to != B || __atomic_sub_fetch(&moves_left, 1, __ATOMIC_SEQ_CST) != 0)
@@ -540,7 +544,10 @@ static void test_moved_to(void **state unused)
 	ON_HOST(A) assert_false(departed_get("demo", 0, &d)); /* it has come home */
 }
 
-/* A: moved to B; B: moved to C; and C asks, which holds the undecided image itself. The traces end there and keep nobody waiting. */
+/*
+ * A: moved to B; B: moved to C; and C asks, which holds the undecided image itself. The traces end there and keep
+ * nobody waiting.
+ */
 static void test_traces_end_at_the_asker(void **state unused)
 {
 	struct starting s = { .h = C, .policy = START_OPERATOR };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Local APICs against a clock of the test's own: registers, priorities, IPIs, MSIs, the three timers. Between any two steps
- * of the longer tests the state is saved and loaded into a fresh local APIC, which must change nothing.
+ * Local APICs against a clock of the test's own: registers, priorities, IPIs, MSIs, the three timers. Between any two
+ * steps of the longer tests the state is saved and loaded into a fresh local APIC, which must change nothing.
  */
 #include "tests/unit/fake_kernel.h"
 #include "vmm/dev/lapic.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Folding of log lines: floods of one kind and source, of one kind with ever new words, and what must not be touched. */
+/*
+ * Folding of log lines: floods of one kind and source, of one kind with ever new words, and what must not be touched.
+ */
 #include "kernel/log_fold.h"
 #include <setjmp.h>
 #include <stdarg.h>

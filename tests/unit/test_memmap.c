@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The loader's memory map: every page of what firmware reports, disorderly or not, against a table with one type a page. */
+/*
+ * The loader's memory map: every page of what firmware reports, disorderly or not, against a table with one type a
+ * page.
+ */
 #include "boot/memmap.h"
 #include <setjmp.h>
 #include <stdarg.h>

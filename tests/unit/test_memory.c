@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel's memcpy, memmove and memset (compiled as tern_memcpy and so on) against byte by byte models, word by word and with
- * REP, and beside pages that may not be touched.
+ * The kernel's memcpy, memmove and memset (compiled as tern_memcpy and so on) against byte by byte models, word by word
+ * and with REP, and beside pages that may not be touched.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Source and destination in one process, over a pipe, with real guest memory, page tables and state tables (fake_hosts.h says
- * what is not real). After whatever was done to the stream: exactly one host runs the VM, its memory is that of its last
- * pause, nothing is left over, and the next attempt works.
+ * Source and destination in one process, over a pipe, with real guest memory, page tables and state tables
+ * (fake_hosts.h says what is not real). After whatever was done to the stream: exactly one host runs the VM, its memory
+ * is that of its last pause, nothing is left over, and the next attempt works.
  */
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -1067,7 +1067,9 @@ static void test_no_progress(void **state unused)
 	puppet_gone();
 }
 
-/* What release 0.1 says first, byte by byte: HELLO with versions 1 to 1. Both sides say in words that it does not fit. */
+/*
+ * What release 0.1 says first, byte by byte: HELLO with versions 1 to 1. Both sides say in words that it does not fit.
+ */
 static void hello_of_0_1(struct wire_tx *tx)
 {
 	wire_begin(tx, WIRE_HELLO);

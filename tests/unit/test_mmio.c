@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The MMIO emulator against the CPU of this machine: each instruction form is run natively on a buffer and emulated on a
- * device of plain memory, from the same registers and flags; registers, flags and memory must agree.
+ * The MMIO emulator against the CPU of this machine: each instruction form is run natively on a buffer and emulated on
+ * a device of plain memory, from the same registers and flags; registers, flags and memory must agree.
  */
 #include "arch/x86/cpu.h"
 #include "tests/unit/fake_vm.h"
@@ -139,7 +139,10 @@ static void both(const uint8_t *code, size_t n, uint64_t rsi, uint64_t rdi, uint
 		fail_msg("%s: RAM differs", hex(code, n));
 }
 
-/* Every prefix and register with an opcode and a memory operand at (%rbx); imm: bytes of an immediate (4: by operand size). */
+/*
+ * Every prefix and register with an opcode and a memory operand at (%rbx); imm: bytes of an immediate (4: by operand
+ * size).
+ */
 static void forms(const uint8_t *op, unsigned nop, int group, unsigned imm, bool byte, bool lock, uint64_t undefined)
 {
 	static const uint8_t prefix[] = { 0, 0x66, 0x48, 0x40, 0x44, 0x4c };

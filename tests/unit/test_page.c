@@ -38,8 +38,8 @@ void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags)
 }
 
 /*
- * hva_of is the identity here, so the machine's RAM is a mapping at an address that we choose, 1 GiB aligned. Untouched pages
- * cost nothing: that the allocator boots with 40 GiB of it is itself the test that it does not touch every page.
+ * hva_of is the identity here, so the machine's RAM is a mapping at an address that we choose, 1 GiB aligned. Untouched
+ * pages cost nothing: that the allocator boots with 40 GiB of it is itself the test that it does not touch every page.
  */
 #define BASE   0x200000000000UL /* above what ASan uses */
 #define RAM    GIB(40)

@@ -163,7 +163,10 @@ static void test_msix(void **state)
 	pci_msix_raise(f, 3); /* no such vector */
 	pci_msix_raise(f, PCI_MSIX_NONE);
 	assert_int_equal(g.nmsi, 1);
-	/* Vector mask: pending, seen in the PBA, kept over a migration, sent once when unmasked, with what is in the table then. */
+	/*
+	 * Vector mask: pending, seen in the PBA, kept over a migration, sent once when unmasked, with what is in the
+	 * table then.
+	 */
 	fg_write(&d, d.msix + 16 + 12, 4, 0xffffffff);
 	assert_int_equal(fg_read(&d, d.msix + 16 + 12, 4), 1);
 	pci_msix_raise(F_NOW(), 1);

@@ -102,7 +102,10 @@ static void test_tiny_budget(void **state unused)
 	assert_true(w.text[0]);
 }
 
-/* What the switch-over costs with nothing left to send: 3/2 round trips, or 1/2 where COMMIT rides with END; rounded up. */
+/*
+ * What the switch-over costs with nothing left to send: 3/2 round trips, or 1/2 where COMMIT rides with END; rounded
+ * up.
+ */
 static void test_round_trips(void **state unused)
 {
 	const struct {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The page-table walker against a flat model: one entry a page, for each of the three formats. Random maps, unmaps, splits,
- * merges, harvests and writes by "hardware", with allocations that fail, and after each step both say the same. Tables
- * are counted: none is lost, none is freed before pt_reap.
+ * The page-table walker against a flat model: one entry a page, for each of the three formats. Random maps, unmaps,
+ * splits, merges, harvests and writes by "hardware", with allocations that fail, and after each step both say the same.
+ * Tables are counted: none is lost, none is freed before pt_reap.
  */
 #include "arch/x86/pt.h"
 #include <errno.h>
@@ -146,7 +146,10 @@ static void step_unmap(uint64_t va, uint64_t len)
 		*page(a) = (struct model_page){ 0, 0, 0, 0 };
 }
 
-/* All dirty of a range is forgotten, of whole leaves; what a failed split reached is read back, and is not more than before. */
+/*
+ * All dirty of a range is forgotten, of whole leaves; what a failed split reached is read back, and is not more than
+ * before.
+ */
 static void step_split(uint64_t va, uint64_t len)
 {
 	uint64_t end = va + len;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Hostile rings and hostile state: whatever a guest writes into its rings, or a peer into a stream, the device asks for a
- * reset or refuses, works again after it, and touches nothing that it should not. Then rings used from several threads.
+ * Hostile rings and hostile state: whatever a guest writes into its rings, or a peer into a stream, the device asks for
+ * a reset or refuses, works again after it, and touches nothing that it should not. Then rings used from several
+ * threads.
  */
 #include "tests/unit/fake_guest.h"
 #include <pthread.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The host's serial port on a modelled 16550A: one that is not there, one whose LSR reads as all ones, one that is never empty, one
- * that drains at 115200 baud, and worse. Time is the model's: a port access costs a microsecond, and the time that the driver's lock
- * is held, with interrupts off, is measured at each release. Interrupts come when the lock is free; waiting runs the world.
+ * The host's serial port on a modelled 16550A: one that is not there, one whose LSR reads as all ones, one that is
+ * never empty, one that drains at 115200 baud, and worse. Time is the model's: a port access costs a microsecond, and
+ * the time that the driver's lock is held, with interrupts off, is measured at each release. Interrupts come when the
+ * lock is free; waiting runs the world.
  */
 #include "arch/x86/cpu.h"
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The state engine on a struct of its own, and every state table of tern: one list, below. A device that migrates and is
- * not in build_all()'s machine or in the list is not tested: add it there.
+ * The state engine on a struct of its own, and every state table of tern: one list, below. A device that migrates and
+ * is not in build_all()'s machine or in the list is not tested: add it there.
  */
 #include "arch/x86/fpu.h"
 #include "vmm/cpuid.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * struct cpu_state into a VMCB and back is the identity for any state that a guest can have; a state that this CPU cannot hold is
- * refused and says why; none of its words is lost without a refusal.
+ * struct cpu_state into a VMCB and back is the identity for any state that a guest can have; a state that this CPU
+ * cannot hold is refused and says why; none of its words is lost without a refusal.
  */
 #include "arch/x86/svm_vcpu.h"
 #include "tests/unit/random_state.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The console's terminal side on a serial port of the test's: what a terminal that is slow, stands still, or has lost something shows,
- * and log lines that come at any time. The console's task ends when the script of keys does.
+ * The console's terminal side on a serial port of the test's: what a terminal that is slow, stands still, or has lost
+ * something shows, and log lines that come at any time. The console's task ends when the script of keys does.
  */
 #include "tests/unit/fake_kernel.h"
 #include "kernel/console.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The UART as Linux's 8250 driver meets it: its probing and its interrupt loop, in the order of drivers/tty/serial/8250.
- * Saved and loaded between any two register accesses.
+ * The UART as Linux's 8250 driver meets it: its probing and its interrupt loop, in the order of
+ * drivers/tty/serial/8250. Saved and loaded between any two register accesses.
  */
 #include "tests/unit/fake_kernel.h"
 #include "vmm/dev.h"

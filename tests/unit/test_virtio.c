@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * virtio-net and virtio-rng, driven by the small driver of fake_guest.c. Every scenario runs twice, the second time with
- * a migration between any two steps: what guest and network see (the log) must be the same.
+ * virtio-net and virtio-rng, driven by the small driver of fake_guest.c. Every scenario runs twice, the second time
+ * with a migration between any two steps: what guest and network see (the log) must be the same.
  */
 #include "tests/unit/fake_guest.h"
 #include <setjmp.h>

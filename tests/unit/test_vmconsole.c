@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * An operator at a guest's serial console, with a real UART between them. The operator's keyboard is the test's: each time
- * it is asked for a key, the test lets the guest and the rest of the world do their next step.
+ * An operator at a guest's serial console, with a real UART between them. The operator's keyboard is the test's: each
+ * time it is asked for a key, the test lets the guest and the rest of the world do their next step.
  */
 #include "tests/unit/fake_kernel.h"
 #include "kernel/console.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Which VT-x tern takes and which it refuses, naming what is missing, over every bit of every control; and that it asks a CPU for
- * nothing that the CPU does not have, and leaves on what the CPU insists on.
+ * Which VT-x tern takes and which it refuses, naming what is missing, over every bit of every control; and that it asks
+ * a CPU for nothing that the CPU does not have, and leaves on what the CPU insists on.
  */
 #include "arch/x86/vmx_vcpu.h"
 #include "tests/unit/fake_kernel.h"

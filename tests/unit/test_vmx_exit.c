@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * VT-x between exit and entry, on a modelled VMCS: no state goes in that VM entry would refuse (SDM 3C 27.3.1.5), no event is
- * lost or held back for ever, and writes to control registers end as the bare machine's would.
+ * VT-x between exit and entry, on a modelled VMCS: no state goes in that VM entry would refuse (SDM 3C 27.3.1.5), no
+ * event is lost or held back for ever, and writes to control registers end as the bare machine's would.
  */
 #include "tests/unit/fake_fpu.h"
 #include "tests/unit/fake_vmcs.h"

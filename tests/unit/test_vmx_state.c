@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * struct cpu_state into a VMCS and back is the identity for any state that a guest can have, also by way of an AMD host;
- * what VM entry would refuse is made regular or refused with words; a refusal by the CPU is explained by its rule.
+ * struct cpu_state into a VMCS and back is the identity for any state that a guest can have, also by way of an AMD
+ * host; what VM entry would refuse is made regular or refused with words; a refusal by the CPU is explained by its
+ * rule.
  */
 #include "arch/x86/svm_vcpu.h"
 #include "tests/unit/cpuid_dumps.h"
@@ -231,7 +232,10 @@ static void test_cr0_shadow(void **state)
 	assert_true(m.cr4 == CR4_PAE && m.long_mode && m.cpl == 3 && !m.cs32);
 }
 
-/* An NMI on its way blocks no other by itself: to Intel, which refuses it then, and to AMD, which must look for its IRET. */
+/*
+ * An NMI on its way blocks no other by itself: to Intel, which refuses it then, and to AMD, which must look for its
+ * IRET.
+ */
 static void test_nmi_on_its_way(void **state)
 {
 	static struct cpu_state s, t;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Messages between the guest's local APICs, and to them from the I/O APIC and MSIs: who is meant, and its IRR or event word.
- * Any context; other vCPUs' registers are read and changed by atomic operations only.
+ * Messages between the guest's local APICs, and to them from the I/O APIC and MSIs: who is meant, and its IRR or event
+ * word. Any context; other vCPUs' registers are read and changed by atomic operations only.
  *
  *   ICR write, SELF_IPI -+
  *   I/O APIC pin --------+--> apic_bus_post --> per target: IRR bit | NMI | INIT, SIPI event --> kick
@@ -106,7 +106,9 @@ void apic_bus_post(struct apic_bus *b, uint32_t dest, bool logical, uint8_t mode
 	post_to(b, dest == DEST_BROADCAST8 && !logical ? DEST_BROADCAST : dest, logical, mode, vector, level);
 }
 
-/* SDM 3A 11.11: address 31:20 = 0xfee, destination 19:12, redirection hint 3, logical 2; data like an ICR's low half. */
+/*
+ * SDM 3A 11.11: address 31:20 = 0xfee, destination 19:12, redirection hint 3, logical 2; data like an ICR's low half.
+ */
 void apic_bus_msi(struct apic_bus *b, uint64_t addr, uint32_t data)
 {
 	unsigned mode = data >> 8 & 7;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's I/O APIC (82093AA datasheet, with the EOI register of version 0x20): 24 pins that become messages to local
- * APICs. Registers in MMIO, touched by the guest's drivers only when they start: nothing here is on a hot path.
+ * The guest's I/O APIC (82093AA datasheet, with the EOI register of version 0x20): 24 pins that become messages to
+ * local APICs. Registers in MMIO, touched by the guest's drivers only when they start: nothing here is on a hot path.
  *
  * A level-triggered entry sends once and waits for its EOI (remote IRR); an edge is remembered while masked and sent at
  * the unmask. Lock order: a device's lock, then this one; messages are sent under it, so that their order is the pins'.

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's local APIC, registers and interrupt priority (SDM 3A ch. 11; AMD's x2APIC is the same, APM2 16.11). Always
- * x2APIC: after IA32_APIC_BASE has left that mode the MSRs fault and nothing answers in MMIO, as no guest here has a
- * reason to. Six LVT entries (no CMCI), no EOI broadcast suppression.
+ * The guest's local APIC, registers and interrupt priority (SDM 3A ch. 11; AMD's x2APIC is the same, APM2 16.11).
+ * Always x2APIC: after IA32_APIC_BASE has left that mode the MSRs fault and nothing answers in MMIO, as no guest here
+ * has a reason to. Six LVT entries (no CMCI), no EOI broadcast suppression.
  *
- * The vCPU's task calls everything here, apic_bus.c's posts apart, which touch the IRR, TMR, `events` and `esr_latent` by
- * atomic operations only.
+ * The vCPU's task calls everything here, apic_bus.c's posts apart, which touch the IRR, TMR, `events` and `esr_latent`
+ * by atomic operations only.
  */
 #include "vmm/dev/lapic.h"
 #include "vmm/dev/lapic_regs.h"

@@ -47,9 +47,10 @@ void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu); /* power-
 int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val);
 int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val);
 /*
- * Take the INIT and SIPI events that were posted, in the vCPU's task after a kick: the local APIC is reset, s.sipi_wait and
- * s.sipi_vector follow. Returns LAPIC_EV_INIT: put the CPU into its INIT state; LAPIC_EV_SIPI: it starts at s.sipi_vector << 12.
- * While s.sipi_wait is 1 the vCPU does not run. A vCPU that has begun to run after a SIPI is told by lapic_sipi_done().
+ * Take the INIT and SIPI events that were posted, in the vCPU's task after a kick: the local APIC is reset, s.sipi_wait
+ * and s.sipi_vector follow. Returns LAPIC_EV_INIT: put the CPU into its INIT state; LAPIC_EV_SIPI: it starts at
+ * s.sipi_vector << 12. While s.sipi_wait is 1 the vCPU does not run. A vCPU that has begun to run after a SIPI is told
+ * by lapic_sipi_done().
  */
 unsigned lapic_take_events(struct lapic *l);
 static inline void lapic_sipi_done(struct lapic *l) { l->s.sipi_wait = 0; }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Register layout of the local APIC, shared by lapic.c (registers, timer) and apic_bus.c (messages). SDM 3A 11.4, 11.12. */
+/*
+ * Register layout of the local APIC, shared by lapic.c (registers, timer) and apic_bus.c (messages). SDM 3A 11.4,
+ * 11.12.
+ */
 #pragma once
 #include "vmm/dev/lapic.h"
 
@@ -70,7 +73,9 @@ enum { /* delivery modes: ICR, LVT, I/O APIC, MSI */
 /* Logical x2APIC id: cluster 31:16, one bit of 16 (SDM 3A 11.12.10.2). */
 static inline uint32_t lapic_ldr(uint32_t id) { return (id >> 4) << 16 | 1U << (id & 15); }
 
-/* Accept a vector into IRR and TMR if the local APIC takes any; true if it is newly there. Any context; does not kick. */
+/*
+ * Accept a vector into IRR and TMR if the local APIC takes any; true if it is newly there. Any context; does not kick.
+ */
 bool lapic_post(struct lapic *l, uint8_t vector, bool level);
 void lapic_error(struct lapic *l, uint32_t esr_bit);
 void lapic_send_ipi(struct lapic *l); /* what its ICR says */

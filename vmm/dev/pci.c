@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's PCI bus: configuration through ports 0xcf8/0xcfc (PCI 3.0, 3.2.2.3.2) and ECAM (PCIe 7.2.2), a host bridge
- * in slot 0, and the placing of BARs on the machine's bus as the guest moves them.
+ * The guest's PCI bus: configuration through ports 0xcf8/0xcfc (PCI 3.0, 3.2.2.3.2) and ECAM (PCIe 7.2.2), a host
+ * bridge in slot 0, and the placing of BARs on the machine's bus as the guest moves them.
  *
  *   0xcf8  CONFIG_ADDRESS  31 enable | 23:16 bus | 15:11 slot | 10:8 function | 7:2 register       dword access only
  *   0xcfc  CONFIG_DATA     byte, word, dword within the register
@@ -60,8 +60,8 @@ static bool bar_overlaps(const struct pci_bar *a, const struct pci_bar *b)
 
 /*
  * Bring the machine's bus in line with the registers. Of BARs that overlap, the first in slot and BAR order is decoded:
- * a rule without history, so that a loaded machine decodes what the saved one did. BARs that stay are not touched, other
- * vCPUs may be using them. A BAR over something that is not PCI (I/O APIC, ECAM) is not decoded. Lock held.
+ * a rule without history, so that a loaded machine decodes what the saved one did. BARs that stay are not touched,
+ * other vCPUs may be using them. A BAR over something that is not PCI (I/O APIC, ECAM) is not decoded. Lock held.
  */
 static void pci_remap(struct pci_bus *bus)
 {

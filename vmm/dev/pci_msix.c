@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * MSI-X of a PCI function (PCI 3.0, 6.8.2): a BAR of 4 KiB with the vector table at 0 and the pending bits at 0x800. The
- * enable and function-mask bits are in configuration space; a vector that is masked, or whose function may not master the
- * bus, stays pending and is sent when that ends.
+ * MSI-X of a PCI function (PCI 3.0, 6.8.2): a BAR of 4 KiB with the vector table at 0 and the pending bits at 0x800.
+ * The enable and function-mask bits are in configuration space; a vector that is masked, or whose function may not
+ * master the bus, stays pending and is sent when that ends.
  */
 #include "vmm/dev/pci.h"
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A 16550A (PC16550D datasheet): the guest's serial console. Characters leave at once, so the transmitter is always empty;
- * what comes in waits in the 16-byte receive FIFO, and uart_input() says how much fitted: that answer is the flow control.
+ * A 16550A (PC16550D datasheet): the guest's serial console. Characters leave at once, so the transmitter is always
+ * empty; what comes in waits in the 16-byte receive FIFO, and uart_input() says how much fitted: that answer is the
+ * flow control.
  *
  * The far end is always there (CTS, DSR, DCD). The interrupt is gated by MCR.OUT2, as on a PC. Receive data below the
  * FIFO's trigger level counts as timed out at once. Baud rate and framing are remembered, without effect.

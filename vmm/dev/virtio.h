@@ -3,8 +3,8 @@
  * What every virtio 1.x device over PCI has in common (virtio 1.2, 2 and 4.1): features, status, queues, interrupts. A
  * device (virtio_net.c, virtio_rng.c) embeds struct virtio and brings struct virtio_ops.
  *
- * Locks: virtio.lock guards all state below it and the rings. Interrupts are raised while it is held (order in pci.h), so
- * that publishing a buffer and telling the driver is one step for quiesce().
+ * Locks: virtio.lock guards all state below it and the rings. Interrupts are raised while it is held (order in pci.h),
+ * so that publishing a buffer and telling the driver is one step for quiesce().
  */
 #pragma once
 #include "vmm/dev/pci.h"

@@ -46,7 +46,10 @@ enum {
 /* Bits of vnet_offloads(). */
 enum { TAKES_CSUM = 1, TAKES_TSO4 = 2, TAKES_TSO6 = 4 };
 
-/* A vCPU that rings leaves the pump after so many rounds of the ring even if others keep filling it; the next ring goes on. */
+/*
+ * A vCPU that rings leaves the pump after so many rounds of the ring even if others keep filling it; the next ring goes
+ * on.
+ */
 #define TX_ROUNDS 64
 
 struct vnet_state { /* section "virtio-net" */

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Split virtqueues (virtio 1.2, 2.7), the device's side. Everything in guest memory may be hostile and may change under
- * our eyes: each field is read once, checked, and used from the copy. A broken ring gives -EPROTO and a reason in q->why.
+ * our eyes: each field is read once, checked, and used from the copy. A broken ring gives -EPROTO and a reason in
+ * q->why.
  *
  *   descriptors  addr len flags next      the driver's buffers, chained, or in an indirect table
  *   avail        flags idx ring[] used_event    driver -> device: heads of chains offered
  *   used         flags idx ring[] avail_event   device -> driver: heads and lengths written
  *
- * The caller holds the device's lock, except for the virtq_chain functions, which touch only the chain and guest memory.
- * What is written is marked in the dirty set right after the write.
+ * The caller holds the device's lock, except for the virtq_chain functions, which touch only the chain and guest
+ * memory. What is written is marked in the dirty set right after the write.
  */
 #pragma once
 #include "vmm/gmem.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One question to one host, on a connection of its own: open, send a record, receive one, close. By one deadline, so that nothing
- * waits longer for a host than its caller wants.
+ * One question to one host, on a connection of its own: open, send a record, receive one, close. By one deadline, so
+ * that nothing waits longer for a host than its caller wants.
  */
 #pragma once
 #include "vmm/migrate/records.h"
@@ -17,8 +17,8 @@ struct ask {
 	bool alive; /* something was heard of it, be it a reset */
 };
 /*
- * Connects and greets: 0, or -errno with why. After an error too, ask_close. m (or NULL): cancelling it, or claiming its VM, aborts
- * the question. Sleeps.
+ * Connects and greets: 0, or -errno with why. After an error too, ask_close. m (or NULL): cancelling it, or claiming
+ * its VM, aborts the question. Sleeps.
  */
 int ask_open(struct ask *q, const char *addr, uint64_t end_ns, struct migration *m, struct why *w) must_check;
 /* The answer. */

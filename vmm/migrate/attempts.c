@@ -47,7 +47,9 @@ static bool is_room(const struct migrate_host *h, bool told)
 	return h->nrecords < (told ? max / 2 : max);
 }
 
-/* Apply the rule. `fresh` becomes the record if there was none and now is one; it is freed by the caller if not taken. */
+/*
+ * Apply the rule. `fresh` becomes the record if there was none and now is one; it is freed by the caller if not taken.
+ */
 static enum rule_action apply(struct migrate_host *h, const struct attempt_id *id, enum record_event ev,
 			      struct record **fresh, struct record **gone)
 {

@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A host's memory of attempts: one record each, changed under one lock, by rules.c's record_rules alone. doc/handover.md has the
- * reasoning.
+ * A host's memory of attempts: one record each, changed under one lock, by rules.c's record_rules alone.
+ * doc/handover.md has the reasoning.
  *
- * A record goes only when its source no longer holds the attempt (DONE, or the source has restarted), or by the operator's word.
- * Forgetting STARTED early would leave a source that still holds the image with nobody who knows; so time and a full table free
- * nothing. How many there may be grows with the host's memory; when there is no room, offers are refused.
+ * A record goes only when its source no longer holds the attempt (DONE, or the source has restarted), or by the
+ * operator's word. Forgetting STARTED early would leave a source that still holds the image with nobody who knows; so
+ * time and a full table free nothing. How many there may be grows with the host's memory; when there is no room, offers
+ * are refused.
  */
 #pragma once
 #include "vmm/migrate/records.h"
 
-/* Does what record_rules says for this event: the action. Events but OFFER and TOLD of an id that is not known: those of RECORD_NONE. */
+/*
+ * Does what record_rules says for this event: the action. Events but OFFER and TOLD of an id that is not known: those
+ * of RECORD_NONE.
+ */
 enum rule_action attempt_event(const struct attempt_id *id, enum record_event ev);
 
 /*
- * RECORD_EV_OFFER: 0; -EALREADY the id is known, or is not newer than one that was offered here before; -ENOSPC no room.
- * source: the address under which it can be asked.
+ * RECORD_EV_OFFER: 0; -EALREADY the id is known, or is not newer than one that was offered here before; -ENOSPC no
+ * room. source: the address under which it can be asked.
  */
 int attempt_offer(const struct attempt_id *id, const char *vm, const char *source) must_check;
 /* RECEIVING -> READY, READY -> STARTED (and the caller must start the VM): 0, or -ECANCELED. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * VMs that have been sent away: where to and when, for as long as this host lives, and the configuration with which one could be
- * started here again should its new host die. A VM that comes back, or is started here again, is no longer departed.
+ * VMs that have been sent away: where to and when, for as long as this host lives, and the configuration with which one
+ * could be started here again should its new host die. A VM that comes back, or is started here again, is no longer
+ * departed.
  */
 #pragma once
 #include "vmm/migrate/records.h"

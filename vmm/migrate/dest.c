@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The destination of a migration: one call for each OFFER, in its connection's task (service.c). Nothing is moved before ACCEPT, the
- * VM is a skeleton until END has been checked, and it starts only by handover.c's decision. Whatever the peer sends, the
- * worst that happens is that this attempt ends and its skeleton is freed.
+ * The destination of a migration: one call for each OFFER, in its connection's task (service.c). Nothing is moved
+ * before ACCEPT, the VM is a skeleton until END has been checked, and it starts only by handover.c's decision. Whatever
+ * the peer sends, the worst that happens is that this attempt ends and its skeleton is freed.
  *
  *   OFFER -> checks, skeleton -> ACCEPT -> pages, sections, END -> READY (handover.c) -> run, announce -> STARTED
  */
@@ -58,8 +58,8 @@ static void uuid_match(struct vm *vm, void *arg)
 }
 
 /*
- * May it come here? 0, or a code for REFUSE with the first reason in why. Nothing has been touched. An older attempt of the same source
- * to bring the same VM (replaces) is about to end, if this one is good.
+ * May it come here? 0, or a code for REFUSE with the first reason in why. Nothing has been touched. An older attempt of
+ * the same source to bring the same VM (replaces) is about to end, if this one is good.
  */
 static enum refuse_code offer_check(struct dest *c, bool replaces)
 {
@@ -94,8 +94,8 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 }
 
 /*
- * A source has one attempt at a time for a VM: a new offer of the same incarnation says that the one before is over, whether we noticed
- * or not. An attempt of anybody else is left alone.
+ * A source has one attempt at a time for a VM: a new offer of the same incarnation says that the one before is over,
+ * whether we noticed or not. An attempt of anybody else is left alone.
  */
 static bool older_attempt(const struct attempt_id *id, struct attempt_id *old)
 {

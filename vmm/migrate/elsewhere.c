@@ -219,8 +219,9 @@ static void finding_silent(struct finding *f, enum evidence e, const char *host,
 }
 
 /*
- * It was sent to this incarnation: has it ended there? Who says so, or sent it on to one who does; or it came to the asker, who has it
- * no more or holds an image that does not run. A ring of "moved" proves nothing: the answers are of different moments.
+ * It was sent to this incarnation: has it ended there? Who says so, or sent it on to one who does; or it came to the
+ * asker, who has it no more or holds an image that does not run. A ring of "moved" proves nothing: the answers are of
+ * different moments.
  */
 static bool has_ended_at(const struct round *r, struct incarnation where)
 {
@@ -420,7 +421,10 @@ static int decide(struct vm *vm, struct why *w)
 	return why_set(w, -EEXIST, "a host that comes before this one is about to start it");
 }
 
-/* Silence counts as death only if nothing else has changed since the round before: a VM may have come to who was asked first. */
+/*
+ * Silence counts as death only if nothing else has changed since the round before: a VM may have come to who was asked
+ * first.
+ */
 static enum start_policy policy_now(enum start_policy p, uint64_t patience_ns, bool alike)
 {
 	return p == START_ALONE && alike && time_ns() >= patience_ns ? START_ALONE_DUE : p;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "Have you got it?": rounds of questions to all peers, and through them to theirs (records WHO and HAVE of doc/wire.md; also a frame
- * on the VM's own network, where two copies would meet). A host asks before it starts a VM (migrate_elsewhere in migrate.h), and a
- * source whose VM is undecided asks who has it. What the answers mean is in rules.c; why two rounds prove what one does not, in
- * doc/handover.md.
+ * "Have you got it?": rounds of questions to all peers, and through them to theirs (records WHO and HAVE of
+ * doc/wire.md; also a frame on the VM's own network, where two copies would meet). A host asks before it starts a VM
+ * (migrate_elsewhere in migrate.h), and a source whose VM is undecided asks who has it. What the answers mean is in
+ * rules.c; why two rounds prove what one does not, in doc/handover.md.
  */
 #pragma once
 #include "vmm/migrate/records.h"
@@ -24,7 +24,10 @@ struct finding {
 struct who elsewhere_question(const struct vm_config *cfg, uint32_t flags);
 /* One round. `extra`: a dotted address that is asked as well, NULL: none. Sleeps, until end_ns at most. */
 void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f);
-/* Did the same incarnations answer in both, and the same hosts not? So nothing restarted, or went to who was asked before, in between. */
+/*
+ * Did the same incarnations answer in both, and the same hosts not? So nothing restarted, or went to who was asked
+ * before, in between.
+ */
 bool elsewhere_alike(const struct finding *first, const struct finding *second);
 /* Is the second of two rounds in a row the proof? */
 bool elsewhere_twice(const struct finding *first, const struct finding *second);
@@ -34,5 +37,8 @@ void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx);
 /* What this host itself says, without asking anybody. Any task context; claims are compared and may be given up. */
 void elsewhere_local(const struct who *q, struct have_answer *a);
 
-/* A greeting from a host of our name that is not us: told on the console once, and nothing starts by itself for a while. */
+/*
+ * A greeting from a host of our name that is not us: told on the console once, and nothing starts by itself for a
+ * while.
+ */
 void elsewhere_greeted(const struct hello *h, const char *addr);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Failpoints P0..P20 of the migration (doc/handover.md lists where each one is): in builds with -DTERN_FAILPOINTS the
- * console command `failpoint P8 cut` makes the next pass through that point fail, cut the link, stall, or bring the whole
- * host down. In other builds they are nothing.
+ * console command `failpoint P8 cut` makes the next pass through that point fail, cut the link, stall, or bring the
+ * whole host down. In other builds they are nothing.
  */
 #pragma once
 #include "net/stream.h"
@@ -34,8 +34,8 @@ enum failpoint {
 
 #ifdef TERN_FAILPOINTS
 /*
- * 0 to go on, or -errno. error: -EIO; cut: s (may be NULL) is aborted, -ECONNRESET; stall: sleeps longer than every limit of
- * the protocol, then 0; crash: panics. May sleep.
+ * 0 to go on, or -errno. error: -EIO; cut: s (may be NULL) is aborted, -ECONNRESET; stall: sleeps longer than every
+ * limit of the protocol, then 0; crash: panics. May sleep.
  */
 int failpoint_hit(enum failpoint p, struct stream *s) must_check;
 /* Arm it for the next `count` hits (tests; the console command does the same). action: enum migrate_fail_action. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * COMMIT, STARTED, NEVER (handover.h), by the tables of rules.c: this file turns what comes from the network and the operator into
- * their events and carries out their actions. All that is lost on the way is asked for again.
+ * COMMIT, STARTED, NEVER (handover.h), by the tables of rules.c: this file turns what comes from the network and the
+ * operator into their events and carries out their actions. All that is lost on the way is asked for again.
  */
 #include "vmm/migrate/handover.h"
 #include "kernel/log.h"
@@ -274,7 +274,10 @@ int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, u
 
 void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text)
 {
-	/* Whatever it was: nobody will start this attempt, for attempt_commit alone leads to a start, and its task is here. */
+	/*
+	 * Whatever it was: nobody will start this attempt, for attempt_commit alone leads to a start, and its task is
+	 * here.
+	 */
 	if (attempt_give_up(&m->id) == RECORD_STARTED)
 		log_error("%s: somebody says that this attempt was started elsewhere", m->st.vm);
 	uint64_t end = time_ns() + NS_PER_SEC;

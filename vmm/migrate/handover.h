@@ -12,8 +12,9 @@ struct handover { /* the source's connection, after READY */
 	struct wire_tx *tx;
 	struct inbox *in;
 	/*
-	 * COMMIT rides with END: both go out together, before READY has come, and from the first byte of END on the source is undecided.
-	 * That saves a round trip of black-out, and costs that a destination which dies right then leaves the VM undecided.
+	 * COMMIT rides with END: both go out together, before READY has come, and from the first byte of END on the
+	 * source is undecided. That saves a round trip of black-out, and costs that a destination which dies right then
+	 * leaves the VM undecided.
 	 */
 	bool rides;
 	const struct end_counts *counts; /* with rides: END's, which is not sent yet */
@@ -32,8 +33,8 @@ enum handover_outcome {
 enum handover_outcome handover_source(struct migration *m, const struct handover *h, struct why *w) must_check;
 
 /*
- * Destination, after END was checked and loaded: READY, wait for COMMIT, decide. 0: the VM must be started now, *paused_ns
- * is how long ago the source read guest time; or -errno, and handover_give_up is to follow.
+ * Destination, after END was checked and loaded: READY, wait for COMMIT, decide. 0: the VM must be started now,
+ * *paused_ns is how long ago the source read guest time; or -errno, and handover_give_up is to follow.
  */
 int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
 		  struct why *w) must_check;

@@ -36,8 +36,8 @@ int inbox_start(struct inbox *in)
 void inbox_fini(struct inbox *in);
 
 /*
- * The next message of type a or b (0: none such). -ETIMEDOUT; -ECONNABORTED, -EACCES with the peer's words if it sent ERROR
- * or REFUSE; -EPROTO if it sent something else; the stream's error if it is gone and nothing is left to read.
+ * The next message of type a or b (0: none such). -ETIMEDOUT; -ECONNABORTED, -EACCES with the peer's words if it sent
+ * ERROR or REFUSE; -EPROTO if it sent something else; the stream's error if it is gone and nothing is left to read.
  */
 int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, struct inbox_msg *msg,
 	       struct why *w) must_check;

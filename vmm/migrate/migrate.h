@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Live migration: what the rest of tern calls. The stream is specified in doc/wire.md, the hand-over in doc/handover.md.
+ * Live migration: what the rest of tern calls. The stream is specified in doc/wire.md, the hand-over in
+ * doc/handover.md.
  *
  *   source.c: connect -> hello -> offer config -> passes (dirty.c, policy.c) -> pause -> END -> READY -> COMMIT -> STARTED
  *   dest.c:   accept  -> check -> create skeleton -> receive -> load -> READY -> COMMIT: run, announce -> STARTED
@@ -52,21 +53,25 @@ int migrate_init(void);
 /* A [peer] of tern.conf, to be asked before a VM starts. Before the first VM does. */
 void migrate_peer_add(const char *name, const char *addr);
 /*
- * May this VM start here, as far as other hosts know? vm->claim is ASKING. 0: yes, and it is TAKEN now. -EEXIST: a host has it, receives
- * it or is about to start it. -EAGAIN (START_OPERATOR): it cannot be known, and the operator decides. w says what and who. START_AUTO
- * and START_ALONE wait as long as it takes; the latter takes silence for death from patience_ns on. Sleeps.
+ * May this VM start here, as far as other hosts know? vm->claim is ASKING. 0: yes, and it is TAKEN now. -EEXIST: a host
+ * has it, receives it or is about to start it. -EAGAIN (START_OPERATOR): it cannot be known, and the operator decides.
+ * w says what and who. START_AUTO and START_ALONE wait as long as it takes; the latter takes silence for death from
+ * patience_ns on. Sleeps.
  */
 int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w) must_check;
 #define MIGRATE_ASK_AGAIN_NS NS_PER_SEC
-/* May this host be switched off? -EBUSY with the first reason: a VM is undecided or moves, or records that nobody would take. Sleeps. */
+/*
+ * May this host be switched off? -EBUSY with the first reason: a VM is undecided or moves, or records that nobody would
+ * take. Sleeps.
+ */
 int migrate_may_leave(struct why *w) must_check;
 /* Begin moving vm (RUNNING) in a task of its own; -EBUSY if it is moving already. */
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) must_check;
 /* Ask a running migration to stop; -ENOENT none, -EBUSY: it is past the point of return (COMMIT sent). */
 int migrate_cancel(const char *vm_name, struct why *w);
 /*
- * `vm claim NAME --force`: take a VM back that is UNDECIDED and run it here. Without force: -EPERM, and w spells out the
- * risk. -ENOENT, -EINVAL: it is not undecided.
+ * `vm claim NAME --force`: take a VM back that is UNDECIDED and run it here. Without force: -EPERM, and w spells out
+ * the risk. -ENOENT, -EINVAL: it is not undecided.
  */
 int migrate_claim(const char *vm_name, bool force, struct why *w);
 /* Wait until it has ended or the deadline passes: 0 ended (look at the status), -ETIMEDOUT. */
@@ -75,7 +80,10 @@ int migrate_wait(const char *vm_name, uint64_t deadline_ns);
 bool migrate_get(unsigned i, struct migrate_status *s);
 const char *migrate_phase_name(enum migrate_phase p);
 
-/* One attempt over a given stream, in the caller's task: what the tasks run, and what host-built tests call with a pipe. */
+/*
+ * One attempt over a given stream, in the caller's task: what the tasks run, and what host-built tests call with a
+ * pipe.
+ */
 struct migration;
 int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w);
 void migrate_serve(void *arg, struct stream *s); /* owns s */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One attempt to move one VM, as the files of vmm/migrate share it; and the table of them (registry.c). The task that runs
- * the attempt owns it; the console reads its status, cancels it, claims its VM.
+ * One attempt to move one VM, as the files of vmm/migrate share it; and the table of them (registry.c). The task that
+ * runs the attempt owns it; the console reads its status, cancels it, claims its VM.
  *
  *   migration_new -> bind (to the VM) -> attach (a stream) ... detach -> finish -> put
  */
@@ -12,13 +12,12 @@
 #include "vmm/migrate/records.h"
 
 /* Limits. An idle link that is cut for 5 s must survive TCP's back-off: hence 15 s while the guest runs. */
-#define MIG_CONNECT_NS  (5 * NS_PER_SEC)
-#define MIG_SETUP_NS    (10 * NS_PER_SEC) /* for one answer before the passes */
-#define MIG_GREETING_NS (5 * NS_PER_SEC)  /* from connecting to the first record after the greeting */
-#define MIG_IDLE_NS     (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
-#define MIG_STOPPED_NS  (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
-#define MIG_BLACKOUT_NS \
-	(5 * NS_PER_SEC) /* from the pause to READY or COMMIT, or ten times the budget if that is more */
+#define MIG_CONNECT_NS     (5 * NS_PER_SEC)
+#define MIG_SETUP_NS       (10 * NS_PER_SEC) /* for one answer before the passes */
+#define MIG_GREETING_NS    (5 * NS_PER_SEC)  /* from connecting to the first record after the greeting */
+#define MIG_IDLE_NS        (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
+#define MIG_STOPPED_NS     (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
+#define MIG_BLACKOUT_NS    (5 * NS_PER_SEC)  /* from the pause to READY or COMMIT; at least ten times the budget */
 #define MIG_ANSWER_NS      (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
 #define MIG_ASK_NS         (1 * NS_PER_SEC)  /* between two QUERYs */
 #define MIG_KEEPALIVE_NS   NS_PER_SEC        /* the source is silent for no longer than this */
@@ -73,8 +72,8 @@ void migration_phase(struct migration *m, enum migrate_phase phase);
 void migration_finish(struct migration *m, enum migrate_phase phase, const char *error);
 
 /*
- * A host that holds a record of one of our attempts says what was decided: true if this host still holds the attempt (and will now act
- * on it), false if it does not (any more).
+ * A host that holds a record of one of our attempts says what was decided: true if this host still holds the attempt
+ * (and will now act on it), false if it does not (any more).
  */
 bool migration_told(const struct decision *d);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory on the wire (pages.h). Page data goes from guest memory to the stream and from the stream to guest memory without
- * a copy of ours; the order clear -> flush -> copy of the dirty set is kept batch by batch.
+ * Memory on the wire (pages.h). Page data goes from guest memory to the stream and from the stream to guest memory
+ * without a copy of ours; the order clear -> flush -> copy of the dirty set is kept batch by batch.
  */
 #include "vmm/migrate/pages.h"
 #include "kernel/time.h"

@@ -30,13 +30,17 @@ struct page_tx {
 	uint64_t base;
 	unsigned nruns, ndata;
 	struct page_run run[WIRE_RUNS_MAX];
-	/* After each full record and each batch: may stop the pass with -errno, and may flush and send a record of its own. */
+	/*
+	 * After each full record and each batch: may stop the pass with -errno, and may flush and send a record of its
+	 * own.
+	 */
 	int (*progress)(void *arg);
 	void *arg;
 };
 /*
- * One pass: send the pages that are set in map (bit 0 = gfn 0) and clear their bits. With harvest, each batch of a running
- * guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look goes now.
+ * One pass: send the pages that are set in map (bit 0 = gfn 0) and clear their bits. With harvest, each batch of a
+ * running guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look
+ * goes now.
  */
 int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush)(void *arg),
 		    void *flush_arg) must_check;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The pass policy (policy.h). A guest that goes quiet is not stopped at the first moment that fits the budget: passes are
- * cheap and downtime is not, so while each pass still cuts what is left by a quarter, a few more of them are made.
+ * The pass policy (policy.h). A guest that goes quiet is not stopped at the first moment that fits the budget: passes
+ * are cheap and downtime is not, so while each pass still cuts what is left by a quarter, a few more of them are made.
  *
- * What a pass measures as its round trip is too long by the time that the stream's own queue takes to drain: on a slow line
- * that is most of it. The prediction goes with the shortest one measured, which small passes make good; to give up because
- * of the line takes one that is certain, without the queue.
+ * What a pass measures as its round trip is too long by the time that the stream's own queue takes to drain: on a slow
+ * line that is most of it. The prediction goes with the shortest one measured, which small passes make good; to give up
+ * because of the line takes one that is certain, without the queue.
  */
 #include "vmm/migrate/policy.h"
 
@@ -52,9 +52,9 @@ static void measure(struct policy *p, const struct policy_pass *r)
 static uint64_t ceil_div(uint64_t n, uint64_t d) { return (n + d - 1) / d; }
 
 /*
- * Does the line itself break the budget, however little is left? w then says what the line is as far as we know, and what
- * would do for a guest that leaves little.
- * A budget below our own fixed cost, which is a guess, is not the line's fault.
+ * Does the line itself break the budget, however little is left? w then says what the line is as far as we know, and
+ * what would do for a guest that leaves little. A budget below our own fixed cost, which is a guess, is not the line's
+ * fault.
  */
 static bool line_too_long(const struct policy *p, const struct policy_pass *r, struct why *w)
 {

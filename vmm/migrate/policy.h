@@ -17,10 +17,8 @@
 #define POLICY_SMALL       64               /* pages: not worth another pass */
 #define POLICY_POLISH      4                /* passes to shrink what would fit already */
 #define POLICY_STUCK       5                /* passes without getting smaller */
-#define POLICY_RIDE_NS \
-	(10 *          \
-	 NS_PER_MS) /* a round trip that is worth saving: on a LAN, even a slow one, the safety of READY is worth more */
-#define POLICY_QUEUE (1ULL << 20) /* bytes that the stream may hold when the last of a pass is written to it */
+#define POLICY_RIDE_NS     (10 * NS_PER_MS) /* worth saving; on a LAN, even a slow one, READY is worth more */
+#define POLICY_QUEUE       (1ULL << 20) /* bytes that the stream may hold when the last of a pass is written to it */
 
 struct policy {
 	uint64_t max_downtime_ns; /* the operator's budget */
@@ -42,13 +40,13 @@ enum policy_verdict { POLICY_AGAIN, POLICY_STOP, POLICY_GIVE_UP };
 void policy_init(struct policy *p, uint64_t max_downtime_ns, uint32_t max_passes);
 uint64_t policy_predict(const struct policy *p, uint64_t pages_left);
 /*
- * Should the source send COMMIT right behind END, without waiting for READY? On a long line that saves a whole round trip of
- * downtime; on a short one waiting costs next to nothing and keeps the guest here if the destination does not get ready.
- * False until a round trip was measured; a later pass that shows a shorter one may take it back.
+ * Should the source send COMMIT right behind END, without waiting for READY? On a long line that saves a whole round
+ * trip of downtime; on a short one waiting costs next to nothing and keeps the guest here if the destination does not
+ * get ready. False until a round trip was measured; a later pass that shows a shorter one may take it back.
  */
 bool policy_rides(const struct policy *p);
 /*
- * Account for a pass and decide. POLICY_GIVE_UP: w says why, with the numbers and what the operator can do. A line whose
- * round trip alone breaks the budget is given up as soon as that is certain, not after max_passes.
+ * Account for a pass and decide. POLICY_GIVE_UP: w says why, with the numbers and what the operator can do. A line
+ * whose round trip alone breaks the budget is given up as soon as that is certain, not after max_passes.
  */
 enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, struct why *w);

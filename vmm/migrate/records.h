@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Bodies of the records that set an attempt up and hand it over: one writer and one reader for each, used by both sides.
- * Fields in the order of doc/wire.md. Readers check everything that can be checked without a VM.
+ * Bodies of the records that set an attempt up and hand it over: one writer and one reader for each, used by both
+ * sides. Fields in the order of doc/wire.md. Readers check everything that can be checked without a VM.
  */
 #pragma once
 #include "kernel/host.h"
@@ -12,7 +12,10 @@
 #define HOST_NAME_MAX 32
 #define HOST_ADDR_MAX 48
 
-/* Which VM, and which try of which boot of which host to move it. No two attempts share one, whatever clocks and names do. */
+/*
+ * Which VM, and which try of which boot of which host to move it. No two attempts share one, whatever clocks and names
+ * do.
+ */
 struct attempt_id {
 	uint8_t uuid[16];
 	struct incarnation source;
@@ -24,16 +27,20 @@ uint64_t attempt_key(const struct attempt_id *id);
 
 struct hello { /* records HELLO and IDENT */
 	uint32_t version_min, version_max;
-	uint64_t
-		features; /* bits 0..31: used if both sides have them; 32..63: refuse a peer whose bit you do not know */
+	uint64_t features; /* bits 0..31: used if both have them; 32..63: refuse a peer whose bit you do not know */
 	uint32_t max_record;
 	char host[HOST_NAME_MAX];
 	struct incarnation inc;
 };
 #define HELLO_FEATURES 0ULL
-/* HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it. */
+/*
+ * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
+ */
 int hello_send(struct wire_tx *tx, uint64_t deadline_ns) must_check;
-/* Reads the peer's HELLO and settles the version: -EPROTO not tern, -ENOTSUP no common version or feature; then its IDENT. */
+/*
+ * Reads the peer's HELLO and settles the version: -EPROTO not tern, -ENOTSUP no common version or feature; then its
+ * IDENT.
+ */
 int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w) must_check;
 int hello_check(const struct hello *h, struct why *w) must_check;
 /* Both, by one deadline: how a connection begins, on either side. */
@@ -57,7 +64,9 @@ enum refuse_code {
 	REFUSE_BUSY,
 	REFUSE_FAILED,
 };
-/* Records with an id alone (ACCEPT, READY, QUERY, UNKNOWN, KEPT, DONE), and with a number and a text (REFUSE, ERROR). */
+/*
+ * Records with an id alone (ACCEPT, READY, QUERY, UNKNOWN, KEPT, DONE), and with a number and a text (REFUSE, ERROR).
+ */
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns) must_check;
 int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text, uint64_t deadline_ns) must_check;
 int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns) must_check;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The tables (rules.h). Data only. A cell that is not written is { same state as 0, ACT_NONE }: so every cell is written. */
+/*
+ * The tables (rules.h). Data only. A cell that is not written is { same state as 0, ACT_NONE }: so every cell is
+ * written.
+ */
 #include "vmm/migrate/rules.h"
 
 /* clang-format off */

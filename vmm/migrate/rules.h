@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The rules by which at most one host runs a VM: four pure tables, events in, actions out. No clock, no I/O, no memory of their own.
- * The product decides by them and by nothing else; tests/model/ generates its Promela model from them, so that the two
- * cannot drift apart. doc/handover.md tells the same in prose. Whoever changes a cell runs `make model`.
+ * The rules by which at most one host runs a VM: four pure tables, events in, actions out. No clock, no I/O, no memory
+ * of their own. The product decides by them and by nothing else; tests/model/ generates its Promela model from them, so
+ * that the two cannot drift apart. doc/handover.md tells the same in prose. Whoever changes a cell runs `make model`.
  *
- * Words: an incarnation is one boot of one host. An attempt is one try of one incarnation to move one VM. A record is what a
- * destination remembers of an attempt; while it says STARTED and the source may still hold the image, it is a debt.
+ * Words: an incarnation is one boot of one host. An attempt is one try of one incarnation to move one VM. A record is
+ * what a destination remembers of an attempt; while it says STARTED and the source may still hold the image, it is a
+ * debt.
  */
 #pragma once
 #include "kernel/bits.h"
@@ -118,8 +119,8 @@ extern const uint8_t start_rules[EVIDENCES][START_POLICIES];
 /* ACT_FREE, ACT_WAIT, ACT_TELL, ACT_RESUME or ACT_AGAIN. */
 extern const uint8_t undecided_rules[EVIDENCES][UNDECIDED_POLICIES];
 /*
- * Of two hosts that are about to start one VM, each asks the other. What the asked one answers for its own claim on the VM:
- * ACT_REFUSE "it is here", ACT_AGAIN "not here", and its own claim is given up.
+ * Of two hosts that are about to start one VM, each asks the other. What the asked one answers for its own claim on the
+ * VM: ACT_REFUSE "it is here", ACT_AGAIN "not here", and its own claim is given up.
  */
 enum claim_state { CLAIM_NONE, CLAIM_ASKING, CLAIM_YIELDED, CLAIM_TAKEN, CLAIM_STATES };
 enum claim_order { ASKER_FIRST, ASKER_LATER, CLAIM_ORDERS }; /* by host identity: a number that no two hosts share */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The destination's side of device and CPU state: each section of the skeleton must come exactly once, and nothing else. */
+/*
+ * The destination's side of device and CPU state: each section of the skeleton must come exactly once, and nothing
+ * else.
+ */
 #pragma once
 #include "vmm/migrate/wire.h"
 #include "vmm/vm.h"

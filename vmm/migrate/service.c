@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The migration service: one call for each connection, in a task of its own. Greets, reads the first record, and gives the connection
- * to whoever answers that. Questions (QUERY, WHO, SETTLE, DEBT, DONE) are always served: what is limited is the number of VMs that are
- * received at once, and of connections that have not said yet what they want.
+ * The migration service: one call for each connection, in a task of its own. Greets, reads the first record, and gives
+ * the connection to whoever answers that. Questions (QUERY, WHO, SETTLE, DEBT, DONE) are always served: what is limited
+ * is the number of VMs that are received at once, and of connections that have not said yet what they want.
  */
 #include "kernel/log.h"
 #include "kernel/time.h"
@@ -141,7 +141,10 @@ void migrate_serve(void *arg unused, struct stream *s)
 	stream_close(s);
 }
 
-/* Migrations, questions, and those that have not said yet: lwIP has 48 connections in all, and outgoing ones need some too. */
+/*
+ * Migrations, questions, and those that have not said yet: lwIP has 48 connections in all, and outgoing ones need some
+ * too.
+ */
 #define CONNECTIONS_MAX (MIG_RECEIVE_MAX + GREETINGS_MAX + 8)
 
 int migrate_init(void)

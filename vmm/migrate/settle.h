@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What hosts do about records while no migration runs: a host that holds one asks its source now and then whether it still holds the
- * attempt, and frees the record when it does not, or when it has restarted (its image died with it). Before a host is switched
- * off it gives its open records to a peer.
+ * What hosts do about records while no migration runs: a host that holds one asks its source now and then whether it
+ * still holds the attempt, and frees the record when it does not, or when it has restarted (its image died with it).
+ * Before a host is switched off it gives its open records to a peer.
  */
 #pragma once
 #include "vmm/migrate/records.h"
@@ -16,8 +16,8 @@ unsigned settle_once(uint64_t end_ns);
 void settle_answer(struct wire_tx *tx, struct wire_rx *rx);
 
 /*
- * A record comes from another host: kept here, unless it is about an attempt of this host, which then acts on it and must not hold it as if
- * it were somebody else's. As attempt_told.
+ * A record comes from another host: kept here, unless it is about an attempt of this host, which then acts on it and
+ * must not hold it as if it were somebody else's. As attempt_told.
  */
 int settle_take(const struct decision *d) must_check;
 

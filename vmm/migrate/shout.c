@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * WHO as a frame (shout.h). The payload is a nonce (8 bytes) and then records as on a connection, without a key: HELLO, IDENT and WHO
- * or HAVE; so versions and bounds are those of wire.c. They go through a stream over memory.
+ * WHO as a frame (shout.h). The payload is a nonce (8 bytes) and then records as on a connection, without a key: HELLO,
+ * IDENT and WHO or HAVE; so versions and bounds are those of wire.c. They go through a stream over memory.
  */
 #include "vmm/migrate/shout.h"
 #include "kernel/random.h"

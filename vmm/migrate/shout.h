@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * WHO as a frame on the networks of this host's VMs (net/hostframe.h): a host that runs the VM says so even where addresses do not
- * reach it. Only "it is here" counts; silence says nothing.
+ * WHO as a frame on the networks of this host's VMs (net/hostframe.h): a host that runs the VM says so even where
+ * addresses do not reach it. Only "it is here" counts; silence says nothing.
  */
 #pragma once
 #include "kernel/list.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The source of a migration, from an open stream to the destination's READY. What follows is in handover.c, because from
- * COMMIT on other rules hold. Every error in this file leaves the guest running here, as if nothing had been tried.
+ * The source of a migration, from an open stream to the destination's READY. What follows is in handover.c, because
+ * from COMMIT on other rules hold. Every error in this file leaves the guest running here, as if nothing had been
+ * tried.
  *
  *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, CPU and device state, END -> READY | hand-over
  */
@@ -47,8 +48,9 @@ struct source { /* of the migration's task alone */
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
 /*
- * While the guest stands still there is one deadline for all of it, beside that of each record: past it the guest goes on here. Ten
- * times what the operator allowed, because a forecast may be wrong; at least 5 s, because a line that is cut for so long may come back.
+ * While the guest stands still there is one deadline for all of it, beside that of each record: past it the guest goes
+ * on here. Ten times what the operator allowed, because a forecast may be wrong; at least 5 s, because a line that is
+ * cut for so long may come back.
  */
 static uint64_t stopped_end(const struct source *c)
 {
@@ -148,7 +150,10 @@ static int setup(struct source *c)
 	vm_compat_get(c->vm, &c->offer.compat);
 	err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
-	/* The destination finds and clears the memory before it answers, which takes as long as it takes, and says how far it is. */
+	/*
+	 * The destination finds and clears the memory before it answers, which takes as long as it takes, and says how
+	 * far it is.
+	 */
 	uint64_t done = 0, end = in(MIG_SETUP_NS);
 	for (bool preparing = true; !err && preparing;) {
 		err = inbox_wait(&c->in, WIRE_ACCEPT, WIRE_PREPARING, end, &msg, c->w);
@@ -288,7 +293,10 @@ static bool written_after_harvest(const struct gmem *g)
 	return any;
 }
 
-/* What attempts of this VM were started by hosts whose sources may still hold their images goes with it: its new host can tell them. */
+/*
+ * What attempts of this VM were started by hosts whose sources may still hold their images goes with it: its new host
+ * can tell them.
+ */
 static int debts_send(struct source *c)
 {
 	struct decision d;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What migration keeps for the host that it runs on, in one struct, so that host-built tests can have three hosts in one process.
- * The product has one (this_host.c); a test's thread says on which host it is.
+ * What migration keeps for the host that it runs on, in one struct, so that host-built tests can have three hosts in
+ * one process. The product has one (this_host.c); a test's thread says on which host it is.
  */
 #pragma once
 #include "kernel/host.h"

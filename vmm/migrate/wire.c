@@ -52,7 +52,10 @@ const char *wire_type_name(uint32_t type)
 	return type < WIRE_TYPE_END && types[type].name ? types[type].name : "unknown";
 }
 
-/* Only fields go through the check, never page data, so that it costs nothing beside the copying; a forger is TLS's work. */
+/*
+ * Only fields go through the check, never page data, so that it costs nothing beside the copying; a forger is TLS's
+ * work.
+ */
 static uint64_t fnv_u64(uint64_t h, uint64_t v)
 {
 	uint8_t b[8];

@@ -58,7 +58,10 @@ enum wire_type {
 };
 const char *wire_type_name(uint32_t type);
 
-/* The key of an attempt's records from OFFER's answer on, from its id as it is on the wire; 0 before and on connections that only ask. */
+/*
+ * The key of an attempt's records from OFFER's answer on, from its id as it is on the wire; 0 before and on connections
+ * that only ask.
+ */
 uint64_t wire_key(const void *id, size_t len);
 
 /* ---- writing: begin, put..., end. One task. ---- */
@@ -98,9 +101,9 @@ struct wire_rx {
 int wire_rx_init(struct wire_rx *rx, struct stream *s) must_check;
 void wire_rx_fini(struct wire_rx *rx);
 /*
- * The next record that is not an unknown optional one: 0, or -errno: -EPIPE when the peer ended between records, -EPROTO
- * (unknown mandatory type, length out of bounds), -EBADMSG (check), or the stream's error. The deadline is for its
- * header; the rest of it then has idle_ns.
+ * The next record that is not an unknown optional one: 0, or -errno: -EPIPE when the peer ended between records,
+ * -EPROTO (unknown mandatory type, length out of bounds), -EBADMSG (check), or the stream's error. The deadline is for
+ * its header; the rest of it then has idle_ns.
  */
 int wire_recv(struct wire_rx *rx, uint64_t deadline_ns, uint64_t idle_ns, struct why *w) must_check;
 int wire_recv_data(struct wire_rx *rx, void *buf, size_t len, uint64_t deadline_ns) must_check;

@@ -5,8 +5,8 @@
 static uint64_t faults;
 
 /*
- * A page of the window comes as its number says: of every four the first can be written at once, the second only read, the
- * others not executed; what is then missing comes by another fault.
+ * A page of the window comes as its number says: of every four the first can be written at once, the second only read,
+ * the others not executed; what is then missing comes by another fault.
  */
 static void on_page_fault(struct frame *f)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Interrupts at chosen moments: by priority, in the shadow of STI, into a stack that is not there, and those that end a HLT. */
+/*
+ * Interrupts at chosen moments: by priority, in the shadow of STI, into a stack that is not there, and those that end a
+ * HLT.
+ */
 #include "torture.h"
 
 static volatile uint64_t came[256];
@@ -80,8 +83,8 @@ void part_storm(void)
 }
 
 /*
- * Deliveries that are cut short. INT n with its stack away is run again after the page fault. An interrupt is not, on any
- * CPU: it is in service, and nobody serves it.
+ * Deliveries that are cut short. INT n with its stack away is run again after the page fault. An interrupt is not, on
+ * any CPU: it is in service, and nobody serves it.
  */
 void part_cut(void)
 {
@@ -107,8 +110,8 @@ void part_cut(void)
 }
 
 /*
- * An interrupt whose stack is watched by a breakpoint is delivered all the same, and the breakpoint is told. Where the #DB comes
- * in the middle of the delivery the interrupt waits behind it, and behind its handler.
+ * An interrupt whose stack is watched by a breakpoint is delivered all the same, and the breakpoint is told. Where the
+ * #DB comes in the middle of the delivery the interrupt waits behind it, and behind its handler.
  */
 void part_watched(void)
 {

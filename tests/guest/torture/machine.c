@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The torture guest's machine: descriptors, two address spaces, the local APIC with a timer that never stops, the console.
+ * The torture guest's machine: descriptors, two address spaces, the local APIC with a timer that never stops, the
+ * console.
  *
  *   0..16 MiB          one to one, 2 MiB pages, supervisor; shared by both address spaces
  *   WINDOW, 2 MiB      4K pages of the parts' making, in each space its own; see W_*

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The torture guest's rounds. A lap is `rounds` of them; each lap begins with the same seed and so must end with the same
- * hash, in an undisturbed run and in one that was saved and restored all the time. Command line:
+ * The torture guest's rounds. A lap is `rounds` of them; each lap begins with the same seed and so must end with the
+ * same hash, in an undisturbed run and in one that was saved and restored all the time. Command line:
  *
  *   rounds=N   of a lap (64)          tick=US  between timer interrupts, on average (500)
  *   once       off after the first lap; else it goes on for ever

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What is set at the beginning of each round, to values of its own, and must be the same at its end: MSRs, debug registers,
- * FPU, segment bases, devices' registers.
+ * What is set at the beginning of each round, to values of its own, and must be the same at its end: MSRs, debug
+ * registers, FPU, segment bases, devices' registers.
  */
 #include "torture.h"
 

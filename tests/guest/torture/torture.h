@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The torture guest: a machine program of our own whose results do not depend on when it is interrupted, saved or moved.
+ * The torture guest: a machine program of our own whose results do not depend on when it is interrupted, saved or
+ * moved.
  *
  *   entry.S       boot, gates, SYSCALL, ring 3 and back    main.c      rounds, hash, result
  *   code.S        code to step through, FPU, user programs  machine.c   tables, pages, local APIC and its timer, console
