@@ -6,6 +6,7 @@
 #include "kernel/console.h"
 #include "kernel/err.h"
 #include "kernel/log.h"
+#include "kernel/mac.h"
 #include "kernel/task.h"
 #include <stdio.h>
 #include <string.h>
@@ -28,8 +29,7 @@ unsigned nic_probe_all(void)
 			sniprintf(n->name, sizeof(n->name), "nic%u", nnics);
 			memcpy(n->location, d->location, sizeof(n->location));
 			nics[nnics++] = n;
-			log_info("%s: %s at %s, %02x:%02x:%02x:%02x:%02x:%02x", n->name, n->driver, n->location,
-				 n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
+			log_info("%s: %s at %s, %s", n->name, n->driver, n->location, mac_text(n->mac).s);
 			break;
 		}
 	}
@@ -91,14 +91,11 @@ static void nic_json(struct con *c)
 	json_begin(&j, c);
 	json_arr(&j, "nics");
 	for (unsigned i = 0; (n = nic_get(i)); i++) {
-		char mac[20];
-		sniprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1], n->mac[2], n->mac[3],
-			  n->mac[4], n->mac[5]);
 		json_obj(&j, NULL);
 		json_str(&j, "name", n->name);
 		json_str(&j, "driver", n->driver);
 		json_str(&j, "location", n->location);
-		json_str(&j, "mac", mac);
+		json_str(&j, "mac", mac_text(n->mac).s);
 		struct host_address a = address_of(n);
 		host_address_json(&j, &a);
 		json_bool(&j, "link", n->ops->link_up(n));
@@ -128,8 +125,7 @@ static int cmd_nic(struct con *c, int argc, char **argv)
 		con_printf(c, "no NIC that tern has a driver for\n");
 	struct nic *n;
 	for (unsigned i = 0; (n = nic_get(i)); i++) {
-		con_printf(c, "%-6s %-10s %-8s %02x:%02x:%02x:%02x:%02x:%02x link %-4s ", n->name, n->driver,
-			   n->location, n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5],
+		con_printf(c, "%-6s %-10s %-8s %s link %-4s ", n->name, n->driver, n->location, mac_text(n->mac).s,
 			   n->ops->link_up(n) ? "up" : "down");
 		struct host_address a = address_of(n);
 		host_address_print(c, &a);

@@ -17,6 +17,7 @@
 #include "kernel/handoff.h"
 #include "kernel/host.h"
 #include "kernel/log.h"
+#include "kernel/mac.h"
 #include "kernel/malloc.h"
 #include "kernel/page.h"
 #include "kernel/panic.h"
@@ -167,8 +168,7 @@ static bool address_conflict(char *text, size_t size)
 	uint8_t mac[6];
 	if (net_addr_state(mac) != NET_ADDR_CONFLICT)
 		return false;
-	sniprintf(text, size, "this host's address is in use by %02x:%02x:%02x:%02x:%02x:%02x as well", mac[0], mac[1],
-		  mac[2], mac[3], mac[4], mac[5]);
+	sniprintf(text, size, "this host's address is in use by %s as well", mac_text(mac).s);
 	return true;
 }
 

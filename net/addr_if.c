@@ -10,6 +10,7 @@
  */
 #include "kernel/host.h"
 #include "kernel/log.h"
+#include "kernel/mac.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
 #include "lwip/dhcp.h"
@@ -37,13 +38,6 @@ static struct words ip_words(uint32_t ip)
 	struct words w;
 	const uint8_t *b = (const uint8_t *)&ip;
 	sniprintf(w.s, sizeof(w.s), "%u.%u.%u.%u", b[0], b[1], b[2], b[3]);
-	return w;
-}
-
-static struct words mac_words(const uint8_t m[6])
-{
-	struct words w;
-	sniprintf(w.s, sizeof(w.s), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
 	return w;
 }
 
@@ -112,7 +106,8 @@ static void tick(void *arg unused)
 
 static void tell(const struct net_if *i, const struct addr *a, enum addr_news news)
 {
-	struct words ip = ip_words(a->ip), mac = mac_words(news == ADDR_DEFENDED ? a->defended : a->other);
+	struct words ip = ip_words(a->ip);
+	struct mac_text mac = mac_text(news == ADDR_DEFENDED ? a->defended : a->other);
 	const char *next = i->dhcp ? "The DHCP server is told, and asked for another"
 				   : "It is tried again from time to time; give one of the two another address";
 	if (news == ADDR_DEFENDED)
@@ -257,7 +252,7 @@ int net_addr_why(struct why *w)
 			w, -ENETDOWN,
 			"this host does not use its address %s, because the host with MAC %s has it too. Give one of "
 			"them another",
-			ip_words(a.ip).s, mac_words(a.other).s);
+			ip_words(a.ip).s, mac_text(a.other).s);
 	if (a.state == NET_ADDR_PROBING && a.waiting && a.dhcp)
 		return why_set(w, -ENETDOWN,
 			       "this host has no address yet: no answer to DHCP? Give one in tern.conf: address = "
@@ -283,7 +278,7 @@ static void show(const struct net_if *i, struct host_address *out)
 	else if (a->ip)
 		sniprintf(out->wanted, sizeof(out->wanted), "%s", ip_words(a->ip).s);
 	if (a->state == NET_ADDR_CONFLICT)
-		sniprintf(out->other, sizeof(out->other), "%s", mac_words(a->other).s);
+		sniprintf(out->other, sizeof(out->other), "%s", mac_text(a->other).s);
 }
 
 static void show_nic(void *arg, struct host_address *out)

@@ -4,6 +4,7 @@
  * printed.
  */
 #include "kernel/console.h"
+#include "kernel/mac.h"
 #include "kernel/time.h"
 #include "net/port.h"
 #include <stdio.h>
@@ -13,7 +14,8 @@
 #define SHOW_MAX 256
 
 struct mac_line {
-	char mac[20], port[24];
+	struct mac_text mac;
+	char port[24];
 	bool bound;
 	uint64_t age_s;
 };
@@ -45,8 +47,7 @@ static void on_mac(const uint8_t mac[6], const struct bridge_port *p, uint64_t a
 	if (v->nmacs == SHOW_MAX)
 		return;
 	struct mac_line *l = &v->mac[v->nmacs++];
-	sniprintf(l->mac, sizeof(l->mac), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-		  mac[5]);
+	l->mac = mac_text(mac);
 	memcpy(l->port, p->name, sizeof(l->port));
 	l->bound = age_ns == BRIDGE_BOUND;
 	l->age_s = l->bound ? 0 : age_ns / NS_PER_SEC;
@@ -74,7 +75,7 @@ static void show_json(struct json *j, struct bridge *b, const struct view *v)
 	json_arr(j, "macs");
 	for (unsigned i = 0; i < v->nmacs; i++) {
 		json_obj(j, NULL);
-		json_str(j, "mac", v->mac[i].mac);
+		json_str(j, "mac", v->mac[i].mac.s);
 		json_str(j, "port", v->mac[i].port);
 		json_bool(j, "static", v->mac[i].bound);
 		json_u64(j, "age_s", v->mac[i].age_s);
@@ -99,9 +100,9 @@ static void show_text(struct con *c, struct bridge *b, const struct view *v)
 	for (unsigned i = 0; i < v->nmacs; i++) {
 		const struct mac_line *l = &v->mac[i];
 		if (l->bound)
-			con_printf(c, "  mac  %s on %s, static\n", l->mac, l->port);
+			con_printf(c, "  mac  %s on %s, static\n", l->mac.s, l->port);
 		else
-			con_printf(c, "  mac  %s on %s, seen %llu s ago\n", l->mac, l->port,
+			con_printf(c, "  mac  %s on %s, seen %llu s ago\n", l->mac.s, l->port,
 				   (unsigned long long)l->age_s);
 	}
 }

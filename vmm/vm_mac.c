@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which MAC a VM of this host may have. Asked for the [vm] sections of tern.conf, and for what a peer offers. */
 #include "kernel/list.h"
+#include "kernel/mac.h"
 #include "vmm/vm.h"
 #include <stdio.h>
 #include <string.h>
@@ -33,15 +34,14 @@ int vm_mac_check(const char *name, const uint8_t mac[ETH_ALEN], struct why *w)
 {
 	static const uint8_t zero[ETH_ALEN];
 	struct search s = { .name = name, .mac = mac };
-	char text[3 * ETH_ALEN];
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	struct mac_text text = mac_text(mac);
 	if (mac[0] & 1) /* I/G bit, broadcast has it too (IEEE 802-2014 8.2.2) */
-		return why_set(w, -EINVAL, "the MAC %s is a group's, not one card's", text);
+		return why_set(w, -EINVAL, "the MAC %s is a group's, not one card's", text.s);
 	if (!memcmp(mac, zero, ETH_ALEN))
-		return why_set(w, -EINVAL, "the MAC %s is nobody's", text);
+		return why_set(w, -EINVAL, "the MAC %s is nobody's", text.s);
 	for (unsigned i = 0; i < nown; i++)
 		if (!memcmp(mac, own[i], ETH_ALEN))
-			return why_set(w, -EEXIST, "the MAC %s is that of a network card of the host", text);
+			return why_set(w, -EEXIST, "the MAC %s is that of a network card of the host", text.s);
 	vm_for_each(compare, &s);
-	return s.owner[0] ? why_set(w, -EEXIST, "the MAC %s is that of VM %s", text, s.owner) : 0;
+	return s.owner[0] ? why_set(w, -EEXIST, "the MAC %s is that of VM %s", text.s, s.owner) : 0;
 }
