@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* `vm`: what the operator does with virtual machines on this host. Moving them is `migrate`'s. */
 #include "kernel/console.h"
+#include "kernel/mac.h"
 #include "kernel/time.h"
 #include "vmm/machine.h"
 #include "vmm/migrate/departed.h"
@@ -32,7 +33,8 @@ static const char *const exit_names[] = {
 
 /* What both `list` and `info` show: a snapshot, so that nothing is printed under a lock. */
 struct vm_row {
-	char name[VM_NAME_MAX], mac[18], fail[128];
+	char name[VM_NAME_MAX], fail[128];
+	struct mac_text mac;
 	char waits_for[160]; /* off: why it has not started yet */
 	char moved[96];      /* departed: where to and when; then there is nothing else */
 	const char *state;
@@ -48,14 +50,13 @@ struct vm_rows {
 static void row_fill(struct vm_row *r, struct vm *vm)
 {
 	enum vm_state st = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
-	const uint8_t *m = vm->cfg.mac;
 
 	memcpy(r->name, vm->cfg.name, sizeof(r->name));
 	memcpy(r->fail, vm->fail, sizeof(r->fail));
 	r->fail[sizeof(r->fail) - 1] = '\0';
 	memcpy(r->waits_for, vm->waits_for, sizeof(r->waits_for));
 	r->waits_for[sizeof(r->waits_for) - 1] = '\0';
-	sniprintf(r->mac, sizeof(r->mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	r->mac = mac_text(vm->cfg.mac);
 	r->state = vm_state_is_off(st) && __atomic_load_n(&vm->claim, __ATOMIC_RELAXED) == VM_CLAIM_ASKING
 			   ? "starting"
 			   : vm_state_name(st);
@@ -80,7 +81,7 @@ static void json_row(struct json *j, const struct vm_row *r)
 	json_str(j, "state", r->state);
 	json_u64(j, "vcpus", r->vcpus);
 	json_u64(j, "memory_bytes", r->mem);
-	json_str(j, "mac", r->mac);
+	json_str(j, "mac", r->mac.s);
 	json_u64(j, "uptime_ms", r->uptime_ns / NS_PER_MS);
 	json_bool(j, "migrating", r->migrating);
 	if (r->fail[0])
@@ -109,11 +110,10 @@ static void collect_departed(struct vm_rows *rows)
 	struct departure d;
 	for (unsigned i = 0; rows->n < rows->max && departed_get(NULL, i, &d); i++) {
 		struct vm_row *r = &rows->row[rows->n++];
-		const uint8_t *m = d.cfg.mac;
 		char when[16];
 		memset(r, 0, sizeof(*r));
 		memcpy(r->name, d.cfg.name, sizeof(r->name));
-		sniprintf(r->mac, sizeof(r->mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+		r->mac = mac_text(d.cfg.mac);
 		departed_when(&d, when);
 		sniprintf(r->moved, sizeof(r->moved), "to %s%s", d.host, when);
 		r->state = "moved";
@@ -153,7 +153,7 @@ static int cmd_list(struct con *c)
 			const struct vm_row *r = &rows.row[i];
 			uptime_text(up, sizeof(up), r->uptime_ns);
 			con_printf(c, "%-16s %-10s %5u %6llu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
-				   (unsigned long long)(r->mem >> 20), r->mac, up, r->migrating ? "  migrating" : "");
+				   (unsigned long long)(r->mem >> 20), r->mac.s, up, r->migrating ? "  migrating" : "");
 			if (r->moved[0] || r->waits_for[0])
 				con_printf(c, "%16s %s\n", "", r->moved[0] ? r->moved : r->waits_for);
 		}
@@ -242,7 +242,7 @@ static void info_text(struct con *c, const struct vm *vm, const struct vm_detail
 	con_printf(c, "%-10s %s\n%-10s %s\n", "up", up, "uuid", d->uuid);
 	con_printf(c, "%-10s %u, model %s\n%-10s %llu MiB\n", "vcpus", (unsigned)r->vcpus, cfg->cpu, "memory",
 		   (unsigned long long)(r->mem >> 20));
-	con_printf(c, "%-10s %s\n%-10s %s\n%-10s %s\n%-10s %s\n", "mac", r->mac, "kernel",
+	con_printf(c, "%-10s %s\n%-10s %s\n%-10s %s\n%-10s %s\n", "mac", r->mac.s, "kernel",
 		   cfg->kernel[0] ? cfg->kernel : "-", "initrd", cfg->initrd[0] ? cfg->initrd : "-", "cmdline",
 		   cfg->cmdline[0] ? cfg->cmdline : "-");
 	con_printf(c, "%-10s %s\n%-10s %llu bytes said\n", "autostart", autostart_name(vm), "console",
@@ -313,15 +313,57 @@ static int cmd_stop(struct con *c, struct vm *vm, bool force unused)
 	return answer(c, vm, "stopped");
 }
 
-/* So that it can come from the peer that has it. */
-static int cmd_forget(struct con *c, struct vm *vm, bool force unused)
+/* Have the task of an undecided VM do the operator's word, and wait for it. */
+static int decide(struct con *c, struct vm *vm, const char *verb, int (*word)(const char *, bool, struct why *),
+		  bool force)
 {
 	struct why w = { "" };
-	int err = vm_remove(vm, &w);
+	int err = word(vm->cfg.name, force, &w);
 
+	if (!err) /* a round of questions that is under way is not broken off */
+		err = migrate_wait(vm->cfg.name, time_in_ms(20000));
+	return err ? con_error(c, err, "vm %s %s: %s", verb, vm->cfg.name, w.text[0] ? w.text : err_name(err)) : 0;
+}
+
+/* So that it can come from the peer that has it; or what is left here of one that is known to be elsewhere. */
+static int cmd_forget(struct con *c, struct vm *vm, bool force)
+{
+	struct why w = { "" };
+	int err;
+
+	if (__atomic_load_n(&vm->state, __ATOMIC_RELAXED) == VM_UNDECIDED) {
+		err = decide(c, vm, "forget", migrate_forget, force);
+		return err ? err : answer(c, vm, vm->gone ? "its image here is gone" : "it was decided meanwhile");
+	}
+	err = vm_remove(vm, &w);
 	if (err)
 		return con_error(c, err, "vm forget %s: %s", vm->cfg.name, w.text);
 	return answer(c, vm, "forgotten until this host is restarted");
+}
+
+/* One that was sent away: whoever looks for it is no longer told where it went. */
+static int forget_departed(struct con *c, const char *name, bool force)
+{
+	struct departure d = { 0 };
+	char when[16];
+
+	if (!force && departed_get(name, 0, &d)) {
+		departed_when(&d, when);
+		return con_error(c, -EBUSY,
+				 "vm forget %s: it has moved to %s%s, and whoever looks for it is told so here. When "
+				 "that host is gone for good: vm forget %s --force",
+				 name, d.host, when, name);
+	}
+	departed_remove(name);
+	if (c->json) {
+		struct json j;
+		json_begin(&j, c);
+		json_str(&j, "name", name);
+		json_end(&j);
+	} else {
+		con_printf(c, "%s: nothing is known of it here\n", name);
+	}
+	return 0;
 }
 
 /* For scripts: what the guest said last, as text. */
@@ -364,14 +406,10 @@ static int cmd_console(struct con *c, struct vm *vm, bool force unused)
 /* Take back a VM whose migration got no answer to COMMIT (doc/handover.md). */
 static int cmd_claim(struct con *c, struct vm *vm, bool force)
 {
-	struct why w = { "" };
-	int err = migrate_claim(vm->cfg.name, force, &w);
+	int err = decide(c, vm, "claim", migrate_claim, force);
 
-	if (!err)
-		err = migrate_wait(vm->cfg.name,
-				   time_in_ms(20000)); /* a round of questions that is under way is not broken off */
 	if (err)
-		return con_error(c, err, "vm claim %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
+		return err;
 	if (vm->gone)
 		return answer(c, vm, "it runs elsewhere, as we now know: the image here was dropped");
 	return answer(c, vm, "claimed");
@@ -382,9 +420,9 @@ static const struct {
 	int (*fn)(struct con *c, struct vm *vm, bool force); /* NULL: `list` */
 	bool may_force;
 } subs[] = {
-	{ "list", NULL, false },         { "info", cmd_info, false },       { "start", cmd_start, true },
-	{ "stop", cmd_stop, false },     { "console", cmd_console, false }, { "claim", cmd_claim, true },
-	{ "forget", cmd_forget, false },
+	{ "list", NULL, false },        { "info", cmd_info, false },       { "start", cmd_start, true },
+	{ "stop", cmd_stop, false },    { "console", cmd_console, false }, { "claim", cmd_claim, true },
+	{ "forget", cmd_forget, true },
 };
 
 static int cmd_vm(struct con *c, int argc, char **argv)
@@ -399,6 +437,8 @@ static int cmd_vm(struct con *c, int argc, char **argv)
 		if (!subs[i].fn)
 			return cmd_list(c);
 		struct vm *vm = vm_get(argv[2]);
+		if (!vm && subs[i].fn == cmd_forget && departed_get(argv[2], 0, NULL))
+			return forget_departed(c, argv[2], force);
 		bool departed = !vm && subs[i].fn == cmd_start && (vm = vm_start_departed(argv[2]));
 		if (!vm)
 			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1],
@@ -433,5 +473,6 @@ static void complete_vm(int argc, char **argv, void (*add)(void *arg, const char
 }
 
 CONSOLE_CMD(vm,
-	    "list | info NAME | start NAME [--force] | stop NAME | console NAME | claim NAME [--force] | forget NAME",
+	    "list | info NAME | start NAME [--force] | stop NAME | console NAME | claim NAME [--force] | forget NAME "
+	    "[--force]",
 	    "virtual machines on this host", cmd_vm, complete_vm);

@@ -41,6 +41,7 @@ static const struct word source_words[] = {
 	W(SOURCE_EV_NOBODY),
 	W(SOURCE_EV_NOBODY_RESUME),
 	W(SOURCE_EV_CLAIM),
+	W(SOURCE_EV_FORGET),
 	W(SOURCE_EVENTS),
 };
 static const struct word evidence_words[] = {

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What goes wrong before the hand-over must leave the guest running at the source, and nothing behind anywhere."""
+import re
 import socket
 import time
 
 import pytest
 
 import client
+from console import CommandError
 from host import Host
 from rig import DEMO, host_conf, state_on, vm_conf
 
@@ -88,6 +90,26 @@ def test_link_cut_for_good(watched):
     watched.check_after()
 
 
+def test_guest_that_stood_still(watched):
+    """Its watchdogs know of the time that it was not allowed to run: none of them reports a stall."""
+    source = watched.where()
+    client.shell(watched.guest, """
+        echo 1 >/proc/sys/kernel/watchdog_thresh # a lockup is 2 s long
+        echo 3 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout
+        [ "$(cat /proc/sys/kernel/soft_watchdog)" = 1 ] && dmesg -c >/dev/null
+        (while :; do cat /proc/uptime >/dev/null; done & echo $! >/run/busy)""")
+    try:
+        watched.other(source).json("failpoint P10 stall")
+        e = watched.migrate_fails(source)
+        assert "the switch-over took longer than 5000 ms, so the guest goes on here" in e.text, e.text
+        watched.other(source).json("failpoint P10 off")
+        watched.check_pages()
+    finally:
+        said = client.shell(watched.guest, "kill $(cat /run/busy); dmesg; echo 10 >/proc/sys/kernel/watchdog_thresh")
+    assert not re.search("stall|lockup|hung|watchdog", said), said
+    watched.check_after()
+
+
 def test_wrong_address(watched):
     for to in ("10.77.0.99", "10.77.0.1", "nowhere", "300.1.2.3"):
         e = watched.migrate_fails(to=to, seconds=20)
@@ -162,6 +184,19 @@ def test_host_restarts_while_its_vm_is_away(watched):
     e = watched.migrate_fails()
     assert "already" in e.text and "vm forget" in e.text, e.text  # its name is taken by the section of tern.conf
     a.json(f"vm forget {DEMO}")
+    watched.check_after()
+
+
+def test_trace_of_a_moved_vm(watched):
+    """Where a VM went is known for as long as the host lives, or until the operator says that it is of no use."""
+    source = watched.where()
+    watched.migrate(source)
+    moved = [v for v in source.json("vm list")["vms"] if v["name"] == DEMO]
+    assert [v["state"] for v in moved] == ["moved"] and watched.other(source).name in moved[0]["moved"], moved
+    with pytest.raises(CommandError, match=f"moved to {watched.other(source).name}.*vm forget {DEMO} --force"):
+        source.json(f"vm forget {DEMO}")
+    source.json(f"vm forget {DEMO} --force")
+    assert not [v for v in source.json("vm list")["vms"] if v["name"] == DEMO]
     watched.check_after()
 
 

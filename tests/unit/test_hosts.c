@@ -237,6 +237,35 @@ static void test_started_lost_and_crashed(void **state unused)
 	WAIT_FOR(runs_at(A));
 }
 
+/* B runs it, and says so to everybody but A, whose image the operator throws away: then it is as if A had been told. */
+static void test_started_lost_and_forgotten(void **state unused)
+{
+	struct departure d;
+	started_is_lost();
+	struct why w = { "" };
+	ON_HOST(A)
+	{
+		assert_int_equal(migrate_forget("demo", false, &w), -EPERM);
+		assert_non_null(strstr(w.text, "this may be its only image"));
+		assert_non_null(strstr(w.text, "vm forget demo --force"));
+		assert_int_equal(vm_at(A)->state, VM_UNDECIDED);
+		assert_int_equal(migrate_forget("demo", true, &w), 0);
+	}
+	WAIT_FOR(!vm_at(A));
+	WAIT_FOR(phase_at(A, NULL) == MIG_FAILED);
+	WAIT_FOR(says_at(A, "forgotten by the operator"));
+	ON_HOST(A)
+	{
+		assert_true(departed_get("demo", 0, &d) && !strcmp(d.host, "b")); /* as far as A knows */
+		assert_int_equal(migrate_forget("demo", true, &w), -ENOENT);
+	}
+	assert_true(runs_at(B));
+	cut_off(A, false);
+	move(B, A); /* it comes home */
+	assert_true(runs_at(A));
+	ON_HOST(A) assert_false(departed_get("demo", 0, NULL));
+}
+
 /* Another host has the destination's address by now: what it says of itself is not the destination's word. */
 static void test_another_host_at_the_address(void **state unused)
 {
@@ -716,6 +745,7 @@ int main(void)
 		TEST(test_started_lost_and_moved_on),
 		TEST(test_started_lost_and_stopped),
 		TEST(test_started_lost_and_crashed),
+		TEST(test_started_lost_and_forgotten),
 		TEST(test_another_host_at_the_address),
 		TEST(test_settled_from_the_other_side),
 		TEST(test_full_house_still_answers),

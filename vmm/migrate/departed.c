@@ -6,11 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct entry {
-	struct list node;
-	struct departure d;
-};
-
 static struct migrate_host *lock_departed(void)
 {
 	struct migrate_host *h = migrate_this_host();
@@ -19,48 +14,44 @@ static struct migrate_host *lock_departed(void)
 }
 
 /* The lock is held: out of the list, for the caller to free. */
-static struct entry *take(struct migrate_host *h, const char *name)
+static struct departure *take(struct migrate_host *h, const char *name)
 {
-	list_for_each(e, &h->departed, struct entry, node) {
-		if (strcmp(e->d.cfg.name, name))
+	list_for_each(d, &h->departed, struct departure, node) {
+		if (strcmp(d->cfg.name, name))
 			continue;
-		list_remove(&e->node);
-		return e;
+		list_remove(&d->node);
+		return d;
 	}
 	return NULL;
 }
 
-int departed_add(const struct departure *d)
+void departed_add(struct departure *d)
 {
-	struct entry *e = calloc(1, sizeof(*e));
-	if (!e)
-		return err_trace(-ENOMEM);
-	list_init(&e->node);
-	e->d = *d;
+	list_init(&d->node);
 	struct migrate_host *h = lock_departed();
-	struct entry *old = take(h, d->cfg.name);
-	list_insert(&h->departed, &e->node);
+	struct departure *old = take(h, d->cfg.name);
+	list_insert(&h->departed, &d->node);
 	spin_unlock(&h->departed_lock);
 	free(old);
-	return 0;
 }
 
 void departed_remove(const char *name)
 {
 	struct migrate_host *h = lock_departed();
-	struct entry *e = take(h, name);
+	struct departure *d = take(h, name);
 	spin_unlock(&h->departed_lock);
-	free(e);
+	free(d);
 }
 
 bool departed_get(const char *name, unsigned i, struct departure *d)
 {
 	bool found = false;
 	struct migrate_host *h = lock_departed();
-	list_for_each(e, &h->departed, struct entry, node) {
-		if (name ? strcmp(e->d.cfg.name, name) : i-- != 0)
+	list_for_each(e, &h->departed, struct departure, node) {
+		if (name ? strcmp(e->cfg.name, name) : i-- != 0)
 			continue;
-		*d = e->d;
+		if (d)
+			*d = *e;
 		found = true;
 		break;
 	}
@@ -73,12 +64,12 @@ bool departed_match(const struct who *q, struct departure *d)
 	static const uint8_t none[16];
 	bool found = false;
 	struct migrate_host *h = lock_departed();
-	list_for_each(e, &h->departed, struct entry, node) {
-		const struct vm_config *c = &e->d.cfg;
+	list_for_each(e, &h->departed, struct departure, node) {
+		const struct vm_config *c = &e->cfg;
 		bool uuid = memcmp(q->uuid, none, 16) && !memcmp(q->uuid, c->uuid, 16);
 		if (strcmp(c->name, q->name) && memcmp(c->mac, q->mac, sizeof(c->mac)) && !uuid)
 			continue;
-		*d = e->d;
+		*d = *e;
 		found = true;
 		break;
 	}

@@ -8,16 +8,20 @@
 #include "vmm/migrate/records.h"
 
 struct departure {
+	struct list node; /* departed.c's */
 	struct vm_config cfg;
 	char host[HOST_NAME_MAX], addr[HOST_ADDR_MAX]; /* where it went */
 	struct incarnation where;
 	uint64_t when_s;  /* UTC, 0: no clock */
 	uint64_t when_ns; /* time_ns() */
 };
-/* -ENOMEM: it is forgotten at once. Replaces an older one of that name. */
-int departed_add(const struct departure *d);
+/*
+ * Takes d, which is malloc'd: had before the VM goes, so that nothing can fail when it has gone. Replaces an older one
+ * of that name.
+ */
+void departed_add(struct departure *d);
 void departed_remove(const char *name);
-/* By name, or (name NULL) the i-th; false: none. */
+/* By name, or (name NULL) the i-th; false: none. d may be NULL. */
 bool departed_get(const char *name, unsigned i, struct departure *d);
 unsigned departed_count(void);
 /* " at 14:05 UTC", or "" without a clock. */

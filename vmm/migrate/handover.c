@@ -112,19 +112,19 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 }
 
 /* The operator's word, or what a host that holds a record has told us. */
-static bool look_at_claim(struct migration *m, enum source_event *ev)
+static bool look_at_word(struct migration *m, enum source_event *ev)
 {
 	spin_lock(&m->lock);
-	bool claimed = m->claimed;
+	enum operators_word word = m->word;
 	enum record_state told = m->told;
 	spin_unlock(&m->lock);
 	if (told == RECORD_STARTED)
 		*ev = SOURCE_EV_STARTED;
 	else if (told == RECORD_NEVER)
 		*ev = SOURCE_EV_NEVER;
-	else if (claimed)
-		*ev = SOURCE_EV_CLAIM;
-	return claimed || told != RECORD_NONE;
+	else if (word != WORD_NONE)
+		*ev = word == WORD_CLAIM ? SOURCE_EV_CLAIM : SOURCE_EV_FORGET;
+	return word != WORD_NONE || told != RECORD_NONE;
 }
 
 /* COMMIT went out (or may have) and nothing came back: ask until there is an answer, or the operator decides. */
@@ -136,7 +136,7 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 		 m->st.vm, m->st.peer);
 	migration_phase(m, MIG_UNDECIDED);
 	for (unsigned n = 1;; n++) {
-		bool known = look_at_claim(m, &ev) || ask_destination(&u, &ev);
+		bool known = look_at_word(m, &ev) || ask_destination(&u, &ev);
 		if (!known && n % MIG_ROUND_EVERY == 1)
 			known = ask_everybody(&u, &ev);
 		spin_lock(&m->lock);
@@ -216,10 +216,14 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	spin_lock(&m->lock);
 	m->st.downtime_ns = now - h->paused_at_ns;
 	m->st.error[0] = 0;
-	bool claimed = m->claimed;
+	enum operators_word word = m->word;
 	spin_unlock(&m->lock);
+	if (state == SOURCE_FREED && ev == SOURCE_EV_FORGET) {
+		why_set(w, -ECANCELED, "forgotten by the operator without an answer from %s", m->st.peer);
+		return HANDOVER_FORGOTTEN;
+	}
 	if (state == SOURCE_FREED) {
-		if (claimed)
+		if (word == WORD_CLAIM)
 			log_warn("%s was claimed, but runs elsewhere as we now know: the image here is dropped",
 				 m->st.vm);
 		return HANDOVER_STARTED;

@@ -25,10 +25,11 @@ enum handover_outcome {
 	HANDOVER_NOT_BEGUN, /* cancelled in the last moment: COMMIT was not sent */
 	HANDOVER_STARTED,   /* it runs there: the image here must go */
 	HANDOVER_NEVER,     /* it will never run there (or the operator claimed it): it goes on here */
+	HANDOVER_FORGOTTEN, /* the operator's word: the image here must go, wherever the VM runs */
 };
 /*
  * Source: COMMIT, and then whatever it takes to know. Returns only with a decision; meanwhile the VM is UNDECIDED and
- * neither runs nor is freed. On return its state is PAUSED (unless STARTED).
+ * neither runs nor is freed. On return its state is PAUSED if it is NEVER.
  */
 enum handover_outcome handover_source(struct migration *m, const struct handover *h, struct why *w) must_check;
 

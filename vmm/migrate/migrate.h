@@ -74,6 +74,11 @@ int migrate_cancel(const char *vm_name, struct why *w);
  * the risk. -ENOENT, -EINVAL: it is not undecided.
  */
 int migrate_claim(const char *vm_name, bool force, struct why *w);
+/*
+ * `vm forget NAME --force` of a VM that is UNDECIDED: its image here goes. Without force: -EPERM, and w spells out the
+ * risk.
+ */
+int migrate_forget(const char *vm_name, bool force, struct why *w);
 /* Wait until it has ended or the deadline passes: 0 ended (look at the status), -ETIMEDOUT. */
 int migrate_wait(const char *vm_name, uint64_t deadline_ns);
 /* The i-th migration, running ones and the last 16 finished, newest first: false past the end. */

@@ -26,6 +26,13 @@
 #define MIG_UNDECIDED_TELL 10                /* after so many QUERYs the operator is told what he can do */
 #define MIG_RECEIVE_MAX    8                 /* incoming attempts at once; questions are served apart from them */
 
+/* What only the operator may say of a VM that is UNDECIDED. */
+enum operators_word {
+	WORD_NONE,
+	WORD_CLAIM,  /* it goes on here */
+	WORD_FORGET, /* its image here is of no use */
+};
+
 /*
  * (c) const  [r] registry's lock  [l] lock  [s] stream_lock  [t] its own task alone
  * Order: vm->lock, then stream_lock, then registry's lock, then lock.
@@ -40,7 +47,7 @@ struct migration {
 	struct migrate_status st; /* [l] */
 	bool cancel;              /* [l] asked for by the operator */
 	bool committed;           /* [l] past the point of return: cancel no longer works */
-	bool claimed;             /* [l] the operator took the VM back from UNDECIDED */
+	enum operators_word word; /* [l] UNDECIDED: on the VM's image here */
 	bool nobody;              /* [l] UNDECIDED: all hosts have answered, and none has it */
 	enum record_state told;   /* [l] UNDECIDED: what a host that holds a record has told us; RECORD_NONE: nothing */
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */

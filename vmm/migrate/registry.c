@@ -330,8 +330,10 @@ int migrate_cancel(const char *vm_name, struct why *w)
 	return late ? why_set(w, -EBUSY, "the hand-over has begun, it ends by itself") : 0;
 }
 
-int migrate_claim(const char *vm_name, bool force, struct why *w)
+/* The operator's word on a VM that is undecided; without `sure` it is taken only of one that no host runs. */
+static int decide(const char *vm_name, enum operators_word word, bool sure, struct why *w)
 {
+	const char *verb = word == WORD_CLAIM ? "claim" : "forget";
 	struct migration *m = find(is_out_running, vm_name);
 	int err = 0;
 	if (!m)
@@ -339,18 +341,23 @@ int migrate_claim(const char *vm_name, bool force, struct why *w)
 	spin_lock(&m->lock);
 	if (m->st.phase != MIG_UNDECIDED)
 		err = -EINVAL;
-	else if (!force && !m->nobody)
+	else if (!sure && (word == WORD_FORGET || !m->nobody))
 		err = -EPERM;
 	else
-		m->claimed = true;
+		m->word = word;
 	spin_unlock(&m->lock);
 	if (err == -EINVAL)
-		why_set(w, err, "%s is not undecided, it is %s: nothing to claim", vm_name,
-			migrate_phase_name(m->st.phase));
-	if (err == -EPERM)
+		why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name,
+			migrate_phase_name(m->st.phase), verb);
+	if (err == -EPERM && word == WORD_CLAIM)
 		why_set(w, err,
 			"it is not proven that no host runs it: %.110s. Two copies ruin its data. Make sure, then: vm "
 			"claim %s --force",
+			m->st.error[0] ? m->st.error : "its destination has not answered", vm_name);
+	else if (err == -EPERM)
+		why_set(w, err,
+			"it is undecided, and this may be its only image: %.110s. Make sure that it runs elsewhere, "
+			"then: vm forget %s --force",
 			m->st.error[0] ? m->st.error : "its destination has not answered", vm_name);
 	if (!err) {
 		completion_done(&m->claim);
@@ -359,6 +366,9 @@ int migrate_claim(const char *vm_name, bool force, struct why *w)
 	migration_put(m);
 	return err;
 }
+
+int migrate_claim(const char *vm_name, bool force, struct why *w) { return decide(vm_name, WORD_CLAIM, force, w); }
+int migrate_forget(const char *vm_name, bool force, struct why *w) { return decide(vm_name, WORD_FORGET, force, w); }
 
 /* The body of an outgoing migration's task: connect, then one attempt. */
 static void migrate_task(void *arg)

@@ -75,6 +75,7 @@ const struct rule source_rules[SOURCE_STATES][SOURCE_EVENTS] = {
 		[SOURCE_EV_NOBODY]        = { SOURCE_RUNS,      ACT_NONE },
 		[SOURCE_EV_NOBODY_RESUME] = { SOURCE_RUNS,      ACT_NONE },
 		[SOURCE_EV_CLAIM]         = { SOURCE_RUNS,      ACT_REFUSE },
+		[SOURCE_EV_FORGET]        = { SOURCE_RUNS,      ACT_REFUSE },
 	},
 	[SOURCE_PAUSED] = {
 		[SOURCE_EV_PAUSE]         = { SOURCE_PAUSED,    ACT_REFUSE },
@@ -86,6 +87,7 @@ const struct rule source_rules[SOURCE_STATES][SOURCE_EVENTS] = {
 		[SOURCE_EV_NOBODY]        = { SOURCE_PAUSED,    ACT_NONE },
 		[SOURCE_EV_NOBODY_RESUME] = { SOURCE_PAUSED,    ACT_NONE },
 		[SOURCE_EV_CLAIM]         = { SOURCE_PAUSED,    ACT_REFUSE },
+		[SOURCE_EV_FORGET]        = { SOURCE_PAUSED,    ACT_REFUSE },
 	},
 	[SOURCE_UNDECIDED] = {
 		[SOURCE_EV_PAUSE]         = { SOURCE_UNDECIDED, ACT_REFUSE },
@@ -97,6 +99,7 @@ const struct rule source_rules[SOURCE_STATES][SOURCE_EVENTS] = {
 		[SOURCE_EV_NOBODY]        = { SOURCE_UNDECIDED, ACT_TELL },
 		[SOURCE_EV_NOBODY_RESUME] = { SOURCE_RUNS,      ACT_RESUME },
 		[SOURCE_EV_CLAIM]         = { SOURCE_RUNS,      ACT_RESUME },
+		[SOURCE_EV_FORGET]        = { SOURCE_FREED,     ACT_FREE },
 	},
 	[SOURCE_FREED] = {
 		[SOURCE_EV_PAUSE]         = { SOURCE_FREED,     ACT_REFUSE },
@@ -108,6 +111,7 @@ const struct rule source_rules[SOURCE_STATES][SOURCE_EVENTS] = {
 		[SOURCE_EV_NOBODY]        = { SOURCE_FREED,     ACT_NONE },
 		[SOURCE_EV_NOBODY_RESUME] = { SOURCE_FREED,     ACT_NONE },
 		[SOURCE_EV_CLAIM]         = { SOURCE_FREED,     ACT_REFUSE },
+		[SOURCE_EV_FORGET]        = { SOURCE_FREED,     ACT_REFUSE },
 	},
 };
 

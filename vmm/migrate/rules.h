@@ -52,7 +52,8 @@ enum source_event {
 	SOURCE_EV_NEVER_FOREIGN, /* NEVER, decided by somebody else: of no meaning */
 	SOURCE_EV_NOBODY,        /* all answered, and nobody has, had or receives it */
 	SOURCE_EV_NOBODY_RESUME, /* the same, and tern.conf says undecided = resume */
-	SOURCE_EV_CLAIM,         /* the operator's word, with the risk spelled out */
+	SOURCE_EV_CLAIM,         /* the operator's word: it goes on here, the risk spelled out */
+	SOURCE_EV_FORGET,        /* the operator's word: the image here is of no use */
 	SOURCE_EVENTS,
 };
 

@@ -38,8 +38,9 @@ struct source { /* of the migration's task alone */
 	uint32_t pass;
 	uint32_t sections;
 	bool tracking, paused;
-	uint64_t paused_ns;           /* when the guest was stopped */
-	uint64_t clock_ns;            /* when guest time was read */
+	bool forgotten;     /* by the operator, undecided: the image goes, and it is not known where the VM is */
+	uint64_t paused_ns; /* when the guest was stopped */
+	uint64_t clock_ns;  /* when guest time was read */
 	uint64_t quiet_ns, quiet_seq; /* when the last record was seen to have gone, and its number */
 	uint64_t rate_ns, rate_bytes;
 	struct offer offer;
@@ -419,8 +420,9 @@ static enum migrate_phase run(struct source *c)
 							  .clock_at_ns = c->clock_ns },
 				      c->w);
 	migration_detach(m);
-	if (out != HANDOVER_STARTED)
+	if (out == HANDOVER_NOT_BEGUN || out == HANDOVER_NEVER)
 		take_back(c); /* first of all: the guest waits */
+	c->forgotten = out == HANDOVER_FORGOTTEN;
 	if (out == HANDOVER_NOT_BEGUN)
 		tell_why(c, err);
 	inbox_fini(&c->in);
@@ -435,23 +437,25 @@ static enum migrate_phase run(struct source *c)
 	return MIG_DONE;
 }
 
-static void departure_note(struct migration *m)
+/* Where the VM went; d was made before it went. */
+static void departure_note(const struct migration *m, struct departure *d)
 {
-	struct departure d = { .cfg = m->vm->cfg, .where = m->dest, .when_ns = time_ns() };
-	d.when_s = time_wall_ns() / NS_PER_SEC;
-	memcpy(d.host, m->dest_name, sizeof(d.host));
-	sniprintf(d.addr, sizeof(d.addr), "%s", m->p.dest);
-	if (departed_add(&d))
-		log_warn("vm %s: no memory to remember where it went", d.cfg.name);
+	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest, .when_ns = time_ns() };
+	d->when_s = time_wall_ns() / NS_PER_SEC;
+	memcpy(d->host, m->dest_name, sizeof(d->host));
+	sniprintf(d->addr, sizeof(d->addr), "%s", m->p.dest);
+	departed_add(d);
 }
 
 int source_attempt(struct migration *m, struct stream *s, struct why *w)
 {
 	struct why why = { "" };
 	struct source *c = calloc(1, sizeof(*c));
+	struct departure *gone = malloc(sizeof(*gone));
 	enum migrate_phase phase = MIG_FAILED;
+	bool leaves = false;
 
-	if (c) {
+	if (c && gone) {
 		c->m = m;
 		c->vm = m->vm;
 		c->s = s;
@@ -470,16 +474,18 @@ int source_attempt(struct migration *m, struct stream *s, struct why *w)
 		policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
 		c->policy.rtt_ns = m->connect_ns; /* passes make it shorter, if it can be */
 		phase = run(c);
+		leaves = phase == MIG_DONE || c->forgotten;
 	} else {
 		why_set(&why, -ENOMEM, "out of memory");
 	}
 	free(c);
-	struct vm *vm = m->vm;
-	if (phase == MIG_DONE) {
-		departure_note(m); /* first: at no moment does this host know nothing of it */
-		vm_destroy(vm);    /* its memory of the guest; the struct stays while m holds its reference */
+	if (leaves) {
+		departure_note(m, gone); /* first: at no moment does this host know nothing of it */
+		vm_destroy(m->vm);       /* its memory of the guest; the struct stays while m holds its reference */
+	} else {
+		free(gone);
 	}
-	migration_unbind(m, phase == MIG_DONE);
+	migration_unbind(m, leaves);
 	migration_finish(m, phase, why.text);
 	if (phase == MIG_DONE)
 		return 0;
