@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Which log lines are too many: those of one kind (their format) and one source (their text but for digits, so that
- * ports, counts and the ends of addresses make no other), beyond a burst and one a second; and those of one kind
- * whatever their texts, since a peer may choose its words. What is held back is counted, and said with the last of its
- * lines. Pure; the caller has the lock.
+ * Which log lines are too many: those of one kind (their format) and one source (their text but for numbers, so that
+ * ports, counts and the ends of addresses make no other, and names as web1 and web2 do), beyond a burst and one a
+ * second; and those of one kind whatever their texts, since a peer may choose its words. What is held back is counted,
+ * and said with the last of its lines. Pure; the caller has the lock.
  */
 #pragma once
 #include "kernel/log.h"

@@ -110,6 +110,10 @@ static void test_sources_are_apart(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		say(kind, "peer A");
 	assert_true(say(kind, "peer B"));
+	for (unsigned i = 0; i < 100; i++)
+		say("%s: %u", "vm web1: 1");
+	assert_true(say("%s: %u", "vm web2: 2"));  /* a digit of a name, */
+	assert_false(say("%s: %u", "vm web1: 2")); /* and one of a count */
 }
 
 static void test_ever_new_words(void **state)
