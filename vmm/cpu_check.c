@@ -177,12 +177,13 @@ static int check_extended(const struct cpu_state *s, const struct cpuid_table *t
 
 #define AR_CODE     BIT(3) /* of the type */
 #define AR_WRITABLE BIT(1) /* readable, of code; busy, of a TSS */
-#define AR_DOWN     BIT(2) /* expand-down */
+#define AR_DOWN     BIT(2) /* expand-down; conforming, of code */
 #define AR_ACCESSED BIT(0)
 #define AR_S        BIT(4)
 #define AR_P        BIT(7)
 #define AR_L        BIT(13)
 #define AR_DB       BIT(14)
+#define AR_DPL(ar)  ((ar) >> 5 & 3)
 #define AR_DEFINED  (0xf0ff | SEG_ATTR_UNUSABLE)
 enum { TYPE_LDT = 2, TYPE_TSS16_BUSY = 3, TYPE_TSS_BUSY = 11 };
 #define SELECTOR_TI BIT(2)
@@ -230,14 +231,15 @@ static const char *segment_fault(const struct cpu_state *s, unsigned i)
 	return NULL;
 }
 
+static const char *const seg_name[SEG_COUNT] = { "ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR" };
+
 static int check_segments(const struct cpu_state *s, struct why *w)
 {
-	static const char *const name[SEG_COUNT] = { "ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR" };
 	for (unsigned i = 0; i < SEG_COUNT; i++) {
 		const char *what = segment_fault(s, i);
 		if (what)
-			REFUSE(w, "%s (selector %llx, attributes %lx, base %llx) %s", name[i], (ull)s->seg[i].selector,
-			       (unsigned long)s->seg[i].attr, (ull)s->seg[i].base, what);
+			REFUSE(w, "%s (selector %llx, attributes %lx, base %llx) %s", seg_name[i],
+			       (ull)s->seg[i].selector, (unsigned long)s->seg[i].attr, (ull)s->seg[i].base, what);
 	}
 	if (!is_canonical(s->gdt_base) || s->gdt_limit >> 16)
 		REFUSE(w, "GDTR cannot be %llx with limit %lx", (ull)s->gdt_base, (unsigned long)s->gdt_limit);
@@ -257,6 +259,21 @@ static int check_rip(const struct cpu_state *s, struct why *w)
 		REFUSE(w, "RFLAGS %llx: bit 1 is clear, or a reserved one is set", (ull)s->rflags);
 	if ((s->rflags & RFLAGS_VM) && (lma || !(s->cr0 & CR0_PE)))
 		REFUSE(w, "RFLAGS %llx: VM (bit 17) outside protected mode", (ull)s->rflags);
+	return 0;
+}
+
+/* What CS, SS and the mode say together (27.3.1.2): SS's DPL is CPL. */
+static int check_level(const struct cpu_state *s, struct why *w)
+{
+	uint32_t cs = s->seg[SEG_CS].attr, cpl = AR_DPL(s->seg[SEG_SS].attr);
+	if (s->rflags & RFLAGS_VM) {
+		for (unsigned i = 0; i < SEG_LDTR; i++)
+			if (s->seg[i].base != s->seg[i].selector << 4)
+				REFUSE(w, "%s (selector %llx, base %llx) is none of virtual-8086 mode", seg_name[i],
+				       (ull)s->seg[i].selector, (ull)s->seg[i].base);
+	} else if ((s->cr0 & CR0_PE) && (cs & AR_CODE) && (cs & AR_DOWN ? AR_DPL(cs) > cpl : AR_DPL(cs) != cpl)) {
+		REFUSE(w, "CS (attributes %lx) cannot run at level %u, which is SS's", (unsigned long)cs, cpl);
+	}
 	return 0;
 }
 
@@ -338,6 +355,7 @@ int cpu_state_check(const struct cpu_state *s, const struct cpuid_table *t, stru
 	err = err ? err : check_extended(s, t, w);
 	err = err ? err : check_segments(s, w);
 	err = err ? err : check_rip(s, w);
+	err = err ? err : check_level(s, w);
 	err = err ? err : check_events(s, w);
 	return err ? err : check_activity(s, w);
 }

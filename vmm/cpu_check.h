@@ -10,8 +10,8 @@
 
 /*
  * 0, or -EINVAL with a reason that names register and bit. What passes has no register that a load of it would make
- * fault in the hypervisor, and none that VM entry (SDM 3C 27.2.1.3, 27.3.1) or VMRUN (APM2 15.5.1) refuses, but for
- * virtual-8086 mode's segments. Limits, G and accessed bits of segments are made to fit at the load (vmx_state.c).
+ * fault in the hypervisor, and none that VM entry (SDM 3C 27.2.1.3, 27.3.1) or VMRUN (APM2 15.5.1) refuses. Limits, G
+ * and accessed bits of segments are made to fit at the load (vmx_state.c), and what real and virtual-8086 mode imply.
  */
 int cpu_state_check(const struct cpu_state *s, const struct cpuid_table *t, struct why *w) must_check;
 /* Can the MSR have this value: EFER, PAT, TSC_AUX, and those of SYSENTER, SYSCALL and segment bases. */

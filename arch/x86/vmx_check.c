@@ -70,6 +70,24 @@ static const char *check_segments(void)
 	return NULL;
 }
 
+/* 27.3.1.2 again: what CS, SS and the mode say together. Segments of virtual-8086 mode are all of one kind. */
+static const char *check_level(void)
+{
+	uint64_t cs = r(GUEST_ES_ATTR + 2 * SEG_CS), cpl = r(GUEST_ES_ATTR + 2 * SEG_SS) >> 5 & 3, dpl = cs >> 5 & 3;
+	if (r(GUEST_RFLAGS) & RFLAGS_VM) {
+		for (unsigned i = SEG_ES; i <= SEG_GS; i++)
+			if (r(GUEST_ES_BASE + 2 * i) != r(GUEST_ES_SEL + 2 * i) << 4 ||
+			    r(GUEST_ES_LIMIT + 2 * i) != 0xffff || r(GUEST_ES_ATTR + 2 * i) != 0xf3)
+				return "a segment that is not virtual-8086 mode's (27.3.1.2)";
+		return NULL;
+	}
+	if (cpl && (!(r(GUEST_CR0) & CR0_PE) || (cs & 15) == 3))
+		return "SS has a level in real mode (27.3.1.2)";
+	if ((cs & 15) == 3 ? dpl : (cs & BIT(2)) ? dpl > cpl : dpl != cpl)
+		return "CS does not go with the level of SS (27.3.1.2)";
+	return NULL;
+}
+
 /* 27.3.1.4 and 27.3.1.5 */
 static const char *check_rest(void)
 {
@@ -97,6 +115,8 @@ void vmx_explain_refusal(char *why, size_t n)
 	const char *what = check_control_registers();
 	if (!what)
 		what = check_segments();
+	if (!what)
+		what = check_level();
 	if (!what)
 		what = check_rest();
 	snprintf(why, n, "%s; cr0 %llx cr4 %llx", what ? what : "a check of SDM 3C 27.3",

@@ -10,13 +10,16 @@
 
 /* Access rights (25.4.1). */
 #define AR_TYPE    0xfU
-#define AR_BUSY    2U /* of a TSS descriptor's type */
+#define AR_BUSY    2U     /* of a TSS descriptor's type */
+#define AR_CODE    BIT(3) /* of a type with S */
 #define AR_S       BIT(4)
+#define AR_DPL     (BIT(5) | BIT(6))
 #define AR_P       BIT(7)
 #define AR_L       BIT(13)
 #define AR_DB      BIT(14)
 #define AR_G       BIT(15)
 #define AR_DEFINED 0xf0ffU
+#define AR_V86     0xf3 /* of all segments in virtual-8086 mode (27.3.1.2) */
 
 /* ---- CR0 and CR4 ---- */
 
@@ -51,9 +54,17 @@ void vmx_set_cr4(uint64_t val)
 
 /* ---- segments ---- */
 
-static void seg_in(unsigned i, const struct seg_state *s)
+static void seg_in(unsigned i, const struct cpu_state *cpu)
 {
+	const struct seg_state *s = &cpu->seg[i];
 	uint32_t attr = s->attr & (AR_DEFINED | SEG_ATTR_UNUSABLE), limit = s->limit;
+	bool v86 = cpu->rflags & RFLAGS_VM;
+	/* Real mode, and protected mode before the first far jump: CPL is 0, whatever AMD has left in the attributes. */
+	bool real = !v86 && (!(cpu->cr0 & CR0_PE) || !(cpu->seg[SEG_CS].attr & AR_CODE));
+	if (v86 && i <= SEG_GS)
+		attr = AR_V86, limit = 0xffff;
+	else if (real && (i == SEG_CS || i == SEG_SS))
+		attr &= ~(uint32_t)AR_DPL;
 	if (i == SEG_TR)
 		attr |= AR_BUSY;
 	else if (!(attr & AR_P))
@@ -163,7 +174,7 @@ int vmx_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 #undef X
 	v->dr[0] = s->dr0, v->dr[1] = s->dr1, v->dr[2] = s->dr2, v->dr[3] = s->dr3;
 	for (unsigned i = 0; i < SEG_COUNT; i++)
-		seg_in(i, &s->seg[i]);
+		seg_in(i, s);
 	vmcs_write(ENTRY_CONTROLS, s->efer & EFER_LMA ? vmx_caps.entry | ENTRYC_IA32E : vmx_caps.entry & ~ENTRYC_IA32E);
 	/* An NMI that is injected blocks the next one by itself, and entry wants nothing else to (27.3.1.5). */
 	bool nmi = hv_is_nmi(s->event) || hv_is_nmi(s->event_next);

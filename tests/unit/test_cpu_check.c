@@ -119,6 +119,8 @@ static const struct change refused[] = {
 	CLEAR(seg[SEG_TR].attr, BIT(3), "TR"), SET(seg[SEG_TR].attr, BIT(2), "TR"), SET(seg[SEG_TR].selector, BIT(2), "TR"),
 	CLEAR(seg[SEG_TR].base, BIT(60), "TR"),
 	TO(gdt_base, BIT(50), "GDTR"), SET(gdt_limit, BIT(16), "GDTR"), TO(idt_base, BIT(50), "IDTR"), SET(idt_limit, BIT(31), "IDTR"),
+	SET(seg[SEG_CS].attr, BIT(6) | BIT(5), "CS (attributes a0fb) cannot run at level 0"), TO(seg[SEG_CS].attr, 0xa0bf, "CS"),
+	TO(seg[SEG_SS].attr, 0xc0f3, "level 3"), SET(seg[SEG_SS].attr, BIT(5), "level 1"),
 	TO(rip, BIT(48), "RIP"), TO(rip, BIT(63), "RIP"),
 	CLEAR(rflags, RFLAGS_ALWAYS, "RFLAGS"), SET(rflags, BIT(3), "RFLAGS"), SET(rflags, BIT(5), "RFLAGS"), SET(rflags, BIT(15), "RFLAGS"),
 	SET(rflags, BIT(22), "RFLAGS"), SET(rflags, BIT(63), "RFLAGS"), SET(rflags, RFLAGS_VM, "RFLAGS"),
@@ -311,6 +313,12 @@ static void test_modes(void **state)
 	for (unsigned i = SEG_ES; i <= SEG_GS; i++) /* virtual-8086 mode: all are data segments */
 		s.seg[i] = (struct seg_state){ 0x12340, 0xffff, 0xf3, 0x1234 };
 	s.rflags |= RFLAGS_VM, s.rip = 0x100;
+	PASSES();
+	s.seg[SEG_GS].base++;
+	assert_int_equal(check(&rich, &s, &w), -EINVAL);
+	assert_non_null(strstr(w.text, "GS (selector 1234, base 12341) is none of virtual-8086 mode"));
+	s.seg[SEG_GS].base--;
+	s.seg[SEG_CS].attr = 0x9b; /* not looked at there: VT-x is given what the mode says */
 	PASSES();
 	s.cr0 = CR0_ET, s.cr4 = 0; /* real mode has none */
 	assert_int_equal(check(&rich, &s, &w), -EINVAL);

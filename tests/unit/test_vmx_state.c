@@ -53,6 +53,8 @@ static void guest_state(struct cpu_state *s)
 			g->attr |= 0x8000; /* G */
 	}
 	s->seg[SEG_CS].attr = (s->seg[SEG_CS].attr & ~0x6000U) | 0x2000;
+	uint32_t dpl = s->seg[SEG_SS].attr & 0x60; /* is CPL, and CS goes with it */
+	s->seg[SEG_CS].attr = (s->seg[SEG_CS].attr & ~0x64U) | 8 | dpl;
 	s->seg[SEG_TR].attr = (s->seg[SEG_TR].attr & ~0x1fU) | 11;
 	s->seg[SEG_LDTR].attr = (s->seg[SEG_LDTR].attr & ~0x1fU) | 2;
 	for (unsigned i = SEG_SS; i <= SEG_LDTR; i++)
@@ -133,7 +135,8 @@ static void test_made_regular(void **state)
 		s.seg[SEG_DS].attr = 0x40f2;                                   /* writable data, not marked accessed */
 		s.seg[SEG_ES].attr = 0;                                        /* null */
 		s.seg[SEG_CS].limit = 0xffffffff, s.seg[SEG_CS].attr = 0x209b; /* G clear */
-		s.seg[SEG_LDTR].limit = 0x67, s.seg[SEG_LDTR].attr = 0x8082;   /* G set for a limit in bytes */
+		s.seg[SEG_SS].attr &= ~0x60U;
+		s.seg[SEG_LDTR].limit = 0x67, s.seg[SEG_LDTR].attr = 0x8082; /* G set for a limit in bytes */
 		assert_int_equal(to_intel(&s, NULL), 0);
 		vmcs[ENTRY_INTR_INFO] = vmcs[GUEST_ACTIVITY] = 0;
 		vmcs[GUEST_RIP] = s.rip, vmcs[GUEST_RFLAGS] = s.rflags;
@@ -141,6 +144,26 @@ static void test_made_regular(void **state)
 		if (strncmp(why, "a check of SDM 3C 27.3;", 23)) /* it finds nothing */
 			fail_msg("%s", why);
 	}
+	for (unsigned v86 = 0; v86 < 2;
+	     v86++) { /* real mode as QEMU has it, with the attributes of virtual-8086 mode */
+		guest_state(&s);
+		s.int_shadow = 0, s.pending_debug = 0, s.event = 0, s.rip &= 0xffff;
+		s.efer &= ~(EFER_LME | EFER_LMA), s.cr4 &= ~(CR4_PCIDE | CR4_PAE), s.cr0 &= ~CR0_PG;
+		for (unsigned k = SEG_ES; k <= SEG_GS; k++)
+			s.seg[k] = (struct seg_state){ 0x12340, 0xfffff, k == SEG_CS ? 0xf3 : 0x73 | 0x80, 0x1234 };
+		if (v86)
+			s.rflags |= RFLAGS_VM;
+		else
+			s.cr0 &= ~CR0_PE, s.seg[SEG_CS].limit = 0xffff;
+		assert_int_equal(to_intel(&s, NULL), 0);
+		vmcs[ENTRY_INTR_INFO] = vmcs[GUEST_ACTIVITY] = 0;
+		vmcs[GUEST_RIP] = s.rip, vmcs[GUEST_RFLAGS] = s.rflags;
+		vmx_explain_refusal(why, sizeof(why));
+		if (strncmp(why, "a check of SDM 3C 27.3;", 23))
+			fail_msg("%s", why);
+	}
+	guest_state(&s);
+	s.int_shadow = 0;
 	s.rflags |= RFLAGS_TF | RFLAGS_IF; /* a single step behind a shadow, which AMD does not tell of */
 	s.int_shadow = HV_SHADOW_STI;
 	assert_int_equal(to_intel(&s, NULL), 0);
@@ -282,6 +305,8 @@ static void test_explain(void **state)
 		{ GUEST_ES_ATTR + 2 * SEG_CS, 0, 0x80, "CS is not present" },
 		{ GUEST_ES_ATTR + 2 * SEG_CS, 0, 0x10, "CS is of the wrong kind" },
 		{ GUEST_ES_LIMIT + 2 * SEG_CS, 0, 1, "CS has a limit" },
+		{ GUEST_ES_ATTR + 2 * SEG_CS, 0x60, 0, "CS does not go with the level of SS" },
+		{ GUEST_RFLAGS, RFLAGS_VM, 0, "virtual-8086" },
 		{ GUEST_RIP, BIT(62), 0, "RIP" },
 		{ GUEST_RFLAGS, 0, 2, "RFLAGS" },
 		{ GUEST_ACTIVITY, 1, 0, "activity" },
@@ -295,6 +320,7 @@ static void test_explain(void **state)
 	s.rflags &= ~(RFLAGS_IF | RFLAGS_TF);
 	s.rip = s.sysenter_eip = 0x1000;
 	s.seg[SEG_CS] = (struct seg_state){ 0, 0xffffffff, 0xa09b, 8 };
+	s.seg[SEG_SS] = (struct seg_state){ 0, 0xffffffff, 0xc093, 0x10 };
 	assert_int_equal(to_intel(&s, NULL), 0);
 	vmcs[ENTRY_INTR_INFO] = vmcs[GUEST_ACTIVITY] = 0;
 	vmcs[GUEST_RIP] = s.rip, vmcs[GUEST_RFLAGS] = s.rflags;
