@@ -19,14 +19,14 @@ static const struct bucket {
 
 static const struct bucket *bucket_of(const struct fold *f) { return f->source ? &of_source : &of_kind; }
 
-/* FNV-1a over the text without its numbers; a digit behind a letter is part of a name. Never 0. */
+/* FNV-1a over the text without its numbers; digits in a name (web1, db-2, eu_3.a4) are part of it. Never 0. */
 static uint64_t source_of(const char *text)
 {
 	uint64_t h = FNV1A_START;
 	bool name = false;
 	for (; *text; text++) {
-		bool digit = *text >= '0' && *text <= '9';
-		name = (name && digit) || (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z');
+		bool digit = *text >= '0' && *text <= '9', joins = *text == '-' || *text == '_' || *text == '.';
+		name = (name && (digit || joins)) || (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z');
 		if (name || !digit)
 			h = fnv1a_byte(h, (uint8_t)*text);
 	}

@@ -283,7 +283,9 @@ static int answer(struct con *c, struct vm *vm, const char *did)
 	}
 	json_begin(&j, c);
 	json_str(&j, "name", vm->cfg.name);
-	json_str(&j, "state", vm_state_name(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)));
+	json_str(&j, "state",
+		 departed_get(vm->cfg.name, 0, NULL) ? "moved"
+						     : vm_state_name(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)));
 	json_end(&j);
 	return 0;
 }
@@ -322,6 +324,10 @@ static int decide(struct con *c, struct vm *vm, const char *verb, int (*word)(co
 
 	if (!err) /* a round of questions that is under way is not broken off */
 		err = migrate_wait(vm->cfg.name, time_in_ms(20000));
+	if (err == -ETIMEDOUT)
+		return con_error(c, err,
+				 "vm %s %s: noted, and done when the questions under way have ended: `migrate status`",
+				 verb, vm->cfg.name);
 	return err ? con_error(c, err, "vm %s %s: %s", verb, vm->cfg.name, w.text[0] ? w.text : err_name(err)) : 0;
 }
 
@@ -333,7 +339,13 @@ static int cmd_forget(struct con *c, struct vm *vm, bool force)
 
 	if (__atomic_load_n(&vm->state, __ATOMIC_RELAXED) == VM_UNDECIDED) {
 		err = decide(c, vm, "forget", migrate_forget, force);
-		return err ? err : answer(c, vm, vm->gone ? "its image here is gone" : "it was decided meanwhile");
+		if (!err && !vm->gone)
+			err = con_error(c, -EBUSY, "vm forget %s: it was decided meanwhile, and goes on here",
+					vm->cfg.name);
+		return err ? err
+			   : answer(c, vm,
+				    "its image here is gone; `vm list` still says where it went, until it is forgotten "
+				    "again");
 	}
 	err = vm_remove(vm, &w);
 	if (err)

@@ -391,9 +391,13 @@ int vm_remove(struct vm *vm, struct why *w)
 	else
 		vm->gone = true;
 	mutex_unlock(&vm->lock);
-	if (!err)
-		vm_forget(vm);
-	return err;
+	if (err)
+		return err;
+	/* Whoever still asks for it, to start it, finds that his claim has gone. TAKEN is that of a start under way. */
+	if (!vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_NONE))
+		(void)vm_claim(vm, VM_CLAIM_YIELDED, VM_CLAIM_NONE);
+	vm_forget(vm);
+	return 0;
 }
 
 void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),

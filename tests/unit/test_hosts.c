@@ -10,6 +10,7 @@
 #include "tests/unit/fake_net.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
+#include "vmm/migrate/migration.h"
 #include "vmm/migrate/elsewhere.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migrate.h"
@@ -264,6 +265,38 @@ static void test_started_lost_and_forgotten(void **state unused)
 	move(B, A); /* it comes home */
 	assert_true(runs_at(A));
 	ON_HOST(A) assert_false(departed_get("demo", 0, NULL));
+}
+
+/*
+ * A NEVER that comes with the operator's word: he knows of a copy that no record tells of, so the image does not run.
+ */
+static void test_forget_beats_never(void **state unused)
+{
+	started_is_lost();
+	struct decision never = { .state = RECORD_NEVER, .id = only_record(B), .by = fake_hosts[B].inc };
+	ON_HOST(B) vm_destroy(vm_at(B));
+	struct why w = { "" };
+	ON_HOST(A)
+	{
+		assert_int_equal(migrate_forget("demo", true, &w), 0);
+		(void)migration_told(&never);
+	}
+	WAIT_FOR(!vm_at(A));
+	WAIT_FOR(says_at(A, "forgotten by the operator"));
+}
+
+/* `vm forget` of one that waits for a silent peer: nobody goes on asking for it. */
+static void test_claim_is_taken_away(void **state unused)
+{
+	struct starting s = { .h = A, .policy = START_AUTO };
+	vm_new_at(A, VM_STOPPED);
+	fake_net.off[C] = true;
+	start_begin(&s);
+	WAIT_FOR(vm_at(A)->waits_for[0]);
+	ON_HOST(A) assert_true(vm_claim(vm_at(A), VM_CLAIM_ASKING, VM_CLAIM_NONE)); /* as vm_remove() does */
+	WAIT_FOR(is_over(&s));
+	assert_int_equal(s.err, -ECANCELED);
+	assert_false(runs_at(A));
 }
 
 /* Another host has the destination's address by now: what it says of itself is not the destination's word. */
@@ -746,6 +779,8 @@ int main(void)
 		TEST(test_started_lost_and_stopped),
 		TEST(test_started_lost_and_crashed),
 		TEST(test_started_lost_and_forgotten),
+		TEST(test_forget_beats_never),
+		TEST(test_claim_is_taken_away),
 		TEST(test_another_host_at_the_address),
 		TEST(test_settled_from_the_other_side),
 		TEST(test_full_house_still_answers),

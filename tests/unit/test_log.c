@@ -110,10 +110,17 @@ static void test_sources_are_apart(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		say(kind, "peer A");
 	assert_true(say(kind, "peer B"));
+	memset(&t, 0, sizeof(t)); /* places enough */
 	for (unsigned i = 0; i < 100; i++)
-		say("%s: %u", "vm web1: 1");
-	assert_true(say("%s: %u", "vm web2: 2"));  /* a digit of a name, */
-	assert_false(say("%s: %u", "vm web1: 2")); /* and one of a count */
+		say(kind, "vm web1: 1");
+	assert_true(say(kind, "vm web2: 2"));  /* a digit of a name, */
+	assert_false(say(kind, "vm web1: 2")); /* and one of a count */
+	for (unsigned i = 0; i < 100; i++)
+		say(kind, "vm web-1_0.7: 1");
+	assert_true(say(kind, "vm web-1_0.8: 1"));
+	for (unsigned i = 0; i < 100; i++)
+		say(kind, "from 10.77.0.1");
+	assert_false(say(kind, "from 10.77.0.2")); /* the end of an address */
 }
 
 static void test_ever_new_words(void **state)

@@ -447,7 +447,8 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 	int err = 0;
 	unsigned again = 0;
 	const struct migrate_host *me = migrate_this_host();
-	if (me->settle_address && (me->npeers || policy != START_OPERATOR)) /* else there is nobody to ask */
+	/* Else there is nobody to ask. */
+	if (me->settle_address && (me->npeers || departed_get(cfg->name, 0, NULL) || policy != START_OPERATOR))
 		me->settle_address();
 	for (bool over = false; !over; before = f) {
 		elsewhere_round(&q, NULL, time_ns() + ROUND_NS, &f);

@@ -111,20 +111,25 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 	return act == ACT_FREE || act == ACT_RESUME;
 }
 
-/* The operator's word, or what a host that holds a record has told us. */
-static bool look_at_word(struct migration *m, enum source_event *ev)
+/*
+ * What is known, with what a host that holds a record has told us and the operator's word, all at one moment: a later
+ * word is refused. STARTED comes first; to forget the image comes before all that would have it run.
+ */
+static bool take_decision(struct migration *m, bool known, enum source_event *ev)
 {
 	spin_lock(&m->lock);
-	enum operators_word word = m->word;
-	enum record_state told = m->told;
-	spin_unlock(&m->lock);
-	if (told == RECORD_STARTED)
+	if ((known && *ev == SOURCE_EV_STARTED) || m->told == RECORD_STARTED)
 		*ev = SOURCE_EV_STARTED;
-	else if (told == RECORD_NEVER)
+	else if (m->word == WORD_FORGET)
+		*ev = SOURCE_EV_FORGET;
+	else if (!known && m->told == RECORD_NEVER)
 		*ev = SOURCE_EV_NEVER;
-	else if (word != WORD_NONE)
-		*ev = word == WORD_CLAIM ? SOURCE_EV_CLAIM : SOURCE_EV_FORGET;
-	return word != WORD_NONE || told != RECORD_NONE;
+	else if (!known && m->word == WORD_CLAIM)
+		*ev = SOURCE_EV_CLAIM;
+	m->decided = known || m->told != RECORD_NONE || m->word != WORD_NONE;
+	known = m->decided;
+	spin_unlock(&m->lock);
+	return known;
 }
 
 /* COMMIT went out (or may have) and nothing came back: ask until there is an answer, or the operator decides. */
@@ -136,9 +141,11 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 		 m->st.vm, m->st.peer);
 	migration_phase(m, MIG_UNDECIDED);
 	for (unsigned n = 1;; n++) {
-		bool known = look_at_word(m, &ev) || ask_destination(&u, &ev);
-		if (!known && n % MIG_ROUND_EVERY == 1)
-			known = ask_everybody(&u, &ev);
+		bool known = take_decision(m, false, &ev);
+		if (!known) {
+			known = ask_destination(&u, &ev) || (n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
+			known = take_decision(m, known, &ev);
+		}
 		spin_lock(&m->lock);
 		sniprintf(m->st.error, sizeof(m->st.error), "%s", u.text);
 		spin_unlock(&m->lock);
@@ -218,6 +225,8 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	m->st.error[0] = 0;
 	enum operators_word word = m->word;
 	spin_unlock(&m->lock);
+	if (ev == SOURCE_EV_FORGET || ev == SOURCE_EV_CLAIM)
+		w->text[0] = 0; /* what the destination said before it fell silent is no longer the reason */
 	if (state == SOURCE_FREED && ev == SOURCE_EV_FORGET) {
 		why_set(w, -ECANCELED, "forgotten by the operator without an answer from %s", m->st.peer);
 		return HANDOVER_FORGOTTEN;

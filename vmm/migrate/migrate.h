@@ -71,7 +71,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) 
 int migrate_cancel(const char *vm_name, struct why *w);
 /*
  * `vm claim NAME --force`: take a VM back that is UNDECIDED and run it here. Without force: -EPERM, and w spells out
- * the risk. -ENOENT, -EINVAL: it is not undecided.
+ * the risk. -ENOENT, -EINVAL, -EALREADY: it is not (or no longer) undecided.
  */
 int migrate_claim(const char *vm_name, bool force, struct why *w);
 /*

@@ -48,6 +48,7 @@ struct migration {
 	bool cancel;              /* [l] asked for by the operator */
 	bool committed;           /* [l] past the point of return: cancel no longer works */
 	enum operators_word word; /* [l] UNDECIDED: on the VM's image here */
+	bool decided;             /* [l] another word comes too late */
 	bool nobody;              /* [l] UNDECIDED: all hosts have answered, and none has it */
 	enum record_state told;   /* [l] UNDECIDED: what a host that holds a record has told us; RECORD_NONE: nothing */
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */

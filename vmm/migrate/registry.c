@@ -339,26 +339,32 @@ static int decide(const char *vm_name, enum operators_word word, bool sure, stru
 	if (!m)
 		return why_set(w, -ENOENT, "%s is not undecided: no migration of it is running", vm_name);
 	spin_lock(&m->lock);
-	if (m->st.phase != MIG_UNDECIDED)
+	struct migrate_status st = m->st;
+	if (st.phase != MIG_UNDECIDED)
 		err = -EINVAL;
+	else if (m->decided)
+		err = -EALREADY;
 	else if (!sure && (word == WORD_FORGET || !m->nobody))
 		err = -EPERM;
 	else
 		m->word = word;
 	spin_unlock(&m->lock);
+	const char *open = st.error[0] ? st.error : "its destination has not answered";
 	if (err == -EINVAL)
-		why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name,
-			migrate_phase_name(m->st.phase), verb);
-	if (err == -EPERM && word == WORD_CLAIM)
+		why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name, migrate_phase_name(st.phase),
+			verb);
+	else if (err == -EALREADY)
+		why_set(w, err, "it has just been decided: `migrate status`");
+	else if (err && word == WORD_CLAIM)
 		why_set(w, err,
 			"it is not proven that no host runs it: %.110s. Two copies ruin its data. Make sure, then: vm "
 			"claim %s --force",
-			m->st.error[0] ? m->st.error : "its destination has not answered", vm_name);
-	else if (err == -EPERM)
+			open, vm_name);
+	else if (err)
 		why_set(w, err,
 			"it is undecided, and this may be its only image: %.110s. Make sure that it runs elsewhere, "
 			"then: vm forget %s --force",
-			m->st.error[0] ? m->st.error : "its destination has not answered", vm_name);
+			open, vm_name);
 	if (!err) {
 		completion_done(&m->claim);
 		migration_abort(m);
