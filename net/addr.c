@@ -71,16 +71,16 @@ static bool tells(struct addr *a, uint64_t now_ns, const uint8_t mac[6])
 	return true;
 }
 
-enum addr_news addr_arp(struct addr *a, uint64_t now_ns, enum addr_acd before, enum addr_acd after, bool defended,
-			const uint8_t mac[6], uint32_t random)
+enum addr_news addr_arp(struct addr *a, uint64_t now_ns, const struct addr_seen *s, uint32_t random)
 {
-	if (before == ADDR_ACD_OFF || after != ADDR_ACD_OFF)
-		return defended && tells(a, now_ns, mac) ? ADDR_DEFENDED : ADDR_QUIET;
+	if (s->before == ADDR_ACD_OFF || s->after != ADDR_ACD_OFF)
+		return s->defended && tells(a, now_ns, s->mac) ? ADDR_DEFENDED : ADDR_QUIET;
 	bool used = a->state == NET_ADDR_OK;
-	bool known = a->state == NET_ADDR_CONFLICT && memcmp(a->other, mac, 6) == 0;
+	bool known = a->state == NET_ADDR_CONFLICT && a->ip == s->ip && memcmp(a->other, s->mac, 6) == 0;
 	a->state = NET_ADDR_CONFLICT;
 	a->waiting = false;
-	memcpy(a->other, mac, 6);
+	a->ip = s->ip;
+	memcpy(a->other, s->mac, 6);
 	a->conflicts++;
 	a->again_ns =
 		now_ns + (a->conflicts < MAX_CONFLICTS ? AGAIN_NS : AGAIN_RARE_NS) + random % AGAIN_SPAN_MS * NS_PER_MS;

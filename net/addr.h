@@ -53,9 +53,12 @@ enum addr_news {
 	ADDR_GIVEN_UP, /* the same, and it was in use until now */
 	ADDR_DEFENDED, /* say that a->defended uses it too, and was answered */
 };
-/*
- * An ARP packet from that MAC came in, which found ACD in state `before` and left it in `after`; defended: ACD has
- * answered it with an announcement. random makes hosts that have met try again at different times.
- */
-enum addr_news addr_arp(struct addr *a, uint64_t now_ns, enum addr_acd before, enum addr_acd after, bool defended,
-			const uint8_t mac[6], uint32_t random);
+/* An ARP packet that came in, and what ACD made of it. */
+struct addr_seen {
+	enum addr_acd before, after;
+	bool defended;      /* ACD has answered it with an announcement */
+	uint32_t ip;        /* that ACD was about, in network order: DHCP may have got it since the last addr_tick() */
+	const uint8_t *mac; /* its sender, 6 bytes */
+};
+/* random makes hosts that have met try again at different times. */
+enum addr_news addr_arp(struct addr *a, uint64_t now_ns, const struct addr_seen *s, uint32_t random);

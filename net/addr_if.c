@@ -130,12 +130,13 @@ err_t addr_if_input(struct net_if *i, struct pbuf *p)
 		return ethernet_input(p, &i->netif);
 	uint8_t mac[ETH_ALEN];
 	memcpy(mac, eth + ARP_SENDER, ETH_ALEN);
-	enum addr_acd before = phase_of(acd);
+	struct addr_seen seen = { .before = phase_of(acd), .ip = ip4_addr_get_u32(&acd->ipaddr), .mac = mac };
 	unsigned defence = acd->lastconflict; /* ticks for which ACD remembers that it has defended the address */
 	err_t err = ethernet_input(p, &i->netif);
 	struct addr a = i->addr;
-	enum addr_news news =
-		addr_arp(&a, time_ns(), before, phase_of(acd), acd->lastconflict > defence, mac, (uint32_t)LWIP_RAND());
+	seen.after = phase_of(acd);
+	seen.defended = acd->lastconflict > defence;
+	enum addr_news news = addr_arp(&a, time_ns(), &seen, (uint32_t)LWIP_RAND());
 	if (a.state == NET_ADDR_CONFLICT && i->addr.state == NET_ADDR_OK && !i->dhcp)
 		netif_set_addr(&i->netif, IP4_ADDR_ANY4, IP4_ADDR_ANY4, IP4_ADDR_ANY4);
 	if (a.conflicts > i->addr.conflicts)

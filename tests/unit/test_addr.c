@@ -21,11 +21,17 @@ static enum addr_todo tick(struct addr *a, uint64_t now, enum addr_acd acd)
 	return addr_tick(a, now, acd, IP, true, acd == ADDR_ACD_HOLDS);
 }
 
+static enum addr_news arp(struct addr *a, uint64_t now, enum addr_acd before, enum addr_acd after, bool defended,
+			  const uint8_t mac[6])
+{
+	return addr_arp(a, now, &(struct addr_seen){ before, after, defended, a->ip, mac }, 0);
+}
+
 /* ACD finds another host while it probes or holds. */
 static enum addr_news conflict(struct addr *a, uint64_t now, enum addr_acd before, const uint8_t mac[6],
 			       uint32_t random)
 {
-	return addr_arp(a, now, before, ADDR_ACD_OFF, false, mac, random);
+	return addr_arp(a, now, &(struct addr_seen){ before, ADDR_ACD_OFF, false, a->ip, mac }, random);
 }
 
 static void in_use(struct addr *a)
@@ -46,7 +52,7 @@ static void probed_then_used(void **state)
 	assert_int_equal(tick(&a, SEC, ADDR_ACD_OFF), ADDR_PROBE);
 	assert_true(a.state == NET_ADDR_PROBING && !a.waiting);
 	assert_int_equal(tick(&a, 2 * SEC, ADDR_ACD_PROBES), ADDR_NOTHING);
-	assert_int_equal(addr_arp(&a, 2 * SEC, ADDR_ACD_PROBES, ADDR_ACD_PROBES, false, second, 0), ADDR_QUIET);
+	assert_int_equal(arp(&a, 2 * SEC, ADDR_ACD_PROBES, ADDR_ACD_PROBES, false, second), ADDR_QUIET);
 	assert_int_equal(a.state, NET_ADDR_PROBING);
 	assert_int_equal(tick(&a, 6 * SEC, ADDR_ACD_HOLDS), ADDR_USE);
 	assert_int_equal(a.state, NET_ADDR_OK);
@@ -96,12 +102,12 @@ static void defended_then_given_up(void **state)
 	(void)state;
 	struct addr a;
 	in_use(&a);
-	assert_int_equal(addr_arp(&a, 9 * SEC, ADDR_ACD_HOLDS, ADDR_ACD_HOLDS, true, first, 0), ADDR_DEFENDED);
+	assert_int_equal(arp(&a, 9 * SEC, ADDR_ACD_HOLDS, ADDR_ACD_HOLDS, true, first), ADDR_DEFENDED);
 	assert_memory_equal(a.defended, first, 6);
 	assert_int_equal(a.state, NET_ADDR_OK);
-	assert_int_equal(addr_arp(&a, 30 * SEC, ADDR_ACD_HOLDS, ADDR_ACD_HOLDS, true, first, 0), ADDR_QUIET); /* told */
-	assert_int_equal(addr_arp(&a, 50 * SEC, ADDR_ACD_HOLDS, ADDR_ACD_HOLDS, true, second, 0), ADDR_DEFENDED);
-	assert_int_equal(addr_arp(&a, 700 * SEC, ADDR_ACD_HOLDS, ADDR_ACD_HOLDS, true, second, 0), ADDR_DEFENDED);
+	assert_int_equal(arp(&a, 30 * SEC, ADDR_ACD_HOLDS, ADDR_ACD_HOLDS, true, first), ADDR_QUIET); /* told */
+	assert_int_equal(arp(&a, 50 * SEC, ADDR_ACD_HOLDS, ADDR_ACD_HOLDS, true, second), ADDR_DEFENDED);
+	assert_int_equal(arp(&a, 700 * SEC, ADDR_ACD_HOLDS, ADDR_ACD_HOLDS, true, second), ADDR_DEFENDED);
 	assert_int_equal(conflict(&a, 705 * SEC, ADDR_ACD_HOLDS, second, 0), ADDR_GIVEN_UP);
 	assert_int_equal(a.state, NET_ADDR_CONFLICT);
 	assert_memory_equal(a.other, second, 6);
@@ -155,6 +161,21 @@ static void by_dhcp(void **state)
 	assert_true(a.state == NET_ADDR_PROBING && a.waiting && !a.ip);
 }
 
+/* The conflict comes between DHCP's ACK and the next look at ACD; and the next address is that host's as well. */
+static void by_dhcp_at_once(void **state)
+{
+	(void)state;
+	struct addr a;
+	struct addr_seen seen = { ADDR_ACD_PROBES, ADDR_ACD_OFF, false, IP, first };
+	addr_init(&a, true, 0);
+	assert_int_equal(addr_arp(&a, SEC, &seen, 0), ADDR_TAKEN);
+	assert_true(a.state == NET_ADDR_CONFLICT && a.ip == IP);
+	seen.ip = OTHER;
+	assert_int_equal(addr_arp(&a, 20 * SEC, &seen, 0), ADDR_TAKEN);
+	assert_true(a.state == NET_ADDR_CONFLICT && a.ip == OTHER);
+	assert_int_equal(addr_arp(&a, 40 * SEC, &seen, 0), ADDR_QUIET);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -164,6 +185,7 @@ int main(void)
 		cmocka_unit_test(defended_then_given_up),
 		cmocka_unit_test(probed_again_when_the_link_is_back),
 		cmocka_unit_test(by_dhcp),
+		cmocka_unit_test(by_dhcp_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
