@@ -237,8 +237,8 @@ FRESH := bookworm trixie
 test-fresh: need
 	$(Q)tools/need.sh debootstrap && $(RUNTESTS) --fresh $(FRESH)
 test-long: need
-	$(Q)tools/need.sh debootstrap && $(MAKE) --no-print-directory all test-image && \
-	LONG=1 $(RUNTESTS) --rig tests/rig/test_large.py --fresh $(FRESH)
+	$(Q)tools/need.sh debootstrap && $(MAKE) --no-print-directory all $(call payload,amd intel) && \
+	$(MAKE) --no-print-directory test-image && LONG=1 $(RUNTESTS) --rig tests/rig --on amd intel --fresh $(FRESH)
 run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(H)/bench_memcpy) && $(PYTHON) tests/rig/$@.py
 bench-memcpy: $(H)/bench_memcpy
@@ -259,7 +259,7 @@ help:
 	@echo "make shell      two hosts up, and you on the console of the first"
 	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
 	@echo "make test       everything that is tested: unit, fuzz, model, check, rig-test (each is a target too)"
-	@echo "make test-long  what takes hours: test-fresh, which is make run and make test on bare systems of each Debian release"
+	@echo "make test-long  what takes hours: rig tests marked long, and make run and make test on bare systems of each Debian release"
 	@echo "make bench      the figures, each with its target; bench-memcpy: copying memory alone, in seconds"
 	@echo "make clean      all but what was fetched; distclean: that too"
 .PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy need format clean distclean help

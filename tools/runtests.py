@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 lock = threading.Lock()
 FRESH = [("a bare root", ["root", "1800"]), ("make run", ["in", "3600", "make", "run"]), ("make test", ["in", "14400", "make", "test"])]
+LONGEST = ("test_migrate", "test_hosts")  # of the unit tests; they come before all that waits for a CPU as well
 totals = {"passed": 0, "failed": 0, "skipped": 0}
 
 
@@ -126,8 +127,10 @@ def main():
     p.add_argument("--fresh", nargs="*", default=[])
     p.add_argument("--seconds", type=int, default=5)
     a = p.parse_args()
-    jobs = [(check, n) for n in a.check] + [(unit, p) for p in a.unit] + [(fuzz, p, a.seconds) for p in a.fuzz]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the longest come first
+    units = sorted(a.unit, key=lambda p: os.path.basename(p) not in LONGEST)
+    jobs = [(unit, p) for p in units[:len(LONGEST)]] + [(check, n) for n in a.check] + [(unit, p) for p in units[len(LONGEST):]]
+    jobs += [(fuzz, p, a.seconds) for p in a.fuzz]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: job[0](*job[1:]), jobs))
     if a.model:  # alone: it uses all CPUs itself
         model(a.model)

@@ -20,6 +20,7 @@ current = []  # rigs whose consoles a failed test's report shows
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "rigs(*names): the rigs that a test runs on; without it: amd")
+    config.addinivalue_line("markers", "long: of `make test-long` alone (LONG in the environment); a shorter one is in `make test`")
     try:
         kinds_wanted()
         netns.enter()
@@ -31,8 +32,7 @@ def pytest_collection_modifyitems(config, items):
     here = os.environ.get("RIG") or "amd"
     marks = {i: i.get_closest_marker("rigs") for i in items}
     kept = [i for i in items if here in (marks[i].args if marks[i] else ("amd",))]
-    if not os.environ.get("LONG"):  # `make test-long` has those as well
-        kept = [i for i in kept if i.path.name != "test_large.py"]
+    kept = [i for i in kept if bool(i.get_closest_marker("long")) == bool(os.environ.get("LONG"))]
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
     items[:] = kept
 

@@ -44,7 +44,8 @@ def test_too_much_dirt_gives_up(watched):
     watched.check_after()
 
 
-@pytest.mark.parametrize("point", ["P4", pytest.param("P8", marks=pytest.mark.rigs("amd", "intel")), "P10"])
+@pytest.mark.parametrize("point", [pytest.param("P4", marks=pytest.mark.long), pytest.param("P8", marks=pytest.mark.rigs("amd", "intel")),
+                                   pytest.param("P10", marks=pytest.mark.long)])
 def test_destination_killed(watched, point):
     """It crashes and is silent from then on. The source must find out by itself, within its own limits."""
     source = watched.where()

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A VM whose memory takes the destination longer to clear than any one answer may take. Part of `make test-long`."""
+import pytest
+
 import client
 from rig import Rig
 
 MIB = 4608
 
 
+@pytest.mark.long
 def test_vm_of_4_5_gib(switch):
     """It arrives, however long that takes: what counts is that clearing its memory gets on."""
     r = Rig(load="none", mem=MIB, extra=False, switch=switch, host_mem=6000)

@@ -67,6 +67,7 @@ def test_evacuated_and_unplugged(far):
     assert client.ping(far.guest, 3) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["amd", pytest.param("intel", marks=pytest.mark.rigs("intel"))])
 def test_line_outlives_a_power_cut(switch, kind):
     """Whatever the machine, its frames cross the relay; that stays as it is when the machine does not."""
