@@ -8,17 +8,8 @@
  *	PML4[511]       KERNEL_BASE: the image
  */
 #include "boot/boot.h"
-
-#define PTE_P    BIT(0)
-#define PTE_W    BIT(1)
-#define PTE_PS   BIT(7)
-#define PTE_ADDR 0x000ffffffffff000ULL
-
-#define CR4_PAE        BIT(5)
-#define CR4_MCE        BIT(6)
-#define CR4_OSFXSR     BIT(9)
-#define CR4_OSXMMEXCPT BIT(10)
-#define CR4_LA57       BIT(12)
+#include "arch/x86/hw/pte.h"
+#include "arch/x86/hw/regs.h"
 
 static uint64_t *next_table(uint64_t *entry)
 {

@@ -7,8 +7,10 @@ import sys
 
 # Room (longest path first) -> what it may include, as regular expressions over the included path.
 BASE = r"kernel/(bits|err|list)\.h"
+HW = r"arch/x86/hw/[a-z0-9_]+\.h"
 RULES = [
     ("kernel/main.c", [r".*"]),  # the boot order: it alone wires all rooms together
+    ("arch/x86/hw/", [HW, BASE]),  # definitions, for all
     ("arch/", [r"arch/.*", BASE, r"kernel/handoff\.h"]),
     ("kernel/", [r"kernel/.*", r"arch/x86/(?!hv\.h).*"]),
     ("drivers/", [r"drivers/.*", r"kernel/.*", r"arch/x86/(cpu|paging|irq)\.h"]),
@@ -42,7 +44,7 @@ def main():
             if not m or (m[1] == "<" and not FOREIGN.match(m[2])):
                 continue
             owner = PRIVATE.get(m[2])
-            if not any(re.fullmatch(r, m[2]) for r in rule) or (owner and not path.startswith(owner)):
+            if not any(re.fullmatch(r, m[2]) for r in rule + [HW]) or (owner and not path.startswith(owner)):
                 print(f"{path}:{n}: may not include {m[2]}")
                 bad += 1
     return 1 if bad else 0

@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Reading guest code: the guest's own page tables walked in software, and lengths of the few instructions that exit. */
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/pte.h"
 #include "vmm/vcpu.h"
 #include <Zydis/Zydis.h>
 #include <string.h>
-
-#define PTE_P    BIT(0)
-#define PTE_W    BIT(1)
-#define PTE_U    BIT(2)
-#define PTE_A    BIT(5)
-#define PTE_D    BIT(6)
-#define PTE_PS   BIT(7)
-#define PTE_ADDR 0x000ffffffffff000ULL
 
 enum { PF_P = BIT(0), PF_W = BIT(1), PF_U = BIT(2) }; /* of the error code, SDM 3A 4.7 */
 

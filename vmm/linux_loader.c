@@ -12,6 +12,7 @@
  * against the file's size and the guest's memory before it is used.
  */
 #include "vmm/linux_loader.h"
+#include "arch/x86/hw/regs.h"
 #include "vmm/dev.h"
 #include <string.h>
 
@@ -241,7 +242,7 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 	s->xcr0 = 1;
 	s->dr6 = 0xffff0ff0; /* reset values, SDM 3A table 10-1 */
 	s->dr7 = 0x400;
-	s->pat = 0x0007040600070406;
+	s->pat = PAT_POWER_ON;
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		s->seg[i] = data;
 	s->seg[SEG_CS] = code;

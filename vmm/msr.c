@@ -11,17 +11,6 @@
 #include "vmm/cpu_check.h"
 #include "vmm/vcpu.h"
 
-#define MSR_MTRR_CAP         0xfe
-#define MTRR_CAP_WC          BIT(10) /* no variable, no fixed ranges: everything has the default type */
-#define MSR_KVM_WALL_CLOCK   0x4b564d00
-#define MSR_KVM_SYSTEM_TIME  0x4b564d01
-#define MSR_PATCH_LEVEL      0x8b
-#define MSR_K7_HWCR          0xc0010015
-#define MSR_K8_SYSCFG        0xc0010010
-#define MSR_AMD_NB_CFG       0xc001001f
-#define MSR_AMD64_DE_CFG     0xc0011029
-#define DE_CFG_LFENCE        BIT(1) /* LFENCE is serialising: Linux sets it, the host keeps it */
-#define MSR_PLATFORM_ID      0x17
 #define MISC_ENABLE_FIXED    (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 #define INTEL_UCODE_REVISION (1ULL << 32)                 /* 0 would mean "none loaded" */
 

@@ -34,7 +34,6 @@ void cpu_delay_us(uint64_t us)
 #define CPUID1_ECX_XSAVE     BIT(26)
 #define CPUID7_EBX_SMEP      BIT(7)
 #define CPUID80000001_EDX_NX BIT(20)
-#define PAT_POWER_ON         0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD|PWT means UC */
 
 void cpu_ctrl_init(void)
 {

@@ -4,7 +4,7 @@
  * kernel. Bits carry the manuals' names (SDM vol. 3, APM vol. 2).
  */
 #pragma once
-#include "kernel/bits.h"
+#include "arch/x86/hw/regs.h"
 
 #define CPU_MAX 1024 /* width of tables indexed by CPU; what exists is cpu_count() */
 
@@ -42,7 +42,7 @@ static inline uint64_t cpu_irq_save(void) /* returns RFLAGS, interrupts off */
 }
 static inline void cpu_irq_restore(uint64_t f)
 {
-	if (f & BIT(9))
+	if (f & RFLAGS_IF)
 		__asm__ volatile("sti" ::: "memory");
 }
 static inline void cpu_irq_on(void) { __asm__ volatile("sti" ::: "memory"); }
@@ -123,83 +123,8 @@ static inline uint32_t inl(uint16_t p)
 	return v;
 }
 
-/* Control register bits. */
-#define CR0_PE         BIT(0)
-#define CR0_MP         BIT(1)
-#define CR0_EM         BIT(2)
-#define CR0_TS         BIT(3)
-#define CR0_ET         BIT(4)
-#define CR0_NE         BIT(5)
-#define CR0_WP         BIT(16)
-#define CR0_AM         BIT(18)
-#define CR0_NW         BIT(29)
-#define CR0_CD         BIT(30)
-#define CR0_PG         BIT(31)
-#define CR0_DEFINED    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
-#define CR4_TSD        BIT(2)
-#define CR4_PSE        BIT(4)
-#define CR4_PAE        BIT(5)
-#define CR4_MCE        BIT(6)
-#define CR4_PGE        BIT(7)
-#define CR4_OSFXSR     BIT(9)
-#define CR4_OSXMMEXCPT BIT(10)
-#define CR4_ALWAYS     0x7ffULL /* VME .. OSXMMEXCPT: every CPU with long mode has them */
-#define CR4_UMIP       BIT(11)
-#define CR4_LA57       BIT(12)
-#define CR4_FSGSBASE   BIT(16)
-#define CR4_PCIDE      BIT(17)
-#define CR4_OSXSAVE    BIT(18)
-#define CR4_SMEP       BIT(20)
-#define CR4_SMAP       BIT(21)
-#define CR4_PKE        BIT(22)
-#define EFER_SCE       BIT(0)
-#define EFER_LME       BIT(8)
-#define EFER_LMA       BIT(10)
-#define EFER_NXE       BIT(11)
-#define EFER_SVME      BIT(12)
-#define RFLAGS_TF      BIT(8)
-#define RFLAGS_IF      BIT(9)
-#define RFLAGS_DF      BIT(10)
-#define RFLAGS_RF      BIT(16)
-#define RFLAGS_VM      BIT(17)
-#define RFLAGS_ALWAYS  BIT(1)
-#define RFLAGS_DEFINED 0x3f7fd7ULL
-#define DR6_TRAPS      0xfULL
-#define DR6_BS         BIT(14)
-#define DR7_GD         BIT(13)
-
 /* False: MOV to CR0 raises #GP, and no guest can be entered with it (SDM 2B MOV, 3C 27.3.1.1; APM2 15.5.1). */
 static inline bool cr0_is_valid(uint64_t v)
 {
 	return !(v >> 32) && !((v & CR0_NW) && !(v & CR0_CD)) && !((v & CR0_PG) && !(v & CR0_PE));
 }
-
-/* MSRs by their names in the manuals. */
-#define MSR_TSC            0x10
-#define MSR_APIC_BASE      0x1b
-#define MSR_MISC_ENABLE    0x1a0
-#define MSR_TSC_ADJUST     0x3b
-#define MSR_SYSENTER_CS    0x174
-#define MSR_SYSENTER_ESP   0x175
-#define MSR_SYSENTER_EIP   0x176
-#define MSR_PAT            0x277
-#define MSR_MTRR_DEF_TYPE  0x2ff
-#define MSR_TSC_DEADLINE   0x6e0
-#define MSR_X2APIC         0x800 /* ..0x83f */
-#define MSR_XSS            0xda0
-#define MSR_EFER           0xc0000080
-#define MSR_STAR           0xc0000081
-#define MSR_LSTAR          0xc0000082
-#define MSR_CSTAR          0xc0000083
-#define MSR_SFMASK         0xc0000084
-#define MSR_FS_BASE        0xc0000100
-#define MSR_GS_BASE        0xc0000101
-#define MSR_KERNEL_GS_BASE 0xc0000102
-#define MSR_TSC_AUX        0xc0000103
-
-/* clang-format off */
-enum { /* exception vectors, SDM 3A table 6-1 */
-	VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_UD = 6, VEC_NM = 7, VEC_DF = 8, VEC_TS = 10, VEC_NP = 11,
-	VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_MC = 18, VEC_XM = 19,
-};
-/* clang-format on */

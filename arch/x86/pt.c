@@ -4,40 +4,38 @@
  * hardware walkers set A and D at any moment; nothing else may change them behind the caller's lock.
  */
 #include "arch/x86/pt.h"
+#include "arch/x86/hw/pte.h"
 #include "kernel/handoff.h"
 #include <errno.h>
 #include <string.h>
 
-#define ADDR_MASK 0x000ffffffffff000ULL /* bits 51:12 */
-#define HPA_NONE  (~(hpa_t)0)
-#define LEVELS    4
-#define ENTRIES   512
+#define HPA_NONE (~(hpa_t)0)
 
 /* clang-format off */
 const struct pt_format pt_format_host = { /* SDM 3A 4.5 */
-	.name = "host", .table = BIT(0) | BIT(1), .leaf = BIT(0), .large = BIT(7), .w = BIT(1), .nx = BIT(63),
-	.uc = BIT(3) | BIT(4), .accessed = BIT(5), .dirty = BIT(6), .present = BIT(0), .max_level = 3,
+	.name = "host", .table = PTE_P | PTE_W, .leaf = PTE_P, .large = PTE_PS, .w = PTE_W, .nx = PTE_NX,
+	.uc = PTE_PWT | PTE_PCD, .accessed = PTE_A, .dirty = PTE_D, .present = PTE_P, .max_level = 3,
 };
 /* clang-format on */
 /* clang-format off */
 const struct pt_format pt_format_npt = { /* APM2 15.25.5: a nested walk is a user access, so U is set at all levels */
-	.name = "NPT", .table = BIT(0) | BIT(1) | BIT(2), .leaf = BIT(0) | BIT(2), .large = BIT(7), .w = BIT(1), .nx = BIT(63),
-	.uc = BIT(3) | BIT(4), .accessed = BIT(5), .dirty = BIT(6), .present = BIT(0), .max_level = 3,
+	.name = "NPT", .table = PTE_P | PTE_W | PTE_U, .leaf = PTE_P | PTE_U, .large = PTE_PS, .w = PTE_W, .nx = PTE_NX,
+	.uc = PTE_PWT | PTE_PCD, .accessed = PTE_A, .dirty = PTE_D, .present = PTE_P, .max_level = 3,
 };
 /* clang-format on */
 /* clang-format off */
-const struct pt_format pt_format_ept = { /* SDM 3C 29.3.2; memory type 6 = WB in bits 5:3, 0 = UC */
-	.name = "EPT", .table = BIT(0) | BIT(1) | BIT(2), .leaf = 0, .large = BIT(7), .r = BIT(0), .w = BIT(1), .x = BIT(2),
-	.wb = 6 << 3, .accessed = BIT(8), .dirty = BIT(9), .present = BIT(0) | BIT(1) | BIT(2), .max_level = 3,
+const struct pt_format pt_format_ept = { /* SDM 3C 29.3.2 */
+	.name = "EPT", .table = EPTE_R | EPTE_W | EPTE_X, .leaf = 0, .large = EPTE_LARGE, .r = EPTE_R, .w = EPTE_W, .x = EPTE_X,
+	.wb = EPTE_WB, .accessed = EPTE_A, .dirty = EPTE_D, .present = EPTE_R | EPTE_W | EPTE_X, .max_level = 3,
 };
 /* clang-format on */
 
 static uint64_t level_size(unsigned level) { return 1ULL << (PAGE_SHIFT + 9 * (level - 1)); }
 static unsigned level_index(uint64_t va, unsigned level)
 {
-	return va >> (PAGE_SHIFT + 9 * (level - 1)) & (ENTRIES - 1);
+	return va >> (PAGE_SHIFT + 9 * (level - 1)) & (PT_ENTRIES - 1);
 }
-static uint64_t *table_of(hpa_t hpa) { return (uint64_t *)(uintptr_t)((hpa & ADDR_MASK) + HHDM_BASE); }
+static uint64_t *table_of(hpa_t hpa) { return (uint64_t *)(uintptr_t)((hpa & PTE_ADDR) + HHDM_BASE); }
 static uint64_t load(const uint64_t *e) { return __atomic_load_n(e, __ATOMIC_RELAXED); }
 static bool present(const struct pt *pt, uint64_t e) { return e & pt->fmt->present; }
 static bool is_leaf(const struct pt *pt, uint64_t e, unsigned level) { return level == 1 || (e & pt->fmt->large); }
@@ -64,7 +62,7 @@ static hpa_t table_alloc(struct pt *pt)
 static void table_retire(struct pt *pt, hpa_t t)
 {
 	__atomic_store_n(table_of(t), pt->retired == HPA_NONE ? 0 : pt->retired, __ATOMIC_RELAXED);
-	pt->retired = t & ADDR_MASK;
+	pt->retired = t & PTE_ADDR;
 }
 
 int pt_init(struct pt *pt, const struct pt_format *fmt, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t), void *arg)
@@ -87,10 +85,10 @@ void pt_reap(struct pt *pt)
 static void retire_subtree(struct pt *pt, hpa_t t, unsigned level)
 {
 	uint64_t *tab = table_of(t);
-	for (unsigned i = 0; level > 1 && i < ENTRIES; i++) {
+	for (unsigned i = 0; level > 1 && i < PT_ENTRIES; i++) {
 		uint64_t e = load(&tab[i]);
 		if (present(pt, e) && !is_leaf(pt, e, level))
-			retire_subtree(pt, e & ADDR_MASK, level - 1);
+			retire_subtree(pt, e & PTE_ADDR, level - 1);
 	}
 	table_retire(pt, t);
 }
@@ -99,7 +97,7 @@ void pt_fini(struct pt *pt)
 {
 	if (!pt->fmt || pt->root == HPA_NONE)
 		return;
-	retire_subtree(pt, pt->root, LEVELS);
+	retire_subtree(pt, pt->root, PT_LEVELS);
 	pt_reap(pt);
 	pt->root = HPA_NONE;
 }
@@ -110,7 +108,7 @@ void pt_fini(struct pt *pt)
 static uint64_t *entry_make(struct pt *pt, uint64_t va, unsigned level, int *err)
 {
 	uint64_t *tab = table_of(pt->root);
-	for (unsigned l = LEVELS; l > level; l--) {
+	for (unsigned l = PT_LEVELS; l > level; l--) {
 		uint64_t *e = &tab[level_index(va, l)], v = load(e);
 		if (!present(pt, v)) {
 			hpa_t t = table_alloc(pt);
@@ -168,11 +166,11 @@ static int split_leaf(struct pt *pt, uint64_t *e, unsigned level, bool keep_dirt
 	uint64_t *tab = table_of(t), v = load(e) & ~f->dirty;
 	if (level == 2)
 		v &= ~f->large;
-	for (unsigned i = 0; i < ENTRIES; i++)
+	for (unsigned i = 0; i < PT_ENTRIES; i++)
 		tab[i] = v + i * level_size(level - 1);
 	v = __atomic_exchange_n(e, t | f->table | f->accessed, __ATOMIC_ACQ_REL);
 	if (keep_dirty && (v & f->dirty))
-		for (unsigned i = 0; i < ENTRIES; i++)
+		for (unsigned i = 0; i < PT_ENTRIES; i++)
 			__atomic_fetch_or(&tab[i], f->dirty, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -181,7 +179,7 @@ static int split_leaf(struct pt *pt, uint64_t *e, unsigned level, bool keep_dirt
 static int split_at(struct pt *pt, uint64_t addr)
 {
 	uint64_t *tab = table_of(pt->root);
-	for (unsigned l = LEVELS; l > 1; l--) {
+	for (unsigned l = PT_LEVELS; l > 1; l--) {
 		uint64_t *e = &tab[level_index(addr, l)];
 		if (!(addr & (level_size(l) - 1)) || !present(pt, load(e)))
 			return 0;
@@ -198,17 +196,17 @@ static int split_at(struct pt *pt, uint64_t addr)
 static void unmap_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, uint64_t lo, uint64_t hi)
 {
 	uint64_t size = level_size(level), *tab = table_of(t);
-	for (unsigned i = lo > base ? (lo - base) / size : 0; i < ENTRIES && base + i * size < hi; i++) {
+	for (unsigned i = lo > base ? (lo - base) / size : 0; i < PT_ENTRIES && base + i * size < hi; i++) {
 		uint64_t v = load(&tab[i]), start = base + i * size;
 		if (!present(pt, v))
 			continue;
 		if (!is_leaf(pt, v, level) && (start < lo || start + size > hi)) {
-			unmap_table(pt, v & ADDR_MASK, level - 1, start, lo, hi);
+			unmap_table(pt, v & PTE_ADDR, level - 1, start, lo, hi);
 			continue;
 		}
 		__atomic_store_n(&tab[i], 0, __ATOMIC_RELEASE);
 		if (!is_leaf(pt, v, level))
-			retire_subtree(pt, v & ADDR_MASK, level - 1);
+			retire_subtree(pt, v & PTE_ADDR, level - 1);
 	}
 }
 
@@ -222,7 +220,7 @@ int pt_unmap(struct pt *pt, uint64_t va, uint64_t len)
 	va = canonical(va);
 	if (split_at(pt, va) || split_at(pt, va + len))
 		return -ENOMEM;
-	unmap_table(pt, pt->root, LEVELS, 0, va, va + len);
+	unmap_table(pt, pt->root, PT_LEVELS, 0, va, va + len);
 	return 0;
 }
 
@@ -230,14 +228,14 @@ bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf)
 {
 	const struct pt_format *f = pt->fmt;
 	const uint64_t *tab = table_of(pt->root);
-	for (unsigned l = LEVELS;; l--) {
+	for (unsigned l = PT_LEVELS;; l--) {
 		uint64_t v = load(&tab[level_index(va, l)]);
 		if (!present(pt, v))
 			return false;
 		if (is_leaf(pt, v, l)) {
 			bool uc = f->uc ? (v & f->uc) == f->uc : !(v & f->wb);
 			*leaf = (struct pt_leaf){
-				.hpa = v & ADDR_MASK & ~(level_size(l) - 1),
+				.hpa = v & PTE_ADDR & ~(level_size(l) - 1),
 				.size = level_size(l),
 				.prot = PT_R | (v & f->w ? PT_W : 0) |
 					((f->nx ? !(v & f->nx) : !!(v & f->x)) ? PT_X : 0) | (uc ? PT_UC : 0),
@@ -253,7 +251,7 @@ bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf)
 static int split_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, uint64_t lo, uint64_t hi)
 {
 	uint64_t size = level_size(level), *tab = table_of(t);
-	for (unsigned i = lo > base ? (lo - base) / size : 0; i < ENTRIES && base + i * size < hi; i++) {
+	for (unsigned i = lo > base ? (lo - base) / size : 0; i < PT_ENTRIES && base + i * size < hi; i++) {
 		uint64_t v = load(&tab[i]);
 		if (!present(pt, v))
 			continue;
@@ -264,7 +262,7 @@ static int split_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, ui
 		}
 		int err = is_leaf(pt, v, level) ? split_leaf(pt, &tab[i], level, false) : 0;
 		if (!err && (level > 2 || !is_leaf(pt, v, level)))
-			err = split_table(pt, load(&tab[i]) & ADDR_MASK, level - 1, base + i * size, lo, hi);
+			err = split_table(pt, load(&tab[i]) & PTE_ADDR, level - 1, base + i * size, lo, hi);
 		if (err)
 			return err;
 	}
@@ -274,7 +272,7 @@ static int split_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, ui
 int pt_split(struct pt *pt, uint64_t va, uint64_t len)
 {
 	va = canonical(va);
-	return split_table(pt, pt->root, LEVELS, 0, va, va + len);
+	return split_table(pt, pt->root, PT_LEVELS, 0, va, va + len);
 }
 
 struct harvest {
@@ -295,7 +293,7 @@ static void harvest_leaf(struct pt *pt, uint64_t *e, uint64_t start, uint64_t si
 static void harvest_pages(struct pt *pt, uint64_t *tab, uint64_t base, struct harvest *h)
 {
 	unsigned from = h->lo > base ? (unsigned)((h->lo - base) >> PAGE_SHIFT) : 0,
-		 to = (unsigned)MIN((uint64_t)ENTRIES, (h->hi - base + PAGE_MASK) >> PAGE_SHIFT);
+		 to = (unsigned)MIN((uint64_t)PT_ENTRIES, (h->hi - base + PAGE_MASK) >> PAGE_SHIFT);
 	uint64_t dirty = pt->fmt->dirty;
 	for (uint64_t *e = tab + from, *end = tab + to; e < end; e++)
 		if (load(e) & dirty)
@@ -309,12 +307,12 @@ static void harvest_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base,
 		harvest_pages(pt, tab, base, h);
 		return;
 	}
-	for (unsigned i = h->lo > base ? (h->lo - base) / size : 0; i < ENTRIES && base + i * size < h->hi; i++) {
+	for (unsigned i = h->lo > base ? (h->lo - base) / size : 0; i < PT_ENTRIES && base + i * size < h->hi; i++) {
 		uint64_t v = load(&tab[i]), start = base + i * size;
 		if (!present(pt, v))
 			continue;
 		if (!is_leaf(pt, v, level))
-			harvest_table(pt, v & ADDR_MASK, level - 1, start, h);
+			harvest_table(pt, v & PTE_ADDR, level - 1, start, h);
 		else if (v & pt->fmt->dirty)
 			harvest_leaf(pt, &tab[i], start, size, h);
 	}
@@ -323,7 +321,7 @@ static void harvest_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base,
 uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first)
 {
 	struct harvest h = { .lo = canonical(va), .hi = canonical(va) + len, .first = first, .map = map };
-	harvest_table(pt, pt->root, LEVELS, 0, &h);
+	harvest_table(pt, pt->root, PT_LEVELS, 0, &h);
 	return h.n;
 }
 
@@ -332,9 +330,9 @@ static uint64_t merged_leaf(struct pt *pt, hpa_t t, unsigned level)
 {
 	const struct pt_format *f = pt->fmt;
 	uint64_t *tab = table_of(t), ad = f->accessed | f->dirty, first = load(&tab[0]);
-	if (!present(pt, first) || !is_leaf(pt, first, level) || (first & ADDR_MASK & (level_size(level + 1) - 1)))
+	if (!present(pt, first) || !is_leaf(pt, first, level) || (first & PTE_ADDR & (level_size(level + 1) - 1)))
 		return 0;
-	for (unsigned i = 1; i < ENTRIES; i++)
+	for (unsigned i = 1; i < PT_ENTRIES; i++)
 		if ((load(&tab[i]) & ~ad) != (first & ~ad) + i * level_size(level))
 			return 0;
 	return (first & ~ad) | f->large | f->accessed;
@@ -343,11 +341,11 @@ static uint64_t merged_leaf(struct pt *pt, hpa_t t, unsigned level)
 static void merge_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, uint64_t lo, uint64_t hi)
 {
 	uint64_t size = level_size(level), *tab = table_of(t);
-	for (unsigned i = lo > base ? (lo - base) / size : 0; i < ENTRIES && base + i * size < hi; i++) {
+	for (unsigned i = lo > base ? (lo - base) / size : 0; i < PT_ENTRIES && base + i * size < hi; i++) {
 		uint64_t v = load(&tab[i]), start = base + i * size;
 		if (!present(pt, v) || is_leaf(pt, v, level))
 			continue;
-		hpa_t sub = v & ADDR_MASK;
+		hpa_t sub = v & PTE_ADDR;
 		if (level > 2)
 			merge_table(pt, sub, level - 1, start, lo, hi);
 		uint64_t leaf = level <= pt->fmt->max_level && start >= lo && start + size <= hi
@@ -356,7 +354,7 @@ static void merge_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, u
 		if (!leaf)
 			continue;
 		__atomic_store_n(&tab[i], leaf, __ATOMIC_RELEASE);
-		for (unsigned k = 0; k < ENTRIES;
+		for (unsigned k = 0; k < PT_ENTRIES;
 		     k++) /* after the store: whatever hardware set until now is in there */
 			if (load(&table_of(sub)[k]) & pt->fmt->dirty) {
 				__atomic_fetch_or(&tab[i], pt->fmt->dirty, __ATOMIC_RELAXED);
@@ -369,5 +367,5 @@ static void merge_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, u
 void pt_merge(struct pt *pt, uint64_t va, uint64_t len)
 {
 	va = canonical(va);
-	merge_table(pt, pt->root, LEVELS, 0, va, va + len);
+	merge_table(pt, pt->root, PT_LEVELS, 0, va, va + len);
 }

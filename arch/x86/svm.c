@@ -148,7 +148,7 @@ static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 	b->ncr3 = p->npt_root;
 	b->int_ctl = SVM_INT_V_INTR_MASKING;
 	b->efer = EFER_SVME;
-	b->pat = 0x0007040600070406ULL; /* power-on value, APM2 7.8.1 */
+	b->pat = PAT_POWER_ON;
 	v->xcr0 = XCR0_X87;
 	svm_block_nmi(v, false);
 	return &v->hv;

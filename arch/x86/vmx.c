@@ -132,7 +132,7 @@ static void vmcs_init(struct vmx_vcpu *v)
 	vmcs_write(CR4_MASK, ~vmx_cr4_allowed() | CR4_HOST_OWNED);
 	vmx_set_cr0(CR0_ET);
 	vmx_set_cr4(0);
-	vmcs_write(GUEST_PAT, 0x0007040600070406ULL); /* power-on value, SDM 3A 12.12.4 */
+	vmcs_write(GUEST_PAT, PAT_POWER_ON);
 	vmcs_write(HOST_RIP, (uintptr_t)vmx_exit_point);
 }
 

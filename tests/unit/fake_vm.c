@@ -176,7 +176,7 @@ void fv_reset(struct fv *f)
 	s.seg[SEG_CS].attr = 0xa09b;
 	s.seg[SEG_SS].attr = 0xc093;
 	s.seg[SEG_TR].attr = 0x8b;
-	s.pat = 0x0007040600070406ULL;
+	s.pat = PAT_POWER_ON;
 	if (cpu_state_check(&s, &f->vm.cpuid, NULL) || svm_ops.set_state(f->vcpu.hv, &s, NULL))
 		abort();
 	xcr0 = 1;

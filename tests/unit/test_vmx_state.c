@@ -210,7 +210,7 @@ static void test_checked_before(void **state)
 		guest_state(&s);
 		s.cr0 &= CR0_DEFINED, s.cr3 &= 0x7ffffff000;
 		s.cr4 &= ~CR4_SMAP; /* which this Haswell has not */
-		s.pat = 0x0007040600070406ULL;
+		s.pat = PAT_POWER_ON;
 		s.xcr0 &= 7;
 		put_le64(s.xsave + 512, get_le64(s.xsave + 512) & 7);
 		s.event &= ~(0xffffULL << 48);
