@@ -8,6 +8,7 @@
  *
  * Section numbers are ACPI 6.4's.
  */
+#include "arch/x86/hw/apic.h"
 #include "vmm/acpi_tables.h"
 #include "dsdt.h"
 #include "vmm/dev.h"
@@ -18,7 +19,6 @@
 #define HEADER_LEN 36
 #define RSDP_LEN   36
 #define FADT_LEN   276
-#define LAPIC_ADDR 0xfee00000U
 
 /* FADT (5.2.9) */
 #define PM_PROFILE_SERVER 4
@@ -132,7 +132,7 @@ static void fadt(struct builder *b, gpa_t dsdt)
 static void madt(struct builder *b, unsigned nvcpus)
 {
 	size_t at = table_begin(b, "APIC", 5);
-	put_le32(append(b, 8), LAPIC_ADDR); /* and flags 0: no 8259 */
+	put_le32(append(b, 8), LAPIC_DEFAULT_BASE); /* and flags 0: no 8259 */
 
 	for (unsigned i = 0; i < nvcpus && !b->full; i++) {
 		uint8_t *e = append(b, i < 255 ? 8 : 16);

@@ -8,6 +8,7 @@
  * interrupts.
  */
 #pragma once
+#include "arch/x86/hw/apic.h"
 #include "kernel/frame.h"
 #include "kernel/list.h"
 #include "vmm/bus.h"
@@ -76,7 +77,7 @@ int power_create(struct machine *m);
 
 /* vmm/dev/ioapic.c */
 struct ioapic;
-#define IOAPIC_BASE 0xfec00000UL
+#define IOAPIC_BASE IOAPIC_DEFAULT_BASE
 #define IOAPIC_PINS 24
 int ioapic_create(struct machine *m, struct ioapic **io);
 void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level);

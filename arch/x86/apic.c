@@ -3,37 +3,12 @@
  * The local APIC (SDM 3A ch. 11, APM2 ch. 16): x2APIC through MSRs where the CPU has it, else xAPIC through memory. Its
  * timer is the kernel's: TSC-deadline where there is one, else the count-down timer, measured once against the TSC.
  */
+#include "arch/x86/hw/apic.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/x86.h"
 #include "kernel/err.h"
 
-enum { /* register offsets, SDM 3A table 11-1; x2APIC: MSR 0x800 + offset / 16 */
-       APIC_VERSION = 0x30,
-       APIC_TPR = 0x80,
-       APIC_EOI = 0xb0,
-       APIC_SVR = 0xf0,
-       APIC_ISR = 0x100, /* 8 registers */
-       APIC_ESR = 0x280,
-       APIC_ICR_LOW = 0x300,
-       APIC_ICR_HIGH = 0x310,
-       APIC_LVT_TIMER = 0x320,
-       APIC_LVT_PERF = 0x340,
-       APIC_LVT_LINT0 = 0x350,
-       APIC_LVT_LINT1 = 0x360,
-       APIC_LVT_ERROR = 0x370,
-       APIC_TIMER_INITIAL = 0x380,
-       APIC_TIMER_CURRENT = 0x390,
-       APIC_TIMER_DIVIDE = 0x3e0,
-};
-#define LVT_MASKED          BIT(16)
-#define LVT_NMI             0x400U
-#define LVT_TSC_DEADLINE    BIT(18)
-#define TIMER_DIVIDE_BY_1   0xbU
-#define SVR_ENABLE          BIT(8)
-#define ICR_PENDING         BIT(12)
-#define APIC_BASE_EXTD      BIT(10)
-#define APIC_BASE_ENABLE    BIT(11)
 #define CPUID1_ECX_X2APIC   BIT(21)
 #define CPUID1_ECX_DEADLINE BIT(24)
 
@@ -44,18 +19,18 @@ static uint64_t ticks_per_tsc; /* count-down ticks a TSC tick, 32.32 fixed point
 
 static uint32_t apic_read(unsigned reg)
 {
-	return x2apic ? (uint32_t)rdmsr(MSR_X2APIC + reg / 16) : mmio_read32(regs + reg);
+	return x2apic ? (uint32_t)rdmsr(MSR_X2APIC + reg) : mmio_read32(regs + reg * 16);
 }
 
 static void apic_write(unsigned reg, uint32_t v)
 {
 	if (x2apic)
-		wrmsr(MSR_X2APIC + reg / 16, v);
+		wrmsr(MSR_X2APIC + reg, v);
 	else
-		mmio_write32(regs + reg, v);
+		mmio_write32(regs + reg * 16, v);
 }
 
-static hpa_t apic_base(void) { return rdmsr(MSR_APIC_BASE) & 0x000ffffffffff000ULL; }
+static hpa_t apic_base(void) { return rdmsr(MSR_APIC_BASE) & APIC_BASE_ADDR; }
 
 void apic_remap(void)
 {
@@ -75,8 +50,8 @@ void apic_init_cpu(void)
 		x2apic = (base & APIC_BASE_EXTD) || (cpuid(1, 0).ecx & CPUID1_ECX_X2APIC);
 		regs = hva(apic_base()); /* in the loader's tables; apic_remap() follows */
 	}
-	if (!(base & APIC_BASE_ENABLE))
-		wrmsr(MSR_APIC_BASE, base |= APIC_BASE_ENABLE);
+	if (!(base & APIC_BASE_EN))
+		wrmsr(MSR_APIC_BASE, base |= APIC_BASE_EN);
 	if (x2apic && !(base & APIC_BASE_EXTD)) /* two steps: SDM 3A 11.12.5 */
 		wrmsr(MSR_APIC_BASE, base | APIC_BASE_EXTD);
 
@@ -85,11 +60,11 @@ void apic_init_cpu(void)
 	max_lvt = apic_read(APIC_VERSION) >> 16 & 0xff;
 	apic_write(APIC_LVT_TIMER, LVT_MASKED | IRQ_VEC_TIMER);
 	apic_write(APIC_LVT_LINT0, LVT_MASKED);
-	apic_write(APIC_LVT_LINT1, LVT_NMI);
+	apic_write(APIC_LVT_LINT1, DELIVERY(DELIVERY_NMI));
 	if (max_lvt >= 3)
 		apic_write(APIC_LVT_ERROR, LVT_MASKED | IRQ_VEC_SPURIOUS);
 	if (max_lvt >= 4)
-		apic_write(APIC_LVT_PERF, LVT_MASKED | IRQ_VEC_SPURIOUS);
+		apic_write(APIC_LVT_PMC, LVT_MASKED | IRQ_VEC_SPURIOUS);
 	/* The thermal entry stays: firmware may have it deliver an SMI. */
 	apic_write(APIC_ESR, 0);
 
@@ -97,7 +72,7 @@ void apic_init_cpu(void)
 	for (unsigned i = 0; i < 256; i++) {
 		uint32_t in_service = 0;
 		for (unsigned w = 0; w < 8; w++)
-			in_service |= apic_read(APIC_ISR + w * 0x10);
+			in_service |= apic_read(APIC_ISR + w);
 		if (!in_service)
 			break;
 		apic_eoi();
@@ -113,16 +88,16 @@ void apic_send(uint32_t apic_id, uint32_t icr)
 	if (x2apic) {
 		/* WRMSR to the APIC orders nothing: make earlier stores visible first (SDM 3A 11.12.3). */
 		__asm__ volatile("mfence; lfence" ::: "memory");
-		wrmsr(MSR_X2APIC + APIC_ICR_LOW / 16, (uint64_t)apic_id << 32 | icr);
+		wrmsr(MSR_X2APIC + APIC_ICR, (uint64_t)apic_id << 32 | icr);
 		return;
 	}
 	if (apic_id > 0xff) /* cannot be reached in xAPIC mode */
 		return;
 	flags = cpu_irq_save(); /* the two halves belong together */
-	for (unsigned i = 0; i < 1000000 && (apic_read(APIC_ICR_LOW) & ICR_PENDING); i++)
+	for (unsigned i = 0; i < 1000000 && (apic_read(APIC_ICR) & ICR_BUSY); i++)
 		cpu_relax();
 	apic_write(APIC_ICR_HIGH, apic_id << 24);
-	apic_write(APIC_ICR_LOW, icr);
+	apic_write(APIC_ICR, icr);
 	cpu_irq_restore(flags);
 }
 
@@ -135,18 +110,18 @@ static uint64_t measure(uint64_t tsc_hz)
 	uint64_t start, before, after;
 	uint32_t count;
 
-	apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
+	apic_write(APIC_INITIAL_COUNT, UINT32_MAX);
 	start = rdtsc();
 	while (rdtsc() - start < tsc_hz / 500)
 		cpu_relax();
 	for (unsigned tries = 0;; tries++) {
 		before = rdtsc();
-		count = apic_read(APIC_TIMER_CURRENT);
+		count = apic_read(APIC_CURRENT_COUNT);
 		after = rdtsc();
 		if (after - before < tsc_hz / 50000 || tries == 10)
 			break;
 	}
-	apic_write(APIC_TIMER_INITIAL, 0);
+	apic_write(APIC_INITIAL_COUNT, 0);
 	if (count == UINT32_MAX || after == start)
 		panic("the local APIC's timer does not count: tern cannot run here");
 	return ((uint64_t)(UINT32_MAX - count) << 32) / ((before - start) + (after - before) / 2);
@@ -159,11 +134,11 @@ void irq_timer_init(uint64_t tsc_hz)
 		deadline_mode = cpuid(1, 0).ecx & CPUID1_ECX_DEADLINE;
 	}
 	if (deadline_mode) {
-		apic_write(APIC_LVT_TIMER, LVT_TSC_DEADLINE | IRQ_VEC_TIMER);
+		apic_write(APIC_LVT_TIMER, LVT_TIMER_DEADLINE | IRQ_VEC_TIMER);
 		__asm__ volatile("mfence" ::: "memory"); /* mode before the first deadline: SDM 3A 11.5.4.1 */
 		return;
 	}
-	apic_write(APIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+	apic_write(APIC_DIVIDE, DIVIDE_BY_1);
 	if (!ticks_per_tsc)
 		ticks_per_tsc = measure(tsc_hz);
 	apic_write(APIC_LVT_TIMER, IRQ_VEC_TIMER); /* one-shot */
@@ -183,5 +158,5 @@ void irq_timer_arm(uint64_t tsc)
 		ticks = t > UINT32_MAX ? UINT32_MAX
 				       : (uint64_t)t; /* a far deadline: fires early, the kernel arms again */
 	}
-	apic_write(APIC_TIMER_INITIAL, (uint32_t)ticks);
+	apic_write(APIC_INITIAL_COUNT, (uint32_t)ticks);
 }

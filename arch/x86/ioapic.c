@@ -3,18 +3,13 @@
  * I/O APICs (Intel 82093AA): for what has no MSI: the UART, and PCI cards that have their line only. Everything starts
  * masked. Called at boot by one CPU (kernel/acpi.c, then drivers); afterwards routing from any task.
  */
+#include "arch/x86/hw/apic.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/x86.h"
 #include "kernel/err.h"
 
-#define IOAPIC_MAX     64
-#define IOAPIC_DEFAULT 0xfec00000ULL
-enum { IOREGSEL = 0x00, IOWIN = 0x10 };                /* memory */
-enum { IOAPIC_VER = 0x01, IOAPIC_REDIRECTION = 0x10 }; /* indirect; two words an entry */
-#define REDIR_ACTIVE_LOW BIT(13)
-#define REDIR_LEVEL      BIT(15)
-#define REDIR_MASKED     BIT(16)
+#define IOAPIC_MAX 64
 
 static struct ioapic {
 	volatile char *regs;
@@ -49,13 +44,13 @@ void irq_add_ioapic(hpa_t base, uint32_t gsi_base)
 	io->regs = mmio_map(base, PAGE_SIZE);
 	if (!io->regs)
 		return;
-	version = ioapic_read(io, IOAPIC_VER);
+	version = ioapic_read(io, IOAPIC_REG_VER);
 	if (version == UINT32_MAX) /* nothing answers there */
 		return;
 	io->gsi_base = gsi_base;
 	io->npins = (version >> 16 & 0xff) + 1;
 	for (uint32_t pin = 0; pin < io->npins; pin++)
-		ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin, REDIR_MASKED);
+		ioapic_write(io, IOAPIC_REG_RTE + 2 * pin, RTE_MASKED);
 	nioapics++;
 }
 
@@ -91,18 +86,18 @@ static int route(unsigned irq, uint32_t low)
 	if (irq >= ARRAY_SIZE(overrides))
 		return -ENODEV;
 	if (!nioapics)
-		irq_add_ioapic(IOAPIC_DEFAULT, 0);
+		irq_add_ioapic(IOAPIC_DEFAULT_BASE, 0);
 	io = find_pin(irq, &pin);
 	if (!io)
 		return -ENODEV;
 	if (overrides[irq].set) {
-		low &= (uint32_t)~REDIR_LEVEL;
-		low |= overrides[irq].active_low ? (uint32_t)REDIR_ACTIVE_LOW : 0;
-		low |= overrides[irq].level ? (uint32_t)REDIR_LEVEL : 0;
+		low &= (uint32_t)~RTE_LEVEL;
+		low |= overrides[irq].active_low ? (uint32_t)RTE_ACTIVE_LOW : 0;
+		low |= overrides[irq].level ? (uint32_t)RTE_LEVEL : 0;
 	}
 	flags = arch_lock(&lock);
-	ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin + 1, cpu_get(0)->apic_id << 24);
-	ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin, low); /* unmasks: last */
+	ioapic_write(io, IOAPIC_REG_RTE + 2 * pin + 1, cpu_get(0)->apic_id << 24);
+	ioapic_write(io, IOAPIC_REG_RTE + 2 * pin, low); /* unmasks: last */
 	arch_unlock(&lock, flags);
 	return 0;
 }
@@ -110,7 +105,7 @@ static int route(unsigned irq, uint32_t low)
 int irq_route_isa(unsigned irq, int vector) { return route(irq, (uint32_t)vector); }
 
 /* Active high: a chipset that steers PCI's lines to ISA interrupts gives them the sense that an 8259 wants. */
-int irq_route_pci_line(unsigned irq, int vector) { return route(irq, (uint32_t)vector | (uint32_t)REDIR_LEVEL); }
+int irq_route_pci_line(unsigned irq, int vector) { return route(irq, (uint32_t)vector | (uint32_t)RTE_LEVEL); }
 
 void irq_line_again(unsigned irq)
 {
@@ -121,6 +116,6 @@ void irq_line_again(unsigned irq)
 	if (!io)
 		return;
 	flags = arch_lock(&lock);
-	ioapic_write(io, IOAPIC_REDIRECTION + 2 * pin, ioapic_read(io, IOAPIC_REDIRECTION + 2 * pin));
+	ioapic_write(io, IOAPIC_REG_RTE + 2 * pin, ioapic_read(io, IOAPIC_REG_RTE + 2 * pin));
 	arch_unlock(&lock, flags);
 }

@@ -7,6 +7,7 @@
  *   48..0xef   devices, given out by irq_alloc()
  *   0xf0..     tern's own: timer, reschedule, call; 0xff spurious
  */
+#include "arch/x86/hw/apic.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/x86.h"
 #include "kernel/err.h"
@@ -81,8 +82,9 @@ void irq_msi_compose(unsigned cpu_id, int vector, uint64_t *addr, uint32_t *data
 
 	if (!c || c->apic_id > 0xff) /* the address has 8 bits of APIC id; more needs an IOMMU */
 		c = cpu_get(0);
-	*addr = 0xfee00000ULL | (uint64_t)(c->apic_id & 0xff) << 12; /* physical destination, no redirection hint */
-	*data = (uint32_t)vector;                                    /* edge, fixed delivery */
+	/* Physical destination, no redirection hint; edge, fixed delivery. */
+	*addr = LAPIC_DEFAULT_BASE | (uint64_t)(c->apic_id & 0xff) << MSI_DEST_SHIFT;
+	*data = (uint32_t)vector;
 }
 
 void irq_ipi(unsigned cpu_id, int vector)

@@ -5,6 +5,7 @@
  * A CPU comes up through trampoline.S, sets itself up, says "arrived" and waits for leave. Until then it can be sent
  * back with INIT, so one that comes too late meets neither a reused stack nor another CPU's data.
  */
+#include "arch/x86/hw/apic.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/trampoline.h"
@@ -59,10 +60,10 @@ static bool ap_start(uint32_t apic_id, const struct trampoline_args *args, hpa_t
 	static const struct {
 		uint64_t after_init, after_sipi, after_second;
 	} us[] = { { 20, 5000, 10000 }, { 10000, 200, 2000000 } };
-	uint32_t sipi = ICR_SIPI | (uint32_t)(trampoline >> PAGE_SHIFT);
+	uint32_t sipi = DELIVERY(DELIVERY_SIPI) | (uint32_t)(trampoline >> PAGE_SHIFT);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(us); i++) {
-		apic_send(apic_id, ICR_INIT | ICR_ASSERT | ICR_LEVEL);
+		apic_send(apic_id, DELIVERY(DELIVERY_INIT) | ICR_ASSERT | ICR_LEVEL);
 		cpu_delay_us(us[i].after_init);
 		/* In INIT it does not touch the page; an earlier attempt may have changed it. */
 		memcpy(page, trampoline_start, TRAMPOLINE_SIZE);
@@ -77,7 +78,7 @@ static bool ap_start(uint32_t apic_id, const struct trampoline_args *args, hpa_t
 		if (ap_wait(us[i].after_second))
 			return true;
 	}
-	apic_send(apic_id, ICR_INIT | ICR_ASSERT | ICR_LEVEL); /* should it still come: stay there */
+	apic_send(apic_id, DELIVERY(DELIVERY_INIT) | ICR_ASSERT | ICR_LEVEL); /* should it still come: stay there */
 	cpu_delay_us(1000);
 	return false;
 }
@@ -240,7 +241,7 @@ void arch_stop_others(void)
 	}
 	for (unsigned i = 0; i < cpu_count(); i++) {
 		if (cpu_get(i) != me && cpu_get(i)->online) {
-			apic_send(cpu_get(i)->apic_id, ICR_NMI | ICR_ASSERT);
+			apic_send(cpu_get(i)->apic_id, DELIVERY(DELIVERY_NMI) | ICR_ASSERT);
 			asked++;
 		}
 	}

@@ -65,16 +65,11 @@ noreturn void smp_entry(void); /* where the trampoline goes */
 void trap_dispatch(struct trap_frame *f);
 void irq_dispatch(unsigned vector);
 
-/* apic.c. ICR words: SDM 3A 11.6.1. */
-#define ICR_NMI    0x00000400U
-#define ICR_INIT   0x00000500U
-#define ICR_SIPI   0x00000600U /* | page number */
-#define ICR_ASSERT 0x00004000U
-#define ICR_LEVEL  0x00008000U
+/* apic.c */
 void apic_init_cpu(void);
 void apic_remap(void); /* the registers have to be reached through mmio_map() from now on */
 void apic_eoi(void);
-void apic_send(uint32_t apic_id, uint32_t icr);
+void apic_send(uint32_t apic_id, uint32_t icr); /* ICR 31:0, SDM 3A 11.6.1 */
 
 /* smp.c */
 void smp_call_run(void);  /* IRQ_VEC_CALL has come */

@@ -9,9 +9,6 @@
  */
 #include "vmm/dev/lapic_regs.h"
 
-#define MSI_BASE        0xfee00000ULL
-#define MSI_LOGICAL     BIT(2)
-#define MSI_REDIRECT    BIT(3)
 #define DEST_BROADCAST  0xffffffffU
 #define DEST_BROADCAST8 0xffU
 
@@ -53,16 +50,18 @@ static void post_events(struct lapic *l, uint32_t clear, uint32_t set)
 static void deliver(struct lapic *l, unsigned mode, uint8_t vector, bool level)
 {
 	switch (mode) {
-	case APIC_FIXED:
-	case APIC_LOWEST:
+	case DELIVERY_FIXED:
+	case DELIVERY_LOWEST:
 		if (lapic_post(l, vector, level))
 			l->bus->kick(l->bus->arg, l->vcpu);
 		break;
-	case APIC_NMI: l->bus->nmi(l->bus->arg, l->vcpu); break;
-	case APIC_INIT: post_events(l, LAPIC_EV_SIPI | 0xff00, LAPIC_EV_INIT); break; /* forgets a SIPI not yet taken */
-	case APIC_SIPI: post_events(l, 0xff00, LAPIC_EV_SIPI | (uint32_t)vector << 8); break;
-	case APIC_SMI:    /* this PC has no SMM */
-	case APIC_EXTINT: /* and no 8259 */
+	case DELIVERY_NMI: l->bus->nmi(l->bus->arg, l->vcpu); break;
+	case DELIVERY_INIT:
+		post_events(l, LAPIC_EV_SIPI | 0xff00, LAPIC_EV_INIT);
+		break; /* forgets a SIPI not yet taken */
+	case DELIVERY_SIPI: post_events(l, 0xff00, LAPIC_EV_SIPI | (uint32_t)vector << 8); break;
+	case DELIVERY_SMI:    /* this PC has no SMM */
+	case DELIVERY_EXTINT: /* and no 8259 */
 	default: break;
 	}
 }
@@ -89,13 +88,13 @@ static void post_to(struct apic_bus *b, uint32_t dest, bool logical, unsigned mo
 	struct targets t = targets_of(b, dest, logical);
 	unsigned matches = 0, pick = 0;
 
-	if (mode == APIC_LOWEST) { /* one of them, by the vector: what most real arbitration comes to */
+	if (mode == DELIVERY_LOWEST) { /* one of them, by the vector: what most real arbitration comes to */
 		for (unsigned i = t.first; i < t.end; i++)
 			matches += t.mask >> (i & 15) & 1;
 		pick = matches ? vector % matches : 0;
 	}
 	for (unsigned i = t.first; i < t.end; i++) {
-		if (!(t.mask >> (i & 15) & 1) || (mode == APIC_LOWEST && pick-- != 0))
+		if (!(t.mask >> (i & 15) & 1) || (mode == DELIVERY_LOWEST && pick-- != 0))
 			continue;
 		deliver(b->lapic[i], mode, vector, level);
 	}
@@ -114,12 +113,12 @@ void apic_bus_msi(struct apic_bus *b, uint64_t addr, uint32_t data)
 	unsigned mode = data >> 8 & 7;
 	bool level = data & ICR_LEVEL;
 
-	if ((addr & ~(uint64_t)0xfffff) != MSI_BASE || (level && !(data & ICR_ASSERT)))
+	if ((addr & ~(uint64_t)0xfffff) != LAPIC_DEFAULT_BASE || (level && !(data & ICR_ASSERT)))
 		return; /* not a message for an APIC, or the end of a level, which has no effect */
-	if (mode == APIC_SIPI)
+	if (mode == DELIVERY_SIPI)
 		return; /* reserved in MSIs */
-	if (mode == APIC_FIXED && (addr & MSI_REDIRECT) && (addr & MSI_LOGICAL))
-		mode = APIC_LOWEST;
+	if (mode == DELIVERY_FIXED && (addr & MSI_REDIRECT) && (addr & MSI_LOGICAL))
+		mode = DELIVERY_LOWEST;
 	apic_bus_post(b, addr >> 12 & 0xff, addr & MSI_LOGICAL, (uint8_t)mode, (uint8_t)data, level);
 }
 
@@ -129,9 +128,9 @@ void lapic_send_ipi(struct lapic *l)
 	unsigned mode = icr >> 8 & 7, shorthand = icr >> 18 & 3;
 	uint8_t vector = (uint8_t)icr;
 
-	if (mode == APIC_INIT && (icr & ICR_LEVEL) && !(icr & ICR_ASSERT))
+	if (mode == DELIVERY_INIT && (icr & ICR_LEVEL) && !(icr & ICR_ASSERT))
 		return; /* INIT level de-assert: no effect since the Pentium 4 (SDM 3A 11.6.1) */
-	if ((mode == APIC_FIXED || mode == APIC_LOWEST) && vector < 16) {
+	if ((mode == DELIVERY_FIXED || mode == DELIVERY_LOWEST) && vector < 16) {
 		lapic_error(l, ESR_SEND_ILLEGAL);
 		return;
 	}
@@ -152,5 +151,5 @@ void lapic_self_ipi(struct lapic *l, uint8_t vector)
 	if (vector < 16)
 		lapic_error(l, ESR_SEND_ILLEGAL);
 	else
-		deliver(l, APIC_FIXED, vector, false);
+		deliver(l, DELIVERY_FIXED, vector, false);
 }

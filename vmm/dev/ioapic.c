@@ -6,28 +6,12 @@
  * A level-triggered entry sends once and waits for its EOI (remote IRR); an edge is remembered while masked and sent at
  * the unmask. Lock order: a device's lock, then this one; messages are sent under it, so that their order is the pins'.
  */
+#include "arch/x86/hw/apic.h"
 #include "vmm/dev.h"
 #include <stdlib.h>
 
-#define IOREGSEL    0x00
-#define IOWIN       0x10
-#define IOEOI       0x40
-#define REG_ID      0x00
-#define REG_VERSION 0x01
-#define REG_ARB     0x02
-#define REG_RTE     0x10 /* two registers an entry */
-#define ID_MASK     0x0f000000U
-#define VERSION     (0x20 | (IOAPIC_PINS - 1) << 16)
-
-#define RTE_VECTOR     0xffULL
-#define RTE_MODE       (7ULL << 8)
-#define RTE_LOGICAL    BIT(11)
-#define RTE_STATUS     BIT(12) /* delivery status: always idle here */
-#define RTE_ACTIVE_LOW BIT(13) /* kept, without effect: pins are "asserted" or not */
-#define RTE_REMOTE_IRR BIT(14)
-#define RTE_LEVEL      BIT(15)
-#define RTE_MASKED     BIT(16)
-#define RTE_DEST_SHIFT 56
+#define ID_MASK 0x0f000000U
+#define VERSION (0x20 | (IOAPIC_PINS - 1) << 16)
 #define RTE_WRITABLE \
 	(RTE_VECTOR | RTE_MODE | RTE_LOGICAL | RTE_ACTIVE_LOW | RTE_LEVEL | RTE_MASKED | 0xffULL << RTE_DEST_SHIFT)
 
@@ -89,7 +73,8 @@ static void service(struct ioapic *io, unsigned pin)
 		io->s.edge &= ~bit;
 	}
 	/* The message as the chipset sends it (SDM 3A 11.11). */
-	uint64_t addr = 0xfee00000ULL | (rte >> RTE_DEST_SHIFT) << 12 | (rte & RTE_LOGICAL ? BIT(2) : 0);
+	uint64_t addr =
+		LAPIC_DEFAULT_BASE | (rte >> RTE_DEST_SHIFT) << MSI_DEST_SHIFT | (rte & RTE_LOGICAL ? MSI_LOGICAL : 0);
 	uint32_t data =
 		(uint32_t)(rte & (RTE_VECTOR | RTE_MODE)) | (rte & RTE_LEVEL ? (uint32_t)(BIT(15) | BIT(14)) : 0);
 	dev_msi(&io->dev, addr, data);
@@ -135,25 +120,25 @@ static uint32_t reg_read(struct ioapic *io)
 	uint32_t reg = io->s.select;
 
 	switch (reg) {
-	case REG_ID: return io->s.id;
-	case REG_VERSION: return VERSION;
-	case REG_ARB: return io->s.id;
+	case IOAPIC_REG_ID: return io->s.id;
+	case IOAPIC_REG_VER: return VERSION;
+	case IOAPIC_REG_ARB: return io->s.id;
 	default: break;
 	}
-	if (reg < REG_RTE || reg >= REG_RTE + 2 * IOAPIC_PINS)
+	if (reg < IOAPIC_REG_RTE || reg >= IOAPIC_REG_RTE + 2 * IOAPIC_PINS)
 		return 0xffffffff;
-	return (uint32_t)(io->s.rte[(reg - REG_RTE) / 2] >> (reg & 1 ? 32 : 0));
+	return (uint32_t)(io->s.rte[(reg - IOAPIC_REG_RTE) / 2] >> (reg & 1 ? 32 : 0));
 }
 
 static void reg_write(struct ioapic *io, uint32_t val)
 {
 	uint32_t reg = io->s.select;
 
-	if (reg == REG_ID)
+	if (reg == IOAPIC_REG_ID)
 		io->s.id = val & ID_MASK;
-	if (reg < REG_RTE || reg >= REG_RTE + 2 * IOAPIC_PINS)
+	if (reg < IOAPIC_REG_RTE || reg >= IOAPIC_REG_RTE + 2 * IOAPIC_PINS)
 		return;
-	unsigned pin = (reg - REG_RTE) / 2;
+	unsigned pin = (reg - IOAPIC_REG_RTE) / 2;
 	uint64_t *rte = &io->s.rte[pin], old = *rte;
 	uint64_t new = reg & 1 ? (old & 0xffffffff) | (uint64_t)val << 32 : (old & ~0xffffffffULL) | val;
 	*rte = (new &RTE_WRITABLE) | (old & RTE_REMOTE_IRR);

@@ -11,10 +11,6 @@
 #include "vmm/dev/lapic_regs.h"
 #include <string.h>
 
-#define BASE_DEFAULT   0xfee00000ULL
-#define BASE_BSP       BIT(8)
-#define BASE_EXTD      BIT(10)
-#define BASE_EN        BIT(11)
 #define LAPIC_VERSION  (0x14 | (LVT_COUNT - 2) << 16) /* version, highest LVT entry (without CMCI) */
 #define DCR_VALID      0xbU
 #define TIMER_FIRE_GAP 100000 /* ns: a periodic timer fires no faster, whatever the guest asks for */
@@ -78,7 +74,7 @@ void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu)
 	l->bus = bus;
 	l->vcpu = vcpu;
 	l->s.id = vcpu;
-	l->s.apic_base = BASE_DEFAULT | BASE_EN | BASE_EXTD | (vcpu == 0 ? BASE_BSP : 0);
+	l->s.apic_base = LAPIC_DEFAULT_BASE | APIC_BASE_EN | APIC_BASE_EXTD | (vcpu == 0 ? APIC_BASE_BSP : 0);
 	l->s.sipi_wait = vcpu != 0;
 	regs_reset(l);
 }
@@ -121,7 +117,7 @@ static uint32_t ppr(const struct lapic *l)
 
 unsigned lapic_wants(const struct lapic *l)
 {
-	int v = l->s.apic_base & BASE_EN ? highest_bit(l->s.irr) : -1;
+	int v = l->s.apic_base & APIC_BASE_EN ? highest_bit(l->s.irr) : -1;
 	return v >= 0 && ((uint32_t)v & 0xf0) > in_service(l) ? (unsigned)v : 0;
 }
 
@@ -234,12 +230,12 @@ static void write_dcr(struct lapic *l, uint64_t guest_ns, uint32_t val)
 static int lvt_index(uint32_t reg)
 {
 	switch (reg) {
-	case X2_LVT_TIMER: return LVT_TIMER;
-	case X2_LVT_THERMAL: return LVT_THERMAL;
-	case X2_LVT_PMC: return LVT_PMC;
-	case X2_LVT_LINT0: return LVT_LINT0;
-	case X2_LVT_LINT1: return LVT_LINT1;
-	case X2_LVT_ERROR: return LVT_ERROR;
+	case APIC_LVT_TIMER: return LVT_TIMER;
+	case APIC_LVT_THERMAL: return LVT_THERMAL;
+	case APIC_LVT_PMC: return LVT_PMC;
+	case APIC_LVT_LINT0: return LVT_LINT0;
+	case APIC_LVT_LINT1: return LVT_LINT1;
+	case APIC_LVT_ERROR: return LVT_ERROR;
 	default: return -1;
 	}
 }
@@ -272,16 +268,17 @@ static int write_svr(struct lapic *l, uint32_t val)
 static int write_base(struct lapic *l, uint64_t val)
 {
 	uint64_t old = l->s.apic_base;
-	bool en = val & BASE_EN, extd = val & BASE_EXTD, was_en = old & BASE_EN, was_extd = old & BASE_EXTD;
+	bool en = val & APIC_BASE_EN, extd = val & APIC_BASE_EXTD, was_en = old & APIC_BASE_EN,
+	     was_extd = old & APIC_BASE_EXTD;
 
 	/* The base cannot move: nothing answers there. Mode changes as in SDM 3A 11.12.5, figure 11-27. */
-	if ((val & ~(BASE_EN | BASE_EXTD | BASE_BSP)) != BASE_DEFAULT)
+	if ((val & ~(APIC_BASE_EN | APIC_BASE_EXTD | APIC_BASE_BSP)) != LAPIC_DEFAULT_BASE)
 		return -EINVAL;
 	if ((extd && !en) || (was_extd && en && !extd) || (!was_en && extd))
 		return -EINVAL;
 	if (was_en && !en)
 		regs_reset(l);
-	l->s.apic_base = BASE_DEFAULT | (val & (BASE_EN | BASE_EXTD)) | (old & BASE_BSP);
+	l->s.apic_base = LAPIC_DEFAULT_BASE | (val & (APIC_BASE_EN | APIC_BASE_EXTD)) | (old & APIC_BASE_BSP);
 	return 0;
 }
 
@@ -290,20 +287,20 @@ static int read_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t *
 	const struct lapic_state *s = &l->s;
 
 	switch (reg) {
-	case X2_ID: *val = s->id; return 0;
-	case X2_VERSION: *val = LAPIC_VERSION; return 0;
-	case X2_TPR: *val = s->tpr; return 0;
-	case X2_PPR: *val = ppr(l); return 0;
-	case X2_LDR: *val = lapic_ldr(s->id); return 0;
-	case X2_SVR: *val = s->svr; return 0;
-	case X2_ISR ... X2_ISR + 7: *val = s->isr[reg - X2_ISR]; return 0;
-	case X2_TMR ... X2_TMR + 7: *val = __atomic_load_n(&s->tmr[reg - X2_TMR], __ATOMIC_RELAXED); return 0;
-	case X2_IRR ... X2_IRR + 7: *val = __atomic_load_n(&s->irr[reg - X2_IRR], __ATOMIC_RELAXED); return 0;
-	case X2_ESR: *val = s->esr; return 0;
-	case X2_ICR: *val = s->icr_lo | (uint64_t)s->icr_hi << 32; return 0;
-	case X2_INITIAL_COUNT: *val = s->icount; return 0;
-	case X2_CURRENT_COUNT: *val = current_count(l, guest_ns); return 0;
-	case X2_DIVIDE: *val = s->dcr; return 0;
+	case APIC_ID: *val = s->id; return 0;
+	case APIC_VERSION: *val = LAPIC_VERSION; return 0;
+	case APIC_TPR: *val = s->tpr; return 0;
+	case APIC_PPR: *val = ppr(l); return 0;
+	case APIC_LDR: *val = lapic_ldr(s->id); return 0;
+	case APIC_SVR: *val = s->svr; return 0;
+	case APIC_ISR ... APIC_ISR + 7: *val = s->isr[reg - APIC_ISR]; return 0;
+	case APIC_TMR ... APIC_TMR + 7: *val = __atomic_load_n(&s->tmr[reg - APIC_TMR], __ATOMIC_RELAXED); return 0;
+	case APIC_IRR ... APIC_IRR + 7: *val = __atomic_load_n(&s->irr[reg - APIC_IRR], __ATOMIC_RELAXED); return 0;
+	case APIC_ESR: *val = s->esr; return 0;
+	case APIC_ICR: *val = s->icr_lo | (uint64_t)s->icr_hi << 32; return 0;
+	case APIC_INITIAL_COUNT: *val = s->icount; return 0;
+	case APIC_CURRENT_COUNT: *val = current_count(l, guest_ns); return 0;
+	case APIC_DIVIDE: *val = s->dcr; return 0;
 	default: break;
 	}
 	int i = lvt_index(reg);
@@ -317,46 +314,46 @@ static int write_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t 
 {
 	struct lapic_state *s = &l->s;
 
-	if (val >> 32 && reg != X2_ICR)
+	if (val >> 32 && reg != APIC_ICR)
 		return -EINVAL;
 	uint32_t v = (uint32_t)val;
 	switch (reg) {
-	case X2_TPR:
+	case APIC_TPR:
 		if (v > 0xff)
 			return -EINVAL;
 		s->tpr = v;
 		return 0;
-	case X2_EOI:
+	case APIC_EOI:
 		if (v)
 			return -EINVAL;
 		eoi(l);
 		return 0;
-	case X2_SVR: return write_svr(l, v);
-	case X2_ESR:
+	case APIC_SVR: return write_svr(l, v);
+	case APIC_ESR:
 		if (v)
 			return -EINVAL;
 		s->esr = __atomic_exchange_n(&s->esr_latent, 0, __ATOMIC_RELAXED);
 		return 0;
-	case X2_ICR:
+	case APIC_ICR:
 		if (v & ~(ICR_VALID | ICR_BUSY))
 			return -EINVAL;
 		s->icr_lo = v & ~ICR_BUSY;
 		s->icr_hi = (uint32_t)(val >> 32);
 		lapic_send_ipi(l);
 		return 0;
-	case X2_INITIAL_COUNT:
+	case APIC_INITIAL_COUNT:
 		if (!timer_is_deadline(l)) {
 			s->icount = v;
 			s->count_armed = v != 0;
 			s->count_start_ns = v ? guest_ns : 0;
 		}
 		return 0;
-	case X2_DIVIDE:
+	case APIC_DIVIDE:
 		if (v & ~DCR_VALID)
 			return -EINVAL;
 		write_dcr(l, guest_ns, v);
 		return 0;
-	case X2_SELF_IPI:
+	case APIC_SELF_IPI:
 		if (v > 0xff)
 			return -EINVAL;
 		lapic_self_ipi(l, (uint8_t)v);
@@ -370,32 +367,32 @@ static int write_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t 
 int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val)
 {
 	(void)guest_tsc;
-	if (msr == MSR_LAPIC_BASE) {
+	if (msr == MSR_APIC_BASE) {
 		*val = l->s.apic_base;
 		return 0;
 	}
-	if (msr == MSR_LAPIC_DEADLINE) {
+	if (msr == MSR_TSC_DEADLINE) {
 		*val = l->s.tsc_deadline; /* 0 in the other timer modes */
 		return 0;
 	}
-	if (!(l->s.apic_base & BASE_EXTD) || msr < MSR_LAPIC_X2 || msr >= MSR_LAPIC_X2 + X2_COUNT)
+	if (!(l->s.apic_base & APIC_BASE_EXTD) || msr < MSR_X2APIC || msr >= MSR_X2APIC + APIC_REGS)
 		return -EINVAL;
-	return read_reg(l, msr - MSR_LAPIC_X2, guest_ns, val);
+	return read_reg(l, msr - MSR_X2APIC, guest_ns, val);
 }
 
 int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val)
 {
 	(void)guest_tsc;
-	if (msr == MSR_LAPIC_BASE)
+	if (msr == MSR_APIC_BASE)
 		return write_base(l, val);
-	if (msr == MSR_LAPIC_DEADLINE) {
+	if (msr == MSR_TSC_DEADLINE) {
 		if (timer_is_deadline(l))
 			l->s.tsc_deadline = val; /* one in the past fires at the next poll, before the guest goes on */
 		return 0;
 	}
-	if (!(l->s.apic_base & BASE_EXTD) || msr < MSR_LAPIC_X2 || msr >= MSR_LAPIC_X2 + X2_COUNT)
+	if (!(l->s.apic_base & APIC_BASE_EXTD) || msr < MSR_X2APIC || msr >= MSR_X2APIC + APIC_REGS)
 		return -EINVAL;
-	return write_reg(l, msr - MSR_LAPIC_X2, guest_ns, val);
+	return write_reg(l, msr - MSR_X2APIC, guest_ns, val);
 }
 
 /* ---- migration ---- */
@@ -420,12 +417,12 @@ static int lapic_check(const void *obj, const void *state, struct why *w)
 	const struct lapic *l = obj;
 	const struct lapic_state *s = state;
 	bool deadline = (s->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_DEADLINE;
-	uint64_t base = s->apic_base & ~(BASE_EN | BASE_EXTD);
+	uint64_t base = s->apic_base & ~(APIC_BASE_EN | APIC_BASE_EXTD);
 
 	if (s->id != l->vcpu)
 		return why_set(w, -EINVAL, "lapic: id %u in the state of vCPU %u", s->id, l->vcpu);
-	if (base != (BASE_DEFAULT | (l->vcpu == 0 ? BASE_BSP : 0)) ||
-	    (s->apic_base & (BASE_EN | BASE_EXTD)) == BASE_EXTD)
+	if (base != (LAPIC_DEFAULT_BASE | (l->vcpu == 0 ? APIC_BASE_BSP : 0)) ||
+	    (s->apic_base & (APIC_BASE_EN | APIC_BASE_EXTD)) == APIC_BASE_EXTD)
 		return why_set(w, -EINVAL, "lapic: APIC base %llx", (unsigned long long)s->apic_base);
 	for (unsigned i = 0; i < LVT_COUNT; i++)
 		if ((s->lvt[i] & ~(i == LVT_CMCI ? LVT_MASKED : lvt_valid[i] & ~LVT_READ_ONLY)) ||
