@@ -99,8 +99,8 @@ static void nic_json(struct con *c)
 		struct host_address a = address_of(n);
 		host_address_json(&j, &a);
 		json_bool(&j, "link", n->ops->link_up(n));
-		json_bool(&j, "csum", n->features & NIC_F_CSUM);
-		json_bool(&j, "tso", n->features & NIC_F_TSO4);
+		json_bool(&j, "csum", n->offloads & FRAME_TAKES_CSUM);
+		json_bool(&j, "tso", n->offloads & FRAME_TAKES_TSO4);
 		json_u64(&j, "rx_frames", n->stats.rx_frames);
 		json_u64(&j, "rx_bytes", n->stats.rx_bytes);
 		json_u64(&j, "rx_dropped", n->stats.rx_dropped);

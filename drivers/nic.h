@@ -8,10 +8,6 @@
 #include "kernel/host.h"
 #include "kernel/list.h"
 
-#define NIC_F_CSUM 1 /* sends frames with FRAME_NEEDS_CSUM */
-#define NIC_F_TSO4 2 /* sends FRAME_GSO_TCPV4 */
-#define NIC_F_TSO6 4
-
 struct nic;
 struct nic_ops {
 	/*
@@ -35,7 +31,7 @@ struct nic {
 	const char *driver; /* "virtio-net", "e1000" */
 	char location[16];  /* "00:03.0" */
 	uint8_t mac[ETH_ALEN];
-	unsigned features;      /* NIC_F_* */
+	unsigned offloads;      /* FRAME_TAKES_*: what it sends */
 	unsigned mtu;           /* 1500 */
 	struct nic_stats stats; /* [a] counted with relaxed atomics */
 	/* Set by net/ before nic_start. */

@@ -7,16 +7,14 @@
 #include "drivers/pci.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/paging.h"
-#include "drivers/pci_regs.h"
+#include "arch/x86/hw/pci.h"
 #include "kernel/acpi.h"
 #include "kernel/log.h"
 #include "kernel/spinlock.h"
 #include <stdio.h>
 
-#define PORT_ADDRESS 0xcf8
-#define PORT_DATA    0xcfc
-#define PCI_MAX      128
-#define BUS_SIZE     MIB(1) /* of ECAM: 32 devices x 8 functions x 4 KiB */
+#define PCI_MAX  128
+#define BUS_SIZE MIB(1) /* of ECAM: 32 devices x 8 functions x 4 KiB */
 
 struct slot {
 	struct pci_dev d;
@@ -29,8 +27,8 @@ static struct spinlock port_lock = SPINLOCK_INIT("pci ports");
 static uint32_t port_read(unsigned bus, unsigned devfn, unsigned off)
 {
 	uint64_t flags = spin_lock_irqsave(&port_lock);
-	outl(PORT_ADDRESS, (uint32_t)(BIT(31) | bus << 16 | devfn << 8 | (off & 0xfc)));
-	uint32_t v = inl(PORT_DATA);
+	outl(PCI_PORT_ADDRESS, (uint32_t)(PCI_ADDRESS_ENABLE | bus << 16 | devfn << 8 | (off & 0xfc)));
+	uint32_t v = inl(PCI_PORT_DATA);
 	spin_unlock_irqrestore(&port_lock, flags);
 	return v;
 }
@@ -68,9 +66,9 @@ static void write_width(const struct pci_dev *d, unsigned off, unsigned width, u
 	if (off >= 256)
 		return;
 	uint64_t flags = spin_lock_irqsave(&port_lock);
-	outl(PORT_ADDRESS, (uint32_t)(BIT(31) | (unsigned)d->bus << 16 | (unsigned)d->dev << 11 | (unsigned)d->fn << 8 |
-				      (off & 0xfc)));
-	uint16_t port = (uint16_t)(PORT_DATA + (off & 3));
+	outl(PCI_PORT_ADDRESS, (uint32_t)(PCI_ADDRESS_ENABLE | (unsigned)d->bus << 16 | (unsigned)d->dev << 11 |
+					  (unsigned)d->fn << 8 | (off & 0xfc)));
+	uint16_t port = (uint16_t)(PCI_PORT_DATA + (off & 3));
 	if (width == 1)
 		outb(port, (uint8_t)v);
 	else if (width == 2)
@@ -103,14 +101,14 @@ static struct slot *slot_add(unsigned segment, unsigned bus, unsigned devfn, uin
 	/* A wrong MCFG must not take the machine's devices away: both ways have to see the same function. */
 	if (ecam && mmio_read32(ecam) != id)
 		s->ecam = NULL;
-	uint32_t class = pci_read32(d, PCI_REVISION), sub = pci_read32(d, PCI_SUBSYSTEM);
+	uint32_t class = pci_read32(d, PCI_REVISION), sub = pci_read32(d, PCI_SUBVENDOR);
 	d->revision = (uint8_t) class;
 	d->prog_if = (uint8_t)(class >> 8);
 	d->subclass = (uint8_t)(class >> 16);
 	d->class_code = (uint8_t)(class >> 24);
 	d->subsystem_vendor = (uint16_t)sub;
 	d->subsystem = (uint16_t)(sub >> 16);
-	d->irq_line = pci_read8(d, PCI_IRQ_LINE);
+	d->irq_line = pci_read8(d, PCI_INT_LINE);
 	if (segment)
 		sniprintf(d->location, sizeof(d->location), "%04x:%02x:%02x.%u", segment, bus, d->dev, d->fn);
 	else
@@ -141,7 +139,7 @@ static void scan_bus(unsigned segment, unsigned bus, const struct acpi_ecam *e)
 	if (segment && !space)
 		return;
 	for (unsigned devfn = 0; devfn < 256; devfn++) {
-		uint32_t id = segment ? mmio_read32(space + devfn * PAGE_SIZE) : port_read(bus, devfn, PCI_VENDOR);
+		uint32_t id = segment ? mmio_read32(space + devfn * PAGE_SIZE) : port_read(bus, devfn, PCI_VENDOR_ID);
 		if ((uint16_t)id == 0xffff || (uint16_t)id == 0) {
 			if ((devfn & 7) == 0)
 				devfn += 7; /* no function 0: no device */
@@ -176,7 +174,7 @@ unsigned pci_find_cap(const struct pci_dev *d, uint8_t id, unsigned from)
 {
 	if (!(pci_read16(d, PCI_STATUS) & PCI_STATUS_CAPS))
 		return 0;
-	unsigned off = from ? pci_read8(d, from + 1) : pci_read8(d, PCI_CAPS);
+	unsigned off = from ? pci_read8(d, from + 1) : pci_read8(d, PCI_CAP_PTR);
 	for (unsigned steps = 0; steps < 48; steps++) { /* (256 - 64) / 4 is all that fits */
 		off &= 0xfc;
 		if (off < 0x40)
@@ -200,7 +198,7 @@ static hpa_t bar_probe(const struct pci_dev *d, unsigned n, uint64_t *size)
 	if ((lo & PCI_BAR_IO) || (wide && n == 5))
 		return 0;
 	uint16_t command = pci_read16(d, PCI_COMMAND);
-	pci_write16(d, PCI_COMMAND, command & (uint16_t) ~(PCI_COMMAND_IO | PCI_COMMAND_MEMORY));
+	pci_write16(d, PCI_COMMAND, command & (uint16_t) ~(PCI_COMMAND_IO | PCI_COMMAND_MEM));
 	pci_write32(d, off, ~0U);
 	uint32_t mask_lo = pci_read32(d, off);
 	pci_write32(d, off, lo);
@@ -238,5 +236,5 @@ uint16_t pci_io_bar(const struct pci_dev *d, unsigned n)
 void pci_enable(const struct pci_dev *d)
 {
 	uint16_t command = pci_read16(d, PCI_COMMAND);
-	pci_write16(d, PCI_COMMAND, command | PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	pci_write16(d, PCI_COMMAND, command | PCI_COMMAND_IO | PCI_COMMAND_MEM | PCI_COMMAND_MASTER);
 }

@@ -7,7 +7,7 @@
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "drivers/pci.h"
-#include "drivers/pci_regs.h"
+#include "arch/x86/hw/pci.h"
 #include "kernel/err.h"
 #include "kernel/log.h"
 
@@ -62,7 +62,7 @@ void pci_msix_enable(const struct pci_dev *d, bool on)
 	uint16_t control = pci_read16(d, cap + MSIX_CONTROL) & (uint16_t) ~(MSIX_ENABLE | MSIX_MASK_ALL);
 	pci_write16(d, cap + MSIX_CONTROL, on ? control | MSIX_ENABLE : control);
 	uint16_t command = pci_read16(d, PCI_COMMAND);
-	pci_write16(d, PCI_COMMAND, on ? command | PCI_COMMAND_NO_INTX : command & (uint16_t)~PCI_COMMAND_NO_INTX);
+	pci_write16(d, PCI_COMMAND, on ? command | PCI_COMMAND_INTX_OFF : command & (uint16_t)~PCI_COMMAND_INTX_OFF);
 }
 
 static int msi_set(const struct pci_dev *d, unsigned cap, int vector)
@@ -75,7 +75,7 @@ static int msi_set(const struct pci_dev *d, unsigned cap, int vector)
 	if (control & MSI_64)
 		pci_write32(d, cap + MSI_ADDRESS + 4, (uint32_t)(addr >> 32));
 	pci_write16(d, cap + (control & MSI_64 ? 12 : 8), (uint16_t)data);
-	pci_write16(d, PCI_COMMAND, pci_read16(d, PCI_COMMAND) | PCI_COMMAND_NO_INTX);
+	pci_write16(d, PCI_COMMAND, pci_read16(d, PCI_COMMAND) | PCI_COMMAND_INTX_OFF);
 	pci_write16(d, cap + MSI_CONTROL, (control & (uint16_t)~MSI_MULTIPLE) | MSI_ENABLE);
 	return 0;
 }

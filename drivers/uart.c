@@ -11,6 +11,7 @@
  */
 #include "drivers/uart.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/uart16550.h"
 #include "arch/x86/irq.h"
 #include "kernel/err.h"
 #include "kernel/sync.h"
@@ -18,27 +19,10 @@
 #include "kernel/uart.h"
 #include <stdio.h>
 
-#define COM1     0x3f8
-#define COM1_IRQ 4
 #define BAUD_DIV 1 /* 115200 / 115200 */
 #define CTRL_C   3
 
-enum { RBR = 0, THR = 0, DLL = 0, IER = 1, DLM = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCR = 7 };
-#define IER_RX        0x01
-#define IER_TX        0x02
-#define FCR_ENABLE    0x01
-#define FCR_CLEAR     0x06
-#define FCR_TRIGGER_8 0x80
-#define LCR_8N1       0x03
-#define LCR_DLAB      0x80
-#define MCR_DTR       0x01
-#define MCR_RTS       0x02
-#define MCR_OUT2      0x08 /* gates the interrupt line on a PC */
-#define IIR_NONE      0x01
-#define LSR_DATA      0x01
-#define LSR_THRE      0x20
-#define FIFO_SIZE     16
-#define NOBODY        0xff /* what an LSR that nobody drives reads as */
+#define NOBODY 0xff /* what an LSR that nobody drives reads as */
 
 #define STALL_NS       (2 * NS_PER_SEC) /* a terminal that takes nothing for so long stands still: nobody waits for it */
 #define BOOT_STALL_NS  (20 * NS_PER_MS) /* the same for those that wait in place: 16 bytes take 1.4 ms */
@@ -77,19 +61,19 @@ static uint64_t panic_end_ns;
 
 static void chip_setup(void)
 {
-	outb(COM1 + IER, ier = 0);
-	outb(COM1 + LCR, LCR_DLAB);
-	outb(COM1 + DLL, BAUD_DIV);
-	outb(COM1 + DLM, 0);
-	outb(COM1 + LCR, LCR_8N1);
-	outb(COM1 + FCR, FCR_ENABLE | FCR_CLEAR | FCR_TRIGGER_8);
-	outb(COM1 + MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
+	outb(COM1_PORT + UART_IER, ier = 0);
+	outb(COM1_PORT + UART_LCR, LCR_DLAB);
+	outb(COM1_PORT + UART_DLL, BAUD_DIV);
+	outb(COM1_PORT + UART_DLM, 0);
+	outb(COM1_PORT + UART_LCR, LCR_8N1);
+	outb(COM1_PORT + UART_FCR, FCR_ENABLE | FCR_CLEAR_RX | FCR_CLEAR_TX | FCR_TRIGGER_8);
+	outb(COM1_PORT + UART_MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
 }
 
 void uart_init(void)
 {
-	outb(COM1 + SCR, 0x5a);
-	present = inb(COM1 + SCR) == 0x5a;
+	outb(COM1_PORT + UART_SCR, 0x5a);
+	present = inb(COM1_PORT + UART_SCR) == 0x5a;
 	if (present)
 		chip_setup();
 }
@@ -97,10 +81,10 @@ void uart_init(void)
 /* LSR; 0 from a chip that does not answer. */
 static uint8_t status(void)
 {
-	uint8_t v = inb(COM1 + LSR);
+	uint8_t v = inb(COM1_PORT + UART_LSR);
 	if (v != NOBODY && gone) {
 		chip_setup();
-		v = inb(COM1 + LSR);
+		v = inb(COM1_PORT + UART_LSR);
 	}
 	gone = v == NOBODY;
 	return gone ? 0 : v;
@@ -109,11 +93,11 @@ static uint8_t status(void)
 /* The transmitter's interrupt is on while there is something to send. */
 static void ier_update(void)
 {
-	uint8_t want = tx_head == tx_tail ? IER_RX : IER_RX | IER_TX;
+	uint8_t want = tx_head == tx_tail ? IER_RDA : IER_RDA | IER_THRE;
 	if (mode != BY_IRQ || resting)
 		want = 0;
 	if (want != ier)
-		outb(COM1 + IER, ier = want);
+		outb(COM1_PORT + UART_IER, ier = want);
 }
 
 /* ---- output ---- */
@@ -155,8 +139,8 @@ static unsigned tx_fill(void)
 	unsigned n = 0;
 	if (tx_head == tx_tail || !(status() & LSR_THRE))
 		return 0;
-	for (; n < FIFO_SIZE && tx_tail != tx_head; n++)
-		outb(COM1 + THR, (uint8_t)tx[tx_tail++ % sizeof(tx)]);
+	for (; n < UART_FIFO_SIZE && tx_tail != tx_head; n++)
+		outb(COM1_PORT + UART_THR, (uint8_t)tx[tx_tail++ % sizeof(tx)]);
 	moved_ns = time_ns();
 	return n;
 }
@@ -230,8 +214,8 @@ int uart_wait(size_t backlog, bool interruptible)
 static unsigned rx_take(void)
 {
 	unsigned n = 0;
-	for (; n < FIFO_SIZE && (status() & LSR_DATA); n++) {
-		uint8_t c = inb(COM1 + RBR);
+	for (; n < UART_FIFO_SIZE && (status() & LSR_DR); n++) {
+		uint8_t c = inb(COM1_PORT + UART_RBR);
 		ntaken++;
 		if (rx_head - rx_tail < sizeof(rx)) /* else the reader is gone astray: drop, as a full FIFO would */
 			rx[rx_head++ % sizeof(rx)] = c;
@@ -259,14 +243,14 @@ static void uart_irq(void *arg)
 	unsigned i = 0, n = 1, moved = 0;
 	uint32_t before = ntaken;
 	/* The line is edge-triggered: leave only once the chip has nothing to say, or no edge would come again. */
-	for (; n && i < ROUNDS && !(inb(COM1 + IIR) & IIR_NONE); i++)
+	for (; n && i < ROUNDS && !(inb(COM1_PORT + UART_IIR) & IIR_NONE); i++)
 		moved += n = service();
 	idle = moved ? 0 : MIN(idle + 1, (unsigned)IDLE_MAX);
 	resting = i == ROUNDS || idle == IDLE_MAX;
 	if (resting)
 		timer_set(&timer, time_ns() + (ntaken - before < FLOOD ? REST_NS : FLOOD_NS));
 	/* What there is left makes its edge now. */
-	outb(COM1 + IER, ier = 0);
+	outb(COM1_PORT + UART_IER, ier = 0);
 	ier_update();
 	spin_unlock_irqrestore(&lock, flags);
 }
@@ -330,7 +314,7 @@ void uart_panic_mode(void)
 {
 	if (__atomic_exchange_n(&mode, PANIC, __ATOMIC_SEQ_CST) == PANIC || !present)
 		return;
-	outb(COM1 + IER, ier = 0);
+	outb(COM1_PORT + UART_IER, ier = 0);
 	if (tx_used() > sizeof(tx)) /* it happened amid a change */
 		tx_tail = tx_head;
 	moved_ns = time_ns();
@@ -344,8 +328,8 @@ int uart_poll(void)
 		return -1;
 	tx_fill();
 	tx_tell_lost();
-	if (!(status() & LSR_DATA))
+	if (!(status() & LSR_DR))
 		return -1;
 	panic_end_ns = time_ns() + PANIC_NS; /* somebody is there */
-	return inb(COM1 + RBR);
+	return inb(COM1_PORT + UART_RBR);
 }

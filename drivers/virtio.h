@@ -4,16 +4,10 @@
  * Host side only; the devices that guests see are in vmm/dev. Private to drivers/.
  */
 #pragma once
+#include "arch/x86/hw/virtio.h"
 #include "drivers/pci.h"
 #include "kernel/bits.h"
 #include "kernel/err.h"
-
-#define VIRTIO_F_EVENT_IDX BIT(29)
-#define VIRTIO_F_VERSION_1 BIT(32)
-
-#define VIRTQ_DESC_NEXT  1
-#define VIRTQ_DESC_WRITE 2
-#define VIRTQ_NO_VECTOR  0xffff
 
 struct virtq_desc {
 	uint64_t addr;
@@ -46,7 +40,7 @@ struct virtio_dev {
 int virtio_dev_init(struct virtio_dev *v, const struct pci_dev *d, uint64_t want, uint64_t need) must_check;
 /* Set up ring `number` with at most max entries, its interrupt at MSI-X entry `vector`. Before virtio_go. */
 int virtq_init(struct virtio_dev *v, struct virtq *q, uint16_t number, uint16_t max, uint16_t vector) must_check;
-/* MSI-X entry for configuration changes; VIRTQ_NO_VECTOR for none. */
+/* MSI-X entry for configuration changes; VIRTIO_NO_VECTOR for none. */
 int virtio_set_config_vector(struct virtio_dev *v, uint16_t vector) must_check;
 void virtio_go(struct virtio_dev *v); /* DRIVER_OK */
 

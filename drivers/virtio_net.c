@@ -17,29 +17,12 @@
 #include "kernel/spinlock.h"
 #include <string.h>
 
-#define VENDOR_VIRTIO       0x1af4
 #define DEVICE_TRANSITIONAL 0x1000
-#define DEVICE_MODERN       0x1041
-
-/* Feature bits, 5.1.3. */
-#define F_CSUM       BIT(0)
-#define F_GUEST_CSUM BIT(1)
-#define F_MAC        BIT(5)
-#define F_GUEST_TSO4 BIT(7)
-#define F_GUEST_TSO6 BIT(8)
-#define F_HOST_TSO4  BIT(11)
-#define F_HOST_TSO6  BIT(12)
-#define F_MRG_RXBUF  BIT(15)
-#define F_STATUS     BIT(16)
-
-#define CONFIG_STATUS  6
-#define STATUS_LINK_UP 1
 
 struct net_hdr { /* 5.1.6; little-endian, as this machine is */
 	uint8_t flags, gso_type;
 	uint16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
 };
-#define GSO_ECN 0x80
 
 #define RX_MAX      256
 #define TX_MAX      256
@@ -78,7 +61,8 @@ static struct vnet *vnet_of(struct nic *n) { return CONTAINER_OF(n, struct vnet,
 static bool vnet_link_up(struct nic *n)
 {
 	struct vnet *v = vnet_of(n);
-	v->link = !(v->dev.features & F_STATUS) || mmio_read16(v->dev.config + CONFIG_STATUS) & STATUS_LINK_UP;
+	v->link =
+		!(v->dev.features & VIRTIO_NET_F_STATUS) || mmio_read16(v->dev.config + VNET_CFG_STATUS) & VNET_LINK_UP;
 	return v->link;
 }
 
@@ -103,7 +87,7 @@ static unsigned rx_gather(struct vnet *v, struct frame *f, bool *bad)
 	if (e->id >= q->size || e->len < sizeof(struct net_hdr) + FRAME_MIN || e->len > PAGE_SIZE)
 		return 1;
 	const struct net_hdr *h = (const void *)(v->rx_buf + e->id * PAGE_SIZE);
-	unsigned count = v->dev.features & F_MRG_RXBUF ? h->num_buffers : 1;
+	unsigned count = v->dev.features & VIRTIO_NET_F_MRG_RXBUF ? h->num_buffers : 1;
 	if (count == 0 || count > FRAME_IOV_MAX)
 		return 1;
 	if (count > there)
@@ -119,7 +103,7 @@ static unsigned rx_gather(struct vnet *v, struct frame *f, bool *bad)
 		f->len += (uint32_t)f->iov[i].len;
 	}
 	f->flags = h->flags & (FRAME_NEEDS_CSUM | FRAME_DATA_VALID);
-	f->gso = h->gso_type & (uint8_t)~GSO_ECN;
+	f->gso = h->gso_type & (uint8_t)~VNET_GSO_ECN;
 	f->hdr_len = h->hdr_len;
 	f->gso_size = h->gso_size;
 	f->csum_start = h->csum_start;
@@ -294,7 +278,7 @@ static unsigned vnet_tx_room(struct nic *n)
 static int irq_setup(struct vnet *v, uint16_t *rx_vector)
 {
 	const struct pci_dev *d = v->dev.pci;
-	*rx_vector = VIRTQ_NO_VECTOR;
+	*rx_vector = VIRTIO_NO_VECTOR;
 	if (pci_msix_count(d) <= VECTOR_RX)
 		return pci_irq_simple(d, line_irq, v);
 	int err = pci_msix_set(d, VECTOR_CONFIG, config_irq, v);
@@ -321,7 +305,7 @@ static int vnet_start(struct nic *n)
 	spin_init(&v->tx_lock, "virtio-net tx");
 	nic_poll_init(&v->poll, n, vnet_poll, vnet_rearm);
 	if (irq_setup(v, &vector) || virtq_init(&v->dev, &v->rx, 0, RX_MAX, vector) ||
-	    virtq_init(&v->dev, &v->tx, 1, TX_MAX, VIRTQ_NO_VECTOR))
+	    virtq_init(&v->dev, &v->tx, 1, TX_MAX, VIRTIO_NO_VECTOR))
 		goto fail;
 	for (uint16_t i = 0; i < v->rx.size; i++) {
 		v->rx.desc[i] =
@@ -349,19 +333,22 @@ static const struct nic_ops vnet_ops = {
 
 struct nic *virtio_net_probe(const struct pci_dev *d)
 {
-	if (d->vendor != VENDOR_VIRTIO || (d->device != DEVICE_MODERN && d->device != DEVICE_TRANSITIONAL))
+	if (d->vendor != VIRTIO_PCI_VENDOR ||
+	    (d->device != VIRTIO_PCI_DEVICE_BASE + VIRTIO_ID_NET && d->device != DEVICE_TRANSITIONAL))
 		return NULL;
 	if (nvnets == VIRTIO_NICS) {
 		log_warn("virtio-net: %s: more than %d, not used", d->location, VIRTIO_NICS);
 		return NULL;
 	}
 	struct vnet *v = &vnets[nvnets];
-	uint64_t want = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF |
-			F_STATUS | VIRTIO_F_EVENT_IDX;
-	int err = virtio_dev_init(&v->dev, d, want, VIRTIO_F_VERSION_1 | F_MAC);
+	uint64_t want = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4 |
+			VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6 |
+			VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VIRTIO_F_EVENT_IDX;
+	int err = virtio_dev_init(&v->dev, d, want, VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC);
 	/* Large frames are received only into several buffers: without those, ask again without them. */
-	if (!err && !(v->dev.features & F_MRG_RXBUF))
-		err = virtio_dev_init(&v->dev, d, want & ~(F_GUEST_TSO4 | F_GUEST_TSO6), VIRTIO_F_VERSION_1 | F_MAC);
+	if (!err && !(v->dev.features & VIRTIO_NET_F_MRG_RXBUF))
+		err = virtio_dev_init(&v->dev, d, want & ~(VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6),
+				      VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC);
 	if (!err && !v->dev.config)
 		err = -ENODEV;
 	if (err) {
@@ -373,9 +360,9 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 	*n = (struct nic){ .ops = &vnet_ops, .driver = "virtio-net", .mtu = 1500 };
 	for (unsigned i = 0; i < ETH_ALEN; i++)
 		n->mac[i] = mmio_read8(v->dev.config + i);
-	if (v->dev.features & F_CSUM)
-		n->features = NIC_F_CSUM | (v->dev.features & F_HOST_TSO4 ? NIC_F_TSO4 : 0) |
-			      (v->dev.features & F_HOST_TSO6 ? NIC_F_TSO6 : 0);
+	if (v->dev.features & VIRTIO_NET_F_CSUM)
+		n->offloads = FRAME_TAKES_CSUM | (v->dev.features & VIRTIO_NET_F_HOST_TSO4 ? FRAME_TAKES_TSO4 : 0) |
+			      (v->dev.features & VIRTIO_NET_F_HOST_TSO6 ? FRAME_TAKES_TSO6 : 0);
 	nvnets++;
 	return n;
 }

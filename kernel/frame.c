@@ -13,7 +13,6 @@
 #define TCP_FIN        0x01
 #define TCP_PSH        0x08
 #define TCP_CWR        0x80
-#define GSO_ECN        0x80 /* VIRTIO_NET_HDR_GSO_ECN, a flag beside the type */
 
 static uint16_t get_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 
@@ -146,7 +145,7 @@ static uint16_t tcp_csum(const struct tcp_frame *t, uint8_t *seg, size_t len)
 
 bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, uint8_t *buf, size_t len), void *arg)
 {
-	uint8_t gso = f->gso & (uint8_t)~GSO_ECN;
+	uint8_t gso = f->gso & (uint8_t)~VNET_GSO_ECN;
 	if (gso == FRAME_GSO_NONE) {
 		if (f->len > FRAME_WIRE_MAX || f->len < FRAME_MIN || frame_copy_out(f, 0, buf, f->len) != f->len)
 			return false;

@@ -6,6 +6,7 @@
  * one frame may stand for several TCP segments of gso_size payload bytes each.
  */
 #pragma once
+#include "arch/x86/hw/virtio.h"
 #include "kernel/bits.h"
 
 #define FRAME_MAX     (65535 + 14 + 4) /* a GSO frame */
@@ -18,9 +19,14 @@ struct iov {
 	size_t len;
 };
 
-#define FRAME_NEEDS_CSUM 1 /* VIRTIO_NET_HDR_F_NEEDS_CSUM: finish the checksum before it goes on a wire */
-#define FRAME_DATA_VALID 2 /* VIRTIO_NET_HDR_F_DATA_VALID: the receiver need not check it */
-enum frame_gso { FRAME_GSO_NONE = 0, FRAME_GSO_TCPV4 = 1, FRAME_GSO_TCPV6 = 4 };
+#define FRAME_NEEDS_CSUM VNET_HDR_NEEDS_CSUM /* finish the checksum before it goes on a wire */
+#define FRAME_DATA_VALID VNET_HDR_DATA_VALID /* the receiver need not check it */
+enum frame_gso { FRAME_GSO_NONE = VNET_GSO_NONE, FRAME_GSO_TCPV4 = VNET_GSO_TCPV4, FRAME_GSO_TCPV6 = VNET_GSO_TCPV6 };
+
+/* What a NIC, a port or a guest's driver takes unfinished. */
+#define FRAME_TAKES_CSUM 1 /* FRAME_NEEDS_CSUM */
+#define FRAME_TAKES_TSO4 2 /* FRAME_GSO_TCPV4 */
+#define FRAME_TAKES_TSO6 4
 
 struct frame {
 	struct iov iov[FRAME_IOV_MAX];

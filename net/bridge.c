@@ -221,9 +221,9 @@ static bool offload_missing(const struct bridge_port *p, const struct frame *f)
 {
 	if (f->gso != FRAME_GSO_NONE && f->gso != FRAME_GSO_TCPV4 && f->gso != FRAME_GSO_TCPV6)
 		return true;
-	unsigned need = f->flags & FRAME_NEEDS_CSUM ? BRIDGE_CSUM : 0;
+	unsigned need = f->flags & FRAME_NEEDS_CSUM ? FRAME_TAKES_CSUM : 0;
 	if (f->gso != FRAME_GSO_NONE)
-		need |= BRIDGE_CSUM | (f->gso == FRAME_GSO_TCPV4 ? BRIDGE_TSO4 : BRIDGE_TSO6);
+		need |= FRAME_TAKES_CSUM | (f->gso == FRAME_GSO_TCPV4 ? FRAME_TAKES_TSO4 : FRAME_TAKES_TSO6);
 	return need & ~p->offloads;
 }
 

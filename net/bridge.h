@@ -12,10 +12,6 @@
 #include "kernel/list.h"
 #include "kernel/spinlock.h"
 
-#define BRIDGE_CSUM 1 /* the port takes FRAME_NEEDS_CSUM */
-#define BRIDGE_TSO4 2
-#define BRIDGE_TSO6 4
-
 struct bridge;
 struct bridge_port_stats {
 	uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, dropped;
@@ -34,7 +30,7 @@ struct bridge_port {
 	 */
 	unsigned (*room)(void *arg);
 	void *arg;
-	unsigned offloads; /* BRIDGE_*: what send() takes */
+	unsigned offloads; /* FRAME_TAKES_*: what send() takes */
 	bool only_mac;     /* a guest: source MAC must be mac, others are counted and dropped */
 	uint8_t mac[ETH_ALEN];
 	struct bridge_port_stats stats; /* [a] relaxed */

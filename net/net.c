@@ -140,9 +140,7 @@ static void nic_attach(struct net_if *i)
 	struct nic *n = i->nic;
 	i->nic_port = (struct bridge_port){ .send = nic_send, .room = nic_room, .arg = i };
 	sniprintf(i->nic_port.name, sizeof(i->nic_port.name), "%s", n->name);
-	i->nic_port.offloads = (n->features & NIC_F_CSUM ? BRIDGE_CSUM : 0) |
-			       (n->features & NIC_F_TSO4 ? BRIDGE_TSO4 : 0) |
-			       (n->features & NIC_F_TSO6 ? BRIDGE_TSO6 : 0);
+	i->nic_port.offloads = n->offloads;
 	bridge_add(i->bridge, &i->nic_port);
 	n->rx = nic_received;
 	n->rx_arg = i;

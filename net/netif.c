@@ -188,7 +188,8 @@ static err_t netif_setup(struct netif *n)
 
 int netif_attach(struct net_if *i)
 {
-	i->ip_port = (struct bridge_port){ .send = port_send, .arg = i, .offloads = BRIDGE_CSUM | BRIDGE_TSO4 };
+	i->ip_port =
+		(struct bridge_port){ .send = port_send, .arg = i, .offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 };
 	sniprintf(i->ip_port.name, sizeof(i->ip_port.name), "tern");
 	memcpy(i->ip_port.mac, i->nic->mac, ETH_ALEN);
 	bridge_add(i->bridge, &i->ip_port);

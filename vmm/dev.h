@@ -99,7 +99,7 @@ int vnet_create(struct machine *m, struct pci_bus *b, struct vnet **v, unsigned 
 		void (*tx)(void *arg, struct frame *f), void *arg);
 /* A frame for the guest: 0, -ENOBUFS (no buffers posted), -ENETDOWN (driver not ready, quiesced). Any task. */
 int vnet_rx(struct vnet *v, const struct frame *f);
-/* FRAME_NEEDS_CSUM / GSO kinds that the guest's driver accepts now: BRIDGE_* style bits 1 csum, 2 TSO4, 4 TSO6. */
+/* FRAME_TAKES_*: what the guest's driver takes now. */
 unsigned vnet_offloads(const struct vnet *v);
 
 /* vmm/dev/virtio_rng.c */

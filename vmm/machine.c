@@ -4,12 +4,12 @@
  * and loaded; ports and addresses are in vmm/dev.h, what the guest reads about them in vmm/dsdt.asl and acpi_tables.c.
  */
 #include "vmm/machine.h"
+#include "arch/x86/hw/uart16550.h"
 #include "kernel/log.h"
 #include "kernel/random.h"
 #include "vmm/vcpu.h"
 
-#define UART_PORT 0x3f8
-#define UART_GSI  4
+#define UART_GSI 4
 enum { SLOT_NET = 1, SLOT_RNG = 2 }; /* of PCI bus 0; the host bridge is 0 */
 
 /* ---- what devices may ask of the machine ---- */
@@ -54,7 +54,7 @@ int machine_build(struct vm *vm)
 
 	err = ioapic_create(m, &vm->ioapic);
 	if (!err)
-		err = uart_create(m, &vm->uart, UART_PORT, UART_GSI, vm_console_out, vm);
+		err = uart_create(m, &vm->uart, COM1_PORT, UART_GSI, vm_console_out, vm);
 	if (!err)
 		err = power_create(m);
 	if (!err)

@@ -18,8 +18,6 @@ struct vm_port {
 	bool attached; /* vm->lock */
 };
 
-_Static_assert(BRIDGE_CSUM == 1 && BRIDGE_TSO4 == 2 && BRIDGE_TSO6 == 4, "vnet_offloads speaks in BRIDGE_ bits");
-
 static int port_send(void *arg, const struct frame *f) { return vnet_rx(((struct vm *)arg)->vnet, f); }
 
 int vm_port_create(struct vm *vm)

@@ -55,7 +55,7 @@ static void tap_add(struct net *n, struct tap *t, const uint8_t *only)
 {
 	t->port.send = tap_send;
 	t->port.arg = t;
-	t->port.offloads = BRIDGE_CSUM | BRIDGE_TSO4 | BRIDGE_TSO6;
+	t->port.offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 | FRAME_TAKES_TSO6;
 	if (only) {
 		t->port.only_mac = true;
 		memcpy(t->port.mac, only, 6);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The guest's PCI bus as Linux probes it: configuration, BARs sized and moved, MSI-X masks, and what migrates of it. */
+#include "arch/x86/hw/virtio.h"
 #include "tests/unit/fake_guest.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -161,7 +162,7 @@ static void test_msix(void **state)
 	assert_int_equal(g.msi[0].addr, 0xfee00000);
 	assert_int_equal(g.msi[0].data, 0x41);
 	pci_msix_raise(f, 3); /* no such vector */
-	pci_msix_raise(f, PCI_MSIX_NONE);
+	pci_msix_raise(f, VIRTIO_NO_VECTOR);
 	assert_int_equal(g.nmsi, 1);
 	/*
 	 * Vector mask: pending, seen in the PBA, kept over a migration, sent once when unmasked, with what is in the

@@ -11,10 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CF8_PORT   0xcf8
-#define CF8_LEN    8
-#define CF8_DATA   4 /* CONFIG_DATA in the region */
-#define CF8_ENABLE 0x80000000u
+#define CF8_LEN  8
+#define CF8_DATA 4 /* CONFIG_DATA in the region */
 
 /* The id of QEMU's generic PCIe host: known to lspci, no driver binds to it and no quirk matches. */
 static const struct pci_ids host_ids = { 0x1b36, 0x0008, 0, 0, 0, 0x060000 };
@@ -136,7 +134,7 @@ static uint64_t cf8_read(void *arg, uint64_t off, unsigned size)
 
 	if (off == 0 && size == 4)
 		return addr;
-	if (off < CF8_DATA || !(addr & CF8_ENABLE) || addr >> 16 & 0xff)
+	if (off < CF8_DATA || !(addr & PCI_ADDRESS_ENABLE) || addr >> 16 & 0xff)
 		return ~0UL;
 	return cfg_read(bus, addr >> 8 & 0xff, (addr & 0xfc) + (unsigned)(off - CF8_DATA), size);
 }
@@ -148,7 +146,7 @@ static void cf8_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 
 	if (off == 0 && size == 4)
 		__atomic_store_n(&bus->s.address, (uint32_t)val & 0x80fffffc, __ATOMIC_RELAXED);
-	else if (off >= CF8_DATA && addr & CF8_ENABLE && !(addr >> 16 & 0xff))
+	else if (off >= CF8_DATA && addr & PCI_ADDRESS_ENABLE && !(addr >> 16 & 0xff))
 		cfg_write(bus, addr >> 8 & 0xff, (addr & 0xfc) + (unsigned)(off - CF8_DATA), size, (uint32_t)val);
 }
 
@@ -329,7 +327,7 @@ static void pci_host_fini(struct dev *d)
 	struct pci_bus *bus = CONTAINER_OF(d, struct pci_bus, dev);
 
 	if (bus->has_ports)
-		bus_remove(&d->m->bus, BUS_PIO, CF8_PORT);
+		bus_remove(&d->m->bus, BUS_PIO, PCI_PORT_ADDRESS);
 	if (bus->has_ecam)
 		bus_remove(&d->m->bus, BUS_MMIO, PCI_ECAM_BASE);
 	list_remove(&d->node);
@@ -355,7 +353,8 @@ int pci_bus_create(struct machine *m, struct pci_bus **b)
 	pci_func_init(&bus->host, bus, &bus->dev, 0, &host_ids);
 	err = pci_func_attach(&bus->host);
 	if (!err)
-		err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ CF8_PORT, CF8_LEN, &cf8_ops, bus, "pci-cfg" });
+		err = bus_add(&m->bus, BUS_PIO,
+			      &(struct bus_region){ PCI_PORT_ADDRESS, CF8_LEN, &cf8_ops, bus, "pci-cfg" });
 	bus->has_ports = !err;
 	if (!err)
 		err = bus_add(&m->bus, BUS_MMIO,

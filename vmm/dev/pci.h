@@ -7,33 +7,12 @@
  * hooks of pci_func_ops and the functions behind BARs are called with none of these held.
  */
 #pragma once
+#include "arch/x86/hw/pci.h"
 #include "vmm/dev.h"
 
-#define PCI_SLOTS     32
-#define PCI_BARS      6
-#define PCI_CFG_SIZE  256
-#define PCI_MSIX_MAX  8      /* vectors of a function */
-#define PCI_MSIX_NONE 0xffff /* "no vector", as virtio writes it */
-
-/* Type 0 header (PCI 3.0, 6.1). */
-enum {
-	PCI_VENDOR_ID = 0x00,
-	PCI_DEVICE_ID = 0x02,
-	PCI_COMMAND = 0x04,
-	PCI_STATUS = 0x06,
-	PCI_REVISION = 0x08,
-	PCI_CLASS = 0x09,
-	PCI_CACHE_LINE = 0x0c,
-	PCI_LATENCY = 0x0d,
-	PCI_BAR0 = 0x10,
-	PCI_SUBVENDOR = 0x2c,
-	PCI_SUBDEVICE = 0x2e,
-	PCI_CAP_PTR = 0x34,
-	PCI_INT_LINE = 0x3c,
-	PCI_FIRST_CAP = 0x40,
-};
-enum { PCI_COMMAND_IO = 1, PCI_COMMAND_MEM = 2, PCI_COMMAND_MASTER = 4, PCI_COMMAND_INTX_OFF = 0x400 };
-enum { PCI_STATUS_CAPS = 0x10 };
+#define PCI_SLOTS    32
+#define PCI_CFG_SIZE 256
+#define PCI_MSIX_MAX 8 /* vectors of a function */
 
 struct pci_func;
 struct pci_func_ops {

@@ -7,28 +7,23 @@
 #include "vmm/dev/pci.h"
 #include <string.h>
 
-#define MSIX_CAP_ID    0x11
-#define MSIX_CAP_LEN   12
-#define MSIX_BAR_LEN   0x1000
-#define MSIX_PBA       0x800
-/* Message control, high byte. */
-#define MSIX_ENABLE    0x80
-#define MSIX_FUNC_MASK 0x40
-/* Words of a table entry. */
-enum { MSIX_ADDR, MSIX_ADDR_HI, MSIX_DATA, MSIX_CTRL, MSIX_WORDS };
-#define MSIX_VECTOR_MASK 1u
+#define BAR_LEN          0x1000
+#define PBA              0x800
+/* The high byte of the control word. */
+#define CONTROL_ENABLE   (MSIX_ENABLE >> 8)
+#define CONTROL_MASK_ALL (MSIX_MASK_ALL >> 8)
 
 static uint8_t msix_control(const struct pci_func *f)
 {
 	return __atomic_load_n(&f->s.cfg[f->msix_cap + 3], __ATOMIC_ACQUIRE);
 }
 
-bool pci_msix_enabled(const struct pci_func *f) { return f->nvectors && msix_control(f) & MSIX_ENABLE; }
+bool pci_msix_enabled(const struct pci_func *f) { return f->nvectors && msix_control(f) & CONTROL_ENABLE; }
 
 /* Lock held. */
 static bool msix_is_open(const struct pci_func *f, unsigned v)
 {
-	return (msix_control(f) & (MSIX_ENABLE | MSIX_FUNC_MASK)) == MSIX_ENABLE && pci_func_is_master(f) &&
+	return (msix_control(f) & (CONTROL_ENABLE | CONTROL_MASK_ALL)) == CONTROL_ENABLE && pci_func_is_master(f) &&
 	       !(f->msix.table[v * MSIX_WORDS + MSIX_CTRL] & MSIX_VECTOR_MASK);
 }
 
@@ -88,7 +83,7 @@ static uint64_t msix_read(void *arg, uint64_t off, unsigned size)
 
 		if (at < f->nvectors * MSIX_WORDS * 4)
 			word = f->msix.table[at / 4];
-		else if (at == MSIX_PBA)
+		else if (at == PBA)
 			word = (uint32_t)f->msix.pending;
 		v |= (uint64_t)word << 8 * i;
 	}
@@ -116,16 +111,16 @@ static const struct bus_ops msix_ops = { msix_read, msix_write };
 
 int pci_msix_init(struct pci_func *f, unsigned bar, unsigned nvectors)
 {
-	unsigned cap = pci_func_cap(f, MSIX_CAP_ID, MSIX_CAP_LEN);
+	unsigned cap = pci_func_cap(f, PCI_CAP_MSIX, MSIX_LEN);
 
 	BUG_ON(!nvectors || nvectors > PCI_MSIX_MAX);
 	f->nvectors = nvectors;
 	f->msix_cap = cap;
-	put_le16(f->reset_cfg + cap + 2, (uint16_t)(nvectors - 1));
-	f->wmask[cap + 3] = MSIX_ENABLE | MSIX_FUNC_MASK;
-	put_le32(f->reset_cfg + cap + 4, bar);
-	put_le32(f->reset_cfg + cap + 8, MSIX_PBA | bar);
-	return pci_func_bar(f, bar, false, MSIX_BAR_LEN, &msix_ops, f);
+	put_le16(f->reset_cfg + cap + MSIX_CONTROL, (uint16_t)(nvectors - 1));
+	f->wmask[cap + 3] = CONTROL_ENABLE | CONTROL_MASK_ALL;
+	put_le32(f->reset_cfg + cap + MSIX_TABLE, bar);
+	put_le32(f->reset_cfg + cap + MSIX_PBA, PBA | bar);
+	return pci_func_bar(f, bar, false, BAR_LEN, &msix_ops, f);
 }
 
 void pci_msix_reset(struct pci_func *f)

@@ -7,56 +7,11 @@
  * The far end is always there (CTS, DSR, DCD). The interrupt is gated by MCR.OUT2, as on a PC. Receive data below the
  * FIFO's trigger level counts as timed out at once. Baud rate and framing are remembered, without effect.
  */
+#include "arch/x86/hw/uart16550.h"
 #include "vmm/dev.h"
 #include <stdlib.h>
 
-enum { /* registers; the first two are the divisor while LCR.DLAB is set */
-       REG_DATA,
-       REG_IER,
-       REG_IIR_FCR,
-       REG_LCR,
-       REG_MCR,
-       REG_LSR,
-       REG_MSR,
-       REG_SCR,
-       UART_LEN,
-};
-#define FIFO_SIZE 16
-
-#define IER_RDA   0x01
-#define IER_THRE  0x02
-#define IER_LINE  0x04
-#define IER_MODEM 0x08
-#define IER_VALID 0x0f
-
-#define IIR_MODEM   0x00
-#define IIR_NONE    0x01
-#define IIR_THRE    0x02
-#define IIR_RDA     0x04
-#define IIR_LINE    0x06
-#define IIR_TIMEOUT 0x0c
-#define IIR_FIFO    0xc0
-
-#define FCR_ENABLE   0x01
-#define FCR_CLEAR_RX 0x02
-#define FCR_VALID    0xc9 /* what is remembered: enable, DMA mode, trigger level */
-#define LCR_DLAB     0x80
-#define MCR_DTR      0x01
-#define MCR_RTS      0x02
-#define MCR_OUT1     0x04
-#define MCR_OUT2     0x08
-#define MCR_LOOP     0x10
-#define MCR_VALID    0x1f
-#define LSR_DR       0x01
-#define LSR_OE       0x02
-#define LSR_THRE     0x20
-#define LSR_TEMT     0x40
-#define MSR_DELTA    0x0f
-#define MSR_TERI     0x04
-#define MSR_CTS      0x10
-#define MSR_DSR      0x20
-#define MSR_RI       0x40
-#define MSR_DCD      0x80
+#define FCR_VALID (FCR_ENABLE | FCR_DMA | FCR_TRIGGER) /* what is remembered */
 
 struct uart_state { /* section "uart" */
 	uint8_t ier, fcr, lcr, mcr, scr, dll, dlm;
@@ -64,7 +19,7 @@ struct uart_state { /* section "uart" */
 	uint8_t overrun;
 	uint8_t msr_delta; /* low half of MSR */
 	uint8_t rx_head, rx_count;
-	uint8_t rx[FIFO_SIZE];
+	uint8_t rx[UART_FIFO_SIZE];
 };
 struct uart {
 	struct dev dev;
@@ -87,7 +42,10 @@ static const struct sfield uart_fields[] = {
 };
 /* clang-format on */
 
-static unsigned rx_room(const struct uart_state *s) { return (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1U) - s->rx_count; }
+static unsigned rx_room(const struct uart_state *s)
+{
+	return (s->fcr & FCR_ENABLE ? UART_FIFO_SIZE : 1U) - s->rx_count;
+}
 
 static int uart_check(const void *obj, const void *state, struct why *w)
 {
@@ -96,7 +54,7 @@ static int uart_check(const void *obj, const void *state, struct why *w)
 	if ((s->ier & ~IER_VALID) || (s->fcr & ~FCR_VALID) || (s->mcr & ~MCR_VALID) || (s->msr_delta & ~MSR_DELTA) ||
 	    s->thre_pending > 1 || s->overrun > 1)
 		return why_set(w, -EINVAL, "uart: reserved bits are set");
-	if (s->rx_head >= FIFO_SIZE || s->rx_count > (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1))
+	if (s->rx_head >= UART_FIFO_SIZE || s->rx_count > (s->fcr & FCR_ENABLE ? UART_FIFO_SIZE : 1))
 		return why_set(w, -EINVAL, "uart: receive FIFO at %u holds %u", s->rx_head, s->rx_count);
 	if (!(s->fcr & FCR_ENABLE) && s->fcr)
 		return why_set(w, -EINVAL, "uart: FIFO control %x without FIFOs", s->fcr);
@@ -166,7 +124,7 @@ static void rx_push(struct uart_state *s, uint8_t c)
 		s->overrun = 1;
 		return;
 	}
-	s->rx[(s->rx_head + s->rx_count) % FIFO_SIZE] = c;
+	s->rx[(s->rx_head + s->rx_count) % UART_FIFO_SIZE] = c;
 	s->rx_count++;
 }
 
@@ -175,7 +133,7 @@ static uint8_t rx_pop(struct uart_state *s)
 	if (!s->rx_count)
 		return 0;
 	uint8_t c = s->rx[s->rx_head];
-	s->rx_head = (s->rx_head + 1) % FIFO_SIZE;
+	s->rx_head = (s->rx_head + 1) % UART_FIFO_SIZE;
 	s->rx_count--;
 	return c;
 }
@@ -211,24 +169,24 @@ static uint8_t reg_read(struct uart_state *s, unsigned reg)
 	uint8_t v = 0;
 
 	switch (reg) {
-	case REG_DATA: return dlab ? s->dll : rx_pop(s);
-	case REG_IER: return dlab ? s->dlm : s->ier;
-	case REG_IIR_FCR:
+	case UART_RBR: return dlab ? s->dll : rx_pop(s);
+	case UART_IER: return dlab ? s->dlm : s->ier;
+	case UART_IIR:
 		v = iir(s);
 		if (v == IIR_THRE)
 			s->thre_pending = 0; /* reading IIR acknowledges this one */
 		return v | (s->fcr & FCR_ENABLE ? IIR_FIFO : 0);
-	case REG_LCR: return s->lcr;
-	case REG_MCR: return s->mcr;
-	case REG_LSR:
+	case UART_LCR: return s->lcr;
+	case UART_MCR: return s->mcr;
+	case UART_LSR:
 		v = LSR_THRE | LSR_TEMT | (s->rx_count ? LSR_DR : 0) | (s->overrun ? LSR_OE : 0);
 		s->overrun = 0;
 		return v;
-	case REG_MSR:
+	case UART_MSR:
 		v = modem_lines(s->mcr) | s->msr_delta;
 		s->msr_delta = 0;
 		return v;
-	case REG_SCR: return s->scr;
+	case UART_SCR: return s->scr;
 	default: return 0xff;
 	}
 }
@@ -239,7 +197,7 @@ static bool reg_write(struct uart_state *s, unsigned reg, uint8_t v)
 	bool dlab = s->lcr & LCR_DLAB;
 
 	switch (reg) {
-	case REG_DATA:
+	case UART_RBR:
 		if (dlab) {
 			s->dll = v;
 			return false;
@@ -248,7 +206,7 @@ static bool reg_write(struct uart_state *s, unsigned reg, uint8_t v)
 		if (s->mcr & MCR_LOOP)
 			rx_push(s, v);
 		return !(s->mcr & MCR_LOOP);
-	case REG_IER:
+	case UART_IER:
 		if (dlab) {
 			s->dlm = v;
 			return false;
@@ -257,12 +215,12 @@ static bool reg_write(struct uart_state *s, unsigned reg, uint8_t v)
 			s->thre_pending = 1; /* enabling it while the transmitter is empty says so again */
 		s->ier = v & IER_VALID;
 		return false;
-	case REG_IIR_FCR: write_fcr(s, v); return false;
-	case REG_LCR: s->lcr = v; return false;
-	case REG_MCR: write_mcr(s, v); return false;
-	case REG_SCR: s->scr = v; return false;
-	case REG_LSR: /* read-only */
-	case REG_MSR:
+	case UART_IIR: write_fcr(s, v); return false;
+	case UART_LCR: s->lcr = v; return false;
+	case UART_MCR: write_mcr(s, v); return false;
+	case UART_SCR: s->scr = v; return false;
+	case UART_LSR: /* read-only */
+	case UART_MSR:
 	default: return false;
 	}
 }
@@ -350,7 +308,7 @@ int uart_create(struct machine *m, struct uart **out, uint16_t port, unsigned gs
 	struct uart *u = calloc(1, sizeof(*u));
 	if (!u)
 		return err_trace(-ENOMEM);
-	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ port, UART_LEN, &uart_bus_ops, u, "uart" });
+	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ port, UART_REGS, &uart_bus_ops, u, "uart" });
 	if (err) {
 		free(u);
 		return err;

@@ -7,6 +7,7 @@
  * so that publishing a buffer and telling the driver is one step for quiesce().
  */
 #pragma once
+#include "arch/x86/hw/virtio.h"
 #include "vmm/dev/pci.h"
 #include "vmm/dev/virtqueue.h"
 
@@ -15,20 +16,7 @@
 #define VIRTIO_BAR_CFG    1 /* memory: common, ISR, device */
 #define VIRTIO_BAR_MSIX   2 /* memory */
 
-enum { VIRTIO_ID_NET = 1, VIRTIO_ID_RNG = 4 };
-/* device_status */
-enum {
-	VIRTIO_ACKNOWLEDGE = 1,
-	VIRTIO_DRIVER = 2,
-	VIRTIO_DRIVER_OK = 4,
-	VIRTIO_FEATURES_OK = 8,
-	VIRTIO_NEEDS_RESET = 64,
-	VIRTIO_FAILED = 128,
-};
-#define VIRTIO_F_INDIRECT_DESC BIT(28)
-#define VIRTIO_F_EVENT_IDX     BIT(29)
-#define VIRTIO_F_VERSION_1     BIT(32)
-#define VIRTIO_F_COMMON        (VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1)
+#define VIRTIO_F_COMMON (VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1)
 
 struct virtio_state { /* section "virtio" */
 	uint64_t driver_features;

@@ -16,35 +16,7 @@
 
 enum { VNET_RX, VNET_TX, VNET_QUEUES };
 
-#define NET_F_CSUM       BIT(0) /* the driver may send partial checksums */
-#define NET_F_GUEST_CSUM BIT(1) /* it takes them */
-#define NET_F_MTU        BIT(3)
-#define NET_F_MAC        BIT(5)
-#define NET_F_GUEST_TSO4 BIT(7)
-#define NET_F_GUEST_TSO6 BIT(8)
-#define NET_F_HOST_TSO4  BIT(11)
-#define NET_F_HOST_TSO6  BIT(12)
-#define NET_F_MRG_RXBUF  BIT(15)
-#define NET_F_STATUS     BIT(16)
-
-#define NET_MTU     1500
-#define NET_LINK_UP 1
-/* struct virtio_net_config (5.1.4) */
-enum { CONFIG_MAC = 0, CONFIG_STATUS = 6, CONFIG_MAX_PAIRS = 8, CONFIG_MTU = 10, CONFIG_LEN = 12 };
-/* struct virtio_net_hdr (5.1.6) */
-enum {
-	HDR_FLAGS = 0,
-	HDR_GSO = 1,
-	HDR_HDR_LEN = 2,
-	HDR_GSO_SIZE = 4,
-	HDR_CSUM_START = 6,
-	HDR_CSUM_OFFSET = 8,
-	HDR_BUFFERS = 10,
-	HDR_LEN = 12
-};
-
-/* Bits of vnet_offloads(). */
-enum { TAKES_CSUM = 1, TAKES_TSO4 = 2, TAKES_TSO6 = 4 };
+#define NET_MTU 1500
 
 /*
  * A vCPU that rings leaves the pump after so many rounds of the ring even if others keep filling it; the next ring goes
@@ -82,9 +54,10 @@ static struct vnet *vnet_of(struct virtio *v) { return CONTAINER_OF(v, struct vn
 /* May the driver ask for what the header asks for, and does it fit the frame? (5.1.6.2.2) */
 static bool tx_offloads_ok(const struct vnet *n, const struct frame *f)
 {
-	uint64_t need = f->gso == FRAME_GSO_TCPV4 ? NET_F_HOST_TSO4 : NET_F_HOST_TSO6;
+	uint64_t need = f->gso == FRAME_GSO_TCPV4 ? VIRTIO_NET_F_HOST_TSO4 : VIRTIO_NET_F_HOST_TSO6;
 
-	if (f->flags && (!virtio_has(&n->v, NET_F_CSUM) || (uint32_t)f->csum_start + f->csum_offset + 2 > f->len))
+	if (f->flags &&
+	    (!virtio_has(&n->v, VIRTIO_NET_F_CSUM) || (uint32_t)f->csum_start + f->csum_offset + 2 > f->len))
 		return false;
 	if (f->gso == FRAME_GSO_NONE)
 		return f->len <= FRAME_WIRE_MAX;
@@ -96,18 +69,18 @@ static bool tx_offloads_ok(const struct vnet *n, const struct frame *f)
 static bool tx_frame(struct vnet *n, struct frame *f)
 {
 	struct virtq_chain *c = &n->tx_chain;
-	uint8_t h[HDR_LEN];
+	uint8_t h[VNET_HDR_LEN];
 
-	if (c->nin || c->out_len < HDR_LEN + FRAME_MIN || c->out_len - HDR_LEN > FRAME_MAX)
+	if (c->nin || c->out_len < VNET_HDR_LEN + FRAME_MIN || c->out_len - VNET_HDR_LEN > FRAME_MAX)
 		return false;
-	(void)virtq_chain_read(c, h, HDR_LEN);
-	f->len = c->out_len - HDR_LEN;
-	f->flags = h[HDR_FLAGS] & FRAME_NEEDS_CSUM;
-	f->gso = h[HDR_GSO];
-	f->hdr_len = (uint16_t)MIN(get_le16(h + HDR_HDR_LEN), f->len); /* a hint: no more than that */
-	f->gso_size = get_le16(h + HDR_GSO_SIZE);
-	f->csum_start = get_le16(h + HDR_CSUM_START);
-	f->csum_offset = get_le16(h + HDR_CSUM_OFFSET);
+	(void)virtq_chain_read(c, h, VNET_HDR_LEN);
+	f->len = c->out_len - VNET_HDR_LEN;
+	f->flags = h[VNET_HDR_FLAGS] & FRAME_NEEDS_CSUM;
+	f->gso = h[VNET_HDR_GSO];
+	f->hdr_len = (uint16_t)MIN(get_le16(h + VNET_HDR_HDR_LEN), f->len); /* a hint: no more than that */
+	f->gso_size = get_le16(h + VNET_HDR_GSO_SIZE);
+	f->csum_start = get_le16(h + VNET_HDR_CSUM_START);
+	f->csum_offset = get_le16(h + VNET_HDR_CSUM_OFFSET);
 	if (!tx_offloads_ok(n, f))
 		return false;
 	f->niov = 0;
@@ -191,8 +164,9 @@ unsigned vnet_offloads(const struct vnet *n)
 
 	if (!(__atomic_load_n(&n->v.s.status, __ATOMIC_ACQUIRE) & VIRTIO_DRIVER_OK))
 		return 0;
-	return (f & NET_F_GUEST_CSUM ? TAKES_CSUM : 0) | (f & NET_F_GUEST_TSO4 ? TAKES_TSO4 : 0) |
-	       (f & NET_F_GUEST_TSO6 ? TAKES_TSO6 : 0);
+	return (f & VIRTIO_NET_F_GUEST_CSUM ? FRAME_TAKES_CSUM : 0) |
+	       (f & VIRTIO_NET_F_GUEST_TSO4 ? FRAME_TAKES_TSO4 : 0) |
+	       (f & VIRTIO_NET_F_GUEST_TSO6 ? FRAME_TAKES_TSO6 : 0);
 }
 
 /* Lock held. The bridge asked vnet_offloads(), but the driver may have been replaced since. */
@@ -200,31 +174,33 @@ static bool rx_offloads_ok(const struct vnet *n, const struct frame *f)
 {
 	unsigned takes = vnet_offloads(n);
 
-	return (!(f->flags & FRAME_NEEDS_CSUM) || takes & TAKES_CSUM) &&
-	       (f->gso != FRAME_GSO_TCPV4 || takes & TAKES_TSO4) && (f->gso != FRAME_GSO_TCPV6 || takes & TAKES_TSO6);
+	return (!(f->flags & FRAME_NEEDS_CSUM) || takes & FRAME_TAKES_CSUM) &&
+	       (f->gso != FRAME_GSO_TCPV4 || takes & FRAME_TAKES_TSO4) &&
+	       (f->gso != FRAME_GSO_TCPV6 || takes & FRAME_TAKES_TSO6);
 }
 
-static void rx_header(const struct vnet *n, const struct frame *f, uint8_t h[HDR_LEN])
+static void rx_header(const struct vnet *n, const struct frame *f, uint8_t h[VNET_HDR_LEN])
 {
-	memset(h, 0, HDR_LEN);
-	h[HDR_FLAGS] = f->flags & (virtio_has(&n->v, NET_F_GUEST_CSUM) ? FRAME_NEEDS_CSUM | FRAME_DATA_VALID : 0);
-	put_le16(h + HDR_BUFFERS, 1);
+	memset(h, 0, VNET_HDR_LEN);
+	h[VNET_HDR_FLAGS] =
+		f->flags & (virtio_has(&n->v, VIRTIO_NET_F_GUEST_CSUM) ? FRAME_NEEDS_CSUM | FRAME_DATA_VALID : 0);
+	put_le16(h + VNET_HDR_BUFFERS, 1);
 	if (f->flags & FRAME_NEEDS_CSUM) {
-		h[HDR_FLAGS] &= ~FRAME_DATA_VALID;
-		put_le16(h + HDR_CSUM_START, f->csum_start);
-		put_le16(h + HDR_CSUM_OFFSET, f->csum_offset);
+		h[VNET_HDR_FLAGS] &= ~FRAME_DATA_VALID;
+		put_le16(h + VNET_HDR_CSUM_START, f->csum_start);
+		put_le16(h + VNET_HDR_CSUM_OFFSET, f->csum_offset);
 	}
 	if (f->gso != FRAME_GSO_NONE) {
-		h[HDR_GSO] = f->gso;
-		put_le16(h + HDR_GSO_SIZE, f->gso_size);
-		put_le16(h + HDR_HDR_LEN, f->hdr_len);
+		h[VNET_HDR_GSO] = f->gso;
+		put_le16(h + VNET_HDR_GSO_SIZE, f->gso_size);
+		put_le16(h + VNET_HDR_HDR_LEN, f->hdr_len);
 	}
 }
 
 /* Where a copy of header and frame has got to. */
 struct rx_cursor {
 	const struct frame *f;
-	uint8_t hdr[HDR_LEN];
+	uint8_t hdr[VNET_HDR_LEN];
 	uint32_t done; /* bytes, the header included */
 	unsigned iov;
 	size_t off; /* in iov */
@@ -235,9 +211,9 @@ static uint32_t rx_fill_chain(struct virtq *q, struct virtq_chain *c, struct rx_
 	uint32_t before = k->done;
 	size_t n = 1;
 
-	if (k->done < HDR_LEN)
-		k->done += (uint32_t)virtq_chain_write(q, c, k->hdr + k->done, HDR_LEN - k->done);
-	while (n && k->done >= HDR_LEN && k->iov < k->f->niov) {
+	if (k->done < VNET_HDR_LEN)
+		k->done += (uint32_t)virtq_chain_write(q, c, k->hdr + k->done, VNET_HDR_LEN - k->done);
+	while (n && k->done >= VNET_HDR_LEN && k->iov < k->f->niov) {
 		const struct iov *v = &k->f->iov[k->iov];
 
 		n = virtq_chain_write(q, c, (uint8_t *)v->base + k->off, v->len - k->off);
@@ -266,16 +242,16 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 {
 	struct virtq *q = &n->v.q[VNET_RX];
 	struct virtq_chain *c = &n->rx_chain;
-	bool merge = virtio_has(&n->v, NET_F_MRG_RXBUF);
+	bool merge = virtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
 	struct rx_cursor k = { .f = f };
 	struct virtq_seg patch[2] = { 0 };
 	unsigned nbufs = 0;
 	int r;
 
 	rx_header(n, f, k.hdr);
-	while (k.done < HDR_LEN + f->len) {
+	while (k.done < VNET_HDR_LEN + f->len) {
 		r = nbufs < q->s->size && (merge || !nbufs) ? virtq_pop(q, c) : 0;
-		if (r > 0 && (c->nout || c->in_len < HDR_LEN)) {
+		if (r > 0 && (c->nout || c->in_len < VNET_HDR_LEN)) {
 			q->why = "a receive buffer with readable parts or without room for the header";
 			r = -EPROTO;
 		}
@@ -287,7 +263,7 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 		}
 		if (!nbufs)
 			for (unsigned i = 0; i < 2; i++)
-				patch[i] = virtq_chain_at(c, HDR_BUFFERS + i);
+				patch[i] = virtq_chain_at(c, VNET_HDR_BUFFERS + i);
 		n->rx_used[nbufs].head = c->head;
 		n->rx_used[nbufs].len = rx_fill_chain(q, c, &k);
 		nbufs++;
@@ -323,20 +299,20 @@ int vnet_rx(struct vnet *n, const struct frame *f)
 static uint64_t vnet_config_read(struct virtio *v, unsigned off, unsigned size unused)
 {
 	const struct vnet *n = vnet_of(v);
-	uint8_t c[CONFIG_LEN + 8] = { 0 };
+	uint8_t c[VNET_CFG_LEN + 8] = { 0 };
 
-	memcpy(c + CONFIG_MAC, n->s.mac, ETH_ALEN);
-	put_le16(c + CONFIG_STATUS, n->s.status);
-	put_le16(c + CONFIG_MAX_PAIRS, 1);
-	put_le16(c + CONFIG_MTU, NET_MTU);
+	memcpy(c + VNET_CFG_MAC, n->s.mac, ETH_ALEN);
+	put_le16(c + VNET_CFG_STATUS, n->s.status);
+	put_le16(c + VNET_CFG_MAX_PAIRS, 1);
+	put_le16(c + VNET_CFG_MTU, NET_MTU);
 	return get_le64(c + off);
 }
 
 /* 5.1.3.1: segmentation wants checksums. */
 static bool vnet_features_ok(uint64_t f)
 {
-	return (!(f & (NET_F_HOST_TSO4 | NET_F_HOST_TSO6)) || f & NET_F_CSUM) &&
-	       (!(f & (NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6)) || f & NET_F_GUEST_CSUM);
+	return (!(f & (VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6)) || f & VIRTIO_NET_F_CSUM) &&
+	       (!(f & (VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6)) || f & VIRTIO_NET_F_GUEST_CSUM);
 }
 
 static void vnet_driver_ok(struct virtio *v)
@@ -356,7 +332,7 @@ static int vnet_check(const void *obj, const void *state, struct why *w)
 
 	if (memcmp(s->mac, n->s.mac, ETH_ALEN))
 		return why_set(w, -EINVAL, "virtio-net: the MAC in its state is not the one in the VM's configuration");
-	return s->status & ~NET_LINK_UP ? why_set(w, -EINVAL, "virtio-net: link status %04x", s->status) : 0;
+	return s->status & ~VNET_LINK_UP ? why_set(w, -EINVAL, "virtio-net: link status %04x", s->status) : 0;
 }
 
 /* Loaded but not yet running: guest memory is not ours until resume. */
@@ -432,9 +408,10 @@ static const struct virtio_ids vnet_ids = {
 	.id = VIRTIO_ID_NET,
 	.class = 0x020000,
 	.nqueues = VNET_QUEUES,
-	.cfg_len = CONFIG_LEN,
-	.features = NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_MTU | NET_F_MAC | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |
-		    NET_F_HOST_TSO4 | NET_F_HOST_TSO6 | NET_F_MRG_RXBUF | NET_F_STATUS,
+	.cfg_len = VNET_CFG_LEN,
+	.features = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC |
+		    VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_HOST_TSO4 |
+		    VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS,
 };
 
 int vnet_create(struct machine *m, struct pci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
@@ -448,7 +425,7 @@ int vnet_create(struct machine *m, struct pci_bus *b, struct vnet **v, unsigned 
 	n->tx = tx;
 	n->arg = arg;
 	memcpy(n->s.mac, mac, ETH_ALEN);
-	n->s.status = NET_LINK_UP;
+	n->s.status = VNET_LINK_UP;
 	err = virtio_init(&n->v, m, b, slot, &vnet_ids, &vnet_ops, &vnet_dev_ops);
 	if (err)
 		goto free_it;

@@ -18,30 +18,6 @@
 #define DEVICE_OFF  0x800
 enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
 
-/* struct virtio_pci_common_cfg (4.1.4.3) */
-enum {
-	COMMON_DEVICE_FEATURE_SELECT = 0x00,
-	COMMON_DEVICE_FEATURE = 0x04,
-	COMMON_DRIVER_FEATURE_SELECT = 0x08,
-	COMMON_DRIVER_FEATURE = 0x0c,
-	COMMON_CONFIG_VECTOR = 0x10,
-	COMMON_NUM_QUEUES = 0x12,
-	COMMON_STATUS = 0x14,
-	COMMON_GENERATION = 0x15,
-	COMMON_QUEUE_SELECT = 0x16,
-	COMMON_QUEUE_SIZE = 0x18,
-	COMMON_QUEUE_VECTOR = 0x1a,
-	COMMON_QUEUE_ENABLE = 0x1c,
-	COMMON_QUEUE_NOTIFY_OFF = 0x1e,
-	COMMON_QUEUE_DESC = 0x20,
-	COMMON_QUEUE_DRIVER = 0x28,
-	COMMON_QUEUE_DEVICE = 0x30,
-	COMMON_LEN = 0x38,
-};
-/* struct virtio_pci_cap (4.1.4) */
-enum { CAP_VENDOR = 0x09, CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4, CAP_PCI_CFG = 5 };
-enum { VCAP_LEN = 2, VCAP_TYPE = 3, VCAP_BAR = 4, VCAP_OFFSET = 8, VCAP_LENGTH = 12, VCAP_EXTRA = 16 };
-
 #define STATUS_BITS (VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK | VIRTIO_FEATURES_OK | VIRTIO_FAILED)
 
 /* ---- interrupts and breakage; lock held ---- */
@@ -49,7 +25,7 @@ enum { VCAP_LEN = 2, VCAP_TYPE = 3, VCAP_BAR = 4, VCAP_OFFSET = 8, VCAP_LENGTH =
 static void interrupt(struct virtio *v, uint16_t vector, uint8_t isr)
 {
 	if (pci_msix_enabled(&v->pci))
-		pci_msix_raise(&v->pci, vector); /* PCI_MSIX_NONE is none of its vectors */
+		pci_msix_raise(&v->pci, vector); /* VIRTIO_NO_VECTOR is none of its vectors */
 	else
 		v->s.isr |= isr;
 }
@@ -88,10 +64,10 @@ static void features_apply(struct virtio *v)
 static void state_reset(struct virtio *v)
 {
 	memset(&v->s, 0, sizeof(v->s));
-	v->s.config_vector = PCI_MSIX_NONE;
+	v->s.config_vector = VIRTIO_NO_VECTOR;
 	for (unsigned i = 0; i < v->ids->nqueues; i++) {
 		v->s.q[i].size = VIRTQ_SIZE_MAX;
-		v->s.q[i].vector = PCI_MSIX_NONE;
+		v->s.q[i].vector = VIRTIO_NO_VECTOR;
 	}
 	v->why = NULL;
 	v->epoch++;
@@ -130,7 +106,7 @@ static void status_write(struct virtio *v, uint8_t val)
 
 static uint16_t vector_of(const struct virtio *v, uint64_t val)
 {
-	return val < v->pci.nvectors ? (uint16_t)val : PCI_MSIX_NONE;
+	return val < v->pci.nvectors ? (uint16_t)val : VIRTIO_NO_VECTOR;
 }
 
 static uint64_t common_read(struct virtio *v, unsigned off, unsigned size)
@@ -151,7 +127,7 @@ static uint64_t common_read(struct virtio *v, unsigned off, unsigned size)
 	c[COMMON_STATUS] = v->s.status;
 	put_le16(c + COMMON_QUEUE_SELECT, v->s.queue_select);
 	put_le16(c + COMMON_QUEUE_SIZE, q->size);
-	put_le16(c + COMMON_QUEUE_VECTOR, q == &none ? PCI_MSIX_NONE : q->vector);
+	put_le16(c + COMMON_QUEUE_VECTOR, q == &none ? VIRTIO_NO_VECTOR : q->vector);
 	put_le16(c + COMMON_QUEUE_ENABLE, q->enabled);
 	put_le16(c + COMMON_QUEUE_NOTIFY_OFF, q == &none ? 0 : v->s.queue_select);
 	put_le64(c + COMMON_QUEUE_DESC, q->desc);
@@ -343,7 +319,7 @@ static const struct sfield virtio_fields[] = {
 
 static bool vector_is_sane(const struct virtio *v, uint16_t vec)
 {
-	return vec == PCI_MSIX_NONE || vec < v->pci.nvectors;
+	return vec == VIRTIO_NO_VECTOR || vec < v->pci.nvectors;
 }
 
 static int virtio_check(const void *obj, const void *state, struct why *w)
@@ -396,7 +372,7 @@ const struct sdesc virtio_desc = {
 
 static unsigned add_cap(struct pci_func *f, uint8_t type, unsigned bar, uint32_t off, uint32_t len, unsigned extra)
 {
-	unsigned cap = pci_func_cap(f, CAP_VENDOR, VCAP_EXTRA + extra);
+	unsigned cap = pci_func_cap(f, PCI_CAP_VENDOR, VCAP_EXTRA + extra);
 	uint8_t *c = f->reset_cfg + cap;
 
 	c[VCAP_LEN] = (uint8_t)(VCAP_EXTRA + extra);
@@ -419,13 +395,13 @@ static int build_function(struct virtio *v)
 		err = pci_func_bar(f, VIRTIO_BAR_CFG, false, CFG_SIZE, &cfg_bar_ops, v);
 	if (err)
 		return err;
-	add_cap(f, CAP_COMMON, VIRTIO_BAR_CFG, 0, COMMON_LEN, 0);
-	cap = add_cap(f, CAP_NOTIFY, VIRTIO_BAR_NOTIFY, 0, NOTIFY_MULT * v->ids->nqueues, 4);
+	add_cap(f, VCAP_COMMON, VIRTIO_BAR_CFG, 0, COMMON_LEN, 0);
+	cap = add_cap(f, VCAP_NOTIFY, VIRTIO_BAR_NOTIFY, 0, NOTIFY_MULT * v->ids->nqueues, 4);
 	put_le32(f->reset_cfg + cap + VCAP_EXTRA, NOTIFY_MULT);
-	add_cap(f, CAP_ISR, VIRTIO_BAR_CFG, ISR_OFF, 1, 0);
+	add_cap(f, VCAP_ISR, VIRTIO_BAR_CFG, ISR_OFF, 1, 0);
 	if (v->ids->cfg_len)
-		add_cap(f, CAP_DEVICE, VIRTIO_BAR_CFG, DEVICE_OFF, v->ids->cfg_len, 0);
-	v->cfg_cap = add_cap(f, CAP_PCI_CFG, 0, 0, 0, 4);
+		add_cap(f, VCAP_DEVICE, VIRTIO_BAR_CFG, DEVICE_OFF, v->ids->cfg_len, 0);
+	v->cfg_cap = add_cap(f, VCAP_PCI_CFG, 0, 0, 0, 4);
 	f->wmask[v->cfg_cap + VCAP_BAR] = 0xff;
 	memset(f->wmask + v->cfg_cap + VCAP_OFFSET, 0xff, 12); /* offset, length, data */
 	return pci_func_attach(f);

@@ -9,6 +9,7 @@
  *   avail_event, full fence, avail.idx            the driver's store of avail.idx, fence, load of avail_event
  */
 #include "vmm/dev/virtqueue.h"
+#include "arch/x86/hw/virtio.h"
 #include <string.h>
 
 struct vring_desc {
@@ -16,8 +17,6 @@ struct vring_desc {
 	uint32_t len;
 	uint16_t flags, next;
 };
-enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };
-enum { AVAIL_NO_INTERRUPT = 1, USED_NO_NOTIFY = 1 };
 /* Offsets in avail and used. */
 enum { RING_FLAGS = 0, RING_IDX = 2, RING_ENTRIES = 4, AVAIL_ENTRY = 2, USED_ENTRY = 8 };
 
@@ -79,7 +78,7 @@ static bool load_desc(const struct virtq *q, gpa_t gpa, struct vring_desc *d)
 /* Append the memory of d, cut where blocks of guest memory end and joined where the host's addresses go on. */
 static int chain_add(struct virtq *q, struct virtq_chain *c, const struct vring_desc *d)
 {
-	bool in = d->flags & DESC_WRITE;
+	bool in = d->flags & VIRTQ_DESC_WRITE;
 	uint32_t *total = in ? &c->in_len : &c->out_len, left = d->len;
 	gpa_t gpa = d->addr;
 
@@ -126,8 +125,8 @@ static int chain_walk(struct virtq *q, struct virtq_chain *c, uint16_t i)
 			return broken(q, "a descriptor index out of range");
 		if (!load_desc(q, table + 16UL * i, &d))
 			return broken(q, "a descriptor table outside memory");
-		if (d.flags & DESC_INDIRECT) {
-			if (!q->indirect || in_indirect || d.flags & DESC_NEXT)
+		if (d.flags & VIRTQ_DESC_INDIRECT) {
+			if (!q->indirect || in_indirect || d.flags & VIRTQ_DESC_NEXT)
 				return broken(q, "an indirect descriptor where none may be");
 			if (!d.len || d.len % 16 || d.addr + d.len < d.addr)
 				return broken(q, "an indirect table of a bad size");
@@ -138,7 +137,7 @@ static int chain_walk(struct virtq *q, struct virtq_chain *c, uint16_t i)
 			continue; /* at most once: not counted */
 		}
 		err = chain_add(q, c, &d);
-		if (err || !(d.flags & DESC_NEXT))
+		if (err || !(d.flags & VIRTQ_DESC_NEXT))
 			return err;
 		i = d.next;
 		n++;
@@ -207,7 +206,7 @@ bool virtq_must_signal(struct virtq *q)
 	s->signalled = s->used_idx;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!q->event_idx)
-		return load16(q, s->avail + RING_FLAGS, &v) && !(v & AVAIL_NO_INTERRUPT);
+		return load16(q, s->avail + RING_FLAGS, &v) && !(v & VIRTQ_AVAIL_NO_INTERRUPT);
 	/* Did we pass used_event since we last told? (2.7.10) */
 	return load16(q, s->avail + RING_ENTRIES + AVAIL_ENTRY * s->size, &v) &&
 	       (uint16_t)(s->used_idx - v - 1) < (uint16_t)(s->used_idx - old);
@@ -217,7 +216,7 @@ void virtq_quiet(struct virtq *q)
 {
 	/* With the event index silence is what one gets without moving avail_event. */
 	if (!q->event_idx)
-		(void)store16(q, q->s->used + RING_FLAGS, USED_NO_NOTIFY);
+		(void)store16(q, q->s->used + RING_FLAGS, VIRTQ_USED_NO_NOTIFY);
 }
 
 bool virtq_listen(struct virtq *q)

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * virtio 1.2 over PCI: ids, status, features, the split ring (2.7), the capabilities and the common configuration (4.1.4),
+ * the network device (5.1). Definitions only; every room may include this.
+ */
+#pragma once
+#include "kernel/bits.h"
+
+#define VIRTIO_PCI_VENDOR      0x1af4
+#define VIRTIO_PCI_DEVICE_BASE 0x1040 /* a modern device is this and its type */
+enum { VIRTIO_ID_NET = 1, VIRTIO_ID_RNG = 4 };
+#define VIRTIO_NO_VECTOR 0xffff
+
+enum { /* device status (2.1) */
+       VIRTIO_ACKNOWLEDGE = 1,
+       VIRTIO_DRIVER = 2,
+       VIRTIO_DRIVER_OK = 4,
+       VIRTIO_FEATURES_OK = 8,
+       VIRTIO_NEEDS_RESET = 64,
+       VIRTIO_FAILED = 128,
+};
+#define VIRTIO_F_INDIRECT_DESC BIT(28)
+#define VIRTIO_F_EVENT_IDX     BIT(29)
+#define VIRTIO_F_VERSION_1     BIT(32)
+
+/* Split ring: flags of a descriptor and of the two rings. */
+enum { VIRTQ_DESC_NEXT = 1, VIRTQ_DESC_WRITE = 2, VIRTQ_DESC_INDIRECT = 4 };
+enum { VIRTQ_AVAIL_NO_INTERRUPT = 1, VIRTQ_USED_NO_NOTIFY = 1 };
+
+/* struct virtio_pci_cap (4.1.4): offsets, and its cfg_type. */
+enum { VCAP_LEN = 2, VCAP_TYPE = 3, VCAP_BAR = 4, VCAP_OFFSET = 8, VCAP_LENGTH = 12, VCAP_EXTRA = 16 };
+enum { VCAP_COMMON = 1, VCAP_NOTIFY = 2, VCAP_ISR = 3, VCAP_DEVICE = 4, VCAP_PCI_CFG = 5 };
+
+enum { /* struct virtio_pci_common_cfg (4.1.4.3) */
+       COMMON_DEVICE_FEATURE_SELECT = 0x00,
+       COMMON_DEVICE_FEATURE = 0x04,
+       COMMON_DRIVER_FEATURE_SELECT = 0x08,
+       COMMON_DRIVER_FEATURE = 0x0c,
+       COMMON_CONFIG_VECTOR = 0x10,
+       COMMON_NUM_QUEUES = 0x12,
+       COMMON_STATUS = 0x14,
+       COMMON_GENERATION = 0x15,
+       COMMON_QUEUE_SELECT = 0x16,
+       COMMON_QUEUE_SIZE = 0x18,
+       COMMON_QUEUE_VECTOR = 0x1a,
+       COMMON_QUEUE_ENABLE = 0x1c,
+       COMMON_QUEUE_NOTIFY_OFF = 0x1e,
+       COMMON_QUEUE_DESC = 0x20,
+       COMMON_QUEUE_DRIVER = 0x28,
+       COMMON_QUEUE_DEVICE = 0x30,
+       COMMON_LEN = 0x38,
+};
+
+/* The network device (5.1.3, 5.1.4, 5.1.6). */
+#define VIRTIO_NET_F_CSUM       BIT(0) /* the driver may send partial checksums */
+#define VIRTIO_NET_F_GUEST_CSUM BIT(1) /* it takes them */
+#define VIRTIO_NET_F_MTU        BIT(3)
+#define VIRTIO_NET_F_MAC        BIT(5)
+#define VIRTIO_NET_F_GUEST_TSO4 BIT(7)
+#define VIRTIO_NET_F_GUEST_TSO6 BIT(8)
+#define VIRTIO_NET_F_HOST_TSO4  BIT(11)
+#define VIRTIO_NET_F_HOST_TSO6  BIT(12)
+#define VIRTIO_NET_F_MRG_RXBUF  BIT(15)
+#define VIRTIO_NET_F_STATUS     BIT(16)
+enum { VNET_CFG_MAC = 0, VNET_CFG_STATUS = 6, VNET_CFG_MAX_PAIRS = 8, VNET_CFG_MTU = 10, VNET_CFG_LEN = 12 };
+#define VNET_LINK_UP 1 /* of VNET_CFG_STATUS */
+enum {                 /* struct virtio_net_hdr */
+       VNET_HDR_FLAGS = 0,
+       VNET_HDR_GSO = 1,
+       VNET_HDR_HDR_LEN = 2,
+       VNET_HDR_GSO_SIZE = 4,
+       VNET_HDR_CSUM_START = 6,
+       VNET_HDR_CSUM_OFFSET = 8,
+       VNET_HDR_BUFFERS = 10,
+       VNET_HDR_LEN = 12,
+};
+#define VNET_HDR_NEEDS_CSUM 1 /* of VNET_HDR_FLAGS */
+#define VNET_HDR_DATA_VALID 2
+enum { VNET_GSO_NONE = 0, VNET_GSO_TCPV4 = 1, VNET_GSO_TCPV6 = 4, VNET_GSO_ECN = 0x80 };
