@@ -6,19 +6,14 @@
  */
 #include "kernel/acpi.h"
 #include "arch/x86/arch.h"
+#include "arch/x86/hw/acpi.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include <string.h>
 
-#define HEADER_SIZE        36
-#define TABLE_MAX          MIB(4)
-#define SLP_EN             BIT(13) /* PM1 control register, 4.8.3.2.1 */
-#define PM1_SCI_EN         BIT(0)
-#define MADT_ENTRIES       44
-#define MCFG_ENTRIES       44
-#define FADT_RESET_REG_SUP BIT(10)
+#define TABLE_MAX MIB(4)
 
 static struct acpi_info info;
 static uint16_t smi_cmd;
@@ -43,11 +38,11 @@ static bool sum_is_zero(const uint8_t *p, size_t n)
 /* A whole table with a good checksum, or NULL. */
 static const uint8_t *table(hpa_t hpa, uint32_t *len)
 {
-	const uint8_t *t = map(hpa, HEADER_SIZE);
+	const uint8_t *t = map(hpa, ACPI_HEADER_LEN);
 	if (!t)
 		return NULL;
-	*len = get_le32(t + 4);
-	if (*len < HEADER_SIZE || *len > TABLE_MAX || !(t = map(hpa, *len)) || !sum_is_zero(t, *len)) {
+	*len = get_le32(t + ACPI_LENGTH);
+	if (*len < ACPI_HEADER_LEN || *len > TABLE_MAX || !(t = map(hpa, *len)) || !sum_is_zero(t, *len)) {
 		log_warn("acpi: the table at %#llx is broken, it is not used", (unsigned long long)hpa);
 		return NULL;
 	}
@@ -60,9 +55,9 @@ static void read_madt(const uint8_t *t, uint32_t len)
 	for (uint32_t off = MADT_ENTRIES; off + 2 <= len && t[off + 1] >= 2 && off + t[off + 1] <= len;
 	     off += t[off + 1]) {
 		const uint8_t *e = t + off;
-		if (e[0] == 1 && e[1] >= 12) {
+		if (e[0] == MADT_IOAPIC && e[1] >= 12) {
 			irq_add_ioapic(get_le32(e + 4), get_le32(e + 8));
-		} else if (e[0] == 2 && e[1] >= 10) {
+		} else if (e[0] == MADT_OVERRIDE && e[1] >= 10) {
 			uint16_t flags = get_le16(e + 8);
 			irq_isa_override(e[3], get_le32(e + 4), (flags & 3) == 3, (flags >> 2 & 3) == 3);
 		}
@@ -71,7 +66,8 @@ static void read_madt(const uint8_t *t, uint32_t len)
 
 static void read_mcfg(const uint8_t *t, uint32_t len)
 {
-	for (uint32_t off = MCFG_ENTRIES; off + 16 <= len && info.necam < ARRAY_SIZE(info.ecam); off += 16) {
+	for (uint32_t off = MCFG_ENTRIES; off + MCFG_ENTRY_LEN <= len && info.necam < ARRAY_SIZE(info.ecam);
+	     off += MCFG_ENTRY_LEN) {
 		const uint8_t *e = t + off;
 		if (e[11] < e[10])
 			continue;
@@ -103,7 +99,7 @@ static unsigned aml_int(const uint8_t *p, const uint8_t *end, uint16_t *v)
 static void read_dsdt(const uint8_t *t, uint32_t len)
 {
 	const uint8_t *end = t + len;
-	for (const uint8_t *p = t + HEADER_SIZE + 2; p + 8 < end; p++) {
+	for (const uint8_t *p = t + ACPI_HEADER_LEN + 2; p + 8 < end; p++) {
 		if (memcmp(p, "_S5_", 4) != 0 || p[4] != 0x12)
 			continue;
 		if (p[-1] != 0x08 && !(p[-1] == 0x5c && p[-2] == 0x08))
@@ -126,18 +122,18 @@ static void read_fadt(const uint8_t *t, uint32_t len)
 {
 	if (len < 116)
 		return;
-	smi_cmd = (uint16_t)get_le32(t + 48);
-	acpi_enable = t[52];
-	info.pm1a_cnt = (uint16_t)get_le32(t + 64);
-	info.pm1b_cnt = (uint16_t)get_le32(t + 68);
-	if (len >= 129 && get_le32(t + 112) & FADT_RESET_REG_SUP) {
-		info.reset_space = t[116];
-		info.reset_addr = get_le64(t + 120);
-		info.reset_value = t[128];
+	smi_cmd = (uint16_t)get_le32(t + FADT_SMI_CMD);
+	acpi_enable = t[FADT_ACPI_ENABLE];
+	info.pm1a_cnt = (uint16_t)get_le32(t + FADT_PM1A_CNT);
+	info.pm1b_cnt = (uint16_t)get_le32(t + FADT_PM1B_CNT);
+	if (len > FADT_RESET_VALUE && get_le32(t + FADT_FLAGS) & FADT_F_RESET_REG) {
+		info.reset_space = t[FADT_RESET_REG + GAS_SPACE];
+		info.reset_addr = get_le64(t + FADT_RESET_REG + GAS_ADDRESS);
+		info.reset_value = t[FADT_RESET_VALUE];
 	}
-	hpa_t dsdt = len >= 148 ? get_le64(t + 140) : 0;
+	hpa_t dsdt = len >= FADT_X_DSDT + 8 ? get_le64(t + FADT_X_DSDT) : 0;
 	if (!dsdt)
-		dsdt = get_le32(t + 40);
+		dsdt = get_le32(t + FADT_DSDT);
 	uint32_t dsdt_len;
 	const uint8_t *d = table(dsdt, &dsdt_len);
 	if (d)
@@ -154,14 +150,14 @@ void acpi_init(hpa_t rsdp)
 		log_info("acpi: none");
 		return;
 	}
-	bool wide = r[15] >= 2 && get_le64(r + 24) != 0;
+	bool wide = r[RSDP_REVISION] >= 2 && get_le64(r + RSDP_XSDT) != 0;
 	uint32_t len;
-	const uint8_t *root = table(wide ? get_le64(r + 24) : get_le32(r + 16), &len);
+	const uint8_t *root = table(wide ? get_le64(r + RSDP_XSDT) : get_le32(r + RSDP_RSDT), &len);
 	if (!root)
 		return;
 	info.present = true;
 	unsigned width = wide ? 8 : 4;
-	for (uint32_t off = HEADER_SIZE; off + width <= len; off += width) {
+	for (uint32_t off = ACPI_HEADER_LEN; off + width <= len; off += width) {
 		uint32_t tlen;
 		const uint8_t *t = table(wide ? get_le64(root + off) : get_le32(root + off), &tlen);
 		if (!t)
@@ -195,9 +191,9 @@ void acpi_power_off(void)
 		for (unsigned i = 0; i < 1000000 && !(inw(info.pm1a_cnt) & PM1_SCI_EN); i++)
 			cpu_relax();
 	}
-	outw(info.pm1a_cnt, (uint16_t)(info.slp_typ_a << 10 | SLP_EN));
+	outw(info.pm1a_cnt, (uint16_t)(info.slp_typ_a << 10 | PM1_SLP_EN));
 	if (info.pm1b_cnt)
-		outw(info.pm1b_cnt, (uint16_t)(info.slp_typ_b << 10 | SLP_EN));
+		outw(info.pm1b_cnt, (uint16_t)(info.slp_typ_b << 10 | PM1_SLP_EN));
 	for (unsigned i = 0; i < 10000000; i++)
 		cpu_relax();
 }

@@ -8,37 +8,15 @@
  *
  * Section numbers are ACPI 6.4's.
  */
-#include "arch/x86/hw/apic.h"
 #include "vmm/acpi_tables.h"
+#include "arch/x86/hw/acpi.h"
+#include "arch/x86/hw/apic.h"
 #include "dsdt.h"
 #include "vmm/dev.h"
 #include <stdlib.h>
 #include <string.h>
 
-#define ACPI_AREA  0x1fff0UL /* up to the reset vector below 1 MiB (linux_loader.c) */
-#define HEADER_LEN 36
-#define RSDP_LEN   36
-#define FADT_LEN   276
-
-/* FADT (5.2.9) */
-#define PM_PROFILE_SERVER 4
-#define FADT_WBINVD       BIT(0)
-#define FADT_PROC_C1      BIT(2)
-#define FADT_PWR_BUTTON   BIT(4) /* no fixed power and sleep buttons */
-#define FADT_SLP_BUTTON   BIT(5)
-#define FADT_RESET_REG    BIT(10)
-#define FADT_HW_REDUCED   BIT(20)
-#define BOOT_NO_VGA       BIT(2) /* IAPC_BOOT_ARCH (5.2.9.3): no legacy devices, no 8042 either */
-#define BOOT_NO_RTC       BIT(5)
-#define GAS_IO            1
-#define GAS_BYTE          1 /* access size */
-
-/* MADT entries (5.2.12) */
-#define MADT_LAPIC   0
-#define MADT_IOAPIC  1
-#define MADT_X2APIC  9
-#define MADT_ENABLED 1
-
+#define ACPI_AREA 0x1fff0UL /* up to the reset vector below 1 MiB (linux_loader.c) */
 /* Tables are laid out in buf as they will be at ACPI_TABLES_GPA. */
 struct builder {
 	uint8_t *buf;
@@ -68,7 +46,7 @@ static gpa_t here(struct builder *b)
 static size_t table_begin(struct builder *b, const char *sig, uint8_t revision)
 {
 	size_t at = b->len;
-	uint8_t *h = append(b, HEADER_LEN);
+	uint8_t *h = append(b, ACPI_HEADER_LEN);
 
 	memcpy(h, sig, 4);
 	h[8] = revision;
@@ -99,33 +77,33 @@ static void table_end(struct builder *b, size_t at)
 /* Generic address structure (5.2.3.2) of a byte-wide port. */
 static void gas_port(uint8_t *p, uint16_t port)
 {
-	p[0] = GAS_IO;
-	p[1] = 8;
-	p[3] = GAS_BYTE;
-	put_le64(p + 4, port);
+	p[GAS_SPACE] = GAS_SPACE_IO;
+	p[GAS_WIDTH] = 8;
+	p[GAS_ACCESS] = GAS_ACCESS_BYTE;
+	put_le64(p + GAS_ADDRESS, port);
 }
 
 static void fadt(struct builder *b, gpa_t dsdt)
 {
 	size_t at = table_begin(b, "FACP", 6);
-	uint8_t *t = append(b, FADT_LEN - HEADER_LEN) - HEADER_LEN; /* offsets below are the table's */
+	uint8_t *t = append(b, FADT_LEN - ACPI_HEADER_LEN) - ACPI_HEADER_LEN; /* offsets below are the table's */
 
 	if (b->full)
 		return;
-	put_le32(t + 40, (uint32_t)dsdt);
-	t[45] = PM_PROFILE_SERVER;
-	put_le16(t + 96, 0xffff); /* P_LVL2_LAT, P_LVL3_LAT: no C2, no C3 */
-	put_le16(t + 98, 0xffff);
-	put_le16(t + 109, BOOT_NO_VGA | BOOT_NO_RTC);
-	put_le32(t + 112,
-		 FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG | FADT_HW_REDUCED);
-	gas_port(t + 116, POWER_PORT + 2);
-	t[128] = 1; /* RESET_VALUE */
-	t[131] = 4; /* minor version */
-	put_le64(t + 140, dsdt);
-	gas_port(t + 244, POWER_PORT);     /* SLEEP_CONTROL_REG */
-	gas_port(t + 256, POWER_PORT + 1); /* SLEEP_STATUS_REG */
-	memcpy(t + 268, "TERN", 4);        /* hypervisor vendor */
+	put_le32(t + FADT_DSDT, (uint32_t)dsdt);
+	t[FADT_PM_PROFILE] = PM_PROFILE_SERVER;
+	put_le16(t + FADT_P_LVL2_LAT, 0xffff); /* no C2, no C3 */
+	put_le16(t + FADT_P_LVL3_LAT, 0xffff);
+	put_le16(t + FADT_BOOT_ARCH, FADT_BOOT_NO_VGA | FADT_BOOT_NO_RTC); /* no legacy devices, no 8042 either */
+	put_le32(t + FADT_FLAGS, FADT_F_WBINVD | FADT_F_PROC_C1 | FADT_F_PWR_BUTTON | FADT_F_SLP_BUTTON |
+					 FADT_F_RESET_REG | FADT_F_HW_REDUCED);
+	gas_port(t + FADT_RESET_REG, POWER_PORT + 2);
+	t[FADT_RESET_VALUE] = 1;
+	t[FADT_MINOR] = 4;
+	put_le64(t + FADT_X_DSDT, dsdt);
+	gas_port(t + FADT_SLEEP_CONTROL, POWER_PORT);
+	gas_port(t + FADT_SLEEP_STATUS, POWER_PORT + 1);
+	memcpy(t + FADT_HYPERVISOR, "TERN", 4);
 	table_end(b, at);
 }
 
@@ -160,7 +138,7 @@ static void madt(struct builder *b, unsigned nvcpus)
 static void mcfg(struct builder *b)
 {
 	size_t at = table_begin(b, "MCFG", 1);
-	uint8_t *e = append(b, 8 + 16) + 8;
+	uint8_t *e = append(b, 8 + MCFG_ENTRY_LEN) + 8;
 
 	put_le64(e, PCI_ECAM_BASE); /* segment 0, buses 0 to 0 */
 	table_end(b, at);
@@ -187,12 +165,12 @@ static void build(struct builder *b, unsigned nvcpus)
 	table_end(b, off);
 
 	memcpy(rsdp, "RSD PTR ", 8); /* 5.2.5.3 */
-	memcpy(rsdp + 9, "TERN  ", 6);
-	rsdp[15] = 2;
-	put_le32(rsdp + 20, RSDP_LEN);
-	put_le64(rsdp + 24, xsdt);
-	rsdp[8] = checksum(rsdp, 20);
-	rsdp[32] = checksum(rsdp, RSDP_LEN);
+	memcpy(rsdp + RSDP_OEM, "TERN  ", 6);
+	rsdp[RSDP_REVISION] = 2;
+	put_le32(rsdp + RSDP_LENGTH, RSDP_LEN);
+	put_le64(rsdp + RSDP_XSDT, xsdt);
+	rsdp[RSDP_CHECKSUM] = checksum(rsdp, RSDP_LEN_1);
+	rsdp[RSDP_CHECKSUM_2] = checksum(rsdp, RSDP_LEN);
 }
 
 int acpi_tables_build(struct gmem *g, unsigned nvcpus, gpa_t *rsdp)

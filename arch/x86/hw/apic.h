@@ -71,7 +71,9 @@ enum { ICR_TO_DEST, ICR_TO_SELF, ICR_TO_ALL, ICR_TO_OTHERS }; /* shorthand, bits
 #define ESR_SEND_ILLEGAL    (1U << 5) /* vector below 16 */
 #define ESR_RECEIVE_ILLEGAL (1U << 6)
 
-/* Messages: the address is LAPIC_DEFAULT_BASE with the destination; data has vector, mode, level and assert as in ICR. */
+/*
+ * Messages: the address is LAPIC_DEFAULT_BASE with the destination; data has vector, mode, level and assert as in ICR.
+ */
 #define MSI_DEST_SHIFT 12
 #define MSI_LOGICAL    BIT(2)
 #define MSI_REDIRECT   BIT(3)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Entries of four-level page tables: the CPU's own (SDM 3A 4.5; AMD's nested tables have the same, APM2 15.25) and EPT's
- * (SDM 3C 29.3.2). Definitions only; every room may include this.
+ * Entries of four-level page tables: the CPU's own (SDM 3A 4.5; AMD's nested tables have the same, APM2 15.25) and
+ * EPT's (SDM 3C 29.3.2). Definitions only; every room may include this.
  */
 #pragma once
 #include "kernel/bits.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The CPU's registers by their names in the manuals: control and debug registers (SDM 3A 2.5 and 17.2, APM2 3.1), RFLAGS
- * (SDM 1 3.4.3), MSRs (SDM 4), exception vectors (SDM 3A table 6-1). Definitions only; every room may include this.
+ * The CPU's registers by their names in the manuals: control and debug registers (SDM 3A 2.5 and 17.2, APM2 3.1),
+ * RFLAGS (SDM 1 3.4.3), MSRs (SDM 4), exception vectors (SDM 3A table 6-1). Definitions only; every room may include
+ * this.
  */
 #pragma once
 #include "kernel/bits.h"

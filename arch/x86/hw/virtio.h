@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * virtio 1.2 over PCI: ids, status, features, the split ring (2.7), the capabilities and the common configuration (4.1.4),
- * the network device (5.1). Definitions only; every room may include this.
+ * virtio 1.2 over PCI: ids, status, features, the split ring (2.7), the capabilities and the common configuration
+ * (4.1.4), the network device (5.1). Definitions only; every room may include this.
  */
 #pragma once
 #include "kernel/bits.h"
