@@ -182,7 +182,7 @@ $(foreach t,$(UNIT),$(eval $(call unit_rule,$t)))
 $(H)/tsan/%: SAN := -fsanitize=thread -Wno-tsan
 $(foreach t,$(TSAN),$(eval $(call tsan_rule,$t)))
 $(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$t)))
-# cmocka first: newer ones write __attribute__((noreturn)), which kernel/bits.h makes a macro.
+# cmocka first: newer ones write __attribute__((noreturn)), which kernel/base/bits.h makes a macro.
 $(H)/tests/unit/test_%.o $(H)/tsan/tests/unit/test_%.o: CMOCKA := -include setjmp.h -include stdarg.h -include stddef.h -include stdint.h -include cmocka.h
 $(H)/%.o: %.c | $(DEPS)
 	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) $(CMOCKA) -c $< -o $@
@@ -216,7 +216,7 @@ fuzz: $(FUZZ_BIN)
 	$(Q)$(RUNTESTS) --fuzz $^
 # The model of the hand-over: its tables are made from those of the product.
 MODEL_GEN := build/model/gen
-$(MODEL_GEN): tests/model/gen.c vmm/migrate/rules.c vmm/migrate/rules.h kernel/bits.h
+$(MODEL_GEN): tests/model/gen.c vmm/migrate/rules.c vmm/migrate/rules.h kernel/base/bits.h
 	$(Q)echo "  HOSTCC  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O1 -I. $(WARN) $(filter %.c,$^) -o $@
 model: need
 	$(Q)$(MAKE) --no-print-directory $(MODEL_GEN) && $(RUNTESTS) --model $(MODEL_GEN)

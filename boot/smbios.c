@@ -5,7 +5,7 @@
  * has no UUID.
  */
 #include "boot/boot.h"
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 #include <string.h>
 
 #define TYPE_SYSTEM 1

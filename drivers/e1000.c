@@ -7,7 +7,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/paging.h"
 #include "drivers/nic_poll.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/spinlock.h"

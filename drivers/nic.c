@@ -4,9 +4,9 @@
 #include "drivers/nic_poll.h"
 #include "drivers/pci.h"
 #include "kernel/console.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/log.h"
-#include "kernel/mac.h"
+#include "kernel/base/mac.h"
 #include "kernel/task.h"
 #include <stdio.h>
 #include <string.h>

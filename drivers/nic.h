@@ -6,7 +6,7 @@
 #pragma once
 #include "kernel/frame.h"
 #include "kernel/host.h"
-#include "kernel/list.h"
+#include "kernel/base/list.h"
 
 struct nic;
 struct nic_ops {

@@ -4,7 +4,7 @@
  * MSI-X.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 struct pci_dev {
 	uint16_t segment;

@@ -8,7 +8,7 @@
 #include "arch/x86/paging.h"
 #include "drivers/pci.h"
 #include "arch/x86/hw/pci.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/log.h"
 
 /* The next CPU to interrupt. Without interrupt remapping an MSI reaches only APIC ids below 255 (SDM 3A 11.11.1). */

@@ -13,7 +13,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/uart16550.h"
 #include "arch/x86/irq.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
 #include "kernel/uart.h"

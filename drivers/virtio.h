@@ -6,8 +6,8 @@
 #pragma once
 #include "arch/x86/hw/virtio.h"
 #include "drivers/pci.h"
-#include "kernel/bits.h"
-#include "kernel/err.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/err.h"
 
 struct virtq_desc {
 	uint64_t addr;

@@ -4,7 +4,7 @@
  * logged and taken as absent. All of it is absent on machines without ACPI, and tern runs there too.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 struct acpi_ecam {
 	hpa_t base;

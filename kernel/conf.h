@@ -5,8 +5,8 @@
  * the rest still starts. Pure: no kernel calls, no globals, so the loader and tests use it too.
  */
 #pragma once
-#include "kernel/bits.h"
-#include "kernel/err.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/err.h"
 
 #define CONF_MAX_ENTRIES 256
 struct conf_entry {

@@ -6,8 +6,8 @@
  * from argv, con->json set) can print exactly one JSON object instead of text.
  */
 #pragma once
-#include "kernel/bits.h"
-#include "kernel/err.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/err.h"
 #include "kernel/log.h"
 
 struct con {

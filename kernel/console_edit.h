@@ -4,7 +4,7 @@
  * so that the terminal's current row shows prompt, text and cursor. Lines longer than the row scroll sideways.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define EDIT_LINE    512
 #define EDIT_HISTORY 32

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Errors as text: names of errno values, the trace of an error where it is born, reasons for an operator. */
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/log.h"
 #include <stdarg.h>
 #include <stdio.h>

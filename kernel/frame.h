@@ -7,7 +7,7 @@
  */
 #pragma once
 #include "arch/x86/hw/virtio.h"
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define FRAME_MAX     (65535 + 14 + 4) /* a GSO frame */
 #define FRAME_MIN     14

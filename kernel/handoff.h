@@ -8,14 +8,11 @@
  * HHDM_BASE (RWX, 2M pages), and the kernel's image at KERNEL_BASE. No firmware call is possible any more.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/addr.h"
 
 #define HANDOFF_MAGIC   0x6e72657454ULL /* "Tern" + version below */
 #define HANDOFF_VERSION 2
 
-#ifndef HHDM_BASE
-#define HHDM_BASE 0xffff800000000000UL /* direct map of all RAM; 0 in host-built tests */
-#endif
 #define KERNEL_BASE 0xffffffff80000000UL /* the kernel's link address */
 
 enum handoff_mem_type {

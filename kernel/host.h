@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What is known of this host from boot on; kernel/main.c fills it, commands show it. */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /*
  * One boot of one machine. `host` comes from the hardware (SMBIOS UUID and the cards' permanent MACs), never from

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Who this host is, from its hardware (host.h). */
 #include "kernel/host.h"
-#include "kernel/hash.h"
+#include "kernel/base/hash.h"
 
 /* With its bits mixed once more (xorshift-multiply), so that sums of it do not cancel out. */
 static uint64_t hash(const uint8_t *p, size_t n)

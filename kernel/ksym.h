@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Names of the kernel's functions, for backtraces. The table is made at link time by tools/ksyms.py. */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /*
  * The function that holds addr, and how far into it addr is; NULL if addr is not in the kernel's text. Any context,

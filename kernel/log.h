@@ -5,7 +5,7 @@
  * that come too fast are counted, and "[N lines like this]" follows one of them (log_fold.h).
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 #include <stdarg.h>
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };

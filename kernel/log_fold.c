@@ -4,7 +4,7 @@
  * each report, so that a flood that goes on takes one line a minute in the end, and comes down again after a silence.
  */
 #include "kernel/log_fold.h"
-#include "kernel/hash.h"
+#include "kernel/base/hash.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -17,7 +17,7 @@
 #include "kernel/handoff.h"
 #include "kernel/host.h"
 #include "kernel/log.h"
-#include "kernel/mac.h"
+#include "kernel/base/mac.h"
 #include "kernel/malloc.h"
 #include "kernel/page.h"
 #include "kernel/panic.h"

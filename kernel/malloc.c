@@ -11,8 +11,8 @@
  * the header is there. That tells them apart on free.
  */
 #include "kernel/malloc.h"
-#include "kernel/err.h"
-#include "kernel/list.h"
+#include "kernel/base/err.h"
+#include "kernel/base/list.h"
 #include "kernel/page.h"
 #include "kernel/spinlock.h"
 #include <malloc.h>

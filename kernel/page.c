@@ -15,8 +15,8 @@
  */
 #include "kernel/page.h"
 #include "arch/x86/memory.h"
-#include "kernel/err.h"
-#include "kernel/list.h"
+#include "kernel/base/err.h"
+#include "kernel/base/list.h"
 #include "kernel/log.h"
 #include "kernel/spinlock.h"
 #include <string.h>

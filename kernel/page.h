@@ -4,17 +4,12 @@
  * All functions may be called from any task and with interrupts off; none sleeps.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 #include "kernel/handoff.h"
 
 #define PAGE_ORDER_4K 0
 #define PAGE_ORDER_2M 9
 #define PAGE_ORDER_1G 18
-#define HPA_NONE      (~(hpa_t)0)
-
-/* The direct map: every byte of RAM has one address there. */
-static inline void *hva_of(hpa_t hpa) { return (void *)(uintptr_t)(hpa + HHDM_BASE); }
-static inline hpa_t hpa_of(const void *hva) { return (hpa_t)(uintptr_t)hva - HHDM_BASE; }
 
 /* Naturally aligned block of 2^order pages, contents undefined; HPA_NONE if there is none. The caller owns it. */
 hpa_t page_alloc(unsigned order) must_check;

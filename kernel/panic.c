@@ -5,7 +5,7 @@
  */
 #include "kernel/panic.h"
 #include "kernel/acpi.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/ksym.h"
 #include "kernel/log.h"
 #include "kernel/sched.h"

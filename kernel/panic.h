@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The end of tern, in order: see kernel/err.h for panic(). */
+/* The end of tern, in order: see kernel/base/err.h for panic(). */
 #pragma once
 #include "arch/x86/arch.h"
 

@@ -4,6 +4,6 @@
  * and by TSC jitter always. Without RDRAND the first bytes after start are only as good as the jitter of that start.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 void random_bytes(void *buf, size_t n); /* any context */

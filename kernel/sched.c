@@ -17,7 +17,7 @@
 #include "kernel/sched.h"
 #include "arch/x86/arch.h"
 #include "arch/x86/irq.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include <stdlib.h>
 
 #define SLICE_NS (10 * NS_PER_MS)

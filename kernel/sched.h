@@ -2,7 +2,7 @@
 /* Private to kernel/{sched,task,waitq,spinlock,panic,main}.c: what a task is, and the seams between those files. */
 #pragma once
 #include "arch/x86/cpu.h"
-#include "kernel/list.h"
+#include "kernel/base/list.h"
 #include "kernel/spinlock.h"
 #include "kernel/task.h"
 #include "kernel/time.h"

@@ -5,7 +5,7 @@
  */
 #include "kernel/spinlock.h"
 #include "arch/x86/cpu.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/sched.h"
 #include "kernel/task.h"
 #include "kernel/time.h"

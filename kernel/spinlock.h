@@ -4,7 +4,7 @@
  * every lock that an interrupt handler takes. Never sleep while holding one. Not recursive. Fair (ticket).
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 struct spinlock {
 	uint32_t next, owner; /* tickets */

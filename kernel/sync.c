@@ -5,7 +5,7 @@
  * sleep for one that has not been scheduled yet.
  */
 #include "kernel/sync.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/task.h"
 
 void mutex_init(struct mutex *m, const char *name)

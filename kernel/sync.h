@@ -4,8 +4,8 @@
  * TIME_NEVER waits for ever. Waiting functions are for tasks that hold no other spinlock; waking works in any context.
  */
 #pragma once
-#include "kernel/bits.h"
-#include "kernel/list.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/list.h"
 #include "kernel/spinlock.h"
 
 #define TIME_NEVER (~0ULL)

@@ -3,7 +3,7 @@
  * What newlib wants of a system: output goes to the serial port, there are no files and no processes, and the heap is
  * kernel/malloc.c, so sbrk has nothing to give. Also what the compiler calls: the stack protector.
  */
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/uart.h"
 #include <sys/stat.h>
 #include <sys/types.h>

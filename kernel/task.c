@@ -8,7 +8,7 @@
 #include "arch/x86/arch.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/sched.h"
 #include "kernel/sync.h"
 #include <stdio.h>

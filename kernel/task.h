@@ -3,8 +3,8 @@
  * Tasks: preemptive kernel threads that may run on any CPU. A vCPU is a task. Waiting is done with kernel/sync.h.
  */
 #pragma once
-#include "kernel/bits.h"
-#include "kernel/list.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/list.h"
 
 enum task_prio {
 	TASK_PRIO_IO = 0,     /* NIC, lwIP, console: preempts the others as soon as it is woken */

@@ -10,7 +10,7 @@
 #include "kernel/time.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/irq.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/sched.h"
 #include <stdlib.h>
 

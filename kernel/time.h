@@ -3,8 +3,8 @@
  * Time: nanoseconds since tern started, from the TSC (the same on all CPUs), and one-shot timers.
  */
 #pragma once
-#include "kernel/bits.h"
-#include "kernel/list.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/list.h"
 #include "kernel/sync.h"
 
 uint64_t time_ns(void); /* any context */

@@ -5,7 +5,7 @@
  * writes.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /*
  * Queue n bytes; any context, never waits outside of boot and panic. What has no room is dropped, and "[N bytes lost]"

@@ -5,7 +5,7 @@
  * deadline.
  */
 #include "kernel/sched.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/sync.h"
 
 struct waiter {

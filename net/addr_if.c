@@ -10,7 +10,7 @@
  */
 #include "kernel/host.h"
 #include "kernel/log.h"
-#include "kernel/mac.h"
+#include "kernel/base/mac.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
 #include "lwip/dhcp.h"

@@ -7,9 +7,9 @@
  * not call back into the bridge.
  */
 #pragma once
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/frame.h"
-#include "kernel/list.h"
+#include "kernel/base/list.h"
 #include "kernel/spinlock.h"
 
 struct bridge;

@@ -4,7 +4,7 @@
  * printed.
  */
 #include "kernel/console.h"
-#include "kernel/mac.h"
+#include "kernel/base/mac.h"
 #include "kernel/time.h"
 #include "net/port.h"
 #include <stdio.h>

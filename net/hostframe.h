@@ -6,7 +6,7 @@
  * something, never let it.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define HOSTFRAME_TYPE 0x88b5 /* EtherType */
 #define HOSTFRAME_MAX  1500   /* bytes of payload */

@@ -2,7 +2,7 @@
 /* tern's own network: lwIP on a port of the bridge. Called by kernel/main.c and by commands. */
 #pragma once
 #include "kernel/conf.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 
 /*
  * Bring up the bridge, the NICs that tern.conf names ([nic NAME] match = first | MAC, address = dhcp | A.B.C.D/N,

@@ -6,8 +6,8 @@
  * error is final for the stream.
  */
 #pragma once
-#include "kernel/bits.h"
-#include "kernel/err.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/err.h"
 #include "kernel/frame.h"
 
 struct stream;

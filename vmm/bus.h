@@ -5,8 +5,8 @@
  * an exit.
  */
 #pragma once
-#include "kernel/bits.h"
-#include "kernel/err.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/err.h"
 #include "kernel/spinlock.h"
 
 enum bus_space { BUS_PIO, BUS_MMIO, BUS_SPACES };

@@ -175,26 +175,15 @@ static int check_extended(const struct cpu_state *s, const struct cpuid_table *t
 
 /* ---- segments (SDM 3C 27.3.1.2) and descriptor tables (27.3.1.3) ---- */
 
-#define AR_CODE     BIT(3) /* of the type */
-#define AR_WRITABLE BIT(1) /* readable, of code; busy, of a TSS */
-#define AR_DOWN     BIT(2) /* expand-down; conforming, of code */
-#define AR_ACCESSED BIT(0)
-#define AR_S        BIT(4)
-#define AR_P        BIT(7)
-#define AR_L        BIT(13)
-#define AR_DB       BIT(14)
-#define AR_DPL(ar)  ((ar) >> 5 & 3)
-#define AR_DEFINED  (0xf0ff | SEG_ATTR_UNUSABLE)
-enum { TYPE_LDT = 2, TYPE_TSS16_BUSY = 3, TYPE_TSS_BUSY = 11 };
 #define SELECTOR_TI BIT(2)
 
 /* What is wrong with it, or NULL. */
 static const char *segment_fault(const struct cpu_state *s, unsigned i)
 {
 	const struct seg_state *g = &s->seg[i];
-	bool lma = s->efer & EFER_LMA, usable = !(g->attr & SEG_ATTR_UNUSABLE) && (g->attr & AR_P);
+	bool lma = s->efer & EFER_LMA, usable = !(g->attr & AR_UNUSABLE) && (g->attr & AR_P);
 	uint32_t type = g->attr & 15, data = type & ~(uint32_t)AR_ACCESSED; /* a loaded one is accessed */
-	if (g->selector >> 16 || (g->attr & ~AR_DEFINED))
+	if (g->selector >> 16 || (g->attr & ~(AR_DEFINED | AR_UNUSABLE)))
 		return "has reserved bits";
 	if (!usable)
 		return i == SEG_CS || i == SEG_TR ? "is not usable" : NULL;
@@ -265,13 +254,13 @@ static int check_rip(const struct cpu_state *s, struct why *w)
 /* What CS, SS and the mode say together (27.3.1.2): SS's DPL is CPL. */
 static int check_level(const struct cpu_state *s, struct why *w)
 {
-	uint32_t cs = s->seg[SEG_CS].attr, cpl = AR_DPL(s->seg[SEG_SS].attr);
+	uint32_t cs = s->seg[SEG_CS].attr, cpl = ar_dpl(s->seg[SEG_SS].attr);
 	if (s->rflags & RFLAGS_VM) {
 		for (unsigned i = 0; i < SEG_LDTR; i++)
 			if (s->seg[i].base != s->seg[i].selector << 4)
 				REFUSE(w, "%s (selector %llx, base %llx) is none of virtual-8086 mode", seg_name[i],
 				       (ull)s->seg[i].selector, (ull)s->seg[i].base);
-	} else if ((s->cr0 & CR0_PE) && (cs & AR_CODE) && (cs & AR_DOWN ? AR_DPL(cs) > cpl : AR_DPL(cs) != cpl)) {
+	} else if ((s->cr0 & CR0_PE) && (cs & AR_CODE) && (cs & AR_DOWN ? ar_dpl(cs) > cpl : ar_dpl(cs) != cpl)) {
 		REFUSE(w, "CS (attributes %lx) cannot run at level %u, which is SS's", (unsigned long)cs, cpl);
 	}
 	return 0;

@@ -10,7 +10,7 @@
 #pragma once
 #include "arch/x86/hw/apic.h"
 #include "kernel/frame.h"
-#include "kernel/list.h"
+#include "kernel/base/list.h"
 #include "vmm/bus.h"
 #include "vmm/gmem.h"
 #include "vmm/state.h"

@@ -24,7 +24,6 @@ enum { /* opcodes, as insn_opcode gives them */
        OP_VMMCALL = 0x0f01d9,
 };
 #define REG_R11 (REG_R8 + 3)
-enum { FLAT_CODE64 = 0xa09b, FLAT_CODE32 = 0xc09b, FLAT_DATA = 0xc093 }; /* attributes, seg_state's; DPL 0 */
 
 enum cpu_vendor guest_vendor(const struct vm *vm)
 {
@@ -40,7 +39,7 @@ static void set_segments(struct cpu_state *s, uint64_t cs, uint64_t ss, uint32_t
 {
 	uint32_t dpl = (uint32_t)(cs & 3) << 5;
 	s->seg[SEG_CS] = (struct seg_state){ .selector = cs & 0xffff, .limit = ~0U, .attr = code | dpl };
-	s->seg[SEG_SS] = (struct seg_state){ .selector = ss & 0xffff, .limit = ~0U, .attr = FLAT_DATA | dpl };
+	s->seg[SEG_SS] = (struct seg_state){ .selector = ss & 0xffff, .limit = ~0U, .attr = AR_DATA | dpl };
 }
 
 static uint64_t sysenter(struct cpu_state *s)
@@ -48,7 +47,7 @@ static uint64_t sysenter(struct cpu_state *s)
 	if (!(s->sysenter_cs & 0xfffc))
 		return HV_EVENT_ERR(VEC_GP, 0);
 	uint64_t cs = s->sysenter_cs & 0xfffc;
-	set_segments(s, cs, cs + 8, FLAT_CODE64);
+	set_segments(s, cs, cs + 8, AR_CODE64);
 	s->rflags &= ~(RFLAGS_VM | RFLAGS_IF);
 	s->gpr[REG_RSP] = s->sysenter_esp;
 	s->rip = s->sysenter_eip;
@@ -60,7 +59,7 @@ static uint64_t sysexit(struct cpu_state *s, bool to64, unsigned cpl)
 	uint64_t rip = s->gpr[REG_RDX], rsp = s->gpr[REG_RCX], cs = (s->sysenter_cs + (to64 ? 32 : 16)) | 3;
 	if (!(s->sysenter_cs & 0xfffc) || cpl || (to64 && (!is_canonical(rip) || !is_canonical(rsp))))
 		return HV_EVENT_ERR(VEC_GP, 0);
-	set_segments(s, cs, cs + 8, to64 ? FLAT_CODE64 : FLAT_CODE32);
+	set_segments(s, cs, cs + 8, to64 ? AR_CODE64 : AR_CODE32);
 	s->gpr[REG_RSP] = to64 ? rsp : (uint32_t)rsp;
 	s->rip = to64 ? rip : (uint32_t)rip;
 	return 0;
@@ -74,7 +73,7 @@ static uint64_t syscall_compat(struct cpu_state *s, unsigned len)
 	s->rflags &= ~RFLAGS_RF;
 	s->gpr[REG_R11] = s->rflags;
 	s->rflags = (s->rflags & ~s->sfmask) | RFLAGS_ALWAYS;
-	set_segments(s, cs, cs + 8, FLAT_CODE64);
+	set_segments(s, cs, cs + 8, AR_CODE64);
 	s->rip = s->cstar;
 	return 0;
 }
@@ -85,7 +84,7 @@ static uint64_t sysret_compat(struct cpu_state *s, unsigned cpl)
 	uint64_t base = s->star >> 48;
 	if (cpl)
 		return HV_EVENT_ERR(VEC_GP, 0);
-	set_segments(s, base | 3, (base + 8) | 3, FLAT_CODE32);
+	set_segments(s, base | 3, (base + 8) | 3, AR_CODE32);
 	s->rflags |= RFLAGS_IF;
 	s->rip = (uint32_t)s->gpr[REG_RCX];
 	return 0;

@@ -9,7 +9,7 @@
  */
 #pragma once
 #include "arch/x86/pt.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/page.h"
 #include "kernel/sync.h"
 

@@ -227,8 +227,8 @@ static const uint64_t boot_gdt[] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000fff
 static void boot_state(struct cpu_state *s, gpa_t load)
 {
 	/* SDM 3C 24.4.1: accessed, present, S, G; L for code, B for data. */
-	static const struct seg_state code = { 0, 0xffffffff, 0xa09b, BOOT_CS },
-				      data = { 0, 0xffffffff, 0xc093, BOOT_DS };
+	static const struct seg_state code = { 0, 0xffffffff, AR_CODE64, BOOT_CS },
+				      data = { 0, 0xffffffff, AR_DATA, BOOT_DS };
 	enum { FCW = 0, MXCSR = 24, XSAVE_MIN = 512 + 64 };
 
 	memset(s, 0, sizeof(*s));
@@ -246,8 +246,8 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		s->seg[i] = data;
 	s->seg[SEG_CS] = code;
-	s->seg[SEG_LDTR] = (struct seg_state){ 0, 0, SEG_ATTR_UNUSABLE, 0 };
-	s->seg[SEG_TR] = (struct seg_state){ 0, 0x67, 0x8b, 0 }; /* a busy 64-bit TSS: hardware wants one */
+	s->seg[SEG_LDTR] = (struct seg_state){ 0, 0, AR_UNUSABLE, 0 };
+	s->seg[SEG_TR] = (struct seg_state){ 0, 0x67, AR_TSS, 0 }; /* a busy 64-bit TSS: hardware wants one */
 	s->gdt_base = GDT_GPA;
 	s->gdt_limit = sizeof(boot_gdt) - 1;
 	s->xsave_size = XSAVE_MIN;

@@ -7,7 +7,7 @@
  * trailing bytes are refused by name. Loading: decode into a copy -> check() -> commit -> post_load(). Pure code.
  */
 #pragma once
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 
 struct sfield {
 	const char *name;

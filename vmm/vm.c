@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The table of VMs on this host and where they come from: tern.conf, or a peer. What a VM does is in vm_life.c. */
 #include "vmm/vm.h"
-#include "kernel/hash.h"
+#include "kernel/base/hash.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"

@@ -9,7 +9,7 @@
 #pragma once
 #include "arch/x86/hv.h"
 #include "kernel/conf.h"
-#include "kernel/list.h"
+#include "kernel/base/list.h"
 #include "kernel/sync.h"
 #include "vmm/cpuid.h"
 #include "vmm/dev.h"

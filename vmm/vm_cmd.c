@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* `vm`: what the operator does with virtual machines on this host. Moving them is `migrate`'s. */
 #include "kernel/console.h"
-#include "kernel/mac.h"
+#include "kernel/base/mac.h"
 #include "kernel/time.h"
 #include "vmm/machine.h"
 #include "vmm/migrate/departed.h"

@@ -7,7 +7,7 @@
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/x86.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 
 #define CPUID1_ECX_X2APIC   BIT(21)
 #define CPUID1_ECX_DEADLINE BIT(24)
@@ -48,7 +48,7 @@ void apic_init_cpu(void)
 
 	if (this_cpu() == &boot_cpu) {
 		x2apic = (base & APIC_BASE_EXTD) || (cpuid(1, 0).ecx & CPUID1_ECX_X2APIC);
-		regs = hva(apic_base()); /* in the loader's tables; apic_remap() follows */
+		regs = hva_of(apic_base()); /* in the loader's tables; apic_remap() follows */
 	}
 	if (!(base & APIC_BASE_EN))
 		wrmsr(MSR_APIC_BASE, base |= APIC_BASE_EN);

@@ -5,7 +5,7 @@
  */
 #pragma once
 #include "arch/x86/cpu.h"
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 struct trap_frame { /* as entry.S pushes it */
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax;

@@ -5,7 +5,7 @@
  */
 #pragma once
 #include "arch/x86/cpu.h"
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /* State components of XCR0, SDM 1 13.1. */
 #define XCR0_NONE   0ULL

@@ -7,9 +7,10 @@
  * Between load and put the task does not leave its CPU (or put and load run as the task's switch hooks).
  */
 #pragma once
+#include "arch/x86/hw/segment.h"
 #include "arch/x86/pt.h"
-#include "kernel/bits.h"
-#include "kernel/err.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/err.h"
 
 enum {
 	REG_RAX,
@@ -23,7 +24,6 @@ enum {
 	REG_R8 /* ..R15 = 15 */,
 	REG_COUNT = 16
 };
-enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 
 /*
  * Attributes as in the access-rights format of SDM 3C 25.4.1: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15,
@@ -35,7 +35,6 @@ struct seg_state {
 	uint32_t attr;
 	uint64_t selector;
 };
-#define SEG_ATTR_UNUSABLE BIT(16)
 
 /*
  * An event to be delivered or that was cut short in delivery, as one word: vector 7:0, type 10:8, error code valid 11,

@@ -6,8 +6,6 @@
 #include "kernel/handoff.h"
 
 extern const struct hv_env *hv_env; /* hv.c: set before any probe */
-static inline void *hva_of_hpa(hpa_t h) { return (void *)(uintptr_t)(h + HHDM_BASE); }
-static inline hpa_t hpa_of_hva(const void *p) { return (hpa_t)(uintptr_t)p - HHDM_BASE; }
 
 /* ---- hv_state.c: what is the same for both ---- */
 

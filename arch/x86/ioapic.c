@@ -7,7 +7,7 @@
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/x86.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 
 #define IOAPIC_MAX 64
 

@@ -10,7 +10,7 @@
 #include "arch/x86/hw/apic.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/x86.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 
 #define VEC_FIRST 48
 #define VEC_LAST  0xef

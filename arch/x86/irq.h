@@ -4,7 +4,7 @@
  * interrupts. Devices use MSI or MSI-X; the UART, and PCI cards that have their line only, come through the I/O APIC.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /*
  * Give fn(arg) a vector on every CPU. Returns the vector (32..254) or -ENOSPC. fn runs with interrupts off, EOI is done

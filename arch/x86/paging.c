@@ -11,7 +11,7 @@
 #include "arch/x86/irq.h"
 #include "arch/x86/pt.h"
 #include "arch/x86/x86.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 
 #define MMIO_BASE  0xffffc00000000000ULL
 #define MMIO_END   0xffffc40000000000ULL /* 4 TiB */
@@ -21,7 +21,6 @@
 #define STACK_END  (STACK_BASE + NSLOTS * SLOT_SIZE)
 #define STACK_MAX  (SLOT_SIZE - 2 * PAGE_SIZE)
 
-#define NO_PAGE              (~(hpa_t)0) /* what alloc returns when there is none, and the end of pt.retired */
 #define CPUID80000001_EDX_1G BIT(26)
 
 extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[], __bss_end[]; /* linker.ld */
@@ -150,7 +149,7 @@ static void reclaim(void)
 		if (slots[i] == SLOT_STALE)
 			slots[i] = SLOT_FLUSHING;
 	retired = kernel_pt.retired;
-	kernel_pt.retired = NO_PAGE;
+	kernel_pt.retired = HPA_NONE;
 	arch_unlock(&lock, flags);
 
 	irq_call_others(flush_all, NULL);
@@ -185,9 +184,9 @@ static bool stack_map(uint64_t va, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		hpa_t hpa = kernel_pt.alloc(kernel_pt.arg);
-		if (hpa != NO_PAGE && !pt_map(&kernel_pt, va + i * PAGE_SIZE, hpa, PAGE_SIZE, PT_R | PT_W))
+		if (hpa != HPA_NONE && !pt_map(&kernel_pt, va + i * PAGE_SIZE, hpa, PAGE_SIZE, PT_R | PT_W))
 			continue;
-		if (hpa != NO_PAGE)
+		if (hpa != HPA_NONE)
 			kernel_pt.free(kernel_pt.arg, hpa);
 		stack_unmap(va, i);
 		return false;

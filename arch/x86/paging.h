@@ -4,7 +4,7 @@
  * tables for all CPUs, built with the shared walker (pt.h).
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /*
  * Map a device's registers uncached, never executable; page granular, NULL if out of space. Lives for ever (drivers

@@ -9,8 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define HPA_NONE (~(hpa_t)0)
-
 /* clang-format off */
 const struct pt_format pt_format_host = { /* SDM 3A 4.5 */
 	.name = "host", .table = PTE_P | PTE_W, .leaf = PTE_P, .large = PTE_PS, .w = PTE_W, .nx = PTE_NX,
@@ -35,7 +33,7 @@ static unsigned level_index(uint64_t va, unsigned level)
 {
 	return va >> (PAGE_SHIFT + 9 * (level - 1)) & (PT_ENTRIES - 1);
 }
-static uint64_t *table_of(hpa_t hpa) { return (uint64_t *)(uintptr_t)((hpa & PTE_ADDR) + HHDM_BASE); }
+static uint64_t *table_of(hpa_t hpa) { return hva_of(hpa & PTE_ADDR); }
 static uint64_t load(const uint64_t *e) { return __atomic_load_n(e, __ATOMIC_RELAXED); }
 static bool present(const struct pt *pt, uint64_t e) { return e & pt->fmt->present; }
 static bool is_leaf(const struct pt *pt, uint64_t e, unsigned level) { return level == 1 || (e & pt->fmt->large); }

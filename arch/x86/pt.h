@@ -14,7 +14,7 @@
  * and a table page taken out of use stays on pt->retired until the caller, after the flush, calls pt_reap().
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define PT_R  1
 #define PT_W  2

@@ -10,7 +10,7 @@
 #include "arch/x86/paging.h"
 #include "arch/x86/trampoline.h"
 #include "arch/x86/x86.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include <string.h>
 
 #define BOOT_STACK_SIZE 16384UL
@@ -67,7 +67,7 @@ static bool ap_start(uint32_t apic_id, const struct trampoline_args *args, hpa_t
 		cpu_delay_us(us[i].after_init);
 		/* In INIT it does not touch the page; an earlier attempt may have changed it. */
 		memcpy(page, trampoline_start, TRAMPOLINE_SIZE);
-		memcpy(page + TRAMPOLINE_SIZE, (char *)hva(paging_root()) + TRAMPOLINE_SIZE,
+		memcpy(page + TRAMPOLINE_SIZE, (char *)hva_of(paging_root()) + TRAMPOLINE_SIZE,
 		       PAGE_SIZE - TRAMPOLINE_SIZE);
 		memcpy(page + TRAMPOLINE_ARGS, args, sizeof(*args));
 		__atomic_store_n(&ap_state, AP_COMING, __ATOMIC_SEQ_CST);
@@ -123,7 +123,7 @@ static void ap_free(struct cpu *c, char *stack)
 unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void),
 			void (*missing)(uint32_t apic_id))
 {
-	char *page = hva(trampoline); /* RAM, hence in the direct map */
+	char *page = hva_of(trampoline); /* RAM, hence in the direct map */
 
 	BUG_ON(trampoline >= 0xa0000 || (trampoline & PAGE_MASK) || !trampoline);
 	ap_entry = entry;

@@ -70,17 +70,17 @@ static int svm_probe(struct why *w)
 	if (!(cpuid(0x80000001, 0).edx & BIT(26))) /* Page1GB */
 		format.max_level = 2;
 	iopm = hv_env->alloc(IOPM_ORDER);
-	if (iopm == ~(hpa_t)0)
+	if (iopm == HPA_NONE)
 		return why_set(w, -ENOMEM, "no memory for AMD-V's I/O permission map");
-	memset(hva_of_hpa(iopm), 0xff, PAGE_SIZE << IOPM_ORDER);
+	memset(hva_of(iopm), 0xff, PAGE_SIZE << IOPM_ORDER);
 	return 0;
 }
 
 static int svm_cpu_on(void)
 {
-	struct svm_cpu *c = hva_of_hpa(hv_env->alloc(0));
+	struct svm_cpu *c = hva_of(hv_env->alloc(0));
 	hpa_t hsave = hv_env->alloc(0), host = hv_env->alloc(0);
-	if (hsave == ~(hpa_t)0 || host == ~(hpa_t)0 || hpa_of_hva(c) == ~(hpa_t)0)
+	if (hsave == HPA_NONE || host == HPA_NONE || hpa_of(c) == HPA_NONE)
 		return -ENOMEM; /* at boot: the CPU then just runs no guests */
 	*c = (struct svm_cpu){ .hsave = hsave, .host_vmcb = host, .asid_next = 1, .asid_generation = 1 };
 	fpu_cpu_on();
@@ -110,30 +110,30 @@ static void msrpm_allow(uint8_t *map, uint32_t msr)
 static void svm_destroy(struct hv_vcpu *hv)
 {
 	struct svm_vcpu *v = svm_of(hv);
-	if (v->msrpm != ~(hpa_t)0)
+	if (v->msrpm != HPA_NONE)
 		hv_env->free(v->msrpm, MSRPM_ORDER);
-	if (v->vmcb_hpa != ~(hpa_t)0)
+	if (v->vmcb_hpa != HPA_NONE)
 		hv_env->free(v->vmcb_hpa, 0);
-	hv_env->free(hpa_of_hva(v), SVM_VCPU_ORDER);
+	hv_env->free(hpa_of(v), SVM_VCPU_ORDER);
 }
 
 static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 {
 	hpa_t hpa = hv_env->alloc(SVM_VCPU_ORDER);
-	if (hpa == ~(hpa_t)0)
+	if (hpa == HPA_NONE)
 		return NULL;
-	struct svm_vcpu *v = hva_of_hpa(hpa);
+	struct svm_vcpu *v = hva_of(hpa);
 	_Static_assert(sizeof(*v) <= PAGE_SIZE << SVM_VCPU_ORDER, "struct svm_vcpu outgrew its block");
 	v->msrpm = hv_env->alloc(MSRPM_ORDER);
 	v->vmcb_hpa = hv_env->alloc(0);
-	if (v->msrpm == ~(hpa_t)0 || v->vmcb_hpa == ~(hpa_t)0) {
+	if (v->msrpm == HPA_NONE || v->vmcb_hpa == HPA_NONE) {
 		svm_destroy(&v->hv);
 		return NULL;
 	}
-	memset(hva_of_hpa(v->msrpm), 0xff, PAGE_SIZE << MSRPM_ORDER);
+	memset(hva_of(v->msrpm), 0xff, PAGE_SIZE << MSRPM_ORDER);
 	for (unsigned i = 0; i < p->nmsr_pass; i++)
-		msrpm_allow(hva_of_hpa(v->msrpm), p->msr_pass[i]);
-	struct vmcb *b = v->vmcb = hva_of_hpa(v->vmcb_hpa);
+		msrpm_allow(hva_of(v->msrpm), p->msr_pass[i]);
+	struct vmcb *b = v->vmcb = hva_of(v->vmcb_hpa);
 	b->exception_intercepts = BIT(VEC_DB) | BIT(VEC_UD) | BIT(VEC_AC) | BIT(VEC_MC);
 	b->intercept1 = (uint32_t)(SVM_I1_INTR | SVM_I1_NMI | SVM_I1_INIT | SVM_I1_VINTR | SVM_I1_RDPMC | SVM_I1_CPUID |
 				   SVM_I1_INVD | SVM_I1_HLT | SVM_I1_INVLPGA | SVM_I1_IOIO | SVM_I1_MSR | SVM_I1_TASK |

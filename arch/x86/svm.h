@@ -3,7 +3,7 @@
  * AMD-V structures (APM volume 2, chapter 15 and appendix B, C). Private to svm*.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define MSR_VM_CR       0xc0010114 /* APM2 15.30.1 */
 #define VM_CR_SVMDIS    BIT(4)

@@ -16,12 +16,12 @@ static struct svm_seg *seg_of(struct vmcb *b, unsigned i)
 static struct seg_state seg_out(const struct svm_seg *s)
 {
 	uint32_t attr = (s->attr & 0xff) | (uint32_t)(s->attr & 0xf00) << 4;
-	return (struct seg_state){ s->base, s->limit, s->attr & 0x80 ? attr : attr | SEG_ATTR_UNUSABLE, s->selector };
+	return (struct seg_state){ s->base, s->limit, s->attr & 0x80 ? attr : attr | AR_UNUSABLE, s->selector };
 }
 static struct svm_seg seg_in(const struct seg_state *s)
 {
 	uint16_t attr = (s->attr & 0xff) | (s->attr >> 4 & 0xf00);
-	return (struct svm_seg){ s->selector, s->attr & SEG_ATTR_UNUSABLE ? attr & (uint16_t)~0x80 : attr, s->limit,
+	return (struct svm_seg){ s->selector, s->attr & AR_UNUSABLE ? attr & (uint16_t)~0x80 : attr, s->limit,
 				 s->base };
 }
 

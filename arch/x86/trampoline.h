@@ -6,7 +6,7 @@
 #define TRAMPOLINE_SIZE 0x800 /* above: upper half of the PML4 */
 
 #ifndef __ASSEMBLER__
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 struct trampoline_args { /* at TRAMPOLINE_ARGS */
 	uint64_t cr3;    /* the final page tables */
 	uint64_t stack;  /* top */

@@ -4,7 +4,7 @@
  * all others are bugs and go to arch_hooks.fatal. Interrupts (vectors 32..255) go on to irq.c.
  */
 #include "arch/x86/x86.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 
 struct arch_hooks arch_hooks;
 

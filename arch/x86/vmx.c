@@ -40,11 +40,11 @@ static int vmx_cpu_on(void)
 {
 	hpa_t hpa = hv_env->alloc(0), region = hv_env->alloc(0);
 	uint64_t feature;
-	if (hpa == ~(hpa_t)0 || region == ~(hpa_t)0)
+	if (hpa == HPA_NONE || region == HPA_NONE)
 		return -ENOMEM; /* at boot: tern then runs no guests */
-	struct vmx_cpu *c = hva_of_hpa(hpa);
+	struct vmx_cpu *c = hva_of(hpa);
 	c->vmxon = region;
-	*(uint32_t *)hva_of_hpa(region) = vmx_caps.revision;
+	*(uint32_t *)hva_of(region) = vmx_caps.revision;
 	fpu_cpu_on();
 	if (!rdmsr_safe(MSR_FEATURE_CONTROL, &feature))
 		feature = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMXON; /* no such MSR: nothing locks */
@@ -81,11 +81,11 @@ static void msr_allow(uint8_t *map, uint32_t msr)
 static void vmx_destroy(struct hv_vcpu *hv)
 {
 	struct vmx_vcpu *v = vmx_of(hv);
-	if (v->msr_bitmap != ~(hpa_t)0)
+	if (v->msr_bitmap != HPA_NONE)
 		hv_env->free(v->msr_bitmap, 0);
-	if (v->vmcs != ~(hpa_t)0)
+	if (v->vmcs != HPA_NONE)
 		hv_env->free(v->vmcs, 0);
-	hv_env->free(hpa_of_hva(v), VMX_VCPU_ORDER);
+	hv_env->free(hpa_of(v), VMX_VCPU_ORDER);
 }
 
 /* Bring a vCPU's VMCS to this CPU for a moment, from outside load..put. */
@@ -139,25 +139,25 @@ static void vmcs_init(struct vmx_vcpu *v)
 static struct hv_vcpu *vmx_create(const struct hv_vcpu_params *p)
 {
 	hpa_t hpa = hv_env->alloc(VMX_VCPU_ORDER);
-	if (hpa == ~(hpa_t)0)
+	if (hpa == HPA_NONE)
 		return NULL;
-	struct vmx_vcpu *v = hva_of_hpa(hpa);
+	struct vmx_vcpu *v = hva_of(hpa);
 	_Static_assert(sizeof(*v) <= PAGE_SIZE << VMX_VCPU_ORDER, "struct vmx_vcpu outgrew its block");
 	v->msr_bitmap = hv_env->alloc(0);
 	v->vmcs = hv_env->alloc(0);
-	if (v->msr_bitmap == ~(hpa_t)0 || v->vmcs == ~(hpa_t)0) {
+	if (v->msr_bitmap == HPA_NONE || v->vmcs == HPA_NONE) {
 		vmx_destroy(&v->hv);
 		return NULL;
 	}
-	memset(hva_of_hpa(v->msr_bitmap), 0xff, PAGE_SIZE);
+	memset(hva_of(v->msr_bitmap), 0xff, PAGE_SIZE);
 	for (unsigned i = 0; i < p->nmsr_pass; i++)
-		msr_allow(hva_of_hpa(v->msr_bitmap), p->msr_pass[i]);
+		msr_allow(hva_of(v->msr_bitmap), p->msr_pass[i]);
 	v->eptp = p->npt_root | EPTP_WALK4 | EPTP_WB | (vmx_caps.ept & EPT_CAP_AD ? EPTP_AD : 0);
 	v->cpu = ~0U;
 	v->xcr0 = XCR0_X87;
 	v->dr6 = DR6_RESET;
 	v->tsc_ratio = HV_TSC_SAME;
-	*(uint32_t *)hva_of_hpa(v->vmcs) = vmx_caps.revision;
+	*(uint32_t *)hva_of(v->vmcs) = vmx_caps.revision;
 	uint64_t flags = cpu_irq_save();
 	vmcs_clear(v->vmcs); /* makes a VMCS of the page (25.11.3) */
 	vmcs_load(v->vmcs);

@@ -4,7 +4,7 @@
  * appendices A and B). Private to vmx*.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define MSR_FEATURE_CONTROL   0x3a
 #define FEATURE_CONTROL_LOCK  BIT(0)

@@ -42,23 +42,23 @@ static const char *check_segments(void)
 	static char text[64];
 	for (unsigned i = 0; i < SEG_COUNT; i++) {
 		uint32_t attr = (uint32_t)r(GUEST_ES_ATTR + 2 * i), limit = (uint32_t)r(GUEST_ES_LIMIT + 2 * i),
-			 type = attr & 15;
+			 type = attr & AR_TYPE;
 		const char *what = NULL;
-		if ((i == SEG_TR || i == SEG_CS) && (attr & SEG_ATTR_UNUSABLE))
+		if ((i == SEG_TR || i == SEG_CS) && (attr & AR_UNUSABLE))
 			what = "is unusable";
-		if ((attr & SEG_ATTR_UNUSABLE) && !what)
+		if ((attr & AR_UNUSABLE) && !what)
 			continue;
-		if (!what && !(attr & BIT(7)))
+		if (!what && !(attr & AR_P))
 			what = "is not present";
-		else if (!what && !(attr & BIT(4)) != (i >= SEG_LDTR))
+		else if (!what && !(attr & AR_S) != (i >= SEG_LDTR))
 			what = "is of the wrong kind (S)";
-		else if (!what && i < SEG_LDTR && !(type & 1))
+		else if (!what && i < SEG_LDTR && !(type & AR_ACCESSED))
 			what = "is not marked accessed";
-		else if (!what && i == SEG_TR && type != 11 && (type != 3 || ia32e()))
+		else if (!what && i == SEG_TR && type != TYPE_TSS_BUSY && (type != TYPE_TSS16_BUSY || ia32e()))
 			what = "is no busy TSS";
-		else if (!what && ((attr & BIT(15) && (limit & 0xfff) != 0xfff) || (!(attr & BIT(15)) && limit >> 20)))
+		else if (!what && ((attr & AR_G && (limit & 0xfff) != 0xfff) || (!(attr & AR_G) && limit >> 20)))
 			what = "has a limit that does not fit G";
-		else if (!what && i == SEG_CS && ia32e() && (attr & BIT(13)) && (attr & BIT(14)))
+		else if (!what && i == SEG_CS && ia32e() && (attr & AR_L) && (attr & AR_DB))
 			what = "has both L and D";
 		else if (!what && !is_canonical(r(GUEST_ES_BASE + 2 * i)))
 			what = "has a base that is not canonical";
@@ -73,17 +73,18 @@ static const char *check_segments(void)
 /* 27.3.1.2 again: what CS, SS and the mode say together. Segments of virtual-8086 mode are all of one kind. */
 static const char *check_level(void)
 {
-	uint64_t cs = r(GUEST_ES_ATTR + 2 * SEG_CS), cpl = r(GUEST_ES_ATTR + 2 * SEG_SS) >> 5 & 3, dpl = cs >> 5 & 3;
+	uint64_t cs = r(GUEST_ES_ATTR + 2 * SEG_CS), cpl = ar_dpl(r(GUEST_ES_ATTR + 2 * SEG_SS)), dpl = ar_dpl(cs);
+	bool real = (cs & AR_TYPE) == (AR_WRITABLE | AR_ACCESSED); /* what real mode runs from */
 	if (r(GUEST_RFLAGS) & RFLAGS_VM) {
 		for (unsigned i = SEG_ES; i <= SEG_GS; i++)
 			if (r(GUEST_ES_BASE + 2 * i) != r(GUEST_ES_SEL + 2 * i) << 4 ||
-			    r(GUEST_ES_LIMIT + 2 * i) != 0xffff || r(GUEST_ES_ATTR + 2 * i) != 0xf3)
+			    r(GUEST_ES_LIMIT + 2 * i) != 0xffff || r(GUEST_ES_ATTR + 2 * i) != AR_V86)
 				return "a segment that is not virtual-8086 mode's (27.3.1.2)";
 		return NULL;
 	}
-	if (cpl && (!(r(GUEST_CR0) & CR0_PE) || (cs & 15) == 3))
+	if (cpl && (!(r(GUEST_CR0) & CR0_PE) || real))
 		return "SS has a level in real mode (27.3.1.2)";
-	if ((cs & 15) == 3 ? dpl : (cs & BIT(2)) ? dpl > cpl : dpl != cpl)
+	if (real ? dpl : (cs & AR_DOWN) ? dpl > cpl : dpl != cpl)
 		return "CS does not go with the level of SS (27.3.1.2)";
 	return NULL;
 }
@@ -93,7 +94,7 @@ static const char *check_rest(void)
 {
 	uint64_t rflags = r(GUEST_RFLAGS), shadow = r(GUEST_INTERRUPTIBILITY), event = r(ENTRY_INTR_INFO);
 	bool bs = r(GUEST_PENDING_DEBUG) & PENDING_DEBUG_BS;
-	if (ia32e() && (r(GUEST_ES_ATTR + 2 * SEG_CS) & BIT(13)) ? !rip_is_valid(r(GUEST_RIP)) : r(GUEST_RIP) >> 32)
+	if (ia32e() && (r(GUEST_ES_ATTR + 2 * SEG_CS) & AR_L) ? !rip_is_valid(r(GUEST_RIP)) : r(GUEST_RIP) >> 32)
 		return "RIP does not fit the mode (27.3.1.4)";
 	if (!(rflags & RFLAGS_ALWAYS) || rflags & ~RFLAGS_DEFINED)
 		return "RFLAGS has reserved bits (27.3.1.4)";

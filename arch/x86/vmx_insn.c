@@ -4,7 +4,7 @@
  * VMXON.
  */
 #include "arch/x86/vmx.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 
 uint64_t vmcs_read(enum vmcs_field f)
 {

@@ -8,19 +8,6 @@
 #include "arch/x86/vmx_vcpu.h"
 #include <string.h>
 
-/* Access rights (25.4.1). */
-#define AR_TYPE    0xfU
-#define AR_BUSY    2U     /* of a TSS descriptor's type */
-#define AR_CODE    BIT(3) /* of a type with S */
-#define AR_S       BIT(4)
-#define AR_DPL     (BIT(5) | BIT(6))
-#define AR_P       BIT(7)
-#define AR_L       BIT(13)
-#define AR_DB      BIT(14)
-#define AR_G       BIT(15)
-#define AR_DEFINED 0xf0ffU
-#define AR_V86     0xf3 /* of all segments in virtual-8086 mode (27.3.1.2) */
-
 /* ---- CR0 and CR4 ---- */
 
 uint64_t vmx_cr0_owned(void) { return CR0_HOST_OWNED | ~vmx_caps.cr0_fixed1; }
@@ -57,7 +44,7 @@ void vmx_set_cr4(uint64_t val)
 static void seg_in(unsigned i, const struct cpu_state *cpu)
 {
 	const struct seg_state *s = &cpu->seg[i];
-	uint32_t attr = s->attr & (AR_DEFINED | SEG_ATTR_UNUSABLE), limit = s->limit;
+	uint32_t attr = s->attr & (AR_DEFINED | AR_UNUSABLE), limit = s->limit;
 	bool v86 = cpu->rflags & RFLAGS_VM;
 	/* Real mode, and protected mode before the first far jump: CPL is 0, whatever AMD has left in the attributes. */
 	bool real = !v86 && (!(cpu->cr0 & CR0_PE) || !(cpu->seg[SEG_CS].attr & AR_CODE));
@@ -66,13 +53,13 @@ static void seg_in(unsigned i, const struct cpu_state *cpu)
 	else if (real && (i == SEG_CS || i == SEG_SS))
 		attr &= ~(uint32_t)AR_DPL;
 	if (i == SEG_TR)
-		attr |= AR_BUSY;
+		attr |= (uint32_t)AR_WRITABLE;
 	else if (!(attr & AR_P))
-		attr |= SEG_ATTR_UNUSABLE;
+		attr |= AR_UNUSABLE;
 	else if (i != SEG_LDTR)
-		attr |= 1; /* accessed: a loaded segment is */
+		attr |= (uint32_t)AR_ACCESSED; /* a loaded segment is */
 	/* Limit and granularity must agree. AMD keeps the limit in bytes, and G as the descriptor had it. */
-	if (attr & SEG_ATTR_UNUSABLE)
+	if (attr & AR_UNUSABLE)
 		; /* nothing of it is looked at */
 	else if (limit >> 20)
 		attr |= AR_G, limit |= 0xfff;
@@ -86,8 +73,8 @@ static void seg_in(unsigned i, const struct cpu_state *cpu)
 
 static struct seg_state seg_out(unsigned i)
 {
-	uint32_t attr = (uint32_t)vmcs_read(GUEST_ES_ATTR + 2 * i) & (AR_DEFINED | SEG_ATTR_UNUSABLE);
-	if (attr & SEG_ATTR_UNUSABLE)
+	uint32_t attr = (uint32_t)vmcs_read(GUEST_ES_ATTR + 2 * i) & (AR_DEFINED | AR_UNUSABLE);
+	if (attr & AR_UNUSABLE)
 		attr &= ~(uint32_t)AR_P;
 	return (struct seg_state){ vmcs_read(GUEST_ES_BASE + 2 * i), (uint32_t)vmcs_read(GUEST_ES_LIMIT + 2 * i), attr,
 				   vmcs_read(GUEST_ES_SEL + 2 * i) };

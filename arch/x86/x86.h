@@ -4,10 +4,8 @@
  */
 #pragma once
 #include "arch/x86/arch.h"
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 #include "kernel/handoff.h"
-
-static inline void *hva(hpa_t hpa) { return (void *)(uintptr_t)(hpa + HHDM_BASE); }
 
 /* A lock for this room alone (kernel/spinlock.h is above it): interrupts off while held, a leaf in the lock order. */
 struct arch_lock {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What lwIP asks of compiler and platform (lwip/arch.h). */
 #pragma once
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include <limits.h>
 #include <stdint.h>
 

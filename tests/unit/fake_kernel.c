@@ -9,7 +9,7 @@
 #endif
 #include "tests/unit/fake_kernel.h"
 #include "arch/x86/cpu.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/spinlock.h"

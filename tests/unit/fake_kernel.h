@@ -4,7 +4,7 @@
  * on pthreads. Build with -DHHDM_BASE=0UL and -pthread: an hpa is then a pointer. Below: what only tests may call.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /* Let the next n page allocations succeed and all after them fail; a negative n ends the failing. */
 void fake_page_alloc_fail_after(long n);

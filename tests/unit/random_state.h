@@ -18,7 +18,7 @@ static struct seg_state random_seg(unsigned i)
 	struct seg_state s = { .base = rnd(), .limit = (uint32_t)rnd(), .selector = rnd() & 0xffff };
 	s.attr = (uint32_t)rnd() & 0xf0ff;
 	if (!(s.attr & 0x80))
-		s.attr |= SEG_ATTR_UNUSABLE;
+		s.attr |= AR_UNUSABLE;
 	if (i == SEG_TR)
 		s.attr |= 2; /* busy */
 	return s;

@@ -48,7 +48,7 @@ static void make_good(void)
 	s->xcr0 = 0x2e7;
 	s->dr6 = 0xffff0ff0, s->dr7 = 0x400;
 	for (unsigned i = 0; i < SEG_COUNT; i++)
-		flat(&s->seg[i], 0, SEG_ATTR_UNUSABLE);
+		flat(&s->seg[i], 0, AR_UNUSABLE);
 	flat(&s->seg[SEG_CS], 0x10, 0xa09b);
 	flat(&s->seg[SEG_SS], 0x18, 0xc093);
 	flat(&s->seg[SEG_DS], 0x2b, 0xc0f3);
@@ -109,13 +109,13 @@ static const struct change refused[] = {
 	SET(sfmask, BIT(32), "SFMASK"), SET(tsc_aux, BIT(32), "TSC_AUX"), SET(xss, 1, "XSS"),
 	CLEAR(xcr0, 1, "XCR0"), CLEAR(xcr0, 2, "XCR0"), CLEAR(xcr0, 4, "XCR0"), CLEAR(xcr0, BIT(6), "XCR0"), SET(xcr0, BIT(17), "XCR0"),
 	SET(xcr0, BIT(63), "XCR0"),
-	SET(seg[SEG_CS].selector, BIT(16), "CS"), SET(seg[SEG_DS].attr, BIT(8), "DS"), SET(seg[SEG_CS].attr, SEG_ATTR_UNUSABLE, "CS"),
+	SET(seg[SEG_CS].selector, BIT(16), "CS"), SET(seg[SEG_DS].attr, BIT(8), "DS"), SET(seg[SEG_CS].attr, AR_UNUSABLE, "CS"),
 	CLEAR(seg[SEG_CS].attr, BIT(7), "CS"), CLEAR(seg[SEG_CS].attr, BIT(4), "CS"), CLEAR(seg[SEG_CS].attr, BIT(3), "CS"),
 	SET(seg[SEG_CS].attr, BIT(14), "both L and D"), SET(seg[SEG_CS].base, BIT(32), "CS"), SET(seg[SEG_DS].base, BIT(63), "DS"),
 	CLEAR(seg[SEG_SS].attr, BIT(1), "SS"), SET(seg[SEG_SS].attr, BIT(3), "SS"), CLEAR(seg[SEG_DS].attr, BIT(4), "DS"),
 	TO(seg[SEG_DS].attr, 0xc0f9, "DS"), SET(seg[SEG_LDTR].attr, 1, "LDTR"), SET(seg[SEG_LDTR].attr, BIT(4), "LDTR"),
 	SET(seg[SEG_LDTR].selector, BIT(2), "LDTR"), SET(seg[SEG_LDTR].base, 0, NULL), CLEAR(seg[SEG_LDTR].base, BIT(47), "LDTR"),
-	SET(seg[SEG_TR].attr, SEG_ATTR_UNUSABLE, "TR"), CLEAR(seg[SEG_TR].attr, BIT(7), "TR"), SET(seg[SEG_TR].attr, BIT(4), "TR"),
+	SET(seg[SEG_TR].attr, AR_UNUSABLE, "TR"), CLEAR(seg[SEG_TR].attr, BIT(7), "TR"), SET(seg[SEG_TR].attr, BIT(4), "TR"),
 	CLEAR(seg[SEG_TR].attr, BIT(3), "TR"), SET(seg[SEG_TR].attr, BIT(2), "TR"), SET(seg[SEG_TR].selector, BIT(2), "TR"),
 	CLEAR(seg[SEG_TR].base, BIT(60), "TR"),
 	TO(gdt_base, BIT(50), "GDTR"), SET(gdt_limit, BIT(16), "GDTR"), TO(idt_base, BIT(50), "IDTR"), SET(idt_limit, BIT(31), "IDTR"),

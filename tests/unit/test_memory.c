@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "arch/x86/memory.h"
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 #include <string.h>
 #include <sys/mman.h>
 

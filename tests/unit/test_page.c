@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The page allocator, the real one, over a fake machine's memory map, against a model that knows who owns each page. */
 #include "kernel/page.h"
-#include "kernel/err.h"
+#include "kernel/base/err.h"
 #include "kernel/log.h"
 #include "kernel/spinlock.h"
 #include <setjmp.h>

@@ -58,11 +58,11 @@ static void test_made_neutral(void **state)
 	vmcb.cpl = 0;
 	vmcb.tr.attr = 0x89;
 	svm_get_state(&vcpu.hv, &s);
-	assert_int_equal(s.seg[SEG_SS].attr, SEG_ATTR_UNUSABLE);
+	assert_int_equal(s.seg[SEG_SS].attr, AR_UNUSABLE);
 	assert_int_equal(s.seg[SEG_TR].attr, 0x8b);
 	vmcb.cpl = 3;
 	svm_get_state(&vcpu.hv, &s);
-	assert_int_equal(s.seg[SEG_SS].attr, SEG_ATTR_UNUSABLE | 0x60);
+	assert_int_equal(s.seg[SEG_SS].attr, AR_UNUSABLE | 0x60);
 }
 
 static void test_mode(void **state)

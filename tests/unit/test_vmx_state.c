@@ -59,7 +59,7 @@ static void guest_state(struct cpu_state *s)
 	s->seg[SEG_LDTR].attr = (s->seg[SEG_LDTR].attr & ~0x1fU) | 2;
 	for (unsigned i = SEG_SS; i <= SEG_LDTR; i++)
 		if (rnd() & 1) /* a null selector */
-			s->seg[i].attr = (s->seg[i].attr & (i == SEG_SS ? 0x60 : 0)) | SEG_ATTR_UNUSABLE;
+			s->seg[i].attr = (s->seg[i].attr & (i == SEG_SS ? 0x60 : 0)) | AR_UNUSABLE;
 	if (s->int_shadow)
 		s->int_shadow = s->rflags & RFLAGS_IF ? HV_SHADOW_STI : HV_SHADOW_MOV_SS;
 	if (s->int_shadow && (s->rflags & RFLAGS_TF))
@@ -217,7 +217,7 @@ static void test_checked_before(void **state)
 		for (unsigned k = 0; k < SEG_COUNT; k++) {
 			s.seg[k].base &= k <= SEG_DS ? 0xffffffff : ~0ULL;
 			s.seg[k].selector &= ~4ULL;
-			s.seg[k].attr |= k == SEG_CS ? 8 : k < SEG_LDTR && !(s.seg[k].attr & SEG_ATTR_UNUSABLE) ? 2 : 0;
+			s.seg[k].attr |= k == SEG_CS ? 8 : k < SEG_LDTR && !(s.seg[k].attr & AR_UNUSABLE) ? 2 : 0;
 			s.seg[k].attr &= k == SEG_SS ? ~8U : ~0U;
 		}
 		for (unsigned n = rnd() % 4; n > 0; n--) /* up to GPRs and back from the area of XSAVE */
@@ -249,7 +249,7 @@ static void test_cr0_shadow(void **state)
 		    (CR4_VMXE | CR4_PAE | CR4_MCE)); /* a machine check is the host's, not a shutdown */
 	vmcs[GUEST_EFER] = EFER_LMA | EFER_LME;
 	vmcs[GUEST_ES_ATTR + 2 * SEG_CS] = 0xa09b;
-	vmcs[GUEST_ES_ATTR + 2 * SEG_SS] = 0x60 | SEG_ATTR_UNUSABLE;
+	vmcs[GUEST_ES_ATTR + 2 * SEG_SS] = 0x60 | AR_UNUSABLE;
 	vmx_get_mode(&intel.hv, &m);
 	assert_true(m.cr0 == (CR0_PE | CR0_CD | CR0_NW | CR0_ET | CR0_TS | CR0_PG));
 	assert_true(m.cr4 == CR4_PAE && m.long_mode && m.cpl == 3 && !m.cs32);
@@ -298,7 +298,7 @@ static void test_explain(void **state)
 		{ GUEST_CR3, BIT(63), 0, "CR3" },
 		{ GUEST_DR7, BIT(32), 0, "DR7" },
 		{ GUEST_SYSENTER_EIP, BIT(62), 0, "SYSENTER" },
-		{ GUEST_ES_ATTR + 2 * SEG_CS, SEG_ATTR_UNUSABLE, 0, "CS is unusable" },
+		{ GUEST_ES_ATTR + 2 * SEG_CS, AR_UNUSABLE, 0, "CS is unusable" },
 		{ GUEST_ES_ATTR + 2 * SEG_CS, BIT(14), 0, "CS has both L and D" },
 		{ GUEST_ES_ATTR + 2 * SEG_TR, 0, 2, "TR is no busy TSS" },
 		{ GUEST_ES_ATTR + 2 * SEG_CS, 0, 1, "CS is not marked accessed" },

@@ -6,7 +6,7 @@
  * Who may touch what: IRR is atomic (anybody posts); the rest belongs to the vCPU's own task.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 #include "vmm/state.h"
 
 struct lapic_state { /* migrates */

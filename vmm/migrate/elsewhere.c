@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Who has a VM: asking all peers, judging what they say, answering (elsewhere.h). */
 #include "vmm/migrate/elsewhere.h"
-#include "kernel/hash.h"
+#include "kernel/base/hash.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"

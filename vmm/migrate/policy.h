@@ -8,8 +8,8 @@
  *                        1/2 where COMMIT rides with END (policy_rides)
  */
 #pragma once
-#include "kernel/bits.h"
-#include "kernel/err.h"
+#include "kernel/base/bits.h"
+#include "kernel/base/err.h"
 
 #define POLICY_FIXED_NS    (10 * NS_PER_MS) /* pause, device state, load, resume */
 #define POLICY_RATE_GUESS  (32ULL << 20)    /* until a pass was large enough to measure */

@@ -9,7 +9,7 @@
  * debt.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /* ---- 1. The destination's record of one attempt ---- */
 

@@ -4,7 +4,7 @@
  * addresses do not reach it. Only "it is here" counts; silence says nothing.
  */
 #pragma once
-#include "kernel/list.h"
+#include "kernel/base/list.h"
 #include "kernel/sync.h"
 #include "vmm/migrate/records.h"
 

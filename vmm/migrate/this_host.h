@@ -5,7 +5,7 @@
  */
 #pragma once
 #include "kernel/host.h"
-#include "kernel/list.h"
+#include "kernel/base/list.h"
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
 

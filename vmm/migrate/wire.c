@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Framing, bounds and check words of the migration stream (wire.h, doc/wire.md). */
 #include "vmm/migrate/wire.h"
-#include "kernel/hash.h"
+#include "kernel/base/hash.h"
 #include "kernel/time.h"
 #include <stdlib.h>
 #include <string.h>

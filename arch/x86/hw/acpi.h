@@ -4,7 +4,7 @@
  * Firmware Specification's (3.2, 4.1.2). Definitions only; every room may include this.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define ACPI_HEADER_LEN 36 /* of every table but the RSDP; its length is at: */
 #define ACPI_LENGTH     4

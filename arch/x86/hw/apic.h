@@ -4,7 +4,7 @@
  * and devices (SDM 3A 11.11). Definitions only; every room may include this.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define LAPIC_DEFAULT_BASE  0xfee00000ULL
 #define IOAPIC_DEFAULT_BASE 0xfec00000ULL

@@ -4,7 +4,7 @@
  * EPT's (SDM 3C 29.3.2). Definitions only; every room may include this.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define PT_LEVELS  4
 #define PT_ENTRIES 512

@@ -5,7 +5,7 @@
  * this.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 /* Control register bits. */
 #define CR0_PE         BIT(0)

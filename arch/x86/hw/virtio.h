@@ -4,7 +4,7 @@
  * (4.1.4), the network device (5.1). Definitions only; every room may include this.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define VIRTIO_PCI_VENDOR      0x1af4
 #define VIRTIO_PCI_DEVICE_BASE 0x1040 /* a modern device is this and its type */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Circular doubly linked list, embedded in its elements. The caller does the locking. */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 struct list {
 	struct list *next, *prev;

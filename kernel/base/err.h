@@ -4,7 +4,7 @@
  * -errno and unwinds, our own bug panics. Errno values come from <errno.h> (newlib's, or the host's in unit tests).
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 #include <errno.h>
 
 /* Our own bug: print registers and a backtrace, stop the other CPUs, keep a read-only console. Any context. */

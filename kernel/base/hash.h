@@ -4,7 +4,7 @@
  * result. For tables, names and check words; no defence against who wants a collision.
  */
 #pragma once
-#include "kernel/bits.h"
+#include "kernel/base/bits.h"
 
 #define FNV1A_START 0xcbf29ce484222325ULL
 

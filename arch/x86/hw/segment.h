@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Segments: their order and the access-rights format of SDM 3C 25.4.1 in which tern keeps attributes. Definitions only;
+ * every room may include this.
+ */
+#pragma once
+#include "kernel/base/bits.h"
+
+enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
+
+#define AR_TYPE     0xfU
+#define AR_ACCESSED BIT(0) /* of the type, with S */
+#define AR_WRITABLE BIT(1) /* readable, of code; without S, of a TSS: busy */
+#define AR_DOWN     BIT(2) /* expand-down; conforming, of code */
+#define AR_CODE     BIT(3)
+#define AR_S        BIT(4)
+#define AR_DPL      (3ULL << 5)
+#define AR_P        BIT(7)
+#define AR_L        BIT(13)
+#define AR_DB       BIT(14)
+#define AR_G        BIT(15)
+#define AR_DEFINED  0xf0ffU
+#define AR_UNUSABLE BIT(16)
+static inline unsigned ar_dpl(uint64_t attr) { return attr >> 5 & 3; }
+
+enum { TYPE_LDT = 2, TYPE_TSS16_BUSY = 3, TYPE_TSS_BUSY = 11 };
+/* Flat segments of DPL 0, and those of virtual-8086 mode (SDM 3C 27.3.1.2). */
+enum { AR_CODE64 = 0xa09b, AR_CODE32 = 0xc09b, AR_DATA = 0xc093, AR_TSS = 0x8b, AR_V86 = 0xf3 };
