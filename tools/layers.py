@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Who may include whom. Prints each include that breaks the rule of its room; exit code 1 if there is one."""
+"""
+Who may include whom, and where the hardware is defined. Prints each include that breaks the rule of its room, and each name or number
+of arch/x86/hw/ that a product file defines or writes down once more; exit code 1 if there is one.
+"""
 import re
 import subprocess
 import sys
@@ -28,11 +31,38 @@ PRIVATE = {"arch/x86/vmx.h": "arch/x86/vmx", "arch/x86/svm.h": "arch/x86/svm"}
 # Foreign headers, named because an <angle include> is otherwise the C library's.
 FOREIGN = re.compile(r"(lwip|netif|Zydis|Zycore|mbedtls)/|efi")
 
+# Numbers that only arch/x86/hw/ writes down: PAT at power-on, an address in an entry, APICs, PCI's and COM1's ports.
+NUMBERS = re.compile(r"\b0x(0*7040600070406|000ffffffffff000|fee00000|fec00000|cf8|cfc|3f8)(U?L{0,2})\b", re.I)
+DEFINED = re.compile(r"#\s*define\s+([A-Z][A-Z0-9_]+)|(?:^|[{,])\s*([A-Z][A-Z0-9_]+)\s*=(?!=)")
+
+
+def strip(text):
+    """Without comments, with the same lines."""
+    return re.sub(r"/\*.*?\*/", lambda m: "\n" * m[0].count("\n"), text, flags=re.S)
+
+
+def names(line):
+    return {a or b for a, b in DEFINED.findall(line)}
+
+
+def hardware(texts):
+    """What stands outside arch/x86/hw/ that belongs there."""
+    known = {n: path for path, text in texts.items() if path.startswith("arch/x86/hw/") for line in text.splitlines() for n in names(line)}
+    for path, text in texts.items():
+        if path.startswith("arch/x86/hw/"):
+            continue
+        for n, line in enumerate(text.splitlines(), 1):
+            for name in names(line) & known.keys():
+                yield f"{path}:{n}: {name} is defined in {known[name]}"
+            if m := NUMBERS.search(line):
+                yield f"{path}:{n}: {m[0]} has a name in arch/x86/hw/"
+
 
 def main():
     files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.c", "*.h", "*.S"], capture_output=True, text=True,
                            check=True).stdout.split()
     bad = 0
+    texts = {}
     for path in files:
         rule = next((allowed for prefix, allowed in RULES if path.startswith(prefix)), None)
         if rule is None:
@@ -41,6 +71,8 @@ def main():
             text = open(path, encoding="utf-8").read()
         except FileNotFoundError:
             continue
+        if not path.endswith(".S"):
+            texts[path] = strip(text)
         for n, line in enumerate(text.splitlines(), 1):
             m = re.match(r'\s*#\s*include\s*(["<])([^">]+)[">]', line)
             if not m or (m[1] == "<" and not FOREIGN.match(m[2])):
@@ -49,6 +81,9 @@ def main():
             if not any(re.fullmatch(r, m[2]) for r in rule + [HW, BASE]) or (owner and not path.startswith(owner)):
                 print(f"{path}:{n}: may not include {m[2]}")
                 bad += 1
+    for said in hardware(texts):
+        print(said)
+        bad += 1
     return 1 if bad else 0
 
 

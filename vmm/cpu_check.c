@@ -205,7 +205,7 @@ static const char *segment_fault(const struct cpu_state *s, unsigned i)
 			return "is no LDT";
 		break;
 	case SEG_TR: /* AMD does not tell whether it is busy */
-		type |= AR_WRITABLE;
+		type |= AR_BUSY;
 		if (type != TYPE_TSS_BUSY && (type != TYPE_TSS16_BUSY || lma))
 			return "is no TSS";
 		break;

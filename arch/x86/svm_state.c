@@ -25,12 +25,6 @@ static struct svm_seg seg_in(const struct seg_state *s)
 				 s->base };
 }
 
-/*
- * A TSS in use is busy, which QEMU neither shows in TR's type nor wants there (it then ignores the I/O bitmap). The CPU
- * does not look at it; VT-x insists.
- */
-#define TYPE_TSS_BUSY 2U
-
 /* The fields that move one to one: cpu_state's name, VMCB's name. */
 /* clang-format off */
 #define SVM_PLAIN_FIELDS(X)                                                                        \
@@ -59,7 +53,8 @@ void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 	s->dr0 = v->dr[0], s->dr1 = v->dr[1], s->dr2 = v->dr[2], s->dr3 = v->dr[3];
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		s->seg[i] = seg_out(seg_of(b, i));
-	s->seg[SEG_TR].attr |= TYPE_TSS_BUSY;
+	/* A TSS in use is busy. QEMU neither shows that nor wants it there: it then ignores the I/O bitmap. */
+	s->seg[SEG_TR].attr |= (uint32_t)AR_BUSY;
 	s->seg[SEG_SS].attr = (s->seg[SEG_SS].attr & ~0x60U) | (uint32_t)b->cpl << 5; /* of a null SS it may be old */
 	s->gdt_base = b->gdtr.base, s->gdt_limit = b->gdtr.limit;
 	s->idt_base = b->idtr.base, s->idt_limit = b->idtr.limit;
@@ -94,7 +89,7 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 	v->dr[0] = s->dr0, v->dr[1] = s->dr1, v->dr[2] = s->dr2, v->dr[3] = s->dr3;
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		*seg_of(b, i) = seg_in(&s->seg[i]);
-	b->tr.attr &= (uint16_t)~TYPE_TSS_BUSY;
+	b->tr.attr &= (uint16_t)~AR_BUSY;
 	/* APM2 15.5.1: CPL is its own field; it equals SS.DPL, or what real and virtual-8086 mode imply. */
 	b->cpl = s->rflags & RFLAGS_VM ? 3 : !(s->cr0 & CR0_PE) ? 0 : s->seg[SEG_SS].attr >> 5 & 3;
 	b->gdtr.base = s->gdt_base, b->gdtr.limit = s->gdt_limit;

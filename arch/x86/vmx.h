@@ -23,9 +23,6 @@
 #define VMX_BASIC_INS_OUTS    BIT(54) /* exits of INS and OUTS give instruction information */
 #define VMX_BASIC_TRUE        BIT(55)
 #define VMX_MISC_ENTRY_LEN0   BIT(30)
-#define CR4_VMXE              BIT(13)
-#define DR7_GD                BIT(13)
-#define DR6_RESET             0xffff0ff0ULL
 
 /* clang-format off */
 enum { /* pin-based controls */

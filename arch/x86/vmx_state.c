@@ -53,7 +53,7 @@ static void seg_in(unsigned i, const struct cpu_state *cpu)
 	else if (real && (i == SEG_CS || i == SEG_SS))
 		attr &= ~(uint32_t)AR_DPL;
 	if (i == SEG_TR)
-		attr |= (uint32_t)AR_WRITABLE;
+		attr |= (uint32_t)AR_BUSY;
 	else if (!(attr & AR_P))
 		attr |= AR_UNUSABLE;
 	else if (i != SEG_LDTR)

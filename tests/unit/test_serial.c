@@ -41,7 +41,7 @@ static struct {
 } chip;
 static char wire[WIRE_SIZE];
 static size_t nwire;
-static char fifo_bytes[FIFO_SIZE];
+static char fifo_bytes[UART_FIFO_SIZE];
 static uint64_t now;
 static bool edge; /* an interrupt waits to be taken */
 static unsigned long accesses;
@@ -69,7 +69,7 @@ static void chip_run(void)
 	if (!chip.flows)
 		chip.sent_ns = now + chip.byte_ns;
 	bool asks =
-		chip.iir_stuck || ((chip.ier & IER_RX) && has_input()) || ((chip.ier & IER_TX) && chip.thre_pending);
+		chip.iir_stuck || ((chip.ier & IER_RDA) && has_input()) || ((chip.ier & IER_THRE) && chip.thre_pending);
 	bool line = asks && chip.ier;
 	if (line && !chip.line && !chip.edges_lost)
 		edge = true;
@@ -84,19 +84,20 @@ static uint8_t port_in(uint16_t port)
 	chip_run();
 	if (chip.absent)
 		return 0xff;
-	switch (port - COM1) {
-	case RBR: return chip.babbles ? 'x' : *chip.typed ? (uint8_t)*chip.typed++ : 0;
-	case IIR: {
-		bool rx_asks = (chip.ier & IER_RX) && has_input(), tx_asks = (chip.ier & IER_TX) && chip.thre_pending;
+	switch (port - COM1_PORT) {
+	case UART_RBR: return chip.babbles ? 'x' : *chip.typed ? (uint8_t)*chip.typed++ : 0;
+	case UART_IIR: {
+		bool rx_asks = (chip.ier & IER_RDA) && has_input(),
+		     tx_asks = (chip.ier & IER_THRE) && chip.thre_pending;
 		if (!rx_asks && tx_asks)
 			chip.thre_pending = false;
 		return chip.iir_stuck ? 0xc2 : rx_asks ? 0xc4 : tx_asks ? 0xc2 : 0xc1;
 	}
-	case LSR:
+	case UART_LSR:
 		if (chip.lsr_ones)
 			return 0xff;
-		return (uint8_t)((chip.fifo ? 0 : LSR_THRE) | (has_input() ? LSR_DATA : 0));
-	case SCR: return chip.scratch;
+		return (uint8_t)((chip.fifo ? 0 : LSR_THRE) | (has_input() ? LSR_DR : 0));
+	case UART_SCR: return chip.scratch;
 	default: return 0;
 	}
 }
@@ -106,11 +107,11 @@ static void port_out(uint16_t port, uint8_t v)
 	now += ACCESS_NS;
 	accesses++;
 	chip_run();
-	switch (port - COM1) {
-	case THR:
+	switch (port - COM1_PORT) {
+	case UART_THR:
 		if (chip.lcr & LCR_DLAB)
 			break;
-		if (chip.fifo == FIFO_SIZE) {
+		if (chip.fifo == UART_FIFO_SIZE) {
 			chip.overruns++;
 			break;
 		}
@@ -119,16 +120,16 @@ static void port_out(uint16_t port, uint8_t v)
 		fifo_bytes[chip.fifo++] = (char)v;
 		chip.thre_pending = false;
 		break;
-	case IER:
+	case UART_IER:
 		if (chip.lcr & LCR_DLAB)
 			break;
-		if (v & IER_TX && !(chip.ier & IER_TX) && !chip.fifo)
+		if (v & IER_THRE && !(chip.ier & IER_THRE) && !chip.fifo)
 			chip.thre_pending = true;
 		chip.ier = v;
 		break;
-	case FCR: chip.fifo = 0; break;
-	case LCR: chip.lcr = v; break;
-	case SCR: chip.scratch = v; break;
+	case UART_FCR: chip.fifo = 0; break;
+	case UART_LCR: chip.lcr = v; break;
+	case UART_SCR: chip.scratch = v; break;
 	default: break;
 	}
 	chip_run();
@@ -371,7 +372,7 @@ static void test_lsr_reads_ones(void **state)
 	chip.flows = true;
 	pass(WATCH_NS);
 	assert_int_equal(chip.lcr, LCR_8N1);
-	assert_true(chip.ier & IER_RX);
+	assert_true(chip.ier & IER_RDA);
 	check_recovers(500100);
 }
 
@@ -500,7 +501,7 @@ static void test_boot(void **state)
 	(void)state;
 	uart_init();
 	uart_write(text, 1000); /* in place: a machine that hangs next has said it */
-	assert_in_range(nwire, 1000 - FIFO_SIZE, 1000);
+	assert_in_range(nwire, 1000 - UART_FIFO_SIZE, 1000);
 	chip.flows = false;
 	uint64_t before = now;
 	for (unsigned i = 0; i < 100; i++)

@@ -30,6 +30,7 @@
 #define CR4_ALWAYS     0x7ffULL /* VME .. OSXMMEXCPT: every CPU with long mode has them */
 #define CR4_UMIP       BIT(11)
 #define CR4_LA57       BIT(12)
+#define CR4_VMXE       BIT(13)
 #define CR4_FSGSBASE   BIT(16)
 #define CR4_PCIDE      BIT(17)
 #define CR4_OSXSAVE    BIT(18)
@@ -50,6 +51,7 @@
 #define RFLAGS_DEFINED 0x3f7fd7ULL
 #define DR6_TRAPS      0xfULL
 #define DR6_BS         BIT(14)
+#define DR6_RESET      0xffff0ff0ULL
 #define DR7_GD         BIT(13)
 
 /* MSRs that both vendors have. */

@@ -10,7 +10,8 @@ enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COU
 
 #define AR_TYPE     0xfU
 #define AR_ACCESSED BIT(0) /* of the type, with S */
-#define AR_WRITABLE BIT(1) /* readable, of code; without S, of a TSS: busy */
+#define AR_WRITABLE BIT(1) /* readable, of code */
+#define AR_BUSY     BIT(1) /* of a TSS */
 #define AR_DOWN     BIT(2) /* expand-down; conforming, of code */
 #define AR_CODE     BIT(3)
 #define AR_S        BIT(4)
