@@ -24,10 +24,18 @@ static int set(const struct cpu_state *s, struct why *w)
 static void test_identity(void **state)
 {
 	static struct cpu_state s, t;
+	unsigned nmade = 0;
 	(void)state;
 	for (unsigned i = 0; i < 2000; i++) {
 		struct why w = { "" };
 		random_state(&s);
+		if ((s.rflags & RFLAGS_VM) || !(s.cr0 & CR0_PE)) { /* CPL follows from the mode, and SS's DPL is CPL */
+			unsigned other = s.seg[SEG_SS].attr >> 5 & 3, cpl = s.rflags & RFLAGS_VM ? 3 : 0;
+			assert_int_equal(set(&s, &w), 0);
+			assert_int_equal(vmcb.cpl, cpl);
+			nmade += other != cpl;
+			s.seg[SEG_SS].attr = (s.seg[SEG_SS].attr & ~0x60U) | cpl << 5;
+		}
 		if (set(&s, &w))
 			fail_msg("refused: %s", w.text);
 		memset(&t, 0xa5, sizeof(t));
@@ -45,6 +53,7 @@ static void test_identity(void **state)
 					    &w),
 				 0);
 	}
+	assert_true(nmade > 100);
 }
 
 /* What VT-x would refuse: an old DPL in a null SS, TR not busy. */
