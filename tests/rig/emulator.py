@@ -109,7 +109,7 @@ ata0-master: type=disk, path="{disk}", mode=flat, cylinders={cylinders}, heads=1
 boot: disk
 pci: enabled=1, chipset=i440fx, slot1=pcivga, slot2=e1000
 e1000: enabled=1, mac={mac}, ethmod=tuntap, ethdev=/dev/net/tun:{tap}, script=none
-com1: enabled=1, mode=socket-server, dev=localhost:{port}
+com1: enabled=1, mode=socket-server, dev=127.0.0.1:{port}
 log: bochs.log
 panic: action=fatal
 error: action={errors}
@@ -171,7 +171,7 @@ class Bochs:
         if os.path.exists(lock):
             os.unlink(lock)
         with socket.socket() as s:  # a port that is free, and not in TIME_WAIT, in this network namespace of our own
-            s.bind(("localhost", 0))
+            s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         firmware = first_of(FIRMWARE, "OVMF firmware (package ovmf)")
         with open(os.path.join(h.work, "bochsrc"), "w") as f:
@@ -240,7 +240,7 @@ class Relay(threading.Thread):
         end = time.monotonic() + seconds
         while self.proc.poll() is None and time.monotonic() < end:
             try:
-                return socket.create_connection(("localhost", self.port), timeout=seconds)
+                return socket.create_connection(("127.0.0.1", self.port), timeout=seconds)
             except OSError:
                 if select.select([self.waker], [], [], 0.02)[0]:
                     break
