@@ -129,13 +129,11 @@ static int cmd_nic(struct con *c, int argc, char **argv)
 			   n->ops->link_up(n) ? "up" : "down");
 		struct host_address a = address_of(n);
 		host_address_print(c, &a);
-		con_printf(
-			c,
-			"\n       received %llu frames, %llu bytes, %llu dropped; sent %llu frames, %llu bytes, %llu "
-			"dropped\n",
-			(unsigned long long)n->stats.rx_frames, (unsigned long long)n->stats.rx_bytes,
-			(unsigned long long)n->stats.rx_dropped, (unsigned long long)n->stats.tx_frames,
-			(unsigned long long)n->stats.tx_bytes, (unsigned long long)n->stats.tx_dropped);
+		con_printf(c,
+			   "\n       received %lu frames, %lu bytes, %lu dropped; sent %lu frames, %lu bytes, %lu "
+			   "dropped\n",
+			   n->stats.rx_frames, n->stats.rx_bytes, n->stats.rx_dropped, n->stats.tx_frames,
+			   n->stats.tx_bytes, n->stats.tx_dropped);
 	}
 	return 0;
 }

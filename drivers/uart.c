@@ -119,7 +119,7 @@ static void tx_tell_lost(void)
 	char note[48];
 	if (!lost || tx_used() > sizeof(tx) / 2)
 		return;
-	int n = sniprintf(note, sizeof(note), "\r\n[%llu bytes lost]\r\n", (unsigned long long)lost);
+	int n = sniprintf(note, sizeof(note), "\r\n[%lu bytes lost]\r\n", lost);
 	lost = 0;
 	tx_append(note, (size_t)n);
 	gap = true; /* service() wakes the reader: whoever writes may hold any lock */

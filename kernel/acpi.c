@@ -43,7 +43,7 @@ static const uint8_t *table(hpa_t hpa, uint32_t *len)
 		return NULL;
 	*len = get_le32(t + ACPI_LENGTH);
 	if (*len < ACPI_HEADER_LEN || *len > TABLE_MAX || !(t = map(hpa, *len)) || !sum_is_zero(t, *len)) {
-		log_warn("acpi: the table at %#llx is broken, it is not used", (unsigned long long)hpa);
+		log_warn("acpi: the table at %#lx is broken, it is not used", hpa);
 		return NULL;
 	}
 	return t;

@@ -74,7 +74,7 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	uint64_t own = h->ram_bytes - free - guests - h->file_bytes;
 	uint64_t up = time_ns(), boot = console_prompt_ns();
 	char id[40];
-	sniprintf(id, sizeof(id), "%016llx-%016llx", (unsigned long long)h->inc.host, (unsigned long long)h->inc.boot);
+	sniprintf(id, sizeof(id), "%016lx-%016lx", h->inc.host, h->inc.boot);
 	struct host_address addr = { .state = "none" };
 	if (h->address)
 		h->address(&addr);
@@ -110,19 +110,16 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	con_printf(c, "id        %s (of this hardware, and of this boot)\naddress   ", id);
 	host_address_print(c, &addr);
 	con_printf(c, "\n");
-	con_printf(c, "CPUs      %u, %s %s, %llu MHz", h->ncpus, h->cpu_vendor, h->cpu_model,
-		   (unsigned long long)(time_tsc_hz() / 1000000));
+	con_printf(c, "CPUs      %u, %s %s, %lu MHz", h->ncpus, h->cpu_vendor, h->cpu_model, time_tsc_hz() / 1000000);
 	con_printf(c, h->ncpus_missing ? " (%u more did not start)\n" : "\n", h->ncpus_missing);
 	con_printf(c, "VMs by    %s%s\n", h->hv ? h->hv : h->why_no_hv,
 		   h->nhv_features ? ", of which tern uses what has a *" : "");
 	print_features(c, h, "has", true);
 	print_features(c, h, "lacks", false);
-	con_printf(c, "memory    %llu MiB: %llu free, %llu guests', %llu boot files, %llu KiB tern's own\n",
-		   (unsigned long long)(h->ram_bytes >> 20), (unsigned long long)(free >> 20),
-		   (unsigned long long)(guests >> 20), (unsigned long long)(h->file_bytes >> 20),
-		   (unsigned long long)(own >> 10));
-	con_printf(c, "up        %llu.%03llu s, prompt after %llu ms\n", (unsigned long long)(up / NS_PER_SEC),
-		   (unsigned long long)(up % NS_PER_SEC / NS_PER_MS), (unsigned long long)(boot / NS_PER_MS));
+	con_printf(c, "memory    %lu MiB: %lu free, %lu guests', %lu boot files, %lu KiB tern's own\n",
+		   h->ram_bytes >> 20, free >> 20, guests >> 20, h->file_bytes >> 20, own >> 10);
+	con_printf(c, "up        %lu.%03lu s, prompt after %lu ms\n", up / NS_PER_SEC, up % NS_PER_SEC / NS_PER_MS,
+		   boot / NS_PER_MS);
 	return 0;
 }
 CONSOLE_CMD(host, "", "this host: CPUs, virtualisation, memory, version, uptime", cmd_host, NULL);
@@ -177,7 +174,7 @@ static int cmd_tasks(struct con *c, int argc, char **argv)
 				con_printf(c, "%4d", rows.row[i].cpu);
 			else
 				con_printf(c, "%4s", "-");
-			con_printf(c, " %12llu\n", (unsigned long long)(rows.row[i].run_ns / NS_PER_MS));
+			con_printf(c, " %12lu\n", rows.row[i].run_ns / NS_PER_MS);
 		}
 	}
 	if (c->json) {
@@ -219,9 +216,8 @@ static int cmd_log(struct con *c, int argc, char **argv)
 			json_str(&j, "text", l.text);
 			json_obj_end(&j);
 		} else {
-			con_printf(c, "[%5llu.%06llu] %-5s %s\n", (unsigned long long)(l.time_ns / NS_PER_SEC),
-				   (unsigned long long)(l.time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l.level),
-				   l.text);
+			con_printf(c, "[%5lu.%06lu] %-5s %s\n", l.time_ns / NS_PER_SEC,
+				   l.time_ns % NS_PER_SEC / NS_PER_US, log_level_name(l.level), l.text);
 		}
 	}
 	if (c->json) {

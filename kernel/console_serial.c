@@ -67,8 +67,8 @@ static void send_row(void)
 static void show_line(const struct log_line *l)
 {
 	char text[300];
-	int n = sniprintf(text, sizeof(text), "[%5llu.%06llu] %s: %s\n", (unsigned long long)(l->time_ns / NS_PER_SEC),
-			  (unsigned long long)(l->time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l->level), l->text);
+	int n = sniprintf(text, sizeof(text), "[%5lu.%06lu] %s: %s\n", l->time_ns / NS_PER_SEC,
+			  l->time_ns % NS_PER_SEC / NS_PER_US, log_level_name(l->level), l->text);
 	if (editing || (in_place && last != '\n'))
 		send("\r\x1b[K", 4);
 	else if (last != '\n')

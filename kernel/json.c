@@ -80,13 +80,13 @@ void json_str(struct json *j, const char *key, const char *v)
 void json_u64(struct json *j, const char *key, uint64_t v)
 {
 	next(j, key);
-	con_printf(j->c, "%llu", (unsigned long long)v);
+	con_printf(j->c, "%lu", v);
 }
 
 void json_i64(struct json *j, const char *key, int64_t v)
 {
 	next(j, key);
-	con_printf(j->c, "%lld", (long long)v);
+	con_printf(j->c, "%ld", v);
 }
 
 void json_bool(struct json *j, const char *key, bool v)

@@ -111,7 +111,7 @@ static bool report(struct fold *f, uint64_t now_ns, bool all, struct log_line *l
 	f->price_ns = MIN(f->price_ns * 2, PRICE_MAX_NS);
 	*l = f->last;
 	l->time_ns = now_ns;
-	size_t n = (size_t)sniprintf(count, sizeof(count), " [%llu lines like this]", (unsigned long long)f->more);
+	size_t n = (size_t)sniprintf(count, sizeof(count), " [%lu lines like this]", f->more);
 	size_t at = MIN(strlen(l->text), sizeof(l->text) - 1 - n);
 	memcpy(l->text + at, count, n + 1);
 	f->more = 0;

@@ -205,8 +205,7 @@ static void start_vmm(void)
 		}
 	}
 	if (hv && page_free_count() * PAGE_SIZE < MEMORY_MIN) {
-		why_set(&w, -ENOMEM, "only %llu MiB of memory are free",
-			(unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
+		why_set(&w, -ENOMEM, "only %lu MiB of memory are free", page_free_count() * PAGE_SIZE >> 20);
 		hv = NULL;
 	}
 	host_info.hv = hv ? hv->name : NULL;
@@ -260,8 +259,8 @@ static void boot(void *arg)
 	conf_check_unused(&conf);
 	log_text(conf.problems, strlen(conf.problems));
 	char banner[160];
-	sniprintf(banner, sizeof(banner), "\ntern " TERN_VERSION " on %s: %u CPUs, %llu MiB free. Type `help`.\n",
-		  host_info.name, host_info.ncpus, (unsigned long long)(page_free_count() * PAGE_SIZE >> 20));
+	sniprintf(banner, sizeof(banner), "\ntern " TERN_VERSION " on %s: %u CPUs, %lu MiB free. Type `help`.\n",
+		  host_info.name, host_info.ncpus, page_free_count() * PAGE_SIZE >> 20);
 	console_log_echo(LOG_WARN);
 	console_write(banner);
 	if (!task_create("console", TASK_PRIO_IO, console_task, NULL))

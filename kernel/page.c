@@ -154,8 +154,8 @@ void page_free(hpa_t hpa, unsigned order)
 {
 	int was = page_block_order(hpa);
 	if (was != (int)order)
-		panic("page_free(%#llx, order %u): the allocator has order %d there (-1: nothing allocated)",
-		      (unsigned long long)hpa, order, was);
+		panic("page_free(%#lx, order %u): the allocator has order %d there (-1: nothing allocated)", hpa, order,
+		      was);
 	uint64_t flags = spin_lock_irqsave(&lock);
 	*state_of(hpa) = 0;
 	give(hpa, order);

@@ -52,8 +52,7 @@ static void show_registers(void)
 	const struct trap_frame *f = &frame;
 	if (!have_frame)
 		return;
-	say("vector %lu error %#lx cr2 %016lx cr3 %016lx\n", (unsigned long)f->vector, (unsigned long)f->error,
-	    (unsigned long)read_cr2(), (unsigned long)read_cr3());
+	say("vector %lu error %#lx cr2 %016lx cr3 %016lx\n", f->vector, f->error, read_cr2(), read_cr3());
 	const struct {
 		const char *name;
 		uint64_t v;
@@ -62,9 +61,8 @@ static void show_registers(void)
 		  { "r8 ", f->r8 },  { "r9 ", f->r9 },  { "r10", f->r10 }, { "r11", f->r11 },
 		  { "r12", f->r12 }, { "r13", f->r13 }, { "r14", f->r14 }, { "r15", f->r15 } };
 	for (unsigned i = 0; i < ARRAY_SIZE(r); i++)
-		say("%s %016lx%s", r[i].name, (unsigned long)r[i].v, i % 4 == 3 ? "\n" : "  ");
-	say("rip %016lx  cs %04lx  rflags %08lx\n", (unsigned long)f->rip, (unsigned long)f->cs,
-	    (unsigned long)f->rflags);
+		say("%s %016lx%s", r[i].name, r[i].v, i % 4 == 3 ? "\n" : "  ");
+	say("rip %016lx  cs %04lx  rflags %08lx\n", f->rip, f->cs, f->rflags);
 }
 
 static void show_backtrace(void)
@@ -80,8 +78,8 @@ static void show_log_lines(void)
 {
 	struct log_line l;
 	for (uint64_t seq = 0; log_read(&seq, &l);)
-		say("[%5llu.%06llu] %s: %s\n", (unsigned long long)(l.time_ns / NS_PER_SEC),
-		    (unsigned long long)(l.time_ns % NS_PER_SEC / NS_PER_US), log_level_name(l.level), l.text);
+		say("[%5lu.%06lu] %s: %s\n", l.time_ns / NS_PER_SEC, l.time_ns % NS_PER_SEC / NS_PER_US,
+		    log_level_name(l.level), l.text);
 }
 
 static void show_all(void)

@@ -76,7 +76,7 @@ static void sleeper(unsigned index)
 static bool test_sleep(void)
 {
 	bool ok = crowd(16, sleeper) && !failed && worst < LATE_NS;
-	sniprintf(detail, sizeof(detail), "latest by %llu us", (unsigned long long)(worst / NS_PER_US));
+	sniprintf(detail, sizeof(detail), "latest by %lu us", worst / NS_PER_US);
 	return ok;
 }
 
@@ -101,7 +101,7 @@ static bool test_wake(void)
 		sem_init(&ball[i], i % 2 == 0);
 	uint64_t start = time_ns();
 	bool ok = crowd(8, player) && !failed;
-	sniprintf(detail, sizeof(detail), "%llu ns a wake-up", (unsigned long long)((time_ns() - start) / 16000));
+	sniprintf(detail, sizeof(detail), "%lu ns a wake-up", ((time_ns() - start) / 16000));
 	return ok;
 }
 
@@ -127,7 +127,7 @@ static bool test_mutex(void)
 	mutex_init(&mutex, "selftest");
 	guarded = 0;
 	bool ok = crowd(8, counter);
-	sniprintf(detail, sizeof(detail), "%llu of 16000", (unsigned long long)guarded);
+	sniprintf(detail, sizeof(detail), "%lu of 16000", guarded);
 	return ok && guarded == 16000;
 }
 
@@ -190,8 +190,7 @@ static bool test_timers(void)
 	}
 	for (unsigned i = 1; i < 64; i += 2)
 		wrong += fired[i] != 1 && fired[i] < timers[i].deadline_ns;
-	sniprintf(detail, sizeof(detail), "%u fired, %u wrong, latest by %llu us", nfired, wrong,
-		  (unsigned long long)(worst / NS_PER_US));
+	sniprintf(detail, sizeof(detail), "%u fired, %u wrong, latest by %lu us", nfired, wrong, worst / NS_PER_US);
 	return wrong == 0 && worst < LATE_NS;
 }
 
@@ -233,8 +232,8 @@ static bool test_slices(void)
 		least = MIN(least, spins[i]);
 		most = MAX(most, spins[i]);
 	}
-	sniprintf(detail, sizeof(detail), "least %llu%% of most, urgent latest by %llu us",
-		  (unsigned long long)(most ? least * 100 / most : 0), (unsigned long long)(worst / NS_PER_US));
+	sniprintf(detail, sizeof(detail), "least %lu%% of most, urgent latest by %lu us", most ? least * 100 / most : 0,
+		  worst / NS_PER_US);
 	return ok && least > 0 && worst < LATE_NS;
 }
 
@@ -364,7 +363,7 @@ static int run_all(struct con *c)
 		json_u64(&j, "failed", nfailed);
 		json_end(&j);
 	} else {
-		con_printf(c, "%u failed, %lld pages more in use\n", nfailed, (long long)leaked);
+		con_printf(c, "%u failed, %ld pages more in use\n", nfailed, leaked);
 	}
 	return nfailed ? -EIO : 0;
 }

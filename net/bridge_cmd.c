@@ -91,19 +91,17 @@ static void show_text(struct con *c, struct bridge *b, const struct view *v)
 	for (unsigned i = 0; i < v->nports; i++) {
 		const struct port_line *l = &v->port[i];
 		con_printf(c,
-			   "  port %-12s in %llu frames, %llu bytes; out %llu frames, %llu bytes; %llu dropped, %llu "
+			   "  port %-12s in %lu frames, %lu bytes; out %lu frames, %lu bytes; %lu dropped, %lu "
 			   "spoofed\n",
-			   l->name, (unsigned long long)l->stats.rx_frames, (unsigned long long)l->stats.rx_bytes,
-			   (unsigned long long)l->stats.tx_frames, (unsigned long long)l->stats.tx_bytes,
-			   (unsigned long long)l->stats.dropped, (unsigned long long)l->stats.spoofed);
+			   l->name, l->stats.rx_frames, l->stats.rx_bytes, l->stats.tx_frames, l->stats.tx_bytes,
+			   l->stats.dropped, l->stats.spoofed);
 	}
 	for (unsigned i = 0; i < v->nmacs; i++) {
 		const struct mac_line *l = &v->mac[i];
 		if (l->bound)
 			con_printf(c, "  mac  %s on %s, static\n", l->mac.s, l->port);
 		else
-			con_printf(c, "  mac  %s on %s, seen %llu s ago\n", l->mac.s, l->port,
-				   (unsigned long long)l->age_s);
+			con_printf(c, "  mac  %s on %s, seen %lu s ago\n", l->mac.s, l->port, l->age_s);
 	}
 }
 

@@ -32,9 +32,9 @@ static void serve(void *arg, struct stream *s)
 	if (n == 0)
 		n = stream_write(s, answer, sizeof(answer), time_in_ms(IDLE_MS));
 	if (n)
-		log_warn("tcptest: %s: %s after %llu bytes", s->peer, err_name(n), (unsigned long long)total);
+		log_warn("tcptest: %s: %s after %lu bytes", s->peer, err_name(n), total);
 	else
-		log_info("tcptest: %s: %llu bytes", s->peer, (unsigned long long)total);
+		log_info("tcptest: %s: %lu bytes", s->peer, total);
 	stream_close(s);
 	if (page != HPA_NONE)
 		page_free(page, CHUNK_ORDER);
@@ -90,7 +90,7 @@ static void report(struct con *c, const char *addr, uint64_t bytes, uint64_t ns)
 		json_end(&j);
 		return;
 	}
-	con_printf(c, "%llu bytes to %s in %u ms: %u.%u MB/s\n", (unsigned long long)bytes, addr, (unsigned)(us / 1000),
+	con_printf(c, "%lu bytes to %s in %u ms: %u.%u MB/s\n", bytes, addr, (unsigned)(us / 1000),
 		   (unsigned)(kb_s / 1000), (unsigned)(kb_s % 1000 / 100));
 }
 

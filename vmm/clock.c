@@ -129,7 +129,7 @@ static void write_page(struct vcpu *v, uint8_t flags)
 	b[28] = (uint8_t)v->vm->clock_shift;
 	b[PVCLOCK_FLAGS] = flags;
 	if (err || gmem_write(&v->vm->mem, gpa, b, sizeof(b)))
-		guest_log(v->vm, "its clock page at %llx is not memory", (unsigned long long)gpa);
+		guest_log(v->vm, "its clock page at %lx is not memory", gpa);
 }
 
 void clock_update(struct vcpu *v) { write_page(v, PVCLOCK_TSC_STABLE); }
@@ -152,7 +152,7 @@ void clock_write_wall(struct vcpu *v, gpa_t gpa)
 	put_le32(b + 4, (uint32_t)(v->vm->clock.s.wall_ns / NS_PER_SEC));
 	put_le32(b + 8, (uint32_t)(v->vm->clock.s.wall_ns % NS_PER_SEC));
 	if (gmem_write(&v->vm->mem, gpa, b, sizeof(b)))
-		guest_log(v->vm, "its wall clock page at %llx is not memory", (unsigned long long)gpa);
+		guest_log(v->vm, "its wall clock page at %lx is not memory", gpa);
 }
 
 static void clock_pre_save(void *obj) { clock_save(CONTAINER_OF(obj, struct vm, clock), rdtsc()); }
@@ -162,11 +162,10 @@ static void clock_post_load(void *obj)
 	struct vm *vm = CONTAINER_OF(obj, struct vm, clock);
 	clock_begin(vm, rdtsc());
 	if (vm->tsc_ratio != HV_TSC_SAME)
-		log_warn("vm %s: its TSC keeps its %llu MHz on this host of %llu MHz: where the CPU cannot scale it "
+		log_warn("vm %s: its TSC keeps its %lu MHz on this host of %lu MHz: where the CPU cannot scale it "
 			 "(`host`), "
 			 "each RDTSC of the guest costs an exit",
-			 vm->cfg.name, (unsigned long long)(vm->tsc_hz / 1000000),
-			 (unsigned long long)(time_tsc_hz() / 1000000));
+			 vm->cfg.name, vm->tsc_hz / 1000000, time_tsc_hz() / 1000000);
 }
 
 static int clock_check(const void *obj unused, const void *state, struct why *w)
@@ -175,8 +174,8 @@ static int clock_check(const void *obj unused, const void *state, struct why *w)
 	if (ratio_of(s->tsc_hz))
 		return 0;
 	return why_set(w, -ENOTSUP,
-		       "the guest's TSC runs at %llu kHz, which this host's, at %llu kHz, cannot be scaled to",
-		       (unsigned long long)(s->tsc_hz / 1000), (unsigned long long)(time_tsc_hz() / 1000));
+		       "the guest's TSC runs at %lu kHz, which this host's, at %lu kHz, cannot be scaled to",
+		       s->tsc_hz / 1000, time_tsc_hz() / 1000);
 }
 
 /* clang-format off */

@@ -9,7 +9,6 @@
 #include "arch/x86/fpu.h"
 
 #define REFUSE(w, ...) return why_set(w, -EINVAL, __VA_ARGS__)
-typedef unsigned long long ull;
 
 /* ---- bits that come with a feature ---- */
 
@@ -81,9 +80,9 @@ bool cpu_msr_valid(const struct cpuid_table *t, uint32_t msr, uint64_t val)
 static int check_cr0(const struct cpu_state *s, struct why *w)
 {
 	if (s->cr0 & ~CR0_DEFINED)
-		REFUSE(w, "CR0 %llx: bit %u is reserved", (ull)s->cr0, __builtin_ctzll(s->cr0 & ~CR0_DEFINED));
+		REFUSE(w, "CR0 %lx: bit %u is reserved", s->cr0, __builtin_ctzll(s->cr0 & ~CR0_DEFINED));
 	if (!cr0_is_valid(s->cr0))
-		REFUSE(w, "CR0 %llx has PG without PE, or NW without CD", (ull)s->cr0);
+		REFUSE(w, "CR0 %lx has PG without PE, or NW without CD", s->cr0);
 	return 0;
 }
 
@@ -91,7 +90,7 @@ static int check_cr3(const struct cpu_state *s, const struct cpuid_table *t, str
 {
 	unsigned told = cpuid_table_row(t, 0x80000008, 0)[0] & 0xff, width = MIN(MAX(told, 32U), 52U);
 	if (s->cr3 >> width) /* bit 63 of a MOV to CR3 is not kept, with PCIDE either */
-		REFUSE(w, "CR3 %llx: bit %u is beyond the guest's %u bits of physical address", (ull)s->cr3,
+		REFUSE(w, "CR3 %lx: bit %u is beyond the guest's %u bits of physical address", s->cr3,
 		       63 - (unsigned)__builtin_clzll(s->cr3), width);
 	return 0;
 }
@@ -101,12 +100,11 @@ static int check_cr4(const struct cpu_state *s, const struct cpuid_table *t, str
 	uint64_t bad = not_given(s->cr4 & ~CR4_ALWAYS, t, cr4_bits, ARRAY_SIZE(cr4_bits));
 	bool lma = s->efer & EFER_LMA;
 	if (bad)
-		REFUSE(w, "CR4 %llx: bit %u is not one that the guest's CPUID gives it", (ull)s->cr4,
-		       __builtin_ctzll(bad));
+		REFUSE(w, "CR4 %lx: bit %u is not one that the guest's CPUID gives it", s->cr4, __builtin_ctzll(bad));
 	if (lma && !(s->cr4 & CR4_PAE))
-		REFUSE(w, "CR4 %llx: long mode without PAE (bit 5)", (ull)s->cr4);
+		REFUSE(w, "CR4 %lx: long mode without PAE (bit 5)", s->cr4);
 	if (!lma && (s->cr4 & CR4_PCIDE))
-		REFUSE(w, "CR4 %llx: PCIDE (bit 17) outside long mode", (ull)s->cr4);
+		REFUSE(w, "CR4 %lx: PCIDE (bit 17) outside long mode", s->cr4);
 	return 0;
 }
 
@@ -114,19 +112,18 @@ static int check_efer(const struct cpu_state *s, const struct cpuid_table *t, st
 {
 	uint64_t bad = efer_not_given(s->efer, t);
 	if (bad)
-		REFUSE(w, "EFER %llx: bit %u is not one that the guest's CPUID gives it", (ull)s->efer,
-		       __builtin_ctzll(bad));
+		REFUSE(w, "EFER %lx: bit %u is not one that the guest's CPUID gives it", s->efer, __builtin_ctzll(bad));
 	if (!!(s->efer & EFER_LMA) != ((s->efer & EFER_LME) && (s->cr0 & CR0_PG)))
-		REFUSE(w, "EFER %llx: LMA (bit 10) does not follow from LME (bit 8) and CR0.PG", (ull)s->efer);
+		REFUSE(w, "EFER %lx: LMA (bit 10) does not follow from LME (bit 8) and CR0.PG", s->efer);
 	return 0;
 }
 
 static int check_debug(const struct cpu_state *s, struct why *w)
 {
 	if (s->dr6 >> 32)
-		REFUSE(w, "DR6 %llx has bits above 31", (ull)s->dr6);
+		REFUSE(w, "DR6 %lx has bits above 31", s->dr6);
 	if (s->dr7 >> 32)
-		REFUSE(w, "DR7 %llx has bits above 31", (ull)s->dr7);
+		REFUSE(w, "DR7 %lx has bits above 31", s->dr7);
 	return 0;
 }
 
@@ -152,11 +149,11 @@ static int check_msrs(const struct cpu_state *s, const struct cpuid_table *t, st
 	/* clang-format on */
 	for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
 		if (!cpu_msr_valid(t, msrs[i].msr, msrs[i].val))
-			REFUSE(w, "%s cannot be %llx", msrs[i].name, (ull)msrs[i].val);
+			REFUSE(w, "%s cannot be %lx", msrs[i].name, msrs[i].val);
 	if (s->sysenter_cs >> 32)
-		REFUSE(w, "SYSENTER_CS %llx has bits above 31", (ull)s->sysenter_cs);
+		REFUSE(w, "SYSENTER_CS %lx has bits above 31", s->sysenter_cs);
 	if (s->xss)
-		REFUSE(w, "XSS %llx: guests have no supervisor state", (ull)s->xss);
+		REFUSE(w, "XSS %lx: guests have no supervisor state", s->xss);
 	return 0;
 }
 
@@ -165,8 +162,7 @@ static int check_extended(const struct cpu_state *s, const struct cpuid_table *t
 {
 	uint64_t lacks = get_le64(s->xsave + 512) & ~cpuid_table_xcr0(t);
 	if (!cpu_xcr0_valid(t, s->xcr0))
-		REFUSE(w, "XCR0 cannot be %llx: the guest's CPUID has components %llx", (ull)s->xcr0,
-		       (ull)cpuid_table_xcr0(t));
+		REFUSE(w, "XCR0 cannot be %lx: the guest's CPUID has components %lx", s->xcr0, cpuid_table_xcr0(t));
 	if (lacks)
 		REFUSE(w, "XSTATE_BV: component %u of the saved state is not in the guest's CPUID",
 		       __builtin_ctzll(lacks));
@@ -227,13 +223,13 @@ static int check_segments(const struct cpu_state *s, struct why *w)
 	for (unsigned i = 0; i < SEG_COUNT; i++) {
 		const char *what = segment_fault(s, i);
 		if (what)
-			REFUSE(w, "%s (selector %llx, attributes %lx, base %llx) %s", seg_name[i],
-			       (ull)s->seg[i].selector, (unsigned long)s->seg[i].attr, (ull)s->seg[i].base, what);
+			REFUSE(w, "%s (selector %lx, attributes %x, base %lx) %s", seg_name[i], s->seg[i].selector,
+			       s->seg[i].attr, s->seg[i].base, what);
 	}
 	if (!is_canonical(s->gdt_base) || s->gdt_limit >> 16)
-		REFUSE(w, "GDTR cannot be %llx with limit %lx", (ull)s->gdt_base, (unsigned long)s->gdt_limit);
+		REFUSE(w, "GDTR cannot be %lx with limit %x", s->gdt_base, s->gdt_limit);
 	if (!is_canonical(s->idt_base) || s->idt_limit >> 16)
-		REFUSE(w, "IDTR cannot be %llx with limit %lx", (ull)s->idt_base, (unsigned long)s->idt_limit);
+		REFUSE(w, "IDTR cannot be %lx with limit %x", s->idt_base, s->idt_limit);
 	return 0;
 }
 
@@ -243,11 +239,11 @@ static int check_rip(const struct cpu_state *s, struct why *w)
 {
 	bool lma = s->efer & EFER_LMA, code64 = lma && (s->seg[SEG_CS].attr & AR_L);
 	if (code64 ? !rip_is_valid(s->rip) : s->rip >> 32)
-		REFUSE(w, "RIP %llx does not fit the mode", (ull)s->rip);
+		REFUSE(w, "RIP %lx does not fit the mode", s->rip);
 	if (!(s->rflags & RFLAGS_ALWAYS) || (s->rflags & ~RFLAGS_DEFINED))
-		REFUSE(w, "RFLAGS %llx: bit 1 is clear, or a reserved one is set", (ull)s->rflags);
+		REFUSE(w, "RFLAGS %lx: bit 1 is clear, or a reserved one is set", s->rflags);
 	if ((s->rflags & RFLAGS_VM) && (lma || !(s->cr0 & CR0_PE)))
-		REFUSE(w, "RFLAGS %llx: VM (bit 17) outside protected mode", (ull)s->rflags);
+		REFUSE(w, "RFLAGS %lx: VM (bit 17) outside protected mode", s->rflags);
 	return 0;
 }
 
@@ -258,10 +254,10 @@ static int check_level(const struct cpu_state *s, struct why *w)
 	if (s->rflags & RFLAGS_VM) {
 		for (unsigned i = 0; i < SEG_LDTR; i++)
 			if (s->seg[i].base != s->seg[i].selector << 4)
-				REFUSE(w, "%s (selector %llx, base %llx) is none of virtual-8086 mode", seg_name[i],
-				       (ull)s->seg[i].selector, (ull)s->seg[i].base);
+				REFUSE(w, "%s (selector %lx, base %lx) is none of virtual-8086 mode", seg_name[i],
+				       s->seg[i].selector, s->seg[i].base);
 	} else if ((s->cr0 & CR0_PE) && (cs & AR_CODE) && (cs & AR_DOWN ? ar_dpl(cs) > cpl : ar_dpl(cs) != cpl)) {
-		REFUSE(w, "CS (attributes %lx) cannot run at level %u, which is SS's", (unsigned long)cs, cpl);
+		REFUSE(w, "CS (attributes %x) cannot run at level %u, which is SS's", cs, cpl);
 	}
 	return 0;
 }
@@ -306,30 +302,28 @@ static bool event_is_blocked(const struct cpu_state *s)
 static int check_events(const struct cpu_state *s, struct why *w)
 {
 	if (s->event && !event_is_valid(s, s->event))
-		REFUSE(w, "pending event %llx is none", (ull)s->event);
+		REFUSE(w, "pending event %lx is none", s->event);
 	if (s->event && event_is_blocked(s))
-		REFUSE(w, "pending event %llx cannot be delivered: RFLAGS %llx, interrupt shadow %lx", (ull)s->event,
-		       (ull)s->rflags, (unsigned long)s->int_shadow);
+		REFUSE(w, "pending event %lx cannot be delivered: RFLAGS %lx, interrupt shadow %x", s->event, s->rflags,
+		       s->int_shadow);
 	if (!s->event_next)
 		return 0;
 	if (!event_is_valid(s, s->event_next))
-		REFUSE(w, "waiting event %llx is none", (ull)s->event_next);
+		REFUSE(w, "waiting event %lx is none", s->event_next);
 	/* What waits is an interrupt, and what it waits behind is an exception or that one's handler. */
 	if (event_type(s->event_next) == HV_EVENT_EXC || (s->event && event_type(s->event) != HV_EVENT_EXC))
-		REFUSE(w, "event %llx cannot wait behind %llx", (ull)s->event_next, (ull)s->event);
+		REFUSE(w, "event %lx cannot wait behind %lx", s->event_next, s->event);
 	return 0;
 }
 
 static int check_activity(const struct cpu_state *s, struct why *w)
 {
 	if (s->int_shadow > HV_SHADOW_MOV_SS || (s->int_shadow == HV_SHADOW_STI && !(s->rflags & RFLAGS_IF)))
-		REFUSE(w, "interrupt shadow %lx is none, or of STI with RFLAGS.IF (bit 9) clear",
-		       (unsigned long)s->int_shadow);
+		REFUSE(w, "interrupt shadow %x is none, or of STI with RFLAGS.IF (bit 9) clear", s->int_shadow);
 	if (s->nmi_blocked > 1 || s->halted > 1)
-		REFUSE(w, "NMI blocking %lx or HLT %lx is neither 0 nor 1", (unsigned long)s->nmi_blocked,
-		       (unsigned long)s->halted);
+		REFUSE(w, "NMI blocking %x or HLT %x is neither 0 nor 1", s->nmi_blocked, s->halted);
 	if (s->cr8 > 15)
-		REFUSE(w, "CR8 %llx has bits above 3", (ull)s->cr8);
+		REFUSE(w, "CR8 %lx has bits above 3", s->cr8);
 	return 0;
 }
 

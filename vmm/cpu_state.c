@@ -50,10 +50,10 @@ static int msr_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct vcpu_msr_state *s = state;
 	if (!msr_mtrr_valid(s->mtrr_def_type))
-		return why_set(w, -EINVAL, "msr: MTRR_DEF_TYPE cannot be %llx", (unsigned long long)s->mtrr_def_type);
+		return why_set(w, -EINVAL, "msr: MTRR_DEF_TYPE cannot be %lx", s->mtrr_def_type);
 	if (s->halted > 1 || s->nmi_pending > 1)
-		return why_set(w, -EINVAL, "msr: halted %lx or nmi_pending %lx is neither 0 nor 1",
-			       (unsigned long)s->halted, (unsigned long)s->nmi_pending);
+		return why_set(w, -EINVAL, "msr: halted %x or nmi_pending %x is neither 0 nor 1", s->halted,
+			       s->nmi_pending);
 	return 0;
 }
 const struct sdesc vcpu_msr_desc = {

@@ -41,8 +41,7 @@ static void unreadable(struct vcpu *v)
 	struct hv_mode m;
 	hv()->get_mode(v->hv, &m);
 	if ((m.cr0 & CR0_PG) && !(m.efer & EFER_LMA))
-		vm_fail(v->vm, "the guest pages in 32-bit mode, whose tables tern does not read (RIP %llx)",
-			(unsigned long long)v->hv->rip);
+		vm_fail(v->vm, "the guest pages in 32-bit mode, whose tables tern does not read (RIP %lx)", v->hv->rip);
 }
 
 /*
@@ -146,8 +145,8 @@ static void do_io(struct vcpu *v, const struct vmexit *x)
 			return;
 		}
 		if (err) {
-			vm_fail(v->vm, "string I/O at port %x that tern does not emulate (RIP %llx)", x->u.io.port,
-				(unsigned long long)v->hv->rip);
+			vm_fail(v->vm, "string I/O at port %x that tern does not emulate (RIP %lx)", x->u.io.port,
+				v->hv->rip);
 			return;
 		}
 		if (x->u.io.rep && v->hv->gpr[REG_RCX] && --v->hv->gpr[REG_RCX]) {
@@ -173,7 +172,7 @@ static void do_npf(struct vcpu *v, const struct vmexit *x)
 		return;
 	}
 	if (x->u.npf.fetch) {
-		vm_fail(v->vm, "the guest jumped to %llx, where it has no memory", (unsigned long long)gpa);
+		vm_fail(v->vm, "the guest jumped to %lx, where it has no memory", gpa);
 		return;
 	}
 	if (mmio_emulate(v, gpa, x->u.npf.write, &w))

@@ -135,7 +135,7 @@ int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, s
 	*g = shape(size);
 	mutex_init(&g->lock, "gmem");
 	if (!size || size % GMEM_BLOCK)
-		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB", (unsigned long long)size);
+		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", size);
 	g->block = array_alloc(r, blocks_bytes(g));
 	g->soft_dirty = array_alloc(r, map_bytes(g));
 	g->track_map = array_alloc(r, map_bytes(g));
@@ -151,9 +151,8 @@ nomem:
 	gmem_fini(g);
 	return why_set(
 		w, -ENOMEM,
-		"not enough memory: the VM needs %llu MiB, this host has %llu MiB free, not all in pieces of 2 MiB",
-		(unsigned long long)(size >> 20),
-		(unsigned long long)((page_free_count() + (r ? r->pages : 0)) >> (20 - PAGE_SHIFT)));
+		"not enough memory: the VM needs %lu MiB, this host has %lu MiB free, not all in pieces of 2 MiB",
+		size >> 20, ((page_free_count() + (r ? r->pages : 0)) >> (20 - PAGE_SHIFT)));
 }
 
 void gmem_fini(struct gmem *g)

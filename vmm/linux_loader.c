@@ -91,15 +91,14 @@ static int header_check(const struct linux_image *img, struct bzimage *b, struct
 		return why_set(w, -EINVAL, "the kernel has no 64-bit entry point: an x86-64 bzImage is needed");
 	b->hdr_end = HDR_MAGIC + (size_t)h[HDR_JUMP_OFF];
 	if (b->hdr_end < HDR_MIN_END || b->hdr_end > BP_HDR_MAX || b->hdr_end > img->kernel_size)
-		return why_set(w, -EINVAL, "the kernel's setup header ends at %lx: the file is damaged",
-			       (unsigned long)b->hdr_end);
+		return why_set(w, -EINVAL, "the kernel's setup header ends at %lx: the file is damaged", b->hdr_end);
 
 	b->payload = ((h[HDR_START] ? h[HDR_START] : 4) + 1UL) * SECTOR;
 	b->payload_size = (uint64_t)get_le32(h + HDR_SYSSIZE) * 16;
 	if (b->payload >= img->kernel_size || b->payload_size < ENTRY_64 + 16 ||
 	    b->payload_size > img->kernel_size - b->payload + 15)
-		return why_set(w, -EINVAL, "the kernel's file is too short (%llu bytes): it is truncated or damaged",
-			       (unsigned long long)img->kernel_size);
+		return why_set(w, -EINVAL, "the kernel's file is too short (%lu bytes): it is truncated or damaged",
+			       img->kernel_size);
 	b->payload_size = MIN(b->payload_size, img->kernel_size - b->payload); /* syssize is rounded up */
 
 	b->pref = get_le64(h + HDR_PREF_ADDRESS);
@@ -109,8 +108,8 @@ static int header_check(const struct linux_image *img, struct bzimage *b, struct
 	b->initrd_max = get_le32(h + HDR_INITRD_ADDR_MAX);
 	b->cmdline_size = get_le32(h + HDR_CMDLINE_SIZE);
 	if (b->align < PAGE_SIZE || (b->align & (b->align - 1)) || (b->pref & (PAGE_SIZE - 1)) || b->pref < HIGH_RAM)
-		return why_set(w, -EINVAL, "the kernel wants to be at %llx, aligned to %llx: the file is damaged",
-			       (unsigned long long)b->pref, (unsigned long long)b->align);
+		return why_set(w, -EINVAL, "the kernel wants to be at %lx, aligned to %lx: the file is damaged",
+			       b->pref, b->align);
 	return 0;
 }
 
@@ -127,9 +126,8 @@ static int place_kernel(const struct gmem *g, const struct bzimage *b, gpa_t *lo
 	if (b->relocatable && *load <= g->low && b->init_size <= g->low - *load)
 		return 0;
 	return why_set(w, -ENOSPC,
-		       "the kernel needs %llu MiB of memory below 3 GiB to start and this VM has %llu MiB: raise mem=",
-		       (unsigned long long)((MIN(b->pref, *load) + b->init_size + MIB(1) - 1) >> 20),
-		       (unsigned long long)(g->low >> 20));
+		       "the kernel needs %lu MiB of memory below 3 GiB to start and this VM has %lu MiB: raise mem=",
+		       ((MIN(b->pref, *load) + b->init_size + MIB(1) - 1) >> 20), g->low >> 20);
 }
 
 /* Where the initrd goes: as high as possible, behind the kernel. Size 0: nowhere. */
@@ -143,8 +141,8 @@ static int place_initrd(const struct gmem *g, const struct bzimage *b, gpa_t loa
 		return 0;
 	if (end < kernel_end || size > end - kernel_end)
 		return why_set(w, -ENOSPC,
-			       "the initrd (%llu KiB) does not fit behind the kernel in %llu MiB of memory: raise mem=",
-			       (unsigned long long)((size + 1023) >> 10), (unsigned long long)(g->low >> 20));
+			       "the initrd (%lu KiB) does not fit behind the kernel in %lu MiB of memory: raise mem=",
+			       (size + 1023) >> 10, g->low >> 20);
 	*at = ALIGN_DOWN(end - size, PAGE_SIZE);
 	return *at >= kernel_end ? 0 : why_set(w, -ENOSPC, "the initrd does not fit behind the kernel: raise mem=");
 }
@@ -271,7 +269,7 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 		return err;
 	if (cmdline_len > b.cmdline_size || cmdline_len >= CMDLINE_MAX)
 		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
-			       (unsigned long)cmdline_len, (unsigned)b.cmdline_size);
+			       cmdline_len, (unsigned)b.cmdline_size);
 
 	err = gmem_write(g, load, b.hdr + b.payload, b.payload_size);
 	if (!err && initrd_size)
@@ -287,8 +285,7 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 	if (!err)
 		err = write_page_tables(g);
 	if (err)
-		return why_set(w, err, "the guest's memory (%llu MiB) is too small to load a kernel",
-			       (unsigned long long)(g->low >> 20));
+		return why_set(w, err, "the guest's memory (%lu MiB) is too small to load a kernel", g->low >> 20);
 	boot_state(boot, load);
 	return 0;
 }

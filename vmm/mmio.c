@@ -251,10 +251,10 @@ int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w)
 	}
 	if (!done)
 		return why_set(w, -ENOTSUP,
-			       "%s of device memory at %llx by an instruction that tern does not emulate "
-			       "(RIP %llx: %02x %02x %02x %02x %02x %02x %02x %02x)",
-			       write ? "write" : "read", (unsigned long long)gpa, (unsigned long long)v->hv->rip, b[0],
-			       b[1], b[2], b[3], b[4], b[5], b[6], b[7]);
+			       "%s of device memory at %lx by an instruction that tern does not emulate "
+			       "(RIP %lx: %02x %02x %02x %02x %02x %02x %02x %02x)",
+			       write ? "write" : "read", gpa, v->hv->rip, b[0], b[1], b[2], b[3], b[4], b[5], b[6],
+			       b[7]);
 	if (again)
 		exit_repeat(v);
 	else

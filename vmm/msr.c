@@ -47,7 +47,7 @@ static bool is_foreign(const struct vm *vm, uint32_t msr)
 static int denied(struct vcpu *v, uint32_t msr, bool write, uint64_t val)
 {
 	if (write)
-		guest_log(v->vm, "WRMSR %x = %llx: #GP", msr, (unsigned long long)val);
+		guest_log(v->vm, "WRMSR %x = %lx: #GP", msr, val);
 	else
 		guest_log(v->vm, "RDMSR %x: #GP", msr);
 	return -EINVAL;

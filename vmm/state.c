@@ -71,8 +71,8 @@ int state_load(const struct sdesc *d, void *obj, uint32_t version, const uint8_t
 		return why_set(w, -ENOTSUP, "%s: state version %u is not known here (newest: %u)", d->name, version,
 			       d->version);
 	if (len != size_at(d, version))
-		return why_set(w, -EBADMSG, "%s: %lu bytes of state, version %u has %lu", d->name, (unsigned long)len,
-			       version, (unsigned long)size_at(d, version));
+		return why_set(w, -EBADMSG, "%s: %lu bytes of state, version %u has %lu", d->name, len, version,
+			       size_at(d, version));
 	memcpy(copy, state, d->state_size); /* fields newer than the sender keep their reset value */
 	for (unsigned i = 0; i < d->nfields; i++) {
 		const struct sfield *f = &d->fields[i];
@@ -101,12 +101,11 @@ void state_print(const struct sdesc *d, const void *obj, void (*out)(void *arg, 
 		for (uint32_t k = 0; k < f->count; k += per_line) {
 			uint64_t any = 0;
 			int n = f->count == 1 ? sniprintf(line, sizeof(line), "%s=", f->name)
-					      : sniprintf(line, sizeof(line), "%s[%lu]=", f->name, (unsigned long)k);
+					      : sniprintf(line, sizeof(line), "%s[%u]=", f->name, k);
 			for (uint32_t e = k; e < MIN(k + per_line, f->count); e++) {
 				uint64_t v = elem_get(state + f->off + (size_t)e * f->width, f->width);
 				any |= v;
-				n += sniprintf(line + n, sizeof(line) - (size_t)n, e == k ? "%llx" : " %llx",
-					       (unsigned long long)v);
+				n += sniprintf(line + n, sizeof(line) - (size_t)n, e == k ? "%lx" : " %lx", v);
 			}
 			if (k == 0 || any) /* later lines of an array only if they say something */
 				out(arg, line);
@@ -122,14 +121,13 @@ bool state_diff(const struct sdesc *d, const uint8_t *a, const uint8_t *b, size_
 		for (uint32_t k = 0; k < f->count; k++, pos += f->width) {
 			if (pos + f->width > len)
 				return false;
-			unsigned long long va = wire_get(a + pos, f->width), vb = wire_get(b + pos, f->width);
+			uint64_t va = wire_get(a + pos, f->width), vb = wire_get(b + pos, f->width);
 			if (va == vb)
 				continue;
 			if (f->count == 1)
-				why_set(first, 0, "%s.%s: %llx != %llx", d->name, f->name, va, vb);
+				why_set(first, 0, "%s.%s: %lx != %lx", d->name, f->name, va, vb);
 			else
-				why_set(first, 0, "%s.%s[%lu]: %llx != %llx", d->name, f->name, (unsigned long)k, va,
-					vb);
+				why_set(first, 0, "%s.%s[%u]: %lx != %lx", d->name, f->name, k, va, vb);
 			return true;
 		}
 	}
@@ -152,8 +150,8 @@ int state_selftest(const struct sdesc *d, struct why *w)
 			if (d->fields[i].off == pos && field_bytes(&d->fields[i]))
 				f = f ? f : &d->fields[i];
 		if (!f)
-			return why_set(w, -EINVAL, "%s: no field at byte %lu of %lu: forgotten, or padding", d->name,
-				       (unsigned long)pos, (unsigned long)d->state_size);
+			return why_set(w, -EINVAL, "%s: no field at byte %lu of %u: forgotten, or padding", d->name,
+				       pos, d->state_size);
 		pos += field_bytes(f);
 	}
 	if (pos != d->state_size || size_at(d, d->version) != d->state_size)

@@ -285,7 +285,7 @@ static void report(struct con *c, const struct met *m)
 		if (c->json)
 			json_u64(&j, row[i].key, row[i].n);
 		else
-			con_printf(c, "%-12s %llu\n", row[i].key, (unsigned long long)row[i].n);
+			con_printf(c, "%-12s %lu\n", row[i].key, row[i].n);
 	if (c->json)
 		json_end(&j);
 }
@@ -318,8 +318,8 @@ static int cmd_torture(struct con *c, int argc, char **argv)
 		free(im->map);
 	free(im);
 	if (err)
-		return con_error(c, err, "torture %s: after %llu instants: %s", argv[1],
-				 (unsigned long long)met.instants, w.text[0] ? w.text : err_name(err));
+		return con_error(c, err, "torture %s: after %lu instants: %s", argv[1], met.instants,
+				 w.text[0] ? w.text : err_name(err));
 	report(c, &met);
 	return 0;
 }

@@ -94,14 +94,14 @@ static void json_row(struct json *j, const struct vm_row *r)
 
 static void uptime_text(char *buf, size_t n, uint64_t ns)
 {
-	unsigned long long s = ns / NS_PER_SEC;
+	uint64_t s = ns / NS_PER_SEC;
 
 	if (!ns)
 		sniprintf(buf, n, "-");
 	else if (s >= 86400)
-		sniprintf(buf, n, "%llud %02llu:%02llu:%02llu", s / 86400, s / 3600 % 24, s / 60 % 60, s % 60);
+		sniprintf(buf, n, "%lud %02lu:%02lu:%02lu", s / 86400, s / 3600 % 24, s / 60 % 60, s % 60);
 	else
-		sniprintf(buf, n, "%02llu:%02llu:%02llu", s / 3600, s / 60 % 60, s % 60);
+		sniprintf(buf, n, "%02lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
 }
 
 /* Those that were sent away: `vm start` can still have them, when their new host is gone. */
@@ -152,8 +152,8 @@ static int cmd_list(struct con *c)
 		for (unsigned i = 0; i < rows.n; i++) {
 			const struct vm_row *r = &rows.row[i];
 			uptime_text(up, sizeof(up), r->uptime_ns);
-			con_printf(c, "%-16s %-10s %5u %6llu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
-				   (unsigned long long)(r->mem >> 20), r->mac.s, up, r->migrating ? "  migrating" : "");
+			con_printf(c, "%-16s %-10s %5u %6lu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
+				   r->mem >> 20, r->mac.s, up, r->migrating ? "  migrating" : "");
 			if (r->moved[0] || r->waits_for[0])
 				con_printf(c, "%16s %s\n", "", r->moved[0] ? r->moved : r->waits_for);
 		}
@@ -240,24 +240,22 @@ static void info_text(struct con *c, const struct vm *vm, const struct vm_detail
 	if (r->waits_for[0])
 		con_printf(c, "%-10s %s\n", "waits", r->waits_for);
 	con_printf(c, "%-10s %s\n%-10s %s\n", "up", up, "uuid", d->uuid);
-	con_printf(c, "%-10s %u, model %s\n%-10s %llu MiB\n", "vcpus", (unsigned)r->vcpus, cfg->cpu, "memory",
-		   (unsigned long long)(r->mem >> 20));
+	con_printf(c, "%-10s %u, model %s\n%-10s %lu MiB\n", "vcpus", (unsigned)r->vcpus, cfg->cpu, "memory",
+		   r->mem >> 20);
 	con_printf(c, "%-10s %s\n%-10s %s\n%-10s %s\n%-10s %s\n", "mac", r->mac.s, "kernel",
 		   cfg->kernel[0] ? cfg->kernel : "-", "initrd", cfg->initrd[0] ? cfg->initrd : "-", "cmdline",
 		   cfg->cmdline[0] ? cfg->cmdline : "-");
-	con_printf(c, "%-10s %s\n%-10s %llu bytes said\n", "autostart", autostart_name(vm), "console",
-		   (unsigned long long)d->console_bytes);
-	con_printf(c, "%-10s %s, %llu large pages split so far\n", "tracking", d->tracking ? "on" : "off",
-		   (unsigned long long)d->splits);
+	con_printf(c, "%-10s %s\n%-10s %lu bytes said\n", "autostart", autostart_name(vm), "console", d->console_bytes);
+	con_printf(c, "%-10s %s, %lu large pages split so far\n", "tracking", d->tracking ? "on" : "off", d->splits);
 	if (!vm->nvcpus)
 		return; /* off: nothing below was counted */
 	con_printf(c, "%-10s", "exits");
 	for (unsigned k = 0; k < ARRAY_SIZE(exit_names); k++)
 		if (d->exits[k])
-			con_printf(c, " %s %llu", exit_names[k], (unsigned long long)d->exits[k]);
+			con_printf(c, " %s %lu", exit_names[k], d->exits[k]);
 	con_printf(c, "\n");
 	if (d->unclaimed)
-		con_printf(c, "%-10s %llu accesses that no device answered\n", "bus", (unsigned long long)d->unclaimed);
+		con_printf(c, "%-10s %lu accesses that no device answered\n", "bus", d->unclaimed);
 }
 
 static int cmd_info(struct con *c, struct vm *vm, bool force unused)

@@ -152,8 +152,7 @@ static bool session_output(struct session *s)
 	size_t n = ring_read(s->vc, &s->pos, buf, sizeof(buf), &lost);
 
 	if (lost)
-		con_printf(s->c, "\r\n[%llu bytes lost: the guest is faster than this console]\r\n",
-			   (unsigned long long)lost);
+		con_printf(s->c, "\r\n[%lu bytes lost: the guest is faster than this console]\r\n", lost);
 	if (n)
 		s->c->write(s->c, (const char *)buf, n);
 	return n != 0;

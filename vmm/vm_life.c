@@ -185,8 +185,7 @@ int vm_start(struct vm *vm, struct why *w)
 	clock_start(vm);
 	vm->start_ns = time_ns();
 	run_vcpus(vm);
-	log_info("vm %s: started, %llu MiB, %u vCPU", vm->cfg.name, (unsigned long long)(vm->cfg.mem >> 20),
-		 vm->nvcpus);
+	log_info("vm %s: started, %lu MiB, %u vCPU", vm->cfg.name, vm->cfg.mem >> 20, vm->nvcpus);
 out:
 	mutex_unlock(&vm->lock);
 	return err;

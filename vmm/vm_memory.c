@@ -7,7 +7,7 @@
 #define KEEP_PAGES   (MIB(16) / PAGE_SIZE) /* that VMs leave to the host */
 #define BESIDE_PAGES 64                    /* beside a guest's memory: vCPUs and devices */
 
-static unsigned long long mib(uint64_t pages) { return pages >> (20 - PAGE_SHIFT); }
+static uint64_t mib(uint64_t pages) { return pages >> (20 - PAGE_SHIFT); }
 
 int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w)
 {
@@ -15,7 +15,7 @@ int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, str
 	int err = page_reserve(&r->pages, need, KEEP_PAGES, &have);
 	if (!err)
 		return 0;
-	return why_set(w, err, "not enough memory: the VM needs %llu MiB, this host has %llu MiB free and keeps %llu",
+	return why_set(w, err, "not enough memory: the VM needs %lu MiB, this host has %lu MiB free and keeps %lu",
 		       mib(need + MIB(1) / PAGE_SIZE - 1), mib(have), mib(KEEP_PAGES));
 }
 

@@ -15,7 +15,7 @@ int hv_check_state(const struct cpu_state *s, struct why *w)
 		return why_set(w, -EINVAL, "extended CPU state of %u bytes, this CPU holds %u", s->xsave_size,
 			       fpu_area_size());
 	if (fpu_xcr0_mask() && (!fpu_xcr0_valid(s->xcr0) || (xstate_bv & ~fpu_xcr0_mask())))
-		return why_set(w, -EINVAL, "XCR0 %llx is not one that this CPU can have", (unsigned long long)s->xcr0);
+		return why_set(w, -EINVAL, "XCR0 %lx is not one that this CPU can have", s->xcr0);
 	if (!fpu_mxcsr_valid(mxcsr)) /* XRSTOR would fault in the hypervisor */
 		return why_set(w, -EINVAL, "MXCSR %x has bits that this CPU lacks", mxcsr);
 	return 0;

@@ -55,8 +55,7 @@ static void map_or_panic(uint64_t va, hpa_t hpa, uint64_t len, unsigned prot)
 {
 	int err = len ? pt_map(&kernel_pt, va, hpa, len, prot) : 0;
 	if (err)
-		panic("cannot map %#llx bytes at %#llx: %s", (unsigned long long)len, (unsigned long long)va,
-		      err_name(err));
+		panic("cannot map %#lx bytes at %#lx: %s", len, va, err_name(err));
 }
 
 /* The direct map of [base, end), where what lies in the kernel's read-only part is read-only here as well. */

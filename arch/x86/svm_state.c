@@ -144,6 +144,6 @@ void svm_explain_invalid(const struct vmcb *b, struct vmexit *x)
 	else
 		what = "reserved bits, or an illegal event";
 	x->kind = EXIT_INVALID;
-	snprintf(x->u.why, sizeof(x->u.why), "%s (cr0 %lx cr3 %lx cr4 %lx efer %lx)", what, (unsigned long)b->cr0,
-		 (unsigned long)b->cr3, (unsigned long)b->cr4, (unsigned long)b->efer);
+	snprintf(x->u.why, sizeof(x->u.why), "%s (cr0 %lx cr3 %lx cr4 %lx efer %lx)", what, b->cr0, b->cr3, b->cr4,
+		 b->efer);
 }

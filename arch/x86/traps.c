@@ -73,6 +73,5 @@ void trap_dispatch(struct trap_frame *f)
 		what = "stack overflow";
 	if (arch_hooks.fatal)
 		arch_hooks.fatal(f, what);
-	panic("%s at %#llx, error %#llx, CR2 %#llx", what, (unsigned long long)f->rip, (unsigned long long)f->error,
-	      (unsigned long long)read_cr2());
+	panic("%s at %#lx, error %#lx, CR2 %#lx", what, f->rip, f->error, read_cr2());
 }

@@ -252,9 +252,9 @@ static void verify_host(const struct vmx_host *h)
 
 static void refused(unsigned flags, struct vmexit *x)
 {
-	unsigned long long err = flags & 0xff ? 0 : vmcs_read(INSTRUCTION_ERROR);
+	uint64_t err = flags & 0xff ? 0 : vmcs_read(INSTRUCTION_ERROR);
 	x->kind = EXIT_INVALID;
-	snprintf(x->u.why, sizeof(x->u.why), "VM entry failed with VM-instruction error %llu (SDM 3C 31.4)", err);
+	snprintf(x->u.why, sizeof(x->u.why), "VM entry failed with VM-instruction error %lu (SDM 3C 31.4)", err);
 }
 
 static void vmx_enter(struct hv_vcpu *hv, struct vmexit *x)

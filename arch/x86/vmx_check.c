@@ -120,6 +120,5 @@ void vmx_explain_refusal(char *why, size_t n)
 		what = check_level();
 	if (!what)
 		what = check_rest();
-	snprintf(why, n, "%s; cr0 %llx cr4 %llx", what ? what : "a check of SDM 3C 27.3",
-		 (unsigned long long)r(GUEST_CR0), (unsigned long long)r(GUEST_CR4));
+	snprintf(why, n, "%s; cr0 %lx cr4 %lx", what ? what : "a check of SDM 3C 27.3", r(GUEST_CR0), r(GUEST_CR4));
 }

@@ -216,8 +216,7 @@ void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 		return;
 	case VMX_EPT_MISCONFIG:
 		x->kind = EXIT_INVALID;
-		snprintf(x->u.why, sizeof(x->u.why), "an EPT entry for %llx is malformed",
-			 (unsigned long long)vmcs_read(GUEST_PHYSICAL));
+		snprintf(x->u.why, sizeof(x->u.why), "an EPT entry for %lx is malformed", vmcs_read(GUEST_PHYSICAL));
 		return;
 	default: break;
 	}

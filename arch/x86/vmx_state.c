@@ -124,8 +124,7 @@ void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 static int check(const struct cpu_state *s, struct why *w)
 {
 	if (s->cr4 & ~vmx_cr4_allowed())
-		return why_set(w, -EINVAL, "CR4 %llx has bits that this CPU's guests do not get",
-			       (unsigned long long)s->cr4);
+		return why_set(w, -EINVAL, "CR4 %lx has bits that this CPU's guests do not get", s->cr4);
 	if ((s->cr0 & CR0_PG) && (s->cr4 & CR4_PAE) && !(s->efer & EFER_LMA))
 		return why_set(w, -EINVAL, "the guest pages in 32-bit PAE mode, whose PDPTEs tern does not carry");
 	return hv_check_state(s, w);

@@ -20,7 +20,7 @@ typedef uint64_t gfn_t; /* guest frame number: gpa >> 12 */
 #define MIB(n)     ((uint64_t)(n) << 20)
 #define GIB(n)     ((uint64_t)(n) << 30)
 
-#define BIT(n)                        (1ULL << (n))
+#define BIT(n)                        (1UL << (n)) /* a uint64_t on every target */
 #define ARRAY_SIZE(a)                 (sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b)                     ((a) < (b) ? (a) : (b))
 #define MAX(a, b)                     ((a) > (b) ? (a) : (b))
@@ -28,9 +28,9 @@ typedef uint64_t gfn_t; /* guest frame number: gpa >> 12 */
 #define ALIGN_DOWN(x, a)              ((x) & ~((__typeof__(x))(a)-1))
 #define CONTAINER_OF(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
-#define NS_PER_SEC 1000000000ULL
-#define NS_PER_MS  1000000ULL
-#define NS_PER_US  1000ULL
+#define NS_PER_SEC 1000000000UL
+#define NS_PER_MS  1000000UL
+#define NS_PER_US  1000UL
 
 #define must_check        __attribute__((warn_unused_result))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))

@@ -44,7 +44,7 @@ static int ioapic_check(const void *obj, const void *state, struct why *w)
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
 		if ((s->rte[i] & ~(RTE_WRITABLE | RTE_REMOTE_IRR)) ||
 		    (s->rte[i] & (RTE_REMOTE_IRR | RTE_LEVEL)) == RTE_REMOTE_IRR)
-			return why_set(w, -EINVAL, "ioapic: rte[%u] %llx", i, (unsigned long long)s->rte[i]);
+			return why_set(w, -EINVAL, "ioapic: rte[%u] %lx", i, s->rte[i]);
 	return 0;
 }
 

@@ -423,7 +423,7 @@ static int lapic_check(const void *obj, const void *state, struct why *w)
 		return why_set(w, -EINVAL, "lapic: id %u in the state of vCPU %u", s->id, l->vcpu);
 	if (base != (LAPIC_DEFAULT_BASE | (l->vcpu == 0 ? APIC_BASE_BSP : 0)) ||
 	    (s->apic_base & (APIC_BASE_EN | APIC_BASE_EXTD)) == APIC_BASE_EXTD)
-		return why_set(w, -EINVAL, "lapic: APIC base %llx", (unsigned long long)s->apic_base);
+		return why_set(w, -EINVAL, "lapic: APIC base %lx", s->apic_base);
 	for (unsigned i = 0; i < LVT_COUNT; i++)
 		if ((s->lvt[i] & ~(i == LVT_CMCI ? LVT_MASKED : lvt_valid[i] & ~LVT_READ_ONLY)) ||
 		    (!(s->svr & SVR_ENABLE) && !(s->lvt[i] & LVT_MASKED)))

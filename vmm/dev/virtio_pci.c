@@ -332,8 +332,8 @@ static int virtio_check(const void *obj, const void *state, struct why *w)
 	    s->reserved[1])
 		return why_set(w, -EINVAL, "%s: status %02x, ISR %02x: unknown bits", n, s->status, s->isr);
 	if (s->status & VIRTIO_FEATURES_OK ? !features_good(v, s->driver_features) : s->status & VIRTIO_DRIVER_OK)
-		return why_set(w, -EINVAL, "%s: the guest's driver uses features %llx, this host's device offers %llx",
-			       n, (unsigned long long)s->driver_features, (unsigned long long)v->features);
+		return why_set(w, -EINVAL, "%s: the guest's driver uses features %lx, this host's device offers %lx", n,
+			       s->driver_features, v->features);
 	if (!vector_is_sane(v, s->config_vector))
 		return why_set(w, -EINVAL, "%s: configuration vector %u of %u", n, s->config_vector, v->pci.nvectors);
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {

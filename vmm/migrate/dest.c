@@ -82,8 +82,7 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 		return REFUSE_IN_USE;
 	}
 	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS) {
-		why_set(c->why, -EINVAL, "it has %lu vCPUs, this version runs up to %d", (unsigned long)cfg->vcpus,
-			VM_MAX_VCPUS);
+		why_set(c->why, -EINVAL, "it has %u vCPUs, this version runs up to %d", cfg->vcpus, VM_MAX_VCPUS);
 		return REFUSE_CONFIG;
 	}
 	if (vm_mac_check(cfg->name, cfg->mac, c->why))
@@ -245,13 +244,12 @@ static int recv_pass_end(struct dest *c)
 		return bad_order(c);
 	c->in_pass = false;
 	if (data != got->data || zero != got->zero)
-		return why_set(c->why, -EPROTO, "pass %lu: the source counts %llu+%llu pages, here came %llu+%llu",
-			       (unsigned long)pass, (unsigned long long)data, (unsigned long long)zero,
-			       (unsigned long long)got->data, (unsigned long long)got->zero);
+		return why_set(c->why, -EPROTO, "pass %u: the source counts %lu+%lu pages, here came %lu+%lu", pass,
+			       data, zero, got->data, got->zero);
 	/* They came in ascending order, so the sum says that each page came. */
 	if (pass == 1 && data + zero != c->vm->mem.size / PAGE_SIZE)
-		return why_set(c->why, -EPROTO, "pass 1 brought %llu of %llu pages", (unsigned long long)(data + zero),
-			       (unsigned long long)(c->vm->mem.size / PAGE_SIZE));
+		return why_set(c->why, -EPROTO, "pass 1 brought %lu of %lu pages", data + zero,
+			       c->vm->mem.size / PAGE_SIZE);
 	int err = pass_failpoint(c); /* even if it had no pages */
 	if (err || c->final)
 		return err;
@@ -372,8 +370,7 @@ static void attempt(struct dest *c)
 	bool accepted = !err;
 
 	if (!err) {
-		log_info("receiving %s from %s, %llu MiB", c->offer.cfg.name, c->s->peer,
-			 (unsigned long long)(c->offer.cfg.mem >> 20));
+		log_info("receiving %s from %s, %lu MiB", c->offer.cfg.name, c->s->peer, c->offer.cfg.mem >> 20);
 		err = receive(c);
 	}
 	if (!err)

@@ -17,8 +17,6 @@
 #define UNDECIDED_NS (60 * NS_PER_SEC)
 #define CTRL_C       3
 
-#define ULL(x) ((unsigned long long)(x)) /* for %llu */
-
 /* "12.3": tenths of n in units of `unit`. */
 struct tenths {
 	char s[24];
@@ -27,7 +25,7 @@ static struct tenths tenths(uint64_t n, uint64_t unit)
 {
 	struct tenths t;
 	uint64_t x = n / unit * 10 + n % unit * 10 / unit;
-	sniprintf(t.s, sizeof(t.s), "%llu.%llu", ULL(x / 10), ULL(x % 10));
+	sniprintf(t.s, sizeof(t.s), "%lu.%lu", x / 10, x % 10);
 	return t;
 }
 
@@ -73,11 +71,10 @@ static void progress_line(struct con *c, const struct migrate_status *s)
 {
 	con_printf(c, "\r%s: %s", s->vm, migrate_phase_name(s->phase));
 	if (s->phase >= MIG_PASSES)
-		con_printf(c, "  pass %lu  %llu pages left  %s MB/s", (unsigned long)s->pass, ULL(s->pages_left),
-			   tenths(s->rate, 1000000).s);
+		con_printf(c, "  pass %u  %lu pages left  %s MB/s", s->pass, s->pages_left, tenths(s->rate, 1000000).s);
 	if (s->predicted_downtime_ns)
-		con_printf(c, "  dirty %s MB/s  downtime ~%llu ms", tenths(s->dirty_rate, 1000000).s,
-			   ULL(s->predicted_downtime_ns / NS_PER_MS));
+		con_printf(c, "  dirty %s MB/s  downtime ~%lu ms", tenths(s->dirty_rate, 1000000).s,
+			   s->predicted_downtime_ns / NS_PER_MS);
 	con_printf(c, "\033[K");
 }
 
@@ -85,11 +82,11 @@ static void report(struct con *c, const struct migrate_status *s)
 {
 	uint64_t ms = MAX(s->total_ns / NS_PER_MS, 1ULL);
 	con_printf(c, "%s runs at %s\n", s->vm, s->peer);
-	con_printf(c, "  total time  %llu ms\n", ULL(ms));
+	con_printf(c, "  total time  %lu ms\n", ms);
 	con_printf(c, "  downtime    %s ms\n", tenths(s->downtime_ns, NS_PER_MS).s);
-	con_printf(c, "  passes      %lu\n", (unsigned long)s->pass);
-	con_printf(c, "  pages       %llu sent, %llu zero\n", ULL(s->pages_sent), ULL(s->zero_pages));
-	con_printf(c, "  bytes       %llu, %s MB/s\n", ULL(s->bytes), tenths(s->bytes / ms * 1000, 1000000).s);
+	con_printf(c, "  passes      %u\n", s->pass);
+	con_printf(c, "  pages       %lu sent, %lu zero\n", s->pages_sent, s->zero_pages);
+	con_printf(c, "  bytes       %lu, %s MB/s\n", s->bytes, tenths(s->bytes / ms * 1000, 1000000).s);
 }
 
 /* Once what the guest had asked for meanwhile (power-off, reset) has been carried out. */
@@ -229,9 +226,9 @@ static int cmd_status(struct con *c)
 	if (!migrate_get(0, &s))
 		con_printf(c, "no migrations since tern started\n");
 	for (unsigned i = 0; migrate_get(i, &s); i++) {
-		con_printf(c, "%-12s %-4s %-21s %-14s pass %-3lu %8llu pages  %6s MB  %6llu ms", s.vm,
-			   s.incoming ? "from" : "to", s.peer, migrate_phase_name(s.phase), (unsigned long)s.pass,
-			   ULL(s.pages_sent), tenths(s.bytes, 1000000).s, ULL(s.total_ns / NS_PER_MS));
+		con_printf(c, "%-12s %-4s %-21s %-14s pass %-3u %8lu pages  %6s MB  %6lu ms", s.vm,
+			   s.incoming ? "from" : "to", s.peer, migrate_phase_name(s.phase), s.pass, s.pages_sent,
+			   tenths(s.bytes, 1000000).s, s.total_ns / NS_PER_MS);
 		if (s.phase == MIG_DONE && !s.incoming)
 			con_printf(c, "  downtime %s ms", tenths(s.downtime_ns, NS_PER_MS).s);
 		con_printf(c, "%s%s\n", s.error[0] ? "\n             " : "", s.error);
@@ -281,8 +278,7 @@ static int cmd_records(struct con *c)
 	for (unsigned i = 0; attempt_get(i, &d); i++) {
 		const char *was = d.state == RECORD_STARTED ? "started" : "never";
 		char id[64];
-		sniprintf(id, sizeof(id), "%016llx-%016llx/%llu", ULL(d.id.source.host), ULL(d.id.source.boot),
-			  ULL(d.id.number));
+		sniprintf(id, sizeof(id), "%016lx-%016lx/%lu", d.id.source.host, d.id.source.boot, d.id.number);
 		if (c->json) {
 			json_obj(&j, NULL);
 			json_str(&j, "name", d.vm);

@@ -182,8 +182,8 @@ int pages_recv(struct page_rx *p, struct why *w)
 		gfn_t gfn = base + get_le32(runs + i * 8);
 		if (gfn < next || !(count & ~PAGES_ZERO) || !range_is_ram(p->mem, gfn, count & ~PAGES_ZERO))
 			return why_set(w, -EPROTO,
-				       "the peer sent pages %llx+%lx, which are out of order or no memory of the VM",
-				       (unsigned long long)gfn, (unsigned long)(count & ~PAGES_ZERO));
+				       "the peer sent pages %lx+%x, which are out of order or no memory of the VM", gfn,
+				       count & ~PAGES_ZERO);
 		next = gfn + (count & ~PAGES_ZERO);
 		sum += count & PAGES_ZERO ? 0 : count;
 	}

@@ -65,12 +65,10 @@ static bool line_too_long(const struct policy *p, const struct policy_pass *r, s
 	if (line + fixed <= p->max_downtime_ns)
 		return false;
 	why_set(w, -ETIMEDOUT,
-		"the line's round trip is %llu ms: the downtime would be at least %llu ms of %llu ms allowed; "
-		"--max-downtime %llu would do for a guest that is calm",
-		(unsigned long long)ceil_div(p->rtt_ns, NS_PER_MS),
-		(unsigned long long)ceil_div(policy_predict(p, 0), NS_PER_MS),
-		(unsigned long long)(p->max_downtime_ns / NS_PER_MS),
-		(unsigned long long)ceil_div(policy_predict(p, POLICY_SMALL), 10 * NS_PER_MS) * 10);
+		"the line's round trip is %lu ms: the downtime would be at least %lu ms of %lu ms allowed; "
+		"--max-downtime %lu would do for a guest that is calm",
+		ceil_div(p->rtt_ns, NS_PER_MS), ceil_div(policy_predict(p, 0), NS_PER_MS),
+		p->max_downtime_ns / NS_PER_MS, ceil_div(policy_predict(p, POLICY_SMALL), 10 * NS_PER_MS) * 10);
 	return true;
 }
 
@@ -95,12 +93,11 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 		return POLICY_AGAIN;
 	uint64_t secs_den = MAX(r->ns / NS_PER_MS, 1ULL); /* dirty rate: left pages in the last pass's time */
 	why_set(w, -ETIMEDOUT,
-		"did not converge: after %lu passes %llu MiB are left; the guest dirties %llu MB/s and the link "
-		"carries %llu "
-		"MB/s, so the downtime would be %llu ms of %llu ms allowed. Raise --max-downtime or migrate when it is "
+		"did not converge: after %u passes %lu MiB are left; the guest dirties %lu MB/s and the link "
+		"carries %lu "
+		"MB/s, so the downtime would be %lu ms of %lu ms allowed. Raise --max-downtime or migrate when it is "
 		"calmer",
-		(unsigned long)r->pass, (unsigned long long)(r->left >> 8),
-		(unsigned long long)(r->left * PAGE_SIZE / secs_den / 1000), (unsigned long long)(p->rate / 1000000),
-		(unsigned long long)(predicted / NS_PER_MS), (unsigned long long)(p->max_downtime_ns / NS_PER_MS));
+		r->pass, r->left >> 8, r->left * PAGE_SIZE / secs_den / 1000, p->rate / 1000000, predicted / NS_PER_MS,
+		p->max_downtime_ns / NS_PER_MS);
 	return POLICY_GIVE_UP;
 }

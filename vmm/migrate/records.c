@@ -103,17 +103,16 @@ int hello_check(const struct hello *h, struct why *w)
 {
 	if (h->version_min > WIRE_VERSION || h->version_max < WIRE_VERSION_MIN || h->version_min > h->version_max)
 		return why_set(w, -ENOTSUP,
-			       "no common protocol version: %s speaks %lu to %lu, this host %d to %d. Put the same "
+			       "no common protocol version: %s speaks %u to %u, this host %d to %d. Put the same "
 			       "release on both "
 			       "(CHANGELOG.md says which fit)",
-			       h->host, (unsigned long)h->version_min, (unsigned long)h->version_max, WIRE_VERSION_MIN,
-			       WIRE_VERSION);
+			       h->host, h->version_min, h->version_max, WIRE_VERSION_MIN, WIRE_VERSION);
 	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
-		return why_set(w, -ENOTSUP, "%s needs protocol features (%llx) that this host does not have", h->host,
-			       (unsigned long long)(h->features >> 32 & ~(HELLO_FEATURES >> 32)));
+		return why_set(w, -ENOTSUP, "%s needs protocol features (%lx) that this host does not have", h->host,
+			       h->features >> 32 & ~(HELLO_FEATURES >> 32));
 	if (h->max_record < WIRE_RECORD_MAX)
-		return why_set(w, -ENOTSUP, "%s takes records of %lu bytes at most, this host sends up to %d", h->host,
-			       (unsigned long)h->max_record, WIRE_RECORD_MAX);
+		return why_set(w, -ENOTSUP, "%s takes records of %u bytes at most, this host sends up to %d", h->host,
+			       h->max_record, WIRE_RECORD_MAX);
 	return 0;
 }
 
@@ -193,8 +192,7 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 	if (!wire_get_end(rx) || page_size != PAGE_SIZE || flags > VM_AUTOSTART_ALONE || !name_ok(c->name))
 		return malformed(rx, w);
 	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
-		return why_set(w, -EINVAL, "memory of %llu bytes is not a multiple of 2 MiB",
-			       (unsigned long long)c->mem);
+		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", c->mem);
 	return 0;
 }
 

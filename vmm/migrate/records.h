@@ -32,7 +32,7 @@ struct hello { /* records HELLO and IDENT */
 	char host[HOST_NAME_MAX];
 	struct incarnation inc;
 };
-#define HELLO_FEATURES 0ULL
+#define HELLO_FEATURES ((uint64_t)0)
 /*
  * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
  */

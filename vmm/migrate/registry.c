@@ -187,8 +187,8 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 	spin_unlock(&m->lock);
 
 	if (phase == MIG_DONE)
-		log_info("migration of %s %s %s: done in %llu ms", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
-			 (unsigned long long)(m->st.total_ns / NS_PER_MS));
+		log_info("migration of %s %s %s: done in %lu ms", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
+			 m->st.total_ns / NS_PER_MS);
 	else
 		log_info("migration of %s %s %s: %s: %s", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
 			 migrate_phase_name(phase), m->st.error);

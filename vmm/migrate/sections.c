@@ -49,14 +49,13 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 		if (s->v[i].instance == instance && !strcmp(s->v[i].desc->name, name))
 			sec = &s->v[i];
 	if (!sec)
-		return why_set(w, -EPROTO, "the source sent state of %s %lu, which the VM does not have here", name,
-			       (unsigned long)instance);
+		return why_set(w, -EPROTO, "the source sent state of %s %u, which the VM does not have here", name,
+			       instance);
 	if (sec->loaded)
-		return why_set(w, -EPROTO, "the source sent the state of %s %lu twice", name, (unsigned long)instance);
+		return why_set(w, -EPROTO, "the source sent the state of %s %u twice", name, instance);
 	int err = state_load(sec->desc, sec->obj, version, bytes, len, w);
 	if (err)
-		return why_set(w, err, "the state of %s %lu was refused: %s", name, (unsigned long)instance,
-			       err_name(err));
+		return why_set(w, err, "the state of %s %u was refused: %s", name, instance, err_name(err));
 	if (!strcmp(name, "clock"))
 		s->clock_ns = time_ns();
 	sec->loaded = true;
@@ -68,7 +67,7 @@ int sections_complete(const struct sections *s, struct why *w)
 {
 	for (unsigned i = 0; i < s->n; i++)
 		if (!s->v[i].loaded)
-			return why_set(w, -EPROTO, "the source sent no state of %s %lu", s->v[i].desc->name,
-				       (unsigned long)s->v[i].instance);
+			return why_set(w, -EPROTO, "the source sent no state of %s %u", s->v[i].desc->name,
+				       s->v[i].instance);
 	return 0;
 }

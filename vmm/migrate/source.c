@@ -227,12 +227,12 @@ static int passes(struct source *c)
 		uint64_t sent = time_ns();
 		err = inbox_wait(&c->in, WIRE_PASS_ACK, 0, in(MIG_IDLE_NS), &msg, c->w);
 		if (!err && msg.num != c->pass)
-			err = why_set(c->w, -EPROTO, "the destination acknowledged pass %lu instead of %lu",
-				      (unsigned long)msg.num, (unsigned long)c->pass);
+			err = why_set(c->w, -EPROTO, "the destination acknowledged pass %u instead of %u", msg.num,
+				      c->pass);
 		if (err)
-			return err == -ETIMEDOUT ? why_set(c->w, err, "the destination fell silent after pass %lu",
-							   (unsigned long)c->pass)
-						 : err;
+			return err == -ETIMEDOUT
+				       ? why_set(c->w, err, "the destination fell silent after pass %u", c->pass)
+				       : err;
 		uint64_t acked = time_ns();
 		c->left = harvest(c);
 		r.pass = c->pass;
@@ -248,10 +248,9 @@ static int passes(struct source *c)
 		c->m->st.dirty_rate = r.left * PAGE_SIZE * 1000 / MAX(r.ns / NS_PER_MS, 1ULL);
 		c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r.left);
 		spin_unlock(&c->m->lock);
-		log_debug("%s: pass %lu: %llu data and zero pages so far %llu, left %llu, %llu ms, rtt %llu us",
-			  c->vm->cfg.name, (unsigned long)r.pass, (unsigned long long)c->pages.total.data,
-			  (unsigned long long)c->pages.total.zero, (unsigned long long)r.left,
-			  (unsigned long long)(r.ns / NS_PER_MS), (unsigned long long)(r.rtt_ns / NS_PER_US));
+		log_debug("%s: pass %u: %lu data and zero pages so far %lu, left %lu, %lu ms, rtt %lu us",
+			  c->vm->cfg.name, r.pass, c->pages.total.data, c->pages.total.zero, r.left, r.ns / NS_PER_MS,
+			  r.rtt_ns / NS_PER_US);
 		if (v == POLICY_GIVE_UP)
 			err = -ETIMEDOUT;
 	}
@@ -406,8 +405,8 @@ static enum migrate_phase run(struct source *c)
 	if (!err)
 		err = switch_over(c, rides);
 	if (err == -ETIMEDOUT && c->paused && time_ns() >= stopped_end(c))
-		why_set(c->w, err, "the switch-over took longer than %llu ms, so the guest goes on here",
-			(unsigned long long)((stopped_end(c) - c->paused_ns) / NS_PER_MS));
+		why_set(c->w, err, "the switch-over took longer than %lu ms, so the guest goes on here",
+			((stopped_end(c) - c->paused_ns) / NS_PER_MS));
 	enum handover_outcome out = HANDOVER_NOT_BEGUN;
 	if (!err)
 		out = handover_source(m,

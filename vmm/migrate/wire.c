@@ -173,13 +173,12 @@ static int recv_body(struct wire_rx *rx, const uint8_t header[WIRE_HEADER], bool
 
 	*known = type < WIRE_TYPE_END && types[type].name;
 	if (!*known && !(type & WIRE_OPTIONAL))
-		return why_set(w, -EPROTO, "the peer sent a record of type %lu, which this version does not know",
-			       (unsigned long)type);
+		return why_set(w, -EPROTO, "the peer sent a record of type %u, which this version does not know", type);
 	if (*known && (length < types[type].min || length > types[type].max))
-		return why_set(w, -EPROTO, "the peer sent %s with %lu bytes, which it cannot have", types[type].name,
-			       (unsigned long)length);
+		return why_set(w, -EPROTO, "the peer sent %s with %u bytes, which it cannot have", types[type].name,
+			       length);
 	if (!*known && (length < CHECK || length > WIRE_BODY_MAX))
-		return why_set(w, -EPROTO, "the peer sent an optional record of %lu bytes", (unsigned long)length);
+		return why_set(w, -EPROTO, "the peer sent an optional record of %u bytes", length);
 	rx->data_len = 0;
 	if (type == WIRE_PAGES) {
 		err = stream_read(rx->s, rx->buf, PAGES_FIXED, deadline_ns);
