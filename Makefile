@@ -34,8 +34,7 @@ NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.
 VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_check.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c gmem_clear.c \
 	insn.c linux_loader.c machine.c mmio.c msr.c state.c torture.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c)
-DEV_SRC     := $(addprefix vmm/dev/,apic_bus.c ioapic.c lapic.c pci.c pci_msix.c power.c uart.c virtio_net.c \
-	virtio_pci.c virtio_rng.c virtqueue.c)
+DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtq.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c elsewhere.c failpoint.c handover.c inbox.c leave.c \
 	migrate_cmd.c pages.c policy.c records.c registry.c rules.c sections.c service.c settle.c shout.c source.c this_host.c wire.c)
 BOOT_SRC    := $(addprefix boot/,clock.c cpus.c exit.c files.c kernel_blob.S libc.c load.c main.c memmap.c \

@@ -36,7 +36,7 @@ struct tx_packet { /* indexed by its first descriptor */
 	uint8_t ndesc;
 	bool done;
 };
-struct vnet { /* (c) const after start  [r] the receiving task  [t] tx_lock */
+struct virtio_nic { /* (c) const after start  [r] the receiving task  [t] tx_lock */
 	struct nic nic;
 	struct virtio_dev dev;
 	struct nic_poll poll;
@@ -52,15 +52,15 @@ struct vnet { /* (c) const after start  [r] the receiving task  [t] tx_lock */
 	bool link;                       /* [a] as of the last configuration change */
 	struct tx_packet packet[TX_MAX]; /* [t] */
 };
-static struct vnet vnets[VIRTIO_NICS];
-static unsigned nvnets;
+static struct virtio_nic cards[VIRTIO_NICS];
+static unsigned ncards;
 
-static struct vnet *vnet_of(struct nic *n) { return CONTAINER_OF(n, struct vnet, nic); }
+static struct virtio_nic *virtio_nic_of(struct nic *n) { return CONTAINER_OF(n, struct virtio_nic, nic); }
 
 /* Asks the card, which costs an exit where that is emulated: sending relies on v->link. */
-static bool vnet_link_up(struct nic *n)
+static bool virtio_nic_link_up(struct nic *n)
 {
-	struct vnet *v = vnet_of(n);
+	struct virtio_nic *v = virtio_nic_of(n);
 	v->link =
 		!(v->dev.features & VIRTIO_NET_F_STATUS) || mmio_read16(v->dev.config + VNET_CFG_STATUS) & VNET_LINK_UP;
 	return v->link;
@@ -68,7 +68,7 @@ static bool vnet_link_up(struct nic *n)
 
 /* ---- receiving ---- */
 
-static void rx_repost(struct vnet *v, unsigned count)
+static void rx_repost(struct virtio_nic *v, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
 		uint32_t id = virtq_used_at(&v->rx, v->rx.used_idx++)->id;
@@ -78,7 +78,7 @@ static void rx_repost(struct vnet *v, unsigned count)
 }
 
 /* Describe the frame that begins at the next used entry. Returns how many buffers it has; 0: not all are there yet. */
-static unsigned rx_gather(struct vnet *v, struct frame *f, bool *bad)
+static unsigned rx_gather(struct virtio_nic *v, struct frame *f, bool *bad)
 {
 	const struct virtq *q = &v->rx;
 	uint16_t there = (uint16_t)(__atomic_load_n(&q->used[1], __ATOMIC_ACQUIRE) - q->used_idx);
@@ -114,9 +114,9 @@ static unsigned rx_gather(struct vnet *v, struct frame *f, bool *bad)
 	return count;
 }
 
-static bool vnet_poll(struct nic *n, unsigned budget)
+static bool virtio_nic_poll(struct nic *n, unsigned budget)
 {
-	struct vnet *v = vnet_of(n);
+	struct virtio_nic *v = virtio_nic_of(n);
 	virtq_irq_off(&v->rx);
 	unsigned taken = 0;
 	for (; taken < budget && virtq_has_used(&v->rx); taken++) {
@@ -141,24 +141,24 @@ static bool vnet_poll(struct nic *n, unsigned budget)
 	return taken == budget;
 }
 
-static bool vnet_rearm(struct nic *n) { return virtq_irq_on(&vnet_of(n)->rx); }
+static bool virtio_nic_rearm(struct nic *n) { return virtq_irq_on(&virtio_nic_of(n)->rx); }
 
 static void rx_irq(void *arg)
 {
-	struct vnet *v = arg;
+	struct virtio_nic *v = arg;
 	nic_poll_wake(&v->poll);
 }
 
 static void config_irq(void *arg)
 {
-	struct vnet *v = arg;
-	log_info("%s: link is %s", v->nic.name, vnet_link_up(&v->nic) ? "up" : "down");
+	struct virtio_nic *v = arg;
+	log_info("%s: link is %s", v->nic.name, virtio_nic_link_up(&v->nic) ? "up" : "down");
 }
 
 /* Without MSI-X one level-triggered line tells both; reading ISR status acknowledges it (4.1.4.5). */
 static void line_irq(void *arg)
 {
-	struct vnet *v = arg;
+	struct virtio_nic *v = arg;
 	uint8_t isr = mmio_read8(v->dev.isr);
 	if (isr & 1)
 		rx_irq(v);
@@ -168,7 +168,7 @@ static void line_irq(void *arg)
 
 /* ---- sending ---- */
 
-static void tx_reclaim(struct vnet *v)
+static void tx_reclaim(struct virtio_nic *v)
 {
 	while (virtq_has_used(&v->tx)) {
 		uint32_t id = virtq_used_at(&v->tx, v->tx.used_idx++)->id;
@@ -187,7 +187,7 @@ static void tx_reclaim(struct vnet *v)
 }
 
 /* Copy n bytes to position `at` of the transmit buffer, around its end if need be. */
-static uint32_t tx_put(struct vnet *v, uint32_t at, const void *src, size_t n)
+static uint32_t tx_put(struct virtio_nic *v, uint32_t at, const void *src, size_t n)
 {
 	uint32_t off = at % TX_BYTES, first = (uint32_t)MIN(n, TX_BYTES - off);
 	memcpy(v->tx_buf + off, src, first);
@@ -196,7 +196,7 @@ static uint32_t tx_put(struct vnet *v, uint32_t at, const void *src, size_t n)
 	return at + (uint32_t)n;
 }
 
-static void tx_desc_set(struct vnet *v, uint16_t i, uint32_t off, uint32_t len, bool more)
+static void tx_desc_set(struct virtio_nic *v, uint16_t i, uint32_t off, uint32_t len, bool more)
 {
 	v->tx.desc[i] = (struct virtq_desc){ .addr = hpa_of(v->tx_buf + off),
 					     .len = len,
@@ -204,7 +204,7 @@ static void tx_desc_set(struct vnet *v, uint16_t i, uint32_t off, uint32_t len, 
 					     .next = (uint16_t)(i + 1) & v->tx.mask };
 }
 
-static int tx_locked(struct vnet *v, const struct frame *f)
+static int tx_locked(struct virtio_nic *v, const struct frame *f)
 {
 	uint32_t len = (uint32_t)sizeof(struct net_hdr) + f->len, room = ALIGN_UP(len, 64U);
 	tx_reclaim(v);
@@ -239,9 +239,9 @@ static int tx_locked(struct vnet *v, const struct frame *f)
 	return 0;
 }
 
-static int vnet_tx(struct nic *n, const struct frame *f)
+static int virtio_nic_tx(struct nic *n, const struct frame *f)
 {
-	struct vnet *v = vnet_of(n);
+	struct virtio_nic *v = virtio_nic_of(n);
 	int err;
 	if (f->len < FRAME_MIN || f->len > FRAME_MAX || (f->gso == FRAME_GSO_NONE && f->len > n->mtu + 18U)) {
 		err = -EMSGSIZE;
@@ -261,9 +261,9 @@ static int vnet_tx(struct nic *n, const struct frame *f)
 	return 0;
 }
 
-static unsigned vnet_tx_room(struct nic *n)
+static unsigned virtio_nic_tx_room(struct nic *n)
 {
-	struct vnet *v = vnet_of(n);
+	struct virtio_nic *v = virtio_nic_of(n);
 	spin_lock(&v->tx_lock);
 	if (v->started)
 		tx_reclaim(v);
@@ -275,7 +275,7 @@ static unsigned vnet_tx_room(struct nic *n)
 
 /* ---- setting up ---- */
 
-static int irq_setup(struct vnet *v, uint16_t *rx_vector)
+static int irq_setup(struct virtio_nic *v, uint16_t *rx_vector)
 {
 	const struct pci_dev *d = v->dev.pci;
 	*rx_vector = VIRTIO_NO_VECTOR;
@@ -291,9 +291,9 @@ static int irq_setup(struct vnet *v, uint16_t *rx_vector)
 	return virtio_set_config_vector(&v->dev, VECTOR_CONFIG);
 }
 
-static int vnet_start(struct nic *n)
+static int virtio_nic_start(struct nic *n)
 {
-	struct vnet *v = vnet_of(n);
+	struct virtio_nic *v = virtio_nic_of(n);
 	uint16_t vector;
 	hpa_t rx = page_alloc(__builtin_ctz(RX_MAX)), tx = page_alloc(TX_ORDER);
 	if (rx == HPA_NONE || tx == HPA_NONE) {
@@ -303,7 +303,7 @@ static int vnet_start(struct nic *n)
 	v->rx_buf = hva_of(rx);
 	v->tx_buf = hva_of(tx);
 	spin_init(&v->tx_lock, "virtio-net tx");
-	nic_poll_init(&v->poll, n, vnet_poll, vnet_rearm);
+	nic_poll_init(&v->poll, n, virtio_nic_poll, virtio_nic_rearm);
 	if (irq_setup(v, &vector) || virtq_init(&v->dev, &v->rx, 0, RX_MAX, vector) ||
 	    virtq_init(&v->dev, &v->tx, 1, TX_MAX, VIRTIO_NO_VECTOR))
 		goto fail;
@@ -315,7 +315,7 @@ static int vnet_start(struct nic *n)
 	v->tx_free = v->tx.size;
 	virtq_irq_off(&v->tx);
 	virtio_go(&v->dev);
-	vnet_link_up(n);
+	virtio_nic_link_up(n);
 	virtq_offer_done(&v->rx);
 	v->started = true;
 	return nic_poll_start(&v->poll);
@@ -327,8 +327,8 @@ fail:
 	return err_trace(-ENODEV);
 }
 
-static const struct nic_ops vnet_ops = {
-	.tx = vnet_tx, .link_up = vnet_link_up, .start = vnet_start, .tx_room = vnet_tx_room
+static const struct nic_ops virtio_nic_ops = {
+	.tx = virtio_nic_tx, .link_up = virtio_nic_link_up, .start = virtio_nic_start, .tx_room = virtio_nic_tx_room
 };
 
 struct nic *virtio_net_probe(const struct pci_dev *d)
@@ -336,11 +336,11 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 	if (d->vendor != VIRTIO_PCI_VENDOR ||
 	    (d->device != VIRTIO_PCI_DEVICE_BASE + VIRTIO_ID_NET && d->device != DEVICE_TRANSITIONAL))
 		return NULL;
-	if (nvnets == VIRTIO_NICS) {
+	if (ncards == VIRTIO_NICS) {
 		log_warn("virtio-net: %s: more than %d, not used", d->location, VIRTIO_NICS);
 		return NULL;
 	}
-	struct vnet *v = &vnets[nvnets];
+	struct virtio_nic *v = &cards[ncards];
 	uint64_t want = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4 |
 			VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6 |
 			VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VIRTIO_F_EVENT_IDX;
@@ -357,12 +357,12 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 		return NULL;
 	}
 	struct nic *n = &v->nic;
-	*n = (struct nic){ .ops = &vnet_ops, .driver = "virtio-net", .mtu = 1500 };
+	*n = (struct nic){ .ops = &virtio_nic_ops, .driver = "virtio-net", .mtu = 1500 };
 	for (unsigned i = 0; i < ETH_ALEN; i++)
 		n->mac[i] = mmio_read8(v->dev.config + i);
 	if (v->dev.features & VIRTIO_NET_F_CSUM)
 		n->offloads = FRAME_TAKES_CSUM | (v->dev.features & VIRTIO_NET_F_HOST_TSO4 ? FRAME_TAKES_TSO4 : 0) |
 			      (v->dev.features & VIRTIO_NET_F_HOST_TSO6 ? FRAME_TAKES_TSO6 : 0);
-	nvnets++;
+	ncards++;
 	return n;
 }

@@ -17,17 +17,17 @@ UNIT_memmap := boot/memmap.c
 UNIT += state lapic ioapic
 UNIT_state := $(addprefix vmm/,state.c bus.c dev.c gmem.c gmem_clear.c cpu_state.c clock.c cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
 	arch/x86/features.c kernel/frame.c tests/unit/fake_kernel.c
-UNIT_lapic := vmm/state.c vmm/dev/lapic.c vmm/dev/apic_bus.c tests/unit/fake_kernel.c
-UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/ioapic.c vmm/dev/power.c tests/unit/fake_kernel.c
+UNIT_lapic := vmm/state.c vmm/dev/vlapic.c vmm/dev/vapic_bus.c tests/unit/fake_kernel.c
+UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vioapic.c vmm/dev/vpower.c tests/unit/fake_kernel.c
 UNIT += uart loader acpi random
-UNIT_uart := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/uart.c tests/unit/fake_kernel.c
+UNIT_uart := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vuart.c tests/unit/fake_kernel.c
 UNIT_loader := vmm/linux_loader.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_acpi := vmm/acpi_tables.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_random := tests/unit/fake_kernel.c
 FUZZ += loader
 FUZZ_loader := $(UNIT_loader)
 UNIT += vmconsole
-UNIT_vmconsole := vmm/vm_console.c vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/uart.c tests/unit/fake_kernel.c
+UNIT_vmconsole := vmm/vm_console.c vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vuart.c tests/unit/fake_kernel.c
 UNIT += pt
 UNIT_pt := arch/x86/pt.c
 UNIT += dirty gmem
@@ -35,7 +35,7 @@ UNIT_dirty := $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_gmem := $(UNIT_dirty) vmm/vm_memory.c
 TSAN += gmem
 
-DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,pci.c pci_msix.c virtqueue.c virtio_pci.c virtio_net.c virtio_rng.c) \
+DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vnet.c vrng.c) \
 	vmm/state.c $(GMEM) arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_guest.c
 UNIT += bus pci virtio rings
 UNIT_bus := vmm/bus.c tests/unit/fake_kernel.c
@@ -83,12 +83,12 @@ FUZZ_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/
 FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
 UNIT += exit
-UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c cpu_check.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c gmem_clear.c dev/lapic.c dev/apic_bus.c) \
+UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c cpu_check.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c) \
 	$(addprefix arch/x86/,svm.c svm_exit.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
 UNIT += foreign
 UNIT_foreign := $(UNIT_exit)
 UNIT += clock
-UNIT_clock := $(addprefix vmm/,clock.c state.c gmem.c gmem_clear.c dev/lapic.c dev/apic_bus.c) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_clock := $(addprefix vmm/,clock.c state.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += mmio
 UNIT_mmio := $(UNIT_exit)
 FUZZ += mmio

@@ -17,13 +17,13 @@ enum { SLOT_NET = 1, SLOT_RNG = 2 }; /* of PCI bus 0; the host bridge is 0 */
 static void machine_msi(void *arg, uint64_t addr, uint32_t data)
 {
 	struct vm *vm = arg;
-	apic_bus_msi(&vm->apics, addr, data);
+	vapic_bus_msi(&vm->apics, addr, data);
 }
 
 static void machine_gsi(void *arg, unsigned gsi, bool level)
 {
 	struct vm *vm = arg;
-	ioapic_set_pin(vm->ioapic, gsi, level);
+	vioapic_set_pin(vm->ioapic, gsi, level);
 }
 
 static void machine_entropy(void *arg, void *buf, size_t n)
@@ -37,7 +37,7 @@ static void machine_entropy(void *arg, void *buf, size_t n)
 int machine_build(struct vm *vm)
 {
 	struct machine *m = &vm->machine;
-	struct pci_bus *pci;
+	struct vpci_bus *pci;
 	int err;
 
 	*m = (struct machine){
@@ -52,13 +52,13 @@ int machine_build(struct vm *vm)
 	bus_init(&m->bus);
 	list_init(&m->devs);
 
-	err = ioapic_create(m, &vm->ioapic);
+	err = vioapic_create(m, &vm->ioapic);
 	if (!err)
-		err = uart_create(m, &vm->uart, COM1_PORT, UART_GSI, vm_console_out, vm);
+		err = vuart_create(m, &vm->uart, COM1_PORT, UART_GSI, vm_console_out, vm);
 	if (!err)
-		err = power_create(m);
+		err = vpower_create(m);
 	if (!err)
-		err = pci_bus_create(m, &pci);
+		err = vpci_bus_create(m, &pci);
 	if (!err)
 		err = vnet_create(m, pci, &vm->vnet, SLOT_NET, vm->cfg.mac, vm_port_tx, vm);
 	if (!err)

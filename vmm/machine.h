@@ -15,7 +15,7 @@ int vm_console_create(struct vm *vm) must_check;
 void vm_console_free(struct vm *vm);
 void vm_console_out(void *vm, uint8_t c); /* from the UART; any context, never sleeps */
 /* Which UART takes the operator's input: the machine's own while it exists, else NULL. */
-void vm_console_plug(struct vm *vm, struct uart *u);
+void vm_console_plug(struct vm *vm, struct vuart *u);
 /*
  * Join the operator's console to the guest's: the tail of what it has said, then both ways until Ctrl-], or until the
  * VM has stopped or left this host. Sleeps; the caller holds a reference to vm. -EBUSY: another operator is attached.

@@ -56,7 +56,7 @@ static int denied(struct vcpu *v, uint32_t msr, bool write, uint64_t val)
 int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
 	if (is_lapic(msr))
-		return lapic_msr_read(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
+		return vlapic_msr_read(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
 	if (is_foreign(v->vm, msr))
 		return denied(v, msr, false, 0);
 	switch (msr) {
@@ -88,7 +88,7 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
 	if (is_lapic(msr)) {
 		v->timer_check = 1;
-		return lapic_msr_write(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
+		return vlapic_msr_write(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
 	}
 	if (is_foreign(v->vm, msr))
 		return denied(v, msr, true, val);

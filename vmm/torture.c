@@ -88,10 +88,10 @@ static void push_interrupt(struct vcpu *v, uint64_t *seed)
 {
 	struct cpu_state *s = v->state;
 	uint64_t draw = next_random(seed) >> 32;
-	int vector = lapic_pending(&v->lapic);
+	int vector = vlapic_pending(&v->lapic);
 	bool ready = (s->rflags & RFLAGS_IF) && !s->int_shadow && !s->pending_debug && !s->halted;
 	if (vector >= 0 && ready && !s->event && !s->event_next && (draw & 1)) {
-		lapic_ack(&v->lapic, (uint8_t)vector);
+		vlapic_ack(&v->lapic, (uint8_t)vector);
 		s->event = HV_EVENT(HV_EVENT_INTR, (unsigned)vector);
 	}
 	if (s->event && (s->event >> 8 & 7) == HV_EVENT_INTR && !s->event_next && (draw & 2)) {

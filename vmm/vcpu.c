@@ -60,7 +60,7 @@ static void check_timer(struct vcpu *v)
 {
 	uint64_t wait, now = time_ns();
 	__atomic_store_n(&v->timer_check, 0, __ATOMIC_SEQ_CST);
-	if (!lapic_timer_poll(&v->lapic, guest_tsc(v->vm), guest_ns(v->vm), v->vm->tsc_hz, &wait)) {
+	if (!vlapic_timer_poll(&v->lapic, guest_tsc(v->vm), guest_ns(v->vm), v->vm->tsc_hz, &wait)) {
 		v->timer_armed_ns = 0; /* a late host timer only wakes us for nothing */
 		return;
 	}
@@ -89,7 +89,7 @@ static void look_soon(struct vcpu *v)
 /* Give the guest what its LAPIC has, or ask to be told when it can take it. Interrupts off. */
 static void inject_pending(struct vcpu *v)
 {
-	unsigned cr8 = lapic_cr8(&v->lapic), vector = lapic_wants(&v->lapic);
+	unsigned cr8 = vlapic_cr8(&v->lapic), vector = vlapic_wants(&v->lapic);
 	bool nmi = __atomic_load_n(&v->nmi, __ATOMIC_RELAXED);
 	v->hv->cr8 = cr8;
 	if (nmi && hv()->ready(v->hv, true)) {
@@ -98,9 +98,9 @@ static void inject_pending(struct vcpu *v)
 		nmi = false;
 	}
 	if (vector >> 4 > cr8 && hv()->ready(v->hv, false)) {
-		lapic_ack(&v->lapic, (uint8_t)vector);
+		vlapic_ack(&v->lapic, (uint8_t)vector);
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, vector));
-		vector = lapic_wants(&v->lapic);
+		vector = vlapic_wants(&v->lapic);
 	}
 	bool ask = vector || nmi || v->hv->event_next; /* which the back end asks a window for by itself */
 	if ((ask || v->asked) && !hv()->window(v->hv, vector >> 4, nmi))
@@ -131,7 +131,7 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	}
 	hv()->enter(v->hv, x);
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
-	lapic_set_cr8(&v->lapic, v->hv->cr8);
+	vlapic_set_cr8(&v->lapic, v->hv->cr8);
 	cpu_irq_on(); /* a host interrupt that ended the stay is taken here, and with it another task's turn */
 	return true;
 }
@@ -143,7 +143,7 @@ static void wait_halted(struct vcpu *v)
 	while (v->want == VCPU_WANT_RUN) {
 		__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST);
 		poll_timer(v);
-		if ((lapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) ||
+		if ((vlapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) ||
 		    __atomic_load_n(&v->nmi, __ATOMIC_RELAXED)) {
 			v->msr.halted = 0;
 			break;
@@ -272,7 +272,7 @@ int vcpu_create(struct vm *vm, unsigned id, struct vcpu **out)
 	waitq_init(&v->wq);
 	completion_init(&v->gone);
 	timer_init(&v->timer, timer_fired, v);
-	lapic_init(&v->lapic, &vm->apics, id);
+	vlapic_init(&v->lapic, &vm->apics, id);
 	v->state = calloc(1, sizeof(*v->state));
 	v->hv = hv()->create(&p);
 	char name[24];

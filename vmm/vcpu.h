@@ -31,7 +31,7 @@ struct vcpu {
 	struct vm *vm;             /* (c) */
 	unsigned id;               /* (c) = APIC id */
 	struct hv_vcpu *hv;        /* [v] */
-	struct lapic lapic;        /* [v], IRR [a] */
+	struct vlapic lapic;       /* [v], IRR [a] */
 	struct vcpu_msr_state msr; /* [v] */
 	struct cpu_state *state;   /* [v] image of the hardware state while parked and saved */
 	struct timer timer;        /* the LAPIC timer's next deadline */

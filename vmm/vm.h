@@ -13,7 +13,7 @@
 #include "kernel/sync.h"
 #include "vmm/cpuid.h"
 #include "vmm/dev.h"
-#include "vmm/dev/lapic.h"
+#include "vmm/dev/vlapic.h"
 #include "vmm/gmem.h"
 
 #define VM_NAME_MAX  32
@@ -60,7 +60,7 @@ struct vm {
 	struct mutex lock;
 	struct gmem mem;        /* own locking; allocated while not STOPPED */
 	struct machine machine; /* own locking */
-	struct apic_bus apics;  /* (c) while running */
+	struct vapic_bus apics; /* (c) while running */
 	struct vcpu **vcpus;    /* (c) while running */
 	unsigned nvcpus;
 	struct cpuid_table cpuid; /* (c) while running: the guest's CPUID */
@@ -71,8 +71,8 @@ struct vm {
 			uint64_t wall_ns; /* UTC at guest time 0: what kvmclock tells */
 		} s;
 	} clock;
-	struct uart *uart;
-	struct ioapic *ioapic;
+	struct vuart *uart;
+	struct vioapic *ioapic;
 	struct vnet *vnet;
 	struct vm_console *console;             /* vmm/vm_console.c: scroll-back ring and attached operator */
 	struct vm_port *port;                   /* vmm/vm_port.c: its port on the bridge */

@@ -4,7 +4,7 @@
  * stopped, and one operator at a time may be attached.
  *
  *   guest -> UART -> vm_console_out -> ring -> [vm_console_attach] -> operator
- *   operator -> [vm_console_attach] -> pending -> uart_input (as much as fits) -> guest
+ *   operator -> [vm_console_attach] -> pending -> vuart_input (as much as fits) -> guest
  *
  * The ring belongs to the VM on this host and does not migrate. It is reference counted, because an attached operator
  * may outlive the VM. Lock order: this lock, then the UART's. Nothing here waits for the operator's terminal but its
@@ -28,10 +28,10 @@
  */
 struct vm_console {
 	struct spinlock lock;
-	unsigned refs;     /* [c] */
-	bool attached;     /* [l] */
-	struct uart *uart; /* [l] */
-	uint64_t head;     /* [l] bytes ever said; the ring holds the last of them */
+	unsigned refs;      /* [c] */
+	bool attached;      /* [l] */
+	struct vuart *uart; /* [l] */
+	uint64_t head;      /* [l] bytes ever said; the ring holds the last of them */
 	uint8_t ring[VM_CONSOLE_RING];
 };
 /* Guards every vm->console pointer: taking a reference and freeing exclude each other. */
@@ -79,7 +79,7 @@ void vm_console_free(struct vm *vm)
 		console_put(vc);
 }
 
-void vm_console_plug(struct vm *vm, struct uart *u)
+void vm_console_plug(struct vm *vm, struct vuart *u)
 {
 	struct vm_console *vc = console_get(vm);
 	if (!vc)
@@ -167,7 +167,7 @@ static void session_input(struct session *s)
 		return;
 	uint64_t flags = spin_lock_irqsave(&s->vc->lock);
 	if (s->vc->uart)
-		n = uart_input(s->vc->uart, s->pending, s->npending);
+		n = vuart_input(s->vc->uart, s->pending, s->npending);
 	spin_unlock_irqrestore(&s->vc->lock, flags);
 	s->npending -= n;
 	memmove(s->pending, s->pending + n, s->npending);

@@ -35,7 +35,7 @@ static void apic_nmi(void *arg, unsigned i)
 	vcpu_kick(vm->vcpus[i]);
 }
 
-static void apic_eoi(void *arg, uint8_t vector) { ioapic_eoi(((struct vm *)arg)->ioapic, vector); }
+static void apic_eoi(void *arg, uint8_t vector) { vioapic_eoi(((struct vm *)arg)->ioapic, vector); }
 
 /* Take apart whatever of it exists. The lock is held, no vCPU runs. */
 static void teardown(struct vm *vm)
@@ -79,8 +79,9 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 	int err = build_memory(vm, r, p, w);
 	if (err)
 		return err;
-	vm->apics =
-		(struct apic_bus){ .n = vm->cfg.vcpus, .kick = apic_kick, .nmi = apic_nmi, .eoi = apic_eoi, .arg = vm };
+	vm->apics = (struct vapic_bus){
+		.n = vm->cfg.vcpus, .kick = apic_kick, .nmi = apic_nmi, .eoi = apic_eoi, .arg = vm
+	};
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
 	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
 	vm->boot = calloc(1, sizeof(*vm->boot));
@@ -224,7 +225,7 @@ static int reset(struct vm *vm, struct why *w)
 	machine_reset(vm);
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
-		lapic_init(&v->lapic, &vm->apics, i);
+		vlapic_init(&v->lapic, &vm->apics, i);
 		v->msr = (struct vcpu_msr_state){ .mtrr_def_type = VCPU_MTRR_RESET };
 		v->nmi = 0;
 	}
@@ -407,7 +408,7 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		fn(arg, &cpu_state_desc, i, vm->vcpus[i]->state);
 		fn(arg, &vcpu_msr_desc, i, vm->vcpus[i]);
-		fn(arg, &lapic_desc, i, &vm->vcpus[i]->lapic);
+		fn(arg, &vlapic_desc, i, &vm->vcpus[i]->lapic);
 	}
 	list_for_each(d, &vm->machine.devs, struct dev, node)
 		for (unsigned i = 0; i < d->nsections; i++)

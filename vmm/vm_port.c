@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's NIC as a port of the bridge: the one place where vmm/dev/virtio_net.c and net/ meet. The port is there
+ * The guest's NIC as a port of the bridge: the one place where vmm/dev/vnet.c and net/ meet. The port is there
  * from the VM's first run on, and its MAC is bound to it only while the VM runs: one that stands still may run at a
  * migration's destination already, and is then heard of at the uplink.
  */

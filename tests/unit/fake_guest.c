@@ -61,7 +61,7 @@ static void build(struct fg *g)
 {
 	bus_init(&g->m.bus);
 	list_init(&g->m.devs);
-	CHECK(!pci_bus_create(&g->m, &g->pci));
+	CHECK(!vpci_bus_create(&g->m, &g->pci));
 	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, guest_mac, fake_tx, g));
 	CHECK(!vrng_create(&g->m, g->pci, FG_RNG_SLOT));
 }

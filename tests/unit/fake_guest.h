@@ -5,7 +5,7 @@
  * does not; fg_migrate() replaces all devices by fresh ones loaded with what the old ones saved.
  */
 #pragma once
-#include "vmm/dev/virtio.h"
+#include "vmm/dev/vvirtio.h"
 
 #define FG_MEM      (6UL << 20) /* two pieces on the host: 4 MiB and 2 MiB */
 #define FG_SEAM     (4UL << 20) /* where the host's addresses do not go on */
@@ -17,7 +17,7 @@ struct fg {
 	struct machine m;
 	struct gmem mem;
 	uint8_t *shadow;
-	struct pci_bus *pci;
+	struct vpci_bus *pci;
 	struct vnet *net;
 	bool migrate_always; /* fg_step() migrates */
 	bool unchecked;      /* fg_step() does nothing, for speed */

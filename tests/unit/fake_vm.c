@@ -127,7 +127,7 @@ static void tables_make(struct fv *f)
 struct fv *fv_new(void)
 {
 	struct fv *f = the = aligned_alloc(64, ALIGN_UP(sizeof(*f), 64UL));
-	static struct lapic *lapics[1];
+	static struct vlapic *lapics[1];
 	struct why w = { "" };
 	memset(f, 0, sizeof(*f));
 	host_cpu.self = &host_cpu;
@@ -149,8 +149,8 @@ struct fv *fv_new(void)
 	f->vcpu.hv = &f->hw.hv;
 	f->hw.vmcb = &f->vmcb;
 	lapics[0] = &f->vcpu.lapic;
-	f->vm.apics = (struct apic_bus){ .lapic = lapics, .n = 1, .kick = no_vcpu, .nmi = no_vcpu };
-	lapic_init(&f->vcpu.lapic, &f->vm.apics, 0);
+	f->vm.apics = (struct vapic_bus){ .lapic = lapics, .n = 1, .kick = no_vcpu, .nmi = no_vcpu };
+	vlapic_init(&f->vcpu.lapic, &f->vm.apics, 0);
 	fv_reset(f);
 	return f;
 }

@@ -285,22 +285,22 @@ static void no_vcpu(void *arg, unsigned i) { (void)arg, (void)i; }
 /* A deadline is in ticks of the guest's TSC, wherever it runs. */
 static void test_deadline(void **state)
 {
-	static struct lapic l, *ls[] = { &l };
-	static struct apic_bus apics = { .lapic = ls, .n = 1, .kick = no_vcpu, .nmi = no_vcpu };
+	static struct vlapic l, *ls[] = { &l };
+	static struct vapic_bus apics = { .lapic = ls, .n = 1, .kick = no_vcpu, .nmi = no_vcpu };
 	uint64_t wait = 0;
 	(void)state;
 	start(&slow);
 	now_ns += NS_PER_SEC;
 	move(&fast);
-	lapic_init(&l, &apics, 0);
-	assert_int_equal(lapic_msr_write(&l, MSR_X2APIC + 0xf, tsc(), ns(), 0x1ff), 0);
-	assert_int_equal(lapic_msr_write(&l, MSR_X2APIC + 0x32, tsc(), ns(), 2 << 17 | 0x40), 0); /* deadline mode */
-	assert_int_equal(lapic_msr_write(&l, MSR_TSC_DEADLINE, tsc(), ns(), tsc() + slow.hz / 1000), 0);
-	assert_true(lapic_timer_poll(&l, tsc(), ns(), vm.tsc_hz, &wait));
+	vlapic_init(&l, &apics, 0);
+	assert_int_equal(vlapic_msr_write(&l, MSR_X2APIC + 0xf, tsc(), ns(), 0x1ff), 0);
+	assert_int_equal(vlapic_msr_write(&l, MSR_X2APIC + 0x32, tsc(), ns(), 2 << 17 | 0x40), 0); /* deadline mode */
+	assert_int_equal(vlapic_msr_write(&l, MSR_TSC_DEADLINE, tsc(), ns(), tsc() + slow.hz / 1000), 0);
+	assert_true(vlapic_timer_poll(&l, tsc(), ns(), vm.tsc_hz, &wait));
 	assert_in_range(wait, NS_PER_MS - 20, NS_PER_MS + 20);
 	now_ns += wait + 20;
-	assert_false(lapic_timer_poll(&l, tsc(), ns(), vm.tsc_hz, &wait));
-	assert_int_equal(lapic_pending(&l), 0x40);
+	assert_false(vlapic_timer_poll(&l, tsc(), ns(), vm.tsc_hz, &wait));
+	assert_int_equal(vlapic_pending(&l), 0x40);
 }
 
 int main(void)

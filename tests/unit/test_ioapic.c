@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 static struct machine m;
-static struct ioapic *io;
+static struct vioapic *io;
 static struct {
 	uint64_t addr;
 	uint32_t data;
@@ -30,8 +30,8 @@ static void build(void)
 {
 	list_init(&m.devs);
 	bus_init(&m.bus);
-	assert_int_equal(ioapic_create(&m, &io), 0);
-	assert_int_equal(power_create(&m), 0);
+	assert_int_equal(vioapic_create(&m, &io), 0);
+	assert_int_equal(vpower_create(&m), 0);
 }
 
 static void unbuild(void)
@@ -91,12 +91,12 @@ static uint32_t rd(unsigned reg)
 }
 static void pin(unsigned n, bool level)
 {
-	ioapic_set_pin(io, n, level);
+	vioapic_set_pin(io, n, level);
 	migrate();
 }
 static void eoi(uint8_t v)
 {
-	ioapic_eoi(io, v);
+	vioapic_eoi(io, v);
 	migrate();
 }
 
@@ -116,8 +116,8 @@ static void test_registers(void **state)
 	assert_int_equal(rd(0x11 + 2 * 23), 0xff000000);
 	wr(0x40, 0); /* beyond the last */
 	assert_int_equal(rd(0x40), 0xffffffff);
-	ioapic_set_pin(io, 24, true);
-	ioapic_set_pin(io, 4000000000U, true);
+	vioapic_set_pin(io, 24, true);
+	vioapic_set_pin(io, 4000000000U, true);
 	assert_int_equal(nmsi, 0);
 }
 

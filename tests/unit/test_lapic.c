@@ -4,7 +4,7 @@
  * steps of the longer tests the state is saved and loaded into a fresh local APIC, which must change nothing.
  */
 #include "tests/unit/fake_kernel.h"
-#include "vmm/dev/lapic.h"
+#include "vmm/dev/vlapic.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -38,9 +38,9 @@ enum {
 #define APIC_BASE 0x1b
 #define DEADLINE  0x6e0
 
-static struct lapic cpu[NCPU];
-static struct lapic *cpus[NCPU];
-static struct apic_bus bus;
+static struct vlapic cpu[NCPU];
+static struct vlapic *cpus[NCPU];
+static struct vapic_bus bus;
 static unsigned kicks[NCPU], nmis[NCPU], eois[256];
 static uint64_t now_ns;
 
@@ -55,57 +55,57 @@ static int setup(void **state)
 	memset(kicks, 0, sizeof(kicks));
 	memset(nmis, 0, sizeof(nmis));
 	memset(eois, 0, sizeof(eois));
-	bus = (struct apic_bus){ .lapic = cpus, .n = NCPU, .kick = kick, .nmi = nmi, .eoi = eoi };
+	bus = (struct vapic_bus){ .lapic = cpus, .n = NCPU, .kick = kick, .nmi = nmi, .eoi = eoi };
 	now_ns = 1000000;
 	for (unsigned i = 0; i < NCPU; i++) {
 		cpus[i] = &cpu[i];
-		lapic_init(&cpu[i], &bus, i);
+		vlapic_init(&cpu[i], &bus, i);
 	}
 	return 0;
 }
 
-static void migrate(struct lapic *l)
+static void migrate(struct vlapic *l)
 {
 	uint8_t buf[512];
 	struct why w = { "" };
 	unsigned id = l->vcpu;
 
-	state_save(&lapic_desc, l, buf);
+	state_save(&vlapic_desc, l, buf);
 	memset(l, 0xee, sizeof(*l));
-	lapic_init(l, &bus, id);
-	if (state_load(&lapic_desc, l, 1, buf, state_size(&lapic_desc), &w))
+	vlapic_init(l, &bus, id);
+	if (state_load(&vlapic_desc, l, 1, buf, state_size(&vlapic_desc), &w))
 		fail_msg("%s", w.text);
 }
 
-static int wr_at(struct lapic *l, uint32_t msr, uint64_t v)
+static int wr_at(struct vlapic *l, uint32_t msr, uint64_t v)
 {
-	int err = lapic_msr_write(l, msr, tsc(), now_ns, v);
+	int err = vlapic_msr_write(l, msr, tsc(), now_ns, v);
 	migrate(l);
 	return err;
 }
-static int wr(struct lapic *l, unsigned reg, uint64_t v) { return wr_at(l, X2(reg), v); }
-static uint64_t rd(struct lapic *l, unsigned reg)
+static int wr(struct vlapic *l, unsigned reg, uint64_t v) { return wr_at(l, X2(reg), v); }
+static uint64_t rd(struct vlapic *l, unsigned reg)
 {
 	uint64_t v = ~0ULL;
-	assert_int_equal(lapic_msr_read(l, X2(reg), tsc(), now_ns, &v), 0);
+	assert_int_equal(vlapic_msr_read(l, X2(reg), tsc(), now_ns, &v), 0);
 	return v;
 }
-static void enable(struct lapic *l) { assert_int_equal(wr(l, SVR, 0x1ff), 0); }
-static bool in(struct lapic *l, unsigned reg, unsigned v) { return rd(l, reg + v / 32) >> v % 32 & 1; }
+static void enable(struct vlapic *l) { assert_int_equal(wr(l, SVR, 0x1ff), 0); }
+static bool in(struct vlapic *l, unsigned reg, unsigned v) { return rd(l, reg + v / 32) >> v % 32 & 1; }
 
 /* Take the next interrupt as the vCPU would, or -1. */
-static int take(struct lapic *l)
+static int take(struct vlapic *l)
 {
-	int v = lapic_pending(l);
+	int v = vlapic_pending(l);
 	if (v >= 0)
-		lapic_ack(l, (uint8_t)v);
+		vlapic_ack(l, (uint8_t)v);
 	migrate(l);
 	return v;
 }
 
 static void test_registers(void **state)
 {
-	struct lapic *l = &cpu[17];
+	struct vlapic *l = &cpu[17];
 	uint64_t v;
 	(void)state;
 
@@ -114,9 +114,9 @@ static void test_registers(void **state)
 	assert_int_equal(rd(l, LDR), 1U << 16 | 1U << 1);
 	assert_int_equal(rd(l, SVR), 0xff);
 	assert_int_equal(rd(l, LVTT), 0x10000);
-	assert_int_equal(lapic_msr_read(l, APIC_BASE, 0, 0, &v), 0);
+	assert_int_equal(vlapic_msr_read(l, APIC_BASE, 0, 0, &v), 0);
 	assert_int_equal(v, 0xfee00c00);
-	lapic_msr_read(&cpu[0], APIC_BASE, 0, 0, &v);
+	vlapic_msr_read(&cpu[0], APIC_BASE, 0, 0, &v);
 	assert_int_equal(v, 0xfee00d00);
 	/* Each of these is #GP: read-only, write-only, reserved, reserved bits, 64-bit values. */
 	static const struct {
@@ -136,7 +136,7 @@ static void test_registers(void **state)
 		assert_int_equal(wr(l, bad[i].reg, bad[i].v), -EINVAL);
 	static const unsigned unreadable[] = { EOI, SELF, 0x00, 0x0e, 0x2f, 0x31, 0x3a };
 	for (unsigned i = 0; i < ARRAY_SIZE(unreadable); i++)
-		assert_int_equal(lapic_msr_read(l, X2(unreadable[i]), 0, 0, &v), -EINVAL);
+		assert_int_equal(vlapic_msr_read(l, X2(unreadable[i]), 0, 0, &v), -EINVAL);
 	/* Software-disabled: LVT masks cannot be cleared; enabling does not clear them, disabling sets them. */
 	assert_int_equal(wr(l, LVT0, 0x700), 0);
 	assert_int_equal(rd(l, LVT0), 0x10700);
@@ -149,7 +149,7 @@ static void test_registers(void **state)
 
 static void test_modes(void **state)
 {
-	struct lapic *l = &cpu[0];
+	struct vlapic *l = &cpu[0];
 	uint64_t v;
 	(void)state;
 
@@ -162,7 +162,7 @@ static void test_modes(void **state)
 	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00d00), 0);
 	assert_int_equal(rd(l, TPR), 0x20);
 	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00100), 0); /* off: registers reset and gone */
-	assert_int_equal(lapic_msr_read(l, X2(TPR), 0, 0, &v), -EINVAL);
+	assert_int_equal(vlapic_msr_read(l, X2(TPR), 0, 0, &v), -EINVAL);
 	assert_int_equal(wr(l, TPR, 0), -EINVAL);
 	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00d00), -EINVAL); /* off -> x2APIC at once */
 	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00900), 0);
@@ -173,25 +173,25 @@ static void test_modes(void **state)
 
 static void test_priorities(void **state)
 {
-	struct lapic *l = &cpu[3];
+	struct vlapic *l = &cpu[3];
 	(void)state;
 
-	apic_bus_post(&bus, 3, false, 0, 0x50, false);
+	vapic_bus_post(&bus, 3, false, 0, 0x50, false);
 	assert_int_equal(take(l), -1); /* software-disabled: dropped */
 	enable(l);
-	apic_bus_post(&bus, 3, false, 0, 0x51, false);
-	apic_bus_post(&bus, 3, false, 0, 0x53, false);
-	apic_bus_post(&bus, 3, false, 0, 0x91, false);
+	vapic_bus_post(&bus, 3, false, 0, 0x51, false);
+	vapic_bus_post(&bus, 3, false, 0, 0x53, false);
+	vapic_bus_post(&bus, 3, false, 0, 0x91, false);
 	assert_int_equal(kicks[3], 3);
-	assert_int_equal(lapic_wants(l), 0x91);
+	assert_int_equal(vlapic_wants(l), 0x91);
 	assert_int_equal(wr(l, TPR, 0x95), 0);
 	assert_int_equal(rd(l, PPR), 0x95);
 	assert_int_equal(take(l), -1);
-	assert_int_equal(lapic_wants(l), 0x91); /* it waits for the TPR alone */
-	assert_int_equal(lapic_cr8(l), 9);
-	lapic_set_cr8(l, 9); /* as after an entry in which nothing was written */
+	assert_int_equal(vlapic_wants(l), 0x91); /* it waits for the TPR alone */
+	assert_int_equal(vlapic_cr8(l), 9);
+	vlapic_set_cr8(l, 9); /* as after an entry in which nothing was written */
 	assert_int_equal(rd(l, TPR), 0x95);
-	lapic_set_cr8(l, 10);
+	vlapic_set_cr8(l, 10);
 	assert_int_equal(rd(l, TPR), 0xa0);
 	assert_int_equal(wr(l, TPR, 0x8f), 0);
 	assert_int_equal(take(l), 0x91);
@@ -199,8 +199,8 @@ static void test_priorities(void **state)
 	assert_true(in(l, ISR, 0x91) && !in(l, IRR, 0x91));
 	wr(l, TPR, 0);
 	assert_int_equal(take(l), -1);
-	assert_int_equal(lapic_wants(l), 0);           /* its class is in service: EOI comes first */
-	apic_bus_post(&bus, 3, false, 0, 0xa0, false); /* nests */
+	assert_int_equal(vlapic_wants(l), 0);           /* its class is in service: EOI comes first */
+	vapic_bus_post(&bus, 3, false, 0, 0xa0, false); /* nests */
 	assert_int_equal(take(l), 0xa0);
 	assert_int_equal(rd(l, PPR), 0xa0);
 	assert_int_equal(wr(l, EOI, 0), 0);
@@ -213,28 +213,28 @@ static void test_priorities(void **state)
 	wr(l, EOI, 0);
 	wr(l, EOI, 0); /* one too many is harmless */
 	assert_int_equal(rd(l, PPR), 0);
-	assert_int_equal(lapic_wants(l), 0);
+	assert_int_equal(vlapic_wants(l), 0);
 	for (unsigned i = 0; i < 256; i++)
 		assert_int_equal(eois[i], 0); /* all were edges */
 }
 
 static void test_level(void **state)
 {
-	struct lapic *l = &cpu[0];
+	struct vlapic *l = &cpu[0];
 	(void)state;
 
 	enable(l);
-	apic_bus_msi(&bus, 0xfee00000, 0xc000 | 0x44);
+	vapic_bus_msi(&bus, 0xfee00000, 0xc000 | 0x44);
 	assert_true(in(l, TMR, 0x44));
 	assert_int_equal(take(l), 0x44);
 	wr(l, EOI, 0);
 	assert_int_equal(eois[0x44], 1);
-	apic_bus_msi(&bus, 0xfee00000, 0x44); /* the same vector as an edge */
+	vapic_bus_msi(&bus, 0xfee00000, 0x44); /* the same vector as an edge */
 	assert_int_equal(take(l), 0x44);
 	assert_false(in(l, TMR, 0x44));
 	wr(l, EOI, 0);
 	assert_int_equal(eois[0x44], 1);
-	apic_bus_msi(&bus, 0xfee00000, 0x8000 | 0x45); /* level de-assert: nothing */
+	vapic_bus_msi(&bus, 0xfee00000, 0x8000 | 0x45); /* level de-assert: nothing */
 	assert_int_equal(take(l), -1);
 }
 
@@ -242,7 +242,7 @@ static unsigned got(uint8_t v) /* mask of the APICs that have v; takes it from t
 {
 	unsigned m = 0;
 	for (unsigned i = 0; i < NCPU; i++)
-		if (lapic_pending(&cpu[i]) == v) {
+		if (vlapic_pending(&cpu[i]) == v) {
 			m |= 1U << i;
 			take(&cpu[i]);
 			wr(&cpu[i], EOI, 0);
@@ -282,21 +282,21 @@ static void test_destinations(void **state)
 	assert_true(one && !(one & (one - 1)) && !(one & ~0xffU));
 	assert_int_equal(rd(&cpu[2], ICR), 0x41 | 0x100 | 0x800 | 0xffULL << 32);
 
-	apic_bus_msi(&bus, 0xfee00000 | 5 << 12, 0x60);
+	vapic_bus_msi(&bus, 0xfee00000 | 5 << 12, 0x60);
 	assert_int_equal(got(0x60), 1 << 5);
-	apic_bus_msi(&bus, 0xfee00000 | 0xff << 12, 0x60);
+	vapic_bus_msi(&bus, 0xfee00000 | 0xff << 12, 0x60);
 	assert_int_equal(got(0x60), everyone);
-	apic_bus_msi(&bus, 0xfee00004 | 0x06 << 12, 0x60);
+	vapic_bus_msi(&bus, 0xfee00004 | 0x06 << 12, 0x60);
 	assert_int_equal(got(0x60), 6);
-	apic_bus_msi(&bus, 0xfee0000c | 0x06 << 12, 0x60); /* redirection hint */
+	vapic_bus_msi(&bus, 0xfee0000c | 0x06 << 12, 0x60); /* redirection hint */
 	one = got(0x60);
 	assert_true(one == 2 || one == 4);
-	apic_bus_msi(&bus, 0xfed00000 | 5 << 12, 0x60);
-	apic_bus_msi(&bus, 0x1fee00000 | 5 << 12, 0x60);
-	apic_bus_msi(&bus, 0xfee00000 | 5 << 12, 0x60 | 0x300); /* a reserved mode */
-	apic_bus_msi(&bus, 0xfee00000 | 5 << 12, 0x60 | 0x600);
+	vapic_bus_msi(&bus, 0xfed00000 | 5 << 12, 0x60);
+	vapic_bus_msi(&bus, 0x1fee00000 | 5 << 12, 0x60);
+	vapic_bus_msi(&bus, 0xfee00000 | 5 << 12, 0x60 | 0x300); /* a reserved mode */
+	vapic_bus_msi(&bus, 0xfee00000 | 5 << 12, 0x60 | 0x600);
 	assert_int_equal(got(0x60), 0);
-	apic_bus_msi(&bus, 0xfee00000 | 5 << 12, 0x400);
+	vapic_bus_msi(&bus, 0xfee00000 | 5 << 12, 0x400);
 	assert_int_equal(nmis[5], 1);
 	wr(&cpu[0], ICR, 0x400 | 3 << 18);
 	assert_int_equal(nmis[5], 2);
@@ -313,31 +313,31 @@ static void test_startup(void **state)
 	wr(&cpu[0], ICR, 0x8500 | 1ULL << 32);
 	assert_int_equal(kicks[1], 1);
 	migrate(&cpu[1]);
-	assert_int_equal(lapic_take_events(&cpu[1]), LAPIC_EV_INIT);
+	assert_int_equal(vlapic_take_events(&cpu[1]), LAPIC_EV_INIT);
 	assert_int_equal(cpu[1].s.sipi_wait, 1);
 	wr(&cpu[0], ICR, 0x699 | 1ULL << 32);
 	wr(&cpu[0], ICR, 0x69a | 1ULL << 32); /* the one that comes before the first is taken wins */
 	migrate(&cpu[1]);
-	assert_int_equal(lapic_take_events(&cpu[1]), LAPIC_EV_SIPI);
+	assert_int_equal(vlapic_take_events(&cpu[1]), LAPIC_EV_SIPI);
 	assert_true(cpu[1].s.sipi_wait == 2 && cpu[1].s.sipi_vector == 0x9a);
-	lapic_sipi_done(&cpu[1]);
+	vlapic_sipi_done(&cpu[1]);
 	wr(&cpu[0], ICR, 0x69b | 1ULL << 32);
-	assert_int_equal(lapic_take_events(&cpu[1]), 0); /* running: ignored */
+	assert_int_equal(vlapic_take_events(&cpu[1]), 0); /* running: ignored */
 	enable(&cpu[1]);
 	wr(&cpu[1], TPR, 0x30);
 	wr(&cpu[0], ICR, 0x500 | 1ULL << 32); /* INIT and SIPI together; INIT forgets what the APIC had */
 	wr(&cpu[0], ICR, 0x601 | 1ULL << 32);
-	assert_int_equal(lapic_take_events(&cpu[1]), LAPIC_EV_INIT | LAPIC_EV_SIPI);
+	assert_int_equal(vlapic_take_events(&cpu[1]), LAPIC_EV_INIT | LAPIC_EV_SIPI);
 	assert_true(rd(&cpu[1], TPR) == 0 && rd(&cpu[1], SVR) == 0xff && rd(&cpu[1], ID) == 1);
-	assert_int_equal(lapic_take_events(&cpu[1]), 0);
+	assert_int_equal(vlapic_take_events(&cpu[1]), 0);
 	wr(&cpu[1], ICR, 0x500); /* the boot CPU does not wait for a SIPI */
-	assert_int_equal(lapic_take_events(&cpu[0]), LAPIC_EV_INIT);
+	assert_int_equal(vlapic_take_events(&cpu[0]), LAPIC_EV_INIT);
 	assert_int_equal(cpu[0].s.sipi_wait, 0);
 }
 
 static void test_errors(void **state)
 {
-	struct lapic *l = &cpu[0];
+	struct vlapic *l = &cpu[0];
 	(void)state;
 
 	enable(l);
@@ -348,8 +348,8 @@ static void test_errors(void **state)
 	wr(l, EOI, 0);
 	wr(l, ESR, 0);
 	assert_int_equal(rd(l, ESR), 0x20);
-	apic_bus_post(&bus, 0, false, 0, 5, false); /* and received */
-	apic_bus_post(&bus, 0, false, 0, 5, false);
+	vapic_bus_post(&bus, 0, false, 0, 5, false); /* and received */
+	vapic_bus_post(&bus, 0, false, 0, 5, false);
 	assert_int_equal(take(l), 0xfe);
 	wr(l, EOI, 0);
 	assert_int_equal(take(l), -1); /* once until it is read */
@@ -364,23 +364,23 @@ static void test_errors(void **state)
 	assert_int_equal(rd(l, ESR), 0x20);
 }
 
-static bool poll(struct lapic *l, uint64_t *wait)
+static bool poll(struct vlapic *l, uint64_t *wait)
 {
 	*wait = 0;
-	bool armed = lapic_timer_poll(l, tsc(), now_ns, HZ, wait);
+	bool armed = vlapic_timer_poll(l, tsc(), now_ns, HZ, wait);
 	migrate(l);
 	return armed;
 }
 
 static void test_deadline(void **state)
 {
-	struct lapic *l = &cpu[0];
+	struct vlapic *l = &cpu[0];
 	uint64_t v, wait;
 	(void)state;
 
 	enable(l);
 	assert_int_equal(wr_at(l, DEADLINE, 5), 0); /* not in that mode: ignored */
-	lapic_msr_read(l, DEADLINE, tsc(), now_ns, &v);
+	vlapic_msr_read(l, DEADLINE, tsc(), now_ns, &v);
 	assert_int_equal(v, 0);
 	wr(l, LVTT, 0x40000 | 0xec);
 	wr(l, TMICT, 1000); /* ignored in this mode */
@@ -396,7 +396,7 @@ static void test_deadline(void **state)
 	assert_false(poll(l, &wait));
 	assert_int_equal(take(l), 0xec);
 	wr(l, EOI, 0);
-	lapic_msr_read(l, DEADLINE, tsc(), now_ns, &v);
+	vlapic_msr_read(l, DEADLINE, tsc(), now_ns, &v);
 	assert_int_equal(v, 0);
 	wr_at(l, DEADLINE, 1); /* in the past: at once */
 	assert_false(poll(l, &wait));
@@ -410,14 +410,14 @@ static void test_deadline(void **state)
 	assert_true(poll(l, &wait));
 	assert_true(wait > NS_PER_SEC);
 	wr(l, LVTT, 0xec); /* another mode: disarmed */
-	lapic_msr_read(l, DEADLINE, tsc(), now_ns, &v);
+	vlapic_msr_read(l, DEADLINE, tsc(), now_ns, &v);
 	assert_int_equal(v, 0);
 	assert_false(poll(l, &wait));
 }
 
 static void test_one_shot(void **state)
 {
-	struct lapic *l = &cpu[0];
+	struct vlapic *l = &cpu[0];
 	uint64_t wait;
 	(void)state;
 
@@ -451,7 +451,7 @@ static void test_one_shot(void **state)
 
 static void test_periodic(void **state)
 {
-	struct lapic *l = &cpu[0];
+	struct vlapic *l = &cpu[0];
 	uint64_t wait;
 	(void)state;
 
@@ -486,15 +486,15 @@ static void test_periodic(void **state)
 static void test_check(void **state)
 {
 	uint8_t buf[512];
-	struct lapic *l = &cpu[1];
+	struct vlapic *l = &cpu[1];
 	(void)state;
 
-	state_save(&lapic_desc, l, buf);
-	assert_int_equal(state_load(&lapic_desc, &cpu[2], 1, buf, state_size(&lapic_desc), NULL),
+	state_save(&vlapic_desc, l, buf);
+	assert_int_equal(state_load(&vlapic_desc, &cpu[2], 1, buf, state_size(&vlapic_desc), NULL),
 			 -EINVAL); /* another's id */
 	l->s.irr[0] = 0x10;
-	state_save(&lapic_desc, l, buf);
-	assert_int_equal(state_load(&lapic_desc, l, 1, buf, state_size(&lapic_desc), NULL), -EINVAL);
+	state_save(&vlapic_desc, l, buf);
+	assert_int_equal(state_load(&vlapic_desc, l, 1, buf, state_size(&vlapic_desc), NULL), -EINVAL);
 }
 
 int main(void)

@@ -151,18 +151,18 @@ static void test_bars_overlap(void **state)
 static void test_msix(void **state)
 {
 	struct fg_dev d;
-	struct pci_func *f;
+	struct vpci_func *f;
 
 	(void)state;
 	fg_probe(&d, &g, FG_NET_SLOT);
-#define F_NOW() (&CONTAINER_OF(fg_find(&g, "virtio-net"), struct virtio, dev)->pci)
+#define F_NOW() (&CONTAINER_OF(fg_find(&g, "virtio-net"), struct vvirtio, dev)->pci)
 	f = F_NOW();
-	pci_msix_raise(f, 1);
+	vpci_msix_raise(f, 1);
 	assert_int_equal(g.nmsi, 1);
 	assert_int_equal(g.msi[0].addr, 0xfee00000);
 	assert_int_equal(g.msi[0].data, 0x41);
-	pci_msix_raise(f, 3); /* no such vector */
-	pci_msix_raise(f, VIRTIO_NO_VECTOR);
+	vpci_msix_raise(f, 3); /* no such vector */
+	vpci_msix_raise(f, VIRTIO_NO_VECTOR);
 	assert_int_equal(g.nmsi, 1);
 	/*
 	 * Vector mask: pending, seen in the PBA, kept over a migration, sent once when unmasked, with what is in the
@@ -170,8 +170,8 @@ static void test_msix(void **state)
 	 */
 	fg_write(&d, d.msix + 16 + 12, 4, 0xffffffff);
 	assert_int_equal(fg_read(&d, d.msix + 16 + 12, 4), 1);
-	pci_msix_raise(F_NOW(), 1);
-	pci_msix_raise(F_NOW(), 1);
+	vpci_msix_raise(F_NOW(), 1);
+	vpci_msix_raise(F_NOW(), 1);
 	assert_int_equal(g.nmsi, 1);
 	assert_int_equal(fg_read(&d, d.msix + 0x800, 8), 2);
 	fg_migrate(&g);
@@ -184,17 +184,17 @@ static void test_msix(void **state)
 	assert_int_equal(fg_read(&d, d.msix + 0x800, 8), 0);
 	/* Function mask, bus mastering off, and disabled. */
 	fg_cfg_write(&g, FG_NET_SLOT, 0x42, 2, 0xc000);
-	pci_msix_raise(F_NOW(), 0);
+	vpci_msix_raise(F_NOW(), 0);
 	assert_int_equal(g.nmsi, 2);
 	fg_cfg_write(&g, FG_NET_SLOT, 0x43, 1, 0x80);
 	assert_int_equal(g.nmsi, 3);
 	fg_cfg_write(&g, FG_NET_SLOT, 4, 2, 3);
-	pci_msix_raise(F_NOW(), 0);
+	vpci_msix_raise(F_NOW(), 0);
 	assert_int_equal(g.nmsi, 3);
 	fg_cfg_write(&g, FG_NET_SLOT, 4, 2, 7);
 	assert_int_equal(g.nmsi, 4);
 	fg_cfg_write(&g, FG_NET_SLOT, 0x42, 2, 0);
-	pci_msix_raise(F_NOW(), 0);
+	vpci_msix_raise(F_NOW(), 0);
 	fg_cfg_write(&g, FG_NET_SLOT, 0x42, 2, 0x8000);
 	assert_int_equal(g.nmsi, 4);
 	/* Odd accesses. */

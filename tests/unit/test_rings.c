@@ -130,7 +130,7 @@ static void test_descriptors(void **state)
 		c[i].make();
 		fg_put16(&g, tx.avail + 2, ++tx.avail_idx); /* offers descriptor 0, or what make() put there */
 		fg_ring(&tx);
-		struct virtio *v = CONTAINER_OF(fg_find(&g, "virtio-net"), struct virtio, dev);
+		struct vvirtio *v = CONTAINER_OF(fg_find(&g, "virtio-net"), struct vvirtio, dev);
 		if (!v->why || strcmp(v->why, c[i].why))
 			fail_msg("case %u: \"%s\" instead of \"%s\"", i, v->why, c[i].why);
 		assert_int_equal(fg_status(&d), 0x4f);
@@ -287,27 +287,27 @@ static void test_state_flips(void **state)
 static void test_state_refused(void **state)
 {
 	struct why w = { "" };
-	struct virtio *v;
-	struct virtio_state s;
-	uint8_t buf[sizeof(struct virtio_state)];
+	struct vvirtio *v;
+	struct vvirtio_state s;
+	uint8_t buf[sizeof(struct vvirtio_state)];
 
 	(void)state;
 	fg_init(&g);
 	up(F_ALL);
-	v = CONTAINER_OF(fg_find(&g, "virtio-net"), struct virtio, dev);
+	v = CONTAINER_OF(fg_find(&g, "virtio-net"), struct vvirtio, dev);
 	s = v->s;
-#define REFUSED(change, say)                                                                     \
-	do {                                                                                     \
-		v->s = s;                                                                        \
-		change;                                                                          \
-		state_save(&virtio_desc, v, buf);                                                \
-		v->s = s;                                                                        \
-		w.text[0] = '\0';                                                                \
-		assert_int_equal(state_load(&virtio_desc, v, 1, buf, sizeof(buf), &w), -EINVAL); \
-		if (!strstr(w.text, say))                                                        \
-			fail_msg("\"%s\" instead of \"%s\"", w.text, say);                       \
+#define REFUSED(change, say)                                                                      \
+	do {                                                                                      \
+		v->s = s;                                                                         \
+		change;                                                                           \
+		state_save(&vvirtio_desc, v, buf);                                                \
+		v->s = s;                                                                         \
+		w.text[0] = '\0';                                                                 \
+		assert_int_equal(state_load(&vvirtio_desc, v, 1, buf, sizeof(buf), &w), -EINVAL); \
+		if (!strstr(w.text, say))                                                         \
+			fail_msg("\"%s\" instead of \"%s\"", w.text, say);                        \
 	} while (0)
-	assert_int_equal(state_size(&virtio_desc), sizeof(buf));
+	assert_int_equal(state_size(&vvirtio_desc), sizeof(buf));
 	REFUSED(v->s.driver_features |= BIT(20), "uses features 130108000, this host's device offers");
 	REFUSED(v->s.driver_features &= ~BIT(32), "uses features");
 	REFUSED(v->s.status = VIRTIO_DRIVER_OK, "uses features");
@@ -321,7 +321,7 @@ static void test_state_refused(void **state)
 	REFUSED(v->s.q[1].used |= 2, "queue 1");
 	REFUSED(v->s.q[0].desc = ~15UL, "queue 0");
 	REFUSED(v->s.q[0].reserved[1] = 1, "queue 0");
-	v = CONTAINER_OF(fg_find(&g, "virtio-rng"), struct virtio, dev);
+	v = CONTAINER_OF(fg_find(&g, "virtio-rng"), struct vvirtio, dev);
 	s = v->s;
 	REFUSED(v->s.q[1].size = 256, "queue 1"); /* it has one queue */
 	struct dev *net = fg_find(&g, "virtio-net");
@@ -422,7 +422,7 @@ static void test_threads(void **state)
 		pthread_join(t[i], NULL);
 	if (got < MANY || sent < MANY)
 		fail_msg("received %u, sent %u, status %02x, %s", got, sent, fg_status(&d),
-			 CONTAINER_OF(fg_find(&g, "virtio-net"), struct virtio, dev)->why);
+			 CONTAINER_OF(fg_find(&g, "virtio-net"), struct vvirtio, dev)->why);
 	while (fg_used(&rx, NULL) >= 0)
 		got++;
 	assert_int_equal(got, received * 3); /* 3012 bytes in buffers of 1024 */

@@ -197,14 +197,14 @@ static void no_vcpu(void *arg, unsigned i) { (void)arg, (void)i; }
 static struct gmem mem;
 static struct machine machine;
 static struct vm vm;
-static struct apic_bus apics = { .n = 1, .kick = no_vcpu, .nmi = no_vcpu };
+static struct vapic_bus apics = { .n = 1, .kick = no_vcpu, .nmi = no_vcpu };
 
 static int build_all(void **state)
 {
 	static const uint8_t mac[ETH_ALEN] = { 2, 0, 0, 0, 0, 1 };
-	struct ioapic *io;
-	struct uart *u;
-	struct pci_bus *pci;
+	struct vioapic *io;
+	struct vuart *u;
+	struct vpci_bus *pci;
 	struct vnet *net;
 	(void)state;
 
@@ -214,10 +214,10 @@ static int build_all(void **state)
 	};
 	bus_init(&machine.bus);
 	list_init(&machine.devs);
-	assert_int_equal(ioapic_create(&machine, &io), 0);
-	assert_int_equal(uart_create(&machine, &u, 0x3f8, 4, no_out, NULL), 0);
-	assert_int_equal(power_create(&machine), 0);
-	assert_int_equal(pci_bus_create(&machine, &pci), 0);
+	assert_int_equal(vioapic_create(&machine, &io), 0);
+	assert_int_equal(vuart_create(&machine, &u, 0x3f8, 4, no_out, NULL), 0);
+	assert_int_equal(vpower_create(&machine), 0);
+	assert_int_equal(vpci_bus_create(&machine, &pci), 0);
 	assert_int_equal(vnet_create(&machine, pci, &net, 1, mac, no_tx, NULL), 0);
 	assert_int_equal(vrng_create(&machine, pci, 2), 0);
 	list_for_each(d, &machine.devs, struct dev, node) {
@@ -227,12 +227,12 @@ static int build_all(void **state)
 	}
 
 	static struct vcpu vcpu;
-	static struct lapic *lapics[1] = { &vcpu.lapic };
+	static struct vlapic *lapics[1] = { &vcpu.lapic };
 	static struct cpu_state cpu;
 	apics.lapic = lapics;
-	lapic_init(&vcpu.lapic, &apics, 0);
+	vlapic_init(&vcpu.lapic, &apics, 0);
 	vcpu.vm = &vm;
-	add(&lapic_desc, &vcpu.lapic);
+	add(&vlapic_desc, &vcpu.lapic);
 	add(&cpu_state_desc, &cpu);
 	add(&vcpu_msr_desc, &vcpu);
 	add(&cpuid_desc, &vm.cpuid);

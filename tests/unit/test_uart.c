@@ -15,7 +15,7 @@
 enum { RX = 0, TX = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7 };
 
 static struct machine m;
-static struct uart *u;
+static struct vuart *u;
 static bool line;
 static unsigned raised;
 static char out[256];
@@ -39,7 +39,7 @@ static void build(void)
 {
 	list_init(&m.devs);
 	bus_init(&m.bus);
-	assert_int_equal(uart_create(&m, &u, PORT, 4, sink, out), 0);
+	assert_int_equal(vuart_create(&m, &u, PORT, 4, sink, out), 0);
 }
 static struct dev *dev(void) { return list_first(&m.devs, struct dev, node); }
 
@@ -75,7 +75,7 @@ static void migrate(void)
 	build();
 	if (state_load(dev()->section[0].desc, dev()->section[0].obj, 1, buf, state_size(dev()->section[0].desc), &w))
 		fail_msg("%s", w.text);
-	assert_int_equal(uart_input(u, (const uint8_t *)"x", 1), 0); /* nothing comes in while quiesced */
+	assert_int_equal(vuart_input(u, (const uint8_t *)"x", 1), 0); /* nothing comes in while quiesced */
 	assert_true(line == was && raised == r);
 	dev()->ops->resume(dev());
 	assert_true(line == was && raised == r);
@@ -93,7 +93,7 @@ static uint8_t rd(unsigned reg)
 }
 static unsigned input(const char *s)
 {
-	unsigned n = uart_input(u, (const uint8_t *)s, (unsigned)strlen(s));
+	unsigned n = vuart_input(u, (const uint8_t *)s, (unsigned)strlen(s));
 	migrate();
 	return n;
 }

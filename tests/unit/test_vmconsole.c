@@ -57,7 +57,7 @@ static int setup(void **state)
 	list_init(&vm.machine.devs);
 	bus_init(&vm.machine.bus);
 	assert_int_equal(vm_console_create(&vm), 0);
-	assert_int_equal(uart_create(&vm.machine, &vm.uart, 0x3f8, 4, vm_console_out, &vm), 0);
+	assert_int_equal(vuart_create(&vm.machine, &vm.uart, 0x3f8, 4, vm_console_out, &vm), 0);
 	struct dev *d = list_first(&vm.machine.devs, struct dev, node);
 	d->ops->resume(d);
 	vm_console_plug(&vm, vm.uart);

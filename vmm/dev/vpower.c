@@ -12,33 +12,33 @@ enum { SLEEP_CONTROL, SLEEP_STATUS, RESET, POWER_LEN };
 #define WAK_STS     BIT(7)
 #define RESET_VALUE 1
 
-struct power_state { /* section "power" */
+struct vpower_state { /* section "power" */
 	uint8_t control, status;
 };
 struct power {
 	struct dev dev;
-	struct power_state s; /* single bytes, written whole */
+	struct vpower_state s; /* single bytes, written whole */
 };
 
-static const struct sfield power_fields[] = { F(struct power_state, control), F(struct power_state, status) };
+static const struct sfield vpower_fields[] = { F(struct vpower_state, control), F(struct vpower_state, status) };
 
-static int power_check(const void *obj, const void *state, struct why *w)
+static int vpower_check(const void *obj, const void *state, struct why *w)
 {
-	const struct power_state *s = state;
+	const struct vpower_state *s = state;
 	(void)obj;
 	if ((s->control & SLP_EN) || (s->status & ~WAK_STS))
 		return why_set(w, -EINVAL, "power: control %x, status %x", s->control, s->status);
 	return 0;
 }
 
-static const struct sdesc power_desc = {
+static const struct sdesc vpower_desc = {
 	.name = "power",
 	.version = 1,
-	SDESC(struct power, s, struct power_state, power_fields),
-	.check = power_check,
+	SDESC(struct power, s, struct vpower_state, vpower_fields),
+	.check = vpower_check,
 };
 
-static uint64_t power_read(void *arg, uint64_t off, unsigned size)
+static uint64_t vpower_read(void *arg, uint64_t off, unsigned size)
 {
 	struct power *p = arg;
 	uint64_t v = 0;
@@ -51,7 +51,7 @@ static uint64_t power_read(void *arg, uint64_t off, unsigned size)
 	return v;
 }
 
-static void power_write_byte(struct power *p, uint64_t reg, uint8_t v)
+static void vpower_write_byte(struct power *p, uint64_t reg, uint8_t v)
 {
 	struct machine *m = p->dev.m;
 
@@ -70,19 +70,19 @@ static void power_write_byte(struct power *p, uint64_t reg, uint8_t v)
 	}
 }
 
-static void power_write(void *arg, uint64_t off, unsigned size, uint64_t val)
+static void vpower_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 {
 	for (unsigned i = 0; i < size; i++)
-		power_write_byte(arg, off + i, (uint8_t)(val >> 8 * i));
+		vpower_write_byte(arg, off + i, (uint8_t)(val >> 8 * i));
 }
 
-static void power_reset(struct dev *d)
+static void vpower_reset(struct dev *d)
 {
 	struct power *p = CONTAINER_OF(d, struct power, dev);
-	p->s = (struct power_state){ 0 };
+	p->s = (struct vpower_state){ 0 };
 }
 
-static void power_fini(struct dev *d)
+static void vpower_fini(struct dev *d)
 {
 	struct power *p = CONTAINER_OF(d, struct power, dev);
 
@@ -91,20 +91,20 @@ static void power_fini(struct dev *d)
 	free(p);
 }
 
-static const struct dev_ops power_ops = { .reset = power_reset, .fini = power_fini };
-static const struct bus_ops power_bus_ops = { power_read, power_write };
+static const struct dev_ops vpower_ops = { .reset = vpower_reset, .fini = vpower_fini };
+static const struct bus_ops vpower_bus_ops = { vpower_read, vpower_write };
 
-int power_create(struct machine *m)
+int vpower_create(struct machine *m)
 {
 	struct power *p = calloc(1, sizeof(*p));
 	if (!p)
 		return err_trace(-ENOMEM);
-	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ POWER_PORT, POWER_LEN, &power_bus_ops, p, "power" });
+	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ POWER_PORT, POWER_LEN, &vpower_bus_ops, p, "power" });
 	if (err) {
 		free(p);
 		return err;
 	}
-	dev_register(m, &p->dev, "power", 0, &power_ops);
-	dev_add_section(&p->dev, &power_desc, p);
+	dev_register(m, &p->dev, "power", 0, &vpower_ops);
+	dev_add_section(&p->dev, &vpower_desc, p);
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A 16550A (PC16550D datasheet): the guest's serial console. Characters leave at once, so the transmitter is always
- * empty; what comes in waits in the 16-byte receive FIFO, and uart_input() says how much fitted: that answer is the
+ * empty; what comes in waits in the 16-byte receive FIFO, and vuart_input() says how much fitted: that answer is the
  * flow control.
  *
  * The far end is always there (CTS, DSR, DCD). The interrupt is gated by MCR.OUT2, as on a PC. Receive data below the
@@ -13,7 +13,7 @@
 
 #define FCR_VALID (FCR_ENABLE | FCR_DMA | FCR_TRIGGER) /* what is remembered */
 
-struct uart_state { /* section "uart" */
+struct vuart_state { /* section "uart" */
 	uint8_t ier, fcr, lcr, mcr, scr, dll, dlm;
 	uint8_t thre_pending; /* the transmitter became empty and IIR has not said so */
 	uint8_t overrun;
@@ -21,9 +21,9 @@ struct uart_state { /* section "uart" */
 	uint8_t rx_head, rx_count;
 	uint8_t rx[UART_FIFO_SIZE];
 };
-struct uart {
+struct vuart {
 	struct dev dev;
-	struct uart_state s; /* [l] */
+	struct vuart_state s; /* [l] */
 	bool quiesced; /* [l] true until the first resume: an incoming VM takes no input before its state is there */
 	struct spinlock lock; /* [l]; taken before the I/O APIC's */
 	uint16_t port;
@@ -33,23 +33,23 @@ struct uart {
 };
 
 /* clang-format off */
-static const struct sfield uart_fields[] = {
-	F(struct uart_state, ier),       F(struct uart_state, fcr),          F(struct uart_state, lcr),
-	F(struct uart_state, mcr),       F(struct uart_state, scr),          F(struct uart_state, dll),
-	F(struct uart_state, dlm),       F(struct uart_state, thre_pending), F(struct uart_state, overrun),
-	F(struct uart_state, msr_delta), F(struct uart_state, rx_head),      F(struct uart_state, rx_count),
-	F_ARR(struct uart_state, rx),
+static const struct sfield vuart_fields[] = {
+	F(struct vuart_state, ier),       F(struct vuart_state, fcr),          F(struct vuart_state, lcr),
+	F(struct vuart_state, mcr),       F(struct vuart_state, scr),          F(struct vuart_state, dll),
+	F(struct vuart_state, dlm),       F(struct vuart_state, thre_pending), F(struct vuart_state, overrun),
+	F(struct vuart_state, msr_delta), F(struct vuart_state, rx_head),      F(struct vuart_state, rx_count),
+	F_ARR(struct vuart_state, rx),
 };
 /* clang-format on */
 
-static unsigned rx_room(const struct uart_state *s)
+static unsigned rx_room(const struct vuart_state *s)
 {
 	return (s->fcr & FCR_ENABLE ? UART_FIFO_SIZE : 1U) - s->rx_count;
 }
 
-static int uart_check(const void *obj, const void *state, struct why *w)
+static int vuart_check(const void *obj, const void *state, struct why *w)
 {
-	const struct uart_state *s = state;
+	const struct vuart_state *s = state;
 	(void)obj;
 	if ((s->ier & ~IER_VALID) || (s->fcr & ~FCR_VALID) || (s->mcr & ~MCR_VALID) || (s->msr_delta & ~MSR_DELTA) ||
 	    s->thre_pending > 1 || s->overrun > 1)
@@ -61,22 +61,22 @@ static int uart_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
-static const struct sdesc uart_desc = {
+static const struct sdesc vuart_desc = {
 	.name = "uart",
 	.version = 1,
-	SDESC(struct uart, s, struct uart_state, uart_fields),
-	.check = uart_check,
+	SDESC(struct vuart, s, struct vuart_state, vuart_fields),
+	.check = vuart_check,
 };
 
 /* ---- interrupt: the highest of the sources that are enabled and pending ---- */
 
-static unsigned rx_trigger(const struct uart_state *s)
+static unsigned rx_trigger(const struct vuart_state *s)
 {
 	static const uint8_t level[] = { 1, 4, 8, 14 };
 	return s->fcr & FCR_ENABLE ? level[s->fcr >> 6] : 1;
 }
 
-static uint8_t iir(const struct uart_state *s)
+static uint8_t iir(const struct vuart_state *s)
 {
 	if ((s->ier & IER_LINE) && s->overrun)
 		return IIR_LINE;
@@ -90,7 +90,7 @@ static uint8_t iir(const struct uart_state *s)
 }
 
 /* Drive the line, under the lock: so the I/O APIC sees the levels in the order in which they happened. */
-static void line_update(struct uart *u)
+static void line_update(struct vuart *u)
 {
 	bool gate = (u->s.mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
 	dev_gsi(&u->dev, u->gsi, gate && iir(&u->s) != IIR_NONE);
@@ -106,7 +106,7 @@ static uint8_t modem_lines(uint8_t mcr)
 	       (mcr & MCR_OUT2 ? MSR_DCD : 0);
 }
 
-static void write_mcr(struct uart_state *s, uint8_t v)
+static void write_mcr(struct vuart_state *s, uint8_t v)
 {
 	uint8_t before = modem_lines(s->mcr), after = modem_lines(v & MCR_VALID), changed = before ^ after;
 
@@ -118,7 +118,7 @@ static void write_mcr(struct uart_state *s, uint8_t v)
 
 /* ---- data ---- */
 
-static void rx_push(struct uart_state *s, uint8_t c)
+static void rx_push(struct vuart_state *s, uint8_t c)
 {
 	if (!rx_room(s)) {
 		s->overrun = 1;
@@ -128,7 +128,7 @@ static void rx_push(struct uart_state *s, uint8_t c)
 	s->rx_count++;
 }
 
-static uint8_t rx_pop(struct uart_state *s)
+static uint8_t rx_pop(struct vuart_state *s)
 {
 	if (!s->rx_count)
 		return 0;
@@ -138,7 +138,7 @@ static uint8_t rx_pop(struct uart_state *s)
 	return c;
 }
 
-static void write_fcr(struct uart_state *s, uint8_t v)
+static void write_fcr(struct vuart_state *s, uint8_t v)
 {
 	if (!(v & FCR_ENABLE))
 		v = 0; /* the other bits count only together with it */
@@ -147,7 +147,7 @@ static void write_fcr(struct uart_state *s, uint8_t v)
 	s->fcr = v & FCR_VALID;
 }
 
-unsigned uart_input(struct uart *u, const uint8_t *buf, unsigned n)
+unsigned vuart_input(struct vuart *u, const uint8_t *buf, unsigned n)
 {
 	spin_lock(&u->lock);
 	if (u->quiesced || (u->s.mcr & MCR_LOOP)) /* in loop-back the receiver is not connected */
@@ -163,7 +163,7 @@ unsigned uart_input(struct uart *u, const uint8_t *buf, unsigned n)
 
 /* ---- registers ---- */
 
-static uint8_t reg_read(struct uart_state *s, unsigned reg)
+static uint8_t reg_read(struct vuart_state *s, unsigned reg)
 {
 	bool dlab = s->lcr & LCR_DLAB;
 	uint8_t v = 0;
@@ -192,7 +192,7 @@ static uint8_t reg_read(struct uart_state *s, unsigned reg)
 }
 
 /* True if the character v leaves. */
-static bool reg_write(struct uart_state *s, unsigned reg, uint8_t v)
+static bool reg_write(struct vuart_state *s, unsigned reg, uint8_t v)
 {
 	bool dlab = s->lcr & LCR_DLAB;
 
@@ -226,9 +226,9 @@ static bool reg_write(struct uart_state *s, unsigned reg, uint8_t v)
 }
 
 /* Wider accesses are byte accesses to neighbouring registers, as on the ISA bus. */
-static uint64_t uart_read(void *arg, uint64_t off, unsigned size)
+static uint64_t vuart_read(void *arg, uint64_t off, unsigned size)
 {
-	struct uart *u = arg;
+	struct vuart *u = arg;
 	uint64_t v = 0;
 
 	spin_lock(&u->lock);
@@ -239,9 +239,9 @@ static uint64_t uart_read(void *arg, uint64_t off, unsigned size)
 	return v;
 }
 
-static void uart_write(void *arg, uint64_t off, unsigned size, uint64_t val)
+static void vuart_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 {
-	struct uart *u = arg;
+	struct vuart *u = arg;
 
 	for (unsigned i = 0; i < size; i++) {
 		uint8_t c = (uint8_t)(val >> 8 * i);
@@ -256,28 +256,28 @@ static void uart_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 
 /* ---- life ---- */
 
-static void uart_reset(struct dev *d)
+static void vuart_reset(struct dev *d)
 {
-	struct uart *u = CONTAINER_OF(d, struct uart, dev);
+	struct vuart *u = CONTAINER_OF(d, struct vuart, dev);
 
 	spin_lock(&u->lock);
-	u->s = (struct uart_state){ .dll = 1 };
+	u->s = (struct vuart_state){ .dll = 1 };
 	line_update(u);
 	spin_unlock(&u->lock);
 }
 
-static void uart_quiesce(struct dev *d)
+static void vuart_quiesce(struct dev *d)
 {
-	struct uart *u = CONTAINER_OF(d, struct uart, dev);
+	struct vuart *u = CONTAINER_OF(d, struct vuart, dev);
 
 	spin_lock(&u->lock);
 	u->quiesced = true;
 	spin_unlock(&u->lock);
 }
 
-static void uart_resume(struct dev *d)
+static void vuart_resume(struct dev *d)
 {
-	struct uart *u = CONTAINER_OF(d, struct uart, dev);
+	struct vuart *u = CONTAINER_OF(d, struct vuart, dev);
 
 	spin_lock(&u->lock);
 	u->quiesced = false;
@@ -285,30 +285,30 @@ static void uart_resume(struct dev *d)
 	spin_unlock(&u->lock);
 }
 
-static void uart_fini(struct dev *d)
+static void vuart_fini(struct dev *d)
 {
-	struct uart *u = CONTAINER_OF(d, struct uart, dev);
+	struct vuart *u = CONTAINER_OF(d, struct vuart, dev);
 
 	bus_remove(&d->m->bus, BUS_PIO, u->port);
 	list_remove(&d->node);
 	free(u);
 }
 
-static const struct dev_ops uart_ops = {
-	.reset = uart_reset,
-	.quiesce = uart_quiesce,
-	.resume = uart_resume,
-	.fini = uart_fini,
+static const struct dev_ops vuart_ops = {
+	.reset = vuart_reset,
+	.quiesce = vuart_quiesce,
+	.resume = vuart_resume,
+	.fini = vuart_fini,
 };
-static const struct bus_ops uart_bus_ops = { uart_read, uart_write };
+static const struct bus_ops vuart_bus_ops = { vuart_read, vuart_write };
 
-int uart_create(struct machine *m, struct uart **out, uint16_t port, unsigned gsi, void (*sink)(void *arg, uint8_t c),
-		void *arg)
+int vuart_create(struct machine *m, struct vuart **out, uint16_t port, unsigned gsi, void (*sink)(void *arg, uint8_t c),
+		 void *arg)
 {
-	struct uart *u = calloc(1, sizeof(*u));
+	struct vuart *u = calloc(1, sizeof(*u));
 	if (!u)
 		return err_trace(-ENOMEM);
-	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ port, UART_REGS, &uart_bus_ops, u, "uart" });
+	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ port, UART_REGS, &vuart_bus_ops, u, "uart" });
 	if (err) {
 		free(u);
 		return err;
@@ -320,8 +320,8 @@ int uart_create(struct machine *m, struct uart **out, uint16_t port, unsigned gs
 	u->arg = arg;
 	u->s.dll = 1;
 	u->quiesced = true;
-	dev_register(m, &u->dev, "uart", 0, &uart_ops);
-	dev_add_section(&u->dev, &uart_desc, u);
+	dev_register(m, &u->dev, "uart", 0, &vuart_ops);
+	dev_add_section(&u->dev, &vuart_desc, u);
 	*out = u;
 	return 0;
 }

@@ -4,7 +4,7 @@
  * The enable and function-mask bits are in configuration space; a vector that is masked, or whose function may not
  * master the bus, stays pending and is sent when that ends.
  */
-#include "vmm/dev/pci.h"
+#include "vmm/dev/vpci.h"
 #include <string.h>
 
 #define BAR_LEN          0x1000
@@ -13,25 +13,25 @@
 #define CONTROL_ENABLE   (MSIX_ENABLE >> 8)
 #define CONTROL_MASK_ALL (MSIX_MASK_ALL >> 8)
 
-static uint8_t msix_control(const struct pci_func *f)
+static uint8_t msix_control(const struct vpci_func *f)
 {
 	return __atomic_load_n(&f->s.cfg[f->msix_cap + 3], __ATOMIC_ACQUIRE);
 }
 
-bool pci_msix_enabled(const struct pci_func *f) { return f->nvectors && msix_control(f) & CONTROL_ENABLE; }
+bool vpci_msix_enabled(const struct vpci_func *f) { return f->nvectors && msix_control(f) & CONTROL_ENABLE; }
 
 /* Lock held. */
-static bool msix_is_open(const struct pci_func *f, unsigned v)
+static bool msix_is_open(const struct vpci_func *f, unsigned v)
 {
-	return (msix_control(f) & (CONTROL_ENABLE | CONTROL_MASK_ALL)) == CONTROL_ENABLE && pci_func_is_master(f) &&
+	return (msix_control(f) & (CONTROL_ENABLE | CONTROL_MASK_ALL)) == CONTROL_ENABLE && vpci_func_is_master(f) &&
 	       !(f->msix.table[v * MSIX_WORDS + MSIX_CTRL] & MSIX_VECTOR_MASK);
 }
 
 /*
  * Decide under the lock, send after it. A masking write that races with this is either seen here, or it comes later and
- * its pci_msix_flush() sees our pending bit.
+ * its vpci_msix_flush() sees our pending bit.
  */
-void pci_msix_raise(struct pci_func *f, unsigned vector)
+void vpci_msix_raise(struct vpci_func *f, unsigned vector)
 {
 	const uint32_t *e;
 	uint64_t addr = 0;
@@ -47,7 +47,7 @@ void pci_msix_raise(struct pci_func *f, unsigned vector)
 		data = e[MSIX_DATA];
 		send = true;
 		f->msix.pending &= ~BIT(vector);
-	} else if (pci_msix_enabled(f)) {
+	} else if (vpci_msix_enabled(f)) {
 		f->msix.pending |= BIT(vector);
 	}
 	spin_unlock(&f->msix_lock);
@@ -55,7 +55,7 @@ void pci_msix_raise(struct pci_func *f, unsigned vector)
 		dev_msi(f->dev, addr, data);
 }
 
-void pci_msix_flush(struct pci_func *f)
+void vpci_msix_flush(struct vpci_func *f)
 {
 	uint64_t open = 0;
 
@@ -66,12 +66,12 @@ void pci_msix_flush(struct pci_func *f)
 	spin_unlock(&f->msix_lock);
 	for (unsigned v = 0; v < f->nvectors; v++)
 		if (open & BIT(v))
-			pci_msix_raise(f, v);
+			vpci_msix_raise(f, v);
 }
 
 static uint64_t msix_read(void *arg, uint64_t off, unsigned size)
 {
-	struct pci_func *f = arg;
+	struct vpci_func *f = arg;
 	uint64_t v = 0;
 
 	if (size < 4 || off % size) /* only dword and qword accesses are defined (6.8.2) */
@@ -93,7 +93,7 @@ static uint64_t msix_read(void *arg, uint64_t off, unsigned size)
 
 static void msix_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 {
-	struct pci_func *f = arg;
+	struct vpci_func *f = arg;
 
 	if (size < 4 || off % size)
 		return;
@@ -104,14 +104,14 @@ static void msix_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 		f->msix.table[word] = (uint32_t)val & (word % MSIX_WORDS == MSIX_CTRL ? MSIX_VECTOR_MASK : ~0u);
 	}
 	spin_unlock(&f->msix_lock);
-	pci_msix_flush(f);
+	vpci_msix_flush(f);
 }
 
 static const struct bus_ops msix_ops = { msix_read, msix_write };
 
-int pci_msix_init(struct pci_func *f, unsigned bar, unsigned nvectors)
+int vpci_msix_init(struct vpci_func *f, unsigned bar, unsigned nvectors)
 {
-	unsigned cap = pci_func_cap(f, PCI_CAP_MSIX, MSIX_LEN);
+	unsigned cap = vpci_func_cap(f, PCI_CAP_MSIX, MSIX_LEN);
 
 	BUG_ON(!nvectors || nvectors > PCI_MSIX_MAX);
 	f->nvectors = nvectors;
@@ -120,10 +120,10 @@ int pci_msix_init(struct pci_func *f, unsigned bar, unsigned nvectors)
 	f->wmask[cap + 3] = CONTROL_ENABLE | CONTROL_MASK_ALL;
 	put_le32(f->reset_cfg + cap + MSIX_TABLE, bar);
 	put_le32(f->reset_cfg + cap + MSIX_PBA, PBA | bar);
-	return pci_func_bar(f, bar, false, BAR_LEN, &msix_ops, f);
+	return vpci_func_bar(f, bar, false, BAR_LEN, &msix_ops, f);
 }
 
-void pci_msix_reset(struct pci_func *f)
+void vpci_msix_reset(struct vpci_func *f)
 {
 	spin_lock(&f->msix_lock);
 	memset(&f->msix, 0, sizeof(f->msix));
@@ -132,15 +132,15 @@ void pci_msix_reset(struct pci_func *f)
 	spin_unlock(&f->msix_lock);
 }
 
-static const struct sfield pci_msix_fields[] = {
-	F_ARR(struct pci_msix_state, table),
-	F(struct pci_msix_state, pending),
+static const struct sfield vpci_msix_fields[] = {
+	F_ARR(struct vpci_msix_state, table),
+	F(struct vpci_msix_state, pending),
 };
 
-static int pci_msix_check(const void *obj, const void *state, struct why *w)
+static int vpci_msix_check(const void *obj, const void *state, struct why *w)
 {
-	const struct pci_func *f = obj;
-	const struct pci_msix_state *s = state;
+	const struct vpci_func *f = obj;
+	const struct vpci_msix_state *s = state;
 
 	if (s->pending & ~(BIT(f->nvectors) - 1))
 		return why_set(w, -EINVAL, "PCI slot %u: MSI-X pending bits beyond vector %u", f->slot,
@@ -153,9 +153,9 @@ static int pci_msix_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
-const struct sdesc pci_msix_desc = {
+const struct sdesc vpci_msix_desc = {
 	.name = "msix",
 	.version = 1,
-	SDESC(struct pci_func, msix, struct pci_msix_state, pci_msix_fields),
-	.check = pci_msix_check,
+	SDESC(struct vpci_func, msix, struct vpci_msix_state, vpci_msix_fields),
+	.check = vpci_msix_check,
 };

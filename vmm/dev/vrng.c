@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* virtio-rng (virtio 1.2, 5.4): one queue of buffers to fill with random bytes, filled while the driver rings. */
-#include "vmm/dev/virtio.h"
+#include "vmm/dev/vvirtio.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,8 +8,8 @@
 #define RNG_ROUNDS 4 /* of the ring while it is refilled behind us; what is left waits for the next ring of the bell */
 
 struct vrng {
-	struct virtio v;
-	struct virtq_chain chain; /* v.lock */
+	struct vvirtio v;
+	struct vvirtq_chain chain; /* v.lock */
 };
 
 /* Random bytes go through a buffer of our own: the generator must not work in memory that the guest can write. */
@@ -22,7 +22,7 @@ static uint32_t vrng_fill(struct vrng *r)
 		uint32_t n = (uint32_t)MIN(want - done, sizeof(buf));
 
 		r->v.dev.m->entropy(r->v.dev.m->arg, buf, n);
-		done += (uint32_t)virtq_chain_write(&r->v.q[0], &r->chain, buf, n);
+		done += (uint32_t)vvirtq_chain_write(&r->v.q[0], &r->chain, buf, n);
 	}
 	memset(buf, 0, sizeof(buf));
 	return done;
@@ -31,68 +31,68 @@ static uint32_t vrng_fill(struct vrng *r)
 /* Lock held. At most a ring's worth. */
 static int vrng_serve(struct vrng *r)
 {
-	struct virtq *q = &r->v.q[0];
+	struct vvirtq *q = &r->v.q[0];
 	int err = 0;
 
 	for (unsigned i = 0; i < q->s->size && !err; i++) {
-		err = virtq_pop(q, &r->chain);
+		err = vvirtq_pop(q, &r->chain);
 		if (err <= 0)
 			return err;
 		if (!r->chain.nin || r->chain.nout) {
 			q->why = "a buffer that is not only to be written";
 			return -EPROTO;
 		}
-		err = virtq_put(q, 0, r->chain.head, vrng_fill(r));
+		err = vvirtq_put(q, 0, r->chain.head, vrng_fill(r));
 		if (!err)
-			err = virtq_publish(q, 1);
+			err = vvirtq_publish(q, 1);
 	}
 	return err;
 }
 
-static void vrng_notify(struct virtio *v, unsigned queue)
+static void vrng_notify(struct vvirtio *v, unsigned queue)
 {
 	struct vrng *r = CONTAINER_OF(v, struct vrng, v);
 	unsigned rounds = 0;
 	int err;
 
 	spin_lock(&v->lock);
-	if (virtio_queue_is_live(v, queue)) {
+	if (vvirtio_queue_is_live(v, queue)) {
 		do {
 			err = vrng_serve(r);
-		} while (!err && virtq_listen(&v->q[queue]) && ++rounds < RNG_ROUNDS);
+		} while (!err && vvirtq_listen(&v->q[queue]) && ++rounds < RNG_ROUNDS);
 		if (err)
-			virtio_break(v, v->q[queue].why);
+			vvirtio_break(v, v->q[queue].why);
 		else
-			virtio_signal(v, queue);
+			vvirtio_signal(v, queue);
 	}
 	spin_unlock(&v->lock);
 }
 
-static void vrng_reset(struct dev *d) { virtio_reset(&CONTAINER_OF(d, struct vrng, v.dev)->v); }
+static void vrng_reset(struct dev *d) { vvirtio_reset(&CONTAINER_OF(d, struct vrng, v.dev)->v); }
 
 static void vrng_fini(struct dev *d)
 {
 	struct vrng *r = CONTAINER_OF(d, struct vrng, v.dev);
 
-	virtio_fini(&r->v);
+	vvirtio_fini(&r->v);
 	free(r);
 }
 
 /* No quiesce or resume: it works only inside the vCPU's port write. */
 static const struct dev_ops vrng_dev_ops = { .reset = vrng_reset, .fini = vrng_fini };
-static const struct virtio_ops vrng_ops = { .notify = vrng_notify };
-static const struct virtio_ids vrng_ids = {
+static const struct vvirtio_ops vrng_ops = { .notify = vrng_notify };
+static const struct vvirtio_ids vrng_ids = {
 	.name = "virtio-rng", .id = VIRTIO_ID_RNG, .class = 0x00ff00, .nqueues = 1
 };
 
-int vrng_create(struct machine *m, struct pci_bus *b, unsigned slot)
+int vrng_create(struct machine *m, struct vpci_bus *b, unsigned slot)
 {
 	struct vrng *r = calloc(1, sizeof(*r));
 	int err;
 
 	if (!r)
 		return err_trace(-ENOMEM);
-	err = virtio_init(&r->v, m, b, slot, &vrng_ids, &vrng_ops, &vrng_dev_ops);
+	err = vvirtio_init(&r->v, m, b, slot, &vrng_ids, &vrng_ops, &vrng_dev_ops);
 	if (err) {
 		free(r);
 		return err_trace(err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Local APICs of a guest (SDM 3A ch. 11), in x2APIC mode from power-on: registers are MSRs 0x800..0x83f, so no guest
- * access needs an instruction decoder. One struct lapic per vCPU; struct apic_bus routes messages between them.
+ * access needs an instruction decoder. One struct vlapic per vCPU; struct vapic_bus routes messages between them.
  *
  * Who may touch what: IRR is atomic (anybody posts); the rest belongs to the vCPU's own task.
  */
@@ -9,7 +9,7 @@
 #include "kernel/base/bits.h"
 #include "vmm/state.h"
 
-struct lapic_state { /* migrates */
+struct vlapic_state { /* migrates */
 	uint32_t id, svr, tpr, lvt[7], icr_lo, icr_hi, esr, dcr,
 		icount;      /* lvt order: cmci, timer, thermal, pmc, lint0, lint1, error */
 	uint32_t esr_latent; /* errors since the last write to ESR, which moves them there */
@@ -24,15 +24,15 @@ struct lapic_state { /* migrates */
 };
 #define LAPIC_EV_INIT BIT(0)
 #define LAPIC_EV_SIPI BIT(1)
-struct apic_bus;
-struct lapic {
-	struct lapic_state s;
-	struct apic_bus *bus;
+struct vapic_bus;
+struct vlapic {
+	struct vlapic_state s;
+	struct vapic_bus *bus;
 	unsigned vcpu;
 };
 #define APIC_BUS_MAX 1024
-struct apic_bus {
-	struct lapic **lapic; /* indexed by vCPU = APIC id */
+struct vapic_bus {
+	struct vlapic **lapic; /* indexed by vCPU = APIC id */
 	unsigned n;
 	/* Wake or interrupt vCPU i: it has something new in its IRR (or an NMI, INIT, SIPI event). Any context. */
 	void (*kick)(void *arg, unsigned i);
@@ -41,34 +41,34 @@ struct apic_bus {
 	void *arg;
 };
 
-extern const struct sdesc lapic_desc;                                  /* object: struct lapic */
-void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu); /* power-on state, x2APIC enabled */
+extern const struct sdesc vlapic_desc;                                    /* object: struct vlapic */
+void vlapic_init(struct vlapic *l, struct vapic_bus *bus, unsigned vcpu); /* power-on state, x2APIC enabled */
 /* x2APIC registers, IA32_APIC_BASE and IA32_TSC_DEADLINE; 0, or -EINVAL: #GP. guest_tsc/guest_ns are now. */
-int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val);
-int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val);
+int vlapic_msr_read(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val);
+int vlapic_msr_write(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val);
 /*
  * Take the INIT and SIPI events that were posted, in the vCPU's task after a kick: the local APIC is reset, s.sipi_wait
  * and s.sipi_vector follow. Returns LAPIC_EV_INIT: put the CPU into its INIT state; LAPIC_EV_SIPI: it starts at
  * s.sipi_vector << 12. While s.sipi_wait is 1 the vCPU does not run. A vCPU that has begun to run after a SIPI is told
- * by lapic_sipi_done().
+ * by vlapic_sipi_done().
  */
-unsigned lapic_take_events(struct lapic *l);
-static inline void lapic_sipi_done(struct lapic *l) { l->s.sipi_wait = 0; }
+unsigned vlapic_take_events(struct vlapic *l);
+static inline void vlapic_sipi_done(struct vlapic *l) { l->s.sipi_wait = 0; }
 /* CR8 is another name of the TPR's class (SDM 3A 11.8.6): before an entry, and after it. */
-static inline unsigned lapic_cr8(const struct lapic *l) { return l->s.tpr >> 4; }
-static inline void lapic_set_cr8(struct lapic *l, uint64_t cr8)
+static inline unsigned vlapic_cr8(const struct vlapic *l) { return l->s.tpr >> 4; }
+static inline void vlapic_set_cr8(struct vlapic *l, uint64_t cr8)
 {
 	if (cr8 != l->s.tpr >> 4)
 		l->s.tpr = (uint32_t)cr8 << 4;
 }
 /* Highest vector that waits for nothing but the TPR, or for nothing at all; 0: none does. */
-unsigned lapic_wants(const struct lapic *l);
-/* The same if the TPR lets it, else -1; lapic_ack moves it from IRR to ISR as it is injected. */
-int lapic_pending(const struct lapic *l);
-void lapic_ack(struct lapic *l, uint8_t vector);
+unsigned vlapic_wants(const struct vlapic *l);
+/* The same if the TPR lets it, else -1; vlapic_ack moves it from IRR to ISR as it is injected. */
+int vlapic_pending(const struct vlapic *l);
+void vlapic_ack(struct vlapic *l, uint8_t vector);
 /* Fire the timer if it is due; returns true if it stays armed, with the guest nanoseconds left in *wait_ns. */
-bool lapic_timer_poll(struct lapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns);
+bool vlapic_timer_poll(struct vlapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns);
 /* An MSI: address 0xfeexxxxx and data (SDM 3A 11.11), with KVM's extended destination id not offered. Any context. */
-void apic_bus_msi(struct apic_bus *b, uint64_t addr, uint32_t data);
+void vapic_bus_msi(struct vapic_bus *b, uint64_t addr, uint32_t data);
 /* Same for the I/O APIC's messages: fixed or lowest priority, level flag for the TMR. */
-void apic_bus_post(struct apic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level);
+void vapic_bus_post(struct vapic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level);

@@ -8,7 +8,7 @@
  *   used.idx, full fence, used_event / flags      the driver's store of used_event, fence, load of used.idx
  *   avail_event, full fence, avail.idx            the driver's store of avail.idx, fence, load of avail_event
  */
-#include "vmm/dev/virtqueue.h"
+#include "vmm/dev/vvirtq.h"
 #include "arch/x86/hw/virtio.h"
 #include <string.h>
 
@@ -20,13 +20,13 @@ struct vring_desc {
 /* Offsets in avail and used. */
 enum { RING_FLAGS = 0, RING_IDX = 2, RING_ENTRIES = 4, AVAIL_ENTRY = 2, USED_ENTRY = 8 };
 
-static int broken(struct virtq *q, const char *why)
+static int broken(struct vvirtq *q, const char *why)
 {
 	q->why = why;
 	return -EPROTO;
 }
 
-bool virtq_is_sane(const struct virtq_state *s)
+bool vvirtq_is_sane(const struct vvirtq_state *s)
 {
 	uint64_t last = ~0UL - 16 * VIRTQ_SIZE_MAX; /* no part wraps around */
 
@@ -35,7 +35,7 @@ bool virtq_is_sane(const struct virtq_state *s)
 }
 
 /* 16-bit fields are aligned, so they never cross a block. False if it is not RAM. */
-static bool load16(const struct virtq *q, gpa_t gpa, uint16_t *v)
+static bool load16(const struct vvirtq *q, gpa_t gpa, uint16_t *v)
 {
 	const uint16_t *p = gmem_ptr(q->mem, gpa, 2);
 
@@ -44,7 +44,7 @@ static bool load16(const struct virtq *q, gpa_t gpa, uint16_t *v)
 	return p;
 }
 
-static bool store16(struct virtq *q, gpa_t gpa, uint16_t v)
+static bool store16(struct vvirtq *q, gpa_t gpa, uint16_t v)
 {
 	uint16_t *p = gmem_ptr(q->mem, gpa, 2);
 
@@ -58,7 +58,7 @@ static bool store16(struct virtq *q, gpa_t gpa, uint16_t v)
 /* ---- taking buffers ---- */
 
 /* A descriptor table is 16-byte aligned when it is the queue's own; an indirect one may lie anywhere. */
-static bool load_desc(const struct virtq *q, gpa_t gpa, struct vring_desc *d)
+static bool load_desc(const struct vvirtq *q, gpa_t gpa, struct vring_desc *d)
 {
 	const volatile uint64_t *p;
 	uint64_t w[2];
@@ -76,7 +76,7 @@ static bool load_desc(const struct virtq *q, gpa_t gpa, struct vring_desc *d)
 }
 
 /* Append the memory of d, cut where blocks of guest memory end and joined where the host's addresses go on. */
-static int chain_add(struct virtq *q, struct virtq_chain *c, const struct vring_desc *d)
+static int chain_add(struct vvirtq *q, struct vvirtq_chain *c, const struct vring_desc *d)
 {
 	bool in = d->flags & VIRTQ_DESC_WRITE;
 	uint32_t *total = in ? &c->in_len : &c->out_len, left = d->len;
@@ -91,7 +91,7 @@ static int chain_add(struct virtq *q, struct virtq_chain *c, const struct vring_
 	*total += left;
 	while (left) {
 		uint32_t len = (uint32_t)MIN(left, GMEM_BLOCK - (gpa & (GMEM_BLOCK - 1)));
-		struct virtq_seg *s = &c->seg[c->nout + c->nin];
+		struct vvirtq_seg *s = &c->seg[c->nout + c->nin];
 		uint8_t *p = gmem_ptr(q->mem, gpa, len);
 		bool first = in ? !c->nin : !c->nout;
 
@@ -102,7 +102,7 @@ static int chain_add(struct virtq *q, struct virtq_chain *c, const struct vring_
 		} else {
 			if (c->nout + c->nin == VIRTQ_SEGS_MAX)
 				return broken(q, "a chain of too many segments");
-			*s = (struct virtq_seg){ p, gpa, len };
+			*s = (struct vvirtq_seg){ p, gpa, len };
 			*(in ? &c->nin : &c->nout) += 1;
 		}
 		gpa += len;
@@ -112,7 +112,7 @@ static int chain_add(struct virtq *q, struct virtq_chain *c, const struct vring_
 }
 
 /* Follow the chain from index i of the table; at most as many descriptors as the queue has (2.7.5). */
-static int chain_walk(struct virtq *q, struct virtq_chain *c, uint16_t i)
+static int chain_walk(struct vvirtq *q, struct vvirtq_chain *c, uint16_t i)
 {
 	gpa_t table = q->s->desc;
 	uint32_t entries = q->s->size;
@@ -145,9 +145,9 @@ static int chain_walk(struct virtq *q, struct virtq_chain *c, uint16_t i)
 	return broken(q, "a chain longer than the queue");
 }
 
-int virtq_pop(struct virtq *q, struct virtq_chain *c)
+int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c)
 {
-	struct virtq_state *s = q->s;
+	struct vvirtq_state *s = q->s;
 	uint16_t idx, head;
 	int err;
 
@@ -169,11 +169,11 @@ int virtq_pop(struct virtq *q, struct virtq_chain *c)
 	return 1;
 }
 
-void virtq_unpop(struct virtq *q, unsigned n) { q->s->last_avail = (uint16_t)(q->s->last_avail - n); }
+void vvirtq_unpop(struct vvirtq *q, unsigned n) { q->s->last_avail = (uint16_t)(q->s->last_avail - n); }
 
 /* ---- giving them back ---- */
 
-int virtq_put(struct virtq *q, unsigned i, uint16_t head, uint32_t len)
+int vvirtq_put(struct vvirtq *q, unsigned i, uint16_t head, uint32_t len)
 {
 	gpa_t gpa = q->s->used + RING_ENTRIES + USED_ENTRY * ((q->s->used_idx + i) & (q->s->size - 1U));
 	uint32_t *id = gmem_ptr(q->mem, gpa, 4), *n = gmem_ptr(q->mem, gpa + 4, 4); /* may lie in two blocks */
@@ -186,7 +186,7 @@ int virtq_put(struct virtq *q, unsigned i, uint16_t head, uint32_t len)
 	return 0;
 }
 
-int virtq_publish(struct virtq *q, unsigned n)
+int vvirtq_publish(struct vvirtq *q, unsigned n)
 {
 	uint16_t idx = (uint16_t)(q->s->used_idx + n);
 
@@ -196,9 +196,9 @@ int virtq_publish(struct virtq *q, unsigned n)
 	return 0;
 }
 
-bool virtq_must_signal(struct virtq *q)
+bool vvirtq_must_signal(struct vvirtq *q)
 {
-	struct virtq_state *s = q->s;
+	struct vvirtq_state *s = q->s;
 	uint16_t old = s->signalled, v = 0;
 
 	if (s->used_idx == old)
@@ -212,16 +212,16 @@ bool virtq_must_signal(struct virtq *q)
 	       (uint16_t)(s->used_idx - v - 1) < (uint16_t)(s->used_idx - old);
 }
 
-void virtq_quiet(struct virtq *q)
+void vvirtq_quiet(struct vvirtq *q)
 {
 	/* With the event index silence is what one gets without moving avail_event. */
 	if (!q->event_idx)
 		(void)store16(q, q->s->used + RING_FLAGS, VIRTQ_USED_NO_NOTIFY);
 }
 
-bool virtq_listen(struct virtq *q)
+bool vvirtq_listen(struct vvirtq *q)
 {
-	struct virtq_state *s = q->s;
+	struct vvirtq_state *s = q->s;
 	uint16_t idx = s->last_avail;
 
 	if (q->event_idx)
@@ -235,12 +235,12 @@ bool virtq_listen(struct virtq *q)
 
 /* ---- a buffer's bytes ---- */
 
-size_t virtq_chain_read(struct virtq_chain *c, void *buf, size_t len)
+size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len)
 {
 	uint8_t *to = buf;
 
 	while (len && c->rseg < c->nout) {
-		const struct virtq_seg *s = &c->seg[c->rseg];
+		const struct vvirtq_seg *s = &c->seg[c->rseg];
 		size_t n = MIN(len, (size_t)(s->len - c->roff));
 
 		memcpy(to, s->p + c->roff, n);
@@ -255,12 +255,12 @@ size_t virtq_chain_read(struct virtq_chain *c, void *buf, size_t len)
 	return (size_t)(to - (uint8_t *)buf);
 }
 
-size_t virtq_chain_write(struct virtq *q, struct virtq_chain *c, const void *buf, size_t len)
+size_t vvirtq_chain_write(struct vvirtq *q, struct vvirtq_chain *c, const void *buf, size_t len)
 {
 	const uint8_t *from = buf;
 
 	while (len && c->wseg < c->nin) {
-		const struct virtq_seg *s = &c->seg[c->nout + c->wseg];
+		const struct vvirtq_seg *s = &c->seg[c->nout + c->wseg];
 		size_t n = MIN(len, (size_t)(s->len - c->woff));
 
 		memcpy(s->p + c->woff, from, n);
@@ -276,14 +276,14 @@ size_t virtq_chain_write(struct virtq *q, struct virtq_chain *c, const void *buf
 	return (size_t)(from - (const uint8_t *)buf);
 }
 
-struct virtq_seg virtq_chain_at(const struct virtq_chain *c, uint32_t off)
+struct vvirtq_seg vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off)
 {
 	for (unsigned i = c->nout; i < c->nout + c->nin; i++) {
-		const struct virtq_seg *s = &c->seg[i];
+		const struct vvirtq_seg *s = &c->seg[i];
 
 		if (off < s->len)
-			return (struct virtq_seg){ s->p + off, s->gpa + off, 1 };
+			return (struct vvirtq_seg){ s->p + off, s->gpa + off, 1 };
 		off -= s->len;
 	}
-	return (struct virtq_seg){ 0 };
+	return (struct vvirtq_seg){ 0 };
 }

@@ -4,22 +4,22 @@
  * word. Any context; other vCPUs' registers are read and changed by atomic operations only.
  *
  *   ICR write, SELF_IPI -+
- *   I/O APIC pin --------+--> apic_bus_post --> per target: IRR bit | NMI | INIT, SIPI event --> kick
+ *   I/O APIC pin --------+--> vapic_bus_post --> per target: IRR bit | NMI | INIT, SIPI event --> kick
  *   MSI(-X) -------------+
  */
-#include "vmm/dev/lapic_regs.h"
+#include "vmm/dev/vlapic_regs.h"
 
 #define DEST_BROADCAST  0xffffffffU
 #define DEST_BROADCAST8 0xffU
 
-bool lapic_post(struct lapic *l, uint8_t vector, bool level)
+bool vlapic_post(struct vlapic *l, uint8_t vector, bool level)
 {
 	uint32_t bit = 1U << vector % 32;
 
 	if (!(__atomic_load_n(&l->s.svr, __ATOMIC_RELAXED) & SVR_ENABLE))
 		return false; /* disabled by software: only NMI, INIT and SIPI pass (SDM 3A 11.4.7.2) */
 	if (vector < 16) {
-		lapic_error(l, ESR_RECEIVE_ILLEGAL);
+		vlapic_error(l, ESR_RECEIVE_ILLEGAL);
 		return false;
 	}
 	if (level)
@@ -29,16 +29,16 @@ bool lapic_post(struct lapic *l, uint8_t vector, bool level)
 	return !(__atomic_fetch_or(&l->s.irr[vector / 32], bit, __ATOMIC_ACQ_REL) & bit);
 }
 
-void lapic_error(struct lapic *l, uint32_t esr_bit)
+void vlapic_error(struct vlapic *l, uint32_t esr_bit)
 {
 	uint32_t lvt = __atomic_load_n(&l->s.lvt[LVT_ERROR], __ATOMIC_RELAXED);
 	uint32_t old = __atomic_fetch_or(&l->s.esr_latent, esr_bit, __ATOMIC_RELAXED);
 
-	if (!(old & esr_bit) && !(lvt & LVT_MASKED) && (lvt & 0xff) >= 16 && lapic_post(l, (uint8_t)lvt, false))
+	if (!(old & esr_bit) && !(lvt & LVT_MASKED) && (lvt & 0xff) >= 16 && vlapic_post(l, (uint8_t)lvt, false))
 		l->bus->kick(l->bus->arg, l->vcpu);
 }
 
-static void post_events(struct lapic *l, uint32_t clear, uint32_t set)
+static void post_events(struct vlapic *l, uint32_t clear, uint32_t set)
 {
 	uint32_t old = __atomic_load_n(&l->s.events, __ATOMIC_RELAXED);
 	while (!__atomic_compare_exchange_n(&l->s.events, &old, (old & ~clear) | set, true, __ATOMIC_ACQ_REL,
@@ -47,12 +47,12 @@ static void post_events(struct lapic *l, uint32_t clear, uint32_t set)
 	l->bus->kick(l->bus->arg, l->vcpu);
 }
 
-static void deliver(struct lapic *l, unsigned mode, uint8_t vector, bool level)
+static void deliver(struct vlapic *l, unsigned mode, uint8_t vector, bool level)
 {
 	switch (mode) {
 	case DELIVERY_FIXED:
 	case DELIVERY_LOWEST:
-		if (lapic_post(l, vector, level))
+		if (vlapic_post(l, vector, level))
 			l->bus->kick(l->bus->arg, l->vcpu);
 		break;
 	case DELIVERY_NMI: l->bus->nmi(l->bus->arg, l->vcpu); break;
@@ -72,7 +72,7 @@ struct targets {
 	uint32_t mask;
 };
 
-static struct targets targets_of(const struct apic_bus *b, uint32_t dest, bool logical)
+static struct targets targets_of(const struct vapic_bus *b, uint32_t dest, bool logical)
 {
 	if (dest == DEST_BROADCAST)
 		return (struct targets){ 0, b->n, DEST_BROADCAST };
@@ -83,7 +83,7 @@ static struct targets targets_of(const struct apic_bus *b, uint32_t dest, bool l
 	return (struct targets){ (unsigned)first, MIN(end, b->n), logical ? dest & 0xffff : DEST_BROADCAST };
 }
 
-static void post_to(struct apic_bus *b, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
+static void post_to(struct vapic_bus *b, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
 {
 	struct targets t = targets_of(b, dest, logical);
 	unsigned matches = 0, pick = 0;
@@ -100,7 +100,7 @@ static void post_to(struct apic_bus *b, uint32_t dest, bool logical, unsigned mo
 	}
 }
 
-void apic_bus_post(struct apic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level)
+void vapic_bus_post(struct vapic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level)
 {
 	post_to(b, dest == DEST_BROADCAST8 && !logical ? DEST_BROADCAST : dest, logical, mode, vector, level);
 }
@@ -108,7 +108,7 @@ void apic_bus_post(struct apic_bus *b, uint32_t dest, bool logical, uint8_t mode
 /*
  * SDM 3A 11.11: address 31:20 = 0xfee, destination 19:12, redirection hint 3, logical 2; data like an ICR's low half.
  */
-void apic_bus_msi(struct apic_bus *b, uint64_t addr, uint32_t data)
+void vapic_bus_msi(struct vapic_bus *b, uint64_t addr, uint32_t data)
 {
 	unsigned mode = data >> 8 & 7;
 	bool level = data & ICR_LEVEL;
@@ -119,10 +119,10 @@ void apic_bus_msi(struct apic_bus *b, uint64_t addr, uint32_t data)
 		return; /* reserved in MSIs */
 	if (mode == DELIVERY_FIXED && (addr & MSI_REDIRECT) && (addr & MSI_LOGICAL))
 		mode = DELIVERY_LOWEST;
-	apic_bus_post(b, addr >> 12 & 0xff, addr & MSI_LOGICAL, (uint8_t)mode, (uint8_t)data, level);
+	vapic_bus_post(b, addr >> 12 & 0xff, addr & MSI_LOGICAL, (uint8_t)mode, (uint8_t)data, level);
 }
 
-void lapic_send_ipi(struct lapic *l)
+void vlapic_send_ipi(struct vlapic *l)
 {
 	uint32_t icr = l->s.icr_lo;
 	unsigned mode = icr >> 8 & 7, shorthand = icr >> 18 & 3;
@@ -131,7 +131,7 @@ void lapic_send_ipi(struct lapic *l)
 	if (mode == DELIVERY_INIT && (icr & ICR_LEVEL) && !(icr & ICR_ASSERT))
 		return; /* INIT level de-assert: no effect since the Pentium 4 (SDM 3A 11.6.1) */
 	if ((mode == DELIVERY_FIXED || mode == DELIVERY_LOWEST) && vector < 16) {
-		lapic_error(l, ESR_SEND_ILLEGAL);
+		vlapic_error(l, ESR_SEND_ILLEGAL);
 		return;
 	}
 	switch (shorthand) {
@@ -146,10 +146,10 @@ void lapic_send_ipi(struct lapic *l)
 	}
 }
 
-void lapic_self_ipi(struct lapic *l, uint8_t vector)
+void vlapic_self_ipi(struct vlapic *l, uint8_t vector)
 {
 	if (vector < 16)
-		lapic_error(l, ESR_SEND_ILLEGAL);
+		vlapic_error(l, ESR_SEND_ILLEGAL);
 	else
 		deliver(l, DELIVERY_FIXED, vector, false);
 }

@@ -10,7 +10,7 @@
  *
  * quiesce: waits for the pump, after which both refuse; guest memory is then still, and nothing is left unsignalled.
  */
-#include "vmm/dev/virtio.h"
+#include "vmm/dev/vvirtio.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,22 +32,22 @@ struct vnet_state { /* section "virtio-net" */
  * (c) const after create  [l] v.lock  [t] whoever set tx_busy
  */
 struct vnet {
-	struct virtio v;
+	struct vvirtio v;
 	struct vnet_state s;                    /* (c) so far: no control queue, the link is always up */
 	void (*tx)(void *arg, struct frame *f); /* (c) */
 	void *arg;                              /* (c) */
 	bool quiesced;                          /* [l] */
 	bool tx_busy;                           /* [l] */
-	struct virtq_chain tx_chain;            /* [t] */
-	uint8_t *bounce;             /* [t] FRAME_MAX bytes, for frames in more pieces than a struct frame has */
-	struct virtq_chain rx_chain; /* [l] */
+	struct vvirtq_chain tx_chain;           /* [t] */
+	uint8_t *bounce;              /* [t] FRAME_MAX bytes, for frames in more pieces than a struct frame has */
+	struct vvirtq_chain rx_chain; /* [l] */
 	struct {
 		uint16_t head;
 		uint32_t len;
 	} rx_used[VIRTQ_SIZE_MAX]; /* [l] */
 };
 
-static struct vnet *vnet_of(struct virtio *v) { return CONTAINER_OF(v, struct vnet, v); }
+static struct vnet *vnet_of(struct vvirtio *v) { return CONTAINER_OF(v, struct vnet, v); }
 
 /* ---- transmit ---- */
 
@@ -57,23 +57,23 @@ static bool tx_offloads_ok(const struct vnet *n, const struct frame *f)
 	uint64_t need = f->gso == FRAME_GSO_TCPV4 ? VIRTIO_NET_F_HOST_TSO4 : VIRTIO_NET_F_HOST_TSO6;
 
 	if (f->flags &&
-	    (!virtio_has(&n->v, VIRTIO_NET_F_CSUM) || (uint32_t)f->csum_start + f->csum_offset + 2 > f->len))
+	    (!vvirtio_has(&n->v, VIRTIO_NET_F_CSUM) || (uint32_t)f->csum_start + f->csum_offset + 2 > f->len))
 		return false;
 	if (f->gso == FRAME_GSO_NONE)
 		return f->len <= FRAME_WIRE_MAX;
-	return (f->gso == FRAME_GSO_TCPV4 || f->gso == FRAME_GSO_TCPV6) && virtio_has(&n->v, need) && f->flags &&
+	return (f->gso == FRAME_GSO_TCPV4 || f->gso == FRAME_GSO_TCPV6) && vvirtio_has(&n->v, need) && f->flags &&
 	       f->gso_size;
 }
 
 /* The chain without its header as a frame, in place if its pieces are few enough. False: drop it. No lock held. */
 static bool tx_frame(struct vnet *n, struct frame *f)
 {
-	struct virtq_chain *c = &n->tx_chain;
+	struct vvirtq_chain *c = &n->tx_chain;
 	uint8_t h[VNET_HDR_LEN];
 
 	if (c->nin || c->out_len < VNET_HDR_LEN + FRAME_MIN || c->out_len - VNET_HDR_LEN > FRAME_MAX)
 		return false;
-	(void)virtq_chain_read(c, h, VNET_HDR_LEN);
+	(void)vvirtq_chain_read(c, h, VNET_HDR_LEN);
 	f->len = c->out_len - VNET_HDR_LEN;
 	f->flags = h[VNET_HDR_FLAGS] & FRAME_NEEDS_CSUM;
 	f->gso = h[VNET_HDR_GSO];
@@ -85,7 +85,7 @@ static bool tx_frame(struct vnet *n, struct frame *f)
 		return false;
 	f->niov = 0;
 	if (c->nout - c->rseg > FRAME_IOV_MAX) {
-		(void)virtq_chain_read(c, n->bounce, f->len);
+		(void)vvirtq_chain_read(c, n->bounce, f->len);
 		f->iov[f->niov++] = (struct iov){ n->bounce, f->len };
 		return true;
 	}
@@ -100,35 +100,35 @@ static bool tx_frame(struct vnet *n, struct frame *f)
 /* Send what is in the ring until it is empty. Lock held; dropped around each frame. Returns how many were sent. */
 static unsigned tx_drain(struct vnet *n, unsigned budget)
 {
-	struct virtq *q = &n->v.q[VNET_TX];
+	struct vvirtq *q = &n->v.q[VNET_TX];
 	uint32_t epoch = n->v.epoch;
 	unsigned done = 0;
 	struct frame f;
 	int r = 0;
 
-	while (done < budget && !n->quiesced && virtio_queue_is_live(&n->v, VNET_TX) &&
-	       (r = virtq_pop(q, &n->tx_chain)) > 0) {
+	while (done < budget && !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX) &&
+	       (r = vvirtq_pop(q, &n->tx_chain)) > 0) {
 		spin_unlock(&n->v.lock);
 		if (tx_frame(n, &f))
 			n->tx(n->arg, &f);
 		spin_lock(&n->v.lock);
 		if (epoch != n->v.epoch) /* reset meanwhile: this chain belongs to the driver again */
 			return done;
-		r = virtq_put(q, 0, n->tx_chain.head, 0);
+		r = vvirtq_put(q, 0, n->tx_chain.head, 0);
 		if (!r)
-			r = virtq_publish(q, 1);
+			r = vvirtq_publish(q, 1);
 		if (r)
 			break;
 		done++;
 	}
 	if (r < 0)
-		virtio_break(&n->v, q->why);
+		vvirtio_break(&n->v, q->why);
 	return done;
 }
 
 static void tx_pump(struct vnet *n)
 {
-	struct virtq *q = &n->v.q[VNET_TX];
+	struct vvirtq *q = &n->v.q[VNET_TX];
 	unsigned budget = TX_ROUNDS * VIRTQ_SIZE_MAX;
 
 	spin_lock(&n->v.lock);
@@ -137,20 +137,20 @@ static void tx_pump(struct vnet *n)
 		return;
 	}
 	n->tx_busy = true;
-	while (!n->quiesced && virtio_queue_is_live(&n->v, VNET_TX)) {
-		virtq_quiet(q);
+	while (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX)) {
+		vvirtq_quiet(q);
 		budget -= tx_drain(n, budget);
-		if (!virtio_queue_is_live(&n->v, VNET_TX))
+		if (!vvirtio_queue_is_live(&n->v, VNET_TX))
 			break;
-		virtio_signal(&n->v, VNET_TX);
-		if (!virtq_listen(q) || !budget)
+		vvirtio_signal(&n->v, VNET_TX);
+		if (!vvirtq_listen(q) || !budget)
 			break;
 	}
 	n->tx_busy = false;
 	spin_unlock(&n->v.lock);
 }
 
-static void vnet_notify(struct virtio *v, unsigned q)
+static void vnet_notify(struct vvirtio *v, unsigned q)
 {
 	if (q == VNET_TX) /* for the other queue there is nothing to do until a frame comes */
 		tx_pump(vnet_of(v));
@@ -183,7 +183,7 @@ static void rx_header(const struct vnet *n, const struct frame *f, uint8_t h[VNE
 {
 	memset(h, 0, VNET_HDR_LEN);
 	h[VNET_HDR_FLAGS] =
-		f->flags & (virtio_has(&n->v, VIRTIO_NET_F_GUEST_CSUM) ? FRAME_NEEDS_CSUM | FRAME_DATA_VALID : 0);
+		f->flags & (vvirtio_has(&n->v, VIRTIO_NET_F_GUEST_CSUM) ? FRAME_NEEDS_CSUM | FRAME_DATA_VALID : 0);
 	put_le16(h + VNET_HDR_BUFFERS, 1);
 	if (f->flags & FRAME_NEEDS_CSUM) {
 		h[VNET_HDR_FLAGS] &= ~FRAME_DATA_VALID;
@@ -206,17 +206,17 @@ struct rx_cursor {
 	size_t off; /* in iov */
 };
 
-static uint32_t rx_fill_chain(struct virtq *q, struct virtq_chain *c, struct rx_cursor *k)
+static uint32_t rx_fill_chain(struct vvirtq *q, struct vvirtq_chain *c, struct rx_cursor *k)
 {
 	uint32_t before = k->done;
 	size_t n = 1;
 
 	if (k->done < VNET_HDR_LEN)
-		k->done += (uint32_t)virtq_chain_write(q, c, k->hdr + k->done, VNET_HDR_LEN - k->done);
+		k->done += (uint32_t)vvirtq_chain_write(q, c, k->hdr + k->done, VNET_HDR_LEN - k->done);
 	while (n && k->done >= VNET_HDR_LEN && k->iov < k->f->niov) {
 		const struct iov *v = &k->f->iov[k->iov];
 
-		n = virtq_chain_write(q, c, (uint8_t *)v->base + k->off, v->len - k->off);
+		n = vvirtq_chain_write(q, c, (uint8_t *)v->base + k->off, v->len - k->off);
 		k->done += (uint32_t)n;
 		k->off += n;
 		if (k->off == v->len) {
@@ -229,7 +229,7 @@ static uint32_t rx_fill_chain(struct virtq *q, struct virtq_chain *c, struct rx_
 }
 
 /* num_buffers is known when the last one was filled. Its two bytes may lie anywhere. */
-static void rx_patch(struct virtq *q, const struct virtq_seg at[2], unsigned nbufs)
+static void rx_patch(struct vvirtq *q, const struct vvirtq_seg at[2], unsigned nbufs)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		*at[i].p = (uint8_t)(nbufs >> 8 * i);
@@ -240,30 +240,30 @@ static void rx_patch(struct virtq *q, const struct virtq_seg at[2], unsigned nbu
 /* Lock held. Nothing is published unless the whole frame fits: else the buffers go back to the ring's front. */
 static int rx_deliver(struct vnet *n, const struct frame *f)
 {
-	struct virtq *q = &n->v.q[VNET_RX];
-	struct virtq_chain *c = &n->rx_chain;
-	bool merge = virtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
+	struct vvirtq *q = &n->v.q[VNET_RX];
+	struct vvirtq_chain *c = &n->rx_chain;
+	bool merge = vvirtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
 	struct rx_cursor k = { .f = f };
-	struct virtq_seg patch[2] = { 0 };
+	struct vvirtq_seg patch[2] = { 0 };
 	unsigned nbufs = 0;
 	int r;
 
 	rx_header(n, f, k.hdr);
 	while (k.done < VNET_HDR_LEN + f->len) {
-		r = nbufs < q->s->size && (merge || !nbufs) ? virtq_pop(q, c) : 0;
+		r = nbufs < q->s->size && (merge || !nbufs) ? vvirtq_pop(q, c) : 0;
 		if (r > 0 && (c->nout || c->in_len < VNET_HDR_LEN)) {
 			q->why = "a receive buffer with readable parts or without room for the header";
 			r = -EPROTO;
 		}
 		if (r < 0)
-			virtio_break(&n->v, q->why);
+			vvirtio_break(&n->v, q->why);
 		if (r <= 0) {
-			virtq_unpop(q, nbufs);
+			vvirtq_unpop(q, nbufs);
 			return r ? -ENETDOWN : -ENOBUFS;
 		}
 		if (!nbufs)
 			for (unsigned i = 0; i < 2; i++)
-				patch[i] = virtq_chain_at(c, VNET_HDR_BUFFERS + i);
+				patch[i] = vvirtq_chain_at(c, VNET_HDR_BUFFERS + i);
 		n->rx_used[nbufs].head = c->head;
 		n->rx_used[nbufs].len = rx_fill_chain(q, c, &k);
 		nbufs++;
@@ -272,14 +272,14 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 		rx_patch(q, patch, nbufs);
 	r = 0;
 	for (unsigned i = 0; i < nbufs && !r; i++)
-		r = virtq_put(q, i, n->rx_used[i].head, n->rx_used[i].len);
+		r = vvirtq_put(q, i, n->rx_used[i].head, n->rx_used[i].len);
 	if (!r)
-		r = virtq_publish(q, nbufs);
+		r = vvirtq_publish(q, nbufs);
 	if (r) {
-		virtio_break(&n->v, q->why);
+		vvirtio_break(&n->v, q->why);
 		return -ENETDOWN;
 	}
-	virtio_signal(&n->v, VNET_RX);
+	vvirtio_signal(&n->v, VNET_RX);
 	return 0;
 }
 
@@ -288,7 +288,7 @@ int vnet_rx(struct vnet *n, const struct frame *f)
 	int r = -ENETDOWN;
 
 	spin_lock(&n->v.lock);
-	if (!n->quiesced && virtio_queue_is_live(&n->v, VNET_RX))
+	if (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_RX))
 		r = rx_offloads_ok(n, f) ? rx_deliver(n, f) : -EINVAL;
 	spin_unlock(&n->v.lock);
 	return r;
@@ -296,7 +296,7 @@ int vnet_rx(struct vnet *n, const struct frame *f)
 
 /* ---- configuration and features ---- */
 
-static uint64_t vnet_config_read(struct virtio *v, unsigned off, unsigned size unused)
+static uint64_t vnet_config_read(struct vvirtio *v, unsigned off, unsigned size unused)
 {
 	const struct vnet *n = vnet_of(v);
 	uint8_t c[VNET_CFG_LEN + 8] = { 0 };
@@ -315,10 +315,10 @@ static bool vnet_features_ok(uint64_t f)
 	       (!(f & (VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6)) || f & VIRTIO_NET_F_GUEST_CSUM);
 }
 
-static void vnet_driver_ok(struct virtio *v)
+static void vnet_driver_ok(struct vvirtio *v)
 {
-	if (virtio_queue_is_live(v, VNET_RX))
-		virtq_quiet(&v->q[VNET_RX]); /* new receive buffers are found when a frame comes */
+	if (vvirtio_queue_is_live(v, VNET_RX))
+		vvirtq_quiet(&v->q[VNET_RX]); /* new receive buffers are found when a frame comes */
 }
 
 /* ---- state and life ---- */
@@ -353,7 +353,7 @@ static const struct sdesc vnet_desc = {
 	.post_load = vnet_post_load,
 };
 
-static void vnet_reset(struct dev *d) { virtio_reset(&CONTAINER_OF(d, struct vnet, v.dev)->v); }
+static void vnet_reset(struct dev *d) { vvirtio_reset(&CONTAINER_OF(d, struct vnet, v.dev)->v); }
 
 static void vnet_quiesce(struct dev *d)
 {
@@ -376,8 +376,8 @@ static void vnet_resume(struct dev *d)
 	spin_lock(&n->v.lock);
 	n->quiesced = false;
 	for (unsigned q = 0; q < VNET_QUEUES; q++)
-		if (virtio_queue_is_live(&n->v, q))
-			virtio_signal(&n->v, q); /* used buffers that the pump published but did not come to signal */
+		if (vvirtio_queue_is_live(&n->v, q))
+			vvirtio_signal(&n->v, q); /* used buffers that the pump published but did not come to signal */
 	spin_unlock(&n->v.lock);
 	tx_pump(n);
 }
@@ -386,7 +386,7 @@ static void vnet_fini(struct dev *d)
 {
 	struct vnet *n = CONTAINER_OF(d, struct vnet, v.dev);
 
-	virtio_fini(&n->v);
+	vvirtio_fini(&n->v);
 	free(n->bounce);
 	free(n);
 }
@@ -397,13 +397,13 @@ static const struct dev_ops vnet_dev_ops = {
 	.resume = vnet_resume,
 	.fini = vnet_fini,
 };
-static const struct virtio_ops vnet_ops = {
+static const struct vvirtio_ops vnet_ops = {
 	.notify = vnet_notify,
 	.config_read = vnet_config_read,
 	.features_ok = vnet_features_ok,
 	.driver_ok = vnet_driver_ok,
 };
-static const struct virtio_ids vnet_ids = {
+static const struct vvirtio_ids vnet_ids = {
 	.name = "virtio-net",
 	.id = VIRTIO_ID_NET,
 	.class = 0x020000,
@@ -414,7 +414,7 @@ static const struct virtio_ids vnet_ids = {
 		    VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS,
 };
 
-int vnet_create(struct machine *m, struct pci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
+int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
 		void (*tx)(void *arg, struct frame *f), void *arg)
 {
 	struct vnet *n = calloc(1, sizeof(*n));
@@ -426,7 +426,7 @@ int vnet_create(struct machine *m, struct pci_bus *b, struct vnet **v, unsigned 
 	n->arg = arg;
 	memcpy(n->s.mac, mac, ETH_ALEN);
 	n->s.status = VNET_LINK_UP;
-	err = virtio_init(&n->v, m, b, slot, &vnet_ids, &vnet_ops, &vnet_dev_ops);
+	err = vvirtio_init(&n->v, m, b, slot, &vnet_ids, &vnet_ops, &vnet_dev_ops);
 	if (err)
 		goto free_it;
 	dev_add_section(&n->v.dev, &vnet_desc, n);

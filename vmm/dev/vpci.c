@@ -7,7 +7,7 @@
  *   0xcfc  CONFIG_DATA     byte, word, dword within the register
  *   ECAM   PCI_ECAM_BASE + (slot << 15 | function << 12 | register)
  */
-#include "vmm/dev/pci.h"
+#include "vmm/dev/vpci.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,33 +15,33 @@
 #define CF8_DATA 4 /* CONFIG_DATA in the region */
 
 /* The id of QEMU's generic PCIe host: known to lspci, no driver binds to it and no quirk matches. */
-static const struct pci_ids host_ids = { 0x1b36, 0x0008, 0, 0, 0, 0x060000 };
+static const struct vpci_ids host_ids = { 0x1b36, 0x0008, 0, 0, 0, 0x060000 };
 
-struct pci_host_state {   /* section "pci-host" */
+struct vpci_host_state {  /* section "pci-host" */
 	uint32_t address; /* CONFIG_ADDRESS */
 };
 /*
  * (c) const after create  [p] lock
  */
-struct pci_bus {
+struct vpci_bus {
 	struct dev dev;
-	struct pci_func host;
-	struct pci_host_state s; /* [p] */
+	struct vpci_func host;
+	struct vpci_host_state s; /* [p] */
 	struct spinlock lock;
-	struct pci_func *func[PCI_SLOTS]; /* (c) while vCPUs run */
-	uint64_t next_mem, next_io;       /* (c) first free addresses for BARs at reset */
-	unsigned refs;                    /* its own device and each attached function */
-	bool has_ports, has_ecam;         /* (c) regions that are on the machine's bus */
+	struct vpci_func *func[PCI_SLOTS]; /* (c) while vCPUs run */
+	uint64_t next_mem, next_io;        /* (c) first free addresses for BARs at reset */
+	unsigned refs;                     /* its own device and each attached function */
+	bool has_ports, has_ecam;          /* (c) regions that are on the machine's bus */
 };
 
 /* ---- BARs ---- */
 
-static enum bus_space bar_space(const struct pci_bar *b) { return b->io ? BUS_PIO : BUS_MMIO; }
+static enum bus_space bar_space(const struct vpci_bar *b) { return b->io ? BUS_PIO : BUS_MMIO; }
 
 /* Where configuration space puts BAR i, 0 if it is not decoded. */
-static uint64_t bar_wanted(const struct pci_func *f, unsigned i)
+static uint64_t bar_wanted(const struct vpci_func *f, unsigned i)
 {
-	const struct pci_bar *b = &f->bar[i];
+	const struct vpci_bar *b = &f->bar[i];
 	uint64_t base = get_le32(f->s.cfg + PCI_BAR0 + 4 * i) & ~(uint64_t)(b->size - 1);
 
 	if (!b->size || !(f->s.cfg[PCI_COMMAND] & (b->io ? PCI_COMMAND_IO : PCI_COMMAND_MEM)))
@@ -51,7 +51,7 @@ static uint64_t bar_wanted(const struct pci_func *f, unsigned i)
 	return base;
 }
 
-static bool bar_overlaps(const struct pci_bar *a, const struct pci_bar *b)
+static bool bar_overlaps(const struct vpci_bar *a, const struct vpci_bar *b)
 {
 	return a->io == b->io && a->want && b->want && a->want < b->want + b->size && b->want < a->want + a->size;
 }
@@ -61,9 +61,9 @@ static bool bar_overlaps(const struct pci_bar *a, const struct pci_bar *b)
  * a rule without history, so that a loaded machine decodes what the saved one did. BARs that stay are not touched,
  * other vCPUs may be using them. A BAR over something that is not PCI (I/O APIC, ECAM) is not decoded. Lock held.
  */
-static void pci_remap(struct pci_bus *bus)
+static void vpci_remap(struct vpci_bus *bus)
 {
-	struct pci_bar *all[PCI_SLOTS * PCI_BARS];
+	struct vpci_bar *all[PCI_SLOTS * PCI_BARS];
 	unsigned n = 0;
 
 	for (unsigned s = 0; s < PCI_SLOTS; s++)
@@ -93,9 +93,9 @@ static void pci_remap(struct pci_bus *bus)
 /* ---- configuration space ---- */
 
 /* reg is within the function's 4 KiB; what is not there reads as all ones and ignores writes. */
-static uint32_t cfg_read(struct pci_bus *bus, unsigned devfn, unsigned reg, unsigned size)
+static uint32_t cfg_read(struct vpci_bus *bus, unsigned devfn, unsigned reg, unsigned size)
 {
-	struct pci_func *f = devfn & 7 ? NULL : bus->func[devfn >> 3];
+	struct vpci_func *f = devfn & 7 ? NULL : bus->func[devfn >> 3];
 	uint32_t v = 0;
 
 	if (!f || reg + size > PCI_CFG_SIZE)
@@ -109,9 +109,9 @@ static uint32_t cfg_read(struct pci_bus *bus, unsigned devfn, unsigned reg, unsi
 	return v;
 }
 
-static void cfg_write(struct pci_bus *bus, unsigned devfn, unsigned reg, unsigned size, uint32_t val)
+static void cfg_write(struct vpci_bus *bus, unsigned devfn, unsigned reg, unsigned size, uint32_t val)
 {
-	struct pci_func *f = devfn & 7 ? NULL : bus->func[devfn >> 3];
+	struct vpci_func *f = devfn & 7 ? NULL : bus->func[devfn >> 3];
 
 	if (!f || reg + size > PCI_CFG_SIZE)
 		return;
@@ -120,16 +120,16 @@ static void cfg_write(struct pci_bus *bus, unsigned devfn, unsigned reg, unsigne
 		__atomic_store_n(&f->s.cfg[i], (uint8_t)((f->s.cfg[i] & ~f->wmask[i]) | (val & f->wmask[i])),
 				 __ATOMIC_RELEASE);
 	if (reg < PCI_BAR0 + 4 * PCI_BARS)
-		pci_remap(bus);
+		vpci_remap(bus);
 	spin_unlock(&bus->lock);
-	pci_msix_flush(f); /* bus mastering or vectors may have been unmasked */
+	vpci_msix_flush(f); /* bus mastering or vectors may have been unmasked */
 	if (f->ops && f->ops->cfg_written)
 		f->ops->cfg_written(f, reg, size);
 }
 
 static uint64_t cf8_read(void *arg, uint64_t off, unsigned size)
 {
-	struct pci_bus *bus = arg;
+	struct vpci_bus *bus = arg;
 	uint32_t addr = __atomic_load_n(&bus->s.address, __ATOMIC_RELAXED);
 
 	if (off == 0 && size == 4)
@@ -141,7 +141,7 @@ static uint64_t cf8_read(void *arg, uint64_t off, unsigned size)
 
 static void cf8_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 {
-	struct pci_bus *bus = arg;
+	struct vpci_bus *bus = arg;
 	uint32_t addr = __atomic_load_n(&bus->s.address, __ATOMIC_RELAXED);
 
 	if (off == 0 && size == 4)
@@ -166,13 +166,13 @@ static const struct bus_ops cf8_ops = { cf8_read, cf8_write }, ecam_ops = { ecam
 
 /* ---- state ---- */
 
-static const struct sfield pci_func_fields[] = { F_ARR(struct pci_func_state, cfg) };
+static const struct sfield vpci_func_fields[] = { F_ARR(struct vpci_func_state, cfg) };
 
 /* What the guest cannot change is the device itself: it must be the same here. */
-static int pci_func_check(const void *obj, const void *state, struct why *w)
+static int vpci_func_check(const void *obj, const void *state, struct why *w)
 {
-	const struct pci_func *f = obj;
-	const struct pci_func_state *s = state;
+	const struct vpci_func *f = obj;
+	const struct vpci_func_state *s = state;
 
 	for (unsigned i = 0; i < PCI_CFG_SIZE; i++)
 		if ((s->cfg[i] ^ f->reset_cfg[i]) & ~f->wmask[i])
@@ -183,44 +183,44 @@ static int pci_func_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
-static void pci_func_post_load(void *obj)
+static void vpci_func_post_load(void *obj)
 {
-	struct pci_func *f = obj;
+	struct vpci_func *f = obj;
 
 	spin_lock(&f->bus->lock);
-	pci_remap(f->bus);
+	vpci_remap(f->bus);
 	spin_unlock(&f->bus->lock);
 }
 
-const struct sdesc pci_func_desc = {
+const struct sdesc vpci_func_desc = {
 	.name = "pci",
 	.version = 1,
-	SDESC(struct pci_func, s, struct pci_func_state, pci_func_fields),
-	.check = pci_func_check,
-	.post_load = pci_func_post_load,
+	SDESC(struct vpci_func, s, struct vpci_func_state, vpci_func_fields),
+	.check = vpci_func_check,
+	.post_load = vpci_func_post_load,
 };
 
-static const struct sfield pci_host_fields[] = { F(struct pci_host_state, address) };
+static const struct sfield vpci_host_fields[] = { F(struct vpci_host_state, address) };
 
-static int pci_host_check(const void *obj unused, const void *state, struct why *w)
+static int vpci_host_check(const void *obj unused, const void *state, struct why *w)
 {
-	const struct pci_host_state *s = state;
+	const struct vpci_host_state *s = state;
 
 	return s->address & ~0x80fffffcu
 		       ? why_set(w, -EINVAL, "PCI: CONFIG_ADDRESS %08x has reserved bits", (unsigned)s->address)
 		       : 0;
 }
 
-const struct sdesc pci_host_desc = {
+const struct sdesc vpci_host_desc = {
 	.name = "pci-host",
 	.version = 1,
-	SDESC(struct pci_bus, s, struct pci_host_state, pci_host_fields),
-	.check = pci_host_check,
+	SDESC(struct vpci_bus, s, struct vpci_host_state, vpci_host_fields),
+	.check = vpci_host_check,
 };
 
 /* ---- functions ---- */
 
-void pci_func_init(struct pci_func *f, struct pci_bus *b, struct dev *dev, unsigned slot, const struct pci_ids *ids)
+void vpci_func_init(struct vpci_func *f, struct vpci_bus *b, struct dev *dev, unsigned slot, const struct vpci_ids *ids)
 {
 	uint8_t *c = f->reset_cfg;
 
@@ -241,7 +241,7 @@ void pci_func_init(struct pci_func *f, struct pci_bus *b, struct dev *dev, unsig
 	f->wmask[PCI_CACHE_LINE] = f->wmask[PCI_LATENCY] = f->wmask[PCI_INT_LINE] = 0xff;
 }
 
-int pci_func_bar(struct pci_func *f, unsigned bar, bool io, uint32_t size, const struct bus_ops *ops, void *arg)
+int vpci_func_bar(struct vpci_func *f, unsigned bar, bool io, uint32_t size, const struct bus_ops *ops, void *arg)
 {
 	uint64_t *next = io ? &f->bus->next_io : &f->bus->next_mem, base = ALIGN_UP(*next, (uint64_t)size);
 
@@ -249,13 +249,13 @@ int pci_func_bar(struct pci_func *f, unsigned bar, bool io, uint32_t size, const
 	if (base + size > (io ? PCI_IO_END : PCI_MMIO_END))
 		return err_trace(-ENOSPC);
 	*next = base + size;
-	f->bar[bar] = (struct pci_bar){ .size = size, .io = io, .ops = ops, .arg = arg };
+	f->bar[bar] = (struct vpci_bar){ .size = size, .io = io, .ops = ops, .arg = arg };
 	put_le32(f->reset_cfg + PCI_BAR0 + 4 * bar, (uint32_t)base | io);
 	put_le32(f->wmask + PCI_BAR0 + 4 * bar, ~(size - 1));
 	return 0;
 }
 
-unsigned pci_func_cap(struct pci_func *f, uint8_t id, unsigned len)
+unsigned vpci_func_cap(struct vpci_func *f, uint8_t id, unsigned len)
 {
 	unsigned off = f->cap_end;
 
@@ -268,7 +268,7 @@ unsigned pci_func_cap(struct pci_func *f, uint8_t id, unsigned len)
 	return off;
 }
 
-int pci_func_attach(struct pci_func *f)
+int vpci_func_attach(struct vpci_func *f)
 {
 	if (f->slot >= PCI_SLOTS)
 		return -EINVAL;
@@ -276,22 +276,22 @@ int pci_func_attach(struct pci_func *f)
 		return -EEXIST;
 	f->bus->func[f->slot] = f;
 	f->bus->refs++;
-	pci_func_reset(f);
-	dev_add_section(f->dev, &pci_func_desc, f);
+	vpci_func_reset(f);
+	dev_add_section(f->dev, &vpci_func_desc, f);
 	if (f->nvectors)
-		dev_add_section(f->dev, &pci_msix_desc, f);
+		dev_add_section(f->dev, &vpci_msix_desc, f);
 	return 0;
 }
 
-static void pci_bus_put(struct pci_bus *bus)
+static void vpci_bus_put(struct vpci_bus *bus)
 {
 	if (--bus->refs == 0)
 		free(bus);
 }
 
-void pci_func_detach(struct pci_func *f)
+void vpci_func_detach(struct vpci_func *f)
 {
-	struct pci_bus *bus = f->bus;
+	struct vpci_bus *bus = f->bus;
 
 	if (!bus || f->slot >= PCI_SLOTS || bus->func[f->slot] != f)
 		return;
@@ -299,47 +299,47 @@ void pci_func_detach(struct pci_func *f)
 		if (f->bar[i].at)
 			bus_remove(&f->dev->m->bus, bar_space(&f->bar[i]), f->bar[i].at);
 	bus->func[f->slot] = NULL;
-	pci_bus_put(bus);
+	vpci_bus_put(bus);
 }
 
-void pci_func_reset(struct pci_func *f)
+void vpci_func_reset(struct vpci_func *f)
 {
 	spin_lock(&f->bus->lock);
 	memcpy(f->s.cfg, f->reset_cfg, PCI_CFG_SIZE);
-	pci_remap(f->bus);
+	vpci_remap(f->bus);
 	spin_unlock(&f->bus->lock);
-	pci_msix_reset(f);
+	vpci_msix_reset(f);
 }
 
 /* ---- the bus's own device ---- */
 
-static void pci_host_reset(struct dev *d)
+static void vpci_host_reset(struct dev *d)
 {
-	struct pci_bus *bus = CONTAINER_OF(d, struct pci_bus, dev);
+	struct vpci_bus *bus = CONTAINER_OF(d, struct vpci_bus, dev);
 
 	bus->s.address = 0;
-	pci_func_reset(&bus->host);
+	vpci_func_reset(&bus->host);
 }
 
 /* Functions may be freed after their bus: the last one takes it along. */
-static void pci_host_fini(struct dev *d)
+static void vpci_host_fini(struct dev *d)
 {
-	struct pci_bus *bus = CONTAINER_OF(d, struct pci_bus, dev);
+	struct vpci_bus *bus = CONTAINER_OF(d, struct vpci_bus, dev);
 
 	if (bus->has_ports)
 		bus_remove(&d->m->bus, BUS_PIO, PCI_PORT_ADDRESS);
 	if (bus->has_ecam)
 		bus_remove(&d->m->bus, BUS_MMIO, PCI_ECAM_BASE);
 	list_remove(&d->node);
-	pci_func_detach(&bus->host);
-	pci_bus_put(bus);
+	vpci_func_detach(&bus->host);
+	vpci_bus_put(bus);
 }
 
-static const struct dev_ops pci_host_ops = { .reset = pci_host_reset, .fini = pci_host_fini };
+static const struct dev_ops vpci_host_ops = { .reset = vpci_host_reset, .fini = vpci_host_fini };
 
-int pci_bus_create(struct machine *m, struct pci_bus **b)
+int vpci_bus_create(struct machine *m, struct vpci_bus **b)
 {
-	struct pci_bus *bus = calloc(1, sizeof(*bus));
+	struct vpci_bus *bus = calloc(1, sizeof(*bus));
 	int err;
 
 	if (!bus)
@@ -348,10 +348,10 @@ int pci_bus_create(struct machine *m, struct pci_bus **b)
 	bus->refs = 1;
 	bus->next_mem = PCI_MMIO_BASE;
 	bus->next_io = PCI_IO_BASE;
-	dev_register(m, &bus->dev, "pci-host", 0, &pci_host_ops);
-	dev_add_section(&bus->dev, &pci_host_desc, bus);
-	pci_func_init(&bus->host, bus, &bus->dev, 0, &host_ids);
-	err = pci_func_attach(&bus->host);
+	dev_register(m, &bus->dev, "pci-host", 0, &vpci_host_ops);
+	dev_add_section(&bus->dev, &vpci_host_desc, bus);
+	vpci_func_init(&bus->host, bus, &bus->dev, 0, &host_ids);
+	err = vpci_func_attach(&bus->host);
 	if (!err)
 		err = bus_add(&m->bus, BUS_PIO,
 			      &(struct bus_region){ PCI_PORT_ADDRESS, CF8_LEN, &cf8_ops, bus, "pci-cfg" });
@@ -361,7 +361,7 @@ int pci_bus_create(struct machine *m, struct pci_bus **b)
 			      &(struct bus_region){ PCI_ECAM_BASE, PCI_ECAM_SIZE, &ecam_ops, bus, "pci-ecam" });
 	bus->has_ecam = bus->has_ports && !err;
 	if (err) {
-		pci_host_fini(&bus->dev);
+		vpci_host_fini(&bus->dev);
 		return err_trace(err);
 	}
 	*b = bus;

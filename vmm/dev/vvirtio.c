@@ -4,11 +4,11 @@
  *
  *   BAR 0  I/O, 16 bytes    notify: queue n at 4 * n (in ports, so that no write on the hot path needs decoding)
  *   BAR 1  memory, 4 KiB    0x000 common configuration | 0x400 ISR | 0x800 device configuration
- *   BAR 2  memory, 4 KiB    MSI-X table and pending bits (pci_msix.c)
+ *   BAR 2  memory, 4 KiB    MSI-X table and pending bits (vpci_msix.c)
  *
- * No INTx: without MSI-X a driver polls the ISR. Devices: virtio_net.c, virtio_rng.c.
+ * No INTx: without MSI-X a driver polls the ISR. Devices: vnet.c, vrng.c.
  */
-#include "vmm/dev/virtio.h"
+#include "vmm/dev/vvirtio.h"
 #include <string.h>
 
 #define NOTIFY_SIZE 16
@@ -22,21 +22,21 @@ enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
 
 /* ---- interrupts and breakage; lock held ---- */
 
-static void interrupt(struct virtio *v, uint16_t vector, uint8_t isr)
+static void interrupt(struct vvirtio *v, uint16_t vector, uint8_t isr)
 {
-	if (pci_msix_enabled(&v->pci))
-		pci_msix_raise(&v->pci, vector); /* VIRTIO_NO_VECTOR is none of its vectors */
+	if (vpci_msix_enabled(&v->pci))
+		vpci_msix_raise(&v->pci, vector); /* VIRTIO_NO_VECTOR is none of its vectors */
 	else
 		v->s.isr |= isr;
 }
 
-bool virtio_queue_is_live(const struct virtio *v, unsigned q)
+bool vvirtio_queue_is_live(const struct vvirtio *v, unsigned q)
 {
 	return (v->s.status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK && v->s.q[q].enabled &&
-	       pci_func_is_master(&v->pci);
+	       vpci_func_is_master(&v->pci);
 }
 
-void virtio_break(struct virtio *v, const char *why)
+void vvirtio_break(struct vvirtio *v, const char *why)
 {
 	if (v->s.status & VIRTIO_NEEDS_RESET)
 		return;
@@ -46,22 +46,22 @@ void virtio_break(struct virtio *v, const char *why)
 		interrupt(v, v->s.config_vector, ISR_CONFIG);
 }
 
-void virtio_signal(struct virtio *v, unsigned q)
+void vvirtio_signal(struct vvirtio *v, unsigned q)
 {
-	if (virtq_must_signal(&v->q[q]))
+	if (vvirtq_must_signal(&v->q[q]))
 		interrupt(v, v->s.q[q].vector, ISR_QUEUE);
 }
 
 /* What follows from the negotiated features. */
-static void features_apply(struct virtio *v)
+static void features_apply(struct vvirtio *v)
 {
 	for (unsigned i = 0; i < v->ids->nqueues; i++) {
-		v->q[i].indirect = virtio_has(v, VIRTIO_F_INDIRECT_DESC);
-		v->q[i].event_idx = virtio_has(v, VIRTIO_F_EVENT_IDX);
+		v->q[i].indirect = vvirtio_has(v, VIRTIO_F_INDIRECT_DESC);
+		v->q[i].event_idx = vvirtio_has(v, VIRTIO_F_EVENT_IDX);
 	}
 }
 
-static void state_reset(struct virtio *v)
+static void state_reset(struct vvirtio *v)
 {
 	memset(&v->s, 0, sizeof(v->s));
 	v->s.config_vector = VIRTIO_NO_VECTOR;
@@ -76,12 +76,12 @@ static void state_reset(struct virtio *v)
 
 /* ---- common configuration ---- */
 
-static bool features_good(const struct virtio *v, uint64_t f)
+static bool features_good(const struct vvirtio *v, uint64_t f)
 {
 	return !(f & ~v->features) && f & VIRTIO_F_VERSION_1 && (!v->ops->features_ok || v->ops->features_ok(f));
 }
 
-static void status_write(struct virtio *v, uint8_t val)
+static void status_write(struct vvirtio *v, uint8_t val)
 {
 	uint8_t new = val &STATUS_BITS & ~v->s.status;
 
@@ -104,15 +104,15 @@ static void status_write(struct virtio *v, uint8_t val)
 	}
 }
 
-static uint16_t vector_of(const struct virtio *v, uint64_t val)
+static uint16_t vector_of(const struct vvirtio *v, uint64_t val)
 {
 	return val < v->pci.nvectors ? (uint16_t)val : VIRTIO_NO_VECTOR;
 }
 
-static uint64_t common_read(struct virtio *v, unsigned off, unsigned size)
+static uint64_t common_read(struct vvirtio *v, unsigned off, unsigned size)
 {
-	static const struct virtq_state none;
-	const struct virtq_state *q = v->s.queue_select < v->ids->nqueues ? &v->s.q[v->s.queue_select] : &none;
+	static const struct vvirtq_state none;
+	const struct vvirtq_state *q = v->s.queue_select < v->ids->nqueues ? &v->s.q[v->s.queue_select] : &none;
 	uint8_t c[COMMON_LEN + 8] = { 0 };
 	uint32_t sel = v->s.device_feature_select, dsel = v->s.driver_feature_select;
 
@@ -145,10 +145,10 @@ static void write_addr(uint64_t *reg, unsigned off, unsigned size, uint64_t val)
 		*reg = (*reg & ~(0xffffffffUL << 8 * (off & 4))) | val << 8 * (off & 4);
 }
 
-static void queue_enable(struct virtio *v, struct virtq_state *q)
+static void queue_enable(struct vvirtio *v, struct vvirtq_state *q)
 {
-	if (!virtq_is_sane(q)) {
-		virtio_break(v, "a queue of a bad size or alignment");
+	if (!vvirtq_is_sane(q)) {
+		vvirtio_break(v, "a queue of a bad size or alignment");
 		return;
 	}
 	q->last_avail = q->used_idx = q->signalled = 0;
@@ -156,9 +156,9 @@ static void queue_enable(struct virtio *v, struct virtq_state *q)
 }
 
 /* Registers of the selected queue. Only its vector may change once it is enabled. */
-static void queue_write(struct virtio *v, unsigned off, unsigned size, uint64_t val)
+static void queue_write(struct vvirtio *v, unsigned off, unsigned size, uint64_t val)
 {
-	struct virtq_state *q;
+	struct vvirtq_state *q;
 
 	if (v->s.queue_select >= v->ids->nqueues)
 		return;
@@ -179,7 +179,7 @@ static void queue_write(struct virtio *v, unsigned off, unsigned size, uint64_t 
 }
 
 /* Each field takes accesses of its own width only (4.1.3.1). Lock held. */
-static void common_write(struct virtio *v, unsigned off, unsigned size, uint64_t val)
+static void common_write(struct vvirtio *v, unsigned off, unsigned size, uint64_t val)
 {
 	unsigned sel = v->s.driver_feature_select;
 
@@ -205,7 +205,7 @@ static void common_write(struct virtio *v, unsigned off, unsigned size, uint64_t
 
 static uint64_t cfg_bar_read(void *arg, uint64_t off, unsigned size)
 {
-	struct virtio *v = arg;
+	struct vvirtio *v = arg;
 	uint64_t val = 0;
 
 	if (off >= DEVICE_OFF && off - DEVICE_OFF + size <= v->ids->cfg_len)
@@ -223,7 +223,7 @@ static uint64_t cfg_bar_read(void *arg, uint64_t off, unsigned size)
 
 static void cfg_bar_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 {
-	struct virtio *v = arg;
+	struct vvirtio *v = arg;
 
 	if (off >= COMMON_LEN)
 		return;
@@ -234,7 +234,7 @@ static void cfg_bar_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 
 static void notify_write(void *arg, uint64_t off, unsigned size unused, uint64_t val unused)
 {
-	struct virtio *v = arg;
+	struct vvirtio *v = arg;
 
 	if (off % NOTIFY_MULT == 0 && off / NOTIFY_MULT < v->ids->nqueues)
 		v->ops->notify(v, (unsigned)(off / NOTIFY_MULT));
@@ -247,7 +247,7 @@ static const struct bus_ops cfg_bar_ops = { cfg_bar_read, cfg_bar_write }, notif
 /* ---- VIRTIO_PCI_CAP_PCI_CFG: a window onto the BARs in configuration space (4.1.4.9) ---- */
 
 /* The access that the window is set to, false if it is none; *bar, *off, *len. */
-static bool window(const struct virtio *v, unsigned *bar, uint32_t *off, uint32_t *len)
+static bool window(const struct vvirtio *v, unsigned *bar, uint32_t *off, uint32_t *len)
 {
 	const uint8_t *c = v->pci.s.cfg + v->cfg_cap;
 
@@ -258,14 +258,14 @@ static bool window(const struct virtio *v, unsigned *bar, uint32_t *off, uint32_
 	       *off < (*bar == VIRTIO_BAR_CFG ? CFG_SIZE : NOTIFY_SIZE);
 }
 
-static bool in_window_data(const struct virtio *v, unsigned off, unsigned size)
+static bool in_window_data(const struct vvirtio *v, unsigned off, unsigned size)
 {
 	return off < v->cfg_cap + VCAP_EXTRA + 4 && off + size > v->cfg_cap + VCAP_EXTRA;
 }
 
-static void window_read(struct pci_func *f, unsigned reg, unsigned size)
+static void window_read(struct vpci_func *f, unsigned reg, unsigned size)
 {
-	struct virtio *v = CONTAINER_OF(f, struct virtio, pci);
+	struct vvirtio *v = CONTAINER_OF(f, struct vvirtio, pci);
 	uint32_t off, len;
 	unsigned bar;
 
@@ -273,9 +273,9 @@ static void window_read(struct pci_func *f, unsigned reg, unsigned size)
 		put_le32(f->s.cfg + v->cfg_cap + VCAP_EXTRA, (uint32_t)cfg_bar_read(v, off, len));
 }
 
-static void window_written(struct pci_func *f, unsigned reg, unsigned size)
+static void window_written(struct vpci_func *f, unsigned reg, unsigned size)
 {
-	struct virtio *v = CONTAINER_OF(f, struct virtio, pci);
+	struct vvirtio *v = CONTAINER_OF(f, struct vvirtio, pci);
 	uint32_t off, len, val = get_le32(f->s.cfg + v->cfg_cap + VCAP_EXTRA);
 	unsigned bar;
 
@@ -288,44 +288,44 @@ static void window_written(struct pci_func *f, unsigned reg, unsigned size)
 		notify_write(v, off, len, val);
 }
 
-static const struct pci_func_ops window_ops = { window_read, window_written };
+static const struct vpci_func_ops window_ops = { window_read, window_written };
 
 /* ---- state ---- */
 
-#define Q_FIELDS(i)                               \
-	F(struct virtio_state, q[i].desc)         \
-	, F(struct virtio_state, q[i].avail)      \
-	, F(struct virtio_state, q[i].used)       \
-	, F(struct virtio_state, q[i].size)       \
-	, F(struct virtio_state, q[i].vector)     \
-	, F(struct virtio_state, q[i].enabled)    \
-	, F(struct virtio_state, q[i].last_avail) \
-	, F(struct virtio_state, q[i].used_idx)   \
-	, F(struct virtio_state, q[i].signalled)  \
-	, F_ARR(struct virtio_state, q[i].reserved)
+#define Q_FIELDS(i)                                \
+	F(struct vvirtio_state, q[i].desc)         \
+	, F(struct vvirtio_state, q[i].avail)      \
+	, F(struct vvirtio_state, q[i].used)       \
+	, F(struct vvirtio_state, q[i].size)       \
+	, F(struct vvirtio_state, q[i].vector)     \
+	, F(struct vvirtio_state, q[i].enabled)    \
+	, F(struct vvirtio_state, q[i].last_avail) \
+	, F(struct vvirtio_state, q[i].used_idx)   \
+	, F(struct vvirtio_state, q[i].signalled)  \
+	, F_ARR(struct vvirtio_state, q[i].reserved)
 
-static const struct sfield virtio_fields[] = {
-	F(struct virtio_state, driver_features),
+static const struct sfield vvirtio_fields[] = {
+	F(struct vvirtio_state, driver_features),
 	Q_FIELDS(0),
 	Q_FIELDS(1),
-	F(struct virtio_state, device_feature_select),
-	F(struct virtio_state, driver_feature_select),
-	F(struct virtio_state, config_vector),
-	F(struct virtio_state, queue_select),
-	F(struct virtio_state, status),
-	F(struct virtio_state, isr),
-	F_ARR(struct virtio_state, reserved),
+	F(struct vvirtio_state, device_feature_select),
+	F(struct vvirtio_state, driver_feature_select),
+	F(struct vvirtio_state, config_vector),
+	F(struct vvirtio_state, queue_select),
+	F(struct vvirtio_state, status),
+	F(struct vvirtio_state, isr),
+	F_ARR(struct vvirtio_state, reserved),
 };
 
-static bool vector_is_sane(const struct virtio *v, uint16_t vec)
+static bool vector_is_sane(const struct vvirtio *v, uint16_t vec)
 {
 	return vec == VIRTIO_NO_VECTOR || vec < v->pci.nvectors;
 }
 
-static int virtio_check(const void *obj, const void *state, struct why *w)
+static int vvirtio_check(const void *obj, const void *state, struct why *w)
 {
-	const struct virtio *v = obj;
-	const struct virtio_state *s = state;
+	const struct vvirtio *v = obj;
+	const struct vvirtio_state *s = state;
 	const char *n = v->ids->name;
 
 	if (s->status & ~(STATUS_BITS | VIRTIO_NEEDS_RESET) || s->isr & ~(ISR_QUEUE | ISR_CONFIG) || s->reserved[0] ||
@@ -337,12 +337,12 @@ static int virtio_check(const void *obj, const void *state, struct why *w)
 	if (!vector_is_sane(v, s->config_vector))
 		return why_set(w, -EINVAL, "%s: configuration vector %u of %u", n, s->config_vector, v->pci.nvectors);
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
-		static const struct virtq_state none;
-		const struct virtq_state *q = &s->q[i];
+		static const struct vvirtq_state none;
+		const struct vvirtq_state *q = &s->q[i];
 
 		if (i >= v->ids->nqueues
 			    ? memcmp(q, &none, sizeof(none)) != 0
-			    : !vector_is_sane(v, q->vector) || q->enabled > 1 || (q->enabled && !virtq_is_sane(q)) ||
+			    : !vector_is_sane(v, q->vector) || q->enabled > 1 || (q->enabled && !vvirtq_is_sane(q)) ||
 				      q->reserved[0] || q->reserved[1])
 			return why_set(w, -EINVAL,
 				       "%s: queue %u: size %u, vector %u, enabled %u: not a state it can have", n, i,
@@ -351,28 +351,28 @@ static int virtio_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
-static void virtio_post_load(void *obj)
+static void vvirtio_post_load(void *obj)
 {
-	struct virtio *v = obj;
+	struct vvirtio *v = obj;
 
 	v->epoch++;
 	v->why = v->s.status & VIRTIO_NEEDS_RESET ? "broken before the migration" : NULL;
 	features_apply(v);
 }
 
-const struct sdesc virtio_desc = {
+const struct sdesc vvirtio_desc = {
 	.name = "virtio",
 	.version = 1,
-	SDESC(struct virtio, s, struct virtio_state, virtio_fields),
-	.check = virtio_check,
-	.post_load = virtio_post_load,
+	SDESC(struct vvirtio, s, struct vvirtio_state, vvirtio_fields),
+	.check = vvirtio_check,
+	.post_load = vvirtio_post_load,
 };
 
 /* ---- life ---- */
 
-static unsigned add_cap(struct pci_func *f, uint8_t type, unsigned bar, uint32_t off, uint32_t len, unsigned extra)
+static unsigned add_cap(struct vpci_func *f, uint8_t type, unsigned bar, uint32_t off, uint32_t len, unsigned extra)
 {
-	unsigned cap = pci_func_cap(f, PCI_CAP_VENDOR, VCAP_EXTRA + extra);
+	unsigned cap = vpci_func_cap(f, PCI_CAP_VENDOR, VCAP_EXTRA + extra);
 	uint8_t *c = f->reset_cfg + cap;
 
 	c[VCAP_LEN] = (uint8_t)(VCAP_EXTRA + extra);
@@ -383,16 +383,16 @@ static unsigned add_cap(struct pci_func *f, uint8_t type, unsigned bar, uint32_t
 	return cap;
 }
 
-static int build_function(struct virtio *v)
+static int build_function(struct vvirtio *v)
 {
-	struct pci_func *f = &v->pci;
-	int err = pci_msix_init(f, VIRTIO_BAR_MSIX, v->ids->nqueues + 1);
+	struct vpci_func *f = &v->pci;
+	int err = vpci_msix_init(f, VIRTIO_BAR_MSIX, v->ids->nqueues + 1);
 	unsigned cap;
 
 	if (!err)
-		err = pci_func_bar(f, VIRTIO_BAR_NOTIFY, true, NOTIFY_SIZE, &notify_ops, v);
+		err = vpci_func_bar(f, VIRTIO_BAR_NOTIFY, true, NOTIFY_SIZE, &notify_ops, v);
 	if (!err)
-		err = pci_func_bar(f, VIRTIO_BAR_CFG, false, CFG_SIZE, &cfg_bar_ops, v);
+		err = vpci_func_bar(f, VIRTIO_BAR_CFG, false, CFG_SIZE, &cfg_bar_ops, v);
 	if (err)
 		return err;
 	add_cap(f, VCAP_COMMON, VIRTIO_BAR_CFG, 0, COMMON_LEN, 0);
@@ -404,13 +404,13 @@ static int build_function(struct virtio *v)
 	v->cfg_cap = add_cap(f, VCAP_PCI_CFG, 0, 0, 0, 4);
 	f->wmask[v->cfg_cap + VCAP_BAR] = 0xff;
 	memset(f->wmask + v->cfg_cap + VCAP_OFFSET, 0xff, 12); /* offset, length, data */
-	return pci_func_attach(f);
+	return vpci_func_attach(f);
 }
 
-int virtio_init(struct virtio *v, struct machine *m, struct pci_bus *b, unsigned slot, const struct virtio_ids *ids,
-		const struct virtio_ops *ops, const struct dev_ops *dops)
+int vvirtio_init(struct vvirtio *v, struct machine *m, struct vpci_bus *b, unsigned slot, const struct vvirtio_ids *ids,
+		 const struct vvirtio_ops *ops, const struct dev_ops *dops)
 {
-	struct pci_ids
+	struct vpci_ids
 		p = { 0x1af4, (uint16_t)(0x1040 + ids->id), 0x1af4, (uint16_t)(0x1040 + ids->id), 1, ids->class };
 	int err;
 
@@ -420,29 +420,29 @@ int virtio_init(struct virtio *v, struct machine *m, struct pci_bus *b, unsigned
 	v->ops = ops;
 	v->features = ids->features | VIRTIO_F_COMMON;
 	for (unsigned i = 0; i < ids->nqueues; i++)
-		v->q[i] = (struct virtq){ .s = &v->s.q[i], .mem = m->mem };
+		v->q[i] = (struct vvirtq){ .s = &v->s.q[i], .mem = m->mem };
 	state_reset(v);
 	dev_register(m, &v->dev, ids->name, slot, dops);
-	pci_func_init(&v->pci, b, &v->dev, slot, &p);
+	vpci_func_init(&v->pci, b, &v->dev, slot, &p);
 	v->pci.ops = &window_ops;
 	err = build_function(v);
 	if (err)
-		virtio_fini(v);
+		vvirtio_fini(v);
 	else
-		dev_add_section(&v->dev, &virtio_desc, v);
+		dev_add_section(&v->dev, &vvirtio_desc, v);
 	return err;
 }
 
-void virtio_reset(struct virtio *v)
+void vvirtio_reset(struct vvirtio *v)
 {
-	pci_func_reset(&v->pci);
+	vpci_func_reset(&v->pci);
 	spin_lock(&v->lock);
 	state_reset(v);
 	spin_unlock(&v->lock);
 }
 
-void virtio_fini(struct virtio *v)
+void vvirtio_fini(struct vvirtio *v)
 {
-	pci_func_detach(&v->pci);
+	vpci_func_detach(&v->pci);
 	list_remove(&v->dev.node);
 }

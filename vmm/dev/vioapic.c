@@ -15,28 +15,28 @@
 #define RTE_WRITABLE \
 	(RTE_VECTOR | RTE_MODE | RTE_LOGICAL | RTE_ACTIVE_LOW | RTE_LEVEL | RTE_MASKED | 0xffULL << RTE_DEST_SHIFT)
 
-struct ioapic_state { /* section "ioapic" */
+struct vioapic_state { /* section "ioapic" */
 	uint32_t select, id;
 	uint64_t rte[IOAPIC_PINS];
 	uint32_t level; /* bit per pin: asserted */
 	uint32_t edge;  /* bit per pin: an edge not yet sent */
 };
-struct ioapic {
+struct vioapic {
 	struct dev dev;
-	struct ioapic_state s; /* [l] */
-	struct spinlock lock;  /* [l] */
+	struct vioapic_state s; /* [l] */
+	struct spinlock lock;   /* [l] */
 };
 
 /* clang-format off */
-static const struct sfield ioapic_fields[] = {
-	F(struct ioapic_state, select), F(struct ioapic_state, id),   F_ARR(struct ioapic_state, rte),
-	F(struct ioapic_state, level),  F(struct ioapic_state, edge),
+static const struct sfield vioapic_fields[] = {
+	F(struct vioapic_state, select), F(struct vioapic_state, id),   F_ARR(struct vioapic_state, rte),
+	F(struct vioapic_state, level),  F(struct vioapic_state, edge),
 };
 /* clang-format on */
 
-static int ioapic_check(const void *obj, const void *state, struct why *w)
+static int vioapic_check(const void *obj, const void *state, struct why *w)
 {
-	const struct ioapic_state *s = state;
+	const struct vioapic_state *s = state;
 	(void)obj;
 	if (s->select > 0xff || (s->id & ~ID_MASK) || s->level >> IOAPIC_PINS || s->edge >> IOAPIC_PINS)
 		return why_set(w, -EINVAL, "ioapic: select %x, id %x, pins %x, edges %x", s->select, s->id, s->level,
@@ -48,15 +48,15 @@ static int ioapic_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
-static const struct sdesc ioapic_desc = {
+static const struct sdesc vioapic_desc = {
 	.name = "ioapic",
 	.version = 1,
-	SDESC(struct ioapic, s, struct ioapic_state, ioapic_fields),
-	.check = ioapic_check,
+	SDESC(struct vioapic, s, struct vioapic_state, vioapic_fields),
+	.check = vioapic_check,
 };
 
 /* Send what pin has to say, if its entry lets it. Under the lock. */
-static void service(struct ioapic *io, unsigned pin)
+static void service(struct vioapic *io, unsigned pin)
 {
 	uint64_t rte = io->s.rte[pin];
 	uint32_t bit = 1U << pin;
@@ -80,7 +80,7 @@ static void service(struct ioapic *io, unsigned pin)
 	dev_msi(&io->dev, addr, data);
 }
 
-void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level)
+void vioapic_set_pin(struct vioapic *io, unsigned pin, bool level)
 {
 	if (pin >= IOAPIC_PINS)
 		return;
@@ -98,7 +98,7 @@ void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level)
 	spin_unlock(&io->lock);
 }
 
-static void eoi_locked(struct ioapic *io, uint8_t vector)
+static void eoi_locked(struct vioapic *io, uint8_t vector)
 {
 	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
 		if ((io->s.rte[i] & RTE_VECTOR) != vector || !(io->s.rte[i] & RTE_REMOTE_IRR))
@@ -108,14 +108,14 @@ static void eoi_locked(struct ioapic *io, uint8_t vector)
 	}
 }
 
-void ioapic_eoi(struct ioapic *io, uint8_t vector)
+void vioapic_eoi(struct vioapic *io, uint8_t vector)
 {
 	spin_lock(&io->lock);
 	eoi_locked(io, vector);
 	spin_unlock(&io->lock);
 }
 
-static uint32_t reg_read(struct ioapic *io)
+static uint32_t reg_read(struct vioapic *io)
 {
 	uint32_t reg = io->s.select;
 
@@ -130,7 +130,7 @@ static uint32_t reg_read(struct ioapic *io)
 	return (uint32_t)(io->s.rte[(reg - IOAPIC_REG_RTE) / 2] >> (reg & 1 ? 32 : 0));
 }
 
-static void reg_write(struct ioapic *io, uint32_t val)
+static void reg_write(struct vioapic *io, uint32_t val)
 {
 	uint32_t reg = io->s.select;
 
@@ -150,9 +150,9 @@ static void reg_write(struct ioapic *io, uint32_t val)
 }
 
 /* Only aligned dword accesses are defined; a byte reads and writes the low one of IOREGSEL all the same. */
-static uint64_t ioapic_read(void *arg, uint64_t off, unsigned size)
+static uint64_t vioapic_read(void *arg, uint64_t off, unsigned size)
 {
-	struct ioapic *io = arg;
+	struct vioapic *io = arg;
 	uint32_t v = 0;
 
 	(void)size;
@@ -165,9 +165,9 @@ static uint64_t ioapic_read(void *arg, uint64_t off, unsigned size)
 	return v;
 }
 
-static void ioapic_write(void *arg, uint64_t off, unsigned size, uint64_t val)
+static void vioapic_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 {
-	struct ioapic *io = arg;
+	struct vioapic *io = arg;
 
 	spin_lock(&io->lock);
 	if (off == IOREGSEL)
@@ -179,42 +179,42 @@ static void ioapic_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 	spin_unlock(&io->lock);
 }
 
-static void ioapic_reset(struct dev *d)
+static void vioapic_reset(struct dev *d)
 {
-	struct ioapic *io = CONTAINER_OF(d, struct ioapic, dev);
+	struct vioapic *io = CONTAINER_OF(d, struct vioapic, dev);
 
-	io->s = (struct ioapic_state){ 0 };
+	io->s = (struct vioapic_state){ 0 };
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
 		io->s.rte[i] = RTE_MASKED;
 }
 
-static void ioapic_fini(struct dev *d)
+static void vioapic_fini(struct dev *d)
 {
-	struct ioapic *io = CONTAINER_OF(d, struct ioapic, dev);
+	struct vioapic *io = CONTAINER_OF(d, struct vioapic, dev);
 
 	bus_remove(&d->m->bus, BUS_MMIO, IOAPIC_BASE);
 	list_remove(&d->node);
 	free(io);
 }
 
-static const struct dev_ops ioapic_ops = { .reset = ioapic_reset, .fini = ioapic_fini };
-static const struct bus_ops ioapic_bus_ops = { ioapic_read, ioapic_write };
+static const struct dev_ops vioapic_ops = { .reset = vioapic_reset, .fini = vioapic_fini };
+static const struct bus_ops vioapic_bus_ops = { vioapic_read, vioapic_write };
 
-int ioapic_create(struct machine *m, struct ioapic **out)
+int vioapic_create(struct machine *m, struct vioapic **out)
 {
-	struct ioapic *io = calloc(1, sizeof(*io));
+	struct vioapic *io = calloc(1, sizeof(*io));
 	if (!io)
 		return err_trace(-ENOMEM);
 	int err =
-		bus_add(&m->bus, BUS_MMIO, &(struct bus_region){ IOAPIC_BASE, 0x1000, &ioapic_bus_ops, io, "ioapic" });
+		bus_add(&m->bus, BUS_MMIO, &(struct bus_region){ IOAPIC_BASE, 0x1000, &vioapic_bus_ops, io, "ioapic" });
 	if (err) {
 		free(io);
 		return err;
 	}
 	spin_init(&io->lock, "ioapic");
-	dev_register(m, &io->dev, "ioapic", 0, &ioapic_ops);
-	dev_add_section(&io->dev, &ioapic_desc, io);
-	ioapic_reset(&io->dev);
+	dev_register(m, &io->dev, "ioapic", 0, &vioapic_ops);
+	dev_add_section(&io->dev, &vioapic_desc, io);
+	vioapic_reset(&io->dev);
 	*out = io;
 	return 0;
 }

@@ -8,7 +8,7 @@
  *   avail        flags idx ring[] used_event    driver -> device: heads of chains offered
  *   used         flags idx ring[] avail_event   device -> driver: heads and lengths written
  *
- * The caller holds the device's lock, except for the virtq_chain functions, which touch only the chain and guest
+ * The caller holds the device's lock, except for the vvirtq_chain functions, which touch only the chain and guest
  * memory. What is written is marked in the dirty set right after the write.
  */
 #pragma once
@@ -17,7 +17,7 @@
 #define VIRTQ_SIZE_MAX 256
 #define VIRTQ_SEGS_MAX (VIRTQ_SIZE_MAX + 32) /* a descriptor that crosses a 2 MiB block makes several */
 
-struct virtq_state {                /* per queue, part of section "virtio" */
+struct vvirtq_state {               /* per queue, part of section "virtio" */
 	uint64_t desc, avail, used; /* gpa; as the driver wrote them */
 	uint16_t size, vector;
 	uint16_t enabled;
@@ -26,43 +26,43 @@ struct virtq_state {                /* per queue, part of section "virtio" */
 	uint16_t signalled;  /* used_idx when the driver was last told, or had no wish to be */
 	uint16_t reserved[2];
 };
-struct virtq {
-	struct virtq_state *s;
+struct vvirtq {
+	struct vvirtq_state *s;
 	struct gmem *mem;
 	bool indirect, event_idx; /* negotiated */
 	const char *why;          /* what broke */
 };
-struct virtq_seg {
+struct vvirtq_seg {
 	uint8_t *p;
 	gpa_t gpa;
 	uint32_t len;
 };
 /* A buffer: first the segments that the device reads, then those that it writes. */
-struct virtq_chain {
+struct vvirtq_chain {
 	uint16_t head;
 	unsigned nout, nin; /* seg[0..nout) are read, seg[nout..nout+nin) written */
 	uint32_t out_len, in_len;
-	unsigned rseg, wseg; /* cursors of virtq_chain_read and _write */
+	unsigned rseg, wseg; /* cursors of vvirtq_chain_read and _write */
 	uint32_t roff, woff;
-	struct virtq_seg seg[VIRTQ_SEGS_MAX];
+	struct vvirtq_seg seg[VIRTQ_SEGS_MAX];
 };
 
 /* Can the driver's addresses and size be those of a queue? (2.7: alignments, power of two) */
-bool virtq_is_sane(const struct virtq_state *s);
+bool vvirtq_is_sane(const struct vvirtq_state *s);
 /* Take the next buffer: 1, 0 if there is none, -EPROTO. */
-int virtq_pop(struct virtq *q, struct virtq_chain *c);
-void virtq_unpop(struct virtq *q, unsigned n); /* give back the last n */
+int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c);
+void vvirtq_unpop(struct vvirtq *q, unsigned n); /* give back the last n */
 /* Put a used element i places after the published ones; then publish n of them. -EPROTO */
-int virtq_put(struct virtq *q, unsigned i, uint16_t head, uint32_t len);
-int virtq_publish(struct virtq *q, unsigned n);
+int vvirtq_put(struct vvirtq *q, unsigned i, uint16_t head, uint32_t len);
+int vvirtq_publish(struct vvirtq *q, unsigned n);
 /* Used buffers were published: does the driver want to know? Counts as told when it returns. */
-bool virtq_must_signal(struct virtq *q);
+bool vvirtq_must_signal(struct vvirtq *q);
 /* Ask for no notifications; ask for them, and return whether buffers came in the meantime. */
-void virtq_quiet(struct virtq *q);
-bool virtq_listen(struct virtq *q);
+void vvirtq_quiet(struct vvirtq *q);
+bool vvirtq_listen(struct vvirtq *q);
 
 /* Sequential copies from the read part and to the write part; how many bytes there were. */
-size_t virtq_chain_read(struct virtq_chain *c, void *buf, size_t len);
-size_t virtq_chain_write(struct virtq *q, struct virtq_chain *c, const void *buf, size_t len);
+size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len);
+size_t vvirtq_chain_write(struct vvirtq *q, struct vvirtq_chain *c, const void *buf, size_t len);
 /* Segment with byte off of the write part, as {p, gpa, 1}; p NULL if there is none. */
-struct virtq_seg virtq_chain_at(const struct virtq_chain *c, uint32_t off);
+struct vvirtq_seg vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off);

@@ -4,11 +4,11 @@
  * Always x2APIC: after IA32_APIC_BASE has left that mode the MSRs fault and nothing answers in MMIO, as no guest here
  * has a reason to. Six LVT entries (no CMCI), no EOI broadcast suppression.
  *
- * The vCPU's task calls everything here, apic_bus.c's posts apart, which touch the IRR, TMR, `events` and `esr_latent`
+ * The vCPU's task calls everything here, vapic_bus.c's posts apart, which touch the IRR, TMR, `events` and `esr_latent`
  * by atomic operations only.
  */
-#include "vmm/dev/lapic.h"
-#include "vmm/dev/lapic_regs.h"
+#include "vmm/dev/vlapic.h"
+#include "vmm/dev/vlapic_regs.h"
 #include <string.h>
 
 #define LAPIC_VERSION  (0x14 | (LVT_COUNT - 2) << 16) /* version, highest LVT entry (without CMCI) */
@@ -47,15 +47,15 @@ static int highest_bit(const uint32_t *map)
 	return -1;
 }
 
-static bool timer_is_deadline(const struct lapic *l)
+static bool timer_is_deadline(const struct vlapic *l)
 {
 	return (l->s.lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_DEADLINE;
 }
 
 /* Registers after power-up, INIT or hardware disable (SDM 3A 11.4.7); the ID, the base and the events stay. */
-static void regs_reset(struct lapic *l)
+static void regs_reset(struct vlapic *l)
 {
-	struct lapic_state *s = &l->s;
+	struct vlapic_state *s = &l->s;
 	__atomic_store_n(&s->svr, 0xff, __ATOMIC_RELAXED); /* disabled: posts are refused from here on */
 	s->tpr = s->icr_lo = s->icr_hi = s->esr = s->esr_latent = s->dcr = s->icount = s->count_armed = 0;
 	s->tsc_deadline = s->count_start_ns = 0;
@@ -68,7 +68,7 @@ static void regs_reset(struct lapic *l)
 	}
 }
 
-void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu)
+void vlapic_init(struct vlapic *l, struct vapic_bus *bus, unsigned vcpu)
 {
 	memset(l, 0, sizeof(*l));
 	l->bus = bus;
@@ -79,7 +79,7 @@ void lapic_init(struct lapic *l, struct apic_bus *bus, unsigned vcpu)
 	regs_reset(l);
 }
 
-unsigned lapic_take_events(struct lapic *l)
+unsigned vlapic_take_events(struct vlapic *l)
 {
 	uint32_t e = __atomic_load_n(&l->s.events, __ATOMIC_RELAXED);
 	unsigned did = 0;
@@ -103,37 +103,37 @@ unsigned lapic_take_events(struct lapic *l)
 /* ---- priority: TPR, ISR and IRR (SDM 3A 11.8) ---- */
 
 /* The class in service, as bits 7:4. */
-static uint32_t in_service(const struct lapic *l)
+static uint32_t in_service(const struct vlapic *l)
 {
 	int v = highest_bit(l->s.isr);
 	return v < 0 ? 0 : (uint32_t)v & 0xf0;
 }
 
-static uint32_t ppr(const struct lapic *l)
+static uint32_t ppr(const struct vlapic *l)
 {
 	uint32_t service = in_service(l);
 	return (l->s.tpr & 0xf0) >= service ? l->s.tpr : service;
 }
 
-unsigned lapic_wants(const struct lapic *l)
+unsigned vlapic_wants(const struct vlapic *l)
 {
 	int v = l->s.apic_base & APIC_BASE_EN ? highest_bit(l->s.irr) : -1;
 	return v >= 0 && ((uint32_t)v & 0xf0) > in_service(l) ? (unsigned)v : 0;
 }
 
-int lapic_pending(const struct lapic *l)
+int vlapic_pending(const struct vlapic *l)
 {
-	unsigned v = lapic_wants(l);
-	return v >> 4 > lapic_cr8(l) ? (int)v : -1;
+	unsigned v = vlapic_wants(l);
+	return v >> 4 > vlapic_cr8(l) ? (int)v : -1;
 }
 
-void lapic_ack(struct lapic *l, uint8_t vector)
+void vlapic_ack(struct vlapic *l, uint8_t vector)
 {
 	__atomic_fetch_and(&l->s.irr[vector / 32], ~(1U << vector % 32), __ATOMIC_ACQ_REL);
 	l->s.isr[vector / 32] |= 1U << vector % 32;
 }
 
-static void eoi(struct lapic *l)
+static void eoi(struct vlapic *l)
 {
 	int v = highest_bit(l->s.isr);
 	if (v < 0)
@@ -148,13 +148,13 @@ static void eoi(struct lapic *l)
 
 static unsigned divide_shift(uint32_t dcr) { return (((dcr & 3) | (dcr >> 1 & 4)) + 1) & 7; }
 
-static uint64_t count_elapsed(const struct lapic *l, uint64_t guest_ns) /* in timer ticks */
+static uint64_t count_elapsed(const struct vlapic *l, uint64_t guest_ns) /* in timer ticks */
 {
 	uint64_t ns = guest_ns - l->s.count_start_ns;
 	return (int64_t)ns < 0 ? 0 : ns >> divide_shift(l->s.dcr);
 }
 
-static uint32_t current_count(const struct lapic *l, uint64_t guest_ns)
+static uint32_t current_count(const struct vlapic *l, uint64_t guest_ns)
 {
 	uint64_t ticks = count_elapsed(l, guest_ns);
 	if (!l->s.count_armed || timer_is_deadline(l))
@@ -164,16 +164,16 @@ static uint32_t current_count(const struct lapic *l, uint64_t guest_ns)
 	return ticks >= l->s.icount ? 0 : l->s.icount - (uint32_t)ticks;
 }
 
-static void timer_disarm(struct lapic *l)
+static void timer_disarm(struct vlapic *l)
 {
 	l->s.icount = l->s.count_armed = 0;
 	l->s.tsc_deadline = l->s.count_start_ns = 0;
 }
 
-static void timer_fire(struct lapic *l)
+static void timer_fire(struct vlapic *l)
 {
 	if (!(l->s.lvt[LVT_TIMER] & LVT_MASKED))
-		lapic_post(l, (uint8_t)l->s.lvt[LVT_TIMER], false);
+		vlapic_post(l, (uint8_t)l->s.lvt[LVT_TIMER], false);
 }
 
 /* Ticks to nanoseconds, rounded up, at most a day: no 128-bit division, and the caller polls again anyway. */
@@ -183,9 +183,9 @@ static uint64_t ticks_to_ns(uint64_t ticks, uint64_t hz)
 	return sec >= 86400 ? 86400 * NS_PER_SEC : sec * NS_PER_SEC + (ticks % hz * NS_PER_SEC + hz - 1) / hz;
 }
 
-bool lapic_timer_poll(struct lapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns)
+bool vlapic_timer_poll(struct vlapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns)
 {
-	struct lapic_state *s = &l->s;
+	struct vlapic_state *s = &l->s;
 
 	if (timer_is_deadline(l)) {
 		if (!s->tsc_deadline)
@@ -217,7 +217,7 @@ bool lapic_timer_poll(struct lapic *l, uint64_t guest_tsc, uint64_t guest_ns, ui
 	return s->count_armed;
 }
 
-static void write_dcr(struct lapic *l, uint64_t guest_ns, uint32_t val)
+static void write_dcr(struct vlapic *l, uint64_t guest_ns, uint32_t val)
 {
 	uint64_t ticks = count_elapsed(l, guest_ns);
 	l->s.dcr = val;
@@ -240,7 +240,7 @@ static int lvt_index(uint32_t reg)
 	}
 }
 
-static int write_lvt(struct lapic *l, int i, uint32_t val)
+static int write_lvt(struct vlapic *l, int i, uint32_t val)
 {
 	if ((val & ~lvt_valid[i]) || (i == LVT_TIMER && (val & LVT_TIMER_MODE) == LVT_TIMER_MODE))
 		return -EINVAL;
@@ -254,7 +254,7 @@ static int write_lvt(struct lapic *l, int i, uint32_t val)
 	return 0;
 }
 
-static int write_svr(struct lapic *l, uint32_t val)
+static int write_svr(struct vlapic *l, uint32_t val)
 {
 	if (val & ~SVR_VALID)
 		return -EINVAL;
@@ -265,7 +265,7 @@ static int write_svr(struct lapic *l, uint32_t val)
 	return 0;
 }
 
-static int write_base(struct lapic *l, uint64_t val)
+static int write_base(struct vlapic *l, uint64_t val)
 {
 	uint64_t old = l->s.apic_base;
 	bool en = val & APIC_BASE_EN, extd = val & APIC_BASE_EXTD, was_en = old & APIC_BASE_EN,
@@ -282,16 +282,16 @@ static int write_base(struct lapic *l, uint64_t val)
 	return 0;
 }
 
-static int read_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t *val)
+static int read_reg(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t *val)
 {
-	const struct lapic_state *s = &l->s;
+	const struct vlapic_state *s = &l->s;
 
 	switch (reg) {
 	case APIC_ID: *val = s->id; return 0;
 	case APIC_VERSION: *val = LAPIC_VERSION; return 0;
 	case APIC_TPR: *val = s->tpr; return 0;
 	case APIC_PPR: *val = ppr(l); return 0;
-	case APIC_LDR: *val = lapic_ldr(s->id); return 0;
+	case APIC_LDR: *val = vlapic_ldr(s->id); return 0;
 	case APIC_SVR: *val = s->svr; return 0;
 	case APIC_ISR ... APIC_ISR + 7: *val = s->isr[reg - APIC_ISR]; return 0;
 	case APIC_TMR ... APIC_TMR + 7: *val = __atomic_load_n(&s->tmr[reg - APIC_TMR], __ATOMIC_RELAXED); return 0;
@@ -310,9 +310,9 @@ static int read_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t *
 	return 0;
 }
 
-static int write_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t val)
+static int write_reg(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t val)
 {
-	struct lapic_state *s = &l->s;
+	struct vlapic_state *s = &l->s;
 
 	if (val >> 32 && reg != APIC_ICR)
 		return -EINVAL;
@@ -339,7 +339,7 @@ static int write_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t 
 			return -EINVAL;
 		s->icr_lo = v & ~ICR_BUSY;
 		s->icr_hi = (uint32_t)(val >> 32);
-		lapic_send_ipi(l);
+		vlapic_send_ipi(l);
 		return 0;
 	case APIC_INITIAL_COUNT:
 		if (!timer_is_deadline(l)) {
@@ -356,7 +356,7 @@ static int write_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t 
 	case APIC_SELF_IPI:
 		if (v > 0xff)
 			return -EINVAL;
-		lapic_self_ipi(l, (uint8_t)v);
+		vlapic_self_ipi(l, (uint8_t)v);
 		return 0;
 	default: break;
 	}
@@ -364,7 +364,7 @@ static int write_reg(struct lapic *l, uint32_t reg, uint64_t guest_ns, uint64_t 
 	return i < 0 ? -EINVAL : write_lvt(l, i, v);
 }
 
-int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val)
+int vlapic_msr_read(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val)
 {
 	(void)guest_tsc;
 	if (msr == MSR_APIC_BASE) {
@@ -380,7 +380,7 @@ int lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t g
 	return read_reg(l, msr - MSR_X2APIC, guest_ns, val);
 }
 
-int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val)
+int vlapic_msr_write(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val)
 {
 	(void)guest_tsc;
 	if (msr == MSR_APIC_BASE)
@@ -398,24 +398,24 @@ int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t 
 /* ---- migration ---- */
 
 /* clang-format off */
-static const struct sfield lapic_fields[] = {
-	F(struct lapic_state, id),           F(struct lapic_state, svr),
-	F(struct lapic_state, tpr),          F_ARR(struct lapic_state, lvt),
-	F(struct lapic_state, icr_lo),       F(struct lapic_state, icr_hi),
-	F(struct lapic_state, esr),          F(struct lapic_state, dcr),
-	F(struct lapic_state, icount),       F(struct lapic_state, esr_latent),
-	F_ARR(struct lapic_state, isr),      F_ARR(struct lapic_state, tmr),
-	F_ARR(struct lapic_state, irr),      F(struct lapic_state, apic_base),
-	F(struct lapic_state, tsc_deadline), F(struct lapic_state, count_start_ns),
-	F(struct lapic_state, sipi_wait),    F(struct lapic_state, sipi_vector),
-	F(struct lapic_state, events),       F(struct lapic_state, count_armed),
+static const struct sfield vlapic_fields[] = {
+	F(struct vlapic_state, id),           F(struct vlapic_state, svr),
+	F(struct vlapic_state, tpr),          F_ARR(struct vlapic_state, lvt),
+	F(struct vlapic_state, icr_lo),       F(struct vlapic_state, icr_hi),
+	F(struct vlapic_state, esr),          F(struct vlapic_state, dcr),
+	F(struct vlapic_state, icount),       F(struct vlapic_state, esr_latent),
+	F_ARR(struct vlapic_state, isr),      F_ARR(struct vlapic_state, tmr),
+	F_ARR(struct vlapic_state, irr),      F(struct vlapic_state, apic_base),
+	F(struct vlapic_state, tsc_deadline), F(struct vlapic_state, count_start_ns),
+	F(struct vlapic_state, sipi_wait),    F(struct vlapic_state, sipi_vector),
+	F(struct vlapic_state, events),       F(struct vlapic_state, count_armed),
 };
 /* clang-format on */
 
-static int lapic_check(const void *obj, const void *state, struct why *w)
+static int vlapic_check(const void *obj, const void *state, struct why *w)
 {
-	const struct lapic *l = obj;
-	const struct lapic_state *s = state;
+	const struct vlapic *l = obj;
+	const struct vlapic_state *s = state;
 	bool deadline = (s->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_DEADLINE;
 	uint64_t base = s->apic_base & ~(APIC_BASE_EN | APIC_BASE_EXTD);
 
@@ -441,9 +441,9 @@ static int lapic_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
-const struct sdesc lapic_desc = {
+const struct sdesc vlapic_desc = {
 	.name = "lapic",
 	.version = 1,
-	SDESC(struct lapic, s, struct lapic_state, lapic_fields),
-	.check = lapic_check,
+	SDESC(struct vlapic, s, struct vlapic_state, vlapic_fields),
+	.check = vlapic_check,
 };
