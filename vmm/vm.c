@@ -201,14 +201,14 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	return ok;
 }
 
-/* The claim is TAKEN, and ends here. */
-static int start_claimed(struct vm *vm, struct why *w)
+/* The lease is TAKEN, and ends here. */
+static int start_leased(struct vm *vm, struct why *w)
 {
 	int err = vm_start(vm, w);
 	if (!err)
 		departed_remove(vm->cfg.name);
 	vm->waits_for[0] = 0;
-	__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&vm->lease, VM_LEASE_NONE, __ATOMIC_SEQ_CST);
 	return err;
 }
 
@@ -216,9 +216,9 @@ static int start_unless_elsewhere(struct vm *vm, enum start_policy policy, uint6
 {
 	int err = migrate_elsewhere(vm, policy, patience_ns, w);
 	if (!err)
-		return start_claimed(vm, w);
-	if (!vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_NONE))
-		(void)vm_claim(vm, VM_CLAIM_YIELDED, VM_CLAIM_NONE); /* TAKEN is that of `vm start --force` */
+		return start_leased(vm, w);
+	if (!vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_NONE))
+		(void)vm_lease(vm, VM_LEASE_YIELDED, VM_LEASE_NONE); /* TAKEN is that of `vm start --force` */
 	return err;
 }
 
@@ -226,12 +226,12 @@ int vm_start_here(struct vm *vm, bool force, struct why *w)
 {
 	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
 		return vm_start(vm, w); /* which has its own answer */
-	if (force) {                    /* whoever is still asking finds that his claim has gone */
-		if (__atomic_exchange_n(&vm->claim, VM_CLAIM_TAKEN, __ATOMIC_SEQ_CST) == VM_CLAIM_TAKEN)
+	if (force) {                    /* whoever is still asking finds that his lease has gone */
+		if (__atomic_exchange_n(&vm->lease, VM_LEASE_TAKEN, __ATOMIC_SEQ_CST) == VM_LEASE_TAKEN)
 			return why_set(w, -EBUSY, "it is being started");
-		return start_claimed(vm, w);
+		return start_leased(vm, w);
 	}
-	if (!vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING))
+	if (!vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING))
 		return why_set(w, -EBUSY, "it is being started%s%s", vm->waits_for[0] ? ", but: " : "", vm->waits_for);
 	return start_unless_elsewhere(vm, START_OPERATOR, 0, w);
 }
@@ -258,7 +258,7 @@ static void autostart_one(void *arg)
 	struct vm *vm = arg;
 	struct why w = { "" };
 	bool alone = vm->cfg.autostart == VM_AUTOSTART_ALONE;
-	if (vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING)) {
+	if (vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING)) {
 		int err = start_unless_elsewhere(vm, alone ? START_ALONE : START_AUTO, time_ns() + ALONE_NS, &w);
 		if (err == -EEXIST)
 			log_warn("vm %s: not started: %s", vm->cfg.name, w.text);

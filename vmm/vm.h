@@ -44,7 +44,7 @@ static inline bool vm_state_is_off(enum vm_state s) { return s == VM_STOPPED || 
  * A host that is about to start a VM asks its peers first (migrate_elsewhere); this is what it tells those that ask the
  * same.
  */
-enum vm_claim { VM_CLAIM_NONE, VM_CLAIM_ASKING, VM_CLAIM_YIELDED, VM_CLAIM_TAKEN };
+enum vm_lease { VM_LEASE_NONE, VM_LEASE_ASKING, VM_LEASE_YIELDED, VM_LEASE_TAKEN };
 
 /*
  * (c) const after create  [m] vm->lock  [a] atomic  [v] its vCPU task, or all vCPUs paused
@@ -53,7 +53,7 @@ struct vm {
 	struct list node;     /* vm table's lock */
 	struct vm_config cfg; /* (c) */
 	enum vm_state state;  /* [m] */
-	enum vm_claim claim;  /* [a] */
+	enum vm_lease lease;  /* [a] */
 	bool gone;            /* [m] out of the table: it never runs again */
 	bool building;        /* [m] its memory is made, without the lock; who finds this set leaves it alone */
 	unsigned refs;        /* table's lock */
@@ -137,9 +137,9 @@ int vm_start_here(struct vm *vm, bool force, struct why *w) must_check;
  * out. NULL: none of that name has left. It counts as departed until it runs here.
  */
 struct vm *vm_start_departed(const char *name);
-static inline bool vm_claim(struct vm *vm, enum vm_claim from, enum vm_claim to)
+static inline bool vm_lease(struct vm *vm, enum vm_lease from, enum vm_lease to)
 {
-	return __atomic_compare_exchange_n(&vm->claim, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	return __atomic_compare_exchange_n(&vm->lease, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 int vm_stop(struct vm *vm, struct why *w);   /* power cut: STOPPED, memory freed. May sleep */
 int vm_remove(struct vm *vm, struct why *w); /* STOPPED: out of the table, until this host is restarted */

@@ -57,7 +57,7 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 	memcpy(r->waits_for, vm->waits_for, sizeof(r->waits_for));
 	r->waits_for[sizeof(r->waits_for) - 1] = '\0';
 	r->mac = mac_text(vm->cfg.mac);
-	r->state = vm_state_is_off(st) && __atomic_load_n(&vm->claim, __ATOMIC_RELAXED) == VM_CLAIM_ASKING
+	r->state = vm_state_is_off(st) && __atomic_load_n(&vm->lease, __ATOMIC_RELAXED) == VM_LEASE_ASKING
 			   ? "starting"
 			   : vm_state_name(st);
 	r->mem = vm->cfg.mem;

@@ -50,9 +50,9 @@ static const struct word evidence_words[] = {
 	W(START_FORCE),      W(START_AUTO),       W(START_ALONE),        W(START_ALONE_DUE), W(START_POLICIES),
 	W(UNDECIDED_ASK),    W(UNDECIDED_RESUME), W(UNDECIDED_POLICIES),
 };
-static const struct word claim_words[] = {
-	W(CLAIM_NONE),   W(CLAIM_ASKING), W(CLAIM_YIELDED), W(CLAIM_TAKEN),
-	W(CLAIM_STATES), W(ASKER_FIRST),  W(ASKER_LATER),   W(CLAIM_ORDERS),
+static const struct word lease_words[] = {
+	W(LEASE_NONE),   W(LEASE_ASKING), W(LEASE_YIELDED), W(LEASE_TAKEN),
+	W(LEASE_STATES), W(ASKER_FIRST),  W(ASKER_LATER),   W(LEASE_ORDERS),
 };
 static const struct word action_words[] = {
 	W(ACT_NONE),      W(ACT_ACCEPT),      W(ACT_SAY_READY), W(ACT_START), W(ACT_DISCARD), W(ACT_SAY_STARTED),
@@ -62,10 +62,10 @@ static const struct word action_words[] = {
 
 /* Copies, which a mutant may spoil. */
 static struct rule record[RECORD_STATES][RECORD_EVENTS], source[SOURCE_STATES][SOURCE_EVENTS],
-	claim[CLAIM_STATES][CLAIM_ORDERS];
+	lease[LEASE_STATES][LEASE_ORDERS];
 static uint8_t start[EVIDENCES][START_POLICIES], undecided[EVIDENCES][UNDECIDED_POLICIES];
 
-enum table { RECORD, SOURCE, START, UNDECIDED, CLAIM };
+enum table { RECORD, SOURCE, START, UNDECIDED, LEASE };
 static const struct mutant {
 	const char *name;
 	enum table table;
@@ -138,11 +138,11 @@ static const struct mutant {
 	  "a host that is too busy to answer is taken for a dead one" },
 	{ "auto-conflict-starts", START, EVIDENCE_CONFLICT, START_AUTO, 0, ACT_GO, 7,
 	  "of two hosts with one name an answer counts" },
-	{ "taken-says-not-here", CLAIM, CLAIM_TAKEN, ASKER_LATER, CLAIM_TAKEN, ACT_AGAIN, 5,
+	{ "taken-says-not-here", LEASE, LEASE_TAKEN, ASKER_LATER, LEASE_TAKEN, ACT_AGAIN, 5,
 	  "a host that is about to start says that it is not" },
-	{ "asking-never-refuses", CLAIM, CLAIM_ASKING, ASKER_LATER, CLAIM_ASKING, ACT_AGAIN, 5,
+	{ "asking-never-refuses", LEASE, LEASE_ASKING, ASKER_LATER, LEASE_ASKING, ACT_AGAIN, 5,
 	  "of two that ask, the first lets the second pass" },
-	{ "asking-never-yields", CLAIM, CLAIM_ASKING, ASKER_FIRST, CLAIM_ASKING, ACT_AGAIN, 5,
+	{ "asking-never-yields", LEASE, LEASE_ASKING, ASKER_FIRST, LEASE_ASKING, ACT_AGAIN, 5,
 	  "of two that ask, the second says \"not here\" and goes on" },
 	/* clang-format on */
 };
@@ -153,7 +153,7 @@ static void spoil(const struct mutant *m)
 	switch (m->table) {
 	case RECORD: record[m->row][m->column] = r; return;
 	case SOURCE: source[m->row][m->column] = r; return;
-	case CLAIM: claim[m->row][m->column] = r; return;
+	case LEASE: lease[m->row][m->column] = r; return;
 	case START: start[m->row][m->column] = m->action; return;
 	case UNDECIDED: undecided[m->row][m->column] = m->action; return;
 	}
@@ -189,11 +189,11 @@ static int print_all(void)
 	PRINT(record_words);
 	PRINT(source_words);
 	PRINT(evidence_words);
-	PRINT(claim_words);
+	PRINT(lease_words);
 	PRINT(action_words);
 	print_rules("record", &record[0][0], RECORD_STATES * RECORD_EVENTS);
 	print_rules("source", &source[0][0], SOURCE_STATES * SOURCE_EVENTS);
-	print_rules("claim", &claim[0][0], CLAIM_STATES * CLAIM_ORDERS);
+	print_rules("lease", &lease[0][0], LEASE_STATES * LEASE_ORDERS);
 	print_bytes("start_act", &start[0][0], EVIDENCES * START_POLICIES, 1);
 	print_bytes("undecided_act", &undecided[0][0], EVIDENCES * UNDECIDED_POLICIES, 1);
 	return 0;
@@ -203,7 +203,7 @@ int main(int argc, char **argv)
 {
 	memcpy(record, record_rules, sizeof(record));
 	memcpy(source, source_rules, sizeof(source));
-	memcpy(claim, claim_rules, sizeof(claim));
+	memcpy(lease, lease_rules, sizeof(lease));
 	memcpy(start, start_rules, sizeof(start));
 	memcpy(undecided, undecided_rules, sizeof(undecided));
 	if (argc == 1)

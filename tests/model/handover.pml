@@ -50,7 +50,7 @@
 #define DROPS      0
 #define RUNS_FIRST 1
 #define ALONE
-#elif CONFIG == 5 /* three hosts that start one VM: claims; alone or not; nothing moves */
+#elif CONFIG == 5 /* three hosts that start one VM: leases; alone or not; nothing moves */
 #define HOSTS      3
 #define TRIES(h)   0
 #define RESTARTS   1
@@ -155,7 +155,7 @@ byte src[HOSTS];     /* enum source_state, of that attempt */
 byte into[HOSTS];    /* the attempt whose skeleton it holds */
 byte moved[HOSTS];   /* it sent the VM away: to this host, + 1 */
 bool ended[HOSTS];   /* the VM ended here, and did not move */
-byte claim[HOSTS];   /* enum claim_state */
+byte lease[HOSTS];   /* enum lease_state */
 byte used[HOSTS];    /* attempts made */
 /* Of each question that a host asks all others. */
 byte asked[HOSTS];   /* bits: who was asked in this round */
@@ -306,7 +306,7 @@ inline forget_all(h)
 {
 	if :: out[h] != 0 -> att = out[h] - 1; attempt_over(h, att) :: else fi;
 	stop_asking(h);
-	vm[h] = OFF; into[h] = 0; moved[h] = 0; ended[h] = false; claim[h] = CLAIM_NONE;
+	vm[h] = OFF; into[h] = 0; moved[h] = 0; ended[h] = false; lease[h] = LEASE_NONE;
 	for (att : 0 .. TRY - 1) {
 		told[(h) * TRY + att] = false;
 		if
@@ -321,7 +321,7 @@ inline forget_all(h)
 #endif
 }
 
-/* What p, which h can hear, answers: evi, and in who where the VM went. Table 4 for its claim. */
+/* What p, which h can hear, answers: evi, and in who where the VM went. Table 4 for its lease. */
 inline answer_who(h, p)
 {
 	who = 0;
@@ -332,12 +332,12 @@ inline answer_who(h, p)
 		if
 		:: vm[p] != OFF -> evi = EVIDENCE_HERE
 		:: else ->
-			idx = claim[p] * CLAIM_ORDERS + ((h) < (p) -> ASKER_FIRST : ASKER_LATER);
-			claim[p] = claim_next[idx];
+			idx = lease[p] * LEASE_ORDERS + ((h) < (p) -> ASKER_FIRST : ASKER_LATER);
+			lease[p] = lease_next[idx];
 			if
-			:: claim_act[idx] == ACT_REFUSE -> evi = EVIDENCE_HERE; SEEN(SEEN_REFUSED)
+			:: lease_act[idx] == ACT_REFUSE -> evi = EVIDENCE_HERE; SEEN(SEEN_REFUSED)
 			:: else ->
-				SEEN_IF(claim[p] == CLAIM_YIELDED, SEEN_YIELDS);
+				SEEN_IF(lease[p] == LEASE_YIELDED, SEEN_YIELDS);
 				evi = EVIDENCE_NOTHING; who = moved[p];
 				if :: ended[p] -> over[h] = over[h] | (1 << (p)) :: else fi
 			fi
@@ -399,7 +399,7 @@ inline next_round(h)
 	for (pos : 0 .. HOSTS - 1) { whither[(h) * HOSTS + pos] = 0 }
 }
 
-#define ASKS(h) (up[h] && (UNDECIDED(h) || claim[h] == CLAIM_ASKING || claim[h] == CLAIM_YIELDED))
+#define ASKS(h) (up[h] && (UNDECIDED(h) || lease[h] == LEASE_ASKING || lease[h] == LEASE_YIELDED))
 
 /* Undecided, the round complete. Table 3. */
 inline conclude_undecided(h, policy)
@@ -428,13 +428,13 @@ inline conclude_start(h, policy)
 	conclude_round(h);
 	act = start_act[evi * START_POLICIES + policy];
 	if
-	:: (act == ACT_AGAIN || (act == ACT_WAIT && policy == START_ALONE)) && claim[h] == CLAIM_ASKING -> next_round(h)
+	:: (act == ACT_AGAIN || (act == ACT_WAIT && policy == START_ALONE)) && lease[h] == LEASE_ASKING -> next_round(h)
 	:: else ->
 		stop_asking(h);
 		SEEN_IF(evi == EVIDENCE_SILENT && act == ACT_GO, SEEN_ALONE);
 		if
-		:: act == ACT_GO && claim[h] == CLAIM_ASKING -> claim[h] = CLAIM_TAKEN
-		:: else -> claim[h] = CLAIM_NONE
+		:: act == ACT_GO && lease[h] == LEASE_ASKING -> lease[h] = LEASE_TAKEN
+		:: else -> lease[h] = LEASE_NONE
 		fi
 	fi
 }
@@ -467,7 +467,7 @@ inline calm_ask(h)
 inline calm()
 {
 	for (can : 0 .. HOSTS - 1) {
-		claim[can] = CLAIM_NONE;
+		lease[can] = LEASE_NONE;
 		if
 		:: vm[can] == SKELETON ->
 			nxt = into[can];
@@ -503,7 +503,7 @@ inline calm()
 	finished = true;
 	for (nxt : 0 .. HOSTS - 1) {
 		up[nxt] = false; boot[nxt] = 0; vm[nxt] = OFF; out[nxt] = 0; src[nxt] = 0; into[nxt] = 0; moved[nxt] = 0;
-		ended[nxt] = false; claim[nxt] = 0; used[nxt] = 0; stop_asking(nxt);
+		ended[nxt] = false; lease[nxt] = 0; used[nxt] = 0; stop_asking(nxt);
 		for (att : 0 .. TRY - 1) { rec[nxt * TRY + att] = 0; told[nxt * TRY + att] = false }
 	}
 	for (att : 0 .. TRY - 1) {
@@ -599,7 +599,7 @@ inline recv_offer(a)
 		:: else
 		fi;
 		act = ACT_REFUSE;
-		if :: vm[dst[a]] == OFF && claim[dst[a]] == CLAIM_NONE -> record(dst[a], a, RECORD_EV_OFFER) :: else fi;
+		if :: vm[dst[a]] == OFF && lease[dst[a]] == LEASE_NONE -> record(dst[a], a, RECORD_EV_OFFER) :: else fi;
 		if :: act != ACT_ACCEPT -> cut(a) :: else SEEN_IF(SRC(a) == 1 && dst[a] == 0, SEEN_BACK) fi;
 		DONE("offer %d, action %d\n", a, act)
 	}
@@ -696,7 +696,7 @@ inline record_step(a)
 #endif
 #define CHOOSE_REBOOT(h, p) \
 	MAY(S_REBOOT, h, p) && up[h] && up[p] && h != p && PEERS(h, p) && restarts < RESTARTS && vm[h] == OFF && \
-	claim[h] == CLAIM_NONE -> peer = p
+	lease[h] == LEASE_NONE -> peer = p
 inline restart(h)
 {
 	atomic {
@@ -751,9 +751,9 @@ inline stop(h)
 inline want_start(h)
 {
 	d_step {
-		MAY(S_WANT, h, 0) && starts < STARTS && up[h] && vm[h] == OFF && claim[h] == CLAIM_NONE ->
+		MAY(S_WANT, h, 0) && starts < STARTS && up[h] && vm[h] == OFF && lease[h] == LEASE_NONE ->
 		starts++;
-		claim[h] = CLAIM_ASKING;
+		lease[h] = LEASE_ASKING;
 		DONE("wants to start %d %d\n", h, 0)
 	}
 }
@@ -761,9 +761,9 @@ inline want_start(h)
 inline go(h)
 {
 	d_step {
-		MAY(S_GO, h, 0) && up[h] && claim[h] == CLAIM_TAKEN ->
+		MAY(S_GO, h, 0) && up[h] && lease[h] == LEASE_TAKEN ->
 		SEEN(SEEN_STARTS);
-		claim[h] = CLAIM_NONE;
+		lease[h] = LEASE_NONE;
 		runs(h);
 		DONE("starts %d %d\n", h, 0)
 	}

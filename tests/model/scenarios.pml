@@ -60,25 +60,25 @@ hidden byte script[LENGTH(STEPS)] = { GIVE(0, 1, 0), S_FAIL, 0, 0, S_CRASH, 1, 0
 #define STEPS  7
 hidden byte script[LENGTH(STEPS)] = { S_WANT, 0, 0, S_ASK, 0, 2, S_ASK_BUSY, 0, 1, S_START, 0, START_ALONE,
 	S_ASK, 0, 2, S_ASK_BUSY, 0, 1, S_START, 0, START_ALONE_DUE };
-#define EXPECT assert(claim[0] == CLAIM_NONE && act == ACT_WAIT && vm[1] == RUN)
+#define EXPECT assert(lease[0] == LEASE_NONE && act == ACT_WAIT && vm[1] == RUN)
 #elif SCENARIO == 5 /* CONFIG 3: C is asked, the VM moves from B to C, B restarts, B is asked: "nothing" twice, and it runs */
 #define STEPS  (2 + MOVE_STEPS + 6)
 hidden byte script[LENGTH(STEPS)] = { S_WANT, 0, 0, S_ASK, 0, 2, MOVE(1, 2, 2), S_CRASH, 1, 0, S_ASK, 0, 1,
 	S_START, 0, START_AUTO, S_ASK, 0, 1, S_ASK, 0, 2, S_START, 0, START_AUTO };
-#define EXPECT assert(claim[0] == CLAIM_NONE && act == ACT_REFUSE && vm[2] == RUN)
+#define EXPECT assert(lease[0] == LEASE_NONE && act == ACT_REFUSE && vm[2] == RUN)
 #elif SCENARIO == 6 /* CONFIG 7: two hosts with one name. C starts nothing on the word of its namesake */
 #define STEPS  4
 hidden byte script[LENGTH(STEPS)] = { S_WANT, 2, 0, S_ASK, 2, 0, S_ASK, 2, 1, S_START, 2, START_AUTO };
-#define EXPECT assert(claim[2] == CLAIM_NONE && act == ACT_WAIT)
+#define EXPECT assert(lease[2] == LEASE_NONE && act == ACT_WAIT)
 #elif SCENARIO == 7 /* CONFIG 6: A (here: host 1) is evacuated, reboots with its network cut: it does not start by itself */
 #define STEPS  (MOVE_STEPS + 4)
 hidden byte script[LENGTH(STEPS)] = { MOVE(1, 0, 2), S_CRASH, 1, 0, S_WANT, 1, 0, S_ASK_SILENT, 1, 0, S_START, 1, START_AUTO };
-#define EXPECT assert(claim[1] == CLAIM_NONE && act == ACT_WAIT && vm[0] == RUN)
+#define EXPECT assert(lease[1] == LEASE_NONE && act == ACT_WAIT && vm[0] == RUN)
 #elif SCENARIO == 8 /* CONFIG 8: A -> B -> C, B and A restart; A learns of C, who is no peer of it, through B */
 #define STEPS  (2 * MOVE_STEPS + 6)
 hidden byte script[LENGTH(STEPS)] = { MOVE(0, 1, 0), MOVE(1, 2, 2), S_CRASH, 1, 0, S_CRASH, 0, 0, S_WANT, 0, 0,
 	S_ASK, 0, 1, S_ASK, 0, 2, S_START, 0, START_AUTO };
-#define EXPECT assert(claim[0] == CLAIM_NONE && act == ACT_REFUSE && vm[2] == RUN)
+#define EXPECT assert(lease[0] == LEASE_NONE && act == ACT_REFUSE && vm[2] == RUN)
 #elif SCENARIO == 9 /* CONFIG 9: an old debt, a reboot, a new attempt: ids do not repeat, and each record speaks of its own */
 #ifdef MUTANT_IDS
 #define LATER 0

@@ -160,13 +160,13 @@ static void start_task(void *arg)
 {
 	struct starting *s = arg;
 	struct vm *vm = vm_at(s->h);
-	assert_true(vm_claim(vm, VM_CLAIM_NONE, VM_CLAIM_ASKING));
+	assert_true(vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING));
 	s->err = migrate_elsewhere(vm, s->policy, s->patience_ns, &s->w);
 	if (!s->err) {
 		vm->state = VM_PAUSED;
 		vm_resume(vm); /* a panic if it runs anywhere else */
 	}
-	__atomic_store_n(&vm->claim, VM_CLAIM_NONE, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&vm->lease, VM_LEASE_NONE, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&s->over, true, __ATOMIC_SEQ_CST);
 }
 
@@ -286,14 +286,14 @@ static void test_forget_beats_never(void **state unused)
 }
 
 /* `vm forget` of one that waits for a silent peer: nobody goes on asking for it. */
-static void test_claim_is_taken_away(void **state unused)
+static void test_lease_is_taken_away(void **state unused)
 {
 	struct starting s = { .h = A, .policy = START_AUTO };
 	vm_new_at(A, VM_STOPPED);
 	fake_net.off[C] = true;
 	start_begin(&s);
 	WAIT_FOR(vm_at(A)->waits_for[0]);
-	ON_HOST(A) assert_true(vm_claim(vm_at(A), VM_CLAIM_ASKING, VM_CLAIM_NONE)); /* as vm_remove() does */
+	ON_HOST(A) assert_true(vm_lease(vm_at(A), VM_LEASE_ASKING, VM_LEASE_NONE)); /* as vm_remove() does */
 	WAIT_FOR(is_over(&s));
 	assert_int_equal(s.err, -ECANCELED);
 	assert_false(runs_at(A));
@@ -417,7 +417,7 @@ static void test_alone(void **state unused)
 	start_begin(&s);
 	WAIT_FOR(vm_at(A)->waits_for[0]);
 	assert_non_null(strstr(vm_at(A)->waits_for, "b does not answer"));
-	vm_at(A)->claim = VM_CLAIM_TAKEN; /* as `vm start --force` does */
+	vm_at(A)->lease = VM_LEASE_TAKEN; /* as `vm start --force` does */
 	WAIT_FOR(is_over(&s));
 	now.policy = START_ALONE;
 	start_begin(&now);
@@ -515,19 +515,19 @@ static void test_one_name_twice(void **state unused)
 	start_refused(A, -EEXIST, "demo is at c");
 }
 
-/* Each pair of claims, in both orders of the hosts: at most one starts. */
+/* Each pair of leases, in both orders of the hosts: at most one starts. */
 static void test_both_would_start(void **state unused)
 {
 	static const struct {
 		bool asker_first;
-		enum vm_claim theirs; /* when asked */
+		enum vm_lease theirs; /* when asked */
 		int err;
-		enum vm_claim then; /* theirs after it */
+		enum vm_lease then; /* theirs after it */
 	} cases[] = {
-		{ true, VM_CLAIM_NONE, 0, VM_CLAIM_NONE },        { true, VM_CLAIM_ASKING, 0, VM_CLAIM_YIELDED },
-		{ true, VM_CLAIM_YIELDED, 0, VM_CLAIM_YIELDED },  { true, VM_CLAIM_TAKEN, -EEXIST, VM_CLAIM_TAKEN },
-		{ false, VM_CLAIM_NONE, 0, VM_CLAIM_NONE },       { false, VM_CLAIM_ASKING, -EEXIST, VM_CLAIM_ASKING },
-		{ false, VM_CLAIM_YIELDED, 0, VM_CLAIM_YIELDED }, { false, VM_CLAIM_TAKEN, -EEXIST, VM_CLAIM_TAKEN },
+		{ true, VM_LEASE_NONE, 0, VM_LEASE_NONE },        { true, VM_LEASE_ASKING, 0, VM_LEASE_YIELDED },
+		{ true, VM_LEASE_YIELDED, 0, VM_LEASE_YIELDED },  { true, VM_LEASE_TAKEN, -EEXIST, VM_LEASE_TAKEN },
+		{ false, VM_LEASE_NONE, 0, VM_LEASE_NONE },       { false, VM_LEASE_ASKING, -EEXIST, VM_LEASE_ASKING },
+		{ false, VM_LEASE_YIELDED, 0, VM_LEASE_YIELDED }, { false, VM_LEASE_TAKEN, -EEXIST, VM_LEASE_TAKEN },
 	};
 	strcpy(fake_hosts[B].name, "one"); /* names decide nothing */
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -535,11 +535,11 @@ static void test_both_would_start(void **state unused)
 		struct starting s = { .h = from, .policy = START_OPERATOR };
 		vm_new_at(from, VM_STOPPED);
 		struct vm *theirs = vm_new_at(to, VM_STOPPED);
-		theirs->claim = cases[i].theirs;
+		theirs->lease = cases[i].theirs;
 		start_begin(&s);
 		WAIT_FOR(is_over(&s));
-		if (s.err != cases[i].err || theirs->claim != cases[i].then)
-			fail_msg("case %u: %d, theirs %d", i, s.err, theirs->claim);
+		if (s.err != cases[i].err || theirs->lease != cases[i].then)
+			fail_msg("case %u: %d, theirs %d", i, s.err, theirs->lease);
 		assert_true(fake_tasks_wait());
 		for (int h = A; h <= B; h++)
 			ON_HOST(h) vm_destroy(vm_at(h));
@@ -780,7 +780,7 @@ int main(void)
 		TEST(test_started_lost_and_crashed),
 		TEST(test_started_lost_and_forgotten),
 		TEST(test_forget_beats_never),
-		TEST(test_claim_is_taken_away),
+		TEST(test_lease_is_taken_away),
 		TEST(test_another_host_at_the_address),
 		TEST(test_settled_from_the_other_side),
 		TEST(test_full_house_still_answers),

@@ -21,9 +21,9 @@
 #define ANSWER_NS  (2 * NS_PER_SEC)  /* for the answer to get out */
 #define TWIN_NS    (20 * NS_PER_SEC) /* after its last greeting, a host of our name counts as gone */
 
-_Static_assert((int)VM_CLAIM_NONE == CLAIM_NONE && (int)VM_CLAIM_ASKING == CLAIM_ASKING &&
-		       (int)VM_CLAIM_YIELDED == CLAIM_YIELDED && (int)VM_CLAIM_TAKEN == CLAIM_TAKEN,
-	       "the claims of vmm/vm.h are those of the rules");
+_Static_assert((int)VM_LEASE_NONE == LEASE_NONE && (int)VM_LEASE_ASKING == LEASE_ASKING &&
+		       (int)VM_LEASE_YIELDED == LEASE_YIELDED && (int)VM_LEASE_TAKEN == LEASE_TAKEN,
+	       "the leases of vmm/vm.h are those of the rules");
 
 void migrate_peer_add(const char *name, const char *addr)
 {
@@ -42,20 +42,20 @@ struct search {
 	char *holder;
 };
 
-/* Is vm here for the asker? A claim of ours that comes second is given up. */
+/* Is vm here for the asker? A lease of ours that comes second is given up. */
 static bool is_here(struct vm *vm, const struct who *q)
 {
-	uint32_t claim = __atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
+	uint32_t lease = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
 	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
 		return true;
 	if (!(q->flags & WHO_STARTING))
-		return claim == VM_CLAIM_TAKEN;
+		return lease == VM_LEASE_TAKEN;
 	for (;;) {
-		enum claim_order order = q->asker.host < migrate_this_host()->inc.host ? ASKER_FIRST : ASKER_LATER;
-		const struct rule *r = &claim_rules[claim][order];
-		if (vm_claim(vm, (enum vm_claim)claim, (enum vm_claim)r->next))
+		enum lease_order order = q->asker.host < migrate_this_host()->inc.host ? ASKER_FIRST : ASKER_LATER;
+		const struct rule *r = &lease_rules[lease][order];
+		if (vm_lease(vm, (enum vm_lease)lease, (enum vm_lease)r->next))
 			return r->action == ACT_REFUSE;
-		claim = __atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST);
+		lease = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST);
 	}
 }
 
@@ -414,9 +414,9 @@ void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx)
 /* -ECANCELED: the operator has started it meanwhile (`vm start --force`); there is nothing to tell. */
 static int decide(struct vm *vm, struct why *w)
 {
-	if (vm_claim(vm, VM_CLAIM_ASKING, VM_CLAIM_TAKEN))
+	if (vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_TAKEN))
 		return 0;
-	if (__atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST) != VM_CLAIM_YIELDED)
+	if (__atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST) != VM_LEASE_YIELDED)
 		return -ECANCELED;
 	return why_set(w, -EEXIST, "a host that comes before this one is about to start it");
 }
@@ -461,8 +461,8 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 		enum rule_action act =
 			(enum rule_action)start_rules[e][policy_now(policy, patience_ns, elsewhere_alike(&before, &f))];
 		over = true;
-		if (__atomic_load_n(&vm->claim, __ATOMIC_SEQ_CST) != VM_CLAIM_ASKING) {
-			over = policy == START_OPERATOR || !vm_claim(vm, VM_CLAIM_YIELDED, VM_CLAIM_ASKING);
+		if (__atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST) != VM_LEASE_ASKING) {
+			over = policy == START_OPERATOR || !vm_lease(vm, VM_LEASE_YIELDED, VM_LEASE_ASKING);
 			err = over ? decide(vm, w) : 0;
 			if (!over) /* the one that came first may fail: then it is our turn */
 				task_sleep_until(time_ns() + MIGRATE_ASK_AGAIN_NS);

@@ -34,7 +34,7 @@ bool elsewhere_twice(const struct finding *first, const struct finding *second);
 
 /* The other side: the current record of rx is WHO. */
 void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx);
-/* What this host itself says, without asking anybody. Any task context; claims are compared and may be given up. */
+/* What this host itself says, without asking anybody. Any task context; leases are compared and may be given up. */
 void elsewhere_local(const struct who *q, struct have_answer *a);
 
 /*

@@ -156,7 +156,7 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 			source_event(state, ev);
 		if (*state != SOURCE_UNDECIDED)
 			return ev;
-		(void)completion_wait(&m->claim, time_ns() + MIG_ASK_NS);
+		(void)completion_wait(&m->news, time_ns() + MIG_ASK_NS);
 	}
 }
 

@@ -53,7 +53,7 @@ int migrate_init(void);
 /* A [peer] of tern.conf, to be asked before a VM starts. Before the first VM does. */
 void migrate_peer_add(const char *name, const char *addr);
 /*
- * May this VM start here, as far as other hosts know? vm->claim is ASKING. 0: yes, and it is TAKEN now. -EEXIST: a host
+ * May this VM start here, as far as other hosts know? vm->lease is ASKING. 0: yes, and it is TAKEN now. -EEXIST: a host
  * has it, receives it or is about to start it. -EAGAIN (START_OPERATOR): it cannot be known, and the operator decides.
  * w says what and who. START_AUTO and START_ALONE wait as long as it takes; the latter takes silence for death from
  * patience_ns on. Sleeps.

@@ -56,8 +56,8 @@ struct migration {
 	uint64_t connect_ns;      /* [t] outgoing: what TCP's handshake took, which is a round trip; 0: not measured */
 	bool finished;            /* [l] */
 	struct mutex stream_lock;
-	struct stream *stream;         /* [s] what cancelling aborts */
-	struct completion done, claim; /* claim: something to look at while UNDECIDED */
+	struct stream *stream;        /* [s] what cancelling aborts */
+	struct completion done, news; /* news: something to look at while UNDECIDED */
 };
 
 /* In the table, with a reference for the caller. NULL: no memory. */

@@ -88,7 +88,7 @@ struct decision {
 int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint64_t deadline_ns) must_check;
 int debt_parse(struct wire_rx *rx, struct decision *d, struct why *w) must_check;
 
-#define WHO_STARTING BIT(0) /* the asker is about to start it: claims are compared */
+#define WHO_STARTING BIT(0) /* the asker is about to start it: leases are compared */
 #define WHO_RELAY    BIT(1) /* ask your own peers as well */
 struct who {
 	char name[VM_NAME_MAX];

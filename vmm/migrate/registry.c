@@ -48,7 +48,7 @@ struct migration *migration_new(const char *vm_name, const char *peer, bool inco
 	spin_init(&m->lock, "migration");
 	mutex_init(&m->stream_lock, "migration stream");
 	completion_init(&m->done);
-	completion_init(&m->claim);
+	completion_init(&m->news);
 	m->refs = 2; /* table's and the caller's */
 	sniprintf(m->st.vm, sizeof(m->st.vm), "%s", vm_name);
 	sniprintf(m->st.peer, sizeof(m->st.peer), "%s", peer);
@@ -255,7 +255,7 @@ bool migration_told(const struct decision *d)
 		m->told = d->state;
 	spin_unlock(&m->lock);
 	if (decisive)
-		completion_done(&m->claim);
+		completion_done(&m->news);
 	migration_put(m);
 	return true;
 }
@@ -366,7 +366,7 @@ static int decide(const char *vm_name, enum operators_word word, bool sure, stru
 			"then: vm forget %s --force",
 			open, vm_name);
 	if (!err) {
-		completion_done(&m->claim);
+		completion_done(&m->news);
 		migration_abort(m);
 	}
 	migration_put(m);

@@ -120,9 +120,9 @@ extern const uint8_t start_rules[EVIDENCES][START_POLICIES];
 /* ACT_FREE, ACT_WAIT, ACT_TELL, ACT_RESUME or ACT_AGAIN. */
 extern const uint8_t undecided_rules[EVIDENCES][UNDECIDED_POLICIES];
 /*
- * Of two hosts that are about to start one VM, each asks the other. What the asked one answers for its own claim on the
- * VM: ACT_REFUSE "it is here", ACT_AGAIN "not here", and its own claim is given up.
+ * Of two hosts that are about to start one VM, each asks the other. What the asked one answers for its own lease on the
+ * VM: ACT_REFUSE "it is here", ACT_AGAIN "not here", and its own lease is given up.
  */
-enum claim_state { CLAIM_NONE, CLAIM_ASKING, CLAIM_YIELDED, CLAIM_TAKEN, CLAIM_STATES };
-enum claim_order { ASKER_FIRST, ASKER_LATER, CLAIM_ORDERS }; /* by host identity: a number that no two hosts share */
-extern const struct rule claim_rules[CLAIM_STATES][CLAIM_ORDERS];
+enum lease_state { LEASE_NONE, LEASE_ASKING, LEASE_YIELDED, LEASE_TAKEN, LEASE_STATES };
+enum lease_order { ASKER_FIRST, ASKER_LATER, LEASE_ORDERS }; /* by host identity: a number that no two hosts share */
+extern const struct rule lease_rules[LEASE_STATES][LEASE_ORDERS];
