@@ -55,9 +55,7 @@ static void write_width(const struct pci_dev *d, unsigned off, unsigned width, u
 {
 	const struct slot *s = slot_of(d);
 	if (s->ecam) {
-		if (width == 1)
-			mmio_write8(s->ecam + off, (uint8_t)v);
-		else if (width == 2)
+		if (width == 2)
 			mmio_write16(s->ecam + off, (uint16_t)v);
 		else
 			mmio_write32(s->ecam + off, v);
@@ -69,16 +67,13 @@ static void write_width(const struct pci_dev *d, unsigned off, unsigned width, u
 	outl(PCI_PORT_ADDRESS, (uint32_t)(PCI_ADDRESS_ENABLE | (unsigned)d->bus << 16 | (unsigned)d->dev << 11 |
 					  (unsigned)d->fn << 8 | (off & 0xfc)));
 	uint16_t port = (uint16_t)(PCI_PORT_DATA + (off & 3));
-	if (width == 1)
-		outb(port, (uint8_t)v);
-	else if (width == 2)
+	if (width == 2)
 		outw(port, (uint16_t)v);
 	else
 		outl(port, v);
 	spin_unlock_irqrestore(&port_lock, flags);
 }
 
-void pci_write8(const struct pci_dev *d, unsigned off, uint8_t v) { write_width(d, off, 1, v); }
 void pci_write16(const struct pci_dev *d, unsigned off, uint16_t v) { write_width(d, off, 2, v); }
 void pci_write32(const struct pci_dev *d, unsigned off, uint32_t v) { write_width(d, off, 4, v); }
 
@@ -225,12 +220,6 @@ void *pci_map_bar(const struct pci_dev *d, unsigned n, uint64_t *size)
 	if (size)
 		*size = p ? bytes : 0;
 	return p;
-}
-
-uint16_t pci_io_bar(const struct pci_dev *d, unsigned n)
-{
-	uint32_t v = n < 6 ? pci_read32(d, PCI_BAR0 + n * 4) : 0;
-	return v & PCI_BAR_IO ? (uint16_t)(v & ~3U) : 0;
 }
 
 void pci_enable(const struct pci_dev *d)

@@ -19,14 +19,12 @@ struct pci_dev *pci_get(unsigned i); /* in bus order, NULL past the end */
 uint8_t pci_read8(const struct pci_dev *d, unsigned off);
 uint16_t pci_read16(const struct pci_dev *d, unsigned off);
 uint32_t pci_read32(const struct pci_dev *d, unsigned off);
-void pci_write8(const struct pci_dev *d, unsigned off, uint8_t v);
 void pci_write16(const struct pci_dev *d, unsigned off, uint16_t v);
 void pci_write32(const struct pci_dev *d, unsigned off, uint32_t v);
 /* Offset of the next capability `id` after `from` (0: first), 0 if none. Loops in a broken list end. */
 unsigned pci_find_cap(const struct pci_dev *d, uint8_t id, unsigned from);
 /* Map memory BAR n; NULL with *size 0 if it is absent or an I/O BAR. */
 void *pci_map_bar(const struct pci_dev *d, unsigned n, uint64_t *size);
-uint16_t pci_io_bar(const struct pci_dev *d, unsigned n);
 void pci_enable(const struct pci_dev *d); /* memory, I/O, bus master */
 /* MSI-X: number of entries (0: none); set entry i to call fn(arg): 0 or -errno. */
 unsigned pci_msix_count(const struct pci_dev *d);

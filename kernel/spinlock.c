@@ -60,8 +60,3 @@ void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags)
 	sched_check(flags);
 	cpu_irq_restore(flags);
 }
-
-bool spin_is_locked(const struct spinlock *l)
-{
-	return __atomic_load_n(&l->owner, __ATOMIC_RELAXED) != __atomic_load_n(&l->next, __ATOMIC_RELAXED);
-}

@@ -20,4 +20,3 @@ void spin_lock(struct spinlock *l);
 void spin_unlock(struct spinlock *l);
 uint64_t spin_lock_irqsave(struct spinlock *l) must_check; /* returns RFLAGS for the unlock */
 void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags);
-bool spin_is_locked(const struct spinlock *l);

@@ -94,8 +94,6 @@ void task_init(void)
 		panic("no memory for the first task");
 }
 
-const char *task_name(const struct task *t) { return t->name; }
-
 void task_yield(void)
 {
 	uint64_t flags = cpu_irq_save();
@@ -128,15 +126,6 @@ void task_set_switch_hooks(void (*in)(void *arg), void (*out)(void *arg), void *
 int task_cpu(const struct task *t)
 {
 	return __atomic_load_n(&t->on_cpu, __ATOMIC_SEQ_CST) ? (int)__atomic_load_n(&t->cpu, __ATOMIC_RELAXED) : -1;
-}
-
-void task_kick(const struct task *t)
-{
-	uint64_t flags = cpu_irq_save();
-	int cpu = task_cpu(t);
-	if (cpu >= 0 && (unsigned)cpu != this_cpu()->id)
-		irq_ipi((unsigned)cpu, IRQ_VEC_RESCHED);
-	cpu_irq_restore(flags);
 }
 
 void task_for_each(void (*fn)(const struct task_info *i, void *arg), void *arg)

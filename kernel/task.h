@@ -22,7 +22,6 @@ struct task;
 struct task *task_create(const char *name, enum task_prio prio, void (*fn)(void *arg), void *arg) must_check;
 noreturn void task_exit(void);
 struct task *task_self(void);
-const char *task_name(const struct task *t);
 void task_yield(void);
 /* Sleep until time_ns() >= deadline. Tasks only, no spinlock held. */
 void task_sleep_until(uint64_t deadline_ns);
@@ -41,11 +40,6 @@ void preempt_enable(void);
 bool task_need_resched(void);
 /* The CPU that t runs on now, or -1. A hint unless t cannot move. */
 int task_cpu(const struct task *t);
-/*
- * If t runs on another CPU, interrupt it there: guest mode ends with EXIT_HOST_IRQ. t must not end meanwhile. Any
- * context.
- */
-void task_kick(const struct task *t);
 
 /* For kernel/main.c: the first tasks can be created, the scheduler runs on this CPU (sched.h). */
 void task_init(void);

@@ -22,7 +22,6 @@ void stack_free(void *stack, size_t size);
 static inline uint32_t mmio_read32(const volatile void *p) { return *(const volatile uint32_t *)p; }
 static inline uint16_t mmio_read16(const volatile void *p) { return *(const volatile uint16_t *)p; }
 static inline uint8_t mmio_read8(const volatile void *p) { return *(const volatile uint8_t *)p; }
-static inline void mmio_write64(volatile void *p, uint64_t v) { *(volatile uint64_t *)p = v; }
 static inline void mmio_write32(volatile void *p, uint32_t v) { *(volatile uint32_t *)p = v; }
 static inline void mmio_write16(volatile void *p, uint16_t v) { *(volatile uint16_t *)p = v; }
 static inline void mmio_write8(volatile void *p, uint8_t v) { *(volatile uint8_t *)p = v; }

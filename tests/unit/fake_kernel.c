@@ -227,9 +227,14 @@ void spin_lock(struct spinlock *l)
 		sched_yield();
 }
 
+static bool is_locked(const struct spinlock *l)
+{
+	return __atomic_load_n(&l->owner, __ATOMIC_RELAXED) != __atomic_load_n(&l->next, __ATOMIC_RELAXED);
+}
+
 void spin_unlock(struct spinlock *l)
 {
-	BUG_ON(!spin_is_locked(l));
+	BUG_ON(!is_locked(l));
 	__atomic_fetch_add(&l->owner, 1, __ATOMIC_RELEASE);
 }
 
@@ -243,11 +248,6 @@ void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags)
 {
 	BUG_ON(flags != BIT(9));
 	spin_unlock(l);
-}
-
-bool spin_is_locked(const struct spinlock *l)
-{
-	return __atomic_load_n(&l->owner, __ATOMIC_RELAXED) != __atomic_load_n(&l->next, __ATOMIC_RELAXED);
 }
 
 /* ---- time ---- */
@@ -510,8 +510,6 @@ struct task *task_self(void)
 	return self;
 }
 
-const char *task_name(const struct task *t) { return t->name; }
-
 void task_yield(void) { sched_yield(); }
 
 void task_sleep_until(uint64_t deadline_ns)
@@ -542,9 +540,7 @@ bool task_need_resched(void) { return false; }
 
 int task_cpu(const struct task *t) { return t == self ? 0 : -1; }
 
-void task_kick(const struct task *t) { (void)t; }
-
 void task_for_each(void (*fn)(const struct task_info *i, void *arg), void *arg)
 {
-	fn(&(struct task_info){ .name = task_name(task_self()), .cpu = 0, .state = "running" }, arg);
+	fn(&(struct task_info){ .name = task_self()->name, .cpu = 0, .state = "running" }, arg);
 }
