@@ -4,7 +4,8 @@
 # One check of the sources or of the image; `make check` runs them all. Says what is wrong, exit code 1 if anything is.
 #   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone), nor
 #            would an editor break a comment at column 120; one with two spaces in its text is a table
-#   layers   who includes whom; and every source file is in a list of the Makefile
+#   layers   who includes whom; every source file is in a list of the Makefile;
+#            no comment names a file or a function that does not exist
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
 #   image    no FPU register in the kernel, text not writable, the size
@@ -32,6 +33,7 @@ format)
 	;;
 layers)
 	/usr/bin/python3 tools/layers.py
+	/usr/bin/python3 tools/names.py
 	diff <(sources 'arch/*.[cS]' 'kernel/*.[cS]' 'drivers/*.[cS]' 'net/*.[cS]' 'vmm/*.[cS]' 'boot/*.[cS]' | LC_ALL=C sort) \
 		<(echo "$(var OWN_SRC) $(var BOOT_SRC)" | tr ' ' '\n' | grep . | LC_ALL=C sort) ||
 		{ echo "< on the disk, > in the Makefile"; exit 1; }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Split virtqueues (virtqueue.h). Rings are reached by gpa at each access: no host pointer outlives a call, so nothing
+ * Split virtqueues (vvirtq.h). Rings are reached by gpa at each access: no host pointer outlives a call, so nothing
  * has to be rebuilt after a migration. The order of memory accesses, and with whom each pairs:
  *
  *   avail.idx load (acquire)      the driver's store of ring entry, then idx
