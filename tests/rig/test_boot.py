@@ -85,6 +85,7 @@ def test_boot_runs_linux(shared, cpus, kernel, says, model):
         h.wait_guest_says("third", r"guest ready", 60)
         client.wait_ping(address, 10)
         if model:
+            h.wait_address()
             no_way_from(h, "third", shared.b.address)
         client.wait_ping(address, 10)
         h.json("vm stop third")
