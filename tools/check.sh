@@ -25,7 +25,12 @@ flags_of() {
 case $1 in
 format)
 	wide=$(for f in $(sources '*.c' '*.h'); do
-		expand "$f" | awk -v f="$f" '/^ *(\/\*|\*) / && length > 120 && !/[^.]  /{ print f ":" FNR ": " length " columns" }'
+		expand "$f" | awk -v f="$f" '/^ *(\/\*|\*) / && length > 120 {
+			n = length
+			sub(/^ */, "")
+			if (!/[^.]  /)
+				print f ":" FNR ": " n " columns"
+		}'
 	done)
 	[ -z "$wide" ] || { echo "$wide"; exit 1; }
 	clang-format --version | grep -q 'version 14\.' || { echo "not clang-format 14: nothing checked"; exit 0; }

@@ -216,7 +216,7 @@ static const char *segment_fault(const struct cpu_state *s, unsigned i)
 	return NULL;
 }
 
-static const char *const seg_name[SEG_COUNT] = { "ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR" };
+static const char *const seg_name[SEG_COUNT] = SEG_NAMES;
 
 static int check_segments(const struct cpu_state *s, struct why *w)
 {

@@ -217,8 +217,7 @@ static int start_unless_elsewhere(struct vm *vm, enum start_policy policy, uint6
 	int err = migrate_elsewhere(vm, policy, patience_ns, w);
 	if (!err)
 		return start_leased(vm, w);
-	if (!vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_NONE))
-		(void)vm_lease(vm, VM_LEASE_YIELDED, VM_LEASE_NONE); /* TAKEN is that of `vm start --force` */
+	vm_lease_drop(vm); /* TAKEN is that of `vm start --force` */
 	return err;
 }
 

@@ -141,6 +141,12 @@ static inline bool vm_lease(struct vm *vm, enum vm_lease from, enum vm_lease to)
 {
 	return __atomic_compare_exchange_n(&vm->lease, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
+/* Whoever asks for it, to start it, finds that his lease has gone. TAKEN stays: a start is under way. */
+static inline void vm_lease_drop(struct vm *vm)
+{
+	if (!vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_NONE))
+		(void)vm_lease(vm, VM_LEASE_YIELDED, VM_LEASE_NONE);
+}
 int vm_stop(struct vm *vm, struct why *w);   /* power cut: STOPPED, memory freed. May sleep */
 int vm_remove(struct vm *vm, struct why *w); /* STOPPED: out of the table, until this host is restarted */
 /* Contain a guest's fault: the VM stops, is FAILED, and says why. From a vCPU or device context. */

@@ -393,9 +393,7 @@ int vm_remove(struct vm *vm, struct why *w)
 	mutex_unlock(&vm->lock);
 	if (err)
 		return err;
-	/* Whoever still asks for it, to start it, finds that his lease has gone. TAKEN is that of a start under way. */
-	if (!vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_NONE))
-		(void)vm_lease(vm, VM_LEASE_YIELDED, VM_LEASE_NONE);
+	vm_lease_drop(vm);
 	vm_forget(vm);
 	return 0;
 }

@@ -16,12 +16,12 @@ static struct svm_seg *seg_of(struct vmcb *b, unsigned i)
 static struct seg_state seg_out(const struct svm_seg *s)
 {
 	uint32_t attr = (s->attr & 0xff) | (uint32_t)(s->attr & 0xf00) << 4;
-	return (struct seg_state){ s->base, s->limit, s->attr & 0x80 ? attr : attr | AR_UNUSABLE, s->selector };
+	return (struct seg_state){ s->base, s->limit, s->attr & AR_P ? attr : attr | AR_UNUSABLE, s->selector };
 }
 static struct svm_seg seg_in(const struct seg_state *s)
 {
 	uint16_t attr = (s->attr & 0xff) | (s->attr >> 4 & 0xf00);
-	return (struct svm_seg){ s->selector, s->attr & AR_UNUSABLE ? attr & (uint16_t)~0x80 : attr, s->limit,
+	return (struct svm_seg){ s->selector, s->attr & AR_UNUSABLE ? attr & (uint16_t)~AR_P : attr, s->limit,
 				 s->base };
 }
 
@@ -55,7 +55,8 @@ void svm_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 		s->seg[i] = seg_out(seg_of(b, i));
 	/* A TSS in use is busy. QEMU neither shows that nor wants it there: it then ignores the I/O bitmap. */
 	s->seg[SEG_TR].attr |= (uint32_t)AR_BUSY;
-	s->seg[SEG_SS].attr = (s->seg[SEG_SS].attr & ~0x60U) | (uint32_t)b->cpl << 5; /* of a null SS it may be old */
+	s->seg[SEG_SS].attr = (s->seg[SEG_SS].attr & ~(uint32_t)AR_DPL) | (uint32_t)b->cpl
+										  << 5; /* of a null SS it may be old */
 	s->gdt_base = b->gdtr.base, s->gdt_limit = b->gdtr.limit;
 	s->idt_base = b->idtr.base, s->idt_limit = b->idtr.limit;
 	s->tsc_aux = v->tsc_aux;
@@ -91,7 +92,7 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 		*seg_of(b, i) = seg_in(&s->seg[i]);
 	b->tr.attr &= (uint16_t)~AR_BUSY;
 	/* APM2 15.5.1: CPL is its own field; it equals SS.DPL, or what real and virtual-8086 mode imply. */
-	b->cpl = s->rflags & RFLAGS_VM ? 3 : !(s->cr0 & CR0_PE) ? 0 : s->seg[SEG_SS].attr >> 5 & 3;
+	b->cpl = s->rflags & RFLAGS_VM ? 3 : !(s->cr0 & CR0_PE) ? 0 : (uint8_t)ar_dpl(s->seg[SEG_SS].attr);
 	b->gdtr.base = s->gdt_base, b->gdtr.limit = s->gdt_limit;
 	b->idtr.base = s->idt_base, b->idtr.limit = s->idt_limit;
 	v->tsc_aux = s->tsc_aux;

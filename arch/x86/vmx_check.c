@@ -38,7 +38,7 @@ static const char *check_control_registers(void)
 /* 27.3.1.2 */
 static const char *check_segments(void)
 {
-	static const char *const name[SEG_COUNT] = { "ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR" };
+	static const char *const name[SEG_COUNT] = SEG_NAMES;
 	static char text[64];
 	for (unsigned i = 0; i < SEG_COUNT; i++) {
 		uint32_t attr = (uint32_t)r(GUEST_ES_ATTR + 2 * i), limit = (uint32_t)r(GUEST_ES_LIMIT + 2 * i),

@@ -122,8 +122,10 @@ static void decode_exception(struct vmx_vcpu *v, struct vmexit *x)
 	x->u.exc.dr6 = dr6;
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
 	uint64_t blocked = vmcs_read(GUEST_INTERRUPTIBILITY);
-	/* INT1 is a trap: it returns behind the instruction, and so behind the shadow. For others, entry insists on a pending
-	 * BS behind a shadow under TF (27.3.1.5), and then drops it. */
+	/*
+		 * INT1 is a trap: it returns behind the instruction, and so behind the shadow. For others, entry
+		 * insists on a pending BS behind a shadow under TF (27.3.1.5), and then drops it.
+		 */
 	if ((info >> 8 & 7) == VMX_TYPE_ICEBP) {
 		v->hv.rip += vmcs_read(EXIT_INSN_LEN);
 		vmcs_write(GUEST_INTERRUPTIBILITY, blocked & ~INTERRUPTIBILITY_SHADOW);

@@ -46,7 +46,7 @@ static void seg_in(unsigned i, const struct cpu_state *cpu)
 	const struct seg_state *s = &cpu->seg[i];
 	uint32_t attr = s->attr & (AR_DEFINED | AR_UNUSABLE), limit = s->limit;
 	bool v86 = cpu->rflags & RFLAGS_VM;
-	/* Real mode, and protected mode before the first far jump: CPL is 0, whatever AMD has left in the attributes. */
+	/* Real mode, and protected mode before the first far jump: CPL is 0, whatever AMD has left there. */
 	bool real = !v86 && (!(cpu->cr0 & CR0_PE) || !(cpu->seg[SEG_CS].attr & AR_CODE));
 	if (v86 && i <= SEG_GS)
 		attr = AR_V86, limit = 0xffff;
@@ -180,7 +180,7 @@ void vmx_get_mode(struct hv_vcpu *hv unused, struct hv_mode *m)
 		.cr4 = vmx_cr4(),
 		.efer = efer,
 		.cs_base = vmcs_read(GUEST_ES_BASE + 2 * SEG_CS),
-		.cpl = vmcs_read(GUEST_ES_ATTR + 2 * SEG_SS) >> 5 & 3,
+		.cpl = (uint8_t)ar_dpl(vmcs_read(GUEST_ES_ATTR + 2 * SEG_SS)),
 		.long_mode = (efer & EFER_LMA) && (cs & AR_L),
 		.cs32 = cs & AR_DB,
 	};

@@ -7,6 +7,10 @@
 #include "kernel/base/bits.h"
 
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
+#define SEG_NAMES                                                \
+	{                                                        \
+		"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR" \
+	}
 
 #define AR_TYPE     0xfU
 #define AR_ACCESSED BIT(0) /* of the type, with S */
