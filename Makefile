@@ -22,23 +22,24 @@ all: $(B)/BOOTX64.EFI $(B)/esp.img
 include deps.mk
 
 # The rooms (design: HACKING.md), each with its files. kernel/main.c alone may include from all of them.
-ARCH_SRC    := $(addprefix arch/x86/,apic.c backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
-	ioapic.c irq.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
+ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
+	ioapic.c irq.c lapic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
-KERNEL_SRC  := $(addprefix kernel/,acpi.c commands.c conf.c conf_value.c console.c console_edit.c \
+KERNEL_SRC  := $(addprefix kernel/,acpi_host.c commands.c conf.c conf_value.c console.c console_edit.c \
 	console_serial.c err.c frame.c identity.c json.c ksym.c log.c log_fold.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
-DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci.c pci_irq.c piix4.c uart.c virtio.c virtio_net.c)
+DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c serial.c virtio_pci.c virtio_net.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
-VMM_SRC     := $(addprefix vmm/,acpi_tables.c bus.c clock.c compat.c cpu_check.c cpu_state.c cpuid.c dev.c exit.c foreign.c gmem.c gmem_clear.c \
-	insn.c linux_loader.c machine.c mmio.c msr.c state.c torture.c vcpu.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
+VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c torture.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c)
+X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
+PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c linux_loader.c machine.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtq.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c elsewhere.c failpoint.c handover.c inbox.c leave.c \
 	migrate_cmd.c pages.c policy.c records.c registry.c rules.c sections.c service.c settle.c shout.c source.c this_host.c wire.c)
-BOOT_SRC    := $(addprefix boot/,clock.c cpus.c exit.c files.c kernel_blob.S libc.c load.c main.c memmap.c \
-	paging.c say.c smbios.c)
+BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \
+	say.c smbios.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
 BOOT_SHARED := kernel/conf.c kernel/conf_value.c
 
@@ -61,7 +62,7 @@ O := $(B)/obj
 H := $(B)/host
 F := $(B)/fuzz
 obj = $(patsubst %,$(O)/%.o,$(basename $1))
-OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(DEV_SRC) $(MIGRATE_SRC)
+OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(X86_SRC) $(PC_SRC) $(DEV_SRC) $(MIGRATE_SRC)
 OWN_OBJ := $(call obj,$(OWN_SRC))
 LWIP_OBJ := $(LWIP_SRC:%=$(L)/lwip/%.o)
 ZYDIS_OBJ := $(ZYDIS_SRC:%=$(L)/zydis/%.o)
@@ -71,14 +72,14 @@ BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
 # Compilers leave out of .d what a third party's header includes.
 $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
-$(call obj,$(VMM_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
+$(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
 # The guest's DSDT, compiled to a C array.
-$(GEN)/dsdt.h: vmm/dsdt.asl | $(DEPS)
+$(GEN)/dsdt.h: vmm/pc/dsdt.asl | $(DEPS)
 	$(Q)echo "  IASL    $<"; mkdir -p $(@D); iasl -p $(GEN)/dsdt -tc $< >$(GEN)/dsdt.log || { cat $(GEN)/dsdt.log; exit 1; }
 	$(Q)sed 's/^unsigned char/static const unsigned char/' $(GEN)/dsdt.hex >$@
-$(call obj,vmm/acpi_tables.c) $(H)/vmm/acpi_tables.o $(F)/vmm/acpi_tables.o: $(GEN)/dsdt.h
+$(call obj,vmm/pc/acpi_tables.c) $(H)/vmm/pc/acpi_tables.o $(F)/vmm/pc/acpi_tables.o: $(GEN)/dsdt.h
 
 kernel-objs: $(OWN_OBJ) $(LIB_OBJ)
 $(OWN_OBJ): | $(DEPS)

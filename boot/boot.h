@@ -27,7 +27,7 @@ struct boot {
 extern struct boot boot;
 
 /*
- * main.c: whole pages. boot_alloc zeroes them, and ends in boot_fatal if there are none; boot_try_alloc returns 0 then.
+ * efi_main.c: whole pages. boot_alloc zeroes them, and ends in boot_fatal if there are none; boot_try_alloc returns 0 then.
  */
 void *boot_alloc(uint64_t size);
 hpa_t boot_try_alloc(uint64_t size);
@@ -44,7 +44,7 @@ void files_load(void);
 /* cpus.c: APIC ids of the CPUs that the firmware has enabled, into the handoff. */
 void cpus_find(void);
 
-/* clock.c: tsc_hz, wall_s, wall_tsc into the handoff. */
+/* efi_clock.c: tsc_hz, wall_s, wall_tsc into the handoff. */
 void clock_measure(void);
 uint64_t clock_tsc(void);
 
@@ -56,11 +56,11 @@ void smbios_find(void);
  */
 void load_kernel(void);
 
-/* paging.c: the temporary page tables, into boot.cr3; and the jump into the kernel. */
+/* first_paging.c: the temporary page tables, into boot.cr3; and the jump into the kernel. */
 void paging_build(void);
 noreturn void paging_enter_kernel(uint64_t stack_top);
 
-/* exit.c: the firmware's memory map. */
+/* exit_boot.c: the firmware's memory map. */
 struct efi_map {
 	uint8_t *buf;
 	UINTN size, cap, key, desc_size;

@@ -2,7 +2,7 @@
 /* The list of NICs, the receiving task that all drivers share, and the `nic` command. */
 #include "drivers/nic.h"
 #include "drivers/nic_poll.h"
-#include "drivers/pci.h"
+#include "drivers/pci_bus.h"
 #include "kernel/console.h"
 #include "kernel/base/err.h"
 #include "kernel/log.h"

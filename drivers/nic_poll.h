@@ -5,7 +5,7 @@
  */
 #pragma once
 #include "drivers/nic.h"
-#include "drivers/pci.h"
+#include "drivers/pci_bus.h"
 #include "kernel/sync.h"
 
 struct nic_poll {

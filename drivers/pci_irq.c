@@ -6,7 +6,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
-#include "drivers/pci.h"
+#include "drivers/pci_bus.h"
 #include "arch/x86/hw/pci.h"
 #include "kernel/base/err.h"
 #include "kernel/log.h"

@@ -5,8 +5,8 @@
  * here: a base that the firmware did not set stays unset, and `poweroff` then says that there is no way.
  */
 #include "drivers/piix4.h"
-#include "drivers/pci.h"
-#include "kernel/acpi.h"
+#include "drivers/pci_bus.h"
+#include "kernel/acpi_host.h"
 #include "kernel/log.h"
 
 #define VENDOR_INTEL       0x8086

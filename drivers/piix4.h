@@ -5,5 +5,5 @@
  */
 #pragma once
 
-/* Make power-off known to kernel/acpi.h if no ACPI table did. After pci_init. */
+/* Make power-off known to kernel/acpi_host.h if no ACPI table did. After pci_init. */
 void piix4_init(void);

@@ -11,7 +11,7 @@
  */
 #include "arch/x86/paging.h"
 #include "drivers/nic_poll.h"
-#include "drivers/virtio.h"
+#include "drivers/virtio_pci.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/spinlock.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The console's commands about the host itself: host, tasks, log, poweroff, reboot. */
-#include "kernel/acpi.h"
+#include "kernel/acpi_host.h"
 #include "kernel/console.h"
 #include "kernel/host.h"
 #include "kernel/log.h"

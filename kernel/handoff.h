@@ -8,7 +8,7 @@
  * HHDM_BASE (RWX, 2M pages), and the kernel's image at KERNEL_BASE. No firmware call is possible any more.
  */
 #pragma once
-#include "kernel/base/addr.h"
+#include "kernel/base/hva.h"
 
 #define HANDOFF_MAGIC   0x6e72657454ULL /* "Tern" + version below */
 #define HANDOFF_VERSION 2

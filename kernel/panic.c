@@ -4,7 +4,7 @@
  * and that needs nothing of what may be broken: no locks (they are ignored from here on), no interrupts, no allocation.
  */
 #include "kernel/panic.h"
-#include "kernel/acpi.h"
+#include "kernel/acpi_host.h"
 #include "kernel/base/err.h"
 #include "kernel/ksym.h"
 #include "kernel/log.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The host's serial port, as the console and a panic need it. drivers/uart.c provides it; without a port, output goes
+ * The host's serial port, as the console and a panic need it. drivers/serial.c provides it; without a port, output goes
  * nowhere. A terminal may stop taking what is sent. So who writes never waits, and who can wait may ask before he
  * writes.
  */

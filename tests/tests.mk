@@ -15,14 +15,14 @@ FUZZ_conf := kernel/conf.c kernel/conf_value.c
 UNIT += memmap
 UNIT_memmap := boot/memmap.c
 UNIT += state lapic ioapic
-UNIT_state := $(addprefix vmm/,state.c bus.c dev.c gmem.c gmem_clear.c cpu_state.c clock.c cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
+UNIT_state := $(addprefix vmm/,state.c bus.c dev.c gmem.c gmem_clear.c x86/cpu_state.c x86/guest_clock.c x86/cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
 	arch/x86/features.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT_lapic := vmm/state.c vmm/dev/vlapic.c vmm/dev/vapic_bus.c tests/unit/fake_kernel.c
 UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vioapic.c vmm/dev/vpower.c tests/unit/fake_kernel.c
 UNIT += uart loader acpi random
 UNIT_uart := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vuart.c tests/unit/fake_kernel.c
-UNIT_loader := vmm/linux_loader.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
-UNIT_acpi := vmm/acpi_tables.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_loader := vmm/pc/linux_loader.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_acpi := vmm/pc/acpi_tables.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_random := tests/unit/fake_kernel.c
 FUZZ += loader
 FUZZ_loader := $(UNIT_loader)
@@ -63,19 +63,19 @@ build/host/arch/x86/memory.o: TEST_FLAGS += $(foreach f,memcpy memmove memset,-D
 UNIT += frame
 UNIT_frame := kernel/frame.c
 UNIT += svm_state
-UNIT_svm_state := arch/x86/svm_state.c arch/x86/hv_state.c vmm/cpu_state.c vmm/state.c tests/unit/fake_kernel.c
+UNIT_svm_state := arch/x86/svm_state.c arch/x86/hv_state.c vmm/x86/cpu_state.c vmm/state.c tests/unit/fake_kernel.c
 UNIT += cpu_check
-UNIT_cpu_check := $(addprefix vmm/,cpu_check.c cpu_state.c cpuid.c state.c) arch/x86/features.c tests/unit/fake_kernel.c
+UNIT_cpu_check := $(addprefix vmm/,x86/cpu_check.c x86/cpu_state.c x86/cpuid.c state.c) arch/x86/features.c tests/unit/fake_kernel.c
 UNIT += vmx_state
 UNIT_vmx_state := $(addprefix arch/x86/,vmx_state.c vmx_check.c svm_state.c hv_state.c features.c) \
-	$(addprefix vmm/,cpu_check.c cpu_state.c cpuid.c state.c) tests/unit/fake_kernel.c
+	$(addprefix vmm/,x86/cpu_check.c x86/cpu_state.c x86/cpuid.c state.c) tests/unit/fake_kernel.c
 UNIT += vmx_exit
 UNIT_vmx_exit := $(addprefix arch/x86/,vmx_exit.c vmx_state.c hv_state.c) tests/unit/fake_kernel.c
 UNIT += vmx_caps
 UNIT_vmx_caps := arch/x86/vmx_caps.c arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += cpuid cpumodel
-UNIT_cpuid := vmm/cpuid.c vmm/compat.c vmm/state.c arch/x86/features.c arch/x86/fpu.c tests/unit/fake_kernel.c
-UNIT_cpumodel := vmm/cpuid.c vmm/compat.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c
+UNIT_cpuid := vmm/x86/cpuid.c vmm/x86/compat.c vmm/state.c arch/x86/features.c arch/x86/fpu.c tests/unit/fake_kernel.c
+UNIT_cpumodel := vmm/x86/cpuid.c vmm/x86/compat.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c
 UNIT += console
 UNIT_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c
 FUZZ += console
@@ -83,12 +83,12 @@ FUZZ_console := kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/
 FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE)
 UNIT += exit
-UNIT_exit := $(addprefix vmm/,exit.c foreign.c msr.c cpu_check.c insn.c mmio.c clock.c cpuid.c state.c bus.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c) \
+UNIT_exit := $(addprefix vmm/x86/,exit.c foreign.c msr.c cpu_check.c insn.c mmio.c guest_clock.c cpuid.c) $(addprefix vmm/,state.c bus.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c) \
 	$(addprefix arch/x86/,svm.c svm_exit.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
 UNIT += foreign
 UNIT_foreign := $(UNIT_exit)
 UNIT += clock
-UNIT_clock := $(addprefix vmm/,clock.c state.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_clock := $(addprefix vmm/,x86/guest_clock.c state.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += mmio
 UNIT_mmio := $(UNIT_exit)
 FUZZ += mmio
@@ -109,7 +109,7 @@ $(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
 # The driver is compiled into its test, with the ports of a modelled chip.
 UNIT += serial
 UNIT_serial :=
-build/host/tests/unit/test_serial.o: drivers/uart.c
+build/host/tests/unit/test_serial.o: drivers/serial.c
 UNIT += terminal
 UNIT_terminal := kernel/console_serial.c kernel/console.c kernel/console_edit.c kernel/json.c tests/unit/fake_kernel.c
 UNIT += log

@@ -15,9 +15,9 @@
 #include "kernel/page.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
-#include "vmm/machine.h"
+#include "vmm/pc/machine.h"
 #include "vmm/migrate/sections.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -5,7 +5,7 @@
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
-#include "vmm/machine.h"
+#include "vmm/pc/machine.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/vm_life.h"

@@ -11,7 +11,7 @@
 #include "kernel/conf.h"
 #include "kernel/base/list.h"
 #include "kernel/sync.h"
-#include "vmm/cpuid.h"
+#include "vmm/x86/cpuid.h"
 #include "vmm/dev.h"
 #include "vmm/dev/vlapic.h"
 #include "vmm/gmem.h"
@@ -78,7 +78,7 @@ struct vm {
 	struct vm_port *port;                   /* vmm/vm_port.c: its port on the bridge */
 	uint64_t tsc_offset, tsc_ratio;         /* [v] guest TSC = (host TSC * ratio >> 32) + offset */
 	uint64_t tsc_hz;                        /* [v] the guest's TSC in this host's seconds */
-	uint64_t clock_base_tsc, clock_base_ns; /* [v] clock.c: how guest ns follow from guest TSC */
+	uint64_t clock_base_tsc, clock_base_ns; /* [v] guest_clock.c: how guest ns follow from guest TSC */
 	uint32_t clock_mul;                     /* [v] */
 	int32_t clock_shift;                    /* [v] */
 	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */

@@ -3,10 +3,10 @@
 #include "kernel/console.h"
 #include "kernel/base/mac.h"
 #include "kernel/time.h"
-#include "vmm/machine.h"
+#include "vmm/pc/machine.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -12,7 +12,7 @@
  */
 #include "kernel/console.h"
 #include "kernel/time.h"
-#include "vmm/machine.h"
+#include "vmm/pc/machine.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -9,10 +9,10 @@
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "net/announce.h"
-#include "vmm/acpi_tables.h"
-#include "vmm/linux_loader.h"
-#include "vmm/machine.h"
-#include "vmm/vcpu.h"
+#include "vmm/pc/acpi_tables.h"
+#include "vmm/pc/linux_loader.h"
+#include "vmm/pc/machine.h"
+#include "vmm/x86/vcpu.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,8 +7,8 @@
 #include "kernel/log.h"
 #include "net/announce.h"
 #include "net/bridge.h"
-#include "vmm/machine.h"
-#include "vmm/vcpu.h"
+#include "vmm/pc/machine.h"
+#include "vmm/x86/vcpu.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

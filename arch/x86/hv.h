@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Hardware virtualisation behind one table of operations. The vendor's file (svm.c, vmx.c) decodes an exit into a
- * neutral struct vmexit; vmm/exit.c decides. Nothing above this header says Intel or AMD.
+ * neutral struct vmexit; vmm/x86/exit.c decides. Nothing above this header says Intel or AMD.
  *
  * Life of a vCPU on hardware:   create -> [ load -> enter... -> put ]... -> destroy
  * Between load and put the task does not leave its CPU (or put and load run as the task's switch hooks).
@@ -52,7 +52,7 @@ struct seg_state {
 enum { HV_SHADOW_STI = 1, HV_SHADOW_MOV_SS = 2 };
 
 /*
- * The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/cpu_state.c has their
+ * The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/x86/cpu_state.c has their
  * table).
  */
 struct cpu_state {
@@ -178,7 +178,7 @@ struct hv_ops {
 	 */
 	void (*enter)(struct hv_vcpu *v, struct vmexit *x);
 	/*
-	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/cpu_check.h has looked); -EINVAL
+	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/x86/cpu_check.h has looked); -EINVAL
 	 * with the reason if this CPU, or its virtualisation, cannot.
 	 */
 	void (*get_state)(struct hv_vcpu *v, struct cpu_state *s);

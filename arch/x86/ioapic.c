@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * I/O APICs (Intel 82093AA): for what has no MSI: the UART, and PCI cards that have their line only. Everything starts
- * masked. Called at boot by one CPU (kernel/acpi.c, then drivers); afterwards routing from any task.
+ * masked. Called at boot by one CPU (kernel/acpi_host.c, then drivers); afterwards routing from any task.
  */
 #include "arch/x86/hw/apic.h"
 #include "arch/x86/irq.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Any bytes as a kernel and its initrd: loaded within the guest's memory, or refused with a reason. */
-#include "vmm/linux_loader.h"
+#include "vmm/pc/linux_loader.h"
 #include <stdlib.h>
 #include <string.h>
 

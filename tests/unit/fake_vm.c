@@ -4,7 +4,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "kernel/page.h"
-#include "vmm/cpu_check.h"
+#include "vmm/x86/cpu_check.h"
 #include <asm/prctl.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
  */
 #pragma once
 #include "arch/x86/svm_vcpu.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 
 #define FV_CODE    0x10000ULL
 #define FV_DATA    0x20000ULL

@@ -3,7 +3,7 @@
  * The guest's ACPI tables: found from the RSDP as an OS does, checksums, what Linux relies on; iasl reads all of them.
  */
 #include "tests/unit/fake_kernel.h"
-#include "vmm/acpi_tables.h"
+#include "vmm/pc/acpi_tables.h"
 #include "vmm/dev.h"
 #include <setjmp.h>
 #include <stdarg.h>

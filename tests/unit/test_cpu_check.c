@@ -5,8 +5,8 @@
  */
 #include "arch/x86/cpu.h"
 #include "tests/unit/cpuid_dumps.h"
-#include "vmm/cpu_check.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/cpu_check.h"
+#include "vmm/x86/vcpu.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

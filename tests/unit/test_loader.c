@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A bzImage made here is loaded and found again in guest memory; then it is cut and bent, and never harms the host. */
 #include "tests/unit/fake_kernel.h"
-#include "vmm/linux_loader.h"
+#include "vmm/pc/linux_loader.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>

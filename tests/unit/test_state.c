@@ -4,8 +4,8 @@
  * is not in build_all()'s machine or in the list is not tested: add it there.
  */
 #include "arch/x86/fpu.h"
-#include "vmm/cpuid.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/cpuid.h"
+#include "vmm/x86/vcpu.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
 #include "tests/unit/fake_kernel.h"
 #include "kernel/console.h"
 #include "kernel/time.h"
-#include "vmm/machine.h"
+#include "vmm/pc/machine.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

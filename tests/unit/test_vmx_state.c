@@ -8,8 +8,8 @@
 #include "tests/unit/cpuid_dumps.h"
 #include "tests/unit/fake_vmcs.h"
 #include "tests/unit/random_state.h"
-#include "vmm/cpu_check.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/cpu_check.h"
+#include "vmm/x86/vcpu.h"
 
 static struct vmx_vcpu intel;
 static struct svm_vcpu amd;

@@ -84,4 +84,4 @@ bool vpci_msix_enabled(const struct vpci_func *f);
 void vpci_msix_raise(struct vpci_func *f, unsigned vector); /* sends, or leaves pending if masked. Any context */
 void vpci_msix_flush(struct vpci_func *f);                  /* send what is pending and no longer masked */
 extern const struct sdesc vpci_msix_desc;                   /* obj: struct vpci_func */
-extern const struct sdesc vpci_host_desc;                   /* obj: private to pci.c; for the self-test */
+extern const struct sdesc vpci_host_desc;                   /* obj: private to vpci.c; for the self-test */

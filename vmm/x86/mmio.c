@@ -5,7 +5,7 @@
  * the VM with the bytes, rather than guess.
  */
 #include "arch/x86/cpu.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 #include <Zydis/Zydis.h>
 #include <string.h>
 

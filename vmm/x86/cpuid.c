@@ -2,7 +2,7 @@
 /*
  * The guest's CPUID (cpuid.h). KVM's leaves at 0x40000000 give Linux kvmclock and x2APIC without interrupt remapping.
  */
-#include "vmm/cpuid.h"
+#include "vmm/x86/cpuid.h"
 #include "arch/x86/cpu.h"
 #include <string.h>
 

@@ -123,7 +123,7 @@ unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n);
 /* mmio.c: emulate the instruction that touched gpa outside RAM. 0, or -errno: the VM cannot go on (why says). */
 int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w);
 
-/* clock.c */
+/* guest_clock.c */
 uint64_t guest_tsc(const struct vm *vm);
 uint64_t guest_tsc_at(const struct vm *vm, uint64_t host_tsc);
 uint64_t guest_ns(const struct vm *vm);

@@ -4,7 +4,7 @@
  * 3.2, 4.1.2). No AML interpreter: of the DSDT only the _S5 package is looked for, by its bytes. Tables are firmware's
  * data: every length is checked before it is followed.
  */
-#include "kernel/acpi.h"
+#include "kernel/acpi_host.h"
 #include "arch/x86/arch.h"
 #include "arch/x86/hw/acpi.h"
 #include "arch/x86/irq.h"

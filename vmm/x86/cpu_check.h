@@ -6,7 +6,7 @@
  * do hv_ops.set_state's.
  */
 #pragma once
-#include "vmm/cpuid.h"
+#include "vmm/x86/cpuid.h"
 
 /*
  * 0, or -EINVAL with a reason that names register and bit. What passes has no register that a load of it would make

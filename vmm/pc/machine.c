@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The guest's PC. machine_build() is the whole of it, from top to bottom in the order in which devices are reset, saved
- * and loaded; ports and addresses are in vmm/dev.h, what the guest reads about them in vmm/dsdt.asl and acpi_tables.c.
+ * and loaded; ports and addresses are in vmm/dev.h, what the guest reads about them in vmm/pc/dsdt.asl and acpi_tables.c.
  */
-#include "vmm/machine.h"
+#include "vmm/pc/machine.h"
 #include "arch/x86/hw/uart16550.h"
 #include "kernel/log.h"
 #include "kernel/random.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 
 #define UART_GSI 4
 enum { SLOT_NET = 1, SLOT_RNG = 2 }; /* of PCI bus 0; the host bridge is 0 */

@@ -4,7 +4,7 @@
  * enforces most of them on the guest itself, so that only a peer's error or malice, or a CPU that was told less than it
  * has, breaks one.
  */
-#include "vmm/cpu_check.h"
+#include "vmm/x86/cpu_check.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 

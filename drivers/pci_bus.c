@@ -4,11 +4,11 @@
  * Segment 0 is scanned through the ports, which every PC has, so that only buses with devices on them get an ECAM
  * mapping; other segments exist only in ECAM. Interrupts are in pci_irq.c. Nothing is ever unplugged.
  */
-#include "drivers/pci.h"
+#include "drivers/pci_bus.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/hw/pci.h"
-#include "kernel/acpi.h"
+#include "kernel/acpi_host.h"
 #include "kernel/log.h"
 #include "kernel/spinlock.h"
 #include <stdio.h>

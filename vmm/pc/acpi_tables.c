@@ -2,13 +2,13 @@
 /*
  * The guest's ACPI tables, written once when it starts (at a reset again). Fixed but for the number of CPUs:
  *
- *   RSDP -> XSDT -> FADT -> DSDT (vmm/dsdt.asl, compiled by iasl at build time)
+ *   RSDP -> XSDT -> FADT -> DSDT (vmm/pc/dsdt.asl, compiled by iasl at build time)
  *                -> MADT (a local APIC per vCPU, the I/O APIC)
  *                -> MCFG (ECAM)
  *
  * Section numbers are ACPI 6.4's.
  */
-#include "vmm/acpi_tables.h"
+#include "vmm/pc/acpi_tables.h"
 #include "arch/x86/hw/acpi.h"
 #include "arch/x86/hw/apic.h"
 #include "dsdt.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* virtio 1.x over PCI, host side: see virtio.h. */
-#include "drivers/virtio.h"
+/* virtio 1.x over PCI, host side: see virtio_pci.h. */
+#include "drivers/virtio_pci.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/hw/pci.h"
 #include "kernel/log.h"

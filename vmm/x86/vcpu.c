@@ -8,12 +8,12 @@
  *
  * Either the vCPU sees the request before it enters, or the other side sees it inside and interrupts it.
  */
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/irq.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
-#include "vmm/cpu_check.h"
+#include "vmm/x86/cpu_check.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * Linux's 64-bit boot protocol (Documentation/arch/x86/boot.rst in its tree). What goes where in guest memory:
  *
  *   0x7000  boot_params ("zero page"), with the E820 map       0x20000  command line
- *   0x8000  GDT                                                0xe0000  ACPI tables (vmm/acpi_tables.c)
+ *   0x8000  GDT                                                0xe0000  ACPI tables (vmm/pc/acpi_tables.c)
  *   0x9000  page tables: the first 4 GiB, one to one           0xffff0  what a real-mode restart jumps to: a reset
  *                                                              16 MiB   the kernel, at its preferred address
  *                                                              top      initrd, as high as the kernel accepts
@@ -11,7 +11,7 @@
  * The kernel is entered at +0x200 in 64-bit mode with RSI = boot_params. Every number of the file's header is checked
  * against the file's size and the guest's memory before it is used.
  */
-#include "vmm/linux_loader.h"
+#include "vmm/pc/linux_loader.h"
 #include "arch/x86/hw/regs.h"
 #include "vmm/dev.h"
 #include <string.h>

@@ -8,8 +8,8 @@
  */
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
-#include "vmm/cpu_check.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/cpu_check.h"
+#include "vmm/x86/vcpu.h"
 
 #define MISC_ENABLE_FIXED    (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 #define INTEL_UCODE_REVISION (1ULL << 32)                 /* 0 would mean "none loaded" */

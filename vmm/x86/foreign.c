@@ -12,7 +12,7 @@
  * both.
  */
 #include "arch/x86/cpu.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 #include <string.h>
 
 enum { /* opcodes, as insn_opcode gives them */

@@ -6,8 +6,8 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "kernel/log.h"
-#include "vmm/cpu_check.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/cpu_check.h"
+#include "vmm/x86/vcpu.h"
 #include <string.h>
 
 static const struct hv_ops *hv(void) { return vmm_hv(); }

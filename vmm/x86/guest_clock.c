@@ -17,7 +17,7 @@
  */
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 #include <string.h>
 
 #define PVCLOCK_ENABLE BIT(0)

@@ -2,7 +2,7 @@
 /* Reading guest code: the guest's own page tables walked in software, and lengths of the few instructions that exit. */
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/pte.h"
-#include "vmm/vcpu.h"
+#include "vmm/x86/vcpu.h"
 #include <Zydis/Zydis.h>
 #include <string.h>
 

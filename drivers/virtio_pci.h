@@ -5,7 +5,7 @@
  */
 #pragma once
 #include "arch/x86/hw/virtio.h"
-#include "drivers/pci.h"
+#include "drivers/pci_bus.h"
 #include "kernel/base/bits.h"
 #include "kernel/base/err.h"
 
