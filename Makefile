@@ -34,7 +34,7 @@ NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.
 VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c torture.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c)
 X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
-PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c linux_loader.c machine.c)
+PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtq.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c elsewhere.c failpoint.c handover.c inbox.c leave.c \
 	migrate_cmd.c pages.c policy.c records.c registry.c rules.c sections.c service.c settle.c shout.c source.c this_host.c wire.c)
@@ -75,9 +75,10 @@ $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/a
 $(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
-# The guest's DSDT, compiled to a C array.
-$(GEN)/dsdt.h: vmm/pc/dsdt.asl | $(DEPS)
-	$(Q)echo "  IASL    $<"; mkdir -p $(@D); iasl -p $(GEN)/dsdt -tc $< >$(GEN)/dsdt.log || { cat $(GEN)/dsdt.log; exit 1; }
+# The guest's DSDT, with the numbers of pc.h, compiled to a C array.
+$(GEN)/dsdt.h: vmm/pc/dsdt.asl vmm/pc/pc.h | $(DEPS)
+	$(Q)echo "  IASL    $<"; mkdir -p $(@D); $(CC) -E -P -I. -x c $< -o $(GEN)/dsdt.i
+	$(Q)iasl -p $(GEN)/dsdt -tc $(GEN)/dsdt.i >$(GEN)/dsdt.log || { cat $(GEN)/dsdt.log; exit 1; }
 	$(Q)sed 's/^unsigned char/static const unsigned char/' $(GEN)/dsdt.hex >$@
 $(call obj,vmm/pc/acpi_tables.c) $(H)/vmm/pc/acpi_tables.o $(F)/vmm/pc/acpi_tables.o: $(GEN)/dsdt.h
 

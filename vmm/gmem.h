@@ -12,11 +12,12 @@
 #include "kernel/base/err.h"
 #include "kernel/page.h"
 #include "kernel/sync.h"
+#include "vmm/pc/pc.h"
 
 #define GMEM_BLOCK_SHIFT 21
 #define GMEM_BLOCK       (1UL << GMEM_BLOCK_SHIFT)
-#define GMEM_HOLE        (3UL << 30) /* RAM below ends here at most */
-#define GMEM_HIGH        (4UL << 30)
+#define GMEM_HOLE        ((gpa_t)PC_RAM_HOLE) /* RAM below ends here at most */
+#define GMEM_HIGH        ((gpa_t)PC_RAM_ABOVE)
 
 /*
  * (c) const after gmem_init  [m] lock  [a] atomic

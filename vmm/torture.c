@@ -18,6 +18,8 @@
 #include "vmm/pc/machine.h"
 #include "vmm/migrate/sections.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/vm_console.h"
+#include "vmm/x86/guest_clock.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -9,6 +9,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/vm_life.h"
+#include "vmm/vm_console.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -9,6 +9,7 @@
 #pragma once
 #include "arch/x86/hv.h"
 #include "kernel/conf.h"
+#include "kernel/frame.h"
 #include "kernel/base/list.h"
 #include "kernel/sync.h"
 #include "vmm/x86/cpuid.h"
@@ -71,8 +72,9 @@ struct vm {
 			uint64_t wall_ns; /* UTC at guest time 0: what kvmclock tells */
 		} s;
 	} clock;
-	struct vuart *uart;
+	struct vuart *uart; /* these four are the machine's (c) */
 	struct vioapic *ioapic;
+	struct vpci_bus *pci;
 	struct vnet *vnet;
 	struct vm_console *console;             /* vmm/vm_console.c: scroll-back ring and attached operator */
 	struct vm_port *port;                   /* vmm/vm_port.c: its port on the bridge */
@@ -202,3 +204,15 @@ void vm_compat_get(const struct vm *vm, struct vm_compat *c);
 int vm_compat_check(const char *model, const struct vm_compat *c, struct why *w) must_check;
 int vm_compat_check_on(const struct cpuid_source *src, const char *model, const struct vm_compat *c,
 		       struct why *w) must_check;
+
+/* A guest's odd doings, for debugging: it may not fill the log, so the first lines only. */
+#define GUEST_NOISE_MAX 64
+#define guest_log(vm, fmt, ...)                                                \
+	do {                                                                   \
+		if ((vm)->noise < GUEST_NOISE_MAX && ++(vm)->noise)            \
+			log_debug("vm %s: " fmt, (vm)->cfg.name, __VA_ARGS__); \
+	} while (0)
+
+/* From devices and exits: done by a task of the VM's own, since a vCPU cannot tear itself down. */
+void vm_request_power_off(void *vm);
+void vm_request_reset(void *vm);

@@ -7,6 +7,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/vm_console.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -13,29 +13,16 @@
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/vm_console.h"
+#include "vmm/vm_port.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
+#include "vmm/x86/cpu_state.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FAILED };
-
-static void apic_kick(void *arg, unsigned i)
-{
-	struct vm *vm = arg;
-	if (i < vm->nvcpus && vm->vcpus[i])
-		vcpu_kick(vm->vcpus[i]);
-}
-
-static void apic_nmi(void *arg, unsigned i)
-{
-	struct vm *vm = arg;
-	if (i >= vm->nvcpus || !vm->vcpus[i])
-		return;
-	__atomic_store_n(&vm->vcpus[i]->nmi, 1, __ATOMIC_SEQ_CST);
-	vcpu_kick(vm->vcpus[i]);
-}
-
-static void apic_eoi(void *arg, uint8_t vector) { vioapic_eoi(((struct vm *)arg)->ioapic, vector); }
 
 /* Take apart whatever of it exists. The lock is held, no vCPU runs. */
 static void teardown(struct vm *vm)
@@ -79,9 +66,6 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 	int err = build_memory(vm, r, p, w);
 	if (err)
 		return err;
-	vm->apics = (struct vapic_bus){
-		.n = vm->cfg.vcpus, .kick = apic_kick, .nmi = apic_nmi, .eoi = apic_eoi, .arg = vm
-	};
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
 	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
 	vm->boot = calloc(1, sizeof(*vm->boot));

@@ -52,8 +52,8 @@ struct seg_state {
 enum { HV_SHADOW_STI = 1, HV_SHADOW_MOV_SS = 2 };
 
 /*
- * The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/x86/cpu_state.c has their
- * table).
+ * The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/x86/cpu_state.c has
+ * their table).
  */
 struct cpu_state {
 	uint64_t gpr[REG_COUNT];
@@ -178,8 +178,8 @@ struct hv_ops {
 	 */
 	void (*enter)(struct hv_vcpu *v, struct vmexit *x);
 	/*
-	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/x86/cpu_check.h has looked); -EINVAL
-	 * with the reason if this CPU, or its virtualisation, cannot.
+	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/x86/cpu_check.h has looked);
+	 * -EINVAL with the reason if this CPU, or its virtualisation, cannot.
 	 */
 	void (*get_state)(struct hv_vcpu *v, struct cpu_state *s);
 	int (*set_state)(struct hv_vcpu *v, const struct cpu_state *s, struct why *w);

@@ -7,6 +7,8 @@
 #include "tests/unit/cpuid_dumps.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/cpu_state.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -6,6 +6,8 @@
 #include "arch/x86/cpu.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_vm.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The field tables of a vCPU's architectural state and of the MSRs that live in software. */
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/cpu_state.h"
 
 /* struct cpu_state is its own object: the whole struct migrates. Segments are three tables of one array. */
 struct cpu_state_obj {

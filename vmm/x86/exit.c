@@ -8,6 +8,12 @@
 #include "kernel/log.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/foreign.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/insn.h"
+#include "vmm/x86/mmio.h"
+#include "vmm/x86/guest_clock.h"
 #include <string.h>
 
 static const struct hv_ops *hv(void) { return vmm_hv(); }

@@ -3,6 +3,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/pte.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/insn.h"
 #include <Zydis/Zydis.h>
 #include <string.h>
 

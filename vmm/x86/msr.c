@@ -10,6 +10,9 @@
 #include "kernel/log.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/foreign.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
 
 #define MISC_ENABLE_FIXED    (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 #define INTEL_UCODE_REVISION (1ULL << 32)                 /* 0 would mean "none loaded" */

@@ -14,6 +14,9 @@
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "vmm/x86/cpu_check.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +37,12 @@ void vcpu_kick(struct vcpu *v)
 	uint64_t flags = spin_lock_irqsave(&v->lock);
 	waitq_wake_all(&v->wq);
 	spin_unlock_irqrestore(&v->lock, flags);
+}
+
+void vcpu_nmi(struct vcpu *v)
+{
+	__atomic_store_n(&v->nmi, 1, __ATOMIC_SEQ_CST);
+	vcpu_kick(v);
 }
 
 void vcpu_flush(struct vcpu *v)
