@@ -33,7 +33,7 @@ NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
 VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c torture.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c)
-X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
+X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtq.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c elsewhere.c failpoint.c handover.c inbox.c leave.c \

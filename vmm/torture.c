@@ -66,7 +66,7 @@ static void met_count(struct met *m, const struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		const struct cpu_state *s = vm->vcpus[i]->state;
-		bool exception = s->event && (s->event >> 8 & 7) == HV_EVENT_EXC;
+		bool exception = s->event && hv_event_type(s->event) == HV_EVENT_EXC;
 		m->instants++;
 		m->user += ar_dpl(s->seg[SEG_SS].attr) == 3;
 		m->irq_off += !(s->rflags & RFLAGS_IF);
@@ -96,7 +96,7 @@ static void push_interrupt(struct vcpu *v, uint64_t *seed)
 		vlapic_ack(&v->lapic, (uint8_t)vector);
 		s->event = HV_EVENT(HV_EVENT_INTR, (unsigned)vector);
 	}
-	if (s->event && (s->event >> 8 & 7) == HV_EVENT_INTR && !s->event_next && (draw & 2)) {
+	if (s->event && hv_event_type(s->event) == HV_EVENT_INTR && !s->event_next && (draw & 2)) {
 		s->event_next = s->event;
 		s->event = 0;
 	}

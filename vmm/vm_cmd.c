@@ -14,6 +14,7 @@
 
 static const char *const exit_names[] = {
 	[EXIT_HOST_IRQ] = "host_irq",
+	[EXIT_HANDLED] = "handled",
 	[EXIT_CPUID] = "cpuid",
 	[EXIT_MSR] = "msr",
 	[EXIT_IO] = "io",

@@ -211,7 +211,6 @@ static int reset(struct vm *vm, struct why *w)
 		struct vcpu *v = vm->vcpus[i];
 		vlapic_init(&v->lapic, &vm->apics, i);
 		v->msr = (struct vcpu_msr_state){ .mtrr_def_type = VCPU_MTRR_RESET };
-		v->nmi = 0;
 	}
 	int err = load_boot_image(vm, w);
 	if (err)
@@ -402,9 +401,9 @@ int vm_save_cpus(struct vm *vm, struct why *w)
 {
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
-		v->msr.nmi_pending = __atomic_load_n(&v->nmi, __ATOMIC_SEQ_CST);
 		if (!v->parked)
 			return why_set(w, -EINVAL, "vCPU %u is not paused", i);
+		events_save(v); /* once more: an NMI that another sent before it was parked */
 	}
 	return 0;
 }
@@ -421,7 +420,6 @@ int vm_load_cpus(struct vm *vm, struct why *w)
 		int err = vcpu_load(v, w);
 		if (err)
 			return err;
-		__atomic_store_n(&v->nmi, (uint8_t)v->msr.nmi_pending, __ATOMIC_SEQ_CST);
 	}
 	return 0;
 }

@@ -92,14 +92,6 @@ static int svm_cpu_on(void)
 	return 0;
 }
 
-static void svm_cpu_off(void)
-{
-	if (!this_cpu()->hv)
-		return;
-	wrmsr(MSR_VM_HSAVE_PA, 0);
-	wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
-}
-
 /* Two bits an MSR, read then write; three ranges of 8192 MSRs (APM2 15.11). */
 static void msrpm_allow(uint8_t *map, uint32_t msr)
 {
@@ -284,7 +276,7 @@ static void svm_set_tsc(struct hv_vcpu *hv, uint64_t offset, uint64_t ratio)
 /* clang-format off */
 const struct hv_ops svm_ops = {
 	.name = "AMD-V", .pt_format = &format, .features = svm_features, .nfeatures = ARRAY_SIZE(svm_features),
-	.probe = svm_probe, .cpu_on = svm_cpu_on, .cpu_off = svm_cpu_off, .create = svm_create, .destroy = svm_destroy,
+	.probe = svm_probe, .cpu_on = svm_cpu_on, .create = svm_create, .destroy = svm_destroy,
 	.load = svm_load, .put = svm_put, .enter = svm_enter, .get_state = svm_get_state, .set_state = svm_set_state,
 	.get_mode = svm_get_mode, .inject = svm_inject, .ready = svm_ready, .window = svm_window,
 	.skip = svm_skip, .get_msr = svm_get_msr, .set_msr = svm_set_msr, .set_xcr0 = svm_set_xcr0,

@@ -61,7 +61,7 @@ static void requeue_event(struct svm_vcpu *v)
 	v->vmcb->eventinj = 0;
 	if (!(e & SVM_EVENT_VALID))
 		return;
-	unsigned type = e >> 8 & 7, vector = e & 0xff;
+	unsigned type = hv_event_type(e), vector = hv_event_vector(e);
 	if (type != HV_EVENT_SOFT && (type != HV_EVENT_EXC || (vector != VEC_BP && vector != 4)))
 		v->vmcb->eventinj = e;
 }
@@ -89,7 +89,6 @@ static void decode_exception(const struct vmcb *b, uint64_t code, struct vmexit 
 	x->u.exc.vector = code - SVM_EXIT_EXCP_BASE;
 	x->u.exc.has_error = x->u.exc.vector == VEC_AC;
 	x->u.exc.error = (uint32_t)b->exitinfo1;
-	x->u.exc.dr6 = b->dr6; /* hardware has set it already */
 }
 
 void svm_decode(struct svm_vcpu *v, struct vmexit *x)
@@ -128,7 +127,6 @@ void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 	case SVM_EXIT_NPF: /* EXITINFO1 is a page-fault error code, APM2 15.25.6 */
 		x->kind = EXIT_NPF;
 		x->u.npf.gpa = b->exitinfo2;
-		x->u.npf.present = b->exitinfo1 & BIT(0);
 		x->u.npf.write = b->exitinfo1 & BIT(1);
 		x->u.npf.fetch = b->exitinfo1 & BIT(4);
 		break;

@@ -62,14 +62,6 @@ static int vmx_cpu_on(void)
 	return 0;
 }
 
-static void vmx_cpu_off(void)
-{
-	if (!this_cpu()->hv)
-		return;
-	vmx_off();
-	write_cr4(read_cr4() & ~CR4_VMXE);
-}
-
 /* One bit an MSR: reads at 0, writes at 2048; the MSRs from 0xc0000000 on are 1024 bytes further (25.6.9). */
 static void msr_allow(uint8_t *map, uint32_t msr)
 {
@@ -369,7 +361,7 @@ static int set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *
 /* clang-format off */
 const struct hv_ops vmx_ops = {
 	.name = "VT-x", .pt_format = &vmx_pt_format, .features = vmx_features, .nfeatures = VMX_NFEATURES,
-	.probe = vmx_probe, .cpu_on = vmx_cpu_on, .cpu_off = vmx_cpu_off, .create = vmx_create, .destroy = vmx_destroy,
+	.probe = vmx_probe, .cpu_on = vmx_cpu_on, .create = vmx_create, .destroy = vmx_destroy,
 	.load = vmx_load, .put = vmx_put, .enter = vmx_enter, .get_state = get_state, .set_state = set_state,
 	.get_mode = vmx_get_mode, .inject = vmx_inject, .ready = vmx_ready, .window = vmx_window,
 	.skip = vmx_skip, .get_msr = vmx_get_msr, .set_msr = vmx_set_msr, .set_xcr0 = vmx_set_xcr0,

@@ -72,7 +72,7 @@ void vmx_entry_event(struct vmx_vcpu *v)
 /* What was being delivered when the exit came goes back in; INT n, INT3, INTO and INT1 are simply executed again. */
 static void requeue_event(struct vmx_vcpu *v)
 {
-	uint64_t info = vmcs_read(IDT_VECTORING_INFO), type = info >> 8 & 7;
+	uint64_t info = vmcs_read(IDT_VECTORING_INFO), type = hv_event_type(info);
 	v->event = 0;
 	if (!(info & VMX_EVENT_VALID) || type >= HV_EVENT_SOFT)
 		return;
@@ -104,29 +104,26 @@ void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip)
 static void decode_exception(struct vmx_vcpu *v, struct vmexit *x)
 {
 	uint64_t info = vmcs_read(EXIT_INTR_INFO);
-	if ((info >> 8 & 7) == HV_EVENT_NMI) { /* the host's own: taken as if it came now; IRET unblocks the next */
+	if (hv_event_type(info) == HV_EVENT_NMI) { /* the host's own: taken as if it came now; IRET unblocks the next */
 		x->kind = EXIT_HOST_IRQ;
 		__asm__ volatile("int $2" ::: "memory");
 		return;
 	}
 	x->kind = EXIT_EXCEPTION;
-	x->u.exc.vector = info & 0xff;
+	x->u.exc.vector = hv_event_vector(info);
 	x->u.exc.has_error = info & VMX_EVENT_ERROR;
 	x->u.exc.error = x->u.exc.has_error ? (uint32_t)vmcs_read(EXIT_INTR_ERROR) : 0;
-	x->u.exc.dr6 = 0;
 	if (x->u.exc.vector != VEC_DB)
 		return;
 	/* An intercepted #DB has changed neither DR6 nor DR7 (28.2.1): so that it can be given back, do it here. */
-	uint64_t dr6 = (vmx_dr6() & ~0xfULL) | DR6_RESET | (vmcs_read(EXIT_QUALIFICATION) & 0x600f);
-	vmx_set_dr6(dr6);
-	x->u.exc.dr6 = dr6;
+	vmx_set_dr6((vmx_dr6() & ~0xfULL) | DR6_RESET | (vmcs_read(EXIT_QUALIFICATION) & 0x600f));
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
 	uint64_t blocked = vmcs_read(GUEST_INTERRUPTIBILITY);
 	/*
 		 * INT1 is a trap: it returns behind the instruction, and so behind the shadow. For others, entry
 		 * insists on a pending BS behind a shadow under TF (27.3.1.5), and then drops it.
 		 */
-	if ((info >> 8 & 7) == VMX_TYPE_ICEBP) {
+	if (hv_event_type(info) == VMX_TYPE_ICEBP) {
 		v->hv.rip += vmcs_read(EXIT_INSN_LEN);
 		vmcs_write(GUEST_INTERRUPTIBILITY, blocked & ~INTERRUPTIBILITY_SHADOW);
 	} else if ((blocked & INTERRUPTIBILITY_SHADOW) && (v->hv.rflags & RFLAGS_TF)) {
@@ -214,7 +211,6 @@ void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 		x->u.npf.gpa = vmcs_read(GUEST_PHYSICAL);
 		x->u.npf.write = q & BIT(1);
 		x->u.npf.fetch = q & BIT(2);
-		x->u.npf.present = q & (BIT(3) | BIT(4) | BIT(5));
 		return;
 	case VMX_EPT_MISCONFIG:
 		x->kind = EXIT_INVALID;
@@ -245,7 +241,7 @@ void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 		switch (do_cr(v)) {
 		case CR_FAULT: x->kind = EXIT_PRIVILEGED; break;
 		case CR_DONE: vmx_skip(&v->hv, v->hv.rip + x->len); /* fall through */
-		case CR_AGAIN: x->kind = EXIT_HOST_IRQ; break;      /* nothing is left to do */
+		case CR_AGAIN: x->kind = EXIT_HANDLED; break;
 		}
 		break;
 	default: /* VMX instructions, MONITOR, MWAIT, GETSEC, task switches, ...: this guest's CPU does not have them */

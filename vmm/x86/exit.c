@@ -245,6 +245,7 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	v->exits[x->kind]++;
 	switch (x->kind) {
 	case EXIT_HOST_IRQ: /* taken when enter_guest turned interrupts on */
+	case EXIT_HANDLED:
 	case EXIT_IRQ_WINDOW: /* the next entry injects */ break;
 	case EXIT_PAUSE: SKIP(v, x, 0xf3, 0x90); break;
 	case EXIT_CPUID: do_cpuid(v, x); break;
@@ -255,7 +256,7 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	case EXIT_HLT:
 		SKIP(v, x, 0xf4);
 		/* Its trap ends the wait at once, and so does an interrupt that waits to be delivered again. */
-		v->msr.halted = !(v->hv->rflags & RFLAGS_TF) && !v->hv->event_next;
+		v->events.halted = !(v->hv->rflags & RFLAGS_TF) && !v->hv->event_next;
 		break;
 	case EXIT_VMCALL:
 		exit_hypercall(v);

@@ -90,7 +90,7 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
 	if (is_lapic(msr)) {
-		v->timer_check = 1;
+		v->events.timer_check = 1;
 		return vlapic_msr_write(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
 	}
 	if (is_foreign(v->vm, msr))

@@ -8,14 +8,13 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/vm.h"
+#include "vmm/x86/events.h"
 
 enum vcpu_want { VCPU_WANT_RUN, VCPU_WANT_PARK, VCPU_WANT_QUIT };
 
 struct vcpu_msr_state {                   /* migrates: MSRs that live in software */
 	uint64_t system_time, wall_clock; /* KVM paravirtual clock, as the guest wrote them */
 	uint64_t mtrr_def_type, misc_enable;
-	uint32_t halted; /* in HLT */
-	uint32_t nmi_pending;
 };
 
 /*
@@ -27,9 +26,8 @@ struct vcpu {
 	struct hv_vcpu *hv;        /* [v] */
 	struct vlapic lapic;       /* [v], IRR [a] */
 	struct vcpu_msr_state msr; /* [v] */
+	struct vcpu_events events; /* what waits to be injected, HLT */
 	struct cpu_state *state;   /* [v] image of the hardware state while parked and saved */
-	struct timer timer;        /* the LAPIC timer's next deadline */
-	uint64_t timer_armed_ns;   /* [v] what `timer` is set to, 0: nothing */
 
 	struct spinlock lock;
 	struct waitq wq;        /* the task waits here: halted, parked */
@@ -39,13 +37,15 @@ struct vcpu {
 
 	uint32_t seq;                     /* [a] odd: in the guest or about to enter; see vcpu_flush */
 	uint32_t cpu;                     /* [a] host CPU while seq is odd */
-	uint8_t timer_check;              /* [a] the LAPIC timer was touched or is due */
 	uint8_t kicked;                   /* [a] something to look at before the next entry */
 	uint8_t flush;                    /* [a] take new translations at the next entry */
-	bool asked;                       /* [v] at the last entry there was something to ask a window for */
-	uint8_t nmi;                      /* [a] an NMI to inject */
 	uint64_t exits[EXIT_INVALID + 1]; /* [v] by kind */
 };
+
+static inline bool events_have_init(const struct vcpu *v)
+{
+	return __atomic_load_n(&v->lapic.s.events, __ATOMIC_RELAXED);
+}
 
 int vcpu_create(struct vm *vm, unsigned id, struct vcpu **v) must_check; /* parked */
 void vcpu_destroy(struct vcpu *v);                                       /* ends the task; not from a vCPU's task */
