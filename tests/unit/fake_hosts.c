@@ -5,7 +5,7 @@
 #include "kernel/time.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/shout.h"
 #include <pthread.h>
@@ -380,7 +380,7 @@ void shout_begin(struct shout *s, const struct who *q)
 			continue;
 		struct who asked = *q;
 		memset(&asked.id, 0, sizeof(asked.id));
-		ON_HOST(i) elsewhere_local(&asked, &a);
+		ON_HOST(i) probe_local(&asked, &a);
 		if (a.have == HAVE_HERE && fake_frame_passes(i, me)) {
 			s->heard = true;
 			memcpy(s->host, fake_hosts[i].name, sizeof(s->host));

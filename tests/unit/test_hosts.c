@@ -11,7 +11,7 @@
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migration.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/settle.h"

@@ -7,7 +7,7 @@
 #include "kernel/log.h"
 #include "kernel/time.h"
 #include "vmm/migrate/ask.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
@@ -83,14 +83,14 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 {
 	struct migration *m = u->m;
 	const struct migrate_host *me = migrate_this_host();
-	struct who q = elsewhere_question(&m->vm->cfg, WHO_RELAY);
+	struct who q = probe_question(&m->vm->cfg, WHO_RELAY);
 	enum rule_action act = ACT_AGAIN;
 	bool proven = false;
 	q.id = m->id;
 	for (unsigned i = 0; i < 2 && act == ACT_AGAIN; i++) {
 		struct finding f;
-		elsewhere_round(&q, m->p.dest, time_ns() + ROUND_NS, &f);
-		enum evidence e = elsewhere_twice(&u->before, &f) ? EVIDENCE_NOTHING : f.evidence;
+		probe_round(&q, m->p.dest, time_ns() + ROUND_NS, &f);
+		enum evidence e = probe_twice(&u->before, &f) ? EVIDENCE_NOTHING : f.evidence;
 		proven = e == EVIDENCE_NOTHING && u->dest_heard;
 		if (e >= EVIDENCE_ONCE && !u->dest_heard)
 			e = EVIDENCE_SILENT; /* everybody but the one that matters */

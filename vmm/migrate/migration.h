@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One attempt to move one VM, as the files of vmm/migrate share it; and the table of them (registry.c). The task that
+ * One attempt to move one VM, as the files of vmm/migrate share it; and the table of them (migration.c). The task that
  * runs the attempt owns it; the console reads its status, cancels it, claims its VM.
  *
  *   migration_new -> bind (to the VM) -> attach (a stream) ... detach -> finish -> put
@@ -34,8 +34,8 @@ enum operators_word {
 };
 
 /*
- * (c) const  [r] registry's lock  [l] lock  [s] stream_lock  [t] its own task alone
- * Order: vm->lock, then stream_lock, then registry's lock, then lock.
+ * (c) const  [r] table_lock  [l] lock  [s] stream_lock  [t] its own task alone
+ * Order: vm->lock, then stream_lock, then table_lock, then lock.
  */
 struct migration {
 	struct list node;        /* [r] */

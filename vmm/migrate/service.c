@@ -6,7 +6,7 @@
  */
 #include "kernel/log.h"
 #include "kernel/time.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/service.h"
@@ -73,7 +73,7 @@ static int greet(struct connection *k)
 	if (err == -ENOTSUP && text_send(&k->tx, WIRE_REFUSE, REFUSE_VERSION, k->why.text, time_ns() + NS_PER_SEC))
 		log_debug("REFUSE could not be sent to %s", k->s->peer);
 	if (!err) {
-		elsewhere_greeted(&k->peer, k->s->peer);
+		probe_greeted(&k->peer, k->s->peer);
 		err = wire_recv(&k->rx, end, MIG_GREETING_NS, &k->why);
 	}
 	greeting_end(k->s);
@@ -105,7 +105,7 @@ static int serve(struct connection *k)
 	switch (k->rx.type) {
 	case WIRE_OFFER: return receive_vm(k);
 	case WIRE_QUERY: handover_answer(&k->tx, &k->rx); return 0;
-	case WIRE_WHO: elsewhere_answer(&k->tx, &k->rx); return 0;
+	case WIRE_WHO: probe_answer(&k->tx, &k->rx); return 0;
 	case WIRE_DONE:
 	case WIRE_SETTLE:
 	case WIRE_DEBT: settle_answer(&k->tx, &k->rx); return 0;

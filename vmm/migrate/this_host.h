@@ -39,7 +39,7 @@ struct migrate_host {
 	unsigned ngreetings;
 
 	struct spinlock table_lock;
-	struct list migrations; /* [t] registry.c's, newest first */
+	struct list migrations; /* [t] migration.c's, newest first */
 
 	struct spinlock records_lock;
 	struct list records, seen; /* [r] attempts.c's */

@@ -11,7 +11,7 @@
 #define ROUND_NS (5 * NS_PER_SEC) /* for one round; those that are asked give their own peers 2 s of it */
 
 struct finding {
-	enum evidence evidence;    /* EVIDENCE_ONCE at best: two rounds make a NOTHING (elsewhere_twice) */
+	enum evidence evidence;    /* EVIDENCE_ONCE at best: two rounds make a NOTHING (probe_twice) */
 	char text[160];            /* about it, for the operator: "demo is at b", "b does not answer" */
 	char at[HOST_NAME_MAX];    /* HERE, MOVED: which host has it, or should */
 	struct incarnation where;  /* MOVED: same */
@@ -21,24 +21,24 @@ struct finding {
 	uint64_t digest;        /* of the incarnations that answered: equal digests, the same hosts without a restart */
 };
 /* About a VM of this configuration, by this host. */
-struct who elsewhere_question(const struct vm_config *cfg, uint32_t flags);
+struct who probe_question(const struct vm_config *cfg, uint32_t flags);
 /* One round. `extra`: a dotted address that is asked as well, NULL: none. Sleeps, until end_ns at most. */
-void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f);
+void probe_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f);
 /*
  * Did the same incarnations answer in both, and the same hosts not? So nothing restarted, or went to who was asked
  * before, in between.
  */
-bool elsewhere_alike(const struct finding *first, const struct finding *second);
+bool probe_alike(const struct finding *first, const struct finding *second);
 /* Is the second of two rounds in a row the proof? */
-bool elsewhere_twice(const struct finding *first, const struct finding *second);
+bool probe_twice(const struct finding *first, const struct finding *second);
 
 /* The other side: the current record of rx is WHO. */
-void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx);
+void probe_answer(struct wire_tx *tx, struct wire_rx *rx);
 /* What this host itself says, without asking anybody. Any task context; leases are compared and may be given up. */
-void elsewhere_local(const struct who *q, struct have_answer *a);
+void probe_local(const struct who *q, struct have_answer *a);
 
 /*
  * A greeting from a host of our name that is not us: told on the console once, and nothing starts by itself for a
  * while.
  */
-void elsewhere_greeted(const struct hello *h, const char *addr);
+void probe_greeted(const struct hello *h, const char *addr);

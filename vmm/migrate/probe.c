@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Who has a VM: asking all peers, judging what they say, answering (elsewhere.h). */
-#include "vmm/migrate/elsewhere.h"
+/* Who has a VM: asking all peers, judging what they say, answering (probe.h). */
+#include "vmm/migrate/probe.h"
 #include "kernel/base/hash.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
@@ -69,7 +69,7 @@ static void match(struct vm *vm, void *arg)
 		memcpy(s->holder, vm->cfg.name, VM_NAME_MAX);
 }
 
-void elsewhere_local(const struct who *q, struct have_answer *a)
+void probe_local(const struct who *q, struct have_answer *a)
 {
 	struct departure d;
 	memset(a, 0, sizeof(*a));
@@ -90,7 +90,7 @@ void elsewhere_local(const struct who *q, struct have_answer *a)
 	}
 }
 
-void elsewhere_greeted(const struct hello *h, const char *addr)
+void probe_greeted(const struct hello *h, const char *addr)
 {
 	struct migrate_host *me = migrate_this_host();
 	if (h->inc.host == me->inc.host || strcmp(h->host, me->name))
@@ -136,7 +136,7 @@ static void question_ask(struct question *k)
 	struct ask a;
 	int err = ask_open(&a, k->addr, k->r->end_ns, NULL, &w);
 	if (!err) {
-		elsewhere_greeted(&a.peer, k->addr);
+		probe_greeted(&a.peer, k->addr);
 		k->inc = a.peer.inc;
 		k->self = incarnation_equal(k->inc, migrate_this_host()->inc) || incarnation_equal(k->inc, q->asker);
 	}
@@ -302,7 +302,7 @@ static void judge(struct round *r, struct finding *f)
 		finding_set(f, EVIDENCE_CONFLICT, me->name, "another host calls itself %s as well", me->name);
 }
 
-struct who elsewhere_question(const struct vm_config *cfg, uint32_t flags)
+struct who probe_question(const struct vm_config *cfg, uint32_t flags)
 {
 	struct who q = { .flags = flags, .asker = migrate_this_host()->inc };
 	memcpy(q.name, cfg->name, sizeof(q.name));
@@ -311,7 +311,7 @@ struct who elsewhere_question(const struct vm_config *cfg, uint32_t flags)
 	return q;
 }
 
-void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f)
+void probe_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f)
 {
 	const struct migrate_host *me = migrate_this_host();
 	struct round *r = calloc(1, sizeof(*r));
@@ -336,15 +336,15 @@ void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, st
 	free(r);
 }
 
-bool elsewhere_alike(const struct finding *first, const struct finding *second)
+bool probe_alike(const struct finding *first, const struct finding *second)
 {
 	return first->evidence == second->evidence && first->digest == second->digest &&
 	       first->silent == second->silent && first->silent_digest == second->silent_digest;
 }
 
-bool elsewhere_twice(const struct finding *first, const struct finding *second)
+bool probe_twice(const struct finding *first, const struct finding *second)
 {
-	return second->evidence == EVIDENCE_ONCE && elsewhere_alike(first, second);
+	return second->evidence == EVIDENCE_ONCE && probe_alike(first, second);
 }
 
 /* ---- answering ---- */
@@ -355,7 +355,7 @@ static void relay(const struct who *asked, struct have_answer *a)
 	struct finding f;
 	struct who q = *asked;
 	q.flags &= ~(uint32_t)WHO_RELAY;
-	elsewhere_round(&q, NULL, time_ns() + RELAY_NS, &f);
+	probe_round(&q, NULL, time_ns() + RELAY_NS, &f);
 	a->digest = f.digest;
 	a->silent = f.silent;
 	memcpy(a->silent_host, f.first, sizeof(a->silent_host));
@@ -389,7 +389,7 @@ static void relay_if_free(const struct who *q, struct have_answer *a)
 	__atomic_sub_fetch(&me->relaying, 1, __ATOMIC_SEQ_CST);
 }
 
-void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx)
+void probe_answer(struct wire_tx *tx, struct wire_rx *rx)
 {
 	static const char *const said[] = {
 		[HAVE_NOTHING] = "not here",
@@ -401,7 +401,7 @@ void elsewhere_answer(struct wire_tx *tx, struct wire_rx *rx)
 	struct who q;
 	if (!who_parse(rx, &q))
 		return;
-	elsewhere_local(&q, &a);
+	probe_local(&q, &a);
 	log_debug("%s asks for %s: %s", rx->s->peer, q.name, said[a.have]);
 	if (q.flags & WHO_RELAY && a.have != HAVE_HERE && a.have != HAVE_STARTED)
 		relay_if_free(&q, &a);
@@ -443,7 +443,7 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 {
 	const struct vm_config *cfg = &vm->cfg;
 	struct finding f, before = { .evidence = EVIDENCES };
-	struct who q = elsewhere_question(cfg, WHO_STARTING | WHO_RELAY);
+	struct who q = probe_question(cfg, WHO_STARTING | WHO_RELAY);
 	int err = 0;
 	unsigned again = 0;
 	const struct migrate_host *me = migrate_this_host();
@@ -451,15 +451,15 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 	if (me->settle_address && (me->npeers || departed_get(cfg->name, 0, NULL) || policy != START_OPERATOR))
 		me->settle_address();
 	for (bool over = false; !over; before = f) {
-		elsewhere_round(&q, NULL, time_ns() + ROUND_NS, &f);
-		enum evidence e = elsewhere_twice(&before, &f) ? EVIDENCE_NOTHING : f.evidence;
+		probe_round(&q, NULL, time_ns() + ROUND_NS, &f);
+		enum evidence e = probe_twice(&before, &f) ? EVIDENCE_NOTHING : f.evidence;
 		if (e == EVIDENCE_ONCE && again++ == AGAIN_MAX) {
 			e = EVIDENCE_ALIVE;
 			sniprintf(f.text, sizeof(f.text), "other hosts answer differently each time");
 			again = 0;
 		}
 		enum rule_action act =
-			(enum rule_action)start_rules[e][policy_now(policy, patience_ns, elsewhere_alike(&before, &f))];
+			(enum rule_action)start_rules[e][policy_now(policy, patience_ns, probe_alike(&before, &f))];
 		over = true;
 		if (__atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST) != VM_LEASE_ASKING) {
 			over = policy == START_OPERATOR || !vm_lease(vm, VM_LEASE_YIELDED, VM_LEASE_ASKING);
