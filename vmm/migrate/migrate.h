@@ -3,8 +3,8 @@
  * Live migration: what the rest of tern calls. The stream is specified in doc/wire.md, the hand-over in
  * doc/handover.md.
  *
- *   source.c: connect -> hello -> offer config -> passes (dirty.c, policy.c) -> pause -> END -> READY -> COMMIT -> STARTED
- *   dest.c:   accept  -> check -> create skeleton -> receive -> load -> READY -> COMMIT: run, announce -> STARTED
+ *   source.c: connect -> hello -> offer -> passes (precopy.c, policy.c) -> pause, END -> READY (switchover.c) -> handover.c
+ *   dest.c:   accept  -> check -> skeleton -> receive -> load -> READY -> COMMIT: run, announce -> STARTED (handover.c)
  */
 #pragma once
 #include "net/stream.h"

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * The table of migrations: running ones and the last 16 finished, newest first; and what the rest of tern does with it:
- * start, cancel, wait, look. The attempts themselves are in source.c and dest.c.
- */
+/* One attempt's life, and the table of them: running ones and the last 16 finished, newest first (migration.h). */
 #include "kernel/log.h"
-#include "kernel/task.h"
 #include "kernel/time.h"
-#include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
@@ -23,20 +18,6 @@ static struct migrate_host *lock_table(void)
 	return h;
 }
 static void unlock_table(struct migrate_host *h) { spin_unlock(&h->table_lock); }
-
-const char *migrate_phase_name(enum migrate_phase p)
-{
-	/* clang-format off */
-	static const char *const names[] = {
-		[MIG_CONNECT] = "connecting",  [MIG_SETUP] = "setting up",
-		[MIG_PASSES] = "copying",      [MIG_STOPPED] = "switching over",
-		[MIG_COMMIT] = "committing",   [MIG_UNDECIDED] = "undecided",
-		[MIG_DONE] = "done",           [MIG_FAILED] = "failed",
-		[MIG_CANCELLED] = "cancelled",
-	};
-	/* clang-format on */
-	return p < ARRAY_SIZE(names) ? names[p] : "?";
-}
 
 /* ---- life ---- */
 
@@ -70,8 +51,7 @@ void migration_put(struct migration *m)
 		free(m);
 }
 
-/* One that never began: out of the table, both references given back. */
-static void migration_drop(struct migration *m)
+void migration_drop(struct migration *m)
 {
 	struct migrate_host *h = lock_table();
 	list_remove(&m->node);
@@ -136,7 +116,7 @@ void migration_detach(struct migration *m)
 	mutex_unlock(&m->stream_lock);
 }
 
-static void migration_abort(struct migration *m)
+void migration_abort(struct migration *m)
 {
 	mutex_lock(&m->stream_lock);
 	if (m->stream)
@@ -204,9 +184,9 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 	completion_done(&m->done);
 }
 
-/* ---- look-up; each returns a reference ---- */
+/* ---- look-up ---- */
 
-static struct migration *find(bool (*match)(struct migration *m, const void *arg), const void *arg)
+struct migration *migration_find(bool (*match)(struct migration *m, const void *arg), const void *arg)
 {
 	struct migration *found = NULL;
 	struct migrate_host *h = lock_table();
@@ -224,16 +204,6 @@ static struct migration *find(bool (*match)(struct migration *m, const void *arg
 	return found;
 }
 
-static bool is_out_running(struct migration *m, const void *name)
-{
-	return !m->finished && !m->st.incoming && !strcmp(m->st.vm, name);
-}
-static bool is_in_running(struct migration *m, const void *name)
-{
-	return !m->finished && m->st.incoming && !strcmp(m->st.vm, name);
-}
-static bool is_out(struct migration *m, const void *name) { return !m->st.incoming && !strcmp(m->st.vm, name); }
-static bool is_in(struct migration *m, const void *name) { return m->st.incoming && !strcmp(m->st.vm, name); }
 static bool is_in_attempt(struct migration *m, const void *id)
 {
 	return !m->finished && m->st.incoming && attempt_id_equal(&m->id, id);
@@ -246,7 +216,7 @@ static bool is_out_attempt(struct migration *m, const void *id)
 
 bool migration_told(const struct decision *d)
 {
-	struct migration *m = find(is_out_attempt, &d->id);
+	struct migration *m = migration_find(is_out_attempt, &d->id);
 	if (!m)
 		return false;
 	spin_lock(&m->lock);
@@ -262,7 +232,7 @@ bool migration_told(const struct decision *d)
 
 void migration_evict(const struct attempt_id *id, uint64_t deadline_ns)
 {
-	struct migration *m = find(is_in_attempt, id);
+	struct migration *m = migration_find(is_in_attempt, id);
 	if (!m)
 		return;
 	migration_abort(m);
@@ -270,8 +240,6 @@ void migration_evict(const struct attempt_id *id, uint64_t deadline_ns)
 		log_warn("the given-up attempt to receive %s is slow to end", m->st.vm);
 	migration_put(m);
 }
-
-/* ---- what the rest of tern calls (migrate.h) ---- */
 
 bool migrate_get(unsigned i, struct migrate_status *s)
 {
@@ -290,146 +258,4 @@ bool migrate_get(unsigned i, struct migrate_status *s)
 	}
 	unlock_table(h);
 	return found;
-}
-
-int migrate_wait(const char *vm_name, uint64_t deadline_ns)
-{
-	struct migration *m = find(is_out_running, vm_name);
-	if (!m)
-		m = find(is_out, vm_name);
-	if (!m)
-		m = find(is_in, vm_name);
-	if (!m)
-		return -ENOENT;
-	int err = completion_wait(&m->done, deadline_ns);
-	migration_put(m);
-	return err;
-}
-
-int migrate_cancel(const char *vm_name, struct why *w)
-{
-	struct migration *m = find(is_out_running, vm_name);
-	if (!m)
-		m = find(is_in_running, vm_name);
-	if (!m)
-		return why_set(w, -ENOENT, "no migration of %s is running", vm_name);
-	spin_lock(&m->lock);
-	bool late = m->committed;
-	if (!late)
-		m->cancel = true;
-	enum migrate_phase phase = m->st.phase;
-	spin_unlock(&m->lock);
-	if (!late)
-		migration_abort(m);
-	migration_put(m);
-	if (late && phase == MIG_UNDECIDED)
-		return why_set(w, -EBUSY,
-			       "it may be running at the destination already; when that host is gone for good: vm "
-			       "claim %s --force",
-			       vm_name);
-	return late ? why_set(w, -EBUSY, "the hand-over has begun, it ends by itself") : 0;
-}
-
-/* The operator's word on a VM that is undecided; without `sure` it is taken only of one that no host runs. */
-static int decide(const char *vm_name, enum operators_word word, bool sure, struct why *w)
-{
-	const char *verb = word == WORD_CLAIM ? "claim" : "forget";
-	struct migration *m = find(is_out_running, vm_name);
-	int err = 0;
-	if (!m)
-		return why_set(w, -ENOENT, "%s is not undecided: no migration of it is running", vm_name);
-	spin_lock(&m->lock);
-	struct migrate_status st = m->st;
-	if (st.phase != MIG_UNDECIDED)
-		err = -EINVAL;
-	else if (m->decided)
-		err = -EALREADY;
-	else if (!sure && (word == WORD_FORGET || !m->nobody))
-		err = -EPERM;
-	else
-		m->word = word;
-	spin_unlock(&m->lock);
-	const char *open = st.error[0] ? st.error : "its destination has not answered";
-	if (err == -EINVAL)
-		why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name, migrate_phase_name(st.phase),
-			verb);
-	else if (err == -EALREADY)
-		why_set(w, err, "it has just been decided: `migrate status`");
-	else if (err && word == WORD_CLAIM)
-		why_set(w, err,
-			"it is not proven that no host runs it: %.110s. Two copies ruin its data. Make sure, then: vm "
-			"claim %s --force",
-			open, vm_name);
-	else if (err)
-		why_set(w, err,
-			"it is undecided, and this may be its only image: %.110s. Make sure that it runs elsewhere, "
-			"then: vm forget %s --force",
-			open, vm_name);
-	if (!err) {
-		completion_done(&m->news);
-		migration_abort(m);
-	}
-	migration_put(m);
-	return err;
-}
-
-int migrate_claim(const char *vm_name, bool force, struct why *w) { return decide(vm_name, WORD_CLAIM, force, w); }
-int migrate_forget(const char *vm_name, bool force, struct why *w) { return decide(vm_name, WORD_FORGET, force, w); }
-
-/* The body of an outgoing migration's task: connect, then one attempt. */
-static void migrate_task(void *arg)
-{
-	struct migration *m = arg;
-	struct stream *s = NULL;
-	struct why w = { "" };
-	int err = FAILPOINT(P0_CONNECT, NULL);
-
-	uint64_t begin = time_ns();
-	if (!err)
-		err = stream_tcp_connect(&s, m->p.dest, m->p.port, begin + MIG_CONNECT_NS, &w);
-	m->connect_ns = time_ns() - begin;
-	if (!err)
-		err = FAILPOINT(P1_TLS, s);
-	if (!err) {
-		source_attempt(m, s, &w); /* ends m in every case; w is in its status */
-	} else {
-		migration_unbind(m, false);
-		migration_finish(m, MIG_FAILED, w.text[0] ? w.text : err_name(err));
-	}
-	stream_close(s);
-	migration_put(m);
-}
-
-int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
-{
-	char peer[48];
-	sniprintf(peer, sizeof(peer), "%s", p->dest);
-	struct migration *m = migration_new(vm->cfg.name, peer, false);
-	if (!m)
-		return why_set(w, -ENOMEM, "out of memory");
-	m->p = *p;
-	int err = migration_bind(m, vm, VM_RUNNING, w);
-	if (!err && !task_create("migrate", TASK_PRIO_NORMAL, migrate_task, m))
-		err = why_set(w, -ENOMEM, "out of memory");
-	if (!err)
-		return 0;
-	migration_unbind(m, false);
-	migration_drop(m);
-	return err;
-}
-
-int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w)
-{
-	struct migration *m = migration_new(vm->cfg.name, s->peer, false);
-	if (!m)
-		return why_set(w, -ENOMEM, "out of memory");
-	m->p = *p;
-	int err = migration_bind(m, vm, VM_RUNNING, w);
-	if (err) {
-		migration_drop(m);
-		return err;
-	}
-	err = source_attempt(m, s, w);
-	migration_put(m);
-	return err;
 }
