@@ -8,6 +8,7 @@
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/shout.h"
+#include "vmm/vm_life.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +145,11 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 		fake_devs(vm)[i].s.mode = i + 1;
 	}
 	return vm;
+}
+
+int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **vm, struct why *w)
+{
+	return create(cfg, state, NULL, NULL, vm, w);
 }
 
 int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,

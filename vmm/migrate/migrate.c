@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the rest of tern does with migrations: start, cancel, wait, decide (migrate.h). They are done in source.c and dest.c. */
+/* What the rest of tern does with migrations: start, cancel, wait, decide (migrate.h). */
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/migration.h"

@@ -1,94 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Who has a VM: asking all peers, judging what they say, answering (probe.h). */
+/* Who has a VM: asking all peers, and judging what they say (probe.h). */
 #include "vmm/migrate/probe.h"
 #include "kernel/base/hash.h"
 #include "kernel/log.h"
-#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/ask.h"
-#include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
-#include "vmm/migrate/migrate.h"
 #include "vmm/migrate/shout.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RELAYS_MAX 4
-#define AGAIN_MAX  5                 /* rounds in a row whose answers differ: who answers so proves nothing */
-#define RELAY_NS   (2 * NS_PER_SEC)  /* what a host that is asked gives its own peers */
-#define ANSWER_NS  (2 * NS_PER_SEC)  /* for the answer to get out */
-#define TWIN_NS    (20 * NS_PER_SEC) /* after its last greeting, a host of our name counts as gone */
-
-_Static_assert((int)VM_LEASE_NONE == LEASE_NONE && (int)VM_LEASE_ASKING == LEASE_ASKING &&
-		       (int)VM_LEASE_YIELDED == LEASE_YIELDED && (int)VM_LEASE_TAKEN == LEASE_TAKEN,
-	       "the leases of vmm/vm.h are those of the rules");
-
-void migrate_peer_add(const char *name, const char *addr)
-{
-	struct migrate_host *h = migrate_this_host();
-	if (h->npeers == PEERS_MAX)
-		return;
-	struct migrate_peer *p = &h->peers[h->npeers++];
-	sniprintf(p->name, sizeof(p->name), "%s", name);
-	sniprintf(p->addr, sizeof(p->addr), "%s", addr);
-}
-
-/* ---- what this host knows ---- */
-
-struct search {
-	const struct who *q;
-	char *holder;
-};
-
-/* Is vm here for the asker? A lease of ours that comes second is given up. */
-static bool is_here(struct vm *vm, const struct who *q)
-{
-	uint32_t lease = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
-	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
-		return true;
-	if (!(q->flags & WHO_STARTING))
-		return lease == VM_LEASE_TAKEN;
-	for (;;) {
-		enum lease_order order = q->asker.host < migrate_this_host()->inc.host ? ASKER_FIRST : ASKER_LATER;
-		const struct rule *r = &lease_rules[lease][order];
-		if (vm_lease(vm, (enum vm_lease)lease, (enum vm_lease)r->next))
-			return r->action == ACT_REFUSE;
-		lease = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST);
-	}
-}
-
-static void match(struct vm *vm, void *arg)
-{
-	static const uint8_t none[16];
-	struct search *s = arg;
-	bool same = !strcmp(vm->cfg.name, s->q->name) || !memcmp(vm->cfg.mac, s->q->mac, sizeof(vm->cfg.mac)) ||
-		    (memcmp(s->q->uuid, none, 16) && !memcmp(vm->cfg.uuid, s->q->uuid, 16));
-	if (same && is_here(vm, s->q))
-		memcpy(s->holder, vm->cfg.name, VM_NAME_MAX);
-}
-
-void probe_local(const struct who *q, struct have_answer *a)
-{
-	struct departure d;
-	memset(a, 0, sizeof(*a));
-	if (incarnation_equal(q->asker, migrate_this_host()->inc))
-		return; /* our own question, come round */
-	if (q->id.number && attempt_find(&q->id, NULL) == RECORD_STARTED) {
-		a->have = HAVE_STARTED;
-		return;
-	}
-	vm_for_each(match, &(struct search){ q, a->name });
-	if (a->name[0]) {
-		a->have = HAVE_HERE;
-	} else if (departed_match(q, &d)) { /* it left the table after it had got into this list */
-		a->have = HAVE_MOVED;
-		memcpy(a->host, d.host, sizeof(a->host));
-		a->where = d.where;
-		a->when_s = d.when_s;
-	}
-}
+#define TWIN_NS (20 * NS_PER_SEC) /* after its last greeting, a host of our name counts as gone */
 
 void probe_greeted(const struct hello *h, const char *addr)
 {
@@ -111,80 +35,89 @@ static bool has_twin(const struct migrate_host *me)
 /* ---- a round ---- */
 
 struct question { /* to one host */
+	struct ask ask;
 	struct round *r;
-	char name[HOST_NAME_MAX], addr[HOST_ADDR_MAX];
-	bool self, answered, alive;
-	bool other_release;
-	struct incarnation inc;
+	char name[HOST_NAME_MAX];
+	bool self, answered;
 	struct have_answer a;
 };
 struct round {
-	const struct who *q;
-	const struct departure *own; /* what this host itself remembers, NULL: nothing */
+	struct ask_group group;
+	struct who q;
 	uint64_t end_ns;
-	uint32_t left;         /* [a] tasks that have not ended */
-	struct completion end; /* they all have */
 	struct shout shout;
+	const struct vm_waiter *waiter; /* the asker's alone, as the next one */
+	const struct departure *own;    /* what this host itself remembers, NULL: nothing */
 	unsigned n;
 	struct question v[PEERS_MAX + 2];
 };
+static struct question *question_of(struct ask *q) { return CONTAINER_OF(q, struct question, ask); }
 
-static void question_ask(struct question *k)
+static int question_put(struct ask *ask)
 {
-	const struct who *q = k->r->q;
-	struct why w = { "" };
-	struct ask a;
-	int err = ask_open(&a, k->addr, k->r->end_ns, NULL, &w);
-	if (!err) {
-		probe_greeted(&a.peer, k->addr);
-		k->inc = a.peer.inc;
-		k->self = incarnation_equal(k->inc, migrate_this_host()->inc) || incarnation_equal(k->inc, q->asker);
-	}
-	if (!err && !k->self)
-		err = who_send(&a.tx, q, k->r->end_ns);
-	if (!err && !k->self)
-		err = ask_recv(&a, &w);
-	if (!err && !k->self)
-		k->answered = a.rx.type == WIRE_HAVE && have_parse(&a.rx, &k->a);
-	k->alive = a.alive;
-	k->other_release = err == -ENOTSUP;
-	if (err)
-		log_debug("asking %s for %s: %s", k->addr, q->name, w.text[0] ? w.text : err_name(err));
-	ask_close(&a, NULL);
+	struct question *k = question_of(ask);
+	const struct who *q = &k->r->q;
+	probe_greeted(&ask->peer, ask->addr);
+	k->self = incarnation_equal(ask->peer.inc, migrate_this_host()->inc) ||
+		  incarnation_equal(ask->peer.inc, q->asker);
+	return k->self ? ASK_ENOUGH : who_send(&ask->tx, q, ask->end_ns);
 }
 
-static void question_task(void *arg)
+static void question_take(struct ask *ask)
 {
-	struct question *k = arg;
-	struct round *r = k->r;
-	question_ask(k);
-	if (!__atomic_sub_fetch(&r->left, 1, __ATOMIC_SEQ_CST))
-		completion_done(&r->end);
+	struct question *k = question_of(ask);
+	k->answered = ask->rx.type == WIRE_HAVE && have_parse(&ask->rx, &k->a);
 }
 
 static void question_add(struct round *r, const char *name, const char *addr)
 {
 	for (unsigned i = 0; i < r->n; i++)
-		if (!strcmp(r->v[i].addr, addr))
+		if (!strcmp(r->v[i].ask.addr, addr))
 			return;
 	struct question *k = &r->v[r->n++];
 	k->r = r;
+	k->ask = (struct ask){ .end_ns = r->end_ns, .put = question_put, .take = question_take };
 	sniprintf(k->name, sizeof(k->name), "%s", name);
-	sniprintf(k->addr, sizeof(k->addr), "%s", addr);
+	sniprintf(k->ask.addr, sizeof(k->ask.addr), "%s", addr);
 }
 
-/* All at once, each in a task of its own; back when all have ended, by end_ns. */
-static void round_run(struct round *r)
+/* "b, c": another name in a list, unless it is there; false: no room. */
+static bool list_add(char *list, size_t size, const char *name)
 {
-	completion_init(&r->end);
-	r->left = r->n + 1;
-	shout_begin(&r->shout, r->q);
+	size_t n = strlen(list), len = strlen(name);
+	for (const char *p = list; (p = strstr(p, name)); p += len)
+		if ((p == list || p[-1] == ' ') && (!p[len] || p[len] == ','))
+			return true;
+	if (n + len + 3 > size)
+		return false;
+	sniprintf(list + n, size - n, "%s%s", n ? ", " : "", name);
+	return true;
+}
+
+static bool round_left(void *arg)
+{
+	const struct round *r = arg;
+	uint64_t now = time_ns();
+	char silent[96] = "", text[128];
 	for (unsigned i = 0; i < r->n; i++)
-		if (!task_create("ask", TASK_PRIO_NORMAL, question_task, &r->v[i]))
-			question_task(&r->v[i]); /* no memory for a task: one after the other */
-	if (__atomic_sub_fetch(&r->left, 1, __ATOMIC_SEQ_CST))
-		completion_wait(&r->end, TIME_NEVER); /* each task ends by end_ns */
+		if (!__atomic_load_n(&r->v[i].ask.ended, __ATOMIC_SEQ_CST) &&
+		    !list_add(silent, sizeof(silent), r->v[i].name))
+			break;
+	sniprintf(text, sizeof(text), "asks %s, %lu s", silent,
+		  r->end_ns > now ? (r->end_ns - now + NS_PER_SEC - 1) / NS_PER_SEC : 0);
+	return r->waiter->leaves(r->waiter->arg, text);
+}
+
+/* All at once; false: who waits for it has left. */
+static bool round_run(struct round *r)
+{
+	ask_group_init(&r->group);
+	shout_begin(&r->shout, &r->q);
+	for (unsigned i = 0; i < r->n; i++)
+		ask_start(&r->group, &r->v[i].ask);
+	bool all = ask_wait(&r->group, r->waiter ? round_left : NULL, r);
 	shout_end(&r->shout);
+	return all;
 }
 
 /* ---- what it revealed ---- */
@@ -215,6 +148,7 @@ static void finding_silent(struct finding *f, enum evidence e, const char *host,
 	f->silent_digest += fnv1a(FNV1A_START, host, strlen(host)); /* a sum, for answers come in any order */
 	if (!f->silent++)
 		sniprintf(f->first, sizeof(f->first), "%s", host);
+	f->unnamed += !list_add(f->names, sizeof(f->names), host);
 	finding_set(f, e, host, "%s %s%s%s%s", host, what, via ? " (asked by " : "", via ? via : "", via ? ")" : "");
 }
 
@@ -227,10 +161,10 @@ static bool has_ended_at(const struct round *r, struct incarnation where)
 {
 	for (unsigned hops = 0; hops <= r->n; hops++) {
 		const struct question *k = NULL;
-		if (where.host == r->q->asker.host || where.host == migrate_this_host()->inc.host)
+		if (where.host == r->q.asker.host || where.host == migrate_this_host()->inc.host)
 			return true;
 		for (unsigned i = 0; i < r->n && !k; i++)
-			if (r->v[i].answered && incarnation_equal(r->v[i].inc, where))
+			if (r->v[i].answered && incarnation_equal(r->v[i].ask.peer.inc, where))
 				k = &r->v[i];
 		if (!k || k->a.have != HAVE_MOVED)
 			return k && k->a.have == HAVE_NOTHING;
@@ -242,10 +176,10 @@ static bool has_ended_at(const struct round *r, struct incarnation where)
 static void judge_answer(const struct round *r, const struct question *k, struct finding *f)
 {
 	const struct have_answer *a = &k->a;
-	const char *vm = r->q->name, *host = a->host[0] ? a->host : k->name;
+	const char *vm = r->q.name, *host = a->host[0] ? a->host : k->name;
 	bool other = strcmp(a->name, vm);
 	char when[16];
-	f->digest += mix(k->inc) + a->digest;
+	f->digest += mix(k->ask.peer.inc) + a->digest;
 	switch (a->have) {
 	case HAVE_STARTED: finding_set(f, EVIDENCE_STARTED, host, "%s was started, says %s", vm, host); break;
 	case HAVE_HERE:
@@ -279,22 +213,24 @@ static void judge(struct round *r, struct finding *f)
 		if (k->answered)
 			judge_answer(r, k, f);
 		else
-			finding_silent(f, k->alive ? EVIDENCE_ALIVE : EVIDENCE_SILENT, k->name,
-				       k->other_release ? "runs a release of tern that does not fit this one"
-				       : k->alive       ? "is there, but gives no answer"
-							: "does not answer",
+			finding_silent(f, k->ask.alive ? EVIDENCE_ALIVE : EVIDENCE_SILENT, k->name,
+				       k->ask.err == -ENOTSUP ? "runs a release of tern that does not fit this one"
+				       : k->ask.alive         ? "is there, but gives no answer"
+							      : "does not answer",
 				       NULL);
 	}
 	if (r->own && !has_ended_at(r, r->own->where)) {
 		if (f->evidence > EVIDENCE_MOVED)
 			f->where = r->own->where;
 		finding_set(f, EVIDENCE_MOVED, r->own->host,
-			    "%s moved from here to %s, and %s does not say what became of it", r->q->name, r->own->host,
+			    "%s moved from here to %s, and %s does not say what became of it", r->q.name, r->own->host,
 			    r->own->host);
 	}
 	if (r->shout.heard)
-		finding_set(f, EVIDENCE_HERE, r->shout.host, "%s is at %s, heard on its network", r->q->name,
+		finding_set(f, EVIDENCE_HERE, r->shout.host, "%s is at %s, heard on its network", r->q.name,
 			    r->shout.host);
+	if (f->evidence == EVIDENCE_SILENT && strchr(f->names, ','))
+		sniprintf(f->text, sizeof(f->text), "%s%s do not answer", f->names, f->unnamed ? " and others" : "");
 	char text[128];
 	if (me->address_conflict && me->address_conflict(text, sizeof(text)))
 		finding_set(f, EVIDENCE_CONFLICT, me->name, "%s", text);
@@ -311,17 +247,19 @@ struct who probe_question(const struct vm_config *cfg, uint32_t flags)
 	return q;
 }
 
-void probe_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f)
+int probe_round(const struct who *q, const char *extra, uint64_t end_ns, const struct vm_waiter *waiter,
+		struct finding *f)
 {
 	const struct migrate_host *me = migrate_this_host();
 	struct round *r = calloc(1, sizeof(*r));
 	if (!r) {
 		*f = (struct finding){ .evidence = EVIDENCES };
 		finding_silent(f, EVIDENCE_ALIVE, me->name, "has no memory to ask its peers with", NULL);
-		return;
+		return 0;
 	}
-	r->q = q;
+	r->q = *q;
 	r->end_ns = end_ns;
+	r->waiter = waiter;
 	for (unsigned i = 0; i < me->npeers; i++)
 		question_add(r, me->peers[i].name, me->peers[i].addr);
 	struct departure d;
@@ -331,9 +269,11 @@ void probe_round(const struct who *q, const char *extra, uint64_t end_ns, struct
 	}
 	if (extra)
 		question_add(r, extra, extra);
-	round_run(r);
-	judge(r, f);
-	free(r);
+	bool all = round_run(r);
+	if (all)
+		judge(r, f);
+	ask_group_put(&r->group);
+	return all ? 0 : -EINTR;
 }
 
 bool probe_alike(const struct finding *first, const struct finding *second)
@@ -345,146 +285,4 @@ bool probe_alike(const struct finding *first, const struct finding *second)
 bool probe_twice(const struct finding *first, const struct finding *second)
 {
 	return second->evidence == EVIDENCE_ONCE && probe_alike(first, second);
-}
-
-/* ---- answering ---- */
-
-/* Ask our own peers for who asked us, who may not know them. */
-static void relay(const struct who *asked, struct have_answer *a)
-{
-	struct finding f;
-	struct who q = *asked;
-	q.flags &= ~(uint32_t)WHO_RELAY;
-	probe_round(&q, NULL, time_ns() + RELAY_NS, &f);
-	a->digest = f.digest;
-	a->silent = f.silent;
-	memcpy(a->silent_host, f.first, sizeof(a->silent_host));
-	if (f.evidence == EVIDENCE_CONFLICT) { /* what is wrong with this host hides what its peers would say */
-		a->silent++;
-		memcpy(a->silent_host, migrate_this_host()->name, sizeof(a->silent_host));
-	}
-	if (f.evidence == EVIDENCE_STARTED) {
-		a->have = HAVE_STARTED;
-	} else if (f.evidence == EVIDENCE_HERE) {
-		a->have = HAVE_HERE;
-		memcpy(a->name, q.name, sizeof(a->name));
-		sniprintf(a->host, sizeof(a->host), "%s", f.at);
-	} else if (f.evidence == EVIDENCE_MOVED && a->have == HAVE_NOTHING) {
-		a->have = HAVE_MOVED;
-		sniprintf(a->host, sizeof(a->host), "%s", f.at);
-		a->where = f.where;
-	}
-}
-
-/* Each asks up to 32 hosts: a few at once, or they would take the connections that questions need. */
-static void relay_if_free(const struct who *q, struct have_answer *a)
-{
-	struct migrate_host *me = migrate_this_host();
-	if (__atomic_add_fetch(&me->relaying, 1, __ATOMIC_SEQ_CST) <= RELAYS_MAX) {
-		relay(q, a);
-	} else { /* it will ask again */
-		a->silent = 1;
-		memcpy(a->silent_host, me->name, sizeof(a->silent_host));
-	}
-	__atomic_sub_fetch(&me->relaying, 1, __ATOMIC_SEQ_CST);
-}
-
-void probe_answer(struct wire_tx *tx, struct wire_rx *rx)
-{
-	static const char *const said[] = {
-		[HAVE_NOTHING] = "not here",
-		[HAVE_HERE] = "it is here",
-		[HAVE_MOVED] = "it has moved",
-		[HAVE_STARTED] = "its attempt was started",
-	};
-	struct have_answer a;
-	struct who q;
-	if (!who_parse(rx, &q))
-		return;
-	probe_local(&q, &a);
-	log_debug("%s asks for %s: %s", rx->s->peer, q.name, said[a.have]);
-	if (q.flags & WHO_RELAY && a.have != HAVE_HERE && a.have != HAVE_STARTED)
-		relay_if_free(&q, &a);
-	if (have_send(tx, &a, time_ns() + ANSWER_NS))
-		log_debug("the answer to %s is lost: it will ask again", rx->s->peer);
-}
-
-/* ---- before a VM starts ---- */
-
-/* -ECANCELED: the operator has started it meanwhile (`vm start --force`); there is nothing to tell. */
-static int decide(struct vm *vm, struct why *w)
-{
-	if (vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_TAKEN))
-		return 0;
-	if (__atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST) != VM_LEASE_YIELDED)
-		return -ECANCELED;
-	return why_set(w, -EEXIST, "a host that comes before this one is about to start it");
-}
-
-/*
- * Silence counts as death only if nothing else has changed since the round before: a VM may have come to who was asked
- * first.
- */
-static enum start_policy policy_now(enum start_policy p, uint64_t patience_ns, bool alike)
-{
-	return p == START_ALONE && alike && time_ns() >= patience_ns ? START_ALONE_DUE : p;
-}
-
-static void show_waiting(struct vm *vm, const struct finding *f)
-{
-	if (f && !vm->waits_for[0])
-		log_warn("vm %s: not started yet: %s. This host goes on asking; `vm start %s --force` starts it "
-			 "without an answer",
-			 vm->cfg.name, f->text, vm->cfg.name);
-	sniprintf(vm->waits_for, sizeof(vm->waits_for), "%s", f ? f->text : "");
-}
-
-int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w)
-{
-	const struct vm_config *cfg = &vm->cfg;
-	struct finding f, before = { .evidence = EVIDENCES };
-	struct who q = probe_question(cfg, WHO_STARTING | WHO_RELAY);
-	int err = 0;
-	unsigned again = 0;
-	const struct migrate_host *me = migrate_this_host();
-	/* Else there is nobody to ask. */
-	if (me->settle_address && (me->npeers || departed_get(cfg->name, 0, NULL) || policy != START_OPERATOR))
-		me->settle_address();
-	for (bool over = false; !over; before = f) {
-		probe_round(&q, NULL, time_ns() + ROUND_NS, &f);
-		enum evidence e = probe_twice(&before, &f) ? EVIDENCE_NOTHING : f.evidence;
-		if (e == EVIDENCE_ONCE && again++ == AGAIN_MAX) {
-			e = EVIDENCE_ALIVE;
-			sniprintf(f.text, sizeof(f.text), "other hosts answer differently each time");
-			again = 0;
-		}
-		enum rule_action act =
-			(enum rule_action)start_rules[e][policy_now(policy, patience_ns, probe_alike(&before, &f))];
-		over = true;
-		if (__atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST) != VM_LEASE_ASKING) {
-			over = policy == START_OPERATOR || !vm_lease(vm, VM_LEASE_YIELDED, VM_LEASE_ASKING);
-			err = over ? decide(vm, w) : 0;
-			if (!over) /* the one that came first may fail: then it is our turn */
-				task_sleep_until(time_ns() + MIGRATE_ASK_AGAIN_NS);
-		} else if (act == ACT_GO) {
-			if (e != EVIDENCE_NOTHING)
-				log_warn("vm %s: starts, though %s", cfg->name, f.text);
-			err = decide(vm, w);
-		} else if (act == ACT_AGAIN) {
-			over = false;
-		} else if (act == ACT_WAIT) {
-			show_waiting(vm, &f);
-			task_sleep_until(time_ns() + MIGRATE_ASK_AGAIN_NS);
-			over = false;
-		} else {
-			err = why_set(w, act == ACT_TELL ? -EAGAIN : -EEXIST,
-				      "%s. Two running copies share one MAC and ruin each other's data", f.text);
-		}
-	}
-	if (err == -EEXIST && policy != START_OPERATOR)
-		sniprintf(vm->waits_for, sizeof(vm->waits_for), "%s",
-			  f.text); /* `vm list` goes on saying where it is */
-	else
-		show_waiting(vm, NULL);
-	return err;
 }

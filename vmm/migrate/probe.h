@@ -2,10 +2,11 @@
 /*
  * "Have you got it?": rounds of questions to all peers, and through them to theirs (records WHO and HAVE of
  * doc/wire.md; also a frame on the VM's own network, where two copies would meet). A host asks before it starts a VM
- * (migrate_elsewhere in migrate.h), and a source whose VM is undecided asks who has it. What the answers mean is in
+ * (lease.h), and a source whose VM is undecided asks who has it. What the answers mean is in
  * rules.c; why two rounds prove what one does not, in doc/handover.md.
  */
 #pragma once
+#include "kernel/time.h"
 #include "vmm/migrate/records.h"
 
 #define ROUND_NS (5 * NS_PER_SEC) /* for one round; those that are asked give their own peers 2 s of it */
@@ -16,14 +17,19 @@ struct finding {
 	char at[HOST_NAME_MAX];    /* HERE, MOVED: which host has it, or should */
 	struct incarnation where;  /* MOVED: same */
 	char first[HOST_NAME_MAX]; /* the first host that is silent, "" if none */
-	unsigned silent;
+	char names[96];            /* all that are silent, as many as it holds: "b, c" */
+	unsigned silent, unnamed;
 	uint64_t silent_digest; /* of those that gave no answer */
 	uint64_t digest;        /* of the incarnations that answered: equal digests, the same hosts without a restart */
 };
 /* About a VM of this configuration, by this host. */
 struct who probe_question(const struct vm_config *cfg, uint32_t flags);
-/* One round. `extra`: a dotted address that is asked as well, NULL: none. Sleeps, until end_ns at most. */
-void probe_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f);
+/*
+ * One round, until end_ns at most. `extra`: a dotted address that is asked as well, NULL: none. -EINTR, without a
+ * finding: who waits for it (NULL: nobody) leaves. Sleeps.
+ */
+int probe_round(const struct who *q, const char *extra, uint64_t end_ns, const struct vm_waiter *waiter,
+		struct finding *f) must_check;
 /*
  * Did the same incarnations answer in both, and the same hosts not? So nothing restarted, or went to who was asked
  * before, in between.

@@ -144,7 +144,3 @@ extern const struct sdesc cpu_state_desc, vcpu_msr_desc; /* objects: struct cpu_
 		if ((vm)->noise < GUEST_NOISE_MAX && ++(vm)->noise)            \
 			log_debug("vm %s: " fmt, (vm)->cfg.name, __VA_ARGS__); \
 	} while (0)
-
-/* From devices and exits: done by a task of the VM's own, since a vCPU cannot tear itself down. */
-void vm_request_power_off(void *vm);
-void vm_request_reset(void *vm);
