@@ -42,15 +42,6 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
 	c->sections++;
 }
 
-/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
-static bool written_after_harvest(const struct gmem *g)
-{
-	uint64_t any = 0;
-	for (uint64_t i = 0; i < BITMAP_WORDS(g->gfn_end); i++)
-		any |= __atomic_load_n(&g->soft_dirty[i], __ATOMIC_RELAXED);
-	return any;
-}
-
 /*
  * What attempts of this VM were started by hosts whose sources may still hold their images goes with it: its new host
  * can tell them.
@@ -71,6 +62,7 @@ static int debts_send(struct source *c)
 /* Stop the guest, send all that is left, and (unless COMMIT rides with END) wait until the destination has it. */
 int switchover_run(struct source *c, bool rides)
 {
+	const struct gmem *mem = &c->vm->mem;
 	struct section_arg sections = { .c = c };
 	struct inbox_msg msg;
 	int err = debts_send(c); /* while the guest runs; none can be added to them: this VM is not received now */
@@ -100,7 +92,8 @@ int switchover_run(struct source *c, bool rides)
 		vm_for_each_section(c->vm, section_send, &sections);
 		err = sections.err;
 	}
-	if (!err && written_after_harvest(&c->vm->mem))
+	/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
+	if (!err && gmem_next_written(mem, 0, mem->gfn_end) < mem->gfn_end)
 		err = why_set(c->w, -EIO, "a device wrote to guest memory while its state was saved");
 	if (!err)
 		err = FAILPOINT(P9_BEFORE_END, c->s);
