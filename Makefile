@@ -32,12 +32,12 @@ DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c se
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c tcptest.c)
 VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c torture.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
-	vm_memory.c vm_port.c)
+	vm_memory.c vm_port.c vm_request.c vm_start.c)
 X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtq.c)
-MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c elsewhere.c failpoint.c handover.c inbox.c leave.c \
-	migrate_cmd.c pages.c policy.c records.c registry.c rules.c sections.c service.c settle.c shout.c source.c this_host.c wire.c)
+MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c failpoint.c handover.c inbox.c lease.c leave.c migrate.c migrate_cmd.c \
+	migration.c pages.c policy.c precopy.c probe.c probe_answer.c records.c rules.c sections.c service.c settle.c shout.c source.c switchover.c this_host.c wire.c)
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \
 	say.c smbios.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.

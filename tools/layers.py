@@ -12,6 +12,7 @@ import sys
 BASE = r"kernel/base/[a-z0-9_]+\.h"
 # Two leaves that every room may include: definitions of the hardware, and what is below all rooms.
 HW = r"arch/x86/hw/[a-z0-9_]+\.h"
+ABOVE_HARDWARE = [r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|blockdev|hostframe)\.h", r"Zydis/.*", r"dsdt\.h"]
 RULES = [
     ("kernel/main.c", [r".*"]),  # the boot order: it alone wires all rooms together
     ("arch/x86/hw/", []),  # definitions
@@ -21,9 +22,11 @@ RULES = [
     ("drivers/", [r"drivers/.*", r"kernel/.*", r"arch/x86/(cpu|paging|irq)\.h"]),
     ("net/", [r"net/.*", r"kernel/.*", r"drivers/nic\.h", r"lwip/.*", r"netif/.*", r"arch/cc\.h", r"lwipopts\.h"]),
     ("vmm/migrate/migrate_cmd.c", [r"vmm/.*", r"kernel/.*", r"net/net\.h"]),  # the operator's words: peers by name
+    ("vmm/migrate/", [r"vmm/.*", *ABOVE_HARDWARE]),
+    ("vmm/vm_cmd.c", [r"vmm/.*", *ABOVE_HARDWARE]),  # the operator's words, of VMs that have left as well
+    ("vmm/torture.c", [r"vmm/.*", *ABOVE_HARDWARE]),  # of test images: moves a VM from here to here
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|pc/pc)\.h", r"kernel/(spinlock|frame)\.h"]),
-    ("vmm/", [r"vmm/.*", r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|blockdev|hostframe)\.h",
-              r"Zydis/.*", r"dsdt\.h"]),
+    ("vmm/", [r"vmm/(?!migrate/).*", *ABOVE_HARDWARE]),  # migration registers with it (vm.h, vm_guard)
     ("boot/", [r"boot/.*", r"kernel/(handoff|conf)\.h", r"efi.*\.h"]),
 ]
 # What only files of one family may include.

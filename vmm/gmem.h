@@ -94,4 +94,9 @@ static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 void gmem_track_start(struct gmem *g, void (*flush)(void *arg), void *arg);
 uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *arg),
 			    void *arg);
+/*
+ * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or it
+ * was harvested; end if there is none.
+ */
+gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end);
 void gmem_track_stop(struct gmem *g, void (*flush)(void *arg), void *arg);

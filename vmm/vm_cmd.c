@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CTRL_C 3
+
 static const char *const exit_names[] = {
 	[EXIT_HOST_IRQ] = "host_irq",
 	[EXIT_HANDLED] = "handled",
@@ -290,11 +292,22 @@ static int answer(struct con *c, struct vm *vm, const char *did)
 	return 0;
 }
 
+/* For who looks on: what the start waits for, and the way out. */
+static bool start_waits(void *arg, const char *waits_for)
+{
+	struct con *c = arg;
+	if (!c->json)
+		con_printf(c, "\rstarting (%.64s)\033[K", waits_for);
+	return c->getc(c, time_ns()) == CTRL_C;
+}
+
 static int cmd_start(struct con *c, struct vm *vm, bool force)
 {
 	struct why w = { "" };
-	int err = vm_start_here(vm, force, &w);
+	int err = vm_start_here(vm, force, &(struct vm_waiter){ start_waits, c }, &w);
 
+	if (!c->json)
+		con_printf(c, "\r\033[K");
 	if (err == -EEXIST)
 		return con_error(c, err, "vm start %s: %s. Move it from there, or stop it there", vm->cfg.name, w.text);
 	if (err == -EAGAIN || (err == -EBUSY && vm->waits_for[0]))
@@ -451,7 +464,7 @@ static int cmd_vm(struct con *c, int argc, char **argv)
 		struct vm *vm = vm_get(argv[2]);
 		if (!vm && subs[i].fn == cmd_forget && departed_get(argv[2], 0, NULL))
 			return forget_departed(c, argv[2], force);
-		bool departed = !vm && subs[i].fn == cmd_start && (vm = vm_start_departed(argv[2]));
+		bool departed = !vm && subs[i].fn == cmd_start && (vm = departed_restore(argv[2]));
 		if (!vm)
 			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1],
 					 argv[2]);

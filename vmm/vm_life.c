@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A VM's life on this host: built from memory, vCPUs and devices, started, paused, reset, stopped, taken apart. All
- * state changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request, and a task of the VM's
- * own, "NAME/ctl", carries it out.
+ * state changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request (vm_request.c), and a
+ * task of the VM's own, "NAME/ctl", carries it out.
  */
 #include "vmm/vm_life.h"
 #include "arch/x86/cpu.h"
@@ -22,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FAILED };
 
 /* Take apart whatever of it exists. The lock is held, no vCPU runs. */
 static void teardown(struct vm *vm)
@@ -60,6 +59,8 @@ static int build_memory(struct vm *vm, struct vm_reservation *r, const struct gm
 	return err;
 }
 
+static void requested(struct vm *vm);
+
 /* Memory, vCPUs (parked), devices at power-on. The lock is held, and dropped for a time. */
 static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
@@ -80,6 +81,7 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 	}
 	if ((err = vm_console_create(vm)) || (err = machine_build(vm)) || (err = vm_port_create(vm)))
 		goto fail;
+	vm->requested = requested;
 	__atomic_store_n(&vm->power_request, VM_POWER_NONE, __ATOMIC_SEQ_CST);
 	return 0;
 fail:
@@ -264,29 +266,12 @@ static void start_ctl(struct vm *vm)
 	}
 }
 
-/* The vCPU that asked goes no further: it is parked until the request is carried out. */
-static void request(struct vm *vm, enum vm_power_request what)
+/* vm->requested. The vCPU that asked goes no further: it is parked until the request is carried out. */
+static void requested(struct vm *vm)
 {
-	uint8_t none = VM_POWER_NONE;
-	if (!__atomic_compare_exchange_n(&vm->power_request, &none, what, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		return; /* one is under way */
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_hold(vm->vcpus[i]);
 	start_ctl(vm);
-}
-
-void vm_request_power_off(void *vm) { request(vm, VM_POWER_OFF); }
-void vm_request_reset(void *vm) { request(vm, VM_POWER_RESET); }
-
-void vm_fail(struct vm *vm, const char *fmt, ...)
-{
-	va_list ap;
-	if (__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST))
-		return;
-	va_start(ap, fmt);
-	vsnprintf(vm->fail, sizeof(vm->fail), fmt, ap);
-	va_end(ap);
-	request(vm, VM_POWER_FAILED);
 }
 
 void vm_migration_ended(struct vm *vm)

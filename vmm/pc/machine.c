@@ -15,6 +15,7 @@
 #include "vmm/pc/pc.h"
 #include "vmm/vm_console.h"
 #include "vmm/vm_port.h"
+#include "vmm/dev/vpci.h"
 
 /* Where a device sits: what of it its kind needs. */
 struct place {
