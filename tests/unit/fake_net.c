@@ -3,6 +3,7 @@
 #include "tests/unit/fake_net.h"
 #include "kernel/console.h"
 #include "kernel/task.h"
+#include "tests/unit/pipe.h"
 #include "vmm/migrate/migrate.h"
 #include <stdio.h>
 #include <stdlib.h>
