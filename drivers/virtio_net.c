@@ -282,8 +282,9 @@ static int irq_setup(struct virtio_nic *v, uint16_t *rx_vector)
 	if (pci_msix_count(d) <= VECTOR_RX)
 		return pci_irq_simple(d, line_irq, v);
 	int err = pci_msix_set(d, VECTOR_CONFIG, config_irq, v);
-	if (!err)
-		err = pci_msix_set(d, VECTOR_RX, rx_irq, v);
+	if (err)
+		return err;
+	err = pci_msix_set(d, VECTOR_RX, rx_irq, v);
 	if (err)
 		return err;
 	pci_msix_enable(d, true);
@@ -331,6 +332,25 @@ static const struct nic_ops virtio_nic_ops = {
 	.tx = virtio_nic_tx, .link_up = virtio_nic_link_up, .start = virtio_nic_start, .tx_room = virtio_nic_tx_room
 };
 
+static int negotiate(struct virtio_dev *dev, const struct pci_dev *d)
+{
+	const uint64_t need = VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC,
+		       large = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6,
+		       want = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_HOST_TSO4 |
+			      VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS |
+			      VIRTIO_F_EVENT_IDX;
+	int err = virtio_dev_init(dev, d, want | large, need);
+	if (err)
+		return err;
+	/* Large frames are received into several buffers each: a device that has no such is told to send none. */
+	if (!(dev->features & VIRTIO_NET_F_MRG_RXBUF)) {
+		err = virtio_dev_init(dev, d, want, need);
+		if (err)
+			return err;
+	}
+	return dev->config ? 0 : -ENODEV;
+}
+
 struct nic *virtio_net_probe(const struct pci_dev *d)
 {
 	if (d->vendor != VIRTIO_PCI_VENDOR ||
@@ -341,16 +361,7 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 		return NULL;
 	}
 	struct virtio_nic *v = &cards[ncards];
-	uint64_t want = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4 |
-			VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6 |
-			VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VIRTIO_F_EVENT_IDX;
-	int err = virtio_dev_init(&v->dev, d, want, VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC);
-	/* Large frames are received only into several buffers: without those, ask again without them. */
-	if (!err && !(v->dev.features & VIRTIO_NET_F_MRG_RXBUF))
-		err = virtio_dev_init(&v->dev, d, want & ~(VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6),
-				      VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC);
-	if (!err && !v->dev.config)
-		err = -ENODEV;
+	int err = negotiate(&v->dev, d);
 	if (err) {
 		log_warn("virtio-net: %s cannot be used: %s. It must be a virtio 1.0 device with a MAC", d->location,
 			 err_name(err));

@@ -186,7 +186,8 @@ static void write_host_state(const struct vmx_host *h)
 /* Registers that the VMCS does not hold and tern does not use: the guest's stay in the CPU between exits. */
 /* clang-format off */
 #define LIVE_MSRS(X)                                                                                                   \
-	X(MSR_STAR, star) X(MSR_LSTAR, lstar) X(MSR_CSTAR, cstar) X(MSR_SFMASK, sfmask) X(MSR_KERNEL_GS_BASE, kernel_gs_base)
+	X(MSR_STAR, star) X(MSR_LSTAR, lstar) X(MSR_CSTAR, cstar) X(MSR_SFMASK, sfmask)                                \
+	X(MSR_KERNEL_GS_BASE, kernel_gs_base)
 /* clang-format on */
 
 static void vmx_load(struct hv_vcpu *hv)
