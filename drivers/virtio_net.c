@@ -123,7 +123,7 @@ static bool virtio_nic_poll(struct nic *n, unsigned budget)
 		struct frame f;
 		bool bad;
 		unsigned count = rx_gather(v, &f, &bad);
-		if (!count)
+		if (!count) /* not all of its buffers are there yet */
 			break;
 		if (bad) {
 			nic_count(&n->stats.rx_dropped, 1);
@@ -134,7 +134,7 @@ static bool virtio_nic_poll(struct nic *n, unsigned budget)
 				n->rx(n->rx_arg, &f);
 		}
 		rx_repost(v, count);
-		if (taken % 16 == 15)
+		if (taken % 16 == 15) /* the card must not run dry while a long burst is worked off */
 			virtq_offer_done(&v->rx);
 	}
 	virtq_offer_done(&v->rx);
@@ -223,6 +223,7 @@ static int tx_locked(struct virtio_nic *v, const struct frame *f)
 	uint32_t at = tx_put(v, v->tx_head, &h, sizeof(h));
 	for (unsigned i = 0; i < f->niov; i++)
 		at = tx_put(v, at, f->iov[i].base, f->iov[i].len);
+	/* Header and frame lie in the ring of bytes in one piece, or in two where it wraps. */
 	uint16_t head = v->tx_desc, ndesc = 1;
 	uint32_t off = v->tx_head % TX_BYTES, first = (uint32_t)MIN((uint64_t)len, TX_BYTES - off);
 	tx_desc_set(v, head, off, first, first < len);
@@ -308,6 +309,7 @@ static int virtio_nic_start(struct nic *n)
 	if (irq_setup(v, &vector) || virtq_init(&v->dev, &v->rx, 0, RX_MAX, vector) ||
 	    virtq_init(&v->dev, &v->tx, 1, TX_MAX, VIRTIO_NO_VECTOR))
 		goto fail;
+	/* A page to each descriptor, for ever: buffer and descriptor have one number. */
 	for (uint16_t i = 0; i < v->rx.size; i++) {
 		v->rx.desc[i] =
 			(struct virtq_desc){ .addr = rx + i * PAGE_SIZE, .len = PAGE_SIZE, .flags = VIRTQ_DESC_WRITE };

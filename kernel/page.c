@@ -229,6 +229,7 @@ void page_init(const struct handoff_mem *mem, unsigned n)
 	if (!region)
 		panic("page: no memory for the allocator's own tables");
 	memset(region, 0, nregions * sizeof(*region));
+	/* The loader's memory (BOOT) is given back later, so its regions have state from the start. */
 	for (unsigned i = 0; i < nmap; i++) {
 		if ((map[i].type != HANDOFF_MEM_FREE && map[i].type != HANDOFF_MEM_BOOT) || map[i].size == 0)
 			continue;

@@ -338,7 +338,7 @@ int bridge_input(struct bridge_port *p, struct frame *f)
 	if (!to) {
 		flood(b, p, f, dst, &flags);
 	} else if (to != p && !to->leaving) {
-		to->users++;
+		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);
 		err = deliver(to, f);
 		flags = spin_lock_irqsave(&b->lock);

@@ -145,7 +145,7 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 	tcp_sent(pcb, on_sent);
 	tcp_err(pcb, on_error);
 	tcp_poll(pcb, on_poll, POLL_TICKS);
-	tcp_nagle_disable(pcb);
+	tcp_nagle_disable(pcb); /* a small record does not wait for the ACK of the one before */
 	ip_set_option(pcb, SOF_KEEPALIVE);
 	pcb->keep_idle = KEEP_IDLE_MS;
 	pcb->keep_intvl = KEEP_INTERVAL_MS;

@@ -132,7 +132,7 @@ void *memset(void *dst, int byte, size_t n)
 	uint64_t v = (uint8_t)byte * 0x0101010101010101ULL;
 	if (n >= rep_min) {
 		__asm__ volatile("rep stosb" : "+D"(p), "+c"(n) : "a"((uint32_t)v) : "memory");
-	} else if (n >= 32) {
+	} else if (n >= 32) { /* here and below, the last store may overlay the one before it */
 		uint8_t *end = p + n - 32;
 		struct quad q = { v, v, v, v };
 		for (; p < end; p += 32)

@@ -232,7 +232,7 @@ bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf)
 		if (!present(pt, v))
 			return false;
 		if (is_leaf(pt, v, l)) {
-			bool uc = f->uc ? (v & f->uc) == f->uc : !(v & f->wb);
+			bool uc = f->uc ? (v & f->uc) == f->uc : !(v & f->wb); /* EPT has types: 0 is UC */
 			*leaf = (struct pt_leaf){
 				.hpa = v & PTE_ADDR & ~(level_size(l) - 1),
 				.size = level_size(l),

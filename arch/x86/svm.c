@@ -71,6 +71,7 @@ static int svm_probe(struct why *w)
 	format = pt_format_npt;
 	if (!(cpuid(0x80000001, 0).edx & CPUID80000001_EDX_PAGE1GB))
 		format.max_level = 2;
+	/* One map for all vCPUs: no port is passed through. */
 	iopm = hv_env->alloc(IOPM_ORDER);
 	if (iopm == HPA_NONE)
 		return why_set(w, -ENOMEM, "no memory for AMD-V's I/O permission map");
@@ -136,6 +137,7 @@ static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 	for (unsigned i = 0; i < p->nmsr_pass; i++)
 		msrpm_allow(hva_of(v->msrpm), p->msr_pass[i]);
 	struct vmcb *b = v->vmcb = hva_of(v->vmcb_hpa);
+	/* #UD may be an instruction of the other vendor's (vmm/x86/foreign.c). */
 	b->exception_intercepts = BIT(VEC_DB) | BIT(VEC_UD) | BIT(VEC_AC) | BIT(VEC_MC);
 	b->intercept1 = (uint32_t)(SVM_I1_INTR | SVM_I1_NMI | SVM_I1_INIT | SVM_I1_VINTR | SVM_I1_RDPMC | SVM_I1_CPUID |
 				   SVM_I1_INVD | SVM_I1_HLT | SVM_I1_INVLPGA | SVM_I1_IOIO | SVM_I1_MSR | SVM_I1_TASK |

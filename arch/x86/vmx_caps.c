@@ -56,6 +56,7 @@ struct hv_feature vmx_features[VMX_NFEATURES] = {
 	[F_MBEC] = { .name = "MBEC" },
 };
 
+/* For `host`: what the CPU has, whether tern uses it or not. */
 static void list_features(void)
 {
 	const uint32_t ept = vmx_caps.ept, p2 = may[PROC2];
