@@ -9,7 +9,6 @@
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/shout.h"
 #include "vmm/vm_life.h"
-#include "vmm/x86/guest_clock.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

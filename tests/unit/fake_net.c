@@ -4,6 +4,7 @@
 #include "kernel/console.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "tests/unit/pipe.h"
 #include "vmm/migrate/migrate.h"
 #include <stdio.h>
 #include <stdlib.h>

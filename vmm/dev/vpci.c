@@ -9,7 +9,6 @@
  */
 #include "vmm/dev/vpci.h"
 #include "vmm/pc/pc.h"
-#include "vmm/x86/foreign.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -84,6 +84,3 @@ const char *migrate_phase_name(enum migrate_phase p);
 struct migration;
 int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w);
 void migrate_serve(void *arg, struct stream *s); /* owns s */
-
-/* Failpoints (doc/handover.md): built with -DTERN_FAILPOINTS, set by `failpoint NAME ACTION`; else nothing. */
-enum migrate_fail_action { FAIL_NONE, FAIL_ERROR, FAIL_CUT, FAIL_STALL, FAIL_CRASH };

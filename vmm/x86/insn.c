@@ -7,8 +7,6 @@
 #include <Zydis/Zydis.h>
 #include <string.h>
 
-enum { PF_P = BIT(0), PF_W = BIT(1), PF_U = BIT(2) }; /* of the error code, SDM 3A 4.7 */
-
 struct leaf {
 	uint64_t *ptr, entry; /* the leaf entry */
 	gpa_t at;             /* where it is */
