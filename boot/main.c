@@ -66,7 +66,6 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st);
 
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 {
-	uint64_t entry_tsc = clock_tsc();
 	void *stack;
 
 	boot.image = image;
@@ -77,7 +76,6 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	boot.h->magic = HANDOFF_MAGIC;
 	boot.h->version = HANDOFF_VERSION;
 	boot.h->size = sizeof(*boot.h);
-	boot.h->entry_tsc = entry_tsc;
 	say_init();
 	say_console("\ntern " TERN_VERSION "\n");
 

@@ -3,9 +3,8 @@
 #include "drivers/virtio.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/hw/pci.h"
-#include "kernel/log.h"
+#include "arch/x86/hw/virtio.h"
 #include "kernel/page.h"
-#include "kernel/task.h"
 #include "kernel/time.h"
 #include <string.h>
 
@@ -32,7 +31,6 @@ static int map_caps(struct virtio_dev *v)
 			v->isr = p;
 		} else if (type == VCAP_DEVICE && !v->config) {
 			v->config = p;
-			v->config_len = len;
 		}
 	}
 	return v->common && v->notify && v->isr ? 0 : -ENODEV;

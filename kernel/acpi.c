@@ -6,6 +6,7 @@
  */
 #include "kernel/acpi.h"
 #include "arch/x86/arch.h"
+#include "arch/x86/cpu.h"
 #include "arch/x86/hw/acpi.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"

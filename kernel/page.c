@@ -3,8 +3,9 @@
  * Physical pages: a buddy system. Physical address space is cut into regions of 1 GiB, the largest block; no block
  * crosses one. Each region with RAM has a byte for each of its 4K pages:
  *
- *   region[i] -> | F|9 |  0  |  0  | ... | A|0 | F|0 | A|1 | 0 | ...     F free, A allocated, | order; 0 inside a block, or no RAM
+ *   region[i] -> | F|9 |  0  |  0  | ... | A|0 | F|0 | A|1 | 0 | ...
  *
+ * F free, A allocated, | order; 0 inside a block, or no RAM.
  * Only the byte of a block's first page is set, so allocating or freeing touches one byte a split or merge step. A
  * region that is one free block of 1 GiB needs no bytes: they are cleared when it is first split or allocated, which
  * keeps 24 TB cheap at boot (0.025% of RAM set aside, of which nothing is touched). Free blocks are chained through
@@ -14,7 +15,6 @@
  * is what anybody may take.
  */
 #include "kernel/page.h"
-#include "arch/x86/memory.h"
 #include "kernel/base/err.h"
 #include "kernel/base/list.h"
 #include "kernel/log.h"

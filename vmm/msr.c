@@ -7,7 +7,6 @@
  * hold nothing of the host's.
  */
 #include "arch/x86/cpu.h"
-#include "kernel/log.h"
 #include "vmm/cpu_check.h"
 #include "vmm/vcpu.h"
 

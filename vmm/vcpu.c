@@ -11,8 +11,7 @@
 #include "vmm/vcpu.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/irq.h"
-#include "kernel/log.h"
-#include "kernel/page.h"
+#include "kernel/task.h"
 #include "vmm/cpu_check.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
  */
 #pragma once
 #include "arch/x86/hv.h"
-#include "kernel/task.h"
+#include "kernel/log.h"
 #include "kernel/time.h"
 #include "vmm/vm.h"
 

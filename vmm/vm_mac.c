@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which MAC a VM of this host may have. Asked for the [vm] sections of tern.conf, and for what a peer offers. */
-#include "kernel/base/list.h"
 #include "kernel/base/mac.h"
 #include "vmm/vm.h"
 #include <stdio.h>

@@ -7,6 +7,7 @@
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/x86.h"
+#include "kernel/base/addr.h"
 #include "kernel/base/err.h"
 
 #define CPUID1_ECX_X2APIC   BIT(21)

@@ -3,7 +3,6 @@
  * The table of CPUs, and what every CPU has to switch on before it runs C in earnest: control registers, EFER, PAT.
  * Also the shape of a task's first stack frame.
  */
-#include "arch/x86/irq.h"
 #include "arch/x86/memory.h"
 #include "arch/x86/x86.h"
 

@@ -88,7 +88,7 @@ enum vmexit_kind {
 	EXIT_VMCALL,
 	EXIT_IRQ_WINDOW, /* the guest can take an interrupt now */
 	EXIT_XSETBV,
-	EXIT_EXCEPTION, /* an intercepted one. #DB and #AC go back to the guest; #UD: maybe the other vendor's instruction; #MC */
+	EXIT_EXCEPTION,  /* intercepted: #DB and #AC go back to the guest; #UD: maybe the other vendor's; #MC */
 	EXIT_CACHE,      /* INVD, WBINVD: skip */
 	EXIT_UNDEFINED,  /* an instruction that this guest does not have: #UD */
 	EXIT_PRIVILEGED, /* one that its policy denies (RDPMC...): #GP(0) */
@@ -166,8 +166,7 @@ struct hv_ops {
 	const struct pt_format *pt_format; /* .dirty 0: the CPU has no such bit, and no VM can be moved away */
 	/* 0, or -ENOTSUP with the reason in one sentence. Boot CPU. */
 	int (*probe)(struct why *w);
-	int (*cpu_on)(void); /* on each CPU, interrupts off: 0 or -errno */
-	void (*cpu_off)(void);
+	int (*cpu_on)(void);                                       /* on each CPU, interrupts off: 0 or -errno */
 	struct hv_vcpu *(*create)(const struct hv_vcpu_params *p); /* NULL: no memory */
 	void (*destroy)(struct hv_vcpu *v);
 	void (*load)(struct hv_vcpu *v); /* interrupts off: guest FPU, XCR0 and segment MSRs become live on this CPU */

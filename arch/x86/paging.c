@@ -12,6 +12,7 @@
 #include "arch/x86/pt.h"
 #include "arch/x86/x86.h"
 #include "kernel/base/err.h"
+#include "kernel/handoff.h"
 
 #define MMIO_BASE  0xffffc00000000000ULL
 #define MMIO_END   0xffffc40000000000ULL /* 4 TiB */

@@ -23,8 +23,9 @@ const struct pt_format pt_format_npt = { /* APM2 15.25.5: a nested walk is a use
 /* clang-format on */
 /* clang-format off */
 const struct pt_format pt_format_ept = { /* SDM 3C 29.3.2 */
-	.name = "EPT", .table = EPTE_R | EPTE_W | EPTE_X, .leaf = 0, .large = EPTE_LARGE, .r = EPTE_R, .w = EPTE_W, .x = EPTE_X,
-	.wb = EPTE_WB, .accessed = EPTE_A, .dirty = EPTE_D, .present = EPTE_R | EPTE_W | EPTE_X, .max_level = 3,
+	.name = "EPT", .table = EPTE_R | EPTE_W | EPTE_X, .leaf = 0, .large = EPTE_LARGE, .r = EPTE_R, .w = EPTE_W,
+	.x = EPTE_X, .wb = EPTE_WB, .accessed = EPTE_A, .dirty = EPTE_D, .present = EPTE_R | EPTE_W | EPTE_X,
+	.max_level = 3,
 };
 /* clang-format on */
 

@@ -10,10 +10,11 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "arch/x86/svm_vcpu.h"
+#include "kernel/base/addr.h"
 #include <string.h>
 
 struct svm_cpu { /* per-CPU, struct cpu.hv */
-	hpa_t hsave, host_vmcb;
+	hpa_t host_vmcb;
 	uint32_t asid_next;
 	uint64_t asid_generation; /* a vCPU whose generation differs takes a new ASID */
 };
@@ -30,11 +31,11 @@ static hpa_t iopm;              /* all ones: every port exits */
 
 /* Bits of CPUID 0x8000000A:EDX (APM3 E.4.9), and whether this file uses them where they are. */
 /* clang-format off */
-#define SVM_FEATURES(X)                                                                                            \
-	X(0, "NPT", true) X(1, "LBR-virtualisation", false) X(3, "NRIPS", true) X(4, "TSC-scaling", false)          \
-	X(5, "VMCB-clean", false) X(6, "FlushByAsid", false) X(7, "decode-assists", false) X(10, "pause-filter", false) \
-	X(13, "AVIC", false) X(15, "virtual-VMLOAD", false) X(16, "VGIF", false) X(17, "GMET", false)                \
-	X(18, "x2AVIC", false) X(25, "VNMI", false)
+#define SVM_FEATURES(X)                                                                                                \
+	X(0, "NPT", true) X(1, "LBR-virtualisation", false) X(3, "NRIPS", true) X(4, "TSC-scaling", false)             \
+	X(5, "VMCB-clean", false) X(6, "FlushByAsid", false) X(7, "decode-assists", false)                             \
+	X(10, "pause-filter", false) X(13, "AVIC", false) X(15, "virtual-VMLOAD", false) X(16, "VGIF", false)          \
+	X(17, "GMET", false) X(18, "x2AVIC", false) X(25, "VNMI", false)
 /* clang-format on */
 #define X(bit, name, used) { name, false, used },
 static struct hv_feature svm_features[] = { SVM_FEATURES(X) };
@@ -82,7 +83,7 @@ static int svm_cpu_on(void)
 	hpa_t hsave = hv_env->alloc(0), host = hv_env->alloc(0);
 	if (hsave == HPA_NONE || host == HPA_NONE || hpa_of(c) == HPA_NONE)
 		return -ENOMEM; /* at boot: the CPU then just runs no guests */
-	*c = (struct svm_cpu){ .hsave = hsave, .host_vmcb = host, .asid_next = 1, .asid_generation = 1 };
+	*c = (struct svm_cpu){ .host_vmcb = host, .asid_next = 1, .asid_generation = 1 };
 	fpu_cpu_on();
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_VM_HSAVE_PA, hsave);
@@ -90,14 +91,6 @@ static int svm_cpu_on(void)
 			 : "memory"); /* GS base, TR and the rest never change on a CPU of tern's */
 	this_cpu()->hv = c;
 	return 0;
-}
-
-static void svm_cpu_off(void)
-{
-	if (!this_cpu()->hv)
-		return;
-	wrmsr(MSR_VM_HSAVE_PA, 0);
-	wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
 }
 
 /* Two bits an MSR, read then write; three ranges of 8192 MSRs (APM2 15.11). */
@@ -284,7 +277,7 @@ static void svm_set_tsc(struct hv_vcpu *hv, uint64_t offset, uint64_t ratio)
 /* clang-format off */
 const struct hv_ops svm_ops = {
 	.name = "AMD-V", .pt_format = &format, .features = svm_features, .nfeatures = ARRAY_SIZE(svm_features),
-	.probe = svm_probe, .cpu_on = svm_cpu_on, .cpu_off = svm_cpu_off, .create = svm_create, .destroy = svm_destroy,
+	.probe = svm_probe, .cpu_on = svm_cpu_on, .create = svm_create, .destroy = svm_destroy,
 	.load = svm_load, .put = svm_put, .enter = svm_enter, .get_state = svm_get_state, .set_state = svm_set_state,
 	.get_mode = svm_get_mode, .inject = svm_inject, .ready = svm_ready, .window = svm_window,
 	.skip = svm_skip, .get_msr = svm_get_msr, .set_msr = svm_set_msr, .set_xcr0 = svm_set_xcr0,

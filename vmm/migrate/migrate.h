@@ -3,7 +3,7 @@
  * Live migration: what the rest of tern calls. The stream is specified in doc/wire.md, the hand-over in
  * doc/handover.md.
  *
- *   source.c: connect -> hello -> offer config -> passes (dirty.c, policy.c) -> pause -> END -> READY -> COMMIT -> STARTED
+ *   source.c: connect -> hello -> offer config -> passes (policy.c) -> pause -> END -> READY -> COMMIT -> STARTED
  *   dest.c:   accept  -> check -> create skeleton -> receive -> load -> READY -> COMMIT: run, announce -> STARTED
  */
 #pragma once

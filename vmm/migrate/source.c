@@ -4,7 +4,7 @@
  * from COMMIT on other rules hold. Every error in this file leaves the guest running here, as if nothing had been
  * tried.
  *
- *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, CPU and device state, END -> READY | hand-over
+ *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, CPU and devices, END -> READY | hand-over
  */
 #include "kernel/log.h"
 #include "kernel/time.h"
@@ -439,7 +439,7 @@ static enum migrate_phase run(struct source *c)
 /* Where the VM went; d was made before it went. */
 static void departure_note(const struct migration *m, struct departure *d)
 {
-	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest, .when_ns = time_ns() };
+	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest };
 	d->when_s = time_wall_ns() / NS_PER_SEC;
 	memcpy(d->host, m->dest_name, sizeof(d->host));
 	sniprintf(d->addr, sizeof(d->addr), "%s", m->p.dest);

@@ -8,18 +8,20 @@
 #include "kernel/base/bits.h"
 
 /* Control register bits. */
-#define CR0_PE         BIT(0)
-#define CR0_MP         BIT(1)
-#define CR0_EM         BIT(2)
-#define CR0_TS         BIT(3)
-#define CR0_ET         BIT(4)
-#define CR0_NE         BIT(5)
-#define CR0_WP         BIT(16)
-#define CR0_AM         BIT(18)
-#define CR0_NW         BIT(29)
-#define CR0_CD         BIT(30)
-#define CR0_PG         BIT(31)
-#define CR0_DEFINED    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define CR0_PE BIT(0)
+#define CR0_MP BIT(1)
+#define CR0_EM BIT(2)
+#define CR0_TS BIT(3)
+#define CR0_ET BIT(4)
+#define CR0_NE BIT(5)
+#define CR0_WP BIT(16)
+#define CR0_AM BIT(18)
+#define CR0_NW BIT(29)
+#define CR0_CD BIT(30)
+#define CR0_PG BIT(31)
+
+#define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+
 #define CR4_TSD        BIT(2)
 #define CR4_PSE        BIT(4)
 #define CR4_PAE        BIT(5)
