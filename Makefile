@@ -205,7 +205,7 @@ build/relay: tests/rig/relay.c
 
 FUZZ_SECONDS := 5
 RIGS := $(if $(RIG),$(RIG),amd intel mixed)
-CHECKS := format layers headers tidy image clang
+CHECKS := format layers house headers tidy image clang
 RUNTESTS := $(PYTHON) tools/runtests.py --seconds $(FUZZ_SECONDS)
 unit: $(UNIT_BIN)
 	$(Q)$(RUNTESTS) --unit $^
