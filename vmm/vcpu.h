@@ -97,8 +97,8 @@ extern const unsigned nmsr_pass_list;
 #define INSN_MAX 15
 /*
  * gva -> gpa by the guest's page tables (SDM 3A 4.5), with what the current privilege may do; a write sets D. 0,
- * -EFAULT: not mapped or not allowed, which walk_fault() makes the event of that the CPU would raise, -ENOTSUP: paging
- * that tern does not read (32 bits).
+ * -EFAULT: not mapped or not allowed (walk_fault() makes the event that the CPU would raise), -ENOTSUP: paging that
+ * tern does not read (32 bits).
  */
 int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa);
 uint64_t walk_fault(struct vcpu *v, const struct hv_mode *m, bool write);
