@@ -209,7 +209,7 @@ build/relay: tests/rig/relay.c
 
 FUZZ_SECONDS := 5
 RIGS := $(if $(RIG),$(RIG),amd intel mixed)
-CHECKS := format layers headers tidy image clang
+CHECKS := format layers house headers tidy image clang
 RUNTESTS := $(PYTHON) tools/runtests.py --seconds $(FUZZ_SECONDS)
 unit: $(UNIT_BIN)
 	$(Q)$(RUNTESTS) --unit $^
@@ -248,6 +248,8 @@ bench-memcpy: $(H)/bench_memcpy
 	$(Q)$<
 need:
 	$(Q)tools/need.sh
+house:
+	$(Q)$(PYTHON) tools/house.py
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 print-%:
@@ -264,6 +266,7 @@ help:
 	@echo "make test       everything that is tested: unit, fuzz, model, check, rig-test (each is a target too)"
 	@echo "make test-long  what takes hours: rig tests marked long, and make run and make test on bare systems of each Debian release"
 	@echo "make bench      the figures, each with its target; bench-memcpy: copying memory alone, in seconds"
+	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy need format clean distclean help
+.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy house need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -4,6 +4,7 @@
  * ring each way, no offloads. Registers are named as in the "PCI/PCI-X Family of Gigabit Ethernet Controllers Software
  * Developer's Manual" (SDM below) and the 82574 datasheet.
  */
+#include "kernel/base/hva.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/paging.h"
 #include "drivers/nic_poll.h"

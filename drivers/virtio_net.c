@@ -9,6 +9,8 @@
  *     tx buffer   |...free...|hdr frame|hdr frame fra|   and what is done is taken back at the next send
  *                            tail                    head
  */
+#include "kernel/base/hva.h"
+#include "arch/x86/hw/virtio.h"
 #include "arch/x86/paging.h"
 #include "drivers/nic_poll.h"
 #include "drivers/virtio_pci.h"

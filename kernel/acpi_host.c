@@ -4,8 +4,10 @@
  * 3.2, 4.1.2). No AML interpreter: of the DSDT only the _S5 package is looked for, by its bytes. Tables are firmware's
  * data: every length is checked before it is followed.
  */
+#include "kernel/base/hva.h"
 #include "kernel/acpi_host.h"
 #include "arch/x86/arch.h"
+#include "arch/x86/cpu.h"
 #include "arch/x86/hw/acpi.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"

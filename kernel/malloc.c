@@ -10,6 +10,7 @@
  * A large block starts on a page that the page allocator knows as the start of a block; an object never does, because
  * the header is there. That tells them apart on free.
  */
+#include "kernel/base/hva.h"
 #include "kernel/malloc.h"
 #include "kernel/base/err.h"
 #include "kernel/base/list.h"

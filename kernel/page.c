@@ -14,8 +14,8 @@
  * A reservation sets pages aside without choosing which: free_pages is what is in the lists less what is reserved, and
  * is what anybody may take.
  */
+#include "kernel/base/hva.h"
 #include "kernel/page.h"
-#include "arch/x86/memory.h"
 #include "kernel/base/err.h"
 #include "kernel/base/list.h"
 #include "kernel/log.h"

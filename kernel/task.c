@@ -6,7 +6,6 @@
  */
 #include "kernel/task.h"
 #include "arch/x86/arch.h"
-#include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "kernel/base/err.h"
 #include "kernel/sched.h"

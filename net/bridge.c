@@ -5,7 +5,7 @@
  * counted in `users`, and bridge_remove waits for it.
  */
 #include "net/bridge.h"
-#include "kernel/log.h"
+#include "kernel/spinlock.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
 #include "net/hostframe.h"

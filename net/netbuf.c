@@ -3,6 +3,7 @@
  * Buffers for received frames: a fixed number of 2 KiB pieces, each with its lwIP header in front, on a free list.
  * lwIP's own pools would put them into the image's bss. TCP_WND bounds what one connection may hold of them.
  */
+#include "kernel/base/hva.h"
 #include "kernel/page.h"
 #include "kernel/spinlock.h"
 #include "net/port.h"

@@ -7,7 +7,6 @@
  * Lock order: lwIP's core lock, then a stream's.
  */
 #include "net/tcp.h"
-#include "kernel/log.h"
 #include "kernel/time.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/tcp.h"

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # One check of the sources or of the image; `make check` runs them all. Says what is wrong, exit code 1 if anything is.
-#   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone), nor
-#            would an editor break a comment at column 120; one with two spaces in its text is a table
+#   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone)
 #   layers   who includes whom; every source file is in a list of the Makefile;
 #            no comment names a file or a function that does not exist
+#   house    no include, function, macro or field that nobody uses; no line over 120 columns, no word of C++ as a name
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
 #   image    no FPU register in the kernel, text not writable, no command of tests/image/, the size
@@ -24,15 +24,6 @@ flags_of() {
 
 case $1 in
 format)
-	wide=$(for f in $(sources '*.c' '*.h'); do
-		expand "$f" | awk -v f="$f" '/^ *(\/\*|\*) / && length > 120 {
-			n = length
-			sub(/^ */, "")
-			if (!/[^.]  /)
-				print f ":" FNR ": " n " columns"
-		}'
-	done)
-	[ -z "$wide" ] || { echo "$wide"; exit 1; }
 	clang-format --version | grep -q 'version 14\.' || { echo "not clang-format 14: nothing checked"; exit 0; }
 	clang-format --dry-run -Werror $(sources '*.c' '*.h')
 	;;
@@ -42,6 +33,9 @@ layers)
 	diff <(sources 'arch/*.[cS]' 'kernel/*.[cS]' 'drivers/*.[cS]' 'net/*.[cS]' 'vmm/*.[cS]' 'boot/*.[cS]' 'tests/image/*.c' | LC_ALL=C sort) \
 		<(echo "$(var OWN_SRC) $(var BOOT_SRC) $(var TEST_SRC)" | tr ' ' '\n' | grep . | LC_ALL=C sort) ||
 		{ echo "< on the disk, > in the Makefile"; exit 1; }
+	;;
+house)
+	/usr/bin/python3 tools/rules.py includes unused words
 	;;
 headers)
 	kflags=$(flags_of kernel/x.h) bflags=$(flags_of boot/x.h) bad=0

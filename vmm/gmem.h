@@ -8,6 +8,7 @@
  * through gmem_write or calls gmem_dirty after writing through a pointer: that is the other half of the dirty set.
  */
 #pragma once
+#include "kernel/base/hva.h"
 #include "arch/x86/pt.h"
 #include "kernel/base/err.h"
 #include "kernel/page.h"
@@ -95,8 +96,8 @@ void gmem_track_start(struct gmem *g, void (*flush)(void *arg), void *arg);
 uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *arg),
 			    void *arg);
 /*
- * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or it
- * was harvested; end if there is none.
+ * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or
+ * it was harvested; end if there is none.
  */
 gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end);
 void gmem_track_stop(struct gmem *g, void (*flush)(void *arg), void *arg);

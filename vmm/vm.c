@@ -2,7 +2,6 @@
 /* The table of VMs on this host and where they come from: tern.conf, or a peer. What a VM does is in vm_life.c. */
 #include "vmm/vm.h"
 #include "kernel/base/hash.h"
-#include "kernel/log.h"
 #include "vmm/pc/machine.h"
 #include "vmm/vm_life.h"
 #include "vmm/vm_console.h"

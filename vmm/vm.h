@@ -7,6 +7,7 @@
  *        UNDECIDED: source after COMMIT without an answer; may neither run nor be freed.
  */
 #pragma once
+#include "kernel/log.h"
 #include "arch/x86/hv.h"
 #include "kernel/conf.h"
 #include "kernel/frame.h"
@@ -48,8 +49,8 @@ enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FA
 enum vm_lease { VM_LEASE_NONE, VM_LEASE_ASKING, VM_LEASE_YIELDED, VM_LEASE_TAKEN };
 
 /*
- * (c) const after create  [m] vm->lock; a look without it is vm_state_now(), vm_is_migrating()  [a] atomic  [v] its vCPU
- * task, or all vCPUs paused
+ * (c) const after create  [m] vm->lock; a look without it: vm_state_now(), vm_is_migrating()  [a] atomic  [v] its
+ * vCPU task, or all vCPUs paused
  */
 struct vm {
 	struct list node;     /* vm table's lock */

@@ -67,7 +67,7 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 	r->mem = vm->cfg.mem;
 	r->vcpus = vm->cfg.vcpus;
 	r->uptime_ns = vm_state_is_off(st) || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
-	r->migrating = __atomic_load_n(&vm->migration, __ATOMIC_RELAXED) != NULL;
+	r->migrating = vm_is_migrating(vm);
 }
 
 static void row_collect(struct vm *vm, void *arg)

@@ -4,11 +4,10 @@
  * state changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request (vm_request.c), and a
  * task of the VM's own, "NAME/ctl", carries it out.
  */
+#include "kernel/task.h"
 #include "vmm/vm_life.h"
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
-#include "kernel/page.h"
-#include "net/announce.h"
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
@@ -21,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
 
 /* Take apart whatever of it exists. The lock is held, no vCPU runs. */
 static void teardown(struct vm *vm)

@@ -4,7 +4,6 @@
  * Also the shape of a task's first stack frame.
  */
 #include "arch/x86/hw/cpuid_bits.h"
-#include "arch/x86/irq.h"
 #include "arch/x86/memory.h"
 #include "arch/x86/x86.h"
 

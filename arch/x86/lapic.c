@@ -8,6 +8,7 @@
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/x86.h"
+#include "kernel/base/hva.h"
 #include "kernel/base/err.h"
 
 static bool x2apic;

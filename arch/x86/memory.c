@@ -152,15 +152,6 @@ void *memset(void *dst, int byte, size_t n)
 	return dst;
 }
 
-void memory_clear_pages(void *p, size_t n)
-{
-	for (uint64_t *q = p, *end = q + n / sizeof(*q); q < end; q += 8) {
-		for (unsigned i = 0; i < 8; i++)
-			__asm__ volatile("movnti %1, %0" : "=m"(q[i]) : "r"(0UL));
-	}
-	__asm__ volatile("sfence" ::: "memory");
-}
-
 void memory_use_rep(bool on) { rep_min = on ? REP_MIN : SIZE_MAX; }
 
 /* The shortest time of a page's half, in ticks of the TSC. */

@@ -7,12 +7,14 @@
  *   ffffd000'00000000  stacks, each in a slot      RW, all around them unmapped
  *   ffffffff'80000000  the kernel's image          text RX, constants R, data RW
  */
+#include "kernel/base/hva.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/pt.h"
 #include "arch/x86/x86.h"
 #include "kernel/base/err.h"
+#include "kernel/handoff.h"
 
 #define MMIO_BASE  0xffffc00000000000ULL
 #define MMIO_END   0xffffc40000000000ULL /* 4 TiB */

@@ -3,9 +3,9 @@
  * The page-table walker (pt.h has the picture and the contract). Entries are read and written atomically because
  * hardware walkers set A and D at any moment; nothing else may change them behind the caller's lock.
  */
+#include "kernel/base/hva.h"
 #include "arch/x86/pt.h"
 #include "arch/x86/hw/pte.h"
-#include "kernel/handoff.h"
 #include <errno.h>
 #include <string.h>
 

@@ -11,10 +11,11 @@
 #include "arch/x86/fpu.h"
 #include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/svm_vcpu.h"
+#include "kernel/base/hva.h"
 #include <string.h>
 
 struct svm_cpu { /* per-CPU, struct cpu.hv */
-	hpa_t hsave, host_vmcb;
+	hpa_t host_vmcb;
 	uint32_t asid_next;
 	uint64_t asid_generation; /* a vCPU whose generation differs takes a new ASID */
 };
@@ -85,7 +86,7 @@ static int svm_cpu_on(void)
 	hpa_t hsave = hv_env->alloc(0), host = hv_env->alloc(0);
 	if (hsave == HPA_NONE || host == HPA_NONE || hpa_of(c) == HPA_NONE)
 		return -ENOMEM; /* at boot: the CPU then just runs no guests */
-	*c = (struct svm_cpu){ .hsave = hsave, .host_vmcb = host, .asid_next = 1, .asid_generation = 1 };
+	*c = (struct svm_cpu){ .host_vmcb = host, .asid_next = 1, .asid_generation = 1 };
 	fpu_cpu_on();
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_VM_HSAVE_PA, hsave);

@@ -9,11 +9,11 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "arch/x86/vmx_vcpu.h"
+#include "kernel/base/hva.h"
 #include <stdio.h>
 #include <string.h>
 
 struct vmx_cpu { /* per-CPU, struct cpu.hv */
-	hpa_t vmxon;
 	struct vmx_host {
 		uint64_t cr0, cr3, cr4, efer, pat, fs_base, gs_base, tr_base;
 		struct {
@@ -43,7 +43,6 @@ static int vmx_cpu_on(void)
 	if (hpa == HPA_NONE || region == HPA_NONE)
 		return -ENOMEM; /* at boot: tern then runs no guests */
 	struct vmx_cpu *c = hva_of(hpa);
-	c->vmxon = region;
 	*(uint32_t *)hva_of(region) = vmx_caps.revision;
 	fpu_cpu_on();
 	if (!rdmsr_safe(MSR_FEATURE_CONTROL, &feature))

@@ -10,8 +10,6 @@
 #define FEATURE_CONTROL_LOCK  BIT(0)
 #define FEATURE_CONTROL_VMXON BIT(2) /* outside SMX */
 #define MSR_VMX_BASIC         0x480
-#define MSR_VMX_PIN           0x481 /* four control words: this, or 0x48d.. if VMX_BASIC_TRUE */
-#define MSR_VMX_MISC          0x485
 #define MSR_VMX_CR0_FIXED0    0x486
 #define MSR_VMX_CR0_FIXED1    0x487
 #define MSR_VMX_CR4_FIXED0    0x488
@@ -22,7 +20,6 @@
 #define VMX_BASIC_REVISION    0x7fffffff
 #define VMX_BASIC_INS_OUTS    BIT(54) /* exits of INS and OUTS give instruction information */
 #define VMX_BASIC_TRUE        BIT(55)
-#define VMX_MISC_ENTRY_LEN0   BIT(30)
 
 /* clang-format off */
 enum { /* pin-based controls */
@@ -115,7 +112,6 @@ enum vmx_reason { /* basic exit reasons, appendix C */
 #define VMX_IO_REP    BIT(5)
 #define EPTV_WRITE    BIT(1)
 #define EPTV_FETCH    BIT(2)
-#define EPTV_MAPPED   (BIT(3) | BIT(4) | BIT(5)) /* the entry allows something */
 
 /* vmx_insn.c: the instructions; a refusal is our own mistake and a BUG. The VMCS is this CPU's current one. */
 uint64_t vmcs_read(enum vmcs_field f);
@@ -123,7 +119,6 @@ void vmcs_write(enum vmcs_field f, uint64_t val);
 void vmcs_load(hpa_t vmcs);  /* make it current */
 void vmcs_clear(hpa_t vmcs); /* write it back to memory; no CPU's any more */
 int vmx_on(hpa_t region);    /* 0, or -EIO: the CPU refused */
-void vmx_off(void);
 void vmx_invept(bool single, uint64_t eptp);
 uint64_t vmx_dr6(void); /* the guest's, while loaded; not VT-x's, but here so that tests can replace it */
 void vmx_set_dr6(uint64_t val);

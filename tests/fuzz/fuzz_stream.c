@@ -3,8 +3,9 @@
  * What a peer may send to the destination. The first byte of the input chooses how the rest of it is used:
  *   0  raw bytes, from the first byte of the connection on
  *   1  HELLO, then an OFFER with these fields
- *   2  HELLO, a good OFFER and some of the good records that would follow, then records { type u8, length u16, fields }: check words are made right, or nothing would get past
- *      them; bit 7 of a type puts the attempt's id in front, so that END and COMMIT can be what they should be
+ *   2  HELLO, a good OFFER and some of the good records that would follow, then records { type u8, length u16,
+ *      fields }: check words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id in
+ *      front, so that END and COMMIT can be what they should be
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/time.h"

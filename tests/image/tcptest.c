@@ -3,6 +3,7 @@
  * `tcptest`: bytes through a bare stream between two hosts, the reference for migration's throughput. The sender ends
  * its direction after the last byte; the receiver answers with the number of bytes it got (8 bytes, little-endian).
  */
+#include "kernel/base/hva.h"
 #include "kernel/conf.h"
 #include "kernel/console.h"
 #include "kernel/log.h"

@@ -8,7 +8,6 @@
  */
 #pragma once
 #include "net/stream.h"
-#include "vmm/migrate/rules.h"
 #include "vmm/vm.h"
 
 #define MIGRATE_PORT        7077

@@ -6,7 +6,6 @@
  * rules.c; why two rounds prove what one does not, in doc/handover.md.
  */
 #pragma once
-#include "kernel/time.h"
 #include "vmm/migrate/records.h"
 
 #define ROUND_NS (5 * NS_PER_SEC) /* for one round; those that are asked give their own peers 2 s of it */
