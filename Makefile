@@ -229,12 +229,13 @@ check-%:
 	$(Q)CC=$(CC) tools/check.sh $*
 test-image: build/relay
 	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI $(G)/torture.img
+# The payload is made beside the first tests.
+RUN_RIGS := --rig tests/rig --on $(RIGS) $(addprefix --payload ,$(call payload,$(RIGS)))
 rig-test: need
-	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
-	$(RUNTESTS) --rig tests/rig --on $(RIGS)
+	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) $(RUN_RIGS)
 test: need
-	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
-	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) --rig tests/rig --on $(RIGS)
+	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) && $(MAKE) --no-print-directory test-image && \
+	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) $(RUN_RIGS)
 # What takes hours. test-fresh: README.md's commands on systems where nothing is installed yet (as root, or through sudo).
 FRESH := bookworm trixie
 test-fresh: need

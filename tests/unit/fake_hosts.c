@@ -19,6 +19,7 @@ struct migrate_host fake_hosts[FAKE_HOSTS];
 bool (*fake_frame_passes)(int from, int to);
 struct fake_vm_opts fake_vm_opts;
 uint8_t *fake_paused_image;
+static uint64_t paused_room; /* bytes of it */
 
 struct fake_vm {
 	struct vm vm;
@@ -176,7 +177,10 @@ int vm_pause(struct vm *vm)
 	mutex_lock(&vm->lock);
 	if (vm->state == VM_RUNNING && !vm->power_request) {
 		vm->state = VM_PAUSED;
-		fake_paused_image = realloc(fake_paused_image, vm->cfg.mem);
+		if (vm->cfg.mem > paused_room) { /* ASan's realloc makes and copies all of it anew each time */
+			paused_room = vm->cfg.mem;
+			fake_paused_image = realloc(fake_paused_image, paused_room);
+		}
 		if (gmem_read(&vm->mem, 0, fake_paused_image, vm->cfg.mem))
 			panic("vm_pause: cannot read memory");
 		err = 0;
