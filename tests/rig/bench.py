@@ -67,7 +67,7 @@ def tracking(rig):
     client.wait_port(rig.guest, client.DIRTY, 10)
     source = rig.where()
     before = source.json(f"vm info {DEMO}")
-    rig.begin(source, "--max-downtime 1 --max-passes 1000")
+    rig.begin(source, "--max-downtime 20 --max-passes 1000")
     dirtied = client.status(rig.guest, client.DIRTY)["written_mib"]
     s = rig.wait_status(source, lambda s: s["over"] or s["passes"] >= 5, 60, "5 passes")
     dirtied = (client.status(rig.guest, client.DIRTY)["written_mib"] - dirtied) * 256

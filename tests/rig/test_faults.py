@@ -37,7 +37,7 @@ def test_too_much_dirt_gives_up(watched):
     """A guest that dirties faster than the link carries: a clear word after --max-passes, and it runs on."""
     client.shell(watched.guest, "(dirty 0 64 >/dev/null 2>&1 &)")
     try:
-        e = watched.migrate_fails(options="--max-passes 3 --max-downtime 1", seconds=90)
+        e = watched.migrate_fails(options="--max-passes 3 --max-downtime 20", seconds=90)
         assert "max-downtime" in e.text, e.text
     finally:
         client.shell(watched.guest, "killall dirty; while killall -0 dirty; do sleep 0.1; done", 20)

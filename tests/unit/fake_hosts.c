@@ -71,6 +71,8 @@ struct vm *vm_get(const char *name)
 
 void vm_put(struct vm *vm)
 {
+	if (!vm)
+		return;
 	pthread_mutex_lock(&vms_lock);
 	if (--vm->refs == 0) {
 		for (unsigned i = 0; i < VMS; i++)

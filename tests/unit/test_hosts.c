@@ -795,6 +795,31 @@ static void test_never_handed_on(void **state unused)
 	WAIT_FOR(runs_at(A));
 }
 
+/* A name or an address of the operator's that is this host's own. */
+static void test_move_to_itself(void **state unused)
+{
+	vm_new_at(A, VM_RUNNING);
+	begin_move(A, A);
+	WAIT_FOR(phase_at(A, NULL) == MIG_FAILED);
+	assert_true(says_at(A, "is this host itself"));
+	assert_true(runs_at(A));
+}
+
+/* What no migration can keep is said before one begins. */
+static void test_impossible_budget(void **state unused)
+{
+	struct migrate_params p = { .port = MIGRATE_PORT, .max_downtime_ms = 1, .max_passes = 30 };
+	struct migrate_status s;
+	struct why w = { "" };
+	vm_new_at(A, VM_RUNNING);
+	ON_HOST(A)
+	{
+		assert_int_equal(migrate_start(vm_at(A), &p, &w), -EINVAL);
+		assert_non_null(strstr(w.text, "--max-downtime 20 would do"));
+		assert_false(migrate_get(0, &s));
+	}
+}
+
 /* ---- offers ---- */
 
 /* An OFFER of somebody else, and one that is refused, leave an attempt that is under way alone. */
@@ -854,6 +879,8 @@ int main(void)
 		TEST(test_relay_that_is_of_no_use),
 		TEST(test_alone_after_two_rounds_alike),
 		TEST(test_offer_ends_no_other),
+		TEST(test_move_to_itself),
+		TEST(test_impossible_budget),
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	cmocka_set_test_filter(getenv("TERN_TEST")); /* one test by name */

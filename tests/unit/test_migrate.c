@@ -536,7 +536,7 @@ static void test_failpoints(void **state unused)
 
 static void test_cancel_everywhere(void **state unused)
 {
-	unsigned cancelled = 0, late = 0;
+	unsigned cancelled = 0, late = 0, told = 0;
 	for (unsigned n = 1; late == 0; n++) {
 		struct migrate_status s;
 		struct vm *vm = new_demo(MIB(2));
@@ -552,6 +552,13 @@ static void test_cancel_everywhere(void **state unused)
 			for (unsigned i = 0; i < 2 && migrate_get(i, &s); i++)
 				found |= !s.incoming && s.phase == MIG_CANCELLED;
 			assert_true(found);
+			ON_HOST(1)
+			found = migrate_get(0, &s) && s.incoming && s.phase != MIG_DONE; /* of this attempt */
+			if (found) {
+				assert_string_equal(s.error, "cancelled at its source");
+				assert_int_equal(s.phase, MIG_CANCELLED);
+				told++;
+			}
 			must_work(vm);
 		} else {
 			assert_int_equal(cancel_result, -EBUSY); /* COMMIT is on its way */
@@ -560,7 +567,7 @@ static void test_cancel_everywhere(void **state unused)
 			late++;
 		}
 	}
-	assert_true(cancelled > 8);
+	assert_true(cancelled > 8 && told > 8);
 }
 
 /* ---- refusals: the first reason by name, and the guest has not noticed ---- */

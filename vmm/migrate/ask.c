@@ -24,7 +24,7 @@ static int greet(struct ask *q, struct migration *m)
 		return err;
 	if ((err = wire_tx_init(&q->tx, q->s)) || (err = wire_rx_init(&q->rx, q->s)))
 		return err;
-	if (m && (err = migration_attach(m, q->s)))
+	if (m && (err = migration_attach(m, q->s, NULL)))
 		return err;
 	return hello_exchange(&q->tx, &q->rx, &q->peer, q->end_ns, &q->why);
 }
