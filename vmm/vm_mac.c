@@ -26,7 +26,8 @@ struct search {
 static void compare(struct vm *vm, void *arg)
 {
 	struct search *s = arg;
-	if (!memcmp(vm->cfg.mac, s->mac, ETH_ALEN) && strcmp(vm->cfg.name, s->name) != 0)
+	if (!memcmp(vm->cfg.mac, s->mac, ETH_ALEN) && strcmp(vm->cfg.name, s->name) != 0 &&
+	    vm->state != VM_MISCONFIGURED)
 		snprintf(s->owner, sizeof(s->owner), "%s", vm->cfg.name);
 }
 

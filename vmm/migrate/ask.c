@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* One question to one host (ask.h). */
 #include "vmm/migrate/ask.h"
+#include "kernel/base/ip4.h"
 #include "kernel/time.h"
 #include "vmm/migrate/migration.h"
 #include <string.h>
@@ -13,11 +14,11 @@ static bool is_alive(const struct ask *q, int err)
 	       err == -ENOTSUP || (q->s && q->s->bytes_in);
 }
 
-int ask_open(struct ask *q, const char *addr, uint64_t end_ns, struct migration *m, struct why *w)
+int ask_open(struct ask *q, uint32_t ip, uint64_t end_ns, struct migration *m, struct why *w)
 {
 	memset(q, 0, sizeof(*q));
 	q->end_ns = end_ns;
-	int err = stream_tcp_connect(&q->s, addr, MIGRATE_PORT, end_ns, w);
+	int err = stream_tcp_connect(&q->s, ip, MIGRATE_PORT, end_ns, w);
 	if (!err)
 		err = wire_tx_init(&q->tx, q->s);
 	if (!err)
@@ -27,7 +28,7 @@ int ask_open(struct ask *q, const char *addr, uint64_t end_ns, struct migration 
 	if (!err)
 		err = hello_exchange(&q->tx, &q->rx, &q->peer, end_ns, w);
 	q->alive = is_alive(q, err);
-	return err ? why_set(w, err, "%s: %s", addr, err_name(err)) : 0;
+	return err ? why_set(w, err, "%s: %s", ip4_text(ip).s, err_name(err)) : 0;
 }
 
 int ask_recv(struct ask *q, struct why *w)

@@ -20,7 +20,7 @@ struct ask {
  * Connects and greets: 0, or -errno with why. After an error too, ask_close. m (or NULL): cancelling it, or claiming
  * its VM, aborts the question. Sleeps.
  */
-int ask_open(struct ask *q, const char *addr, uint64_t end_ns, struct migration *m, struct why *w) must_check;
+int ask_open(struct ask *q, uint32_t ip, uint64_t end_ns, struct migration *m, struct why *w) must_check;
 /* The answer. */
 int ask_recv(struct ask *q, struct why *w) must_check;
 void ask_close(struct ask *q, struct migration *m);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Who has a VM: asking all peers, judging what they say, answering (elsewhere.h). */
 #include "vmm/migrate/elsewhere.h"
+#include "kernel/base/ip4.h"
 #include "kernel/base/hash.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
@@ -25,14 +26,14 @@ _Static_assert((int)VM_LEASE_NONE == LEASE_NONE && (int)VM_LEASE_ASKING == LEASE
 		       (int)VM_LEASE_YIELDED == LEASE_YIELDED && (int)VM_LEASE_TAKEN == LEASE_TAKEN,
 	       "the leases of vmm/vm.h are those of the rules");
 
-void migrate_peer_add(const char *name, const char *addr)
+void migrate_peer_add(const char *name, uint32_t ip)
 {
 	struct migrate_host *h = migrate_this_host();
 	if (h->npeers == PEERS_MAX)
 		return;
 	struct migrate_peer *p = &h->peers[h->npeers++];
 	sniprintf(p->name, sizeof(p->name), "%s", name);
-	sniprintf(p->addr, sizeof(p->addr), "%s", addr);
+	p->ip = ip;
 }
 
 /* ---- what this host knows ---- */
@@ -112,7 +113,8 @@ static bool has_twin(const struct migrate_host *me)
 
 struct question { /* to one host */
 	struct round *r;
-	char name[HOST_NAME_MAX], addr[HOST_ADDR_MAX];
+	char name[HOST_NAME_MAX];
+	uint32_t ip;
 	bool self, answered, alive;
 	bool other_release;
 	struct incarnation inc;
@@ -134,9 +136,9 @@ static void question_ask(struct question *k)
 	const struct who *q = k->r->q;
 	struct why w = { "" };
 	struct ask a;
-	int err = ask_open(&a, k->addr, k->r->end_ns, NULL, &w);
+	int err = ask_open(&a, k->ip, k->r->end_ns, NULL, &w);
 	if (!err) {
-		elsewhere_greeted(&a.peer, k->addr);
+		elsewhere_greeted(&a.peer, ip4_text(k->ip).s);
 		k->inc = a.peer.inc;
 		k->self = incarnation_equal(k->inc, migrate_this_host()->inc) || incarnation_equal(k->inc, q->asker);
 	}
@@ -149,7 +151,7 @@ static void question_ask(struct question *k)
 	k->alive = a.alive;
 	k->other_release = err == -ENOTSUP;
 	if (err)
-		log_debug("asking %s for %s: %s", k->addr, q->name, w.text[0] ? w.text : err_name(err));
+		log_debug("asking %s for %s: %s", k->name, q->name, w.text[0] ? w.text : err_name(err));
 	ask_close(&a, NULL);
 }
 
@@ -162,15 +164,15 @@ static void question_task(void *arg)
 		completion_done(&r->end);
 }
 
-static void question_add(struct round *r, const char *name, const char *addr)
+static void question_add(struct round *r, const char *name, uint32_t ip)
 {
 	for (unsigned i = 0; i < r->n; i++)
-		if (!strcmp(r->v[i].addr, addr))
+		if (r->v[i].ip == ip)
 			return;
 	struct question *k = &r->v[r->n++];
 	k->r = r;
 	sniprintf(k->name, sizeof(k->name), "%s", name);
-	sniprintf(k->addr, sizeof(k->addr), "%s", addr);
+	k->ip = ip;
 }
 
 /* All at once, each in a task of its own; back when all have ended, by end_ns. */
@@ -311,7 +313,7 @@ struct who elsewhere_question(const struct vm_config *cfg, uint32_t flags)
 	return q;
 }
 
-void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f)
+void elsewhere_round(const struct who *q, uint32_t extra, uint64_t end_ns, struct finding *f)
 {
 	const struct migrate_host *me = migrate_this_host();
 	struct round *r = calloc(1, sizeof(*r));
@@ -323,14 +325,14 @@ void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, st
 	r->q = q;
 	r->end_ns = end_ns;
 	for (unsigned i = 0; i < me->npeers; i++)
-		question_add(r, me->peers[i].name, me->peers[i].addr);
+		question_add(r, me->peers[i].name, me->peers[i].ip);
 	struct departure d;
 	if (incarnation_equal(q->asker, me->inc) && !q->id.number && departed_match(q, &d)) {
 		r->own = &d;
-		question_add(r, d.host, d.addr); /* who may be no peer */
+		question_add(r, d.host, d.ip); /* who may be no peer */
 	}
 	if (extra)
-		question_add(r, extra, extra);
+		question_add(r, ip4_text(extra).s, extra);
 	round_run(r);
 	judge(r, f);
 	free(r);
@@ -355,7 +357,7 @@ static void relay(const struct who *asked, struct have_answer *a)
 	struct finding f;
 	struct who q = *asked;
 	q.flags &= ~(uint32_t)WHO_RELAY;
-	elsewhere_round(&q, NULL, time_ns() + RELAY_NS, &f);
+	elsewhere_round(&q, 0, time_ns() + RELAY_NS, &f);
 	a->digest = f.digest;
 	a->silent = f.silent;
 	memcpy(a->silent_host, f.first, sizeof(a->silent_host));
@@ -451,7 +453,7 @@ int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience
 	if (me->settle_address && (me->npeers || departed_get(cfg->name, 0, NULL) || policy != START_OPERATOR))
 		me->settle_address();
 	for (bool over = false; !over; before = f) {
-		elsewhere_round(&q, NULL, time_ns() + ROUND_NS, &f);
+		elsewhere_round(&q, 0, time_ns() + ROUND_NS, &f);
 		enum evidence e = elsewhere_twice(&before, &f) ? EVIDENCE_NOTHING : f.evidence;
 		if (e == EVIDENCE_ONCE && again++ == AGAIN_MAX) {
 			e = EVIDENCE_ALIVE;

@@ -22,8 +22,8 @@ struct finding {
 };
 /* About a VM of this configuration, by this host. */
 struct who elsewhere_question(const struct vm_config *cfg, uint32_t flags);
-/* One round. `extra`: a dotted address that is asked as well, NULL: none. Sleeps, until end_ns at most. */
-void elsewhere_round(const struct who *q, const char *extra, uint64_t end_ns, struct finding *f);
+/* One round. `extra`: an address that is asked as well, 0: none. Sleeps, until end_ns at most. */
+void elsewhere_round(const struct who *q, uint32_t extra, uint64_t end_ns, struct finding *f);
 /*
  * Did the same incarnations answer in both, and the same hosts not? So nothing restarted, or went to who was asked
  * before, in between.

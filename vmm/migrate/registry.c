@@ -3,6 +3,7 @@
  * The table of migrations: running ones and the last 16 finished, newest first; and what the rest of tern does with it:
  * start, cancel, wait, look. The attempts themselves are in source.c and dest.c.
  */
+#include "kernel/base/ip4.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -402,9 +403,7 @@ static void migrate_task(void *arg)
 
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
-	char peer[48];
-	sniprintf(peer, sizeof(peer), "%s", p->dest);
-	struct migration *m = migration_new(vm->cfg.name, peer, false);
+	struct migration *m = migration_new(vm->cfg.name, ip4_text(p->dest).s, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;

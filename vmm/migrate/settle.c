@@ -41,16 +41,16 @@ static bool is_settled(const struct decision *d, bool *heard)
 unsigned settle_once(uint64_t end_ns)
 {
 	struct decision d;
-	char silent[HOST_ADDR_MAX] = ""; /* the source that was silent last: its other records wait for the next time */
+	uint32_t silent = 0; /* the source that was silent last: its other records wait for the next time */
 	unsigned open = 0;
 	while (attempt_get(open, &d)) {
-		bool ask = strcmp(silent, d.source) != 0 && time_ns() < end_ns, heard = true;
+		bool ask = silent != d.source && time_ns() < end_ns, heard = true;
 		if (ask && is_settled(&d, &heard)) {
 			attempt_event(&d.id, RECORD_EV_DONE);
 			continue;
 		}
 		if (!heard)
-			memcpy(silent, d.source, sizeof(silent));
+			silent = d.source;
 		open++;
 	}
 	return open;
@@ -108,7 +108,7 @@ static bool hand_to(const struct migrate_peer *p, const struct decision *d)
 {
 	struct why w = { "" };
 	struct ask q;
-	int err = ask_open(&q, p->addr, time_ns() + ASK_NS, NULL, &w);
+	int err = ask_open(&q, p->ip, time_ns() + ASK_NS, NULL, &w);
 	bool kept = !err && !incarnation_equal(q.peer.inc, migrate_this_host()->inc) &&
 		    exchange(&q, WIRE_DEBT, d) == WIRE_KEPT;
 	ask_close(&q, NULL);

@@ -15,7 +15,8 @@
 struct stream;
 
 struct migrate_peer {
-	char name[32], addr[48];
+	char name[32];
+	uint32_t ip;
 };
 
 /* (c) const once the first VM may start  [a] atomic  [t] table_lock  [r] records_lock  [d] departed_lock */
