@@ -210,9 +210,7 @@ static void start_vmm(void)
 	migrate_this_host()->undecided_resume = host_conf.undecided == HOST_UNDECIDED_RESUME;
 	migrate_this_host()->address_conflict = address_conflict;
 	migrate_this_host()->settle_address = settle_address;
-	const struct net_peer *peer;
-	for (unsigned i = 0; (peer = net_peer_get(i)); i++)
-		migrate_peer_add(peer->name, peer->ip);
+	migrate_this_host()->peers = net_peers(&migrate_this_host()->npeers);
 	host_may_leave = migrate_may_leave;
 	const struct nic *nic;
 	for (unsigned i = 0; (nic = nic_get(i)); i++)

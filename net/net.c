@@ -98,7 +98,11 @@ int net_init(struct conf *c)
 	return err;
 }
 
-const struct net_peer *net_peer_get(unsigned i) { return i < conf.npeers ? &conf.peer[i] : NULL; }
+const struct net_peer *net_peers(unsigned *n)
+{
+	*n = conf.npeers;
+	return conf.peer;
+}
 
 int net_peer(const char *name, uint32_t *ip, struct why *w)
 {

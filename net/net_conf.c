@@ -83,8 +83,8 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 	for (unsigned i = 0; i < conf->nnics; i++)
 		if (conf->nic[i].address.ip == p.ip)
 			conf_wrong(&r, "address", "this is this host's own address, of [nic %s]", conf->nic[i].name);
-	if (conf->npeers == PEER_MAX)
-		conf_wrong(&r, "", "one too many: at most %d", PEER_MAX);
+	if (conf->npeers == NET_PEERS_MAX)
+		conf_wrong(&r, "", "one too many: at most %d", NET_PEERS_MAX);
 	else
 		conf->peer[conf->npeers++] = p;
 }

@@ -6,7 +6,6 @@
 #include "net/net.h"
 
 #define NET_IF_MAX 4
-#define PEER_MAX   32
 
 struct nic_conf {
 	char name[16];
@@ -17,7 +16,7 @@ struct nic_conf {
 };
 struct net_conf {
 	struct nic_conf nic[NET_IF_MAX]; /* whose card is there */
-	struct net_peer peer[PEER_MAX];
+	struct net_peer peer[NET_PEERS_MAX];
 	unsigned nnics, npeers;
 };
 extern const struct conf_table nic_conf_table, peer_conf_table;

@@ -39,6 +39,11 @@ int stream_shutdown(struct stream *s);
 void stream_abort(struct stream *s);
 void stream_close(struct stream *s); /* NULL is fine */
 
+#define NET_PEERS_MAX 32
+struct net_peer { /* another host, by tern.conf */
+	char name[32];
+	uint32_t ip; /* in network order */
+};
 /*
  * TCP. ip: IPv4 in network order (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task
  * per connection.

@@ -30,7 +30,7 @@ static void read_all(struct conf *c)
 	(void)conf_read(&(struct conf_reader){ .c = c, .table = &host_conf_table, .name = "" }, &h);
 	terminated(h.name, sizeof(h.name));
 	net_conf_read(c, &n);
-	if (!h.name[0] || h.undecided > HOST_UNDECIDED_RESUME || n.nnics > NET_IF_MAX || n.npeers > PEER_MAX)
+	if (!h.name[0] || h.undecided > HOST_UNDECIDED_RESUME || n.nnics > NET_IF_MAX || n.npeers > NET_PEERS_MAX)
 		abort();
 	for (unsigned i = 0; (name = conf_section(c, "vm", i)) != NULL; i++) {
 		struct why w;

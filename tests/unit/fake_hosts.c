@@ -341,12 +341,11 @@ static struct vm *any_vm(int host)
 void fake_host_restart(int host)
 {
 	struct migrate_host *h = &fake_hosts[host];
-	struct migrate_peer peers[PEERS_MAX];
+	const struct net_peer *peers = h->peers;
 	unsigned npeers = h->npeers;
 	struct departure gone;
 	struct decision d;
 	struct vm *vm;
-	memcpy(peers, h->peers, sizeof(peers));
 	ON_HOST(host)
 	{
 		while ((vm = any_vm(host)))
@@ -366,7 +365,7 @@ void fake_host_restart(int host)
 		ON_HOST(host) migration_put(m);
 	}
 	boot(host);
-	memcpy(h->peers, peers, sizeof(peers));
+	h->peers = peers;
 	h->npeers = npeers;
 }
 

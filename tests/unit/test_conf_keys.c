@@ -170,9 +170,9 @@ static void peers(void **state unused)
 static void too_many(void **state unused)
 {
 	char text[4096] = "";
-	for (int i = 0; i < PEER_MAX + 1; i++)
+	for (int i = 0; i < NET_PEERS_MAX + 1; i++)
 		snprintf(text + strlen(text), 64, "[peer p%d]\naddress = 10.77.1.%d\n", i, i);
-	assert_int_equal(net(text).npeers, PEER_MAX);
+	assert_int_equal(net(text).npeers, NET_PEERS_MAX);
 	said("tern.conf:65: [peer p32]: one too many: at most 32\n");
 }
 

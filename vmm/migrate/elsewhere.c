@@ -26,16 +26,6 @@ _Static_assert((int)VM_LEASE_NONE == LEASE_NONE && (int)VM_LEASE_ASKING == LEASE
 		       (int)VM_LEASE_YIELDED == LEASE_YIELDED && (int)VM_LEASE_TAKEN == LEASE_TAKEN,
 	       "the leases of vmm/vm.h are those of the rules");
 
-void migrate_peer_add(const char *name, uint32_t ip)
-{
-	struct migrate_host *h = migrate_this_host();
-	if (h->npeers == PEERS_MAX)
-		return;
-	struct migrate_peer *p = &h->peers[h->npeers++];
-	sniprintf(p->name, sizeof(p->name), "%s", name);
-	p->ip = ip;
-}
-
 /* ---- what this host knows ---- */
 
 struct search {
@@ -128,7 +118,7 @@ struct round {
 	struct completion end; /* they all have */
 	struct shout shout;
 	unsigned n;
-	struct question v[PEERS_MAX + 2];
+	struct question v[NET_PEERS_MAX + 2];
 };
 
 static void question_ask(struct question *k)

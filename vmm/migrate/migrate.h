@@ -50,8 +50,6 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 
 /* Start the service for incoming migrations and questions; migrate_host_init (this_host.h) came first. Once. */
 int migrate_init(void);
-/* A [peer] of tern.conf, to be asked before a VM starts. Before the first VM does. */
-void migrate_peer_add(const char *name, uint32_t ip);
 /*
  * May this VM start here, as far as other hosts know? vm->lease is ASKING. 0: yes, and it is TAKEN now. -EEXIST: a host
  * has it, receives it or is about to start it. -EAGAIN (START_OPERATOR): it cannot be known, and the operator decides.

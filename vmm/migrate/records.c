@@ -147,12 +147,7 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 	return wire_end(tx, deadline_ns);
 }
 
-/* A name is a word that is safe to print and to type. */
-static bool name_ok(const char *s)
-{
-	size_t n = strlen(s);
-	return n && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
-}
+static bool name_ok(const char *s) { return conf_is_word(s, strlen(s)); }
 
 int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 {

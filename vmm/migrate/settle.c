@@ -104,7 +104,7 @@ void settle_answer(struct wire_tx *tx, struct wire_rx *rx)
 
 /* ---- before this host goes ---- */
 
-static bool hand_to(const struct migrate_peer *p, const struct decision *d)
+static bool hand_to(const struct net_peer *p, const struct decision *d)
 {
 	struct why w = { "" };
 	struct ask q;
@@ -118,7 +118,7 @@ static bool hand_to(const struct migrate_peer *p, const struct decision *d)
 unsigned settle_hand_on(uint64_t end_ns)
 {
 	const struct migrate_host *me = migrate_this_host();
-	bool silent[PEERS_MAX] = { false };
+	bool silent[NET_PEERS_MAX] = { false };
 	struct decision d;
 	unsigned left = 0;
 	for (unsigned i = 0; attempt_get(i, &d); i++) {
