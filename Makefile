@@ -25,13 +25,13 @@ include deps.mk
 ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
 	ioapic.c irq.c lapic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
-KERNEL_SRC  := $(addprefix kernel/,acpi_host.c commands.c conf.c conf_value.c console.c console_edit.c \
+KERNEL_SRC  := $(addprefix kernel/,acpi_host.c commands.c conf.c conf_host.c conf_table.c conf_value.c console.c console_edit.c \
 	console_serial.c err.c frame.c identity.c json.c ksym.c log.c log_fold.c main.c malloc.c page.c panic.c random.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c serial.c virtio_pci.c virtio_net.c)
-NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c stream.c \
+NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c net_conf.c netbuf.c netif.c ping.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c)
-VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
+VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c vm.c vm_cmd.c vm_config.c vm_console.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_start.c)
 X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
@@ -43,7 +43,7 @@ BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files
 # In the test image alone.
 TEST_SRC    := $(addprefix tests/image/,failpoint.c selftest.c tcptest.c torture.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
-BOOT_SHARED := kernel/conf.c kernel/conf_value.c
+BOOT_SHARED := kernel/conf.c
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wundef -Wvla -Werror
 COMMON := -std=gnu17 -O2 -g -I. -MMD -MP -DTERN_VERSION='"$(VERSION)"'

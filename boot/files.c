@@ -218,7 +218,7 @@ void files_load(void)
 		vms++;
 	boot.h->files = (hpa_t)(uintptr_t)boot_alloc((2 * vms + 1) * sizeof(struct handoff_file));
 	for (unsigned i = 0; (vm = conf_section(boot.conf, "vm", i)) != NULL; i++) {
-		load_vm_file(root, vm, "kernel");
-		load_vm_file(root, vm, "initrd");
+		load_vm_file(root, vm, CONF_KERNEL);
+		load_vm_file(root, vm, CONF_INITRD);
 	}
 }

@@ -7,6 +7,7 @@
  * Lock order: lwIP's core lock, then a stream's.
  */
 #include "net/tcp.h"
+#include "kernel/base/ip4.h"
 #include "kernel/time.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/tcp.h"
@@ -432,22 +433,22 @@ static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns)
 	return ret;
 }
 
-int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns, struct why *w)
+int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t deadline_ns, struct why *w)
 {
-	ip_addr_t ip;
+	const ip_addr_t ip = { to };
+	const struct ip4_text addr = ip4_text(to);
 	struct tcp_stream *t;
 	char mine[48];
 	*s = NULL;
-	if (net_parse_ip4(addr, &ip))
-		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12", addr);
 	if (!net_address(mine)[0])
 		return net_addr_why(w);
 	int err = connect_start(&t, &ip, port);
 	if (err == -EHOSTUNREACH)
-		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr, mine);
+		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
 	if (err)
-		return why_set(w, err, "no connection to %s:%u: %s", addr, port, err_name(err));
-	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr, port);
+		return why_set(w, err, "no connection to %s:%u: %s", addr.s, port, err_name(err));
+	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr.s, port);
+	t->s.ip = to;
 	err = connect_wait(t, deadline_ns);
 	if (err)
 		goto fail;
@@ -457,6 +458,6 @@ fail:
 	tcp_stream_abort(&t->s);
 	tcp_stream_close(&t->s);
 	if (err == -ECONNREFUSED)
-		return why_set(w, err, "%s:%u refuses the connection: does tern run there?", addr, port);
-	return why_set(w, err, "no answer from %s:%u: is the host on and its network connected?", addr, port);
+		return why_set(w, err, "%s:%u refuses the connection: does tern run there?", addr.s, port);
+	return why_set(w, err, "no answer from %s:%u: is the host on and its network connected?", addr.s, port);
 }

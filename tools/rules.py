@@ -75,7 +75,6 @@ TESTED = {
     "state_diff": "tables of fields are tested by it",
     "state_print": "tables of fields are tested by it",
     "state_selftest": "tables of fields are tested by it",
-    "stream_shutdown": "by the test image's tcptest",
     "stream_write": "by the test image's tcptest",
     "vlapic_sipi_done": "this release's one vCPU never waits for a SIPI",
 }

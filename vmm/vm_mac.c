@@ -25,7 +25,8 @@ struct mac_search {
 static void compare(struct vm *vm, void *arg)
 {
 	struct mac_search *s = arg;
-	if (!memcmp(vm->cfg.mac, s->mac, ETH_ALEN) && strcmp(vm->cfg.name, s->name) != 0)
+	if (!memcmp(vm->cfg.mac, s->mac, ETH_ALEN) && strcmp(vm->cfg.name, s->name) != 0 &&
+	    vm->state != VM_MISCONFIGURED)
 		snprintf(s->owner, sizeof(s->owner), "%s", vm->cfg.name);
 }
 

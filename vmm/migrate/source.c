@@ -169,7 +169,7 @@ static void departure_note(const struct migration *m, struct departure *d)
 	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest };
 	d->when_s = time_wall_ns() / NS_PER_SEC;
 	memcpy(d->host, m->dest_name, sizeof(d->host));
-	sniprintf(d->addr, sizeof(d->addr), "%s", m->p.dest);
+	d->ip = m->p.dest;
 	departed_add(d);
 }
 
