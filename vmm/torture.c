@@ -226,9 +226,9 @@ static int reincarnate(struct image *im, const char *name, uint64_t *seed, struc
 	uint64_t total;
 	if (!vm)
 		return why_set(w, -ENOENT, "there is no VM %s any more", name);
-	int err = vm->migration ? -EBUSY : vm_pause(vm);
+	int err = vm_is_migrating(vm) ? -EBUSY : vm_pause(vm);
 	if (err) {
-		why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm->state), vm->fail);
+		why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm_state_now(vm)), vm->fail);
 		vm_put(vm);
 		return err;
 	}
@@ -311,7 +311,7 @@ static int cmd_torture(struct con *c, int argc, char **argv)
 		err = c->getc(c, time_ns()) == CTRL_C ? -EINTR : reincarnate(im, argv[1], &opt[0], &met, &w);
 	}
 	struct vm *vm = vm_get(argv[1]);
-	if (vm && im && im->map && vm->state == VM_RUNNING)
+	if (vm && im && im->map && vm_state_now(vm) == VM_RUNNING)
 		gmem_track_stop(&vm->mem, vm_flush_tlb, vm);
 	vm_put(vm);
 	if (im)
