@@ -127,18 +127,17 @@ int attempt_offer(const struct attempt_id *id, const char *vm, uint32_t source)
 {
 	struct record *r = record_new(id, vm, source), *gone = NULL;
 	struct seen *s = calloc(1, sizeof(*s));
-	int err = r && s ? 0 : -ENOSPC;
-	if (!err) {
-		list_init(&s->node);
-		struct migrate_host *h = lock_records();
-		if (!is_room(h, false))
-			err = -ENOSPC;
-		else if (find(h, id) || !see(h, id, &s))
-			err = -EALREADY;
-		else if (apply(h, id, RECORD_EV_OFFER, &r, &gone) != ACT_ACCEPT)
-			err = -EALREADY;
-		unlock_records(h);
+	int err = -ENOSPC;
+	if (!r || !s)
+		goto out;
+	list_init(&s->node);
+	struct migrate_host *h = lock_records();
+	if (is_room(h, false)) {
+		bool taken = !find(h, id) && see(h, id, &s) && apply(h, id, RECORD_EV_OFFER, &r, &gone) == ACT_ACCEPT;
+		err = taken ? 0 : -EALREADY;
 	}
+	unlock_records(h);
+out: /* what the tables did not take */
 	free(s);
 	free(r);
 	return err;

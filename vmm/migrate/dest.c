@@ -382,7 +382,7 @@ static void attempt(struct dest *c)
 	int err = accept_offer(c);
 	bool accepted = !err;
 
-	if (!c->m) {
+	if (!c->m) { /* it was none */
 		log_warn("an offer from %s was refused: %s", c->s->peer, c->why->text);
 		return;
 	}

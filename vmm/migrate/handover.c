@@ -209,6 +209,28 @@ static void say_outcome(struct migration *m, enum source_event ev, struct why *w
 		why_set(w, -ECANCELED, "no host has it or had it, and tern.conf says undecided = resume");
 }
 
+/* COMMIT, and what is said to it on the same connection: true if that decides it. */
+static bool commit(struct migration *m, const struct handover *h, enum source_event *ev, struct why *w)
+{
+	int err = h->rides ? end_send(h->tx, &m->id, h->counts, time_ns() + MIG_ANSWER_NS) : 0;
+	if (err || (err = FAILPOINT(P14_COMMIT_LOST, h->s)))
+		return false;
+	err = commit_send(h->tx, &m->id, time_ns() - h->clock_at_ns, time_ns() + MIG_ANSWER_NS);
+	return !err && wait_answer(m, h, ev, w);
+}
+
+/* The image here goes: is it because the VM runs elsewhere? */
+static enum handover_outcome freed(struct migration *m, enum source_event ev, enum operators_word word, struct why *w)
+{
+	if (ev == SOURCE_EV_FORGET) {
+		why_set(w, -ECANCELED, "forgotten by the operator without an answer from %s", m->st.peer);
+		return HANDOVER_FORGOTTEN;
+	}
+	if (word == WORD_CLAIM)
+		log_warn("%s was claimed, but runs elsewhere as we now know: the image here is dropped", m->st.vm);
+	return HANDOVER_STARTED;
+}
+
 enum handover_outcome handover_source(struct migration *m, const struct handover *h, struct why *w)
 {
 	enum source_state state = SOURCE_PAUSED;
@@ -219,17 +241,12 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	migration_phase(m, MIG_COMMIT);
 	vm_set_state(m->vm, VM_UNDECIDED); /* before the first byte of COMMIT can be out */
 	BUG_ON(source_event(&state, SOURCE_EV_COMMIT) != ACT_SEND_COMMIT);
-	int err = h->rides ? end_send(h->tx, &m->id, h->counts, time_ns() + MIG_ANSWER_NS) : 0;
-	if (!err)
-		err = FAILPOINT(P14_COMMIT_LOST, h->s);
-	if (!err)
-		err = commit_send(h->tx, &m->id, time_ns() - h->clock_at_ns, time_ns() + MIG_ANSWER_NS);
-	bool known = !err && wait_answer(m, h, &ev, w);
+	bool known = commit(m, h, &ev, w);
 	uint64_t now = time_ns();
 	if (known)
 		source_event(&state, ev);
-	if (state == SOURCE_FREED && (err = id_send(h->tx, WIRE_DONE, &m->id, now + MIG_ANSWER_NS)))
-		log_debug("%s: the destination may not know that we know: %s", m->st.vm, err_name(err));
+	if (state == SOURCE_FREED && id_send(h->tx, WIRE_DONE, &m->id, now + MIG_ANSWER_NS))
+		log_debug("%s: the destination may not know that we know", m->st.vm);
 	if (state == SOURCE_UNDECIDED) {
 		migration_detach(m);
 		stream_abort(h->s); /* the destination reads the end rather than wait for its limit */
@@ -243,16 +260,8 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	spin_unlock(&m->lock);
 	if (ev == SOURCE_EV_FORGET || ev == SOURCE_EV_CLAIM)
 		w->text[0] = 0; /* what the destination said before it fell silent is no longer the reason */
-	if (state == SOURCE_FREED && ev == SOURCE_EV_FORGET) {
-		why_set(w, -ECANCELED, "forgotten by the operator without an answer from %s", m->st.peer);
-		return HANDOVER_FORGOTTEN;
-	}
-	if (state == SOURCE_FREED) {
-		if (word == WORD_CLAIM)
-			log_warn("%s was claimed, but runs elsewhere as we now know: the image here is dropped",
-				 m->st.vm);
-		return HANDOVER_STARTED;
-	}
+	if (state == SOURCE_FREED)
+		return freed(m, ev, word, w);
 	vm_set_state(m->vm, VM_PAUSED);
 	say_outcome(m, ev, w);
 	return HANDOVER_NEVER;
@@ -320,10 +329,8 @@ void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const ch
 	if (attempt_give_up(&m->id) == RECORD_STARTED)
 		log_error("%s: somebody says that this attempt was started elsewhere", m->st.vm);
 	uint64_t end = time_ns() + NS_PER_SEC;
-	int sent = text_send(tx, WIRE_ERROR, (uint32_t)-err, text, end);
-	if (!sent)
-		sent = decision_send(tx, WIRE_NEVER, &m->id, migrate_this_host()->inc, end);
-	if (sent)
+	if (text_send(tx, WIRE_ERROR, (uint32_t)-err, text, end) ||
+	    decision_send(tx, WIRE_NEVER, &m->id, migrate_this_host()->inc, end))
 		log_debug("%s: NEVER could not be sent; the source will ask, if it has to know", m->st.vm);
 }
 

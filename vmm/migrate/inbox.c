@@ -47,28 +47,35 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 	return 0;
 }
 
+/* One message into the inbox, or the error that ends the reader: 0 or that. */
+static int deliver(struct inbox *in, int err, const struct inbox_msg *msg, struct why *w)
+{
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	if (!err && in->n == INBOX_MAX)
+		err = why_set(w, -EPROTO, "the destination talks too much");
+	if (!err) {
+		in->msg[in->n++] = *msg;
+	} else if (!in->err) { /* else inbox_stop came first */
+		in->err = err;
+		in->why = *w;
+	}
+	waitq_wake_all(&in->q);
+	spin_unlock_irqrestore(&in->lock, flags);
+	return err;
+}
+
 static void reader(void *arg)
 {
 	struct inbox *in = arg;
-	int err = 0;
-	while (!err) {
-		struct inbox_msg msg;
-		struct why w = { "" };
+	struct inbox_msg msg;
+	struct why w;
+	int err;
+	do {
+		w.text[0] = 0;
 		err = wire_recv(&in->rx, TIME_NEVER, MIG_IDLE_NS, &w);
 		if (!err)
 			err = decode(in, &msg, &w);
-		uint64_t flags = spin_lock_irqsave(&in->lock);
-		if (!err && in->n == INBOX_MAX)
-			err = why_set(&w, -EPROTO, "the destination talks too much");
-		if (!err) {
-			in->msg[in->n++] = msg;
-		} else if (!in->err) {
-			in->err = err;
-			in->why = w;
-		}
-		waitq_wake_all(&in->q);
-		spin_unlock_irqrestore(&in->lock, flags);
-	}
+	} while (!deliver(in, err, &msg, &w));
 	completion_done(&in->ended);
 }
 

@@ -95,7 +95,7 @@ int migrate_cancel(const char *vm_name, struct why *w)
 	enum migrate_phase phase = m->st.phase;
 	spin_unlock(&m->lock);
 	if (!late)
-		migration_stop(m);
+		migration_stop(m); /* its task ends the rest, in order; who waits for it gives it a second */
 	migration_put(m);
 	if (!late)
 		return 0;

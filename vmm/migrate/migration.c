@@ -185,7 +185,7 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 {
 	spin_lock(&m->lock);
 	BUG_ON(m->finished);
-	if (phase == MIG_FAILED && m->cancel) {
+	if (phase == MIG_FAILED && m->cancel) { /* whatever error that led to */
 		phase = MIG_CANCELLED;
 		error = "cancelled by the operator";
 	}

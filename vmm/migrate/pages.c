@@ -44,6 +44,7 @@ int pages_flush(struct page_tx *p)
 	return wire_end(tx, pages_deadline(p));
 }
 
+/* A page: longer becomes the last run, or a new one begins; a record that is full goes out first. */
 static int record_add(struct page_tx *p, gfn_t gfn, bool zero)
 {
 	struct page_run *last = p->nruns ? &p->run[p->nruns - 1] : NULL;

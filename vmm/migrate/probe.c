@@ -174,6 +174,7 @@ static bool has_ended_at(const struct round *r, struct incarnation where)
 	return false;
 }
 
+/* One host's answer, and what it has heard from its own peers. What is worse than all before becomes the finding. */
 static void judge_answer(const struct round *r, const struct question *k, struct finding *f)
 {
 	const struct have_answer *a = &k->a;
@@ -203,6 +204,7 @@ static void judge_answer(const struct round *r, const struct question *k, struct
 		finding_silent(f, EVIDENCE_SILENT, a->silent_host, "does not answer", k->name);
 }
 
+/* All of them, and what this host knows by other means. */
 static void judge(struct round *r, struct finding *f)
 {
 	const struct migrate_host *me = migrate_this_host();

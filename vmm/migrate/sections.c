@@ -53,6 +53,7 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 			       instance);
 	if (sec->loaded)
 		return why_set(w, -EPROTO, "the source sent the state of %s %u twice", name, instance);
+	/* It decodes a copy and checks that first: what is refused here has touched nothing. */
 	int err = state_load(sec->desc, sec->obj, version, bytes, len, w);
 	if (err)
 		return why_set(w, err, "the state of %s %u was refused: %s", name, instance, err_name(err));

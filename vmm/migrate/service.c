@@ -69,16 +69,13 @@ static void greeting_end(struct stream *s)
 static int greet(struct connection *k)
 {
 	uint64_t end = time_ns() + MIG_GREETING_NS;
-	greeting_begin(k->s);
 	int err = hello_exchange(&k->tx, &k->rx, &k->peer, end, &k->why);
 	if (err == -ENOTSUP && text_send(&k->tx, WIRE_REFUSE, REFUSE_VERSION, k->why.text, time_ns() + NS_PER_SEC))
 		log_debug("REFUSE could not be sent to %s", k->s->peer);
-	if (!err) {
-		probe_greeted(&k->peer, k->s->peer);
-		err = wire_recv(&k->rx, end, MIG_GREETING_NS, &k->why);
-	}
-	greeting_end(k->s);
-	return err;
+	if (err)
+		return err;
+	probe_greeted(&k->peer, k->s->peer);
+	return wire_recv(&k->rx, end, MIG_GREETING_NS, &k->why);
 }
 
 /* ---- what it is for ---- */
@@ -116,21 +113,25 @@ static int serve(struct connection *k)
 	}
 }
 
+static int serve_connection(struct connection *k)
+{
+	int err = wire_tx_init(&k->tx, k->s);
+	if (err || (err = wire_rx_init(&k->rx, k->s)))
+		return err;
+	greeting_begin(k->s); /* until it has said what it wants */
+	err = greet(k);
+	greeting_end(k->s);
+	return err ? err : serve(k);
+}
+
 void migrate_serve(void *arg unused, struct stream *s)
 {
 	struct connection *k = calloc(1, sizeof(*k));
-	int err = k ? 0 : -ENOMEM;
-
-	if (!err) {
+	int err = -ENOMEM;
+	if (k) {
 		k->s = s;
-		err = wire_tx_init(&k->tx, s);
+		err = serve_connection(k);
 	}
-	if (!err)
-		err = wire_rx_init(&k->rx, s);
-	if (!err)
-		err = greet(k);
-	if (!err)
-		err = serve(k);
 	if (err)
 		log_info("a connection to the migration service from %s: %s", s->peer,
 			 k && k->why.text[0] ? k->why.text : err_name(err));

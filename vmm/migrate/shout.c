@@ -60,9 +60,7 @@ static int frame_build(struct buffer *b, uint64_t nonce, int (*put)(struct wire_
 	put_le64(b->p, nonce);
 	b->len = NONCE;
 	int err = wire_tx_init(&tx, &b->s);
-	if (!err)
-		err = hello_send(&tx, TIME_NEVER);
-	if (!err)
+	if (!err && !(err = hello_send(&tx, TIME_NEVER)))
 		err = put(&tx, arg);
 	wire_tx_fini(&tx);
 	return err;
@@ -142,28 +140,32 @@ static void answer(const struct hostframe_from *from, uint64_t nonce, struct wir
 		hostframe_reply(from, b.p, b.len);
 }
 
+/* The records of a frame: a question is answered, an answer goes to who shouted. */
+static void read_records(const struct hostframe_from *from, uint64_t nonce, struct wire_rx *rx)
+{
+	struct hello h;
+	struct have_answer a;
+	if (hello_recv(rx, &h, TIME_NEVER, NULL) || incarnation_equal(h.inc, migrate_this_host()->inc))
+		return;
+	probe_greeted(&h, "on the network of the VMs");
+	if (wire_recv(rx, TIME_NEVER, NS_PER_SEC, NULL))
+		return;
+	if (rx->type == WIRE_WHO)
+		answer(from, nonce, rx);
+	else if (rx->type == WIRE_HAVE && have_parse(rx, &a) && a.have == HAVE_HERE)
+		hear(nonce, &h);
+}
+
 static void received(const struct hostframe_from *from, const uint8_t *payload, size_t len)
 {
 	struct buffer b;
 	struct wire_rx rx;
-	struct hello h;
-	struct have_answer a;
 	if (len <= NONCE || len > sizeof(b.p))
 		return;
 	b = (struct buffer){ .s.ops = &buffer_ops, .len = len - NONCE };
 	memcpy(b.p, payload + NONCE, len - NONCE);
-	uint64_t nonce = get_le64(payload);
-	int err = wire_rx_init(&rx, &b.s);
-	if (!err)
-		err = hello_recv(&rx, &h, TIME_NEVER, NULL);
-	if (!err && !incarnation_equal(h.inc, migrate_this_host()->inc)) {
-		probe_greeted(&h, "on the network of the VMs");
-		err = wire_recv(&rx, TIME_NEVER, NS_PER_SEC, NULL);
-		if (!err && rx.type == WIRE_WHO)
-			answer(from, nonce, &rx);
-		else if (!err && rx.type == WIRE_HAVE && have_parse(&rx, &a) && a.have == HAVE_HERE)
-			hear(nonce, &h);
-	}
+	if (!wire_rx_init(&rx, &b.s))
+		read_records(from, get_le64(payload), &rx);
 	wire_rx_fini(&rx);
 }
 
