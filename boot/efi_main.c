@@ -67,7 +67,6 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st);
 
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 {
-	uint64_t entry_tsc = clock_tsc();
 	void *stack;
 
 	boot.image = image;
@@ -78,7 +77,6 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	boot.h->magic = HANDOFF_MAGIC;
 	boot.h->version = HANDOFF_VERSION;
 	boot.h->size = sizeof(*boot.h);
-	boot.h->entry_tsc = entry_tsc;
 	say_init();
 	say_console("\ntern " TERN_VERSION "\n");
 

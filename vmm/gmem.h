@@ -8,6 +8,7 @@
  * gmem_write, or pins them, gmem_pin: what is written so is the other half of the dirty set.
  */
 #pragma once
+#include "kernel/base/hva.h"
 #include "arch/x86/pt.h"
 #include "kernel/base/err.h"
 #include "kernel/page.h"
@@ -30,14 +31,15 @@ struct gmem {
 	hpa_t *block;       /* (c) host address of each block, indexed by RAM offset >> 21 */
 	struct pt pt;       /* [m] nested page tables; hardware walks them meanwhile */
 	struct mutex lock;
-	hpa_t stock;          /* [m] table pages that are not in use, chained through their first words; 0 ends it */
-	void (*flush)(void *arg); /* (c) from gmem_on_flush on: returns when no CPU has older translations; NULL: none has */
+	hpa_t stock; /* [m] table pages that are not in use, chained through their first words; 0 ends it */
+	void (*flush)(
+		void *arg); /* (c) from gmem_on_flush on: returns when no CPU has older translations; NULL: none has */
 	void *flush_arg;
 	const struct gmem_pager *pager; /* [a] NULL: every page is here */
-	uint64_t *soft_dirty; /* [a] bit per gfn: written from outside the guest. Always kept. */
-	uint64_t *track_map;  /* bit per gfn, for who tracks: the pages it has still to send */
-	bool tracking;        /* [m] leaves are 4K, dirty bits are meaningful */
-	uint64_t splits;      /* [m] large leaves split so far, for statistics */
+	uint64_t *soft_dirty;           /* [a] bit per gfn: written from outside the guest. Always kept. */
+	uint64_t *track_map;            /* bit per gfn, for who tracks: the pages it has still to send */
+	bool tracking;                  /* [m] leaves are 4K, dirty bits are meaningful */
+	uint64_t splits;                /* [m] large leaves split so far, for statistics */
 };
 
 struct gmem_range { /* of RAM, in frames */
@@ -80,10 +82,10 @@ struct gmem_pager {
 	int (*fetch)(void *arg, gfn_t gfn, bool wait);
 	void *arg;
 };
-bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len);           /* of RAM. Any context */
-void gmem_want(const struct gmem *g, gpa_t gpa, size_t len);              /* ask for what is not here. Any context */
-int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) must_check;    /* until it is here. Sleeps */
-void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg);  /* once, before a vCPU runs on it */
+bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len);          /* of RAM. Any context */
+void gmem_want(const struct gmem *g, gpa_t gpa, size_t len);             /* ask for what is not here. Any context */
+int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) must_check;   /* until it is here. Sleeps */
+void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg); /* once, before a vCPU runs on it */
 
 /* Copies: sleep while a page is not here, so no spinlock is held. -EFAULT outside RAM, or what ended the wait. */
 int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) must_check;
@@ -128,7 +130,8 @@ static inline must_check int gmem_pin(const struct gmem *g, gpa_t gpa, size_t le
 		return -EAGAIN;
 	return 0;
 }
-int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size_t len, enum gmem_access access, struct gmem_pin *pin) must_check;
+int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size_t len, enum gmem_access access,
+		  struct gmem_pin *pin) must_check;
 static inline void gmem_unpin(struct gmem *g, const struct gmem_pin *pin)
 {
 	if (pin->access != GMEM_READ)
@@ -145,8 +148,8 @@ static inline void gmem_unpin(struct gmem *g, const struct gmem_pin *pin)
 void gmem_track_start(struct gmem *g);
 uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map);
 /*
- * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or it
- * was harvested; end if there is none.
+ * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or
+ * it was harvested; end if there is none.
  */
 gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end);
 void gmem_track_stop(struct gmem *g);

@@ -4,11 +4,10 @@
  * state changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request (vm_request.c), and a
  * task of the VM's own, "NAME/ctl", carries it out.
  */
+#include "kernel/task.h"
 #include "vmm/vm_life.h"
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
-#include "kernel/page.h"
-#include "net/announce.h"
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
@@ -21,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
 
 /* Take apart whatever of it exists. The lock is held, no vCPU runs. */
 static void teardown(struct vm *vm)
@@ -102,16 +100,16 @@ fail:
 /* Kernel, tables and the boot CPU's state, as after a power-on. */
 static int load_boot_image(struct vm *vm, struct why *w)
 {
-	struct linux_image img = { .cmdline = vm->cfg.cmdline };
-	const struct vm_file *kernel = vmm_file(vm->cfg.kernel),
-			     *initrd = vm->cfg.initrd[0] ? vmm_file(vm->cfg.initrd) : NULL;
+	struct linux_image img = { .cmdline = vm->cfg.s.cmdline };
+	const struct vm_file *kernel = vmm_file(vm->cfg.s.kernel),
+			     *initrd = vm->cfg.s.initrd[0] ? vmm_file(vm->cfg.s.initrd) : NULL;
 	if (!kernel)
 		return why_set(w, -ENOENT,
 			       "this host has no file %s to boot it from; add it to tern.conf and to the boot volume",
-			       vm->cfg.kernel);
-	if (vm->cfg.initrd[0] && !initrd)
+			       vm->cfg.s.kernel);
+	if (vm->cfg.s.initrd[0] && !initrd)
 		return why_set(w, -ENOENT, "this host has no file %s; add it to tern.conf and to the boot volume",
-			       vm->cfg.initrd);
+			       vm->cfg.s.initrd);
 	img.kernel = kernel->data, img.kernel_size = kernel->size;
 	if (initrd)
 		img.initrd = initrd->data, img.initrd_size = initrd->size;
@@ -162,6 +160,8 @@ int vm_start(struct vm *vm, struct why *w)
 		err = why_set(w, -EBUSY, "it is being started");
 	else if (!vm_state_is_off(vm->state))
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
+	else if (vm->state == VM_MISCONFIGURED)
+		err = why_set(w, -EINVAL, "it is misconfigured: %s", vm->fail);
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated");
 	if (err)
@@ -357,7 +357,7 @@ int vm_remove(struct vm *vm, struct why *w)
 	mutex_lock(&vm->lock);
 	if (vm->building)
 		err = why_set(w, -EBUSY, "it is being started");
-	else if (vm->state != VM_STOPPED || vm->gone)
+	else if ((vm->state != VM_STOPPED && vm->state != VM_MISCONFIGURED) || vm->gone)
 		err = why_set(w, -EBUSY, "it is %s; `vm stop %s` first", vm_state_name(vm->state), vm->cfg.name);
 	else
 		vm->gone = true;
@@ -372,6 +372,7 @@ int vm_remove(struct vm *vm, struct why *w)
 void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
 			 void *arg)
 {
+	fn(arg, &vm_config_desc, 0, &vm->cfg);
 	fn(arg, &cpuid_desc, 0, &vm->cpuid);
 	fn(arg, &clock_desc, 0, &vm->clock);
 	for (unsigned i = 0; i < vm->nvcpus; i++) {

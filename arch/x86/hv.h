@@ -93,7 +93,7 @@ enum vmexit_kind {
 	EXIT_VMCALL,
 	EXIT_IRQ_WINDOW, /* the guest can take an interrupt now */
 	EXIT_XSETBV,
-	EXIT_EXCEPTION, /* an intercepted one. #DB and #AC go back to the guest; #UD: maybe the other vendor's instruction; #MC */
+	EXIT_EXCEPTION,  /* an intercepted one: #DB, #AC, #MC, or #UD of what may be the other vendor's instruction */
 	EXIT_CACHE,      /* INVD, WBINVD: skip */
 	EXIT_UNDEFINED,  /* an instruction that this guest does not have: #UD */
 	EXIT_PRIVILEGED, /* one that its policy denies (RDPMC...): #GP(0) */

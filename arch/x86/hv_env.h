@@ -3,7 +3,6 @@
 #pragma once
 #include "arch/x86/cpu.h"
 #include "arch/x86/hv.h"
-#include "kernel/handoff.h"
 
 extern const struct hv_env *hv_env; /* hv.c: set before any probe */
 

@@ -9,7 +9,6 @@
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/shout.h"
 #include "vmm/vm_life.h"
-#include "vmm/x86/guest_clock.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@ struct migrate_host fake_hosts[FAKE_HOSTS];
 bool (*fake_frame_passes)(int from, int to);
 struct fake_vm_opts fake_vm_opts;
 uint8_t *fake_paused_image;
+static uint64_t paused_room; /* bytes of it */
 
 struct fake_vm {
 	struct vm vm;
@@ -39,7 +39,8 @@ unsigned fake_resumed(void) { return __atomic_load_n(&resumed, __ATOMIC_SEQ_CST)
 
 const char *vm_state_name(enum vm_state s)
 {
-	static const char *const names[] = { "stopped", "running", "paused", "incoming", "undecided", "failed" };
+	static const char *const names[] = { "stopped",   "running", "paused",       "incoming",
+					     "undecided", "failed",  "misconfigured" };
 	return names[s];
 }
 
@@ -71,6 +72,8 @@ struct vm *vm_get(const char *name)
 
 void vm_put(struct vm *vm)
 {
+	if (!vm)
+		return;
 	pthread_mutex_lock(&vms_lock);
 	if (--vm->refs == 0) {
 		for (unsigned i = 0; i < VMS; i++)
@@ -132,7 +135,7 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 struct vm *fake_vm_new(const char *name, uint64_t mem)
 {
 	struct vm_config cfg = {
-		.mem = mem, .vcpus = 1, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .cpu = "host", .cmdline = "quiet"
+		.mem = mem, .vcpus = 1, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .cpu = "host", .s.cmdline = "quiet"
 	};
 	struct vm *vm;
 	struct why w = { "" };
@@ -177,7 +180,10 @@ int vm_pause(struct vm *vm)
 	mutex_lock(&vm->lock);
 	if (vm->state == VM_RUNNING && !vm->power_request) {
 		vm->state = VM_PAUSED;
-		fake_paused_image = realloc(fake_paused_image, vm->cfg.mem);
+		if (vm->cfg.mem > paused_room) { /* ASan's realloc makes and copies all of it anew each time */
+			paused_room = vm->cfg.mem;
+			fake_paused_image = realloc(fake_paused_image, paused_room);
+		}
 		if (gmem_read(&vm->mem, 0, fake_paused_image, vm->cfg.mem))
 			panic("vm_pause: cannot read memory");
 		err = 0;
@@ -212,7 +218,6 @@ bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
 	mutex_unlock(&vm->lock);
 	return runs;
 }
-
 
 /* ---- sections ---- */
 
@@ -269,7 +274,8 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 		void *obj;
 	} all[] = { { &clock_desc, 0, &vm->clock },
 		    { &dev_desc, 0, &fake_devs(vm)[0] },
-		    { &dev_desc, 1, &fake_devs(vm)[1] } };
+		    { &dev_desc, 1, &fake_devs(vm)[1] },
+		    { &vm_config_desc, 0, &vm->cfg } };
 	bool source = vm->state == VM_PAUSED;
 	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
 		if (source && fake_vm_opts.sections_skip == i + 1)
@@ -345,12 +351,11 @@ static struct vm *any_vm(int host)
 void fake_host_restart(int host)
 {
 	struct migrate_host *h = &fake_hosts[host];
-	struct migrate_peer peers[PEERS_MAX];
+	const struct net_peer *peers = h->peers;
 	unsigned npeers = h->npeers;
 	struct departure gone;
 	struct decision d;
 	struct vm *vm;
-	memcpy(peers, h->peers, sizeof(peers));
 	ON_HOST(host)
 	{
 		while ((vm = any_vm(host)))
@@ -370,7 +375,7 @@ void fake_host_restart(int host)
 		ON_HOST(host) migration_put(m);
 	}
 	boot(host);
-	memcpy(h->peers, peers, sizeof(peers));
+	h->peers = peers;
 	h->npeers = npeers;
 }
 

@@ -89,8 +89,7 @@ static void cpu_walk(struct cpu_model *c, gpa_t gpa, unsigned slot)
 			}
 		}
 		c->walks++;
-		if (!(v &
-		      f->present)) { /* the link word of a retired table: a fault; the exit lets it in again, without its caches */
+		if (!(v & f->present)) { /* a retired table's link word: a fault; the exit lets it in, without caches */
 			assert_non_null(cached);
 			memset(c->pwc, 0, sizeof(c->pwc));
 			continue;
@@ -245,6 +244,7 @@ static void rig_init(struct rig *t, uint64_t seed, uint64_t size, const struct p
 {
 	memset(t, 0, sizeof(*t));
 	assert_int_equal(gmem_init(&t->g, size, fmt, NULL), 0);
+	gmem_on_flush(&t->g, flush_cb, t);
 	t->ncpu = 2;
 	t->r.s = seed;
 	for (unsigned i = 0; i < 2; i++)
@@ -431,7 +431,6 @@ static void test_above_the_hole(void **s)
 	struct gmem g;
 	struct gmem_range r[2];
 	struct cpu_model c = { .g = &g, .r = { 99 } };
-	struct rig t = { .ncpu = 0 }; /* just for flush_cb */
 	static const gpa_t at[] = {
 		0, PAGE_SIZE, GMEM_HOLE - 8, GMEM_HIGH, GMEM_HIGH + PAGE_SIZE, GMEM_HIGH + GIB(1) + MIB(4) - 8
 	};

@@ -61,8 +61,9 @@ static struct vm *vm_new_at(int h, enum vm_state state)
 
 static void begin_move(int from, int to)
 {
-	struct migrate_params p = { .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30 };
-	snprintf(p.dest, sizeof(p.dest), "%s", fake_net_address(to));
+	struct migrate_params p = {
+		.dest = fake_net_address(to), .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30
+	};
 	ON_HOST(from) assert_int_equal(migrate_start(vm_at(from), &p, NULL), 0);
 }
 
@@ -776,7 +777,7 @@ static void test_record_handed_to_its_source(void **state unused)
 /* A NEVER that was handed on is believed for the sake of who decided it. */
 static void test_never_handed_on(void **state unused)
 {
-	struct decision d = { .state = RECORD_NEVER, .vm = "demo", .source = "10.77.0.11" };
+	struct decision d = { .state = RECORD_NEVER, .vm = "demo", .source = fake_net_address(A) };
 	vm_new_at(A, VM_RUNNING);
 	failpoint_set(P15_BEFORE_CLAIM, FAIL_CUT, 1);
 	fake_net.connected = cut_a_off;
@@ -793,6 +794,31 @@ static void test_never_handed_on(void **state unused)
 	fake_net.who_has[B] = C + 1;
 	cut_off(A, false);
 	WAIT_FOR(runs_at(A));
+}
+
+/* A name or an address of the operator's that is this host's own. */
+static void test_move_to_itself(void **state unused)
+{
+	vm_new_at(A, VM_RUNNING);
+	begin_move(A, A);
+	WAIT_FOR(phase_at(A, NULL) == MIG_FAILED);
+	assert_true(says_at(A, "is this host itself"));
+	assert_true(runs_at(A));
+}
+
+/* What no migration can keep is said before one begins. */
+static void test_impossible_budget(void **state unused)
+{
+	struct migrate_params p = { .port = MIGRATE_PORT, .max_downtime_ms = 1, .max_passes = 30 };
+	struct migrate_status s;
+	struct why w = { "" };
+	vm_new_at(A, VM_RUNNING);
+	ON_HOST(A)
+	{
+		assert_int_equal(migrate_start(vm_at(A), &p, &w), -EINVAL);
+		assert_non_null(strstr(w.text, "--max-downtime 20 would do"));
+		assert_false(migrate_get(0, &s));
+	}
 }
 
 /* ---- offers ---- */
@@ -854,6 +880,8 @@ int main(void)
 		TEST(test_relay_that_is_of_no_use),
 		TEST(test_alone_after_two_rounds_alike),
 		TEST(test_offer_ends_no_other),
+		TEST(test_move_to_itself),
+		TEST(test_impossible_budget),
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	cmocka_set_test_filter(getenv("TERN_TEST")); /* one test by name */

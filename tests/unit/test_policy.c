@@ -97,9 +97,13 @@ static void test_max_passes(void **state unused)
 static void test_tiny_budget(void **state unused)
 {
 	struct why w = { "" };
-	const struct row rows[] = { { 60 << 20, 1000, 1, 1, POLICY_AGAIN }, { 4096, 1, 1, 1, POLICY_GIVE_UP } };
-	PLAY(1, 2, rows, &w);
+	const struct row rows[] = { { 60 << 20, 1000, 1, 1, POLICY_GIVE_UP } };
+	PLAY(1, 30, rows, &w);
 	assert_true(w.text[0]);
+	w.text[0] = 0;
+	assert_false(policy_possible(10 * MS, &w)); /* so no migration begins with it */
+	assert_non_null(strstr(w.text, "10 ms are allowed; --max-downtime 20 would do"));
+	assert_true(policy_possible(11 * MS, NULL) && policy_possible(20 * MS, NULL));
 }
 
 /*

@@ -201,8 +201,7 @@ static void test_nmi(void **state)
 	assert_int_equal(WINDOWS, PROC_IRQ_WINDOW | PROC_NMI_WINDOW);
 	vmx_inject(&v.hv, NMI);
 	assert_int_equal(enter(), NMI);
-	SHADOW =
-		INTERRUPTIBILITY_NMI; /* its delivery is cut short: it will be repeated, and entry wants the bit clear */
+	SHADOW = INTERRUPTIBILITY_NMI; /* its delivery is cut short: it is repeated, and entry wants the bit clear */
 	vmcs[IDT_VECTORING_INFO] = NMI;
 	leave(VMX_EXT_INT);
 	assert_true(v.event == NMI && SHADOW == 0);

@@ -142,8 +142,8 @@ static void reg_write(struct vioapic *io, uint32_t val)
 		return;
 	unsigned pin = (reg - IOAPIC_REG_RTE) / 2;
 	uint64_t *rte = &io->s.rte[pin], old = *rte;
-	uint64_t new = reg & 1 ? (old & 0xffffffff) | (uint64_t)val << 32 : (old & ~0xffffffffULL) | val;
-	*rte = (new &RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
+	uint64_t next = reg & 1 ? (old & 0xffffffff) | (uint64_t)val << 32 : (old & ~0xffffffffULL) | val;
+	*rte = (next & RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
 	if (!(*rte & RTE_LEVEL))
 		*rte &= ~RTE_REMOTE_IRR; /* how drivers of older versions clear a stuck one */
 	else
@@ -207,7 +207,8 @@ int vioapic_create(struct machine *m, struct vioapic **out)
 	struct vioapic *io = calloc(1, sizeof(*io));
 	if (!io)
 		return err_trace(-ENOMEM);
-	int err = bus_add(&m->bus, BUS_MMIO, &(struct bus_region){ PC_IOAPIC, 0x1000, &vioapic_bus_ops, io, "ioapic" });
+	int err = bus_add(&m->bus, BUS_MMIO,
+			  &(struct bus_region){ PC_IOAPIC, PC_IOAPIC_SIZE, &vioapic_bus_ops, io, "ioapic" });
 	if (err) {
 		free(io);
 		return err;

@@ -9,7 +9,6 @@
  */
 #include "vmm/dev/vlapic.h"
 #include "vmm/dev/vlapic_regs.h"
-#include "vmm/x86/guest_clock.h"
 #include <string.h>
 
 #define LAPIC_VERSION  (0x14 | (LVT_COUNT - 2) << 16) /* version, highest LVT entry (without CMCI) */

@@ -9,7 +9,6 @@
  */
 #include "vmm/dev/vpci.h"
 #include "vmm/pc/pc.h"
-#include "vmm/x86/foreign.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -235,8 +234,8 @@ void vpci_func_init(struct vpci_func *f, struct vpci_bus *b, struct dev *dev, un
 	put_le16(c + PCI_VENDOR_ID, ids->vendor);
 	put_le16(c + PCI_DEVICE_ID, ids->device);
 	c[PCI_REVISION] = ids->revision;
-	c[PCI_CLASS] = (uint8_t)ids->class;
-	put_le16(c + PCI_CLASS + 1, (uint16_t)(ids->class >> 8));
+	c[PCI_CLASS] = (uint8_t)ids->class_code;
+	put_le16(c + PCI_CLASS + 1, (uint16_t)(ids->class_code >> 8));
 	put_le16(c + PCI_SUBVENDOR, ids->subvendor);
 	put_le16(c + PCI_SUBDEVICE, ids->subdevice);
 	put_le16(f->wmask + PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEM | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_OFF);

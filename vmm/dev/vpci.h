@@ -59,7 +59,7 @@ struct vpci_func {
 struct vpci_ids {
 	uint16_t vendor, device, subvendor, subdevice;
 	uint8_t revision;
-	uint32_t class; /* 24 bits: base, sub, interface */
+	uint32_t class_code; /* 24 bits: base, sub, interface */
 };
 
 /*

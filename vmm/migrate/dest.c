@@ -38,6 +38,7 @@ struct dest {
 	uint32_t pass;        /* the last that began */
 	bool in_pass, final;  /* it has not ended; it is the one with the guest stopped */
 	bool ours;            /* attempts.c knows the offer as this connection's */
+	uint64_t told;        /* bytes cleared, as the source has heard last */
 };
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
@@ -67,11 +68,9 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 	struct uuid_arg u = { .cfg = cfg, .but = replaces ? cfg->name : "" };
 	struct vm *same = vm_get(cfg->name);
 
-	if (same && replaces && same->state == VM_INCOMING) {
-		vm_put(same);
-	} else if (same) {
-		enum vm_state state = same->state;
-		vm_put(same);
+	enum vm_state state = same ? vm_state_now(same) : VM_STOPPED;
+	vm_put(same);
+	if (same && !(replaces && state == VM_INCOMING)) {
 		why_set(c->why, -EEXIST, "there is a VM %s already, it is %s%s", cfg->name, vm_state_name(state),
 			state == VM_STOPPED ? " (`vm forget` it there, if this one is to take its place)" : "");
 		return REFUSE_IN_USE;
@@ -106,19 +105,31 @@ static bool older_attempt(const struct attempt_id *id, struct attempt_id *old)
 static int preparing(void *arg, uint64_t done, uint64_t total)
 {
 	struct dest *c = arg;
+	if (migration_cancelled(c->m))
+		return -ECANCELED;
+	if (done <= c->told)
+		return 0;
+	c->told = done;
 	wire_begin(c->tx, WIRE_PREPARING);
 	wire_put_u64(c->tx, done);
 	wire_put_u64(c->tx, total);
-	int err = wire_end(c->tx, in(MIG_SETUP_NS));
-	return err ? err : migration_cancelled(c->m) ? -ECANCELED : 0;
+	return wire_end(c->tx, in(MIG_SETUP_NS));
 }
 
-/* The address of the source, without its port: where it can be asked. */
-static void source_address(const struct stream *s, char addr[HOST_ADDR_MAX])
+/* The attempt is ours: memory, devices, and nobody else touches the VM. */
+static int make_skeleton(struct dest *c, enum refuse_code *code)
 {
-	const char *colon = strrchr(s->peer, ':');
-	size_t n = colon ? (size_t)(colon - s->peer) : strlen(s->peer);
-	sniprintf(addr, HOST_ADDR_MAX, "%.*s", (int)n, s->peer);
+	*code = REFUSE_FAILED;
+	int err = FAILPOINT(P3_ALLOCATE, c->s);
+	if (err)
+		return err;
+	err = vm_create_incoming(&c->offer.cfg, &c->memory, &(struct gmem_progress){ preparing, c }, &c->vm, c->why);
+	if (err) {
+		*code = err == -ENOMEM ? REFUSE_MEMORY : err == -EEXIST ? REFUSE_IN_USE : REFUSE_FAILED;
+		return err;
+	}
+	err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
+	return err ? err : sections_init(&c->sections, c->vm);
 }
 
 /* Take the attempt: 0 and a skeleton, or a code for REFUSE. */
@@ -126,7 +137,6 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 {
 	const struct attempt_id *id = &c->offer.id;
 	struct attempt_id old;
-	char addr[HOST_ADDR_MAX];
 	bool replaces = older_attempt(id, &old);
 
 	*code = offer_check(c, replaces);
@@ -137,54 +147,45 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 	*code = REFUSE_MEMORY;
 	if (vm_memory_reserve(&c->offer.cfg, &c->memory, c->why))
 		return -ENOMEM;
-	source_address(c->s, addr);
 	*code = REFUSE_BUSY;
-	int err = attempt_offer(id, c->offer.cfg.name, addr);
+	int err = attempt_offer(id, c->offer.cfg.name, c->s->ip);
+	if (err == -EALREADY)
+		return why_set(c->why, err, "this attempt is over");
 	if (err)
-		return why_set(c->why, err,
-			       err == -EALREADY ? "this attempt is over"
-						: "this host has no room for another attempt's record");
+		return why_set(c->why, err, "this host has no room for another attempt's record");
 	c->ours = true;
-	*code = REFUSE_FAILED;
-	err = FAILPOINT(P3_ALLOCATE, c->s);
-	if (!err)
-		err = vm_create_incoming(&c->offer.cfg, &c->memory, &(struct gmem_progress){ preparing, c }, &c->vm,
-					 c->why);
-	*code = err == -ENOMEM ? REFUSE_MEMORY : err == -EEXIST ? REFUSE_IN_USE : REFUSE_FAILED;
-	if (!err)
-		err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
-	if (!err && sections_init(&c->sections, c->vm))
-		err = -ENOMEM;
-	return err;
+	return make_skeleton(c, code);
 }
 
-/* Answer the OFFER that was received: 0 and a skeleton, or -errno and the source knows why (if it can be told). */
-static int accept_offer(struct dest *c)
+/* A migration for the OFFER that was received, which others can see and cancel. */
+static int read_offer(struct dest *c)
 {
 	const struct attempt_id *id = &c->offer.id;
 	int err = offer_parse(c->rx, &c->offer, c->why);
-	enum refuse_code code = REFUSE_CONFIG;
-
 	c->tx->key = c->rx->key = attempt_key(id);
-	if (!err && !incarnation_equal(id->source, c->peer->inc))
-		err = why_set(c->why, -EPROTO, "%s offers an attempt of another host", c->peer->host);
-	if (!err) {
-		c->m = migration_new(c->offer.cfg.name, c->s->peer, true);
-		if (!c->m)
-			return -ENOMEM;
-		spin_lock(&c->m->lock);
-		c->m->id = *id;
-		spin_unlock(&c->m->lock);
-		err = migration_attach(c->m, c->s);
-	}
-	if (!err)
-		err = FAILPOINT(P2_HELLO, c->s);
-	if (!err)
-		err = take_offer(c, &code);
-	if (!err)
-		err = FAILPOINT(P13_ANSWER_LOST, c->s);
-	if (!err)
-		return id_send(c->tx, WIRE_ACCEPT, id, in(MIG_SETUP_NS));
+	if (err)
+		return err;
+	if (!incarnation_equal(id->source, c->peer->inc))
+		return why_set(c->why, -EPROTO, "%s offers an attempt of another host", c->peer->host);
+	c->m = migration_new(c->offer.cfg.name, c->s->peer, true);
+	if (!c->m)
+		return -ENOMEM;
+	spin_lock(&c->m->lock);
+	c->m->id = *id;
+	spin_unlock(&c->m->lock);
+	err = migration_attach(c->m, c->s, NULL);
+	return err ? err : FAILPOINT(P2_HELLO, c->s);
+}
+
+/* Answer the OFFER: 0 and a skeleton, or -errno and the source knows why (if it can be told). */
+static int accept_offer(struct dest *c)
+{
+	enum refuse_code code = REFUSE_CONFIG;
+	int err = read_offer(c);
+	if (err || (err = take_offer(c, &code)) || (err = FAILPOINT(P13_ANSWER_LOST, c->s)))
+		goto refuse;
+	return id_send(c->tx, WIRE_ACCEPT, &c->offer.id, in(MIG_SETUP_NS));
+refuse:
 	vm_memory_release(&c->memory);
 	why_set(c->why, err, "%s", err_name(err));
 	if (text_send(c->tx, WIRE_REFUSE, code, c->why->text, in(NS_PER_SEC)))
@@ -278,13 +279,15 @@ static int recv_debt(struct dest *c)
 {
 	struct decision d;
 	int err = debt_parse(c->rx, &d, c->why);
-	if (!err && (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->offer.id.uuid, sizeof(d.id.uuid))))
+	if (err)
+		return err;
+	if (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->offer.id.uuid, sizeof(d.id.uuid)))
 		return bad_order(c);
-	if (!err)
-		err = settle_take(&d);
+	err = settle_take(&d);
+	if (err == -ENOSPC)
+		return why_set(c->why, err, "this host has no room for the records that come with the VM");
 	c->debts += !err;
-	return err == -ENOSPC ? why_set(c->why, err, "this host has no room for the records that come with the VM")
-			      : err;
+	return err;
 }
 
 /* A source that only says that it lives, or begins and ends passes without a page, has its time as well. */
@@ -294,47 +297,41 @@ static int no_progress(struct dest *c)
 		       (int)(MIG_PROGRESS_NS / NS_PER_SEC));
 }
 
+/* One record of the image; *end: it was the last. */
+static int take_record(struct dest *c, bool *end)
+{
+	switch (c->rx->type) {
+	case WIRE_PASS: return recv_pass(c);
+	case WIRE_PAGES: return recv_pages(c);
+	case WIRE_PASS_END: return recv_pass_end(c);
+	case WIRE_KEEPALIVE: return 0;
+	case WIRE_DEBT: return recv_debt(c);
+	case WIRE_SECTION: return c->final && !c->in_pass ? section_recv(&c->sections, c->rx, c->why) : bad_order(c);
+	case WIRE_END: *end = true; return recv_end(c);
+	case WIRE_ERROR: return handover_source_gave_up(c->rx, c->why);
+	default: return bad_order(c);
+	}
+}
+
 /* Everything from ACCEPT to a skeleton that is ready to run. */
 static int receive(struct dest *c)
 {
-	bool end = false;
-	int err = 0;
-
 	c->progress_ns = time_ns();
-
 	c->pages = (struct page_rx){ .rx = c->rx, .mem = &c->vm->mem, .idle_ns = MIG_IDLE_NS };
 	migration_phase(c->m, MIG_PASSES);
-	while (!err && !end) {
-		err = wire_recv(c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, c->why);
+	for (bool end = false; !end;) {
+		int err = wire_recv(c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, c->why);
 		if (err)
 			return err == -ETIMEDOUT ? why_set(c->why, err, "the source fell silent") : err;
 		if (c->rx->type == WIRE_PAGES || c->rx->type == WIRE_SECTION || c->rx->type == WIRE_END)
 			c->progress_ns = time_ns();
 		else if (time_ns() - c->progress_ns > MIG_PROGRESS_NS)
 			return no_progress(c);
-		switch (c->rx->type) {
-		case WIRE_PASS: err = recv_pass(c); break;
-		case WIRE_PAGES: err = recv_pages(c); break;
-		case WIRE_PASS_END: err = recv_pass_end(c); break;
-		case WIRE_KEEPALIVE: break;
-		case WIRE_DEBT: err = recv_debt(c); break;
-		case WIRE_SECTION:
-			err = c->final && !c->in_pass ? section_recv(&c->sections, c->rx, c->why) : bad_order(c);
-			break;
-		case WIRE_END:
-			err = recv_end(c);
-			end = true;
-			break;
-		case WIRE_ERROR:
-			wire_get_u32(c->rx);
-			char text[WIRE_TEXT_MAX];
-			wire_get_str(c->rx, text, sizeof(text));
-			err = why_set(c->why, -ECONNABORTED, "the source ended it: %s", text);
-			break;
-		default: err = bad_order(c);
-		}
+		err = take_record(c, &end);
+		if (err)
+			return err;
 	}
-	return err ? err : vm_load_cpus(c->vm, c->why);
+	return vm_load_cpus(c->vm, c->why);
 }
 
 /* ---- start, or clean up ---- */
@@ -363,30 +360,9 @@ static void start(struct dest *c, uint64_t paused_ns)
 			 err_name(err));
 }
 
-static void attempt(struct dest *c)
+/* Nothing was started: both hosts shall know that, and nothing be left here. */
+static void give_up(struct dest *c, int err, bool accepted)
 {
-	uint64_t paused_ns = 0;
-	int err = accept_offer(c);
-	bool accepted = !err;
-
-	if (!err) {
-		log_info("receiving %s from %s, %lu MiB", c->offer.cfg.name, c->s->peer, c->offer.cfg.mem >> 20);
-		err = receive(c);
-	}
-	if (!err)
-		err = handover_dest(c->m, c->tx, c->rx, &paused_ns, c->why);
-	if (!c->m) {
-		log_warn("an offer from %s was refused: %s", c->s->peer, c->why->text);
-		return;
-	}
-	if (!err) {
-		start(c, paused_ns);
-		migration_detach(c->m);
-		migration_unbind(c->m, false);
-		migration_finish(c->m, MIG_DONE, NULL);
-		handover_wait_done(c->rx, &c->offer.id);
-		return;
-	}
 	why_set(c->why, err, "the connection to the source: %s", err_name(err));
 	if (accepted)
 		handover_give_up(c->m, c->tx, err, c->why->text);
@@ -396,7 +372,33 @@ static void attempt(struct dest *c)
 	if (c->vm)
 		vm_destroy(c->vm);
 	migration_unbind(c->m, true);
-	migration_finish(c->m, MIG_FAILED, c->why->text);
+	bool cancelled = err == -ECANCELED && c->rx->type == WIRE_ERROR; /* by the source */
+	migration_finish(c->m, cancelled ? MIG_CANCELLED : MIG_FAILED, c->why->text);
+}
+
+static void attempt(struct dest *c)
+{
+	uint64_t paused_ns = 0;
+	int err = accept_offer(c);
+	bool accepted = !err;
+
+	if (!c->m) {
+		log_warn("an offer from %s was refused: %s", c->s->peer, c->why->text);
+		return;
+	}
+	if (accepted) {
+		log_info("receiving %s from %s, %lu MiB", c->offer.cfg.name, c->s->peer, c->offer.cfg.mem >> 20);
+		err = receive(c);
+	}
+	if (err || (err = handover_dest(c->m, c->tx, c->rx, &paused_ns, c->why))) {
+		give_up(c, err, accepted);
+		return;
+	}
+	start(c, paused_ns);
+	migration_detach(c->m);
+	migration_unbind(c->m, false);
+	migration_finish(c->m, MIG_DONE, NULL);
+	handover_wait_done(c->rx, &c->offer.id);
 }
 
 void dest_attempt(struct connection *k)

@@ -81,7 +81,7 @@ static bool ask_destination(struct undecided *u, enum source_event *ev)
 	struct migration *m = u->m;
 	struct query q = { .ask = { .end_ns = time_ns() + MIG_ANSWER_NS, .put = query_put, .take = query_take },
 			   .m = m };
-	sniprintf(q.ask.addr, sizeof(q.ask.addr), "%s", m->p.dest);
+	q.ask.ip = m->p.dest;
 	int err = ask_host(&q.ask, m);
 	u->dest_heard = q.ask.greeted && q.ask.peer.inc.host == m->dest.host;
 	if (q.known)
@@ -260,6 +260,17 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 
 /* ---- destination ---- */
 
+int handover_source_gave_up(struct wire_rx *rx, struct why *w)
+{
+	char text[WIRE_TEXT_MAX];
+	bool cancelled = wire_get_u32(rx) == ECANCELED;
+	wire_get_str(rx, text, sizeof(text));
+	if (!wire_get_end(rx))
+		return why_set(w, -EPROTO, "the source sent a malformed ERROR");
+	return why_set(w, cancelled ? -ECANCELED : -ECONNABORTED, "%s%s",
+		       cancelled ? "" : "the source ended it: ", text);
+}
+
 /* Wait for COMMIT, which says how long ago guest time was read. */
 static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused_ns, struct why *w)
 {
@@ -271,7 +282,7 @@ static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused
 			return err == -ETIMEDOUT ? why_set(w, err, "no COMMIT came") : err;
 	} while (rx->type == WIRE_KEEPALIVE && time_ns() < end);
 	if (rx->type == WIRE_ERROR)
-		return why_set(w, -ECANCELED, "the source took it back");
+		return handover_source_gave_up(rx, w);
 	if (rx->type != WIRE_COMMIT)
 		return why_set(w, -EPROTO, "the source sent %s instead of COMMIT", wire_type_name(rx->type));
 	id_get(rx, &id);
@@ -281,23 +292,22 @@ static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused
 	return 0;
 }
 
-int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns, struct why *w)
+static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
+			     struct why *w)
 {
 	int err = FAILPOINT(P10_BEFORE_READY, tx->s);
-	if (!err)
-		err = attempt_ready(&m->id);
-	if (!err)
-		err = FAILPOINT(P11_READY_LOST, tx->s);
-	if (!err)
-		err = id_send(tx, WIRE_READY, &m->id, time_ns() + MIG_STOPPED_NS);
-	if (!err)
-		err = wait_commit(m, rx, paused_ns, w);
-	if (!err)
-		err = FAILPOINT(P15_BEFORE_CLAIM, tx->s);
-	if (!err)
-		err = migration_commit_point(m); /* this host's operator cancelled? */
-	if (!err)
-		err = attempt_commit(&m->id);
+	if (err || (err = attempt_ready(&m->id)) || (err = FAILPOINT(P11_READY_LOST, tx->s)))
+		return err;
+	err = id_send(tx, WIRE_READY, &m->id, time_ns() + MIG_STOPPED_NS);
+	if (err || (err = wait_commit(m, rx, paused_ns, w)) || (err = FAILPOINT(P15_BEFORE_CLAIM, tx->s)))
+		return err;
+	err = migration_commit_point(m); /* this host's operator cancelled? */
+	return err ? err : attempt_commit(&m->id);
+}
+
+int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns, struct why *w)
+{
+	int err = ready_then_commit(m, tx, rx, paused_ns, w);
 	return err ? why_set(w, err, "given up before the start: %s", err_name(err)) : 0;
 }
 

@@ -39,6 +39,8 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
  */
 int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
 		  struct why *w) must_check;
+/* Destination: the current record is the source's ERROR. -ECANCELED: it was cancelled there; else -ECONNABORTED. */
+int handover_source_gave_up(struct wire_rx *rx, struct why *w) must_check;
 /* Destination: the attempt fails before its start. NEVER is decided first, and then both are told: why, and that. */
 void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text);
 /* Destination, a connection that asks: the current record is a QUERY. */

@@ -60,9 +60,9 @@ static void reader(void *arg)
 		uint64_t flags = spin_lock_irqsave(&in->lock);
 		if (!err && in->n == INBOX_MAX)
 			err = why_set(&w, -EPROTO, "the destination talks too much");
-		if (!err)
+		if (!err) {
 			in->msg[in->n++] = msg;
-		else {
+		} else if (!in->err) {
 			in->err = err;
 			in->why = w;
 		}
@@ -77,6 +77,22 @@ int inbox_start(struct inbox *in)
 	in->rx.key = attempt_key(&in->id);
 	in->running = task_create("migrate-reader", TASK_PRIO_NORMAL, reader, in) != NULL;
 	return in->running ? 0 : -ENOMEM;
+}
+
+void inbox_stop(struct inbox *in, int err)
+{
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	in->n = 0; /* what was said before is of no interest any more */
+	if (!in->err)
+		in->err = err;
+	waitq_wake_all(&in->q);
+	spin_unlock_irqrestore(&in->lock, flags);
+}
+
+void inbox_drain(struct inbox *in, uint64_t deadline_ns)
+{
+	if (in->running && !stream_shutdown(in->rx.s))
+		(void)completion_wait(&in->ended, deadline_ns);
 }
 
 void inbox_fini(struct inbox *in)

@@ -32,6 +32,10 @@ struct inbox {
 int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id) must_check;
 int inbox_start(struct inbox *in)
 	must_check; /* the reader takes rx over; records are keyed for the attempt from here */
+/* Any task: whoever waits for a message, or polls, gets err from now on. The reader goes on. */
+void inbox_stop(struct inbox *in, int err);
+/* Let the destination read what was sent to it, and end the stream by itself, until the deadline. */
+void inbox_drain(struct inbox *in, uint64_t deadline_ns);
 /* Ends the reader by aborting the stream, waits for it. After a failed init as well. */
 void inbox_fini(struct inbox *in);
 

@@ -3,8 +3,12 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/migration.h"
+#include "vmm/migrate/policy.h"
+#include "kernel/base/ip4.h"
 #include <stdio.h>
 #include <string.h>
+
+#define CANCEL_NS NS_PER_SEC /* for a cancelled attempt to end in order; then its stream is aborted */
 
 const char *migrate_phase_name(enum migrate_phase p)
 {
@@ -36,18 +40,20 @@ static bool is_in(struct migration *m, const void *name) { return m->st.incoming
 
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
-	char peer[48];
-	sniprintf(peer, sizeof(peer), "%s", p->dest);
-	struct migration *m = migration_new(vm->cfg.name, peer, false);
+	if (!policy_possible(p->max_downtime_ms * NS_PER_MS, w))
+		return -EINVAL;
+	struct migration *m = migration_new(vm->cfg.name, ip4_text(p->dest).s, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
 	int err = migration_bind(m, vm, VM_RUNNING, w);
-	if (!err && !task_create("migrate", TASK_PRIO_NORMAL, source_task, m))
-		err = why_set(w, -ENOMEM, "out of memory");
-	if (!err)
+	if (err)
+		goto drop;
+	if (task_create("migrate", TASK_PRIO_NORMAL, source_task, m))
 		return 0;
+	err = why_set(w, -ENOMEM, "out of memory");
 	migration_unbind(m, false);
+drop:
 	migration_drop(m);
 	return err;
 }
@@ -61,7 +67,14 @@ int migrate_wait(const char *vm_name, uint64_t deadline_ns)
 		m = migration_find(is_in, vm_name);
 	if (!m)
 		return -ENOENT;
-	int err = completion_wait(&m->done, deadline_ns);
+	spin_lock(&m->lock);
+	uint64_t patience = m->cancel ? m->cancel_ns + CANCEL_NS : TIME_NEVER;
+	spin_unlock(&m->lock);
+	int err = completion_wait(&m->done, MIN(patience, deadline_ns));
+	if (err && patience < deadline_ns) {
+		migration_abort(m);
+		err = completion_wait(&m->done, deadline_ns);
+	}
 	migration_put(m);
 	return err;
 }
@@ -75,25 +88,49 @@ int migrate_cancel(const char *vm_name, struct why *w)
 		return why_set(w, -ENOENT, "no migration of %s is running", vm_name);
 	spin_lock(&m->lock);
 	bool late = m->committed;
-	if (!late)
+	if (!late && !m->cancel) {
 		m->cancel = true;
+		m->cancel_ns = time_ns();
+	}
 	enum migrate_phase phase = m->st.phase;
 	spin_unlock(&m->lock);
 	if (!late)
-		migration_abort(m);
+		migration_stop(m);
 	migration_put(m);
-	if (late && phase == MIG_UNDECIDED)
-		return why_set(w, -EBUSY,
-			       "it may be running at the destination already; when that host is gone for good: vm "
-			       "claim %s --force",
-			       vm_name);
-	return late ? why_set(w, -EBUSY, "the hand-over has begun, it ends by itself") : 0;
+	if (!late)
+		return 0;
+	if (phase != MIG_UNDECIDED)
+		return why_set(w, -EBUSY, "the hand-over has begun, it ends by itself");
+	return why_set(w, -EBUSY,
+		       "it may be running at the destination already; when that host is gone for good: vm claim %s "
+		       "--force",
+		       vm_name);
+}
+
+/* What a word that was not taken is answered. */
+static int refuse_word(const char *vm_name, enum operators_word word, const struct migrate_status *st, int err,
+		       struct why *w)
+{
+	const char *open = st->error[0] ? st->error : "its destination has not answered";
+	if (err == -EINVAL)
+		return why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name,
+			       migrate_phase_name(st->phase), word == WORD_CLAIM ? "claim" : "forget");
+	if (err == -EALREADY)
+		return why_set(w, err, "it has just been decided: `migrate status`");
+	if (word == WORD_CLAIM)
+		return why_set(w, err,
+			       "it is not proven that no host runs it: %.110s. Two copies ruin its data. Make sure, "
+			       "then: vm claim %s --force",
+			       open, vm_name);
+	return why_set(w, err,
+		       "it is undecided, and this may be its only image: %.110s. Make sure that it runs elsewhere, "
+		       "then: vm forget %s --force",
+		       open, vm_name);
 }
 
 /* The operator's word on a VM that is undecided; without `sure` it is taken only of one that no host runs. */
 static int decide(const char *vm_name, enum operators_word word, bool sure, struct why *w)
 {
-	const char *verb = word == WORD_CLAIM ? "claim" : "forget";
 	struct migration *m = migration_find(is_out_running, vm_name);
 	int err = 0;
 	if (!m)
@@ -109,23 +146,9 @@ static int decide(const char *vm_name, enum operators_word word, bool sure, stru
 	else
 		m->word = word;
 	spin_unlock(&m->lock);
-	const char *open = st.error[0] ? st.error : "its destination has not answered";
-	if (err == -EINVAL)
-		why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name, migrate_phase_name(st.phase),
-			verb);
-	else if (err == -EALREADY)
-		why_set(w, err, "it has just been decided: `migrate status`");
-	else if (err && word == WORD_CLAIM)
-		why_set(w, err,
-			"it is not proven that no host runs it: %.110s. Two copies ruin its data. Make sure, then: vm "
-			"claim %s --force",
-			open, vm_name);
-	else if (err)
-		why_set(w, err,
-			"it is undecided, and this may be its only image: %.110s. Make sure that it runs elsewhere, "
-			"then: vm forget %s --force",
-			open, vm_name);
-	if (!err) {
+	if (err) {
+		refuse_word(vm_name, word, &st, err, w);
+	} else { /* its task looks at once, and leaves a question that is under way */
 		completion_done(&m->news);
 		migration_abort(m);
 	}

@@ -2,6 +2,7 @@
 /* One attempt's life, and the table of them: running ones and the last 16 finished, newest first (migration.h). */
 #include "kernel/log.h"
 #include "kernel/time.h"
+#include "vmm/migrate/inbox.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
@@ -76,7 +77,7 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 		err = why_set(w, -EINVAL, "%s is %s%s%s", vm->cfg.name, vm_state_name(vm->state),
 			      vm->state == VM_FAILED ? ": " : "", vm->state == VM_FAILED ? vm->fail : "");
 	else
-		vm->migration = m;
+		vm->migration = m; /* from here on nobody else stops, starts or destroys it */
 	mutex_unlock(&vm->lock);
 	if (err)
 		vm_put(vm);
@@ -99,12 +100,14 @@ void migration_unbind(struct migration *m, bool gone)
 	vm_put(vm);
 }
 
-int migration_attach(struct migration *m, struct stream *s)
+int migration_attach(struct migration *m, struct stream *s, struct inbox *in)
 {
 	mutex_lock(&m->stream_lock);
 	bool cancel = migration_cancelled(m);
-	if (!cancel)
+	if (!cancel) {
 		m->stream = s;
+		m->inbox = in;
+	}
 	mutex_unlock(&m->stream_lock);
 	return cancel ? -ECANCELED : 0;
 }
@@ -113,6 +116,7 @@ void migration_detach(struct migration *m)
 {
 	mutex_lock(&m->stream_lock);
 	m->stream = NULL;
+	m->inbox = NULL;
 	mutex_unlock(&m->stream_lock);
 }
 
@@ -120,6 +124,16 @@ void migration_abort(struct migration *m)
 {
 	mutex_lock(&m->stream_lock);
 	if (m->stream)
+		stream_abort(m->stream);
+	mutex_unlock(&m->stream_lock);
+}
+
+void migration_stop(struct migration *m)
+{
+	mutex_lock(&m->stream_lock);
+	if (m->inbox)
+		inbox_stop(m->inbox, -ECANCELED);
+	else if (m->stream)
 		stream_abort(m->stream);
 	mutex_unlock(&m->stream_lock);
 }
@@ -135,9 +149,8 @@ bool migration_cancelled(struct migration *m)
 int migration_commit_point(struct migration *m)
 {
 	spin_lock(&m->lock);
+	m->committed = !m->cancel;
 	int err = m->cancel ? -ECANCELED : 0;
-	if (!err)
-		m->committed = true;
 	spin_unlock(&m->lock);
 	return err;
 }
@@ -149,11 +162,27 @@ void migration_phase(struct migration *m, enum migrate_phase phase)
 	spin_unlock(&m->lock);
 }
 
-void migration_finish(struct migration *m, enum migrate_phase phase, const char *error)
+/* Of those that have ended so many stay to be looked at; the oldest comes last. */
+static void drop_oldest(void)
 {
 	struct migration *old = NULL;
 	unsigned finished = 0;
+	struct migrate_host *h = lock_table();
+	list_for_each(m, &h->migrations, struct migration, node) {
+		spin_lock(&m->lock);
+		if (m->finished && ++finished > FINISHED_MAX)
+			old = m;
+		spin_unlock(&m->lock);
+	}
+	if (old)
+		list_remove(&old->node);
+	unlock_table(h);
+	if (old)
+		migration_put(old);
+}
 
+void migration_finish(struct migration *m, enum migrate_phase phase, const char *error)
+{
 	spin_lock(&m->lock);
 	BUG_ON(m->finished);
 	if (phase == MIG_FAILED && m->cancel) {
@@ -172,15 +201,7 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 	else
 		log_info("migration of %s %s %s: %s: %s", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
 			 migrate_phase_name(phase), m->st.error);
-	struct migrate_host *h = lock_table();
-	list_for_each(i, &h->migrations, struct migration, node) /* the oldest finished one comes last */
-		if (i->finished && ++finished > FINISHED_MAX)
-			old = i;
-	if (old)
-		list_remove(&old->node);
-	unlock_table(h);
-	if (old)
-		migration_put(old);
+	drop_oldest();
 	completion_done(&m->done);
 }
 

@@ -34,7 +34,8 @@ enum operators_word {
 };
 
 /*
- * (c) const  [r] table_lock  [l] lock  [s] stream_lock  [t] its own task alone
+ * (c) const  [r] table_lock  [l] lock; what its own task alone writes, that task reads without  [s] stream_lock  [t]
+ * its own task alone
  * Order: vm->lock, then stream_lock, then table_lock, then lock.
  */
 struct migration {
@@ -44,8 +45,9 @@ struct migration {
 	struct migrate_params p; /* (c) outgoing */
 	struct attempt_id id;    /* [l] until set */
 	struct spinlock lock;
-	struct migrate_status st; /* [l] */
+	struct migrate_status st; /* [l]; vm, peer, incoming: (c) */
 	bool cancel;              /* [l] asked for by the operator */
+	uint64_t cancel_ns;       /* [l] when */
 	bool committed;           /* [l] past the point of return: cancel no longer works */
 	enum operators_word word; /* [l] UNDECIDED: on the VM's image here */
 	bool decided;             /* [l] another word comes too late */
@@ -57,6 +59,7 @@ struct migration {
 	bool finished;            /* [l] */
 	struct mutex stream_lock;
 	struct stream *stream;        /* [s] what cancelling aborts */
+	struct inbox *inbox;          /* [s] a source's: what cancelling stops first, for the destination to be told */
 	struct completion done, news; /* news: something to look at while UNDECIDED */
 };
 
@@ -72,10 +75,14 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 /* Lets go of the VM; gone: it has been destroyed. */
 void migration_unbind(struct migration *m, bool gone);
 
-/* From now on cancelling aborts s; -ECANCELED if that has been asked for already. The caller still owns s. */
-int migration_attach(struct migration *m, struct stream *s) must_check;
+/*
+ * From now on cancelling stops in (NULL: there is none) or aborts s; -ECANCELED if that has been asked for already. The
+ * caller still owns both.
+ */
+int migration_attach(struct migration *m, struct stream *s, struct inbox *in) must_check;
 void migration_detach(struct migration *m);
 void migration_abort(struct migration *m); /* the stream that is attached */
+void migration_stop(struct migration *m);  /* its inbox; without one, as migration_abort */
 bool migration_cancelled(struct migration *m);
 /* One decision between the operator's cancel and COMMIT: 0, from now on cancelling is refused; or -ECANCELED. */
 int migration_commit_point(struct migration *m) must_check;

@@ -37,7 +37,7 @@ int pages_flush(struct page_tx *p)
 		if (r->count & PAGES_ZERO)
 			continue;
 		for (gfn_t f = p->base + r->off; f < p->base + r->off + r->count; f++) { /* neighbours join there */
-			struct gmem_pin pin; /* until wire_end */
+			struct gmem_pin pin;                                             /* until wire_end */
 			int err = gmem_pin_wait(p->mem, f << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
 			if (err)
 				return err;

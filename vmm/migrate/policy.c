@@ -51,24 +51,39 @@ static void measure(struct policy *p, const struct policy_pass *r)
 
 static uint64_t ceil_div(uint64_t n, uint64_t d) { return (n + d - 1) / d; }
 
+static uint64_t would_do_ms(const struct policy *p)
+{
+	return ceil_div(policy_predict(p, POLICY_SMALL), 10 * NS_PER_MS) * 10;
+}
+
+bool policy_possible(uint64_t max_downtime_ns, struct why *w)
+{
+	struct policy p = { 0 }; /* the shortest line */
+	if (max_downtime_ns > POLICY_FIXED_NS)
+		return true;
+	why_set(w, -EINVAL,
+		"stopping the guest here and starting it there takes %lu ms by itself, and %lu ms are allowed; "
+		"--max-downtime %lu would do for a guest that is calm",
+		POLICY_FIXED_NS / NS_PER_MS, max_downtime_ns / NS_PER_MS, would_do_ms(&p));
+	return false;
+}
+
 /*
  * Does the line itself break the budget, however little is left? w then says what the line is as far as we know, and
- * what would do for a guest that leaves little. A budget below our own fixed cost, which is a guess, is not the line's
- * fault.
+ * what would do for a guest that leaves little.
  */
 static bool line_too_long(const struct policy *p, const struct policy_pass *r, struct why *w)
 {
 	uint64_t queue = sending(p, MIN(r->bytes, POLICY_QUEUE));
 	uint64_t line = trips(p, MIN(p->rtt_ns, r->rtt_ns - MIN(r->rtt_ns, queue)));
-	uint64_t fixed = p->max_downtime_ns < POLICY_FIXED_NS ? 0 : POLICY_FIXED_NS;
 
-	if (line + fixed <= p->max_downtime_ns)
+	if (line + POLICY_FIXED_NS <= p->max_downtime_ns)
 		return false;
 	why_set(w, -ETIMEDOUT,
 		"the line's round trip is %lu ms: the downtime would be at least %lu ms of %lu ms allowed; "
 		"--max-downtime %lu would do for a guest that is calm",
 		ceil_div(p->rtt_ns, NS_PER_MS), ceil_div(policy_predict(p, 0), NS_PER_MS),
-		p->max_downtime_ns / NS_PER_MS, ceil_div(policy_predict(p, POLICY_SMALL), 10 * NS_PER_MS) * 10);
+		p->max_downtime_ns / NS_PER_MS, would_do_ms(p));
 	return true;
 }
 

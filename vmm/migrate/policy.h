@@ -37,6 +37,8 @@ struct policy_pass {     /* what one pass was like */
 };
 enum policy_verdict { POLICY_AGAIN, POLICY_STOP, POLICY_GIVE_UP };
 
+/* Can this budget be kept at all? Else w says which could. A migration that cannot end is not begun. */
+bool policy_possible(uint64_t max_downtime_ns, struct why *w) must_check;
 void policy_init(struct policy *p, uint64_t max_downtime_ns, uint32_t max_passes);
 uint64_t policy_predict(const struct policy *p, uint64_t pages_left);
 /*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The source's passes over the running guest (source.h). */
+#include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
@@ -33,9 +34,9 @@ void precopy_status(struct source *c)
 /* A guest that powers off, resets or fails waits with it until we let go of it (vm_migration_ended): at once. */
 int precopy_guest_gone(struct source *c)
 {
-	if (__atomic_load_n(&c->vm->power_request, __ATOMIC_ACQUIRE))
+	if (vm_has_request(c->vm))
 		return why_set(c->w, -ECANCELED, "the guest powers off, restarts or has failed");
-	if (!c->paused && __atomic_load_n(&c->vm->state, __ATOMIC_RELAXED) != VM_RUNNING)
+	if (!c->paused && vm_state_now(c->vm) != VM_RUNNING)
 		return why_set(c->w, -ECANCELED, "the guest was stopped meanwhile");
 	return 0;
 }
@@ -46,26 +47,21 @@ int precopy_progress(void *arg)
 	struct source *c = arg;
 	uint64_t now = time_ns();
 	int err = FAILPOINT(c->paused ? P8_FINAL_PAGES : c->pass == 1 ? P4_FIRST_PASS : P5_NTH_PASS, c->s);
-
-	if (!err)
-		err = inbox_poll(&c->in, c->w);
-	if (!err)
-		err = precopy_guest_gone(c);
-	if (err)
+	if (err || (err = inbox_poll(&c->in, c->w)) || (err = precopy_guest_gone(c)))
 		return err;
 	precopy_status(c);
 	if (c->quiet_seq != c->tx.seq) {
 		c->quiet_seq = c->tx.seq;
 		c->quiet_ns = now;
-	} else if (now - c->quiet_ns >
-		   MIG_KEEPALIVE_NS) { /* a desert of zero pages: the run so far, and a sign of life */
-		err = pages_flush(&c->pages);
-		if (!err) {
-			wire_begin(&c->tx, WIRE_KEEPALIVE);
-			err = wire_end(&c->tx, in(MIG_IDLE_NS));
-		}
+		return 0;
 	}
-	return err;
+	if (now - c->quiet_ns <= MIG_KEEPALIVE_NS)
+		return 0;
+	err = pages_flush(&c->pages); /* a desert of zero pages: the run so far, and a sign of life */
+	if (err)
+		return err;
+	wire_begin(&c->tx, WIRE_KEEPALIVE);
+	return wire_end(&c->tx, in(MIG_IDLE_NS));
 }
 
 /* ---- passes ---- */
@@ -97,60 +93,62 @@ int precopy_send_pass(struct source *c, bool final)
 {
 	c->pass++;
 	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, pages_deadline(&c->pages));
-	if (!err)
-		err = pages_send_pass(&c->pages, c->map, !final);
-	if (!err)
-		err = precopy_progress(c); /* even if it had no pages */
-	if (!err)
-		err = pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));
+	if (err)
+		return err;
+	err = pages_send_pass(&c->pages, c->map, !final);
+	if (err || (err = precopy_progress(c))) /* even if it had no pages */
+		return err;
+	return pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));
+}
+
+/* The destination has written all of the pass to the VM's memory; so the next one is measured from a clean start. */
+static int wait_acked(struct source *c)
+{
+	struct inbox_msg msg;
+	int err = inbox_wait(&c->in, WIRE_PASS_ACK, 0, in(MIG_IDLE_NS), &msg, c->w);
+	if (err == -ETIMEDOUT)
+		return why_set(c->w, err, "the destination fell silent after pass %u", c->pass);
+	if (!err && msg.num != c->pass)
+		return why_set(c->w, -EPROTO, "the destination acknowledged pass %u instead of %u", msg.num, c->pass);
 	return err;
 }
 
-/* Passes over the running guest until the policy says stop. */
+static void pass_report(struct source *c, const struct policy_pass *r)
+{
+	c->pages.pass = (struct page_counts){ 0, 0 };
+	precopy_status(c);
+	spin_lock(&c->m->lock);
+	c->m->st.dirty_last = r->left;
+	c->m->st.dirty_rate = r->left * PAGE_SIZE * 1000 / MAX(r->ns / NS_PER_MS, 1ULL);
+	c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r->left);
+	spin_unlock(&c->m->lock);
+	log_debug("%s: pass %u: %lu data and zero pages so far %lu, left %lu, %lu ms, rtt %lu us", c->vm->cfg.name,
+		  r->pass, c->pages.total.data, c->pages.total.zero, r->left, r->ns / NS_PER_MS, r->rtt_ns / NS_PER_US);
+}
+
 int precopy_run(struct source *c)
 {
-	enum policy_verdict v = POLICY_AGAIN;
-	int err = 0;
-
 	tracking_start(c);
 	migration_phase(c->m, MIG_PASSES);
-	while (!err && v == POLICY_AGAIN) {
-		struct inbox_msg msg;
-		struct policy_pass r = { .bytes = c->tx.bytes };
-		uint64_t begin = time_ns();
-
-		err = precopy_send_pass(c, false);
+	for (;;) {
+		uint64_t bytes = c->tx.bytes, begin = time_ns();
+		int err = precopy_send_pass(c, false);
 		if (err)
-			break;
+			return err;
 		uint64_t sent = time_ns();
-		err = inbox_wait(&c->in, WIRE_PASS_ACK, 0, in(MIG_IDLE_NS), &msg, c->w);
-		if (!err && msg.num != c->pass)
-			err = why_set(c->w, -EPROTO, "the destination acknowledged pass %u instead of %u", msg.num,
-				      c->pass);
+		err = wait_acked(c);
 		if (err)
-			return err == -ETIMEDOUT
-				       ? why_set(c->w, err, "the destination fell silent after pass %u", c->pass)
-				       : err;
+			return err;
 		uint64_t acked = time_ns();
-		c->left = precopy_harvest(c);
-		r.pass = c->pass;
-		r.bytes = c->tx.bytes - r.bytes;
-		r.ns = acked - begin;
-		r.rtt_ns = acked - sent;
-		r.left = c->left;
-		v = policy_next(&c->policy, &r, c->w);
-		c->pages.pass = (struct page_counts){ 0, 0 };
-		precopy_status(c);
-		spin_lock(&c->m->lock);
-		c->m->st.dirty_last = r.left;
-		c->m->st.dirty_rate = r.left * PAGE_SIZE * 1000 / MAX(r.ns / NS_PER_MS, 1ULL);
-		c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r.left);
-		spin_unlock(&c->m->lock);
-		log_debug("%s: pass %u: %lu data and zero pages so far %lu, left %lu, %lu ms, rtt %lu us",
-			  c->vm->cfg.name, r.pass, c->pages.total.data, c->pages.total.zero, r.left, r.ns / NS_PER_MS,
-			  r.rtt_ns / NS_PER_US);
-		if (v == POLICY_GIVE_UP)
-			err = -ETIMEDOUT;
+		c->left = precopy_harvest(c); /* what the guest wrote while the pass was under way is the next one */
+		struct policy_pass r = { .pass = c->pass,
+					 .bytes = c->tx.bytes - bytes,
+					 .ns = acked - begin,
+					 .rtt_ns = acked - sent,
+					 .left = c->left };
+		enum policy_verdict v = policy_next(&c->policy, &r, c->w);
+		pass_report(c, &r);
+		if (v != POLICY_AGAIN)
+			return v == POLICY_STOP ? 0 : -ETIMEDOUT;
 	}
-	return err;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The task of an outgoing migration, from connecting to the end (source.h). */
+#include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/departed.h"
@@ -13,53 +14,63 @@ static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
 /* ---- setup ---- */
 
-static int setup(struct source *c)
+/* Who is it? From here on the reader has the stream's other direction. */
+static int greet(struct source *c)
 {
 	struct hello h;
-	struct inbox_msg msg;
+	int err = FAILPOINT(P2_HELLO, c->s);
+	if (err || (err = hello_exchange(&c->tx, &c->in.rx, &h, in(MIG_SETUP_NS), c->w)))
+		return err;
+	if (incarnation_equal(h.inc, c->id.source))
+		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
+	spin_lock(&c->m->lock);
+	c->m->dest = h.inc;
+	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
+	spin_unlock(&c->m->lock);
+	return inbox_start(&c->in);
+}
 
+/*
+ * The destination finds and clears the memory before it answers the offer, which takes as long as it takes, and says
+ * how far it is.
+ */
+static int wait_accepted(struct source *c)
+{
+	struct inbox_msg msg = { .type = WIRE_PREPARING };
+	uint64_t done = 0, end = in(MIG_SETUP_NS);
+	while (msg.type == WIRE_PREPARING) {
+		int err = inbox_wait(&c->in, WIRE_ACCEPT, WIRE_PREPARING, end, &msg, c->w);
+		if (err == -ETIMEDOUT)
+			return why_set(c->w, err, "the destination did not answer the offer");
+		if (err || (err = precopy_guest_gone(c)))
+			return err;
+		if (msg.type == WIRE_PREPARING && msg.done > done) {
+			done = msg.done;
+			end = in(MIG_SETUP_NS);
+		}
+	}
+	return 0;
+}
+
+static int setup(struct source *c)
+{
 	migration_phase(c->m, MIG_SETUP);
 	const struct pt_format *fmt = c->vm->mem.pt.fmt;
 	if (!fmt->dirty)
 		return why_set(c->w, -ENOTSUP,
 			       "this host's CPU has %s without dirty bits: VMs run here, but cannot move away",
 			       fmt->name);
-	int err = FAILPOINT(P2_HELLO, c->s);
-	if (!err)
-		err = hello_exchange(&c->tx, &c->in.rx, &h, in(MIG_SETUP_NS), c->w);
-	if (!err && incarnation_equal(h.inc, c->id.source))
-		err = why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
-	if (!err)
-		err = inbox_start(&c->in);
-	if (!err)
-		err = FAILPOINT(P12_BEFORE_OFFER, c->s);
-	if (err)
+	int err = greet(c);
+	if (err == -ETIMEDOUT)
+		return why_set(c->w, err, "the destination did not answer");
+	if (err || (err = FAILPOINT(P12_BEFORE_OFFER, c->s)))
 		return err;
-	spin_lock(&c->m->lock);
-	c->m->dest = h.inc;
-	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
-	spin_unlock(&c->m->lock);
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
 	vm_compat_get(c->vm, &c->offer.compat);
 	err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
-	/*
-	 * The destination finds and clears the memory before it answers, which takes as long as it takes, and says how
-	 * far it is.
-	 */
-	uint64_t done = 0, end = in(MIG_SETUP_NS);
-	for (bool preparing = true; !err && preparing;) {
-		err = inbox_wait(&c->in, WIRE_ACCEPT, WIRE_PREPARING, end, &msg, c->w);
-		preparing = !err && msg.type == WIRE_PREPARING;
-		if (preparing && msg.done > done) {
-			done = msg.done;
-			end = in(MIG_SETUP_NS);
-		}
-		if (!err)
-			err = precopy_guest_gone(c);
-	}
-	return err == -ETIMEDOUT ? why_set(c->w, err, "the destination did not answer the offer") : err;
+	return err ? err : wait_accepted(c);
 }
 
 /* ---- all of it ---- */
@@ -80,44 +91,60 @@ static void take_back(struct source *c)
 	c->tracking = false;
 }
 
-/* A courtesy to the destination, so that it need not wait for its limit; the stream may be gone. */
+/*
+ * A courtesy to the destination, so that it need not wait for its limit, and can say why; the stream may be gone. Then
+ * the destination gets to read it: what it says to it is of no interest, but ending the stream here would throw away
+ * what the network has not delivered yet.
+ */
 static void tell_why(struct source *c, int err)
 {
 	const char *text = c->w->text[0] ? c->w->text : err_name(err);
-	if (c->tx.seq && text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, text, in(NS_PER_SEC / 2)))
+	if (migration_cancelled(c->m)) {
+		err = -ECANCELED;
+		text = "cancelled at its source";
+	}
+	if (!c->tx.seq)
+		return;
+	if (text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, text, in(NS_PER_SEC / 2)))
 		log_debug("%s: the destination could not be told why", c->vm->cfg.name);
+	else
+		inbox_drain(&c->in, in(NS_PER_SEC));
+}
+
+/* From the stream to what only the hand-over can decide: 0, and *rides says how COMMIT is to be sent. */
+static int until_ready(struct source *c, bool *rides)
+{
+	int err = inbox_init(&c->in, c->s, &c->id);
+	if (err || (err = wire_tx_init(&c->tx, c->s)) || (err = migration_attach(c->m, c->s, &c->in)))
+		return err;
+	if ((err = setup(c)) || (err = precopy_run(c)))
+		return err;
+	*rides = policy_rides(&c->policy);
+	err = switchover_run(c, *rides);
+	if (err == -ETIMEDOUT && c->paused && time_ns() >= switchover_end(c))
+		why_set(c->w, err, "the switch-over took longer than %lu ms, so the guest goes on here",
+			((switchover_end(c) - c->paused_ns) / NS_PER_MS));
+	return err;
 }
 
 static enum migrate_phase run(struct source *c)
 {
 	struct migration *m = c->m;
-	int err = inbox_init(&c->in, c->s, &c->id);
-
-	if (!err)
-		err = wire_tx_init(&c->tx, c->s);
-	if (!err)
-		err = migration_attach(m, c->s);
-	if (!err)
-		err = setup(c);
-	if (!err)
-		err = precopy_run(c);
-	bool rides = policy_rides(&c->policy);
-	if (!err)
-		err = switchover_run(c, rides);
-	if (err == -ETIMEDOUT && c->paused && time_ns() >= switchover_end(c))
-		why_set(c->w, err, "the switch-over took longer than %lu ms, so the guest goes on here",
-			((switchover_end(c) - c->paused_ns) / NS_PER_MS));
 	enum handover_outcome out = HANDOVER_NOT_BEGUN;
-	if (!err)
-		out = handover_source(m,
-				      &(struct handover){ .s = c->s,
-							  .tx = &c->tx,
-							  .in = &c->in,
-							  .rides = rides,
-							  .counts = &c->counts,
-							  .paused_at_ns = c->paused_ns,
-							  .clock_at_ns = c->clock_ns },
-				      c->w);
+	bool rides = false;
+	int err = until_ready(c, &rides);
+
+	if (!err) {
+		struct handover h = { .s = c->s,
+				      .tx = &c->tx,
+				      .in = &c->in,
+				      .rides = rides,
+				      .counts = &c->counts,
+				      .paused_at_ns = c->paused_ns,
+				      .clock_at_ns = c->clock_ns };
+		out = handover_source(m, &h, c->w);
+		err = out == HANDOVER_NOT_BEGUN ? -ECANCELED : 0;
+	}
 	migration_detach(m);
 	if (out == HANDOVER_NOT_BEGUN || out == HANDOVER_NEVER)
 		take_back(c); /* first of all: the guest waits */
@@ -126,52 +153,57 @@ static enum migrate_phase run(struct source *c)
 		tell_why(c, err);
 	inbox_fini(&c->in);
 	wire_tx_fini(&c->tx);
-	if (out != HANDOVER_STARTED) {
-		if (err && !c->w->text[0])
-			why_set(c->w, err, "connection to the destination lost while %s: %s",
-				migrate_phase_name(m->st.phase), err_name(err));
-		return MIG_FAILED;
+	if (out == HANDOVER_STARTED) {
+		(void)!FAILPOINT(P20_BEFORE_FREE, NULL);
+		return MIG_DONE;
 	}
-	(void)!FAILPOINT(P20_BEFORE_FREE, NULL);
-	return MIG_DONE;
+	if (err)
+		why_set(c->w, err, "connection to the destination lost while %s: %s", migrate_phase_name(m->st.phase),
+			err_name(err));
+	return MIG_FAILED;
 }
 
 /* Where the VM went; d was made before it went. */
 static void departure_note(const struct migration *m, struct departure *d)
 {
-	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest, .when_ns = time_ns() };
+	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest };
 	d->when_s = time_wall_ns() / NS_PER_SEC;
 	memcpy(d->host, m->dest_name, sizeof(d->host));
-	sniprintf(d->addr, sizeof(d->addr), "%s", m->p.dest);
+	d->ip = m->p.dest;
 	departed_add(d);
 }
 
+static struct source *source_new(struct migration *m, struct stream *s, struct why *w)
+{
+	struct source *c = calloc(1, sizeof(*c));
+	if (!c)
+		return NULL;
+	*c = (struct source){ .m = m, .vm = m->vm, .s = s, .w = w, .id = attempt_new_id(m->vm->cfg.uuid) };
+	spin_lock(&m->lock);
+	m->id = c->id;
+	spin_unlock(&m->lock);
+	c->pages = (struct page_tx){ .tx = &c->tx,
+				     .mem = &m->vm->mem,
+				     .idle_ns = MIG_IDLE_NS,
+				     .end_ns = TIME_NEVER,
+				     .progress = precopy_progress,
+				     .arg = c };
+	c->rate_ns = c->quiet_ns = time_ns();
+	policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
+	c->policy.rtt_ns = m->connect_ns; /* passes make it shorter, if it can be */
+	return c;
+}
+
+/* One attempt over a stream: ends m in every case. */
 static int attempt(struct migration *m, struct stream *s, struct why *w)
 {
 	struct why why = { "" };
-	struct source *c = calloc(1, sizeof(*c));
-	struct departure *gone = malloc(sizeof(*gone));
+	struct source *c = source_new(m, s, &why);
+	struct departure *gone = malloc(sizeof(*gone)); /* now: nothing can fail when the VM has gone */
 	enum migrate_phase phase = MIG_FAILED;
 	bool leaves = false;
 
 	if (c && gone) {
-		c->m = m;
-		c->vm = m->vm;
-		c->s = s;
-		c->w = &why;
-		c->id = attempt_new_id(m->vm->cfg.uuid);
-		spin_lock(&m->lock);
-		m->id = c->id;
-		spin_unlock(&m->lock);
-		c->pages = (struct page_tx){ .tx = &c->tx,
-					     .mem = &m->vm->mem,
-					     .idle_ns = MIG_IDLE_NS,
-					     .end_ns = TIME_NEVER,
-					     .progress = precopy_progress,
-					     .arg = c };
-		c->rate_ns = c->quiet_ns = time_ns();
-		policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
-		c->policy.rtt_ns = m->connect_ns; /* passes make it shorter, if it can be */
 		phase = run(c);
 		leaves = phase == MIG_DONE || c->forgotten;
 	} else {
@@ -186,9 +218,17 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 	}
 	migration_unbind(m, leaves);
 	migration_finish(m, phase, why.text);
-	if (phase == MIG_DONE)
-		return 0;
-	return why_set(w, -ECONNABORTED, "%s", why.text);
+	return phase == MIG_DONE ? 0 : why_set(w, -ECONNABORTED, "%s", why.text);
+}
+
+static int connect(struct migration *m, struct stream **s, struct why *w)
+{
+	int err = FAILPOINT(P0_CONNECT, NULL);
+	uint64_t begin = time_ns();
+	if (err || (err = stream_tcp_connect(s, m->p.dest, m->p.port, begin + MIG_CONNECT_NS, w)))
+		return err;
+	m->connect_ns = time_ns() - begin;
+	return FAILPOINT(P1_TLS, *s);
 }
 
 void source_task(void *arg)
@@ -196,19 +236,12 @@ void source_task(void *arg)
 	struct migration *m = arg;
 	struct stream *s = NULL;
 	struct why w = { "" };
-	int err = FAILPOINT(P0_CONNECT, NULL);
-
-	uint64_t begin = time_ns();
-	if (!err)
-		err = stream_tcp_connect(&s, m->p.dest, m->p.port, begin + MIG_CONNECT_NS, &w);
-	m->connect_ns = time_ns() - begin;
-	if (!err)
-		err = FAILPOINT(P1_TLS, s);
-	if (!err) {
-		attempt(m, s, &w); /* ends m in every case; w is in its status */
-	} else {
+	int err = connect(m, &s, &w);
+	if (err) {
 		migration_unbind(m, false);
 		migration_finish(m, MIG_FAILED, w.text[0] ? w.text : err_name(err));
+	} else {
+		(void)attempt(m, s, &w); /* its end is in m's status */
 	}
 	stream_close(s);
 	migration_put(m);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The source while its guest stands still, from the pause to READY (source.h). */
+#include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "vmm/migrate/failpoint.h"
 #include <string.h>
@@ -49,27 +50,43 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
 static int debts_send(struct source *c)
 {
 	struct decision d;
-	int err = 0;
-	for (unsigned i = 0; !err && attempt_get(i, &d); i++) {
+	for (unsigned i = 0; attempt_get(i, &d); i++) {
 		if (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->id.uuid, sizeof(d.id.uuid)))
 			continue;
-		err = debt_send(&c->tx, WIRE_DEBT, &d, in(MIG_IDLE_NS));
+		int err = debt_send(&c->tx, WIRE_DEBT, &d, in(MIG_IDLE_NS));
+		if (err)
+			return err;
 		c->debts++;
 	}
-	return err;
+	return 0;
 }
 
-/* Stop the guest, send all that is left, and (unless COMMIT rides with END) wait until the destination has it. */
-int switchover_run(struct source *c, bool rides)
+/* From the pause to the last section: after it, nothing of the image is missing there but END. */
+static int send_rest(struct source *c)
 {
 	const struct gmem *mem = &c->vm->mem;
 	struct section_arg sections = { .c = c };
+	int err = precopy_guest_gone(c);
+	if (err || (err = FAILPOINT(P7_AFTER_PAUSE, c->s)) || (err = vm_save_cpus(c->vm, c->w)))
+		return err;
+	c->left += precopy_harvest(c); /* after the save, which may touch guest memory */
+	err = precopy_send_pass(c, true);
+	if (err)
+		return err;
+	vm_for_each_section(c->vm, section_send, &sections);
+	if (sections.err)
+		return sections.err;
+	/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
+	if (gmem_next_written(mem, 0, mem->gfn_end) < mem->gfn_end)
+		return why_set(c->w, -EIO, "a device wrote to guest memory while its state was saved");
+	return FAILPOINT(P9_BEFORE_END, c->s);
+}
+
+int switchover_run(struct source *c, bool rides)
+{
 	struct inbox_msg msg;
 	int err = debts_send(c); /* while the guest runs; none can be added to them: this VM is not received now */
-
-	if (!err)
-		err = FAILPOINT(P6_BEFORE_PAUSE, c->s);
-	if (err)
+	if (err || (err = FAILPOINT(P6_BEFORE_PAUSE, c->s)))
 		return err;
 	migration_phase(c->m, MIG_STOPPED);
 	c->pages.idle_ns = MIG_STOPPED_NS;
@@ -77,26 +94,10 @@ int switchover_run(struct source *c, bool rides)
 	c->pages.end_ns = switchover_end(c);
 	err = vm_pause(c->vm);
 	if (err)
-		return why_set(c->w, err, "the guest could not be paused, it is %s", vm_state_name(c->vm->state));
+		return why_set(c->w, err, "the guest could not be paused, it is %s",
+			       vm_state_name(vm_state_now(c->vm)));
 	c->paused = true;
-	err = precopy_guest_gone(c);
-	if (!err)
-		err = FAILPOINT(P7_AFTER_PAUSE, c->s);
-	if (!err)
-		err = vm_save_cpus(c->vm, c->w);
-	if (!err) {
-		c->left += precopy_harvest(c); /* after the save, which may touch guest memory */
-		err = precopy_send_pass(c, true);
-	}
-	if (!err) {
-		vm_for_each_section(c->vm, section_send, &sections);
-		err = sections.err;
-	}
-	/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
-	if (!err && gmem_next_written(mem, 0, mem->gfn_end) < mem->gfn_end)
-		err = why_set(c->w, -EIO, "a device wrote to guest memory while its state was saved");
-	if (!err)
-		err = FAILPOINT(P9_BEFORE_END, c->s);
+	err = send_rest(c);
 	if (err)
 		return err;
 	c->counts = (struct end_counts){ .passes = c->pass,
@@ -105,7 +106,7 @@ int switchover_run(struct source *c, bool rides)
 					 .data_pages = c->pages.total.data,
 					 .zero_pages = c->pages.total.zero };
 	if (rides)
-		return 0;
+		return 0; /* END goes with COMMIT */
 	err = end_send(&c->tx, &c->id, &c->counts, stopped_in(c, MIG_STOPPED_NS));
 	if (!err)
 		err = inbox_wait(&c->in, WIRE_READY, 0, stopped_in(c, MIG_STOPPED_NS), &msg, c->w);

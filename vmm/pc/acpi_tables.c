@@ -14,6 +14,7 @@
 #include "arch/x86/hw/pci.h"
 #include "arch/x86/hw/uart16550.h"
 #include "dsdt.h"
+#include "kernel/base/checksum.h"
 #include "vmm/pc/pc.h"
 #include <stdlib.h>
 #include <string.h>
@@ -60,20 +61,12 @@ static size_t table_begin(struct builder *b, const char *sig, uint8_t revision)
 	return at;
 }
 
-static uint8_t checksum(const uint8_t *p, size_t n)
-{
-	uint8_t sum = 0;
-	while (n--)
-		sum += *p++;
-	return (uint8_t)-sum;
-}
-
 static void table_end(struct builder *b, size_t at)
 {
 	if (b->full)
 		return;
 	put_le32(b->buf + at + 4, (uint32_t)(b->len - at));
-	b->buf[at + 9] = checksum(b->buf + at, b->len - at);
+	b->buf[at + 9] = (uint8_t)-sum8(b->buf + at, b->len - at);
 }
 
 /* Generic address structure (5.2.3.2) of a byte-wide port. */
@@ -171,8 +164,8 @@ static void build(struct builder *b, unsigned nvcpus)
 	rsdp[RSDP_REVISION] = 2;
 	put_le32(rsdp + RSDP_LENGTH, RSDP_LEN);
 	put_le64(rsdp + RSDP_XSDT, xsdt);
-	rsdp[RSDP_CHECKSUM] = checksum(rsdp, RSDP_LEN_1);
-	rsdp[RSDP_CHECKSUM_2] = checksum(rsdp, RSDP_LEN);
+	rsdp[RSDP_CHECKSUM] = (uint8_t)-sum8(rsdp, RSDP_LEN_1);
+	rsdp[RSDP_CHECKSUM_2] = (uint8_t)-sum8(rsdp, RSDP_LEN);
 }
 
 _Static_assert(PC_PCI_MMIO + PC_PCI_MMIO_SIZE - 1 == PC_PCI_MMIO_LAST &&

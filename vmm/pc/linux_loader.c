@@ -27,8 +27,6 @@ enum {
 	HDR_RAMDISK_SIZE = 0x21c,
 	HDR_CMD_LINE_PTR = 0x228,
 	HDR_INITRD_ADDR_MAX = 0x22c,
-	HDR_ALIGNMENT = 0x230,
-	HDR_RELOCATABLE = 0x234,
 	HDR_XLOADFLAGS = 0x236,
 	HDR_CMDLINE_SIZE = 0x238,
 	HDR_PREF_ADDRESS = 0x258,
@@ -57,10 +55,9 @@ struct bzimage {
 	const uint8_t *hdr;
 	size_t hdr_end;
 	uint64_t payload, payload_size; /* the protected-mode kernel in the file */
-	uint64_t pref, init_size, align;
-	uint64_t initrd_max; /* last byte that an initrd may occupy */
+	uint64_t pref, init_size;       /* where it runs, and how much it needs there */
+	uint64_t initrd_max;            /* last byte that an initrd may occupy */
 	uint32_t cmdline_size;
-	bool relocatable;
 };
 
 static int header_check(const struct linux_image *img, struct bzimage *b, struct why *w)
@@ -89,48 +86,33 @@ static int header_check(const struct linux_image *img, struct bzimage *b, struct
 
 	b->pref = get_le64(h + HDR_PREF_ADDRESS);
 	b->init_size = MAX((uint64_t)get_le32(h + HDR_INIT_SIZE), b->payload_size);
-	b->align = get_le32(h + HDR_ALIGNMENT);
-	b->relocatable = h[HDR_RELOCATABLE];
 	b->initrd_max = get_le32(h + HDR_INITRD_ADDR_MAX);
 	b->cmdline_size = get_le32(h + HDR_CMDLINE_SIZE);
-	if (b->align < PAGE_SIZE || (b->align & (b->align - 1)) || (b->pref & (PAGE_SIZE - 1)) || b->pref < PC_HIGH_RAM)
-		return why_set(w, -EINVAL, "the kernel wants to be at %lx, aligned to %lx: the file is damaged",
-			       b->pref, b->align);
+	if ((b->pref & (PAGE_SIZE - 1)) || b->pref < PC_HIGH_RAM)
+		return why_set(w, -EINVAL, "the kernel wants to be at %lx: the file is damaged", b->pref);
 	return 0;
 }
 
 /*
- * Where the kernel goes: its preferred address, or if that is too high for this guest's memory the lowest it accepts.
+ * The kernel goes to its preferred address: one that is loaded lower moves itself there, whether there is memory or
+ * not. The initrd goes behind it, as high as possible; without one, *initrd is 0.
  */
-static int place_kernel(const struct gmem *g, const struct bzimage *b, gpa_t *load, struct why *w)
+static int place(const struct gmem *g, const struct bzimage *b, uint64_t initrd_size, gpa_t *initrd, struct why *w)
 {
-	if (b->pref <= g->low && b->init_size <= g->low - b->pref) {
-		*load = b->pref;
-		return 0;
-	}
-	*load = ALIGN_UP(PC_HIGH_RAM, b->align);
-	if (b->relocatable && *load <= g->low && b->init_size <= g->low - *load)
-		return 0;
-	return why_set(w, -ENOSPC,
-		       "the kernel needs %lu MiB of memory below 3 GiB to start and this VM has %lu MiB: raise mem=",
-		       ((MIN(b->pref, *load) + b->init_size + MIB(1) - 1) >> 20), g->low >> 20);
-}
+	uint64_t kernel_end = ALIGN_UP(MIN(b->pref, GMEM_HOLE) + b->init_size, PAGE_SIZE),
+		 need = kernel_end + ALIGN_UP(initrd_size, PAGE_SIZE), end = MIN(b->initrd_max + 1, g->low);
 
-/* Where the initrd goes: as high as possible, behind the kernel. Size 0: nowhere. */
-static int place_initrd(const struct gmem *g, const struct bzimage *b, gpa_t load, uint64_t size, gpa_t *at,
-			struct why *w)
-{
-	uint64_t end = MIN(b->initrd_max + 1, g->low), kernel_end = ALIGN_UP(load + b->init_size, PAGE_SIZE);
-
-	*at = 0;
-	if (!size)
-		return 0;
-	if (end < kernel_end || size > end - kernel_end)
-		return why_set(w, -ENOSPC,
-			       "the initrd (%lu KiB) does not fit behind the kernel in %lu MiB of memory: raise mem=",
-			       (size + 1023) >> 10, g->low >> 20);
-	*at = ALIGN_DOWN(end - size, PAGE_SIZE);
-	return *at >= kernel_end ? 0 : why_set(w, -ENOSPC, "the initrd does not fit behind the kernel: raise mem=");
+	if (initrd_size > GMEM_HOLE || need > GMEM_HOLE)
+		return why_set(w, -ENOSPC, "the kernel%s does not fit below 3 GiB",
+			       initrd_size ? " with its initrd" : "");
+	if (need > g->low)
+		return why_set(w, -ENOSPC, "the kernel%s starts with mem = %luM at least, and this VM has %luM",
+			       initrd_size ? " with its initrd" : "", ALIGN_UP(need, GMEM_BLOCK) >> 20, g->low >> 20);
+	if (need > end && initrd_size)
+		return why_set(w, -ENOSPC, "the kernel wants its initrd below %lx, and that is too large (%lu KiB)",
+			       end, (initrd_size + 1023) >> 10);
+	*initrd = initrd_size ? ALIGN_DOWN(end - initrd_size, PAGE_SIZE) : 0;
+	return 0;
 }
 
 /* ---- what is written ---- */
@@ -241,22 +223,20 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *boot, struct why *w)
 {
 	struct bzimage b = { 0 };
-	gpa_t load = 0, initrd = 0;
+	gpa_t initrd = 0;
 	uint64_t initrd_size = img->initrd ? img->initrd_size : 0;
 	size_t cmdline_len = strlen(img->cmdline);
 
 	int err = header_check(img, &b, w);
 	if (!err)
-		err = place_kernel(g, &b, &load, w);
-	if (!err)
-		err = place_initrd(g, &b, load, initrd_size, &initrd, w);
+		err = place(g, &b, initrd_size, &initrd, w);
 	if (err)
 		return err;
 	if (cmdline_len > b.cmdline_size || cmdline_len >= PC_CMDLINE_MAX)
 		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
 			       cmdline_len, (unsigned)b.cmdline_size);
 
-	err = gmem_write(g, load, b.hdr + b.payload, b.payload_size);
+	err = gmem_write(g, b.pref, b.hdr + b.payload, b.payload_size);
 	if (!err && initrd_size)
 		err = gmem_write(g, initrd, img->initrd, initrd_size);
 	if (!err)
@@ -271,6 +251,6 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 		err = write_page_tables(g);
 	if (err)
 		return why_set(w, err, "the guest's memory (%lu MiB) is too small to load a kernel", g->low >> 20);
-	boot_state(boot, load);
+	boot_state(boot, b.pref);
 	return 0;
 }

@@ -18,11 +18,11 @@ static const struct sfield cpu_fields[] = {
 	F(struct cpu_state, dr2), F(struct cpu_state, dr3), F(struct cpu_state, dr6), F(struct cpu_state, dr7),
 	SEG(SEG_ES), SEG(SEG_CS), SEG(SEG_SS), SEG(SEG_DS), SEG(SEG_FS), SEG(SEG_GS), SEG(SEG_LDTR), SEG(SEG_TR),
 	F(struct cpu_state, gdt_base), F(struct cpu_state, idt_base), F(struct cpu_state, gdt_limit),
-	F(struct cpu_state, idt_limit), F(struct cpu_state, star), F(struct cpu_state, lstar), F(struct cpu_state, cstar),
-	F(struct cpu_state, sfmask), F(struct cpu_state, kernel_gs_base), F(struct cpu_state, sysenter_cs),
+	F(struct cpu_state, idt_limit), F(struct cpu_state, star), F(struct cpu_state, lstar), F(struct cpu_state,
+	cstar), F(struct cpu_state, sfmask), F(struct cpu_state, kernel_gs_base), F(struct cpu_state, sysenter_cs),
 	F(struct cpu_state, sysenter_esp), F(struct cpu_state, sysenter_eip), F(struct cpu_state, pat),
-	F(struct cpu_state, tsc_aux), F(struct cpu_state, tsc), F(struct cpu_state, event), F(struct cpu_state, event_next),
-	F(struct cpu_state, int_shadow), F(struct cpu_state, nmi_blocked), F(struct cpu_state, halted),
+	F(struct cpu_state, tsc_aux), F(struct cpu_state, tsc), F(struct cpu_state, event), F(struct cpu_state,
+	event_next), F(struct cpu_state, int_shadow), F(struct cpu_state, nmi_blocked), F(struct cpu_state, halted),
 	F(struct cpu_state, xsave_size), F_ARR(struct cpu_state, xsave), F_V(struct cpu_state, cr8, 2),
 	F_V(struct cpu_state, pending_debug, 2), F_V(struct cpu_state, nmi_pending, 3),
 };
@@ -42,8 +42,8 @@ const struct sdesc cpu_state_desc = {
 
 /* clang-format off */
 static const struct sfield msr_fields[] = {
-	F(struct vcpu_msr_state, system_time), F(struct vcpu_msr_state, wall_clock), F(struct vcpu_msr_state, mtrr_def_type),
-	F(struct vcpu_msr_state, misc_enable),
+	F(struct vcpu_msr_state, system_time), F(struct vcpu_msr_state, wall_clock),
+	F(struct vcpu_msr_state, mtrr_def_type), F(struct vcpu_msr_state, misc_enable),
 };
 /* clang-format on */
 static int msr_check(const void *obj unused, const void *state, struct why *w)

@@ -7,8 +7,6 @@
 #include <Zydis/Zydis.h>
 #include <string.h>
 
-enum { PF_P = BIT(0), PF_W = BIT(1), PF_U = BIT(2) }; /* of the error code, SDM 3A 4.7 */
-
 struct leaf {
 	uint64_t entry; /* the leaf entry */
 	gpa_t at;       /* where it is */
@@ -124,8 +122,7 @@ static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t
 	struct leaf l;
 	struct gmem_pin pin;
 	if (!m->long_mode || (v->hv->rip & PAGE_MASK) + n > PAGE_SIZE ||
-	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) ||
-	    gmem_pin_wait(&v->vm->mem, l.gpa, n, GMEM_READ, &pin))
+	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) || gmem_pin_wait(&v->vm->mem, l.gpa, n, GMEM_READ, &pin))
 		return false;
 	for (const uint8_t *code = pin.p; n; n--)
 		if (*code++ != *op++)

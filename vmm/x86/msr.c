@@ -7,7 +7,6 @@
  * hold nothing of the host's.
  */
 #include "arch/x86/cpu.h"
-#include "kernel/log.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
 #include "vmm/x86/foreign.h"

@@ -8,11 +8,10 @@
  *
  * Either the vCPU sees the request before it enters, or the other side sees it inside and interrupts it.
  */
+#include "kernel/task.h"
 #include "vmm/x86/vcpu.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/irq.h"
-#include "kernel/log.h"
-#include "kernel/page.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/exit.h"
 #include "vmm/x86/msr.h"

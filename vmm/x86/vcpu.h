@@ -5,7 +5,6 @@
  */
 #pragma once
 #include "arch/x86/hv.h"
-#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/vm.h"
 #include "vmm/x86/events.h"

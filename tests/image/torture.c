@@ -6,10 +6,7 @@
  * is a guest that would notice, tests/rig/test_torture.py compares.
  *
  *   pause -> sections to bytes, harvest, pages to copies -> destroy ... create -> pages, sections, CPUs -> resume
- *
- * This file is empty without -DTERN_FAILPOINTS.
  */
-#ifdef TERN_FAILPOINTS
 #include "arch/x86/cpu.h"
 #include "kernel/console.h"
 #include "kernel/page.h"
@@ -139,7 +136,10 @@ static int pages_find(struct image *im, struct vm *vm)
 		if (!first)
 			gmem_track_harvest(g, r[i].first, r[i].count, im->map + r[i].first / 64);
 		for (gfn_t f = r[i].first; first && f < r[i].first + r[i].count; f++) {
-			const uint64_t *p = gmem_ptr(g, f << PAGE_SHIFT, PAGE_SIZE); /* XX */
+			struct gmem_pin pin;
+			if (gmem_pin_wait(g, f << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin))
+				return -EFAULT;
+			const uint64_t *p = pin.p;
 			if (p[0] || memcmp(p, p + 1, PAGE_SIZE - sizeof(*p)) != 0)
 				bitmap_set(im->map, f);
 		}
@@ -193,17 +193,23 @@ static int sections_load(const struct image *im, struct vm *vm, struct why *w)
 	struct sections s;
 	const uint8_t *from = im->sections;
 	int err = sections_init(&s, vm);
-	for (unsigned i = 0; i < s.n && !err; i++) {
+	if (err)
+		return err;
+	for (unsigned i = 0; i < s.n; i++) {
 		const struct sdesc *d = s.v[i].desc;
 		err = state_load(d, s.v[i].obj, d->version, from, state_size(d), w);
+		if (err)
+			goto out;
 		from += state_size(d);
 		if (d == &clock_desc)
 			s.clock_ns = time_ns();
 	}
-	if (!err)
-		err = vm_load_cpus(vm, w);
-	if (!err) /* it stood still from the save to the load, and has run since then */
-		vm_advance_clock(vm, s.clock_ns - im->clock_ns);
+	err = vm_load_cpus(vm, w);
+	if (err)
+		goto out;
+	/* It stood still from the save to the load, and has run since then. */
+	vm_advance_clock(vm, s.clock_ns - im->clock_ns);
+out:
 	sections_fini(&s);
 	return err;
 }
@@ -211,53 +217,89 @@ static int sections_load(const struct image *im, struct vm *vm, struct why *w)
 static int pages_load(const struct image *im, struct vm *vm)
 {
 	uint64_t n = 0;
-	int err = 0;
 	gmem_track_start(&vm->mem);
-	for (gfn_t f = 0; f < vm->mem.gfn_end && n < im->npages && !err; f++)
-		if (bitmap_test(im->map, f))
-			err = gmem_write(&vm->mem, f << PAGE_SHIFT, hva_of(im->page[n++]), PAGE_SIZE);
-	return err;
+	for (gfn_t f = 0; f < vm->mem.gfn_end && n < im->npages; f++) {
+		if (!bitmap_test(im->map, f))
+			continue;
+		int err = gmem_write(&vm->mem, f << PAGE_SHIFT, hva_of(im->page[n++]), PAGE_SIZE);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 /* ---- one life to the next ---- */
 
+/* Paused, unless a migration has it. */
+static int pause(struct vm *vm, struct why *w)
+{
+	mutex_lock(&vm->lock);
+	bool migrates = vm->migration;
+	mutex_unlock(&vm->lock);
+	if (migrates)
+		return why_set(w, -EBUSY, "it is being migrated");
+	int err = vm_pause(vm);
+	if (!err)
+		return 0;
+	mutex_lock(&vm->lock);
+	why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm->state), vm->fail);
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* All that makes it up, and the last words of its guest. It is paused. */
+static int image_take(struct image *im, struct vm *vm, struct why *w)
+{
+	uint64_t total;
+	im->cfg = vm->cfg;
+	im->nsaid = vm_console_tail(vm, im->said, sizeof(im->said), &total);
+	int err = vm_save_cpus(vm, w);
+	if (err)
+		return err;
+	err = pages_save(im, vm);
+	return err ? err : sections_save(im, vm);
+}
+
+static int image_run(const struct image *im, struct why *w)
+{
+	struct vm *vm;
+	int err = vm_create_incoming(&im->cfg, NULL, NULL, &vm, w);
+	if (err)
+		return err;
+	for (size_t i = 0; i < im->nsaid; i++)
+		vm_console_out(vm, im->said[i]);
+	err = pages_load(im, vm);
+	if (err)
+		goto fail;
+	err = sections_load(im, vm, w);
+	if (err)
+		goto fail;
+	vm_resume(vm);
+	return 0;
+fail:
+	vm_destroy(vm);
+	return err;
+}
+
 /* From the table's VM to a new one of the same name. After an error there is none, unless it could not be stopped. */
 static int reincarnate(struct image *im, const char *name, uint64_t *seed, struct met *met, struct why *w)
 {
-	struct vm *vm = vm_get(name), *next = NULL;
-	uint64_t total;
+	struct vm *vm = vm_get(name);
 	if (!vm)
 		return why_set(w, -ENOENT, "there is no VM %s any more", name);
-	int err = vm->migration ? -EBUSY : vm_pause(vm);
+	int err = pause(vm, w);
 	if (err) {
-		why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm->state), vm->fail);
 		vm_put(vm);
 		return err;
 	}
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		push_interrupt(vm->vcpus[i], seed);
 	met_count(met, vm);
-	im->cfg = vm->cfg;
-	err = vm_save_cpus(vm, w);
-	if (!err)
-		err = pages_save(im, vm);
-	if (!err)
-		err = sections_save(im, vm);
-	im->nsaid = vm_console_tail(vm, im->said, sizeof(im->said), &total);
+	err = image_take(im, vm, w);
 	vm_destroy(vm);
 	vm_put(vm);
 	if (!err)
-		err = vm_create_incoming(&im->cfg, NULL, NULL, &next, w);
-	for (size_t i = 0; next && i < im->nsaid; i++)
-		vm_console_out(next, im->said[i]);
-	if (!err)
-		err = pages_load(im, next);
-	if (!err)
-		err = sections_load(im, next, w);
-	if (!err)
-		vm_resume(next);
-	else if (next)
-		vm_destroy(next);
+		err = image_run(im, w);
 	image_empty(im);
 	return err ? why_set(w, err, "%s", err_name(err)) : 0;
 }
@@ -292,6 +334,18 @@ static void report(struct con *c, const struct met *m)
 		json_end(&j);
 }
 
+static void stop_tracking(const char *name)
+{
+	struct vm *vm = vm_get(name);
+	if (!vm)
+		return;
+	mutex_lock(&vm->lock);
+	if (vm->state == VM_RUNNING)
+		gmem_track_stop(&vm->mem);
+	mutex_unlock(&vm->lock);
+	vm_put(vm);
+}
+
 static int cmd_torture(struct con *c, int argc, char **argv)
 {
 	uint64_t opt[2] = { 1, DEFAULT_MAX_US }; /* seed, max_us */
@@ -307,17 +361,16 @@ static int cmd_torture(struct con *c, int argc, char **argv)
 	struct image *im = calloc(1, sizeof(*im));
 	struct met met = { 0 };
 	struct why w = { "" };
-	int err = im ? 0 : -ENOMEM;
+	int err = 0;
+	if (!im)
+		return con_error(c, -ENOMEM, "torture: out of memory");
 	for (unsigned long i = 0; i < count && !err; i++) {
 		task_sleep_until(time_ns() + random_ns(&opt[0], opt[1]));
 		err = c->getc(c, time_ns()) == CTRL_C ? -EINTR : reincarnate(im, argv[1], &opt[0], &met, &w);
 	}
-	struct vm *vm = vm_get(argv[1]);
-	if (vm && im && im->map && vm->state == VM_RUNNING)
-		gmem_track_stop(&vm->mem);
-	vm_put(vm);
-	if (im)
-		free(im->map);
+	if (im->map)
+		stop_tracking(argv[1]);
+	free(im->map);
 	free(im);
 	if (err)
 		return con_error(c, err, "torture %s: after %lu instants: %s", argv[1], met.instants,
@@ -327,4 +380,3 @@ static int cmd_torture(struct con *c, int argc, char **argv)
 }
 CONSOLE_CMD(torture, "NAME COUNT [--seed N] [--max-us N]",
 	    "save, destroy and restore a VM at random instants (test builds)", cmd_torture, NULL);
-#endif
