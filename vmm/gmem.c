@@ -207,16 +207,57 @@ gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end)
 	return end;
 }
 
+/* ---- bytes, and pages that are not here yet ---- */
+
+void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg)
+{
+	g->flush = flush;
+	g->flush_arg = arg;
+}
+
+/* Ask for those frames that are not here: 0, or what ended the wait. */
+static int fetch(const struct gmem *g, gpa_t gpa, size_t len, bool wait)
+{
+	const struct gmem_pager *p = __atomic_load_n(&g->pager, __ATOMIC_ACQUIRE);
+	int err = 0;
+	for (gfn_t f = gpa >> PAGE_SHIFT; p && len && !err && f <= (gpa + len - 1) >> PAGE_SHIFT; f++)
+		if (!p->here(p->arg, f))
+			err = p->fetch(p->arg, f, wait);
+	return err;
+}
+
+int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) { return fetch(g, gpa, len, true); }
+void gmem_want(const struct gmem *g, gpa_t gpa, size_t len) { (void)fetch(g, gpa, len, false); }
+
+bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len)
+{
+	const struct gmem_pager *p = __atomic_load_n(&g->pager, __ATOMIC_ACQUIRE);
+	for (gfn_t f = gpa >> PAGE_SHIFT; p && len && f <= (gpa + len - 1) >> PAGE_SHIFT; f++)
+		if (!p->here(p->arg, f))
+			return false;
+	return true;
+}
+
+int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size_t len, enum gmem_access access, struct gmem_pin *pin)
+{
+	int err = gmem_pin(g, gpa, len, access, pin);
+	if (err != -EAGAIN)
+		return err;
+	err = gmem_wait(g, gpa, len); /* what has come stays, while the VM runs */
+	return err ? err : gmem_pin(g, gpa, len, access, pin);
+}
+
 /* Pieces of [gpa, gpa+len) that lie in one block each. */
 static int gmem_copy(const struct gmem *g, gpa_t gpa, void *buf, size_t len, bool to_guest)
 {
 	char *b = buf;
 	while (len) {
 		size_t n = MIN(len, GMEM_BLOCK - (gpa & (GMEM_BLOCK - 1)));
-		void *p = gmem_ptr(g, gpa, n);
-		if (!p)
-			return -EFAULT;
-		memcpy(to_guest ? p : b, to_guest ? b : p, n);
+		struct gmem_pin pin;
+		int err = gmem_pin_wait(g, gpa, n, to_guest ? GMEM_WRITE : GMEM_READ, &pin);
+		if (err)
+			return err;
+		memcpy(to_guest ? pin.p : b, to_guest ? b : pin.p, n);
 		gpa += n;
 		b += n;
 		len -= n;
@@ -233,7 +274,13 @@ int gmem_write(struct gmem *g, gpa_t gpa, const void *buf, size_t len)
 	return err;
 }
 
-void gmem_track_start(struct gmem *g, void (*flush)(void *), void *arg)
+static void flush(const struct gmem *g)
+{
+	if (g->flush)
+		g->flush(g->flush_arg);
+}
+
+void gmem_track_start(struct gmem *g)
 {
 	struct gmem_range r[2];
 	mutex_lock(&g->lock);
@@ -245,11 +292,10 @@ void gmem_track_start(struct gmem *g, void (*flush)(void *), void *arg)
 		__atomic_store_n(&g->soft_dirty[i], 0, __ATOMIC_SEQ_CST);
 	g->tracking = true;
 	mutex_unlock(&g->lock);
-	flush(arg);
+	flush(g);
 }
 
-uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *),
-			    void *arg)
+uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map)
 {
 	uint64_t words = BITMAP_WORDS(count), before = 0, after = 0;
 	BUG_ON(!g->tracking || first % 64);
@@ -265,18 +311,18 @@ uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_
 			map[i] |= __atomic_fetch_and(soft, ~mask, __ATOMIC_SEQ_CST) & mask;
 		after += popcount64(map[i]);
 	}
-	flush(arg);
+	flush(g);
 	return after - before;
 }
 
-void gmem_track_stop(struct gmem *g, void (*flush)(void *), void *arg)
+void gmem_track_stop(struct gmem *g)
 {
 	struct gmem_range r[2];
 	mutex_lock(&g->lock);
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
 		pt_merge(&g->pt, r[i].first << PAGE_SHIFT, r[i].count << PAGE_SHIFT);
 	g->tracking = false;
-	flush(arg);
+	flush(g);
 	pt_reap(&g->pt);
 	mutex_unlock(&g->lock);
 }

@@ -4,8 +4,8 @@
  *
  *   gpa 0 ........ ram below the hole | hole: MMIO, 3 GiB..4 GiB | rest of the RAM from 4 GiB on
  *
- * Everybody who writes guest memory from outside the guest (devices, kvmclock, loaders, the migration's receiver) goes
- * through gmem_write or calls gmem_dirty after writing through a pointer: that is the other half of the dirty set.
+ * Everybody but the guest itself (devices, kvmclock, loaders, migration) reaches its bytes by copies, gmem_read and
+ * gmem_write, or pins them, gmem_pin: what is written so is the other half of the dirty set.
  */
 #pragma once
 #include "kernel/base/hva.h"
@@ -31,11 +31,15 @@ struct gmem {
 	hpa_t *block;       /* (c) host address of each block, indexed by RAM offset >> 21 */
 	struct pt pt;       /* [m] nested page tables; hardware walks them meanwhile */
 	struct mutex lock;
-	hpa_t stock;          /* [m] table pages that are not in use, chained through their first words; 0 ends it */
-	uint64_t *soft_dirty; /* [a] bit per gfn: written from outside the guest. Always kept. */
-	uint64_t *track_map;  /* bit per gfn, for who tracks: the pages it has still to send */
-	bool tracking;        /* [m] leaves are 4K, dirty bits are meaningful */
-	uint64_t splits;      /* [m] large leaves split so far, for statistics */
+	hpa_t stock; /* [m] table pages that are not in use, chained through their first words; 0 ends it */
+	void (*flush)(
+		void *arg); /* (c) from gmem_on_flush on: returns when no CPU has older translations; NULL: none has */
+	void *flush_arg;
+	const struct gmem_pager *pager; /* [a] NULL: every page is here */
+	uint64_t *soft_dirty;           /* [a] bit per gfn: written from outside the guest. Always kept. */
+	uint64_t *track_map;            /* bit per gfn, for who tracks: the pages it has still to send */
+	bool tracking;                  /* [m] leaves are 4K, dirty bits are meaningful */
+	uint64_t splits;                /* [m] large leaves split so far, for statistics */
 };
 
 struct gmem_range { /* of RAM, in frames */
@@ -69,14 +73,29 @@ uint64_t gmem_pages(uint64_t size); /* that gmem_init allocates for this size, R
 void gmem_fini(struct gmem *g);     /* no CPU uses its tables any more; half-made is fine */
 unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
 
-int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) must_check;  /* -EFAULT outside RAM */
+/*
+ * Who brings the pages that are not here yet, while a guest already runs (post-copy). here: any context. fetch: ask for
+ * the page, and if `wait` sleep until it is here: 0, or the error that ended the wait; else any context.
+ */
+struct gmem_pager {
+	bool (*here)(void *arg, gfn_t gfn);
+	int (*fetch)(void *arg, gfn_t gfn, bool wait);
+	void *arg;
+};
+bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len);          /* of RAM. Any context */
+void gmem_want(const struct gmem *g, gpa_t gpa, size_t len);             /* ask for what is not here. Any context */
+int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) must_check;   /* until it is here. Sleeps */
+void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg); /* once, before a vCPU runs on it */
+
+/* Copies: sleep while a page is not here, so no spinlock is held. -EFAULT outside RAM, or what ended the wait. */
+int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) must_check;
 int gmem_write(struct gmem *g, gpa_t gpa, const void *buf, size_t len) must_check; /* marks dirty */
-void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len);                            /* after writing through gmem_ptr */
 static inline bool gmem_is_ram(const struct gmem *g, gpa_t gpa)
 {
 	return gpa < g->low || (gpa >= GMEM_HIGH && gpa - GMEM_HIGH < g->high);
 }
-/* Host address of gpa..gpa+len if that is RAM within one block, else NULL. Does not mark dirty. */
+void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len); /* gmem_unpin's */
+/* Host address of gpa..gpa+len if that is RAM within one block, else NULL. For gmem_pin and tests. */
 static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 {
 	uint64_t off = gpa < g->low ? gpa : gpa - GMEM_HIGH + g->low, in = off & (GMEM_BLOCK - 1); /* RAM has no hole */
@@ -86,18 +105,51 @@ static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 }
 
 /*
- * The dirty set. Both flush through `flush(arg)`, which returns when no CPU holds an old translation of this guest, and
- * only after it do they return: the caller may read the pages at once (clear -> flush -> copy). gmem_track_start: split
+ * Pins: the host address of bytes within one block, good until gmem_unpin. gmem_pin never sleeps: -EFAULT, not RAM;
+ * -EAGAIN, a page of it is not here yet: give up what spinlocks you hold, gmem_wait, begin again. gmem_pin_wait does that
+ * for who holds none. What was pinned for writing is dirty from gmem_unpin on: data first, the mark after it.
+ */
+enum gmem_access {
+	GMEM_READ,
+	GMEM_WRITE,
+	GMEM_FILL, /* by who brings pages: they need not be here */
+};
+struct gmem_pin {
+	void *p;
+	gpa_t gpa;
+	size_t len;
+	enum gmem_access access;
+};
+static inline must_check int gmem_pin(const struct gmem *g, gpa_t gpa, size_t len, enum gmem_access access,
+				      struct gmem_pin *pin)
+{
+	*pin = (struct gmem_pin){ gmem_ptr(g, gpa, len), gpa, len, access };
+	if (!pin->p)
+		return -EFAULT;
+	if (access != GMEM_FILL && __atomic_load_n(&g->pager, __ATOMIC_ACQUIRE) && !gmem_is_here(g, gpa, len))
+		return -EAGAIN;
+	return 0;
+}
+int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size_t len, enum gmem_access access,
+		  struct gmem_pin *pin) must_check;
+static inline void gmem_unpin(struct gmem *g, const struct gmem_pin *pin)
+{
+	if (pin->access != GMEM_READ)
+		gmem_dirty(g, pin->gpa, pin->len);
+}
+
+/*
+ * The dirty set. All flush (gmem_on_flush), and only after it do they return: the caller may read the pages at once
+ * (clear -> flush -> copy). gmem_track_start: split
  * everything, soft set cleared; the caller takes every page as dirty. It allocates nothing of the host.
  * gmem_track_harvest: dirty frames in [first, first+count) are or-ed into map (bit 0 = first) and cleared here; returns
  * how many bits that set newly. gmem_track_stop: merge back to large leaves.
  */
-void gmem_track_start(struct gmem *g, void (*flush)(void *arg), void *arg);
-uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *arg),
-			    void *arg);
+void gmem_track_start(struct gmem *g);
+uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map);
 /*
  * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or
  * it was harvested; end if there is none.
  */
 gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end);
-void gmem_track_stop(struct gmem *g, void (*flush)(void *arg), void *arg);
+void gmem_track_stop(struct gmem *g);

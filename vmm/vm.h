@@ -168,8 +168,6 @@ void vm_request_reset(void *vm);
  */
 int vm_pause(struct vm *vm) must_check; /* -EINVAL unless RUNNING */
 void vm_resume(struct vm *vm);          /* PAUSED or INCOMING (loaded) -> RUNNING */
-/* Returns when no CPU can hold an older translation of this VM's memory: gmem's flush callback (arg = vm). */
-void vm_flush_tlb(void *vm);
 
 /* ---- for vmm/migrate ---- */
 /*

@@ -38,6 +38,14 @@ static void teardown(struct vm *vm)
 	gmem_fini(&vm->mem);
 }
 
+/* Returns when no CPU can hold an older translation of this VM's memory. */
+static void flush_tlb(void *arg)
+{
+	struct vm *vm = arg;
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_flush(vm->vcpus[i]);
+}
+
 /* Guest memory. It takes seconds, so the lock is dropped meanwhile, and vm->building keeps others away. */
 static int build_memory(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
@@ -51,6 +59,8 @@ static int build_memory(struct vm *vm, struct vm_reservation *r, const struct gm
 	}
 	if (!err)
 		err = gmem_init_from(&vm->mem, vm->cfg.mem, vmm_hv()->pt_format, &r->pages, p, w);
+	if (!err)
+		gmem_on_flush(&vm->mem, flush_tlb, vm);
 	vm_memory_release(r); /* the rest of it is for vCPUs and devices */
 	mutex_lock(&vm->lock);
 	vm->building = false;
@@ -304,13 +314,6 @@ void vm_resume(struct vm *vm)
 	if (!__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST)) /* else it waits for vm_migration_ended */
 		run_vcpus(vm);
 	mutex_unlock(&vm->lock);
-}
-
-void vm_flush_tlb(void *arg)
-{
-	struct vm *vm = arg;
-	for (unsigned i = 0; i < vm->nvcpus; i++)
-		vcpu_flush(vm->vcpus[i]);
 }
 
 int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,

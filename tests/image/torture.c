@@ -127,16 +127,19 @@ static int pages_find(struct image *im, struct vm *vm)
 	struct gmem_range r[2];
 	bool first = !im->map;
 	if (first) {
-		gmem_track_start(g, vm_flush_tlb, vm);
+		gmem_track_start(g);
 		im->map = calloc(BITMAP_WORDS(g->gfn_end), sizeof(*im->map));
 	}
 	if (!im->map)
 		return -ENOMEM;
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++) {
 		if (!first)
-			gmem_track_harvest(g, r[i].first, r[i].count, im->map + r[i].first / 64, vm_flush_tlb, vm);
+			gmem_track_harvest(g, r[i].first, r[i].count, im->map + r[i].first / 64);
 		for (gfn_t f = r[i].first; first && f < r[i].first + r[i].count; f++) {
-			const uint64_t *p = gmem_ptr(g, f << PAGE_SHIFT, PAGE_SIZE);
+			struct gmem_pin pin;
+			if (gmem_pin_wait(g, f << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin))
+				return -EFAULT;
+			const uint64_t *p = pin.p;
 			if (p[0] || memcmp(p, p + 1, PAGE_SIZE - sizeof(*p)) != 0)
 				bitmap_set(im->map, f);
 		}
@@ -214,7 +217,7 @@ out:
 static int pages_load(const struct image *im, struct vm *vm)
 {
 	uint64_t n = 0;
-	gmem_track_start(&vm->mem, vm_flush_tlb, vm);
+	gmem_track_start(&vm->mem);
 	for (gfn_t f = 0; f < vm->mem.gfn_end && n < im->npages; f++) {
 		if (!bitmap_test(im->map, f))
 			continue;
@@ -338,7 +341,7 @@ static void stop_tracking(const char *name)
 		return;
 	mutex_lock(&vm->lock);
 	if (vm->state == VM_RUNNING)
-		gmem_track_stop(&vm->mem, vm_flush_tlb, vm);
+		gmem_track_stop(&vm->mem);
 	mutex_unlock(&vm->lock);
 	vm_put(vm);
 }

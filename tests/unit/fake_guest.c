@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The guest of the device tests (fake_guest.h). */
 #include "tests/unit/fake_guest.h"
+#include "tests/unit/fake_kernel.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vrng.h"
 #include "vmm/dev/vpci.h"
@@ -87,6 +88,25 @@ void fg_init(struct fg *g)
 	g->m.entropy = fake_entropy;
 	g->m.arg = g;
 	build(g);
+}
+
+static bool page_here(void *arg, gfn_t gfn) { return bitmap_test(((struct fg *)arg)->here, gfn); }
+
+static int page_fetch(void *arg, gfn_t gfn, bool wait)
+{
+	struct fg *g = arg;
+	CHECK(!wait || !fake_spinlocks);
+	*(wait ? &g->waited : &g->wanted) += 1;
+	bitmap_set(g->here, gfn);
+	return 0;
+}
+
+void fg_post_copy(struct fg *g)
+{
+	static struct gmem_pager pager = { page_here, page_fetch, NULL };
+	pager.arg = g;
+	memset(g->here, 0, sizeof(g->here));
+	g->mem.pager = &pager;
 }
 
 void fg_fini(struct fg *g)

@@ -29,6 +29,8 @@ struct fg {
 	} msi[64];                                 /* the last ones, at nmsi % 64 */
 	char log[FG_MAX_LOG];                      /* what a guest and the network see happening, in words */
 	void (*tx)(struct fg *g, struct frame *f); /* also called for each frame sent */
+	uint64_t here[FG_MEM / PAGE_SIZE / 64];    /* after fg_post_copy: bit per frame */
+	unsigned waited, wanted;                   /* frames that somebody waited for, or asked for */
 };
 struct fg_dev { /* a driver's view of a function */
 	struct fg *g;
@@ -54,6 +56,7 @@ void fg_fini(struct fg *g);
 void fg_log(struct fg *g, const char *fmt, ...) printf_like(2, 3);
 void fg_step(struct fg *g); /* between any two steps: checks the dirty set, migrates if migrate_always */
 void fg_migrate(struct fg *g);
+void fg_post_copy(struct fg *g); /* from here on each page has to be asked for */
 struct dev *fg_find(struct fg *g, const char *name);
 
 /* The guest's own accesses to its memory. */

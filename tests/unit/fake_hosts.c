@@ -219,8 +219,6 @@ bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
 	return runs;
 }
 
-void vm_flush_tlb(void *vm unused) {}
-
 /* ---- sections ---- */
 
 static const struct sfield dev_fields[] = {

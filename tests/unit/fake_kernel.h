@@ -33,3 +33,5 @@ const char *fake_log_last(void);
 void fake_log_clear(void);
 /* Which of a test's hosts this thread is on; a task is on that of its creator (fake_hosts.h). */
 extern _Thread_local int fake_host;
+
+extern _Thread_local unsigned fake_spinlocks; /* that this thread holds: who sleeps holds none */

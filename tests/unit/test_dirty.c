@@ -212,7 +212,7 @@ static uint64_t pass(struct rig *t)
 				flush_really(t);
 				steps(t, 24);
 			}
-			gmem_track_harvest(&t->g, first, 512, map, flush_cb, t);
+			gmem_track_harvest(&t->g, first, 512, map);
 			for (uint64_t k = 0; k < 512; k++) {
 				if (!bitmap_test(map, k))
 					continue;
@@ -244,6 +244,7 @@ static void rig_init(struct rig *t, uint64_t seed, uint64_t size, const struct p
 {
 	memset(t, 0, sizeof(*t));
 	assert_int_equal(gmem_init(&t->g, size, fmt, NULL), 0);
+	gmem_on_flush(&t->g, flush_cb, t);
 	t->ncpu = 2;
 	t->r.s = seed;
 	for (unsigned i = 0; i < 2; i++)
@@ -274,7 +275,7 @@ static bool all_large(struct rig *t)
 static void attempt_start(struct rig *t)
 {
 	struct gmem_range r[2];
-	gmem_track_start(&t->g, flush_cb, t);
+	gmem_track_start(&t->g);
 	for (unsigned i = 0, n = gmem_ranges(&t->g, r); i < n; i++)
 		memset(t->map + r[i].first / 64, 0xff, r[i].count / 8);
 }
@@ -295,7 +296,7 @@ static uint64_t attempt(struct rig *t, unsigned passes)
 static void stop(struct rig *t)
 {
 	t->mistake = NONE;
-	gmem_track_stop(&t->g, flush_cb, t);
+	gmem_track_stop(&t->g);
 	assert_int_equal(t->g.pt.retired, ~0ULL);
 	assert_true(all_large(t));
 }
@@ -353,7 +354,7 @@ static void test_one_page(void **s)
 			flush_really(&t);
 		cpu_write(&t.cpu[0], 0x5000, 1);
 		t.mistake = how[i];
-		assert_int_equal(gmem_track_harvest(&t.g, 0, 512, t.map, flush_cb, &t), 1);
+		assert_int_equal(gmem_track_harvest(&t.g, 0, 512, t.map), 1);
 		memcpy(copy_of(&t, 5), gmem_ptr(&t.g, 0x5000, PAGE_SIZE), PAGE_SIZE);
 		t.map[0] = 0;
 		cpu_write(&t.cpu[0], 0x5000, 2);
@@ -430,7 +431,6 @@ static void test_above_the_hole(void **s)
 	struct gmem g;
 	struct gmem_range r[2];
 	struct cpu_model c = { .g = &g, .r = { 99 } };
-	struct rig t = { .ncpu = 0 }; /* just for flush_cb */
 	static const gpa_t at[] = {
 		0, PAGE_SIZE, GMEM_HOLE - 8, GMEM_HIGH, GMEM_HIGH + PAGE_SIZE, GMEM_HIGH + GIB(1) + MIB(4) - 8
 	};
@@ -445,7 +445,7 @@ static void test_above_the_hole(void **s)
 	assert_int_equal(gmem_write(&g, GMEM_HOLE - 4, "12345678", 8), -EFAULT);
 	assert_int_equal(gmem_write(&g, GMEM_HIGH - 4, "12345678", 8), -EFAULT);
 	assert_int_equal(gmem_read(&g, ~7ULL, &n, 16), -EFAULT);
-	gmem_track_start(&g, flush_cb, &t);
+	gmem_track_start(&g);
 	for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
 		cpu_write(&c, at[i], i + 1);
 		assert_int_equal(gmem_read(&g, at[i], &n, 8), 0);
@@ -455,13 +455,13 @@ static void test_above_the_hole(void **s)
 	uint64_t *map = calloc(BITMAP_WORDS(g.gfn_end), 8);
 	n = 0;
 	for (unsigned i = 0; i < 2; i++)
-		n += gmem_track_harvest(&g, r[i].first, r[i].count, map + r[i].first / 64, flush_cb, &t);
+		n += gmem_track_harvest(&g, r[i].first, r[i].count, map + r[i].first / 64);
 	assert_int_equal(n, ARRAY_SIZE(at) + 2);
 	for (unsigned i = 0; i < ARRAY_SIZE(at); i++)
 		assert_true(bitmap_test(map, at[i] >> PAGE_SHIFT));
-	assert_int_equal(gmem_track_harvest(&g, r[1].first, r[1].count, map + r[1].first / 64, flush_cb, &t), 0);
+	assert_int_equal(gmem_track_harvest(&g, r[1].first, r[1].count, map + r[1].first / 64), 0);
 	cpu_flush(&c);
-	gmem_track_stop(&g, flush_cb, &t);
+	gmem_track_stop(&g);
 	struct pt_leaf l;
 	assert_true(pt_lookup(&g.pt, GMEM_HIGH, &l));
 	assert_int_equal(l.size, GIB(1));
@@ -535,7 +535,7 @@ static void test_threads(void **s)
 		for (unsigned i = 0; i < 6; i++)
 			pass(&t);
 		if (n % 2) /* given up while the guest runs on */
-			gmem_track_stop(&t.g, flush_cb, &t);
+			gmem_track_stop(&t.g);
 		__atomic_store_n(&quit, true, __ATOMIC_SEQ_CST);
 		for (unsigned i = 0; i < 3; i++)
 			pthread_join(th[i], NULL);
@@ -544,7 +544,7 @@ static void test_threads(void **s)
 		if (n % 2 == 0) {
 			pass(&t);
 			assert_int_equal(differing(&t), 0);
-			gmem_track_stop(&t.g, flush_cb, &t);
+			gmem_track_stop(&t.g);
 		}
 		t.stopped = false;
 		assert_true(all_large(&t));

@@ -217,13 +217,63 @@ static void test_admission_bound(void **s)
 	assert_int_equal(vm_memory_reserve(&cfg, &r, &w), -ENOMEM);
 }
 
+static struct {
+	uint64_t here[8];
+	int err; /* of a wait */
+	unsigned waits;
+} far;
+static bool far_here(void *arg unused, gfn_t gfn) { return bitmap_test(far.here, gfn); }
+static int far_fetch(void *arg unused, gfn_t gfn, bool wait)
+{
+	far.waits += wait;
+	if (!far.err)
+		bitmap_set(far.here, gfn);
+	return wait ? far.err : 0;
+}
+
+static bool is_dirty(const struct gmem *g, gfn_t f) { return gmem_next_written(g, f, f + 1) == f; }
+
+/* What a pin promises: bytes of one block, never a wait, and dirt from the unpin on. */
+static void test_pins(void **s)
+{
+	static const struct gmem_pager pager = { far_here, far_fetch, NULL };
+	struct gmem g;
+	struct gmem_pin p;
+	uint8_t b[8] = { 1 };
+	(void)s;
+	assert_int_equal(gmem_init(&g, MIB(2), &pt_format_npt, NULL), 0);
+	assert_int_equal(gmem_pin(&g, MIB(2) - 4, 8, GMEM_READ, &p), -EFAULT);
+	assert_int_equal(gmem_pin(&g, 0x1000, 8, GMEM_READ, &p), 0);
+	gmem_unpin(&g, &p);
+	assert_false(is_dirty(&g, 1));
+	assert_int_equal(gmem_pin(&g, 0x1ffc, 8, GMEM_WRITE, &p), 0);
+	assert_false(is_dirty(&g, 1));
+	memcpy(p.p, b, 8);
+	gmem_unpin(&g, &p);
+	assert_true(is_dirty(&g, 1) && is_dirty(&g, 2) && !is_dirty(&g, 3));
+	g.pager = &pager;
+	assert_int_equal(gmem_pin(&g, 0x4ffc, 8, GMEM_READ, &p), -EAGAIN);
+	assert_int_equal(gmem_pin(&g, 0x4ffc, 8, GMEM_FILL, &p), 0); /* who brings it */
+	gmem_want(&g, 0x4ffc, 8);
+	assert_true(!far.waits && gmem_is_here(&g, 0x4ffc, 8) && !gmem_is_here(&g, 0x4ffc, 0x2000));
+	assert_int_equal(gmem_pin(&g, 0x4ffc, 8, GMEM_WRITE, &p), 0);
+	assert_int_equal(gmem_pin_wait(&g, 0x7000, 8, GMEM_READ, &p), 0);
+	assert_int_equal(far.waits, 1);
+	assert_int_equal(gmem_read(&g, 0x8ffc, b, 8), 0);
+	assert_int_equal(far.waits, 3);
+	far.err = -ECANCELED;
+	assert_int_equal(gmem_write(&g, 0x10000, b, 8), -ECANCELED);
+	assert_int_equal(gmem_pin_wait(&g, 0x10000, 8, GMEM_READ, &p), -ECANCELED);
+	gmem_fini(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cleared_by_many), cmocka_unit_test(test_told_often),
-		cmocka_unit_test(test_told_in_time),    cmocka_unit_test(test_ended_half_way),
-		cmocka_unit_test(test_next_written),    cmocka_unit_test(test_admission),
-		cmocka_unit_test(test_admission_bound),
+		cmocka_unit_test(test_pins),           cmocka_unit_test(test_cleared_by_many),
+		cmocka_unit_test(test_told_often),     cmocka_unit_test(test_told_in_time),
+		cmocka_unit_test(test_ended_half_way), cmocka_unit_test(test_next_written),
+		cmocka_unit_test(test_admission),      cmocka_unit_test(test_admission_bound),
 	};
 	return cmocka_run_group_tests_name("gmem", tests, NULL, NULL);
 }

@@ -93,13 +93,16 @@ static bool tx_frame(struct vnet *n, struct frame *f)
 	for (unsigned i = c->rseg; i < c->nout; i++) {
 		uint32_t skip = i == c->rseg ? c->roff : 0;
 
-		f->iov[f->niov++] = (struct iov){ c->seg[i].p + skip, c->seg[i].len - skip };
+		f->iov[f->niov++] = (struct iov){ (char *)c->seg[i].p + skip, c->seg[i].len - skip };
 	}
 	return true;
 }
 
-/* Send what is in the ring until it is empty. Lock held; dropped around each frame. Returns how many were sent. */
-static unsigned tx_drain(struct vnet *n, unsigned budget)
+/*
+ * Send what is in the ring until it is empty. Lock held; dropped around each frame. Returns how many were sent; *absent:
+ * memory is not here yet, and until it is (vvirtq_wait) nothing more can be taken.
+ */
+static unsigned tx_drain(struct vnet *n, unsigned budget, bool *absent)
 {
 	struct vvirtq *q = &n->v.q[VNET_TX];
 	uint32_t epoch = n->v.epoch;
@@ -112,6 +115,7 @@ static unsigned tx_drain(struct vnet *n, unsigned budget)
 		spin_unlock(&n->v.lock);
 		if (tx_frame(n, &f))
 			n->tx(n->arg, &f);
+		vvirtq_release(q, &n->tx_chain);
 		spin_lock(&n->v.lock);
 		if (epoch != n->v.epoch) /* reset meanwhile: this chain belongs to the driver again */
 			return done;
@@ -122,7 +126,8 @@ static unsigned tx_drain(struct vnet *n, unsigned budget)
 			break;
 		done++;
 	}
-	if (r < 0)
+	*absent = r == -EAGAIN;
+	if (r < 0 && !*absent)
 		vvirtio_break(&n->v, q->why);
 	return done;
 }
@@ -138,9 +143,17 @@ static void tx_pump(struct vnet *n)
 		return;
 	}
 	n->tx_busy = true;
-	while (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX)) {
+	int err = 0;
+	while (!err && !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX)) {
 		vvirtq_quiet(q);
-		budget -= tx_drain(n, budget);
+		bool absent = false;
+		budget -= tx_drain(n, budget, &absent);
+		if (absent) {
+			spin_unlock(&n->v.lock);
+			err = vvirtq_wait(q); /* an error is the VM's end, and who brings its pages says so */
+			spin_lock(&n->v.lock);
+			continue;
+		}
 		if (!vvirtio_queue_is_live(&n->v, VNET_TX))
 			break;
 		vvirtio_signal(&n->v, VNET_TX);
@@ -207,17 +220,17 @@ struct rx_cursor {
 	size_t off; /* in iov */
 };
 
-static uint32_t rx_fill_chain(struct vvirtq *q, struct vvirtq_chain *c, struct rx_cursor *k)
+static uint32_t rx_fill_chain(struct vvirtq_chain *c, struct rx_cursor *k)
 {
 	uint32_t before = k->done;
 	size_t n = 1;
 
 	if (k->done < VNET_HDR_LEN)
-		k->done += (uint32_t)vvirtq_chain_write(q, c, k->hdr + k->done, VNET_HDR_LEN - k->done);
+		k->done += (uint32_t)vvirtq_chain_write(c, k->hdr + k->done, VNET_HDR_LEN - k->done);
 	while (n && k->done >= VNET_HDR_LEN && k->iov < k->f->niov) {
 		const struct iov *v = &k->f->iov[k->iov];
 
-		n = vvirtq_chain_write(q, c, (uint8_t *)v->base + k->off, v->len - k->off);
+		n = vvirtq_chain_write(c, (uint8_t *)v->base + k->off, v->len - k->off);
 		k->done += (uint32_t)n;
 		k->off += n;
 		if (k->off == v->len) {
@@ -230,12 +243,12 @@ static uint32_t rx_fill_chain(struct vvirtq *q, struct vvirtq_chain *c, struct r
 }
 
 /* num_buffers is known when the last one was filled. Its two bytes may lie anywhere. */
-static void rx_patch(struct vvirtq *q, const struct vvirtq_seg at[2], unsigned nbufs)
+static int rx_patch(struct vvirtq *q, const gpa_t at[2], unsigned nbufs)
 {
-	for (unsigned i = 0; i < 2; i++) {
-		*at[i].p = (uint8_t)(nbufs >> 8 * i);
-		gmem_dirty(q->mem, at[i].gpa, 1);
-	}
+	for (unsigned i = 0; i < 2; i++)
+		if (!vvirtq_poke(q, at[i], (uint8_t)(nbufs >> 8 * i)))
+			return -EPROTO;
+	return 0;
 }
 
 /* Lock held. Nothing is published unless the whole frame fits: else the buffers go back to the ring's front. */
@@ -245,7 +258,7 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 	struct vvirtq_chain *c = &n->rx_chain;
 	bool merge = vvirtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
 	struct rx_cursor k = { .f = f };
-	struct vvirtq_seg patch[2] = { 0 };
+	gpa_t patch[2] = { 0 };
 	unsigned nbufs = 0;
 	int r;
 
@@ -256,22 +269,23 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 			q->why = "a receive buffer with readable parts or without room for the header";
 			r = -EPROTO;
 		}
-		if (r < 0)
+		if (r == -EAGAIN)
+			vvirtq_want(q); /* this frame is lost; its sender sends it again, and then the page is here */
+		else if (r < 0)
 			vvirtio_break(&n->v, q->why);
 		if (r <= 0) {
 			vvirtq_unpop(q, nbufs);
-			return r ? -ENETDOWN : -ENOBUFS;
+			return r && r != -EAGAIN ? -ENETDOWN : -ENOBUFS;
 		}
 		if (!nbufs)
 			for (unsigned i = 0; i < 2; i++)
 				patch[i] = vvirtq_chain_at(c, VNET_HDR_BUFFERS + i);
 		n->rx_used[nbufs].head = c->head;
-		n->rx_used[nbufs].len = rx_fill_chain(q, c, &k);
+		n->rx_used[nbufs].len = rx_fill_chain(c, &k);
+		vvirtq_release(q, c);
 		nbufs++;
 	}
-	if (nbufs > 1)
-		rx_patch(q, patch, nbufs);
-	r = 0;
+	r = nbufs > 1 ? rx_patch(q, patch, nbufs) : 0;
 	for (unsigned i = 0; i < nbufs && !r; i++)
 		r = vvirtq_put(q, i, n->rx_used[i].head, n->rx_used[i].len);
 	if (!r)

@@ -23,9 +23,10 @@ static uint32_t vrng_fill(struct vrng *r)
 		uint32_t n = (uint32_t)MIN(want - done, sizeof(buf));
 
 		r->v.dev.m->entropy(r->v.dev.m->arg, buf, n);
-		done += (uint32_t)vvirtq_chain_write(&r->v.q[0], &r->chain, buf, n);
+		done += (uint32_t)vvirtq_chain_write(&r->chain, buf, n);
 	}
 	memset(buf, 0, sizeof(buf));
+	vvirtq_release(&r->v.q[0], &r->chain);
 	return done;
 }
 
@@ -50,22 +51,36 @@ static int vrng_serve(struct vrng *r)
 	return err;
 }
 
+/* Lock held, dropped while memory is not here yet; an error of that wait is the VM's end, and not the ring's. */
+static int vrng_serve_here(struct vrng *r)
+{
+	int err;
+	while ((err = vrng_serve(r)) == -EAGAIN) {
+		spin_unlock(&r->v.lock);
+		err = vvirtq_wait(&r->v.q[0]);
+		spin_lock(&r->v.lock);
+		if (err || !vvirtio_queue_is_live(&r->v, 0))
+			return 0;
+	}
+	return err;
+}
+
 static void vrng_notify(struct vvirtio *v, unsigned queue)
 {
 	struct vrng *r = CONTAINER_OF(v, struct vrng, v);
 	unsigned rounds = 0;
-	int err;
+	int err = 0;
 
 	spin_lock(&v->lock);
-	if (vvirtio_queue_is_live(v, queue)) {
-		do {
-			err = vrng_serve(r);
-		} while (!err && vvirtq_listen(&v->q[queue]) && ++rounds < RNG_ROUNDS);
-		if (err)
-			vvirtio_break(v, v->q[queue].why);
-		else
-			vvirtio_signal(v, queue);
+	while (vvirtio_queue_is_live(v, queue)) {
+		err = vrng_serve_here(r);
+		if (err || !vvirtq_listen(&v->q[queue]) || ++rounds == RNG_ROUNDS)
+			break;
 	}
+	if (err)
+		vvirtio_break(v, v->q[queue].why);
+	else if (vvirtio_queue_is_live(v, queue))
+		vvirtio_signal(v, queue);
 	spin_unlock(&v->lock);
 }
 

@@ -34,45 +34,65 @@ bool vvirtq_is_sane(const struct vvirtq_state *s)
 	       !(s->avail & 1) && !(s->used & 3) && s->desc < last && s->avail < last && s->used < last;
 }
 
-/* 16-bit fields are aligned, so they never cross a block. False if it is not RAM. */
-static bool load16(const struct vvirtq *q, gpa_t gpa, uint16_t *v)
+static int absent(struct vvirtq *q, gpa_t gpa, size_t len)
 {
-	const uint16_t *p = gmem_ptr(q->mem, gpa, 2);
-
-	if (p)
-		*v = __atomic_load_n(p, __ATOMIC_ACQUIRE);
-	return p;
+	q->absent = gpa;
+	q->absent_len = len;
+	return -EAGAIN;
 }
 
-static bool store16(struct vvirtq *q, gpa_t gpa, uint16_t v)
-{
-	uint16_t *p = gmem_ptr(q->mem, gpa, 2);
+int vvirtq_wait(const struct vvirtq *q) { return gmem_wait(q->mem, q->absent, q->absent_len); }
+void vvirtq_want(const struct vvirtq *q) { gmem_want(q->mem, q->absent, q->absent_len); }
 
-	if (!p)
-		return false;
-	__atomic_store_n(p, v, __ATOMIC_RELEASE);
-	gmem_dirty(q->mem, gpa, 2);
-	return true;
+/* Memory of one block, to be unpinned: 0, -EPROTO (why), -EAGAIN. */
+static inline int pin(struct vvirtq *q, gpa_t gpa, size_t len, enum gmem_access a, struct gmem_pin *p, const char *why)
+{
+	int err = gmem_pin(q->mem, gpa, len, a, p);
+	return !err ? 0 : err == -EAGAIN ? absent(q, gpa, len) : broken(q, why);
+}
+
+/* 16-bit fields are aligned, so they never cross a block. */
+static int load16(struct vvirtq *q, gpa_t gpa, uint16_t *v, const char *why)
+{
+	struct gmem_pin p;
+	int err = pin(q, gpa, 2, GMEM_READ, &p, why);
+	if (err)
+		return err;
+	*v = __atomic_load_n((const uint16_t *)p.p, __ATOMIC_ACQUIRE);
+	gmem_unpin(q->mem, &p);
+	return 0;
+}
+
+static int store16(struct vvirtq *q, gpa_t gpa, uint16_t v)
+{
+	struct gmem_pin p;
+	int err = pin(q, gpa, 2, GMEM_WRITE, &p, "the used ring is outside memory");
+	if (err)
+		return err;
+	__atomic_store_n((uint16_t *)p.p, v, __ATOMIC_RELEASE);
+	gmem_unpin(q->mem, &p);
+	return 0;
 }
 
 /* ---- taking buffers ---- */
 
 /* A descriptor table is 16-byte aligned when it is the queue's own; an indirect one may lie anywhere. */
-static bool load_desc(const struct vvirtq *q, gpa_t gpa, struct vring_desc *d)
+static int load_desc(struct vvirtq *q, gpa_t gpa, struct vring_desc *d)
 {
-	const volatile uint64_t *p;
-	uint64_t w[2];
+	unsigned step = gpa & 7 ? 1 : 8; /* what surely lies in one block */
 
-	if (gpa & 7)
-		return !gmem_read(q->mem, gpa, d, sizeof(*d));
-	for (unsigned i = 0; i < 2; i++) {
-		p = gmem_ptr(q->mem, gpa + 8 * i, 8);
-		if (!p)
-			return false;
-		w[i] = *p;
+	for (unsigned i = 0; i < sizeof(*d); i += step) {
+		struct gmem_pin p;
+		int err = pin(q, gpa + i, step, GMEM_READ, &p, "a descriptor table outside memory");
+		if (err)
+			return err;
+		if (step == 8)
+			((uint64_t *)d)[i / 8] = *(const volatile uint64_t *)p.p;
+		else
+			((uint8_t *)d)[i] = *(const volatile uint8_t *)p.p;
+		gmem_unpin(q->mem, &p);
 	}
-	*d = (struct vring_desc){ w[0], (uint32_t)w[1], (uint16_t)(w[1] >> 32), (uint16_t)(w[1] >> 48) };
-	return true;
+	return 0;
 }
 
 /* Append the memory of d, cut where blocks of guest memory end and joined where the host's addresses go on. */
@@ -91,18 +111,18 @@ static int chain_add(struct vvirtq *q, struct vvirtq_chain *c, const struct vrin
 	*total += left;
 	while (left) {
 		uint32_t len = (uint32_t)MIN(left, GMEM_BLOCK - (gpa & (GMEM_BLOCK - 1)));
-		struct vvirtq_seg *s = &c->seg[c->nout + c->nin];
-		uint8_t *p = gmem_ptr(q->mem, gpa, len);
+		struct gmem_pin *s = &c->seg[c->nout + c->nin], p;
 		bool first = in ? !c->nin : !c->nout;
+		int err = pin(q, gpa, len, in ? GMEM_WRITE : GMEM_READ, &p, "a descriptor points outside memory");
 
-		if (!p)
-			return broken(q, "a descriptor points outside memory");
-		if (!first && s[-1].p + s[-1].len == p && s[-1].gpa + s[-1].len == gpa) {
+		if (err)
+			return err;
+		if (!first && (char *)s[-1].p + s[-1].len == p.p && s[-1].gpa + s[-1].len == gpa) {
 			s[-1].len += len;
 		} else {
 			if (c->nout + c->nin == VIRTQ_SEGS_MAX)
 				return broken(q, "a chain of too many segments");
-			*s = (struct vvirtq_seg){ p, gpa, len };
+			*s = p;
 			*(in ? &c->nin : &c->nout) += 1;
 		}
 		gpa += len;
@@ -123,8 +143,9 @@ static int chain_walk(struct vvirtq *q, struct vvirtq_chain *c, uint16_t i)
 	for (unsigned n = 0; n < q->s->size;) {
 		if (i >= entries)
 			return broken(q, "a descriptor index out of range");
-		if (!load_desc(q, table + 16UL * i, &d))
-			return broken(q, "a descriptor table outside memory");
+		err = load_desc(q, table + 16UL * i, &d);
+		if (err)
+			return err;
 		if (d.flags & VIRTQ_DESC_INDIRECT) {
 			if (!q->indirect || in_indirect || d.flags & VIRTQ_DESC_NEXT)
 				return broken(q, "an indirect descriptor where none may be");
@@ -145,28 +166,53 @@ static int chain_walk(struct vvirtq *q, struct vvirtq_chain *c, uint16_t i)
 	return broken(q, "a chain longer than the queue");
 }
 
-int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c)
+/* With its used element and the rest of the used ring, so that a buffer that was taken can be given back. */
+static int look(struct vvirtq *q, uint16_t *head)
 {
 	struct vvirtq_state *s = q->s;
-	uint16_t idx, head;
-	int err;
+	size_t used = RING_ENTRIES + USED_ENTRY * s->size + 2;
+	uint16_t idx;
+	int err = load16(q, s->avail + RING_IDX, &idx, "the avail ring is outside memory");
 
-	if (!load16(q, s->avail + RING_IDX, &idx))
-		return broken(q, "the avail ring is outside memory");
+	if (err)
+		return err;
 	if (idx == s->last_avail)
 		return 0;
 	if ((uint16_t)(idx - s->last_avail) > s->size)
 		return broken(q, "the avail index jumped");
-	if (!load16(q, s->avail + RING_ENTRIES + AVAIL_ENTRY * (s->last_avail & (s->size - 1U)), &head))
-		return broken(q, "the avail ring is outside memory");
+	if (!gmem_is_here(q->mem, s->used, used))
+		return absent(q, s->used, used);
+	err = load16(q, s->avail + RING_ENTRIES + AVAIL_ENTRY * (s->last_avail & (s->size - 1U)), head,
+		     "the avail ring is outside memory");
+	return err ? err : 1;
+}
+
+int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c)
+{
+	uint16_t head;
+	int err = look(q, &head);
+
+	if (err <= 0)
+		return err;
 	c->head = head;
 	c->nout = c->nin = c->rseg = c->wseg = 0;
 	c->out_len = c->in_len = c->roff = c->woff = 0;
 	err = chain_walk(q, c, head);
 	if (err)
 		return err;
-	s->last_avail++;
+	q->s->last_avail++;
 	return 1;
+}
+
+void vvirtq_release(struct vvirtq *q, struct vvirtq_chain *c)
+{
+	for (unsigned i = 0; i < c->nin && i <= c->wseg; i++) { /* those that nothing was written to are as they were */
+		struct gmem_pin *s = &c->seg[c->nout + i];
+		if (i == c->wseg)
+			s->len = c->woff;
+		gmem_unpin(q->mem, s);
+	}
+	c->nout = c->nin = 0;
 }
 
 void vvirtq_unpop(struct vvirtq *q, unsigned n) { q->s->last_avail = (uint16_t)(q->s->last_avail - n); }
@@ -176,13 +222,16 @@ void vvirtq_unpop(struct vvirtq *q, unsigned n) { q->s->last_avail = (uint16_t)(
 int vvirtq_put(struct vvirtq *q, unsigned i, uint16_t head, uint32_t len)
 {
 	gpa_t gpa = q->s->used + RING_ENTRIES + USED_ENTRY * ((q->s->used_idx + i) & (q->s->size - 1U));
-	uint32_t *id = gmem_ptr(q->mem, gpa, 4), *n = gmem_ptr(q->mem, gpa + 4, 4); /* may lie in two blocks */
+	const uint32_t val[2] = { head, len };
 
-	if (!id || !n)
-		return broken(q, "the used ring is outside memory");
-	__atomic_store_n(id, head, __ATOMIC_RELAXED);
-	__atomic_store_n(n, len, __ATOMIC_RELAXED);
-	gmem_dirty(q->mem, gpa, USED_ENTRY);
+	for (unsigned k = 0; k < 2; k++) { /* may lie in two blocks */
+		struct gmem_pin p;
+		int err = pin(q, gpa + 4 * k, 4, GMEM_WRITE, &p, "the used ring is outside memory");
+		if (err)
+			return err;
+		__atomic_store_n((uint32_t *)p.p, val[k], __ATOMIC_RELAXED);
+		gmem_unpin(q->mem, &p);
+	}
 	return 0;
 }
 
@@ -190,8 +239,9 @@ int vvirtq_publish(struct vvirtq *q, unsigned n)
 {
 	uint16_t idx = (uint16_t)(q->s->used_idx + n);
 
-	if (!store16(q, q->s->used + RING_IDX, idx))
-		return broken(q, "the used ring is outside memory");
+	int err = store16(q, q->s->used + RING_IDX, idx);
+	if (err)
+		return err;
 	q->s->used_idx = idx;
 	return 0;
 }
@@ -205,11 +255,14 @@ bool vvirtq_must_signal(struct vvirtq *q)
 		return false;
 	s->signalled = s->used_idx;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	int err = load16(q, q->event_idx ? s->avail + RING_ENTRIES + AVAIL_ENTRY * s->size : s->avail + RING_FLAGS, &v,
+			 "the avail ring is outside memory");
+	if (err)
+		return err == -EAGAIN; /* what it wishes is not here: one signal too many does no harm */
 	if (!q->event_idx)
-		return load16(q, s->avail + RING_FLAGS, &v) && !(v & VIRTQ_AVAIL_NO_INTERRUPT);
+		return !(v & VIRTQ_AVAIL_NO_INTERRUPT);
 	/* Did we pass used_event since we last told? (2.7.10) */
-	return load16(q, s->avail + RING_ENTRIES + AVAIL_ENTRY * s->size, &v) &&
-	       (uint16_t)(s->used_idx - v - 1) < (uint16_t)(s->used_idx - old);
+	return (uint16_t)(s->used_idx - v - 1) < (uint16_t)(s->used_idx - old);
 }
 
 void vvirtq_quiet(struct vvirtq *q)
@@ -229,7 +282,8 @@ bool vvirtq_listen(struct vvirtq *q)
 	else
 		(void)store16(q, s->used + RING_FLAGS, 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	(void)load16(q, s->avail + RING_IDX, &idx);
+	if (load16(q, s->avail + RING_IDX, &idx, "the avail ring is outside memory") == -EAGAIN)
+		return true; /* vvirtq_pop says so again, and what to do */
 	return idx != s->last_avail;
 }
 
@@ -240,10 +294,10 @@ size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len)
 	uint8_t *to = buf;
 
 	while (len && c->rseg < c->nout) {
-		const struct vvirtq_seg *s = &c->seg[c->rseg];
+		const struct gmem_pin *s = &c->seg[c->rseg];
 		size_t n = MIN(len, (size_t)(s->len - c->roff));
 
-		memcpy(to, s->p + c->roff, n);
+		memcpy(to, (const char *)s->p + c->roff, n);
 		to += n;
 		len -= n;
 		c->roff += (uint32_t)n;
@@ -255,16 +309,15 @@ size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len)
 	return (size_t)(to - (uint8_t *)buf);
 }
 
-size_t vvirtq_chain_write(struct vvirtq *q, struct vvirtq_chain *c, const void *buf, size_t len)
+size_t vvirtq_chain_write(struct vvirtq_chain *c, const void *buf, size_t len)
 {
 	const uint8_t *from = buf;
 
 	while (len && c->wseg < c->nin) {
-		const struct vvirtq_seg *s = &c->seg[c->nout + c->wseg];
+		const struct gmem_pin *s = &c->seg[c->nout + c->wseg];
 		size_t n = MIN(len, (size_t)(s->len - c->woff));
 
-		memcpy(s->p + c->woff, from, n);
-		gmem_dirty(q->mem, s->gpa + c->woff, n);
+		memcpy((char *)s->p + c->woff, from, n);
 		from += n;
 		len -= n;
 		c->woff += (uint32_t)n;
@@ -276,14 +329,24 @@ size_t vvirtq_chain_write(struct vvirtq *q, struct vvirtq_chain *c, const void *
 	return (size_t)(from - (const uint8_t *)buf);
 }
 
-struct vvirtq_seg vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off)
+gpa_t vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off)
 {
 	for (unsigned i = c->nout; i < c->nout + c->nin; i++) {
-		const struct vvirtq_seg *s = &c->seg[i];
+		const struct gmem_pin *s = &c->seg[i];
 
 		if (off < s->len)
-			return (struct vvirtq_seg){ s->p + off, s->gpa + off, 1 };
-		off -= s->len;
+			return s->gpa + off;
+		off -= (uint32_t)s->len;
 	}
-	return (struct vvirtq_seg){ 0 };
+	return ~(gpa_t)0;
+}
+
+bool vvirtq_poke(struct vvirtq *q, gpa_t gpa, uint8_t v)
+{
+	struct gmem_pin p;
+	if (pin(q, gpa, 1, GMEM_WRITE, &p, "a receive buffer is outside memory"))
+		return false;
+	*(uint8_t *)p.p = v;
+	gmem_unpin(q->mem, &p);
+	return true;
 }

@@ -2,14 +2,15 @@
 /*
  * Split virtqueues (virtio 1.2, 2.7), the device's side. Everything in guest memory may be hostile and may change under
  * our eyes: each field is read once, checked, and used from the copy. A broken ring gives -EPROTO and a reason in
- * q->why.
+ * q->why. A page that is not here yet (gmem.h) gives -EAGAIN, from vvirtq_pop alone: nothing was taken; give up the lock,
+ * vvirtq_wait, begin again.
  *
  *   descriptors  addr len flags next      the driver's buffers, chained, or in an indirect table
  *   avail        flags idx ring[] used_event    driver -> device: heads of chains offered
  *   used         flags idx ring[] avail_event   device -> driver: heads and lengths written
  *
  * The caller holds the device's lock, except for the vvirtq_chain functions, which touch only the chain and guest
- * memory. What is written is marked in the dirty set right after the write.
+ * memory. A chain's bytes are pinned from vvirtq_pop to vvirtq_release, which makes dirty what was written.
  */
 #pragma once
 #include "vmm/gmem.h"
@@ -31,11 +32,8 @@ struct vvirtq {
 	struct gmem *mem;
 	bool indirect, event_idx; /* negotiated */
 	const char *why;          /* what broke */
-};
-struct vvirtq_seg {
-	uint8_t *p;
-	gpa_t gpa;
-	uint32_t len;
+	gpa_t absent;             /* -EAGAIN: which memory is not here yet */
+	size_t absent_len;
 };
 /* A buffer: first the segments that the device reads, then those that it writes. */
 struct vvirtq_chain {
@@ -44,13 +42,16 @@ struct vvirtq_chain {
 	uint32_t out_len, in_len;
 	unsigned rseg, wseg; /* cursors of vvirtq_chain_read and _write */
 	uint32_t roff, woff;
-	struct vvirtq_seg seg[VIRTQ_SEGS_MAX];
+	struct gmem_pin seg[VIRTQ_SEGS_MAX];
 };
 
 /* Can the driver's addresses and size be those of a queue? (2.7: alignments, power of two) */
 bool vvirtq_is_sane(const struct vvirtq_state *s);
-/* Take the next buffer: 1, 0 if there is none, -EPROTO. */
+/* Take the next buffer: 1, 0 if there is none, -EPROTO, -EAGAIN. */
 int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c);
+int vvirtq_wait(const struct vvirtq *q) must_check; /* after -EAGAIN, no lock held: 0, or why it will not come. Sleeps */
+void vvirtq_want(const struct vvirtq *q);           /* after -EAGAIN: ask for it. Any context */
+void vvirtq_release(struct vvirtq *q, struct vvirtq_chain *c);
 void vvirtq_unpop(struct vvirtq *q, unsigned n); /* give back the last n */
 /* Put a used element i places after the published ones; then publish n of them. -EPROTO */
 int vvirtq_put(struct vvirtq *q, unsigned i, uint16_t head, uint32_t len);
@@ -63,6 +64,8 @@ bool vvirtq_listen(struct vvirtq *q);
 
 /* Sequential copies from the read part and to the write part; how many bytes there were. */
 size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len);
-size_t vvirtq_chain_write(struct vvirtq *q, struct vvirtq_chain *c, const void *buf, size_t len);
-/* Segment with byte off of the write part, as {p, gpa, 1}; p NULL if there is none. */
-struct vvirtq_seg vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off);
+size_t vvirtq_chain_write(struct vvirtq_chain *c, const void *buf, size_t len);
+/* Where byte off of the write part is; ~0 if there is none. */
+gpa_t vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off);
+/* Write a byte there, after the chain was released. False: the memory is gone. */
+bool vvirtq_poke(struct vvirtq *q, gpa_t gpa, uint8_t v);

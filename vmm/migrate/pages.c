@@ -36,9 +36,14 @@ int pages_flush(struct page_tx *p)
 		wire_put_u32(tx, r->count);
 		if (r->count & PAGES_ZERO)
 			continue;
-		for (gfn_t f = p->base + r->off; f < p->base + r->off + r->count;
-		     f++) /* neighbours join into one piece */
-			wire_put_data(tx, gmem_ptr(p->mem, f << PAGE_SHIFT, PAGE_SIZE), PAGE_SIZE);
+		for (gfn_t f = p->base + r->off; f < p->base + r->off + r->count; f++) { /* neighbours join there */
+			struct gmem_pin pin;                                             /* until wire_end */
+			int err = gmem_pin_wait(p->mem, f << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
+			if (err)
+				return err;
+			wire_put_data(tx, pin.p, PAGE_SIZE);
+			gmem_unpin(p->mem, &pin);
+		}
 	}
 	p->nruns = p->ndata = 0;
 	return wire_end(tx, pages_deadline(p));
@@ -87,7 +92,10 @@ static int batch_send(struct page_tx *p, uint64_t *map, gfn_t first, uint64_t co
 	for (uint64_t i = first / 64; i < (first + count + 63) / 64; i++) {
 		for (uint64_t word = map[i]; word; word &= word - 1) {
 			gfn_t gfn = i * 64 + (unsigned)__builtin_ctzll(word);
-			int err = record_add(p, gfn, page_is_zero(gmem_ptr(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE)));
+			struct gmem_pin pin;
+			int err = gmem_pin_wait(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
+			if (!err)
+				err = record_add(p, gfn, page_is_zero(pin.p));
 			if (err)
 				return err;
 		}
@@ -96,7 +104,7 @@ static int batch_send(struct page_tx *p, uint64_t *map, gfn_t first, uint64_t co
 	return 0;
 }
 
-int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush)(void *), void *flush_arg)
+int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest)
 {
 	struct gmem_range r[2];
 	int err = 0;
@@ -110,7 +118,7 @@ int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush
 			if (!any_set(map + first / 64, count / 64))
 				continue;
 			if (harvest)
-				gmem_track_harvest(p->mem, first, count, map + first / 64, flush, flush_arg);
+				gmem_track_harvest(p->mem, first, count, map + first / 64);
 			err = batch_send(p, map, first, count);
 			if (!err)
 				err = p->progress(p->arg);
@@ -135,8 +143,12 @@ static bool range_is_ram(const struct gmem *g, gfn_t gfn, uint64_t count)
 static void zero_run(struct gmem *g, gfn_t gfn, uint64_t count)
 {
 	gfn_t end = gfn + count;
-	for (gfn_t f = gmem_next_written(g, gfn, end); f < end; f = gmem_next_written(g, f + 1, end))
-		memset(gmem_ptr(g, f << PAGE_SHIFT, PAGE_SIZE), 0, PAGE_SIZE);
+	for (gfn_t f = gmem_next_written(g, gfn, end); f < end; f = gmem_next_written(g, f + 1, end)) {
+		struct gmem_pin pin;
+		BUG_ON(gmem_pin(g, f << PAGE_SHIFT, PAGE_SIZE, GMEM_FILL, &pin)); /* it was written: it is RAM */
+		memset(pin.p, 0, PAGE_SIZE);
+		gmem_unpin(g, &pin);
+	}
 }
 
 static int data_run(struct page_rx *p, gfn_t gfn, uint64_t count)
@@ -144,10 +156,12 @@ static int data_run(struct page_rx *p, gfn_t gfn, uint64_t count)
 	gpa_t gpa = gfn << PAGE_SHIFT;
 	uint64_t left = count << PAGE_SHIFT;
 	int err = 0;
-	gmem_dirty(p->mem, gpa, left); /* before it: a run that is cut in the middle has been written to as well */
 	while (left && !err) {
 		size_t n = MIN(left, GMEM_BLOCK - (gpa & (GMEM_BLOCK - 1)));
-		err = wire_recv_data(p->rx, gmem_ptr(p->mem, gpa, n), n, time_ns() + p->idle_ns);
+		struct gmem_pin pin;
+		BUG_ON(gmem_pin(p->mem, gpa, n, GMEM_FILL, &pin)); /* pages_recv has looked: it is RAM */
+		err = wire_recv_data(p->rx, pin.p, n, time_ns() + p->idle_ns);
+		gmem_unpin(p->mem, &pin); /* a run that is cut in the middle has been written to as well */
 		gpa += n;
 		left -= n;
 	}

@@ -42,8 +42,7 @@ struct page_tx {
  * running guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look
  * goes now.
  */
-int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest, void (*flush)(void *arg),
-		    void *flush_arg) must_check;
+int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest) must_check;
 
 /* Until when the next record has to be out. */
 uint64_t pages_deadline(const struct page_tx *p);

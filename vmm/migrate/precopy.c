@@ -72,8 +72,7 @@ uint64_t precopy_harvest(struct source *c)
 	struct gmem_range r[2];
 	uint64_t n = 0;
 	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++)
-		n += gmem_track_harvest(&c->vm->mem, r[i].first, r[i].count, c->map + r[i].first / 64, vm_flush_tlb,
-					c->vm);
+		n += gmem_track_harvest(&c->vm->mem, r[i].first, r[i].count, c->map + r[i].first / 64);
 	return n;
 }
 
@@ -82,7 +81,7 @@ static void tracking_start(struct source *c)
 	struct gmem_range r[2];
 
 	c->map = c->vm->mem.track_map;
-	gmem_track_start(&c->vm->mem, vm_flush_tlb, c->vm);
+	gmem_track_start(&c->vm->mem);
 	c->tracking = true;
 	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++) {
 		memset(c->map + r[i].first / 64, 0xff, r[i].count / 8); /* RAM is whole 2 MiB blocks */
@@ -96,7 +95,7 @@ int precopy_send_pass(struct source *c, bool final)
 	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, pages_deadline(&c->pages));
 	if (err)
 		return err;
-	err = pages_send_pass(&c->pages, c->map, !final, vm_flush_tlb, c->vm);
+	err = pages_send_pass(&c->pages, c->map, !final);
 	if (err || (err = precopy_progress(c))) /* even if it had no pages */
 		return err;
 	return pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));

@@ -87,7 +87,7 @@ static void take_back(struct source *c)
 	}
 	c->paused = false;
 	if (c->tracking)
-		gmem_track_stop(&c->vm->mem, vm_flush_tlb, c->vm);
+		gmem_track_stop(&c->vm->mem);
 	c->tracking = false;
 }
 

@@ -174,7 +174,13 @@ static void do_npf(struct vcpu *v, const struct vmexit *x)
 	gpa_t gpa = x->u.npf.gpa;
 	struct why w = { "" };
 	if (gmem_is_ram(&v->vm->mem, gpa)) {
-		/* RAM is mapped for ever: the walker met a table that was just replaced, and is let in again. */
+		/*
+		 * A page that is not here yet; or the walker met a table that was just replaced (what is here is mapped
+		 * for ever), and is let in again.
+		 */
+		int err = gmem_wait(&v->vm->mem, gpa, 1);
+		if (err)
+			vm_fail(v->vm, "its memory at %lx did not come: %s", gpa, err_name(err));
 		return;
 	}
 	if (x->u.npf.fetch) {

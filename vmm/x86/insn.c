@@ -8,9 +8,9 @@
 #include <string.h>
 
 struct leaf {
-	uint64_t *ptr, entry; /* the leaf entry */
-	gpa_t at;             /* where it is */
-	gpa_t gpa;            /* what it maps gva to */
+	uint64_t entry; /* the leaf entry */
+	gpa_t at;       /* where it is */
+	gpa_t gpa;      /* what it maps gva to */
 };
 /* The leaf that maps gva, every entry on the way having the bits `need`. */
 static inline __attribute__((always_inline)) bool walk(const struct gmem *g, uint64_t cr3, uint64_t gva, uint64_t need,
@@ -20,10 +20,10 @@ static inline __attribute__((always_inline)) bool walk(const struct gmem *g, uin
 #pragma GCC unroll 4
 	for (unsigned level = 4, shift = PAGE_SHIFT + 27; level >= 1; level--, shift -= 9) {
 		l->at = (e & PTE_ADDR) + (gva >> shift & 511) * 8;
-		l->ptr = gmem_ptr(g, l->at, 8);
-		if (!l->ptr)
+		struct gmem_pin pin;
+		if (gmem_pin_wait(g, l->at, 8, GMEM_READ, &pin))
 			return false;
-		e = __atomic_load_n(l->ptr, __ATOMIC_RELAXED);
+		e = __atomic_load_n((uint64_t *)pin.p, __ATOMIC_RELAXED);
 		if ((e & need) != need)
 			return false;
 		if (level == 1 || (level < 4 && (e & PTE_PS))) {
@@ -57,8 +57,11 @@ int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, 
 	}
 	*gpa = l.gpa;
 	if (write && !(l.entry & PTE_D)) {
-		__atomic_fetch_or(l.ptr, PTE_A | PTE_D, __ATOMIC_RELAXED);
-		gmem_dirty(&v->vm->mem, l.at, 8);
+		struct gmem_pin pin;
+		if (gmem_pin_wait(&v->vm->mem, l.at, 8, GMEM_WRITE, &pin))
+			return -EFAULT;
+		__atomic_fetch_or((uint64_t *)pin.p, PTE_A | PTE_D, __ATOMIC_RELAXED);
+		gmem_unpin(&v->vm->mem, &pin);
 	}
 	return 0;
 }
@@ -103,10 +106,8 @@ unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MA
 	while (have < INSN_MAX) {
 		gpa_t gpa;
 		unsigned n = (unsigned)MIN(INSN_MAX - have, PAGE_SIZE - ((gva + have) & PAGE_MASK));
-		const void *p = walk_gva(v, m, gva + have, false, &gpa) ? NULL : gmem_ptr(&v->vm->mem, gpa, n);
-		if (!p)
+		if (walk_gva(v, m, gva + have, false, &gpa) || gmem_read(&v->vm->mem, gpa, buf + have, n))
 			break;
-		memcpy(buf + have, p, n);
 		have += n;
 	}
 	return have;
@@ -119,14 +120,14 @@ unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MA
 static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t *op, unsigned n)
 {
 	struct leaf l;
+	struct gmem_pin pin;
 	if (!m->long_mode || (v->hv->rip & PAGE_MASK) + n > PAGE_SIZE ||
-	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l))
+	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) || gmem_pin_wait(&v->vm->mem, l.gpa, n, GMEM_READ, &pin))
 		return false;
-	const uint8_t *code = gmem_ptr(&v->vm->mem, l.gpa, n);
-	for (; code && n; n--)
+	for (const uint8_t *code = pin.p; n; n--)
 		if (*code++ != *op++)
 			return false;
-	return code;
+	return true;
 }
 
 static __attribute__((noinline)) unsigned decode_length(struct vcpu *v, const struct hv_mode *m)
