@@ -40,3 +40,5 @@ int net_addr_why(struct why *w);
 int net_peer(const char *name, char addr[48], struct why *w);
 /* The i-th [peer], in the file's order; false past the end. The strings live for ever. */
 bool net_peer_get(unsigned i, const char **name, const char **addr);
+/* Completion of a peer's name (struct con_sub). */
+void net_peer_words(const char *what, void (*add)(void *arg, const char *word), void *arg);

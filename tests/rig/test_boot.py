@@ -172,6 +172,17 @@ def test_console_editing(rig):
     con.expect(r"CPUs", 5, start)
     con.wait_prompt(5, start)
     assert "error" in con.cmd("nonsense")
+    assert "please is a word too many. Usage: poweroff [--force]" in con.cmd("poweroff now please")
+    for line in ("vm help", "vm start ?", "help vm start"):
+        assert "vm start NAME [--force]" in con.cmd(line), line
+
+
+@pytest.mark.rigs("amd", "intel")
+def test_console_fits_its_width(rig):
+    """No table, and no line of facts, is wider than a terminal."""
+    for line in ("vm list", f"vm info {DEMO}", "host", "nic", "bridge", "migrate status", "migrate records", "tasks", "help"):
+        out = rig.where().cmd(line)
+        assert out and max(len(row) for row in out.splitlines()) <= 79, out
 
 
 def test_console_of_the_guest(rig):
