@@ -133,6 +133,7 @@ CONSOLE_CMD(tasks, "", "what runs inside tern", cmd_tasks, NULL);
 
 static void show_line(struct con *c, const struct log_line *l, uint64_t wall_ns)
 {
+	uint64_t s = (wall_ns + l->time_ns) / NS_PER_SEC;
 	out_row(c);
 	out_u64(c, "seq|", l->seq);
 	out_us(c, "us|", l->time_ns);
@@ -140,6 +141,8 @@ static void show_line(struct con *c, const struct log_line *l, uint64_t wall_ns)
 	out_str(c, "level|", log_level_name(l->level));
 	out_str(c, "text|", l->text);
 	out_row_end(c);
+	if (wall_ns)
+		out_text(c, "%02lu:%02lu:%02lu ", s / 3600 % 24, s / 60 % 60, s % 60);
 	out_text(c, "[%5lu.%06lu] %-5s %s\n", l->time_ns / NS_PER_SEC, l->time_ns % NS_PER_SEC / NS_PER_US,
 		 log_level_name(l->level), l->text);
 }

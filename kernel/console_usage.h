@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What may follow a command's words is written once, as the operator reads it, and checked, completed and explained
- * from that: "NAME to PEER [--max-downtime MS] [LEVEL] [on|off]". Capitals stand for the operator's word, small letters for
+ * from that: "NAME to PEER [--max-downtime MS] [on|off]". Capitals stand for the operator's word, small letters for
  * themselves, brackets for what may be left out. Options may stand anywhere. Pure.
  */
 #pragma once

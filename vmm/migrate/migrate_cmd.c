@@ -4,6 +4,7 @@
  * name that tern.conf gives it, and only net/ knows the address.
  */
 #include "kernel/console.h"
+#include "kernel/host.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/net.h"
@@ -30,12 +31,31 @@ static bool status_of(const char *name, struct migrate_status *s)
 	return false;
 }
 
+/* "10.77.0.11:59015", as tern.conf calls it. */
+struct peer_name {
+	char s[48];
+};
+static struct peer_name peer_name(const char *peer)
+{
+	const char *name, *addr;
+	struct peer_name p;
+	int n = (int)strcspn(peer, ":");
+	sniprintf(p.s, sizeof(p.s), "%.*s", n, peer);
+	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
+		if (!strcmp(addr, p.s)) {
+			sniprintf(p.s, sizeof(p.s), "%s", name);
+			break;
+		}
+	return p;
+}
+
 static void show_status(struct con *c, const struct migrate_status *s)
 {
 	out_str(c, "name|VM", s->vm);
 	out_str(c, "peer|", s->peer);
 	out_str(c, "direction|", s->incoming ? "in" : "out");
-	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", s->peer);
+	out_str(c, "peer_name|", peer_name(s->peer).s);
+	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", peer_name(s->peer).s);
 	out_str(c, "phase", migrate_phase_name(s->phase));
 	out_bool(c, "over|", is_over(s));
 	out_u64(c, "passes", s->pass);
@@ -57,14 +77,15 @@ static void show_status(struct con *c, const struct migrate_status *s)
 
 static void progress_line(struct con *c, const struct migrate_status *s)
 {
-	con_printf(c, "\r%s: %s", s->vm, migrate_phase_name(s->phase));
-	if (s->phase >= MIG_PASSES)
-		con_printf(c, "  pass %u  %lu pages left  %s MB/s", s->pass, s->pages_left,
-			   out_tenths(s->rate, 1000000).s);
-	if (s->predicted_downtime_ns)
-		con_printf(c, "  dirty %s MB/s  downtime ~%lu ms", out_tenths(s->dirty_rate, 1000000).s,
-			   s->predicted_downtime_ns / NS_PER_MS);
-	con_printf(c, "\033[K");
+	char line[OUT_COLUMNS + 1]; /* what does not fit is left out */
+	int n = sniprintf(line, sizeof(line), "%s: %s", s->vm, migrate_phase_name(s->phase));
+	if (s->phase >= MIG_PASSES && n < OUT_COLUMNS)
+		n += sniprintf(line + n, sizeof(line) - (size_t)n, "  pass %u  %lu pages left  %s MB/s", s->pass,
+			       s->pages_left, out_tenths(s->rate, 1000000).s);
+	if (s->predicted_downtime_ns && n < OUT_COLUMNS)
+		sniprintf(line + n, sizeof(line) - (size_t)n, "  dirty %s  down ~%s",
+			  out_tenths(s->dirty_rate, 1000000).s, out_span(s->predicted_downtime_ns).s);
+	out_text(c, "\r%s\033[K", line);
 }
 
 /* Once what the guest had asked for meanwhile (power-off, reset) has been carried out. */
@@ -88,8 +109,7 @@ static int follow(struct con *c, const char *name)
 	bool quiet = c->json;
 
 	while (status_of(name, &s) && !is_over(&s)) {
-		if (!quiet)
-			progress_line(c, &s);
+		progress_line(c, &s);
 		bool leaves =
 			migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2)) && c->interrupted(c);
 		if (s.phase == MIG_UNDECIDED && !undecided_ns)
@@ -102,18 +122,16 @@ static int follow(struct con *c, const char *name)
 		if (leaves && quiet)
 			return con_error(c, -EINTR, "migrate %s to %s: it goes on without you", name, s.peer);
 		if (leaves) {
-			con_printf(c,
-				   "\nthe migration goes on. `migrate status` shows it, `migrate cancel %s` ends it\n",
-				   name);
+			out_text(c, "\nthe migration goes on. `migrate status` shows it, `migrate cancel %s` ends it\n",
+				 name);
 			return 0;
 		}
 	}
-	if (!quiet)
-		con_printf(c, "\r\033[K");
+	out_text(c, "\r\033[K");
 	if (s.phase != MIG_DONE)
 		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO,
 				 "migrate %s to %s: %s. The VM is %s here", name, s.peer, s.error, state_here(name));
-	out_text(c, "%s runs at %s\n", s.vm, s.peer);
+	out_text(c, "%s runs at %s\n", s.vm, peer_name(s.peer).s);
 	show_status(c, &s);
 	return 0;
 }
@@ -134,11 +152,14 @@ static int cmd_to(struct con *c, int argc, char **argv)
 	(void)argc;
 	const char *name = argv[1], *ms = con_opt(c, "--max-downtime"), *passes = con_opt(c, "--max-passes");
 	struct why w = { "" };
+	char mine[48];
 	if (ms && !parse_u32(ms, 60000, &p.max_downtime_ms))
 		return con_error(c, -EINVAL, "migrate: --max-downtime %s: give milliseconds, 1..60000", ms);
 	if (passes && !parse_u32(passes, 1000, &p.max_passes))
 		return con_error(c, -EINVAL, "migrate: --max-passes %s: give 1..1000", passes);
 	int err = net_peer(argv[3], p.dest, &w);
+	if (!strcmp(argv[3], host_info.name) || (!err && !strcmp(p.dest, net_address(mine))))
+		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
 	if (err)
 		return con_error(c, err, "migrate: %s", w.text[0] ? w.text : err_name(err));
 	struct vm *vm = vm_get(name);
