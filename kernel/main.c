@@ -223,7 +223,7 @@ static void start_vmm(void)
 	const char *name, *addr;
 	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
 		migrate_peer_add(name, addr);
-	host_may_leave = migrate_may_leave;
+	host_may_leave = vm_may_leave;
 	const struct nic *nic;
 	for (unsigned i = 0; (nic = nic_get(i)); i++)
 		vmm_own_mac(nic->mac);

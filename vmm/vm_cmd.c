@@ -2,6 +2,7 @@
 /* `vm`: what the operator does with virtual machines on this host. Moving them is `migrate`'s. */
 #include "kernel/console.h"
 #include "kernel/base/mac.h"
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/pc/machine.h"
 #include "vmm/migrate/departed.h"
@@ -212,11 +213,77 @@ static int answer(struct con *c, struct vm *vm, const char *did)
 	return 0;
 }
 
+/* `vm start` in a task of its own, so that the console can show that it waits, and leave. */
+struct start {
+	struct vm *vm;
+	bool force;
+	unsigned refs; /* [a] the task's and the console's */
+	struct completion done;
+	int err;
+	struct why why;
+};
+
+static void start_put(struct start *s)
+{
+	if (__atomic_sub_fetch(&s->refs, 1, __ATOMIC_SEQ_CST))
+		return;
+	vm_put(s->vm);
+	free(s);
+}
+
+static void start_task(void *arg)
+{
+	struct start *s = arg;
+	s->err = vm_start_here(s->vm, s->force, &s->why);
+	completion_done(&s->done);
+	start_put(s);
+}
+
+/* 0: it has ended; -EINTR: the operator has left it. */
+static int start_wait(struct con *c, struct start *s)
+{
+	uint64_t start = time_ns();
+	int err;
+	while ((err = completion_wait(&s->done, time_in_ms(100))) && !c->interrupted(c)) {
+		if (time_ns() - start < NS_PER_SEC)
+			continue;
+		bool asks = __atomic_load_n(&s->vm->lease, __ATOMIC_RELAXED) == VM_LEASE_ASKING;
+		out_text(c, "\r%s: %s, %lu s. ^C %s\033[K", s->vm->cfg.name, asks ? "asks its peers" : "is being built",
+			 (time_ns() - start) / NS_PER_SEC, asks ? "gives it up" : "leaves it to itself");
+	}
+	if (time_ns() - start >= NS_PER_SEC)
+		out_text(c, "\r\033[K");
+	return err ? -EINTR : 0;
+}
+
+static int start_here(struct con *c, struct vm *vm, struct why *w)
+{
+	struct start *s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	*s = (struct start){ .vm = vm_get(vm->cfg.name), .force = con_opt(c, "--force"), .refs = 2 };
+	completion_init(&s->done);
+	if (s->vm != vm || !task_create("vm start", TASK_PRIO_NORMAL, start_task, s)) {
+		s->refs = 1;
+		start_put(s);
+		return -ENOMEM;
+	}
+	int err = start_wait(c, s);
+	if (err)
+		(void)vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_YIELDED); /* while it still asks nobody else does */
+	else
+		err = s->err, *w = s->why;
+	start_put(s);
+	return err;
+}
+
 static int do_start(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
-	int err = vm_start_here(vm, con_opt(c, "--force"), &w);
+	int err = start_here(c, vm, &w);
 
+	if (err == -EINTR)
+		return con_error(c, err, "vm start %s: given up, unless it was too late: `vm list`", vm->cfg.name);
 	if (err == -EEXIST)
 		return con_error(c, err, "vm start %s: %s. Move it from there, or stop it there", vm->cfg.name, w.text);
 	if (err == -EAGAIN || (err == -EBUSY && vm->waits_for[0]))
@@ -361,6 +428,19 @@ WITH_VM(stop)
 WITH_VM(console)
 WITH_VM(claim)
 WITH_VM(forget)
+
+static void running(struct vm *vm, void *arg)
+{
+	enum vm_state s = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
+	if (s == VM_RUNNING || s == VM_PAUSED)
+		(void)why_set(arg, -EBUSY, "%s runs here: move it away, or stop it", vm->cfg.name);
+}
+
+int vm_may_leave(struct why *w)
+{
+	vm_for_each(running, w);
+	return w->text[0] ? -EBUSY : migrate_may_leave(w);
+}
 
 struct completion_ctx {
 	void (*add)(void *arg, const char *word);

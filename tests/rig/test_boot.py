@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -125,6 +126,34 @@ def test_address_by_dhcp(switch, tmp_path):
             a.remove()
         server.kill()
         server.wait(5)
+
+
+def test_waiting_is_shown_and_left(switch):
+    """`vm start` asks a peer that is silent: that is shown, ^C leaves it, and the VM does not start then. A host with a VM stays on."""
+    conf = vm_conf("third", "tern.load=none", 128, "52:54:00:77:00:53", kernel="stock")
+    h = Host("c", switch, host_conf(3, "c", conf, peer=("f", 6)), 3)
+    try:
+        h.start()
+        h.wait_address()
+        start = h.console.begin("vm start third")
+        h.console.expect(r"third: asks its peers, \d+ s", 10, start)
+        h.console.send("\x03")
+        h.console.wait_prompt(3, start + 1)
+        assert "error: vm start third: given up" in h.console.text[start:]
+        end = time.monotonic() + 30 * h.console.scale  # until the round of questions has ended that was under way
+        while "is being started" in (e := h.console.json_result("vm start third", 40)["error"])["text"]:
+            assert time.monotonic() < end, e
+        assert "f does not answer" in e["text"] and h.vms()["third"]["state"] == "stopped", e
+        h.json("vm start third --force", 30)
+        for line in ("poweroff", "host reboot"):
+            assert "third runs here" in h.console.json_result(line)["error"]["text"]
+        e = h.console.json_result("migrate third to c")["error"]
+        assert "that is this host" in e["text"]
+        assert "that is this host" in h.cmd(f"migrate third to {h.address}")
+        start = h.console.begin("poweroff --force")
+        assert h.wait_off(10), h.console.text[start:]
+    finally:
+        h.remove()
 
 
 def test_boot_wrong_configuration(shared):
