@@ -47,7 +47,8 @@ static hpa_t find_rsdp(void)
 
 /*
  * A page that a start-up IPI can name: below 1 MiB. The first try may give page 0, where the real-mode vectors are:
- * then that one stays taken, and the next try gives another. 0 if there is none: exit_boot.c looks once more at the end.
+ * then that one stays taken, and the next try gives another. 0 if there is none: exit_boot.c looks once more at the
+ * end.
  */
 static hpa_t find_trampoline(void)
 {

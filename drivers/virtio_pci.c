@@ -9,6 +9,7 @@
 #include "kernel/time.h"
 #include <string.h>
 
+/* Of each structure the first that can be mapped counts: a device offers them in its order of preference (4.1.4.1). */
 static int map_caps(struct virtio_dev *v)
 {
 	uint8_t *bars[6] = { 0 };

@@ -25,6 +25,7 @@
 #include "kernel/sched.h"
 #include "kernel/time.h"
 #include "net/net.h"
+#include "vmm/migrate/lease.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/this_host.h"
 #include "vmm/vm.h"
@@ -156,11 +157,7 @@ static void hv_cpu_on(void *arg)
 		__atomic_fetch_add(&cpus_without_hv, 1, __ATOMIC_SEQ_CST);
 }
 
-/* What probing an address takes at most is 9 s (net/net.h). */
-static void settle_address(void)
-{
-	(void)net_addr_settle(time_in_ms(10000)); /* whoever has no address then finds his peers silent */
-}
+static bool address_settled(uint64_t deadline_ns) { return net_addr_settle(deadline_ns) != -ETIMEDOUT; }
 
 /* A host whose address is another's as well hears nothing: no VM starts by itself then. */
 static bool address_conflict(char *text, size_t size)
@@ -219,7 +216,8 @@ static void start_vmm(void)
 	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc);
 	migrate_this_host()->undecided_resume = undecided_resume();
 	migrate_this_host()->address_conflict = address_conflict;
-	migrate_this_host()->settle_address = settle_address;
+	migrate_this_host()->address_settled = address_settled;
+	vm_guard = (struct vm_guard){ lease_may_start, lease_started };
 	const char *name, *addr;
 	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
 		migrate_peer_add(name, addr);

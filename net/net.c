@@ -177,10 +177,14 @@ static int if_add(struct conf *c, const char *name)
 	nifs++;
 	nic_attach(i);
 	err = nic_start(n); /* first, so that lwIP's announcement of its address finds it sending */
-	if (!err)
-		err = netif_attach(i);
 	if (err)
-		log_error("net: %s (%s) is not usable: %s", i->name, n->name, err_name(err));
+		goto fail;
+	err = netif_attach(i);
+	if (err)
+		goto fail;
+	return 0;
+fail:
+	log_error("net: %s (%s) is not usable: %s", i->name, n->name, err_name(err));
 	return err;
 }
 
@@ -188,8 +192,9 @@ int net_init(struct conf *c)
 {
 	peers_read(c);
 	int err = netbuf_init();
-	if (!err)
-		err = net_sys_start();
+	if (err)
+		return err;
+	err = net_sys_start();
 	if (err)
 		return err;
 	if (!conf_section(c, "nic", 0)) {

@@ -56,6 +56,7 @@ struct pbuf *netbuf_alloc(size_t n)
 		spin_unlock(&lock);
 		return NULL;
 	}
+	/* All the pieces or none, in one visit of the lock. */
 	struct netbuf *list = free_list, *b = list;
 	for (unsigned i = 1; i < count; i++)
 		b = b->next;

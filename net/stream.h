@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A reliable byte stream: all that migration knows of the network. TCP (lwIP) and an in-memory pipe implement it, TLS
- * will. One reader and one writer task may use a stream at once. Deadlines are absolute time_ns(). Errors are -errno:
- * -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED (stream_abort was called). An
- * error is final for the stream.
+ * A reliable byte stream: all that migration knows of the network. TCP (lwIP) implements it, TLS will, and in
+ * host-built tests a pipe. One reader and one writer task may use a stream at once. Deadlines are absolute time_ns().
+ * Errors are -errno: -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED
+ * (stream_abort was called). An error is final for the stream.
  */
 #pragma once
 #include "kernel/base/bits.h"
@@ -46,8 +46,3 @@ int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint6
 		       struct why *w) must_check;
 int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s),
 		      void *arg) must_check;
-
-/* Two ends of a pipe with `capacity` bytes of buffer each way (tests; also the loop-back migration). */
-int stream_pipe(struct stream *ends[2], size_t capacity) must_check;
-/* Cut both directions of a pipe after `bytes` more bytes of end's output: then both ends get -ECONNRESET. For tests. */
-void stream_pipe_cut_after(struct stream *end, uint64_t bytes);

@@ -145,7 +145,7 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 	tcp_sent(pcb, on_sent);
 	tcp_err(pcb, on_error);
 	tcp_poll(pcb, on_poll, POLL_TICKS);
-	tcp_nagle_disable(pcb);
+	tcp_nagle_disable(pcb); /* a small record does not wait for the ACK of the one before */
 	ip_set_option(pcb, SOF_KEEPALIVE);
 	pcb->keep_idle = KEEP_IDLE_MS;
 	pcb->keep_intvl = KEEP_INTERVAL_MS;
@@ -381,9 +381,10 @@ static int tcp_stream_writev(struct stream *s, const struct iov *iov, unsigned n
 			tcp_output(t->pcb);
 		}
 		NET_CORE_UNLOCK();
-		if (!err && !done)
-			err = wait_space(t, seen, deadline_ns);
 		if (err || done)
+			return err;
+		err = wait_space(t, seen, deadline_ns);
+		if (err)
 			return err;
 	}
 }
@@ -404,19 +405,20 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	NET_CORE_LOCK();
 	struct tcp_pcb *pcb = tcp_new();
 	struct tcp_stream *t = pcb ? tcp_stream_new(pcb) : NULL;
-	if (t) {
-		pcb->rto = pcb->sv =
-			1000 / TCP_SLOW_INTERVAL; /* a lost SYN is repeated after 1 s (RFC 6298), lwIP has 3 */
-		err = err_of(tcp_connect(pcb, ip, port, on_connected), true);
+	*out = t;
+	if (!t) {
+		if (pcb)
+			tcp_abort(pcb);
+		goto out;
 	}
-	if (err && t) {
+	pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL; /* a lost SYN is repeated after 1 s (RFC 6298), lwIP has 3 */
+	err = err_of(tcp_connect(pcb, ip, port, on_connected), true);
+	if (err) {
 		drop_pcb(t);
 		free(t);
-	} else if (err && pcb) {
-		tcp_abort(pcb);
 	}
+out:
 	NET_CORE_UNLOCK();
-	*out = err ? NULL : t;
 	return err;
 }
 
@@ -448,10 +450,11 @@ int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint6
 		return why_set(w, err, "no connection to %s:%u: %s", addr, port, err_name(err));
 	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr, port);
 	err = connect_wait(t, deadline_ns);
-	if (!err) {
-		*s = &t->s;
-		return 0;
-	}
+	if (err)
+		goto fail;
+	*s = &t->s;
+	return 0;
+fail:
 	tcp_stream_abort(&t->s);
 	tcp_stream_close(&t->s);
 	if (err == -ECONNREFUSED)

@@ -8,7 +8,7 @@
 #            no comment names a file or a function that does not exist
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
-#   image    no FPU register in the kernel, text not writable, the size
+#   image    no FPU register in the kernel, text not writable, no command of tests/image/, the size
 #   clang    the whole image builds with clang as well
 set -euo pipefail
 var() { make -s --no-print-directory "print-$1"; }
@@ -39,8 +39,8 @@ format)
 layers)
 	/usr/bin/python3 tools/layers.py
 	/usr/bin/python3 tools/names.py
-	diff <(sources 'arch/*.[cS]' 'kernel/*.[cS]' 'drivers/*.[cS]' 'net/*.[cS]' 'vmm/*.[cS]' 'boot/*.[cS]' | LC_ALL=C sort) \
-		<(echo "$(var OWN_SRC) $(var BOOT_SRC)" | tr ' ' '\n' | grep . | LC_ALL=C sort) ||
+	diff <(sources 'arch/*.[cS]' 'kernel/*.[cS]' 'drivers/*.[cS]' 'net/*.[cS]' 'vmm/*.[cS]' 'boot/*.[cS]' 'tests/image/*.c' | LC_ALL=C sort) \
+		<(echo "$(var OWN_SRC) $(var BOOT_SRC) $(var TEST_SRC)" | tr ' ' '\n' | grep . | LC_ALL=C sort) ||
 		{ echo "< on the disk, > in the Makefile"; exit 1; }
 	;;
 headers)
@@ -65,7 +65,7 @@ tidy)
 	# A string of its own is all that the version's quotes are needed for; without it the flags are plain words.
 	flags=$(make -s --no-print-directory CC=clang print-KFLAGS | sed "s/-MMD -MP//; s/-DTERN_VERSION=[^ ]*/-DTERN_VERSION=__FILE__/")
 	flags+=" $(var LWIP_INC) $(var ZYDIS_INC) -I $(var GEN)"
-	sources 'arch/*.c' 'kernel/*.c' 'drivers/*.c' 'net/*.c' 'vmm/*.c' |
+	sources 'arch/*.c' 'kernel/*.c' 'drivers/*.c' 'net/*.c' 'vmm/*.c' 'tests/image/*.c' |
 		CHECKS=$checks FLAGS=$flags xargs -P "$(nproc)" -n 4 \
 			sh -c 'clang-tidy --quiet --warnings-as-errors=* --checks="$CHECKS" "$@" -- $FLAGS 2>/dev/null' sh
 	;;
@@ -76,6 +76,10 @@ image)
 		awk '/^[0-9a-f]+ </ { f = $2; next } { print f, $0 }' | head -5)
 	[ -z "$bad" ] || { echo "FPU registers in the kernel: $bad"; exit 1; }
 	readelf -lW build/kernel.elf | grep -q 'LOAD.*RWE' && { echo "a segment is writable and executable"; exit 1; }
+	nm build/kernel.elf | sed -n 's/.* console_cmd_//p' | sort >build/commands
+	grep -qx help build/commands || { echo "no commands found in build/kernel.elf"; exit 1; }
+	bad=$(sed -n 's/^CONSOLE_CMD(\([a-z]*\),.*/\1/p' tests/image/*.c | sort | comm -12 - build/commands)
+	[ -z "$bad" ] || { echo "commands of tests/image/ in the product:" $bad; exit 1; }
 	[ "$(stat -c %s build/BOOTX64.EFI)" -le 1048576 ]
 	;;
 clang)

@@ -195,6 +195,17 @@ void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len)
 		bitmap_set_atomic(g->soft_dirty, f);
 }
 
+gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end)
+{
+	while (from < end) {
+		uint64_t word = __atomic_load_n(&g->soft_dirty[from / 64], __ATOMIC_RELAXED) >> from % 64;
+		if (word)
+			return MIN(from + (unsigned)__builtin_ctzll(word), end);
+		from = (from / 64 + 1) * 64;
+	}
+	return end;
+}
+
 /* Pieces of [gpa, gpa+len) that lie in one block each. */
 static int gmem_copy(const struct gmem *g, gpa_t gpa, void *buf, size_t len, bool to_guest)
 {

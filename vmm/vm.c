@@ -3,12 +3,9 @@
 #include "vmm/vm.h"
 #include "kernel/base/hash.h"
 #include "kernel/log.h"
-#include "kernel/task.h"
-#include "kernel/time.h"
 #include "vmm/pc/machine.h"
-#include "vmm/migrate/departed.h"
-#include "vmm/migrate/migrate.h"
 #include "vmm/vm_life.h"
+#include "vmm/vm_console.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,92 +198,6 @@ static bool config_read(struct conf *c, const char *name, struct vm_config *cfg)
 	return ok;
 }
 
-/* The lease is TAKEN, and ends here. */
-static int start_leased(struct vm *vm, struct why *w)
-{
-	int err = vm_start(vm, w);
-	if (!err)
-		departed_remove(vm->cfg.name);
-	vm->waits_for[0] = 0;
-	__atomic_store_n(&vm->lease, VM_LEASE_NONE, __ATOMIC_SEQ_CST);
-	return err;
-}
-
-static int start_unless_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w)
-{
-	int err = migrate_elsewhere(vm, policy, patience_ns, w);
-	if (!err)
-		return start_leased(vm, w);
-	vm_lease_drop(vm); /* TAKEN is that of `vm start --force` */
-	return err;
-}
-
-int vm_start_here(struct vm *vm, bool force, struct why *w)
-{
-	if (!vm_state_is_off(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)))
-		return vm_start(vm, w); /* which has its own answer */
-	if (force) {                    /* whoever is still asking finds that his lease has gone */
-		if (__atomic_exchange_n(&vm->lease, VM_LEASE_TAKEN, __ATOMIC_SEQ_CST) == VM_LEASE_TAKEN)
-			return why_set(w, -EBUSY, "it is being started");
-		return start_leased(vm, w);
-	}
-	if (!vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING))
-		return why_set(w, -EBUSY, "it is being started%s%s", vm->waits_for[0] ? ", but: " : "", vm->waits_for);
-	return start_unless_elsewhere(vm, START_OPERATOR, 0, w);
-}
-
-struct vm *vm_start_departed(const char *name)
-{
-	struct departure d;
-	struct vm *vm;
-	if (!departed_get(name, 0, &d) || vm_new(&d.cfg, VM_STOPPED, &vm, NULL))
-		return NULL;
-	return vm_get(name);
-}
-
-#define ALONE_NS \
-	(30 *    \
-	 NS_PER_SEC) /* of silence, from boot, for autostart = alone: a link comes up, and a peer that booted with us */
-
-/*
- * One task for each: it may wait for a peer as long as that takes. What has moved to a peer, before this host was
- * restarted, stays there.
- */
-static void autostart_one(void *arg)
-{
-	struct vm *vm = arg;
-	struct why w = { "" };
-	bool alone = vm->cfg.autostart == VM_AUTOSTART_ALONE;
-	if (vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING)) {
-		int err = start_unless_elsewhere(vm, alone ? START_ALONE : START_AUTO, time_ns() + ALONE_NS, &w);
-		if (err == -EEXIST)
-			log_warn("vm %s: not started: %s", vm->cfg.name, w.text);
-		else if (err && err != -ECANCELED)
-			log_error("vm %s: cannot start: %s", vm->cfg.name, w.text);
-	}
-	vm_put(vm);
-}
-
-/* In a task of its own: the prompt does not wait for guests' memory to be cleared. */
-static void autostart(void *arg unused)
-{
-	struct vm *todo[CONF_MAX_ENTRIES / 2]; /* a section has at least two entries */
-	unsigned n = 0;
-	spin_lock(&vms_lock);
-	list_for_each(vm, &vms, struct vm, node)
-		if (vm->cfg.autostart != VM_AUTOSTART_NO && n < ARRAY_SIZE(todo)) {
-			vm->refs++;
-			todo[n++] = vm;
-		}
-	spin_unlock(&vms_lock);
-	for (unsigned i = 0; i < n; i++) {
-		if (task_create("autostart", TASK_PRIO_NORMAL, autostart_one, todo[i]))
-			continue;
-		log_error("vm %s: no memory for the task that would start it", todo[i]->cfg.name);
-		vm_put(todo[i]);
-	}
-}
-
 int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, unsigned nf)
 {
 	const char *name;
@@ -302,7 +213,5 @@ int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, 
 		if (vm_new(&cfg, VM_STOPPED, &vm, &w))
 			conf_problem(c, conf_line(c, "vm", name, ""), "[vm %s]: %s", name, w.text);
 	}
-	if (ops && !task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL))
-		return err_trace(-ENOMEM);
-	return 0;
+	return ops ? vm_autostart() : 0;
 }

@@ -9,6 +9,7 @@
 #pragma once
 #include "arch/x86/hv.h"
 #include "kernel/conf.h"
+#include "kernel/frame.h"
 #include "kernel/base/list.h"
 #include "kernel/sync.h"
 #include "vmm/x86/cpuid.h"
@@ -39,15 +40,16 @@ struct vm_config { /* travels in a migration's CONFIG record */
 enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED };
 const char *vm_state_name(enum vm_state s);
 static inline bool vm_state_is_off(enum vm_state s) { return s == VM_STOPPED || s == VM_FAILED; } /* vm_start may */
+enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FAILED };
 
 /*
- * A host that is about to start a VM asks its peers first (migrate_elsewhere); this is what it tells those that ask the
- * same.
+ * A host that is about to start a VM asks its peers first (vm_guard); this is what it tells those that ask the same.
  */
 enum vm_lease { VM_LEASE_NONE, VM_LEASE_ASKING, VM_LEASE_YIELDED, VM_LEASE_TAKEN };
 
 /*
- * (c) const after create  [m] vm->lock  [a] atomic  [v] its vCPU task, or all vCPUs paused
+ * (c) const after create  [m] vm->lock; a look without it is vm_state_now(), vm_is_migrating()  [a] atomic  [v] its vCPU
+ * task, or all vCPUs paused
  */
 struct vm {
 	struct list node;     /* vm table's lock */
@@ -71,8 +73,9 @@ struct vm {
 			uint64_t wall_ns; /* UTC at guest time 0: what kvmclock tells */
 		} s;
 	} clock;
-	struct vuart *uart;
+	struct vuart *uart; /* these four are the machine's (c) */
 	struct vioapic *ioapic;
+	struct vpci_bus *pci;
 	struct vnet *vnet;
 	struct vm_console *console;             /* vmm/vm_console.c: scroll-back ring and attached operator */
 	struct vm_port *port;                   /* vmm/vm_port.c: its port on the bridge */
@@ -84,11 +87,17 @@ struct vm {
 	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;                      /* when it started or arrived here */
 	char fail[128];                         /* [m] why it is FAILED */
-	char waits_for[160];    /* [m] why it has not started yet; its start's task writes, the console reads */
-	uint8_t power_request;  /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
-	uint32_t noise;         /* [v] lines that this guest's odd doings have put into the log */
-	struct cpu_state *boot; /* (c) once loaded: how the boot CPU starts */
+	char waits_for[160];   /* [m] why it has not started yet; its start's task writes, the console reads */
+	uint8_t power_request; /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	void (*requested)(struct vm *vm); /* (c) while it has vCPUs: has it carried out. Any context */
+	uint32_t noise;                   /* [v] lines that this guest's odd doings have put into the log */
+	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */
 };
+
+/* As it was a moment ago. */
+static inline enum vm_state vm_state_now(const struct vm *vm) { return __atomic_load_n(&vm->state, __ATOMIC_RELAXED); }
+static inline bool vm_is_migrating(const struct vm *vm) { return __atomic_load_n(&vm->migration, __ATOMIC_RELAXED); }
+static inline bool vm_has_request(const struct vm *vm) { return __atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST); }
 
 /* Once, by kernel/main.c: the [vm] sections become STOPPED VMs (autostart ones start). */
 struct vm_file { /* a boot file in memory, from the handoff */
@@ -131,16 +140,29 @@ int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, str
 void vm_memory_release(struct vm_reservation *r);
 
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
+/* Who starts a VM that is off: how sure it must be that no other host has it, and how long that may take. */
+enum vm_start_by {
+	VM_START_OPERATOR,
+	VM_START_AUTO,  /* as long as it takes */
+	VM_START_ALONE, /* the same, but 30 s of silence say that nobody has it */
+};
+/* Who waits for a start: asked in the starter's task, several times a second, whether to give it up. */
+struct vm_waiter {
+	bool (*leaves)(void *arg, const char *waits_for); /* waits_for: "asks b, c, 4 s" */
+	void *arg;
+};
 /*
- * vm_start, by the operator: unless a host has the VM or starts it in this moment (-EEXIST), or that cannot be known
- * (-EAGAIN). With force nobody is asked. Sleeps.
+ * Who knows of other hosts; kernel/main.c registers it before vmm_init. may_start: vm->lease is ASKING. 0: it may start
+ * here, and the lease is TAKEN. -EEXIST: a host has it, receives it or is about to start it. -EAGAIN (the operator): it
+ * cannot be known. -EINTR: the waiter (NULL: nobody) left. w says what and who. Sleeps. started: it runs here.
  */
-int vm_start_here(struct vm *vm, bool force, struct why *w) must_check;
-/*
- * A VM that has left this host, as a stopped one again, with a reference: whether it may start here vm_start_here finds
- * out. NULL: none of that name has left. It counts as departed until it runs here.
- */
-struct vm *vm_start_departed(const char *name);
+struct vm_guard {
+	int (*may_start)(struct vm *vm, enum vm_start_by by, const struct vm_waiter *waiter, struct why *w);
+	void (*started)(struct vm *vm);
+};
+extern struct vm_guard vm_guard;
+/* vm_start, by the operator, unless the guard says no. With force nobody is asked. waiter may be NULL. Sleeps. */
+int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, struct why *w) must_check;
 static inline bool vm_lease(struct vm *vm, enum vm_lease from, enum vm_lease to)
 {
 	return __atomic_compare_exchange_n(&vm->lease, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
@@ -155,6 +177,9 @@ int vm_stop(struct vm *vm, struct why *w);   /* power cut: STOPPED, memory freed
 int vm_remove(struct vm *vm, struct why *w); /* STOPPED: out of the table, until this host is restarted */
 /* Contain a guest's fault: the VM stops, is FAILED, and says why. From a vCPU or device context. */
 void vm_fail(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
+/* The guest's own wish; done by a task of the VM's own, since a vCPU cannot tear itself down. Any context. */
+void vm_request_power_off(void *vm);
+void vm_request_reset(void *vm);
 
 /*
  * All vCPUs out of guest mode, devices quiescent; state PAUSED. Nests not. vm_resume goes on at the very next
@@ -206,3 +231,11 @@ void vm_compat_get(const struct vm *vm, struct vm_compat *c);
 int vm_compat_check(const char *model, const struct vm_compat *c, struct why *w) must_check;
 int vm_compat_check_on(const struct cpuid_source *src, const char *model, const struct vm_compat *c,
 		       struct why *w) must_check;
+
+/* A guest's odd doings, for debugging: it may not fill the log, so the first lines only. */
+#define GUEST_NOISE_MAX 64
+#define guest_log(vm, fmt, ...)                                                \
+	do {                                                                   \
+		if ((vm)->noise < GUEST_NOISE_MAX && ++(vm)->noise)            \
+			log_debug("vm %s: " fmt, (vm)->cfg.name, __VA_ARGS__); \
+	} while (0)

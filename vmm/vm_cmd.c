@@ -2,18 +2,19 @@
 /* `vm`: what the operator does with virtual machines on this host. Moving them is `migrate`'s. */
 #include "kernel/console.h"
 #include "kernel/base/mac.h"
-#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/pc/machine.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/vm_console.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char *const exit_names[] = {
 	[EXIT_HOST_IRQ] = "host_irq",
+	[EXIT_HANDLED] = "handled",
 	[EXIT_CPUID] = "cpuid",
 	[EXIT_MSR] = "msr",
 	[EXIT_IO] = "io",
@@ -213,77 +214,20 @@ static int answer(struct con *c, struct vm *vm, const char *did)
 	return 0;
 }
 
-/* `vm start` in a task of its own, so that the console can show that it waits, and leave. */
-struct start {
-	struct vm *vm;
-	bool force;
-	unsigned refs; /* [a] the task's and the console's */
-	struct completion done;
-	int err;
-	struct why why;
-};
-
-static void start_put(struct start *s)
+/* For who looks on: what the start waits for, and the way out. */
+static bool start_waits(void *arg, const char *waits_for)
 {
-	if (__atomic_sub_fetch(&s->refs, 1, __ATOMIC_SEQ_CST))
-		return;
-	vm_put(s->vm);
-	free(s);
-}
-
-static void start_task(void *arg)
-{
-	struct start *s = arg;
-	s->err = vm_start_here(s->vm, s->force, &s->why);
-	completion_done(&s->done);
-	start_put(s);
-}
-
-/* 0: it has ended; -EINTR: the operator has left it. */
-static int start_wait(struct con *c, struct start *s)
-{
-	uint64_t start = time_ns();
-	int err;
-	while ((err = completion_wait(&s->done, time_in_ms(100))) && !c->interrupted(c)) {
-		if (time_ns() - start < NS_PER_SEC)
-			continue;
-		bool asks = __atomic_load_n(&s->vm->lease, __ATOMIC_RELAXED) == VM_LEASE_ASKING;
-		out_text(c, "\r%s: %s, %lu s. ^C %s\033[K", s->vm->cfg.name, asks ? "asks its peers" : "is being built",
-			 (time_ns() - start) / NS_PER_SEC, asks ? "gives it up" : "leaves it to itself");
-	}
-	if (time_ns() - start >= NS_PER_SEC)
-		out_text(c, "\r\033[K");
-	return err ? -EINTR : 0;
-}
-
-static int start_here(struct con *c, struct vm *vm, struct why *w)
-{
-	struct start *s = calloc(1, sizeof(*s));
-	if (!s)
-		return -ENOMEM;
-	*s = (struct start){ .vm = vm_get(vm->cfg.name), .force = con_opt(c, "--force"), .refs = 2 };
-	completion_init(&s->done);
-	if (s->vm != vm || !task_create("vm start", TASK_PRIO_NORMAL, start_task, s)) {
-		s->refs = 1;
-		start_put(s);
-		return -ENOMEM;
-	}
-	int err = start_wait(c, s);
-	if (err)
-		(void)vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_YIELDED); /* while it still asks nobody else does */
-	else
-		err = s->err, *w = s->why;
-	start_put(s);
-	return err;
+	struct con *c = arg;
+	out_text(c, "\rstarting (%.64s)\033[K", waits_for);
+	return c->interrupted(c);
 }
 
 static int do_start(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
-	int err = start_here(c, vm, &w);
+	int err = vm_start_here(vm, con_opt(c, "--force"), &(struct vm_waiter){ start_waits, c }, &w);
 
-	if (err == -EINTR)
-		return con_error(c, err, "vm start %s: given up, unless it was too late: `vm list`", vm->cfg.name);
+	out_text(c, "\r\033[K");
 	if (err == -EEXIST)
 		return con_error(c, err, "vm start %s: %s. Move it from there, or stop it there", vm->cfg.name, w.text);
 	if (err == -EAGAIN || (err == -EBUSY && vm->waits_for[0]))
@@ -411,7 +355,7 @@ static int with_vm(struct con *c, char **argv, int (*fn)(struct con *c, struct v
 	struct vm *vm = vm_get(argv[1]);
 	if (!vm && fn == do_forget && departed_get(argv[1], 0, NULL))
 		return forget_departed(c, argv[1]);
-	bool departed = !vm && fn == do_start && (vm = vm_start_departed(argv[1]));
+	bool departed = !vm && fn == do_start && (vm = departed_restore(argv[1]));
 	if (!vm)
 		return con_error(c, -ENOENT, "vm: there is no VM %s here. `vm list` shows them", argv[1]);
 	int err = fn(c, vm);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A VM's life on this host: built from memory, vCPUs and devices, started, paused, reset, stopped, taken apart. All
- * state changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request, and a task of the VM's
- * own, "NAME/ctl", carries it out.
+ * state changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request (vm_request.c), and a
+ * task of the VM's own, "NAME/ctl", carries it out.
  */
 #include "vmm/vm_life.h"
 #include "arch/x86/cpu.h"
@@ -13,29 +13,15 @@
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/vm_console.h"
+#include "vmm/vm_port.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
+#include "vmm/x86/cpu_state.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FAILED };
-
-static void apic_kick(void *arg, unsigned i)
-{
-	struct vm *vm = arg;
-	if (i < vm->nvcpus && vm->vcpus[i])
-		vcpu_kick(vm->vcpus[i]);
-}
-
-static void apic_nmi(void *arg, unsigned i)
-{
-	struct vm *vm = arg;
-	if (i >= vm->nvcpus || !vm->vcpus[i])
-		return;
-	__atomic_store_n(&vm->vcpus[i]->nmi, 1, __ATOMIC_SEQ_CST);
-	vcpu_kick(vm->vcpus[i]);
-}
-
-static void apic_eoi(void *arg, uint8_t vector) { vioapic_eoi(((struct vm *)arg)->ioapic, vector); }
 
 /* Take apart whatever of it exists. The lock is held, no vCPU runs. */
 static void teardown(struct vm *vm)
@@ -73,15 +59,14 @@ static int build_memory(struct vm *vm, struct vm_reservation *r, const struct gm
 	return err;
 }
 
+static void requested(struct vm *vm);
+
 /* Memory, vCPUs (parked), devices at power-on. The lock is held, and dropped for a time. */
 static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
 	int err = build_memory(vm, r, p, w);
 	if (err)
 		return err;
-	vm->apics = (struct vapic_bus){
-		.n = vm->cfg.vcpus, .kick = apic_kick, .nmi = apic_nmi, .eoi = apic_eoi, .arg = vm
-	};
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
 	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
 	vm->boot = calloc(1, sizeof(*vm->boot));
@@ -96,6 +81,7 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 	}
 	if ((err = vm_console_create(vm)) || (err = machine_build(vm)) || (err = vm_port_create(vm)))
 		goto fail;
+	vm->requested = requested;
 	__atomic_store_n(&vm->power_request, VM_POWER_NONE, __ATOMIC_SEQ_CST);
 	return 0;
 fail:
@@ -227,7 +213,6 @@ static int reset(struct vm *vm, struct why *w)
 		struct vcpu *v = vm->vcpus[i];
 		vlapic_init(&v->lapic, &vm->apics, i);
 		v->msr = (struct vcpu_msr_state){ .mtrr_def_type = VCPU_MTRR_RESET };
-		v->nmi = 0;
 	}
 	int err = load_boot_image(vm, w);
 	if (err)
@@ -281,29 +266,12 @@ static void start_ctl(struct vm *vm)
 	}
 }
 
-/* The vCPU that asked goes no further: it is parked until the request is carried out. */
-static void request(struct vm *vm, enum vm_power_request what)
+/* vm->requested. The vCPU that asked goes no further: it is parked until the request is carried out. */
+static void requested(struct vm *vm)
 {
-	uint8_t none = VM_POWER_NONE;
-	if (!__atomic_compare_exchange_n(&vm->power_request, &none, what, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		return; /* one is under way */
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_hold(vm->vcpus[i]);
 	start_ctl(vm);
-}
-
-void vm_request_power_off(void *vm) { request(vm, VM_POWER_OFF); }
-void vm_request_reset(void *vm) { request(vm, VM_POWER_RESET); }
-
-void vm_fail(struct vm *vm, const char *fmt, ...)
-{
-	va_list ap;
-	if (__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST))
-		return;
-	va_start(ap, fmt);
-	vsnprintf(vm->fail, sizeof(vm->fail), fmt, ap);
-	va_end(ap);
-	request(vm, VM_POWER_FAILED);
 }
 
 void vm_migration_ended(struct vm *vm)
@@ -418,9 +386,9 @@ int vm_save_cpus(struct vm *vm, struct why *w)
 {
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
-		v->msr.nmi_pending = __atomic_load_n(&v->nmi, __ATOMIC_SEQ_CST);
 		if (!v->parked)
 			return why_set(w, -EINVAL, "vCPU %u is not paused", i);
+		events_save(v); /* once more: an NMI that another sent before it was parked */
 	}
 	return 0;
 }
@@ -437,7 +405,6 @@ int vm_load_cpus(struct vm *vm, struct why *w)
 		int err = vcpu_load(v, w);
 		if (err)
 			return err;
-		__atomic_store_n(&v->nmi, (uint8_t)v->msr.nmi_pending, __ATOMIC_SEQ_CST);
 	}
 	return 0;
 }

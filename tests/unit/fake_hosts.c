@@ -5,9 +5,10 @@
 #include "kernel/time.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/shout.h"
+#include "vmm/vm_life.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +145,11 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 		fake_devs(vm)[i].s.mode = i + 1;
 	}
 	return vm;
+}
+
+int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **vm, struct why *w)
+{
+	return create(cfg, state, NULL, NULL, vm, w);
 }
 
 int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
@@ -380,7 +386,7 @@ void shout_begin(struct shout *s, const struct who *q)
 			continue;
 		struct who asked = *q;
 		memset(&asked.id, 0, sizeof(asked.id));
-		ON_HOST(i) elsewhere_local(&asked, &a);
+		ON_HOST(i) probe_local(&asked, &a);
 		if (a.have == HAVE_HERE && fake_frame_passes(i, me)) {
 			s->heard = true;
 			memcpy(s->host, fake_hosts[i].name, sizeof(s->host));

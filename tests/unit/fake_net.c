@@ -3,6 +3,8 @@
 #include "tests/unit/fake_net.h"
 #include "kernel/console.h"
 #include "kernel/task.h"
+#include "kernel/time.h"
+#include "tests/unit/pipe.h"
 #include "vmm/migrate/migrate.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +35,7 @@ void fake_net_serve(int h, struct stream *s)
 		abort();
 }
 
-int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns unused, struct why *w)
+int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns, struct why *w)
 {
 	struct stream *ends[2];
 	int to = 0, from = fake_host;
@@ -45,6 +47,13 @@ int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint6
 	if (__atomic_load_n(&fake_net.unreachable, __ATOMIC_SEQ_CST) > 0) {
 		__atomic_fetch_sub(&fake_net.unreachable, 1, __ATOMIC_SEQ_CST);
 		return why_set(w, -EHOSTUNREACH, "no route to %s", addr);
+	}
+	if (to < FAKE_HOSTS && __atomic_load_n(&fake_net.silent[to], __ATOMIC_SEQ_CST)) {
+		__atomic_fetch_add(&fake_net.waiting[from], 1, __ATOMIC_SEQ_CST);
+		while (__atomic_load_n(&fake_net.silent[to], __ATOMIC_SEQ_CST) && time_ns() < deadline_ns)
+			task_yield();
+		__atomic_fetch_sub(&fake_net.waiting[from], 1, __ATOMIC_SEQ_CST);
+		return why_set(w, -ETIMEDOUT, "no answer from %s", addr);
 	}
 	if (to == FAKE_HOSTS || fake_net.off[to] || fake_net.cut[from][to])
 		return why_set(w, -ETIMEDOUT, "no answer from %s", addr);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * TCP between the hosts of fake_hosts.h, over pipes: 10.77.0.11 is a, .12 b, .13 c. Nothing waits: what is cut times
- * out at once.
+ * TCP between the hosts of fake_hosts.h, over pipes: 10.77.0.11 is a, .12 b, .13 c. Nothing waits but for who is
+ * `silent`: what is cut times out at once.
  */
 #pragma once
 #include "net/stream.h"
@@ -11,6 +11,8 @@ struct fake_net {
 	bool cut[FAKE_HOSTS][FAKE_HOSTS]; /* from, to: no answer */
 	bool off[FAKE_HOSTS];             /* no answer to anybody */
 	bool refuses[FAKE_HOSTS];         /* a reset to everybody */
+	bool silent[FAKE_HOSTS];          /* [a] whoever connects waits for his deadline, or until this is false */
+	int waiting[FAKE_HOSTS];          /* [a] so many do, by where they are */
 	int unreachable;                  /* [a] so many connects fail from now on */
 	int who_has[FAKE_HOSTS];          /* host behind the i-th address, if not i: + 1 */
 	/* Both ends of each new connection pass through these, if set. */

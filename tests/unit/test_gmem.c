@@ -150,6 +150,28 @@ static void *reserve_thread(void *arg)
 }
 
 /* However many come at once, those for whom there is room are let in, and no more. */
+/* Frame by frame, from any frame to any: the first that was written. */
+static void test_next_written(void **s)
+{
+	static const gfn_t written[] = { 0, 1, 63, 64, 130, 511 };
+	struct gmem g;
+	(void)s;
+	assert_int_equal(gmem_init(&g, MIB(2), &pt_format_npt, NULL), 0);
+	assert_int_equal(gmem_next_written(&g, 0, 512), 512);
+	for (unsigned i = 0; i < ARRAY_SIZE(written); i++)
+		gmem_dirty(&g, written[i] << PAGE_SHIFT, 1);
+	for (gfn_t from = 0; from <= 512; from++) {
+		for (gfn_t end = from; end <= 512; end++) {
+			gfn_t want = end;
+			for (unsigned i = ARRAY_SIZE(written); i--;)
+				if (written[i] >= from && written[i] < end)
+					want = written[i];
+			assert_int_equal(gmem_next_written(&g, from, end), want);
+		}
+	}
+	gmem_fini(&g);
+}
+
 static void test_admission(void **s)
 {
 	(void)s;
@@ -200,7 +222,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cleared_by_many), cmocka_unit_test(test_told_often),
 		cmocka_unit_test(test_told_in_time),    cmocka_unit_test(test_ended_half_way),
-		cmocka_unit_test(test_admission),       cmocka_unit_test(test_admission_bound),
+		cmocka_unit_test(test_next_written),    cmocka_unit_test(test_admission),
+		cmocka_unit_test(test_admission_bound),
 	};
 	return cmocka_run_group_tests_name("gmem", tests, NULL, NULL);
 }

@@ -10,8 +10,9 @@
 #include "tests/unit/fake_net.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
+#include "vmm/migrate/lease.h"
 #include "vmm/migrate/migration.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/settle.h"
@@ -145,12 +146,13 @@ static int teardown(void **state unused)
 	return ended && !fake_page_live() ? 0 : -1;
 }
 
-/* ---- starting, as vmm/vm.c does it ---- */
+/* ---- starting, as vmm/vm_start.c does it ---- */
 
 struct starting {
 	int h;
 	enum start_policy policy;
 	uint64_t patience_ns;
+	const struct vm_waiter *waiter;
 	int err;
 	struct why w;
 	bool over; /* [a] */
@@ -161,7 +163,7 @@ static void start_task(void *arg)
 	struct starting *s = arg;
 	struct vm *vm = vm_at(s->h);
 	assert_true(vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING));
-	s->err = migrate_elsewhere(vm, s->policy, s->patience_ns, &s->w);
+	s->err = lease_ask(vm, s->policy, s->patience_ns, s->waiter, &s->w);
 	if (!s->err) {
 		vm->state = VM_PAUSED;
 		vm_resume(vm); /* a panic if it runs anywhere else */
@@ -292,7 +294,7 @@ static void test_lease_is_taken_away(void **state unused)
 	vm_new_at(A, VM_STOPPED);
 	fake_net.off[C] = true;
 	start_begin(&s);
-	WAIT_FOR(vm_at(A)->waits_for[0]);
+	WAIT_FOR(strstr(vm_at(A)->waits_for, "c does not answer"));
 	assert_int_equal(vm_at(A)->lease, VM_LEASE_ASKING);
 	ON_HOST(A) vm_lease_drop(vm_at(A)); /* as vm_remove() does */
 	WAIT_FOR(is_over(&s));
@@ -401,7 +403,7 @@ static void test_refusal_is_a_sign_of_life(void **state unused)
 	start_refused(A, -EAGAIN, "b is there, but gives no answer");
 	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = 0 };
 	start_begin(&s);
-	WAIT_FOR(vm_at(A)->waits_for[0]);
+	WAIT_FOR(strstr(vm_at(A)->waits_for, "gives no answer"));
 	assert_false(is_over(&s));
 	fake_net.refuses[B] = false;
 	WAIT_FOR(is_over(&s));
@@ -416,14 +418,62 @@ static void test_alone(void **state unused)
 	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = time_ns() + 3600 * NS_PER_SEC },
 			now = { .h = A };
 	start_begin(&s);
-	WAIT_FOR(vm_at(A)->waits_for[0]);
-	assert_non_null(strstr(vm_at(A)->waits_for, "b does not answer"));
+	WAIT_FOR(strstr(vm_at(A)->waits_for, "b does not answer, ") && strstr(vm_at(A)->waits_for, " s"));
 	vm_at(A)->lease = VM_LEASE_TAKEN; /* as `vm start --force` does */
 	WAIT_FOR(is_over(&s));
 	now.policy = START_ALONE;
 	start_begin(&now);
 	WAIT_FOR(is_over(&now));
 	assert_true(!now.err && runs_at(A));
+}
+
+/* Silent hosts are asked at the same time, all of them are named, and who waits for them may leave at once. */
+static bool leaves_when_both_wait(void *arg, const char *waits_for)
+{
+	bool both = __atomic_load_n(&fake_net.waiting[A], __ATOMIC_SEQ_CST) == 2;
+	if (both)
+		snprintf(arg, 64, "%s", waits_for);
+	return both;
+}
+
+static void test_silent_hosts_together(void **state unused)
+{
+	char waits_for[64] = "";
+	struct vm_waiter waiter = { leaves_when_both_wait, waits_for };
+	struct starting s = { .h = A, .policy = START_OPERATOR, .waiter = &waiter };
+	fake_net.silent[B] = fake_net.silent[C] = true;
+	vm_new_at(A, VM_STOPPED);
+	start_begin(&s);
+	WAIT_FOR(is_over(&s));
+	assert_int_equal(s.err, -EINTR);
+	assert_non_null(strstr(waits_for, "asks b, c, "));
+	assert_int_equal(__atomic_load_n(&fake_net.waiting[A], __ATOMIC_SEQ_CST), 2); /* nobody waited for them */
+	assert_string_equal(vm_at(A)->waits_for, "");
+	__atomic_store_n(&fake_net.silent[B], false, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&fake_net.silent[C], false, __ATOMIC_SEQ_CST);
+	assert_true(fake_tasks_wait());
+	fake_net.off[B] = fake_net.off[C] = true;
+	start_refused(A, -EAGAIN, "b, c do not answer");
+}
+
+/* Before a host is switched off, its peers are asked who takes the records: those that are dead all at once. */
+static bool both_waited;
+static void look_for_both(void *arg unused)
+{
+	WAIT_FOR(both_waited = __atomic_load_n(&fake_net.waiting[B], __ATOMIC_SEQ_CST) == 2);
+	__atomic_store_n(&fake_net.silent[A], false, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&fake_net.silent[C], false, __ATOMIC_SEQ_CST);
+}
+
+static void test_hand_on_to_silent_hosts(void **state unused)
+{
+	started_is_lost();
+	fake_net.silent[A] = fake_net.silent[C] = true;
+	assert_non_null(task_create("look", TASK_PRIO_NORMAL, look_for_both, NULL));
+	ON_HOST(B) assert_int_equal(settle_hand_on(TIME_NEVER), 1);
+	assert_true(both_waited);
+	cut_off(A, false);
+	WAIT_FOR(!vm_at(A));
 }
 
 /* ---- way 3: answers of different moments ---- */
@@ -559,10 +609,10 @@ static void test_migration_network_unplugged(void **state unused)
 	fake_host_restart(A);
 	cut_off(A, true);
 	vm_new_at(A, VM_STOPPED);
-	start_refused(A, -EAGAIN, "does not answer"); /* silence is not death */
+	start_refused(A, -EAGAIN, "b, c do not answer"); /* silence is not death */
 	struct starting s = { .h = A, .policy = START_AUTO };
 	start_begin(&s);
-	WAIT_FOR(vm_at(A)->waits_for[0]);
+	WAIT_FOR(strstr(vm_at(A)->waits_for, "do not answer"));
 	assert_false(is_over(&s));
 	fake_frame_passes = frames_pass; /* where two copies would meet */
 	WAIT_FOR(is_over(&s));
@@ -787,6 +837,8 @@ int main(void)
 		TEST(test_full_house_still_answers),
 		TEST(test_refusal_is_a_sign_of_life),
 		TEST(test_alone),
+		TEST(test_silent_hosts_together),
+		TEST(test_hand_on_to_silent_hosts),
 		TEST(test_moves_between_questions),
 		TEST(test_one_name_twice),
 		TEST(test_both_would_start),

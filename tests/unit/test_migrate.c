@@ -8,6 +8,7 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_net.h"
+#include "tests/unit/pipe.h"
 #include "kernel/console.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/failpoint.h"

@@ -3,6 +3,7 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
+#include "tests/unit/pipe.h"
 #include "vmm/migrate/attempts.h"
 #include <setjmp.h>
 #include <stdarg.h>

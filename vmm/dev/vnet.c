@@ -11,6 +11,7 @@
  * quiesce: waits for the pump, after which both refuse; guest memory is then still, and nothing is left unsignalled.
  */
 #include "vmm/dev/vvirtio.h"
+#include "vmm/dev/vnet.h"
 #include <stdlib.h>
 #include <string.h>
 

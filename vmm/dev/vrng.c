@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* virtio-rng (virtio 1.2, 5.4): one queue of buffers to fill with random bytes, filled while the driver rings. */
 #include "vmm/dev/vvirtio.h"
+#include "vmm/dev/vrng.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One question to one host (ask.h). */
+/* Questions to other hosts (ask.h). */
 #include "vmm/migrate/ask.h"
+#include "kernel/log.h"
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/migration.h"
-#include <string.h>
+#include <stdlib.h>
+
+#define LOOK_NS (200 * NS_PER_MS) /* how often an asker is asked whether he leaves */
 
 /* Is there a host? Of what can go wrong, these alone come from somebody who is there. */
 static bool is_alive(const struct ask *q, int err)
@@ -13,36 +17,89 @@ static bool is_alive(const struct ask *q, int err)
 	       err == -ENOTSUP || (q->s && q->s->bytes_in);
 }
 
-int ask_open(struct ask *q, const char *addr, uint64_t end_ns, struct migration *m, struct why *w)
+static int greet(struct ask *q, struct migration *m)
 {
-	memset(q, 0, sizeof(*q));
-	q->end_ns = end_ns;
-	int err = stream_tcp_connect(&q->s, addr, MIGRATE_PORT, end_ns, w);
-	if (!err)
-		err = wire_tx_init(&q->tx, q->s);
-	if (!err)
-		err = wire_rx_init(&q->rx, q->s);
-	if (!err && m)
-		err = migration_attach(m, q->s);
-	if (!err)
-		err = hello_exchange(&q->tx, &q->rx, &q->peer, end_ns, w);
+	int err = stream_tcp_connect(&q->s, q->addr, MIGRATE_PORT, q->end_ns, &q->why);
+	if (err)
+		return err;
+	if ((err = wire_tx_init(&q->tx, q->s)) || (err = wire_rx_init(&q->rx, q->s)))
+		return err;
+	if (m && (err = migration_attach(m, q->s)))
+		return err;
+	return hello_exchange(&q->tx, &q->rx, &q->peer, q->end_ns, &q->why);
+}
+
+static int talk(struct ask *q, struct migration *m)
+{
+	int err = greet(q, m);
 	q->alive = is_alive(q, err);
-	return err ? why_set(w, err, "%s: %s", addr, err_name(err)) : 0;
-}
-
-int ask_recv(struct ask *q, struct why *w)
-{
+	q->greeted = !err;
+	if (err)
+		return err;
+	err = q->put(q);
+	if (err)
+		return err == ASK_ENOUGH ? 0 : err;
 	uint64_t now = time_ns();
-	int err = wire_recv(&q->rx, q->end_ns, q->end_ns > now ? q->end_ns - now : 0, w);
-	return err ? why_set(w, err, "%s", err_name(err)) : 0;
+	err = wire_recv(&q->rx, q->end_ns, q->end_ns > now ? q->end_ns - now : 0, &q->why);
+	if (!err)
+		q->take(q);
+	return err;
 }
 
-void ask_close(struct ask *q, struct migration *m)
+int ask_host(struct ask *q, struct migration *m)
 {
+	q->err = talk(q, m);
+	if (q->err)
+		log_debug("asking %s: %s", q->addr, q->why.text[0] ? q->why.text : err_name(q->err));
 	if (m)
 		migration_detach(m);
 	wire_rx_fini(&q->rx);
 	wire_tx_fini(&q->tx);
 	stream_close(q->s);
 	q->s = NULL;
+	return q->err;
+}
+
+/* ---- several ---- */
+
+void ask_group_init(struct ask_group *g)
+{
+	g->refs = g->left = 1;
+	completion_init(&g->end);
+}
+
+static void ask_task(void *arg)
+{
+	struct ask *q = arg;
+	struct ask_group *g = q->group;
+	ask_host(q, NULL);
+	__atomic_store_n(&q->ended, true, __ATOMIC_SEQ_CST);
+	if (!__atomic_sub_fetch(&g->left, 1, __ATOMIC_SEQ_CST))
+		completion_done(&g->end);
+	ask_group_put(g);
+}
+
+void ask_start(struct ask_group *g, struct ask *q)
+{
+	q->group = g;
+	__atomic_add_fetch(&g->refs, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&g->left, 1, __ATOMIC_SEQ_CST);
+	if (!task_create("ask", TASK_PRIO_NORMAL, ask_task, q))
+		ask_task(q); /* no memory for a task: one after the other */
+}
+
+bool ask_wait(struct ask_group *g, bool (*leaves)(void *arg), void *arg)
+{
+	if (!__atomic_sub_fetch(&g->left, 1, __ATOMIC_SEQ_CST))
+		return true;
+	while (completion_wait(&g->end, leaves ? time_ns() + LOOK_NS : TIME_NEVER)) /* each ends by its end_ns */
+		if (leaves && leaves(arg))
+			return false;
+	return true;
+}
+
+void ask_group_put(struct ask_group *g)
+{
+	if (!__atomic_sub_fetch(&g->refs, 1, __ATOMIC_SEQ_CST))
+		free(g);
 }

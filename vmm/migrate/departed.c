@@ -2,6 +2,7 @@
 /* VMs that were sent away (departed.h). */
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/this_host.h"
+#include "vmm/vm_life.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,15 @@ bool departed_get(const char *name, unsigned i, struct departure *d)
 	}
 	spin_unlock(&h->departed_lock);
 	return found;
+}
+
+struct vm *departed_restore(const char *name)
+{
+	struct departure d;
+	struct vm *vm;
+	if (!departed_get(name, 0, &d) || vm_new(&d.cfg, VM_STOPPED, &vm, NULL))
+		return NULL;
+	return vm_get(name);
 }
 
 bool departed_match(const struct who *q, struct departure *d)

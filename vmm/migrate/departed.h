@@ -23,6 +23,11 @@ void departed_add(struct departure *d);
 void departed_remove(const char *name);
 /* By name, or (name NULL) the i-th; false: none. d may be NULL. */
 bool departed_get(const char *name, unsigned i, struct departure *d);
+/*
+ * One that was sent away, as a stopped VM again, with a reference: whether it may start here vm_start_here finds out.
+ * NULL: none of that name. It counts as departed until it runs here.
+ */
+struct vm *departed_restore(const char *name);
 unsigned departed_count(void);
 /* " at 14:05 UTC", or "" without a clock. */
 void departed_when(const struct departure *d, char buf[16]);

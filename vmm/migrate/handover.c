@@ -7,7 +7,7 @@
 #include "kernel/log.h"
 #include "kernel/time.h"
 #include "vmm/migrate/ask.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
@@ -42,40 +42,56 @@ struct undecided {
 	char text[160];        /* for `migrate status` */
 };
 
+struct query { /* to the destination */
+	struct ask ask;
+	struct migration *m;
+	enum source_event ev;
+	bool known; /* ev is decisive */
+};
+
+static int query_put(struct ask *q)
+{
+	return id_send(&q->tx, WIRE_QUERY, &CONTAINER_OF(q, struct query, ask)->m->id, q->end_ns);
+}
+
+static void query_take(struct ask *ask)
+{
+	struct query *q = CONTAINER_OF(ask, struct query, ask);
+	struct attempt_id id;
+	struct incarnation by;
+	if (ask->rx.type != WIRE_STARTED && ask->rx.type != WIRE_NEVER)
+		return;
+	decision_get(&ask->rx, &id, &by);
+	if (!wire_get_end(&ask->rx) || !attempt_id_equal(&id, &q->m->id))
+		return;
+	if (ask->rx.type == WIRE_NEVER) {
+		q->ev = SOURCE_EV_NEVER;
+		q->known = incarnation_equal(by, q->m->dest); /* another's NEVER is of no meaning */
+		return;
+	}
+	q->ev = SOURCE_EV_STARTED;
+	q->known = true;
+	if (id_send(&ask->tx, WIRE_DONE, &q->m->id, ask->end_ns))
+		log_debug("%s: the destination may not know that we know", q->m->st.vm);
+}
+
 /* Ask the destination's address once: an event if it is decisive. DONE goes back at once. */
 static bool ask_destination(struct undecided *u, enum source_event *ev)
 {
 	struct migration *m = u->m;
-	struct attempt_id id;
-	struct incarnation by;
-	struct why w = { "" };
-	struct ask q;
-	bool known = false;
-
-	int err = ask_open(&q, m->p.dest, time_ns() + MIG_ANSWER_NS, m, &w);
-	u->dest_heard = !err && q.peer.inc.host == m->dest.host;
-	if (!err)
-		err = id_send(&q.tx, WIRE_QUERY, &m->id, q.end_ns);
-	if (!err)
-		err = ask_recv(&q, &w);
-	if (!err && (q.rx.type == WIRE_STARTED || q.rx.type == WIRE_NEVER)) {
-		decision_get(&q.rx, &id, &by);
-		*ev = q.rx.type == WIRE_STARTED        ? SOURCE_EV_STARTED
-		      : incarnation_equal(by, m->dest) ? SOURCE_EV_NEVER
-						       : SOURCE_EV_NEVER_FOREIGN;
-		known = wire_get_end(&q.rx) && attempt_id_equal(&id, &m->id) && *ev != SOURCE_EV_NEVER_FOREIGN;
-	}
-	if (known && *ev == SOURCE_EV_STARTED)
-		err = id_send(&q.tx, WIRE_DONE, &m->id, q.end_ns);
-	if (err)
-		log_debug("asking %s about %s: %s", m->st.peer, m->st.vm, w.text[0] ? w.text : err_name(err));
-	if (!known && err)
+	struct query q = { .ask = { .end_ns = time_ns() + MIG_ANSWER_NS, .put = query_put, .take = query_take },
+			   .m = m };
+	sniprintf(q.ask.addr, sizeof(q.ask.addr), "%s", m->p.dest);
+	int err = ask_host(&q.ask, m);
+	u->dest_heard = q.ask.greeted && q.ask.peer.inc.host == m->dest.host;
+	if (q.known)
+		*ev = q.ev;
+	else if (err)
 		sniprintf(u->asked, sizeof(u->asked), "%s does not answer", m->dest_name);
-	else if (!known)
+	else
 		sniprintf(u->asked, sizeof(u->asked), "%s %s", m->dest_name,
 			  u->dest_heard ? "does not remember it" : "is another host now");
-	ask_close(&q, m);
-	return known;
+	return q.known;
 }
 
 /* Ask everybody, twice if that may prove something. */
@@ -83,14 +99,14 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 {
 	struct migration *m = u->m;
 	const struct migrate_host *me = migrate_this_host();
-	struct who q = elsewhere_question(&m->vm->cfg, WHO_RELAY);
+	struct who q = probe_question(&m->vm->cfg, WHO_RELAY);
 	enum rule_action act = ACT_AGAIN;
 	bool proven = false;
 	q.id = m->id;
 	for (unsigned i = 0; i < 2 && act == ACT_AGAIN; i++) {
 		struct finding f;
-		elsewhere_round(&q, m->p.dest, time_ns() + ROUND_NS, &f);
-		enum evidence e = elsewhere_twice(&u->before, &f) ? EVIDENCE_NOTHING : f.evidence;
+		(void)!probe_round(&q, m->p.dest, time_ns() + ROUND_NS, NULL, &f); /* nobody leaves */
+		enum evidence e = probe_twice(&u->before, &f) ? EVIDENCE_NOTHING : f.evidence;
 		proven = e == EVIDENCE_NOTHING && u->dest_heard;
 		if (e >= EVIDENCE_ONCE && !u->dest_heard)
 			e = EVIDENCE_SILENT; /* everybody but the one that matters */

@@ -3,8 +3,8 @@
  * Live migration: what the rest of tern calls. The stream is specified in doc/wire.md, the hand-over in
  * doc/handover.md.
  *
- *   source.c: connect -> hello -> offer config -> passes (dirty.c, policy.c) -> pause -> END -> READY -> COMMIT -> STARTED
- *   dest.c:   accept  -> check -> create skeleton -> receive -> load -> READY -> COMMIT: run, announce -> STARTED
+ *   source.c: connect -> hello, offer -> passes (precopy.c, policy.c) -> pause .. READY (switchover.c) -> handover.c
+ *   dest.c:   accept  -> check -> skeleton -> receive -> load -> READY -> COMMIT: run, announce -> STARTED (handover.c)
  */
 #pragma once
 #include "net/stream.h"
@@ -53,14 +53,6 @@ int migrate_init(void);
 /* A [peer] of tern.conf, to be asked before a VM starts. Before the first VM does. */
 void migrate_peer_add(const char *name, const char *addr);
 /*
- * May this VM start here, as far as other hosts know? vm->lease is ASKING. 0: yes, and it is TAKEN now. -EEXIST: a host
- * has it, receives it or is about to start it. -EAGAIN (START_OPERATOR): it cannot be known, and the operator decides.
- * w says what and who. START_AUTO and START_ALONE wait as long as it takes; the latter takes silence for death from
- * patience_ns on. Sleeps.
- */
-int migrate_elsewhere(struct vm *vm, enum start_policy policy, uint64_t patience_ns, struct why *w) must_check;
-#define MIGRATE_ASK_AGAIN_NS NS_PER_SEC
-/*
  * May this host be switched off? -EBUSY with the first reason: a VM is undecided or moves, or records that nobody would
  * take. Sleeps.
  */
@@ -92,6 +84,3 @@ const char *migrate_phase_name(enum migrate_phase p);
 struct migration;
 int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w);
 void migrate_serve(void *arg, struct stream *s); /* owns s */
-
-/* Failpoints (doc/handover.md): built with -DTERN_FAILPOINTS, set by `failpoint NAME ACTION`; else nothing. */
-enum migrate_fail_action { FAIL_NONE, FAIL_ERROR, FAIL_CUT, FAIL_STALL, FAIL_CRASH };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One attempt to move one VM, as the files of vmm/migrate share it; and the table of them (registry.c). The task that
+ * One attempt to move one VM, as the files of vmm/migrate share it; and the table of them. The task that
  * runs the attempt owns it; the console reads its status, cancels it, claims its VM.
  *
  *   migration_new -> bind (to the VM) -> attach (a stream) ... detach -> finish -> put
@@ -34,8 +34,8 @@ enum operators_word {
 };
 
 /*
- * (c) const  [r] registry's lock  [l] lock  [s] stream_lock  [t] its own task alone
- * Order: vm->lock, then stream_lock, then registry's lock, then lock.
+ * (c) const  [r] table_lock  [l] lock  [s] stream_lock  [t] its own task alone
+ * Order: vm->lock, then stream_lock, then table_lock, then lock.
  */
 struct migration {
 	struct list node;        /* [r] */
@@ -63,6 +63,10 @@ struct migration {
 /* In the table, with a reference for the caller. NULL: no memory. */
 struct migration *migration_new(const char *vm_name, const char *peer, bool incoming) must_check;
 void migration_put(struct migration *m);
+/* One that never began: out of the table, both references given back. */
+void migration_drop(struct migration *m);
+/* The newest that matches, with a reference; NULL. match is called with its lock held. */
+struct migration *migration_find(bool (*match)(struct migration *m, const void *arg), const void *arg);
 /* vm->migration = m, with a reference on vm: -EBUSY if it is moving, -EINVAL if it is not in `state`. */
 int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, struct why *w) must_check;
 /* Lets go of the VM; gone: it has been destroyed. */
@@ -71,6 +75,7 @@ void migration_unbind(struct migration *m, bool gone);
 /* From now on cancelling aborts s; -ECANCELED if that has been asked for already. The caller still owns s. */
 int migration_attach(struct migration *m, struct stream *s) must_check;
 void migration_detach(struct migration *m);
+void migration_abort(struct migration *m); /* the stream that is attached */
 bool migration_cancelled(struct migration *m);
 /* One decision between the operator's cancel and COMMIT: 0, from now on cancelling is refused; or -ECANCELED. */
 int migration_commit_point(struct migration *m) must_check;
@@ -88,5 +93,5 @@ bool migration_told(const struct decision *d);
 /* Abort the undecided incoming attempt `id` and wait until its skeleton is gone (or the deadline passes). */
 void migration_evict(const struct attempt_id *id, uint64_t deadline_ns);
 
-/* source.c, dest.c, handover.c: the parts of an attempt. */
-int source_attempt(struct migration *m, struct stream *s, struct why *w);
+/* source.c: the body of an outgoing migration's task; has the caller's reference on m. */
+void source_task(void *m);

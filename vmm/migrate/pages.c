@@ -130,17 +130,12 @@ static bool range_is_ram(const struct gmem *g, gfn_t gfn, uint64_t count)
 	return false;
 }
 
-/* A skeleton's memory starts as zero; whatever was written since is in the soft dirty set, by us or by a device. */
+/* A skeleton's memory starts as zero: only what was written since, by us or by a device, need be cleared. */
 static void zero_run(struct gmem *g, gfn_t gfn, uint64_t count)
 {
-	for (; count; gfn++, count--) {
-		if (!(gfn % 64) && count >= 64 && !g->soft_dirty[gfn / 64]) {
-			gfn += 63;
-			count -= 63;
-		} else if (bitmap_test(g->soft_dirty, gfn)) {
-			memset(gmem_ptr(g, gfn << PAGE_SHIFT, PAGE_SIZE), 0, PAGE_SIZE);
-		}
-	}
+	gfn_t end = gfn + count;
+	for (gfn_t f = gmem_next_written(g, gfn, end); f < end; f = gmem_next_written(g, f + 1, end))
+		memset(gmem_ptr(g, f << PAGE_SHIFT, PAGE_SIZE), 0, PAGE_SIZE);
 }
 
 static int data_run(struct page_rx *p, gfn_t gfn, uint64_t count)

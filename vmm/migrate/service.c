@@ -6,13 +6,14 @@
  */
 #include "kernel/log.h"
 #include "kernel/time.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
 #include "vmm/migrate/shout.h"
 #include "vmm/migrate/this_host.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,16 @@ void migrate_host_init(struct migrate_host *h, const char *name, struct incarnat
 	list_init(&h->records);
 	list_init(&h->seen);
 	list_init(&h->departed);
+}
+
+void migrate_peer_add(const char *name, const char *addr)
+{
+	struct migrate_host *h = migrate_this_host();
+	if (h->npeers == PEERS_MAX)
+		return;
+	struct migrate_peer *p = &h->peers[h->npeers++];
+	sniprintf(p->name, sizeof(p->name), "%s", name);
+	sniprintf(p->addr, sizeof(p->addr), "%s", addr);
 }
 
 /* ---- connections that have not said yet what they are for: the oldest gives place ---- */
@@ -73,7 +84,7 @@ static int greet(struct connection *k)
 	if (err == -ENOTSUP && text_send(&k->tx, WIRE_REFUSE, REFUSE_VERSION, k->why.text, time_ns() + NS_PER_SEC))
 		log_debug("REFUSE could not be sent to %s", k->s->peer);
 	if (!err) {
-		elsewhere_greeted(&k->peer, k->s->peer);
+		probe_greeted(&k->peer, k->s->peer);
 		err = wire_recv(&k->rx, end, MIG_GREETING_NS, &k->why);
 	}
 	greeting_end(k->s);
@@ -105,7 +116,7 @@ static int serve(struct connection *k)
 	switch (k->rx.type) {
 	case WIRE_OFFER: return receive_vm(k);
 	case WIRE_QUERY: handover_answer(&k->tx, &k->rx); return 0;
-	case WIRE_WHO: elsewhere_answer(&k->tx, &k->rx); return 0;
+	case WIRE_WHO: probe_answer(&k->tx, &k->rx); return 0;
 	case WIRE_DONE:
 	case WIRE_SETTLE:
 	case WIRE_DEBT: settle_answer(&k->tx, &k->rx); return 0;

@@ -8,50 +8,79 @@
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/this_host.h"
+#include <stdlib.h>
 #include <string.h>
 
 #define EVERY_NS (5 * NS_PER_SEC)
 #define ASK_NS   (2 * NS_PER_SEC)
+#define AT_ONCE  8 /* records whose sources are asked together */
 
-/* Send d as SETTLE or DEBT: the type of the record that comes back about it, 0 if none does. */
-static uint32_t exchange(struct ask *q, uint32_t type, const struct decision *d)
+struct debt { /* a question about one record, or to one peer */
+	struct ask ask;
+	struct decision d;
+	bool done;
+};
+struct debts {
+	struct ask_group group;
+	unsigned n;
+	struct debt v[AT_ONCE];
+};
+static struct debt *debt_of(struct ask *q) { return CONTAINER_OF(q, struct debt, ask); }
+
+/* Is the answer a record of this type about d's attempt? */
+static bool says(struct ask *q, uint32_t type)
 {
-	struct why w = { "" };
 	struct attempt_id id;
-	if (debt_send(&q->tx, type, d, q->end_ns) || ask_recv(q, &w))
-		return 0;
 	id_get(&q->rx, &id);
-	return wire_get_end(&q->rx) && attempt_id_equal(&id, &d->id) ? q->rx.type : 0;
+	return q->rx.type == type && wire_get_end(&q->rx) && attempt_id_equal(&id, &debt_of(q)->d.id);
 }
 
 /* Does the source of d say that it no longer holds the attempt? An older boot of it holds nothing any more. */
-static bool is_settled(const struct decision *d, bool *heard)
+static int settle_put(struct ask *q)
 {
-	struct why w = { "" };
-	struct ask q;
-	bool done = false;
-	int err = ask_open(&q, d->source, time_ns() + ASK_NS, NULL, &w);
-	if (!err && q.peer.inc.host == d->id.source.host)
-		done = q.peer.inc.boot != d->id.source.boot || exchange(&q, WIRE_SETTLE, d) == WIRE_DONE;
-	*heard = q.alive;
-	ask_close(&q, NULL);
-	return done;
+	struct debt *k = debt_of(q);
+	if (q->peer.inc.host != k->d.id.source.host)
+		return ASK_ENOUGH;
+	k->done = q->peer.inc.boot != k->d.id.source.boot;
+	return k->done ? ASK_ENOUGH : debt_send(&q->tx, WIRE_SETTLE, &k->d, q->end_ns);
+}
+static void settle_done(struct ask *q) { debt_of(q)->done = says(q, WIRE_DONE); }
+
+/* The sources of some records at once: how many of them are still open. */
+static unsigned settle_some(struct debts *s)
+{
+	unsigned open = 0;
+	ask_group_init(&s->group);
+	for (unsigned i = 0; i < s->n; i++) {
+		struct debt *k = &s->v[i];
+		k->ask = (struct ask){ .end_ns = time_ns() + ASK_NS, .put = settle_put, .take = settle_done };
+		memcpy(k->ask.addr, k->d.source, sizeof(k->ask.addr));
+		ask_start(&s->group, &k->ask);
+	}
+	(void)ask_wait(&s->group, NULL, NULL);
+	for (unsigned i = 0; i < s->n; i++) {
+		if (s->v[i].done)
+			attempt_event(&s->v[i].d.id, RECORD_EV_DONE);
+		else
+			open++;
+	}
+	return open;
 }
 
 unsigned settle_once(uint64_t end_ns)
 {
 	struct decision d;
-	char silent[HOST_ADDR_MAX] = ""; /* the source that was silent last: its other records wait for the next time */
 	unsigned open = 0;
 	while (attempt_get(open, &d)) {
-		bool ask = strcmp(silent, d.source) != 0 && time_ns() < end_ns, heard = true;
-		if (ask && is_settled(&d, &heard)) {
-			attempt_event(&d.id, RECORD_EV_DONE);
+		struct debts *s = time_ns() < end_ns ? calloc(1, sizeof(*s)) : NULL;
+		if (!s) {
+			open++;
 			continue;
 		}
-		if (!heard)
-			memcpy(silent, d.source, sizeof(silent));
-		open++;
+		while (s->n < AT_ONCE && attempt_get(open + s->n, &s->v[s->n].d))
+			s->n++;
+		open += settle_some(s);
+		ask_group_put(&s->group);
 	}
 	return open;
 }
@@ -104,15 +133,46 @@ void settle_answer(struct wire_tx *tx, struct wire_rx *rx)
 
 /* ---- before this host goes ---- */
 
+/* Does the peer keep d? */
+static int hand_put(struct ask *q)
+{
+	if (incarnation_equal(q->peer.inc, migrate_this_host()->inc))
+		return ASK_ENOUGH;
+	return debt_send(&q->tx, WIRE_DEBT, &debt_of(q)->d, q->end_ns);
+}
+static void hand_done(struct ask *q) { debt_of(q)->done = says(q, WIRE_KEPT); }
+
 static bool hand_to(const struct migrate_peer *p, const struct decision *d)
 {
-	struct why w = { "" };
-	struct ask q;
-	int err = ask_open(&q, p->addr, time_ns() + ASK_NS, NULL, &w);
-	bool kept = !err && !incarnation_equal(q.peer.inc, migrate_this_host()->inc) &&
-		    exchange(&q, WIRE_DEBT, d) == WIRE_KEPT;
-	ask_close(&q, NULL);
-	return kept;
+	struct debt k = { .ask = { .end_ns = time_ns() + ASK_NS, .put = hand_put, .take = hand_done }, .d = *d };
+	memcpy(k.ask.addr, p->addr, sizeof(k.ask.addr));
+	(void)ask_host(&k.ask, NULL);
+	return k.done;
+}
+
+struct greetings {
+	struct ask_group group;
+	struct ask v[PEERS_MAX];
+};
+static int greet_only(struct ask *q unused) { return ASK_ENOUGH; }
+
+/* Who of the peers is there? All are asked at once, so that dead ones cost their time together. */
+static void find_silent(bool silent[PEERS_MAX])
+{
+	const struct migrate_host *me = migrate_this_host();
+	struct greetings *g = calloc(1, sizeof(*g));
+	if (!g)
+		return; /* they are found one after the other */
+	ask_group_init(&g->group);
+	for (unsigned p = 0; p < me->npeers; p++) {
+		g->v[p] = (struct ask){ .end_ns = time_ns() + ASK_NS, .put = greet_only };
+		memcpy(g->v[p].addr, me->peers[p].addr, sizeof(g->v[p].addr));
+		ask_start(&g->group, &g->v[p]);
+	}
+	(void)ask_wait(&g->group, NULL, NULL);
+	for (unsigned p = 0; p < me->npeers; p++)
+		silent[p] = !g->v[p].greeted;
+	ask_group_put(&g->group);
 }
 
 unsigned settle_hand_on(uint64_t end_ns)
@@ -121,6 +181,8 @@ unsigned settle_hand_on(uint64_t end_ns)
 	bool silent[PEERS_MAX] = { false };
 	struct decision d;
 	unsigned left = 0;
+	if (attempt_get(0, &d))
+		find_silent(silent);
 	for (unsigned i = 0; attempt_get(i, &d); i++) {
 		bool kept = false;
 		for (unsigned p = 0; p < me->npeers && !kept && time_ns() < end_ns; p++) {

@@ -8,7 +8,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/hostframe.h"
-#include "vmm/migrate/elsewhere.h"
+#include "vmm/migrate/probe.h"
 #include "vmm/migrate/this_host.h"
 #include <string.h>
 
@@ -137,7 +137,7 @@ static void answer(const struct hostframe_from *from, uint64_t nonce, struct wir
 		return;
 	memset(&q.id, 0,
 	       sizeof(q.id)); /* "it is here" is all that a frame can say, whatever is remembered of attempts */
-	elsewhere_local(&q, &a);
+	probe_local(&q, &a);
 	if (a.have == HAVE_HERE && may_answer() && !frame_build(&b, nonce, put_have, &a))
 		hostframe_reply(from, b.p, b.len);
 }
@@ -157,7 +157,7 @@ static void received(const struct hostframe_from *from, const uint8_t *payload, 
 	if (!err)
 		err = hello_recv(&rx, &h, TIME_NEVER, NULL);
 	if (!err && !incarnation_equal(h.inc, migrate_this_host()->inc)) {
-		elsewhere_greeted(&h, "on the network of the VMs");
+		probe_greeted(&h, "on the network of the VMs");
 		err = wire_recv(&rx, TIME_NEVER, NS_PER_SEC, NULL);
 		if (!err && rx.type == WIRE_WHO)
 			answer(from, nonce, &rx);

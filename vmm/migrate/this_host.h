@@ -26,8 +26,8 @@ struct migrate_host {
 	unsigned npeers;                      /* (c) */
 	/* (c) Has another host this one's address? With a text. NULL: no. */
 	bool (*address_conflict)(char *text, size_t size);
-	void (*settle_address)(
-		void);         /* (c) sleeps until the host's address is one or is none, 10 s at most. NULL: it is */
+	/* (c) Is it known whether the host has its address? Sleeps until it is, or the deadline. NULL: it is */
+	bool (*address_settled)(uint64_t deadline_ns);
 	bool undecided_resume; /* (c) tern.conf: undecided = resume */
 	uint64_t last_number;  /* [a] of this incarnation's attempts */
 	unsigned relaying;     /* [a] questions that are asked on others' behalf */
@@ -39,7 +39,7 @@ struct migrate_host {
 	unsigned ngreetings;
 
 	struct spinlock table_lock;
-	struct list migrations; /* [t] registry.c's, newest first */
+	struct list migrations; /* [t] migration.c's, newest first */
 
 	struct spinlock records_lock;
 	struct list records, seen; /* [r] attempts.c's */

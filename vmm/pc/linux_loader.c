@@ -1,31 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Linux's 64-bit boot protocol (Documentation/arch/x86/boot.rst in its tree). What goes where in guest memory:
- *
- *   0x7000  boot_params ("zero page"), with the E820 map       0x20000  command line
- *   0x8000  GDT                                                0xe0000  ACPI tables (vmm/pc/acpi_tables.c)
- *   0x9000  page tables: the first 4 GiB, one to one           0xffff0  what a real-mode restart jumps to: a reset
- *                                                              16 MiB   the kernel, at its preferred address
- *                                                              top      initrd, as high as the kernel accepts
+ * Linux's 64-bit boot protocol (Documentation/arch/x86/boot.rst in its tree). What goes where in guest memory is in
+ * vmm/pc/pc.h.
  *
  * The kernel is entered at +0x200 in 64-bit mode with RSI = boot_params. Every number of the file's header is checked
  * against the file's size and the guest's memory before it is used.
  */
 #include "vmm/pc/linux_loader.h"
 #include "arch/x86/hw/regs.h"
-#include "vmm/dev.h"
+#include "vmm/pc/pc.h"
 #include <string.h>
 
-#define BOOT_PARAMS_GPA 0x7000UL
-#define GDT_GPA         0x8000UL
-#define PML4_GPA        0x9000UL
-#define PDPT_GPA        0xa000UL
-#define PD_GPA          0xb000UL /* four of them */
-#define PD_COUNT        4
-#define CMDLINE_GPA     0x20000UL
-#define CMDLINE_MAX     0x10000UL
-#define LOW_RAM_END     0xa0000UL
-#define HIGH_RAM        0x100000UL
+#define PD_COUNT 4
 
 /* Setup header, offsets in the file's first sectors and in boot_params alike. */
 enum {
@@ -107,7 +93,7 @@ static int header_check(const struct linux_image *img, struct bzimage *b, struct
 	b->relocatable = h[HDR_RELOCATABLE];
 	b->initrd_max = get_le32(h + HDR_INITRD_ADDR_MAX);
 	b->cmdline_size = get_le32(h + HDR_CMDLINE_SIZE);
-	if (b->align < PAGE_SIZE || (b->align & (b->align - 1)) || (b->pref & (PAGE_SIZE - 1)) || b->pref < HIGH_RAM)
+	if (b->align < PAGE_SIZE || (b->align & (b->align - 1)) || (b->pref & (PAGE_SIZE - 1)) || b->pref < PC_HIGH_RAM)
 		return why_set(w, -EINVAL, "the kernel wants to be at %lx, aligned to %lx: the file is damaged",
 			       b->pref, b->align);
 	return 0;
@@ -122,7 +108,7 @@ static int place_kernel(const struct gmem *g, const struct bzimage *b, gpa_t *lo
 		*load = b->pref;
 		return 0;
 	}
-	*load = ALIGN_UP(HIGH_RAM, b->align);
+	*load = ALIGN_UP(PC_HIGH_RAM, b->align);
 	if (b->relocatable && *load <= g->low && b->init_size <= g->low - *load)
 		return 0;
 	return why_set(w, -ENOSPC,
@@ -169,15 +155,15 @@ static int write_boot_params(struct gmem *g, const struct linux_image *img, cons
 	bp[HDR_LOADER_TYPE] = LOADER_UNDEFINED;
 	put_le32(bp + HDR_RAMDISK_IMAGE, (uint32_t)initrd);
 	put_le32(bp + HDR_RAMDISK_SIZE, initrd ? (uint32_t)img->initrd_size : 0);
-	put_le32(bp + HDR_CMD_LINE_PTR, CMDLINE_GPA);
+	put_le32(bp + HDR_CMD_LINE_PTR, PC_CMDLINE);
 	put_le64(bp + BP_RSDP, img->rsdp);
-	e820_add(bp, 0, LOW_RAM_END, E820_RAM);
-	e820_add(bp, LOW_RAM_END, HIGH_RAM, E820_RESERVED);
-	e820_add(bp, HIGH_RAM, g->low, E820_RAM);
-	e820_add(bp, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_SIZE,
+	e820_add(bp, 0, PC_LOW_RAM_END, E820_RAM);
+	e820_add(bp, PC_LOW_RAM_END, PC_HIGH_RAM, E820_RESERVED);
+	e820_add(bp, PC_HIGH_RAM, g->low, E820_RAM);
+	e820_add(bp, PC_PCI_ECAM, PC_PCI_ECAM + PC_PCI_ECAM_SIZE,
 		 E820_RESERVED); /* Linux trusts MCFG only if reserved */
 	e820_add(bp, GMEM_HIGH, GMEM_HIGH + g->high, E820_RAM);
-	return gmem_write(g, BOOT_PARAMS_GPA, bp, sizeof(bp));
+	return gmem_write(g, PC_BOOT_PARAMS, bp, sizeof(bp));
 }
 
 static int write_page_tables(struct gmem *g)
@@ -186,15 +172,15 @@ static int write_page_tables(struct gmem *g)
 	uint64_t table[ENTRIES] = { 0 };
 	int err;
 
-	table[0] = PDPT_GPA | P | RW;
-	err = gmem_write(g, PML4_GPA, table, sizeof(table));
+	table[0] = PC_BOOT_PDPT | P | RW;
+	err = gmem_write(g, PC_BOOT_PML4, table, sizeof(table));
 	for (unsigned i = 0; i < PD_COUNT; i++)
-		table[i] = (PD_GPA + i * PAGE_SIZE) | P | RW;
-	err = err ? err : gmem_write(g, PDPT_GPA, table, sizeof(table));
+		table[i] = (PC_BOOT_PD + i * PAGE_SIZE) | P | RW;
+	err = err ? err : gmem_write(g, PC_BOOT_PDPT, table, sizeof(table));
 	for (unsigned k = 0; k < PD_COUNT; k++) {
 		for (unsigned i = 0; i < ENTRIES; i++)
 			table[i] = (GIB(k) + MIB(2) * i) | P | RW | PS;
-		err = err ? err : gmem_write(g, PD_GPA + k * PAGE_SIZE, table, sizeof(table));
+		err = err ? err : gmem_write(g, PC_BOOT_PD + k * PAGE_SIZE, table, sizeof(table));
 	}
 	return err;
 }
@@ -203,14 +189,13 @@ static int write_page_tables(struct gmem *g)
  * Linux restarts a hardware-reduced PC through EFI, and where there is none (it does not ask whether there is the ACPI
  * reset register) as a PC's BIOS wants it: real mode, f000:fff0. What is there does the reset.
  */
-#define RESET_VECTOR_GPA 0xffff0UL
 static const uint8_t reset_code[] = {
 	0xba,
-	(POWER_PORT + 2) & 0xff,
-	(POWER_PORT + 2) >> 8, /* mov dx, POWER_PORT + 2 */
+	PC_RESET_PORT & 0xff,
+	PC_RESET_PORT >> 8, /* mov dx, PC_RESET_PORT */
 	0xb0,
-	0x01, /* mov al, 1 */
-	0xee, /* out dx, al */
+	PC_RESET_VALUE, /* mov al, 1 */
+	0xee,           /* out dx, al */
 	0xf4,
 	0xeb,
 	0xfd, /* hlt; jmp $-1 */
@@ -231,10 +216,10 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 
 	memset(s, 0, sizeof(*s));
 	s->rip = load + ENTRY_64;
-	s->gpr[REG_RSI] = BOOT_PARAMS_GPA;
+	s->gpr[REG_RSI] = PC_BOOT_PARAMS;
 	s->rflags = 2;
 	s->cr0 = 0x80010031; /* PG, WP, NE, ET, PE */
-	s->cr3 = PML4_GPA;
+	s->cr3 = PC_BOOT_PML4;
 	s->cr4 = 0x20;   /* PAE */
 	s->efer = 0x500; /* LME, LMA */
 	s->xcr0 = 1;
@@ -246,7 +231,7 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 	s->seg[SEG_CS] = code;
 	s->seg[SEG_LDTR] = (struct seg_state){ 0, 0, AR_UNUSABLE, 0 };
 	s->seg[SEG_TR] = (struct seg_state){ 0, 0x67, AR_TSS, 0 }; /* a busy 64-bit TSS: hardware wants one */
-	s->gdt_base = GDT_GPA;
+	s->gdt_base = PC_BOOT_GDT;
 	s->gdt_limit = sizeof(boot_gdt) - 1;
 	s->xsave_size = XSAVE_MIN;
 	put_le16(s->xsave + FCW, 0x37f);
@@ -267,7 +252,7 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 		err = place_initrd(g, &b, load, initrd_size, &initrd, w);
 	if (err)
 		return err;
-	if (cmdline_len > b.cmdline_size || cmdline_len >= CMDLINE_MAX)
+	if (cmdline_len > b.cmdline_size || cmdline_len >= PC_CMDLINE_MAX)
 		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
 			       cmdline_len, (unsigned)b.cmdline_size);
 
@@ -275,13 +260,13 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 	if (!err && initrd_size)
 		err = gmem_write(g, initrd, img->initrd, initrd_size);
 	if (!err)
-		err = gmem_write(g, CMDLINE_GPA, img->cmdline, cmdline_len + 1);
+		err = gmem_write(g, PC_CMDLINE, img->cmdline, cmdline_len + 1);
 	if (!err)
 		err = write_boot_params(g, img, &b, initrd);
 	if (!err)
-		err = gmem_write(g, RESET_VECTOR_GPA, reset_code, sizeof(reset_code));
+		err = gmem_write(g, PC_RESET_VECTOR, reset_code, sizeof(reset_code));
 	if (!err)
-		err = gmem_write(g, GDT_GPA, boot_gdt, sizeof(boot_gdt));
+		err = gmem_write(g, PC_BOOT_GDT, boot_gdt, sizeof(boot_gdt));
 	if (!err)
 		err = write_page_tables(g);
 	if (err)

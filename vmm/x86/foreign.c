@@ -13,6 +13,9 @@
  */
 #include "arch/x86/cpu.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/foreign.h"
+#include "vmm/x86/insn.h"
 #include <string.h>
 
 enum { /* opcodes, as insn_opcode gives them */

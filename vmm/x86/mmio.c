@@ -6,6 +6,9 @@
  */
 #include "arch/x86/cpu.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/insn.h"
+#include "vmm/x86/mmio.h"
 #include <Zydis/Zydis.h>
 #include <string.h>
 

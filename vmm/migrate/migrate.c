@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the rest of tern does with migrations: start, cancel, wait, decide (migrate.h). */
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "vmm/migrate/migration.h"
+#include <stdio.h>
+#include <string.h>
+
+const char *migrate_phase_name(enum migrate_phase p)
+{
+	/* clang-format off */
+	static const char *const names[] = {
+		[MIG_CONNECT] = "connecting",  [MIG_SETUP] = "setting up",
+		[MIG_PASSES] = "copying",      [MIG_STOPPED] = "switching over",
+		[MIG_COMMIT] = "committing",   [MIG_UNDECIDED] = "undecided",
+		[MIG_DONE] = "done",           [MIG_FAILED] = "failed",
+		[MIG_CANCELLED] = "cancelled",
+	};
+	/* clang-format on */
+	return p < ARRAY_SIZE(names) ? names[p] : "?";
+}
+
+/* ---- which of the table; their lock is held ---- */
+
+static bool is_out_running(struct migration *m, const void *name)
+{
+	return !m->finished && !m->st.incoming && !strcmp(m->st.vm, name);
+}
+
+static bool is_in_running(struct migration *m, const void *name)
+{
+	return !m->finished && m->st.incoming && !strcmp(m->st.vm, name);
+}
+static bool is_out(struct migration *m, const void *name) { return !m->st.incoming && !strcmp(m->st.vm, name); }
+static bool is_in(struct migration *m, const void *name) { return m->st.incoming && !strcmp(m->st.vm, name); }
+
+int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
+{
+	char peer[48];
+	sniprintf(peer, sizeof(peer), "%s", p->dest);
+	struct migration *m = migration_new(vm->cfg.name, peer, false);
+	if (!m)
+		return why_set(w, -ENOMEM, "out of memory");
+	m->p = *p;
+	int err = migration_bind(m, vm, VM_RUNNING, w);
+	if (!err && !task_create("migrate", TASK_PRIO_NORMAL, source_task, m))
+		err = why_set(w, -ENOMEM, "out of memory");
+	if (!err)
+		return 0;
+	migration_unbind(m, false);
+	migration_drop(m);
+	return err;
+}
+
+int migrate_wait(const char *vm_name, uint64_t deadline_ns)
+{
+	struct migration *m = migration_find(is_out_running, vm_name);
+	if (!m)
+		m = migration_find(is_out, vm_name);
+	if (!m)
+		m = migration_find(is_in, vm_name);
+	if (!m)
+		return -ENOENT;
+	int err = completion_wait(&m->done, deadline_ns);
+	migration_put(m);
+	return err;
+}
+
+int migrate_cancel(const char *vm_name, struct why *w)
+{
+	struct migration *m = migration_find(is_out_running, vm_name);
+	if (!m)
+		m = migration_find(is_in_running, vm_name);
+	if (!m)
+		return why_set(w, -ENOENT, "no migration of %s is running", vm_name);
+	spin_lock(&m->lock);
+	bool late = m->committed;
+	if (!late)
+		m->cancel = true;
+	enum migrate_phase phase = m->st.phase;
+	spin_unlock(&m->lock);
+	if (!late)
+		migration_abort(m);
+	migration_put(m);
+	if (late && phase == MIG_UNDECIDED)
+		return why_set(w, -EBUSY,
+			       "it may be running at the destination already; when that host is gone for good: vm "
+			       "claim %s --force",
+			       vm_name);
+	return late ? why_set(w, -EBUSY, "the hand-over has begun, it ends by itself") : 0;
+}
+
+/* The operator's word on a VM that is undecided; without `sure` it is taken only of one that no host runs. */
+static int decide(const char *vm_name, enum operators_word word, bool sure, struct why *w)
+{
+	const char *verb = word == WORD_CLAIM ? "claim" : "forget";
+	struct migration *m = migration_find(is_out_running, vm_name);
+	int err = 0;
+	if (!m)
+		return why_set(w, -ENOENT, "%s is not undecided: no migration of it is running", vm_name);
+	spin_lock(&m->lock);
+	struct migrate_status st = m->st;
+	if (st.phase != MIG_UNDECIDED)
+		err = -EINVAL;
+	else if (m->decided)
+		err = -EALREADY;
+	else if (!sure && (word == WORD_FORGET || !m->nobody))
+		err = -EPERM;
+	else
+		m->word = word;
+	spin_unlock(&m->lock);
+	const char *open = st.error[0] ? st.error : "its destination has not answered";
+	if (err == -EINVAL)
+		why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name, migrate_phase_name(st.phase),
+			verb);
+	else if (err == -EALREADY)
+		why_set(w, err, "it has just been decided: `migrate status`");
+	else if (err && word == WORD_CLAIM)
+		why_set(w, err,
+			"it is not proven that no host runs it: %.110s. Two copies ruin its data. Make sure, then: vm "
+			"claim %s --force",
+			open, vm_name);
+	else if (err)
+		why_set(w, err,
+			"it is undecided, and this may be its only image: %.110s. Make sure that it runs elsewhere, "
+			"then: vm forget %s --force",
+			open, vm_name);
+	if (!err) {
+		completion_done(&m->news);
+		migration_abort(m);
+	}
+	migration_put(m);
+	return err;
+}
+
+int migrate_claim(const char *vm_name, bool force, struct why *w) { return decide(vm_name, WORD_CLAIM, force, w); }
+int migrate_forget(const char *vm_name, bool force, struct why *w) { return decide(vm_name, WORD_FORGET, force, w); }

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One attempt's life, and the table of them: running ones and the last 16 finished, newest first (migration.h). */
+#include "kernel/log.h"
+#include "kernel/time.h"
+#include "vmm/migrate/migration.h"
+#include "vmm/migrate/this_host.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FINISHED_MAX 16
+
+/* The table of the caller's host, newest first. */
+static struct migrate_host *lock_table(void)
+{
+	struct migrate_host *h = migrate_this_host();
+	spin_lock(&h->table_lock);
+	return h;
+}
+static void unlock_table(struct migrate_host *h) { spin_unlock(&h->table_lock); }
+
+/* ---- life ---- */
+
+struct migration *migration_new(const char *vm_name, const char *peer, bool incoming)
+{
+	struct migration *m = calloc(1, sizeof(*m));
+	if (!m)
+		return NULL;
+	spin_init(&m->lock, "migration");
+	mutex_init(&m->stream_lock, "migration stream");
+	completion_init(&m->done);
+	completion_init(&m->news);
+	m->refs = 2; /* table's and the caller's */
+	sniprintf(m->st.vm, sizeof(m->st.vm), "%s", vm_name);
+	sniprintf(m->st.peer, sizeof(m->st.peer), "%s", peer);
+	m->st.incoming = incoming;
+	m->st.phase = incoming ? MIG_SETUP : MIG_CONNECT;
+	m->st.start_ns = time_ns();
+	struct migrate_host *h = lock_table();
+	list_insert(&h->migrations, &m->node);
+	unlock_table(h);
+	return m;
+}
+
+void migration_put(struct migration *m)
+{
+	struct migrate_host *h = lock_table();
+	bool last = --m->refs == 0;
+	unlock_table(h);
+	if (last)
+		free(m);
+}
+
+void migration_drop(struct migration *m)
+{
+	struct migrate_host *h = lock_table();
+	list_remove(&m->node);
+	unlock_table(h);
+	migration_put(m);
+	migration_put(m);
+}
+
+int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, struct why *w)
+{
+	struct vm *ref = vm_get(vm->cfg.name);
+	int err = 0;
+	if (ref != vm) {
+		if (ref)
+			vm_put(ref);
+		return why_set(w, -ENOENT, "%s is gone", vm->cfg.name);
+	}
+	mutex_lock(&vm->lock);
+	if (vm->migration)
+		err = why_set(w, -EBUSY, "%s is being migrated already", vm->cfg.name);
+	else if (vm->state != state)
+		err = why_set(w, -EINVAL, "%s is %s%s%s", vm->cfg.name, vm_state_name(vm->state),
+			      vm->state == VM_FAILED ? ": " : "", vm->state == VM_FAILED ? vm->fail : "");
+	else
+		vm->migration = m;
+	mutex_unlock(&vm->lock);
+	if (err)
+		vm_put(vm);
+	else
+		m->vm = vm;
+	return err;
+}
+
+void migration_unbind(struct migration *m, bool gone)
+{
+	struct vm *vm = m->vm;
+	if (!vm)
+		return;
+	mutex_lock(&vm->lock);
+	vm->migration = NULL;
+	mutex_unlock(&vm->lock);
+	m->vm = NULL;
+	if (!gone)
+		vm_migration_ended(vm);
+	vm_put(vm);
+}
+
+int migration_attach(struct migration *m, struct stream *s)
+{
+	mutex_lock(&m->stream_lock);
+	bool cancel = migration_cancelled(m);
+	if (!cancel)
+		m->stream = s;
+	mutex_unlock(&m->stream_lock);
+	return cancel ? -ECANCELED : 0;
+}
+
+void migration_detach(struct migration *m)
+{
+	mutex_lock(&m->stream_lock);
+	m->stream = NULL;
+	mutex_unlock(&m->stream_lock);
+}
+
+void migration_abort(struct migration *m)
+{
+	mutex_lock(&m->stream_lock);
+	if (m->stream)
+		stream_abort(m->stream);
+	mutex_unlock(&m->stream_lock);
+}
+
+bool migration_cancelled(struct migration *m)
+{
+	spin_lock(&m->lock);
+	bool c = m->cancel;
+	spin_unlock(&m->lock);
+	return c;
+}
+
+int migration_commit_point(struct migration *m)
+{
+	spin_lock(&m->lock);
+	int err = m->cancel ? -ECANCELED : 0;
+	if (!err)
+		m->committed = true;
+	spin_unlock(&m->lock);
+	return err;
+}
+
+void migration_phase(struct migration *m, enum migrate_phase phase)
+{
+	spin_lock(&m->lock);
+	m->st.phase = phase;
+	spin_unlock(&m->lock);
+}
+
+void migration_finish(struct migration *m, enum migrate_phase phase, const char *error)
+{
+	struct migration *old = NULL;
+	unsigned finished = 0;
+
+	spin_lock(&m->lock);
+	BUG_ON(m->finished);
+	if (phase == MIG_FAILED && m->cancel) {
+		phase = MIG_CANCELLED;
+		error = "cancelled by the operator";
+	}
+	m->finished = true;
+	m->st.phase = phase;
+	m->st.total_ns = time_ns() - m->st.start_ns;
+	sniprintf(m->st.error, sizeof(m->st.error), "%s", error ? error : "");
+	spin_unlock(&m->lock);
+
+	if (phase == MIG_DONE)
+		log_info("migration of %s %s %s: done in %lu ms", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
+			 m->st.total_ns / NS_PER_MS);
+	else
+		log_printf(phase == MIG_FAILED ? LOG_WARN : LOG_INFO, "migration of %s %s %s: %s: %s", m->st.vm,
+			   m->st.incoming ? "from" : "to", m->st.peer, migrate_phase_name(phase), m->st.error);
+	struct migrate_host *h = lock_table();
+	list_for_each(i, &h->migrations, struct migration, node) /* the oldest finished one comes last */
+		if (i->finished && ++finished > FINISHED_MAX)
+			old = i;
+	if (old)
+		list_remove(&old->node);
+	unlock_table(h);
+	if (old)
+		migration_put(old);
+	completion_done(&m->done);
+}
+
+/* ---- look-up ---- */
+
+struct migration *migration_find(bool (*match)(struct migration *m, const void *arg), const void *arg)
+{
+	struct migration *found = NULL;
+	struct migrate_host *h = lock_table();
+	list_for_each(m, &h->migrations, struct migration, node) {
+		spin_lock(&m->lock);
+		bool hit = match(m, arg);
+		spin_unlock(&m->lock);
+		if (hit) {
+			m->refs++;
+			found = m;
+			break;
+		}
+	}
+	unlock_table(h);
+	return found;
+}
+
+static bool is_in_attempt(struct migration *m, const void *id)
+{
+	return !m->finished && m->st.incoming && attempt_id_equal(&m->id, id);
+}
+
+static bool is_out_attempt(struct migration *m, const void *id)
+{
+	return !m->finished && !m->st.incoming && attempt_id_equal(&m->id, id);
+}
+
+bool migration_told(const struct decision *d)
+{
+	struct migration *m = migration_find(is_out_attempt, &d->id);
+	if (!m)
+		return false;
+	spin_lock(&m->lock);
+	bool decisive = d->state == RECORD_STARTED || incarnation_equal(d->by, m->dest);
+	if (decisive)
+		m->told = d->state;
+	spin_unlock(&m->lock);
+	if (decisive)
+		completion_done(&m->news);
+	migration_put(m);
+	return true;
+}
+
+void migration_evict(const struct attempt_id *id, uint64_t deadline_ns)
+{
+	struct migration *m = migration_find(is_in_attempt, id);
+	if (!m)
+		return;
+	migration_abort(m);
+	if (completion_wait(&m->done, deadline_ns))
+		log_warn("the given-up attempt to receive %s is slow to end", m->st.vm);
+	migration_put(m);
+}
+
+bool migrate_get(unsigned i, struct migrate_status *s)
+{
+	bool found = false;
+	struct migrate_host *h = lock_table();
+	list_for_each(m, &h->migrations, struct migration, node) {
+		if (i--)
+			continue;
+		spin_lock(&m->lock);
+		*s = m->st;
+		if (!m->finished)
+			s->total_ns = time_ns() - s->start_ns;
+		spin_unlock(&m->lock);
+		found = true;
+		break;
+	}
+	unlock_table(h);
+	return found;
+}

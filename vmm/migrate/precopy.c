@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The source's passes over the running guest (source.h). */
+#include "vmm/migrate/source.h"
+#include "kernel/log.h"
+#include "vmm/migrate/failpoint.h"
+#include <string.h>
+
+#define RATE_NS (250 * NS_PER_MS) /* the shown rate is over at least this long */
+
+static uint64_t in(uint64_t ns) { return time_ns() + ns; }
+
+/* ---- status, and what must be looked at all the time ---- */
+
+void precopy_status(struct source *c)
+{
+	struct migrate_status *st = &c->m->st;
+	uint64_t now = time_ns(), sent = c->pages.pass.data + c->pages.pass.zero;
+
+	spin_lock(&c->m->lock);
+	st->pass = c->pass;
+	st->pages_sent = c->pages.total.data;
+	st->zero_pages = c->pages.total.zero;
+	st->bytes = c->tx.bytes;
+	st->pages_left = sent < c->left ? c->left - sent : 0;
+	if (now - c->rate_ns >= RATE_NS) {
+		st->rate = (c->tx.bytes - c->rate_bytes) * 1000 / MAX((now - c->rate_ns) / NS_PER_MS, 1ULL);
+		c->rate_ns = now;
+		c->rate_bytes = c->tx.bytes;
+	}
+	spin_unlock(&c->m->lock);
+}
+
+/* A guest that powers off, resets or fails waits with it until we let go of it (vm_migration_ended): at once. */
+int precopy_guest_gone(struct source *c)
+{
+	if (__atomic_load_n(&c->vm->power_request, __ATOMIC_ACQUIRE))
+		return why_set(c->w, -ECANCELED, "the guest powers off, restarts or has failed");
+	if (!c->paused && __atomic_load_n(&c->vm->state, __ATOMIC_RELAXED) != VM_RUNNING)
+		return why_set(c->w, -ECANCELED, "the guest was stopped meanwhile");
+	return 0;
+}
+
+/* Between records of a pass: is everything still well on both sides? */
+int precopy_progress(void *arg)
+{
+	struct source *c = arg;
+	uint64_t now = time_ns();
+	int err = FAILPOINT(c->paused ? P8_FINAL_PAGES : c->pass == 1 ? P4_FIRST_PASS : P5_NTH_PASS, c->s);
+
+	if (!err)
+		err = inbox_poll(&c->in, c->w);
+	if (!err)
+		err = precopy_guest_gone(c);
+	if (err)
+		return err;
+	precopy_status(c);
+	if (c->quiet_seq != c->tx.seq) {
+		c->quiet_seq = c->tx.seq;
+		c->quiet_ns = now;
+	} else if (now - c->quiet_ns >
+		   MIG_KEEPALIVE_NS) { /* a desert of zero pages: the run so far, and a sign of life */
+		err = pages_flush(&c->pages);
+		if (!err) {
+			wire_begin(&c->tx, WIRE_KEEPALIVE);
+			err = wire_end(&c->tx, in(MIG_IDLE_NS));
+		}
+	}
+	return err;
+}
+
+/* ---- passes ---- */
+
+/* Add what has been dirtied to the map; returns how many pages that are new in it. */
+uint64_t precopy_harvest(struct source *c)
+{
+	struct gmem_range r[2];
+	uint64_t n = 0;
+	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++)
+		n += gmem_track_harvest(&c->vm->mem, r[i].first, r[i].count, c->map + r[i].first / 64, vm_flush_tlb,
+					c->vm);
+	return n;
+}
+
+static void tracking_start(struct source *c)
+{
+	struct gmem_range r[2];
+
+	c->map = c->vm->mem.track_map;
+	gmem_track_start(&c->vm->mem, vm_flush_tlb, c->vm);
+	c->tracking = true;
+	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++) {
+		memset(c->map + r[i].first / 64, 0xff, r[i].count / 8); /* RAM is whole 2 MiB blocks */
+		c->left += r[i].count;
+	}
+}
+
+int precopy_send_pass(struct source *c, bool final)
+{
+	c->pass++;
+	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, pages_deadline(&c->pages));
+	if (!err)
+		err = pages_send_pass(&c->pages, c->map, !final, vm_flush_tlb, c->vm);
+	if (!err)
+		err = precopy_progress(c); /* even if it had no pages */
+	if (!err)
+		err = pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));
+	return err;
+}
+
+/* Passes over the running guest until the policy says stop. */
+int precopy_run(struct source *c)
+{
+	enum policy_verdict v = POLICY_AGAIN;
+	int err = 0;
+
+	tracking_start(c);
+	migration_phase(c->m, MIG_PASSES);
+	while (!err && v == POLICY_AGAIN) {
+		struct inbox_msg msg;
+		struct policy_pass r = { .bytes = c->tx.bytes };
+		uint64_t begin = time_ns();
+
+		err = precopy_send_pass(c, false);
+		if (err)
+			break;
+		uint64_t sent = time_ns();
+		err = inbox_wait(&c->in, WIRE_PASS_ACK, 0, in(MIG_IDLE_NS), &msg, c->w);
+		if (!err && msg.num != c->pass)
+			err = why_set(c->w, -EPROTO, "the destination acknowledged pass %u instead of %u", msg.num,
+				      c->pass);
+		if (err)
+			return err == -ETIMEDOUT
+				       ? why_set(c->w, err, "the destination fell silent after pass %u", c->pass)
+				       : err;
+		uint64_t acked = time_ns();
+		c->left = precopy_harvest(c);
+		r.pass = c->pass;
+		r.bytes = c->tx.bytes - r.bytes;
+		r.ns = acked - begin;
+		r.rtt_ns = acked - sent;
+		r.left = c->left;
+		v = policy_next(&c->policy, &r, c->w);
+		c->pages.pass = (struct page_counts){ 0, 0 };
+		precopy_status(c);
+		spin_lock(&c->m->lock);
+		c->m->st.dirty_last = r.left;
+		c->m->st.dirty_rate = r.left * PAGE_SIZE * 1000 / MAX(r.ns / NS_PER_MS, 1ULL);
+		c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r.left);
+		spin_unlock(&c->m->lock);
+		log_debug("%s: pass %u: %lu data and zero pages so far %lu, left %lu, %lu ms, rtt %lu us",
+			  c->vm->cfg.name, r.pass, c->pages.total.data, c->pages.total.zero, r.left, r.ns / NS_PER_MS,
+			  r.rtt_ns / NS_PER_US);
+		if (v == POLICY_GIVE_UP)
+			err = -ETIMEDOUT;
+	}
+	return err;
+}

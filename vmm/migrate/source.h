@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The source of a migration, as its files share it: source.c has the task, from connecting to the end, precopy.c the
+ * passes over the running guest, switchover.c what happens while it stands still, up to READY. What follows is in
+ * handover.c, because from COMMIT on other rules hold. Every error before it leaves the guest running here, as if
+ * nothing had been tried.
+ *
+ *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, CPU and device state, END -> READY | hand-over
+ */
+#pragma once
+#include "kernel/time.h"
+#include "vmm/migrate/inbox.h"
+#include "vmm/migrate/migration.h"
+#include "vmm/migrate/pages.h"
+#include "vmm/migrate/policy.h"
+
+struct source { /* of the migration's task alone */
+	struct migration *m;
+	struct vm *vm;
+	struct stream *s;
+	struct why *w;
+	struct wire_tx tx;
+	struct inbox in;
+	struct page_tx pages;
+	struct policy policy;
+	struct attempt_id id;
+	uint32_t debts;
+	struct end_counts counts;
+	uint64_t *map; /* pages to send, by gfn: the VM's track_map */
+	uint64_t left; /* of them, when the pass began */
+	uint32_t pass;
+	uint32_t sections;
+	bool tracking, paused;
+	bool forgotten;     /* by the operator, undecided: the image goes, and it is not known where the VM is */
+	uint64_t paused_ns; /* when the guest was stopped */
+	uint64_t clock_ns;  /* when guest time was read */
+	uint64_t quiet_ns, quiet_seq; /* when the last record was seen to have gone, and its number */
+	uint64_t rate_ns, rate_bytes;
+	struct offer offer;
+};
+
+/* precopy.c: pass after pass over the running guest until the policy says stop. */
+int precopy_run(struct source *c) must_check;
+int precopy_send_pass(struct source *c, bool final) must_check;
+/* Add what has been dirtied to the map; returns how many pages that are new in it. */
+uint64_t precopy_harvest(struct source *c);
+/* Between records: is everything still well on both sides? arg: struct source. */
+int precopy_progress(void *arg) must_check;
+void precopy_status(struct source *c);
+/* A guest that powers off, resets or fails waits with it until we let go of it (vm_migration_ended): at once. */
+int precopy_guest_gone(struct source *c) must_check;
+
+/* switchover.c: stop the guest, send all that is left and, unless COMMIT rides with END, wait for READY. */
+int switchover_run(struct source *c, bool rides) must_check;
+/* While the guest stands still: the one deadline for all of it. */
+uint64_t switchover_end(const struct source *c);

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The source while its guest stands still, from the pause to READY (source.h). */
+#include "vmm/migrate/source.h"
+#include "vmm/migrate/failpoint.h"
+#include <string.h>
+
+static uint64_t in(uint64_t ns) { return time_ns() + ns; }
+
+/*
+ * While the guest stands still there is one deadline for all of it, beside that of each record: past it the guest goes
+ * on here. Ten times what the operator allowed, because a forecast may be wrong; at least 5 s, because a line that is
+ * cut for so long may come back.
+ */
+uint64_t switchover_end(const struct source *c)
+{
+	return c->paused_ns + MAX(10 * c->policy.max_downtime_ns, MIG_BLACKOUT_NS);
+}
+static uint64_t stopped_in(const struct source *c, uint64_t ns) { return MIN(in(ns), switchover_end(c)); }
+
+struct section_arg {
+	struct source *c;
+	int err;
+};
+
+static void section_send(void *arg, const struct sdesc *d, uint32_t instance, void *obj)
+{
+	struct section_arg *a = arg;
+	struct source *c = a->c;
+	size_t size = state_size(d);
+
+	BUG_ON(size > WIRE_SECTION_MAX);
+	if (a->err)
+		return;
+	wire_begin(&c->tx, WIRE_SECTION);
+	wire_put_str(&c->tx, d->name, 32);
+	wire_put_u32(&c->tx, instance);
+	wire_put_u32(&c->tx, d->version);
+	if (!strcmp(d->name, "clock"))
+		c->clock_ns = time_ns();
+	state_save(d, obj, wire_put_space(&c->tx, size));
+	a->err = wire_end(&c->tx, stopped_in(c, MIG_STOPPED_NS));
+	c->sections++;
+}
+
+/*
+ * What attempts of this VM were started by hosts whose sources may still hold their images goes with it: its new host
+ * can tell them.
+ */
+static int debts_send(struct source *c)
+{
+	struct decision d;
+	int err = 0;
+	for (unsigned i = 0; !err && attempt_get(i, &d); i++) {
+		if (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->id.uuid, sizeof(d.id.uuid)))
+			continue;
+		err = debt_send(&c->tx, WIRE_DEBT, &d, in(MIG_IDLE_NS));
+		c->debts++;
+	}
+	return err;
+}
+
+/* Stop the guest, send all that is left, and (unless COMMIT rides with END) wait until the destination has it. */
+int switchover_run(struct source *c, bool rides)
+{
+	const struct gmem *mem = &c->vm->mem;
+	struct section_arg sections = { .c = c };
+	struct inbox_msg msg;
+	int err = debts_send(c); /* while the guest runs; none can be added to them: this VM is not received now */
+
+	if (!err)
+		err = FAILPOINT(P6_BEFORE_PAUSE, c->s);
+	if (err)
+		return err;
+	migration_phase(c->m, MIG_STOPPED);
+	c->pages.idle_ns = MIG_STOPPED_NS;
+	c->paused_ns = c->clock_ns = time_ns();
+	c->pages.end_ns = switchover_end(c);
+	err = vm_pause(c->vm);
+	if (err)
+		return why_set(c->w, err, "the guest could not be paused, it is %s", vm_state_name(c->vm->state));
+	c->paused = true;
+	err = precopy_guest_gone(c);
+	if (!err)
+		err = FAILPOINT(P7_AFTER_PAUSE, c->s);
+	if (!err)
+		err = vm_save_cpus(c->vm, c->w);
+	if (!err) {
+		c->left += precopy_harvest(c); /* after the save, which may touch guest memory */
+		err = precopy_send_pass(c, true);
+	}
+	if (!err) {
+		vm_for_each_section(c->vm, section_send, &sections);
+		err = sections.err;
+	}
+	/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
+	if (!err && gmem_next_written(mem, 0, mem->gfn_end) < mem->gfn_end)
+		err = why_set(c->w, -EIO, "a device wrote to guest memory while its state was saved");
+	if (!err)
+		err = FAILPOINT(P9_BEFORE_END, c->s);
+	if (err)
+		return err;
+	c->counts = (struct end_counts){ .passes = c->pass,
+					 .sections = c->sections,
+					 .debts = c->debts,
+					 .data_pages = c->pages.total.data,
+					 .zero_pages = c->pages.total.zero };
+	if (rides)
+		return 0;
+	err = end_send(&c->tx, &c->id, &c->counts, stopped_in(c, MIG_STOPPED_NS));
+	if (!err)
+		err = inbox_wait(&c->in, WIRE_READY, 0, stopped_in(c, MIG_STOPPED_NS), &msg, c->w);
+	precopy_status(c);
+	return err == -ETIMEDOUT ? why_set(c->w, err, "the destination did not get ready in time") : err;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Starting VMs that are off, at the operator's word or by themselves at boot, unless the guard says no (vm.h). */
+#include "kernel/log.h"
+#include "kernel/task.h"
+#include "vmm/vm_life.h"
+#include <stdlib.h>
+
+struct vm_guard vm_guard;
+
+/* The lease is TAKEN, and ends here. */
+static int start_leased(struct vm *vm, struct why *w)
+{
+	int err = vm_start(vm, w);
+	if (!err)
+		vm_guard.started(vm);
+	vm->waits_for[0] = 0;
+	__atomic_store_n(&vm->lease, VM_LEASE_NONE, __ATOMIC_SEQ_CST);
+	return err;
+}
+
+static int start_guarded(struct vm *vm, enum vm_start_by by, const struct vm_waiter *waiter, struct why *w)
+{
+	int err = vm_guard.may_start(vm, by, waiter, w);
+	if (!err)
+		return start_leased(vm, w);
+	vm_lease_drop(vm); /* TAKEN is that of `vm start --force` */
+	return err;
+}
+
+int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, struct why *w)
+{
+	if (!vm_state_is_off(vm_state_now(vm)))
+		return vm_start(vm, w); /* which has its own answer */
+	if (force) {                    /* whoever is still asking finds that his lease has gone */
+		if (__atomic_exchange_n(&vm->lease, VM_LEASE_TAKEN, __ATOMIC_SEQ_CST) == VM_LEASE_TAKEN)
+			return why_set(w, -EBUSY, "it is being started");
+		return start_leased(vm, w);
+	}
+	if (!vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING))
+		return why_set(w, -EBUSY, "it is being started%s%s", vm->waits_for[0] ? ", but: " : "", vm->waits_for);
+	return start_guarded(vm, VM_START_OPERATOR, waiter, w);
+}
+
+/*
+ * One task for each: it may wait for a peer as long as that takes. What has moved to a peer, before this host was
+ * restarted, stays there.
+ */
+static void autostart_one(void *arg)
+{
+	struct vm *vm = arg;
+	struct why w = { "" };
+	bool alone = vm->cfg.autostart == VM_AUTOSTART_ALONE;
+	if (vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING)) {
+		int err = start_guarded(vm, alone ? VM_START_ALONE : VM_START_AUTO, NULL, &w);
+		if (err == -EEXIST)
+			log_warn("vm %s: not started: %s", vm->cfg.name, w.text);
+		else if (err && err != -ECANCELED)
+			log_error("vm %s: cannot start: %s", vm->cfg.name, w.text);
+	}
+	vm_put(vm);
+}
+
+struct starters {                            /* with a reference each */
+	struct vm *vm[CONF_MAX_ENTRIES / 2]; /* a section has at least two entries */
+	unsigned n;
+};
+
+static void collect(struct vm *vm, void *arg) /* the table's lock is held */
+{
+	struct starters *s = arg;
+	if (vm->cfg.autostart == VM_AUTOSTART_NO || s->n == ARRAY_SIZE(s->vm))
+		return;
+	vm->refs++;
+	s->vm[s->n++] = vm;
+}
+
+/* In a task of its own: the prompt does not wait for guests' memory to be cleared. */
+static void autostart(void *arg unused)
+{
+	struct starters todo = { .n = 0 };
+	vm_for_each(collect, &todo);
+	for (unsigned i = 0; i < todo.n; i++) {
+		if (task_create("autostart", TASK_PRIO_NORMAL, autostart_one, todo.vm[i]))
+			continue;
+		log_error("vm %s: no memory for the task that would start it", todo.vm[i]->cfg.name);
+		vm_put(todo.vm[i]);
+	}
+}
+
+int vm_autostart(void) { return task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL) ? 0 : err_trace(-ENOMEM); }
