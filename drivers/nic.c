@@ -84,57 +84,39 @@ static struct host_address address_of(struct nic *n)
 	return a;
 }
 
-static void nic_json(struct con *c)
-{
-	struct json j;
-	struct nic *n;
-	json_begin(&j, c);
-	json_arr(&j, "nics");
-	for (unsigned i = 0; (n = nic_get(i)); i++) {
-		json_obj(&j, NULL);
-		json_str(&j, "name", n->name);
-		json_str(&j, "driver", n->driver);
-		json_str(&j, "location", n->location);
-		json_str(&j, "mac", mac_text(n->mac).s);
-		struct host_address a = address_of(n);
-		host_address_json(&j, &a);
-		json_bool(&j, "link", n->ops->link_up(n));
-		json_bool(&j, "csum", n->offloads & FRAME_TAKES_CSUM);
-		json_bool(&j, "tso", n->offloads & FRAME_TAKES_TSO4);
-		json_u64(&j, "rx_frames", n->stats.rx_frames);
-		json_u64(&j, "rx_bytes", n->stats.rx_bytes);
-		json_u64(&j, "rx_dropped", n->stats.rx_dropped);
-		json_u64(&j, "tx_frames", n->stats.tx_frames);
-		json_u64(&j, "tx_bytes", n->stats.tx_bytes);
-		json_u64(&j, "tx_dropped", n->stats.tx_dropped);
-		json_obj_end(&j);
-	}
-	json_arr_end(&j);
-	json_end(&j);
-}
-
 static int cmd_nic(struct con *c, int argc, char **argv)
 {
-	if (argc > 1)
-		return con_error(c, -EINVAL, "nic: unknown argument %s. Usage: nic", argv[1]);
-	if (c->json) {
-		nic_json(c);
-		return 0;
-	}
-	if (!nnics)
-		con_printf(c, "no NIC that tern has a driver for\n");
+	(void)argc, (void)argv;
 	struct nic *n;
+	out_table(c, "nics", "-6 name, -10 driver, -10 location, -17 mac, -4 link, -18 address",
+		  "no NIC that tern has a driver for");
 	for (unsigned i = 0; (n = nic_get(i)); i++) {
-		con_printf(c, "%-6s %-10s %-8s %s link %-4s ", n->name, n->driver, n->location, mac_text(n->mac).s,
-			   n->ops->link_up(n) ? "up" : "down");
 		struct host_address a = address_of(n);
-		host_address_print(c, &a);
-		con_printf(c,
-			   "\n       received %lu frames, %lu bytes, %lu dropped; sent %lu frames, %lu bytes, %lu "
-			   "dropped\n",
-			   n->stats.rx_frames, n->stats.rx_bytes, n->stats.rx_dropped, n->stats.tx_frames,
-			   n->stats.tx_bytes, n->stats.tx_dropped);
+		out_row(c);
+		out_str(c, "name", n->name);
+		out_str(c, "driver", n->driver);
+		out_str(c, "location", n->location);
+		out_str(c, "mac", mac_text(n->mac).s);
+		host_address_show(c, &a);
+		out_bool(c, "link|", n->ops->link_up(n));
+		out_line(c, "link", "%s", n->ops->link_up(n) ? "up" : "down");
+		out_bool(c, "csum", n->offloads & FRAME_TAKES_CSUM);
+		out_bool(c, "tso", n->offloads & FRAME_TAKES_TSO4);
+		out_u64(c, "rx_frames", n->stats.rx_frames);
+		out_u64(c, "rx_bytes", n->stats.rx_bytes);
+		out_u64(c, "rx_dropped", n->stats.rx_dropped);
+		out_u64(c, "tx_frames", n->stats.tx_frames);
+		out_u64(c, "tx_bytes", n->stats.tx_bytes);
+		out_u64(c, "tx_dropped", n->stats.tx_dropped);
+		out_line(c, "traffic", "received %lu frames, %lu bytes, %lu dropped", n->stats.rx_frames,
+			 n->stats.rx_bytes, n->stats.rx_dropped);
+		out_line(c, "traffic", "sent     %lu frames, %lu bytes, %lu dropped", n->stats.tx_frames,
+			 n->stats.tx_bytes, n->stats.tx_dropped);
+		out_row_end(c);
 	}
+	out_table_end(c);
 	return 0;
 }
-CONSOLE_CMD(nic, "", "network cards: driver, link, address, counters", cmd_nic, NULL);
+static const struct con_sub subs[] = { { "list|", "", "driver, link, address, counters of each", cmd_nic, NULL,
+					 false } };
+CONSOLE_CMDS(nic, "network cards: driver, link, address, counters", "nic list", subs);

@@ -193,6 +193,14 @@ static bool take_ctrl_c(void)
 	return false;
 }
 
+bool uart_ctrl_c(void)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	bool typed = take_ctrl_c();
+	spin_unlock_irqrestore(&lock, flags);
+	return typed;
+}
+
 int uart_wait(size_t backlog, bool interruptible)
 {
 	int err = 0;

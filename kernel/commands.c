@@ -14,56 +14,42 @@
 struct host_info host_info;
 int (*host_may_leave)(struct why *w);
 
-static void json_features(struct json *j, const struct host_info *h)
+static void show_features(struct con *c, const struct host_info *h)
 {
-	json_arr(j, "virtualisation_features");
-	for (unsigned i = 0; i < h->nhv_features; i++) {
-		json_obj(j, NULL);
-		json_str(j, "name", h->hv_feature[i].name);
-		json_bool(j, "present", h->hv_feature[i].present);
-		json_bool(j, "used", h->hv_feature[i].used);
-		json_obj_end(j);
-	}
-	json_arr_end(j);
-}
-
-/* Those that are there (or are not), in lines of a console's width. */
-static void print_features(struct con *c, const struct host_info *h, const char *title, bool present)
-{
-	size_t col = 0;
+	char text[2][400] = { "", "" }; /* those that it lacks; those that it has, with a * if tern uses them */
+	out_list(c, "virtualisation_features");
 	for (unsigned i = 0; i < h->nhv_features; i++) {
 		const struct host_hv_feature *f = &h->hv_feature[i];
-		if (f->present != present)
-			continue;
-		if (!col || col + strlen(f->name) + 2 > 78) {
-			con_printf(c, "%s%-10s", col ? "\n" : "", col ? "" : title);
-			col = 10;
-		}
-		con_printf(c, "%s%s%s", col > 10 ? " " : "", f->name, f->used ? "*" : "");
-		col += strlen(f->name) + f->used + 1;
+		char *t = text[f->present];
+		out_row(c);
+		out_str(c, "name|", f->name);
+		out_bool(c, "present|", f->present);
+		out_bool(c, "used|", f->used);
+		out_row_end(c);
+		sniprintf(t + strlen(t), sizeof(text[0]) - strlen(t), "%s%s%s", *t ? " " : "", f->name,
+			  f->used ? "*" : "");
 	}
-	if (col)
-		con_printf(c, "\n");
+	out_list_end(c);
+	if (h->nhv_features) {
+		out_line(c, "has", "%s (*: tern uses it)", text[1]);
+		out_line(c, "lacks", "%s", text[0]);
+	}
 }
 
-void host_address_json(struct json *j, const struct host_address *a)
+void host_address_show(struct con *c, const struct host_address *a)
 {
-	json_str(j, "address", a->address);
-	json_str(j, "address_wanted", a->wanted);
-	json_str(j, "address_state", a->state);
-	json_str(j, "conflict_with", a->other);
-}
-
-void host_address_print(struct con *c, const struct host_address *a)
-{
+	out_str(c, "address|", a->address);
+	out_str(c, "address_wanted|", a->wanted);
+	out_str(c, "address_state|", a->state);
+	out_str(c, "conflict_with|", a->other);
 	if (a->address[0])
-		con_printf(c, "%s", a->address);
+		out_line(c, "address", "%s", a->address);
 	else if (a->other[0])
-		con_printf(c, "%s: conflict with %s, which has it too; not used", a->wanted, a->other);
+		out_line(c, "no address", "%s: conflict with %s, which has it too; not used", a->wanted, a->other);
 	else if (a->wanted[0])
-		con_printf(c, "%s: probing, not used yet", a->wanted);
+		out_line(c, "no address", "%s: probing, not used yet", a->wanted);
 	else
-		con_printf(c, strcmp(a->state, "probing") ? "no address" : "no address yet: no answer from DHCP");
+		out_line(c, "no address", strcmp(a->state, "probing") ? "none" : "no address yet: no answer from DHCP");
 }
 
 static int cmd_host(struct con *c, int argc, char **argv)
@@ -71,58 +57,36 @@ static int cmd_host(struct con *c, int argc, char **argv)
 	(void)argc, (void)argv;
 	const struct host_info *h = &host_info;
 	uint64_t free = page_free_count() * PAGE_SIZE, guests = page_guest_count() * PAGE_SIZE;
-	uint64_t own = h->ram_bytes - free - guests - h->file_bytes;
-	uint64_t up = time_ns(), boot = console_prompt_ns();
 	char id[40];
-	sniprintf(id, sizeof(id), "%016lx-%016lx", h->inc.host, h->inc.boot);
 	struct host_address addr = { .state = "none" };
+	sniprintf(id, sizeof(id), "%016lx-%016lx", h->inc.host, h->inc.boot);
 	if (h->address)
 		h->address(&addr);
-	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		json_str(&j, "name", h->name);
-		json_str(&j, "version", TERN_VERSION);
-		json_str(&j, "id", id);
-		host_address_json(&j, &addr);
-		json_u64(&j, "cpus", h->ncpus);
-		json_u64(&j, "cpus_missing", h->ncpus_missing);
-		json_str(&j, "cpu_vendor", h->cpu_vendor);
-		json_str(&j, "cpu_model", h->cpu_model);
-		json_str(&j, "virtualisation", h->hv ? h->hv : "");
-		json_features(&j, h);
-		json_u64(&j, "memory_total", h->ram_bytes);
-		json_u64(&j, "memory_free", free);
-		json_u64(&j, "memory_guests", guests);
-		json_u64(&j, "memory_files", h->file_bytes);
-		json_u64(&j, "memory_tern", own);
-		json_u64(&j, "image_bytes", h->kernel_bytes);
-		json_u64(&j, "pages_free", page_free_count());
-		json_u64(&j, "tsc_hz", time_tsc_hz());
-		json_u64(&j, "uptime_ms", up / NS_PER_MS);
-		json_u64(&j, "boot_ms", boot / NS_PER_MS);
-		json_u64(&j, "time", time_wall_ns() / NS_PER_SEC);
-		json_end(&j);
-		return 0;
-	}
-	con_printf(c, "name      %s\n", h->name);
-	con_printf(c, "version   tern " TERN_VERSION "\n");
-	con_printf(c, "id        %s (of this hardware, and of this boot)\naddress   ", id);
-	host_address_print(c, &addr);
-	con_printf(c, "\n");
-	con_printf(c, "CPUs      %u, %s %s, %lu MHz", h->ncpus, h->cpu_vendor, h->cpu_model, time_tsc_hz() / 1000000);
-	con_printf(c, h->ncpus_missing ? " (%u more did not start)\n" : "\n", h->ncpus_missing);
-	con_printf(c, "VMs by    %s%s\n", h->hv ? h->hv : h->why_no_hv,
-		   h->nhv_features ? ", of which tern uses what has a *" : "");
-	print_features(c, h, "has", true);
-	print_features(c, h, "lacks", false);
-	con_printf(c, "memory    %lu MiB: %lu free, %lu guests', %lu boot files, %lu KiB tern's own\n",
-		   h->ram_bytes >> 20, free >> 20, guests >> 20, h->file_bytes >> 20, own >> 10);
-	con_printf(c, "up        %lu.%03lu s, prompt after %lu ms\n", up / NS_PER_SEC, up % NS_PER_SEC / NS_PER_MS,
-		   boot / NS_PER_MS);
+	out_str(c, "name", h->name);
+	out_str(c, "version", TERN_VERSION);
+	out_str(c, "id", id);
+	host_address_show(c, &addr);
+	out_u64(c, "cpus|CPUs", h->ncpus);
+	out_u64(c, h->ncpus_missing ? "cpus_missing|not started" : "cpus_missing|", h->ncpus_missing);
+	out_str(c, "cpu_vendor|vendor", h->cpu_vendor);
+	out_str(c, "cpu_model|model", h->cpu_model);
+	out_u64(c, "tsc_hz|", time_tsc_hz());
+	out_line(c, "clock", "%lu MHz", time_tsc_hz() / 1000000);
+	out_str(c, "virtualisation|", h->hv ? h->hv : "");
+	out_line(c, "VMs by", "%s", h->hv ? h->hv : h->why_no_hv);
+	show_features(c, h);
+	out_bytes(c, "memory_total|memory", h->ram_bytes);
+	out_bytes(c, "memory_free|- free", free);
+	out_bytes(c, "memory_guests|- guests'", guests);
+	out_bytes(c, "memory_files|- boot files", h->file_bytes);
+	out_bytes(c, "memory_tern|- tern's own", h->ram_bytes - free - guests - h->file_bytes);
+	out_u64(c, "image_bytes|", h->kernel_bytes);
+	out_u64(c, "pages_free|", page_free_count());
+	out_ms(c, "uptime_ms|up", time_ns());
+	out_ms(c, "boot_ms|prompt after", console_prompt_ns());
+	out_time(c, "time", time_wall_ns());
 	return 0;
 }
-CONSOLE_CMD(host, "", "this host: CPUs, virtualisation, memory, version, uptime", cmd_host, NULL);
 
 #define TASKS_MAX 512
 
@@ -153,119 +117,115 @@ static int cmd_tasks(struct con *c, int argc, char **argv)
 	(void)argc, (void)argv;
 	memset(&rows, 0, sizeof(rows));
 	task_for_each(add_task, &rows);
-	struct json j;
-	if (c->json) {
-		json_begin(&j, c);
-		json_arr(&j, "tasks");
-	} else {
-		con_printf(c, "%-24s %-9s %4s %12s\n", "task", "state", "CPU", "CPU time ms");
-	}
+	out_table(c, "tasks", "-24 name|task, -9 state, 4 cpu, 10 run_us|CPU time", NULL);
 	for (unsigned i = 0; i < rows.n; i++) {
-		if (c->json) {
-			json_obj(&j, NULL);
-			json_str(&j, "name", rows.row[i].name);
-			json_str(&j, "state", rows.row[i].state);
-			json_i64(&j, "cpu", rows.row[i].cpu);
-			json_u64(&j, "run_us", rows.row[i].run_ns / NS_PER_US);
-			json_obj_end(&j);
-		} else {
-			con_printf(c, "%-24s %-9s ", rows.row[i].name, rows.row[i].state);
-			if (rows.row[i].cpu >= 0)
-				con_printf(c, "%4d", rows.row[i].cpu);
-			else
-				con_printf(c, "%4s", "-");
-			con_printf(c, " %12lu\n", rows.row[i].run_ns / NS_PER_MS);
-		}
+		out_row(c);
+		out_str(c, "name", rows.row[i].name);
+		out_str(c, "state", rows.row[i].state);
+		out_i64(c, "cpu", rows.row[i].cpu);
+		out_us(c, "run_us", rows.row[i].run_ns);
+		out_row_end(c);
 	}
-	if (c->json) {
-		json_arr_end(&j);
-		json_end(&j);
-	}
+	out_table_end(c);
 	return 0;
 }
 CONSOLE_CMD(tasks, "", "what runs inside tern", cmd_tasks, NULL);
 
-static int cmd_log(struct con *c, int argc, char **argv)
+static void show_line(struct con *c, const struct log_line *l, uint64_t wall_ns)
 {
-	int level = LOG_DEBUG;
-	bool echo = argc > 1 && !strcmp(argv[1], "echo");
-	const char *name = echo ? (argc > 2 ? argv[2] : NULL) : argc > 1 ? argv[1] : "debug";
-	if (name && (level = log_level_parse(name)) < 0)
-		return con_error(c, -EINVAL, "log: %s is not a level. Give error, warn, info or debug", name);
-	if (echo) {
-		if (name)
-			console_log_echo((enum log_level)level);
-		con_printf(c, c->json ? "{\"echo\":\"%s\"}\n" : "the console shows %s and what is more urgent\n",
-			   log_level_name(log_echo_level()));
-		return 0;
-	}
-	struct json j;
-	if (c->json) {
-		json_begin(&j, c);
-		json_arr(&j, "log");
-	}
-	struct log_line l;
-	for (uint64_t seq = 0; log_read(&seq, &l);) {
-		if ((int)l.level > level)
-			continue;
-		if (c->json) {
-			json_obj(&j, NULL);
-			json_u64(&j, "seq", l.seq);
-			json_u64(&j, "us", l.time_ns / NS_PER_US);
-			json_str(&j, "level", log_level_name(l.level));
-			json_str(&j, "text", l.text);
-			json_obj_end(&j);
-		} else {
-			con_printf(c, "[%5lu.%06lu] %-5s %s\n", l.time_ns / NS_PER_SEC,
-				   l.time_ns % NS_PER_SEC / NS_PER_US, log_level_name(l.level), l.text);
-		}
-	}
-	if (c->json) {
-		json_arr_end(&j);
-		json_end(&j);
-	}
+	uint64_t s = (wall_ns + l->time_ns) / NS_PER_SEC;
+	out_row(c);
+	out_u64(c, "seq|", l->seq);
+	out_us(c, "us|", l->time_ns);
+	out_time(c, "time|", wall_ns ? wall_ns + l->time_ns : 0);
+	out_str(c, "level|", log_level_name(l->level));
+	out_str(c, "text|", l->text);
+	out_row_end(c);
+	if (wall_ns)
+		out_text(c, "%02lu:%02lu:%02lu ", s / 3600 % 24, s / 60 % 60, s % 60);
+	out_text(c, "[%5lu.%06lu] %-5s %s\n", l->time_ns / NS_PER_SEC, l->time_ns % NS_PER_SEC / NS_PER_US,
+		 log_level_name(l->level), l->text);
+}
+
+#define LEVELS "error|warn|info|debug"
+
+static int cmd_log_echo(struct con *c, int argc, char **argv)
+{
+	if (argc > 1)
+		console_log_echo((enum log_level)log_level_parse(argv[1]));
+	out_str(c, "echo|", log_level_name(log_echo_level()));
+	out_text(c, "the console shows %s and what is more urgent\n", log_level_name(log_echo_level()));
 	return 0;
 }
-CONSOLE_CMD(log, "[error | warn | info | debug] | echo [LEVEL]",
-	    "the log down to a level; what of it is shown here at once", cmd_log, NULL);
+
+static int cmd_log(struct con *c, int argc, char **argv)
+{
+	int level = argc > 1 ? log_level_parse(argv[1]) : LOG_DEBUG;
+	struct log_line l;
+	uint64_t wall = time_wall_ns() ? time_wall_ns() - time_ns() : 0; /* when tern started */
+	out_list(c, "log");
+	for (uint64_t seq = 0; log_read(&seq, &l);)
+		if ((int)l.level <= level)
+			show_line(c, &l, wall);
+	out_list_end(c);
+	return 0;
+}
+static const struct con_sub log_subs[] = {
+	{ "show|", "[" LEVELS "]", "what was said, down to a level", cmd_log, NULL, false },
+	{ "echo", "[" LEVELS "]", "what of it is shown here at once", cmd_log_echo, NULL, false },
+};
+CONSOLE_CMDS(log, "the log down to a level; what of it is shown here at once", "log warn", log_subs);
 
 /* The last words have to get out of the serial port first, if its terminal takes them. */
 static void say_last(struct con *c, const char *what)
 {
-	con_printf(c, c->json ? "{\"%s\":true}\n" : "%s\n", what);
+	char key[32];
+	sniprintf(key, sizeof(key), "%s|", what);
+	out_bool(c, key, true);
+	out_text(c, "%s\n", what);
+	out_end(c);
 	(void)uart_wait(0, false);
 	task_sleep_until(time_in_ms(50));
 }
 
-/* 0, or the command's error: a wrong argument, or something that stands against it. */
-static int leave(struct con *c, int argc, char **argv)
+/* 0, or the command's error: something stands against it. */
+static int leave(struct con *c, const char *what)
 {
 	struct why w = { "" };
-	bool force = argc == 2 && !strcmp(argv[1], "--force");
-	if (argc > 1 + force)
-		return con_error(c, -EINVAL, "%s: takes --force or nothing", argv[0]);
-	if (force || !host_may_leave || !host_may_leave(&w))
+	if (con_opt(c, "--force") || !host_may_leave || !host_may_leave(&w))
 		return 0;
-	return con_error(c, -EBUSY, "%s: %s. If you know better: %s --force", argv[0], w.text, argv[0]);
+	return con_error(c, -EBUSY, "%s: %s. If you know better: %s --force", what, w.text, what);
 }
 
 static int cmd_poweroff(struct con *c, int argc, char **argv)
 {
-	int err = leave(c, argc, argv);
+	(void)argc, (void)argv;
+	int err = leave(c, "poweroff");
 	if (err)
 		return err;
 	say_last(c, "poweroff");
 	acpi_power_off();
 	return con_error(c, -ENOTSUP, "poweroff: the firmware offers no way to do it. Use the machine's power switch");
 }
-CONSOLE_CMD(poweroff, "[--force]", "switch the machine off at once, VMs and all", cmd_poweroff, NULL);
 
 static int cmd_reboot(struct con *c, int argc, char **argv)
 {
-	int err = leave(c, argc, argv);
+	(void)argc, (void)argv;
+	int err = leave(c, "reboot");
 	if (err)
 		return err;
 	say_last(c, "reboot");
 	acpi_reset();
 }
-CONSOLE_CMD(reboot, "[--force]", "restart the machine at once, VMs and all", cmd_reboot, NULL);
+
+static const struct con_sub host_subs[] = {
+	{ "info|", "", "CPUs, virtualisation, memory, version, uptime", cmd_host, NULL, false },
+	{ "poweroff", "[--force]", "switch the machine off at once", cmd_poweroff, NULL, true },
+	{ "reboot", "[--force]", "restart the machine at once", cmd_reboot, NULL, true },
+};
+CONSOLE_CMDS(host, "this host: CPUs, virtualisation, memory, version, uptime", "host reboot", host_subs);
+/* The same, in a word. */
+static const struct con_sub poweroff_subs[] = { { "", "[--force]", "as `host poweroff`", cmd_poweroff, NULL, true } };
+CONSOLE_CMDS(poweroff, "switch the machine off at once", NULL, poweroff_subs);
+static const struct con_sub reboot_subs[] = { { "", "[--force]", "as `host reboot`", cmd_reboot, NULL, true } };
+CONSOLE_CMDS(reboot, "restart the machine at once", NULL, reboot_subs);

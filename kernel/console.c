@@ -3,6 +3,7 @@
  * Commands: the table, splitting a line into words, running it, completing it. The terminal side is console_serial.c.
  */
 #include "kernel/console.h"
+#include "kernel/console_usage.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,15 +26,66 @@ void console_set_table(const struct console_cmd *first, const struct console_cmd
 	BUG_ON(first != end);
 }
 
-static const struct console_cmd *find(const char *name)
+/* Is this `names`, a|b|c, or one of them; or does one begin so? */
+static bool named(const char *names, const char *word, bool whole)
 {
-	for (unsigned i = 0; i < ncmds; i++)
-		if (!strcmp(cmds[i]->name, name))
-			return cmds[i];
-	return NULL;
+	size_t n = strlen(word);
+	for (const char *p = names; n && *p; p += strcspn(p, "|"), p += *p == '|')
+		if (!strncmp(p, word, n) && (!whole || strcspn(p, "|") == n))
+			return true;
+	return false;
 }
 
-static void vprintf_to(struct con *c, const char *fmt, va_list ap)
+/* By its name, or what only its name begins with; then *whole becomes false. */
+static const struct console_cmd *find(const char *name, bool *whole)
+{
+	const struct console_cmd *found = NULL;
+	unsigned n = 0;
+	for (unsigned i = 0; i < ncmds; i++) {
+		if (!strcmp(cmds[i]->name, name))
+			return cmds[i];
+		if (cmds[i]->help[0] && named(cmds[i]->name, name, false) && ++n)
+			found = cmds[i];
+	}
+	*whole = false;
+	return n == 1 ? found : NULL;
+}
+
+/* The same of a command's verbs. */
+static const struct con_sub *find_sub(const struct console_cmd *cmd, const char *verb, bool *whole)
+{
+	const struct con_sub *found = NULL;
+	unsigned n = 0;
+	for (const struct con_sub *s = cmd->subs; s < cmd->subs + cmd->nsubs; s++) {
+		if (named(s->name, verb, true))
+			return s;
+		if (named(s->name, verb, false) && ++n)
+			found = s;
+	}
+	*whole = false;
+	return n == 1 ? found : NULL;
+}
+
+static bool is_bare(const struct con_sub *s)
+{
+	size_t n = strlen(s->name);
+	return !n || s->name[n - 1] == '|';
+}
+
+/* "vm start NAME [--force]" */
+struct usage {
+	char s[160];
+};
+static struct usage usage(const struct console_cmd *cmd, const struct con_sub *s)
+{
+	struct usage u;
+	int n = (int)strcspn(s->name, "|");
+	sniprintf(u.s, sizeof(u.s), "%s%s%.*s%s%s", cmd->name, n ? " " : "", n, s->name, s->args[0] ? " " : "",
+		  s->args);
+	return u;
+}
+
+void con_vprintf(struct con *c, const char *fmt, va_list ap)
 {
 	char buf[256];
 	va_list again;
@@ -58,7 +110,7 @@ void con_printf(struct con *c, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	vprintf_to(c, fmt, ap);
+	con_vprintf(c, fmt, ap);
 	va_end(ap);
 }
 
@@ -70,13 +122,11 @@ int con_error(struct con *c, int err, const char *fmt, ...)
 	vsniprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		json_obj(&j, "error");
-		json_str(&j, "code", err_code(err));
-		json_str(&j, "text", text);
-		json_obj_end(&j);
-		json_end(&j);
+		out_unwind(c);
+		out_words(c, "error");
+		out_str(c, "code", err_code(err));
+		out_str(c, "text", text);
+		out_words_end(c);
 	} else {
 		con_printf(c, "error: %s\n", text);
 	}
@@ -113,12 +163,79 @@ int console_split(char *line, char **argv, unsigned max)
 	}
 }
 
-int console_run_line(struct con *c, char *line)
+static int show_help(struct con *c, const struct console_cmd *cmd, const char *verb)
+{
+	bool whole;
+	const struct con_sub *only = verb ? find_sub(cmd, verb, &whole) : NULL;
+	out_str(c, "name|", cmd->name);
+	out_str(c, "help|", cmd->help);
+	out_list(c, "usage");
+	for (const struct con_sub *s = cmd->subs; s < cmd->subs + cmd->nsubs; s++) {
+		if (only && s != only)
+			continue;
+		out_row(c);
+		out_str(c, "usage|", usage(cmd, s).s);
+		out_str(c, "help|", s->help);
+		out_row_end(c);
+		out_text(c, "%s\n    %s\n", usage(cmd, s).s, s->help);
+	}
+	out_list_end(c);
+	if (cmd->example && !only)
+		out_text(c, "for example: %s\n", cmd->example);
+	return 0;
+}
+
+/* Nothing that the command does has this verb. */
+static int say_what(struct con *c, const struct console_cmd *cmd, const char *verb)
+{
+	char verbs[200] = "";
+	struct usage_word u;
+	size_t n = 0;
+	for (const struct con_sub *s = cmd->subs; s < cmd->subs + cmd->nsubs && n < sizeof(verbs) / 2; s++) {
+		size_t len = strcspn(s->name, "|");
+		if (len)
+			n += (size_t)sniprintf(verbs + n, sizeof(verbs) - n, ", %.*s", (int)len, s->name);
+		if (is_bare(s) && usage_get(s->args, false, 0, &u))
+			n += (size_t)sniprintf(verbs + n, sizeof(verbs) - n, ", %.*s", (int)u.n, u.s);
+	}
+	return con_error(c, -EINVAL, "%s: %s%s one of %s. `%s help` says more", cmd->name,
+			 verb ? verb : "say what:", verb ? " is not" : "", verbs + 2, cmd->name);
+}
+
+/* Without a verb if that is right, else with one. */
+static int dispatch(struct con *c, const struct console_cmd *cmd, bool whole, int argc, char **argv)
+{
+	const struct con_sub *sub = NULL;
+	char *args[CONSOLE_ARGS + 1] = { argv[0] };
+	struct why w = { "" };
+	int n = -EINVAL;
+	for (const struct con_sub *s = cmd->subs; n < 0 && s < cmd->subs + cmd->nsubs; s++)
+		if (is_bare(s)) {
+			n = usage_bind(c, s->args, argc - 1, argv + 1, args + 1, &w);
+			sub = n >= 0 || cmd->nsubs == 1 || argc > 2 ? s : NULL;
+		}
+	const struct con_sub *verb = n < 0 && argc > 1 ? find_sub(cmd, argv[1], &whole) : NULL;
+	if (verb) {
+		sub = verb;
+		w.text[0] = 0;
+		args[0] = argv[1];
+		n = usage_bind(c, sub->args, argc - 2, argv + 2, args + 1, &w);
+	}
+	if (!sub)
+		return say_what(c, cmd, argc > 1 ? argv[1] : NULL);
+	if (n < 0)
+		return con_error(c, n, "%s: %s. Usage: %s", cmd->name, w.text, usage(cmd, sub).s);
+	if (sub->destroys && !whole)
+		return con_error(c, -EINVAL, "%s: what destroys is typed in full: %s", argv[0], usage(cmd, sub).s);
+	return sub->fn(c, n + 1, args);
+}
+
+static int run(struct con *c, char *line)
 {
 	char *argv[CONSOLE_ARGS];
 	int n = console_split(line, argv, ARRAY_SIZE(argv));
 	int argc = 0;
-	c->json = false;
+	bool whole = true;
 	for (int i = 0; i < n; i++) {
 		if (!strcmp(argv[i], "--json"))
 			c->json = true;
@@ -131,9 +248,19 @@ int console_run_line(struct con *c, char *line)
 		return con_error(c, n, "more than %u words in a line", CONSOLE_ARGS);
 	if (argc == 0)
 		return 0;
-	const struct console_cmd *cmd = find(argv[0]);
-	int err =
-		cmd ? cmd->fn(c, argc, argv) : con_error(c, -ENOENT, "%s: no such command. `help` lists them", argv[0]);
+	const struct console_cmd *cmd = find(argv[0], &whole);
+	if (!cmd)
+		return con_error(c, -ENOENT, "%s: no such command. `help` lists them", argv[0]);
+	if (argc > 1 && (named("?|--help", argv[argc - 1], true) || (argc == 2 && named("help", argv[1], true))))
+		return show_help(c, cmd, argc > 2 ? argv[1] : NULL);
+	return dispatch(c, cmd, whole, argc, argv);
+}
+
+int console_run_line(struct con *c, char *line)
+{
+	c->json = false;
+	int err = run(c, line);
+	out_end(c);
 	c->json = false;
 	return err;
 }
@@ -166,19 +293,52 @@ static void consider(void *arg, const char *word)
 		k->each(k->arg, word);
 }
 
-/* The first words of "list | start NAME | stop NAME" that are words to be typed. */
-static void consider_args(struct candidates *k, const char *args)
+/* What may stand as argument i of this, or, for a word that begins like one, its options. */
+static void consider_args(struct candidates *k, const struct con_sub *s, unsigned i)
 {
-	for (const char *p = args; p && *p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL) {
-		p += strspn(p, " [");
-		size_t n = strspn(p, "abcdefghijklmnopqrstuvwxyz0123456789-");
-		char word[32];
-		if (n == 0 || n >= sizeof(word) || (p[n] && !strchr(" |]", p[n])))
-			continue;
-		memcpy(word, p, n);
-		word[n] = 0;
-		consider(k, word);
+	struct usage_word u;
+	char word[32];
+	bool option = k->prefix[0] == '-';
+	for (unsigned o = option ? 0 : i; usage_get(s->args, option, o, &u); o++) {
+		for (size_t n; u.n && (option || u.literal); u.s += n, u.n -= n) {
+			n = strcspn(u.s, "| ]");
+			sniprintf(word, sizeof(word), "%.*s", (int)n, u.s);
+			consider(k, word);
+			n = MIN(n + 1, u.n);
+		}
+		if (!option && u.n && s->words)
+			s->words(u.s, consider, k);
+		if (!option)
+			break;
 	}
+}
+
+static void consider_cmd(struct candidates *k, const struct console_cmd *cmd, int argc, char **argv)
+{
+	unsigned nargs = 0; /* that come before, the verb aside */
+	bool whole = true;
+	for (int i = 1; i + 1 < argc; i++)
+		nargs += strncmp(argv[i], "--", 2) != 0;
+	for (const struct con_sub *s = cmd->subs; s < cmd->subs + cmd->nsubs; s++) {
+		char word[32];
+		sniprintf(word, sizeof(word), "%.*s", (int)strcspn(s->name, "|"), s->name);
+		if (argc == 2 && word[0])
+			consider(k, word);
+		if (is_bare(s))
+			consider_args(k, s, nargs);
+	}
+	const struct con_sub *sub = argc > 2 ? find_sub(cmd, argv[1], &whole) : NULL;
+	if (sub)
+		consider_args(k, sub, nargs - 1);
+	if (k->prefix[0] == '-')
+		consider(k, "--json");
+}
+
+static void for_each_name(const char *what, void (*add)(void *arg, const char *word), void *arg)
+{
+	(void)what;
+	for (unsigned i = 0; i < ncmds; i++)
+		add(arg, cmds[i]->name);
 }
 
 unsigned console_complete(const char *text, size_t len, char *insert, size_t size,
@@ -199,21 +359,12 @@ unsigned console_complete(const char *text, size_t len, char *insert, size_t siz
 	struct candidates k = {
 		.prefix = argv[argc - 1], .prefix_len = strlen(argv[argc - 1]), .each = each, .arg = arg
 	};
-	const struct console_cmd *cmd = argc > 1 ? find(argv[0]) : NULL;
-	if (argc == 1) {
-		for (unsigned i = 0; i < ncmds; i++)
-			consider(&k, cmds[i]->name);
-	} else if (cmd) {
-		if (argc == 2 && !strcmp(cmd->name, "help"))
-			for (unsigned i = 0; i < ncmds; i++)
-				consider(&k, cmds[i]->name);
-		if (k.prefix[0] == '-')
-			consider(&k, "--json");
-		if (cmd->complete)
-			cmd->complete(argc, argv, consider, &k);
-		else if (argc == 2)
-			consider_args(&k, cmd->args);
-	}
+	bool whole;
+	const struct console_cmd *cmd = argc > 1 ? find(argv[0], &whole) : NULL;
+	if (argc == 1)
+		for_each_name(NULL, consider, &k);
+	else if (cmd)
+		consider_cmd(&k, cmd, argc, argv);
 	if (k.n)
 		sniprintf(insert, size, "%s%s", k.common + k.prefix_len, k.n == 1 ? " " : "");
 	return k.n;
@@ -223,35 +374,24 @@ unsigned console_complete(const char *text, size_t len, char *insert, size_t siz
 
 static int cmd_help(struct con *c, int argc, char **argv)
 {
-	if (argc > 1 && !find(argv[1]))
+	bool whole;
+	const struct console_cmd *cmd = argc > 1 ? find(argv[1], &whole) : NULL;
+	if (cmd)
+		return show_help(c, cmd, argc > 2 ? argv[2] : NULL);
+	if (argc > 1)
 		return con_error(c, -ENOENT, "%s: no such command. `help` lists them", argv[1]);
-	struct json j;
-	if (c->json) {
-		json_begin(&j, c);
-		json_arr(&j, "commands");
-	}
+	out_list(c, "commands");
 	for (unsigned i = 0; i < ncmds; i++) {
-		const struct console_cmd *cmd = cmds[i];
-		if ((argc > 1 && strcmp(cmd->name, argv[1]) != 0) || (argc == 1 && !cmd->help[0]))
-			continue; /* no help text: hidden */
-		if (c->json) {
-			json_obj(&j, NULL);
-			json_str(&j, "name", cmd->name);
-			json_str(&j, "args", cmd->args);
-			json_str(&j, "help", cmd->help);
-			json_obj_end(&j);
-		} else if (argc > 1) {
-			con_printf(c, "%s %s\n%s\n", cmd->name, cmd->args, cmd->help);
-		} else {
-			con_printf(c, "%-10s %s\n", cmd->name, cmd->help);
-		}
+		if (!cmds[i]->help[0])
+			continue;
+		out_row(c);
+		out_str(c, "name|", cmds[i]->name);
+		out_str(c, "help|", cmds[i]->help);
+		out_row_end(c);
+		out_text(c, "%-10s %s\n", cmds[i]->name, cmds[i]->help);
 	}
-	if (c->json) {
-		json_arr_end(&j);
-		json_end(&j);
-	} else if (argc == 1) {
-		con_printf(c, "`help COMMAND` shows its arguments; every command takes --json.\n");
-	}
+	out_list_end(c);
+	out_text(c, "`COMMAND help` shows its arguments; every command takes --json.\n");
 	return 0;
 }
-CONSOLE_CMD(help, "[COMMAND]", "what can be typed here", cmd_help, NULL);
+CONSOLE_CMD(help, "[COMMAND [VERB]]", "what can be typed here", cmd_help, for_each_name);

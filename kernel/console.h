@@ -3,13 +3,15 @@
  * The operator's console: line editing, history, completion and the table of commands. A command's function sits beside
  * what it calls and is registered with CONSOLE_CMD; the linker gathers them in .rodata.console, sorted by name at run
  * time. Commands run in the console's task and may sleep. Output goes through struct con, so that `--json` (stripped
- * from argv, con->json set) can print exactly one JSON object instead of text.
+ * from argv, con->json set) prints exactly one JSON object instead of text (kernel/out.h).
  */
 #pragma once
 #include "kernel/base/bits.h"
 #include "kernel/base/err.h"
 #include "kernel/log.h"
+#include "kernel/out.h"
 
+#define CON_OPTS 8
 struct con {
 	bool json;
 	bool raw; /* the command reads all keys: ^C does not end output that waits, it is a key like any other */
@@ -19,50 +21,59 @@ struct con {
 	 * rest is dropped.
 	 */
 	void (*write)(struct con *c, const char *s, size_t n);
-	/* Next byte from the operator: 0..255, or -ETIMEDOUT past deadline_ns. */
+	/*
+	 * Was ^C typed? Once for each; what was typed before it is gone with it. All else that is typed stays for the
+	 * prompt. A command that takes its time asks, and leaves then.
+	 */
+	bool (*interrupted)(struct con *c);
+	/* Next byte from the operator, for a command that is `raw`: 0..255, or -ETIMEDOUT past deadline_ns. */
 	int (*getc)(struct con *c, uint64_t deadline_ns);
 	bool (*ready)(struct con *c); /* write would not sleep now; NULL: it never does */
+	struct out out;
+	const char *opt[CON_OPTS][2]; /* what the command was given of its options, with their values */
+	unsigned nopts;
 };
+/* As it is, also amid JSON: for out.c, and for what is no command's answer. */
 void con_printf(struct con *c, const char *fmt, ...) printf_like(2, 3);
+void con_vprintf(struct con *c, const char *fmt, va_list ap);
 
+/* The value of an option that was given, itself if it takes none; NULL: it was not given. */
+const char *con_opt(const struct con *c, const char *name);
+
+/* One thing that a command does. */
+struct con_sub {
+	const char *name; /* its verb; "list|status": with an alias; "info|": may be left out; "": it has none */
+	const char *args; /* what follows: kernel/console_usage.h */
+	const char *help; /* one line */
+	/*
+	 * argv[0] is a name, the arguments follow: as args wants them, without options. 0, or -errno after it has
+	 * printed why (con_error).
+	 */
+	int (*fn)(struct con *c, int argc, char **argv);
+	/* Completion: call add for each word that `what` stands for, which points into args. May be NULL. */
+	void (*words)(const char *what, void (*add)(void *arg, const char *word), void *arg);
+	bool destroys; /* no abbreviation will do */
+};
 struct console_cmd {
 	const char *name; /* one word */
-	const char *args; /* "list | start NAME | stop NAME" */
-	const char *help; /* one line */
-	/* argv[0] is the name. 0, or -errno after it has printed why (con_error). */
-	int (*fn)(struct con *c, int argc, char **argv);
-	/*
-	 * Completion of the last word: call add(word) for each candidate. May be NULL. argc counts the word being
-	 * typed.
-	 */
-	void (*complete)(int argc, char **argv, void (*add)(void *arg, const char *word), void *arg);
+	const char *help, *example;
+	const struct con_sub *subs;
+	unsigned nsubs;
 };
-#define CONSOLE_CMD(id, args, help, fn, complete)        \
-	static const struct console_cmd console_cmd_##id \
-		__attribute__((used, section(".rodata.console"), aligned(8))) = { #id, args, help, fn, complete }
+/* A command with the verbs of an array, and one that does one thing. help "": hidden. */
+#define CONSOLE_CMDS(id, help, example, subs)                                                               \
+	static const struct console_cmd console_cmd_##id                                                    \
+		__attribute__((used, section(".rodata.console"), aligned(8))) = { #id, help, example, subs, \
+										  ARRAY_SIZE(subs) }
+#define CONSOLE_CMD(id, args, help, fn, words)                                                     \
+	static const struct con_sub console_sub_##id[] = { { "", args, help, fn, words, false } }; \
+	CONSOLE_CMDS(id, help, NULL, console_sub_##id)
 
 /*
- * An error of a command, the last thing it prints: `error: what: why. what to do`; with --json the object
- * {"error":{"code":"ENOENT","text":"..."}}. Returns err (negative), so `return con_error(c, -ENOENT, ...)`.
+ * An error of a command, the last thing it prints: `error: what: why. what to do`; with --json
+ * "error":{"code":"ENOENT","text":"..."}. Returns err (negative), so `return con_error(c, -ENOENT, ...)`.
  */
 int con_error(struct con *c, int err, const char *fmt, ...) printf_like(3, 4);
-
-/* JSON writer: emits one object to c. Commas and escaping are its job. key NULL inside arrays. */
-struct json {
-	struct con *c;
-	unsigned depth;
-	bool comma;
-};
-void json_begin(struct json *j, struct con *c); /* { */
-void json_end(struct json *j);                  /* } and newline */
-void json_obj(struct json *j, const char *key); /* "key": { */
-void json_obj_end(struct json *j);
-void json_arr(struct json *j, const char *key); /* "key": [ */
-void json_arr_end(struct json *j);
-void json_str(struct json *j, const char *key, const char *v);
-void json_u64(struct json *j, const char *key, uint64_t v);
-void json_i64(struct json *j, const char *key, int64_t v);
-void json_bool(struct json *j, const char *key, bool v);
 
 /* Run one command line as if typed; line is cut up. Tasks only. */
 int console_run_line(struct con *c, char *line);

@@ -27,8 +27,7 @@ static bool in_place; /* lock: the row was begun by CR alone, so it will be draw
 static char prompt[48] = "tern> ";
 static uint64_t prompt_ns;
 
-#define CHUNK  512 /* bytes of a command's output between two looks at the line */
-#define CTRL_C 3
+#define CHUNK 512 /* bytes of a command's output between two looks at the line */
 
 /* Log lines that wait until a JSON line is sent: the numbers of those that do, or did last. Under lock. */
 static bool holding, waiting;
@@ -172,13 +171,21 @@ static void serial_write(struct con *c, const char *p, size_t n)
 	serial_put(s, p, n);
 }
 
-static int serial_getc(struct con *c, uint64_t deadline_ns)
+static bool serial_interrupted(struct con *c)
 {
 	struct serial *s = CONTAINER_OF(c, struct serial, con);
-	int ch = s->interrupted ? CTRL_C : -EIO;
+	bool typed = s->interrupted || uart_ctrl_c();
 	s->interrupted = false;
-	while (ch == -EIO) /* something was lost: the prompt's matter */
+	return typed;
+}
+
+static int serial_getc(struct con *c, uint64_t deadline_ns)
+{
+	int ch;
+	(void)c;
+	do
 		ch = uart_getc(deadline_ns);
+	while (ch == -EIO); /* something was lost: the prompt's matter */
 	return ch;
 }
 
@@ -277,7 +284,10 @@ void console_write(const char *s)
 void console_task(void *arg)
 {
 	(void)arg;
-	static struct serial s = { .con = { .write = serial_write, .getc = serial_getc, .ready = serial_ready } };
+	static struct serial s = { .con = { .write = serial_write,
+					    .interrupted = serial_interrupted,
+					    .getc = serial_getc,
+					    .ready = serial_ready } };
 	static char line[EDIT_LINE];
 	for (;;) {
 		if (!read_line())

@@ -32,7 +32,6 @@ struct host_hv_feature { /* a capability of the CPU's virtualisation */
 };
 
 struct con;
-struct json;
 /* tern's address on a NIC, as commands show it. */
 struct host_address {
 	char address[24];  /* "10.77.0.11/24"; "": none that may be used */
@@ -40,8 +39,7 @@ struct host_address {
 	const char *state; /* "none", "probing", "ok", "conflict" */
 	char other[20];    /* the MAC of the host that has it, in a conflict; else "" */
 };
-void host_address_json(struct json *j, const struct host_address *a);
-void host_address_print(struct con *c, const struct host_address *a); /* without a new line */
+void host_address_show(struct con *c, const struct host_address *a);
 
 struct host_info {
 	char name[32];

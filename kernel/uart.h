@@ -24,6 +24,7 @@ bool uart_ready(void); /* at most UART_BACKLOG bytes are queued; any context */
  * typed before it.
  */
 int uart_wait(size_t backlog, bool interruptible);
+bool uart_ctrl_c(void); /* ^C was typed, and is taken with what was typed before it */
 /* A byte; -ETIMEDOUT; -EIO once after a loss was told: what the terminal shows is not what was sent. One task. */
 int uart_getc(uint64_t deadline_ns);
 void uart_panic_mode(void); /* from here on polled, bounded in time, locks ignored */

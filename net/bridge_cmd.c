@@ -52,87 +52,59 @@ static void on_mac(const uint8_t mac[6], const struct bridge_port *p, uint64_t a
 	l->age_s = l->bound ? 0 : age_ns / NS_PER_SEC;
 }
 
-static void show_json(struct json *j, struct bridge *b, const struct view *v)
+static void show(struct con *c, struct bridge *b, const struct view *v)
 {
-	json_obj(j, NULL);
-	json_str(j, "name", bridge_name(b));
-	json_arr(j, "ports");
+	out_row(c);
+	out_str(c, "name|bridge", bridge_name(b));
+	out_table(c, "ports",
+		  "-12 name|port, 11 rx_frames|frames in, 11 rx_bytes|bytes in, 11 tx_frames|frames out, "
+		  "11 tx_bytes|bytes out, 5 dropped|drops, 5 spoofed|spoof",
+		  NULL);
 	for (unsigned i = 0; i < v->nports; i++) {
 		const struct port_line *l = &v->port[i];
-		json_obj(j, NULL);
-		json_str(j, "name", l->name);
-		json_bool(j, "guest", l->guest);
-		json_u64(j, "rx_frames", l->stats.rx_frames);
-		json_u64(j, "rx_bytes", l->stats.rx_bytes);
-		json_u64(j, "tx_frames", l->stats.tx_frames);
-		json_u64(j, "tx_bytes", l->stats.tx_bytes);
-		json_u64(j, "dropped", l->stats.dropped);
-		json_u64(j, "spoofed", l->stats.spoofed);
-		json_obj_end(j);
+		out_row(c);
+		out_str(c, "name", l->name);
+		out_bool(c, "guest", l->guest);
+		out_u64(c, "rx_frames", l->stats.rx_frames);
+		out_bytes(c, "rx_bytes", l->stats.rx_bytes);
+		out_u64(c, "tx_frames", l->stats.tx_frames);
+		out_bytes(c, "tx_bytes", l->stats.tx_bytes);
+		out_u64(c, "dropped", l->stats.dropped);
+		out_u64(c, "spoofed", l->stats.spoofed);
+		out_row_end(c);
 	}
-	json_arr_end(j);
-	json_arr(j, "macs");
+	out_table_end(c);
+	out_table(c, "macs", "-17 mac, -12 port, -6 static, 5 age_s|age s", NULL);
 	for (unsigned i = 0; i < v->nmacs; i++) {
-		json_obj(j, NULL);
-		json_str(j, "mac", v->mac[i].mac.s);
-		json_str(j, "port", v->mac[i].port);
-		json_bool(j, "static", v->mac[i].bound);
-		json_u64(j, "age_s", v->mac[i].age_s);
-		json_obj_end(j);
+		out_row(c);
+		out_str(c, "mac", v->mac[i].mac.s);
+		out_str(c, "port", v->mac[i].port);
+		out_bool(c, "static", v->mac[i].bound);
+		out_u64(c, "age_s", v->mac[i].age_s);
+		out_row_end(c);
 	}
-	json_arr_end(j);
-	json_obj_end(j);
-}
-
-static void show_text(struct con *c, struct bridge *b, const struct view *v)
-{
-	con_printf(c, "bridge %s\n", bridge_name(b));
-	for (unsigned i = 0; i < v->nports; i++) {
-		const struct port_line *l = &v->port[i];
-		con_printf(c,
-			   "  port %-12s in %lu frames, %lu bytes; out %lu frames, %lu bytes; %lu dropped, %lu "
-			   "spoofed\n",
-			   l->name, l->stats.rx_frames, l->stats.rx_bytes, l->stats.tx_frames, l->stats.tx_bytes,
-			   l->stats.dropped, l->stats.spoofed);
-	}
-	for (unsigned i = 0; i < v->nmacs; i++) {
-		const struct mac_line *l = &v->mac[i];
-		if (l->bound)
-			con_printf(c, "  mac  %s on %s, static\n", l->mac.s, l->port);
-		else
-			con_printf(c, "  mac  %s on %s, seen %lu s ago\n", l->mac.s, l->port, l->age_s);
-	}
+	out_table_end(c);
+	out_row_end(c);
 }
 
 static int cmd_bridge(struct con *c, int argc, char **argv)
 {
-	if (argc > 1)
-		return con_error(c, -EINVAL, "bridge: unknown argument %s. Usage: bridge", argv[1]);
+	(void)argc, (void)argv;
 	struct view *v = malloc(sizeof(*v));
 	if (!v)
 		return con_error(c, -ENOMEM, "bridge: out of memory");
-	struct json j;
-	if (c->json) {
-		json_begin(&j, c);
-		json_arr(&j, "bridges");
-	}
+	out_list(c, "bridges");
 	struct net_if *nif = net_if_get(0);
 	struct bridge *b = nif ? nif->bridge : bridge_default();
 	for (unsigned i = 1; b; i++) {
 		v->nports = v->nmacs = 0;
 		bridge_for_each_port(b, on_port, v);
 		bridge_for_each_mac(b, on_mac, v);
-		if (c->json)
-			show_json(&j, b, v);
-		else
-			show_text(c, b, v);
+		show(c, b, v);
 		nif = net_if_get(i);
 		b = nif ? nif->bridge : NULL;
 	}
-	if (c->json) {
-		json_arr_end(&j);
-		json_end(&j);
-	}
+	out_list_end(c);
 	free(v);
 	return 0;
 }

@@ -41,3 +41,5 @@ int net_addr_why(struct why *w);
 int net_peer(const char *name, uint32_t *ip, struct why *w);
 /* The [peer] sections, in the file's order, for ever. */
 const struct net_peer *net_peers(unsigned *n);
+/* Completion of a peer's name (struct con_sub). */
+void net_peer_words(const char *what, void (*add)(void *arg, const char *word), void *arg);

@@ -67,11 +67,10 @@ static err_t send_echo(struct ping *g, struct raw_pcb *pcb, const ip_addr_t *to)
 	return err;
 }
 
-static unsigned ping_run(struct con *c, struct ping *g, struct raw_pcb *pcb, const ip_addr_t *to, const char *addr,
-			 struct json *j)
+static unsigned ping_run(struct con *c, struct ping *g, struct raw_pcb *pcb, const ip_addr_t *to, const char *addr)
 {
 	unsigned good = 0;
-	for (unsigned i = 0; i < PING_COUNT; i++) {
+	for (unsigned i = 0; i < PING_COUNT && !c->interrupted(c); i++) {
 		NET_CORE_LOCK();
 		err_t err = send_echo(g, pcb, to);
 		NET_CORE_UNLOCK();
@@ -83,17 +82,26 @@ static unsigned ping_run(struct con *c, struct ping *g, struct raw_pcb *pcb, con
 		if (!ok) /* an answer between the time-out and the lock */
 			(void)sem_down(&g->answered, 0);
 		good += ok;
-		if (j && ok)
-			json_u64(j, NULL, us);
-		else if (!j && ok)
-			con_printf(c, "%u bytes from %s: seq %u time %u.%03u ms\n", PING_DATA + 8, addr, i + 1,
-				   (unsigned)(us / 1000), (unsigned)(us % 1000));
-		else if (!j)
-			con_printf(c, "seq %u: %s\n", i + 1, err == ERR_RTE ? "no route" : "no answer");
+		if (ok) {
+			out_u64(c, NULL, us);
+			out_text(c, "%u bytes from %s: seq %u time %lu.%03lu ms\n", PING_DATA + 8, addr, i + 1,
+				 us / 1000, us % 1000);
+		} else {
+			out_text(c, "seq %u: %s\n", i + 1, err == ERR_RTE ? "no route" : "no answer");
+		}
 		if (i + 1 < PING_COUNT && ok)
 			task_sleep_until(time_in_ms(INTERVAL_MS));
 	}
 	return good;
+}
+
+void net_peer_words(const char *what, void (*add)(void *arg, const char *word), void *arg)
+{
+	unsigned n;
+	const struct net_peer *p = net_peers(&n);
+	(void)what;
+	for (unsigned i = 0; i < n; i++)
+		add(arg, p[i].name);
 }
 
 static int cmd_ping(struct con *c, int argc, char **argv)
@@ -102,9 +110,7 @@ static int cmd_ping(struct con *c, int argc, char **argv)
 	struct why w = { "" };
 	ip_addr_t to;
 	struct ping g = { .id = (uint16_t)net_random() };
-	struct json j;
-	if (argc != 2)
-		return con_error(c, -EINVAL, "ping: which host? Usage: ping ADDR | NAME");
+	(void)argc;
 	int err = net_peer(argv[1], &to.addr, &w);
 	if (err)
 		return con_error(c, err, "ping: %s", w.text);
@@ -123,25 +129,18 @@ static int cmd_ping(struct con *c, int argc, char **argv)
 	NET_CORE_UNLOCK();
 	if (!pcb)
 		return con_error(c, -ENOMEM, "ping: too many at once. Try again");
-	if (c->json) {
-		json_begin(&j, c);
-		json_str(&j, "address", addr.s);
-		json_u64(&j, "sent", PING_COUNT);
-		json_arr(&j, "rtt_us");
-	}
-	unsigned good = ping_run(c, &g, pcb, &to, addr.s, c->json ? &j : NULL);
+	out_str(c, "address|", addr.s);
+	out_u64(c, "sent|", PING_COUNT);
+	out_list(c, "rtt_us");
+	unsigned good = ping_run(c, &g, pcb, &to, addr.s);
 	NET_CORE_LOCK();
 	raw_remove(pcb);
 	NET_CORE_UNLOCK();
-	if (c->json) {
-		json_arr_end(&j);
-		json_u64(&j, "received", good);
-		json_end(&j);
-		return good ? 0 : -ETIMEDOUT;
-	}
+	out_list_end(c);
+	out_u64(c, "received|", good);
 	if (!good)
 		return con_error(c, -ETIMEDOUT, "ping: %s does not answer. Is it on, and in this network?", addr.s);
-	con_printf(c, "%u sent, %u received\n", PING_COUNT, good);
+	out_text(c, "%u sent, %u received\n", PING_COUNT, good);
 	return 0;
 }
-CONSOLE_CMD(ping, "ADDR | NAME", "send 4 echo requests to a host", cmd_ping, NULL);
+CONSOLE_CMD(ping, "ADDR|PEER", "send 4 echo requests to a host", cmd_ping, net_peer_words);

@@ -106,8 +106,8 @@ static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 
 /*
  * Pins: the host address of bytes within one block, good until gmem_unpin. gmem_pin never sleeps: -EFAULT, not RAM;
- * -EAGAIN, a page of it is not here yet: give up what spinlocks you hold, gmem_wait, begin again. gmem_pin_wait does that
- * for who holds none. What was pinned for writing is dirty from gmem_unpin on: data first, the mark after it.
+ * -EAGAIN, a page of it is not here yet: give up what spinlocks you hold, gmem_wait, begin again. gmem_pin_wait does
+ * that for who holds none. What was pinned for writing is dirty from gmem_unpin on: data first, the mark after it.
  */
 enum gmem_access {
 	GMEM_READ,

@@ -108,6 +108,10 @@ int vm_mac_check(const char *name, const uint8_t mac[ETH_ALEN], struct why *w) m
 struct vm *vm_get(const char *name);
 void vm_put(struct vm *vm);
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
+/* May this host be switched off? Not while a VM runs, nor as migrate_may_leave has it. */
+int vm_may_leave(struct why *w) must_check;
+/* Completion of a VM's name (struct con_sub). */
+void vm_words(const char *what, void (*add)(void *arg, const char *word), void *arg);
 
 /*
  * Admission: all the memory that a VM of this configuration takes is promised to r, before it is built and whoever else

@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CTRL_C 3
-
 static const char *const exit_names[] = {
 	[EXIT_HOST_IRQ] = "host_irq",
 	[EXIT_HANDLED] = "handled",
@@ -79,33 +77,18 @@ static void row_collect(struct vm *vm, void *arg)
 		rows->n++;
 }
 
-static void json_row(struct json *j, const struct vm_row *r)
+static void show_row(struct con *c, const struct vm_row *r)
 {
-	json_str(j, "name", r->name);
-	json_str(j, "state", r->state);
-	json_u64(j, "vcpus", r->vcpus);
-	json_u64(j, "memory_bytes", r->mem);
-	json_str(j, "mac", r->mac.s);
-	json_u64(j, "uptime_ms", r->uptime_ns / NS_PER_MS);
-	json_bool(j, "migrating", r->migrating);
-	if (r->fail[0])
-		json_str(j, "fail", r->fail);
-	if (r->waits_for[0])
-		json_str(j, "waits_for", r->waits_for);
-	if (r->moved[0])
-		json_str(j, "moved", r->moved);
-}
-
-static void uptime_text(char *buf, size_t n, uint64_t ns)
-{
-	uint64_t s = ns / NS_PER_SEC;
-
-	if (!ns)
-		sniprintf(buf, n, "-");
-	else if (s >= 86400)
-		sniprintf(buf, n, "%lud %02lu:%02lu:%02lu", s / 86400, s / 3600 % 24, s / 60 % 60, s % 60);
-	else
-		sniprintf(buf, n, "%02lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
+	out_str(c, "name", r->name);
+	out_str(c, "state", r->state);
+	out_u64(c, "vcpus", r->vcpus);
+	out_bytes(c, "memory_bytes", r->mem);
+	out_str(c, "mac", r->mac.s);
+	out_ms(c, "uptime_ms|up", r->uptime_ns);
+	out_bool(c, "migrating", r->migrating);
+	out_more(c, "fail|failed", r->fail);
+	out_more(c, "waits_for|waits", r->waits_for);
+	out_more(c, "moved", r->moved);
 }
 
 /* Those that were sent away: `vm start` can still have them, when their new host is gone. */
@@ -126,10 +109,10 @@ static void collect_departed(struct vm_rows *rows)
 	}
 }
 
-static int cmd_list(struct con *c)
+static int cmd_list(struct con *c, int argc, char **argv)
 {
+	(void)argc, (void)argv;
 	struct vm_rows rows = { 0 };
-	char up[32];
 
 	vm_for_each(row_collect, &rows);
 	rows.max = rows.n + departed_count() + 8; /* some may appear meanwhile */
@@ -140,30 +123,14 @@ static int cmd_list(struct con *c)
 	vm_for_each(row_collect, &rows);
 	collect_departed(&rows);
 
-	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		json_arr(&j, "vms");
-		for (unsigned i = 0; i < rows.n; i++) {
-			json_obj(&j, NULL);
-			json_row(&j, &rows.row[i]);
-			json_obj_end(&j);
-		}
-		json_arr_end(&j);
-		json_end(&j);
-	} else {
-		con_printf(c, "%-16s %-13s %5s %10s  %-17s %s\n", "NAME", "STATE", "VCPUS", "MEMORY", "MAC", "UP");
-		for (unsigned i = 0; i < rows.n; i++) {
-			const struct vm_row *r = &rows.row[i];
-			uptime_text(up, sizeof(up), r->uptime_ns);
-			con_printf(c, "%-16s %-13s %5u %6lu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
-				   r->mem >> 20, r->mac.s, up, r->migrating ? "  migrating" : "");
-			if (r->moved[0] || r->waits_for[0])
-				con_printf(c, "%16s %s\n", "", r->moved[0] ? r->moved : r->waits_for);
-		}
-		if (!rows.n)
-			con_printf(c, "no VMs: add a [vm NAME] section to tern.conf\n");
+	out_table(c, "vms", "-16 name, -13 state, 5 vcpus, 9 memory_bytes, -17 mac, -12 uptime_ms|up",
+		  "no VMs: add a [vm NAME] section to tern.conf");
+	for (unsigned i = 0; i < rows.n; i++) {
+		out_row(c);
+		show_row(c, &rows.row[i]);
+		out_row_end(c);
 	}
+	out_table_end(c);
 	free(rows.row);
 	return 0;
 }
@@ -201,89 +168,44 @@ static void detail_fill(struct vm_detail *d, struct vm *vm)
 }
 
 /* Of the configuration, what is not in the row as a number. */
-static void config_json(void *j, const struct conf_key *k, const char *value)
+static void show_key(void *c, const struct conf_key *k, const char *value)
 {
 	if (k->type == &conf_type_str || k->type == &conf_type_choice)
-		json_str(j, k->key, value);
+		out_str(c, k->key, value);
 }
 
-static void config_text(void *c, const struct conf_key *k, const char *value)
+static void show_detail(struct con *c, const struct vm *vm, const struct vm_detail *d)
 {
-	con_printf(c, "%-10s %s\n", k->key, value[0] ? value : "-");
-}
-
-static void info_json(struct con *c, const struct vm *vm, const struct vm_detail *d)
-{
-	struct json j;
-
-	json_begin(&j, c);
-	json_row(&j, &d->row);
-	json_str(&j, "uuid", d->uuid);
-	conf_show(&vm_conf_table, &vm->cfg, config_json, &j);
-	json_bool(&j, "dirty_tracking", d->tracking);
-	json_u64(&j, "page_splits", d->splits);
-	json_u64(&j, "console_bytes", d->console_bytes);
-	json_u64(&j, "unclaimed_accesses", d->unclaimed);
-	json_obj(&j, "exits");
+	show_row(c, &d->row);
+	out_str(c, "uuid", d->uuid);
+	conf_show(&vm_conf_table, &vm->cfg, show_key, c);
+	out_bool(c, "dirty_tracking", d->tracking);
+	out_u64(c, "page_splits", d->splits);
+	out_bytes(c, "console_bytes", d->console_bytes);
+	out_u64(c, "unclaimed_accesses|bus, unclaimed", d->unclaimed);
+	out_words(c, "exits");
 	for (unsigned k = 0; k < ARRAY_SIZE(exit_names); k++)
-		json_u64(&j, exit_names[k], d->exits[k]);
-	json_obj_end(&j);
-	json_end(&j);
+		out_u64(c, exit_names[k], d->exits[k]);
+	out_words_end(c);
 }
 
-static void info_text(struct con *c, const struct vm *vm, const struct vm_detail *d)
-{
-	const struct vm_row *r = &d->row;
-	char up[32];
-
-	uptime_text(up, sizeof(up), r->uptime_ns);
-	con_printf(c, "%-10s %s\n%-10s %s%s\n", "name", r->name, "state", r->state, r->migrating ? ", migrating" : "");
-	if (r->fail[0])
-		con_printf(c, "%-10s %s\n", vm->state == VM_MISCONFIGURED ? "wrong" : "failed", r->fail);
-	if (r->waits_for[0])
-		con_printf(c, "%-10s %s\n", "waits", r->waits_for);
-	con_printf(c, "%-10s %s\n%-10s %s\n", "up", up, "uuid", d->uuid);
-	conf_show(&vm_conf_table, &vm->cfg, config_text, c);
-	con_printf(c, "%-10s %lu bytes said\n", "console", d->console_bytes);
-	con_printf(c, "%-10s %s, %lu large pages split so far\n", "tracking", d->tracking ? "on" : "off", d->splits);
-	if (!vm->nvcpus)
-		return; /* off: nothing below was counted */
-	con_printf(c, "%-10s", "exits");
-	for (unsigned k = 0; k < ARRAY_SIZE(exit_names); k++)
-		if (d->exits[k])
-			con_printf(c, " %s %lu", exit_names[k], d->exits[k]);
-	con_printf(c, "\n");
-	if (d->unclaimed)
-		con_printf(c, "%-10s %lu accesses that no device answered\n", "bus", d->unclaimed);
-}
-
-static int cmd_info(struct con *c, struct vm *vm, bool force unused)
+static int do_info(struct con *c, struct vm *vm)
 {
 	struct vm_detail d;
 
 	detail_fill(&d, vm);
-	if (c->json)
-		info_json(c, vm, &d);
-	else
-		info_text(c, vm, &d);
+	show_detail(c, vm, &d);
 	return 0;
 }
 
 /* The answer to a command that changed the VM: its name and state now. */
 static int answer(struct con *c, struct vm *vm, const char *did)
 {
-	struct json j;
-
-	if (!c->json) {
-		con_printf(c, "%s: %s\n", vm->cfg.name, did);
-		return 0;
-	}
-	json_begin(&j, c);
-	json_str(&j, "name", vm->cfg.name);
-	json_str(&j, "state",
-		 departed_get(vm->cfg.name, 0, NULL) ? "moved"
-						     : vm_state_name(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)));
-	json_end(&j);
+	out_str(c, "name|", vm->cfg.name);
+	out_str(c, "state|",
+		departed_get(vm->cfg.name, 0, NULL) ? "moved"
+						    : vm_state_name(__atomic_load_n(&vm->state, __ATOMIC_RELAXED)));
+	out_text(c, "%s: %s\n", vm->cfg.name, did);
 	return 0;
 }
 
@@ -291,18 +213,16 @@ static int answer(struct con *c, struct vm *vm, const char *did)
 static bool start_waits(void *arg, const char *waits_for)
 {
 	struct con *c = arg;
-	if (!c->json)
-		con_printf(c, "\rstarting (%.64s)\033[K", waits_for);
-	return c->getc(c, time_ns()) == CTRL_C;
+	out_text(c, "\rstarting (%.64s)\033[K", waits_for);
+	return c->interrupted(c);
 }
 
-static int cmd_start(struct con *c, struct vm *vm, bool force)
+static int do_start(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
-	int err = vm_start_here(vm, force, &(struct vm_waiter){ start_waits, c }, &w);
+	int err = vm_start_here(vm, con_opt(c, "--force"), &(struct vm_waiter){ start_waits, c }, &w);
 
-	if (!c->json)
-		con_printf(c, "\r\033[K");
+	out_text(c, "\r\033[K");
 	if (err == -EEXIST)
 		return con_error(c, err, "vm start %s: %s. Move it from there, or stop it there", vm->cfg.name, w.text);
 	if (err == -EAGAIN || (err == -EBUSY && vm->waits_for[0]))
@@ -313,7 +233,7 @@ static int cmd_start(struct con *c, struct vm *vm, bool force)
 	return answer(c, vm, "started");
 }
 
-static int cmd_stop(struct con *c, struct vm *vm, bool force unused)
+static int do_stop(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
 	int err = vm_stop(vm, &w);
@@ -324,11 +244,10 @@ static int cmd_stop(struct con *c, struct vm *vm, bool force unused)
 }
 
 /* Have the task of an undecided VM do the operator's word, and wait for it. */
-static int decide(struct con *c, struct vm *vm, const char *verb, int (*word)(const char *, bool, struct why *),
-		  bool force)
+static int decide(struct con *c, struct vm *vm, const char *verb, int (*word)(const char *, bool, struct why *))
 {
 	struct why w = { "" };
-	int err = word(vm->cfg.name, force, &w);
+	int err = word(vm->cfg.name, con_opt(c, "--force"), &w);
 
 	if (!err) /* a round of questions that is under way is not broken off */
 		err = migrate_wait(vm->cfg.name, time_in_ms(20000));
@@ -340,13 +259,13 @@ static int decide(struct con *c, struct vm *vm, const char *verb, int (*word)(co
 }
 
 /* So that it can come from the peer that has it; or what is left here of one that is known to be elsewhere. */
-static int cmd_forget(struct con *c, struct vm *vm, bool force)
+static int do_forget(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
 	int err;
 
 	if (__atomic_load_n(&vm->state, __ATOMIC_RELAXED) == VM_UNDECIDED) {
-		err = decide(c, vm, "forget", migrate_forget, force);
+		err = decide(c, vm, "forget", migrate_forget);
 		if (!err && !vm->gone)
 			err = con_error(c, -EBUSY, "vm forget %s: it was decided meanwhile, and goes on here",
 					vm->cfg.name);
@@ -362,12 +281,12 @@ static int cmd_forget(struct con *c, struct vm *vm, bool force)
 }
 
 /* One that was sent away: whoever looks for it is no longer told where it went. */
-static int forget_departed(struct con *c, const char *name, bool force)
+static int forget_departed(struct con *c, const char *name)
 {
 	struct departure d = { 0 };
 	char when[16];
 
-	if (!force && departed_get(name, 0, &d)) {
+	if (!con_opt(c, "--force") && departed_get(name, 0, &d)) {
 		departed_when(&d, when);
 		return con_error(c, -EBUSY,
 				 "vm forget %s: it has moved to %s%s, and whoever looks for it is told so here. When "
@@ -375,14 +294,8 @@ static int forget_departed(struct con *c, const char *name, bool force)
 				 name, d.host, when, name);
 	}
 	departed_remove(name);
-	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		json_str(&j, "name", name);
-		json_end(&j);
-	} else {
-		con_printf(c, "%s: nothing is known of it here\n", name);
-	}
+	out_str(c, "name|", name);
+	out_text(c, "%s: nothing is known of it here\n", name);
 	return 0;
 }
 
@@ -391,7 +304,6 @@ static int console_json(struct con *c, struct vm *vm)
 {
 	char *text = malloc(VM_CONSOLE_RING + 1);
 	uint64_t total;
-	struct json j;
 
 	if (!text)
 		return con_error(c, -ENOMEM, "vm console %s: out of memory", vm->cfg.name);
@@ -400,16 +312,14 @@ static int console_json(struct con *c, struct vm *vm)
 		if (text[i])
 			text[k++] = text[i];
 	text[k] = '\0';
-	json_begin(&j, c);
-	json_str(&j, "name", vm->cfg.name);
-	json_u64(&j, "console_bytes", total);
-	json_str(&j, "tail", text);
-	json_end(&j);
+	out_str(c, "name", vm->cfg.name);
+	out_u64(c, "console_bytes", total);
+	out_str(c, "tail", text);
 	free(text);
 	return 0;
 }
 
-static int cmd_console(struct con *c, struct vm *vm, bool force unused)
+static int do_console(struct con *c, struct vm *vm)
 {
 	if (c->json)
 		return console_json(c, vm);
@@ -424,9 +334,9 @@ static int cmd_console(struct con *c, struct vm *vm, bool force unused)
 }
 
 /* Take back a VM whose migration got no answer to COMMIT (doc/handover.md). */
-static int cmd_claim(struct con *c, struct vm *vm, bool force)
+static int do_claim(struct con *c, struct vm *vm)
 {
-	int err = decide(c, vm, "claim", migrate_claim, force);
+	int err = decide(c, vm, "claim", migrate_claim);
 
 	if (err)
 		return err;
@@ -435,41 +345,40 @@ static int cmd_claim(struct con *c, struct vm *vm, bool force)
 	return answer(c, vm, "claimed");
 }
 
-static const struct {
-	const char *name;
-	int (*fn)(struct con *c, struct vm *vm, bool force); /* NULL: `list` */
-	bool may_force;
-} subs[] = {
-	{ "list", NULL, false },        { "info", cmd_info, false },       { "start", cmd_start, true },
-	{ "stop", cmd_stop, false },    { "console", cmd_console, false }, { "claim", cmd_claim, true },
-	{ "forget", cmd_forget, true },
-};
-
-static int cmd_vm(struct con *c, int argc, char **argv)
+static int with_vm(struct con *c, char **argv, int (*fn)(struct con *c, struct vm *vm))
 {
-	for (unsigned i = 0; argc >= 2 && i < ARRAY_SIZE(subs); i++) {
-		if (strcmp(argv[1], subs[i].name))
-			continue;
-		bool force = subs[i].may_force && argc == 4 && !strcmp(argv[3], "--force");
-		if (argc - force != (subs[i].fn ? 3 : 2))
-			return con_error(c, -EINVAL, "vm %s: %s", argv[1],
-					 subs[i].fn ? "give the name of one VM" : "takes no name");
-		if (!subs[i].fn)
-			return cmd_list(c);
-		struct vm *vm = vm_get(argv[2]);
-		if (!vm && subs[i].fn == cmd_forget && departed_get(argv[2], 0, NULL))
-			return forget_departed(c, argv[2], force);
-		bool departed = !vm && subs[i].fn == cmd_start && (vm = departed_restore(argv[2]));
-		if (!vm)
-			return con_error(c, -ENOENT, "vm %s: there is no VM %s here. `vm list` shows them", argv[1],
-					 argv[2]);
-		int err = subs[i].fn(c, vm, force);
-		if (err && departed)
-			(void)vm_remove(vm, NULL); /* it is elsewhere, and comes home without being in its own way */
-		vm_put(vm);
-		return err;
-	}
-	return con_error(c, -EINVAL, "vm: say what: vm list, or vm info|start|stop|console|claim|forget NAME");
+	struct vm *vm = vm_get(argv[1]);
+	if (!vm && fn == do_forget && departed_get(argv[1], 0, NULL))
+		return forget_departed(c, argv[1]);
+	bool departed = !vm && fn == do_start && (vm = departed_restore(argv[1]));
+	if (!vm)
+		return con_error(c, -ENOENT, "vm: there is no VM %s here. `vm list` shows them", argv[1]);
+	int err = fn(c, vm);
+	if (err && departed)
+		(void)vm_remove(vm, NULL); /* it is elsewhere, and comes home without being in its own way */
+	vm_put(vm);
+	return err;
+}
+#define WITH_VM(cmd, fn) \
+	static int cmd(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, fn); }
+WITH_VM(cmd_info, do_info)
+WITH_VM(cmd_start, do_start)
+WITH_VM(cmd_stop, do_stop)
+WITH_VM(cmd_console, do_console)
+WITH_VM(cmd_claim, do_claim)
+WITH_VM(cmd_forget, do_forget)
+
+static void running(struct vm *vm, void *arg)
+{
+	enum vm_state s = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
+	if (s == VM_RUNNING || s == VM_PAUSED)
+		(void)why_set(arg, -EBUSY, "%s runs here: move it away, or stop it", vm->cfg.name);
+}
+
+int vm_may_leave(struct why *w)
+{
+	vm_for_each(running, w);
+	return w->text[0] ? -EBUSY : migrate_may_leave(w);
 }
 
 struct completion_ctx {
@@ -477,22 +386,25 @@ struct completion_ctx {
 	void *arg;
 };
 
-static void complete_name(struct vm *vm, void *arg)
+static void add_name(struct vm *vm, void *arg)
 {
 	struct completion_ctx *x = arg;
 	x->add(x->arg, vm->cfg.name);
 }
 
-static void complete_vm(int argc, char **argv, void (*add)(void *arg, const char *word), void *arg)
+void vm_words(const char *what unused, void (*add)(void *arg, const char *word), void *arg)
 {
-	if (argc == 2)
-		for (unsigned i = 0; i < ARRAY_SIZE(subs); i++)
-			add(arg, subs[i].name);
-	if (argc == 3 && strcmp(argv[1], "list"))
-		vm_for_each(complete_name, &(struct completion_ctx){ add, arg });
+	vm_for_each(add_name, &(struct completion_ctx){ add, arg });
 }
 
-CONSOLE_CMD(vm,
-	    "list | info NAME | start NAME [--force] | stop NAME | console NAME | claim NAME [--force] | forget NAME "
-	    "[--force]",
-	    "virtual machines on this host", cmd_vm, complete_vm);
+static const struct con_sub subs[] = {
+	{ "list", "", "those that are here, and where those went that have moved", cmd_list, NULL, false },
+	{ "info", "NAME", "its configuration, state, and why it failed", cmd_info, vm_words, false },
+	{ "start", "NAME [--force]", "boot it, once no peer has it; --force: asking nobody", cmd_start, vm_words,
+	  false },
+	{ "kill|stop", "NAME", "cut its power", cmd_stop, vm_words, true },
+	{ "console", "NAME", "its serial console; Ctrl-] leaves", cmd_console, vm_words, false },
+	{ "claim", "NAME [--force]", "an undecided VM goes on here", cmd_claim, vm_words, true },
+	{ "forget", "NAME [--force]", "what is here of one that is elsewhere", cmd_forget, vm_words, true },
+};
+CONSOLE_CMDS(vm, "virtual machines on this host", "vm start demo", subs);

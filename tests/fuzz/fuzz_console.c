@@ -18,31 +18,42 @@ static void sink(struct con *c, const char *s, size_t n)
 
 static int cmd(struct con *c, int argc, char **argv)
 {
-	struct json j;
-	if (c->json)
-		json_begin(&j, c);
 	for (int i = 0; i < argc; i++) {
-		if (c->json)
-			json_str(&j, argv[i], argv[i]);
-		else
-			con_printf(c, "%s %zu\n", argv[i], strlen(argv[i]));
+		out_str(c, argv[i], argv[i]);
+		out_more(c, "more|below", argv[i]);
 	}
-	if (c->json)
-		json_end(&j);
+	out_table(c, "t", "-8 a|A, 5 b, 9 c_bytes", "none");
+	for (int i = 1; i < argc; i++) {
+		out_row(c);
+		out_str(c, "a", argv[i]);
+		out_bytes(c, "c_bytes", strlen(argv[i]) << i);
+		out_more(c, "d", argv[0]);
+		out_row_end(c);
+	}
+	out_table_end(c);
 	return con_error(c, -EINVAL, "%s", argv[argc - 1]);
 }
 
-static void names(int argc, char **argv, void (*add)(void *arg, const char *word), void *arg)
+static void names(const char *what, void (*add)(void *arg, const char *word), void *arg)
 {
-	for (int i = 0; i < argc; i++)
-		add(arg, argv[i]);
+	add(arg, what);
 	add(arg, "demo");
 }
 
+static const struct con_sub vm_subs[] = {
+	{ "list|", "", "h", cmd, NULL, false },
+	{ "start|boot", "NAME [--force] [--wait SECONDS]", "h", cmd, names, true },
+};
+static const struct con_sub migrate_subs[] = {
+	{ "", "VM to X [now|later]", "h", cmd, names, false },
+	{ "status", "[", "h", cmd, NULL, false },
+	{ "|", "]--[-", "h", cmd, names, false },
+};
+static const struct con_sub a_subs[] = { { "", "[|||] -", "h", cmd, NULL, false } };
 static const struct console_cmd table[] = {
-	{ "vm", "list | start NAME", "h", cmd, names },
-	{ "migrate", "VM to X | status | [x", "h", cmd, NULL },
-	{ "a", "|||-", "h", cmd, NULL },
+	{ "vm", "h", NULL, vm_subs, ARRAY_SIZE(vm_subs) },
+	{ "migrate", "h", "e", migrate_subs, ARRAY_SIZE(migrate_subs) },
+	{ "a", "h", NULL, a_subs, ARRAY_SIZE(a_subs) },
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -69,30 +69,16 @@ static int cmd_failpoint(struct con *c, int argc, char **argv)
 	char *end;
 
 	if (argc == 1) {
-		struct json j;
-		if (c->json) {
-			json_begin(&j, c);
-			json_arr(&j, "failpoints");
-		}
+		out_table(c, "failpoints", "5 point, -6 action, 5 count, 5 hits", NULL);
 		for (unsigned i = 0; i < FAILPOINT_COUNT; i++) {
-			const char *a = points[i].count ? actions[points[i].action] : "off";
-			if (!c->json) {
-				if (points[i].count || points[i].hits)
-					con_printf(c, "P%u  %s x%u, hit %u times\n", i, a, points[i].count,
-						   points[i].hits);
-				continue;
-			}
-			json_obj(&j, NULL);
-			json_u64(&j, "point", i);
-			json_str(&j, "action", a);
-			json_u64(&j, "count", points[i].count);
-			json_u64(&j, "hits", points[i].hits);
-			json_obj_end(&j);
+			out_row(c);
+			out_u64(c, "point", i);
+			out_str(c, "action", points[i].count ? actions[points[i].action] : "off");
+			out_u64(c, "count", points[i].count);
+			out_u64(c, "hits", points[i].hits);
+			out_row_end(c);
 		}
-		if (c->json) {
-			json_arr_end(&j);
-			json_end(&j);
-		}
+		out_table_end(c);
 		return 0;
 	}
 	for (unsigned i = 0; argc >= 3 && i < ARRAY_SIZE(actions); i++)
@@ -102,19 +88,14 @@ static int cmd_failpoint(struct con *c, int argc, char **argv)
 		p = strtoul(argv[1] + 1, &end, 10);
 	else
 		p = FAILPOINT_COUNT;
-	if (p >= FAILPOINT_COUNT || end == argv[1] + 1 || *end || action < 0 || argc > 4)
+	if (p >= FAILPOINT_COUNT || end == argv[1] + 1 || *end || action < 0)
 		return con_error(c, -EINVAL, "failpoint: usage: failpoint P0..P20 error|cut|stall|crash|off [COUNT]");
 	if (argc == 4)
 		count = strtoul(argv[3], NULL, 10);
 	failpoint_set((enum failpoint)p, (enum fail_action)action, (unsigned)count);
-	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		json_u64(&j, "point", p);
-		json_str(&j, "action", actions[action]);
-		json_u64(&j, "count", count);
-		json_end(&j);
-	}
+	out_u64(c, "point", p);
+	out_str(c, "action", actions[action]);
+	out_u64(c, "count", count);
 	return 0;
 }
 CONSOLE_CMD(failpoint, "[P0..P20 error|cut|stall|crash|off [COUNT]]", "make a step of a migration fail (test builds)",

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEATHS    "[panic | stack | null]"
+#define DEATHS    "[panic|stack|null]"
 #define TASKS_MAX 64
 #define LATE_NS   (200 * NS_PER_MS) /* a rig's host may be busy; what is lost never comes at all */
 
@@ -332,11 +332,7 @@ static uint64_t settled_free_pages(void)
 static int run_all(struct con *c)
 {
 	unsigned nfailed = 0;
-	struct json j;
-	if (c->json) {
-		json_begin(&j, c);
-		json_arr(&j, "tests");
-	}
+	out_table(c, "tests", "-8 name, -4 ok, -60 detail", NULL);
 	(void)test_churn(); /* once before counting: slabs that are kept */
 	uint64_t free_before = settled_free_pages();
 	for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
@@ -345,26 +341,17 @@ static int run_all(struct con *c)
 		detail[0] = 0;
 		bool ok = tests[i].fn();
 		nfailed += !ok;
-		if (c->json) {
-			json_obj(&j, NULL);
-			json_str(&j, "name", tests[i].name);
-			json_bool(&j, "ok", ok);
-			json_str(&j, "detail", detail);
-			json_obj_end(&j);
-		} else {
-			con_printf(c, "%-8s %s %s\n", tests[i].name, ok ? "ok    " : "FAILED", detail);
-		}
+		out_row(c);
+		out_str(c, "name", tests[i].name);
+		out_bool(c, "ok", ok);
+		out_str(c, "detail", detail);
+		out_row_end(c);
 	}
+	out_table_end(c);
 	int64_t leaked = (int64_t)(free_before - settled_free_pages());
 	nfailed += leaked > 64; /* slabs that the allocator keeps */
-	if (c->json) {
-		json_arr_end(&j);
-		json_i64(&j, "pages_leaked", leaked);
-		json_u64(&j, "failed", nfailed);
-		json_end(&j);
-	} else {
-		con_printf(c, "%u failed, %ld pages more in use\n", nfailed, leaked);
-	}
+	out_i64(c, "pages_leaked", leaked);
+	out_u64(c, "failed", nfailed);
 	return nfailed ? -EIO : 0;
 }
 

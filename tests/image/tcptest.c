@@ -42,21 +42,16 @@ static void serve(void *arg, struct stream *s)
 		page_free(page, CHUNK_ORDER);
 }
 
-static int cmd_listen(struct con *c)
+static int cmd_listen(struct con *c, int argc, char **argv)
 {
+	(void)argc, (void)argv;
 	static bool listening;
 	int err = listening ? 0 : stream_tcp_listen(TEST_PORT, 8, serve, NULL);
 	if (err)
 		return con_error(c, err, "tcptest: port %u: %s", TEST_PORT, err_name(err));
 	listening = true;
-	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		json_u64(&j, "port", TEST_PORT);
-		json_end(&j);
-	} else {
-		con_printf(c, "listening on port %u from now on\n", TEST_PORT);
-	}
+	out_u64(c, "port|", TEST_PORT);
+	out_text(c, "listening on port %u from now on\n", TEST_PORT);
 	return 0;
 }
 
@@ -80,28 +75,23 @@ static int send_all(struct stream *s, uint64_t bytes, uint8_t *chunk)
 static void report(struct con *c, const char *addr, uint64_t bytes, uint64_t ns)
 {
 	uint64_t us = ns / NS_PER_US ? ns / NS_PER_US : 1, kb_s = bytes * 1000 / us; /* bytes/us = MB/s */
-	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		json_str(&j, "peer", addr);
-		json_u64(&j, "bytes", bytes);
-		json_u64(&j, "us", us);
-		json_u64(&j, "ms", us / 1000);
-		json_u64(&j, "kb_per_s", kb_s);
-		json_u64(&j, "mb_per_s", kb_s / 1000);
-		json_end(&j);
-		return;
-	}
-	con_printf(c, "%lu bytes to %s in %u ms: %u.%u MB/s\n", bytes, addr, (unsigned)(us / 1000),
-		   (unsigned)(kb_s / 1000), (unsigned)(kb_s % 1000 / 100));
+	out_str(c, "peer", addr);
+	out_u64(c, "bytes", bytes);
+	out_u64(c, "us|", us);
+	out_ms(c, "ms|time", ns);
+	out_u64(c, "kb_per_s", kb_s);
+	out_u64(c, "mb_per_s|", kb_s / 1000);
 }
 
-static int cmd_connect(struct con *c, const char *name, uint64_t bytes)
+static int cmd_connect(struct con *c, int argc, char **argv)
 {
+	uint64_t mb = 100;
+	if (argc > 2 && (conf_parse_uint(argv[2], MAX_MB, &mb) || !mb))
+		return con_error(c, -EINVAL, "tcptest: %s is not a number of MB", argv[2]);
 	uint32_t ip = 0;
 	struct why w = { "" };
 	struct stream *s;
-	int err = net_peer(name, &ip, &w);
+	int err = net_peer(argv[1], &ip, &w);
 	if (!err)
 		err = stream_tcp_connect(&s, ip, TEST_PORT, time_in_ms(5000), &w);
 	if (err)
@@ -113,34 +103,18 @@ static int cmd_connect(struct con *c, const char *name, uint64_t bytes)
 	}
 	memset(hva_of(page), 0xa5, CHUNK);
 	uint64_t start = time_ns();
-	err = send_all(s, bytes, hva_of(page));
+	err = send_all(s, mb * 1000000, hva_of(page));
 	uint64_t took = time_ns() - start;
 	stream_close(s);
 	page_free(page, CHUNK_ORDER);
 	if (err)
-		return con_error(c, err, "tcptest: %s: %s", name, err_name(err));
-	report(c, ip4_text(ip).s, bytes, took);
+		return con_error(c, err, "tcptest: %s: %s", argv[1], err_name(err));
+	report(c, ip4_text(ip).s, mb * 1000000, took);
 	return 0;
 }
 
-static int cmd_tcptest(struct con *c, int argc, char **argv)
-{
-	uint64_t mb = 100;
-	if (argc == 2 && strcmp(argv[1], "listen") == 0)
-		return cmd_listen(c);
-	if (argc < 3 || argc > 4 || strcmp(argv[1], "connect") != 0 ||
-	    (argc == 4 && (conf_parse_uint(argv[3], MAX_MB, &mb) || !mb)))
-		return con_error(c, -EINVAL, "tcptest: wrong arguments. Usage: tcptest listen | connect ADDR [MB]");
-	return cmd_connect(c, argv[2], mb * 1000000);
-}
-
-static void complete_tcptest(int argc, char **argv, void (*add)(void *arg, const char *word), void *arg)
-{
-	(void)argv;
-	if (argc == 2) {
-		add(arg, "listen");
-		add(arg, "connect");
-	}
-}
-CONSOLE_CMD(tcptest, "listen | connect ADDR [MB]", "bytes per second of a bare TCP stream to another host", cmd_tcptest,
-	    complete_tcptest);
+static const struct con_sub subs[] = {
+	{ "listen", "", "be the other end, from now on", cmd_listen, NULL, false },
+	{ "connect", "ADDR [MB]", "send to a host that listens", cmd_connect, NULL, false },
+};
+CONSOLE_CMDS(tcptest, "bytes per second of a bare TCP stream to another host", "tcptest connect 10.77.0.12 100", subs);

@@ -21,7 +21,6 @@
 #include <string.h>
 
 #define DEFAULT_MAX_US 4000
-#define CTRL_C         3
 
 /* What the guest was doing at the instants: a test must see that the rare ones were met. */
 struct met {
@@ -322,16 +321,8 @@ static void report(struct con *c, const struct met *m)
 		{ "event_next", m->event_next },
 		{ "in_nmi", m->in_nmi },
 	};
-	struct json j;
-	if (c->json)
-		json_begin(&j, c);
 	for (unsigned i = 0; i < ARRAY_SIZE(row); i++)
-		if (c->json)
-			json_u64(&j, row[i].key, row[i].n);
-		else
-			con_printf(c, "%-12s %lu\n", row[i].key, row[i].n);
-	if (c->json)
-		json_end(&j);
+		out_u64(c, row[i].key, row[i].n);
 }
 
 static void stop_tracking(const char *name)
@@ -348,15 +339,13 @@ static void stop_tracking(const char *name)
 
 static int cmd_torture(struct con *c, int argc, char **argv)
 {
+	(void)argc;
 	uint64_t opt[2] = { 1, DEFAULT_MAX_US }; /* seed, max_us */
-	bool usage = argc < 3 || !(argc & 1);
-	for (int i = 3; i + 1 < argc && !usage; i += 2) {
-		unsigned which = !strcmp(argv[i], "--seed") ? 0 : !strcmp(argv[i], "--max-us") ? 1 : 2;
-		usage = which == 2 || !(opt[which] = strtoul(argv[i + 1], NULL, 10));
+	for (unsigned i = 0; i < 2; i++) {
+		const char *v = con_opt(c, i ? "--max-us" : "--seed");
+		if (v && !(opt[i] = strtoul(v, NULL, 10)))
+			return con_error(c, -EINVAL, "torture: %s is not a number above 0", v);
 	}
-	if (usage)
-		return con_error(c, -EINVAL, "torture: usage: torture NAME COUNT [--seed N] [--max-us N]");
-
 	unsigned long count = strtoul(argv[2], NULL, 10);
 	struct image *im = calloc(1, sizeof(*im));
 	struct met met = { 0 };
@@ -366,7 +355,7 @@ static int cmd_torture(struct con *c, int argc, char **argv)
 		return con_error(c, -ENOMEM, "torture: out of memory");
 	for (unsigned long i = 0; i < count && !err; i++) {
 		task_sleep_until(time_ns() + random_ns(&opt[0], opt[1]));
-		err = c->getc(c, time_ns()) == CTRL_C ? -EINTR : reincarnate(im, argv[1], &opt[0], &met, &w);
+		err = c->interrupted(c) ? -EINTR : reincarnate(im, argv[1], &opt[0], &met, &w);
 	}
 	if (im->map)
 		stop_tracking(argv[1]);

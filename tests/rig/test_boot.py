@@ -127,6 +127,32 @@ def test_address_by_dhcp(switch, tmp_path):
         server.wait(5)
 
 
+def test_waiting_is_shown_and_left(switch):
+    """`vm start` asks a peer that is silent: that is shown, ^C leaves it, and the VM does not start then. A host with a VM stays on."""
+    conf = vm_conf("third", "tern.load=none", 128, "52:54:00:77:00:53", kernel="stock")
+    h = Host("c", switch, host_conf(3, "c", conf, peer=("f", 6)), 3)
+    try:
+        h.start()
+        h.wait_address()
+        start = h.console.begin("vm start third")
+        h.console.expect(r"starting \(asks f, \d+ s\)", 10, start)
+        h.console.send("\x03")
+        h.console.wait_prompt(3, start + 1)
+        assert "error: vm start third: given up" in h.console.text[start:]
+        e = h.console.json_result("vm start third", 40)["error"]
+        assert "f does not answer" in e["text"] and h.vms()["third"]["state"] == "stopped", e
+        h.json("vm start third --force", 30)
+        for line in ("poweroff", "host reboot"):
+            assert "third runs here" in h.console.json_result(line)["error"]["text"]
+        e = h.console.json_result("migrate third to c")["error"]
+        assert "that is this host" in e["text"]
+        assert "that is this host" in h.cmd(f"migrate third to {h.address}")
+        start = h.console.begin("poweroff --force")
+        assert h.wait_off(10), h.console.text[start:]
+    finally:
+        h.remove()
+
+
 def test_boot_wrong_configuration(shared):
     """A missing file, a wrong key and MACs that no VM may have are said with file, line and key, in their order, and the rest starts."""
     bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\ncolour = blue\n"
@@ -179,6 +205,17 @@ def test_console_editing(rig):
     con.expect(r"CPUs", 5, start)
     con.wait_prompt(5, start)
     assert "error" in con.cmd("nonsense")
+    assert "please is a word too many. Usage: poweroff [--force]" in con.cmd("poweroff now please")
+    for line in ("vm help", "vm start ?", "help vm start"):
+        assert "vm start NAME [--force]" in con.cmd(line), line
+
+
+@pytest.mark.rigs("amd", "intel")
+def test_console_fits_its_width(rig):
+    """No table, and no line of facts, is wider than a terminal."""
+    for line in ("vm list", f"vm info {DEMO}", "host", "nic", "bridge", "migrate status", "migrate records", "tasks", "help"):
+        out = rig.where().cmd(line)
+        assert out and max(len(row) for row in out.splitlines()) <= 79, out
 
 
 def test_console_of_the_guest(rig):

@@ -146,6 +146,30 @@ def test_progress_is_shown(rig):
     rig.check_after()
 
 
+def test_typed_ahead(rig):
+    """What is pasted while a migration is followed runs after it, all of it; ^C takes back what was typed before it."""
+    source = rig.where()
+    dest = rig.other(source)
+    con = source.console
+    start = len(con.text)
+    con.send(f"migrate {DEMO} to {dest.name}\rlog echo\rmigrate status\r")
+    end = con.expect(r"^VM +PEER +PHASE.*\s+demo ", 60, start).end()
+    con.wait_prompt(5, end)
+    out = con.text[start:]
+    assert "error" not in out and out.index("runs at") < out.index("the console shows") < out.index("PHASE"), out
+    assert rig.where() is dest
+    assert re.search(rf"{DEMO} +to {dest.name} +done", out) and re.search(rf"{DEMO} +from {source.name} +done", dest.cmd("migrate list"))
+    assert max(len(row) for row in re.split(r"[\r\n]+", out)) <= 79, out
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z", source.json("log warn")["log"][0]["time"])
+    start = len(dest.console.text)
+    dest.console.send(f"migrate {DEMO} to {source.name}\rnonsense\x03help vm\r")
+    dest.console.expect(r"the migration goes on.*\n[^$]*for example: vm start", 20, start)
+    dest.console.wait_prompt(5, start)
+    assert "nonsense: " not in dest.console.text[start:]
+    source.wait_vm(DEMO, "running", 30)
+    rig.check_after()
+
+
 @pytest.mark.rigs("mixed")
 def test_model_host_does_not_cross(rig):
     """Refused before anything moves, with the first difference named, from either vendor to the other."""

@@ -480,6 +480,21 @@ static void test_endless_input(void **state)
 	assert_int_equal(uart_getc(now), 'x');
 }
 
+static void test_ctrl_c_while_a_command_runs(void **state)
+{
+	(void)state;
+	start();
+	chip.typed = "vm list";
+	pass(NS_PER_SEC);
+	assert_false(uart_ctrl_c());
+	assert_int_equal(uart_getc(now), 'v'); /* and all that was typed is still there */
+	chip.typed = "\3x";
+	pass(NS_PER_SEC);
+	assert_true(uart_ctrl_c());
+	assert_false(uart_ctrl_c());
+	assert_int_equal(uart_getc(now), 'x');
+}
+
 static void test_ctrl_c(void **state)
 {
 	(void)state;
@@ -578,21 +593,14 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, no_overruns)
 	const struct CMUnitTest tests[] = {
-		T(test_absent),
-		T(test_lsr_reads_ones),
-		T(test_never_empty),
-		T(test_115200),
-		T(test_115200_by_timer),
-		T(test_flood_at_115200),
-		T(test_lost_interrupts),
-		T(test_interrupt_storm),
-		T(test_endless_input),
-		T(test_ctrl_c),
-		T(test_boot),
-		T(test_panic),
-		T(test_panic_stands),
-		T(test_panic_lsr_ones),
-		T(test_panic_drips),
+		T(test_absent),          T(test_lsr_reads_ones),
+		T(test_never_empty),     T(test_115200),
+		T(test_115200_by_timer), T(test_flood_at_115200),
+		T(test_lost_interrupts), T(test_interrupt_storm),
+		T(test_endless_input),   T(test_ctrl_c_while_a_command_runs),
+		T(test_ctrl_c),          T(test_boot),
+		T(test_panic),           T(test_panic_stands),
+		T(test_panic_lsr_ones),  T(test_panic_drips),
 	};
 	return cmocka_run_group_tests_name("serial", tests, NULL, NULL);
 }

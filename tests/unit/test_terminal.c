@@ -41,6 +41,13 @@ int uart_wait(size_t backlog, bool interruptible)
 	return on_wait ? on_wait(interruptible) : 0;
 }
 bool uart_ready(void) { return true; }
+bool uart_ctrl_c(void)
+{
+	const char *at = strchr(keys, '\3');
+	if (at)
+		keys = at + 1;
+	return at;
+}
 int uart_getc(uint64_t deadline_ns)
 {
 	(void)deadline_ns;
@@ -81,20 +88,23 @@ static int cmd_text(struct con *c, int argc, char **argv)
 	(void)argc, (void)argv;
 	for (unsigned i = 0; i < 100; i++)
 		con_printf(c, "line %u of many\n", i);
-	seen = c->getc(c, 0);
+	seen = c->interrupted(c);
 	con_printf(c, "seen %d\n", seen);
+	return 0;
+}
+static int cmd_keys(struct con *c, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	seen = c->getc(c, 0);
 	return 0;
 }
 static int cmd_json(struct con *c, int argc, char **argv)
 {
 	(void)argc, (void)argv;
-	struct json j;
-	json_begin(&j, c);
-	json_arr(&j, "a");
+	out_list(c, "a");
 	for (unsigned i = 0; i < 2000; i++)
-		json_u64(&j, NULL, 100000 + i);
-	json_arr_end(&j);
-	json_end(&j);
+		out_u64(c, NULL, 100000 + i);
+	out_list_end(c);
 	return 0;
 }
 static int cmd_raw(struct con *c, int argc, char **argv)
@@ -105,10 +115,12 @@ static int cmd_raw(struct con *c, int argc, char **argv)
 	c->raw = false;
 	return 0;
 }
+#define SUBS(fn) (const struct con_sub[]){ { "", "", "", fn, NULL, false } }, 1
 static const struct console_cmd table[] = {
-	{ "json", "", "", cmd_json, NULL },
-	{ "raw", "", "", cmd_raw, NULL },
-	{ "text", "", "", cmd_text, NULL },
+	{ "json", "", NULL, SUBS(cmd_json) },
+	{ "keys", "", NULL, SUBS(cmd_keys) },
+	{ "raw", "", NULL, SUBS(cmd_raw) },
+	{ "text", "", NULL, SUBS(cmd_text) },
 };
 
 static int setup(void **state)
@@ -187,8 +199,8 @@ static void test_ctrl_c_ends_output(void **state)
 	(void)state;
 	on_wait = ctrl_c;
 	type("text\rk");
-	assert_int_equal(seen, 3); /* the command learns of it, and may speak again */
-	assert_non_null(strstr(screen, "line 18 of many\r\n^C\r\nseen 3\r\n"));
+	assert_int_equal(seen, 1); /* the command learns of it, and may speak again */
+	assert_non_null(strstr(screen, "line 18 of many\r\n^C\r\nseen 1\r\n"));
 	assert_int_equal(count("of many"), 19);
 	assert_non_null(strstr(screen, "tern> k"));
 }
@@ -201,7 +213,7 @@ static void test_ctrl_c_ends_json(void **state)
 	const char *cut = strstr(screen, "^C\r\n");
 	assert_non_null(cut);
 	assert_null(strstr(screen, "101999]}"));
-	assert_non_null(strstr(cut, "line 99 of many\r\nseen 107\r\n")); /* the next command's output comes */
+	assert_non_null(strstr(cut, "line 99 of many\r\nseen 0\r\n")); /* the next command's output comes */
 }
 
 static int always(bool interruptible) { return interruptible ? -EINTR : 0; }
@@ -236,8 +248,23 @@ static void test_loss_redraws_prompt(void **state)
 	assert_string_equal(screen + nscreen - 8, "tern> ab");
 	assert_int_equal(count("tern> "), 2);
 	nscreen = 0;
-	type("text\r" LOST "z");
+	type("keys\r" LOST "z");
 	assert_int_equal(seen, 'z'); /* a command gets keys only */
+}
+
+/* What is typed while a command runs is the next ones', but for ^C and what came before it. */
+static void test_typed_ahead(void **state)
+{
+	(void)state;
+	type("text\rtext\rkeys\rzraw");
+	assert_int_equal(count("line 99 of many"), 2);
+	assert_int_equal(seen, 'z');
+	assert_string_equal(screen + nscreen - 9, "tern> raw");
+	nscreen = 0;
+	type("text\rabc\3raw\r");
+	assert_non_null(strstr(screen, "seen 1\r\n"));
+	assert_non_null(strstr(screen, "\r\nraw\r\n"));
+	assert_null(strstr(screen, "abc"));
 }
 
 int main(void)
@@ -251,6 +278,7 @@ int main(void)
 		T(test_raw),
 		T(test_standing_terminal),
 		T(test_loss_redraws_prompt),
+		T(test_typed_ahead),
 	};
 	return cmocka_run_group_tests_name("terminal", tests, NULL, NULL);
 }

@@ -99,8 +99,8 @@ static bool tx_frame(struct vnet *n, struct frame *f)
 }
 
 /*
- * Send what is in the ring until it is empty. Lock held; dropped around each frame. Returns how many were sent; *absent:
- * memory is not here yet, and until it is (vvirtq_wait) nothing more can be taken.
+ * Send what is in the ring until it is empty. Lock held; dropped around each frame. Returns how many were sent;
+ * *absent: memory is not here yet, and until it is (vvirtq_wait) nothing more can be taken.
  */
 static unsigned tx_drain(struct vnet *n, unsigned budget, bool *absent)
 {

@@ -2,8 +2,8 @@
 /*
  * Split virtqueues (virtio 1.2, 2.7), the device's side. Everything in guest memory may be hostile and may change under
  * our eyes: each field is read once, checked, and used from the copy. A broken ring gives -EPROTO and a reason in
- * q->why. A page that is not here yet (gmem.h) gives -EAGAIN, from vvirtq_pop alone: nothing was taken; give up the lock,
- * vvirtq_wait, begin again.
+ * q->why. A page that is not here yet (gmem.h) gives -EAGAIN, from vvirtq_pop alone: nothing was taken; give up the
+ * lock, vvirtq_wait, begin again.
  *
  *   descriptors  addr len flags next      the driver's buffers, chained, or in an indirect table
  *   avail        flags idx ring[] used_event    driver -> device: heads of chains offered
@@ -49,7 +49,7 @@ struct vvirtq_chain {
 bool vvirtq_is_sane(const struct vvirtq_state *s);
 /* Take the next buffer: 1, 0 if there is none, -EPROTO, -EAGAIN. */
 int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c);
-int vvirtq_wait(const struct vvirtq *q) must_check; /* after -EAGAIN, no lock held: 0, or why it will not come. Sleeps */
+int vvirtq_wait(const struct vvirtq *q) must_check; /* after -EAGAIN, no lock held: 0, or why it will not. Sleeps */
 void vvirtq_want(const struct vvirtq *q);           /* after -EAGAIN: ask for it. Any context */
 void vvirtq_release(struct vvirtq *q, struct vvirtq_chain *c);
 void vvirtq_unpop(struct vvirtq *q, unsigned n); /* give back the last n */

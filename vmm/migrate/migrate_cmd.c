@@ -5,6 +5,7 @@
  */
 #include "kernel/base/ip4.h"
 #include "kernel/console.h"
+#include "kernel/host.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/net.h"
@@ -16,19 +17,6 @@
 
 #define REDRAW_NS    (200 * NS_PER_MS)
 #define UNDECIDED_NS (60 * NS_PER_SEC)
-#define CTRL_C       3
-
-/* "12.3": tenths of n in units of `unit`. */
-struct tenths {
-	char s[24];
-};
-static struct tenths tenths(uint64_t n, uint64_t unit)
-{
-	struct tenths t;
-	uint64_t x = n / unit * 10 + n % unit * 10 / unit;
-	sniprintf(t.s, sizeof(t.s), "%lu.%lu", x / 10, x % 10);
-	return t;
-}
 
 static bool is_over(const struct migrate_status *s)
 {
@@ -44,50 +32,61 @@ static bool status_of(const char *name, struct migrate_status *s)
 	return false;
 }
 
-static void status_json(struct json *j, const struct migrate_status *s)
+/* "10.77.0.11:59015", as tern.conf calls it. */
+struct peer_name {
+	char s[48];
+};
+static struct peer_name peer_name(const char *peer)
 {
-	json_str(j, "name", s->vm);
-	json_str(j, "peer", s->peer);
-	json_str(j, "direction", s->incoming ? "in" : "out");
-	json_str(j, "phase", migrate_phase_name(s->phase));
-	json_bool(j, "over", is_over(s));
-	json_u64(j, "passes", s->pass);
-	json_u64(j, "pages_left", s->pages_left);
-	json_u64(j, "pages", s->pages_sent);
-	json_u64(j, "zero_pages", s->zero_pages);
-	json_u64(j, "bytes", s->bytes);
-	json_u64(j, "bytes_per_s", s->rate);
-	json_u64(j, "dirty_pages", s->dirty_last);
-	json_u64(j, "dirty_bytes_per_s", s->dirty_rate);
-	json_u64(j, "predicted_downtime_us", s->predicted_downtime_ns / NS_PER_US);
-	json_u64(j, "total_ms", s->total_ns / NS_PER_MS);
-	json_u64(j, "downtime_us", s->downtime_ns / NS_PER_US);
-	if (s->error[0])
-		json_str(j, "error_text", s->error);
+	struct peer_name p;
+	unsigned n;
+	const struct net_peer *known = net_peers(&n);
+	sniprintf(p.s, sizeof(p.s), "%.*s", (int)strcspn(peer, ":"), peer);
+	for (unsigned i = 0; i < n; i++)
+		if (!strcmp(ip4_text(known[i].ip).s, p.s)) {
+			sniprintf(p.s, sizeof(p.s), "%s", known[i].name);
+			break;
+		}
+	return p;
+}
+
+static void show_status(struct con *c, const struct migrate_status *s)
+{
+	out_str(c, "name|VM", s->vm);
+	out_str(c, "peer|", s->peer);
+	out_str(c, "direction|", s->incoming ? "in" : "out");
+	out_str(c, "peer_name|", peer_name(s->peer).s);
+	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", peer_name(s->peer).s);
+	out_str(c, "phase", migrate_phase_name(s->phase));
+	out_bool(c, "over|", is_over(s));
+	out_u64(c, "passes", s->pass);
+	out_u64(c, "pages_left|", s->pages_left);
+	out_u64(c, "pages", s->pages_sent);
+	out_u64(c, "zero_pages", s->zero_pages);
+	out_u64(c, "bytes|", s->bytes);
+	out_line(c, "bytes", "%s MB", out_tenths(s->bytes, 1000000).s);
+	out_u64(c, "bytes_per_s|", s->rate);
+	out_u64(c, "dirty_pages|", s->dirty_last);
+	out_u64(c, "dirty_bytes_per_s|", s->dirty_rate);
+	out_us(c, "predicted_downtime_us|", s->predicted_downtime_ns);
+	out_ms(c, "total_ms|total time", s->total_ns);
+	out_us(c, "downtime_us", s->downtime_ns);
+	out_more(c, "error_text", s->error);
 }
 
 /* ---- migrate NAME to PEER ---- */
 
 static void progress_line(struct con *c, const struct migrate_status *s)
 {
-	con_printf(c, "\r%s: %s", s->vm, migrate_phase_name(s->phase));
-	if (s->phase >= MIG_PASSES)
-		con_printf(c, "  pass %u  %lu pages left  %s MB/s", s->pass, s->pages_left, tenths(s->rate, 1000000).s);
-	if (s->predicted_downtime_ns)
-		con_printf(c, "  dirty %s MB/s  downtime ~%lu ms", tenths(s->dirty_rate, 1000000).s,
-			   s->predicted_downtime_ns / NS_PER_MS);
-	con_printf(c, "\033[K");
-}
-
-static void report(struct con *c, const struct migrate_status *s)
-{
-	uint64_t ms = MAX(s->total_ns / NS_PER_MS, 1ULL);
-	con_printf(c, "%s runs at %s\n", s->vm, s->peer);
-	con_printf(c, "  total time  %lu ms\n", ms);
-	con_printf(c, "  downtime    %s ms\n", tenths(s->downtime_ns, NS_PER_MS).s);
-	con_printf(c, "  passes      %u\n", s->pass);
-	con_printf(c, "  pages       %lu sent, %lu zero\n", s->pages_sent, s->zero_pages);
-	con_printf(c, "  bytes       %lu, %s MB/s\n", s->bytes, tenths(s->bytes / ms * 1000, 1000000).s);
+	char line[OUT_COLUMNS + 1]; /* what does not fit is left out */
+	int n = sniprintf(line, sizeof(line), "%s: %s", s->vm, migrate_phase_name(s->phase));
+	if (s->phase >= MIG_PASSES && n < OUT_COLUMNS)
+		n += sniprintf(line + n, sizeof(line) - (size_t)n, "  pass %u  %lu pages left  %s MB/s", s->pass,
+			       s->pages_left, out_tenths(s->rate, 1000000).s);
+	if (s->predicted_downtime_ns && n < OUT_COLUMNS)
+		sniprintf(line + n, sizeof(line) - (size_t)n, "  dirty %s  down ~%s",
+			  out_tenths(s->dirty_rate, 1000000).s, out_span(s->predicted_downtime_ns).s);
+	out_text(c, "\r%s\033[K", line);
 }
 
 /* Once what the guest had asked for meanwhile (power-off, reset) has been carried out. */
@@ -111,11 +110,9 @@ static int follow(struct con *c, const char *name)
 	bool quiet = c->json;
 
 	while (status_of(name, &s) && !is_over(&s)) {
-		if (!quiet)
-			progress_line(c, &s);
-		int ch = migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2))
-				 ? c->getc(c, time_ns())
-				 : 0;
+		progress_line(c, &s);
+		bool leaves =
+			migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2)) && c->interrupted(c);
 		if (s.phase == MIG_UNDECIDED && !undecided_ns)
 			undecided_ns = time_ns();
 		if (quiet && undecided_ns &&
@@ -123,28 +120,20 @@ static int follow(struct con *c, const char *name)
 			return con_error(c, -ETIMEDOUT,
 					 "migrate %s to %s: undecided: it may run there. `migrate status`, `vm claim`",
 					 name, s.peer);
-		if (ch == CTRL_C && quiet)
+		if (leaves && quiet)
 			return con_error(c, -EINTR, "migrate %s to %s: it goes on without you", name, s.peer);
-		if (ch == CTRL_C) {
-			con_printf(c,
-				   "\nthe migration goes on. `migrate status` shows it, `migrate cancel %s` ends it\n",
-				   name);
+		if (leaves) {
+			out_text(c, "\nthe migration goes on. `migrate status` shows it, `migrate cancel %s` ends it\n",
+				 name);
 			return 0;
 		}
 	}
-	if (!quiet)
-		con_printf(c, "\r\033[K");
+	out_text(c, "\r\033[K");
 	if (s.phase != MIG_DONE)
 		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO,
 				 "migrate %s to %s: %s. The VM is %s here", name, s.peer, s.error, state_here(name));
-	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		status_json(&j, &s);
-		json_end(&j);
-	} else {
-		report(c, &s);
-	}
+	out_text(c, "%s runs at %s\n", s.vm, peer_name(s.peer).s);
+	show_status(c, &s);
 	return 0;
 }
 
@@ -161,26 +150,17 @@ static int cmd_to(struct con *c, int argc, char **argv)
 	struct migrate_params p = { .port = MIGRATE_PORT,
 				    .max_downtime_ms = MIGRATE_DOWNTIME_MS,
 				    .max_passes = MIGRATE_MAX_PASSES };
-	const char *name = argv[1];
+	(void)argc;
+	const char *name = argv[1], *ms = con_opt(c, "--max-downtime"), *passes = con_opt(c, "--max-passes");
 	struct why w = { "" };
-	bool detach = false;
-
-	for (int i = 4; i < argc; i++) {
-		if (!strcmp(argv[i], "--detach"))
-			detach = true;
-		else if (!strcmp(argv[i], "--max-downtime") && i + 1 < argc &&
-			 parse_u32(argv[i + 1], 60000, &p.max_downtime_ms))
-			i++;
-		else if (!strcmp(argv[i], "--max-passes") && i + 1 < argc &&
-			 parse_u32(argv[i + 1], 1000, &p.max_passes))
-			i++;
-		else
-			return con_error(c, -EINVAL,
-					 "migrate: %s: not an option, or its number is missing or out of range. "
-					 "--max-downtime 1..60000 (ms), --max-passes 1..1000, --detach",
-					 argv[i]);
-	}
+	char mine[48];
+	if (ms && !parse_u32(ms, 60000, &p.max_downtime_ms))
+		return con_error(c, -EINVAL, "migrate: --max-downtime %s: give milliseconds, 1..60000", ms);
+	if (passes && !parse_u32(passes, 1000, &p.max_passes))
+		return con_error(c, -EINVAL, "migrate: --max-passes %s: give 1..1000", passes);
 	int err = net_peer(argv[3], &p.dest, &w);
+	if (!strcmp(argv[3], host_info.name) || (!err && !strcmp(ip4_text(p.dest).s, net_address(mine))))
+		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
 	if (err)
 		return con_error(c, err, "migrate: %s", w.text[0] ? w.text : err_name(err));
 	struct vm *vm = vm_get(name);
@@ -190,50 +170,31 @@ static int cmd_to(struct con *c, int argc, char **argv)
 	vm_put(vm);
 	if (err)
 		return con_error(c, err, "migrate %s: %s", name, w.text[0] ? w.text : err_name(err));
-	if (!detach)
+	if (!con_opt(c, "--detach"))
 		return follow(c, name);
-	if (c->json) {
-		struct migrate_status s;
-		struct json j;
-		json_begin(&j, c);
-		if (status_of(name, &s))
-			status_json(&j, &s);
-		json_end(&j);
-	} else {
-		con_printf(c, "%s is on its way to %s. `migrate status` shows it\n", name, ip4_text(p.dest).s);
-	}
+	out_text(c, "%s is on its way to %s. `migrate status` shows it\n", name, argv[3]);
+	struct migrate_status s;
+	if (c->json && status_of(name, &s))
+		show_status(c, &s);
 	return 0;
 }
 
 /* ---- status, cancel ---- */
 
-static int cmd_status(struct con *c)
+static int cmd_status(struct con *c, int argc, char **argv)
 {
+	(void)argc, (void)argv;
 	struct migrate_status s;
-	struct json j;
 
-	if (c->json) {
-		json_begin(&j, c);
-		json_arr(&j, "migrations");
-		for (unsigned i = 0; migrate_get(i, &s); i++) {
-			json_obj(&j, NULL);
-			status_json(&j, &s);
-			json_obj_end(&j);
-		}
-		json_arr_end(&j);
-		json_end(&j);
-		return 0;
-	}
-	if (!migrate_get(0, &s))
-		con_printf(c, "no migrations since tern started\n");
+	out_table(c, "migrations",
+		  "-12 name|VM, -13 peer, -14 phase, 4 passes|pass, 8 bytes, 8 total_ms|time, 8 downtime_us",
+		  "no migrations since tern started");
 	for (unsigned i = 0; migrate_get(i, &s); i++) {
-		con_printf(c, "%-12s %-4s %-21s %-14s pass %-3u %8lu pages  %6s MB  %6lu ms", s.vm,
-			   s.incoming ? "from" : "to", s.peer, migrate_phase_name(s.phase), s.pass, s.pages_sent,
-			   tenths(s.bytes, 1000000).s, s.total_ns / NS_PER_MS);
-		if (s.phase == MIG_DONE && !s.incoming)
-			con_printf(c, "  downtime %s ms", tenths(s.downtime_ns, NS_PER_MS).s);
-		con_printf(c, "%s%s\n", s.error[0] ? "\n             " : "", s.error);
+		out_row(c);
+		show_status(c, &s);
+		out_row_end(c);
 	}
+	out_table_end(c);
 	return 0;
 }
 
@@ -241,20 +202,15 @@ static int cmd_end(struct con *c, const char *what, const char *name, int err, c
 {
 	if (err)
 		return con_error(c, err, "%s %s: %s", what, name, why[0] ? why : err_name(err));
-	if (c->json) {
-		struct json j;
-		json_begin(&j, c);
-		json_str(&j, "name", name);
-		json_str(&j, "result", done);
-		json_end(&j);
-	} else {
-		con_printf(c, "%s: %s\n", name, done);
-	}
+	out_str(c, "name|", name);
+	out_str(c, "result|", done);
+	out_text(c, "%s: %s\n", name, done);
 	return 0;
 }
 
-static int cmd_cancel(struct con *c, const char *name)
+static int cmd_cancel(struct con *c, int argc unused, char **argv)
 {
+	const char *name = argv[1];
 	struct why w = { "" };
 	int err = migrate_cancel(name, &w);
 	if (!err && migrate_wait(name, time_in_ms(5000)) == -ETIMEDOUT)
@@ -264,42 +220,29 @@ static int cmd_cancel(struct con *c, const char *name)
 
 /* ---- records of attempts whose sources may still hold the image ---- */
 
-static int cmd_records(struct con *c)
+static int cmd_records(struct con *c, int argc, char **argv)
 {
+	(void)argc, (void)argv;
 	struct decision d;
-	struct json j;
-	if (c->json) {
-		json_begin(&j, c);
-		json_arr(&j, "records");
-	} else if (!attempt_get(0, &d)) {
-		con_printf(c, "no records: nothing is open between this host and others\n");
-	} else {
-		con_printf(c, "%-16s %-8s %-16s %s\n", "VM", "DECIDED", "SOURCE", "ATTEMPT");
-	}
+	out_table(c, "records", "-12 name|VM, -8 decided, -15 source, -36 id|attempt",
+		  "no records: nothing is open between this host and others");
 	for (unsigned i = 0; attempt_get(i, &d); i++) {
-		const char *was = d.state == RECORD_STARTED ? "started" : "never";
 		char id[64];
 		sniprintf(id, sizeof(id), "%016lx-%016lx/%lu", d.id.source.host, d.id.source.boot, d.id.number);
-		if (c->json) {
-			json_obj(&j, NULL);
-			json_str(&j, "name", d.vm);
-			json_str(&j, "decided", was);
-			json_str(&j, "source", ip4_text(d.source).s);
-			json_str(&j, "id", id);
-			json_obj_end(&j);
-		} else {
-			con_printf(c, "%-16s %-8s %-16s %s\n", d.vm, was, ip4_text(d.source).s, id);
-		}
+		out_row(c);
+		out_str(c, "name", d.vm);
+		out_str(c, "decided", d.state == RECORD_STARTED ? "started" : "never");
+		out_str(c, "source", ip4_text(d.source).s);
+		out_str(c, "id", id);
+		out_row_end(c);
 	}
-	if (c->json) {
-		json_arr_end(&j);
-		json_end(&j);
-	}
+	out_table_end(c);
 	return 0;
 }
 
-static int cmd_drop(struct con *c, const char *name, bool force)
+static int cmd_drop(struct con *c, int argc unused, char **argv)
 {
+	const char *name = argv[1];
 	struct decision d;
 	unsigned n = 0;
 	for (unsigned i = 0; attempt_get(i, &d);) {
@@ -308,7 +251,7 @@ static int cmd_drop(struct con *c, const char *name, bool force)
 			continue;
 		}
 		n++;
-		if (!force)
+		if (!con_opt(c, "--force"))
 			return con_error(c, -EPERM,
 					 "migrate drop %s: the host at %s may hold an image of it that stands still, "
 					 "and only this record says "
@@ -322,54 +265,20 @@ static int cmd_drop(struct con *c, const char *name, bool force)
 		       "no record is kept of it. `migrate records` shows them", "dropped");
 }
 
-static int cmd_migrate(struct con *c, int argc, char **argv)
+static void words(const char *what, void (*add)(void *arg, const char *word), void *arg)
 {
-	if (argc >= 4 && !strcmp(argv[2], "to"))
-		return cmd_to(c, argc, argv);
-	if (argc == 2 && !strcmp(argv[1], "status"))
-		return cmd_status(c);
-	if (argc == 3 && !strcmp(argv[1], "cancel"))
-		return cmd_cancel(c, argv[2]);
-	if (argc == 2 && !strcmp(argv[1], "records"))
-		return cmd_records(c);
-	bool force = argc == 4 && !strcmp(argv[3], "--force");
-	if (argc - force == 3 && !strcmp(argv[1], "drop"))
-		return cmd_drop(c, argv[2], force);
-	return con_error(c, -EINVAL,
-			 "migrate: say what: migrate NAME to PEER, migrate status|records, migrate cancel|drop NAME");
+	if (*what == 'P')
+		net_peer_words(what, add, arg);
+	else
+		vm_words(what, add, arg);
 }
 
-struct completion_of {
-	void (*add)(void *arg, const char *word);
-	void *arg;
+static const struct con_sub subs[] = {
+	{ "", "NAME to PEER [--max-downtime MS] [--max-passes N] [--detach]",
+	  "move it to a [peer] or an address; --detach: do not wait", cmd_to, words, false },
+	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
+	{ "cancel", "NAME", "it goes on here", cmd_cancel, words, false },
+	{ "records", "", "what is kept for hosts that have not heard", cmd_records, NULL, false },
+	{ "drop", "NAME [--force]", "forget the records of a VM", cmd_drop, words, true },
 };
-static void add_name(struct vm *vm, void *arg)
-{
-	const struct completion_of *x = arg;
-	x->add(x->arg, vm->cfg.name);
-}
-
-static void complete(int argc, char **argv, void (*add)(void *arg, const char *word), void *arg)
-{
-	struct completion_of x = { add, arg };
-	if (argc == 2) {
-		add(arg, "status");
-		add(arg, "cancel");
-		add(arg, "records");
-		add(arg, "drop");
-	}
-	if (argc == 2 || (argc == 3 && !strcmp(argv[1], "cancel")))
-		vm_for_each(add_name, &x);
-	else if (argc == 3)
-		add(arg, "to");
-	else if (argc > 4) {
-		add(arg, "--max-downtime");
-		add(arg, "--max-passes");
-		add(arg, "--detach");
-	}
-}
-
-CONSOLE_CMD(migrate,
-	    "NAME to PEER [--max-downtime MS] [--max-passes N] [--detach] | status | cancel NAME | records | drop NAME "
-	    "[--force]",
-	    "move running VMs to other hosts", cmd_migrate, complete);
+CONSOLE_CMDS(migrate, "move running VMs to other hosts", "migrate demo to b", subs);

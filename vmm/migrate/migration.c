@@ -199,8 +199,8 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 		log_info("migration of %s %s %s: done in %lu ms", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
 			 m->st.total_ns / NS_PER_MS);
 	else
-		log_info("migration of %s %s %s: %s: %s", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
-			 migrate_phase_name(phase), m->st.error);
+		log_printf(phase == MIG_FAILED ? LOG_WARN : LOG_INFO, "migration of %s %s %s: %s: %s", m->st.vm,
+			   m->st.incoming ? "from" : "to", m->st.peer, migrate_phase_name(phase), m->st.error);
 	drop_oldest();
 	completion_done(&m->done);
 }
