@@ -8,7 +8,7 @@ CC := gcc
 endif
 Q := $(if $(V),,@)
 CLANG := $(findstring clang,$(CC))
-# FAILPOINTS=1: the image that the rig's tests boot, with the console command `failpoint` (doc/handover.md).
+# FAILPOINTS=1: the test image, which the rig's tests boot: with failpoints (doc/handover.md) and the commands of tests/image/.
 B := build$(if $(CLANG),/clang)$(if $(FAILPOINTS),/test)
 L := build$(if $(CLANG),/clang)/obj
 PYTHON := /usr/bin/python3
@@ -25,23 +25,25 @@ include deps.mk
 ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
 	ioapic.c irq.c lapic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
-KERNEL_SRC  := $(addprefix kernel/,acpi_host.c commands.c conf.c conf_value.c console.c console_edit.c \
-	console_serial.c err.c frame.c identity.c json.c ksym.c log.c log_fold.c main.c malloc.c page.c panic.c random.c sched.c selftest.c \
+KERNEL_SRC  := $(addprefix kernel/,acpi_host.c commands.c conf.c conf_host.c conf_table.c conf_value.c console.c console_edit.c \
+	console_serial.c err.c frame.c identity.c json.c ksym.c log.c log_fold.c main.c malloc.c page.c panic.c random.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c serial.c virtio_pci.c virtio_net.c)
-NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c netbuf.c netif.c ping.c pipe.c stream.c \
-	sys_arch.c tcp.c tcp_listen.c tcptest.c)
-VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c torture.c vm.c vm_cmd.c vm_console.c vm_life.c vm_mac.c \
+NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c net_conf.c netbuf.c netif.c ping.c stream.c \
+	sys_arch.c tcp.c tcp_listen.c)
+VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c vm.c vm_cmd.c vm_config.c vm_console.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_start.c)
-X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
-PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c linux_loader.c machine.c)
+X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
+PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtq.c)
-MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c failpoint.c handover.c inbox.c lease.c leave.c migrate.c migrate_cmd.c \
+MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c handover.c inbox.c lease.c leave.c migrate.c migrate_cmd.c \
 	migration.c pages.c policy.c precopy.c probe.c probe_answer.c records.c rules.c sections.c service.c settle.c shout.c source.c switchover.c this_host.c wire.c)
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \
 	say.c smbios.c)
+# In the test image alone.
+TEST_SRC    := $(addprefix tests/image/,failpoint.c selftest.c tcptest.c torture.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
-BOOT_SHARED := kernel/conf.c kernel/conf_value.c
+BOOT_SHARED := kernel/conf.c
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wundef -Wvla -Werror
 COMMON := -std=gnu17 -O2 -g -I. -MMD -MP -DTERN_VERSION='"$(VERSION)"'
@@ -50,7 +52,7 @@ CC_INC = $(if $(CLANG),$(shell $(CC) -print-resource-dir 2>/dev/null)/include,$(
 KFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -mgeneral-regs-only -mno-red-zone \
 	-mcmodel=kernel -fno-pic -fno-pie -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common \
-	-Dsnprintf=sniprintf -Dvsnprintf=vsniprintf $(if $(FAILPOINTS),-DTERN_FAILPOINTS)
+	-Dsnprintf=sniprintf -Dvsnprintf=vsniprintf -DTERN_FAILPOINTS=$(if $(FAILPOINTS),1,0)
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
 BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/efi \
 	-isystem $(EFI)/efi/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
@@ -63,7 +65,7 @@ H := $(B)/host
 F := $(B)/fuzz
 obj = $(patsubst %,$(O)/%.o,$(basename $1))
 OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(X86_SRC) $(PC_SRC) $(DEV_SRC) $(MIGRATE_SRC)
-OWN_OBJ := $(call obj,$(OWN_SRC))
+OWN_OBJ := $(call obj,$(OWN_SRC) $(if $(FAILPOINTS),$(TEST_SRC)))
 LWIP_OBJ := $(LWIP_SRC:%=$(L)/lwip/%.o)
 ZYDIS_OBJ := $(ZYDIS_SRC:%=$(L)/zydis/%.o)
 LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ)
@@ -72,12 +74,13 @@ BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
 # Compilers leave out of .d what a third party's header includes.
 $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
-$(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
+$(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC) $(TEST_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
-# The guest's DSDT, compiled to a C array.
-$(GEN)/dsdt.h: vmm/pc/dsdt.asl | $(DEPS)
-	$(Q)echo "  IASL    $<"; mkdir -p $(@D); iasl -p $(GEN)/dsdt -tc $< >$(GEN)/dsdt.log || { cat $(GEN)/dsdt.log; exit 1; }
+# The guest's DSDT, with the numbers of pc.h, compiled to a C array.
+$(GEN)/dsdt.h: vmm/pc/dsdt.asl vmm/pc/pc.h | $(DEPS)
+	$(Q)echo "  IASL    $<"; mkdir -p $(@D); $(CC) -E -P -I. -x c $< -o $(GEN)/dsdt.i
+	$(Q)iasl -p $(GEN)/dsdt -tc $(GEN)/dsdt.i >$(GEN)/dsdt.log || { cat $(GEN)/dsdt.log; exit 1; }
 	$(Q)sed 's/^unsigned char/static const unsigned char/' $(GEN)/dsdt.hex >$@
 $(call obj,vmm/pc/acpi_tables.c) $(H)/vmm/pc/acpi_tables.o $(F)/vmm/pc/acpi_tables.o: $(GEN)/dsdt.h
 
@@ -185,11 +188,11 @@ $(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$t)))
 # cmocka first: newer ones write __attribute__((noreturn)), which kernel/base/bits.h makes a macro.
 $(H)/tests/unit/test_%.o $(H)/tsan/tests/unit/test_%.o: CMOCKA := -include setjmp.h -include stdarg.h -include stddef.h -include stdint.h -include cmocka.h
 $(H)/%.o: %.c | $(DEPS)
-	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) $(CMOCKA) -c $< -o $@
+	$(Q)echo "  HOSTCC  $<"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -DTERN_FAILPOINTS=1 $(SAN) $(CMOCKA) -c $< -o $@
 $(H)/tsan/%.o: %.c | $(DEPS)
 	$(Q)echo "  HOSTCC  $< (tsan)"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) $(CMOCKA) -c $< -o $@
 $(F)/%.o: %.c | $(DEPS)
-	$(Q)echo "  FUZZCC  $<"; mkdir -p $(@D); clang $(TEST_FLAGS) $(SAN),fuzzer-no-link -c $< -o $@
+	$(Q)echo "  FUZZCC  $<"; mkdir -p $(@D); clang $(TEST_FLAGS) -DTERN_FAILPOINTS=0 $(SAN),fuzzer-no-link -c $< -o $@
 # Third-party parts of host-built tests, without sanitizers.
 $(H)/lib/%.o: | $(D)/zydis.ok $(D)/zycore.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
@@ -206,7 +209,7 @@ build/relay: tests/rig/relay.c
 
 FUZZ_SECONDS := 5
 RIGS := $(if $(RIG),$(RIG),amd intel mixed)
-CHECKS := format layers headers tidy image clang
+CHECKS := format layers house headers tidy image clang
 RUNTESTS := $(PYTHON) tools/runtests.py --seconds $(FUZZ_SECONDS)
 unit: $(UNIT_BIN)
 	$(Q)$(RUNTESTS) --unit $^
@@ -226,12 +229,13 @@ check-%:
 	$(Q)CC=$(CC) tools/check.sh $*
 test-image: build/relay
 	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI $(G)/torture.img
+# The payload is made beside the first tests.
+RUN_RIGS := --rig tests/rig --on $(RIGS) $(addprefix --payload ,$(call payload,$(RIGS)))
 rig-test: need
-	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
-	$(RUNTESTS) --rig tests/rig --on $(RIGS)
+	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) $(RUN_RIGS)
 test: need
-	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) $(call payload,$(RIGS)) && $(MAKE) --no-print-directory test-image && \
-	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) --rig tests/rig --on $(RIGS)
+	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) && $(MAKE) --no-print-directory test-image && \
+	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) $(RUN_RIGS)
 # What takes hours. test-fresh: README.md's commands on systems where nothing is installed yet (as root, or through sudo).
 FRESH := bookworm trixie
 test-fresh: need
@@ -240,11 +244,13 @@ test-long: need
 	$(Q)tools/need.sh debootstrap && $(MAKE) --no-print-directory all $(call payload,amd intel) && \
 	$(MAKE) --no-print-directory test-image && LONG=1 $(RUNTESTS) --rig tests/rig --on amd intel --fresh $(FRESH)
 run shell bench: need
-	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(H)/bench_memcpy) && $(PYTHON) tests/rig/$@.py
+	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(H)/bench_memcpy test-image) && $(PYTHON) tests/rig/$@.py
 bench-memcpy: $(H)/bench_memcpy
 	$(Q)$<
 need:
 	$(Q)tools/need.sh
+house:
+	$(Q)$(PYTHON) tools/house.py
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 print-%:
@@ -261,6 +267,7 @@ help:
 	@echo "make test       everything that is tested: unit, fuzz, model, check, rig-test (each is a target too)"
 	@echo "make test-long  what takes hours: rig tests marked long, and make run and make test on bare systems of each Debian release"
 	@echo "make bench      the figures, each with its target; bench-memcpy: copying memory alone, in seconds"
+	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy need format clean distclean help
+.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy house need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -27,7 +27,8 @@ struct boot {
 extern struct boot boot;
 
 /*
- * efi_main.c: whole pages. boot_alloc zeroes them, and ends in boot_fatal if there are none; boot_try_alloc returns 0 then.
+ * efi_main.c: whole pages. boot_alloc zeroes them, and ends in boot_fatal if there are none; boot_try_alloc returns 0
+ * then.
  */
 void *boot_alloc(uint64_t size);
 hpa_t boot_try_alloc(uint64_t size);

@@ -23,9 +23,9 @@ struct processor_information { /* EFI_PROCESSOR_INFORMATION */
 	UINT64 beyond[8]; /* room for what a later version may add */
 };
 struct mp_services { /* EFI_MP_SERVICES_PROTOCOL, as far as it is used here */
-	EFI_STATUS(EFIAPI *get_number_of_processors)(struct mp_services *this, UINTN *all, UINTN *enabled);
+	EFI_STATUS(EFIAPI *get_number_of_processors)(struct mp_services *self, UINTN *all, UINTN *enabled);
 	EFI_STATUS(EFIAPI *get_processor_info)
-	(struct mp_services *this, UINTN number, struct processor_information *info);
+	(struct mp_services *self, UINTN number, struct processor_information *info);
 };
 
 static uint32_t own_apic_id(void)

@@ -47,7 +47,8 @@ static hpa_t find_rsdp(void)
 
 /*
  * A page that a start-up IPI can name: below 1 MiB. The first try may give page 0, where the real-mode vectors are:
- * then that one stays taken, and the next try gives another. 0 if there is none: exit_boot.c looks once more at the end.
+ * then that one stays taken, and the next try gives another. 0 if there is none: exit_boot.c looks once more at the
+ * end.
  */
 static hpa_t find_trampoline(void)
 {
@@ -66,7 +67,6 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st);
 
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 {
-	uint64_t entry_tsc = clock_tsc();
 	void *stack;
 
 	boot.image = image;
@@ -77,7 +77,6 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	boot.h->magic = HANDOFF_MAGIC;
 	boot.h->version = HANDOFF_VERSION;
 	boot.h->size = sizeof(*boot.h);
-	boot.h->entry_tsc = entry_tsc;
 	say_init();
 	say_console("\ntern " TERN_VERSION "\n");
 

@@ -9,6 +9,7 @@
 
 #define CONF_NAME     "tern.conf"
 #define CONF_SIZE_MAX KIB(256)
+#define FILE_SIZE_MAX BIT(46)
 #define CHUNK         MIB(1)
 #define SHOW_PROGRESS MIB(8) /* files from this size on show how far they are */
 
@@ -57,16 +58,28 @@ static EFI_FILE_HANDLE open_volume(void)
 	return root;
 }
 
-/* Open for reading and tell the size. Names are plain ASCII, with / or \ between directories. */
-static int open_file(EFI_FILE_HANDLE root, const char *name, EFI_FILE_HANDLE *file, uint64_t *size)
+static int size_of(EFI_FILE_HANDLE file, uint64_t *size)
 {
 	static EFI_GUID info_guid = EFI_FILE_INFO_ID;
 	static union {
 		EFI_FILE_INFO info;
 		uint8_t room[2048]; /* the name comes last */
 	} info;
+	UINTN info_size = sizeof(info);
+	int err = error_of(file->GetInfo(file, &info_guid, &info_size, &info));
+	if (err)
+		return err;
+	if (info.info.Attribute & EFI_FILE_DIRECTORY)
+		return -EISDIR;
+	*size = info.info.FileSize;
+	return !*size ? -ENODATA : *size > FILE_SIZE_MAX ? -EFBIG : 0;
+}
+
+/* Open for reading and tell the size. Names are plain ASCII, with / or \ between directories. */
+static int open_file(EFI_FILE_HANDLE root, const char *name, EFI_FILE_HANDLE *file, uint64_t *size)
+{
 	CHAR16 path[sizeof(((struct handoff_file *)0)->name)];
-	UINTN info_size = sizeof(info), i;
+	UINTN i;
 	int err;
 
 	if (!root)
@@ -82,16 +95,9 @@ static int open_file(EFI_FILE_HANDLE root, const char *name, EFI_FILE_HANDLE *fi
 	err = error_of(root->Open(root, file, path, EFI_FILE_MODE_READ, 0));
 	if (err)
 		return err;
-	err = error_of((*file)->GetInfo(*file, &info_guid, &info_size, &info));
-	if (!err && (info.info.Attribute & EFI_FILE_DIRECTORY))
-		err = -EISDIR;
-	else if (!err && !info.info.FileSize)
-		err = -ENODATA;
-	else if (!err && info.info.FileSize > BIT(46))
-		err = -EFBIG;
+	err = size_of(*file, size);
 	if (err)
 		(*file)->Close(*file);
-	*size = info.info.FileSize;
 	return err;
 }
 
@@ -212,7 +218,7 @@ void files_load(void)
 		vms++;
 	boot.h->files = (hpa_t)(uintptr_t)boot_alloc((2 * vms + 1) * sizeof(struct handoff_file));
 	for (unsigned i = 0; (vm = conf_section(boot.conf, "vm", i)) != NULL; i++) {
-		load_vm_file(root, vm, "kernel");
-		load_vm_file(root, vm, "initrd");
+		load_vm_file(root, vm, CONF_KERNEL);
+		load_vm_file(root, vm, CONF_INITRD);
 	}
 }

@@ -7,6 +7,7 @@
  *	PML4[256..510]  HHDM_BASE: the same tables once more
  *	PML4[511]       KERNEL_BASE: the image
  */
+#include "kernel/base/hva.h"
 #include "boot/boot.h"
 #include "arch/x86/hw/pte.h"
 #include "arch/x86/hw/regs.h"

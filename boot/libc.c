@@ -19,6 +19,17 @@ void *memcpy(void *restrict to, const void *restrict from, size_t n)
 	return to;
 }
 
+void *memmove(void *to, const void *from, size_t n)
+{
+	void *d = (char *)to + n - 1;
+
+	if (to <= from)
+		return memcpy(to, from, n);
+	from = (const char *)from + n - 1;
+	__asm__ volatile("std; rep movsb; cld" : "+D"(d), "+S"(from), "+c"(n) : : "memory");
+	return to;
+}
+
 void *memset(void *to, int value, size_t n)
 {
 	void *d = to;

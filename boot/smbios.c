@@ -5,6 +5,7 @@
  * has no UUID.
  */
 #include "boot/boot.h"
+#include "kernel/base/checksum.h"
 #include "kernel/base/bits.h"
 #include <string.h>
 
@@ -17,20 +18,12 @@ struct table {
 	uint32_t len;
 };
 
-static bool sum_is_zero(const uint8_t *p, unsigned n)
-{
-	uint8_t sum = 0;
-	while (n--)
-		sum = (uint8_t)(sum + *p++);
-	return !sum;
-}
-
 /* The structure table that an entry point names; len 0: not one of SMBIOS. */
 static struct table entry_point(const uint8_t *e)
 {
-	if (!memcmp(e, "_SM3_", 5) && e[6] >= 24 && sum_is_zero(e, e[6]))
+	if (!memcmp(e, "_SM3_", 5) && e[6] >= 24 && !sum8(e, e[6]))
 		return (struct table){ (const uint8_t *)(uintptr_t)get_le64(e + 16), get_le32(e + 12) };
-	if (!memcmp(e, "_SM_", 4) && e[5] >= 30 && sum_is_zero(e, e[5]))
+	if (!memcmp(e, "_SM_", 4) && e[5] >= 30 && !sum8(e, e[5]))
 		return (struct table){ (const uint8_t *)(uintptr_t)get_le32(e + 24), get_le16(e + 22) };
 	return (struct table){ NULL, 0 };
 }

@@ -4,6 +4,7 @@
  * ring each way, no offloads. Registers are named as in the "PCI/PCI-X Family of Gigabit Ethernet Controllers Software
  * Developer's Manual" (SDM below) and the 82574 datasheet.
  */
+#include "kernel/base/hva.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/paging.h"
 #include "drivers/nic_poll.h"
@@ -22,37 +23,41 @@
 
 /* clang-format off */
 enum { /* registers, SDM chapter 13 */
-	CTRL = 0x0000, STATUS = 0x0008, EERD = 0x0014, ICR = 0x00c0, ITR = 0x00c4, IMS = 0x00d0, IMC = 0x00d8, RCTL = 0x0100, TCTL = 0x0400,
-	TIPG = 0x0410, RDBAL = 0x2800, RDBAH = 0x2804, RDLEN = 0x2808, RDH = 0x2810, RDT = 0x2818, RDTR = 0x2820, TDBAL = 0x3800,
-	TDBAH = 0x3804, TDLEN = 0x3808, TDH = 0x3810, TDT = 0x3818, RXCSUM = 0x5000, MTA = 0x5200, RAL = 0x5400, RAH = 0x5404,
+	CTRL = 0x0000, STATUS = 0x0008, EERD = 0x0014, ICR = 0x00c0, ITR = 0x00c4, IMS = 0x00d0, IMC = 0x00d8,
+	RCTL = 0x0100, TCTL = 0x0400, TIPG = 0x0410, RDBAL = 0x2800, RDBAH = 0x2804, RDLEN = 0x2808, RDH = 0x2810,
+	RDT = 0x2818, RDTR = 0x2820, TDBAL = 0x3800, TDBAH = 0x3804, TDLEN = 0x3808, TDH = 0x3810, TDT = 0x3818,
+	RXCSUM = 0x5000, MTA = 0x5200, RAL = 0x5400, RAH = 0x5404,
 };
 /* clang-format on */
-#define CTRL_FD      BIT(0)
-#define CTRL_ASDE    BIT(5)
-#define CTRL_SLU     BIT(6)
-#define CTRL_ILOS    BIT(7)
-#define CTRL_RST     BIT(26)
-#define CTRL_PHY_RST BIT(31)
-#define STATUS_LU    BIT(1)
-#define RAH_AV       BIT(31)
-#define ICR_LSC      BIT(2)
-#define ICR_RXDMT0   BIT(4)
-#define ICR_RXO      BIT(6)
-#define ICR_RXT0     BIT(7)
-#define IRQ_RX       (ICR_RXDMT0 | ICR_RXO | ICR_RXT0)
-#define RCTL_EN      BIT(1)
-#define RCTL_UPE     BIT(3) /* all unicast: guests have MACs of their own */
-#define RCTL_MPE     BIT(4)
-#define RCTL_BAM     BIT(15)
-#define RCTL_SECRC   BIT(26)
-#define TCTL_EN      BIT(1)
-#define TCTL_PSP     BIT(3)
-#define TCTL_CT      (0x0fU << 4)                /* collision threshold, SDM 13.4.33 */
-#define TCTL_COLD    (0x40U << 12)               /* full duplex */
-#define TIPG_COPPER  (10U | 8U << 10 | 6U << 20) /* SDM 13.4.34 */
-#define RXCSUM_TUOFL BIT(9)
-#define ITR_20K      195U /* at most 20000 interrupts a second, in units of 256 ns */
-#define EEPROM_TRIES 1000
+#define CTRL_FD         BIT(0)
+#define CTRL_ASDE       BIT(5)
+#define CTRL_SLU        BIT(6)
+#define CTRL_ILOS       BIT(7)
+#define CTRL_RST        BIT(26)
+#define CTRL_PHY_RST    BIT(31)
+#define STATUS_LU       BIT(1)
+#define EERD_START      BIT(0)
+#define EERD_DONE       BIT(4)
+#define EERD_DONE_82574 BIT(1)
+#define RAH_AV          BIT(31)
+#define ICR_LSC         BIT(2)
+#define ICR_RXDMT0      BIT(4)
+#define ICR_RXO         BIT(6)
+#define ICR_RXT0        BIT(7)
+#define IRQ_RX          (ICR_RXDMT0 | ICR_RXO | ICR_RXT0)
+#define RCTL_EN         BIT(1)
+#define RCTL_UPE        BIT(3) /* all unicast: guests have MACs of their own */
+#define RCTL_MPE        BIT(4)
+#define RCTL_BAM        BIT(15)
+#define RCTL_SECRC      BIT(26)
+#define TCTL_EN         BIT(1)
+#define TCTL_PSP        BIT(3)
+#define TCTL_CT         (0x0fU << 4)                /* collision threshold, SDM 13.4.33 */
+#define TCTL_COLD       (0x40U << 12)               /* full duplex */
+#define TIPG_COPPER     (10U | 8U << 10 | 6U << 20) /* SDM 13.4.34 */
+#define RXCSUM_TUOFL    BIT(9)
+#define ITR_20K         195U /* at most 20000 interrupts a second, in units of 256 ns */
+#define EEPROM_TRIES    1000
 
 struct rx_desc { /* SDM 3.2.3 */
 	uint64_t addr;
@@ -238,8 +243,8 @@ static unsigned e1000_tx_room(struct nic *n)
 static int eeprom_read(const struct e1000 *e, unsigned word, uint16_t *v)
 {
 	bool later = e->pci->device == DEVICE_82574L;
-	uint32_t done = later ? BIT(1) : BIT(4);
-	wr(e, EERD, 1 | word << (later ? 2 : 8));
+	uint32_t done = later ? EERD_DONE_82574 : EERD_DONE;
+	wr(e, EERD, EERD_START | word << (later ? 2 : 8));
 	for (unsigned i = 0; i < EEPROM_TRIES; i++) {
 		uint32_t r = rd(e, EERD);
 		if (r & done) {

@@ -6,7 +6,6 @@
 #pragma once
 #include "kernel/frame.h"
 #include "kernel/host.h"
-#include "kernel/base/list.h"
 
 struct nic;
 struct nic_ops {
@@ -25,7 +24,6 @@ struct nic_stats {
 	uint64_t rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_dropped;
 };
 struct nic {
-	struct list node;
 	const struct nic_ops *ops;
 	char name[8];       /* "nic0", by PCI order */
 	const char *driver; /* "virtio-net", "e1000" */

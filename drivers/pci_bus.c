@@ -96,13 +96,6 @@ static struct slot *slot_add(unsigned segment, unsigned bus, unsigned devfn, uin
 	/* A wrong MCFG must not take the machine's devices away: both ways have to see the same function. */
 	if (ecam && mmio_read32(ecam) != id)
 		s->ecam = NULL;
-	uint32_t class = pci_read32(d, PCI_REVISION), sub = pci_read32(d, PCI_SUBVENDOR);
-	d->revision = (uint8_t) class;
-	d->prog_if = (uint8_t)(class >> 8);
-	d->subclass = (uint8_t)(class >> 16);
-	d->class_code = (uint8_t)(class >> 24);
-	d->subsystem_vendor = (uint16_t)sub;
-	d->subsystem = (uint16_t)(sub >> 16);
 	d->irq_line = pci_read8(d, PCI_INT_LINE);
 	if (segment)
 		sniprintf(d->location, sizeof(d->location), "%04x:%02x:%02x.%u", segment, bus, d->dev, d->fn);

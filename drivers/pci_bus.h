@@ -9,8 +9,8 @@
 struct pci_dev {
 	uint16_t segment;
 	uint8_t bus, dev, fn;
-	uint16_t vendor, device, subsystem_vendor, subsystem;
-	uint8_t class_code, subclass, prog_if, revision, irq_line;
+	uint16_t vendor, device;
+	uint8_t irq_line;
 	char location[16]; /* "00:03.0" */
 };
 

@@ -24,7 +24,7 @@
 
 #define NOBODY 0xff /* what an LSR that nobody drives reads as */
 
-#define STALL_NS       (2 * NS_PER_SEC) /* a terminal that takes nothing for so long stands still: nobody waits for it */
+#define STALL_NS       (2 * NS_PER_SEC) /* a terminal that takes nothing for so long is stuck: nobody waits for it */
 #define BOOT_STALL_NS  (20 * NS_PER_MS) /* the same for those that wait in place: 16 bytes take 1.4 ms */
 #define PANIC_STALL_NS (100 * NS_PER_MS)
 #define PANIC_NS       (10 * NS_PER_SEC) /* in all, until a key is typed: a full ring takes 3 s */

@@ -9,6 +9,8 @@
  *     tx buffer   |...free...|hdr frame|hdr frame fra|   and what is done is taken back at the next send
  *                            tail                    head
  */
+#include "kernel/base/hva.h"
+#include "arch/x86/hw/virtio.h"
 #include "arch/x86/paging.h"
 #include "drivers/nic_poll.h"
 #include "drivers/virtio_pci.h"
@@ -123,7 +125,7 @@ static bool virtio_nic_poll(struct nic *n, unsigned budget)
 		struct frame f;
 		bool bad;
 		unsigned count = rx_gather(v, &f, &bad);
-		if (!count)
+		if (!count) /* not all of its buffers are there yet */
 			break;
 		if (bad) {
 			nic_count(&n->stats.rx_dropped, 1);
@@ -134,7 +136,7 @@ static bool virtio_nic_poll(struct nic *n, unsigned budget)
 				n->rx(n->rx_arg, &f);
 		}
 		rx_repost(v, count);
-		if (taken % 16 == 15)
+		if (taken % 16 == 15) /* the card must not run dry while a long burst is worked off */
 			virtq_offer_done(&v->rx);
 	}
 	virtq_offer_done(&v->rx);
@@ -223,6 +225,7 @@ static int tx_locked(struct virtio_nic *v, const struct frame *f)
 	uint32_t at = tx_put(v, v->tx_head, &h, sizeof(h));
 	for (unsigned i = 0; i < f->niov; i++)
 		at = tx_put(v, at, f->iov[i].base, f->iov[i].len);
+	/* Header and frame lie in the ring of bytes in one piece, or in two where it wraps. */
 	uint16_t head = v->tx_desc, ndesc = 1;
 	uint32_t off = v->tx_head % TX_BYTES, first = (uint32_t)MIN((uint64_t)len, TX_BYTES - off);
 	tx_desc_set(v, head, off, first, first < len);
@@ -282,8 +285,9 @@ static int irq_setup(struct virtio_nic *v, uint16_t *rx_vector)
 	if (pci_msix_count(d) <= VECTOR_RX)
 		return pci_irq_simple(d, line_irq, v);
 	int err = pci_msix_set(d, VECTOR_CONFIG, config_irq, v);
-	if (!err)
-		err = pci_msix_set(d, VECTOR_RX, rx_irq, v);
+	if (err)
+		return err;
+	err = pci_msix_set(d, VECTOR_RX, rx_irq, v);
 	if (err)
 		return err;
 	pci_msix_enable(d, true);
@@ -307,6 +311,7 @@ static int virtio_nic_start(struct nic *n)
 	if (irq_setup(v, &vector) || virtq_init(&v->dev, &v->rx, 0, RX_MAX, vector) ||
 	    virtq_init(&v->dev, &v->tx, 1, TX_MAX, VIRTIO_NO_VECTOR))
 		goto fail;
+	/* A page to each descriptor, for ever: buffer and descriptor have one number. */
 	for (uint16_t i = 0; i < v->rx.size; i++) {
 		v->rx.desc[i] =
 			(struct virtq_desc){ .addr = rx + i * PAGE_SIZE, .len = PAGE_SIZE, .flags = VIRTQ_DESC_WRITE };
@@ -331,6 +336,25 @@ static const struct nic_ops virtio_nic_ops = {
 	.tx = virtio_nic_tx, .link_up = virtio_nic_link_up, .start = virtio_nic_start, .tx_room = virtio_nic_tx_room
 };
 
+static int negotiate(struct virtio_dev *dev, const struct pci_dev *d)
+{
+	const uint64_t need = VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC,
+		       large = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6,
+		       want = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_HOST_TSO4 |
+			      VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS |
+			      VIRTIO_F_EVENT_IDX;
+	int err = virtio_dev_init(dev, d, want | large, need);
+	if (err)
+		return err;
+	/* Large frames are received into several buffers each: a device that has no such is told to send none. */
+	if (!(dev->features & VIRTIO_NET_F_MRG_RXBUF)) {
+		err = virtio_dev_init(dev, d, want, need);
+		if (err)
+			return err;
+	}
+	return dev->config ? 0 : -ENODEV;
+}
+
 struct nic *virtio_net_probe(const struct pci_dev *d)
 {
 	if (d->vendor != VIRTIO_PCI_VENDOR ||
@@ -341,16 +365,7 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 		return NULL;
 	}
 	struct virtio_nic *v = &cards[ncards];
-	uint64_t want = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4 |
-			VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6 |
-			VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VIRTIO_F_EVENT_IDX;
-	int err = virtio_dev_init(&v->dev, d, want, VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC);
-	/* Large frames are received only into several buffers: without those, ask again without them. */
-	if (!err && !(v->dev.features & VIRTIO_NET_F_MRG_RXBUF))
-		err = virtio_dev_init(&v->dev, d, want & ~(VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6),
-				      VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC);
-	if (!err && !v->dev.config)
-		err = -ENODEV;
+	int err = negotiate(&v->dev, d);
 	if (err) {
 		log_warn("virtio-net: %s cannot be used: %s. It must be a virtio 1.0 device with a MAC", d->location,
 			 err_name(err));

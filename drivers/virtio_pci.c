@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* virtio 1.x over PCI, host side: see virtio_pci.h. */
+#include "kernel/base/hva.h"
 #include "drivers/virtio_pci.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/hw/pci.h"
-#include "kernel/log.h"
+#include "arch/x86/hw/virtio.h"
 #include "kernel/page.h"
-#include "kernel/task.h"
 #include "kernel/time.h"
 #include <string.h>
 
+/* Of each structure the first that can be mapped counts: a device offers them in its order of preference (4.1.4.1). */
 static int map_caps(struct virtio_dev *v)
 {
 	uint8_t *bars[6] = { 0 };
@@ -32,7 +33,6 @@ static int map_caps(struct virtio_dev *v)
 			v->isr = p;
 		} else if (type == VCAP_DEVICE && !v->config) {
 			v->config = p;
-			v->config_len = len;
 		}
 	}
 	return v->common && v->notify && v->isr ? 0 : -ENODEV;

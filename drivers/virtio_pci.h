@@ -4,7 +4,6 @@
  * Host side only; the devices that guests see are in vmm/dev. Private to drivers/.
  */
 #pragma once
-#include "arch/x86/hw/virtio.h"
 #include "drivers/pci_bus.h"
 #include "kernel/base/bits.h"
 #include "kernel/base/err.h"
@@ -32,7 +31,7 @@ struct virtq {
 struct virtio_dev {
 	const struct pci_dev *pci;
 	uint8_t *common, *notify, *isr, *config;
-	uint32_t notify_multiplier, config_len;
+	uint32_t notify_multiplier;
 	uint64_t features; /* agreed on */
 };
 

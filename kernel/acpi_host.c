@@ -4,11 +4,14 @@
  * 3.2, 4.1.2). No AML interpreter: of the DSDT only the _S5 package is looked for, by its bytes. Tables are firmware's
  * data: every length is checked before it is followed.
  */
+#include "kernel/base/hva.h"
 #include "kernel/acpi_host.h"
 #include "arch/x86/arch.h"
+#include "arch/x86/cpu.h"
 #include "arch/x86/hw/acpi.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
+#include "kernel/base/checksum.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include <string.h>
@@ -27,14 +30,6 @@ static const uint8_t *map(hpa_t hpa, uint64_t size)
 	return page_in_direct_map(hpa, size) ? hva_of(hpa) : mmio_map(hpa, size);
 }
 
-static bool sum_is_zero(const uint8_t *p, size_t n)
-{
-	uint8_t sum = 0;
-	while (n--)
-		sum = (uint8_t)(sum + *p++);
-	return sum == 0;
-}
-
 /* A whole table with a good checksum, or NULL. */
 static const uint8_t *table(hpa_t hpa, uint32_t *len)
 {
@@ -42,7 +37,7 @@ static const uint8_t *table(hpa_t hpa, uint32_t *len)
 	if (!t)
 		return NULL;
 	*len = get_le32(t + ACPI_LENGTH);
-	if (*len < ACPI_HEADER_LEN || *len > TABLE_MAX || !(t = map(hpa, *len)) || !sum_is_zero(t, *len)) {
+	if (*len < ACPI_HEADER_LEN || *len > TABLE_MAX || !(t = map(hpa, *len)) || sum8(t, *len)) {
 		log_warn("acpi: the table at %#lx is broken, it is not used", hpa);
 		return NULL;
 	}
@@ -120,7 +115,7 @@ static void read_dsdt(const uint8_t *t, uint32_t len)
 
 static void read_fadt(const uint8_t *t, uint32_t len)
 {
-	if (len < 116)
+	if (len < FADT_MIN)
 		return;
 	smi_cmd = (uint16_t)get_le32(t + FADT_SMI_CMD);
 	acpi_enable = t[FADT_ACPI_ENABLE];
@@ -131,6 +126,7 @@ static void read_fadt(const uint8_t *t, uint32_t len)
 		info.reset_addr = get_le64(t + FADT_RESET_REG + GAS_ADDRESS);
 		info.reset_value = t[FADT_RESET_VALUE];
 	}
+	/* The 64-bit address goes before the old one, where it is given (5.2.9). */
 	hpa_t dsdt = len >= FADT_X_DSDT + 8 ? get_le64(t + FADT_X_DSDT) : 0;
 	if (!dsdt)
 		dsdt = get_le32(t + FADT_DSDT);
@@ -145,11 +141,12 @@ static void read_fadt(const uint8_t *t, uint32_t len)
 void acpi_init(hpa_t rsdp)
 {
 	memset(&info, 0, sizeof(info));
-	const uint8_t *r = rsdp ? map(rsdp, 36) : NULL;
-	if (!r || memcmp(r, "RSD PTR ", 8) != 0 || !sum_is_zero(r, 20)) {
+	const uint8_t *r = rsdp ? map(rsdp, RSDP_LEN) : NULL;
+	if (!r || memcmp(r, "RSD PTR ", 8) != 0 || sum8(r, RSDP_LEN_1)) {
 		log_info("acpi: none");
 		return;
 	}
+	/* From ACPI 2.0 on the XSDT, whose addresses have 64 bits, replaces the RSDT. */
 	bool wide = r[RSDP_REVISION] >= 2 && get_le64(r + RSDP_XSDT) != 0;
 	uint32_t len;
 	const uint8_t *root = table(wide ? get_le64(r + RSDP_XSDT) : get_le32(r + RSDP_RSDT), &len);

@@ -5,7 +5,7 @@
  *
  *	[kind] or [kind NAME]
  *	key = value
- *	# or ; at the start, or ; after a blank: a comment to the end of the line
+ *	# or ; at the start or after a blank: a comment to the end of the line
  *
  * There is no quoting and no continuation. (inih was tried: it hands out neither section lines nor the reason and the
  * place of an error, cuts names silently, and Debian's patch takes away its switches; working around that took more
@@ -30,11 +30,26 @@ static const struct {
 	bool named;
 } kinds[] = { { "host", false }, { "nic", true }, { "peer", true }, { "vm", true } };
 
+/* Where a problem of that line belongs: before the first of a later line. */
+static char *problem_place(struct conf *c, int line)
+{
+	char *p = c->problems;
+
+	for (; *p; p = (char *)memchr(p, '\n', strlen(p)) + 1) {
+		int at = 0;
+		for (const char *d = p + strlen("tern.conf:"); *d >= '0' && *d <= '9'; d++)
+			at = at * 10 + (*d - '0');
+		if (line > 0 && (at > line || !at))
+			break;
+	}
+	return p;
+}
+
 void conf_problem(struct conf *c, int line, const char *fmt, ...)
 {
 	static const char more[] = "tern.conf: there are more problems than fit here\n";
 	const size_t more_len = sizeof(more) - 1, n = strlen(c->problems);
-	char text[320];
+	char text[320], *at;
 	size_t len;
 	va_list ap;
 
@@ -50,10 +65,13 @@ void conf_problem(struct conf *c, int line, const char *fmt, ...)
 	va_end(ap);
 	strcat(text, "\n");
 	len = strlen(text);
-	if (n + len + more_len < sizeof(c->problems))
-		memcpy(c->problems + n, text, len + 1);
-	else
+	if (n + len + more_len >= sizeof(c->problems)) {
 		memcpy(c->problems + n, more, sizeof(more));
+		return;
+	}
+	at = problem_place(c, line);
+	memmove(at + len, at, strlen(at) + 1);
+	memcpy(at, text, len);
 }
 
 /* A piece of the text, and its start as printf's "%.*s" wants it. */
@@ -84,26 +102,22 @@ static bool fits(char *to, size_t size, const struct span *s)
 	return true;
 }
 
-/* Names and keys go to consoles, JSON and the wire: plain characters only. */
-static bool is_word(const struct span *s)
+bool conf_is_word(const char *s, size_t len)
 {
-	for (size_t i = 0; i < s->len; i++) {
-		char ch = s->p[i];
-
-		if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '_' ||
-		      ch == '-' || ch == '.'))
+	for (size_t i = 0; i < len; i++)
+		if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') || (s[i] >= '0' && s[i] <= '9') ||
+		      s[i] == '_' || s[i] == '-' || s[i] == '.'))
 			return false;
-	}
-	return s->len > 0;
+	return len > 0;
 }
 
-static struct conf_entry *find(const struct conf *c, const char *kind, const char *name, const char *key)
+static const struct conf_entry *find(const struct conf *c, const char *kind, const char *name, const char *key)
 {
 	for (unsigned i = 0; i < c->n; i++) {
 		const struct conf_entry *e = &c->e[i];
 
 		if (!strcmp(e->kind, kind) && !strcmp(e->name, name ? name : "") && !strcmp(e->key, key))
-			return (struct conf_entry *)e;
+			return e;
 	}
 	return NULL;
 }
@@ -162,7 +176,7 @@ static void take_section(struct parse *p, const struct span *line)
 	} else if (kinds[i].named && !name.len) {
 		conf_problem(p->c, p->line, "section [%s] needs a name; ignored: write [%s NAME]", kinds[i].kind,
 			     kinds[i].kind);
-	} else if (name.len && !is_word(&name)) {
+	} else if (name.len && !conf_is_word(name.p, name.len)) {
 		conf_problem(p->c, p->line,
 			     "the name '%.*s' may hold letters, digits, '_', '-' and '.' only; section ignored",
 			     SHOW(name));
@@ -196,14 +210,14 @@ static void take_key(struct parse *p, const struct span *line)
 	}
 	key = trim(line->p, equals);
 	for (const char *s = equals + 1; s < end; s++)
-		if (*s == ';' && is_blank(s[-1]))
+		if ((*s == ';' || *s == '#') && is_blank(s[-1]))
 			end = s;
 	value = trim(equals + 1, end);
 	if (!p->in_section) {
 		conf_problem(p->c, p->line, "'%.*s' stands before the first section; ignored", SHOW(key));
 	} else if (p->skip) {
 		/* The section's own line has been reported. */
-	} else if (!is_word(&key) || !fits(name, sizeof(name), &key)) {
+	} else if (!conf_is_word(key.p, key.len) || !fits(name, sizeof(name), &key)) {
 		conf_problem(p->c, p->line, "'%.*s' cannot be a key (1 to %d letters, digits, '_', '-', '.'); ignored",
 			     SHOW(key), (int)sizeof(name) - 1);
 	} else if (value.len >= sizeof(e->value)) {
@@ -257,14 +271,11 @@ int conf_parse(struct conf *c, const char *text, size_t len)
 	return c->problems[0] ? -EINVAL : 0;
 }
 
-const char *conf_get(struct conf *c, const char *kind, const char *name, const char *key)
+const char *conf_get(const struct conf *c, const char *kind, const char *name, const char *key)
 {
-	struct conf_entry *e = find(c, kind, name, key);
+	const struct conf_entry *e = find(c, kind, name, key);
 
-	if (!e)
-		return NULL;
-	e->used = true;
-	return e->value;
+	return e ? e->value : NULL;
 }
 
 int conf_line(const struct conf *c, const char *kind, const char *name, const char *key)
@@ -282,15 +293,4 @@ const char *conf_section(const struct conf *c, const char *kind, unsigned i)
 		if (!c->e[k].key[0] && !strcmp(c->e[k].kind, kind) && i-- == 0)
 			return c->e[k].name;
 	return NULL;
-}
-
-void conf_check_unused(struct conf *c)
-{
-	for (unsigned i = 0; i < c->n; i++) {
-		const struct conf_entry *e = &c->e[i];
-
-		if (e->key[0] && !e->used)
-			conf_problem(c, e->line, "[%s%s%s] has no key '%s'; ignored", e->kind, e->name[0] ? " " : "",
-				     e->name, e->key);
-	}
 }

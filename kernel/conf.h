@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tern.conf, an INI file: sections `[host]`, `[nic NAME]`, `[peer NAME]`, `[vm NAME]`. This parser keeps every entry
- * with its line; each room reads and checks its own sections. Problems are collected as text "tern.conf:LINE: ..." and
- * the rest still starts. Pure: no kernel calls, no globals, so the loader and tests use it too.
+ * tern.conf, an INI file: sections `[host]`, `[nic NAME]`, `[peer NAME]`, `[vm NAME]`. The parser (conf.c) keeps every
+ * entry with its line. What keys a section has stands in one table of the room that it belongs to, and conf_read reads
+ * the section by it. Problems are collected as text "tern.conf:LINE: ..." and the rest still starts. Pure: no kernel
+ * calls, no globals, so the loader and tests use it too.
  */
 #pragma once
 #include "kernel/base/bits.h"
@@ -15,29 +16,94 @@ struct conf_entry {
 	char key[24];  /* "" for the section line itself */
 	char value[512];
 	int line;
-	bool used; /* set by conf_get: what stays unused is an unknown key */
 };
 struct conf {
 	struct conf_entry e[CONF_MAX_ENTRIES];
 	unsigned n;
-	char problems[2048]; /* lines "tern.conf:LINE: what is wrong and what to do" */
+	char problems[2048]; /* lines "tern.conf:LINE: what is wrong and what to do", in order of lines */
 };
 
 /* Parse text of len bytes. Always leaves a usable conf; 0, or -EINVAL if something was wrong (see problems). */
 int conf_parse(struct conf *c, const char *text, size_t len);
-/* Value of key in section [kind name], or NULL; marks it used. */
-const char *conf_get(struct conf *c, const char *kind, const char *name, const char *key);
+/* Value of key in section [kind name], or NULL. */
+const char *conf_get(const struct conf *c, const char *kind, const char *name, const char *key);
 /* Line of that key (or of the section if key is absent), 0 if neither is there. */
 int conf_line(const struct conf *c, const char *kind, const char *name, const char *key);
 /* Name of the i-th section of a kind, or NULL. */
 const char *conf_section(const struct conf *c, const char *kind, unsigned i);
-/* Add a problem with its line. */
+/* Add a problem with its line; 0: none. */
 void conf_problem(struct conf *c, int line, const char *fmt, ...) printf_like(3, 4);
-/* Report every entry that nobody read ("unknown key"). Call after all rooms have read theirs. */
-void conf_check_unused(struct conf *c);
+/* Names and keys go to consoles, JSON and the wire: letters, digits, '_', '-' and '.', at least one. */
+bool conf_is_word(const char *s, size_t len);
 
-/* Shared value parsers: 0 or -EINVAL. Sizes take K, M, G; MAC is aa:bb:cc:dd:ee:ff (unicast, not zero). */
+/* ---- a section by its table (conf_table.c) ---- */
+
+struct conf_key {
+	const char *key;
+	const struct conf_type *type;
+	uint16_t off, size; /* of its field in the section's struct */
+	const char *def;    /* what stands for a line that is missing; "": zeros; NULL: it must be given */
+	const char *help;   /* what to write */
+	uint64_t min, max, step;
+	const char *const *words; /* of a choice, NULL at the end */
+	const char *zero;         /* the word that is stored as zeros */
+	bool word;                /* conf_is_word */
+};
+#define CONF_FIELD(stype, m) .off = offsetof(stype, m), .size = sizeof(((stype *)0)->m)
+struct conf_type {
+	/* 0, or -EINVAL and the field is as it was; w may hold what to add to the key's help. */
+	int (*parse)(const struct conf_key *k, const char *s, void *field, struct why *w);
+	void (*text)(const struct conf_key *k, const void *field, char *buf, size_t size); /* NULL: never shown */
+};
+extern const struct conf_type conf_type_str, /* char[], of at least min characters */
+	conf_type_size,                      /* uint64_t from min to max in steps */
+	conf_type_u32,                       /* uint32_t from min to max */
+	conf_type_choice,                    /* uint32_t: the word's index; yes and no have their synonyms */
+	conf_type_mac,                       /* uint8_t[6], unicast */
+	conf_type_ip4,                       /* uint32_t in network order */
+	conf_type_net;                       /* struct conf_net */
+struct conf_net {                            /* 10.77.0.11/24 */
+	uint32_t ip;                         /* in network order; 0: none */
+	uint32_t prefix;
+};
+static inline uint32_t conf_net_mask(struct conf_net n)
+{
+	return n.prefix ? __builtin_bswap32(~0U << (32 - n.prefix)) : 0;
+}
+
+struct conf_table {
+	const char *kind;
+	const struct conf_key *keys;
+	unsigned n;
+};
+#define CONF_TABLE(section, array)                                          \
+	{                                                                   \
+		.kind = (section), .keys = (array), .n = ARRAY_SIZE(array), \
+	}
+/* Keys whose values are files of the boot volume: the loader reads them all. */
+#define CONF_KERNEL "kernel"
+#define CONF_INITRD "initrd"
+
+#define CONF_WRONG_MAX 192
+struct conf_reader { /* of the section [table->kind name] */
+	struct conf *c;
+	const struct conf_table *table;
+	const char *name;           /* "" for [host] */
+	char wrong[CONF_WRONG_MAX]; /* "tern.conf:LINE: ...", the first thing that is wrong; "": nothing */
+};
+/*
+ * The section into obj, a struct of zeros: what is missing, or wrong, has its default. True if all is well; a key that
+ * the table does not have is a problem of the file, but not of the section. No such section: defaults.
+ */
+bool conf_read(struct conf_reader *r, void *obj);
+/* For what a room finds wrong beyond that: at key's line, "" for the section's. */
+void conf_wrong(struct conf_reader *r, const char *key, const char *fmt, ...) printf_like(3, 4);
+/* Each key of obj with its value as it would be written. */
+void conf_show(const struct conf_table *t, const void *obj,
+	       void (*show)(void *arg, const struct conf_key *k, const char *value), void *arg);
+
+/* Values: 0 or -EINVAL. Sizes take K, M, G; MAC is aa:bb:cc:dd:ee:ff (unicast, not zero); ip4 in network order. */
 int conf_parse_size(const char *s, uint64_t *bytes);
 int conf_parse_uint(const char *s, uint64_t max, uint64_t *v);
 int conf_parse_mac(const char *s, uint8_t mac[6]);
-int conf_parse_bool(const char *s, bool *v);
+int conf_parse_ip4(const char *s, uint32_t *ip);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The values of tern.conf and of console commands: numbers, sizes, MAC addresses, yes or no. Pure. See conf.h. */
+/* The values of tern.conf and of console commands: numbers, sizes, MAC and IPv4 addresses. Pure. See conf.h. */
 #include "kernel/conf.h"
 #include <string.h>
 
@@ -81,14 +81,20 @@ int conf_parse_mac(const char *s, uint8_t mac[6])
 	return 0;
 }
 
-int conf_parse_bool(const char *s, bool *v)
+/* Four numbers: lwIP's own parser also takes 10.1 and 0x0a.1. */
+int conf_parse_ip4(const char *s, uint32_t *ip)
 {
-	static const char *const words[2][4] = { { "no", "off", "false", "0" }, { "yes", "on", "true", "1" } };
+	uint8_t b[4];
 
-	for (unsigned i = 0; i < 8; i++)
-		if (!strcmp(s, words[i / 4][i % 4])) {
-			*v = i / 4;
-			return 0;
-		}
-	return -EINVAL;
+	for (int i = 0; i < 4; i++) {
+		const char *start = s;
+		uint64_t v;
+
+		s = digits(s, &v);
+		if (!s || s - start > 3 || v > 255 || *s++ != (i < 3 ? '.' : '\0'))
+			return -EINVAL;
+		b[i] = (uint8_t)v;
+	}
+	memcpy(ip, b, sizeof(*ip));
+	return 0;
 }

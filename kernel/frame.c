@@ -162,6 +162,7 @@ bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, u
 	if (!parse_tcp(&t, head, got, gso == FRAME_GSO_TCPV6) || f->gso_size == 0 ||
 	    t.payload + f->gso_size > FRAME_WIRE_MAX)
 		return false;
+	/* Lengths, id, sequence number and sums are each segment's own; FIN and PSH the last's, CWR the first's. */
 	uint32_t seq = get_be32(head + t.tcp + 4);
 	uint16_t id = get_be16(head + t.ip + 4);
 	uint8_t tcp_flags = head[t.tcp + 13];

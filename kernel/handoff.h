@@ -8,7 +8,7 @@
  * HHDM_BASE (RWX, 2M pages), and the kernel's image at KERNEL_BASE. No firmware call is possible any more.
  */
 #pragma once
-#include "kernel/base/hva.h"
+#include "kernel/base/bits.h"
 
 #define HANDOFF_MAGIC   0x6e72657454ULL /* "Tern" + version below */
 #define HANDOFF_VERSION 2
@@ -54,6 +54,5 @@ struct handoff {
 	uint64_t wall_s;         /* UTC seconds since 1970 from GetTime(), or 0 */
 	uint64_t wall_tsc;       /* TSC when wall_s was read */
 	uint64_t exit_tsc;       /* TSC right after ExitBootServices */
-	uint64_t entry_tsc;      /* TSC at the loader's first instruction */
 	uint8_t system_uuid[16]; /* SMBIOS type 1 (SMBIOS 3.6, 7.2), as it lies there; zeros: none */
 };

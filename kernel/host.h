@@ -18,6 +18,13 @@ static inline bool incarnation_equal(struct incarnation a, struct incarnation b)
 /* `host` of an incarnation; in whatever order the cards come. Pure. */
 uint64_t host_identity(const uint8_t smbios_uuid[16], const uint8_t (*macs)[6], unsigned n);
 
+struct host_conf { /* [host] of tern.conf */
+	char name[32];
+	uint32_t undecided; /* HOST_UNDECIDED_*: what to do with a VM that no host has or had (doc/handover.md) */
+};
+enum { HOST_UNDECIDED_ASK, HOST_UNDECIDED_RESUME };
+extern const struct conf_table host_conf_table; /* kernel/conf.h */
+
 #define HOST_HV_FEATURES 40
 struct host_hv_feature { /* a capability of the CPU's virtualisation */
 	const char *name;

@@ -39,6 +39,7 @@ extern const struct console_cmd __console_cmds_start[], __console_cmds_end[]; /*
 extern char __kernel_start[], __kernel_end[];
 
 static struct conf conf;
+static struct host_conf host_conf;
 static struct vm_file *files;
 static unsigned nfiles;
 
@@ -131,8 +132,8 @@ static void take_handoff(const struct handoff *h)
 			files[nfiles++] =
 				(struct vm_file){ .name = name, .data = hva_of(f[i].base), .size = f[i].size };
 	}
-	const char *name = conf_get(&conf, "host", "", "name");
-	sniprintf(host_info.name, sizeof(host_info.name), "%s", name ? name : "tern");
+	(void)conf_read(&(struct conf_reader){ .c = &conf, .table = &host_conf_table, .name = "" }, &host_conf);
+	memcpy(host_info.name, host_conf.name, sizeof(host_info.name));
 	console_set_name(host_info.name);
 }
 
@@ -169,17 +170,6 @@ static bool address_conflict(char *text, size_t size)
 	return true;
 }
 
-/* [host] undecided = ask | resume: what to do with a VM that no host has or had (doc/handover.md). */
-static bool undecided_resume(void)
-{
-	const char *v = conf_get(&conf, "host", "", "undecided");
-	bool resume = v && !strcmp(v, "resume");
-	if (v && !resume && strcmp(v, "ask"))
-		conf_problem(&conf, conf_line(&conf, "host", "", "undecided"), "undecided = %s: write ask or resume",
-			     v);
-	return resume;
-}
-
 /*
  * Hardware virtualisation, on every CPU or not at all; then the VMs. Without it tern says why, and the console still
  * runs.
@@ -214,13 +204,11 @@ static void start_vmm(void)
 		log_error("this machine cannot run VMs: %s. The console works, `reboot` restarts the machine", w.text);
 	}
 	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc);
-	migrate_this_host()->undecided_resume = undecided_resume();
+	migrate_this_host()->undecided_resume = host_conf.undecided == HOST_UNDECIDED_RESUME;
 	migrate_this_host()->address_conflict = address_conflict;
 	migrate_this_host()->address_settled = address_settled;
 	vm_guard = (struct vm_guard){ lease_may_start, lease_started };
-	const char *name, *addr;
-	for (unsigned i = 0; net_peer_get(i, &name, &addr); i++)
-		migrate_peer_add(name, addr);
+	migrate_this_host()->peers = net_peers(&migrate_this_host()->npeers);
 	host_may_leave = migrate_may_leave;
 	const struct nic *nic;
 	for (unsigned i = 0; (nic = nic_get(i)); i++)
@@ -254,7 +242,6 @@ static void boot(void *arg)
 		log_error("no network: %s. VMs run, but cannot be reached or moved", err_name(err));
 	start_vmm();
 
-	conf_check_unused(&conf);
 	log_text(conf.problems, strlen(conf.problems));
 	char banner[160];
 	sniprintf(banner, sizeof(banner), "\ntern " TERN_VERSION " on %s: %u CPUs, %lu MiB free. Type `help`.\n",

@@ -10,6 +10,7 @@
  * A large block starts on a page that the page allocator knows as the start of a block; an object never does, because
  * the header is there. That tells them apart on free.
  */
+#include "kernel/base/hva.h"
 #include "kernel/malloc.h"
 #include "kernel/base/err.h"
 #include "kernel/base/list.h"
@@ -29,15 +30,14 @@ struct slab {
 	struct list node;       /* in its class's list while it has a free object */
 	void *free;             /* chain through the first word */
 	uint32_t nfree, nfresh; /* objects never used yet lie at the end, so that a new slab need not be touched */
-	uint32_t class, total;
+	uint32_t k, total;      /* its objects are of sizes[k] */
 };
 _Static_assert(sizeof(struct slab) <= HEADER, "header");
 
 static const uint16_t sizes[] = {
 	16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3264, 5440, 8160
 };
-static struct class
-{
+static struct size_class {
 	struct spinlock lock;
 	struct list partial;
 	unsigned empty; /* slabs on it with nothing in use: one is kept */
@@ -80,19 +80,19 @@ static struct slab *slab_of(const void *p)
 	if (((uintptr_t)p & PAGE_MASK) == 0 && page_block_order(hpa_of(p)) >= 0)
 		return NULL;
 	struct slab *s = (struct slab *)ALIGN_DOWN((uintptr_t)p, SLAB_SIZE);
-	if (s->magic != SLAB_MAGIC || ((uintptr_t)p - (uintptr_t)s - HEADER) % sizes[s->class] != 0)
+	if (s->magic != SLAB_MAGIC || ((uintptr_t)p - (uintptr_t)s - HEADER) % sizes[s->k] != 0)
 		panic("malloc: %p is not an allocated object", p);
 	return s;
 }
 
-static struct slab *slab_new(unsigned class)
+static struct slab *slab_new(unsigned k)
 {
 	hpa_t hpa = page_alloc(SLAB_ORDER);
 	if (hpa == HPA_NONE)
 		return NULL;
 	struct slab *s = hva_of(hpa);
-	*s = (struct slab){ .magic = SLAB_MAGIC, .class = class };
-	s->total = s->nfree = s->nfresh = (uint32_t)((SLAB_SIZE - HEADER) / sizes[class]);
+	*s = (struct slab){ .magic = SLAB_MAGIC, .k = k };
+	s->total = s->nfree = s->nfresh = (uint32_t)((SLAB_SIZE - HEADER) / sizes[k]);
 	return s;
 }
 
@@ -100,16 +100,16 @@ static struct slab *slab_new(unsigned class)
 static void *alloc(size_t n)
 {
 	BUG_ON(!ready);
-	unsigned class = 0;
-	while (class < ARRAY_SIZE(sizes) && sizes[class] < n)
-		class ++;
-	if (class == ARRAY_SIZE(sizes))
+	unsigned k = 0;
+	while (k < ARRAY_SIZE(sizes) && sizes[k] < n)
+		k++;
+	if (k == ARRAY_SIZE(sizes))
 		return large_alloc(n);
-	struct class *c = &classes[class];
+	struct size_class *c = &classes[k];
 	uint64_t flags = spin_lock_irqsave(&c->lock);
 	struct slab *s = list_first(&c->partial, struct slab, node);
 	if (!s) {
-		s = slab_new(class);
+		s = slab_new(k);
 		if (!s) {
 			spin_unlock_irqrestore(&c->lock, flags);
 			errno = ENOMEM;
@@ -124,7 +124,7 @@ static void *alloc(size_t n)
 	if (p)
 		s->free = *(void **)p;
 	else
-		p = (char *)s + HEADER + (size_t)(s->total - s->nfresh--) * sizes[class];
+		p = (char *)s + HEADER + (size_t)(s->total - s->nfresh--) * sizes[k];
 	if (--s->nfree == 0)
 		list_remove(&s->node);
 	spin_unlock_irqrestore(&c->lock, flags);
@@ -142,7 +142,7 @@ void free(void *p)
 		page_free(hpa_of(p), (unsigned)page_block_order(hpa_of(p)));
 		return;
 	}
-	struct class *c = &classes[s->class];
+	struct size_class *c = &classes[s->k];
 	uint64_t flags = spin_lock_irqsave(&c->lock);
 	BUG_ON(s->nfree >= s->total);
 	*(void **)p = s->free;
@@ -168,7 +168,7 @@ size_t malloc_usable_size(void *p)
 	if (!p)
 		return 0;
 	struct slab *s = slab_of(p);
-	return s ? sizes[s->class] : PAGE_SIZE << page_block_order(hpa_of(p));
+	return s ? sizes[s->k] : PAGE_SIZE << page_block_order(hpa_of(p));
 }
 
 void *calloc(size_t n, size_t size)

@@ -3,18 +3,19 @@
  * Physical pages: a buddy system. Physical address space is cut into regions of 1 GiB, the largest block; no block
  * crosses one. Each region with RAM has a byte for each of its 4K pages:
  *
- *   region[i] -> | F|9 |  0  |  0  | ... | A|0 | F|0 | A|1 | 0 | ...     F free, A allocated, | order; 0 inside a block, or no RAM
+ *   region[i] -> | F|9 |  0  |  0  | ... | A|0 | F|0 | A|1 | 0 | ...
  *
- * Only the byte of a block's first page is set, so allocating or freeing touches one byte a split or merge step. A
- * region that is one free block of 1 GiB needs no bytes: they are cleared when it is first split or allocated, which
- * keeps 24 TB cheap at boot (0.025% of RAM set aside, of which nothing is touched). Free blocks are chained through
- * their first bytes in the direct map. One lock; nothing here sleeps.
+ * F: free, A: allocated, each with its block's order; 0: inside a block, or no RAM. Only the byte of a block's first
+ * page is set, so allocating or freeing touches one byte a split or merge step. A region that is one free block of 1
+ * GiB needs no bytes: they are cleared when it is first split or allocated, which keeps 24 TB cheap at boot (0.025% of
+ * RAM set aside, of which nothing is touched). Free blocks are chained through their first bytes in the direct map.
+ * One lock; nothing here sleeps.
  *
  * A reservation sets pages aside without choosing which: free_pages is what is in the lists less what is reserved, and
  * is what anybody may take.
  */
+#include "kernel/base/hva.h"
 #include "kernel/page.h"
-#include "arch/x86/memory.h"
 #include "kernel/base/err.h"
 #include "kernel/base/list.h"
 #include "kernel/log.h"
@@ -228,6 +229,7 @@ void page_init(const struct handoff_mem *mem, unsigned n)
 	if (!region)
 		panic("page: no memory for the allocator's own tables");
 	memset(region, 0, nregions * sizeof(*region));
+	/* The loader's memory (BOOT) is given back later, so its regions have state from the start. */
 	for (unsigned i = 0; i < nmap; i++) {
 		if ((map[i].type != HANDOFF_MEM_FREE && map[i].type != HANDOFF_MEM_BOOT) || map[i].size == 0)
 			continue;

@@ -6,7 +6,6 @@
  */
 #include "kernel/task.h"
 #include "arch/x86/arch.h"
-#include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "kernel/base/err.h"
 #include "kernel/sched.h"
@@ -46,6 +45,7 @@ struct task *task_create(const char *name, enum task_prio prio, void (*fn)(void 
 	t->arg = arg;
 	t->state = TASK_SLEEPING;
 	t->rsp = arch_stack_prepare((char *)t->stack + STACK_SIZE, task_start, t);
+	/* On the list before it runs: it may end at once, and its end takes it off the list. */
 	uint64_t flags = spin_lock_irqsave(&list_lock);
 	list_append(&all, &t->all);
 	t->cpu = this_cpu()->id;

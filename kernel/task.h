@@ -4,7 +4,6 @@
  */
 #pragma once
 #include "kernel/base/bits.h"
-#include "kernel/base/list.h"
 
 enum task_prio {
 	TASK_PRIO_IO = 0,     /* NIC, lwIP, console: preempts the others as soon as it is woken */

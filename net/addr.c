@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The states of an interface's address (addr.h). */
 #include "net/addr.h"
-#include "kernel/time.h"
 #include <string.h>
 
 /*

@@ -10,6 +10,7 @@
  */
 #include "kernel/host.h"
 #include "kernel/log.h"
+#include "kernel/base/ip4.h"
 #include "kernel/base/mac.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
@@ -28,18 +29,6 @@
 /* Guards addr and text of each interface for readers; writers hold lwIP's core lock too. */
 static struct spinlock lock = SPINLOCK_INIT("address");
 static struct waitq changed = { { &changed.waiters, &changed.waiters } };
-
-struct words {
-	char s[24];
-};
-
-static struct words ip_words(uint32_t ip)
-{
-	struct words w;
-	const uint8_t *b = (const uint8_t *)&ip;
-	sniprintf(w.s, sizeof(w.s), "%u.%u.%u.%u", b[0], b[1], b[2], b[3]);
-	return w;
-}
 
 /* ---- what lwIP does: core lock held ---- */
 
@@ -83,7 +72,7 @@ static void tick_one(struct net_if *i)
 	switch (addr_tick(&a, time_ns(), phase_of(acd), ip ? ip : ip4_addr_get_u32(&acd->ipaddr),
 			  i->nic->ops->link_up(i->nic), ip)) {
 	case ADDR_PROBE:
-		log_debug("net: %s: probing %s", i->name, ip_words(a.ip).s);
+		log_debug("net: %s: probing %s", i->name, ip4_text(a.ip).s);
 		acd_start(&i->netif, acd, i->address);
 		break;
 	case ADDR_USE:
@@ -106,7 +95,7 @@ static void tick(void *arg unused)
 
 static void tell(const struct net_if *i, const struct addr *a, enum addr_news news)
 {
-	struct words ip = ip_words(a->ip);
+	struct ip4_text ip = ip4_text(a->ip);
 	struct mac_text mac = mac_text(news == ADDR_DEFENDED ? a->defended : a->other);
 	const char *next = i->dhcp ? "The DHCP server is told, and asked for another"
 				   : "It is tried again from time to time; give one of the two another address";
@@ -140,7 +129,7 @@ err_t addr_if_input(struct net_if *i, struct pbuf *p)
 	if (a.state == NET_ADDR_CONFLICT && i->addr.state == NET_ADDR_OK && !i->dhcp)
 		netif_set_addr(&i->netif, IP4_ADDR_ANY4, IP4_ADDR_ANY4, IP4_ADDR_ANY4);
 	if (a.conflicts > i->addr.conflicts)
-		log_debug("net: %s: %s: conflict number %u in a row", i->name, ip_words(a.ip).s, a.conflicts);
+		log_debug("net: %s: %s: conflict number %u in a row", i->name, ip4_text(a.ip).s, a.conflicts);
 	publish(i, &a);
 	tell(i, &a, news);
 	return err;
@@ -253,7 +242,7 @@ int net_addr_why(struct why *w)
 			w, -ENETDOWN,
 			"this host does not use its address %s, because the host with MAC %s has it too. Give one of "
 			"them another",
-			ip_words(a.ip).s, mac_text(a.other).s);
+			ip4_text(a.ip).s, mac_text(a.other).s);
 	if (a.state == NET_ADDR_PROBING && a.waiting && a.dhcp)
 		return why_set(w, -ENETDOWN,
 			       "this host has no address yet: no answer to DHCP? Give one in tern.conf: address = "
@@ -261,7 +250,7 @@ int net_addr_why(struct why *w)
 	if (a.state == NET_ADDR_PROBING && a.waiting)
 		return why_set(w, -ENETDOWN, "this host's network card has no link");
 	return why_set(w, -ENETDOWN, "this host's address %s is still being probed. Try again in a few seconds",
-		       ip_words(a.ip).s);
+		       ip4_text(a.ip).s);
 }
 
 /* lock held */
@@ -274,10 +263,10 @@ static void show(const struct net_if *i, struct host_address *out)
 	if (out->address[0])
 		memcpy(out->wanted, out->address, sizeof(out->wanted));
 	else if (a->ip && !a->dhcp)
-		sniprintf(out->wanted, sizeof(out->wanted), "%s/%u", ip_words(a->ip).s,
+		sniprintf(out->wanted, sizeof(out->wanted), "%s/%u", ip4_text(a->ip).s,
 			  popcount64(ip4_addr_get_u32(&i->mask)));
 	else if (a->ip)
-		sniprintf(out->wanted, sizeof(out->wanted), "%s", ip_words(a->ip).s);
+		sniprintf(out->wanted, sizeof(out->wanted), "%s", ip4_text(a->ip).s);
 	if (a->state == NET_ADDR_CONFLICT)
 		sniprintf(out->other, sizeof(out->other), "%s", mac_text(a->other).s);
 }

@@ -102,7 +102,7 @@ static struct announce *slot_for(const struct bridge_port *p)
 
 void announce_start(struct bridge_port *p)
 {
-	send_one(p);
+	send_one(p); /* in place: the network learns where the guest is before it says anything itself */
 	uint64_t flags = spin_lock_irqsave(&lock);
 	struct announce *a = slot_for(p);
 	bool start = a && !task_runs;

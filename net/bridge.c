@@ -5,7 +5,7 @@
  * counted in `users`, and bridge_remove waits for it.
  */
 #include "net/bridge.h"
-#include "kernel/log.h"
+#include "kernel/spinlock.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
 #include "net/hostframe.h"
@@ -20,7 +20,7 @@
 #define ARP_SPA       28 /* sender's and target's protocol addresses (RFC 826), from the frame's start */
 #define ARP_TPA       38
 #define ARP_END       42
-#define SETS          256 /* MAC table: SETS x WAYS, the oldest way of a set gives place; bound MACs have lists beside it */
+#define SETS          256 /* of the MAC table, each of WAYS: the oldest gives place; bound MACs have lists beside it */
 #define WAYS          4
 
 struct mac_entry {
@@ -338,7 +338,7 @@ int bridge_input(struct bridge_port *p, struct frame *f)
 	if (!to) {
 		flood(b, p, f, dst, &flags);
 	} else if (to != p && !to->leaving) {
-		to->users++;
+		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);
 		err = deliver(to, f);
 		flags = spin_lock_irqsave(&b->lock);

@@ -10,7 +10,6 @@
 #include "kernel/base/err.h"
 #include "kernel/frame.h"
 #include "kernel/base/list.h"
-#include "kernel/spinlock.h"
 
 struct bridge;
 struct bridge_port_stats {

@@ -5,7 +5,6 @@
  */
 #include "kernel/console.h"
 #include "kernel/base/mac.h"
-#include "kernel/time.h"
 #include "net/port.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,6 +3,7 @@
 #pragma once
 #include "kernel/conf.h"
 #include "kernel/base/err.h"
+#include "net/stream.h"
 
 /*
  * Bring up the bridge, the NICs that tern.conf names ([nic NAME] match = first | MAC, address = dhcp | A.B.C.D/N,
@@ -36,7 +37,7 @@ enum net_addr_state net_addr_state(uint8_t other_mac[6]);
 int net_addr_settle(uint64_t deadline_ns);
 /* Why this host has no address to send from, and what to do: always -ENETDOWN. */
 int net_addr_why(struct why *w);
-/* Resolve a [peer NAME] or a dotted address to a dotted address: 0 or -ENOENT/-EINVAL with the reason. */
-int net_peer(const char *name, char addr[48], struct why *w);
-/* The i-th [peer], in the file's order; false past the end. The strings live for ever. */
-bool net_peer_get(unsigned i, const char **name, const char **addr);
+/* Resolve a [peer NAME] or a dotted address, in network order: 0 or -ENOENT/-EINVAL with the reason. */
+int net_peer(const char *name, uint32_t *ip, struct why *w);
+/* The [peer] sections, in the file's order, for ever. */
+const struct net_peer *net_peers(unsigned *n);

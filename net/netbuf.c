@@ -3,6 +3,7 @@
  * Buffers for received frames: a fixed number of 2 KiB pieces, each with its lwIP header in front, on a free list.
  * lwIP's own pools would put them into the image's bss. TCP_WND bounds what one connection may hold of them.
  */
+#include "kernel/base/hva.h"
 #include "kernel/page.h"
 #include "kernel/spinlock.h"
 #include "net/port.h"
@@ -56,6 +57,7 @@ struct pbuf *netbuf_alloc(size_t n)
 		spin_unlock(&lock);
 		return NULL;
 	}
+	/* All the pieces or none, in one visit of the lock. */
 	struct netbuf *list = free_list, *b = list;
 	for (unsigned i = 1; i < count; i++)
 		b = b->next;

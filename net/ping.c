@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The `ping` command: ICMP echo (RFC 792) through a raw lwIP pcb. */
+#include "kernel/base/ip4.h"
 #include "kernel/console.h"
 #include "kernel/sync.h"
 #include "kernel/task.h"
@@ -97,21 +98,21 @@ static unsigned ping_run(struct con *c, struct ping *g, struct raw_pcb *pcb, con
 
 static int cmd_ping(struct con *c, int argc, char **argv)
 {
-	char addr[48], mine[48];
+	char mine[48];
 	struct why w = { "" };
 	ip_addr_t to;
 	struct ping g = { .id = (uint16_t)net_random() };
 	struct json j;
 	if (argc != 2)
 		return con_error(c, -EINVAL, "ping: which host? Usage: ping ADDR | NAME");
-	int err = net_peer(argv[1], addr, &w);
+	int err = net_peer(argv[1], &to.addr, &w);
 	if (err)
 		return con_error(c, err, "ping: %s", w.text);
 	if (!net_address(mine)[0]) {
 		err = net_addr_why(&w);
 		return con_error(c, err, "ping: %s", w.text);
 	}
-	(void)net_parse_ip4(addr, &to);
+	const struct ip4_text addr = ip4_text(to.addr);
 	sem_init(&g.answered, 0);
 	NET_CORE_LOCK();
 	struct raw_pcb *pcb = raw_new(IP_PROTO_ICMP);
@@ -124,11 +125,11 @@ static int cmd_ping(struct con *c, int argc, char **argv)
 		return con_error(c, -ENOMEM, "ping: too many at once. Try again");
 	if (c->json) {
 		json_begin(&j, c);
-		json_str(&j, "address", addr);
+		json_str(&j, "address", addr.s);
 		json_u64(&j, "sent", PING_COUNT);
 		json_arr(&j, "rtt_us");
 	}
-	unsigned good = ping_run(c, &g, pcb, &to, addr, c->json ? &j : NULL);
+	unsigned good = ping_run(c, &g, pcb, &to, addr.s, c->json ? &j : NULL);
 	NET_CORE_LOCK();
 	raw_remove(pcb);
 	NET_CORE_UNLOCK();
@@ -139,7 +140,7 @@ static int cmd_ping(struct con *c, int argc, char **argv)
 		return good ? 0 : -ETIMEDOUT;
 	}
 	if (!good)
-		return con_error(c, -ETIMEDOUT, "ping: %s does not answer. Is it on, and in this network?", addr);
+		return con_error(c, -ETIMEDOUT, "ping: %s does not answer. Is it on, and in this network?", addr.s);
 	con_printf(c, "%u sent, %u received\n", PING_COUNT, good);
 	return 0;
 }

@@ -16,8 +16,6 @@
 #include "net/addr.h"
 #include "net/bridge.h"
 
-#define NET_IF_MAX 4
-
 struct net_if {          /* (c) const after net_init  [n] the NIC's task  [L] lwIP's core lock  [a] "address" too */
 	char name[16];   /* (c) the section's name in tern.conf */
 	struct nic *nic; /* (c) */
@@ -50,8 +48,6 @@ void addr_if_attach(struct net_if *i);
 err_t addr_if_input(struct net_if *i, struct pbuf *p);
 /* The address that lwIP has now, as text. */
 void addr_if_set_text(struct net_if *i, const char text[24]);
-/* "10.77.0.11" in strict dotted form: 0 or -EINVAL. */
-int net_parse_ip4(const char *s, ip4_addr_t *a);
 
 #define NET_CORE_LOCK()   LOCK_TCPIP_CORE()
 #define NET_CORE_UNLOCK() UNLOCK_TCPIP_CORE()

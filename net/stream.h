@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A reliable byte stream: all that migration knows of the network. TCP (lwIP) and an in-memory pipe implement it, TLS
- * will. One reader and one writer task may use a stream at once. Deadlines are absolute time_ns(). Errors are -errno:
- * -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED (stream_abort was called). An
- * error is final for the stream.
+ * A reliable byte stream: all that migration knows of the network. TCP (lwIP) implements it, TLS will, and in
+ * host-built tests a pipe. One reader and one writer task may use a stream at once. Deadlines are absolute time_ns().
+ * Errors are -errno: -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED
+ * (stream_abort was called). An error is final for the stream.
  */
 #pragma once
 #include "kernel/base/bits.h"
@@ -23,6 +23,7 @@ struct stream_ops {
 struct stream {
 	const struct stream_ops *ops;
 	char peer[48]; /* "10.77.0.12:7077", for messages */
+	uint32_t ip;   /* the peer's IPv4 address in network order; 0: none */
 	uint64_t bytes_in, bytes_out;
 	int err; /* [a] the first error, 0: none yet; stream.c's */
 };
@@ -38,16 +39,15 @@ int stream_shutdown(struct stream *s);
 void stream_abort(struct stream *s);
 void stream_close(struct stream *s); /* NULL is fine */
 
+#define NET_PEERS_MAX 32
+struct net_peer { /* another host, by tern.conf */
+	char name[32];
+	uint32_t ip; /* in network order */
+};
 /*
- * TCP. addr is dotted IPv4 (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task per
- * connection.
+ * TCP. ip: IPv4 in network order (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task
+ * per connection.
  */
-int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns,
-		       struct why *w) must_check;
+int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w) must_check;
 int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s),
 		      void *arg) must_check;
-
-/* Two ends of a pipe with `capacity` bytes of buffer each way (tests; also the loop-back migration). */
-int stream_pipe(struct stream *ends[2], size_t capacity) must_check;
-/* Cut both directions of a pipe after `bytes` more bytes of end's output: then both ends get -ECONNRESET. For tests. */
-void stream_pipe_cut_after(struct stream *end, uint64_t bytes);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* lwIP's operating system (lwip/sys.h) on kernel/sync.h and kernel/task.h, its checksum and its random numbers. */
+#include "kernel/base/hva.h"
 #include "kernel/base/bits.h"
 #include "kernel/page.h"
 #include "kernel/random.h"

@@ -7,7 +7,7 @@
  * Lock order: lwIP's core lock, then a stream's.
  */
 #include "net/tcp.h"
-#include "kernel/log.h"
+#include "kernel/base/ip4.h"
 #include "kernel/time.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/tcp.h"
@@ -145,7 +145,7 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 	tcp_sent(pcb, on_sent);
 	tcp_err(pcb, on_error);
 	tcp_poll(pcb, on_poll, POLL_TICKS);
-	tcp_nagle_disable(pcb);
+	tcp_nagle_disable(pcb); /* a small record does not wait for the ACK of the one before */
 	ip_set_option(pcb, SOF_KEEPALIVE);
 	pcb->keep_idle = KEEP_IDLE_MS;
 	pcb->keep_intvl = KEEP_INTERVAL_MS;
@@ -381,9 +381,10 @@ static int tcp_stream_writev(struct stream *s, const struct iov *iov, unsigned n
 			tcp_output(t->pcb);
 		}
 		NET_CORE_UNLOCK();
-		if (!err && !done)
-			err = wait_space(t, seen, deadline_ns);
 		if (err || done)
+			return err;
+		err = wait_space(t, seen, deadline_ns);
+		if (err)
 			return err;
 	}
 }
@@ -404,19 +405,20 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	NET_CORE_LOCK();
 	struct tcp_pcb *pcb = tcp_new();
 	struct tcp_stream *t = pcb ? tcp_stream_new(pcb) : NULL;
-	if (t) {
-		pcb->rto = pcb->sv =
-			1000 / TCP_SLOW_INTERVAL; /* a lost SYN is repeated after 1 s (RFC 6298), lwIP has 3 */
-		err = err_of(tcp_connect(pcb, ip, port, on_connected), true);
+	*out = t;
+	if (!t) {
+		if (pcb)
+			tcp_abort(pcb);
+		goto out;
 	}
-	if (err && t) {
+	pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL; /* a lost SYN is repeated after 1 s (RFC 6298), lwIP has 3 */
+	err = err_of(tcp_connect(pcb, ip, port, on_connected), true);
+	if (err) {
 		drop_pcb(t);
 		free(t);
-	} else if (err && pcb) {
-		tcp_abort(pcb);
 	}
+out:
 	NET_CORE_UNLOCK();
-	*out = err ? NULL : t;
 	return err;
 }
 
@@ -431,30 +433,31 @@ static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns)
 	return ret;
 }
 
-int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns, struct why *w)
+int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t deadline_ns, struct why *w)
 {
-	ip_addr_t ip;
+	const ip_addr_t ip = { to };
+	const struct ip4_text addr = ip4_text(to);
 	struct tcp_stream *t;
 	char mine[48];
 	*s = NULL;
-	if (net_parse_ip4(addr, &ip))
-		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12", addr);
 	if (!net_address(mine)[0])
 		return net_addr_why(w);
 	int err = connect_start(&t, &ip, port);
 	if (err == -EHOSTUNREACH)
-		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr, mine);
+		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
 	if (err)
-		return why_set(w, err, "no connection to %s:%u: %s", addr, port, err_name(err));
-	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr, port);
+		return why_set(w, err, "no connection to %s:%u: %s", addr.s, port, err_name(err));
+	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr.s, port);
+	t->s.ip = to;
 	err = connect_wait(t, deadline_ns);
-	if (!err) {
-		*s = &t->s;
-		return 0;
-	}
+	if (err)
+		goto fail;
+	*s = &t->s;
+	return 0;
+fail:
 	tcp_stream_abort(&t->s);
 	tcp_stream_close(&t->s);
 	if (err == -ECONNREFUSED)
-		return why_set(w, err, "%s:%u refuses the connection: does tern run there?", addr, port);
-	return why_set(w, err, "no answer from %s:%u: is the host on and its network connected?", addr, port);
+		return why_set(w, err, "%s:%u refuses the connection: does tern run there?", addr.s, port);
+	return why_set(w, err, "no answer from %s:%u: is the host on and its network connected?", addr.s, port);
 }

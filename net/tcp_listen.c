@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Listening for TCP streams: a task per connection, no more of them at once than the listener allows. */
+#include "kernel/base/ip4.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "net/tcp.h"
@@ -42,8 +43,8 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	if (!t)
 		goto fail;
 	t->connected = true;
-	sniprintf(t->s.peer, sizeof(t->s.peer), "%u.%u.%u.%u:%u", ip4_addr1(&pcb->remote_ip),
-		  ip4_addr2(&pcb->remote_ip), ip4_addr3(&pcb->remote_ip), ip4_addr4(&pcb->remote_ip), pcb->remote_port);
+	t->s.ip = pcb->remote_ip.addr;
+	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", ip4_text(t->s.ip).s, pcb->remote_port);
 	tcp_stream_established(pcb);
 	*j = (struct job){ l, t };
 	__atomic_fetch_add(&l->active, 1, __ATOMIC_RELAXED);

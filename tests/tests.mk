@@ -8,10 +8,12 @@ UNIT :=
 TSAN :=
 FUZZ :=
 GMEM := vmm/gmem.c vmm/gmem_clear.c
-UNIT += conf
+UNIT += conf conf_keys
 UNIT_conf := kernel/conf.c kernel/conf_value.c
+UNIT_conf_keys := $(addprefix kernel/,conf.c conf_value.c conf_table.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
+	vmm/x86/cpuid.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c
 FUZZ += conf
-FUZZ_conf := kernel/conf.c kernel/conf_value.c
+FUZZ_conf := $(UNIT_conf_keys)
 UNIT += memmap
 UNIT_memmap := boot/memmap.c
 UNIT += state lapic ioapic
@@ -44,17 +46,18 @@ UNIT_virtio := $(DEV_TEST)
 UNIT_rings := $(DEV_TEST)
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
+VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_table.c)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,migrate_cmd.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
-MIGRATE_BASE := vmm/vm_mac.c vmm/vm_memory.c $(GMEM) vmm/state.c arch/x86/pt.c net/stream.c net/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
+MIGRATE_BASE := $(VM_CONFIG) vmm/vm_memory.c $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
+UNIT += vm
+UNIT_vm := vmm/vm.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_memory.c $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += policy wire migrate
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
-FAKE_NET := $(MIGRATE) $(MIGRATE_BASE) tests/unit/fake_net.c kernel/json.c
+FAKE_NET := $(MIGRATE) tests/image/failpoint.c $(MIGRATE_BASE) tests/unit/fake_net.c kernel/json.c
 UNIT_wire := $(FAKE_NET)
 UNIT_migrate := $(FAKE_NET)
 UNIT += hosts
 UNIT_hosts := $(FAKE_NET)
-# Failpoints are part of what is tested; the fuzz target does without.
-build/host/vmm/migrate/%.o build/host/tests/unit/test_migrate.o build/host/tests/unit/test_hosts.o: TEST_FLAGS += -DTERN_FAILPOINTS
 UNIT += page memory
 UNIT_page := kernel/page.c arch/x86/memory.c
 UNIT_memory := arch/x86/memory.c
@@ -89,6 +92,8 @@ UNIT += foreign
 UNIT_foreign := $(UNIT_exit)
 UNIT += clock
 UNIT_clock := $(addprefix vmm/,x86/guest_clock.c state.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT += events
+UNIT_events := vmm/x86/events.c $(UNIT_clock)
 UNIT += mmio
 UNIT_mmio := $(UNIT_exit)
 FUZZ += mmio
@@ -98,7 +103,7 @@ UNIT_mac := vmm/vm_mac.c tests/unit/fake_kernel.c
 UNIT += bridge announce stream
 UNIT_bridge := net/bridge.c net/announce.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT_announce := $(UNIT_bridge)
-UNIT_stream := net/stream.c net/pipe.c tests/unit/fake_kernel.c
+UNIT_stream := net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
 
 # How fast the kernel's memcpy is, beside newlib's: the objects of the kernel's image, under other names, in a program of this machine.
 rename = objcopy $(foreach f,memcpy memmove memset,--redefine-sym $f=$1_$f)

@@ -12,12 +12,12 @@ MASK = (1 << 64) - 1
 INC = [("host_id", 8), ("boot_id", 8)]
 ID = [("uuid", 16), ("source_host", 8), ("source_boot", 8), ("number", 8)]
 BY = [("by_host", 8), ("by_boot", 8)]
-DEBT = ID + [("started", 4)] + BY + [("vm", 32), ("source", 48)]
+DEBT = ID + [("started", 4)] + BY + [("vm", 32), ("source", 4)]
 # name, sender (S, D or both), fields as (name, size); what varies comes after them
 TYPES = {
     1: ("HELLO", "SD", [("magic", 8), ("version_min", 4), ("version_max", 4), ("features", 8), ("max_record", 4), ("host", 32)]),
-    2: ("OFFER", "S", ID + [("mem", 8), ("vcpus", 4), ("page_size", 4), ("flags", 4), ("ncompat", 4), ("mac", 6), ("name", 32),
-                            ("cpu", 16), ("kernel", 96), ("initrd", 96), ("cmdline", 512)]),
+    2: ("OFFER", "S", ID + [("mem", 8), ("vcpus", 4), ("page_size", 4), ("ncompat", 4), ("mac", 6), ("name", 32),
+                            ("cpu", 16)]),
     3: ("ACCEPT", "D", ID),
     4: ("REFUSE", "D", [("code", 4), ("text", 200)]),
     5: ("PASS", "S", [("pass", 4), ("flags", 4)]),
@@ -45,7 +45,7 @@ TYPES = {
     25: ("DEBT", "S", DEBT),
     26: ("PREPARING", "D", [("done", 8), ("total", 8)]),
 }
-STRINGS = {"host", "name", "cpu", "kernel", "initrd", "cmdline", "text", "vm", "source", "silent_host"}
+STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
 UUIDS = {"uuid", "vm_uuid", "id_uuid", "mac"}
 
 
@@ -190,7 +190,7 @@ class Source:
             self.state = "over"
 
     def check_offer(self, f):
-        need(f["mem"] and f["mem"] % (2 << 20) == 0 and f["vcpus"] and f["page_size"] == 4096 and f["flags"] < 3, "OFFER")
+        need(f["mem"] and f["mem"] % (2 << 20) == 0 and f["vcpus"] and f["page_size"] == 4096, "OFFER")
         need(f["name"] and all(c.isascii() and (c.isalnum() or c in "._-") for c in f["name"]), "name")
         self.offer = f
 
@@ -238,7 +238,7 @@ class Source:
 
 
 def check_hello(f):
-    need(f["magic"] == 0x3147494D4E524554 and f["version_min"] <= 2 <= f["version_max"], "HELLO")
+    need(f["magic"] == 0x3147494D4E524554 and f["version_min"] <= 3 <= f["version_max"], "HELLO")
     need(f["features"] >> 32 == 0 and f["max_record"] >= 335880, "HELLO")
 
 

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # One check of the sources or of the image; `make check` runs them all. Says what is wrong, exit code 1 if anything is.
-#   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone), nor
-#            would an editor break a comment at column 120; one with two spaces in its text is a table
+#   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone)
 #   layers   who includes whom; every source file is in a list of the Makefile;
 #            no comment names a file or a function that does not exist
+#   house    no include, function, macro or field that nobody uses; no line over 120 columns, no word of C++ as a name
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
-#   image    no FPU register in the kernel, text not writable, the size
+#   image    no FPU register in the kernel, text not writable, no command of tests/image/, the size
 #   clang    the whole image builds with clang as well
 set -euo pipefail
 var() { make -s --no-print-directory "print-$1"; }
@@ -24,24 +24,18 @@ flags_of() {
 
 case $1 in
 format)
-	wide=$(for f in $(sources '*.c' '*.h'); do
-		expand "$f" | awk -v f="$f" '/^ *(\/\*|\*) / && length > 120 {
-			n = length
-			sub(/^ */, "")
-			if (!/[^.]  /)
-				print f ":" FNR ": " n " columns"
-		}'
-	done)
-	[ -z "$wide" ] || { echo "$wide"; exit 1; }
 	clang-format --version | grep -q 'version 14\.' || { echo "not clang-format 14: nothing checked"; exit 0; }
 	clang-format --dry-run -Werror $(sources '*.c' '*.h')
 	;;
 layers)
 	/usr/bin/python3 tools/layers.py
 	/usr/bin/python3 tools/names.py
-	diff <(sources 'arch/*.[cS]' 'kernel/*.[cS]' 'drivers/*.[cS]' 'net/*.[cS]' 'vmm/*.[cS]' 'boot/*.[cS]' | LC_ALL=C sort) \
-		<(echo "$(var OWN_SRC) $(var BOOT_SRC)" | tr ' ' '\n' | grep . | LC_ALL=C sort) ||
+	diff <(sources 'arch/*.[cS]' 'kernel/*.[cS]' 'drivers/*.[cS]' 'net/*.[cS]' 'vmm/*.[cS]' 'boot/*.[cS]' 'tests/image/*.c' | LC_ALL=C sort) \
+		<(echo "$(var OWN_SRC) $(var BOOT_SRC) $(var TEST_SRC)" | tr ' ' '\n' | grep . | LC_ALL=C sort) ||
 		{ echo "< on the disk, > in the Makefile"; exit 1; }
+	;;
+house)
+	/usr/bin/python3 tools/rules.py includes unused words
 	;;
 headers)
 	kflags=$(flags_of kernel/x.h) bflags=$(flags_of boot/x.h) bad=0
@@ -65,7 +59,7 @@ tidy)
 	# A string of its own is all that the version's quotes are needed for; without it the flags are plain words.
 	flags=$(make -s --no-print-directory CC=clang print-KFLAGS | sed "s/-MMD -MP//; s/-DTERN_VERSION=[^ ]*/-DTERN_VERSION=__FILE__/")
 	flags+=" $(var LWIP_INC) $(var ZYDIS_INC) -I $(var GEN)"
-	sources 'arch/*.c' 'kernel/*.c' 'drivers/*.c' 'net/*.c' 'vmm/*.c' |
+	sources 'arch/*.c' 'kernel/*.c' 'drivers/*.c' 'net/*.c' 'vmm/*.c' 'tests/image/*.c' |
 		CHECKS=$checks FLAGS=$flags xargs -P "$(nproc)" -n 4 \
 			sh -c 'clang-tidy --quiet --warnings-as-errors=* --checks="$CHECKS" "$@" -- $FLAGS 2>/dev/null' sh
 	;;
@@ -76,6 +70,10 @@ image)
 		awk '/^[0-9a-f]+ </ { f = $2; next } { print f, $0 }' | head -5)
 	[ -z "$bad" ] || { echo "FPU registers in the kernel: $bad"; exit 1; }
 	readelf -lW build/kernel.elf | grep -q 'LOAD.*RWE' && { echo "a segment is writable and executable"; exit 1; }
+	nm build/kernel.elf | sed -n 's/.* console_cmd_//p' | sort >build/commands
+	grep -qx help build/commands || { echo "no commands found in build/kernel.elf"; exit 1; }
+	bad=$(sed -n 's/^CONSOLE_CMD(\([a-z]*\),.*/\1/p' tests/image/*.c | sort | comm -12 - build/commands)
+	[ -z "$bad" ] || { echo "commands of tests/image/ in the product:" $bad; exit 1; }
 	[ "$(stat -c %s build/BOOTX64.EFI)" -le 1048576 ]
 	;;
 clang)

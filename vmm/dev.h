@@ -8,8 +8,6 @@
  * interrupts.
  */
 #pragma once
-#include "arch/x86/hw/apic.h"
-#include "kernel/frame.h"
 #include "kernel/base/list.h"
 #include "vmm/bus.h"
 #include "vmm/gmem.h"
@@ -61,46 +59,3 @@ static inline void dev_gsi(struct dev *d, unsigned gsi, bool level) { d->m->gsi(
 /* Fill d and append it to the machine. */
 void dev_register(struct machine *m, struct dev *d, const char *name, uint32_t instance, const struct dev_ops *ops);
 void dev_add_section(struct dev *d, const struct sdesc *desc, void *obj);
-
-/* ---- constructors of the devices; each registers itself. 0 or -errno with everything undone. ---- */
-
-/* vmm/dev/vuart.c: 16550A. out() gets what the guest writes (any context, must not sleep). */
-struct vuart;
-int vuart_create(struct machine *m, struct vuart **u, uint16_t port, unsigned gsi, void (*out)(void *arg, uint8_t c),
-		 void *arg);
-unsigned vuart_input(struct vuart *u, const uint8_t *s, unsigned n); /* to the guest; returns how many fitted */
-
-/* vmm/dev/vpower.c: ACPI sleep and reset registers in ports (ACPI 6.4, 4.8.3.7: hardware-reduced). */
-#define POWER_PORT       0x600 /* +0 SLEEP_CONTROL, +1 SLEEP_STATUS, +2 RESET (value 1) */
-#define POWER_SLP_TYP_S5 5
-int vpower_create(struct machine *m);
-
-/* vmm/dev/vioapic.c */
-struct vioapic;
-#define IOAPIC_BASE IOAPIC_DEFAULT_BASE
-#define IOAPIC_PINS 24
-int vioapic_create(struct machine *m, struct vioapic **io);
-void vioapic_set_pin(struct vioapic *io, unsigned pin, bool level);
-void vioapic_eoi(struct vioapic *io, uint8_t vector);
-
-/* vmm/dev/vpci.c: host bridge, configuration by ports 0xcf8/0xcfc and ECAM. */
-struct vpci_bus;
-#define PCI_ECAM_BASE 0xe0000000UL /* one bus: 1 MiB */
-#define PCI_ECAM_SIZE 0x100000UL
-#define PCI_MMIO_BASE 0xc0000000UL /* 32-bit BARs */
-#define PCI_MMIO_END  0xe0000000UL
-#define PCI_IO_BASE   0x1000
-#define PCI_IO_END    0xf000
-int vpci_bus_create(struct machine *m, struct vpci_bus **b);
-
-/* vmm/dev/vnet.c. tx() gets each frame that the guest sends, from the vCPU's task, borrowed. */
-struct vnet;
-int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
-		void (*tx)(void *arg, struct frame *f), void *arg);
-/* A frame for the guest: 0, -ENOBUFS (no buffers posted), -ENETDOWN (driver not ready, quiesced). Any task. */
-int vnet_rx(struct vnet *v, const struct frame *f);
-/* FRAME_TAKES_*: what the guest's driver takes now. */
-unsigned vnet_offloads(const struct vnet *v);
-
-/* vmm/dev/vrng.c */
-int vrng_create(struct machine *m, struct vpci_bus *b, unsigned slot);

@@ -9,6 +9,7 @@
  * A write after the flush finds D clear and sets it anew; a write before it is in the copy. A device writes first and
  * marks after, so its mark is never older than its data.
  */
+#include "kernel/base/hva.h"
 #include "vmm/gmem.h"
 #include <string.h>
 

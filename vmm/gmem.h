@@ -8,15 +8,17 @@
  * through gmem_write or calls gmem_dirty after writing through a pointer: that is the other half of the dirty set.
  */
 #pragma once
+#include "kernel/base/hva.h"
 #include "arch/x86/pt.h"
 #include "kernel/base/err.h"
 #include "kernel/page.h"
 #include "kernel/sync.h"
+#include "vmm/pc/pc.h"
 
 #define GMEM_BLOCK_SHIFT 21
 #define GMEM_BLOCK       (1UL << GMEM_BLOCK_SHIFT)
-#define GMEM_HOLE        (3UL << 30) /* RAM below ends here at most */
-#define GMEM_HIGH        (4UL << 30)
+#define GMEM_HOLE        ((gpa_t)PC_RAM_HOLE) /* RAM below ends here at most */
+#define GMEM_HIGH        ((gpa_t)PC_RAM_ABOVE)
 
 /*
  * (c) const after gmem_init  [m] lock  [a] atomic
@@ -94,8 +96,8 @@ void gmem_track_start(struct gmem *g, void (*flush)(void *arg), void *arg);
 uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map, void (*flush)(void *arg),
 			    void *arg);
 /*
- * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or it
- * was harvested; end if there is none.
+ * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or
+ * it was harvested; end if there is none.
  */
 gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end);
 void gmem_track_stop(struct gmem *g, void (*flush)(void *arg), void *arg);

@@ -16,8 +16,8 @@ struct sfield {
 	uint8_t width;  /* bytes of an element: 1, 2, 4, 8 */
 	uint8_t since;  /* section version that introduced it */
 };
-/* Compile-time refusal of anything but uint8_t..uint64_t (and arrays of them). */
-#define SFIELD_TYPE_OK(x) _Generic((x), uint8_t : 1, uint16_t : 2, uint32_t : 4, uint64_t : 8)
+/* Compile-time refusal of anything but uint8_t..uint64_t and char (and arrays of them). */
+#define SFIELD_TYPE_OK(x) _Generic((x), char : 1, uint8_t : 1, uint16_t : 2, uint32_t : 4, uint64_t : 8)
 #define F_V(type, m, v)                                                     \
 	{                                                                   \
 #m, offsetof(type, m), 1, SFIELD_TYPE_OK(((type *)0)->m), v \

@@ -4,42 +4,28 @@
  *
  * Life:  STOPPED --vm_start--> RUNNING <--vm_pause/vm_resume--> PAUSED        (guest off or vm_stop: STOPPED)
  *        vm_create_incoming: INCOMING --vm_adopt--> RUNNING at the destination of a migration
+ *        MISCONFIGURED: its section of tern.conf is wrong; it is there to be seen, and never starts
  *        UNDECIDED: source after COMMIT without an answer; may neither run nor be freed.
  */
 #pragma once
+#include "kernel/log.h"
 #include "arch/x86/hv.h"
-#include "kernel/conf.h"
+#include "kernel/frame.h"
 #include "kernel/base/list.h"
 #include "kernel/sync.h"
 #include "vmm/x86/cpuid.h"
 #include "vmm/dev.h"
 #include "vmm/dev/vlapic.h"
 #include "vmm/gmem.h"
+#include "vmm/vm_config.h"
 
-#define VM_NAME_MAX  32
-#define VM_MAX_VCPUS 1 /* this release; arrays are sized at run time */
-
-enum vm_autostart {
-	VM_AUTOSTART_NO,
-	VM_AUTOSTART_YES,   /* once every peer has said that it has not got it */
-	VM_AUTOSTART_ALONE, /* the same, but 30 s of silence count as that */
-};
-
-struct vm_config { /* travels in a migration's CONFIG record */
-	char name[VM_NAME_MAX];
-	uint8_t uuid[16];
-	uint64_t mem; /* bytes */
-	uint32_t vcpus;
-	uint8_t mac[ETH_ALEN];
-	char cpu[16];                              /* CPU model: "host" or "portable" */
-	char kernel[96], initrd[96], cmdline[512]; /* files of this host; not needed to run on a destination */
-	enum vm_autostart autostart;
-};
-
-enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED };
+enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED, VM_MISCONFIGURED };
 const char *vm_state_name(enum vm_state s);
-static inline bool vm_state_is_off(enum vm_state s) { return s == VM_STOPPED || s == VM_FAILED; } /* vm_start may */
 enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FAILED };
+static inline bool vm_state_is_off(enum vm_state s)
+{
+	return s == VM_STOPPED || s == VM_FAILED || s == VM_MISCONFIGURED;
+}
 
 /*
  * A host that is about to start a VM asks its peers first (vm_guard); this is what it tells those that ask the same.
@@ -47,8 +33,8 @@ enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FA
 enum vm_lease { VM_LEASE_NONE, VM_LEASE_ASKING, VM_LEASE_YIELDED, VM_LEASE_TAKEN };
 
 /*
- * (c) const after create  [m] vm->lock; a look without it is vm_state_now(), vm_is_migrating()  [a] atomic  [v] its vCPU
- * task, or all vCPUs paused
+ * (c) const after create  [m] vm->lock; a look without it: vm_state_now(), vm_is_migrating()  [a] atomic  [v] its
+ * vCPU task, or all vCPUs paused
  */
 struct vm {
 	struct list node;     /* vm table's lock */
@@ -72,8 +58,9 @@ struct vm {
 			uint64_t wall_ns; /* UTC at guest time 0: what kvmclock tells */
 		} s;
 	} clock;
-	struct vuart *uart;
+	struct vuart *uart; /* these four are the machine's (c) */
 	struct vioapic *ioapic;
+	struct vpci_bus *pci;
 	struct vnet *vnet;
 	struct vm_console *console;             /* vmm/vm_console.c: scroll-back ring and attached operator */
 	struct vm_port *port;                   /* vmm/vm_port.c: its port on the bridge */
@@ -84,7 +71,7 @@ struct vm {
 	int32_t clock_shift;                    /* [v] */
 	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;                      /* when it started or arrived here */
-	char fail[128];                         /* [m] why it is FAILED */
+	char fail[CONF_WRONG_MAX];              /* [m] why it is FAILED; (c) MISCONFIGURED */
 	char waits_for[160];   /* [m] why it has not started yet; its start's task writes, the console reads */
 	uint8_t power_request; /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
 	void (*requested)(struct vm *vm); /* (c) while it has vCPUs: has it carried out. Any context */
@@ -225,3 +212,11 @@ void vm_compat_get(const struct vm *vm, struct vm_compat *c);
 int vm_compat_check(const char *model, const struct vm_compat *c, struct why *w) must_check;
 int vm_compat_check_on(const struct cpuid_source *src, const char *model, const struct vm_compat *c,
 		       struct why *w) must_check;
+
+/* A guest's odd doings, for debugging: it may not fill the log, so the first lines only. */
+#define GUEST_NOISE_MAX 64
+#define guest_log(vm, fmt, ...)                                                \
+	do {                                                                   \
+		if ((vm)->noise < GUEST_NOISE_MAX && ++(vm)->noise)            \
+			log_debug("vm %s: " fmt, (vm)->cfg.name, __VA_ARGS__); \
+	} while (0)

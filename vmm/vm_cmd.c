@@ -7,6 +7,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/vm_console.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 
 static const char *const exit_names[] = {
 	[EXIT_HOST_IRQ] = "host_irq",
+	[EXIT_HANDLED] = "handled",
 	[EXIT_CPUID] = "cpuid",
 	[EXIT_MSR] = "msr",
 	[EXIT_IO] = "io",
@@ -35,7 +37,7 @@ static const char *const exit_names[] = {
 
 /* What both `list` and `info` show: a snapshot, so that nothing is printed under a lock. */
 struct vm_row {
-	char name[VM_NAME_MAX], fail[128];
+	char name[VM_NAME_MAX], fail[CONF_WRONG_MAX];
 	struct mac_text mac;
 	char waits_for[160]; /* off: why it has not started yet */
 	char moved[96];      /* departed: where to and when; then there is nothing else */
@@ -65,7 +67,7 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 	r->mem = vm->cfg.mem;
 	r->vcpus = vm->cfg.vcpus;
 	r->uptime_ns = vm_state_is_off(st) || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
-	r->migrating = __atomic_load_n(&vm->migration, __ATOMIC_RELAXED) != NULL;
+	r->migrating = vm_is_migrating(vm);
 }
 
 static void row_collect(struct vm *vm, void *arg)
@@ -150,11 +152,11 @@ static int cmd_list(struct con *c)
 		json_arr_end(&j);
 		json_end(&j);
 	} else {
-		con_printf(c, "%-16s %-10s %5s %10s  %-17s %s\n", "NAME", "STATE", "VCPUS", "MEMORY", "MAC", "UP");
+		con_printf(c, "%-16s %-13s %5s %10s  %-17s %s\n", "NAME", "STATE", "VCPUS", "MEMORY", "MAC", "UP");
 		for (unsigned i = 0; i < rows.n; i++) {
 			const struct vm_row *r = &rows.row[i];
 			uptime_text(up, sizeof(up), r->uptime_ns);
-			con_printf(c, "%-16s %-10s %5u %6lu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
+			con_printf(c, "%-16s %-13s %5u %6lu MiB  %-17s %s%s\n", r->name, r->state, (unsigned)r->vcpus,
 				   r->mem >> 20, r->mac.s, up, r->migrating ? "  migrating" : "");
 			if (r->moved[0] || r->waits_for[0])
 				con_printf(c, "%16s %s\n", "", r->moved[0] ? r->moved : r->waits_for);
@@ -198,12 +200,16 @@ static void detail_fill(struct vm_detail *d, struct vm *vm)
 	mutex_unlock(&vm->lock);
 }
 
-static const char *autostart_name(const struct vm *vm)
+/* Of the configuration, what is not in the row as a number. */
+static void config_json(void *j, const struct conf_key *k, const char *value)
 {
-	static const char *const names[] = {
-		[VM_AUTOSTART_NO] = "no", [VM_AUTOSTART_YES] = "yes", [VM_AUTOSTART_ALONE] = "alone"
-	};
-	return names[vm->cfg.autostart];
+	if (k->type == &conf_type_str || k->type == &conf_type_choice)
+		json_str(j, k->key, value);
+}
+
+static void config_text(void *c, const struct conf_key *k, const char *value)
+{
+	con_printf(c, "%-10s %s\n", k->key, value[0] ? value : "-");
 }
 
 static void info_json(struct con *c, const struct vm *vm, const struct vm_detail *d)
@@ -213,11 +219,7 @@ static void info_json(struct con *c, const struct vm *vm, const struct vm_detail
 	json_begin(&j, c);
 	json_row(&j, &d->row);
 	json_str(&j, "uuid", d->uuid);
-	json_str(&j, "cpu", vm->cfg.cpu);
-	json_str(&j, "kernel", vm->cfg.kernel);
-	json_str(&j, "initrd", vm->cfg.initrd);
-	json_str(&j, "cmdline", vm->cfg.cmdline);
-	json_str(&j, "autostart", autostart_name(vm));
+	conf_show(&vm_conf_table, &vm->cfg, config_json, &j);
 	json_bool(&j, "dirty_tracking", d->tracking);
 	json_u64(&j, "page_splits", d->splits);
 	json_u64(&j, "console_bytes", d->console_bytes);
@@ -232,22 +234,17 @@ static void info_json(struct con *c, const struct vm *vm, const struct vm_detail
 static void info_text(struct con *c, const struct vm *vm, const struct vm_detail *d)
 {
 	const struct vm_row *r = &d->row;
-	const struct vm_config *cfg = &vm->cfg;
 	char up[32];
 
 	uptime_text(up, sizeof(up), r->uptime_ns);
 	con_printf(c, "%-10s %s\n%-10s %s%s\n", "name", r->name, "state", r->state, r->migrating ? ", migrating" : "");
 	if (r->fail[0])
-		con_printf(c, "%-10s %s\n", "failed", r->fail);
+		con_printf(c, "%-10s %s\n", vm->state == VM_MISCONFIGURED ? "wrong" : "failed", r->fail);
 	if (r->waits_for[0])
 		con_printf(c, "%-10s %s\n", "waits", r->waits_for);
 	con_printf(c, "%-10s %s\n%-10s %s\n", "up", up, "uuid", d->uuid);
-	con_printf(c, "%-10s %u, model %s\n%-10s %lu MiB\n", "vcpus", (unsigned)r->vcpus, cfg->cpu, "memory",
-		   r->mem >> 20);
-	con_printf(c, "%-10s %s\n%-10s %s\n%-10s %s\n%-10s %s\n", "mac", r->mac.s, "kernel",
-		   cfg->kernel[0] ? cfg->kernel : "-", "initrd", cfg->initrd[0] ? cfg->initrd : "-", "cmdline",
-		   cfg->cmdline[0] ? cfg->cmdline : "-");
-	con_printf(c, "%-10s %s\n%-10s %lu bytes said\n", "autostart", autostart_name(vm), "console", d->console_bytes);
+	conf_show(&vm_conf_table, &vm->cfg, config_text, c);
+	con_printf(c, "%-10s %lu bytes said\n", "console", d->console_bytes);
 	con_printf(c, "%-10s %s, %lu large pages split so far\n", "tracking", d->tracking ? "on" : "off", d->splits);
 	if (!vm->nvcpus)
 		return; /* off: nothing below was counted */

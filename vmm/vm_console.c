@@ -13,6 +13,8 @@
 #include "kernel/console.h"
 #include "kernel/time.h"
 #include "vmm/pc/machine.h"
+#include "vmm/dev/vuart.h"
+#include "vmm/vm_console.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -203,7 +205,8 @@ static const char *session_end(const struct session *s)
 	if (!here)
 		return "has left this host";
 	switch (__atomic_load_n(&s->vm->state, __ATOMIC_RELAXED)) {
-	case VM_STOPPED: return "is stopped";
+	case VM_STOPPED:
+	case VM_MISCONFIGURED: return "is stopped";
 	case VM_FAILED: return "has failed: see `vm info`";
 	case VM_RUNNING:
 	case VM_PAUSED:

@@ -4,36 +4,22 @@
  * state changes hold vm->lock. A vCPU or a device never takes its VM apart: it leaves a request (vm_request.c), and a
  * task of the VM's own, "NAME/ctl", carries it out.
  */
+#include "kernel/task.h"
 #include "vmm/vm_life.h"
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
-#include "kernel/page.h"
-#include "net/announce.h"
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/vm_console.h"
+#include "vmm/vm_port.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
+#include "vmm/x86/cpu_state.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void apic_kick(void *arg, unsigned i)
-{
-	struct vm *vm = arg;
-	if (i < vm->nvcpus && vm->vcpus[i])
-		vcpu_kick(vm->vcpus[i]);
-}
-
-static void apic_nmi(void *arg, unsigned i)
-{
-	struct vm *vm = arg;
-	if (i >= vm->nvcpus || !vm->vcpus[i])
-		return;
-	__atomic_store_n(&vm->vcpus[i]->nmi, 1, __ATOMIC_SEQ_CST);
-	vcpu_kick(vm->vcpus[i]);
-}
-
-static void apic_eoi(void *arg, uint8_t vector) { vioapic_eoi(((struct vm *)arg)->ioapic, vector); }
 
 /* Take apart whatever of it exists. The lock is held, no vCPU runs. */
 static void teardown(struct vm *vm)
@@ -79,9 +65,6 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 	int err = build_memory(vm, r, p, w);
 	if (err)
 		return err;
-	vm->apics = (struct vapic_bus){
-		.n = vm->cfg.vcpus, .kick = apic_kick, .nmi = apic_nmi, .eoi = apic_eoi, .arg = vm
-	};
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
 	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
 	vm->boot = calloc(1, sizeof(*vm->boot));
@@ -107,16 +90,16 @@ fail:
 /* Kernel, tables and the boot CPU's state, as after a power-on. */
 static int load_boot_image(struct vm *vm, struct why *w)
 {
-	struct linux_image img = { .cmdline = vm->cfg.cmdline };
-	const struct vm_file *kernel = vmm_file(vm->cfg.kernel),
-			     *initrd = vm->cfg.initrd[0] ? vmm_file(vm->cfg.initrd) : NULL;
+	struct linux_image img = { .cmdline = vm->cfg.s.cmdline };
+	const struct vm_file *kernel = vmm_file(vm->cfg.s.kernel),
+			     *initrd = vm->cfg.s.initrd[0] ? vmm_file(vm->cfg.s.initrd) : NULL;
 	if (!kernel)
 		return why_set(w, -ENOENT,
 			       "this host has no file %s to boot it from; add it to tern.conf and to the boot volume",
-			       vm->cfg.kernel);
-	if (vm->cfg.initrd[0] && !initrd)
+			       vm->cfg.s.kernel);
+	if (vm->cfg.s.initrd[0] && !initrd)
 		return why_set(w, -ENOENT, "this host has no file %s; add it to tern.conf and to the boot volume",
-			       vm->cfg.initrd);
+			       vm->cfg.s.initrd);
 	img.kernel = kernel->data, img.kernel_size = kernel->size;
 	if (initrd)
 		img.initrd = initrd->data, img.initrd_size = initrd->size;
@@ -167,6 +150,8 @@ int vm_start(struct vm *vm, struct why *w)
 		err = why_set(w, -EBUSY, "it is being started");
 	else if (!vm_state_is_off(vm->state))
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
+	else if (vm->state == VM_MISCONFIGURED)
+		err = why_set(w, -EINVAL, "it is misconfigured: %s", vm->fail);
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated");
 	if (err)
@@ -228,7 +213,6 @@ static int reset(struct vm *vm, struct why *w)
 		struct vcpu *v = vm->vcpus[i];
 		vlapic_init(&v->lapic, &vm->apics, i);
 		v->msr = (struct vcpu_msr_state){ .mtrr_def_type = VCPU_MTRR_RESET };
-		v->nmi = 0;
 	}
 	int err = load_boot_image(vm, w);
 	if (err)
@@ -370,7 +354,7 @@ int vm_remove(struct vm *vm, struct why *w)
 	mutex_lock(&vm->lock);
 	if (vm->building)
 		err = why_set(w, -EBUSY, "it is being started");
-	else if (vm->state != VM_STOPPED || vm->gone)
+	else if ((vm->state != VM_STOPPED && vm->state != VM_MISCONFIGURED) || vm->gone)
 		err = why_set(w, -EBUSY, "it is %s; `vm stop %s` first", vm_state_name(vm->state), vm->cfg.name);
 	else
 		vm->gone = true;
@@ -385,6 +369,7 @@ int vm_remove(struct vm *vm, struct why *w)
 void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
 			 void *arg)
 {
+	fn(arg, &vm_config_desc, 0, &vm->cfg);
 	fn(arg, &cpuid_desc, 0, &vm->cpuid);
 	fn(arg, &clock_desc, 0, &vm->clock);
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
@@ -402,9 +387,9 @@ int vm_save_cpus(struct vm *vm, struct why *w)
 {
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
-		v->msr.nmi_pending = __atomic_load_n(&v->nmi, __ATOMIC_SEQ_CST);
 		if (!v->parked)
 			return why_set(w, -EINVAL, "vCPU %u is not paused", i);
+		events_save(v); /* once more: an NMI that another sent before it was parked */
 	}
 	return 0;
 }
@@ -421,7 +406,6 @@ int vm_load_cpus(struct vm *vm, struct why *w)
 		int err = vcpu_load(v, w);
 		if (err)
 			return err;
-		__atomic_store_n(&v->nmi, (uint8_t)v->msr.nmi_pending, __ATOMIC_SEQ_CST);
 	}
 	return 0;
 }

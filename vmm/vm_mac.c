@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which MAC a VM of this host may have. Asked for the [vm] sections of tern.conf, and for what a peer offers. */
-#include "kernel/base/list.h"
 #include "kernel/base/mac.h"
 #include "vmm/vm.h"
 #include <stdio.h>
@@ -17,7 +16,7 @@ void vmm_own_mac(const uint8_t mac[ETH_ALEN])
 		memcpy(own[nown++], mac, ETH_ALEN);
 }
 
-struct search {
+struct mac_search {
 	const char *name;
 	const uint8_t *mac;
 	char owner[VM_NAME_MAX];
@@ -25,15 +24,16 @@ struct search {
 
 static void compare(struct vm *vm, void *arg)
 {
-	struct search *s = arg;
-	if (!memcmp(vm->cfg.mac, s->mac, ETH_ALEN) && strcmp(vm->cfg.name, s->name) != 0)
+	struct mac_search *s = arg;
+	if (!memcmp(vm->cfg.mac, s->mac, ETH_ALEN) && strcmp(vm->cfg.name, s->name) != 0 &&
+	    vm->state != VM_MISCONFIGURED)
 		snprintf(s->owner, sizeof(s->owner), "%s", vm->cfg.name);
 }
 
 int vm_mac_check(const char *name, const uint8_t mac[ETH_ALEN], struct why *w)
 {
 	static const uint8_t zero[ETH_ALEN];
-	struct search s = { .name = name, .mac = mac };
+	struct mac_search s = { .name = name, .mac = mac };
 	struct mac_text text = mac_text(mac);
 	if (mac[0] & 1) /* I/G bit, broadcast has it too (IEEE 802-2014 8.2.2) */
 		return why_set(w, -EINVAL, "the MAC %s is a group's, not one card's", text.s);

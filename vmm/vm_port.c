@@ -9,6 +9,8 @@
 #include "net/bridge.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/dev/vnet.h"
+#include "vmm/vm_port.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

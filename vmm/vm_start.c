@@ -29,7 +29,8 @@ static int start_guarded(struct vm *vm, enum vm_start_by by, const struct vm_wai
 
 int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, struct why *w)
 {
-	if (!vm_state_is_off(vm_state_now(vm)))
+	enum vm_state state = vm_state_now(vm);
+	if (!vm_state_is_off(state) || state == VM_MISCONFIGURED)
 		return vm_start(vm, w); /* which has its own answer */
 	if (force) {                    /* whoever is still asking finds that his lease has gone */
 		if (__atomic_exchange_n(&vm->lease, VM_LEASE_TAKEN, __ATOMIC_SEQ_CST) == VM_LEASE_TAKEN)
@@ -49,7 +50,7 @@ static void autostart_one(void *arg)
 {
 	struct vm *vm = arg;
 	struct why w = { "" };
-	bool alone = vm->cfg.autostart == VM_AUTOSTART_ALONE;
+	bool alone = vm->cfg.s.autostart == VM_AUTOSTART_ALONE;
 	if (vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING)) {
 		int err = start_guarded(vm, alone ? VM_START_ALONE : VM_START_AUTO, NULL, &w);
 		if (err == -EEXIST)
@@ -68,7 +69,7 @@ struct starters {                            /* with a reference each */
 static void collect(struct vm *vm, void *arg) /* the table's lock is held */
 {
 	struct starters *s = arg;
-	if (vm->cfg.autostart == VM_AUTOSTART_NO || s->n == ARRAY_SIZE(s->vm))
+	if (vm->cfg.s.autostart == VM_AUTOSTART_NO || vm->state != VM_STOPPED || s->n == ARRAY_SIZE(s->vm))
 		return;
 	vm->refs++;
 	s->vm[s->n++] = vm;

@@ -4,7 +4,6 @@
  * but bits, err and list, so what it needs of the kernel comes as pointers.
  */
 #pragma once
-#include "arch/x86/cpu.h"
 #include "kernel/base/bits.h"
 
 struct trap_frame { /* as entry.S pushes it */

@@ -3,7 +3,7 @@
  * The table of CPUs, and what every CPU has to switch on before it runs C in earnest: control registers, EFER, PAT.
  * Also the shape of a task's first stack frame.
  */
-#include "arch/x86/irq.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/memory.h"
 #include "arch/x86/x86.h"
 
@@ -30,10 +30,6 @@ void cpu_delay_us(uint64_t us)
 	while (rdtsc() - start < ticks)
 		cpu_relax();
 }
-
-#define CPUID1_ECX_XSAVE     BIT(26)
-#define CPUID7_EBX_SMEP      BIT(7)
-#define CPUID80000001_EDX_NX BIT(20)
 
 void cpu_ctrl_init(void)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/features.h"
 #include "arch/x86/hv.h"
+#include "arch/x86/hw/cpuid_bits.h"
 
 #define FEATURE(leaf, sub, reg, bit, name, policy, model, state) \
 	{ leaf, sub, FEATURE_##reg, bit, FEATURE_##policy, FEATURE_##model, XCR0_##state, name },
@@ -69,7 +70,7 @@ struct cpuid_regs cpuid_source_read(const struct cpuid_source *src, uint32_t lea
 uint64_t feature_xcr0(const struct cpuid_source *src, uint32_t *size)
 {
 	*size = 512;
-	if (!(cpuid_source_read(src, 1, 0).ecx & BIT(26))) /* XSAVE */
+	if (!(cpuid_source_read(src, 1, 0).ecx & CPUID1_ECX_XSAVE))
 		return 0;
 	struct cpuid_regs d = cpuid_source_read(src, 0xd, 0);
 	uint64_t mask = ((uint64_t)d.edx << 32 | d.eax) & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU);

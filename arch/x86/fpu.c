@@ -5,6 +5,7 @@
 #include "arch/x86/fpu.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/features.h"
+#include "arch/x86/hw/cpuid_bits.h"
 
 static uint64_t mask; /* 0: no XSAVE */
 static uint32_t area_size = 512;
@@ -26,8 +27,8 @@ static uint64_t xgetbv(void)
 
 void fpu_init(void)
 {
-	bool amd = cpuid(0, 0).ebx == 0x68747541;                     /* "Auth" */
-	leaks_pointers = amd && !(cpuid(0x80000008, 0).ebx & BIT(2)); /* XSAVEERPTR, APM3 E.4.7 */
+	bool amd = cpuid(0, 0).ebx == 0x68747541; /* "Auth" */
+	leaks_pointers = amd && !(cpuid(0x80000008, 0).ebx & CPUID80000008_EBX_RSTRFPERR);
 	mask = feature_xcr0(&cpuid_this_cpu, &area_size);
 	for (unsigned i = 2; i < 63; i++) {
 		struct cpuid_regs c = cpuid(0xd, i); /* EAX size, EBX offset in the standard format */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Picks the back end for this CPU. */
 #include "arch/x86/hv_env.h"
-#include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include <string.h>
 

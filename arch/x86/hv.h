@@ -47,13 +47,16 @@ struct seg_state {
 #define HV_EVENT(type, vec)    (BIT(31) | (uint64_t)(type) << 8 | (vec))
 #define HV_EVENT_ERR(vec, err) (HV_EVENT(HV_EVENT_EXC, vec) | BIT(11) | (uint64_t)(uint32_t)(err) << 32)
 
+static inline unsigned hv_event_type(uint64_t event) { return event >> 8 & 7; }
+static inline uint8_t hv_event_vector(uint64_t event) { return (uint8_t)event; }
+
 #define XSAVE_AREA_MAX 4096
 
 enum { HV_SHADOW_STI = 1, HV_SHADOW_MOV_SS = 2 };
 
 /*
- * The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/x86/cpu_state.c has their
- * table).
+ * The whole architectural state of one vCPU, the same for both vendors. All fields migrate (vmm/x86/cpu_state.c has
+ * their table).
  */
 struct cpu_state {
 	uint64_t gpr[REG_COUNT];
@@ -76,10 +79,12 @@ struct cpu_state {
 	uint8_t xsave[XSAVE_AREA_MAX];
 	uint64_t cr8;           /* since version 2 */
 	uint64_t pending_debug; /* debug traps that wait behind a MOV SS, SDM 3C 25.4.2; 0 on AMD, which drops them */
+	uint64_t nmi_pending;   /* an NMI that was sent and is not being delivered yet: 0 or 1; since version 3 */
 };
 
 enum vmexit_kind {
-	EXIT_HOST_IRQ, /* nothing to do: an interrupt or IPI of the host, already taken */
+	EXIT_HOST_IRQ, /* nothing to do: an interrupt or IPI of the host, taken as soon as interrupts are on */
+	EXIT_HANDLED,  /* nothing to do: the vendor's code has done it (CR accesses of VT-x) */
 	EXIT_CPUID,
 	EXIT_MSR,
 	EXIT_IO,
@@ -88,7 +93,7 @@ enum vmexit_kind {
 	EXIT_VMCALL,
 	EXIT_IRQ_WINDOW, /* the guest can take an interrupt now */
 	EXIT_XSETBV,
-	EXIT_EXCEPTION, /* an intercepted one. #DB and #AC go back to the guest; #UD: maybe the other vendor's instruction; #MC */
+	EXIT_EXCEPTION,  /* an intercepted one: #DB, #AC, #MC, or #UD of what may be the other vendor's instruction */
 	EXIT_CACHE,      /* INVD, WBINVD: skip */
 	EXIT_UNDEFINED,  /* an instruction that this guest does not have: #UD */
 	EXIT_PRIVILEGED, /* one that its policy denies (RDPMC...): #GP(0) */
@@ -115,13 +120,12 @@ struct vmexit {
 		} io;
 		struct {
 			gpa_t gpa;
-			bool write, fetch, present;
+			bool write, fetch;
 		} npf;
 		struct {
 			uint8_t vector;
 			bool has_error;
 			uint32_t error;
-			uint64_t dr6; /* #DB, to be set in the guest */
 		} exc;
 		char why[96];
 	} u;
@@ -166,8 +170,7 @@ struct hv_ops {
 	const struct pt_format *pt_format; /* .dirty 0: the CPU has no such bit, and no VM can be moved away */
 	/* 0, or -ENOTSUP with the reason in one sentence. Boot CPU. */
 	int (*probe)(struct why *w);
-	int (*cpu_on)(void); /* on each CPU, interrupts off: 0 or -errno */
-	void (*cpu_off)(void);
+	int (*cpu_on)(void);                                       /* on each CPU, interrupts off: 0 or -errno */
 	struct hv_vcpu *(*create)(const struct hv_vcpu_params *p); /* NULL: no memory */
 	void (*destroy)(struct hv_vcpu *v);
 	void (*load)(struct hv_vcpu *v); /* interrupts off: guest FPU, XCR0 and segment MSRs become live on this CPU */
@@ -178,8 +181,8 @@ struct hv_ops {
 	 */
 	void (*enter)(struct hv_vcpu *v, struct vmexit *x);
 	/*
-	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/x86/cpu_check.h has looked); -EINVAL
-	 * with the reason if this CPU, or its virtualisation, cannot.
+	 * Whole state, vCPU not loaded. set: of a state that some CPU can have (vmm/x86/cpu_check.h has looked);
+	 * -EINVAL with the reason if this CPU, or its virtualisation, cannot.
 	 */
 	void (*get_state)(struct hv_vcpu *v, struct cpu_state *s);
 	int (*set_state)(struct hv_vcpu *v, const struct cpu_state *s, struct why *w);

@@ -3,7 +3,6 @@
 #pragma once
 #include "arch/x86/cpu.h"
 #include "arch/x86/hv.h"
-#include "kernel/handoff.h"
 
 extern const struct hv_env *hv_env; /* hv.c: set before any probe */
 
@@ -17,7 +16,7 @@ extern const struct hv_env *hv_env; /* hv.c: set before any probe */
 void hv_event_cut(struct hv_vcpu *hv, uint64_t cut);
 /* Whether the guest can take what waits there. */
 bool hv_event_takes(const struct hv_vcpu *hv, bool shadow);
-static inline bool hv_is_nmi(uint64_t event) { return event && (event >> 8 & 7) == HV_EVENT_NMI; }
+static inline bool hv_is_nmi(uint64_t event) { return event && hv_event_type(event) == HV_EVENT_NMI; }
 static inline bool hv_is_page_fault(uint64_t event) { return (event & 0x7ff) == (HV_EVENT_EXC << 8 | VEC_PF); }
 /* The state's extended part into an area for fpu_load. */
 void hv_xsave_in(uint8_t area[XSAVE_AREA_MAX], const struct cpu_state *s);

@@ -36,7 +36,7 @@ void hv_xsave_in(uint8_t area[XSAVE_AREA_MAX], const struct cpu_state *s)
 
 void hv_event_cut(struct hv_vcpu *hv, uint64_t cut)
 {
-	if ((cut >> 8 & 7) == HV_EVENT_EXC)
+	if (hv_event_type(cut) == HV_EVENT_EXC)
 		return;
 	BUG_ON(hv->event_next); /* while one waits no other is taken, and cpu_state_check refuses it from outside */
 	hv->event_next = cut;

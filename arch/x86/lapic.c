@@ -4,13 +4,12 @@
  * timer is the kernel's: TSC-deadline where there is one, else the count-down timer, measured once against the TSC.
  */
 #include "arch/x86/hw/apic.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/x86.h"
+#include "kernel/base/hva.h"
 #include "kernel/base/err.h"
-
-#define CPUID1_ECX_X2APIC   BIT(21)
-#define CPUID1_ECX_DEADLINE BIT(24)
 
 static bool x2apic;
 static volatile char *regs; /* xAPIC */
@@ -131,7 +130,7 @@ void irq_timer_init(uint64_t tsc_hz)
 {
 	if (this_cpu() == &boot_cpu) {
 		arch_tsc_hz = tsc_hz;
-		deadline_mode = cpuid(1, 0).ecx & CPUID1_ECX_DEADLINE;
+		deadline_mode = cpuid(1, 0).ecx & CPUID1_ECX_TSC_DEADLINE;
 	}
 	if (deadline_mode) {
 		apic_write(APIC_LVT_TIMER, LVT_TIMER_DEADLINE | IRQ_VEC_TIMER);

@@ -12,11 +12,11 @@
  */
 #include "arch/x86/memory.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include <string.h>
 
-#define CPUID7_EBX_ERMS BIT(9) /* SDM 2A, CPUID: Enhanced REP MOVSB/STOSB; AMD's Zen 3 and later have it too */
-#define REP_MIN         768    /* starting REP takes as long as 500 to 900 bytes do word by word, by their alignment */
-#define REP_CLOSE       64     /* REP MOVSB goes byte by byte to a place this little below its source */
+#define REP_MIN   768 /* starting REP takes as long as 500 to 900 bytes do word by word, by their alignment */
+#define REP_CLOSE 64  /* REP MOVSB goes byte by byte to a place this little below its source */
 
 static size_t rep_min = SIZE_MAX; /* (c) after memory_init */
 
@@ -132,7 +132,7 @@ void *memset(void *dst, int byte, size_t n)
 	uint64_t v = (uint8_t)byte * 0x0101010101010101ULL;
 	if (n >= rep_min) {
 		__asm__ volatile("rep stosb" : "+D"(p), "+c"(n) : "a"((uint32_t)v) : "memory");
-	} else if (n >= 32) {
+	} else if (n >= 32) { /* here and below, the last store may overlay the one before it */
 		uint8_t *end = p + n - 32;
 		struct quad q = { v, v, v, v };
 		for (; p < end; p += 32)
@@ -150,15 +150,6 @@ void *memset(void *dst, int byte, size_t n)
 			*p++ = (uint8_t)v;
 	}
 	return dst;
-}
-
-void memory_clear_pages(void *p, size_t n)
-{
-	for (uint64_t *q = p, *end = q + n / sizeof(*q); q < end; q += 8) {
-		for (unsigned i = 0; i < 8; i++)
-			__asm__ volatile("movnti %1, %0" : "=m"(q[i]) : "r"(0UL));
-	}
-	__asm__ volatile("sfence" ::: "memory");
 }
 
 void memory_use_rep(bool on) { rep_min = on ? REP_MIN : SIZE_MAX; }

@@ -10,8 +10,3 @@
 /* Choose how large pieces are copied and filled; before it, they go word by word. Once, while one CPU runs. */
 void memory_init(void);
 void memory_use_rep(bool on); /* what memory_init chooses; tests try both */
-/*
- * Clear n bytes, whole pages, past the caches (MOVNTI): for memory that nobody reads soon, which would throw out what
- * is in use. The stores are ordered before all that follow (SFENCE).
- */
-void memory_clear_pages(void *p, size_t n);

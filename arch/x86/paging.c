@@ -7,11 +7,14 @@
  *   ffffd000'00000000  stacks, each in a slot      RW, all around them unmapped
  *   ffffffff'80000000  the kernel's image          text RX, constants R, data RW
  */
+#include "kernel/base/hva.h"
 #include "arch/x86/paging.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/pt.h"
 #include "arch/x86/x86.h"
 #include "kernel/base/err.h"
+#include "kernel/handoff.h"
 
 #define MMIO_BASE  0xffffc00000000000ULL
 #define MMIO_END   0xffffc40000000000ULL /* 4 TiB */
@@ -20,8 +23,6 @@
 #define NSLOTS     16384U
 #define STACK_END  (STACK_BASE + NSLOTS * SLOT_SIZE)
 #define STACK_MAX  (SLOT_SIZE - 2 * PAGE_SIZE)
-
-#define CPUID80000001_EDX_1G BIT(26)
 
 extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[], __bss_end[]; /* linker.ld */
 
@@ -83,7 +84,7 @@ void arch_paging_init(const struct arch_mem *ram, unsigned n, hpa_t kernel_base,
 
 	BUG_ON(read_cr4() & CR4_LA57);
 	format = pt_format_host;
-	if (!(cpuid(0x80000001, 0).edx & CPUID80000001_EDX_1G))
+	if (!(cpuid(0x80000001, 0).edx & CPUID80000001_EDX_PAGE1GB))
 		format.max_level = 2;
 	if (!(rdmsr(MSR_EFER) & EFER_NXE))
 		format.nx = 0;

@@ -3,9 +3,9 @@
  * The page-table walker (pt.h has the picture and the contract). Entries are read and written atomically because
  * hardware walkers set A and D at any moment; nothing else may change them behind the caller's lock.
  */
+#include "kernel/base/hva.h"
 #include "arch/x86/pt.h"
 #include "arch/x86/hw/pte.h"
-#include "kernel/handoff.h"
 #include <errno.h>
 #include <string.h>
 
@@ -23,8 +23,9 @@ const struct pt_format pt_format_npt = { /* APM2 15.25.5: a nested walk is a use
 /* clang-format on */
 /* clang-format off */
 const struct pt_format pt_format_ept = { /* SDM 3C 29.3.2 */
-	.name = "EPT", .table = EPTE_R | EPTE_W | EPTE_X, .leaf = 0, .large = EPTE_LARGE, .r = EPTE_R, .w = EPTE_W, .x = EPTE_X,
-	.wb = EPTE_WB, .accessed = EPTE_A, .dirty = EPTE_D, .present = EPTE_R | EPTE_W | EPTE_X, .max_level = 3,
+	.name = "EPT", .table = EPTE_R | EPTE_W | EPTE_X, .leaf = 0, .large = EPTE_LARGE, .r = EPTE_R, .w = EPTE_W,
+	.x = EPTE_X, .wb = EPTE_WB, .accessed = EPTE_A, .dirty = EPTE_D, .present = EPTE_R | EPTE_W | EPTE_X,
+	.max_level = 3,
 };
 /* clang-format on */
 
@@ -231,7 +232,7 @@ bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf)
 		if (!present(pt, v))
 			return false;
 		if (is_leaf(pt, v, l)) {
-			bool uc = f->uc ? (v & f->uc) == f->uc : !(v & f->wb);
+			bool uc = f->uc ? (v & f->uc) == f->uc : !(v & f->wb); /* EPT has types: 0 is UC */
 			*leaf = (struct pt_leaf){
 				.hpa = v & PTE_ADDR & ~(level_size(l) - 1),
 				.size = level_size(l),

@@ -10,6 +10,7 @@
 #include "arch/x86/paging.h"
 #include "arch/x86/trampoline.h"
 #include "arch/x86/x86.h"
+#include "kernel/base/hva.h"
 #include "kernel/base/err.h"
 #include <string.h>
 

@@ -9,11 +9,13 @@
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/svm_vcpu.h"
+#include "kernel/base/hva.h"
 #include <string.h>
 
 struct svm_cpu { /* per-CPU, struct cpu.hv */
-	hpa_t hsave, host_vmcb;
+	hpa_t host_vmcb;
 	uint32_t asid_next;
 	uint64_t asid_generation; /* a vCPU whose generation differs takes a new ASID */
 };
@@ -32,7 +34,8 @@ static hpa_t iopm;              /* all ones: every port exits */
 /* clang-format off */
 #define SVM_FEATURES(X)                                                                                            \
 	X(0, "NPT", true) X(1, "LBR-virtualisation", false) X(3, "NRIPS", true) X(4, "TSC-scaling", false)          \
-	X(5, "VMCB-clean", false) X(6, "FlushByAsid", false) X(7, "decode-assists", false) X(10, "pause-filter", false) \
+	X(5, "VMCB-clean", false) X(6, "FlushByAsid", false) X(7, "decode-assists", false)                           \
+	X(10, "pause-filter", false)                                                                                  \
 	X(13, "AVIC", false) X(15, "virtual-VMLOAD", false) X(16, "VGIF", false) X(17, "GMET", false)                \
 	X(18, "x2AVIC", false) X(25, "VNMI", false)
 /* clang-format on */
@@ -54,21 +57,22 @@ static void list_features(uint32_t edx)
 static int svm_probe(struct why *w)
 {
 	uint64_t vm_cr;
-	if (cpuid(0x80000000, 0).eax < 0x8000000a || !(cpuid(0x80000001, 0).ecx & BIT(2)))
+	if (cpuid(0x80000000, 0).eax < 0x8000000a || !(cpuid(0x80000001, 0).ecx & CPUID80000001_ECX_SVM))
 		return -ENODEV;
 	if (rdmsr_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS))
 		return why_set(w, -ENOTSUP,
 			       "AMD-V is switched off by the firmware; enable SVM (virtualization) in its set-up");
 	struct cpuid_regs f = cpuid(0x8000000a, 0);
-	if (!(f.edx & BIT(0)))
+	if (!(f.edx & CPUID8000000A_EDX_NP))
 		return why_set(w, -ENOTSUP, "this CPU has AMD-V but no nested paging, which tern needs to run VMs");
 	list_features(f.edx);
 	caps.nasid = f.ebx;
-	svm_has_nrip = f.edx & BIT(3);
-	caps.rdtscp = cpuid(0x80000001, 0).edx & BIT(27);
+	svm_has_nrip = f.edx & CPUID8000000A_EDX_NRIPS;
+	caps.rdtscp = cpuid(0x80000001, 0).edx & CPUID80000001_EDX_RDTSCP;
 	format = pt_format_npt;
-	if (!(cpuid(0x80000001, 0).edx & BIT(26))) /* Page1GB */
+	if (!(cpuid(0x80000001, 0).edx & CPUID80000001_EDX_PAGE1GB))
 		format.max_level = 2;
+	/* One map for all vCPUs: no port is passed through. */
 	iopm = hv_env->alloc(IOPM_ORDER);
 	if (iopm == HPA_NONE)
 		return why_set(w, -ENOMEM, "no memory for AMD-V's I/O permission map");
@@ -82,7 +86,7 @@ static int svm_cpu_on(void)
 	hpa_t hsave = hv_env->alloc(0), host = hv_env->alloc(0);
 	if (hsave == HPA_NONE || host == HPA_NONE || hpa_of(c) == HPA_NONE)
 		return -ENOMEM; /* at boot: the CPU then just runs no guests */
-	*c = (struct svm_cpu){ .hsave = hsave, .host_vmcb = host, .asid_next = 1, .asid_generation = 1 };
+	*c = (struct svm_cpu){ .host_vmcb = host, .asid_next = 1, .asid_generation = 1 };
 	fpu_cpu_on();
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_VM_HSAVE_PA, hsave);
@@ -90,14 +94,6 @@ static int svm_cpu_on(void)
 			 : "memory"); /* GS base, TR and the rest never change on a CPU of tern's */
 	this_cpu()->hv = c;
 	return 0;
-}
-
-static void svm_cpu_off(void)
-{
-	if (!this_cpu()->hv)
-		return;
-	wrmsr(MSR_VM_HSAVE_PA, 0);
-	wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
 }
 
 /* Two bits an MSR, read then write; three ranges of 8192 MSRs (APM2 15.11). */
@@ -134,6 +130,7 @@ static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 	for (unsigned i = 0; i < p->nmsr_pass; i++)
 		msrpm_allow(hva_of(v->msrpm), p->msr_pass[i]);
 	struct vmcb *b = v->vmcb = hva_of(v->vmcb_hpa);
+	/* #UD may be an instruction of the other vendor's (vmm/x86/foreign.c). */
 	b->exception_intercepts = BIT(VEC_DB) | BIT(VEC_UD) | BIT(VEC_AC) | BIT(VEC_MC);
 	b->intercept1 = (uint32_t)(SVM_I1_INTR | SVM_I1_NMI | SVM_I1_INIT | SVM_I1_VINTR | SVM_I1_RDPMC | SVM_I1_CPUID |
 				   SVM_I1_INVD | SVM_I1_HLT | SVM_I1_INVLPGA | SVM_I1_IOIO | SVM_I1_MSR | SVM_I1_TASK |
@@ -284,7 +281,7 @@ static void svm_set_tsc(struct hv_vcpu *hv, uint64_t offset, uint64_t ratio)
 /* clang-format off */
 const struct hv_ops svm_ops = {
 	.name = "AMD-V", .pt_format = &format, .features = svm_features, .nfeatures = ARRAY_SIZE(svm_features),
-	.probe = svm_probe, .cpu_on = svm_cpu_on, .cpu_off = svm_cpu_off, .create = svm_create, .destroy = svm_destroy,
+	.probe = svm_probe, .cpu_on = svm_cpu_on, .create = svm_create, .destroy = svm_destroy,
 	.load = svm_load, .put = svm_put, .enter = svm_enter, .get_state = svm_get_state, .set_state = svm_set_state,
 	.get_mode = svm_get_mode, .inject = svm_inject, .ready = svm_ready, .window = svm_window,
 	.skip = svm_skip, .get_msr = svm_get_msr, .set_msr = svm_set_msr, .set_xcr0 = svm_set_xcr0,

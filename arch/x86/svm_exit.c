@@ -61,7 +61,7 @@ static void requeue_event(struct svm_vcpu *v)
 	v->vmcb->eventinj = 0;
 	if (!(e & SVM_EVENT_VALID))
 		return;
-	unsigned type = e >> 8 & 7, vector = e & 0xff;
+	unsigned type = hv_event_type(e), vector = hv_event_vector(e);
 	if (type != HV_EVENT_SOFT && (type != HV_EVENT_EXC || (vector != VEC_BP && vector != 4)))
 		v->vmcb->eventinj = e;
 }
@@ -72,14 +72,14 @@ static void decode_io(const struct vmcb *b, struct vmexit *x) /* EXITINFO1, APM2
 	x->kind = EXIT_IO;
 	x->u.io.next_rip = b->exitinfo2;
 	x->u.io.port = i >> 16 & 0xffff;
-	x->u.io.in = i & BIT(0);
-	x->u.io.string = i & BIT(2);
-	x->u.io.rep = i & BIT(3);
+	x->u.io.in = i & SVM_IO_IN;
+	x->u.io.string = i & SVM_IO_STRING;
+	x->u.io.rep = i & SVM_IO_REP;
 	x->u.io.size = i >> 4 & 7;
 	/* QEMU's TCG tells no address size: then it is the one that the mode has without a prefix. */
-	const bool told = i & (BIT(7) | BIT(8) | BIT(9)), l = b->efer & EFER_LMA && b->cs.attr & BIT(9),
-		   d = b->cs.attr & BIT(10);
-	x->u.io.addr_size = (told ? i & BIT(9) : l) ? 8 : (told ? i & BIT(8) : d) ? 4 : 2;
+	const bool told = i & (SVM_IO_A16 | SVM_IO_A32 | SVM_IO_A64), l = b->efer & EFER_LMA && b->cs.attr & SVM_SEG_L,
+		   d = b->cs.attr & SVM_SEG_D;
+	x->u.io.addr_size = (told ? i & SVM_IO_A64 : l) ? 8 : (told ? i & SVM_IO_A32 : d) ? 4 : 2;
 	x->u.io.seg = i >> 10 & 7;
 }
 
@@ -89,7 +89,6 @@ static void decode_exception(const struct vmcb *b, uint64_t code, struct vmexit 
 	x->u.exc.vector = code - SVM_EXIT_EXCP_BASE;
 	x->u.exc.has_error = x->u.exc.vector == VEC_AC;
 	x->u.exc.error = (uint32_t)b->exitinfo1;
-	x->u.exc.dr6 = b->dr6; /* hardware has set it already */
 }
 
 void svm_decode(struct svm_vcpu *v, struct vmexit *x)
@@ -128,9 +127,8 @@ void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 	case SVM_EXIT_NPF: /* EXITINFO1 is a page-fault error code, APM2 15.25.6 */
 		x->kind = EXIT_NPF;
 		x->u.npf.gpa = b->exitinfo2;
-		x->u.npf.present = b->exitinfo1 & BIT(0);
-		x->u.npf.write = b->exitinfo1 & BIT(1);
-		x->u.npf.fetch = b->exitinfo1 & BIT(4);
+		x->u.npf.write = b->exitinfo1 & PF_W;
+		x->u.npf.fetch = b->exitinfo1 & PF_I;
 		break;
 	case SVM_EXIT_HLT: x->kind = EXIT_HLT; break;
 	case SVM_EXIT_VMMCALL: x->kind = EXIT_VMCALL; break;

@@ -125,6 +125,7 @@ void svm_get_mode(struct hv_vcpu *hv, struct hv_mode *m)
 	};
 }
 
+/* The rules of APM2 15.5.1 that a mistake of ours could break; the CPU says only that one was. */
 void svm_explain_invalid(const struct vmcb *b, struct vmexit *x)
 {
 	const char *what;

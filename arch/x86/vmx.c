@@ -9,11 +9,11 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "arch/x86/vmx_vcpu.h"
+#include "kernel/base/hva.h"
 #include <stdio.h>
 #include <string.h>
 
 struct vmx_cpu { /* per-CPU, struct cpu.hv */
-	hpa_t vmxon;
 	struct vmx_host {
 		uint64_t cr0, cr3, cr4, efer, pat, fs_base, gs_base, tr_base;
 		struct {
@@ -43,7 +43,6 @@ static int vmx_cpu_on(void)
 	if (hpa == HPA_NONE || region == HPA_NONE)
 		return -ENOMEM; /* at boot: tern then runs no guests */
 	struct vmx_cpu *c = hva_of(hpa);
-	c->vmxon = region;
 	*(uint32_t *)hva_of(region) = vmx_caps.revision;
 	fpu_cpu_on();
 	if (!rdmsr_safe(MSR_FEATURE_CONTROL, &feature))
@@ -60,14 +59,6 @@ static int vmx_cpu_on(void)
 	host_read(&c->host);
 	this_cpu()->hv = c;
 	return 0;
-}
-
-static void vmx_cpu_off(void)
-{
-	if (!this_cpu()->hv)
-		return;
-	vmx_off();
-	write_cr4(read_cr4() & ~CR4_VMXE);
 }
 
 /* One bit an MSR: reads at 0, writes at 2048; the MSRs from 0xc0000000 on are 1024 bytes further (25.6.9). */
@@ -186,7 +177,8 @@ static void write_host_state(const struct vmx_host *h)
 /* Registers that the VMCS does not hold and tern does not use: the guest's stay in the CPU between exits. */
 /* clang-format off */
 #define LIVE_MSRS(X)                                                                                                   \
-	X(MSR_STAR, star) X(MSR_LSTAR, lstar) X(MSR_CSTAR, cstar) X(MSR_SFMASK, sfmask) X(MSR_KERNEL_GS_BASE, kernel_gs_base)
+	X(MSR_STAR, star) X(MSR_LSTAR, lstar) X(MSR_CSTAR, cstar) X(MSR_SFMASK, sfmask)                                \
+	X(MSR_KERNEL_GS_BASE, kernel_gs_base)
 /* clang-format on */
 
 static void vmx_load(struct hv_vcpu *hv)
@@ -236,18 +228,16 @@ static void vmx_flush_tlb(struct hv_vcpu *hv) { vmx_of(hv)->flush = true; }
 
 /* ---- entry and exit ---- */
 
-/* An exit must leave the CPU as the entry found it. */
+/* An exit must leave the CPU as the entry found it. Checked in the test image. */
 static void verify_host(const struct vmx_host *h)
 {
-#ifdef TERN_FAILPOINTS
+	if (!TERN_FAILPOINTS)
+		return;
 	BUG_ON(read_cr0() != h->cr0 || read_cr3() != h->cr3 || read_cr4() != h->cr4);
 	BUG_ON(rdmsr(MSR_EFER) != h->efer || rdmsr(MSR_PAT) != h->pat || rdmsr(MSR_GS_BASE) != h->gs_base);
 	uint16_t tr;
 	__asm__("str %0" : "=r"(tr));
 	BUG_ON(tr != h->tr);
-#else
-	(void)h;
-#endif
 }
 
 static void refused(unsigned flags, struct vmexit *x)
@@ -369,7 +359,7 @@ static int set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *
 /* clang-format off */
 const struct hv_ops vmx_ops = {
 	.name = "VT-x", .pt_format = &vmx_pt_format, .features = vmx_features, .nfeatures = VMX_NFEATURES,
-	.probe = vmx_probe, .cpu_on = vmx_cpu_on, .cpu_off = vmx_cpu_off, .create = vmx_create, .destroy = vmx_destroy,
+	.probe = vmx_probe, .cpu_on = vmx_cpu_on, .create = vmx_create, .destroy = vmx_destroy,
 	.load = vmx_load, .put = vmx_put, .enter = vmx_enter, .get_state = get_state, .set_state = set_state,
 	.get_mode = vmx_get_mode, .inject = vmx_inject, .ready = vmx_ready, .window = vmx_window,
 	.skip = vmx_skip, .get_msr = vmx_get_msr, .set_msr = vmx_set_msr, .set_xcr0 = vmx_set_xcr0,

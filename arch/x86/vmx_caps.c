@@ -4,6 +4,7 @@
  * A control MSR has the bits that must be 1 in its low half and those that may be 1 in its high half.
  */
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/vmx_vcpu.h"
 #include <string.h>
 
@@ -55,6 +56,7 @@ struct hv_feature vmx_features[VMX_NFEATURES] = {
 	[F_MBEC] = { .name = "MBEC" },
 };
 
+/* For `host`: what the CPU has, whether tern uses it or not. */
 static void list_features(void)
 {
 	const uint32_t ept = vmx_caps.ept, p2 = may[PROC2];
@@ -191,11 +193,14 @@ int vmx_choose(const struct vmx_msrs *m, struct why *w)
 	vmx_caps.cr0_fixed0 = m->cr0_fixed0, vmx_caps.cr0_fixed1 = m->cr0_fixed1;
 	vmx_caps.cr4_fixed0 = m->cr4_fixed0, vmx_caps.cr4_fixed1 = m->cr4_fixed1;
 	int err = choose_controls(m, w);
-	if (!err)
-		err = choose_ept(m, w);
+	if (err)
+		return err;
+	err = choose_ept(m, w);
+	if (err)
+		return err;
 	vmx_caps.tsc_aux = vmx_caps.proc2 & PROC2_RDTSCP;
 	list_features();
-	return err;
+	return 0;
 }
 
 /* 0 where there is no such MSR: MSRs of what a CPU lacks are not there (appendix A). */
@@ -207,7 +212,7 @@ static uint64_t capability(uint32_t msr)
 
 int vmx_probe(struct why *w)
 {
-	if (!(cpuid(1, 0).ecx & BIT(5)))
+	if (!(cpuid(1, 0).ecx & CPUID1_ECX_VMX))
 		return -ENODEV;
 	struct vmx_msrs m = {
 		.feature_control = capability(MSR_FEATURE_CONTROL),

@@ -104,7 +104,8 @@ static const char *check_rest(void)
 		return "blocking by STI with RFLAGS.IF clear (27.3.1.5)";
 	if ((shadow & 3) == 3)
 		return "blocking by STI and by MOV SS (27.3.1.5)";
-	if ((event & VMX_EVENT_VALID) && (event >> 8 & 7) == HV_EVENT_INTR && ((shadow & 3) || !(rflags & RFLAGS_IF)))
+	if ((event & VMX_EVENT_VALID) && hv_event_type(event) == HV_EVENT_INTR &&
+	    ((shadow & 3) || !(rflags & RFLAGS_IF)))
 		return "an interrupt where none may come (27.3.1.5)";
 	if ((shadow & 3) && bs != !!(rflags & RFLAGS_TF))
 		return "a pending single step that does not fit RFLAGS.TF (27.3.1.5)";

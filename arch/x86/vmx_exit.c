@@ -72,7 +72,7 @@ void vmx_entry_event(struct vmx_vcpu *v)
 /* What was being delivered when the exit came goes back in; INT n, INT3, INTO and INT1 are simply executed again. */
 static void requeue_event(struct vmx_vcpu *v)
 {
-	uint64_t info = vmcs_read(IDT_VECTORING_INFO), type = info >> 8 & 7;
+	uint64_t info = vmcs_read(IDT_VECTORING_INFO), type = hv_event_type(info);
 	v->event = 0;
 	if (!(info & VMX_EVENT_VALID) || type >= HV_EVENT_SOFT)
 		return;
@@ -93,8 +93,8 @@ void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip)
 	if (!(hv->rflags & RFLAGS_TF))
 		return;
 	/*
-	 * The trap that the instruction would have ended with. As a pending one it were lost to an event at entry
-	 * (27.7.3).
+	 * The trap that the instruction would have ended with. As a pending one it would be lost to an event at
+	 * entry (27.7.3).
 	 */
 	vmx_set_dr6((vmx_dr6() & ~DR6_TRAPS) | DR6_BS);
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
@@ -104,29 +104,26 @@ void vmx_skip(struct hv_vcpu *hv, uint64_t next_rip)
 static void decode_exception(struct vmx_vcpu *v, struct vmexit *x)
 {
 	uint64_t info = vmcs_read(EXIT_INTR_INFO);
-	if ((info >> 8 & 7) == HV_EVENT_NMI) { /* the host's own: taken as if it came now; IRET unblocks the next */
+	if (hv_event_type(info) == HV_EVENT_NMI) { /* the host's own: taken as if it came now; IRET unblocks the next */
 		x->kind = EXIT_HOST_IRQ;
 		__asm__ volatile("int $2" ::: "memory");
 		return;
 	}
 	x->kind = EXIT_EXCEPTION;
-	x->u.exc.vector = info & 0xff;
+	x->u.exc.vector = hv_event_vector(info);
 	x->u.exc.has_error = info & VMX_EVENT_ERROR;
 	x->u.exc.error = x->u.exc.has_error ? (uint32_t)vmcs_read(EXIT_INTR_ERROR) : 0;
-	x->u.exc.dr6 = 0;
 	if (x->u.exc.vector != VEC_DB)
 		return;
 	/* An intercepted #DB has changed neither DR6 nor DR7 (28.2.1): so that it can be given back, do it here. */
-	uint64_t dr6 = (vmx_dr6() & ~0xfULL) | DR6_RESET | (vmcs_read(EXIT_QUALIFICATION) & 0x600f);
-	vmx_set_dr6(dr6);
-	x->u.exc.dr6 = dr6;
+	vmx_set_dr6((vmx_dr6() & ~0xfULL) | DR6_RESET | (vmcs_read(EXIT_QUALIFICATION) & 0x600f));
 	vmcs_write(GUEST_DR7, vmcs_read(GUEST_DR7) & ~DR7_GD);
 	uint64_t blocked = vmcs_read(GUEST_INTERRUPTIBILITY);
 	/*
-		 * INT1 is a trap: it returns behind the instruction, and so behind the shadow. For others, entry
-		 * insists on a pending BS behind a shadow under TF (27.3.1.5), and then drops it.
-		 */
-	if ((info >> 8 & 7) == VMX_TYPE_ICEBP) {
+	 * INT1 is a trap: it returns behind the instruction, and so behind the shadow. For others, entry insists on a
+	 * pending BS behind a shadow under TF (27.3.1.5), and then drops it.
+	 */
+	if (hv_event_type(info) == VMX_TYPE_ICEBP) {
 		v->hv.rip += vmcs_read(EXIT_INSN_LEN);
 		vmcs_write(GUEST_INTERRUPTIBILITY, blocked & ~INTERRUPTIBILITY_SHADOW);
 	} else if ((blocked & INTERRUPTIBILITY_SHADOW) && (v->hv.rflags & RFLAGS_TF)) {
@@ -141,9 +138,9 @@ static void decode_io(struct vmx_vcpu *v, struct vmexit *x)
 	x->u.io.next_rip = v->hv.rip + x->len;
 	x->u.io.port = (uint16_t)(q >> 16);
 	x->u.io.size = (q & 7) + 1;
-	x->u.io.in = q & BIT(3);
-	x->u.io.string = q & BIT(4);
-	x->u.io.rep = q & BIT(5);
+	x->u.io.in = q & VMX_IO_IN;
+	x->u.io.string = q & VMX_IO_STRING;
+	x->u.io.rep = q & VMX_IO_REP;
 	x->u.io.addr_size = 8;
 	x->u.io.seg = SEG_DS;
 	if (x->u.io.string && vmx_caps.ins_outs) { /* table 28-8 */
@@ -186,8 +183,8 @@ static enum cr_exit do_cr(struct vmx_vcpu *v)
 	val |= CR0_ET;
 	if (!cr0_is_valid(val))
 		return CR_FAULT;
-	if ((val ^ old) &
-	    CR0_PG) /* Linux does so before 5.19, with NE. Modes and PDPTEs change with it: the CPU's work */
+	/* Linux before 5.19 changes PG together with NE. Modes and PDPTEs change with PG: the CPU's work. */
+	if ((val ^ old) & CR0_PG)
 		return cr_again(CR0_SHADOW, vmx_cr0_owned(), val);
 	vmx_set_cr0(val & CR0_DEFINED);
 	return CR_DONE;
@@ -212,9 +209,8 @@ void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 			vmcs_write(GUEST_INTERRUPTIBILITY, vmcs_read(GUEST_INTERRUPTIBILITY) | INTERRUPTIBILITY_NMI);
 		x->kind = EXIT_NPF;
 		x->u.npf.gpa = vmcs_read(GUEST_PHYSICAL);
-		x->u.npf.write = q & BIT(1);
-		x->u.npf.fetch = q & BIT(2);
-		x->u.npf.present = q & (BIT(3) | BIT(4) | BIT(5));
+		x->u.npf.write = q & EPTV_WRITE;
+		x->u.npf.fetch = q & EPTV_FETCH;
 		return;
 	case VMX_EPT_MISCONFIG:
 		x->kind = EXIT_INVALID;
@@ -245,7 +241,7 @@ void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 		switch (do_cr(v)) {
 		case CR_FAULT: x->kind = EXIT_PRIVILEGED; break;
 		case CR_DONE: vmx_skip(&v->hv, v->hv.rip + x->len); /* fall through */
-		case CR_AGAIN: x->kind = EXIT_HOST_IRQ; break;      /* nothing is left to do */
+		case CR_AGAIN: x->kind = EXIT_HANDLED; break;
 		}
 		break;
 	default: /* VMX instructions, MONITOR, MWAIT, GETSEC, task switches, ...: this guest's CPU does not have them */

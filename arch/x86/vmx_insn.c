@@ -43,8 +43,6 @@ int vmx_on(hpa_t region)
 	return fail ? -EIO : 0;
 }
 
-void vmx_off(void) { __asm__ volatile("vmxoff" ::: "memory"); }
-
 void vmx_invept(bool single, uint64_t eptp)
 {
 	struct {

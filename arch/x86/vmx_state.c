@@ -97,7 +97,7 @@ void vmx_get_state(struct hv_vcpu *hv, struct cpu_state *s)
 {
 	struct vmx_vcpu *v = vmx_of(hv);
 	uint64_t shadow = vmcs_read(GUEST_INTERRUPTIBILITY);
-	memset(s, 0, sizeof(*s));
+	memset(s, 0, sizeof(*s)); /* what is not set below is sent as zeros */
 	memcpy(s->gpr, hv->gpr, sizeof(s->gpr));
 	s->rip = hv->rip;
 	s->rflags = hv->rflags;

@@ -4,8 +4,8 @@
  */
 #pragma once
 #include "arch/x86/arch.h"
+#include "arch/x86/cpu.h"
 #include "kernel/base/bits.h"
-#include "kernel/handoff.h"
 
 /* A lock for this room alone (kernel/spinlock.h is above it): interrupts off while held, a leaf in the lock order. */
 struct arch_lock {

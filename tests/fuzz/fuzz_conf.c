@@ -1,19 +1,51 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Any bytes as tern.conf: never a crash, always a usable and terminated struct conf. */
+/* Any bytes as tern.conf: never a crash, always a usable struct conf, and sections within their limits. */
 #include "kernel/conf.h"
+#include "kernel/host.h"
+#include "net/net_conf.h"
+#include "vmm/vm.h"
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static struct nic cards[2] = { { .mac = { 2, 1 } }, { .mac = { 2, 2 } } };
+
+struct nic *nic_get(unsigned i) { return i < 2 ? &cards[i] : NULL; }
+void vm_for_each(void (*fn)(struct vm *vm, void *arg) unused, void *arg unused) {}
+
+static void terminated(const char *s, size_t size)
+{
+	if (!memchr(s, 0, size))
+		abort();
+}
+
+static void read_all(struct conf *c)
+{
+	struct host_conf h = { 0 };
+	struct net_conf n = { 0 };
+	struct vm_config cfg;
+	const char *name;
+	char wrong[CONF_WRONG_MAX];
+	(void)conf_read(&(struct conf_reader){ .c = c, .table = &host_conf_table, .name = "" }, &h);
+	terminated(h.name, sizeof(h.name));
+	net_conf_read(c, &n);
+	if (!h.name[0] || h.undecided > HOST_UNDECIDED_RESUME || n.nnics > NET_IF_MAX || n.npeers > NET_PEERS_MAX)
+		abort();
+	for (unsigned i = 0; (name = conf_section(c, "vm", i)) != NULL; i++) {
+		struct why w;
+		bool good = vm_config_read(c, name, h.name, &cfg, wrong);
+		terminated(wrong, sizeof(wrong));
+		if (good != !wrong[0] || vm_config_desc.check(&cfg, &cfg.s, &w) || !cfg.mem || cfg.mem % GMEM_BLOCK)
+			abort();
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct conf c;
 	static const char *const kinds[] = { "host", "nic", "peer", "vm" };
-	const char *name, *value;
-	uint64_t v;
-	uint8_t mac[6];
-	bool b;
+	const char *name;
 	int err = conf_parse(&c, (const char *)data, size);
 
 	if ((err != 0) != (c.problems[0] != '\0') || c.n > CONF_MAX_ENTRIES)
@@ -22,16 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		for (unsigned i = 0; (name = conf_section(&c, kinds[k], i)) != NULL; i++)
 			if (strlen(name) >= sizeof(c.e[0].name) || conf_line(&c, kinds[k], name, "") < 1)
 				abort();
-	for (unsigned i = 0; i < c.n; i += 2) {
-		value = c.e[i].key[0] ? conf_get(&c, c.e[i].kind, c.e[i].name, c.e[i].key) : "";
-		if (value != c.e[i].value && c.e[i].key[0]) /* keys are unique */
-			abort();
-		conf_parse_size(value, &v);
-		conf_parse_uint(value, 1000, &v);
-		conf_parse_mac(value, mac);
-		conf_parse_bool(value, &b);
-	}
-	conf_check_unused(&c);
+	read_all(&c);
 	if (strlen(c.problems) >= sizeof(c.problems))
 		abort();
 	return 0;

@@ -5,6 +5,8 @@
  * write outside guest memory (ASan), and always a state that can be saved and loaded.
  */
 #include "tests/unit/fake_guest.h"
+#include "vmm/dev/vnet.h"
+#include "vmm/pc/pc.h"
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -134,13 +136,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		w = widths[op >> 6];
 		switch (op % 12) {
 		case 0: /* configuration space of either function */
-			at = PCI_ECAM_BASE | (1UL + (op >> 5 & 1)) << 15 | take(&in, 1);
+			at = PC_PCI_ECAM | (1UL + (op >> 5 & 1)) << 15 | take(&in, 1);
 			bus_write(&g.m.bus, BUS_MMIO, at, w, take(&in, w));
 			bus_read(&g.m.bus, BUS_MMIO, at, w);
 			break;
 		case 1: bus_write(&g.m.bus, BUS_PIO, 0xcf8 + (op >> 5 & 7), w, take(&in, w)); break;
 		case 2: /* BARs where they are at reset */
-			at = PCI_MMIO_BASE + take(&in, 2) % 0x4000;
+			at = PC_PCI_MMIO + take(&in, 2) % 0x4000;
 			bus_write(&g.m.bus, BUS_MMIO, at, w, take(&in, w));
 			bus_read(&g.m.bus, BUS_MMIO, at, w);
 			break;

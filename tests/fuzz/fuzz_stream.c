@@ -3,8 +3,9 @@
  * What a peer may send to the destination. The first byte of the input chooses how the rest of it is used:
  *   0  raw bytes, from the first byte of the connection on
  *   1  HELLO, then an OFFER with these fields
- *   2  HELLO, a good OFFER and some of the good records that would follow, then records { type u8, length u16, fields }: check words are made right, or nothing would get past
- *      them; bit 7 of a type puts the attempt's id in front, so that END and COMMIT can be what they should be
+ *   2  HELLO, a good OFFER and some of the good records that would follow, then records { type u8, length u16,
+ *      fields }: check words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id in
+ *      front, so that END and COMMIT can be what they should be
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/time.h"
@@ -53,7 +54,7 @@ static void mem_close(struct stream *s unused) {}
 static const struct stream_ops build_ops = { mem_read, mem_write, mem_shutdown, mem_abort, mem_close };
 static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown, mem_abort, mem_close };
 
-int stream_tcp_connect(struct stream **s unused, const char *addr unused, uint16_t port unused, uint64_t end unused,
+int stream_tcp_connect(struct stream **s unused, uint32_t ip unused, uint16_t port unused, uint64_t end unused,
 		       struct why *w)
 {
 	return why_set(w, -EHOSTUNREACH, "no network");
@@ -103,7 +104,7 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 	static const struct {
 		const char *name;
 		uint32_t instance, len;
-	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 } };
+	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, 708 } };
 	int err = n > 0 ? pass_send(tx, 1, PASS_FINAL, TIME_NEVER) : 0;
 	if (n > 1) {
 		wire_begin(tx, WIRE_PAGES);
@@ -115,7 +116,7 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 	}
 	if (n > 2)
 		err |= pass_end_send(tx, 1, 0, 512, TIME_NEVER);
-	for (unsigned i = 0; i < 3 && n > 3 + i; i++) {
+	for (unsigned i = 0; i < 4 && n > 3 + i; i++) {
 		wire_begin(tx, WIRE_SECTION);
 		wire_put_str(tx, sections[i].name, 32);
 		wire_put_u32(tx, sections[i].instance);
@@ -123,8 +124,8 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		memset(wire_put_space(tx, sections[i].len), 0, sections[i].len);
 		err |= wire_end(tx, TIME_NEVER);
 	}
-	if (n > 6)
-		err |= end_send(tx, id, &(struct end_counts){ 1, 3, 0, 0, 512 }, TIME_NEVER);
+	if (n > 7)
+		err |= end_send(tx, id, &(struct end_counts){ 1, 4, 0, 0, 512 }, TIME_NEVER);
 	if (err)
 		abort();
 }

@@ -3,7 +3,7 @@
  * The guest's TCP server, for clients that must notice nothing but a pause:
  *   7000  echo: sends back what it gets
  *   7001  sink: reads to the end, answers "bytes=N crc32=XXXXXXXX\n" (CRC-32 as zlib counts it)
- *   7004  source: reads a line with a number of bytes (0: without end), sends that many of the stream of 64-bit big-endian
+ *   7004  source: reads a line with a number of bytes (0: without end), sends that many of 64-bit big-endian
  *         numbers 0, 1, 2, ... so that a lost or repeated byte shows
  * One process for each connection.
  */

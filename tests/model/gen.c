@@ -4,7 +4,7 @@
  *
  *     gen                  the tables as they are
  *     gen --mutant NAME    the same with one mistake, which the model must notice
- *     gen --list           the mistakes: name, the configuration of handover.pml that must notice it, what it stands for
+ *     gen --list           the mistakes: name, the configuration of handover.pml that must notice, what it stands for
  */
 #include "vmm/migrate/rules.h"
 #include <stdio.h>

@@ -14,10 +14,11 @@ import time
 
 import client
 import netns
-from host import BUILD, Host
+from host import BUILD, Host, ROOT
 from rig import DEMO, Rig, demo_conf, host_conf
 
 PAGE, MIB = 4096, 1 << 20
+TEST_IMAGE = os.path.join(ROOT, "build", "test", "BOOTX64.EFI")
 rows = []
 
 
@@ -31,7 +32,7 @@ def figure(name, value, limit, unit, at_least=False, digits=2, note=""):
 
 
 def throughput(rig):
-    """A guest with much that is not zero, against bare TCP between the same hosts, in turn."""
+    """A guest with much that is not zero, against bare TCP between the same hosts, in turn; `tcptest` is in the test image alone."""
     client.shell(rig.guest, "(pagecheck 128 16 >/dev/null 2>&1 &)")
     client.wait_port(rig.guest, client.PAGECHECK, 20)
     client.shell(rig.guest, "killall -STOP pagecheck")
@@ -121,21 +122,18 @@ def table():
         print(f"{r['name']:{width}}  {value:>10}  {target:>12}  {'ok  ' if r['met'] else 'MISS'}  {r['note']}")
 
 
-def main():
-    try:
-        netns.enter()
-        rig = Rig(load="none", extra=False)
-        say("hosts and guest ...")
-        rig.start()
-    except netns.RigError as e:
-        say(f"bench: {e}")
-        return 2
+def moving(efi, *parts, switch=None):
+    """Two hosts of that image and a guest that has moved there and back."""
+    rig = Rig(load="none", extra=False, switch=switch)
+    for h in rig.hosts:
+        h.efi = efi or h.efi
+    say("hosts and guest ...")
+    rig.start()
     try:
         rig.migrate()
         rig.migrate()
         time.sleep(1)
-        host_figures(rig)
-        for part in (idle, throughput, tracking):
+        for part in parts:
             say(f"{part.__name__} ...")
             part(rig)
     except BaseException:
@@ -143,12 +141,23 @@ def main():
         raise
     finally:
         rig.stop()
+    return rig.switch
+
+
+def main():
+    try:
+        netns.enter()
+        switch = moving(None, host_figures, idle, tracking)
+        moving(TEST_IMAGE, throughput, switch=switch)
+    except netns.RigError as e:
+        say(f"bench: {e}")
+        return 2
     say("copying memory ...")
     copying()
     say("instructions of exits ...")
     try:
-        exits(rig.switch, 3, "amd", (3209, 5264))
-        exits(rig.switch, 4, "intel", (1000, 5150))
+        exits(switch, 3, "amd", (3209, 5264))
+        exits(switch, 4, "intel", (1000, 5150))
     finally:
         table()
     with open(os.path.join(BUILD, "bench.json"), "w") as f:

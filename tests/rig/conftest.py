@@ -4,6 +4,9 @@ The tests' network namespace and the hosts they share. All tests of a session us
 
 RIG in the environment says what the hosts are (rig.py). A test runs on the AMD rig; with the mark rigs("amd", "intel", "mixed") on
 those that it names. What is vendor-neutral is one test for all; slow rigs get a selection of them.
+
+`make test` runs those that use none of the shared hosts (mark: apart) in a session of their own, with a network of its own, beside
+the others.
 """
 import os
 import sys
@@ -20,6 +23,7 @@ current = []  # rigs whose consoles a failed test's report shows
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "rigs(*names): the rigs that a test runs on; without it: amd")
+    config.addinivalue_line("markers", "apart: uses none of the shared hosts; conftest.py sees that itself")
     config.addinivalue_line("markers", "long: of `make test-long` alone (LONG in the environment); a shorter one is in `make test`")
     try:
         kinds_wanted()
@@ -28,7 +32,11 @@ def pytest_configure(config):
         pytest.exit(f"the rig cannot run here: {e}", returncode=2)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    for i in items:
+        if "shared" not in i.fixturenames:
+            i.add_marker("apart")
     here = os.environ.get("RIG") or "amd"
     marks = {i: i.get_closest_marker("rigs") for i in items}
     kept = [i for i in items if here in (marks[i].args if marks[i] else ("amd",))]

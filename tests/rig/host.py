@@ -16,6 +16,7 @@ from relay import Relay
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("TERN_BUILD", "build"))
 RIG = os.path.join(ROOT, "build", "rig")
+LOG = os.environ.get("RIG_LOG", "")  # before the names of hosts' logs: of sessions that run side by side
 GUEST = os.path.join(ROOT, "build", "guest")
 LINUX = ("vmlinuz", "vmlinuz-small", "initrd.img")  # unless a test wants others; on the boot volume are those that conf names
 
@@ -53,7 +54,7 @@ class Host:
         self.mac = f"52:54:00:00:00:{number:02x}"
         self.work = os.path.join(RIG, f"{os.getpid()}-{name}")
         self.socket = os.path.join(self.work, "console.sock")
-        self.log = os.path.join(RIG, f"{name}.log")
+        self.log = os.path.join(RIG, f"{LOG}{name}.log")
         self.proc = self.console = None
 
     def prepare(self):

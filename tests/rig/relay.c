@@ -4,7 +4,7 @@
  * way. tests/rig/relay.py starts it and talks to it; the kernel's netem does not do kinds of frames, and many kernels
  * have none.
  *
- *   relay A B [SEED]       a device is tap:NAME (a tap that nobody else has open) or the NAME of any other Ethernet device
+ *   relay A B [SEED]       a device is tap:NAME (a tap that nobody has open) or the NAME of another Ethernet device
  *
  * Commands are lines on standard input; each is answered by one line: "ok", "error: ...", or one JSON object. The end
  * of the input is the end of the program. What follows a2b or b2a in a line is for that direction alone:
@@ -14,7 +14,7 @@
  *   limit 64K              bytes that may be on the way (plain, K, M); what comes on top is dropped
  *   loss 2.5%              as a generator says that begins with SEED: the same frames are lost each time
  *   cut, join              the cable is broken, with all that is in it; it is whole again
- *   drop tcp 7077          no frames of that kind (arp, rarp, ip, ip6, icmp, tcp, udp; these two: of that port, either end)
+ *   drop tcp 7077          no frames of that kind (arp, rarp, ip, ip6, icmp, tcp, udp; those two: of that port)
  *   pass                   all kinds again
  *   clear                  as it was at the start
  *   seed 7                 begin the generator anew

@@ -128,11 +128,12 @@ def test_address_by_dhcp(switch, tmp_path):
 
 
 def test_boot_wrong_configuration(shared):
-    """A missing file, a wrong key and MACs that no VM may have are said with file, line and key, and the rest still starts."""
+    """A missing file, a wrong key and MACs that no VM may have are said with file, line and key, in their order, and the rest starts."""
     bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\ncolour = blue\n"
     for name, mac in (("first", "52:54:00:77:00:61"), ("second", "52:54:00:77:00:61"), ("hosts", "52:54:00:00:00:03"),
                       ("group", "53:54:00:77:00:62")):
         bad += f"\n[vm {name}]\nkernel = nosuchfile\nmac = {mac}\n"
+    bad += "\n[vm small]\nkernel = vmlinuz\ninitrd = initrd.img\nmem = 64M # less than it needs\n"
     h = Host("c", shared.switch, host_conf(3, "c", bad), 3)
     try:
         h.start()
@@ -140,10 +141,16 @@ def test_boot_wrong_configuration(shared):
         number = h.conf.splitlines().index("kernel = nosuchfile") + 1
         assert re.search(rf"tern\.conf:{number}:.*nosuchfile", said), said
         assert re.search(rf"tern\.conf:{number + 2}:.*colour", said), said
-        for name, why in (("second", "that of VM first"), ("hosts", "that of a network card"), ("group", "not a unicast MAC")):
+        for name, why in (("second", "that of VM first"), ("hosts", "that of a network card"), ("group", "write a unicast MAC")):
             number = h.conf.splitlines().index(f"[vm {name}]") + 3
-            assert re.search(rf"tern\.conf:{number}: \[vm {name}\] mac.*{why}", said), said
-        assert h.vms().keys() == {"broken", "first"}
+            words = re.search(rf"tern\.conf:{number}: \[vm {name}\] mac.*{why}[^\r\n]*", said)[0]
+            assert words in h.cmd(f"vm info {name}") and words in h.console.json_result(f"vm start {name}")["error"]["text"]
+        problems = [int(n) for n in re.findall(r"tern\.conf:(\d+): \[vm \w+\] (?:mac|has)", h.cmd("log"))]
+        assert len(problems) == 4 and problems == sorted(problems)
+        states = {name: vm["state"] for name, vm in h.vms().items()}
+        assert states == {"broken": "stopped", "first": "stopped", "second": "misconfigured", "hosts": "misconfigured",
+                          "group": "misconfigured", "small": "stopped"}
+        assert "its initrd starts with mem = 70M at least" in h.console.json_result("vm start small")["error"]["text"]
         h.wait_address()
         assert client.ping(h.address, 2) == 0
         assert h.console.json_result("vm start broken")["error"]["text"]

@@ -96,6 +96,7 @@ def test_guest_that_stood_still(watched):
     source = watched.where()
     client.shell(watched.guest, """
         echo 1 >/proc/sys/kernel/watchdog_thresh # a lockup is 2 s long
+        cat /sys/module/rcupdate/parameters/rcu_cpu_stall_timeout >/run/stall_timeout
         echo 3 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout
         [ "$(cat /proc/sys/kernel/soft_watchdog)" = 1 ] && dmesg -c >/dev/null
         (while :; do cat /proc/uptime; done >/dev/null 2>&1 & echo $! >/run/busy)""")
@@ -107,7 +108,8 @@ def test_guest_that_stood_still(watched):
         watched.other(source).json("failpoint P10 off")
         watched.check_pages()
     finally:
-        said = client.shell(watched.guest, "kill $(cat /run/busy); dmesg; echo 10 >/proc/sys/kernel/watchdog_thresh")
+        said = client.shell(watched.guest, "kill $(cat /run/busy); dmesg; echo 10 >/proc/sys/kernel/watchdog_thresh; "
+                            "cat /run/stall_timeout >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout")
     assert not re.search("stall|lockup|hung|watchdog", said), said
     watched.check_after()
 

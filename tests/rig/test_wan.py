@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Migration over lines that are no LAN: host a is behind a relay (relay.py). Comes last, for the shared hosts go off for it."""
+"""Migration over lines that are no LAN: host a is behind a relay (relay.py). Shared hosts of the session go off for it."""
 import re
 
 import pytest

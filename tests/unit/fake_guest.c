@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The guest of the device tests (fake_guest.h). */
 #include "tests/unit/fake_guest.h"
+#include "vmm/dev/vnet.h"
+#include "vmm/dev/vrng.h"
+#include "vmm/dev/vpci.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

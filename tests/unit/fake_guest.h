@@ -5,6 +5,7 @@
  * does not; fg_migrate() replaces all devices by fresh ones loaded with what the old ones saved.
  */
 #pragma once
+#include "kernel/frame.h"
 #include "vmm/dev/vvirtio.h"
 
 #define FG_MEM      (6UL << 20) /* two pieces on the host: 4 MiB and 2 MiB */

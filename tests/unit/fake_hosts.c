@@ -19,6 +19,7 @@ struct migrate_host fake_hosts[FAKE_HOSTS];
 bool (*fake_frame_passes)(int from, int to);
 struct fake_vm_opts fake_vm_opts;
 uint8_t *fake_paused_image;
+static uint64_t paused_room; /* bytes of it */
 
 struct fake_vm {
 	struct vm vm;
@@ -38,7 +39,8 @@ unsigned fake_resumed(void) { return __atomic_load_n(&resumed, __ATOMIC_SEQ_CST)
 
 const char *vm_state_name(enum vm_state s)
 {
-	static const char *const names[] = { "stopped", "running", "paused", "incoming", "undecided", "failed" };
+	static const char *const names[] = { "stopped",   "running", "paused",       "incoming",
+					     "undecided", "failed",  "misconfigured" };
 	return names[s];
 }
 
@@ -133,7 +135,7 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 struct vm *fake_vm_new(const char *name, uint64_t mem)
 {
 	struct vm_config cfg = {
-		.mem = mem, .vcpus = 1, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .cpu = "host", .cmdline = "quiet"
+		.mem = mem, .vcpus = 1, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .cpu = "host", .s.cmdline = "quiet"
 	};
 	struct vm *vm;
 	struct why w = { "" };
@@ -178,7 +180,10 @@ int vm_pause(struct vm *vm)
 	mutex_lock(&vm->lock);
 	if (vm->state == VM_RUNNING && !vm->power_request) {
 		vm->state = VM_PAUSED;
-		fake_paused_image = realloc(fake_paused_image, vm->cfg.mem);
+		if (vm->cfg.mem > paused_room) { /* ASan's realloc makes and copies all of it anew each time */
+			paused_room = vm->cfg.mem;
+			fake_paused_image = realloc(fake_paused_image, paused_room);
+		}
 		if (gmem_read(&vm->mem, 0, fake_paused_image, vm->cfg.mem))
 			panic("vm_pause: cannot read memory");
 		err = 0;
@@ -271,7 +276,8 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 		void *obj;
 	} all[] = { { &clock_desc, 0, &vm->clock },
 		    { &dev_desc, 0, &fake_devs(vm)[0] },
-		    { &dev_desc, 1, &fake_devs(vm)[1] } };
+		    { &dev_desc, 1, &fake_devs(vm)[1] },
+		    { &vm_config_desc, 0, &vm->cfg } };
 	bool source = vm->state == VM_PAUSED;
 	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
 		if (source && fake_vm_opts.sections_skip == i + 1)
@@ -347,12 +353,11 @@ static struct vm *any_vm(int host)
 void fake_host_restart(int host)
 {
 	struct migrate_host *h = &fake_hosts[host];
-	struct migrate_peer peers[PEERS_MAX];
+	const struct net_peer *peers = h->peers;
 	unsigned npeers = h->npeers;
 	struct departure gone;
 	struct decision d;
 	struct vm *vm;
-	memcpy(peers, h->peers, sizeof(peers));
 	ON_HOST(host)
 	{
 		while ((vm = any_vm(host)))
@@ -372,7 +377,7 @@ void fake_host_restart(int host)
 		ON_HOST(host) migration_put(m);
 	}
 	boot(host);
-	memcpy(h->peers, peers, sizeof(peers));
+	h->peers = peers;
 	h->npeers = npeers;
 }
 

@@ -7,6 +7,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* pthread_cond_clockwait */
 #endif
+#include "kernel/base/hva.h"
 #include "tests/unit/fake_kernel.h"
 #include "arch/x86/cpu.h"
 #include "kernel/base/err.h"

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The network of fake_net.h. */
 #include "tests/unit/fake_net.h"
+#include "kernel/base/ip4.h"
 #include "kernel/console.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "tests/unit/pipe.h"
 #include "vmm/migrate/migrate.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,18 +13,16 @@
 
 struct fake_net fake_net;
 
-const char *fake_net_address(int h)
-{
-	static const char *const addr[FAKE_HOSTS] = { "10.77.0.11", "10.77.0.12", "10.77.0.13" };
-	return addr[h];
-}
+uint32_t fake_net_address(int h) { return 10 | 77 << 8 | (uint32_t)(11 + h) << 24; }
 
 void fake_net_peers(int h, const char *names)
 {
-	fake_hosts[h].npeers = 0;
-	ON_HOST(h)
+	static struct net_peer peers[FAKE_HOSTS][FAKE_HOSTS];
+	unsigned n = 0;
 	for (; *names; names++)
-		migrate_peer_add((char[]){ *names, 0 }, fake_net_address(*names - 'a'));
+		peers[h][n++] = (struct net_peer){ { *names }, fake_net_address(*names - 'a') };
+	fake_hosts[h].peers = peers[h];
+	fake_hosts[h].npeers = n;
 }
 
 static void serve(void *s) { migrate_serve(NULL, s); }
@@ -34,34 +34,37 @@ void fake_net_serve(int h, struct stream *s)
 		abort();
 }
 
-int stream_tcp_connect(struct stream **s, const char *addr, uint16_t port, uint64_t deadline_ns, struct why *w)
+int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w)
 {
+	const struct ip4_text addr = ip4_text(ip);
 	struct stream *ends[2];
 	int to = 0, from = fake_host;
 	*s = NULL;
-	while (to < FAKE_HOSTS && strcmp(addr, fake_net_address(to)))
+	while (to < FAKE_HOSTS && ip != fake_net_address(to))
 		to++;
 	if (to < FAKE_HOSTS && fake_net.who_has[to])
 		to = fake_net.who_has[to] - 1;
 	if (__atomic_load_n(&fake_net.unreachable, __ATOMIC_SEQ_CST) > 0) {
 		__atomic_fetch_sub(&fake_net.unreachable, 1, __ATOMIC_SEQ_CST);
-		return why_set(w, -EHOSTUNREACH, "no route to %s", addr);
+		return why_set(w, -EHOSTUNREACH, "no route to %s", addr.s);
 	}
 	if (to < FAKE_HOSTS && __atomic_load_n(&fake_net.silent[to], __ATOMIC_SEQ_CST)) {
 		__atomic_fetch_add(&fake_net.waiting[from], 1, __ATOMIC_SEQ_CST);
 		while (__atomic_load_n(&fake_net.silent[to], __ATOMIC_SEQ_CST) && time_ns() < deadline_ns)
 			task_yield();
 		__atomic_fetch_sub(&fake_net.waiting[from], 1, __ATOMIC_SEQ_CST);
-		return why_set(w, -ETIMEDOUT, "no answer from %s", addr);
+		return why_set(w, -ETIMEDOUT, "no answer from %s", addr.s);
 	}
 	if (to == FAKE_HOSTS || fake_net.off[to] || fake_net.cut[from][to])
-		return why_set(w, -ETIMEDOUT, "no answer from %s", addr);
+		return why_set(w, -ETIMEDOUT, "no answer from %s", addr.s);
 	if (fake_net.refuses[to])
-		return why_set(w, -ECONNREFUSED, "%s refuses the connection", addr);
+		return why_set(w, -ECONNREFUSED, "%s refuses the connection", addr.s);
 	if (stream_pipe(ends, 1 << 16))
 		abort();
-	snprintf(ends[0]->peer, sizeof(ends[0]->peer), "%s:%u", addr, port);
-	snprintf(ends[1]->peer, sizeof(ends[1]->peer), "%s:40000", fake_net_address(from));
+	ends[0]->ip = ip;
+	ends[1]->ip = fake_net_address(from);
+	snprintf(ends[0]->peer, sizeof(ends[0]->peer), "%s:%u", addr.s, port);
+	snprintf(ends[1]->peer, sizeof(ends[1]->peer), "%s:40000", ip4_text(ends[1]->ip).s);
 	for (int i = 0; i < 2; i++) {
 		struct stream *(*tap)(struct stream *) = i ? fake_net.tap_server : fake_net.tap_client;
 		ends[i] = tap ? tap(ends[i]) : ends[i];

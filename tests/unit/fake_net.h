@@ -23,6 +23,6 @@ extern struct fake_net fake_net;
 
 /* Host h serves the connection, in a task of its own. */
 void fake_net_serve(int h, struct stream *s);
-const char *fake_net_address(int h);
+uint32_t fake_net_address(int h);
 /* h's [peer] sections: a string of names, "bc". */
 void fake_net_peers(int h, const char *names);

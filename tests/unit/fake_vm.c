@@ -5,6 +5,9 @@
 #include "arch/x86/fpu.h"
 #include "kernel/page.h"
 #include "vmm/x86/cpu_check.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
 #include <asm/prctl.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -5,6 +5,7 @@
 #include "tests/unit/fake_kernel.h"
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/dev.h"
+#include "vmm/pc/pc.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,7 +30,7 @@ static int teardown(void **state)
 
 static const uint8_t *at(gpa_t gpa, size_t len)
 {
-	assert_true(gpa >= ACPI_TABLES_GPA && gpa + len <= 0x100000);
+	assert_true(gpa >= PC_ACPI_TABLES && gpa + len <= 0x100000);
 	const uint8_t *p = gmem_ptr(&g, gpa, len);
 	assert_non_null(p);
 	return p;
@@ -97,26 +98,26 @@ static void test_tables(void **state)
 	uint32_t flags = get_le32(f + 112);
 	assert_true((flags & BIT(20)) && (flags & BIT(10)));
 	assert_int_equal(get_le16(f + 109), BIT(2) | BIT(5)); /* no VGA, no RTC; no legacy devices, no 8042 */
-	assert_int_equal(get_le64(f + 120), POWER_PORT + 2);
+	assert_int_equal(get_le64(f + 120), PC_POWER + 2);
 	assert_int_equal(f[128], 1);
-	assert_int_equal(get_le64(f + 248), POWER_PORT);
-	assert_int_equal(get_le64(f + 260), POWER_PORT + 1);
+	assert_int_equal(get_le64(f + 248), PC_POWER);
+	assert_int_equal(get_le64(f + 260), PC_POWER + 1);
 	assert_int_equal(get_le32(f + 40), get_le64(f + 140));
 
 	/* The windows of the DSDT are those of dev.h. */
 	const uint8_t *d = table(get_le64(f + 140), "DSDT");
-	assert_true(contains32(d, PCI_ECAM_BASE) && contains32(d, PCI_ECAM_SIZE) && contains32(d, PCI_MMIO_BASE) &&
-		    contains32(d, PCI_MMIO_END - 1));
-	assert_true(contains32(d, PCI_IO_BASE | (PCI_IO_END - 1U) << 16));
-	assert_true(contains32(d, 0x03f803f8) && contains32(d, POWER_PORT | POWER_PORT << 16));
-	static const uint8_t s5[] = { '_', 'S', '5', '_', 0x12, 0x07, 0x04, 0x0a, POWER_SLP_TYP_S5 };
+	assert_true(contains32(d, PC_PCI_ECAM) && contains32(d, PC_PCI_ECAM_SIZE) && contains32(d, PC_PCI_MMIO) &&
+		    contains32(d, PC_PCI_MMIO_LAST));
+	assert_true(contains32(d, PC_PCI_IO | (uint32_t)PC_PCI_IO_LAST << 16));
+	assert_true(contains32(d, 0x03f803f8) && contains32(d, PC_POWER | PC_POWER << 16));
+	static const uint8_t s5[] = { '_', 'S', '5', '_', 0x12, 0x07, 0x04, 0x0a, PC_POWER_SLP_TYP_5 };
 	static const uint8_t gsi4[] = {
 		0x89, 0x06, 0x00, 0x03, 0x01, 4, 0, 0, 0
 	}; /* consumer, edge, high, exclusive */
 	assert_true(contains(d, s5, sizeof(s5)) && contains(d, gsi4, sizeof(gsi4)));
 
 	const uint8_t *m = find(rsdp, "MCFG");
-	assert_true(get_le64(m + 44) == PCI_ECAM_BASE && m[54] == 0 && m[55] == 0);
+	assert_true(get_le64(m + 44) == PC_PCI_ECAM && m[54] == 0 && m[55] == 0);
 }
 
 static void check_madt(unsigned n)
@@ -130,9 +131,7 @@ static void check_madt(unsigned n)
 	for (unsigned i = 44; i < get_le32(m + 4); i += m[i + 1]) {
 		switch (m[i]) {
 		case 0: assert_true(m[i + 3] == lapics++ && get_le32(m + i + 4) == 1); break;
-		case 1:
-			assert_true(!ioapics++ && get_le32(m + i + 4) == IOAPIC_BASE && get_le32(m + i + 8) == 0);
-			break;
+		case 1: assert_true(!ioapics++ && get_le32(m + i + 4) == PC_IOAPIC && get_le32(m + i + 8) == 0); break;
 		case 9: assert_true(get_le32(m + i + 4) == 255 + x2apics++ && get_le32(m + i + 8) == 1); break;
 		default: fail_msg("entry type %u", m[i]);
 		}

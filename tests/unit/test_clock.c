@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Guest time over hosts whose TSCs run at other rates: the TSC goes on where it was, to the tick, nothing ever steps
- * back, and nanoseconds stay within the bound that guest_clock.c documents. Hosts are a model: rate, and TSC at a true time.
+ * back, and nanoseconds stay within the bound that guest_clock.c documents. Hosts are a model: rate, and TSC at a true
+ * time.
  */
 #include "arch/x86/cpu.h"
 #include "tests/unit/fake_kernel.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/guest_clock.h"
 #include <errno.h>
 #include <string.h>
 

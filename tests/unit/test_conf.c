@@ -52,19 +52,19 @@ static void test_good(void **state)
 			       "match=52:54:00:00:00:01\n"
 			       "\taddress = 10.77.0.11/24   ; static\n"
 			       "[vm demo] ; the one\n"
-			       "cmdline = console=ttyS0 root=/dev/ram0 x:y #z\n"
+			       "cmdline = console=ttyS0 root=/dev/ram0#1 x:y;z # a comment ; all of it\n"
 			       "initrd =\n"
 			       "[ vm  other ]\n"
 			       "[vm\tlast]\n"
-			       "mem = 1G"),
+			       "mem = 1G# no comment"),
 			 0);
 	assert_value("host", "", "name", "a");
 	assert_value("host", NULL, "name", "a");
 	assert_value("nic", "lan", "match", "52:54:00:00:00:01");
 	assert_value("nic", "lan", "address", "10.77.0.11/24");
-	assert_value("vm", "demo", "cmdline", "console=ttyS0 root=/dev/ram0 x:y #z");
+	assert_value("vm", "demo", "cmdline", "console=ttyS0 root=/dev/ram0#1 x:y;z");
 	assert_value("vm", "demo", "initrd", "");
-	assert_value("vm", "last", "mem", "1G");
+	assert_value("vm", "last", "mem", "1G# no comment");
 	assert_null(conf_get(&c, "vm", "demo", "mem"));
 	assert_string_equal(conf_section(&c, "vm", 0), "demo");
 	assert_string_equal(conf_section(&c, "vm", 1), "other");
@@ -206,14 +206,22 @@ static void test_many_problems(void **state)
 	assert_null(strstr(strstr(c.problems, "there are more") + 5, "tern.conf"));
 }
 
-static void test_unused(void **state)
+static void test_order(void **state)
 {
 	(void)state;
-	assert_int_equal(parse("[host]\nname = a\ncolour = red\n[vm d]\nmen = 1G\n"), 0);
-	conf_get(&c, "host", "", "name");
-	conf_check_unused(&c);
-	assert_string_equal(c.problems, "tern.conf:3: [host] has no key 'colour'; ignored\n"
-					"tern.conf:5: [vm d] has no key 'men'; ignored\n");
+	assert_int_equal(parse("[host]\nname\n"), -EINVAL);
+	conf_problem(&c, 10, "ten");
+	conf_problem(&c, 0, "of the file");
+	conf_problem(&c, 3, "three");
+	conf_problem(&c, 10, "ten again");
+	conf_problem(&c, 1, "one");
+	assert_string_equal(c.problems,
+			    "tern.conf:1: one\n"
+			    "tern.conf:2: not understood; expected 'key = value', a [section] or a # comment\n"
+			    "tern.conf:3: three\n"
+			    "tern.conf:10: ten\n"
+			    "tern.conf:10: ten again\n"
+			    "tern.conf: of the file\n");
 }
 
 static void test_values(void **state)
@@ -230,8 +238,12 @@ static void test_values(void **state)
 					       "52-54-00-00-00-01",
 					       "525400000001" };
 	uint8_t mac[6], want[6] = { 0x52, 0x54, 0, 0xab, 0xCD, 0xef };
+	static const char *const bad_ip[] = {
+		"",          "10.77.0",      "10.77.0.256",  "10.77.0.11.", "10.77.0.11 ", "0x0a.77.0.11",
+		"10.77..11", "10.77.0.0011", "10.77.0.11/24"
+	};
 	uint64_t v;
-	bool b;
+	uint32_t ip;
 
 	(void)state;
 	assert_int_equal(conf_parse_size("0", &v), 0);
@@ -252,11 +264,10 @@ static void test_values(void **state)
 	assert_memory_equal(mac, want, 6);
 	for (size_t i = 0; i < ARRAY_SIZE(bad_mac); i++)
 		assert_int_equal(conf_parse_mac(bad_mac[i], mac), -EINVAL);
-	assert_int_equal(conf_parse_bool("yes", &b), 0);
-	assert_true(b);
-	assert_int_equal(conf_parse_bool("off", &b), 0);
-	assert_false(b);
-	assert_int_equal(conf_parse_bool("Yes!", &b), -EINVAL);
+	assert_int_equal(conf_parse_ip4("10.77.0.11", &ip), 0);
+	assert_memory_equal(&ip, "\x0a\x4d\x00\x0b", 4);
+	for (size_t i = 0; i < ARRAY_SIZE(bad_ip); i++)
+		assert_int_equal(conf_parse_ip4(bad_ip[i], &ip), -EINVAL);
 }
 
 int main(void)
@@ -266,7 +277,7 @@ int main(void)
 		cmocka_unit_test(test_good),          cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_wrong_lines),   cmocka_unit_test(test_too_long),
 		cmocka_unit_test(test_too_many),      cmocka_unit_test(test_garbage),
-		cmocka_unit_test(test_many_problems), cmocka_unit_test(test_unused),
+		cmocka_unit_test(test_many_problems), cmocka_unit_test(test_order),
 		cmocka_unit_test(test_values),
 	};
 	/* clang-format on */

@@ -89,8 +89,7 @@ static void cpu_walk(struct cpu_model *c, gpa_t gpa, unsigned slot)
 			}
 		}
 		c->walks++;
-		if (!(v &
-		      f->present)) { /* the link word of a retired table: a fault; the exit lets it in again, without its caches */
+		if (!(v & f->present)) { /* a retired table's link word: a fault; the exit lets it in, without caches */
 			assert_non_null(cached);
 			memset(c->pwc, 0, sizeof(c->pwc));
 			continue;

@@ -276,7 +276,7 @@ static void test_hlt_and_others(void **state)
 	CODE(0xf4);
 	f->vmcb.int_state = 1; /* STI; HLT */
 	fv_exit(f, SVM_EXIT_HLT, 0, 0);
-	assert_true(RIP == 1 && f->vcpu.msr.halted && !(f->vmcb.int_state & 1));
+	assert_true(RIP == 1 && f->vcpu.events.halted && !(f->vmcb.int_state & 1));
 	CODE(0x0f, 0x01, 0xd9);
 	fv_exit(f, SVM_EXIT_VMMCALL, 0, 0);
 	assert_true(RIP == 3 && R[REG_RAX] == (uint64_t)-1000);

@@ -6,6 +6,8 @@
 #include "arch/x86/cpu.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_vm.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -263,7 +265,7 @@ static void test_single_step(void **state)
 	CODE(0xf4); /* its trap wakes it */
 	EVENT = 0;
 	fv_exit(f, SVM_EXIT_HLT, 0, 0);
-	assert_true(RIP == 1 && EVENT == db && !f->vcpu.msr.halted);
+	assert_true(RIP == 1 && EVENT == db && !f->vcpu.events.halted);
 	CODE(0xf3, 0x6c); /* REP INSB: at each turn, on the same instruction */
 	EVENT = 0;
 	R[REG_RCX] = 2, R[REG_RDI] = FV_DATA;

@@ -61,8 +61,9 @@ static struct vm *vm_new_at(int h, enum vm_state state)
 
 static void begin_move(int from, int to)
 {
-	struct migrate_params p = { .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30 };
-	snprintf(p.dest, sizeof(p.dest), "%s", fake_net_address(to));
+	struct migrate_params p = {
+		.dest = fake_net_address(to), .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30
+	};
 	ON_HOST(from) assert_int_equal(migrate_start(vm_at(from), &p, NULL), 0);
 }
 
@@ -776,7 +777,7 @@ static void test_record_handed_to_its_source(void **state unused)
 /* A NEVER that was handed on is believed for the sake of who decided it. */
 static void test_never_handed_on(void **state unused)
 {
-	struct decision d = { .state = RECORD_NEVER, .vm = "demo", .source = "10.77.0.11" };
+	struct decision d = { .state = RECORD_NEVER, .vm = "demo", .source = fake_net_address(A) };
 	vm_new_at(A, VM_RUNNING);
 	failpoint_set(P15_BEFORE_CLAIM, FAIL_CUT, 1);
 	fake_net.connected = cut_a_off;

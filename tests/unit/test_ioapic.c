@@ -2,6 +2,9 @@
 /* The I/O APIC by its registers and pins, and the power ports; saved and loaded between any two steps. */
 #include "tests/unit/fake_kernel.h"
 #include "vmm/dev.h"
+#include "vmm/dev/vpower.h"
+#include "vmm/dev/vioapic.h"
+#include "vmm/pc/pc.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -78,16 +81,16 @@ static void migrate(void)
 
 static void wr(unsigned reg, uint32_t v)
 {
-	bus_write(&m.bus, BUS_MMIO, IOAPIC_BASE, 4, reg);
+	bus_write(&m.bus, BUS_MMIO, PC_IOAPIC, 4, reg);
 	migrate();
-	bus_write(&m.bus, BUS_MMIO, IOAPIC_BASE + 0x10, 4, v);
+	bus_write(&m.bus, BUS_MMIO, PC_IOAPIC + 0x10, 4, v);
 	migrate();
 }
 static uint32_t rd(unsigned reg)
 {
-	bus_write(&m.bus, BUS_MMIO, IOAPIC_BASE, 4, reg);
+	bus_write(&m.bus, BUS_MMIO, PC_IOAPIC, 4, reg);
 	migrate();
-	return (uint32_t)bus_read(&m.bus, BUS_MMIO, IOAPIC_BASE + 0x10, 4);
+	return (uint32_t)bus_read(&m.bus, BUS_MMIO, PC_IOAPIC + 0x10, 4);
 }
 static void pin(unsigned n, bool level)
 {
@@ -108,7 +111,7 @@ static void test_registers(void **state)
 	wr(0, 0xffffffff);
 	assert_int_equal(rd(0), 0x0f000000);
 	assert_int_equal(rd(2), 0x0f000000);
-	for (unsigned i = 0; i < IOAPIC_PINS; i++)
+	for (unsigned i = 0; i < PC_IOAPIC_PINS; i++)
 		assert_int_equal(rd(0x10 + 2 * i), 0x10000);
 	wr(0x10 + 2 * 23, 0xffffffff);
 	wr(0x11 + 2 * 23, 0xffffffff);
@@ -171,7 +174,7 @@ static void test_level(void **state)
 	assert_int_equal(nmsi, 2);
 	wr(0x10 + 10, 0x8042);
 	assert_int_equal(nmsi, 3);
-	bus_write(&m.bus, BUS_MMIO, IOAPIC_BASE + 0x40, 4, 0x42); /* the EOI register */
+	bus_write(&m.bus, BUS_MMIO, PC_IOAPIC + 0x40, 4, 0x42); /* the EOI register */
 	assert_int_equal(nmsi, 4);
 	wr(0x10 + 10, 0x10042); /* to edge and back: how drivers clear a stuck remote IRR */
 	assert_int_equal(rd(0x10 + 10), 0x10042);
@@ -183,20 +186,20 @@ static void test_level(void **state)
 static void test_power(void **state)
 {
 	(void)state;
-	bus_write(&m.bus, BUS_PIO, POWER_PORT, 1, 5 << 2); /* type without enable */
+	bus_write(&m.bus, BUS_PIO, PC_POWER, 1, 5 << 2); /* type without enable */
 	migrate();
 	assert_int_equal(offs, 0);
-	assert_int_equal(bus_read(&m.bus, BUS_PIO, POWER_PORT, 1), 5 << 2);
-	bus_write(&m.bus, BUS_PIO, POWER_PORT, 1, 3 << 2 | 1 << 5);
+	assert_int_equal(bus_read(&m.bus, BUS_PIO, PC_POWER, 1), 5 << 2);
+	bus_write(&m.bus, BUS_PIO, PC_POWER, 1, 3 << 2 | 1 << 5);
 	assert_int_equal(offs, 0); /* no such state */
-	bus_write(&m.bus, BUS_PIO, POWER_PORT, 1, 5 << 2 | 1 << 5);
+	bus_write(&m.bus, BUS_PIO, PC_POWER, 1, 5 << 2 | 1 << 5);
 	assert_int_equal(offs, 1);
 	migrate();
-	assert_int_equal(bus_read(&m.bus, BUS_PIO, POWER_PORT + 1, 1), 0);
-	bus_write(&m.bus, BUS_PIO, POWER_PORT + 1, 1, 0xff);
-	bus_write(&m.bus, BUS_PIO, POWER_PORT + 2, 1, 2);
+	assert_int_equal(bus_read(&m.bus, BUS_PIO, PC_POWER + 1, 1), 0);
+	bus_write(&m.bus, BUS_PIO, PC_POWER + 1, 1, 0xff);
+	bus_write(&m.bus, BUS_PIO, PC_POWER + 2, 1, 2);
 	assert_int_equal(resets, 0);
-	bus_write(&m.bus, BUS_PIO, POWER_PORT + 2, 1, 1);
+	bus_write(&m.bus, BUS_PIO, PC_POWER + 2, 1, 1);
 	assert_int_equal(resets, 1);
 	assert_int_equal(offs, 1);
 }

@@ -30,7 +30,6 @@ static void make_kernel(void)
 	put_le16(kernel + 0x206, 0x020f);
 	kernel[0x211] = 1;
 	put_le32(kernel + 0x22c, 0x7fffffff); /* initrd_addr_max */
-	put_le32(kernel + 0x230, 0x200000);   /* alignment */
 	kernel[0x234] = 1;                    /* relocatable */
 	put_le16(kernel + 0x236, 1);
 	put_le32(kernel + 0x238, 2047);
@@ -185,21 +184,24 @@ static void test_refusals(void **state)
 	refused("truncated", -EINVAL);
 	kernel[0x1f1] = 0xff;
 	refused("truncated", -EINVAL);
-	put_le32(kernel + 0x230, 3);
-	refused("damaged", -EINVAL);
 	put_le64(kernel + 0x258, 0x1000001);
 	refused("damaged", -EINVAL);
 	put_le64(kernel + 0x258, 0x7000);
 	refused("damaged", -EINVAL);
 	put_le32(kernel + 0x260, MIB(40));
-	refused("raise mem=", -ENOSPC);
+	refused("the kernel with its initrd starts with mem = 58M at least, and this VM has 32M", -ENOSPC);
+	put_le64(kernel + 0x258, ~0xfffULL);
+	refused("does not fit below 3 GiB", -ENOSPC);
 	put_le32(kernel + 0x22c, 0x17fffff); /* an initrd would lie in the kernel */
-	refused("initrd", -ENOSPC);
+	refused("wants its initrd below 1800000", -ENOSPC);
 
-	put_le32(kernel + 0x260, MIB(17)); /* only below its preferred address */
+	/* There is room for it lower down, but it moves itself to its preferred address. */
+	put_le32(kernel + 0x260, MIB(17));
+	refused("the kernel with its initrd starts with mem = 34M at least, and this VM has 32M", -ENOSPC);
+	put_le32(kernel + 0x260, MIB(16) - ALIGN_UP(INITRD_SIZE, PAGE_SIZE)); /* it fits exactly */
 	assert_int_equal(load(&s, &w), 0);
-	assert_int_equal(s.rip, 0x200200);
-	kernel[0x234] = 0;
+	assert_int_equal(s.rip, 0x1000200);
+	put_le32(kernel + 0x260, MIB(16) - ALIGN_UP(INITRD_SIZE, PAGE_SIZE) + 1);
 	assert_int_equal(load(&s, NULL), -ENOSPC);
 	make_kernel();
 

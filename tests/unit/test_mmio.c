@@ -5,6 +5,7 @@
  */
 #include "arch/x86/cpu.h"
 #include "tests/unit/fake_vm.h"
+#include "vmm/x86/mmio.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

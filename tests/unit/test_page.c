@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The page allocator, the real one, over a fake machine's memory map, against a model that knows who owns each page. */
+#include "kernel/base/hva.h"
 #include "kernel/page.h"
 #include "kernel/base/err.h"
 #include "kernel/log.h"

@@ -2,6 +2,9 @@
 /* The guest's PCI bus as Linux probes it: configuration, BARs sized and moved, MSI-X masks, and what migrates of it. */
 #include "arch/x86/hw/virtio.h"
 #include "tests/unit/fake_guest.h"
+#include "vmm/dev/vnet.h"
+#include "vmm/dev/vrng.h"
+#include "vmm/pc/pc.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -61,7 +64,7 @@ static void test_ports(void **state)
 
 static void test_ecam(void **state)
 {
-	uint64_t net = PCI_ECAM_BASE + (FG_NET_SLOT << 15);
+	uint64_t net = PC_PCI_ECAM + (FG_NET_SLOT << 15);
 
 	(void)state;
 	assert_int_equal(mmio(net, 4), 0x10411af4);
@@ -78,7 +81,7 @@ static void test_ecam(void **state)
 	assert_int_equal(mmio(net, 4), 0x10411af4);
 	bus_write(&g.m.bus, BUS_MMIO, net + 6, 2, 0xffff); /* status */
 	assert_int_equal(mmio(net + 6, 2), 0x0010);
-	assert_int_equal(mmio(PCI_ECAM_BASE + PCI_ECAM_SIZE - 4, 4), 0xffffffff);
+	assert_int_equal(mmio(PC_PCI_ECAM + PC_PCI_ECAM_SIZE - 4, 4), 0xffffffff);
 }
 
 static void test_bars(void **state)
@@ -89,8 +92,8 @@ static void test_bars(void **state)
 	for (unsigned i = 0; i < 6; i++)
 		bar[i] = fg_cfg_read(&g, FG_NET_SLOT, 0x10 + 4 * i, 4);
 	assert_int_equal(bar[0] & 3, 1);
-	assert_true((bar[0] & ~3U) >= PCI_IO_BASE && (bar[0] & ~3U) < PCI_IO_END);
-	assert_true(bar[1] >= PCI_MMIO_BASE && bar[2] < PCI_MMIO_END && bar[1] != bar[2]);
+	assert_true((bar[0] & ~3U) >= PC_PCI_IO && (bar[0] & ~3U) <= PC_PCI_IO_LAST);
+	assert_true(bar[1] >= PC_PCI_MMIO && bar[2] <= PC_PCI_MMIO_LAST && bar[1] != bar[2]);
 	assert_int_equal(bar[3] | bar[4] | bar[5], 0);
 	/* Sized as the PCI specification says. */
 	for (unsigned i = 0; i < 6; i++) {
@@ -140,8 +143,8 @@ static void test_bars_overlap(void **state)
 	assert_int_equal(mmio(0xd0000012, 2), 1);
 	assert_int_equal(mmio(0xd0002012, 2), 2);
 	/* Over ECAM, and at 0: not decoded. */
-	fg_cfg_write(&g, 1, 0x14, 4, PCI_ECAM_BASE);
-	assert_int_equal(mmio(PCI_ECAM_BASE, 4), 0x00081b36);
+	fg_cfg_write(&g, 1, 0x14, 4, PC_PCI_ECAM);
+	assert_int_equal(mmio(PC_PCI_ECAM, 4), 0x00081b36);
 	fg_cfg_write(&g, 1, 0x14, 4, 0);
 	assert_false(decoded(0));
 	fg_cfg_write(&g, 1, 0x14, 4, 0xd0002000);

@@ -5,6 +5,7 @@
  * threads.
  */
 #include "tests/unit/fake_guest.h"
+#include "vmm/dev/vnet.h"
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>

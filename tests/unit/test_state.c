@@ -6,6 +6,14 @@
 #include "arch/x86/fpu.h"
 #include "vmm/x86/cpuid.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/dev/vuart.h"
+#include "vmm/dev/vpower.h"
+#include "vmm/dev/vioapic.h"
+#include "vmm/dev/vnet.h"
+#include "vmm/dev/vrng.h"
+#include "vmm/dev/vpci.h"
+#include "vmm/x86/guest_clock.h"
+#include "vmm/x86/cpu_state.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

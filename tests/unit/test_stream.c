@@ -8,7 +8,7 @@
 
 #include "kernel/task.h"
 #include "kernel/time.h"
-#include "net/stream.h"
+#include "tests/unit/pipe.h"
 #include "tests/unit/fake_kernel.h"
 #include <string.h>
 

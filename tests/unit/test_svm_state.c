@@ -6,6 +6,7 @@
 #include "arch/x86/svm_vcpu.h"
 #include "tests/unit/random_state.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/cpu_state.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

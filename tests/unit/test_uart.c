@@ -5,6 +5,7 @@
  */
 #include "tests/unit/fake_kernel.h"
 #include "vmm/dev.h"
+#include "vmm/dev/vuart.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>

@@ -4,6 +4,7 @@
  * with a migration between any two steps: what guest and network see (the log) must be the same.
  */
 #include "tests/unit/fake_guest.h"
+#include "vmm/dev/vnet.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>

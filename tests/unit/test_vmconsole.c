@@ -7,6 +7,8 @@
 #include "kernel/console.h"
 #include "kernel/time.h"
 #include "vmm/pc/machine.h"
+#include "vmm/dev/vuart.h"
+#include "vmm/vm_console.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -10,6 +10,7 @@
 #include "tests/unit/random_state.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/cpu_state.h"
 
 static struct vmx_vcpu intel;
 static struct svm_vcpu amd;

@@ -3,6 +3,7 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
+#include "tests/unit/pipe.h"
 #include "vmm/migrate/attempts.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -44,12 +45,9 @@ static void test_round_trip(void **state unused)
 	struct end_counts n = { 1, 2, 5, 3, 4 }, gn;
 	struct why w = { "" };
 
-	o.cfg = (struct vm_config){ .name = "demo-1",
-				    .mem = MIB(4),
-				    .vcpus = 1,
-				    .cpu = "host",
-				    .cmdline = "root=/dev/vda",
-				    .autostart = VM_AUTOSTART_ALONE };
+	o.cfg = (struct vm_config){
+		.name = "demo-1", .mem = MIB(4), .vcpus = 1, .cpu = "host", .mac = { 2, 3, 4, 5, 6, 7 }
+	};
 	memcpy(o.cfg.uuid, id.uuid, 16);
 	assert_int_equal(hello_send(&tx, soon()), 0);
 	assert_int_equal(offer_send(&tx, &o, soon()), 0);
@@ -250,7 +248,7 @@ static struct attempt_id nth(uint64_t n)
 	return a;
 }
 
-static int offer(const struct attempt_id *a) { return attempt_offer(a, "demo", "10.77.0.11"); }
+static int offer(const struct attempt_id *a) { return attempt_offer(a, "demo", 0x0b004d0a); }
 
 static void test_attempts(void **state unused)
 {
@@ -290,13 +288,13 @@ static void test_attempts_told(void **state unused)
 			      .state = RECORD_STARTED,
 			      .by = { 7, 8 },
 			      .vm = "demo",
-			      .source = "10.77.0.11" },
+			      .source = 0x0b004d0a },
 			got;
 	assert_int_equal(attempt_told(&d), 0);
 	assert_int_equal(attempt_told(&d), 0);
 	assert_int_equal(attempt_find(&d.id, &got), RECORD_STARTED);
 	assert_true(got.by.host == 7 && got.by.boot == 8);
-	assert_string_equal(got.source, "10.77.0.11");
+	assert_int_equal(got.source, 0x0b004d0a);
 	assert_int_equal(attempt_event(&d.id, RECORD_EV_QUERY), ACT_SAY_STARTED);
 	d.state = RECORD_NEVER;
 	assert_int_equal(attempt_told(&d), -EPROTO);

@@ -8,16 +8,18 @@
  */
 #include "arch/x86/hw/apic.h"
 #include "vmm/dev.h"
+#include "vmm/dev/vioapic.h"
+#include "vmm/pc/pc.h"
 #include <stdlib.h>
 
 #define ID_MASK 0x0f000000U
-#define VERSION (0x20 | (IOAPIC_PINS - 1) << 16)
+#define VERSION (0x20 | (PC_IOAPIC_PINS - 1) << 16)
 #define RTE_WRITABLE \
 	(RTE_VECTOR | RTE_MODE | RTE_LOGICAL | RTE_ACTIVE_LOW | RTE_LEVEL | RTE_MASKED | 0xffULL << RTE_DEST_SHIFT)
 
 struct vioapic_state { /* section "ioapic" */
 	uint32_t select, id;
-	uint64_t rte[IOAPIC_PINS];
+	uint64_t rte[PC_IOAPIC_PINS];
 	uint32_t level; /* bit per pin: asserted */
 	uint32_t edge;  /* bit per pin: an edge not yet sent */
 };
@@ -38,10 +40,10 @@ static int vioapic_check(const void *obj, const void *state, struct why *w)
 {
 	const struct vioapic_state *s = state;
 	(void)obj;
-	if (s->select > 0xff || (s->id & ~ID_MASK) || s->level >> IOAPIC_PINS || s->edge >> IOAPIC_PINS)
+	if (s->select > 0xff || (s->id & ~ID_MASK) || s->level >> PC_IOAPIC_PINS || s->edge >> PC_IOAPIC_PINS)
 		return why_set(w, -EINVAL, "ioapic: select %x, id %x, pins %x, edges %x", s->select, s->id, s->level,
 			       s->edge);
-	for (unsigned i = 0; i < IOAPIC_PINS; i++)
+	for (unsigned i = 0; i < PC_IOAPIC_PINS; i++)
 		if ((s->rte[i] & ~(RTE_WRITABLE | RTE_REMOTE_IRR)) ||
 		    (s->rte[i] & (RTE_REMOTE_IRR | RTE_LEVEL)) == RTE_REMOTE_IRR)
 			return why_set(w, -EINVAL, "ioapic: rte[%u] %lx", i, s->rte[i]);
@@ -82,7 +84,7 @@ static void service(struct vioapic *io, unsigned pin)
 
 void vioapic_set_pin(struct vioapic *io, unsigned pin, bool level)
 {
-	if (pin >= IOAPIC_PINS)
+	if (pin >= PC_IOAPIC_PINS)
 		return;
 	uint32_t bit = 1U << pin;
 	spin_lock(&io->lock);
@@ -100,7 +102,7 @@ void vioapic_set_pin(struct vioapic *io, unsigned pin, bool level)
 
 static void eoi_locked(struct vioapic *io, uint8_t vector)
 {
-	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
+	for (unsigned i = 0; i < PC_IOAPIC_PINS; i++) {
 		if ((io->s.rte[i] & RTE_VECTOR) != vector || !(io->s.rte[i] & RTE_REMOTE_IRR))
 			continue;
 		io->s.rte[i] &= ~RTE_REMOTE_IRR;
@@ -125,7 +127,7 @@ static uint32_t reg_read(struct vioapic *io)
 	case IOAPIC_REG_ARB: return io->s.id;
 	default: break;
 	}
-	if (reg < IOAPIC_REG_RTE || reg >= IOAPIC_REG_RTE + 2 * IOAPIC_PINS)
+	if (reg < IOAPIC_REG_RTE || reg >= IOAPIC_REG_RTE + 2 * PC_IOAPIC_PINS)
 		return 0xffffffff;
 	return (uint32_t)(io->s.rte[(reg - IOAPIC_REG_RTE) / 2] >> (reg & 1 ? 32 : 0));
 }
@@ -136,12 +138,12 @@ static void reg_write(struct vioapic *io, uint32_t val)
 
 	if (reg == IOAPIC_REG_ID)
 		io->s.id = val & ID_MASK;
-	if (reg < IOAPIC_REG_RTE || reg >= IOAPIC_REG_RTE + 2 * IOAPIC_PINS)
+	if (reg < IOAPIC_REG_RTE || reg >= IOAPIC_REG_RTE + 2 * PC_IOAPIC_PINS)
 		return;
 	unsigned pin = (reg - IOAPIC_REG_RTE) / 2;
 	uint64_t *rte = &io->s.rte[pin], old = *rte;
-	uint64_t new = reg & 1 ? (old & 0xffffffff) | (uint64_t)val << 32 : (old & ~0xffffffffULL) | val;
-	*rte = (new &RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
+	uint64_t next = reg & 1 ? (old & 0xffffffff) | (uint64_t)val << 32 : (old & ~0xffffffffULL) | val;
+	*rte = (next & RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
 	if (!(*rte & RTE_LEVEL))
 		*rte &= ~RTE_REMOTE_IRR; /* how drivers of older versions clear a stuck one */
 	else
@@ -184,7 +186,7 @@ static void vioapic_reset(struct dev *d)
 	struct vioapic *io = CONTAINER_OF(d, struct vioapic, dev);
 
 	io->s = (struct vioapic_state){ 0 };
-	for (unsigned i = 0; i < IOAPIC_PINS; i++)
+	for (unsigned i = 0; i < PC_IOAPIC_PINS; i++)
 		io->s.rte[i] = RTE_MASKED;
 }
 
@@ -192,7 +194,7 @@ static void vioapic_fini(struct dev *d)
 {
 	struct vioapic *io = CONTAINER_OF(d, struct vioapic, dev);
 
-	bus_remove(&d->m->bus, BUS_MMIO, IOAPIC_BASE);
+	bus_remove(&d->m->bus, BUS_MMIO, PC_IOAPIC);
 	list_remove(&d->node);
 	free(io);
 }
@@ -205,8 +207,8 @@ int vioapic_create(struct machine *m, struct vioapic **out)
 	struct vioapic *io = calloc(1, sizeof(*io));
 	if (!io)
 		return err_trace(-ENOMEM);
-	int err =
-		bus_add(&m->bus, BUS_MMIO, &(struct bus_region){ IOAPIC_BASE, 0x1000, &vioapic_bus_ops, io, "ioapic" });
+	int err = bus_add(&m->bus, BUS_MMIO,
+			  &(struct bus_region){ PC_IOAPIC, PC_IOAPIC_SIZE, &vioapic_bus_ops, io, "ioapic" });
 	if (err) {
 		free(io);
 		return err;

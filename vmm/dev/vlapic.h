@@ -30,7 +30,6 @@ struct vlapic {
 	struct vapic_bus *bus;
 	unsigned vcpu;
 };
-#define APIC_BUS_MAX 1024
 struct vapic_bus {
 	struct vlapic **lapic; /* indexed by vCPU = APIC id */
 	unsigned n;

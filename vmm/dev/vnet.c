@@ -11,6 +11,7 @@
  * quiesce: waits for the pump, after which both refuse; guest memory is then still, and nothing is left unsignalled.
  */
 #include "vmm/dev/vvirtio.h"
+#include "vmm/dev/vnet.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -406,7 +407,7 @@ static const struct vvirtio_ops vnet_ops = {
 static const struct vvirtio_ids vnet_ids = {
 	.name = "virtio-net",
 	.id = VIRTIO_ID_NET,
-	.class = 0x020000,
+	.class_code = 0x020000,
 	.nqueues = VNET_QUEUES,
 	.cfg_len = VNET_CFG_LEN,
 	.features = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC |

@@ -5,9 +5,10 @@
  *
  *   0xcf8  CONFIG_ADDRESS  31 enable | 23:16 bus | 15:11 slot | 10:8 function | 7:2 register       dword access only
  *   0xcfc  CONFIG_DATA     byte, word, dword within the register
- *   ECAM   PCI_ECAM_BASE + (slot << 15 | function << 12 | register)
+ *   ECAM   PC_PCI_ECAM + (slot << 15 | function << 12 | register)
  */
 #include "vmm/dev/vpci.h"
+#include "vmm/pc/pc.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -233,8 +234,8 @@ void vpci_func_init(struct vpci_func *f, struct vpci_bus *b, struct dev *dev, un
 	put_le16(c + PCI_VENDOR_ID, ids->vendor);
 	put_le16(c + PCI_DEVICE_ID, ids->device);
 	c[PCI_REVISION] = ids->revision;
-	c[PCI_CLASS] = (uint8_t)ids->class;
-	put_le16(c + PCI_CLASS + 1, (uint16_t)(ids->class >> 8));
+	c[PCI_CLASS] = (uint8_t)ids->class_code;
+	put_le16(c + PCI_CLASS + 1, (uint16_t)(ids->class_code >> 8));
 	put_le16(c + PCI_SUBVENDOR, ids->subvendor);
 	put_le16(c + PCI_SUBDEVICE, ids->subdevice);
 	put_le16(f->wmask + PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEM | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_OFF);
@@ -246,7 +247,7 @@ int vpci_func_bar(struct vpci_func *f, unsigned bar, bool io, uint32_t size, con
 	uint64_t *next = io ? &f->bus->next_io : &f->bus->next_mem, base = ALIGN_UP(*next, (uint64_t)size);
 
 	BUG_ON(bar >= PCI_BARS || f->bar[bar].size || size < 16 || size & (size - 1));
-	if (base + size > (io ? PCI_IO_END : PCI_MMIO_END))
+	if (base + size - 1 > (io ? PC_PCI_IO_LAST : PC_PCI_MMIO_LAST))
 		return err_trace(-ENOSPC);
 	*next = base + size;
 	f->bar[bar] = (struct vpci_bar){ .size = size, .io = io, .ops = ops, .arg = arg };
@@ -329,7 +330,7 @@ static void vpci_host_fini(struct dev *d)
 	if (bus->has_ports)
 		bus_remove(&d->m->bus, BUS_PIO, PCI_PORT_ADDRESS);
 	if (bus->has_ecam)
-		bus_remove(&d->m->bus, BUS_MMIO, PCI_ECAM_BASE);
+		bus_remove(&d->m->bus, BUS_MMIO, PC_PCI_ECAM);
 	list_remove(&d->node);
 	vpci_func_detach(&bus->host);
 	vpci_bus_put(bus);
@@ -346,8 +347,8 @@ int vpci_bus_create(struct machine *m, struct vpci_bus **b)
 		return err_trace(-ENOMEM);
 	spin_init(&bus->lock, "pci");
 	bus->refs = 1;
-	bus->next_mem = PCI_MMIO_BASE;
-	bus->next_io = PCI_IO_BASE;
+	bus->next_mem = PC_PCI_MMIO;
+	bus->next_io = PC_PCI_IO;
 	dev_register(m, &bus->dev, "pci-host", 0, &vpci_host_ops);
 	dev_add_section(&bus->dev, &vpci_host_desc, bus);
 	vpci_func_init(&bus->host, bus, &bus->dev, 0, &host_ids);
@@ -358,7 +359,7 @@ int vpci_bus_create(struct machine *m, struct vpci_bus **b)
 	bus->has_ports = !err;
 	if (!err)
 		err = bus_add(&m->bus, BUS_MMIO,
-			      &(struct bus_region){ PCI_ECAM_BASE, PCI_ECAM_SIZE, &ecam_ops, bus, "pci-ecam" });
+			      &(struct bus_region){ PC_PCI_ECAM, PC_PCI_ECAM_SIZE, &ecam_ops, bus, "pci-ecam" });
 	bus->has_ecam = bus->has_ports && !err;
 	if (err) {
 		vpci_host_fini(&bus->dev);

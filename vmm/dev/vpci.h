@@ -14,6 +14,10 @@
 #define PCI_CFG_SIZE 256
 #define PCI_MSIX_MAX 8 /* vectors of a function */
 
+/* The host bridge: configuration by ports 0xcf8/0xcfc and ECAM. 0 or -errno; it registers itself. */
+struct vpci_bus;
+int vpci_bus_create(struct machine *m, struct vpci_bus **b);
+
 struct vpci_func;
 struct vpci_func_ops {
 	/* Before the guest reads, after it has written [off, off+size) of configuration space. May be NULL. */
@@ -55,7 +59,7 @@ struct vpci_func {
 struct vpci_ids {
 	uint16_t vendor, device, subvendor, subdevice;
 	uint8_t revision;
-	uint32_t class; /* 24 bits: base, sub, interface */
+	uint32_t class_code; /* 24 bits: base, sub, interface */
 };
 
 /*

@@ -4,6 +4,8 @@
  * FADT's reset register (4.8.3.6), as ports. Soft-off is the only sleep state there is.
  */
 #include "vmm/dev.h"
+#include "vmm/dev/vpower.h"
+#include "vmm/pc/pc.h"
 #include <stdlib.h>
 
 enum { SLEEP_CONTROL, SLEEP_STATUS, RESET, POWER_LEN };
@@ -58,7 +60,7 @@ static void vpower_write_byte(struct power *p, uint64_t reg, uint8_t v)
 	switch (reg) {
 	case SLEEP_CONTROL:
 		p->s.control = v & (uint8_t)~SLP_EN; /* SLP_EN is write-only */
-		if ((v & SLP_EN) && SLP_TYP(v) == POWER_SLP_TYP_S5)
+		if ((v & SLP_EN) && SLP_TYP(v) == PC_POWER_SLP_TYP_5)
 			m->power_off(m->arg);
 		break;
 	case SLEEP_STATUS: p->s.status &= (uint8_t) ~(v & WAK_STS); break;
@@ -86,7 +88,7 @@ static void vpower_fini(struct dev *d)
 {
 	struct power *p = CONTAINER_OF(d, struct power, dev);
 
-	bus_remove(&d->m->bus, BUS_PIO, POWER_PORT);
+	bus_remove(&d->m->bus, BUS_PIO, PC_POWER);
 	list_remove(&d->node);
 	free(p);
 }
@@ -99,7 +101,7 @@ int vpower_create(struct machine *m)
 	struct power *p = calloc(1, sizeof(*p));
 	if (!p)
 		return err_trace(-ENOMEM);
-	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ POWER_PORT, POWER_LEN, &vpower_bus_ops, p, "power" });
+	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ PC_POWER, POWER_LEN, &vpower_bus_ops, p, "power" });
 	if (err) {
 		free(p);
 		return err;

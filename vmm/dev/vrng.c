@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* virtio-rng (virtio 1.2, 5.4): one queue of buffers to fill with random bytes, filled while the driver rings. */
 #include "vmm/dev/vvirtio.h"
+#include "vmm/dev/vrng.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,7 +83,7 @@ static void vrng_fini(struct dev *d)
 static const struct dev_ops vrng_dev_ops = { .reset = vrng_reset, .fini = vrng_fini };
 static const struct vvirtio_ops vrng_ops = { .notify = vrng_notify };
 static const struct vvirtio_ids vrng_ids = {
-	.name = "virtio-rng", .id = VIRTIO_ID_RNG, .class = 0x00ff00, .nqueues = 1
+	.name = "virtio-rng", .id = VIRTIO_ID_RNG, .class_code = 0x00ff00, .nqueues = 1
 };
 
 int vrng_create(struct machine *m, struct vpci_bus *b, unsigned slot)

@@ -9,6 +9,7 @@
  */
 #include "arch/x86/hw/uart16550.h"
 #include "vmm/dev.h"
+#include "vmm/dev/vuart.h"
 #include <stdlib.h>
 
 #define FCR_VALID (FCR_ENABLE | FCR_DMA | FCR_TRIGGER) /* what is remembered */

@@ -83,20 +83,20 @@ static bool features_good(const struct vvirtio *v, uint64_t f)
 
 static void status_write(struct vvirtio *v, uint8_t val)
 {
-	uint8_t new = val &STATUS_BITS & ~v->s.status;
+	uint8_t fresh = val & STATUS_BITS & ~v->s.status;
 
 	if (!val) {
 		state_reset(v);
 		return;
 	}
-	if (new &VIRTIO_FEATURES_OK && !features_good(v, v->s.driver_features))
-		new &= ~VIRTIO_FEATURES_OK; /* the driver reads back that we refuse (3.1.1) */
-	if (!((v->s.status | new) & VIRTIO_FEATURES_OK))
-		new &= ~VIRTIO_DRIVER_OK;
-	v->s.status |= new; /* bits are only ever set; a reset clears them */
-	if (new &VIRTIO_FEATURES_OK)
+	if (fresh & VIRTIO_FEATURES_OK && !features_good(v, v->s.driver_features))
+		fresh &= ~VIRTIO_FEATURES_OK; /* the driver reads back that we refuse (3.1.1) */
+	if (!((v->s.status | fresh) & VIRTIO_FEATURES_OK))
+		fresh &= ~VIRTIO_DRIVER_OK;
+	v->s.status |= fresh; /* bits are only ever set; a reset clears them */
+	if (fresh & VIRTIO_FEATURES_OK)
 		features_apply(v);
-	if (new &VIRTIO_DRIVER_OK) {
+	if (fresh & VIRTIO_DRIVER_OK) {
 		if (v->s.status & VIRTIO_NEEDS_RESET) /* broken before it began: now the driver may be told */
 			interrupt(v, v->s.config_vector, ISR_CONFIG);
 		else if (v->ops->driver_ok)
@@ -410,8 +410,8 @@ static int build_function(struct vvirtio *v)
 int vvirtio_init(struct vvirtio *v, struct machine *m, struct vpci_bus *b, unsigned slot, const struct vvirtio_ids *ids,
 		 const struct vvirtio_ops *ops, const struct dev_ops *dops)
 {
-	struct vpci_ids
-		p = { 0x1af4, (uint16_t)(0x1040 + ids->id), 0x1af4, (uint16_t)(0x1040 + ids->id), 1, ids->class };
+	struct vpci_ids p = { 0x1af4,         (uint16_t)(0x1040 + ids->id), 0x1af4, (uint16_t)(0x1040 + ids->id), 1,
+			      ids->class_code };
 	int err;
 
 	BUG_ON(ids->nqueues > VIRTIO_QUEUES_MAX);

@@ -38,7 +38,7 @@ struct vvirtio_ops {
 struct vvirtio_ids {
 	const char *name; /* of the device */
 	uint16_t id;      /* VIRTIO_ID_* */
-	uint32_t class;
+	uint32_t class_code;
 	uint64_t features; /* beside VIRTIO_F_COMMON */
 	unsigned nqueues, cfg_len;
 };

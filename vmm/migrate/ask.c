@@ -3,6 +3,7 @@
 #include "vmm/migrate/ask.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
+#include "kernel/base/ip4.h"
 #include "kernel/time.h"
 #include "vmm/migrate/migration.h"
 #include <stdlib.h>
@@ -19,7 +20,7 @@ static bool is_alive(const struct ask *q, int err)
 
 static int greet(struct ask *q, struct migration *m)
 {
-	int err = stream_tcp_connect(&q->s, q->addr, MIGRATE_PORT, q->end_ns, &q->why);
+	int err = stream_tcp_connect(&q->s, q->ip, MIGRATE_PORT, q->end_ns, &q->why);
 	if (err)
 		return err;
 	if ((err = wire_tx_init(&q->tx, q->s)) || (err = wire_rx_init(&q->rx, q->s)))
@@ -50,7 +51,7 @@ int ask_host(struct ask *q, struct migration *m)
 {
 	q->err = talk(q, m);
 	if (q->err)
-		log_debug("asking %s: %s", q->addr, q->why.text[0] ? q->why.text : err_name(q->err));
+		log_debug("asking %s: %s", ip4_text(q->ip).s, q->why.text[0] ? q->why.text : err_name(q->err));
 	if (m)
 		migration_detach(m);
 	wire_rx_fini(&q->rx);

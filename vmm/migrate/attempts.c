@@ -110,7 +110,7 @@ enum rule_action attempt_event(const struct attempt_id *id, enum record_event ev
 	return act;
 }
 
-static struct record *record_new(const struct attempt_id *id, const char *vm, const char *source)
+static struct record *record_new(const struct attempt_id *id, const char *vm, uint32_t source)
 {
 	struct record *r = calloc(1, sizeof(*r));
 	if (!r)
@@ -119,11 +119,11 @@ static struct record *record_new(const struct attempt_id *id, const char *vm, co
 	r->d.id = *id;
 	r->d.by = migrate_this_host()->inc;
 	sniprintf(r->d.vm, sizeof(r->d.vm), "%s", vm);
-	sniprintf(r->d.source, sizeof(r->d.source), "%s", source);
+	r->d.source = source;
 	return r;
 }
 
-int attempt_offer(const struct attempt_id *id, const char *vm, const char *source)
+int attempt_offer(const struct attempt_id *id, const char *vm, uint32_t source)
 {
 	struct record *r = record_new(id, vm, source), *gone = NULL;
 	struct seen *s = calloc(1, sizeof(*s));

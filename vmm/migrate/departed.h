@@ -10,10 +10,10 @@
 struct departure {
 	struct list node; /* departed.c's */
 	struct vm_config cfg;
-	char host[HOST_NAME_MAX], addr[HOST_ADDR_MAX]; /* where it went */
+	char host[HOST_NAME_MAX]; /* where it went */
+	uint32_t ip;
 	struct incarnation where;
-	uint64_t when_s;  /* UTC, 0: no clock */
-	uint64_t when_ns; /* time_ns() */
+	uint64_t when_s; /* UTC, 0: no clock */
 };
 /*
  * Takes d, which is malloc'd: had before the VM goes, so that nothing can fail when it has gone. Replaces an older one

@@ -116,14 +116,6 @@ static int preparing(void *arg, uint64_t done, uint64_t total)
 	return wire_end(c->tx, in(MIG_SETUP_NS));
 }
 
-/* The address of the source, without its port: where it can be asked. */
-static void source_address(const struct stream *s, char addr[HOST_ADDR_MAX])
-{
-	const char *colon = strrchr(s->peer, ':');
-	size_t n = colon ? (size_t)(colon - s->peer) : strlen(s->peer);
-	sniprintf(addr, HOST_ADDR_MAX, "%.*s", (int)n, s->peer);
-}
-
 /* The attempt is ours: memory, devices, and nobody else touches the VM. */
 static int make_skeleton(struct dest *c, enum refuse_code *code)
 {
@@ -145,7 +137,6 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 {
 	const struct attempt_id *id = &c->offer.id;
 	struct attempt_id old;
-	char addr[HOST_ADDR_MAX];
 	bool replaces = older_attempt(id, &old);
 
 	*code = offer_check(c, replaces);
@@ -156,9 +147,8 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 	*code = REFUSE_MEMORY;
 	if (vm_memory_reserve(&c->offer.cfg, &c->memory, c->why))
 		return -ENOMEM;
-	source_address(c->s, addr);
 	*code = REFUSE_BUSY;
-	int err = attempt_offer(id, c->offer.cfg.name, addr);
+	int err = attempt_offer(id, c->offer.cfg.name, c->s->ip);
 	if (err == -EALREADY)
 		return why_set(c->why, err, "this attempt is over");
 	if (err)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Failpoints P0..P20 of the migration (doc/handover.md lists where each one is): in builds with -DTERN_FAILPOINTS the
- * console command `failpoint P8 cut` makes the next pass through that point fail, cut the link, stall, or bring the
- * whole host down. In other builds they are nothing.
+ * Failpoints P0..P20 of the migration (doc/handover.md lists where each one is): in the test image the console command
+ * `failpoint P8 cut` makes the next pass through that point fail, cut the link, stall, or bring the whole host down. In
+ * the product they are nothing.
  */
 #pragma once
 #include "net/stream.h"
@@ -32,15 +32,13 @@ enum failpoint {
 	FAILPOINT_COUNT,
 };
 
-#ifdef TERN_FAILPOINTS
+enum fail_action { FAIL_NONE, FAIL_ERROR, FAIL_CUT, FAIL_STALL, FAIL_CRASH };
+
 /*
  * 0 to go on, or -errno. error: -EIO; cut: s (may be NULL) is aborted, -ECONNRESET; stall: sleeps longer than every
- * limit of the protocol, then 0; crash: panics. May sleep.
+ * limit of the protocol, then 0; crash: panics. May sleep. In builds with TERN_FAILPOINTS=1 alone (tests/image).
  */
 int failpoint_hit(enum failpoint p, struct stream *s) must_check;
-/* Arm it for the next `count` hits (tests; the console command does the same). action: enum migrate_fail_action. */
-void failpoint_set(enum failpoint p, int action, unsigned count);
-#define FAILPOINT(p, s) failpoint_hit((p), (s))
-#else
-#define FAILPOINT(p, s) ((void)(p), (void)(s), 0)
-#endif
+/* Arm it for the next `count` hits (tests; the console command does the same). */
+void failpoint_set(enum failpoint p, enum fail_action action, unsigned count);
+#define FAILPOINT(p, s) (TERN_FAILPOINTS ? failpoint_hit((p), (s)) : 0)

@@ -81,7 +81,7 @@ static bool ask_destination(struct undecided *u, enum source_event *ev)
 	struct migration *m = u->m;
 	struct query q = { .ask = { .end_ns = time_ns() + MIG_ANSWER_NS, .put = query_put, .take = query_take },
 			   .m = m };
-	sniprintf(q.ask.addr, sizeof(q.ask.addr), "%s", m->p.dest);
+	q.ask.ip = m->p.dest;
 	int err = ask_host(&q.ask, m);
 	u->dest_heard = q.ask.greeted && q.ask.peer.inc.host == m->dest.host;
 	if (q.known)

@@ -8,7 +8,6 @@
  */
 #pragma once
 #include "net/stream.h"
-#include "vmm/migrate/rules.h"
 #include "vmm/vm.h"
 
 #define MIGRATE_PORT        7077
@@ -16,7 +15,7 @@
 #define MIGRATE_MAX_PASSES  30
 
 struct migrate_params {
-	char dest[48]; /* dotted address */
+	uint32_t dest; /* IPv4 address in network order, as all of them here */
 	uint16_t port;
 	uint32_t max_downtime_ms;
 	uint32_t max_passes;
@@ -50,8 +49,6 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 
 /* Start the service for incoming migrations and questions; migrate_host_init (this_host.h) came first. Once. */
 int migrate_init(void);
-/* A [peer] of tern.conf, to be asked before a VM starts. Before the first VM does. */
-void migrate_peer_add(const char *name, const char *addr);
 /*
  * May this host be switched off? -EBUSY with the first reason: a VM is undecided or moves, or records that nobody would
  * take. Sleeps.
@@ -84,6 +81,3 @@ const char *migrate_phase_name(enum migrate_phase p);
 struct migration;
 int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w);
 void migrate_serve(void *arg, struct stream *s); /* owns s */
-
-/* Failpoints (doc/handover.md): built with -DTERN_FAILPOINTS, set by `failpoint NAME ACTION`; else nothing. */
-enum migrate_fail_action { FAIL_NONE, FAIL_ERROR, FAIL_CUT, FAIL_STALL, FAIL_CRASH };

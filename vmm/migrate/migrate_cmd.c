@@ -3,6 +3,7 @@
  * `migrate`: what the operator does. The one file here that includes net/net.h, because an operator names a peer by the
  * name that tern.conf gives it, and only net/ knows the address.
  */
+#include "kernel/base/ip4.h"
 #include "kernel/console.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -179,7 +180,7 @@ static int cmd_to(struct con *c, int argc, char **argv)
 					 "--max-downtime 1..60000 (ms), --max-passes 1..1000, --detach",
 					 argv[i]);
 	}
-	int err = net_peer(argv[3], p.dest, &w);
+	int err = net_peer(argv[3], &p.dest, &w);
 	if (err)
 		return con_error(c, err, "migrate: %s", w.text[0] ? w.text : err_name(err));
 	struct vm *vm = vm_get(name);
@@ -199,7 +200,7 @@ static int cmd_to(struct con *c, int argc, char **argv)
 			status_json(&j, &s);
 		json_end(&j);
 	} else {
-		con_printf(c, "%s is on its way to %s. `migrate status` shows it\n", name, p.dest);
+		con_printf(c, "%s is on its way to %s. `migrate status` shows it\n", name, ip4_text(p.dest).s);
 	}
 	return 0;
 }
@@ -283,11 +284,11 @@ static int cmd_records(struct con *c)
 			json_obj(&j, NULL);
 			json_str(&j, "name", d.vm);
 			json_str(&j, "decided", was);
-			json_str(&j, "source", d.source);
+			json_str(&j, "source", ip4_text(d.source).s);
 			json_str(&j, "id", id);
 			json_obj_end(&j);
 		} else {
-			con_printf(c, "%-16s %-8s %-16s %s\n", d.vm, was, d.source, id);
+			con_printf(c, "%-16s %-8s %-16s %s\n", d.vm, was, ip4_text(d.source).s, id);
 		}
 	}
 	if (c->json) {
@@ -314,7 +315,7 @@ static int cmd_drop(struct con *c, const char *name, bool force)
 					 "what became of it. Dropped, an operator there may start a second copy. If "
 					 "you know better: "
 					 "migrate drop %s --force",
-					 name, d.source, name);
+					 name, ip4_text(d.source).s, name);
 		attempt_event(&d.id, RECORD_EV_DROP);
 	}
 	return cmd_end(c, "migrate drop", name, n ? 0 : -ENOENT,

@@ -34,8 +34,8 @@ enum operators_word {
 };
 
 /*
- * (c) const  [r] table_lock  [l] lock; what its own task alone writes, that task reads without  [s] stream_lock  [t] its
- * own task alone
+ * (c) const  [r] table_lock  [l] lock; what its own task alone writes, that task reads without  [s] stream_lock  [t]
+ * its own task alone
  * Order: vm->lock, then stream_lock, then table_lock, then lock.
  */
 struct migration {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The source's passes over the running guest (source.h). */
+#include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"

@@ -8,6 +8,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/shout.h"
 #include "vmm/migrate/this_host.h"
+#include "kernel/base/ip4.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,7 @@ struct round {
 	const struct vm_waiter *waiter; /* the asker's alone, as the next one */
 	const struct departure *own;    /* what this host itself remembers, NULL: nothing */
 	unsigned n;
-	struct question v[PEERS_MAX + 2];
+	struct question v[NET_PEERS_MAX + 2];
 };
 static struct question *question_of(struct ask *q) { return CONTAINER_OF(q, struct question, ask); }
 
@@ -57,7 +58,7 @@ static int question_put(struct ask *ask)
 {
 	struct question *k = question_of(ask);
 	const struct who *q = &k->r->q;
-	probe_greeted(&ask->peer, ask->addr);
+	probe_greeted(&ask->peer, ip4_text(ask->ip).s);
 	k->self = incarnation_equal(ask->peer.inc, migrate_this_host()->inc) ||
 		  incarnation_equal(ask->peer.inc, q->asker);
 	return k->self ? ASK_ENOUGH : who_send(&ask->tx, q, ask->end_ns);
@@ -69,16 +70,16 @@ static void question_take(struct ask *ask)
 	k->answered = ask->rx.type == WIRE_HAVE && have_parse(&ask->rx, &k->a);
 }
 
-static void question_add(struct round *r, const char *name, const char *addr)
+static void question_add(struct round *r, const char *name, uint32_t ip)
 {
 	for (unsigned i = 0; i < r->n; i++)
-		if (!strcmp(r->v[i].ask.addr, addr))
+		if (r->v[i].ask.ip == ip)
 			return;
 	struct question *k = &r->v[r->n++];
 	k->r = r;
 	k->ask = (struct ask){ .end_ns = r->end_ns, .put = question_put, .take = question_take };
 	sniprintf(k->name, sizeof(k->name), "%s", name);
-	sniprintf(k->ask.addr, sizeof(k->ask.addr), "%s", addr);
+	k->ask.ip = ip;
 }
 
 /* "b, c": another name in a list, unless it is there; false: no room. */
@@ -249,8 +250,7 @@ struct who probe_question(const struct vm_config *cfg, uint32_t flags)
 	return q;
 }
 
-int probe_round(const struct who *q, const char *extra, uint64_t end_ns, const struct vm_waiter *waiter,
-		struct finding *f)
+int probe_round(const struct who *q, uint32_t extra, uint64_t end_ns, const struct vm_waiter *waiter, struct finding *f)
 {
 	const struct migrate_host *me = migrate_this_host();
 	struct round *r = calloc(1, sizeof(*r));
@@ -263,14 +263,14 @@ int probe_round(const struct who *q, const char *extra, uint64_t end_ns, const s
 	r->end_ns = end_ns;
 	r->waiter = waiter;
 	for (unsigned i = 0; i < me->npeers; i++)
-		question_add(r, me->peers[i].name, me->peers[i].addr);
+		question_add(r, me->peers[i].name, me->peers[i].ip);
 	struct departure d;
 	if (incarnation_equal(q->asker, me->inc) && !q->id.number && departed_match(q, &d)) {
 		r->own = &d;
-		question_add(r, d.host, d.addr); /* who may be no peer */
+		question_add(r, d.host, d.ip); /* who may be no peer */
 	}
 	if (extra)
-		question_add(r, extra, extra);
+		question_add(r, ip4_text(extra).s, extra);
 	bool all = round_run(r);
 	if (all)
 		judge(r, f);

@@ -80,7 +80,7 @@ static void relay(const struct who *asked, struct have_answer *a)
 	struct finding f;
 	struct who q = *asked;
 	q.flags &= ~(uint32_t)WHO_RELAY;
-	(void)!probe_round(&q, NULL, time_ns() + RELAY_NS, NULL, &f); /* nobody leaves */
+	(void)!probe_round(&q, 0, time_ns() + RELAY_NS, NULL, &f); /* nobody leaves */
 	a->digest = f.digest;
 	a->silent = f.silent;
 	memcpy(a->silent_host, f.first, sizeof(a->silent_host));

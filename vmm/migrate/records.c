@@ -124,8 +124,6 @@ int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint
 
 /* ---- OFFER ---- */
 
-#define OFFER_AUTOSTART 3 /* enum vm_autostart */
-
 int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 {
 	const struct vm_config *c = &o->cfg;
@@ -136,14 +134,10 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 	wire_put_u64(tx, c->mem);
 	wire_put_u32(tx, c->vcpus);
 	wire_put_u32(tx, PAGE_SIZE);
-	wire_put_u32(tx, (uint32_t)c->autostart);
 	wire_put_u32(tx, k->n);
 	wire_put_bytes(tx, c->mac, sizeof(c->mac));
 	wire_put_str(tx, c->name, sizeof(c->name));
 	wire_put_str(tx, c->cpu, sizeof(c->cpu));
-	wire_put_str(tx, c->kernel, sizeof(c->kernel));
-	wire_put_str(tx, c->initrd, sizeof(c->initrd));
-	wire_put_str(tx, c->cmdline, sizeof(c->cmdline));
 	for (uint32_t i = 0; i < k->n; i++) {
 		wire_put_u32(tx, k->leaf[i]);
 		wire_put_u32(tx, k->sub[i]);
@@ -153,12 +147,7 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 	return wire_end(tx, deadline_ns);
 }
 
-/* A name is a word that is safe to print and to type. */
-static bool name_ok(const char *s)
-{
-	size_t n = strlen(s);
-	return n && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
-}
+static bool name_ok(const char *s) { return conf_is_word(s, strlen(s)); }
 
 int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 {
@@ -170,17 +159,13 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 	memcpy(c->uuid, o->id.uuid, sizeof(c->uuid));
 	c->mem = wire_get_u64(rx);
 	c->vcpus = wire_get_u32(rx);
-	uint32_t page_size = wire_get_u32(rx), flags = wire_get_u32(rx);
+	uint32_t page_size = wire_get_u32(rx);
 	k->n = wire_get_u32(rx);
 	const uint8_t *mac = wire_get_bytes(rx, sizeof(c->mac));
 	if (mac)
 		memcpy(c->mac, mac, sizeof(c->mac));
 	wire_get_str(rx, c->name, sizeof(c->name));
 	wire_get_str(rx, c->cpu, sizeof(c->cpu));
-	wire_get_str(rx, c->kernel, sizeof(c->kernel));
-	wire_get_str(rx, c->initrd, sizeof(c->initrd));
-	wire_get_str(rx, c->cmdline, sizeof(c->cmdline));
-	c->autostart = (enum vm_autostart)(flags & OFFER_AUTOSTART);
 	if (!k->n || k->n > VM_COMPAT_WORDS) /* without words there would be nothing to hold this host's CPU against */
 		return malformed(rx, w);
 	for (uint32_t i = 0; i < k->n; i++) {
@@ -189,7 +174,7 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 		for (unsigned r = 0; r < 4; r++)
 			k->regs[i][r] = wire_get_u32(rx);
 	}
-	if (!wire_get_end(rx) || page_size != PAGE_SIZE || flags > VM_AUTOSTART_ALONE || !name_ok(c->name))
+	if (!wire_get_end(rx) || page_size != PAGE_SIZE || !name_ok(c->name))
 		return malformed(rx, w);
 	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
 		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", c->mem);
@@ -285,7 +270,7 @@ int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint6
 	wire_put_u32(tx, d->state == RECORD_STARTED);
 	inc_put(tx, d->by);
 	wire_put_str(tx, d->vm, sizeof(d->vm));
-	wire_put_str(tx, d->source, sizeof(d->source));
+	wire_put_bytes(tx, &d->source, sizeof(d->source));
 	return wire_end(tx, deadline_ns);
 }
 
@@ -296,7 +281,9 @@ int debt_parse(struct wire_rx *rx, struct decision *d, struct why *w)
 	d->state = started ? RECORD_STARTED : RECORD_NEVER;
 	d->by = inc_get(rx);
 	wire_get_str(rx, d->vm, sizeof(d->vm));
-	wire_get_str(rx, d->source, sizeof(d->source));
+	const uint8_t *source = wire_get_bytes(rx, sizeof(d->source));
+	if (source)
+		memcpy(&d->source, source, sizeof(d->source));
 	bool good = wire_get_end(rx) && started <= 1 && name_ok(d->vm) && d->by.host && d->by.boot &&
 		    d->id.source.host && d->id.source.boot && d->id.number;
 	return good ? 0 : malformed(rx, w);

@@ -10,7 +10,6 @@
 #include "vmm/vm.h"
 
 #define HOST_NAME_MAX 32
-#define HOST_ADDR_MAX 48
 
 /*
  * Which VM, and which try of which boot of which host to move it. No two attempts share one, whatever clocks and names
@@ -49,7 +48,7 @@ int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint
 
 struct offer {
 	struct attempt_id id;
-	struct vm_config cfg;
+	struct vm_config cfg; /* but for cfg.s, which comes as section "config" */
 	struct vm_compat compat;
 };
 int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns) must_check;
@@ -83,7 +82,7 @@ struct decision {
 	enum record_state state; /* RECORD_STARTED or RECORD_NEVER */
 	struct incarnation by;
 	char vm[VM_NAME_MAX];
-	char source[HOST_ADDR_MAX]; /* dotted address of the source */
+	uint32_t source; /* IPv4 address of the source, in network order */
 };
 int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint64_t deadline_ns) must_check;
 int debt_parse(struct wire_rx *rx, struct decision *d, struct why *w) must_check;

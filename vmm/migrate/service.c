@@ -32,16 +32,6 @@ void migrate_host_init(struct migrate_host *h, const char *name, struct incarnat
 	list_init(&h->departed);
 }
 
-void migrate_peer_add(const char *name, const char *addr)
-{
-	struct migrate_host *h = migrate_this_host();
-	if (h->npeers == PEERS_MAX)
-		return;
-	struct migrate_peer *p = &h->peers[h->npeers++];
-	sniprintf(p->name, sizeof(p->name), "%s", name);
-	sniprintf(p->addr, sizeof(p->addr), "%s", addr);
-}
-
 /* ---- connections that have not said yet what they are for: the oldest gives place ---- */
 
 static void greeting_remove(struct migrate_host *h, const struct stream *s)

@@ -54,7 +54,7 @@ static unsigned settle_some(struct debts *s)
 	for (unsigned i = 0; i < s->n; i++) {
 		struct debt *k = &s->v[i];
 		k->ask = (struct ask){ .end_ns = time_ns() + ASK_NS, .put = settle_put, .take = settle_done };
-		memcpy(k->ask.addr, k->d.source, sizeof(k->ask.addr));
+		k->ask.ip = k->d.source;
 		ask_start(&s->group, &k->ask);
 	}
 	(void)ask_wait(&s->group, NULL, NULL);
@@ -142,22 +142,22 @@ static int hand_put(struct ask *q)
 }
 static void hand_done(struct ask *q) { debt_of(q)->done = says(q, WIRE_KEPT); }
 
-static bool hand_to(const struct migrate_peer *p, const struct decision *d)
+static bool hand_to(const struct net_peer *p, const struct decision *d)
 {
-	struct debt k = { .ask = { .end_ns = time_ns() + ASK_NS, .put = hand_put, .take = hand_done }, .d = *d };
-	memcpy(k.ask.addr, p->addr, sizeof(k.ask.addr));
+	struct debt k = { .ask = { .ip = p->ip, .end_ns = time_ns() + ASK_NS, .put = hand_put, .take = hand_done },
+			  .d = *d };
 	(void)ask_host(&k.ask, NULL);
 	return k.done;
 }
 
 struct greetings {
 	struct ask_group group;
-	struct ask v[PEERS_MAX];
+	struct ask v[NET_PEERS_MAX];
 };
 static int greet_only(struct ask *q unused) { return ASK_ENOUGH; }
 
 /* Who of the peers is there? All are asked at once, so that dead ones cost their time together. */
-static void find_silent(bool silent[PEERS_MAX])
+static void find_silent(bool silent[NET_PEERS_MAX])
 {
 	const struct migrate_host *me = migrate_this_host();
 	struct greetings *g = calloc(1, sizeof(*g));
@@ -165,8 +165,7 @@ static void find_silent(bool silent[PEERS_MAX])
 		return; /* they are found one after the other */
 	ask_group_init(&g->group);
 	for (unsigned p = 0; p < me->npeers; p++) {
-		g->v[p] = (struct ask){ .end_ns = time_ns() + ASK_NS, .put = greet_only };
-		memcpy(g->v[p].addr, me->peers[p].addr, sizeof(g->v[p].addr));
+		g->v[p] = (struct ask){ .ip = me->peers[p].ip, .end_ns = time_ns() + ASK_NS, .put = greet_only };
 		ask_start(&g->group, &g->v[p]);
 	}
 	(void)ask_wait(&g->group, NULL, NULL);
@@ -178,7 +177,7 @@ static void find_silent(bool silent[PEERS_MAX])
 unsigned settle_hand_on(uint64_t end_ns)
 {
 	const struct migrate_host *me = migrate_this_host();
-	bool silent[PEERS_MAX] = { false };
+	bool silent[NET_PEERS_MAX] = { false };
 	struct decision d;
 	unsigned left = 0;
 	if (attempt_get(0, &d))

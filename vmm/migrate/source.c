@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The task of an outgoing migration, from connecting to the end (source.h). */
+#include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/departed.h"
@@ -165,10 +166,10 @@ static enum migrate_phase run(struct source *c)
 /* Where the VM went; d was made before it went. */
 static void departure_note(const struct migration *m, struct departure *d)
 {
-	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest, .when_ns = time_ns() };
+	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest };
 	d->when_s = time_wall_ns() / NS_PER_SEC;
 	memcpy(d->host, m->dest_name, sizeof(d->host));
-	sniprintf(d->addr, sizeof(d->addr), "%s", m->p.dest);
+	d->ip = m->p.dest;
 	departed_add(d);
 }
 

@@ -5,10 +5,9 @@
  * handover.c, because from COMMIT on other rules hold. Every error before it leaves the guest running here, as if
  * nothing had been tried.
  *
- *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, CPU and device state, END -> READY | hand-over
+ *   HELLO -> OFFER -> ACCEPT | pass 1, 2 ... (guest runs) | pause, last pass, state, END -> READY | hand-over
  */
 #pragma once
-#include "kernel/time.h"
 #include "vmm/migrate/inbox.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/pages.h"

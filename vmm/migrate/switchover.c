@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The source while its guest stands still, from the pause to READY (source.h). */
+#include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "vmm/migrate/failpoint.h"
 #include <string.h>

@@ -8,22 +8,16 @@
 #include "kernel/base/list.h"
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
+#include "net/stream.h"
 
-#define PEERS_MAX     32
 #define GREETINGS_MAX 16
-
-struct stream;
-
-struct migrate_peer {
-	char name[32], addr[48];
-};
 
 /* (c) const once the first VM may start  [a] atomic  [t] table_lock  [r] records_lock  [d] departed_lock */
 struct migrate_host {
-	char name[32];                        /* (c) */
-	struct incarnation inc;               /* (c) */
-	struct migrate_peer peers[PEERS_MAX]; /* (c) */
-	unsigned npeers;                      /* (c) */
+	char name[32];                /* (c) */
+	struct incarnation inc;       /* (c) */
+	const struct net_peer *peers; /* (c) to be asked before a VM starts */
+	unsigned npeers;              /* (c) */
 	/* (c) Has another host this one's address? With a text. NULL: no. */
 	bool (*address_conflict)(char *text, size_t size);
 	/* (c) Is it known whether the host has its address? Sleeps until it is, or the deadline. NULL: it is */

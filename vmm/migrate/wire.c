@@ -18,7 +18,7 @@ static const struct {
 	/* clang-format off */
 } types[WIRE_TYPE_END] = {
 	[WIRE_HELLO] = { "HELLO", CHECK + 60, CHECK + 60 },
-	[WIRE_OFFER] = { "OFFER", CHECK + ID + 782, CHECK + ID + 782 + 64 * 24 },
+	[WIRE_OFFER] = { "OFFER", CHECK + ID + 74, CHECK + ID + 74 + 64 * 24 },
 	[WIRE_ACCEPT] = { "ACCEPT", CHECK + ID, CHECK + ID },
 	[WIRE_REFUSE] = { "REFUSE", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
 	[WIRE_PASS] = { "PASS", CHECK + 8, CHECK + 8 },
@@ -40,9 +40,9 @@ static const struct {
 	[WIRE_HAVE] = { "HAVE", CHECK + WIRE_HAVE_LEN, CHECK + WIRE_HAVE_LEN },
 	[WIRE_IDENT] = { "IDENT", CHECK + 16, CHECK + 16 },
 	[WIRE_UNKNOWN] = { "UNKNOWN", CHECK + ID, CHECK + ID },
-	[WIRE_SETTLE] = { "SETTLE", CHECK + ID + 100, CHECK + ID + 100 },
+	[WIRE_SETTLE] = { "SETTLE", CHECK + ID + 56, CHECK + ID + 56 },
 	[WIRE_KEPT] = { "KEPT", CHECK + ID, CHECK + ID },
-	[WIRE_DEBT] = { "DEBT", CHECK + ID + 100, CHECK + ID + 100 },
+	[WIRE_DEBT] = { "DEBT", CHECK + ID + 56, CHECK + ID + 56 },
 	[WIRE_PREPARING] = { "PREPARING", CHECK + 16, CHECK + 16 },
 };
 /* clang-format on */

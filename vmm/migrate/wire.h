@@ -13,8 +13,8 @@
 #include "net/stream.h"
 
 #define WIRE_MAGIC       0x3147494d4e524554ULL /* "TERNMIG1" */
-#define WIRE_VERSION     2                     /* what we speak; and the oldest that we accept */
-#define WIRE_VERSION_MIN 2
+#define WIRE_VERSION     3                     /* what we speak; and the oldest that we accept */
+#define WIRE_VERSION_MIN 3
 #define WIRE_OPTIONAL    (1U << 31)
 #define WIRE_HEADER      8
 #define WIRE_BODY_MAX    (72 << 10) /* of fields; page data comes on top */

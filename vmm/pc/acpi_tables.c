@@ -11,13 +11,16 @@
 #include "vmm/pc/acpi_tables.h"
 #include "arch/x86/hw/acpi.h"
 #include "arch/x86/hw/apic.h"
+#include "arch/x86/hw/pci.h"
+#include "arch/x86/hw/uart16550.h"
 #include "dsdt.h"
-#include "vmm/dev.h"
+#include "kernel/base/checksum.h"
+#include "vmm/pc/pc.h"
 #include <stdlib.h>
 #include <string.h>
 
-#define ACPI_AREA 0x1fff0UL /* up to the reset vector below 1 MiB (linux_loader.c) */
-/* Tables are laid out in buf as they will be at ACPI_TABLES_GPA. */
+#define ACPI_AREA (PC_RESET_VECTOR - PC_ACPI_TABLES)
+/* Tables are laid out in buf as they will be at PC_ACPI_TABLES. */
 struct builder {
 	uint8_t *buf;
 	size_t len;
@@ -39,7 +42,7 @@ static uint8_t *append(struct builder *b, size_t n)
 static gpa_t here(struct builder *b)
 {
 	b->len = ALIGN_UP(b->len, 16);
-	return ACPI_TABLES_GPA + b->len;
+	return PC_ACPI_TABLES + b->len;
 }
 
 /* Header of a table (5.2.6); the table is closed by table_end(), which knows its length. Returns its offset. */
@@ -58,20 +61,12 @@ static size_t table_begin(struct builder *b, const char *sig, uint8_t revision)
 	return at;
 }
 
-static uint8_t checksum(const uint8_t *p, size_t n)
-{
-	uint8_t sum = 0;
-	while (n--)
-		sum += *p++;
-	return (uint8_t)-sum;
-}
-
 static void table_end(struct builder *b, size_t at)
 {
 	if (b->full)
 		return;
 	put_le32(b->buf + at + 4, (uint32_t)(b->len - at));
-	b->buf[at + 9] = checksum(b->buf + at, b->len - at);
+	b->buf[at + 9] = (uint8_t)-sum8(b->buf + at, b->len - at);
 }
 
 /* Generic address structure (5.2.3.2) of a byte-wide port. */
@@ -97,12 +92,12 @@ static void fadt(struct builder *b, gpa_t dsdt)
 	put_le16(t + FADT_BOOT_ARCH, FADT_BOOT_NO_VGA | FADT_BOOT_NO_RTC); /* no legacy devices, no 8042 either */
 	put_le32(t + FADT_FLAGS, FADT_F_WBINVD | FADT_F_PROC_C1 | FADT_F_PWR_BUTTON | FADT_F_SLP_BUTTON |
 					 FADT_F_RESET_REG | FADT_F_HW_REDUCED);
-	gas_port(t + FADT_RESET_REG, POWER_PORT + 2);
-	t[FADT_RESET_VALUE] = 1;
+	gas_port(t + FADT_RESET_REG, PC_RESET_PORT);
+	t[FADT_RESET_VALUE] = PC_RESET_VALUE;
 	t[FADT_MINOR] = 4;
 	put_le64(t + FADT_X_DSDT, dsdt);
-	gas_port(t + FADT_SLEEP_CONTROL, POWER_PORT);
-	gas_port(t + FADT_SLEEP_STATUS, POWER_PORT + 1);
+	gas_port(t + FADT_SLEEP_CONTROL, PC_POWER);
+	gas_port(t + FADT_SLEEP_STATUS, PC_POWER + 1);
 	memcpy(t + FADT_HYPERVISOR, "TERN", 4);
 	table_end(b, at);
 }
@@ -131,7 +126,7 @@ static void madt(struct builder *b, unsigned nvcpus)
 	uint8_t *e = append(b, 12);
 	e[0] = MADT_IOAPIC;
 	e[1] = 12;
-	put_le32(e + 4, (uint32_t)IOAPIC_BASE); /* id 0, first GSI 0 */
+	put_le32(e + 4, PC_IOAPIC); /* id 0, first GSI 0 */
 	table_end(b, at);
 }
 
@@ -140,7 +135,7 @@ static void mcfg(struct builder *b)
 	size_t at = table_begin(b, "MCFG", 1);
 	uint8_t *e = append(b, 8 + MCFG_ENTRY_LEN) + 8;
 
-	put_le64(e, PCI_ECAM_BASE); /* segment 0, buses 0 to 0 */
+	put_le64(e, PC_PCI_ECAM); /* segment 0, buses 0 to 0 */
 	table_end(b, at);
 }
 
@@ -169,9 +164,15 @@ static void build(struct builder *b, unsigned nvcpus)
 	rsdp[RSDP_REVISION] = 2;
 	put_le32(rsdp + RSDP_LENGTH, RSDP_LEN);
 	put_le64(rsdp + RSDP_XSDT, xsdt);
-	rsdp[RSDP_CHECKSUM] = checksum(rsdp, RSDP_LEN_1);
-	rsdp[RSDP_CHECKSUM_2] = checksum(rsdp, RSDP_LEN);
+	rsdp[RSDP_CHECKSUM] = (uint8_t)-sum8(rsdp, RSDP_LEN_1);
+	rsdp[RSDP_CHECKSUM_2] = (uint8_t)-sum8(rsdp, RSDP_LEN);
 }
+
+_Static_assert(PC_PCI_MMIO + PC_PCI_MMIO_SIZE - 1 == PC_PCI_MMIO_LAST &&
+		       PC_PCI_IO + PC_PCI_IO_SIZE - 1 == PC_PCI_IO_LAST,
+	       "the DSDT's windows");
+_Static_assert(PC_IOAPIC == IOAPIC_DEFAULT_BASE && PC_COM1 == COM1_PORT && PC_PCI_CONFIG == PCI_PORT_ADDRESS,
+	       "where guests look without asking");
 
 int acpi_tables_build(struct gmem *g, unsigned nvcpus, gpa_t *rsdp)
 {
@@ -181,8 +182,8 @@ int acpi_tables_build(struct gmem *g, unsigned nvcpus, gpa_t *rsdp)
 	if (!b.buf)
 		return err_trace(-ENOMEM);
 	build(&b, nvcpus);
-	int err = b.full ? -ENOSPC : gmem_write(g, ACPI_TABLES_GPA, b.buf, b.len);
+	int err = b.full ? -ENOSPC : gmem_write(g, PC_ACPI_TABLES, b.buf, b.len);
 	free(b.buf);
-	*rsdp = ACPI_TABLES_GPA;
+	*rsdp = PC_ACPI_TABLES;
 	return err;
 }

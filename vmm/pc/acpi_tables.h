@@ -6,6 +6,5 @@
 #pragma once
 #include "vmm/gmem.h"
 
-#define ACPI_TABLES_GPA 0xe0000UL /* the tables live in 0xe0000..0xfffff, which E820 reserves */
 /* Writes all tables, returns the RSDP's address in *rsdp. -ENOSPC if they do not fit. */
 int acpi_tables_build(struct gmem *g, unsigned nvcpus, gpa_t *rsdp) must_check;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's DSDT (ACPI 6.4): what a legacy-free PC cannot be asked for by probing. Windows, ports and pins are those of
- * vmm/dev.h; CPUs and the I/O APIC are in the MADT, sleep and reset registers in the FADT.
+ * The guest's DSDT (ACPI 6.4): what a legacy-free PC cannot be asked for by probing. Windows, ports and pins are pc.h's;
+ * CPUs and the I/O APIC are in the MADT, sleep and reset registers in the FADT.
  */
+#include "vmm/pc/pc.h"
 DefinitionBlock ("", "DSDT", 2, "TERN", "TERNPC", 1)
 {
 	Scope (\_SB)
@@ -16,14 +17,15 @@ DefinitionBlock ("", "DSDT", 2, "TERN", "TERNPC", 1)
 			Name (_SEG, Zero)
 			Name (_BBN, Zero)
 			Name (_CCA, One)
-			Name (_CBA, 0xE0000000)
+			Name (_CBA, PC_PCI_ECAM)
 			Name (_CRS, ResourceTemplate ()
 			{
 				WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0x0000, 0x0000, 0x0000, 0x0000, 0x0001)
-				IO (Decode16, 0x0CF8, 0x0CF8, 0x01, 0x08)
-				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0x0000, 0x1000, 0xEFFF, 0x0000, 0xE000)
+				IO (Decode16, PC_PCI_CONFIG, PC_PCI_CONFIG, 0x01, 0x08)
+				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
+					0x0000, PC_PCI_IO, PC_PCI_IO_LAST, 0x0000, PC_PCI_IO_SIZE)
 				DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
-					0x00000000, 0xC0000000, 0xDFFFFFFF, 0x00000000, 0x20000000)
+					0x00000000, PC_PCI_MMIO, PC_PCI_MMIO_LAST, 0x00000000, PC_PCI_MMIO_SIZE)
 			})
 		}
 
@@ -34,8 +36,8 @@ DefinitionBlock ("", "DSDT", 2, "TERN", "TERNPC", 1)
 			Name (_UID, Zero)
 			Name (_CRS, ResourceTemplate ()
 			{
-				Memory32Fixed (ReadWrite, 0xE0000000, 0x00100000)
-				IO (Decode16, 0x0600, 0x0600, 0x01, 0x03)
+				Memory32Fixed (ReadWrite, PC_PCI_ECAM, PC_PCI_ECAM_SIZE)
+				IO (Decode16, PC_POWER, PC_POWER, 0x01, PC_POWER_SIZE)
 			})
 		}
 
@@ -46,12 +48,12 @@ DefinitionBlock ("", "DSDT", 2, "TERN", "TERNPC", 1)
 			Name (_UID, Zero)
 			Name (_CRS, ResourceTemplate ()
 			{
-				IO (Decode16, 0x03F8, 0x03F8, 0x01, 0x08)
-				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { 4 }
+				IO (Decode16, PC_COM1, PC_COM1, 0x01, 0x08)
+				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { PC_COM1_GSI }
 			})
 		}
 	}
 
-	/* SLP_TYP for soft-off: POWER_SLP_TYP_S5. */
-	Name (_S5, Package () { 5, Zero, Zero, Zero })
+	/* SLP_TYP for soft-off. */
+	Name (_S5, Package () { PC_POWER_SLP_TYP_5, Zero, Zero, Zero })
 }

@@ -1,31 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Linux's 64-bit boot protocol (Documentation/arch/x86/boot.rst in its tree). What goes where in guest memory:
- *
- *   0x7000  boot_params ("zero page"), with the E820 map       0x20000  command line
- *   0x8000  GDT                                                0xe0000  ACPI tables (vmm/pc/acpi_tables.c)
- *   0x9000  page tables: the first 4 GiB, one to one           0xffff0  what a real-mode restart jumps to: a reset
- *                                                              16 MiB   the kernel, at its preferred address
- *                                                              top      initrd, as high as the kernel accepts
+ * Linux's 64-bit boot protocol (Documentation/arch/x86/boot.rst in its tree). What goes where in guest memory is in
+ * vmm/pc/pc.h.
  *
  * The kernel is entered at +0x200 in 64-bit mode with RSI = boot_params. Every number of the file's header is checked
  * against the file's size and the guest's memory before it is used.
  */
 #include "vmm/pc/linux_loader.h"
 #include "arch/x86/hw/regs.h"
-#include "vmm/dev.h"
+#include "vmm/pc/pc.h"
 #include <string.h>
 
-#define BOOT_PARAMS_GPA 0x7000UL
-#define GDT_GPA         0x8000UL
-#define PML4_GPA        0x9000UL
-#define PDPT_GPA        0xa000UL
-#define PD_GPA          0xb000UL /* four of them */
-#define PD_COUNT        4
-#define CMDLINE_GPA     0x20000UL
-#define CMDLINE_MAX     0x10000UL
-#define LOW_RAM_END     0xa0000UL
-#define HIGH_RAM        0x100000UL
+#define PD_COUNT 4
 
 /* Setup header, offsets in the file's first sectors and in boot_params alike. */
 enum {
@@ -41,8 +27,6 @@ enum {
 	HDR_RAMDISK_SIZE = 0x21c,
 	HDR_CMD_LINE_PTR = 0x228,
 	HDR_INITRD_ADDR_MAX = 0x22c,
-	HDR_ALIGNMENT = 0x230,
-	HDR_RELOCATABLE = 0x234,
 	HDR_XLOADFLAGS = 0x236,
 	HDR_CMDLINE_SIZE = 0x238,
 	HDR_PREF_ADDRESS = 0x258,
@@ -71,10 +55,9 @@ struct bzimage {
 	const uint8_t *hdr;
 	size_t hdr_end;
 	uint64_t payload, payload_size; /* the protected-mode kernel in the file */
-	uint64_t pref, init_size, align;
-	uint64_t initrd_max; /* last byte that an initrd may occupy */
+	uint64_t pref, init_size;       /* where it runs, and how much it needs there */
+	uint64_t initrd_max;            /* last byte that an initrd may occupy */
 	uint32_t cmdline_size;
-	bool relocatable;
 };
 
 static int header_check(const struct linux_image *img, struct bzimage *b, struct why *w)
@@ -103,48 +86,33 @@ static int header_check(const struct linux_image *img, struct bzimage *b, struct
 
 	b->pref = get_le64(h + HDR_PREF_ADDRESS);
 	b->init_size = MAX((uint64_t)get_le32(h + HDR_INIT_SIZE), b->payload_size);
-	b->align = get_le32(h + HDR_ALIGNMENT);
-	b->relocatable = h[HDR_RELOCATABLE];
 	b->initrd_max = get_le32(h + HDR_INITRD_ADDR_MAX);
 	b->cmdline_size = get_le32(h + HDR_CMDLINE_SIZE);
-	if (b->align < PAGE_SIZE || (b->align & (b->align - 1)) || (b->pref & (PAGE_SIZE - 1)) || b->pref < HIGH_RAM)
-		return why_set(w, -EINVAL, "the kernel wants to be at %lx, aligned to %lx: the file is damaged",
-			       b->pref, b->align);
+	if ((b->pref & (PAGE_SIZE - 1)) || b->pref < PC_HIGH_RAM)
+		return why_set(w, -EINVAL, "the kernel wants to be at %lx: the file is damaged", b->pref);
 	return 0;
 }
 
 /*
- * Where the kernel goes: its preferred address, or if that is too high for this guest's memory the lowest it accepts.
+ * The kernel goes to its preferred address: one that is loaded lower moves itself there, whether there is memory or
+ * not. The initrd goes behind it, as high as possible; without one, *initrd is 0.
  */
-static int place_kernel(const struct gmem *g, const struct bzimage *b, gpa_t *load, struct why *w)
+static int place(const struct gmem *g, const struct bzimage *b, uint64_t initrd_size, gpa_t *initrd, struct why *w)
 {
-	if (b->pref <= g->low && b->init_size <= g->low - b->pref) {
-		*load = b->pref;
-		return 0;
-	}
-	*load = ALIGN_UP(HIGH_RAM, b->align);
-	if (b->relocatable && *load <= g->low && b->init_size <= g->low - *load)
-		return 0;
-	return why_set(w, -ENOSPC,
-		       "the kernel needs %lu MiB of memory below 3 GiB to start and this VM has %lu MiB: raise mem=",
-		       ((MIN(b->pref, *load) + b->init_size + MIB(1) - 1) >> 20), g->low >> 20);
-}
+	uint64_t kernel_end = ALIGN_UP(MIN(b->pref, GMEM_HOLE) + b->init_size, PAGE_SIZE),
+		 need = kernel_end + ALIGN_UP(initrd_size, PAGE_SIZE), end = MIN(b->initrd_max + 1, g->low);
 
-/* Where the initrd goes: as high as possible, behind the kernel. Size 0: nowhere. */
-static int place_initrd(const struct gmem *g, const struct bzimage *b, gpa_t load, uint64_t size, gpa_t *at,
-			struct why *w)
-{
-	uint64_t end = MIN(b->initrd_max + 1, g->low), kernel_end = ALIGN_UP(load + b->init_size, PAGE_SIZE);
-
-	*at = 0;
-	if (!size)
-		return 0;
-	if (end < kernel_end || size > end - kernel_end)
-		return why_set(w, -ENOSPC,
-			       "the initrd (%lu KiB) does not fit behind the kernel in %lu MiB of memory: raise mem=",
-			       (size + 1023) >> 10, g->low >> 20);
-	*at = ALIGN_DOWN(end - size, PAGE_SIZE);
-	return *at >= kernel_end ? 0 : why_set(w, -ENOSPC, "the initrd does not fit behind the kernel: raise mem=");
+	if (initrd_size > GMEM_HOLE || need > GMEM_HOLE)
+		return why_set(w, -ENOSPC, "the kernel%s does not fit below 3 GiB",
+			       initrd_size ? " with its initrd" : "");
+	if (need > g->low)
+		return why_set(w, -ENOSPC, "the kernel%s starts with mem = %luM at least, and this VM has %luM",
+			       initrd_size ? " with its initrd" : "", ALIGN_UP(need, GMEM_BLOCK) >> 20, g->low >> 20);
+	if (need > end && initrd_size)
+		return why_set(w, -ENOSPC, "the kernel wants its initrd below %lx, and that is too large (%lu KiB)",
+			       end, (initrd_size + 1023) >> 10);
+	*initrd = initrd_size ? ALIGN_DOWN(end - initrd_size, PAGE_SIZE) : 0;
+	return 0;
 }
 
 /* ---- what is written ---- */
@@ -169,15 +137,15 @@ static int write_boot_params(struct gmem *g, const struct linux_image *img, cons
 	bp[HDR_LOADER_TYPE] = LOADER_UNDEFINED;
 	put_le32(bp + HDR_RAMDISK_IMAGE, (uint32_t)initrd);
 	put_le32(bp + HDR_RAMDISK_SIZE, initrd ? (uint32_t)img->initrd_size : 0);
-	put_le32(bp + HDR_CMD_LINE_PTR, CMDLINE_GPA);
+	put_le32(bp + HDR_CMD_LINE_PTR, PC_CMDLINE);
 	put_le64(bp + BP_RSDP, img->rsdp);
-	e820_add(bp, 0, LOW_RAM_END, E820_RAM);
-	e820_add(bp, LOW_RAM_END, HIGH_RAM, E820_RESERVED);
-	e820_add(bp, HIGH_RAM, g->low, E820_RAM);
-	e820_add(bp, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_SIZE,
+	e820_add(bp, 0, PC_LOW_RAM_END, E820_RAM);
+	e820_add(bp, PC_LOW_RAM_END, PC_HIGH_RAM, E820_RESERVED);
+	e820_add(bp, PC_HIGH_RAM, g->low, E820_RAM);
+	e820_add(bp, PC_PCI_ECAM, PC_PCI_ECAM + PC_PCI_ECAM_SIZE,
 		 E820_RESERVED); /* Linux trusts MCFG only if reserved */
 	e820_add(bp, GMEM_HIGH, GMEM_HIGH + g->high, E820_RAM);
-	return gmem_write(g, BOOT_PARAMS_GPA, bp, sizeof(bp));
+	return gmem_write(g, PC_BOOT_PARAMS, bp, sizeof(bp));
 }
 
 static int write_page_tables(struct gmem *g)
@@ -186,15 +154,15 @@ static int write_page_tables(struct gmem *g)
 	uint64_t table[ENTRIES] = { 0 };
 	int err;
 
-	table[0] = PDPT_GPA | P | RW;
-	err = gmem_write(g, PML4_GPA, table, sizeof(table));
+	table[0] = PC_BOOT_PDPT | P | RW;
+	err = gmem_write(g, PC_BOOT_PML4, table, sizeof(table));
 	for (unsigned i = 0; i < PD_COUNT; i++)
-		table[i] = (PD_GPA + i * PAGE_SIZE) | P | RW;
-	err = err ? err : gmem_write(g, PDPT_GPA, table, sizeof(table));
+		table[i] = (PC_BOOT_PD + i * PAGE_SIZE) | P | RW;
+	err = err ? err : gmem_write(g, PC_BOOT_PDPT, table, sizeof(table));
 	for (unsigned k = 0; k < PD_COUNT; k++) {
 		for (unsigned i = 0; i < ENTRIES; i++)
 			table[i] = (GIB(k) + MIB(2) * i) | P | RW | PS;
-		err = err ? err : gmem_write(g, PD_GPA + k * PAGE_SIZE, table, sizeof(table));
+		err = err ? err : gmem_write(g, PC_BOOT_PD + k * PAGE_SIZE, table, sizeof(table));
 	}
 	return err;
 }
@@ -203,14 +171,13 @@ static int write_page_tables(struct gmem *g)
  * Linux restarts a hardware-reduced PC through EFI, and where there is none (it does not ask whether there is the ACPI
  * reset register) as a PC's BIOS wants it: real mode, f000:fff0. What is there does the reset.
  */
-#define RESET_VECTOR_GPA 0xffff0UL
 static const uint8_t reset_code[] = {
 	0xba,
-	(POWER_PORT + 2) & 0xff,
-	(POWER_PORT + 2) >> 8, /* mov dx, POWER_PORT + 2 */
+	PC_RESET_PORT & 0xff,
+	PC_RESET_PORT >> 8, /* mov dx, PC_RESET_PORT */
 	0xb0,
-	0x01, /* mov al, 1 */
-	0xee, /* out dx, al */
+	PC_RESET_VALUE, /* mov al, 1 */
+	0xee,           /* out dx, al */
 	0xf4,
 	0xeb,
 	0xfd, /* hlt; jmp $-1 */
@@ -231,10 +198,10 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 
 	memset(s, 0, sizeof(*s));
 	s->rip = load + ENTRY_64;
-	s->gpr[REG_RSI] = BOOT_PARAMS_GPA;
+	s->gpr[REG_RSI] = PC_BOOT_PARAMS;
 	s->rflags = 2;
 	s->cr0 = 0x80010031; /* PG, WP, NE, ET, PE */
-	s->cr3 = PML4_GPA;
+	s->cr3 = PC_BOOT_PML4;
 	s->cr4 = 0x20;   /* PAE */
 	s->efer = 0x500; /* LME, LMA */
 	s->xcr0 = 1;
@@ -246,7 +213,7 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 	s->seg[SEG_CS] = code;
 	s->seg[SEG_LDTR] = (struct seg_state){ 0, 0, AR_UNUSABLE, 0 };
 	s->seg[SEG_TR] = (struct seg_state){ 0, 0x67, AR_TSS, 0 }; /* a busy 64-bit TSS: hardware wants one */
-	s->gdt_base = GDT_GPA;
+	s->gdt_base = PC_BOOT_GDT;
 	s->gdt_limit = sizeof(boot_gdt) - 1;
 	s->xsave_size = XSAVE_MIN;
 	put_le16(s->xsave + FCW, 0x37f);
@@ -256,36 +223,34 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *boot, struct why *w)
 {
 	struct bzimage b = { 0 };
-	gpa_t load = 0, initrd = 0;
+	gpa_t initrd = 0;
 	uint64_t initrd_size = img->initrd ? img->initrd_size : 0;
 	size_t cmdline_len = strlen(img->cmdline);
 
 	int err = header_check(img, &b, w);
 	if (!err)
-		err = place_kernel(g, &b, &load, w);
-	if (!err)
-		err = place_initrd(g, &b, load, initrd_size, &initrd, w);
+		err = place(g, &b, initrd_size, &initrd, w);
 	if (err)
 		return err;
-	if (cmdline_len > b.cmdline_size || cmdline_len >= CMDLINE_MAX)
+	if (cmdline_len > b.cmdline_size || cmdline_len >= PC_CMDLINE_MAX)
 		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
 			       cmdline_len, (unsigned)b.cmdline_size);
 
-	err = gmem_write(g, load, b.hdr + b.payload, b.payload_size);
+	err = gmem_write(g, b.pref, b.hdr + b.payload, b.payload_size);
 	if (!err && initrd_size)
 		err = gmem_write(g, initrd, img->initrd, initrd_size);
 	if (!err)
-		err = gmem_write(g, CMDLINE_GPA, img->cmdline, cmdline_len + 1);
+		err = gmem_write(g, PC_CMDLINE, img->cmdline, cmdline_len + 1);
 	if (!err)
 		err = write_boot_params(g, img, &b, initrd);
 	if (!err)
-		err = gmem_write(g, RESET_VECTOR_GPA, reset_code, sizeof(reset_code));
+		err = gmem_write(g, PC_RESET_VECTOR, reset_code, sizeof(reset_code));
 	if (!err)
-		err = gmem_write(g, GDT_GPA, boot_gdt, sizeof(boot_gdt));
+		err = gmem_write(g, PC_BOOT_GDT, boot_gdt, sizeof(boot_gdt));
 	if (!err)
 		err = write_page_tables(g);
 	if (err)
 		return why_set(w, err, "the guest's memory (%lu MiB) is too small to load a kernel", g->low >> 20);
-	boot_state(boot, load);
+	boot_state(boot, b.pref);
 	return 0;
 }

@@ -1,70 +1,76 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's PC. machine_build() is the whole of it, from top to bottom in the order in which devices are reset, saved
- * and loaded; ports and addresses are in vmm/dev.h, what the guest reads about them in vmm/pc/dsdt.asl and acpi_tables.c.
+ * The guest's PC. The table below is the whole of it, in the order in which devices are reset, saved and loaded;
+ * addresses, ports and pins are pc.h's, and what the guest reads of them is in dsdt.asl and acpi_tables.c.
  */
 #include "vmm/pc/machine.h"
-#include "arch/x86/hw/uart16550.h"
 #include "kernel/log.h"
 #include "kernel/random.h"
-#include "vmm/x86/vcpu.h"
+#include "vmm/dev/vioapic.h"
+#include "vmm/dev/vnet.h"
+#include "vmm/dev/vpower.h"
+#include "vmm/dev/vrng.h"
+#include "vmm/dev/vuart.h"
+#include "vmm/pc/interrupts.h"
+#include "vmm/pc/pc.h"
+#include "vmm/vm_console.h"
+#include "vmm/vm_port.h"
+#include "vmm/dev/vpci.h"
 
-#define UART_GSI 4
-enum { SLOT_NET = 1, SLOT_RNG = 2 }; /* of PCI bus 0; the host bridge is 0 */
+/* Where a device sits: what of it its kind needs. */
+struct place {
+	uint16_t port;
+	uint8_t gsi, slot;
+};
 
-/* ---- what devices may ask of the machine ---- */
+static int ioapic(struct vm *vm, const struct place *p unused) { return vioapic_create(&vm->machine, &vm->ioapic); }
+static int power(struct vm *vm, const struct place *p unused) { return vpower_create(&vm->machine); }
+static int pci(struct vm *vm, const struct place *p unused) { return vpci_bus_create(&vm->machine, &vm->pci); }
+static int rng(struct vm *vm, const struct place *p) { return vrng_create(&vm->machine, vm->pci, p->slot); }
 
-static void machine_msi(void *arg, uint64_t addr, uint32_t data)
+static int uart(struct vm *vm, const struct place *p)
 {
-	struct vm *vm = arg;
-	vapic_bus_msi(&vm->apics, addr, data);
+	return vuart_create(&vm->machine, &vm->uart, p->port, p->gsi, vm_console_out, vm);
 }
 
-static void machine_gsi(void *arg, unsigned gsi, bool level)
+static int net(struct vm *vm, const struct place *p)
 {
-	struct vm *vm = arg;
-	vioapic_set_pin(vm->ioapic, gsi, level);
+	return vnet_create(&vm->machine, vm->pci, &vm->vnet, p->slot, vm->cfg.mac, vm_port_tx, vm);
 }
 
-static void machine_entropy(void *arg, void *buf, size_t n)
-{
-	(void)arg;
-	random_bytes(buf, n);
-}
+static const struct {
+	const char *name;
+	int (*create)(struct vm *vm, const struct place *p);
+	struct place at;
+} devices[] = {
+	{ "I/O APIC", ioapic, { 0 } },
+	{ "serial port", uart, { .port = PC_COM1, .gsi = PC_COM1_GSI } },
+	{ "power registers", power, { 0 } },
+	{ "PCI bus", pci, { 0 } },
+	{ "network card", net, { .slot = PC_SLOT_NET } },
+	{ "entropy source", rng, { .slot = PC_SLOT_RNG } },
+};
 
-/* ---- life ---- */
+static void entropy(void *arg unused, void *buf, size_t n) { random_bytes(buf, n); }
 
 int machine_build(struct vm *vm)
 {
 	struct machine *m = &vm->machine;
-	struct vpci_bus *pci;
-	int err;
-
 	*m = (struct machine){
 		.mem = &vm->mem,
-		.msi = machine_msi,
-		.gsi = machine_gsi,
 		.power_off = vm_request_power_off,
 		.reset = vm_request_reset,
-		.entropy = machine_entropy,
+		.entropy = entropy,
 		.arg = vm,
 	};
+	interrupts_wire(vm);
 	bus_init(&m->bus);
 	list_init(&m->devs);
-
-	err = vioapic_create(m, &vm->ioapic);
-	if (!err)
-		err = vuart_create(m, &vm->uart, COM1_PORT, UART_GSI, vm_console_out, vm);
-	if (!err)
-		err = vpower_create(m);
-	if (!err)
-		err = vpci_bus_create(m, &pci);
-	if (!err)
-		err = vnet_create(m, pci, &vm->vnet, SLOT_NET, vm->cfg.mac, vm_port_tx, vm);
-	if (!err)
-		err = vrng_create(m, pci, SLOT_RNG);
-	if (err) {
-		log_error("vm %s: its devices cannot be made: %s", vm->cfg.name, err_name(err));
+	for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
+		int err = devices[i].create(vm, &devices[i].at);
+		if (!err)
+			continue;
+		log_error("vm %s: its %s cannot be made: %s", vm->cfg.name, devices[i].name, err_name(err));
 		machine_free(vm);
 		return err;
 	}
@@ -85,6 +91,7 @@ void machine_free(struct vm *vm)
 	vm->ioapic = NULL;
 	vm->uart = NULL;
 	vm->vnet = NULL;
+	vm->pci = NULL;
 }
 
 void machine_reset(struct vm *vm)

@@ -9,27 +9,3 @@ void machine_free(struct vm *vm); /* half-made is fine */
 void machine_reset(struct vm *vm);
 void machine_quiesce(struct vm *vm);
 void machine_resume(struct vm *vm);
-
-/* vmm/vm_console.c: the guest's serial console: a scroll-back ring and at most one attached operator. */
-int vm_console_create(struct vm *vm) must_check;
-void vm_console_free(struct vm *vm);
-void vm_console_out(void *vm, uint8_t c); /* from the UART; any context, never sleeps */
-/* Which UART takes the operator's input: the machine's own while it exists, else NULL. */
-void vm_console_plug(struct vm *vm, struct vuart *u);
-/*
- * Join the operator's console to the guest's: the tail of what it has said, then both ways until Ctrl-], or until the
- * VM has stopped or left this host. Sleeps; the caller holds a reference to vm. -EBUSY: another operator is attached.
- */
-struct con;
-int vm_console_attach(struct vm *vm, struct con *c);
-/* The last of what the guest has said, at most n bytes; returns how many. *total: bytes it has ever said. */
-#define VM_CONSOLE_RING 16384
-size_t vm_console_tail(struct vm *vm, uint8_t *buf, size_t n, uint64_t *total);
-
-/* vmm/vm_port.c: the guest's NIC on the bridge. */
-int vm_port_create(struct vm *vm) must_check; /* not yet attached */
-void vm_port_attach(struct vm *vm);           /* when the VM runs here: from now on, or again */
-void vm_port_unbind(struct vm *vm);           /* when it stands still: its MAC may be elsewhere. May sleep */
-void vm_port_detach(struct vm *vm);           /* may sleep */
-void vm_port_free(struct vm *vm);
-void vm_port_tx(void *vm, struct frame *f); /* from the guest */

@@ -270,21 +270,18 @@ static int check_level(const struct cpu_state *s, struct why *w)
 	 EXCEPTIONS_ERR | BIT(VEC_MF) | BIT(VEC_MC) | BIT(VEC_XM))
 #define EXCEPTIONS_ERR (BIT(VEC_DF) | BIT(VEC_TS) | BIT(VEC_NP) | BIT(VEC_SS) | BIT(VEC_GP) | BIT(VEC_PF) | BIT(VEC_AC))
 
-static unsigned event_type(uint64_t e) { return e >> 8 & 7; }
-static unsigned event_vector(uint64_t e) { return e & 0xff; }
-
 static bool event_is_valid(const struct cpu_state *s, uint64_t e)
 {
 	bool err = e & EVENT_ERROR;
 	if (!(e & EVENT_VALID) || (e & 0x7ffff000) || (err && e >> 48))
 		return false;
-	switch (event_type(e)) {
+	switch (hv_event_type(e)) {
 	case HV_EVENT_INTR: return !err;
-	case HV_EVENT_NMI: return !err && event_vector(e) == VEC_NMI;
+	case HV_EVENT_NMI: return !err && hv_event_vector(e) == VEC_NMI;
 	case HV_EVENT_EXC: /* real mode has no error codes, whatever the event says (vmx_entry_event) */
-		if (event_vector(e) > 31 || !(BIT(event_vector(e)) & EXCEPTIONS))
+		if (hv_event_vector(e) > 31 || !(BIT(hv_event_vector(e)) & EXCEPTIONS))
 			return false;
-		return !(s->cr0 & CR0_PE) || err == !!(BIT(event_vector(e)) & EXCEPTIONS_ERR);
+		return !(s->cr0 & CR0_PE) || err == !!(BIT(hv_event_vector(e)) & EXCEPTIONS_ERR);
 	default: return false;
 	}
 }
@@ -292,7 +289,7 @@ static bool event_is_valid(const struct cpu_state *s, uint64_t e)
 /* An interrupt where none may come, an NMI behind MOV SS. */
 static bool event_is_blocked(const struct cpu_state *s)
 {
-	switch (event_type(s->event)) {
+	switch (hv_event_type(s->event)) {
 	case HV_EVENT_INTR: return s->int_shadow || !(s->rflags & RFLAGS_IF);
 	case HV_EVENT_NMI: return s->int_shadow;
 	default: return false;
@@ -311,7 +308,7 @@ static int check_events(const struct cpu_state *s, struct why *w)
 	if (!event_is_valid(s, s->event_next))
 		REFUSE(w, "waiting event %lx is none", s->event_next);
 	/* What waits is an interrupt, and what it waits behind is an exception or that one's handler. */
-	if (event_type(s->event_next) == HV_EVENT_EXC || (s->event && event_type(s->event) != HV_EVENT_EXC))
+	if (hv_event_type(s->event_next) == HV_EVENT_EXC || (s->event && hv_event_type(s->event) != HV_EVENT_EXC))
 		REFUSE(w, "event %lx cannot wait behind %lx", s->event_next, s->event);
 	return 0;
 }
@@ -320,8 +317,9 @@ static int check_activity(const struct cpu_state *s, struct why *w)
 {
 	if (s->int_shadow > HV_SHADOW_MOV_SS || (s->int_shadow == HV_SHADOW_STI && !(s->rflags & RFLAGS_IF)))
 		REFUSE(w, "interrupt shadow %x is none, or of STI with RFLAGS.IF (bit 9) clear", s->int_shadow);
-	if (s->nmi_blocked > 1 || s->halted > 1)
-		REFUSE(w, "NMI blocking %x or HLT %x is neither 0 nor 1", s->nmi_blocked, s->halted);
+	if (s->nmi_blocked > 1 || s->nmi_pending > 1 || s->halted > 1)
+		REFUSE(w, "NMI blocking %x, pending NMI %lx or HLT %x is neither 0 nor 1", s->nmi_blocked,
+		       s->nmi_pending, s->halted);
 	if (s->cr8 > 15)
 		REFUSE(w, "CR8 %lx has bits above 3", s->cr8);
 	return 0;

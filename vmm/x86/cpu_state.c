@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The field tables of a vCPU's architectural state and of the MSRs that live in software. */
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/cpu_state.h"
 
 /* struct cpu_state is its own object: the whole struct migrates. Segments are three tables of one array. */
 struct cpu_state_obj {
@@ -9,8 +11,6 @@ struct cpu_state_obj {
 /* clang-format off */
 #define SEG(n) F(struct cpu_state, seg[n].base), F(struct cpu_state, seg[n].limit), F(struct cpu_state, seg[n].attr), \
 	       F(struct cpu_state, seg[n].selector)
-/* clang-format on */
-/* clang-format off */
 static const struct sfield cpu_fields[] = {
 	F_ARR(struct cpu_state, gpr), F(struct cpu_state, rip), F(struct cpu_state, rflags), F(struct cpu_state, cr0),
 	F(struct cpu_state, cr2), F(struct cpu_state, cr3), F(struct cpu_state, cr4), F(struct cpu_state, efer),
@@ -18,13 +18,13 @@ static const struct sfield cpu_fields[] = {
 	F(struct cpu_state, dr2), F(struct cpu_state, dr3), F(struct cpu_state, dr6), F(struct cpu_state, dr7),
 	SEG(SEG_ES), SEG(SEG_CS), SEG(SEG_SS), SEG(SEG_DS), SEG(SEG_FS), SEG(SEG_GS), SEG(SEG_LDTR), SEG(SEG_TR),
 	F(struct cpu_state, gdt_base), F(struct cpu_state, idt_base), F(struct cpu_state, gdt_limit),
-	F(struct cpu_state, idt_limit), F(struct cpu_state, star), F(struct cpu_state, lstar), F(struct cpu_state, cstar),
-	F(struct cpu_state, sfmask), F(struct cpu_state, kernel_gs_base), F(struct cpu_state, sysenter_cs),
+	F(struct cpu_state, idt_limit), F(struct cpu_state, star), F(struct cpu_state, lstar), F(struct cpu_state,
+	cstar), F(struct cpu_state, sfmask), F(struct cpu_state, kernel_gs_base), F(struct cpu_state, sysenter_cs),
 	F(struct cpu_state, sysenter_esp), F(struct cpu_state, sysenter_eip), F(struct cpu_state, pat),
-	F(struct cpu_state, tsc_aux), F(struct cpu_state, tsc), F(struct cpu_state, event), F(struct cpu_state, event_next),
-	F(struct cpu_state, int_shadow), F(struct cpu_state, nmi_blocked), F(struct cpu_state, halted),
+	F(struct cpu_state, tsc_aux), F(struct cpu_state, tsc), F(struct cpu_state, event), F(struct cpu_state,
+	event_next), F(struct cpu_state, int_shadow), F(struct cpu_state, nmi_blocked), F(struct cpu_state, halted),
 	F(struct cpu_state, xsave_size), F_ARR(struct cpu_state, xsave), F_V(struct cpu_state, cr8, 2),
-	F_V(struct cpu_state, pending_debug, 2),
+	F_V(struct cpu_state, pending_debug, 2), F_V(struct cpu_state, nmi_pending, 3),
 };
 /* clang-format on */
 
@@ -37,13 +37,13 @@ static int cpu_check(const void *obj unused, const void *state, struct why *w)
 	return 0;
 }
 const struct sdesc cpu_state_desc = {
-	.name = "cpu", .version = 2, SDESC(struct cpu_state_obj, s, struct cpu_state, cpu_fields), .check = cpu_check
+	.name = "cpu", .version = 3, SDESC(struct cpu_state_obj, s, struct cpu_state, cpu_fields), .check = cpu_check
 };
 
 /* clang-format off */
 static const struct sfield msr_fields[] = {
-	F(struct vcpu_msr_state, system_time), F(struct vcpu_msr_state, wall_clock), F(struct vcpu_msr_state, mtrr_def_type),
-	F(struct vcpu_msr_state, misc_enable), F(struct vcpu_msr_state, halted), F(struct vcpu_msr_state, nmi_pending),
+	F(struct vcpu_msr_state, system_time), F(struct vcpu_msr_state, wall_clock),
+	F(struct vcpu_msr_state, mtrr_def_type), F(struct vcpu_msr_state, misc_enable),
 };
 /* clang-format on */
 static int msr_check(const void *obj unused, const void *state, struct why *w)
@@ -51,9 +51,6 @@ static int msr_check(const void *obj unused, const void *state, struct why *w)
 	const struct vcpu_msr_state *s = state;
 	if (!msr_mtrr_valid(s->mtrr_def_type))
 		return why_set(w, -EINVAL, "msr: MTRR_DEF_TYPE cannot be %lx", s->mtrr_def_type);
-	if (s->halted > 1 || s->nmi_pending > 1)
-		return why_set(w, -EINVAL, "msr: halted %x or nmi_pending %x is neither 0 nor 1", s->halted,
-			       s->nmi_pending);
 	return 0;
 }
 const struct sdesc vcpu_msr_desc = {

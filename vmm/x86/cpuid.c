@@ -11,8 +11,8 @@
 #define KVM_FEATURE_CLOCKSOURCE_STABLE BIT(24)
 #define LEAF_MAX                       0xd
 #define LEAF_EXT_MAX                   0x80000008
-#define CACHES_MAX                     8 /* of leaf 4; Intel's CPUs list 4 or 5 */
-#define EXT_REPEATS                    0x0183f3ff /* bits of leaf 1's EDX that AMD repeats in 0x80000001 (APM3 E.4.2) and Intel leaves 0 */
+#define CACHES_MAX                     8          /* of leaf 4; Intel's CPUs list 4 or 5 */
+#define EXT_REPEATS                    0x0183f3ff /* leaf 1's EDX that AMD repeats in 0x80000001 (APM3 E.4.2) */
 #define PORTABLE_XCR0                  ((uint32_t)(XCR0_X87 | XCR0_SSE | XCR0_AVX))
 #define AVX_OFFSET                     576 /* in the standard format, on every CPU so far */
 #define AVX_SIZE                       256

@@ -3,8 +3,8 @@
  * The guest's CPUID: a table made once, when the VM starts, for its CPU model; it goes with the VM and never changes
  * while it lives, resets and moves included. Only what depends on the vCPU's state is filled in at the exit.
  *   host      what the host's CPU has and features.def lets through
- *   portable  what features.def marks ANY, every other word fixed too: the same on every host but for the vendor's name,
- *             family and model, which are those of the host where the VM was started (doc/cpu-models.md)
+ *   portable  what features.def marks ANY, every other word fixed too: the same on every host but for the vendor's
+ *             name, family and model, which are those of the host where the VM was started (doc/cpu-models.md)
  */
 #pragma once
 #include "arch/x86/features.h"

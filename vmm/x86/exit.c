@@ -8,6 +8,12 @@
 #include "kernel/log.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/foreign.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/insn.h"
+#include "vmm/x86/mmio.h"
+#include "vmm/x86/guest_clock.h"
 #include <string.h>
 
 static const struct hv_ops *hv(void) { return vmm_hv(); }
@@ -239,6 +245,7 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	v->exits[x->kind]++;
 	switch (x->kind) {
 	case EXIT_HOST_IRQ: /* taken when enter_guest turned interrupts on */
+	case EXIT_HANDLED:
 	case EXIT_IRQ_WINDOW: /* the next entry injects */ break;
 	case EXIT_PAUSE: SKIP(v, x, 0xf3, 0x90); break;
 	case EXIT_CPUID: do_cpuid(v, x); break;
@@ -249,7 +256,7 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	case EXIT_HLT:
 		SKIP(v, x, 0xf4);
 		/* Its trap ends the wait at once, and so does an interrupt that waits to be delivered again. */
-		v->msr.halted = !(v->hv->rflags & RFLAGS_TF) && !v->hv->event_next;
+		v->events.halted = !(v->hv->rflags & RFLAGS_TF) && !v->hv->event_next;
 		break;
 	case EXIT_VMCALL:
 		exit_hypercall(v);

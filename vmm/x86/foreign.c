@@ -13,6 +13,9 @@
  */
 #include "arch/x86/cpu.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/foreign.h"
+#include "vmm/x86/insn.h"
 #include <string.h>
 
 enum { /* opcodes, as insn_opcode gives them */
@@ -116,8 +119,7 @@ bool foreign_emulate(struct vcpu *v)
 			 : op.opcode == OP_SYSCALL ? syscall_compat(s, op.len)
 						   : sysret_compat(s, m.cpl);
 	if (!fault)
-		s->int_shadow =
-			0; /* the instruction has completed; and SYSENTER clears IF, without which STI's shadow cannot be */
+		s->int_shadow = 0; /* the instruction has completed; SYSENTER clears IF, which STI's shadow needs */
 	vcpu_state_give(v);
 	if (fault)
 		exit_fault(v, fault);

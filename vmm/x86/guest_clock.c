@@ -18,6 +18,7 @@
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/guest_clock.h"
 #include <string.h>
 
 #define PVCLOCK_ENABLE BIT(0)

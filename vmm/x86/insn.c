@@ -3,10 +3,9 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/pte.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/insn.h"
 #include <Zydis/Zydis.h>
 #include <string.h>
-
-enum { PF_P = BIT(0), PF_W = BIT(1), PF_U = BIT(2) }; /* of the error code, SDM 3A 4.7 */
 
 struct leaf {
 	uint64_t *ptr, entry; /* the leaf entry */

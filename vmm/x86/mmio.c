@@ -4,8 +4,10 @@
  * this (notify registers are ports, the APIC is MSRs), so it is written for clearness. Anything it does not know stops
  * the VM with the bytes, rather than guess.
  */
-#include "arch/x86/cpu.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/insn.h"
+#include "vmm/x86/mmio.h"
 #include <Zydis/Zydis.h>
 #include <string.h>
 

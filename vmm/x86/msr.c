@@ -7,9 +7,11 @@
  * hold nothing of the host's.
  */
 #include "arch/x86/cpu.h"
-#include "kernel/log.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/foreign.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
 
 #define MISC_ENABLE_FIXED    (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 #define INTEL_UCODE_REVISION (1ULL << 32)                 /* 0 would mean "none loaded" */
@@ -87,7 +89,7 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
 	if (is_lapic(msr)) {
-		v->timer_check = 1;
+		v->events.timer_check = 1;
 		return vlapic_msr_write(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
 	}
 	if (is_foreign(v->vm, msr))

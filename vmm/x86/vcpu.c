@@ -8,17 +8,17 @@
  *
  * Either the vCPU sees the request before it enters, or the other side sees it inside and interrupts it.
  */
+#include "kernel/task.h"
 #include "vmm/x86/vcpu.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/irq.h"
-#include "kernel/log.h"
-#include "kernel/page.h"
 #include "vmm/x86/cpu_check.h"
+#include "vmm/x86/exit.h"
+#include "vmm/x86/msr.h"
+#include "vmm/x86/guest_clock.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define NMI_POLL_NS 100000
 
 static const struct hv_ops *hv(void) { return vmm_hv(); }
 static void load_hook(void *v) { hv()->load(((struct vcpu *)v)->hv); }
@@ -48,77 +48,17 @@ void vcpu_flush(struct vcpu *v)
 		cpu_relax(); /* an IPI's latency: the guest cannot put it off */
 }
 
-static void timer_fired(void *arg)
-{
-	struct vcpu *v = arg;
-	__atomic_store_n(&v->timer_check, 1, __ATOMIC_SEQ_CST);
-	vcpu_kick(v);
-}
-
-/* Let the LAPIC timer fire if it is due, and have the host wake us when it will be. */
-static void check_timer(struct vcpu *v)
-{
-	uint64_t wait, now = time_ns();
-	__atomic_store_n(&v->timer_check, 0, __ATOMIC_SEQ_CST);
-	if (!vlapic_timer_poll(&v->lapic, guest_tsc(v->vm), guest_ns(v->vm), v->vm->tsc_hz, &wait)) {
-		v->timer_armed_ns = 0; /* a late host timer only wakes us for nothing */
-		return;
-	}
-	if (v->timer_armed_ns > now && v->timer_armed_ns <= now + wait + 1000 && v->timer_armed_ns + 1000 >= now + wait)
-		return;
-	v->timer_armed_ns = now + wait;
-	timer_set(&v->timer, v->timer_armed_ns);
-}
-
-static inline void poll_timer(struct vcpu *v)
-{
-	if (__atomic_load_n(&v->timer_check, __ATOMIC_RELAXED)) /* the guest touched it, or the host's timer fired */
-		check_timer(v);
-}
-
-/* An NMI waits, and nothing tells when the guest can take it. */
-static void look_soon(struct vcpu *v)
-{
-	uint64_t at = time_ns() + NMI_POLL_NS;
-	if (v->timer_armed_ns && v->timer_armed_ns <= at)
-		return;
-	v->timer_armed_ns = at;
-	timer_set(&v->timer, at);
-}
-
-/* Give the guest what its LAPIC has, or ask to be told when it can take it. Interrupts off. */
-static void inject_pending(struct vcpu *v)
-{
-	unsigned cr8 = vlapic_cr8(&v->lapic), vector = vlapic_wants(&v->lapic);
-	bool nmi = __atomic_load_n(&v->nmi, __ATOMIC_RELAXED);
-	v->hv->cr8 = cr8;
-	if (nmi && hv()->ready(v->hv, true)) {
-		__atomic_store_n(&v->nmi, 0, __ATOMIC_RELAXED); /* one that comes now is the same as this one */
-		hv()->inject(v->hv, HV_EVENT(HV_EVENT_NMI, VEC_NMI));
-		nmi = false;
-	}
-	if (vector >> 4 > cr8 && hv()->ready(v->hv, false)) {
-		vlapic_ack(&v->lapic, (uint8_t)vector);
-		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, vector));
-		vector = vlapic_wants(&v->lapic);
-	}
-	bool ask = vector || nmi || v->hv->event_next; /* which the back end asks a window for by itself */
-	if ((ask || v->asked) && !hv()->window(v->hv, vector >> 4, nmi))
-		look_soon(v);
-	v->asked = ask;
-}
-
 /* One stay in the guest; false if a request came first. */
 static bool enter_guest(struct vcpu *v, struct vmexit *x)
 {
 	cpu_irq_off();
 	__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST); /* what came before this is looked at below */
-	poll_timer(v);
-	inject_pending(v);
+	events_inject(v);
 	__atomic_store_n(&v->cpu, this_cpu()->id, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST) ||
-	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || task_need_resched()) {
+	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || events_have_init(v) ||
+	    task_need_resched()) {
 		__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 		cpu_irq_on();
 		preempt_disable();
@@ -142,12 +82,8 @@ static void wait_halted(struct vcpu *v)
 	uint64_t flags = spin_lock_irqsave(&v->lock);
 	while (v->want == VCPU_WANT_RUN) {
 		__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST);
-		poll_timer(v);
-		if ((vlapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) ||
-		    __atomic_load_n(&v->nmi, __ATOMIC_RELAXED)) {
-			v->msr.halted = 0;
+		if (events_end_halt(v))
 			break;
-		}
 		if (!__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
 			waitq_wait(&v->wq, &v->lock, &flags, TIME_NEVER);
 	}
@@ -212,10 +148,9 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 {
 	if (on_hardware) {
 		leave_hardware(v);
-		timer_cancel(&v->timer);
-		v->timer_armed_ns = 0;
+		events_stop_timer(v);
 		save_state(v);
-		v->state->halted = v->msr.halted;
+		events_save(v);
 		v->state->tsc = guest_tsc(v->vm);
 	}
 	uint64_t flags = spin_lock_irqsave(&v->lock);
@@ -227,7 +162,7 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 	v->parked = !run;
 	spin_unlock_irqrestore(&v->lock, flags);
 	if (run) {
-		v->timer_check = 1;
+		v->events.timer_check = 1;
 		hv()->set_tsc(v->hv, v->vm->tsc_offset, v->vm->tsc_ratio);
 		clock_resume(v, rdtsc());
 		enter_hardware(v);
@@ -245,7 +180,11 @@ static void vcpu_task(void *arg)
 				break;
 			on_hardware = true;
 		}
-		if (v->msr.halted) {
+		if (events_have_init(v)) {
+			events_take_init(v);
+			continue;
+		}
+		if (v->events.halted) {
 			wait_halted(v);
 			continue;
 		}
@@ -271,7 +210,7 @@ int vcpu_create(struct vm *vm, unsigned id, struct vcpu **out)
 	spin_init(&v->lock, "vcpu");
 	waitq_init(&v->wq);
 	completion_init(&v->gone);
-	timer_init(&v->timer, timer_fired, v);
+	events_init(v);
 	vlapic_init(&v->lapic, &vm->apics, id);
 	v->state = calloc(1, sizeof(*v->state));
 	v->hv = hv()->create(&p);
@@ -308,7 +247,7 @@ void vcpu_park(struct vcpu *v)
 
 int vcpu_load(struct vcpu *v, struct why *w)
 {
-	v->msr.halted = v->state->halted;
+	events_load(v);
 	return load_state(v, w);
 }
 
@@ -321,7 +260,7 @@ void vcpu_destroy(struct vcpu *v)
 		return;
 	vcpu_set_want(v, VCPU_WANT_QUIT);
 	completion_wait(&v->gone, TIME_NEVER);
-	timer_cancel(&v->timer);
+	events_stop_timer(v);
 	hv()->destroy(v->hv);
 	free(v->state);
 	free(v);

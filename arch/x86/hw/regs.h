@@ -19,7 +19,7 @@
 #define CR0_NW         BIT(29)
 #define CR0_CD         BIT(30)
 #define CR0_PG         BIT(31)
-#define CR0_DEFINED    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define CR0_DEFINED    0xe005003fULL /* all of these */
 #define CR4_TSD        BIT(2)
 #define CR4_PSE        BIT(4)
 #define CR4_PAE        BIT(5)
@@ -102,3 +102,8 @@ enum { /* exception vectors, SDM 3A table 6-1 */
 	VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_MC = 18, VEC_XM = 19,
 };
 /* clang-format on */
+/* A page fault's error code, SDM 3A 4.7; of a nested one too, APM2 15.25.6. */
+#define PF_P BIT(0) /* the page is mapped: it is a matter of rights */
+#define PF_W BIT(1)
+#define PF_U BIT(2)
+#define PF_I BIT(4) /* an instruction fetch */

@@ -8,8 +8,8 @@
  *   nobreak    no hardware breakpoints (QEMU's emulation of them does not survive a guest's change of its host CPU)
  *   nocr8      CR8 is only read (QEMU 7.2 crashes when a guest writes it while an interrupt waits)
  *   noshadow   interrupts may come in the shadow of STI (QEMU before 10 forgets it at VMRUN)
- *   apart      breakpoints and interrupts do not meet: no watch on an interrupt's stack, and none comes while instructions have
- *              breakpoints (QEMU 10 loses the #DB in both cases: HACKING.md)
+ *   apart      breakpoints and interrupts do not meet: no watch on an interrupt's stack, and none comes while
+ *              instructions have breakpoints (QEMU 10 loses the #DB in both cases: HACKING.md)
  */
 #include "torture.h"
 

@@ -4,7 +4,7 @@
  * moved.
  *
  *   entry.S       boot, gates, SYSCALL, ring 3 and back    main.c      rounds, hash, result
- *   code.S        code to step through, FPU, user programs  machine.c   tables, pages, local APIC and its timer, console
+ *   code.S        code to step through, FPU, programs  machine.c   tables, pages, local APIC and its timer, console
  *   faults.c      paging, address spaces, ring 3            debug.c     single steps, breakpoints
  *   registers.c   what must stay as it was, FPU, devices    interrupts.c  priorities, cut deliveries, HLT
  */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Failpoints (failpoint.h). This file is empty without -DTERN_FAILPOINTS. */
+/* Failpoints (vmm/migrate/failpoint.h), and the command that arms them. */
 #include "vmm/migrate/failpoint.h"
-#ifdef TERN_FAILPOINTS
 #include "kernel/console.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
@@ -21,7 +20,7 @@ static struct {
 	unsigned hits;  /* [a] so far */
 } points[FAILPOINT_COUNT];
 
-void failpoint_set(enum failpoint p, int action, unsigned count)
+void failpoint_set(enum failpoint p, enum fail_action action, unsigned count)
 {
 	__atomic_store_n(&points[p].count, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&points[p].action, action, __ATOMIC_SEQ_CST);
@@ -44,7 +43,7 @@ int failpoint_hit(enum failpoint p, struct stream *s)
 	int action = __atomic_load_n(&points[p].action, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&points[p].hits, 1, __ATOMIC_SEQ_CST);
 	log_info("failpoint P%d: %s", (int)p, actions[action]);
-	switch ((enum migrate_fail_action)action) {
+	switch ((enum fail_action)action) {
 	case FAIL_NONE: return 0;
 	case FAIL_ERROR: return -EIO;
 	case FAIL_CUT:
@@ -107,7 +106,7 @@ static int cmd_failpoint(struct con *c, int argc, char **argv)
 		return con_error(c, -EINVAL, "failpoint: usage: failpoint P0..P20 error|cut|stall|crash|off [COUNT]");
 	if (argc == 4)
 		count = strtoul(argv[3], NULL, 10);
-	failpoint_set((enum failpoint)p, action, (unsigned)count);
+	failpoint_set((enum failpoint)p, (enum fail_action)action, (unsigned)count);
 	if (c->json) {
 		struct json j;
 		json_begin(&j, c);
@@ -120,4 +119,3 @@ static int cmd_failpoint(struct con *c, int argc, char **argv)
 }
 CONSOLE_CMD(failpoint, "[P0..P20 error|cut|stall|crash|off [COUNT]]", "make a step of a migration fail (test builds)",
 	    cmd_failpoint, NULL);
-#endif

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * A stream in memory: two rings under one lock. For tests, where it can also be cut, and for migration within a host.
- */
+/* A stream in memory: two rings under one lock. */
+#include "tests/unit/pipe.h"
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
-#include "net/stream.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

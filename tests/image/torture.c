@@ -6,10 +6,7 @@
  * is a guest that would notice, tests/rig/test_torture.py compares.
  *
  *   pause -> sections to bytes, harvest, pages to copies -> destroy ... create -> pages, sections, CPUs -> resume
- *
- * This file is empty without -DTERN_FAILPOINTS.
  */
-#ifdef TERN_FAILPOINTS
 #include "arch/x86/cpu.h"
 #include "kernel/console.h"
 #include "kernel/page.h"
@@ -18,6 +15,8 @@
 #include "vmm/pc/machine.h"
 #include "vmm/migrate/sections.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/vm_console.h"
+#include "vmm/x86/guest_clock.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,7 +63,7 @@ static void met_count(struct met *m, const struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		const struct cpu_state *s = vm->vcpus[i]->state;
-		bool exception = s->event && (s->event >> 8 & 7) == HV_EVENT_EXC;
+		bool exception = s->event && hv_event_type(s->event) == HV_EVENT_EXC;
 		m->instants++;
 		m->user += ar_dpl(s->seg[SEG_SS].attr) == 3;
 		m->irq_off += !(s->rflags & RFLAGS_IF);
@@ -94,7 +93,7 @@ static void push_interrupt(struct vcpu *v, uint64_t *seed)
 		vlapic_ack(&v->lapic, (uint8_t)vector);
 		s->event = HV_EVENT(HV_EVENT_INTR, (unsigned)vector);
 	}
-	if (s->event && (s->event >> 8 & 7) == HV_EVENT_INTR && !s->event_next && (draw & 2)) {
+	if (s->event && hv_event_type(s->event) == HV_EVENT_INTR && !s->event_next && (draw & 2)) {
 		s->event_next = s->event;
 		s->event = 0;
 	}
@@ -191,17 +190,23 @@ static int sections_load(const struct image *im, struct vm *vm, struct why *w)
 	struct sections s;
 	const uint8_t *from = im->sections;
 	int err = sections_init(&s, vm);
-	for (unsigned i = 0; i < s.n && !err; i++) {
+	if (err)
+		return err;
+	for (unsigned i = 0; i < s.n; i++) {
 		const struct sdesc *d = s.v[i].desc;
 		err = state_load(d, s.v[i].obj, d->version, from, state_size(d), w);
+		if (err)
+			goto out;
 		from += state_size(d);
 		if (d == &clock_desc)
 			s.clock_ns = time_ns();
 	}
-	if (!err)
-		err = vm_load_cpus(vm, w);
-	if (!err) /* it stood still from the save to the load, and has run since then */
-		vm_advance_clock(vm, s.clock_ns - im->clock_ns);
+	err = vm_load_cpus(vm, w);
+	if (err)
+		goto out;
+	/* It stood still from the save to the load, and has run since then. */
+	vm_advance_clock(vm, s.clock_ns - im->clock_ns);
+out:
 	sections_fini(&s);
 	return err;
 }
@@ -209,53 +214,89 @@ static int sections_load(const struct image *im, struct vm *vm, struct why *w)
 static int pages_load(const struct image *im, struct vm *vm)
 {
 	uint64_t n = 0;
-	int err = 0;
 	gmem_track_start(&vm->mem, vm_flush_tlb, vm);
-	for (gfn_t f = 0; f < vm->mem.gfn_end && n < im->npages && !err; f++)
-		if (bitmap_test(im->map, f))
-			err = gmem_write(&vm->mem, f << PAGE_SHIFT, hva_of(im->page[n++]), PAGE_SIZE);
-	return err;
+	for (gfn_t f = 0; f < vm->mem.gfn_end && n < im->npages; f++) {
+		if (!bitmap_test(im->map, f))
+			continue;
+		int err = gmem_write(&vm->mem, f << PAGE_SHIFT, hva_of(im->page[n++]), PAGE_SIZE);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 /* ---- one life to the next ---- */
 
+/* Paused, unless a migration has it. */
+static int pause(struct vm *vm, struct why *w)
+{
+	mutex_lock(&vm->lock);
+	bool migrates = vm->migration;
+	mutex_unlock(&vm->lock);
+	if (migrates)
+		return why_set(w, -EBUSY, "it is being migrated");
+	int err = vm_pause(vm);
+	if (!err)
+		return 0;
+	mutex_lock(&vm->lock);
+	why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm->state), vm->fail);
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* All that makes it up, and the last words of its guest. It is paused. */
+static int image_take(struct image *im, struct vm *vm, struct why *w)
+{
+	uint64_t total;
+	im->cfg = vm->cfg;
+	im->nsaid = vm_console_tail(vm, im->said, sizeof(im->said), &total);
+	int err = vm_save_cpus(vm, w);
+	if (err)
+		return err;
+	err = pages_save(im, vm);
+	return err ? err : sections_save(im, vm);
+}
+
+static int image_run(const struct image *im, struct why *w)
+{
+	struct vm *vm;
+	int err = vm_create_incoming(&im->cfg, NULL, NULL, &vm, w);
+	if (err)
+		return err;
+	for (size_t i = 0; i < im->nsaid; i++)
+		vm_console_out(vm, im->said[i]);
+	err = pages_load(im, vm);
+	if (err)
+		goto fail;
+	err = sections_load(im, vm, w);
+	if (err)
+		goto fail;
+	vm_resume(vm);
+	return 0;
+fail:
+	vm_destroy(vm);
+	return err;
+}
+
 /* From the table's VM to a new one of the same name. After an error there is none, unless it could not be stopped. */
 static int reincarnate(struct image *im, const char *name, uint64_t *seed, struct met *met, struct why *w)
 {
-	struct vm *vm = vm_get(name), *next = NULL;
-	uint64_t total;
+	struct vm *vm = vm_get(name);
 	if (!vm)
 		return why_set(w, -ENOENT, "there is no VM %s any more", name);
-	int err = vm_is_migrating(vm) ? -EBUSY : vm_pause(vm);
+	int err = pause(vm, w);
 	if (err) {
-		why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm_state_now(vm)), vm->fail);
 		vm_put(vm);
 		return err;
 	}
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		push_interrupt(vm->vcpus[i], seed);
 	met_count(met, vm);
-	im->cfg = vm->cfg;
-	err = vm_save_cpus(vm, w);
-	if (!err)
-		err = pages_save(im, vm);
-	if (!err)
-		err = sections_save(im, vm);
-	im->nsaid = vm_console_tail(vm, im->said, sizeof(im->said), &total);
+	err = image_take(im, vm, w);
 	vm_destroy(vm);
 	vm_put(vm);
 	if (!err)
-		err = vm_create_incoming(&im->cfg, NULL, NULL, &next, w);
-	for (size_t i = 0; next && i < im->nsaid; i++)
-		vm_console_out(next, im->said[i]);
-	if (!err)
-		err = pages_load(im, next);
-	if (!err)
-		err = sections_load(im, next, w);
-	if (!err)
-		vm_resume(next);
-	else if (next)
-		vm_destroy(next);
+		err = image_run(im, w);
 	image_empty(im);
 	return err ? why_set(w, err, "%s", err_name(err)) : 0;
 }
@@ -290,6 +331,18 @@ static void report(struct con *c, const struct met *m)
 		json_end(&j);
 }
 
+static void stop_tracking(const char *name)
+{
+	struct vm *vm = vm_get(name);
+	if (!vm)
+		return;
+	mutex_lock(&vm->lock);
+	if (vm->state == VM_RUNNING)
+		gmem_track_stop(&vm->mem, vm_flush_tlb, vm);
+	mutex_unlock(&vm->lock);
+	vm_put(vm);
+}
+
 static int cmd_torture(struct con *c, int argc, char **argv)
 {
 	uint64_t opt[2] = { 1, DEFAULT_MAX_US }; /* seed, max_us */
@@ -305,17 +358,16 @@ static int cmd_torture(struct con *c, int argc, char **argv)
 	struct image *im = calloc(1, sizeof(*im));
 	struct met met = { 0 };
 	struct why w = { "" };
-	int err = im ? 0 : -ENOMEM;
+	int err = 0;
+	if (!im)
+		return con_error(c, -ENOMEM, "torture: out of memory");
 	for (unsigned long i = 0; i < count && !err; i++) {
 		task_sleep_until(time_ns() + random_ns(&opt[0], opt[1]));
 		err = c->getc(c, time_ns()) == CTRL_C ? -EINTR : reincarnate(im, argv[1], &opt[0], &met, &w);
 	}
-	struct vm *vm = vm_get(argv[1]);
-	if (vm && im && im->map && vm_state_now(vm) == VM_RUNNING)
-		gmem_track_stop(&vm->mem, vm_flush_tlb, vm);
-	vm_put(vm);
-	if (im)
-		free(im->map);
+	if (im->map)
+		stop_tracking(argv[1]);
+	free(im->map);
 	free(im);
 	if (err)
 		return con_error(c, err, "torture %s: after %lu instants: %s", argv[1], met.instants,
@@ -325,4 +377,3 @@ static int cmd_torture(struct con *c, int argc, char **argv)
 }
 CONSOLE_CMD(torture, "NAME COUNT [--seed N] [--max-us N]",
 	    "save, destroy and restore a VM at random instants (test builds)", cmd_torture, NULL);
-#endif

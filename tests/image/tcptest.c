@@ -3,6 +3,8 @@
  * `tcptest`: bytes through a bare stream between two hosts, the reference for migration's throughput. The sender ends
  * its direction after the last byte; the receiver answers with the number of bytes it got (8 bytes, little-endian).
  */
+#include "kernel/base/hva.h"
+#include "kernel/base/ip4.h"
 #include "kernel/conf.h"
 #include "kernel/console.h"
 #include "kernel/log.h"
@@ -96,12 +98,12 @@ static void report(struct con *c, const char *addr, uint64_t bytes, uint64_t ns)
 
 static int cmd_connect(struct con *c, const char *name, uint64_t bytes)
 {
-	char addr[48];
+	uint32_t ip = 0;
 	struct why w = { "" };
 	struct stream *s;
-	int err = net_peer(name, addr, &w);
+	int err = net_peer(name, &ip, &w);
 	if (!err)
-		err = stream_tcp_connect(&s, addr, TEST_PORT, time_in_ms(5000), &w);
+		err = stream_tcp_connect(&s, ip, TEST_PORT, time_in_ms(5000), &w);
 	if (err)
 		return con_error(c, err, "tcptest: %s. The other host needs `tcptest listen`", w.text);
 	hpa_t page = page_alloc(CHUNK_ORDER);
@@ -116,8 +118,8 @@ static int cmd_connect(struct con *c, const char *name, uint64_t bytes)
 	stream_close(s);
 	page_free(page, CHUNK_ORDER);
 	if (err)
-		return con_error(c, err, "tcptest: %s: %s", addr, err_name(err));
-	report(c, addr, bytes, took);
+		return con_error(c, err, "tcptest: %s: %s", name, err_name(err));
+	report(c, ip4_text(ip).s, bytes, took);
 	return 0;
 }
 

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What tern itself asks CPUID for, as CPUID<leaf>_<register>_<feature> (SDM 2A, CPUID; APM3 appendix E). What a guest
+ * is given is in arch/x86/features.def. Definitions only; every room may include this.
+ */
+#pragma once
+#include "kernel/base/bits.h"
+
+#define CPUID1_ECX_VMX              BIT(5)
+#define CPUID1_ECX_X2APIC           BIT(21)
+#define CPUID1_ECX_TSC_DEADLINE     BIT(24)
+#define CPUID1_ECX_XSAVE            BIT(26)
+#define CPUID7_EBX_SMEP             BIT(7)
+#define CPUID7_EBX_ERMS             BIT(9) /* REP MOVSB and STOSB are fast; AMD's Zen 3 and later have it too */
+#define CPUID80000001_ECX_SVM       BIT(2)
+#define CPUID80000001_EDX_NX        BIT(20)
+#define CPUID80000001_EDX_PAGE1GB   BIT(26)
+#define CPUID80000001_EDX_RDTSCP    BIT(27)
+#define CPUID80000008_EBX_RSTRFPERR BIT(2) /* XRSTOR loads FIP, FDP and FOP always */
+#define CPUID8000000A_EDX_NP        BIT(0) /* nested paging */
+#define CPUID8000000A_EDX_NRIPS     BIT(3) /* the next RIP is saved at exits */

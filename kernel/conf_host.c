@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* [host] of tern.conf. Pure. */
+#include "kernel/conf.h"
+#include "kernel/host.h"
+
+static const struct conf_key keys[] = {
+	{ "name", &conf_type_str, CONF_FIELD(struct host_conf, name), .def = "tern", .word = true,
+	  .help = "1 to 31 letters, digits, '_', '-' and '.'" },
+	{ "undecided", &conf_type_choice, CONF_FIELD(struct host_conf, undecided), .def = "ask",
+	  .help = "ask or resume", .words = (const char *const[]){ "ask", "resume", NULL } }, /* HOST_UNDECIDED_* */
+};
+const struct conf_table host_conf_table = CONF_TABLE("host", keys);

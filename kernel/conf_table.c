@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Sections of tern.conf by the tables of their keys (conf.h): parsing, what is said of a mistake, showing. Pure. */
+#include "kernel/base/mac.h"
+#include "kernel/conf.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- types ---- */
+
+static int str_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
+{
+	size_t n = strlen(s);
+	if (n >= k->size || n < k->min || (k->word && !conf_is_word(s, n)))
+		return -EINVAL;
+	memcpy(field, s, n + 1);
+	return 0;
+}
+
+static void str_text(const struct conf_key *k unused, const void *field, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s", (const char *)field);
+}
+const struct conf_type conf_type_str = { str_parse, str_text };
+
+static bool size_fits(const struct conf_key *k, uint64_t v) { return v >= k->min && v <= k->max && !(v % k->step); }
+
+static int size_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+{
+	uint64_t v;
+	if (conf_parse_size(s, &v))
+		return -EINVAL;
+	if (size_fits(k, v)) {
+		*(uint64_t *)field = v;
+		return 0;
+	}
+	bool bare = s[strspn(s, "0123456789")] == '\0' && v <= UINT64_MAX >> 20;
+	return bare && size_fits(k, v << 20) ? why_set(w, -EINVAL, "%luM?", v) : -EINVAL;
+}
+
+static void size_text(const struct conf_key *k unused, const void *field, char *buf, size_t size)
+{
+	uint64_t v = *(const uint64_t *)field;
+	unsigned unit = 0;
+	for (; v && !(v & 1023) && unit < 3; unit++)
+		v >>= 10;
+	snprintf(buf, size, "%lu%.*s", v, unit > 0, &"\0KMG"[unit]);
+}
+const struct conf_type conf_type_size = { size_parse, size_text };
+
+static int u32_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
+{
+	uint64_t v;
+	if (conf_parse_uint(s, k->max, &v) || v < k->min)
+		return -EINVAL;
+	*(uint32_t *)field = (uint32_t)v;
+	return 0;
+}
+
+static void u32_text(const struct conf_key *k unused, const void *field, char *buf, size_t size)
+{
+	snprintf(buf, size, "%u", (unsigned)*(const uint32_t *)field);
+}
+const struct conf_type conf_type_u32 = { u32_parse, u32_text };
+
+static int choice_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
+{
+	static const char *const also[][2] = { { "off", "no" },   { "on", "yes" }, { "false", "no" },
+					       { "true", "yes" }, { "0", "no" },   { "1", "yes" } };
+	for (unsigned i = 0; i < ARRAY_SIZE(also); i++)
+		if (!strcmp(s, also[i][0]))
+			s = also[i][1];
+	for (uint32_t i = 0; k->words[i]; i++) {
+		if (strcmp(s, k->words[i]))
+			continue;
+		*(uint32_t *)field = i;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static void choice_text(const struct conf_key *k, const void *field, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s", k->words[*(const uint32_t *)field]);
+}
+const struct conf_type conf_type_choice = { choice_parse, choice_text };
+
+/* True: s is the word for zeros, and they are stored. */
+static bool zero_parse(const struct conf_key *k, const char *s, void *field)
+{
+	if (!k->zero || strcmp(s, k->zero))
+		return false;
+	memset(field, 0, k->size);
+	return true;
+}
+
+static int mac_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
+{
+	return zero_parse(k, s, field) ? 0 : conf_parse_mac(s, field);
+}
+
+static void mac_text_of(const struct conf_key *k, const void *field, char *buf, size_t size)
+{
+	static const uint8_t none[6];
+	snprintf(buf, size, "%s", k->zero && !memcmp(field, none, 6) ? k->zero : mac_text(field).s);
+}
+const struct conf_type conf_type_mac = { mac_parse, mac_text_of };
+
+static int ip4_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w unused)
+{
+	return conf_parse_ip4(s, field);
+}
+const struct conf_type conf_type_ip4 = { ip4_parse, NULL };
+
+static int net_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+{
+	char addr[16];
+	uint64_t prefix;
+	struct conf_net *n = field;
+	uint32_t ip;
+	size_t len = strcspn(s, "/");
+	if (zero_parse(k, s, field))
+		return 0;
+	if (s[len] != '/' || len >= sizeof(addr) || conf_parse_uint(s + len + 1, 32, &prefix) || !prefix)
+		return -EINVAL;
+	snprintf(addr, sizeof(addr), "%.*s", (int)len, s);
+	if (conf_parse_ip4(addr, &ip) || !ip)
+		return -EINVAL;
+	if (prefix == 31) /* lwIP takes the other address of the two for that of a broadcast */
+		return why_set(w, -EINVAL, "a prefix of 31 does not work: take 30, or 32 with a gateway");
+	*n = (struct conf_net){ ip, (uint32_t)prefix };
+	return 0;
+}
+const struct conf_type conf_type_net = { net_parse, NULL };
+
+/* ---- sections ---- */
+
+void conf_wrong(struct conf_reader *r, const char *key, const char *fmt, ...)
+{
+	const char *kind = r->table->kind, *value = key[0] ? conf_get(r->c, kind, r->name, key) : NULL;
+	int line = conf_line(r->c, kind, r->name, key);
+	char text[256];
+	va_list ap;
+	snprintf(text, sizeof(text), "[%s%s%s]%s%s%s%.40s: ", kind, r->name[0] ? " " : "", r->name, key[0] ? " " : "",
+		 key, value ? " = " : "", value ? value : "");
+	va_start(ap, fmt);
+	vsnprintf(text + strlen(text), sizeof(text) - strlen(text), fmt, ap);
+	va_end(ap);
+	conf_problem(r->c, line, "%s", text);
+	if (!r->wrong[0])
+		snprintf(r->wrong, sizeof(r->wrong), "tern.conf:%d: %.*s", line, CONF_WRONG_MAX - 24, text);
+}
+
+static const struct conf_key *key_of(const struct conf_table *t, const char *key)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (!strcmp(t->keys[i].key, key))
+			return &t->keys[i];
+	return NULL;
+}
+
+bool conf_read(struct conf_reader *r, void *obj)
+{
+	const struct conf_table *t = r->table;
+	uint8_t *o = obj;
+	struct why w;
+
+	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
+		if (k->def && k->def[0])
+			(void)k->type->parse(k, k->def, o + k->off, NULL);
+	for (unsigned i = 0; i < r->c->n; i++) {
+		const struct conf_entry *e = &r->c->e[i];
+		if (!e->key[0] || strcmp(e->kind, t->kind) || strcmp(e->name, r->name))
+			continue;
+		const struct conf_key *k = key_of(t, e->key);
+		w.text[0] = '\0';
+		if (!k)
+			conf_problem(r->c, e->line, "[%s%s%s] has no key '%s'; ignored", t->kind, e->name[0] ? " " : "",
+				     e->name, e->key);
+		else if (k->type->parse(k, e->value, o + k->off, &w))
+			conf_wrong(r, k->key, "write %s%s%s", k->help, w.text[0] ? "; " : "", w.text);
+	}
+	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
+		if (!k->def && !conf_get(r->c, t->kind, r->name, k->key))
+			conf_wrong(r, k->key, "missing; write %s", k->help);
+	return !r->wrong[0];
+}
+
+void conf_show(const struct conf_table *t, const void *obj,
+	       void (*show)(void *arg, const struct conf_key *k, const char *value), void *arg)
+{
+	char value[sizeof(((struct conf_entry *)0)->value)];
+	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++) {
+		k->type->text(k, (const uint8_t *)obj + k->off, value, sizeof(value));
+		show(arg, k, value);
+	}
+}

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The keys of tern.conf: what each table makes of right and wrong lines, and that the documents name the same. */
+#include "kernel/base/ip4.h"
+#include "kernel/conf.h"
+#include "kernel/host.h"
+#include "net/net_conf.h"
+#include "vmm/vm.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static struct conf c;
+static struct nic cards[] = { { .mac = { 0x52, 0x54, 0, 0, 0, 1 } }, { .mac = { 0x52, 0x54, 0, 0, 0, 2 } } };
+static unsigned ncards;
+static struct vm here[2];
+static unsigned nhere;
+
+struct nic *nic_get(unsigned i) { return i < ncards ? &cards[i] : NULL; }
+
+void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)
+{
+	for (unsigned i = 0; i < nhere; i++)
+		fn(&here[i], arg);
+}
+
+static int setup(void **state unused)
+{
+	ncards = 2;
+	nhere = 0;
+	return 0;
+}
+
+static void parse(const char *text) { (void)conf_parse(&c, text, strlen(text)); }
+
+/* All that is said, in order. */
+static void said(const char *problems) { assert_string_equal(c.problems, problems); }
+
+static struct host_conf host(const char *text)
+{
+	struct host_conf h = { 0 };
+	parse(text);
+	(void)conf_read(&(struct conf_reader){ .c = &c, .table = &host_conf_table, .name = "" }, &h);
+	return h;
+}
+
+static struct net_conf net(const char *text)
+{
+	struct net_conf n = { 0 };
+	parse(text);
+	net_conf_read(&c, &n);
+	return n;
+}
+
+static char wrong[CONF_WRONG_MAX];
+
+static struct vm_config vm(const char *text)
+{
+	struct vm_config cfg;
+	parse(text);
+	bool good = vm_config_read(&c, "demo", "tern", &cfg, wrong);
+	assert_true(good == !wrong[0]);
+	return cfg;
+}
+
+/* ---- [host] ---- */
+
+static void host_keys(void **state unused)
+{
+	struct host_conf h = host("");
+	said("");
+	assert_string_equal(h.name, "tern");
+	assert_int_equal(h.undecided, HOST_UNDECIDED_ASK);
+	h = host("[host]\nname = server-1\nundecided = resume\n");
+	said("");
+	assert_string_equal(h.name, "server-1");
+	assert_int_equal(h.undecided, HOST_UNDECIDED_RESUME);
+	h = host("[host]\nname = server 1\nundecided = perhaps\ncolour = red\n");
+	said("tern.conf:2: [host] name = server 1: write 1 to 31 letters, digits, '_', '-' and '.'\n"
+	     "tern.conf:3: [host] undecided = perhaps: write ask or resume\n"
+	     "tern.conf:4: [host] has no key 'colour'; ignored\n");
+	assert_string_equal(h.name, "tern");
+	h = host("[host]\nname =\n");
+	assert_string_equal(h.name, "tern");
+	h = host("[host]\nname = a23456789012345678901234567890xx\n");
+	assert_string_equal(h.name, "tern");
+}
+
+/* ---- [nic], [peer] ---- */
+
+static void nics(void **state unused)
+{
+	struct net_conf n = net("");
+	said("");
+	assert_int_equal(n.nnics, 1);
+	assert_ptr_equal(n.nic[0].card, &cards[0]);
+	assert_true(!strcmp(n.nic[0].name, "lan") && !n.nic[0].address.ip);
+	n = net("[nic a]\nmatch = 52:54:00:00:00:02\naddress = 10.77.0.11/24\ngateway = 10.77.0.1\n[nic b]\naddress = "
+		"dhcp\n");
+	said("");
+	assert_int_equal(n.nnics, 2);
+	assert_ptr_equal(n.nic[0].card, &cards[1]);
+	assert_ptr_equal(n.nic[1].card, &cards[0]);
+	assert_string_equal(ip4_text(n.nic[0].address.ip).s, "10.77.0.11");
+	assert_string_equal(ip4_text(conf_net_mask(n.nic[0].address)).s, "255.255.255.0");
+	assert_string_equal(ip4_text(n.nic[0].gateway).s, "10.77.0.1");
+	ncards = 0;
+	net("");
+	said("");
+}
+
+/* Of a card that is not there, only that is said, and which are. */
+static void no_such_card(void **state unused)
+{
+	struct net_conf n = net("[nic a]\nmatch = 52:54:00:00:00:0a\naddress = 10.77.0.11/24\ngateway = 10.77.0.1\n");
+	said("tern.conf:2: [nic a] match = 52:54:00:00:00:0a: no network card has this MAC; there are "
+	     "52:54:00:00:00:01, "
+	     "52:54:00:00:00:02\n");
+	assert_int_equal(n.nnics, 0);
+	n = net("[nic a]\n[nic b]\n[nic c]\naddress = 10.77.0.11/24\n");
+	said("tern.conf:3: [nic c] match: no network card is left for it\n");
+	assert_int_equal(n.nnics, 2);
+	net("[nic a]\nmatch = eth0\n");
+	said("tern.conf:2: [nic a] match = eth0: write first, or the card's MAC address, such as 52:54:00:00:00:01\n");
+}
+
+static void addresses(void **state unused)
+{
+	struct net_conf n = net("[nic a]\naddress = 10.77.0.11/32\ngateway = 192.168.1.1\n");
+	said("");
+	assert_true(n.nic[0].address.prefix == 32 && conf_net_mask(n.nic[0].address) == ~0U);
+	n = net("[nic a]\naddress = 10.77.0.11/32\n");
+	said("tern.conf:2: [nic a] address = 10.77.0.11/32: with a prefix of 32 no host can be reached without a "
+	     "gateway\n");
+	n = net("[nic a]\naddress = 10.77.0.11/31\n");
+	said("tern.conf:2: [nic a] address = 10.77.0.11/31: write dhcp, or an address with its prefix, such as "
+	     "10.77.0.11/24; a prefix of 31 does not work: take 30, or 32 with a gateway\n");
+	assert_int_equal(n.nic[0].address.ip, 0);
+	n = net("[nic a]\ngateway = 10.78.0.1\naddress = 10.77.0.11/24\n");
+	said("tern.conf:2: [nic a] gateway = 10.78.0.1: it is used, but is not in the net of the address, "
+	     "10.77.0.0/24\n");
+	assert_string_equal(ip4_text(n.nic[0].gateway).s, "10.78.0.1");
+	net("[nic a]\ngateway = 10.77.0.1\n");
+	said("tern.conf:2: [nic a] gateway = 10.77.0.1: it counts with a static address only\n");
+	static const char *const bad[] = { "10.77.0.11", "10.77.0.11/0", "10.77.0.11/33",
+					   "10.77.0/24", "0.0.0.0/24",   "/24",
+					   "x" };
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		char text[64];
+		snprintf(text, sizeof(text), "[nic a]\naddress = %s\n", bad[i]);
+		n = net(text);
+		assert_non_null(strstr(c.problems, "tern.conf:2: [nic a] address = "));
+		assert_int_equal(n.nic[0].address.ip, 0); /* DHCP */
+	}
+}
+
+static void peers(void **state unused)
+{
+	struct net_conf n = net("[peer b]\naddress = 10.77.0.12\n[peer me]\naddress = 10.77.0.11\n"
+				"[peer c]\n[peer d]\naddress = 10.77.0.0x14\n[nic a]\naddress = 10.77.0.11/24\n");
+	said("tern.conf:4: [peer me] address = 10.77.0.11: this is this host's own address, of [nic a]\n"
+	     "tern.conf:5: [peer c] address: missing; write an address, such as 10.77.0.12\n"
+	     "tern.conf:7: [peer d] address = 10.77.0.0x14: write an address, such as 10.77.0.12\n");
+	assert_int_equal(n.npeers, 2);
+	assert_true(!strcmp(n.peer[0].name, "b") && !memcmp(&n.peer[0].ip, "\x0a\x4d\x00\x0c", 4));
+}
+
+static void too_many(void **state unused)
+{
+	char text[4096] = "";
+	for (int i = 0; i < NET_PEERS_MAX + 1; i++)
+		snprintf(text + strlen(text), 64, "[peer p%d]\naddress = 10.77.1.%d\n", i, i);
+	assert_int_equal(net(text).npeers, NET_PEERS_MAX);
+	said("tern.conf:65: [peer p32]: one too many: at most 32\n");
+}
+
+/* ---- [vm] ---- */
+
+#define KERNEL "[vm demo]\nkernel = vmlinuz\n"
+
+static void show(void *arg, const struct conf_key *k, const char *value)
+{
+	snprintf((char *)arg + strlen(arg), 200, "%s=%s|", k->key, value);
+}
+
+static void a_vm(void **state unused)
+{
+	char text[800] = "";
+	struct vm_config cfg = vm(KERNEL);
+	said("");
+	assert_string_equal(cfg.name, "demo");
+	assert_true(cfg.mac[0] == 0x52 && cfg.mac[1] == 0x54 && !cfg.mac[2]);
+	cfg.mac[3] = cfg.mac[4] = cfg.mac[5] = 7;
+	conf_show(&vm_conf_table, &cfg, show, text);
+	assert_string_equal(
+		text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|mac=52:54:00:07:07:07|cpu=host|autostart=no|");
+	cfg = vm(KERNEL "initrd = i.img\ncmdline = console=ttyS0 # not this\nmem = 3074M\nmac = 52:54:00:77:00:01\n"
+			"cpu = portable\nautostart = alone\nvcpus = 1\n");
+	said("");
+	text[0] = '\0';
+	conf_show(&vm_conf_table, &cfg, show, text);
+	assert_string_equal(text,
+			    "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|mac=52:54:00:77:00:01|"
+			    "cpu=portable|autostart=alone|");
+	assert_int_equal(vm(KERNEL "autostart = on\n").s.autostart, VM_AUTOSTART_YES);
+	assert_int_equal(vm(KERNEL "autostart = 0\n").s.autostart, VM_AUTOSTART_NO);
+}
+
+static void a_wrong_vm(void **state unused)
+{
+	vm("[vm demo]\nmem = 512\nvcpus = 2\nkernel =\nmac = 01:00:5e:00:00:01\ncpu = fast\nautostart = never\nmen = "
+	   "1G\n");
+	said("tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?\n"
+	     "tern.conf:3: [vm demo] vcpus = 2: write 1: this release runs VMs with one vCPU\n"
+	     "tern.conf:4: [vm demo] kernel = : write the name of a Linux bzImage on the boot volume, up to 95 "
+	     "characters\n"
+	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write a unicast MAC address, such as 52:54:00:77:00:01\n"
+	     "tern.conf:6: [vm demo] cpu = fast: no such CPU model; write host or portable\n"
+	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
+	     "tern.conf:8: [vm demo] has no key 'men'; ignored\n");
+	assert_string_equal(wrong,
+			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
+	vm("[vm demo]\nmem = 8M\n");
+	said("tern.conf:1: [vm demo] kernel: missing; write the name of a Linux bzImage on the boot volume, up to 95 "
+	     "characters\n"
+	     "tern.conf:2: [vm demo] mem = 8M: write a size of at least 16M in steps of 2M\n");
+	vm(KERNEL "mem = 17\n");
+	assert_null(strstr(wrong, "?")); /* 17M is none either */
+	vm(KERNEL "cpu = portable\nmem = 1024G\n");
+	said("tern.conf:4: [vm demo] mem = 1024G: more than the 511G that cpu = portable can address\n");
+	vm(KERNEL "mem = 4095G\nunknown = 1\n");
+	assert_string_equal(wrong, ""); /* a key that does not exist is not the VM's fault */
+	char text[256] = KERNEL "initrd = ";
+	memset(text + strlen(text), 'x', 96);
+	vm(text);
+	assert_non_null(strstr(wrong, "tern.conf:3: [vm demo] initrd = xxx"));
+}
+
+static void a_taken_mac(void **state unused)
+{
+	here[0] = (struct vm){ .cfg = { .name = "first", .mac = { 0x52, 0x54, 0, 0x77, 0, 1 } } };
+	nhere = 1;
+	vm(KERNEL "mac = 52:54:00:77:00:01\n");
+	assert_string_equal(wrong,
+			    "tern.conf:3: [vm demo] mac = 52:54:00:77:00:01: the MAC 52:54:00:77:00:01 is that of VM "
+			    "first; give it one of its own");
+	here[0].state = VM_MISCONFIGURED; /* it never runs */
+	vm(KERNEL "mac = 52:54:00:77:00:01\n");
+	assert_string_equal(wrong, "");
+}
+
+/* What comes from a peer: text, or refused. */
+static void migrates(void **state unused)
+{
+	uint8_t buf[sizeof(struct vm_config_state)];
+	struct vm_config cfg = vm(KERNEL "cmdline = a b\nautostart = yes\n"), to = { 0 };
+	struct why w = { "" };
+	assert_int_equal(state_selftest(&vm_config_desc, &w), 0);
+	state_save(&vm_config_desc, &cfg, buf);
+	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, sizeof(buf), &w), 0);
+	assert_memory_equal(&to.s, &cfg.s, sizeof(to.s));
+	buf[0] = '\n';
+	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, sizeof(buf), &w), -EINVAL);
+	memset(buf, 'x', sizeof(cfg.s.kernel));
+	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, sizeof(buf), &w), -EINVAL);
+	state_save(&vm_config_desc, &cfg, buf);
+	buf[sizeof(buf) - 4] = VM_AUTOSTART_ALONE + 1;
+	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, sizeof(buf), &w), -EINVAL);
+	assert_string_equal(to.s.kernel, "vmlinuz");
+}
+
+/* ---- the documents ---- */
+
+static const struct conf_table *const tables[] = { &host_conf_table, &nic_conf_table, &peer_conf_table,
+						   &vm_conf_table };
+
+static char *slurp(const char *path)
+{
+	static char text[65536];
+	FILE *f = fopen(path, "r");
+	if (!f)
+		fail_msg("%s: run this from the root of the sources", path);
+	text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+	fclose(f);
+	return text;
+}
+
+/* A row of boot.md, "| `key` | value | default |": the key must be the table's next, its default the same. */
+static void check_row(const struct conf_table *t, unsigned i, char *row)
+{
+	char key[64], def[64];
+	if (i >= t->n)
+		fail_msg("doc/boot.md: [%s] has no key for: %s", t->kind, row);
+	const struct conf_key *k = &t->keys[i];
+	snprintf(key, sizeof(key), "| `%s` | ", k->key);
+	snprintf(def, sizeof(def), !k->def ? " | required |" : k->def[0] ? " | `%s` |" : " |", k->def);
+	if (strncmp(row, key, strlen(key)) || strlen(row) < strlen(def) || strcmp(row + strlen(row) - strlen(def), def))
+		fail_msg("doc/boot.md: [%s] wants \"%s...%s\", not: %s", t->kind, key, def, row);
+}
+
+static void boot_md(void **state unused)
+{
+	const struct conf_table *t = NULL;
+	unsigned i = 0, sections = 0;
+	for (char *line = strtok(slurp("doc/boot.md"), "\n"); line; line = strtok(NULL, "\n")) {
+		if (!strncmp(line, "## ", 3)) {
+			if (t)
+				assert_int_equal(i, t->n);
+			t = NULL;
+			for (unsigned k = 0; k < ARRAY_SIZE(tables); k++)
+				if (line[3] == '[' && !strncmp(line + 4, tables[k]->kind, strlen(tables[k]->kind)))
+					t = tables[k];
+			sections += t != NULL;
+			i = 0;
+		} else if (t && !strncmp(line, "| `", 3)) {
+			check_row(t, i++, line);
+		}
+	}
+	assert_true(t && i == t->n);
+	assert_int_equal(sections, ARRAY_SIZE(tables));
+}
+
+/* It names every key, in a comment at least, and means what it says. */
+static void example(void **state unused)
+{
+	char *text = slurp("tern.conf.example"), key[64];
+	for (unsigned k = 0; k < ARRAY_SIZE(tables); k++)
+		for (unsigned i = 0; i < tables[k]->n; i++) {
+			snprintf(key, sizeof(key), "\n%s = ", tables[k]->keys[i].key);
+			if (!strstr(text, key) && (key[0] = '#', !strstr(text, key)))
+				fail_msg("tern.conf.example does not have [%s] %s", tables[k]->kind,
+					 tables[k]->keys[i].key);
+		}
+	struct host_conf h = host(text);
+	assert_string_equal(h.name, "tern-a");
+	vm(text);
+	assert_string_equal(wrong, "");
+	assert_int_equal(net(text).npeers, 1);
+	said("");
+}
+
+static void tables_are_sound(void **state unused)
+{
+	uint64_t field[72];
+	for (unsigned k = 0; k < ARRAY_SIZE(tables); k++)
+		for (const struct conf_key *key = tables[k]->keys; key < tables[k]->keys + tables[k]->n; key++) {
+			assert_non_null(key->help);
+			assert_true(key->size <= sizeof(field));
+			if (key->def && key->def[0])
+				assert_int_equal(key->type->parse(key, key->def, field, NULL), 0);
+		}
+}
+
+int main(void)
+{
+	/* clang-format off */
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(nics, setup),
+		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
+		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(too_many, setup),
+		cmocka_unit_test_setup(a_vm, setup),       cmocka_unit_test_setup(a_wrong_vm, setup),
+		cmocka_unit_test_setup(a_taken_mac, setup), cmocka_unit_test_setup(migrates, setup),
+		cmocka_unit_test_setup(boot_md, setup),    cmocka_unit_test_setup(example, setup),
+		cmocka_unit_test_setup(tables_are_sound, setup),
+	};
+	/* clang-format on */
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The table of VMs from tern.conf, and what vm_start refuses before anything of a VM is made: hence the NEVERs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "kernel/host.h"
+#include "tests/unit/fake_kernel.h"
+#include "vmm/pc/acpi_tables.h"
+#include "vmm/pc/linux_loader.h"
+#include "vmm/pc/machine.h"
+#include "vmm/x86/vcpu.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct host_info host_info = { .name = "a" };
+const struct sdesc clock_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc;
+static unsigned asked; /* other hosts */
+
+static int may_start(struct vm *vm, enum vm_start_by by unused, const struct vm_waiter *who unused,
+		     struct why *w unused)
+{
+	asked++;
+	assert_true(vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_TAKEN));
+	return 0;
+}
+static void started(struct vm *vm unused) {}
+void vm_console_free(struct vm *vm unused) {}
+
+#define NEVER(type, name, ...) \
+	type name(__VA_ARGS__) { abort(); }
+NEVER(int, acpi_tables_build, struct gmem *g unused, unsigned n unused, gpa_t *rsdp unused)
+NEVER(void, clock_advance, struct vm *vm unused, uint64_t ns unused)
+NEVER(void, clock_begin, struct vm *vm unused, uint64_t tsc unused)
+NEVER(int, linux_load, struct gmem *g unused, const struct linux_image *i unused, struct cpu_state *s unused,
+      struct why *w unused)
+NEVER(int, machine_build, struct vm *vm unused)
+NEVER(void, machine_free, struct vm *vm unused)
+NEVER(void, machine_quiesce, struct vm *vm unused)
+NEVER(void, machine_reset, struct vm *vm unused)
+NEVER(void, machine_resume, struct vm *vm unused)
+NEVER(void, events_save, struct vcpu *v unused)
+NEVER(int, vcpu_create, struct vm *vm unused, unsigned i unused, struct vcpu **v unused)
+NEVER(void, vcpu_destroy, struct vcpu *v unused)
+NEVER(void, vcpu_flush, struct vcpu *v unused)
+NEVER(void, vcpu_hold, struct vcpu *v unused)
+NEVER(void, vcpu_kick, struct vcpu *v unused)
+NEVER(int, vcpu_load, struct vcpu *v unused, struct why *w unused)
+NEVER(void, vcpu_park, struct vcpu *v unused)
+NEVER(void, vcpu_unpark, struct vcpu *v unused)
+NEVER(void, vioapic_eoi, struct vioapic *io unused, uint8_t vector unused)
+NEVER(void, vlapic_init, struct vlapic *l unused, struct vapic_bus *b unused, unsigned i unused)
+NEVER(int, vm_compat_check, const char *m unused, const struct vm_compat *c unused, struct why *w unused)
+NEVER(void, vm_compat_get, const struct vm *vm unused, struct vm_compat *c unused)
+NEVER(int, vm_console_create, struct vm *vm unused)
+NEVER(void, vm_port_attach, struct vm *vm unused)
+NEVER(int, vm_port_create, struct vm *vm unused)
+NEVER(void, vm_port_detach, struct vm *vm unused)
+NEVER(void, vm_port_free, struct vm *vm unused)
+NEVER(void, vm_port_unbind, struct vm *vm unused)
+
+static struct conf conf;
+static const struct hv_ops hv = { .name = "fake" };
+
+static void take(const char *text)
+{
+	(void)conf_parse(&conf, text, strlen(text));
+	assert_int_equal(vmm_init(&hv, &conf, NULL, 0), 0);
+	assert_true(fake_tasks_wait());
+}
+
+static void forget(const char *name)
+{
+	struct vm *vm = vm_get(name);
+	struct why w = { "" };
+	assert_int_equal(vm_remove(vm, &w), 0);
+	vm_put(vm);
+}
+
+/* name is there in this state, and why; it does not start, with and without --force, and nobody was asked for it. */
+static void misconfigured(const char *name, const char *wrong)
+{
+	struct vm *vm = vm_get(name);
+	assert_non_null(vm);
+	assert_int_equal(vm->state, VM_MISCONFIGURED);
+	assert_string_equal(vm->fail, wrong);
+	asked = 0;
+	for (int force = 0; force < 2; force++) {
+		struct why w = { "" };
+		assert_int_equal(vm_start_here(vm, force, NULL, &w), -EINVAL);
+		assert_non_null(strstr(w.text, "it is misconfigured: tern.conf:"));
+		assert_non_null(strstr(w.text, wrong));
+	}
+	assert_int_equal(asked, 0);
+	vm_put(vm);
+	forget(name);
+}
+
+static void test_misconfigured(void **state unused)
+{
+	take("[vm good]\nkernel = k\n[vm bad]\nkernel = k\nautostart = yes\nmem = 512\n");
+	struct vm *good = vm_get("good");
+	assert_int_equal(good->state, VM_STOPPED);
+	vm_put(good);
+	forget("good");
+	misconfigured("bad", "tern.conf:6: [vm bad] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
+}
+
+/* The first of two with one MAC stays, in the file's order; one that never runs takes it from nobody. */
+static void test_one_mac(void **state unused)
+{
+	take("[vm none]\nmac = 52:54:00:77:00:09\n"
+	     "[vm first]\nkernel = k\nmac = 52:54:00:77:00:09\n[vm second]\nkernel = k\nmac = 52:54:00:77:00:09\n");
+	struct vm *first = vm_get("first");
+	assert_int_equal(first->state, VM_STOPPED);
+	vm_put(first);
+	misconfigured("second",
+		      "tern.conf:8: [vm second] mac = 52:54:00:77:00:09: the MAC 52:54:00:77:00:09 is that of VM "
+		      "first; give it one of its own");
+	misconfigured("none",
+		      "tern.conf:1: [vm none] kernel: missing; write the name of a Linux bzImage on the boot volume, "
+		      "up to 95 characters");
+	forget("first");
+}
+
+/* What does not fit is refused before a page of it is taken, in the words of an arrival. */
+static void test_no_memory(void **state unused)
+{
+	struct why w = { "" };
+	take("[vm large]\nkernel = k\nmem = 64G\n");
+	struct vm *vm = vm_get("large");
+	uint64_t live = fake_page_live();
+	assert_int_equal(vm_start_here(vm, true, NULL, &w), -ENOMEM);
+	assert_non_null(strstr(w.text, "not enough memory: the VM needs 65"));
+	assert_non_null(strstr(w.text, " MiB, this host has "));
+	assert_non_null(strstr(w.text, " MiB free and keeps 16"));
+	assert_true(fake_page_live() == live && !fake_page_reserved());
+	assert_int_equal(vm->state, VM_STOPPED);
+	vm_put(vm);
+	forget("large");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_misconfigured),
+		cmocka_unit_test(test_one_mac),
+		cmocka_unit_test(test_no_memory),
+	};
+	vm_guard = (struct vm_guard){ may_start, started };
+	return cmocka_run_group_tests_name("vm", tests, NULL, NULL);
+}

@@ -1,0 +1,173 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+The house rules that a script can see, each by its name on the command line. Prints what breaks one; exit code 1 if anything does.
+    includes   no file includes a header of the project of which it uses no name
+    unused     no function that nobody calls, no macro of a header that nobody uses, no field that nobody reads
+    words      no line over 120 columns, no word of C++ for a name
+"""
+import os
+import re
+import sys
+
+import csource
+
+BITS = "kernel/base/bits.h"
+ERR = "kernel/base/err.h"
+# What these two have from the C library's headers.
+STDINT = {"bool", "true", "false", "size_t", "NULL", "offsetof", "uintptr_t"} | {f"{u}int{n}_t" for u in ("u", "") for n in (8, 16, 32, 64)}
+ERRNO = re.compile(r"\bE[A-Z0-9]{3,}\b")
+# A header that includes another for those who include it.
+PASSES_ON = {
+    "handoff.h": {"addr.h"},  # addresses in it are the machine's: who reads it goes by the direct map
+    "tcp.h": {"net.h", "port.h"},  # what the files of one family share
+    "vlapic_regs.h": {"apic.h", "regs.h"},
+    "vmx_vcpu.h": {"vmx.h"},
+}
+ACCESS = re.compile(r"(?:\.|->)\s*([A-Za-z_]\w*)")
+
+
+def reach(path, sources, seen=None):
+    """This file and all that it includes, directly or not."""
+    seen = set() if seen is None else seen
+    if path in sources and path not in seen:
+        seen.add(path)
+        for _, target in sources[path].includes:
+            reach(target, sources, seen)
+    return seen
+
+
+def includes(sources):
+    for path, s in sources.items():
+        accessed = set(ACCESS.findall(s.bare))
+        here = reach(path, sources)
+        for line, target in s.includes:
+            if target not in sources or os.path.splitext(path)[0] == os.path.splitext(target)[0]:
+                continue
+            if os.path.basename(target) in PASSES_ON.get(os.path.basename(path), ()):
+                continue
+            h = sources[target]
+            names = h.names()
+            for _, shared in h.includes:
+                if shared in sources and shared != BITS:
+                    names |= sources[shared].names()
+            if target == BITS:
+                names |= STDINT
+            if names & s.words.keys() or (target == ERR and ERRNO.search(s.text)):
+                continue
+            # Fields that no other header within reach has: the struct came by way of a pointer.
+            others = {f for q in here if q != target for _, f, _ in sources[q].fields}
+            if not ({f for _, f, _ in h.fields} - others) & accessed:
+                yield f"{path}:{line}: uses nothing of {target}"
+
+
+# Called from elsewhere: by the C library, lwIP, the firmware, the compiler.
+OUTSIDE = re.compile(r"efi_main|aligned_alloc|_(malloc|free|calloc|realloc)_r|__stack_chk_fail|sbrk|fstat|isatty|lseek|getpid|kill|_exit|getentropy|"
+                     r"sys_(init|now|arch_|sem_|mutex_|mbox_|thread_)\w*")
+# Only tests call these, and the product keeps them because:
+TESTED = {
+    "bitmap_clear": "it belongs to bitmap_set",
+    "bridge_destroy": "the last port of a test's bridge goes; the host's one lives for ever",
+    "bitmap_test": "it belongs to bitmap_set",
+    "failpoint_set": "by the test image's command",
+    "gmem_init": "both halves of making a VM's memory in one call",
+    "migrate_source_run": "a source over a stream of the test's own",
+    "state_diff": "tables of fields are tested by it",
+    "state_print": "tables of fields are tested by it",
+    "state_selftest": "tables of fields are tested by it",
+    "stream_write": "by the test image's tcptest",
+    "vlapic_sipi_done": "this release's one vCPU never waits for a SIPI",
+}
+# Not by our choice: hardware's definitions, lwIP's configuration.
+GIVEN = re.compile(r"arch/x86/hw/|net/arch/|net/lwipopts\.h")
+# Structs laid out by the CPU, a device, the firmware, ELF or assembly; those that are PACKED are left alone anyway.
+LAYOUT = {"gate", "table_register", "table_ptr", "trap_frame", "trampoline_args", "processor_information", "elf_header", "elf_segment", "rx_desc",
+          "tx_desc", "virtq_desc", "vmx_host"}
+
+
+def everything():
+    """Words of what is no C: assembly, tables, the linker's script."""
+    for path in csource.tree("*.S", "*.inc", "*.def", "*.ld", "*.asl"):
+        if not path.startswith("tests/"):
+            with open(path, encoding="utf-8") as f:
+                yield from csource.WORD.findall(csource.COMMENT.sub(" ", f.read()))
+
+
+def unused(sources):
+    total, defined, where = {}, {}, {}
+    for s in sources.values():
+        for w, n in s.words.items():
+            total[w] = total.get(w, 0) + n
+    for w in everything():
+        total[w] = total.get(w, 0) + 1
+    for path, s in sources.items():
+        for name, line in [*s.prototypes.items(), *((f.name, f.line) for f in s.functions)]:
+            defined[name] = defined.get(name, 0) + 1
+            where[name] = f"{path}:{line}"
+    for name, n in defined.items():
+        if total[name] <= n and name not in TESTED and not OUTSIDE.fullmatch(name):
+            yield f"{where[name]}: nobody calls {name}()"
+    for name in TESTED:
+        if total.get(name, 0) > defined.get(name, 0) or name not in defined:
+            yield f"tools/rules.py: {name} is called, or gone: it needs no line here"
+    pasted = re.compile("|".join({m + r"\w+" for s in sources.values() for m in re.findall(r"\b(\w+)##", s.bare)}) or "$.")
+    for path, s in sources.items():
+        if path.endswith(".h") and not GIVEN.match(path):
+            for name, line in s.macros.items():
+                if total[name] == 1 and not pasted.fullmatch(name):
+                    yield f"{path}:{line}: nobody uses {name}"
+    yield from fields(sources)
+
+
+def fields(sources):
+    """What is set at most. By name: a field of another struct within reach that has the same one hides it."""
+    texts = {p: csource.STRING.sub(csource.blank, s.bare) for p, s in sources.items()}
+    read = {}
+    for path, text in texts.items():
+        # What follows decides: `x.f = ` writes, `*x.f = ` and all else reads; so does a macro that is given the field's name.
+        set_ = re.compile(r"(?<!\*)(?<![\w.>\])])(?:[A-Za-z_][\w.]*(?:->|\[\w+\]|[\w.])*)?(?:\.|->)([A-Za-z_]\w*)\s*=(?!=)")
+        rest = set_.sub(" ", text)
+        read[path] = set(ACCESS.findall(rest)) | set(re.findall(r"[(,]\s*([A-Za-z_]\w*)\s*(?=[,)])", rest))
+    within = {p: reach(p, sources) for p in sources}
+    included = {t for s in sources.values() for _, t in s.includes}
+    for path, s in sources.items():
+        if GIVEN.match(path):
+            continue
+        packed = set(re.findall(r"\bstruct\s+(\w+)\s*\{(?:[^{}]|\{[^{}]*\})*\}\s*PACKED", s.code))
+        users = [q for q in sources if path in within[q]] if path.endswith(".c") or path in included else list(sources)
+        for tag, name, line in s.fields:
+            if tag in packed or tag in LAYOUT or re.match("pad|reserved", name):
+                continue
+            if not any(name in read[q] for q in users):
+                yield f"{path}:{line}: nobody reads {name} of struct {tag}"
+
+
+CXX = {"new", "class", "this", "delete", "template", "private", "public", "protected", "virtual", "operator", "namespace", "using", "typename",
+       "friend", "explicit", "export", "try", "catch", "throw", "mutable"}
+# Tables that are read by column, wider than 120; a comment beside the code is not one.
+WIDE = {"rules.c", "cpuid_dumps.h", "test_cpu_check.c"}
+OFF = re.compile(r"/\* clang-format off \*/.*?/\* clang-format on \*/", re.S)
+
+
+def words(_):
+    for path in csource.tree("*.c", "*.h"):
+        s = csource.Source(path)
+        text = OFF.sub(lambda m: "\n" * m[0].count("\n"), s.text) if os.path.basename(path) in WIDE else s.text
+        for n, line in enumerate(text.split("\n"), 1):
+            if len(line.expandtabs(8)) > 120:
+                yield f"{path}:{n}: {len(line.expandtabs(8))} columns"
+        for word in sorted(CXX & s.words.keys()):
+            yield f"{path}: `{word}` is a word of C++; clang-format takes it for one"
+
+
+RULES = {"includes": includes, "unused": unused, "words": words}
+
+
+def main():
+    sources = csource.product()
+    bad = [said for name in sys.argv[1:] for said in RULES[name](sources)]
+    print("\n".join(bad), end="\n" if bad else "")
+    return 1 if bad else 0
+
+
+sys.exit(main())

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The guest's network card, virtio-net (virtio 1.2, 5.1). It registers itself (vmm/dev.h). */
+#pragma once
+#include "kernel/frame.h"
+#include "vmm/dev/vpci.h"
+
+struct vnet;
+/*
+ * 0 or -errno with everything undone. tx() gets each frame that the guest sends, from the vCPU's task, borrowed.
+ */
+int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
+		void (*tx)(void *arg, struct frame *f), void *arg);
+/* A frame for the guest: 0, -ENOBUFS (no buffers posted), -ENETDOWN (driver not ready, quiesced). Any task. */
+int vnet_rx(struct vnet *v, const struct frame *f);
+/* FRAME_TAKES_*: what the guest's driver takes now. */
+unsigned vnet_offloads(const struct vnet *v);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The keys of [vm NAME] in tern.conf, and what of them goes with a VM that moves (vm_config.h). */
+#include "vmm/vm_config.h"
+#include "kernel/base/hash.h"
+#include "vmm/vm.h"
+#include <string.h>
+
+#define FIELD(m) CONF_FIELD(struct vm_config, m)
+static const struct conf_key keys[] = {
+	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .min = 1,
+	  .help = "the name of a Linux bzImage on the boot volume, up to 95 characters" },
+	{ CONF_INITRD, &conf_type_str, FIELD(s.initrd), .def = "",
+	  .help = "the name of a file on the boot volume, up to 95 characters" },
+	{ "cmdline", &conf_type_str, FIELD(s.cmdline), .def = "", .help = "up to 511 characters" },
+	{ "mem", &conf_type_size, FIELD(mem), .def = "256M", .help = "a size of at least 16M in steps of 2M",
+	  .min = MIB(16), .max = GIB(24 * 1024ULL), .step = GMEM_BLOCK },
+	{ "vcpus", &conf_type_u32, FIELD(vcpus), .def = "1", .help = "1: this release runs VMs with one vCPU", .min = 1,
+	  .max = VM_MAX_VCPUS },
+	{ "mac", &conf_type_mac, FIELD(mac), .def = "", .help = "a unicast MAC address, such as 52:54:00:77:00:01" },
+	{ "cpu", &conf_type_str, FIELD(cpu), .def = "host", .help = "host or portable" },
+	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
+	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },
+};
+const struct conf_table vm_conf_table = CONF_TABLE("vm", keys);
+
+static const struct sfield fields[] = {
+	F_ARR(struct vm_config_state, kernel),
+	F_ARR(struct vm_config_state, initrd),
+	F_ARR(struct vm_config_state, cmdline),
+	F(struct vm_config_state, autostart),
+};
+
+/* It is printed on operators' terminals. */
+static bool is_text(const char *s, size_t size)
+{
+	for (size_t i = 0; i < size; i++) {
+		if (!s[i])
+			return true;
+		if ((uint8_t)s[i] < ' ' || s[i] == 0x7f)
+			break;
+	}
+	return false;
+}
+
+static int check(const void *obj unused, const void *state, struct why *w)
+{
+	const struct vm_config_state *s = state;
+	if (is_text(s->kernel, sizeof(s->kernel)) && is_text(s->initrd, sizeof(s->initrd)) &&
+	    is_text(s->cmdline, sizeof(s->cmdline)) && s->autostart <= VM_AUTOSTART_ALONE)
+		return 0;
+	return why_set(w, -EINVAL, "config: a string that is none, or autostart %u", (unsigned)s->autostart);
+}
+const struct sdesc vm_config_desc = {
+	.name = "config", .version = 1, .check = check, SDESC(struct vm_config, s, struct vm_config_state, fields)
+};
+
+/* Of names come MACs and UUIDs that stay the same from boot to boot. */
+static void derive_ids(struct vm_config *cfg, const char *host)
+{
+	uint64_t h = fnv1a(fnv1a(FNV1A_START, host, strlen(host)), cfg->name, strlen(cfg->name));
+	memcpy(cfg->uuid, &h, 8);
+	h = fnv1a(h, "uuid", 4);
+	memcpy(cfg->uuid + 8, &h, 8);
+	cfg->mac[0] = 0x52, cfg->mac[1] = 0x54, cfg->mac[2] = 0x00; /* locally administered, as QEMU's */
+	memcpy(cfg->mac + 3, &h, 3);
+}
+
+bool vm_config_read(struct conf *c, const char *name, const char *host, struct vm_config *cfg,
+		    char wrong[CONF_WRONG_MAX])
+{
+	struct conf_reader r = { .c = c, .table = &vm_conf_table, .name = name };
+	struct why w = { "" };
+	*cfg = (struct vm_config){ 0 };
+	strncpy(cfg->name, name, sizeof(cfg->name) - 1);
+	derive_ids(cfg, host);
+	(void)conf_read(&r, cfg);
+	if (vm_mac_check(name, cfg->mac, &w))
+		conf_wrong(&r, "mac", "%s; give it one of its own", w.text);
+	if (!cpuid_model_known(cfg->cpu))
+		conf_wrong(&r, "cpu", "no such CPU model; write host or portable");
+	else if (!strcmp(cfg->cpu, "portable") && cfg->mem > BIT(CPUID_PORTABLE_PHYS) - GIB(1))
+		conf_wrong(&r, "mem", "more than the 511G that cpu = portable can address");
+	memcpy(wrong, r.wrong, sizeof(r.wrong));
+	return !r.wrong[0];
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What is to happen to a vCPU that its own code does not do: interrupts, NMIs, INIT, the end of HLT, its LAPIC timer.
+ * All of it waits in struct vcpu_events and in the local APIC; hardware has an event only from events_inject() on.
+ */
+#pragma once
+#include "kernel/time.h"
+
+/*
+ * [v] the vCPU's task, or it is parked  [a] atomic, any context
+ */
+struct vcpu_events {
+	uint8_t nmi;             /* [a] one to inject */
+	uint8_t timer_check;     /* [a] the LAPIC timer was touched or is due */
+	bool halted;             /* [v] in HLT */
+	bool asked;              /* [v] at the last entry there was something to ask a window for */
+	struct timer timer;      /* the LAPIC timer's next deadline */
+	uint64_t timer_armed_ns; /* [v] what `timer` is set to, 0: nothing */
+};
+
+struct vcpu;
+void events_init(struct vcpu *v);       /* zeroed: power-on */
+void events_save(struct vcpu *v);       /* parked: into v->state; of others' NMIs only once all vCPUs are parked */
+void events_load(struct vcpu *v);       /* parked: from v->state, which is believed from vcpu_load on */
+void events_stop_timer(struct vcpu *v); /* off the hardware; the next entry arms it again, if timer_check is set */
+
+/* Before an entry, interrupts off: give the guest what its local APIC has, or ask to be told when it can take it. */
+void events_inject(struct vcpu *v);
+/* In HLT: does something end it? Then it has ended. */
+bool events_end_halt(struct vcpu *v);
+/*
+ * INIT was sent to it (SDM 3A 8.4, 11.6): at the boot CPU it resets the machine, by a request that parks the vCPU. Its
+ * task, interrupts on. events_have_init() is in vcpu.h.
+ */
+void events_take_init(struct vcpu *v);

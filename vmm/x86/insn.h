@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The guest's code and linear memory: its page tables walked, instructions fetched and recognised. */
+#pragma once
+#include "vmm/x86/vcpu.h"
+
+#define INSN_MAX 15
+/*
+ * gva -> gpa by the guest's page tables (SDM 3A 4.5), with what the current privilege may do; a write sets D. 0,
+ * -EFAULT: not mapped or not allowed, which walk_fault() makes the event of that the CPU would raise, -ENOTSUP: paging
+ * that tern does not read (32 bits).
+ */
+int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa);
+uint64_t walk_fault(struct vcpu *v, const struct hv_mode *m, bool write);
+/* Copy up to a page between guest RAM and buf; 0, or as walk_gva, with nothing written; -ENXIO: not RAM. */
+int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write);
+struct ZydisDecoder_;
+bool insn_decoder(const struct hv_mode *m, struct ZydisDecoder_ *d); /* set up for the mode the guest runs in */
+unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MAX]); /* bytes at RIP that are there */
+/* An instruction of the two-byte map, 0F xx, without operands; or one of group 0F 01, with its third byte. */
+struct insn_op {
+	uint32_t opcode; /* 0x0f05, 0x0f01c1... */
+	uint8_t len;     /* with prefixes */
+	bool lock, rex_w;
+};
+bool insn_opcode(struct vcpu *v, const struct hv_mode *m,
+		 struct insn_op *op); /* at RIP; false: unreadable or another */
+/*
+ * Length of the instruction at RIP whose opcode bytes are expected to be op[0..n); decoded if it has prefixes. 0:
+ * unreadable.
+ */
+unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n);
