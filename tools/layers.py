@@ -25,7 +25,6 @@ RULES = [
     ("vmm/migrate/migrate_cmd.c", [r"vmm/.*", r"kernel/.*", r"net/net\.h"]),  # the operator's words: peers by name
     ("vmm/migrate/", [r"vmm/.*", *ABOVE_HARDWARE]),
     ("vmm/vm_cmd.c", [r"vmm/.*", *ABOVE_HARDWARE]),  # the operator's words, of VMs that have left as well
-    ("vmm/torture.c", [r"vmm/.*", *ABOVE_HARDWARE]),  # of test images: moves a VM from here to here
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|pc/pc)\.h", r"kernel/(spinlock|frame)\.h"]),
     ("vmm/", [r"vmm/(?!migrate/).*", *ABOVE_HARDWARE]),  # migration registers with it (vm.h, vm_guard)
     ("boot/", [r"boot/.*", r"kernel/(handoff|conf)\.h", r"efi.*\.h"]),
