@@ -25,7 +25,7 @@ RULES = [
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|pc/pc)\.h", r"kernel/(spinlock|frame)\.h"]),
     ("vmm/", [r"vmm/.*", r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|blockdev|hostframe)\.h",
               r"Zydis/.*", r"dsdt\.h"]),
-    ("boot/", [r"boot/.*", r"kernel/(handoff|conf)\.h", r"efi.*\.h"]),
+    ("boot/", [r"boot/.*", r"kernel/(handoff|conf|acpi_walk)\.h", r"efi.*\.h"]),
 ]
 # What only files of one family may include.
 PRIVATE = {"arch/x86/vmx.h": "arch/x86/vmx", "arch/x86/svm.h": "arch/x86/svm"}
