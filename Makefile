@@ -25,7 +25,7 @@ include deps.mk
 ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
 	ioapic.c irq.c lapic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
-KERNEL_SRC  := $(addprefix kernel/,acpi_host.c commands.c conf.c conf_host.c conf_table.c conf_value.c console.c console_edit.c \
+KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_host.c conf_table.c conf_value.c console.c console_edit.c \
 	console_serial.c console_usage.c err.c frame.c identity.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c serial.c virtio_pci.c virtio_net.c)
@@ -39,11 +39,11 @@ DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vpci.c
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c departed.c dest.c handover.c inbox.c lease.c leave.c migrate.c migrate_cmd.c \
 	migration.c pages.c policy.c precopy.c probe.c probe_answer.c records.c rules.c sections.c service.c settle.c shout.c source.c switchover.c this_host.c wire.c)
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \
-	say.c smbios.c)
+	say.c serial_port.c smbios.c)
 # In the test image alone.
 TEST_SRC    := $(addprefix tests/image/,failpoint.c selftest.c tcptest.c torture.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
-BOOT_SHARED := kernel/conf.c
+BOOT_SHARED := kernel/acpi_walk.c kernel/conf.c
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wundef -Wvla -Werror
 COMMON := -std=gnu17 -O2 -g -I. -MMD -MP -DTERN_VERSION='"$(VERSION)"'

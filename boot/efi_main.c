@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The loader's entry. Reads as the boot order; doc/boot.md tells the same in prose. */
 #include "boot/boot.h"
+#include "boot/serial_port.h"
+#include "arch/x86/hw/uart16550.h"
 #include <string.h>
 
 #define STACK_SIZE KIB(32)
@@ -45,6 +47,26 @@ static hpa_t find_rsdp(void)
 	return old;
 }
 
+/* The firmware's page tables map its tables where they lie. */
+static const uint8_t *acpi_at(hpa_t hpa, uint64_t size)
+{
+	return hpa && hpa + size > hpa ? (const uint8_t *)(uintptr_t)hpa : NULL;
+}
+
+/* The operator's word counts, then the firmware's. */
+static void find_console(void)
+{
+	struct handoff_console *c = &boot.h->console;
+	const char *v = boot.conf ? conf_get(boot.conf, "host", "", "console") : NULL;
+
+	*c = (struct handoff_console){ COM1_PORT, COM1_IRQ, 1 };
+	if (!v)
+		(void)serial_port_spcr(acpi_at, boot.h->rsdp, c);
+	else if (serial_port_parse(v, c))
+		say("tern.conf:%d: console = %s: write com1 to com4, or an I/O port like 0x2f8; com1 is used\n",
+		    conf_line(boot.conf, "host", "", "console"), v);
+}
+
 /*
  * A page that a start-up IPI can name: below 1 MiB. The first try may give page 0, where the real-mode vectors are:
  * then that one stays taken, and the next try gives another. 0 if there is none: exit_boot.c looks once more at the
@@ -84,12 +106,15 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	cpus_find();
 	clock_measure();
 	boot.h->rsdp = find_rsdp();
+	find_console();
 	smbios_find();
 	boot.h->trampoline = find_trampoline();
 	load_kernel();
 	stack = boot_alloc(STACK_SIZE);
 	paging_build();
-	say_console("starting on %u CPU%s\n", (unsigned)boot.h->ncpus, boot.h->ncpus == 1 ? "" : "s");
+	say_console("starting on %u CPU%s. From here on tern is on the serial port at 0x%x, %u baud 8N1\n",
+		    (unsigned)boot.h->ncpus, boot.h->ncpus == 1 ? "" : "s", (unsigned)boot.h->console.port,
+		    115200U / boot.h->console.divisor);
 	exit_firmware();
 	paging_enter_kernel((uint64_t)(uintptr_t)stack + STACK_SIZE);
 }

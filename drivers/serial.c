@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * 16550A on COM1 (PC16550D data sheet), 115200 8N1. Output goes through a ring. The transmitter-empty interrupt drains
- * it, or a timer where the interrupt cannot be had; writers never wait for the chip. What finds the ring full is
- * dropped and counted, and the count is sent in its place as soon as half of the ring is free. Only two wait in place:
- * the boot until uart_irq_init, when there is nobody to be kept waiting, and a panic; both give a chip that stands
- * still up after a moment, until it moves again. Input goes from the FIFO to a ring; the one reader sleeps on it.
+ * The console's 16550A (PC16550D data sheet), 8N1, where the loader says. Output goes through a ring. The transmitter's
+ * interrupt drains it, or a timer where the interrupt cannot be had; writers never wait for the chip. What finds
+ * the ring full is dropped and counted, and the count is sent in its place as soon as half of the ring is free. Only
+ * two wait in place: the boot until uart_irq_init, when there is nobody to be kept waiting, and a panic; both give a
+ * chip that stands still up after a moment, until it moves again. Input goes from the FIFO to a ring; the one reader
+ * sleeps on it.
  *
  * A machine without the chip reads as all ones: then output goes nowhere and no input comes. A chip that stops
  * answering (a management controller that restarts takes its serial port away) is set up again once it is back.
@@ -19,8 +20,7 @@
 #include "kernel/uart.h"
 #include <stdio.h>
 
-#define BAUD_DIV 1 /* 115200 / 115200 */
-#define CTRL_C   3
+#define CTRL_C 3
 
 #define NOBODY 0xff /* what an LSR that nobody drives reads as */
 
@@ -42,7 +42,9 @@ static enum { BOOT, BY_TIMER, BY_IRQ, PANIC } mode; /* lock, but a panic sets it
 
 /* All below: lock. */
 static struct spinlock lock = SPINLOCK_INIT("uart");
-static bool present;   /* const after uart_init */
+static bool present; /* const after uart_init, like the next three */
+static uint16_t base;
+static uint8_t irq, divisor;
 static bool gone;      /* it stopped answering */
 static bool resting;   /* its interrupts are off until the timer's next look */
 static unsigned idle;  /* interrupts in a row, as IDLE_MAX has it */
@@ -61,19 +63,20 @@ static uint64_t panic_end_ns;
 
 static void chip_setup(void)
 {
-	outb(COM1_PORT + UART_IER, ier = 0);
-	outb(COM1_PORT + UART_LCR, LCR_DLAB);
-	outb(COM1_PORT + UART_DLL, BAUD_DIV);
-	outb(COM1_PORT + UART_DLM, 0);
-	outb(COM1_PORT + UART_LCR, LCR_8N1);
-	outb(COM1_PORT + UART_FCR, FCR_ENABLE | FCR_CLEAR_RX | FCR_CLEAR_TX | FCR_TRIGGER_8);
-	outb(COM1_PORT + UART_MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
+	outb(base + UART_IER, ier = 0);
+	outb(base + UART_LCR, LCR_DLAB);
+	outb(base + UART_DLL, divisor);
+	outb(base + UART_DLM, 0);
+	outb(base + UART_LCR, LCR_8N1);
+	outb(base + UART_FCR, FCR_ENABLE | FCR_CLEAR_RX | FCR_CLEAR_TX | FCR_TRIGGER_8);
+	outb(base + UART_MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
 }
 
-void uart_init(void)
+void uart_init(const struct handoff_console *c)
 {
-	outb(COM1_PORT + UART_SCR, 0x5a);
-	present = inb(COM1_PORT + UART_SCR) == 0x5a;
+	base = c->port, irq = c->irq, divisor = c->divisor;
+	outb(base + UART_SCR, 0x5a);
+	present = inb(base + UART_SCR) == 0x5a;
 	if (present)
 		chip_setup();
 }
@@ -81,10 +84,10 @@ void uart_init(void)
 /* LSR; 0 from a chip that does not answer. */
 static uint8_t status(void)
 {
-	uint8_t v = inb(COM1_PORT + UART_LSR);
+	uint8_t v = inb(base + UART_LSR);
 	if (v != NOBODY && gone) {
 		chip_setup();
-		v = inb(COM1_PORT + UART_LSR);
+		v = inb(base + UART_LSR);
 	}
 	gone = v == NOBODY;
 	return gone ? 0 : v;
@@ -97,7 +100,7 @@ static void ier_update(void)
 	if (mode != BY_IRQ || resting)
 		want = 0;
 	if (want != ier)
-		outb(COM1_PORT + UART_IER, ier = want);
+		outb(base + UART_IER, ier = want);
 }
 
 /* ---- output ---- */
@@ -140,7 +143,7 @@ static unsigned tx_fill(void)
 	if (tx_head == tx_tail || !(status() & LSR_THRE))
 		return 0;
 	for (; n < UART_FIFO_SIZE && tx_tail != tx_head; n++)
-		outb(COM1_PORT + UART_THR, (uint8_t)tx[tx_tail++ % sizeof(tx)]);
+		outb(base + UART_THR, (uint8_t)tx[tx_tail++ % sizeof(tx)]);
 	moved_ns = time_ns();
 	return n;
 }
@@ -223,7 +226,7 @@ static unsigned rx_take(void)
 {
 	unsigned n = 0;
 	for (; n < UART_FIFO_SIZE && (status() & LSR_DR); n++) {
-		uint8_t c = inb(COM1_PORT + UART_RBR);
+		uint8_t c = inb(base + UART_RBR);
 		ntaken++;
 		if (rx_head - rx_tail < sizeof(rx)) /* else the reader is gone astray: drop, as a full FIFO would */
 			rx[rx_head++ % sizeof(rx)] = c;
@@ -251,14 +254,14 @@ static void uart_irq(void *arg)
 	unsigned i = 0, n = 1, moved = 0;
 	uint32_t before = ntaken;
 	/* The line is edge-triggered: leave only once the chip has nothing to say, or no edge would come again. */
-	for (; n && i < ROUNDS && !(inb(COM1_PORT + UART_IIR) & IIR_NONE); i++)
+	for (; n && i < ROUNDS && !(inb(base + UART_IIR) & IIR_NONE); i++)
 		moved += n = service();
 	idle = moved ? 0 : MIN(idle + 1, (unsigned)IDLE_MAX);
 	resting = i == ROUNDS || idle == IDLE_MAX;
 	if (resting)
 		timer_set(&timer, time_ns() + (ntaken - before < FLOOD ? REST_NS : FLOOD_NS));
 	/* What there is left makes its edge now. */
-	outb(COM1_PORT + UART_IER, ier = 0);
+	outb(base + UART_IER, ier = 0);
 	ier_update();
 	spin_unlock_irqrestore(&lock, flags);
 }
@@ -277,10 +280,12 @@ static void uart_tick(void *arg)
 /* The chip's interrupt goes to uart_irq: 0 or -errno. */
 static int irq_setup(void)
 {
+	if (!irq)
+		return -ENXIO;
 	int vector = irq_alloc(uart_irq, NULL);
 	if (vector < 0)
 		return vector;
-	int err = irq_route_isa(COM1_IRQ, vector);
+	int err = irq_route_isa(irq, vector);
 	if (err)
 		irq_free(vector);
 	return err;
@@ -322,7 +327,7 @@ void uart_panic_mode(void)
 {
 	if (__atomic_exchange_n(&mode, PANIC, __ATOMIC_SEQ_CST) == PANIC || !present)
 		return;
-	outb(COM1_PORT + UART_IER, ier = 0);
+	outb(base + UART_IER, ier = 0);
 	if (tx_used() > sizeof(tx)) /* it happened amid a change */
 		tx_tail = tx_head;
 	moved_ns = time_ns();
@@ -339,5 +344,5 @@ int uart_poll(void)
 	if (!(status() & LSR_DR))
 		return -1;
 	panic_end_ns = time_ns() + PANIC_NS; /* somebody is there */
-	return inb(COM1_PORT + UART_RBR);
+	return inb(base + UART_RBR);
 }

@@ -1,22 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Reader of ACPI tables (ACPI 6.4: RSDP 5.2.5, XSDT 5.2.8, FADT 5.2.9, MADT 5.2.12; MCFG: PCI Firmware Specification
- * 3.2, 4.1.2). No AML interpreter: of the DSDT only the _S5 package is looked for, by its bytes. Tables are firmware's
- * data: every length is checked before it is followed.
+ * Reader of ACPI tables (ACPI 6.4: FADT 5.2.9, MADT 5.2.12; MCFG: PCI Firmware Specification 3.2, 4.1.2), which
+ * acpi_walk.c finds. No AML interpreter: of the DSDT only the _S5 package is looked for, by its bytes. Tables are
+ * firmware's data: every length is checked before it is followed.
  */
 #include "kernel/base/hva.h"
 #include "kernel/acpi_host.h"
+#include "kernel/acpi_walk.h"
 #include "arch/x86/arch.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/acpi.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
-#include "kernel/base/checksum.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include <string.h>
-
-#define TABLE_MAX MIB(4)
 
 static struct acpi_info info;
 static uint16_t smi_cmd;
@@ -28,20 +26,6 @@ static const uint8_t *map(hpa_t hpa, uint64_t size)
 	if (!hpa || hpa + size < hpa)
 		return NULL;
 	return page_in_direct_map(hpa, size) ? hva_of(hpa) : mmio_map(hpa, size);
-}
-
-/* A whole table with a good checksum, or NULL. */
-static const uint8_t *table(hpa_t hpa, uint32_t *len)
-{
-	const uint8_t *t = map(hpa, ACPI_HEADER_LEN);
-	if (!t)
-		return NULL;
-	*len = get_le32(t + ACPI_LENGTH);
-	if (*len < ACPI_HEADER_LEN || *len > TABLE_MAX || !(t = map(hpa, *len)) || sum8(t, *len)) {
-		log_warn("acpi: the table at %#lx is broken, it is not used", hpa);
-		return NULL;
-	}
-	return t;
 }
 
 /* MADT: I/O APICs (type 1) and overrides of ISA interrupts (type 2). CPUs come from the loader. */
@@ -131,42 +115,36 @@ static void read_fadt(const uint8_t *t, uint32_t len)
 	if (!dsdt)
 		dsdt = get_le32(t + FADT_DSDT);
 	uint32_t dsdt_len;
-	const uint8_t *d = table(dsdt, &dsdt_len);
-	if (d)
+	const uint8_t *d = acpi_table(map, dsdt, &dsdt_len);
+	if (d) {
 		read_dsdt(d, dsdt_len);
-	else
-		info.pm1a_cnt = 0;
+		return;
+	}
+	log_warn("acpi: the DSDT at %#lx is broken: no power-off by it", dsdt);
+	info.pm1a_cnt = 0;
+}
+
+static void read_table(void *arg unused, hpa_t hpa, const uint8_t *t, uint32_t len)
+{
+	if (!t) {
+		log_warn("acpi: the table at %#lx is broken, it is not used", hpa);
+		return;
+	}
+	log_debug("acpi: %.4s, %u bytes", (const char *)t, len);
+	if (!memcmp(t, "APIC", 4))
+		read_madt(t, len);
+	else if (!memcmp(t, "MCFG", 4))
+		read_mcfg(t, len);
+	else if (!memcmp(t, "FACP", 4))
+		read_fadt(t, len);
 }
 
 void acpi_init(hpa_t rsdp)
 {
 	memset(&info, 0, sizeof(info));
-	const uint8_t *r = rsdp ? map(rsdp, RSDP_LEN) : NULL;
-	if (!r || memcmp(r, "RSD PTR ", 8) != 0 || sum8(r, RSDP_LEN_1)) {
+	info.present = acpi_walk(map, rsdp, read_table, NULL) == 0;
+	if (!info.present)
 		log_info("acpi: none");
-		return;
-	}
-	/* From ACPI 2.0 on the XSDT, whose addresses have 64 bits, replaces the RSDT. */
-	bool wide = r[RSDP_REVISION] >= 2 && get_le64(r + RSDP_XSDT) != 0;
-	uint32_t len;
-	const uint8_t *root = table(wide ? get_le64(r + RSDP_XSDT) : get_le32(r + RSDP_RSDT), &len);
-	if (!root)
-		return;
-	info.present = true;
-	unsigned width = wide ? 8 : 4;
-	for (uint32_t off = ACPI_HEADER_LEN; off + width <= len; off += width) {
-		uint32_t tlen;
-		const uint8_t *t = table(wide ? get_le64(root + off) : get_le32(root + off), &tlen);
-		if (!t)
-			continue;
-		log_debug("acpi: %.4s, %u bytes", (const char *)t, tlen);
-		if (!memcmp(t, "APIC", 4))
-			read_madt(t, tlen);
-		else if (!memcmp(t, "MCFG", 4))
-			read_mcfg(t, tlen);
-		else if (!memcmp(t, "FACP", 4))
-			read_fadt(t, tlen);
-	}
 }
 
 const struct acpi_info *acpi_info(void) { return &info; }

@@ -11,7 +11,7 @@
 #include "kernel/base/bits.h"
 
 #define HANDOFF_MAGIC   0x6e72657454ULL /* "Tern" + version below */
-#define HANDOFF_VERSION 2
+#define HANDOFF_VERSION 3
 
 #define KERNEL_BASE 0xffffffff80000000UL /* the kernel's link address */
 
@@ -35,6 +35,11 @@ struct handoff_file {  /* a file named in tern.conf, read whole */
 	int32_t err; /* 0, or the negative errno of reading it (then size is 0) */
 	uint32_t pad;
 };
+struct handoff_console { /* the operator's: a 16550 */
+	uint16_t port;
+	uint8_t irq;     /* its ISA interrupt, 0: none that is known */
+	uint8_t divisor; /* of 115200 baud */
+};
 struct handoff {
 	uint64_t magic;
 	uint32_t version, size; /* size = sizeof(struct handoff) */
@@ -47,7 +52,8 @@ struct handoff {
 	hpa_t messages; /* what the loader said (warnings, errors), text, to be put into the log */
 	uint64_t config_size;
 	uint64_t messages_size;
-	uint32_t nmem, ncpus, nfiles, pad;
+	uint32_t nmem, ncpus, nfiles;
+	struct handoff_console console;
 	hpa_t rsdp;              /* ACPI 2.0 RSDP, or 0: none (then no ACPI at all) */
 	hpa_t trampoline;        /* one free page below 1 MiB for starting the other CPUs */
 	uint64_t tsc_hz;         /* measured against the firmware's Stall() */

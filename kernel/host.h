@@ -20,6 +20,7 @@ uint64_t host_identity(const uint8_t smbios_uuid[16], const uint8_t (*macs)[6], 
 
 struct host_conf { /* [host] of tern.conf */
 	char name[32];
+	char console[16];   /* "": as the firmware says */
 	uint32_t undecided; /* HOST_UNDECIDED_*: what to do with a VM that no host has or had (doc/handover.md) */
 };
 enum { HOST_UNDECIDED_ASK, HOST_UNDECIDED_RESUME };

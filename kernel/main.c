@@ -6,6 +6,7 @@
  */
 #include "arch/x86/arch.h"
 #include "arch/x86/hv.h"
+#include "arch/x86/hw/uart16550.h"
 #include "arch/x86/irq.h"
 #include "drivers/nic.h"
 #include "drivers/pci_bus.h"
@@ -257,10 +258,11 @@ void kernel_main(const struct handoff *h) /* arch/x86/entry.S */
 {
 	arch_hooks = (struct arch_hooks){ .irq_exit = sched_irq_exit, .timer = time_interrupt, .fatal = panic_trap };
 	time_init(h->tsc_hz, h->exit_tsc, h->wall_s, h->wall_tsc);
-	uart_init();
+	bool good = h->magic == HANDOFF_MAGIC && h->version == HANDOFF_VERSION && h->size == sizeof(*h);
+	uart_init(good ? &h->console : &(struct handoff_console){ COM1_PORT, COM1_IRQ, 1 });
 	console_set_table(__console_cmds_start, __console_cmds_end);
 	console_init(LOG_INFO);
-	if (h->magic != HANDOFF_MAGIC || h->version != HANDOFF_VERSION || h->size != sizeof(*h))
+	if (!good)
 		panic("the loader speaks another version of the hand-off: %u, not %u", h->version, HANDOFF_VERSION);
 	arch_init(*(const uint32_t *)hva_of(h->cpus));
 	name_cpu();

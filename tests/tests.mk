@@ -115,6 +115,8 @@ $(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
 UNIT += serial
 UNIT_serial :=
 build/host/tests/unit/test_serial.o: drivers/serial.c
+UNIT += spcr
+UNIT_spcr := boot/serial_port.c kernel/acpi_walk.c
 UNIT += terminal
 UNIT_terminal := kernel/console_serial.c kernel/console.c kernel/console_edit.c kernel/console_usage.c kernel/out.c tests/unit/fake_kernel.c
 UNIT += log

@@ -319,7 +319,7 @@ def read(src, dst):
     preparing = [r for r in d[2:] if r.name == "PREPARING"]
     need(preparing == d[2:2 + len(preparing)], "PREPARING comes before ACCEPT")
     done = [r.f["done"] for r in preparing]
-    need(all(a < b for a, b in zip([0] + done, done)) and all(r.f["done"] <= r.f["total"] for r in preparing), "PREPARING")
+    need(all(a <= b for a, b in zip([0] + done, done)) and all(r.f["done"] <= r.f["total"] for r in preparing), "PREPARING")
     got = [r for r in d[2 + len(preparing):] if r.name]
     need([r.name for r in got] == want, "order of the destination's records")
     for n, r in enumerate(got):

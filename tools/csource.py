@@ -130,7 +130,8 @@ class Source:
         if not item:
             return
         if words[0] == "typedef":
-            self.typedefs[next(w for w in reversed(words) if WORD.fullmatch(w))] = item[0][1]
+            end = words.index("(") if "(" in words and words[words.index("(") + 1] != "*" else len(words)  # of a function's type
+            self.typedefs[next(w for w in reversed(words[:end]) if WORD.fullmatch(w))] = item[0][1]
         brace = next((i for i, t in enumerate(words) if t in ("{", "=", "(")), None)
         if brace is not None and words[brace] == "{":
             self.body(item, brace)

@@ -27,7 +27,7 @@ RULES = [
     ("vmm/vm_cmd.c", [r"vmm/.*", *ABOVE_HARDWARE]),  # the operator's words, of VMs that have left as well
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|pc/pc)\.h", r"kernel/(spinlock|frame)\.h"]),
     ("vmm/", [r"vmm/(?!migrate/).*", *ABOVE_HARDWARE]),  # migration registers with it (vm.h, vm_guard)
-    ("boot/", [r"boot/.*", r"kernel/(handoff|conf)\.h", r"efi.*\.h"]),
+    ("boot/", [r"boot/.*", r"kernel/(handoff|conf|acpi_walk)\.h", r"efi.*\.h"]),
 ]
 # What only files of one family may include.
 PRIVATE = {"arch/x86/vmx.h": "arch/x86/vmx", "arch/x86/svm.h": "arch/x86/svm"}

@@ -27,10 +27,11 @@ static void port_out(uint16_t port, uint8_t v);
 #define TEXT_SIZE    200000
 #define WIRE_SIZE    2000000
 
+static struct handoff_console at = { COM1_PORT, COM1_IRQ, 1 };
 /* The chip */
 static struct {
 	bool absent, lsr_ones, flows, iir_stuck, edges_lost, fresh;
-	uint8_t scratch, ier, lcr;
+	uint8_t scratch, ier, lcr, divisor;
 	unsigned fifo;    /* bytes in the transmitter */
 	uint64_t sent_ns; /* when the first of them is out */
 	uint64_t byte_ns;
@@ -78,13 +79,14 @@ static void chip_run(void)
 
 static uint8_t port_in(uint16_t port)
 {
+	assert_in_range(port, at.port, at.port + UART_REGS - 1);
 	now += ACCESS_NS;
 	accesses++;
 	assert_true(accesses < ACCESSES_MAX);
 	chip_run();
 	if (chip.absent)
 		return 0xff;
-	switch (port - COM1_PORT) {
+	switch (port - at.port) {
 	case UART_RBR: return chip.babbles ? 'x' : *chip.typed ? (uint8_t)*chip.typed++ : 0;
 	case UART_IIR: {
 		bool rx_asks = (chip.ier & IER_RDA) && has_input(),
@@ -104,13 +106,16 @@ static uint8_t port_in(uint16_t port)
 
 static void port_out(uint16_t port, uint8_t v)
 {
+	assert_in_range(port, at.port, at.port + UART_REGS - 1);
 	now += ACCESS_NS;
 	accesses++;
 	chip_run();
-	switch (port - COM1_PORT) {
+	switch (port - at.port) {
 	case UART_THR:
-		if (chip.lcr & LCR_DLAB)
+		if (chip.lcr & LCR_DLAB) {
+			chip.divisor = v;
 			break;
+		}
 		if (chip.fifo == UART_FIFO_SIZE) {
 			chip.overruns++;
 			break;
@@ -144,7 +149,7 @@ int irq_alloc(void (*fn)(void *arg), void *arg)
 void irq_free(int vector) { assert_int_equal(vector, 40); }
 int irq_route_isa(unsigned irq, int vector)
 {
-	assert_int_equal(irq, 4);
+	assert_int_equal(irq, at.irq);
 	assert_int_equal(vector, 40);
 	return route_fails ? -ENODEV : 0;
 }
@@ -234,6 +239,7 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&chip, 0, sizeof(chip));
+	at = (struct handoff_console){ COM1_PORT, COM1_IRQ, 1 };
 	chip.typed = "";
 	chip.flows = true;
 	chip.byte_ns = BYTE_NS;
@@ -263,7 +269,7 @@ static int no_overruns(void **state)
 
 static void start(void)
 {
-	uart_init();
+	uart_init(&at);
 	assert_int_equal(uart_irq_init(), route_fails ? -ENODEV : 0);
 	interrupts();
 	longest_ns = 0;
@@ -304,7 +310,7 @@ static void test_absent(void **state)
 {
 	(void)state;
 	chip.absent = true;
-	uart_init();
+	uart_init(&at);
 	flood(100000, 0);
 	assert_int_equal(uart_irq_init(), -ENODEV);
 	flood(100000, 0);
@@ -358,7 +364,7 @@ static void check_recovers(uint64_t written)
 static void test_lsr_reads_ones(void **state)
 {
 	(void)state;
-	uart_init();
+	uart_init(&at);
 	chip.lsr_ones = true;
 	chip.flows = false;
 	uart_write(text, 100);
@@ -514,7 +520,7 @@ static void test_ctrl_c(void **state)
 static void test_boot(void **state)
 {
 	(void)state;
-	uart_init();
+	uart_init(&at);
 	uart_write(text, 1000); /* in place: a machine that hangs next has said it */
 	assert_in_range(nwire, 1000 - UART_FIFO_SIZE, 1000);
 	chip.flows = false;
@@ -526,6 +532,30 @@ static void test_boot(void **state)
 	assert_int_equal(uart_irq_init(), 0);
 	pass(2 * NS_PER_SEC);
 	assert_int_equal(nwire, 11000);
+}
+
+/* Wherever the loader found it; without an interrupt the timer does. */
+static void test_other_port(void **state unused)
+{
+	at = (struct handoff_console){ 0x2f8, 3, 12 };
+	start();
+	assert_int_equal(chip.divisor, 12);
+	uart_write(text, 1000);
+	pass(2 * NS_PER_SEC);
+	assert_int_equal(nwire, 1000);
+}
+
+static void test_no_interrupt(void **state unused)
+{
+	at = (struct handoff_console){ 0x3220, 0, 1 };
+	uart_init(&at);
+	assert_int_equal(uart_irq_init(), -ENXIO);
+	uart_write(text, 1000);
+	pass(2 * NS_PER_SEC);
+	assert_int_equal(nwire, 1000);
+	chip.typed = "a";
+	pass(NS_PER_SEC);
+	assert_int_equal(uart_getc(now), 'a');
 }
 
 static void test_panic(void **state)
@@ -599,6 +629,7 @@ int main(void)
 		T(test_lost_interrupts), T(test_interrupt_storm),
 		T(test_endless_input),   T(test_ctrl_c_while_a_command_runs),
 		T(test_ctrl_c),          T(test_boot),
+		T(test_other_port),      T(test_no_interrupt),
 		T(test_panic),           T(test_panic_stands),
 		T(test_panic_lsr_ones),  T(test_panic_drips),
 	};

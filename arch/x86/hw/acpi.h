@@ -64,5 +64,11 @@ enum { GAS_SPACE = 0, GAS_WIDTH = 1, GAS_ACCESS = 3, GAS_ADDRESS = 4 };
 enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_X2APIC = 9 };
 #define MADT_ENABLED 1
 
+/* SPCR (Microsoft's Serial Port Console Redirection table, 1.10). */
+enum { SPCR_INTERFACE = 36, SPCR_ADDRESS = 40, SPCR_IRQ_TYPE = 52, SPCR_IRQ = 53, SPCR_BAUD = 58, SPCR_LEN = 80 };
+enum { SPCR_16550 = 0, SPCR_16450 = 1, SPCR_16550_GAS = 0x12 }; /* SPCR_INTERFACE */
+enum { SPCR_9600 = 3, SPCR_19200 = 4, SPCR_57600 = 6, SPCR_115200 = 7 };
+#define SPCR_IRQ_8259 1 /* SPCR_IRQ_TYPE: SPCR_IRQ is an ISA line */
+
 #define MCFG_ENTRIES   44 /* each: base u64, segment u16, first bus u8, last bus u8 */
 #define MCFG_ENTRY_LEN 16
