@@ -160,7 +160,7 @@ def test_typed_ahead(rig):
     assert rig.where() is dest
     assert re.search(rf"{DEMO} +to {dest.name} +done", out) and re.search(rf"{DEMO} +from {source.name} +done", dest.cmd("migrate list"))
     assert max(len(row) for row in re.split(r"[\r\n]+", out)) <= 79, out
-    assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z", source.json("log warn")["log"][0]["time"])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z", source.json("log info")["log"][0]["time"])
     start = len(dest.console.text)
     dest.console.send(f"migrate {DEMO} to {source.name}\rnonsense\x03help vm\r")
     dest.console.expect(r"the migration goes on.*\n[^$]*for example: vm start", 20, start)
