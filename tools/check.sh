@@ -5,7 +5,8 @@
 #   format   clang-format would change nothing (its output differs between versions: checked with that of Debian 12 alone)
 #   layers   who includes whom; every source file is in a list of the Makefile;
 #            no comment names a file or a function that does not exist
-#   house    no include, function, macro or field that nobody uses; no line over 120 columns, no word of C++ as a name
+#   house    no include, function, macro or field that nobody uses; no line over 120 columns, no word of C++ as a name;
+#            no two files or structs of one name; public functions begin with their module's name; lines a file and a function
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
 #   image    no FPU register in the kernel, text not writable, no command of tests/image/, the size
@@ -35,7 +36,7 @@ layers)
 		{ echo "< on the disk, > in the Makefile"; exit 1; }
 	;;
 house)
-	/usr/bin/python3 tools/rules.py includes unused words
+	/usr/bin/python3 tools/rules.py includes unused words twins prefixes figures
 	;;
 headers)
 	kflags=$(flags_of kernel/x.h) bflags=$(flags_of boot/x.h) bad=0

@@ -5,6 +5,9 @@ The house rules that a script can see, each by its name on the command line. Pri
     includes   no file includes a header of the project of which it uses no name
     unused     no function that nobody calls, no macro of a header that nobody uses, no field that nobody reads
     words      no line over 120 columns, no word of C++ for a name
+    twins      no two files of one name but a .c and its .h, no two structs of one name
+    prefixes   public functions begin with the name of their module or of its room
+    figures    median, p90 and greatest of lines a file and a function stay where they are
 """
 import os
 import re
@@ -21,7 +24,7 @@ ERRNO = re.compile(r"\bE[A-Z0-9]{3,}\b")
 PASSES_ON = {
     "handoff.h": {"addr.h"},  # addresses in it are the machine's: who reads it goes by the direct map
     "tcp.h": {"net.h", "port.h"},  # what the files of one family share
-    "vlapic_regs.h": {"apic.h", "regs.h"},
+    "vlapic_regs.h": {"apic.h", "apic_regs.h", "regs.h"},
     "vmx_vcpu.h": {"vmx.h"},
 }
 ACCESS = re.compile(r"(?:\.|->)\s*([A-Za-z_]\w*)")
@@ -160,7 +163,67 @@ def words(_):
             yield f"{path}: `{word}` is a word of C++; clang-format takes it for one"
 
 
-RULES = {"includes": includes, "unused": unused, "words": words}
+# A .c file that implements a header of another room, by a name that is not ours to choose or in the leaf below.
+PAIRED = {"err", "sys_arch"}
+
+
+def twins(sources):
+    files, structs = {}, {}
+    for path in sorted(sources):
+        stem = os.path.splitext(path)[0]
+        name = os.path.basename(stem)
+        first = files.setdefault(name, stem)
+        if first != stem and name not in PAIRED:
+            yield f"{path}: {first}.* has this name"
+        for tag, line in sources[path].structs.items():
+            if tag in structs:
+                yield f"{path}:{line}: {structs[tag]} has a struct {tag}"
+            structs[tag] = path
+
+
+# Module -> what its functions may begin with besides its own name, a word of it, and its room's name.
+PREFIXES = {
+    "apic": "irq", "ioapic": "irq", "smp": "irq arch", "backtrace": "arch", "cpu": "arch", "descriptors": "idt desc",
+    "paging": "arch mmio stack", "reset": "arch", "traps": "trap", "x86": "arch", "features": "cpuid", "vmx_insn": "vmcs",  # arch's faces
+    "err": "why", "virtio": "virtq",
+    "commands": "host", "identity": "host", "host": "incarnation", "console": "con", "sched": "preempt task", "task": "preempt",
+    "spinlock": "spin", "sync": "completion mutex sem", "time": "timer",
+    "tcp": "stream", "tcp_listen": "stream", "pipe": "stream",  # kinds of streams
+    "vapic_bus": "vlapic", "compat": "vm_compat",
+    "registry": "migration",
+    "records": "attempt commit debt decision end have hello id offer pass text who",  # each record's send, get, parse
+}
+# Names that are given: instructions, the C library's, what every room has (kernel/base), entry points.
+FREE = re.compile(r"kernel/base/|arch/x86/cpu\.h|arch/x86/memory\.c|boot/libc\.c|kernel/(malloc|syscalls)\.c")
+ENTRIES = {"efi_main", "kernel_main"}
+
+
+def prefixes(sources):
+    for path, s in sources.items():
+        module = os.path.splitext(os.path.basename(path))[0]
+        may = {module, *module.split("_"), module.removesuffix("s"), *csource.room(path).split("/"), *PREFIXES.get(module, "").split()}
+        for f in s.functions:
+            if (f.static and path.endswith(".c")) or FREE.match(path) or f.name in ENTRIES or OUTSIDE.fullmatch(f.name):
+                continue
+            if not any(f.name == m or f.name.startswith(m + "_") for m in may):
+                yield f"{path}:{f.line}: {f.name}() does not begin with {module}_"
+
+
+# Lines of a file and between a function's braces: median, nine of ten, the most.
+LIMITS = {"file": (94, 291, 472), "function": (7, 24, 58)}
+
+
+def figures(sources):
+    lines = {"file": {p: s.lines for p, s in sources.items()},
+             "function": {f"{p}:{f.line}: {f.name}()": f.lines for p, s in sources.items() for f in s.functions}}
+    for what, limits in LIMITS.items():
+        for of, is_, limit in zip(("half", "nine of ten", "all"), csource.spread(lines[what].values()), limits):
+            if is_ > limit:
+                yield f"{of} of the {what}s have up to {is_} lines; {limit} is the limit"
+        yield from (f"{name}: {n} lines" for name, n in lines[what].items() if n > limits[2])
+
+
+RULES = {f.__name__: f for f in (includes, unused, words, twins, prefixes, figures)}
 
 
 def main():
