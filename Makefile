@@ -23,12 +23,12 @@ include deps.mk
 
 # The rooms (design: HACKING.md), each with its files. kernel/main.c alone may include from all of them.
 ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
-	ioapic.c irq.c lapic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
+	ioapic.c irq.c local_apic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
 KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_host.c conf_table.c conf_value.c console.c console_edit.c \
 	console_serial.c console_usage.c err.c frame.c identity.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
-DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c serial.c virtio_pci.c virtio_net.c)
+DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c net_conf.c netbuf.c netif.c ping.c stream.c \
 	sys_arch.c tcp.c tcp_listen.c)
 VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c vm.c vm_cmd.c vm_config.c vm_console.c vm_life.c vm_mac.c \

@@ -80,19 +80,19 @@ char *strcat(char *restrict to, const char *restrict from)
 	return to;
 }
 
-struct out {
+struct sink {
 	char *p;
 	size_t size, n; /* n counts what would have been written */
 };
 
-static void put(struct out *o, char ch)
+static void put(struct sink *o, char ch)
 {
 	if (o->n + 1 < o->size)
 		o->p[o->n] = ch;
 	o->n++;
 }
 
-static void put_number(struct out *o, uint64_t v, unsigned base, bool negative, unsigned width, char pad)
+static void put_number(struct sink *o, uint64_t v, unsigned base, bool negative, unsigned width, char pad)
 {
 	char digits[24];
 	unsigned n = 0;
@@ -111,7 +111,7 @@ static void put_number(struct out *o, uint64_t v, unsigned base, bool negative, 
 /* %s %.*s %c %d %u %x %%, with 0 or blank padding to a width and the lengths l, ll, z. */
 int vsniprintf(char *to, size_t size, const char *fmt, va_list ap)
 {
-	struct out o = { to, size, 0 };
+	struct sink o = { to, size, 0 };
 
 	for (; *fmt; fmt++) {
 		unsigned width = 0, longs = 0;

@@ -11,7 +11,7 @@
 #include "drivers/nic.h"
 #include "drivers/pci_bus.h"
 #include "drivers/piix4.h"
-#include "drivers/serial.h"
+#include "drivers/uart_16550.h"
 #include "kernel/acpi_host.h"
 #include "kernel/conf.h"
 #include "kernel/console.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The host's serial port, as the console and a panic need it. drivers/serial.c provides it; without a port, output goes
- * nowhere. A terminal may stop taking what is sent. So who writes never waits, and who can wait may ask before he
+ * The host's serial port, as the console and a panic need it. drivers/uart_16550.c provides it; without a port, output
+ * goes nowhere. A terminal may stop taking what is sent. So who writes never waits, and who can wait may ask before he
  * writes.
  */
 #pragma once

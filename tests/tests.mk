@@ -114,7 +114,7 @@ $(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
 # The driver is compiled into its test, with the ports of a modelled chip.
 UNIT += serial
 UNIT_serial :=
-build/host/tests/unit/test_serial.o: drivers/serial.c
+build/host/tests/unit/test_serial.o: drivers/uart_16550.c
 UNIT += spcr
 UNIT_spcr := boot/serial_port.c kernel/acpi_walk.c
 UNIT += terminal

@@ -183,14 +183,13 @@ def twins(sources):
 
 # Module -> what its functions may begin with besides its own name, a word of it, and its room's name.
 PREFIXES = {
-    "apic": "irq", "ioapic": "irq", "smp": "irq arch", "backtrace": "arch", "cpu": "arch", "descriptors": "idt desc",
+    "local_apic": "irq", "ioapic": "irq", "smp": "irq arch", "backtrace": "arch", "cpu": "arch", "descriptors": "idt desc",
     "paging": "arch mmio stack", "reset": "arch", "traps": "trap", "x86": "arch", "features": "cpuid", "vmx_insn": "vmcs",  # arch's faces
-    "err": "why", "virtio": "virtq",
-    "commands": "host", "identity": "host", "host": "incarnation", "console": "con", "sched": "preempt task", "task": "preempt",
+    "err": "why", "virtio_pci": "virtq",
+    "commands": "host", "identity": "host", "host": "incarnation", "console": "con", "console_usage": "con", "sched": "preempt task", "task": "preempt",
     "spinlock": "spin", "sync": "completion mutex sem", "time": "timer",
     "tcp": "stream", "tcp_listen": "stream", "pipe": "stream",  # kinds of streams
     "vapic_bus": "vlapic", "compat": "vm_compat",
-    "registry": "migration",
     "records": "attempt commit debt decision end have hello id offer pass text who",  # each record's send, get, parse
 }
 # Names that are given: instructions, the C library's, what every room has (kernel/base), entry points.

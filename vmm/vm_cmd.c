@@ -359,14 +359,12 @@ static int with_vm(struct con *c, char **argv, int (*fn)(struct con *c, struct v
 	vm_put(vm);
 	return err;
 }
-#define WITH_VM(cmd, fn) \
-	static int cmd(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, fn); }
-WITH_VM(cmd_info, do_info)
-WITH_VM(cmd_start, do_start)
-WITH_VM(cmd_stop, do_stop)
-WITH_VM(cmd_console, do_console)
-WITH_VM(cmd_claim, do_claim)
-WITH_VM(cmd_forget, do_forget)
+static int cmd_info(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_info); }
+static int cmd_start(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_start); }
+static int cmd_stop(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_stop); }
+static int cmd_console(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_console); }
+static int cmd_claim(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_claim); }
+static int cmd_forget(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_forget); }
 
 static void running(struct vm *vm, void *arg)
 {

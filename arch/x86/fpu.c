@@ -62,7 +62,7 @@ uint32_t fpu_used_size(const void *area)
 	return size;
 }
 
-bool fpu_xcr0_valid(uint64_t xcr0) { return xcr0_is_valid(xcr0, mask); }
+bool fpu_xcr0_valid(uint64_t xcr0) { return fpu_xcr0_is_valid(xcr0, mask); }
 
 bool fpu_mxcsr_valid(uint32_t mxcsr) { return !(mxcsr & ~mxcsr_mask); }
 

@@ -19,7 +19,7 @@ uint32_t fpu_used_size(const void *area);
 void fpu_set_xcr0(uint64_t xcr0);
 uint64_t fpu_get_xcr0(void); /* live: the guest's, while it is loaded */
 /* Can XCR0 be this where these components are, SDM 1 13.3. */
-static inline bool xcr0_is_valid(uint64_t xcr0, uint64_t components)
+static inline bool fpu_xcr0_is_valid(uint64_t xcr0, uint64_t components)
 {
 	return (xcr0 & XCR0_X87) && !(xcr0 & ~components) && (!(xcr0 & XCR0_AVX) || (xcr0 & XCR0_SSE)) &&
 	       (!(xcr0 & XCR0_AVX512) || ((xcr0 & XCR0_AVX512) == XCR0_AVX512 && (xcr0 & XCR0_AVX)));

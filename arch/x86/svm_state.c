@@ -92,7 +92,7 @@ int svm_set_state(struct hv_vcpu *hv, const struct cpu_state *s, struct why *w)
 		*seg_of(b, i) = seg_in(&s->seg[i]);
 	b->tr.attr &= (uint16_t)~AR_BUSY;
 	/* APM2 15.5.1: CPL is its own field; it equals SS.DPL, or what real and virtual-8086 mode imply. */
-	b->cpl = s->rflags & RFLAGS_VM ? 3 : !(s->cr0 & CR0_PE) ? 0 : (uint8_t)ar_dpl(s->seg[SEG_SS].attr);
+	b->cpl = s->rflags & RFLAGS_VM ? 3 : !(s->cr0 & CR0_PE) ? 0 : (uint8_t)segment_dpl(s->seg[SEG_SS].attr);
 	b->gdtr.base = s->gdt_base, b->gdtr.limit = s->gdt_limit;
 	b->idtr.base = s->idt_base, b->idtr.limit = s->idt_limit;
 	v->tsc_aux = s->tsc_aux;

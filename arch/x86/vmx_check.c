@@ -73,7 +73,8 @@ static const char *check_segments(void)
 /* 27.3.1.2 again: what CS, SS and the mode say together. Segments of virtual-8086 mode are all of one kind. */
 static const char *check_level(void)
 {
-	uint64_t cs = r(GUEST_ES_ATTR + 2 * SEG_CS), cpl = ar_dpl(r(GUEST_ES_ATTR + 2 * SEG_SS)), dpl = ar_dpl(cs);
+	uint64_t cs = r(GUEST_ES_ATTR + 2 * SEG_CS), cpl = segment_dpl(r(GUEST_ES_ATTR + 2 * SEG_SS)),
+		 dpl = segment_dpl(cs);
 	bool real = (cs & AR_TYPE) == (AR_WRITABLE | AR_ACCESSED); /* what real mode runs from */
 	if (r(GUEST_RFLAGS) & RFLAGS_VM) {
 		for (unsigned i = SEG_ES; i <= SEG_GS; i++)

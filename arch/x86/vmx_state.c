@@ -180,7 +180,7 @@ void vmx_get_mode(struct hv_vcpu *hv unused, struct hv_mode *m)
 		.cr4 = vmx_cr4(),
 		.efer = efer,
 		.cs_base = vmcs_read(GUEST_ES_BASE + 2 * SEG_CS),
-		.cpl = (uint8_t)ar_dpl(vmcs_read(GUEST_ES_ATTR + 2 * SEG_SS)),
+		.cpl = (uint8_t)segment_dpl(vmcs_read(GUEST_ES_ATTR + 2 * SEG_SS)),
 		.long_mode = (efer & EFER_LMA) && (cs & AR_L),
 		.cs32 = cs & AR_DB,
 	};

@@ -63,7 +63,7 @@ noreturn void smp_entry(void); /* where the trampoline goes */
 void trap_dispatch(struct trap_frame *f);
 void irq_dispatch(unsigned vector);
 
-/* lapic.c */
+/* local_apic.c */
 void apic_init_cpu(void);
 void apic_remap(void); /* the registers have to be reached through mmio_map() from now on */
 void apic_eoi(void);

@@ -64,7 +64,7 @@ static void met_count(struct met *m, const struct vm *vm)
 		const struct cpu_state *s = vm->vcpus[i]->state;
 		bool exception = s->event && hv_event_type(s->event) == HV_EVENT_EXC;
 		m->instants++;
-		m->user += ar_dpl(s->seg[SEG_SS].attr) == 3;
+		m->user += segment_dpl(s->seg[SEG_SS].attr) == 3;
 		m->irq_off += !(s->rflags & RFLAGS_IF);
 		m->single_step += !!(s->rflags & BIT(8));
 		m->halted += !!s->halted;

@@ -59,7 +59,7 @@ uint64_t fpu_save(void *area)
 }
 void fpu_set_xcr0(uint64_t x) { xcr0 = x; }
 uint64_t fpu_get_xcr0(void) { return xcr0; }
-bool fpu_xcr0_valid(uint64_t x) { return xcr0_is_valid(x, 7); }
+bool fpu_xcr0_valid(uint64_t x) { return fpu_xcr0_is_valid(x, 7); }
 bool fpu_mxcsr_valid(uint32_t m) { return !(m >> 16); }
 
 /* As vcpu.c, but that nothing has to be taken off the CPU. */

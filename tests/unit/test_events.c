@@ -32,7 +32,7 @@ static struct vlapic *lapics[1] = { &vcpu.lapic };
 void vcpu_kick(struct vcpu *v) { hw.kicks += v == &vcpu; }
 void vm_request_reset(void *p) { hw.resets += p == &vm; }
 static void bus_kick(void *arg unused, unsigned i unused) { vcpu_kick(&vcpu); }
-static void bus_nmi(void *arg unused, unsigned i unused) { vcpu_nmi(&vcpu); }
+static void bus_nmi(void *arg unused, unsigned i unused) { events_nmi(&vcpu); }
 
 static int power_on(void **s unused)
 {
@@ -74,7 +74,7 @@ static void test_nmi(void **s unused)
 	assert_true(hw.injected == 1 && hw.event == HV_EVENT(HV_EVENT_NMI, VEC_NMI));
 	events_inject(&vcpu);
 	assert_int_equal(hw.injected, 1);
-	vcpu_nmi(&vcpu), hw.nmi_ready = false, hw.windowless = true; /* no such exit: look again soon */
+	events_nmi(&vcpu), hw.nmi_ready = false, hw.windowless = true; /* no such exit: look again soon */
 	events_inject(&vcpu);
 	assert_true(vcpu.events.timer_armed_ns != 0);
 	events_stop_timer(&vcpu);
@@ -91,7 +91,7 @@ static void test_halt(void **s unused)
 	assert_true(events_end_halt(&vcpu) && !vcpu.events.halted);
 	power_on(NULL);
 	vcpu.events.halted = true;
-	vcpu_nmi(&vcpu);
+	events_nmi(&vcpu);
 	assert_true(events_end_halt(&vcpu) && !vcpu.events.halted);
 }
 
@@ -100,13 +100,13 @@ static void test_init(void **s unused)
 {
 	vcpu.events.halted = true;
 	icr(DELIVERY_INIT << 8 | 1 << 14 | 1 << 18);
-	assert_true(hw.kicks == 1 && events_have_init(&vcpu) && !hw.resets);
+	assert_true(hw.kicks == 1 && vcpu_has_init(&vcpu) && !hw.resets);
 	assert_true(events_end_halt(&vcpu));
 	events_take_init(&vcpu);
-	assert_true(hw.resets == 1 && !events_have_init(&vcpu));
+	assert_true(hw.resets == 1 && !vcpu_has_init(&vcpu));
 	icr(DELIVERY_SIPI << 8 | 1 << 18 | 0x10); /* means nothing to one that does not wait for it */
 	events_take_init(&vcpu);
-	assert_true(hw.resets == 1 && !events_have_init(&vcpu));
+	assert_true(hw.resets == 1 && !vcpu_has_init(&vcpu));
 }
 
 static void test_save(void **s unused)

@@ -16,7 +16,7 @@ static uint8_t port_in(uint16_t port);
 static void port_out(uint16_t port, uint8_t v);
 #define inb  port_in
 #define outb port_out
-#include "drivers/serial.c"
+#include "drivers/uart_16550.c"
 #undef inb
 #undef outb
 

@@ -32,7 +32,7 @@ static void nmi(void *arg, unsigned i)
 {
 	struct vm *vm = arg;
 	if (i < vm->nvcpus && vm->vcpus[i])
-		vcpu_nmi(vm->vcpus[i]);
+		events_nmi(vm->vcpus[i]);
 }
 
 void interrupts_wire(struct vm *vm)

@@ -45,7 +45,7 @@ static uint64_t efer_not_given(uint64_t val, const struct cpuid_table *t)
 
 bool cpu_xcr0_valid(const struct cpuid_table *t, uint64_t xcr0)
 {
-	return xcr0_is_valid(xcr0, cpuid_table_xcr0(t) | XCR0_X87);
+	return fpu_xcr0_is_valid(xcr0, cpuid_table_xcr0(t) | XCR0_X87);
 }
 
 /* Each byte a memory type: 0, 1, 4..7 (SDM 3A 12.12.2). */
@@ -250,13 +250,14 @@ static int check_rip(const struct cpu_state *s, struct why *w)
 /* What CS, SS and the mode say together (27.3.1.2): SS's DPL is CPL. */
 static int check_level(const struct cpu_state *s, struct why *w)
 {
-	uint32_t cs = s->seg[SEG_CS].attr, cpl = ar_dpl(s->seg[SEG_SS].attr);
+	uint32_t cs = s->seg[SEG_CS].attr, cpl = segment_dpl(s->seg[SEG_SS].attr);
 	if (s->rflags & RFLAGS_VM) {
 		for (unsigned i = 0; i < SEG_LDTR; i++)
 			if (s->seg[i].base != s->seg[i].selector << 4)
 				REFUSE(w, "%s (selector %lx, base %lx) is none of virtual-8086 mode", seg_name[i],
 				       s->seg[i].selector, s->seg[i].base);
-	} else if ((s->cr0 & CR0_PE) && (cs & AR_CODE) && (cs & AR_DOWN ? ar_dpl(cs) > cpl : ar_dpl(cs) != cpl)) {
+	} else if ((s->cr0 & CR0_PE) && (cs & AR_CODE) &&
+		   (cs & AR_DOWN ? segment_dpl(cs) > cpl : segment_dpl(cs) != cpl)) {
 		REFUSE(w, "CS (attributes %x) cannot run at level %u, which is SS's", cs, cpl);
 	}
 	return 0;

@@ -41,7 +41,7 @@ static inline void poll_timer(struct vcpu *v)
 
 /* ---- delivery ---- */
 
-void vcpu_nmi(struct vcpu *v)
+void events_nmi(struct vcpu *v)
 {
 	__atomic_store_n(&v->events.nmi, 1, __ATOMIC_SEQ_CST);
 	vcpu_kick(v);
@@ -83,7 +83,7 @@ bool events_end_halt(struct vcpu *v)
 {
 	poll_timer(v);
 	if (!(vlapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) &&
-	    !__atomic_load_n(&v->events.nmi, __ATOMIC_RELAXED) && !events_have_init(v))
+	    !__atomic_load_n(&v->events.nmi, __ATOMIC_RELAXED) && !vcpu_has_init(v))
 		return false;
 	v->events.halted = false;
 	return true;

@@ -24,12 +24,13 @@ void events_save(struct vcpu *v);       /* parked: into v->state; of others' NMI
 void events_load(struct vcpu *v);       /* parked: from v->state, which is believed from vcpu_load on */
 void events_stop_timer(struct vcpu *v); /* off the hardware; the next entry arms it again, if timer_check is set */
 
+void events_nmi(struct vcpu *v); /* any context: an NMI for it, and a kick */
 /* Before an entry, interrupts off: give the guest what its local APIC has, or ask to be told when it can take it. */
 void events_inject(struct vcpu *v);
 /* In HLT: does something end it? Then it has ended. */
 bool events_end_halt(struct vcpu *v);
 /*
  * INIT was sent to it (SDM 3A 8.4, 11.6): at the boot CPU it resets the machine, by a request that parks the vCPU. Its
- * task, interrupts on. events_have_init() is in vcpu.h.
+ * task, interrupts on. vcpu_has_init() tells.
  */
 void events_take_init(struct vcpu *v);

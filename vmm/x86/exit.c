@@ -121,14 +121,14 @@ static int do_string_io(struct vcpu *v, const struct vmexit *x, const struct hv_
 		return 0;
 	if (x->u.io.in) {
 		gpa_t gpa;
-		int err = walk_gva(v, m, *index, true, &gpa);
+		int err = insn_walk(v, m, *index, true, &gpa);
 		if (!err && (*index & PAGE_MASK) + size > PAGE_SIZE)
-			err = walk_gva(v, m, (*index | PAGE_MASK) + 1, true, &gpa);
+			err = insn_walk(v, m, (*index | PAGE_MASK) + 1, true, &gpa);
 		if (err)
 			return err;
 		val = bus_read(bus, BUS_PIO, x->u.io.port, size);
 	}
-	int err = gva_copy(v, m, *index, &val, size, x->u.io.in);
+	int err = insn_copy(v, m, *index, &val, size, x->u.io.in);
 	if (err)
 		return err;
 	if (!x->u.io.in)
@@ -147,7 +147,7 @@ static void do_io(struct vcpu *v, const struct vmexit *x)
 		hv()->get_mode(v->hv, &m);
 		int err = do_string_io(v, x, &m);
 		if (err == -EFAULT) {
-			exit_fault(v, walk_fault(v, &m, x->u.io.in));
+			exit_fault(v, insn_walk_fault(v, &m, x->u.io.in));
 			return;
 		}
 		if (err) {

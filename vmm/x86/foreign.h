@@ -9,4 +9,4 @@
  */
 bool foreign_emulate(struct vcpu *v);
 enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
-enum cpu_vendor guest_vendor(const struct vm *vm); /* as its CPUID says, wherever it runs */
+enum cpu_vendor foreign_guest_vendor(const struct vm *vm); /* as its CPUID says, wherever it runs */

@@ -41,7 +41,7 @@ static inline __attribute__((always_inline)) bool walk(const struct gmem *g, uin
  * that exits here has been checked by the CPU, but not the other end of a string move, nor that of INS: so rights are
  * checked and D is set. SMAP and protection keys are not looked at.
  */
-int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa)
+int insn_walk(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa)
 {
 	uint64_t need = PTE_P | (m->cpl == 3 ? PTE_U : 0) | (write && (m->cpl == 3 || (m->cr0 & CR0_WP)) ? PTE_W : 0);
 	struct leaf l;
@@ -66,7 +66,7 @@ int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, 
 	return 0;
 }
 
-uint64_t walk_fault(struct vcpu *v, const struct hv_mode *m, bool write)
+uint64_t insn_walk_fault(struct vcpu *v, const struct hv_mode *m, bool write)
 {
 	uint64_t gva = v->hv->fault_address;
 	struct leaf l;
@@ -76,12 +76,12 @@ uint64_t walk_fault(struct vcpu *v, const struct hv_mode *m, bool write)
 					    (m->cpl == 3 ? PF_U : 0));
 }
 
-int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write)
+int insn_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write)
 {
 	size_t n = MIN(len, PAGE_SIZE - (gva & PAGE_MASK)); /* in the first page; the rest is in the second */
 	gpa_t gpa[2];
 	for (unsigned i = 0; i < (len > n ? 2U : 1U); i++) {
-		int err = walk_gva(v, m, gva + i * n, write, &gpa[i]);
+		int err = insn_walk(v, m, gva + i * n, write, &gpa[i]);
 		if (err || !gmem_is_ram(&v->vm->mem, gpa[i]))
 			return err ? err : -ENXIO;
 	}
@@ -106,7 +106,7 @@ unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MA
 	while (have < INSN_MAX) {
 		gpa_t gpa;
 		unsigned n = (unsigned)MIN(INSN_MAX - have, PAGE_SIZE - ((gva + have) & PAGE_MASK));
-		if (walk_gva(v, m, gva + have, false, &gpa) || gmem_read(&v->vm->mem, gpa, buf + have, n))
+		if (insn_walk(v, m, gva + have, false, &gpa) || gmem_read(&v->vm->mem, gpa, buf + have, n))
 			break;
 		have += n;
 	}

@@ -6,13 +6,13 @@
 #define INSN_MAX 15
 /*
  * gva -> gpa by the guest's page tables (SDM 3A 4.5), with what the current privilege may do; a write sets D. 0,
- * -EFAULT: not mapped or not allowed, which walk_fault() makes the event of that the CPU would raise, -ENOTSUP: paging
- * that tern does not read (32 bits).
+ * -EFAULT: not mapped or not allowed, which insn_walk_fault() makes the event of that the CPU would raise, -ENOTSUP:
+ * paging that tern does not read (32 bits).
  */
-int walk_gva(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa);
-uint64_t walk_fault(struct vcpu *v, const struct hv_mode *m, bool write);
-/* Copy up to a page between guest RAM and buf; 0, or as walk_gva, with nothing written; -ENXIO: not RAM. */
-int gva_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write);
+int insn_walk(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write, gpa_t *gpa);
+uint64_t insn_walk_fault(struct vcpu *v, const struct hv_mode *m, bool write);
+/* Copy up to a page between guest RAM and buf; 0, or as insn_walk, with nothing written; -ENXIO: not RAM. */
+int insn_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write);
 struct ZydisDecoder_;
 bool insn_decoder(const struct hv_mode *m, struct ZydisDecoder_ *d); /* set up for the mode the guest runs in */
 unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MAX]); /* bytes at RIP that are there */

@@ -141,15 +141,15 @@ static void string_device(struct mmio *x, gpa_t gpa, unsigned size, bool write, 
 static bool string_end(struct mmio *x, const struct hv_mode *m, unsigned reg, unsigned size, bool write, uint64_t *val)
 {
 	gpa_t gpa;
-	int err = walk_gva(x->v, m, x->v->hv->gpr[reg], write, &gpa);
+	int err = insn_walk(x->v, m, x->v->hv->gpr[reg], write, &gpa);
 	if (!err && gmem_is_ram(&x->v->vm->mem, gpa)) {
 		*val = write ? *val : 0;
-		err = gva_copy(x->v, m, x->v->hv->gpr[reg], val, size, write);
+		err = insn_copy(x->v, m, x->v->hv->gpr[reg], val, size, write);
 	} else if (!err) {
 		string_device(x, gpa, size, write, val);
 	}
 	if (err == -EFAULT)
-		x->fault = walk_fault(x->v, m, write);
+		x->fault = insn_walk_fault(x->v, m, write);
 	return !err;
 }
 

@@ -42,8 +42,9 @@ static bool has_tsc_aux(const struct vm *vm) /* RDTSCP or RDPID */
 /* Not of this guest's CPU. */
 static bool is_foreign(const struct vm *vm, uint32_t msr)
 {
-	return (is_amd_only(msr) && guest_vendor(vm) != VENDOR_AMD) ||
-	       (is_intel_only(msr) && guest_vendor(vm) != VENDOR_INTEL) || (msr == MSR_TSC_AUX && !has_tsc_aux(vm));
+	return (is_amd_only(msr) && foreign_guest_vendor(vm) != VENDOR_AMD) ||
+	       (is_intel_only(msr) && foreign_guest_vendor(vm) != VENDOR_INTEL) ||
+	       (msr == MSR_TSC_AUX && !has_tsc_aux(vm));
 }
 
 static int denied(struct vcpu *v, uint32_t msr, bool write, uint64_t val)
@@ -75,7 +76,7 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	case MSR_KVM_WALL_CLOCK: *val = v->msr.wall_clock; return 0;
 	case MSR_KVM_SYSTEM_TIME: *val = v->msr.system_time; return 0;
 	case MSR_PATCH_LEVEL: /* Intel's IA32_BIOS_SIGN_ID */
-		*val = guest_vendor(v->vm) == VENDOR_INTEL ? INTEL_UCODE_REVISION : 0;
+		*val = foreign_guest_vendor(v->vm) == VENDOR_INTEL ? INTEL_UCODE_REVISION : 0;
 		return 0;
 	case MSR_PLATFORM_ID:
 	case MSR_K7_HWCR:

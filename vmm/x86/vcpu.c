@@ -57,8 +57,7 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	__atomic_store_n(&v->cpu, this_cpu()->id, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST) ||
-	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || events_have_init(v) ||
-	    task_need_resched()) {
+	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || vcpu_has_init(v) || task_need_resched()) {
 		__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 		cpu_irq_on();
 		preempt_disable();
@@ -180,7 +179,7 @@ static void vcpu_task(void *arg)
 				break;
 			on_hardware = true;
 		}
-		if (events_have_init(v)) {
+		if (vcpu_has_init(v)) {
 			events_take_init(v);
 			continue;
 		}

@@ -41,10 +41,7 @@ struct vcpu {
 	uint64_t exits[EXIT_INVALID + 1]; /* [v] by kind */
 };
 
-static inline bool events_have_init(const struct vcpu *v)
-{
-	return __atomic_load_n(&v->lapic.s.events, __ATOMIC_RELAXED);
-}
+static inline bool vcpu_has_init(const struct vcpu *v) { return __atomic_load_n(&v->lapic.s.events, __ATOMIC_RELAXED); }
 
 int vcpu_create(struct vm *vm, unsigned id, struct vcpu **v) must_check; /* parked */
 void vcpu_destroy(struct vcpu *v);                                       /* ends the task; not from a vCPU's task */
@@ -53,7 +50,6 @@ void vcpu_hold(struct vcpu *v);               /* any context: it leaves the gues
 void vcpu_unpark(struct vcpu *v);             /* goes on from v->state; v->state has been accepted by vcpu_load */
 int vcpu_load(struct vcpu *v, struct why *w); /* parked: v->state into hardware form */
 void vcpu_kick(struct vcpu *v);               /* any context: wake it, or take it out of the guest for a look */
-void vcpu_nmi(struct vcpu *v);                /* any context: an NMI for it, and a kick */
 void vcpu_flush(struct vcpu *v);              /* returns when it holds no older translation. Tasks only */
 
 /*

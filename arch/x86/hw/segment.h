@@ -26,7 +26,7 @@ enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COU
 #define AR_G        BIT(15)
 #define AR_DEFINED  0xf0ffU
 #define AR_UNUSABLE BIT(16)
-static inline unsigned ar_dpl(uint64_t attr) { return attr >> 5 & 3; }
+static inline unsigned segment_dpl(uint64_t attr) { return attr >> 5 & 3; }
 
 enum { TYPE_LDT = 2, TYPE_TSS16_BUSY = 3, TYPE_TSS_BUSY = 11 };
 /* Flat segments of DPL 0, and those of virtual-8086 mode (SDM 3C 27.3.1.2). */

@@ -10,7 +10,7 @@
  * A machine without the chip reads as all ones: then output goes nowhere and no input comes. A chip that stops
  * answering (a management controller that restarts takes its serial port away) is set up again once it is back.
  */
-#include "drivers/serial.h"
+#include "drivers/uart_16550.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/uart16550.h"
 #include "arch/x86/irq.h"
