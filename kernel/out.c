@@ -152,9 +152,12 @@ static const char *next_column(const char **columns, unsigned *at, int *width)
 	return key + 1;
 }
 
+/* A column that would be beyond the line is not shown: no reason to panic under running VMs. */
 static void place(struct out *o, unsigned at, int width, const char *s)
 {
 	unsigned room = (unsigned)abs(width), n = (unsigned)MIN(strlen(s), (size_t)room);
+	if (at + room > OUT_COLUMNS)
+		return;
 	memcpy(o->row + at + (width > 0 ? room - n : 0), s, n);
 }
 
@@ -169,7 +172,7 @@ static bool cell(struct out *o, const char *key, const char *s)
 		if (!strncmp(k, key, n) && strchr("|,", k[n])) {
 			place(o, at, width, s);
 			if (strlen(s) > (size_t)abs(width)) {
-				o->row[at + (unsigned)abs(width) - 1] = '~';
+				place(o, at + (unsigned)abs(width) - 1, 1, "~");
 				more(o, s, '\n');
 			}
 			return true;
@@ -200,7 +203,6 @@ static void titles(struct con *c)
 	int width = 0;
 	clear_row(&c->out);
 	while ((k = next_column(&columns, &at, &width))) {
-		BUG_ON(at + (unsigned)abs(width) > OUT_COLUMNS);
 		for (size_t i = label_of(k, name); i--;)
 			name[i] = (char)(name[i] >= 'a' && name[i] <= 'z' ? name[i] - 32 : name[i]);
 		place(&c->out, at, width, name);

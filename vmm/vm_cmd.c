@@ -123,7 +123,7 @@ static int cmd_list(struct con *c, int argc, char **argv)
 	vm_for_each(row_collect, &rows);
 	collect_departed(&rows);
 
-	out_table(c, "vms", "-16 name, -13 state, 5 vcpus, 9 memory_bytes, -17 mac, -12 uptime_ms|up",
+	out_table(c, "vms", "-14 name, -13 state, 5 vcpus, 9 memory_bytes, -17 mac, -11 uptime_ms|up",
 		  "no VMs: add a [vm NAME] section to tern.conf");
 	for (unsigned i = 0; i < rows.n; i++) {
 		out_row(c);

@@ -170,8 +170,7 @@ def test_boot_wrong_configuration(shared):
         for name, why in (("second", "that of VM first"), ("hosts", "that of a network card"), ("group", "write a unicast MAC")):
             number = h.conf.splitlines().index(f"[vm {name}]") + 3
             words = re.search(rf"tern\.conf:{number}: \[vm {name}\] mac.*{why}[^\r\n]*", said)[0]
-            assert words in " ".join(h.cmd(f"vm info {name}").split())  # which may be on several lines
-            assert words in h.console.json_result(f"vm start {name}")["error"]["text"]
+            assert words in " ".join(h.cmd(f"vm info {name}").split()) and words in h.console.json_result(f"vm start {name}")["error"]["text"]
         problems = [int(n) for n in re.findall(r"tern\.conf:(\d+): \[vm \w+\] (?:mac|has)", h.cmd("log"))]
         assert len(problems) == 4 and problems == sorted(problems)
         states = {name: vm["state"] for name, vm in h.vms().items()}
@@ -217,6 +216,7 @@ def test_console_fits_its_width(rig):
     for line in ("vm list", f"vm info {DEMO}", "host", "nic", "bridge", "migrate status", "migrate records", "tasks", "help"):
         out = rig.where().cmd(line)
         assert out and max(len(row) for row in out.splitlines()) <= 79, out
+    assert re.match(r"NAME +STATE +VCPUS +MEMORY +MAC +UP\n", rig.where().cmd("vm list"))
 
 
 def test_console_of_the_guest(rig):

@@ -270,6 +270,13 @@ static int cmd_facts(struct con *c, int argc, char **argv)
 		out_row_end(c);
 	}
 	out_table_end(c);
+	out_table(c, "wide", "-40 name, -40 why|beyond the line", NULL);
+	for (int i = 1; i < argc && !c->json; i++) {
+		out_row(c);
+		out_str(c, "why", argv[i]);
+		out_row_end(c);
+	}
+	out_table_end(c);
 	return argc > 3 ? con_error(c, -EIO, "late") : 0;
 }
 
@@ -389,7 +396,8 @@ static void test_text(void **state)
 						 "demo          1    512 MiB\n"
 						 "much-to~      1    512 MiB\n"
 						 "    much-too-long\n"
-						 "    it is not\n");
+						 "    it is not\n"
+						 "NAME\n\n\n");
 }
 
 static void test_facts_as_json(void **state)
@@ -402,7 +410,8 @@ static void test_facts_as_json(void **state)
 		"\"hidden\":\"x\",\"time\":\"2000-02-29T00:00:00.007Z\",\"exits\":{\"io\":7,\"none\":0,\"npf\":12},"
 		"\"vms\":[{\"memory_bytes\":536870912,\"name\":\"a\",\"other\":5,\"vcpus\":1},"
 		"{\"memory_bytes\":536870912,\"name\":\"b\",\"other\":5,\"vcpus\":1,\"why\":\"it is not\"},"
-		"{\"memory_bytes\":536870912,\"name\":\"c\",\"other\":5,\"vcpus\":1,\"why\":\"it is not\"}],"
+		"{\"memory_bytes\":536870912,\"name\":\"c\",\"other\":5,\"vcpus\":1,\"why\":\"it is "
+		"not\"}],\"wide\":[],"
 		"\"error\":{\"code\":\"EIO\",\"text\":\"late\"}}\n");
 }
 
