@@ -41,9 +41,10 @@ struct vm {
 	struct vm_config cfg; /* (c) */
 	enum vm_state state;  /* [m] */
 	enum vm_lease lease;  /* [a] */
-	bool gone;            /* [m] out of the table: it never runs again */
-	bool building;        /* [m] its memory is made, without the lock; who finds this set leaves it alone */
-	unsigned refs;        /* table's lock */
+	bool asked_for; /* [a] somebody asks the guard about it: ASKING and YIELDED are his, and nobody else asks */
+	bool gone;      /* [m] out of the table: it never runs again */
+	bool building;  /* [m] its memory is made, without the lock; who finds this set leaves it alone */
+	unsigned refs;  /* table's lock */
 	struct mutex lock;
 	struct gmem mem;        /* own locking; allocated while not STOPPED */
 	struct machine machine; /* own locking */

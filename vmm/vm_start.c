@@ -18,9 +18,25 @@ static int start_leased(struct vm *vm, struct why *w)
 	return err;
 }
 
+/*
+ * One asks at a time. What he hears is of before a `vm start --force` that came meanwhile and failed: were another to
+ * ask then, the first would take that one's lease for his own, and what he has heard for fresh.
+ */
+static bool ask_begin(struct vm *vm)
+{
+	if (__atomic_exchange_n(&vm->asked_for, true, __ATOMIC_SEQ_CST))
+		return false;
+	if (vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING))
+		return true;
+	__atomic_store_n(&vm->asked_for, false, __ATOMIC_SEQ_CST);
+	return false;
+}
+
+/* After ask_begin. */
 static int start_guarded(struct vm *vm, enum vm_start_by by, const struct vm_waiter *waiter, struct why *w)
 {
 	int err = vm_guard.may_start(vm, by, waiter, w);
+	__atomic_store_n(&vm->asked_for, false, __ATOMIC_SEQ_CST);
 	if (!err)
 		return start_leased(vm, w);
 	vm_lease_drop(vm); /* TAKEN is that of `vm start --force` */
@@ -37,7 +53,7 @@ int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, str
 			return why_set(w, -EBUSY, "it is being started");
 		return start_leased(vm, w);
 	}
-	if (!vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING))
+	if (!ask_begin(vm))
 		return why_set(w, -EBUSY, "it is being started%s%s", vm->waits_for[0] ? ", but: " : "", vm->waits_for);
 	return start_guarded(vm, VM_START_OPERATOR, waiter, w);
 }
@@ -51,7 +67,7 @@ static void autostart_one(void *arg)
 	struct vm *vm = arg;
 	struct why w = { "" };
 	bool alone = vm->cfg.s.autostart == VM_AUTOSTART_ALONE;
-	if (vm_lease(vm, VM_LEASE_NONE, VM_LEASE_ASKING)) {
+	if (ask_begin(vm)) {
 		int err = start_guarded(vm, alone ? VM_START_ALONE : VM_START_AUTO, NULL, &w);
 		if (err == -EEXIST)
 			log_warn("vm %s: not started: %s", vm->cfg.name, w.text);

@@ -19,12 +19,15 @@ struct host_info host_info = { .name = "a" };
 const struct sdesc clock_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc;
 static unsigned asked; /* other hosts */
 
+static void (*meanwhile)(struct vm *vm); /* they are asked */
+
 static int may_start(struct vm *vm, enum vm_start_by by unused, const struct vm_waiter *who unused,
 		     struct why *w unused)
 {
 	asked++;
-	assert_true(vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_TAKEN));
-	return 0;
+	if (meanwhile)
+		meanwhile(vm);
+	return vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_TAKEN) ? 0 : -ECANCELED;
 }
 static void started(struct vm *vm unused) {}
 void vm_console_free(struct vm *vm unused) {}
@@ -142,12 +145,37 @@ static void test_no_memory(void **state unused)
 	forget("large");
 }
 
+static void forced(struct vm *vm)
+{
+	struct why w = { "" };
+	meanwhile = NULL;
+	assert_int_equal(vm_start_here(vm, true, NULL, &w), -ENOMEM);
+	assert_int_equal(vm_start_here(vm, false, NULL, &w), -EBUSY); /* or the first would hold its lease */
+}
+
+/* Who asks and meanwhile loses his lease does not find another's. */
+static void test_one_asks(void **state unused)
+{
+	struct why w = { "" };
+	take("[vm asked]\nkernel = k\nmem = 64G\nmac = 52:54:00:77:00:0a\n");
+	struct vm *vm = vm_get("asked");
+	asked = 0;
+	meanwhile = forced;
+	assert_int_equal(vm_start_here(vm, false, NULL, &w), -ECANCELED);
+	assert_int_equal(asked, 1);
+	assert_int_equal(vm_start_here(vm, false, NULL, &w), -ENOMEM); /* and then it is free again */
+	assert_int_equal(asked, 2);
+	vm_put(vm);
+	forget("asked");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_misconfigured),
 		cmocka_unit_test(test_one_mac),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_one_asks),
 	};
 	vm_guard = (struct vm_guard){ may_start, started };
 	return cmocka_run_group_tests_name("vm", tests, NULL, NULL);
