@@ -29,6 +29,8 @@ def test_cancel_during_a_pass(watched):
     assert r["result"] == "cancelled", r
     s = watched.status(source)
     assert s["phase"] == "cancelled" and s["over"], s
+    s = watched.wait_status(watched.other(source), lambda s: s["over"], 20, "end at the destination")
+    assert s["phase"] == "cancelled" and s["error_text"] == "cancelled at its source", s
     assert watched.where() is source
     watched.check_after()
 

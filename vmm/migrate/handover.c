@@ -213,7 +213,7 @@ static void say_outcome(struct migration *m, enum source_event ev, struct why *w
 static bool commit(struct migration *m, const struct handover *h, enum source_event *ev, struct why *w)
 {
 	int err = h->rides ? end_send(h->tx, &m->id, h->counts, time_ns() + MIG_ANSWER_NS) : 0;
-	if (err || (err = FAILPOINT(P14_COMMIT_LOST, h->s)))
+	if (err || FAILPOINT(P14_COMMIT_LOST, h->s))
 		return false;
 	err = commit_send(h->tx, &m->id, time_ns() - h->clock_at_ns, time_ns() + MIG_ANSWER_NS);
 	return !err && wait_answer(m, h, ev, w);
