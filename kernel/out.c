@@ -148,7 +148,8 @@ static const char *next_column(const char **columns, unsigned *at, int *width)
 	*at += *width ? (unsigned)abs(*width) + 2 : 0;
 	*width = (int)strtol(*columns, &key, 10);
 	*columns = strchr(key, ',');
-	*columns += *columns ? 1 : 0;
+	if (*columns)
+		(*columns)++;
 	return key + 1;
 }
 
