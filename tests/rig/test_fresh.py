@@ -90,7 +90,8 @@ def test_limit(release):
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_ended(release, end):
     """By a signal to the one process that was started here."""
-    p = subprocess.Popen([FRESH, "in", release, "600", "sh", "-c", f"sleep {LONG} & sleep {LONG}"])
+    p = subprocess.Popen([FRESH, "in", release, "600", "sh", "-c", f"sleep {LONG} & sleep {LONG}"],
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a background job's is ignored
     try:
         wait_asleep(release, 2)
         assert no_mounts(release)
