@@ -238,15 +238,6 @@ bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len)
 	return true;
 }
 
-int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size_t len, enum gmem_access access, struct gmem_pin *pin)
-{
-	int err = gmem_pin(g, gpa, len, access, pin);
-	if (err != -EAGAIN)
-		return err;
-	err = gmem_wait(g, gpa, len); /* what has come stays, while the VM runs */
-	return err ? err : gmem_pin(g, gpa, len, access, pin);
-}
-
 /* Pieces of [gpa, gpa+len) that lie in one block each. */
 static int gmem_copy(const struct gmem *g, gpa_t gpa, void *buf, size_t len, bool to_guest)
 {

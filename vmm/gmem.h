@@ -130,8 +130,15 @@ static inline must_check int gmem_pin(const struct gmem *g, gpa_t gpa, size_t le
 		return -EAGAIN;
 	return 0;
 }
-int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size_t len, enum gmem_access access,
-		  struct gmem_pin *pin) must_check;
+static inline must_check int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size_t len, enum gmem_access access,
+					   struct gmem_pin *pin)
+{
+	int err = gmem_pin(g, gpa, len, access, pin);
+	if (err != -EAGAIN)
+		return err;
+	err = gmem_wait(g, gpa, len); /* what has come stays, while the VM runs */
+	return err ? err : gmem_pin(g, gpa, len, access, pin);
+}
 static inline void gmem_unpin(struct gmem *g, const struct gmem_pin *pin)
 {
 	if (pin->access != GMEM_READ)

@@ -63,7 +63,7 @@ def idle(rig):
 
 def tracking(rig):
     """Page faults while dirty pages are tracked: a migration that never fits its budget, stopped after some passes."""
-    client.shell(rig.guest, "(dirty 64 64 >/dev/null 2>&1 &)")
+    client.shell(rig.guest, "(dirty 0 64 >/dev/null 2>&1 &)")
     client.wait_port(rig.guest, client.DIRTY, 10)
     source = rig.where()
     before = source.json(f"vm info {DEMO}")
