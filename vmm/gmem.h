@@ -139,6 +139,17 @@ static inline must_check int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size
 	err = gmem_wait(g, gpa, len); /* what has come stays, while the VM runs */
 	return err ? err : gmem_pin(g, gpa, len, access, pin);
 }
+/* An aligned word, as one load; else as gmem_read. For page walks, at every exit of some CPUs. */
+static inline must_check int gmem_load64(const struct gmem *g, gpa_t gpa, uint64_t *v)
+{
+	const uint64_t *p = gmem_ptr(g, gpa, sizeof(*v));
+	int err = p ? 0 : -EFAULT;
+	if (p && __atomic_load_n(&g->pager, __ATOMIC_ACQUIRE))
+		err = gmem_wait(g, gpa, sizeof(*v));
+	if (!err)
+		*v = __atomic_load_n(p, __ATOMIC_RELAXED);
+	return err;
+}
 static inline void gmem_unpin(struct gmem *g, const struct gmem_pin *pin)
 {
 	if (pin->access != GMEM_READ)

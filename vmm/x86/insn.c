@@ -20,10 +20,8 @@ static inline __attribute__((always_inline)) bool walk(const struct gmem *g, uin
 #pragma GCC unroll 4
 	for (unsigned level = 4, shift = PAGE_SHIFT + 27; level >= 1; level--, shift -= 9) {
 		l->at = (e & PTE_ADDR) + (gva >> shift & 511) * 8;
-		struct gmem_pin pin;
-		if (gmem_pin_wait(g, l->at, 8, GMEM_READ, &pin))
+		if (gmem_load64(g, l->at, &e))
 			return false;
-		e = __atomic_load_n((uint64_t *)pin.p, __ATOMIC_RELAXED);
 		if ((e & need) != need)
 			return false;
 		if (level == 1 || (level < 4 && (e & PTE_PS))) {
@@ -122,7 +120,8 @@ static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t
 	struct leaf l;
 	struct gmem_pin pin;
 	if (!m->long_mode || (v->hv->rip & PAGE_MASK) + n > PAGE_SIZE ||
-	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) || gmem_pin_wait(&v->vm->mem, l.gpa, n, GMEM_READ, &pin))
+	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) ||
+	    gmem_pin(&v->vm->mem, l.gpa, n, GMEM_READ, &pin)) /* not here yet: the other way waits */
 		return false;
 	for (const uint8_t *code = pin.p; n; n--)
 		if (*code++ != *op++)
