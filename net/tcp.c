@@ -405,7 +405,7 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	NET_CORE_LOCK();
 	struct tcp_pcb *pcb = tcp_new();
 	struct tcp_stream *t = pcb ? tcp_stream_new(pcb) : NULL;
-	*out = t;
+	*out = NULL;
 	if (!t) {
 		if (pcb)
 			tcp_abort(pcb);
@@ -416,7 +416,9 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	if (err) {
 		drop_pcb(t);
 		free(t);
+		goto out;
 	}
+	*out = t;
 out:
 	NET_CORE_UNLOCK();
 	return err;

@@ -187,7 +187,7 @@ unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2])
 	return g->high ? 2 : 1;
 }
 
-void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len)
+void gmem_dirty(const struct gmem *g, gpa_t gpa, size_t len)
 {
 	if (!len)
 		return;
@@ -249,6 +249,7 @@ static int gmem_copy(const struct gmem *g, gpa_t gpa, void *buf, size_t len, boo
 		if (err)
 			return err;
 		memcpy(to_guest ? pin.p : b, to_guest ? b : pin.p, n);
+		gmem_unpin(g, &pin);
 		gpa += n;
 		b += n;
 		len -= n;
@@ -260,9 +261,7 @@ int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) { return g
 
 int gmem_write(struct gmem *g, gpa_t gpa, const void *buf, size_t len)
 {
-	int err = gmem_copy(g, gpa, (void *)(uintptr_t)buf, len, true);
-	gmem_dirty(g, gpa, len); /* on an error too: part of it may have been written */
-	return err;
+	return gmem_copy(g, gpa, (void *)(uintptr_t)buf, len, true);
 }
 
 static void flush(const struct gmem *g)

@@ -32,8 +32,7 @@ struct gmem {
 	struct pt pt;       /* [m] nested page tables; hardware walks them meanwhile */
 	struct mutex lock;
 	hpa_t stock; /* [m] table pages that are not in use, chained through their first words; 0 ends it */
-	void (*flush)(
-		void *arg); /* (c) from gmem_on_flush on: returns when no CPU has older translations; NULL: none has */
+	void (*flush)(void *arg); /* (c) from gmem_on_flush on. It returns when no CPU has older translations */
 	void *flush_arg;
 	const struct gmem_pager *pager; /* [a] NULL: every page is here */
 	uint64_t *soft_dirty;           /* [a] bit per gfn: written from outside the guest. Always kept. */
@@ -94,7 +93,7 @@ static inline bool gmem_is_ram(const struct gmem *g, gpa_t gpa)
 {
 	return gpa < g->low || (gpa >= GMEM_HIGH && gpa - GMEM_HIGH < g->high);
 }
-void gmem_dirty(struct gmem *g, gpa_t gpa, size_t len); /* gmem_unpin's */
+void gmem_dirty(const struct gmem *g, gpa_t gpa, size_t len); /* gmem_unpin's */
 /* Host address of gpa..gpa+len if that is RAM within one block, else NULL. For gmem_pin and tests. */
 static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 {
@@ -150,7 +149,7 @@ static inline must_check int gmem_load64(const struct gmem *g, gpa_t gpa, uint64
 		*v = __atomic_load_n(p, __ATOMIC_RELAXED);
 	return err;
 }
-static inline void gmem_unpin(struct gmem *g, const struct gmem_pin *pin)
+static inline void gmem_unpin(const struct gmem *g, const struct gmem_pin *pin)
 {
 	if (pin->access != GMEM_READ)
 		gmem_dirty(g, pin->gpa, pin->len);

@@ -141,6 +141,7 @@ static int pages_find(struct image *im, struct vm *vm)
 			const uint64_t *p = pin.p;
 			if (p[0] || memcmp(p, p + 1, PAGE_SIZE - sizeof(*p)) != 0)
 				bitmap_set(im->map, f);
+			gmem_unpin(g, &pin);
 		}
 	}
 	return 0;

@@ -21,32 +21,43 @@ static bool page_is_zero(const void *page)
 
 uint64_t pages_deadline(const struct page_tx *p) { return MIN(time_ns() + p->idle_ns, p->end_ns); }
 
-int pages_flush(struct page_tx *p)
+/* The record's runs, its data pages pinned: how many are, also after an error. */
+static int put_runs(struct page_tx *p, unsigned *npins)
 {
-	struct wire_tx *tx = p->tx;
-	if (!p->nruns)
-		return 0;
-	wire_begin(tx, WIRE_PAGES);
-	wire_put_u64(tx, p->base);
-	wire_put_u32(tx, p->nruns);
-	wire_put_u32(tx, p->ndata);
 	for (unsigned i = 0; i < p->nruns; i++) {
 		const struct page_run *r = &p->run[i];
-		wire_put_u32(tx, r->off);
-		wire_put_u32(tx, r->count);
+		wire_put_u32(p->tx, r->off);
+		wire_put_u32(p->tx, r->count);
 		if (r->count & PAGES_ZERO)
 			continue;
 		for (gfn_t f = p->base + r->off; f < p->base + r->off + r->count; f++) { /* neighbours join there */
-			struct gmem_pin pin;                                             /* until wire_end */
-			int err = gmem_pin_wait(p->mem, f << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
+			struct gmem_pin *pin = &p->pin[*npins];
+			int err = gmem_pin_wait(p->mem, f << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, pin);
 			if (err)
 				return err;
-			wire_put_data(tx, pin.p, PAGE_SIZE);
-			gmem_unpin(p->mem, &pin);
+			wire_put_data(p->tx, pin->p, PAGE_SIZE);
+			++*npins;
 		}
 	}
+	return 0;
+}
+
+int pages_flush(struct page_tx *p)
+{
+	unsigned npins = 0;
+	if (!p->nruns)
+		return 0;
+	wire_begin(p->tx, WIRE_PAGES);
+	wire_put_u64(p->tx, p->base);
+	wire_put_u32(p->tx, p->nruns);
+	wire_put_u32(p->tx, p->ndata);
+	int err = put_runs(p, &npins);
 	p->nruns = p->ndata = 0;
-	return wire_end(tx, pages_deadline(p));
+	if (!err)
+		err = wire_end(p->tx, pages_deadline(p));
+	while (npins)
+		gmem_unpin(p->mem, &p->pin[--npins]);
+	return err;
 }
 
 /* A page: longer becomes the last run, or a new one begins; a record that is full goes out first. */
@@ -94,8 +105,11 @@ static int batch_send(struct page_tx *p, uint64_t *map, gfn_t first, uint64_t co
 			gfn_t gfn = i * 64 + (unsigned)__builtin_ctzll(word);
 			struct gmem_pin pin;
 			int err = gmem_pin_wait(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
-			if (!err)
-				err = record_add(p, gfn, page_is_zero(pin.p));
+			if (err)
+				return err;
+			bool zero = page_is_zero(pin.p);
+			gmem_unpin(p->mem, &pin);
+			err = record_add(p, gfn, zero);
 			if (err)
 				return err;
 		}

@@ -30,6 +30,7 @@ struct page_tx {
 	uint64_t base;
 	unsigned nruns, ndata;
 	struct page_run run[WIRE_RUNS_MAX];
+	struct gmem_pin pin[WIRE_PAGES_MAX]; /* its data pages, while it is sent */
 	/*
 	 * After each full record and each batch: may stop the pass with -errno, and may flush and send a record of its
 	 * own.

@@ -123,10 +123,11 @@ static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t
 	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) ||
 	    gmem_pin(&v->vm->mem, l.gpa, n, GMEM_READ, &pin)) /* not here yet: the other way waits */
 		return false;
-	for (const uint8_t *code = pin.p; n; n--)
-		if (*code++ != *op++)
-			return false;
-	return true;
+	const uint8_t *code = pin.p;
+	for (; n && *code == *op; n--)
+		code++, op++;
+	gmem_unpin(&v->vm->mem, &pin);
+	return !n;
 }
 
 static __attribute__((noinline)) unsigned decode_length(struct vcpu *v, const struct hv_mode *m)

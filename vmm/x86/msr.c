@@ -56,19 +56,29 @@ static int denied(struct vcpu *v, uint32_t msr, bool write, uint64_t val)
 	return -EINVAL;
 }
 
-int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
+/* Those that hv_ops.get_msr and set_msr know. */
+static bool is_in_hardware(uint32_t msr)
 {
-	if (is_lapic(msr))
-		return vlapic_msr_read(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
-	if (is_foreign(v->vm, msr))
-		return denied(v, msr, false, 0);
 	switch (msr) {
 	case MSR_EFER:
 	case MSR_PAT:
 	case MSR_SYSENTER_CS:
 	case MSR_SYSENTER_ESP:
 	case MSR_SYSENTER_EIP:
-	case MSR_TSC_AUX: return vmm_hv()->get_msr(v->hv, msr, val);
+	case MSR_TSC_AUX: return true;
+	default: return false;
+	}
+}
+
+int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
+{
+	if (is_lapic(msr))
+		return vlapic_msr_read(&v->lapic, msr, guest_tsc(v->vm), guest_ns(v->vm), val);
+	if (is_foreign(v->vm, msr))
+		return denied(v, msr, false, 0);
+	if (is_in_hardware(msr))
+		return vmm_hv()->get_msr(v->hv, msr, val);
+	switch (msr) {
 	case MSR_TSC: *val = guest_tsc(v->vm); return 0;
 	case MSR_MTRR_CAP: *val = MTRR_CAP_WC; return 0;
 	case MSR_MTRR_DEF_TYPE: *val = v->msr.mtrr_def_type; return 0;
@@ -95,16 +105,9 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 	}
 	if (is_foreign(v->vm, msr))
 		return denied(v, msr, true, val);
+	if (is_in_hardware(msr))
+		return cpu_msr_valid(&v->vm->cpuid, msr, val) ? vmm_hv()->set_msr(v->hv, msr, val) : -EINVAL;
 	switch (msr) {
-	case MSR_EFER:
-	case MSR_PAT:
-	case MSR_SYSENTER_CS:
-	case MSR_SYSENTER_ESP:
-	case MSR_SYSENTER_EIP:
-	case MSR_TSC_AUX:
-		if (!cpu_msr_valid(&v->vm->cpuid, msr, val))
-			return -EINVAL;
-		return vmm_hv()->set_msr(v->hv, msr, val);
 	case MSR_MTRR_DEF_TYPE:
 		if (!msr_mtrr_valid(val))
 			return -EINVAL;
