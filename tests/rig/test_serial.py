@@ -60,7 +60,8 @@ def test_the_stalled_serial_line_costs_a_guest_no_ping(rig):
         start = len(con.text)
         flood(rig.guest, False)
         talk.stop().check()
-    con.expect(r"\[\d+ bytes lost", 30, start)
+    if h.machine.line_stops:
+        con.expect(r"\[\d+ bytes lost", 30, start)
     con.send(LEAVE_KEY)
     con.wait_prompt(10, start)
     assert h.json("host")["name"] == h.name
