@@ -138,16 +138,28 @@ static inline must_check int gmem_pin_wait(const struct gmem *g, gpa_t gpa, size
 	err = gmem_wait(g, gpa, len); /* what has come stays, while the VM runs */
 	return err ? err : gmem_pin(g, gpa, len, access, pin);
 }
-/* An aligned word, as one load; else as gmem_read. For page walks, at every exit of some CPUs. */
-static inline must_check int gmem_load64(const struct gmem *g, gpa_t gpa, uint64_t *v)
+/* Where this was true it stays so while the VM runs. */
+static inline bool gmem_all_here(const struct gmem *g) { return !__atomic_load_n(&g->pager, __ATOMIC_ACQUIRE); }
+/*
+ * A word at a multiple of 8, as one load; else as gmem_read. For page walks, at every exit of some CPUs: all_here is
+ * what gmem_all_here said before the walk.
+ */
+static inline must_check int gmem_load64(const struct gmem *g, bool all_here, gpa_t gpa, uint64_t *v)
 {
-	const uint64_t *p = gmem_ptr(g, gpa, sizeof(*v));
-	int err = p ? 0 : -EFAULT;
-	if (p && __atomic_load_n(&g->pager, __ATOMIC_ACQUIRE))
-		err = gmem_wait(g, gpa, sizeof(*v));
-	if (!err)
-		*v = __atomic_load_n(p, __ATOMIC_RELAXED);
-	return err;
+	uint64_t off = gpa;
+	if (__builtin_expect(gpa >= g->low, 0)) {
+		if (gpa - GMEM_HIGH >= g->high)
+			return -EFAULT;
+		off = gpa - GMEM_HIGH + g->low;
+	}
+	if (__builtin_expect(!all_here, 0)) {
+		int err = gmem_wait(g, gpa, sizeof(*v));
+		if (err)
+			return err;
+	}
+	const char *block = hva_of(g->block[off >> GMEM_BLOCK_SHIFT]);
+	*v = __atomic_load_n((const uint64_t *)(block + (off & (GMEM_BLOCK - 1))), __ATOMIC_RELAXED);
+	return 0;
 }
 static inline void gmem_unpin(const struct gmem *g, const struct gmem_pin *pin)
 {

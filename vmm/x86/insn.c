@@ -17,10 +17,11 @@ static inline __attribute__((always_inline)) bool walk(const struct gmem *g, uin
 						       struct leaf *l)
 {
 	uint64_t e = cr3;
+	bool here = gmem_all_here(g);
 #pragma GCC unroll 4
 	for (unsigned level = 4, shift = PAGE_SHIFT + 27; level >= 1; level--, shift -= 9) {
 		l->at = (e & PTE_ADDR) + (gva >> shift & 511) * 8;
-		if (gmem_load64(g, l->at, &e))
+		if (gmem_load64(g, here, l->at, &e))
 			return false;
 		if ((e & need) != need)
 			return false;

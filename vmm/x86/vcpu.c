@@ -179,10 +179,6 @@ static void vcpu_task(void *arg)
 				break;
 			on_hardware = true;
 		}
-		if (vcpu_has_init(v)) {
-			events_take_init(v);
-			continue;
-		}
 		if (v->events.halted) {
 			wait_halted(v);
 			continue;
@@ -190,6 +186,8 @@ static void vcpu_task(void *arg)
 		struct vmexit x;
 		if (enter_guest(v, &x))
 			exit_handle(v, &x);
+		else if (vcpu_has_init(v))
+			events_take_init(v);
 	}
 	completion_done(&v->gone);
 }
