@@ -75,18 +75,21 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	return true;
 }
 
-/* In HLT: sleep until an interrupt is pending, or somebody wants us. */
+/*
+ * In HLT: sleep until an interrupt is pending, or somebody wants us. The look is without the lock, for the local APIC
+ * may kick its own vCPU (a timer with an illegal vector raises the error interrupt); who kicks sets kicked before.
+ */
 static void wait_halted(struct vcpu *v)
 {
-	uint64_t flags = spin_lock_irqsave(&v->lock);
-	while (v->want == VCPU_WANT_RUN) {
+	for (bool end = false; !end;) {
 		__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST);
-		if (events_end_halt(v))
-			break;
-		if (!__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
+		end = events_end_halt(v);
+		uint64_t flags = spin_lock_irqsave(&v->lock);
+		end |= v->want != VCPU_WANT_RUN;
+		if (!end && !__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
 			waitq_wait(&v->wq, &v->lock, &flags, TIME_NEVER);
+		spin_unlock_irqrestore(&v->lock, flags);
 	}
-	spin_unlock_irqrestore(&v->lock, flags);
 }
 
 static void leave_hardware(struct vcpu *v)

@@ -54,9 +54,9 @@ void bad(const char *what, uint64_t a, uint64_t b)
 static void run_round(void)
 {
 	static void (*const parts[])(void) = {
-		part_pages, part_fpu,         part_steps,  part_user,    part_priorities,
-		part_storm, part_breakpoints, part_cut,    part_watched, part_spaces,
-		part_traps, part_devices,     part_shadow, part_halt,    part_nmi,
+		part_pages,       part_fpu,  part_steps,   part_user,   part_priorities, part_storm,
+		part_breakpoints, part_cut,  part_watched, part_spaces, part_traps,      part_devices,
+		part_shadow,      part_halt, part_illegal, part_nmi,
 	};
 	registers_set();
 	for (unsigned i = 0; i < sizeof(parts) / sizeof(*parts); i++) {

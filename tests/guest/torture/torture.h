@@ -41,6 +41,7 @@ enum {
 	VEC_LOW = 0x93,
 	VEC_MIDDLE = 0xa4,
 	VEC_HIGH = 0xb5,
+	VEC_ERROR = 0xc6,
 	VEC_TIMER = 0xe6
 };
 enum { IST_DF = 1, IST_SOFT = 2, IST_HARD = 3, IST_WATCHED = 4 };
@@ -107,10 +108,12 @@ enum {
 	X2_EOI = 0x80b,
 	X2_SVR = 0x80f,
 	X2_ISR = 0x810,
+	X2_ESR = 0x828,
 	X2_IRR = 0x820,
 	X2_ICR = 0x830,
 	X2_LVT_TIMER = 0x832,
 	X2_LVT_THERMAL = 0x833,
+	X2_LVT_ERROR = 0x837,
 	X2_INITIAL = 0x838,
 	X2_CURRENT = 0x839,
 	X2_DIVIDE = 0x83e,
@@ -125,7 +128,7 @@ void faults_init(void), debug_init(void), interrupts_init(void);
 void part_pages(void), part_spaces(void), part_user(void);
 void part_steps(void), part_breakpoints(void), part_traps(void);
 void part_priorities(void), part_storm(void), part_cut(void), part_watched(void), part_shadow(void), part_halt(void);
-void part_nmi(void);
+void part_illegal(void), part_nmi(void);
 void part_fpu(void), part_devices(void);
 void registers_set(void), registers_check(void); /* around a round */
 void watch_write(uint64_t va);                   /* DR0; the #DB ends it */
