@@ -69,18 +69,20 @@ void net_dhcp_options(struct netif *n, unsigned char *options, unsigned type, un
  * TCP. One MiB in flight fills 1 Gbit/s at 8 ms. Segments grow to TCP_BIG_MSS on connections whose path takes the full
  * Ethernet MSS (tcp.c) and are cut by the NIC, or at the last moment by the bridge.
  */
-#define TCP_MSS                        1460
-#define TCP_WND                        (1024 * 1024)
-#define LWIP_WND_SCALE                 1
-#define TCP_RCV_SCALE                  5
-#define TCP_SND_BUF                    (1024 * 1024)
-#define TCP_SND_QUEUELEN               3000
-#define TCP_SNDLOWAT                   32768
-#define TCP_SNDQUEUELOWAT              1500
-#define TCP_BIG_MSS                    (44 * TCP_MSS) /* with its headers below the 64 KiB of an IP packet */
-#define TCP_OVERSIZE                   TCP_BIG_MSS
-#define TCP_QUEUE_OOSEQ                1
-#define TCP_OOSEQ_MAX_BYTES            (512 * 1024)
+#define TCP_MSS             1460
+#define TCP_WND             (1024 * 1024)
+#define LWIP_WND_SCALE      1
+#define TCP_RCV_SCALE       5
+#define TCP_SND_BUF         (1024 * 1024)
+#define TCP_SND_QUEUELEN    3000
+#define TCP_SNDLOWAT        32768
+#define TCP_SNDQUEUELOWAT   1500
+#define TCP_BIG_MSS         (44 * TCP_MSS) /* with its headers below the 64 KiB of an IP packet */
+#define TCP_OVERSIZE        TCP_BIG_MSS
+#define TCP_QUEUE_OOSEQ     1
+#define TCP_OOSEQ_MAX_BYTES (512 * 1024)
+unsigned short net_ooseq_limit(void);
+#define TCP_OOSEQ_PBUFS_LIMIT(pcb)     net_ooseq_limit()
 #define LWIP_TCP_SACK_OUT              1
 #define LWIP_TCP_KEEPALIVE             1
 #define TCP_LISTEN_BACKLOG             1

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Buffers for received frames: a fixed number of 2 KiB pieces, each with its lwIP header in front, on a free list.
- * lwIP's own pools would put them into the image's bss. TCP_WND bounds what one connection may hold of them.
+ * lwIP's own pools would put them into the image's bss. A buffer is taken whole by a packet of one byte, so that
+ * windows alone, which count bytes, do not keep one connection from having all: small packets that wait for a reader
+ * are joined, and of those that came before their turn few are kept while buffers are short.
  */
 #include "kernel/base/hva.h"
 #include "kernel/page.h"
 #include "kernel/spinlock.h"
 #include "net/port.h"
+#include <string.h>
 
 #define NETBUF_SIZE 2048
+#define SMALL       256 /* bytes */
+#define OOSEQ_MAX   400 /* buffers of one connection, which came before their turn */
 
 struct netbuf {
 	struct pbuf_custom p; /* first: lwIP hands it back */
@@ -76,4 +81,24 @@ struct pbuf *netbuf_alloc(size_t n)
 		tail = &p->next;
 	}
 	return head;
+}
+
+bool netbuf_join(struct pbuf *to, const struct pbuf *p)
+{
+	struct netbuf *b = (struct netbuf *)(void *)to;
+	if (!(to->flags & PBUF_FLAG_IS_CUSTOM) || b->p.custom_free_function != netbuf_free || to->ref != 1 || p->next ||
+	    p->len > SMALL)
+		return false;
+	uint8_t *end = (uint8_t *)to->payload + to->len;
+	if (p->len > b->data + sizeof(b->data) - end)
+		return false;
+	memcpy(end, p->payload, p->len);
+	to->len = (u16_t)(to->len + p->len);
+	return true;
+}
+
+/* lwIP asks for each packet that came before its turn: TCP_OOSEQ_PBUFS_LIMIT. */
+unsigned short net_ooseq_limit(void)
+{
+	return __atomic_load_n(&free_count, __ATOMIC_RELAXED) > NETBUF_COUNT / 2 ? OOSEQ_MAX : 0;
 }

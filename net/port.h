@@ -36,6 +36,8 @@ int net_sys_start(void) must_check; /* lwIP's heap and its task */
 int netbuf_init(void) must_check;
 /* n bytes of receive buffer as a pbuf chain, NULL: none free. Frees itself with pbuf_free. Any task. */
 struct pbuf *netbuf_alloc(size_t n);
+/* Move the bytes of p, a small packet, behind those of `to`: false, there is no room. p is then still to be freed. */
+bool netbuf_join(struct pbuf *to, const struct pbuf *p);
 
 /* hostframe.c: f came in by i's card. True: it is one between hosts, and has been dealt with. */
 bool hostframe_input(struct net_if *i, const struct frame *f);

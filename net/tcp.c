@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define POLL_TICKS       2                 /* of TCP_SLOW_INTERVAL: 200 ms */
+#define LINGER_TICKS     200               /* 20 s */
 #define USER_TIMEOUT_NS  (20 * NS_PER_SEC) /* data sent and not one byte acknowledged for that long: the peer is gone */
 #define NRTX_CAP         3 /* retransmit at least every few seconds, so that a link that comes back is used soon */
 #define KEEP_IDLE_MS     5000
@@ -46,8 +47,11 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
 {
 	struct tcp_stream *t = arg;
 	(void)pcb, (void)err;
+	struct pbuf *joined = NULL;
 	uint64_t flags = spin_lock_irqsave(&t->lock);
-	if (p) {
+	if (p && t->rx && netbuf_join(CONTAINER_OF(t->rx_tail, struct pbuf, next), p)) {
+		joined = p;
+	} else if (p) {
 		*t->rx_tail = p;
 		while (p->next)
 			p = p->next;
@@ -57,6 +61,8 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
 	}
 	waitq_wake_all(&t->readers);
 	spin_unlock_irqrestore(&t->lock, flags);
+	if (joined)
+		pbuf_free(joined);
 	return ERR_OK;
 }
 
@@ -214,7 +220,14 @@ static void tcp_stream_abort(struct stream *s)
 	NET_CORE_UNLOCK();
 }
 
-/* What was written still goes out, by lwIP alone. After an error, or with data unread, the peer gets a reset. */
+/* A connection that nobody holds any more, and whose peer has not taken all of it. */
+static err_t on_linger(void *arg unused, struct tcp_pcb *pcb)
+{
+	tcp_abort(pcb);
+	return ERR_ABRT;
+}
+
+/* What was written still goes out, by lwIP alone, within LINGER_TICKS. After an error, or with data unread, the peer gets a reset. */
 static void tcp_stream_close(struct stream *s)
 {
 	struct tcp_stream *t = tcp_of(s);
@@ -223,6 +236,7 @@ static void tcp_stream_close(struct stream *s)
 		struct tcp_pcb *pcb = t->pcb;
 		give_credit(t);
 		detach(pcb);
+		tcp_poll(pcb, on_linger, LINGER_TICKS);
 		t->pcb = NULL;
 		if (tcp_close(pcb) != ERR_OK)
 			tcp_abort(pcb);

@@ -36,11 +36,10 @@ static bool ask_begin(struct vm *vm)
 static int start_guarded(struct vm *vm, enum vm_start_by by, const struct vm_waiter *waiter, struct why *w)
 {
 	int err = vm_guard.may_start(vm, by, waiter, w);
+	if (err)
+		vm_lease_drop(vm); /* before another may ask; TAKEN is that of `vm start --force` */
 	__atomic_store_n(&vm->asked_for, false, __ATOMIC_SEQ_CST);
-	if (!err)
-		return start_leased(vm, w);
-	vm_lease_drop(vm); /* TAKEN is that of `vm start --force` */
-	return err;
+	return err ? err : start_leased(vm, w);
 }
 
 int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, struct why *w)

@@ -225,6 +225,30 @@ static void test_strings(void **state unused)
 	assert_int_equal(offer_parse(&rx, &got, &w), -EINVAL);
 }
 
+/* An answer names those that it is about: who is without a name cannot be told from others, nor told to an operator. */
+static void test_nameless(void **state unused)
+{
+	static const struct {
+		struct have_answer a;
+		bool good;
+	} c[] = {
+		{ { .have = HAVE_NOTHING }, true },
+		{ { .have = HAVE_NOTHING, .silent = 1, .silent_host = "c" }, true },
+		{ { .have = HAVE_NOTHING, .silent = 1 }, false },
+		{ { .have = HAVE_NOTHING, .silent = 1, .silent_host = "c d" }, false },
+		{ { .have = HAVE_MOVED, .host = "c" }, true },
+		{ { .have = HAVE_MOVED }, false },
+		{ { .have = HAVE_HERE, .name = "x\x9b" }, false }, /* CSI of terminals with 8 bits */
+	};
+	struct have_answer got;
+	struct why w = { "" };
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		assert_int_equal(have_send(&tx, &c[i].a, soon()), 0);
+		assert_int_equal(recv(&w), 0);
+		assert_int_equal(have_parse(&rx, &got), c[i].good);
+	}
+}
+
 /* An OFFER says what the guest's CPU has: nothing at all would fit every host. */
 static void test_number_of_cpuid_leaves(void **state unused)
 {
@@ -319,6 +343,10 @@ static void test_attempts_kept(void **state unused)
 	}
 	assert_int_equal(err, -ENOSPC);
 	assert_true(n > 2000);
+	x = nth(++n);
+	memcpy(x.uuid, &n, sizeof(n));
+	assert_int_equal(attempt_offer(&x, "demo", 0x0c004d0a), 0); /* what one host does keeps no other from here */
+	assert_true(!attempt_ready(&x) && !attempt_commit(&x));
 	assert_int_equal(attempt_find(&first, NULL), RECORD_STARTED);
 	attempt_event(&first, RECORD_EV_DONE);
 	fake_host_restart(0);
@@ -346,6 +374,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_mutations, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_strings, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_number_of_cpuid_leaves, open_pipe, close_pipe),
+		cmocka_unit_test_setup_teardown(test_nameless, open_pipe, close_pipe),
 		cmocka_unit_test(test_attempts),
 		cmocka_unit_test(test_attempts_told),
 		cmocka_unit_test(test_attempts_kept),

@@ -40,11 +40,21 @@ static struct record *find(struct migrate_host *h, const struct attempt_id *id)
 	return NULL;
 }
 
-/* Half of it is kept for attempts to move a VM to this host: what others tell it cannot keep VMs from coming. */
-static bool is_room(const struct migrate_host *h, bool told)
+static uint64_t most(void)
 {
-	uint64_t max = MIN(page_total_count() * PAGE_SIZE / SHARE / sizeof(struct record), (uint64_t)RECORDS_MAX);
-	return h->nrecords < (told ? max / 2 : max);
+	return MIN(page_total_count() * PAGE_SIZE / SHARE / sizeof(struct record), (uint64_t)RECORDS_MAX);
+}
+
+/* Half of it is kept for attempts to move a VM to this host: what others tell it cannot keep VMs from coming. */
+static bool is_room(const struct migrate_host *h, bool told) { return h->nrecords < (told ? most() / 2 : most()); }
+
+/* One broken source cannot keep the VMs of all others from coming. */
+static bool has_share(const struct migrate_host *h, uint32_t source)
+{
+	uint64_t n = 0;
+	list_for_each(r, &h->records, struct record, node)
+		n += r->d.source == source;
+	return n < most() / 2;
 }
 
 /*
@@ -132,7 +142,7 @@ int attempt_offer(const struct attempt_id *id, const char *vm, uint32_t source)
 		goto out;
 	list_init(&s->node);
 	struct migrate_host *h = lock_records();
-	if (is_room(h, false)) {
+	if (is_room(h, false) && has_share(h, source)) {
 		bool taken = !find(h, id) && see(h, id, &s) && apply(h, id, RECORD_EV_OFFER, &r, &gone) == ACT_ACCEPT;
 		err = taken ? 0 : -EALREADY;
 	}
@@ -202,12 +212,14 @@ bool attempt_find_open(const uint8_t uuid[16], struct attempt_id *id)
 	return found;
 }
 
+static bool is_decided(const struct record *r) { return r->d.state != RECORD_RECEIVING && r->d.state != RECORD_READY; }
+
 bool attempt_get(unsigned i, struct decision *d)
 {
 	bool found = false;
 	struct migrate_host *h = lock_records();
 	list_for_each(r, &h->records, struct record, node) {
-		if (r->d.state == RECORD_RECEIVING || r->d.state == RECORD_READY || i--)
+		if (!is_decided(r) || i--)
 			continue;
 		*d = r->d;
 		found = true;
@@ -215,6 +227,26 @@ bool attempt_get(unsigned i, struct decision *d)
 	}
 	unlock_records(h);
 	return found;
+}
+
+int attempt_list(struct decision **list, unsigned *n)
+{
+	unsigned room;
+	*list = NULL;
+	do { /* again if more came than there is room for: their number is limited */
+		free(*list);
+		room = __atomic_load_n(&migrate_this_host()->nrecords, __ATOMIC_RELAXED) + 8;
+		*list = calloc(room, sizeof(**list));
+		if (!*list)
+			return err_trace(-ENOMEM);
+		*n = 0;
+		struct migrate_host *h = lock_records();
+		list_for_each(r, &h->records, struct record, node)
+			if (is_decided(r) && (*n)++ < room)
+				(*list)[*n - 1] = r->d;
+		unlock_records(h);
+	} while (*n > room);
+	return 0;
 }
 
 struct attempt_id attempt_new_id(const uint8_t uuid[16])

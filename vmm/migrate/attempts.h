@@ -34,8 +34,10 @@ int attempt_told(const struct decision *d) must_check;
 enum record_state attempt_find(const struct attempt_id *id, struct decision *d);
 /* An attempt of this VM that is RECEIVING or READY. */
 bool attempt_find_open(const uint8_t uuid[16], struct attempt_id *id);
-/* The i-th record that is STARTED or NEVER; false past the end. For look, settlement, and what travels. */
+/* The i-th record that is STARTED or NEVER; false past the end. Meanwhile others may come and go: for a look. */
 bool attempt_get(unsigned i, struct decision *d);
+/* All of them at one moment, for who must miss none: into *list, which the caller frees. 0 or -ENOMEM. */
+int attempt_list(struct decision **list, unsigned *n) must_check;
 
 /* A fresh id for an attempt of this host. */
 struct attempt_id attempt_new_id(const uint8_t uuid[16]);

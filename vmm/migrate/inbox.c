@@ -51,6 +51,8 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 static int deliver(struct inbox *in, int err, const struct inbox_msg *msg, struct why *w)
 {
 	uint64_t flags = spin_lock_irqsave(&in->lock);
+	if (!err && in->n && msg->type == WIRE_PREPARING && in->msg[in->n - 1].type == WIRE_PREPARING)
+		in->n--; /* this one says it all */
 	if (!err && in->n == INBOX_MAX)
 		err = why_set(w, -EPROTO, "the destination talks too much");
 	if (!err) {

@@ -86,6 +86,8 @@ static void question_add(struct round *r, const char *name, uint32_t ip)
 static bool list_add(char *list, size_t size, const char *name)
 {
 	size_t n = strlen(list), len = strlen(name);
+	if (!len)
+		return false;
 	for (const char *p = list; (p = strstr(p, name)); p += len)
 		if ((p == list || p[-1] == ' ') && (!p[len] || p[len] == ','))
 			return true;

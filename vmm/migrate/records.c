@@ -74,6 +74,8 @@ int hello_send(struct wire_tx *tx, uint64_t deadline_ns)
 	return wire_end(tx, deadline_ns);
 }
 
+static bool name_ok(const char *s) { return conf_is_word(s, strlen(s)); }
+
 int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w)
 {
 	int err = wire_recv(rx, deadline_ns, NS_PER_SEC, w);
@@ -86,7 +88,7 @@ int hello_recv(struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct
 	h->features = wire_get_u64(rx);
 	h->max_record = wire_get_u32(rx);
 	wire_get_str(rx, h->host, sizeof(h->host));
-	if (!wire_get_end(rx))
+	if (!wire_get_end(rx) || !name_ok(h->host))
 		return malformed(rx, w);
 	err = hello_check(h, w);
 	if (!err)
@@ -146,8 +148,6 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 	}
 	return wire_end(tx, deadline_ns);
 }
-
-static bool name_ok(const char *s) { return conf_is_word(s, strlen(s)); }
 
 int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 {
@@ -343,5 +343,6 @@ bool have_parse(struct wire_rx *rx, struct have_answer *a)
 	a->silent = wire_get_u32(rx);
 	wire_get_str(rx, a->silent_host, sizeof(a->silent_host));
 	a->digest = wire_get_u64(rx);
-	return wire_get_end(rx) && have < HAVE_END;
+	return wire_get_end(rx) && have < HAVE_END && (!a->silent || name_ok(a->silent_host)) &&
+	       (have != HAVE_MOVED || name_ok(a->host));
 }

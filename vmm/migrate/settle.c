@@ -178,17 +178,20 @@ unsigned settle_hand_on(uint64_t end_ns)
 {
 	const struct migrate_host *me = migrate_this_host();
 	bool silent[NET_PEERS_MAX] = { false };
-	struct decision d;
-	unsigned left = 0;
-	if (attempt_get(0, &d))
+	struct decision *v;
+	unsigned n, left = 0;
+	if (attempt_list(&v, &n))
+		return 1;
+	if (n)
 		find_silent(silent);
-	for (unsigned i = 0; attempt_get(i, &d); i++) {
-		bool kept = false;
+	for (unsigned i = 0; i < n; i++) {
+		bool kept = attempt_find(&v[i].id, NULL) == RECORD_NONE; /* its source has heard meanwhile */
 		for (unsigned p = 0; p < me->npeers && !kept && time_ns() < end_ns; p++) {
-			kept = !silent[p] && hand_to(&me->peers[p], &d);
+			kept = !silent[p] && hand_to(&me->peers[p], &v[i]);
 			silent[p] |= !kept;
 		}
 		left += !kept;
 	}
+	free(v);
 	return left;
 }

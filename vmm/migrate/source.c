@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PREPARING_STEP (1UL << 20) /* bytes: less is no progress */
+
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
 /* ---- setup ---- */
@@ -37,14 +39,15 @@ static int greet(struct source *c)
 static int wait_accepted(struct source *c)
 {
 	struct inbox_msg msg = { .type = WIRE_PREPARING };
-	uint64_t done = 0, end = in(MIG_SETUP_NS);
+	uint64_t done = 0, size = c->vm->cfg.mem, end = in(MIG_SETUP_NS);
 	while (msg.type == WIRE_PREPARING) {
 		int err = inbox_wait(&c->in, WIRE_ACCEPT, WIRE_PREPARING, end, &msg, c->w);
 		if (err == -ETIMEDOUT)
 			return why_set(c->w, err, "the destination did not answer the offer");
 		if (err || (err = precopy_guest_gone(c)))
 			return err;
-		if (msg.type == WIRE_PREPARING && msg.done > done) {
+		if (msg.type == WIRE_PREPARING && msg.done <= size &&
+		    (msg.done >= done + PREPARING_STEP || (msg.done == size && done < size))) {
 			done = msg.done;
 			end = in(MIG_SETUP_NS);
 		}

@@ -3,6 +3,7 @@
 #include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "vmm/migrate/failpoint.h"
+#include <stdlib.h>
 #include <string.h>
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
@@ -49,16 +50,17 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
  */
 static int debts_send(struct source *c)
 {
-	struct decision d;
-	for (unsigned i = 0; attempt_get(i, &d); i++) {
-		if (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->id.uuid, sizeof(d.id.uuid)))
+	struct decision *v;
+	unsigned n;
+	int err = attempt_list(&v, &n);
+	for (unsigned i = 0; i < n && !err; i++) {
+		if (v[i].state != RECORD_STARTED || memcmp(v[i].id.uuid, c->id.uuid, sizeof(v[i].id.uuid)))
 			continue;
-		int err = debt_send(&c->tx, WIRE_DEBT, &d, in(MIG_IDLE_NS));
-		if (err)
-			return err;
-		c->debts++;
+		err = debt_send(&c->tx, WIRE_DEBT, &v[i], in(MIG_IDLE_NS));
+		c->debts += !err;
 	}
-	return 0;
+	free(v);
+	return err;
 }
 
 /* From the pause to the last section: after it, nothing of the image is missing there but END. */

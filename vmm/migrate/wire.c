@@ -264,7 +264,8 @@ void wire_get_str(struct wire_rx *rx, char *s, size_t n)
 	for (size_t i = len; i < n; i++)
 		rx->bad |= p[i] != 0;
 	for (size_t i = 0; i < len; i++)
-		rx->bad |= p[i] < 0x20 || p[i] == 0x7f; /* it will be printed on an operator's terminal */
+		rx->bad |=
+			p[i] < 0x20 || (p[i] >= 0x7f && p[i] < 0xa0); /* it will be printed on an operator's terminal */
 	if (len == n || rx->bad)
 		rx->bad = true;
 	else
