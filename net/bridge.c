@@ -17,6 +17,9 @@
 #define GUARDED_MAX   48 /* this host's addresses and its peers' */
 #define ETHERTYPE_END 14
 #define ETHERTYPE_ARP 0x0806
+#define ETHERTYPE_IP  0x0800
+#define IP_PROTOCOL   23 /* of an IPv4 header (RFC 791) behind the frame's */
+#define PROTO_ICMP    1
 #define ARP_SPA       28 /* sender's and target's protocol addresses (RFC 826), from the frame's start */
 #define ARP_TPA       38
 #define ARP_END       42
@@ -256,12 +259,12 @@ static bool port_wants(const struct bridge_port *p, const uint8_t *dst)
 }
 
 /* To all ports but `from`. b->lock is held, and dropped around each send: the port's count keeps it in the list. */
-static void flood(struct bridge *b, struct bridge_port *from, const struct frame *f, const uint8_t *dst,
+static void flood(struct bridge *b, struct bridge_port *from, const struct frame *f, const uint8_t *dst, bool host_too,
 		  uint64_t *flags)
 {
 	for (struct list *l = b->ports.next; l != &b->ports; l = l->next) {
 		struct bridge_port *p = list_entry(l, struct bridge_port, node);
-		if (p == from || !port_wants(p, dst))
+		if (p == from || !port_wants(p, dst) || (p->is_host && !host_too))
 			continue;
 		p->users++;
 		spin_unlock_irqrestore(&b->lock, *flags);
@@ -290,6 +293,13 @@ static bool is_hosts_own(const struct bridge *b, const uint8_t h[ARP_END], size_
 		if (!memcmp(b->guarded[i], claimed, 4))
 			return true;
 	return false;
+}
+
+/* What a guest may say to its host: ARP and ICMP. A tag of a VLAN, too, hides what it is. */
+static bool host_hears(const uint8_t h[ARP_END], size_t n)
+{
+	unsigned type = n < ETHERTYPE_END ? 0 : (unsigned)h[12] << 8 | h[13];
+	return type == ETHERTYPE_ARP || (type == ETHERTYPE_IP && n > IP_PROTOCOL && h[IP_PROTOCOL] == PROTO_ICMP);
 }
 
 void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4])
@@ -322,6 +332,7 @@ int bridge_input(struct bridge_port *p, struct frame *f)
 		return -EACCES;
 	}
 	int err = 0;
+	bool host_too = !p->only_mac || host_hears(head, n);
 	uint64_t flags = spin_lock_irqsave(&b->lock), now = time_ns();
 	const struct bridge_port *owner = bound_find(b, src);
 	if (p->leaving || (owner && owner != p)) {
@@ -336,7 +347,10 @@ int bridge_input(struct bridge_port *p, struct frame *f)
 		mac_learn(b, src, p, now);
 	struct bridge_port *to = port_of(b, dst, now);
 	if (!to) {
-		flood(b, p, f, dst, &flags);
+		flood(b, p, f, dst, host_too, &flags);
+	} else if (to->is_host && !host_too) {
+		err = -EACCES;
+		count(&p->stats.dropped, 1);
 	} else if (to != p && !to->leaving) {
 		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, lets
- * a guest send only from its own MAC, and lets nobody else send from the MAC of who is bound to his port. Frames are
+ * a guest send only from its own MAC, and lets nobody else send from the MAC of who is bound to his port. A guest
+ * reaches no service of the host that it runs on: it may find it and ping it. Frames are
  * borrowed (kernel/frame.h) and handed on synchronously, with their offload metadata where the receiving port can use
  * it; else the bridge finishes them in software. Any task context; ports' send functions do their own locking and must
  * not call back into the bridge.
@@ -31,6 +32,7 @@ struct bridge_port {
 	void *arg;
 	unsigned offloads; /* FRAME_TAKES_*: what send() takes */
 	bool only_mac;     /* a guest: source MAC must be mac, others are counted and dropped */
+	bool is_host;      /* the host's own IP stack: of guests' frames it gets ARP and ICMP alone */
 	uint8_t mac[ETH_ALEN];
 	struct bridge_port_stats stats; /* [a] relaxed */
 	unsigned users;                 /* [bridge's lock] calls of send() on their way */

@@ -188,8 +188,9 @@ static err_t netif_setup(struct netif *n)
 
 int netif_attach(struct net_if *i)
 {
-	i->ip_port =
-		(struct bridge_port){ .send = port_send, .arg = i, .offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 };
+	i->ip_port = (struct bridge_port){
+		.send = port_send, .arg = i, .offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4, .is_host = true
+	};
 	sniprintf(i->ip_port.name, sizeof(i->ip_port.name), "tern");
 	memcpy(i->ip_port.mac, i->nic->mac, ETH_ALEN);
 	bridge_add(i->bridge, &i->ip_port);

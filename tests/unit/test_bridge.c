@@ -187,6 +187,49 @@ static const struct bridge_port *port_of(struct net *n, const uint8_t *mac)
 	return s.port;
 }
 
+/* What listens on the host is not for its guests: they may find it and ping it; who comes by the wire may do all. */
+static void guests_reach_no_service(void **state)
+{
+	static const struct {
+		uint8_t type[2], protocol;
+		bool host, others;
+	} c[] = {
+		{ { 0x08, 0x06 }, 0, true, true },   /* ARP */
+		{ { 0x08, 0x00 }, 1, true, true },   /* ICMP */
+		{ { 0x08, 0x00 }, 6, false, true },  /* TCP */
+		{ { 0x08, 0x00 }, 17, false, true }, /* UDP */
+		{ { 0x86, 0xdd }, 0, false, true },  /* IPv6 */
+		{ { 0x81, 0x00 }, 0, false, true },  /* a tag, and who knows what */
+		{ { 0x88, 0xb5 }, 0, false, false }, /* not even on the wire */
+	};
+	static const uint8_t mac_host[6] = { 2, 0, 0, 0, 0, 0x1f };
+	const uint8_t *to[] = { mac_host, mac_all };
+	struct net *n = *state;
+	struct tap host = { .port.is_host = true };
+	memcpy(host.port.mac, mac_host, 6);
+	tap_add(n, &host, NULL);
+	assert_int_equal(bridge_bind(&host.port), 0);
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(c); i++) {
+		uint8_t buf[60] = { 0 };
+		const uint8_t *dst = to[i & 1];
+		struct frame f;
+		unsigned before = host.frames, nic = n->nic.frames;
+		memcpy(buf, dst, 6);
+		memcpy(buf + 6, mac_a, 6);
+		memcpy(buf + 12, c[i / 2].type, 2);
+		buf[23] = c[i / 2].protocol;
+		frame_init_flat(&f, buf, sizeof(buf));
+		(void)bridge_input(&n->g1.port, &f);
+		assert_int_equal(host.frames - before, c[i / 2].host);
+		assert_int_equal(n->nic.frames - nic, dst == mac_all && c[i / 2].others);
+		memcpy(buf + 6, mac_c, 6);
+		before = host.frames;
+		(void)bridge_input(&n->nic.port, &f);
+		assert_int_equal(host.frames - before, 1);
+	}
+	bridge_remove(&host.port);
+}
+
 static void rarp_moves_a_mac(void **state)
 {
 	struct net *n = *state;
@@ -500,6 +543,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(learns_and_floods, setup, teardown),
 		cmocka_unit_test_setup_teardown(guests_are_no_hosts, setup, teardown),
+		cmocka_unit_test_setup_teardown(guests_reach_no_service, setup, teardown),
 		cmocka_unit_test_setup_teardown(rarp_moves_a_mac, setup, teardown),
 		cmocka_unit_test_setup_teardown(ages, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_table_still_forwards, setup, teardown),

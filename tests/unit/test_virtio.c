@@ -273,11 +273,13 @@ static void test_tx_dropped(void **state)
 		{ F_V1 | F_CSUM, 1, 0, 0, 65535, 65535, 100 },
 		{ F_V1 | F_CSUM, 1, 1, 1448, 34, 16, 3000 }, /* TSO not negotiated */
 		{ F_ALL_NET, 1, 1, 0, 34, 16, 3000 },        /* no segment size */
-		{ F_ALL_NET, 0, 1, 1448, 34, 16, 3000 },     /* no checksum */
-		{ F_ALL_NET, 1, 3, 1448, 34, 16, 3000 },     /* UFO */
-		{ F_ALL_NET, 1, 0x81, 1448, 34, 16, 3000 },  /* ECN */
-		{ F_ALL_NET, 0, 0, 0, 0, 0, 1519 },          /* longer than a wire takes */
-		{ F_ALL_NET, 0, 0, 0, 0, 0, 13 },            /* shorter than a header */
+		{ F_ALL_NET, 1, 4, 1, 54, 16, 60000 },       /* a frame for each byte */
+		{ F_ALL_NET, 1, 1, 47, 34, 16, 3000 },
+		{ F_ALL_NET, 0, 1, 1448, 34, 16, 3000 },    /* no checksum */
+		{ F_ALL_NET, 1, 3, 1448, 34, 16, 3000 },    /* UFO */
+		{ F_ALL_NET, 1, 0x81, 1448, 34, 16, 3000 }, /* ECN */
+		{ F_ALL_NET, 0, 0, 0, 0, 0, 1519 },         /* longer than a wire takes */
+		{ F_ALL_NET, 0, 0, 0, 0, 0, 13 },           /* shorter than a header */
 		{ F_ALL_NET, 1, 1, 1448, 34, 16, FRAME_MAX + 1 },
 	};
 
@@ -413,6 +415,24 @@ static void test_rx_single(void **state)
 {
 	(void)state;
 	twice(rx_single);
+}
+
+/* A frame is not spread over so many pieces that its sender is held up. */
+static void test_rx_in_crumbs(void **state unused)
+{
+	struct fg_sg crumb[129];
+	fg_init(&g);
+	up(F_ALL_NET, 256);
+	for (unsigned i = 0; i < ARRAY_SIZE(crumb); i++)
+		crumb[i] = (struct fg_sg){ BUFS + 2 * i, 1, true };
+	for (unsigned i = 0; i < 2; i++) /* the most that a ring without indirect tables can have */
+		fg_add(&rx, crumb, 128, TABLE + 0x1000 * i);
+	assert_int_equal(feed(200), 0);
+	for (unsigned i = 0; i < 2; i++)
+		fg_add(&rx, crumb, 128 + i, TABLE + 0x1000 * i);
+	assert_int_equal(feed(240), -ENETDOWN);
+	assert_true(fg_status(&d) & 0x40); /* DEVICE_NEEDS_RESET */
+	fg_fini(&g);
 }
 
 static void rx_merged(void)
@@ -642,7 +662,7 @@ int main(void)
 		cmocka_unit_test(test_rx_single),   cmocka_unit_test(test_rx_merged),
 		cmocka_unit_test(test_rx_offloads), cmocka_unit_test(test_quiesce),
 		cmocka_unit_test(test_registers),   cmocka_unit_test(test_isr),
-		cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_rng),         cmocka_unit_test(test_rx_in_crumbs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,12 @@
 
 enum { VNET_RX, VNET_TX, VNET_QUEUES };
 
-#define NET_MTU 1500
+#define NET_MTU      1500
+/*
+ * Of a segment's payload: Linux sends none below (tcp_min_snd_mss). One byte each would make 65,000 frames of every
+ * buffer, in software.
+ */
+#define GSO_SIZE_MIN 48
 
 /*
  * A vCPU that rings leaves the pump after so many rounds of the ring even if others keep filling it; the next ring goes
@@ -63,7 +68,7 @@ static bool tx_offloads_ok(const struct vnet *n, const struct frame *f)
 	if (f->gso == FRAME_GSO_NONE)
 		return f->len <= FRAME_WIRE_MAX;
 	return (f->gso == FRAME_GSO_TCPV4 || f->gso == FRAME_GSO_TCPV6) && vvirtio_has(&n->v, need) && f->flags &&
-	       f->gso_size;
+	       f->gso_size >= GSO_SIZE_MIN;
 }
 
 /* The chain without its header as a frame, in place if its pieces are few enough. False: drop it. No lock held. */
@@ -259,7 +264,7 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 	bool merge = vvirtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
 	struct rx_cursor k = { .f = f };
 	gpa_t patch[2] = { 0 };
-	unsigned nbufs = 0;
+	unsigned nbufs = 0, ndesc = 0;
 	int r;
 
 	rx_header(n, f, k.hdr);
@@ -267,6 +272,10 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 		r = nbufs < q->s->size && (merge || !nbufs) ? vvirtq_pop(q, c) : 0;
 		if (r > 0 && (c->nout || c->in_len < VNET_HDR_LEN)) {
 			q->why = "a receive buffer with readable parts or without room for the header";
+			r = -EPROTO;
+		}
+		if (r > 0 && (ndesc += c->ndesc) > VIRTQ_SIZE_MAX) { /* the sender of the frame pays for each */
+			q->why = "receive buffers in too many small pieces";
 			r = -EPROTO;
 		}
 		if (r == -EAGAIN)

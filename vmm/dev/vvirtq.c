@@ -157,6 +157,7 @@ static int chain_walk(struct vvirtq *q, struct vvirtq_chain *c, uint16_t i)
 			i = 0;
 			continue; /* at most once: not counted */
 		}
+		c->ndesc++;
 		err = chain_add(q, c, &d);
 		if (err || !(d.flags & VIRTQ_DESC_NEXT))
 			return err;
@@ -195,7 +196,7 @@ int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c)
 	if (err <= 0)
 		return err;
 	c->head = head;
-	c->nout = c->nin = c->rseg = c->wseg = 0;
+	c->nout = c->nin = c->ndesc = c->rseg = c->wseg = 0;
 	c->out_len = c->in_len = c->roff = c->woff = 0;
 	err = chain_walk(q, c, head);
 	if (err)

@@ -39,6 +39,7 @@ struct vvirtq {
 struct vvirtq_chain {
 	uint16_t head;
 	unsigned nout, nin; /* seg[0..nout) are read, seg[nout..nout+nin) written */
+	unsigned ndesc;     /* descriptors: neighbours make one segment */
 	uint32_t out_len, in_len;
 	unsigned rseg, wseg; /* cursors of vvirtq_chain_read and _write */
 	uint32_t roff, woff;
