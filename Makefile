@@ -75,6 +75,7 @@ $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
 # Compilers leave out of .d what a third party's header includes.
 $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
 $(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC) $(TEST_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
+$(call obj,kernel/main.c kernel/commands.c boot/efi_main.c): VERSION
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
 # The guest's DSDT, with the numbers of pc.h, compiled to a C array.
