@@ -102,8 +102,12 @@ void conf_wrong(struct conf_reader *r, const char *key, const char *fmt, ...) pr
 void conf_show(const struct conf_table *t, const void *obj,
 	       void (*show)(void *arg, const struct conf_key *k, const char *value), void *arg);
 
-/* Values: 0 or -EINVAL. Sizes take K, M, G; MAC is aa:bb:cc:dd:ee:ff (unicast, not zero); ip4 in network order. */
+/*
+ * Values: 0 or -EINVAL. Sizes take K, M, G; times ms, s, m (a number alone: milliseconds); MAC is aa:bb:cc:dd:ee:ff
+ * (unicast, not zero); ip4 in network order.
+ */
 int conf_parse_size(const char *s, uint64_t *bytes);
+int conf_parse_ms(const char *s, uint64_t max, uint64_t *ms);
 int conf_parse_uint(const char *s, uint64_t max, uint64_t *v);
 int conf_parse_mac(const char *s, uint8_t mac[6]);
 int conf_parse_ip4(const char *s, uint32_t *ip);

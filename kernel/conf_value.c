@@ -51,6 +51,24 @@ int conf_parse_size(const char *s, uint64_t *bytes)
 	return 0;
 }
 
+int conf_parse_ms(const char *s, uint64_t max, uint64_t *ms)
+{
+	static const struct {
+		const char *unit;
+		uint64_t ms;
+	} units[] = { { "", 1 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 } };
+	uint64_t n;
+
+	s = digits(s, &n);
+	for (unsigned i = 0; s && i < ARRAY_SIZE(units); i++) {
+		if (strcmp(s, units[i].unit) || n > max / units[i].ms)
+			continue;
+		*ms = n * units[i].ms;
+		return 0;
+	}
+	return -EINVAL;
+}
+
 static int hex_digit(char ch)
 {
 	if (ch >= '0' && ch <= '9')

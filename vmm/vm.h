@@ -159,7 +159,9 @@ static inline void vm_lease_drop(struct vm *vm)
 	if (!vm_lease(vm, VM_LEASE_ASKING, VM_LEASE_NONE))
 		(void)vm_lease(vm, VM_LEASE_YIELDED, VM_LEASE_NONE);
 }
-int vm_stop(struct vm *vm, struct why *w);   /* power cut: STOPPED, memory freed. May sleep */
+int vm_stop(struct vm *vm, struct why *w); /* power cut: STOPPED, memory freed. May sleep */
+/* Ask the guest to shut down: its power button. -EINVAL: it does not run; -ENOTSUP: it takes no notice. */
+int vm_press_power(struct vm *vm, struct why *w) must_check;
 int vm_remove(struct vm *vm, struct why *w); /* STOPPED: out of the table, until this host is restarted */
 /* Contain a guest's fault: the VM stops, is FAILED, and says why. From a vCPU or device context. */
 void vm_fail(struct vm *vm, const char *fmt, ...) printf_like(2, 3);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* `vm`: what the operator does with virtual machines on this host. Moving them is `migrate`'s. */
-#include "kernel/console.h"
 #include "kernel/base/mac.h"
+#include "kernel/conf.h"
+#include "kernel/console.h"
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/pc/machine.h"
 #include "vmm/migrate/departed.h"
@@ -11,6 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define SHUTDOWN_MS     (60 * 1000)
+#define SHUTDOWN_MAX_MS (60 * 60 * 1000)
 
 static const char *const exit_names[] = {
 	[EXIT_HOST_IRQ] = "host_irq",
@@ -233,15 +238,61 @@ static int do_start(struct con *c, struct vm *vm)
 	return answer(c, vm, "started");
 }
 
-static int do_stop(struct con *c, struct vm *vm)
+static int do_kill(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
 	int err = vm_stop(vm, &w);
 
-	if (err)
-		return con_error(c, err, "vm stop %s: %s", vm->cfg.name, w.text[0] ? w.text : err_name(err));
-	return answer(c, vm, "stopped");
+	return err ? con_error(c, err, "vm kill %s: %s", vm->cfg.name, w.text) : answer(c, vm, "stopped");
 }
+
+/* Press the power button, and wait until it is off: 0, or why not. */
+static int press_and_wait(struct con *c, struct vm *vm, uint64_t ms, struct why *w)
+{
+	uint64_t begin = time_ns(), end = begin + ms * NS_PER_MS;
+	int err = vm_press_power(vm, w);
+
+	while (!err && !vm_state_is_off(vm_state_now(vm))) {
+		if (time_ns() >= end)
+			err = why_set(w, -ETIMEDOUT, "its guest has not shut down within %s, and runs on",
+				      out_span(ms * NS_PER_MS).s);
+		else if (c->interrupted(c))
+			err = why_set(w, -EINTR, "its guest was asked to, and may still shut down");
+		out_text(c, "\rshutting down (%s)\033[K", out_span(time_ns() - begin).s);
+		task_sleep_until(time_in_ms(100));
+	}
+	out_text(c, "\r\033[K");
+	if (!err && vm->gone)
+		err = why_set(w, -ENOENT, "it has moved meanwhile: `migrate status` says where to. Shut it down there");
+	else if (!err && vm_state_now(vm) != VM_STOPPED)
+		err = why_set(w, -EIO, "%s", vm->fail);
+	return err;
+}
+
+/* cut: what cannot or does not shut down has its power cut. */
+static int switch_off(struct con *c, struct vm *vm, bool cut)
+{
+	struct why w = { "" };
+	const char *given = con_opt(c, "--timeout");
+	uint64_t ms = SHUTDOWN_MS;
+
+	if (given && conf_parse_ms(given, SHUTDOWN_MAX_MS, &ms))
+		return con_error(c, -EINVAL, "vm: --timeout %s: give a time up to 60m, as 90s", given);
+	if (cut && vm_state_now(vm) != VM_RUNNING)
+		return do_kill(c, vm);
+	int err = press_and_wait(c, vm, ms, &w);
+	if (!err)
+		return answer(c, vm, "shut down");
+	if (err != -ETIMEDOUT && err != -ENOTSUP)
+		return con_error(c, err, "vm: %s: %s", vm->cfg.name, w.text);
+	if (!cut)
+		return con_error(c, err, "vm shutdown %s: %s. `vm kill %s` cuts its power", vm->cfg.name, w.text,
+				 vm->cfg.name);
+	out_text(c, "%s: %s: its power is cut\n", vm->cfg.name, w.text);
+	return do_kill(c, vm);
+}
+static int do_shutdown(struct con *c, struct vm *vm) { return switch_off(c, vm, false); }
+static int do_stop(struct con *c, struct vm *vm) { return switch_off(c, vm, true); }
 
 /* Have the task of an undecided VM do the operator's word, and wait for it. */
 static int decide(struct con *c, struct vm *vm, const char *verb, int (*word)(const char *, bool, struct why *))
@@ -361,7 +412,9 @@ static int with_vm(struct con *c, char **argv, int (*fn)(struct con *c, struct v
 }
 static int cmd_info(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_info); }
 static int cmd_start(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_start); }
+static int cmd_shutdown(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_shutdown); }
 static int cmd_stop(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_stop); }
+static int cmd_kill(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_kill); }
 static int cmd_console(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_console); }
 static int cmd_claim(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_claim); }
 static int cmd_forget(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_forget); }
@@ -376,7 +429,10 @@ static void running(struct vm *vm, void *arg)
 int vm_may_leave(struct why *w)
 {
 	vm_for_each(running, w);
-	return w->text[0] ? -EBUSY : migrate_may_leave(w);
+	int err = w->text[0] ? -EBUSY : migrate_may_leave(w);
+	if (!err)
+		vm_for_each(running, w); /* that took its time: one may have come */
+	return w->text[0] ? -EBUSY : err;
 }
 
 struct completion_ctx {
@@ -400,7 +456,10 @@ static const struct con_sub subs[] = {
 	{ "info", "NAME", "its configuration, state, and why it failed", cmd_info, vm_words, false },
 	{ "start", "NAME [--force]", "boot it, once no peer has it; --force: asking nobody", cmd_start, vm_words,
 	  false },
-	{ "kill|stop", "NAME", "cut its power", cmd_stop, vm_words, true },
+	{ "shutdown", "NAME [--timeout TIME]", "press its power button, and wait until it is off (60s)", cmd_shutdown,
+	  vm_words, true },
+	{ "stop", "NAME [--timeout TIME]", "shutdown, then kill", cmd_stop, vm_words, true },
+	{ "kill", "NAME", "cut its power", cmd_kill, vm_words, true },
 	{ "console", "NAME", "its serial console; Ctrl-] leaves", cmd_console, vm_words, false },
 	{ "claim", "NAME [--force]", "an undecided VM goes on here", cmd_claim, vm_words, true },
 	{ "forget", "NAME [--force]", "what is here of one that is elsewhere", cmd_forget, vm_words, true },

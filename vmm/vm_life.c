@@ -213,6 +213,18 @@ int vm_stop(struct vm *vm, struct why *w)
 	return err;
 }
 
+int vm_press_power(struct vm *vm, struct why *w)
+{
+	int err = 0;
+	mutex_lock(&vm->lock);
+	if (vm->state != VM_RUNNING)
+		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
+	else if (!machine_press_power(vm))
+		err = why_set(w, -ENOTSUP, "its guest takes no notice of the power button (yet)");
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
 /* ---- requests of the guest ---- */
 
 static int reset(struct vm *vm, struct why *w)
@@ -358,7 +370,7 @@ int vm_remove(struct vm *vm, struct why *w)
 	if (vm->building)
 		err = why_set(w, -EBUSY, "it is being started");
 	else if ((vm->state != VM_STOPPED && vm->state != VM_MISCONFIGURED) || vm->gone)
-		err = why_set(w, -EBUSY, "it is %s; `vm stop %s` first", vm_state_name(vm->state), vm->cfg.name);
+		err = why_set(w, -EBUSY, "it is %s; `vm kill %s` first", vm_state_name(vm->state), vm->cfg.name);
 	else
 		vm->gone = true;
 	mutex_unlock(&vm->lock);

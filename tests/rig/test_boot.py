@@ -88,7 +88,7 @@ def test_boot_runs_linux(shared, cpus, kernel, says, model):
             h.wait_address()
             no_way_from(h, "third", shared.b.address)
         client.wait_ping(address, 10)
-        h.json("vm stop third")
+        h.json("vm kill third")
         assert h.vms()["third"]["state"] == "stopped"
         start = len(h.console.text)
         h.console.begin("poweroff")
@@ -241,7 +241,7 @@ def test_every_command_speaks_json(rig):
         assert must in names, f"there is no command {must}"
     lines = {n: [n] for n in names if n not in ("poweroff", "reboot")}
     lines["help"] += ["help vm", "help nonsense"]
-    lines["vm"] += ["vm list", f"vm info {DEMO}", f"vm console {DEMO}", "vm info nonsense", f"vm start {DEMO}", "vm stop nonsense"]
+    lines["vm"] += ["vm list", f"vm info {DEMO}", f"vm console {DEMO}", "vm info nonsense", f"vm start {DEMO}", "vm kill nonsense"]
     lines["migrate"] += ["migrate status", "migrate cancel nonsense", "migrate nonsense to 10.77.0.12", "migrate x to"]
     lines["log"] += ["log error", "log nonsense"]
     lines.setdefault("ping", []).append(f"ping {other.address}")

@@ -141,7 +141,7 @@ def test_destination_without_memory(watched):
         e = watched.migrate_fails(source)
         assert "memory" in e.text.lower() or "MiB" in e.text, e.text
     finally:
-        dest.json("vm stop filler")
+        dest.json("vm kill filler")
     watched.check_after()
 
 
@@ -155,7 +155,7 @@ def test_name_in_use(watched):
         assert "twin" in e["text"] and ("exist" in e["text"] or "already" in e["text"] or "in use" in e["text"]), e
         assert state_on(source, "twin") == "running" and state_on(dest, "twin") == "stopped"
     finally:
-        source.json("vm stop twin")
+        source.json("vm kill twin")
     watched.check_after()
 
 
@@ -226,7 +226,7 @@ def test_two_hosts_start_one_vm(switch):
             assert states == ["running", "stopped"], (said, states)  # which one, their hardware's identities say
             loser = next(s["error"]["text"] for s in said.values() if "error" in s)
             assert "same is at" in loser or "comes before this one" in loser, said
-            next(h for h in hosts if state_on(h, "same") == "running").json("vm stop same")
+            next(h for h in hosts if state_on(h, "same") == "running").json("vm kill same")
         # And with the other one gone nobody can know: that is the operator's to say.
         hosts[1].stop()
         e = hosts[0].console.json_result("vm start same", 30)["error"]

@@ -182,4 +182,4 @@ def test_model_host_does_not_cross(rig):
             assert re.search(r"destination lacks \w+ \(CPUID 0x", e["text"]), e
             assert source.vms()[vm]["state"] == "running" and vm not in dest.vms()
         finally:
-            source.json(f"vm stop {vm}")
+            source.json(f"vm kill {vm}")

@@ -57,7 +57,7 @@ def run(host, instants, options=""):
     host.json("vm start torture")
     quiet = set(hashes(host, 1, 2, 60))
     assert len(quiet) == 1, quiet
-    host.json("vm stop torture")
+    host.json("vm kill torture")
 
     host.json("vm start torture")
     hashes(host, 2, 1, 60)

@@ -24,7 +24,7 @@ def wan(far):
 def test_idle_guest_there_and_back(wan):
     source = wan.where()
     for _ in range(2):
-        r = wan.migrate(options="--max-downtime 1000", seconds=180)
+        r = wan.migrate(options="--max-downtime 1s", seconds=180)
         assert r["downtime_us"] >= DELAY_MS * 1000, r  # its state has to cross the line
         client.wait_port(wan.guest, client.SHELL, 10)
     assert wan.where() is source
@@ -33,10 +33,10 @@ def test_idle_guest_there_and_back(wan):
 def test_budget_below_the_round_trip(wan):
     """Said after a few passes, with a budget that does."""
     e = wan.migrate_fails(options="--max-downtime 20", seconds=120)
-    m = re.search(r"the line's round trip is (\d+) ms: .* of 20 ms allowed; --max-downtime (\d+) would do", e.text)
+    m = re.search(r"the line's round trip is (\d+) ms: .* of 20 ms allowed; --max-downtime (\d+)ms would do", e.text)
     assert m, e.text
     assert wan.status(wan.where())["passes"] < 30
-    wan.migrate(options=f"--max-downtime {3 * int(m[2])}", seconds=180)  # a busy machine does not measure the same twice
+    wan.migrate(options=f"--max-downtime {3 * int(m[2])}ms", seconds=180)  # a busy machine does not measure the same twice
 
 
 def test_migration_network_unplugged(far):

@@ -816,7 +816,7 @@ static void test_impossible_budget(void **state unused)
 	ON_HOST(A)
 	{
 		assert_int_equal(migrate_start(vm_at(A), &p, &w), -EINVAL);
-		assert_non_null(strstr(w.text, "--max-downtime 20 would do"));
+		assert_non_null(strstr(w.text, "--max-downtime 20ms would do"));
 		assert_false(migrate_get(0, &s));
 	}
 }

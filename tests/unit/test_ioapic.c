@@ -140,7 +140,9 @@ static void test_edge(void **state)
 	pin(4, true);
 	assert_int_equal(nmsi, 2);
 	pin(4, false);
+	assert_false(vioapic_is_masked(io, 4));
 	wr(0x10 + 8, 0x10031); /* an edge while masked comes at the unmask, once */
+	assert_true(vioapic_is_masked(io, 4));
 	pin(4, true);
 	pin(4, false);
 	assert_int_equal(nmsi, 2);

@@ -102,7 +102,7 @@ static void test_tiny_budget(void **state unused)
 	assert_true(w.text[0]);
 	w.text[0] = 0;
 	assert_false(policy_possible(10 * MS, &w)); /* so no migration begins with it */
-	assert_non_null(strstr(w.text, "10 ms are allowed; --max-downtime 20 would do"));
+	assert_non_null(strstr(w.text, "10 ms are allowed; --max-downtime 20ms would do"));
 	assert_true(policy_possible(11 * MS, NULL) && policy_possible(20 * MS, NULL));
 }
 

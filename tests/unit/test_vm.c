@@ -41,6 +41,13 @@ NEVER(int, linux_load, struct gmem *g unused, const struct linux_image *i unused
       struct why *w unused)
 NEVER(int, machine_build, struct vm *vm unused)
 NEVER(void, machine_free, struct vm *vm unused)
+static bool listens;
+static unsigned pressed;
+bool machine_press_power(struct vm *vm unused)
+{
+	pressed++;
+	return listens;
+}
 NEVER(void, machine_quiesce, struct vm *vm unused)
 NEVER(void, machine_reset, struct vm *vm unused)
 NEVER(void, machine_resume, struct vm *vm unused)
@@ -169,13 +176,32 @@ static void test_one_asks(void **state unused)
 	forget("asked");
 }
 
+/* Only what runs has its button pressed, and who takes no notice of it is told of. */
+static void test_power_button(void **state unused)
+{
+	struct why w = { "" };
+	take("[vm one]\nmem = 128M\nkernel = k\n");
+	struct vm *vm = vm_get("one");
+	assert_non_null(vm);
+	assert_int_equal(vm_press_power(vm, &w), -EINVAL);
+	assert_string_equal(w.text, "it is stopped");
+	assert_int_equal(pressed, 0);
+	vm->state = VM_RUNNING;
+	assert_int_equal(vm_press_power(vm, &w), -ENOTSUP);
+	listens = true;
+	assert_int_equal(vm_press_power(vm, &w), 0);
+	assert_int_equal(pressed, 2);
+	vm->state = VM_STOPPED;
+	assert_int_equal(vm_remove(vm, &w), 0);
+	vm_put(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_misconfigured),
-		cmocka_unit_test(test_one_mac),
-		cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_one_asks),
+		cmocka_unit_test(test_misconfigured), cmocka_unit_test(test_one_mac),
+		cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_one_asks),
+		cmocka_unit_test(test_power_button),
 	};
 	vm_guard = (struct vm_guard){ may_start, started };
 	return cmocka_run_group_tests_name("vm", tests, NULL, NULL);

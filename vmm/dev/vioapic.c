@@ -100,6 +100,11 @@ void vioapic_set_pin(struct vioapic *io, unsigned pin, bool level)
 	spin_unlock(&io->lock);
 }
 
+bool vioapic_is_masked(struct vioapic *io, unsigned pin)
+{
+	return __atomic_load_n(&io->s.rte[pin], __ATOMIC_RELAXED) & RTE_MASKED;
+}
+
 static void eoi_locked(struct vioapic *io, uint8_t vector)
 {
 	for (unsigned i = 0; i < PC_IOAPIC_PINS; i++) {

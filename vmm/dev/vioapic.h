@@ -6,4 +6,5 @@
 struct vioapic;
 int vioapic_create(struct machine *m, struct vioapic **io);
 void vioapic_set_pin(struct vioapic *io, unsigned pin, bool level); /* any context */
+bool vioapic_is_masked(struct vioapic *io, unsigned pin);           /* a moment ago */
 void vioapic_eoi(struct vioapic *io, uint8_t vector);               /* any context: a level-triggered vector ended */

@@ -4,6 +4,7 @@
  * name that tern.conf gives it, and only net/ knows the address.
  */
 #include "kernel/base/ip4.h"
+#include "kernel/conf.h"
 #include "kernel/console.h"
 #include "kernel/host.h"
 #include "kernel/task.h"
@@ -137,27 +138,20 @@ static int follow(struct con *c, const char *name)
 	return 0;
 }
 
-static bool parse_u32(const char *s, uint32_t max, uint32_t *v)
-{
-	char *end;
-	unsigned long n = strtoul(s, &end, 10);
-	*v = (uint32_t)n;
-	return *s >= '0' && *s <= '9' && !*end && n >= 1 && n <= max;
-}
-
 static int cmd_to(struct con *c, int argc, char **argv)
 {
-	struct migrate_params p = { .port = MIGRATE_PORT,
-				    .max_downtime_ms = MIGRATE_DOWNTIME_MS,
-				    .max_passes = MIGRATE_MAX_PASSES };
+	struct migrate_params p = { .port = MIGRATE_PORT };
 	(void)argc;
 	const char *name = argv[1], *ms = con_opt(c, "--max-downtime"), *passes = con_opt(c, "--max-passes");
 	struct why w = { "" };
 	char mine[48];
-	if (ms && !parse_u32(ms, 60000, &p.max_downtime_ms))
-		return con_error(c, -EINVAL, "migrate: --max-downtime %s: give milliseconds, 1..60000", ms);
-	if (passes && !parse_u32(passes, 1000, &p.max_passes))
+	uint64_t downtime = MIGRATE_DOWNTIME_MS, max_passes = MIGRATE_MAX_PASSES;
+	if (ms && (conf_parse_ms(ms, 60000, &downtime) || !downtime))
+		return con_error(c, -EINVAL, "migrate: --max-downtime %s: give a time up to 60s, as 300ms", ms);
+	p.max_downtime_ms = (uint32_t)downtime;
+	if (passes && (conf_parse_uint(passes, 1000, &max_passes) || !max_passes))
 		return con_error(c, -EINVAL, "migrate: --max-passes %s: give 1..1000", passes);
+	p.max_passes = (uint32_t)max_passes;
 	int err = net_peer(argv[3], &p.dest, &w);
 	if (!strcmp(argv[3], host_info.name) || (!err && !strcmp(ip4_text(p.dest).s, net_address(mine))))
 		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
@@ -274,7 +268,7 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 }
 
 static const struct con_sub subs[] = {
-	{ "", "NAME to PEER [--max-downtime MS] [--max-passes N] [--detach]",
+	{ "", "NAME to PEER [--max-downtime TIME] [--max-passes N] [--detach]",
 	  "move it to a [peer] or an address; --detach: do not wait", cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
 	{ "cancel", "NAME", "it goes on here", cmd_cancel, words, false },

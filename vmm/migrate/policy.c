@@ -63,7 +63,7 @@ bool policy_possible(uint64_t max_downtime_ns, struct why *w)
 		return true;
 	why_set(w, -EINVAL,
 		"stopping the guest here and starting it there takes %lu ms by itself, and %lu ms are allowed; "
-		"--max-downtime %lu would do for a guest that is calm",
+		"--max-downtime %lums would do for a guest that is calm",
 		POLICY_FIXED_NS / NS_PER_MS, max_downtime_ns / NS_PER_MS, would_do_ms(&p));
 	return false;
 }
@@ -81,7 +81,7 @@ static bool line_too_long(const struct policy *p, const struct policy_pass *r, s
 		return false;
 	why_set(w, -ETIMEDOUT,
 		"the line's round trip is %lu ms: the downtime would be at least %lu ms of %lu ms allowed; "
-		"--max-downtime %lu would do for a guest that is calm",
+		"--max-downtime %lums would do for a guest that is calm",
 		ceil_div(p->rtt_ns, NS_PER_MS), ceil_div(policy_predict(p, 0), NS_PER_MS),
 		p->max_downtime_ns / NS_PER_MS, would_do_ms(p));
 	return true;

@@ -52,6 +52,26 @@ DefinitionBlock ("", "DSDT", 2, "TERN", "TERNPC", 1)
 				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { PC_COM1_GSI }
 			})
 		}
+
+		/* The power button as a control method's device (4.8.3.2), and who tells it by an interrupt (5.6.9). */
+		Device (PWRB)
+		{
+			Name (_HID, EisaId ("PNP0C0C"))
+			Name (_UID, Zero)
+		}
+		Device (GED)
+		{
+			Name (_HID, "ACPI0013")
+			Name (_UID, Zero)
+			Name (_CRS, ResourceTemplate ()
+			{
+				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { PC_BUTTON_GSI }
+			})
+			Method (_EVT, 1, Serialized)
+			{
+				Notify (PWRB, 0x80)
+			}
+		}
 	}
 
 	/* SLP_TYP for soft-off. */

@@ -113,3 +113,12 @@ void machine_resume(struct vm *vm)
 		if (d->ops->resume)
 			d->ops->resume(d);
 }
+
+bool machine_press_power(struct vm *vm)
+{
+	if (vioapic_is_masked(vm->ioapic, PC_BUTTON_GSI))
+		return false;
+	vioapic_set_pin(vm->ioapic, PC_BUTTON_GSI, true);
+	vioapic_set_pin(vm->ioapic, PC_BUTTON_GSI, false);
+	return true;
+}

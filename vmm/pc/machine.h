@@ -9,3 +9,5 @@ void machine_free(struct vm *vm); /* half-made is fine */
 void machine_reset(struct vm *vm);
 void machine_quiesce(struct vm *vm);
 void machine_resume(struct vm *vm);
+/* Press the power button. False, and nothing is done: the guest has masked its interrupt, as all are at reset. */
+bool machine_press_power(struct vm *vm);

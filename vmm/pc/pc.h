@@ -53,6 +53,7 @@
 /* Interrupts: pins of the I/O APIC. */
 #define PC_IOAPIC_PINS 24
 #define PC_COM1_GSI    4
+#define PC_BUTTON_GSI  5 /* an edge: the power button was pressed */
 
 /* Slots of PCI bus 0; the host bridge is 0. */
 #define PC_SLOT_NET 1
