@@ -84,9 +84,8 @@ static struct host_address address_of(struct nic *n)
 	return a;
 }
 
-static int cmd_nic(struct con *c, int argc, char **argv)
+static int cmd_nic(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	struct nic *n;
 	out_table(c, "nics", "-6 name, -10 driver, -10 location, -17 mac, -4 link, -18 address",
 		  "no NIC that tern has a driver for");

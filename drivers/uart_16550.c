@@ -247,9 +247,8 @@ static unsigned service(void)
 	return got + sent;
 }
 
-static void uart_irq(void *arg)
+static void uart_irq(void *arg unused)
 {
-	(void)arg;
 	uint64_t flags = spin_lock_irqsave(&lock);
 	unsigned i = 0, n = 1, moved = 0;
 	uint32_t before = ntaken;
@@ -266,9 +265,8 @@ static void uart_irq(void *arg)
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-static void uart_tick(void *arg)
+static void uart_tick(void *arg unused)
 {
-	(void)arg;
 	uint64_t flags = spin_lock_irqsave(&lock);
 	resting = false;
 	service();

@@ -52,9 +52,8 @@ void host_address_show(struct con *c, const struct host_address *a)
 		out_line(c, "no address", strcmp(a->state, "probing") ? "none" : "no address yet: no answer from DHCP");
 }
 
-static int cmd_host(struct con *c, int argc, char **argv)
+static int cmd_host(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	const struct host_info *h = &host_info;
 	uint64_t free = page_free_count() * PAGE_SIZE, guests = page_guest_count() * PAGE_SIZE;
 	char id[40];
@@ -112,9 +111,8 @@ static void add_task(const struct task_info *i, void *arg)
 	r->row[r->n++].run_ns = i->run_ns;
 }
 
-static int cmd_tasks(struct con *c, int argc, char **argv)
+static int cmd_tasks(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	memset(&rows, 0, sizeof(rows));
 	task_for_each(add_task, &rows);
 	out_table(c, "tasks", "-24 name|task, -9 state, 4 cpu, 10 run_us|CPU time", NULL);
@@ -197,9 +195,8 @@ static int leave(struct con *c, const char *what)
 	return con_error(c, -EBUSY, "%s: %s. If you know better: %s --force", what, w.text, what);
 }
 
-static int cmd_poweroff(struct con *c, int argc, char **argv)
+static int cmd_poweroff(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	int err = leave(c, "poweroff");
 	if (err)
 		return err;
@@ -208,9 +205,8 @@ static int cmd_poweroff(struct con *c, int argc, char **argv)
 	return con_error(c, -ENOTSUP, "poweroff: the firmware offers no way to do it. Use the machine's power switch");
 }
 
-static int cmd_reboot(struct con *c, int argc, char **argv)
+static int cmd_reboot(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	int err = leave(c, "reboot");
 	if (err)
 		return err;

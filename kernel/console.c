@@ -334,9 +334,8 @@ static void consider_cmd(struct candidates *k, const struct console_cmd *cmd, in
 		consider(k, "--json");
 }
 
-static void for_each_name(const char *what, void (*add)(void *arg, const char *word), void *arg)
+static void for_each_name(const char *what unused, void (*add)(void *arg, const char *word), void *arg)
 {
-	(void)what;
 	for (unsigned i = 0; i < ncmds; i++)
 		add(arg, cmds[i]->name);
 }

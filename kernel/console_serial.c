@@ -179,25 +179,19 @@ static bool serial_interrupted(struct con *c)
 	return typed;
 }
 
-static int serial_getc(struct con *c, uint64_t deadline_ns)
+static int serial_getc(struct con *c unused, uint64_t deadline_ns)
 {
 	int ch;
-	(void)c;
 	do
 		ch = uart_getc(deadline_ns);
 	while (ch == -EIO); /* something was lost: the prompt's matter */
 	return ch;
 }
 
-static bool serial_ready(struct con *c)
-{
-	(void)c;
-	return uart_ready();
-}
+static bool serial_ready(struct con *c unused) { return uart_ready(); }
 
-static void list_candidate(void *arg, const char *word)
+static void list_candidate(void *arg unused, const char *word)
 {
-	(void)arg;
 	send(word, strlen(word));
 	send("  ", 2);
 }
@@ -281,9 +275,8 @@ void console_write(const char *s)
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-void console_task(void *arg)
+void console_task(void *arg unused)
 {
-	(void)arg;
 	static struct serial s = { .con = { .write = serial_write,
 					    .interrupted = serial_interrupted,
 					    .getc = serial_getc,

@@ -44,17 +44,9 @@ static struct host_conf host_conf;
 static struct vm_file *files;
 static unsigned nfiles;
 
-static hpa_t table_alloc(void *arg)
-{
-	(void)arg;
-	return page_alloc_zero(PAGE_ORDER_4K);
-}
+static hpa_t table_alloc(void *arg unused) { return page_alloc_zero(PAGE_ORDER_4K); }
 
-static void table_free(void *arg, hpa_t hpa)
-{
-	(void)arg;
-	page_free(hpa, PAGE_ORDER_4K);
-}
+static void table_free(void *arg unused, hpa_t hpa) { page_free(hpa, PAGE_ORDER_4K); }
 
 /* The direct map covers all that may be read or written: RAM, and ACPI's tables. Neighbours become one range. */
 static void map_memory(const struct handoff *h)

@@ -209,26 +209,10 @@ void *memalign(size_t align, size_t n)
 void *aligned_alloc(size_t align, size_t n) { return memalign(align, n); }
 
 /* What newlib itself calls. */
-void *_malloc_r(struct _reent *r, size_t n)
-{
-	(void)r;
-	return malloc(n);
-}
+void *_malloc_r(struct _reent *r unused, size_t n) { return malloc(n); }
 
-void _free_r(struct _reent *r, void *p)
-{
-	(void)r;
-	free(p);
-}
+void _free_r(struct _reent *r unused, void *p) { free(p); }
 
-void *_calloc_r(struct _reent *r, size_t n, size_t size)
-{
-	(void)r;
-	return calloc(n, size);
-}
+void *_calloc_r(struct _reent *r unused, size_t n, size_t size) { return calloc(n, size); }
 
-void *_realloc_r(struct _reent *r, void *p, size_t n)
-{
-	(void)r;
-	return realloc(p, n);
-}
+void *_realloc_r(struct _reent *r unused, void *p, size_t n) { return realloc(p, n); }

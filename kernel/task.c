@@ -73,9 +73,8 @@ void task_reap(struct task *t)
 	sem_up(&ndead);
 }
 
-static void reaper(void *arg)
+static void reaper(void *arg unused)
 {
-	(void)arg;
 	for (;;) {
 		sem_down(&ndead, TIME_NEVER);
 		uint64_t flags = spin_lock_irqsave(&list_lock);

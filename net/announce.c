@@ -65,9 +65,8 @@ static struct announce *next_slot(void)
 	return next;
 }
 
-static void announce_task(void *arg)
+static void announce_task(void *arg unused)
 {
-	(void)arg;
 	uint64_t flags = spin_lock_irqsave(&lock);
 	for (struct announce *a; (a = next_slot());) {
 		if (time_ns() < due_ns(a)) {

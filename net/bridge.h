@@ -2,10 +2,10 @@
 /*
  * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, lets
  * a guest send only from its own MAC, and lets nobody else send from the MAC of who is bound to his port. A guest
- * reaches no service of the host that it runs on: it may find it and ping it. Frames are
- * borrowed (kernel/frame.h) and handed on synchronously, with their offload metadata where the receiving port can use
- * it; else the bridge finishes them in software. Any task context; ports' send functions do their own locking and must
- * not call back into the bridge.
+ * reaches no service of the host that it runs on: it may find it and ping it. Frames are borrowed (kernel/frame.h) and
+ * handed on synchronously, with their offload metadata where the receiving port can use it; else the bridge finishes
+ * them in software. Any task context; ports' send functions do their own locking and must not call back into the
+ * bridge.
  */
 #pragma once
 #include "kernel/base/err.h"

@@ -87,9 +87,8 @@ static void show(struct con *c, struct bridge *b, const struct view *v)
 	out_row_end(c);
 }
 
-static int cmd_bridge(struct con *c, int argc, char **argv)
+static int cmd_bridge(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	struct view *v = malloc(sizeof(*v));
 	if (!v)
 		return con_error(c, -ENOMEM, "bridge: out of memory");

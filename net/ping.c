@@ -25,11 +25,10 @@ struct ping {             /* [C] lwIP's core lock */
 };
 
 /* lwIP's raw callback: 1 when the packet was ours, and then it is freed here. */
-static u8_t on_icmp(void *arg, struct raw_pcb *pcb, struct pbuf *p, const ip_addr_t *from)
+static u8_t on_icmp(void *arg, struct raw_pcb *pcb unused, struct pbuf *p, const ip_addr_t *from unused)
 {
 	struct ping *g = arg;
 	uint8_t b[IP_HLEN + 8];
-	(void)pcb, (void)from;
 	if (pbuf_copy_partial(p, b, 1, 0) != 1)
 		return 0;
 	u16_t ihl = (u16_t)((b[0] & 0xf) * 4);
@@ -95,22 +94,20 @@ static unsigned ping_run(struct con *c, struct ping *g, struct raw_pcb *pcb, con
 	return good;
 }
 
-void net_peer_words(const char *what, void (*add)(void *arg, const char *word), void *arg)
+void net_peer_words(const char *what unused, void (*add)(void *arg, const char *word), void *arg)
 {
 	unsigned n;
 	const struct net_peer *p = net_peers(&n);
-	(void)what;
 	for (unsigned i = 0; i < n; i++)
 		add(arg, p[i].name);
 }
 
-static int cmd_ping(struct con *c, int argc, char **argv)
+static int cmd_ping(struct con *c, int argc unused, char **argv)
 {
 	char mine[48];
 	struct why w = { "" };
 	ip_addr_t to;
 	struct ping g = { .id = (uint16_t)net_random() };
-	(void)argc;
 	int err = net_peer(argv[1], &to.addr, &w);
 	if (err)
 		return con_error(c, err, "ping: %s", w.text);

@@ -153,9 +153,8 @@ u32_t sys_arch_mbox_fetch(sys_mbox_t *m, void **msg, u32_t ms) { return mbox_tak
 
 u32_t sys_arch_mbox_tryfetch(sys_mbox_t *m, void **msg) { return mbox_take(m, msg, 0) ? SYS_MBOX_EMPTY : 0; }
 
-sys_thread_t sys_thread_new(const char *name, lwip_thread_fn fn, void *arg, int stack, int prio)
+sys_thread_t sys_thread_new(const char *name, lwip_thread_fn fn, void *arg, int stack unused, int prio unused)
 {
-	(void)stack, (void)prio;
 	sys_thread_t t = task_create(name, TASK_PRIO_IO, fn, arg);
 	if (!t)
 		panic("lwIP: no memory for its task");

@@ -2,14 +2,12 @@
 /*
  * TCP streams on lwIP's raw API. lwIP's callbacks (in the NIC's or lwIP's task, core lock held) move received buffers
  * and news onto the stream under its spinlock and wake its reader or writer; those take the core lock only to write and
- * to open the window again. connections are made at the end of this file and in tcp_listen.c.
+ * to open the window again. Connections are made in tcp_connect.c and tcp_listen.c.
  *
  * Lock order: lwIP's core lock, then a stream's.
  */
 #include "net/tcp.h"
-#include "kernel/base/ip4.h"
 #include "kernel/time.h"
-#include "lwip/priv/tcp_priv.h"
 #include "lwip/tcp.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +25,7 @@
 
 static struct tcp_stream *tcp_of(struct stream *s) { return CONTAINER_OF(s, struct tcp_stream, s); }
 
-static int err_of(err_t e, bool connecting)
+int tcp_stream_errno(err_t e, bool connecting)
 {
 	switch (e) {
 	case ERR_OK: return 0;
@@ -43,10 +41,9 @@ static int err_of(err_t e, bool connecting)
 
 /* ---- callbacks of lwIP: core lock held ---- */
 
-static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
+static err_t on_receive(void *arg, struct tcp_pcb *pcb unused, struct pbuf *p, err_t err unused)
 {
 	struct tcp_stream *t = arg;
-	(void)pcb, (void)err;
 	struct pbuf *joined = NULL;
 	uint64_t flags = spin_lock_irqsave(&t->lock);
 	if (p && t->rx && netbuf_join(CONTAINER_OF(t->rx_tail, struct pbuf, next), p)) {
@@ -66,10 +63,9 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
 	return ERR_OK;
 }
 
-static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
+static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len unused)
 {
 	struct tcp_stream *t = arg;
-	(void)len;
 	if (pcb->snd_buf < WRITE_LOW_WATER)
 		return ERR_OK;
 	uint64_t flags = spin_lock_irqsave(&t->lock);
@@ -94,19 +90,7 @@ static void on_error(void *arg, err_t err)
 {
 	struct tcp_stream *t = arg;
 	t->pcb = NULL;
-	set_error(t, err_of(err, !t->connected));
-}
-
-static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
-{
-	struct tcp_stream *t = arg;
-	(void)err;
-	tcp_stream_established(pcb);
-	uint64_t flags = spin_lock_irqsave(&t->lock);
-	t->connected = true;
-	waitq_wake_all(&t->writers);
-	spin_unlock_irqrestore(&t->lock, flags);
-	return ERR_OK;
+	set_error(t, tcp_stream_errno(err, !t->connected));
 }
 
 /*
@@ -227,7 +211,10 @@ static err_t on_linger(void *arg unused, struct tcp_pcb *pcb)
 	return ERR_ABRT;
 }
 
-/* What was written still goes out, by lwIP alone, within LINGER_TICKS. After an error, or with data unread, the peer gets a reset. */
+/*
+ * What was written still goes out, by lwIP alone, within LINGER_TICKS. After an error, or with data unread, the peer
+ * gets a reset.
+ */
 static void tcp_stream_close(struct stream *s)
 {
 	struct tcp_stream *t = tcp_of(s);
@@ -252,7 +239,7 @@ static int tcp_stream_shutdown(struct stream *s)
 {
 	struct tcp_stream *t = tcp_of(s);
 	NET_CORE_LOCK();
-	int err = t->pcb ? err_of(tcp_shutdown(t->pcb, 0, 1), false) : t->err ? t->err : -ECONNRESET;
+	int err = t->pcb ? tcp_stream_errno(tcp_shutdown(t->pcb, 0, 1), false) : t->err ? t->err : -ECONNRESET;
 	NET_CORE_UNLOCK();
 	return err;
 }
@@ -410,70 +397,3 @@ static const struct stream_ops tcp_ops = {
 	.abort = tcp_stream_abort,
 	.close = tcp_stream_close,
 };
-
-/* ---- connecting ---- */
-
-static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t port)
-{
-	int err = -ENOMEM;
-	NET_CORE_LOCK();
-	struct tcp_pcb *pcb = tcp_new();
-	struct tcp_stream *t = pcb ? tcp_stream_new(pcb) : NULL;
-	*out = NULL;
-	if (!t) {
-		if (pcb)
-			tcp_abort(pcb);
-		goto out;
-	}
-	pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL; /* a lost SYN is repeated after 1 s (RFC 6298), lwIP has 3 */
-	err = err_of(tcp_connect(pcb, ip, port, on_connected), true);
-	if (err) {
-		drop_pcb(t);
-		free(t);
-		goto out;
-	}
-	*out = t;
-out:
-	NET_CORE_UNLOCK();
-	return err;
-}
-
-static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns)
-{
-	int ret = 0;
-	uint64_t flags = spin_lock_irqsave(&t->lock);
-	while (!t->connected && !t->err && !ret)
-		ret = waitq_wait(&t->writers, &t->lock, &flags, deadline_ns);
-	ret = t->err ? t->err : t->connected ? 0 : ret;
-	spin_unlock_irqrestore(&t->lock, flags);
-	return ret;
-}
-
-int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t deadline_ns, struct why *w)
-{
-	const ip_addr_t ip = { to };
-	const struct ip4_text addr = ip4_text(to);
-	struct tcp_stream *t;
-	char mine[48];
-	*s = NULL;
-	if (!net_address(mine)[0])
-		return net_addr_why(w);
-	int err = connect_start(&t, &ip, port);
-	if (err == -EHOSTUNREACH)
-		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
-	if (err)
-		return why_set(w, err, "no connection to %s:%u: %s", addr.s, port, err_name(err));
-	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr.s, port);
-	t->s.ip = to;
-	err = connect_wait(t, deadline_ns);
-	if (err)
-		goto fail;
-	*s = &t->s;
-	return 0;
-fail:
-	tcp_stream_abort(&t->s);
-	tcp_stream_close(&t->s);
-	if (err == -ECONNREFUSED)
-		return why_set(w, err, "%s:%u refuses the connection: does tern run there?", addr.s, port);
-	return why_set(w, err, "no answer from %s:%u: is the host on and its network connected?", addr.s, port);
-}

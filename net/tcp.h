@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* TCP streams, inside net/: what tcp.c and tcp_listen.c share. */
+/* TCP streams, inside net/: what tcp.c, tcp_connect.c and tcp_listen.c share. */
 #pragma once
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
@@ -27,3 +27,5 @@ struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [r] its reading task */
 struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb);
 /* The handshake is done, core lock held. */
 void tcp_stream_established(struct tcp_pcb *pcb);
+/* What lwIP says, as -errno. */
+int tcp_stream_errno(err_t e, bool connecting);

@@ -188,7 +188,7 @@ PREFIXES = {
     "err": "why", "virtio_pci": "virtq",
     "commands": "host", "identity": "host", "host": "incarnation", "console": "con", "console_usage": "con", "sched": "preempt task", "task": "preempt",
     "spinlock": "spin", "sync": "completion mutex sem", "time": "timer",
-    "tcp": "stream", "tcp_listen": "stream", "pipe": "stream",  # kinds of streams
+    "tcp": "stream", "tcp_connect": "stream", "tcp_listen": "stream", "pipe": "stream",  # kinds of streams
     "vapic_bus": "vlapic", "compat": "vm_compat",
     "records": "attempt commit debt decision end have hello id offer pass text who",  # each record's send, get, parse
 }

@@ -114,9 +114,8 @@ static void collect_departed(struct vm_rows *rows)
 	}
 }
 
-static int cmd_list(struct con *c, int argc, char **argv)
+static int cmd_list(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	struct vm_rows rows = { 0 };
 
 	vm_for_each(row_collect, &rows);

@@ -36,10 +36,9 @@ static const struct sfield vioapic_fields[] = {
 };
 /* clang-format on */
 
-static int vioapic_check(const void *obj, const void *state, struct why *w)
+static int vioapic_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct vioapic_state *s = state;
-	(void)obj;
 	if (s->select > 0xff || (s->id & ~ID_MASK) || s->level >> PC_IOAPIC_PINS || s->edge >> PC_IOAPIC_PINS)
 		return why_set(w, -EINVAL, "ioapic: select %x, id %x, pins %x, edges %x", s->select, s->id, s->level,
 			       s->edge);
@@ -157,12 +156,11 @@ static void reg_write(struct vioapic *io, uint32_t val)
 }
 
 /* Only aligned dword accesses are defined; a byte reads and writes the low one of IOREGSEL all the same. */
-static uint64_t vioapic_read(void *arg, uint64_t off, unsigned size)
+static uint64_t vioapic_read(void *arg, uint64_t off, unsigned size unused)
 {
 	struct vioapic *io = arg;
 	uint32_t v = 0;
 
-	(void)size;
 	spin_lock(&io->lock);
 	if (off == IOREGSEL)
 		v = io->s.select;

@@ -364,9 +364,8 @@ static int write_reg(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t
 	return i < 0 ? -EINVAL : write_lvt(l, i, v);
 }
 
-int vlapic_msr_read(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val)
+int vlapic_msr_read(struct vlapic *l, uint32_t msr, uint64_t guest_tsc unused, uint64_t guest_ns, uint64_t *val)
 {
-	(void)guest_tsc;
 	if (msr == MSR_APIC_BASE) {
 		*val = l->s.apic_base;
 		return 0;
@@ -380,9 +379,8 @@ int vlapic_msr_read(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t
 	return read_reg(l, msr - MSR_X2APIC, guest_ns, val);
 }
 
-int vlapic_msr_write(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val)
+int vlapic_msr_write(struct vlapic *l, uint32_t msr, uint64_t guest_tsc unused, uint64_t guest_ns, uint64_t val)
 {
-	(void)guest_tsc;
 	if (msr == MSR_APIC_BASE)
 		return write_base(l, val);
 	if (msr == MSR_TSC_DEADLINE) {

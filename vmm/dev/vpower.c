@@ -24,10 +24,9 @@ struct power {
 
 static const struct sfield vpower_fields[] = { F(struct vpower_state, control), F(struct vpower_state, status) };
 
-static int vpower_check(const void *obj, const void *state, struct why *w)
+static int vpower_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct vpower_state *s = state;
-	(void)obj;
 	if ((s->control & SLP_EN) || (s->status & ~WAK_STS))
 		return why_set(w, -EINVAL, "power: control %x, status %x", s->control, s->status);
 	return 0;

@@ -48,10 +48,9 @@ static unsigned rx_room(const struct vuart_state *s)
 	return (s->fcr & FCR_ENABLE ? UART_FIFO_SIZE : 1U) - s->rx_count;
 }
 
-static int vuart_check(const void *obj, const void *state, struct why *w)
+static int vuart_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct vuart_state *s = state;
-	(void)obj;
 	if ((s->ier & ~IER_VALID) || (s->fcr & ~FCR_VALID) || (s->mcr & ~MCR_VALID) || (s->msr_delta & ~MSR_DELTA) ||
 	    s->thre_pending > 1 || s->overrun > 1)
 		return why_set(w, -EINVAL, "uart: reserved bits are set");

@@ -138,10 +138,9 @@ static int follow(struct con *c, const char *name)
 	return 0;
 }
 
-static int cmd_to(struct con *c, int argc, char **argv)
+static int cmd_to(struct con *c, int argc unused, char **argv)
 {
 	struct migrate_params p = { .port = MIGRATE_PORT };
-	(void)argc;
 	const char *name = argv[1], *ms = con_opt(c, "--max-downtime"), *passes = con_opt(c, "--max-passes");
 	struct why w = { "" };
 	char mine[48];
@@ -175,9 +174,8 @@ static int cmd_to(struct con *c, int argc, char **argv)
 
 /* ---- status, cancel ---- */
 
-static int cmd_status(struct con *c, int argc, char **argv)
+static int cmd_status(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	struct migrate_status s;
 
 	out_table(c, "migrations",
@@ -214,9 +212,8 @@ static int cmd_cancel(struct con *c, int argc unused, char **argv)
 
 /* ---- records of attempts whose sources may still hold the image ---- */
 
-static int cmd_records(struct con *c, int argc, char **argv)
+static int cmd_records(struct con *c, int argc unused, char **argv unused)
 {
-	(void)argc, (void)argv;
 	struct decision d;
 	out_table(c, "records", "-12 name|VM, -8 decided, -15 source, -36 id|attempt",
 		  "no records: nothing is open between this host and others");

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* TCP streams that this host opens (net/stream.h). */
+#include "kernel/base/ip4.h"
+#include "lwip/priv/tcp_priv.h"
+#include "net/tcp.h"
+#include <stdio.h>
+
+static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err unused)
+{
+	struct tcp_stream *t = arg;
+	tcp_stream_established(pcb);
+	uint64_t flags = spin_lock_irqsave(&t->lock);
+	t->connected = true;
+	waitq_wake_all(&t->writers);
+	spin_unlock_irqrestore(&t->lock, flags);
+	return ERR_OK;
+}
+
+static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t port)
+{
+	int err = -ENOMEM;
+	NET_CORE_LOCK();
+	struct tcp_pcb *pcb = tcp_new();
+	struct tcp_stream *t = *out = pcb ? tcp_stream_new(pcb) : NULL;
+	if (t) {
+		/* A lost SYN is repeated after 1 s (RFC 6298), lwIP has 3. */
+		pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL;
+		err = tcp_stream_errno(tcp_connect(pcb, ip, port, on_connected), true);
+	} else if (pcb) {
+		tcp_abort(pcb);
+	}
+	NET_CORE_UNLOCK();
+	return err;
+}
+
+static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns)
+{
+	int ret = 0;
+	uint64_t flags = spin_lock_irqsave(&t->lock);
+	while (!t->connected && !t->err && !ret)
+		ret = waitq_wait(&t->writers, &t->lock, &flags, deadline_ns);
+	ret = t->err ? t->err : t->connected ? 0 : ret;
+	spin_unlock_irqrestore(&t->lock, flags);
+	return ret;
+}
+
+int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t deadline_ns, struct why *w)
+{
+	const ip_addr_t ip = { to };
+	const struct ip4_text addr = ip4_text(to);
+	struct tcp_stream *t;
+	char mine[48];
+	*s = NULL;
+	if (!net_address(mine)[0])
+		return net_addr_why(w);
+	int start = connect_start(&t, &ip, port), err = start ? start : connect_wait(t, deadline_ns);
+	if (!err) {
+		sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr.s, port);
+		t->s.ip = to;
+		*s = &t->s;
+		return 0;
+	}
+	if (t) {
+		stream_abort(&t->s);
+		stream_close(&t->s);
+	}
+	if (start == -EHOSTUNREACH)
+		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
+	if (start)
+		return why_set(w, err, "no connection to %s:%u: %s", addr.s, port, err_name(err));
+	if (err == -ECONNREFUSED)
+		return why_set(w, err, "%s:%u refuses the connection: does tern run there?", addr.s, port);
+	return why_set(w, err, "no answer from %s:%u: is the host on and its network connected?", addr.s, port);
+}
