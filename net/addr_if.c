@@ -69,8 +69,10 @@ static void tick_one(struct net_if *i)
 	uint32_t ip = ip4_addr_get_u32(netif_ip4_addr(&i->netif));
 	if (!acd)
 		return;
-	switch (addr_tick(&a, time_ns(), phase_of(acd), ip ? ip : ip4_addr_get_u32(&acd->ipaddr),
-			  i->nic->ops->link_up(i->nic), ip)) {
+	enum addr_acd phase = phase_of(acd);
+	bridge_guard_probed(i->bridge, phase == ADDR_ACD_PROBES ? ip4_addr_get_u32(&acd->ipaddr) : 0);
+	switch (addr_tick(&a, time_ns(), phase, ip ? ip : ip4_addr_get_u32(&acd->ipaddr), i->nic->ops->link_up(i->nic),
+			  ip)) {
 	case ADDR_PROBE:
 		log_debug("net: %s: probing %s", i->name, ip4_text(a.ip).s);
 		acd_start(&i->netif, acd, i->address);

@@ -41,6 +41,7 @@ struct bridge {        /* (c) const after create  [l] lock */
 	/* [l] to add, and what is there is const: addresses of hosts, which no guest may claim */
 	uint8_t guarded[GUARDED_MAX][4];
 	unsigned nguarded; /* [a] */
+	uint32_t probed;   /* [a] another one, for as long as this host probes it; 0: none */
 };
 static struct bridge *first; /* (c) after net_init */
 
@@ -276,7 +277,7 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 
 /*
  * Does a guest speak where hosts do? Frames between hosts (hostframe.h); ARP that claims, or by a probe (RFC 5227,
- * 2.1.1) would take away, an address of a host. h: the first n bytes of the frame. Reads b->guarded, which only grows.
+ * 2.1.1) would take away, an address of a host. h: the first n bytes of the frame. b->guarded only grows: no lock.
  */
 static bool is_hosts_own(const struct bridge *b, const uint8_t h[ARP_END], size_t n)
 {
@@ -292,7 +293,8 @@ static bool is_hosts_own(const struct bridge *b, const uint8_t h[ARP_END], size_
 	for (unsigned i = 0; i < __atomic_load_n(&b->nguarded, __ATOMIC_ACQUIRE); i++)
 		if (!memcmp(b->guarded[i], claimed, 4))
 			return true;
-	return false;
+	uint32_t probed = __atomic_load_n(&b->probed, __ATOMIC_RELAXED);
+	return probed && !memcmp(&probed, claimed, 4);
 }
 
 /* What a guest may say to its host: ARP and ICMP. A tag of a VLAN, too, hides what it is. */
@@ -314,6 +316,8 @@ void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4])
 	}
 	spin_unlock_irqrestore(&b->lock, flags);
 }
+
+void bridge_guard_probed(struct bridge *b, uint32_t ip4) { __atomic_store_n(&b->probed, ip4, __ATOMIC_RELAXED); }
 
 int bridge_input(struct bridge_port *p, struct frame *f)
 {

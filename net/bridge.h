@@ -44,6 +44,8 @@ int bridge_create(struct bridge **b, const char *name) must_check;
  * task.
  */
 void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4]);
+/* The one that this host probes now, in network order, 0: none. A guest that hears the probe may not claim it. */
+void bridge_guard_probed(struct bridge *b, uint32_t ip4);
 void bridge_destroy(struct bridge *b); /* no ports are left; NULL is fine */
 const char *bridge_name(const struct bridge *b);
 void bridge_add(struct bridge *b, struct bridge_port *p);

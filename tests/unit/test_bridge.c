@@ -136,6 +136,12 @@ static void guests_are_no_hosts(void **state)
 	assert_int_equal(guest_says(&n->g1, guest, host), 0); /* asks for it: as who wants to talk to it */
 	assert_int_equal(guest_says(&n->g1, none, guest), 0);
 	assert_int_equal(n->nic.frames, seen + 2);
+	uint32_t probed;
+	memcpy(&probed, guest, sizeof(probed));
+	bridge_guard_probed(n->b, probed); /* by DHCP it was offered to this host, which asks whether it is free */
+	assert_int_equal(guest_says(&n->g1, guest, host), -EACCES);
+	bridge_guard_probed(n->b, 0);
+	assert_int_equal(guest_says(&n->g1, guest, host), 0);
 }
 
 static void learns_and_floods(void **state)
