@@ -85,7 +85,8 @@ static void row_collect(struct vm *vm, void *arg)
 static void show_row(struct con *c, const struct vm_row *r)
 {
 	out_str(c, "name", r->name);
-	out_str(c, "state", r->state);
+	out_str(c, "state|", r->state);
+	out_line(c, "state", "%s", r->migrating && !strcmp(r->state, "running") ? "migrating" : r->state);
 	out_u64(c, "vcpus", r->vcpus);
 	out_bytes(c, "memory_bytes", r->mem);
 	out_str(c, "mac", r->mac.s);

@@ -25,6 +25,7 @@ def watched(rig):
 def test_cancel_during_a_pass(watched):
     source = watched.begin()
     watched.wait_pass(source)
+    assert re.search(rf"^{DEMO} +migrating ", source.cmd("vm list"), re.M)
     r = source.json(f"migrate cancel {DEMO}")
     assert r["result"] == "cancelled", r
     s = watched.status(source)
