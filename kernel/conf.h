@@ -20,7 +20,7 @@ struct conf_entry {
 struct conf {
 	struct conf_entry e[CONF_MAX_ENTRIES];
 	unsigned n;
-	char problems[2048]; /* lines "tern.conf:LINE: what is wrong and what to do", in order of lines */
+	char problems[8192]; /* lines "tern.conf:LINE: what is wrong and what to do", in order of lines */
 };
 
 /* Parse text of len bytes. Always leaves a usable conf; 0, or -EINVAL if something was wrong (see problems). */
@@ -103,7 +103,7 @@ void conf_show(const struct conf_table *t, const void *obj,
 	       void (*show)(void *arg, const struct conf_key *k, const char *value), void *arg);
 
 /*
- * Values: 0 or -EINVAL. Sizes take K, M, G; times ms, s, m (a number alone: milliseconds); MAC is aa:bb:cc:dd:ee:ff
+ * Values: 0 or -EINVAL. Sizes take K, M, G; times ms, s, m; MAC is aa:bb:cc:dd:ee:ff
  * (unicast, not zero); ip4 in network order.
  */
 int conf_parse_size(const char *s, uint64_t *bytes);

@@ -159,6 +159,16 @@ static const struct conf_key *key_of(const struct conf_table *t, const char *key
 	return NULL;
 }
 
+static void no_key(struct conf_reader *r, const struct conf_entry *e)
+{
+	const struct conf_table *t = r->table;
+	char has[128] = "";
+	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
+		sniprintf(has + strlen(has), sizeof(has) - strlen(has), "%s%s", has[0] ? ", " : "", k->key);
+	conf_problem(r->c, e->line, "[%s%s%s] has no key '%s'; ignored. It has %s", t->kind, e->name[0] ? " " : "",
+		     e->name, e->key, has);
+}
+
 bool conf_read(struct conf_reader *r, void *obj)
 {
 	const struct conf_table *t = r->table;
@@ -175,8 +185,7 @@ bool conf_read(struct conf_reader *r, void *obj)
 		const struct conf_key *k = key_of(t, e->key);
 		w.text[0] = '\0';
 		if (!k)
-			conf_problem(r->c, e->line, "[%s%s%s] has no key '%s'; ignored", t->kind, e->name[0] ? " " : "",
-				     e->name, e->key);
+			no_key(r, e);
 		else if (k->type->parse(k, e->value, o + k->off, &w))
 			conf_wrong(r, k->key, "write %s%s%s", k->help, w.text[0] ? "; " : "", w.text);
 	}

@@ -9,7 +9,6 @@
 static const char *digits(const char *s, uint64_t *v)
 {
 	const char *start = s;
-
 	for (*v = 0; *s >= '0' && *s <= '9'; s++)
 		if (__builtin_mul_overflow(*v, 10, v) || __builtin_add_overflow(*v, (uint64_t)(*s - '0'), v))
 			return NULL;
@@ -19,7 +18,6 @@ static const char *digits(const char *s, uint64_t *v)
 int conf_parse_uint(const char *s, uint64_t max, uint64_t *v)
 {
 	uint64_t n;
-
 	s = digits(s, &n);
 	if (!s || *s || n > max)
 		return -EINVAL;
@@ -31,7 +29,6 @@ int conf_parse_size(const char *s, uint64_t *bytes)
 {
 	unsigned shift = 0;
 	uint64_t n;
-
 	s = digits(s, &n);
 	if (!s)
 		return -EINVAL;
@@ -56,7 +53,7 @@ int conf_parse_ms(const char *s, uint64_t max, uint64_t *ms)
 	static const struct {
 		const char *unit;
 		uint64_t ms;
-	} units[] = { { "", 1 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 } };
+	} units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 } };
 	uint64_t n;
 
 	s = digits(s, &n);
@@ -84,7 +81,6 @@ int conf_parse_mac(const char *s, uint8_t mac[6])
 {
 	uint8_t m[6];
 	unsigned any = 0;
-
 	for (int i = 0; i < 6; i++, s += 3) {
 		int hi = hex_digit(s[0]), lo = hi < 0 ? -1 : hex_digit(s[1]);
 
@@ -103,7 +99,6 @@ int conf_parse_mac(const char *s, uint8_t mac[6])
 int conf_parse_ip4(const char *s, uint32_t *ip)
 {
 	uint8_t b[4];
-
 	for (int i = 0; i < 4; i++) {
 		const char *start = s;
 		uint64_t v;

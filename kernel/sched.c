@@ -102,6 +102,22 @@ static struct task *pick(struct runq *rq)
 	return NULL;
 }
 
+/* The first that may run elsewhere, of priorities from `first` on; or NULL. No lock of a queue is held. */
+static struct task *take_ready(struct runq *rq, unsigned first)
+{
+	struct task *found = NULL;
+	spin_acquire(&rq->lock);
+	for (unsigned p = first; p < TASK_NPRIO && !found; p++)
+		list_for_each(t, &rq->ready[p], struct task, run)
+			if (!__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE)) {
+				dequeue(rq, t);
+				found = t;
+				break;
+			}
+	spin_release(&rq->lock);
+	return found;
+}
+
 /* A ready task of another CPU, or NULL. */
 static struct task *steal(struct runq *thief)
 {
@@ -110,16 +126,7 @@ static struct task *steal(struct runq *thief)
 		struct runq *rq = __atomic_load_n(&runqs[(self + i) % n], __ATOMIC_ACQUIRE);
 		if (!rq || !__atomic_load_n(&rq->nready, __ATOMIC_SEQ_CST))
 			continue;
-		struct task *found = NULL;
-		spin_acquire(&rq->lock);
-		for (unsigned p = 0; p < TASK_NPRIO && !found; p++)
-			list_for_each(t, &rq->ready[p], struct task, run)
-				if (!__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE)) {
-					dequeue(rq, t);
-					found = t;
-					break;
-				}
-		spin_release(&rq->lock);
+		struct task *found = take_ready(rq, 0);
 		if (found)
 			return found;
 	}
@@ -160,15 +167,7 @@ static void balance(struct runq *rq)
 	}
 	if (load(to) + 2 > load(rq))
 		return;
-	struct task *found = NULL;
-	spin_acquire(&rq->lock);
-	list_for_each(t, &rq->ready[TASK_PRIO_NORMAL], struct task, run)
-		if (!__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE)) {
-			dequeue(rq, t);
-			found = t;
-			break;
-		}
-	spin_release(&rq->lock);
+	struct task *found = take_ready(rq, TASK_PRIO_NORMAL);
 	if (!found)
 		return;
 	spin_acquire(&to->lock);

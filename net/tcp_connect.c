@@ -69,6 +69,6 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 	if (start)
 		return why_set(w, err, "no connection to %s:%u: %s", addr.s, port, err_name(err));
 	if (err == -ECONNREFUSED)
-		return why_set(w, err, "%s:%u refuses the connection: does tern run there?", addr.s, port);
-	return why_set(w, err, "no answer from %s:%u: is the host on and its network connected?", addr.s, port);
+		return why_set(w, err, "%s:%u refuses the connection (does tern run there?)", addr.s, port);
+	return why_set(w, err, "no answer from %s:%u (is that host on, its network connected?)", addr.s, port);
 }

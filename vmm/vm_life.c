@@ -97,23 +97,31 @@ fail:
 	return why_set(w, err, "cannot build the VM: %s", err_name(err));
 }
 
+int vm_boot_files(const struct vm *vm, const struct vm_file **kernel, const struct vm_file **initrd, struct why *w)
+{
+	bool wants_initrd = vm->cfg.s.initrd[0];
+	*kernel = vmm_file(vm->cfg.s.kernel);
+	*initrd = wants_initrd ? vmm_file(vm->cfg.s.initrd) : NULL;
+	if (*kernel && (*initrd || !wants_initrd))
+		return 0;
+	return why_set(w, -ENOENT,
+		       "this host has no file %s: a [vm] section of its tern.conf must name it, and it be on the boot "
+		       "volume, when the host boots",
+		       *kernel ? vm->cfg.s.initrd : vm->cfg.s.kernel);
+}
+
 /* Kernel, tables and the boot CPU's state, as after a power-on. */
 static int load_boot_image(struct vm *vm, struct why *w)
 {
 	struct linux_image img = { .cmdline = vm->cfg.s.cmdline };
-	const struct vm_file *kernel = vmm_file(vm->cfg.s.kernel),
-			     *initrd = vm->cfg.s.initrd[0] ? vmm_file(vm->cfg.s.initrd) : NULL;
-	if (!kernel)
-		return why_set(w, -ENOENT,
-			       "this host has no file %s to boot it from; add it to tern.conf and to the boot volume",
-			       vm->cfg.s.kernel);
-	if (vm->cfg.s.initrd[0] && !initrd)
-		return why_set(w, -ENOENT, "this host has no file %s; add it to tern.conf and to the boot volume",
-			       vm->cfg.s.initrd);
+	const struct vm_file *kernel, *initrd;
+	int err = vm_boot_files(vm, &kernel, &initrd, w);
+	if (err)
+		return err;
 	img.kernel = kernel->data, img.kernel_size = kernel->size;
 	if (initrd)
 		img.initrd = initrd->data, img.initrd_size = initrd->size;
-	int err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
+	err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
 	if (err)
 		return why_set(w, err, "the guest's ACPI tables do not fit");
 	err = linux_load(&vm->mem, &img, vm->boot, w);
@@ -172,13 +180,11 @@ int vm_start(struct vm *vm, struct why *w)
 	err = cpuid_table_init(&vm->cpuid, vm->cfg.cpu, &cpuid_this_cpu, w);
 	if (!err)
 		err = build(vm, NULL, NULL, w);
+	if (!err && (err = load_boot_image(vm, w)))
+		teardown(vm);
+	snprintf(vm->fail, sizeof(vm->fail), "%.191s", err ? w->text : "");
 	if (err)
 		goto out;
-	err = load_boot_image(vm, w);
-	if (err) {
-		teardown(vm);
-		goto out;
-	}
 	clock_start(vm);
 	vm->start_ns = time_ns();
 	run_vcpus(vm);

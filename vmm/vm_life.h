@@ -7,3 +7,5 @@ int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, st
 void vm_forget(struct vm *vm);
 void vm_ref(struct vm *vm);
 int vm_autostart(void) must_check;
+int vm_boot_files(const struct vm *vm, const struct vm_file **kernel, const struct vm_file **initrd,
+		  struct why *w) must_check; /* *initrd: NULL for none; -ENOENT */

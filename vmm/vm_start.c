@@ -3,6 +3,7 @@
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "vmm/vm_life.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 struct vm_guard vm_guard;
@@ -66,13 +67,19 @@ static void autostart_one(void *arg)
 	struct vm *vm = arg;
 	struct why w = { "" };
 	bool alone = vm->cfg.s.autostart == VM_AUTOSTART_ALONE;
-	if (ask_begin(vm)) {
-		int err = start_guarded(vm, alone ? VM_START_ALONE : VM_START_AUTO, NULL, &w);
-		if (err == -EEXIST)
-			log_warn("vm %s: not started: %s", vm->cfg.name, w.text);
-		else if (err && err != -ECANCELED)
-			log_error("vm %s: cannot start: %s", vm->cfg.name, w.text);
+	const struct vm_file *kernel, *initrd;
+	int err = vm_boot_files(vm, &kernel, &initrd, &w);
+	if (err) { /* nobody need be asked */
+		mutex_lock(&vm->lock);
+		sniprintf(vm->fail, sizeof(vm->fail), "%.191s", w.text);
+		mutex_unlock(&vm->lock);
+	} else {
+		err = ask_begin(vm) ? start_guarded(vm, alone ? VM_START_ALONE : VM_START_AUTO, NULL, &w) : -ECANCELED;
 	}
+	if (err == -EEXIST)
+		log_warn("vm %s: not started: %s", vm->cfg.name, w.text);
+	else if (err && err != -ECANCELED)
+		log_error("vm %s: cannot start: %s", vm->cfg.name, w.text);
 	vm_put(vm);
 }
 

@@ -260,13 +260,12 @@ static void test_values(void **state)
 	assert_int_equal(conf_parse_uint("65536", 65535, &v), -EINVAL);
 	assert_int_equal(conf_parse_uint("18446744073709551615", UINT64_MAX, &v), 0);
 	assert_int_equal(conf_parse_uint("0x10", 65535, &v), -EINVAL);
-	static const char *const bad_time[] = {
-		"", "s", "-1s", "1.5s", "60001", "61s", "2m", "1h", "1 s", "1s ", "18446744073709551616"
-	};
+	static const char *const bad_time[] = { "",    "s",  "-1s", "1.5s", "300", "60001ms",
+						"61s", "2m", "1h",  "1 s",  "1s ", "18446744073709551616" };
 	static const struct {
 		const char *s;
 		uint64_t ms;
-	} good_time[] = { { "0", 0 }, { "300", 300 }, { "300ms", 300 }, { "60s", 60000 }, { "1m", 60000 } };
+	} good_time[] = { { "0s", 0 }, { "300ms", 300 }, { "60s", 60000 }, { "1m", 60000 } };
 	for (size_t i = 0; i < ARRAY_SIZE(bad_time); i++)
 		assert_int_equal(conf_parse_ms(bad_time[i], 60000, &v), -EINVAL);
 	for (size_t i = 0; i < ARRAY_SIZE(good_time); i++) {

@@ -80,7 +80,7 @@ static void host_keys(void **state unused)
 	h = host("[host]\nname = server 1\nundecided = perhaps\ncolour = red\n");
 	said("tern.conf:2: [host] name = server 1: write 1 to 31 letters, digits, '_', '-' and '.'\n"
 	     "tern.conf:3: [host] undecided = perhaps: write ask or resume\n"
-	     "tern.conf:4: [host] has no key 'colour'; ignored\n");
+	     "tern.conf:4: [host] has no key 'colour'; ignored. It has name, console, undecided\n");
 	assert_string_equal(h.name, "tern");
 	h = host("[host]\nname =\n");
 	assert_string_equal(h.name, "tern");
@@ -219,7 +219,8 @@ static void a_wrong_vm(void **state unused)
 	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write a unicast MAC address, such as 52:54:00:77:00:01\n"
 	     "tern.conf:6: [vm demo] cpu = fast: no such CPU model; write host or portable\n"
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
-	     "tern.conf:8: [vm demo] has no key 'men'; ignored\n");
+	     "tern.conf:8: [vm demo] has no key 'men'; ignored. It has kernel, initrd, cmdline, mem, vcpus, mac, cpu, "
+	     "autostart\n");
 	assert_string_equal(wrong,
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
 	vm("[vm demo]\nmem = 8M\n");

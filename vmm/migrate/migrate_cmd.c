@@ -109,7 +109,6 @@ static int follow(struct con *c, const char *name)
 	struct migrate_status s = { .phase = MIG_CONNECT };
 	uint64_t undecided_ns = 0;
 	bool quiet = c->json;
-
 	while (status_of(name, &s) && !is_over(&s)) {
 		progress_line(c, &s);
 		bool leaves =
@@ -145,8 +144,11 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	struct why w = { "" };
 	char mine[48];
 	uint64_t downtime = MIGRATE_DOWNTIME_MS, max_passes = MIGRATE_MAX_PASSES;
-	if (ms && (conf_parse_ms(ms, 60000, &downtime) || !downtime))
-		return con_error(c, -EINVAL, "migrate: --max-downtime %s: give a time up to 60s, as 300ms", ms);
+	if (ms && conf_parse_uint(ms, 60000, &downtime) &&
+	    conf_parse_ms(ms, 60000, &downtime)) /* alone: as it was once */
+		downtime = 0;
+	if (!downtime)
+		return con_error(c, -EINVAL, "migrate: --max-downtime %s: give a time up to 60s, as 300ms or 2s", ms);
 	p.max_downtime_ms = (uint32_t)downtime;
 	if (passes && (conf_parse_uint(passes, 1000, &max_passes) || !max_passes))
 		return con_error(c, -EINVAL, "migrate: --max-passes %s: give 1..1000", passes);
@@ -177,7 +179,6 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 static int cmd_status(struct con *c, int argc unused, char **argv unused)
 {
 	struct migrate_status s;
-
 	out_table(c, "migrations",
 		  "-12 name|VM, -13 peer, -14 phase, 4 passes|pass, 8 bytes, 8 total_ms|time, 8 downtime_us",
 		  "no migrations since tern started");

@@ -75,6 +75,7 @@ static int greet(struct connection *k)
 	if (err)
 		return err;
 	probe_greeted(&k->peer, k->s->peer);
+	k->greeted = true;
 	return wire_recv(&k->rx, end, MIG_GREETING_NS, &k->why);
 }
 
@@ -132,7 +133,9 @@ void migrate_serve(void *arg unused, struct stream *s)
 		k->s = s;
 		err = serve_connection(k);
 	}
-	if (err)
+	if (err == -EPIPE && k->greeted)
+		log_debug("%s greeted, and wanted nothing", s->peer); /* it sees whether this host is there */
+	else if (err)
 		log_info("a connection to the migration service from %s: %s", s->peer,
 			 k && k->why.text[0] ? k->why.text : err_name(err));
 	if (k) {

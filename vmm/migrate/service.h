@@ -8,6 +8,7 @@ struct connection { /* of its own task alone */
 	struct wire_tx tx;
 	struct wire_rx rx;
 	struct hello peer;
+	bool greeted;   /* that is there */
 	struct why why; /* what went wrong, for the log */
 };
 

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* `vm list` and `vm info`: snapshots, so that nothing is printed under a lock. */
+#include "kernel/base/mac.h"
+#include "kernel/conf.h"
+#include "kernel/time.h"
+#include "vmm/migrate/departed.h"
+#include "vmm/vm_cmd_show.h"
+#include "vmm/vm_console.h"
+#include "vmm/x86/vcpu.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const exit_names[] = {
+	[EXIT_HOST_IRQ] = "host_irq",
+	[EXIT_HANDLED] = "handled",
+	[EXIT_CPUID] = "cpuid",
+	[EXIT_MSR] = "msr",
+	[EXIT_IO] = "io",
+	[EXIT_NPF] = "npf",
+	[EXIT_HLT] = "hlt",
+	[EXIT_VMCALL] = "vmcall",
+	[EXIT_IRQ_WINDOW] = "irq_window",
+	[EXIT_XSETBV] = "xsetbv",
+	[EXIT_EXCEPTION] = "exception",
+	[EXIT_CACHE] = "cache",
+	[EXIT_UNDEFINED] = "undefined",
+	[EXIT_PRIVILEGED] = "privileged",
+	[EXIT_PAUSE] = "pause",
+	[EXIT_RDTSC] = "rdtsc",
+	[EXIT_SHUTDOWN] = "shutdown",
+	[EXIT_INVALID] = "invalid",
+};
+
+/* What both `list` and `info` show: a snapshot, so that nothing is printed under a lock. */
+struct vm_row {
+	char name[VM_NAME_MAX], fail[CONF_WRONG_MAX];
+	struct mac_text mac;
+	char waits_for[160]; /* off: why it has not started yet */
+	char moved[96];      /* departed: where to and when; then there is nothing else */
+	const char *state;
+	uint64_t mem, uptime_ns; /* uptime: since it started or arrived here; 0: off */
+	uint32_t vcpus;
+	bool migrating;
+};
+struct vm_rows {
+	struct vm_row *row; /* NULL: count only */
+	unsigned n, max;
+};
+
+static void row_fill(struct vm_row *r, struct vm *vm)
+{
+	enum vm_state st = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
+	memcpy(r->name, vm->cfg.name, sizeof(r->name));
+	memcpy(r->fail, vm->fail, sizeof(r->fail));
+	r->fail[sizeof(r->fail) - 1] = '\0';
+	memcpy(r->waits_for, vm->waits_for, sizeof(r->waits_for));
+	r->waits_for[sizeof(r->waits_for) - 1] = '\0';
+	r->mac = mac_text(vm->cfg.mac);
+	r->state = vm_state_is_off(st) && __atomic_load_n(&vm->lease, __ATOMIC_RELAXED) == VM_LEASE_ASKING
+			   ? "starting"
+			   : vm_state_name(st);
+	r->mem = vm->cfg.mem;
+	r->vcpus = vm->cfg.vcpus;
+	r->uptime_ns = vm_state_is_off(st) || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
+	r->migrating = vm_is_migrating(vm);
+}
+
+static void row_collect(struct vm *vm, void *arg)
+{
+	struct vm_rows *rows = arg;
+	if (rows->row && rows->n < rows->max)
+		row_fill(&rows->row[rows->n], vm);
+	if (!rows->row || rows->n < rows->max)
+		rows->n++;
+}
+
+static void show_row(struct con *c, const struct vm_row *r)
+{
+	out_str(c, "name", r->name);
+	out_str(c, "state|", r->state);
+	out_line(c, "state", "%s", r->migrating && !strcmp(r->state, "running") ? "migrating" : r->state);
+	out_u64(c, "vcpus", r->vcpus);
+	out_bytes(c, "memory_bytes", r->mem);
+	out_str(c, "mac", r->mac.s);
+	out_ms(c, "uptime_ms|up", r->uptime_ns);
+	out_bool(c, "migrating", r->migrating);
+	out_more(c, "fail|failed", r->fail);
+	out_more(c, "waits_for|waits", r->waits_for);
+	out_more(c, "moved", r->moved);
+}
+
+/* Those that were sent away: `vm start` can still have them, when their new host is gone. */
+static void collect_departed(struct vm_rows *rows)
+{
+	struct departure d;
+	for (unsigned i = 0; rows->n < rows->max && departed_get(NULL, i, &d); i++) {
+		struct vm_row *r = &rows->row[rows->n++];
+		char when[16];
+		memset(r, 0, sizeof(*r));
+		memcpy(r->name, d.cfg.name, sizeof(r->name));
+		r->mac = mac_text(d.cfg.mac);
+		departed_when(&d, when);
+		sniprintf(r->moved, sizeof(r->moved), "to %s%s", d.host, when);
+		r->state = "moved";
+		r->mem = d.cfg.mem;
+		r->vcpus = d.cfg.vcpus;
+	}
+}
+
+int vm_cmd_show_list(struct con *c, int argc unused, char **argv unused)
+{
+	struct vm_rows rows = { 0 };
+	vm_for_each(row_collect, &rows);
+	rows.max = rows.n + departed_count() + 8; /* some may appear meanwhile */
+	rows.n = 0;
+	rows.row = calloc(rows.max, sizeof(*rows.row));
+	if (!rows.row)
+		return con_error(c, -ENOMEM, "vm list: out of memory");
+	vm_for_each(row_collect, &rows);
+	collect_departed(&rows);
+
+	out_table(c, "vms", "-14 name, -13 state, 5 vcpus, 9 memory_bytes, -17 mac, -11 uptime_ms|up",
+		  "no VMs: tern.conf has none, or they were forgotten until the next boot");
+	for (unsigned i = 0; i < rows.n; i++) {
+		out_row(c);
+		show_row(c, &rows.row[i]);
+		out_row_end(c);
+	}
+	out_table_end(c);
+	free(rows.row);
+	return 0;
+}
+
+static void uuid_text(char out[37], const uint8_t u[16])
+{
+	sniprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
+		  u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
+struct vm_detail {
+	struct vm_row row;
+	char uuid[37];
+	uint64_t exits[ARRAY_SIZE(exit_names)];
+	uint64_t console_bytes, unclaimed, splits;
+	bool tracking;
+};
+
+static void detail_fill(struct vm_detail *d, struct vm *vm)
+{
+	uint8_t none[1];
+	memset(d, 0, sizeof(*d));
+	row_fill(&d->row, vm);
+	uuid_text(d->uuid, vm->cfg.uuid);
+	vm_console_tail(vm, none, 0, &d->console_bytes);
+	mutex_lock(&vm->lock); /* vCPUs and memory stay */
+	for (unsigned i = 0; vm->vcpus && i < vm->nvcpus; i++)
+		for (unsigned k = 0; vm->vcpus[i] && k < ARRAY_SIZE(exit_names); k++)
+			d->exits[k] += __atomic_load_n(&vm->vcpus[i]->exits[k], __ATOMIC_RELAXED);
+	d->unclaimed = vm->machine.bus.unclaimed;
+	d->tracking = vm->mem.tracking;
+	d->splits = vm->mem.splits;
+	mutex_unlock(&vm->lock);
+}
+
+/* Of the configuration, what is not in the row as a number. */
+static void show_key(void *c, const struct conf_key *k, const char *value)
+{
+	if (k->type == &conf_type_str || k->type == &conf_type_choice)
+		out_str(c, k->key, value);
+}
+
+static void show_detail(struct con *c, const struct vm *vm, const struct vm_detail *d)
+{
+	show_row(c, &d->row);
+	out_str(c, "uuid", d->uuid);
+	conf_show(&vm_conf_table, &vm->cfg, show_key, c);
+	out_bool(c, "dirty_tracking", d->tracking);
+	out_u64(c, "page_splits", d->splits);
+	out_bytes(c, "console_bytes", d->console_bytes);
+	out_u64(c, "unclaimed_accesses|bus, unclaimed", d->unclaimed);
+	out_words(c, "exits");
+	for (unsigned k = 0; k < ARRAY_SIZE(exit_names); k++)
+		out_u64(c, exit_names[k], d->exits[k]);
+	out_words_end(c);
+}
+
+int vm_cmd_show_info(struct con *c, struct vm *vm)
+{
+	struct vm_detail d;
+	detail_fill(&d, vm);
+	show_detail(c, vm, &d);
+	return 0;
+}
