@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -129,11 +130,18 @@ def test_address_by_dhcp(switch, tmp_path):
 
 def test_waiting_is_shown_and_left(switch):
     """`vm start` asks a peer that is silent: that is shown, ^C leaves it, and the VM does not start then. A host with a VM stays on."""
-    conf = vm_conf("third", "tern.load=none", 128, "52:54:00:77:00:53", kernel="stock")
+    conf = vm_conf("third", "tern.load=none", 128, "52:54:00:77:00:53", kernel="stock", autostart="yes")
     h = Host("c", switch, host_conf(3, "c", conf, peer=("f", 6)), 3)
     try:
         h.start()
         h.wait_address()
+        h.wait_vm("third", "starting", 10)
+        assert "its start is given up" in h.cmd("vm stop third")
+        assert h.vms()["third"]["state"] == "stopped"
+        end = time.monotonic() + 20  # what it was told by then ends with the questions under way
+        while h.vms()["third"].get("waits_for"):
+            assert time.monotonic() < end
+            time.sleep(0.2)
         start = h.console.begin("vm start third")
         h.console.expect(r"starting \(asks f, \d+ s\)", 10, start)
         h.console.send("\x03")
@@ -155,7 +163,7 @@ def test_waiting_is_shown_and_left(switch):
 
 def test_boot_wrong_configuration(shared):
     """A missing file, a wrong key and MACs that no VM may have are said with file, line and key, in their order, and the rest starts."""
-    bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\ncolour = blue\n"
+    bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\ncolour = blue\nautostart = yes\n"
     for name, mac in (("first", "52:54:00:77:00:61"), ("second", "52:54:00:77:00:61"), ("hosts", "52:54:00:00:00:03"),
                       ("group", "53:54:00:77:00:62")):
         bad += f"\n[vm {name}]\nkernel = nosuchfile\nmac = {mac}\n"
@@ -180,6 +188,8 @@ def test_boot_wrong_configuration(shared):
         h.wait_address()
         assert client.ping(h.address, 2) == 0
         assert h.console.json_result("vm start broken")["error"]["text"]
+        assert "this host has no file nosuchfile" in " ".join(h.cmd("vm info broken").split())
+        assert "starts with mem = 70M at least" in " ".join(h.cmd("vm list").split())
         reboot = h.console.begin("reboot --json")
         h.console.expect(r"tern 0\.[0-9.]+ on c", 60, reboot)
         h.console.wait_prompt(30, reboot + 20)
