@@ -71,6 +71,15 @@ def run(host, instants, options=""):
 
 
 @pytest.mark.parametrize("kind", ["amd", "intel"])
+def test_illegal_vector(start, kind):
+    """A halted guest whose timer sends an illegal vector to itself: its vCPU once waited for its own lock, and with it the host."""
+    host = start(kind, 1, "once illegal")
+    host.json("vm start torture")
+    hashes(host, 1, 1, 60)
+    host.wait_vm("torture", "stopped", 10)
+
+
+@pytest.mark.parametrize("kind", ["amd", "intel"])
 def test_torture(start, kind):
     """With two CPUs the guest also changes its CPU. QEMU's breakpoints do not follow it there."""
     met = run(start(kind, 2, "nobreak") if kind == "amd" else start(kind, 1), 500)

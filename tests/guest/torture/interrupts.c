@@ -162,20 +162,23 @@ static void on_error(struct frame *f)
 
 /*
  * A timer with an illegal vector sets ESR and raises the error interrupt, which ends the HLT (SDM 3A 11.5.3). It is
- * periodic, for whom STI's shadow does not keep from halting after the first one.
+ * periodic, for whom STI's shadow does not keep from halting after the first one; and set anew each time, for a timer
+ * interrupt that was pending has set it otherwise.
  */
 void part_illegal(void)
 {
-	uint64_t before = came[VEC_ERROR], flags = irq_save(), timer = rdmsr(X2_LVT_TIMER);
+	if (!with_illegal)
+		return;
+	uint64_t before = came[VEC_ERROR], flags = irq_save();
 	wrmsr(X2_ESR, 0);
 	wrmsr(X2_LVT_ERROR, VEC_ERROR);
-	wrmsr(X2_LVT_TIMER, 1 << 17 | 5);
-	wrmsr(X2_INITIAL, 300000);
-	while (came[VEC_ERROR] == before)
+	while (came[VEC_ERROR] == before) {
+		wrmsr(X2_LVT_TIMER, 1 << 17 | 5);
+		wrmsr(X2_INITIAL, 300000);
 		__asm__ volatile("sti; hlt; cli" ::: "memory");
+	}
 	wrmsr(X2_LVT_ERROR, BIT(16));
 	wrmsr(X2_INITIAL, 0);
-	wrmsr(X2_LVT_TIMER, timer);
 	timer_start();
 	irq_restore(flags);
 }

@@ -5,6 +5,7 @@
  *
  *   rounds=N   of a lap (64)          tick=US  between timer interrupts, on average (500)
  *   once       off after the first lap; else it goes on for ever
+ *   illegal    the timer sends an illegal vector, too, once a round
  *   nobreak    no hardware breakpoints (QEMU's emulation of them does not survive a guest's change of its host CPU)
  *   nocr8      CR8 is only read (QEMU 7.2 crashes when a guest writes it while an interrupt waits)
  *   noshadow   interrupts may come in the shadow of STI (QEMU before 10 forgets it at VMRUN)
@@ -14,7 +15,7 @@
 #include "torture.h"
 
 uint64_t round_number;
-bool with_breakpoints = true, breaks_meet_interrupts = true, strict_shadow = true, with_cr8 = true;
+bool with_breakpoints = true, breaks_meet_interrupts = true, strict_shadow = true, with_cr8 = true, with_illegal;
 static uint64_t sum;
 
 void *memset(void *p, int c, size_t n)
@@ -99,6 +100,7 @@ void torture_main(const uint8_t *boot_params)
 	breaks_meet_interrupts = !option(line, "apart", 0);
 	strict_shadow = !option(line, "noshadow", 0);
 	with_cr8 = !option(line, "nocr8", 0);
+	with_illegal = option(line, "illegal", 0);
 
 	machine_init(option(line, "tick", 500));
 	faults_init();

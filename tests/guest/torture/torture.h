@@ -48,7 +48,7 @@ enum { IST_DF = 1, IST_SOFT = 2, IST_HARD = 3, IST_WATCHED = 4 };
 
 /* ---- main.c ---- */
 extern uint64_t round_number;
-extern bool with_breakpoints, breaks_meet_interrupts, strict_shadow, with_cr8;
+extern bool with_breakpoints, breaks_meet_interrupts, strict_shadow, with_cr8, with_illegal;
 void hash(uint64_t v);
 _Noreturn void bad(const char *what, uint64_t a, uint64_t b); /* an inconsistency: says so, and stops */
 #define CHECK(what, got, want)                         \
