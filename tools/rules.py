@@ -148,7 +148,7 @@ def fields(sources):
 CXX = {"new", "class", "this", "delete", "template", "private", "public", "protected", "virtual", "operator", "namespace", "using", "typename",
        "friend", "explicit", "export", "try", "catch", "throw", "mutable"}
 # Tables that are read by column, wider than 120; a comment beside the code is not one.
-WIDE = {"rules.c", "cpuid_dumps.h", "test_cpu_check.c"}
+WIDE = {"cpuid_dumps.h", "test_cpu_check.c"}
 OFF = re.compile(r"/\* clang-format off \*/.*?/\* clang-format on \*/", re.S)
 
 

@@ -12,7 +12,8 @@ const struct rule record_rules[RECORD_STATES][RECORD_EVENTS] = {
 		[RECORD_EV_READY]        = { RECORD_NONE,      ACT_REFUSE },
 		[RECORD_EV_COMMIT]       = { RECORD_NONE,      ACT_REFUSE },
 		[RECORD_EV_GIVE_UP]      = { RECORD_NONE,      ACT_NONE },
-		[RECORD_EV_QUERY]        = { RECORD_NONE,      ACT_SAY_UNKNOWN }, /* not NEVER: it may have been STARTED and dropped */
+		/* Not NEVER: it may have been STARTED and dropped. */
+		[RECORD_EV_QUERY]        = { RECORD_NONE,      ACT_SAY_UNKNOWN },
 		[RECORD_EV_TOLD_STARTED] = { RECORD_STARTED,   ACT_NONE },
 		[RECORD_EV_TOLD_NEVER]   = { RECORD_NEVER,     ACT_NONE },
 		[RECORD_EV_DONE]         = { RECORD_NONE,      ACT_NONE },
@@ -21,7 +22,8 @@ const struct rule record_rules[RECORD_STATES][RECORD_EVENTS] = {
 	[RECORD_RECEIVING] = {
 		[RECORD_EV_OFFER]        = { RECORD_RECEIVING, ACT_REFUSE },
 		[RECORD_EV_READY]        = { RECORD_READY,     ACT_SAY_READY },
-		[RECORD_EV_COMMIT]       = { RECORD_NEVER,     ACT_DISCARD }, /* before READY: the peer is out of its mind */
+		/* Before READY: the peer is out of its mind. */
+		[RECORD_EV_COMMIT]       = { RECORD_NEVER,     ACT_DISCARD },
 		[RECORD_EV_GIVE_UP]      = { RECORD_NEVER,     ACT_DISCARD }, /* COMMIT may be under way behind END */
 		[RECORD_EV_QUERY]        = { RECORD_NEVER,     ACT_DISCARD },
 		[RECORD_EV_TOLD_STARTED] = { RECORD_RECEIVING, ACT_REFUSE },
@@ -44,7 +46,8 @@ const struct rule record_rules[RECORD_STATES][RECORD_EVENTS] = {
 		[RECORD_EV_OFFER]        = { RECORD_STARTED,   ACT_REFUSE },
 		[RECORD_EV_READY]        = { RECORD_STARTED,   ACT_REFUSE },
 		[RECORD_EV_COMMIT]       = { RECORD_STARTED,   ACT_REFUSE },
-		[RECORD_EV_GIVE_UP]      = { RECORD_STARTED,   ACT_NONE }, /* too late; what the VM does later is another matter */
+		/* Too late; what the VM does later is another matter. */
+		[RECORD_EV_GIVE_UP]      = { RECORD_STARTED,   ACT_NONE },
 		[RECORD_EV_QUERY]        = { RECORD_STARTED,   ACT_SAY_STARTED },
 		[RECORD_EV_TOLD_STARTED] = { RECORD_STARTED,   ACT_NONE },
 		[RECORD_EV_TOLD_NEVER]   = { RECORD_STARTED,   ACT_REFUSE },
@@ -79,7 +82,8 @@ const struct rule source_rules[SOURCE_STATES][SOURCE_EVENTS] = {
 	},
 	[SOURCE_PAUSED] = {
 		[SOURCE_EV_PAUSE]         = { SOURCE_PAUSED,    ACT_REFUSE },
-		[SOURCE_EV_FAIL]          = { SOURCE_RUNS,      ACT_RESUME }, /* COMMIT is not out: nobody need be asked */
+		/* COMMIT is not out: nobody need be asked. */
+		[SOURCE_EV_FAIL]          = { SOURCE_RUNS,      ACT_RESUME },
 		[SOURCE_EV_COMMIT]        = { SOURCE_UNDECIDED, ACT_SEND_COMMIT },
 		[SOURCE_EV_STARTED]       = { SOURCE_PAUSED,    ACT_REFUSE },
 		[SOURCE_EV_NEVER]         = { SOURCE_RUNS,      ACT_RESUME },
@@ -115,21 +119,26 @@ const struct rule source_rules[SOURCE_STATES][SOURCE_EVENTS] = {
 	},
 };
 
+/* What `vm start` does, `vm start --force`, autostart = yes, = alone, and = alone after its 30 s. */
+#define BY(operator_, force, auto_, alone, due)                                                                  \
+	{ [START_OPERATOR] = ACT_##operator_, [START_FORCE] = ACT_##force, [START_AUTO] = ACT_##auto_,           \
+	  [START_ALONE] = ACT_##alone, [START_ALONE_DUE] = ACT_##due }
 const uint8_t start_rules[EVIDENCES][START_POLICIES] = {
-	/*                        `vm start`               --force              yes                   alone                 30 s over */
-	[EVIDENCE_STARTED]  = { [START_OPERATOR] = ACT_REFUSE, [START_FORCE] = ACT_GO, [START_AUTO] = ACT_REFUSE, [START_ALONE] = ACT_REFUSE, [START_ALONE_DUE] = ACT_REFUSE },
-	[EVIDENCE_HERE]     = { [START_OPERATOR] = ACT_REFUSE, [START_FORCE] = ACT_GO, [START_AUTO] = ACT_REFUSE, [START_ALONE] = ACT_REFUSE, [START_ALONE_DUE] = ACT_REFUSE },
-	[EVIDENCE_CONFLICT] = { [START_OPERATOR] = ACT_TELL,   [START_FORCE] = ACT_GO, [START_AUTO] = ACT_WAIT,   [START_ALONE] = ACT_WAIT,   [START_ALONE_DUE] = ACT_WAIT },
-	[EVIDENCE_MOVED]    = { [START_OPERATOR] = ACT_TELL,   [START_FORCE] = ACT_GO, [START_AUTO] = ACT_WAIT,   [START_ALONE] = ACT_WAIT,   [START_ALONE_DUE] = ACT_WAIT },
-	[EVIDENCE_ALIVE]    = { [START_OPERATOR] = ACT_TELL,   [START_FORCE] = ACT_GO, [START_AUTO] = ACT_WAIT,   [START_ALONE] = ACT_WAIT,   [START_ALONE_DUE] = ACT_WAIT },
-	[EVIDENCE_SILENT]   = { [START_OPERATOR] = ACT_TELL,   [START_FORCE] = ACT_GO, [START_AUTO] = ACT_WAIT,   [START_ALONE] = ACT_WAIT,   [START_ALONE_DUE] = ACT_GO },
-	[EVIDENCE_ONCE]     = { [START_OPERATOR] = ACT_AGAIN,  [START_FORCE] = ACT_GO, [START_AUTO] = ACT_AGAIN,  [START_ALONE] = ACT_AGAIN,  [START_ALONE_DUE] = ACT_AGAIN },
-	[EVIDENCE_NOTHING]  = { [START_OPERATOR] = ACT_GO,     [START_FORCE] = ACT_GO, [START_AUTO] = ACT_GO,     [START_ALONE] = ACT_GO,     [START_ALONE_DUE] = ACT_GO },
+	[EVIDENCE_STARTED]  = BY(REFUSE, GO, REFUSE, REFUSE, REFUSE),
+	[EVIDENCE_HERE]     = BY(REFUSE, GO, REFUSE, REFUSE, REFUSE),
+	[EVIDENCE_CONFLICT] = BY(TELL, GO, WAIT, WAIT, WAIT),
+	[EVIDENCE_MOVED]    = BY(TELL, GO, WAIT, WAIT, WAIT),
+	[EVIDENCE_ALIVE]    = BY(TELL, GO, WAIT, WAIT, WAIT),
+	[EVIDENCE_SILENT]   = BY(TELL, GO, WAIT, WAIT, GO),
+	[EVIDENCE_ONCE]     = BY(AGAIN, GO, AGAIN, AGAIN, AGAIN),
+	[EVIDENCE_NOTHING]  = BY(GO, GO, GO, GO, GO),
 };
+#undef BY
 
 const uint8_t undecided_rules[EVIDENCES][UNDECIDED_POLICIES] = {
 	[EVIDENCE_STARTED]  = { [UNDECIDED_ASK] = ACT_FREE,  [UNDECIDED_RESUME] = ACT_FREE },
-	[EVIDENCE_HERE]     = { [UNDECIDED_ASK] = ACT_WAIT,  [UNDECIDED_RESUME] = ACT_WAIT }, /* a copy, but not of this attempt */
+	/* A copy, but not of this attempt. */
+	[EVIDENCE_HERE]     = { [UNDECIDED_ASK] = ACT_WAIT,  [UNDECIDED_RESUME] = ACT_WAIT },
 	[EVIDENCE_CONFLICT] = { [UNDECIDED_ASK] = ACT_WAIT,  [UNDECIDED_RESUME] = ACT_WAIT },
 	[EVIDENCE_MOVED]    = { [UNDECIDED_ASK] = ACT_TELL,  [UNDECIDED_RESUME] = ACT_TELL },
 	[EVIDENCE_ALIVE]    = { [UNDECIDED_ASK] = ACT_WAIT,  [UNDECIDED_RESUME] = ACT_WAIT },
@@ -139,9 +148,13 @@ const uint8_t undecided_rules[EVIDENCES][UNDECIDED_POLICIES] = {
 };
 
 const struct rule lease_rules[LEASE_STATES][LEASE_ORDERS] = {
-	[LEASE_NONE]    = { [ASKER_FIRST] = { LEASE_NONE,    ACT_AGAIN },  [ASKER_LATER] = { LEASE_NONE,    ACT_AGAIN } },
-	[LEASE_ASKING]  = { [ASKER_FIRST] = { LEASE_YIELDED, ACT_AGAIN },  [ASKER_LATER] = { LEASE_ASKING,  ACT_REFUSE } },
-	[LEASE_YIELDED] = { [ASKER_FIRST] = { LEASE_YIELDED, ACT_AGAIN },  [ASKER_LATER] = { LEASE_YIELDED, ACT_AGAIN } },
-	[LEASE_TAKEN]   = { [ASKER_FIRST] = { LEASE_TAKEN,   ACT_REFUSE }, [ASKER_LATER] = { LEASE_TAKEN,   ACT_REFUSE } },
+	[LEASE_NONE]    = { [ASKER_FIRST] = { LEASE_NONE,    ACT_AGAIN },
+			    [ASKER_LATER] = { LEASE_NONE,    ACT_AGAIN } },
+	[LEASE_ASKING]  = { [ASKER_FIRST] = { LEASE_YIELDED, ACT_AGAIN },
+			    [ASKER_LATER] = { LEASE_ASKING,  ACT_REFUSE } },
+	[LEASE_YIELDED] = { [ASKER_FIRST] = { LEASE_YIELDED, ACT_AGAIN },
+			    [ASKER_LATER] = { LEASE_YIELDED, ACT_AGAIN } },
+	[LEASE_TAKEN]   = { [ASKER_FIRST] = { LEASE_TAKEN,   ACT_REFUSE },
+			    [ASKER_LATER] = { LEASE_TAKEN,   ACT_REFUSE } },
 };
 /* clang-format on */
