@@ -156,16 +156,16 @@ static int do_forget(struct con *c, struct vm *vm)
 }
 
 /* One that was sent away: whoever looks for it is no longer told where it went. */
-static int forget_departed(struct con *c, const char *name)
+static int forget_departed(struct con *c, const struct departure *d)
 {
-	struct departure d = { 0 };
+	const char *name = d->cfg.name;
 	char when[16];
-	if (!con_opt(c, "--force") && departed_get(name, 0, &d)) {
-		departed_when(&d, when);
+	if (!con_opt(c, "--force")) {
+		departed_when(d, when);
 		return con_error(c, -EBUSY,
 				 "vm forget %s: it has moved to %s%s, and whoever looks for it is told so here. When "
 				 "that host is gone for good: vm forget %s --force",
-				 name, d.host, when, name);
+				 name, d->host, when, name);
 	}
 	departed_remove(name);
 	out_str(c, "name|", name);
@@ -220,12 +220,14 @@ static int do_claim(struct con *c, struct vm *vm)
 static int with_vm(struct con *c, char **argv, int (*fn)(struct con *c, struct vm *vm))
 {
 	struct vm *vm = vm_get(argv[1]);
-	if (!vm && fn == do_forget && departed_get(argv[1], 0, NULL))
-		return forget_departed(c, argv[1]);
-	bool departed = !vm && fn == do_start && (vm = departed_restore(argv[1]));
 	struct departure d;
+	bool departed = !vm && departed_get(argv[1], 0, &d);
 	char when[16];
-	if (!vm && departed_get(argv[1], 0, &d)) {
+	if (departed && fn == do_forget)
+		return forget_departed(c, &d);
+	if (departed && fn == do_start)
+		vm = departed_restore(argv[1]);
+	if (!vm && departed) {
 		departed_when(&d, when);
 		return con_error(c, -ENOENT, "vm %s %s: it has moved to %s%s", argv[0], argv[1], d.host, when);
 	}

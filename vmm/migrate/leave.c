@@ -33,9 +33,7 @@ int migrate_may_leave(struct why *w)
 		return err;
 	settle_once(end); /* most sources have heard by now */
 	unsigned left = settle_hand_on(end);
-	if (left && !attempt_get(0, &d))
-		left = 0;
-	if (left)
+	if (left && attempt_get(0, &d))
 		return why_set(w, -EBUSY,
 			       "this host alone knows what became of %u attempt%s to move a VM here (%.31s, from "
 			       "%.20s), and no peer takes "
