@@ -8,8 +8,8 @@
 A unit test binary counts by its cmocka tests, a fuzz target and a check as one each, the model by its configurations, scenarios
 and mutants, the rig's by pytest's tests; on a fresh system each `make` counts as one.
 
-What takes seconds, and making the payload of the slow rigs, comes first. What takes minutes (the long checks, the model) runs beside
-it and beside the rigs, one after the other, and only when a CPU has nothing else to do: a rig is idle for half of its time.
+What takes seconds comes first. What takes minutes (making the payload of the slow rigs, which wait for it; the long checks, the model)
+runs beside it and beside the rigs, one after the other, and only when a CPU has nothing else to do: a rig is idle for half of its time.
 """
 import argparse
 import os
@@ -27,7 +27,6 @@ FRESH = [("a bare root", ["root", "1800"]), ("make run", ["in", "3600", "make", 
 WAITING = ("test_migrate", "test_hosts")  # unit tests that mostly sleep: begun first, and beside those that each CPU has one of
 LONG_CHECKS = ("clang", "tidy")
 IDLE = ["chrt", "--idle", "0"]  # before a command: it gets what CPU time nobody else wants
-SOON = ["nice", "-n", "5"]      # a third of what others get
 totals = {"passed": 0, "failed": 0, "skipped": 0}
 
 
@@ -88,7 +87,7 @@ def model(gen):
 
 def payload(target):
     """No test: only its failure counts."""
-    code, out = run(SOON + ["make", "--no-print-directory", target], 3600)
+    code, out = run(IDLE + ["make", "--no-print-directory", target], 3600)
     return "MAKE", target, 0, int(code != 0), out
 
 
@@ -160,16 +159,17 @@ def main():
     a = p.parse_args()
     jobs = [(unit, p) for p in sorted(a.unit, key=lambda p: os.path.basename(p) not in WAITING)]
     jobs += [(check, n) for n in a.check if n not in LONG_CHECKS] + [(fuzz, p, a.seconds) for p in a.fuzz]
-    waiting = sum(os.path.basename(p) in WAITING for p in a.unit) + bool(a.payload)
-    jobs = [(payload, a.payload)] * bool(a.payload) + jobs
-    beside = [(model, a.model)] * bool(a.model) + [(check, n) for n in a.check if n in LONG_CHECKS]
-    with ThreadPoolExecutor(len(WAITING) + 1) as sleepers, ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(1) as one_by_one:
+    waiting = sum(os.path.basename(p) in WAITING for p in a.unit)
+    beside = [(payload, a.payload)] * bool(a.payload) + [(model, a.model)] * bool(a.model) + [(check, n) for n in a.check if n in LONG_CHECKS]
+    with ThreadPoolExecutor(len(WAITING)) as sleepers, ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(1) as one_by_one:
         beside = [one_by_one.submit(timed, *job) for job in beside]
         jobs = [(sleepers if i < waiting else pool).submit(timed, *job) for i, job in enumerate(jobs)]
         try:
             for job in as_completed(jobs):
                 tell(*job.result())
             for name in a.on if a.rig else []:
+                if a.payload and name != "amd":
+                    beside[0].result()  # Intel's hosts need it
                 rigs(a.rig, name, sleepers)
             for job in beside:  # not before: its lines would be in the midst of pytest's
                 tell(*job.result())
