@@ -69,10 +69,14 @@ source)
 	dl=$state/dl/$pkg
 	rm -rf "$dl" "$out"
 	mkdir -p "$dl" "$out"
-	# Some mirrors lack the small files of a source package; the upstream tarball alone will do, it is what the pin is about.
-	(cd "$dl" && apt_get source --download-only "$pkg" 2>/dev/null || apt_get source --tar-only "$pkg") ||
-		die "cannot fetch source package $pkg"
+	# The newest there is: a mirror may not have yet, or no more, what its index names. And some lack the small files of a source
+	# package; the upstream tarball alone will do, it is what the pin is about.
+	for v in $(apt-cache -c "$state/apt.conf" showsrc "$pkg" | sed -n 's/^Version: //p' | sort -Vru); do
+		rm -f "$dl"/*
+		(cd "$dl" && apt_get source --download-only "$pkg=$v" 2>/dev/null || apt_get source --tar-only "$pkg=$v") && break
+	done
 	orig=$(find "$dl" -name "*.orig.tar.*" ! -name '*.asc')
+	[ -n "$orig" ] || die "cannot fetch source package $pkg"
 	have=${orig##*_}
 	have=${have%.orig.tar.*}
 	[ "$version" = - ] || [ "$version" = "$have" ] ||
