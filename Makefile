@@ -28,6 +28,7 @@ ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S fea
 KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_host.c conf_table.c conf_value.c console.c console_edit.c \
 	console_serial.c console_usage.c err.c frame.c identity.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
+CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c net_conf.c netbuf.c netif.c ping.c stream.c \
 	sys_arch.c tcp.c tcp_connect.c tcp_listen.c)
@@ -64,11 +65,12 @@ O := $(B)/obj
 H := $(B)/host
 F := $(B)/fuzz
 obj = $(patsubst %,$(O)/%.o,$(basename $1))
-OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(X86_SRC) $(PC_SRC) $(DEV_SRC) $(MIGRATE_SRC)
+OWN_SRC := $(ARCH_SRC) $(KERNEL_SRC) $(CRYPTO_SRC) $(DRIVERS_SRC) $(NET_SRC) $(VMM_SRC) $(X86_SRC) $(PC_SRC) $(DEV_SRC) $(MIGRATE_SRC)
 OWN_OBJ := $(call obj,$(OWN_SRC) $(if $(FAILPOINTS),$(TEST_SRC)))
 LWIP_OBJ := $(LWIP_SRC:%=$(L)/lwip/%.o)
 ZYDIS_OBJ := $(ZYDIS_SRC:%=$(L)/zydis/%.o)
-LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ)
+OPENSSL_OBJ := $(OPENSSL_SRC:%=$(L)/openssl/%.o)
+LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
@@ -95,6 +97,8 @@ $(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
 	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
+$(OPENSSL_OBJ): $(L)/openssl/%.o: $(OPENSSL_GEN)/%.S
+	$(Q)echo "  AS      openssl/$*.S"; mkdir -p $(@D); $(CC) -Wa,--noexecstack -c $< -o $@
 
 # The kernel is linked twice: ksyms.py turns the symbols of the first link into the table that backtraces read.
 LD_KERNEL = ld -nostdlib -static -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --build-id=none --gc-sections \

@@ -41,6 +41,18 @@ $(D)/zycore.ok: | $(APT)/sources.list
 $(D)/linux-source.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   linux-source"; tools/debsrc.sh kernel-source $(APT) $(D)/linux-source && touch $@
 
+# OpenSSL: the assembly of its ciphers and nothing else. Its upstream version moves with each security update, so it is the
+# archive's newest, whose index is signed, and not pinned. Its scripts are told of an assembler that knows no AVX-512, and leave
+# that out.
+OPENSSL_ASM := aes/asm/aesni-x86_64 modes/asm/aesni-gcm-x86_64 modes/asm/ghash-x86_64 chacha/asm/chacha-x86_64 poly1305/asm/poly1305-x86_64
+OPENSSL_SRC := $(notdir $(OPENSSL_ASM))
+OPENSSL_GEN := build/gen/openssl
+$(D)/openssl.ok: | $(APT)/sources.list
+	$(Q)$(call fetch,openssl,$@) && find $(D)/openssl -mindepth 1 -maxdepth 1 ! -name crypto ! -name LICENSE.txt -exec rm -rf {} +
+$(OPENSSL_SRC:%=$(OPENSSL_GEN)/%.S): $(OPENSSL_GEN)/%.S: | $(D)/openssl.ok
+	$(Q)echo "  GEN     openssl/$*.S"; mkdir -p $(@D); \
+	CC="echo GNU assembler version 2.22 \#" perl $(D)/openssl/crypto/$(filter %/$*,$(OPENSSL_ASM)).pl elf $@
+
 # newlib: the C library, as its own build system makes it, through a compiler wrapper that keeps the FPU out.
 NB := $(CURDIR)/build/newlib
 NEWLIB := $(NB)/x86_64-elf

@@ -8,6 +8,7 @@
 #include "arch/x86/hv.h"
 #include "arch/x86/hw/uart16550.h"
 #include "arch/x86/irq.h"
+#include "crypto/aead.h"
 #include "drivers/nic.h"
 #include "drivers/pci_bus.h"
 #include "drivers/piix4.h"
@@ -206,6 +207,11 @@ static void start_vmm(void)
 	const struct nic *nic;
 	for (unsigned i = 0; (nic = nic_get(i)); i++)
 		vmm_own_mac(nic->mac);
+	if (hv) { /* which has prepared each CPU's vector registers */
+		aead_init();
+		log_info("the fastest cipher here: %s (%s)", aead_name(aead_preferred()),
+			 aead_implementation(aead_preferred()));
+	}
 	int err = vmm_init(hv, &conf, files, nfiles);
 	if (err)
 		log_error("the VMs of tern.conf cannot be set up: %s", err_name(err));

@@ -122,6 +122,15 @@ void task_set_switch_hooks(void (*in)(void *arg), void (*out)(void *arg), void *
 	cpu_irq_restore(flags);
 }
 
+void vector_begin(void)
+{
+	preempt_disable();
+	BUG_ON(this_cpu()->irq_depth || task_self()->hook_out);
+	BUG_ON((uintptr_t)__builtin_frame_address(0) % 16); /* vectors are spilled to where the ABI has them aligned */
+}
+
+void vector_end(void) { preempt_enable(); }
+
 int task_cpu(const struct task *t)
 {
 	return __atomic_load_n(&t->on_cpu, __ATOMIC_SEQ_CST) ? (int)__atomic_load_n(&t->cpu, __ATOMIC_RELAXED) : -1;

@@ -35,6 +35,13 @@ void task_set_switch_hooks(void (*in)(void *arg), void (*out)(void *arg), void *
 /* Preemption off and on (nests). While off the task stays on its CPU and may not sleep. */
 void preempt_disable(void);
 void preempt_enable(void);
+/*
+ * The vector registers are for the code in between, and for no other of the kernel's. Preemption is off, since a switch
+ * keeps no vectors; interrupts stay as they are. Tasks without switch hooks only (a vCPU's registers are its guest's),
+ * on CPUs that have run fpu_cpu_on(). Hold it for microseconds; whoever had secrets in them wipes them.
+ */
+void vector_begin(void);
+void vector_end(void);
 /* True if this CPU should run something else as soon as preemption and interrupts allow. Interrupts off. */
 bool task_need_resched(void);
 /* The CPU that t runs on now, or -1. A hint unless t cannot move. */

@@ -123,3 +123,6 @@ UNIT += log
 UNIT_log := kernel/log_fold.c
 UNIT += addr
 UNIT_addr := net/addr.c tests/unit/fake_kernel.c
+UNIT += aead
+UNIT_aead := $(CRYPTO_SRC) tests/unit/fake_kernel.c
+$(H)/test_aead: $(OPENSSL_OBJ)

@@ -579,6 +579,10 @@ void preempt_enable(void)
 	preempt_off--;
 }
 
+void vector_begin(void) { preempt_disable(); }
+
+void vector_end(void) { preempt_enable(); }
+
 bool task_need_resched(void) { return false; }
 
 int task_cpu(const struct task *t) { return t == self ? 0 : -1; }

@@ -6,10 +6,16 @@
 #pragma once
 #include "kernel/base/bits.h"
 
+#define CPUID1_ECX_PCLMULQDQ        BIT(1)
 #define CPUID1_ECX_VMX              BIT(5)
+#define CPUID1_ECX_SSSE3            BIT(9)
 #define CPUID1_ECX_X2APIC           BIT(21)
+#define CPUID1_ECX_MOVBE            BIT(22)
 #define CPUID1_ECX_TSC_DEADLINE     BIT(24)
+#define CPUID1_ECX_AES              BIT(25)
 #define CPUID1_ECX_XSAVE            BIT(26)
+#define CPUID1_ECX_AVX              BIT(28)
+#define CPUID7_EBX_AVX2             BIT(5)
 #define CPUID7_EBX_SMEP             BIT(7)
 #define CPUID7_EBX_ERMS             BIT(9) /* REP MOVSB and STOSB are fast; AMD's Zen 3 and later have it too */
 #define CPUID80000001_ECX_SVM       BIT(2)

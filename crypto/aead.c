@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The table of ciphers, and what is the same for all: the choice, the vector registers, comparing tags, wiping.
+ * OpenSSL's assembly reads OPENSSL_ia32cap_P by itself, so that is only given the features it may use.
+ */
+#include "crypto/aead.h"
+#include "arch/x86/cpu.h"
+#include "arch/x86/fpu.h"
+#include "arch/x86/hw/cpuid_bits.h"
+#include "crypto/ciphers.h"
+#include "crypto/openssl.h"
+#include "kernel/base/err.h"
+#include "kernel/task.h"
+#include <string.h>
+
+static const struct cipher {
+	const char *name;
+	const char *(*choose)(uint32_t leaf1_ecx, uint32_t leaf7_ebx);
+	void (*key_set)(void *schedule, const uint8_t *key);
+	void (*crypt)(const void *schedule, const struct aead_op *op, uint8_t tag[AEAD_TAG]);
+} ciphers[AEAD_CIPHERS] = {
+	[AEAD_AES_128_GCM] = { "AES-128-GCM", gcm_choose, gcm_key_set, gcm_crypt },
+	[AEAD_CHACHA20_POLY1305] = { "ChaCha20-Poly1305", chacha20_choose, chacha20_key_set, chacha20_crypt },
+};
+
+uint32_t OPENSSL_ia32cap_P[4]; /* const after aead_init, as are these */
+static const char *implementation[AEAD_CIPHERS];
+static enum aead_cipher preferred;
+
+bool aead_has(enum aead_cipher c) { return implementation[c]; }
+enum aead_cipher aead_preferred(void) { return preferred; }
+const char *aead_name(enum aead_cipher c) { return ciphers[c].name; }
+const char *aead_implementation(enum aead_cipher c) { return implementation[c] ? implementation[c] : "none"; }
+
+void crypto_wipe(void *p, size_t n)
+{
+	memset(p, 0, n);
+	__asm__ volatile("" ::"r"(p) : "memory");
+}
+
+/* TSC ticks for a page: the best of a few, whatever interrupts. */
+static uint64_t cost(enum aead_cipher c)
+{
+	static uint8_t page[PAGE_SIZE];
+	static const uint8_t zeros[AEAD_KEY_MAX];
+	uint64_t best = UINT64_MAX;
+	struct aead_key k;
+	uint8_t tag[AEAD_TAG];
+	aead_key_set(&k, c, zeros);
+	for (unsigned i = 0; i < 5; i++) {
+		uint64_t start = rdtsc();
+		aead_seal(&k, zeros, NULL, 0, page, page, sizeof(page), tag);
+		best = MIN(best, rdtsc() - start);
+	}
+	aead_key_wipe(&k);
+	return best;
+}
+
+void aead_init_limited(uint32_t leaf1_ecx, uint32_t leaf7_ebx)
+{
+	const uint64_t wide = XCR0_SSE | XCR0_AVX;
+	leaf1_ecx &= cpuid(1, 0).ecx & (CPUID1_ECX_SSSE3 | CPUID1_ECX_PCLMULQDQ | CPUID1_ECX_AES | CPUID1_ECX_MOVBE |
+					CPUID1_ECX_XSAVE | CPUID1_ECX_AVX);
+	leaf7_ebx &= cpuid(0, 0).eax >= 7 ? cpuid(7, 0).ebx & CPUID7_EBX_AVX2 : 0; /* no AVX-512: it slows the others */
+	if ((fpu_xcr0_mask() & wide) != wide)
+		leaf1_ecx &= ~(uint32_t)CPUID1_ECX_AVX;
+	if (!(leaf1_ecx & CPUID1_ECX_AVX))
+		leaf7_ebx = 0;
+	OPENSSL_ia32cap_P[1] = leaf1_ecx;
+	OPENSSL_ia32cap_P[2] = leaf7_ebx;
+	for (unsigned c = 0; c < AEAD_CIPHERS; c++)
+		implementation[c] = ciphers[c].choose(leaf1_ecx, leaf7_ebx);
+	preferred = AEAD_CHACHA20_POLY1305;
+	if (aead_has(AEAD_AES_128_GCM) && cost(AEAD_AES_128_GCM) < cost(AEAD_CHACHA20_POLY1305))
+		preferred = AEAD_AES_128_GCM;
+}
+
+void aead_init(void) { aead_init_limited(UINT32_MAX, UINT32_MAX); }
+
+/* The assembly's own variables: it needs less than 1.5 KiB below the ciphers' frames. */
+static __attribute__((noinline)) void wipe_stack(void)
+{
+	uint8_t below[KIB(2)];
+	crypto_wipe(below, sizeof(below));
+}
+
+/*
+ * Registers are wiped where one instruction does it. Without AVX they stay as they are until the next vector code of
+ * this CPU, which may be a guest's: that has all of them loaded first (fpu_load).
+ */
+static void leave(void)
+{
+	if (OPENSSL_ia32cap_P[1] & CPUID1_ECX_AVX)
+		__asm__ volatile("vzeroall");
+	vector_end();
+	wipe_stack();
+}
+
+void aead_key_set(struct aead_key *k, enum aead_cipher c, const uint8_t *key)
+{
+	BUG_ON(!aead_has(c));
+	k->cipher = c;
+	k->set = true;
+	vector_begin();
+	ciphers[c].key_set(k->schedule, key);
+	leave();
+}
+
+void aead_key_wipe(struct aead_key *k) { crypto_wipe(k, sizeof(*k)); }
+
+static void crypt(const struct aead_key *k, const struct aead_op *op, uint8_t tag[AEAD_TAG])
+{
+	BUG_ON(!k->set || op->len > AEAD_TEXT_MAX);
+	vector_begin();
+	ciphers[k->cipher].crypt(k->schedule, op, tag);
+	leave();
+}
+
+void aead_seal(const struct aead_key *k, const uint8_t nonce[AEAD_NONCE], const void *ad, size_t adlen, const void *in,
+	       void *out, size_t len, uint8_t tag[AEAD_TAG])
+{
+	crypt(k, &(struct aead_op){ true, nonce, ad, adlen, in, out, len }, tag);
+}
+
+int aead_open(const struct aead_key *k, const uint8_t nonce[AEAD_NONCE], const void *ad, size_t adlen, const void *in,
+	      void *out, size_t len, const uint8_t tag[AEAD_TAG])
+{
+	uint8_t right[AEAD_TAG], differ = 0;
+	crypt(k, &(struct aead_op){ false, nonce, ad, adlen, in, out, len }, right);
+	for (unsigned i = 0; i < AEAD_TAG; i++) {
+		differ |= tag[i] ^ right[i];
+		__asm__("" : "+r"(differ)); /* or the loop may end at the first difference */
+	}
+	crypto_wipe(right, sizeof(right));
+	if (!differ)
+		return 0;
+	memset(out, 0, len);
+	return -EBADMSG;
+}
