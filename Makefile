@@ -249,8 +249,8 @@ test-long: need
 	$(Q)tools/need.sh debootstrap && $(MAKE) --no-print-directory all $(call payload,amd intel) && \
 	$(MAKE) --no-print-directory test-image && LONG=1 $(RUNTESTS) --rig tests/rig --on amd intel --fresh $(FRESH)
 run shell bench: need
-	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(H)/bench_memcpy test-image) && $(PYTHON) tests/rig/$@.py
-bench-memcpy: $(H)/bench_memcpy
+	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(BENCH_BIN) test-image) && $(PYTHON) tests/rig/$@.py
+bench-memcpy bench-aead: bench-%: $(H)/bench_%
 	$(Q)$<
 need:
 	$(Q)tools/need.sh
@@ -271,8 +271,8 @@ help:
 	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
 	@echo "make test       everything that is tested: unit, fuzz, model, check, rig-test (each is a target too)"
 	@echo "make test-long  what takes hours: rig tests marked long, and make run and make test on bare systems of each Debian release"
-	@echo "make bench      the figures, each with its target; bench-memcpy: copying memory alone, in seconds"
+	@echo "make bench      the figures, each with its target; bench-memcpy, bench-aead: copying or encrypting alone, in seconds"
 	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy house need format clean distclean help
+.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy bench-aead house need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

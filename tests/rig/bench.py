@@ -88,6 +88,15 @@ def copying():
         figure(f"{t['name']} / newlib's", t["ns"] / t["newlib_ns"], limit, "", note=f"{t['ns']:.0f} of {t['newlib_ns']:.0f} ns")
 
 
+def encrypting():
+    """What sealing and opening a page takes on this machine, by each implementation it has."""
+    p = subprocess.run([os.path.join(BUILD, "host", "bench_aead"), "--json"], stdout=subprocess.PIPE, check=True, timeout=120)
+    for t in json.loads(p.stdout):
+        for what in ("seal", "open"):
+            ns = t[f"{what}_ns"]
+            figure(f"{what} a page, {t['name']}", ns / 1000, 1e9, "us", note=f"{PAGE * 1000 / ns:.0f} MB/s")
+
+
 def host_figures(rig):
     infos = [h.json("host") for h in rig.hosts]
     own = infos[rig.hosts.index(rig.where())]["memory_tern"]
@@ -154,6 +163,8 @@ def main():
         return 2
     say("copying memory ...")
     copying()
+    say("encrypting ...")
+    encrypting()
     say("instructions of exits ...")
     try:
         exits(switch, 3, "amd", (3209, 5264))

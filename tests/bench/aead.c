@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How long a page takes to seal and to open, with each implementation of each cipher that this machine can be brought
+ * to choose; the objects are those of the kernel's image. Prints a table, or with --json what tests/rig/bench.py reads.
+ * The median of many rounds counts.
+ */
+#include "crypto/aead.h"
+#include "arch/x86/cpu.h"
+#include "arch/x86/fpu.h"
+#include "arch/x86/hw/cpuid_bits.h"
+#include "kernel/base/err.h"
+#include "kernel/task.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* What the kernel's objects want of it. */
+uintptr_t __stack_chk_guard = 0x5bd1e995;
+void vector_begin(void) {}
+void vector_end(void) {}
+void panic(const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	exit(1);
+}
+uint64_t fpu_xcr0_mask(void)
+{
+	uint32_t lo = 0, hi = 0;
+	if (cpuid(1, 0).ecx & BIT(27)) /* OSXSAVE */
+		__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return (uint64_t)hi << 32 | lo;
+}
+
+#define ROUNDS 101
+#define TIMES  20 /* pages in a round */
+
+static uint8_t page[PAGE_SIZE], sealed[PAGE_SIZE], tag[AEAD_TAG];
+static struct aead_key key;
+static const uint8_t zeros[AEAD_KEY_MAX];
+
+static void seal(void) { aead_seal(&key, zeros, zeros, 5, page, sealed, sizeof(page), tag); }
+
+static void open(void)
+{
+	if (aead_open(&key, zeros, zeros, 5, sealed, page, sizeof(page), tag))
+		exit(1);
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static double now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+/* One page's nanoseconds and ticks of the TSC. */
+static void measure(void (*run)(void), double *ns, double *ticks)
+{
+	double n[ROUNDS], t[ROUNDS];
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		double start = now_ns();
+		uint64_t tsc = rdtsc();
+		for (unsigned j = 0; j < TIMES; j++)
+			run();
+		t[i] = (double)(rdtsc() - tsc) / TIMES;
+		n[i] = (now_ns() - start) / TIMES;
+	}
+	qsort(n, ROUNDS, sizeof(n[0]), by_size);
+	qsort(t, ROUNDS, sizeof(t[0]), by_size);
+	*ns = n[ROUNDS / 2];
+	*ticks = t[ROUNDS / 2];
+}
+
+/* Features left, so that each implementation is chosen once. */
+static const uint32_t levels[][2] = {
+	{ UINT32_MAX, UINT32_MAX },
+	{ ~(uint32_t)CPUID1_ECX_MOVBE, 0 },
+	{ ~(uint32_t)CPUID1_ECX_AVX, 0 },
+	{ 0, 0 },
+};
+
+int main(int argc, char **argv)
+{
+	int json = argc > 1 && strcmp(argv[1], "--json") == 0, n = 0;
+	const char *done[ARRAY_SIZE(levels)] = { NULL };
+	printf(json ? "[\n" : "%-40s %15s %15s %15s %15s\n", "", "seal a page", "", "open a page", "");
+	for (enum aead_cipher c = 0; c < AEAD_CIPHERS; c++)
+		for (unsigned i = 0; i < ARRAY_SIZE(levels); i++) {
+			double ns[2], ticks[2];
+			char name[64];
+			aead_init_limited(levels[i][0], levels[i][1]);
+			done[i] = aead_implementation(c);
+			if (!aead_has(c) || (i && done[i] == done[i - 1]))
+				continue;
+			aead_key_set(&key, c, zeros);
+			measure(seal, &ns[0], &ticks[0]);
+			measure(open, &ns[1], &ticks[1]);
+			snprintf(name, sizeof(name), "%s, %s", aead_name(c), done[i]);
+			if (json)
+				printf("%s{\"name\": \"%s\", \"seal_ns\": %.1f, \"open_ns\": %.1f}\n", n++ ? "," : "",
+				       name, ns[0], ns[1]);
+			else
+				printf("%-40s %8.0f cycles %10.0f MB/s %8.0f cycles %10.0f MB/s\n", name, ticks[0],
+				       sizeof(page) * 1e3 / ns[0], ticks[1], sizeof(page) * 1e3 / ns[1]);
+		}
+	if (json)
+		printf("]\n");
+	return 0;
+}
