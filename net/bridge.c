@@ -83,7 +83,7 @@ struct bridge *bridge_default(void) { return first; }
 static unsigned mac_hash(const uint8_t *mac)
 {
 	uint32_t h = get_le32(mac + 2) * 2654435761U ^ get_le16(mac) * 40503U;
-	return h >> 16 & (SETS - 1);
+	return h >> 24 & (SETS - 1); /* the last byte, in which machines' MACs differ, counts here alone */
 }
 
 static struct mac_entry *mac_find(struct bridge *b, const uint8_t *mac)

@@ -283,6 +283,16 @@ static void a_full_table_still_forwards(void **state)
 	}
 }
 
+/* MACs of one series, as machines on a network often have, do not crowd each other out. */
+static void a_series_of_macs(void **state)
+{
+	struct net *n = *state;
+	for (unsigned i = 0; i < 256; i++)
+		assert_int_equal(input(&n->nic, mac_a, (uint8_t[]){ 2, 5, 0, 0, 0, (uint8_t)i }, 60), 0);
+	for (unsigned i = 0; i < 256; i++)
+		assert_ptr_equal(port_of(n, (uint8_t[]){ 2, 5, 0, 0, 0, (uint8_t)i }), &n->nic.port);
+}
+
 static void guests_cannot_spoof(void **state)
 {
 	struct net *n = *state;
@@ -553,6 +563,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(rarp_moves_a_mac, setup, teardown),
 		cmocka_unit_test_setup_teardown(ages, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_table_still_forwards, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_series_of_macs, setup, teardown),
 		cmocka_unit_test_setup_teardown(guests_cannot_spoof, setup, teardown),
 		cmocka_unit_test_setup_teardown(bound_macs_stay, setup, teardown),
 		cmocka_unit_test_setup_teardown(twins_are_not_bound, setup, teardown),
