@@ -48,6 +48,7 @@ enum { /* registers, SDM chapter 13 */
 #define RCTL_EN         BIT(1)
 #define RCTL_UPE        BIT(3) /* all unicast: guests have MACs of their own */
 #define RCTL_MPE        BIT(4)
+#define RCTL_LPE        BIT(5) /* frames beyond 1522 bytes with their CRC: those of two tags */
 #define RCTL_BAM        BIT(15)
 #define RCTL_SECRC      BIT(26)
 #define TCTL_EN         BIT(1)
@@ -96,6 +97,7 @@ struct e1000 { /* (c) const after start  [r] the receiving task  [t] tx_lock  [a
 	struct rx_desc *rx; /* [r] */
 	uint8_t *rx_buf;    /* (c) */
 	uint16_t rx_next;   /* [r] */
+	bool rx_goes_on;    /* [r] the descriptor before rx_next was not the end of its frame */
 	struct spinlock tx_lock;
 	struct tx_desc *tx; /* [t] */
 	uint8_t *tx_buf;    /* (c) */
@@ -135,8 +137,9 @@ static void e1000_irq(void *arg)
 static void rx_one(struct e1000 *e, const struct rx_desc *d, unsigned i)
 {
 	struct nic *n = &e->nic;
-	/* A frame over several buffers is longer than our MTU: the card was told not to take those. */
-	if (!(d->status & RXD_EOP) || d->errors & RXE_FRAME || d->len < FRAME_MIN || d->len > BUF_SIZE) {
+	bool tail = e->rx_goes_on; /* of a frame over several buffers, which is longer than our MTU */
+	e->rx_goes_on = !(d->status & RXD_EOP);
+	if (tail || e->rx_goes_on || d->errors & RXE_FRAME || d->len < FRAME_MIN || d->len > BUF_SIZE) {
 		nic_count(&n->stats.rx_dropped, 1);
 		return;
 	}
@@ -209,7 +212,8 @@ static int e1000_tx(struct nic *n, const struct frame *f)
 {
 	struct e1000 *e = e1000_of(n);
 	int err;
-	if (f->len < FRAME_MIN || f->len > n->mtu + 18U || f->gso != FRAME_GSO_NONE || f->flags & FRAME_NEEDS_CSUM) {
+	if (f->len < FRAME_MIN || f->len > n->mtu + (unsigned)FRAME_HEAD_MAX || f->gso != FRAME_GSO_NONE ||
+	    f->flags & FRAME_NEEDS_CSUM) {
 		err = -EMSGSIZE;
 	} else if (!e->link) {
 		err = -ENETDOWN;
@@ -311,7 +315,8 @@ static void rings_set(struct e1000 *e)
 	wr(e, TIPG, TIPG_COPPER);
 	wr(e, TCTL, (uint32_t)(TCTL_EN | TCTL_PSP) | TCTL_CT | TCTL_COLD);
 	wr(e, RXCSUM, (uint32_t)RXCSUM_TUOFL);
-	wr(e, RCTL, (uint32_t)(RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_BAM | RCTL_SECRC)); /* BSIZE 0: 2048 bytes */
+	wr(e, RCTL,
+	   (uint32_t)(RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_LPE | RCTL_BAM | RCTL_SECRC)); /* BSIZE 0: 2048 bytes */
 	wr(e, RDT, RING - 1);
 }
 

@@ -246,7 +246,8 @@ static int virtio_nic_tx(struct nic *n, const struct frame *f)
 {
 	struct virtio_nic *v = virtio_nic_of(n);
 	int err;
-	if (f->len < FRAME_MIN || f->len > FRAME_MAX || (f->gso == FRAME_GSO_NONE && f->len > n->mtu + 18U)) {
+	if (f->len < FRAME_MIN || f->len > FRAME_MAX ||
+	    (f->gso == FRAME_GSO_NONE && f->len > n->mtu + (unsigned)FRAME_HEAD_MAX)) {
 		err = -EMSGSIZE;
 	} else if (!v->link) {
 		err = -ENETDOWN;

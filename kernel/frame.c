@@ -6,15 +6,9 @@
 #include "kernel/frame.h"
 #include <string.h>
 
-#define ETHERTYPE_IPV4 0x0800
-#define ETHERTYPE_IPV6 0x86dd
-#define ETHERTYPE_VLAN 0x8100
-#define IPPROTO_TCP    6
-#define TCP_FIN        0x01
-#define TCP_PSH        0x08
-#define TCP_CWR        0x80
-
-static uint16_t get_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+#define TCP_FIN 0x01
+#define TCP_PSH 0x08
+#define TCP_CWR 0x80
 
 static void put_be16(uint8_t *p, uint16_t v)
 {
@@ -97,22 +91,16 @@ bool frame_finish_csum(uint8_t *buf, size_t len, uint16_t csum_start, uint16_t c
 	return true;
 }
 
-/* The headers of a TCP frame, found in the bytes and not in what the guest said of them. */
-struct tcp_frame {
-	bool v6;
-	size_t ip, tcp, payload; /* offsets */
-};
-
-static bool parse_tcp(struct tcp_frame *t, const uint8_t *h, size_t n, bool v6)
+bool frame_find_tcp(struct frame_tcp *t, const uint8_t *h, size_t n, bool v6)
 {
 	t->v6 = v6;
-	t->ip = 14;
-	if (n < 14)
+	t->ip = ETH_HLEN;
+	if (n < ETH_HLEN)
 		return false;
-	uint16_t type = get_be16(h + 12);
-	if (type == ETHERTYPE_VLAN && n >= 18) {
-		type = get_be16(h + 16);
-		t->ip = 18;
+	uint16_t type = get_be16(h + ETH_TYPE);
+	for (unsigned tags = 0; tags < ETH_TAGS && eth_is_tag(type) && n >= t->ip + ETH_TAG_LEN; tags++) {
+		t->ip += ETH_TAG_LEN;
+		type = get_be16(h + t->ip - 2);
 	}
 	if (type != (v6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4) || n < t->ip + (v6 ? 40 : 20))
 		return false;
@@ -134,7 +122,7 @@ static bool parse_tcp(struct tcp_frame *t, const uint8_t *h, size_t n, bool v6)
 	return doff >= 20 && n >= t->payload;
 }
 
-static uint16_t tcp_csum(const struct tcp_frame *t, uint8_t *seg, size_t len)
+static uint16_t tcp_csum(const struct frame_tcp *t, uint8_t *seg, size_t len)
 {
 	uint8_t *ip = seg + t->ip, *tcp = seg + t->tcp;
 	size_t tcp_len = len - t->tcp;
@@ -156,11 +144,11 @@ bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, u
 	}
 	if (gso != FRAME_GSO_TCPV4 && gso != FRAME_GSO_TCPV6)
 		return false;
-	uint8_t head[14 + 4 + 60 + 60];
-	struct tcp_frame t;
+	uint8_t head[FRAME_TCP_HEAD_MAX];
+	struct frame_tcp t;
 	size_t got = frame_copy_out(f, 0, head, MIN(sizeof(head), f->len));
-	if (!parse_tcp(&t, head, got, gso == FRAME_GSO_TCPV6) || f->gso_size == 0 ||
-	    t.payload + f->gso_size > FRAME_WIRE_MAX)
+	if (!frame_find_tcp(&t, head, got, gso == FRAME_GSO_TCPV6) || f->gso_size == 0 ||
+	    t.payload - t.ip + f->gso_size > ETH_DATA_MAX)
 		return false;
 	/* Lengths, id, sequence number and sums are each segment's own; FIN and PSH the last's, CWR the first's. */
 	uint32_t seq = get_be32(head + t.tcp + 4);

@@ -7,12 +7,12 @@
  */
 #pragma once
 #include "arch/x86/hw/virtio.h"
-#include "kernel/base/bits.h"
+#include "kernel/base/ether.h"
 
-#define FRAME_MAX     (65535 + 14 + 4) /* a GSO frame */
-#define FRAME_MIN     14
-#define FRAME_IOV_MAX 20
-#define ETH_ALEN      6
+#define FRAME_HEAD_MAX (ETH_HLEN + ETH_TAGS * ETH_TAG_LEN)
+#define FRAME_MAX      (65535 + FRAME_HEAD_MAX) /* a GSO frame */
+#define FRAME_MIN      ETH_HLEN
+#define FRAME_IOV_MAX  20
 
 struct iov {
 	void *base;
@@ -47,5 +47,17 @@ bool frame_finish_csum(uint8_t *buf, size_t len, uint16_t csum_start, uint16_t c
  * Cut a GSO frame (or pass a plain one) into frames that fit on a wire, checksums finished, using buf (at least
  * FRAME_WIRE_MAX bytes) as scratch; calls out() for each. False if its headers are malformed.
  */
-#define FRAME_WIRE_MAX 1518
+#define FRAME_WIRE_MAX (FRAME_HEAD_MAX + ETH_DATA_MAX)
 bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, uint8_t *buf, size_t len), void *arg);
+
+/* The headers of a TCP frame, found in its bytes and not in what its sender said of them. */
+#define FRAME_TCP_HEAD_MAX (FRAME_HEAD_MAX + 60 + 60)
+struct frame_tcp {
+	bool v6;
+	size_t ip, tcp, payload; /* offsets */
+};
+/*
+ * In h, the first n bytes of a frame of at most ETH_TAGS tags. False if this is no whole header of TCP without
+ * extension headers (IPv6) and not of a fragment (IPv4).
+ */
+bool frame_find_tcp(struct frame_tcp *t, const uint8_t *h, size_t n, bool v6);

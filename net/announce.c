@@ -10,7 +10,6 @@
 #include "kernel/time.h"
 #include <string.h>
 
-#define ETHERTYPE_RARP       0x8035
 #define RARP_REQUEST_REVERSE 3 /* RFC 903 */
 
 size_t announce_rarp(uint8_t buf[ANNOUNCE_RARP_LEN], const uint8_t mac[ETH_ALEN])

@@ -16,8 +16,6 @@
 #define AGE_NS        (300 * NS_PER_SEC)
 #define GUARDED_MAX   48 /* this host's addresses and its peers' */
 #define ETHERTYPE_END 14
-#define ETHERTYPE_ARP 0x0806
-#define ETHERTYPE_IP  0x0800
 #define IP_PROTOCOL   23 /* of an IPv4 header (RFC 791) behind the frame's */
 #define PROTO_ICMP    1
 #define ARP_SPA       28 /* sender's and target's protocol addresses (RFC 826), from the frame's start */
@@ -301,7 +299,7 @@ static bool is_hosts_own(const struct bridge *b, const uint8_t h[ARP_END], size_
 static bool host_hears(const uint8_t h[ARP_END], size_t n)
 {
 	unsigned type = n < ETHERTYPE_END ? 0 : (unsigned)h[12] << 8 | h[13];
-	return type == ETHERTYPE_ARP || (type == ETHERTYPE_IP && n > IP_PROTOCOL && h[IP_PROTOCOL] == PROTO_ICMP);
+	return type == ETHERTYPE_ARP || (type == ETHERTYPE_IPV4 && n > IP_PROTOCOL && h[IP_PROTOCOL] == PROTO_ICMP);
 }
 
 void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4])

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Numbers of Ethernet frames and of what they carry. Offsets are from the start of the header that is named. Fields
+ * are big-endian.
+ */
+#pragma once
+#include "kernel/base/bits.h"
+
+#define ETH_ALEN     6
+#define ETH_TYPE     12
+#define ETH_HLEN     14
+#define ETH_TAG_LEN  4 /* IEEE 802.1Q 9.3: a type of its own, then VLAN and priority */
+#define ETH_TAGS     2 /* an S-TAG and a C-TAG */
+#define ETH_DATA_MAX 1500
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_ARP  0x0806
+#define ETHERTYPE_RARP 0x8035
+#define ETHERTYPE_CTAG 0x8100 /* IEEE 802.1Q table 9-1 */
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_STAG 0x88a8
+#define ETHERTYPE_QINQ 0x9100 /* an S-TAG of before IEEE 802.1ad */
+
+#define IPPROTO_TCP 6
+
+static inline uint16_t get_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static inline bool eth_is_tag(uint16_t type)
+{
+	return type == ETHERTYPE_CTAG || type == ETHERTYPE_STAG || type == ETHERTYPE_QINQ;
+}
