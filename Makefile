@@ -30,7 +30,7 @@ KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c con
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c)
-NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c hostframe.c net.c net_conf.c netbuf.c netif.c ping.c stream.c \
+NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c hostframe.c net.c net_conf.c netbuf.c netif.c ping.c stream.c \
 	sys_arch.c tcp.c tcp_connect.c tcp_listen.c)
 VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_start.c)

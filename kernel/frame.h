@@ -9,10 +9,11 @@
 #include "arch/x86/hw/virtio.h"
 #include "kernel/base/ether.h"
 
-#define FRAME_HEAD_MAX (ETH_HLEN + ETH_TAGS * ETH_TAG_LEN)
-#define FRAME_MAX      (65535 + FRAME_HEAD_MAX) /* a GSO frame */
-#define FRAME_MIN      ETH_HLEN
-#define FRAME_IOV_MAX  20
+#define FRAME_HEAD_MAX  (ETH_HLEN + ETH_TAGS * ETH_TAG_LEN)
+#define FRAME_MAX       (65535 + FRAME_HEAD_MAX) /* a GSO frame */
+#define FRAME_MIN       ETH_HLEN
+#define FRAME_IOV_MAX   20
+#define FRAME_IOV_GUEST (FRAME_IOV_MAX - 1) /* from a guest: the bridge puts its copy of the header in front */
 
 struct iov {
 	void *base;

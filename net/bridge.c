@@ -1,28 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The L2 switch: learning, static MACs, flooding, the source filter, and finishing in software what a port cannot
- * offload. One lock guards the ports and the MAC table and is never held during send(); a port in use by a sender is
- * counted in `users`, and bridge_remove waits for it.
+ * The L2 switch: learning, static MACs, flooding, and finishing in software what a port cannot offload. One lock guards
+ * the ports and the MAC table and is never held during send(); a port in use by a sender is counted in `users`, and
+ * bridge_remove waits for it.
  */
 #include "net/bridge.h"
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
-#include "net/hostframe.h"
+#include "net/bridge_guest.h"
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 
-#define AGE_NS        (300 * NS_PER_SEC)
-#define GUARDED_MAX   48 /* this host's addresses and its peers' */
-#define ETHERTYPE_END 14
-#define IP_PROTOCOL   23 /* of an IPv4 header (RFC 791) behind the frame's */
-#define PROTO_ICMP    1
-#define ARP_SPA       28 /* sender's and target's protocol addresses (RFC 826), from the frame's start */
-#define ARP_TPA       38
-#define ARP_END       42
-#define SETS          256 /* of the MAC table, each of WAYS: the oldest gives place; bound MACs have lists beside it */
-#define WAYS          4
+#define AGE_NS (300 * NS_PER_SEC)
+#define SETS   256 /* of the MAC table, each of WAYS; bound MACs have lists beside it */
+#define WAYS   4
 
 struct mac_entry {
 	struct bridge_port *port; /* NULL: free */
@@ -36,10 +29,7 @@ struct bridge {        /* (c) const after create  [l] lock */
 	struct list ports;                /* [l] */
 	struct mac_entry mac[SETS][WAYS]; /* [l] learned; none of a MAC that is bound */
 	struct list bound[SETS];          /* [l] ports whose own MAC is bound to them */
-	/* [l] to add, and what is there is const: addresses of hosts, which no guest may claim */
-	uint8_t guarded[GUARDED_MAX][4];
-	unsigned nguarded; /* [a] */
-	uint32_t probed;   /* [a] another one, for as long as this host probes it; 0: none */
+	struct bridge_hosts hosts;        /* [l] to add: no guest may claim them */
 };
 static struct bridge *first; /* (c) after net_init */
 
@@ -113,17 +103,30 @@ static struct bridge_port *port_of(struct bridge *b, const uint8_t *dst, uint64_
 	return e && now - e->seen_ns < AGE_NS ? e->port : NULL;
 }
 
-/* The newest sender of a MAC has it: this is how a guest that moved away, and its RARP, take the MAC along. */
+/* Which entry gives place: the oldest, but a free one first, then one of a guest with many MACs. */
+static bool gives_place(const struct mac_entry *e, const struct mac_entry *before)
+{
+	if (!before->port || !e->port)
+		return before->port && !e->port;
+	if (e->port->is_guest != before->port->is_guest)
+		return e->port->is_guest;
+	return e->seen_ns < before->seen_ns;
+}
+
+/*
+ * The newest sender of a MAC has it: this is how a guest that moved away, and its RARP, take the MAC along. A guest
+ * pushes nobody out but guests and who was not heard of for long: not every MAC that it makes up has a place.
+ */
 static void mac_learn(struct bridge *b, const uint8_t *mac, struct bridge_port *p, uint64_t now)
 {
-	struct mac_entry *set = b->mac[mac_hash(mac)], *victim = &set[0];
-	for (unsigned i = 0; i < WAYS; i++) {
-		if (set[i].port && memcmp(set[i].mac, mac, ETH_ALEN) == 0) {
-			victim = &set[i];
-			break;
-		}
-		if (victim->port && (!set[i].port || set[i].seen_ns < victim->seen_ns))
-			victim = &set[i];
+	struct mac_entry *set = b->mac[mac_hash(mac)], *victim = mac_find(b, mac);
+	if (!victim) {
+		victim = &set[0];
+		for (unsigned i = 1; i < WAYS; i++)
+			if (gives_place(&set[i], victim))
+				victim = &set[i];
+		if (p->is_guest && victim->port && !victim->port->is_guest && now - victim->seen_ns < AGE_NS)
+			return;
 	}
 	victim->port = p;
 	victim->seen_ns = now;
@@ -243,7 +246,7 @@ static int deliver(struct bridge_port *p, const struct frame *f)
 		err = p->send(p->arg, f);
 	}
 	if (err) {
-		count(&p->stats.dropped, 1);
+		count(&p->stats.drops[err == -ENOBUFS ? BRIDGE_DROP_FULL : BRIDGE_DROP_REFUSED], 1);
 	} else {
 		count(&p->stats.tx_frames, 1);
 		count(&p->stats.tx_bytes, f->len);
@@ -251,10 +254,10 @@ static int deliver(struct bridge_port *p, const struct frame *f)
 	return err;
 }
 
-/* Would a flooded frame for dst interest p? A guest has one MAC only, so others' frames are kept from it. */
+/* Would a flooded frame for dst interest p? A guest of one MAC is kept from others' frames. */
 static bool port_wants(const struct bridge_port *p, const uint8_t *dst)
 {
-	return !p->leaving && (!p->only_mac || dst[0] & 1 || memcmp(dst, p->mac, ETH_ALEN) == 0);
+	return !p->leaving && (!p->is_guest || p->policy.any_mac || dst[0] & 1 || memcmp(dst, p->mac, ETH_ALEN) == 0);
 }
 
 /* To all ports but `from`. b->lock is held, and dropped around each send: the port's count keeps it in the list. */
@@ -273,86 +276,86 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 	}
 }
 
-/*
- * Does a guest speak where hosts do? Frames between hosts (hostframe.h); ARP that claims, or by a probe (RFC 5227,
- * 2.1.1) would take away, an address of a host. h: the first n bytes of the frame. b->guarded only grows: no lock.
- */
-static bool is_hosts_own(const struct bridge *b, const uint8_t h[ARP_END], size_t n)
-{
-	if (n < ETHERTYPE_END)
-		return false;
-	unsigned type = (unsigned)h[12] << 8 | h[13];
-	if (type == HOSTFRAME_TYPE)
-		return true;
-	if (type != ETHERTYPE_ARP || n < ARP_END)
-		return false;
-	static const uint8_t none[4];
-	const uint8_t *claimed = memcmp(h + ARP_SPA, none, 4) ? h + ARP_SPA : h + ARP_TPA;
-	for (unsigned i = 0; i < __atomic_load_n(&b->nguarded, __ATOMIC_ACQUIRE); i++)
-		if (!memcmp(b->guarded[i], claimed, 4))
-			return true;
-	uint32_t probed = __atomic_load_n(&b->probed, __ATOMIC_RELAXED);
-	return probed && !memcmp(&probed, claimed, 4);
-}
-
-/* What a guest may say to its host: ARP and ICMP. A tag of a VLAN, too, hides what it is. */
-static bool host_hears(const uint8_t h[ARP_END], size_t n)
-{
-	unsigned type = n < ETHERTYPE_END ? 0 : (unsigned)h[12] << 8 | h[13];
-	return type == ETHERTYPE_ARP || (type == ETHERTYPE_IPV4 && n > IP_PROTOCOL && h[IP_PROTOCOL] == PROTO_ICMP);
-}
-
 void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4])
 {
+	struct bridge_hosts *h = &b->hosts;
 	uint64_t flags = spin_lock_irqsave(&b->lock);
 	bool there = false;
-	for (unsigned i = 0; i < b->nguarded; i++)
-		there |= !memcmp(b->guarded[i], ip4, 4);
-	if (!there && b->nguarded < GUARDED_MAX) {
-		memcpy(b->guarded[b->nguarded], ip4, 4);
-		__atomic_store_n(&b->nguarded, b->nguarded + 1, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < h->n; i++)
+		there |= !memcmp(h->ip4[i], ip4, 4);
+	if (!there && h->n < ARRAY_SIZE(h->ip4)) {
+		memcpy(h->ip4[h->n], ip4, 4);
+		__atomic_store_n(&h->n, h->n + 1, __ATOMIC_RELEASE);
 	}
 	spin_unlock_irqrestore(&b->lock, flags);
 }
 
-void bridge_guard_probed(struct bridge *b, uint32_t ip4) { __atomic_store_n(&b->probed, ip4, __ATOMIC_RELAXED); }
+void bridge_guard_probed(struct bridge *b, uint32_t ip4) { __atomic_store_n(&b->hosts.probed, ip4, __ATOMIC_RELAXED); }
 
-int bridge_input(struct bridge_port *p, struct frame *f)
+static int refuse(struct bridge_port *p, enum bridge_drop why)
 {
-	uint8_t head[ARP_END];
-	const uint8_t *dst = head, *src = head + ETH_ALEN;
+	bool malformed = why == BRIDGE_DROP_MALFORMED || why == BRIDGE_DROP_LONG || why == BRIDGE_DROP_OFFLOAD;
+	count(&p->stats.drops[why], 1);
+	return malformed ? -EINVAL : why == BRIDGE_DROP_LEAVING ? -ENETDOWN : -EACCES;
+}
+
+/* Before the lock: may this frame come in? A guest's is *f from then on. */
+static enum bridge_drop enter(const struct bridge *b, struct bridge_port *p, const struct frame **f,
+			      struct bridge_entry *e, uint64_t now)
+{
+	enum bridge_drop drop = BRIDGE_PASS;
+	if (!p->is_guest) {
+		e->n = frame_copy_out(*f, 0, e->head, ETH_HLEN);
+		if (e->n < ETH_HLEN || e->head[ETH_SRC] & 1)
+			drop = BRIDGE_DROP_MALFORMED;
+	} else {
+		drop = bridge_guest_enter(p, &b->hosts, *f, e, now);
+		*f = &e->f;
+	}
+	return !drop && bridge_rules_reserved(e->head) ? BRIDGE_DROP_RESERVED : drop;
+}
+
+/* Where a frame that came in goes, or why not. b->lock is held. */
+static enum bridge_drop route(struct bridge *b, struct bridge_port *p, const struct bridge_entry *e, uint64_t now,
+			      struct bridge_port **to)
+{
+	const uint8_t *src = e->head + ETH_SRC;
+	const struct bridge_port *owner = bound_find(b, src);
+	if (p->leaving)
+		return BRIDGE_DROP_LEAVING;
+	if (owner && owner != p)
+		return BRIDGE_DROP_BOUND;
+	*to = port_of(b, e->head, now);
+	if (!*to && p->is_guest && !bridge_guest_may_flood(p, now))
+		return BRIDGE_DROP_STORM;
+	if (!owner)
+		mac_learn(b, src, p, now);
+	bool service = *to && (*to)->is_host && p->is_guest && !bridge_rules_host_hears(e->head, e->n);
+	return service ? BRIDGE_DROP_SERVICE : BRIDGE_PASS;
+}
+
+int bridge_input(struct bridge_port *p, const struct frame *f)
+{
+	struct bridge_entry e;
+	struct bridge_port *to = NULL;
 	struct bridge *b = p->bridge;
 	if (!b)
 		return -ENETDOWN;
-	size_t n = frame_copy_out(f, 0, head, sizeof(head));
-	if (f->len < FRAME_MIN || n < 2 * ETH_ALEN || src[0] & 1) {
-		count(&p->stats.dropped, 1);
-		return -EINVAL;
-	}
-	if (p->only_mac && (memcmp(src, p->mac, ETH_ALEN) != 0 || is_hosts_own(b, head, n))) {
-		count(&p->stats.spoofed, 1);
-		return -EACCES;
-	}
+	uint64_t now = time_ns();
+	enum bridge_drop drop = enter(b, p, &f, &e, now);
+	if (drop)
+		return refuse(p, drop);
 	int err = 0;
-	bool host_too = !p->only_mac || host_hears(head, n);
-	uint64_t flags = spin_lock_irqsave(&b->lock), now = time_ns();
-	const struct bridge_port *owner = bound_find(b, src);
-	if (p->leaving || (owner && owner != p)) {
-		err = p->leaving ? -ENETDOWN : -EACCES;
+	uint64_t flags = spin_lock_irqsave(&b->lock);
+	drop = route(b, p, &e, now, &to);
+	if (drop) {
 		spin_unlock_irqrestore(&b->lock, flags);
-		count(err == -EACCES ? &p->stats.spoofed : &p->stats.dropped, 1);
-		return err;
+		return refuse(p, drop);
 	}
 	count(&p->stats.rx_frames, 1);
 	count(&p->stats.rx_bytes, f->len);
-	if (!owner)
-		mac_learn(b, src, p, now);
-	struct bridge_port *to = port_of(b, dst, now);
 	if (!to) {
-		flood(b, p, f, dst, host_too, &flags);
-	} else if (to->is_host && !host_too) {
-		err = -EACCES;
-		count(&p->stats.dropped, 1);
+		flood(b, p, f, e.head, !p->is_guest || bridge_rules_host_hears(e.head, e.n), &flags);
 	} else if (to != p && !to->leaving) {
 		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);
@@ -365,6 +368,14 @@ int bridge_input(struct bridge_port *p, struct frame *f)
 }
 
 /* ---- looking ---- */
+
+uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < BRIDGE_DROPS; i++)
+		sum += bridge_drops[i].spoof == spoof ? s->drops[i] : 0;
+	return sum;
+}
 
 void bridge_for_each_mac(struct bridge *b,
 			 void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg),

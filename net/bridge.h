@@ -1,28 +1,32 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, lets
- * a guest send only from its own MAC, and lets nobody else send from the MAC of who is bound to his port. A guest
- * reaches no service of the host that it runs on: it may find it and ping it. Frames are borrowed (kernel/frame.h) and
- * handed on synchronously, with their offload metadata where the receiving port can use it; else the bridge finishes
- * them in software. Any task context; ports' send functions do their own locking and must not call back into the
- * bridge.
+ * a guest send what its policy allows (bridge_rules.h) and flood no more than BRIDGE_FLOODS frames a second, and lets
+ * nobody else send from the MAC of who is bound to his port. A guest reaches no service of the host that it runs on: it
+ * may find it and ping it. A guest's memory is hostile: what leaves is the copy of the header that was judged, and the
+ * rest. Frames are borrowed (kernel/frame.h) and handed on synchronously, with their offload metadata where the
+ * receiving port can use it; else the bridge finishes them in software. Any task context; ports' send functions do
+ * their own locking and must not call back into the bridge.
  */
 #pragma once
 #include "kernel/base/err.h"
-#include "kernel/frame.h"
 #include "kernel/base/list.h"
+#include "net/bridge_rules.h"
+
+#define BRIDGE_FLOODS       2000 /* broadcast, multicast, and to MACs that are not known: a second, of each guest */
+#define BRIDGE_FLOODS_BURST 1000 /* more than that at once, of a guest that was silent */
 
 struct bridge;
 struct bridge_port_stats {
-	uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, dropped;
-	uint64_t spoofed; /* frames that came in from a MAC that is not the port's, or bound to another port */
+	uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes;
+	uint64_t drops[BRIDGE_DROPS]; /* by reason, of frames from the port and of those for it */
 };
 struct bridge_port {
 	struct list node;
 	struct list bound; /* [bridge's lock] of the bridge's bound ports; empty: mac is not bound */
 	struct bridge *bridge;
 	char name[24];
-	/* Deliver to the port; 0 or -errno (counted as dropped). */
+	/* Deliver to the port; 0 or -errno (counted as a drop). */
 	int (*send)(void *arg, const struct frame *f);
 	/*
 	 * How many frames of the wire's size send() would take now; NULL: any number. So a large frame that has to be
@@ -31,17 +35,20 @@ struct bridge_port {
 	unsigned (*room)(void *arg);
 	void *arg;
 	unsigned offloads; /* FRAME_TAKES_*: what send() takes */
-	bool only_mac;     /* a guest: source MAC must be mac, others are counted and dropped */
+	bool is_guest;     /* sends what `policy` allows */
 	bool is_host;      /* the host's own IP stack: of guests' frames it gets ARP and ICMP alone */
 	uint8_t mac[ETH_ALEN];
+	struct bridge_policy policy;    /* of a guest; const while in a bridge */
 	struct bridge_port_stats stats; /* [a] relaxed */
-	unsigned users;                 /* [bridge's lock] calls of send() on their way */
-	bool leaving;                   /* [bridge's lock] bridge_remove began */
+	uint64_t flood_ns; /* [bridge's lock] of a guest: when its next flooded frame is due at BRIDGE_FLOODS */
+	uint64_t told_ns;  /* [a] of a guest: until then the log says no more of its MACs */
+	unsigned users;    /* [bridge's lock] calls of send() on their way */
+	bool leaving;      /* [bridge's lock] bridge_remove began */
 };
 int bridge_create(struct bridge **b, const char *name) must_check;
 /*
- * An IPv4 address of this host or of a peer: guests' ARP that claims or probes it is dropped, counted as spoofed. Any
- * task.
+ * An IPv4 address of this host or of a peer: guests' packets from it, and ARP that claims or probes it, are dropped.
+ * Any task.
  */
 void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4]);
 /* The one that this host probes now, in network order, 0: none. A guest that hears the probe may not claim it. */
@@ -53,7 +60,7 @@ void bridge_add(struct bridge *b, struct bridge_port *p);
 void bridge_remove(struct bridge_port *p);
 /*
  * p->mac is static at p, which is in a bridge: frames to it go to p, and one that comes from it at any other port is
- * dropped and counted there as spoofed. For who is at home here: the host itself, and a guest while it runs here and
+ * dropped and counted there. For who is at home here: the host itself, and a guest while it runs here and
  * nowhere else. Twice is harmless; -EEXIST if it is bound to another port.
  */
 int bridge_bind(struct bridge_port *p) must_check;
@@ -61,9 +68,12 @@ int bridge_bind(struct bridge_port *p) must_check;
 void bridge_unbind(struct bridge_port *p);
 /*
  * A frame came in from p. For senders that can hold back, the answer: 0 if it was taken (flooded frames always are),
- * -errno of the one port it went to, -EACCES for a spoofed source MAC, -EINVAL if malformed, -ENETDOWN if p is leaving.
+ * -errno of the one port it went to, -EINVAL if it is malformed, -ENETDOWN if p is leaving, -EACCES for all else that
+ * p may not send. A guest's may have up to FRAME_IOV_GUEST pieces.
  */
-int bridge_input(struct bridge_port *p, struct frame *f);
+int bridge_input(struct bridge_port *p, const struct frame *f);
+/* All drops, those that bridge_drops[].spoof has or the others. */
+uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof);
 #define BRIDGE_BOUND UINT64_MAX
 /* For the console: each MAC that is bound (its age is BRIDGE_BOUND) or learned; fn must not sleep. */
 void bridge_for_each_mac(struct bridge *b,

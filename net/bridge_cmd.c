@@ -36,7 +36,7 @@ static void on_port(const struct bridge_port *p, void *arg)
 		return;
 	struct port_line *l = &v->port[v->nports++];
 	memcpy(l->name, p->name, sizeof(l->name));
-	l->guest = p->only_mac;
+	l->guest = p->is_guest;
 	l->stats = p->stats;
 }
 
@@ -50,6 +50,22 @@ static void on_mac(const uint8_t mac[6], const struct bridge_port *p, uint64_t a
 	memcpy(l->port, p->name, sizeof(l->port));
 	l->bound = age_ns == BRIDGE_BOUND;
 	l->age_s = l->bound ? 0 : age_ns / NS_PER_SEC;
+}
+
+/* By reason: in text those that there were, on a line of their own below the port's. */
+static void show_drops(struct con *c, const struct bridge_port_stats *s)
+{
+	char key[24], text[600] = "";
+	for (unsigned i = BRIDGE_PASS + 1; i < BRIDGE_DROPS; i++) {
+		size_t n = strlen(text);
+		sniprintf(key, sizeof(key), "drop_%s|", bridge_drops[i].name);
+		out_u64(c, key, s->drops[i]);
+		if (s->drops[i])
+			sniprintf(text + n, sizeof(text) - n, "%s%s %lu", n ? ", " : "dropped: ", bridge_drops[i].name,
+				  s->drops[i]);
+	}
+	if (text[0])
+		out_line(c, "reasons", "%s", text);
 }
 
 static void show(struct con *c, struct bridge *b, const struct view *v)
@@ -69,8 +85,9 @@ static void show(struct con *c, struct bridge *b, const struct view *v)
 		out_bytes(c, "rx_bytes", l->stats.rx_bytes);
 		out_u64(c, "tx_frames", l->stats.tx_frames);
 		out_bytes(c, "tx_bytes", l->stats.tx_bytes);
-		out_u64(c, "dropped", l->stats.dropped);
-		out_u64(c, "spoofed", l->stats.spoofed);
+		out_u64(c, "dropped", bridge_dropped(&l->stats, false));
+		out_u64(c, "spoofed", bridge_dropped(&l->stats, true));
+		show_drops(c, &l->stats);
 		out_row_end(c);
 	}
 	out_table_end(c);

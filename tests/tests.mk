@@ -100,8 +100,11 @@ FUZZ += mmio
 FUZZ_mmio := $(UNIT_exit)
 UNIT += mac
 UNIT_mac := vmm/vm_mac.c tests/unit/fake_kernel.c
-UNIT += bridge announce stream
-UNIT_bridge := net/bridge.c net/announce.c kernel/frame.c tests/unit/fake_kernel.c
+UNIT += bridge bridge_rules announce stream
+UNIT_bridge_rules := net/bridge_rules.c kernel/frame.c
+UNIT_bridge := net/bridge.c net/bridge_guest.c net/announce.c tests/unit/fake_kernel.c $(UNIT_bridge_rules)
+FUZZ += bridge
+FUZZ_bridge := net/bridge.c net/bridge_guest.c tests/unit/fake_kernel.c $(UNIT_bridge_rules)
 UNIT_announce := $(UNIT_bridge)
 UNIT_stream := net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
 

@@ -30,7 +30,7 @@ int vm_port_create(struct vm *vm)
 	snprintf(p->port.name, sizeof(p->port.name), "%.23s", vm->cfg.name);
 	p->port.send = port_send;
 	p->port.arg = vm;
-	p->port.only_mac = true;
+	p->port.is_guest = true;
 	memcpy(p->port.mac, vm->cfg.mac, ETH_ALEN);
 	vm->port = p;
 	return 0;

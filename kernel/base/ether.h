@@ -6,12 +6,14 @@
 #pragma once
 #include "kernel/base/bits.h"
 
-#define ETH_ALEN     6
-#define ETH_TYPE     12
-#define ETH_HLEN     14
-#define ETH_TAG_LEN  4 /* IEEE 802.1Q 9.3: a type of its own, then VLAN and priority */
-#define ETH_TAGS     2 /* an S-TAG and a C-TAG */
-#define ETH_DATA_MAX 1500
+#define ETH_ALEN       6
+#define ETH_SRC        6 /* behind the destination */
+#define ETH_TYPE       12
+#define ETH_HLEN       14
+#define ETH_TAG_LEN    4 /* IEEE 802.1Q 9.3: a type of its own, then VLAN and priority */
+#define ETH_TAGS       2 /* an S-TAG and a C-TAG */
+#define ETH_DATA_MAX   1500
+#define ETH_TYPE_FIRST 0x600 /* below: a length, and LLC (IEEE 802.3 3.2.6) */
 
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_ARP  0x0806
@@ -21,7 +23,10 @@
 #define ETHERTYPE_STAG 0x88a8
 #define ETHERTYPE_QINQ 0x9100 /* an S-TAG of before IEEE 802.1ad */
 
-#define IPPROTO_TCP 6
+#define IPPROTO_ICMP   1
+#define IPPROTO_TCP    6
+#define IPPROTO_UDP    17
+#define IPPROTO_ICMPV6 58
 
 static inline uint16_t get_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 static inline bool eth_is_tag(uint16_t type)

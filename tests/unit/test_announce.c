@@ -53,7 +53,7 @@ static int listen(void *arg, const struct frame *f)
 }
 
 static struct bridge *b;
-static struct bridge_port wire = { .send = listen }, guest = { .send = listen, .only_mac = true };
+static struct bridge_port wire = { .send = listen }, guest = { .send = listen, .is_guest = true };
 
 static int setup(void **state)
 {

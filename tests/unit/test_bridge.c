@@ -28,6 +28,7 @@ struct tap { /* a port and what it got */
 	uint8_t last_flags, last_gso;
 	int answer;
 	unsigned slow_us; /* send() takes that long */
+	uint8_t *forge;   /* a guest's frame, which it changes when the bridge has let it in */
 	int inside;       /* calls of send() on their way; atomic */
 };
 
@@ -37,6 +38,10 @@ static int tap_send(void *arg, const struct frame *f)
 	__atomic_fetch_add(&t->inside, 1, __ATOMIC_SEQ_CST);
 	if (t->slow_us)
 		task_sleep_until(time_ns() + t->slow_us * NS_PER_US);
+	if (t->forge) {
+		memset(t->forge, 0xee, 60);
+		memset(t->forge + 300, 0xdd, 20);
+	}
 	t->frames++;
 	t->bytes += f->len;
 	t->last_flags = f->flags;
@@ -57,7 +62,7 @@ static void tap_add(struct net *n, struct tap *t, const uint8_t *only)
 	t->port.arg = t;
 	t->port.offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 | FRAME_TAKES_TSO6;
 	if (only) {
-		t->port.only_mac = true;
+		t->port.is_guest = true;
 		memcpy(t->port.mac, only, 6);
 	}
 	bridge_add(n->b, &t->port);
@@ -109,6 +114,8 @@ static int guest_says(struct tap *from, const uint8_t *spa, const uint8_t *tpa)
 	memcpy(buf + 6, from->port.mac, 6);
 	buf[12] = spa ? 0x08 : 0x88, buf[13] = spa ? 0x06 : 0xb5;
 	if (spa) {
+		memcpy(buf + 14, (uint8_t[]){ 0, 1, 8, 0, 6, 4, 0, 1 }, 8);
+		memcpy(buf + 22, from->port.mac, 6);
 		memcpy(buf + 28, spa, 4);
 		memcpy(buf + 38, tpa, 4);
 	}
@@ -131,7 +138,7 @@ static void guests_are_no_hosts(void **state)
 	assert_int_equal(guest_says(&n->g1, host, host), -EACCES);
 	assert_int_equal(guest_says(&n->g1, none, host), -EACCES); /* probes it */
 	assert_int_equal(guest_says(&n->g1, NULL, NULL), -EACCES);
-	assert_int_equal(n->g1.port.stats.spoofed, 4);
+	assert_int_equal(bridge_dropped(&n->g1.port.stats, true), 4);
 	assert_int_equal(n->nic.frames, seen);
 	assert_int_equal(guest_says(&n->g1, guest, host), 0); /* asks for it: as who wants to talk to it */
 	assert_int_equal(guest_says(&n->g1, none, guest), 0);
@@ -212,6 +219,7 @@ static void guests_reach_no_service(void **state)
 	const uint8_t *to[] = { mac_host, mac_all };
 	struct net *n = *state;
 	struct tap host = { .port.is_host = true };
+	n->g1.port.policy.trunk = true;
 	memcpy(host.port.mac, mac_host, 6);
 	tap_add(n, &host, NULL);
 	assert_int_equal(bridge_bind(&host.port), 0);
@@ -223,7 +231,14 @@ static void guests_reach_no_service(void **state)
 		memcpy(buf, dst, 6);
 		memcpy(buf + 6, mac_a, 6);
 		memcpy(buf + 12, c[i / 2].type, 2);
-		buf[23] = c[i / 2].protocol;
+		if (c[i / 2].type[1] == 6) {
+			memcpy(buf + 14, (uint8_t[]){ 0, 1, 8, 0, 6, 4, 0, 1 }, 8);
+			memcpy(buf + 22, mac_a, 6);
+		} else {
+			buf[14] = c[i / 2].type[0] == 8 ? 0x45 : 0x60;
+			buf[20] = 59; /* IPv6: nothing follows */
+			buf[23] = c[i / 2].protocol;
+		}
 		frame_init_flat(&f, buf, sizeof(buf));
 		(void)bridge_input(&n->g1.port, &f);
 		assert_int_equal(host.frames - before, c[i / 2].host);
@@ -297,14 +312,14 @@ static void guests_cannot_spoof(void **state)
 {
 	struct net *n = *state;
 	assert_int_equal(input(&n->g1, mac_all, mac_b, 60), -EACCES);
-	assert_int_equal(n->g1.port.stats.spoofed, 1);
+	assert_int_equal(bridge_dropped(&n->g1.port.stats, true), 1);
 	assert_int_equal(n->nic.frames + n->g2.frames, 0);
 	assert_null(port_of(n, mac_b));
 	static const uint8_t group[6] = { 3, 0, 0, 0, 0, 1 };
 	assert_int_equal(input(&n->nic, mac_all, group, 60), -EINVAL); /* a group address is no source */
 	assert_int_equal(n->g1.frames, 0);
 	assert_int_equal(input(&n->nic, mac_all, mac_c, 13), -EINVAL);
-	assert_int_equal(n->nic.port.stats.dropped, 2);
+	assert_int_equal(bridge_dropped(&n->nic.port.stats, false), 2);
 }
 
 /* What is bound to a port is reached there, whoever else sends from it; one that does is counted. */
@@ -316,14 +331,14 @@ static void bound_macs_stay(void **state)
 	assert_int_equal(bridge_bind(&n->g1.port), 0);
 	unsigned frames = n->g1.frames;
 	assert_int_equal(input(&n->nic, mac_b, mac_a, 60), -EACCES);
-	assert_int_equal(n->nic.port.stats.spoofed, 1);
+	assert_int_equal(bridge_dropped(&n->nic.port.stats, true), 1);
 	assert_int_equal(n->g2.frames, 1); /* by the first alone */
 	assert_int_equal(n->nic.port.stats.rx_frames, 1);
 	uint8_t rarp[ANNOUNCE_RARP_LEN];
 	struct frame f;
 	frame_init_flat(&f, rarp, announce_rarp(rarp, mac_a));
 	assert_int_equal(bridge_input(&n->nic.port, &f), -EACCES);
-	assert_int_equal(n->nic.port.stats.spoofed, 2);
+	assert_int_equal(bridge_dropped(&n->nic.port.stats, true), 2);
 	assert_int_equal(input(&n->nic, mac_a, mac_c, 60), 0);
 	assert_int_equal(input(&n->g2, mac_a, mac_b, 60), 0);
 	assert_int_equal(n->g1.frames, frames + 2);
@@ -333,7 +348,7 @@ static void bound_macs_stay(void **state)
 	assert_int_equal(input(&n->g1, mac_b, mac_a, 60), 0);
 	assert_int_equal(input(&n->nic, mac_a, mac_c, 60), 0);
 	assert_int_equal(n->g1.frames, frames + 3);
-	assert_int_equal(n->nic.port.stats.spoofed, 2);
+	assert_int_equal(bridge_dropped(&n->nic.port.stats, true), 2);
 }
 
 static void twins_are_not_bound(void **state)
@@ -344,7 +359,7 @@ static void twins_are_not_bound(void **state)
 	assert_int_equal(bridge_bind(&n->g1.port), 0);
 	assert_int_equal(bridge_bind(&twin.port), -EEXIST);
 	assert_int_equal(input(&twin, mac_all, mac_a, 60), -EACCES);
-	assert_int_equal(twin.port.stats.spoofed, 1);
+	assert_int_equal(bridge_dropped(&twin.port.stats, true), 1);
 	bridge_unbind(&twin.port); /* which it was not */
 	assert_ptr_equal(port_of(n, mac_a), &n->g1.port);
 	bridge_unbind(&n->g1.port);
@@ -466,7 +481,223 @@ static void finishes_offloads(void **state)
 	input(&n->g1, mac_all, mac_a, 60);
 	assert_int_equal(bridge_input(&n->g2.port, &f), -EINVAL);
 	assert_int_equal(n->g1.frames, 6);
-	assert_int_equal(n->g1.port.stats.dropped, 1);
+	assert_int_equal(n->g2.port.stats.drops[BRIDGE_DROP_OFFLOAD], 1);
+}
+
+/*
+ * A guest that changes its frame's header while it is on its way: what leaves is what was judged, by each port of a
+ * flood, and by one for which the frame is cut.
+ */
+static void a_header_is_read_once(void **state)
+{
+	struct net *n = *state;
+	uint8_t buf[6000], before[6000];
+	struct frame f;
+	n->nic.forge = buf; /* the first port */
+	n->g1.port.offloads = 0;
+	size_t len = tcp_frame(buf, 5000);
+	memcpy(buf, mac_all, 6);
+	memcpy(before, buf, len);
+	frame_init_flat(&f, buf, len);
+	f.flags = FRAME_NEEDS_CSUM;
+	f.csum_start = 34, f.csum_offset = 16;
+	f.gso = FRAME_GSO_TCPV4, f.gso_size = 1460;
+	assert_int_equal(bridge_input(&n->g2.port, &f), 0);
+	assert_memory_equal(n->nic.last, before, 256);
+	assert_int_equal(buf[6], 0xee); /* it did change */
+	assert_int_equal(n->nic.last[300], 0xdd);
+	assert_int_equal(n->g1.frames, 4);
+	assert_memory_equal(n->g1.last, mac_all, 6);
+	assert_memory_equal(n->g1.last + 6, mac_b, 6);
+	assert_memory_equal(n->g1.last + 12, before + 12, 4); /* type, and how IP begins */
+	assert_int_equal(tcp_sum(n->g1.last, n->g1.last_len), 0xffff);
+}
+
+/* A guest's frame in pieces: all that a frame has but one, and any cuts. */
+static void pieces(void **state)
+{
+	struct net *n = *state;
+	uint8_t buf[1000];
+	for (unsigned cuts = 1; cuts <= FRAME_IOV_MAX; cuts++)
+		for (size_t first = 1; first < 600; first += 7) {
+			struct frame f = { .len = (uint32_t)(first + 10 * (cuts - 1)), .niov = cuts };
+			if (f.len < 60)
+				continue;
+			for (size_t i = 0; i < f.len; i++)
+				buf[i] = (uint8_t)(i * 5);
+			memcpy(buf, mac_all, 6);
+			memcpy(buf + 6, mac_a, 6);
+			memcpy(buf + 12, (uint8_t[]){ 0x88, 0xb6 }, 2);
+			for (unsigned i = 0; i < cuts; i++)
+				f.iov[i] =
+					i ? (struct iov){ buf + first + 10 * (i - 1), 10 } : (struct iov){ buf, first };
+			n->nic.last_len = 0;
+			fake_time_advance(NS_PER_SEC);
+			int err = bridge_input(&n->g1.port, &f);
+			if (err) {
+				assert_int_equal(err, -EINVAL);
+				assert_true(cuts == FRAME_IOV_MAX && first > BRIDGE_HEAD);
+				continue;
+			}
+			assert_int_equal(n->nic.last_len, f.len);
+			assert_memory_equal(n->nic.last, buf, f.len);
+		}
+	assert_true(n->g1.port.stats.drops[BRIDGE_DROP_MALFORMED]);
+}
+
+/* What goes to everybody costs everybody: a guest has so many a second. */
+static void storms_end(void **state)
+{
+	struct net *n = *state;
+	static const uint8_t group[6] = { 1, 0, 0x5e, 0, 0, 0xfb }, unknown[6] = { 2, 9, 9, 9, 9, 9 };
+	const uint8_t *to[] = { mac_all, group, unknown };
+	assert_int_equal(input(&n->nic, mac_all, mac_c, 60), 0);
+	for (unsigned i = 0; i < 5000; i++)
+		assert_int_equal(input(&n->g1, to[i % 3], mac_a, 60), i < BRIDGE_FLOODS_BURST ? 0 : -EACCES);
+	assert_int_equal(n->nic.frames, BRIDGE_FLOODS_BURST);
+	assert_int_equal(n->g1.port.stats.drops[BRIDGE_DROP_STORM], 5000 - BRIDGE_FLOODS_BURST);
+	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), 0);   /* to who is known, as ever */
+	assert_int_equal(input(&n->g2, mac_all, mac_b, 60), 0); /* and others are not held up */
+	n->nic.frames = 0;
+	for (unsigned ms = 0; ms < 3000; ms++) {
+		fake_time_advance(NS_PER_MS);
+		for (unsigned i = 0; i < 10; i++)
+			(void)input(&n->g1, to[i % 3], mac_a, 60);
+	}
+	assert_int_equal(n->nic.frames, 3 * BRIDGE_FLOODS);
+	fake_time_advance(3600 * NS_PER_SEC); /* silence is not saved up */
+	n->nic.frames = 0;
+	for (unsigned i = 0; i < 5000; i++)
+		(void)input(&n->g1, mac_all, mac_a, 60);
+	assert_int_equal(n->nic.frames, BRIDGE_FLOODS_BURST);
+	for (unsigned i = 0; i < 5000; i++) /* who is no guest has no bound */
+		assert_int_equal(input(&n->nic, mac_all, mac_c, 60), 0);
+}
+
+/* Frames for the next bridge alone stay on their wire, whichever that is. */
+static void bridges_talk_to_nobody_else(void **state)
+{
+	struct net *n = *state;
+	uint8_t group[6] = { 1, 0x80, 0xc2, 0, 0, 0 };
+	for (group[5] = 0; group[5] < 16; group[5]++) {
+		assert_int_equal(input(&n->g1, group, mac_a, 60), -EACCES);
+		assert_int_equal(input(&n->nic, group, mac_c, 60), -EACCES);
+	}
+	assert_int_equal(n->nic.frames + n->g1.frames + n->g2.frames, 0);
+	assert_int_equal(n->nic.port.stats.drops[BRIDGE_DROP_RESERVED], 16);
+	assert_int_equal(input(&n->g1, group, mac_a, 60), 0);
+	assert_int_equal(n->nic.frames, 1);
+}
+
+static int tagged(struct net *n, size_t payload)
+{
+	static uint8_t buf[2048];
+	struct frame f;
+	memcpy(buf, mac_all, 6);
+	memcpy(buf + 6, mac_a, 6);
+	memcpy(buf + 12, (uint8_t[]){ 0x88, 0xa8, 0, 7, 0x81, 0, 0, 9, 0x88, 0xb6 }, 10);
+	frame_init_flat(&f, buf, 22 + payload);
+	f.flags = FRAME_NEEDS_CSUM; /* which is finished here */
+	f.csum_start = 22, f.csum_offset = 10;
+	return bridge_input(&n->g1.port, &f);
+}
+
+static void trunks_carry_two_tags(void **state)
+{
+	struct net *n = *state;
+	n->nic.port.offloads = 0;
+	assert_int_equal(tagged(n, 100), -EACCES);
+	assert_int_equal(n->g1.port.stats.drops[BRIDGE_DROP_TAG], 1);
+	n->g1.port.policy.trunk = true;
+	assert_int_equal(tagged(n, 1500), 0);
+	assert_int_equal(n->nic.last_len, 1522);
+	assert_int_equal(n->g2.last_len, 1522);
+	assert_int_equal(tagged(n, 1501), -EINVAL);
+	assert_int_equal(n->g1.port.stats.drops[BRIDGE_DROP_LONG], 1);
+	assert_int_equal(n->nic.frames, 1);
+}
+
+/* A guest with others behind it: they are reached, and take nothing from who is at home here. */
+static void a_guest_of_many_macs(void **state)
+{
+	struct net *n = *state;
+	static const uint8_t inner[6] = { 2, 7, 7, 7, 7, 7 }, mac_host[6] = { 2, 0, 0, 0, 0, 0x1f };
+	struct tap host = { .port.is_host = true };
+	memcpy(host.port.mac, mac_host, 6);
+	tap_add(n, &host, NULL);
+	assert_int_equal(bridge_bind(&host.port), 0);
+	assert_int_equal(bridge_bind(&n->g1.port), 0);
+	assert_int_equal(bridge_bind(&n->g2.port), 0);
+	n->g1.port.policy.any_mac = true;
+	assert_int_equal(input(&n->nic, inner, mac_c, 60), 0); /* not heard of yet: looked for there as well */
+	assert_int_equal(n->g1.frames, 1);
+	assert_int_equal(n->g2.frames, 0);
+	assert_int_equal(input(&n->g1, mac_all, inner, 60), 0);
+	assert_ptr_equal(port_of(n, inner), &n->g1.port);
+	assert_int_equal(input(&n->g2, inner, mac_b, 60), 0);
+	assert_int_equal(n->g1.frames, 2);
+	assert_int_equal(input(&n->g1, mac_all, mac_b, 60), -EACCES);
+	assert_int_equal(input(&n->g1, mac_all, mac_host, 60), -EACCES);
+	assert_int_equal(n->g1.port.stats.drops[BRIDGE_DROP_BOUND], 2);
+	/* Those on the wire keep their places, however many it makes up; theirs are taken from it. */
+	for (unsigned i = 0; i < 2000; i++)
+		(void)input(&n->nic, mac_a, (uint8_t[]){ 2, 3, 0, 0, (uint8_t)(i >> 8), (uint8_t)i }, 60);
+	bool kept[2000];
+	for (unsigned i = 0; i < 2000; i++)
+		kept[i] = port_of(n, (uint8_t[]){ 2, 3, 0, 0, (uint8_t)(i >> 8), (uint8_t)i }) != NULL;
+	for (unsigned i = 0; i < 20000; i++) {
+		fake_time_advance(NS_PER_MS);
+		(void)input(&n->g1, mac_c, (uint8_t[]){ 2, 4, 0, 0, (uint8_t)(i >> 8), (uint8_t)i }, 60);
+	}
+	for (unsigned i = 0; i < 2000; i++)
+		if (kept[i])
+			assert_ptr_equal(port_of(n, (uint8_t[]){ 2, 3, 0, 0, (uint8_t)(i >> 8), (uint8_t)i }),
+					 &n->nic.port);
+	bridge_remove(&host.port);
+}
+
+/* A guest's many MACs, however fresh, give place to those of the wire, which do not push out each other for them. */
+static void the_wire_comes_first(void **state)
+{
+	struct net *n = *state;
+	unsigned kept = 0;
+	n->g1.port.policy.any_mac = true;
+	(void)input(&n->nic, mac_all, mac_c, 60);
+	for (unsigned half = 0; half < 2; half++) {
+		for (unsigned i = 0; i < 5000; i++) {
+			fake_time_advance(1);
+			(void)input(&n->g1, mac_c, (uint8_t[]){ 2, 4, 0, 0, (uint8_t)(i >> 8), (uint8_t)i }, 60);
+		}
+		for (unsigned i = 0; i < 128; i++)
+			(void)input(&n->nic, mac_c, (uint8_t[]){ 2, 3, 0, 0, (uint8_t)half, (uint8_t)i }, 60);
+	}
+	for (unsigned i = 0; i < 256; i++)
+		kept += port_of(n, (uint8_t[]){ 2, 3, 0, 0, i >= 128, (uint8_t)(i % 128) }) == &n->nic.port;
+	assert_true(kept >= 250);
+}
+
+/* The operator is told once what a guest does, and what helps; again after an hour. */
+static void tells_of_another_mac(void **state)
+{
+	struct net *n = *state;
+	strcpy(n->g1.port.name, "demo");
+	fake_log_clear();
+	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0);
+	assert_string_equal(fake_log_last(), "");
+	assert_int_equal(input(&n->g1, mac_all, mac_c, 60), -EACCES);
+	assert_non_null(
+		strstr(fake_log_last(), "demo sends from the MAC 02:00:00:00:00:0c, but has 02:00:00:00:00:0a"));
+	assert_non_null(strstr(fake_log_last(), "mac_change = allow"));
+	fake_log_clear();
+	for (unsigned i = 0; i < 3599; i++) {
+		fake_time_advance(NS_PER_SEC);
+		(void)input(&n->g1, mac_all, mac_c, 60);
+		(void)input(&n->g1, mac_all, mac_b, 60);
+	}
+	assert_string_equal(fake_log_last(), "");
+	fake_time_advance(NS_PER_SEC);
+	(void)input(&n->g1, mac_all, mac_b, 60);
+	assert_non_null(strstr(fake_log_last(), "02:00:00:00:00:0b"));
 }
 
 static void tells_a_full_queue(void **state)
@@ -475,8 +706,13 @@ static void tells_a_full_queue(void **state)
 	assert_int_equal(input(&n->nic, mac_all, mac_c, 60), 0);
 	n->nic.answer = -ENOBUFS;
 	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), -ENOBUFS);
-	assert_int_equal(n->nic.port.stats.dropped, 1);
+	assert_int_equal(n->nic.port.stats.drops[BRIDGE_DROP_FULL], 1);
 	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0); /* flooding never fails */
+	n->nic.answer = -ENETDOWN;
+	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), -ENETDOWN);
+	assert_int_equal(n->nic.port.stats.drops[BRIDGE_DROP_REFUSED], 1);
+	assert_int_equal(bridge_dropped(&n->nic.port.stats, false), 3);
+	assert_int_equal(bridge_dropped(&n->nic.port.stats, true), 0);
 }
 
 static unsigned room_of(void *arg)
@@ -570,6 +806,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_unbound_mac_moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_bound_macs, setup, teardown),
 		cmocka_unit_test_setup_teardown(finishes_offloads, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_header_is_read_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(storms_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(bridges_talk_to_nobody_else, setup, teardown),
+		cmocka_unit_test_setup_teardown(trunks_carry_two_tags, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_guest_of_many_macs, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_wire_comes_first, setup, teardown),
+		cmocka_unit_test_setup_teardown(tells_of_another_mac, setup, teardown),
 		cmocka_unit_test_setup_teardown(tells_a_full_queue, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_large_frame_goes_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(leaves_under_load, setup, teardown),

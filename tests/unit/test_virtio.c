@@ -259,7 +259,7 @@ static void test_tx_ring_on_seam(void **state)
 	twice(tx_ring_on_seam);
 }
 
-/* Malformed headers: the frame is dropped, the buffer comes back, the device lives. */
+/* What no driver may ask for: frames are dropped, buffers come back, the device lives. The rest: test_bridge_rules.c */
 static void test_tx_dropped(void **state)
 {
 	static const struct {
@@ -268,17 +268,11 @@ static void test_tx_dropped(void **state)
 		uint16_t gso_size, start, off;
 		uint32_t len;
 	} c[] = {
-		{ F_V1, 1, 0, 0, 34, 16, 100 },         /* checksum not negotiated */
-		{ F_V1 | F_CSUM, 1, 0, 0, 99, 0, 100 }, /* beyond the frame */
-		{ F_V1 | F_CSUM, 1, 0, 0, 65535, 65535, 100 },
+		{ F_V1, 1, 0, 0, 34, 16, 100 },              /* checksum not negotiated */
 		{ F_V1 | F_CSUM, 1, 1, 1448, 34, 16, 3000 }, /* TSO not negotiated */
-		{ F_ALL_NET, 1, 1, 0, 34, 16, 3000 },        /* no segment size */
-		{ F_ALL_NET, 1, 4, 1, 54, 16, 60000 },       /* a frame for each byte */
-		{ F_ALL_NET, 1, 1, 47, 34, 16, 3000 },
-		{ F_ALL_NET, 0, 1, 1448, 34, 16, 3000 },    /* no checksum */
+		{ F_V1 | F_CSUM, 1, 4, 1448, 54, 16, 3000 },
 		{ F_ALL_NET, 1, 3, 1448, 34, 16, 3000 },    /* UFO */
 		{ F_ALL_NET, 1, 0x81, 1448, 34, 16, 3000 }, /* ECN */
-		{ F_ALL_NET, 0, 0, 0, 0, 0, 1523 },         /* longer than a wire takes */
 		{ F_ALL_NET, 0, 0, 0, 0, 0, 13 },           /* shorter than a header */
 		{ F_ALL_NET, 1, 1, 1448, 34, 16, FRAME_MAX + 1 },
 	};

@@ -17,12 +17,7 @@
 
 enum { VNET_RX, VNET_TX, VNET_QUEUES };
 
-#define NET_MTU      1500
-/*
- * Of a segment's payload: Linux sends none below (tcp_min_snd_mss). One byte each would make 65,000 frames of every
- * buffer, in software.
- */
-#define GSO_SIZE_MIN 48
+#define NET_MTU ETH_DATA_MAX
 
 /*
  * A vCPU that rings leaves the pump after so many rounds of the ring even if others keep filling it; the next ring goes
@@ -57,18 +52,17 @@ static struct vnet *vnet_of(struct vvirtio *v) { return CONTAINER_OF(v, struct v
 
 /* ---- transmit ---- */
 
-/* May the driver ask for what the header asks for, and does it fit the frame? (5.1.6.2.2) */
-static bool tx_offloads_ok(const struct vnet *n, const struct frame *f)
+/* May the driver ask for what the header asks for? (5.1.6.2.2) Whether it fits the frame, the bridge sees. */
+static bool tx_may_ask(const struct vnet *n, const struct frame *f)
 {
-	uint64_t need = f->gso == FRAME_GSO_TCPV4 ? VIRTIO_NET_F_HOST_TSO4 : VIRTIO_NET_F_HOST_TSO6;
-
-	if (f->flags &&
-	    (!vvirtio_has(&n->v, VIRTIO_NET_F_CSUM) || (uint32_t)f->csum_start + f->csum_offset + 2 > f->len))
+	if (f->flags && !vvirtio_has(&n->v, VIRTIO_NET_F_CSUM))
 		return false;
-	if (f->gso == FRAME_GSO_NONE)
-		return f->len <= FRAME_WIRE_MAX;
-	return (f->gso == FRAME_GSO_TCPV4 || f->gso == FRAME_GSO_TCPV6) && vvirtio_has(&n->v, need) && f->flags &&
-	       f->gso_size >= GSO_SIZE_MIN;
+	switch (f->gso) {
+	case FRAME_GSO_NONE: return true;
+	case FRAME_GSO_TCPV4: return vvirtio_has(&n->v, VIRTIO_NET_F_HOST_TSO4);
+	case FRAME_GSO_TCPV6: return vvirtio_has(&n->v, VIRTIO_NET_F_HOST_TSO6);
+	default: return false;
+	}
 }
 
 /* The chain without its header as a frame, in place if its pieces are few enough. False: drop it. No lock held. */
@@ -83,14 +77,14 @@ static bool tx_frame(struct vnet *n, struct frame *f)
 	f->len = c->out_len - VNET_HDR_LEN;
 	f->flags = h[VNET_HDR_FLAGS] & FRAME_NEEDS_CSUM;
 	f->gso = h[VNET_HDR_GSO];
-	f->hdr_len = (uint16_t)MIN(get_le16(h + VNET_HDR_HDR_LEN), f->len); /* a hint: no more than that */
+	f->hdr_len = get_le16(h + VNET_HDR_HDR_LEN);
 	f->gso_size = get_le16(h + VNET_HDR_GSO_SIZE);
 	f->csum_start = get_le16(h + VNET_HDR_CSUM_START);
 	f->csum_offset = get_le16(h + VNET_HDR_CSUM_OFFSET);
-	if (!tx_offloads_ok(n, f))
+	if (!tx_may_ask(n, f))
 		return false;
 	f->niov = 0;
-	if (c->nout - c->rseg > FRAME_IOV_MAX) {
+	if (c->nout - c->rseg > FRAME_IOV_GUEST) {
 		(void)vvirtq_chain_read(c, n->bounce, f->len);
 		f->iov[f->niov++] = (struct iov){ n->bounce, f->len };
 		return true;

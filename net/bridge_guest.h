@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The bridge's entrance for frames from a guest. For bridge.c alone. */
+#pragma once
+#include "net/bridge.h"
+
+struct bridge_entry {
+	uint8_t head[BRIDGE_HEAD];
+	size_t n;       /* bytes of head */
+	struct frame f; /* the frame that was judged: head, and the rest of the guest's */
+};
+/*
+ * Copy the header of a frame that came in from p, once, and judge the copy: BRIDGE_PASS, and e->f is what goes on,
+ * valid as long as *e and the guest's frame are; or why it does not. now: time_ns(). Any task.
+ */
+enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_hosts *hosts, const struct frame *f,
+				    struct bridge_entry *e, uint64_t now);
+/* May p flood one frame more? If so it has. The bridge's lock is held. */
+bool bridge_guest_may_flood(struct bridge_port *p, uint64_t now);
