@@ -61,9 +61,11 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_choice,                    /* uint32_t: the word's index; yes and no have their synonyms */
 	conf_type_mac,                       /* uint8_t[6], unicast */
 	conf_type_ip4,                       /* uint32_t in network order */
+	conf_type_ips,                       /* uint8_t[16 * CONF_IPS], IPv4 as ::ffff:a.b.c.d, zeros behind the last */
 	conf_type_net;                       /* struct conf_net */
-struct conf_net {                            /* 10.77.0.11/24 */
-	uint32_t ip;                         /* in network order; 0: none */
+#define CONF_IPS 8
+struct conf_net {    /* 10.77.0.11/24 */
+	uint32_t ip; /* in network order; 0: none */
 	uint32_t prefix;
 };
 static inline uint32_t conf_net_mask(struct conf_net n)
@@ -104,10 +106,11 @@ void conf_show(const struct conf_table *t, const void *obj,
 
 /*
  * Values: 0 or -EINVAL. Sizes take K, M, G; times ms, s, m; MAC is aa:bb:cc:dd:ee:ff
- * (unicast, not zero); ip4 in network order.
+ * (unicast, not zero); ip4 in network order; ip6 without a dotted end (RFC 4291 2.2).
  */
 int conf_parse_size(const char *s, uint64_t *bytes);
 int conf_parse_ms(const char *s, uint64_t max, uint64_t *ms);
 int conf_parse_uint(const char *s, uint64_t max, uint64_t *v);
 int conf_parse_mac(const char *s, uint8_t mac[6]);
 int conf_parse_ip4(const char *s, uint32_t *ip);
+int conf_parse_ip6(const char *s, uint8_t ip[16]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The values of tern.conf and of console commands: numbers, sizes, MAC and IPv4 addresses. Pure. See conf.h. */
+/* The values of tern.conf and of console commands: numbers, sizes, MAC and IP addresses. Pure. See conf.h. */
 #include "kernel/conf.h"
 #include <string.h>
 
@@ -109,5 +109,38 @@ int conf_parse_ip4(const char *s, uint32_t *ip)
 		b[i] = (uint8_t)v;
 	}
 	memcpy(ip, b, sizeof(*ip));
+	return 0;
+}
+
+int conf_parse_ip6(const char *s, uint8_t ip[16])
+{
+	uint8_t b[16];
+	size_t n = 0, gap = 16; /* bytes so far; how many stand before "::" */
+	if (s[0] == ':' && s[1] == ':') {
+		gap = 0;
+		s += 2;
+	}
+	while (*s) {
+		unsigned v = 0, len = 0;
+		for (; len < 4 && hex_digit(*s) >= 0; len++)
+			v = v << 4 | (unsigned)hex_digit(*s++);
+		if (!len || n == sizeof(b) || (*s && *s != ':') || (*s && !s[1]))
+			return -EINVAL;
+		b[n++] = (uint8_t)(v >> 8);
+		b[n++] = (uint8_t)v;
+		s += *s == ':';
+		if (*s != ':')
+			continue;
+		if (gap < 16)
+			return -EINVAL;
+		gap = n;
+		s++;
+	}
+	if (gap == 16 ? n != 16 : n == 16)
+		return -EINVAL;
+	gap = MIN(gap, n);
+	memset(ip, 0, 16);
+	memcpy(ip, b, gap);
+	memcpy(ip + 16 - (n - gap), b + gap, n - gap);
 	return 0;
 }

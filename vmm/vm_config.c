@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define FIELD(m) CONF_FIELD(struct vm_config, m)
+static const char *const allow[] = { "no", "allow", NULL };
 static const struct conf_key keys[] = {
 	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .min = 1,
 	  .help = "the name of a Linux bzImage on the boot volume, up to 95 characters" },
@@ -20,14 +21,22 @@ static const struct conf_key keys[] = {
 	{ "cpu", &conf_type_str, FIELD(cpu), .def = "host", .help = "host or portable" },
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },
+	{ "ip", &conf_type_ips, FIELD(s.ip), .def = "any", .zero = "any",
+	  .help = "any, or up to 8 addresses, IPv4 or IPv6, with commas between them" },
+	{ "mac_change", &conf_type_choice, FIELD(s.mac_change), .def = "no", .help = "no or allow", .words = allow },
+	{ "trunk", &conf_type_choice, FIELD(s.trunk), .def = "no", .help = "no or yes",
+	  .words = (const char *const[]){ "no", "yes", NULL } },
+	{ "dhcp_server", &conf_type_choice, FIELD(s.dhcp_server), .def = "no", .help = "no or allow", .words = allow },
+	{ "router", &conf_type_choice, FIELD(s.router), .def = "no", .help = "no or allow", .words = allow },
 };
 const struct conf_table vm_conf_table = CONF_TABLE("vm", keys);
 
 static const struct sfield fields[] = {
-	F_ARR(struct vm_config_state, kernel),
-	F_ARR(struct vm_config_state, initrd),
-	F_ARR(struct vm_config_state, cmdline),
-	F(struct vm_config_state, autostart),
+	F_ARR(struct vm_config_state, kernel),       F_ARR(struct vm_config_state, initrd),
+	F_ARR(struct vm_config_state, cmdline),      F(struct vm_config_state, autostart),
+	F_V(struct vm_config_state, mac_change, 2),  F_V(struct vm_config_state, trunk, 2),
+	F_V(struct vm_config_state, dhcp_server, 2), F_V(struct vm_config_state, router, 2),
+	F_ARR_V(struct vm_config_state, ip, 2),
 };
 
 /* It is printed on operators' terminals. */
@@ -45,13 +54,15 @@ static bool is_text(const char *s, size_t size)
 static int check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct vm_config_state *s = state;
-	if (is_text(s->kernel, sizeof(s->kernel)) && is_text(s->initrd, sizeof(s->initrd)) &&
-	    is_text(s->cmdline, sizeof(s->cmdline)) && s->autostart <= VM_AUTOSTART_ALONE)
-		return 0;
-	return why_set(w, -EINVAL, "config: a string that is none, or autostart %u", (unsigned)s->autostart);
+	if (!is_text(s->kernel, sizeof(s->kernel)) || !is_text(s->initrd, sizeof(s->initrd)) ||
+	    !is_text(s->cmdline, sizeof(s->cmdline)) || s->autostart > VM_AUTOSTART_ALONE)
+		return why_set(w, -EINVAL, "config: a string that is none, or autostart %u", (unsigned)s->autostart);
+	if ((s->mac_change | s->trunk | s->dhcp_server | s->router) > 1)
+		return why_set(w, -EINVAL, "config: what it may send is neither 0 nor 1");
+	return 0;
 }
 const struct sdesc vm_config_desc = {
-	.name = "config", .version = 1, .check = check, SDESC(struct vm_config, s, struct vm_config_state, fields)
+	.name = "config", .version = 2, .check = check, SDESC(struct vm_config, s, struct vm_config_state, fields)
 };
 
 /* Of names come MACs and UUIDs that stay the same from boot to boot. */

@@ -23,6 +23,9 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 	struct vm_config_state { /* migrates as section "config": what its next cold start needs */
 		char kernel[96], initrd[96], cmdline[512]; /* files of a host; not needed to run on a destination */
 		uint32_t autostart;                        /* enum vm_autostart */
+		/* What it may send (net/bridge_rules.h); since version 2. */
+		uint32_t mac_change, trunk, dhcp_server, router; /* 1: allowed */
+		uint8_t ip[16 * CONF_IPS];                       /* conf_type_ips */
 	} s;
 };
 extern const struct conf_table vm_conf_table; /* into struct vm_config */

@@ -36,6 +36,17 @@ int vm_port_create(struct vm *vm)
 	return 0;
 }
 
+/* Not before the VM runs: one that comes from another host has its keys by then. */
+static struct bridge_policy policy_of(const struct vm_config_state *s)
+{
+	struct bridge_policy p = {
+		.any_mac = s->mac_change, .trunk = s->trunk, .dhcp_server = s->dhcp_server, .router = s->router
+	};
+	_Static_assert(sizeof(p.ip) == sizeof(s->ip), "as many addresses");
+	memcpy(p.ip, s->ip, sizeof(p.ip));
+	return p;
+}
+
 void vm_port_attach(struct vm *vm)
 {
 	struct vm_port *p = vm->port;
@@ -43,6 +54,7 @@ void vm_port_attach(struct vm *vm)
 		return;
 	if (!p->attached) {
 		p->port.offloads = vnet_offloads(vm->vnet);
+		p->port.policy = policy_of(&vm->cfg.s);
 		bridge_add(bridge_default(), &p->port);
 		p->attached = true;
 	}

@@ -182,12 +182,12 @@ static void too_many(void **state unused)
 
 static void show(void *arg, const struct conf_key *k, const char *value)
 {
-	snprintf((char *)arg + strlen(arg), 200, "%s=%s|", k->key, value);
+	snprintf((char *)arg + strlen(arg), 400, "%s=%s|", k->key, value);
 }
 
 static void a_vm(void **state unused)
 {
-	char text[800] = "";
+	char text[2000] = "";
 	struct vm_config cfg = vm(KERNEL);
 	said("");
 	assert_string_equal(cfg.name, "demo");
@@ -195,15 +195,18 @@ static void a_vm(void **state unused)
 	cfg.mac[3] = cfg.mac[4] = cfg.mac[5] = 7;
 	conf_show(&vm_conf_table, &cfg, show, text);
 	assert_string_equal(
-		text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|mac=52:54:00:07:07:07|cpu=host|autostart=no|");
+		text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|mac=52:54:00:07:07:07|cpu=host|autostart=no|"
+		      "ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
 	cfg = vm(KERNEL "initrd = i.img\ncmdline = console=ttyS0 # not this\nmem = 3074M\nmac = 52:54:00:77:00:01\n"
-			"cpu = portable\nautostart = alone\nvcpus = 1\n");
+			"cpu = portable\nautostart = alone\nvcpus = 1\nip = 10.77.0.50 ,2001:DB8::50, fe80:0:0::1\n"
+			"mac_change = allow\ntrunk = yes\ndhcp_server = allow\nrouter = allow\n");
 	said("");
 	text[0] = '\0';
 	conf_show(&vm_conf_table, &cfg, show, text);
 	assert_string_equal(text,
 			    "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|mac=52:54:00:77:00:01|"
-			    "cpu=portable|autostart=alone|");
+			    "cpu=portable|autostart=alone|ip=10.77.0.50, 2001:db8::50, fe80::1|mac_change=allow|"
+			    "trunk=yes|dhcp_server=allow|router=allow|");
 	assert_int_equal(vm(KERNEL "autostart = on\n").s.autostart, VM_AUTOSTART_YES);
 	assert_int_equal(vm(KERNEL "autostart = 0\n").s.autostart, VM_AUTOSTART_NO);
 }
@@ -220,7 +223,7 @@ static void a_wrong_vm(void **state unused)
 	     "tern.conf:6: [vm demo] cpu = fast: no such CPU model; write host or portable\n"
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
 	     "tern.conf:8: [vm demo] has no key 'men'; ignored. It has kernel, initrd, cmdline, mem, vcpus, mac, cpu, "
-	     "autostart\n");
+	     "autostart, ip, mac_change, trunk, dhcp_server, router\n");
 	assert_string_equal(wrong,
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
 	vm("[vm demo]\nmem = 8M\n");
@@ -237,6 +240,58 @@ static void a_wrong_vm(void **state unused)
 	memset(text + strlen(text), 'x', 96);
 	vm(text);
 	assert_non_null(strstr(wrong, "tern.conf:3: [vm demo] initrd = xxx"));
+}
+
+/* What a list of addresses may be, and how it is shown. */
+static void addresses_of_a_vm(void **state unused)
+{
+	static const struct {
+		const char *written, *shown; /* NULL: refused */
+	} c[] = {
+		{ "any", "any" },
+		{ "10.77.0.50", "10.77.0.50" },
+		{ "10.77.0.50,\t10.77.0.51", "10.77.0.50, 10.77.0.51" },
+		{ "2001:db8:0:0:1:0:0:1", "2001:db8::1:0:0:1" },
+		{ "2001:0:0:0:1:0:0:0", "2001::1:0:0:0" },
+		{ "2001:db8:0:1:1:1:1:1", "2001:db8:0:1:1:1:1:1" },
+		{ "1::", "1::" },
+		{ "::1", "::1" },
+		{ "1.0.0.1,1.0.0.2,1.0.0.3,1.0.0.4,1.0.0.5,1.0.0.6,1.0.0.7,2::8",
+		  "1.0.0.1, 1.0.0.2, 1.0.0.3, 1.0.0.4, 1.0.0.5, 1.0.0.6, 1.0.0.7, 2::8" },
+		{ "1::1,1::2,1::3,1::4,1::5,1::6,1::7,1::8,1::9", NULL },
+		{ "10.77.0.50,", NULL },
+		{ ",10.77.0.50", NULL },
+		{ "10.77.0.50 10.77.0.51", NULL },
+		{ "10.77.0.50/24", NULL },
+		{ "10.77.0", NULL },
+		{ "any, 10.77.0.50", NULL },
+		{ "0.0.0.0", NULL },
+		{ "::", NULL },
+		{ "224.0.0.1", NULL },
+		{ "255.255.255.255", NULL },
+		{ "ff02::1", NULL },
+		{ "1:2:3:4:5:6:7", NULL },
+		{ "1:2:3:4:5:6:7:8:9", NULL },
+		{ "1:2:3:4::5:6:7:8", NULL },
+		{ "1::2::3", NULL },
+		{ "1:::2", NULL },
+		{ ":1:2:3:4:5:6:7", NULL },
+		{ "1:2:3:4:5:6:7:", NULL },
+		{ "12345::1", NULL },
+		{ "1::g", NULL },
+		{ "2001:db8:2001:db8:2001:db8:2001:db8:2001:db8", NULL },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		char text[200], shown[2048] = "", want[400];
+		snprintf(text, sizeof(text), KERNEL "ip = %s\n", c[i].written);
+		struct vm_config cfg = vm(text);
+		if (!c[i].shown && !strstr(wrong, "write any, or up to 8 addresses, IPv4 or IPv6, with commas"))
+			fail_msg("ip = %s is taken, or refused with: %s", c[i].written, wrong);
+		conf_show(&vm_conf_table, &cfg, show, shown);
+		snprintf(want, sizeof(want), "|ip=%s|", c[i].shown ? c[i].shown : "any");
+		if (!strstr(shown, want))
+			fail_msg("ip = %s is shown as %s", c[i].written, shown);
+	}
 }
 
 static void a_taken_mac(void **state unused)
@@ -256,20 +311,30 @@ static void a_taken_mac(void **state unused)
 static void migrates(void **state unused)
 {
 	uint8_t buf[sizeof(struct vm_config_state)];
-	struct vm_config cfg = vm(KERNEL "cmdline = a b\nautostart = yes\n"), to = { 0 };
+	struct vm_config cfg = vm(KERNEL "cmdline = a b\nautostart = yes\nip = 2001:db8::1, 10.77.0.50\ntrunk = yes\n"),
+			 to = { 0 };
 	struct why w = { "" };
 	assert_int_equal(state_selftest(&vm_config_desc, &w), 0);
 	state_save(&vm_config_desc, &cfg, buf);
-	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, sizeof(buf), &w), 0);
+	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), 0);
 	assert_memory_equal(&to.s, &cfg.s, sizeof(to.s));
 	buf[0] = '\n';
-	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, sizeof(buf), &w), -EINVAL);
+	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), -EINVAL);
 	memset(buf, 'x', sizeof(cfg.s.kernel));
-	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, sizeof(buf), &w), -EINVAL);
+	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), -EINVAL);
 	state_save(&vm_config_desc, &cfg, buf);
-	buf[sizeof(buf) - 4] = VM_AUTOSTART_ALONE + 1;
-	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, sizeof(buf), &w), -EINVAL);
+	buf[offsetof(struct vm_config_state, autostart)] = VM_AUTOSTART_ALONE + 1;
+	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), -EINVAL);
+	state_save(&vm_config_desc, &cfg, buf);
+	buf[offsetof(struct vm_config_state, router)] = 2;
+	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), -EINVAL);
 	assert_string_equal(to.s.kernel, "vmlinuz");
+	/* A host of the release before says nothing of what the VM may send. */
+	state_save(&vm_config_desc, &cfg, buf);
+	to = (struct vm_config){ 0 };
+	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, 708, &w), 0);
+	assert_int_equal(to.s.autostart, VM_AUTOSTART_YES);
+	assert_true(!to.s.mac_change && !to.s.trunk && !to.s.dhcp_server && !to.s.router && !to.s.ip[0]);
 }
 
 /* ---- the documents ---- */
@@ -362,6 +427,7 @@ int main(void)
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
 		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(too_many, setup),
 		cmocka_unit_test_setup(a_vm, setup),       cmocka_unit_test_setup(a_wrong_vm, setup),
+		cmocka_unit_test_setup(addresses_of_a_vm, setup),
 		cmocka_unit_test_setup(a_taken_mac, setup), cmocka_unit_test_setup(migrates, setup),
 		cmocka_unit_test_setup(boot_md, setup),    cmocka_unit_test_setup(example, setup),
 		cmocka_unit_test_setup(tables_are_sound, setup),
