@@ -16,9 +16,6 @@
 #define CFG_SIZE    0x1000
 #define ISR_OFF     0x400
 #define DEVICE_OFF  0x800
-enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
-
-#define STATUS_BITS (VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK | VIRTIO_FEATURES_OK | VIRTIO_FAILED)
 
 /* ---- interrupts and breakage; lock held ---- */
 
@@ -43,62 +40,35 @@ void vvirtio_break(struct vvirtio *v, const char *why)
 	v->why = why;
 	v->s.status |= VIRTIO_NEEDS_RESET;
 	if (v->s.status & VIRTIO_DRIVER_OK)
-		interrupt(v, v->s.config_vector, ISR_CONFIG);
+		interrupt(v, v->s.config_vector, VIRTIO_ISR_CONFIG);
 }
 
 void vvirtio_signal(struct vvirtio *v, unsigned q)
 {
 	if (vvirtq_must_signal(&v->q[q]))
-		interrupt(v, v->s.q[q].vector, ISR_QUEUE);
-}
-
-/* What follows from the negotiated features. */
-static void features_apply(struct vvirtio *v)
-{
-	for (unsigned i = 0; i < v->ids->nqueues; i++) {
-		v->q[i].indirect = vvirtio_has(v, VIRTIO_F_INDIRECT_DESC);
-		v->q[i].event_idx = vvirtio_has(v, VIRTIO_F_EVENT_IDX);
-	}
-}
-
-static void state_reset(struct vvirtio *v)
-{
-	memset(&v->s, 0, sizeof(v->s));
-	v->s.config_vector = VIRTIO_NO_VECTOR;
-	for (unsigned i = 0; i < v->ids->nqueues; i++) {
-		v->s.q[i].size = VIRTQ_SIZE_MAX;
-		v->s.q[i].vector = VIRTIO_NO_VECTOR;
-	}
-	v->why = NULL;
-	v->epoch++;
-	features_apply(v);
+		interrupt(v, v->s.q[q].vector, VIRTIO_ISR_QUEUE);
 }
 
 /* ---- common configuration ---- */
 
-static bool features_good(const struct vvirtio *v, uint64_t f)
-{
-	return !(f & ~v->features) && f & VIRTIO_F_VERSION_1 && (!v->ops->features_ok || v->ops->features_ok(f));
-}
-
 static void status_write(struct vvirtio *v, uint8_t val)
 {
-	uint8_t fresh = val & STATUS_BITS & ~v->s.status;
+	uint8_t fresh = val & VVIRTIO_STATUS_BITS & ~v->s.status;
 
 	if (!val) {
-		state_reset(v);
+		vvirtio_state_reset(v);
 		return;
 	}
-	if (fresh & VIRTIO_FEATURES_OK && !features_good(v, v->s.driver_features))
+	if (fresh & VIRTIO_FEATURES_OK && !vvirtio_features_good(v, v->s.driver_features))
 		fresh &= ~VIRTIO_FEATURES_OK; /* the driver reads back that we refuse (3.1.1) */
 	if (!((v->s.status | fresh) & VIRTIO_FEATURES_OK))
 		fresh &= ~VIRTIO_DRIVER_OK;
 	v->s.status |= fresh; /* bits are only ever set; a reset clears them */
 	if (fresh & VIRTIO_FEATURES_OK)
-		features_apply(v);
+		vvirtio_features_apply(v);
 	if (fresh & VIRTIO_DRIVER_OK) {
 		if (v->s.status & VIRTIO_NEEDS_RESET) /* broken before it began: now the driver may be told */
-			interrupt(v, v->s.config_vector, ISR_CONFIG);
+			interrupt(v, v->s.config_vector, VIRTIO_ISR_CONFIG);
 		else if (v->ops->driver_ok)
 			v->ops->driver_ok(v);
 	}
@@ -290,84 +260,6 @@ static void window_written(struct vpci_func *f, unsigned reg, unsigned size)
 
 static const struct vpci_func_ops window_ops = { window_read, window_written };
 
-/* ---- state ---- */
-
-#define Q_FIELDS(i)                                \
-	F(struct vvirtio_state, q[i].desc)         \
-	, F(struct vvirtio_state, q[i].avail)      \
-	, F(struct vvirtio_state, q[i].used)       \
-	, F(struct vvirtio_state, q[i].size)       \
-	, F(struct vvirtio_state, q[i].vector)     \
-	, F(struct vvirtio_state, q[i].enabled)    \
-	, F(struct vvirtio_state, q[i].last_avail) \
-	, F(struct vvirtio_state, q[i].used_idx)   \
-	, F(struct vvirtio_state, q[i].signalled)  \
-	, F_ARR(struct vvirtio_state, q[i].reserved)
-
-static const struct sfield vvirtio_fields[] = {
-	F(struct vvirtio_state, driver_features),
-	Q_FIELDS(0),
-	Q_FIELDS(1),
-	F(struct vvirtio_state, device_feature_select),
-	F(struct vvirtio_state, driver_feature_select),
-	F(struct vvirtio_state, config_vector),
-	F(struct vvirtio_state, queue_select),
-	F(struct vvirtio_state, status),
-	F(struct vvirtio_state, isr),
-	F_ARR(struct vvirtio_state, reserved),
-};
-
-static bool vector_is_sane(const struct vvirtio *v, uint16_t vec)
-{
-	return vec == VIRTIO_NO_VECTOR || vec < v->pci.nvectors;
-}
-
-static int vvirtio_check(const void *obj, const void *state, struct why *w)
-{
-	const struct vvirtio *v = obj;
-	const struct vvirtio_state *s = state;
-	const char *n = v->ids->name;
-
-	if (s->status & ~(STATUS_BITS | VIRTIO_NEEDS_RESET) || s->isr & ~(ISR_QUEUE | ISR_CONFIG) || s->reserved[0] ||
-	    s->reserved[1])
-		return why_set(w, -EINVAL, "%s: status %02x, ISR %02x: unknown bits", n, s->status, s->isr);
-	if (s->status & VIRTIO_FEATURES_OK ? !features_good(v, s->driver_features) : s->status & VIRTIO_DRIVER_OK)
-		return why_set(w, -EINVAL, "%s: the guest's driver uses features %lx, this host's device offers %lx", n,
-			       s->driver_features, v->features);
-	if (!vector_is_sane(v, s->config_vector))
-		return why_set(w, -EINVAL, "%s: configuration vector %u of %u", n, s->config_vector, v->pci.nvectors);
-	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
-		static const struct vvirtq_state none;
-		const struct vvirtq_state *q = &s->q[i];
-
-		if (i >= v->ids->nqueues
-			    ? memcmp(q, &none, sizeof(none)) != 0
-			    : !vector_is_sane(v, q->vector) || q->enabled > 1 || (q->enabled && !vvirtq_is_sane(q)) ||
-				      q->reserved[0] || q->reserved[1])
-			return why_set(w, -EINVAL,
-				       "%s: queue %u: size %u, vector %u, enabled %u: not a state it can have", n, i,
-				       q->size, q->vector, q->enabled);
-	}
-	return 0;
-}
-
-static void vvirtio_post_load(void *obj)
-{
-	struct vvirtio *v = obj;
-
-	v->epoch++;
-	v->why = v->s.status & VIRTIO_NEEDS_RESET ? "broken before the migration" : NULL;
-	features_apply(v);
-}
-
-const struct sdesc vvirtio_desc = {
-	.name = "virtio",
-	.version = 1,
-	SDESC(struct vvirtio, s, struct vvirtio_state, vvirtio_fields),
-	.check = vvirtio_check,
-	.post_load = vvirtio_post_load,
-};
-
 /* ---- life ---- */
 
 static unsigned add_cap(struct vpci_func *f, uint8_t type, unsigned bar, uint32_t off, uint32_t len, unsigned extra)
@@ -421,7 +313,7 @@ int vvirtio_init(struct vvirtio *v, struct machine *m, struct vpci_bus *b, unsig
 	v->features = ids->features | VIRTIO_F_COMMON;
 	for (unsigned i = 0; i < ids->nqueues; i++)
 		v->q[i] = (struct vvirtq){ .s = &v->s.q[i], .mem = m->mem };
-	state_reset(v);
+	vvirtio_state_reset(v);
 	dev_register(m, &v->dev, ids->name, slot, dops);
 	vpci_func_init(&v->pci, b, &v->dev, slot, &p);
 	v->pci.ops = &window_ops;
@@ -437,7 +329,7 @@ void vvirtio_reset(struct vvirtio *v)
 {
 	vpci_func_reset(&v->pci);
 	spin_lock(&v->lock);
-	state_reset(v);
+	vvirtio_state_reset(v);
 	spin_unlock(&v->lock);
 }
 

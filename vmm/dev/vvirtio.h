@@ -76,4 +76,9 @@ static inline bool vvirtio_has(const struct vvirtio *v, uint64_t feature)
 {
 	return v->s.status & VIRTIO_FEATURES_OK && v->s.driver_features & feature;
 }
-extern const struct sdesc vvirtio_desc; /* obj: struct vvirtio */
+/* vvirtio_state.c, for vvirtio.c. With the lock held: */
+#define VVIRTIO_STATUS_BITS (VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK | VIRTIO_FEATURES_OK | VIRTIO_FAILED)
+void vvirtio_state_reset(struct vvirtio *v);
+void vvirtio_features_apply(struct vvirtio *v);                  /* what follows from those that are accepted */
+bool vvirtio_features_good(const struct vvirtio *v, uint64_t f); /* may a driver accept these? */
+extern const struct sdesc vvirtio_desc;                          /* obj: struct vvirtio */

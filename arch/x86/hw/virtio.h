@@ -19,6 +19,7 @@ enum { /* device status (2.1) */
        VIRTIO_NEEDS_RESET = 64,
        VIRTIO_FAILED = 128,
 };
+enum { VIRTIO_ISR_QUEUE = 1, VIRTIO_ISR_CONFIG = 2 }; /* ISR status (4.1.4.5) */
 #define VIRTIO_F_INDIRECT_DESC BIT(28)
 #define VIRTIO_F_EVENT_IDX     BIT(29)
 #define VIRTIO_F_VERSION_1     BIT(32)

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What a virtio device over PCI is after a reset, what follows from its features, and its state that migrates. */
+#include "vmm/dev/vvirtio.h"
+#include <string.h>
+
+/* What follows from the negotiated features. */
+void vvirtio_features_apply(struct vvirtio *v)
+{
+	for (unsigned i = 0; i < v->ids->nqueues; i++) {
+		v->q[i].indirect = vvirtio_has(v, VIRTIO_F_INDIRECT_DESC);
+		v->q[i].event_idx = vvirtio_has(v, VIRTIO_F_EVENT_IDX);
+	}
+}
+
+void vvirtio_state_reset(struct vvirtio *v)
+{
+	memset(&v->s, 0, sizeof(v->s));
+	v->s.config_vector = VIRTIO_NO_VECTOR;
+	for (unsigned i = 0; i < v->ids->nqueues; i++) {
+		v->s.q[i].size = VIRTQ_SIZE_MAX;
+		v->s.q[i].vector = VIRTIO_NO_VECTOR;
+	}
+	v->why = NULL;
+	v->epoch++;
+	vvirtio_features_apply(v);
+}
+
+bool vvirtio_features_good(const struct vvirtio *v, uint64_t f)
+{
+	return !(f & ~v->features) && f & VIRTIO_F_VERSION_1 && (!v->ops->features_ok || v->ops->features_ok(f));
+}
+
+#define Q_FIELDS(i)                                \
+	F(struct vvirtio_state, q[i].desc)         \
+	, F(struct vvirtio_state, q[i].avail)      \
+	, F(struct vvirtio_state, q[i].used)       \
+	, F(struct vvirtio_state, q[i].size)       \
+	, F(struct vvirtio_state, q[i].vector)     \
+	, F(struct vvirtio_state, q[i].enabled)    \
+	, F(struct vvirtio_state, q[i].last_avail) \
+	, F(struct vvirtio_state, q[i].used_idx)   \
+	, F(struct vvirtio_state, q[i].signalled)  \
+	, F_ARR(struct vvirtio_state, q[i].reserved)
+
+static const struct sfield vvirtio_fields[] = {
+	F(struct vvirtio_state, driver_features),
+	Q_FIELDS(0),
+	Q_FIELDS(1),
+	F(struct vvirtio_state, device_feature_select),
+	F(struct vvirtio_state, driver_feature_select),
+	F(struct vvirtio_state, config_vector),
+	F(struct vvirtio_state, queue_select),
+	F(struct vvirtio_state, status),
+	F(struct vvirtio_state, isr),
+	F_ARR(struct vvirtio_state, reserved),
+};
+
+static bool vector_is_sane(const struct vvirtio *v, uint16_t vec)
+{
+	return vec == VIRTIO_NO_VECTOR || vec < v->pci.nvectors;
+}
+
+static int vvirtio_check(const void *obj, const void *state, struct why *w)
+{
+	const struct vvirtio *v = obj;
+	const struct vvirtio_state *s = state;
+	const char *n = v->ids->name;
+
+	if (s->status & ~(VVIRTIO_STATUS_BITS | VIRTIO_NEEDS_RESET) ||
+	    s->isr & ~(VIRTIO_ISR_QUEUE | VIRTIO_ISR_CONFIG) || s->reserved[0] || s->reserved[1])
+		return why_set(w, -EINVAL, "%s: status %02x, ISR %02x: unknown bits", n, s->status, s->isr);
+	if (s->status & VIRTIO_FEATURES_OK ? !vvirtio_features_good(v, s->driver_features)
+					   : s->status & VIRTIO_DRIVER_OK)
+		return why_set(w, -EINVAL, "%s: the guest's driver uses features %lx, this host's device offers %lx", n,
+			       s->driver_features, v->features);
+	if (!vector_is_sane(v, s->config_vector))
+		return why_set(w, -EINVAL, "%s: configuration vector %u of %u", n, s->config_vector, v->pci.nvectors);
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		static const struct vvirtq_state none;
+		const struct vvirtq_state *q = &s->q[i];
+
+		if (i >= v->ids->nqueues
+			    ? memcmp(q, &none, sizeof(none)) != 0
+			    : !vector_is_sane(v, q->vector) || q->enabled > 1 || (q->enabled && !vvirtq_is_sane(q)) ||
+				      q->reserved[0] || q->reserved[1])
+			return why_set(w, -EINVAL,
+				       "%s: queue %u: size %u, vector %u, enabled %u: not a state it can have", n, i,
+				       q->size, q->vector, q->enabled);
+	}
+	return 0;
+}
+
+static void vvirtio_post_load(void *obj)
+{
+	struct vvirtio *v = obj;
+
+	v->epoch++;
+	v->why = v->s.status & VIRTIO_NEEDS_RESET ? "broken before the migration" : NULL;
+	vvirtio_features_apply(v);
+}
+
+const struct sdesc vvirtio_desc = {
+	.name = "virtio",
+	.version = 1,
+	SDESC(struct vvirtio, s, struct vvirtio_state, vvirtio_fields),
+	.check = vvirtio_check,
+	.post_load = vvirtio_post_load,
+};
