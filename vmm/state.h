@@ -41,6 +41,13 @@ struct sdesc {
 	int (*check)(const void *obj, const void *state, struct why *w);
 	void (*pre_save)(void *obj);  /* bring the state struct up to date; device is quiescent. May be NULL */
 	void (*post_load)(void *obj); /* rebuild what is derived from it. May be NULL */
+	/*
+	 * A peer of the release before has no such section (is_new), or takes this version of it (before; 0: today's).
+	 * `lower` makes of a copy of the state what that one can have, or says why it cannot. NULL: it can as it is.
+	 */
+	bool is_new;
+	uint32_t before;
+	int (*lower)(const void *obj, void *state, struct why *w);
 };
 #define SDESC(type, member, stype, table)                                                  \
 	.obj_off = offsetof(type, member), .state_size = sizeof(stype), .fields = (table), \
@@ -48,6 +55,8 @@ struct sdesc {
 
 size_t state_size(const struct sdesc *d);                        /* encoded bytes at the current version */
 void state_save(const struct sdesc *d, void *obj, uint8_t *buf); /* pre_save + encode; buf has state_size() bytes */
+/* The same for a peer of the release before: how many bytes, or -errno and w says why it cannot have this state. */
+int state_save_before(const struct sdesc *d, void *obj, uint8_t *buf, struct why *w) must_check;
 /* Decode a section of the given version, check, commit, post_load. On error obj is untouched. */
 int state_load(const struct sdesc *d, void *obj, uint32_t version, const uint8_t *buf, size_t len,
 	       struct why *w) must_check;

@@ -231,6 +231,12 @@ static int dev_check(const void *obj unused, const void *state, struct why *w)
 	const struct fake_dev_state *s = state;
 	return s->mode > 9 ? why_set(w, -EINVAL, "mode %u", s->mode) : 0;
 }
+static const struct sfield dev2_fields[] = {
+	F_ARR(struct fake_dev_state, regs),
+	F(struct fake_dev_state, mode),
+	F_ARR(struct fake_dev_state, fifo),
+	F_V(struct fake_dev_state, newer, 2),
+};
 static void dev_pre_save(void *obj)
 {
 	struct fake_dev *d = obj;
@@ -242,6 +248,13 @@ static const struct sdesc dev_desc = { .name = "fakedev",
 				       SDESC(struct fake_dev, s, struct fake_dev_state, dev_fields),
 				       .check = dev_check,
 				       .pre_save = dev_pre_save };
+
+static const struct sdesc dev2_desc = {
+	.name = "fakedev", .version = 2, .before = 1, SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields)
+};
+static const struct sdesc new_desc = {
+	.name = "newdev", .version = 1, .is_new = true, SDESC(struct fake_dev, s, struct fake_dev_state, dev_fields)
+};
 
 static const struct sfield clock_fields[] = {
 	F(struct vm_clock_state, guest_tsc),
@@ -273,11 +286,12 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 		uint32_t instance;
 		void *obj;
 	} all[] = { { &clock_desc, 0, &vm->clock },
-		    { &dev_desc, 0, &fake_devs(vm)[0] },
+		    { fake_vm_opts.newer ? &dev2_desc : &dev_desc, 0, &fake_devs(vm)[0] },
 		    { &dev_desc, 1, &fake_devs(vm)[1] },
-		    { &vm_config_desc, 0, &vm->cfg } };
+		    { &vm_config_desc, 0, &vm->cfg },
+		    { &new_desc, 0, &fake_devs(vm)[2] } };
 	bool source = vm->state == VM_PAUSED;
-	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(all) - !fake_vm_opts.newer; i++) {
 		if (source && fake_vm_opts.sections_skip == i + 1)
 			continue;
 		fn(arg, all[i].d, all[i].instance, all[i].obj);

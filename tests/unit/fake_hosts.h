@@ -26,6 +26,7 @@ struct fake_vm_opts { /* of all VMs; zero: everything works */
 	bool compat_refuse, create_nomem, load_fail;
 	unsigned sections_skip;  /* leave out section n (1..) when the source walks them */
 	unsigned sections_twice; /* walk section n twice */
+	bool newer;              /* a section and a field that the release before has not got */
 	bool late_write;         /* saving a section writes to guest memory */
 };
 extern struct fake_vm_opts fake_vm_opts;
@@ -39,12 +40,13 @@ bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len);
 /* Memory of the VM when it was last paused (mem bytes), and its state words then. */
 extern uint8_t *fake_paused_image;
 /* State that migrates: two devices of one kind. */
-#define FAKE_DEVS 2
+#define FAKE_DEVS 3
 struct fake_dev {
 	struct fake_dev_state {
 		uint64_t regs[4];
 		uint32_t mode;
 		uint8_t fifo[12];
+		uint64_t newer; /* in version 2 */
 	} s;
 	struct vm *vm;
 };

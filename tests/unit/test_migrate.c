@@ -673,6 +673,24 @@ struct peer { /* the test as a source */
 	struct stream *s;
 };
 
+/* As release 0.3 says it: no features. */
+static int hello_before(struct wire_tx *tx)
+{
+	wire_begin(tx, WIRE_HELLO);
+	wire_put_u64(tx, WIRE_MAGIC);
+	wire_put_u32(tx, 3);
+	wire_put_u32(tx, 3);
+	wire_put_u64(tx, 0);
+	wire_put_u32(tx, WIRE_RECORD_MAX);
+	wire_put_str(tx, "before", 32);
+	int err = wire_end(tx, time_in_ms(1000));
+	wire_begin(tx, WIRE_IDENT);
+	wire_put_u64(tx, migrate_this_host()->inc.host);
+	wire_put_u64(tx, migrate_this_host()->inc.boot);
+	return err ? err : wire_end(tx, time_in_ms(1000));
+}
+
+static bool peer_is_before;
 static void peer_open(struct peer *p)
 {
 	struct tap *dest, *t = connect_taps(&dest);
@@ -681,7 +699,7 @@ static void peer_open(struct peer *p)
 	assert_non_null(task_create("serve", TASK_PRIO_NORMAL, serve, &dest->s));
 	assert_int_equal(wire_tx_init(&p->tx, p->s), 0);
 	assert_int_equal(wire_rx_init(&p->rx, p->s), 0);
-	assert_int_equal(hello_send(&p->tx, time_in_ms(1000)), 0);
+	assert_int_equal(peer_is_before ? hello_before(&p->tx) : hello_send(&p->tx, time_in_ms(1000)), 0);
 	assert_int_equal(hello_recv(&p->rx, &h, time_in_ms(1000), NULL), 0);
 }
 
@@ -1155,6 +1173,78 @@ static void test_releases_before(void **state unused)
 	release_before(2);
 }
 
+/*
+ * Release 0.3 as destination: it is sent the sections that it knows, in its versions. It writes down which, and then
+ * will not have the VM.
+ */
+static char sections_heard[512];
+static void dest_before(void *arg)
+{
+	struct stream *s = arg;
+	static struct offer o;
+	static uint8_t data[WIRE_PAGES_MAX * 4096];
+	struct wire_tx tx;
+	struct wire_rx rx;
+	struct hello h;
+	char name[32];
+	fake_host = 1;
+	assert_int_equal(wire_tx_init(&tx, s), 0);
+	assert_int_equal(wire_rx_init(&rx, s), 0);
+	assert_int_equal(hello_before(&tx), 0);
+	assert_int_equal(hello_recv(&rx, &h, time_in_ms(1000), NULL), 0);
+	assert_int_equal(wire_recv(&rx, time_in_ms(1000), NS_PER_SEC, NULL), 0);
+	assert_int_equal(offer_parse(&rx, &o, NULL), 0);
+	tx.key = rx.key = attempt_key(&o.id);
+	assert_int_equal(id_send(&tx, WIRE_ACCEPT, &o.id, time_in_ms(1000)), 0);
+	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL) && rx.type != WIRE_END) {
+		if (rx.data_len)
+			assert_int_equal(wire_recv_data(&rx, data, rx.data_len, time_in_ms(1000)), 0);
+		if (rx.type == WIRE_SECTION) {
+			wire_get_str(&rx, name, sizeof(name));
+			uint32_t instance = wire_get_u32(&rx), version = wire_get_u32(&rx);
+			snprintf(sections_heard + strlen(sections_heard), 64, "%s %u v%u %zu\n", name, instance,
+				 version, rx.len - rx.pos);
+		} else if (rx.type == WIRE_PASS_END && wire_get_u32(&rx) == 1) {
+			wire_begin(&tx, WIRE_PASS_ACK);
+			wire_put_u32(&tx, 1);
+			assert_int_equal(wire_end(&tx, time_in_ms(1000)), 0);
+		}
+	}
+	(void)!text_send(&tx, WIRE_ERROR, 5, "no", time_in_ms(1000));
+	(void)!decision_send(&tx, WIRE_NEVER, &o.id, migrate_this_host()->inc, time_in_ms(1000));
+	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL))
+		;
+	wire_tx_fini(&tx);
+	wire_rx_fini(&rx);
+	stream_close(s);
+}
+
+static void test_sections_before(void **state unused)
+{
+	struct peer p;
+	struct attempt_id id;
+	struct why w = { "" };
+	fake_vm_opts.newer = true;
+	struct vm *vm = new_demo(MIB(2));
+	struct tap *dst, *src = connect_taps(&dst);
+	assert_non_null(task_create("before", TASK_PRIO_NORMAL, dest_before, &dst->s));
+	assert_int_not_equal(migrate_source_run(vm, &src->s, &params, &w), 0);
+	stream_close(&src->s);
+	assert_true(fake_tasks_wait());
+	assert_int_equal(vm->state, VM_RUNNING);
+	assert_string_equal(sections_heard, "clock 0 v1 32\nfakedev 0 v1 48\nfakedev 1 v1 48\nconfig 0 v1 708\n");
+	must_work(vm); /* to one of today's with all of them */
+
+	peer_is_before = true; /* and as source: what it does not send stays as it is after reset */
+	peer_open(&p);
+	peer_until_ready(&p, &id);
+	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(peer_recv(&p), WIRE_STARTED);
+	peer_close(&p);
+	puppet_runs();
+	peer_is_before = fake_vm_opts.newer = false;
+}
+
 static void test_independent_reader(void **state unused)
 {
 	capture();
@@ -1185,6 +1275,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),
 		cmocka_unit_test(test_no_progress),
 		cmocka_unit_test(test_releases_before),
+		cmocka_unit_test(test_sections_before),
 		cmocka_unit_test(test_independent_reader),
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);

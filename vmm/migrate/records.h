@@ -31,7 +31,8 @@ struct hello { /* records HELLO and IDENT */
 	char host[HOST_NAME_MAX];
 	struct incarnation inc;
 };
-#define HELLO_FEATURES ((uint64_t)0)
+#define HELLO_SECTIONS_0_4 BIT(0) /* it takes the sections of release 0.4, and sends them; else those of 0.3 */
+#define HELLO_FEATURES     HELLO_SECTIONS_0_4
 /*
  * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
  */

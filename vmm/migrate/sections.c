@@ -13,14 +13,15 @@ static void count(void *arg, const struct sdesc *d unused, uint32_t instance unu
 static void append(void *arg, const struct sdesc *d, uint32_t instance, void *obj)
 {
 	struct sections *s = arg;
-	s->v[s->n++] = (struct section){ .desc = d, .instance = instance, .obj = obj };
+	if (!s->before || !d->is_new)
+		s->v[s->n++] = (struct section){ .desc = d, .instance = instance, .obj = obj };
 }
 
-int sections_init(struct sections *s, struct vm *vm)
+int sections_init(struct sections *s, struct vm *vm, bool before)
 {
 	unsigned n = 0;
 	vm_for_each_section(vm, count, &n);
-	*s = (struct sections){ .v = calloc(n + 1, sizeof(*s->v)), .clock_ns = time_ns() };
+	*s = (struct sections){ .v = calloc(n + 1, sizeof(*s->v)), .before = before, .clock_ns = time_ns() };
 	if (!s->v)
 		return -ENOMEM;
 	vm_for_each_section(vm, append, s);

@@ -16,9 +16,11 @@ struct section {
 struct sections {
 	struct section *v;
 	unsigned n, loaded;
+	bool before;
 	uint64_t clock_ns; /* when guest time was set, from which on it runs */
 };
-int sections_init(struct sections *s, struct vm *vm) must_check; /* -ENOMEM */
+/* before: the source is of the release before, without the newest ones, which keep their reset state. -ENOMEM */
+int sections_init(struct sections *s, struct vm *vm, bool before) must_check;
 void sections_fini(struct sections *s);
 /* The SECTION record just received: -EPROTO unknown or twice (by name), or state_load's error. */
 int section_recv(struct sections *s, struct wire_rx *rx, struct why *w) must_check;

@@ -25,6 +25,7 @@ static int greet(struct source *c)
 		return err;
 	if (incarnation_equal(h.inc, c->id.source))
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
+	c->before = !(h.features & HELLO_SECTIONS_0_4);
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
 	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));

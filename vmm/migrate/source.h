@@ -36,6 +36,7 @@ struct source { /* of the migration's task alone */
 	uint64_t quiet_ns, quiet_seq; /* when the last record was seen to have gone, and its number */
 	uint64_t rate_ns, rate_bytes;
 	struct offer offer;
+	bool before; /* the destination is of the release before: it is sent the sections that it knows */
 };
 
 /* precopy.c: pass after pass over the running guest until the policy says stop. */
