@@ -127,7 +127,7 @@ static void e1000_irq(void *arg)
 	struct e1000 *e = arg;
 	uint32_t cause = rd(e, ICR); /* reading acknowledges */
 	if (cause & ICR_LSC)
-		log_info("%s: link is %s", e->nic.name, e1000_link_up(&e->nic) ? "up" : "down");
+		nic_link_changed(&e->nic);
 	if (cause & IRQ_RX) {
 		wr(e, IMC, IRQ_RX);
 		nic_poll_wake(&e->poll);

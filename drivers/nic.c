@@ -40,6 +40,14 @@ struct nic *nic_get(unsigned i) { return i < nnics ? nics[i] : NULL; }
 
 int nic_start(struct nic *n) { return n->ops->start(n); }
 
+void nic_link_changed(struct nic *n)
+{
+	bool up = n->ops->link_up(n);
+	log_info("%s: link is %s", n->name, up ? "up" : "down");
+	if (up && n->link_back)
+		n->link_back(n->rx_arg);
+}
+
 static void poll_task(void *arg)
 {
 	struct nic_poll *p = arg;

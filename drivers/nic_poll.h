@@ -28,4 +28,6 @@ void nic_poll_wake(struct nic_poll *p); /* interrupt context */
 struct nic *virtio_net_probe(const struct pci_dev *d);
 struct nic *e1000_probe(const struct pci_dev *d);
 
+void nic_link_changed(struct nic *n); /* the card says so: log it, and tell who uses it. Interrupt context */
+
 static inline void nic_count(uint64_t *counter, uint64_t n) { __atomic_fetch_add(counter, n, __ATOMIC_RELAXED); }

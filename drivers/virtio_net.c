@@ -154,7 +154,7 @@ static void rx_irq(void *arg)
 static void config_irq(void *arg)
 {
 	struct virtio_nic *v = arg;
-	log_info("%s: link is %s", v->nic.name, virtio_nic_link_up(&v->nic) ? "up" : "down");
+	nic_link_changed(&v->nic);
 }
 
 /* Without MSI-X one level-triggered line tells both; reading ISR status acknowledges it (4.1.4.5). */

@@ -1,82 +1,95 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Announcements of guests that moved here. The first frame leaves in the caller's context; the repeats, because the
- * first may be lost or come before a switch is ready, by one task that lives only while there is something to repeat.
+ * When guests are announced (announce.h). The first round leaves in the caller's context; all others are sent by one
+ * task that lives while a guest runs here.
  */
 #include "net/announce.h"
 #include "kernel/log.h"
 #include "kernel/sync.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
-#include <string.h>
 
-#define RARP_REQUEST_REVERSE 3 /* RFC 903 */
+/* An address that was not in use for so long may be another's by now: announcing it would take it away from him. */
+#define FRESH_S (15 * 60)
 
-size_t announce_rarp(uint8_t buf[ANNOUNCE_RARP_LEN], const uint8_t mac[ETH_ALEN])
-{
-	/* clang-format off */
-	static const uint8_t head[] = { /* what is the same in each: Ethernet type, then RFC 826's fields */
-		ETHERTYPE_RARP >> 8, ETHERTYPE_RARP & 0xff,
-		0, 1,                   /* hardware: Ethernet */
-		8, 0,                   /* protocol: IPv4 */
-		ETH_ALEN, 4,
-		0, RARP_REQUEST_REVERSE,
-	};
-	/* clang-format on */
-	memset(buf, 0, ANNOUNCE_RARP_LEN);
-	memset(buf, 0xff, ETH_ALEN);
-	memcpy(buf + 6, mac, ETH_ALEN);
-	memcpy(buf + 12, head, sizeof(head));
-	memcpy(buf + 22, mac, ETH_ALEN); /* sender hardware address; 28: sender protocol address 0.0.0.0 */
-	memcpy(buf + 32, mac, ETH_ALEN); /* target hardware address; 38: target protocol address 0.0.0.0 */
-	return ANNOUNCE_RARP_LEN;
-}
+static const unsigned pause_ms[ANNOUNCE_ROUNDS - 1] = { 50, 150, 250, 350 }; /* behind each round but the last */
 
-static const uint32_t repeat_ms[] = { 50, 150, 250, 350 };
-#define ANNOUNCE_MAX 64
-
-static struct announce {          /* [l] lock */
-	struct bridge_port *port; /* NULL: free */
-	uint64_t start_ns;
-	unsigned done; /* repeats sent */
-} slots[ANNOUNCE_MAX];
 static struct spinlock lock = SPINLOCK_INIT("announce");
-static struct waitq changed = { { &changed.waiters, &changed.waiters } }; /* a slot, or `sending`, changed */
-static struct bridge_port *sending; /* [l] the task is inside bridge_input for it */
-static bool task_runs;              /* [l] */
+static struct list guests = LIST_INIT(guests);                            /* [l] those that run here */
+static struct waitq changed = { { &changed.waiters, &changed.waiters } }; /* one of them, or `sending`, changed */
+static struct announce *sending;                                          /* [l] the task is sending a round of it */
+static bool task_runs;                                                    /* [l] */
 
-static void send_one(struct bridge_port *p)
+/* ---- one round ---- */
+
+static void to_all(const struct announce *a, uint8_t *buf, size_t len)
 {
-	uint8_t buf[ANNOUNCE_RARP_LEN];
 	struct frame f;
-	frame_init_flat(&f, buf, announce_rarp(buf, p->mac));
-	(void)bridge_input(p, &f);
+	if (!len)
+		return;
+	frame_init_flat(&f, buf, len);
+	(void)bridge_input(a->port, &f);
 }
 
-static uint64_t due_ns(const struct announce *a) { return a->start_ns + repeat_ms[a->done] * NS_PER_MS; }
+static void to_guest(const struct announce *a, uint8_t *buf, size_t len)
+{
+	struct frame f;
+	frame_init_flat(&f, buf, len);
+	(void)a->port->send(a->port->arg, &f);
+}
 
-static struct announce *next_slot(void)
+static void send_round(const struct announce *a, unsigned round)
+{
+	const uint8_t *mac = a->port->mac;
+	uint8_t buf[ANNOUNCE_FRAME_MAX];
+	struct learn_state s;
+
+	learn_get(a->learn, &s, time_ns());
+	to_all(a, buf, announce_rarp(buf, mac));
+	for (unsigned i = 0; i < LEARN_IP4 && !learn_is_free(s.ip4 + 4 * i, 4) && s.ip4_age[i] <= FRESH_S; i++)
+		to_all(a, buf, announce_arp(buf, mac, s.ip4 + 4 * i));
+	for (unsigned i = 0; i < LEARN_IP6 && !learn_is_free(s.ip6 + 16 * i, 16) && s.ip6_age[i] <= FRESH_S; i++)
+		to_all(a, buf, announce_na(buf, mac, s.ip6 + 16 * i, s.router));
+	to_all(a, buf, announce_igmp_report(buf, mac, &s));
+	to_all(a, buf, announce_mld_report(buf, mac, &s));
+	if (round && round != ANNOUNCE_ROUNDS - 1) /* the guest is bothered twice only */
+		return;
+	to_guest(a, buf, announce_igmp_query(buf));
+	to_guest(a, buf, announce_mld_query(buf));
+	if (!round && a->guest)
+		a->guest(a->arg);
+}
+
+/* ---- all rounds; the lock is held ---- */
+
+static void round_sent(struct announce *a)
+{
+	a->next_ns = a->round < ANNOUNCE_ROUNDS - 1 ? time_ns() + pause_ms[a->round] * NS_PER_MS : TIME_NEVER;
+	a->round++;
+}
+
+static struct announce *next_due(void)
 {
 	struct announce *next = NULL;
-	for (unsigned i = 0; i < ANNOUNCE_MAX; i++)
-		if (slots[i].port && (!next || due_ns(&slots[i]) < due_ns(next)))
-			next = &slots[i];
+	list_for_each(a, &guests, struct announce, node)
+		if (!next || a->next_ns < next->next_ns)
+			next = a;
 	return next;
 }
 
 static void announce_task(void *arg unused)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	for (struct announce *a; (a = next_slot());) {
-		if (time_ns() < due_ns(a)) {
-			waitq_wait(&changed, &lock, &flags, due_ns(a));
+	for (struct announce *a; (a = next_due());) {
+		if (time_ns() < a->next_ns) {
+			waitq_wait(&changed, &lock, &flags, a->next_ns);
 			continue;
 		}
-		sending = a->port;
-		if (++a->done == ARRAY_SIZE(repeat_ms))
-			a->port = NULL;
+		unsigned round = a->round;
+		round_sent(a);
+		sending = a;
 		spin_unlock_irqrestore(&lock, flags);
-		send_one(sending);
+		send_round(a, round);
 		flags = spin_lock_irqsave(&lock);
 		sending = NULL;
 		waitq_wake_all(&changed);
@@ -85,51 +98,61 @@ static void announce_task(void *arg unused)
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-/* The slot for p: its own if it is announced already, else a free one, else NULL. */
-static struct announce *slot_for(const struct bridge_port *p)
+/* ---- guests ---- */
+
+void announce_init(struct announce *a, struct bridge_port *port, struct learn *learn, void (*guest)(void *arg),
+		   void *arg)
 {
-	struct announce *slot = NULL;
-	for (unsigned i = 0; i < ANNOUNCE_MAX; i++) {
-		if (slots[i].port == p)
-			return &slots[i];
-		if (!slots[i].port && !slot)
-			slot = &slots[i];
-	}
-	return slot;
+	*a = (struct announce){ .port = port, .learn = learn, .guest = guest, .arg = arg };
+	list_init(&a->node);
 }
 
-void announce_start(struct bridge_port *p)
+void announce_add(struct announce *a)
 {
-	send_one(p); /* in place: the network learns where the guest is before it says anything itself */
 	uint64_t flags = spin_lock_irqsave(&lock);
-	struct announce *a = slot_for(p);
-	bool start = a && !task_runs;
-	if (a) {
-		*a = (struct announce){ .port = p, .start_ns = time_ns() };
-		task_runs = true;
-		waitq_wake_all(&changed);
+	if (list_empty(&a->node)) {
+		a->next_ns = TIME_NEVER;
+		list_append(&guests, &a->node);
 	}
+	bool start = !task_runs;
+	task_runs = true;
 	spin_unlock_irqrestore(&lock, flags);
-	if (!a)
-		log_warn("announce: %s: %d guests are being announced, this one only once", p->name, ANNOUNCE_MAX);
 	if (!start || task_create("announce", TASK_PRIO_IO, announce_task, NULL))
 		return;
-	log_warn("announce: %s: no memory to repeat the announcement, it went out once", p->name);
+	log_warn("announce: no memory for its task: guests that come are announced once, until another comes");
 	flags = spin_lock_irqsave(&lock);
 	task_runs = false;
-	for (unsigned i = 0; i < ANNOUNCE_MAX; i++)
-		slots[i].port = NULL;
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-void announce_cancel(struct bridge_port *p)
+void announce_remove(struct announce *a)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	for (unsigned i = 0; i < ANNOUNCE_MAX; i++)
-		if (slots[i].port == p)
-			slots[i].port = NULL;
+	list_remove(&a->node);
 	waitq_wake_all(&changed);
-	while (sending == p)
+	while (sending == a)
 		waitq_wait(&changed, &lock, &flags, TIME_NEVER);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+void announce_start(struct announce *a)
+{
+	send_round(a, 0); /* in place: the network learns where the guest is before it says anything itself */
+	uint64_t flags = spin_lock_irqsave(&lock);
+	a->round = 0;
+	round_sent(a);
+	waitq_wake_all(&changed);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+void announce_again(const struct bridge *b)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	list_for_each(a, &guests, struct announce, node)
+		if (a->port->bridge == b) {
+			a->round = 0;
+			a->next_ns = time_ns();
+		}
+	waitq_wake_all(&changed);
 	spin_unlock_irqrestore(&lock, flags);
 }

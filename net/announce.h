@@ -1,18 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Announcing a guest's MAC after it moved: RARP request (RFC 903) broadcast whose sender and target hardware addresses
- * are both the guest's MAC, protocol addresses zero, so that every switch relearns the port.
+ * Announcing a guest that has moved here, or whose uplink has come back: in rounds, because the first frames may be
+ * lost or come before a switch is ready. Each is sent from the guest's port, by its MAC, to everybody: a RARP for
+ * switches, gratuitous ARP and unsolicited neighbour advertisements for the addresses that the guest has been seen to
+ * use lately, and reports of its multicast groups for switches that snoop (RFC 4541). The guest is asked for its groups
+ * on its own port, and told to announce itself if its driver takes that.
  */
 #pragma once
-#include "kernel/frame.h"
+#include "kernel/base/list.h"
+#include "net/announce_frames.h"
 #include "net/bridge.h"
 
-#define ANNOUNCE_RARP_LEN 60 /* padded to the Ethernet minimum, without FCS */
-/* Build the frame in buf; returns its length. Pure. */
-size_t announce_rarp(uint8_t buf[ANNOUNCE_RARP_LEN], const uint8_t mac[ETH_ALEN]);
-/*
- * Send it from that guest's port now, and again 50, 150, 250 and 350 ms later, from a task of its own (the caller does
- * not wait). Stops by itself if the port is gone by then (announce_cancel is called by bridge_remove's caller first).
- */
-void announce_start(struct bridge_port *p);
-void announce_cancel(struct bridge_port *p);
+#define ANNOUNCE_ROUNDS 5 /* at once, and 50, 200, 450, 800 ms later */
+
+struct announce {                 /* (c) const while it is added  [l] announce.c's lock */
+	struct list node;         /* [l] */
+	struct bridge_port *port; /* (c) */
+	struct learn *learn;      /* (c) */
+	void (*guest)(void *arg); /* (c) tell the guest; any task. NULL: it cannot be told */
+	void *arg;                /* (c) */
+	unsigned round;           /* [l] the next one */
+	uint64_t next_ns;         /* [l] when it is due */
+};
+void announce_init(struct announce *a, struct bridge_port *port, struct learn *learn, void (*guest)(void *arg),
+		   void *arg);
+/* The guest runs here, its port is in a bridge. It is announced when somebody says so. Twice is harmless. */
+void announce_add(struct announce *a);
+/* It stands still, or leaves: on return nothing of it is sent any more. It need not have been added. May sleep. */
+void announce_remove(struct announce *a);
+/* Send the first round now, the others by a task; what was under way for it begins anew. It is added. */
+void announce_start(struct announce *a);
+/* An uplink of b is back: the same for all guests there, from the task alone. Any context. */
+void announce_again(const struct bridge *b);

@@ -3,6 +3,7 @@
 #include "net/net.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
+#include "net/announce.h"
 #include "net/net_conf.h"
 #include "net/port.h"
 #include <stdio.h>
@@ -30,6 +31,9 @@ static int nic_send(void *arg, const struct frame *f)
 	return i->nic->ops->tx(i->nic, f);
 }
 
+/* Whatever it was connected to may have forgotten where our guests are, or be another switch. */
+static void nic_link_back(void *arg) { announce_again(((struct net_if *)arg)->bridge); }
+
 static unsigned nic_room(void *arg)
 {
 	struct net_if *i = arg;
@@ -44,6 +48,7 @@ static void nic_attach(struct net_if *i)
 	i->nic_port.offloads = n->offloads;
 	bridge_add(i->bridge, &i->nic_port);
 	n->rx = nic_received;
+	n->link_back = nic_link_back;
 	n->rx_arg = i;
 }
 

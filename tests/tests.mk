@@ -17,7 +17,7 @@ FUZZ_conf := $(UNIT_conf_keys)
 UNIT += memmap
 UNIT_memmap := boot/memmap.c
 UNIT += state lapic ioapic
-UNIT_state := $(addprefix vmm/,state.c bus.c dev.c gmem.c gmem_clear.c x86/cpu_state.c x86/guest_clock.c x86/cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
+UNIT_state := net/learn.c net/learn_table.c $(addprefix vmm/,vm_learned.c state.c bus.c dev.c gmem.c gmem_clear.c x86/cpu_state.c x86/guest_clock.c x86/cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
 	arch/x86/features.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT_lapic := vmm/state.c vmm/dev/vlapic.c vmm/dev/vapic_bus.c tests/unit/fake_kernel.c
 UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vioapic.c vmm/dev/vpower.c tests/unit/fake_kernel.c
@@ -101,11 +101,18 @@ FUZZ_mmio := $(UNIT_exit)
 UNIT += mac
 UNIT_mac := vmm/vm_mac.c tests/unit/fake_kernel.c
 UNIT += bridge bridge_rules announce stream
+LEARN := net/learn.c net/learn_table.c net/announce_frames.c
 UNIT_bridge_rules := net/bridge_rules.c kernel/frame.c
-UNIT_bridge := net/bridge.c net/bridge_guest.c net/announce.c tests/unit/fake_kernel.c $(UNIT_bridge_rules)
+BRIDGE := net/bridge.c net/bridge_guest.c tests/unit/fake_kernel.c $(UNIT_bridge_rules)
+UNIT_bridge := $(BRIDGE) net/announce.c $(LEARN)
 FUZZ += bridge
-FUZZ_bridge := net/bridge.c net/bridge_guest.c tests/unit/fake_kernel.c $(UNIT_bridge_rules)
+FUZZ_bridge := $(BRIDGE) $(LEARN)
 UNIT_announce := $(UNIT_bridge)
+UNIT += learn announce_frames
+UNIT_learn := $(LEARN) kernel/frame.c tests/unit/fake_kernel.c
+UNIT_announce_frames := $(UNIT_learn)
+FUZZ += learn
+FUZZ_learn := $(UNIT_learn)
 UNIT_stream := net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
 
 # How fast the kernel's memcpy is, beside newlib's: the objects of the kernel's image, under other names, in a program of this machine.

@@ -12,7 +12,7 @@ import sys
 BASE = r"kernel/base/[a-z0-9_]+\.h"
 # Two leaves that every room may include: definitions of the hardware, and what is below all rooms.
 HW = r"arch/x86/hw/[a-z0-9_]+\.h"
-ABOVE_HARDWARE = [r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|blockdev|hostframe)\.h", r"Zydis/.*", r"dsdt\.h"]
+ABOVE_HARDWARE = [r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|learn|blockdev|hostframe)\.h", r"Zydis/.*", r"dsdt\.h"]
 RULES = [
     ("kernel/main.c", [r"(?!tests/).*"]),  # the boot order: it alone wires all rooms together
     ("tests/image/", [r".*"]),  # linked into the test image alone; nothing includes from it

@@ -199,8 +199,8 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
  */
 int vm_save_cpus(struct vm *vm, struct why *w) must_check;
 int vm_load_cpus(struct vm *vm, struct why *w) must_check;
-/* Announce its MAC from its bridge port (RARP, repeated). */
-void vm_announce(struct vm *vm);
+/* Announce it from its bridge port (net/announce.h), in rounds. False: it does not run here. May sleep. */
+bool vm_announce(struct vm *vm);
 /* INCOMING, loaded: let guest time advance by ns (the guest stood still that long) before vm_resume. */
 void vm_advance_clock(struct vm *vm, uint64_t ns);
 /* The migration has let go of vm (vm->migration is NULL again): a power-off or reset that waited for it is done now. */

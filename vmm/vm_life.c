@@ -237,6 +237,7 @@ static int reset(struct vm *vm, struct why *w)
 {
 	halt_vcpus(vm);
 	machine_reset(vm);
+	vm_port_reset(vm);
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
 		vlapic_init(&v->lapic, &vm->apics, i);
@@ -401,6 +402,7 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	list_for_each(d, &vm->machine.devs, struct dev, node)
 		for (unsigned i = 0; i < d->nsections; i++)
 			fn(arg, d->section[i].desc, d->instance, d->section[i].obj);
+	fn(arg, &vm_learned_desc, 0, vm_port_learned(vm));
 }
 
 /* Parking has saved them already (vcpu.c). */

@@ -5,8 +5,10 @@
  * migration's destination already, and is then heard of at the uplink.
  */
 #include "kernel/log.h"
+#include "kernel/time.h"
 #include "net/announce.h"
 #include "net/bridge.h"
+#include "net/learn.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/vcpu.h"
 #include "vmm/dev/vnet.h"
@@ -17,6 +19,8 @@
 
 struct vm_port {
 	struct bridge_port port;
+	struct learn learn; /* own locking */
+	struct announce announce;
 	bool attached; /* vm->lock */
 };
 
@@ -32,6 +36,8 @@ int vm_port_create(struct vm *vm)
 	p->port.arg = vm;
 	p->port.is_guest = true;
 	memcpy(p->port.mac, vm->cfg.mac, ETH_ALEN);
+	learn_init(&p->learn);
+	announce_init(&p->announce, &p->port, &p->learn, NULL, NULL);
 	vm->port = p;
 	return 0;
 }
@@ -58,7 +64,9 @@ void vm_port_attach(struct vm *vm)
 		bridge_add(bridge_default(), &p->port);
 		p->attached = true;
 	}
-	if (bridge_bind(&p->port))
+	if (!bridge_bind(&p->port))
+		announce_add(&p->announce);
+	else
 		log_error("vm %s: no frame of it is forwarded: another port of the bridge has its MAC (see `bridge`)",
 			  vm->cfg.name);
 }
@@ -68,7 +76,7 @@ void vm_port_unbind(struct vm *vm)
 	struct vm_port *p = vm->port;
 	if (!p || !p->attached)
 		return;
-	announce_cancel(&p->port); /* its MAC may be elsewhere from now on */
+	announce_remove(&p->announce); /* its MAC may be elsewhere from now on */
 	bridge_unbind(&p->port);
 }
 
@@ -77,7 +85,7 @@ void vm_port_detach(struct vm *vm)
 	struct vm_port *p = vm->port;
 	if (!p || !p->attached)
 		return;
-	announce_cancel(&p->port);
+	announce_remove(&p->announce);
 	bridge_remove(&p->port);
 	p->attached = false;
 }
@@ -89,18 +97,29 @@ void vm_port_free(struct vm *vm)
 	vm->port = NULL;
 }
 
+void vm_port_reset(struct vm *vm) { learn_reset(&vm->port->learn); }
+
+struct learn *vm_port_learned(struct vm *vm) { return &vm->port->learn; }
+
 void vm_port_tx(void *arg, struct frame *f)
 {
 	struct vm *vm = arg;
-	if (!vm->port || !vm->port->attached)
+	struct vm_port *p = vm->port;
+	if (!p || !p->attached)
 		return;
-	vm->port->port.offloads =
+	p->port.offloads =
 		vnet_offloads(vm->vnet); /* who sends has a driver; vnet_rx refuses what a later one does not take */
-	bridge_input(&vm->port->port, f);
+	int err = bridge_input(&p->port, f);
+	if (err != -EACCES && err != -EINVAL) /* what it may not say is nothing to be said for it */
+		learn_sent(&p->learn, p->port.mac, f, time_ns());
 }
 
-void vm_announce(struct vm *vm)
+bool vm_announce(struct vm *vm)
 {
-	if (vm->port && vm->port->attached)
-		announce_start(&vm->port->port);
+	mutex_lock(&vm->lock);
+	bool runs = vm->state == VM_RUNNING && vm->port->attached;
+	if (runs)
+		announce_start(&vm->port->announce);
+	mutex_unlock(&vm->lock);
+	return runs;
 }

@@ -310,7 +310,11 @@ int vm_load_cpus(struct vm *vm unused, struct why *w)
 	return fake_vm_opts.load_fail ? why_set(w, -EINVAL, "a state that no CPU can have") : 0;
 }
 
-void vm_announce(struct vm *vm unused) { __atomic_fetch_add(&announced, 1, __ATOMIC_SEQ_CST); }
+bool vm_announce(struct vm *vm unused)
+{
+	__atomic_fetch_add(&announced, 1, __ATOMIC_SEQ_CST);
+	return true;
+}
 void vm_advance_clock(struct vm *vm, uint64_t ns) { vm->clock_base_ns += ns; }
 
 /* As ctl_task: what the guest asked for is done once nobody migrates it. */

@@ -9,7 +9,7 @@
 #include "kernel/sync.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
-#include "net/announce.h"
+#include "net/announce_frames.h"
 #include "net/bridge.h"
 #include "tests/unit/fake_kernel.h"
 #include <stdlib.h>
@@ -256,7 +256,7 @@ static void rarp_moves_a_mac(void **state)
 	struct net *n = *state;
 	assert_int_equal(input(&n->g1, mac_all, mac_a, 60), 0);
 	assert_ptr_equal(port_of(n, mac_a), &n->g1.port);
-	uint8_t rarp[ANNOUNCE_RARP_LEN];
+	uint8_t rarp[ANNOUNCE_FRAME_MAX];
 	struct frame f;
 	frame_init_flat(&f, rarp, announce_rarp(rarp, mac_a));
 	assert_int_equal(bridge_input(&n->nic.port, &f), 0); /* the guest runs on another host now */
@@ -334,7 +334,7 @@ static void bound_macs_stay(void **state)
 	assert_int_equal(bridge_dropped(&n->nic.port.stats, true), 1);
 	assert_int_equal(n->g2.frames, 1); /* by the first alone */
 	assert_int_equal(n->nic.port.stats.rx_frames, 1);
-	uint8_t rarp[ANNOUNCE_RARP_LEN];
+	uint8_t rarp[ANNOUNCE_FRAME_MAX];
 	struct frame f;
 	frame_init_flat(&f, rarp, announce_rarp(rarp, mac_a));
 	assert_int_equal(bridge_input(&n->nic.port, &f), -EACCES);
@@ -378,7 +378,7 @@ static void an_unbound_mac_moves(void **state)
 	bridge_unbind(&n->g1.port);
 	bridge_unbind(&n->g1.port);
 	assert_null(port_of(n, mac_a));
-	uint8_t rarp[ANNOUNCE_RARP_LEN];
+	uint8_t rarp[ANNOUNCE_FRAME_MAX];
 	struct frame f;
 	frame_init_flat(&f, rarp, announce_rarp(rarp, mac_a));
 	assert_int_equal(bridge_input(&n->nic.port, &f), 0);

@@ -12,6 +12,8 @@
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vrng.h"
 #include "vmm/dev/vpci.h"
+#include "vmm/vm_port.h"
+#include "net/learn.h"
 #include "vmm/x86/guest_clock.h"
 #include "vmm/x86/cpu_state.h"
 #include <setjmp.h>
@@ -276,6 +278,9 @@ static int build_all(void **state)
 	add(&cpu_state_desc, &cpu);
 	add(&vcpu_msr_desc, &vcpu);
 	add(&cpuid_desc, &vm.cpuid);
+	static struct learn learn;
+	learn_init(&learn);
+	add(&vm_learned_desc, &learn);
 	vm.clock.s.tsc_hz = time_tsc_hz();
 	add(&clock_desc, &vm.clock);
 	all[nall - 1].d.pre_save = all[nall - 1].d.post_load = NULL; /* these need a CPU's privileges */

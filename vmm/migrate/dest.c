@@ -345,7 +345,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 		log_warn("%s starts without a connection to its source", c->vm->cfg.name);
 	vm_advance_clock(c->vm, paused_ns > since ? paused_ns - since : 0);
 	vm_resume(c->vm);
-	vm_announce(c->vm);
+	(void)vm_announce(c->vm);
 	departed_remove(c->vm->cfg.name); /* it may have come home */
 	spin_lock(&c->m->lock);
 	c->m->st.downtime_ns = paused_ns; /* as far as it can be known here */

@@ -84,7 +84,7 @@ static void take_back(struct source *c)
 {
 	if (c->paused) {
 		vm_resume(c->vm);
-		vm_announce(c->vm); /* switches may have learned the destination's port, or nothing for long */
+		(void)vm_announce(c->vm); /* switches may have learned the destination's port, or nothing for long */
 		spin_lock(&c->m->lock);
 		c->m->st.downtime_ns = time_ns() - c->paused_ns;
 		spin_unlock(&c->m->lock);
