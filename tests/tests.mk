@@ -37,7 +37,7 @@ UNIT_dirty := $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_gmem := $(UNIT_dirty) vmm/vm_memory.c
 TSAN += gmem
 
-DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_rx.c vrng.c) \
+DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_rx.c vnet_ctrl.c vrng.c) \
 	vmm/state.c $(GMEM) arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_guest.c
 UNIT += bus pci virtio rings
 UNIT_bus := vmm/bus.c tests/unit/fake_kernel.c

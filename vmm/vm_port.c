@@ -24,6 +24,8 @@ struct vm_port {
 	bool attached; /* vm->lock */
 };
 
+static void tell_guest(void *arg) { vnet_announce(((struct vm *)arg)->vnet); }
+
 static int port_send(void *arg, const struct frame *f) { return vnet_rx(((struct vm *)arg)->vnet, f); }
 
 int vm_port_create(struct vm *vm)
@@ -37,7 +39,7 @@ int vm_port_create(struct vm *vm)
 	p->port.is_guest = true;
 	memcpy(p->port.mac, vm->cfg.mac, ETH_ALEN);
 	learn_init(&p->learn);
-	announce_init(&p->announce, &p->port, &p->learn, NULL, NULL);
+	announce_init(&p->announce, &p->port, &p->learn, tell_guest, vm);
 	vm->port = p;
 	return 0;
 }

@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define FEATURES (BIT(32) | BIT(28) | BIT(15) | 0x1983)
+#define FEATURES (BIT(32) | BIT(28) | BIT(21) | BIT(17) | BIT(16) | BIT(15) | 0x1983)
 
 static struct fg g;
 
@@ -51,7 +51,10 @@ static void begin(void)
 	reset();
 }
 
-/* Bring a device up; ring of queue q at 0x1000 * (slot * 2 + q), 16 entries. */
+/* Ring of queue q, 16 entries, in pages 2 to 5: the card's pair, the generator's, the card's control queue. */
+static uint64_t ring(unsigned slot, unsigned q) { return 0x1000UL * (q < 2 ? slot * 2 + q : 5); }
+
+/* Bring a device up. */
 static void up(struct fg_dev *d, unsigned slot, unsigned queues, uint64_t features)
 {
 	uint64_t c;
@@ -71,9 +74,9 @@ static void up(struct fg_dev *d, unsigned slot, unsigned queues, uint64_t featur
 		OUT(0x16, 2, q);
 		OUT(0x18, 2, 16);
 		OUT(0x1a, 2, q + 1);
-		OUT(0x20, 8, 0x1000UL * (slot * 2 + q));
-		OUT(0x28, 8, 0x1000UL * (slot * 2 + q) + 0x100);
-		OUT(0x30, 8, 0x1000UL * (slot * 2 + q) + 0x200);
+		OUT(0x20, 8, ring(slot, q));
+		OUT(0x28, 8, ring(slot, q) + 0x100);
+		OUT(0x30, 8, ring(slot, q) + 0x200);
 		OUT(0x1c, 2, 1);
 	}
 	OUT(0x14, 1, 15);
@@ -128,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size > 4096)
 		return 0;
 	begin();
-	up(&net, FG_NET_SLOT, 2, FEATURES | (take(&in, 1) & 1 ? BIT(29) : 0));
+	up(&net, FG_NET_SLOT, 3, FEATURES | (take(&in, 1) & 1 ? BIT(29) : 0));
 	up(&rng, FG_RNG_SLOT, 1, BIT(32) | BIT(28));
 	while (in.n) {
 		uint8_t op = (uint8_t)take(&in, 1);
@@ -147,15 +150,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			bus_read(&g.m.bus, BUS_MMIO, at, w);
 			break;
 		case 3: bus_write(&g.m.bus, BUS_MMIO, net.common + take(&in, 1) % 0x38, w, take(&in, w)); break;
-		case 4: bus_write(&g.m.bus, BUS_PIO, net.notify + 4 * (op >> 5 & 1), 2, 0); break;
+		case 4: /* queues 0 and 1 by their ports, 2 by its index; then the host has something to say */
+			bus_write(&g.m.bus, BUS_PIO, net.notify + 4 * (op >> 5 & 1), 2, op >> 6);
+			if (op >> 5 == 7)
+				vnet_announce(g.net);
+			break;
 		case 5: bus_write(&g.m.bus, BUS_PIO, rng.notify, 2, 0); break;
 		case 6: /* a descriptor */
-			at = 0x1000UL * (2 + take(&in, 1) % 3) + 16 * (take(&in, 1) % 16);
+			at = 0x1000UL * (2 + take(&in, 1) % 4) + 16 * (take(&in, 1) % 16);
 			fg_put64(&g, at, take(&in, 3));
 			fg_put64(&g, at + 8, take(&in, 2) | take(&in, 1) % 8 << 32 | take(&in, 1) % 18 << 48);
 			break;
 		case 7: /* offer one */
-			at = 0x1000UL * (2 + take(&in, 1) % 3) + 0x100;
+			at = 0x1000UL * (2 + take(&in, 1) % 4) + 0x100;
 			fg_put16(&g, at + 4 + 2 * (fg_get16(&g, at + 2) % 16), (uint16_t)(take(&in, 1) % 17));
 			fg_put16(&g, at + 2, (uint16_t)(fg_get16(&g, at + 2) + 1));
 			break;
@@ -168,7 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 11:
 			if (op & 0x80) {
 				reset();
-				up(&net, FG_NET_SLOT, 2, FEATURES | BIT(29));
+				up(&net, FG_NET_SLOT, 3, FEATURES | BIT(29));
 			} else if (in.n > 8) { /* costly: not at every end */
 				fg_migrate(&g);
 			}

@@ -143,15 +143,17 @@ static void check_dirty(struct fg *g)
 
 #define MAX_SECTIONS 32
 
-void fg_migrate(struct fg *g)
+/* before: as to a host of the release before. Where that is refused, w says why, and the devices stay. */
+static int migrate(struct fg *g, bool before, struct why *w)
 {
 	struct {
 		const struct sdesc *d;
 		uint32_t instance;
 		uint8_t *buf;
+		size_t len;
 	} saved[MAX_SECTIONS];
 	unsigned n = 0, i = 0;
-	struct why w = { "" };
+	int err = 0;
 
 	list_for_each(d, &g->m.devs, struct dev, node)
 		if (d->ops->quiesce)
@@ -164,30 +166,43 @@ void fg_migrate(struct fg *g)
 			CHECK(n < MAX_SECTIONS);
 			saved[n].d = d->section[k].desc;
 			saved[n].instance = d->instance;
-			CHECK(saved[n].buf = malloc(state_size(saved[n].d)));
-			state_save(saved[n].d, d->section[k].obj, saved[n].buf);
+			saved[n].len = state_size(saved[n].d);
+			CHECK(saved[n].buf = malloc(saved[n].len));
+			int r = 0;
+			if (before)
+				r = state_save_before(saved[n].d, d->section[k].obj, saved[n].buf, w);
+			else
+				state_save(saved[n].d, d->section[k].obj, saved[n].buf);
+			err = r < 0 ? r : err;
+			saved[n].len = r > 0 ? (size_t)r : saved[n].len;
 			n++;
 		}
-	unbuild(g);
-	build(g);
+	if (!err) {
+		unbuild(g);
+		build(g);
+	}
 	list_for_each(d, &g->m.devs, struct dev, node)
 		for (unsigned k = 0; k < d->nsections; k++, i++) {
-			size_t len = state_size(saved[i].d);
-			uint8_t *again = malloc(len);
+			uint8_t *again = malloc(state_size(saved[i].d));
+			uint32_t version = before && saved[i].d->before ? saved[i].d->before : saved[i].d->version;
 
-			if (state_load(saved[i].d, d->section[k].obj, saved[i].d->version, saved[i].buf, len, &w)) {
-				fprintf(stderr, "%s: %s\n", saved[i].d->name, w.text);
+			if (!err && state_load(saved[i].d, d->section[k].obj, version, saved[i].buf, saved[i].len, w)) {
+				fprintf(stderr, "%s: %s\n", saved[i].d->name, w->text);
 				abort();
 			}
 			state_save(saved[i].d, d->section[k].obj, again);
-			CHECK(!memcmp(again, saved[i].buf, len));
+			CHECK(before || !memcmp(again, saved[i].buf, saved[i].len));
 			free(again);
 			free(saved[i].buf);
 		}
 	list_for_each(d, &g->m.devs, struct dev, node)
 		if (d->ops->resume)
 			d->ops->resume(d);
+	return err;
 }
+
+void fg_migrate(struct fg *g) { CHECK(!migrate(g, false, &(struct why){ "" })); }
+int fg_migrate_before(struct fg *g, struct why *w) { return migrate(g, true, w); }
 
 void fg_step(struct fg *g)
 {
@@ -338,8 +353,9 @@ void fg_queue_init(struct fg_queue *q, struct fg_dev *d, unsigned index, unsigne
 	fg_put(d->g, ring, zero, q->used + 6 + 8 * size - ring);
 	fg_write(d, d->common + 0x16, 2, index);
 	fg_write(d, d->common + 0x18, 2, size);
-	fg_write(d, d->common + 0x1a, 2, index + 1);
-	CHECK(fg_read(d, d->common + 0x1a, 2) == index + 1);
+	unsigned vector = index < 2 ? index + 1 : 0xffff; /* as Linux, which wants none of the control queue's */
+	fg_write(d, d->common + 0x1a, 2, vector);
+	CHECK(fg_read(d, d->common + 0x1a, 2) == vector);
 	fg_write(d, d->common + 0x20, 4, (uint32_t)q->desc);
 	fg_write(d, d->common + 0x24, 4, q->desc >> 32);
 	fg_write(d, d->common + 0x28, 8, q->avail);

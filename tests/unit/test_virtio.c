@@ -21,10 +21,13 @@
 #define F_HTSO4     BIT(11)
 #define F_HTSO6     BIT(12)
 #define F_MRG       BIT(15)
+#define F_CTRL      BIT(17)
+#define F_ANNOUNCE  BIT(21)
 #define F_ALL_NET   (F_V1 | F_CSUM | F_GCSUM | F_GTSO4 | F_GTSO6 | F_HTSO4 | F_HTSO6 | F_MRG | F_INDIRECT)
 
 #define RX_RING 0x10000UL
 #define TX_RING 0x20000UL
+#define CV_RING 0x30000UL
 #define BUFS    0x100000UL
 #define TABLE   0x80000UL
 
@@ -530,8 +533,8 @@ static void test_quiesce(void **state)
 static void registers(void)
 {
 	fg_probe(&d, &g, FG_NET_SLOT);
-	assert_true(fg_features(&d) == (F_ALL_NET | F_EVENT_IDX | BIT(3) | BIT(5) | BIT(16)));
-	assert_int_equal(fg_read(&d, d.common + 0x12, 2), 2);
+	assert_true(fg_features(&d) == (F_ALL_NET | F_EVENT_IDX | BIT(3) | BIT(5) | BIT(16) | F_CTRL | F_ANNOUNCE));
+	assert_int_equal(fg_read(&d, d.common + 0x12, 2), 3);
 	assert_true((fg_read(&d, d.config, 8) & 0xffffffffffff) == 0x070000005452);
 	assert_int_equal(fg_read(&d, d.config + 6, 2), 1);
 	assert_int_equal(fg_read(&d, d.config + 10, 2), 1500);
@@ -541,7 +544,8 @@ static void registers(void)
 	assert_false(fg_negotiate(&d, F_V1 | BIT(40)));
 	assert_false(fg_negotiate(&d, F_V1 | F_HTSO4));
 	assert_false(fg_negotiate(&d, F_V1 | F_GTSO6));
-	fg_driver_ok(&d); /* now negotiated is nothing: cannot come up */
+	assert_false(fg_negotiate(&d, F_V1 | F_ANNOUNCE)); /* nor announcing without a way to confirm it */
+	fg_driver_ok(&d);                                  /* now negotiated is nothing: cannot come up */
 	assert_int_equal(fg_status(&d), 3);
 	assert_true(fg_negotiate(&d, F_V1));
 	fg_write(&d, d.common + 0xc, 4, 0xff); /* too late */
@@ -555,7 +559,7 @@ static void registers(void)
 	/* A queue that is not there. */
 	fg_write(&d, d.common + 0x16, 2, 0xffff);
 	fg_write(&d, d.common + 0x18, 2, 16);
-	fg_write(&d, d.common + 0x16, 2, 2);
+	fg_write(&d, d.common + 0x16, 2, 3);
 	assert_int_equal(fg_read(&d, d.common + 0x18, 2), 0);
 	assert_int_equal(fg_read(&d, d.common + 0x1a, 2), 0xffff);
 	fg_write(&d, d.common + 0x18, 2, 16);
@@ -609,6 +613,168 @@ static void test_isr(void **state)
 	fg_fini(&g);
 }
 
+/* ---- announcing ---- */
+
+#define F_TOLD (F_V1 | F_EVENT_IDX | F_INDIRECT | BIT(16) | F_CTRL | F_ANNOUNCE)
+static struct fg_queue cv;
+
+static void up_with_control(uint64_t features)
+{
+	fg_probe(&d, &g, FG_NET_SLOT);
+	assert_true(fg_negotiate(&d, features));
+	fg_queue_init(&rx, &d, 0, 16, RX_RING, features & F_EVENT_IDX);
+	fg_queue_init(&tx, &d, 1, 16, TX_RING, features & F_EVENT_IDX);
+	fg_queue_init(&cv, &d, 2, 16, CV_RING, features & F_EVENT_IDX);
+	fg_driver_ok(&d);
+}
+
+static unsigned net_status(void) { return (unsigned)fg_read(&d, d.config + 6, 2); }
+
+static void announce(void)
+{
+	vnet_announce(g.net);
+	fg_step(&g);
+}
+
+/* A command of n bytes, its answer in its own byte: what the device says, 0xee for nothing. */
+static unsigned command(const char *bytes, uint32_t n, gpa_t indirect)
+{
+	uint32_t len = 0;
+	uint8_t ack = 0xee;
+	fg_put(&g, BUFS, bytes, n);
+	fg_put(&g, BUFS + 0x1000, &ack, 1);
+	fg_add(&cv, (struct fg_sg[]){ { BUFS, n, false }, { BUFS + 0x1000, 1, true } }, 2, indirect);
+	fg_ring(&cv);
+	fg_log(&g, "used %d\n", fg_used(&cv, &len));
+	fg_get(&g, BUFS + 0x1000, &ack, 1);
+	assert_true(ack == 0xee || len == 1);
+	return ack;
+}
+
+static void control(void)
+{
+	up_with_control(F_TOLD);
+	unsigned generation = (unsigned)fg_read(&d, d.common + 0x15, 1);
+	assert_int_equal(net_status(), 1);
+	assert_int_equal(command("\3\0", 2, 0), 0); /* nothing to confirm: no harm */
+	announce();
+	assert_int_equal(net_status(), 3);
+	assert_int_equal(g.nmsi, 1);
+	assert_int_equal(g.msi[0].data, 0x40); /* the configuration's */
+	assert_int_not_equal(fg_read(&d, d.common + 0x15, 1), generation);
+	/* Another command of the class, other classes, too short, too long. */
+	static const struct {
+		const char *bytes;
+		uint32_t n;
+	} wrong[] = {
+		{ "\3\1", 2 }, { "\0\0\1", 3 }, { "\4\0\1\0", 4 }, { "\3", 1 }, { "\3\0\0", 3 }, { "\xff\xff", 2 }
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		assert_int_equal(command(wrong[i].bytes, wrong[i].n, i % 2 ? TABLE : 0), 1);
+		assert_int_equal(net_status(), 3);
+	}
+	assert_int_equal(command("\3\0", 2, TABLE), 0);
+	assert_int_equal(net_status(), 1);
+	announce();
+	assert_int_equal(g.nmsi, 2);
+	announce(); /* once more, before it has confirmed the first */
+	assert_int_equal(command("\3\0", 2, 0), 0);
+	assert_int_equal(net_status(), 1);
+	announce();
+	fg_write(&d, d.common + 0x14, 1, 0); /* a reset forgets it */
+	assert_int_equal(net_status(), 1);
+	assert_int_equal(g.nmsi, 4);
+}
+
+static void test_control(void **state unused) { twice(control); }
+
+/* A feature that the driver has not accepted changes nothing. */
+static void test_not_told(void **state unused)
+{
+	static const uint64_t without[] = { F_V1 | BIT(16), F_V1 | BIT(16) | F_CTRL, F_V1 | F_CTRL | F_ANNOUNCE };
+	for (unsigned i = 0; i < ARRAY_SIZE(without); i++) {
+		fg_init(&g);
+		up_with_control(without[i]);
+		announce();
+		assert_int_equal(net_status(), 1);
+		assert_int_equal(fg_read(&d, d.common + 0x15, 1), 0);
+		assert_int_equal(command("\3\0", 2, 0), i == 0   ? 0xee
+							: i == 1 ? 1
+								 : 0); /* the first has no such queue */
+		assert_int_equal(g.nmsi, 0);
+		assert_int_equal(fg_status(&d), 15);
+		fg_fini(&g);
+	}
+	fg_init(&g);
+	announce(); /* and no driver is none that could be told */
+	fg_probe(&d, &g, FG_NET_SLOT);
+	assert_int_equal(net_status(), 1);
+	fg_fini(&g);
+}
+
+/* A command in crumbs is read up to its second byte. Without room for an answer the driver is broken. */
+static void test_control_hostile(void **state unused)
+{
+	struct fg_sg crumb[16];
+	uint8_t ack = 0xee;
+	fg_init(&g);
+	up_with_control(F_TOLD);
+	for (unsigned i = 0; i < ARRAY_SIZE(crumb); i++)
+		crumb[i] = (struct fg_sg){ BUFS + 16 * i, 1, i == 15 };
+	fg_add(&cv, crumb, 16, TABLE);
+	fg_ring(&cv);
+	fg_get(&g, BUFS + 16 * 15, &ack, 1);
+	assert_int_equal(ack, 1);
+	fg_add(&cv, (struct fg_sg[]){ { BUFS, 2, false } }, 1, 0);
+	fg_ring(&cv);
+	assert_int_equal(fg_status(&d), 0x4f);
+	fg_fini(&g);
+}
+
+/* To a host of the release before, which has neither queue nor feature, and back. */
+static void test_release_before(void **state unused)
+{
+	struct why w = { "" };
+	fg_init(&g);
+	up_with_control(F_TOLD);
+	announce();
+	assert_int_equal(fg_migrate_before(&g, &w),
+			 -EBUSY); /* it would wait for ever for its confirmation to be read */
+	assert_non_null(strstr(w.text, "announcing itself"));
+	assert_int_equal(net_status(), 3);
+	assert_int_equal(command("\3\0", 2, 0), 0);
+	assert_int_equal(fg_migrate_before(&g, &w), 0);
+	announce(); /* not any more, until it is reset */
+	assert_int_equal(net_status(), 1);
+	fg_write(&d, d.common + 8, 4, 0);
+	assert_int_equal(fg_read(&d, d.common + 12, 4), (uint32_t)(F_TOLD & ~(F_CTRL | F_ANNOUNCE)));
+	put_hdr(BUFS, 0, 0, 0, 0, 0, 0); /* all else goes on */
+	fg_add(&tx, (struct fg_sg[]){ { BUFS, 72, false } }, 1, 0);
+	fg_kick(&tx);
+	assert_int_equal(fg_used(&tx, NULL), 0);
+	assert_int_equal(fg_status(&d), 15);
+	up_with_control(F_TOLD);
+	announce();
+	assert_int_equal(net_status(), 3);
+	fg_fini(&g);
+}
+
+/* What release 0.3 loads: 104 bytes, of a function that looks as its own did. */
+static void test_as_before(void **state unused)
+{
+	uint8_t buf[256];
+	fg_init(&g);
+	up_with_control(F_TOLD);
+	assert_int_equal(state_save_before(&vvirtio_desc, fg_find(&g, "virtio-net"), buf, NULL), 104);
+	assert_int_equal(get_le64(buf), F_TOLD & ~(F_CTRL | F_ANNOUNCE));
+	assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, 0x42, 2) & 0x7ff, 2); /* vectors, less one */
+	unsigned cap = fg_cfg_read(&g, FG_NET_SLOT, 0x34, 1);
+	while (fg_cfg_read(&g, FG_NET_SLOT, cap, 1) != 9 || fg_cfg_read(&g, FG_NET_SLOT, cap + 3, 1) != 2)
+		cap = fg_cfg_read(&g, FG_NET_SLOT, cap + 1, 1);
+	assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, cap + 12, 4), 8); /* bytes of notify ports */
+	fg_fini(&g);
+}
+
 /* ---- rng ---- */
 
 static void rng(void)
@@ -649,14 +815,17 @@ static void test_rng(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tx_kinds),    cmocka_unit_test(test_post_copy),
-		cmocka_unit_test(test_tx_offloads), cmocka_unit_test(test_tx_ring_on_seam),
-		cmocka_unit_test(test_tx_dropped),  cmocka_unit_test(test_suppression),
-		cmocka_unit_test(test_tx_refilled), cmocka_unit_test(test_tx_reset_behind),
-		cmocka_unit_test(test_rx_single),   cmocka_unit_test(test_rx_merged),
-		cmocka_unit_test(test_rx_offloads), cmocka_unit_test(test_quiesce),
-		cmocka_unit_test(test_registers),   cmocka_unit_test(test_isr),
-		cmocka_unit_test(test_rng),         cmocka_unit_test(test_rx_in_crumbs),
+		cmocka_unit_test(test_tx_kinds),        cmocka_unit_test(test_post_copy),
+		cmocka_unit_test(test_tx_offloads),     cmocka_unit_test(test_tx_ring_on_seam),
+		cmocka_unit_test(test_tx_dropped),      cmocka_unit_test(test_suppression),
+		cmocka_unit_test(test_tx_refilled),     cmocka_unit_test(test_tx_reset_behind),
+		cmocka_unit_test(test_rx_single),       cmocka_unit_test(test_rx_merged),
+		cmocka_unit_test(test_rx_offloads),     cmocka_unit_test(test_quiesce),
+		cmocka_unit_test(test_registers),       cmocka_unit_test(test_isr),
+		cmocka_unit_test(test_control),         cmocka_unit_test(test_not_told),
+		cmocka_unit_test(test_control_hostile), cmocka_unit_test(test_release_before),
+		cmocka_unit_test(test_as_before),       cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_rx_in_crumbs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * virtio-net (virtio 1.2, 5.1): one pair of queues, no control queue. Checksum and segmentation offloads are not done
- * here but carried: struct virtio_net_hdr and struct frame say the same things, and the bridge does what the other side
- * of a frame cannot take.
+ * virtio-net (virtio 1.2, 5.1): one pair of queues, and a control queue (vnet_ctrl.c). Checksum and segmentation
+ * offloads are not done here but carried: struct virtio_net_hdr and struct frame say the same things, and the bridge
+ * does what the other side of a frame cannot take.
  *
  *   TX: notify (port write) -> pump, in the vCPU's task: pop a chain, call tx() WITHOUT the lock (it may end in another
  *       guest's vnet_rx), put it back. One pump at a time; others see tx_busy and leave, the pump re-checks the ring.
@@ -140,8 +140,10 @@ static void tx_pump(struct vnet *n)
 
 static void vnet_notify(struct vvirtio *v, unsigned q)
 {
-	if (q == VNET_TX) /* for the other queue there is nothing to do until a frame comes */
+	if (q == VNET_TX) /* for the receive queue there is nothing to do until a frame comes */
 		tx_pump(vnet_of(v));
+	else if (q == VNET_CTRL)
+		vnet_ctrl_notify(&vnet_of(v)->ctrl);
 }
 
 /* ---- configuration and features ---- */
@@ -152,23 +154,34 @@ static uint64_t vnet_config_read(struct vvirtio *v, unsigned off, unsigned size 
 	uint8_t c[VNET_CFG_LEN + 8] = { 0 };
 
 	memcpy(c + VNET_CFG_MAC, n->s.mac, ETH_ALEN);
-	put_le16(c + VNET_CFG_STATUS, n->s.status);
+	put_le16(c + VNET_CFG_STATUS, __atomic_load_n(&n->s.status, __ATOMIC_RELAXED));
 	put_le16(c + VNET_CFG_MAX_PAIRS, 1);
 	put_le16(c + VNET_CFG_MTU, NET_MTU);
 	return get_le64(c + off);
 }
 
-/* 5.1.3.1: segmentation wants checksums. */
+/* 5.1.3.1: segmentation wants checksums, announcing an acknowledgement. */
 static bool vnet_features_ok(uint64_t f)
 {
 	return (!(f & (VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6)) || f & VIRTIO_NET_F_CSUM) &&
-	       (!(f & (VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6)) || f & VIRTIO_NET_F_GUEST_CSUM);
+	       (!(f & (VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6)) || f & VIRTIO_NET_F_GUEST_CSUM) &&
+	       (!(f & VIRTIO_NET_F_GUEST_ANNOUNCE) || f & VIRTIO_NET_F_CTRL_VQ);
 }
 
 static void vnet_driver_ok(struct vvirtio *v)
 {
 	if (vvirtio_queue_is_live(v, VNET_RX))
 		vvirtq_quiet(&v->q[VNET_RX]); /* new receive buffers are found when a frame comes */
+}
+
+static void vnet_was_reset(struct vvirtio *v) { vnet_of(v)->s.status &= ~VNET_ANNOUNCE; }
+
+void vnet_announce(struct vnet *n)
+{
+	spin_lock(&n->v.lock);
+	if (!n->quiesced)
+		vnet_ctrl_announce(&n->ctrl);
+	spin_unlock(&n->v.lock);
 }
 
 /* ---- state and life ---- */
@@ -182,7 +195,21 @@ static int vnet_check(const void *obj, const void *state, struct why *w)
 
 	if (memcmp(s->mac, n->s.mac, ETH_ALEN))
 		return why_set(w, -EINVAL, "virtio-net: the MAC in its state is not the one in the VM's configuration");
-	return s->status & ~VNET_LINK_UP ? why_set(w, -EINVAL, "virtio-net: link status %04x", s->status) : 0;
+	return s->status & ~(VNET_LINK_UP | VNET_ANNOUNCE)
+		       ? why_set(w, -EINVAL, "virtio-net: link status %04x", s->status)
+		       : 0;
+}
+
+/* A driver that has been told to announce itself confirms it by the control queue, which would not answer there. */
+static int vnet_lower(const void *obj unused, void *state, struct why *w)
+{
+	const struct vnet_state *s = state;
+
+	return s->status & VNET_ANNOUNCE
+		       ? why_set(w, -EBUSY,
+				 "the guest is announcing itself, which that host's release does not know; "
+				 "try again")
+		       : 0;
 }
 
 /* Loaded but not yet running: guest memory is not ours until resume. */
@@ -199,6 +226,7 @@ static const struct sdesc vnet_desc = {
 	.name = "virtio-net",
 	.version = 1,
 	SDESC(struct vnet, s, struct vnet_state, vnet_fields),
+	.lower = vnet_lower,
 	.check = vnet_check,
 	.post_load = vnet_post_load,
 };
@@ -252,16 +280,20 @@ static const struct vvirtio_ops vnet_ops = {
 	.config_read = vnet_config_read,
 	.features_ok = vnet_features_ok,
 	.driver_ok = vnet_driver_ok,
+	.was_reset = vnet_was_reset,
 };
+#define VNET_NEWER (VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_GUEST_ANNOUNCE)
 static const struct vvirtio_ids vnet_ids = {
 	.name = "virtio-net",
 	.id = VIRTIO_ID_NET,
 	.class_code = 0x020000,
 	.nqueues = VNET_QUEUES,
+	.own_ports = VNET_PAIR,
 	.cfg_len = VNET_CFG_LEN,
 	.features = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC |
 		    VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_HOST_TSO4 |
-		    VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS,
+		    VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VNET_NEWER,
+	.newer = VNET_NEWER,
 };
 
 int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
@@ -276,6 +308,9 @@ int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned
 	n->arg = arg;
 	memcpy(n->s.mac, mac, ETH_ALEN);
 	n->s.status = VNET_LINK_UP;
+	n->ctrl.v = &n->v;
+	n->ctrl.queue = VNET_CTRL;
+	n->ctrl.status = &n->s.status;
 	err = vvirtio_init(&n->v, m, b, slot, &vnet_ids, &vnet_ops, &vnet_dev_ops);
 	if (err)
 		goto free_it;

@@ -12,5 +12,7 @@ int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned
 		void (*tx)(void *arg, struct frame *f), void *arg);
 /* A frame for the guest: 0, -ENOBUFS (no buffers posted), -ENETDOWN (driver not ready, quiesced). Any task. */
 int vnet_rx(struct vnet *v, const struct frame *f);
+/* Tell the guest's driver to announce itself, if it takes that (VIRTIO_NET_F_GUEST_ANNOUNCE). Any task. */
+void vnet_announce(struct vnet *v);
 /* FRAME_TAKES_*: what the guest's driver takes now. */
 unsigned vnet_offloads(const struct vnet *v);

@@ -2,9 +2,9 @@
 /* The virtio-net device, as its own files share it. */
 #pragma once
 #include "kernel/frame.h"
-#include "vmm/dev/vvirtio.h"
+#include "vmm/dev/vnet_ctrl.h"
 
-enum { VNET_RX, VNET_TX, VNET_QUEUES };
+enum { VNET_RX, VNET_TX, VNET_PAIR, VNET_CTRL = VNET_PAIR, VNET_QUEUES };
 
 struct vnet_state { /* section "virtio-net" */
 	uint8_t mac[ETH_ALEN];
@@ -15,7 +15,8 @@ struct vnet_state { /* section "virtio-net" */
  */
 struct vnet {
 	struct vvirtio v;
-	struct vnet_state s;                    /* (c) so far: no control queue, the link is always up */
+	struct vnet_state s;                    /* [l] status, the link is always up; (c) mac */
+	struct vnet_ctrl ctrl;                  /* [l] */
 	void (*tx)(void *arg, struct frame *f); /* (c) */
 	void *arg;                              /* (c) */
 	bool quiesced;                          /* [l] */

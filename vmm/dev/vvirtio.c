@@ -43,6 +43,13 @@ void vvirtio_break(struct vvirtio *v, const char *why)
 		interrupt(v, v->s.config_vector, VIRTIO_ISR_CONFIG);
 }
 
+void vvirtio_config_changed(struct vvirtio *v)
+{
+	v->s.generation++; /* 4.1.4.3.1 */
+	if (v->s.status & VIRTIO_DRIVER_OK)
+		interrupt(v, v->s.config_vector, VIRTIO_ISR_CONFIG);
+}
+
 void vvirtio_signal(struct vvirtio *v, unsigned q)
 {
 	if (vvirtq_must_signal(&v->q[q]))
@@ -79,6 +86,8 @@ static uint16_t vector_of(const struct vvirtio *v, uint64_t val)
 	return val < v->pci.nvectors ? (uint16_t)val : VIRTIO_NO_VECTOR;
 }
 
+static unsigned own_ports(const struct vvirtio *v) { return v->ids->own_ports ? v->ids->own_ports : v->ids->nqueues; }
+
 static uint64_t common_read(struct vvirtio *v, unsigned off, unsigned size)
 {
 	static const struct vvirtq_state none;
@@ -95,11 +104,12 @@ static uint64_t common_read(struct vvirtio *v, unsigned off, unsigned size)
 	put_le16(c + COMMON_CONFIG_VECTOR, v->s.config_vector);
 	put_le16(c + COMMON_NUM_QUEUES, (uint16_t)v->ids->nqueues);
 	c[COMMON_STATUS] = v->s.status;
+	c[COMMON_GENERATION] = v->s.generation;
 	put_le16(c + COMMON_QUEUE_SELECT, v->s.queue_select);
 	put_le16(c + COMMON_QUEUE_SIZE, q->size);
 	put_le16(c + COMMON_QUEUE_VECTOR, q == &none ? VIRTIO_NO_VECTOR : q->vector);
 	put_le16(c + COMMON_QUEUE_ENABLE, q->enabled);
-	put_le16(c + COMMON_QUEUE_NOTIFY_OFF, q == &none ? 0 : v->s.queue_select);
+	put_le16(c + COMMON_QUEUE_NOTIFY_OFF, v->s.queue_select < own_ports(v) ? v->s.queue_select : 0);
 	put_le64(c + COMMON_QUEUE_DESC, q->desc);
 	put_le64(c + COMMON_QUEUE_DRIVER, q->avail);
 	put_le64(c + COMMON_QUEUE_DEVICE, q->used);
@@ -202,12 +212,17 @@ static void cfg_bar_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 	spin_unlock(&v->lock);
 }
 
-static void notify_write(void *arg, uint64_t off, unsigned size unused, uint64_t val unused)
+/* The driver writes the queue's index (4.1.5.2), which tells those apart that share a port. */
+static void notify_write(void *arg, uint64_t off, unsigned size unused, uint64_t val)
 {
 	struct vvirtio *v = arg;
+	unsigned q = (unsigned)(off / NOTIFY_MULT);
 
-	if (off % NOTIFY_MULT == 0 && off / NOTIFY_MULT < v->ids->nqueues)
-		v->ops->notify(v, (unsigned)(off / NOTIFY_MULT));
+	if (off % NOTIFY_MULT || q >= own_ports(v))
+		return;
+	if (q == 0 && val >= own_ports(v) && val < v->ids->nqueues)
+		q = (unsigned)val;
+	v->ops->notify(v, q);
 }
 
 static uint64_t notify_read(void *arg unused, uint64_t off unused, unsigned size unused) { return 0; }
@@ -278,7 +293,7 @@ static unsigned add_cap(struct vpci_func *f, uint8_t type, unsigned bar, uint32_
 static int build_function(struct vvirtio *v)
 {
 	struct vpci_func *f = &v->pci;
-	int err = vpci_msix_init(f, VIRTIO_BAR_MSIX, v->ids->nqueues + 1);
+	int err = vpci_msix_init(f, VIRTIO_BAR_MSIX, own_ports(v) + 1);
 	unsigned cap;
 
 	if (!err)
@@ -288,7 +303,7 @@ static int build_function(struct vvirtio *v)
 	if (err)
 		return err;
 	add_cap(f, VCAP_COMMON, VIRTIO_BAR_CFG, 0, COMMON_LEN, 0);
-	cap = add_cap(f, VCAP_NOTIFY, VIRTIO_BAR_NOTIFY, 0, NOTIFY_MULT * v->ids->nqueues, 4);
+	cap = add_cap(f, VCAP_NOTIFY, VIRTIO_BAR_NOTIFY, 0, NOTIFY_MULT * own_ports(v), 4);
 	put_le32(f->reset_cfg + cap + VCAP_EXTRA, NOTIFY_MULT);
 	add_cap(f, VCAP_ISR, VIRTIO_BAR_CFG, ISR_OFF, 1, 0);
 	if (v->ids->cfg_len)

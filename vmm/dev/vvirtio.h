@@ -11,7 +11,7 @@
 #include "vmm/dev/vpci.h"
 #include "vmm/dev/vvirtq.h"
 
-#define VIRTIO_QUEUES_MAX 2
+#define VIRTIO_QUEUES_MAX 3
 #define VIRTIO_BAR_NOTIFY 0 /* I/O */
 #define VIRTIO_BAR_CFG    1 /* memory: common, ISR, device */
 #define VIRTIO_BAR_MSIX   2 /* memory */
@@ -25,6 +25,8 @@ struct vvirtio_state { /* section "virtio" */
 	uint16_t config_vector, queue_select;
 	uint8_t status, isr;
 	uint8_t reserved[2];
+	uint8_t generation; /* since version 2, as is q[2]: counts changes of the device's configuration */
+	uint8_t reserved2[7];
 };
 struct vvirtio;
 struct vvirtio_ops {
@@ -34,13 +36,20 @@ struct vvirtio_ops {
 	uint64_t (*config_read)(struct vvirtio *v, unsigned off, unsigned size);
 	bool (*features_ok)(uint64_t features); /* do these go together? All are offered. May be NULL */
 	void (*driver_ok)(struct vvirtio *v);   /* lock held. May be NULL */
+	void (*was_reset)(struct vvirtio *v);   /* the same */
 };
 struct vvirtio_ids {
 	const char *name; /* of the device */
 	uint16_t id;      /* VIRTIO_ID_* */
 	uint32_t class_code;
 	uint64_t features; /* beside VIRTIO_F_COMMON */
+	uint64_t newer;    /* of them those that the release before has not got. It does without (vvirtio_lower) */
 	unsigned nqueues, cfg_len;
+	/*
+	 * How many of the queues have a notify port and an interrupt vector of their own; 0: all. The others share
+	 * those of queue 0, so that what the guest sees of the function does not change with them.
+	 */
+	unsigned own_ports;
 };
 /*
  * (c) const after create  [l] lock
@@ -71,6 +80,7 @@ void vvirtio_fini(struct vvirtio *v);
 /* With the lock held: */
 bool vvirtio_queue_is_live(const struct vvirtio *v, unsigned q); /* may its rings be used now? */
 void vvirtio_break(struct vvirtio *v, const char *why);          /* DEVICE_NEEDS_RESET (2.1.2) */
+void vvirtio_config_changed(struct vvirtio *v);                  /* its own configuration, not by the driver */
 void vvirtio_signal(struct vvirtio *v, unsigned q); /* interrupt for used buffers if the driver wants one */
 static inline bool vvirtio_has(const struct vvirtio *v, uint64_t feature)
 {

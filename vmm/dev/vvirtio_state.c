@@ -23,6 +23,8 @@ void vvirtio_state_reset(struct vvirtio *v)
 	v->why = NULL;
 	v->epoch++;
 	vvirtio_features_apply(v);
+	if (v->ops->was_reset)
+		v->ops->was_reset(v);
 }
 
 bool vvirtio_features_good(const struct vvirtio *v, uint64_t f)
@@ -30,22 +32,22 @@ bool vvirtio_features_good(const struct vvirtio *v, uint64_t f)
 	return !(f & ~v->features) && f & VIRTIO_F_VERSION_1 && (!v->ops->features_ok || v->ops->features_ok(f));
 }
 
-#define Q_FIELDS(i)                                \
-	F(struct vvirtio_state, q[i].desc)         \
-	, F(struct vvirtio_state, q[i].avail)      \
-	, F(struct vvirtio_state, q[i].used)       \
-	, F(struct vvirtio_state, q[i].size)       \
-	, F(struct vvirtio_state, q[i].vector)     \
-	, F(struct vvirtio_state, q[i].enabled)    \
-	, F(struct vvirtio_state, q[i].last_avail) \
-	, F(struct vvirtio_state, q[i].used_idx)   \
-	, F(struct vvirtio_state, q[i].signalled)  \
-	, F_ARR(struct vvirtio_state, q[i].reserved)
+#define Q_FIELDS(i, since)                                  \
+	F_V(struct vvirtio_state, q[i].desc, since)         \
+	, F_V(struct vvirtio_state, q[i].avail, since)      \
+	, F_V(struct vvirtio_state, q[i].used, since)       \
+	, F_V(struct vvirtio_state, q[i].size, since)       \
+	, F_V(struct vvirtio_state, q[i].vector, since)     \
+	, F_V(struct vvirtio_state, q[i].enabled, since)    \
+	, F_V(struct vvirtio_state, q[i].last_avail, since) \
+	, F_V(struct vvirtio_state, q[i].used_idx, since)   \
+	, F_V(struct vvirtio_state, q[i].signalled, since)  \
+	, F_ARR_V(struct vvirtio_state, q[i].reserved, since)
 
 static const struct sfield vvirtio_fields[] = {
 	F(struct vvirtio_state, driver_features),
-	Q_FIELDS(0),
-	Q_FIELDS(1),
+	Q_FIELDS(0, 1),
+	Q_FIELDS(1, 1),
 	F(struct vvirtio_state, device_feature_select),
 	F(struct vvirtio_state, driver_feature_select),
 	F(struct vvirtio_state, config_vector),
@@ -53,6 +55,9 @@ static const struct sfield vvirtio_fields[] = {
 	F(struct vvirtio_state, status),
 	F(struct vvirtio_state, isr),
 	F_ARR(struct vvirtio_state, reserved),
+	Q_FIELDS(2, 2),
+	F_V(struct vvirtio_state, generation, 2),
+	F_ARR_V(struct vvirtio_state, reserved2, 2),
 };
 
 static bool vector_is_sane(const struct vvirtio *v, uint16_t vec)
@@ -65,9 +70,11 @@ static int vvirtio_check(const void *obj, const void *state, struct why *w)
 	const struct vvirtio *v = obj;
 	const struct vvirtio_state *s = state;
 	const char *n = v->ids->name;
+	static const uint8_t zeros[sizeof(s->reserved2)];
 
 	if (s->status & ~(VVIRTIO_STATUS_BITS | VIRTIO_NEEDS_RESET) ||
-	    s->isr & ~(VIRTIO_ISR_QUEUE | VIRTIO_ISR_CONFIG) || s->reserved[0] || s->reserved[1])
+	    s->isr & ~(VIRTIO_ISR_QUEUE | VIRTIO_ISR_CONFIG) || s->reserved[0] || s->reserved[1] ||
+	    memcmp(s->reserved2, zeros, sizeof(zeros)))
 		return why_set(w, -EINVAL, "%s: status %02x, ISR %02x: unknown bits", n, s->status, s->isr);
 	if (s->status & VIRTIO_FEATURES_OK ? !vvirtio_features_good(v, s->driver_features)
 					   : s->status & VIRTIO_DRIVER_OK)
@@ -90,6 +97,16 @@ static int vvirtio_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
+/*
+ * A driver that has accepted a newer feature goes on without what that brings: a device need never make use of it, and
+ * the driver does nothing by itself. What is under way is its device's matter (vnet.c).
+ */
+static int vvirtio_lower(const void *obj, void *state, struct why *w unused)
+{
+	((struct vvirtio_state *)state)->driver_features &= ~((const struct vvirtio *)obj)->ids->newer;
+	return 0;
+}
+
 static void vvirtio_post_load(void *obj)
 {
 	struct vvirtio *v = obj;
@@ -101,7 +118,9 @@ static void vvirtio_post_load(void *obj)
 
 const struct sdesc vvirtio_desc = {
 	.name = "virtio",
-	.version = 1,
+	.version = 2,
+	.before = 1,
+	.lower = vvirtio_lower,
 	SDESC(struct vvirtio, s, struct vvirtio_state, vvirtio_fields),
 	.check = vvirtio_check,
 	.post_load = vvirtio_post_load,

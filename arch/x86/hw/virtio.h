@@ -53,19 +53,26 @@ enum { /* struct virtio_pci_common_cfg (4.1.4.3) */
 };
 
 /* The network device (5.1.3, 5.1.4, 5.1.6). */
-#define VIRTIO_NET_F_CSUM       BIT(0) /* the driver may send partial checksums */
-#define VIRTIO_NET_F_GUEST_CSUM BIT(1) /* it takes them */
-#define VIRTIO_NET_F_MTU        BIT(3)
-#define VIRTIO_NET_F_MAC        BIT(5)
-#define VIRTIO_NET_F_GUEST_TSO4 BIT(7)
-#define VIRTIO_NET_F_GUEST_TSO6 BIT(8)
-#define VIRTIO_NET_F_HOST_TSO4  BIT(11)
-#define VIRTIO_NET_F_HOST_TSO6  BIT(12)
-#define VIRTIO_NET_F_MRG_RXBUF  BIT(15)
-#define VIRTIO_NET_F_STATUS     BIT(16)
+#define VIRTIO_NET_F_CSUM           BIT(0) /* the driver may send partial checksums */
+#define VIRTIO_NET_F_GUEST_CSUM     BIT(1) /* it takes them */
+#define VIRTIO_NET_F_MTU            BIT(3)
+#define VIRTIO_NET_F_MAC            BIT(5)
+#define VIRTIO_NET_F_GUEST_TSO4     BIT(7)
+#define VIRTIO_NET_F_GUEST_TSO6     BIT(8)
+#define VIRTIO_NET_F_HOST_TSO4      BIT(11)
+#define VIRTIO_NET_F_HOST_TSO6      BIT(12)
+#define VIRTIO_NET_F_MRG_RXBUF      BIT(15)
+#define VIRTIO_NET_F_STATUS         BIT(16)
+#define VIRTIO_NET_F_CTRL_VQ        BIT(17)
+#define VIRTIO_NET_F_GUEST_ANNOUNCE BIT(21) /* the driver announces itself when told to */
 enum { VNET_CFG_MAC = 0, VNET_CFG_STATUS = 6, VNET_CFG_MAX_PAIRS = 8, VNET_CFG_MTU = 10, VNET_CFG_LEN = 12 };
-#define VNET_LINK_UP 1 /* of VNET_CFG_STATUS */
-enum {                 /* struct virtio_net_hdr */
+#define VNET_LINK_UP  1 /* of VNET_CFG_STATUS */
+#define VNET_ANNOUNCE 2 /* the driver shall announce itself, and then say that it has (5.1.6.5.4) */
+/* The control queue (5.1.6.5): class, command, ...; its answer. */
+enum { VNET_CTRL_CLASS = 0, VNET_CTRL_COMMAND = 1, VNET_CTRL_HDR_LEN = 2 };
+enum { VNET_CTRL_ANNOUNCE = 3, VNET_CTRL_ANNOUNCE_ACK = 0 };
+enum { VNET_CTRL_OK = 0, VNET_CTRL_ERR = 1 };
+enum { /* struct virtio_net_hdr */
        VNET_HDR_FLAGS = 0,
        VNET_HDR_GSO = 1,
        VNET_HDR_HDR_LEN = 2,
