@@ -206,6 +206,14 @@ static int do_console(struct con *c, struct vm *vm)
 	return err ? con_error(c, err, "vm console %s: %s", vm->cfg.name, err_name(err)) : 0;
 }
 
+static int do_announce(struct con *c, struct vm *vm)
+{
+	if (!vm_announce(vm))
+		return con_error(c, -EINVAL, "vm announce %s: it is %s; only one that runs here is announced",
+				 vm->cfg.name, vm_state_name(vm_state_now(vm)));
+	return answer(c, vm, "announced to its network");
+}
+
 /* Take back a VM whose migration got no answer to COMMIT (doc/handover.md). */
 static int do_claim(struct con *c, struct vm *vm)
 {
@@ -245,6 +253,7 @@ static int cmd_shutdown(struct con *c, int argc unused, char **argv) { return wi
 static int cmd_stop(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_stop); }
 static int cmd_kill(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_kill); }
 static int cmd_console(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_console); }
+static int cmd_announce(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_announce); }
 static int cmd_claim(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_claim); }
 static int cmd_forget(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_forget); }
 
@@ -290,7 +299,9 @@ static const struct con_sub subs[] = {
 	{ "stop", "NAME [--timeout TIME]", "shutdown, then kill", cmd_stop, vm_words, true },
 	{ "kill", "NAME", "cut its power", cmd_kill, vm_words, true },
 	{ "console", "NAME", "its serial console; Ctrl-] leaves", cmd_console, vm_words, false },
+	{ "announce", "NAME", "tell its network where it is: RARP, ARP, ND, groups", cmd_announce, vm_words, false },
 	{ "claim", "NAME [--force]", "an undecided VM goes on here", cmd_claim, vm_words, true },
 	{ "forget", "NAME [--force]", "what is here of one that is elsewhere", cmd_forget, vm_words, true },
 };
+CONSOLE_CMD(announce, "NAME", "", cmd_announce, vm_words); /* `vm announce`, as other hypervisors have it */
 CONSOLE_CMDS(vm, "virtual machines on this host", "vm start demo", subs);
