@@ -73,6 +73,14 @@ def wait_ping(address, seconds):
         assert time.monotonic() < end, f"{address} does not answer to ping within {seconds} s"
 
 
+def until(what, seconds, name):
+    """Wait for a condition."""
+    end = time.monotonic() + seconds * scale
+    while not what():
+        assert time.monotonic() < end, f"no {name} within {seconds} s"
+        time.sleep(0.02)
+
+
 def wait_port(address, port, seconds):
     """Until a service of the guest takes connections."""
     end = time.monotonic() + seconds * scale

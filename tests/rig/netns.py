@@ -21,6 +21,7 @@ BRIDGE = "br0"
 CLIENT_ADDRESS = "10.77.0.1"
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 ETH_P_RARP = 0x8035
+ETH_P_ALL = 3
 ETH_P_LOCAL = 0x88b6  # for experiments (IEEE 802); 88b5 is tern's own
 SIOCBRADDIF = 0x89A2
 
@@ -112,6 +113,20 @@ class Switch:
         return self.port_of(mac)
 
 
+    def snoop(self, on):
+        """Forward multicast only to those who have asked for it, as an operator's switch does: its queries are minutes apart, but for the
+        first ones. Then the client has IPv6 as well."""
+        with open(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6", "w") as f:
+            f.write("0" if on else "1")
+        sh("ip", "link", "set", BRIDGE, "type", "bridge", "mcast_query_response_interval", "100" if on else "1000",
+           "mcast_startup_query_interval", "200" if on else "3125", "mcast_snooping", str(int(on)), "mcast_querier", str(int(on)))
+
+    def members(self, group):
+        """The ports that have asked for a group."""
+        return {e["port"] for b in json.loads(sh("bridge", "-j", "mdb", "show", "dev", BRIDGE) or "[]") for e in b.get("mdb", [])
+                if e["grp"] == group}
+
+
 class ClientAddress:
     """One more address of the client, until remove()."""
 
@@ -140,6 +155,31 @@ def send_as(mac, count):
         s.bind((BRIDGE, 0))
         for _ in range(count):
             s.send(frame)
+
+
+class Capture:
+    """Every frame that a host sends by its tap, from now to stop()."""
+
+    def __init__(self, tap):
+        self.frames = []  # (time.monotonic(), frame)
+        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self.sock.bind((tap, ETH_P_ALL))
+        self.stopping = False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stopping:
+            if select.select([self.sock], [], [], 0.1)[0]:
+                frame, where = self.sock.recvfrom(2048)
+                if where[2] != socket.PACKET_OUTGOING:
+                    self.frames.append((time.monotonic(), frame))
+
+    def stop(self):
+        self.stopping = True
+        self.thread.join(2)
+        self.sock.close()
+        return self.frames
 
 
 def decode_rarp(frame):
