@@ -10,12 +10,6 @@
 #define TCP_PSH 0x08
 #define TCP_CWR 0x80
 
-static void put_be16(uint8_t *p, uint16_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
 static uint32_t get_be32(const uint8_t *p) { return (uint32_t)get_be16(p) << 16 | get_be16(p + 2); }
 
 static void put_be32(uint8_t *p, uint32_t v)
@@ -106,12 +100,12 @@ bool frame_find_tcp(struct frame_tcp *t, const uint8_t *h, size_t n, bool v6)
 		return false;
 	const uint8_t *ip = h + t->ip;
 	if (v6) {
-		if (ip[0] >> 4 != 6 || ip[6] != IPPROTO_TCP) /* extension headers: not in what a GSO frame carries */
+		if (ip[0] >> 4 != 6 || ip[6] != PROTO_TCP) /* extension headers: not in what a GSO frame carries */
 			return false;
 		t->tcp = t->ip + 40;
 	} else {
 		size_t ihl = (size_t)(ip[0] & 15) * 4;
-		if (ip[0] >> 4 != 4 || ihl < 20 || ip[9] != IPPROTO_TCP || get_be16(ip + 6) & 0x3fff) /* a fragment */
+		if (ip[0] >> 4 != 4 || ihl < 20 || ip[9] != PROTO_TCP || get_be16(ip + 6) & 0x3fff) /* a fragment */
 			return false;
 		t->tcp = t->ip + ihl;
 	}
@@ -128,7 +122,7 @@ static uint16_t tcp_csum(const struct frame_tcp *t, uint8_t *seg, size_t len)
 	size_t tcp_len = len - t->tcp;
 	put_be16(tcp + 16, 0);
 	uint64_t sum = t->v6 ? sum_words(ip + 8, 32, 0) : sum_words(ip + 12, 8, 0); /* pseudo header: RFC 9293 3.1 */
-	return fold(sum_words(tcp, tcp_len, sum + IPPROTO_TCP + tcp_len));
+	return fold(sum_words(tcp, tcp_len, sum + PROTO_TCP + tcp_len));
 }
 
 bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, uint8_t *buf, size_t len), void *arg)

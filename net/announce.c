@@ -28,7 +28,7 @@ static void to_all(const struct announce *a, uint8_t *buf, size_t len)
 	if (!len)
 		return;
 	frame_init_flat(&f, buf, len);
-	(void)bridge_input(a->port, &f);
+	(void)bridge_speak_for(a->port, &f);
 }
 
 static void to_guest(const struct announce *a, uint8_t *buf, size_t len)

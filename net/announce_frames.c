@@ -10,7 +10,7 @@
 static uint16_t checksum(const uint8_t *p, size_t n, uint32_t sum)
 {
 	for (size_t i = 0; i < n; i += 2)
-		sum += packet_be16(p + i);
+		sum += get_be16(p + i);
 	while (sum >> 16)
 		sum = (sum & 0xffff) + (sum >> 16);
 	return (uint16_t)~sum;
@@ -27,8 +27,8 @@ static uint8_t *ethernet(uint8_t *buf, const uint8_t dst[ETH_ALEN], const uint8_
 {
 	memcpy(buf, dst, ETH_ALEN);
 	memcpy(buf + ETH_SRC, src, ETH_ALEN);
-	packet_put16(buf + ETH_TYPE, type);
-	return buf + ETH_HDR;
+	put_be16(buf + ETH_TYPE, type);
+	return buf + ETH_HLEN;
 }
 
 static size_t arp(uint8_t *buf, const uint8_t mac[ETH_ALEN], unsigned type, uint8_t op, const uint8_t ip4[4],
@@ -44,7 +44,7 @@ static size_t arp(uint8_t *buf, const uint8_t mac[ETH_ALEN], unsigned type, uint
 	memcpy(p + ARP_SENDER_IP, ip4, 4);
 	memcpy(p + ARP_TARGET_MAC, target_mac, ETH_ALEN);
 	memcpy(p + ARP_TARGET_IP, ip4, 4);
-	return padded(buf, ETH_HDR + ARP_LEN);
+	return padded(buf, ETH_HLEN + ARP_LEN);
 }
 
 /*
@@ -55,25 +55,25 @@ static uint8_t *igmp_begin(uint8_t *buf, const uint8_t mac[ETH_ALEN], const uint
 {
 	static const uint8_t alert[] = { 0x94, 4, 0, 0 }; /* RFC 2113 */
 	const uint8_t dst[ETH_ALEN] = { 0x01, 0x00, 0x5e, 0, 0, group }, ip[4] = { 224, 0, 0, group };
-	uint8_t *p = ethernet(buf, dst, mac, ETH_IP4);
+	uint8_t *p = ethernet(buf, dst, mac, ETHERTYPE_IPV4);
 	size_t head = IP4_HDR + sizeof(alert);
 
 	memset(p, 0, head + len);
 	p[0] = (uint8_t)(0x40 | head / 4);
 	p[1] = 0xc0; /* internetwork control (RFC 3376, 4) */
-	packet_put16(p + IP4_LEN, head + len);
+	put_be16(p + IP4_LEN, head + len);
 	p[IP4_TTL] = 1;
 	p[IP4_PROTO] = PROTO_IGMP;
 	memcpy(p + IP4_SRC, src, 4);
 	memcpy(p + IP4_DST, ip, 4);
 	memcpy(p + IP4_HDR, alert, sizeof(alert));
-	packet_put16(p + IP4_CSUM, checksum(p, head, 0));
+	put_be16(p + IP4_CSUM, checksum(p, head, 0));
 	return p + head;
 }
 
 static size_t igmp_end(uint8_t *buf, uint8_t *igmp, size_t len)
 {
-	packet_put16(igmp + IGMP_CSUM, checksum(igmp, len, 0));
+	put_be16(igmp + IGMP_CSUM, checksum(igmp, len, 0));
 	return padded(buf, (size_t)(igmp + len - buf));
 }
 
@@ -81,15 +81,15 @@ static size_t igmp_end(uint8_t *buf, uint8_t *igmp, size_t len)
 static uint8_t *icmp6_begin(uint8_t *buf, const uint8_t mac[ETH_ALEN], const uint8_t src[16], uint8_t group, bool alert,
 			    size_t len)
 {
-	static const uint8_t options[] = { PROTO_ICMP6, 0, 5, 2, 0, 0, 1, 0 }; /* RFC 2711; PadN */
+	static const uint8_t options[] = { PROTO_ICMPV6, 0, 5, 2, 0, 0, 1, 0 }; /* RFC 2711; PadN */
 	const uint8_t dst[ETH_ALEN] = { 0x33, 0x33, 0, 0, 0, group }, ip[16] = { 0xff, 0x02, [15] = group };
-	uint8_t *p = ethernet(buf, dst, mac, ETH_IP6);
+	uint8_t *p = ethernet(buf, dst, mac, ETHERTYPE_IPV6);
 	size_t extra = alert ? sizeof(options) : 0;
 
 	memset(p, 0, IP6_HDR + extra + len);
 	p[0] = 0x60;
-	packet_put16(p + IP6_PAYLOAD, extra + len);
-	p[IP6_NEXT] = alert ? PROTO_HOP_BY_HOP : PROTO_ICMP6;
+	put_be16(p + IP6_PAYLOAD, extra + len);
+	p[IP6_NEXT] = alert ? PROTO_HOP_BY_HOP : PROTO_ICMPV6;
 	p[IP6_HOPS] = alert ? 1 : ND_HOPS;
 	memcpy(p + IP6_SRC, src, 16);
 	memcpy(p + IP6_DST, ip, 16);
@@ -100,8 +100,8 @@ static uint8_t *icmp6_begin(uint8_t *buf, const uint8_t mac[ETH_ALEN], const uin
 /* The checksum covers both addresses, length and protocol as well (RFC 8200, 8.1). */
 static size_t icmp6_end(uint8_t *buf, uint8_t *icmp, size_t len)
 {
-	uint32_t pseudo = (uint16_t)~checksum(buf + ETH_HDR + IP6_SRC, 32, (uint32_t)len + PROTO_ICMP6);
-	packet_put16(icmp + ICMP6_CSUM, checksum(icmp, len, pseudo));
+	uint32_t pseudo = (uint16_t)~checksum(buf + ETH_HLEN + IP6_SRC, 32, (uint32_t)len + PROTO_ICMPV6);
+	put_be16(icmp + ICMP6_CSUM, checksum(icmp, len, pseudo));
 	return padded(buf, (size_t)(icmp + len - buf));
 }
 
@@ -111,12 +111,12 @@ static const uint8_t zeros[16];
 
 size_t announce_rarp(uint8_t *buf, const uint8_t mac[ETH_ALEN])
 {
-	return arp(buf, mac, ETH_RARP, ARP_OP_REVERSE, zeros, mac);
+	return arp(buf, mac, ETHERTYPE_RARP, ARP_OP_REVERSE, zeros, mac);
 }
 
 size_t announce_arp(uint8_t *buf, const uint8_t mac[ETH_ALEN], const uint8_t ip4[4])
 {
-	return arp(buf, mac, ETH_ARP, ARP_OP_REQUEST, ip4, zeros);
+	return arp(buf, mac, ETHERTYPE_ARP, ARP_OP_REQUEST, ip4, zeros);
 }
 
 size_t announce_na(uint8_t *buf, const uint8_t mac[ETH_ALEN], const uint8_t ip6[16], bool router)
@@ -141,7 +141,7 @@ size_t announce_igmp_report(uint8_t *buf, const uint8_t mac[ETH_ALEN], const str
 	size_t len = IGMP_HDR + IGMP_RECORD * n;
 	uint8_t *p = igmp_begin(buf, mac, s->ip4, 22, len); /* from 0.0.0.0 if it has no address (4.2.13) */
 	p[0] = IGMP_REPORT3;
-	packet_put16(p + REPORT_RECORDS, n);
+	put_be16(p + REPORT_RECORDS, n);
 	for (unsigned i = 0; i < n; i++) {
 		p[IGMP_HDR + IGMP_RECORD * i] = RECORD_IS_EXCLUDE;
 		memcpy(p + IGMP_HDR + IGMP_RECORD * i + RECORD_GROUP, s->group4 + 4 * i, 4);
@@ -180,7 +180,7 @@ size_t announce_mld_report(uint8_t *buf, const uint8_t mac[ETH_ALEN], const stru
 	size_t len = MLD_HDR + MLD_RECORD * n;
 	uint8_t *p = icmp6_begin(buf, mac, src, 22, true, len);
 	p[0] = MLD_REPORT2;
-	packet_put16(p + REPORT_RECORDS, n);
+	put_be16(p + REPORT_RECORDS, n);
 	for (unsigned i = 0; i < n; i++) {
 		p[MLD_HDR + MLD_RECORD * i] = RECORD_IS_EXCLUDE;
 		memcpy(p + MLD_HDR + MLD_RECORD * i + RECORD_GROUP, groups[i], 16);
@@ -206,7 +206,7 @@ size_t announce_mld_query(uint8_t *buf)
 {
 	uint8_t *p = icmp6_begin(buf, asker, asker_ip6, 1, true, MLD_QUERY_LEN);
 	p[0] = MLD_QUERY;
-	packet_put16(p + MLD_DELAY, 100); /* ms */
+	put_be16(p + MLD_DELAY, 100); /* ms */
 	p[MLD_LEN] = QUERY_QRV;
 	p[MLD_LEN + 1] = QUERY_QQIC;
 	return icmp6_end(buf, p, MLD_QUERY_LEN);

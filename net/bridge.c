@@ -304,7 +304,7 @@ static enum bridge_drop enter(const struct bridge *b, struct bridge_port *p, con
 			      struct bridge_entry *e, uint64_t now)
 {
 	enum bridge_drop drop = BRIDGE_PASS;
-	if (!p->is_guest) {
+	if (!e->guest) {
 		e->n = frame_copy_out(*f, 0, e->head, ETH_HLEN);
 		if (e->n < ETH_HLEN || e->head[ETH_SRC] & 1)
 			drop = BRIDGE_DROP_MALFORMED;
@@ -326,21 +326,22 @@ static enum bridge_drop route(struct bridge *b, struct bridge_port *p, const str
 	if (owner && owner != p)
 		return BRIDGE_DROP_BOUND;
 	*to = port_of(b, e->head, now);
-	if (!*to && p->is_guest && !bridge_guest_may_flood(p, now))
+	if (!*to && e->guest && !bridge_guest_may_flood(p, now))
 		return BRIDGE_DROP_STORM;
 	if (!owner)
 		mac_learn(b, src, p, now);
-	bool service = *to && (*to)->is_host && p->is_guest && !bridge_rules_host_hears(e->head, e->n);
+	bool service = *to && (*to)->is_host && e->guest && !bridge_rules_host_hears(e->head, e->n);
 	return service ? BRIDGE_DROP_SERVICE : BRIDGE_PASS;
 }
 
-int bridge_input(struct bridge_port *p, const struct frame *f)
+static int input(struct bridge_port *p, const struct frame *f, bool guest)
 {
-	struct bridge_entry e;
+	struct bridge_entry e; /* not zeros: it is large, and enter() fills it */
 	struct bridge_port *to = NULL;
 	struct bridge *b = p->bridge;
 	if (!b)
 		return -ENETDOWN;
+	e.guest = guest;
 	uint64_t now = time_ns();
 	enum bridge_drop drop = enter(b, p, &f, &e, now);
 	if (drop)
@@ -355,7 +356,7 @@ int bridge_input(struct bridge_port *p, const struct frame *f)
 	count(&p->stats.rx_frames, 1);
 	count(&p->stats.rx_bytes, f->len);
 	if (!to) {
-		flood(b, p, f, e.head, !p->is_guest || bridge_rules_host_hears(e.head, e.n), &flags);
+		flood(b, p, f, e.head, !guest || bridge_rules_host_hears(e.head, e.n), &flags);
 	} else if (to != p && !to->leaving) {
 		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);
@@ -366,6 +367,10 @@ int bridge_input(struct bridge_port *p, const struct frame *f)
 	spin_unlock_irqrestore(&b->lock, flags);
 	return err;
 }
+
+int bridge_input(struct bridge_port *p, const struct frame *f) { return input(p, f, p->is_guest); }
+
+int bridge_speak_for(struct bridge_port *p, const struct frame *f) { return input(p, f, false); }
 
 /* ---- looking ---- */
 

@@ -74,6 +74,11 @@ void bridge_unbind(struct bridge_port *p);
 int bridge_input(struct bridge_port *p, const struct frame *f);
 /* All drops, those that bridge_drops[].spoof has or the others. */
 uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof);
+/*
+ * The same for what tern itself says in a guest's name, at its port: it is not judged, and no flood of the guest keeps
+ * it back.
+ */
+int bridge_speak_for(struct bridge_port *p, const struct frame *f);
 #define BRIDGE_BOUND UINT64_MAX
 /* For the console: each MAC that is bound (its age is BRIDGE_BOUND) or learned; fn must not sleep. */
 void bridge_for_each_mac(struct bridge *b,

@@ -6,6 +6,7 @@
 struct bridge_entry {
 	uint8_t head[BRIDGE_HEAD];
 	size_t n;       /* bytes of head */
+	bool guest;     /* a guest says it: what it may not is dropped */
 	struct frame f; /* the frame that was judged: head, and the rest of the guest's */
 };
 /*

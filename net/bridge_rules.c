@@ -9,28 +9,14 @@
  */
 #include "net/bridge_rules.h"
 #include "net/hostframe.h"
+#include "net/packet.h"
 #include <string.h>
 
 #define SNAP_LEN 8 /* LLC aa aa 03 and an OUI, then a type (RFC 1042) */
 
-/* ARP (RFC 826) for IPv4 over Ethernet, from its start. */
-#define ARP_SHA 8
-#define ARP_SPA 14
-#define ARP_TPA 24
-#define ARP_LEN 28
+#define IP4_FRAGMENT_OFFSET 0x1fff /* of IP4_FRAG */
 
-/* IPv4 (RFC 791). */
-#define IP4_FRAGMENT        6
-#define IP4_FRAGMENT_OFFSET 0x1fff /* of that field */
-#define IP4_PROTOCOL        9
-#define IP4_SRC             12
-#define IP4_LEN             20
-
-/* IPv6 (RFC 8200), and the extension headers that a receiver looks through. */
-#define IP6_PAYLOAD_LEN     4
-#define IP6_NEXT            6
-#define IP6_SRC             8
-#define IP6_LEN             40
+/* IPv6's extension headers (RFC 8200) that a receiver looks through. */
 #define IP6_FRAGMENT_OFFSET 0xfff8 /* of a fragment header's second field */
 #define EXTENSIONS_MAX      8
 enum {
@@ -43,22 +29,6 @@ enum {
 	NEXT_HIP = 139,
 	NEXT_SHIM6 = 140,
 };
-
-/* ICMPv6 (RFC 4443, 2710, 3810, 4861). */
-#define ICMP6_CHECKSUM 2
-enum {
-	MLD_REPORT = 131,
-	MLD_DONE = 132,
-	ND_ROUTER_SOLICIT = 133,
-	ND_ROUTER_ADVERT = 134,
-	ND_SOLICIT = 135,
-	ND_ADVERT = 136,
-	ND_REDIRECT = 137,
-	MLD2_REPORT = 143,
-};
-#define ND_TARGET            8
-#define ND_OPTION_SOURCE_MAC 1
-#define ND_OPTION_TARGET_MAC 2
 
 /* UDP's ports (RFC 768, 2131, 8415). */
 #define UDP_DEST     2
@@ -120,7 +90,7 @@ bool bridge_rules_host_hears(const uint8_t *h, size_t n)
 {
 	uint16_t type = n < ETH_HLEN ? 0 : get_be16(h + ETH_TYPE);
 	return type == ETHERTYPE_ARP ||
-	       (type == ETHERTYPE_IPV4 && n > ETH_HLEN + IP4_PROTOCOL && h[ETH_HLEN + IP4_PROTOCOL] == IPPROTO_ICMP);
+	       (type == ETHERTYPE_IPV4 && n > ETH_HLEN + IP4_PROTO && h[ETH_HLEN + IP4_PROTO] == PROTO_ICMP);
 }
 
 /* ---- whose address is it ---- */
@@ -187,10 +157,11 @@ static enum bridge_drop walk_arp(struct walk *w)
 		return BRIDGE_DROP_ARP;
 	w->l4 = w->judged = w->l3 + ARP_LEN;
 	/* Who probes an address (RFC 5227 2.1.1) has no other one yet, and takes it away from its owner. */
-	const uint8_t *claimed = memcmp(arp + ARP_SPA, zeros, 4) ? arp + ARP_SPA : arp + ARP_TPA;
+	const uint8_t *claimed = memcmp(arp + ARP_SENDER_IP, zeros, 4) ? arp + ARP_SENDER_IP : arp + ARP_TARGET_IP;
 	if (of_host(w->hosts, claimed))
 		return BRIDGE_DROP_HOST;
-	bool own = own_ip4(w->policy, claimed) && (w->policy->any_mac || !memcmp(arp + ARP_SHA, w->mac, ETH_ALEN));
+	bool own =
+		own_ip4(w->policy, claimed) && (w->policy->any_mac || !memcmp(arp + ARP_SENDER_MAC, w->mac, ETH_ALEN));
 	return own ? BRIDGE_PASS : BRIDGE_DROP_ARP;
 }
 
@@ -212,13 +183,13 @@ static enum bridge_drop walk_udp(struct walk *w, unsigned client)
 static enum bridge_drop walk_ip4(struct walk *w)
 {
 	const uint8_t *ip = w->h + w->l3;
-	size_t len = w->n < w->l3 + IP4_LEN ? 0 : (size_t)(ip[0] & 15) * 4;
-	if (len < IP4_LEN || ip[0] >> 4 != 4 || w->n < w->l3 + len)
+	size_t len = w->n < w->l3 + IP4_HDR ? 0 : (size_t)(ip[0] & 15) * 4;
+	if (len < IP4_HDR || ip[0] >> 4 != 4 || w->n < w->l3 + len)
 		return hidden(w, w->policy->dhcp_server);
 	w->l4 = w->judged = w->l3 + len;
 	if (of_host(w->hosts, ip + IP4_SRC))
 		return BRIDGE_DROP_HOST;
-	bool udp = ip[IP4_PROTOCOL] == IPPROTO_UDP && !(get_be16(ip + IP4_FRAGMENT) & IP4_FRAGMENT_OFFSET);
+	bool udp = ip[IP4_PROTO] == PROTO_UDP && !(get_be16(ip + IP4_FRAG) & IP4_FRAGMENT_OFFSET);
 	enum bridge_drop drop = udp ? walk_udp(w, DHCP_CLIENT) : BRIDGE_PASS;
 	if (drop || own_ip4(w->policy, ip + IP4_SRC))
 		return drop;
@@ -246,7 +217,7 @@ static bool nd_options_ok(struct walk *w, size_t at)
 		size_t len = w->end < at + 8 ? 0 : (size_t)o[1] * 8;
 		if (!len || w->end < at + len)
 			return false;
-		bool mac = o[0] == ND_OPTION_SOURCE_MAC || o[0] == ND_OPTION_TARGET_MAC;
+		bool mac = o[0] == ND_OPT_SOURCE_MAC || o[0] == ND_OPT_TARGET_MAC;
 		if (mac && !w->policy->any_mac && memcmp(o + 2, w->mac, ETH_ALEN))
 			return false;
 		at += len;
@@ -261,35 +232,35 @@ static enum bridge_drop walk_icmp6(struct walk *w, bool fragment, bool no_source
 		return hidden(w, w->policy->router);
 	const uint8_t *icmp = w->h + w->l4;
 	uint8_t type = icmp[0];
-	bool solicit = type == ND_SOLICIT, target = solicit || type == ND_ADVERT;
+	bool solicit = type == ND_NS, target = solicit || type == ND_NA;
 	w->judged = w->l4 + 1;
-	w->checksum = w->l4 + ICMP6_CHECKSUM;
-	if (type == ND_ROUTER_ADVERT || type == ND_REDIRECT)
+	w->checksum = w->l4 + ICMP6_CSUM;
+	if (type == ND_RA || type == ND_REDIRECT)
 		return w->policy->router ? BRIDGE_PASS : BRIDGE_DROP_ROUTER;
-	if (!target && type != ND_ROUTER_SOLICIT) {
-		bool mld = type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
+	if (!target && type != ND_RS) {
+		bool mld = type == MLD_REPORT1 || type == MLD_DONE || type == MLD_REPORT2;
 		return no_source && !mld ? BRIDGE_DROP_IP : BRIDGE_PASS;
 	}
 	size_t len = target ? ND_TARGET + 16 : ND_TARGET;
 	if (fragment || !nd_options_ok(w, w->l4 + len))
 		return BRIDGE_DROP_ND;
 	/* An answer is about its sender; a question is, if that has no address yet and asks for one (RFC 4862 5.4). */
-	return (type == ND_ADVERT || (solicit && no_source)) && !own_ip6(w->policy, icmp + ND_TARGET) ? BRIDGE_DROP_ND
-												      : BRIDGE_PASS;
+	return (type == ND_NA || (solicit && no_source)) && !own_ip6(w->policy, icmp + ND_TARGET) ? BRIDGE_DROP_ND
+												  : BRIDGE_PASS;
 }
 
 static enum bridge_drop walk_ip6(struct walk *w)
 {
 	const uint8_t *ip = w->h + w->l3;
 	bool free = w->policy->dhcp_server && w->policy->router, fragment = false;
-	if (w->n < w->l3 + IP6_LEN || ip[0] >> 4 != 6)
+	if (w->n < w->l3 + IP6_HDR || ip[0] >> 4 != 6)
 		return hidden(w, free);
 	bool no_source = has_list(w->policy) && !memcmp(ip + IP6_SRC, zeros, 16);
 	if (!no_source && !own_ip6(w->policy, ip + IP6_SRC))
 		return BRIDGE_DROP_IP;
 	uint8_t next = ip[IP6_NEXT];
-	w->end = w->l3 + IP6_LEN + get_be16(ip + IP6_PAYLOAD_LEN);
-	w->l4 = w->judged = w->l3 + IP6_LEN;
+	w->end = w->l3 + IP6_HDR + get_be16(ip + IP6_PAYLOAD);
+	w->l4 = w->judged = w->l3 + IP6_HDR;
 	for (unsigned i = 0; is_extension(next); i++) {
 		const uint8_t *x = w->h + w->l4;
 		if (i == EXTENSIONS_MAX || w->n < w->l4 + 8)
@@ -304,11 +275,11 @@ static enum bridge_drop walk_ip6(struct walk *w)
 		if (later)
 			return no_source ? BRIDGE_DROP_IP : BRIDGE_PASS;
 	}
-	if (next == IPPROTO_ICMPV6)
+	if (next == PROTO_ICMPV6)
 		return walk_icmp6(w, fragment, no_source);
 	if (no_source)
 		return BRIDGE_DROP_IP;
-	return next == IPPROTO_UDP ? walk_udp(w, DHCP6_CLIENT) : BRIDGE_PASS;
+	return next == PROTO_UDP ? walk_udp(w, DHCP6_CLIENT) : BRIDGE_PASS;
 }
 
 /* ---- checksum and segments (virtio 1.2, 5.1.6.2) ---- */

@@ -5,8 +5,8 @@
 #include "net/packet.h"
 #include <string.h>
 
-#define FIRST_LOOK (ETH_HDR + IP6_HDR) /* enough to pass over what is of no interest */
-#define IN_USE_NS  (10 * NS_PER_SEC)   /* an address in use is noted so often */
+#define FIRST_LOOK (ETH_HLEN + IP6_HDR) /* enough to pass over what is of no interest */
+#define IN_USE_NS  (10 * NS_PER_SEC)    /* an address in use is noted so often */
 
 /* ---- what a frame says; the lock is held ---- */
 
@@ -34,9 +34,9 @@ static void group(const struct look *k, bool v6, const uint8_t *ip, bool joins)
 static void records(const struct look *k, bool v6, const uint8_t *p, size_t len)
 {
 	size_t width = v6 ? 16 : 4, pos = 8;
-	for (unsigned left = packet_be16(p + REPORT_RECORDS); left && pos + RECORD_GROUP + width <= len; left--) {
+	for (unsigned left = get_be16(p + REPORT_RECORDS); left && pos + RECORD_GROUP + width <= len; left--) {
 		const uint8_t *r = p + pos;
-		size_t size = RECORD_GROUP + width * (1 + packet_be16(r + RECORD_SOURCES)) + 4UL * r[RECORD_AUX];
+		size_t size = RECORD_GROUP + width * (1 + get_be16(r + RECORD_SOURCES)) + 4UL * r[RECORD_AUX];
 		if (size > len - pos)
 			return;
 		if (r[0] == RECORD_IS_EXCLUDE || r[0] == RECORD_TO_EXCLUDE)
@@ -115,16 +115,16 @@ static void arp(const struct look *k, const uint8_t *mac, const uint8_t *p, size
 
 static void ip4(const struct look *k, const uint8_t *p, size_t len)
 {
-	size_t head = 4UL * (p[0] & 15), total = packet_be16(p + IP4_LEN);
+	size_t head = 4UL * (p[0] & 15), total = get_be16(p + IP4_LEN);
 	if (p[0] >> 4 == 4 && head >= IP4_HDR && head <= total && total <= len &&
-	    !(packet_be16(p + IP4_FRAG) & IP4_FRAG_MASK))
+	    !(get_be16(p + IP4_FRAG) & IP4_FRAG_MASK))
 		igmp(k, p + head, total - head);
 }
 
 /* ICMPv6 stands behind the header, or behind hop-by-hop options, in which MLD has its router alert. */
 static void ip6(const struct look *k, const uint8_t *p, size_t len)
 {
-	size_t pos = IP6_HDR, end = IP6_HDR + packet_be16(p + IP6_PAYLOAD);
+	size_t pos = IP6_HDR, end = IP6_HDR + get_be16(p + IP6_PAYLOAD);
 	if (p[0] >> 4 != 6 || end > len)
 		return;
 	uint8_t next = p[IP6_NEXT];
@@ -132,7 +132,7 @@ static void ip6(const struct look *k, const uint8_t *p, size_t len)
 		next = p[pos];
 		pos += 8 + 8UL * p[pos + 1];
 	}
-	if (next == PROTO_ICMP6 && pos <= end)
+	if (next == PROTO_ICMPV6 && pos <= end)
 		icmp6(k, p, p + pos, end - pos);
 }
 
@@ -154,22 +154,22 @@ static void in_use(struct learn *l, struct learn_last *last, enum learn_kind kin
 
 void learn_sent(struct learn *l, const uint8_t mac[ETH_ALEN], const struct frame *f, uint64_t now_ns)
 {
-	uint8_t h[FRAME_WIRE_MAX], *p = h + ETH_HDR;
+	uint8_t h[FRAME_WIRE_MAX], *p = h + ETH_HLEN;
 	struct look k = { l, now_ns };
 	size_t n = frame_copy_out(f, 0, h, FIRST_LOOK);
-	unsigned type = n < ETH_HDR + ARP_LEN ? 0 : packet_be16(h + ETH_TYPE);
-	uint8_t proto = type == ETH_IP4 ? p[IP4_PROTO] : p[IP6_NEXT];
+	unsigned type = n < ETH_HLEN + ARP_LEN ? 0 : get_be16(h + ETH_TYPE);
+	uint8_t proto = type == ETHERTYPE_IPV4 ? p[IP4_PROTO] : p[IP6_NEXT];
 
-	if (type == ETH_IP4 && proto != PROTO_IGMP)
+	if (type == ETHERTYPE_IPV4 && proto != PROTO_IGMP)
 		in_use(l, &l->last4, LEARN_HOST4, p + IP4_SRC, now_ns);
-	else if (type == ETH_IP6 && n == FIRST_LOOK && proto != PROTO_ICMP6 && proto != PROTO_HOP_BY_HOP)
+	else if (type == ETHERTYPE_IPV6 && n == FIRST_LOOK && proto != PROTO_ICMPV6 && proto != PROTO_HOP_BY_HOP)
 		in_use(l, &l->last6, LEARN_HOST6, p + IP6_SRC, now_ns);
-	else if (type == ETH_ARP || type == ETH_IP4 || (type == ETH_IP6 && n == FIRST_LOOK)) {
-		n = frame_copy_out(f, 0, h, sizeof(h)) - ETH_HDR;
+	else if (type == ETHERTYPE_ARP || type == ETHERTYPE_IPV4 || (type == ETHERTYPE_IPV6 && n == FIRST_LOOK)) {
+		n = frame_copy_out(f, 0, h, sizeof(h)) - ETH_HLEN;
 		spin_lock(&l->lock);
-		if (type == ETH_ARP)
+		if (type == ETHERTYPE_ARP)
 			arp(&k, mac, p, n);
-		else if (type == ETH_IP4)
+		else if (type == ETHERTYPE_IPV4)
 			ip4(&k, p, n);
 		else
 			ip6(&k, p, n);

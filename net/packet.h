@@ -4,17 +4,7 @@
  * and those who write it (announce_frames.c). Offsets, each from the start of its own header.
  */
 #pragma once
-#include "kernel/base/bits.h"
-
-static inline uint16_t packet_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static inline void packet_put16(uint8_t *p, size_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-enum { ETH_SRC = 6, ETH_TYPE = 12, ETH_HDR = 14, ETH_PADDED = 60 }; /* the shortest frame, without FCS */
-enum { ETH_ARP = 0x0806, ETH_RARP = 0x8035, ETH_IP4 = 0x0800, ETH_IP6 = 0x86dd };
+enum { ETH_PADDED = 60 }; /* the shortest frame, without FCS */
 
 /* RFC 826 for Ethernet and IPv4; 8: sender, then target, each a MAC and an address. */
 enum { ARP_OP = 6, ARP_SENDER_MAC = 8, ARP_SENDER_IP = 14, ARP_TARGET_MAC = 18, ARP_TARGET_IP = 24, ARP_LEN = 28 };
@@ -23,7 +13,7 @@ enum { ARP_OP_REQUEST = 1, ARP_OP_REPLY = 2, ARP_OP_REVERSE = 3 /* RFC 903 */ };
 /* RFC 791, 8200 */
 enum { IP4_LEN = 2, IP4_FRAG = 6, IP4_TTL = 8, IP4_PROTO = 9, IP4_CSUM = 10, IP4_SRC = 12, IP4_DST = 16, IP4_HDR = 20 };
 enum { IP6_PAYLOAD = 4, IP6_NEXT = 6, IP6_HOPS = 7, IP6_SRC = 8, IP6_DST = 24, IP6_HDR = 40 };
-enum { PROTO_HOP_BY_HOP = 0, PROTO_IGMP = 2, PROTO_ICMP6 = 58 };
+enum { PROTO_HOP_BY_HOP = 0, PROTO_IGMP = 2 };
 #define IP4_FRAG_MASK 0x3fff /* of IP4_FRAG: it is a piece of a packet */
 
 /* RFC 3376, 2236: 4 is the group of all but a version 3 report. A record: type, aux words, sources, group. */
@@ -39,6 +29,6 @@ enum { RECORD_IS_INCLUDE = 1, RECORD_IS_EXCLUDE, RECORD_TO_INCLUDE, RECORD_TO_EX
 enum { QUERY_QRV = 2, QUERY_QQIC = 125 }; /* the defaults of RFC 3376, 8.1 and 8.2 */
 
 /* RFC 4861 */
-enum { ND_RS = 133, ND_RA = 134, ND_NS = 135, ND_NA = 136 };
+enum { ND_RS = 133, ND_RA = 134, ND_NS = 135, ND_NA = 136, ND_REDIRECT = 137 };
 enum { ND_FLAGS = 4, ND_TARGET = 8, ND_OPTION = 24, ND_NA_LEN = 32, ND_HOPS = 255 };
-enum { ND_NA_ROUTER = 0x80, ND_NA_OVERRIDE = 0x20, ND_OPT_TARGET_MAC = 2 };
+enum { ND_NA_ROUTER = 0x80, ND_NA_OVERRIDE = 0x20, ND_OPT_SOURCE_MAC = 1, ND_OPT_TARGET_MAC = 2 };

@@ -61,9 +61,11 @@ static int check(const void *obj unused, const void *state, struct why *w)
 		return why_set(w, -EINVAL, "config: what it may send is neither 0 nor 1");
 	return 0;
 }
-const struct sdesc vm_config_desc = {
-	.name = "config", .version = 2, .check = check, SDESC(struct vm_config, s, struct vm_config_state, fields)
-};
+const struct sdesc vm_config_desc = { .name = "config",
+				      .version = 2,
+				      .before = 1,
+				      .check = check,
+				      SDESC(struct vm_config, s, struct vm_config_state, fields) };
 
 /* Of names come MACs and UUIDs that stay the same from boot to boot. */
 static void derive_ids(struct vm_config *cfg, const char *host)

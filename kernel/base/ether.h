@@ -23,12 +23,17 @@
 #define ETHERTYPE_STAG 0x88a8
 #define ETHERTYPE_QINQ 0x9100 /* an S-TAG of before IEEE 802.1ad */
 
-#define IPPROTO_ICMP   1
-#define IPPROTO_TCP    6
-#define IPPROTO_UDP    17
-#define IPPROTO_ICMPV6 58
+#define PROTO_ICMP   1
+#define PROTO_TCP    6
+#define PROTO_UDP    17
+#define PROTO_ICMPV6 58
 
 static inline uint16_t get_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static inline void put_be16(uint8_t *p, size_t v) /* its low 16 bits */
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
 static inline bool eth_is_tag(uint16_t type)
 {
 	return type == ETHERTYPE_CTAG || type == ETHERTYPE_STAG || type == ETHERTYPE_QINQ;

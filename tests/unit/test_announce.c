@@ -78,7 +78,7 @@ static int on_guest(void *arg unused, const struct frame *f) { return say("guest
 static void told(void *arg unused) { say("guest", "told"); }
 
 static struct bridge *b;
-static struct bridge_port wire = { .send = on_wire }, guest = { .send = on_guest, .only_mac = true };
+static struct bridge_port wire = { .send = on_wire }, guest = { .send = on_guest, .is_guest = true };
 static struct learn learn;
 static struct announce a;
 

@@ -570,6 +570,13 @@ static void storms_end(void **state)
 	for (unsigned i = 0; i < 5000; i++)
 		(void)input(&n->g1, mac_all, mac_a, 60);
 	assert_int_equal(n->nic.frames, BRIDGE_FLOODS_BURST);
+	uint8_t buf[60] = { 0 };
+	struct frame own;
+	memcpy(buf, mac_all, 6), memcpy(buf + 6, mac_a, 6);
+	frame_init_flat(&own, buf, sizeof(buf));
+	assert_int_equal(bridge_input(&n->g1.port, &own), -EACCES);
+	assert_int_equal(bridge_speak_for(&n->g1.port, &own), 0); /* what tern says for it is not kept back */
+	assert_int_equal(n->nic.frames, BRIDGE_FLOODS_BURST + 1);
 	for (unsigned i = 0; i < 5000; i++) /* who is no guest has no bound */
 		assert_int_equal(input(&n->nic, mac_all, mac_c, 60), 0);
 }
