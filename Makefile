@@ -31,8 +31,8 @@ KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c con
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c hostframe.c learn.c \
-	learn_table.c net.c net_conf.c netbuf.c netif.c ping.c stream.c \
-	sys_arch.c tcp.c tcp_connect.c tcp_listen.c)
+	learn_table.c net.c net_conf.c netbuf.c netif.c peer_cmd.c ping.c stream.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
+	tls_record.c trust.c)
 VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_learned.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_start.c)
 X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
@@ -71,10 +71,11 @@ OWN_OBJ := $(call obj,$(OWN_SRC) $(if $(FAILPOINTS),$(TEST_SRC)))
 LWIP_OBJ := $(LWIP_SRC:%=$(L)/lwip/%.o)
 ZYDIS_OBJ := $(ZYDIS_SRC:%=$(L)/zydis/%.o)
 OPENSSL_OBJ := $(OPENSSL_SRC:%=$(L)/openssl/%.o)
-LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ)
+MBEDTLS_OBJ := $(MBEDTLS_SRC:%=$(L)/mbedtls/%.o)
+LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ) $(MBEDTLS_OBJ)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
-$(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC)
+$(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC) $(MBEDTLS_INC)
 # Compilers leave out of .d what a third party's header includes.
 $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
 $(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC) $(TEST_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
@@ -96,6 +97,9 @@ $(O)/%.o: %.S
 	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
 $(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
 	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
+$(MBEDTLS_OBJ): net/mbedtls_config.h
+$(MBEDTLS_OBJ): $(L)/mbedtls/%.o: | $(DEPS)
+	$(Q)echo "  CC      mbedtls/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(MBEDTLS_INC) -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
 $(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
 $(OPENSSL_OBJ): $(L)/openssl/%.o: $(OPENSSL_GEN)/%.S
@@ -173,7 +177,7 @@ $(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd.img tools/mkesp.sh
 include tests/tests.mk
 HOST_CC := gcc
 TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
-	$(ZYDIS_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
+	$(ZYDIS_INC) $(MBEDTLS_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
 SAN := -fno-sanitize-recover=undefined -fsanitize=address,undefined
 UNIT_BIN := $(UNIT:%=$(H)/test_%) $(TSAN:%=$(H)/tsan/test_%)
 FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
@@ -204,8 +208,12 @@ $(H)/lib/%.o: | $(D)/zydis.ok $(D)/zycore.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
 $(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC))
 	$(Q)rm -f $@; ar rcs $@ $^
+$(H)/mbedtls/%.o: net/mbedtls_config.h | $(D)/mbedtls.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
+$(H)/mbedtls.a: $(MBEDTLS_SRC:%=$(H)/mbedtls/%.o)
+	$(Q)rm -f $@; ar rcs $@ $^
 $(UNIT_BIN):
-	$(Q)echo "  HOSTLD  $@"; $(HOST_CC) $(SAN) $^ -lcmocka -lpthread -o $@
+	$(Q)echo "  HOSTLD  $@"; $(HOST_CC) $(SAN) $(filter %.o,$^) $(filter %.a,$^) -lcmocka -lpthread -o $@
 $(FUZZ_BIN):
 	$(Q)echo "  FUZZLD  $@"; clang $(SAN),fuzzer $^ -lpthread -o $@
 

@@ -26,14 +26,17 @@ $(APT)/sources.list: tools/debsrc.sh
 $(D)/apt-trixie/sources.list: tools/debsrc.sh | $(APT)/sources.list
 	$(Q)echo "  APT     trixie"; tools/debsrc.sh update $(@D) trixie
 
+# mbedTLS is trixie's too: TLS 1.3 came with 3. Like Linux's it is the archive's newest, for its updates mend holes: not pinned.
+APT_mbedtls := $(APT_lwip)
+
 # fetch PKG, STAMP
 fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(or $(APT_$1),$(APT)) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$2.tmp && mv $2.tmp $2
-SOURCES := newlib lwip zydis
+SOURCES := newlib lwip zydis mbedtls
 # What was fetched for another pin is fetched anew.
 $(foreach p,$(SOURCES),$(if $(PIN_$(SUITE)_$p),$(shell grep -qsvxF '$p $(PIN_$(SUITE)_$p)' $(D)/$p.ok && rm $(D)/$p.ok)))
 $(SOURCES:%=$(D)/%.ok): $(D)/%.ok: | $(APT)/sources.list
 	$(Q)$(call fetch,$*,$@)
-$(D)/lwip.ok: | $(APT_lwip)/sources.list
+$(D)/lwip.ok $(D)/mbedtls.ok: | $(APT_lwip)/sources.list
 # Zydis needs only zycore's headers, which the binary package has.
 $(D)/zycore.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
@@ -92,4 +95,11 @@ ZYDIS_SRC := Decoder DecoderData Mnemonic Register SharedData Utils
 ZYDIS_INC := -isystem $(D)/zydis/include -isystem $(D)/zydis/src -isystem $(D)/zycore/usr/include -DZYAN_NO_LIBC -DZYCORE_STATIC_BUILD \
 	-DZYDIS_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYDIS_DISABLE_AVX512 -DZYDIS_DISABLE_KNC -DZYDIS_DISABLE_SEGMENT
 
-DEPS := $(NEWLIB_LIB) $(D)/lwip.ok $(D)/zydis.ok $(D)/zycore.ok $(EFI_CRT)
+# mbedTLS: what a handshake of TLS 1.3 with a pre-shared key needs (net/mbedtls_config.h). The linker drops what is not called.
+MBEDTLS_SRC := aes bignum bignum_core chacha20 chachapoly cipher cipher_wrap constant_time ecdh ecp ecp_curves gcm hkdf md platform_util \
+	poly1305 psa_crypto psa_crypto_aead psa_crypto_cipher psa_crypto_client psa_crypto_driver_wrappers_no_static psa_crypto_ecp \
+	psa_crypto_hash psa_crypto_mac psa_crypto_rsa psa_crypto_slot_management psa_util sha256 ssl_ciphersuites ssl_client ssl_msg \
+	ssl_tls ssl_tls13_client ssl_tls13_generic ssl_tls13_keys ssl_tls13_server
+MBEDTLS_INC := -isystem $(D)/mbedtls/include -DMBEDTLS_CONFIG_FILE='"net/mbedtls_config.h"'
+
+DEPS := $(D)/mbedtls.ok $(NEWLIB_LIB) $(D)/lwip.ok $(D)/zydis.ok $(D)/zycore.ok $(EFI_CRT)

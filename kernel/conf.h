@@ -54,6 +54,7 @@ struct conf_type {
 	/* 0, or -EINVAL and the field is as it was; w may hold what to add to the key's help. */
 	int (*parse)(const struct conf_key *k, const char *s, void *field, struct why *w);
 	void (*text)(const struct conf_key *k, const void *field, char *buf, size_t size); /* NULL: never shown */
+	bool secret; /* no message quotes a value, and conf_read wipes it out of the file's text */
 };
 extern const struct conf_type conf_type_str, /* char[], of at least min characters */
 	conf_type_size,                      /* uint64_t from min to max in steps */
@@ -62,6 +63,7 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_mac,                       /* uint8_t[6], unicast */
 	conf_type_ip4,                       /* uint32_t in network order */
 	conf_type_ips,                       /* uint8_t[16 * CONF_IPS], IPv4 as ::ffff:a.b.c.d, zeros behind the last */
+	conf_type_secret,                    /* uint8_t[], all of its bytes in hexadecimal */
 	conf_type_net;                       /* struct conf_net */
 #define CONF_IPS 8
 struct conf_net {    /* 10.77.0.11/24 */
@@ -112,5 +114,6 @@ int conf_parse_size(const char *s, uint64_t *bytes);
 int conf_parse_ms(const char *s, uint64_t max, uint64_t *ms);
 int conf_parse_uint(const char *s, uint64_t max, uint64_t *v);
 int conf_parse_mac(const char *s, uint8_t mac[6]);
+int conf_parse_hex(const char *s, uint8_t *bytes, size_t n); /* 2 * n digits */
 int conf_parse_ip4(const char *s, uint32_t *ip);
 int conf_parse_ip6(const char *s, uint8_t ip[16]);

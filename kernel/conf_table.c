@@ -22,7 +22,7 @@ static void str_text(const struct conf_key *k unused, const void *field, char *b
 {
 	snprintf(buf, size, "%s", (const char *)field);
 }
-const struct conf_type conf_type_str = { str_parse, str_text };
+const struct conf_type conf_type_str = { .parse = str_parse, .text = str_text };
 
 static bool size_fits(const struct conf_key *k, uint64_t v) { return v >= k->min && v <= k->max && !(v % k->step); }
 
@@ -47,7 +47,7 @@ static void size_text(const struct conf_key *k unused, const void *field, char *
 		v >>= 10;
 	snprintf(buf, size, "%lu%.*s", v, unit > 0, &"\0KMG"[unit]);
 }
-const struct conf_type conf_type_size = { size_parse, size_text };
+const struct conf_type conf_type_size = { .parse = size_parse, .text = size_text };
 
 static int u32_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
 {
@@ -62,7 +62,7 @@ static void u32_text(const struct conf_key *k unused, const void *field, char *b
 {
 	snprintf(buf, size, "%u", (unsigned)*(const uint32_t *)field);
 }
-const struct conf_type conf_type_u32 = { u32_parse, u32_text };
+const struct conf_type conf_type_u32 = { .parse = u32_parse, .text = u32_text };
 
 static int choice_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
 {
@@ -84,7 +84,7 @@ static void choice_text(const struct conf_key *k, const void *field, char *buf, 
 {
 	snprintf(buf, size, "%s", k->words[*(const uint32_t *)field]);
 }
-const struct conf_type conf_type_choice = { choice_parse, choice_text };
+const struct conf_type conf_type_choice = { .parse = choice_parse, .text = choice_text };
 
 /* True: s is the word for zeros, and they are stored. */
 static bool zero_parse(const struct conf_key *k, const char *s, void *field)
@@ -105,13 +105,13 @@ static void mac_text_of(const struct conf_key *k, const void *field, char *buf, 
 	static const uint8_t none[6];
 	snprintf(buf, size, "%s", k->zero && !memcmp(field, none, 6) ? k->zero : mac_text(field).s);
 }
-const struct conf_type conf_type_mac = { mac_parse, mac_text_of };
+const struct conf_type conf_type_mac = { .parse = mac_parse, .text = mac_text_of };
 
 static int ip4_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w unused)
 {
 	return conf_parse_ip4(s, field);
 }
-const struct conf_type conf_type_ip4 = { ip4_parse, NULL };
+const struct conf_type conf_type_ip4 = { .parse = ip4_parse };
 
 static const uint8_t mapped_ip4[12] = { [10] = 0xff, [11] = 0xff };
 
@@ -187,7 +187,7 @@ static void ips_text(const struct conf_key *k, const void *field, char *buf, siz
 		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", is4 ? ip4_text(ip4).s : text);
 	}
 }
-const struct conf_type conf_type_ips = { ips_parse, ips_text };
+const struct conf_type conf_type_ips = { .parse = ips_parse, .text = ips_text };
 
 static int net_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
@@ -208,13 +208,28 @@ static int net_parse(const struct conf_key *k, const char *s, void *field, struc
 	*n = (struct conf_net){ ip, (uint32_t)prefix };
 	return 0;
 }
-const struct conf_type conf_type_net = { net_parse, NULL };
+const struct conf_type conf_type_net = { .parse = net_parse };
+
+static int secret_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
+{
+	return conf_parse_hex(s, field, k->size);
+}
+const struct conf_type conf_type_secret = { .parse = secret_parse, .secret = true };
 
 /* ---- sections ---- */
 
+static const struct conf_key *key_of(const struct conf_table *t, const char *key)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (!strcmp(t->keys[i].key, key))
+			return &t->keys[i];
+	return NULL;
+}
+
 void conf_wrong(struct conf_reader *r, const char *key, const char *fmt, ...)
 {
-	const char *kind = r->table->kind, *value = key[0] ? conf_get(r->c, kind, r->name, key) : NULL;
+	const struct conf_key *k = key_of(r->table, key);
+	const char *kind = r->table->kind, *value = k && !k->type->secret ? conf_get(r->c, kind, r->name, key) : NULL;
 	int line = conf_line(r->c, kind, r->name, key);
 	char text[256];
 	va_list ap;
@@ -226,14 +241,6 @@ void conf_wrong(struct conf_reader *r, const char *key, const char *fmt, ...)
 	conf_problem(r->c, line, "%s", text);
 	if (!r->wrong[0])
 		snprintf(r->wrong, sizeof(r->wrong), "tern.conf:%d: %.*s", line, CONF_WRONG_MAX - 24, text);
-}
-
-static const struct conf_key *key_of(const struct conf_table *t, const char *key)
-{
-	for (unsigned i = 0; i < t->n; i++)
-		if (!strcmp(t->keys[i].key, key))
-			return &t->keys[i];
-	return NULL;
 }
 
 static void no_key(struct conf_reader *r, const struct conf_entry *e)
@@ -256,7 +263,7 @@ bool conf_read(struct conf_reader *r, void *obj)
 		if (k->def && k->def[0])
 			(void)k->type->parse(k, k->def, o + k->off, NULL);
 	for (unsigned i = 0; i < r->c->n; i++) {
-		const struct conf_entry *e = &r->c->e[i];
+		struct conf_entry *e = &r->c->e[i];
 		if (!e->key[0] || strcmp(e->kind, t->kind) || strcmp(e->name, r->name))
 			continue;
 		const struct conf_key *k = key_of(t, e->key);
@@ -265,6 +272,9 @@ bool conf_read(struct conf_reader *r, void *obj)
 			no_key(r, e);
 		else if (k->type->parse(k, e->value, o + k->off, &w))
 			conf_wrong(r, k->key, "write %s%s%s", k->help, w.text[0] ? "; " : "", w.text);
+		if (k && k->type->secret)
+			memset(e->value, 0,
+			       sizeof(e->value)); /* no compiler leaves this out: the entry is looked at again */
 	}
 	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
 		if (!k->def && !conf_get(r->c, t->kind, r->name, k->key))

@@ -77,6 +77,18 @@ static int hex_digit(char ch)
 	return -1;
 }
 
+int conf_parse_hex(const char *s, uint8_t *bytes, size_t n)
+{
+	if (strlen(s) != 2 * n)
+		return -EINVAL;
+	for (size_t i = 0; i < 2 * n; i++)
+		if (hex_digit(s[i]) < 0)
+			return -EINVAL;
+	for (size_t i = 0; i < n; i++)
+		bytes[i] = (uint8_t)(hex_digit(s[2 * i]) << 4 | hex_digit(s[2 * i + 1]));
+	return 0;
+}
+
 int conf_parse_mac(const char *s, uint8_t mac[6])
 {
 	uint8_t m[6];

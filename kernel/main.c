@@ -27,6 +27,7 @@
 #include "kernel/sched.h"
 #include "kernel/time.h"
 #include "net/net.h"
+#include "net/trust.h"
 #include "vmm/migrate/lease.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/this_host.h"
@@ -115,6 +116,8 @@ static void take_handoff(const struct handoff *h)
 {
 	log_text(hva_of(h->messages), h->messages_size);
 	(void)conf_parse(&conf, hva_of(h->config), h->config_size); /* problems are logged at the end of boot */
+	memset(hva_of(h->config), 0, h->config_size);               /* it may hold keys */
+	__asm__ volatile("" ::: "memory");
 	const struct handoff_file *f = hva_of(h->files);
 	files = calloc(h->nfiles + 1, sizeof(*files));
 	if (!files)
@@ -239,6 +242,9 @@ static void boot(void *arg)
 	err = net_init(&conf);
 	if (err)
 		log_error("no network: %s. VMs run, but cannot be reached or moved", err_name(err));
+	err = trust_init();
+	if (err)
+		log_error("no TLS: %s. No VM can be moved", err_name(err));
 	start_vmm();
 
 	log_text(conf.problems, strlen(conf.problems));

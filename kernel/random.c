@@ -54,19 +54,29 @@ static void mix(uint64_t a, uint64_t b)
 	memcpy(key, block, sizeof(key));
 }
 
+#define HAS_RDRAND 1U
+#define HAS_RDSEED 2U
+
+static unsigned hw_sources(void)
+{
+	unsigned has = cpuid(1, 0).ecx >> 30 & 1 ? HAS_RDRAND : 0;
+	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ebx >> 18 & 1))
+		has |= HAS_RDSEED;
+	return has;
+}
+
+bool random_has_source(void) { return hw_sources(); }
+
 static bool hw_random(uint64_t *v)
 {
-	static int have = -1; /* bit 0 RDRAND, bit 1 RDSEED; under lock */
+	static int have = -1; /* under lock */
 	uint8_t ok = 0;
 
-	if (have < 0) {
-		have = cpuid(1, 0).ecx >> 30 & 1;
-		if (cpuid(0, 0).eax >= 7)
-			have |= (int)(cpuid(7, 0).ebx >> 18 & 1) << 1;
-	}
-	for (unsigned i = 0; i < 10 && !ok && (have & 2); i++)
+	if (have < 0)
+		have = (int)hw_sources();
+	for (unsigned i = 0; i < 10 && !ok && (have & HAS_RDSEED); i++)
 		__asm__ volatile("rdseed %0; setc %1" : "=r"(*v), "=qm"(ok)::"cc");
-	for (unsigned i = 0; i < 10 && !ok && (have & 1); i++)
+	for (unsigned i = 0; i < 10 && !ok && (have & HAS_RDRAND); i++)
 		__asm__ volatile("rdrand %0; setc %1" : "=r"(*v), "=qm"(ok)::"cc");
 	return ok;
 }

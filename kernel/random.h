@@ -6,4 +6,6 @@
 #pragma once
 #include "kernel/base/bits.h"
 
+/* Has the CPU RDRAND or RDSEED? Without, a key that is made here soon after start could be guessed. */
+bool random_has_source(void);
 void random_bytes(void *buf, size_t n); /* any context */

@@ -302,3 +302,14 @@ const char *net_address(char buf[48])
 	spin_unlock_irqrestore(&lock, flags);
 	return buf;
 }
+
+bool net_is_own_address(uint32_t ip)
+{
+	struct net_if *i;
+	bool own = false;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		own |= i->addr.state == NET_ADDR_OK && i->addr.ip == ip;
+	spin_unlock_irqrestore(&lock, flags);
+	return own;
+}

@@ -91,5 +91,9 @@ unsigned short net_ooseq_limit(void);
 #define TCP_MAXRTX                     8
 #define TCP_SYNMAXRTX                  6
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1 /* they compare with pools and types of the socket API */
+struct tcp_pcb;
+struct tcp_hdr;
+signed char net_tcp_incoming(struct tcp_pcb *pcb, const struct tcp_hdr *h);
+#define LWIP_HOOK_TCP_INPACKET_PCB(pcb, hdr, optlen, opt1len, opt2, p) net_tcp_incoming(pcb, hdr)
 unsigned net_tcp_isn(void);
 #define LWIP_HOOK_TCP_ISN(local_ip, local_port, remote_ip, remote_port) net_tcp_isn()

@@ -14,6 +14,9 @@ int net_init(struct conf *c);
 /* "10.77.0.11" of the host's interface, "" if it has none that it may use. */
 const char *net_address(char buf[48]);
 
+/* Does this host answer at that address, in network order? Any task. */
+bool net_is_own_address(uint32_t ip);
+
 /*
  * The host's address and other hosts' (RFC 5227). An address is probed for 4 to 7 s (9 s with DHCP) before it is used;
  * while it is PROBING or in CONFLICT nothing answers at it and nothing is sent from it. What is in CONFLICT is probed

@@ -16,8 +16,14 @@ static const struct conf_key nic_keys[] = {
 };
 const struct conf_table nic_conf_table = CONF_TABLE("nic", nic_keys);
 
+#define KEY_HELP "64 hexadecimal digits, as `peer key` makes them; the same in both hosts' files"
 static const struct conf_key peer_keys[] = {
 	{ "address", &conf_type_ip4, CONF_FIELD(struct net_peer, ip), .help = "an address, such as 10.77.0.12" },
+	{ "key", &conf_type_secret, CONF_FIELD(struct net_peer, key), .def = "", .help = KEY_HELP },
+	{ "key_next", &conf_type_secret, CONF_FIELD(struct net_peer, key_next), .def = "", .help = KEY_HELP },
+	{ "insecure", &conf_type_choice, CONF_FIELD(struct net_peer, insecure), .def = "no",
+	  .words = (const char *const[]){ "no", "yes", NULL },
+	  .help = "no, or yes: without a key, in clear, to a host whose file says so as well" },
 };
 const struct conf_table peer_conf_table = CONF_TABLE("peer", peer_keys);
 
@@ -77,12 +83,17 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 {
 	struct conf_reader r = { .c = c, .table = &peer_conf_table, .name = name };
 	struct net_peer p = { 0 };
-	if (!conf_read(&r, &p))
-		return;
+	if (!conf_read(&r, &p) && !p.ip)
+		return; /* with a wrong key it is a peer all the same: one that cannot be asked */
 	snprintf(p.name, sizeof(p.name), "%s", name);
 	for (unsigned i = 0; i < conf->nnics; i++)
 		if (conf->nic[i].address.ip == p.ip)
 			conf_wrong(&r, "address", "this is this host's own address, of [nic %s]", conf->nic[i].name);
+	if (!p.insecure && !conf_get(c, "peer", name, "key"))
+		conf_wrong(&r, "",
+			   "no key: this host cannot speak with it. `peer key` makes one, for both hosts' files");
+	if (net_key_is_set(p.key) && p.insecure)
+		conf_wrong(&r, "insecure", "it has a key, which is used");
 	if (conf->npeers == NET_PEERS_MAX)
 		conf_wrong(&r, "", "one too many: at most %d", NET_PEERS_MAX);
 	else

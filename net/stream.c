@@ -16,6 +16,11 @@ int stream_read_some(struct stream *s, void *buf, size_t max, uint64_t deadline_
 {
 	if (failed(s))
 		return failed(s);
+	if (s->has_unread && max) {
+		*(uint8_t *)buf = s->unread;
+		s->has_unread = false;
+		return 1;
+	}
 	int n = s->ops->read(s, buf, MIN(max, (size_t)INT32_MAX), deadline_ns);
 	if (n < 0)
 		return fail(s, n);
@@ -33,6 +38,12 @@ int stream_read(struct stream *s, void *buf, size_t len, uint64_t deadline_ns)
 		len -= (size_t)n;
 	}
 	return 0;
+}
+
+void stream_unread(struct stream *s, uint8_t byte)
+{
+	s->unread = byte;
+	s->has_unread = true;
 }
 
 int stream_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A reliable byte stream: all that migration knows of the network. TCP (lwIP) implements it, TLS will, and in
- * host-built tests a pipe. One reader and one writer task may use a stream at once. Deadlines are absolute time_ns().
- * Errors are -errno: -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED
+ * A reliable byte stream: all that migration knows of the network. TCP (lwIP) implements it, TLS over it (net/tls.h),
+ * and in host-built tests a pipe. One reader and one writer task may use a stream at once. Deadlines are absolute
+ * time_ns(). Errors are -errno: -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED
  * (stream_abort was called). An error is final for the stream.
  */
 #pragma once
@@ -25,6 +25,9 @@ struct stream {
 	char peer[48]; /* "10.77.0.12:7077", for messages */
 	uint32_t ip;   /* the peer's IPv4 address in network order; 0: none */
 	uint64_t bytes_in, bytes_out;
+	uint64_t rtt_ns; /* what connecting took, which is a round trip; 0: not measured */
+	uint8_t unread;  /* the reader's: a byte that stream_unread put back */
+	bool has_unread;
 	int err; /* [a] the first error, 0: none yet; stream.c's */
 };
 
@@ -32,6 +35,8 @@ struct stream {
 int stream_read(struct stream *s, void *buf, size_t len, uint64_t deadline_ns) must_check;
 /* What there is, 1..max bytes; waits for the first; 0: the peer ended in order. */
 int stream_read_some(struct stream *s, void *buf, size_t max, uint64_t deadline_ns) must_check;
+/* The byte that was read first is read once more. Its reader, who has read no other. */
+void stream_unread(struct stream *s, uint8_t byte);
 int stream_write(struct stream *s, const void *buf, size_t len, uint64_t deadline_ns) must_check;
 /* Bytes are gone to the network stack when it returns, in order; memory may be reused. */
 int stream_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns) must_check;
@@ -40,14 +45,32 @@ void stream_abort(struct stream *s);
 void stream_close(struct stream *s); /* NULL is fine */
 
 #define NET_PEERS_MAX 32
+#define NET_KEY_LEN   32
 struct net_peer { /* another host, by tern.conf */
 	char name[32];
 	uint32_t ip; /* in network order */
+	/*
+	 * Zeros: none. key is shown first; key_next is taken as well, while the hosts' files change one by one.
+	 */
+	uint8_t key[NET_KEY_LEN], key_next[NET_KEY_LEN];
+	uint32_t insecure; /* 1: without a key, in clear */
 };
+static inline bool net_key_is_set(const uint8_t key[NET_KEY_LEN])
+{
+	unsigned any = 0;
+	for (unsigned i = 0; i < NET_KEY_LEN; i++)
+		any |= key[i];
+	return any;
+}
 /*
  * TCP. ip: IPv4 in network order (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task
  * per connection.
  */
 int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w) must_check;
+/*
+ * An accepted connection's peer has proved who he is: its window opens, and it gives way to no other. Other streams:
+ * nothing.
+ */
+void stream_tcp_trust(struct stream *s);
 int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s),
 		      void *arg) must_check;

@@ -185,14 +185,33 @@ static void drop_pcb(struct tcp_stream *t)
 	}
 }
 
+static void open_window(struct tcp_pcb *pcb, size_t bytes)
+{
+	for (; pcb && bytes; bytes -= MIN(bytes, (size_t)0xffff))
+		tcp_recved(pcb, (u16_t)MIN(bytes, (size_t)0xffff));
+}
+
 static void give_credit(struct tcp_stream *t)
 {
-	for (; t->credit;) {
-		u16_t n = (u16_t)MIN(t->credit, (size_t)0xffff);
-		if (t->pcb)
-			tcp_recved(t->pcb, n);
-		t->credit -= n;
-	}
+	open_window(t->pcb, t->credit);
+	t->credit = 0;
+}
+
+void tcp_stream_widen(struct tcp_stream *t)
+{
+	open_window(t->pcb, t->held);
+	t->held = 0;
+}
+
+void stream_tcp_trust(struct stream *s)
+{
+	if (s->ops != &tcp_ops)
+		return;
+	NET_CORE_LOCK();
+	tcp_stream_widen(tcp_of(s));
+	if (tcp_of(s)->pcb)
+		tcp_setprio(tcp_of(s)->pcb, TCP_PRIO_MAX);
+	NET_CORE_UNLOCK();
 }
 
 static void tcp_stream_abort(struct stream *s)
@@ -222,6 +241,7 @@ static void tcp_stream_close(struct stream *s)
 	if (t->pcb && !t->err && !t->s.err && !t->rx && !t->cur) {
 		struct tcp_pcb *pcb = t->pcb;
 		give_credit(t);
+		tcp_stream_widen(t); /* lwIP resets a connection whose window is not all open: data may be unread */
 		detach(pcb);
 		tcp_poll(pcb, on_linger, LINGER_TICKS);
 		t->pcb = NULL;

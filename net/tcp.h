@@ -21,11 +21,14 @@ struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [r] its reading task */
 	size_t cur_off, credit;     /* [r] bytes of cur that are read; read bytes not yet given back to the window */
 	uint32_t last_ack;          /* [C] */
 	uint64_t last_ack_ns;       /* [C] when it last moved */
+	tcpwnd_size_t held;         /* [C] of the window: kept back until stream_tcp_trust() */
 };
 
 /* A stream over pcb, callbacks set, or NULL. Core lock held. */
 struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb);
 /* The handshake is done, core lock held. */
 void tcp_stream_established(struct tcp_pcb *pcb);
+/* Give the peer as much of the window as he has been kept from. Core lock held. */
+void tcp_stream_widen(struct tcp_stream *t);
 /* What lwIP says, as -errno. */
 int tcp_stream_errno(err_t e, bool connecting);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* TCP streams that this host opens (net/stream.h). */
 #include "kernel/base/ip4.h"
+#include "kernel/time.h"
 #include "lwip/priv/tcp_priv.h"
 #include "net/tcp.h"
 #include <stdio.h>
@@ -25,6 +26,7 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	if (t) {
 		/* A lost SYN is repeated after 1 s (RFC 6298), lwIP has 3. */
 		pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL;
+		tcp_setprio(pcb, TCP_PRIO_MAX);
 		err = tcp_stream_errno(tcp_connect(pcb, ip, port, on_connected), true);
 	} else if (pcb) {
 		tcp_abort(pcb);
@@ -53,10 +55,12 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 	*s = NULL;
 	if (!net_address(mine)[0])
 		return net_addr_why(w);
+	uint64_t begin = time_ns();
 	int start = connect_start(&t, &ip, port), err = start ? start : connect_wait(t, deadline_ns);
 	if (!err) {
 		sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr.s, port);
 		t->s.ip = to;
+		t->s.rtt_ns = time_ns() - begin;
 		*s = &t->s;
 		return 0;
 	}

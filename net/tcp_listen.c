@@ -2,10 +2,20 @@
 /* Listening for TCP streams: a task per connection, no more of them at once than the listener allows. */
 #include "kernel/base/ip4.h"
 #include "kernel/log.h"
+#include "kernel/random.h"
 #include "kernel/task.h"
+#include "lwip/priv/tcp_priv.h"
 #include "net/tcp.h"
 #include <stdio.h>
 #include <stdlib.h>
+
+/*
+ * Who has not proved who he is (stream_tcp_trust) has a small window, and gives way: his connection when lwIP has no
+ * other left for an outgoing one (by its priority), his half-open one, whichever chance picks, when BACKLOG of them
+ * wait. So a flood of SYNs keeps nobody out for long, and nobody who is in.
+ */
+#define BACKLOG      16
+#define UNPROVED_WND 0xffff
 
 struct listener {
 	void (*serve)(void *arg, struct stream *s);
@@ -43,6 +53,8 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	if (!t)
 		goto fail;
 	t->connected = true;
+	t->held = pcb->rcv_wnd > UNPROVED_WND ? pcb->rcv_wnd - UNPROVED_WND : 0;
+	pcb->rcv_wnd = pcb->rcv_ann_wnd = pcb->rcv_wnd - t->held;
 	t->s.ip = pcb->remote_ip.addr;
 	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", ip4_text(t->s.ip).s, pcb->remote_port);
 	tcp_stream_established(pcb);
@@ -62,6 +74,33 @@ fail:
 	return ERR_MEM;
 }
 
+static bool is_half_open(const struct tcp_pcb *pcb, const struct tcp_pcb_listen *l)
+{
+	return pcb->state == SYN_RCVD && pcb->listener == l;
+}
+
+/* lwIP's hook, core lock held: a segment came for pcb. A SYN that would find no place gets one. */
+err_t net_tcp_incoming(struct tcp_pcb *pcb, const struct tcp_hdr *h)
+{
+	struct tcp_pcb_listen *l = (struct tcp_pcb_listen *)pcb;
+	unsigned n = 0, pick;
+	if (pcb->state != LISTEN || (TCPH_FLAGS(h) & (TCP_SYN | TCP_ACK)) != TCP_SYN || l->accepts_pending < l->backlog)
+		return ERR_OK;
+	for (struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next)
+		n += is_half_open(p, l);
+	if (!n)
+		return ERR_OK;
+	random_bytes(&pick, sizeof(pick));
+	pick %= n;
+	for (struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next) {
+		if (!is_half_open(p, l) || pick--)
+			continue;
+		tcp_abandon(p, 0); /* without a reset, which would go to whoever's address it was */
+		break;
+	}
+	return ERR_OK;
+}
+
 int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s), void *arg)
 {
 	struct listener *l = calloc(1, sizeof(*l));
@@ -73,8 +112,9 @@ int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(voi
 	struct tcp_pcb *pcb = tcp_new();
 	if (!pcb)
 		goto out;
+	tcp_setprio(pcb, TCP_PRIO_MIN);
 	err = tcp_bind(pcb, IP_ADDR_ANY, port) == ERR_OK ? 0 : -EADDRINUSE;
-	struct tcp_pcb *listening = err ? NULL : tcp_listen_with_backlog(pcb, 16); /* frees pcb */
+	struct tcp_pcb *listening = err ? NULL : tcp_listen_with_backlog(pcb, BACKLOG); /* frees pcb */
 	if (!listening) {
 		tcp_abort(pcb);
 		err = err ? err : -ENOMEM;

@@ -48,6 +48,12 @@ FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
 VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_table.c)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,migrate_cmd.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
+TLS := net/tls.c net/tls_handshake.c net/tls_record.c net/stream.c $(CRYPTO_SRC) tests/unit/pipe.c tests/unit/fake_kernel.c
+UNIT += tls trust
+TSAN += tls
+UNIT_tls := $(TLS)
+UNIT_trust := net/trust.c $(TLS)
+$(H)/test_tls $(H)/tsan/test_tls $(H)/test_trust: $(H)/mbedtls.a $(OPENSSL_OBJ)
 MIGRATE_BASE := $(VM_CONFIG) vmm/vm_memory.c $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
 UNIT_vm := vmm/vm.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_memory.c $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c

@@ -12,7 +12,7 @@ import sys
 BASE = r"kernel/base/[a-z0-9_]+\.h"
 # Two leaves that every room may include: definitions of the hardware, and what is below all rooms.
 HW = r"arch/x86/hw/[a-z0-9_]+\.h"
-ABOVE_HARDWARE = [r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|learn|blockdev|hostframe)\.h", r"Zydis/.*", r"dsdt\.h"]
+ABOVE_HARDWARE = [r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|learn|blockdev|hostframe|trust)\.h", r"Zydis/.*", r"dsdt\.h"]
 RULES = [
     ("kernel/main.c", [r"(?!tests/).*"]),  # the boot order: it alone wires all rooms together
     ("tests/image/", [r".*"]),  # linked into the test image alone; nothing includes from it
@@ -22,8 +22,8 @@ RULES = [
     ("kernel/", [r"kernel/.*", r"arch/x86/(?!hv\.h).*"]),
     ("crypto/", [r"crypto/.*", r"kernel/.*", r"arch/x86/(cpu|fpu)\.h"]),
     ("drivers/", [r"drivers/.*", r"kernel/.*", r"arch/x86/(cpu|paging|irq)\.h"]),
-    ("net/", [r"net/.*", r"kernel/.*", r"drivers/nic\.h", r"lwip/.*", r"netif/.*", r"arch/cc\.h", r"lwipopts\.h"]),
-    ("vmm/migrate/migrate_cmd.c", [r"vmm/.*", r"kernel/.*", r"net/net\.h"]),  # the operator's words: peers by name
+    ("net/", [r"net/.*", r"kernel/.*", r"crypto/.*", r"drivers/nic\.h", r"lwip/.*", r"(mbedtls|psa)/.*", r"netif/.*", r"arch/cc\.h", r"lwipopts\.h"]),
+    ("vmm/migrate/migrate_cmd.c", [r"vmm/.*", r"kernel/.*", r"net/(net|trust)\.h"]),  # the operator's words: peers by name
     ("vmm/migrate/", [r"vmm/.*", *ABOVE_HARDWARE]),
     ("vmm/vm_cmd", [r"vmm/.*", *ABOVE_HARDWARE]),  # the operator's words, of VMs that have left as well
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|pc/pc)\.h", r"kernel/(spinlock|frame)\.h"]),
@@ -33,7 +33,7 @@ RULES = [
 # What only files of one family may include.
 PRIVATE = {"arch/x86/vmx.h": "arch/x86/vmx", "arch/x86/svm.h": "arch/x86/svm"}
 # Foreign headers, named because an <angle include> is otherwise the C library's.
-FOREIGN = re.compile(r"(lwip|netif|Zydis|Zycore|mbedtls)/|efi")
+FOREIGN = re.compile(r"(lwip|netif|Zydis|Zycore|mbedtls|psa)/|efi")
 
 # Numbers that only arch/x86/hw/ writes down: PAT at power-on, an address in an entry, APICs, PCI's and COM1's ports.
 NUMBERS = re.compile(r"\b0x(0*7040600070406|000ffffffffff000|fee00000|fec00000|cf8|cfc|3f8)(U?L{0,2})\b", re.I)

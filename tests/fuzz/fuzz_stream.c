@@ -11,6 +11,7 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
+#include "net/trust.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include <stdlib.h>
@@ -54,11 +55,14 @@ static void mem_close(struct stream *s unused) {}
 static const struct stream_ops build_ops = { mem_read, mem_write, mem_shutdown, mem_abort, mem_close };
 static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown, mem_abort, mem_close };
 
-int stream_tcp_connect(struct stream **s unused, uint32_t ip unused, uint16_t port unused, uint64_t end unused,
-		       struct why *w)
+int trust_connect(struct stream **s unused, uint32_t ip unused, uint16_t port unused, uint64_t end unused,
+		  struct why *w)
 {
 	return why_set(w, -EHOSTUNREACH, "no network");
 }
+int trust_accept(struct stream **s unused, uint64_t end unused, struct why *w unused) { return 0; }
+bool trust_is_proved(const struct stream *s unused) { return true; }
+const char *trust_cipher(const struct stream *s unused) { return "in memory"; }
 int stream_tcp_listen(uint16_t port unused, unsigned max unused, void (*fn)(void *, struct stream *) unused,
 		      void *arg unused)
 {

@@ -42,7 +42,9 @@ gateway = 10.77.0.1
 PEER_CONF = """
 [peer {name}]
 address = {address}
+key = {key}
 """
+KEY = os.urandom(32).hex()  # of all hosts of this process
 VM_CONF = """
 [vm {name}]
 kernel = {kernel}
@@ -69,7 +71,7 @@ def demo_conf(load="pagecheck:32", mem=DEMO_MIB, cpu="host", kernel="stock"):
 def host_conf(number, name, *vms, peer=None):
     """peer: its name and number; without it a's is b, b's is a, and others have none: a host waits for each peer before it starts a VM."""
     peer = peer or {1: ("b", 2), 2: ("a", 1)}.get(number)
-    peers = PEER_CONF.format(name=peer[0], address=f"10.77.0.{10 + peer[1]}") if peer else ""
+    peers = PEER_CONF.format(name=peer[0], address=f"10.77.0.{10 + peer[1]}", key=KEY) if peer else ""
     return HOST_CONF.format(name=name, address=f"10.77.0.{10 + number}") + peers + "".join(vms)
 
 

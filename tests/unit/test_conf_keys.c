@@ -159,21 +159,50 @@ static void addresses(void **state unused)
 static void peers(void **state unused)
 {
 	struct net_conf n = net("[peer b]\naddress = 10.77.0.12\n[peer me]\naddress = 10.77.0.11\n"
-				"[peer c]\n[peer d]\naddress = 10.77.0.0x14\n[nic a]\naddress = 10.77.0.11/24\n");
+				"[peer c]\n[peer d]\naddress = 10.77.0.0x14\n[nic a]\naddress = 10.77.0.11/24\n"
+				"[peer b]\ninsecure = yes\n[peer me]\ninsecure = yes\n");
 	said("tern.conf:4: [peer me] address = 10.77.0.11: this is this host's own address, of [nic a]\n"
 	     "tern.conf:5: [peer c] address: missing; write an address, such as 10.77.0.12\n"
-	     "tern.conf:7: [peer d] address = 10.77.0.0x14: write an address, such as 10.77.0.12\n");
+	     "tern.conf:7: [peer d] address = 10.77.0.0x14: write an address, such as 10.77.0.12\n"
+	     "tern.conf:10: section [peer b] is there already in line 1; its keys are added to that one\n"
+	     "tern.conf:12: section [peer me] is there already in line 3; its keys are added to that one\n");
 	assert_int_equal(n.npeers, 2);
 	assert_true(!strcmp(n.peer[0].name, "b") && !memcmp(&n.peer[0].ip, "\x0a\x4d\x00\x0c", 4));
+}
+
+/* Keys are read, and no message or entry holds one afterwards. */
+static void keys(void **state unused)
+{
+#define KEY1 "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF"
+#define KEY2 "ff112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF"
+	static const uint8_t bytes[] = { 0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77,
+					 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff };
+	struct net_conf n = net(
+		"[peer b]\naddress = 10.77.0.12\nkey = " KEY1 "\nkey_next = " KEY2 "\n[peer c]\naddress = 10.77.0.13\n"
+		"key = " KEY1
+		"0\n[peer d]\naddress = 10.77.0.14\nkey = 0x112233445566778899aabbccddeeff0011223344556677"
+		"8899aabbccddeeff\n[peer e]\naddress = 10.77.0.15\nkey = " KEY1 "\ninsecure = yes\n");
+	said("tern.conf:7: [peer c] key: write 64 hexadecimal digits, as `peer key` makes them; the same in both "
+	     "hosts' files\n"
+	     "tern.conf:10: [peer d] key: write 64 hexadecimal digits, as `peer key` makes them; the same in both "
+	     "hosts' files\n"
+	     "tern.conf:14: [peer e] insecure = yes: it has a key, which is used\n");
+	assert_int_equal(n.npeers, 4);
+	assert_memory_equal(n.peer[0].key, bytes, 16);
+	assert_memory_equal(n.peer[0].key + 16, bytes, 16);
+	assert_int_equal(n.peer[0].key_next[0], 0xff);
+	assert_true(net_key_is_set(n.peer[3].key) && !net_key_is_set(n.peer[1].key));
+	for (unsigned i = 0; i < c.n; i++)
+		assert_null(strstr(c.e[i].value, "1122334455"));
 }
 
 static void too_many(void **state unused)
 {
 	char text[4096] = "";
 	for (int i = 0; i < NET_PEERS_MAX + 1; i++)
-		snprintf(text + strlen(text), 64, "[peer p%d]\naddress = 10.77.1.%d\n", i, i);
+		snprintf(text + strlen(text), 64, "[peer p%d]\naddress = 10.77.1.%d\ninsecure = 1\n", i, i);
 	assert_int_equal(net(text).npeers, NET_PEERS_MAX);
-	said("tern.conf:65: [peer p32]: one too many: at most 32\n");
+	said("tern.conf:97: [peer p32]: one too many: at most 32\n");
 }
 
 /* ---- [vm] ---- */
@@ -404,7 +433,8 @@ static void example(void **state unused)
 	vm(text);
 	assert_string_equal(wrong, "");
 	assert_int_equal(net(text).npeers, 1);
-	said("");
+	said("tern.conf:17: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
+	     "hosts' files\n");
 }
 
 static void tables_are_sound(void **state unused)
@@ -425,7 +455,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(nics, setup),
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
-		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(too_many, setup),
+		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(keys, setup),
+		cmocka_unit_test_setup(too_many, setup),
 		cmocka_unit_test_setup(a_vm, setup),       cmocka_unit_test_setup(a_wrong_vm, setup),
 		cmocka_unit_test_setup(addresses_of_a_vm, setup),
 		cmocka_unit_test_setup(a_taken_mac, setup), cmocka_unit_test_setup(migrates, setup),

@@ -5,6 +5,7 @@
 #include "kernel/task.h"
 #include "kernel/base/ip4.h"
 #include "kernel/time.h"
+#include "net/trust.h"
 #include "vmm/migrate/migration.h"
 #include <stdlib.h>
 
@@ -15,12 +16,12 @@ static bool is_alive(const struct ask *q, int err)
 {
 	return !err || err == -ENOMEM || err == -ENOBUFS || err == -EADDRINUSE || /* ours: not knowing is no silence */
 	       err == -ECONNREFUSED || err == -ECONNRESET || err == -EPIPE || err == -EPROTO || err == -EBADMSG ||
-	       err == -ENOTSUP || (q->s && q->s->bytes_in);
+	       err == -ENOTSUP || err == -EACCES || (q->s && q->s->bytes_in);
 }
 
 static int greet(struct ask *q, struct migration *m)
 {
-	int err = stream_tcp_connect(&q->s, q->ip, MIGRATE_PORT, q->end_ns, &q->why);
+	int err = trust_connect(&q->s, q->ip, MIGRATE_PORT, q->end_ns, &q->why);
 	if (err)
 		return err;
 	if ((err = wire_tx_init(&q->tx, q->s)) || (err = wire_rx_init(&q->rx, q->s)))

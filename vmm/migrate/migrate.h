@@ -34,6 +34,7 @@ enum migrate_phase {
 struct migrate_status { /* a snapshot; for progress, `migrate status` and the report */
 	char vm[VM_NAME_MAX];
 	char peer[48];
+	char cipher[40]; /* "TLS 1.3, AES-128-GCM", "in clear"; "": not connected yet */
 	bool incoming;
 	enum migrate_phase phase;
 	uint32_t pass;       /* 1.. */

@@ -10,12 +10,14 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/net.h"
+#include "net/trust.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define RED(text)    "\033[31m" text "\033[0m"
 #define REDRAW_NS    (200 * NS_PER_MS)
 #define UNDECIDED_NS (60 * NS_PER_SEC)
 
@@ -60,6 +62,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", peer_name(s->peer).s);
 	out_str(c, "phase", migrate_phase_name(s->phase));
 	out_bool(c, "over|", is_over(s));
+	out_str(c, "cipher", s->cipher);
 	out_u64(c, "passes", s->pass);
 	out_u64(c, "pages_left|", s->pages_left);
 	out_u64(c, "pages", s->pages_sent);
@@ -161,6 +164,8 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	struct vm *vm = vm_get(name);
 	if (!vm)
 		return con_error(c, -ENOENT, "migrate: no VM %s on this host. `vm list` shows them", name);
+	if (trust_is_insecure(p.dest))
+		out_text(c, RED("%s: memory and state go in clear, to whoever answers: insecure = yes") "\n", argv[3]);
 	err = migrate_start(vm, &p, &w);
 	vm_put(vm);
 	if (err)

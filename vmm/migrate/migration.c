@@ -2,6 +2,7 @@
 /* One attempt's life, and the table of them: running ones and the last 16 finished, newest first (migration.h). */
 #include "kernel/log.h"
 #include "kernel/time.h"
+#include "net/trust.h"
 #include "vmm/migrate/inbox.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/this_host.h"
@@ -107,6 +108,9 @@ int migration_attach(struct migration *m, struct stream *s, struct inbox *in)
 	if (!cancel) {
 		m->stream = s;
 		m->inbox = in;
+		spin_lock(&m->lock);
+		sniprintf(m->st.cipher, sizeof(m->st.cipher), "%s", trust_cipher(s));
+		spin_unlock(&m->lock);
 	}
 	mutex_unlock(&m->stream_lock);
 	return cancel ? -ECANCELED : 0;

@@ -55,7 +55,6 @@ struct migration {
 	enum record_state told;   /* [l] UNDECIDED: what a host that holds a record has told us; RECORD_NONE: nothing */
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
 	char dest_name[32];       /* [l] */
-	uint64_t connect_ns;      /* [t] outgoing: what TCP's handshake took, which is a round trip; 0: not measured */
 	bool finished;            /* [l] */
 	struct mutex stream_lock;
 	struct stream *stream;        /* [s] what cancelling aborts */

@@ -6,6 +6,7 @@
  */
 #include "kernel/log.h"
 #include "kernel/time.h"
+#include "net/trust.h"
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
@@ -66,17 +67,25 @@ static void greeting_end(struct stream *s)
 	mutex_unlock(&h->greetings_lock);
 }
 
-static int greet(struct connection *k)
+/*
+ * trusted: 0, or -EPERM: he speaks in clear, which is not allowed; he is told so in the words of release 0.3, which has
+ * no other.
+ */
+static int greet(struct connection *k, int trusted, uint64_t end_ns)
 {
-	uint64_t end = time_ns() + MIG_GREETING_NS;
-	int err = hello_exchange(&k->tx, &k->rx, &k->peer, end, &k->why);
+	int err = wire_tx_init(&k->tx, k->s);
+	if (err || (err = wire_rx_init(&k->rx, k->s)))
+		return err;
+	err = hello_exchange(&k->tx, &k->rx, &k->peer, end_ns, trusted ? NULL : &k->why);
+	if (trusted)
+		err = -ENOTSUP;
 	if (err == -ENOTSUP && text_send(&k->tx, WIRE_REFUSE, REFUSE_VERSION, k->why.text, time_ns() + NS_PER_SEC))
 		log_debug("REFUSE could not be sent to %s", k->s->peer);
 	if (err)
 		return err;
 	probe_greeted(&k->peer, k->s->peer);
 	k->greeted = true;
-	return wire_recv(&k->rx, end, MIG_GREETING_NS, &k->why);
+	return wire_recv(&k->rx, end_ns, MIG_GREETING_NS, &k->why);
 }
 
 /* ---- what it is for ---- */
@@ -116,12 +125,15 @@ static int serve(struct connection *k)
 
 static int serve_connection(struct connection *k)
 {
-	int err = wire_tx_init(&k->tx, k->s);
-	if (err || (err = wire_rx_init(&k->rx, k->s)))
-		return err;
-	greeting_begin(k->s); /* until it has said what it wants */
-	err = greet(k);
-	greeting_end(k->s);
+	struct stream *below = k->s; /* TLS is put over it, and ends with it */
+	uint64_t end = time_ns() + MIG_GREETING_NS;
+	greeting_begin(below); /* until he has proved a key, or said what he wants */
+	int err = trust_accept(&k->s, end, &k->why);
+	if (!err && trust_is_proved(k->s))
+		greeting_end(below);
+	if (!err || err == -EPERM)
+		err = greet(k, err, end);
+	greeting_end(below);
 	return err ? err : serve(k);
 }
 
@@ -133,6 +145,8 @@ void migrate_serve(void *arg unused, struct stream *s)
 		k->s = s;
 		err = serve_connection(k);
 	}
+	if (k)
+		s = k->s;
 	if (err == -EPIPE && k->greeted)
 		log_debug("%s greeted, and wanted nothing", s->peer); /* it sees whether this host is there */
 	else if (err)

@@ -3,6 +3,7 @@
 #include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
+#include "net/trust.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/handover.h"
@@ -194,7 +195,7 @@ static struct source *source_new(struct migration *m, struct stream *s, struct w
 				     .arg = c };
 	c->rate_ns = c->quiet_ns = time_ns();
 	policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
-	c->policy.rtt_ns = m->connect_ns; /* passes make it shorter, if it can be */
+	c->policy.rtt_ns = c->s->rtt_ns; /* passes make it shorter, if it can be */
 	return c;
 }
 
@@ -228,10 +229,8 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 static int connect(struct migration *m, struct stream **s, struct why *w)
 {
 	int err = FAILPOINT(P0_CONNECT, NULL);
-	uint64_t begin = time_ns();
-	if (err || (err = stream_tcp_connect(s, m->p.dest, m->p.port, begin + MIG_CONNECT_NS, w)))
+	if (err || (err = trust_connect(s, m->p.dest, m->p.port, in(MIG_CONNECT_NS), w)))
 		return err;
-	m->connect_ns = time_ns() - begin;
 	return FAILPOINT(P1_TLS, *s);
 }
 

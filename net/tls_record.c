@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Protection of records (tls_record.h). */
+#include "net/tls_record.h"
+#include "mbedtls/hkdf.h"
+#include "mbedtls/md.h"
+#include <string.h>
+
+void tls_wipe(void *p, size_t n)
+{
+	memset(p, 0, n);
+	__asm__ volatile("" ::"r"(p) : "memory");
+}
+
+/* Neither can fail: SHA-256 is there, and no length is out of bounds. */
+static void expand(const uint8_t secret[TLS_SECRET], const void *info, size_t info_len, uint8_t *out, size_t len)
+{
+	BUG_ON(mbedtls_hkdf_expand(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), secret, TLS_SECRET, info, info_len,
+				   out, len));
+}
+
+void tls_hkdf(const uint8_t *key, size_t key_len, const void *info, size_t info_len, uint8_t *out, size_t len)
+{
+	uint8_t prk[TLS_SECRET];
+	BUG_ON(mbedtls_hkdf_extract(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), NULL, 0, key, key_len, prk));
+	expand(prk, info, info_len, out, len);
+	tls_wipe(prk, sizeof(prk));
+}
+
+/* HKDF-Expand-Label with an empty context, RFC 8446 7.1. */
+static void expand_label(const uint8_t secret[TLS_SECRET], const char *label, uint8_t *out, size_t len)
+{
+	uint8_t info[32] = { 0, (uint8_t)len, (uint8_t)(6 + strlen(label)), 't', 'l', 's', '1', '3', ' ' };
+	memcpy(info + 9, label, strlen(label));
+	expand(secret, info, 9 + strlen(label) + 1, out, len);
+}
+
+void tls_half_init(struct tls_half *h, enum aead_cipher c, const uint8_t secret[TLS_SECRET])
+{
+	uint8_t key[AEAD_KEY_MAX];
+	memmove(h->secret, secret, TLS_SECRET);
+	h->cipher = c;
+	h->records = 0;
+	expand_label(secret, "key", key, c == AEAD_AES_128_GCM ? 16 : 32);
+	expand_label(secret, "iv", h->iv, sizeof(h->iv));
+	aead_key_set(&h->key, c, key);
+	tls_wipe(key, sizeof(key));
+}
+
+void tls_half_update(struct tls_half *h)
+{
+	uint8_t next[TLS_SECRET];
+	expand_label(h->secret, "traffic upd", next, sizeof(next));
+	tls_half_init(h, h->cipher, next);
+	tls_wipe(next, sizeof(next));
+}
+
+/* The initialisation vector with the record's number over its end, RFC 8446 5.3. */
+static void nonce_next(struct tls_half *h, uint8_t nonce[AEAD_NONCE])
+{
+	memcpy(nonce, h->iv, AEAD_NONCE);
+	for (unsigned i = 0; i < 8; i++)
+		nonce[AEAD_NONCE - 1 - i] ^= (uint8_t)(h->records >> 8 * i);
+	h->records++;
+}
+
+size_t tls_seal(struct tls_half *h, enum tls_type type, uint8_t *rec, size_t len)
+{
+	size_t body = len + 1 + AEAD_TAG;
+	uint8_t nonce[AEAD_NONCE];
+	BUG_ON(len > TLS_TEXT_MAX);
+	rec[0] = TLS_DATA, rec[1] = rec[2] = 3;
+	rec[3] = (uint8_t)(body >> 8), rec[4] = (uint8_t)body;
+	rec[TLS_HEADER + len] = (uint8_t)type;
+	nonce_next(h, nonce);
+	aead_seal(&h->key, nonce, rec, TLS_HEADER, rec + TLS_HEADER, rec + TLS_HEADER, len + 1,
+		  rec + TLS_HEADER + len + 1);
+	return TLS_HEADER + body;
+}
+
+int tls_body_len(const uint8_t header[TLS_HEADER])
+{
+	size_t len = (size_t)header[3] << 8 | header[4];
+	return header[0] == TLS_DATA && header[1] == 3 && header[2] == 3 && len > AEAD_TAG && len <= TLS_BODY_MAX
+		       ? (int)len
+		       : -EPROTO;
+}
+
+int tls_open(struct tls_half *h, uint8_t *rec, size_t body_len, uint8_t *type)
+{
+	uint8_t nonce[AEAD_NONCE], *text = rec + TLS_HEADER;
+	size_t len = body_len - AEAD_TAG;
+	nonce_next(h, nonce);
+	if (aead_open(&h->key, nonce, rec, TLS_HEADER, text, text, len, text + len))
+		return -EBADMSG;
+	while (len && !text[len - 1]) /* padding, RFC 8446 5.4 */
+		len--;
+	if (!len || len - 1 > TLS_TEXT_MAX)
+		return -EBADMSG;
+	*type = text[len - 1];
+	return (int)len - 1;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Keys between hosts (trust.h). What a client says of itself in clear, the identity of TLS's pre-shared key:
+ *
+ *   | "tern" 1 u8 | name of the key 8 | client's host u64, boot u64 | address that it called 4 | nonce 16 |
+ *
+ * A server finds the key by its name, a hash of it; refuses who says that he is this host (a connection of its own that
+ * comes back), and who meant another address (one that was led here). The connection's key is HKDF (RFC 5869) of the
+ * file's key and all of the identity.
+ */
+#include "net/trust.h"
+#include "kernel/base/ip4.h"
+#include "kernel/host.h"
+#include "kernel/log.h"
+#include "kernel/random.h"
+#include "kernel/spinlock.h"
+#include "kernel/time.h"
+#include "net/net.h"
+#include "net/tls.h"
+#include "net/tls_record.h"
+#include <stdio.h>
+#include <string.h>
+
+#define MAGIC      "tern\1"
+#define MAGIC_LEN  5
+#define NAME_LEN   8 /* of a key */
+#define NONCE_LEN  16
+#define IDENTITY   (MAGIC_LEN + NAME_LEN + 16 + 4 + NONCE_LEN)
+#define AT_NAME    MAGIC_LEN
+#define AT_HOST    (AT_NAME + NAME_LEN)
+#define AT_BOOT    (AT_HOST + 8)
+#define AT_ADDRESS (AT_BOOT + 8)
+#define AT_NONCE   (AT_ADDRESS + 4)
+#define TLS_FIRST  22 /* the first byte of who begins with TLS (RFC 8446 5.1); HELLO's is 1 */
+
+/* (c) after trust_init  [l] lock */
+static struct {
+	uint8_t name[2][NAME_LEN]; /* (c) of key and key_next */
+	enum trust_state state;    /* [l] */
+	uint64_t when_ns;          /* [l] */
+	char cipher[40];           /* [l] */
+} known[NET_PEERS_MAX];
+static struct spinlock lock = SPINLOCK_INIT("trust");
+
+static void key_name(const uint8_t key[TLS_KEY_LEN], uint8_t name[NAME_LEN])
+{
+	static const char info[] = "tern: name of a key";
+	tls_hkdf(key, TLS_KEY_LEN, info, sizeof(info) - 1, name, NAME_LEN);
+}
+
+/* What the file's key becomes for one connection: psk->id is there. */
+static void derive(const uint8_t key[TLS_KEY_LEN], struct tls_psk *psk)
+{
+	uint8_t info[16 + TLS_ID_MAX] = "tern connection:";
+	memcpy(info + 16, psk->id, psk->id_len);
+	tls_hkdf(key, TLS_KEY_LEN, info, 16 + psk->id_len, psk->key, TLS_KEY_LEN);
+}
+
+int trust_init(void)
+{
+	unsigned n;
+	const struct net_peer *p = net_peers(&n);
+	for (unsigned i = 0; i < n; i++) {
+		key_name(p[i].key, known[i].name[0]);
+		key_name(p[i].key_next, known[i].name[1]);
+		known[i].state = net_key_is_set(p[i].key) || p[i].insecure ? TRUST_UNTRIED : TRUST_NO_KEY;
+	}
+	if (!random_has_source())
+		log_warn(
+			"this CPU has no random numbers (RDSEED, RDRAND): connections between hosts may not be secret");
+	return tls_init();
+}
+
+const char *trust_state_name(enum trust_state s)
+{
+	static const char *const names[TRUST_STATES] = {
+		[TRUST_UNTRIED] = "untried",         [TRUST_AGREED] = "key agreed", [TRUST_INSECURE] = "INSECURE",
+		[TRUST_DIFFERS] = "key differs",     [TRUST_NO_KEY] = "no key",     [TRUST_OLD] = "no TLS",
+		[TRUST_UNREACHABLE] = "unreachable",
+	};
+	return names[s];
+}
+
+enum trust_state trust_state_of(unsigned i, uint64_t *when_ns, char cipher[40])
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	enum trust_state s = known[i].state;
+	*when_ns = known[i].when_ns;
+	if (cipher)
+		memcpy(cipher, known[i].cipher, sizeof(known[i].cipher));
+	spin_unlock_irqrestore(&lock, flags);
+	return s;
+}
+
+static const struct net_peer *peer_at(uint32_t ip, unsigned *index)
+{
+	unsigned n;
+	const struct net_peer *p = net_peers(&n);
+	for (*index = 0; *index < n; ++*index)
+		if (p[*index].ip == ip)
+			return &p[*index];
+	return NULL;
+}
+
+/* A connection with the host at ip has shown its state. */
+static void note(uint32_t ip, enum trust_state s, const char *cipher)
+{
+	unsigned i;
+	if (!peer_at(ip, &i))
+		return;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	known[i].state = s;
+	known[i].when_ns = time_ns();
+	sniprintf(known[i].cipher, sizeof(known[i].cipher), "%s", cipher);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+bool trust_is_proved(const struct stream *s) { return tls_is(s); }
+
+const char *trust_cipher(const struct stream *s) { return tls_is(s) ? tls_cipher(s) : "in clear"; }
+
+bool trust_is_insecure(uint32_t ip)
+{
+	unsigned i;
+	const struct net_peer *p = peer_at(ip, &i);
+	return p && p->insecure && !net_key_is_set(p->key);
+}
+
+/* ---- a client ---- */
+
+static void identity(struct tls_psk *psk, const uint8_t name[NAME_LEN], uint32_t ip)
+{
+	psk->id_len = IDENTITY;
+	memcpy(psk->id, MAGIC, MAGIC_LEN);
+	memcpy(psk->id + AT_NAME, name, NAME_LEN);
+	put_le64(psk->id + AT_HOST, host_info.inc.host);
+	put_le64(psk->id + AT_BOOT, host_info.inc.boot);
+	memcpy(psk->id + AT_ADDRESS, &ip, 4);
+	random_bytes(psk->id + AT_NONCE, NONCE_LEN);
+}
+
+static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const uint8_t name[NAME_LEN], uint32_t ip,
+			uint16_t port, uint64_t deadline_ns, struct why *w)
+{
+	struct tls_psk psk;
+	int err = stream_tcp_connect(s, ip, port, deadline_ns, w);
+	if (err)
+		return err;
+	identity(&psk, name, ip);
+	derive(key, &psk);
+	err = tls_connect(s, &psk, deadline_ns);
+	tls_wipe(&psk, sizeof(psk));
+	if (err) {
+		stream_close(*s);
+		*s = NULL;
+	}
+	return err;
+}
+
+static int tell(const struct net_peer *p, int err, struct why *w)
+{
+	note(p->ip, err == -EACCES ? TRUST_DIFFERS : err == -EPROTO ? TRUST_OLD : TRUST_UNREACHABLE, "");
+	if (err == -EACCES)
+		return why_set(
+			w, err,
+			"%s has another key than this host, or none for it: both files need the same one ([peer] key)",
+			p->name);
+	if (err == -EPROTO)
+		return why_set(w, err,
+			       "%s does not speak TLS: it runs a release before 0.4, or its file says insecure = yes",
+			       p->name);
+	return why_set(w, err, "%s did not finish the TLS handshake: %s", p->name, err_name(err));
+}
+
+int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w)
+{
+	unsigned i;
+	const struct net_peer *p = peer_at(ip, &i);
+	*s = NULL;
+	if (!p)
+		return why_set(w, -EINVAL, "%s is no [peer] of tern.conf, so there is no key for it", ip4_text(ip).s);
+	bool clear = trust_is_insecure(ip);
+	if (!net_key_is_set(p->key) && !clear)
+		return why_set(w, -EINVAL, "no key for %s: `peer key` makes one, for both hosts' files ([peer] key)",
+			       p->name);
+	int err;
+	if (clear) {
+		err = stream_tcp_connect(s, ip, port, deadline_ns, w);
+		note(ip, err ? TRUST_UNREACHABLE : TRUST_INSECURE, "");
+		return err;
+	}
+	err = connect_with(s, p->key, known[i].name[0], ip, port, deadline_ns, w);
+	if (err == -EACCES && net_key_is_set(p->key_next))
+		err = connect_with(s, p->key_next, known[i].name[1], ip, port, deadline_ns, w);
+	if (err)
+		return tell(p, err, w);
+	note(ip, TRUST_AGREED, tls_cipher(*s));
+	return 0;
+}
+
+/* ---- a server ---- */
+
+static const uint8_t *key_of(const struct net_peer *p, unsigned i, const uint8_t name[NAME_LEN])
+{
+	if (net_key_is_set(p->key) && !memcmp(known[i].name[0], name, NAME_LEN))
+		return p->key;
+	return net_key_is_set(p->key_next) && !memcmp(known[i].name[1], name, NAME_LEN) ? p->key_next : NULL;
+}
+
+static int find_key(void *arg unused, struct tls_psk *psk)
+{
+	unsigned n;
+	uint32_t called;
+	const struct net_peer *p = net_peers(&n);
+	memcpy(&called, psk->id + AT_ADDRESS, sizeof(called));
+	if (psk->id_len != IDENTITY || memcmp(psk->id, MAGIC, MAGIC_LEN) ||
+	    get_le64(psk->id + AT_HOST) == host_info.inc.host || !net_is_own_address(called))
+		return -EACCES;
+	for (unsigned i = 0; i < n; i++) {
+		const uint8_t *key = key_of(&p[i], i, psk->id + AT_NAME);
+		if (!key)
+			continue;
+		derive(key, psk);
+		return 0;
+	}
+	return -EACCES;
+}
+
+/* He begins in clear. The byte that told so is put back. */
+static int accept_clear(struct stream *s, const struct net_peer *p, struct why *w)
+{
+	if (trust_is_insecure(s->ip)) {
+		note(s->ip, TRUST_INSECURE, "");
+		log_warn("%s speaks in clear: tern.conf says insecure = yes for it", p->name);
+		return 0;
+	}
+	note(s->ip, TRUST_OLD, "");
+	return why_set(w, -EPERM,
+		       "this host wants TLS and a key ([peer] key in both files); releases before 0.4 have none");
+}
+
+int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w)
+{
+	uint8_t first;
+	unsigned i;
+	const struct net_peer *p = peer_at((*s)->ip, &i);
+	struct stream *below = *s;
+	int err = stream_read(below, &first, 1, deadline_ns);
+	if (err)
+		return err;
+	stream_unread(below, first);
+	if (first != TLS_FIRST) {
+		err = accept_clear(*s, p, w);
+		if (!err)
+			stream_tcp_trust(below);
+		return err;
+	}
+	err = tls_accept(s, find_key, NULL, deadline_ns);
+	if (err == -EACCES) {
+		note((*s)->ip, p && !net_key_is_set(p->key) ? TRUST_NO_KEY : TRUST_DIFFERS, "");
+		return why_set(w, err, "it has not proved a key that tern.conf names ([peer] key)");
+	}
+	if (err)
+		return why_set(w, err, "no TLS handshake: %s", err_name(err));
+	stream_tcp_trust(below);
+	note((*s)->ip, TRUST_AGREED, tls_cipher(*s));
+	return 0;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Which hosts this one speaks with, by the keys of tern.conf: each connection between hosts is TLS 1.3 with a key that
+ * both files hold ([peer NAME] key), or, where both say `insecure = yes`, in clear as up to release 0.3. Nobody else is
+ * served.
+ *
+ * The pre-shared key of a connection is derived from the file's, and from what the client says of itself in clear
+ * (trust.c): its incarnation, the address it called, a nonce. So one key may serve both directions, and several pairs
+ * of hosts.
+ */
+#pragma once
+#include "net/stream.h"
+
+enum trust_state { /* of a peer, as the last connection showed it */
+		   TRUST_UNTRIED,
+		   TRUST_AGREED,
+		   TRUST_INSECURE,
+		   TRUST_DIFFERS,     /* it has another key than this host, or none */
+		   TRUST_NO_KEY,      /* this host has none for it */
+		   TRUST_OLD,         /* it does not speak TLS: of a release before 0.4, or its file says insecure */
+		   TRUST_UNREACHABLE, /* no answer, or a refusal */
+		   TRUST_STATES,
+};
+const char *trust_state_name(enum trust_state s);
+/* Of the i-th of net_peers(), and when that was (time_ns, 0: never); cipher (NULL, or 40 bytes) is what was agreed. */
+enum trust_state trust_state_of(unsigned i, uint64_t *when_ns, char cipher[40]);
+
+/* Once the peers are known. */
+int trust_init(void) must_check;
+/*
+ * Connect to a host and prove to each other that both have the key. Else *s is NULL and why says what is the matter:
+ * -EINVAL, this host has no key for it; -EACCES, it has another one; -EPROTO, it does not speak TLS; or as
+ * stream_tcp_connect. Sleeps.
+ */
+int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w) must_check;
+/*
+ * The other end: 0, and who speaks on *s has proved a key, or needs none by the file. -EPERM: he speaks in clear, which
+ * the file does not allow; *s can still be told so in clear. Else -errno. Sleeps. *s is to be closed in any case.
+ */
+int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w) must_check;
+/* Does tern.conf say that all goes in clear to that host? */
+bool trust_is_insecure(uint32_t ip);
+/* Of streams that the two above made: by a key, not by the file's word alone. */
+bool trust_is_proved(const struct stream *s);
+/* "TLS 1.3, AES-128-GCM", or "in clear". */
+const char *trust_cipher(const struct stream *s);

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Between hosts: what is on the wire, and who is spoken with at all."""
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+import client
+import netns
+from console import CommandError
+from host import Host
+from rig import DEMO, KEY, host_conf, vm_conf
+
+SECRET = "PLANTED-IN-THE-GUESTS-MEMORY"
+GUEST = "10.77.0.57"
+
+
+@contextlib.contextmanager
+def capture():
+    """All that hosts say to each other on the switch, in .bytes after the block."""
+    class Capture:
+        bytes = b""
+    c = Capture()
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "wire")
+        p = subprocess.Popen(["tcpdump", "-i", netns.BRIDGE, "-B", "65536", "-U", "-w", path, "tcp", "port", "7077"],
+                             stderr=subprocess.PIPE, text=True)
+        try:
+            assert "listening on" in p.stderr.readline(), "tcpdump does not start"
+            yield c
+            time.sleep(0.5)  # the kernel hands the last packets over in blocks
+        finally:
+            p.terminate()
+            p.communicate(timeout=10)
+        with open(path, "rb") as f:
+            c.bytes = f.read()
+
+
+def plant(guest):
+    """4 MiB of it, in a file that lives in memory."""
+    client.shell(guest, f"yes {SECRET} | head -c 4194304 >/tmp/secret")
+
+
+@pytest.mark.rigs("amd", "intel", "mixed")
+def test_no_page_on_the_wire(rig):
+    plant(rig.guest)
+    with capture() as wire:
+        r = rig.migrate()
+    client.shell(rig.guest, "rm /tmp/secret")
+    assert re.match(r"TLS 1\.3, (AES-128-GCM|ChaCha20-Poly1305)$", r["cipher"]), r
+    assert len(wire.bytes) > 4 << 20 and SECRET.encode() not in wire.bytes and DEMO.encode() not in wire.bytes
+    source, dest = rig.other(rig.where()), rig.where()
+    for h, other in ((source, dest), (dest, source)):
+        peer = next(p for p in h.json("peer list")["peers"] if p["name"] == other.name)
+        assert peer["state"] == "key agreed" and peer["cipher"] == r["cipher"], peer
+    rig.check_after()
+
+
+def test_in_clear_where_both_files_say_so(switch):
+    """It works, the console names it in red at each use, and the wire shows why."""
+    clear = lambda name, n: f"\n[peer {name}]\naddress = 10.77.0.{10 + n}\ninsecure = yes\n"
+    vm = vm_conf("naked", f"tern.ip={GUEST}/24 tern.load=none", 128, "52:54:00:77:00:57", autostart="no")
+    hosts = [Host(name, switch, host_conf(n, name, clear(*peer), *vms), n)
+             for name, n, peer, vms in (("e", 5, ("f", 6), (vm,)), ("f", 6, ("e", 5), ()))]
+    try:
+        for h in hosts:
+            h.launch()
+        for h in hosts:
+            h.console.wait_prompt(60, 0)
+            h.wait_address()
+        e, f = hosts
+        e.json("vm start naked")
+        client.wait_port(GUEST, client.SHELL, 60)
+        plant(GUEST)
+        raw = bytearray()
+        with capture() as wire:
+            e.console.tee = raw.extend
+            e.cmd("migrate naked to f", 60)
+            e.console.tee = None
+        assert re.search(rb"\x1b\[31m[^\x1b]*in clear", raw), raw
+        assert e.json("migrate status")["migrations"][0]["cipher"] == "in clear"
+        assert SECRET.encode() in wire.bytes
+        assert "speaks in clear" in f.cmd("log")
+        assert [p["state"] for p in f.json("peer list")["peers"]] == ["INSECURE"]
+    finally:
+        for h in hosts:
+            h.remove()
+
+
+def stranger(address, say):
+    """What a host answers to somebody without a key, to the end of the connection."""
+    with socket.create_connection((address, 7077), 10) as s:
+        s.settimeout(10)
+        s.sendall(say)
+        said = b""
+        with contextlib.suppress(ConnectionResetError):
+            while True:
+                got = s.recv(65536)
+                if not got:
+                    break
+                said += got
+    return said
+
+
+def test_nobody_without_the_key(rig, switch):
+    """A host with another key, one without any, and a program that speaks as release 0.3 did (so would a guest): words, and no more."""
+    other_key = "5a" * 32
+    conf = host_conf(5, "e", vm_conf("lone", "tern.load=none", 128, "52:54:00:77:00:58"), peer=("b", 2))
+    e = Host("e", switch, conf.replace(KEY, other_key), 5)
+    here = rig.b
+    try:
+        e.start()
+        e.wait_address()
+        e.json("vm start lone --force", 60)
+        e.wait_vm("lone", "running", 30)
+        with pytest.raises(CommandError, match="b has another key than this host, or none for it"):
+            e.json("migrate lone to b", 20)
+        assert [p["state"] for p in e.json("peer list")["peers"]] == ["key differs"]
+        assert e.vms()["lone"]["state"] == "running"
+        assert "10.77.0.15" in here.cmd("log") and "has not proved a key" in here.cmd("log")
+        with pytest.raises(CommandError, match="is no .peer. of tern.conf"):
+            e.json("migrate lone to 10.77.0.11", 20)
+        assert re.search(r"^key = [0-9a-f]{64}\r?$", e.cmd("peer key"), re.M)
+        assert "key" not in e.json("peer key")
+    finally:
+        e.remove()
+    hello = bytes.fromhex("01000000 40000000".replace(" ", "")) + bytes(64)
+    said = stranger(here.address, hello)
+    assert b"wants TLS and a key" in said and DEMO.encode() not in said, said
+    for noise in (b"\x16\x03\x01\x02\x00" + os.urandom(512), b"\x16" + bytes(300), b"GET / HTTP/1.0\r\n\r\n"):
+        assert DEMO.encode() not in stranger(here.address, noise)
+    rig.migrate()  # and those who have it are served
+    rig.check_after()

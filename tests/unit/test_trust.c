@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Who is spoken with: two hosts of one process, each with its file's peers, over TLS in memory. Who has the key is
+ * served, who has another one, none, an old release, or comes back from this host itself is refused in words, at both
+ * ends.
+ */
+#include "crypto/aead.h"
+#include "kernel/host.h"
+#include "kernel/random.h"
+#include "kernel/sync.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "net/net.h"
+#include "arch/x86/fpu.h"
+#include "net/tls.h"
+#include "net/trust.h"
+#include "tests/unit/fake_kernel.h"
+#include "tests/unit/pipe.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define A 0x0b004d0aU /* 10.77.0.11 */
+#define B 0x0c004d0aU
+
+struct host_info host_info = { .inc = { 0x1111, 0x2222 } };
+static struct net_peer peers[2];
+static bool led_astray; /* whoever connects is served by a host of another address */
+static struct {
+	struct stream *s;
+	int err;
+	struct why why;
+	bool proved;
+	struct completion done;
+} server;
+
+uint64_t fpu_xcr0_mask(void) { return 7; }
+static uint64_t soon(void) { return time_in_ms(10000); }
+
+/*
+ * One table of states for two hosts: the client speaks with peers[0], b; the server knows peers[1], a, and has no key
+ * in b's place. Which host a thread is on it says here.
+ */
+static _Thread_local bool on_server;
+static uint64_t server_host; /* its identity */
+const struct net_peer *net_peers(unsigned *n)
+{
+	static struct net_peer of_server[2];
+	*n = 2;
+	host_info.inc.host = on_server ? server_host : 0x1111;
+	of_server[0] = (struct net_peer){ .name = "c", .ip = 1 };
+	of_server[1] = peers[1];
+	return on_server ? of_server : peers;
+}
+bool net_is_own_address(uint32_t ip) { return !led_astray && (ip == A || ip == B); }
+bool random_has_source(void) { return true; }
+void random_bytes(void *buf, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		((uint8_t *)buf)[i] = (uint8_t)rand();
+}
+
+static void serve(void *arg)
+{
+	char byte;
+	server.s = arg;
+	server.err = stream_read(server.s, &byte, 1, soon()); /* the client has said who he is */
+	stream_unread(server.s, (uint8_t)byte);
+	on_server = true;
+	server.why.text[0] = '\0';
+	server.err = trust_accept(&server.s, soon(), &server.why);
+	server.proved = !server.err && trust_is_proved(server.s);
+	if (!server.err && stream_read(server.s, &byte, 1, soon()) == 0)
+		assert_int_equal(stream_write(server.s, &byte, 1, soon()), 0);
+	stream_close(server.s);
+	completion_done(&server.done);
+}
+
+void stream_tcp_trust(struct stream *s unused) {}
+
+int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uint64_t end unused, struct why *w unused)
+{
+	struct stream *p[2];
+	assert_int_equal(stream_pipe(p, 4096), 0);
+	p[0]->ip = ip;
+	p[1]->ip = A;
+	*s = p[0];
+	assert_int_equal(completion_wait(&server.done, soon()), 0); /* a second try: the first one has ended */
+	completion_init(&server.done);
+	host_info.inc.host = 0x1111; /* who speaks next */
+	assert_non_null(task_create("serve", TASK_PRIO_NORMAL, serve, p[1]));
+	return 0;
+}
+
+static void setup(uint8_t key_a, uint8_t key_b)
+{
+	memset(peers, 0, sizeof(peers));
+	server_host = 0x3333;
+	peers[0] = (struct net_peer){ .name = "b", .ip = B };
+	peers[1] = (struct net_peer){ .name = "a", .ip = A };
+	memset(peers[0].key, key_a, NET_KEY_LEN);
+	memset(peers[1].key, key_b, NET_KEY_LEN);
+	led_astray = false;
+	assert_int_equal(trust_init(), 0);
+}
+
+static struct why why;
+
+/* The client's word; what the server says is in `server`. */
+static int call(uint32_t ip)
+{
+	struct stream *s;
+	char byte = 'x';
+	why.text[0] = '\0';
+	memset(&server, 0, sizeof(server));
+	completion_init(&server.done);
+	completion_done(&server.done); /* unless somebody is called */
+	int err = trust_connect(&s, ip, 7077, soon(), &why);
+	if (!err && !stream_write(s, &byte, 1, soon()))
+		(void)!stream_read(s, &byte, 1, soon());
+	stream_close(s);
+	assert_int_equal(completion_wait(&server.done, soon()), 0);
+	assert_true(fake_tasks_wait());
+	return err;
+}
+
+static void expect(unsigned i, enum trust_state state)
+{
+	uint64_t when;
+	char cipher[40];
+	assert_int_equal(trust_state_of(i, &when, cipher), state);
+	assert_int_equal(!strncmp(cipher, "TLS 1.3, ", 9), state == TRUST_AGREED);
+}
+
+static void test_same_key(void **state unused)
+{
+	setup(1, 1);
+	expect(0, TRUST_UNTRIED);
+	assert_int_equal(call(B), 0);
+	assert_int_equal(server.err, 0);
+	assert_true(server.proved);
+	expect(0, TRUST_AGREED);
+	expect(1, TRUST_AGREED);
+}
+
+static void test_other_key(void **state unused)
+{
+	setup(1, 2);
+	assert_int_equal(call(B), -EACCES);
+	assert_int_equal(server.err, -EACCES);
+	assert_non_null(strstr(why.text, "b has another key than this host"));
+	assert_non_null(strstr(server.why.text, "not proved a key"));
+	expect(0, TRUST_DIFFERS);
+	expect(1, TRUST_DIFFERS);
+}
+
+/* The same name of a key, and another key: nobody but its owner can have made it, and he is not believed. */
+static void test_only_the_name_of_the_key(void **state unused)
+{
+	setup(1, 1);
+	peers[1].key[0]++;
+	assert_int_equal(call(B), -EACCES);
+	assert_int_equal(server.err, -EACCES);
+}
+
+static void test_no_key(void **state unused)
+{
+	setup(0, 1);
+	expect(0, TRUST_NO_KEY);
+	assert_int_equal(call(B), -EINVAL);
+	assert_non_null(strstr(why.text, "no key for b: `peer key` makes one"));
+	setup(1, 0);
+	assert_int_equal(call(B), -EACCES);
+	assert_int_equal(server.err, -EACCES);
+	expect(1, TRUST_NO_KEY);
+	assert_int_equal(call(1234), -EINVAL);
+	assert_non_null(strstr(why.text, "is no [peer] of tern.conf"));
+}
+
+/* While the files change one after the other: the new one is key_next at one host, and then at none. */
+static void test_key_next(void **state unused)
+{
+	static const uint8_t k[][4] = {
+		{ 1, 2, 1, 0 }, { 1, 0, 1, 2 }, { 1, 2, 2, 0 }, { 2, 0, 1, 2 }, { 2, 1, 2, 0 }
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(k); i++) {
+		setup(k[i][0], k[i][2]);
+		memset(peers[0].key_next, k[i][1], NET_KEY_LEN);
+		memset(peers[1].key_next, k[i][3], NET_KEY_LEN);
+		assert_int_equal(trust_init(), 0);
+		assert_int_equal(call(B), 0);
+		assert_true(server.proved);
+	}
+}
+
+static void test_in_clear(void **state unused)
+{
+	setup(0, 0);
+	peers[0].insecure = peers[1].insecure = 1;
+	assert_int_equal(call(B), 0);
+	assert_int_equal(server.err, 0);
+	assert_false(server.proved);
+	expect(0, TRUST_INSECURE);
+	assert_non_null(strstr(fake_log_last(), "in clear"));
+
+	peers[1].insecure = 0; /* the one file says so, and the other does not */
+	assert_int_equal(call(B), 0);
+	assert_int_equal(server.err, -EPERM);
+	assert_non_null(strstr(server.why.text, "wants TLS and a key"));
+	memset(peers[1].key, 1, NET_KEY_LEN);
+	peers[1].insecure = 1; /* a key counts more */
+	assert_int_equal(call(B), 0);
+	assert_int_equal(server.err, -EPERM);
+}
+
+/*
+ * A connection of its own that is led back to a host; and one that is led to another host with the same key.
+ */
+static void test_led_astray(void **state unused)
+{
+	setup(1, 1);
+	server_host = 0x1111;
+	assert_int_equal(call(B), -EACCES);
+	assert_int_equal(server.err, -EACCES);
+	setup(1, 1);
+	led_astray = true;
+	assert_int_equal(call(B), -EACCES);
+	assert_int_equal(server.err, -EACCES);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_same_key),
+		cmocka_unit_test(test_other_key),
+		cmocka_unit_test(test_only_the_name_of_the_key),
+		cmocka_unit_test(test_no_key),
+		cmocka_unit_test(test_key_next),
+		cmocka_unit_test(test_in_clear),
+		cmocka_unit_test(test_led_astray),
+	};
+	aead_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
