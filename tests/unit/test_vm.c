@@ -16,7 +16,7 @@
 #include <string.h>
 
 struct host_info host_info = { .name = "a" };
-const struct sdesc clock_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc;
+const struct sdesc clock_desc, vm_learned_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc;
 static unsigned asked; /* other hosts */
 
 static void (*meanwhile)(struct vm *vm); /* they are asked */
@@ -69,6 +69,8 @@ NEVER(void, vm_port_attach, struct vm *vm unused)
 NEVER(int, vm_port_create, struct vm *vm unused)
 NEVER(void, vm_port_detach, struct vm *vm unused)
 NEVER(void, vm_port_free, struct vm *vm unused)
+NEVER(struct learn *, vm_port_learned, struct vm *vm unused)
+NEVER(void, vm_port_reset, struct vm *vm unused)
 NEVER(void, vm_port_unbind, struct vm *vm unused)
 
 static struct conf conf;
