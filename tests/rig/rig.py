@@ -42,7 +42,7 @@ gateway = 10.77.0.1
 PEER_CONF = """
 [peer {name}]
 address = {address}
-key = {key}
+{secret}
 """
 KEY = os.urandom(32).hex()  # of all hosts of this process
 VM_CONF = """
@@ -68,10 +68,13 @@ def demo_conf(load="pagecheck:32", mem=DEMO_MIB, cpu="host", kernel="stock"):
     return vm_conf(DEMO, f"tern.ip={DEMO_ADDRESS}/24 tern.gw=10.77.0.1 tern.load={load}", mem, DEMO_MAC, cpu, kernel, "yes")
 
 
-def host_conf(number, name, *vms, peer=None):
-    """peer: its name and number; without it a's is b, b's is a, and others have none: a host waits for each peer before it starts a VM."""
+def host_conf(number, name, *vms, peer=None, clear=False):
+    """
+    peer: its name and number; without it a's is b, b's is a, and others have none: a host waits for each peer before it starts a VM. clear:
+    they speak without a key.
+    """
     peer = peer or {1: ("b", 2), 2: ("a", 1)}.get(number)
-    peers = PEER_CONF.format(name=peer[0], address=f"10.77.0.{10 + peer[1]}", key=KEY) if peer else ""
+    peers = PEER_CONF.format(name=peer[0], address=f"10.77.0.{10 + peer[1]}", secret="insecure = yes" if clear else f"key = {KEY}") if peer else ""
     return HOST_CONF.format(name=name, address=f"10.77.0.{10 + number}") + peers + "".join(vms)
 
 
@@ -90,7 +93,7 @@ class Rig:
     """
 
     def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:16", mem=DEMO_MIB, extra=True, kinds=None, switch=None, cpu=None,
-                 kernel=None, relay=(), host_mem=1024):
+                 kernel=None, relay=(), host_mem=1024, clear=False):
         os.makedirs(RIG, exist_ok=True)
         self.switch = switch or netns.Switch()
         kinds = kinds or kinds_wanted()
@@ -104,9 +107,9 @@ class Rig:
         extras = (twin, filler) if extra else ()
         native = [vm_conf(f"native-{n}", "tern.load=none", 128, f"52:54:00:77:01:0{i}", "host", kernel)
                   if extra and len(set(kinds)) > 1 else "" for i, n in enumerate("ab")]
-        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu, kernel), *extras, native[0])
+        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu, kernel), *extras, native[0], clear=clear)
         self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0], kind=kinds[0], relay="a" in relay, mem=host_mem)
-        self.b = Host("b", self.switch, host_conf(2, "b", *extras, native[1]), 2, nics[1], kind=kinds[1], relay="b" in relay, mem=host_mem)
+        self.b = Host("b", self.switch, host_conf(2, "b", *extras, native[1], clear=clear), 2, nics[1], kind=kinds[1], relay="b" in relay, mem=host_mem)
         self.hosts = (self.a, self.b)
         self.kinds = kinds
         self.scale = client.scale = max(h.scale for h in self.hosts)

@@ -63,9 +63,8 @@ def test_no_page_on_the_wire(rig):
 
 def test_in_clear_where_both_files_say_so(switch):
     """It works, the console names it in red at each use, and the wire shows why."""
-    clear = lambda name, n: f"\n[peer {name}]\naddress = 10.77.0.{10 + n}\ninsecure = yes\n"
     vm = vm_conf("naked", f"tern.ip={GUEST}/24 tern.load=none", 128, "52:54:00:77:00:57", autostart="no")
-    hosts = [Host(name, switch, host_conf(n, name, clear(*peer), *vms), n)
+    hosts = [Host(name, switch, host_conf(n, name, *vms, peer=peer, clear=True), n)
              for name, n, peer, vms in (("e", 5, ("f", 6), (vm,)), ("f", 6, ("e", 5), ()))]
     try:
         for h in hosts:
