@@ -29,8 +29,11 @@ struct aead_key {
  * measures which cipher is the faster one here.
  */
 void aead_init(void);
-/* The same with no more features than these of CPUID leaf 1 ECX and leaf 7 EBX. */
-void aead_init_limited(uint32_t leaf1_ecx, uint32_t leaf7_ebx);
+/*
+ * The same with no more features than these of CPUID leaf 1 ECX and leaf 7 EBX; what sealing a page then costs, in TSC
+ * ticks.
+ */
+uint64_t aead_init_limited(uint32_t leaf1_ecx, uint32_t leaf7_ebx);
 
 enum aead_cipher aead_preferred(void);
 /* Can this CPU do it in constant time: AES-128-GCM wants AES-NI and PCLMULQDQ, ChaCha20-Poly1305 nothing. */

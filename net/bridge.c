@@ -304,7 +304,7 @@ static enum bridge_drop enter(const struct bridge *b, struct bridge_port *p, con
 			      struct bridge_entry *e, uint64_t now)
 {
 	enum bridge_drop drop = BRIDGE_PASS;
-	if (!e->guest) {
+	if (!p->is_guest) {
 		e->n = frame_copy_out(*f, 0, e->head, ETH_HLEN);
 		if (e->n < ETH_HLEN || e->head[ETH_SRC] & 1)
 			drop = BRIDGE_DROP_MALFORMED;
@@ -326,22 +326,23 @@ static enum bridge_drop route(struct bridge *b, struct bridge_port *p, const str
 	if (owner && owner != p)
 		return BRIDGE_DROP_BOUND;
 	*to = port_of(b, e->head, now);
-	if (!*to && e->guest && !bridge_guest_may_flood(p, now))
+	unsigned frames = p->is_guest && e->f.gso != FRAME_GSO_NONE ? 1U + e->f.len / e->f.gso_size : 1;
+	if (!*to && p->is_guest && !e->floods && !bridge_guest_may_flood(p, frames, now))
 		return BRIDGE_DROP_STORM;
 	if (!owner)
 		mac_learn(b, src, p, now);
-	bool service = *to && (*to)->is_host && e->guest && !bridge_rules_host_hears(e->head, e->n);
+	bool service = *to && (*to)->is_host && p->is_guest && !bridge_rules_host_hears(e->head, e->n);
 	return service ? BRIDGE_DROP_SERVICE : BRIDGE_PASS;
 }
 
-static int input(struct bridge_port *p, const struct frame *f, bool guest)
+static int input(struct bridge_port *p, const struct frame *f, bool floods)
 {
 	struct bridge_entry e; /* not zeros: it is large, and enter() fills it */
 	struct bridge_port *to = NULL;
 	struct bridge *b = p->bridge;
 	if (!b)
 		return -ENETDOWN;
-	e.guest = guest;
+	e.floods = floods;
 	uint64_t now = time_ns();
 	enum bridge_drop drop = enter(b, p, &f, &e, now);
 	if (drop)
@@ -356,7 +357,7 @@ static int input(struct bridge_port *p, const struct frame *f, bool guest)
 	count(&p->stats.rx_frames, 1);
 	count(&p->stats.rx_bytes, f->len);
 	if (!to) {
-		flood(b, p, f, e.head, !guest || bridge_rules_host_hears(e.head, e.n), &flags);
+		flood(b, p, f, e.head, !p->is_guest || bridge_rules_host_hears(e.head, e.n), &flags);
 	} else if (to != p && !to->leaving) {
 		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);
@@ -368,9 +369,9 @@ static int input(struct bridge_port *p, const struct frame *f, bool guest)
 	return err;
 }
 
-int bridge_input(struct bridge_port *p, const struct frame *f) { return input(p, f, p->is_guest); }
+int bridge_input(struct bridge_port *p, const struct frame *f) { return input(p, f, false); }
 
-int bridge_speak_for(struct bridge_port *p, const struct frame *f) { return input(p, f, false); }
+int bridge_speak_for(struct bridge_port *p, const struct frame *f) { return input(p, f, true); }
 
 /* ---- looking ---- */
 

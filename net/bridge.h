@@ -75,8 +75,8 @@ int bridge_input(struct bridge_port *p, const struct frame *f);
 /* All drops, those that bridge_drops[].spoof has or the others. */
 uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof);
 /*
- * The same for what tern itself says in a guest's name, at its port: it is not judged, and no flood of the guest keeps
- * it back.
+ * The same for what tern itself says in a guest's name, at its port: no flood of the guest keeps it back. It is judged
+ * as the guest's all the same: what was learned of a guest, here or where it came from, need not be true.
  */
 int bridge_speak_for(struct bridge_port *p, const struct frame *f);
 #define BRIDGE_BOUND UINT64_MAX

@@ -59,11 +59,11 @@ enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_h
 }
 
 /* A token bucket, kept as the time at which it will be full again (ITU-T I.371, GCRA). */
-bool bridge_guest_may_flood(struct bridge_port *p, uint64_t now)
+bool bridge_guest_may_flood(struct bridge_port *p, unsigned frames, uint64_t now)
 {
 	uint64_t due = MAX(p->flood_ns, now);
 	if (due >= now + FLOOD_AHEAD)
 		return false;
-	p->flood_ns = due + FLOOD_NS;
+	p->flood_ns = due + frames * FLOOD_NS;
 	return true;
 }

@@ -6,7 +6,7 @@
 struct bridge_entry {
 	uint8_t head[BRIDGE_HEAD];
 	size_t n;       /* bytes of head */
-	bool guest;     /* a guest says it: what it may not is dropped */
+	bool floods;    /* as much as it likes: tern speaks in the guest's name */
 	struct frame f; /* the frame that was judged: head, and the rest of the guest's */
 };
 /*
@@ -15,5 +15,5 @@ struct bridge_entry {
  */
 enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_hosts *hosts, const struct frame *f,
 				    struct bridge_entry *e, uint64_t now);
-/* May p flood one frame more? If so it has. The bridge's lock is held. */
-bool bridge_guest_may_flood(struct bridge_port *p, uint64_t now);
+/* May p flood so many frames of the wire more? If so it has. The bridge's lock is held. */
+bool bridge_guest_may_flood(struct bridge_port *p, unsigned frames, uint64_t now);

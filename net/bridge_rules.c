@@ -86,6 +86,17 @@ bool bridge_rules_reserved(const uint8_t dst[ETH_ALEN])
 	return !memcmp(dst, group, sizeof(group)) && dst[5] < 16;
 }
 
+/*
+ * What switches say to each other, besides the groups that no bridge forwards: GARP's and MRP's (IEEE 802.1Q table
+ * 10-1), and Cisco's CDP, VTP, DTP and PVST+. A switch that hears them from a server may shut its port.
+ */
+static bool is_between_bridges(const uint8_t dst[ETH_ALEN])
+{
+	static const uint8_t ieee[] = { 0x01, 0x80, 0xc2, 0, 0 }, cisco[] = { 0x01, 0x00, 0x0c, 0xcc, 0xcc };
+	return (!memcmp(dst, ieee, sizeof(ieee)) && dst[5] >> 4 == 2) ||
+	       (!memcmp(dst, cisco, sizeof(cisco)) && (dst[5] == 0xcc || dst[5] == 0xcd));
+}
+
 bool bridge_rules_host_hears(const uint8_t *h, size_t n)
 {
 	uint16_t type = n < ETH_HLEN ? 0 : get_be16(h + ETH_TYPE);
@@ -311,12 +322,15 @@ enum bridge_drop bridge_rules_judge(const struct bridge_policy *p, const uint8_t
 		return BRIDGE_DROP_MALFORMED;
 	if (!p->any_mac && memcmp(h + ETH_SRC, mac, ETH_ALEN) != 0)
 		return BRIDGE_DROP_MAC;
+	if (is_between_bridges(h))
+		return BRIDGE_DROP_RESERVED;
 	enum bridge_drop drop = walk_ethernet(&w);
 	w.l4 = w.judged = w.l3;
 	if (drop)
 		return drop;
 	switch (w.type) {
 	case HOSTFRAME_TYPE: drop = BRIDGE_DROP_HOST; break;
+	case ETHERTYPE_MAC_CONTROL: drop = BRIDGE_DROP_RESERVED; break;
 	case ETHERTYPE_ARP: drop = walk_arp(&w); break;
 	case ETHERTYPE_IPV4: drop = walk_ip4(&w); break;
 	case ETHERTYPE_IPV6: drop = walk_ip6(&w); break;

@@ -61,10 +61,22 @@ static int check(const void *obj unused, const void *state, struct why *w)
 		return why_set(w, -EINVAL, "config: what it may send is neither 0 nor 1");
 	return 0;
 }
+/* A host that knows no such keys would let it send what it may not, and drop what it may, from then on for ever. */
+static int lower(const void *obj unused, void *state, struct why *w)
+{
+	const struct vm_config_state *s = state;
+	if (s->mac_change | s->trunk | s->dhcp_server | s->router | s->ip[0] | s->ip[10])
+		return why_set(w, -ENOTSUP,
+			       "it has ip, mac_change, trunk, dhcp_server or router in its configuration, which that "
+			       "host's release does not know");
+	return 0;
+}
+
 const struct sdesc vm_config_desc = { .name = "config",
 				      .version = 2,
 				      .before = 1,
 				      .check = check,
+				      .lower = lower,
 				      SDESC(struct vm_config, s, struct vm_config_state, fields) };
 
 /* Of names come MACs and UUIDs that stay the same from boot to boot. */

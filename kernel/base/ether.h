@@ -15,13 +15,14 @@
 #define ETH_DATA_MAX   1500
 #define ETH_TYPE_FIRST 0x600 /* below: a length, and LLC (IEEE 802.3 3.2.6) */
 
-#define ETHERTYPE_IPV4 0x0800
-#define ETHERTYPE_ARP  0x0806
-#define ETHERTYPE_RARP 0x8035
-#define ETHERTYPE_CTAG 0x8100 /* IEEE 802.1Q table 9-1 */
-#define ETHERTYPE_IPV6 0x86dd
-#define ETHERTYPE_STAG 0x88a8
-#define ETHERTYPE_QINQ 0x9100 /* an S-TAG of before IEEE 802.1ad */
+#define ETHERTYPE_IPV4        0x0800
+#define ETHERTYPE_ARP         0x0806
+#define ETHERTYPE_RARP        0x8035
+#define ETHERTYPE_CTAG        0x8100 /* IEEE 802.1Q table 9-1 */
+#define ETHERTYPE_IPV6        0x86dd
+#define ETHERTYPE_MAC_CONTROL 0x8808 /* IEEE 802.3 31: PAUSE */
+#define ETHERTYPE_STAG        0x88a8
+#define ETHERTYPE_QINQ        0x9100 /* an S-TAG of before IEEE 802.1ad */
 
 #define PROTO_ICMP   1
 #define PROTO_TCP    6

@@ -135,20 +135,20 @@ static void test_bars_overlap(void **state)
 	}
 	fg_cfg_write(&g, 2, 0x14, 4, 0xd0000000);
 	fg_cfg_write(&g, 1, 0x14, 4, 0xd0000000);
-	/* Number of queues tells them apart: slot 1 (net) has 2 and wins although it came later. */
-	assert_int_equal(mmio(0xd0000012, 2), 2);
+	/* Number of queues tells them apart: slot 1 (net) has 3 and wins although it came later. */
+	assert_int_equal(mmio(0xd0000012, 2), 3);
 	fg_migrate(&g);
-	assert_int_equal(mmio(0xd0000012, 2), 2);
+	assert_int_equal(mmio(0xd0000012, 2), 3);
 	fg_cfg_write(&g, 1, 0x14, 4, 0xd0002000);
 	assert_int_equal(mmio(0xd0000012, 2), 1);
-	assert_int_equal(mmio(0xd0002012, 2), 2);
+	assert_int_equal(mmio(0xd0002012, 2), 3);
 	/* Over ECAM, and at 0: not decoded. */
 	fg_cfg_write(&g, 1, 0x14, 4, PC_PCI_ECAM);
 	assert_int_equal(mmio(PC_PCI_ECAM, 4), 0x00081b36);
 	fg_cfg_write(&g, 1, 0x14, 4, 0);
 	assert_false(decoded(0));
 	fg_cfg_write(&g, 1, 0x14, 4, 0xd0002000);
-	assert_int_equal(mmio(0xd0002012, 2), 2);
+	assert_int_equal(mmio(0xd0002012, 2), 3);
 }
 
 static void test_msix(void **state)
@@ -225,7 +225,7 @@ static void test_pci_cfg_window(void **state)
 	assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, cap + 16, 1), 3);
 	fg_cfg_write(&g, FG_NET_SLOT, cap + 8, 4, 0x12);
 	fg_cfg_write(&g, FG_NET_SLOT, cap + 12, 4, 2);
-	assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, cap + 16, 2), 2); /* queues */
+	assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, cap + 16, 2), 3); /* queues */
 	/* Nonsense in the window's registers reaches nothing. */
 	for (unsigned b = 0; b < 256; b++)
 		for (unsigned l = 0; l < 10; l++) {
@@ -270,7 +270,7 @@ static void test_state(void **state)
 	cfg[4] = 7;
 	put_le32(cfg + 0x14, 0xd8000000);
 	assert_int_equal(load(d, 0, cfg, &w), 0);
-	assert_int_equal(mmio(0xd8000012, 2), 2);
+	assert_int_equal(mmio(0xd8000012, 2), 3);
 	assert_string_equal(d->section[1].desc->name, "msix");
 	state_save(d->section[1].desc, d->section[1].obj, msix);
 	msix[PCI_MSIX_MAX * 16] = 8; /* pending of vector 3 */

@@ -304,7 +304,7 @@ static void test_state_refused(void **state)
 		state_save(&vvirtio_desc, v, buf);                                                \
 		v->s = s;                                                                         \
 		w.text[0] = '\0';                                                                 \
-		assert_int_equal(state_load(&vvirtio_desc, v, 1, buf, sizeof(buf), &w), -EINVAL); \
+		assert_int_equal(state_load(&vvirtio_desc, v, 2, buf, sizeof(buf), &w), -EINVAL); \
 		if (!strstr(w.text, say))                                                         \
 			fail_msg("\"%s\" instead of \"%s\"", w.text, say);                        \
 	} while (0)

@@ -190,8 +190,8 @@ static void test_both_ways(void **state unused)
 	static const size_t steps[] = { 1, 100, 16383, 16384, 16385, 65536, 262144, 300001 };
 	for (unsigned k = 0; k < 2; k++) {
 		if (k)
-			aead_init_limited(0, 0); /* no AES-NI: the other cipher */
-		assert_int_equal(aead_preferred() == AEAD_CHACHA20_POLY1305, k || !aead_has(AEAD_AES_128_GCM));
+			(void)aead_init_limited(0, 0); /* no AES-NI: the other cipher */
+		assert_true(!k || !aead_has(AEAD_AES_128_GCM));
 		for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
 			struct end e[2] = { end_new(2 * steps[i] + 1, steps[i]), end_new(777, steps[i]) };
 			run_plain(e);

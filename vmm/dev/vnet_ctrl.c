@@ -2,6 +2,8 @@
 /* The control queue (vnet_ctrl.h). It works inside the vCPU's port write only. */
 #include "vmm/dev/vnet_ctrl.h"
 
+#define PIECES_MAX \
+	8 /* of a command; Linux has up to 4. Many would keep the device's lock from who sends to this guest */
 #define CTRL_ROUNDS 4 /* of the ring while it is refilled behind us; what is left waits for the next ring of the bell */
 
 static void status_set(struct vnet_ctrl *c, uint16_t status) { __atomic_store_n(c->status, status, __ATOMIC_RELAXED); }
@@ -39,6 +41,10 @@ static int serve(struct vnet_ctrl *c)
 			return err;
 		if (!c->chain.nin) {
 			q->why = "a control command without room for its answer";
+			return -EPROTO;
+		}
+		if (c->chain.nin + c->chain.nout > PIECES_MAX) {
+			q->why = "a control command in too many pieces";
 			return -EPROTO;
 		}
 		(void)vvirtq_chain_read(&c->chain, h, sizeof(h));
