@@ -29,12 +29,12 @@ enum bridge_drop {
 	BRIDGE_DROP_MALFORMED, /* shorter than its header, from a group's MAC, or in too many pieces */
 	BRIDGE_DROP_LONG,      /* more than ETH_DATA_MAX bytes behind header and tags */
 	BRIDGE_DROP_OFFLOAD,   /* a checksum or segments that do not fit its bytes */
-	BRIDGE_DROP_RESERVED, /* to 01:80:c2:00:00:00 to 0f, which no bridge forwards (IEEE 802.1Q 8.6.3); switches' words */
-	BRIDGE_DROP_SERVICE, /* of a guest to its host, and neither ARP nor ICMP */
-	BRIDGE_DROP_STORM,   /* over the bound on frames that are flooded */
-	BRIDGE_DROP_LEAVING, /* the port is about to leave the bridge */
-	BRIDGE_DROP_FULL,    /* out: no room in the port's queue */
-	BRIDGE_DROP_REFUSED, /* out: the port does not take it */
+	BRIDGE_DROP_RESERVED,  /* what no bridge forwards (IEEE 802.1Q 8.6.3), and switches' own words */
+	BRIDGE_DROP_SERVICE,   /* of a guest to its host, and neither ARP nor ICMP */
+	BRIDGE_DROP_STORM,     /* over the bound on frames that are flooded */
+	BRIDGE_DROP_LEAVING,   /* the port is about to leave the bridge */
+	BRIDGE_DROP_FULL,      /* out: no room in the port's queue */
+	BRIDGE_DROP_REFUSED,   /* out: the port does not take it */
 	BRIDGE_DROPS
 };
 struct bridge_drop_name {

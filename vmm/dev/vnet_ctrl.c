@@ -2,8 +2,8 @@
 /* The control queue (vnet_ctrl.h). It works inside the vCPU's port write only. */
 #include "vmm/dev/vnet_ctrl.h"
 
-#define PIECES_MAX \
-	8 /* of a command; Linux has up to 4. Many would keep the device's lock from who sends to this guest */
+/* Of a command: Linux has up to 4. Many would keep the device's lock from who sends to this guest. */
+#define PIECES_MAX  16
 #define CTRL_ROUNDS 4 /* of the ring while it is refilled behind us; what is left waits for the next ring of the bell */
 
 static void status_set(struct vnet_ctrl *c, uint16_t status) { __atomic_store_n(c->status, status, __ATOMIC_RELAXED); }
