@@ -37,7 +37,7 @@ def test_machine(switch, kind, cpus, vendor):
         h.start()
         check_machine(h, vendor)
         start = h.console.begin("reboot")
-        h.console.expect(r"tern 0\.[0-9.]+ on c", 60, start)
+        h.console.expect(r"tern 0\.[0-9.]+\S* on c", 60, start)
         h.console.wait_prompt(30, start + 20)
         check_machine(h, vendor)
         start = h.console.begin("poweroff")
@@ -191,7 +191,7 @@ def test_boot_wrong_configuration(shared):
         assert "this host has no file nosuchfile" in " ".join(h.cmd("vm info broken").split())
         assert "starts with mem = 70M at least" in " ".join(h.cmd("vm list").split())
         reboot = h.console.begin("reboot --json")
-        h.console.expect(r"tern 0\.[0-9.]+ on c", 60, reboot)
+        h.console.expect(r"tern 0\.[0-9.]+\S* on c", 60, reboot)
         h.console.wait_prompt(30, reboot + 20)
         assert Console.objects(h.console.text[reboot:])[0] == {"reboot": True}
     finally:

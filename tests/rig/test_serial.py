@@ -107,7 +107,7 @@ def test_panic_console(switch):
             con.expect(r"panic \(log, bt, reboot\)> $", 10, start)
             start = len(con.text)
             con.send("reboot\r")
-            con.expect(r"tern 0\.[0-9.]+ on c", 60, start)
+            con.expect(r"tern 0\.[0-9.]+\S* on c", 60, start)
             con.wait_prompt(30, start)
     finally:
         h.remove()
