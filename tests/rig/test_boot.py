@@ -77,11 +77,13 @@ def test_boot_runs_linux(shared, cpus, kernel, says, model):
     address = "10.77.0.53"
     cpus = min(cpus, most_cpus(shared.a.kind))
     conf = vm_conf("third", f"tern.ip={address}/24 tern.load=none", 128, "52:54:00:77:00:53", kernel=kernel)
-    h = Host("c", shared.switch, host_conf(3, "c", conf), 3, cpus=cpus, kind=shared.a.kind, model=model)
+    peer = ("b", 2) if model else None
+    h = Host("c", shared.switch, host_conf(3, "c", conf, peer=peer), 3, cpus=cpus, kind=shared.a.kind, model=model)
     try:
         h.start()
         assert h.json("host")["cpus"] == cpus
-        h.json("vm start third")
+        h.wait_address()
+        h.json("vm start third", 30)
         h.wait_guest_says("third", rf"Linux version .*{says}", 30)
         h.wait_guest_says("third", r"guest ready", 60)
         client.wait_ping(address, 10)
