@@ -10,6 +10,7 @@
 #include "crypto/ciphers.h"
 #include "crypto/openssl.h"
 #include "kernel/base/err.h"
+#include "kernel/base/wipe.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include <string.h>
@@ -32,12 +33,6 @@ bool aead_has(enum aead_cipher c) { return implementation[c]; }
 enum aead_cipher aead_preferred(void) { return preferred; }
 const char *aead_name(enum aead_cipher c) { return ciphers[c].name; }
 const char *aead_implementation(enum aead_cipher c) { return implementation[c] ? implementation[c] : "none"; }
-
-void crypto_wipe(void *p, size_t n)
-{
-	memset(p, 0, n);
-	__asm__ volatile("" ::"r"(p) : "memory");
-}
 
 /* TSC ticks for a page: the best of a few, whatever interrupts. */
 static uint64_t cost(enum aead_cipher c)
@@ -71,7 +66,8 @@ static uint64_t choose_cipher(void)
 	return MIN(best, gcm);
 }
 
-uint64_t aead_init_limited(uint32_t leaf1_ecx, uint32_t leaf7_ebx)
+/* Of the CPU's features these at most. */
+static void choose_features(uint32_t leaf1_ecx, uint32_t leaf7_ebx)
 {
 	const uint64_t wide = XCR0_SSE | XCR0_AVX;
 	leaf1_ecx &= cpuid(1, 0).ecx & (CPUID1_ECX_SSSE3 | CPUID1_ECX_PCLMULQDQ | CPUID1_ECX_AES | CPUID1_ECX_MOVBE |
@@ -85,6 +81,11 @@ uint64_t aead_init_limited(uint32_t leaf1_ecx, uint32_t leaf7_ebx)
 	OPENSSL_ia32cap_P[2] = leaf7_ebx;
 	for (unsigned c = 0; c < AEAD_CIPHERS; c++)
 		implementation[c] = ciphers[c].choose(leaf1_ecx, leaf7_ebx);
+}
+
+uint64_t aead_init_limited(uint32_t leaf1_ecx, uint32_t leaf7_ebx)
+{
+	choose_features(leaf1_ecx, leaf7_ebx);
 	return choose_cipher();
 }
 
@@ -93,22 +94,25 @@ void aead_init(void)
 {
 	static const uint32_t without[] = { 0, CPUID1_ECX_AVX, CPUID1_ECX_AVX | CPUID1_ECX_SSSE3 };
 	uint64_t best = UINT64_MAX;
+	enum aead_cipher cipher = AEAD_CHACHA20_POLY1305;
 	unsigned pick = 0;
 	for (unsigned i = 0; i < ARRAY_SIZE(without); i++) {
 		uint64_t ticks = aead_init_limited(~without[i], UINT32_MAX);
 		if (ticks < best) {
 			best = ticks;
 			pick = i;
+			cipher = preferred;
 		}
 	}
-	(void)aead_init_limited(~without[pick], UINT32_MAX);
+	choose_features(~without[pick], UINT32_MAX);
+	preferred = cipher;
 }
 
 /* The assembly's own variables: it needs less than 1.5 KiB below the ciphers' frames. */
 static __attribute__((noinline)) void wipe_stack(void)
 {
 	uint8_t below[KIB(2)];
-	crypto_wipe(below, sizeof(below));
+	wipe(below, sizeof(below));
 }
 
 /*
@@ -133,7 +137,7 @@ void aead_key_set(struct aead_key *k, enum aead_cipher c, const uint8_t *key)
 	leave();
 }
 
-void aead_key_wipe(struct aead_key *k) { crypto_wipe(k, sizeof(*k)); }
+void aead_key_wipe(struct aead_key *k) { wipe(k, sizeof(*k)); }
 
 static void crypt(const struct aead_key *k, const struct aead_op *op, uint8_t tag[AEAD_TAG])
 {
@@ -158,7 +162,7 @@ int aead_open(const struct aead_key *k, const uint8_t nonce[AEAD_NONCE], const v
 		differ |= tag[i] ^ right[i];
 		__asm__("" : "+r"(differ)); /* or the loop may end at the first difference */
 	}
-	crypto_wipe(right, sizeof(right));
+	wipe(right, sizeof(right));
 	if (!differ)
 		return 0;
 	memset(out, 0, len);

@@ -7,6 +7,7 @@
 #include "arch/x86/hw/cpuid_bits.h"
 #include "crypto/ciphers.h"
 #include "crypto/openssl.h"
+#include "kernel/base/wipe.h"
 #include <string.h>
 
 #define BLOCK 16 /* Poly1305's */
@@ -60,6 +61,6 @@ void chacha20_crypt(const void *schedule, const struct aead_op *op, uint8_t tag[
 	put_le64(lengths + 8, op->len);
 	add(&m, lengths, sizeof(lengths));
 	m.f.emit(&m.poly, tag, block0 + 4);
-	crypto_wipe(block0, sizeof(block0));
-	crypto_wipe(&m, sizeof(m));
+	wipe(block0, sizeof(block0));
+	wipe(&m, sizeof(m));
 }

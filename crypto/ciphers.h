@@ -14,8 +14,6 @@ struct aead_op {
 	size_t len;
 };
 
-void crypto_wipe(void *p, size_t n); /* memset that is not optimised away */
-
 /* By CPUID leaf 1 ECX and leaf 7 EBX: the name of the implementation used from now on, or NULL. */
 const char *gcm_choose(uint32_t leaf1_ecx, uint32_t leaf7_ebx);
 void gcm_key_set(void *schedule, const uint8_t *key);

@@ -6,6 +6,7 @@
 #include "arch/x86/hw/cpuid_bits.h"
 #include "crypto/ciphers.h"
 #include "crypto/openssl.h"
+#include "kernel/base/wipe.h"
 #include <string.h>
 
 #define BLOCK 16
@@ -45,8 +46,8 @@ void gcm_key_set(void *schedule, const uint8_t *key)
 	aesni_ctr32_encrypt_blocks(zeros, h, 1, &k->aes, zeros);
 	uint64_t numbers[2] = { get_be64(h), get_be64(h + 8) };
 	flavour->init(k->table, numbers);
-	crypto_wipe(h, sizeof(h));
-	crypto_wipe(numbers, sizeof(numbers));
+	wipe(h, sizeof(h));
+	wipe(numbers, sizeof(numbers));
 }
 
 static void set_counter(uint8_t counter[BLOCK], uint32_t n) { put_le32(counter + AEAD_NONCE, __builtin_bswap32(n)); }
@@ -75,7 +76,7 @@ static void crypt(const struct gcm_key *k, uint8_t counter[BLOCK], const uint8_t
 		memcpy(last, in + whole, rest);
 		aesni_ctr32_encrypt_blocks(last, last, 1, &k->aes, counter);
 		memcpy(out + whole, last, rest);
-		crypto_wipe(last, sizeof(last));
+		wipe(last, sizeof(last));
 	}
 }
 
@@ -102,5 +103,5 @@ void gcm_crypt(const void *schedule, const struct aead_op *op, uint8_t tag[AEAD_
 
 	set_counter(counter, 1);
 	aesni_ctr32_encrypt_blocks(g.xi, tag, 1, &k->aes, counter);
-	crypto_wipe(&g, sizeof(g));
+	wipe(&g, sizeof(g));
 }

@@ -13,6 +13,7 @@
 #include "drivers/pci_bus.h"
 #include "drivers/piix4.h"
 #include "drivers/uart_16550.h"
+#include "kernel/base/wipe.h"
 #include "kernel/acpi_host.h"
 #include "kernel/conf.h"
 #include "kernel/console.h"
@@ -116,8 +117,7 @@ static void take_handoff(const struct handoff *h)
 {
 	log_text(hva_of(h->messages), h->messages_size);
 	(void)conf_parse(&conf, hva_of(h->config), h->config_size); /* problems are logged at the end of boot */
-	memset(hva_of(h->config), 0, h->config_size);               /* it may hold keys */
-	__asm__ volatile("" ::: "memory");
+	wipe(hva_of(h->config), h->config_size);                    /* it may hold keys */
 	const struct handoff_file *f = hva_of(h->files);
 	files = calloc(h->nfiles + 1, sizeof(*files));
 	if (!files)

@@ -6,6 +6,7 @@
  */
 #include "kernel/random.h"
 #include "arch/x86/cpu.h"
+#include "kernel/base/wipe.h"
 #include "kernel/spinlock.h"
 #include <string.h>
 
@@ -109,7 +110,6 @@ void random_bytes(void *buf, size_t n)
 		p += k;
 		n -= k;
 	}
-	memset(block, 0, sizeof(block));
-	__asm__ volatile("" ::"r"(block) : "memory"); /* or the memset is dropped */
+	wipe(block, sizeof(block));
 	spin_unlock_irqrestore(&lock, flags);
 }

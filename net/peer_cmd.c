@@ -5,8 +5,8 @@
 #include "kernel/random.h"
 #include "kernel/time.h"
 #include "net/net.h"
-#include "net/tls_record.h"
 #include "net/trust.h"
+#include "kernel/base/wipe.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -48,8 +48,8 @@ static int peer_key(struct con *c, int argc unused, char **argv unused)
 	/* Not with --json: what a script keeps is read by others. */
 	out_text(c, "key = %s\nThis line goes into both hosts' tern.conf, each one's [peer] section for the other.\n",
 		 text);
-	tls_wipe(key, sizeof(key));
-	tls_wipe(text, sizeof(text));
+	wipe(key, sizeof(key));
+	wipe(text, sizeof(text));
 	return 0;
 }
 

@@ -197,7 +197,8 @@ static void give_credit(struct tcp_stream *t)
 	t->credit = 0;
 }
 
-void tcp_stream_widen(struct tcp_stream *t)
+/* Give the peer as much of the window as he has been kept from. Core lock held. */
+static void widen(struct tcp_stream *t)
 {
 	open_window(t->pcb, t->held);
 	t->held = 0;
@@ -208,7 +209,7 @@ void stream_tcp_trust(struct stream *s)
 	if (s->ops != &tcp_ops)
 		return;
 	NET_CORE_LOCK();
-	tcp_stream_widen(tcp_of(s));
+	widen(tcp_of(s));
 	if (tcp_of(s)->pcb)
 		tcp_setprio(tcp_of(s)->pcb, TCP_PRIO_MAX);
 	NET_CORE_UNLOCK();
@@ -241,7 +242,7 @@ static void tcp_stream_close(struct stream *s)
 	if (t->pcb && !t->err && !t->s.err && !t->rx && !t->cur) {
 		struct tcp_pcb *pcb = t->pcb;
 		give_credit(t);
-		tcp_stream_widen(t); /* lwIP resets a connection whose window is not all open: data may be unread */
+		widen(t); /* lwIP resets a connection whose window is not all open: data may be unread */
 		detach(pcb);
 		tcp_poll(pcb, on_linger, LINGER_TICKS);
 		t->pcb = NULL;

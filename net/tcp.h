@@ -28,7 +28,5 @@ struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [r] its reading task */
 struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb);
 /* The handshake is done, core lock held. */
 void tcp_stream_established(struct tcp_pcb *pcb);
-/* Give the peer as much of the window as he has been kept from. Core lock held. */
-void tcp_stream_widen(struct tcp_stream *t);
 /* What lwIP says, as -errno. */
 int tcp_stream_errno(err_t e, bool connecting);

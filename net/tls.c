@@ -6,6 +6,7 @@
 #include "net/tls.h"
 #include "kernel/time.h"
 #include "net/tls_handshake.h"
+#include "kernel/base/wipe.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,7 +172,7 @@ static void tls_close(struct stream *s)
 	if (!s->err && !t->below->err)
 		(void)say_end(t, time_ns()); /* nobody waits for it: without, the peer finds its end missing */
 	stream_close(t->below);
-	tls_wipe(t, sizeof(*t));
+	wipe(t, sizeof(*t));
 	free(t);
 }
 
@@ -207,7 +208,7 @@ static int establish(struct stream **s, struct tls_psk *psk, int (*find)(void *a
 	int err = tls_handshake(*s, psk, find, arg, deadline_ns, &k);
 	if (!err)
 		err = wrap(s, &k, find);
-	tls_wipe(&k, sizeof(k));
+	wipe(&k, sizeof(k));
 	return err;
 }
 
@@ -215,7 +216,7 @@ int tls_connect(struct stream **s, const struct tls_psk *psk, uint64_t deadline_
 {
 	struct tls_psk p = *psk;
 	int err = establish(s, &p, NULL, NULL, deadline_ns);
-	tls_wipe(&p, sizeof(p));
+	wipe(&p, sizeof(p));
 	return err;
 }
 
@@ -223,7 +224,7 @@ int tls_accept(struct stream **s, int (*find)(void *arg, struct tls_psk *psk), v
 {
 	struct tls_psk p = { .id_len = 0 };
 	int err = establish(s, &p, find, arg, deadline_ns);
-	tls_wipe(&p, sizeof(p));
+	wipe(&p, sizeof(p));
 	return err;
 }
 

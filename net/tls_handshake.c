@@ -9,6 +9,7 @@
 #include "net/tls_handshake.h"
 #include "kernel/random.h"
 #include "kernel/sync.h"
+#include "kernel/base/wipe.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,7 +180,7 @@ int tls_handshake(struct stream *s, struct tls_psk *psk, int (*find)(void *arg, 
 	mbedtls_ssl_free(&h->ssl);
 	mbedtls_ssl_config_free(&h->conf);
 	mutex_unlock(&computing);
-	tls_wipe(h, sizeof(*h));
+	wipe(h, sizeof(*h));
 	free(h);
 	return err;
 }

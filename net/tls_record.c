@@ -3,13 +3,8 @@
 #include "net/tls_record.h"
 #include "mbedtls/hkdf.h"
 #include "mbedtls/md.h"
+#include "kernel/base/wipe.h"
 #include <string.h>
-
-void tls_wipe(void *p, size_t n)
-{
-	memset(p, 0, n);
-	__asm__ volatile("" ::"r"(p) : "memory");
-}
 
 /* Neither can fail: SHA-256 is there, and no length is out of bounds. */
 static void expand(const uint8_t secret[TLS_SECRET], const void *info, size_t info_len, uint8_t *out, size_t len)
@@ -23,7 +18,7 @@ void tls_hkdf(const uint8_t *key, size_t key_len, const void *info, size_t info_
 	uint8_t prk[TLS_SECRET];
 	BUG_ON(mbedtls_hkdf_extract(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), NULL, 0, key, key_len, prk));
 	expand(prk, info, info_len, out, len);
-	tls_wipe(prk, sizeof(prk));
+	wipe(prk, sizeof(prk));
 }
 
 /* HKDF-Expand-Label with an empty context, RFC 8446 7.1. */
@@ -43,7 +38,7 @@ void tls_half_init(struct tls_half *h, enum aead_cipher c, const uint8_t secret[
 	expand_label(secret, "key", key, c == AEAD_AES_128_GCM ? 16 : 32);
 	expand_label(secret, "iv", h->iv, sizeof(h->iv));
 	aead_key_set(&h->key, c, key);
-	tls_wipe(key, sizeof(key));
+	wipe(key, sizeof(key));
 }
 
 void tls_half_update(struct tls_half *h)
@@ -51,7 +46,7 @@ void tls_half_update(struct tls_half *h)
 	uint8_t next[TLS_SECRET];
 	expand_label(h->secret, "traffic upd", next, sizeof(next));
 	tls_half_init(h, h->cipher, next);
-	tls_wipe(next, sizeof(next));
+	wipe(next, sizeof(next));
 }
 
 /* The initialisation vector with the record's number over its end, RFC 8446 5.3. */

@@ -44,5 +44,3 @@ int tls_open(struct tls_half *h, uint8_t *rec, size_t body_len, uint8_t *type) m
 int tls_body_len(const uint8_t header[TLS_HEADER]) must_check;
 /* HKDF (RFC 5869) with SHA-256, both steps, no salt; out: at most 32 bytes. */
 void tls_hkdf(const uint8_t *key, size_t key_len, const void *info, size_t info_len, uint8_t *out, size_t len);
-/* memset to zeros that no compiler leaves out. */
-void tls_wipe(void *p, size_t n);

@@ -18,6 +18,7 @@
 #include "net/net.h"
 #include "net/tls.h"
 #include "net/tls_record.h"
+#include "kernel/base/wipe.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -149,7 +150,7 @@ static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const
 	identity(&psk, name, ip);
 	derive(key, &psk);
 	err = tls_connect(s, &psk, deadline_ns);
-	tls_wipe(&psk, sizeof(psk));
+	wipe(&psk, sizeof(psk));
 	if (err) {
 		stream_close(*s);
 		*s = NULL;
