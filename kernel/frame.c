@@ -48,6 +48,8 @@ static uint16_t fold(uint64_t sum)
 	return (uint16_t)~sum;
 }
 
+uint16_t frame_checksum(const uint8_t *p, size_t n, uint64_t sum) { return fold(sum_words(p, n, sum)); }
+
 size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n)
 {
 	uint8_t *out = buf;
@@ -80,7 +82,7 @@ bool frame_finish_csum(uint8_t *buf, size_t len, uint16_t csum_start, uint16_t c
 	size_t at = (size_t)csum_start + csum_offset;
 	if (csum_start >= len || at + 2 > len)
 		return false;
-	uint16_t csum = fold(sum_words(buf + csum_start, len - csum_start, 0));
+	uint16_t csum = frame_checksum(buf + csum_start, len - csum_start, 0);
 	put_be16(buf + at, csum ? csum : 0xffff); /* 0 would mean "none" to UDP (RFC 768) */
 	return true;
 }
@@ -122,7 +124,7 @@ static uint16_t tcp_csum(const struct frame_tcp *t, uint8_t *seg, size_t len)
 	size_t tcp_len = len - t->tcp;
 	put_be16(tcp + 16, 0);
 	uint64_t sum = t->v6 ? sum_words(ip + 8, 32, 0) : sum_words(ip + 12, 8, 0); /* pseudo header: RFC 9293 3.1 */
-	return fold(sum_words(tcp, tcp_len, sum + PROTO_TCP + tcp_len));
+	return frame_checksum(tcp, tcp_len, sum + PROTO_TCP + tcp_len);
 }
 
 bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, uint8_t *buf, size_t len), void *arg)
@@ -162,7 +164,7 @@ bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, u
 			put_be16(ip + 2, (uint16_t)(len - t.ip));
 			put_be16(ip + 4, id++);
 			put_be16(ip + 10, 0);
-			put_be16(ip + 10, fold(sum_words(ip, t.tcp - t.ip, 0)));
+			put_be16(ip + 10, frame_checksum(ip, t.tcp - t.ip, 0));
 		}
 		put_be32(tcp + 4, seq + (uint32_t)off);
 		tcp[13] = tcp_flags;

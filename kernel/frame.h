@@ -44,6 +44,8 @@ size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n);
 void frame_init_flat(struct frame *f, void *buf, size_t len);
 /* Finish a partial checksum in software in buf, a flat copy of the frame. False if the offsets do not fit. */
 bool frame_finish_csum(uint8_t *buf, size_t len, uint16_t csum_start, uint16_t csum_offset);
+/* The Internet checksum (RFC 1071), complemented, of n bytes on top of a sum of big-endian words. Pure. */
+uint16_t frame_checksum(const uint8_t *p, size_t n, uint64_t sum);
 /*
  * Cut a GSO frame (or pass a plain one) into frames that fit on a wire, checksums finished, using buf (at least
  * FRAME_WIRE_MAX bytes) as scratch; calls out() for each. False if its headers are malformed.

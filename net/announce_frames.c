@@ -6,16 +6,6 @@
 
 /* ---- parts ---- */
 
-/* Ones' complement sum of big-endian words (RFC 1071), on top of sum, folded. n is even. */
-static uint16_t checksum(const uint8_t *p, size_t n, uint32_t sum)
-{
-	for (size_t i = 0; i < n; i += 2)
-		sum += get_be16(p + i);
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
-
 static size_t padded(uint8_t *buf, size_t len)
 {
 	if (len < ETH_PADDED)
@@ -35,11 +25,10 @@ static size_t arp(uint8_t *buf, const uint8_t mac[ETH_ALEN], unsigned type, uint
 		  const uint8_t target_mac[ETH_ALEN])
 {
 	static const uint8_t all[ETH_ALEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-	static const uint8_t head[] = { 0, 1, 8, 0, ETH_ALEN, 4, 0 }; /* Ethernet, IPv4, their lengths */
 	uint8_t *p = ethernet(buf, all, mac, type);
 
-	memcpy(p, head, sizeof(head));
-	p[ARP_OP + 1] = op;
+	memcpy(p, packet_arp_head, ARP_OP);
+	put_be16(p + ARP_OP, op);
 	memcpy(p + ARP_SENDER_MAC, mac, ETH_ALEN);
 	memcpy(p + ARP_SENDER_IP, ip4, 4);
 	memcpy(p + ARP_TARGET_MAC, target_mac, ETH_ALEN);
@@ -67,13 +56,13 @@ static uint8_t *igmp_begin(uint8_t *buf, const uint8_t mac[ETH_ALEN], const uint
 	memcpy(p + IP4_SRC, src, 4);
 	memcpy(p + IP4_DST, ip, 4);
 	memcpy(p + IP4_HDR, alert, sizeof(alert));
-	put_be16(p + IP4_CSUM, checksum(p, head, 0));
+	put_be16(p + IP4_CSUM, frame_checksum(p, head, 0));
 	return p + head;
 }
 
 static size_t igmp_end(uint8_t *buf, uint8_t *igmp, size_t len)
 {
-	put_be16(igmp + IGMP_CSUM, checksum(igmp, len, 0));
+	put_be16(igmp + IGMP_CSUM, frame_checksum(igmp, len, 0));
 	return padded(buf, (size_t)(igmp + len - buf));
 }
 
@@ -100,8 +89,8 @@ static uint8_t *icmp6_begin(uint8_t *buf, const uint8_t mac[ETH_ALEN], const uin
 /* The checksum covers both addresses, length and protocol as well (RFC 8200, 8.1). */
 static size_t icmp6_end(uint8_t *buf, uint8_t *icmp, size_t len)
 {
-	uint32_t pseudo = (uint16_t)~checksum(buf + ETH_HLEN + IP6_SRC, 32, (uint32_t)len + PROTO_ICMPV6);
-	put_be16(icmp + ICMP6_CSUM, checksum(icmp, len, pseudo));
+	uint32_t pseudo = (uint16_t)~frame_checksum(buf + ETH_HLEN + IP6_SRC, 32, (uint32_t)len + PROTO_ICMPV6);
+	put_be16(icmp + ICMP6_CSUM, frame_checksum(icmp, len, pseudo));
 	return padded(buf, (size_t)(icmp + len - buf));
 }
 
@@ -175,7 +164,7 @@ size_t announce_mld_report(uint8_t *buf, const uint8_t mac[ETH_ALEN], const stru
 	if (!n)
 		return 0;
 	for (unsigned i = LEARN_IP6; i--;)
-		if (learn_is_link_local(s->ip6 + 16 * i))
+		if (packet_is_link_local(s->ip6 + 16 * i))
 			src = s->ip6 + 16 * i;
 	size_t len = MLD_HDR + MLD_RECORD * n;
 	uint8_t *p = icmp6_begin(buf, mac, src, 22, true, len);

@@ -127,7 +127,7 @@ static bool own_ip4(const struct bridge_policy *p, const uint8_t ip4[4])
 /* A link-local address (RFC 4291 2.5.6) is each machine's own to make. */
 static bool own_ip6(const struct bridge_policy *p, const uint8_t ip[16])
 {
-	return !has_list(p) || (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80) || in_list(p, ip);
+	return !has_list(p) || packet_is_link_local(ip) || in_list(p, ip);
 }
 
 static bool of_host(const struct bridge_hosts *hosts, const uint8_t ip4[4])
@@ -162,9 +162,8 @@ static enum bridge_drop walk_ethernet(struct walk *w)
 
 static enum bridge_drop walk_arp(struct walk *w)
 {
-	static const uint8_t ip4_on_ethernet[] = { 0, 1, ETHERTYPE_IPV4 >> 8, 0, ETH_ALEN, 4 };
 	const uint8_t *arp = w->h + w->l3;
-	if (w->n < w->l3 + ARP_LEN || memcmp(arp, ip4_on_ethernet, sizeof(ip4_on_ethernet)))
+	if (w->n < w->l3 + ARP_LEN || memcmp(arp, packet_arp_head, ARP_OP))
 		return BRIDGE_DROP_ARP;
 	w->l4 = w->judged = w->l3 + ARP_LEN;
 	/* Who probes an address (RFC 5227 2.1.1) has no other one yet, and takes it away from its owner. */

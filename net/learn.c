@@ -62,7 +62,7 @@ static void igmp(const struct look *k, const uint8_t *p, size_t len)
 
 static void mld(const struct look *k, const uint8_t *src, const uint8_t *p, size_t len)
 {
-	if (learn_is_link_local(src))
+	if (packet_is_link_local(src))
 		learned(k, LEARN_HOST6, src);
 	if (p[0] == MLD_REPORT2)
 		records(k, true, p, len);
@@ -106,9 +106,8 @@ static void icmp6(const struct look *k, const uint8_t *ip, const uint8_t *p, siz
 
 static void arp(const struct look *k, const uint8_t *mac, const uint8_t *p, size_t len)
 {
-	static const uint8_t ethernet_ip4[] = { 0, 1, 8, 0, ETH_ALEN, 4, 0 };
-	if (len >= ARP_LEN && !memcmp(p, ethernet_ip4, sizeof(ethernet_ip4)) &&
-	    (p[ARP_OP + 1] == ARP_OP_REQUEST || p[ARP_OP + 1] == ARP_OP_REPLY) &&
+	if (len >= ARP_LEN && !memcmp(p, packet_arp_head, ARP_OP) &&
+	    (get_be16(p + ARP_OP) == ARP_OP_REQUEST || get_be16(p + ARP_OP) == ARP_OP_REPLY) &&
 	    !memcmp(p + ARP_SENDER_MAC, mac, ETH_ALEN))
 		learned(k, LEARN_HOST4, p + ARP_SENDER_IP);
 }

@@ -43,4 +43,3 @@ void learn_save(struct learn *l, uint64_t now_ns);
 void learn_loaded(struct learn *l, uint64_t now_ns);
 bool learn_is_sane(const struct learn_state *s);
 bool learn_is_free(const uint8_t *ip, unsigned width); /* is this place of a table free? */
-bool learn_is_link_local(const uint8_t ip6[16]);       /* fe80::/10 */

@@ -32,8 +32,6 @@ bool learn_is_free(const uint8_t *ip, unsigned width)
 	return !memcmp(ip, none, width);
 }
 
-bool learn_is_link_local(const uint8_t ip6[16]) { return ip6[0] == 0xfe && (ip6[1] & 0xc0) == 0x80; }
-
 /* ---- entries ---- */
 
 struct learn_table learn_table(struct learn *l, enum learn_kind kind)

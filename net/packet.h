@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What guests' ARP, neighbour discovery and multicast membership look like on the wire, for those who read it (learn.c)
- * and those who write it (announce_frames.c). Offsets, each from the start of its own header.
+ * What guests' ARP, neighbour discovery and multicast membership look like on the wire, for those who read it (learn.c,
+ * bridge_rules.c) and those who write it (announce_frames.c). Offsets, each from the start of its own header.
  */
 #pragma once
+#include "kernel/base/ether.h"
+
 enum { ETH_PADDED = 60 }; /* the shortest frame, without FCS */
 
 /* RFC 826 for Ethernet and IPv4; 8: sender, then target, each a MAC and an address. */
 enum { ARP_OP = 6, ARP_SENDER_MAC = 8, ARP_SENDER_IP = 14, ARP_TARGET_MAC = 18, ARP_TARGET_IP = 24, ARP_LEN = 28 };
+static const uint8_t packet_arp_head[ARP_OP] = { 0, 1, ETHERTYPE_IPV4 >> 8, 0, ETH_ALEN, 4 };
 enum { ARP_OP_REQUEST = 1, ARP_OP_REPLY = 2, ARP_OP_REVERSE = 3 /* RFC 903 */ };
 
 /* RFC 791, 8200 */
 enum { IP4_LEN = 2, IP4_FRAG = 6, IP4_TTL = 8, IP4_PROTO = 9, IP4_CSUM = 10, IP4_SRC = 12, IP4_DST = 16, IP4_HDR = 20 };
 enum { IP6_PAYLOAD = 4, IP6_NEXT = 6, IP6_HOPS = 7, IP6_SRC = 8, IP6_DST = 24, IP6_HDR = 40 };
+/* fe80::/10 (RFC 4291, 2.5.6). */
+static inline bool packet_is_link_local(const uint8_t ip6[16]) { return ip6[0] == 0xfe && (ip6[1] & 0xc0) == 0x80; }
 enum { PROTO_HOP_BY_HOP = 0, PROTO_IGMP = 2 };
 #define IP4_FRAG_MASK 0x3fff /* of IP4_FRAG: it is a piece of a packet */
 
