@@ -157,13 +157,13 @@ def send_as(mac, count):
             s.send(frame)
 
 
-class Capture:
-    """Every frame that a host sends by its tap, from now to stop()."""
+class Sniffer:
+    """Frames of one EtherType on one device, as (time.monotonic(), what take() makes of a frame) in .frames, from now to stop()."""
 
-    def __init__(self, tap):
-        self.frames = []  # (time.monotonic(), frame)
-        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        self.sock.bind((tap, ETH_P_ALL))
+    def __init__(self, device, ethertype):
+        self.frames = []
+        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
+        self.sock.bind((device, ethertype))
         self.stopping = False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -171,15 +171,26 @@ class Capture:
     def _run(self):
         while not self.stopping:
             if select.select([self.sock], [], [], 0.1)[0]:
-                frame, where = self.sock.recvfrom(2048)
-                if where[2] != socket.PACKET_OUTGOING:
-                    self.frames.append((time.monotonic(), frame))
+                got = self.take(*self.sock.recvfrom(2048))
+                if got:
+                    self.frames.append((time.monotonic(), got))
 
     def stop(self):
         self.stopping = True
         self.thread.join(2)
         self.sock.close()
         return self.frames
+
+
+class Capture(Sniffer):
+    """Every frame that a host sends by its tap."""
+
+    def __init__(self, tap):
+        super().__init__(tap, ETH_P_ALL)
+
+    @staticmethod
+    def take(frame, where):
+        return frame if where[2] != socket.PACKET_OUTGOING else None
 
 
 def decode_rarp(frame):
@@ -193,23 +204,15 @@ def decode_rarp(frame):
             "tpa": socket.inet_ntoa(tpa), "length": len(frame)}
 
 
-class RarpWatch:
-    """Catches every RARP frame that crosses the switch, from start() to stop()."""
+class RarpWatch(Sniffer):
+    """Every RARP frame that crosses the switch, as decode_rarp has it."""
 
     def __init__(self):
-        self.frames = []  # (time.monotonic(), frame as decode_rarp has it)
-        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_RARP))
-        self.sock.bind((BRIDGE, ETH_P_RARP))
-        self.stopping = False
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        super().__init__(BRIDGE, ETH_P_RARP)
 
-    def _run(self):
-        while not self.stopping:
-            if select.select([self.sock], [], [], 0.1)[0]:
-                f = decode_rarp(self.sock.recv(2048))
-                if f:
-                    self.frames.append((time.monotonic(), f))
+    @staticmethod
+    def take(frame, _):
+        return decode_rarp(frame)
 
     def of(self, mac):
         """The frames that announce this MAC."""
@@ -220,8 +223,3 @@ class RarpWatch:
         while len(self.of(mac)) < count and time.monotonic() < end:
             time.sleep(0.02)
         return self.of(mac)
-
-    def stop(self):
-        self.stopping = True
-        self.thread.join(2)
-        self.sock.close()
