@@ -214,12 +214,14 @@ static void take_key(struct parse *p, const struct span *line)
 			end = s;
 	value = trim(equals + 1, end);
 	if (!p->in_section) {
-		conf_problem(p->c, p->line, "'%.*s' stands before the first section; ignored", SHOW(key));
+		conf_problem(p->c, p->line, "'%.*s' stands before the first section; ignored", (int)MIN(key.len, 24UL),
+			     key.p);
 	} else if (p->skip) {
 		/* The section's own line has been reported. */
 	} else if (!conf_is_word(key.p, key.len) || !fits(name, sizeof(name), &key)) {
+		/* Not all of it: it may be a secret that lost its name. */
 		conf_problem(p->c, p->line, "'%.*s' cannot be a key (1 to %d letters, digits, '_', '-', '.'); ignored",
-			     SHOW(key), (int)sizeof(name) - 1);
+			     (int)MIN(key.len, 12UL), key.p, (int)sizeof(name) - 1);
 	} else if (value.len >= sizeof(e->value)) {
 		conf_problem(p->c, p->line, "%s: the value is longer than %d characters; ignored", name,
 			     (int)sizeof(e->value) - 1);

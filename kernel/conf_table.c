@@ -210,9 +210,10 @@ static int net_parse(const struct conf_key *k, const char *s, void *field, struc
 }
 const struct conf_type conf_type_net = { .parse = net_parse };
 
-static int secret_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
+static int secret_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
-	return conf_parse_hex(s, field, k->size);
+	int err = conf_parse_hex(s, field, k->size);
+	return !err && s[strspn(s, "0")] == '\0' ? why_set(w, -EINVAL, "zeros alone are no secret") : err;
 }
 const struct conf_type conf_type_secret = { .parse = secret_parse, .secret = true };
 
@@ -272,9 +273,9 @@ bool conf_read(struct conf_reader *r, void *obj)
 			no_key(r, e);
 		else if (k->type->parse(k, e->value, o + k->off, &w))
 			conf_wrong(r, k->key, "write %s%s%s", k->help, w.text[0] ? "; " : "", w.text);
-		if (k && k->type->secret)
-			memset(e->value, 0,
-			       sizeof(e->value)); /* no compiler leaves this out: the entry is looked at again */
+		/* A secret, or maybe one under a wrong name. The entry is looked at again: no compiler leaves this out. */
+		if (!k || k->type->secret)
+			memset(e->value, 0, sizeof(e->value));
 	}
 	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
 		if (!k->def && !conf_get(r->c, t->kind, r->name, k->key))

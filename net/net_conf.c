@@ -92,8 +92,10 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 	if (!p.insecure && !conf_get(c, "peer", name, "key"))
 		conf_wrong(&r, "",
 			   "no key: this host cannot speak with it. `peer key` makes one, for both hosts' files");
-	if (net_key_is_set(p.key) && p.insecure)
-		conf_wrong(&r, "insecure", "it has a key, which is used");
+	if (p.insecure && (conf_get(c, "peer", name, "key") || conf_get(c, "peer", name, "key_next"))) {
+		p.insecure = 0; /* whoever writes a key, even a wrong one, does not want to speak in clear */
+		conf_wrong(&r, "insecure", "there is a key, so nothing goes in clear");
+	}
 	if (conf->npeers == NET_PEERS_MAX)
 		conf_wrong(&r, "", "one too many: at most %d", NET_PEERS_MAX);
 	else

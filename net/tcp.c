@@ -15,6 +15,7 @@
 
 #define POLL_TICKS       2                 /* of TCP_SLOW_INTERVAL: 200 ms */
 #define LINGER_TICKS     200               /* 20 s */
+#define LINGER_UNPROVED  10                /* 1 s: to hear why he is refused */
 #define USER_TIMEOUT_NS  (20 * NS_PER_SEC) /* data sent and not one byte acknowledged for that long: the peer is gone */
 #define NRTX_CAP         3 /* retransmit at least every few seconds, so that a link that comes back is used soon */
 #define KEEP_IDLE_MS     5000
@@ -210,6 +211,7 @@ void stream_tcp_trust(struct stream *s)
 		return;
 	NET_CORE_LOCK();
 	widen(tcp_of(s));
+	tcp_of(s)->unproved = false;
 	if (tcp_of(s)->pcb)
 		tcp_setprio(tcp_of(s)->pcb, TCP_PRIO_MAX);
 	NET_CORE_UNLOCK();
@@ -232,8 +234,8 @@ static err_t on_linger(void *arg unused, struct tcp_pcb *pcb)
 }
 
 /*
- * What was written still goes out, by lwIP alone, within LINGER_TICKS. After an error, or with data unread, the peer
- * gets a reset.
+ * What was written still goes out, by lwIP alone, within LINGER_TICKS; who has proved nothing gives his place to
+ * whoever comes meanwhile. After an error, or with data unread, the peer gets a reset.
  */
 static void tcp_stream_close(struct stream *s)
 {
@@ -244,7 +246,9 @@ static void tcp_stream_close(struct stream *s)
 		give_credit(t);
 		widen(t); /* lwIP resets a connection whose window is not all open: data may be unread */
 		detach(pcb);
-		tcp_poll(pcb, on_linger, LINGER_TICKS);
+		tcp_poll(pcb, on_linger, t->unproved ? LINGER_UNPROVED : LINGER_TICKS);
+		if (t->unproved)
+			tcp_setprio(pcb, TCP_PRIO_MIN);
 		t->pcb = NULL;
 		if (tcp_close(pcb) != ERR_OK)
 			tcp_abort(pcb);

@@ -53,8 +53,10 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	if (!t)
 		goto fail;
 	t->connected = true;
+	t->unproved = true;
 	t->held = pcb->rcv_wnd > UNPROVED_WND ? pcb->rcv_wnd - UNPROVED_WND : 0;
 	pcb->rcv_wnd = pcb->rcv_ann_wnd = pcb->rcv_wnd - t->held;
+	pcb->rcv_ann_right_edge = pcb->rcv_nxt + pcb->rcv_ann_wnd; /* the SYN had no room to announce more */
 	t->s.ip = pcb->remote_ip.addr;
 	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", ip4_text(t->s.ip).s, pcb->remote_port);
 	tcp_stream_established(pcb);
@@ -112,7 +114,7 @@ int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(voi
 	struct tcp_pcb *pcb = tcp_new();
 	if (!pcb)
 		goto out;
-	tcp_setprio(pcb, TCP_PRIO_MIN);
+	tcp_setprio(pcb, TCP_PRIO_MIN + 1); /* and so do those that come in: above who has been refused */
 	err = tcp_bind(pcb, IP_ADDR_ANY, port) == ERR_OK ? 0 : -EADDRINUSE;
 	struct tcp_pcb *listening = err ? NULL : tcp_listen_with_backlog(pcb, BACKLOG); /* frees pcb */
 	if (!listening) {

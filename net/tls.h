@@ -4,8 +4,7 @@
  * handshake; after it records are tls_record.c's, for either cipher that this CPU has (crypto/aead.h). Keys change of
  * themselves (KeyUpdate). There are no certificates, no tickets, no early data and no older version.
  *
- * Who has not proved the key costs a handshake's state, some 10 KiB, and no public-key computation; buffers for records
- * come after that.
+ * Who has not proved the key costs a handshake's state, some 10 KiB; buffers for records come after that.
  */
 #pragma once
 #include "net/stream.h"

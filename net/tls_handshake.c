@@ -9,9 +9,12 @@
 #include "net/tls_handshake.h"
 #include "kernel/random.h"
 #include "kernel/sync.h"
+#include "kernel/time.h"
 #include "kernel/base/wipe.h"
 #include <stdlib.h>
 #include <string.h>
+
+#define BYTES_MAX 8192 /* of a peer's handshake, which is some 500 bytes */
 
 struct handshake {
 	mbedtls_ssl_context ssl;
@@ -142,9 +145,14 @@ static int step(struct handshake *h)
 	return err;
 }
 
+/* A peer who sends for ever what mbedTLS passes over, such as warnings, has the deadline and BYTES_MAX all the same. */
 static int run(struct handshake *h, struct stream *s, uint64_t deadline_ns)
 {
-	for (;;) {
+	for (size_t bytes = 0;; bytes += h->in_len) {
+		if (time_ns() >= deadline_ns)
+			return -ETIMEDOUT;
+		if (bytes > BYTES_MAX)
+			return -EPROTO;
 		int err = step(h), io = h->n_out ? stream_write(s, h->outgoing, h->n_out, deadline_ns) : 0;
 		h->n_out = 0;
 		if (err && err != MBEDTLS_ERR_SSL_WANT_READ)

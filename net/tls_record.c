@@ -1,22 +1,60 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Protection of records (tls_record.h). */
 #include "net/tls_record.h"
-#include "mbedtls/hkdf.h"
-#include "mbedtls/md.h"
+#include "mbedtls/sha256.h"
 #include "kernel/base/wipe.h"
 #include <string.h>
 
-/* Neither can fail: SHA-256 is there, and no length is out of bounds. */
+#define BLOCK 64 /* SHA-256's, bytes */
+
+/* The hash of pad and the message's two parts. It cannot fail: mbedTLS's own SHA-256 is linked, in software. */
+static void sha256_of(const uint8_t pad[BLOCK], const void *a, size_t a_len, const void *b, size_t b_len,
+		      uint8_t out[TLS_SECRET])
+{
+	mbedtls_sha256_context c;
+	mbedtls_sha256_init(&c);
+	BUG_ON(mbedtls_sha256_starts(&c, 0) || mbedtls_sha256_update(&c, pad, BLOCK) ||
+	       mbedtls_sha256_update(&c, a, a_len) || mbedtls_sha256_update(&c, b, b_len) ||
+	       mbedtls_sha256_finish(&c, out));
+	mbedtls_sha256_free(&c); /* wiped */
+}
+
+/*
+ * HMAC-SHA256 (RFC 2104), on the stack: mbedTLS's HMAC and HKDF allocate, and who has not proved anything must not find
+ * out what happens here without memory. key_len is at most BLOCK.
+ */
+static void hmac(const uint8_t *key, size_t key_len, const void *a, size_t a_len, const void *b, size_t b_len,
+		 uint8_t out[TLS_SECRET])
+{
+	uint8_t pad[BLOCK] = { 0 }, inner[TLS_SECRET];
+	BUG_ON(key_len > BLOCK);
+	memcpy(pad, key, key_len);
+	for (unsigned i = 0; i < BLOCK; i++)
+		pad[i] ^= 0x36;
+	sha256_of(pad, a, a_len, b, b_len, inner);
+	for (unsigned i = 0; i < BLOCK; i++)
+		pad[i] ^= 0x36 ^ 0x5c;
+	sha256_of(pad, inner, sizeof(inner), NULL, 0, out);
+	wipe(pad, sizeof(pad));
+	wipe(inner, sizeof(inner));
+}
+
+/* HKDF-Expand (RFC 5869 2.3) to one hash's length at most. */
 static void expand(const uint8_t secret[TLS_SECRET], const void *info, size_t info_len, uint8_t *out, size_t len)
 {
-	BUG_ON(mbedtls_hkdf_expand(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), secret, TLS_SECRET, info, info_len,
-				   out, len));
+	static const uint8_t first = 1;
+	uint8_t t[TLS_SECRET];
+	BUG_ON(len > sizeof(t));
+	hmac(secret, TLS_SECRET, info, info_len, &first, 1, t);
+	memcpy(out, t, len);
+	wipe(t, sizeof(t));
 }
 
 void tls_hkdf(const uint8_t *key, size_t key_len, const void *info, size_t info_len, uint8_t *out, size_t len)
 {
+	static const uint8_t salt[TLS_SECRET];
 	uint8_t prk[TLS_SECRET];
-	BUG_ON(mbedtls_hkdf_extract(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), NULL, 0, key, key_len, prk));
+	hmac(salt, sizeof(salt), key, key_len, NULL, 0, prk);
 	expand(prk, info, info_len, out, len);
 	wipe(prk, sizeof(prk));
 }

@@ -151,11 +151,12 @@ static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const
 	derive(key, &psk);
 	err = tls_connect(s, &psk, deadline_ns);
 	wipe(&psk, sizeof(psk));
-	if (err) {
-		stream_close(*s);
-		*s = NULL;
-	}
-	return err;
+	if (!err)
+		return 0;
+	stream_close(*s);
+	*s = NULL;
+	/* TCP was answered: whatever happens then, it is not the silence that stream_tcp_connect would report so. */
+	return err == -ETIMEDOUT || err == -EHOSTUNREACH ? -EBUSY : err;
 }
 
 static int tell(const struct net_peer *p, int err, struct why *w)
@@ -170,6 +171,8 @@ static int tell(const struct net_peer *p, int err, struct why *w)
 		return why_set(w, err,
 			       "%s does not speak TLS: it runs a release before 0.4, or its file says insecure = yes",
 			       p->name);
+	if (err == -EBUSY)
+		return why_set(w, err, "%s answers, but did not finish the TLS handshake in time", p->name);
 	return why_set(w, err, "%s did not finish the TLS handshake: %s", p->name, err_name(err));
 }
 

@@ -4,6 +4,7 @@ The save/restore torture: tests/guest/torture takes page faults, interrupts, sin
 saved, destroyed and restored at random instants (the command `torture` of test builds). Its results must be those of an
 undisturbed run.
 """
+import collections
 import os
 import re
 
@@ -52,8 +53,11 @@ def hashes(host, life, laps, seconds):
     return re.findall(LAP, text)
 
 
-def run(host, instants, options=""):
-    """An undisturbed run's hash must be that of each lap of one that is disturbed; what was met."""
+def run(host, instants, events):
+    """
+    An undisturbed run's hash must be that of each lap of one that is disturbed. Instants are random, and the rare events are met more
+    seldom where the machine is slow: more rounds of them, six at most, until each was met.
+    """
     host.json("vm start torture")
     quiet = set(hashes(host, 1, 2, 60))
     assert len(quiet) == 1, quiet
@@ -61,13 +65,17 @@ def run(host, instants, options=""):
 
     host.json("vm start torture")
     hashes(host, 2, 1, 60)
-    met = host.json(f"torture torture {instants} {options}", 300)
-    print(met)
-    assert met["instants"] == instants
+    met = collections.Counter()
+    for seed in range(1, 7):
+        met.update(host.json(f"torture torture {instants} --seed {seed}", 300))
+        print(met)
+        assert met["instants"] == seed * instants
+        if all(met[e] for e in events):
+            break
     laps = len(hashes(host, 2, 1, 10))
     laps = hashes(host, 2, laps + 2, 60)  # one had begun when it ended
     assert set(laps) == quiet, f"undisturbed {quiet}, disturbed {laps}"
-    return met
+    assert all(met[e] for e in events), met
 
 
 @pytest.mark.parametrize("kind", ["amd", "intel"])
@@ -85,11 +93,9 @@ def test_illegal_vector(start, kind):
 @pytest.mark.parametrize("kind", ["amd", "intel"])
 def test_torture(start, kind):
     """With two CPUs the guest also changes its CPU. QEMU's breakpoints do not follow it there."""
-    met = run(start(kind, 2, "nobreak") if kind == "amd" else start(kind, 1), 500)
-    for event in ("user", "irq_off", "single_step", "halted", "irq", "exception", "event_next"):
-        assert met[event], f"{event} was not met: {met}"
+    run(start(kind, 2, "nobreak") if kind == "amd" else start(kind, 1), 500,
+        ("user", "irq_off", "single_step", "halted", "irq", "exception", "event_next"))
 
 
 def test_breakpoints_on_one_cpu(start):
-    met = run(start("amd", 1, "" if qemu_major() < 10 else "apart"), 200, "--seed 2")
-    assert met["user"] and met["exception"], met
+    run(start("amd", 1, "" if qemu_major() < 10 else "apart"), 200, ("user", "exception"))

@@ -58,8 +58,8 @@ int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadli
 	}
 	if (to == FAKE_HOSTS || fake_net.off[to] || fake_net.cut[from][to])
 		return why_set(w, -ETIMEDOUT, "no answer from %s", addr.s);
-	if (fake_net.refuses[to])
-		return why_set(w, -ECONNREFUSED, "%s refuses the connection", addr.s);
+	if (fake_net.fails[to])
+		return why_set(w, fake_net.fails[to], "no connection with %s", addr.s);
 	if (stream_pipe(ends, 1 << 16))
 		abort();
 	ends[0]->ip = ip;
@@ -81,7 +81,14 @@ int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadli
 	return 0;
 }
 
-int trust_accept(struct stream **s unused, uint64_t deadline_ns unused, struct why *w unused) { return 0; }
+int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w unused)
+{
+	uint8_t first;
+	if (!__atomic_load_n(&fake_net.unproved, __ATOMIC_SEQ_CST))
+		return fake_net.accepts;
+	int err = stream_read(*s, &first, 1, deadline_ns); /* as TLS would wait for the client's next word */
+	return err ? err : -EACCES;
+}
 bool trust_is_proved(const struct stream *s unused) { return true; }
 const char *trust_cipher(const struct stream *s unused) { return "in memory"; }
 

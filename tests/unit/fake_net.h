@@ -10,7 +10,9 @@
 struct fake_net {
 	bool cut[FAKE_HOSTS][FAKE_HOSTS]; /* from, to: no answer */
 	bool off[FAKE_HOSTS];             /* no answer to anybody */
-	bool refuses[FAKE_HOSTS];         /* a reset to everybody */
+	int fails[FAKE_HOSTS];            /* -errno of whatever connects to it, 0: none */
+	bool unproved;                    /* [a] nobody proves a key, until this is false */
+	int accepts;                      /* what trust_accept says then */
 	bool silent[FAKE_HOSTS];          /* [a] whoever connects waits for his deadline, or until this is false */
 	int waiting[FAKE_HOSTS];          /* [a] so many do, by where they are */
 	int unreachable;                  /* [a] so many connects fail from now on */

@@ -181,19 +181,42 @@ static void keys(void **state unused)
 		"[peer b]\naddress = 10.77.0.12\nkey = " KEY1 "\nkey_next = " KEY2 "\n[peer c]\naddress = 10.77.0.13\n"
 		"key = " KEY1
 		"0\n[peer d]\naddress = 10.77.0.14\nkey = 0x112233445566778899aabbccddeeff0011223344556677"
-		"8899aabbccddeeff\n[peer e]\naddress = 10.77.0.15\nkey = " KEY1 "\ninsecure = yes\n");
+		"8899aabbccddeeff\n[peer e]\naddress = 10.77.0.15\nkey = " KEY1 "\ninsecure = yes\n"
+		"[peer f]\naddress = 10.77.0.16\nkye = " KEY1 "\n[peer g]\naddress = 10.77.0.17\n" KEY1 " = key\n");
 	said("tern.conf:7: [peer c] key: write 64 hexadecimal digits, as `peer key` makes them; the same in both "
 	     "hosts' files\n"
 	     "tern.conf:10: [peer d] key: write 64 hexadecimal digits, as `peer key` makes them; the same in both "
 	     "hosts' files\n"
-	     "tern.conf:14: [peer e] insecure = yes: it has a key, which is used\n");
-	assert_int_equal(n.npeers, 4);
+	     "tern.conf:14: [peer e] insecure = yes: there is a key, so nothing goes in clear\n"
+	     "tern.conf:15: [peer f]: no key: this host cannot speak with it. `peer key` makes one, for both hosts' "
+	     "files\n"
+	     "tern.conf:17: [peer f] has no key 'kye'; ignored. It has address, key, key_next, insecure\n"
+	     "tern.conf:18: [peer g]: no key: this host cannot speak with it. `peer key` makes one, for both hosts' "
+	     "files\n"
+	     "tern.conf:20: '001122334455' cannot be a key (1 to 23 letters, digits, '_', '-', '.'); ignored\n");
+	assert_int_equal(n.npeers, 6);
 	assert_memory_equal(n.peer[0].key, bytes, 16);
 	assert_memory_equal(n.peer[0].key + 16, bytes, 16);
 	assert_int_equal(n.peer[0].key_next[0], 0xff);
 	assert_true(net_key_is_set(n.peer[3].key) && !net_key_is_set(n.peer[1].key));
 	for (unsigned i = 0; i < c.n; i++)
 		assert_null(strstr(c.e[i].value, "1122334455"));
+}
+
+/* Who writes a key, and writes it wrongly, does not speak in clear for that. */
+static void no_key_by_mistake(void **state unused)
+{
+	static const char *const lines[] = { "key = 12", "key =", "key_next = " KEY1, "key_next = x",
+					     "key = 0000000000000000000000000000000000000000000000000000000000000000" };
+	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++) {
+		char text[300];
+		snprintf(text, sizeof(text), "[peer b]\naddress = 10.77.0.12\n%s\ninsecure = yes\n", lines[i]);
+		struct net_conf n = net(text);
+		assert_int_equal(n.npeers, 1);
+		assert_false(n.peer[0].insecure || net_key_is_set(n.peer[0].key));
+		assert_non_null(strstr(c.problems, "insecure = yes: there is a key, so nothing goes in clear"));
+	}
+	assert_non_null(strstr(c.problems, "zeros alone are no secret"));
 }
 
 static void too_many(void **state unused)
@@ -456,7 +479,7 @@ int main(void)
 		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(nics, setup),
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
 		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(keys, setup),
-		cmocka_unit_test_setup(too_many, setup),
+		cmocka_unit_test_setup(no_key_by_mistake, setup), cmocka_unit_test_setup(too_many, setup),
 		cmocka_unit_test_setup(a_vm, setup),       cmocka_unit_test_setup(a_wrong_vm, setup),
 		cmocka_unit_test_setup(addresses_of_a_vm, setup),
 		cmocka_unit_test_setup(a_taken_mac, setup), cmocka_unit_test_setup(migrates, setup),

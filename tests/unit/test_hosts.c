@@ -8,6 +8,7 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_net.h"
+#include "tests/unit/pipe.h"
 #include "net/trust.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
@@ -395,19 +396,99 @@ static void test_full_house_still_answers(void **state unused)
 		greeter_close(&slow[i]);
 }
 
-/* autostart = alone takes silence for death, and a reset for a sign of life. */
-static void test_refusal_is_a_sign_of_life(void **state unused)
+static unsigned greetings(const struct stream *s)
 {
+	struct migrate_host *h = &fake_hosts[B];
+	unsigned n = 0;
+	mutex_lock(&h->greetings_lock);
+	for (unsigned i = 0; i < h->ngreetings; i++)
+		n += !s || h->greetings[i] == s;
+	mutex_unlock(&h->greetings_lock);
+	return n;
+}
+
+/* B is called from that address, by somebody who then says nothing; both ends. */
+static void stranger_calls(uint32_t ip, struct stream *ends[2])
+{
+	assert_int_equal(stream_pipe(ends, 4096), 0);
+	ends[1]->ip = ip;
+	fake_net_serve(B, ends[1]);
+	WAIT_FOR(greetings(ends[1]));
+}
+
+/*
+ * Places of those who have proved nothing. A stranger gives his to whoever comes; of peers, who has most of them; and a
+ * peer's one connection stays while strangers call, even with the addresses of other peers.
+ */
+static void test_strangers_do_not_evict_peers(void **state unused)
+{
+	struct stream *peer[2], *other[60][2];
+	fake_net_peers(B, "ac");
+	fake_net.unproved = true;
+	stranger_calls(fake_net_address(A), peer);
+	for (unsigned i = 0; i < 60; i++)
+		stranger_calls(i % 2 ? 1000 + i : fake_net_address(C), other[i]);
+	WAIT_FOR(greetings(NULL) == GREETINGS_MAX);
+	assert_true(greetings(peer[1]));
+	__atomic_store_n(&fake_net.unproved, false, __ATOMIC_SEQ_CST);
+	for (unsigned i = 0; i < 60; i++)
+		stream_close(other[i][0]);
+	stream_close(peer[0]);
+	WAIT_FOR(!greetings(NULL));
+}
+
+/* Who speaks in clear and may not: a peer is told why, one at a time; a stranger gets nothing, not even a name. */
+static void test_in_clear_without_leave(void **state unused)
+{
+	uint8_t buf[64];
+	struct stream *end[2];
+	fake_net_peers(B, "a");
+	fake_net.accepts = -EPERM;
+	for (unsigned told = 0; told < 2; told++) {
+		assert_int_equal(stream_pipe(end, 4096), 0);
+		end[1]->ip = told ? fake_net_address(A) : 1234;
+		fake_net_serve(B, end[1]);
+		int n = stream_read_some(end[0], buf, sizeof(buf), time_in_ms(5000));
+		assert_int_equal(n > 0, told);
+		stream_close(end[0]);
+	}
+	assert_true(fake_tasks_wait());
+	assert_false(fake_hosts[B].telling);
+}
+
+/*
+ * autostart = alone takes silence for death. A reset is a sign of life, and so is all that a host which could not be
+ * asked may be doing.
+ */
+static void test_what_is_no_silence(void **state unused)
+{
+	static const struct {
+		int err;
+		const char *text;
+	} t[] = {
+		{ -ECONNREFUSED, "b is there, but gives no answer" },
+		{ -EBUSY, "b is there, but gives no answer" }, /* TLS was not finished */
+		{ -EPROTO, "b is there, but gives no answer" },
+		{ -EACCES, "b has another key than this host" },
+		{ -EINVAL, "b could not be asked: this host has no key for it" },
+		{ -ENETDOWN, "b could not be asked: this host's own network is not up" },
+		{ -ENOMEM, "b could not be asked: this host lacks memory" },
+	};
 	fake_net_peers(A, "b");
-	fake_net.refuses[B] = true;
 	vm_new_at(B, VM_RUNNING);
 	vm_new_at(A, VM_STOPPED);
-	start_refused(A, -EAGAIN, "b is there, but gives no answer");
 	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = 0 };
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+		fake_net.fails[B] = t[i].err;
+		start_refused(A, -EAGAIN, t[i].text);
+	}
 	start_begin(&s);
-	WAIT_FOR(strstr(vm_at(A)->waits_for, "gives no answer"));
-	assert_false(is_over(&s));
-	fake_net.refuses[B] = false;
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+		__atomic_store_n(&fake_net.fails[B], t[i].err, __ATOMIC_SEQ_CST);
+		WAIT_FOR(strstr(vm_at(A)->waits_for, t[i].text));
+		assert_false(is_over(&s));
+	}
+	__atomic_store_n(&fake_net.fails[B], 0, __ATOMIC_SEQ_CST);
 	WAIT_FOR(is_over(&s));
 	assert_int_equal(s.err, -EEXIST);
 }
@@ -862,7 +943,9 @@ int main(void)
 		TEST(test_another_host_at_the_address),
 		TEST(test_settled_from_the_other_side),
 		TEST(test_full_house_still_answers),
-		TEST(test_refusal_is_a_sign_of_life),
+		TEST(test_strangers_do_not_evict_peers),
+		TEST(test_in_clear_without_leave),
+		TEST(test_what_is_no_silence),
 		TEST(test_alone),
 		TEST(test_silent_hosts_together),
 		TEST(test_hand_on_to_silent_hosts),

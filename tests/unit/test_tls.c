@@ -306,6 +306,40 @@ static void test_handshake_ends_by_its_deadline(void **state unused)
 	stream_close(p[1]);
 }
 
+/* Warnings (RFC 8446 6), which mbedTLS passes over, one after the other: as fast as they go, or one each pause_ms. */
+struct warner {
+	struct stream *s;
+	unsigned pause_ms;
+};
+static void warn_for_ever(void *arg)
+{
+	static const uint8_t warning[] = { 21, 3, 3, 0, 2, 1, 90 };
+	struct warner *w = arg;
+	struct completion never;
+	completion_init(&never);
+	while (!stream_write(w->s, warning, sizeof(warning), soon()))
+		if (w->pause_ms)
+			(void)!completion_wait(&never, time_in_ms(w->pause_ms));
+	stream_close(w->s);
+}
+
+static void test_who_never_comes_to_the_point(void **state unused)
+{
+	struct tls_psk psk = { .id_len = 4 };
+	for (unsigned i = 0; i < 4; i++) {
+		struct stream *p[2];
+		struct end e = end_new(0, 1);
+		assert_int_equal(stream_pipe(p, 5000), 0);
+		struct warner w = { p[1], i / 2 ? 2 : 0 };
+		assert_non_null(task_create("warner", TASK_PRIO_NORMAL, warn_for_ever, &w));
+		uint64_t end = w.pause_ms ? time_in_ms(100) : time_in_ms(30000);
+		int err = i % 2 ? tls_accept(&p[0], find, &e, end) : tls_connect(&p[0], &psk, end);
+		assert_int_equal(err, w.pause_ms ? -ETIMEDOUT : -EPROTO);
+		stream_close(p[0]);
+		assert_true(fake_tasks_wait());
+	}
+}
+
 /* Bytes that an end puts out in a session with nothing wrong. */
 static uint64_t bytes_of_session(int which)
 {
@@ -557,6 +591,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_both_at_once),
+		cmocka_unit_test(test_who_never_comes_to_the_point),
 		cmocka_unit_test(test_hkdf),
 		cmocka_unit_test(test_both_ways),
 		cmocka_unit_test(test_keys_change),

@@ -25,6 +25,7 @@
 
 struct host_info host_info = { .inc = { 0x1111, 0x2222 } };
 static struct net_peer peers[2];
+static bool stalls;     /* whoever connects hears nothing after TCP's answer */
 static bool led_astray; /* whoever connects is served by a host of another address */
 static struct {
 	struct stream *s;
@@ -86,8 +87,12 @@ int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uin
 	p[1]->ip = A;
 	*s = p[0];
 	assert_int_equal(completion_wait(&server.done, soon()), 0); /* a second try: the first one has ended */
+	host_info.inc.host = 0x1111;                                /* who speaks next */
+	if (stalls) {
+		server.s = p[1];
+		return 0;
+	}
 	completion_init(&server.done);
-	host_info.inc.host = 0x1111; /* who speaks next */
 	assert_non_null(task_create("serve", TASK_PRIO_NORMAL, serve, p[1]));
 	return 0;
 }
@@ -228,6 +233,20 @@ static void test_led_astray(void **state unused)
 	assert_int_equal(server.err, -EACCES);
 }
 
+/* It answered TCP, so it is there: no time-out of TLS may look like the silence of a host that is off. */
+static void test_stalls_after_connecting(void **state unused)
+{
+	struct stream *s;
+	setup(1, 1);
+	stalls = true;
+	why.text[0] = '\0';
+	assert_int_equal(trust_connect(&s, B, 7077, time_in_ms(50), &why), -EBUSY);
+	assert_non_null(strstr(why.text, "b answers, but did not finish"));
+	expect(0, TRUST_UNREACHABLE);
+	stream_close(server.s);
+	stalls = false;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +257,7 @@ int main(void)
 		cmocka_unit_test(test_key_next),
 		cmocka_unit_test(test_in_clear),
 		cmocka_unit_test(test_led_astray),
+		cmocka_unit_test(test_stalls_after_connecting),
 	};
 	aead_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,17 +11,16 @@
 
 #define LOOK_NS (200 * NS_PER_MS) /* how often an asker is asked whether he leaves */
 
-/* Is there a host? Of what can go wrong, these alone come from somebody who is there. */
-static bool is_alive(const struct ask *q, int err)
-{
-	return !err || err == -ENOMEM || err == -ENOBUFS || err == -EADDRINUSE || /* ours: not knowing is no silence */
-	       err == -ECONNREFUSED || err == -ECONNRESET || err == -EPIPE || err == -EPROTO || err == -EBADMSG ||
-	       err == -ENOTSUP || err == -EACCES || (q->s && q->s->bytes_in);
-}
+/*
+ * Of all that can go wrong these alone are a host's silence: it was called, and nobody answered. A question that could
+ * not be put (no memory, no key), a refusal, and a host that answers and then says nothing are not: it may run the VM.
+ */
+static bool is_silence(int connect_err) { return connect_err == -ETIMEDOUT || connect_err == -EHOSTUNREACH; }
 
 static int greet(struct ask *q, struct migration *m)
 {
 	int err = trust_connect(&q->s, q->ip, MIGRATE_PORT, q->end_ns, &q->why);
+	q->alive = !is_silence(err);
 	if (err)
 		return err;
 	if ((err = wire_tx_init(&q->tx, q->s)) || (err = wire_rx_init(&q->rx, q->s)))
@@ -34,7 +33,6 @@ static int greet(struct ask *q, struct migration *m)
 static int talk(struct ask *q, struct migration *m)
 {
 	int err = greet(q, m);
-	q->alive = is_alive(q, err);
 	q->greeted = !err;
 	if (err)
 		return err;

@@ -24,7 +24,7 @@ struct ask {
 	/* what came of it */
 	struct hello peer;
 	bool greeted; /* and peer says who it is */
-	bool alive;   /* something was heard of it, be it a reset */
+	bool alive;   /* something was heard of it, be it a reset, or it could not be asked: false is its silence */
 	bool ended;   /* [a] of a group */
 	int err;      /* 0: it has greeted, and answered what it was asked */
 	struct why why;

@@ -206,6 +206,18 @@ static void judge_answer(const struct round *r, const struct question *k, struct
 		finding_silent(f, EVIDENCE_SILENT, a->silent_host, "does not answer", k->name);
 }
 
+static const char *no_answer(const struct ask *q)
+{
+	switch (q->err) {
+	case -ENOTSUP: return "runs a release of tern that does not fit this one";
+	case -EACCES: return "has another key than this host, or none for it";
+	case -EINVAL: return "could not be asked: this host has no key for it";
+	case -ENETDOWN: return "could not be asked: this host's own network is not up";
+	case -ENOMEM: return "could not be asked: this host lacks memory";
+	default: return q->alive ? "is there, but gives no answer" : "does not answer";
+	}
+}
+
 /* All of them, and what this host knows by other means. */
 static void judge(struct round *r, struct finding *f)
 {
@@ -218,10 +230,7 @@ static void judge(struct round *r, struct finding *f)
 		if (k->answered)
 			judge_answer(r, k, f);
 		else
-			finding_silent(f, k->ask.alive ? EVIDENCE_ALIVE : EVIDENCE_SILENT, k->name,
-				       k->ask.err == -ENOTSUP ? "runs a release of tern that does not fit this one"
-				       : k->ask.alive         ? "is there, but gives no answer"
-							      : "does not answer",
+			finding_silent(f, k->ask.alive ? EVIDENCE_ALIVE : EVIDENCE_SILENT, k->name, no_answer(&k->ask),
 				       NULL);
 	}
 	if (r->own && !has_ended_at(r, r->own->where)) {

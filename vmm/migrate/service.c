@@ -33,7 +33,7 @@ void migrate_host_init(struct migrate_host *h, const char *name, struct incarnat
 	list_init(&h->departed);
 }
 
-/* ---- connections that have not said yet what they are for: the oldest gives place ---- */
+/* ---- connections that have not proved a key, or not said yet what they are for ---- */
 
 static void greeting_remove(struct migrate_host *h, const struct stream *s)
 {
@@ -46,14 +46,46 @@ static void greeting_remove(struct migrate_host *h, const struct stream *s)
 	}
 }
 
+static bool is_peer(const struct migrate_host *h, uint32_t ip)
+{
+	for (unsigned i = 0; i < h->npeers; i++)
+		if (h->peers[i].ip == ip)
+			return true;
+	return false;
+}
+
+static unsigned greetings_of(const struct migrate_host *h, uint32_t ip)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < h->ngreetings; i++)
+		n += h->greetings[i]->ip == ip;
+	return n;
+}
+
+/* Who gives place when all are taken: a stranger before a peer, of two such who has more of them, then the older. */
+static struct stream *greeting_victim(const struct migrate_host *h)
+{
+	unsigned worst = 0;
+	struct stream *victim = NULL;
+	for (unsigned i = 0; i < h->ngreetings; i++) {
+		uint32_t ip = h->greetings[i]->ip;
+		unsigned rank = greetings_of(h, ip) + (is_peer(h, ip) ? 0 : GREETINGS_MAX);
+		if (rank <= worst)
+			continue;
+		worst = rank;
+		victim = h->greetings[i];
+	}
+	return victim;
+}
+
 static void greeting_begin(struct stream *s)
 {
 	struct migrate_host *h = migrate_this_host();
 	mutex_lock(&h->greetings_lock);
 	if (h->ngreetings == GREETINGS_MAX) {
-		struct stream *oldest = h->greetings[0];
-		greeting_remove(h, oldest);
-		stream_abort(oldest); /* its task cannot close it before it has had this lock */
+		struct stream *victim = greeting_victim(h);
+		greeting_remove(h, victim);
+		stream_abort(victim); /* its task cannot close it before it has had this lock */
 	}
 	h->greetings[h->ngreetings++] = s;
 	mutex_unlock(&h->greetings_lock);
@@ -65,6 +97,13 @@ static void greeting_end(struct stream *s)
 	mutex_lock(&h->greetings_lock);
 	greeting_remove(h, s);
 	mutex_unlock(&h->greetings_lock);
+}
+
+/* A peer of release 0.3 is told so in words, which takes buffers of a migration's size: one at a time, others nothing. */
+static bool may_be_told(const struct connection *k)
+{
+	struct migrate_host *h = migrate_this_host();
+	return is_peer(h, k->s->ip) && !__atomic_exchange_n(&h->telling, true, __ATOMIC_SEQ_CST);
 }
 
 /*
@@ -131,8 +170,12 @@ static int serve_connection(struct connection *k)
 	int err = trust_accept(&k->s, end, &k->why);
 	if (!err && trust_is_proved(k->s))
 		greeting_end(below);
-	if (!err || err == -EPERM)
+	if (!err) {
+		err = greet(k, 0, end);
+	} else if (err == -EPERM && may_be_told(k)) {
 		err = greet(k, err, end);
+		__atomic_store_n(&migrate_this_host()->telling, false, __ATOMIC_SEQ_CST);
+	}
 	greeting_end(below);
 	return err ? err : serve(k);
 }

@@ -28,9 +28,10 @@ struct migrate_host {
 	unsigned receiving;    /* [a] incoming attempts that are under way */
 	uint64_t twin_ns;      /* [a] when another host of our name was last heard; 0: never */
 
-	struct mutex greetings_lock; /* sleeps: guards the two below, service.c's */
+	struct mutex greetings_lock; /* sleeps: guards greetings and ngreetings, service.c's */
 	struct stream *greetings[GREETINGS_MAX];
 	unsigned ngreetings;
+	bool telling; /* [a] a peer that speaks in clear, and may not, is being told so; service.c's */
 
 	struct spinlock table_lock;
 	struct list migrations; /* [t] migration.c's, newest first */
