@@ -273,7 +273,7 @@ bool conf_read(struct conf_reader *r, void *obj)
 			no_key(r, e);
 		else if (k->type->parse(k, e->value, o + k->off, &w))
 			conf_wrong(r, k->key, "write %s%s%s", k->help, w.text[0] ? "; " : "", w.text);
-		/* A secret, or maybe one under a wrong name. The entry is looked at again: no compiler leaves this out. */
+		/* A secret, or maybe one under a wrong name. The entry is read again: no compiler leaves this out. */
 		if (!k || k->type->secret)
 			memset(e->value, 0, sizeof(e->value));
 	}

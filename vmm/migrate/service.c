@@ -99,7 +99,10 @@ static void greeting_end(struct stream *s)
 	mutex_unlock(&h->greetings_lock);
 }
 
-/* A peer of release 0.3 is told so in words, which takes buffers of a migration's size: one at a time, others nothing. */
+/*
+ * A peer of release 0.3 is told so in words, which takes buffers of a migration's size: one at a time. Others are told
+ * nothing.
+ */
 static bool may_be_told(const struct connection *k)
 {
 	struct migrate_host *h = migrate_this_host();
