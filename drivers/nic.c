@@ -44,8 +44,8 @@ void nic_link_changed(struct nic *n)
 {
 	bool up = n->ops->link_up(n);
 	log_info("%s: link is %s", n->name, up ? "up" : "down");
-	if (up && n->link_back)
-		n->link_back(n->rx_arg);
+	if (n->link_changed)
+		n->link_changed(n->rx_arg, up);
 }
 
 static void poll_task(void *arg)
@@ -84,27 +84,17 @@ void nic_poll_wake(struct nic_poll *p)
 	spin_unlock_irqrestore(&p->lock, flags);
 }
 
-static struct host_address address_of(struct nic *n)
-{
-	struct host_address a = { .state = "none" };
-	if (n->address)
-		n->address(n->rx_arg, &a);
-	return a;
-}
-
 static int cmd_nic(struct con *c, int argc unused, char **argv unused)
 {
 	struct nic *n;
-	out_table(c, "nics", "-6 name, -10 driver, -10 location, -17 mac, -4 link, -18 address",
+	out_table(c, "nics", "-6 name, -10 driver, -10 location, -17 mac, -4 link",
 		  "no NIC that tern has a driver for");
 	for (unsigned i = 0; (n = nic_get(i)); i++) {
-		struct host_address a = address_of(n);
 		out_row(c);
 		out_str(c, "name", n->name);
 		out_str(c, "driver", n->driver);
 		out_str(c, "location", n->location);
 		out_str(c, "mac", mac_text(n->mac).s);
-		host_address_show(c, &a);
 		out_bool(c, "link|", n->ops->link_up(n));
 		out_line(c, "link", "%s", n->ops->link_up(n) ? "up" : "down");
 		out_bool(c, "csum", n->offloads & FRAME_TAKES_CSUM);
@@ -124,6 +114,5 @@ static int cmd_nic(struct con *c, int argc unused, char **argv unused)
 	out_table_end(c);
 	return 0;
 }
-static const struct con_sub subs[] = { { "list|", "", "driver, link, address, counters of each", cmd_nic, NULL,
-					 false } };
-CONSOLE_CMDS(nic, "network cards: driver, link, address, counters", "nic list", subs);
+static const struct con_sub subs[] = { { "list|", "", "driver, link, counters of each", cmd_nic, NULL, false } };
+CONSOLE_CMDS(nic, "network cards: driver, link, counters", "nic list", subs);

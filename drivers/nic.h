@@ -34,9 +34,8 @@ struct nic {
 	struct nic_stats stats; /* [a] counted with relaxed atomics */
 	/* Set by net/ before nic_start. */
 	void (*rx)(void *arg, struct frame *f);
-	void (*link_back)(void *arg);                         /* the link is up (again). Interrupt context */
-	void (*address)(void *arg, struct host_address *out); /* tern's on it; NULL: it has none */
-	void *rx_arg;                                         /* of these */
+	void (*link_changed)(void *arg, bool up); /* interrupt context */
+	void *rx_arg;                             /* of these */
 };
 
 /* Find all NICs that a driver knows, in PCI order: kernel/main.c calls it once. Returns how many. */

@@ -90,7 +90,7 @@ static unsigned rx_gather(struct virtio_nic *v, struct frame *f, bool *bad)
 		return 1;
 	const struct net_hdr *h = (const void *)(v->rx_buf + e->id * PAGE_SIZE);
 	unsigned count = v->dev.features & VIRTIO_NET_F_MRG_RXBUF ? h->num_buffers : 1;
-	if (count == 0 || count > FRAME_IOV_MAX)
+	if (count == 0 || count > FRAME_IOV_IN)
 		return 1;
 	if (count > there)
 		return 0;

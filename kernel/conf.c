@@ -28,7 +28,8 @@ struct parse {
 static const struct {
 	const char *kind;
 	bool named;
-} kinds[] = { { "host", false }, { "nic", true }, { "peer", true }, { "vm", true } };
+} kinds[] = { { "host", false }, { "nic", true }, { "bond", true }, { "net", true }, { "peer", true }, { "vm", true } };
+#define KINDS "[host], [nic NAME], [bond NAME], [net NAME], [peer NAME]"
 
 /* Where a problem of that line belongs: before the first of a later line. */
 static char *problem_place(struct conf *c, int line)
@@ -156,7 +157,7 @@ static void take_section(struct parse *p, const struct span *line)
 	rest = close ? trim(close + 1, end) : (struct span){ end, 0 };
 	all = trim(line->p + 1, close ? close : end);
 	if (!close || !all.len || (rest.len && *rest.p != ';' && *rest.p != '#')) {
-		conf_problem(p->c, p->line, "a section line must read [host], [nic NAME], [peer NAME] or [vm NAME]");
+		conf_problem(p->c, p->line, "a section line must read " KINDS " or [vm NAME]");
 		return;
 	}
 	for (gap = all.p; gap < close && !is_blank(*gap); gap++)
@@ -167,8 +168,7 @@ static void take_section(struct parse *p, const struct span *line)
 		if (strlen(kinds[i].kind) == kind.len && !memcmp(kinds[i].kind, kind.p, kind.len))
 			break;
 	if (i == ARRAY_SIZE(kinds)) {
-		conf_problem(p->c, p->line,
-			     "unknown section [%.*s], ignored; there are [host], [nic NAME], [peer NAME], [vm NAME]",
+		conf_problem(p->c, p->line, "unknown section [%.*s], ignored; there are " KINDS ", [vm NAME]",
 			     SHOW(all));
 	} else if (!kinds[i].named && name.len) {
 		conf_problem(p->c, p->line, "section [%.*s] takes no name; ignored: write [%s]", SHOW(all),

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tern.conf, an INI file: sections `[host]`, `[nic NAME]`, `[peer NAME]`, `[vm NAME]`. The parser (conf.c) keeps every
- * entry with its line. What keys a section has stands in one table of the room that it belongs to, and conf_read reads
- * the section by it. Problems are collected as text "tern.conf:LINE: ..." and the rest still starts. Pure: no kernel
- * calls, no globals, so the loader and tests use it too.
+ * tern.conf, an INI file: sections `[host]`, `[nic NAME]`, `[bond NAME]`, `[net NAME]`, `[peer NAME]`, `[vm NAME]`. The
+ * parser (conf.c) keeps every entry with its line. What keys a section has stands in one table of the room that it
+ * belongs to, and conf_read reads the section by it. Problems are collected as text "tern.conf:LINE: ..." and the rest
+ * still starts. Pure: no kernel calls, no globals, so the loader and tests use it too.
  */
 #pragma once
 #include "kernel/base/bits.h"
@@ -11,7 +11,7 @@
 
 #define CONF_MAX_ENTRIES 256
 struct conf_entry {
-	char kind[16]; /* "host", "nic", "peer", "vm" */
+	char kind[16]; /* "host", "nic", "bond", "net", "peer", "vm" */
 	char name[32]; /* the section's name, "" for [host] */
 	char key[24];  /* "" for the section line itself */
 	char value[512];
@@ -45,7 +45,7 @@ struct conf_key {
 	const char *def;    /* what stands for a line that is missing; "": zeros; NULL: it must be given */
 	const char *help;   /* what to write */
 	uint64_t min, max, step;
-	const char *const *words; /* of a choice, NULL at the end */
+	const char *const *words; /* of a choice or a list, NULL at the end */
 	const char *zero;         /* the word that is stored as zeros */
 	bool word;                /* conf_is_word */
 };
@@ -60,6 +60,7 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_size,                      /* uint64_t from min to max in steps */
 	conf_type_u32,                       /* uint32_t from min to max */
 	conf_type_choice,                    /* uint32_t: the word's index; yes and no have their synonyms */
+	conf_type_words,                     /* uint32_t: a bit for each of the words that are listed */
 	conf_type_mac,                       /* uint8_t[6], unicast */
 	conf_type_ip4,                       /* uint32_t in network order */
 	conf_type_ips,                       /* uint8_t[16 * CONF_IPS], IPv4 as ::ffff:a.b.c.d, zeros behind the last */
@@ -67,13 +68,11 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_net;                       /* struct conf_net */
 #define CONF_IPS 8
 struct conf_net {    /* 10.77.0.11/24 */
-	uint32_t ip; /* in network order; 0: none */
+	uint32_t ip; /* in network order; 0: none, or not known yet */
 	uint32_t prefix;
 };
-static inline uint32_t conf_net_mask(struct conf_net n)
-{
-	return n.prefix ? __builtin_bswap32(~0U << (32 - n.prefix)) : 0;
-}
+#define CONF_NET_NONE 0xff /* the prefix that the key's first word, such as none, stands for */
+static inline uint32_t conf_net_mask(struct conf_net n) { return n.ip ? __builtin_bswap32(~0U << (32 - n.prefix)) : 0; }
 
 struct conf_table {
 	const char *kind;

@@ -86,6 +86,34 @@ static void choice_text(const struct conf_key *k, const void *field, char *buf, 
 }
 const struct conf_type conf_type_choice = { .parse = choice_parse, .text = choice_text };
 
+/* "A, B" of the words. */
+static int words_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+{
+	uint32_t bits = 0;
+	while (*s) {
+		size_t len = strcspn(s, ", \t");
+		unsigned i = 0;
+		while (k->words[i] && (strlen(k->words[i]) != len || memcmp(k->words[i], s, len)))
+			i++;
+		if (!k->words[i])
+			return why_set(w, -EINVAL, "'%.*s' is none", (int)MIN(len, 39UL), s);
+		bits |= 1U << i;
+		s += len + strspn(s + len, ", \t");
+	}
+	if (bits)
+		*(uint32_t *)field = bits;
+	return bits ? 0 : -EINVAL;
+}
+
+static void words_text(const struct conf_key *k, const void *field, char *buf, size_t size)
+{
+	buf[0] = '\0';
+	for (unsigned i = 0; k->words[i]; i++)
+		if (*(const uint32_t *)field & 1U << i)
+			snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", buf[0] ? ", " : "", k->words[i]);
+}
+const struct conf_type conf_type_words = { .parse = words_parse, .text = words_text };
+
 /* True: s is the word for zeros, and they are stored. */
 static bool zero_parse(const struct conf_key *k, const char *s, void *field)
 {
@@ -198,6 +226,10 @@ static int net_parse(const struct conf_key *k, const char *s, void *field, struc
 	size_t len = strcspn(s, "/");
 	if (zero_parse(k, s, field))
 		return 0;
+	if (k->words && !strcmp(s, k->words[0])) {
+		*n = (struct conf_net){ 0, CONF_NET_NONE };
+		return 0;
+	}
 	if (s[len] != '/' || len >= sizeof(addr) || conf_parse_uint(s + len + 1, 32, &prefix) || !prefix)
 		return -EINVAL;
 	snprintf(addr, sizeof(addr), "%.*s", (int)len, s);

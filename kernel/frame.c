@@ -68,6 +68,33 @@ size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n)
 	return done;
 }
 
+bool frame_put_head(struct frame *to, const void *head, size_t n, const struct frame *f, size_t skip)
+{
+	uint16_t shift = (uint16_t)(n - skip);
+	if (f->len < skip)
+		return false;
+	to->iov[0] = (struct iov){ (void *)(uintptr_t)head, n };
+	to->niov = 1;
+	to->len = (uint32_t)(f->len - skip + n);
+	to->flags = f->flags;
+	to->gso = f->gso;
+	to->gso_size = f->gso_size;
+	to->hdr_len = (uint16_t)(f->hdr_len + shift);
+	to->csum_start = (uint16_t)(f->csum_start + shift);
+	to->csum_offset = f->csum_offset;
+	for (unsigned i = 0; i < f->niov; i++) {
+		const struct iov *v = &f->iov[i];
+		size_t done = MIN(skip, v->len);
+		skip -= done;
+		if (done == v->len)
+			continue;
+		if (to->niov == FRAME_IOV_MAX)
+			return false;
+		to->iov[to->niov++] = (struct iov){ (uint8_t *)v->base + done, v->len - done };
+	}
+	return true;
+}
+
 void frame_init_flat(struct frame *f, void *buf, size_t len)
 {
 	f->iov[0] = (struct iov){ buf, len };

@@ -9,11 +9,11 @@
 #include "arch/x86/hw/virtio.h"
 #include "kernel/base/ether.h"
 
-#define FRAME_HEAD_MAX  (ETH_HLEN + ETH_TAGS * ETH_TAG_LEN)
-#define FRAME_MAX       (65535 + FRAME_HEAD_MAX) /* a GSO frame */
-#define FRAME_MIN       ETH_HLEN
-#define FRAME_IOV_MAX   20
-#define FRAME_IOV_GUEST (FRAME_IOV_MAX - 1) /* from a guest: the bridge puts its copy of the header in front */
+#define FRAME_HEAD_MAX (ETH_HLEN + ETH_TAGS * ETH_TAG_LEN)
+#define FRAME_MAX      (65535 + FRAME_HEAD_MAX) /* a GSO frame */
+#define FRAME_MIN      ETH_HLEN
+#define FRAME_IOV_MAX  21
+#define FRAME_IOV_IN   (FRAME_IOV_MAX - 2) /* where it comes in: bridge and uplink put headers of their own in front */
 
 struct iov {
 	void *base;
@@ -40,6 +40,11 @@ struct frame {
 
 /* Copy n bytes from offset `off` of the frame; returns how many there were. */
 size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n);
+/*
+ * `to` is f with n bytes of head instead of its first `skip`; what its offloads count from the start moves along. Both
+ * are borrowed by it. False: too many pieces, or f is shorter.
+ */
+bool frame_put_head(struct frame *to, const void *head, size_t n, const struct frame *f, size_t skip) must_check;
 /* A frame of one piece, no offloads. */
 void frame_init_flat(struct frame *f, void *buf, size_t len);
 /* Finish a partial checksum in software in buf, a flat copy of the frame. False if the offsets do not fit. */

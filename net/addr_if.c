@@ -71,8 +71,9 @@ static void tick_one(struct net_if *i)
 		return;
 	enum addr_acd phase = phase_of(acd);
 	bridge_guard_probed(i->bridge, phase == ADDR_ACD_PROBES ? ip4_addr_get_u32(&acd->ipaddr) : 0);
-	switch (addr_tick(&a, time_ns(), phase, ip ? ip : ip4_addr_get_u32(&acd->ipaddr), i->nic->ops->link_up(i->nic),
-			  ip)) {
+	if (__atomic_exchange_n(&i->announce, false, __ATOMIC_RELAXED) && ip)
+		etharp_gratuitous(&i->netif); /* another card: whoever knows our MAC learns where it is */
+	switch (addr_tick(&a, time_ns(), phase, ip ? ip : ip4_addr_get_u32(&acd->ipaddr), uplink_is_up(&i->wire), ip)) {
 	case ADDR_PROBE:
 		log_debug("net: %s: probing %s", i->name, ip4_text(a.ip).s);
 		acd_start(&i->netif, acd, i->address);
@@ -91,7 +92,8 @@ static void tick(void *arg unused)
 {
 	struct net_if *i;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		tick_one(i);
+		if (i->has_ip)
+			tick_one(i);
 	sys_timeout(TICK_MS, tick, NULL);
 }
 
@@ -153,7 +155,6 @@ void net_dhcp_options(struct netif *n, unsigned char *options, unsigned type, un
 static void unheard(struct netif *n unused, acd_callback_enum_t news unused) {}
 
 static void show_host(struct host_address *out);
-static void show_nic(void *arg, struct host_address *out);
 
 void addr_if_attach(struct net_if *i)
 {
@@ -162,7 +163,6 @@ void addr_if_attach(struct net_if *i)
 	publish(i, &a);
 	if (!i->dhcp)
 		acd_add(&i->netif, &i->acd, unheard);
-	i->nic->address = show_nic;
 	if (!host_info.address)
 		sys_timeout(TICK_MS, tick, NULL);
 	host_info.address = show_host;
@@ -273,10 +273,10 @@ static void show(const struct net_if *i, struct host_address *out)
 		sniprintf(out->other, sizeof(out->other), "%s", mac_text(a->other).s);
 }
 
-static void show_nic(void *arg, struct host_address *out)
+void addr_if_show(const struct net_if *i, struct host_address *out)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	show(arg, out);
+	show(i, out);
 	spin_unlock_irqrestore(&lock, flags);
 }
 

@@ -22,8 +22,10 @@ struct mac_entry {
 	uint64_t seen_ns;
 	uint8_t mac[ETH_ALEN];
 };
-struct bridge {        /* (c) const after create  [l] lock */
-	char name[16]; /* (c) */
+struct bridge {           /* (c) const after create  [l] lock */
+	struct list node; /* (c) of bridges */
+	char name[16];    /* (c) */
+	bool for_vms;     /* (c) */
 	struct spinlock lock;
 	struct waitq idle;                /* [l] a leaving port's users went to 0 */
 	struct list ports;                /* [l] */
@@ -31,23 +33,24 @@ struct bridge {        /* (c) const after create  [l] lock */
 	struct list bound[SETS];          /* [l] ports whose own MAC is bound to them */
 	struct bridge_hosts hosts;        /* [l] to add: no guest may claim them */
 };
-static struct bridge *first; /* (c) after net_init */
+
+static struct list bridges = { &bridges, &bridges }; /* (c) after net_init */
 
 static void count(uint64_t *c, uint64_t n) { __atomic_fetch_add(c, n, __ATOMIC_RELAXED); }
 
-int bridge_create(struct bridge **out, const char *name)
+int bridge_create(struct bridge **out, const char *name, bool for_vms)
 {
 	struct bridge *b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_trace(-ENOMEM);
 	sniprintf(b->name, sizeof(b->name), "%s", name);
+	b->for_vms = for_vms;
 	spin_init(&b->lock, "bridge");
 	waitq_init(&b->idle);
 	list_init(&b->ports);
 	for (unsigned i = 0; i < SETS; i++)
 		list_init(&b->bound[i]);
-	if (!first)
-		first = b;
+	list_append(&bridges, &b->node);
 	*out = b;
 	return 0;
 }
@@ -57,14 +60,37 @@ void bridge_destroy(struct bridge *b)
 	if (!b)
 		return;
 	BUG_ON(!list_empty(&b->ports));
-	if (first == b)
-		first = NULL;
+	list_remove(&b->node);
 	free(b);
 }
 
-const char *bridge_name(const struct bridge *b) { return b->name; }
+struct bridge *bridge_get(unsigned i)
+{
+	list_for_each(b, &bridges, struct bridge, node)
+		if (!i--)
+			return b;
+	return NULL;
+}
 
-struct bridge *bridge_default(void) { return first; }
+struct bridge *bridge_find(const char *name, struct why *w)
+{
+	bool there = false;
+	list_for_each(b, &bridges, struct bridge, node) {
+		bool it = !name[0] || !strcmp(b->name, name);
+		if (it && b->for_vms)
+			return b;
+		there |= it;
+	}
+	if (!name[0])
+		(void)why_set(w, -ENOENT, "no network here is for VMs ([net] use)");
+	else if (there)
+		(void)why_set(w, -EACCES, "the network %s is not for VMs ([net %s] use)", name, name);
+	else
+		(void)why_set(w, -ENOENT, "there is no network %s here ([net] in tern.conf; `net list`)", name);
+	return NULL;
+}
+
+const char *bridge_name(const struct bridge *b) { return b->name; }
 
 /* ---- the MAC table; b->lock is held ---- */
 
@@ -235,6 +261,10 @@ static bool offload_missing(const struct bridge_port *p, const struct frame *f)
 static int deliver(struct bridge_port *p, const struct frame *f)
 {
 	int err;
+	if (p->is_guest && f->gso == FRAME_GSO_NONE && f->len > FRAME_WIRE_MAX) {
+		count(&p->stats.drops[BRIDGE_DROP_LONG], 1);
+		return -EINVAL;
+	}
 	if (f->gso_size && f->gso != FRAME_GSO_NONE && offload_missing(p, f) && p->room &&
 	    p->room(p->arg) <= f->len / f->gso_size) {
 		err = -ENOBUFS;

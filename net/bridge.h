@@ -45,7 +45,11 @@ struct bridge_port {
 	unsigned users;    /* [bridge's lock] calls of send() on their way */
 	bool leaving;      /* [bridge's lock] bridge_remove began */
 };
-int bridge_create(struct bridge **b, const char *name) must_check;
+/* A network's bridge, of its name; for_vms: guests' ports may be there. At boot: the list of them has no lock. */
+int bridge_create(struct bridge **b, const char *name, bool for_vms) must_check;
+/* The bridge of a network for VMs; "": of the first that is. NULL: there is none, and why says so. */
+struct bridge *bridge_find(const char *name, struct why *w);
+struct bridge *bridge_get(unsigned i); /* the i-th of all, NULL past the end */
 /*
  * An IPv4 address of this host or of a peer: guests' packets from it, and ARP that claims or probes it, are dropped.
  * Any task.
@@ -69,7 +73,7 @@ void bridge_unbind(struct bridge_port *p);
 /*
  * A frame came in from p. For senders that can hold back, the answer: 0 if it was taken (flooded frames always are),
  * -errno of the one port it went to, -EINVAL if it is malformed, -ENETDOWN if p is leaving, -EACCES for all else that
- * p may not send. A guest's may have up to FRAME_IOV_GUEST pieces.
+ * p may not send. A guest's may have up to FRAME_IOV_IN pieces.
  */
 int bridge_input(struct bridge_port *p, const struct frame *f);
 /* All drops, those that bridge_drops[].spoof has or the others. */
@@ -85,5 +89,3 @@ void bridge_for_each_mac(struct bridge *b,
 			 void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg),
 			 void *arg);
 void bridge_for_each_port(struct bridge *b, void (*fn)(const struct bridge_port *p, void *arg), void *arg);
-/* The bridge that guests and the management NIC share ("lan"); made by net_init. */
-struct bridge *bridge_default(void);

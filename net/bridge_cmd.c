@@ -110,18 +110,15 @@ static int cmd_bridge(struct con *c, int argc unused, char **argv unused)
 	if (!v)
 		return con_error(c, -ENOMEM, "bridge: out of memory");
 	out_list(c, "bridges");
-	struct net_if *nif = net_if_get(0);
-	struct bridge *b = nif ? nif->bridge : bridge_default();
-	for (unsigned i = 1; b; i++) {
+	struct bridge *b;
+	for (unsigned i = 0; (b = bridge_get(i)); i++) {
 		v->nports = v->nmacs = 0;
 		bridge_for_each_port(b, on_port, v);
 		bridge_for_each_mac(b, on_mac, v);
 		show(c, b, v);
-		nif = net_if_get(i);
-		b = nif ? nif->bridge : NULL;
 	}
 	out_list_end(c);
 	free(v);
 	return 0;
 }
-CONSOLE_CMD(bridge, "", "ports of the bridge and the MACs on them", cmd_bridge, NULL);
+CONSOLE_CMD(bridge, "", "each network's bridge: its ports, and the MACs on them", cmd_bridge, NULL);

@@ -8,33 +8,6 @@
 #define FLOOD_NS    (NS_PER_SEC / BRIDGE_FLOODS)
 #define FLOOD_AHEAD (BRIDGE_FLOODS_BURST * FLOOD_NS)
 
-/* The copy of the header in front of what is left of the guest's pieces. False: too many pieces. */
-static bool put_in_front(struct bridge_entry *e, const struct frame *f)
-{
-	struct frame *to = &e->f;
-	size_t skip = e->n;
-	to->iov[0] = (struct iov){ e->head, e->n };
-	to->niov = 1;
-	for (unsigned i = 0; i < f->niov; i++) {
-		const struct iov *v = &f->iov[i];
-		size_t done = MIN(skip, v->len);
-		skip -= done;
-		if (done == v->len)
-			continue;
-		if (to->niov == FRAME_IOV_MAX)
-			return false;
-		to->iov[to->niov++] = (struct iov){ (uint8_t *)v->base + done, v->len - done };
-	}
-	to->len = f->len;
-	to->flags = f->flags;
-	to->gso = f->gso;
-	to->hdr_len = f->hdr_len;
-	to->gso_size = f->gso_size;
-	to->csum_start = f->csum_start;
-	to->csum_offset = f->csum_offset;
-	return true;
-}
-
 /* A guest that bridges others, or gave itself a MAC, does not see why nothing works: its operator does. */
 static void tell(struct bridge_port *p, const uint8_t *src, uint64_t now)
 {
@@ -50,7 +23,7 @@ enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_h
 				    struct bridge_entry *e, uint64_t now)
 {
 	e->n = frame_copy_out(f, 0, e->head, sizeof(e->head));
-	if (!put_in_front(e, f))
+	if (!frame_put_head(&e->f, e->head, e->n, f, e->n))
 		return BRIDGE_DROP_MALFORMED;
 	enum bridge_drop drop = bridge_rules_judge(&p->policy, p->mac, hosts, &e->f, e->head, e->n);
 	if (drop == BRIDGE_DROP_MAC)

@@ -25,7 +25,7 @@ static void send(struct net_if *i, const uint8_t dst[ETH_ALEN], const void *payl
 	if (len > HOSTFRAME_MAX - 2)
 		return;
 	memcpy(head, dst, ETH_ALEN);
-	memcpy(head + ETH_ALEN, i->nic->mac, ETH_ALEN);
+	memcpy(head + ETH_ALEN, uplink_mac(&i->wire), ETH_ALEN);
 	head[12] = HOSTFRAME_TYPE >> 8, head[13] = HOSTFRAME_TYPE & 0xff;
 	head[14] = (uint8_t)(len >> 8), head[15] = (uint8_t)len; /* short frames come padded */
 	size_t pad = len < 44 ? 44 - len : 0;
@@ -33,7 +33,7 @@ static void send(struct net_if *i, const uint8_t dst[ETH_ALEN], const void *payl
 	f.iov[0] = (struct iov){ head, sizeof(head) };
 	f.iov[1] = (struct iov){ (void *)(uintptr_t)payload, len };
 	f.iov[2] = (struct iov){ zeros, pad };
-	(void)i->nic->ops->tx(i->nic, &f);
+	(void)uplink_send(&i->wire, &f);
 }
 
 void hostframe_broadcast(const void *payload, size_t len)
@@ -41,7 +41,8 @@ void hostframe_broadcast(const void *payload, size_t len)
 	static const uint8_t all[ETH_ALEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 	struct net_if *i;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		send(i, all, payload, len);
+		if (i->uses & NET_USE_VM)
+			send(i, all, payload, len);
 }
 
 void hostframe_reply(const struct hostframe_from *from, const void *payload, size_t len)

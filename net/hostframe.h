@@ -17,6 +17,6 @@
  */
 struct hostframe_from;
 void hostframe_receiver(void (*fn)(const struct hostframe_from *from, const uint8_t *payload, size_t len));
-/* To everybody on all networks of this host; or the answer. Best effort. */
+/* To everybody on all networks of this host that are for VMs; or the answer. Best effort. */
 void hostframe_broadcast(const void *payload, size_t len);
 void hostframe_reply(const struct hostframe_from *from, const void *payload, size_t len);

@@ -56,14 +56,17 @@ struct netif;
 void net_dhcp_options(struct netif *n, unsigned char *options, unsigned type, unsigned short *len);
 #define LWIP_HOOK_DHCP_APPEND_OPTIONS(netif, dhcp, state, msg, type, len) \
 	net_dhcp_options(netif, (msg)->options, type, len)
-#define LWIP_AUTOIP                  0
-#define LWIP_IGMP                    0
-#define LWIP_DNS                     0
-#define LWIP_NETIF_LOOPBACK          1
-#define LWIP_HAVE_LOOPIF             0
-#define LWIP_NETIF_STATUS_CALLBACK   1
-#define LWIP_NETIF_LINK_CALLBACK     0
-#define LWIP_CHECKSUM_CTRL_PER_NETIF 1 /* netif.c leaves TCP's to the NIC or the bridge */
+#define LWIP_AUTOIP 0
+struct ip4_addr;
+struct netif *net_route_src(const struct ip4_addr *src, const struct ip4_addr *dest);
+#define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) net_route_src(src, dest)
+#define LWIP_IGMP                          0
+#define LWIP_DNS                           0
+#define LWIP_NETIF_LOOPBACK                1
+#define LWIP_HAVE_LOOPIF                   0
+#define LWIP_NETIF_STATUS_CALLBACK         1
+#define LWIP_NETIF_LINK_CALLBACK           0
+#define LWIP_CHECKSUM_CTRL_PER_NETIF       1 /* netif.c leaves TCP's to the NIC or the bridge */
 
 /*
  * TCP. One MiB in flight fills 1 Gbit/s at 8 ms. Segments grow to TCP_BIG_MSS on connections whose path takes the full

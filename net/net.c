@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* tern's network as tern.conf describes it: which NIC has which address, and the names of the other hosts. */
+/* The networks that tern.conf describes, and the names of the other hosts. */
 #include "net/net.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
@@ -15,76 +15,78 @@ static unsigned nifs;
 
 struct net_if *net_if_get(unsigned i) { return i < nifs ? &ifs[i] : NULL; }
 
-/* ---- a NIC as a port of its bridge ---- */
+/* ---- the uplink as a port of its network's bridge ---- */
 
-static void nic_received(void *arg, struct frame *f)
+static void wire_received(void *arg, struct frame *f)
 {
 	struct net_if *i = arg;
 	__atomic_store_n(&i->nic_task, task_self(), __ATOMIC_RELAXED);
 	if (!hostframe_input(i, f)) /* those between hosts go no further: guests do not see them */
-		(void)bridge_input(&i->nic_port, f);
+		(void)bridge_input(&i->wire_port, f);
 }
 
-static int nic_send(void *arg, const struct frame *f)
+static int wire_send(void *arg, const struct frame *f) { return uplink_send(&((struct net_if *)arg)->wire, f); }
+
+static unsigned wire_room(void *arg) { return uplink_room(&((struct net_if *)arg)->wire); }
+
+static void wire_back(void *arg)
 {
 	struct net_if *i = arg;
-	return i->nic->ops->tx(i->nic, f);
+	__atomic_store_n(&i->announce, true, __ATOMIC_RELAXED);
+	announce_again(i->bridge);
 }
 
-/* Whatever it was connected to may have forgotten where our guests are, or be another switch. */
-static void nic_link_back(void *arg) { announce_again(((struct net_if *)arg)->bridge); }
-
-static unsigned nic_room(void *arg)
-{
-	struct net_if *i = arg;
-	return i->nic->ops->tx_room(i->nic);
-}
-
-static void nic_attach(struct net_if *i)
-{
-	struct nic *n = i->nic;
-	i->nic_port = (struct bridge_port){ .send = nic_send, .room = nic_room, .arg = i };
-	sniprintf(i->nic_port.name, sizeof(i->nic_port.name), "%s", n->name);
-	i->nic_port.offloads = n->offloads;
-	bridge_add(i->bridge, &i->nic_port);
-	n->rx = nic_received;
-	n->link_back = nic_link_back;
-	n->rx_arg = i;
-}
-
-/* No guest of this host may pose as a host: as this one, or as a peer. */
+/* No guest of this host may pose as a host: as this one, on any of its networks, or as a peer. */
 static void guard_addresses(struct net_if *i)
 {
-	if (!ip4_addr_isany_val(i->address))
-		bridge_guard_ip4(i->bridge, (const uint8_t *)&i->address.addr);
+	for (unsigned n = 0; n < conf.nnets; n++)
+		if (conf.net[n].address.ip)
+			bridge_guard_ip4(i->bridge, (const uint8_t *)&conf.net[n].address.ip);
 	for (unsigned p = 0; p < conf.npeers; p++)
 		bridge_guard_ip4(i->bridge, (const uint8_t *)&conf.peer[p].ip);
 }
 
-static int if_add(const struct nic_conf *n)
+static int if_add(const struct if_conf *n)
 {
 	struct net_if *i = &ifs[nifs];
-	*i = (struct net_if){ .nic = n->card,
+	*i = (struct net_if){ .uses = n->uses,
+			      .mtu = n->mtu,
+			      .has_ip = n->address.prefix != CONF_NET_NONE,
 			      .dhcp = !n->address.ip,
 			      .address = { n->address.ip },
 			      .mask = { conf_net_mask(n->address) },
-			      .gateway = { n->gateway } };
+			      .gateway = { n->gateway },
+			      .wire = { .vlan = (uint16_t)n->vlan,
+					.takes_tags = n->uses & NET_USE_VM, /* a guest's own, maybe */
+					.rx = wire_received,
+					.back = wire_back,
+					.arg = i } };
 	memcpy(i->name, n->name, sizeof(i->name));
-	int err = bridge_create(&i->bridge, i->name);
+	int err = bridge_create(&i->bridge, i->name, n->uses & NET_USE_VM);
 	if (err)
 		return err;
 	guard_addresses(i);
+	uplink_add(&i->wire, n->over, n->card, n->ncards);
+	i->wire_port = (struct bridge_port){
+		.send = wire_send, .room = wire_room, .arg = i, .offloads = uplink_offloads(&i->wire)
+	};
+	sniprintf(i->wire_port.name, sizeof(i->wire_port.name), "%s", n->ncards > 1 ? n->over : n->card[0]->name);
+	bridge_add(i->bridge, &i->wire_port);
 	nifs++;
-	nic_attach(i);
-	err = nic_start(i->nic); /* first, so that lwIP's announcement of its address finds it sending */
-	if (err)
-		goto fail;
-	err = netif_attach(i);
-	if (err)
-		goto fail;
 	return 0;
-fail:
-	log_error("net: %s (%s) is not usable: %s", i->name, i->nic->name, err_name(err));
+}
+
+static int netifs_attach(void)
+{
+	int err = -ENODEV;
+	for (unsigned n = 0; n < nifs; n++) {
+		struct net_if *i = &ifs[n];
+		int e = i->has_ip ? netif_attach(i) : 0;
+		if (e)
+			log_error("net: %s is not usable: %s", i->name, err_name(e));
+		else
+			err = 0;
+	}
 	return err;
 }
 
@@ -97,15 +99,16 @@ int net_init(struct conf *c)
 	err = net_sys_start();
 	if (err)
 		return err;
-	err = -ENODEV;
-	for (unsigned i = 0; i < conf.nnics; i++)
-		if (if_add(&conf.nic[i]) == 0)
-			err = 0;
+	for (unsigned i = 0; i < conf.nnets && !err; i++)
+		err = if_add(&conf.net[i]);
 	/* Guests of a host without a network still have each other. */
 	struct bridge *alone;
-	if (!bridge_default() && bridge_create(&alone, "lan"))
-		return -ENOMEM;
-	return err;
+	if (!err && !bridge_find("", NULL))
+		err = bridge_create(&alone, "lan", true);
+	if (err)
+		return err;
+	/* The cards first, so that lwIP's announcement of its address finds them sending. */
+	return uplink_start_all() ? netifs_attach() : -ENODEV;
 }
 
 const struct net_peer *net_peers(unsigned *n)

@@ -6,12 +6,20 @@
 #include "net/stream.h"
 
 /*
- * Bring up the bridge, the NICs that tern.conf names ([nic NAME] match = first | MAC, address = dhcp | A.B.C.D/N,
- * gateway = A.B.C.D) and lwIP's task. Without a [nic] section: the first NIC with DHCP. Problems go to conf's list.
- * DHCP and probing go on in the background. 0 or -errno (no NIC: -ENODEV, and the rest of tern still runs).
+ * Bring up the networks that tern.conf describes (net_conf.h), each with its bridge, and lwIP's task. Problems go to
+ * conf's list. DHCP and probing go on in the background. 0 or -errno (no NIC: -ENODEV, and the rest of tern still
+ * runs).
  */
 int net_init(struct conf *c);
-/* "10.77.0.11" of the host's interface, "" if it has none that it may use. */
+
+/* What a network is for ([net NAME] use). */
+#define NET_USE_MANAGEMENT 1 /* an operator reaches the host there */
+#define NET_USE_MIGRATION  2 /* hosts speak with each other there, and nowhere else */
+#define NET_USE_VM         4 /* guests' ports may be there */
+#define NET_USES           7
+extern const char *const net_use_words[];
+
+/* "10.77.0.11", the host's first address, "" if it has none that it may use. */
 const char *net_address(char buf[48]);
 
 /* Does this host answer at that address, in network order? Any task. */

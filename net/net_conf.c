@@ -1,20 +1,50 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The keys of [nic NAME] and [peer NAME], and what is wrong between them (net_conf.h). */
+/* The keys of cards, bonds, networks and peers, and what is wrong between them (net_conf.h). */
 #include "net/net_conf.h"
 #include "kernel/base/ip4.h"
 #include "kernel/base/mac.h"
 #include <stdio.h>
 #include <string.h>
 
+#define GATEWAY_KEY(type)                                                                                            \
+	{                                                                                                            \
+		"gateway", &conf_type_ip4, CONF_FIELD(struct type, gateway), .def = "",                              \
+									     .help = "an address, such as 10.77.0.1" \
+	}
 static const struct conf_key nic_keys[] = {
 	{ "match", &conf_type_mac, CONF_FIELD(struct nic_conf, match), .def = "first", .zero = "first",
 	  .help = "first, or the card's MAC address, such as 52:54:00:00:00:01" },
 	{ "address", &conf_type_net, CONF_FIELD(struct nic_conf, address), .def = "dhcp", .zero = "dhcp",
 	  .help = "dhcp, or an address with its prefix, such as 10.77.0.11/24" },
-	{ "gateway", &conf_type_ip4, CONF_FIELD(struct nic_conf, gateway), .def = "",
-	  .help = "an address, such as 10.77.0.1" },
+	GATEWAY_KEY(nic_conf),
 };
 const struct conf_table nic_conf_table = CONF_TABLE("nic", nic_keys);
+
+static const struct conf_key bond_keys[] = {
+	{ "nics", &conf_type_str, CONF_FIELD(struct bond_conf, nics), .min = 1,
+	  .help = "the names of 2 to 4 [nic] sections, with commas between them" },
+	{ "mode", &conf_type_choice, CONF_FIELD(struct bond_conf, mode), .def = "active-backup",
+	  .words = (const char *const[]){ "active-backup", NULL },
+	  .help = "active-backup: one card is in use, another takes over when its link is down" },
+};
+const struct conf_table bond_conf_table = CONF_TABLE("bond", bond_keys);
+
+const char *const net_use_words[] = { "management", "migration", "vm", NULL };
+static const struct conf_key if_keys[] = {
+	{ "nic", &conf_type_str, CONF_FIELD(struct if_conf, over), .def = "",
+	  .help = "the name of a [nic] or [bond]; needed if there are several" },
+	{ "vlan", &conf_type_u32, CONF_FIELD(struct if_conf, vlan), .def = "0", .max = NET_VLAN_MAX,
+	  .help = "1 to 4094, or 0: frames without a tag" },
+	{ "mtu", &conf_type_u32, CONF_FIELD(struct if_conf, mtu), .def = "1500", .min = 576, .max = ETH_DATA_MAX,
+	  .help = "576 to 1500 bytes" },
+	{ "address", &conf_type_net, CONF_FIELD(struct if_conf, address), .def = "none", .zero = "dhcp",
+	  .words = (const char *const[]){ "none", NULL },
+	  .help = "none, dhcp, or an address with its prefix, such as 10.77.0.11/24" },
+	GATEWAY_KEY(if_conf),
+	{ "use", &conf_type_words, CONF_FIELD(struct if_conf, uses), .def = "management, migration, vm",
+	  .words = net_use_words, .help = "some of management, migration and vm, with commas between them" },
+};
+const struct conf_table if_conf_table = CONF_TABLE("net", if_keys);
 
 #define KEY_HELP "64 hexadecimal digits, as `peer key` makes them; the same in both hosts' files"
 static const struct conf_key peer_keys[] = {
@@ -47,16 +77,27 @@ static struct nic *card_find(const struct net_conf *conf, const uint8_t match[ET
 	return NULL;
 }
 
-static void gateway_check(struct conf_reader *r, const struct nic_conf *n)
+static void gateway_check(struct conf_reader *r, struct conf_net address, uint32_t gateway)
 {
-	uint32_t mask = conf_net_mask(n->address);
-	if (n->gateway && !n->address.ip)
+	uint32_t mask = conf_net_mask(address);
+	if (gateway && !address.ip)
 		conf_wrong(r, "gateway", "it counts with a static address only");
-	else if (n->gateway && n->address.prefix < 32 && (n->gateway ^ n->address.ip) & mask)
+	else if (gateway && address.prefix < 32 && (gateway ^ address.ip) & mask)
 		conf_wrong(r, "gateway", "it is used, but is not in the net of the address, %s/%u",
-			   ip4_text(n->address.ip & mask).s, (unsigned)n->address.prefix);
-	else if (!n->gateway && n->address.prefix == 32)
+			   ip4_text(address.ip & mask).s, (unsigned)address.prefix);
+	else if (!gateway && address.ip && address.prefix == 32)
 		conf_wrong(r, "address", "with a prefix of 32 no host can be reached without a gateway");
+}
+
+/* The section's name, if it is short enough to be a network's. */
+static bool take_name(struct conf_reader *r, char name[NET_NAME_MAX])
+{
+	if (strlen(r->name) >= NET_NAME_MAX) {
+		conf_wrong(r, "", "its name is longer than %d characters", NET_NAME_MAX - 1);
+		return false;
+	}
+	snprintf(name, NET_NAME_MAX, "%s", r->name);
+	return true;
 }
 
 /* name NULL: there is no section. */
@@ -64,19 +105,146 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 {
 	struct conf_reader r = { .c = c, .table = &nic_conf_table, .name = name ? name : "lan" };
 	struct nic_conf n = { 0 };
-	char others[80]; /* four of them */
+	char others[160]; /* eight of them */
 	(void)conf_read(&r, &n);
-	snprintf(n.name, sizeof(n.name), "%s", r.name);
-	gateway_check(&r, &n);
+	if (!take_name(&r, n.name))
+		return;
+	gateway_check(&r, n.address, n.gateway);
 	n.card = card_find(conf, n.match, others, sizeof(others));
 	if (!n.card && others[0])
 		conf_wrong(&r, "match", "no network card has this MAC; there are %s", others);
 	else if (!n.card && name)
 		conf_wrong(&r, "match", "no network card is left for it");
-	else if (n.card && conf->nnics == NET_IF_MAX)
-		conf_wrong(&r, "", "one too many: at most %d", NET_IF_MAX);
+	else if (n.card && conf->nnics == NET_NICS_MAX)
+		conf_wrong(&r, "", "one too many: at most %d", NET_NICS_MAX);
 	else if (n.card)
 		conf->nic[conf->nnics++] = n;
+}
+
+static struct nic_conf *nic_named(struct net_conf *conf, const char *name)
+{
+	for (unsigned i = 0; i < conf->nnics; i++)
+		if (!strcmp(conf->nic[i].name, name))
+			return &conf->nic[i];
+	return NULL;
+}
+
+static struct bond_conf *bond_named(struct net_conf *conf, const char *name)
+{
+	for (unsigned i = 0; i < conf->nbonds; i++)
+		if (!strcmp(conf->bond[i].name, name))
+			return &conf->bond[i];
+	return NULL;
+}
+
+static void bond_read(struct conf *c, struct net_conf *conf, const char *name)
+{
+	struct conf_reader r = { .c = c, .table = &bond_conf_table, .name = name };
+	struct bond_conf b = { 0 };
+	(void)conf_read(&r, &b);
+	if (!take_name(&r, b.name))
+		return;
+	if (nic_named(conf, b.name))
+		conf_wrong(&r, "", "a [nic] has this name as well");
+	for (const char *s = b.nics + strspn(b.nics, ", \t"); *s;) {
+		char word[NET_NAME_MAX];
+		size_t len = strcspn(s, ", \t");
+		snprintf(word, sizeof(word), "%.*s", (int)len, s);
+		struct nic_conf *n = len < sizeof(word) ? nic_named(conf, word) : NULL;
+		if (!n)
+			conf_wrong(&r, "nics", "there is no [nic %.*s] with a card", (int)MIN(len, 31UL), s);
+		else if (n->taken)
+			conf_wrong(&r, "nics", "[nic %s] is in a bond already", word);
+		else if (b.ncards == NET_LEGS_MAX)
+			conf_wrong(&r, "nics", "these are more than %d", NET_LEGS_MAX);
+		else
+			b.card[b.ncards++] = n->card, n->taken = true;
+		s += len + strspn(s + len, ", \t");
+	}
+	if (conf->nbonds == NET_BONDS_MAX)
+		conf_wrong(&r, "", "one too many: at most %d", NET_BONDS_MAX);
+	else if (b.ncards && !r.wrong[0])
+		conf->bond[conf->nbonds++] = b;
+}
+
+/* What it lies over: 0, or the reason has been told. */
+static int over_find(struct conf_reader *r, struct net_conf *conf, struct if_conf *n)
+{
+	if (!n->over[0] && conf->nnics + conf->nbonds == 1)
+		snprintf(n->over, sizeof(n->over), "%s", conf->nnics ? conf->nic[0].name : conf->bond[0].name);
+	struct bond_conf *b = bond_named(conf, n->over);
+	struct nic_conf *k = nic_named(conf, n->over);
+	if (b) {
+		memcpy(n->card, b->card, sizeof(n->card));
+		n->ncards = b->ncards;
+		b->taken = true;
+		return 0;
+	}
+	for (unsigned i = 0; k && i < conf->nbonds; i++)
+		for (unsigned j = 0; j < conf->bond[i].ncards; j++)
+			if (conf->bond[i].card[j] == k->card)
+				conf_wrong(r, "nic", "it is in [bond %s]: name that", conf->bond[i].name);
+	if (!k)
+		conf_wrong(r, "nic",
+			   n->over[0]                       ? "there is no [nic] or [bond] of this name with a card"
+			   : conf->nnics + conf->nbonds > 0 ? "missing: there are several cards"
+							    : "there is no [nic] or [bond] with a card");
+	if (r->wrong[0])
+		return -EINVAL;
+	n->card[0] = k->card;
+	n->ncards = 1;
+	k->taken = true;
+	return 0;
+}
+
+static void net_add(struct conf_reader *r, struct net_conf *conf, const struct if_conf *n)
+{
+	for (unsigned i = 0; i < conf->nnets; i++) {
+		const struct if_conf *o = &conf->net[i];
+		if (!strcmp(o->name, n->name))
+			conf_wrong(r, "", "there is a network of this name already");
+		else if (o->card[0] == n->card[0] && o->vlan == n->vlan)
+			conf_wrong(r, n->vlan ? "vlan" : "", "%s has VLAN %u of %s already", o->name, (unsigned)n->vlan,
+				   n->over);
+		else
+			continue;
+		return;
+	}
+	if (conf->nnets == NET_IF_MAX)
+		conf_wrong(r, "", "one too many: at most %d networks", NET_IF_MAX);
+	else
+		conf->net[conf->nnets++] = *n;
+}
+
+static void net_read(struct conf *c, struct net_conf *conf, const char *name)
+{
+	struct conf_reader r = { .c = c, .table = &if_conf_table, .name = name };
+	struct if_conf n = { 0 };
+	(void)conf_read(&r, &n);
+	if (!take_name(&r, n.name) || over_find(&r, conf, &n))
+		return;
+	gateway_check(&r, n.address, n.gateway);
+	if (n.uses & NET_USE_MIGRATION && n.address.prefix == CONF_NET_NONE && conf_get(c, "net", name, "use"))
+		conf_wrong(&r, "use", "no migration comes here without an address");
+	net_add(&r, conf, &n);
+}
+
+/* What no [bond] or [net] names is a network by itself. */
+static void nic_alone(struct conf *c, struct net_conf *conf, struct nic_conf *k)
+{
+	struct conf_reader r = { .c = c, .table = &nic_conf_table, .name = k->name };
+	struct if_conf n = { .card = { k->card },
+			     .ncards = 1,
+			     .mtu = ETH_DATA_MAX,
+			     .address = k->address,
+			     .gateway = k->gateway,
+			     .uses = NET_USES };
+	memcpy(n.name, k->name, sizeof(n.name));
+	memcpy(n.over, k->name, sizeof(n.over));
+	if (!k->taken)
+		net_add(&r, conf, &n);
+	else if (conf_get(c, "nic", k->name, "address"))
+		conf_wrong(&r, "address", "a [net] or [bond] names this card: addresses are written in [net]");
 }
 
 static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
@@ -86,9 +254,9 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 	if (!conf_read(&r, &p) && !p.ip)
 		return; /* with a wrong key it is a peer all the same: one that cannot be asked */
 	snprintf(p.name, sizeof(p.name), "%s", name);
-	for (unsigned i = 0; i < conf->nnics; i++)
-		if (conf->nic[i].address.ip == p.ip)
-			conf_wrong(&r, "address", "this is this host's own address, of [nic %s]", conf->nic[i].name);
+	for (unsigned i = 0; i < conf->nnets; i++)
+		if (conf->net[i].address.ip == p.ip)
+			conf_wrong(&r, "address", "this is this host's own address, on %s", conf->net[i].name);
 	if (!p.insecure && !conf_get(c, "peer", name, "key"))
 		conf_wrong(&r, "",
 			   "no key: this host cannot speak with it. `peer key` makes one, for both hosts' files");
@@ -109,6 +277,18 @@ void net_conf_read(struct conf *c, struct net_conf *conf)
 		nic_read(c, conf, NULL);
 	for (unsigned i = 0; (name = conf_section(c, "nic", i)); i++)
 		nic_read(c, conf, name);
+	for (unsigned i = 0; (name = conf_section(c, "bond", i)); i++)
+		bond_read(c, conf, name);
+	for (unsigned i = 0; (name = conf_section(c, "net", i)); i++)
+		net_read(c, conf, name);
+	for (unsigned i = 0; i < conf->nnics; i++)
+		nic_alone(c, conf, &conf->nic[i]);
+	for (unsigned i = 0; i < conf->nbonds; i++)
+		if (!conf->bond[i].taken)
+			conf_wrong(&(struct conf_reader){ .c = c,
+							  .table = &bond_conf_table,
+							  .name = conf->bond[i].name },
+				   "", "no [net] names it, so it carries nothing");
 	for (unsigned i = 0; (name = conf_section(c, "peer", i)); i++)
 		peer_read(c, conf, name);
 }

@@ -1,25 +1,56 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* [nic NAME] and [peer NAME] of tern.conf, and which card each [nic] means. No lwIP. */
+/*
+ * [nic NAME], [bond NAME], [net NAME] and [peer NAME] of tern.conf, and what they come to: networks, each over a card
+ * or a bond of cards, with or without a tag. A [nic] that no other section names is a network of its own name, for all
+ * uses; so a file with one [nic], or with none, needs no [net]. No lwIP.
+ */
 #pragma once
 #include "drivers/nic.h"
 #include "kernel/conf.h"
 #include "net/net.h"
 
-#define NET_IF_MAX 4
+#define NET_NICS_MAX  8
+#define NET_BONDS_MAX 4
+#define NET_LEGS_MAX  4 /* cards of a bond */
+#define NET_IF_MAX    8
+#define NET_NAME_MAX  16
+#define NET_VLAN_MAX  4094 /* IEEE 802.1Q 9.6 */
 
 struct nic_conf {
-	char name[16];
+	char name[NET_NAME_MAX];
 	struct nic *card;
 	uint8_t match[ETH_ALEN]; /* zeros: the first card that no other section has */
-	struct conf_net address; /* ip 0: DHCP */
+	struct conf_net address; /* of the network that it is alone */
 	uint32_t gateway;        /* network order, 0: none */
+	bool taken;              /* a [bond] or a [net] names it */
+};
+struct bond_conf {
+	char name[NET_NAME_MAX];
+	char nics[64]; /* as written */
+	uint32_t mode;
+	struct nic *card[NET_LEGS_MAX];
+	unsigned ncards;
+	bool taken;
+};
+struct if_conf { /* a network */
+	char name[NET_NAME_MAX];
+	char over[NET_NAME_MAX]; /* [nic] or [bond] */
+	struct nic *card[NET_LEGS_MAX];
+	unsigned ncards; /* of its bond, or 1 */
+	uint32_t vlan;   /* 0: without a tag */
+	uint32_t mtu;
+	struct conf_net address; /* ip 0: DHCP, or with CONF_NET_NONE no IP of the host's */
+	uint32_t gateway;
+	uint32_t uses; /* NET_USE_* */
 };
 struct net_conf {
-	struct nic_conf nic[NET_IF_MAX]; /* whose card is there */
+	struct nic_conf nic[NET_NICS_MAX]; /* whose card is there */
+	struct bond_conf bond[NET_BONDS_MAX];
+	struct if_conf net[NET_IF_MAX];
 	struct net_peer peer[NET_PEERS_MAX];
-	unsigned nnics, npeers;
+	unsigned nnics, nbonds, nnets, npeers;
 };
-extern const struct conf_table nic_conf_table, peer_conf_table;
+extern const struct conf_table nic_conf_table, bond_conf_table, if_conf_table, peer_conf_table;
 
-/* Into n, zeros before; without a [nic] section "lan" is the first card, with DHCP. */
+/* Into n, zeros before; without a [nic] section "lan" is the first card. */
 void net_conf_read(struct conf *c, struct net_conf *n);

@@ -19,10 +19,39 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WIRE_MTU 1500
-#define IP_MTU   65535 /* what lwIP is told, so that large TCP segments pass; if_output cuts the rest */
+#define OPT_MSS 2     /* RFC 9293 3.1: the first option of lwIP's SYNs; its value is behind its length */
+#define IP_MTU  65535 /* what lwIP is told, so that large TCP segments pass; if_output cuts the rest */
 
 static struct net_if *if_of(struct netif *n) { return CONTAINER_OF(n, struct net_if, netif); }
+
+struct net_if *netif_net(struct netif *n) { return if_of(n); }
+
+uint16_t netif_mss(struct netif *n) { return (uint16_t)MIN((unsigned)TCP_MSS, if_of(n)->mtu - IP_HLEN - TCP_HLEN); }
+
+/* ---- routes: core lock held ---- */
+
+/* lwIP's hook: what has one network's address leaves by that one, whatever is the default. NULL: as lwIP would. */
+struct netif *net_route_src(const ip4_addr_t *src, const ip4_addr_t *dest unused)
+{
+	struct net_if *i;
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		if (i->has_ip && !ip4_addr_isany(src) && ip4_addr_eq(src, netif_ip4_addr(&i->netif)))
+			return &i->netif;
+	return NULL;
+}
+
+struct netif *netif_way(const ip4_addr_t *to)
+{
+	struct net_if *i;
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		if (i->has_ip && !ip4_addr_isany(netif_ip4_addr(&i->netif)) &&
+		    ip4_addr_net_eq(to, netif_ip4_addr(&i->netif), netif_ip4_netmask(&i->netif)))
+			return &i->netif;
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		if (i->uses & NET_USE_MIGRATION && i->has_ip && !ip4_addr_isany(netif_ip4_gw(&i->netif)))
+			return &i->netif;
+	return ip4_route(to);
+}
 
 /* ---- sending: core lock held ---- */
 
@@ -37,9 +66,9 @@ static unsigned tcp4_header(const uint8_t *ip, size_t n)
 
 /*
  * Leave the checksum to whoever sends the frame: the field holds the pseudo header's sum, not complemented (virtio 1.1,
- * 5.1.6.2).
+ * 5.1.6.2). So what follows may still change.
  */
-static void offload_tcp(struct frame *f, uint8_t *eth, size_t n)
+static void offload_tcp(struct frame *f, uint8_t *eth, size_t n, unsigned mss)
 {
 	uint8_t *ip = eth + SIZEOF_ETH_HDR;
 	unsigned ihl = tcp4_header(ip, n - SIZEOF_ETH_HDR);
@@ -54,16 +83,19 @@ static void offload_tcp(struct frame *f, uint8_t *eth, size_t n)
 	f->flags = FRAME_NEEDS_CSUM;
 	f->csum_start = (uint16_t)(SIZEOF_ETH_HDR + ihl);
 	f->csum_offset = 16;
-	if (f->len > SIZEOF_ETH_HDR + WIRE_MTU) {
+	/* lwIP, which knows no MTU, offers TCP_MSS: no peer shall send more than fits here. */
+	if (tcp[13] & TCP_SYN && n >= f->csum_start + TCP_HLEN + 4U && tcp[20] == OPT_MSS)
+		put_be16(tcp + 22, MIN(get_be16(tcp + 22), mss));
+	if (f->len > SIZEOF_ETH_HDR + mss + IP_HLEN + TCP_HLEN) {
 		f->gso = FRAME_GSO_TCPV4;
-		f->gso_size = TCP_MSS;
+		f->gso_size = (uint16_t)mss;
 		f->hdr_len = (uint16_t)(f->csum_start + (tcp[12] >> 4) * 4);
 	}
 }
 
 static err_t link_output(struct netif *n, struct pbuf *p)
 {
-	if (pbuf_clen(p) > FRAME_IOV_MAX) { /* many small writes that waited for the window became one segment */
+	if (pbuf_clen(p) > FRAME_IOV_IN) { /* many small writes that waited for the window became one segment */
 		struct pbuf *flat = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
 		err_t err = flat ? link_output(n, flat) : ERR_MEM;
 		if (flat)
@@ -79,16 +111,16 @@ static err_t link_output(struct netif *n, struct pbuf *p)
 	}
 	if (first >= SIZEOF_ETH_HDR + IP_HLEN + TCP_HLEN && head[12] == ETHTYPE_IP >> 8 &&
 	    head[13] == (ETHTYPE_IP & 0xff))
-		offload_tcp(&f, head, first);
+		offload_tcp(&f, head, first, netif_mss(n));
 	/* Told that the queue is full, lwIP keeps the segment and tries again at the next ACK. */
 	return bridge_input(&i->ip_port, &f) == -ENOBUFS ? ERR_MEM : ERR_OK;
 }
 
 static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 {
-	if (p->tot_len <= WIRE_MTU || tcp4_header(p->payload, p->len))
+	if (p->tot_len <= if_of(n)->mtu || tcp4_header(p->payload, p->len))
 		return etharp_output(n, p, to);
-	n->mtu = WIRE_MTU;
+	n->mtu = (u16_t)if_of(n)->mtu;
 	err_t err = ip4_frag(p, n, to);
 	n->mtu = IP_MTU;
 	return err;
@@ -177,7 +209,7 @@ static err_t netif_setup(struct netif *n)
 	n->name[1] = 'n';
 	n->mtu = IP_MTU;
 	n->hwaddr_len = ETH_ALEN;
-	memcpy(n->hwaddr, i->nic->mac, ETH_ALEN);
+	memcpy(n->hwaddr, uplink_mac(&i->wire), ETH_ALEN);
 	n->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
 	n->output = if_output;
 	n->linkoutput = link_output;
@@ -192,7 +224,7 @@ int netif_attach(struct net_if *i)
 		.send = port_send, .arg = i, .offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4, .is_host = true
 	};
 	sniprintf(i->ip_port.name, sizeof(i->ip_port.name), "tern");
-	memcpy(i->ip_port.mac, i->nic->mac, ETH_ALEN);
+	memcpy(i->ip_port.mac, uplink_mac(&i->wire), ETH_ALEN);
 	bridge_add(i->bridge, &i->ip_port);
 	int err = bridge_bind(&i->ip_port);
 	if (err)
@@ -201,7 +233,7 @@ int netif_attach(struct net_if *i)
 	bool ok = netif_add(&i->netif, NULL, NULL, NULL, NULL, netif_setup, tcpip_input) != NULL;
 	if (ok) {
 		netif_set_status_callback(&i->netif, status_changed);
-		if (!netif_default)
+		if (!netif_default || (i->uses & ~netif_net(netif_default)->uses & NET_USE_MANAGEMENT))
 			netif_set_default(&i->netif);
 		netif_set_up(&i->netif);
 		ok = !i->dhcp || dhcp_start(&i->netif) == ERR_OK;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Inside net/: tern's interfaces, each a NIC and lwIP as two ports of one bridge, and what the files of the lwIP port
- * share.
+ * Inside net/: tern's networks, each an uplink and, if the host has an address there, lwIP as ports of one bridge; and
+ * what the files of the lwIP port share.
  *
- *     NIC --- port [bridge] port --- netif --- lwIP
- *              guests' ports
+ *     cards --- uplink (tags) --- port [bridge] port --- netif --- lwIP
+ *                                  guests' ports
  */
 #pragma once
 #include "drivers/nic.h"
@@ -15,13 +15,18 @@
 #include "lwip/tcpip.h"
 #include "net/addr.h"
 #include "net/bridge.h"
+#include "net/uplink.h"
 
-struct net_if {          /* (c) const after net_init  [n] the NIC's task  [L] lwIP's core lock  [a] "address" too */
-	char name[16];   /* (c) the section's name in tern.conf */
-	struct nic *nic; /* (c) */
-	struct bridge *bridge; /* (c) */
-	struct bridge_port nic_port, ip_port;
-	struct task *nic_task;             /* [n] the task that calls nic->rx */
+struct net_if { /* (c) const after net_init  [n] a card's task  [L] lwIP's core lock  [a] "address" too */
+	char name[NET_NAME_MAX]; /* (c) the section's name in tern.conf */
+	uint32_t uses;           /* (c) NET_USE_* */
+	unsigned mtu;            /* (c) */
+	struct uplink_net wire;  /* (c) */
+	struct bridge *bridge;   /* (c) */
+	struct bridge_port wire_port, ip_port;
+	bool has_ip;                       /* (c) the host has, or may get, an address here */
+	bool announce;                     /* [a] atomic: the uplink is another card, tell who we are */
+	struct task *nic_task;             /* [n] the task of the card in use */
 	struct netif netif;                /* [L] */
 	bool dhcp;                         /* (c) */
 	ip4_addr_t address, mask, gateway; /* (c) for a static address */
@@ -42,12 +47,22 @@ bool netbuf_join(struct pbuf *to, const struct pbuf *p);
 /* hostframe.c: f came in by i's card. True: it is one between hosts, and has been dealt with. */
 bool hostframe_input(struct net_if *i, const struct frame *f);
 
-/* Plug lwIP into i->bridge with its address; lwIP is up and i's NIC known. */
+/* Plug lwIP into i->bridge with its address; lwIP is up and i's uplink known. */
 int netif_attach(struct net_if *i) must_check;
+/*
+ * Core lock held. Of a connection between hosts: the network that `to` is on, else the first one for migrations that
+ * has a gateway, else lwIP's default, NULL: none.
+ */
+struct netif *netif_way(const ip4_addr_t *to);
+/* Which network it is, and what its MTU leaves to a TCP segment. */
+struct net_if *netif_net(struct netif *n);
+uint16_t netif_mss(struct netif *n);
 /* addr_if.c, core lock held: claim i's address. Once its netif is up. */
 void addr_if_attach(struct net_if *i);
 /* lwIP's ethernet_input, with an eye on ARP packets. */
 err_t addr_if_input(struct net_if *i, struct pbuf *p);
+/* For commands: i's address, or none. */
+void addr_if_show(const struct net_if *i, struct host_address *out);
 /* The address that lwIP has now, as text. */
 void addr_if_set_text(struct net_if *i, const char text[24]);
 

@@ -145,12 +145,13 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 }
 
 /*
- * Grow the segments of a connection whose peer takes full Ethernet frames: they are cut to TCP_MSS below lwIP
+ * Grow the segments of a connection whose peer takes as large ones as our network: they are cut to its MTU below lwIP
  * (netif.c). lwIP needs a congestion window of a segment at least to send at all; it starts with two.
  */
 void tcp_stream_established(struct tcp_pcb *pcb)
 {
-	if (pcb->mss != TCP_MSS)
+	struct netif *n = ip_route(&pcb->local_ip, &pcb->remote_ip);
+	if (!n || pcb->mss < netif_mss(n))
 		return;
 	pcb->mss = TCP_BIG_MSS;
 	pcb->cwnd = MAX(pcb->cwnd, 2U * TCP_BIG_MSS);

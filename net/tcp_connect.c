@@ -5,6 +5,7 @@
 #include "lwip/priv/tcp_priv.h"
 #include "net/tcp.h"
 #include <stdio.h>
+#include <string.h>
 
 static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err unused)
 {
@@ -17,16 +18,27 @@ static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err unused)
 	return ERR_OK;
 }
 
-static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t port)
+/* -EPERM: the way there is a network that is not for that, of the name in other. */
+static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t port, char other[NET_NAME_MAX])
 {
+	*out = NULL;
 	int err = -ENOMEM;
 	NET_CORE_LOCK();
+	struct netif *n = netif_way(ip);
+	if (n && !(netif_net(n)->uses & NET_USE_MIGRATION)) {
+		memcpy(other, netif_net(n)->name, NET_NAME_MAX);
+		NET_CORE_UNLOCK();
+		return -EPERM;
+	}
 	struct tcp_pcb *pcb = tcp_new();
 	struct tcp_stream *t = *out = pcb ? tcp_stream_new(pcb) : NULL;
 	if (t) {
 		/* A lost SYN is repeated after 1 s (RFC 6298), lwIP has 3. */
 		pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL;
 		tcp_setprio(pcb, TCP_PRIO_MAX);
+		if (n)
+			tcp_bind(pcb, netif_ip_addr4(n),
+				 0); /* so that it is the one by which it leaves (net_route_src) */
 		err = tcp_stream_errno(tcp_connect(pcb, ip, port, on_connected), true);
 	} else if (pcb) {
 		tcp_abort(pcb);
@@ -51,12 +63,12 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 	const ip_addr_t ip = { to };
 	const struct ip4_text addr = ip4_text(to);
 	struct tcp_stream *t;
-	char mine[48];
+	char mine[48], other[NET_NAME_MAX];
 	*s = NULL;
 	if (!net_address(mine)[0])
 		return net_addr_why(w);
 	uint64_t begin = time_ns();
-	int start = connect_start(&t, &ip, port), err = start ? start : connect_wait(t, deadline_ns);
+	int start = connect_start(&t, &ip, port, other), err = start ? start : connect_wait(t, deadline_ns);
 	if (!err) {
 		sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr.s, port);
 		t->s.ip = to;
@@ -68,6 +80,9 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 		stream_abort(&t->s);
 		stream_close(&t->s);
 	}
+	if (start == -EPERM)
+		return why_set(w, err, "%s is reached by the network %s, which is not for migrations ([net %s] use)",
+			       addr.s, other, other);
 	if (start == -EHOSTUNREACH)
 		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
 	if (start)

@@ -81,11 +81,30 @@ static bool is_half_open(const struct tcp_pcb *pcb, const struct tcp_pcb_listen 
 	return pcb->state == SYN_RCVD && pcb->listener == l;
 }
 
-/* lwIP's hook, core lock held: a segment came for pcb. A SYN that would find no place gets one. */
+/*
+ * Did the segment that is being handled come by a network for migrations, and to this host's address there? lwIP
+ * answers for every address on every interface.
+ */
+static bool came_by_migration_net(void)
+{
+	struct netif *n = ip_current_input_netif();
+	return netif_net(n)->uses & NET_USE_MIGRATION && n == ip_current_netif();
+}
+
+/*
+ * lwIP's hook, core lock held: a segment came for pcb. A SYN by another network is refused, with a reset: silence would
+ * look like that of a host that is off. One that would find no place gets one.
+ */
 err_t net_tcp_incoming(struct tcp_pcb *pcb, const struct tcp_hdr *h)
 {
 	struct tcp_pcb_listen *l = (struct tcp_pcb_listen *)pcb;
 	unsigned n = 0, pick;
+	if (pcb->state == LISTEN && !came_by_migration_net()) {
+		if ((TCPH_FLAGS(h) & (TCP_SYN | TCP_RST)) == TCP_SYN)
+			tcp_rst_netif(ip_current_input_netif(), h->ackno, h->seqno + 1, ip_current_dest_addr(),
+				      ip_current_src_addr(), h->dest, h->src);
+		return ERR_VAL;
+	}
 	if (pcb->state != LISTEN || (TCPH_FLAGS(h) & (TCP_SYN | TCP_ACK)) != TCP_SYN || l->accepts_pending < l->backlog)
 		return ERR_OK;
 	for (struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next)

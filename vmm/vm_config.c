@@ -18,6 +18,8 @@ static const struct conf_key keys[] = {
 	{ "vcpus", &conf_type_u32, FIELD(vcpus), .def = "1", .help = "1: this release runs VMs with one vCPU", .min = 1,
 	  .max = VM_MAX_VCPUS },
 	{ "mac", &conf_type_mac, FIELD(mac), .def = "", .help = "a unicast MAC address, such as 52:54:00:77:00:01" },
+	{ "net", &conf_type_str, FIELD(net), .def = "", .word = true,
+	  .help = "the name of a network for VMs ([net] or [nic]), up to 15 characters" },
 	{ "cpu", &conf_type_str, FIELD(cpu), .def = "host", .help = "host or portable" },
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },

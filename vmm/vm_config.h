@@ -19,6 +19,7 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 	uint64_t mem; /* bytes */
 	uint32_t vcpus;
 	uint8_t mac[6];
+	char net[16];            /* of its network; "": the first one that is for VMs, at each host */
 	char cpu[16];            /* CPU model: "host" or "portable" */
 	struct vm_config_state { /* migrates as section "config": what its next cold start needs */
 		char kernel[96], initrd[96], cmdline[512]; /* files of a host; not needed to run on a destination */

@@ -8,6 +8,7 @@
 #include "vmm/vm_life.h"
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
+#include "net/bridge.h"
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
@@ -100,6 +101,8 @@ fail:
 int vm_boot_files(const struct vm *vm, const struct vm_file **kernel, const struct vm_file **initrd, struct why *w)
 {
 	bool wants_initrd = vm->cfg.s.initrd[0];
+	if (!bridge_find(vm->cfg.net, w))
+		return -ENOENT;
 	*kernel = vmm_file(vm->cfg.s.kernel);
 	*initrd = wants_initrd ? vmm_file(vm->cfg.s.initrd) : NULL;
 	if (*kernel && (*initrd || !wants_initrd))

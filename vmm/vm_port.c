@@ -58,12 +58,13 @@ static struct bridge_policy policy_of(const struct vm_config_state *s)
 void vm_port_attach(struct vm *vm)
 {
 	struct vm_port *p = vm->port;
-	if (!p || !bridge_default())
-		return;
+	struct bridge *b = bridge_find(vm->cfg.net, NULL);
+	if (!p || !b)
+		return; /* vm_start and offers have asked for it, and networks do not go */
 	if (!p->attached) {
 		p->port.offloads = vnet_offloads(vm->vnet);
 		p->port.policy = policy_of(&vm->cfg.s);
-		bridge_add(bridge_default(), &p->port);
+		bridge_add(b, &p->port);
 		p->attached = true;
 	}
 	if (!bridge_bind(&p->port))

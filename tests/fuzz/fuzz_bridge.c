@@ -90,7 +90,7 @@ static void begin(void)
 	if (b)
 		return;
 	guest.is_guest = host.is_host = true;
-	if (bridge_create(&b, "lan"))
+	if (bridge_create(&b, "lan", true))
 		abort();
 	add(&wire, FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 | FRAME_TAKES_TSO6, none);
 	add(&plain, 0, none);
@@ -131,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			   .csum_start = get_le16(data + 12),
 			   .csum_offset = get_le16(data + 14) };
 	for (size_t at = 0; at < len; at += step) {
-		if (f.niov == FRAME_IOV_GUEST - 1)
+		if (f.niov == FRAME_IOV_IN - 1)
 			step = len - at;
 		f.iov[f.niov++] = (struct iov){ frame + at, MIN(step, len - at) };
 	}

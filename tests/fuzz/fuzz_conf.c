@@ -30,8 +30,12 @@ static void read_all(struct conf *c)
 	(void)conf_read(&(struct conf_reader){ .c = c, .table = &host_conf_table, .name = "" }, &h);
 	terminated(h.name, sizeof(h.name));
 	net_conf_read(c, &n);
-	if (!h.name[0] || h.undecided > HOST_UNDECIDED_RESUME || n.nnics > NET_IF_MAX || n.npeers > NET_PEERS_MAX)
+	if (!h.name[0] || h.undecided > HOST_UNDECIDED_RESUME || n.nnics > NET_NICS_MAX || n.nbonds > NET_BONDS_MAX ||
+	    n.nnets > NET_IF_MAX || n.npeers > NET_PEERS_MAX)
 		abort();
+	for (unsigned i = 0; i < n.nnets; i++)
+		if (!n.net[i].ncards || !n.net[i].card[0] || n.net[i].vlan > NET_VLAN_MAX || !n.net[i].name[0])
+			abort();
 	for (unsigned i = 0; (name = conf_section(c, "vm", i)) != NULL; i++) {
 		struct why w;
 		bool good = vm_config_read(c, name, h.name, &cfg, wrong);
@@ -44,7 +48,7 @@ static void read_all(struct conf *c)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct conf c;
-	static const char *const kinds[] = { "host", "nic", "peer", "vm" };
+	static const char *const kinds[] = { "host", "nic", "bond", "net", "peer", "vm" };
 	const char *name;
 	int err = conf_parse(&c, (const char *)data, size);
 

@@ -83,9 +83,18 @@ class Qemu:
                 ["-M", "q35", "-m", str(h.mem), "-smp", str(1 if h.icount else h.cpus), "-nodefaults",
                  "-display", "none", "-serial", f"unix:{h.socket},server=on,wait=off"] + self.firmware() +
                 ["-drive", f"file={h.esp},format=raw",
-                 "-netdev", f"tap,id=n0,ifname={h.cable},script=no,downscript=no" + ",vnet_hdr=off" * h.has_relay,
-                 "-device", f"{self.nics[h.nic]},netdev=n0,mac={h.mac},romfile=",
+                 "-netdev", f"tap,id=n0,ifname={h.cable},script=no,downscript=no" + ",vnet_hdr=off" * (h.has_relay or len(h.taps) > 1),
+                 "-device", f"{self.nics[h.nic]},netdev=n0,mac={h.mac},romfile="] + self.more_cards() + [
                  "-device", "isa-debug-exit,iobase=0xf4,iosize=1"])
+
+    def more_cards(self):
+        h = self.host
+        words = []
+        for i, (tap, mac) in enumerate(zip(h.taps, h.macs)):
+            if i:
+                words += ["-netdev", f"tap,id=n{i},ifname={tap},script=no,downscript=no,vnet_hdr=off",
+                          "-device", f"{self.nics[h.nic]},netdev=n{i},mac={mac},romfile="]
+        return words + ["-qmp", "unix:qmp.sock,server=on,wait=off"] * bool(words)
 
     def environment(self):
         return os.environ

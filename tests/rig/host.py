@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One host of the rig: an emulator's process that boots tern from an EFI system partition made for it."""
 import ctypes
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -36,10 +38,13 @@ class Host:
 
     relay: a bad line, .relay (relay.py), lies between .cable, what the emulator has, and .tap, the switch's port, from the first start
     to remove(). Without it these are one device.
+
+    cards: how many, of which those after the first have taps and MACs of their own (.taps, .macs), and cables that link() pulls; AMD hosts
+    alone. With more than one, no offload passes a cable: what is on the wire can be looked at.
     """
 
     def __init__(self, name, switch, conf, number, nic="virtio-net", cpus=None, mem=1024, icount=False, files=LINUX, efi=None, kind="amd",
-                 model=None, relay=False):
+                 model=None, relay=False, cards=1):
         self.name, self.switch, self.conf, self.number = name, switch, conf, number
         self.machine = KINDS[kind](self)
         self.model = model  # of an Intel host's CPU; None: the machine's default
@@ -52,6 +57,8 @@ class Host:
         self.cable = f"cable-{name}" if relay else self.tap
         self.address = f"10.77.0.{10 + number}"
         self.mac = f"52:54:00:00:00:{number:02x}"
+        self.taps = [self.tap] + [f"tap-{name}{i}" for i in range(1, cards)]
+        self.macs = [f"52:54:00:00:{i:02x}:{number:02x}" for i in range(cards)]
         self.work = os.path.join(RIG, f"{os.getpid()}-{name}")
         self.socket = os.path.join(self.work, "console.sock")
         self.log = os.path.join(RIG, f"{LOG}{name}.log")
@@ -82,8 +89,10 @@ class Host:
         return self
 
     def connect(self):
+        for tap in self.taps[1:]:
+            self.switch.plug(tap, False)
         if not self.has_relay:
-            self.switch.plug(self.tap, self.machine.tap_has_header)
+            self.switch.plug(self.tap, self.machine.tap_has_header and len(self.taps) == 1)
         elif not self.relay:
             self.switch.plug_relay(self.tap, self.cable)
             self.relay = Relay(self.cable, f"tap:{self.tap}")
@@ -152,6 +161,19 @@ class Host:
             self.relay.stop()
             self.relay = None
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def link(self, card, up):
+        """The card's cable, as the card sees it (QMP set_link)."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            s.connect(os.path.join(self.work, "qmp.sock"))
+            answers = s.makefile()
+            answers.readline()  # its greeting
+            for command in ({"execute": "qmp_capabilities"}, {"execute": "set_link", "arguments": {"name": f"n{card}", "up": up}}):
+                s.sendall(json.dumps(command).encode())
+                while "event" in (answer := json.loads(answers.readline())):
+                    pass
+                assert "return" in answer, answer
 
     # What an operator asks a host.
     def cmd(self, line, seconds=10):

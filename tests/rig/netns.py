@@ -8,6 +8,7 @@ The namespace has no name and nothing to clean up: it is gone with the last proc
 ordinary user gets a user namespace around it, where he may do the same.
 """
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -24,6 +25,10 @@ ETH_P_RARP = 0x8035
 ETH_P_ALL = 3
 ETH_P_LOCAL = 0x88b6  # for experiments (IEEE 802); 88b5 is tern's own
 SIOCBRADDIF = 0x89A2
+ETH_P_8021Q = 0x8100
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454ca, 2, 0x1000
+SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 0x10
+PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 1, 1
 
 
 class RigError(Exception):
@@ -138,6 +143,51 @@ class ClientAddress:
         if self.address:
             sh("ip", "addr", "del", f"{self.address}/32", "dev", BRIDGE)
         self.address = None
+
+
+class VlanPort:
+    """
+    A place of the client on a VLAN of the switch, with this address, until remove(): a tap whose frames get the tag here, for not every
+    kernel has devices of VLANs. The bridge hands up what is for others as well, meanwhile: this tap's MAC is one it does not know.
+    """
+
+    def __init__(self, vlan, address):
+        self.tag = struct.pack("!HH", ETH_P_8021Q, vlan)
+        self.vlan = vlan
+        self.device = f"vlan{vlan}"
+        sh("ip", "tuntap", "add", "dev", self.device, "mode", "tap")
+        with open(f"/proc/sys/net/ipv6/conf/{self.device}/disable_ipv6", "w") as f:
+            f.write("1")
+        sh("ip", "addr", "add", f"{address}/24", "dev", self.device)
+        self.tap = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(self.tap, TUNSETIFF, struct.pack("16sH22x", self.device.encode(), IFF_TAP | IFF_NO_PI))
+        sh("ip", "link", "set", self.device, "up")
+        self.wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self.wire.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)  # the kernel takes tags off, and has them there
+        self.wire.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, struct.pack("iHH8x", socket.if_nametoindex(BRIDGE), PACKET_MR_PROMISC, 0))
+        self.wire.bind((BRIDGE, ETH_P_ALL))
+        self.stopping = False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stopping:
+            ready = select.select([self.tap, self.wire], [], [], 0.1)[0]
+            if self.tap in ready:
+                frame = os.read(self.tap, 2048)
+                self.wire.send(frame[:12] + self.tag + frame[12:])
+            if self.wire in ready:
+                frame, aux, _, where = self.wire.recvmsg(65536, 64)
+                status, tci = struct.unpack_from("IxxxxxxxxxxxxH", aux[0][2])
+                if where[2] != socket.PACKET_OUTGOING and status & TP_STATUS_VLAN_VALID and tci & 0xfff == self.vlan:
+                    os.write(self.tap, frame)
+
+    def remove(self):
+        self.stopping = True
+        self.thread.join(5)
+        self.wire.close()
+        os.close(self.tap)
+        sh("ip", "link", "del", self.device)
 
 
 def client_mac():

@@ -79,8 +79,8 @@ def test_two_hosts_with_one_address(switch):
         assert state_on(f, "same") == "stopped" and state_on(e, "same") == "running"
         info = f.json("host")
         assert info["address_state"] == "conflict" and info["address"] == "" and info["conflict_with"] == e.mac, info
-        assert f.json("nic")["nics"][0]["conflict_with"] == e.mac
-        assert e.mac in f.cmd("host") and e.mac in f.cmd("nic")
+        assert f.json("net list")["nets"][0]["conflict_with"] == e.mac
+        assert e.mac in f.cmd("host") and e.mac in f.cmd("net list")
         error = f.console.json_result(f"ping {netns.CLIENT_ADDRESS}")["error"]
         assert e.mac in error["text"], error
         assert mac_at(e.address) == e.mac

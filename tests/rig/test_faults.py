@@ -162,7 +162,7 @@ def test_name_in_use(watched):
 
 def test_two_at_once(watched):
     """The same VM a second time while it moves: refused, and the first attempt does not notice."""
-    source = watched.begin()
+    source = watched.begin(options="--max-downtime 1000")  # it has to end, also on a machine with much to do
     e = source.console.json_result(f"migrate {DEMO} to {watched.other(source).address}", 30)
     assert "error" in e, e
     s = watched.wait_status(source, lambda s: s["over"] and s["phase"] != "failed", 60, "end of the first attempt")

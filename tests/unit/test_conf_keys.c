@@ -88,7 +88,7 @@ static void host_keys(void **state unused)
 	assert_string_equal(h.name, "tern");
 }
 
-/* ---- [nic], [peer] ---- */
+/* ---- [nic] ---- */
 
 static void nics(void **state unused)
 {
@@ -156,12 +156,93 @@ static void addresses(void **state unused)
 	}
 }
 
+/* ---- [bond], [net] ---- */
+
+#define TWO_CARDS "[nic x]\n[nic y]\n"
+
+/* A card that nobody names is a network; one that a [net] names is not. */
+static void networks(void **state unused)
+{
+	struct net_conf n = net("");
+	assert_int_equal(n.nnets, 1);
+	assert_string_equal(n.net[0].name, "lan");
+	assert_int_equal(n.net[0].uses, NET_USES);
+	assert_true(!n.net[0].vlan && n.net[0].ncards == 1 && n.net[0].card[0] == &cards[0] && n.net[0].mtu == 1500);
+	n = net("[net a]\nvlan = 5\naddress = 10.88.0.11/24\nuse = migration,management\nmtu = 1400\n[net b]\nuse = "
+		"vm\n");
+	said("");
+	assert_int_equal(n.nnets, 2);
+	assert_true(n.net[0].vlan == 5 && n.net[0].mtu == 1400);
+	assert_int_equal(n.net[0].uses, NET_USE_MANAGEMENT | NET_USE_MIGRATION);
+	assert_string_equal(n.net[0].over, "lan");
+	assert_int_equal(n.net[1].uses, NET_USE_VM);
+	assert_int_equal(n.net[1].address.prefix, CONF_NET_NONE);
+	n = net(TWO_CARDS "address = 10.77.0.11/24\n[net a]\nnic = x\naddress = dhcp\n");
+	said("");
+	assert_int_equal(n.nnets, 2);
+	assert_true(!strcmp(n.net[0].name, "a") && n.net[0].card[0] == &cards[0] && !n.net[0].address.prefix);
+	assert_true(!strcmp(n.net[1].name, "y") && n.net[1].card[0] == &cards[1] && n.net[1].address.ip);
+	ncards = 0;
+	assert_int_equal(net("[net a]\n").nnets, 0);
+	said("tern.conf:1: [net a] nic: there is no [nic] or [bond] with a card\n");
+}
+
+static void bonds(void **state unused)
+{
+	struct net_conf n = net(TWO_CARDS "[bond t]\nnics = y, x\n[net a]\nnic = t\n[net b]\nvlan = 7\nnic = t\n");
+	said("");
+	assert_int_equal(n.nnets, 2);
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(n.net[i].ncards == 2 && n.net[i].card[0] == &cards[1] && n.net[i].card[1] == &cards[0]);
+	n = net(TWO_CARDS "[bond t]\nnics = x, y\n");
+	said("tern.conf:3: [bond t]: no [net] names it, so it carries nothing\n");
+	assert_int_equal(n.nnets, 0);
+}
+
+/* Each is told with its line, and what is well stays. */
+static void wrong_networks(void **state unused)
+{
+	static const struct {
+		const char *text, *says;
+		unsigned nnets;
+	} t[] = {
+		{ TWO_CARDS "[net a]\n", "3: [net a] nic: missing: there are several cards", 2 },
+		{ TWO_CARDS "[net a]\nnic = z\n", "4: [net a] nic = z: there is no [nic] or [bond] of this name", 2 },
+		{ TWO_CARDS "[bond t]\nnics = x, z\n", "4: [bond t] nics = x, z: there is no [nic z] with a card", 1 },
+		{ TWO_CARDS "[bond t]\nnics = x, x\n", "4: [bond t] nics = x, x: [nic x] is in a bond already", 1 },
+		{ TWO_CARDS "[bond x]\nnics = x, y\n", "3: [bond x]: a [nic] has this name as well", 0 },
+		{ TWO_CARDS "[bond t]\nnics = x, y\n[net a]\nnic = t\n[net b]\nnic = x\n",
+		  "8: [net b] nic = x: it is in [bond t]", 1 },
+		{ TWO_CARDS "[bond t]\nmode = 802.3ad\nnics = x, y\n[net a]\n",
+		  "4: [bond t] mode = 802.3ad: write active-backup", 0 },
+		{ "[net a]\nvlan = 4095\n", "2: [net a] vlan = 4095: write 1 to 4094", 1 },
+		{ "[net a]\nvlan = 4\n[net b]\nvlan = 4\n", "4: [net b] vlan = 4: a has VLAN 4 of lan already", 1 },
+		{ "[net a]\n[net b]\n", "2: [net b]: a has VLAN 0 of lan already", 1 },
+		{ TWO_CARDS "[net y]\nnic = x\n", "2: [nic y]: there is a network of this name already", 1 },
+		{ "[nic x]\naddress = 10.77.0.11/24\n[net a]\n",
+		  "2: [nic x] address = 10.77.0.11/24: a [net] or [bond] names", 1 },
+		{ "[net a]\nuse = guests\n", "2: [net a] use = guests: write some of management", 1 },
+		{ "[net a]\nuse = migration\n", "2: [net a] use = migration: no migration comes here", 1 },
+		{ "[net a]\nmtu = 9000\n", "2: [net a] mtu = 9000: write 576 to 1500", 1 },
+		{ "[net a]\ngateway = 10.0.0.1\n", "2: [net a] gateway = 10.0.0.1: it counts with a static", 1 },
+		{ "[net a-name-of-16-xxxx]\n", "1: [net a-name-of-16-xxxx]: its name is longer than 15", 1 },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+		ncards = 2;
+		struct net_conf n = net(t[i].text);
+		if (!strstr(c.problems, t[i].says) || n.nnets != t[i].nnets)
+			fail_msg("%s: %u networks, %s", t[i].text, n.nnets, c.problems);
+	}
+}
+
+/* ---- [peer] ---- */
+
 static void peers(void **state unused)
 {
 	struct net_conf n = net("[peer b]\naddress = 10.77.0.12\n[peer me]\naddress = 10.77.0.11\n"
 				"[peer c]\n[peer d]\naddress = 10.77.0.0x14\n[nic a]\naddress = 10.77.0.11/24\n"
 				"[peer b]\ninsecure = yes\n[peer me]\ninsecure = yes\n");
-	said("tern.conf:4: [peer me] address = 10.77.0.11: this is this host's own address, of [nic a]\n"
+	said("tern.conf:4: [peer me] address = 10.77.0.11: this is this host's own address, on a\n"
 	     "tern.conf:5: [peer c] address: missing; write an address, such as 10.77.0.12\n"
 	     "tern.conf:7: [peer d] address = 10.77.0.0x14: write an address, such as 10.77.0.12\n"
 	     "tern.conf:10: section [peer b] is there already in line 1; its keys are added to that one\n"
@@ -247,8 +328,9 @@ static void a_vm(void **state unused)
 	cfg.mac[3] = cfg.mac[4] = cfg.mac[5] = 7;
 	conf_show(&vm_conf_table, &cfg, show, text);
 	assert_string_equal(
-		text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|mac=52:54:00:07:07:07|cpu=host|autostart=no|"
-		      "ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
+		text,
+		"kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|mac=52:54:00:07:07:07|net=|cpu=host|autostart=no|"
+		"ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
 	cfg = vm(KERNEL "initrd = i.img\ncmdline = console=ttyS0 # not this\nmem = 3074M\nmac = 52:54:00:77:00:01\n"
 			"cpu = portable\nautostart = alone\nvcpus = 1\nip = 10.77.0.50 ,2001:DB8::50, fe80:0:0::1\n"
 			"mac_change = allow\ntrunk = yes\ndhcp_server = allow\nrouter = allow\n");
@@ -257,7 +339,7 @@ static void a_vm(void **state unused)
 	conf_show(&vm_conf_table, &cfg, show, text);
 	assert_string_equal(text,
 			    "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|mac=52:54:00:77:00:01|"
-			    "cpu=portable|autostart=alone|ip=10.77.0.50, 2001:db8::50, fe80::1|mac_change=allow|"
+			    "net=|cpu=portable|autostart=alone|ip=10.77.0.50, 2001:db8::50, fe80::1|mac_change=allow|"
 			    "trunk=yes|dhcp_server=allow|router=allow|");
 	assert_int_equal(vm(KERNEL "autostart = on\n").s.autostart, VM_AUTOSTART_YES);
 	assert_int_equal(vm(KERNEL "autostart = 0\n").s.autostart, VM_AUTOSTART_NO);
@@ -274,7 +356,8 @@ static void a_wrong_vm(void **state unused)
 	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write a unicast MAC address, such as 52:54:00:77:00:01\n"
 	     "tern.conf:6: [vm demo] cpu = fast: no such CPU model; write host or portable\n"
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
-	     "tern.conf:8: [vm demo] has no key 'men'; ignored. It has kernel, initrd, cmdline, mem, vcpus, mac, cpu, "
+	     "tern.conf:8: [vm demo] has no key 'men'; ignored. It has kernel, initrd, cmdline, mem, vcpus, mac, net, "
+	     "cpu, "
 	     "autostart, ip, mac_change, trunk, dhcp_server, router\n");
 	assert_string_equal(wrong,
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
@@ -391,8 +474,8 @@ static void migrates(void **state unused)
 
 /* ---- the documents ---- */
 
-static const struct conf_table *const tables[] = { &host_conf_table, &nic_conf_table, &peer_conf_table,
-						   &vm_conf_table };
+static const struct conf_table *const tables[] = { &host_conf_table, &nic_conf_table,  &bond_conf_table,
+						   &if_conf_table,   &peer_conf_table, &vm_conf_table };
 
 static char *slurp(const char *path)
 {
@@ -456,7 +539,7 @@ static void example(void **state unused)
 	vm(text);
 	assert_string_equal(wrong, "");
 	assert_int_equal(net(text).npeers, 1);
-	said("tern.conf:17: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
+	said("tern.conf:28: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
 	     "hosts' files\n");
 }
 
@@ -478,6 +561,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(nics, setup),
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
+		cmocka_unit_test_setup(networks, setup),   cmocka_unit_test_setup(bonds, setup),
+		cmocka_unit_test_setup(wrong_networks, setup),
 		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(keys, setup),
 		cmocka_unit_test_setup(no_key_by_mistake, setup), cmocka_unit_test_setup(too_many, setup),
 		cmocka_unit_test_setup(a_vm, setup),       cmocka_unit_test_setup(a_wrong_vm, setup),

@@ -456,6 +456,22 @@ static void test_in_clear_without_leave(void **state unused)
 	assert_false(fake_hosts[B].telling);
 }
 
+/* A VM goes where its network is; no other host takes it, and it runs on. */
+static void test_goes_where_its_network_is(void **state unused)
+{
+	struct vm *vm = vm_new_at(A, VM_RUNNING);
+	strcpy(vm->cfg.net, "prod");
+	fake_net_peers(A, "b");
+	fake_host_net[B] = "lan";
+	begin_move(A, B);
+	WAIT_FOR(says_at(A, "there is no network prod here"));
+	assert_true(runs_at(A));
+	fake_host_net[B] = "prod";
+	move(A, B);
+	assert_string_equal(vm_at(B)->cfg.net, "prod");
+	fake_host_net[B] = NULL;
+}
+
 /*
  * autostart = alone takes silence for death. A reset is a sign of life, and so is all that a host which could not be
  * asked may be doing.
@@ -945,6 +961,7 @@ int main(void)
 		TEST(test_full_house_still_answers),
 		TEST(test_strangers_do_not_evict_peers),
 		TEST(test_in_clear_without_leave),
+		TEST(test_goes_where_its_network_is),
 		TEST(test_what_is_no_silence),
 		TEST(test_alone),
 		TEST(test_silent_hosts_together),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "kernel/host.h"
+#include "net/bridge.h"
 #include "tests/unit/fake_kernel.h"
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/pc/linux_loader.h"
@@ -16,6 +17,13 @@
 #include <string.h>
 
 struct host_info host_info = { .name = "a" };
+struct bridge *bridge_find(const char *name, struct why *w)
+{
+	if (strcmp(name, "gone"))
+		return (struct bridge *)&host_info;
+	(void)why_set(w, -ENOENT, "there is no network gone here");
+	return NULL;
+}
 const struct sdesc clock_desc, vm_learned_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc;
 static unsigned asked; /* other hosts */
 

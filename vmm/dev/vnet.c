@@ -59,7 +59,7 @@ static bool tx_frame(struct vnet *n, struct frame *f)
 	if (!tx_may_ask(n, f))
 		return false;
 	f->niov = 0;
-	if (c->nout - c->rseg > FRAME_IOV_GUEST) {
+	if (c->nout - c->rseg > FRAME_IOV_IN) {
 		(void)vvirtq_chain_read(c, n->bounce, f->len);
 		f->iov[f->niov++] = (struct iov){ n->bounce, f->len };
 		return true;

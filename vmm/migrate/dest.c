@@ -8,6 +8,7 @@
  */
 #include "kernel/log.h"
 #include "kernel/time.h"
+#include "net/bridge.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/handover.h"
@@ -84,7 +85,7 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 		why_set(c->why, -EINVAL, "it has %u vCPUs, this version runs up to %d", cfg->vcpus, VM_MAX_VCPUS);
 		return REFUSE_CONFIG;
 	}
-	if (vm_mac_check(cfg->name, cfg->mac, c->why))
+	if (vm_mac_check(cfg->name, cfg->mac, c->why) || !bridge_find(cfg->net, c->why))
 		return REFUSE_CONFIG;
 	if (vm_compat_check(cfg->cpu, &c->offer.compat, c->why))
 		return REFUSE_CPU;

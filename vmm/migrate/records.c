@@ -146,6 +146,8 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 		for (unsigned r = 0; r < 4; r++)
 			wire_put_u32(tx, k->regs[i][r]);
 	}
+	if (c->net[0]) /* since 0.4; source.c sends no such VM to who does not know it */
+		wire_put_str(tx, c->net, sizeof(c->net));
 	return wire_end(tx, deadline_ns);
 }
 
@@ -174,7 +176,10 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 		for (unsigned r = 0; r < 4; r++)
 			k->regs[i][r] = wire_get_u32(rx);
 	}
-	if (!wire_get_end(rx) || page_size != PAGE_SIZE || !name_ok(c->name))
+	if (rx->pos != rx->len)
+		wire_get_str(rx, c->net, sizeof(c->net));
+	if (!wire_get_end(rx) || page_size != PAGE_SIZE || !name_ok(c->name) ||
+	    (c->net[0] && !conf_is_word(c->net, strlen(c->net))))
 		return malformed(rx, w);
 	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
 		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", c->mem);

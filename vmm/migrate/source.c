@@ -27,6 +27,10 @@ static int greet(struct source *c)
 	if (incarnation_equal(h.inc, c->id.source))
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
 	c->before = !(h.features & HELLO_SECTIONS_0_4);
+	if (c->before && c->vm->cfg.net[0])
+		return why_set(c->w, -ENOTSUP,
+			       "it is on the network %s, and that host's release knows no names of networks",
+			       c->vm->cfg.net);
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
 	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The `net` commands: the networks of tern.conf, what carries each, and the host's address there. */
+#include "kernel/base/mac.h"
+#include "kernel/console.h"
+#include "net/port.h"
+#include <stdio.h>
+#include <string.h>
+
+static void uses_text(const struct net_if *i, char *buf, size_t size)
+{
+	buf[0] = '\0';
+	for (unsigned u = 0; net_use_words[u]; u++)
+		if (i->uses & 1U << u)
+			sniprintf(buf + strlen(buf), size - strlen(buf), "%s%s", buf[0] ? "," : "", net_use_words[u]);
+}
+
+/* in_table: the MTU has no column, for the line would be too long. */
+static void show(struct con *c, const struct net_if *i, bool in_table)
+{
+	struct host_address a = { .state = "none" };
+	char uses[40];
+	bool up = uplink_is_up(&i->wire);
+	if (i->has_ip)
+		addr_if_show(i, &a);
+	uses_text(i, uses, sizeof(uses));
+	out_str(c, "name", i->name);
+	out_str(c, "nic", uplink_name(&i->wire));
+	out_u64(c, "vlan", i->wire.vlan);
+	out_u64(c, in_table ? "mtu|" : "mtu", i->mtu);
+	out_bool(c, "link|", up);
+	out_line(c, "link", "%s", up ? "up" : "down");
+	if (i->has_ip)
+		host_address_show(c, &a);
+	else
+		out_str(c, "address|", "");
+	out_str(c, "use", uses);
+}
+
+#define COLUMNS "-10 name, -8 nic, 4 vlan, -4 link, -18 address, -23 use"
+
+static int net_list(struct con *c, int argc unused, char **argv unused)
+{
+	struct net_if *i;
+	out_table(c, "nets", COLUMNS, "no network: no [nic] of tern.conf has a card");
+	for (unsigned n = 0; (i = net_if_get(n)); n++) {
+		out_row(c);
+		show(c, i, true);
+		out_row_end(c);
+	}
+	out_table_end(c);
+	return 0;
+}
+
+static int net_info(struct con *c, int argc unused, char **argv)
+{
+	struct net_if *i;
+	struct nic *card;
+	bool used;
+	for (unsigned n = 0; (i = net_if_get(n)) && strcmp(i->name, argv[1]); n++)
+		;
+	if (!i)
+		return con_error(c, -ENOENT, "there is no network %s: see `net list`", argv[1]);
+	show(c, i, false);
+	out_table(c, "cards", "-6 name, -10 driver, -17 mac, -4 link, -6 used", NULL);
+	for (unsigned n = 0; (card = uplink_card(&i->wire, n, &used)); n++) {
+		bool up = card->ops->link_up(card);
+		out_row(c);
+		out_str(c, "name", card->name);
+		out_str(c, "driver", card->driver);
+		out_str(c, "mac", mac_text(card->mac).s);
+		out_bool(c, "link|", up);
+		out_line(c, "link", "%s", up ? "up" : "down");
+		out_bool(c, "used", used);
+		out_row_end(c);
+	}
+	out_table_end(c);
+	return 0;
+}
+
+static void names(const char *what unused, void (*add)(void *arg, const char *word), void *arg)
+{
+	struct net_if *i;
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		add(arg, i->name);
+}
+
+static const struct con_sub subs[] = {
+	{ "list|status", "", "networks: card or bond, VLAN, MTU, address, uses", net_list, NULL, false },
+	{ "info", "NAME", "one network and its cards", net_info, names, false },
+};
+CONSOLE_CMDS(net, "networks of this host", "net list", subs);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What carries networks: a card, or several cards of which one is in use and another takes over when its link is down
+ * (active-backup: nothing is asked of the switch). Here each network's VLAN tag (IEEE 802.1Q) is put on and taken off.
+ * What is heard by a card that is not in use is dropped: it is what the switch floods, and has been heard already.
+ */
+#pragma once
+#include "drivers/nic.h"
+#include "net/net_conf.h"
+
+struct uplink;
+struct uplink_net { /* one network of an uplink; its owner's */
+	/* (c) Set by the owner before uplink_add. */
+	uint16_t vlan;                          /* 0: frames without a tag */
+	bool takes_tags;                        /* and those with a tag that no other network takes */
+	void (*rx)(void *arg, struct frame *f); /* in a card's task; borrowed */
+	void (*back)(void *arg); /* the uplink's link is up again, or at another card. Interrupt context */
+	void *arg;
+	struct uplink *u; /* (c) uplink.c's */
+};
+
+/* Once for each network; the cards' uplink is made with the first. Before uplink_start_all. */
+void uplink_add(struct uplink_net *n, const char *name, struct nic *const *card, unsigned ncards);
+/* Start the cards. One that does not start is logged, and its link never up. True if any did. */
+bool uplink_start_all(void);
+
+/* As nic_ops.tx and tx_room. */
+int uplink_send(const struct uplink_net *n, const struct frame *f);
+unsigned uplink_room(const struct uplink_net *n);
+bool uplink_is_up(const struct uplink_net *n);
+/* What it sends unfinished: what all its cards do. */
+unsigned uplink_offloads(const struct uplink_net *n);
+/* The first card's, which the host uses whichever card is in use. */
+const uint8_t *uplink_mac(const struct uplink_net *n);
+const char *uplink_name(const struct uplink_net *n);
+/* The i-th card, NULL past the end; *used: it is the one that sends. */
+struct nic *uplink_card(const struct uplink_net *n, unsigned i, bool *used);

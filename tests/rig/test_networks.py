@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+Networks as servers have them: two hosts of three cards each. The first card has the management network without a tag and the migration
+network with one; the other two are a bond, over which the guest's VLAN goes.
+
+    client  10.79.0.1 on VLAN 10 of the switch, 10.77.0.1 without a tag
+"""
+import re
+import socket
+import subprocess
+import threading
+
+import pytest
+
+import client
+import netns
+from console import CommandError
+from host import Host
+from rig import KEY, vm_conf
+
+pytestmark = pytest.mark.apart
+CONF = """\
+[host]
+name = {name}
+[nic m]
+match = {macs[0]}
+[nic x]
+match = {macs[1]}
+[nic y]
+match = {macs[2]}
+[bond trunk]
+nics = x, y
+[net move]
+nic = m
+vlan = 88
+mtu = 1400
+address = 10.88.0.{last}/24
+use = migration
+[net office]
+nic = m
+address = 10.77.0.{last}/24
+use = management
+[net prod]
+nic = trunk
+vlan = 10
+use = vm
+[peer {peer}]
+address = 10.88.0.{peer_last}
+key = {key}
+[peer elsewhere]
+address = 10.77.0.99
+key = {key}
+"""
+GUEST, MAC = "10.79.0.57", "52:54:00:77:00:57"
+
+
+@pytest.fixture
+def vlan():
+    """The client's place on the guest's VLAN."""
+    port = netns.VlanPort(10, "10.79.0.1")
+    yield
+    port.remove()
+
+
+@pytest.fixture
+def hosts(switch, vlan):
+    vm = vm_conf("told", f"tern.ip={GUEST}/24 tern.load=none", 128, MAC) + "net = prod\n"
+    lone = vm_conf("lone", "tern.load=none", 128, "52:54:00:77:00:58") + "net = office\n"
+    made = []
+    for n, name, peer, vms in ((5, "e", 6, vm + lone), (6, "f", 5, "")):
+        h = Host(name, switch, "", n, cards=3)
+        h.conf = CONF.format(name=name, macs=h.macs, last=10 + n, peer="ef"[peer - 5], peer_last=10 + peer, key=KEY) + vms
+        made.append(h)
+    try:
+        for h in made:
+            h.launch()
+        for h in made:
+            h.console.wait_prompt(60, 0)
+            h.wait_address()
+        yield made
+    finally:
+        for h in made:
+            h.remove()
+
+
+def frames_of(command):
+    """What tcpdump prints of the frames between hosts while it runs: a context with .lines after it."""
+    class Watch:
+        def __enter__(self):
+            self.p = subprocess.Popen(["tcpdump", "-i", netns.BRIDGE, "-B", "65536", "-l", "-n", "-e", "-v", *command], stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True)
+            assert "listening on" in self.p.stderr.readline(), "tcpdump does not start"
+            self.lines = []
+            self.reader = threading.Thread(target=lambda: self.lines.extend(self.p.stdout))
+            self.reader.start()
+            return self
+
+        def __exit__(self, *_):
+            self.p.terminate()
+            self.reader.join(10)
+            self.p.wait(10)
+    return Watch()
+
+
+def lost(seconds):
+    """How many of 20 pings a second the guest does not answer, meanwhile and for so long: a context with .lost after it."""
+    class Pings:
+        def __enter__(self):
+            self.thread = threading.Thread(target=lambda: setattr(self, "lost", client.ping(GUEST, int(20 * seconds), 0.05)))
+            self.thread.start()
+            return self
+
+        def __exit__(self, *_):
+            self.thread.join(seconds + 20)
+    return Pings()
+
+
+def test_networks(hosts):
+    e, f = hosts
+    nets = {n["name"]: n for n in e.json("net list")["nets"]}
+    assert {n: (v["nic"], v["vlan"], v["mtu"], v["address"], v["use"]) for n, v in nets.items()} == {
+        "move": ("m", 88, 1400, "10.88.0.15/24", "migration"), "office": ("m", 0, 1500, "10.77.0.15/24", "management"),
+        "prod": ("trunk", 10, 1500, "", "vm")}
+    assert client.ping("10.77.0.15", 3) == 0, "the management network answers"
+
+    e.json("vm start told --force", 20)
+    client.wait_port(GUEST, client.SHELL, 60)
+    with frames_of(("tcp", "port", "7077")) as wire:  # with and without a tag: the kernel takes them off before it looks
+        e.cmd("migrate told to f", 60)
+    assert client.ping(GUEST, 3) == 0
+    assert f.switch.wait_port(MAC, f.taps[1], 5) == f.taps[1], "the guest is announced on its VLAN, by the bond's first card"
+    seen = "".join(wire.lines)
+    assert {v for v in re.findall(r"ethertype (.*?), length \d+: (vlan \d+)?", seen)} == {("802.1Q (0x8100)", "vlan 88")}
+    lengths = [int(n) for n in re.findall(r"proto TCP \(6\), length (\d+)", seen)]
+    assert max(lengths) == 1400 and len(lengths) > 1000, f"{len(lengths)} packets of at most {max(lengths)} bytes"
+
+    # What is not for migrations is not for migrations.
+    with pytest.raises(CommandError, match="10.77.0.99 is reached by the network office, which is not for migrations"):
+        f.json("migrate told to elsewhere", 20)
+    for address in ("10.77.0.15", "10.77.0.16"):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((address, 7077), 5)
+    with pytest.raises(CommandError, match="the network office is not for VMs"):
+        e.json("vm start lone --force", 20)
+
+    # The bond's card in use loses its cable: while the guest is pinged, and while it moves.
+    with lost(4) as pings:
+        f.link(1, False)
+    assert pings.lost < 20, f"{pings.lost} of 80 pings were lost: more than a second"
+    assert [c["used"] for c in f.json("net info prod")["cards"]] == [False, True]
+    assert f.switch.wait_port(MAC, f.taps[2], 5) == f.taps[2]
+    assert "y is used now" in f.cmd("log") or "nic2 is used now" in f.cmd("log")
+    f.json("migrate told to e --detach", 20)
+    e.link(1, False)
+    f.link(1, True)
+    client.until(lambda: f.json("migrate status")["migrations"][0]["over"], 60, "the migration's end")
+    assert e.vms()["told"]["state"] == "running" and "told" not in f.vms()
+    assert client.ping(GUEST, 5) <= 1
+    assert e.switch.wait_port(MAC, e.taps[2], 5) == e.taps[2]
+
+    # A host without its network does not take it.
+    f.stop()
+    f.conf = f.conf.replace("[net prod]", "[net test]")
+    f.start()
+    f.wait_address()
+    with pytest.raises(CommandError, match="there is no network prod here"):
+        e.json("migrate told to f", 20)
+    assert client.ping(GUEST, 3) == 0

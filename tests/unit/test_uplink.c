@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Cards, bonds and VLANs: what goes to which network, with and without tags, in whatever pieces; that an active-backup
+ * bond loses nothing but what a dead card swallows, and tells its networks when it goes to another one.
+ */
+#include "net/uplink.h"
+#include "tests/unit/fake_kernel.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct card {
+	struct nic nic;
+	bool up, broken;
+	struct frame last; /* sent: copied into buf */
+	uint8_t buf[FRAME_MAX];
+	unsigned sent;
+};
+static struct card cards[5];
+
+static struct card *card_of(struct nic *n) { return CONTAINER_OF(n, struct card, nic); }
+
+static int tx(struct nic *n, const struct frame *f)
+{
+	struct card *c = card_of(n);
+	if (!c->up)
+		return -ENETDOWN;
+	c->last = *f;
+	assert_int_equal(frame_copy_out(f, 0, c->buf, sizeof(c->buf)), f->len);
+	c->sent++;
+	return 0;
+}
+static bool link_up(struct nic *n) { return card_of(n)->up; }
+static int start(struct nic *n) { return card_of(n)->broken ? -ENODEV : 0; }
+static unsigned room(struct nic *n) { return (unsigned)(card_of(n) - cards); }
+static const struct nic_ops ops = { tx, link_up, start, room };
+int nic_start(struct nic *n) { return n->ops->start(n); }
+
+struct net {
+	struct uplink_net wire;
+	unsigned got, backs;
+	uint8_t buf[FRAME_MAX];
+	struct frame last;
+};
+static struct net plain, ten, twenty, bonded, over_bond, tagged_only;
+
+static void rx(void *arg, struct frame *f)
+{
+	struct net *n = arg;
+	n->got++;
+	n->last = *f;
+	assert_int_equal(frame_copy_out(f, 0, n->buf, sizeof(n->buf)), f->len);
+}
+static void back(void *arg) { ((struct net *)arg)->backs++; }
+
+static void wire_up(struct net *n, unsigned vlan, const char *name, unsigned first, unsigned ncards)
+{
+	struct nic *const list[] = { &cards[first].nic, &cards[first + ncards - 1].nic };
+	n->wire = (struct uplink_net){
+		.vlan = (uint16_t)vlan, .takes_tags = n != &bonded, .rx = rx, .back = back, .arg = n
+	};
+	uplink_add(&n->wire, name, list, ncards);
+}
+
+/* Card 0 with three networks, cards 1 and 2 a bond of two networks, card 3 has VLAN 5 alone, card 4 does not start. */
+static int setup(void **state unused)
+{
+	static struct net dead;
+	for (unsigned i = 0; i < 5; i++) {
+		cards[i].nic = (struct nic){
+			.ops = &ops, .mac = { 2, (uint8_t)i }, .offloads = FRAME_TAKES_CSUM, .mtu = 1500
+		};
+		cards[i].up = true;
+	}
+	cards[1].nic.offloads |= FRAME_TAKES_TSO4;
+	cards[4].broken = true;
+	wire_up(&plain, 0, "lan", 0, 1);
+	wire_up(&ten, 10, "lan", 0, 1);
+	wire_up(&twenty, 20, "lan", 0, 1);
+	wire_up(&bonded, 0, "trunk", 1, 2);
+	wire_up(&over_bond, 7, "trunk", 1, 2);
+	wire_up(&tagged_only, 5, "x", 3, 1);
+	wire_up(&dead, 0, "y", 4, 1);
+	assert_true(uplink_start_all());
+	assert_false(uplink_is_up(&dead.wire));
+	return 0;
+}
+
+/* A frame of len bytes, cut at `cut`, with up to two tags. */
+static struct frame frame_of(uint8_t *buf, size_t len, size_t cut, unsigned tag, unsigned inner)
+{
+	size_t at = ETH_TYPE;
+	for (size_t i = 0; i < len; i++)
+		buf[i] = (uint8_t)(i * 7);
+	for (unsigned t = 0; t < 2; t++) {
+		unsigned v = t ? inner : tag;
+		if (v == ~0U)
+			continue;
+		put_be16(buf + at, ETHERTYPE_CTAG);
+		put_be16(buf + at + 2, v);
+		at += ETH_TAG_LEN;
+	}
+	put_be16(buf + at, 0x88b6);
+	struct frame f = { .len = (uint32_t)len, .niov = 2 };
+	f.iov[0] = (struct iov){ buf, cut };
+	f.iov[1] = (struct iov){ buf + cut, len - cut };
+	return f;
+}
+#define NO ~0U
+
+static void hear(unsigned card, struct frame *f) { cards[card].nic.rx(cards[card].nic.rx_arg, f); }
+
+static unsigned got_by(struct net *n)
+{
+	unsigned got = n->got;
+	n->got = 0;
+	return got;
+}
+
+static void test_tags_in(void **state unused)
+{
+	uint8_t buf[200];
+	for (size_t cut = 1; cut < 40; cut++) {
+		struct frame f = frame_of(buf, 100, cut, NO, NO);
+		hear(0, &f);
+		assert_int_equal(got_by(&plain), 1);
+		f = frame_of(buf, 100, cut, 10, NO);
+		hear(0, &f);
+		assert_int_equal(got_by(&ten), 1);
+		assert_int_equal(ten.last.len, 96);
+		assert_memory_equal(ten.buf, buf, ETH_TYPE);
+		assert_memory_equal(ten.buf + ETH_TYPE, buf + ETH_TYPE + ETH_TAG_LEN, 96 - ETH_TYPE);
+		f = frame_of(buf, 100, cut, 0xe000 | 20, 33); /* its priority is not kept, its inner tag is */
+		hear(0, &f);
+		assert_int_equal(got_by(&twenty), 1);
+		assert_int_equal(get_be16(twenty.buf + ETH_TYPE), ETHERTYPE_CTAG);
+		assert_int_equal(get_be16(twenty.buf + ETH_HLEN), 33);
+		f = frame_of(buf, 100, cut, 30, NO); /* nobody's: a guest's own, maybe */
+		hear(0, &f);
+		assert_int_equal(got_by(&plain), 1);
+		assert_int_equal(plain.last.len, 100);
+		f = frame_of(buf, 100, cut, 0, NO); /* a priority tag is of no VLAN */
+		hear(0, &f);
+		assert_int_equal(got_by(&plain), 1);
+		f = frame_of(buf, 100, cut, NO, NO);
+		hear(3, &f);
+		f = frame_of(buf, 100, cut, 6, NO);
+		hear(3, &f);
+		assert_int_equal(got_by(&tagged_only), 0);
+		f = frame_of(buf, 100, cut, 5, NO);
+		hear(3, &f);
+		assert_int_equal(got_by(&tagged_only), 1);
+		assert_int_equal(got_by(&plain) + got_by(&ten) + got_by(&twenty) + got_by(&bonded), 0);
+	}
+	struct frame f = frame_of(buf, 100, 14, 30, NO);
+	hear(1, &f);
+	assert_int_equal(got_by(&bonded), 0);   /* which takes no foreign tags */
+	for (size_t len = 1; len < 18; len++) { /* cut short: nothing is read that is not there */
+		f = frame_of(buf, len > 18 ? len : 18, 1, 10, NO);
+		f.len = (uint32_t)len;
+		f.iov[1].len = len - 1;
+		hear(0, &f);
+		assert_int_equal(got_by(&ten), 0);
+		(void)got_by(&plain);
+	}
+}
+
+static void test_tags_out(void **state unused)
+{
+	uint8_t buf[200];
+	for (size_t cut = 1; cut < 40; cut++) {
+		struct frame f = frame_of(buf, 100, cut, NO, NO);
+		f.flags = FRAME_NEEDS_CSUM;
+		f.gso = FRAME_GSO_TCPV4;
+		f.gso_size = 1000;
+		f.hdr_len = 54;
+		f.csum_start = 34;
+		f.csum_offset = 16;
+		assert_int_equal(uplink_send(&plain.wire, &f), 0);
+		assert_int_equal(cards[0].last.len, 100);
+		assert_memory_equal(cards[0].buf, buf, 100);
+		assert_int_equal(uplink_send(&ten.wire, &f), 0);
+		assert_int_equal(cards[0].last.len, 104);
+		assert_memory_equal(cards[0].buf, buf, ETH_TYPE);
+		assert_int_equal(get_be16(cards[0].buf + ETH_TYPE), ETHERTYPE_CTAG);
+		assert_int_equal(get_be16(cards[0].buf + ETH_HLEN), 10);
+		assert_memory_equal(cards[0].buf + ETH_TYPE + ETH_TAG_LEN, buf + ETH_TYPE, 100 - ETH_TYPE);
+		assert_true(cards[0].last.hdr_len == 58 && cards[0].last.csum_start == 38 &&
+			    cards[0].last.csum_offset == 16);
+		assert_true(cards[0].last.gso == FRAME_GSO_TCPV4 && cards[0].last.gso_size == 1000 &&
+			    cards[0].last.flags);
+	}
+	struct frame f = { .len = 1000, .niov = FRAME_IOV_IN }; /* all pieces that may come in, and a tag */
+	uint8_t large[1000] = { 0 };
+	for (unsigned i = 0; i < f.niov; i++)
+		f.iov[i] = (struct iov){ large + 50 * i, i + 1 < f.niov ? 50 : 1000 - 50 * i };
+	assert_int_equal(uplink_send(&ten.wire, &f), 0);
+	assert_int_equal(cards[0].last.len, 1004);
+}
+
+static void test_bond(void **state unused)
+{
+	uint8_t buf[100];
+	bool used;
+	struct frame f = frame_of(buf, 100, 30, NO, NO);
+	assert_int_equal(uplink_offloads(&bonded.wire), FRAME_TAKES_CSUM);
+	assert_memory_equal(uplink_mac(&over_bond.wire), cards[1].nic.mac, ETH_ALEN);
+	assert_int_equal(uplink_room(&bonded.wire), 1);
+	hear(2, &f); /* the spare hears what is flooded */
+	assert_int_equal(got_by(&bonded), 0);
+	hear(1, &f);
+	assert_int_equal(got_by(&bonded), 1);
+	bonded.backs = over_bond.backs = plain.backs = 0;
+	cards[2].nic.link_changed(cards[2].nic.rx_arg, true); /* the spare is nobody's news */
+	assert_int_equal(bonded.backs, 0);
+	cards[1].up = false;
+	cards[1].nic.link_changed(cards[1].nic.rx_arg, false);
+	assert_true(bonded.backs == 1 && over_bond.backs == 1 && plain.backs == 0);
+	assert_int_equal(uplink_room(&bonded.wire), 2);
+	assert_true(uplink_is_up(&bonded.wire));
+	assert_int_equal(uplink_send(&over_bond.wire, &f), 0);
+	assert_int_equal(cards[2].last.len, 104);
+	hear(1, &f);
+	assert_int_equal(got_by(&bonded), 0);
+	hear(2, &f);
+	assert_int_equal(got_by(&bonded), 1);
+	assert_memory_equal(uplink_mac(&bonded.wire), cards[1].nic.mac, ETH_ALEN); /* it stays the host's */
+	cards[1].up = true;
+	cards[1].nic.link_changed(cards[1].nic.rx_arg, true); /* a spare from now on */
+	assert_int_equal(bonded.backs, 1);
+	assert_ptr_equal(uplink_card(&bonded.wire, 1, &used), &cards[2].nic);
+	assert_true(used);
+	assert_ptr_equal(uplink_card(&bonded.wire, 2, &used), NULL);
+	cards[2].up = cards[1].up = false;
+	cards[2].nic.link_changed(cards[2].nic.rx_arg, false);
+	assert_false(uplink_is_up(&bonded.wire));
+	assert_int_equal(uplink_send(&bonded.wire, &f), -ENETDOWN);
+	assert_int_equal(bonded.backs, 1);
+	cards[1].up = true; /* whichever is first back is used */
+	cards[1].nic.link_changed(cards[1].nic.rx_arg, true);
+	assert_int_equal(bonded.backs, 2);
+	assert_int_equal(uplink_send(&bonded.wire, &f), 0);
+	assert_int_equal(cards[1].last.len, 100);
+}
+
+/* A card whose cable is pulled and put back: its networks are told when it is back. */
+static void test_link_of_a_card(void **state unused)
+{
+	plain.backs = ten.backs = 0;
+	cards[0].up = false;
+	cards[0].nic.link_changed(cards[0].nic.rx_arg, false);
+	assert_true(!plain.backs && !uplink_is_up(&ten.wire));
+	cards[0].up = true;
+	cards[0].nic.link_changed(cards[0].nic.rx_arg, true);
+	assert_true(plain.backs == 1 && ten.backs == 1 && uplink_is_up(&ten.wire));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_tags_in),
+		cmocka_unit_test(test_tags_out),
+		cmocka_unit_test(test_bond),
+		cmocka_unit_test(test_link_of_a_card),
+	};
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
