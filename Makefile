@@ -96,12 +96,12 @@ $(O)/%.o: %.c
 $(O)/%.o: %.S
 	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
 $(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
-	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
+	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(MBEDTLS_OBJ): net/mbedtls_config.h
 $(MBEDTLS_OBJ): $(L)/mbedtls/%.o: | $(DEPS)
 	$(Q)echo "  CC      mbedtls/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(MBEDTLS_INC) -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
 $(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
-	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
+	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
 $(OPENSSL_OBJ): $(L)/openssl/%.o: $(OPENSSL_GEN)/%.S
 	$(Q)echo "  AS      openssl/$*.S"; mkdir -p $(@D); $(CC) -Wa,--noexecstack -c $< -o $@
 
