@@ -62,6 +62,7 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_choice,                    /* uint32_t: the word's index; yes and no have their synonyms */
 	conf_type_words,                     /* uint32_t: a bit for each of the words that are listed */
 	conf_type_mac,                       /* uint8_t[6], unicast */
+	conf_type_uuid,                      /* uint8_t[16], as RFC 9562 4 writes it, not zeros */
 	conf_type_ip4,                       /* uint32_t in network order */
 	conf_type_ips,                       /* uint8_t[16 * CONF_IPS], IPv4 as ::ffff:a.b.c.d, zeros behind the last */
 	conf_type_secret,                    /* uint8_t[], all of its bytes in hexadecimal */

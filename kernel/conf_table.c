@@ -135,6 +135,34 @@ static void mac_text_of(const struct conf_key *k, const void *field, char *buf, 
 }
 const struct conf_type conf_type_mac = { .parse = mac_parse, .text = mac_text_of };
 
+#define UUID_DASHES (1 << 4 | 1 << 6 | 1 << 8 | 1 << 10) /* before these bytes */
+
+static int uuid_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w)
+{
+	char digits[33];
+	uint8_t uuid[16];
+	unsigned n = 0;
+	for (; *s && n < sizeof(digits) - 1; digits[n++] = *s++)
+		if (!(n % 2) && UUID_DASHES & 1 << n / 2 && *s++ != '-')
+			return -EINVAL;
+	digits[n] = '\0';
+	if (*s || conf_parse_hex(digits, uuid, sizeof(uuid)))
+		return -EINVAL;
+	if (digits[strspn(digits, "0")] == '\0')
+		return why_set(w, -EINVAL, "zeros are nobody's");
+	memcpy(field, uuid, sizeof(uuid));
+	return 0;
+}
+
+static void uuid_text(const struct conf_key *k unused, const void *field, char *buf, size_t size)
+{
+	buf[0] = '\0';
+	for (unsigned i = 0; i < 16; i++)
+		snprintf(buf + strlen(buf), size - strlen(buf), "%s%02x", UUID_DASHES & 1 << i ? "-" : "",
+			 ((const uint8_t *)field)[i]);
+}
+const struct conf_type conf_type_uuid = { .parse = uuid_parse, .text = uuid_text };
+
 static int ip4_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w unused)
 {
 	return conf_parse_ip4(s, field);

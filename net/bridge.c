@@ -322,8 +322,10 @@ void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4])
 
 void bridge_guard_probed(struct bridge *b, uint32_t ip4) { __atomic_store_n(&b->hosts.probed, ip4, __ATOMIC_RELAXED); }
 
-static int refuse(struct bridge_port *p, enum bridge_drop why)
+static int refuse(struct bridge_port *p, enum bridge_drop why, const struct bridge_entry *e, uint64_t now)
 {
+	if (p->is_guest)
+		bridge_guest_tell(p, why, e->head + ETH_SRC, now);
 	bool malformed = why == BRIDGE_DROP_MALFORMED || why == BRIDGE_DROP_LONG || why == BRIDGE_DROP_OFFLOAD;
 	count(&p->stats.drops[why], 1);
 	return malformed ? -EINVAL : why == BRIDGE_DROP_LEAVING ? -ENETDOWN : -EACCES;
@@ -331,7 +333,7 @@ static int refuse(struct bridge_port *p, enum bridge_drop why)
 
 /* Before the lock: may this frame come in? A guest's is *f from then on. */
 static enum bridge_drop enter(const struct bridge *b, struct bridge_port *p, const struct frame **f,
-			      struct bridge_entry *e, uint64_t now)
+			      struct bridge_entry *e)
 {
 	enum bridge_drop drop = BRIDGE_PASS;
 	if (!p->is_guest) {
@@ -339,7 +341,7 @@ static enum bridge_drop enter(const struct bridge *b, struct bridge_port *p, con
 		if (e->n < ETH_HLEN || e->head[ETH_SRC] & 1)
 			drop = BRIDGE_DROP_MALFORMED;
 	} else {
-		drop = bridge_guest_enter(p, &b->hosts, *f, e, now);
+		drop = bridge_guest_enter(p, &b->hosts, *f, e);
 		*f = &e->f;
 	}
 	return !drop && bridge_rules_reserved(e->head) ? BRIDGE_DROP_RESERVED : drop;
@@ -374,15 +376,15 @@ static int input(struct bridge_port *p, const struct frame *f, bool floods)
 		return -ENETDOWN;
 	e.floods = floods;
 	uint64_t now = time_ns();
-	enum bridge_drop drop = enter(b, p, &f, &e, now);
+	enum bridge_drop drop = enter(b, p, &f, &e);
 	if (drop)
-		return refuse(p, drop);
+		return refuse(p, drop, &e, now);
 	int err = 0;
 	uint64_t flags = spin_lock_irqsave(&b->lock);
 	drop = route(b, p, &e, now, &to);
 	if (drop) {
 		spin_unlock_irqrestore(&b->lock, flags);
-		return refuse(p, drop);
+		return refuse(p, drop, &e, now);
 	}
 	count(&p->stats.rx_frames, 1);
 	count(&p->stats.rx_bytes, f->len);

@@ -41,9 +41,9 @@ struct bridge_port {
 	struct bridge_policy policy;    /* of a guest; const while in a bridge */
 	struct bridge_port_stats stats; /* [a] relaxed */
 	uint64_t flood_ns; /* [bridge's lock] of a guest: when its next flooded frame is due at BRIDGE_FLOODS */
-	uint64_t told_ns;  /* [a] of a guest: until then the log says no more of its MACs */
-	unsigned users;    /* [bridge's lock] calls of send() on their way */
-	bool leaving;      /* [bridge's lock] bridge_remove began */
+	uint64_t told_ns[BRIDGE_DROPS]; /* [a] of a guest: until then the log says no more of that */
+	unsigned users;                 /* [bridge's lock] calls of send() on their way */
+	bool leaving;                   /* [bridge's lock] bridge_remove began */
 };
 /* A network's bridge, of its name; for_vms: guests' ports may be there. At boot: the list of them has no lock. */
 int bridge_create(struct bridge **b, const char *name, bool for_vms) must_check;

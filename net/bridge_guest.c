@@ -8,27 +8,31 @@
 #define FLOOD_NS    (NS_PER_SEC / BRIDGE_FLOODS)
 #define FLOOD_AHEAD (BRIDGE_FLOODS_BURST * FLOOD_NS)
 
-/* A guest that bridges others, or gave itself a MAC, does not see why nothing works: its operator does. */
-static void tell(struct bridge_port *p, const uint8_t *src, uint64_t now)
+/*
+ * A guest that bridges others, or gave itself a MAC, does not see why nothing works: its operator does. And he sees what
+ * it tries.
+ */
+void bridge_guest_tell(struct bridge_port *p, enum bridge_drop why, const uint8_t src[ETH_ALEN], uint64_t now)
 {
-	if (now < __atomic_load_n(&p->told_ns, __ATOMIC_RELAXED))
+	uint64_t *told_ns = &p->told_ns[why];
+	if ((why != BRIDGE_DROP_MAC && !bridge_drops[why].says) || now < __atomic_load_n(told_ns, __ATOMIC_RELAXED))
 		return;
-	__atomic_store_n(&p->told_ns, now + TELL_NS, __ATOMIC_RELAXED);
-	log_warn("bridge: %s sends from the MAC %s, but has %s: dropped. If it may, write mac_change = allow in its "
-		 "[vm]",
-		 p->name, mac_text(src).s, mac_text(p->mac).s);
+	__atomic_store_n(told_ns, now + TELL_NS, __ATOMIC_RELAXED);
+	if (why == BRIDGE_DROP_MAC)
+		log_warn("bridge: %s sends from the MAC %s, but has %s: dropped. If it may, write mac_change = allow "
+			 "in its [vm]",
+			 p->name, mac_text(src).s, mac_text(p->mac).s);
+	else
+		log_warn("bridge: %s %s: dropped, and counted (see `bridge`)", p->name, bridge_drops[why].says);
 }
 
 enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_hosts *hosts, const struct frame *f,
-				    struct bridge_entry *e, uint64_t now)
+				    struct bridge_entry *e)
 {
 	e->n = frame_copy_out(f, 0, e->head, sizeof(e->head));
 	if (!frame_put_head(&e->f, e->head, e->n, f, e->n))
 		return BRIDGE_DROP_MALFORMED;
-	enum bridge_drop drop = bridge_rules_judge(&p->policy, p->mac, hosts, &e->f, e->head, e->n);
-	if (drop == BRIDGE_DROP_MAC)
-		tell(p, e->head + ETH_SRC, now);
-	return drop;
+	return bridge_rules_judge(&p->policy, p->mac, hosts, &e->f, e->head, e->n);
 }
 
 /* A token bucket, kept as the time at which it will be full again (ITU-T I.371, GCRA). */

@@ -11,9 +11,11 @@ struct bridge_entry {
 };
 /*
  * Copy the header of a frame that came in from p, once, and judge the copy: BRIDGE_PASS, and e->f is what goes on,
- * valid as long as *e and the guest's frame are; or why it does not. now: time_ns(). Any task.
+ * valid as long as *e and the guest's frame are; or why it does not. Any task.
  */
 enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_hosts *hosts, const struct frame *f,
-				    struct bridge_entry *e, uint64_t now);
+				    struct bridge_entry *e);
+/* Tell the operator what p's guest tried, once an hour for each reason. src: the frame's MAC. Any task. */
+void bridge_guest_tell(struct bridge_port *p, enum bridge_drop why, const uint8_t src[ETH_ALEN], uint64_t now);
 /* May p flood so many frames of the wire more? If so it has. The bridge's lock is held. */
 bool bridge_guest_may_flood(struct bridge_port *p, unsigned frames, uint64_t now);

@@ -40,6 +40,7 @@ enum bridge_drop {
 struct bridge_drop_name {
 	const char *name; /* a word, for tables and JSON */
 	bool spoof;       /* the sender claims to be another: counted in `spoofed`; else in `dropped` */
+	const char *says; /* what the guest does, for the log; NULL: nothing worth a line */
 };
 extern const struct bridge_drop_name bridge_drops[BRIDGE_DROPS];
 

@@ -23,8 +23,8 @@ static void sha256_of(const uint8_t pad[BLOCK], const void *a, size_t a_len, con
  * HMAC-SHA256 (RFC 2104), on the stack: mbedTLS's HMAC and HKDF allocate, and who has not proved anything must not find
  * out what happens here without memory. key_len is at most BLOCK.
  */
-static void hmac(const uint8_t *key, size_t key_len, const void *a, size_t a_len, const void *b, size_t b_len,
-		 uint8_t out[TLS_SECRET])
+void tls_hmac(const uint8_t *key, size_t key_len, const void *a, size_t a_len, const void *b, size_t b_len,
+	      uint8_t out[TLS_SECRET])
 {
 	uint8_t pad[BLOCK] = { 0 }, inner[TLS_SECRET];
 	BUG_ON(key_len > BLOCK);
@@ -45,7 +45,7 @@ static void expand(const uint8_t secret[TLS_SECRET], const void *info, size_t in
 	static const uint8_t first = 1;
 	uint8_t t[TLS_SECRET];
 	BUG_ON(len > sizeof(t));
-	hmac(secret, TLS_SECRET, info, info_len, &first, 1, t);
+	tls_hmac(secret, TLS_SECRET, info, info_len, &first, 1, t);
 	memcpy(out, t, len);
 	wipe(t, sizeof(t));
 }
@@ -54,7 +54,7 @@ void tls_hkdf(const uint8_t *key, size_t key_len, const void *info, size_t info_
 {
 	static const uint8_t salt[TLS_SECRET];
 	uint8_t prk[TLS_SECRET];
-	hmac(salt, sizeof(salt), key, key_len, NULL, 0, prk);
+	tls_hmac(salt, sizeof(salt), key, key_len, NULL, 0, prk);
 	expand(prk, info, info_len, out, len);
 	wipe(prk, sizeof(prk));
 }

@@ -42,5 +42,8 @@ size_t tls_seal(struct tls_half *h, enum tls_type type, uint8_t *rec, size_t len
 int tls_open(struct tls_half *h, uint8_t *rec, size_t body_len, uint8_t *type) must_check;
 /* Bytes behind this header, or -EPROTO: no record that can come after the handshake. */
 int tls_body_len(const uint8_t header[TLS_HEADER]) must_check;
+/* HMAC-SHA256 (RFC 2104) of a message in two parts; key_len is at most 64. No memory is taken. */
+void tls_hmac(const uint8_t *key, size_t key_len, const void *a, size_t a_len, const void *b, size_t b_len,
+	      uint8_t out[TLS_SECRET]);
 /* HKDF (RFC 5869) with SHA-256, both steps, no salt; out: at most 32 bytes. */
 void tls_hkdf(const uint8_t *key, size_t key_len, const void *info, size_t info_len, uint8_t *out, size_t len);

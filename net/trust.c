@@ -37,11 +37,13 @@
 /* (c) after trust_init  [l] lock */
 static struct {
 	uint8_t name[2][NAME_LEN]; /* (c) of key and key_next */
+	uint8_t frame[2][32];      /* (c) for messages outside of connections: derived from them */
 	enum trust_state state;    /* [l] */
 	uint64_t when_ns;          /* [l] */
 	char cipher[40];           /* [l] */
 } known[NET_PEERS_MAX];
 static struct spinlock lock = SPINLOCK_INIT("trust");
+static bool believes_all; /* (c) what comes without a proof as well */
 
 static void key_name(const uint8_t key[TLS_KEY_LEN], uint8_t name[NAME_LEN])
 {
@@ -57,15 +59,30 @@ static void derive(const uint8_t key[TLS_KEY_LEN], struct tls_psk *psk)
 	tls_hkdf(key, TLS_KEY_LEN, info, 16 + psk->id_len, psk->key, TLS_KEY_LEN);
 }
 
+/* Key number k of a peer: key or key_next; NULL: he has none. */
+static const uint8_t *key_number(const struct net_peer *p, unsigned k)
+{
+	const uint8_t *key = k ? p->key_next : p->key;
+	return net_key_is_set(key) ? key : NULL;
+}
+
 int trust_init(void)
 {
 	unsigned n;
+	static const char frame[] = "tern: frames";
 	const struct net_peer *p = net_peers(&n);
+	believes_all = true;
 	for (unsigned i = 0; i < n; i++) {
-		key_name(p[i].key, known[i].name[0]);
-		key_name(p[i].key_next, known[i].name[1]);
+		for (unsigned k = 0; k < 2; k++) {
+			const uint8_t *key = k ? p[i].key_next : p[i].key;
+			key_name(key, known[i].name[k]);
+			tls_hkdf(key, TLS_KEY_LEN, frame, sizeof(frame) - 1, known[i].frame[k], 32);
+			believes_all &= !net_key_is_set(key);
+		}
 		known[i].state = net_key_is_set(p[i].key) || p[i].insecure ? TRUST_UNTRIED : TRUST_NO_KEY;
 	}
+	for (unsigned i = 0; i < n; i++)
+		believes_all |= trust_is_insecure(p[i].ip);
 	if (!random_has_source())
 		log_warn(
 			"this CPU has no random numbers (RDSEED, RDRAND): connections between hosts may not be secret");
@@ -206,9 +223,10 @@ int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadli
 
 static const uint8_t *key_of(const struct net_peer *p, unsigned i, const uint8_t name[NAME_LEN])
 {
-	if (net_key_is_set(p->key) && !memcmp(known[i].name[0], name, NAME_LEN))
-		return p->key;
-	return net_key_is_set(p->key_next) && !memcmp(known[i].name[1], name, NAME_LEN) ? p->key_next : NULL;
+	for (unsigned k = 0; k < 2; k++)
+		if (key_number(p, k) && !memcmp(known[i].name[k], name, NAME_LEN))
+			return key_number(p, k);
+	return NULL;
 }
 
 static int find_key(void *arg unused, struct tls_psk *psk)
@@ -269,4 +287,63 @@ int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w)
 	stream_tcp_trust(below);
 	note((*s)->ip, TRUST_AGREED, tls_cipher(*s));
 	return 0;
+}
+
+/* ---- outside of connections: | message | (name of a key 8 | HMAC 16) for each | how many u8 | ---- */
+
+#define PROOF (NAME_LEN + 16)
+
+static void prove(const uint8_t key[32], const uint8_t *msg, size_t len, uint8_t mac[TLS_SECRET])
+{
+	tls_hmac(key, 32, msg, len, NULL, 0, mac);
+}
+
+size_t trust_sign(uint8_t *msg, size_t len, size_t size)
+{
+	unsigned n, proofs = 0;
+	const struct net_peer *p = net_peers(&n);
+	uint8_t mac[TLS_SECRET], *at = msg + len;
+	for (unsigned i = 0; i < 2 * n; i++) {
+		if (!key_number(&p[i / 2], i % 2) || (size_t)(at - msg) + PROOF + 1 > size)
+			continue;
+		prove(known[i / 2].frame[i % 2], msg, len, mac);
+		memcpy(at, known[i / 2].name[i % 2], NAME_LEN);
+		memcpy(at + NAME_LEN, mac, PROOF - NAME_LEN);
+		at += PROOF;
+		proofs++;
+	}
+	if (!proofs)
+		return len; /* as release 0.3 has it */
+	*at++ = (uint8_t)proofs;
+	return (size_t)(at - msg);
+}
+
+/* One proof, by any of this host's keys of that name. */
+static bool proves(const uint8_t *proof, const uint8_t *msg, size_t len)
+{
+	unsigned n;
+	const struct net_peer *p = net_peers(&n);
+	for (unsigned i = 0; i < 2 * n; i++) {
+		uint8_t mac[TLS_SECRET];
+		unsigned differs = 0;
+		if (!key_number(&p[i / 2], i % 2) || memcmp(known[i / 2].name[i % 2], proof, NAME_LEN))
+			continue;
+		prove(known[i / 2].frame[i % 2], msg, len, mac);
+		for (unsigned b = 0; b < PROOF - NAME_LEN; b++) /* in as much time, wherever it differs */
+			differs |= mac[b] ^ proof[NAME_LEN + b];
+		return !differs;
+	}
+	return false;
+}
+
+bool trust_check(const uint8_t *msg, size_t *len)
+{
+	size_t proofs = *len ? msg[*len - 1] : 0, body = *len - 1 - proofs * PROOF;
+	for (size_t i = 0; proofs * PROOF < *len && i < proofs; i++) {
+		if (!proves(msg + body + i * PROOF, msg, body))
+			continue;
+		*len = body;
+		return true;
+	}
+	return believes_all;
 }

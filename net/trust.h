@@ -39,6 +39,17 @@ int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadli
  * the file does not allow; *s can still be told so in clear. Else -errno. Sleeps. *s is to be closed in any case.
  */
 int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w) must_check;
+/*
+ * Messages outside of connections, such as frames (net/hostframe.h): a proof for each key that this host has goes
+ * behind the len bytes of msg, as far as size has room. Returns their length with it.
+ */
+size_t trust_sign(uint8_t *msg, size_t len, size_t size);
+/*
+ * Has one of those who have a key with this host said msg? *len becomes what it was before trust_sign. Hosts that have
+ * no key at all, and those with a peer that is insecure = yes, believe anybody. It may be a repetition: what is asked
+ * and answered needs a nonce.
+ */
+bool trust_check(const uint8_t *msg, size_t *len);
 /* Does tern.conf say that all goes in clear to that host? */
 bool trust_is_insecure(uint32_t ip);
 /* Of streams that the two above made: by a key, not by the file's word alone. */

@@ -129,7 +129,7 @@ $(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
 	ld -r -u memcpy -u memset -o $@_newlib.o $(NEWLIB_LIB) && $(call rename,newlib) $@_newlib.o && \
 	$(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $< $@_tern.o $@_newlib.o -o $@
 # How fast records are encrypted and decrypted: the kernel's objects likewise.
-$(H)/bench_aead: tests/bench/aead.c $(call obj,$(CRYPTO_SRC)) $(OPENSSL_OBJ)
+$(H)/bench_aead: tests/bench/aead.c $(call obj,$(CRYPTO_SRC) net/tls_record.c) $(OPENSSL_OBJ) $(L)/mbedtls/sha256.o $(L)/mbedtls/platform_util.o
 	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $^ -o $@
 BENCH_BIN := $(H)/bench_memcpy $(H)/bench_aead
 # The driver is compiled into its test, with the ports of a modelled chip.

@@ -308,8 +308,9 @@ def read(src, dst):
     dest = check_greeting(d)
     if [r.name for r in d[2:] if r.name != "PREPARING"] == ["REFUSE"]:
         need(1 <= d[-1].f["code"] <= 7 and d[-1].f["text"], "REFUSE")
-        need([r.name for r in s[2:]] in (["OFFER"], ["OFFER", "ERROR"]), "order")
-        for r in s[:3]:
+        told = [r for r in s if r.name]  # a record that is optional has no name here
+        need([r.name for r in told[2:]] in (["OFFER"], ["OFFER", "ERROR"]), "order")
+        for r in told[:3]:
             source.take(r)
         return s, d
     for r in s:

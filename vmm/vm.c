@@ -142,7 +142,7 @@ int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, 
 		struct vm *vm;
 		struct why w = { "" };
 		char wrong[CONF_WRONG_MAX];
-		bool good = vm_config_read(c, name, host_info.name, &cfg, wrong);
+		bool good = vm_config_read(c, name, host_info.name, host_info.inc.host, &cfg, wrong);
 		if (vm_new(&cfg, good ? VM_STOPPED : VM_MISCONFIGURED, &vm, &w))
 			conf_problem(c, conf_line(c, "vm", name, ""), "[vm %s]: %s", name, w.text);
 		else

@@ -132,15 +132,8 @@ int vm_cmd_show_list(struct con *c, int argc unused, char **argv unused)
 	return 0;
 }
 
-static void uuid_text(char out[37], const uint8_t u[16])
-{
-	sniprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
-		  u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-}
-
 struct vm_detail {
 	struct vm_row row;
-	char uuid[37];
 	uint64_t exits[ARRAY_SIZE(exit_names)];
 	uint64_t console_bytes, unclaimed, splits;
 	bool tracking;
@@ -151,7 +144,6 @@ static void detail_fill(struct vm_detail *d, struct vm *vm)
 	uint8_t none[1];
 	memset(d, 0, sizeof(*d));
 	row_fill(&d->row, vm);
-	uuid_text(d->uuid, vm->cfg.uuid);
 	vm_console_tail(vm, none, 0, &d->console_bytes);
 	mutex_lock(&vm->lock); /* vCPUs and memory stay */
 	for (unsigned i = 0; vm->vcpus && i < vm->nvcpus; i++)
@@ -166,14 +158,14 @@ static void detail_fill(struct vm_detail *d, struct vm *vm)
 /* Of the configuration, what is not in the row as a number. */
 static void show_key(void *c, const struct conf_key *k, const char *value)
 {
-	if (k->type == &conf_type_str || k->type == &conf_type_choice)
+	if (k->type == &conf_type_str || k->type == &conf_type_choice || k->type == &conf_type_uuid ||
+	    k->type == &conf_type_ips)
 		out_str(c, k->key, value);
 }
 
 static void show_detail(struct con *c, const struct vm *vm, const struct vm_detail *d)
 {
 	show_row(c, &d->row);
-	out_str(c, "uuid", d->uuid);
 	conf_show(&vm_conf_table, &vm->cfg, show_key, c);
 	out_bool(c, "dirty_tracking", d->tracking);
 	out_u64(c, "page_splits", d->splits);

@@ -17,6 +17,8 @@ static const struct conf_key keys[] = {
 	  .min = MIB(16), .max = GIB(24 * 1024ULL), .step = GMEM_BLOCK },
 	{ "vcpus", &conf_type_u32, FIELD(vcpus), .def = "1", .help = "1: this release runs VMs with one vCPU", .min = 1,
 	  .max = VM_MAX_VCPUS },
+	{ "uuid", &conf_type_uuid, FIELD(uuid), .def = "",
+	  .help = "a UUID, such as 5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7a" },
 	{ "mac", &conf_type_mac, FIELD(mac), .def = "", .help = "a unicast MAC address, such as 52:54:00:77:00:01" },
 	{ "net", &conf_type_str, FIELD(net), .def = "", .word = true,
 	  .help = "the name of a network for VMs ([net] or [nic]), up to 15 characters" },
@@ -81,25 +83,27 @@ const struct sdesc vm_config_desc = { .name = "config",
 				      .lower = lower,
 				      SDESC(struct vm_config, s, struct vm_config_state, fields) };
 
-/* Of names come MACs and UUIDs that stay the same from boot to boot. */
-static void derive_ids(struct vm_config *cfg, const char *host)
+/* What stays the same from boot to boot: of names a MAC, of the machine and the VM's name a UUID. Neither is a secret. */
+static void derive_ids(struct vm_config *cfg, const char *host, uint64_t identity)
 {
-	uint64_t h = fnv1a(fnv1a(FNV1A_START, host, strlen(host)), cfg->name, strlen(cfg->name));
+	uint64_t h = fnv1a(fnv1a(FNV1A_START, &identity, sizeof(identity)), cfg->name, strlen(cfg->name));
 	memcpy(cfg->uuid, &h, 8);
 	h = fnv1a(h, "uuid", 4);
 	memcpy(cfg->uuid + 8, &h, 8);
+	h = fnv1a(fnv1a(FNV1A_START, host, strlen(host)), cfg->name, strlen(cfg->name));
+	h = fnv1a(h, "uuid", 4);                                    /* as in release 0.3: a MAC is for life */
 	cfg->mac[0] = 0x52, cfg->mac[1] = 0x54, cfg->mac[2] = 0x00; /* locally administered, as QEMU's */
 	memcpy(cfg->mac + 3, &h, 3);
 }
 
-bool vm_config_read(struct conf *c, const char *name, const char *host, struct vm_config *cfg,
+bool vm_config_read(struct conf *c, const char *name, const char *host, uint64_t identity, struct vm_config *cfg,
 		    char wrong[CONF_WRONG_MAX])
 {
 	struct conf_reader r = { .c = c, .table = &vm_conf_table, .name = name };
 	struct why w = { "" };
 	*cfg = (struct vm_config){ 0 };
 	strncpy(cfg->name, name, sizeof(cfg->name) - 1);
-	derive_ids(cfg, host);
+	derive_ids(cfg, host, identity);
 	(void)conf_read(&r, cfg);
 	if (vm_mac_check(name, cfg->mac, &w))
 		conf_wrong(&r, "mac", "%s; give it one of its own", w.text);

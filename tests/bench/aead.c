@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * How long a page takes to seal and to open, with each implementation of each cipher that this machine can be brought
- * to choose; the objects are those of the kernel's image. Prints a table, or with --json what tests/rig/bench.py reads.
- * The median of many rounds counts.
+ * to choose: bare, and as a quarter of a TLS record of full size, with the copies that its sender and its receiver make
+ * (net/tls.c). The objects are those of the kernel's image. Prints a table, or with --json what tests/rig/bench.py
+ * reads. The median of many rounds counts.
  */
 #include "crypto/aead.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "arch/x86/hw/cpuid_bits.h"
 #include "kernel/base/err.h"
+#include "kernel/log.h"
 #include "kernel/task.h"
+#include "net/tls_record.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +23,7 @@
 uintptr_t __stack_chk_guard = 0x5bd1e995;
 void vector_begin(void) {}
 void vector_end(void) {}
+void log_printf(enum log_level level, const char *fmt, ...) { (void)level, (void)fmt; }
 void panic(const char *fmt, ...)
 {
 	va_list ap;
@@ -49,6 +53,27 @@ static void open(void)
 {
 	if (aead_open(&key, zeros, zeros, 5, sealed, page, sizeof(page), tag))
 		exit(1);
+}
+
+#define PAGES (TLS_TEXT_MAX / PAGE_SIZE) /* in a record */
+static uint8_t text[TLS_TEXT_MAX], rec[TLS_TEXT_MAX + TLS_OVERHEAD], wire[sizeof(rec)];
+static struct tls_half half;
+
+static void send(void)
+{
+	memcpy(rec + TLS_HEADER, text, sizeof(text));
+	(void)tls_seal(&half, TLS_DATA, rec, sizeof(text));
+}
+
+static void receive(void)
+{
+	uint8_t type;
+	half.records = 0;
+	memcpy(rec, wire, sizeof(wire));
+	int body = tls_body_len(rec);
+	if (body < 0 || tls_open(&half, rec, (size_t)body, &type) != sizeof(text))
+		exit(1);
+	memcpy(text, rec + TLS_HEADER, sizeof(text));
 }
 
 static int by_size(const void *a, const void *b)
@@ -94,10 +119,11 @@ int main(int argc, char **argv)
 {
 	int json = argc > 1 && strcmp(argv[1], "--json") == 0, n = 0;
 	const char *done[ARRAY_SIZE(levels)] = { NULL };
-	printf(json ? "[\n" : "%-40s %15s %15s %15s %15s\n", "", "seal a page", "", "open a page", "");
+	printf(json ? "[\n" : "%-40s %15s %15s %15s %15s %20s\n", "", "seal a page", "", "open a page", "",
+	       "TLS: send, receive");
 	for (enum aead_cipher c = 0; c < AEAD_CIPHERS; c++)
 		for (unsigned i = 0; i < ARRAY_SIZE(levels); i++) {
-			double ns[2], ticks[2];
+			double ns[4], ticks[4];
 			char name[64];
 			aead_init_limited(levels[i][0], levels[i][1]);
 			done[i] = aead_implementation(c);
@@ -106,13 +132,20 @@ int main(int argc, char **argv)
 			aead_key_set(&key, c, zeros);
 			measure(seal, &ns[0], &ticks[0]);
 			measure(open, &ns[1], &ticks[1]);
+			tls_half_init(&half, c, zeros);
+			send();
+			memcpy(wire, rec, sizeof(wire));
+			measure(send, &ns[2], &ticks[2]);
+			measure(receive, &ns[3], &ticks[3]);
 			snprintf(name, sizeof(name), "%s, %s", aead_name(c), done[i]);
 			if (json)
-				printf("%s{\"name\": \"%s\", \"seal_ns\": %.1f, \"open_ns\": %.1f}\n", n++ ? "," : "",
-				       name, ns[0], ns[1]);
+				printf("%s{\"name\": \"%s\", \"seal_ns\": %.1f, \"open_ns\": %.1f, "
+				       "\"send_ns\": %.1f, \"receive_ns\": %.1f}\n",
+				       n++ ? "," : "", name, ns[0], ns[1], ns[2] / PAGES, ns[3] / PAGES);
 			else
-				printf("%-40s %8.0f cycles %10.0f MB/s %8.0f cycles %10.0f MB/s\n", name, ticks[0],
-				       sizeof(page) * 1e3 / ns[0], ticks[1], sizeof(page) * 1e3 / ns[1]);
+				printf("%-40s %8.0f cycles %10.0f MB/s %8.0f cycles %10.0f MB/s %10.2f x %5.2f x\n",
+				       name, ticks[0], sizeof(page) * 1e3 / ns[0], ticks[1], sizeof(page) * 1e3 / ns[1],
+				       ticks[2] / PAGES / ticks[0], ticks[3] / PAGES / ticks[1]);
 		}
 	if (json)
 		printf("]\n");

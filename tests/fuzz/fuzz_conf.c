@@ -38,7 +38,7 @@ static void read_all(struct conf *c)
 			abort();
 	for (unsigned i = 0; (name = conf_section(c, "vm", i)) != NULL; i++) {
 		struct why w;
-		bool good = vm_config_read(c, name, h.name, &cfg, wrong);
+		bool good = vm_config_read(c, name, h.name, 1, &cfg, wrong);
 		terminated(wrong, sizeof(wrong));
 		if (good != !wrong[0] || vm_config_desc.check(&cfg, &cfg.s, &w) || !cfg.mem || cfg.mem % GMEM_BLOCK)
 			abort();

@@ -104,6 +104,8 @@ def encrypting():
         for what in ("seal", "open"):
             ns = t[f"{what}_ns"]
             figure(f"{what} a page, {t['name']}", ns / 1000, 1e9, "us", note=f"{PAGE * 1000 / ns:.0f} MB/s")
+        for what, bare in (("send", "seal"), ("receive", "open")):
+            figure(f"{what} by TLS / {bare}, {t['name']}", t[f"{what}_ns"] / t[f"{bare}_ns"], 1.2, "")
 
 
 def host_figures(rig):

@@ -60,7 +60,7 @@ static struct vm_config vm(const char *text)
 {
 	struct vm_config cfg;
 	parse(text);
-	bool good = vm_config_read(&c, "demo", "tern", &cfg, wrong);
+	bool good = vm_config_read(&c, "demo", "tern", 0x1234, &cfg, wrong);
 	assert_true(good == !wrong[0]);
 	return cfg;
 }
@@ -326,21 +326,38 @@ static void a_vm(void **state unused)
 	assert_string_equal(cfg.name, "demo");
 	assert_true(cfg.mac[0] == 0x52 && cfg.mac[1] == 0x54 && !cfg.mac[2]);
 	cfg.mac[3] = cfg.mac[4] = cfg.mac[5] = 7;
+	memset(cfg.uuid, 7, sizeof(cfg.uuid));
 	conf_show(&vm_conf_table, &cfg, show, text);
-	assert_string_equal(
-		text,
-		"kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|mac=52:54:00:07:07:07|net=|cpu=host|autostart=no|"
-		"ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
+	assert_string_equal(text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|uuid=07070707-0707-0707-0707-"
+				  "070707070707|mac=52:54:00:07:07:07|net=|cpu=host|autostart=no|"
+				  "ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
 	cfg = vm(KERNEL "initrd = i.img\ncmdline = console=ttyS0 # not this\nmem = 3074M\nmac = 52:54:00:77:00:01\n"
-			"cpu = portable\nautostart = alone\nvcpus = 1\nip = 10.77.0.50 ,2001:DB8::50, fe80:0:0::1\n"
+			"uuid = 5A0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7a\ncpu = portable\nautostart = alone\nvcpus = 1\nip "
+			"= 10.77.0.50 ,2001:DB8::50, fe80:0:0::1\n"
 			"mac_change = allow\ntrunk = yes\ndhcp_server = allow\nrouter = allow\n");
 	said("");
 	text[0] = '\0';
 	conf_show(&vm_conf_table, &cfg, show, text);
 	assert_string_equal(text,
-			    "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|mac=52:54:00:77:00:01|"
+			    "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|uuid=5a0c2f6e-8f4b-"
+			    "4c0e-9d61-0b3f6c1d2e7a|mac=52:54:00:77:00:01|"
 			    "net=|cpu=portable|autostart=alone|ip=10.77.0.50, 2001:db8::50, fe80::1|mac_change=allow|"
 			    "trunk=yes|dhcp_server=allow|router=allow|");
+	static const char *const no_uuid[] = { "",
+					       "5a0c2f6e8f4b4c0e9d610b3f6c1d2e7a",
+					       "5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7",
+					       "5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7ag",
+					       "5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7aa",
+					       "5a0c2f6e-8f4b-4c0e-9d61_0b3f6c1d2e7a",
+					       "x",
+					       "00000000-0000-0000-0000-000000000000",
+					       "-5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7" };
+	for (unsigned i = 0; i < ARRAY_SIZE(no_uuid); i++) {
+		snprintf(text, sizeof(text), KERNEL "uuid = %s\n", no_uuid[i]);
+		(void)vm(text);
+		assert_non_null(strstr(wrong, "write a UUID, such as"));
+	}
+	assert_memory_equal(vm(KERNEL).uuid, vm(KERNEL).uuid, 16);
 	assert_int_equal(vm(KERNEL "autostart = on\n").s.autostart, VM_AUTOSTART_YES);
 	assert_int_equal(vm(KERNEL "autostart = 0\n").s.autostart, VM_AUTOSTART_NO);
 }
@@ -356,7 +373,8 @@ static void a_wrong_vm(void **state unused)
 	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write a unicast MAC address, such as 52:54:00:77:00:01\n"
 	     "tern.conf:6: [vm demo] cpu = fast: no such CPU model; write host or portable\n"
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
-	     "tern.conf:8: [vm demo] has no key 'men'; ignored. It has kernel, initrd, cmdline, mem, vcpus, mac, net, "
+	     "tern.conf:8: [vm demo] has no key 'men'; ignored. It has kernel, initrd, cmdline, mem, vcpus, uuid, mac, "
+	     "net, "
 	     "cpu, "
 	     "autostart, ip, mac_change, trunk, dhcp_server, router\n");
 	assert_string_equal(wrong,

@@ -247,6 +247,49 @@ static void test_stalls_after_connecting(void **state unused)
 	stalls = false;
 }
 
+/* Messages outside of connections: by a key of both, whole, and in no other way. */
+static void test_frames(void **state unused)
+{
+	uint8_t msg[300] = "who has demo?", copy[301];
+	const size_t text = 13;
+	setup(9, 1);
+	size_t len = trust_sign(msg, text, sizeof(msg)), n = len;
+	assert_int_equal(len, text + 2 * 24 + 1);
+	on_server = true; /* it has the second key alone */
+	assert_true(trust_check(msg, &n));
+	assert_int_equal(n, text);
+	for (size_t i = 0; i < len; i++) {
+		bool others = i >= text && i < text + 24; /* the proof for somebody else */
+		memcpy(copy, msg, len);
+		copy[i] ^= 1;
+		n = len;
+		assert_int_equal(trust_check(copy, &n), others);
+		n = i; /* cut */
+		assert_false(trust_check(msg, &n));
+		assert_int_equal(n, i);
+	}
+	memcpy(copy, msg, len);
+	copy[len] = 0;
+	n = len + 1;
+	assert_false(trust_check(copy, &n));
+	memset(copy, 0xff, sizeof(copy));
+	n = sizeof(copy);
+	assert_false(trust_check(copy, &n));
+	on_server = false;
+	assert_int_equal(trust_sign(msg, text, text + 24), text); /* no room: no proof, nothing written behind it */
+	assert_int_equal(trust_sign(msg, text, text + 25), text + 25);
+
+	setup(0, 0); /* no key at all: as in release 0.3 */
+	n = text;
+	assert_int_equal(trust_sign(msg, text, sizeof(msg)), text);
+	assert_true(trust_check(msg, &n) && n == text);
+	setup(1, 0);
+	assert_false(trust_check(msg, &n));
+	peers[1].insecure = 1;
+	assert_int_equal(trust_init(), 0);
+	assert_true(trust_check(msg, &n) && n == text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -258,6 +301,7 @@ int main(void)
 		cmocka_unit_test(test_in_clear),
 		cmocka_unit_test(test_led_astray),
 		cmocka_unit_test(test_stalls_after_connecting),
+		cmocka_unit_test(test_frames),
 	};
 	aead_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * WHO as a frame (shout.h). The payload is a nonce (8 bytes) and then records as on a connection, without a key: HELLO,
- * IDENT and WHO or HAVE; so versions and bounds are those of wire.c. They go through a stream over memory.
+ * WHO as a frame (shout.h). The payload is a nonce (8 bytes), then records as on a connection, without a key: HELLO,
+ * IDENT and WHO or HAVE, so that versions and bounds are those of wire.c; then proofs that a peer said so
+ * (net/trust.h). Records go through a stream over memory.
  */
 #include "vmm/migrate/shout.h"
 #include "kernel/random.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/hostframe.h"
+#include "net/trust.h"
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/this_host.h"
 #include <string.h>
@@ -63,6 +65,7 @@ static int frame_build(struct buffer *b, uint64_t nonce, int (*put)(struct wire_
 	if (!err && !(err = hello_send(&tx, TIME_NEVER)))
 		err = put(&tx, arg);
 	wire_tx_fini(&tx);
+	b->len = trust_sign(b->p, b->len, sizeof(b->p));
 	return err;
 }
 
@@ -160,8 +163,8 @@ static void received(const struct hostframe_from *from, const uint8_t *payload, 
 {
 	struct buffer b;
 	struct wire_rx rx;
-	if (len <= NONCE || len > sizeof(b.p))
-		return;
+	if (len <= NONCE || len > sizeof(b.p) || !trust_check(payload, &len) || len <= NONCE)
+		return; /* before anything else is done for whoever is on that wire */
 	b = (struct buffer){ .s.ops = &buffer_ops, .len = len - NONCE };
 	memcpy(b.p, payload + NONCE, len - NONCE);
 	if (!wire_rx_init(&rx, &b.s))

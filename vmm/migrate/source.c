@@ -48,8 +48,11 @@ static int wait_accepted(struct source *c)
 	uint64_t done = 0, size = c->vm->cfg.mem, end = in(MIG_SETUP_NS);
 	while (msg.type == WIRE_PREPARING) {
 		int err = inbox_wait(&c->in, WIRE_ACCEPT, WIRE_PREPARING, end, &msg, c->w);
-		if (err == -ETIMEDOUT)
-			return why_set(c->w, err, "the destination did not answer the offer");
+		if (err == -ETIMEDOUT || err == -EPIPE || err == -ECONNRESET)
+			return why_set(
+				c->w, err,
+				"the destination greeted, but did not answer the offer, which comes in packets of full "
+				"size: does the way carry them? ([net] mtu)");
 		if (err || (err = precopy_guest_gone(c)))
 			return err;
 		if (msg.type == WIRE_PREPARING && msg.done <= size &&
@@ -77,7 +80,8 @@ static int setup(struct source *c)
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
 	vm_compat_get(c->vm, &c->offer.compat);
-	err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
+	if (!(err = filler_send(&c->tx, in(MIG_SETUP_NS))))
+		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
 	return err ? err : wait_accepted(c);
 }

@@ -56,6 +56,7 @@ enum wire_type {
 	WIRE_PREPARING,
 	WIRE_TYPE_END,
 };
+#define WIRE_FILLER (WIRE_OPTIONAL | 1) /* every reader passes it over */
 const char *wire_type_name(uint32_t type);
 
 /*
