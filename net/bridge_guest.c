@@ -9,8 +9,8 @@
 #define FLOOD_AHEAD (BRIDGE_FLOODS_BURST * FLOOD_NS)
 
 /*
- * A guest that bridges others, or gave itself a MAC, does not see why nothing works: its operator does. And he sees what
- * it tries.
+ * A guest that bridges others, or gave itself a MAC, does not see why nothing works: its operator does. And he sees
+ * what it tries.
  */
 void bridge_guest_tell(struct bridge_port *p, enum bridge_drop why, const uint8_t src[ETH_ALEN], uint64_t now)
 {

@@ -83,7 +83,7 @@ const struct sdesc vm_config_desc = { .name = "config",
 				      .lower = lower,
 				      SDESC(struct vm_config, s, struct vm_config_state, fields) };
 
-/* What stays the same from boot to boot: of names a MAC, of the machine and the VM's name a UUID. Neither is a secret. */
+/* The same from boot to boot: of names a MAC, of the machine and the VM's name a UUID. Neither is a secret. */
 static void derive_ids(struct vm_config *cfg, const char *host, uint64_t identity)
 {
 	uint64_t h = fnv1a(fnv1a(FNV1A_START, &identity, sizeof(identity)), cfg->name, strlen(cfg->name));

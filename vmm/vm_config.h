@@ -33,8 +33,8 @@ extern const struct conf_table vm_conf_table; /* into struct vm_config */
 extern const struct sdesc vm_config_desc;
 
 /*
- * Section [vm name] of a host of that name and identity (struct incarnation). False if it is wrong: all is in conf's list by then, and the first of it in
- * wrong, "tern.conf:LINE: ...". cfg has a name, a UUID and a MAC in any case.
+ * Section [vm name] of a host of that name and identity (struct incarnation). False if it is wrong: all is in conf's
+ * list by then, and the first of it in wrong, "tern.conf:LINE: ...". cfg has a name, a UUID and a MAC in any case.
  */
 bool vm_config_read(struct conf *c, const char *name, const char *host, uint64_t identity, struct vm_config *cfg,
 		    char wrong[CONF_WRONG_MAX]);

@@ -184,7 +184,7 @@ static int accept_offer(struct dest *c)
 	enum refuse_code code = REFUSE_CONFIG;
 	int err = read_offer(c);
 	if (err || (err = take_offer(c, &code)) || (err = FAILPOINT(P13_ANSWER_LOST, c->s)) ||
-	    (err = filler_send(c->tx, in(MIG_SETUP_NS))))
+	    (err = wire_filler(c->tx, in(MIG_SETUP_NS))))
 		goto refuse;
 	return id_send(c->tx, WIRE_ACCEPT, &c->offer.id, in(MIG_SETUP_NS));
 refuse:

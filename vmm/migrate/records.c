@@ -4,8 +4,6 @@
 #include "vmm/migrate/this_host.h"
 #include <string.h>
 
-#define FILLER_LEN 4096 /* bytes: two packets of the largest size, at least */
-
 bool attempt_id_equal(const struct attempt_id *a, const struct attempt_id *b)
 {
 	return a->number == b->number && incarnation_equal(a->source, b->source) &&
@@ -189,13 +187,6 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 }
 
 /* ---- short ones ---- */
-
-int filler_send(struct wire_tx *tx, uint64_t deadline_ns)
-{
-	wire_begin(tx, WIRE_FILLER);
-	memset(wire_put_space(tx, FILLER_LEN), 0, FILLER_LEN);
-	return wire_end(tx, deadline_ns);
-}
 
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns)
 {

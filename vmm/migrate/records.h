@@ -65,11 +65,6 @@ enum refuse_code {
 	REFUSE_FAILED,
 };
 /*
- * FILLER: nothing, in packets of the largest size that the way should carry. In front of OFFER and of ACCEPT, so that a
- * way that does not carry them is found before the first page is sent.
- */
-int filler_send(struct wire_tx *tx, uint64_t deadline_ns) must_check;
-/*
  * Records with an id alone (ACCEPT, READY, QUERY, UNKNOWN, KEPT, DONE), and with a number and a text (REFUSE, ERROR).
  */
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns) must_check;

@@ -80,7 +80,7 @@ static int setup(struct source *c)
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
 	vm_compat_get(c->vm, &c->offer.compat);
-	if (!(err = filler_send(&c->tx, in(MIG_SETUP_NS))))
+	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
 	return err ? err : wait_accepted(c);

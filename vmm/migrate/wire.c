@@ -138,6 +138,13 @@ int wire_end(struct wire_tx *tx, uint64_t deadline_ns)
 	return stream_writev(tx->s, tx->iov, tx->niov, deadline_ns);
 }
 
+int wire_filler(struct wire_tx *tx, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_FILLER);
+	memset(wire_put_space(tx, WIRE_FILLER_LEN), 0, WIRE_FILLER_LEN);
+	return wire_end(tx, deadline_ns);
+}
+
 /* ---- reading ---- */
 
 int wire_rx_init(struct wire_rx *rx, struct stream *s)

@@ -56,7 +56,8 @@ enum wire_type {
 	WIRE_PREPARING,
 	WIRE_TYPE_END,
 };
-#define WIRE_FILLER (WIRE_OPTIONAL | 1) /* every reader passes it over */
+#define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */
+#define WIRE_FILLER_LEN 4096                /* bytes: two packets of the largest size, at least */
 const char *wire_type_name(uint32_t type);
 
 /*
@@ -87,6 +88,11 @@ void wire_put_str(struct wire_tx *tx, const char *s, size_t n); /* n bytes, zero
 uint8_t *wire_put_space(struct wire_tx *tx, size_t n);          /* n bytes for the caller to fill in */
 void wire_put_data(struct wire_tx *tx, void *page, size_t len); /* borrowed until wire_end */
 int wire_end(struct wire_tx *tx, uint64_t deadline_ns) must_check;
+/*
+ * A whole record, FILLER: nothing, in packets of the largest size that the way should carry. In front of OFFER and of
+ * ACCEPT, so that a way that does not carry them is found before the first page is sent.
+ */
+int wire_filler(struct wire_tx *tx, uint64_t deadline_ns) must_check;
 
 /* ---- reading: recv, get..., get_end. One task, which may be another one than the writer. ---- */
 struct wire_rx {
