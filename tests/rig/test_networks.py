@@ -133,7 +133,7 @@ def test_networks(hosts):
         assert e.vms()["told"]["state"] == "running" and client.ping(GUEST, 2) == 0
 
     with frames_of(("tcp", "port", "7077")) as wire:  # with and without a tag: the kernel takes them off before it looks
-        e.cmd("migrate told to f", 60)
+        assert e.json("migrate told to f", 60)["phase"] == "done"
     assert client.ping(GUEST, 3) == 0
     assert f.switch.wait_port(MAC, f.taps[1], 5) == f.taps[1], "the guest is announced on its VLAN, by the bond's first card"
     seen = "".join(wire.lines)
