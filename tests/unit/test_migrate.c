@@ -411,6 +411,15 @@ static void test_commit_rides(void **state unused)
 	assert_true(moved && stayed);
 }
 
+/* 64 bytes of a page, or of nothing (FILLER): one place in them stands for all. */
+static bool is_dull(int side, size_t at)
+{
+	static const uint8_t nothing[64];
+	if (side == 0 && is_data(at) && is_data(at + 64))
+		return true;
+	return at + 64 <= out[side].len && !memcmp(out[side].p + at, nothing, 64);
+}
+
 /* The link breaks after each byte of either side's output. */
 static void test_cut_everywhere(void **state unused)
 {
@@ -418,7 +427,7 @@ static void test_cut_everywhere(void **state unused)
 	capture();
 	for (int side = 0; side < 2; side++) {
 		size_t len = out[side].len;
-		for (size_t at = 0; at <= len; at += side == 0 && is_data(at) && is_data(at + 64) ? 64 : 1) {
+		for (size_t at = 0; at <= len; at += is_dull(side, at) ? 64 : 1) {
 			struct vm *vm = new_demo(MIB(2));
 			struct tap *dst, *src = connect_taps(&dst);
 			stream_pipe_cut_after((side ? dst : src)->under, at);
@@ -954,7 +963,7 @@ static void dying_dest(void *arg)
 		static uint8_t data[WIRE_PAGES_MAX * 4096];
 		if (rx.data_len)
 			assert_int_equal(wire_recv_data(&rx, data, rx.data_len, time_in_ms(1000)), 0);
-		if (rx.type == WIRE_PASS_END && rx.seq < 7) { /* not the final pass */
+		if (rx.type == WIRE_PASS_END && rx.seq < 8) { /* not the final pass */
 			uint32_t pass = wire_get_u32(&rx);
 			wire_begin(&tx, WIRE_PASS_ACK);
 			wire_put_u32(&tx, pass);
