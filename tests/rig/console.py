@@ -136,8 +136,15 @@ class Console:
 
     def json_result(self, line, seconds=10):
         """Run a command with --json: exactly one object must come, and it is returned, an error object too."""
-        out = self.cmd(line + " --json", seconds)
-        found = self.objects(out)
+        start = at = self.begin(line + " --json")
+        end = time.monotonic() + seconds * self.scale
+        while True:
+            self.wait_prompt(seconds, at + 1)
+            out = self.text[start:]
+            found = self.objects(out[:out.rfind("\n") + 1])
+            if found or time.monotonic() > end:
+                break
+            at = len(self.text)  # that prompt was drawn anew below a line of the log, which came while the command was typed
         if len(found) != 1:
             raise ConsoleError(f"{self.name}: `{line} --json` printed {len(found)} JSON objects, not one:\n{out}")
         return found[0]

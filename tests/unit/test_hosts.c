@@ -487,6 +487,7 @@ static void test_what_is_no_silence(void **state unused)
 		{ -EPROTO, "b is there, but gives no answer" },
 		{ -EACCES, "b has another key than this host" },
 		{ -EINVAL, "b could not be asked: this host has no key for it" },
+		{ -EPERM, "b could not be asked: no network for migrations leads to it" },
 		{ -ENETDOWN, "b could not be asked: this host's own network is not up" },
 		{ -ENOMEM, "b could not be asked: this host lacks memory" },
 	};

@@ -212,6 +212,7 @@ static const char *no_answer(const struct ask *q)
 	case -ENOTSUP: return "runs a release of tern that does not fit this one";
 	case -EACCES: return "has another key than this host, or none for it";
 	case -EINVAL: return "could not be asked: this host has no key for it";
+	case -EPERM: return "could not be asked: no network for migrations leads to it";
 	case -ENETDOWN: return "could not be asked: this host's own network is not up";
 	case -ENOMEM: return "could not be asked: this host lacks memory";
 	default: return q->alive ? "is there, but gives no answer" : "does not answer";
