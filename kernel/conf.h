@@ -102,6 +102,8 @@ struct conf_reader { /* of the section [table->kind name] */
 bool conf_read(struct conf_reader *r, void *obj);
 /* For what a room finds wrong beyond that: at key's line, "" for the section's. */
 void conf_wrong(struct conf_reader *r, const char *key, const char *fmt, ...) printf_like(3, 4);
+/* The words of bits (conf_type_words), with sep between them. */
+void conf_words_text(const char *const *words, uint32_t bits, const char *sep, char *buf, size_t size);
 /* Each key of obj with its value as it would be written. */
 void conf_show(const struct conf_table *t, const void *obj,
 	       void (*show)(void *arg, const struct conf_key *k, const char *value), void *arg);

@@ -105,12 +105,17 @@ static int words_parse(const struct conf_key *k, const char *s, void *field, str
 	return bits ? 0 : -EINVAL;
 }
 
-static void words_text(const struct conf_key *k, const void *field, char *buf, size_t size)
+void conf_words_text(const char *const *words, uint32_t bits, const char *sep, char *buf, size_t size)
 {
 	buf[0] = '\0';
-	for (unsigned i = 0; k->words[i]; i++)
-		if (*(const uint32_t *)field & 1U << i)
-			snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", buf[0] ? ", " : "", k->words[i]);
+	for (unsigned i = 0; words[i]; i++)
+		if (bits & 1U << i)
+			snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", buf[0] ? sep : "", words[i]);
+}
+
+static void words_text(const struct conf_key *k, const void *field, char *buf, size_t size)
+{
+	conf_words_text(k->words, *(const uint32_t *)field, ", ", buf, size);
 }
 const struct conf_type conf_type_words = { .parse = words_parse, .text = words_text };
 

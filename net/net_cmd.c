@@ -3,16 +3,7 @@
 #include "kernel/base/mac.h"
 #include "kernel/console.h"
 #include "net/port.h"
-#include <stdio.h>
 #include <string.h>
-
-static void uses_text(const struct net_if *i, char *buf, size_t size)
-{
-	buf[0] = '\0';
-	for (unsigned u = 0; net_use_words[u]; u++)
-		if (i->uses & 1U << u)
-			sniprintf(buf + strlen(buf), size - strlen(buf), "%s%s", buf[0] ? "," : "", net_use_words[u]);
-}
 
 /* in_table: the MTU has no column, for the line would be too long. */
 static void show(struct con *c, const struct net_if *i, bool in_table)
@@ -22,7 +13,7 @@ static void show(struct con *c, const struct net_if *i, bool in_table)
 	bool up = uplink_is_up(&i->wire);
 	if (i->has_ip)
 		addr_if_show(i, &a);
-	uses_text(i, uses, sizeof(uses));
+	conf_words_text(net_use_words, i->uses, ",", uses, sizeof(uses));
 	out_str(c, "name", i->name);
 	out_str(c, "nic", uplink_name(&i->wire));
 	out_u64(c, "vlan", i->wire.vlan);

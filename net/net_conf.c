@@ -6,17 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GATEWAY_KEY(type)                                                                                            \
-	{                                                                                                            \
-		"gateway", &conf_type_ip4, CONF_FIELD(struct type, gateway), .def = "",                              \
-									     .help = "an address, such as 10.77.0.1" \
-	}
+#define GATEWAY_HELP "an address, such as 10.77.0.1"
 static const struct conf_key nic_keys[] = {
 	{ "match", &conf_type_mac, CONF_FIELD(struct nic_conf, match), .def = "first", .zero = "first",
 	  .help = "first, or the card's MAC address, such as 52:54:00:00:00:01" },
 	{ "address", &conf_type_net, CONF_FIELD(struct nic_conf, address), .def = "dhcp", .zero = "dhcp",
 	  .help = "dhcp, or an address with its prefix, such as 10.77.0.11/24" },
-	GATEWAY_KEY(nic_conf),
+	{ "gateway", &conf_type_ip4, CONF_FIELD(struct nic_conf, gateway), .def = "", .help = GATEWAY_HELP },
 };
 const struct conf_table nic_conf_table = CONF_TABLE("nic", nic_keys);
 
@@ -40,7 +36,7 @@ static const struct conf_key if_keys[] = {
 	{ "address", &conf_type_net, CONF_FIELD(struct if_conf, address), .def = "none", .zero = "dhcp",
 	  .words = (const char *const[]){ "none", NULL },
 	  .help = "none, dhcp, or an address with its prefix, such as 10.77.0.11/24" },
-	GATEWAY_KEY(if_conf),
+	{ "gateway", &conf_type_ip4, CONF_FIELD(struct if_conf, gateway), .def = "", .help = GATEWAY_HELP },
 	{ "use", &conf_type_words, CONF_FIELD(struct if_conf, uses), .def = "management, migration, vm",
 	  .words = net_use_words, .help = "some of management, migration and vm, with commas between them" },
 };

@@ -71,18 +71,20 @@ int trust_init(void)
 	unsigned n;
 	static const char frame[] = "tern: frames";
 	const struct net_peer *p = net_peers(&n);
-	believes_all = true;
+	bool keys = false, insecure = false;
 	for (unsigned i = 0; i < n; i++) {
 		for (unsigned k = 0; k < 2; k++) {
-			const uint8_t *key = k ? p[i].key_next : p[i].key;
+			const uint8_t *key = key_number(&p[i], k);
+			if (!key)
+				continue;
+			keys = true;
 			key_name(key, known[i].name[k]);
 			tls_hkdf(key, TLS_KEY_LEN, frame, sizeof(frame) - 1, known[i].frame[k], 32);
-			believes_all &= !net_key_is_set(key);
 		}
+		insecure |= trust_is_insecure(p[i].ip);
 		known[i].state = net_key_is_set(p[i].key) || p[i].insecure ? TRUST_UNTRIED : TRUST_NO_KEY;
 	}
-	for (unsigned i = 0; i < n; i++)
-		believes_all |= trust_is_insecure(p[i].ip);
+	believes_all = !keys || insecure;
 	if (!random_has_source())
 		log_warn(
 			"this CPU has no random numbers (RDSEED, RDRAND): connections between hosts may not be secret");

@@ -47,11 +47,9 @@ static void received(void *arg, struct frame *f)
 	bool tagged = get_be16(head + ETH_TYPE) == ETHERTYPE_CTAG && f->len >= sizeof(head);
 	unsigned vlan = tagged ? get_be16(head + ETH_HLEN) & TAG_VID : 0;
 	struct uplink_net *n = net_of(u, vlan);
-	if (!n && (n = net_of(u, 0)) && !n->takes_tags)
-		n = NULL;
-	if (!n)
+	if (!n && (!(n = net_of(u, 0)) || !n->takes_tags))
 		return;
-	if (vlan && n->vlan == vlan) {
+	if (n->vlan) {
 		memmove(head + ETH_TYPE, head + ETH_TYPE + ETH_TAG_LEN, 2);
 		if (!frame_put_head(&plain, head, ETH_HLEN, f, sizeof(head)))
 			return;

@@ -7,5 +7,9 @@ int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, st
 void vm_forget(struct vm *vm);
 void vm_ref(struct vm *vm);
 int vm_autostart(void) must_check;
+/*
+ * What a power-on needs of this host, whose network and files it may lack: -ENOENT, and w says which. initrd is NULL if
+ * none is wanted.
+ */
 int vm_boot_files(const struct vm *vm, const struct vm_file **kernel, const struct vm_file **initrd,
 		  struct why *w) must_check; /* *initrd: NULL for none; -ENOENT */

@@ -82,19 +82,16 @@ class Qemu:
         return (["qemu-system-x86_64"] + accel +
                 ["-M", "q35", "-m", str(h.mem), "-smp", str(1 if h.icount else h.cpus), "-nodefaults",
                  "-display", "none", "-serial", f"unix:{h.socket},server=on,wait=off"] + self.firmware() +
-                ["-drive", f"file={h.esp},format=raw",
-                 "-netdev", f"tap,id=n0,ifname={h.cable},script=no,downscript=no" + ",vnet_hdr=off" * (h.has_relay or len(h.taps) > 1),
-                 "-device", f"{self.nics[h.nic]},netdev=n0,mac={h.mac},romfile="] + self.more_cards() + [
-                 "-device", "isa-debug-exit,iobase=0xf4,iosize=1"])
+                ["-drive", f"file={h.esp},format=raw", "-device", "isa-debug-exit,iobase=0xf4,iosize=1"] + self.cards())
 
-    def more_cards(self):
+    def cards(self):
         h = self.host
-        words = []
-        for i, (tap, mac) in enumerate(zip(h.taps, h.macs)):
-            if i:
-                words += ["-netdev", f"tap,id=n{i},ifname={tap},script=no,downscript=no,vnet_hdr=off",
-                          "-device", f"{self.nics[h.nic]},netdev=n{i},mac={mac},romfile="]
-        return words + ["-qmp", "unix:qmp.sock,server=on,wait=off"] * bool(words)
+        header = ",vnet_hdr=off" * (h.has_relay or len(h.macs) > 1)
+        words = ["-qmp", "unix:qmp.sock,server=on,wait=off"] * (len(h.macs) > 1)
+        for i, (cable, mac) in enumerate(zip([h.cable] + h.taps[1:], h.macs)):
+            words += ["-netdev", f"tap,id=n{i},ifname={cable},script=no,downscript=no{header}",
+                      "-device", f"{self.nics[h.nic]},netdev=n{i},mac={mac},romfile="]
+        return words
 
     def environment(self):
         return os.environ

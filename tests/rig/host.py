@@ -27,6 +27,15 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def start_together(hosts):
+    """Switch them on at once; each is at its prompt and uses its address then."""
+    for h in hosts:
+        h.launch()
+    for h in hosts:
+        h.console.wait_prompt(60, 0)
+        h.wait_address()
+
+
 def command_name(proc):
     return os.path.basename(proc.args[0])
 
@@ -56,9 +65,9 @@ class Host:
         self.has_relay, self.relay = relay, None
         self.cable = f"cable-{name}" if relay else self.tap
         self.address = f"10.77.0.{10 + number}"
-        self.mac = f"52:54:00:00:00:{number:02x}"
         self.taps = [self.tap] + [f"tap-{name}{i}" for i in range(1, cards)]
         self.macs = [f"52:54:00:00:{i:02x}:{number:02x}" for i in range(cards)]
+        self.mac = self.macs[0]
         self.work = os.path.join(RIG, f"{os.getpid()}-{name}")
         self.socket = os.path.join(self.work, "console.sock")
         self.log = os.path.join(RIG, f"{LOG}{name}.log")

@@ -7,6 +7,7 @@
 The namespace has no name and nothing to clean up: it is gone with the last process in it. Root needs no more than that; an
 ordinary user gets a user namespace around it, where he may do the same.
 """
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -15,6 +16,7 @@ import select
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -241,6 +243,35 @@ class Capture(Sniffer):
     @staticmethod
     def take(frame, where):
         return frame if where[2] != socket.PACKET_OUTGOING else None
+
+
+class Talk:
+    """A capture, as tcpdump writes it."""
+    bytes = b""
+
+    def printed(self):
+        """A text of its packets, with their link's headers."""
+        return subprocess.run(["tcpdump", "-n", "-e", "-v", "-r", "-"], input=self.bytes, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=60, check=True).stdout.decode()
+
+
+@contextlib.contextmanager
+def hosts_talk():
+    """All that hosts say to each other on the switch, with or without a tag; complete after the block."""
+    talk = Talk()
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "wire")
+        p = subprocess.Popen(["tcpdump", "-i", BRIDGE, "-B", "65536", "-U", "-w", path, "tcp", "port", "7077"],
+                             stderr=subprocess.PIPE, text=True)
+        try:
+            assert "listening on" in p.stderr.readline(), "tcpdump does not start"
+            yield talk
+            time.sleep(0.5)  # the kernel hands the last packets over in blocks
+        finally:
+            p.terminate()
+            p.communicate(timeout=10)
+        with open(path, "rb") as f:
+            talk.bytes = f.read()
 
 
 def decode_rarp(frame):

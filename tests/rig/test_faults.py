@@ -8,7 +8,7 @@ import pytest
 
 import client
 from console import CommandError
-from host import Host
+from host import Host, start_together
 from rig import DEMO, host_conf, state_on, vm_conf
 
 
@@ -212,12 +212,7 @@ def test_two_hosts_start_one_vm(switch):
     vm = vm_conf("same", "tern.load=none", 128, "52:54:00:77:00:55")
     hosts = [Host(name, switch, host_conf(n, name, vm, peer=peer), n) for name, n, peer in (("e", 5, ("f", 6)), ("f", 6, ("e", 5)))]
     try:
-        for h in hosts:
-            h.launch()
-        for h in hosts:
-            h.console.wait_prompt(60, 0)
-        for h in hosts:
-            h.wait_address()
+        start_together(hosts)
         for order in (hosts, hosts[::-1]):
             starts = {h: h.console.begin("vm start same --json") for h in order}
             for h in starts:

@@ -7,7 +7,6 @@ network with one; the other two are a bond, over which the guest's VLAN goes.
 """
 import re
 import socket
-import subprocess
 import threading
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 import client
 import netns
 from console import CommandError
-from host import Host
+from host import Host, start_together
 from rig import KEY, vm_conf
 
 CONF = """\
@@ -71,34 +70,11 @@ def hosts(switch, vlan):
         h.conf = CONF.format(name=name, macs=h.macs, last=10 + n, peer="ef"[peer - 5], peer_last=10 + peer, key=KEY) + vms
         made.append(h)
     try:
-        for h in made:
-            h.launch()
-        for h in made:
-            h.console.wait_prompt(60, 0)
-            h.wait_address()
+        start_together(made)
         yield made
     finally:
         for h in made:
             h.remove()
-
-
-def frames_of(command):
-    """What tcpdump prints of the frames between hosts while it runs: a context with .lines after it."""
-    class Watch:
-        def __enter__(self):
-            self.p = subprocess.Popen(["tcpdump", "-i", netns.BRIDGE, "-B", "65536", "-l", "-n", "-e", "-v", *command], stdout=subprocess.PIPE,
-                                      stderr=subprocess.PIPE, text=True)
-            assert "listening on" in self.p.stderr.readline(), "tcpdump does not start"
-            self.lines = []
-            self.reader = threading.Thread(target=lambda: self.lines.extend(self.p.stdout))
-            self.reader.start()
-            return self
-
-        def __exit__(self, *_):
-            self.p.terminate()
-            self.reader.join(10)
-            self.p.wait(10)
-    return Watch()
 
 
 def lost(seconds):
@@ -132,11 +108,11 @@ def test_networks(hosts):
         netns.sh("ip", "link", "set", tap, "mtu", "1500")
         assert e.vms()["told"]["state"] == "running" and client.ping(GUEST, 2) == 0
 
-    with frames_of(("tcp", "port", "7077")) as wire:  # with and without a tag: the kernel takes them off before it looks
+    with netns.hosts_talk() as wire:
         assert e.json("migrate told to f", 60)["phase"] == "done"
     assert client.ping(GUEST, 3) == 0
     assert f.switch.wait_port(MAC, f.taps[1], 5) == f.taps[1], "the guest is announced on its VLAN, by the bond's first card"
-    seen = "".join(wire.lines)
+    seen = wire.printed()
     assert {v for v in re.findall(r"ethertype (.*?), length \d+: (vlan \d+)?", seen)} == {("802.1Q (0x8100)", "vlan 88")}
     lengths = [int(n) for n in re.findall(r"proto TCP \(6\), length (\d+)", seen)]
     assert max(lengths) == 1400 and len(lengths) > 1000, f"{len(lengths)} packets of at most {max(lengths)} bytes"

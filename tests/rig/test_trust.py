@@ -5,42 +5,18 @@ import os
 import re
 import socket
 import ssl
-import subprocess
-import tempfile
-import time
 
 import pytest
 
 import client
 import netns
 from console import CommandError
-from host import Host
+from host import Host, start_together
 from rig import DEMO, KEY, host_conf, vm_conf
 
 SECRET = "PLANTED-IN-THE-GUESTS-MEMORY"
 GUEST = "10.77.0.57"
 CIPHERS = r"TLS 1\.3, (AES-128-GCM|ChaCha20-Poly1305)$"
-
-
-@contextlib.contextmanager
-def capture():
-    """All that hosts say to each other on the switch, in .bytes after the block."""
-    class Capture:
-        bytes = b""
-    c = Capture()
-    with tempfile.TemporaryDirectory() as d:
-        path = os.path.join(d, "wire")
-        p = subprocess.Popen(["tcpdump", "-i", netns.BRIDGE, "-B", "65536", "-U", "-w", path, "tcp", "port", "7077"],
-                             stderr=subprocess.PIPE, text=True)
-        try:
-            assert "listening on" in p.stderr.readline(), "tcpdump does not start"
-            yield c
-            time.sleep(0.5)  # the kernel hands the last packets over in blocks
-        finally:
-            p.terminate()
-            p.communicate(timeout=10)
-        with open(path, "rb") as f:
-            c.bytes = f.read()
 
 
 def plant(guest):
@@ -51,7 +27,7 @@ def plant(guest):
 @pytest.mark.rigs("intel", "mixed")
 def test_no_page_on_the_wire(rig):
     plant(rig.guest)
-    with capture() as wire:
+    with netns.hosts_talk() as wire:
         r = rig.migrate()
     client.shell(rig.guest, "rm /tmp/secret")
     assert re.match(CIPHERS, r["cipher"]), r
@@ -66,17 +42,13 @@ def test_what_is_on_the_wire(switch, clear):
     hosts = [Host(name, switch, host_conf(n, name, *vms, peer=peer, clear=clear), n)
              for name, n, peer, vms in (("e", 5, ("f", 6), (vm,)), ("f", 6, ("e", 5), ()))]
     try:
-        for h in hosts:
-            h.launch()
-        for h in hosts:
-            h.console.wait_prompt(60, 0)
-            h.wait_address()
+        start_together(hosts)
         e, f = hosts
         e.json("vm start told", 20)
         client.wait_port(GUEST, client.SHELL, 60)
         plant(GUEST)
         raw = bytearray()
-        with capture() as wire:
+        with netns.hosts_talk() as wire:
             e.console.tee = raw.extend
             e.cmd("migrate told to f", 60)
             e.console.tee = None
