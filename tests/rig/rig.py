@@ -64,7 +64,7 @@ def vm_conf(name, cmdline, mem, mac, cpu="host", kernel="stock", autostart="no")
     return VM_CONF.format(name=name, kernel=KERNELS[kernel], cmdline=cmdline, mem=f"{mem}M", mac=mac, cpu=cpu, autostart=autostart)
 
 
-def demo_conf(load="pagecheck:32", mem=DEMO_MIB, cpu="host", kernel="stock"):
+def demo_conf(load, mem=DEMO_MIB, cpu="host", kernel="stock"):
     return vm_conf(DEMO, f"tern.ip={DEMO_ADDRESS}/24 tern.gw=10.77.0.1 tern.load={load}", mem, DEMO_MAC, cpu, kernel, "yes")
 
 
@@ -92,7 +92,7 @@ class Rig:
     line (host.py); it begins as a good one.
     """
 
-    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:16", mem=DEMO_MIB, extra=True, kinds=None, switch=None, cpu=None,
+    def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:8:8", mem=DEMO_MIB, extra=True, kinds=None, switch=None, cpu=None,
                  kernel=None, relay=(), host_mem=1024, clear=False):
         os.makedirs(RIG, exist_ok=True)
         self.switch = switch or netns.Switch()

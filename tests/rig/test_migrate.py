@@ -63,9 +63,9 @@ def test_under_page_checker_with_a_client(rig):
 
 
 @pytest.mark.rigs("amd", "intel")
-def test_under_16_mib_s(rig):
-    """1 MiB/s on slow hosts."""
-    with load_in_guest(rig, "dirty 16 64" if rig.scale == 1 else "dirty 1 1", client.DIRTY):
+def test_under_writes(rig):
+    """What the emulated link carries beside other work, and no more: `make bench` has 16 MiB/s, with the machine to itself."""
+    with load_in_guest(rig, "dirty 4 16" if rig.scale == 1 else "dirty 1 1", client.DIRTY):
         before = client.status(rig.guest, client.DIRTY)
         r = rig.migrate()
         time.sleep(0.5)

@@ -25,8 +25,9 @@
 
 struct host_info host_info = { .inc = { 0x1111, 0x2222 } };
 static struct net_peer peers[2];
-static bool stalls;     /* whoever connects hears nothing after TCP's answer */
-static bool led_astray; /* whoever connects is served by a host of another address */
+static bool stalls;        /* whoever connects hears nothing after TCP's answer */
+static uint64_t silent_ns; /* not 0: nobody answers; then the time that was left */
+static bool led_astray;    /* whoever connects is served by a host of another address */
 static struct {
 	struct stream *s;
 	int err;
@@ -79,9 +80,13 @@ static void serve(void *arg)
 
 void stream_tcp_trust(struct stream *s unused) {}
 
-int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uint64_t end unused, struct why *w unused)
+int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uint64_t end, struct why *w)
 {
 	struct stream *p[2];
+	if (silent_ns) { /* nobody answers: what is left of the caller's time then */
+		silent_ns -= end;
+		return why_set(w, -ETIMEDOUT, "no answer");
+	}
 	assert_int_equal(stream_pipe(p, 4096), 0);
 	p[0]->ip = ip;
 	p[1]->ip = A;
@@ -233,6 +238,19 @@ static void test_led_astray(void **state unused)
 	assert_int_equal(server.err, -EACCES);
 }
 
+/* A host that is off costs half of the time that one gets which answers slowly. */
+static void test_nobody_answers(void **state unused)
+{
+	struct stream *s;
+	setup(1, 1);
+	uint64_t end = silent_ns = time_in_ms(10000);
+	assert_int_equal(trust_connect(&s, B, 7077, end, &why), -ETIMEDOUT);
+	assert_null(s);
+	assert_in_range(silent_ns, 4900 * NS_PER_MS, 5100 * NS_PER_MS);
+	silent_ns = 0;
+	expect(0, TRUST_UNREACHABLE);
+}
+
 /* It answered TCP, so it is there: no time-out of TLS may look like the silence of a host that is off. */
 static void test_stalls_after_connecting(void **state unused)
 {
@@ -300,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_key_next),
 		cmocka_unit_test(test_in_clear),
 		cmocka_unit_test(test_led_astray),
+		cmocka_unit_test(test_nobody_answers),
 		cmocka_unit_test(test_stalls_after_connecting),
 		cmocka_unit_test(test_frames),
 	};

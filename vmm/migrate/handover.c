@@ -79,7 +79,7 @@ static void query_take(struct ask *ask)
 static bool ask_destination(struct undecided *u, enum source_event *ev)
 {
 	struct migration *m = u->m;
-	struct query q = { .ask = { .end_ns = time_ns() + MIG_ANSWER_NS, .put = query_put, .take = query_take },
+	struct query q = { .ask = { .end_ns = time_ns() + MIG_QUERY_NS, .put = query_put, .take = query_take },
 			   .m = m };
 	q.ask.ip = m->p.dest;
 	int err = ask_host(&q.ask, m);

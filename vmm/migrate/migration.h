@@ -12,13 +12,15 @@
 #include "vmm/migrate/records.h"
 
 /* Limits. An idle link that is cut for 5 s must survive TCP's back-off: hence 15 s while the guest runs. */
-#define MIG_CONNECT_NS     (5 * NS_PER_SEC)
+#define MIG_CONNECT_NS \
+	(10 * NS_PER_SEC) /* TCP, in half of it, and the TLS handshake, which a slow host takes seconds for */
 #define MIG_SETUP_NS       (10 * NS_PER_SEC) /* for one answer before the passes */
-#define MIG_GREETING_NS    (5 * NS_PER_SEC)  /* from connecting to the first record after the greeting */
+#define MIG_GREETING_NS    (10 * NS_PER_SEC) /* from connecting to the first record after the greeting */
 #define MIG_IDLE_NS        (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
 #define MIG_STOPPED_NS     (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
 #define MIG_BLACKOUT_NS    (5 * NS_PER_SEC)  /* from the pause to READY or COMMIT; at least ten times the budget */
-#define MIG_ANSWER_NS      (5 * NS_PER_SEC)  /* STARTED after COMMIT; the answer to QUERY */
+#define MIG_ANSWER_NS      (5 * NS_PER_SEC)  /* STARTED after COMMIT */
+#define MIG_QUERY_NS       MIG_CONNECT_NS    /* a QUERY, from connecting to its answer */
 #define MIG_ASK_NS         (1 * NS_PER_SEC)  /* between two QUERYs */
 #define MIG_KEEPALIVE_NS   NS_PER_SEC        /* the source is silent for no longer than this */
 #define MIG_PROGRESS_NS    (60 * NS_PER_SEC) /* signs of life alone keep an attempt no longer than this */

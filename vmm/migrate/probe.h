@@ -8,7 +8,7 @@
 #pragma once
 #include "vmm/migrate/records.h"
 
-#define ROUND_NS (5 * NS_PER_SEC) /* for one round; those that are asked give their own peers 2 s of it */
+#define ROUND_NS (10 * NS_PER_SEC) /* for one round; those that are asked give their own peers 4 s of it */
 
 struct finding {
 	enum evidence evidence;    /* EVIDENCE_ONCE at best: two rounds make a NOTHING (probe_twice) */

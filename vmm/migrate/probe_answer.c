@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define RELAYS_MAX 4
-#define RELAY_NS   (2 * NS_PER_SEC) /* what a host that is asked gives its own peers */
+#define RELAY_NS   (4 * NS_PER_SEC) /* what a host that is asked gives its own peers */
 #define ANSWER_NS  (2 * NS_PER_SEC) /* for the answer to get out */
 
 _Static_assert((int)VM_LEASE_NONE == LEASE_NONE && (int)VM_LEASE_ASKING == LEASE_ASKING &&

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define EVERY_NS (5 * NS_PER_SEC)
-#define ASK_NS   (2 * NS_PER_SEC)
+#define ASK_NS   (4 * NS_PER_SEC)
 #define AT_ONCE  8 /* records whose sources are asked together */
 
 struct debt { /* a question about one record, or to one peer */
