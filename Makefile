@@ -132,7 +132,8 @@ $(B)/boot.so: $(BOOT_OBJ)
 $(B)/BOOTX64.EFI: $(B)/boot.so
 	$(Q)objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .dynstr -j .rel -j .rela -j '.rel.*' -j '.rela.*' \
 	-j .reloc --strip-all --output-target=efi-app-x86_64 $< $@
-	$(Q)size=$$(stat -c %s $@); echo "  EFI     $@: $$size bytes of at most 1048576"; [ $$size -le 1048576 ]
+	$(Q)size=$$(stat -c %s $@); echo "  EFI     $@: $$size bytes$(if $(FAILPOINTS),, of at most 1048576)"; \
+	$(if $(FAILPOINTS),:,[ $$size -le 1048576 ])
 
 # What the guest of the rig is made of: a stock Debian kernel, for slow hosts a small one that is built here, and an initramfs for
 # both, with the stock one's modules and the test programs: those with a C library in one file, and foreign.

@@ -94,6 +94,7 @@ struct conf_reader { /* of the section [table->kind name] */
 	const struct conf_table *table;
 	const char *name;           /* "" for [host] */
 	char wrong[CONF_WRONG_MAX]; /* "tern.conf:LINE: ...", the first thing that is wrong; "": nothing */
+	bool unknown;               /* it has a key that the table does not have */
 };
 /*
  * The section into obj, a struct of zeros: what is missing, or wrong, has its default. True if all is well; a key that

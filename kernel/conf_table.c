@@ -334,6 +334,7 @@ bool conf_read(struct conf_reader *r, void *obj)
 			continue;
 		const struct conf_key *k = key_of(t, e->key);
 		w.text[0] = '\0';
+		r->unknown |= !k;
 		if (!k)
 			no_key(r, e);
 		else if (k->type->parse(k, e->value, o + k->off, &w))

@@ -202,6 +202,7 @@ static void start_vmm(void)
 	}
 	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc);
 	migrate_this_host()->undecided_resume = host_conf.undecided == HOST_UNDECIDED_RESUME;
+	migrate_this_host()->is_own = net_is_own_address;
 	migrate_this_host()->address_conflict = address_conflict;
 	migrate_this_host()->address_settled = address_settled;
 	vm_guard = (struct vm_guard){ lease_may_start, lease_started };

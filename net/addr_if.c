@@ -188,19 +188,19 @@ static unsigned weight(const struct addr *a)
 	}
 }
 
-/* lock held. The interface whose state is the host's (net.h), or NULL. */
-static struct net_if *chosen(void)
+/* lock held. Of those for one of these uses, the interface whose state is the host's (net.h), or NULL. */
+static struct net_if *chosen(uint32_t uses)
 {
 	struct net_if *i, *best = NULL;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		if (weight(&i->addr) > (best ? weight(&best->addr) : 0))
+		if (i->uses & uses && weight(&i->addr) > (best ? weight(&best->addr) : 0))
 			best = i;
 	return best;
 }
 
 static enum net_addr_state state_locked(uint8_t other_mac[6])
 {
-	const struct net_if *i = chosen();
+	const struct net_if *i = chosen(NET_USE_MIGRATION);
 	if (i && other_mac)
 		memcpy(other_mac, i->addr.other, 6);
 	return i ? i->addr.state : NET_ADDR_NONE;
@@ -234,7 +234,7 @@ int net_addr_settle(uint64_t deadline_ns)
 int net_addr_why(struct why *w)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	struct net_if *i = chosen();
+	struct net_if *i = chosen(NET_USES);
 	struct addr a = i ? i->addr : (struct addr){ .state = NET_ADDR_NONE };
 	spin_unlock_irqrestore(&lock, flags);
 	if (!i)
@@ -283,7 +283,7 @@ void addr_if_show(const struct net_if *i, struct host_address *out)
 static void show_host(struct host_address *out)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	const struct net_if *i = chosen();
+	const struct net_if *i = chosen(NET_USES);
 	if (i)
 		show(i, out);
 	spin_unlock_irqrestore(&lock, flags);

@@ -306,16 +306,21 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 	}
 }
 
-void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4])
+void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway)
 {
 	struct bridge_hosts *h = &b->hosts;
+	unsigned i = 0;
+	if (!ip4)
+		return;
 	uint64_t flags = spin_lock_irqsave(&b->lock);
-	bool there = false;
-	for (unsigned i = 0; i < h->n; i++)
-		there |= !memcmp(h->ip4[i], ip4, 4);
-	if (!there && h->n < ARRAY_SIZE(h->ip4)) {
-		memcpy(h->ip4[h->n], ip4, 4);
-		__atomic_store_n(&h->n, h->n + 1, __ATOMIC_RELEASE);
+	while (i < h->n && h->ip4[i] != ip4)
+		i++;
+	if (i < h->n) {
+		__atomic_store_n(&h->gateway[i], h->gateway[i] && gateway, __ATOMIC_RELAXED);
+	} else if (i < ARRAY_SIZE(h->ip4)) {
+		h->ip4[i] = ip4;
+		h->gateway[i] = gateway;
+		__atomic_store_n(&h->n, i + 1, __ATOMIC_RELEASE);
 	}
 	spin_unlock_irqrestore(&b->lock, flags);
 }
@@ -359,7 +364,7 @@ static enum bridge_drop route(struct bridge *b, struct bridge_port *p, const str
 		return BRIDGE_DROP_BOUND;
 	*to = port_of(b, e->head, now);
 	unsigned frames = p->is_guest && e->f.gso != FRAME_GSO_NONE ? 1U + e->f.len / e->f.gso_size : 1;
-	if (!*to && p->is_guest && !e->floods && !bridge_guest_may_flood(p, frames, now))
+	if (p->is_guest && !e->floods && (!*to || (*to)->is_host) && !bridge_guest_may_flood(p, frames, now))
 		return BRIDGE_DROP_STORM;
 	if (!owner)
 		mac_learn(b, src, p, now);

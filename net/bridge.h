@@ -54,7 +54,7 @@ struct bridge *bridge_get(unsigned i); /* the i-th of all, NULL past the end */
  * An IPv4 address of this host or of a peer: guests' packets from it, and ARP that claims or probes it, are dropped.
  * Any task.
  */
-void bridge_guard_ip4(struct bridge *b, const uint8_t ip4[4]);
+void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway);
 /* The one that this host probes now, in network order, 0: none. A guest that hears the probe may not claim it. */
 void bridge_guard_probed(struct bridge *b, uint32_t ip4);
 void bridge_destroy(struct bridge *b); /* no ports are left; NULL is fine */

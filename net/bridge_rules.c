@@ -44,7 +44,7 @@ const struct bridge_drop_name bridge_drops[BRIDGE_DROPS] = {
 	[BRIDGE_PASS] = { "passed", false, NULL },
 	[BRIDGE_DROP_MAC] = { "mac", true, NULL },
 	[BRIDGE_DROP_BOUND] = { "bound", true, NULL },
-	[BRIDGE_DROP_HOST] = { "host", true, "poses as a host of tern's, by IPv4 or ARP" },
+	[BRIDGE_DROP_HOST] = { "host", true, "poses as a host of tern's or as its router, by IPv4 or ARP" },
 	[BRIDGE_DROP_ARP] = { "arp", true, "claims by ARP what is not its own" },
 	[BRIDGE_DROP_ND] = { "nd", true, "claims by neighbour discovery what is not its own" },
 	[BRIDGE_DROP_IP] = { "ip", true, "sends from an address that is not in its ip" },
@@ -131,13 +131,16 @@ static bool own_ip6(const struct bridge_policy *p, const uint8_t ip[16])
 	return !has_list(p) || packet_is_link_local(ip) || in_list(p, ip);
 }
 
-static bool of_host(const struct bridge_hosts *hosts, const uint8_t ip4[4])
+static bool of_host(const struct walk *w, const uint8_t ip4[4])
 {
+	const struct bridge_hosts *hosts = w->hosts;
+	uint32_t ip;
+	memcpy(&ip, ip4, sizeof(ip));
 	for (unsigned i = 0; i < __atomic_load_n(&hosts->n, __ATOMIC_ACQUIRE); i++)
-		if (!memcmp(hosts->ip4[i], ip4, 4))
-			return true;
+		if (hosts->ip4[i] == ip)
+			return !w->policy->router || !__atomic_load_n(&hosts->gateway[i], __ATOMIC_RELAXED);
 	uint32_t probed = __atomic_load_n(&hosts->probed, __ATOMIC_RELAXED);
-	return probed && !memcmp(&probed, ip4, 4);
+	return probed && probed == ip;
 }
 
 /* ---- from the outside inwards ---- */
@@ -169,7 +172,7 @@ static enum bridge_drop walk_arp(struct walk *w)
 	w->l4 = w->judged = w->l3 + ARP_LEN;
 	/* Who probes an address (RFC 5227 2.1.1) has no other one yet, and takes it away from its owner. */
 	const uint8_t *claimed = memcmp(arp + ARP_SENDER_IP, zeros, 4) ? arp + ARP_SENDER_IP : arp + ARP_TARGET_IP;
-	if (of_host(w->hosts, claimed))
+	if (of_host(w, claimed))
 		return BRIDGE_DROP_HOST;
 	bool own =
 		own_ip4(w->policy, claimed) && (w->policy->any_mac || !memcmp(arp + ARP_SENDER_MAC, w->mac, ETH_ALEN));
@@ -198,7 +201,7 @@ static enum bridge_drop walk_ip4(struct walk *w)
 	if (len < IP4_HDR || ip[0] >> 4 != 4 || w->n < w->l3 + len)
 		return hidden(w, w->policy->dhcp_server);
 	w->l4 = w->judged = w->l3 + len;
-	if (of_host(w->hosts, ip + IP4_SRC))
+	if (of_host(w, ip + IP4_SRC))
 		return BRIDGE_DROP_HOST;
 	bool udp = ip[IP4_PROTO] == PROTO_UDP && !(get_be16(ip + IP4_FRAG) & IP4_FRAGMENT_OFFSET);
 	enum bridge_drop drop = udp ? walk_udp(w, DHCP_CLIENT) : BRIDGE_PASS;

@@ -55,9 +55,10 @@ struct bridge_policy {
 
 /* IPv4 addresses that belong to hosts. */
 struct bridge_hosts {
-	uint8_t ip4[48][4]; /* only added to */
-	unsigned n;         /* [a] */
-	uint32_t probed;    /* [a] another one, in network order, for as long as this host probes it; 0: none */
+	uint32_t ip4[80]; /* in network order; only added to */
+	bool gateway[80]; /* [a] a router's, which a guest may be that is allowed to be one */
+	unsigned n;       /* [a] */
+	uint32_t probed;  /* [a] another one, in network order, for as long as this host probes it; 0: none */
 };
 
 /*

@@ -36,14 +36,15 @@ static void wire_back(void *arg)
 	announce_again(i->bridge);
 }
 
-/* No guest of this host may pose as a host: as this one, on any of its networks, or as a peer. */
+/* No guest of this host may pose as a host, this one, on any of its networks, or a peer; or as the router to one. */
 static void guard_addresses(struct net_if *i)
 {
-	for (unsigned n = 0; n < conf.nnets; n++)
-		if (conf.net[n].address.ip)
-			bridge_guard_ip4(i->bridge, (const uint8_t *)&conf.net[n].address.ip);
+	for (unsigned n = 0; n < conf.nnets; n++) {
+		bridge_guard_ip4(i->bridge, conf.net[n].address.ip, false);
+		bridge_guard_ip4(i->bridge, conf.net[n].gateway, true);
+	}
 	for (unsigned p = 0; p < conf.npeers; p++)
-		bridge_guard_ip4(i->bridge, (const uint8_t *)&conf.peer[p].ip);
+		bridge_guard_ip4(i->bridge, conf.peer[p].ip, false);
 }
 
 static int if_add(const struct if_conf *n)
@@ -101,9 +102,9 @@ int net_init(struct conf *c)
 		return err;
 	for (unsigned i = 0; i < conf.nnets && !err; i++)
 		err = if_add(&conf.net[i]);
-	/* Guests of a host without a network still have each other. */
+	/* Guests of a host without a network still have each other. No VM arrives there. */
 	struct bridge *alone;
-	if (!err && !bridge_find("", NULL))
+	if (!err && !nifs)
 		err = bridge_create(&alone, "lan", true);
 	if (err)
 		return err;

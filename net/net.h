@@ -37,8 +37,9 @@ enum net_addr_state {
 	NET_ADDR_CONFLICT, /* another host has it */
 };
 /*
- * Of several interfaces the one counts whose state matters most: CONFLICT, being probed, OK, waiting for DHCP or a
- * link. other_mac (NULL: not asked for) is set in CONFLICT. Any task.
+ * Can other hosts be asked about VMs? So of the networks for migrations alone, or a stranger on the guests' wire would
+ * keep VMs from starting. Of several the one counts whose state matters most: CONFLICT, being probed, OK, waiting for
+ * DHCP or a link. other_mac (NULL: not asked for) is set in CONFLICT. Any task.
  */
 enum net_addr_state net_addr_state(uint8_t other_mac[6]);
 /*

@@ -53,8 +53,21 @@ static const struct conf_key peer_keys[] = {
 };
 const struct conf_table peer_conf_table = CONF_TABLE("peer", peer_keys);
 
+/* Does a section name this card by its MAC? */
+static bool is_named(const struct conf *c, const struct nic *n)
+{
+	const char *name, *match;
+	uint8_t mac[ETH_ALEN];
+	for (unsigned i = 0; (name = conf_section(c, "nic", i)); i++)
+		if ((match = conf_get(c, "nic", name, "match")) && !conf_parse_mac(match, mac) &&
+		    !memcmp(mac, n->mac, ETH_ALEN))
+			return true;
+	return false;
+}
+
 /* The card that a section means; NULL: others has the MACs of those that are left. */
-static struct nic *card_find(const struct net_conf *conf, const uint8_t match[ETH_ALEN], char *others, size_t size)
+static struct nic *card_find(const struct conf *c, const struct net_conf *conf, const uint8_t match[ETH_ALEN],
+			     char *others, size_t size)
 {
 	static const uint8_t first[ETH_ALEN];
 	struct nic *n;
@@ -66,7 +79,7 @@ static struct nic *card_find(const struct net_conf *conf, const uint8_t match[ET
 			taken |= conf->nic[k].card == n;
 		if (taken)
 			continue;
-		if (!memcmp(match, first, ETH_ALEN) || !memcmp(match, n->mac, ETH_ALEN))
+		if (memcmp(match, first, ETH_ALEN) ? !memcmp(match, n->mac, ETH_ALEN) : !is_named(c, n))
 			return n;
 		snprintf(others + len, size - len, "%s%s", len ? ", " : "", mac_text(n->mac).s);
 	}
@@ -102,11 +115,14 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 	struct conf_reader r = { .c = c, .table = &nic_conf_table, .name = name ? name : "lan" };
 	struct nic_conf n = { 0 };
 	char others[160]; /* eight of them */
+	const char *match = name ? conf_get(c, "nic", name, "match") : NULL;
 	(void)conf_read(&r, &n);
 	if (!take_name(&r, n.name))
 		return;
 	gateway_check(&r, n.address, n.gateway);
-	n.card = card_find(conf, n.match, others, sizeof(others));
+	if (match && strcmp(match, "first") && conf_parse_mac(match, n.match))
+		return; /* which one is not known, and any other would be on another wire */
+	n.card = card_find(c, conf, n.match, others, sizeof(others));
 	if (!n.card && others[0])
 		conf_wrong(&r, "match", "no network card has this MAC; there are %s", others);
 	else if (!n.card && name)
@@ -137,18 +153,20 @@ static void bond_read(struct conf *c, struct net_conf *conf, const char *name)
 {
 	struct conf_reader r = { .c = c, .table = &bond_conf_table, .name = name };
 	struct bond_conf b = { 0 };
-	(void)conf_read(&r, &b);
-	if (!take_name(&r, b.name))
-		return;
+	bool good = conf_read(&r, &b) && !r.unknown;
+	conf->unsure |= !take_name(&r, b.name);
 	if (nic_named(conf, b.name))
 		conf_wrong(&r, "", "a [nic] has this name as well");
+	bool lacks = false;
 	for (const char *s = b.nics + strspn(b.nics, ", \t"); *s;) {
 		char word[NET_NAME_MAX];
 		size_t len = strcspn(s, ", \t");
 		snprintf(word, sizeof(word), "%.*s", (int)len, s);
 		struct nic_conf *n = len < sizeof(word) ? nic_named(conf, word) : NULL;
-		if (!n)
-			conf_wrong(&r, "nics", "there is no [nic %.*s] with a card", (int)MIN(len, 31UL), s);
+		if (!n && len < sizeof(word) && conf_line(c, "nic", word, ""))
+			lacks = true; /* its card is broken or taken out: the bond is there for that day */
+		else if (!n)
+			conf_wrong(&r, "nics", "there is no [nic %.*s]", (int)MIN(len, 31UL), s);
 		else if (n->taken)
 			conf_wrong(&r, "nics", "[nic %s] is in a bond already", word);
 		else if (b.ncards == NET_LEGS_MAX)
@@ -159,14 +177,21 @@ static void bond_read(struct conf *c, struct net_conf *conf, const char *name)
 	}
 	if (conf->nbonds == NET_BONDS_MAX)
 		conf_wrong(&r, "", "one too many: at most %d", NET_BONDS_MAX);
-	else if (b.ncards && !r.wrong[0])
+	good &= !r.wrong[0] && b.ncards;
+	if (good)
 		conf->bond[conf->nbonds++] = b;
+	if (lacks)
+		conf_wrong(&r, "nics",
+			   good ? "not all of these cards are there; the bond goes without"
+				: "none of these cards is there");
+	if (!good)
+		conf->unsure = true;
 }
 
 /* What it lies over: 0, or the reason has been told. */
 static int over_find(struct conf_reader *r, struct net_conf *conf, struct if_conf *n)
 {
-	if (!n->over[0] && conf->nnics + conf->nbonds == 1)
+	if (!n->over[0] && conf->nnics + conf->nbonds == 1 && !conf_section(r->c, "nic", 1))
 		snprintf(n->over, sizeof(n->over), "%s", conf->nnics ? conf->nic[0].name : conf->bond[0].name);
 	struct bond_conf *b = bond_named(conf, n->over);
 	struct nic_conf *k = nic_named(conf, n->over);
@@ -178,15 +203,17 @@ static int over_find(struct conf_reader *r, struct net_conf *conf, struct if_con
 	}
 	for (unsigned i = 0; k && i < conf->nbonds; i++)
 		for (unsigned j = 0; j < conf->bond[i].ncards; j++)
-			if (conf->bond[i].card[j] == k->card)
+			if (conf->bond[i].card[j] == k->card) {
 				conf_wrong(r, "nic", "it is in [bond %s]: name that", conf->bond[i].name);
-	if (!k)
+				return -EINVAL;
+			}
+	if (!k) {
 		conf_wrong(r, "nic",
 			   n->over[0]                       ? "there is no [nic] or [bond] of this name with a card"
-			   : conf->nnics + conf->nbonds > 0 ? "missing: there are several cards"
+			   : conf->nnics + conf->nbonds > 0 ? "missing: there are several [nic]"
 							    : "there is no [nic] or [bond] with a card");
-	if (r->wrong[0])
 		return -EINVAL;
+	}
 	n->card[0] = k->card;
 	n->ncards = 1;
 	k->taken = true;
@@ -197,8 +224,16 @@ static void net_add(struct conf_reader *r, struct net_conf *conf, const struct i
 {
 	for (unsigned i = 0; i < conf->nnets; i++) {
 		const struct if_conf *o = &conf->net[i];
+		uint32_t mask = conf_net_mask(o->address) & conf_net_mask(n->address);
+		if (mask && conf_net_mask(o->address) == conf_net_mask(n->address) &&
+		    !((o->address.ip ^ n->address.ip) & mask))
+			conf_wrong(r, "address",
+				   "%s is in the same subnet, and what is there is reached by only one of them",
+				   o->name);
 		if (!strcmp(o->name, n->name))
 			conf_wrong(r, "", "there is a network of this name already");
+		else if (n->address.ip && o->address.ip == n->address.ip)
+			conf_wrong(r, "address", "%s has it already", o->name);
 		else if (o->card[0] == n->card[0] && o->vlan == n->vlan)
 			conf_wrong(r, n->vlan ? "vlan" : "", "%s has VLAN %u of %s already", o->name, (unsigned)n->vlan,
 				   n->over);
@@ -216,9 +251,14 @@ static void net_read(struct conf *c, struct net_conf *conf, const char *name)
 {
 	struct conf_reader r = { .c = c, .table = &if_conf_table, .name = name };
 	struct if_conf n = { 0 };
-	(void)conf_read(&r, &n);
-	if (!take_name(&r, n.name) || over_find(&r, conf, &n))
+	bool good = conf_read(&r, &n) && !r.unknown;
+	good &= take_name(&r, n.name);
+	good &= !over_find(&r, conf, &n);
+	if (!good) {
+		conf_wrong(&r, "", "so this network is not there");
+		conf->unsure = true;
 		return;
+	}
 	gateway_check(&r, n.address, n.gateway);
 	if (n.uses & NET_USE_MIGRATION && n.address.prefix == CONF_NET_NONE && conf_get(c, "net", name, "use"))
 		conf_wrong(&r, "use", "no migration comes here without an address");
@@ -237,8 +277,11 @@ static void nic_alone(struct conf *c, struct net_conf *conf, struct nic_conf *k)
 			     .uses = NET_USES };
 	memcpy(n.name, k->name, sizeof(n.name));
 	memcpy(n.over, k->name, sizeof(n.over));
-	if (!k->taken)
+	bool meant = !conf->unsure || conf_get(c, "nic", k->name, "address");
+	if (!k->taken && meant)
 		net_add(&r, conf, &n);
+	else if (!k->taken)
+		conf_wrong(&r, "", "not a network by itself while a [bond] or [net] is wrong that may mean it");
 	else if (conf_get(c, "nic", k->name, "address"))
 		conf_wrong(&r, "address", "a [net] or [bond] names this card: addresses are written in [net]");
 }
@@ -251,8 +294,11 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 		return; /* with a wrong key it is a peer all the same: one that cannot be asked */
 	snprintf(p.name, sizeof(p.name), "%s", name);
 	for (unsigned i = 0; i < conf->nnets; i++)
-		if (conf->net[i].address.ip == p.ip)
-			conf_wrong(&r, "address", "this is this host's own address, on %s", conf->net[i].name);
+		if (conf->net[i].address.ip == p.ip) {
+			conf_wrong(&r, "address", "this is this host's own address, on %s: no peer of its own",
+				   conf->net[i].name);
+			return;
+		}
 	if (!p.insecure && !conf_get(c, "peer", name, "key"))
 		conf_wrong(&r, "",
 			   "no key: this host cannot speak with it. `peer key` makes one, for both hosts' files");

@@ -40,17 +40,78 @@ struct netif *net_route_src(const ip4_addr_t *src, const ip4_addr_t *dest unused
 	return NULL;
 }
 
+/* Whose subnet it is in: that of the longest prefix, of equal ones that for migrations; NULL: behind a gateway. */
+static struct netif *on_link(const ip4_addr_t *to)
+{
+	struct net_if *i, *best = NULL;
+	unsigned most = 0;
+	for (unsigned n = 0; (i = net_if_get(n)); n++) {
+		if (!i->has_ip || ip4_addr_isany(netif_ip4_addr(&i->netif)) ||
+		    !ip4_addr_net_eq(to, netif_ip4_addr(&i->netif), netif_ip4_netmask(&i->netif)))
+			continue;
+		unsigned prefix = popcount64(ip4_addr_get_u32(netif_ip4_netmask(&i->netif)));
+		unsigned rank = 2 * prefix + !!(i->uses & NET_USE_MIGRATION) + 1;
+		if (rank > most) {
+			most = rank;
+			best = i;
+		}
+	}
+	return best ? &best->netif : NULL;
+}
+
 struct netif *netif_way(const ip4_addr_t *to)
 {
 	struct net_if *i;
-	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		if (i->has_ip && !ip4_addr_isany(netif_ip4_addr(&i->netif)) &&
-		    ip4_addr_net_eq(to, netif_ip4_addr(&i->netif), netif_ip4_netmask(&i->netif)))
-			return &i->netif;
+	struct netif *link = on_link(to);
+	if (link)
+		return link;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
 		if (i->uses & NET_USE_MIGRATION && i->has_ip && !ip4_addr_isany(netif_ip4_gw(&i->netif)))
 			return &i->netif;
 	return ip4_route(to);
+}
+
+/* ---- neighbours: core lock held ---- */
+
+static struct neighbour { /* core lock */
+	uint32_t ip;
+	unsigned users; /* 0: free */
+} neighbours[NET_PEERS_MAX];
+
+static struct neighbour *neighbour_of(uint32_t ip)
+{
+	struct neighbour *free = NULL;
+	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++) {
+		if (neighbours[i].users && neighbours[i].ip == ip)
+			return &neighbours[i];
+		if (!neighbours[i].users)
+			free = &neighbours[i];
+	}
+	return free;
+}
+
+bool netif_neighbour_keep(uint32_t ip)
+{
+	const ip4_addr_t a = { ip };
+	const ip4_addr_t *found;
+	struct eth_addr *mac, copy;
+	struct neighbour *k = neighbour_of(ip);
+	if (!k)
+		return false;
+	k->ip = ip;
+	struct netif *n = k->users++ ? NULL : on_link(&a);
+	if (n && n == ip4_route(&a) && etharp_find_addr(n, &a, &mac, &found) >= 0) {
+		copy = *mac;
+		(void)etharp_add_static_entry(&a, &copy);
+	}
+	return true;
+}
+
+void netif_neighbour_drop(uint32_t ip)
+{
+	struct neighbour *k = neighbour_of(ip);
+	if (k && k->users && !--k->users)
+		(void)etharp_remove_static_entry(&(const ip4_addr_t){ ip });
 }
 
 /* ---- sending: core lock held ---- */
@@ -193,7 +254,8 @@ static void status_changed(struct netif *n)
 		return;
 	addr_if_set_text(i, text);
 	if (text[0])
-		bridge_guard_ip4(i->bridge, (const uint8_t *)&netif_ip4_addr(n)->addr); /* DHCP's is known only now */
+		bridge_guard_ip4(i->bridge, netif_ip4_addr(n)->addr, false); /* DHCP's is known only now */
+	bridge_guard_ip4(i->bridge, netif_ip4_gw(n)->addr, true);
 	bool again = i->addr.state == NET_ADDR_CONFLICT;
 	if (text[0])
 		log_printf(again ? LOG_WARN : LOG_INFO, "net: %s: %s%s%s", i->name, text, i->dhcp ? " from DHCP" : "",

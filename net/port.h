@@ -54,6 +54,12 @@ int netif_attach(struct net_if *i) must_check;
  * has a gateway, else lwIP's default, NULL: none.
  */
 struct netif *netif_way(const ip4_addr_t *to);
+/*
+ * Core lock held. A host at ip has proved its key on a connection: for as long as such connections last it is where
+ * its frames come from, whatever ARP says (a static neighbour). One keep that is true, one drop.
+ */
+bool netif_neighbour_keep(uint32_t ip);
+void netif_neighbour_drop(uint32_t ip);
 /* Which network it is, and what its MTU leaves to a TCP segment. */
 struct net_if *netif_net(struct netif *n);
 uint16_t netif_mss(struct netif *n);

@@ -68,8 +68,8 @@ static inline bool net_key_is_set(const uint8_t key[NET_KEY_LEN])
  */
 int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w) must_check;
 /*
- * An accepted connection's peer has proved who he is: its window opens, and it gives way to no other. Other streams:
- * nothing.
+ * A connection's peer has proved who he is: its window opens, it gives way to no other, and ARP does not move the peer
+ * while it lasts. Once. Other streams: nothing.
  */
 void stream_tcp_trust(struct stream *s);
 int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s),

@@ -215,6 +215,7 @@ void stream_tcp_trust(struct stream *s)
 	tcp_of(s)->unproved = false;
 	if (tcp_of(s)->pcb)
 		tcp_setprio(tcp_of(s)->pcb, TCP_PRIO_MAX);
+	tcp_of(s)->neighbour = netif_neighbour_keep(s->ip);
 	NET_CORE_UNLOCK();
 }
 
@@ -255,6 +256,8 @@ static void tcp_stream_close(struct stream *s)
 			tcp_abort(pcb);
 	}
 	drop_pcb(t);
+	if (t->neighbour)
+		netif_neighbour_drop(s->ip);
 	NET_CORE_UNLOCK();
 	free_chain(t->cur);
 	free_chain(t->rx);

@@ -23,6 +23,7 @@ struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [r] its reading task */
 	uint64_t last_ack_ns;       /* [C] when it last moved */
 	tcpwnd_size_t held;         /* [C] of the window: kept back until stream_tcp_trust() */
 	bool unproved;              /* [C] accepted, and not trusted yet */
+	bool neighbour;             /* [C] its peer is kept as one (netif_neighbour_keep) */
 };
 
 /* A stream over pcb, callbacks set, or NULL. Core lock held. */

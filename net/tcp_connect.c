@@ -83,8 +83,8 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 	if (start == -EPERM)
 		return why_set(w, err, "%s is reached by the network %s, which is not for migrations ([net %s] use)",
 			       addr.s, other, other);
-	if (start == -EHOSTUNREACH)
-		return why_set(w, err, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
+	if (start == -EHOSTUNREACH) /* nobody was called: no silence */
+		return why_set(w, -ENETUNREACH, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
 	if (start)
 		return why_set(w, err, "no connection to %s:%u: %s", addr.s, port, err_name(err));
 	if (err == -ECONNREFUSED)

@@ -175,10 +175,13 @@ static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const
 		return err;
 	identity(&psk, name, ip);
 	derive(key, &psk);
+	struct stream *below = *s;
 	err = tls_connect(s, &psk, deadline_ns);
 	wipe(&psk, sizeof(psk));
-	if (!err)
+	if (!err) {
+		stream_tcp_trust(below);
 		return 0;
+	}
 	stream_close(*s);
 	*s = NULL;
 	/* TCP was answered: whatever happens then, it is not the silence that stream_tcp_connect would report so. */

@@ -2,6 +2,7 @@
 /* Cards and bonds under the networks (uplink.h). */
 #include "net/uplink.h"
 #include "kernel/log.h"
+#include "kernel/spinlock.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -60,13 +61,24 @@ static void received(void *arg, struct frame *f)
 
 /* ---- frames out ---- */
 
+/* A guest's own tag (trunk = yes) must not lead into another of this host's networks. */
+static bool is_for_other(const struct uplink_net *n, const struct frame *f)
+{
+	uint8_t head[ETH_HLEN + ETH_TAG_LEN];
+	if (n->u->nnets < 2 || frame_copy_out(f, 0, head, sizeof(head)) < sizeof(head) ||
+	    get_be16(head + ETH_TYPE) != ETHERTYPE_CTAG)
+		return false;
+	const struct uplink_net *to = net_of(n->u, get_be16(head + ETH_HLEN) & TAG_VID);
+	return to && to != n;
+}
+
 int uplink_send(const struct uplink_net *n, const struct frame *f)
 {
 	struct nic *nic = active(n->u)->nic;
 	uint8_t head[ETH_HLEN + ETH_TAG_LEN];
 	struct frame tagged;
 	if (!n->vlan)
-		return nic->ops->tx(nic, f);
+		return is_for_other(n, f) ? -EACCES : nic->ops->tx(nic, f);
 	if (frame_copy_out(f, 0, head, ETH_HLEN) < ETH_HLEN)
 		return -EINVAL;
 	memmove(head + ETH_TYPE + ETH_TAG_LEN, head + ETH_TYPE, 2);
@@ -83,21 +95,24 @@ unsigned uplink_room(const struct uplink_net *n)
 
 /* ---- links ---- */
 
-/* A card's link changed. Interrupt context; of two at once the later one sees both. */
+/* A card's link changed. Interrupt context. */
 static void link_changed(void *arg, bool up)
 {
+	static struct spinlock lock =
+		SPINLOCK_INIT("link"); /* cards interrupt different CPUs: the later one sees both */
 	struct leg *l = arg;
 	struct uplink *u = l->u;
+	uint64_t flags = spin_lock_irqsave(&lock);
 	unsigned before = __atomic_load_n(&u->active, __ATOMIC_RELAXED), now = before;
 	if (!leg_is_up(&u->leg[before]))
 		for (unsigned i = u->nlegs; i-- > 0;)
 			if (leg_is_up(&u->leg[i]))
 				now = i;
-	if (now != before) {
-		__atomic_store_n(&u->active, now, __ATOMIC_RELAXED);
+	__atomic_store_n(&u->active, now, __ATOMIC_RELAXED);
+	spin_unlock_irqrestore(&lock, flags);
+	if (now != before)
 		log_warn("net: %s: %s has no link, %s is used now", u->name, u->leg[before].nic->name,
 			 u->leg[now].nic->name);
-	}
 	/* Whatever it is connected to now may have forgotten where our guests are, or be another switch. */
 	for (unsigned i = 0; i < u->nnets && (now != before || (up && l == active(u))); i++)
 		u->net[i]->back(u->net[i]->arg);

@@ -23,7 +23,7 @@ import time
 BRIDGE = "br0"
 CLIENT_ADDRESS = "10.77.0.1"
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-ETH_P_RARP = 0x8035
+ETH_P_ARP, ETH_P_RARP = 0x0806, 0x8035
 ETH_P_ALL = 3
 ETH_P_LOCAL = 0x88b6  # for experiments (IEEE 802); 88b5 is tern's own
 SIOCBRADDIF = 0x89A2
@@ -73,6 +73,15 @@ def quiet(device):
     with open(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6", "w") as f:
         f.write("1")
     sh("ip", "link", "set", device, "arp", "off")
+
+
+def wait_sends(device):
+    """Until a device that is up has its queue: the kernel gives it one some time after its carrier comes, and drops what is sent before."""
+    end = time.monotonic() + 10
+    while json.loads(sh("ip", "-j", "link", "show", device))[0]["qdisc"] == "noop":
+        if time.monotonic() > end:
+            raise RigError(f"{device} gets no queue")
+        time.sleep(0.02)
 
 
 class Switch:
@@ -203,6 +212,17 @@ def mac_text(b):
 def send_as(mac, count):
     """Broadcast frames from this MAC to all that is plugged into the switch, which itself does not learn from them."""
     frame = b"\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + struct.pack("!H", ETH_P_LOCAL) + bytes(46)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+        s.bind((BRIDGE, 0))
+        for _ in range(count):
+            s.send(frame)
+
+
+def claim(address, told, count=20):
+    """Tell the machine of the MAC `told`, and nobody else, that `address` is here (an ARP reply, RFC 826)."""
+    me, to = (bytes.fromhex(m.replace(":", "")) for m in (client_mac(), told))
+    ip = socket.inet_aton(address)
+    frame = to + me + struct.pack("!HHHBBH", ETH_P_ARP, 1, 0x0800, 6, 4, 2) + me + ip + to + ip + bytes(18)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
         s.bind((BRIDGE, 0))
         for _ in range(count):

@@ -69,6 +69,8 @@ class Pair:
             netns.quiet(device)
             netns.sh("ip", "link", "set", device, "up")
         self.relay = Relay("mid-a", "tap:end-b")
+        for device in ("end-a", "mid-a", "end-b"):
+            netns.wait_sends(device)
         self.a, self.b = End("end-a"), End("end-b")
 
     def stop(self):

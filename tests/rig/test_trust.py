@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import ssl
+import time
 
 import pytest
 
@@ -61,6 +62,14 @@ def test_what_is_on_the_wire(switch, clear):
         for h in hosts:
             peer, = h.json("peer list")["peers"]
             assert peer["state"] == ("INSECURE" if clear else "key agreed") and peer["cipher"] == ("" if clear else r["cipher"]), peer
+        if not clear:  # while it is spoken with, nobody on the wire changes where it is
+            f.json("migrate told to e --detach")
+            end = time.monotonic() + 60
+            while not (r := f.json("migrate status")["migrations"][0])["over"]:
+                if r["bytes"]:
+                    netns.claim(e.address, f.mac)
+                assert time.monotonic() < end, r
+            assert r["phase"] == "done" and r["total_ms"] < 15000, r
         assert client.ping(GUEST, 3) == 0
     finally:
         for h in hosts:
@@ -70,7 +79,7 @@ def test_what_is_on_the_wire(switch, clear):
 def stranger(address, say):
     """What a host answers to somebody without a key, to the end of the connection."""
     with socket.create_connection((address, 7077), 10) as s:
-        s.settimeout(10)
+        s.settimeout(20)  # a host gives anybody 10 s
         s.sendall(say)
         said = b""
         with contextlib.suppress(ConnectionResetError):

@@ -6,9 +6,7 @@
 #include "net/bridge.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
-#include "vmm/migrate/probe.h"
 #include "vmm/migrate/migration.h"
-#include "vmm/migrate/shout.h"
 #include "vmm/vm_life.h"
 #include <pthread.h>
 #include <stdio.h>
@@ -397,28 +395,6 @@ void fake_host_restart(int host)
 	h->peers = peers;
 	h->npeers = npeers;
 }
-
-/* ---- frames between hosts: at once, if the test lets them pass ---- */
-
-void shout_begin(struct shout *s, const struct who *q)
-{
-	int me = fake_host;
-	struct have_answer a;
-	s->heard = false;
-	for (int i = 0; i < FAKE_HOSTS; i++) {
-		if (i == me || !fake_frame_passes || !fake_frame_passes(me, i))
-			continue;
-		struct who asked = *q;
-		memset(&asked.id, 0, sizeof(asked.id));
-		ON_HOST(i) probe_local(&asked, &a);
-		if (a.have == HAVE_HERE && fake_frame_passes(i, me)) {
-			s->heard = true;
-			memcpy(s->host, fake_hosts[i].name, sizeof(s->host));
-		}
-	}
-}
-void shout_end(struct shout *s unused) {}
-void shout_init(void) {}
 
 const char *fake_host_net[FAKE_HOSTS];
 struct bridge *bridge_find(const char *name, struct why *w)

@@ -131,14 +131,23 @@ static void guests_are_no_hosts(void **state)
 	struct net *n = *state;
 	static const uint8_t host[4] = { 10, 77, 0, 11 }, guest[4] = { 10, 77, 0, 50 }, none[4] = { 0 };
 	assert_int_equal(guest_says(&n->g1, host, guest), 0); /* nobody's yet */
-	bridge_guard_ip4(n->b, host);
-	bridge_guard_ip4(n->b, host);
+	uint32_t ip;
+	memcpy(&ip, host, sizeof(ip));
+	bridge_guard_ip4(n->b, 0, false); /* none */
+	bridge_guard_ip4(n->b, ip, true); /* a router's: a guest that is allowed to be one may be it */
+	n->g1.port.policy.router = true;
+	assert_int_equal(guest_says(&n->g1, host, guest), 0);
+	n->g1.port.policy.router = false;
+	assert_int_equal(guest_says(&n->g1, host, guest), -EACCES);
+	n->g1.port.policy.router = true;
+	bridge_guard_ip4(n->b, ip, false); /* and a host's */
+	bridge_guard_ip4(n->b, ip, true);
 	unsigned seen = n->nic.frames;
 	assert_int_equal(guest_says(&n->g1, host, guest), -EACCES); /* claims it */
 	assert_int_equal(guest_says(&n->g1, host, host), -EACCES);
 	assert_int_equal(guest_says(&n->g1, none, host), -EACCES); /* probes it */
 	assert_int_equal(guest_says(&n->g1, NULL, NULL), -EACCES);
-	assert_int_equal(bridge_dropped(&n->g1.port.stats, true), 4);
+	assert_int_equal(bridge_dropped(&n->g1.port.stats, true), 5);
 	assert_int_equal(n->nic.frames, seen);
 	assert_int_equal(guest_says(&n->g1, guest, host), 0); /* asks for it: as who wants to talk to it */
 	assert_int_equal(guest_says(&n->g1, none, guest), 0);
@@ -556,7 +565,14 @@ static void storms_end(void **state)
 		assert_int_equal(input(&n->g1, to[i % 3], mac_a, 60), i < BRIDGE_FLOODS_BURST ? 0 : -EACCES);
 	assert_int_equal(n->nic.frames, BRIDGE_FLOODS_BURST);
 	assert_int_equal(n->g1.port.stats.drops[BRIDGE_DROP_STORM], 5000 - BRIDGE_FLOODS_BURST);
-	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), 0);   /* to who is known, as ever */
+	assert_int_equal(input(&n->g1, mac_c, mac_a, 60), 0); /* to who is known, as ever */
+	static const uint8_t mac_host[6] = { 2, 0, 0, 0, 0, 0x1f };
+	struct tap host = { .port.is_host = true };
+	memcpy(host.port.mac, mac_host, 6);
+	tap_add(n, &host, NULL);
+	assert_int_equal(bridge_bind(&host.port), 0);
+	assert_int_equal(input(&n->g1, mac_host, mac_a, 60), -EACCES); /* but its host has as few */
+	bridge_remove(&host.port);
 	assert_int_equal(input(&n->g2, mac_all, mac_b, 60), 0); /* and others are not held up */
 	n->nic.frames = 0;
 	for (unsigned ms = 0; ms < 3000; ms++) {

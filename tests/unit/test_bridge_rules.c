@@ -38,7 +38,7 @@
 
 enum { ANY = 1, TRUNK = 2, DHCP = 4, ROUTER = 8, LIST = 16 };
 
-static const struct bridge_hosts hosts = { .ip4 = { { 10, 77, 0, 1 }, { 10, 77, 0, 11 } }, .n = 2 };
+static const struct bridge_hosts hosts = { .ip4 = { 0x01004d0a, 0x0b004d0a }, .n = 2 }; /* 10.77.0.1, 10.77.0.11 */
 static struct bridge_hosts all_hosts;
 
 static uint8_t digit(char c) { return (uint8_t)(c <= '9' ? c - '0' : c - 'a' + 10); }

@@ -106,6 +106,9 @@ static void nics(void **state unused)
 	assert_string_equal(ip4_text(n.nic[0].address.ip).s, "10.77.0.11");
 	assert_string_equal(ip4_text(conf_net_mask(n.nic[0].address)).s, "255.255.255.0");
 	assert_string_equal(ip4_text(n.nic[0].gateway).s, "10.77.0.1");
+	n = net("[nic a]\n[nic b]\nmatch = 52:54:00:00:00:01\n"); /* the first that no other section names */
+	said("");
+	assert_true(n.nic[0].card == &cards[1] && n.nic[1].card == &cards[0]);
 	ncards = 0;
 	net("");
 	said("");
@@ -184,7 +187,8 @@ static void networks(void **state unused)
 	assert_true(!strcmp(n.net[1].name, "y") && n.net[1].card[0] == &cards[1] && n.net[1].address.ip);
 	ncards = 0;
 	assert_int_equal(net("[net a]\n").nnets, 0);
-	said("tern.conf:1: [net a] nic: there is no [nic] or [bond] with a card\n");
+	said("tern.conf:1: [net a] nic: there is no [nic] or [bond] with a card\n"
+	     "tern.conf:1: [net a]: so this network is not there\n");
 }
 
 static void bonds(void **state unused)
@@ -206,26 +210,42 @@ static void wrong_networks(void **state unused)
 		const char *text, *says;
 		unsigned nnets;
 	} t[] = {
-		{ TWO_CARDS "[net a]\n", "3: [net a] nic: missing: there are several cards", 2 },
-		{ TWO_CARDS "[net a]\nnic = z\n", "4: [net a] nic = z: there is no [nic] or [bond] of this name", 2 },
-		{ TWO_CARDS "[bond t]\nnics = x, z\n", "4: [bond t] nics = x, z: there is no [nic z] with a card", 1 },
-		{ TWO_CARDS "[bond t]\nnics = x, x\n", "4: [bond t] nics = x, x: [nic x] is in a bond already", 1 },
+		{ TWO_CARDS "[net a]\n", "3: [net a] nic: missing: there are several [nic]", 0 },
+		{ TWO_CARDS "[net a]\nnic = z\n", "4: [net a] nic = z: there is no [nic] or [bond] of this name", 0 },
+		{ TWO_CARDS "[bond t]\nnics = x, z\n", "4: [bond t] nics = x, z: there is no [nic z]\n", 0 },
+		{ TWO_CARDS "[bond t]\nnics = x, x\n", "4: [bond t] nics = x, x: [nic x] is in a bond already", 0 },
 		{ TWO_CARDS "[bond x]\nnics = x, y\n", "3: [bond x]: a [nic] has this name as well", 0 },
 		{ TWO_CARDS "[bond t]\nnics = x, y\n[net a]\nnic = t\n[net b]\nnic = x\n",
 		  "8: [net b] nic = x: it is in [bond t]", 1 },
 		{ TWO_CARDS "[bond t]\nmode = 802.3ad\nnics = x, y\n[net a]\n",
 		  "4: [bond t] mode = 802.3ad: write active-backup", 0 },
-		{ "[net a]\nvlan = 4095\n", "2: [net a] vlan = 4095: write 1 to 4094", 1 },
+		{ "[nic x]\n[nic y]\nmatch = 52:54:00:00:00:99\n[bond t]\nnics = x, y\n[net a]\nnic = t\n",
+		  "5: [bond t] nics = x, y: not all of these cards are there; the bond goes without", 1 },
+		{ "[nic x]\nmatch = 52:54:00:00:00:99\n[bond t]\nnics = x\n[net a]\nnic = t\n",
+		  "4: [bond t] nics = x: none of these cards is there", 0 },
+		{ "[net a]\nvlan = 4095\n", "2: [net a] vlan = 4095: write 1 to 4094", 0 },
+		{ "[net a]\nvlna = 5\n", "1: [net a]: so this network is not there", 0 },
+		{ "[nic x]\naddress = 10.77.0.11/24\n[nic y]\n[net a]\nnic = y\nuse = guests\n",
+		  "6: [net a] use = guests: write some of management", 1 },
+		{ "[nic x]\n[nic y]\n[nic z]\n[net a]\nnic = y\nuse = guests\n",
+		  "1: [nic x]: not a network by itself while a [bond] or [net] is wrong", 0 },
+		{ "[nic x]\nmatch = 52:54:00:00:00:99\n[nic y]\n[net a]\n",
+		  "4: [net a] nic: missing: there are several [nic]", 0 },
+		{ "[nic x]\nmatch = eth1\n[nic y]\n", "2: [nic x] match = eth1: write first, or", 1 },
 		{ "[net a]\nvlan = 4\n[net b]\nvlan = 4\n", "4: [net b] vlan = 4: a has VLAN 4 of lan already", 1 },
 		{ "[net a]\n[net b]\n", "2: [net b]: a has VLAN 0 of lan already", 1 },
 		{ TWO_CARDS "[net y]\nnic = x\n", "2: [nic y]: there is a network of this name already", 1 },
 		{ "[nic x]\naddress = 10.77.0.11/24\n[net a]\n",
 		  "2: [nic x] address = 10.77.0.11/24: a [net] or [bond] names", 1 },
-		{ "[net a]\nuse = guests\n", "2: [net a] use = guests: write some of management", 1 },
+		{ "[net a]\nuse = guests\n", "2: [net a] use = guests: write some of management", 0 },
 		{ "[net a]\nuse = migration\n", "2: [net a] use = migration: no migration comes here", 1 },
-		{ "[net a]\nmtu = 9000\n", "2: [net a] mtu = 9000: write 576 to 1500", 1 },
+		{ "[net a]\nmtu = 9000\n", "2: [net a] mtu = 9000: write 576 to 1500", 0 },
 		{ "[net a]\ngateway = 10.0.0.1\n", "2: [net a] gateway = 10.0.0.1: it counts with a static", 1 },
-		{ "[net a-name-of-16-xxxx]\n", "1: [net a-name-of-16-xxxx]: its name is longer than 15", 1 },
+		{ "[net a-name-of-16-xxxx]\n", "1: [net a-name-of-16-xxxx]: its name is longer than 15", 0 },
+		{ "[net a]\naddress = 10.0.0.1/24\n[net b]\nvlan = 2\naddress = 10.0.0.2/24\n",
+		  "5: [net b] address = 10.0.0.2/24: a is in the same subnet", 2 },
+		{ "[net a]\naddress = 10.0.0.1/24\n[net b]\nvlan = 2\naddress = 10.0.0.1/16\n",
+		  "5: [net b] address = 10.0.0.1/16: a has it already", 1 },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
 		ncards = 2;
@@ -242,12 +262,12 @@ static void peers(void **state unused)
 	struct net_conf n = net("[peer b]\naddress = 10.77.0.12\n[peer me]\naddress = 10.77.0.11\n"
 				"[peer c]\n[peer d]\naddress = 10.77.0.0x14\n[nic a]\naddress = 10.77.0.11/24\n"
 				"[peer b]\ninsecure = yes\n[peer me]\ninsecure = yes\n");
-	said("tern.conf:4: [peer me] address = 10.77.0.11: this is this host's own address, on a\n"
+	said("tern.conf:4: [peer me] address = 10.77.0.11: this is this host's own address, on a: no peer of its own\n"
 	     "tern.conf:5: [peer c] address: missing; write an address, such as 10.77.0.12\n"
 	     "tern.conf:7: [peer d] address = 10.77.0.0x14: write an address, such as 10.77.0.12\n"
 	     "tern.conf:10: section [peer b] is there already in line 1; its keys are added to that one\n"
 	     "tern.conf:12: section [peer me] is there already in line 3; its keys are added to that one\n");
-	assert_int_equal(n.npeers, 2);
+	assert_int_equal(n.npeers, 1);
 	assert_true(!strcmp(n.peer[0].name, "b") && !memcmp(&n.peer[0].ip, "\x0a\x4d\x00\x0c", 4));
 }
 

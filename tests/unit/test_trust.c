@@ -78,7 +78,8 @@ static void serve(void *arg)
 	completion_done(&server.done);
 }
 
-void stream_tcp_trust(struct stream *s unused) {}
+static unsigned trusted; /* connections; each end does */
+void stream_tcp_trust(struct stream *s unused) { __atomic_fetch_add(&trusted, 1, __ATOMIC_SEQ_CST); }
 
 int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uint64_t end, struct why *w)
 {
@@ -111,6 +112,7 @@ static void setup(uint8_t key_a, uint8_t key_b)
 	memset(peers[0].key, key_a, NET_KEY_LEN);
 	memset(peers[1].key, key_b, NET_KEY_LEN);
 	led_astray = false;
+	trusted = 0;
 	assert_int_equal(trust_init(), 0);
 }
 
@@ -151,6 +153,7 @@ static void test_same_key(void **state unused)
 	assert_true(server.proved);
 	expect(0, TRUST_AGREED);
 	expect(1, TRUST_AGREED);
+	assert_int_equal(trusted, 2);
 }
 
 static void test_other_key(void **state unused)
@@ -162,6 +165,7 @@ static void test_other_key(void **state unused)
 	assert_non_null(strstr(server.why.text, "not proved a key"));
 	expect(0, TRUST_DIFFERS);
 	expect(1, TRUST_DIFFERS);
+	assert_int_equal(trusted, 0);
 }
 
 /* The same name of a key, and another key: nobody but its owner can have made it, and he is not believed. */

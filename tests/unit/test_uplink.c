@@ -167,6 +167,16 @@ static void test_tags_in(void **state unused)
 static void test_tags_out(void **state unused)
 {
 	uint8_t buf[200];
+	for (size_t cut = 1; cut < 40; cut++) { /* a guest's own tag does not lead into another network */
+		struct frame f = frame_of(buf, 100, cut, 0xe000 | 10, NO);
+		assert_int_equal(uplink_send(&plain.wire, &f), -EACCES);
+		f = frame_of(buf, 100, cut, 11, 10);
+		assert_int_equal(uplink_send(&plain.wire, &f), 0);
+		f = frame_of(buf, 100, cut, 0, NO);
+		assert_int_equal(uplink_send(&plain.wire, &f), 0);
+		f = frame_of(buf, 100, cut, 20, NO); /* behind the network's own tag it is nobody else's */
+		assert_int_equal(uplink_send(&ten.wire, &f), 0);
+	}
 	for (size_t cut = 1; cut < 40; cut++) {
 		struct frame f = frame_of(buf, 100, cut, NO, NO);
 		f.flags = FRAME_NEEDS_CSUM;

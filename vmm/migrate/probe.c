@@ -72,9 +72,12 @@ static void question_take(struct ask *ask)
 
 static void question_add(struct round *r, const char *name, uint32_t ip)
 {
+	const struct migrate_host *me = migrate_this_host();
 	for (unsigned i = 0; i < r->n; i++)
 		if (r->v[i].ask.ip == ip)
 			return;
+	if (me->is_own && me->is_own(ip))
+		return; /* one list of peers in the files of all hosts */
 	struct question *k = &r->v[r->n++];
 	k->r = r;
 	k->ask = (struct ask){ .end_ns = r->end_ns, .put = question_put, .take = question_take };
@@ -213,6 +216,7 @@ static const char *no_answer(const struct ask *q)
 	case -EACCES: return "has another key than this host, or none for it";
 	case -EINVAL: return "could not be asked: this host has no key for it";
 	case -EPERM: return "could not be asked: no network for migrations leads to it";
+	case -ENETUNREACH: return "could not be asked: no way leads to it";
 	case -ENETDOWN: return "could not be asked: this host's own network is not up";
 	case -ENOMEM: return "could not be asked: this host lacks memory";
 	default: return q->alive ? "is there, but gives no answer" : "does not answer";

@@ -2,7 +2,8 @@
 /*
  * WHO as a frame (shout.h). The payload is a nonce (8 bytes), then records as on a connection, without a key: HELLO,
  * IDENT and WHO or HAVE, so that versions and bounds are those of wire.c; then proofs that a peer said so
- * (net/trust.h). Records go through a stream over memory.
+ * (net/trust.h). Records go through a stream over memory. The nonces of an incarnation's questions rise, so that who
+ * recorded one and repeats it is not heard.
  */
 #include "vmm/migrate/shout.h"
 #include "kernel/random.h"
@@ -74,6 +75,17 @@ static int put_have(struct wire_tx *tx, const void *arg) { return have_send(tx, 
 
 /* ---- asking ---- */
 
+/* Higher than all before it, and not one that an earlier incarnation had, whose answers may have been recorded. */
+static uint64_t nonce_new(void)
+{
+	static uint64_t last; /* [lock] */
+	uint16_t random;
+	random_bytes(&random, sizeof(random));
+	uint64_t flags = spin_lock_irqsave(&lock), nonce = last = MAX(last + 1, time_ns() / NS_PER_US);
+	spin_unlock_irqrestore(&lock, flags);
+	return nonce << 16 | random;
+}
+
 void shout_begin(struct shout *s, const struct who *asked)
 {
 	struct buffer b;
@@ -83,7 +95,7 @@ void shout_begin(struct shout *s, const struct who *asked)
 	s->q = asked;
 	s->heard = false;
 	s->until_ns = time_ns() + WAIT_NS;
-	random_bytes(&s->nonce, sizeof(s->nonce));
+	s->nonce = nonce_new();
 	/* A question that comes from somebody else (WHO_RELAY is off then) was shouted by him already. */
 	if (!incarnation_equal(asked->asker, migrate_this_host()->inc) || frame_build(&b, s->nonce, put_who, &q)) {
 		s->until_ns = 0;
@@ -104,19 +116,40 @@ void shout_end(struct shout *s)
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-static void hear(uint64_t nonce, const struct hello *h)
+/* Has one of ours asked so? */
+static bool hear(uint64_t nonce, const struct hello *h)
 {
+	bool asked = false;
 	uint64_t flags = spin_lock_irqsave(&lock);
 	list_for_each(s, &pending, struct shout, node) {
 		if (s->nonce == nonce) {
-			s->heard = true;
+			s->heard = asked = true;
 			memcpy(s->host, h->host, sizeof(s->host));
 		}
 	}
 	spin_unlock_irqrestore(&lock, flags);
+	return asked;
 }
 
 /* ---- answering: in a card's task ---- */
+
+static bool is_new(struct incarnation asker, uint64_t nonce)
+{
+	struct migrate_host *me = migrate_this_host();
+	unsigned i = 0;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	while (i < MIN(me->naskers, SHOUT_ASKERS) && !incarnation_equal(me->askers[i].inc, asker))
+		i++;
+	bool known = i < MIN(me->naskers, SHOUT_ASKERS), later = !known || nonce > me->askers[i].nonce;
+	if (!known)
+		i = me->naskers++ % SHOUT_ASKERS; /* the oldest gives way */
+	if (later) {
+		me->askers[i].inc = asker;
+		me->askers[i].nonce = nonce;
+	}
+	spin_unlock_irqrestore(&lock, flags);
+	return later;
+}
 
 static bool may_answer(void)
 {
@@ -150,13 +183,14 @@ static void read_records(const struct hostframe_from *from, uint64_t nonce, stru
 	struct have_answer a;
 	if (hello_recv(rx, &h, TIME_NEVER, NULL) || incarnation_equal(h.inc, migrate_this_host()->inc))
 		return;
-	probe_greeted(&h, "on the network of the VMs");
 	if (wire_recv(rx, TIME_NEVER, NS_PER_SEC, NULL))
 		return;
-	if (rx->type == WIRE_WHO)
+	bool asks = rx->type == WIRE_WHO && is_new(h.inc, nonce);
+	bool answers = rx->type == WIRE_HAVE && have_parse(rx, &a) && a.have == HAVE_HERE && hear(nonce, &h);
+	if (asks || answers)
+		probe_greeted(&h, "on the network of the VMs");
+	if (asks)
 		answer(from, nonce, rx);
-	else if (rx->type == WIRE_HAVE && have_parse(rx, &a) && a.have == HAVE_HERE)
-		hear(nonce, &h);
 }
 
 static void received(const struct hostframe_from *from, const uint8_t *payload, size_t len)

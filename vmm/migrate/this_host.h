@@ -11,6 +11,7 @@
 #include "net/stream.h"
 
 #define GREETINGS_MAX 16
+#define SHOUT_ASKERS  64
 
 /* (c) const once the first VM may start  [a] atomic  [t] table_lock  [r] records_lock  [d] departed_lock */
 struct migrate_host {
@@ -18,6 +19,8 @@ struct migrate_host {
 	struct incarnation inc;       /* (c) */
 	const struct net_peer *peers; /* (c) to be asked before a VM starts */
 	unsigned npeers;              /* (c) */
+	/* (c) Does this host answer at that address, in network order? NULL: no. */
+	bool (*is_own)(uint32_t ip);
 	/* (c) Has another host this one's address? With a text. NULL: no. */
 	bool (*address_conflict)(char *text, size_t size);
 	/* (c) Is it known whether the host has its address? Sleeps until it is, or the deadline. NULL: it is */
@@ -32,6 +35,12 @@ struct migrate_host {
 	struct stream *greetings[GREETINGS_MAX];
 	unsigned ngreetings;
 	bool telling; /* [a] a peer that speaks in clear, and may not, is being told so; service.c's */
+
+	struct { /* shout.c's, under its lock */
+		struct incarnation inc;
+		uint64_t nonce; /* of the last question heard of that incarnation */
+	} askers[SHOUT_ASKERS];
+	unsigned naskers; /* so many there were */
 
 	struct spinlock table_lock;
 	struct list migrations; /* [t] migration.c's, newest first */
