@@ -28,7 +28,7 @@ ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S fea
 KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_host.c conf_table.c conf_value.c console.c console_edit.c \
 	console_serial.c console_usage.c err.c frame.c identity.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
-CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c)
+CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c password.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c hostframe.c learn.c \
 	learn_table.c net.c net_cmd.c net_conf.c netbuf.c netif.c peer_cmd.c ping.c stream.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
@@ -76,6 +76,7 @@ LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ) $(MBEDTLS_OBJ)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC) $(MBEDTLS_INC)
+$(call obj,crypto/password.c): INC := $(MBEDTLS_INC)
 # Compilers leave out of .d what a third party's header includes.
 $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
 $(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC) $(TEST_SRC)): INC := $(ZYDIS_INC) -I $(GEN)

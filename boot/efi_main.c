@@ -107,6 +107,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	clock_measure();
 	boot.h->rsdp = find_rsdp();
 	find_console();
+	boot.h->console_locked = say_nothing();
 	smbios_find();
 	boot.h->trampoline = find_trampoline();
 	load_kernel();

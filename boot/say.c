@@ -8,13 +8,15 @@
 #define MESSAGES_SIZE KIB(16)
 #define TEXT_SIZE     512
 
+bool say_nothing(void) { return boot.conf && conf_get(boot.conf, "host", "", HOST_CONSOLE_PASSWORD); }
+
 /* As UCS-2 with CR LF, in pieces: some firmware has small limits of its own. */
 static void console_out(const char *text)
 {
 	CHAR16 out[68];
 	unsigned n = 0;
 
-	if (!boot.st->ConOut)
+	if (!boot.st->ConOut || say_nothing())
 		return;
 	for (; *text; text++) {
 		unsigned char ch = (unsigned char)*text;
@@ -70,6 +72,7 @@ void boot_fatal(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsniprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	boot.conf = NULL; /* whoever sees it has to know */
 	console_out("tern cannot start: ");
 	console_out(text);
 	console_out("\nPress a key to return to the firmware.\n");

@@ -66,12 +66,19 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_ip4,                       /* uint32_t in network order */
 	conf_type_ips,                       /* uint8_t[16 * CONF_IPS], IPv4 as ::ffff:a.b.c.d, zeros behind the last */
 	conf_type_secret,                    /* uint8_t[], all of its bytes in hexadecimal */
+	conf_type_password,                  /* struct conf_password */
 	conf_type_net;                       /* struct conf_net */
 #define CONF_IPS 8
 struct conf_net {    /* 10.77.0.11/24 */
 	uint32_t ip; /* in network order; 0: none, or not known yet */
 	uint32_t prefix;
 };
+struct conf_password {       /* pbkdf2-sha256:ITERATIONS:SALT:HASH, both in hexadecimal */
+	uint32_t iterations; /* 0: none, or it could not be read */
+	uint8_t salt[16], hash[32];
+};
+#define CONF_PASSWORD_TEXT 128
+void conf_password_text(const struct conf_password *p, char buf[CONF_PASSWORD_TEXT]);
 #define CONF_NET_NONE 0xff /* the prefix that the key's first word, such as none, stands for */
 static inline uint32_t conf_net_mask(struct conf_net n) { return n.ip ? __builtin_bswap32(~0U << (32 - n.prefix)) : 0; }
 
@@ -84,9 +91,10 @@ struct conf_table {
 	{                                                                   \
 		.kind = (section), .keys = (array), .n = ARRAY_SIZE(array), \
 	}
+#define HOST_CONSOLE_PASSWORD "console_password" /* the loader, too, is quiet where there is one */
 /* Keys whose values are files of the boot volume: the loader reads them all. */
-#define CONF_KERNEL "kernel"
-#define CONF_INITRD "initrd"
+#define CONF_KERNEL           "kernel"
+#define CONF_INITRD           "initrd"
 
 #define CONF_WRONG_MAX 192
 struct conf_reader { /* of the section [table->kind name] */

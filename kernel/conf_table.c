@@ -282,6 +282,43 @@ static int secret_parse(const struct conf_key *k, const char *s, void *field, st
 }
 const struct conf_type conf_type_secret = { .parse = secret_parse, .secret = true };
 
+#define PBKDF2_SHA256  "pbkdf2-sha256:"
+#define ITERATIONS_MIN 1000
+#define ITERATIONS_MAX 10000000 /* seconds */
+
+static int password_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w unused)
+{
+	struct conf_password p = { 0 };
+	uint64_t n;
+	char number[12], salt[2 * sizeof(p.salt) + 1];
+	if (strncmp(s, PBKDF2_SHA256, strlen(PBKDF2_SHA256)))
+		return -EINVAL;
+	s += strlen(PBKDF2_SHA256);
+	size_t digits = strcspn(s, ":"), hex = s[digits] ? strcspn(s + digits + 1, ":") : 0;
+	if (digits >= sizeof(number) || hex != 2 * sizeof(p.salt) || !s[digits + 1 + hex])
+		return -EINVAL;
+	snprintf(number, sizeof(number), "%.*s", (int)digits, s);
+	snprintf(salt, sizeof(salt), "%.*s", (int)hex, s + digits + 1);
+	if (conf_parse_uint(number, ITERATIONS_MAX, &n) || n < ITERATIONS_MIN ||
+	    conf_parse_hex(salt, p.salt, sizeof(p.salt)) ||
+	    conf_parse_hex(s + digits + hex + 2, p.hash, sizeof(p.hash)))
+		return -EINVAL;
+	p.iterations = (uint32_t)n;
+	*(struct conf_password *)field = p;
+	return 0;
+}
+const struct conf_type conf_type_password = { .parse = password_parse, .secret = true };
+
+void conf_password_text(const struct conf_password *p, char buf[CONF_PASSWORD_TEXT])
+{
+	int n = snprintf(buf, CONF_PASSWORD_TEXT, PBKDF2_SHA256 "%u:", (unsigned)p->iterations);
+	for (unsigned i = 0; i < sizeof(p->salt); i++)
+		n += snprintf(buf + n, CONF_PASSWORD_TEXT - (size_t)n, "%02x", p->salt[i]);
+	n += snprintf(buf + n, CONF_PASSWORD_TEXT - (size_t)n, ":");
+	for (unsigned i = 0; i < sizeof(p->hash); i++)
+		n += snprintf(buf + n, CONF_PASSWORD_TEXT - (size_t)n, "%02x", p->hash[i]);
+}
+
 /* ---- sections ---- */
 
 static const struct conf_key *key_of(const struct conf_table *t, const char *key)

@@ -10,9 +10,11 @@
  */
 #include "kernel/console.h"
 #include "kernel/console_edit.h"
+#include "kernel/base/wipe.h"
 #include "kernel/log.h"
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "kernel/uart.h"
 #include <stdio.h>
@@ -26,6 +28,13 @@ static char last = '\n';                                /* lock: last byte sent 
 static bool in_place; /* lock: the row was begun by CR alone, so it will be drawn again by whoever did */
 static char prompt[48] = "tern> ";
 static uint64_t prompt_ns;
+
+static bool (*password_ok)(const char *typed); /* (c) NULL: there is no password */
+static bool locked;                            /* lock: it has to be typed; the console's task alone unlocks */
+static uint64_t key_ns;                        /* the console's task: when a key was typed last */
+#define IDLE_NS    (600 * NS_PER_SEC)
+#define LEAVE_KEY  0x1d /* Ctrl-], which ends a command that reads all keys */
+#define TRIES_FREE 3    /* wrong words before each costs time */
 
 #define CHUNK 512 /* bytes of a command's output between two looks at the line */
 
@@ -80,7 +89,9 @@ static void show_line(const struct log_line *l)
 static void show_log(const struct log_line *l)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	if (holding) {
+	if (locked) {
+		; /* the log keeps it */
+	} else if (holding) {
 		waiting_first = waiting ? MIN(waiting_first, l->seq) : l->seq;
 		waiting_last = waiting ? MAX(waiting_last, l->seq) : l->seq;
 		waiting = true;
@@ -107,7 +118,7 @@ static void release_log(void)
 	spin_unlock_irqrestore(&lock, flags);
 	while (any && seq <= end && log_read(&seq, &l) && l.seq <= end) {
 		flags = spin_lock_irqsave(&lock);
-		if (l.level <= log_echo_level())
+		if (l.level <= log_echo_level() && !locked)
 			show_line(&l);
 		spin_unlock_irqrestore(&lock, flags);
 	}
@@ -179,13 +190,17 @@ static bool serial_interrupted(struct con *c)
 	return typed;
 }
 
+static bool is_idle(void) { return password_ok && time_ns() - key_ns > IDLE_NS; }
+
 static int serial_getc(struct con *c unused, uint64_t deadline_ns)
 {
 	int ch;
 	do
 		ch = uart_getc(deadline_ns);
 	while (ch == -EIO); /* something was lost: the prompt's matter */
-	return ch;
+	if (ch >= 0)
+		key_ns = time_ns();
+	return is_idle() ? LEAVE_KEY : ch; /* and the prompt locks */
 }
 
 static bool serial_ready(struct con *c unused) { return uart_ready(); }
@@ -214,6 +229,66 @@ static void complete(void)
 	}
 }
 
+/* What the terminal shows goes, too. */
+static void lock_now(void)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	editing = false;
+	send("\x1b[H\x1b[2J", 7);
+	locked = true;
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+/* A word, which is not shown; its length. The row shows the host's name. */
+static unsigned read_password(char word[CONSOLE_PASSWORD_MAX + 1])
+{
+	unsigned n = 0;
+	int c;
+	uint64_t flags = spin_lock_irqsave(&lock);
+	if (last != '\n')
+		send("\n", 1);
+	send(prompt, strlen(prompt) - 2);
+	send(" password: ", 11);
+	spin_unlock_irqrestore(&lock, flags);
+	while ((c = uart_getc(TIME_NEVER)) != '\r' && c != '\n') {
+		if (c == 0x7f || c == '\b')
+			n -= n > 0;
+		else if (c < ' ')
+			n = c < 0 ? n : 0; /* ^C, ^U */
+		else if (n < CONSOLE_PASSWORD_MAX)
+			word[n++] = (char)c;
+	}
+	word[n] = '\0';
+	flags = spin_lock_irqsave(&lock);
+	send("\n", 1);
+	spin_unlock_irqrestore(&lock, flags);
+	return n;
+}
+
+static void log_in(void)
+{
+	static unsigned wrong; /* in a row */
+	char word[CONSOLE_PASSWORD_MAX + 1];
+	bool ok = read_password(word) && password_ok(word);
+	bool empty = !word[0];
+	wipe(word, sizeof(word));
+	if (ok) {
+		uint64_t flags = spin_lock_irqsave(&lock);
+		locked = false;
+		spin_unlock_irqrestore(&lock, flags);
+		if (wrong)
+			log_warn("console: a wrong password was typed %u times", wrong);
+		wrong = 0;
+		key_ns = time_ns();
+	} else if (!empty) {
+		log_info("console: a wrong password");
+		if (++wrong > TRIES_FREE)
+			task_sleep_until(time_ns() + MIN(wrong - TRIES_FREE, 10U) * NS_PER_SEC);
+		while (uart_getc(time_ns()) >= 0)
+			; /* typed meanwhile */
+	}
+}
+
 /* Edit one line, left in edit.line; false: dropped by ^C. */
 static bool read_line(void)
 {
@@ -227,9 +302,14 @@ static bool read_line(void)
 	if (!prompt_ns)
 		prompt_ns = time_ns();
 	for (;;) {
-		int c = uart_getc(TIME_NEVER);
+		int c = uart_getc(password_ok ? key_ns + IDLE_NS : TIME_NEVER);
+		if (is_idle()) {
+			lock_now();
+			return false;
+		}
 		if (c < 0 && c != -EIO)
 			continue;
+		key_ns = time_ns();
 		flags = spin_lock_irqsave(&lock);
 		enum edit_result r = c < 0 ? EDIT_REDRAW : edit_key(&edit, (unsigned char)c);
 		switch (r) {
@@ -268,10 +348,27 @@ void console_set_name(const char *name) { sniprintf(prompt, sizeof(prompt), "ter
 
 uint64_t console_prompt_ns(void) { return prompt_ns; }
 
+void console_lock(bool (*ok)(const char *typed))
+{
+	password_ok = ok;
+	locked = true;
+}
+
+static int cmd_logout(struct con *c, int argc unused, char **argv unused)
+{
+	if (!password_ok)
+		return con_error(c, -ENOENT,
+				 "logout: this console has no password. `password` makes one for tern.conf");
+	lock_now();
+	return 0;
+}
+CONSOLE_CMD(logout, "", "lock this console until its password is typed", cmd_logout, NULL);
+
 void console_write(const char *s)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	send(s, strlen(s));
+	if (!locked)
+		send(s, strlen(s));
 	spin_unlock_irqrestore(&lock, flags);
 }
 
@@ -283,6 +380,10 @@ void console_task(void *arg unused)
 					    .ready = serial_ready } };
 	static char line[EDIT_LINE];
 	for (;;) {
+		if (locked) {
+			log_in();
+			continue;
+		}
 		if (!read_line())
 			continue;
 		memcpy(line, edit.line, sizeof(line));

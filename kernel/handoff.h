@@ -54,6 +54,8 @@ struct handoff {
 	uint64_t messages_size;
 	uint32_t nmem, ncpus, nfiles;
 	struct handoff_console console;
+	uint32_t console_locked; /* tern.conf has a password for it: nothing is said to who has not typed that */
+	uint32_t pad;
 	hpa_t rsdp;              /* ACPI 2.0 RSDP, or 0: none (then no ACPI at all) */
 	hpa_t trampoline;        /* one free page below 1 MiB for starting the other CPUs */
 	uint64_t tsc_hz;         /* measured against the firmware's Stall() */

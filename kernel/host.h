@@ -2,6 +2,7 @@
 /* What is known of this host from boot on; kernel/main.c fills it, commands show it. */
 #pragma once
 #include "kernel/base/bits.h"
+#include "kernel/conf.h"
 
 /*
  * One boot of one machine. `host` comes from the hardware (SMBIOS UUID and the cards' permanent MACs), never from
@@ -20,7 +21,8 @@ uint64_t host_identity(const uint8_t smbios_uuid[16], const uint8_t (*macs)[6], 
 
 struct host_conf { /* [host] of tern.conf */
 	char name[32];
-	char console[16];   /* "": as the firmware says */
+	char console[16]; /* "": as the firmware says */
+	struct conf_password console_password;
 	uint32_t undecided; /* HOST_UNDECIDED_*: what to do with a VM that no host has or had (doc/handover.md) */
 };
 enum { HOST_UNDECIDED_ASK, HOST_UNDECIDED_RESUME };

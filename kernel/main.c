@@ -9,6 +9,7 @@
 #include "arch/x86/hw/uart16550.h"
 #include "arch/x86/irq.h"
 #include "crypto/aead.h"
+#include "crypto/password.h"
 #include "drivers/nic.h"
 #include "drivers/pci_bus.h"
 #include "drivers/piix4.h"
@@ -258,6 +259,9 @@ static void boot(void *arg)
 		panic("no memory for the console");
 }
 
+/* Only while the console's task runs is it asked: the file has been read then. */
+static bool password_ok(const char *typed) { return password_is(&host_conf.console_password, typed); }
+
 noreturn void kernel_main(const struct handoff *h);
 void kernel_main(const struct handoff *h) /* arch/x86/entry.S */
 {
@@ -267,6 +271,8 @@ void kernel_main(const struct handoff *h) /* arch/x86/entry.S */
 	uart_init(good ? &h->console : &(struct handoff_console){ COM1_PORT, COM1_IRQ, 1 });
 	console_set_table(__console_cmds_start, __console_cmds_end);
 	console_init(LOG_INFO);
+	if (good && h->console_locked)
+		console_lock(password_ok);
 	if (!good)
 		panic("the loader speaks another version of the hand-off: %u, not %u", h->version, HANDOFF_VERSION);
 	arch_init(*(const uint32_t *)hva_of(h->cpus));

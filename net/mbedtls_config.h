@@ -28,6 +28,7 @@
 #define MBEDTLS_MD_C
 #define MBEDTLS_SHA256_C
 #define MBEDTLS_HKDF_C
+#define MBEDTLS_PKCS5_C /* PBKDF2, for the console's password */
 #define MBEDTLS_BIGNUM_C
 #define MBEDTLS_ECP_C
 #define MBEDTLS_ECP_DP_CURVE25519_ENABLED

@@ -32,7 +32,8 @@ static void show(struct con *c, const struct net_if *i, bool in_table)
 static int net_list(struct con *c, int argc unused, char **argv unused)
 {
 	struct net_if *i;
-	out_table(c, "nets", COLUMNS, "no network: no [nic] of tern.conf has a card");
+	out_table(c, "nets", COLUMNS,
+		  "no network: tern.conf names no card that is there, or something in it is wrong (`log warn`)");
 	for (unsigned n = 0; (i = net_if_get(n)); n++) {
 		out_row(c);
 		show(c, i, true);

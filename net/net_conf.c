@@ -154,7 +154,7 @@ static void bond_read(struct conf *c, struct net_conf *conf, const char *name)
 	struct conf_reader r = { .c = c, .table = &bond_conf_table, .name = name };
 	struct bond_conf b = { 0 };
 	bool good = conf_read(&r, &b) && !r.unknown;
-	conf->unsure |= !take_name(&r, b.name);
+	good &= take_name(&r, b.name);
 	if (nic_named(conf, b.name))
 		conf_wrong(&r, "", "a [nic] has this name as well");
 	bool lacks = false;
@@ -163,7 +163,9 @@ static void bond_read(struct conf *c, struct net_conf *conf, const char *name)
 		size_t len = strcspn(s, ", \t");
 		snprintf(word, sizeof(word), "%.*s", (int)len, s);
 		struct nic_conf *n = len < sizeof(word) ? nic_named(conf, word) : NULL;
-		if (!n && len < sizeof(word) && conf_line(c, "nic", word, ""))
+		bool named = len < sizeof(word) && conf_line(c, "nic", word, "");
+		conf->unsure |= !named || (n && n->taken);
+		if (!n && named)
 			lacks = true; /* its card is broken or taken out: the bond is there for that day */
 		else if (!n)
 			conf_wrong(&r, "nics", "there is no [nic %.*s]", (int)MIN(len, 31UL), s);
@@ -184,8 +186,6 @@ static void bond_read(struct conf *c, struct net_conf *conf, const char *name)
 		conf_wrong(&r, "nics",
 			   good ? "not all of these cards are there; the bond goes without"
 				: "none of these cards is there");
-	if (!good)
-		conf->unsure = true;
 }
 
 /* What it lies over: 0, or the reason has been told. */
@@ -208,6 +208,8 @@ static int over_find(struct conf_reader *r, struct net_conf *conf, struct if_con
 				return -EINVAL;
 			}
 	if (!k) {
+		conf->unsure |=
+			!n->over[0] || (!conf_line(r->c, "nic", n->over, "") && !conf_line(r->c, "bond", n->over, ""));
 		conf_wrong(r, "nic",
 			   n->over[0]                       ? "there is no [nic] or [bond] of this name with a card"
 			   : conf->nnics + conf->nbonds > 0 ? "missing: there are several [nic]"
@@ -256,7 +258,6 @@ static void net_read(struct conf *c, struct net_conf *conf, const char *name)
 	good &= !over_find(&r, conf, &n);
 	if (!good) {
 		conf_wrong(&r, "", "so this network is not there");
-		conf->unsure = true;
 		return;
 	}
 	gateway_check(&r, n.address, n.gateway);
@@ -281,7 +282,8 @@ static void nic_alone(struct conf *c, struct net_conf *conf, struct nic_conf *k)
 	if (!k->taken && meant)
 		net_add(&r, conf, &n);
 	else if (!k->taken)
-		conf_wrong(&r, "", "not a network by itself while a [bond] or [net] is wrong that may mean it");
+		conf_wrong(&r, "",
+			   "not a network by itself while a [bond] or [net] names no card, and may mean this one");
 	else if (conf_get(c, "nic", k->name, "address"))
 		conf_wrong(&r, "address", "a [net] or [bond] names this card: addresses are written in [net]");
 }

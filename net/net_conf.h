@@ -3,8 +3,8 @@
  * [nic NAME], [bond NAME], [net NAME] and [peer NAME] of tern.conf, and what they come to: networks, each over a card
  * or a bond of cards, with or without a tag. A [nic] that no other section names is a network of its own name, for all
  * uses; so a file with one [nic], or with none, needs no [net]. What is wrong fails closed: a [net] with a wrong line
- * is not there, rather than on another wire or for other uses, and while one is, a card becomes a network by itself
- * only if its section has an address. No lwIP.
+ * is not there, rather than on another wire or for other uses, and while one names no card, a card becomes a network
+ * by itself only if its section has an address. No lwIP.
  */
 #pragma once
 #include "drivers/nic.h"
@@ -51,7 +51,7 @@ struct net_conf {
 	struct if_conf net[NET_IF_MAX];
 	struct net_peer peer[NET_PEERS_MAX];
 	unsigned nnics, nbonds, nnets, npeers;
-	bool unsure; /* a [bond] or [net] is wrong and not there: which cards it means is not known */
+	bool unsure; /* a [bond] or [net] names no section of the file: which card it means is not known */
 };
 extern const struct conf_table nic_conf_table, bond_conf_table, if_conf_table, peer_conf_table;
 

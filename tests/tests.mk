@@ -48,7 +48,8 @@ FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
 VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_table.c)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,migrate_cmd.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
-TLS := net/tls.c net/tls_handshake.c net/tls_record.c net/stream.c $(CRYPTO_SRC) tests/unit/pipe.c tests/unit/fake_kernel.c
+AEAD := $(filter-out crypto/password.c,$(CRYPTO_SRC))
+TLS := net/tls.c net/tls_handshake.c net/tls_record.c net/stream.c $(AEAD) tests/unit/pipe.c tests/unit/fake_kernel.c
 UNIT += tls trust
 TSAN += tls
 UNIT_tls := $(TLS)
@@ -130,7 +131,7 @@ $(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
 	ld -r -u memcpy -u memset -o $@_newlib.o $(NEWLIB_LIB) && $(call rename,newlib) $@_newlib.o && \
 	$(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $< $@_tern.o $@_newlib.o -o $@
 # How fast records are encrypted and decrypted: the kernel's objects likewise.
-$(H)/bench_aead: tests/bench/aead.c $(call obj,$(CRYPTO_SRC) net/tls_record.c) $(OPENSSL_OBJ) $(L)/mbedtls/sha256.o $(L)/mbedtls/platform_util.o
+$(H)/bench_aead: tests/bench/aead.c $(call obj,$(AEAD) net/tls_record.c) $(OPENSSL_OBJ) $(L)/mbedtls/sha256.o $(L)/mbedtls/platform_util.o
 	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $^ -o $@
 BENCH_BIN := $(H)/bench_memcpy $(H)/bench_aead
 # The driver is compiled into its test, with the ports of a modelled chip.
@@ -146,5 +147,9 @@ UNIT_log := kernel/log_fold.c
 UNIT += addr
 UNIT_addr := net/addr.c tests/unit/fake_kernel.c
 UNIT += aead
-UNIT_aead := $(CRYPTO_SRC) tests/unit/fake_kernel.c
+UNIT_aead := $(AEAD) tests/unit/fake_kernel.c
+UNIT += password
+UNIT_password := $(addprefix kernel/,conf.c conf_value.c conf_table.c console.c console_usage.c out.c) tests/unit/fake_kernel.c
+build/host/tests/unit/test_password.o: crypto/password.c
+$(H)/test_password: $(H)/mbedtls.a
 $(H)/test_aead: $(OPENSSL_OBJ)

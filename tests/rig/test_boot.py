@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Power on to prompt, and what an operator finds there."""
+import hashlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -159,6 +161,51 @@ def test_waiting_is_shown_and_left(switch):
         assert "that is this host" in h.cmd(f"migrate third to {h.address}")
         start = h.console.begin("poweroff --force")
         assert h.wait_off(10), h.console.text[start:]
+    finally:
+        h.remove()
+
+
+def test_console_password(switch):
+    """Who has not typed it sees the release and the host's name, and no line of the log; `logout` locks it again. What cannot be read is nobody's."""
+    word, salt = "correct horse", os.urandom(16)
+    made = f"pbkdf2-sha256:1000:{salt.hex()}:{hashlib.pbkdf2_hmac('sha256', word.encode(), salt, 1000).hex()}"
+    plain = host_conf(3, "c") + "\n[vm broken]\nkernel = nosuchfile\n"
+    h = Host("c", switch, plain.replace("[host]\n", f"[host]\nconsole_password = {made}\n"), 3, files=False)
+    asks = r"^tern:c password: $"
+    try:
+        h.launch()
+        con = h.console
+        con.expect(asks, 60, 0)
+        shown = re.search(r"^tern 0\.[\w.-]+\s+tern:c password: $", con.text, re.M)
+        assert shown and "nosuchfile" not in con.text, con.text
+        for typed in ("correct hors\r", "host\r", "\r", "correct\x03x\r"):
+            start = con.begin(typed[:-1])
+            con.expect(asks, 20, start)
+            assert con.text[start:].split() == ["tern:c", "password:"], con.text[start:]
+        start = con.begin("wrxx\x7f\x7f\x15" + word)
+        con.wait_prompt(20, start)
+        log = h.cmd("log")
+        assert "a wrong password" in log and "nosuchfile" in log and word not in log and salt.hex() not in log
+        start = con.begin("password")
+        con.expect("^password: $", 5, start)
+        con.send("battery staple\r")
+        con.expect("the same again: $", 5, start)
+        con.send("battery staple\r")
+        line = con.expect(r"^console_password = (\S+)\r?\n", 60, start)[1]
+        con.wait_prompt(5, start + 10)
+        assert "staple" not in con.text[start:]
+        n, salt, made = line.split(":")[1:]
+        assert hashlib.pbkdf2_hmac("sha256", b"battery staple", bytes.fromhex(salt), int(n)).hex() == made
+        start = con.begin("logout")
+        con.expect(asks, 10, start)
+        h.stop()
+        h.conf = plain.replace("[host]\n", "[host]\nconsole_password = correct horse\n")
+        h.launch()
+        con = h.console
+        con.expect(asks, 60, 0)
+        start = con.begin(word)
+        con.expect(asks, 20, start)
+        assert word not in con.text
     finally:
         h.remove()
 

@@ -80,12 +80,46 @@ static void host_keys(void **state unused)
 	h = host("[host]\nname = server 1\nundecided = perhaps\ncolour = red\n");
 	said("tern.conf:2: [host] name = server 1: write 1 to 31 letters, digits, '_', '-' and '.'\n"
 	     "tern.conf:3: [host] undecided = perhaps: write ask or resume\n"
-	     "tern.conf:4: [host] has no key 'colour'; ignored. It has name, console, undecided\n");
+	     "tern.conf:4: [host] has no key 'colour'; ignored. It has name, console, console_password, undecided\n");
 	assert_string_equal(h.name, "tern");
 	h = host("[host]\nname =\n");
 	assert_string_equal(h.name, "tern");
 	h = host("[host]\nname = a23456789012345678901234567890xx\n");
 	assert_string_equal(h.name, "tern");
+}
+
+/* What is not exactly that is no password, and no message repeats it. */
+static void console_password(void **state unused)
+{
+#define HASH "c914cc4f06cc6e8f"
+	static const char good[] = "pbkdf2-sha256:1000:000102030405060708090a0b0c0d0e0f:" HASH HASH HASH HASH;
+	static const char *const bad[] = {
+		"correct horse",
+		"pbkdf2-sha256:999:000102030405060708090a0b0c0d0e0f:" HASH HASH HASH HASH,
+		"pbkdf2-sha256:1000:000102030405060708090a0b0c0d0e:" HASH HASH HASH HASH,
+		"pbkdf2-sha256:1000:000102030405060708090a0b0c0d0e0f:" HASH HASH HASH,
+		"pbkdf2-sha256:1000:000102030405060708090a0b0c0d0e0f:" HASH HASH HASH HASH HASH,
+		"pbkdf2-sha256:1000:000102030405060708090a0b0c0d0e0f",
+		"pbkdf2-sha256:1000",
+		"pbkdf2-sha256:",
+		"pbkdf2-sha1:1000:000102030405060708090a0b0c0d0e0f:" HASH HASH HASH HASH,
+		"pbkdf2-sha256:99999999999999999999:000102030405060708090a0b0c0d0e0f:" HASH HASH HASH HASH
+	};
+	char text[256], back[CONF_PASSWORD_TEXT];
+	snprintf(text, sizeof(text), "[host]\nconsole_password = %s\n", good);
+	struct host_conf h = host(text);
+	said("");
+	assert_int_equal(h.console_password.iterations, 1000);
+	conf_password_text(&h.console_password, back);
+	assert_string_equal(back, good);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(text, sizeof(text), "[host]\nconsole_password = %s\n", bad[i]);
+		h = host(text);
+		said("tern.conf:2: [host] console_password: write what the command `password` prints; until then "
+		     "nobody logs in "
+		     "at this host's console\n");
+		assert_int_equal(h.console_password.iterations, 0);
+	}
 }
 
 /* ---- [nic] ---- */
@@ -227,8 +261,11 @@ static void wrong_networks(void **state unused)
 		{ "[net a]\nvlna = 5\n", "1: [net a]: so this network is not there", 0 },
 		{ "[nic x]\naddress = 10.77.0.11/24\n[nic y]\n[net a]\nnic = y\nuse = guests\n",
 		  "6: [net a] use = guests: write some of management", 1 },
-		{ "[nic x]\n[nic y]\n[nic z]\n[net a]\nnic = y\nuse = guests\n",
-		  "1: [nic x]: not a network by itself while a [bond] or [net] is wrong", 0 },
+		{ TWO_CARDS "[net a]\nnic = y\nvlan = 4095\n", "5: [net a] vlan = 4095: write 1 to 4094", 1 },
+		{ TWO_CARDS "[net a]\nnic = z\nvlan = 5\n",
+		  "1: [nic x]: not a network by itself while a [bond] or [net] names no card", 0 },
+		{ TWO_CARDS "[bond t]\nmode = lacp\nnics = y\n[net a]\nnic = t\n",
+		  "7: [net a] nic = t: there is no [nic] or [bond] of this name", 1 },
 		{ "[nic x]\nmatch = 52:54:00:00:00:99\n[nic y]\n[net a]\n",
 		  "4: [net a] nic: missing: there are several [nic]", 0 },
 		{ "[nic x]\nmatch = eth1\n[nic y]\n", "2: [nic x] match = eth1: write first, or", 1 },
@@ -577,7 +614,7 @@ static void example(void **state unused)
 	vm(text);
 	assert_string_equal(wrong, "");
 	assert_int_equal(net(text).npeers, 1);
-	said("tern.conf:28: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
+	said("tern.conf:29: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
 	     "hosts' files\n");
 }
 
@@ -597,7 +634,8 @@ int main(void)
 {
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(nics, setup),
+		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(console_password, setup),
+		cmocka_unit_test_setup(nics, setup),
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
 		cmocka_unit_test_setup(networks, setup),   cmocka_unit_test_setup(bonds, setup),
 		cmocka_unit_test_setup(wrong_networks, setup),
