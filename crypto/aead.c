@@ -156,14 +156,11 @@ void aead_seal(const struct aead_key *k, const uint8_t nonce[AEAD_NONCE], const 
 int aead_open(const struct aead_key *k, const uint8_t nonce[AEAD_NONCE], const void *ad, size_t adlen, const void *in,
 	      void *out, size_t len, const uint8_t tag[AEAD_TAG])
 {
-	uint8_t right[AEAD_TAG], differ = 0;
+	uint8_t right[AEAD_TAG];
 	crypt(k, &(struct aead_op){ false, nonce, ad, adlen, in, out, len }, right);
-	for (unsigned i = 0; i < AEAD_TAG; i++) {
-		differ |= tag[i] ^ right[i];
-		__asm__("" : "+r"(differ)); /* or the loop may end at the first difference */
-	}
+	bool same = secret_equal(tag, right, sizeof(right));
 	wipe(right, sizeof(right));
-	if (!differ)
+	if (same)
 		return 0;
 	memset(out, 0, len);
 	return -EBADMSG;

@@ -11,8 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ITERATIONS 200000 /* some 0.3 s of a server's CPU */
-#define KEY_NS     (60 * NS_PER_SEC)
+#define PASSWORD_MIN 8
+#define ITERATIONS   200000 /* some 0.3 s of a server's CPU */
+#define KEY_NS       (60 * NS_PER_SEC)
 
 struct derivation {
 	const struct conf_password *p;
@@ -44,26 +45,24 @@ static int derive(struct derivation *d)
 bool password_is(const struct conf_password *p, const char *typed)
 {
 	struct derivation d = { .p = p, .typed = typed };
-	unsigned differs = !p->iterations;
-	if (differs || derive(&d))
+	if (!p->iterations || derive(&d))
 		return false;
-	for (unsigned i = 0; i < sizeof(d.hash); i++) /* in as much time, wherever it differs */
-		differs |= d.hash[i] ^ p->hash[i];
+	bool same = secret_equal(d.hash, p->hash, sizeof(d.hash));
 	wipe(&d, sizeof(d));
-	return !differs;
+	return same;
 }
 
 /* ---- making one ---- */
 
 /* A word that is not shown: its length, or -ECANCELED. */
-static int ask(struct con *c, const char *what, char word[PASSWORD_MAX + 1])
+static int ask(struct con *c, const char *what, char word[CONSOLE_PASSWORD_MAX + 1])
 {
 	int n = 0, ch;
 	con_printf(c, "%s: ", what);
 	while ((ch = c->getc(c, time_ns() + KEY_NS)) >= 0 && ch != '\r' && ch != '\n' && ch >= ' ')
 		if (ch == 0x7f)
 			n -= n > 0;
-		else if (n < PASSWORD_MAX)
+		else if (n < CONSOLE_PASSWORD_MAX)
 			word[n++] = (char)ch;
 	word[n] = '\0';
 	con_printf(c, "\n");
@@ -87,7 +86,7 @@ static int make(struct con *c, const char *typed)
 
 static int cmd_password(struct con *c, int argc unused, char **argv unused)
 {
-	char word[2][PASSWORD_MAX + 1] = { "", "" };
+	char word[2][CONSOLE_PASSWORD_MAX + 1] = { "", "" };
 	if (c->json)
 		return con_error(c, -EINVAL, "password: it asks for one, which --json cannot show");
 	c->raw = true;

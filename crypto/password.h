@@ -6,8 +6,5 @@
 #pragma once
 #include "kernel/conf.h"
 
-#define PASSWORD_MIN 8
-#define PASSWORD_MAX 64
-
 /* Is it the word that p was made of? Takes as long as p->iterations say, at normal priority. Sleeps. */
 bool password_is(const struct conf_password *p, const char *typed);

@@ -73,14 +73,15 @@ struct conf_net {    /* 10.77.0.11/24 */
 	uint32_t ip; /* in network order; 0: none, or not known yet */
 	uint32_t prefix;
 };
+#define CONF_NET_NONE 0xff /* the prefix that the key's first word, such as none, stands for */
+static inline uint32_t conf_net_mask(struct conf_net n) { return n.ip ? __builtin_bswap32(~0U << (32 - n.prefix)) : 0; }
+
 struct conf_password {       /* pbkdf2-sha256:ITERATIONS:SALT:HASH, both in hexadecimal */
 	uint32_t iterations; /* 0: none, or it could not be read */
 	uint8_t salt[16], hash[32];
 };
 #define CONF_PASSWORD_TEXT 128
 void conf_password_text(const struct conf_password *p, char buf[CONF_PASSWORD_TEXT]);
-#define CONF_NET_NONE 0xff /* the prefix that the key's first word, such as none, stands for */
-static inline uint32_t conf_net_mask(struct conf_net n) { return n.ip ? __builtin_bswap32(~0U << (32 - n.prefix)) : 0; }
 
 struct conf_table {
 	const char *kind;
@@ -91,10 +92,11 @@ struct conf_table {
 	{                                                                   \
 		.kind = (section), .keys = (array), .n = ARRAY_SIZE(array), \
 	}
-#define HOST_CONSOLE_PASSWORD "console_password" /* the loader, too, is quiet where there is one */
 /* Keys whose values are files of the boot volume: the loader reads them all. */
 #define CONF_KERNEL           "kernel"
 #define CONF_INITRD           "initrd"
+/* The loader, too, is quiet where [host] has it. */
+#define CONF_CONSOLE_PASSWORD "console_password"
 
 #define CONF_WRONG_MAX 192
 struct conf_reader { /* of the section [table->kind name] */
@@ -125,6 +127,7 @@ int conf_parse_size(const char *s, uint64_t *bytes);
 int conf_parse_ms(const char *s, uint64_t max, uint64_t *ms);
 int conf_parse_uint(const char *s, uint64_t max, uint64_t *v);
 int conf_parse_mac(const char *s, uint8_t mac[6]);
-int conf_parse_hex(const char *s, uint8_t *bytes, size_t n); /* 2 * n digits */
+int conf_parse_hex(const char *s, uint8_t *bytes, size_t n);  /* 2 * n digits */
+char *conf_hex_text(const uint8_t *bytes, size_t n, char *s); /* same into s, with a NUL, which it returns */
 int conf_parse_ip4(const char *s, uint32_t *ip);
 int conf_parse_ip6(const char *s, uint8_t ip[16]);

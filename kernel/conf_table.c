@@ -312,11 +312,9 @@ const struct conf_type conf_type_password = { .parse = password_parse, .secret =
 void conf_password_text(const struct conf_password *p, char buf[CONF_PASSWORD_TEXT])
 {
 	int n = snprintf(buf, CONF_PASSWORD_TEXT, PBKDF2_SHA256 "%u:", (unsigned)p->iterations);
-	for (unsigned i = 0; i < sizeof(p->salt); i++)
-		n += snprintf(buf + n, CONF_PASSWORD_TEXT - (size_t)n, "%02x", p->salt[i]);
-	n += snprintf(buf + n, CONF_PASSWORD_TEXT - (size_t)n, ":");
-	for (unsigned i = 0; i < sizeof(p->hash); i++)
-		n += snprintf(buf + n, CONF_PASSWORD_TEXT - (size_t)n, "%02x", p->hash[i]);
+	char *end = conf_hex_text(p->salt, sizeof(p->salt), buf + n);
+	*end++ = ':';
+	conf_hex_text(p->hash, sizeof(p->hash), end);
 }
 
 /* ---- sections ---- */

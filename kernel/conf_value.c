@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The values of tern.conf and of console commands: numbers, sizes, MAC and IP addresses. Pure. See conf.h. */
 #include "kernel/conf.h"
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -87,6 +88,14 @@ int conf_parse_hex(const char *s, uint8_t *bytes, size_t n)
 	for (size_t i = 0; i < n; i++)
 		bytes[i] = (uint8_t)(hex_digit(s[2 * i]) << 4 | hex_digit(s[2 * i + 1]));
 	return 0;
+}
+
+char *conf_hex_text(const uint8_t *bytes, size_t n, char *s)
+{
+	*s = '\0';
+	for (size_t i = 0; i < n; i++)
+		s += snprintf(s, 3, "%02x", bytes[i]);
+	return s;
 }
 
 int conf_parse_mac(const char *s, uint8_t mac[6])

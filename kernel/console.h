@@ -11,7 +11,8 @@
 #include "kernel/log.h"
 #include "kernel/out.h"
 
-#define CON_OPTS 8
+#define CON_OPTS          8
+#define CONSOLE_LEAVE_KEY 0x1d /* Ctrl-]: ends a command that reads all keys */
 struct con {
 	bool json;
 	bool raw; /* the command reads all keys: ^C does not end output that waits, it is a key like any other */

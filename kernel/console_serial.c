@@ -33,8 +33,7 @@ static bool (*password_ok)(const char *typed); /* (c) NULL: there is no password
 static bool locked;                            /* lock: it has to be typed; the console's task alone unlocks */
 static uint64_t key_ns;                        /* the console's task: when a key was typed last */
 #define IDLE_NS    (600 * NS_PER_SEC)
-#define LEAVE_KEY  0x1d /* Ctrl-], which ends a command that reads all keys */
-#define TRIES_FREE 3    /* wrong words before each costs time */
+#define TRIES_FREE 3 /* wrong words before each costs time */
 
 #define CHUNK 512 /* bytes of a command's output between two looks at the line */
 
@@ -200,7 +199,7 @@ static int serial_getc(struct con *c unused, uint64_t deadline_ns)
 	while (ch == -EIO); /* something was lost: the prompt's matter */
 	if (ch >= 0)
 		key_ns = time_ns();
-	return is_idle() ? LEAVE_KEY : ch; /* and the prompt locks */
+	return is_idle() ? CONSOLE_LEAVE_KEY : ch; /* and the prompt locks */
 }
 
 static bool serial_ready(struct con *c unused) { return uart_ready(); }
@@ -269,8 +268,8 @@ static void log_in(void)
 {
 	static unsigned wrong; /* in a row */
 	char word[CONSOLE_PASSWORD_MAX + 1];
-	bool ok = read_password(word) && password_ok(word);
-	bool empty = !word[0];
+	unsigned n = read_password(word);
+	bool ok = n && password_ok(word);
 	wipe(word, sizeof(word));
 	if (ok) {
 		uint64_t flags = spin_lock_irqsave(&lock);
@@ -280,7 +279,7 @@ static void log_in(void)
 			log_warn("console: a wrong password was typed %u times", wrong);
 		wrong = 0;
 		key_ns = time_ns();
-	} else if (!empty) {
+	} else if (n) {
 		log_info("console: a wrong password");
 		if (++wrong > TRIES_FREE)
 			task_sleep_until(time_ns() + MIN(wrong - TRIES_FREE, 10U) * NS_PER_SEC);

@@ -51,8 +51,9 @@ int bridge_create(struct bridge **b, const char *name, bool for_vms) must_check;
 struct bridge *bridge_find(const char *name, struct why *w);
 struct bridge *bridge_get(unsigned i); /* the i-th of all, NULL past the end */
 /*
- * An IPv4 address of this host or of a peer: guests' packets from it, and ARP that claims or probes it, are dropped.
- * Any task.
+ * An IPv4 address of this host or of a peer, in network order (0: none): guests' packets from it, and ARP that claims
+ * or probes it, are dropped. gateway: a router's to this host, which a guest may be that is allowed to be a router. Any
+ * task.
  */
 void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway);
 /* The one that this host probes now, in network order, 0: none. A guest that hears the probe may not claim it. */

@@ -27,20 +27,22 @@ void net_core_assert(void);
 #define MEM_ALIGNMENT  8
 #define MEM_SIZE       ((4096 << NET_HEAP_ORDER) - 4096)
 extern void *net_heap;
-#define LWIP_RAM_HEAP_POINTER         net_heap
-#define NETBUF_COUNT                  1536 /* of 2 KiB */
-#define PBUF_POOL_SIZE                16   /* lwIP's own use */
-#define LWIP_SUPPORT_CUSTOM_PBUF      1
-#define MEMP_NUM_PBUF                 256
-#define MEMP_NUM_RAW_PCB              8
-#define MEMP_NUM_UDP_PCB              8
-#define MEMP_NUM_TCP_PCB              48
-#define MEMP_NUM_TCP_PCB_LISTEN       8
-#define MEMP_NUM_TCP_SEG              4096
-#define MEMP_NUM_ARP_QUEUE            32
-#define ARP_TABLE_SIZE                64
-#define ARP_QUEUEING                  1
-#define ETHARP_SUPPORT_STATIC_ENTRIES 1 /* net_neighbour_keep */
+#define LWIP_RAM_HEAP_POINTER    net_heap
+#define NETBUF_COUNT             1536 /* of 2 KiB */
+#define PBUF_POOL_SIZE           16   /* lwIP's own use */
+#define LWIP_SUPPORT_CUSTOM_PBUF 1
+#define MEMP_NUM_PBUF            256
+#define MEMP_NUM_RAW_PCB         8
+#define MEMP_NUM_UDP_PCB         8
+#define MEMP_NUM_TCP_PCB         48
+#define MEMP_NUM_TCP_PCB_LISTEN  8
+#define MEMP_NUM_TCP_SEG         4096
+#define MEMP_NUM_ARP_QUEUE       32
+#define ARP_TABLE_SIZE           64
+#define ARP_QUEUEING             1
+
+/* netif_neighbour_keep */
+#define ETHARP_SUPPORT_STATIC_ENTRIES 1
 
 /* IP. */
 #define LWIP_IPV4                1

@@ -226,9 +226,8 @@ static void net_add(struct conf_reader *r, struct net_conf *conf, const struct i
 {
 	for (unsigned i = 0; i < conf->nnets; i++) {
 		const struct if_conf *o = &conf->net[i];
-		uint32_t mask = conf_net_mask(o->address) & conf_net_mask(n->address);
-		if (mask && conf_net_mask(o->address) == conf_net_mask(n->address) &&
-		    !((o->address.ip ^ n->address.ip) & mask))
+		uint32_t mask = conf_net_mask(n->address);
+		if (mask && mask == conf_net_mask(o->address) && !((o->address.ip ^ n->address.ip) & mask))
 			conf_wrong(r, "address",
 				   "%s is in the same subnet, and what is there is reached by only one of them",
 				   o->name);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The `peer` commands: the other hosts of tern.conf, and what a connection with each has last shown (trust.h). */
 #include "kernel/base/ip4.h"
+#include "kernel/conf.h"
 #include "kernel/console.h"
 #include "kernel/random.h"
 #include "kernel/time.h"
@@ -43,8 +44,7 @@ static int peer_key(struct con *c, int argc unused, char **argv unused)
 			"this CPU has no random numbers (RDSEED, RDRAND), so a key made here could be guessed. Make it "
 			"elsewhere: openssl rand -hex 32");
 	random_bytes(key, sizeof(key));
-	for (unsigned i = 0; i < NET_KEY_LEN; i++)
-		sniprintf(text + 2 * i, 3, "%02x", key[i]);
+	conf_hex_text(key, sizeof(key), text);
 	/* Not with --json: what a script keeps is read by others. */
 	out_text(c, "key = %s\nThis line goes into both hosts' tern.conf, each one's [peer] section for the other.\n",
 		 text);

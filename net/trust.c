@@ -337,13 +337,10 @@ static int proves(const uint8_t *proof, const uint8_t *msg, size_t len)
 	const struct net_peer *p = net_peers(&n);
 	for (unsigned i = 0; i < 2 * n; i++) {
 		uint8_t mac[TLS_SECRET];
-		unsigned differs = 0;
 		if (!key_number(&p[i / 2], i % 2) || memcmp(known[i / 2].name[i % 2], proof, NAME_LEN))
 			continue;
 		prove(known[i / 2].frame[i % 2], msg, len, mac);
-		for (unsigned b = 0; b < PROOF - NAME_LEN; b++) /* in as much time, wherever it differs */
-			differs |= mac[b] ^ proof[NAME_LEN + b];
-		return differs ? -EBADMSG : 1;
+		return secret_equal(mac, proof + NAME_LEN, PROOF - NAME_LEN) ? 1 : -EBADMSG;
 	}
 	return 0;
 }

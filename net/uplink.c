@@ -37,6 +37,13 @@ static struct uplink_net *net_of(const struct uplink *u, unsigned vlan)
 	return NULL;
 }
 
+/* The VLAN of a frame that begins with head: 0, none. */
+static unsigned vlan_of(const struct frame *f, const uint8_t head[ETH_HLEN + ETH_TAG_LEN])
+{
+	bool tagged = f->len >= ETH_HLEN + ETH_TAG_LEN && get_be16(head + ETH_TYPE) == ETHERTYPE_CTAG;
+	return tagged ? get_be16(head + ETH_HLEN) & TAG_VID : 0;
+}
+
 static void received(void *arg, struct frame *f)
 {
 	struct leg *l = arg;
@@ -45,9 +52,7 @@ static void received(void *arg, struct frame *f)
 	struct frame plain;
 	if (l != active(u) || frame_copy_out(f, 0, head, sizeof(head)) < ETH_HLEN)
 		return;
-	bool tagged = get_be16(head + ETH_TYPE) == ETHERTYPE_CTAG && f->len >= sizeof(head);
-	unsigned vlan = tagged ? get_be16(head + ETH_HLEN) & TAG_VID : 0;
-	struct uplink_net *n = net_of(u, vlan);
+	struct uplink_net *n = net_of(u, vlan_of(f, head));
 	if (!n && (!(n = net_of(u, 0)) || !n->takes_tags))
 		return;
 	if (n->vlan) {
@@ -65,10 +70,9 @@ static void received(void *arg, struct frame *f)
 static bool is_for_other(const struct uplink_net *n, const struct frame *f)
 {
 	uint8_t head[ETH_HLEN + ETH_TAG_LEN];
-	if (n->u->nnets < 2 || frame_copy_out(f, 0, head, sizeof(head)) < sizeof(head) ||
-	    get_be16(head + ETH_TYPE) != ETHERTYPE_CTAG)
+	if (n->u->nnets < 2 || frame_copy_out(f, 0, head, sizeof(head)) < sizeof(head))
 		return false;
-	const struct uplink_net *to = net_of(n->u, get_be16(head + ETH_HLEN) & TAG_VID);
+	const struct uplink_net *to = net_of(n->u, vlan_of(f, head));
 	return to && to != n;
 }
 
@@ -95,11 +99,10 @@ unsigned uplink_room(const struct uplink_net *n)
 
 /* ---- links ---- */
 
-/* A card's link changed. Interrupt context. */
+/* A card's link changed. Interrupt context; of two on different CPUs the later one sees both. */
 static void link_changed(void *arg, bool up)
 {
-	static struct spinlock lock =
-		SPINLOCK_INIT("link"); /* cards interrupt different CPUs: the later one sees both */
+	static struct spinlock lock = SPINLOCK_INIT("link");
 	struct leg *l = arg;
 	struct uplink *u = l->u;
 	uint64_t flags = spin_lock_irqsave(&lock);

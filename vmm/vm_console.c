@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEAVE_KEY  0x1d /* Ctrl-] */
 #define PENDING    1024 /* bytes typed that the guest has not taken yet */
 #define KEYS_MAX   64   /* between two looks at the guest's output */
 #define CHUNK      256  /* bytes copied out of the ring at a time */
@@ -182,7 +181,7 @@ static bool session_keys(struct session *s, uint64_t deadline_ns)
 		int ch = s->c->getc(s->c, deadline_ns);
 		if (ch == -ETIMEDOUT)
 			return true;
-		if (ch < 0 || ch == LEAVE_KEY)
+		if (ch < 0 || ch == CONSOLE_LEAVE_KEY)
 			return false;
 		if (s->npending < PENDING)
 			s->pending[s->npending++] = (uint8_t)ch;

@@ -76,11 +76,11 @@ static struct vm *vm_new_at(int host, enum vm_state state)
 	return vm;
 }
 
-static void ask(struct shout *s, struct who *q, const struct vm *vm, uint32_t flags)
+static void ask(struct shout *s, struct who *q, const struct vm *vm)
 {
 	ON_HOST(A)
 	{
-		*q = probe_question(&vm->cfg, flags);
+		*q = probe_question(&vm->cfg, WHO_STARTING);
 		shout_begin(s, q);
 		shout_end(s);
 	}
@@ -100,11 +100,11 @@ static void test_who_has_it_answers(void **state unused)
 	struct vm *vm = vm_new_at(A, VM_STOPPED);
 	struct shout s;
 	struct who q;
-	ask(&s, &q, vm, WHO_STARTING);
+	ask(&s, &q, vm);
 	assert_false(s.heard);
 	vm_new_at(B, VM_RUNNING);
 	for (unsigned i = 1; i <= 2; i++) { /* a second question is one more */
-		ask(&s, &q, vm, WHO_STARTING);
+		ask(&s, &q, vm);
 		assert_true(s.heard);
 		assert_string_equal(s.host, "b");
 		assert_int_equal(answers, i);
@@ -119,7 +119,7 @@ static void test_repeated(void **state unused)
 	struct shout s;
 	struct who q;
 	vm_new_at(B, VM_RUNNING);
-	ask(&s, &q, vm, WHO_STARTING);
+	ask(&s, &q, vm);
 	assert_int_equal(answers, 1);
 	before = question;
 	hear_at(B, C, &before);
@@ -138,7 +138,7 @@ static void test_repeated(void **state unused)
 	hear_at(B, C, &before);
 	assert_int_equal(answers, 1);
 	vm = vm_new_at(A, VM_STOPPED);
-	ask(&s, &q, vm, WHO_STARTING); /* the boot after it is heard */
+	ask(&s, &q, vm); /* the boot after it is heard */
 	assert_true(s.heard);
 }
 
@@ -148,11 +148,11 @@ static void test_repeated_question_takes_no_lease(void **state unused)
 	struct vm *vm = vm_new_at(A, VM_STOPPED), *other = vm_new_at(B, VM_STOPPED);
 	struct shout s;
 	struct who q;
-	ask(&s, &q, vm, WHO_STARTING);
+	ask(&s, &q, vm);
 	__atomic_store_n(&other->lease, VM_LEASE_ASKING, __ATOMIC_SEQ_CST);
 	hear_at(B, C, &question);
 	assert_int_equal(other->lease, VM_LEASE_ASKING);
-	ask(&s, &q, vm, WHO_STARTING);
+	ask(&s, &q, vm);
 	assert_int_equal(other->lease, VM_LEASE_YIELDED);
 }
 

@@ -12,8 +12,7 @@
 #include "vmm/migrate/records.h"
 
 /* Limits. An idle link that is cut for 5 s must survive TCP's back-off: hence 15 s while the guest runs. */
-#define MIG_CONNECT_NS \
-	(10 * NS_PER_SEC) /* TCP, in half of it, and the TLS handshake, which a slow host takes seconds for */
+#define MIG_CONNECT_NS     (10 * NS_PER_SEC) /* TCP, in half of it, and the TLS handshake */
 #define MIG_SETUP_NS       (10 * NS_PER_SEC) /* for one answer before the passes */
 #define MIG_GREETING_NS    (10 * NS_PER_SEC) /* from connecting to the first record after the greeting */
 #define MIG_IDLE_NS        (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */

@@ -136,11 +136,11 @@ static bool hear(uint64_t nonce, const struct hello *h)
 static bool is_new(struct incarnation asker, uint64_t nonce)
 {
 	struct migrate_host *me = migrate_this_host();
-	unsigned i = 0;
 	uint64_t flags = spin_lock_irqsave(&lock);
-	while (i < MIN(me->naskers, SHOUT_ASKERS) && !incarnation_equal(me->askers[i].inc, asker))
+	unsigned i = 0, n = MIN(me->naskers, SHOUT_ASKERS);
+	while (i < n && !incarnation_equal(me->askers[i].inc, asker))
 		i++;
-	bool known = i < MIN(me->naskers, SHOUT_ASKERS), later = !known || nonce > me->askers[i].nonce;
+	bool known = i < n, later = !known || nonce > me->askers[i].nonce;
 	if (!known)
 		i = me->naskers++ % SHOUT_ASKERS; /* the oldest gives way */
 	if (later) {
