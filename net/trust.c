@@ -345,13 +345,14 @@ static int proves(const uint8_t *proof, const uint8_t *msg, size_t len)
 	return 0;
 }
 
-bool trust_check(const uint8_t *msg, size_t *len)
+enum trust_word trust_check(const uint8_t *msg, size_t *len)
 {
 	size_t proofs = *len ? msg[*len - 1] : 0, body = *len - 1 - proofs * PROOF;
 	int proved = 0; /* whoever sends a wrong one costs one sum, not as many as there is room for */
 	for (size_t i = 0; proofs * PROOF < *len && i < proofs && !proved; i++)
 		proved = proves(msg + body + i * PROOF, msg, body);
-	if (proved > 0)
-		*len = body;
-	return proved > 0 || believes_all;
+	if (proved <= 0)
+		return believes_all ? TRUST_UNPROVED : TRUST_DENIED;
+	*len = body;
+	return TRUST_PROVED;
 }

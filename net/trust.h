@@ -44,12 +44,16 @@ int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w) must_ch
  * behind the len bytes of msg, as far as size has room. Returns their length with it.
  */
 size_t trust_sign(uint8_t *msg, size_t len, size_t size);
+enum trust_word {
+	TRUST_DENIED,   /* nobody who has a key with this host has said it: do nothing */
+	TRUST_UNPROVED, /* anybody may have, and the file believes all: there is no key, or a peer is insecure = yes */
+	TRUST_PROVED,   /* one of those who have a key with this host has said it once */
+};
 /*
- * Has one of those who have a key with this host said msg? *len becomes what it was before trust_sign. Hosts that have
- * no key at all, and those with a peer that is insecure = yes, believe anybody. It may be a repetition: what is asked
+ * Who has said msg? *len becomes what it was before trust_sign if that is proved. It may be a repetition: what is asked
  * and answered needs a nonce.
  */
-bool trust_check(const uint8_t *msg, size_t *len);
+enum trust_word trust_check(const uint8_t *msg, size_t *len);
 /* Does tern.conf say that all goes in clear to that host? */
 bool trust_is_insecure(uint32_t ip);
 /* Of streams that the two above made: by a key, not by the file's word alone. */

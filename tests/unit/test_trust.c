@@ -278,25 +278,25 @@ static void test_frames(void **state unused)
 	size_t len = trust_sign(msg, text, sizeof(msg)), n = len;
 	assert_int_equal(len, text + 2 * 24 + 1);
 	on_server = true; /* it has the second key alone */
-	assert_true(trust_check(msg, &n));
+	assert_int_equal(trust_check(msg, &n), TRUST_PROVED);
 	assert_int_equal(n, text);
 	for (size_t i = 0; i < len; i++) {
 		bool others = i >= text && i < text + 24; /* the proof for somebody else */
 		memcpy(copy, msg, len);
 		copy[i] ^= 1;
 		n = len;
-		assert_int_equal(trust_check(copy, &n), others);
+		assert_int_equal(trust_check(copy, &n), others ? TRUST_PROVED : TRUST_DENIED);
 		n = i; /* cut */
-		assert_false(trust_check(msg, &n));
+		assert_int_equal(trust_check(msg, &n), TRUST_DENIED);
 		assert_int_equal(n, i);
 	}
 	memcpy(copy, msg, len);
 	copy[len] = 0;
 	n = len + 1;
-	assert_false(trust_check(copy, &n));
+	assert_int_equal(trust_check(copy, &n), TRUST_DENIED);
 	memset(copy, 0xff, sizeof(copy));
 	n = sizeof(copy);
-	assert_false(trust_check(copy, &n));
+	assert_int_equal(trust_check(copy, &n), TRUST_DENIED);
 	on_server = false;
 	assert_int_equal(trust_sign(msg, text, text + 24), text); /* no room: no proof, nothing written behind it */
 	assert_int_equal(trust_sign(msg, text, text + 25), text + 25);
@@ -304,12 +304,15 @@ static void test_frames(void **state unused)
 	setup(0, 0); /* no key at all: as in release 0.3 */
 	n = text;
 	assert_int_equal(trust_sign(msg, text, sizeof(msg)), text);
-	assert_true(trust_check(msg, &n) && n == text);
+	assert_int_equal(trust_check(msg, &n), TRUST_UNPROVED);
+	assert_int_equal(n, text);
 	setup(1, 0);
-	assert_false(trust_check(msg, &n));
+	assert_int_equal(trust_check(msg, &n), TRUST_DENIED);
 	peers[1].insecure = 1;
 	assert_int_equal(trust_init(), 0);
-	assert_true(trust_check(msg, &n) && n == text);
+	n = text;
+	assert_int_equal(trust_check(msg, &n), TRUST_UNPROVED);
+	assert_int_equal(n, text);
 }
 
 int main(void)

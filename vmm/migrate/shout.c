@@ -2,8 +2,9 @@
 /*
  * WHO as a frame (shout.h). The payload is a nonce (8 bytes), then records as on a connection, without a key: HELLO,
  * IDENT and WHO or HAVE, so that versions and bounds are those of wire.c; then proofs that a peer said so
- * (net/trust.h). Records go through a stream over memory. The nonces of an incarnation's questions rise, so that who
- * recorded one and repeats it is not heard.
+ * (net/trust.h). Records go through a stream over memory. The nonces of an incarnation's questions rise, and those that
+ * were heard last are kept (an anti-replay window, as RFC 4303 3.4.3 has one), so that who recorded a proved question
+ * and repeats it is not heard.
  */
 #include "vmm/migrate/shout.h"
 #include "kernel/random.h"
@@ -16,7 +17,8 @@
 #include <string.h>
 
 #define WAIT_NS   (200 * NS_PER_MS)
-#define ANSWER_NS (10 * NS_PER_MS) /* between two answers of this host: a flood of questions costs no more */
+#define ANSWER_NS (10 * NS_PER_MS) /* an answer to who has proved nothing, on average: a flood costs no more */
+#define ANSWERS   32               /* of those at once: a host that starts asks for all its VMs */
 #define NONCE     8
 
 static struct spinlock lock = SPINLOCK_INIT("shout");
@@ -133,36 +135,48 @@ static bool hear(uint64_t nonce, const struct hello *h)
 
 /* ---- answering: in a card's task ---- */
 
+/*
+ * Is this proved question no repetition? Questions of several VMs may overtake each other, on one network or by
+ * another: what is above the lowest of those kept, and none of them, is new.
+ */
 static bool is_new(struct incarnation asker, uint64_t nonce)
 {
 	struct migrate_host *me = migrate_this_host();
-	uint64_t flags = spin_lock_irqsave(&lock);
+	uint64_t flags = spin_lock_irqsave(&lock), *lowest;
 	unsigned i = 0, n = MIN(me->naskers, SHOUT_ASKERS);
+	bool heard = false;
 	while (i < n && !incarnation_equal(me->askers[i].inc, asker))
 		i++;
-	bool known = i < n, later = !known || nonce > me->askers[i].nonce;
-	if (!known)
+	if (i == n) {
 		i = me->naskers++ % SHOUT_ASKERS; /* the oldest gives way */
-	if (later) {
+		memset(&me->askers[i], 0, sizeof(me->askers[i]));
 		me->askers[i].inc = asker;
-		me->askers[i].nonce = nonce;
 	}
+	lowest = me->askers[i].nonces;
+	for (unsigned k = 0; k < SHOUT_HEARD; k++) {
+		uint64_t *had = &me->askers[i].nonces[k];
+		heard |= *had == nonce;
+		lowest = *had < *lowest ? had : lowest;
+	}
+	bool later = !heard && nonce > *lowest;
+	if (later)
+		*lowest = nonce;
 	spin_unlock_irqrestore(&lock, flags);
 	return later;
 }
 
 static bool may_answer(void)
 {
-	static uint64_t last_ns; /* [lock] */
-	uint64_t flags = spin_lock_irqsave(&lock), now = time_ns();
-	bool ok = now - last_ns >= ANSWER_NS;
+	static uint64_t full_ns; /* [lock] when all of ANSWERS may be given again (GCRA, ITU-T I.371) */
+	uint64_t flags = spin_lock_irqsave(&lock), now = time_ns(), from = MAX(full_ns, now);
+	bool ok = from - now <= (ANSWERS - 1) * ANSWER_NS;
 	if (ok)
-		last_ns = now;
+		full_ns = from + ANSWER_NS;
 	spin_unlock_irqrestore(&lock, flags);
 	return ok;
 }
 
-static void answer(const struct hostframe_from *from, uint64_t nonce, struct wire_rx *rx)
+static void answer(const struct hostframe_from *from, enum trust_word word, uint64_t nonce, struct wire_rx *rx)
 {
 	struct buffer b;
 	struct have_answer a;
@@ -172,12 +186,12 @@ static void answer(const struct hostframe_from *from, uint64_t nonce, struct wir
 	memset(&q.id, 0,
 	       sizeof(q.id)); /* "it is here" is all that a frame can say, whatever is remembered of attempts */
 	probe_local(&q, &a);
-	if (a.have == HAVE_HERE && may_answer() && !frame_build(&b, nonce, put_have, &a))
+	if (a.have == HAVE_HERE && (word == TRUST_PROVED || may_answer()) && !frame_build(&b, nonce, put_have, &a))
 		hostframe_reply(from, b.p, b.len);
 }
 
 /* The records of a frame: a question is answered, an answer goes to who shouted. */
-static void read_records(const struct hostframe_from *from, uint64_t nonce, struct wire_rx *rx)
+static void read_records(const struct hostframe_from *from, enum trust_word word, uint64_t nonce, struct wire_rx *rx)
 {
 	struct hello h;
 	struct have_answer a;
@@ -185,24 +199,28 @@ static void read_records(const struct hostframe_from *from, uint64_t nonce, stru
 		return;
 	if (wire_recv(rx, TIME_NEVER, NS_PER_SEC, NULL))
 		return;
-	bool asks = rx->type == WIRE_WHO && is_new(h.inc, nonce);
+	/* What anybody may have said counts each time: a host in clear draws its nonces at random (release 0.3). */
+	bool asks = rx->type == WIRE_WHO && (word == TRUST_UNPROVED || is_new(h.inc, nonce));
 	bool answers = rx->type == WIRE_HAVE && have_parse(rx, &a) && a.have == HAVE_HERE && hear(nonce, &h);
 	if (asks || answers)
 		probe_greeted(&h, "on the network of the VMs");
 	if (asks)
-		answer(from, nonce, rx);
+		answer(from, word, nonce, rx);
 }
 
 static void received(const struct hostframe_from *from, const uint8_t *payload, size_t len)
 {
 	struct buffer b;
 	struct wire_rx rx;
-	if (len <= NONCE || len > sizeof(b.p) || !trust_check(payload, &len) || len <= NONCE)
+	if (len <= NONCE || len > sizeof(b.p))
+		return;
+	enum trust_word word = trust_check(payload, &len);
+	if (word == TRUST_DENIED || len <= NONCE)
 		return; /* before anything else is done for whoever is on that wire */
 	b = (struct buffer){ .s.ops = &buffer_ops, .len = len - NONCE };
 	memcpy(b.p, payload + NONCE, len - NONCE);
 	if (!wire_rx_init(&rx, &b.s))
-		read_records(from, get_le64(payload), &rx);
+		read_records(from, word, get_le64(payload), &rx);
 	wire_rx_fini(&rx);
 }
 

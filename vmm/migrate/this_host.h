@@ -12,6 +12,7 @@
 
 #define GREETINGS_MAX 16
 #define SHOUT_ASKERS  64
+#define SHOUT_HEARD   16
 
 /* (c) const once the first VM may start  [a] atomic  [t] table_lock  [r] records_lock  [d] departed_lock */
 struct migrate_host {
@@ -38,7 +39,7 @@ struct migrate_host {
 
 	struct { /* shout.c's, under its lock */
 		struct incarnation inc;
-		uint64_t nonce; /* of the last question heard of that incarnation */
+		uint64_t nonces[SHOUT_HEARD]; /* the highest of its questions that were heard */
 	} askers[SHOUT_ASKERS];
 	unsigned naskers; /* so many there were */
 
