@@ -67,7 +67,7 @@ struct netif *net_route_src(const struct ip4_addr *src, const struct ip4_addr *d
 #define LWIP_DNS                           0
 #define LWIP_NETIF_LOOPBACK                1
 #define LWIP_HAVE_LOOPIF                   0
-#define LWIP_NETIF_STATUS_CALLBACK         1
+#define LWIP_NETIF_EXT_STATUS_CALLBACK     1
 #define LWIP_NETIF_LINK_CALLBACK           0
 #define LWIP_CHECKSUM_CTRL_PER_NETIF       1 /* netif.c leaves TCP's to the NIC or the bridge */
 

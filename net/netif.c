@@ -241,21 +241,24 @@ static int port_send(void *arg, const struct frame *f)
 
 /* ---- setting up ---- */
 
-static void status_changed(struct netif *n)
+/* By DHCP, or on its probes' word. */
+static void status_changed(struct netif *n, netif_nsc_reason_t reason, const netif_ext_callback_args_t *args unused)
 {
 	struct net_if *i = if_of(n);
 	char text[24] = "";
+	if (!(reason & (LWIP_NSC_STATUS_CHANGED | LWIP_NSC_IPV4_SETTINGS_CHANGED)))
+		return;
 	if (netif_is_up(n) && !ip4_addr_isany(netif_ip4_addr(n))) {
 		const ip4_addr_t *a = netif_ip4_addr(n);
 		sniprintf(text, sizeof(text), "%u.%u.%u.%u/%u", ip4_addr1(a), ip4_addr2(a), ip4_addr3(a), ip4_addr4(a),
 			  popcount64(ip4_addr_get_u32(netif_ip4_netmask(n))));
 	}
+	bridge_guard_ip4(i->bridge, netif_ip4_gw(n)->addr, true); /* DHCP's are known only now */
 	if (strcmp(text, i->text) == 0)
 		return;
 	addr_if_set_text(i, text);
 	if (text[0])
-		bridge_guard_ip4(i->bridge, netif_ip4_addr(n)->addr, false); /* DHCP's is known only now */
-	bridge_guard_ip4(i->bridge, netif_ip4_gw(n)->addr, true);
+		bridge_guard_ip4(i->bridge, netif_ip4_addr(n)->addr, false);
 	bool again = i->addr.state == NET_ADDR_CONFLICT;
 	if (text[0])
 		log_printf(again ? LOG_WARN : LOG_INFO, "net: %s: %s%s%s", i->name, text, i->dhcp ? " from DHCP" : "",
@@ -280,6 +283,8 @@ static err_t netif_setup(struct netif *n)
 	return ERR_OK;
 }
 
+static netif_ext_callback_t watch; /* core lock */
+
 int netif_attach(struct net_if *i)
 {
 	i->ip_port = (struct bridge_port){
@@ -292,9 +297,10 @@ int netif_attach(struct net_if *i)
 	if (err)
 		return err_trace(err);
 	NET_CORE_LOCK();
+	if (!netif_list) /* it is told of all */
+		netif_add_ext_callback(&watch, status_changed);
 	bool ok = netif_add(&i->netif, NULL, NULL, NULL, NULL, netif_setup, tcpip_input) != NULL;
 	if (ok) {
-		netif_set_status_callback(&i->netif, status_changed);
 		if (!netif_default || (i->uses & ~netif_net(netif_default)->uses & NET_USE_MANAGEMENT))
 			netif_set_default(&i->netif);
 		netif_set_up(&i->netif);

@@ -87,10 +87,24 @@ static void set_error(struct tcp_stream *t, int err)
 	spin_unlock_irqrestore(&t->lock, flags);
 }
 
+/*
+ * The connection that proved where its peer is ends here, whoever still holds the stream: from now on ARP says it
+ * again, for a peer that comes back may have another MAC. Core lock held.
+ */
+static struct tcp_pcb *take_pcb(struct tcp_stream *t)
+{
+	struct tcp_pcb *pcb = t->pcb;
+	t->pcb = NULL;
+	if (t->neighbour)
+		netif_neighbour_drop(t->s.ip);
+	t->neighbour = false;
+	return pcb;
+}
+
 static void on_error(void *arg, err_t err)
 {
 	struct tcp_stream *t = arg;
-	t->pcb = NULL;
+	(void)take_pcb(t);
 	set_error(t, tcp_stream_errno(err, !t->connected));
 }
 
@@ -179,8 +193,7 @@ static void free_chain(struct pbuf *p)
 /* Core lock held. Reset the connection, now. */
 static void drop_pcb(struct tcp_stream *t)
 {
-	struct tcp_pcb *pcb = t->pcb;
-	t->pcb = NULL;
+	struct tcp_pcb *pcb = take_pcb(t);
 	if (pcb) {
 		detach(pcb);
 		tcp_abort(pcb);
@@ -213,9 +226,10 @@ void stream_tcp_trust(struct stream *s)
 	NET_CORE_LOCK();
 	widen(tcp_of(s));
 	tcp_of(s)->unproved = false;
-	if (tcp_of(s)->pcb)
+	if (tcp_of(s)->pcb) {
 		tcp_setprio(tcp_of(s)->pcb, TCP_PRIO_MAX);
-	tcp_of(s)->neighbour = netif_neighbour_keep(s->ip);
+		tcp_of(s)->neighbour = netif_neighbour_keep(s->ip);
+	}
 	NET_CORE_UNLOCK();
 }
 
@@ -244,20 +258,17 @@ static void tcp_stream_close(struct stream *s)
 	struct tcp_stream *t = tcp_of(s);
 	NET_CORE_LOCK();
 	if (t->pcb && !t->err && !t->s.err && !t->rx && !t->cur) {
-		struct tcp_pcb *pcb = t->pcb;
 		give_credit(t);
 		widen(t); /* lwIP resets a connection whose window is not all open: data may be unread */
+		struct tcp_pcb *pcb = take_pcb(t);
 		detach(pcb);
 		tcp_poll(pcb, on_linger, t->unproved ? LINGER_UNPROVED : LINGER_TICKS);
 		if (t->unproved)
 			tcp_setprio(pcb, TCP_PRIO_MIN);
-		t->pcb = NULL;
 		if (tcp_close(pcb) != ERR_OK)
 			tcp_abort(pcb);
 	}
 	drop_pcb(t);
-	if (t->neighbour)
-		netif_neighbour_drop(s->ip);
 	NET_CORE_UNLOCK();
 	free_chain(t->cur);
 	free_chain(t->rx);

@@ -21,6 +21,7 @@ import threading
 import time
 
 BRIDGE = "br0"
+CLIENT_MAC = "52:54:00:77:ff:01"
 CLIENT_ADDRESS = "10.77.0.1"
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 ETH_P_ARP, ETH_P_RARP = 0x0806, 0x8035
@@ -88,7 +89,8 @@ class Switch:
     """The bridge. Taps are made by plug()."""
 
     def __init__(self):
-        sh("ip", "link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
+        # An address of its own: else it is the lowest of its ports, and the client has another one once a host is plugged in.
+        sh("ip", "link", "add", BRIDGE, "address", CLIENT_MAC, "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
         with open(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6", "w") as f:
             f.write("1")
         sh("ip", "addr", "add", CLIENT_ADDRESS + "/24", "dev", BRIDGE)
@@ -201,10 +203,6 @@ class VlanPort:
         sh("ip", "link", "del", self.device)
 
 
-def client_mac():
-    return json.loads(sh("ip", "-j", "link", "show", BRIDGE))[0]["address"]
-
-
 def mac_text(b):
     return ":".join(f"{x:02x}" for x in b)
 
@@ -220,7 +218,7 @@ def send_as(mac, count):
 
 def claim(address, told, count=20):
     """Tell the machine of the MAC `told`, and nobody else, that `address` is here (an ARP reply, RFC 826)."""
-    me, to = (bytes.fromhex(m.replace(":", "")) for m in (client_mac(), told))
+    me, to = (bytes.fromhex(m.replace(":", "")) for m in (CLIENT_MAC, told))
     ip = socket.inet_aton(address)
     frame = to + me + struct.pack("!HHHBBH", ETH_P_ARP, 1, 0x0800, 6, 4, 2) + me + ip + to + ip + bytes(18)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:

@@ -117,7 +117,7 @@ def test_address_by_dhcp(switch, tmp_path):
              files=False)
     try:
         h.start()
-        first = h.wait_warning(rf"(10\.77\.0\.9\d) is not used: conflict with the host with MAC {netns.client_mac()}", 30)[1]
+        first = h.wait_warning(rf"(10\.77\.0\.9\d) is not used: conflict with the host with MAC {netns.CLIENT_MAC}", 30)[1]
         for a in taken:
             a.remove()
         assert h.json("host")["address"] == ""

@@ -13,7 +13,7 @@ import client
 import netns
 from console import CommandError
 from host import Host, start_together
-from rig import DEMO, KEY, host_conf, vm_conf
+from rig import DEMO, KEY, host_conf, state_on, vm_conf
 
 SECRET = "PLANTED-IN-THE-GUESTS-MEMORY"
 GUEST = "10.77.0.57"
@@ -34,6 +34,26 @@ def test_no_page_on_the_wire(rig):
     assert re.match(CIPHERS, r["cipher"]), r
     assert len(wire.bytes) > 4 << 20 and SECRET.encode() not in wire.bytes and DEMO.encode() not in wire.bytes
     rig.check_after()
+
+
+def comes_back_with_another_card(dest, source):
+    """
+    The destination dies with COMMIT in its hands, and is switched on again with another card: the move is undecided, and yet the source
+    finds who is at that address now, says that it is another host, and obeys the operator.
+    """
+    dest.json("failpoint P15 crash")
+    source.json(f"migrate told to {dest.address} --detach")
+    dest.console.expect("failpoint P15", 30, 0)
+    client.until(lambda: source.json("migrate status")["migrations"][0]["phase"] == "undecided", 20, "undecided move")
+    dest.stop()
+    dest.mac = dest.macs[0] = dest.mac.replace("52:54:00:00:00", "52:54:00:00:09")
+    dest.start()
+    dest.wait_address()
+    client.until(lambda: "is another host now" in source.json("migrate status")["migrations"][0].get("error_text", ""), 30, "answer of another host")
+    assert state_on(source, "told") == "undecided"
+    source.json("vm claim told --force")
+    client.until(lambda: state_on(source, "told") == "running", 10, "claimed VM")
+    dest.json("vm forget told")  # its file has one of that name, too
 
 
 @pytest.mark.parametrize("clear", [False, True])
@@ -62,7 +82,9 @@ def test_what_is_on_the_wire(switch, clear):
         for h in hosts:
             peer, = h.json("peer list")["peers"]
             assert peer["state"] == ("INSECURE" if clear else "key agreed") and peer["cipher"] == ("" if clear else r["cipher"]), peer
-        if not clear:  # while it is spoken with, nobody on the wire changes where it is
+        if not clear:
+            comes_back_with_another_card(e, f)
+            # While a host is spoken with, nobody on the wire changes where it is.
             f.json("migrate told to e --detach")
             end = time.monotonic() + 60
             while not (r := f.json("migrate status")["migrations"][0])["over"]:
