@@ -35,8 +35,8 @@ hpa_t boot_try_alloc(uint64_t size);
 
 /* say.c: printf to the firmware's console. */
 void say_init(void);
-void say(const char *fmt, ...) printf_like(1, 2); /* and into the handoff's messages */
-bool say_nothing(void); /* tern.conf has a password for the console: only what is fatal is said */
+void say(const char *fmt, ...) printf_like(1, 2);         /* and into the handoff's messages */
+bool say_nothing(void);                                   /* tern.conf locks the console: only what is fatal is said */
 void say_console(const char *fmt, ...) printf_like(1, 2); /* only there: progress, and what the kernel says again */
 noreturn void boot_fatal(const char *fmt, ...) printf_like(1, 2); /* one sentence; a key returns to the firmware */
 

@@ -8,7 +8,7 @@
 #define MESSAGES_SIZE KIB(16)
 #define TEXT_SIZE     512
 
-bool say_nothing(void) { return boot.conf && conf_get(boot.conf, "host", "", CONF_CONSOLE_PASSWORD); }
+bool say_nothing(void) { return boot.conf && boot.conf->locks; }
 
 /* As UCS-2 with CR LF, in pieces: some firmware has small limits of its own. */
 static void console_out(const char *text)

@@ -3,6 +3,7 @@
 #include "crypto/password.h"
 #include "kernel/base/wipe.h"
 #include "kernel/console.h"
+#include "kernel/console_edit.h"
 #include "kernel/random.h"
 #include "kernel/sync.h"
 #include "kernel/task.h"
@@ -54,19 +55,17 @@ bool password_is(const struct conf_password *p, const char *typed)
 
 /* ---- making one ---- */
 
-/* A word that is not shown: its length, or -ECANCELED. */
-static int ask(struct con *c, const char *what, char word[CONSOLE_PASSWORD_MAX + 1])
+/* A word that is not shown. False: given up. */
+static bool ask(struct con *c, const char *what, struct edit_word *w)
 {
-	int n = 0, ch;
+	enum edit_result r = EDIT_NONE;
 	con_printf(c, "%s: ", what);
-	while ((ch = c->getc(c, time_ns() + KEY_NS)) >= 0 && ch != '\r' && ch != '\n' && ch >= ' ')
-		if (ch == 0x7f)
-			n -= n > 0;
-		else if (n < CONSOLE_PASSWORD_MAX)
-			word[n++] = (char)ch;
-	word[n] = '\0';
+	while (r == EDIT_NONE) {
+		int ch = c->getc(c, time_ns() + KEY_NS);
+		r = ch < 0 || ch == CONSOLE_LEAVE_KEY ? EDIT_CANCEL : edit_word_key(w, (unsigned char)ch);
+	}
 	con_printf(c, "\n");
-	return ch == '\r' || ch == '\n' ? n : -ECANCELED;
+	return r == EDIT_DONE;
 }
 
 static int make(struct con *c, const char *typed)
@@ -86,21 +85,23 @@ static int make(struct con *c, const char *typed)
 
 static int cmd_password(struct con *c, int argc unused, char **argv unused)
 {
-	char word[2][CONSOLE_PASSWORD_MAX + 1] = { "", "" };
+	struct edit_word word[2] = { { .n = 0 }, { .n = 0 } };
 	if (c->json)
 		return con_error(c, -EINVAL, "password: it asks for one, which --json cannot show");
 	c->raw = true;
-	int n = ask(c, "password", word[0]), again = n >= PASSWORD_MIN ? ask(c, "the same again", word[1]) : n;
+	bool said = ask(c, "password", &word[0]);
+	if (said && word[0].n >= PASSWORD_MIN)
+		said = ask(c, "the same again", &word[1]);
 	c->raw = false;
 	int err;
-	if (n < 0 || again < 0)
+	if (!said)
 		err = con_error(c, -ECANCELED, "password: given up");
-	else if (n < PASSWORD_MIN)
+	else if (word[0].n < PASSWORD_MIN)
 		err = con_error(c, -EINVAL, "password: at least %d characters", PASSWORD_MIN);
-	else if (strcmp(word[0], word[1]))
+	else if (strcmp(word[0].s, word[1].s))
 		err = con_error(c, -EINVAL, "password: these are not the same");
 	else
-		err = make(c, word[0]);
+		err = make(c, word[0].s);
 	wipe(word, sizeof(word));
 	return err;
 }

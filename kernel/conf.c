@@ -237,8 +237,12 @@ static void take_line(struct parse *p, const struct span *line)
 {
 	size_t i;
 
+	static const size_t locks = sizeof(CONF_CONSOLE_PASSWORD) - 1;
+
 	if (!line->len || *line->p == '#' || *line->p == ';')
 		return;
+	if (line->len >= locks && !memcmp(line->p, CONF_CONSOLE_PASSWORD, locks))
+		p->c->locks = true;
 	for (i = 0; i < line->len; i++)
 		if (((unsigned char)line->p[i] < ' ' && line->p[i] != '\t') || line->p[i] == 0x7f)
 			break;
@@ -260,6 +264,7 @@ int conf_parse(struct conf *c, const char *text, size_t len)
 	struct span line;
 
 	c->n = 0;
+	c->locks = false;
 	c->problems[0] = '\0';
 	if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
 		text += 3; /* UTF-8 byte order mark */

@@ -20,6 +20,7 @@ struct conf_entry {
 struct conf {
 	struct conf_entry e[CONF_MAX_ENTRIES];
 	unsigned n;
+	bool locks; /* a line begins with console_password, whatever else it says and whether it could be kept */
 	char problems[8192]; /* lines "tern.conf:LINE: what is wrong and what to do", in order of lines */
 };
 

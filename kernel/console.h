@@ -104,10 +104,9 @@ void console_set_name(const char *name);
 /* Text from outside a command; none while the console is locked. Any context. */
 void console_write(const char *s);
 /*
- * From now on what the console shows, log lines too, is for who has typed what ok() takes, a word of at most
- * CONSOLE_PASSWORD_MAX bytes; it is locked again after 10 minutes without a key. ok() may sleep. Before the first line.
+ * From now on what the console shows, log lines too, is for who has typed what ok() takes (edit_word_key);
+ * it is locked again after 10 minutes without a key, in which no command ran. ok() may sleep. Before the first line.
  */
-#define CONSOLE_PASSWORD_MAX 64
 void console_lock(bool (*ok)(const char *typed));
 /* time_ns() of the first prompt, 0: not yet. */
 uint64_t console_prompt_ns(void);

@@ -156,6 +156,20 @@ enum edit_result edit_key(struct edit *e, unsigned char c)
 	}
 }
 
+enum edit_result edit_word_key(struct edit_word *w, unsigned char c)
+{
+	if (c == '\r' || (c == '\n' && w->n)) /* an empty word's LF belongs to the CR before */
+		return EDIT_DONE;
+	if (c == DEL || c == '\b')
+		w->n -= w->n > 0;
+	else if (c == CTRL('u') || c == CTRL('c'))
+		w->n = 0;
+	else if (c >= ' ' && w->n < EDIT_WORD)
+		w->s[w->n++] = (char)c;
+	w->s[w->n] = '\0';
+	return c == CTRL('c') ? EDIT_CANCEL : EDIT_NONE;
+}
+
 unsigned edit_render(const struct edit *e, char out[EDIT_RENDER])
 {
 	/* The window starts so far into the line that the cursor is in the row. */

@@ -33,6 +33,14 @@ struct edit {
 	bool after_cr;
 };
 
+/* A password, which is not shown. Zeros: an empty one. */
+#define EDIT_WORD 64
+struct edit_word {
+	char s[EDIT_WORD + 1]; /* NUL-terminated; what does not fit is dropped */
+	unsigned n;
+};
+enum edit_result edit_word_key(struct edit_word *w, unsigned char c); /* EDIT_DONE, EDIT_CANCEL, EDIT_NONE */
+
 void edit_init(struct edit *e);
 void edit_begin(struct edit *e, const char *prompt); /* an empty line */
 enum edit_result edit_key(struct edit *e, unsigned char c);

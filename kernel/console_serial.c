@@ -31,7 +31,7 @@ static uint64_t prompt_ns;
 
 static bool (*password_ok)(const char *typed); /* (c) NULL: there is no password */
 static bool locked;                            /* lock: it has to be typed; the console's task alone unlocks */
-static uint64_t key_ns;                        /* the console's task: when a key was typed last */
+static uint64_t key_ns;                        /* the console's task: of the last key or the end of a command */
 #define IDLE_NS    (600 * NS_PER_SEC)
 #define TRIES_FREE 3 /* wrong words before each costs time */
 
@@ -126,6 +126,7 @@ static void release_log(void)
 /* The console as a command sees it. */
 struct serial {
 	struct con con;
+	bool idled;       /* the command was ended because nobody typed: it does not count as a key */
 	bool interrupted; /* ^C came while output waited, and the command does not know yet: its output is dropped */
 	char *held;       /* JSON that has no newline yet */
 	size_t nheld, size;
@@ -191,7 +192,7 @@ static bool serial_interrupted(struct con *c)
 
 static bool is_idle(void) { return password_ok && time_ns() - key_ns > IDLE_NS; }
 
-static int serial_getc(struct con *c unused, uint64_t deadline_ns)
+static int serial_getc(struct con *c, uint64_t deadline_ns)
 {
 	int ch;
 	do
@@ -199,7 +200,10 @@ static int serial_getc(struct con *c unused, uint64_t deadline_ns)
 	while (ch == -EIO); /* something was lost: the prompt's matter */
 	if (ch >= 0)
 		key_ns = time_ns();
-	return is_idle() ? CONSOLE_LEAVE_KEY : ch; /* and the prompt locks */
+	if (!is_idle())
+		return ch;
+	CONTAINER_OF(c, struct serial, con)->idled = true;
+	return CONSOLE_LEAVE_KEY;
 }
 
 static bool serial_ready(struct con *c unused) { return uart_ready(); }
@@ -238,10 +242,9 @@ static void lock_now(void)
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-/* A word, which is not shown; its length. The row shows the host's name. */
-static unsigned read_password(char word[CONSOLE_PASSWORD_MAX + 1])
+/* The row shows the host's name. */
+static void read_password(struct edit_word *w)
 {
-	unsigned n = 0;
 	int c;
 	uint64_t flags = spin_lock_irqsave(&lock);
 	if (last != '\n')
@@ -249,28 +252,21 @@ static unsigned read_password(char word[CONSOLE_PASSWORD_MAX + 1])
 	send(prompt, strlen(prompt) - 2);
 	send(" password: ", 11);
 	spin_unlock_irqrestore(&lock, flags);
-	while ((c = uart_getc(TIME_NEVER)) != '\r' && c != '\n') {
-		if (c == 0x7f || c == '\b')
-			n -= n > 0;
-		else if (c < ' ')
-			n = c < 0 ? n : 0; /* ^C, ^U */
-		else if (n < CONSOLE_PASSWORD_MAX)
-			word[n++] = (char)c;
-	}
-	word[n] = '\0';
+	do
+		c = uart_getc(TIME_NEVER);
+	while (c < 0 || edit_word_key(w, (unsigned char)c) != EDIT_DONE);
 	flags = spin_lock_irqsave(&lock);
 	send("\n", 1);
 	spin_unlock_irqrestore(&lock, flags);
-	return n;
 }
 
 static void log_in(void)
 {
 	static unsigned wrong; /* in a row */
-	char word[CONSOLE_PASSWORD_MAX + 1];
-	unsigned n = read_password(word);
-	bool ok = n && password_ok(word);
-	wipe(word, sizeof(word));
+	struct edit_word w = { .n = 0 };
+	read_password(&w);
+	bool typed = w.n, ok = typed && password_ok(w.s);
+	wipe(&w, sizeof(w));
 	if (ok) {
 		uint64_t flags = spin_lock_irqsave(&lock);
 		locked = false;
@@ -279,7 +275,7 @@ static void log_in(void)
 			log_warn("console: a wrong password was typed %u times", wrong);
 		wrong = 0;
 		key_ns = time_ns();
-	} else if (n) {
+	} else if (typed) {
 		log_info("console: a wrong password");
 		if (++wrong > TRIES_FREE)
 			task_sleep_until(time_ns() + MIN(wrong - TRIES_FREE, 10U) * NS_PER_SEC);
@@ -390,5 +386,8 @@ void console_task(void *arg unused)
 		if (s.nheld)
 			serial_flush(&s);
 		s.interrupted = false;
+		if (!s.idled)
+			key_ns = time_ns(); /* its result is for whoever waited for it */
+		s.idled = false;
 	}
 }

@@ -149,7 +149,7 @@ UNIT_addr := net/addr.c tests/unit/fake_kernel.c
 UNIT += aead
 UNIT_aead := $(AEAD) tests/unit/fake_kernel.c
 UNIT += password
-UNIT_password := $(addprefix kernel/,conf.c conf_value.c conf_table.c console.c console_usage.c out.c) tests/unit/fake_kernel.c
+UNIT_password := $(addprefix kernel/,conf.c console_edit.c conf_value.c conf_table.c console.c console_usage.c out.c) tests/unit/fake_kernel.c
 build/host/tests/unit/test_password.o: crypto/password.c
 $(H)/test_password: $(H)/mbedtls.a
 $(H)/test_aead: $(OPENSSL_OBJ)

@@ -119,7 +119,32 @@ static void console_password(void **state unused)
 		     "nobody logs in "
 		     "at this host's console\n");
 		assert_int_equal(h.console_password.iterations, 0);
+		assert_true(c.locks);
 	}
+}
+
+/* Who has meant to lock the console finds it locked, whatever became of the line. */
+static void console_locks(void **state unused)
+{
+	static const char *const meant[] = {
+		"[host]\nconsole_password\n",        "console_password = x\n",
+		"[host a]\nconsole_password = x\n",  "[vm a]\n\tconsole_password=x\n",
+		"[host]\nconsole_password = \1\n",   "[host]\nconsole_password: x\n",
+		"[host]\r\nconsole_password = \r\n",
+	};
+	static char text[40 * CONF_MAX_ENTRIES];
+	for (unsigned i = 0; i < ARRAY_SIZE(meant); i++) {
+		(void)conf_parse(&c, meant[i], strlen(meant[i]));
+		assert_true(c.locks);
+	}
+	for (unsigned i = 0, n = 0; i < CONF_MAX_ENTRIES; i++)
+		n += (unsigned)sprintf(text + n, "[vm v%u]\n", i);
+	strcat(text, "[host]\nconsole_password = x\n");
+	assert_int_equal(conf_parse(&c, text, strlen(text)), -EINVAL);
+	assert_true(c.locks);
+	static const char none[] = "[host]\nname = a\n#console_password = x\n; console_password\n";
+	assert_int_equal(conf_parse(&c, none, sizeof(none) - 1), 0);
+	assert_false(c.locks);
 }
 
 /* ---- [nic] ---- */
@@ -635,6 +660,7 @@ int main(void)
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(console_password, setup),
+		cmocka_unit_test_setup(console_locks, setup),
 		cmocka_unit_test_setup(nics, setup),
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
 		cmocka_unit_test_setup(networks, setup),   cmocka_unit_test_setup(bonds, setup),

@@ -76,6 +76,10 @@ static void test_make(void **state unused)
 	assert_non_null(strstr(said, "console_password = pbkdf2-sha256:200000:000102030405060708090a0b0c0d0e0f:"));
 	assert_null(strstr(said, "horse"));
 	assert_int_equal(run("correctx\x7f horse\rcorrect horse\r"), 0); /* a key taken back */
+	assert_int_equal(run("\ncorrectx\b horse\r\nwrong\x15"
+			     "correct horse\r\n"),
+			 0); /* terminals that send CR LF, and ^H */
+	assert_int_equal(run("correct horse\ncorrect horse\n"), 0);
 	assert_int_equal(run("correct horse\rcorrect hours\r"), -EINVAL);
 	assert_int_equal(run("short\r"), -EINVAL);
 	assert_int_equal(run("correct horse\r\x03"), -ECANCELED);

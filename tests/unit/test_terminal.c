@@ -14,7 +14,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define LOST "\1" /* in a script: output was lost */
+#define LOST    "\1" /* in a script: output was lost */
+#define LATER   "\2" /* so long nobody types that it is idle */
+#define IDLE_NS (601 * NS_PER_SEC)
 
 static char screen[200000];
 static size_t nscreen;
@@ -50,9 +52,15 @@ bool uart_ctrl_c(void)
 }
 int uart_getc(uint64_t deadline_ns)
 {
-	(void)deadline_ns;
+	if (deadline_ns == time_ns())
+		return -ETIMEDOUT; /* are there more? */
 	if (!*keys)
 		longjmp(script_over, 1);
+	if (*keys == *LATER) {
+		keys++;
+		fake_time_advance(IDLE_NS);
+		return -ETIMEDOUT;
+	}
 	return *keys == *LOST ? (keys++, -EIO) : *keys++;
 }
 
@@ -115,11 +123,17 @@ static int cmd_raw(struct con *c, int argc, char **argv)
 	c->raw = false;
 	return 0;
 }
+static int cmd_long(struct con *c, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	fake_time_advance(IDLE_NS);
+	con_printf(c, "its end\n");
+	return 0;
+}
 #define SUBS(fn) (const struct con_sub[]){ { "", "", "", fn, NULL, false } }, 1
 static const struct console_cmd table[] = {
-	{ "json", "", NULL, SUBS(cmd_json) },
-	{ "keys", "", NULL, SUBS(cmd_keys) },
-	{ "raw", "", NULL, SUBS(cmd_raw) },
+	{ "json", "", NULL, SUBS(cmd_json) }, { "keys", "", NULL, SUBS(cmd_keys) },
+	{ "long", "", NULL, SUBS(cmd_long) }, { "raw", "", NULL, SUBS(cmd_raw) },
 	{ "text", "", NULL, SUBS(cmd_text) },
 };
 
@@ -267,6 +281,36 @@ static void test_typed_ahead(void **state)
 	assert_null(strstr(screen, "abc"));
 }
 
+static bool is_word(const char *typed) { return !strcmp(typed, "word"); }
+
+/* Locked until the word is typed, and when nobody types any more; not while a command runs. The last test. */
+static void test_password(void **state)
+{
+	(void)state;
+	fake_time_freeze(1000 * NS_PER_SEC);
+	console_lock(is_word);
+	console_write("for nobody");
+	type("raw\r\nraw\rword\b\bxx\rworx\bd\r\ntext\rlong\rraw\r");
+	assert_null(strstr(screen, "for nobody"));
+	assert_int_equal(count("password: "), 4);
+	assert_int_equal(count("\r\nraw\r\n"), 1);
+	assert_int_equal(count("its end"), 1);
+	assert_int_equal(count("line 99"), 1);
+	assert_null(strstr(screen, "\x1b[2J"));
+	setup(NULL);
+	type("keys\r" LATER "raw\r"
+	     "word\rraw\r"); /* in a command that reads keys: it ends, and the prompt locks */
+	assert_int_equal(seen, CONSOLE_LEAVE_KEY);
+	assert_int_equal(count("\x1b[2J"), 1);
+	assert_int_equal(count("password: "), 2);
+	assert_int_equal(count("\r\nraw\r\n"), 1);
+	setup(NULL);
+	type("typed" LATER);
+	assert_int_equal(count("\x1b[2J"), 1);
+	assert_int_equal(count("password: "), 1);
+	fake_time_thaw();
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, setup)
@@ -279,6 +323,7 @@ int main(void)
 		T(test_standing_terminal),
 		T(test_loss_redraws_prompt),
 		T(test_typed_ahead),
+		T(test_password),
 	};
 	return cmocka_run_group_tests_name("terminal", tests, NULL, NULL);
 }
