@@ -21,6 +21,7 @@ struct parse {
 	bool in_section, skip; /* a section line was seen; it was wrong: its keys are dropped */
 	bool full;
 	int line;
+	struct conf_entry *section; /* the one in force */
 	char kind[sizeof(((struct conf_entry *)0)->kind)];
 	char name[sizeof(((struct conf_entry *)0)->name)];
 };
@@ -123,6 +124,13 @@ static const struct conf_entry *find(const struct conf *c, const char *kind, con
 	return NULL;
 }
 
+/* This line cannot be kept: its section is not what was written. */
+static void tear(struct parse *p)
+{
+	if (p->in_section && !p->skip)
+		p->section->torn = true;
+}
+
 /* Append an entry of the section in force; NULL if there is no room. */
 static struct conf_entry *add(struct parse *p)
 {
@@ -134,6 +142,8 @@ static struct conf_entry *add(struct parse *p)
 				     "more than %d sections and keys; this line and the rest are ignored",
 				     CONF_MAX_ENTRIES);
 		p->full = true;
+		p->c->lost_peer = true;
+		tear(p);
 		return NULL;
 	}
 	e = &p->c->e[p->c->n++];
@@ -143,6 +153,8 @@ static struct conf_entry *add(struct parse *p)
 	e->line = p->line;
 	return e;
 }
+
+static bool is_peer(const struct span *section) { return section->len >= 4 && !memcmp(section->p, "peer", 4); }
 
 /* A line that starts with '['. Until all of it is well, the keys after it belong to nobody. */
 static void take_section(struct parse *p, const struct span *line)
@@ -158,6 +170,7 @@ static void take_section(struct parse *p, const struct span *line)
 	all = trim(line->p + 1, close ? close : end);
 	if (!close || !all.len || (rest.len && *rest.p != ';' && *rest.p != '#')) {
 		conf_problem(p->c, p->line, "a section line must read " KINDS " or [vm NAME]");
+		p->c->lost_peer |= is_peer(&all);
 		return;
 	}
 	for (gap = all.p; gap < close && !is_blank(*gap); gap++)
@@ -184,16 +197,16 @@ static void take_section(struct parse *p, const struct span *line)
 		conf_problem(p->c, p->line, "the name '%.*s...' is longer than %d characters; section ignored",
 			     SHOW(name), (int)sizeof(p->name) - 1);
 	} else {
-		p->skip = false;
 		strcpy(p->kind, kinds[i].kind);
 		e = find(p->c, p->kind, p->name, "");
 		if (e)
 			conf_problem(p->c, p->line,
 				     "section [%.*s] is there already in line %d; its keys are added to that one",
 				     SHOW(all), e->line);
-		else
-			add(p);
+		p->section = e ? &p->c->e[e - p->c->e] : add(p);
+		p->skip = !p->section;
 	}
+	p->c->lost_peer |= p->skip && is_peer(&all);
 }
 
 static void take_key(struct parse *p, const struct span *line)
@@ -206,6 +219,7 @@ static void take_key(struct parse *p, const struct span *line)
 
 	if (!equals) {
 		conf_problem(p->c, p->line, "not understood; expected 'key = value', a [section] or a # comment");
+		tear(p);
 		return;
 	}
 	key = trim(line->p, equals);
@@ -222,9 +236,11 @@ static void take_key(struct parse *p, const struct span *line)
 		/* Not all of it: it may be a secret that lost its name. */
 		conf_problem(p->c, p->line, "'%.*s' cannot be a key (1 to %d letters, digits, '_', '-', '.'); ignored",
 			     (int)MIN(key.len, 12UL), key.p, (int)sizeof(name) - 1);
+		tear(p);
 	} else if (value.len >= sizeof(e->value)) {
 		conf_problem(p->c, p->line, "%s: the value is longer than %d characters; ignored", name,
 			     (int)sizeof(e->value) - 1);
+		tear(p);
 	} else if ((old = find(p->c, p->kind, p->name, name)) != NULL) {
 		conf_problem(p->c, p->line, "%s is set already in line %d; this line is ignored", name, old->line);
 	} else if ((e = add(p)) != NULL) {
@@ -233,23 +249,40 @@ static void take_key(struct parse *p, const struct span *line)
 	}
 }
 
+/* Has what is not a comment the word console_password in it, in small letters or large ones? */
+static bool wants_lock(const struct span *line)
+{
+	static const char word[] = CONF_CONSOLE_PASSWORD;
+	size_t n = 0;
+
+	for (size_t i = 0; i < line->len && word[n]; i++) {
+		char ch = line->p[i];
+		if ((ch == '#' || ch == ';') && i && is_blank(line->p[i - 1]))
+			break;
+		if (ch >= 'A' && ch <= 'Z')
+			ch = (char)(ch + ('a' - 'A'));
+		n = ch == word[n] ? n + 1 : ch == word[0]; /* its first letter does not come again within it */
+	}
+	return !word[n];
+}
+
 static void take_line(struct parse *p, const struct span *line)
 {
 	size_t i;
 
-	static const size_t locks = sizeof(CONF_CONSOLE_PASSWORD) - 1;
-
 	if (!line->len || *line->p == '#' || *line->p == ';')
 		return;
-	if (line->len >= locks && !memcmp(line->p, CONF_CONSOLE_PASSWORD, locks))
-		p->c->locks = true;
+	p->c->locks |= wants_lock(line) || memchr(line->p, '\0', line->len); /* of UTF-16 nothing is understood */
 	for (i = 0; i < line->len; i++)
 		if (((unsigned char)line->p[i] < ' ' && line->p[i] != '\t') || line->p[i] == 0x7f)
 			break;
 	if (i < line->len) {
 		conf_problem(p->c, p->line, "byte 0x%02x is not text; line ignored", (unsigned char)line->p[i]);
-		if (*line->p == '[')
+		tear(p);
+		if (*line->p == '[') {
 			p->in_section = p->skip = true;
+			p->c->lost_peer |= is_peer(&(struct span){ line->p + 1, line->len - 1 });
+		}
 	} else if (*line->p == '[') {
 		take_section(p, line);
 	} else {
@@ -264,7 +297,7 @@ int conf_parse(struct conf *c, const char *text, size_t len)
 	struct span line;
 
 	c->n = 0;
-	c->locks = false;
+	c->locks = c->lost_peer = false;
 	c->problems[0] = '\0';
 	if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
 		text += 3; /* UTF-8 byte order mark */
@@ -292,6 +325,13 @@ int conf_line(const struct conf *c, const char *kind, const char *name, const ch
 	if (!e)
 		e = find(c, kind, name, "");
 	return e ? e->line : 0;
+}
+
+bool conf_is_torn(const struct conf *c, const char *kind, const char *name)
+{
+	const struct conf_entry *e = find(c, kind, name, "");
+
+	return e && e->torn;
 }
 
 const char *conf_section(const struct conf *c, const char *kind, unsigned i)

@@ -16,11 +16,13 @@ struct conf_entry {
 	char key[24];  /* "" for the section line itself */
 	char value[512];
 	int line;
+	bool torn; /* of a section: a line of it could not be kept, whatever that said */
 };
 struct conf {
 	struct conf_entry e[CONF_MAX_ENTRIES];
 	unsigned n;
-	bool locks; /* a line begins with console_password, whatever else it says and whether it could be kept */
+	bool locks;     /* a line has the word console_password, whatever else it says and whether it could be kept */
+	bool lost_peer; /* there is no entry for what is, or may have been, a [peer] */
 	char problems[8192]; /* lines "tern.conf:LINE: what is wrong and what to do", in order of lines */
 };
 
@@ -30,6 +32,8 @@ int conf_parse(struct conf *c, const char *text, size_t len);
 const char *conf_get(const struct conf *c, const char *kind, const char *name, const char *key);
 /* Line of that key (or of the section if key is absent), 0 if neither is there. */
 int conf_line(const struct conf *c, const char *kind, const char *name, const char *key);
+/* Has that section a line that could not be kept? */
+bool conf_is_torn(const struct conf *c, const char *kind, const char *name);
 /* Name of the i-th section of a kind, or NULL. */
 const char *conf_section(const struct conf *c, const char *kind, unsigned i);
 /* Add a problem with its line; 0: none. */
@@ -106,6 +110,7 @@ struct conf_reader { /* of the section [table->kind name] */
 	const char *name;           /* "" for [host] */
 	char wrong[CONF_WRONG_MAX]; /* "tern.conf:LINE: ...", the first thing that is wrong; "": nothing */
 	bool unknown;               /* it has a key that the table does not have */
+	bool torn;                  /* a line of it could not be kept: that is wrong, too */
 };
 /*
  * The section into obj, a struct of zeros: what is missing, or wrong, has its default. True if all is well; a key that

@@ -360,6 +360,10 @@ bool conf_read(struct conf_reader *r, void *obj)
 	uint8_t *o = obj;
 	struct why w;
 
+	r->torn = conf_is_torn(r->c, t->kind, r->name);
+	if (r->torn) /* the file's problems have the line itself */
+		sniprintf(r->wrong, sizeof(r->wrong), "tern.conf:%d: [%s%s%s]: a line of it is not understood",
+			  conf_line(r->c, t->kind, r->name, ""), t->kind, r->name[0] ? " " : "", r->name);
 	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
 		if (k->def && k->def[0])
 			(void)k->type->parse(k, k->def, o + k->off, NULL);

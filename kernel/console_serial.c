@@ -35,6 +35,8 @@ static uint64_t key_ns;                        /* the console's task: of the las
 #define IDLE_NS    (600 * NS_PER_SEC)
 #define TRIES_FREE 3 /* wrong words before each costs time */
 
+static bool is_idle(void) { return password_ok && time_ns() - key_ns > IDLE_NS; }
+
 #define CHUNK 512 /* bytes of a command's output between two looks at the line */
 
 /* Log lines that wait until a JSON line is sent: the numbers of those that do, or did last. Under lock. */
@@ -126,7 +128,7 @@ static void release_log(void)
 /* The console as a command sees it. */
 struct serial {
 	struct con con;
-	bool idled;       /* the command was ended because nobody typed: it does not count as a key */
+	bool idled;       /* the command ended when nobody had typed for long, by that or by ^C: the prompt locks */
 	bool interrupted; /* ^C came while output waited, and the command does not know yet: its output is dropped */
 	char *held;       /* JSON that has no newline yet */
 	size_t nheld, size;
@@ -138,6 +140,7 @@ static void serial_put(struct serial *s, const char *p, size_t n)
 	while (n && !s->interrupted) {
 		if (uart_wait(UART_BACKLOG, !s->con.raw) == -EINTR) {
 			s->interrupted = true;
+			s->idled |= is_idle();
 			p = "^C\n";
 			n = 3;
 		}
@@ -187,10 +190,9 @@ static bool serial_interrupted(struct con *c)
 	struct serial *s = CONTAINER_OF(c, struct serial, con);
 	bool typed = s->interrupted || uart_ctrl_c();
 	s->interrupted = false;
+	s->idled |= typed && is_idle(); /* who ends it now may be somebody else */
 	return typed;
 }
-
-static bool is_idle(void) { return password_ok && time_ns() - key_ns > IDLE_NS; }
 
 static int serial_getc(struct con *c, uint64_t deadline_ns)
 {

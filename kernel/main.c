@@ -208,6 +208,7 @@ static void start_vmm(void)
 	migrate_this_host()->address_settled = address_settled;
 	vm_guard = (struct vm_guard){ lease_may_start, lease_started };
 	migrate_this_host()->peers = net_peers(&migrate_this_host()->npeers);
+	migrate_this_host()->lost_peer = net_peer_lost();
 	host_may_leave = vm_may_leave;
 	const struct nic *nic;
 	for (unsigned i = 0; (nic = nic_get(i)); i++)

@@ -41,6 +41,8 @@ extern void *net_heap;
 #define ARP_TABLE_SIZE           64
 #define ARP_QUEUEING             1
 
+/* tcp.c is told when one is freed. */
+#define LWIP_TCP_PCB_NUM_EXT_ARGS     1
 /* netif_neighbour_keep */
 #define ETHARP_SUPPORT_STATIC_ENTRIES 1
 

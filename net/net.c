@@ -118,6 +118,8 @@ const struct net_peer *net_peers(unsigned *n)
 	return conf.peer;
 }
 
+const char *net_peer_lost(void) { return conf.lost_peer; }
+
 int net_peer(const char *name, uint32_t *ip, struct why *w)
 {
 	if (conf_parse_ip4(name, ip) == 0)

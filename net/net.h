@@ -53,5 +53,7 @@ int net_addr_why(struct why *w);
 int net_peer(const char *name, uint32_t *ip, struct why *w);
 /* The [peer] sections, in the file's order, for ever. */
 const struct net_peer *net_peers(unsigned *n);
+/* One that is in the file but could not be read, so that nobody can ask it: its name; "": none. */
+const char *net_peer_lost(void);
 /* Completion of a peer's name (struct con_sub). */
 void net_peer_words(const char *what, void (*add)(void *arg, const char *word), void *arg);

@@ -287,12 +287,21 @@ static void nic_alone(struct conf *c, struct net_conf *conf, struct nic_conf *k)
 		conf_wrong(&r, "address", "a [net] or [bond] names this card: addresses are written in [net]");
 }
 
+/* Nobody can ask it whether a VM is there. */
+static void peer_lost(struct net_conf *conf, const char *name)
+{
+	if (!conf->lost_peer[0])
+		snprintf(conf->lost_peer, sizeof(conf->lost_peer), "%s", name);
+}
+
 static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 {
 	struct conf_reader r = { .c = c, .table = &peer_conf_table, .name = name };
 	struct net_peer p = { 0 };
-	if (!conf_read(&r, &p) && !p.ip)
+	if (!conf_read(&r, &p) && !p.ip) {
+		peer_lost(conf, name);
 		return; /* with a wrong key it is a peer all the same: one that cannot be asked */
+	}
 	snprintf(p.name, sizeof(p.name), "%s", name);
 	for (unsigned i = 0; i < conf->nnets; i++)
 		if (conf->net[i].address.ip == p.ip) {
@@ -300,17 +309,21 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 				   conf->net[i].name);
 			return;
 		}
+	p.wants_key = r.torn || r.unknown || conf_get(c, "peer", name, "key") || conf_get(c, "peer", name, "key_next");
 	if (!p.insecure && !conf_get(c, "peer", name, "key"))
 		conf_wrong(&r, "",
 			   "no key: this host cannot speak with it. `peer key` makes one, for both hosts' files");
-	if (p.insecure && (conf_get(c, "peer", name, "key") || conf_get(c, "peer", name, "key_next"))) {
+	if (p.insecure && p.wants_key) {
 		p.insecure = 0; /* whoever writes a key, even a wrong one, does not want to speak in clear */
-		conf_wrong(&r, "insecure", "there is a key, so nothing goes in clear");
+		conf_wrong(&r, "insecure", "there is %s, so nothing goes in clear",
+			   r.torn || r.unknown ? "a line that is not understood" : "a key");
 	}
-	if (conf->npeers == NET_PEERS_MAX)
+	if (conf->npeers == NET_PEERS_MAX) {
 		conf_wrong(&r, "", "one too many: at most %d", NET_PEERS_MAX);
-	else
+		peer_lost(conf, name);
+	} else {
 		conf->peer[conf->npeers++] = p;
+	}
 }
 
 void net_conf_read(struct conf *c, struct net_conf *conf)
@@ -334,4 +347,6 @@ void net_conf_read(struct conf *c, struct net_conf *conf)
 				   "", "no [net] names it, so it carries nothing");
 	for (unsigned i = 0; (name = conf_section(c, "peer", i)); i++)
 		peer_read(c, conf, name);
+	if (c->lost_peer)
+		peer_lost(conf, "a [peer]");
 }

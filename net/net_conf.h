@@ -50,6 +50,7 @@ struct net_conf {
 	struct bond_conf bond[NET_BONDS_MAX];
 	struct if_conf net[NET_IF_MAX];
 	struct net_peer peer[NET_PEERS_MAX];
+	char lost_peer[32]; /* the name of one that is in the file, and not in peer[]; "": none */
 	unsigned nnics, nbonds, nnets, npeers;
 	bool unsure; /* a [bond] or [net] names no section of the file: which card it means is not known */
 };

@@ -297,7 +297,7 @@ int netif_attach(struct net_if *i)
 	if (err)
 		return err_trace(err);
 	NET_CORE_LOCK();
-	if (!netif_list) /* it is told of all */
+	if (!watch.callback_fn) /* it is told of all */
 		netif_add_ext_callback(&watch, status_changed);
 	bool ok = netif_add(&i->netif, NULL, NULL, NULL, NULL, netif_setup, tcpip_input) != NULL;
 	if (ok) {

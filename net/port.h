@@ -55,8 +55,8 @@ int netif_attach(struct net_if *i) must_check;
  */
 struct netif *netif_way(const ip4_addr_t *to);
 /*
- * Core lock held. A host at ip has proved its key on a connection: for as long as such connections last it is where
- * its frames come from, whatever ARP says (a static neighbour). One keep that is true, one drop.
+ * Core lock held. A host at ip has proved its key on a connection: for as long as such connections last it is where ARP
+ * has it now, whatever ARP says then (a static neighbour). One keep that is true, one drop.
  */
 bool netif_neighbour_keep(uint32_t ip);
 void netif_neighbour_drop(uint32_t ip);

@@ -54,6 +54,7 @@ struct net_peer { /* another host, by tern.conf */
 	 */
 	uint8_t key[NET_KEY_LEN], key_next[NET_KEY_LEN];
 	uint32_t insecure; /* 1: without a key, in clear */
+	bool wants_key;    /* its section has one, though maybe none that can be read */
 };
 static inline bool net_key_is_set(const uint8_t key[NET_KEY_LEN])
 {
@@ -71,6 +72,6 @@ int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t d
  * A connection's peer has proved who he is: its window opens, it gives way to no other, and ARP does not move the peer
  * while it lasts. Once. Other streams: nothing.
  */
-void stream_tcp_trust(struct stream *s);
+void stream_tcp_trust(struct stream *s, bool proved);
 int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(void *arg, struct stream *s),
 		      void *arg) must_check;

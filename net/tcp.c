@@ -88,23 +88,28 @@ static void set_error(struct tcp_stream *t, int err)
 }
 
 /*
- * The connection that proved where its peer is ends here, whoever still holds the stream: from now on ARP says it
+ * The connection that proved where its peer is has ended, whoever still holds the stream: from now on ARP says it
  * again, for a peer that comes back may have another MAC. Core lock held.
  */
-static struct tcp_pcb *take_pcb(struct tcp_stream *t)
+static void no_pcb(struct tcp_stream *t)
 {
-	struct tcp_pcb *pcb = t->pcb;
 	t->pcb = NULL;
 	if (t->neighbour)
 		netif_neighbour_drop(t->s.ip);
 	t->neighbour = false;
-	return pcb;
+}
+
+/* lwIP frees a pcb, for whatever reason: one in TIME_WAIT, too, of which it says no error. */
+static void on_freed(u8_t id unused, void *arg)
+{
+	if (arg)
+		no_pcb(arg);
 }
 
 static void on_error(void *arg, err_t err)
 {
 	struct tcp_stream *t = arg;
-	(void)take_pcb(t);
+	no_pcb(t);
 	set_error(t, tcp_stream_errno(err, !t->connected));
 }
 
@@ -132,6 +137,7 @@ static err_t on_poll(void *arg, struct tcp_pcb *pcb)
 /* ---- a stream's life ---- */
 
 static const struct stream_ops tcp_ops;
+static const struct tcp_ext_arg_callbacks freed = { .destroy = on_freed };
 
 struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 {
@@ -146,6 +152,8 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 	t->pcb = pcb;
 	t->last_ack_ns = time_ns();
 	tcp_arg(pcb, t);
+	tcp_ext_arg_set_callbacks(pcb, 0, &freed); /* the one slot of lwipopts.h is ours */
+	tcp_ext_arg_set(pcb, 0, t);
 	tcp_recv(pcb, on_receive);
 	tcp_sent(pcb, on_sent);
 	tcp_err(pcb, on_error);
@@ -174,6 +182,7 @@ void tcp_stream_established(struct tcp_pcb *pcb)
 static void detach(struct tcp_pcb *pcb)
 {
 	tcp_arg(pcb, NULL);
+	tcp_ext_arg_set(pcb, 0, NULL);
 	tcp_recv(pcb, NULL);
 	tcp_sent(pcb, NULL);
 	tcp_err(pcb, NULL);
@@ -193,10 +202,10 @@ static void free_chain(struct pbuf *p)
 /* Core lock held. Reset the connection, now. */
 static void drop_pcb(struct tcp_stream *t)
 {
-	struct tcp_pcb *pcb = take_pcb(t);
-	if (pcb) {
-		detach(pcb);
-		tcp_abort(pcb);
+	if (t->pcb) {
+		detach(t->pcb);
+		tcp_abort(t->pcb); /* the reset is out before ARP may be asked */
+		no_pcb(t);
 	}
 }
 
@@ -219,7 +228,7 @@ static void widen(struct tcp_stream *t)
 	t->held = 0;
 }
 
-void stream_tcp_trust(struct stream *s)
+void stream_tcp_trust(struct stream *s, bool proved)
 {
 	if (s->ops != &tcp_ops)
 		return;
@@ -228,7 +237,7 @@ void stream_tcp_trust(struct stream *s)
 	tcp_of(s)->unproved = false;
 	if (tcp_of(s)->pcb) {
 		tcp_setprio(tcp_of(s)->pcb, TCP_PRIO_MAX);
-		tcp_of(s)->neighbour = netif_neighbour_keep(s->ip);
+		tcp_of(s)->neighbour = proved && netif_neighbour_keep(s->ip);
 	}
 	NET_CORE_UNLOCK();
 }
@@ -260,13 +269,14 @@ static void tcp_stream_close(struct stream *s)
 	if (t->pcb && !t->err && !t->s.err && !t->rx && !t->cur) {
 		give_credit(t);
 		widen(t); /* lwIP resets a connection whose window is not all open: data may be unread */
-		struct tcp_pcb *pcb = take_pcb(t);
+		struct tcp_pcb *pcb = t->pcb;
 		detach(pcb);
 		tcp_poll(pcb, on_linger, t->unproved ? LINGER_UNPROVED : LINGER_TICKS);
 		if (t->unproved)
 			tcp_setprio(pcb, TCP_PRIO_MIN);
 		if (tcp_close(pcb) != ERR_OK)
 			tcp_abort(pcb);
+		no_pcb(t);
 	}
 	drop_pcb(t);
 	NET_CORE_UNLOCK();

@@ -81,10 +81,11 @@ int trust_init(void)
 			key_name(key, known[i].name[k]);
 			tls_hkdf(key, TLS_KEY_LEN, frame, sizeof(frame) - 1, known[i].frame[k], 32);
 		}
+		keys |= p[i].wants_key;
 		insecure |= trust_is_insecure(p[i].ip);
 		known[i].state = net_key_is_set(p[i].key) || p[i].insecure ? TRUST_UNTRIED : TRUST_NO_KEY;
 	}
-	believes_all = !keys || insecure;
+	believes_all = (!keys && !net_peer_lost()[0]) || insecure;
 	if (!random_has_source())
 		log_warn(
 			"this CPU has no random numbers (RDSEED, RDRAND): connections between hosts may not be secret");
@@ -179,7 +180,7 @@ static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const
 	err = tls_connect(s, &psk, deadline_ns);
 	wipe(&psk, sizeof(psk));
 	if (!err) {
-		stream_tcp_trust(below);
+		stream_tcp_trust(below, true);
 		return 0;
 	}
 	stream_close(*s);
@@ -286,7 +287,7 @@ int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w)
 	if (first != TLS_FIRST) {
 		err = accept_clear(*s, p, w);
 		if (!err)
-			stream_tcp_trust(below);
+			stream_tcp_trust(below, false);
 		return err;
 	}
 	err = tls_accept(s, find_key, NULL, deadline_ns);
@@ -296,7 +297,7 @@ int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w)
 	}
 	if (err)
 		return why_set(w, err, "no TLS handshake: %s", err_name(err));
-	stream_tcp_trust(below);
+	stream_tcp_trust(below, true);
 	note((*s)->ip, TRUST_AGREED, tls_cipher(*s));
 	return 0;
 }

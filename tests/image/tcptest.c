@@ -27,7 +27,7 @@ static void serve(void *arg, struct stream *s)
 	uint64_t total = 0;
 	uint8_t answer[8];
 	int n = -ENOMEM;
-	stream_tcp_trust(s); /* measured with the window that a migration has */
+	stream_tcp_trust(s, false); /* measured with the window that a migration has */
 	if (page != HPA_NONE)
 		while ((n = stream_read_some(s, hva_of(page), CHUNK, time_in_ms(IDLE_MS))) > 0)
 			total += (uint64_t)n;

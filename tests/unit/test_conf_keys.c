@@ -127,10 +127,19 @@ static void console_password(void **state unused)
 static void console_locks(void **state unused)
 {
 	static const char *const meant[] = {
-		"[host]\nconsole_password\n",        "console_password = x\n",
-		"[host a]\nconsole_password = x\n",  "[vm a]\n\tconsole_password=x\n",
-		"[host]\nconsole_password = \1\n",   "[host]\nconsole_password: x\n",
+		"[host]\nconsole_password\n",
+		"console_password = x\n",
+		"[host a]\nconsole_password = x\n",
+		"[vm a]\n\tconsole_password=x\n",
+		"[host]\nconsole_password = \1\n",
+		"[host]\nconsole_password: x\n",
 		"[host]\r\nconsole_password = \r\n",
+		"[host]\n\"console_password\" = x\n",
+		"[host]\nConsole_Password = x\n",
+		"[host] console_password = x\n",
+		"[host]\n\xef\xbb\xbf"
+		"console_password = x\n",
+		"[host]\ncconsole_password = x\n",
 	};
 	static char text[40 * CONF_MAX_ENTRIES];
 	for (unsigned i = 0; i < ARRAY_SIZE(meant); i++) {
@@ -142,7 +151,11 @@ static void console_locks(void **state unused)
 	strcat(text, "[host]\nconsole_password = x\n");
 	assert_int_equal(conf_parse(&c, text, strlen(text)), -EINVAL);
 	assert_true(c.locks);
-	static const char none[] = "[host]\nname = a\n#console_password = x\n; console_password\n";
+	static const char wide[] = "[\0h\0]\0\n\0c\0";
+	(void)conf_parse(&c, wide, sizeof(wide));
+	assert_true(c.locks);
+	static const char none[] =
+		"[host]\nname = a\n#console_password = x\n; console_password\n[vm a]\nmem = 1G # console_password\n";
 	assert_int_equal(conf_parse(&c, none, sizeof(none) - 1), 0);
 	assert_false(c.locks);
 }
@@ -377,9 +390,62 @@ static void no_key_by_mistake(void **state unused)
 		struct net_conf n = net(text);
 		assert_int_equal(n.npeers, 1);
 		assert_false(n.peer[0].insecure || net_key_is_set(n.peer[0].key));
+		assert_true(n.peer[0].wants_key);
 		assert_non_null(strstr(c.problems, "insecure = yes: there is a key, so nothing goes in clear"));
 	}
 	assert_non_null(strstr(c.problems, "zeros alone are no secret"));
+	static const char *const meant[] = { "key " KEY1, "kye = " KEY1, "key = \1" KEY1, "k y = 1" };
+	for (unsigned i = 0; i < ARRAY_SIZE(meant); i++) {
+		char text[300];
+		snprintf(text, sizeof(text), "[peer b]\naddress = 10.77.0.12\ninsecure = yes\n%s\n", meant[i]);
+		struct net_conf n = net(text);
+		assert_int_equal(n.npeers, 1);
+		assert_true(n.peer[0].wants_key && !n.peer[0].insecure && !n.lost_peer[0]);
+		assert_non_null(strstr(c.problems, "a line that is not understood, so nothing goes in clear"));
+	}
+	assert_false(net("[peer b]\naddress = 10.77.0.12\ninsecure = yes\n").peer[0].wants_key);
+}
+
+/* A peer that is in the file, and cannot be asked, is not forgotten: VMs wait for it. */
+static void lost_peers(void **state unused)
+{
+	static const struct {
+		const char *text, *lost;
+	} t[] = {
+		{ "[peer b]\naddress = 10.77.0.1O\n", "b" },
+		{ "[peer b]\naddress 10.77.0.12\n", "b" },
+		{ "[peer b]\naddress = \1\n", "b" },
+		{ "[peer b\naddress = 10.77.0.12\n", "a [peer]" },
+		{ "[peer]\naddress = 10.77.0.12\n", "a [peer]" },
+		{ "[peer b c]\n", "a [peer]" },
+		{ "[peer b] x\n", "a [peer]" },
+		{ "[peer \2]\n", "a [peer]" },
+		{ "[peers b]\n", "a [peer]" },
+		{ "[per b]\n[vm b\n", "" },
+		{ "[peer b]\naddress = 10.77.0.12\nx\n", "" },
+	};
+	static char text[40 * CONF_MAX_ENTRIES];
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
+		assert_string_equal(net(t[i].text).lost_peer, t[i].lost);
+	for (unsigned i = 0, n = 0; i < CONF_MAX_ENTRIES - 1; i++)
+		n += (unsigned)sprintf(text + n, "[vm v%u]\n", i);
+	strcat(text, "[peer b]\naddress = 10.77.0.12\n"); /* one entry too many */
+	assert_string_equal(net(text).lost_peer, "b");
+	sprintf(text + strlen(text), "[peer c]\n");
+	assert_string_equal(net(text).lost_peer, "b");
+}
+
+/* A line that cannot be kept makes its section wrong: what it may have said is not taken for its default. */
+static void torn(void **state unused)
+{
+	assert_int_equal(net("[nic a]\n[net x]\nnic = a\nuse vm\n").nnets, 0);
+	assert_int_equal(net("[nic a]\n[net x]\nnic = a\nvlan\n").nnets, 0);
+	assert_non_null(strstr(c.problems, "[net x]: so this network is not there"));
+	struct vm_config cfg = { 0 };
+	struct conf_reader r = { .c = &c, .table = &vm_conf_table, .name = "demo" };
+	parse("[vm demo]\nkernel = k\nmac = 52:54:00:77:00:01\nip 10.77.0.9\n");
+	assert_false(conf_read(&r, &cfg));
+	assert_string_equal(r.wrong, "tern.conf:1: [vm demo]: a line of it is not understood");
 }
 
 static void too_many(void **state unused)
@@ -387,7 +453,9 @@ static void too_many(void **state unused)
 	char text[4096] = "";
 	for (int i = 0; i < NET_PEERS_MAX + 1; i++)
 		snprintf(text + strlen(text), 64, "[peer p%d]\naddress = 10.77.1.%d\ninsecure = 1\n", i, i);
-	assert_int_equal(net(text).npeers, NET_PEERS_MAX);
+	struct net_conf n = net(text);
+	assert_int_equal(n.npeers, NET_PEERS_MAX);
+	assert_string_equal(n.lost_peer, "p32");
 	said("tern.conf:97: [peer p32]: one too many: at most 32\n");
 }
 
@@ -666,6 +734,7 @@ int main(void)
 		cmocka_unit_test_setup(networks, setup),   cmocka_unit_test_setup(bonds, setup),
 		cmocka_unit_test_setup(wrong_networks, setup),
 		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(keys, setup),
+		cmocka_unit_test_setup(lost_peers, setup), cmocka_unit_test_setup(torn, setup),
 		cmocka_unit_test_setup(no_key_by_mistake, setup), cmocka_unit_test_setup(too_many, setup),
 		cmocka_unit_test_setup(a_vm, setup),       cmocka_unit_test_setup(a_wrong_vm, setup),
 		cmocka_unit_test_setup(addresses_of_a_vm, setup),

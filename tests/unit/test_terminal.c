@@ -130,9 +130,22 @@ static int cmd_long(struct con *c, int argc, char **argv)
 	con_printf(c, "its end\n");
 	return 0;
 }
+static int cmd_left(struct con *c, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	fake_time_advance(IDLE_NS);
+	seen = c->interrupted(c);
+	return 0;
+}
+static int cmd_left2(struct con *c, int argc, char **argv)
+{
+	fake_time_advance(IDLE_NS);
+	return cmd_text(c, argc, argv);
+}
 #define SUBS(fn) (const struct con_sub[]){ { "", "", "", fn, NULL, false } }, 1
 static const struct console_cmd table[] = {
 	{ "json", "", NULL, SUBS(cmd_json) }, { "keys", "", NULL, SUBS(cmd_keys) },
+	{ "left", "", NULL, SUBS(cmd_left) }, { "left2", "", NULL, SUBS(cmd_left2) },
 	{ "long", "", NULL, SUBS(cmd_long) }, { "raw", "", NULL, SUBS(cmd_raw) },
 	{ "text", "", NULL, SUBS(cmd_text) },
 };
@@ -303,6 +316,16 @@ static void test_password(void **state)
 	assert_int_equal(seen, CONSOLE_LEAVE_KEY);
 	assert_int_equal(count("\x1b[2J"), 1);
 	assert_int_equal(count("password: "), 2);
+	assert_int_equal(count("\r\nraw\r\n"), 1);
+	setup(NULL);
+	type("left\r\3raw\rword\rraw\r"); /* so does it for whoever ends by ^C what somebody else left running */
+	assert_int_equal(seen, 1);
+	assert_int_equal(count("\x1b[2J"), 1);
+	assert_int_equal(count("\r\nraw\r\n"), 1);
+	setup(NULL);
+	on_wait = ctrl_c;
+	type("left2\rraw\rword\rraw\r");
+	assert_int_equal(count("\x1b[2J"), 1);
 	assert_int_equal(count("\r\nraw\r\n"), 1);
 	setup(NULL);
 	type("typed" LATER);

@@ -78,8 +78,14 @@ static void serve(void *arg)
 	completion_done(&server.done);
 }
 
-static unsigned trusted; /* connections; each end does */
-void stream_tcp_trust(struct stream *s unused) { __atomic_fetch_add(&trusted, 1, __ATOMIC_SEQ_CST); }
+static unsigned trusted, proved_keys; /* connections; each end does */
+void stream_tcp_trust(struct stream *s unused, bool proved)
+{
+	__atomic_fetch_add(&trusted, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&proved_keys, proved, __ATOMIC_SEQ_CST);
+}
+static const char *lost = "";
+const char *net_peer_lost(void) { return lost; }
 
 int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uint64_t end, struct why *w)
 {
@@ -112,7 +118,7 @@ static void setup(uint8_t key_a, uint8_t key_b)
 	memset(peers[0].key, key_a, NET_KEY_LEN);
 	memset(peers[1].key, key_b, NET_KEY_LEN);
 	led_astray = false;
-	trusted = 0;
+	trusted = proved_keys = 0;
 	assert_int_equal(trust_init(), 0);
 }
 
@@ -154,6 +160,7 @@ static void test_same_key(void **state unused)
 	expect(0, TRUST_AGREED);
 	expect(1, TRUST_AGREED);
 	assert_int_equal(trusted, 2);
+	assert_int_equal(proved_keys, 2);
 }
 
 static void test_other_key(void **state unused)
@@ -306,6 +313,14 @@ static void test_frames(void **state unused)
 	assert_int_equal(trust_sign(msg, text, sizeof(msg)), text);
 	assert_int_equal(trust_check(msg, &n), TRUST_UNPROVED);
 	assert_int_equal(n, text);
+	peers[1].wants_key = true; /* but it cannot be read */
+	assert_int_equal(trust_init(), 0);
+	assert_int_equal(trust_check(msg, &n), TRUST_DENIED);
+	peers[1].wants_key = false;
+	lost = "d"; /* and may have had one */
+	assert_int_equal(trust_init(), 0);
+	assert_int_equal(trust_check(msg, &n), TRUST_DENIED);
+	lost = "";
 	setup(1, 0);
 	assert_int_equal(trust_check(msg, &n), TRUST_DENIED);
 	peers[1].insecure = 1;

@@ -238,6 +238,9 @@ static void judge(struct round *r, struct finding *f)
 			finding_silent(f, k->ask.alive ? EVIDENCE_ALIVE : EVIDENCE_SILENT, k->name, no_answer(&k->ask),
 				       NULL);
 	}
+	if (me->lost_peer && me->lost_peer[0])
+		finding_silent(f, EVIDENCE_ALIVE, me->lost_peer,
+			       "could not be asked: its section of tern.conf could not be read", NULL);
 	if (r->own && !has_ended_at(r, r->own->where)) {
 		if (f->evidence > EVIDENCE_MOVED)
 			f->where = r->own->where;

@@ -12,7 +12,7 @@
 
 #define GREETINGS_MAX 16
 #define SHOUT_ASKERS  64
-#define SHOUT_HEARD   16
+#define SHOUT_HEARD   64
 
 /* (c) const once the first VM may start  [a] atomic  [t] table_lock  [r] records_lock  [d] departed_lock */
 struct migrate_host {
@@ -20,6 +20,7 @@ struct migrate_host {
 	struct incarnation inc;       /* (c) */
 	const struct net_peer *peers; /* (c) to be asked before a VM starts */
 	unsigned npeers;              /* (c) */
+	const char *lost_peer;        /* (c) of the file, but it cannot be asked; NULL or "": none */
 	/* (c) Does this host answer at that address, in network order? NULL: no. */
 	bool (*is_own)(uint32_t ip);
 	/* (c) Has another host this one's address? With a text. NULL: no. */
@@ -37,7 +38,7 @@ struct migrate_host {
 	unsigned ngreetings;
 	bool telling; /* [a] a peer that speaks in clear, and may not, is being told so; service.c's */
 
-	struct { /* shout.c's, under its lock */
+	struct { /* heard.c's, under its lock */
 		struct incarnation inc;
 		uint64_t nonces[SHOUT_HEARD]; /* the highest of its questions that were heard */
 	} askers[SHOUT_ASKERS];
