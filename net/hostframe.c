@@ -36,9 +36,23 @@ static void send(struct net_if *i, const uint8_t dst[ETH_ALEN], const void *payl
 	(void)uplink_send(&i->wire, &f);
 }
 
+static const uint8_t all[ETH_ALEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+
+int hostframe_broadcast_on(const struct bridge *b, const void *payload, size_t len)
+{
+	struct net_if *i;
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		if (i->bridge == b && uplink_is_up(&i->wire)) {
+			send(i, all, payload, len);
+			return 0;
+		}
+	return -ENETDOWN;
+}
+
+const struct bridge *hostframe_bridge(const struct hostframe_from *from) { return from->i->bridge; }
+
 void hostframe_broadcast(const void *payload, size_t len)
 {
-	static const uint8_t all[ETH_ALEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 	struct net_if *i;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
 		if (i->uses & NET_USE_VM)

@@ -191,7 +191,7 @@ PREFIXES = {
     "spinlock": "spin", "sync": "completion mutex sem", "time": "timer",
     "tcp": "stream", "tcp_connect": "stream", "tcp_listen": "stream", "pipe": "stream",  # kinds of streams
     "vapic_bus": "vlapic", "compat": "vm_compat",
-    "records": "attempt commit debt decision end have hello id offer pass text who",  # each record's send, get, parse
+    "records": "attempt commit debt decision end have hello id offer pass reach reached text who",  # each record's send, get, parse
 }
 # Names that are given: instructions, the C library's, what every room has (kernel/base), entry points.
 FREE = re.compile(r"kernel/base/|arch/x86/cpu\.h|arch/x86/memory\.c|boot/libc\.c|kernel/(malloc|syscalls)\.c")

@@ -395,13 +395,3 @@ void fake_host_restart(int host)
 	h->peers = peers;
 	h->npeers = npeers;
 }
-
-const char *fake_host_net[FAKE_HOSTS];
-struct bridge *bridge_find(const char *name, struct why *w)
-{
-	const char *has = fake_host_net[fake_host];
-	if (!name[0] || !has || !strcmp(has, name))
-		return (struct bridge *)&fake_host_net;
-	(void)why_set(w, -ENOENT, "there is no network %s here", name);
-	return NULL;
-}

@@ -61,11 +61,14 @@ static struct vm *vm_new_at(int h, enum vm_state state)
 	return vm;
 }
 
+static bool any_network;
 static void begin_move(int from, int to)
 {
-	struct migrate_params p = {
-		.dest = fake_net_address(to), .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30
-	};
+	struct migrate_params p = { .dest = fake_net_address(to),
+				    .port = MIGRATE_PORT,
+				    .max_downtime_ms = 300,
+				    .max_passes = 30,
+				    .any_network = any_network };
 	ON_HOST(from) assert_int_equal(migrate_start(vm_at(from), &p, NULL), 0);
 }
 
@@ -290,6 +293,24 @@ static void test_forget_beats_never(void **state unused)
 	WAIT_FOR(says_at(A, "forgotten by the operator"));
 }
 
+/* A [peer] that cannot be asked may have it: nothing starts by itself, and `vm start` says whom it means. */
+static void test_lost_peer(void **state unused)
+{
+	static const char text[] = "d could not be asked: its section of tern.conf could not be read";
+	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = 0 };
+	fake_net_peers(A, "b");
+	vm_new_at(A, VM_STOPPED);
+	fake_hosts[A].lost_peer = "d";
+	start_refused(A, -EAGAIN, text);
+	start_begin(&s);
+	WAIT_FOR(strstr(vm_at(A)->waits_for, text));
+	assert_false(is_over(&s));
+	vm_at(A)->lease = VM_LEASE_TAKEN; /* `vm start --force` */
+	WAIT_FOR(is_over(&s));
+	fake_hosts[A].lost_peer = NULL;
+	start_works(A);
+}
+
 /* `vm forget` of one that waits for a silent peer: nobody goes on asking for it. */
 static void test_lease_is_taken_away(void **state unused)
 {
@@ -467,9 +488,19 @@ static void test_goes_where_its_network_is(void **state unused)
 	WAIT_FOR(says_at(A, "there is no network prod here"));
 	assert_true(runs_at(A));
 	fake_host_net[B] = "prod";
+	fake_reach = -EHOSTUNREACH; /* of that name, but not the same one */
+	begin_move(A, B);
+	WAIT_FOR(says_at(A, "frames do not get to b"));
+	assert_true(runs_at(A));
+	fake_reach = -ENETDOWN; /* there is nothing to lose */
 	move(A, B);
 	assert_string_equal(vm_at(B)->cfg.net, "prod");
 	fake_host_net[B] = NULL;
+	fake_reach = -EHOSTUNREACH;
+	any_network = true; /* the operator knows better */
+	move(B, A);
+	any_network = false;
+	fake_reach = 0;
 }
 
 /*
@@ -963,6 +994,7 @@ int main(void)
 		TEST(test_strangers_do_not_evict_peers),
 		TEST(test_in_clear_without_leave),
 		TEST(test_goes_where_its_network_is),
+		TEST(test_lost_peer),
 		TEST(test_what_is_no_silence),
 		TEST(test_alone),
 		TEST(test_silent_hosts_together),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Questions by frame: who has it answers, and what was recorded on the wire and is repeated has no effect. */
 #include "kernel/random.h"
+#include "kernel/time.h"
 #include "net/hostframe.h"
 #include "net/trust.h"
 #include "tests/unit/fake_hosts.h"
@@ -26,6 +27,7 @@ struct recorded {
 };
 static struct recorded question, answer;
 static unsigned answers;
+static int answered_to;
 
 static void record(struct recorded *r, const void *payload, size_t len)
 {
@@ -53,10 +55,46 @@ void hostframe_broadcast(const void *payload, size_t len)
 			hear_at(h, from, &question);
 }
 
+/* Network k of a host comes out at the others as network comes_out[k]; -1: nowhere. */
+static const char *const nets[] = { "lan", "office" };
+static int comes_out[2], at_net;
+static bool no_link;
+
+struct bridge *bridge_find(const char *name, struct why *w)
+{
+	for (int k = 0; k < 2; k++)
+		if (!name[0] || !strcmp(name, nets[k]))
+			return (struct bridge *)&nets[k];
+	(void)why_set(w, -ENOENT, "there is no network %s here", name);
+	return NULL;
+}
+const char *bridge_name(const struct bridge *b) { return *(const char *const *)b; }
+const struct bridge *hostframe_bridge(const struct hostframe_from *from unused)
+{
+	return (const struct bridge *)&nets[at_net];
+}
+static unsigned lost, reaches_sent;
+static struct recorded recorded; /* comes instead of what is lost */
+int hostframe_broadcast_on(const struct bridge *b, const void *payload, size_t len)
+{
+	int k = comes_out[(const char *const *)b - nets];
+	if (no_link)
+		return -ENETDOWN;
+	reaches_sent++;
+	if (recorded.len)
+		receiver(&(struct hostframe_from){ B }, recorded.p, recorded.len);
+	if (k < 0 || (lost && lost--))
+		return 0;
+	at_net = k;
+	hostframe_broadcast(payload, len);
+	return 0;
+}
+
 void hostframe_reply(const struct hostframe_from *from, const void *payload, size_t len)
 {
 	int me = fake_host;
 	answers++;
+	answered_to = from->host;
 	record(&answer, payload, len);
 	hear_at(from->host, me, &answer);
 }
@@ -93,6 +131,7 @@ static int setup(void **state unused)
 		fake_host_restart(h);
 	answers = 0;
 	word = TRUST_PROVED;
+	comes_out[0] = 0, comes_out[1] = 1;
 	shout_init();
 	return 0;
 }
@@ -113,7 +152,10 @@ static void test_who_has_it_answers(void **state unused)
 	}
 }
 
-/* A question repeated gets no answer; one from before the asker's boot neither; an answer repeated is no answer. */
+/*
+ * A question repeated is answered, for it may have come by another network first, and has no other effect; an answer
+ * repeated is no answer.
+ */
 static void test_repeated(void **state unused)
 {
 	struct vm *vm = vm_new_at(A, VM_STOPPED);
@@ -125,7 +167,8 @@ static void test_repeated(void **state unused)
 	assert_int_equal(answers, 1);
 	before = question;
 	hear_at(B, C, &before);
-	assert_int_equal(answers, 1);
+	assert_int_equal(answers, 2);
+	assert_int_equal(answered_to, C);
 	struct recorded old = answer;
 	ON_HOST(B) vm_destroy(fake_vm_find(B, "demo"));
 	ON_HOST(A)
@@ -137,8 +180,6 @@ static void test_repeated(void **state unused)
 	assert_false(s.heard);
 	fake_host_restart(A);
 	vm_new_at(B, VM_RUNNING);
-	hear_at(B, C, &before);
-	assert_int_equal(answers, 1);
 	vm = vm_new_at(A, VM_STOPPED);
 	ask(&s, &q, vm); /* the boot after it is heard */
 	assert_true(s.heard);
@@ -158,25 +199,44 @@ static void test_repeated_question_takes_no_lease(void **state unused)
 	assert_int_equal(other->lease, VM_LEASE_YIELDED);
 }
 
+/* Is the question of that nonce new to b? Then its own start gives way to it. */
+static bool is_new(uint64_t nonce)
+{
+	struct vm *other = fake_vm_find(B, "demo");
+	__atomic_store_n(&other->lease, VM_LEASE_ASKING, __ATOMIC_SEQ_CST);
+	put_le64(question.p, nonce);
+	hear_at(B, A, &question);
+	return other->lease == VM_LEASE_YIELDED;
+}
+
 /* Of two questions the later one may come first; each is heard once, and those from long before are not any more. */
 static void test_out_of_order(void **state unused)
 {
 	struct vm *vm = vm_new_at(A, VM_STOPPED);
-	struct recorded asked[SHOUT_HEARD + 2];
+	const uint64_t ms = 1000 << 16, first = 5000 * ms;
 	struct shout s;
 	struct who q;
-	for (unsigned i = 0; i < ARRAY_SIZE(asked); i++) {
-		ask(&s, &q, vm);
-		asked[i] = question;
-	}
+	ask(&s, &q, vm);
 	fake_host_restart(B);
-	vm_new_at(B, VM_RUNNING);
-	for (unsigned i = ARRAY_SIZE(asked); i-- > 2;)
-		hear_at(B, A, &asked[i]);
-	assert_int_equal(answers, SHOUT_HEARD);
-	for (unsigned i = 0; i < ARRAY_SIZE(asked); i++)
-		hear_at(B, A, &asked[i]);
-	assert_int_equal(answers, SHOUT_HEARD);
+	vm_new_at(B, VM_STOPPED);
+	for (unsigned i = SHOUT_HEARD; i-- > 2;) /* all at once, the last one first */
+		assert_true(is_new(first + i));
+	assert_true(is_new(first + SHOUT_HEARD + 1));
+	assert_true(is_new(first + SHOUT_HEARD));
+	assert_false(is_new(first + 1)); /* below all that are kept */
+	for (unsigned i = 2; i < SHOUT_HEARD + 2; i++)
+		assert_false(is_new(first + i));
+	fake_host_restart(B);
+	vm_new_at(B, VM_STOPPED);
+	assert_true(is_new(first));
+	assert_true(is_new(first - 1999 * ms));
+	assert_false(is_new(first - 2001 * ms));      /* withheld, and let go later */
+	for (unsigned i = 0; i < SHOUT_ASKERS; i++) { /* other hosts come; the oldest gives way */
+		fake_host_restart(A);
+		vm = vm_new_at(A, VM_STOPPED);
+		ask(&s, &q, vm);
+	}
+	assert_false(is_new(get_le64(question.p)));
 }
 
 /* Hosts in clear draw nonces at random (release 0.3): all their questions are heard, whatever else was said. */
@@ -188,7 +248,7 @@ static void test_unproved(void **state unused)
 	vm_new_at(B, VM_RUNNING);
 	word = TRUST_UNPROVED;
 	ask(&s, &q, vm);
-	for (unsigned i = 0; i < 3; i++) { /* falling, the same again, and the highest there is */
+	for (unsigned i = 0; i < 3; i++) { /* the highest there is, a low one, and the same again */
 		static const uint8_t first[3] = { 0xff, 0x01, 0x01 };
 		memset(question.p, first[i], 8);
 		hear_at(B, A, &question);
@@ -204,6 +264,65 @@ static void test_unproved(void **state unused)
 	ask(&s, &q, vm);
 	assert_false(s.heard);
 	assert_int_equal(answers, 29);
+	word = TRUST_UNPROVED; /* a flood */
+	fake_time_freeze(time_ns() + NS_PER_SEC);
+	for (unsigned i = 0; i < 100; i++)
+		hear_at(B, A, &question);
+	assert_int_equal(answers, 29 + 32);
+	fake_time_advance(10 * NS_PER_MS);
+	hear_at(B, A, &question), hear_at(B, A, &question);
+	assert_int_equal(answers, 29 + 33);
+	fake_time_thaw();
+}
+
+static int reach(const char *net, int to, struct why *w)
+{
+	int err = 0;
+	reaches_sent = 0;
+	ON_HOST(A) err = shout_reach(net, fake_hosts[to].inc, fake_hosts[to].name, w);
+	return err;
+}
+
+/* Is that host on this network? It says so itself, or where the frame came out. */
+static void test_reach(void **state unused)
+{
+	struct why w = { "" };
+	for (word = TRUST_UNPROVED;; word = TRUST_PROVED) {
+		assert_int_equal(reach("office", B, &w), 0);
+		assert_int_equal(reach("", C, &w), 0);
+		assert_int_equal(answers, word == TRUST_PROVED ? 4 : 2);
+		if (word == TRUST_PROVED)
+			break;
+	}
+	lost = 2; /* it is said again */
+	assert_int_equal(reach("lan", B, &w), 0);
+	assert_int_equal(reaches_sent, 3);
+	comes_out[1] = 0;
+	assert_int_equal(reach("office", B, &w), -EHOSTUNREACH);
+	assert_non_null(strstr(w.text, "network office comes out at b on the network lan"));
+	w.text[0] = 0;
+	comes_out[1] = -1;
+	assert_int_equal(reach("office", B, &w), -EHOSTUNREACH);
+	assert_non_null(strstr(w.text, "network office do not get to b"));
+	assert_int_equal(reaches_sent, 4);
+	comes_out[1] = 1;
+	w.text[0] = 0;
+	word = TRUST_DENIED;
+	assert_int_equal(reach("office", B, &w), -EHOSTUNREACH);
+	no_link = true;
+	assert_int_equal(reach("office", B, &w), -ENETDOWN);
+	assert_int_equal(reach("cellar", B, &w), -ENOENT);
+	no_link = false;
+	word = TRUST_PROVED;
+	recorded = answer; /* the answer to one question is not that to another */
+	comes_out[0] = -1;
+	assert_int_equal(reach("lan", B, &w), -EHOSTUNREACH);
+	recorded.len = 0;
+	comes_out[0] = 0;
+	fake_host_restart(B); /* nor is another incarnation's */
+	struct incarnation was = fake_hosts[B].inc;
+	was.boot++;
+	ON_HOST(A) assert_int_equal(shout_reach("lan", was, "b", &w), -EHOSTUNREACH);
 }
 
 int main(void)
@@ -213,7 +332,8 @@ int main(void)
 		cmocka_unit_test_setup(test_repeated, setup),
 		cmocka_unit_test_setup(test_repeated_question_takes_no_lease, setup),
 		cmocka_unit_test_setup(test_out_of_order, setup),
-		cmocka_unit_test_setup(test_unproved, setup),
+		cmocka_unit_test_setup(test_reach, setup),
+		cmocka_unit_test_setup(test_unproved, setup), /* the clock goes back after it */
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@ struct migrate_params {
 	uint16_t port;
 	uint32_t max_downtime_ms;
 	uint32_t max_passes;
+	bool any_network; /* do not ask whether the destination is on the VM's network */
 };
 enum migrate_phase {
 	MIG_CONNECT,

@@ -156,6 +156,7 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	if (passes && (conf_parse_uint(passes, 1000, &max_passes) || !max_passes))
 		return con_error(c, -EINVAL, "migrate: --max-passes %s: give 1..1000", passes);
 	p.max_passes = (uint32_t)max_passes;
+	p.any_network = con_opt(c, "--any-network");
 	int err = net_peer(argv[3], &p.dest, &w);
 	if (!strcmp(argv[3], host_info.name) || (!err && !strcmp(ip4_text(p.dest).s, net_address(mine))))
 		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
@@ -271,8 +272,9 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 }
 
 static const struct con_sub subs[] = {
-	{ "", "NAME to PEER [--max-downtime TIME] [--max-passes N] [--detach]",
-	  "move it to a [peer] or an address; --detach: do not wait", cmd_to, words, false },
+	{ "", "NAME to PEER [--max-downtime TIME] [--max-passes N] [--any-network] [--detach]",
+	  "move it to a [peer] or an address; --any-network: wherever its network leads; --detach: do not wait", cmd_to,
+	  words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
 	{ "cancel", "NAME", "it goes on here", cmd_cancel, words, false },
 	{ "records", "", "what is kept for hosts that have not heard", cmd_records, NULL, false },

@@ -226,6 +226,36 @@ int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused
 	return wire_end(tx, deadline_ns);
 }
 
+int reach_send(struct wire_tx *tx, const struct reach *q, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_REACH);
+	inc_put(tx, q->to);
+	wire_put_str(tx, q->net, sizeof(q->net));
+	return wire_end(tx, deadline_ns);
+}
+
+bool reach_parse(struct wire_rx *rx, struct reach *q)
+{
+	q->to = inc_get(rx);
+	wire_get_str(rx, q->net, sizeof(q->net));
+	return wire_get_end(rx) && (!q->net[0] || name_ok(q->net));
+}
+
+int reached_send(struct wire_tx *tx, const struct reached *a, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_REACHED);
+	wire_put_u32(tx, a->same);
+	wire_put_str(tx, a->net, sizeof(a->net));
+	return wire_end(tx, deadline_ns);
+}
+
+bool reached_parse(struct wire_rx *rx, struct reached *a)
+{
+	a->same = wire_get_u32(rx);
+	wire_get_str(rx, a->net, sizeof(a->net));
+	return wire_get_end(rx) && a->same <= 1 && name_ok(a->net);
+}
+
 int end_send(struct wire_tx *tx, const struct attempt_id *id, const struct end_counts *c, uint64_t deadline_ns)
 {
 	wire_begin(tx, WIRE_END);

@@ -120,6 +120,19 @@ bool who_parse(struct wire_rx *rx, struct who *q);
 int have_send(struct wire_tx *tx, const struct have_answer *a, uint64_t deadline_ns) must_check;
 bool have_parse(struct wire_rx *rx, struct have_answer *a);
 
+struct reach { /* as frames alone: does what is sent on that network come out on it at that host? */
+	struct incarnation to;
+	char net[sizeof(((struct vm_config *)0)->net)]; /* as the VM's configuration has it */
+};
+int reach_send(struct wire_tx *tx, const struct reach *q, uint64_t deadline_ns) must_check;
+bool reach_parse(struct wire_rx *rx, struct reach *q);
+struct reached {
+	uint32_t same;                                  /* 1: it came out on that network, 0: on another one */
+	char net[sizeof(((struct vm_config *)0)->net)]; /* on which */
+};
+int reached_send(struct wire_tx *tx, const struct reached *a, uint64_t deadline_ns) must_check;
+bool reached_parse(struct wire_rx *rx, struct reached *a);
+
 struct end_counts { /* END: what was sent, against which the destination holds what it got */
 	uint32_t passes, sections, debts;
 	uint64_t data_pages, zero_pages;

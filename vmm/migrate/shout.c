@@ -1,28 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * WHO as a frame (shout.h). The payload is a nonce (8 bytes), then records as on a connection, without a key: HELLO,
- * IDENT and WHO or HAVE, so that versions and bounds are those of wire.c; then proofs that a peer said so
- * (net/trust.h). Records go through a stream over memory. The nonces of an incarnation's questions rise, and those that
- * were heard last are kept (an anti-replay window, as RFC 4303 3.4.3 has one), so that who recorded a proved question
- * and repeats it is not heard.
+ * Questions as frames (shout.h). The payload is a nonce (8 bytes), then records as on a connection, without a key:
+ * HELLO, IDENT and one more, so that versions and bounds are those of wire.c; then proofs that a peer said so
+ * (net/trust.h). Records go through a stream over memory. Whoever recorded a proved question and repeats it has no
+ * effect (heard.h).
  */
 #include "vmm/migrate/shout.h"
-#include "kernel/random.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "net/bridge.h"
 #include "net/hostframe.h"
 #include "net/trust.h"
+#include "vmm/migrate/heard.h"
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/this_host.h"
+#include <stdio.h>
 #include <string.h>
 
-#define WAIT_NS   (200 * NS_PER_MS)
-#define ANSWER_NS (10 * NS_PER_MS) /* an answer to who has proved nothing, on average: a flood costs no more */
-#define ANSWERS   32               /* of those at once: a host that starts asks for all its VMs */
-#define NONCE     8
+#define WAIT_NS     (200 * NS_PER_MS)
+#define ANSWER_NS   (10 * NS_PER_MS) /* an answer to who has proved nothing, on average: a flood costs no more */
+#define ANSWERS     32               /* of those at once: a host that starts asks for all its VMs */
+#define NONCE       8
+#define REACH_TRIES 4 /* each waits twice as long as the one before */
 
 static struct spinlock lock = SPINLOCK_INIT("shout");
 static struct list pending = LIST_INIT(pending); /* [lock] struct shout */
+static struct list reaches = LIST_INIT(reaches); /* [lock] struct reaching */
 
 /* ---- records in a buffer ---- */
 
@@ -77,17 +80,6 @@ static int put_have(struct wire_tx *tx, const void *arg) { return have_send(tx, 
 
 /* ---- asking ---- */
 
-/* Higher than all before it, and not one that an earlier incarnation had, whose answers may have been recorded. */
-static uint64_t nonce_new(void)
-{
-	static uint64_t last; /* [lock] */
-	uint16_t random;
-	random_bytes(&random, sizeof(random));
-	uint64_t flags = spin_lock_irqsave(&lock), nonce = last = MAX(last + 1, time_ns() / NS_PER_US);
-	spin_unlock_irqrestore(&lock, flags);
-	return nonce << 16 | random;
-}
-
 void shout_begin(struct shout *s, const struct who *asked)
 {
 	struct buffer b;
@@ -97,7 +89,7 @@ void shout_begin(struct shout *s, const struct who *asked)
 	s->q = asked;
 	s->heard = false;
 	s->until_ns = time_ns() + WAIT_NS;
-	s->nonce = nonce_new();
+	s->nonce = heard_nonce_new();
 	/* A question that comes from somebody else (WHO_RELAY is off then) was shouted by him already. */
 	if (!incarnation_equal(asked->asker, migrate_this_host()->inc) || frame_build(&b, s->nonce, put_who, &q)) {
 		s->until_ns = 0;
@@ -133,37 +125,73 @@ static bool hear(uint64_t nonce, const struct hello *h)
 	return asked;
 }
 
-/* ---- answering: in a card's task ---- */
+/* ---- is it on this network? ---- */
 
-/*
- * Is this proved question no repetition? Questions of several VMs may overtake each other, on one network or by
- * another: what is above the lowest of those kept, and none of them, is new.
- */
-static bool is_new(struct incarnation asker, uint64_t nonce)
+struct reaching {
+	struct list node;
+	struct incarnation to;
+	uint64_t nonce;
+	struct completion heard;
+	char elsewhere[sizeof(((struct reached *)0)->net)]; /* [lock] where it came out instead */
+};
+
+static int put_reach(struct wire_tx *tx, const void *arg) { return reach_send(tx, arg, TIME_NEVER); }
+static int put_reached(struct wire_tx *tx, const void *arg) { return reached_send(tx, arg, TIME_NEVER); }
+
+int shout_reach(const char *net, struct incarnation to, const char *name, struct why *w)
 {
-	struct migrate_host *me = migrate_this_host();
-	uint64_t flags = spin_lock_irqsave(&lock), *lowest;
-	unsigned i = 0, n = MIN(me->naskers, SHOUT_ASKERS);
-	bool heard = false;
-	while (i < n && !incarnation_equal(me->askers[i].inc, asker))
-		i++;
-	if (i == n) {
-		i = me->naskers++ % SHOUT_ASKERS; /* the oldest gives way */
-		memset(&me->askers[i], 0, sizeof(me->askers[i]));
-		me->askers[i].inc = asker;
-	}
-	lowest = me->askers[i].nonces;
-	for (unsigned k = 0; k < SHOUT_HEARD; k++) {
-		uint64_t *had = &me->askers[i].nonces[k];
-		heard |= *had == nonce;
-		lowest = *had < *lowest ? had : lowest;
-	}
-	bool later = !heard && nonce > *lowest;
-	if (later)
-		*lowest = nonce;
+	struct buffer b;
+	struct bridge *bridge = bridge_find(net, w);
+	struct reach q = { .to = to };
+	struct reaching r = { .to = to, .nonce = heard_nonce_new() };
+	if (!bridge)
+		return -ENOENT;
+	sniprintf(q.net, sizeof(q.net), "%s", net);
+	int err = frame_build(&b, r.nonce, put_reach, &q);
+	if (err)
+		return err;
+	completion_init(&r.heard);
+	uint64_t flags = spin_lock_irqsave(&lock);
+	list_append(&reaches, &r.node);
 	spin_unlock_irqrestore(&lock, flags);
-	return later;
+	err = -ETIMEDOUT;
+	for (unsigned i = 0; i < REACH_TRIES && err == -ETIMEDOUT; i++) { /* a frame may be lost */
+		err = hostframe_broadcast_on(bridge, b.p, b.len);
+		if (!err)
+			err = completion_wait(&r.heard, time_ns() + (WAIT_NS << i));
+	}
+	flags = spin_lock_irqsave(&lock);
+	list_remove(&r.node);
+	spin_unlock_irqrestore(&lock, flags);
+	if (err != -ETIMEDOUT)
+		return err;
+	if (r.elsewhere[0])
+		return why_set(w, -EHOSTUNREACH,
+			       "its network %s comes out at %s on the network %s: cables or VLANs differ",
+			       bridge_name(bridge), name, r.elsewhere);
+	return why_set(
+		w, -EHOSTUNREACH,
+		"frames on its network %s do not get to %s and back: the link, cables or VLAN there? Where a switch "
+		"drops EtherType 88b5: --any-network",
+		bridge_name(bridge), name);
 }
+
+/* A destination says where one of ours came out. */
+static void hear_reached(uint64_t nonce, const struct hello *h, const struct reached *a)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	list_for_each(r, &reaches, struct reaching, node) {
+		if (r->nonce != nonce || !incarnation_equal(r->to, h->inc))
+			continue;
+		if (a->same)
+			completion_done(&r->heard);
+		else
+			memcpy(r->elsewhere, a->net, sizeof(r->elsewhere));
+	}
+	spin_unlock_irqrestore(&lock, flags);
+}
+
+/* ---- answering: in a card's task ---- */
 
 static bool may_answer(void)
 {
@@ -176,7 +204,7 @@ static bool may_answer(void)
 	return ok;
 }
 
-static void answer(const struct hostframe_from *from, enum trust_word word, uint64_t nonce, struct wire_rx *rx)
+static void answer(const struct hostframe_from *from, bool proved, bool again, uint64_t nonce, struct wire_rx *rx)
 {
 	struct buffer b;
 	struct have_answer a;
@@ -185,12 +213,29 @@ static void answer(const struct hostframe_from *from, enum trust_word word, uint
 		return;
 	memset(&q.id, 0,
 	       sizeof(q.id)); /* "it is here" is all that a frame can say, whatever is remembered of attempts */
+	if (again)
+		q.flags &= ~(uint32_t)WHO_STARTING; /* whoever says it: no start here gives way to it */
 	probe_local(&q, &a);
-	if (a.have == HAVE_HERE && (word == TRUST_PROVED || may_answer()) && !frame_build(&b, nonce, put_have, &a))
+	if (a.have == HAVE_HERE && ((proved && !again) || may_answer()) && !frame_build(&b, nonce, put_have, &a))
 		hostframe_reply(from, b.p, b.len);
 }
 
-/* The records of a frame: a question is answered, an answer goes to who shouted. */
+static void answer_reach(const struct hostframe_from *from, enum trust_word word, uint64_t nonce, struct wire_rx *rx)
+{
+	struct buffer b;
+	struct reach q;
+	struct reached a = { .same = 0 };
+	const struct bridge *here = hostframe_bridge(from);
+	if (!reach_parse(rx, &q) || !incarnation_equal(q.to, migrate_this_host()->inc) ||
+	    (word != TRUST_PROVED && !may_answer()))
+		return;
+	a.same = bridge_find(q.net, NULL) == here;
+	sniprintf(a.net, sizeof(a.net), "%s", bridge_name(here));
+	if (!frame_build(&b, nonce, put_reached, &a))
+		hostframe_reply(from, b.p, b.len);
+}
+
+/* The records of a frame: a question is answered, an answer goes to who asked. */
 static void read_records(const struct hostframe_from *from, enum trust_word word, uint64_t nonce, struct wire_rx *rx)
 {
 	struct hello h;
@@ -199,13 +244,19 @@ static void read_records(const struct hostframe_from *from, enum trust_word word
 		return;
 	if (wire_recv(rx, TIME_NEVER, NS_PER_SEC, NULL))
 		return;
+	struct reached came;
+	if (rx->type == WIRE_REACH)
+		answer_reach(from, word, nonce, rx);
+	else if (rx->type == WIRE_REACHED && reached_parse(rx, &came))
+		hear_reached(nonce, &h, &came);
 	/* What anybody may have said counts each time: a host in clear draws its nonces at random (release 0.3). */
-	bool asks = rx->type == WIRE_WHO && (word == TRUST_UNPROVED || is_new(h.inc, nonce));
+	bool proved = word == TRUST_PROVED;
+	enum heard is = rx->type != WIRE_WHO ? HEARD_OLD : proved ? heard_before(h.inc, nonce) : HEARD_NEW;
 	bool answers = rx->type == WIRE_HAVE && have_parse(rx, &a) && a.have == HAVE_HERE && hear(nonce, &h);
-	if (asks || answers)
+	if (is != HEARD_OLD || answers)
 		probe_greeted(&h, "on the network of the VMs");
-	if (asks)
-		answer(from, word, nonce, rx);
+	if (is != HEARD_OLD)
+		answer(from, proved, is == HEARD_AGAIN, nonce, rx);
 }
 
 static void received(const struct hostframe_from *from, const uint8_t *payload, size_t len)

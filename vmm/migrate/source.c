@@ -7,6 +7,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/handover.h"
+#include "vmm/migrate/shout.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,18 @@ static int greet(struct source *c)
 	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
 	spin_unlock(&c->m->lock);
 	return inbox_start(&c->in);
+}
+
+/* Its clients shall find it there as they do here. Where it has no link here, they do not, and it may well move. */
+static int reach(struct source *c)
+{
+	if (c->before || c->m->p.any_network)
+		return 0;
+	int err = shout_reach(c->vm->cfg.net, c->m->dest, c->m->dest_name, c->w);
+	if (err == -ENETDOWN)
+		log_warn("%s: its network has no link here; whether %s is on it was not tried", c->vm->cfg.name,
+			 c->m->dest_name);
+	return err == -ENETDOWN ? 0 : err;
 }
 
 /*
@@ -75,7 +88,7 @@ static int setup(struct source *c)
 	int err = greet(c);
 	if (err == -ETIMEDOUT)
 		return why_set(c->w, err, "the destination did not answer");
-	if (err || (err = FAILPOINT(P12_BEFORE_OFFER, c->s)))
+	if (err || (err = reach(c)) || (err = FAILPOINT(P12_BEFORE_OFFER, c->s)))
 		return err;
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;

@@ -44,6 +44,8 @@ static const struct {
 	[WIRE_KEPT] = { "KEPT", CHECK + ID, CHECK + ID },
 	[WIRE_DEBT] = { "DEBT", CHECK + ID + 56, CHECK + ID + 56 },
 	[WIRE_PREPARING] = { "PREPARING", CHECK + 16, CHECK + 16 },
+	[WIRE_REACH] = { "REACH", CHECK + 32, CHECK + 32 },
+	[WIRE_REACHED] = { "REACHED", CHECK + 20, CHECK + 20 },
 };
 /* clang-format on */
 

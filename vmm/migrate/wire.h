@@ -54,6 +54,8 @@ enum wire_type {
 	WIRE_KEPT,
 	WIRE_DEBT,
 	WIRE_PREPARING,
+	WIRE_REACH,
+	WIRE_REACHED,
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */
