@@ -4,6 +4,15 @@
 # The compiler that newlib is built with. tern's own code never touches the FPU, for the registers there belong to the
 # guest; so everything is tried with -mgeneral-regs-only first. The few files that return a double (strtod, the
 # floating half of printf) cannot be compiled so and get what they need: tern does not call them, and `make check` looks for
-# xmm registers in the finished image.
+# xmm registers in the finished image. Nor does it use libm, which newlib cannot be built without: those objects are
+# empty, and made in no time.
 flags="-mcmodel=kernel -mno-red-zone -fno-pic -fno-pie -fno-stack-protector -ffunction-sections -fdata-sections -U__linux__ -w"
+for arg; do
+	case $arg in
+	*/libm/*.c) source=$arg ;;
+	-o) next=out ;;
+	*) [ -z "$next" ] || out=$arg; next= ;;
+	esac
+done
+[ -z "$source" ] || [ -z "$out" ] || exec gcc -c -x c /dev/null -o "$out"
 gcc -mgeneral-regs-only $flags "$@" 2>/dev/null || exec gcc $flags "$@"

@@ -196,7 +196,7 @@ static int do_console(struct con *c, struct vm *vm)
 {
 	if (c->json)
 		return console_json(c, vm);
-	int err = vm_console_attach(vm, c);
+	int err = vm_console_attach(vm, c, con_opt(c, "--raw"));
 	if (err == -EBUSY)
 		return con_error(c, err, "vm console %s: another operator is attached. Leave it there first (Ctrl-])",
 				 vm->cfg.name);
@@ -298,7 +298,8 @@ static const struct con_sub subs[] = {
 	  vm_words, true },
 	{ "stop", "NAME [--timeout TIME]", "shutdown, then kill", cmd_stop, vm_words, true },
 	{ "kill", "NAME", "cut its power", cmd_kill, vm_words, true },
-	{ "console", "NAME", "its serial console; Ctrl-] leaves", cmd_console, vm_words, false },
+	{ "console", "NAME [--raw]", "its serial console; Ctrl-] leaves; --raw: unfiltered", cmd_console, vm_words,
+	  false },
 	{ "announce", "NAME", "tell its network where it is: RARP, ARP, ND, groups", cmd_announce, vm_words, false },
 	{ "claim", "NAME [--force]", "an undecided VM goes on here", cmd_claim, vm_words, true },
 	{ "forget", "NAME [--force]", "what is here of one that is elsewhere", cmd_forget, vm_words, true },

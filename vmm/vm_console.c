@@ -14,6 +14,7 @@
 #include "kernel/time.h"
 #include "vmm/pc/machine.h"
 #include "vmm/dev/vuart.h"
+#include "vmm/term_filter.h"
 #include "vmm/vm_console.h"
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +140,8 @@ struct session {
 	struct vm_console *vc;
 	struct con *c;
 	uint64_t pos; /* in what the guest said */
+	bool raw;
+	struct term_filter filter;
 	uint8_t pending[PENDING];
 	unsigned npending;
 };
@@ -149,13 +152,18 @@ static bool session_ready(const struct session *s) { return !s->c->ready || s->c
 static bool session_output(struct session *s)
 {
 	uint8_t buf[CHUNK];
+	char shown[TERM_FILTER_OUT(CHUNK)];
 	uint64_t lost;
 	size_t n = ring_read(s->vc, &s->pos, buf, sizeof(buf), &lost);
 
 	if (lost)
+		term_filter_gap(&s->filter);
+	if (lost)
 		con_printf(s->c, "\r\n[%lu bytes lost: the guest is faster than this console]\r\n", lost);
-	if (n)
+	if (n && s->raw)
 		s->c->write(s->c, (const char *)buf, n);
+	else if (n)
+		s->c->write(s->c, shown, term_filter(&s->filter, buf, n, shown));
 	return n != 0;
 }
 
@@ -238,13 +246,13 @@ static void session_run(struct session *s)
 	while (end && session_output(s)) /* its last words */
 		;
 	if (stay)
-		con_printf(s->c, "\r\n[%s %s]\r\n", name, end);
+		con_printf(s->c, "%s\n[%s %s]\r\n", term_filter_reset, name, end);
 	else
-		con_printf(s->c, "\r\n[left the console of %s]\r\n", name);
+		con_printf(s->c, "%s\n[left the console of %s]\r\n", term_filter_reset, name);
 	s->c->raw = false;
 }
 
-int vm_console_attach(struct vm *vm, struct con *c)
+int vm_console_attach(struct vm *vm, struct con *c, bool raw)
 {
 	struct vm_console *vc = console_get(vm);
 	struct session *s;
@@ -264,7 +272,7 @@ int vm_console_attach(struct vm *vm, struct con *c)
 	if (!s) {
 		err = err_trace(-ENOMEM);
 	} else {
-		*s = (struct session){ .vm = vm, .vc = vc, .c = c };
+		*s = (struct session){ .vm = vm, .vc = vc, .c = c, .raw = raw };
 		flags = spin_lock_irqsave(&vc->lock);
 		s->pos = vc->head - MIN(vc->head, (uint64_t)VM_CONSOLE_RING);
 		spin_unlock_irqrestore(&vc->lock, flags);

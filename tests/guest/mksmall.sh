@@ -34,6 +34,9 @@ sed -i '/select HAVE_OBJTOOL/d' "$tree/arch/x86/Kconfig"
 # Without objtool Linux 6.12 still begins entry code with this annotation for it, and defines it for builds with objtool only.
 sed -i 's/^#define ANNOTATE_INTRA_FUNCTION_CALL$/&\n.macro VALIDATE_UNRET_BEGIN\n.endm/' "$tree/include/linux/objtool.h"
 
+# What looks through each object for exports of static functions, and takes an eighth of the time (Linux 6.1).
+[ ! -e "$tree/scripts/check-local-export" ] || printf '#!/bin/sh\n' >"$tree/scripts/check-local-export"
+
 kbuild=(env -u MAKEFLAGS -u KBUILD_OUTPUT KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=tern KBUILD_BUILD_HOST=rig
 	KCONFIG_ALLCONFIG="$config" make -s -C "$tree" ARCH=x86 -j"$(nproc)")
 "${kbuild[@]}" allnoconfig >"$log" 2>&1 || die "no configuration"

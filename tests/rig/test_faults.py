@@ -106,7 +106,8 @@ def test_guest_that_stood_still(watched):
     try:
         watched.other(source).json("failpoint P10 stall")
         e = watched.migrate_fails(source)
-        assert "the destination did not get ready in time" in e.text, e.text
+        # With COMMIT behind READY, or, when the machine is slow and so the way, with both at once.
+        assert re.search("the destination did not get ready in time|the destination did not start it and now never will", e.text), e.text
         assert watched.status(source)["downtime_us"] >= 5000000
         watched.other(source).json("failpoint P10 off")
         watched.check_pages()

@@ -99,10 +99,22 @@ static void test_replay_and_leave(void **state)
 	(void)state;
 	says("login: ");
 	key = leave_at_once;
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	assert_non_null(strstr(screen, "Ctrl-]"));
 	assert_non_null(strstr(screen, "\r\nlogin: "));
 	assert_non_null(strstr(screen, "[left the console of demo]"));
+}
+
+/* What would make the operator's terminal answer is not shown to it, unless he wants that. */
+static void test_filter(void **state)
+{
+	(void)state;
+	says("a\033]0;\nvm kill demo\n\a\033[21t\033[31mb");
+	key = leave_at_once;
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
+	assert_non_null(strstr(screen, "a\033[31mb\033[m"));
+	assert_int_equal(vm_console_attach(&vm, &con, true), 0);
+	assert_non_null(strstr(screen, "kill demo\n\a\033[21t\033[31mb\033[m"));
 }
 
 static char heard[4096];
@@ -130,7 +142,7 @@ static void test_paste(void **state)
 	typing = text;
 	key = paste;
 	bus_write(&vm.machine.bus, BUS_PIO, 0x3fa, 1, 1);
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	assert_int_equal(nheard, 700);
 	assert_memory_equal(heard, text, 700);
 	assert_null(strchr(screen, '\a'));
@@ -142,7 +154,7 @@ static void test_deaf_guest(void **state)
 {
 	(void)state;
 	key = deaf; /* it never reads: a bell, and Ctrl-] works all the same */
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	assert_non_null(strchr(screen, '\a'));
 }
 
@@ -160,7 +172,7 @@ static void test_flood(void **state)
 {
 	(void)state;
 	key = flood;
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	assert_non_null(strstr(screen, "bytes lost"));
 	assert_non_null(strstr(screen, "line 699 of"));
 }
@@ -197,7 +209,7 @@ static void test_stalled_terminal(void **state)
 	con.ready = con_ready;
 	behind = false;
 	key = stalled;
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	const char *note = strstr(screen, "bytes lost");
 	assert_non_null(note);
 	assert_int_equal(strtoull(strrchr((*(char *)(uintptr_t)note = 0, screen), '[') + 1, NULL, 10),
@@ -206,7 +218,7 @@ static void test_stalled_terminal(void **state)
 	behind = true;
 	step = 0;
 	key = leaves_stalled;
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	assert_false(con.raw);
 	con.ready = NULL;
 }
@@ -236,7 +248,7 @@ static int fails(void)
 static int again(void)
 {
 	struct con other = con;
-	assert_int_equal(vm_console_attach(&vm, &other), -EBUSY);
+	assert_int_equal(vm_console_attach(&vm, &other, false), -EBUSY);
 	return 0x1d;
 }
 
@@ -246,23 +258,23 @@ static void test_ends(void **state)
 {
 	(void)state;
 	key = again;
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	step = 0;
 	key = stops_once;
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	assert_non_null(strstr(screen, "Power down"));
 	assert_non_null(strstr(screen, "[demo is stopped]"));
 	vm.state = VM_RUNNING;
 	step = 0;
 	key = fails;
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	assert_non_null(strstr(screen, "[demo has failed"));
 	vm.state = VM_RUNNING;
 	step = 0;
 	key = leaves;
-	assert_int_equal(vm_console_attach(&vm, &con), 0);
+	assert_int_equal(vm_console_attach(&vm, &con, false), 0);
 	assert_non_null(strstr(screen, "[demo has left this host]"));
-	assert_int_equal(vm_console_attach(&vm, &con), -ENODEV);
+	assert_int_equal(vm_console_attach(&vm, &con, false), -ENODEV);
 }
 
 static void test_tail(void **state)
@@ -284,6 +296,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_replay_and_leave), T(test_paste), T(test_deaf_guest), T(test_flood),
+		T(test_filter),           T(test_paste), T(test_deaf_guest), T(test_flood),
 		T(test_stalled_terminal), T(test_ends),  T(test_tail),
 	};
 	return cmocka_run_group_tests_name("vmconsole", tests, NULL, NULL);
