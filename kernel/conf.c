@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define END_OF_TEXT 0x1a /* as DOS ends its files; NULs pad some */
+
 struct parse {
 	struct conf *c;
 	bool in_section, skip; /* a section line was seen; it was wrong: its keys are dropped */
@@ -124,11 +126,28 @@ static const struct conf_entry *find(const struct conf *c, const char *kind, con
 	return NULL;
 }
 
-/* This line cannot be kept: its section is not what was written. */
-static void tear(struct parse *p)
+/* Has what is not a comment that word in it, in small letters or large ones? Its first letter comes in it only once. */
+static bool has_word(const struct span *line, const char *word)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < line->len && word[n]; i++) {
+		char ch = line->p[i];
+		if ((ch == '#' || ch == ';') && i && is_blank(line->p[i - 1]))
+			break;
+		if (ch >= 'A' && ch <= 'Z')
+			ch = (char)(ch + ('a' - 'A'));
+		n = ch == word[n] ? n + 1 : ch == word[0];
+	}
+	return !word[n];
+}
+
+/* This line cannot be kept: its section is not what was written, and there may be a [peer] less. */
+static void lose(struct parse *p, const struct span *line)
 {
 	if (p->in_section && !p->skip)
 		p->section->torn = true;
+	p->c->lost_peer |= has_word(line, "peer");
 }
 
 /* Append an entry of the section in force; NULL if there is no room. */
@@ -143,7 +162,8 @@ static struct conf_entry *add(struct parse *p)
 				     CONF_MAX_ENTRIES);
 		p->full = true;
 		p->c->lost_peer = true;
-		tear(p);
+		if (p->in_section && !p->skip)
+			p->section->torn = true;
 		return NULL;
 	}
 	e = &p->c->e[p->c->n++];
@@ -153,8 +173,6 @@ static struct conf_entry *add(struct parse *p)
 	e->line = p->line;
 	return e;
 }
-
-static bool is_peer(const struct span *section) { return section->len >= 4 && !memcmp(section->p, "peer", 4); }
 
 /* A line that starts with '['. Until all of it is well, the keys after it belong to nobody. */
 static void take_section(struct parse *p, const struct span *line)
@@ -170,7 +188,7 @@ static void take_section(struct parse *p, const struct span *line)
 	all = trim(line->p + 1, close ? close : end);
 	if (!close || !all.len || (rest.len && *rest.p != ';' && *rest.p != '#')) {
 		conf_problem(p->c, p->line, "a section line must read " KINDS " or [vm NAME]");
-		p->c->lost_peer |= is_peer(&all);
+		lose(p, line);
 		return;
 	}
 	for (gap = all.p; gap < close && !is_blank(*gap); gap++)
@@ -206,7 +224,7 @@ static void take_section(struct parse *p, const struct span *line)
 		p->section = e ? &p->c->e[e - p->c->e] : add(p);
 		p->skip = !p->section;
 	}
-	p->c->lost_peer |= p->skip && is_peer(&all);
+	p->c->lost_peer |= p->skip && has_word(&all, "peer");
 }
 
 static void take_key(struct parse *p, const struct span *line)
@@ -219,7 +237,7 @@ static void take_key(struct parse *p, const struct span *line)
 
 	if (!equals) {
 		conf_problem(p->c, p->line, "not understood; expected 'key = value', a [section] or a # comment");
-		tear(p);
+		lose(p, line);
 		return;
 	}
 	key = trim(line->p, equals);
@@ -236,11 +254,11 @@ static void take_key(struct parse *p, const struct span *line)
 		/* Not all of it: it may be a secret that lost its name. */
 		conf_problem(p->c, p->line, "'%.*s' cannot be a key (1 to %d letters, digits, '_', '-', '.'); ignored",
 			     (int)MIN(key.len, 12UL), key.p, (int)sizeof(name) - 1);
-		tear(p);
+		lose(p, line);
 	} else if (value.len >= sizeof(e->value)) {
 		conf_problem(p->c, p->line, "%s: the value is longer than %d characters; ignored", name,
 			     (int)sizeof(e->value) - 1);
-		tear(p);
+		lose(p, line);
 	} else if ((old = find(p->c, p->kind, p->name, name)) != NULL) {
 		conf_problem(p->c, p->line, "%s is set already in line %d; this line is ignored", name, old->line);
 	} else if ((e = add(p)) != NULL) {
@@ -249,40 +267,22 @@ static void take_key(struct parse *p, const struct span *line)
 	}
 }
 
-/* Has what is not a comment the word console_password in it, in small letters or large ones? */
-static bool wants_lock(const struct span *line)
-{
-	static const char word[] = CONF_CONSOLE_PASSWORD;
-	size_t n = 0;
-
-	for (size_t i = 0; i < line->len && word[n]; i++) {
-		char ch = line->p[i];
-		if ((ch == '#' || ch == ';') && i && is_blank(line->p[i - 1]))
-			break;
-		if (ch >= 'A' && ch <= 'Z')
-			ch = (char)(ch + ('a' - 'A'));
-		n = ch == word[n] ? n + 1 : ch == word[0]; /* its first letter does not come again within it */
-	}
-	return !word[n];
-}
-
 static void take_line(struct parse *p, const struct span *line)
 {
 	size_t i;
 
 	if (!line->len || *line->p == '#' || *line->p == ';')
 		return;
-	p->c->locks |= wants_lock(line) || memchr(line->p, '\0', line->len); /* of UTF-16 nothing is understood */
+	p->c->locks |= has_word(line, CONF_CONSOLE_PASSWORD) ||
+		       memchr(line->p, '\0', line->len); /* of UTF-16 nothing is understood */
 	for (i = 0; i < line->len; i++)
 		if (((unsigned char)line->p[i] < ' ' && line->p[i] != '\t') || line->p[i] == 0x7f)
 			break;
 	if (i < line->len) {
 		conf_problem(p->c, p->line, "byte 0x%02x is not text; line ignored", (unsigned char)line->p[i]);
-		tear(p);
-		if (*line->p == '[') {
+		lose(p, line);
+		if (*line->p == '[')
 			p->in_section = p->skip = true;
-			p->c->lost_peer |= is_peer(&(struct span){ line->p + 1, line->len - 1 });
-		}
 	} else if (*line->p == '[') {
 		take_section(p, line);
 	} else {
@@ -301,6 +301,8 @@ int conf_parse(struct conf *c, const char *text, size_t len)
 	c->problems[0] = '\0';
 	if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
 		text += 3; /* UTF-8 byte order mark */
+	while (end > text && (is_blank(end[-1]) || end[-1] == '\n' || !end[-1] || end[-1] == END_OF_TEXT))
+		end--;
 	for (; text < end; text = eol < end ? eol + 1 : end) {
 		eol = memchr(text, '\n', (size_t)(end - text));
 		eol = eol ? eol : end;

@@ -2,8 +2,8 @@
 /*
  * Frames between tern hosts on the networks of their VMs, apart from IP: EtherType 0x88b5 (IEEE Std 802, local
  * experimental 1), broadcast or to a card's own MAC. They reach hosts whose addresses do not work, and guests neither
- * send nor see them (bridge.c). Nothing proves who sent one, and any may be lost: what is heard may keep a host from
- * something, never let it.
+ * send nor see them (bridge.c). Nothing here proves who sent one (net/trust.h does), and any may be lost: what is heard
+ * without a proof may keep a host from something, never let it.
  */
 #pragma once
 #include "kernel/base/bits.h"

@@ -122,6 +122,11 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 	gateway_check(&r, n.address, n.gateway);
 	if (match && strcmp(match, "first") && conf_parse_mac(match, n.match))
 		return; /* which one is not known, and any other would be on another wire */
+	if (r.torn && !match && nic_get(1)) {
+		conf_wrong(&r, "match",
+			   "a line of this section is not understood and may have been this: it is no card");
+		return;
+	}
 	n.card = card_find(c, conf, n.match, others, sizeof(others));
 	if (!n.card && others[0])
 		conf_wrong(&r, "match", "no network card has this MAC; there are %s", others);
@@ -158,6 +163,7 @@ static void bond_read(struct conf *c, struct net_conf *conf, const char *name)
 	if (nic_named(conf, b.name))
 		conf_wrong(&r, "", "a [nic] has this name as well");
 	bool lacks = false;
+	conf->unsure |= !b.nics[0]; /* it had some */
 	for (const char *s = b.nics + strspn(b.nics, ", \t"); *s;) {
 		char word[NET_NAME_MAX];
 		size_t len = strcspn(s, ", \t");

@@ -179,7 +179,7 @@ void tcp_stream_established(struct tcp_pcb *pcb)
 	pcb->cwnd = MAX(pcb->cwnd, 2U * TCP_BIG_MSS);
 }
 
-static void detach(struct tcp_pcb *pcb)
+void tcp_stream_detach(struct tcp_pcb *pcb)
 {
 	tcp_arg(pcb, NULL);
 	tcp_ext_arg_set(pcb, 0, NULL);
@@ -203,7 +203,7 @@ static void free_chain(struct pbuf *p)
 static void drop_pcb(struct tcp_stream *t)
 {
 	if (t->pcb) {
-		detach(t->pcb);
+		tcp_stream_detach(t->pcb);
 		tcp_abort(t->pcb); /* the reset is out before ARP may be asked */
 		no_pcb(t);
 	}
@@ -270,7 +270,7 @@ static void tcp_stream_close(struct stream *s)
 		give_credit(t);
 		widen(t); /* lwIP resets a connection whose window is not all open: data may be unread */
 		struct tcp_pcb *pcb = t->pcb;
-		detach(pcb);
+		tcp_stream_detach(pcb);
 		tcp_poll(pcb, on_linger, t->unproved ? LINGER_UNPROVED : LINGER_TICKS);
 		if (t->unproved)
 			tcp_setprio(pcb, TCP_PRIO_MIN);

@@ -28,6 +28,8 @@ struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [r] its reading task */
 
 /* A stream over pcb, callbacks set, or NULL. Core lock held. */
 struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb);
+/* pcb knows of no stream any more: whatever becomes of it, nobody is called. Core lock held. */
+void tcp_stream_detach(struct tcp_pcb *pcb);
 /* The handshake is done, core lock held. */
 void tcp_stream_established(struct tcp_pcb *pcb);
 /* What lwIP says, as -errno. */

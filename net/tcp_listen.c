@@ -65,11 +65,7 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	if (task_create("tcp serve", TASK_PRIO_NORMAL, serve_task, j))
 		return ERR_OK;
 	__atomic_fetch_sub(&l->active, 1, __ATOMIC_RELAXED);
-	tcp_arg(pcb, NULL); /* lwIP aborts pcb now: without its stream */
-	tcp_recv(pcb, NULL);
-	tcp_sent(pcb, NULL);
-	tcp_err(pcb, NULL);
-	tcp_poll(pcb, NULL, 0);
+	tcp_stream_detach(pcb); /* lwIP aborts it now */
 	free(t);
 fail:
 	free(j);

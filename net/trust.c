@@ -316,11 +316,12 @@ size_t trust_sign(uint8_t *msg, size_t len, size_t size)
 	unsigned n, proofs = 0;
 	const struct net_peer *p = net_peers(&n);
 	uint8_t mac[TLS_SECRET], *at = msg + len;
-	for (unsigned i = 0; i < 2 * n; i++) {
-		if (!key_number(&p[i / 2], i % 2) || (size_t)(at - msg) + PROOF + 1 > size)
+	for (unsigned k = 0; k < 2 * n; k++) { /* each one's key, then key_next: there may be no room for all */
+		unsigned i = k % n, which = k / n;
+		if (!key_number(&p[i], which) || (size_t)(at - msg) + PROOF + 1 > size)
 			continue;
-		prove(known[i / 2].frame[i % 2], msg, len, mac);
-		memcpy(at, known[i / 2].name[i % 2], NAME_LEN);
+		prove(known[i].frame[which], msg, len, mac);
+		memcpy(at, known[i].name[which], NAME_LEN);
 		memcpy(at + NAME_LEN, mac, PROOF - NAME_LEN);
 		at += PROOF;
 		proofs++;

@@ -23,7 +23,7 @@ extern const char *fake_host_net[FAKE_HOSTS];
 	for (int fake_was = fake_host, fake_once = (fake_host = (h), 1); fake_once; fake_once = 0, fake_host = fake_was)
 /* May a frame on the VMs' network pass from the one host to the other? fake_shout.c, test_shout.c */
 extern bool (*fake_frame_passes)(int from, int to);
-extern int fake_reach; /* what shout_reach says */
+extern int fake_reach; /* what reach_ask says */
 
 struct fake_vm_opts { /* of all VMs; zero: everything works */
 	bool compat_refuse, create_nomem, load_fail;

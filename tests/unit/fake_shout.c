@@ -2,6 +2,7 @@
 /* In place of shout.c and the bridges: frames between hosts arrive at once, where the test lets them pass. */
 #include "tests/unit/fake_hosts.h"
 #include "vmm/migrate/probe.h"
+#include "vmm/migrate/reach.h"
 #include "vmm/migrate/shout.h"
 #include <string.h>
 
@@ -36,7 +37,7 @@ struct bridge *bridge_find(const char *name, struct why *w)
 }
 
 int fake_reach;
-int shout_reach(const char *net unused, struct incarnation to unused, const char *name, struct why *w)
+int reach_ask(const char *net unused, const struct reach_to *to, struct why *w)
 {
-	return fake_reach == -EHOSTUNREACH ? why_set(w, fake_reach, "frames do not get to %s", name) : fake_reach;
+	return fake_reach == -EHOSTUNREACH ? why_set(w, fake_reach, "frames do not get to %s", to->name) : fake_reach;
 }

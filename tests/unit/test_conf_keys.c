@@ -421,6 +421,12 @@ static void lost_peers(void **state unused)
 		{ "[peer b] x\n", "a [peer]" },
 		{ "[peer \2]\n", "a [peer]" },
 		{ "[peers b]\n", "a [peer]" },
+		{ "[Peer b]\n", "a [peer]" },
+		{ "[peer a]\naddress = 10.77.0.13\npeer b]\naddress = 10.77.0.12\n", "a [peer]" },
+		{ "[host]\n\xef\xbb\xbf[peer b]\n", "a [peer]" },
+		{ "[ peer \x02]\n", "a [peer]" },
+		{ "[disk peerless]\n", "a [peer]" },
+		{ "[disk d]\n[vm x] # peer\n", "" },
 		{ "[per b]\n[vm b\n", "" },
 		{ "[peer b]\naddress = 10.77.0.12\nx\n", "" },
 	};
@@ -441,6 +447,12 @@ static void torn(void **state unused)
 	assert_int_equal(net("[nic a]\n[net x]\nnic = a\nuse vm\n").nnets, 0);
 	assert_int_equal(net("[nic a]\n[net x]\nnic = a\nvlan\n").nnets, 0);
 	assert_non_null(strstr(c.problems, "[net x]: so this network is not there"));
+	ncards = 2; /* which of them it meant is not known */
+	assert_int_equal(net("[nic a]\nmatch 52:54:00:00:00:02\n").nnets, 0);
+	assert_int_equal(net("[nic a]\nmatch = first\nx\n").nnets, 1);
+	assert_int_equal(net("[nic a]\n[nic b]\nmatch = 52:54:00:00:00:02\n[bond c]\nnics a, b\n").nnets, 0);
+	ncards = 1;
+	assert_int_equal(net("[nic a]\nx\n").nnets, 1);
 	struct vm_config cfg = { 0 };
 	struct conf_reader r = { .c = &c, .table = &vm_conf_table, .name = "demo" };
 	parse("[vm demo]\nkernel = k\nmac = 52:54:00:77:00:01\nip 10.77.0.9\n");

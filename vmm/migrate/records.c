@@ -244,16 +244,16 @@ bool reach_parse(struct wire_rx *rx, struct reach *q)
 int reached_send(struct wire_tx *tx, const struct reached *a, uint64_t deadline_ns)
 {
 	wire_begin(tx, WIRE_REACHED);
-	wire_put_u32(tx, a->same);
+	wire_put_u32(tx, a->came);
 	wire_put_str(tx, a->net, sizeof(a->net));
 	return wire_end(tx, deadline_ns);
 }
 
 bool reached_parse(struct wire_rx *rx, struct reached *a)
 {
-	a->same = wire_get_u32(rx);
+	a->came = wire_get_u32(rx);
 	wire_get_str(rx, a->net, sizeof(a->net));
-	return wire_get_end(rx) && a->same <= 1 && name_ok(a->net);
+	return wire_get_end(rx) && a->came < REACHED_ENDS && name_ok(a->net);
 }
 
 int end_send(struct wire_tx *tx, const struct attempt_id *id, const struct end_counts *c, uint64_t deadline_ns)

@@ -126,9 +126,10 @@ struct reach { /* as frames alone: does what is sent on that network come out on
 };
 int reach_send(struct wire_tx *tx, const struct reach *q, uint64_t deadline_ns) must_check;
 bool reach_parse(struct wire_rx *rx, struct reach *q);
+enum reached_at { REACHED_ELSEWHERE, REACHED_SAME, REACHED_NO_SUCH, REACHED_ENDS };
 struct reached {
-	uint32_t same;                                  /* 1: it came out on that network, 0: on another one */
-	char net[sizeof(((struct vm_config *)0)->net)]; /* on which */
+	uint32_t came;                                  /* enum reached_at: on that network, or there is none such */
+	char net[sizeof(((struct vm_config *)0)->net)]; /* where it came out */
 };
 int reached_send(struct wire_tx *tx, const struct reached *a, uint64_t deadline_ns) must_check;
 bool reached_parse(struct wire_rx *rx, struct reached *a);

@@ -7,7 +7,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/handover.h"
-#include "vmm/migrate/shout.h"
+#include "vmm/migrate/reach.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,12 +39,22 @@ static int greet(struct source *c)
 	return inbox_start(&c->in);
 }
 
-/* Its clients shall find it there as they do here. Where it has no link here, they do not, and it may well move. */
+static bool leaves(void *arg) { return migration_cancelled(arg); }
+
+/*
+ * Its clients shall find it there as they do here. Where it has no link here, they do not, and it may well move. Where
+ * a guest sends tags itself, what goes without one may not leave the switch.
+ */
 static int reach(struct source *c)
 {
-	if (c->before || c->m->p.any_network)
+	if (c->before || c->m->p.any_network || c->vm->cfg.s.trunk)
 		return 0;
-	int err = shout_reach(c->vm->cfg.net, c->m->dest, c->m->dest_name, c->w);
+	struct reach_to to = { .inc = c->m->dest,
+			       .name = c->m->dest_name,
+			       .in_clear = !trust_is_proved(c->s),
+			       .leaves = leaves,
+			       .arg = c->m };
+	int err = reach_ask(c->vm->cfg.net, &to, c->w);
 	if (err == -ENETDOWN)
 		log_warn("%s: its network has no link here; whether %s is on it was not tried", c->vm->cfg.name,
 			 c->m->dest_name);
