@@ -245,6 +245,13 @@ check-%:
 	$(Q)CC=$(CC) tools/check.sh $*
 test-image: build/relay
 	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI $(G)/torture.img
+# The release before, for test_before.py: its sources, with what is fetched and made of third parties here (links, for its deps.mk may
+# fetch something else in their place).
+build/before/BOOTX64.EFI: RELEASE_BEFORE | all
+	$(Q)echo "  BUILD   the release before, $$(cut -d' ' -f2 $<)"; rm -rf $(@D); mkdir -p $(@D)/src/build && \
+	git archive $$(cut -d' ' -f1 $<) | tar -x -C $(@D)/src && cp -al build/deps build/newlib build/efi $(@D)/src/build && \
+	env -u MAKEFLAGS -u MAKELEVEL make -s -C $(@D)/src build/BOOTX64.EFI >$(@D)/build.log 2>&1 && cp $(@D)/src/build/BOOTX64.EFI $@ || \
+	{ tail -20 $(@D)/build.log; exit 1; }
 # The payload is made beside the first tests.
 RUN_RIGS := --rig tests/rig --on $(RIGS) $(addprefix --payload ,$(call payload,$(RIGS)))
 rig-test: need
