@@ -91,9 +91,13 @@ $(GEN)/dsdt.h: vmm/pc/dsdt.asl vmm/pc/pc.h | $(DEPS)
 $(call obj,vmm/pc/acpi_tables.c) $(H)/vmm/pc/acpi_tables.o $(F)/vmm/pc/acpi_tables.o: $(GEN)/dsdt.h
 
 kernel-objs: $(OWN_OBJ) $(LIB_OBJ)
+# What runs for an operator or once: small rather than fast.
+COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,commands.c conf%.c console.c console_usage.c main.c out.c) net/net_conf.c \
+	vmm/vm_config.c vmm/x86/compat.c vmm/x86/cpu_check.c $(addprefix arch/x86/,features.c vmx_caps.c vmx_check.c) drivers/pci_bus.c,$(OWN_SRC))
+$(call obj,$(COLD)): COLD_FLAGS := -Os
 $(OWN_OBJ): | $(DEPS)
 $(O)/%.o: %.c
-	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(WARN) $(INC) -c $< -o $@
+	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(COLD_FLAGS) $(WARN) $(INC) -c $< -o $@
 $(O)/%.o: %.S
 	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
 $(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
