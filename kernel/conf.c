@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define END_OF_TEXT 0x1a /* as DOS ends its files; NULs pad some */
+#define END_OF_TEXT 0x1a
 
 struct parse {
 	struct conf *c;
@@ -147,7 +147,7 @@ static void lose(struct parse *p, const struct span *line)
 {
 	if (p->in_section && !p->skip)
 		p->section->torn = true;
-	p->c->lost_peer |= has_word(line, "peer");
+	p->c->lost_peer |= has_word(line, "peer") || memchr(line->p, '\0', line->len);
 }
 
 /* Append an entry of the section in force; NULL if there is no room. */
@@ -290,6 +290,17 @@ static void take_line(struct parse *p, const struct span *line)
 	}
 }
 
+/* DOS ends its files with END_OF_TEXT, and pads. NULs alone may be what became of the rest of a file. */
+static const char *text_end(const char *text, const char *end)
+{
+	const char *ends = end;
+
+	for (; end > text && (is_blank(end[-1]) || end[-1] == '\n' || !end[-1] || end[-1] == END_OF_TEXT); end--)
+		if (end[-1] == END_OF_TEXT)
+			ends = end - 1;
+	return ends;
+}
+
 int conf_parse(struct conf *c, const char *text, size_t len)
 {
 	struct parse p = { .c = c };
@@ -301,8 +312,7 @@ int conf_parse(struct conf *c, const char *text, size_t len)
 	c->problems[0] = '\0';
 	if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
 		text += 3; /* UTF-8 byte order mark */
-	while (end > text && (is_blank(end[-1]) || end[-1] == '\n' || !end[-1] || end[-1] == END_OF_TEXT))
-		end--;
+	end = text_end(text, end);
 	for (; text < end; text = eol < end ? eol + 1 : end) {
 		eol = memchr(text, '\n', (size_t)(end - text));
 		eol = eol ? eol : end;

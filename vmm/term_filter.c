@@ -7,6 +7,8 @@
 #define CAN 0x18
 #define SUB 0x1a
 
+#define STRING_MAX 4096
+
 enum state {
 	GROUND,
 	UTF8,       /* in a character of several bytes */
@@ -40,40 +42,67 @@ static void drop(struct term_filter *f)
 	f->state = GROUND;
 }
 
-/* A parameter of seq from `at` on; the place behind it. */
-static unsigned param(const struct term_filter *f, unsigned at, unsigned *v)
+#define PARAMS_MAX 8 /* of a control sequence: minicom had an array of so many (CVE-2017-7467) */
+
+/* seq is ESC [ and then, from `at` on, numbers of at most four digits: how many, in v; -1: it is something else. */
+static int params(const struct term_filter *f, unsigned at, unsigned v[PARAMS_MAX])
 {
-	for (*v = 0; at < f->n && f->seq[at] >= '0' && f->seq[at] <= '9'; at++)
-		*v = MIN(*v * 10 + f->seq[at] - '0', 9999U);
-	return at;
+	int n = 0;
+	unsigned digits = 0;
+	v[0] = 0;
+	for (; at < f->n; at++) {
+		uint8_t c = f->seq[at];
+		if (c == ';' && n < PARAMS_MAX - 1)
+			v[++n] = digits = 0;
+		else if (c >= '0' && c <= '9' && digits++ < 4)
+			v[n] = v[n] * 10 + c - '0';
+		else
+			return -1;
+	}
+	return n + 1;
 }
 
 /* Modes (SM, RM): insert; and of DEC's: cursor keys, wrap, cursor shown. No reports, no other screen or width. */
 static bool modes_ok(const struct term_filter *f)
 {
 	bool dec = f->n > 2 && f->seq[2] == '?';
-	unsigned at = dec ? 3 : 2, v;
-	for (;; at++) {
-		at = param(f, at, &v);
-		if (dec ? v != 1 && v != 7 && v != 25 : v != 4)
+	unsigned v[PARAMS_MAX];
+	int n = params(f, dec ? 3 : 2, v);
+	for (int i = 0; i < n; i++)
+		if (dec ? v[i] != 1 && v[i] != 7 && v[i] != 25 : v[i] != 4)
 			return false;
-		if (at == f->n)
-			return true;
-		if (f->seq[at] != ';')
-			return false;
-	}
+	return n > 0;
 }
 
-/* seq is ESC [ and parameters; may it end so? */
+/* SGR: no other fonts, for with 11 and 12 the Linux console shows bytes as they are, and takes 9b for CSI. */
+static bool sgr_ok(const unsigned *v, int n)
+{
+	for (int i = 0; i < n; i++) {
+		if (v[i] > 10 && v[i] < 20)
+			return false;
+		if ((v[i] == 38 || v[i] == 48) && i + 1 < n)
+			i += v[i + 1] == 5 ? 2 : v[i + 1] == 2 ? 4 : 0; /* of 256 colours, or of 2^24 */
+	}
+	return true;
+}
+
+/* May it end so? */
 static bool csi_ok(const struct term_filter *f, uint8_t final)
 {
+	unsigned v[PARAMS_MAX];
 	if (final == 'h' || final == 'l')
 		return modes_ok(f);
-	for (unsigned i = 2; i < f->n; i++)
-		if ((f->seq[i] < '0' || f->seq[i] > ';') || (f->seq[i] == ';' && (final == 'S' || final == 'T')))
-			return false; /* private ones, intermediate bytes, and xterm's T for mice */
-	/* Cursor, erasing, inserting, deleting, scrolling, tabs, SGR, margins, saving the cursor. */
-	return strchr("@ABCDEFGHIJKLMPSTXZ`adefgmrsu", final);
+	int n = params(f, 2, v);
+	if (n < 0) /* private ones, intermediate bytes, sub-parameters */
+		return false;
+	switch (final) {
+	case 'J': return n == 1 && v[0] < 3; /* 3 is what scrolled away, which others said */
+	case 'S':
+	case 'T': return n == 1; /* more is xterm's, for mice */
+	case 'm': return sgr_ok(v, n);
+	default: /* the cursor, erasing, inserting, deleting, tabs, margins */
+		return strchr("@ABCDEFGHIKLMPXZ`adefrsu", final);
+	}
 }
 
 static void ground(struct term_filter *f, uint8_t c, struct shown *o)
@@ -95,13 +124,20 @@ static void ground(struct term_filter *f, uint8_t c, struct shown *o)
 	}
 }
 
+/* The second byte: no C1 control, nothing longer than need be, no surrogate, nothing past U+10FFFF. */
+static bool second_ok(uint8_t first, uint8_t c)
+{
+	uint8_t low = first == 0xc2 || first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+	return c >= low && c <= (first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf);
+}
+
 static void utf8(struct term_filter *f, uint8_t c, struct shown *o)
 {
-	if ((c & 0xc0) != 0x80 || (f->n == 1 && f->seq[0] == 0xc2 && c < 0xa0)) {
-		bool c1 = (c & 0xc0) == 0x80;
+	bool more = (c & 0xc0) == 0x80;
+	if (!more || (f->n == 1 && !second_ok(f->seq[0], c))) {
 		drop(f);
 		put(o, '?');
-		if (!c1)
+		if (!more)
 			ground(f, c, o);
 		return;
 	}
@@ -116,12 +152,12 @@ static void escape(struct term_filter *f, uint8_t c, struct shown *o)
 	if (c == '[')
 		f->state = CSI;
 	else if (strchr("]PX^_", c))
-		f->state = STRING;
+		f->state = STRING, f->want = 0;
 	else if (c == '(' || c == ')')
 		f->state = CHARSET;
 	else if (c >= ' ' && c < '0')
 		f->state = INTER;
-	else if (strchr("78DEHM=>", c))
+	else if (strchr("78DEM=>", c))
 		put_seq(f, o);
 	else
 		drop(f); /* RIS, DECID, locking shifts ... */
@@ -156,6 +192,21 @@ static void control(struct term_filter *f, uint8_t c, struct shown *o)
 	}
 }
 
+/*
+ * A string, which is left out up to its end; the Linux console's palette (OSC R, OSC P and seven digits) has none.
+ * After STRING_MAX bytes it is taken for text: its author may have died in it.
+ */
+static void string(struct term_filter *f, uint8_t c)
+{
+	bool first = !f->want++ && f->seq[1] == ']';
+	if (c == ESC)
+		f->state = STRING_ESC;
+	else if (c == '\a' || c == CAN || c == SUB || (first && c == 'R') || f->want == STRING_MAX)
+		drop(f);
+	else if (first && c == 'P')
+		f->want = STRING_MAX - 7;
+}
+
 static void step(struct term_filter *f, uint8_t c, struct shown *o)
 {
 	if (!c)
@@ -163,12 +214,7 @@ static void step(struct term_filter *f, uint8_t c, struct shown *o)
 	switch ((enum state)f->state) {
 	case GROUND: ground(f, c, o); return;
 	case UTF8: utf8(f, c, o); return;
-	case STRING:
-		if (c == ESC)
-			f->state = STRING_ESC;
-		else if (c == '\a' || c == CAN || c == SUB)
-			drop(f);
-		return;
+	case STRING: string(f, c); return;
 	case STRING_ESC:
 		drop(f);
 		if (c != '\\') { /* another sequence begins, and ends the string */
@@ -208,4 +254,5 @@ size_t term_filter(struct term_filter *f, const uint8_t *in, size_t n, char *out
 void term_filter_gap(struct term_filter *f) { drop(f); }
 
 /* The cursor stays where it is: DECSTBM would move it. */
-const char term_filter_reset[] = "\033[m\033(B\033[4l\033[?1l\033[?7h\033[?25h\0337\033[r\0338\r";
+const char term_filter_reset[] = "\033[10m\033[m\033(B\033[4l\033[?1l\033[?7;25h\033>\0337\033[r\0338\r";
+const char term_filter_reset_raw[] = "\030\033[?1000;1002;1003;1005;1006;2004l\033[?1049l\017";

@@ -245,6 +245,8 @@ static void session_run(struct session *s)
 	}
 	while (end && session_output(s)) /* its last words */
 		;
+	if (s->raw)
+		con_printf(s->c, "%s", term_filter_reset_raw);
 	if (stay)
 		con_printf(s->c, "%s\n[%s %s]\r\n", term_filter_reset, name, end);
 	else

@@ -22,6 +22,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < n; i++)
 		if (!once[i] || once[i] == 0x05 || (once[i] == 0x1b && i + 1 < n && strchr("]PX^_Zc", once[i + 1])))
 			abort();
+	for (size_t i = 0; i + 1 < n; i++) {
+		size_t end = i + 2;
+		if ((uint8_t)once[i] == 0xc2 && (uint8_t)once[i + 1] < 0xa0)
+			abort();
+		if (once[i] != 0x1b || once[i + 1] != '[')
+			continue;
+		while (end < n && (uint8_t)once[end] < '@')
+			end++;
+		if (end - i > 2 + 8 * 5 || !once[end] || !strchr("@ABCDEFGHIJKLMPSTXZ`adefhlmrsu", once[end]))
+			abort();
+	}
 	if (term_filter(&g, (const uint8_t *)once, n, twice) != n || memcmp(once, twice, n))
 		abort();
 	return 0;

@@ -14,9 +14,9 @@ static const struct {
 	{ "login: \r\n\tPassword:\b\a", SAME },
 	{ "\xc3\xa9\xe2\x82\xac\xf0\x9f\x90\xa7 \xc2\xa0", SAME },
 	/* Drawing: colours, the cursor, erasing, scrolling, modes. */
-	{ E "[m" E "[1;31mred" E "[38;2;1;2;3m" E "[38:5:9m" E "[0m", SAME },
+	{ E "[m" E "[1;31mred" E "[38;2;11;12;13m" E "[1;48;5;12;4m" E "[10m" E "[0m", SAME },
 	{ E "[H" E "[2J" E "[12;40f" E "[K" E "[3A" E "[s" E "[u" E "[2S" E "[T" E "[1;24r" E "[5X" E "[4L", SAME },
-	{ E "[?25l" E "[?1;7h" E "[4h" E "7" E "8" E "M" E "=" E ">" E "(0qqq" E "(B", SAME },
+	{ E "[?25l" E "[?1;7h" E "[4h" E "7" E "8" E "M" E "[1;2;3;4;5;6;7;30m" E "=" E ">" E "(0qqq" E "(B", SAME },
 	/* Questions that a terminal answers by typing. */
 	{ "a\x05z", "az" },
 	{ "a" E "[6nz", "az" },
@@ -33,6 +33,12 @@ static const struct {
 	/* Mice, other screens, widths, paste marks, deafness, resets. */
 	{ "a" E "[?1000h" E "[?1006;25h" E "[?1049h" E "[?3h" E "[?2004h" E "[2h" E "[12l" E "[1;2;3;4;5Tz", "az" },
 	{ "a" E "c" E "[!p" E "#8" E "%G" E "n" E "|" E "N" E " Fz", "az" },
+	{ "a" E "[38:5:9m" E "H" E "[3g" E "[3J" E "[9999bz", "az" },
+	/* What makes the Linux console take UTF-8's bytes for C1; what runs over arrays, or for hours. */
+	{ "a" E "[11m" E "[0;12m" E "[4294967307m" E "[38;11m" E "[38;5;1;11mz", "az" },
+	{ "a" E "[;;;;;;;;1m" E "[99999L" E "[2147483647Sz", "az" },
+	/* The Linux console's palette, which has no end of its own. */
+	{ "a" E "]Rb" E "]P0123456z", "abz" },
 	/* C1 in eight bits, in UTF-8, and what is no UTF-8. */
 	{ "a\x9b"
 	  "6nz",
@@ -41,6 +47,7 @@ static const struct {
 	  "6nz",
 	  "a?6nz" },
 	{ "a\xc0\x80z\xff\xf5", "a??z??" },
+	{ "a\xe0\x82\x9bz\xed\xa0\x80\xf0\x80\x82\x9b\xf4\x90\x80\x80", "a??z????????" },
 	{ "a\xe2\x82z\xe2" E "[1mz", "a?z?" E "[1mz" },
 	/* What is cut, or has other bytes within. */
 	{ "a" E E "[1mz", "a" E "[1mz" },
@@ -86,6 +93,17 @@ static void test_nul(void **state unused)
 	assert_memory_equal(out, "a" E "[31mz", 7);
 }
 
+/* A string that does not end is text at last. */
+static void test_no_end(void **state unused)
+{
+	static uint8_t said[5000] = E "]0;";
+	static char out[TERM_FILTER_OUT(sizeof(said))];
+	struct term_filter f = { 0 };
+	memset(said + 4, 'x', sizeof(said) - 4);
+	size_t n = term_filter(&f, said, sizeof(said), out);
+	assert_true(n > 800 && n < 1000 && out[0] == 'x');
+}
+
 static void test_gap(void **state unused)
 {
 	struct term_filter f = { 0 };
@@ -108,10 +126,8 @@ static void test_reset(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),
-		cmocka_unit_test(test_nul),
-		cmocka_unit_test(test_gap),
-		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_table), cmocka_unit_test(test_nul),   cmocka_unit_test(test_no_end),
+		cmocka_unit_test(test_gap),   cmocka_unit_test(test_reset),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

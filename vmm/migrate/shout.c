@@ -102,8 +102,8 @@ static void read_record(struct datagram_in *in)
 	if (is != HEARD_OLD || answers)
 		probe_greeted(&in->h, "on the network of the VMs");
 	bool limited = !proved || is == HEARD_AGAIN;
-	if (is != HEARD_OLD && type == WIRE_REACH)
-		reach_answer(in, limited);
+	if (type == WIRE_REACH) /* an answer has no effect here, so that an old one may have it, too */
+		reach_answer(in, limited || is == HEARD_OLD);
 	else if (is != HEARD_OLD)
 		answer(in, limited, is == HEARD_AGAIN);
 }
