@@ -7,13 +7,17 @@
 # xmm registers in the finished image. Nor does it use libm, which newlib cannot be built without: those objects are
 # empty, and made in no time.
 flags="-mcmodel=kernel -mno-red-zone -fno-pic -fno-pie -fno-stack-protector -ffunction-sections -fdata-sections -U__linux__ -w"
-libm='' out='' next='' # automake hands down variables of its own
+libm='' out='' deps='' last='' # automake hands down variables of its own
 for arg; do
-	case $arg in
+	case $last:$arg in
+	-o:*) out=$arg ;;
+	-MF:*) deps=$arg ;;
 	*/libm/*.c) libm=$arg ;;
-	-o) next=out ;;
-	*) [ -z "$next" ] || out=$arg; next= ;;
 	esac
+	last=$arg
 done
-[ -z "$libm" ] || [ -z "$out" ] || exec gcc -c -x c /dev/null -o "$out"
+if [ -n "$libm" ] && [ -n "$out" ]; then
+	[ -z "$deps" ] || : >"$deps"
+	exec gcc -c -x c /dev/null -o "$out"
+fi
 gcc -mgeneral-regs-only $flags "$@" 2>/dev/null || exec gcc $flags "$@"
