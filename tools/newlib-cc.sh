@@ -12,7 +12,7 @@ for arg; do
 	case $last:$arg in
 	-o:*) out=$arg ;;
 	-MF:*) deps=$arg ;;
-	*/libm/*.c) libm=$arg ;;
+	*:*/libm/*.c) libm=$arg ;;
 	esac
 	last=$arg
 done
