@@ -293,6 +293,17 @@ static void test_forget_beats_never(void **state unused)
 	WAIT_FOR(says_at(A, "forgotten by the operator"));
 }
 
+/* Who asks knows what he has himself: nobody calls him for that, so a way that leads only from him is no silence. */
+static void test_asker_is_not_asked(void **state unused)
+{
+	fake_net_peers(A, "b");
+	fake_net_peers(B, "a");
+	vm_new_at(A, VM_STOPPED);
+	fake_net.fails[A] = -ETIMEDOUT;
+	start_works(A);
+	fake_net.fails[A] = 0;
+}
+
 /* A [peer] that cannot be asked may have it: nothing starts by itself, and `vm start` says whom it means. */
 static void test_lost_peer(void **state unused)
 {
@@ -995,6 +1006,7 @@ int main(void)
 		TEST(test_in_clear_without_leave),
 		TEST(test_goes_where_its_network_is),
 		TEST(test_lost_peer),
+		TEST(test_asker_is_not_asked),
 		TEST(test_what_is_no_silence),
 		TEST(test_alone),
 		TEST(test_silent_hosts_together),

@@ -269,7 +269,8 @@ struct who probe_question(const struct vm_config *cfg, uint32_t flags)
 	return q;
 }
 
-int probe_round(const struct who *q, uint32_t extra, uint64_t end_ns, const struct vm_waiter *waiter, struct finding *f)
+int probe_round(const struct who *q, uint32_t extra, uint32_t but, uint64_t end_ns, const struct vm_waiter *waiter,
+		struct finding *f)
 {
 	const struct migrate_host *me = migrate_this_host();
 	struct round *r = calloc(1, sizeof(*r));
@@ -282,7 +283,8 @@ int probe_round(const struct who *q, uint32_t extra, uint64_t end_ns, const stru
 	r->end_ns = end_ns;
 	r->waiter = waiter;
 	for (unsigned i = 0; i < me->npeers; i++)
-		question_add(r, me->peers[i].name, me->peers[i].ip);
+		if (me->peers[i].ip != but)
+			question_add(r, me->peers[i].name, me->peers[i].ip);
 	struct departure d;
 	if (incarnation_equal(q->asker, me->inc) && !q->id.number && departed_match(q, &d)) {
 		r->own = &d;

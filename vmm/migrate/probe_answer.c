@@ -74,13 +74,13 @@ void probe_local(const struct who *q, struct have_answer *a)
 
 /* ---- answering ---- */
 
-/* Ask our own peers for who asked us, who may not know them. */
-static void relay(const struct who *asked, struct have_answer *a)
+/* Ask our own peers for who asked us, who may not know them: all but himself, who is at the address `asker`. */
+static void relay(const struct who *asked, uint32_t asker, struct have_answer *a)
 {
 	struct finding f;
 	struct who q = *asked;
 	q.flags &= ~(uint32_t)WHO_RELAY;
-	(void)!probe_round(&q, 0, time_ns() + RELAY_NS, NULL, &f); /* nobody leaves */
+	(void)!probe_round(&q, 0, asker, time_ns() + RELAY_NS, NULL, &f); /* nobody leaves */
 	a->digest = f.digest;
 	a->silent = f.silent;
 	memcpy(a->silent_host, f.first, sizeof(a->silent_host));
@@ -102,11 +102,11 @@ static void relay(const struct who *asked, struct have_answer *a)
 }
 
 /* Each asks up to 32 hosts: a few at once, or they would take the connections that questions need. */
-static void relay_if_free(const struct who *q, struct have_answer *a)
+static void relay_if_free(const struct who *q, uint32_t asker, struct have_answer *a)
 {
 	struct migrate_host *me = migrate_this_host();
 	if (__atomic_add_fetch(&me->relaying, 1, __ATOMIC_SEQ_CST) <= RELAYS_MAX) {
-		relay(q, a);
+		relay(q, asker, a);
 	} else { /* it will ask again */
 		a->silent = 1;
 		memcpy(a->silent_host, me->name, sizeof(a->silent_host));
@@ -129,7 +129,7 @@ void probe_answer(struct wire_tx *tx, struct wire_rx *rx)
 	probe_local(&q, &a);
 	log_debug("%s asks for %s: %s", rx->s->peer, q.name, said[a.have]);
 	if (q.flags & WHO_RELAY && a.have != HAVE_HERE && a.have != HAVE_STARTED)
-		relay_if_free(&q, &a);
+		relay_if_free(&q, rx->s->ip, &a);
 	if (have_send(tx, &a, time_ns() + ANSWER_NS))
 		log_debug("the answer to %s is lost: it will ask again", rx->s->peer);
 }
