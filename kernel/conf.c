@@ -162,8 +162,6 @@ static struct conf_entry *add(struct parse *p)
 				     CONF_MAX_ENTRIES);
 		p->full = true;
 		p->c->lost_peer = true;
-		if (p->in_section && !p->skip)
-			p->section->torn = true;
 		return NULL;
 	}
 	e = &p->c->e[p->c->n++];
@@ -264,6 +262,8 @@ static void take_key(struct parse *p, const struct span *line)
 	} else if ((e = add(p)) != NULL) {
 		strcpy(e->key, name);
 		(void)fits(e->value, sizeof(e->value), &value);
+	} else {
+		lose(p, line);
 	}
 }
 

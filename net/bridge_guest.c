@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What comes in from a guest (bridge_guest.h): the copy of its header, the word to its operator, a bound on floods. */
 #include "net/bridge_guest.h"
+#include "kernel/base/gcra.h"
 #include "kernel/base/mac.h"
 #include "kernel/log.h"
 
@@ -35,12 +36,7 @@ enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_h
 	return bridge_rules_judge(&p->policy, p->mac, hosts, &e->f, e->head, e->n);
 }
 
-/* A token bucket, kept as the time at which it will be full again (ITU-T I.371, GCRA). */
 bool bridge_guest_may_flood(struct bridge_port *p, unsigned frames, uint64_t now)
 {
-	uint64_t due = MAX(p->flood_ns, now);
-	if (due >= now + FLOOD_AHEAD)
-		return false;
-	p->flood_ns = due + frames * FLOOD_NS;
-	return true;
+	return gcra_take(&p->flood_ns, now, frames * FLOOD_NS, FLOOD_AHEAD);
 }

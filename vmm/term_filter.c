@@ -166,7 +166,7 @@ static void escape(struct term_filter *f, uint8_t c, struct shown *o)
 static void csi(struct term_filter *f, uint8_t c, struct shown *o)
 {
 	bool final = c >= '@' && c < 0x7f;
-	if (!final && (c < ' ' || c > '?')) {
+	if (c >= 0x7f) {
 		drop(f);
 	} else if (f->state == CSI_LEFT || (!final && f->n == sizeof(f->seq) - 1)) {
 		f->state = final ? GROUND : CSI_LEFT;
@@ -236,7 +236,7 @@ static void step(struct term_filter *f, uint8_t c, struct shown *o)
 		f->seq[f->n++] = c;
 		put_seq(f, o);
 	} else if (f->state == CHARSET || f->state == INTER) {
-		if (c < ' ' || c >= '0')
+		if (c >= '0')
 			drop(f);
 	} else {
 		csi(f, c, o);

@@ -156,10 +156,10 @@ static bool session_output(struct session *s)
 	uint64_t lost;
 	size_t n = ring_read(s->vc, &s->pos, buf, sizeof(buf), &lost);
 
-	if (lost)
+	if (lost) {
 		term_filter_gap(&s->filter);
-	if (lost)
 		con_printf(s->c, "\r\n[%lu bytes lost: the guest is faster than this console]\r\n", lost);
+	}
 	if (n && s->raw)
 		s->c->write(s->c, (const char *)buf, n);
 	else if (n)

@@ -6,7 +6,6 @@ import subprocess
 import pytest
 
 import client
-import netns
 from console import CommandError
 from host import ROOT, Host, start_together
 from rig import host_conf, state_on, vm_conf

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A stream over the memory of one frame (datagram.h). */
 #include "vmm/migrate/datagram.h"
+#include "kernel/base/gcra.h"
 #include "kernel/spinlock.h"
 #include "kernel/time.h"
 #include "vmm/migrate/this_host.h"
@@ -69,11 +70,9 @@ void datagram_read(const struct hostframe_from *from, const uint8_t *payload, si
 
 bool datagram_may_answer(void)
 {
-	static uint64_t full_ns; /* [lock] when all of ANSWERS may be given again (GCRA, ITU-T I.371) */
-	uint64_t flags = spin_lock_irqsave(&lock), now = time_ns(), from = MAX(full_ns, now);
-	bool ok = from - now <= (ANSWERS - 1) * ANSWER_NS;
-	if (ok)
-		full_ns = from + ANSWER_NS;
+	static uint64_t full_ns; /* [lock] when all of ANSWERS may be given again */
+	uint64_t flags = spin_lock_irqsave(&lock);
+	bool ok = gcra_take(&full_ns, time_ns(), ANSWER_NS, (ANSWERS - 1) * ANSWER_NS + 1);
 	spin_unlock_irqrestore(&lock, flags);
 	return ok;
 }

@@ -7,8 +7,9 @@
 #include "vmm/migrate/this_host.h"
 #include <string.h>
 
-#define NONCE_OF(ns) ((ns) / NS_PER_US << 16) /* of a host's own clock; the rest is random */
-#define LATE_NS      (2 * NS_PER_SEC)         /* so much can one question be overtaken by another */
+/* A nonce: microseconds of a host's own clock, and 16 random bits. */
+#define RANDOM_BITS 16
+#define LATE_US     2000000UL /* so much can one question be overtaken by another */
 
 static struct spinlock lock = SPINLOCK_INIT("heard");
 
@@ -18,9 +19,9 @@ uint64_t heard_nonce_new(void)
 	static uint64_t last; /* [lock] */
 	uint16_t random;
 	random_bytes(&random, sizeof(random));
-	uint64_t flags = spin_lock_irqsave(&lock), nonce = last = MAX(last + 1, time_ns() / NS_PER_US);
+	uint64_t flags = spin_lock_irqsave(&lock), us = last = MAX(last + 1, time_ns() / NS_PER_US);
 	spin_unlock_irqrestore(&lock, flags);
-	return NONCE_OF(nonce * NS_PER_US) | random;
+	return us << RANDOM_BITS | random;
 }
 
 /* New is what is not much older than the newest, above the lowest of those kept, and none of them. */
@@ -44,7 +45,7 @@ enum heard heard_before(struct incarnation asker, uint64_t nonce)
 		lowest = *had < *lowest ? had : lowest;
 		highest = MAX(highest, *had);
 	}
-	bool late = nonce <= *lowest || nonce + NONCE_OF(LATE_NS) < highest;
+	bool late = nonce <= *lowest || nonce + (LATE_US << RANDOM_BITS) < highest;
 	if (!again && !late)
 		*lowest = nonce;
 	spin_unlock_irqrestore(&lock, flags);
