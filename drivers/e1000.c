@@ -48,7 +48,7 @@ enum { /* registers, SDM chapter 13 */
 #define RCTL_EN         BIT(1)
 #define RCTL_UPE        BIT(3) /* all unicast: guests have MACs of their own */
 #define RCTL_MPE        BIT(4)
-#define RCTL_LPE        BIT(5) /* frames beyond 1522 bytes with their CRC: those of two tags */
+#define RCTL_LPE        BIT(5) /* frames beyond 1522 bytes with their CRC: those of two tags, and large ones */
 #define RCTL_BAM        BIT(15)
 #define RCTL_SECRC      BIT(26)
 #define TCTL_EN         BIT(1)
@@ -84,8 +84,9 @@ struct tx_desc { /* SDM 3.3.3, legacy */
 #define TXD_RS    8
 #define TXD_DD    1
 
-#define RING       256 /* descriptors each way: one page of them */
-#define BUF_SIZE   2048U
+#define RING       256   /* descriptors each way: one page of them */
+#define BUF_SIZE   2048U /* one or more of them a frame */
+#define PIECES_MAX ((FRAME_HEAD_MAX + ETH_JUMBO_MAX + BUF_SIZE - 1) / BUF_SIZE)
 #define BUF_ORDER  7 /* RING * BUF_SIZE */
 #define E1000_NICS 8
 
@@ -97,7 +98,8 @@ struct e1000 { /* (c) const after start  [r] the receiving task  [t] tx_lock  [a
 	struct rx_desc *rx; /* [r] */
 	uint8_t *rx_buf;    /* (c) */
 	uint16_t rx_next;   /* [r] */
-	bool rx_goes_on;    /* [r] the descriptor before rx_next was not the end of its frame */
+	struct frame part;  /* [r] of a frame over several descriptors what came before rx_next */
+	bool rx_bad;        /* [r] and it cannot be taken */
 	struct spinlock tx_lock;
 	struct tx_desc *tx; /* [t] */
 	uint8_t *tx_buf;    /* (c) */
@@ -134,39 +136,58 @@ static void e1000_irq(void *arg)
 	}
 }
 
-static void rx_one(struct e1000 *e, const struct rx_desc *d, unsigned i)
+/* The descriptor at i brings a frame, or more of the one that has begun. True if that ends there. */
+static bool rx_take(struct e1000 *e, const struct rx_desc *d, unsigned i)
 {
 	struct nic *n = &e->nic;
-	bool tail = e->rx_goes_on; /* of a frame over several buffers, which is longer than our MTU */
-	e->rx_goes_on = !(d->status & RXD_EOP);
-	if (tail || e->rx_goes_on || d->errors & RXE_FRAME || d->len < FRAME_MIN || d->len > BUF_SIZE) {
-		nic_count(&n->stats.rx_dropped, 1);
-		return;
+	struct frame *f = &e->part;
+	if (d->len > BUF_SIZE || f->niov == PIECES_MAX) {
+		e->rx_bad = true;
+	} else {
+		f->iov[f->niov++] = (struct iov){ e->rx_buf + i * BUF_SIZE, d->len };
+		f->len += d->len;
 	}
-	struct frame f;
-	frame_init_flat(&f, e->rx_buf + i * BUF_SIZE, d->len);
+	if (!(d->status & RXD_EOP))
+		return false;
+	e->rx_bad |= d->errors & RXE_FRAME || f->len < FRAME_MIN || f->len > n->mtu_used + FRAME_HEAD_MAX;
 	if ((d->status & (RXD_IXSM | RXD_TCPCS)) == RXD_TCPCS && !(d->errors & (RXE_TCPE | RXE_IPE)))
-		f.flags |= FRAME_DATA_VALID;
-	nic_count(&n->stats.rx_frames, 1);
-	nic_count(&n->stats.rx_bytes, f.len);
-	if (n->rx)
-		n->rx(n->rx_arg, &f);
+		f->flags |= FRAME_DATA_VALID;
+	return true;
 }
 
-static bool rx_ready(const struct e1000 *e)
+static void rx_end(struct e1000 *e)
 {
-	return __atomic_load_n(&e->rx[e->rx_next].status, __ATOMIC_ACQUIRE) & RXD_DD;
+	struct nic *n = &e->nic;
+	nic_count(e->rx_bad ? &n->stats.rx_dropped : &n->stats.rx_frames, 1);
+	if (!e->rx_bad) {
+		nic_count(&n->stats.rx_bytes, e->part.len);
+		if (n->rx)
+			n->rx(n->rx_arg, &e->part);
+	}
+	e->part.niov = 0;
+	e->part.len = e->part.flags = 0;
+	e->rx_bad = false;
+}
+
+static bool rx_ready(const struct e1000 *e, unsigned i)
+{
+	return __atomic_load_n(&e->rx[i].status, __ATOMIC_ACQUIRE) & RXD_DD;
 }
 
 static bool e1000_poll(struct nic *n, unsigned budget)
 {
 	struct e1000 *e = e1000_of(n);
 	unsigned taken = 0, last = RING;
-	for (; taken < budget && rx_ready(e); taken++) {
-		rx_one(e, &e->rx[e->rx_next], e->rx_next);
-		e->rx[e->rx_next].status = 0;
-		last = e->rx_next;
-		e->rx_next = (e->rx_next + 1) % RING;
+	for (; taken < budget && rx_ready(e, e->rx_next); taken++) {
+		unsigned i = e->rx_next;
+		bool ends = rx_take(e, &e->rx[i], i);
+		e->rx[i].status = 0;
+		e->rx_next = (uint16_t)((i + 1) % RING);
+		if (ends)
+			rx_end(e);
+		else if (!e->rx_bad)
+			continue; /* what a frame that goes on is in, the card does not get before its end */
+		last = i;
 	}
 	if (last != RING) /* the tail points at the last buffer that is free: SDM 3.2.6 */
 		wr(e, RDT, last);
@@ -177,7 +198,7 @@ static bool e1000_rearm(struct nic *n)
 {
 	struct e1000 *e = e1000_of(n);
 	wr(e, IMS, IRQ_RX | (uint32_t)ICR_LSC);
-	if (!rx_ready(e))
+	if (!rx_ready(e, e->rx_next))
 		return true;
 	wr(e, IMC, IRQ_RX);
 	return false;
@@ -192,18 +213,23 @@ static void tx_reclaim(struct e1000 *e)
 		e->tx_done = (e->tx_done + 1) % RING;
 }
 
+/* Descriptors; one stays free, or a full ring would look empty. */
+static unsigned tx_free(const struct e1000 *e) { return RING - 1 - (e->tx_next + RING - e->tx_done) % RING; }
+
 static int tx_locked(struct e1000 *e, const struct frame *f)
 {
-	uint16_t next = (e->tx_next + 1) % RING;
+	unsigned next = e->tx_next;
 	tx_reclaim(e);
-	if (!e->started || next == e->tx_done)
+	if (!e->started || tx_free(e) < (f->len + BUF_SIZE - 1) / BUF_SIZE)
 		return -ENOBUFS;
-	struct tx_desc *d = &e->tx[e->tx_next];
-	size_t n = frame_copy_out(f, 0, e->tx_buf + e->tx_next * BUF_SIZE, BUF_SIZE);
-	d->len = (uint16_t)n;
-	d->cmd = TXD_EOP | TXD_IFCS | TXD_RS;
-	__atomic_store_n(&d->status, 0, __ATOMIC_RELEASE);
-	e->tx_next = next;
+	for (size_t off = 0; off < f->len; off += BUF_SIZE) {
+		struct tx_desc *d = &e->tx[next];
+		d->len = (uint16_t)frame_copy_out(f, off, e->tx_buf + next * BUF_SIZE, BUF_SIZE);
+		d->cmd = TXD_IFCS | TXD_RS | (off + BUF_SIZE < f->len ? 0 : TXD_EOP);
+		__atomic_store_n(&d->status, 0, __ATOMIC_RELEASE);
+		next = (next + 1) % RING;
+	}
+	e->tx_next = (uint16_t)next;
 	wr(e, TDT, next);
 	return 0;
 }
@@ -212,7 +238,7 @@ static int e1000_tx(struct nic *n, const struct frame *f)
 {
 	struct e1000 *e = e1000_of(n);
 	int err;
-	if (f->len < FRAME_MIN || f->len > n->mtu + (unsigned)FRAME_HEAD_MAX || f->gso != FRAME_GSO_NONE ||
+	if (f->len < FRAME_MIN || f->len > n->mtu_used + FRAME_HEAD_MAX || f->gso != FRAME_GSO_NONE ||
 	    f->flags & FRAME_NEEDS_CSUM) {
 		err = -EMSGSIZE;
 	} else if (!e->link) {
@@ -233,9 +259,9 @@ static unsigned e1000_tx_room(struct nic *n)
 	struct e1000 *e = e1000_of(n);
 	spin_lock(&e->tx_lock);
 	tx_reclaim(e);
-	unsigned used = (e->tx_next + RING - e->tx_done) % RING;
+	unsigned room = tx_free(e);
 	spin_unlock(&e->tx_lock);
-	return RING - 1 - used;
+	return room / ((n->mtu_used + FRAME_HEAD_MAX + BUF_SIZE - 1) / BUF_SIZE);
 }
 
 /* ---- setting up ---- */
@@ -373,7 +399,7 @@ struct nic *e1000_probe(const struct pci_dev *d)
 	}
 	e->nic = (struct nic){ .ops = &e1000_ops,
 			       .driver = d->device == DEVICE_82574L ? "e1000e" : "e1000",
-			       .mtu = 1500 };
+			       .mtu = ETH_JUMBO_MAX };
 	if (mac_read(e, rd(e, RAL), rd(e, RAH))) {
 		log_warn("e1000: %s: no MAC in its EEPROM, not used", d->location);
 		return NULL;

@@ -28,6 +28,7 @@ unsigned nic_probe_all(void)
 				continue;
 			sniprintf(n->name, sizeof(n->name), "nic%u", nnics);
 			memcpy(n->location, d->location, sizeof(n->location));
+			n->mtu_used = MIN(n->mtu, (unsigned)ETH_DATA_MAX);
 			nics[nnics++] = n;
 			log_info("%s: %s at %s, %s", n->name, n->driver, n->location, mac_text(n->mac).s);
 			break;

@@ -30,7 +30,8 @@ struct nic {
 	char location[16];  /* "00:03.0" */
 	uint8_t mac[ETH_ALEN];
 	unsigned offloads;      /* FRAME_TAKES_*: what it sends */
-	unsigned mtu;           /* 1500 */
+	unsigned mtu;           /* the largest it carries: bytes behind the Ethernet header and tags */
+	unsigned mtu_used;      /* of its networks the largest, and 1500 if it can; before nic_start */
 	struct nic_stats stats; /* [a] counted with relaxed atomics */
 	/* Set by net/ before nic_start. */
 	void (*rx)(void *arg, struct frame *f);

@@ -247,7 +247,7 @@ static int virtio_nic_tx(struct nic *n, const struct frame *f)
 	struct virtio_nic *v = virtio_nic_of(n);
 	int err;
 	if (f->len < FRAME_MIN || f->len > FRAME_MAX ||
-	    (f->gso == FRAME_GSO_NONE && f->len > n->mtu + (unsigned)FRAME_HEAD_MAX)) {
+	    (f->gso == FRAME_GSO_NONE && f->len > n->mtu_used + FRAME_HEAD_MAX)) {
 		err = -EMSGSIZE;
 	} else if (!v->link) {
 		err = -ENETDOWN;
@@ -274,7 +274,9 @@ static unsigned virtio_nic_tx_room(struct nic *n)
 	/* One descriptor a frame, and one more where the buffer wraps. */
 	uint32_t bytes = TX_BYTES - (v->tx_head - v->tx_tail), descs = v->tx_free;
 	spin_unlock(&v->tx_lock);
-	return descs < 2 ? 0 : MIN(descs - 2, bytes / (uint32_t)ALIGN_UP(FRAME_WIRE_MAX + sizeof(struct net_hdr), 64U));
+	return descs < 2 ? 0
+			 : MIN(descs - 2,
+			       bytes / (uint32_t)ALIGN_UP(n->mtu_used + FRAME_HEAD_MAX + sizeof(struct net_hdr), 64U));
 }
 
 /* ---- setting up ---- */
@@ -342,7 +344,7 @@ static int negotiate(struct virtio_dev *dev, const struct pci_dev *d)
 	const uint64_t need = VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MAC,
 		       large = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6,
 		       want = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_HOST_TSO4 |
-			      VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS |
+			      VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VIRTIO_NET_F_MTU |
 			      VIRTIO_F_EVENT_IDX;
 	int err = virtio_dev_init(dev, d, want | large, need);
 	if (err)
@@ -354,6 +356,13 @@ static int negotiate(struct virtio_dev *dev, const struct pci_dev *d)
 			return err;
 	}
 	return dev->config ? 0 : -ENODEV;
+}
+
+/* The device may say what it carries; a frame over several buffers needs the feature for that. */
+static unsigned largest(const struct virtio_dev *dev)
+{
+	unsigned mtu = dev->features & VIRTIO_NET_F_MRG_RXBUF ? ETH_JUMBO_MAX : ETH_DATA_MAX;
+	return dev->features & VIRTIO_NET_F_MTU ? MIN(mtu, (unsigned)mmio_read16(dev->config + VNET_CFG_MTU)) : mtu;
 }
 
 struct nic *virtio_net_probe(const struct pci_dev *d)
@@ -373,7 +382,7 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
 		return NULL;
 	}
 	struct nic *n = &v->nic;
-	*n = (struct nic){ .ops = &virtio_nic_ops, .driver = "virtio-net", .mtu = 1500 };
+	*n = (struct nic){ .ops = &virtio_nic_ops, .driver = "virtio-net", .mtu = largest(&v->dev) };
 	for (unsigned i = 0; i < ETH_ALEN; i++)
 		n->mac[i] = mmio_read8(v->dev.config + i);
 	if (v->dev.features & VIRTIO_NET_F_CSUM)

@@ -68,6 +68,26 @@ size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n)
 	return done;
 }
 
+/* Append n bytes from `off` of f to what `to` has. False: too many pieces, or f is shorter. */
+static bool add_pieces(struct frame *to, const struct frame *f, size_t off, size_t n)
+{
+	for (unsigned i = 0; i < f->niov && n; i++) {
+		const struct iov *v = &f->iov[i];
+		if (off >= v->len) {
+			off -= v->len;
+			continue;
+		}
+		size_t part = MIN(v->len - off, n);
+		if (to->niov == FRAME_IOV_MAX)
+			return false;
+		to->iov[to->niov++] = (struct iov){ (uint8_t *)v->base + off, part };
+		to->len += (uint32_t)part;
+		n -= part;
+		off = 0;
+	}
+	return !n;
+}
+
 bool frame_put_head(struct frame *to, const void *head, size_t n, const struct frame *f, size_t skip)
 {
 	uint16_t shift = (uint16_t)(n - skip);
@@ -75,24 +95,14 @@ bool frame_put_head(struct frame *to, const void *head, size_t n, const struct f
 		return false;
 	to->iov[0] = (struct iov){ (void *)(uintptr_t)head, n };
 	to->niov = 1;
-	to->len = (uint32_t)(f->len - skip + n);
+	to->len = (uint32_t)n;
 	to->flags = f->flags;
 	to->gso = f->gso;
 	to->gso_size = f->gso_size;
 	to->hdr_len = (uint16_t)(f->hdr_len + shift);
 	to->csum_start = (uint16_t)(f->csum_start + shift);
 	to->csum_offset = f->csum_offset;
-	for (unsigned i = 0; i < f->niov; i++) {
-		const struct iov *v = &f->iov[i];
-		size_t done = MIN(skip, v->len);
-		skip -= done;
-		if (done == v->len)
-			continue;
-		if (to->niov == FRAME_IOV_MAX)
-			return false;
-		to->iov[to->niov++] = (struct iov){ (uint8_t *)v->base + done, v->len - done };
-	}
-	return true;
+	return add_pieces(to, f, skip, f->len - skip);
 }
 
 void frame_init_flat(struct frame *f, void *buf, size_t len)
@@ -102,16 +112,6 @@ void frame_init_flat(struct frame *f, void *buf, size_t len)
 	f->len = (uint32_t)len;
 	f->flags = f->gso = FRAME_GSO_NONE;
 	f->hdr_len = f->gso_size = f->csum_start = f->csum_offset = 0;
-}
-
-bool frame_finish_csum(uint8_t *buf, size_t len, uint16_t csum_start, uint16_t csum_offset)
-{
-	size_t at = (size_t)csum_start + csum_offset;
-	if (csum_start >= len || at + 2 > len)
-		return false;
-	uint16_t csum = frame_checksum(buf + csum_start, len - csum_start, 0);
-	put_be16(buf + at, csum ? csum : 0xffff); /* 0 would mean "none" to UDP (RFC 768) */
-	return true;
 }
 
 bool frame_find_tcp(struct frame_tcp *t, const uint8_t *h, size_t n, bool v6)
@@ -145,46 +145,88 @@ bool frame_find_tcp(struct frame_tcp *t, const uint8_t *h, size_t n, bool v6)
 	return doff >= 20 && n >= t->payload;
 }
 
-static uint16_t tcp_csum(const struct frame_tcp *t, uint8_t *seg, size_t len)
+/* The folded sum of n bytes from `off` of f, of words that begin there: a piece may begin in the middle of one. */
+static uint64_t sum_pieces(const struct frame *f, size_t off, size_t n)
 {
-	uint8_t *ip = seg + t->ip, *tcp = seg + t->tcp;
-	size_t tcp_len = len - t->tcp;
-	put_be16(tcp + 16, 0);
-	uint64_t sum = t->v6 ? sum_words(ip + 8, 32, 0) : sum_words(ip + 12, 8, 0); /* pseudo header: RFC 9293 3.1 */
-	return frame_checksum(tcp, tcp_len, sum + PROTO_TCP + tcp_len);
+	uint64_t sum = 0;
+	bool odd = false;
+	for (unsigned i = 0; i < f->niov && n; i++) {
+		const struct iov *v = &f->iov[i];
+		if (off >= v->len) {
+			off -= v->len;
+			continue;
+		}
+		size_t part = MIN(v->len - off, n);
+		uint16_t s = (uint16_t)~frame_checksum((const uint8_t *)v->base + off, part, 0);
+		sum += odd ? __builtin_bswap16(s) : s;
+		odd ^= part & 1;
+		n -= part;
+		off = 0;
+	}
+	return sum;
 }
 
-bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, uint8_t *buf, size_t len), void *arg)
+/* The two bytes at csum_start + csum_offset become the checksum: between two halves of f. */
+static bool finish_one(const struct frame *f, void (*out)(void *arg, const struct frame *f), void *arg)
 {
-	uint8_t gso = f->gso & (uint8_t)~VNET_GSO_ECN;
-	if (gso == FRAME_GSO_NONE) {
-		if (f->len > FRAME_WIRE_MAX || f->len < FRAME_MIN || frame_copy_out(f, 0, buf, f->len) != f->len)
+	size_t at = (size_t)f->csum_start + f->csum_offset;
+	uint8_t csum[2];
+	struct frame to = { .niov = 0 };
+	if (f->len < FRAME_MIN)
+		return false;
+	if (!(f->flags & FRAME_NEEDS_CSUM)) {
+		if (!add_pieces(&to, f, 0, f->len))
 			return false;
-		if (f->flags & FRAME_NEEDS_CSUM && !frame_finish_csum(buf, f->len, f->csum_start, f->csum_offset))
-			return false;
-		out(arg, buf, f->len);
+		out(arg, &to);
 		return true;
 	}
+	if (f->csum_start >= f->len || at + sizeof(csum) > f->len || !add_pieces(&to, f, 0, at) ||
+	    to.niov == FRAME_IOV_MAX)
+		return false;
+	uint16_t sum = fold(sum_pieces(f, f->csum_start, f->len - f->csum_start));
+	put_be16(csum, sum ? sum : 0xffff); /* 0 would mean "none" to UDP (RFC 768) */
+	to.iov[to.niov++] = (struct iov){ csum, sizeof(csum) };
+	to.len += sizeof(csum);
+	if (!add_pieces(&to, f, at + sizeof(csum), f->len - at - sizeof(csum)))
+		return false;
+	out(arg, &to);
+	return true;
+}
+
+/* Of a segment: head, its headers, as they are otherwise, and n bytes of payload from `off` of f. */
+static void tcp_csum(const struct frame_tcp *t, uint8_t *head, const struct frame *f, size_t off, size_t n)
+{
+	uint8_t *ip = head + t->ip, *tcp = head + t->tcp;
+	size_t tcp_head = t->payload - t->tcp;
+	put_be16(tcp + 16, 0);
+	uint64_t sum = t->v6 ? sum_words(ip + 8, 32, 0) : sum_words(ip + 12, 8, 0); /* pseudo header: RFC 9293 3.1 */
+	sum += PROTO_TCP + tcp_head + n + sum_pieces(f, off, n);
+	put_be16(tcp + 16, frame_checksum(tcp, tcp_head, sum));
+}
+
+bool frame_finish(const struct frame *f, size_t mtu, void (*out)(void *arg, const struct frame *f), void *arg)
+{
+	uint8_t gso = f->gso & (uint8_t)~VNET_GSO_ECN;
+	if (gso == FRAME_GSO_NONE)
+		return finish_one(f, out, arg);
 	if (gso != FRAME_GSO_TCPV4 && gso != FRAME_GSO_TCPV6)
 		return false;
 	uint8_t head[FRAME_TCP_HEAD_MAX];
 	struct frame_tcp t;
 	size_t got = frame_copy_out(f, 0, head, MIN(sizeof(head), f->len));
 	if (!frame_find_tcp(&t, head, got, gso == FRAME_GSO_TCPV6) || f->gso_size == 0 ||
-	    t.payload - t.ip + f->gso_size > ETH_DATA_MAX)
+	    t.payload - t.ip + f->gso_size > mtu)
 		return false;
 	/* Lengths, id, sequence number and sums are each segment's own; FIN and PSH the last's, CWR the first's. */
-	uint32_t seq = get_be32(head + t.tcp + 4);
-	uint16_t id = get_be16(head + t.ip + 4);
-	uint8_t tcp_flags = head[t.tcp + 13];
+	uint8_t *ip = head + t.ip, *tcp = head + t.tcp, tcp_flags = tcp[13];
+	uint32_t seq = get_be32(tcp + 4);
+	uint16_t id = get_be16(ip + 4);
 	size_t total = f->len - t.payload, off = 0;
 	do {
 		size_t n = MIN((size_t)f->gso_size, total - off), len = t.payload + n;
-		bool last = off + n == total;
-		memcpy(buf, head, t.payload);
-		if (frame_copy_out(f, t.payload + off, buf + t.payload, n) != n)
+		struct frame to = { .iov = { { head, t.payload } }, .niov = 1, .len = (uint32_t)t.payload };
+		if (!add_pieces(&to, f, t.payload + off, n))
 			return false;
-		uint8_t *ip = buf + t.ip, *tcp = buf + t.tcp;
 		if (t.v6) {
 			put_be16(ip + 4, (uint16_t)(len - t.tcp));
 		} else {
@@ -195,12 +237,12 @@ bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, u
 		}
 		put_be32(tcp + 4, seq + (uint32_t)off);
 		tcp[13] = tcp_flags;
-		if (!last)
+		if (off + n < total)
 			tcp[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
 		if (off)
 			tcp[13] &= (uint8_t)~TCP_CWR;
-		put_be16(tcp + 16, tcp_csum(&t, buf, len));
-		out(arg, buf, len);
+		tcp_csum(&t, head, f, t.payload + off, n);
+		out(arg, &to);
 		off += n;
 	} while (off < total);
 	return true;

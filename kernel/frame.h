@@ -12,8 +12,9 @@
 #define FRAME_HEAD_MAX (ETH_HLEN + ETH_TAGS * ETH_TAG_LEN)
 #define FRAME_MAX      (65535 + FRAME_HEAD_MAX) /* a GSO frame */
 #define FRAME_MIN      ETH_HLEN
-#define FRAME_IOV_MAX  21
-#define FRAME_IOV_IN   (FRAME_IOV_MAX - 2) /* where it comes in: bridge and uplink put headers of their own in front */
+#define FRAME_IOV_MAX  23
+#define FRAME_IOV_IN \
+	(FRAME_IOV_MAX - 4) /* where it comes in: bridge and uplink put headers in front, a checksum splits one */
 
 struct iov {
 	void *base;
@@ -47,16 +48,14 @@ size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n);
 bool frame_put_head(struct frame *to, const void *head, size_t n, const struct frame *f, size_t skip) must_check;
 /* A frame of one piece, no offloads. */
 void frame_init_flat(struct frame *f, void *buf, size_t len);
-/* Finish a partial checksum in software in buf, a flat copy of the frame. False if the offsets do not fit. */
-bool frame_finish_csum(uint8_t *buf, size_t len, uint16_t csum_start, uint16_t csum_offset);
 /* The Internet checksum (RFC 1071), complemented, of n bytes on top of a sum of big-endian words. Pure. */
 uint16_t frame_checksum(const uint8_t *p, size_t n, uint64_t sum);
 /*
- * Cut a GSO frame (or pass a plain one) into frames that fit on a wire, checksums finished, using buf (at least
- * FRAME_WIRE_MAX bytes) as scratch; calls out() for each. False if its headers are malformed.
+ * Finish in software what a receiver does not take unfinished: the checksum of f, or a GSO frame's cutting into segments
+ * of at most mtu bytes behind the Ethernet header. out() gets each frame that comes of it, borrowed as f is: f's own
+ * pieces, and new bytes where they differ. False if its headers or offsets are malformed: then out() may have got some.
  */
-#define FRAME_WIRE_MAX (FRAME_HEAD_MAX + ETH_DATA_MAX)
-bool frame_segment(const struct frame *f, uint8_t *buf, void (*out)(void *arg, uint8_t *buf, size_t len), void *arg);
+bool frame_finish(const struct frame *f, size_t mtu, void (*out)(void *arg, const struct frame *f), void *arg);
 
 /* The headers of a TCP frame, found in its bytes and not in what its sender said of them. */
 #define FRAME_TCP_HEAD_MAX (FRAME_HEAD_MAX + 60 + 60)

@@ -31,20 +31,21 @@ struct bridge {           /* (c) const after create  [l] lock */
 	struct list ports;                /* [l] */
 	struct mac_entry mac[SETS][WAYS]; /* [l] learned; none of a MAC that is bound */
 	struct list bound[SETS];          /* [l] ports whose own MAC is bound to them */
-	struct bridge_hosts hosts;        /* [l] to add: no guest may claim them */
+	struct bridge_lan lan;            /* [l] to add addresses: no guest may claim them */
 };
 
 static struct list bridges = { &bridges, &bridges }; /* (c) after net_init */
 
 static void count(uint64_t *c, uint64_t n) { __atomic_fetch_add(c, n, __ATOMIC_RELAXED); }
 
-int bridge_create(struct bridge **out, const char *name, bool for_vms)
+int bridge_create(struct bridge **out, const char *name, unsigned mtu, bool for_vms)
 {
 	struct bridge *b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_trace(-ENOMEM);
 	sniprintf(b->name, sizeof(b->name), "%s", name);
 	b->for_vms = for_vms;
+	b->lan.mtu = mtu;
 	spin_init(&b->lock, "bridge");
 	waitq_init(&b->idle);
 	list_init(&b->ports);
@@ -91,6 +92,8 @@ struct bridge *bridge_find(const char *name, struct why *w)
 }
 
 const char *bridge_name(const struct bridge *b) { return b->name; }
+
+unsigned bridge_mtu(const struct bridge *b) { return b->lan.mtu; }
 
 /* ---- the MAC table; b->lock is held ---- */
 
@@ -237,17 +240,15 @@ struct finish {
 	int err; /* of the first frame that failed */
 };
 
-static void finish_out(void *arg, uint8_t *buf, size_t len)
+static void finish_out(void *arg, const struct frame *f)
 {
 	struct finish *fin = arg;
-	struct frame f;
-	frame_init_flat(&f, buf, len);
-	int err = fin->port->send(fin->port->arg, &f);
+	int err = fin->port->send(fin->port->arg, f);
 	if (err && !fin->err)
 		fin->err = err;
 }
 
-/* Any other GSO type (virtio's ECN flag makes one) is for nobody but frame_segment. */
+/* Any other GSO type (virtio's ECN flag makes one) is for nobody but frame_finish. */
 static bool offload_missing(const struct bridge_port *p, const struct frame *f)
 {
 	if (f->gso != FRAME_GSO_NONE && f->gso != FRAME_GSO_TCPV4 && f->gso != FRAME_GSO_TCPV6)
@@ -258,10 +259,10 @@ static bool offload_missing(const struct bridge_port *p, const struct frame *f)
 	return need & ~p->offloads;
 }
 
-static int deliver(struct bridge_port *p, const struct frame *f)
+static int deliver(const struct bridge *b, struct bridge_port *p, const struct frame *f)
 {
 	int err;
-	if (p->is_guest && f->gso == FRAME_GSO_NONE && f->len > FRAME_WIRE_MAX) {
+	if (p->is_guest && f->gso == FRAME_GSO_NONE && f->len > FRAME_HEAD_MAX + b->lan.mtu) {
 		count(&p->stats.drops[BRIDGE_DROP_LONG], 1);
 		return -EINVAL;
 	}
@@ -269,9 +270,8 @@ static int deliver(struct bridge_port *p, const struct frame *f)
 	    p->room(p->arg) <= f->len / f->gso_size) {
 		err = -ENOBUFS;
 	} else if (offload_missing(p, f)) {
-		uint8_t buf[FRAME_WIRE_MAX];
 		struct finish fin = { .port = p };
-		err = frame_segment(f, buf, finish_out, &fin) ? fin.err : -EINVAL;
+		err = frame_finish(f, b->lan.mtu, finish_out, &fin) ? fin.err : -EINVAL;
 	} else {
 		err = p->send(p->arg, f);
 	}
@@ -300,7 +300,7 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 			continue;
 		p->users++;
 		spin_unlock_irqrestore(&b->lock, *flags);
-		(void)deliver(p, f);
+		(void)deliver(b, p, f);
 		*flags = spin_lock_irqsave(&b->lock);
 		port_put(b, p);
 	}
@@ -308,7 +308,7 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 
 void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway)
 {
-	struct bridge_hosts *h = &b->hosts;
+	struct bridge_lan *h = &b->lan;
 	unsigned i = 0;
 	if (!ip4)
 		return;
@@ -325,7 +325,7 @@ void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway)
 	spin_unlock_irqrestore(&b->lock, flags);
 }
 
-void bridge_guard_probed(struct bridge *b, uint32_t ip4) { __atomic_store_n(&b->hosts.probed, ip4, __ATOMIC_RELAXED); }
+void bridge_guard_probed(struct bridge *b, uint32_t ip4) { __atomic_store_n(&b->lan.probed, ip4, __ATOMIC_RELAXED); }
 
 static int refuse(struct bridge_port *p, enum bridge_drop why, const struct bridge_entry *e, uint64_t now)
 {
@@ -346,7 +346,7 @@ static enum bridge_drop enter(const struct bridge *b, struct bridge_port *p, con
 		if (e->n < ETH_HLEN || e->head[ETH_SRC] & 1)
 			drop = BRIDGE_DROP_MALFORMED;
 	} else {
-		drop = bridge_guest_enter(p, &b->hosts, *f, e);
+		drop = bridge_guest_enter(p, &b->lan, *f, e);
 		*f = &e->f;
 	}
 	return !drop && bridge_rules_reserved(e->head) ? BRIDGE_DROP_RESERVED : drop;
@@ -398,7 +398,7 @@ static int input(struct bridge_port *p, const struct frame *f, bool floods)
 	} else if (to != p && !to->leaving) {
 		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);
-		err = deliver(to, f);
+		err = deliver(b, to, f);
 		flags = spin_lock_irqsave(&b->lock);
 		port_put(b, to);
 	}

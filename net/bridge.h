@@ -45,8 +45,10 @@ struct bridge_port {
 	unsigned users;                 /* [bridge's lock] calls of send() on their way */
 	bool leaving;                   /* [bridge's lock] bridge_remove began */
 };
-/* A network's bridge, of its name; for_vms: guests' ports may be there. At boot: the list of them has no lock. */
-int bridge_create(struct bridge **b, const char *name, bool for_vms) must_check;
+/*
+ * A network's bridge, of its name and MTU; for_vms: guests' ports may be there. At boot: the list of them has no lock.
+ */
+int bridge_create(struct bridge **b, const char *name, unsigned mtu, bool for_vms) must_check;
 /* The bridge of a network for VMs; "": of the first that is. NULL: there is none, and why says so. */
 struct bridge *bridge_find(const char *name, struct why *w);
 struct bridge *bridge_get(unsigned i); /* the i-th of all, NULL past the end */
@@ -60,6 +62,7 @@ void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway);
 void bridge_guard_probed(struct bridge *b, uint32_t ip4);
 void bridge_destroy(struct bridge *b); /* no ports are left; NULL is fine */
 const char *bridge_name(const struct bridge *b);
+unsigned bridge_mtu(const struct bridge *b); /* bytes of payload; guests are told it (VIRTIO_NET_F_MTU) */
 void bridge_add(struct bridge *b, struct bridge_port *p);
 /* On return no send() to p is running or will run, and no MAC is learned on it. May sleep. */
 void bridge_remove(struct bridge_port *p);

@@ -27,13 +27,13 @@ void bridge_guest_tell(struct bridge_port *p, enum bridge_drop why, const uint8_
 		log_warn("bridge: %s %s: dropped, and counted (see `bridge`)", p->name, bridge_drops[why].says);
 }
 
-enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_hosts *hosts, const struct frame *f,
+enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_lan *lan, const struct frame *f,
 				    struct bridge_entry *e)
 {
 	e->n = frame_copy_out(f, 0, e->head, sizeof(e->head));
 	if (!frame_put_head(&e->f, e->head, e->n, f, e->n))
 		return BRIDGE_DROP_MALFORMED;
-	return bridge_rules_judge(&p->policy, p->mac, hosts, &e->f, e->head, e->n);
+	return bridge_rules_judge(&p->policy, p->mac, lan, &e->f, e->head, e->n);
 }
 
 bool bridge_guest_may_flood(struct bridge_port *p, unsigned frames, uint64_t now)

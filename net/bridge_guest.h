@@ -13,7 +13,7 @@ struct bridge_entry {
  * Copy the header of a frame that came in from p, once, and judge the copy: BRIDGE_PASS, and e->f is what goes on,
  * valid as long as *e and the guest's frame are; or why it does not. Any task.
  */
-enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_hosts *hosts, const struct frame *f,
+enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_lan *lan, const struct frame *f,
 				    struct bridge_entry *e);
 /* Tell the operator what p's guest tried, once an hour for each reason. src: the frame's MAC. Any task. */
 void bridge_guest_tell(struct bridge_port *p, enum bridge_drop why, const uint8_t src[ETH_ALEN], uint64_t now);

@@ -67,7 +67,7 @@ const struct bridge_drop_name bridge_drops[BRIDGE_DROPS] = {
 struct walk {
 	const struct bridge_policy *policy;
 	const uint8_t *mac;
-	const struct bridge_hosts *hosts;
+	const struct bridge_lan *lan;
 	const uint8_t *h; /* n bytes of the frame */
 	size_t n;
 	unsigned tags;
@@ -133,13 +133,13 @@ static bool own_ip6(const struct bridge_policy *p, const uint8_t ip[16])
 
 static bool of_host(const struct walk *w, const uint8_t ip4[4])
 {
-	const struct bridge_hosts *hosts = w->hosts;
+	const struct bridge_lan *lan = w->lan;
 	uint32_t ip;
 	memcpy(&ip, ip4, sizeof(ip));
-	for (unsigned i = 0; i < __atomic_load_n(&hosts->n, __ATOMIC_ACQUIRE); i++)
-		if (hosts->ip4[i] == ip)
-			return !w->policy->router || !__atomic_load_n(&hosts->gateway[i], __ATOMIC_RELAXED);
-	uint32_t probed = __atomic_load_n(&hosts->probed, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < __atomic_load_n(&lan->n, __ATOMIC_ACQUIRE); i++)
+		if (lan->ip4[i] == ip)
+			return !w->policy->router || !__atomic_load_n(&lan->gateway[i], __ATOMIC_RELAXED);
+	uint32_t probed = __atomic_load_n(&lan->probed, __ATOMIC_RELAXED);
 	return probed && probed == ip;
 }
 
@@ -314,13 +314,13 @@ static bool segments_fit(const struct walk *w, struct frame *f)
 		return false;
 	f->hdr_len = (uint16_t)t.payload; /* drivers' own words are a hint, and not the same in all of them */
 	return f->csum_start == t.tcp && f->csum_offset == TCP_CHECKSUM && f->len > t.payload &&
-	       f->gso_size >= GSO_SIZE_MIN && t.payload - t.ip + f->gso_size <= ETH_DATA_MAX;
+	       f->gso_size >= GSO_SIZE_MIN && t.payload - t.ip + f->gso_size <= w->lan->mtu;
 }
 
 enum bridge_drop bridge_rules_judge(const struct bridge_policy *p, const uint8_t mac[ETH_ALEN],
-				    const struct bridge_hosts *hosts, struct frame *f, const uint8_t *h, size_t n)
+				    const struct bridge_lan *lan, struct frame *f, const uint8_t *h, size_t n)
 {
-	struct walk w = { .policy = p, .mac = mac, .hosts = hosts, .h = h, .n = n };
+	struct walk w = { .policy = p, .mac = mac, .lan = lan, .h = h, .n = n };
 	if (n < ETH_HLEN || h[ETH_SRC] & 1)
 		return BRIDGE_DROP_MALFORMED;
 	if (!p->any_mac && memcmp(h + ETH_SRC, mac, ETH_ALEN) != 0)
@@ -341,7 +341,7 @@ enum bridge_drop bridge_rules_judge(const struct bridge_policy *p, const uint8_t
 	}
 	if (drop)
 		return drop;
-	if (f->gso == FRAME_GSO_NONE && f->len > ETH_HLEN + w.tags * ETH_TAG_LEN + ETH_DATA_MAX)
+	if (f->gso == FRAME_GSO_NONE && f->len > ETH_HLEN + w.tags * ETH_TAG_LEN + lan->mtu)
 		return BRIDGE_DROP_LONG;
 	if (!f->flags && f->gso == FRAME_GSO_NONE)
 		return BRIDGE_PASS;

@@ -27,7 +27,7 @@ enum bridge_drop {
 	BRIDGE_DROP_HIDDEN,    /* headers that end before it is seen what they carry */
 	BRIDGE_DROP_TAG,       /* a tag, and the port is no trunk; or more than ETH_TAGS */
 	BRIDGE_DROP_MALFORMED, /* shorter than its header, from a group's MAC, or in too many pieces */
-	BRIDGE_DROP_LONG,      /* more than ETH_DATA_MAX bytes behind header and tags */
+	BRIDGE_DROP_LONG,      /* more bytes behind header and tags than the network's MTU */
 	BRIDGE_DROP_OFFLOAD,   /* a checksum or segments that do not fit its bytes */
 	BRIDGE_DROP_RESERVED,  /* what no bridge forwards (IEEE 802.1Q 8.6.3), and switches' own words */
 	BRIDGE_DROP_SERVICE,   /* of a guest to its host, and neither ARP nor ICMP */
@@ -53,8 +53,9 @@ struct bridge_policy {
 	uint8_t ip[BRIDGE_IPS][16];
 };
 
-/* IPv4 addresses that belong to hosts. */
-struct bridge_hosts {
+/* A network: what it carries, and the IPv4 addresses on it that belong to hosts. */
+struct bridge_lan {
+	unsigned mtu;     /* (c) bytes behind the Ethernet header and tags */
 	uint32_t ip4[80]; /* in network order; only added to */
 	bool gateway[80]; /* [a] a router's, which a guest may be that is allowed to be one */
 	unsigned n;       /* [a] */
@@ -66,7 +67,7 @@ struct bridge_hosts {
  * policy? f's offload metadata is checked against h, and hdr_len becomes what h says.
  */
 enum bridge_drop bridge_rules_judge(const struct bridge_policy *p, const uint8_t mac[ETH_ALEN],
-				    const struct bridge_hosts *hosts, struct frame *f, const uint8_t *h, size_t n);
+				    const struct bridge_lan *lan, struct frame *f, const uint8_t *h, size_t n);
 /* Whatever port it comes from: dst is a group that is for the next bridge alone. */
 bool bridge_rules_reserved(const uint8_t dst[ETH_ALEN]);
 /* What a guest may say to its host: ARP and ICMP. A tag, too, hides what it is. h: the frame's first n bytes. */

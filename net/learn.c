@@ -153,7 +153,7 @@ static void in_use(struct learn *l, struct learn_last *last, enum learn_kind kin
 
 void learn_sent(struct learn *l, const uint8_t mac[ETH_ALEN], const struct frame *f, uint64_t now_ns)
 {
-	uint8_t h[FRAME_WIRE_MAX], *p = h + ETH_HLEN;
+	uint8_t h[ETH_HLEN + ETH_DATA_MAX], *p = h + ETH_HLEN;
 	struct look k = { l, now_ns };
 	size_t n = frame_copy_out(f, 0, h, FIRST_LOOK);
 	unsigned type = n < ETH_HLEN + ARP_LEN ? 0 : get_be16(h + ETH_TYPE);

@@ -30,6 +30,7 @@ extern void *net_heap;
 #define LWIP_RAM_HEAP_POINTER    net_heap
 #define NETBUF_COUNT             1536 /* of 2 KiB */
 #define PBUF_POOL_SIZE           16   /* lwIP's own use */
+#define PBUF_POOL_BUFSIZE        1536
 #define LWIP_SUPPORT_CUSTOM_PBUF 1
 #define MEMP_NUM_PBUF            256
 #define MEMP_NUM_RAW_PCB         8
@@ -77,18 +78,19 @@ struct netif *net_route_src(const struct ip4_addr *src, const struct ip4_addr *d
  * TCP. One MiB in flight fills 1 Gbit/s at 8 ms. Segments grow to TCP_BIG_MSS on connections whose path takes the full
  * Ethernet MSS (tcp.c) and are cut by the NIC, or at the last moment by the bridge.
  */
-#define TCP_MSS             1460
-#define TCP_WND             (1024 * 1024)
-#define LWIP_WND_SCALE      1
-#define TCP_RCV_SCALE       5
-#define TCP_SND_BUF         (1024 * 1024)
-#define TCP_SND_QUEUELEN    3000
-#define TCP_SNDLOWAT        32768
-#define TCP_SNDQUEUELOWAT   1500
-#define TCP_BIG_MSS         (44 * TCP_MSS) /* with its headers below the 64 KiB of an IP packet */
-#define TCP_OVERSIZE        TCP_BIG_MSS
-#define TCP_QUEUE_OOSEQ     1
-#define TCP_OOSEQ_MAX_BYTES (512 * 1024)
+#define TCP_MSS                  8960 /* of an MTU of 9000; netif_mss says what a network's is */
+#define TCP_WND                  (1024 * 1024)
+#define TCP_WND_UPDATE_THRESHOLD 5840
+#define LWIP_WND_SCALE           1
+#define TCP_RCV_SCALE            5
+#define TCP_SND_BUF              (1024 * 1024)
+#define TCP_SND_QUEUELEN         3000
+#define TCP_SNDLOWAT             32768
+#define TCP_SNDQUEUELOWAT        1500
+#define TCP_BIG_MSS              64240 /* with its headers below the 64 KiB of an IP packet */
+#define TCP_OVERSIZE             TCP_BIG_MSS
+#define TCP_QUEUE_OOSEQ          1
+#define TCP_OOSEQ_MAX_BYTES      (512 * 1024)
 unsigned short net_ooseq_limit(void);
 #define TCP_OOSEQ_PBUFS_LIMIT(pcb)     net_ooseq_limit()
 #define LWIP_TCP_SACK_OUT              1

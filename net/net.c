@@ -51,19 +51,19 @@ static int if_add(const struct if_conf *n)
 {
 	struct net_if *i = &ifs[nifs];
 	*i = (struct net_if){ .uses = n->uses,
-			      .mtu = n->mtu,
 			      .has_ip = n->address.prefix != CONF_NET_NONE,
 			      .dhcp = !n->address.ip,
 			      .address = { n->address.ip },
 			      .mask = { conf_net_mask(n->address) },
 			      .gateway = { n->gateway },
 			      .wire = { .vlan = (uint16_t)n->vlan,
+					.mtu = n->mtu,
 					.takes_tags = n->uses & NET_USE_VM, /* a guest's own, maybe */
 					.rx = wire_received,
 					.back = wire_back,
 					.arg = i } };
 	memcpy(i->name, n->name, sizeof(i->name));
-	int err = bridge_create(&i->bridge, i->name, n->uses & NET_USE_VM);
+	int err = bridge_create(&i->bridge, i->name, n->mtu, n->uses & NET_USE_VM);
 	if (err)
 		return err;
 	guard_addresses(i);
@@ -105,7 +105,7 @@ int net_init(struct conf *c)
 	/* Guests of a host without a network still have each other. No VM arrives there. */
 	struct bridge *alone;
 	if (!err && !nifs)
-		err = bridge_create(&alone, "lan", true);
+		err = bridge_create(&alone, "lan", ETH_DATA_MAX, true);
 	if (err)
 		return err;
 	/* The cards first, so that lwIP's announcement of its address finds them sending. */

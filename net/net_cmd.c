@@ -17,7 +17,7 @@ static void show(struct con *c, const struct net_if *i, bool in_table)
 	out_str(c, "name", i->name);
 	out_str(c, "nic", uplink_name(&i->wire));
 	out_u64(c, "vlan", i->wire.vlan);
-	out_u64(c, in_table ? "mtu|" : "mtu", i->mtu);
+	out_u64(c, in_table ? "mtu|" : "mtu", i->wire.mtu);
 	out_bool(c, "link|", up);
 	out_line(c, "link", "%s", up ? "up" : "down");
 	if (i->has_ip)

@@ -26,7 +26,10 @@ static struct net_if *if_of(struct netif *n) { return CONTAINER_OF(n, struct net
 
 struct net_if *netif_net(struct netif *n) { return if_of(n); }
 
-uint16_t netif_mss(struct netif *n) { return (uint16_t)MIN((unsigned)TCP_MSS, if_of(n)->mtu - IP_HLEN - TCP_HLEN); }
+uint16_t netif_mss(struct netif *n)
+{
+	return (uint16_t)MIN((unsigned)TCP_MSS, if_of(n)->wire.mtu - IP_HLEN - TCP_HLEN);
+}
 
 /* ---- routes: core lock held ---- */
 
@@ -179,9 +182,9 @@ static err_t link_output(struct netif *n, struct pbuf *p)
 
 static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 {
-	if (p->tot_len <= if_of(n)->mtu || tcp4_header(p->payload, p->len))
+	if (p->tot_len <= if_of(n)->wire.mtu || tcp4_header(p->payload, p->len))
 		return etharp_output(n, p, to);
-	n->mtu = (u16_t)if_of(n)->mtu;
+	n->mtu = (u16_t)if_of(n)->wire.mtu;
 	err_t err = ip4_frag(p, n, to);
 	n->mtu = IP_MTU;
 	return err;

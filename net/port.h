@@ -20,7 +20,6 @@
 struct net_if { /* (c) const after net_init  [n] a card's task  [L] lwIP's core lock  [a] "address" too */
 	char name[NET_NAME_MAX]; /* (c) the section's name in tern.conf */
 	uint32_t uses;           /* (c) NET_USE_* */
-	unsigned mtu;            /* (c) */
 	struct uplink_net wire;  /* (c) */
 	struct bridge *bridge;   /* (c) */
 	struct bridge_port wire_port, ip_port;

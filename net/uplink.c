@@ -146,6 +146,8 @@ void uplink_add(struct uplink_net *n, const char *name, struct nic *const *card,
 	BUG_ON(u->nnets == ARRAY_SIZE(u->net));
 	n->u = u;
 	u->net[u->nnets++] = n;
+	for (unsigned i = 0; i < u->nlegs; i++)
+		u->leg[i].nic->mtu_used = MAX(u->leg[i].nic->mtu_used, n->mtu);
 }
 
 static void leg_start(struct leg *l)

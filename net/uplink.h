@@ -12,6 +12,7 @@ struct uplink;
 struct uplink_net { /* one network of an uplink; its owner's */
 	/* (c) Set by the owner before uplink_add. */
 	uint16_t vlan;                          /* 0: frames without a tag */
+	unsigned mtu;                           /* bytes behind the Ethernet header and tags */
 	bool takes_tags;                        /* and those with a tag that no other network takes */
 	void (*rx)(void *arg, struct frame *f); /* in a card's task; borrowed */
 	void (*back)(void *arg); /* the uplink's link is up again, or at another card. Interrupt context */

@@ -21,6 +21,7 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 	uint8_t mac[6];
 	char net[16];            /* of its network; "": the first one that is for VMs, at each host */
 	char cpu[16];            /* CPU model: "host" or "portable" */
+	uint32_t mtu;            /* of that network where it was started, as its driver was told; 0: it never was */
 	struct vm_config_state { /* migrates as section "config": what its next cold start needs */
 		char kernel[96], initrd[96], cmdline[512]; /* files of a host; not needed to run on a destination */
 		uint32_t autostart;                        /* enum vm_autostart */

@@ -162,6 +162,7 @@ static void clock_start(struct vm *vm)
 int vm_start(struct vm *vm, struct why *w)
 {
 	int err = 0;
+	const struct bridge *net = NULL;
 	mutex_lock(&vm->lock);
 	if (!vmm_hv())
 		err = why_set(w, -ENODEV, "this host cannot run VMs (see `host`)");
@@ -175,8 +176,11 @@ int vm_start(struct vm *vm, struct why *w)
 		err = why_set(w, -EINVAL, "it is misconfigured: %s", vm->fail);
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated");
+	else if (!(net = bridge_find(vm->cfg.net, w)))
+		err = -ENOENT;
 	if (err)
 		goto out;
+	vm->cfg.mtu = bridge_mtu(net);
 	if (vm->state == VM_FAILED)
 		teardown(vm); /* it was kept for a look */
 	vm->state = VM_STOPPED;

@@ -13,6 +13,7 @@
 #define ETH_TAG_LEN    4 /* IEEE 802.1Q 9.3: a type of its own, then VLAN and priority */
 #define ETH_TAGS       2 /* an S-TAG and a C-TAG */
 #define ETH_DATA_MAX   1500
+#define ETH_JUMBO_MAX  9000  /* no standard's; what servers' cards and switches carry */
 #define ETH_TYPE_FIRST 0x600 /* below: a length, and LLC (IEEE 802.3 3.2.6) */
 
 #define ETHERTYPE_IPV4        0x0800

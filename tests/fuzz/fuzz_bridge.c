@@ -90,7 +90,7 @@ static void begin(void)
 	if (b)
 		return;
 	guest.is_guest = host.is_host = true;
-	if (bridge_create(&b, "lan", true))
+	if (bridge_create(&b, "lan", 1500, true))
 		abort();
 	add(&wire, FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 | FRAME_TAKES_TSO6, none);
 	add(&plain, 0, none);

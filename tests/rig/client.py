@@ -93,8 +93,11 @@ def wait_port(address, port, seconds):
             time.sleep(0.1)
 
 
-def transfer(address, size, seconds=120):
-    """Send `size` random bytes to the guest's echo service and compare every byte that comes back. Seconds it took."""
+def transfer(address, size, seconds=120, rate=None):
+    """
+    Send `size` random bytes to the guest's echo service, at most `rate` of them a second, and compare every byte that comes back. Seconds
+    it took.
+    """
     block = os.urandom(1 << 20)
     start, sent, got = time.monotonic(), 0, 0
     with connect(address, ECHO) as s:
@@ -102,10 +105,11 @@ def transfer(address, size, seconds=120):
         while got < size:
             left = seconds * scale - (time.monotonic() - start)
             assert left > 0, f"transfer: {sent} bytes sent, {got} came back in {seconds} s"
-            r, w, _ = select.select([s], [s] if sent < size else [], [], min(left, 5))
+            due = size if rate is None else min(size, int(rate * (time.monotonic() - start)))
+            r, w, _ = select.select([s], [s] if sent < due else [], [], min(left, 5 if due == size else 0.05))
             if w:
                 at = sent % len(block)
-                sent += s.send(block[at:at + min(65536, size - sent)])
+                sent += s.send(block[at:at + min(65536, due - sent)])
                 if sent == size:
                     s.shutdown(socket.SHUT_WR)
             if r:

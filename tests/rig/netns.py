@@ -187,7 +187,7 @@ class VlanPort:
         while not self.stopping:
             ready = select.select([self.tap, self.wire], [], [], 0.1)[0]
             if self.tap in ready:
-                frame = os.read(self.tap, 2048)
+                frame = os.read(self.tap, 65536)
                 self.wire.send(frame[:12] + self.tag + frame[12:])
             if self.wire in ready:
                 frame, aux, _, where = self.wire.recvmsg(65536, 64)

@@ -41,6 +41,7 @@ use = management
 [net prod]
 nic = trunk
 vlan = 10
+mtu = 9000
 use = vm
 [peer {peer}]
 address = 10.88.0.{peer_last}
@@ -52,11 +53,23 @@ key = {key}
 GUEST, MAC = "10.79.0.57", "52:54:00:77:00:57"
 
 
+def mtu(size, *devices):
+    for d in devices:
+        netns.sh("ip", "link", "set", d, "mtu", str(size))
+
+
+def full_packets():
+    """Do IP packets of 9000 bytes come to the guest and back, in one piece?"""
+    netns.sh("ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "2", "-M", "do", "-s", str(9000 - 28), GUEST)
+
+
 @pytest.fixture
 def vlan():
     """The client's place on the guest's VLAN."""
     port = netns.VlanPort(10, "10.79.0.1")
+    mtu(9000, netns.BRIDGE, port.device)
     yield
+    mtu(1500, netns.BRIDGE)
     port.remove()
 
 
@@ -71,6 +84,8 @@ def hosts(switch, vlan):
         made.append(h)
     try:
         start_together(made)
+        for h in made:
+            mtu(9000, *h.taps)
         yield made
     finally:
         for h in made:
@@ -95,22 +110,30 @@ def test_networks(hosts):
     nets = {n["name"]: n for n in e.json("net list")["nets"]}
     assert {n: (v["nic"], v["vlan"], v["mtu"], v["address"], v["use"]) for n, v in nets.items()} == {
         "move": ("m", 88, 1400, "10.88.0.15/24", "migration"), "office": ("m", 0, 1500, "10.77.0.15/24", "management"),
-        "prod": ("trunk", 10, 1500, "", "vm")}
+        "prod": ("trunk", 10, 9000, "", "vm")}
     assert client.ping("10.77.0.15", 3) == 0, "the management network answers"
 
     e.json("vm start told --force", 20)
     client.wait_port(GUEST, client.SHELL, 60)
     # Packets of full size do not get through, the one way or the other: said before a page has moved.
+    full_packets()
     for tap in (f.tap, e.tap):
-        netns.sh("ip", "link", "set", tap, "mtu", "1000")
+        mtu(1000, tap)
         with pytest.raises(CommandError, match=r"did not answer the offer, which comes in packets of full size.*\[net\] mtu"):
             e.json("migrate told to f", 30)
-        netns.sh("ip", "link", "set", tap, "mtu", "1500")
+        mtu(9000, tap)
         assert e.vms()["told"]["state"] == "running" and client.ping(GUEST, 2) == 0
+
+    # Nor does what the guest sends at most, on its own network.
+    mtu(1500, f.taps[1])
+    with pytest.raises(CommandError, match="frames of 9000 bytes on its network prod do not get to f and back, short ones do"):
+        e.json("migrate told to f", 30)
+    mtu(9000, f.taps[1])
 
     with netns.hosts_talk() as wire:
         assert e.json("migrate told to f", 60)["phase"] == "done"
     assert client.ping(GUEST, 3) == 0
+    full_packets()
     assert f.switch.wait_port(MAC, f.taps[1], 5) == f.taps[1], "the guest is announced on its VLAN, by the bond's first card"
     seen = wire.printed()
     assert {v for v in re.findall(r"ethertype (.*?), length \d+: (vlan \d+)?", seen)} == {("802.1Q (0x8100)", "vlan 88")}
@@ -144,17 +167,28 @@ def test_networks(hosts):
     # A host whose network is another one, though of that name, does not get it, unless the operator knows better; from where it has no
     # link it may go anywhere.
     f.stop()
-    f.conf = f.conf.replace("vlan = 10", "vlan = 11")
+    f.conf = f.conf.replace("vlan = 10", "vlan = 11").replace("mtu = 1400", "mtu = 9000")
     f.start()
     f.wait_address()
+    mtu(9000, *f.taps)
     with pytest.raises(CommandError, match="frames on its network prod do not get to f and back.*--any-network"):
         e.json("migrate told to f", 20)
     assert client.ping(GUEST, 3) == 0
     assert e.json("migrate told to f --any-network", 60)["phase"] == "done"
     with pytest.raises(CommandError, match="frames on its network prod do not get to e and back"):
         f.json("migrate told to e", 20)
+
+    e.stop()
+    e.conf = e.conf.replace("mtu = 1400", "mtu = 9000")
+    e.start()
+    e.wait_address()
+    mtu(9000, *e.taps)
+    e.json("vm forget told")
     for card in (1, 2):
         f.link(card, False)
-    assert f.json("migrate told to e", 60)["phase"] == "done"
+    with netns.hosts_talk() as wire:
+        assert f.json("migrate told to e", 60)["phase"] == "done"
+    lengths = [int(n) for n in re.findall(r"proto TCP \(6\), length (\d+)", wire.printed())]
+    assert max(lengths) == 9000, f"{len(lengths)} packets of at most {max(lengths)} bytes"
     assert "its network has no link here" in f.cmd("log")
-    assert client.ping(GUEST, 3) == 0
+    full_packets()

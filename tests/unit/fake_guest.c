@@ -66,7 +66,7 @@ static void build(struct fg *g)
 	bus_init(&g->m.bus);
 	list_init(&g->m.devs);
 	CHECK(!vpci_bus_create(&g->m, &g->pci));
-	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, guest_mac, fake_tx, g));
+	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, guest_mac, 9000, fake_tx, g));
 	CHECK(!vrng_create(&g->m, g->pci, FG_RNG_SLOT));
 }
 

@@ -133,9 +133,12 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 
 struct vm *fake_vm_new(const char *name, uint64_t mem)
 {
-	struct vm_config cfg = {
-		.mem = mem, .vcpus = 1, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .cpu = "host", .s.cmdline = "quiet"
-	};
+	struct vm_config cfg = { .mem = mem,
+				 .vcpus = 1,
+				 .mac = { 0x52, 0x54, 0, 1, 2, 3 },
+				 .cpu = "host",
+				 .mtu = 1500,
+				 .s.cmdline = "quiet" };
 	struct vm *vm;
 	struct why w = { "" };
 	snprintf(cfg.name, sizeof(cfg.name), "%s", name);

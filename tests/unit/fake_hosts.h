@@ -18,6 +18,7 @@ extern struct migrate_host fake_hosts[FAKE_HOSTS];
 void fake_host_restart(int host);
 /* The one network that the host has, NULL: any that is asked for. */
 extern const char *fake_host_net[FAKE_HOSTS];
+extern unsigned fake_host_mtu[FAKE_HOSTS]; /* of its networks; 0: 1500 */
 /* Do something as a task on that host would. */
 #define ON_HOST(h) \
 	for (int fake_was = fake_host, fake_once = (fake_host = (h), 1); fake_once; fake_once = 0, fake_host = fake_was)

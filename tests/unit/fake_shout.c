@@ -36,6 +36,10 @@ struct bridge *bridge_find(const char *name, struct why *w)
 	return NULL;
 }
 
+const char *bridge_name(const struct bridge *b unused) { return "lan"; }
+unsigned fake_host_mtu[FAKE_HOSTS];
+unsigned bridge_mtu(const struct bridge *b unused) { return fake_host_mtu[fake_host] ?: ETH_DATA_MAX; }
+
 int fake_reach;
 int reach_ask(const char *net unused, const struct reach_to *to, struct why *w)
 {

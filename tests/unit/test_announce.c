@@ -89,7 +89,7 @@ static int setup(void **state unused)
 	start_ns = time_ns();
 	said[0] = '\0';
 	memcpy(guest.mac, mac, 6);
-	assert_int_equal(bridge_create(&b, "lan", true), 0);
+	assert_int_equal(bridge_create(&b, "lan", 1500, true), 0);
 	bridge_add(b, &wire);
 	bridge_add(b, &guest);
 	learn_init(&learn);
@@ -177,7 +177,7 @@ static void starts_anew(void **state unused)
 static void link_is_back(void **state unused)
 {
 	struct bridge *elsewhere;
-	assert_int_equal(bridge_create(&elsewhere, "dmz", true), 0);
+	assert_int_equal(bridge_create(&elsewhere, "dmz", 1500, true), 0);
 	announce_again(elsewhere);
 	assert_int_equal(a.next_ns, TIME_NEVER);
 	announce_again(b);

@@ -71,7 +71,7 @@ static void tap_add(struct net *n, struct tap *t, const uint8_t *only)
 static int setup(void **state)
 {
 	struct net *n = calloc(1, sizeof(*n));
-	assert_int_equal(bridge_create(&n->b, "lan", true), 0);
+	assert_int_equal(bridge_create(&n->b, "lan", 1500, true), 0);
 	tap_add(n, &n->nic, NULL);
 	tap_add(n, &n->g1, mac_a);
 	tap_add(n, &n->g2, mac_b);

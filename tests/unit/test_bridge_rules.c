@@ -38,8 +38,10 @@
 
 enum { ANY = 1, TRUNK = 2, DHCP = 4, ROUTER = 8, LIST = 16 };
 
-static const struct bridge_hosts hosts = { .ip4 = { 0x01004d0a, 0x0b004d0a }, .n = 2 }; /* 10.77.0.1, 10.77.0.11 */
-static struct bridge_hosts all_hosts;
+static const struct bridge_lan lan = { .mtu = 1500,
+				       .ip4 = { 0x01004d0a, 0x0b004d0a },
+				       .n = 2 }; /* 10.77.0.1, 10.77.0.11 */
+static struct bridge_lan with_probed;
 
 static uint8_t digit(char c) { return (uint8_t)(c <= '9' ? c - '0' : c - 'a' + 10); }
 
@@ -81,7 +83,7 @@ static enum bridge_drop judge(unsigned may, struct frame *f, const uint8_t *fram
 	size_t n = MIN(f->len, (size_t)BRIDGE_HEAD);
 	uint8_t *h = malloc(n);
 	memcpy(h, frame, n);
-	enum bridge_drop drop = bridge_rules_judge(&p, mac, &all_hosts, f, h, n);
+	enum bridge_drop drop = bridge_rules_judge(&p, mac, &with_probed, f, h, n);
 	free(h);
 	return drop;
 }
@@ -95,8 +97,8 @@ struct rule_case {
 
 static void run(const struct rule_case *c, size_t n)
 {
-	all_hosts = hosts;
-	bytes(PROB, (uint8_t *)&all_hosts.probed);
+	with_probed = lan;
+	bytes(PROB, (uint8_t *)&with_probed.probed);
 	for (size_t i = 0; i < n; i++) {
 		static uint8_t buf[4096];
 		struct frame f;

@@ -13,7 +13,8 @@
 #include <cmocka.h>
 
 static struct conf c;
-static struct nic cards[] = { { .mac = { 0x52, 0x54, 0, 0, 0, 1 } }, { .mac = { 0x52, 0x54, 0, 0, 0, 2 } } };
+static struct nic cards[] = { { .name = "nic0", .mac = { 0x52, 0x54, 0, 0, 0, 1 }, .mtu = 1500 },
+			      { .name = "nic1", .mac = { 0x52, 0x54, 0, 0, 0, 2 }, .mtu = 9000 } };
 static unsigned ncards;
 static struct vm here[2];
 static unsigned nhere;
@@ -314,7 +315,8 @@ static void wrong_networks(void **state unused)
 		  "2: [nic x] address = 10.77.0.11/24: a [net] or [bond] names", 1 },
 		{ "[net a]\nuse = guests\n", "2: [net a] use = guests: write some of management", 0 },
 		{ "[net a]\nuse = migration\n", "2: [net a] use = migration: no migration comes here", 1 },
-		{ "[net a]\nmtu = 9000\n", "2: [net a] mtu = 9000: write 576 to 1500", 0 },
+		{ "[net a]\nmtu = 9001\n", "2: [net a] mtu = 9001: write 576 to 9000", 0 },
+		{ "[net a]\nmtu = 1501\n", "2: [net a] mtu = 1501: nic0 carries at most 1500 bytes", 0 },
 		{ "[net a]\ngateway = 10.0.0.1\n", "2: [net a] gateway = 10.0.0.1: it counts with a static", 1 },
 		{ "[net a-name-of-16-xxxx]\n", "1: [net a-name-of-16-xxxx]: its name is longer than 15", 0 },
 		{ "[net a]\naddress = 10.0.0.1/24\n[net b]\nvlan = 2\naddress = 10.0.0.2/24\n",

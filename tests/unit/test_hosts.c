@@ -395,7 +395,7 @@ static uint32_t greeter_offers(struct greeter *g, unsigned n)
 {
 	static struct offer o;
 	uint8_t uuid[16] = { 'x', (uint8_t)n };
-	o = (struct offer){ .cfg = { .mem = MIB(2), .vcpus = 1, .mac = { 2, 0, 0, 0, 0, (uint8_t)n } },
+	o = (struct offer){ .cfg = { .mem = MIB(2), .vcpus = 1, .mtu = 1500, .mac = { 2, 0, 0, 0, 0, (uint8_t)n } },
 			    .id = attempt_new_id(uuid) };
 	snprintf(o.cfg.name, sizeof(o.cfg.name), "slow%u", n);
 	memcpy(o.cfg.uuid, uuid, 16);
@@ -507,10 +507,17 @@ static void test_goes_where_its_network_is(void **state unused)
 	move(A, B);
 	assert_string_equal(vm_at(B)->cfg.net, "prod");
 	fake_host_net[B] = NULL;
+	vm_at(B)->cfg.mtu = 9000;
+	begin_move(B, A);
+	WAIT_FOR(says_at(B, "its network lan has an MTU of 1500 there, and its guest uses 9000"));
+	assert_true(runs_at(B));
+	fake_host_mtu[A] = 9001;
 	fake_reach = -EHOSTUNREACH;
 	any_network = true; /* the operator knows better */
 	move(B, A);
 	any_network = false;
+	assert_int_equal(vm_at(A)->cfg.mtu, 9000); /* until it is started anew */
+	fake_host_mtu[A] = 0;
 	fake_reach = 0;
 }
 

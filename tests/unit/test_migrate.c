@@ -750,7 +750,7 @@ static uint32_t ask(const struct attempt_id *id)
 static void peer_until_ready(struct peer *p, struct attempt_id *id)
 {
 	static struct offer o;
-	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1, .mac = { 2, 9 } },
+	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1, .mtu = 1500, .mac = { 2, 9 } },
 			    .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
 	memcpy(o.cfg.uuid, o.id.uuid, 16);
 	vm_compat_get(NULL, &o.compat);
@@ -788,7 +788,7 @@ static void memory_refused(uint64_t mem)
 	static struct offer o;
 	struct peer p;
 	char text[WIRE_TEXT_MAX];
-	o = (struct offer){ .cfg = { .name = "giant", .mem = mem, .vcpus = 1, .mac = { 2, 8 } },
+	o = (struct offer){ .cfg = { .name = "giant", .mem = mem, .vcpus = 1, .mtu = 1500, .mac = { 2, 8 } },
 			    .id = attempt_new_id((const uint8_t *)"gggggggggggggggg") };
 	vm_compat_get(NULL, &o.compat);
 	peer_open(&p);
@@ -1087,7 +1087,7 @@ static void test_no_progress(void **state unused)
 {
 	static struct offer o;
 	struct peer p;
-	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1, .mac = { 2, 9 } },
+	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1, .mtu = 1500, .mac = { 2, 9 } },
 			    .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
 	vm_compat_get(NULL, &o.compat);
 	peer_open(&p);

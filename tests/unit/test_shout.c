@@ -72,6 +72,10 @@ struct bridge *bridge_find(const char *name, struct why *w)
 	return NULL;
 }
 const char *bridge_name(const struct bridge *b) { return *(const char *const *)b; }
+static unsigned mtu_of[3], carries; /* of hosts' networks, and what gets through between them */
+unsigned bridge_mtu(const struct bridge *b unused) { return mtu_of[fake_host]; }
+static size_t frame_size; /* of what came last */
+size_t hostframe_size(const struct hostframe_from *from unused) { return frame_size; }
 const struct bridge *hostframe_bridge(const struct hostframe_from *from unused)
 {
 	return (const struct bridge *)&nets[at_net];
@@ -79,7 +83,7 @@ const struct bridge *hostframe_bridge(const struct hostframe_from *from unused)
 static unsigned lost, reaches_sent;
 static struct recorded recorded; /* comes instead of what is lost */
 static bool same_nonce;
-int hostframe_broadcast_on(const struct bridge *b, const void *payload, size_t len)
+int hostframe_broadcast_on(const struct bridge *b, const void *payload, size_t len, size_t size)
 {
 	int k = comes_out[(const char *const *)b - nets];
 	if (no_link)
@@ -89,9 +93,10 @@ int hostframe_broadcast_on(const struct bridge *b, const void *payload, size_t l
 		memcpy(recorded.p, payload, 8);
 	if (recorded.len)
 		receiver(&(struct hostframe_from){ B }, recorded.p, recorded.len);
-	if (k < 0 || (lost && lost--))
+	if (k < 0 || (lost && lost--) || size > carries)
 		return 0;
 	at_net = k;
+	frame_size = MAX(size, len);
 	hostframe_broadcast(payload, len);
 	return 0;
 }
@@ -138,6 +143,7 @@ static int setup(void **state unused)
 	answers = 0;
 	word = TRUST_PROVED;
 	comes_out[0] = 0, comes_out[1] = 1;
+	mtu_of[A] = mtu_of[B] = mtu_of[C] = carries = 9000;
 	shout_init();
 	return 0;
 }
@@ -286,9 +292,12 @@ static bool leaves(void *arg) { return *(bool *)arg; }
 static int reach_of(const char *net, int to, struct incarnation inc, struct why *w)
 {
 	int err = 0;
-	struct reach_to r = {
-		.inc = inc, .name = fake_hosts[to].name, .in_clear = in_clear, .leaves = leaves, .arg = &cancelled
-	};
+	struct reach_to r = { .inc = inc,
+			      .name = fake_hosts[to].name,
+			      .mtu = 9000,
+			      .in_clear = in_clear,
+			      .leaves = leaves,
+			      .arg = &cancelled };
 	reaches_sent = 0;
 	ON_HOST(A) err = reach_ask(net, &r, w);
 	return err;
@@ -315,7 +324,17 @@ static void test_reach(void **state unused)
 	w.text[0] = 0;
 	lost = 2; /* it is said again */
 	assert_int_equal(reach("lan", B, &w), 0);
-	assert_int_equal(reaches_sent, 3);
+	assert_int_equal(reaches_sent, 4); /* and a short one beside the third */
+	carries = 1500;
+	assert_int_equal(reach("lan", B, &w), -EHOSTUNREACH);
+	assert_non_null(
+		strstr(w.text, "frames of 9000 bytes on its network lan do not get to b and back, short ones do"));
+	w.text[0] = 0;
+	mtu_of[B] = 1500;
+	assert_int_equal(reach("lan", B, &w), -EHOSTUNREACH);
+	assert_non_null(strstr(w.text, "its network lan has an MTU of 1500 at b, and its guest uses 9000"));
+	w.text[0] = 0;
+	mtu_of[B] = carries = 9000;
 	comes_out[1] = 0;
 	assert_int_equal(reach("office", B, &w), -EHOSTUNREACH);
 	assert_non_null(strstr(w.text, "network office comes out at b on the network lan"));
@@ -323,7 +342,7 @@ static void test_reach(void **state unused)
 	comes_out[1] = -1;
 	assert_int_equal(reach("office", B, &w), -EHOSTUNREACH);
 	assert_non_null(strstr(w.text, "network office do not get to b"));
-	assert_int_equal(reaches_sent, 4);
+	assert_int_equal(reaches_sent, 6);
 	comes_out[1] = 1;
 	w.text[0] = 0;
 	word = TRUST_DENIED;

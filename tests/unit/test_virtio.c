@@ -537,7 +537,7 @@ static void registers(void)
 	assert_int_equal(fg_read(&d, d.common + 0x12, 2), 3);
 	assert_true((fg_read(&d, d.config, 8) & 0xffffffffffff) == 0x070000005452);
 	assert_int_equal(fg_read(&d, d.config + 6, 2), 1);
-	assert_int_equal(fg_read(&d, d.config + 10, 2), 1500);
+	assert_int_equal(fg_read(&d, d.config + 10, 2), 9000);
 	assert_int_equal(fg_read(&d, d.config + 11, 2), 0); /* beyond its end */
 	/* Refused: without VERSION_1, not offered, TSO without checksums. */
 	assert_false(fg_negotiate(&d, F_CSUM));

@@ -46,7 +46,7 @@ static void test_round_trip(void **state unused)
 	struct why w = { "" };
 
 	o.cfg = (struct vm_config){
-		.name = "demo-1", .mem = MIB(4), .vcpus = 1, .cpu = "host", .mac = { 2, 3, 4, 5, 6, 7 }
+		.name = "demo-1", .mem = MIB(4), .vcpus = 1, .mtu = 1500, .cpu = "host", .mac = { 2, 3, 4, 5, 6, 7 }
 	};
 	memcpy(o.cfg.uuid, id.uuid, 16);
 	assert_int_equal(hello_send(&tx, soon()), 0);
@@ -216,7 +216,7 @@ static void test_strings(void **state unused)
 	struct why w = { "" };
 	struct offer o = { .id = id, .compat.n = 1 }, got;
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-		o.cfg = (struct vm_config){ .mem = MIB(2), .vcpus = 1 };
+		o.cfg = (struct vm_config){ .mem = MIB(2), .vcpus = 1, .mtu = 1500 };
 		strcpy(o.cfg.name, bad[i]);
 		assert_int_equal(offer_send(&tx, &o, soon()), 0);
 		assert_int_equal(recv(&w), 0);
@@ -259,7 +259,8 @@ static void test_number_of_cpuid_leaves(void **state unused)
 {
 	static const uint32_t n[] = { 1, VM_COMPAT_WORDS, 0 };
 	struct why w = { "" };
-	struct offer o = { .id = id, .cfg = { .name = "demo", .mem = MIB(2), .vcpus = 1 } }, got;
+	struct offer o = { .id = id, .cfg = { .name = "demo", .mem = MIB(2), .vcpus = 1, .mtu = 1500 } }, got;
+	strcpy(o.cfg.net, "prod"); /* the longest there is */
 	for (unsigned i = 0; i < ARRAY_SIZE(n); i++) {
 		o.compat.n = n[i];
 		assert_int_equal(offer_send(&tx, &o, soon()), 0);

@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NET_MTU ETH_DATA_MAX
-
 /*
  * A vCPU that rings leaves the pump after so many rounds of the ring even if others keep filling it; the next ring goes
  * on.
@@ -156,7 +154,7 @@ static uint64_t vnet_config_read(struct vvirtio *v, unsigned off, unsigned size 
 	memcpy(c + VNET_CFG_MAC, n->s.mac, ETH_ALEN);
 	put_le16(c + VNET_CFG_STATUS, __atomic_load_n(&n->s.status, __ATOMIC_RELAXED));
 	put_le16(c + VNET_CFG_MAX_PAIRS, 1);
-	put_le16(c + VNET_CFG_MTU, NET_MTU);
+	put_le16(c + VNET_CFG_MTU, n->mtu);
 	return get_le64(c + off);
 }
 
@@ -297,7 +295,7 @@ static const struct vvirtio_ids vnet_ids = {
 };
 
 int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
-		void (*tx)(void *arg, struct frame *f), void *arg)
+		unsigned mtu, void (*tx)(void *arg, struct frame *f), void *arg)
 {
 	struct vnet *n = calloc(1, sizeof(*n));
 	int err = -ENOMEM;
@@ -306,6 +304,7 @@ int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned
 		goto free_it;
 	n->tx = tx;
 	n->arg = arg;
+	n->mtu = (uint16_t)mtu;
 	memcpy(n->s.mac, mac, ETH_ALEN);
 	n->s.status = VNET_LINK_UP;
 	n->ctrl.v = &n->v;

@@ -6,10 +6,11 @@
 
 struct vnet;
 /*
- * 0 or -errno with everything undone. tx() gets each frame that the guest sends, from the vCPU's task, borrowed.
+ * 0 or -errno with everything undone. mtu: bytes of payload, as the driver is told. tx() gets each frame that the guest
+ * sends, from the vCPU's task, borrowed.
  */
 int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
-		void (*tx)(void *arg, struct frame *f), void *arg);
+		unsigned mtu, void (*tx)(void *arg, struct frame *f), void *arg);
 /* A frame for the guest: 0, -ENOBUFS (no buffers posted), -ENETDOWN (driver not ready, quiesced). Any task. */
 int vnet_rx(struct vnet *v, const struct frame *f);
 /* Tell the guest's driver to announce itself, if it takes that (VIRTIO_NET_F_GUEST_ANNOUNCE). Any task. */

@@ -19,6 +19,7 @@ struct vnet {
 	struct vnet_ctrl ctrl;                  /* [l] */
 	void (*tx)(void *arg, struct frame *f); /* (c) */
 	void *arg;                              /* (c) */
+	uint16_t mtu;                           /* (c) */
 	bool quiesced;                          /* [l] */
 	bool tx_busy;                           /* [l] */
 	struct vvirtq_chain tx_chain;           /* [t] */

@@ -85,8 +85,14 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 		why_set(c->why, -EINVAL, "it has %u vCPUs, this version runs up to %d", cfg->vcpus, VM_MAX_VCPUS);
 		return REFUSE_CONFIG;
 	}
-	if (vm_mac_check(cfg->name, cfg->mac, c->why) || !bridge_find(cfg->net, c->why))
+	const struct bridge *net = bridge_find(cfg->net, c->why);
+	if (!net || vm_mac_check(cfg->name, cfg->mac, c->why))
 		return REFUSE_CONFIG;
+	if (cfg->mtu > bridge_mtu(net)) { /* what its guest sends would be dropped, the long ones alone */
+		why_set(c->why, -EINVAL, "its network %s has an MTU of %u there, and its guest uses %u ([net] mtu)",
+			bridge_name(net), bridge_mtu(net), (unsigned)cfg->mtu);
+		return REFUSE_CONFIG;
+	}
 	if (vm_compat_check(cfg->cpu, &c->offer.compat, c->why))
 		return REFUSE_CPU;
 	return 0;

@@ -21,19 +21,26 @@ struct reaching {
 	const struct reach_to *to;
 	uint64_t nonce;
 	struct completion heard;
-	struct reached a; /* [lock] the answer; came REACHED_ENDS: none yet */
+	struct reached a;   /* [lock] the answer; came REACHED_ENDS: none yet */
+	uint32_t short_mtu; /* [lock] a short frame came both ways: the MTU there */
 };
 
 static int put_reach(struct wire_tx *tx, const void *arg) { return reach_send(tx, arg, TIME_NEVER); }
 static int put_reached(struct wire_tx *tx, const void *arg) { return reached_send(tx, arg, TIME_NEVER); }
 
-/* Say it, again and again, for it may be lost, but less and less often; until it is answered. */
+/*
+ * Say it, again and again, for it may be lost, but less and less often; until it is answered. In full frames, since
+ * those of guests are; in short ones to know why.
+ */
 static int reach_say(struct reaching *r, const struct bridge *on, const struct datagram *b)
 {
 	int err = -ETIMEDOUT;
 	for (unsigned i = 0; i < WAITS && err == -ETIMEDOUT; i++) {
-		if (!(i & (i + 1)) && hostframe_broadcast_on(on, b->p, b->len) && !i)
+		bool now = !(i & (i + 1));
+		if (now && hostframe_broadcast_on(on, b->p, b->len, r->to->mtu) && !i)
 			return -ENETDOWN; /* later it may just be down for a moment */
+		if (now && i > 1)
+			(void)hostframe_broadcast_on(on, b->p, b->len, 0);
 		err = completion_wait(&r->heard, time_ns() + WAIT_NS);
 		if (err && r->to->leaves && r->to->leaves(r->to->arg))
 			return -ECANCELED;
@@ -54,6 +61,15 @@ static int reach_judge(const struct reaching *r, const char *net, struct why *w)
 			       r->a.net);
 	case REACHED_ENDS: break;
 	}
+	if (r->short_mtu && r->short_mtu < r->to->mtu)
+		return why_set(w, -EHOSTUNREACH,
+			       "its network %s has an MTU of %u at %s, and its guest uses %u ([net] mtu)", net,
+			       (unsigned)r->short_mtu, name, r->to->mtu);
+	if (r->short_mtu)
+		return why_set(w, -EHOSTUNREACH,
+			       "frames of %u bytes on its network %s do not get to %s and back, short ones do: what is "
+			       "between them carries less than the MTU ([net] mtu)",
+			       r->to->mtu, net, name);
 	return why_set(
 		w, -EHOSTUNREACH,
 		"frames on its network %s do not get to %s and back: the link, cables or VLAN there? Where a switch "
@@ -96,6 +112,10 @@ void reach_hear(struct datagram_in *in)
 		if (r->nonce != in->nonce || !incarnation_equal(r->to->inc, in->h.inc) ||
 		    !(proved || r->to->in_clear) || r->a.came == REACHED_SAME)
 			continue;
+		if (a.came == REACHED_SAME && a.size < r->to->mtu) {
+			r->short_mtu = MAX(a.mtu, 1U);
+			continue;
+		}
 		r->a = a;
 		if (a.came != REACHED_ELSEWHERE)
 			completion_done(&r->heard);
@@ -112,7 +132,9 @@ void reach_answer(struct datagram_in *in, bool limited)
 	    (limited && !datagram_may_answer()))
 		return;
 	const struct bridge *meant = bridge_find(q.net, NULL);
-	struct reached a = { .came = REACHED_NO_SUCH };
+	struct reached a = { .came = REACHED_NO_SUCH,
+			     .size = (uint32_t)hostframe_size(in->from),
+			     .mtu = bridge_mtu(here) };
 	if (meant)
 		a.came = meant == here ? REACHED_SAME : REACHED_ELSEWHERE;
 	sniprintf(a.net, sizeof(a.net), "%s", bridge_name(here));

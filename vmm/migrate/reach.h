@@ -13,6 +13,7 @@
 struct reach_to {
 	struct incarnation inc;
 	const char *name;
+	unsigned mtu;              /* what the guest sends at most: frames of that size must come through */
 	bool in_clear;             /* all with it is: an answer needs no proof */
 	bool (*leaves)(void *arg); /* does the asker not want to know any more? NULL: he does */
 	void *arg;

@@ -146,8 +146,10 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 		for (unsigned r = 0; r < 4; r++)
 			wire_put_u32(tx, k->regs[i][r]);
 	}
-	if (c->net[0]) /* since 0.4; source.c sends no such VM to who does not know it */
+	if (c->net[0] || c->mtu != ETH_DATA_MAX) { /* since 0.4; source.c sends no such VM to who does not know it */
 		wire_put_str(tx, c->net, sizeof(c->net));
+		wire_put_u32(tx, c->mtu);
+	}
 	return wire_end(tx, deadline_ns);
 }
 
@@ -176,11 +178,16 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 		for (unsigned r = 0; r < 4; r++)
 			k->regs[i][r] = wire_get_u32(rx);
 	}
-	if (rx->pos != rx->len)
+	c->mtu = ETH_DATA_MAX;
+	if (rx->pos != rx->len) {
 		wire_get_str(rx, c->net, sizeof(c->net));
+		c->mtu = wire_get_u32(rx);
+	}
 	if (!wire_get_end(rx) || page_size != PAGE_SIZE || !name_ok(c->name) ||
 	    (c->net[0] && !conf_is_word(c->net, strlen(c->net))))
 		return malformed(rx, w);
+	if (!c->mtu || c->mtu > ETH_JUMBO_MAX)
+		return why_set(w, -EINVAL, "a network of an MTU of %u", (unsigned)c->mtu);
 	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
 		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", c->mem);
 	return 0;
@@ -245,6 +252,8 @@ int reached_send(struct wire_tx *tx, const struct reached *a, uint64_t deadline_
 {
 	wire_begin(tx, WIRE_REACHED);
 	wire_put_u32(tx, a->came);
+	wire_put_u32(tx, a->size);
+	wire_put_u32(tx, a->mtu);
 	wire_put_str(tx, a->net, sizeof(a->net));
 	return wire_end(tx, deadline_ns);
 }
@@ -252,6 +261,8 @@ int reached_send(struct wire_tx *tx, const struct reached *a, uint64_t deadline_
 bool reached_parse(struct wire_rx *rx, struct reached *a)
 {
 	a->came = wire_get_u32(rx);
+	a->size = wire_get_u32(rx);
+	a->mtu = wire_get_u32(rx);
 	wire_get_str(rx, a->net, sizeof(a->net));
 	return wire_get_end(rx) && a->came < REACHED_ENDS && name_ok(a->net);
 }

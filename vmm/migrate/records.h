@@ -129,6 +129,8 @@ bool reach_parse(struct wire_rx *rx, struct reach *q);
 enum reached_at { REACHED_ELSEWHERE, REACHED_SAME, REACHED_NO_SUCH, REACHED_ENDS };
 struct reached {
 	uint32_t came;                                  /* enum reached_at: on that network, or there is none such */
+	uint32_t size;                                  /* bytes behind the Ethernet header of what came */
+	uint32_t mtu;                                   /* of the network that it came on */
 	char net[sizeof(((struct vm_config *)0)->net)]; /* where it came out */
 };
 int reached_send(struct wire_tx *tx, const struct reached *a, uint64_t deadline_ns) must_check;

@@ -32,6 +32,11 @@ static int greet(struct source *c)
 		return why_set(c->w, -ENOTSUP,
 			       "it is on the network %s, and that host's release knows no names of networks",
 			       c->vm->cfg.net);
+	if (c->before && c->vm->cfg.mtu != ETH_DATA_MAX)
+		return why_set(
+			c->w, -ENOTSUP,
+			"its network has an MTU of %u where it was started, and that host's release knows %d alone",
+			(unsigned)c->vm->cfg.mtu, ETH_DATA_MAX);
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
 	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
@@ -51,6 +56,7 @@ static int reach(struct source *c)
 		return 0;
 	struct reach_to to = { .inc = c->m->dest,
 			       .name = c->m->dest_name,
+			       .mtu = c->vm->cfg.mtu,
 			       .in_clear = !trust_is_proved(c->s),
 			       .leaves = leaves,
 			       .arg = c->m };

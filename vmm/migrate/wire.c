@@ -18,7 +18,7 @@ static const struct {
 	/* clang-format off */
 } types[WIRE_TYPE_END] = {
 	[WIRE_HELLO] = { "HELLO", CHECK + 60, CHECK + 60 },
-	[WIRE_OFFER] = { "OFFER", CHECK + ID + 74, CHECK + ID + 74 + 64 * 24 },
+	[WIRE_OFFER] = { "OFFER", CHECK + ID + 74, CHECK + ID + 74 + 64 * 24 + 20 },
 	[WIRE_ACCEPT] = { "ACCEPT", CHECK + ID, CHECK + ID },
 	[WIRE_REFUSE] = { "REFUSE", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
 	[WIRE_PASS] = { "PASS", CHECK + 8, CHECK + 8 },
@@ -45,7 +45,7 @@ static const struct {
 	[WIRE_DEBT] = { "DEBT", CHECK + ID + 56, CHECK + ID + 56 },
 	[WIRE_PREPARING] = { "PREPARING", CHECK + 16, CHECK + 16 },
 	[WIRE_REACH] = { "REACH", CHECK + 32, CHECK + 32 },
-	[WIRE_REACHED] = { "REACHED", CHECK + 20, CHECK + 20 },
+	[WIRE_REACHED] = { "REACHED", CHECK + 28, CHECK + 28 },
 };
 /* clang-format on */
 

@@ -59,7 +59,7 @@ enum wire_type {
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */
-#define WIRE_FILLER_LEN 4096                /* bytes: two packets of the largest size, at least */
+#define WIRE_FILLER_LEN 18000               /* bytes: two packets of the largest size (ETH_JUMBO_MAX), at least */
 const char *wire_type_name(uint32_t type);
 
 /*

@@ -35,7 +35,7 @@ static int uart(struct vm *vm, const struct place *p)
 
 static int net(struct vm *vm, const struct place *p)
 {
-	return vnet_create(&vm->machine, vm->pci, &vm->vnet, p->slot, vm->cfg.mac, vm_port_tx, vm);
+	return vnet_create(&vm->machine, vm->pci, &vm->vnet, p->slot, vm->cfg.mac, vm->cfg.mtu, vm_port_tx, vm);
 }
 
 static const struct {
