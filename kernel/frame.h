@@ -51,9 +51,10 @@ void frame_init_flat(struct frame *f, void *buf, size_t len);
 /* The Internet checksum (RFC 1071), complemented, of n bytes on top of a sum of big-endian words. Pure. */
 uint16_t frame_checksum(const uint8_t *p, size_t n, uint64_t sum);
 /*
- * Finish in software what a receiver does not take unfinished: the checksum of f, or a GSO frame's cutting into segments
- * of at most mtu bytes behind the Ethernet header. out() gets each frame that comes of it, borrowed as f is: f's own
- * pieces, and new bytes where they differ. False if its headers or offsets are malformed: then out() may have got some.
+ * Finish in software what a receiver does not take unfinished: the checksum of f, or the cutting of a GSO frame into
+ * segments of at most mtu bytes behind the Ethernet header. out() gets each frame that comes of it, borrowed as f is:
+ * f's own pieces, and new bytes where they differ. False if its headers or offsets are malformed: then out() may have
+ * got some.
  */
 bool frame_finish(const struct frame *f, size_t mtu, void (*out)(void *arg, const struct frame *f), void *arg);
 

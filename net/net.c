@@ -58,6 +58,7 @@ static int if_add(const struct if_conf *n)
 			      .gateway = { n->gateway },
 			      .wire = { .vlan = (uint16_t)n->vlan,
 					.mtu = n->mtu,
+					.aggregates = n->aggregates,
 					.takes_tags = n->uses & NET_USE_VM, /* a guest's own, maybe */
 					.rx = wire_received,
 					.back = wire_back,

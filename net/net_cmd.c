@@ -48,12 +48,13 @@ static int net_info(struct con *c, int argc unused, char **argv)
 	struct net_if *i;
 	struct nic *card;
 	bool used;
+	uint8_t partner[ETH_ALEN];
 	for (unsigned n = 0; (i = net_if_get(n)) && strcmp(i->name, argv[1]); n++)
 		;
 	if (!i)
 		return con_error(c, -ENOENT, "there is no network %s: see `net list`", argv[1]);
 	show(c, i, false);
-	out_table(c, "cards", "-6 name, -10 driver, -17 mac, -4 link, -6 used", NULL);
+	out_table(c, "cards", "-6 name, -10 driver, -17 mac, -4 link, -6 used, -17 partner", NULL);
 	for (unsigned n = 0; (card = uplink_card(&i->wire, n, &used)); n++) {
 		bool up = card->ops->link_up(card);
 		out_row(c);
@@ -63,6 +64,7 @@ static int net_info(struct con *c, int argc unused, char **argv)
 		out_bool(c, "link|", up);
 		out_line(c, "link", "%s", up ? "up" : "down");
 		out_bool(c, "used", used);
+		out_str(c, "partner", uplink_partner(&i->wire, n, partner) ? mac_text(partner).s : "");
 		out_row_end(c);
 	}
 	out_table_end(c);

@@ -20,8 +20,10 @@ static const struct conf_key bond_keys[] = {
 	{ "nics", &conf_type_str, CONF_FIELD(struct bond_conf, nics), .min = 1,
 	  .help = "the names of 2 to 4 [nic] sections, with commas between them" },
 	{ "mode", &conf_type_choice, CONF_FIELD(struct bond_conf, mode), .def = "active-backup",
-	  .words = (const char *const[]){ "active-backup", NULL },
-	  .help = "active-backup: one card is in use, another takes over when its link is down" },
+	  .words = (const char *const[]){ "active-backup", "802.3ad", NULL },
+	  .help = "active-backup: one card is in use, another takes over when its link is down; or 802.3ad: all that "
+		  "the "
+		  "switch takes part with (LACP)" },
 };
 const struct conf_table bond_conf_table = CONF_TABLE("bond", bond_keys);
 
@@ -204,6 +206,7 @@ static int over_find(struct conf_reader *r, struct net_conf *conf, struct if_con
 	if (b) {
 		memcpy(n->card, b->card, sizeof(n->card));
 		n->ncards = b->ncards;
+		n->aggregates = b->mode == BOND_802_3AD;
 		b->taken = true;
 		return 0;
 	}

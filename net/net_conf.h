@@ -18,6 +18,7 @@
 #define NET_NAME_MAX  16
 #define NET_VLAN_MAX  4094 /* IEEE 802.1Q 9.6 */
 
+enum bond_mode { BOND_ACTIVE_BACKUP, BOND_802_3AD };
 struct nic_conf {
 	char name[NET_NAME_MAX];
 	struct nic *card;
@@ -29,7 +30,7 @@ struct nic_conf {
 struct bond_conf {
 	char name[NET_NAME_MAX];
 	char nics[64]; /* as written */
-	uint32_t mode;
+	uint32_t mode; /* enum bond_mode */
 	struct nic *card[NET_LEGS_MAX];
 	unsigned ncards;
 	bool taken;
@@ -39,6 +40,7 @@ struct if_conf { /* a network */
 	char over[NET_NAME_MAX]; /* [nic] or [bond] */
 	struct nic *card[NET_LEGS_MAX];
 	unsigned ncards; /* of its bond, or 1 */
+	bool aggregates; /* the bond speaks LACP */
 	uint32_t vlan;   /* 0: without a tag */
 	uint32_t mtu;
 	struct conf_net address; /* ip 0: DHCP, or with CONF_NET_NONE no IP of the host's */

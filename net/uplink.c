@@ -2,28 +2,15 @@
 /* Cards and bonds under the networks (uplink.h). */
 #include "net/uplink.h"
 #include "kernel/log.h"
-#include "kernel/spinlock.h"
+#include "kernel/task.h"
+#include "net/uplink_lacp.h"
 #include <stdio.h>
 #include <string.h>
 
 #define TAG_VID 0xfff /* IEEE 802.1Q 9.6: the low bits of the tag's control information */
 
-struct leg { /* (c) but for started, which is set before the card runs */
-	struct uplink *u;
-	struct nic *nic;
-	bool started;
-};
-struct uplink { /* (c) after uplink_start_all  [a] atomic */
-	char name[NET_NAME_MAX];
-	struct leg leg[NET_LEGS_MAX];
-	unsigned nlegs, nnets;
-	unsigned active; /* [a] the leg in use */
-	struct uplink_net *net[NET_IF_MAX];
-};
 static struct uplink uplinks[NET_IF_MAX]; /* (c) */
 static unsigned nuplinks;
-
-static struct leg *active(struct uplink *u) { return &u->leg[__atomic_load_n(&u->active, __ATOMIC_RELAXED)]; }
 
 static bool leg_is_up(const struct leg *l) { return l->started && l->nic->ops->link_up(l->nic); }
 
@@ -50,7 +37,13 @@ static void received(void *arg, struct frame *f)
 	struct uplink *u = l->u;
 	uint8_t head[ETH_HLEN + ETH_TAG_LEN];
 	struct frame plain;
-	if (l != active(u) || frame_copy_out(f, 0, head, sizeof(head)) < ETH_HLEN)
+	if (frame_copy_out(f, 0, head, sizeof(head)) < ETH_HLEN)
+		return;
+	if (u->aggregates && get_be16(head + ETH_TYPE) == LACP_TYPE && !memcmp(head, lacp_group, ETH_ALEN)) {
+		uplink_lacp_received(l, f);
+		return;
+	}
+	if (!(__atomic_load_n(&u->hears, __ATOMIC_RELAXED) & 1U << uplink_index(l)))
 		return;
 	struct uplink_net *n = net_of(u, vlan_of(f, head));
 	if (!n && (!(n = net_of(u, 0)) || !n->takes_tags))
@@ -76,11 +69,22 @@ static bool is_for_other(const struct uplink_net *n, const struct frame *f)
 	return to && to != n;
 }
 
+/* The card for f; NULL: none sends. */
+static struct nic *card_for(const struct uplink *u, const struct frame *f)
+{
+	unsigned set = uplink_sends(u), n = popcount64(set);
+	for (unsigned skip = n > 1 ? uplink_flow(f) % n : 0; skip; skip--)
+		set &= set - 1;
+	return set ? u->leg[__builtin_ctz(set)].nic : NULL;
+}
+
 int uplink_send(const struct uplink_net *n, const struct frame *f)
 {
-	struct nic *nic = active(n->u)->nic;
+	struct nic *nic = card_for(n->u, f);
 	uint8_t head[ETH_HLEN + ETH_TAG_LEN];
 	struct frame tagged;
+	if (!nic)
+		return -ENETDOWN;
 	if (!n->vlan)
 		return is_for_other(n, f) ? -EACCES : nic->ops->tx(nic, f);
 	if (frame_copy_out(f, 0, head, ETH_HLEN) < ETH_HLEN)
@@ -93,35 +97,61 @@ int uplink_send(const struct uplink_net *n, const struct frame *f)
 
 unsigned uplink_room(const struct uplink_net *n)
 {
-	struct nic *nic = active(n->u)->nic;
-	return nic->ops->tx_room(nic);
+	unsigned set = uplink_sends(n->u), room = ~0U;
+	for (unsigned i = 0; i < n->u->nlegs; i++)
+		if (set & 1U << i)
+			room = MIN(room, n->u->leg[i].nic->ops->tx_room(n->u->leg[i].nic));
+	return set ? room : 0;
 }
 
 /* ---- links ---- */
 
-/* A card's link changed. Interrupt context; of two on different CPUs the later one sees both. */
-static void link_changed(void *arg, bool up)
+/* Of an active-backup bond or a card alone, u->lock held: the leg in use, from now on. */
+static unsigned choose_leg(const struct uplink *u)
 {
-	static struct spinlock lock = SPINLOCK_INIT("link");
-	struct leg *l = arg;
-	struct uplink *u = l->u;
-	uint64_t flags = spin_lock_irqsave(&lock);
-	unsigned before = __atomic_load_n(&u->active, __ATOMIC_RELAXED), now = before;
-	if (!leg_is_up(&u->leg[before]))
+	unsigned now = __builtin_ctz(uplink_sends(u));
+	if (!leg_is_up(&u->leg[now]))
 		for (unsigned i = u->nlegs; i-- > 0;)
 			if (leg_is_up(&u->leg[i]))
 				now = i;
-	__atomic_store_n(&u->active, now, __ATOMIC_RELAXED);
-	spin_unlock_irqrestore(&lock, flags);
-	if (now != before)
-		log_warn("net: %s: %s has no link, %s is used now", u->name, u->leg[before].nic->name,
-			 u->leg[now].nic->name);
+	return now;
+}
+
+/* A card's link changed. Interrupt context; of two on different CPUs the later one sees both. */
+static void link_changed(void *arg, bool up)
+{
+	struct leg *l = arg;
+	struct uplink *u = l->u;
+	bool others;
+	uint64_t flags = spin_lock_irqsave(&u->lock);
+	unsigned before = uplink_sends(u);
+	if (u->aggregates) {
+		others = uplink_lacp_link(l, leg_is_up(l));
+	} else {
+		unsigned now = 1U << choose_leg(u);
+		__atomic_store_n(&u->hears, now, __ATOMIC_RELAXED);
+		__atomic_store_n(&u->sends, now, __ATOMIC_RELAXED);
+		others = now != before;
+	}
+	spin_unlock_irqrestore(&u->lock, flags);
+	if (others && !u->aggregates)
+		log_warn("net: %s: %s has no link, %s is used now", u->name, u->leg[__builtin_ctz(before)].nic->name,
+			 u->leg[__builtin_ctz(uplink_sends(u))].nic->name);
+	if (others && u->aggregates)
+		uplink_lacp_others(u);
 	/* Whatever it is connected to now may have forgotten where our guests are, or be another switch. */
-	for (unsigned i = 0; i < u->nnets && (now != before || (up && l == active(u))); i++)
+	for (unsigned i = 0; i < u->nnets && !u->aggregates && (others || (up && before & 1U << uplink_index(l))); i++)
 		u->net[i]->back(u->net[i]->arg);
 }
 
-bool uplink_is_up(const struct uplink_net *n) { return leg_is_up(active(n->u)); }
+bool uplink_is_up(const struct uplink_net *n)
+{
+	unsigned set = uplink_sends(n->u);
+	for (unsigned i = 0; i < n->u->nlegs; i++)
+		if (set & 1U << i && leg_is_up(&n->u->leg[i]))
+			return true;
+	return false;
+}
 
 /* ---- setting up, showing ---- */
 
@@ -142,6 +172,11 @@ void uplink_add(struct uplink_net *n, const char *name, struct nic *const *card,
 		sniprintf(u->name, sizeof(u->name), "%s", name);
 		for (; u->nlegs < ncards; u->nlegs++)
 			u->leg[u->nlegs] = (struct leg){ .u = u, .nic = card[u->nlegs] };
+		u->hears = u->sends = 1;
+		u->aggregates = n->aggregates;
+		spin_init(&u->lock, "uplink");
+		waitq_init(&u->wake);
+		lacp_init(&u->lacp, card[0]->mac, ncards);
 	}
 	BUG_ON(u->nnets == ARRAY_SIZE(u->net));
 	n->u = u;
@@ -173,7 +208,10 @@ bool uplink_start_all(void)
 			leg_start(&u->leg[k]);
 			any |= u->leg[k].started;
 		}
-		link_changed(&u->leg[0], false); /* the first may be the one without a cable */
+		for (unsigned k = 0; k < u->nlegs; k++)
+			link_changed(&u->leg[k], false); /* the first may be the one without a cable */
+		if (u->aggregates && !task_create("lacp", TASK_PRIO_IO, uplink_lacp_task, u))
+			log_error("net: %s: no memory for its task: the switch will not hear of it", u->name);
 	}
 	return any;
 }
@@ -194,6 +232,6 @@ struct nic *uplink_card(const struct uplink_net *n, unsigned i, bool *used)
 {
 	if (i >= n->u->nlegs)
 		return NULL;
-	*used = &n->u->leg[i] == active(n->u);
+	*used = uplink_sends(n->u) & 1U << i;
 	return n->u->leg[i].nic;
 }

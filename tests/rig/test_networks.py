@@ -8,10 +8,12 @@ network with one; the other two are a bond, over which the guest's VLAN goes.
 import re
 import socket
 import threading
+import time
 
 import pytest
 
 import client
+import lacp
 import netns
 from console import CommandError
 from host import Host, start_together
@@ -51,6 +53,30 @@ address = 10.77.0.99
 key = {key}
 """
 GUEST, MAC = "10.79.0.57", "52:54:00:77:00:57"
+LACP_CONF = """\
+[host]
+name = {name}
+[nic m]
+match = {macs[0]}
+[nic x]
+match = {macs[1]}
+[nic y]
+match = {macs[2]}
+[bond trunk]
+nics = x, y
+mode = 802.3ad
+[net office]
+nic = m
+address = 10.77.0.{last}/24
+use = management, migration
+[net prod]
+nic = trunk
+use = vm
+[peer {peer}]
+address = 10.77.0.{peer_last}
+key = {key}
+"""
+LACP_GUEST, LACP_MAC = "10.77.0.59", "52:54:00:77:00:59"
 
 
 def mtu(size, *devices):
@@ -192,3 +218,69 @@ def test_networks(hosts):
     assert max(lengths) == 9000, f"{len(lengths)} packets of at most {max(lengths)} bytes"
     assert "its network has no link here" in f.cmd("log")
     full_packets()
+
+
+@pytest.fixture
+def lacp_hosts(switch):
+    """Host e, whose bond is at a switch that aggregates; f, whose bond is at one that does not."""
+    made = []
+    for n, name, peer in ((5, "e", 6), (6, "f", 5)):
+        h = Host(name, switch, "", n, cards=3)
+        vm = vm_conf("told", f"tern.ip={LACP_GUEST}/24 tern.load=none", 128, LACP_MAC) + "net = prod\n"
+        h.conf = LACP_CONF.format(name=name, macs=h.macs, last=10 + n, peer="ef"[peer - 5], peer_last=10 + peer, key=KEY) + vm * (name == "e")
+        made.append(h)
+    aggregator = None
+    try:
+        start_together(made)
+        aggregator = lacp.Aggregator(made[0].taps[1:])
+        netns.sh("ip", "link", "set", made[1].taps[2], "nomaster")  # or what is flooded comes back to it by its other card
+        yield made[0], made[1], aggregator
+    finally:
+        if aggregator:
+            aggregator.remove()
+        for h in made:
+            h.remove()
+
+
+def test_lacp(lacp_hosts):
+    e, f, aggregator = lacp_hosts
+
+    def used(h):
+        return [c["used"] for c in h.json("net info prod")["cards"]]
+
+    def partners(h):
+        return {c["partner"] for c in h.json("net info prod")["cards"]}
+
+    client.until(lambda: used(e) == [True, True], 10, "agreement with the switch")
+    assert partners(e) == {"02:00:00:aa:00:01"}
+    assert used(f) == [True, False] and partners(f) == {""}, "without a partner: the first card with a link"
+    e.json("vm start told --force", 20)
+    client.wait_port(LACP_GUEST, client.SHELL, 60)
+
+    # A leg of either kind of death, under a TCP stream: a cable that is pulled, and a port that is up and silent for more than 3 s.
+    echo = client.EchoClient(LACP_GUEST)
+    echo.start()
+    for card in (1, 2):
+        time.sleep(0.5)
+        echo.clear_gap()
+        e.link(card, False)
+        time.sleep(1.5)
+        assert echo.longest < 1, f"a gap of {echo.longest:.2f} s"
+        assert used(e) == [card == 2, card == 1]
+        e.link(card, True)
+        client.until(lambda: used(e) == [True, True], 10, "agreement with the switch")
+    aggregator.ports[0].silent = True
+    client.until(lambda: used(e) == [False, True], 10, "end of the silent leg")
+    aggregator.ports[0].silent = False
+    client.until(lambda: used(e) == [True, True], 10, "agreement with the switch")
+
+    # Flows take either leg, each one of them.
+    before = [p.frames for p in aggregator.ports]
+    for _ in range(16):
+        client.shell(LACP_GUEST, "true")
+    assert e.json("migrate told to f", 60)["phase"] == "done"
+    assert all(p.frames > n for p, n in zip(aggregator.ports, before)), "a leg had no frame to carry"
+    e.link(1, False)
+    assert f.json("migrate told to e", 60)["phase"] == "done"
+    echo.stop().check()
+    assert client.ping(LACP_GUEST, 3) == 0

@@ -3,7 +3,10 @@
  * Cards, bonds and VLANs: what goes to which network, with and without tags, in whatever pieces; that an active-backup
  * bond loses nothing but what a dead card swallows, and tells its networks when it goes to another one.
  */
+#include "net/lacp.h"
 #include "net/uplink.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +18,45 @@ struct card {
 	uint8_t buf[FRAME_MAX];
 	unsigned sent;
 };
-static struct card cards[5];
+static struct card cards[7];
 
 static struct card *card_of(struct nic *n) { return CONTAINER_OF(n, struct card, nic); }
+
+/* The switch behind cards 5 and 6: it answers at once, in the task of who speaks. */
+static struct lacp partner;
+static bool partner_speaks; /* [a] */
+static void partner_hears(unsigned port, const struct frame *f)
+{
+	uint8_t pdu[LACP_LEN], frame[ETH_HLEN + LACP_LEN];
+	uint64_t next;
+	assert_int_equal(frame_copy_out(f, ETH_HLEN, pdu, sizeof(pdu)), sizeof(pdu));
+	if (!__atomic_load_n(&partner_speaks, __ATOMIC_ACQUIRE))
+		return;
+	(void)lacp_hear(&partner, port, pdu, time_ns());
+	unsigned due = lacp_due(&partner, time_ns(), &next);
+	memcpy(frame, lacp_group, ETH_ALEN);
+	memset(frame + ETH_SRC, 2, ETH_ALEN);
+	put_be16(frame + ETH_TYPE, LACP_TYPE);
+	for (unsigned i = 0; i < 2; i++)
+		if (due & 1U << i) {
+			struct frame answer;
+			lacp_write(&partner, i, frame + ETH_HLEN);
+			frame_init_flat(&answer, frame, sizeof(frame));
+			cards[5 + i].nic.rx(cards[5 + i].nic.rx_arg, &answer);
+		}
+}
 
 static int tx(struct nic *n, const struct frame *f)
 {
 	struct card *c = card_of(n);
+	uint8_t head[ETH_HLEN];
 	if (!c->up)
 		return -ENETDOWN;
+	if (frame_copy_out(f, 0, head, sizeof(head)) == sizeof(head) && get_be16(head + ETH_TYPE) == LACP_TYPE) {
+		assert_memory_equal(head, lacp_group, ETH_ALEN);
+		partner_hears((unsigned)(c - &cards[5]), f);
+		return 0;
+	}
 	c->last = *f;
 	assert_int_equal(frame_copy_out(f, 0, c->buf, sizeof(c->buf)), f->len);
 	c->sent++;
@@ -41,7 +74,7 @@ struct net {
 	uint8_t buf[FRAME_MAX];
 	struct frame last;
 };
-static struct net plain, ten, twenty, bonded, over_bond, tagged_only;
+static struct net plain, ten, twenty, bonded, over_bond, tagged_only, aggregated;
 
 static void rx(void *arg, struct frame *f)
 {
@@ -55,17 +88,23 @@ static void back(void *arg) { ((struct net *)arg)->backs++; }
 static void wire_up(struct net *n, unsigned vlan, const char *name, unsigned first, unsigned ncards)
 {
 	struct nic *const list[] = { &cards[first].nic, &cards[first + ncards - 1].nic };
-	n->wire = (struct uplink_net){
-		.vlan = (uint16_t)vlan, .takes_tags = n != &bonded, .rx = rx, .back = back, .arg = n
-	};
+	n->wire = (struct uplink_net){ .vlan = (uint16_t)vlan,
+				       .takes_tags = n != &bonded,
+				       .aggregates = n == &aggregated,
+				       .rx = rx,
+				       .back = back,
+				       .arg = n };
 	uplink_add(&n->wire, name, list, ncards);
 }
 
-/* Card 0 with three networks, cards 1 and 2 a bond of two networks, card 3 has VLAN 5 alone, card 4 does not start. */
+/*
+ * Card 0 with three networks, cards 1 and 2 a bond of two networks, card 3 has VLAN 5 alone, card 4 does not start, 5
+ * and 6 are a bond with LACP.
+ */
 static int setup(void **state unused)
 {
 	static struct net dead;
-	for (unsigned i = 0; i < 5; i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(cards); i++) {
 		cards[i].nic = (struct nic){
 			.ops = &ops, .mac = { 2, (uint8_t)i }, .offloads = FRAME_TAKES_CSUM, .mtu = 1500
 		};
@@ -80,6 +119,11 @@ static int setup(void **state unused)
 	wire_up(&over_bond, 7, "trunk", 1, 2);
 	wire_up(&tagged_only, 5, "x", 3, 1);
 	wire_up(&dead, 0, "y", 4, 1);
+	wire_up(&aggregated, 3, "pair", 5, 2);
+	static const uint8_t far[ETH_ALEN] = { 2, 2, 2, 2, 2, 2 };
+	lacp_init(&partner, far, 2);
+	lacp_link(&partner, 0, true);
+	lacp_link(&partner, 1, true);
 	assert_true(uplink_start_all());
 	assert_false(uplink_is_up(&dead.wire));
 	return 0;
@@ -264,13 +308,86 @@ static void test_link_of_a_card(void **state unused)
 	assert_true(plain.backs == 1 && ten.backs == 1 && uplink_is_up(&ten.wire));
 }
 
+/* An IPv4 packet of TCP from this port. */
+static struct frame flow(uint8_t buf[64], unsigned port)
+{
+	struct frame f;
+	memset(buf, 0, 64);
+	memcpy(buf, (uint8_t[]){ 2, 0, 0, 0, 9, 9, 2, 0, 0, 0, 8, 8, 8, 0, 0x45 }, 15);
+	buf[ETH_HLEN + 9] = PROTO_TCP;
+	put_be16(buf + ETH_HLEN + 20, port);
+	frame_init_flat(&f, buf, 64);
+	return f;
+}
+
+/* Send 100 packets of each of 64 flows: each takes one card. Returns how many flows took card 5. */
+static unsigned flows_over_5(void)
+{
+	uint8_t buf[64];
+	unsigned over = 0;
+	for (unsigned port = 1000; port < 1064; port++) {
+		struct frame f = flow(buf, port);
+		cards[5].sent = cards[6].sent = 0;
+		for (unsigned i = 0; i < 100; i++)
+			assert_int_equal(uplink_send(&aggregated.wire, &f), 0);
+		assert_true(cards[5].sent + cards[6].sent == 100 && !(cards[5].sent && cards[6].sent));
+		over += cards[5].sent ? 1 : 0;
+	}
+	return over;
+}
+
+static bool used_both(void)
+{
+	bool first, second;
+	(void)uplink_card(&aggregated.wire, 0, &first);
+	(void)uplink_card(&aggregated.wire, 1, &second);
+	return first && second;
+}
+
+static void test_lacp(void **state unused)
+{
+	uint8_t buf[64], system[ETH_ALEN];
+	struct frame f = flow(buf, 1), tagged = frame_of(buf, 64, 20, 3, NO);
+	assert_false(uplink_partner(&aggregated.wire, 0, system));
+	assert_int_equal(flows_over_5(), 64); /* nobody has spoken: the first card that has a link */
+	hear(6, &tagged);
+	assert_int_equal(got_by(&aggregated), 0);
+	__atomic_store_n(&partner_speaks, true, __ATOMIC_RELEASE);
+	for (uint64_t end = time_in_ms(5000); !used_both() && time_ns() < end;)
+		task_sleep_until(time_in_ms(10));
+	assert_true(used_both());
+	assert_true(aggregated.backs > 0);
+	assert_true(uplink_partner(&aggregated.wire, 1, system) && system[5] == 2);
+	assert_in_range(flows_over_5(), 12, 52);
+	assert_int_equal(uplink_room(&aggregated.wire), 5); /* of that with less */
+	hear(5, &tagged), hear(6, &tagged);
+	assert_int_equal(got_by(&aggregated), 2);
+	unsigned backs = aggregated.backs;
+	cards[5].up = false;
+	cards[5].nic.link_changed(cards[5].nic.rx_arg, false);
+	assert_int_equal(flows_over_5(), 0); /* from the same moment on, without a loss */
+	assert_true(aggregated.backs > backs);
+	assert_true(uplink_is_up(&aggregated.wire));
+	cards[5].up = true;
+	cards[5].nic.link_changed(cards[5].nic.rx_arg, true);
+	for (uint64_t end = time_in_ms(5000); !used_both() && time_ns() < end;)
+		task_sleep_until(time_in_ms(10));
+	assert_in_range(flows_over_5(), 12, 52);
+	cards[5].up = cards[6].up = false;
+	for (unsigned i = 5; i < 7; i++)
+		cards[i].nic.link_changed(cards[i].nic.rx_arg, false);
+	f = flow(buf, 1);
+	assert_int_equal(uplink_send(&aggregated.wire, &f), -ENETDOWN);
+	assert_int_equal(uplink_room(&aggregated.wire), 0);
+	assert_false(uplink_is_up(&aggregated.wire));
+	__atomic_store_n(&partner_speaks, false, __ATOMIC_RELEASE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tags_in),
-		cmocka_unit_test(test_tags_out),
-		cmocka_unit_test(test_bond),
-		cmocka_unit_test(test_link_of_a_card),
+		cmocka_unit_test(test_tags_in),        cmocka_unit_test(test_tags_out), cmocka_unit_test(test_bond),
+		cmocka_unit_test(test_link_of_a_card), cmocka_unit_test(test_lacp),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
 }

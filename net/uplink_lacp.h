@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What uplink.c and its part for 802.3ad share: cards under networks, and LACP (lacp.h) on them. For these two. */
+#pragma once
+#include "kernel/spinlock.h"
+#include "kernel/sync.h"
+#include "net/lacp.h"
+#include "net/uplink.h"
+
+struct leg { /* (c) but for started, which is set before the card runs */
+	struct uplink *u;
+	struct nic *nic;
+	bool started;
+};
+struct uplink { /* (c) after uplink_start_all  [a] atomic, written under lock  [l] lock */
+	char name[NET_NAME_MAX];
+	struct leg leg[NET_LEGS_MAX];
+	unsigned nlegs, nnets;
+	unsigned hears, sends; /* [a] the legs that frames are taken from and sent over, as bits */
+	struct uplink_net *net[NET_IF_MAX];
+	bool aggregates;
+	struct spinlock lock; /* interrupts off */
+	struct lacp lacp;     /* [l] */
+	struct waitq wake;    /* [l] of its task */
+	bool kicked;          /* [l] */
+};
+static inline unsigned uplink_index(const struct leg *l) { return (unsigned)(l - l->u->leg); }
+static inline unsigned uplink_sends(const struct uplink *u) { return __atomic_load_n(&u->sends, __ATOMIC_RELAXED); }
+
+/* A card's link is up or down now: u->lock is held. True: other cards send, see below. */
+bool uplink_lacp_link(struct leg *l, bool up) must_check;
+/* No lock is held: log that other cards send than before, and tell the networks. Any context. */
+void uplink_lacp_others(const struct uplink *u);
+/* A frame of lacp_group and LACP_TYPE came in. A card's task. */
+void uplink_lacp_received(struct leg *l, const struct frame *f);
+void uplink_lacp_task(void *uplink);
+/* A number that all frames of a flow have: who sends each by one of several cards keeps them in order. */
+unsigned uplink_flow(const struct frame *f);
