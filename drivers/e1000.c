@@ -89,6 +89,7 @@ struct tx_desc { /* SDM 3.3.3, legacy */
 #define PIECES_MAX ((FRAME_HEAD_MAX + ETH_JUMBO_MAX + BUF_SIZE - 1) / BUF_SIZE)
 #define BUF_ORDER  7 /* RING * BUF_SIZE */
 #define E1000_NICS 8
+#define TX_RESERVE 4U /* descriptors for control frames alone */
 
 struct e1000 { /* (c) const after start  [r] the receiving task  [t] tx_lock  [a] atomic */
 	struct nic nic;
@@ -220,7 +221,8 @@ static int tx_locked(struct e1000 *e, const struct frame *f)
 {
 	unsigned next = e->tx_next;
 	tx_reclaim(e);
-	if (!e->started || tx_free(e) < (f->len + BUF_SIZE - 1) / BUF_SIZE)
+	if (!e->started ||
+	    tx_free(e) < (f->len + BUF_SIZE - 1) / BUF_SIZE + (f->flags & FRAME_CONTROL ? 0 : TX_RESERVE))
 		return -ENOBUFS;
 	for (size_t off = 0; off < f->len; off += BUF_SIZE) {
 		struct tx_desc *d = &e->tx[next];
@@ -254,14 +256,14 @@ static int e1000_tx(struct nic *n, const struct frame *f)
 	return err;
 }
 
-static unsigned e1000_tx_room(struct nic *n)
+static unsigned e1000_tx_room(struct nic *n, size_t len)
 {
 	struct e1000 *e = e1000_of(n);
 	spin_lock(&e->tx_lock);
 	tx_reclaim(e);
 	unsigned room = tx_free(e);
 	spin_unlock(&e->tx_lock);
-	return room / ((n->mtu_used + FRAME_HEAD_MAX + BUF_SIZE - 1) / BUF_SIZE);
+	return (room - MIN(room, TX_RESERVE)) / (unsigned)((len + BUF_SIZE - 1) / BUF_SIZE);
 }
 
 /* ---- setting up ---- */

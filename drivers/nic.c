@@ -41,6 +41,15 @@ struct nic *nic_get(unsigned i) { return i < nnics ? nics[i] : NULL; }
 
 int nic_start(struct nic *n) { return n->ops->start(n); }
 
+bool nic_receives(void)
+{
+	const struct task *self = task_self();
+	for (unsigned i = 0; i < nnics; i++)
+		if (__atomic_load_n(&nics[i]->task, __ATOMIC_RELAXED) == self)
+			return true;
+	return false;
+}
+
 void nic_link_changed(struct nic *n)
 {
 	bool up = n->ops->link_up(n);
@@ -52,6 +61,7 @@ void nic_link_changed(struct nic *n)
 static void poll_task(void *arg)
 {
 	struct nic_poll *p = arg;
+	__atomic_store_n(&p->n->task, task_self(), __ATOMIC_RELAXED);
 	for (;;) {
 		do {
 			while (p->poll(p->n, POLL_BUDGET))

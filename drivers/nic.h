@@ -7,6 +7,8 @@
 #include "kernel/frame.h"
 #include "kernel/host.h"
 
+#define NIC_MTU_MIN 576 /* what every IPv4 host takes (RFC 791) */
+
 struct nic;
 struct nic_ops {
 	/*
@@ -17,8 +19,8 @@ struct nic_ops {
 	int (*tx)(struct nic *n, const struct frame *f);
 	bool (*link_up)(struct nic *n);
 	int (*start)(struct nic *n); /* nic_start's work */
-	/* How many frames of the wire's size tx would take now. Any task. */
-	unsigned (*tx_room)(struct nic *n);
+	/* How many frames of len bytes tx would take now. Any task. */
+	unsigned (*tx_room)(struct nic *n, size_t len);
 };
 struct nic_stats {
 	uint64_t rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_dropped;
@@ -33,6 +35,7 @@ struct nic {
 	unsigned mtu;           /* the largest it carries: bytes behind the Ethernet header and tags */
 	unsigned mtu_used;      /* of its networks the largest, and 1500 if it can; before nic_start */
 	struct nic_stats stats; /* [a] counted with relaxed atomics */
+	struct task *task;      /* (c) once it runs: where rx is called */
 	/* Set by net/ before nic_start. */
 	void (*rx)(void *arg, struct frame *f);
 	void (*link_changed)(void *arg, bool up); /* interrupt context */
@@ -43,3 +46,5 @@ struct nic {
 unsigned nic_probe_all(void);
 struct nic *nic_get(unsigned i); /* NULL past the end */
 int nic_start(struct nic *n);    /* begin receiving; 0 or -errno */
+/* Is this task a card's, in its rx? It holds no lock then. */
+bool nic_receives(void);

@@ -31,6 +31,7 @@ struct net_hdr { /* 5.1.6; little-endian, as this machine is */
 #define TX_ORDER    8 /* 1 MiB of transmit buffer */
 #define TX_BYTES    (PAGE_SIZE << TX_ORDER)
 #define VIRTIO_NICS 8
+#define TX_RESERVE  4U /* descriptors, and as many pages, for control frames alone */
 enum { VECTOR_CONFIG = 0, VECTOR_RX = 1 };
 
 struct tx_packet { /* indexed by its first descriptor */
@@ -210,7 +211,8 @@ static int tx_locked(struct virtio_nic *v, const struct frame *f)
 {
 	uint32_t len = (uint32_t)sizeof(struct net_hdr) + f->len, room = ALIGN_UP(len, 64U);
 	tx_reclaim(v);
-	if (!v->started || v->tx_free < 2 || TX_BYTES - (v->tx_head - v->tx_tail) < room)
+	if (!v->started || v->tx_free < 2 + (f->flags & FRAME_CONTROL ? 0 : TX_RESERVE) ||
+	    TX_BYTES - (v->tx_head - v->tx_tail) < room + (f->flags & FRAME_CONTROL ? 0 : TX_RESERVE * PAGE_SIZE))
 		return -ENOBUFS;
 	struct net_hdr h = { 0 };
 	if (f->flags & FRAME_NEEDS_CSUM)
@@ -265,7 +267,7 @@ static int virtio_nic_tx(struct nic *n, const struct frame *f)
 	return 0;
 }
 
-static unsigned virtio_nic_tx_room(struct nic *n)
+static unsigned virtio_nic_tx_room(struct nic *n, size_t len)
 {
 	struct virtio_nic *v = virtio_nic_of(n);
 	spin_lock(&v->tx_lock);
@@ -274,9 +276,10 @@ static unsigned virtio_nic_tx_room(struct nic *n)
 	/* One descriptor a frame, and one more where the buffer wraps. */
 	uint32_t bytes = TX_BYTES - (v->tx_head - v->tx_tail), descs = v->tx_free;
 	spin_unlock(&v->tx_lock);
-	return descs < 2 ? 0
-			 : MIN(descs - 2,
-			       bytes / (uint32_t)ALIGN_UP(n->mtu_used + FRAME_HEAD_MAX + sizeof(struct net_hdr), 64U));
+	if (descs < 2 + TX_RESERVE || bytes < TX_RESERVE * PAGE_SIZE)
+		return 0;
+	bytes -= TX_RESERVE * PAGE_SIZE;
+	return MIN(descs - 2 - TX_RESERVE, bytes / (uint32_t)ALIGN_UP(len + sizeof(struct net_hdr), 64U));
 }
 
 /* ---- setting up ---- */
@@ -362,7 +365,8 @@ static int negotiate(struct virtio_dev *dev, const struct pci_dev *d)
 static unsigned largest(const struct virtio_dev *dev)
 {
 	unsigned mtu = dev->features & VIRTIO_NET_F_MRG_RXBUF ? ETH_JUMBO_MAX : ETH_DATA_MAX;
-	return dev->features & VIRTIO_NET_F_MTU ? MIN(mtu, (unsigned)mmio_read16(dev->config + VNET_CFG_MTU)) : mtu;
+	unsigned says = dev->features & VIRTIO_NET_F_MTU ? mmio_read16(dev->config + VNET_CFG_MTU) : mtu;
+	return says < NIC_MTU_MIN ? mtu : MIN(mtu, says); /* less is no Internet's (RFC 791) */
 }
 
 struct nic *virtio_net_probe(const struct pci_dev *d)

@@ -23,6 +23,8 @@ struct iov {
 
 #define FRAME_NEEDS_CSUM VNET_HDR_NEEDS_CSUM /* finish the checksum before it goes on a wire */
 #define FRAME_DATA_VALID VNET_HDR_DATA_VALID /* the receiver need not check it */
+#define FRAME_CONTROL \
+	0x80 /* this host's own, which keeps a link in use: cards have room for some when all else is full */
 enum frame_gso { FRAME_GSO_NONE = VNET_GSO_NONE, FRAME_GSO_TCPV4 = VNET_GSO_TCPV4, FRAME_GSO_TCPV6 = VNET_GSO_TCPV6 };
 
 /* What a NIC, a port or a guest's driver takes unfinished. */

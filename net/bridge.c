@@ -267,7 +267,7 @@ static int deliver(const struct bridge *b, struct bridge_port *p, const struct f
 		return -EINVAL;
 	}
 	if (f->gso_size && f->gso != FRAME_GSO_NONE && offload_missing(p, f) && p->room &&
-	    p->room(p->arg) <= f->len / f->gso_size) {
+	    p->room(p->arg, FRAME_TCP_HEAD_MAX + f->gso_size) <= f->len / f->gso_size) {
 		err = -ENOBUFS;
 	} else if (offload_missing(p, f)) {
 		struct finish fin = { .port = p };

@@ -29,10 +29,10 @@ struct bridge_port {
 	/* Deliver to the port; 0 or -errno (counted as a drop). */
 	int (*send)(void *arg, const struct frame *f);
 	/*
-	 * How many frames of the wire's size send() would take now; NULL: any number. So a large frame that has to be
-	 * cut for this port is refused whole with -ENOBUFS, rather than losing its end.
+	 * How many frames of len bytes send() would take now; NULL: any number. So a large frame that has to be cut for
+	 * this port is refused whole with -ENOBUFS, rather than losing its end.
 	 */
-	unsigned (*room)(void *arg);
+	unsigned (*room)(void *arg, size_t len);
 	void *arg;
 	unsigned offloads; /* FRAME_TAKES_*: what send() takes */
 	bool is_guest;     /* sends what `policy` allows */

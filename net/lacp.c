@@ -57,17 +57,34 @@ static unsigned members(const struct lacp *l, int of)
 	return set;
 }
 
-/* The group with most ports, and of equal ones the one in use. Each port's state follows. */
+/*
+ * How good is the group of port i: first how many of its ports the partner has in sync, which he says whatever we do;
+ * then how many they are; then whether it is the one in use.
+ */
+static unsigned rank(const struct lacp *l, unsigned i)
+{
+	unsigned set = members(l, (int)i), synced = 0;
+	for (unsigned k = 0; k < l->n; k++)
+		synced += set & 1U << k && l->port[k].matched && l->port[k].partner.state & LACP_SYNC ? 1 : 0;
+	bool used = l->chosen >= 0 && same_group(&l->port[i].partner, &l->group);
+	return !set ? 0 : synced << 6 | popcount64(set) << 3 | (used ? 2U : 0) | (l->chosen == (int)i ? 1U : 0);
+}
+
+/* The best group. Each port's state follows. */
 static void choose(struct lacp *l)
 {
-	unsigned most = popcount64(members(l, l->chosen));
-	if (!most)
-		l->chosen = -1;
-	for (unsigned i = 0; i < l->n; i++)
-		if (popcount64(members(l, (int)i)) > most) {
-			l->chosen = (int)i;
-			most = popcount64(members(l, (int)i));
+	unsigned best = 0;
+	int at = -1;
+	for (unsigned i = 0; i < l->n; i++) {
+		unsigned r = rank(l, i);
+		if (r > best) {
+			best = r;
+			at = (int)i;
 		}
+	}
+	l->chosen = at;
+	if (at >= 0)
+		l->group = l->port[at].partner;
 	unsigned in = members(l, l->chosen);
 	for (unsigned i = 0; i < l->n; i++) {
 		struct lacp_port *p = &l->port[i];
@@ -84,14 +101,16 @@ static void choose(struct lacp *l)
 	}
 }
 
-void lacp_link(struct lacp *l, unsigned port, bool up)
+/* Up: it has the time of a partner that fell silent to say that there is one. */
+void lacp_link(struct lacp *l, unsigned port, bool up, uint64_t now_ns)
 {
 	struct lacp_port *p = &l->port[port];
 	if (p->up == up)
 		return;
 	p->up = p->tell = up;
 	p->current = p->matched = false;
-	p->actor.state = (p->actor.state & (uint8_t)~LACP_EXPIRED) | LACP_DEFAULTED;
+	p->actor.state = (p->actor.state & (uint8_t) ~(LACP_EXPIRED | LACP_DEFAULTED)) | LACP_EXPIRED;
+	p->expires_ns = now_ns + TIMEOUT_NS;
 	memset(&p->partner, 0, sizeof(p->partner));
 	choose(l);
 }
@@ -143,6 +162,8 @@ bool lacp_hear(struct lacp *l, unsigned port, uint8_t pdu[LACP_LEN], uint64_t no
 	p->matched = matches(&said, &p->actor) || !(his.state & LACP_AGGREGATION);
 	p->current = true;
 	p->expires_ns = now_ns + TIMEOUT_NS;
+	if (his.state & LACP_SHORT)
+		p->due_ns = MIN(p->due_ns, now_ns + FAST_NS);
 	p->actor.state &= (uint8_t) ~(LACP_EXPIRED | LACP_DEFAULTED);
 	choose(l);
 	p->tell |= !p->matched || (said.state ^ p->actor.state) & ABOUT; /* update_NTT */
@@ -154,7 +175,7 @@ bool lacp_hear(struct lacp *l, unsigned port, uint8_t pdu[LACP_LEN], uint64_t no
 /* A partner that is not heard of any more: expired for a time, then it never was. */
 static void expire(struct lacp *l, struct lacp_port *p, uint64_t now_ns)
 {
-	if (p->actor.state & LACP_DEFAULTED || now_ns < p->expires_ns)
+	if (!p->up || p->actor.state & LACP_DEFAULTED || now_ns < p->expires_ns)
 		return;
 	if (p->actor.state & LACP_EXPIRED) {
 		p->actor.state = (p->actor.state & (uint8_t)~LACP_EXPIRED) | LACP_DEFAULTED;
@@ -180,13 +201,13 @@ unsigned lacp_due(struct lacp *l, uint64_t now_ns, uint64_t *next_ns)
 		if (!p->up)
 			continue;
 		if (p->tell || now_ns >= p->due_ns) {
-			if (gcra_take(&p->full_ns, now_ns, FAST_NS / 3, FAST_NS - FAST_NS / 3 + 1)) {
+			if (gcra_take(&p->full_ns, now_ns, LACP_AGAIN_NS, FAST_NS - LACP_AGAIN_NS + 1)) {
 				p->tell = false;
 				p->due_ns =
 					now_ns + (p->current && !(p->partner.state & LACP_SHORT) ? SLOW_NS : FAST_NS);
 				send |= 1U << i;
 			} else {
-				*next_ns = MIN(*next_ns, now_ns + FAST_NS / 3);
+				*next_ns = MIN(*next_ns, now_ns + LACP_AGAIN_NS);
 			}
 		}
 		*next_ns = MIN(*next_ns, MAX(p->due_ns, now_ns + 1));
@@ -195,6 +216,8 @@ unsigned lacp_due(struct lacp *l, uint64_t now_ns, uint64_t *next_ns)
 	}
 	return send;
 }
+
+void lacp_unsent(struct lacp *l, unsigned port) { l->port[port].tell = true; }
 
 static void put_info(uint8_t *tlv, uint8_t type, const struct lacp_info *i)
 {
@@ -223,15 +246,15 @@ void lacp_write(const struct lacp *l, unsigned port, uint8_t pdu[LACP_LEN])
 
 static unsigned with_state(const struct lacp *l, unsigned bits)
 {
-	unsigned set = 0, up = 0;
+	unsigned set = 0, alone = 0;
 	bool partner = false;
 	for (unsigned i = 0; i < l->n; i++) {
 		const struct lacp_port *p = &l->port[i];
-		partner |= !(p->actor.state & LACP_DEFAULTED);
-		up |= p->up ? 1U << i : 0;
-		set |= (p->actor.state & bits) == bits ? 1U << i : 0;
+		partner |= p->up && p->current;
+		alone |= p->up && p->actor.state & LACP_DEFAULTED ? 1U << i : 0;
+		set |= p->up && (p->actor.state & bits) == bits ? 1U << i : 0;
 	}
-	return partner ? set : up & -up;
+	return partner ? set : alone & -alone;
 }
 
 unsigned lacp_collects(const struct lacp *l) { return with_state(l, LACP_SYNC | LACP_COLLECTING); }

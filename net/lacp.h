@@ -46,10 +46,12 @@ struct lacp {
 	struct lacp_port port[NET_LEGS_MAX];
 	unsigned n;
 	int chosen; /* a port of the group in use, -1: no partner */
+	struct lacp_info group;
 };
+#define LACP_AGAIN_NS (333 * NS_PER_MS) /* after lacp_unsent */
 
 void lacp_init(struct lacp *l, const uint8_t system[ETH_ALEN], unsigned n);
-void lacp_link(struct lacp *l, unsigned port, bool up);
+void lacp_link(struct lacp *l, unsigned port, bool up, uint64_t now_ns);
 /*
  * What came in at a port behind the header of a frame of LACP_TYPE. True: it wants an answer (a Marker PDU), which is
  * written over it.
@@ -58,9 +60,10 @@ bool lacp_hear(struct lacp *l, unsigned port, uint8_t pdu[LACP_LEN], uint64_t no
 /* The ports that have a PDU to send now, as bits, and when to ask again. */
 unsigned lacp_due(struct lacp *l, uint64_t now_ns, uint64_t *next_ns);
 void lacp_write(const struct lacp *l, unsigned port, uint8_t pdu[LACP_LEN]);
+void lacp_unsent(struct lacp *l, unsigned port); /* the card did not take it */
 /*
- * The ports that frames are taken from and sent over, as bits. Without any partner: the first with a link, for a switch
- * that knows nothing of this.
+ * The ports that frames are taken from and sent over, as bits. Where no partner was heard for 3 s: the first with a
+ * link, for a switch that knows nothing of this.
  */
 unsigned lacp_collects(const struct lacp *l);
 unsigned lacp_distributes(const struct lacp *l);

@@ -2,7 +2,6 @@
 /* The networks that tern.conf describes, and the names of the other hosts. */
 #include "net/net.h"
 #include "kernel/log.h"
-#include "kernel/task.h"
 #include "net/announce.h"
 #include "net/net_conf.h"
 #include "net/port.h"
@@ -20,14 +19,13 @@ struct net_if *net_if_get(unsigned i) { return i < nifs ? &ifs[i] : NULL; }
 static void wire_received(void *arg, struct frame *f)
 {
 	struct net_if *i = arg;
-	__atomic_store_n(&i->nic_task, task_self(), __ATOMIC_RELAXED);
 	if (!hostframe_input(i, f)) /* those between hosts go no further: guests do not see them */
 		(void)bridge_input(&i->wire_port, f);
 }
 
 static int wire_send(void *arg, const struct frame *f) { return uplink_send(&((struct net_if *)arg)->wire, f); }
 
-static unsigned wire_room(void *arg) { return uplink_room(&((struct net_if *)arg)->wire); }
+static unsigned wire_room(void *arg, size_t len) { return uplink_room(&((struct net_if *)arg)->wire, len); }
 
 static void wire_back(void *arg)
 {

@@ -33,8 +33,8 @@ static const struct conf_key if_keys[] = {
 	  .help = "the name of a [nic] or [bond]; needed if there are several" },
 	{ "vlan", &conf_type_u32, CONF_FIELD(struct if_conf, vlan), .def = "0", .max = NET_VLAN_MAX,
 	  .help = "1 to 4094, or 0: frames without a tag" },
-	{ "mtu", &conf_type_u32, CONF_FIELD(struct if_conf, mtu), .def = "1500", .min = 576, .max = ETH_JUMBO_MAX,
-	  .help = "576 to 9000 bytes" },
+	{ "mtu", &conf_type_u32, CONF_FIELD(struct if_conf, mtu), .def = "1500", .min = NIC_MTU_MIN,
+	  .max = ETH_JUMBO_MAX, .help = "576 to 9000 bytes" },
 	{ "address", &conf_type_net, CONF_FIELD(struct if_conf, address), .def = "none", .zero = "dhcp",
 	  .words = (const char *const[]){ "none", NULL },
 	  .help = "none, dhcp, or an address with its prefix, such as 10.77.0.11/24" },
@@ -258,19 +258,16 @@ static void net_add(struct conf_reader *r, struct net_conf *conf, const struct i
 }
 
 /* No more than each of its cards carries. */
-static bool mtu_fits(struct conf_reader *r, struct if_conf *n)
+static void mtu_bound(struct conf_reader *r, struct if_conf *n)
 {
 	for (unsigned i = 0; i < n->ncards; i++) {
 		const struct nic *card = n->card[i];
 		if (n->mtu <= card->mtu)
 			continue;
-		if (conf_get(r->c, "net", r->name, "mtu")) {
-			conf_wrong(r, "mtu", "%s carries at most %u bytes", card->name, card->mtu);
-			return false;
-		}
+		if (conf_get(r->c, "net", r->name, "mtu"))
+			conf_wrong(r, "mtu", "%s carries at most %u bytes: these are used", card->name, card->mtu);
 		n->mtu = card->mtu;
 	}
-	return true;
 }
 
 static void net_read(struct conf *c, struct net_conf *conf, const char *name)
@@ -279,12 +276,13 @@ static void net_read(struct conf *c, struct net_conf *conf, const char *name)
 	struct if_conf n = { 0 };
 	bool good = conf_read(&r, &n) && !r.unknown;
 	good &= take_name(&r, n.name);
-	good &= !over_find(&r, conf, &n) && mtu_fits(&r, &n);
+	good &= !over_find(&r, conf, &n);
 	if (!good) {
 		conf_wrong(&r, "", "so this network is not there");
 		return;
 	}
 	gateway_check(&r, n.address, n.gateway);
+	mtu_bound(&r, &n);
 	if (n.uses & NET_USE_MIGRATION && n.address.prefix == CONF_NET_NONE && conf_get(c, "net", name, "use"))
 		conf_wrong(&r, "use", "no migration comes here without an address");
 	net_add(&r, conf, &n);

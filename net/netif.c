@@ -7,7 +7,6 @@
  * guest come in its vCPU's context with locks we know nothing of, so they go through lwIP's own task.
  */
 #include "kernel/log.h"
-#include "kernel/task.h"
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
 #include "lwip/ip4_frag.h"
@@ -229,7 +228,7 @@ static int port_send(void *arg, const struct frame *f)
 	for (struct pbuf *q = p; q; off += q->len, q = q->next)
 		frame_copy_out(f, off, q->payload, q->len);
 	netif_input_fn input = f->flags & (FRAME_NEEDS_CSUM | FRAME_DATA_VALID) ? input_valid : input_checked;
-	if (task_self() != __atomic_load_n(&i->nic_task, __ATOMIC_RELAXED)) {
+	if (!nic_receives()) {
 		if (tcpip_inpkt(p, &i->netif, input) == ERR_OK)
 			return 0;
 		pbuf_free(p);

@@ -17,7 +17,7 @@
 #include "net/bridge.h"
 #include "net/uplink.h"
 
-struct net_if { /* (c) const after net_init  [n] a card's task  [L] lwIP's core lock  [a] "address" too */
+struct net_if {                  /* (c) const after net_init  [L] lwIP's core lock  [a] "address" too */
 	char name[NET_NAME_MAX]; /* (c) the section's name in tern.conf */
 	uint32_t uses;           /* (c) NET_USE_* */
 	struct uplink_net wire;  /* (c) */
@@ -25,7 +25,6 @@ struct net_if { /* (c) const after net_init  [n] a card's task  [L] lwIP's core 
 	struct bridge_port wire_port, ip_port;
 	bool has_ip;                       /* (c) the host has, or may get, an address here */
 	bool announce;                     /* [a] atomic: the uplink is another card, tell who we are */
-	struct task *nic_task;             /* [n] the task of the card in use */
 	struct netif netif;                /* [L] */
 	bool dhcp;                         /* (c) */
 	ip4_addr_t address, mask, gateway; /* (c) for a static address */

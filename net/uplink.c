@@ -95,12 +95,12 @@ int uplink_send(const struct uplink_net *n, const struct frame *f)
 	return frame_put_head(&tagged, head, sizeof(head), f, ETH_HLEN) ? nic->ops->tx(nic, &tagged) : -EINVAL;
 }
 
-unsigned uplink_room(const struct uplink_net *n)
+unsigned uplink_room(const struct uplink_net *n, size_t len)
 {
 	unsigned set = uplink_sends(n->u), room = ~0U;
 	for (unsigned i = 0; i < n->u->nlegs; i++)
 		if (set & 1U << i)
-			room = MIN(room, n->u->leg[i].nic->ops->tx_room(n->u->leg[i].nic));
+			room = MIN(room, n->u->leg[i].nic->ops->tx_room(n->u->leg[i].nic, len + ETH_TAG_LEN));
 	return set ? room : 0;
 }
 
@@ -122,25 +122,21 @@ static void link_changed(void *arg, bool up)
 {
 	struct leg *l = arg;
 	struct uplink *u = l->u;
-	bool others;
 	uint64_t flags = spin_lock_irqsave(&u->lock);
-	unsigned before = uplink_sends(u);
 	if (u->aggregates) {
-		others = uplink_lacp_link(l, leg_is_up(l));
-	} else {
-		unsigned now = 1U << choose_leg(u);
-		__atomic_store_n(&u->hears, now, __ATOMIC_RELAXED);
-		__atomic_store_n(&u->sends, now, __ATOMIC_RELAXED);
-		others = now != before;
+		uplink_lacp_link(l, leg_is_up(l)); /* whose task tells who wants to know */
+		spin_unlock_irqrestore(&u->lock, flags);
+		return;
 	}
+	unsigned before = __builtin_ctz(uplink_sends(u)), now = choose_leg(u);
+	__atomic_store_n(&u->hears, 1U << now, __ATOMIC_RELAXED);
+	__atomic_store_n(&u->sends, 1U << now, __ATOMIC_RELAXED);
 	spin_unlock_irqrestore(&u->lock, flags);
-	if (others && !u->aggregates)
-		log_warn("net: %s: %s has no link, %s is used now", u->name, u->leg[__builtin_ctz(before)].nic->name,
-			 u->leg[__builtin_ctz(uplink_sends(u))].nic->name);
-	if (others && u->aggregates)
-		uplink_lacp_others(u);
+	if (now != before)
+		log_warn("net: %s: %s has no link, %s is used now", u->name, u->leg[before].nic->name,
+			 u->leg[now].nic->name);
 	/* Whatever it is connected to now may have forgotten where our guests are, or be another switch. */
-	for (unsigned i = 0; i < u->nnets && !u->aggregates && (others || (up && before & 1U << uplink_index(l))); i++)
+	for (unsigned i = 0; i < u->nnets && (now != before || (up && uplink_index(l) == now)); i++)
 		u->net[i]->back(u->net[i]->arg);
 }
 
@@ -204,14 +200,16 @@ bool uplink_start_all(void)
 	bool any = false;
 	for (unsigned i = 0; i < nuplinks; i++) {
 		struct uplink *u = &uplinks[i];
+		if (u->aggregates && !task_create("lacp", TASK_PRIO_IO, uplink_lacp_task, u)) {
+			log_error("net: %s: no memory for the task that speaks LACP: its first card is used", u->name);
+			u->aggregates = false;
+		}
 		for (unsigned k = 0; k < u->nlegs; k++) {
 			leg_start(&u->leg[k]);
 			any |= u->leg[k].started;
 		}
 		for (unsigned k = 0; k < u->nlegs; k++)
 			link_changed(&u->leg[k], false); /* the first may be the one without a cable */
-		if (u->aggregates && !task_create("lacp", TASK_PRIO_IO, uplink_lacp_task, u))
-			log_error("net: %s: no memory for its task: the switch will not hear of it", u->name);
 	}
 	return any;
 }

@@ -29,7 +29,7 @@ bool uplink_start_all(void);
 
 /* As nic_ops.tx and tx_room. */
 int uplink_send(const struct uplink_net *n, const struct frame *f);
-unsigned uplink_room(const struct uplink_net *n);
+unsigned uplink_room(const struct uplink_net *n, size_t len);
 bool uplink_is_up(const struct uplink_net *n);
 /* What it sends unfinished: what all its cards do. */
 unsigned uplink_offloads(const struct uplink_net *n);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Bonds with 802.3ad: LACP is spoken, what it comes to is used, and flows are shared out (uplink_lacp.h). */
 #include "net/uplink_lacp.h"
+#include "kernel/base/gcra.h"
 #include "kernel/base/hash.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
@@ -8,25 +9,35 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What lacp.c has found out is used from now on. u->lock is held. True: other cards than before send. */
-static bool publish(struct uplink *u)
+#define TELL_NS NS_PER_SEC        /* at least between two times that the networks are told of other cards */
+#define PDU_NS  (NS_PER_SEC / 10) /* of each card so many are heard (IEEE 802.3 57A.5 allows a sender ten) */
+#define PDUS    10                /* of those at once */
+
+/* What lacp.c has found out is used from now on. u->lock is held. */
+static void publish(struct uplink *u)
 {
-	unsigned before = uplink_sends(u), now = lacp_distributes(&u->lacp);
+	unsigned now = lacp_distributes(&u->lacp);
+	u->others |= now != uplink_sends(u);
 	__atomic_store_n(&u->hears, lacp_collects(&u->lacp), __ATOMIC_RELAXED);
 	__atomic_store_n(&u->sends, now, __ATOMIC_RELAXED);
-	return now != before;
 }
 
-bool uplink_lacp_link(struct leg *l, bool up)
+/* u->lock is held: its task has something to do. */
+static void kick(struct uplink *u)
 {
-	lacp_link(&l->u->lacp, uplink_index(l), up);
-	l->u->kicked = true;
-	waitq_wake_all(&l->u->wake);
-	return publish(l->u);
+	u->kicked = true;
+	waitq_wake_all(&u->wake);
+}
+
+void uplink_lacp_link(struct leg *l, bool up)
+{
+	lacp_link(&l->u->lacp, uplink_index(l), up, time_ns());
+	publish(l->u);
+	kick(l->u);
 }
 
 /* Other cards send than before: whatever those are connected to may not know where our guests are. */
-void uplink_lacp_others(const struct uplink *u)
+static void tell(const struct uplink *u)
 {
 	char names[NET_LEGS_MAX * (sizeof(u->leg[0].nic->name) + 2)] = "";
 	unsigned now = uplink_sends(u);
@@ -42,57 +53,76 @@ void uplink_lacp_others(const struct uplink *u)
 		u->net[i]->back(u->net[i]->arg);
 }
 
-static void pdu_send(const struct leg *l, uint8_t pdu[LACP_LEN])
+static int pdu_send(const struct leg *l, uint8_t pdu[LACP_LEN])
 {
 	uint8_t head[ETH_HLEN];
 	struct frame f = { .iov = { { head, sizeof(head) }, { pdu, LACP_LEN } },
 			   .niov = 2,
-			   .len = ETH_HLEN + LACP_LEN };
+			   .len = ETH_HLEN + LACP_LEN,
+			   .flags = FRAME_CONTROL };
 	memcpy(head, lacp_group, ETH_ALEN);
 	memcpy(head + ETH_SRC, l->nic->mac, ETH_ALEN);
 	put_be16(head + ETH_TYPE, LACP_TYPE);
-	(void)l->nic->ops->tx(l->nic, &f); /* what is lost is said again */
+	return l->nic->ops->tx(l->nic, &f);
 }
 
 void uplink_lacp_received(struct leg *l, const struct frame *f)
 {
 	struct uplink *u = l->u;
 	uint8_t pdu[LACP_LEN];
+	bool answer = false;
 	if (frame_copy_out(f, ETH_HLEN, pdu, sizeof(pdu)) < sizeof(pdu))
 		return;
-	uint64_t flags = spin_lock_irqsave(&u->lock);
-	bool answer = lacp_hear(&u->lacp, uplink_index(l), pdu, time_ns()), others = publish(u);
-	u->kicked = true;
-	waitq_wake_all(&u->wake);
+	uint64_t flags = spin_lock_irqsave(&u->lock), now = time_ns();
+	if (gcra_take(&l->full_ns, now, PDU_NS, (PDUS - 1) * PDU_NS + 1)) {
+		answer = lacp_hear(&u->lacp, uplink_index(l), pdu, now);
+		publish(u);
+		kick(u);
+	}
 	spin_unlock_irqrestore(&u->lock, flags);
 	if (answer)
-		pdu_send(l, pdu);
-	if (others)
-		uplink_lacp_others(u);
+		(void)pdu_send(l, pdu);
+}
+
+/* Send what is due, u->lock held but for that; what a card does not take is due again. When there is more to do. */
+static uint64_t send_due(struct uplink *u, uint64_t *flags)
+{
+	uint8_t pdu[NET_LEGS_MAX][LACP_LEN];
+	uint64_t next;
+	unsigned due = lacp_due(&u->lacp, time_ns(), &next), failed = 0;
+	for (unsigned i = 0; i < u->nlegs; i++)
+		if (due & 1U << i)
+			lacp_write(&u->lacp, i, pdu[i]);
+	publish(u);
+	spin_unlock_irqrestore(&u->lock, *flags);
+	for (unsigned i = 0; i < u->nlegs; i++)
+		if (due & 1U << i && pdu_send(&u->leg[i], pdu[i]))
+			failed |= 1U << i;
+	*flags = spin_lock_irqsave(&u->lock);
+	for (unsigned i = 0; i < u->nlegs; i++)
+		if (failed & 1U << i)
+			lacp_unsent(&u->lacp, i);
+	return failed ? MIN(next, time_ns() + LACP_AGAIN_NS) : next;
 }
 
 void uplink_lacp_task(void *arg)
 {
 	struct uplink *u = arg;
+	uint64_t told_ns = 0, flags = spin_lock_irqsave(&u->lock);
 	for (;;) {
-		uint8_t pdu[NET_LEGS_MAX][LACP_LEN];
-		uint64_t next, flags = spin_lock_irqsave(&u->lock);
-		unsigned due = lacp_due(&u->lacp, time_ns(), &next);
-		for (unsigned i = 0; i < u->nlegs; i++)
-			if (due & 1U << i)
-				lacp_write(&u->lacp, i, pdu[i]);
-		bool others = publish(u);
 		u->kicked = false;
-		spin_unlock_irqrestore(&u->lock, flags);
-		for (unsigned i = 0; i < u->nlegs; i++)
-			if (due & 1U << i)
-				pdu_send(&u->leg[i], pdu[i]);
-		if (others)
-			uplink_lacp_others(u);
-		flags = spin_lock_irqsave(&u->lock);
+		uint64_t next = send_due(u, &flags), now = time_ns();
+		if (u->others && now >= told_ns) {
+			u->others = false;
+			told_ns = now + TELL_NS;
+			spin_unlock_irqrestore(&u->lock, flags);
+			tell(u);
+			flags = spin_lock_irqsave(&u->lock);
+		} else if (u->others) {
+			next = MIN(next, told_ns);
+		}
 		while (!u->kicked && !waitq_wait(&u->wake, &u->lock, &flags, next))
 			;
-		spin_unlock_irqrestore(&u->lock, flags);
 	}
 }
 

@@ -10,6 +10,7 @@ struct leg { /* (c) but for started, which is set before the card runs */
 	struct uplink *u;
 	struct nic *nic;
 	bool started;
+	uint64_t full_ns; /* [l] gcra: PDUs that are heard */
 };
 struct uplink { /* (c) after uplink_start_all  [a] atomic, written under lock  [l] lock */
 	char name[NET_NAME_MAX];
@@ -22,16 +23,16 @@ struct uplink { /* (c) after uplink_start_all  [a] atomic, written under lock  [
 	struct lacp lacp;     /* [l] */
 	struct waitq wake;    /* [l] of its task */
 	bool kicked;          /* [l] */
+	bool others;          /* [l] other cards send than the networks were told of */
 };
 static inline unsigned uplink_index(const struct leg *l) { return (unsigned)(l - l->u->leg); }
 static inline unsigned uplink_sends(const struct uplink *u) { return __atomic_load_n(&u->sends, __ATOMIC_RELAXED); }
 
-/* A card's link is up or down now: u->lock is held. True: other cards send, see below. */
-bool uplink_lacp_link(struct leg *l, bool up) must_check;
-/* No lock is held: log that other cards send than before, and tell the networks. Any context. */
-void uplink_lacp_others(const struct uplink *u);
+/* A card's link is up or down now: u->lock is held. */
+void uplink_lacp_link(struct leg *l, bool up);
 /* A frame of lacp_group and LACP_TYPE came in. A card's task. */
 void uplink_lacp_received(struct leg *l, const struct frame *f);
+/* Speaks LACP, and tells the networks when other cards send than before. */
 void uplink_lacp_task(void *uplink);
 /* A number that all frames of a flow have: who sends each by one of several cards keeps them in order. */
 unsigned uplink_flow(const struct frame *f);

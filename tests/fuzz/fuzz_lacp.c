@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		data++, size--;
 		if (what == 0) {
 			up ^= 1U << port;
-			lacp_link(&l, port, up & 1U << port);
+			lacp_link(&l, port, up & 1U << port, now);
 		} else if (what == 1) {
 			now += NS_PER_SEC / 2;
 		} else {

@@ -740,7 +740,7 @@ static void tells_a_full_queue(void **state)
 	assert_int_equal(bridge_dropped(&n->nic.port.stats, true), 0);
 }
 
-static unsigned room_of(void *arg)
+static unsigned room_of(void *arg, size_t len unused)
 {
 	(void)arg;
 	return 3;

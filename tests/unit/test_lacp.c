@@ -38,16 +38,16 @@ static void plug(int port, int to, int at)
 {
 	wire[HOST][port] = (struct end){ to, at };
 	wire[to][at] = (struct end){ HOST, port };
-	lacp_link(&side[HOST], (unsigned)port, true);
-	lacp_link(&side[to], (unsigned)at, true);
+	lacp_link(&side[HOST], (unsigned)port, true, now);
+	lacp_link(&side[to], (unsigned)at, true, now);
 }
 
 static void unplug(int port)
 {
 	struct end far = wire[HOST][port];
 	wire[HOST][port].side = wire[far.side][far.port].side = -1;
-	lacp_link(&side[HOST], (unsigned)port, false);
-	lacp_link(&side[far.side], (unsigned)far.port, false);
+	lacp_link(&side[HOST], (unsigned)port, false, now);
+	lacp_link(&side[far.side], (unsigned)far.port, false, now);
 }
 
 static void run_ms(unsigned ms)
@@ -130,12 +130,17 @@ static void test_silence(void **state unused)
 static void test_no_partner(void **state unused)
 {
 	all(HOST, 0);
-	lacp_link(&side[HOST], 2, true);
-	lacp_link(&side[HOST], 1, true);
+	lacp_link(&side[HOST], 2, true, now);
+	lacp_link(&side[HOST], 1, true, now);
+	run_ms(2900);
+	all(HOST, 0); /* there may be one */
+	run_ms(300);
 	all(HOST, 2);
 	run_ms(20000);
 	all(HOST, 2);
-	lacp_link(&side[HOST], 1, false);
+	lacp_link(&side[HOST], 3, true, now); /* nor does this one end what works */
+	all(HOST, 2);
+	lacp_link(&side[HOST], 1, false, now);
 	all(HOST, 4);
 }
 
@@ -161,6 +166,52 @@ static void test_two_switches(void **state unused)
 	run_ms(3000);
 	all(HOST, 8);
 	all(OTHER_SWITCH, 1);
+}
+
+/* A switch that speaks, and takes no port into a group of its own, has no frames of ours while there is another. */
+static void test_never_in_sync(void **state unused)
+{
+	uint8_t pdu[LACP_LEN];
+	lacp_link(&side[HOST], 0, true, now);
+	lacp_link(&side[HOST], 1, true, now);
+	plug(2, SWITCH, 0);
+	for (unsigned i = 0; i < 50; i++) {
+		for (unsigned port = 0; port < 2; port++) {
+			lacp_write(&side[OTHER_SWITCH], port, pdu); /* its link is down: not in sync */
+			assert_false(lacp_hear(&side[HOST], port, pdu, now));
+		}
+		run_ms(200);
+	}
+	all(HOST, 4);
+	all(SWITCH, 1);
+}
+
+/* Of a group in use another port than the first one goes on, though there is another switch with as many. */
+static void test_stays(void **state unused)
+{
+	plug(1, SWITCH, 0);
+	plug(2, SWITCH, 1);
+	run_ms(1000);
+	plug(0, OTHER_SWITCH, 0);
+	run_ms(2000);
+	all(HOST, 6);
+	unplug(1);
+	run_ms(100);
+	all(HOST, 4);
+	run_ms(5000);
+	all(HOST, 4);
+}
+
+/* What the card does not take is said again, as soon as may be. */
+static void test_unsent(void **state unused)
+{
+	uint64_t next;
+	lacp_link(&side[HOST], 0, true, now);
+	for (unsigned i = 0; i < 9; i++) {
+		assert_int_equal(lacp_due(&side[HOST], now, &next), 1);
+		lacp_unsent(&side[HOST], 0);
+		now += LACP_AGAIN_NS;
+	}
 }
 
 /* A partner that aggregates nothing has one of the cables, and the others are none to send over. */
@@ -222,7 +273,10 @@ static void test_bytes(void **state unused)
 		0, 0,                                                                 /* the end */
 	};
 	uint8_t pdu[LACP_LEN], marker[LACP_LEN] = { 2, 1, 1, 16, 0, 7, 2, 2, 0, 0, 0, 0, 1, 2, 3, 4 }, answer[LACP_LEN];
-	lacp_link(&side[HOST], 0, true);
+	lacp_link(&side[HOST], 0, true, now);
+	now += 3 * NS_PER_SEC;
+	uint64_t next;
+	assert_int_equal(lacp_due(&side[HOST], now, &next), 1);
 	lacp_write(&side[HOST], 0, pdu);
 	assert_memory_equal(pdu, first, sizeof(first));
 	memcpy(answer, marker, sizeof(answer));
@@ -240,8 +294,8 @@ static void test_refused(void **state unused)
 		unsigned at;
 		uint8_t is;
 	} bad[] = { { 0, 3 }, { 2, 2 }, { 3, 19 }, { 22, 1 }, { 23, 21 } };
-	lacp_link(&side[HOST], 0, true);
-	lacp_link(&side[SWITCH], 0, true);
+	lacp_link(&side[HOST], 0, true, now);
+	lacp_link(&side[SWITCH], 0, true, now);
 	lacp_write(&side[SWITCH], 0, good);
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		memcpy(pdu, good, sizeof(pdu));
@@ -252,8 +306,9 @@ static void test_refused(void **state unused)
 	lacp_write(&side[HOST], 1, pdu);
 	assert_false(lacp_hear(&side[HOST], 0, pdu, now));
 	assert_false(lacp_hear(&side[HOST], 1, good, now)); /* its link is down */
-	all(HOST, 1);
+	assert_int_equal(side[HOST].chosen, -1);
 	assert_false(lacp_hear(&side[HOST], 0, good, now));
+	assert_int_equal(side[HOST].chosen, 0);
 	all(HOST, 0); /* heard, and not yet agreed */
 }
 
@@ -264,6 +319,9 @@ int main(void)
 		cmocka_unit_test_setup(test_silence, setup),
 		cmocka_unit_test_setup(test_no_partner, setup),
 		cmocka_unit_test_setup(test_two_switches, setup),
+		cmocka_unit_test_setup(test_never_in_sync, setup),
+		cmocka_unit_test_setup(test_stays, setup),
+		cmocka_unit_test_setup(test_unsent, setup),
 		cmocka_unit_test_setup(test_individual, setup),
 		cmocka_unit_test_setup(test_slow_partner, setup),
 		cmocka_unit_test_setup(test_never_more_than_three_a_second, setup),

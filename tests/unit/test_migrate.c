@@ -482,7 +482,7 @@ static void test_flip_everywhere(void **state unused)
 		capture();
 	for (int side = 0; side < 2; side++) {
 		size_t len = out[side].len;
-		for (size_t at = 0; at < len; at++) {
+		for (size_t at = 0; at < len; at += is_dull(side, at) ? 64 : 1) {
 			if (side == 0 && is_data(at))
 				continue;
 			struct vm *vm = new_demo(MIB(2));

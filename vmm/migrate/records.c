@@ -186,7 +186,7 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 	if (!wire_get_end(rx) || page_size != PAGE_SIZE || !name_ok(c->name) ||
 	    (c->net[0] && !conf_is_word(c->net, strlen(c->net))))
 		return malformed(rx, w);
-	if (!c->mtu || c->mtu > ETH_JUMBO_MAX)
+	if (c->mtu < VNET_MTU_MIN || c->mtu > ETH_JUMBO_MAX)
 		return why_set(w, -EINVAL, "a network of an MTU of %u", (unsigned)c->mtu);
 	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
 		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", c->mem);
