@@ -25,7 +25,7 @@ include deps.mk
 ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
 	ioapic.c irq.c local_apic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
-KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_host.c conf_table.c conf_value.c console.c console_edit.c \
+KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_host.c conf_list.c conf_table.c conf_value.c console.c console_edit.c \
 	console_serial.c console_usage.c err.c frame.c identity.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c password.c)
@@ -93,7 +93,9 @@ $(call obj,vmm/pc/acpi_tables.c) $(H)/vmm/pc/acpi_tables.o $(F)/vmm/pc/acpi_tabl
 kernel-objs: $(OWN_OBJ) $(LIB_OBJ)
 # What runs for an operator or once: small rather than fast.
 COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,commands.c conf%.c console.c console_usage.c main.c out.c) net/net_conf.c \
-	vmm/vm_config.c vmm/x86/compat.c vmm/x86/cpu_check.c $(addprefix arch/x86/,features.c vmx_caps.c vmx_check.c) drivers/pci_bus.c,$(OWN_SRC))
+	vmm/vm_config.c vmm/x86/compat.c vmm/x86/cpu_check.c $(addprefix arch/x86/,features.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
+	$(addprefix net/,addr_if.c announce_frames.c lacp.c) \
+	$(addprefix vmm/migrate/,attempts.c departed.c migrate.c probe.c probe_answer.c reach.c records.c settle.c),$(OWN_SRC))
 $(call obj,$(COLD)): COLD_FLAGS := -Os
 $(OWN_OBJ): | $(DEPS)
 $(O)/%.o: %.c

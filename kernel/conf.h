@@ -70,10 +70,14 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_uuid,                      /* uint8_t[16], as RFC 9562 4 writes it, not zeros */
 	conf_type_ip4,                       /* uint32_t in network order */
 	conf_type_ips,                       /* uint8_t[16 * CONF_IPS], IPv4 as ::ffff:a.b.c.d, zeros behind the last */
-	conf_type_secret,                    /* uint8_t[], all of its bytes in hexadecimal */
-	conf_type_password,                  /* struct conf_password */
-	conf_type_net;                       /* struct conf_net */
-#define CONF_IPS 8
+	conf_type_macs,                      /* uint8_t[6 * CONF_NICS], zeros behind the last */
+	conf_type_names,    /* char[CONF_NAME_MAX * CONF_NICS], each conf_is_word, "" behind the last */
+	conf_type_secret,   /* uint8_t[], all of its bytes in hexadecimal */
+	conf_type_password, /* struct conf_password */
+	conf_type_net;      /* struct conf_net */
+#define CONF_IPS      8
+#define CONF_NICS     4
+#define CONF_NAME_MAX 16
 struct conf_net {    /* 10.77.0.11/24 */
 	uint32_t ip; /* in network order; 0: none, or not known yet */
 	uint32_t prefix;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Sections of tern.conf by the tables of their keys (conf.h): parsing, what is said of a mistake, showing. Pure. */
-#include "kernel/base/ip4.h"
 #include "kernel/base/mac.h"
 #include "kernel/conf.h"
 #include <stdarg.h>
@@ -173,82 +172,6 @@ static int ip4_parse(const struct conf_key *k unused, const char *s, void *field
 	return conf_parse_ip4(s, field);
 }
 const struct conf_type conf_type_ip4 = { .parse = ip4_parse };
-
-static const uint8_t mapped_ip4[12] = { [10] = 0xff, [11] = 0xff };
-
-/* "A, B": in each case one that a machine can have. */
-static int ips_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
-{
-	uint8_t list[CONF_IPS][16] = { { 0 } };
-	if (zero_parse(k, s, field))
-		return 0;
-	for (unsigned n = 0;; n++) {
-		char word[40];
-		uint32_t ip4;
-		size_t len = strcspn(s, ", \t");
-		if (n == CONF_IPS)
-			return why_set(w, -EINVAL, "these are more");
-		snprintf(word, sizeof(word), "%.*s", (int)len, s);
-		bool is4 = len < sizeof(word) && !conf_parse_ip4(word, &ip4);
-		if (is4) {
-			memcpy(list[n], mapped_ip4, sizeof(mapped_ip4));
-			memcpy(list[n] + sizeof(mapped_ip4), &ip4, sizeof(ip4));
-		} else if (len >= sizeof(word) || conf_parse_ip6(word, list[n])) {
-			return why_set(w, -EINVAL, "'%.39s' is none", word);
-		}
-		static const uint8_t zeros[16];
-		const uint8_t *first = list[n] + (is4 ? sizeof(mapped_ip4) : 0);
-		if ((is4 ? *first >= 224 : *first == 0xff) || !memcmp(first, zeros, is4 ? 4 : 16))
-			return why_set(w, -EINVAL, "'%s' is no machine's own", word);
-		s += len + strspn(s + len, " \t");
-		if (!*s)
-			break;
-		if (*s++ != ',')
-			return -EINVAL;
-		s += strspn(s, " \t");
-	}
-	memcpy(field, list, sizeof(list));
-	return 0;
-}
-
-/* Groups in hexadecimal, the first longest run of zeros as "::" (RFC 5952 4). */
-static void ip6_text(const uint8_t ip[16], char buf[40])
-{
-	unsigned at = 8, run = 1;
-	for (unsigned i = 0; i < 8; i++) {
-		unsigned n = 0;
-		while (i + n < 8 && !ip[2 * (i + n)] && !ip[2 * (i + n) + 1])
-			n++;
-		if (n > run) {
-			at = i;
-			run = n;
-		}
-	}
-	buf[0] = '\0';
-	for (unsigned i = 0; i < 8; i += i == at ? run : 1) {
-		size_t n = strlen(buf);
-		if (i == at)
-			snprintf(buf + n, 40 - n, "%s", i ? ":" : "::");
-		else
-			snprintf(buf + n, 40 - n, "%x%s", (unsigned)(ip[2 * i] << 8 | ip[2 * i + 1]), i < 7 ? ":" : "");
-	}
-}
-
-static void ips_text(const struct conf_key *k, const void *field, char *buf, size_t size)
-{
-	const uint8_t *ip = field;
-	static const uint8_t none[16];
-	snprintf(buf, size, "%s", memcmp(ip, none, 16) ? "" : k->zero);
-	for (unsigned n = 0; n < CONF_IPS && memcmp(ip, none, 16); n++, ip += 16) {
-		char text[40];
-		uint32_t ip4;
-		memcpy(&ip4, ip + sizeof(mapped_ip4), sizeof(ip4));
-		ip6_text(ip, text);
-		bool is4 = !memcmp(ip, mapped_ip4, sizeof(mapped_ip4));
-		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", is4 ? ip4_text(ip4).s : text);
-	}
-}
-const struct conf_type conf_type_ips = { .parse = ips_parse, .text = ips_text };
 
 static int net_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {

@@ -10,7 +10,7 @@ FUZZ :=
 GMEM := vmm/gmem.c vmm/gmem_clear.c
 UNIT += conf conf_keys
 UNIT_conf := kernel/conf.c kernel/conf_value.c
-UNIT_conf_keys := $(addprefix kernel/,conf.c conf_value.c conf_table.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
+UNIT_conf_keys := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
 	vmm/x86/cpuid.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c
 FUZZ += conf
 FUZZ_conf := $(UNIT_conf_keys)
@@ -50,7 +50,7 @@ UNIT_virtio := $(DEV_TEST)
 UNIT_rings := $(DEV_TEST)
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
-VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_table.c)
+VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,datagram.c heard.c migrate_cmd.c reach.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
 AEAD := $(filter-out crypto/password.c,$(CRYPTO_SRC))
 TLS := net/tls.c net/tls_handshake.c net/tls_record.c net/stream.c $(AEAD) tests/unit/pipe.c tests/unit/fake_kernel.c
@@ -157,7 +157,7 @@ UNIT_addr := net/addr.c tests/unit/fake_kernel.c
 UNIT += aead
 UNIT_aead := $(AEAD) tests/unit/fake_kernel.c
 UNIT += password
-UNIT_password := $(addprefix kernel/,conf.c console_edit.c conf_value.c conf_table.c console.c console_usage.c out.c) tests/unit/fake_kernel.c
+UNIT_password := $(addprefix kernel/,conf.c console_edit.c conf_value.c conf_list.c conf_table.c console.c console_usage.c out.c) tests/unit/fake_kernel.c
 build/host/tests/unit/test_password.o: crypto/password.c
 $(H)/test_password: $(H)/mbedtls.a
 $(H)/test_aead: $(OPENSSL_OBJ)

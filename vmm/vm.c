@@ -105,8 +105,9 @@ int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, st
 			continue;
 		if (memcmp(cfg->uuid, none, 16) && !memcmp(o->cfg.uuid, cfg->uuid, 16))
 			twin = o;
-		if (!memcmp(o->cfg.mac, cfg->mac, ETH_ALEN))
-			same_mac = o;
+		for (unsigned i = 0; i < cfg->nnics; i++)
+			if (vm_config_has_mac(&o->cfg, cfg->mac[i]))
+				same_mac = o;
 	}
 	if (twin)
 		err = why_set(w, -EEXIST, "a VM named %s is on that host already", cfg->name);

@@ -62,9 +62,9 @@ struct vm {
 	struct vuart *uart; /* these four are the machine's (c) */
 	struct vioapic *ioapic;
 	struct vpci_bus *pci;
-	struct vnet *vnet;
+	struct vnet *vnet[VM_NICS_MAX];
 	struct vm_console *console;             /* vmm/vm_console.c: scroll-back ring and attached operator */
-	struct vm_port *port;                   /* vmm/vm_port.c: its port on the bridge */
+	struct vm_port *port[VM_NICS_MAX];      /* vmm/vm_port.c: its ports on bridges */
 	uint64_t tsc_offset, tsc_ratio;         /* [v] guest TSC = (host TSC * ratio >> 32) + offset */
 	uint64_t tsc_hz;                        /* [v] the guest's TSC in this host's seconds */
 	uint64_t clock_base_tsc, clock_base_ns; /* [v] guest_clock.c: how guest ns follow from guest TSC */

@@ -56,7 +56,7 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 	r->fail[sizeof(r->fail) - 1] = '\0';
 	memcpy(r->waits_for, vm->waits_for, sizeof(r->waits_for));
 	r->waits_for[sizeof(r->waits_for) - 1] = '\0';
-	r->mac = mac_text(vm->cfg.mac);
+	r->mac = mac_text(vm->cfg.mac[0]);
 	r->state = vm_state_is_off(st) && __atomic_load_n(&vm->lease, __ATOMIC_RELAXED) == VM_LEASE_ASKING
 			   ? "starting"
 			   : vm_state_name(st);
@@ -99,7 +99,7 @@ static void collect_departed(struct vm_rows *rows)
 		char when[16];
 		memset(r, 0, sizeof(*r));
 		memcpy(r->name, d.cfg.name, sizeof(r->name));
-		r->mac = mac_text(d.cfg.mac);
+		r->mac = mac_text(d.cfg.mac[0]);
 		departed_when(&d, when);
 		sniprintf(r->moved, sizeof(r->moved), "to %s%s", d.host, when);
 		r->state = "moved";
@@ -159,8 +159,10 @@ static void detail_fill(struct vm_detail *d, struct vm *vm)
 static void show_key(void *c, const struct conf_key *k, const char *value)
 {
 	if (k->type == &conf_type_str || k->type == &conf_type_choice || k->type == &conf_type_uuid ||
-	    k->type == &conf_type_ips)
+	    k->type == &conf_type_ips || k->type == &conf_type_names)
 		out_str(c, k->key, value);
+	else if (k->type == &conf_type_macs && strchr(value, ','))
+		out_str(c, "macs", value);
 }
 
 static void show_detail(struct con *c, const struct vm *vm, const struct vm_detail *d)

@@ -19,9 +19,10 @@ static const struct conf_key keys[] = {
 	  .max = VM_MAX_VCPUS },
 	{ "uuid", &conf_type_uuid, FIELD(uuid), .def = "",
 	  .help = "a UUID, such as 5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7a" },
-	{ "mac", &conf_type_mac, FIELD(mac), .def = "", .help = "a unicast MAC address, such as 52:54:00:77:00:01" },
-	{ "net", &conf_type_str, FIELD(net), .def = "", .word = true,
-	  .help = "the name of a network for VMs ([net] or [nic]), up to 15 characters" },
+	{ "mac", &conf_type_macs, FIELD(mac), .def = "",
+	  .help = "unicast MAC addresses, one for each network, such as 52:54:00:77:00:01" },
+	{ "net", &conf_type_names, FIELD(net), .def = "",
+	  .help = "the names of 1 to 4 networks for VMs ([net] or [nic]), a card on each" },
 	{ "cpu", &conf_type_str, FIELD(cpu), .def = "host", .help = "host or portable" },
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },
@@ -83,17 +84,44 @@ const struct sdesc vm_config_desc = { .name = "config",
 				      .lower = lower,
 				      SDESC(struct vm_config, s, struct vm_config_state, fields) };
 
-/* The same from boot to boot: of names a MAC, of the machine and the VM's name a UUID. Neither is a secret. */
-static void derive_ids(struct vm_config *cfg, const char *host, uint64_t identity)
+/* The same from boot to boot: of the machine and the VM's name a UUID. It is no secret. */
+static void derive_ids(struct vm_config *cfg, uint64_t identity)
 {
 	uint64_t h = fnv1a(fnv1a(FNV1A_START, &identity, sizeof(identity)), cfg->name, strlen(cfg->name));
 	memcpy(cfg->uuid, &h, 8);
 	h = fnv1a(h, "uuid", 4);
 	memcpy(cfg->uuid + 8, &h, 8);
-	h = fnv1a(fnv1a(FNV1A_START, host, strlen(host)), cfg->name, strlen(cfg->name));
-	h = fnv1a(h, "uuid", 4);                                    /* as in release 0.3: a MAC is for life */
-	cfg->mac[0] = 0x52, cfg->mac[1] = 0x54, cfg->mac[2] = 0x00; /* locally administered, as QEMU's */
-	memcpy(cfg->mac + 3, &h, 3);
+}
+
+/* Of each card that the file gives none: locally administered, as QEMU's; the first as in release 0.3, for life. */
+static void derive_macs(struct vm_config *cfg, const char *host)
+{
+	static const uint8_t none[6];
+	uint64_t h = fnv1a(fnv1a(FNV1A_START, host, strlen(host)), cfg->name, strlen(cfg->name));
+	h = fnv1a(h, "uuid", 4);
+	for (unsigned i = 0; i < cfg->nnics; i++) {
+		uint8_t mac[6] = { 0x52, 0x54, 0x00 };
+		if (memcmp(cfg->mac[i], none, 6))
+			continue;
+		do { /* not one that the file gives to another card of it */
+			memcpy(mac + 3, &h, 3);
+			h = fnv1a(h, "nic", 3);
+		} while (vm_config_has_mac(cfg, mac));
+		memcpy(cfg->mac[i], mac, 6);
+	}
+}
+
+/* A card for each network, one at least. */
+static void nics_count(struct conf_reader *r, struct vm_config *cfg)
+{
+	static const uint8_t none[6];
+	unsigned macs = 0;
+	for (; macs < VM_NICS_MAX && memcmp(cfg->mac[macs], none, 6); macs++)
+		;
+	for (cfg->nnics = 1; cfg->nnics < VM_NICS_MAX && cfg->net[cfg->nnics][0]; cfg->nnics++)
+		;
+	if (!r->wrong[0] && macs > cfg->nnics)
+		conf_wrong(r, "mac", "these are more than its networks (net)");
 }
 
 bool vm_config_read(struct conf *c, const char *name, const char *host, uint64_t identity, struct vm_config *cfg,
@@ -103,10 +131,15 @@ bool vm_config_read(struct conf *c, const char *name, const char *host, uint64_t
 	struct why w = { "" };
 	*cfg = (struct vm_config){ 0 };
 	strncpy(cfg->name, name, sizeof(cfg->name) - 1);
-	derive_ids(cfg, host, identity);
+	derive_ids(cfg, identity);
 	(void)conf_read(&r, cfg);
-	if (vm_mac_check(name, cfg->mac, &w))
-		conf_wrong(&r, "mac", "%s; give it one of its own", w.text);
+	nics_count(&r, cfg);
+	derive_macs(cfg, host);
+	for (unsigned i = 0; i < cfg->nnics; i++)
+		if (vm_mac_check(name, cfg->mac[i], &w)) {
+			conf_wrong(&r, "mac", "%s; give it one of its own", w.text);
+			break;
+		}
 	if (!cpuid_model_known(cfg->cpu))
 		conf_wrong(&r, "cpu", "no such CPU model; write host or portable");
 	else if (!strcmp(cfg->cpu, "portable") && cfg->mem > BIT(CPUID_PORTABLE_PHYS) - GIB(1))

@@ -3,8 +3,10 @@
 #pragma once
 #include "kernel/conf.h"
 #include "vmm/state.h"
+#include <string.h>
 
 #define VM_NAME_MAX  32
+#define VM_NICS_MAX  CONF_NICS
 #define VM_MAX_VCPUS 1 /* this release; arrays are sized at run time */
 
 enum vm_autostart {
@@ -18,11 +20,13 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 	uint8_t uuid[16];
 	uint64_t mem; /* bytes */
 	uint32_t vcpus;
-	uint8_t mac[6];
-	char net[16];            /* of its network; "": the first one that is for VMs, at each host */
-	char cpu[16];            /* CPU model: "host" or "portable" */
-	uint32_t mtu;            /* of that network where it was started, as its driver was told; 0: it never was */
-	struct vm_config_state { /* migrates as section "config": what its next cold start needs */
+	uint32_t nnics; /* network cards, at least one */
+	uint8_t mac[VM_NICS_MAX][6];
+	char net[VM_NICS_MAX]
+		[CONF_NAME_MAX];   /* of each card's network; "": the first one that is for VMs, at each host */
+	uint32_t mtu[VM_NICS_MAX]; /* of that where it was started, as its driver was told; 0: it never was */
+	char cpu[16];              /* CPU model: "host" or "portable" */
+	struct vm_config_state {   /* migrates as section "config": what its next cold start needs */
 		char kernel[96], initrd[96], cmdline[512]; /* files of a host; not needed to run on a destination */
 		uint32_t autostart;                        /* enum vm_autostart */
 		/* What it may send (net/bridge_rules.h); since version 2. */
@@ -32,6 +36,15 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 };
 extern const struct conf_table vm_conf_table; /* into struct vm_config */
 extern const struct sdesc vm_config_desc;
+
+/* Does one of its cards have this MAC? */
+static inline bool vm_config_has_mac(const struct vm_config *c, const uint8_t mac[6])
+{
+	for (unsigned i = 0; i < c->nnics; i++)
+		if (!memcmp(c->mac[i], mac, 6))
+			return true;
+	return false;
+}
 
 /*
  * Section [vm name] of a host of that name and identity (struct incarnation). False if it is wrong: all is in conf's

@@ -25,10 +25,11 @@
 /* Take apart whatever of it exists. The lock is held, no vCPU runs. */
 static void teardown(struct vm *vm)
 {
-	vm_port_free(vm);
+	vm_port_detach_all(vm);
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_destroy(vm->vcpus[i]);
 	machine_free(vm); /* the console stays: it holds the guest's last words */
+	vm_port_free_all(vm);
 	free(vm->vcpus);
 	free(vm->apics.lapic);
 	free(vm->boot);
@@ -88,7 +89,7 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 			goto fail;
 		vm->apics.lapic[vm->nvcpus] = &vm->vcpus[vm->nvcpus]->lapic;
 	}
-	if ((err = vm_console_create(vm)) || (err = machine_build(vm)) || (err = vm_port_create(vm)))
+	if ((err = vm_console_create(vm)) || (err = vm_port_create_all(vm)) || (err = machine_build(vm)))
 		goto fail;
 	vm->requested = requested;
 	__atomic_store_n(&vm->power_request, VM_POWER_NONE, __ATOMIC_SEQ_CST);
@@ -101,8 +102,9 @@ fail:
 int vm_boot_files(const struct vm *vm, const struct vm_file **kernel, const struct vm_file **initrd, struct why *w)
 {
 	bool wants_initrd = vm->cfg.s.initrd[0];
-	if (!bridge_find(vm->cfg.net, w))
-		return -ENOENT;
+	for (unsigned i = 0; i < vm->cfg.nnics; i++)
+		if (!bridge_find(vm->cfg.net[i], w))
+			return -ENOENT;
 	*kernel = vmm_file(vm->cfg.s.kernel);
 	*initrd = wants_initrd ? vmm_file(vm->cfg.s.initrd) : NULL;
 	if (*kernel && (*initrd || !wants_initrd))
@@ -136,7 +138,7 @@ static int load_boot_image(struct vm *vm, struct why *w)
 
 static void run_vcpus(struct vm *vm)
 {
-	vm_port_attach(vm); /* first: resuming sends what the guest had queued */
+	vm_port_attach_all(vm); /* first: resuming sends what the guest had queued */
 	machine_resume(vm);
 	vm->state = VM_RUNNING;
 	for (unsigned i = 0; i < vm->nvcpus; i++)
@@ -148,7 +150,7 @@ static void halt_vcpus(struct vm *vm)
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_park(vm->vcpus[i]);
 	machine_quiesce(vm);
-	vm_port_unbind(vm); /* last: nothing leaves by it any more */
+	vm_port_unbind_all(vm); /* last: nothing leaves by it any more */
 }
 
 static void clock_start(struct vm *vm)
@@ -159,10 +161,21 @@ static void clock_start(struct vm *vm)
 	clock_begin(vm, rdtsc()); /* guest time 0 is now */
 }
 
+/* What the guest's drivers will be told, for as long as it runs, wherever it moves. The lock is held. */
+static int take_mtus(struct vm *vm, struct why *w)
+{
+	for (unsigned i = 0; i < vm->cfg.nnics; i++) {
+		const struct bridge *net = bridge_find(vm->cfg.net[i], w);
+		if (!net)
+			return -ENOENT;
+		vm->cfg.mtu[i] = bridge_mtu(net);
+	}
+	return 0;
+}
+
 int vm_start(struct vm *vm, struct why *w)
 {
 	int err = 0;
-	const struct bridge *net = NULL;
 	mutex_lock(&vm->lock);
 	if (!vmm_hv())
 		err = why_set(w, -ENODEV, "this host cannot run VMs (see `host`)");
@@ -176,11 +189,10 @@ int vm_start(struct vm *vm, struct why *w)
 		err = why_set(w, -EINVAL, "it is misconfigured: %s", vm->fail);
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated");
-	else if (!(net = bridge_find(vm->cfg.net, w)))
-		err = -ENOENT;
+	else
+		err = take_mtus(vm, w);
 	if (err)
 		goto out;
-	vm->cfg.mtu = bridge_mtu(net);
 	if (vm->state == VM_FAILED)
 		teardown(vm); /* it was kept for a look */
 	vm->state = VM_STOPPED;
@@ -244,7 +256,7 @@ static int reset(struct vm *vm, struct why *w)
 {
 	halt_vcpus(vm);
 	machine_reset(vm);
-	vm_port_reset(vm);
+	vm_port_reset_all(vm);
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
 		vlapic_init(&v->lapic, &vm->apics, i);
@@ -282,7 +294,7 @@ static void ctl_task(void *arg)
 		}
 		if (request == VM_POWER_FAILED) {
 			halt_vcpus(vm);
-			vm_port_detach(vm);
+			vm_port_detach_all(vm);
 			vm->state = VM_FAILED;
 			log_error("vm %s: FAILED: %s", vm->cfg.name, vm->fail);
 		}
@@ -409,7 +421,8 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	list_for_each(d, &vm->machine.devs, struct dev, node)
 		for (unsigned i = 0; i < d->nsections; i++)
 			fn(arg, d->section[i].desc, d->instance, d->section[i].obj);
-	fn(arg, &vm_learned_desc, 0, vm_port_learned(vm));
+	for (unsigned i = 0; i < vm->cfg.nnics; i++)
+		fn(arg, &vm_learned_desc, i, vm_port_learned(vm, i));
 }
 
 /* Parking has saved them already (vcpu.c). */

@@ -18,29 +18,46 @@
 #include <string.h>
 
 struct vm_port {
+	struct vm *vm; /* (c) */
+	unsigned nic;  /* (c) which of its cards */
 	struct bridge_port port;
 	struct learn learn; /* own locking */
 	struct announce announce;
 	bool attached; /* vm->lock */
 };
 
-static void tell_guest(void *arg) { vnet_announce(((struct vm *)arg)->vnet); }
-
-static int port_send(void *arg, const struct frame *f) { return vnet_rx(((struct vm *)arg)->vnet, f); }
-
-int vm_port_create(struct vm *vm)
+static void tell_guest(void *arg)
 {
-	struct vm_port *p = calloc(1, sizeof(*p));
-	if (!p)
-		return err_trace(-ENOMEM);
-	snprintf(p->port.name, sizeof(p->port.name), "%.23s", vm->cfg.name);
-	p->port.send = port_send;
-	p->port.arg = vm;
-	p->port.is_guest = true;
-	memcpy(p->port.mac, vm->cfg.mac, ETH_ALEN);
-	learn_init(&p->learn);
-	announce_init(&p->announce, &p->port, &p->learn, tell_guest, vm);
-	vm->port = p;
+	const struct vm_port *p = arg;
+	vnet_announce(p->vm->vnet[p->nic]);
+}
+
+static int port_send(void *arg, const struct frame *f)
+{
+	const struct vm_port *p = arg;
+	return vnet_rx(p->vm->vnet[p->nic], f);
+}
+
+int vm_port_create_all(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->cfg.nnics; i++) {
+		struct vm_port *p = calloc(1, sizeof(*p));
+		if (!p)
+			return err_trace(-ENOMEM); /* the others are vm_port_free_all's */
+		p->vm = vm;
+		p->nic = i;
+		if (i)
+			snprintf(p->port.name, sizeof(p->port.name), "%.21s/%u", vm->cfg.name, i + 1);
+		else
+			snprintf(p->port.name, sizeof(p->port.name), "%.23s", vm->cfg.name);
+		p->port.send = port_send;
+		p->port.arg = p;
+		p->port.is_guest = true;
+		memcpy(p->port.mac, vm->cfg.mac[i], ETH_ALEN);
+		learn_init(&p->learn);
+		announce_init(&p->announce, &p->port, &p->learn, tell_guest, p);
+		vm->port[i] = p;
+	}
 	return 0;
 }
 
@@ -55,14 +72,14 @@ static struct bridge_policy policy_of(const struct vm_config_state *s)
 	return p;
 }
 
-void vm_port_attach(struct vm *vm)
+static void attach(struct vm_port *p)
 {
-	struct vm_port *p = vm->port;
-	struct bridge *b = bridge_find(vm->cfg.net, NULL);
-	if (!p || !b)
+	struct vm *vm = p->vm;
+	struct bridge *b = bridge_find(vm->cfg.net[p->nic], NULL);
+	if (!b)
 		return; /* vm_start and offers have asked for it, and networks do not go */
 	if (!p->attached) {
-		p->port.offloads = vnet_offloads(vm->vnet);
+		p->port.offloads = vnet_offloads(vm->vnet[p->nic]);
 		p->port.policy = policy_of(&vm->cfg.s);
 		bridge_add(b, &p->port);
 		p->attached = true;
@@ -71,47 +88,59 @@ void vm_port_attach(struct vm *vm)
 		announce_add(&p->announce);
 	else
 		log_error("vm %s: no frame of it is forwarded: another port of the bridge has its MAC (see `bridge`)",
-			  vm->cfg.name);
+			  p->port.name);
 }
 
-void vm_port_unbind(struct vm *vm)
+static void unbind(struct vm_port *p)
 {
-	struct vm_port *p = vm->port;
-	if (!p || !p->attached)
+	if (!p->attached)
 		return;
 	announce_remove(&p->announce); /* its MAC may be elsewhere from now on */
 	bridge_unbind(&p->port);
 }
 
-void vm_port_detach(struct vm *vm)
+static void detach(struct vm_port *p)
 {
-	struct vm_port *p = vm->port;
-	if (!p || !p->attached)
+	if (!p->attached)
 		return;
 	announce_remove(&p->announce);
 	bridge_remove(&p->port);
 	p->attached = false;
 }
 
-void vm_port_free(struct vm *vm)
+static void for_each(struct vm *vm, void (*fn)(struct vm_port *p))
 {
-	vm_port_detach(vm);
-	free(vm->port);
-	vm->port = NULL;
+	for (unsigned i = 0; i < VM_NICS_MAX; i++)
+		if (vm->port[i])
+			fn(vm->port[i]);
 }
 
-void vm_port_reset(struct vm *vm) { learn_reset(&vm->port->learn); }
+void vm_port_attach_all(struct vm *vm) { for_each(vm, attach); }
+void vm_port_unbind_all(struct vm *vm) { for_each(vm, unbind); }
+void vm_port_detach_all(struct vm *vm) { for_each(vm, detach); }
 
-struct learn *vm_port_learned(struct vm *vm) { return &vm->port->learn; }
+void vm_port_free_all(struct vm *vm)
+{
+	vm_port_detach_all(vm);
+	for (unsigned i = 0; i < VM_NICS_MAX; i++) {
+		free(vm->port[i]);
+		vm->port[i] = NULL;
+	}
+}
+
+static void forget_learned(struct vm_port *p) { learn_reset(&p->learn); }
+
+void vm_port_reset_all(struct vm *vm) { for_each(vm, forget_learned); }
+
+struct learn *vm_port_learned(struct vm *vm, unsigned nic) { return &vm->port[nic]->learn; }
 
 void vm_port_tx(void *arg, struct frame *f)
 {
-	struct vm *vm = arg;
-	struct vm_port *p = vm->port;
-	if (!p || !p->attached)
+	struct vm_port *p = arg;
+	if (!p->attached)
 		return;
-	p->port.offloads =
-		vnet_offloads(vm->vnet); /* who sends has a driver; vnet_rx refuses what a later one does not take */
+	/* Who sends has a driver; vnet_rx refuses what a later one does not take. */
+	p->port.offloads = vnet_offloads(p->vm->vnet[p->nic]);
 	int err = bridge_input(&p->port, f);
 	if (err != -EACCES && err != -EINVAL) /* what it may not say is nothing to be said for it */
 		learn_sent(&p->learn, p->port.mac, f, time_ns());
@@ -120,9 +149,10 @@ void vm_port_tx(void *arg, struct frame *f)
 bool vm_announce(struct vm *vm)
 {
 	mutex_lock(&vm->lock);
-	bool runs = vm->state == VM_RUNNING && vm->port->attached;
-	if (runs)
-		announce_start(&vm->port->announce);
+	bool runs = vm->state == VM_RUNNING;
+	for (unsigned i = 0; runs && i < vm->cfg.nnics; i++)
+		if (vm->port[i]->attached)
+			announce_start(&vm->port[i]->announce);
 	mutex_unlock(&vm->lock);
 	return runs;
 }

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The guest's NIC on the bridge. */
+/* The guest's NICs on their networks' bridges: all of a VM's at once. */
 #pragma once
 #include "kernel/frame.h"
 #include "vmm/vm.h"
 
-int vm_port_create(struct vm *vm) must_check; /* not yet attached */
-void vm_port_attach(struct vm *vm);           /* when the VM runs here: from now on, or again */
-void vm_port_unbind(struct vm *vm);           /* when it stands still: its MAC may be elsewhere. May sleep */
-void vm_port_detach(struct vm *vm);           /* may sleep */
-void vm_port_free(struct vm *vm);
-void vm_port_reset(struct vm *vm);            /* the guest is switched off and on */
-struct learn *vm_port_learned(struct vm *vm); /* its addresses and groups: section "net-learned" */
+int vm_port_create_all(struct vm *vm) must_check; /* not yet attached; before the machine, whose cards send to them */
+void vm_port_attach_all(struct vm *vm);           /* when the VM runs here: from now on, or again */
+void vm_port_unbind_all(struct vm *vm);           /* when it stands still: its MACs may be elsewhere. May sleep */
+void vm_port_detach_all(struct vm *vm);           /* may sleep */
+void vm_port_free_all(struct vm *vm);             /* also what vm_port_create_all left; after the machine */
+void vm_port_reset_all(struct vm *vm);            /* the guest is switched off and on */
+/* A card's addresses and groups: section "net-learned". */
+struct learn *vm_port_learned(struct vm *vm, unsigned nic);
 extern const struct sdesc vm_learned_desc;    /* obj: struct learn */
-void vm_port_tx(void *vm, struct frame *f);   /* from the guest */
+void vm_port_tx(void *port, struct frame *f); /* from the guest */

@@ -146,8 +146,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	data++;
 	size--;
 	fake_host = 0;
-	o = (struct offer){ .cfg = { .name = "fuzz", .mem = MIB(2), .vcpus = 1, .mtu = 1500, .mac = { 2, 9 } },
-			    .id = attempt_new_id((const uint8_t *)"fuzz............") };
+	o = (struct offer){
+		.cfg = { .name = "fuzz", .mem = MIB(2), .vcpus = 1, .nnics = 1, .mtu = { 1500 }, .mac = { { 2, 9 } } },
+		.id = attempt_new_id((const uint8_t *)"fuzz............")
+	};
 	vm_compat_get(NULL, &o.compat);
 	if (mode == 0) {
 		if (size && stream_write(&m.s, data, size, TIME_NEVER))

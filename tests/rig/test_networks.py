@@ -72,11 +72,15 @@ use = management, migration
 [net prod]
 nic = trunk
 use = vm
+[net side]
+nic = m
+vlan = 10
+use = vm
 [peer {peer}]
 address = 10.77.0.{peer_last}
 key = {key}
 """
-LACP_GUEST, LACP_MAC = "10.77.0.59", "52:54:00:77:00:59"
+LACP_GUEST, LACP_MAC, SIDE_GUEST = "10.77.0.59", "52:54:00:77:00:59", "10.79.0.59"
 
 
 def mtu(size, *devices):
@@ -216,20 +220,21 @@ def test_networks(hosts):
         assert f.json("migrate told to e", 60)["phase"] == "done"
     lengths = [int(n) for n in re.findall(r"proto TCP \(6\), length (\d+)", wire.printed())]
     assert max(lengths) == 9000, f"{len(lengths)} packets of at most {max(lengths)} bytes"
-    assert "its network has no link here" in f.cmd("log")
+    assert "its network prod has no link here" in f.cmd("log")
     full_packets()
 
 
 @pytest.fixture
 def lacp_hosts(switch):
-    """Host e, whose bond is at a switch that aggregates; f, whose bond is at one that does not."""
+    """Host e, whose bond is at a switch that aggregates; f, whose bond is at one that does not. The guest is on two networks."""
     made = []
     for n, name, peer in ((5, "e", 6), (6, "f", 5)):
         h = Host(name, switch, "", n, cards=3)
-        vm = vm_conf("told", f"tern.ip={LACP_GUEST}/24 tern.load=none", 128, LACP_MAC) + "net = prod\n"
+        vm = vm_conf("told", f"tern.ip={LACP_GUEST}/24 tern.load=none", 128, LACP_MAC) + "net = prod, side\n"
         h.conf = LACP_CONF.format(name=name, macs=h.macs, last=10 + n, peer="ef"[peer - 5], peer_last=10 + peer, key=KEY) + vm * (name == "e")
         made.append(h)
     aggregator = None
+    port = netns.VlanPort(10, "10.79.0.1")
     try:
         start_together(made)
         aggregator = lacp.Aggregator(made[0].taps[1:])
@@ -240,6 +245,7 @@ def lacp_hosts(switch):
             aggregator.remove()
         for h in made:
             h.remove()
+        port.remove()
 
 
 def test_lacp(lacp_hosts):
@@ -257,6 +263,11 @@ def test_lacp(lacp_hosts):
     assert partners(f) == {""}
     e.json("vm start told --force", 20)
     client.wait_port(LACP_GUEST, client.SHELL, 60)
+    client.shell(LACP_GUEST, f"ip addr add {SIDE_GUEST}/24 dev eth1; ip link set eth1 up")
+    assert client.ping(SIDE_GUEST, 3) == 0
+    assert {p["name"] for b in e.json("bridge")["bridges"] for p in b["ports"]} >= {"told", "told/2"}
+    side = client.EchoClient(SIDE_GUEST)
+    side.start()
 
     # A leg of either kind of death, under a TCP stream: a cable that is pulled, and a port that is up and silent for more than 3 s.
     echo = client.EchoClient(LACP_GUEST)
@@ -284,4 +295,5 @@ def test_lacp(lacp_hosts):
     e.link(1, False)
     assert f.json("migrate told to e", 60)["phase"] == "done"
     echo.stop().check()
-    assert client.ping(LACP_GUEST, 3) == 0
+    side.stop().check()
+    assert client.ping(LACP_GUEST, 3) == 0 and client.ping(SIDE_GUEST, 3) == 0

@@ -135,9 +135,10 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 {
 	struct vm_config cfg = { .mem = mem,
 				 .vcpus = 1,
-				 .mac = { 0x52, 0x54, 0, 1, 2, 3 },
+				 .nnics = 1,
+				 .mac = { { 0x52, 0x54, 0, 1, 2, 3 } },
 				 .cpu = "host",
-				 .mtu = 1500,
+				 .mtu = { 1500 },
 				 .s.cmdline = "quiet" };
 	struct vm *vm;
 	struct why w = { "" };

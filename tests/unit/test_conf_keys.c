@@ -5,6 +5,7 @@
 #include "kernel/host.h"
 #include "net/net_conf.h"
 #include "vmm/vm.h"
+#include "kernel/base/mac.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -489,8 +490,8 @@ static void a_vm(void **state unused)
 	struct vm_config cfg = vm(KERNEL);
 	said("");
 	assert_string_equal(cfg.name, "demo");
-	assert_true(cfg.mac[0] == 0x52 && cfg.mac[1] == 0x54 && !cfg.mac[2]);
-	cfg.mac[3] = cfg.mac[4] = cfg.mac[5] = 7;
+	assert_true(cfg.mac[0][0] == 0x52 && cfg.mac[0][1] == 0x54 && !cfg.mac[0][2]);
+	cfg.mac[0][3] = cfg.mac[0][4] = cfg.mac[0][5] = 7;
 	memset(cfg.uuid, 7, sizeof(cfg.uuid));
 	conf_show(&vm_conf_table, &cfg, show, text);
 	assert_string_equal(text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|uuid=07070707-0707-0707-0707-"
@@ -527,6 +528,43 @@ static void a_vm(void **state unused)
 	assert_int_equal(vm(KERNEL "autostart = 0\n").s.autostart, VM_AUTOSTART_NO);
 }
 
+/* A card on each of several networks, of which some have a MAC from the file. */
+static void cfg_of_several(void)
+{
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+		{ "net = a, b, c, d, e\n", "these are more" },
+		{ "net = a, a\n", "'a' is there twice" },
+		{ "net = a, b c\n", "net = a, b c: write" },
+		{ "net = a, a-name-of-16-xxxx\n", "'a-name-of-16-xxxx' is none" },
+		{ "mac = 52:54:00:77:00:01, 52:54:00:77:00:02\n", "these are more than its networks (net)" },
+		{ "net = a, b\nmac = 52:54:00:77:00:01, 52:54:00:77:00:01\n", "is there twice" },
+	};
+	char text[2000] = "";
+	struct vm_config cfg = vm(KERNEL "net = prod, store,side\nmac = 52:54:00:77:00:01\n"), again;
+	said("");
+	assert_int_equal(cfg.nnics, 3);
+	assert_true(!strcmp(cfg.net[0], "prod") && !strcmp(cfg.net[1], "store") && !strcmp(cfg.net[2], "side"));
+	assert_true(cfg.mac[0][5] == 1 && memcmp(cfg.mac[1], cfg.mac[2], 6) && cfg.mac[2][0] == 0x52);
+	again = vm(KERNEL "net = prod, store,side\nmac = 52:54:00:77:00:01\n");
+	assert_memory_equal(again.mac, cfg.mac, sizeof(cfg.mac));
+	snprintf(text, sizeof(text), KERNEL "net = b, c\nmac = %s\n", mac_text(cfg.mac[1]).s);
+	again = vm(text); /* it kept its card's MAC when it left the first network */
+	said("");
+	assert_true(!memcmp(again.mac[0], cfg.mac[1], 6) && memcmp(again.mac[1], cfg.mac[1], 6));
+	text[0] = '\0';
+	memset(cfg.mac[1], 4, 12);
+	conf_show(&vm_conf_table, &cfg, show, text);
+	assert_non_null(
+		strstr(text, "mac=52:54:00:77:00:01, 04:04:04:04:04:04, 04:04:04:04:04:04|net=prod, store, side|"));
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(text, sizeof(text), KERNEL "%s", bad[i].text);
+		vm(text);
+		assert_non_null(strstr(c.problems, bad[i].says));
+	}
+}
+
 static void a_wrong_vm(void **state unused)
 {
 	vm("[vm demo]\nmem = 512\nvcpus = 2\nkernel =\nmac = 01:00:5e:00:00:01\ncpu = fast\nautostart = never\nmen = "
@@ -535,7 +573,9 @@ static void a_wrong_vm(void **state unused)
 	     "tern.conf:3: [vm demo] vcpus = 2: write 1: this release runs VMs with one vCPU\n"
 	     "tern.conf:4: [vm demo] kernel = : write the name of a Linux bzImage on the boot volume, up to 95 "
 	     "characters\n"
-	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write a unicast MAC address, such as 52:54:00:77:00:01\n"
+	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write unicast MAC addresses, one for each network, such "
+	     "as "
+	     "52:54:00:77:00:01; '01:00:5e:00:00:01' is none\n"
 	     "tern.conf:6: [vm demo] cpu = fast: no such CPU model; write host or portable\n"
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
 	     "tern.conf:8: [vm demo] has no key 'men'; ignored. It has kernel, initrd, cmdline, mem, vcpus, uuid, mac, "
@@ -544,6 +584,7 @@ static void a_wrong_vm(void **state unused)
 	     "autostart, ip, mac_change, trunk, dhcp_server, router\n");
 	assert_string_equal(wrong,
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
+	cfg_of_several();
 	vm("[vm demo]\nmem = 8M\n");
 	said("tern.conf:1: [vm demo] kernel: missing; write the name of a Linux bzImage on the boot volume, up to 95 "
 	     "characters\n"
@@ -614,7 +655,7 @@ static void addresses_of_a_vm(void **state unused)
 
 static void a_taken_mac(void **state unused)
 {
-	here[0] = (struct vm){ .cfg = { .name = "first", .mac = { 0x52, 0x54, 0, 0x77, 0, 1 } } };
+	here[0] = (struct vm){ .cfg = { .name = "first", .nnics = 1, .mac = { { 0x52, 0x54, 0, 0x77, 0, 1 } } } };
 	nhere = 1;
 	vm(KERNEL "mac = 52:54:00:77:00:01\n");
 	assert_string_equal(wrong,

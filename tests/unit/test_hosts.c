@@ -395,7 +395,11 @@ static uint32_t greeter_offers(struct greeter *g, unsigned n)
 {
 	static struct offer o;
 	uint8_t uuid[16] = { 'x', (uint8_t)n };
-	o = (struct offer){ .cfg = { .mem = MIB(2), .vcpus = 1, .mtu = 1500, .mac = { 2, 0, 0, 0, 0, (uint8_t)n } },
+	o = (struct offer){ .cfg = { .mem = MIB(2),
+				     .vcpus = 1,
+				     .nnics = 1,
+				     .mtu = { 1500 },
+				     .mac = { { 2, 0, 0, 0, 0, (uint8_t)n } } },
 			    .id = attempt_new_id(uuid) };
 	snprintf(o.cfg.name, sizeof(o.cfg.name), "slow%u", n);
 	memcpy(o.cfg.uuid, uuid, 16);
@@ -492,7 +496,7 @@ static void test_in_clear_without_leave(void **state unused)
 static void test_goes_where_its_network_is(void **state unused)
 {
 	struct vm *vm = vm_new_at(A, VM_RUNNING);
-	strcpy(vm->cfg.net, "prod");
+	strcpy(vm->cfg.net[0], "prod");
 	fake_net_peers(A, "b");
 	fake_host_net[B] = "lan";
 	begin_move(A, B);
@@ -505,9 +509,9 @@ static void test_goes_where_its_network_is(void **state unused)
 	assert_true(runs_at(A));
 	fake_reach = -ENETDOWN; /* there is nothing to lose */
 	move(A, B);
-	assert_string_equal(vm_at(B)->cfg.net, "prod");
+	assert_string_equal(vm_at(B)->cfg.net[0], "prod");
 	fake_host_net[B] = NULL;
-	vm_at(B)->cfg.mtu = 9000;
+	vm_at(B)->cfg.mtu[0] = 9000;
 	begin_move(B, A);
 	WAIT_FOR(says_at(B, "its network lan has an MTU of 1500 there, and its guest uses 9000"));
 	assert_true(runs_at(B));
@@ -516,9 +520,22 @@ static void test_goes_where_its_network_is(void **state unused)
 	any_network = true; /* the operator knows better */
 	move(B, A);
 	any_network = false;
-	assert_int_equal(vm_at(A)->cfg.mtu, 9000); /* until it is started anew */
+	assert_int_equal(vm_at(A)->cfg.mtu[0], 9000); /* until it is started anew */
 	fake_host_mtu[A] = 0;
 	fake_reach = 0;
+	vm_at(A)->cfg.mtu[0] = 1500; /* with a second card */
+	vm_at(A)->cfg.nnics = 2;
+	vm_at(A)->cfg.mtu[1] = 1500;
+	memcpy(vm_at(A)->cfg.mac[1], (const uint8_t[]){ 2, 4, 6, 8, 10, 12 }, 6);
+	strcpy(vm_at(A)->cfg.net[1], "store");
+	fake_host_net[B] = "prod";
+	begin_move(A, B);
+	WAIT_FOR(says_at(A, "there is no network store here"));
+	assert_true(runs_at(A));
+	fake_host_net[B] = NULL;
+	move(A, B);
+	assert_true(vm_at(B)->cfg.nnics == 2 && !strcmp(vm_at(B)->cfg.net[1], "store") &&
+		    vm_at(B)->cfg.mac[1][5] == 12);
 }
 
 /*

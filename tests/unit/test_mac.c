@@ -10,8 +10,8 @@
 #include <string.h>
 
 static struct vm here[] = {
-	{ .cfg = { .name = "demo", .mac = { 0x52, 0x54, 0, 0x77, 0, 1 } }, .state = VM_STOPPED },
-	{ .cfg = { .name = "twin", .mac = { 0x52, 0x54, 0, 0x77, 0, 2 } }, .state = VM_RUNNING },
+	{ .cfg = { .name = "demo", .nnics = 1, .mac = { { 0x52, 0x54, 0, 0x77, 0, 1 } } }, .state = VM_STOPPED },
+	{ .cfg = { .name = "twin", .nnics = 1, .mac = { { 0x52, 0x54, 0, 0x77, 0, 2 } } }, .state = VM_RUNNING },
 };
 
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)

@@ -188,7 +188,7 @@ static bool settled(void)
 		}
 		assert_int_equal(fake_devs(b)[1].s.mode, 2);
 		assert_true(fake_devs(b)[0].s.regs[3] == 0x1111111111111114ULL);
-		assert_true(b->cfg.mac[0] == 0x52 && !strcmp(b->cfg.s.cmdline, "quiet"));
+		assert_true(b->cfg.mac[0][0] == 0x52 && !strcmp(b->cfg.s.cmdline, "quiet"));
 	}
 	assert_int_equal(vm->refs, 1);
 	vm_destroy(vm);
@@ -750,7 +750,12 @@ static uint32_t ask(const struct attempt_id *id)
 static void peer_until_ready(struct peer *p, struct attempt_id *id)
 {
 	static struct offer o;
-	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1, .mtu = 1500, .mac = { 2, 9 } },
+	o = (struct offer){ .cfg = { .name = "puppet",
+				     .mem = MIB(2),
+				     .vcpus = 1,
+				     .nnics = 1,
+				     .mtu = { 1500 },
+				     .mac = { { 2, 9 } } },
 			    .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
 	memcpy(o.cfg.uuid, o.id.uuid, 16);
 	vm_compat_get(NULL, &o.compat);
@@ -788,8 +793,10 @@ static void memory_refused(uint64_t mem)
 	static struct offer o;
 	struct peer p;
 	char text[WIRE_TEXT_MAX];
-	o = (struct offer){ .cfg = { .name = "giant", .mem = mem, .vcpus = 1, .mtu = 1500, .mac = { 2, 8 } },
-			    .id = attempt_new_id((const uint8_t *)"gggggggggggggggg") };
+	o = (struct offer){
+		.cfg = { .name = "giant", .mem = mem, .vcpus = 1, .nnics = 1, .mtu = { 1500 }, .mac = { { 2, 8 } } },
+		.id = attempt_new_id((const uint8_t *)"gggggggggggggggg")
+	};
 	vm_compat_get(NULL, &o.compat);
 	peer_open(&p);
 	assert_int_equal(offer_send(&p.tx, &o, time_in_ms(1000)), 0);
@@ -1087,7 +1094,12 @@ static void test_no_progress(void **state unused)
 {
 	static struct offer o;
 	struct peer p;
-	o = (struct offer){ .cfg = { .name = "puppet", .mem = MIB(2), .vcpus = 1, .mtu = 1500, .mac = { 2, 9 } },
+	o = (struct offer){ .cfg = { .name = "puppet",
+				     .mem = MIB(2),
+				     .vcpus = 1,
+				     .nnics = 1,
+				     .mtu = { 1500 },
+				     .mac = { { 2, 9 } } },
 			    .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
 	vm_compat_get(NULL, &o.compat);
 	peer_open(&p);

@@ -295,6 +295,7 @@ static int reach_of(const char *net, int to, struct incarnation inc, struct why 
 	struct reach_to r = { .inc = inc,
 			      .name = fake_hosts[to].name,
 			      .mtu = 9000,
+			      .end_ns = TIME_NEVER,
 			      .in_clear = in_clear,
 			      .leaves = leaves,
 			      .arg = &cancelled };

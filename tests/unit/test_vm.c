@@ -74,13 +74,13 @@ NEVER(void, vlapic_init, struct vlapic *l unused, struct vapic_bus *b unused, un
 NEVER(int, vm_compat_check, const char *m unused, const struct vm_compat *c unused, struct why *w unused)
 NEVER(void, vm_compat_get, const struct vm *vm unused, struct vm_compat *c unused)
 NEVER(int, vm_console_create, struct vm *vm unused)
-NEVER(void, vm_port_attach, struct vm *vm unused)
-NEVER(int, vm_port_create, struct vm *vm unused)
-NEVER(void, vm_port_detach, struct vm *vm unused)
-NEVER(void, vm_port_free, struct vm *vm unused)
-NEVER(struct learn *, vm_port_learned, struct vm *vm unused)
-NEVER(void, vm_port_reset, struct vm *vm unused)
-NEVER(void, vm_port_unbind, struct vm *vm unused)
+NEVER(void, vm_port_attach_all, struct vm *vm unused)
+NEVER(int, vm_port_create_all, struct vm *vm unused)
+NEVER(void, vm_port_detach_all, struct vm *vm unused)
+NEVER(void, vm_port_free_all, struct vm *vm unused)
+NEVER(struct learn *, vm_port_learned, struct vm *vm unused, unsigned nic unused)
+NEVER(void, vm_port_reset_all, struct vm *vm unused)
+NEVER(void, vm_port_unbind_all, struct vm *vm unused)
 
 static struct conf conf;
 static const struct hv_ops hv = { .name = "fake" };

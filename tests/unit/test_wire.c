@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -45,9 +46,13 @@ static void test_round_trip(void **state unused)
 	struct end_counts n = { 1, 2, 5, 3, 4 }, gn;
 	struct why w = { "" };
 
-	o.cfg = (struct vm_config){
-		.name = "demo-1", .mem = MIB(4), .vcpus = 1, .mtu = 1500, .cpu = "host", .mac = { 2, 3, 4, 5, 6, 7 }
-	};
+	o.cfg = (struct vm_config){ .name = "demo-1",
+				    .mem = MIB(4),
+				    .vcpus = 1,
+				    .nnics = 1,
+				    .mtu = { 1500 },
+				    .cpu = "host",
+				    .mac = { { 2, 3, 4, 5, 6, 7 } } };
 	memcpy(o.cfg.uuid, id.uuid, 16);
 	assert_int_equal(hello_send(&tx, soon()), 0);
 	assert_int_equal(offer_send(&tx, &o, soon()), 0);
@@ -59,7 +64,7 @@ static void test_round_trip(void **state unused)
 	assert_int_equal(offer_parse(&rx, &got, &w), 0);
 	assert_memory_equal(&got.cfg, &o.cfg, sizeof(o.cfg));
 	assert_memory_equal(&got.compat, &o.compat, sizeof(o.compat));
-	strcpy(o.cfg.net, "prod"); /* release 0.3 has no such field at the end */
+	strcpy(o.cfg.net[0], "prod"); /* release 0.3 has no such field at the end */
 	assert_int_equal(offer_send(&tx, &o, soon()), 0);
 	assert_int_equal(recv(&w), 0);
 	assert_int_equal(offer_parse(&rx, &got, &w), 0);
@@ -216,7 +221,7 @@ static void test_strings(void **state unused)
 	struct why w = { "" };
 	struct offer o = { .id = id, .compat.n = 1 }, got;
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-		o.cfg = (struct vm_config){ .mem = MIB(2), .vcpus = 1, .mtu = 1500 };
+		o.cfg = (struct vm_config){ .mem = MIB(2), .vcpus = 1, .nnics = 1, .mtu = { 1500 } };
 		strcpy(o.cfg.name, bad[i]);
 		assert_int_equal(offer_send(&tx, &o, soon()), 0);
 		assert_int_equal(recv(&w), 0);
@@ -259,13 +264,39 @@ static void test_number_of_cpuid_leaves(void **state unused)
 {
 	static const uint32_t n[] = { 1, VM_COMPAT_WORDS, 0 };
 	struct why w = { "" };
-	struct offer o = { .id = id, .cfg = { .name = "demo", .mem = MIB(2), .vcpus = 1, .mtu = 1500 } }, got;
-	strcpy(o.cfg.net, "prod"); /* the longest there is */
+	struct offer o = { .id = id,
+			   .cfg = { .name = "demo", .mem = MIB(2), .vcpus = 1, .nnics = 1, .mtu = { 1500 } } },
+		     got;
+	memcpy(o.cfg.uuid, id.uuid, sizeof(o.cfg.uuid));
+	o.cfg.nnics = VM_NICS_MAX; /* the longest there is */
+	for (unsigned i = 0; i < VM_NICS_MAX; i++) {
+		snprintf(o.cfg.net[i], sizeof(o.cfg.net[i]), "prod%u", i);
+		o.cfg.mac[i][0] = 2;
+		o.cfg.mac[i][5] = (uint8_t)i;
+		o.cfg.mtu[i] = 1500 + i;
+	}
 	for (unsigned i = 0; i < ARRAY_SIZE(n); i++) {
 		o.compat.n = n[i];
 		assert_int_equal(offer_send(&tx, &o, soon()), 0);
 		assert_int_equal(recv(&w), 0);
 		assert_int_equal(offer_parse(&rx, &got, &w), n[i] ? 0 : -EPROTO);
+		if (n[i])
+			assert_memory_equal(&got.cfg, &o.cfg, sizeof(o.cfg));
+	}
+	o.compat.n = 1;
+	for (unsigned i = 0; i < 5; i++) { /* cards that could not be told apart, or are on no network */
+		struct vm_config c = o.cfg;
+		switch (i) {
+		case 0: memcpy(o.cfg.mac[2], o.cfg.mac[1], 6); break;
+		case 1: strcpy(o.cfg.net[3], "prod0"); break;
+		case 2: o.cfg.net[1][0] = '\0'; break;
+		case 3: strcpy(o.cfg.net[0], "a b"); break;
+		case 4: o.cfg.mtu[2] = 67; break;
+		}
+		assert_int_equal(offer_send(&tx, &o, soon()), 0);
+		assert_int_equal(recv(&w), 0);
+		assert_int_equal(offer_parse(&rx, &got, &w), -EPROTO);
+		o.cfg = c;
 	}
 }
 

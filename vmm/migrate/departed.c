@@ -77,7 +77,7 @@ bool departed_match(const struct who *q, struct departure *d)
 	list_for_each(e, &h->departed, struct departure, node) {
 		const struct vm_config *c = &e->cfg;
 		bool uuid = memcmp(q->uuid, none, 16) && !memcmp(q->uuid, c->uuid, 16);
-		if (strcmp(c->name, q->name) && memcmp(c->mac, q->mac, sizeof(c->mac)) && !uuid)
+		if (strcmp(c->name, q->name) && !vm_config_has_mac(c, q->mac) && !uuid)
 			continue;
 		*d = *e;
 		found = true;

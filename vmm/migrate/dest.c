@@ -59,6 +59,19 @@ static void uuid_match(struct vm *vm, void *arg)
 		memcpy(a->name, vm->cfg.name, sizeof(a->name));
 }
 
+/* Is its i-th card's network here, and carries what the guest sends there? Else its long frames would be dropped. */
+static bool nic_fits(const struct vm_config *cfg, unsigned i, struct why *w)
+{
+	const struct bridge *net = bridge_find(cfg->net[i], w);
+	if (!net || vm_mac_check(cfg->name, cfg->mac[i], w))
+		return false;
+	if (cfg->mtu[i] <= bridge_mtu(net))
+		return true;
+	why_set(w, -EINVAL, "its network %s has an MTU of %u there, and its guest uses %u ([net] mtu)",
+		bridge_name(net), bridge_mtu(net), (unsigned)cfg->mtu[i]);
+	return false;
+}
+
 /*
  * May it come here? 0, or a code for REFUSE with the first reason in why. Nothing has been touched. An older attempt of
  * the same source to bring the same VM (replaces) is about to end, if this one is good.
@@ -85,14 +98,9 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 		why_set(c->why, -EINVAL, "it has %u vCPUs, this version runs up to %d", cfg->vcpus, VM_MAX_VCPUS);
 		return REFUSE_CONFIG;
 	}
-	const struct bridge *net = bridge_find(cfg->net, c->why);
-	if (!net || vm_mac_check(cfg->name, cfg->mac, c->why))
-		return REFUSE_CONFIG;
-	if (cfg->mtu > bridge_mtu(net)) { /* what its guest sends would be dropped, the long ones alone */
-		why_set(c->why, -EINVAL, "its network %s has an MTU of %u there, and its guest uses %u ([net] mtu)",
-			bridge_name(net), bridge_mtu(net), (unsigned)cfg->mtu);
-		return REFUSE_CONFIG;
-	}
+	for (unsigned i = 0; i < cfg->nnics; i++)
+		if (!nic_fits(cfg, i, c->why))
+			return REFUSE_CONFIG;
 	if (vm_compat_check(cfg->cpu, &c->offer.compat, c->why))
 		return REFUSE_CPU;
 	return 0;

@@ -264,7 +264,7 @@ struct who probe_question(const struct vm_config *cfg, uint32_t flags)
 {
 	struct who q = { .flags = flags, .asker = migrate_this_host()->inc };
 	memcpy(q.name, cfg->name, sizeof(q.name));
-	memcpy(q.mac, cfg->mac, sizeof(q.mac));
+	memcpy(q.mac, cfg->mac[0], sizeof(q.mac));
 	memcpy(q.uuid, cfg->uuid, sizeof(q.uuid));
 	return q;
 }

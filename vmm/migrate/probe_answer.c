@@ -45,7 +45,7 @@ static void match(struct vm *vm, void *arg)
 {
 	static const uint8_t none[16];
 	struct search *s = arg;
-	bool same = !strcmp(vm->cfg.name, s->q->name) || !memcmp(vm->cfg.mac, s->q->mac, sizeof(vm->cfg.mac)) ||
+	bool same = !strcmp(vm->cfg.name, s->q->name) || vm_config_has_mac(&vm->cfg, s->q->mac) ||
 		    (memcmp(s->q->uuid, none, 16) && !memcmp(vm->cfg.uuid, s->q->uuid, 16));
 	if (same && is_here(vm, s->q))
 		memcpy(s->holder, vm->cfg.name, VM_NAME_MAX);

@@ -35,7 +35,7 @@ static int put_reached(struct wire_tx *tx, const void *arg) { return reached_sen
 static int reach_say(struct reaching *r, const struct bridge *on, const struct datagram *b)
 {
 	int err = -ETIMEDOUT;
-	for (unsigned i = 0; i < WAITS && err == -ETIMEDOUT; i++) {
+	for (unsigned i = 0; i < WAITS && err == -ETIMEDOUT && (!i || time_ns() < r->to->end_ns); i++) {
 		bool now = !(i & (i + 1));
 		if (now && hostframe_broadcast_on(on, b->p, b->len, r->to->mtu) && !i)
 			return -ENETDOWN; /* later it may just be down for a moment */

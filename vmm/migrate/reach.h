@@ -8,12 +8,13 @@
 /*
  * Do frames on the network `net` (as a VM's configuration has it) get to a host there, and come back? 0, -ENETDOWN: it
  * has no link here, so there is nothing to lose; -EHOSTUNREACH and w says what came of them; -ECANCELED. Sleeps up to
- * 3 s.
+ * 3 s, and no longer than to->end_ns.
  */
 struct reach_to {
 	struct incarnation inc;
 	const char *name;
-	unsigned mtu;              /* what the guest sends at most: frames of that size must come through */
+	unsigned mtu; /* what the guest sends at most: frames of that size must come through */
+	uint64_t end_ns;
 	bool in_clear;             /* all with it is: an answer needs no proof */
 	bool (*leaves)(void *arg); /* does the asker not want to know any more? NULL: he does */
 	void *arg;

@@ -137,7 +137,7 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 	wire_put_u32(tx, c->vcpus);
 	wire_put_u32(tx, PAGE_SIZE);
 	wire_put_u32(tx, k->n);
-	wire_put_bytes(tx, c->mac, sizeof(c->mac));
+	wire_put_bytes(tx, c->mac[0], sizeof(c->mac[0]));
 	wire_put_str(tx, c->name, sizeof(c->name));
 	wire_put_str(tx, c->cpu, sizeof(c->cpu));
 	for (uint32_t i = 0; i < k->n; i++) {
@@ -146,11 +146,40 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 		for (unsigned r = 0; r < 4; r++)
 			wire_put_u32(tx, k->regs[i][r]);
 	}
-	if (c->net[0] || c->mtu != ETH_DATA_MAX) { /* since 0.4; source.c sends no such VM to who does not know it */
-		wire_put_str(tx, c->net, sizeof(c->net));
-		wire_put_u32(tx, c->mtu);
+	/* Since 0.4; source.c sends no such VM to who does not know it. */
+	bool plain = c->nnics == 1 && !c->net[0][0] && c->mtu[0] == ETH_DATA_MAX;
+	for (uint32_t i = 0; i < c->nnics && !plain; i++) {
+		wire_put_str(tx, c->net[i], sizeof(c->net[i]));
+		wire_put_u32(tx, c->mtu[i]);
+		wire_put_bytes(tx, c->mac[i], sizeof(c->mac[i]));
 	}
 	return wire_end(tx, deadline_ns);
+}
+
+/* What follows: each card, but for the only one of a VM as release 0.3 has it. */
+static bool nics_get(struct wire_rx *rx, struct vm_config *c)
+{
+	c->nnics = 1;
+	c->mtu[0] = ETH_DATA_MAX;
+	for (uint32_t i = 0; i < VM_NICS_MAX && rx->pos != rx->len && !rx->bad; i++) {
+		wire_get_str(rx, c->net[i], sizeof(c->net[i]));
+		c->mtu[i] = wire_get_u32(rx);
+		const uint8_t *mac = wire_get_bytes(rx, sizeof(c->mac[i]));
+		if (!mac || (!i && memcmp(mac, c->mac[0], sizeof(c->mac[0]))))
+			return false;
+		memcpy(c->mac[i], mac, sizeof(c->mac[i]));
+		c->nnics = i + 1;
+		if (c->net[i][0] ? !conf_is_word(c->net[i], strlen(c->net[i])) : i > 0)
+			return false;
+		if (i && !c->net[0][0]) /* which may be any of the others */
+			return false;
+		if (c->mtu[i] < VNET_MTU_MIN || c->mtu[i] > ETH_JUMBO_MAX)
+			return false;
+		for (uint32_t k = 0; k < i; k++)
+			if (!memcmp(c->mac[k], mac, sizeof(c->mac[k])) || !strcmp(c->net[k], c->net[i]))
+				return false;
+	}
+	return true;
 }
 
 int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
@@ -165,9 +194,9 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 	c->vcpus = wire_get_u32(rx);
 	uint32_t page_size = wire_get_u32(rx);
 	k->n = wire_get_u32(rx);
-	const uint8_t *mac = wire_get_bytes(rx, sizeof(c->mac));
+	const uint8_t *mac = wire_get_bytes(rx, sizeof(c->mac[0]));
 	if (mac)
-		memcpy(c->mac, mac, sizeof(c->mac));
+		memcpy(c->mac[0], mac, sizeof(c->mac[0]));
 	wire_get_str(rx, c->name, sizeof(c->name));
 	wire_get_str(rx, c->cpu, sizeof(c->cpu));
 	if (!k->n || k->n > VM_COMPAT_WORDS) /* without words there would be nothing to hold this host's CPU against */
@@ -178,16 +207,8 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 		for (unsigned r = 0; r < 4; r++)
 			k->regs[i][r] = wire_get_u32(rx);
 	}
-	c->mtu = ETH_DATA_MAX;
-	if (rx->pos != rx->len) {
-		wire_get_str(rx, c->net, sizeof(c->net));
-		c->mtu = wire_get_u32(rx);
-	}
-	if (!wire_get_end(rx) || page_size != PAGE_SIZE || !name_ok(c->name) ||
-	    (c->net[0] && !conf_is_word(c->net, strlen(c->net))))
+	if (!nics_get(rx, c) || !wire_get_end(rx) || page_size != PAGE_SIZE || !name_ok(c->name))
 		return malformed(rx, w);
-	if (c->mtu < VNET_MTU_MIN || c->mtu > ETH_JUMBO_MAX)
-		return why_set(w, -EINVAL, "a network of an MTU of %u", (unsigned)c->mtu);
 	if (!c->mem || c->mem % GMEM_BLOCK || c->mem >> 52)
 		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", c->mem);
 	return 0;

@@ -122,16 +122,16 @@ bool have_parse(struct wire_rx *rx, struct have_answer *a);
 
 struct reach { /* as frames alone: does what is sent on that network come out on it at that host? */
 	struct incarnation to;
-	char net[sizeof(((struct vm_config *)0)->net)]; /* as the VM's configuration has it */
+	char net[CONF_NAME_MAX]; /* as the VM's configuration has it */
 };
 int reach_send(struct wire_tx *tx, const struct reach *q, uint64_t deadline_ns) must_check;
 bool reach_parse(struct wire_rx *rx, struct reach *q);
 enum reached_at { REACHED_ELSEWHERE, REACHED_SAME, REACHED_NO_SUCH, REACHED_ENDS };
 struct reached {
-	uint32_t came;                                  /* enum reached_at: on that network, or there is none such */
-	uint32_t size;                                  /* bytes behind the Ethernet header of what came */
-	uint32_t mtu;                                   /* of the network that it came on */
-	char net[sizeof(((struct vm_config *)0)->net)]; /* where it came out */
+	uint32_t came;           /* enum reached_at: on that network, or there is none such */
+	uint32_t size;           /* bytes behind the Ethernet header of what came */
+	uint32_t mtu;            /* of the network that it came on */
+	char net[CONF_NAME_MAX]; /* where it came out */
 };
 int reached_send(struct wire_tx *tx, const struct reached *a, uint64_t deadline_ns) must_check;
 bool reached_parse(struct wire_rx *rx, struct reached *a);

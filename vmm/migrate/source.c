@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREPARING_STEP (1UL << 20) /* bytes: less is no progress */
+#define PREPARING_STEP (1UL << 20)      /* bytes: less is no progress */
+#define REACH_NS       (6 * NS_PER_SEC) /* of MIG_GREETING_NS */
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
@@ -28,15 +29,19 @@ static int greet(struct source *c)
 	if (incarnation_equal(h.inc, c->id.source))
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
 	c->before = !(h.features & HELLO_SECTIONS_0_4);
-	if (c->before && c->vm->cfg.net[0])
+	const struct vm_config *cfg = &c->vm->cfg;
+	if (c->before && cfg->nnics > 1)
+		return why_set(c->w, -ENOTSUP, "it has %u network cards, and that host's release knows one alone",
+			       (unsigned)cfg->nnics);
+	if (c->before && cfg->net[0][0])
 		return why_set(c->w, -ENOTSUP,
 			       "it is on the network %s, and that host's release knows no names of networks",
-			       c->vm->cfg.net);
-	if (c->before && c->vm->cfg.mtu != ETH_DATA_MAX)
+			       cfg->net[0]);
+	if (c->before && cfg->mtu[0] != ETH_DATA_MAX)
 		return why_set(
 			c->w, -ENOTSUP,
 			"its network has an MTU of %u where it was started, and that host's release knows %d alone",
-			(unsigned)c->vm->cfg.mtu, ETH_DATA_MAX);
+			(unsigned)cfg->mtu[0], ETH_DATA_MAX);
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
 	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
@@ -47,24 +52,31 @@ static int greet(struct source *c)
 static bool leaves(void *arg) { return migration_cancelled(arg); }
 
 /*
- * Its clients shall find it there as they do here. Where it has no link here, they do not, and it may well move. Where
- * a guest sends tags itself, what goes without one may not leave the switch.
+ * Its clients shall find it there as they do here, on each of its networks. Where one has no link here, they do not,
+ * and it may well move. Where a guest sends tags itself, what goes without one may not leave the switch.
  */
 static int reach(struct source *c)
 {
-	if (c->before || c->m->p.any_network || c->vm->cfg.s.trunk)
+	const struct vm_config *cfg = &c->vm->cfg;
+	if (c->before || c->m->p.any_network || cfg->s.trunk)
 		return 0;
-	struct reach_to to = { .inc = c->m->dest,
-			       .name = c->m->dest_name,
-			       .mtu = c->vm->cfg.mtu,
-			       .in_clear = !trust_is_proved(c->s),
-			       .leaves = leaves,
-			       .arg = c->m };
-	int err = reach_ask(c->vm->cfg.net, &to, c->w);
-	if (err == -ENETDOWN)
-		log_warn("%s: its network has no link here; whether %s is on it was not tried", c->vm->cfg.name,
-			 c->m->dest_name);
-	return err == -ENETDOWN ? 0 : err;
+	uint64_t end = in(REACH_NS); /* of all: the destination waits for the offer */
+	for (unsigned i = 0; i < cfg->nnics; i++) {
+		struct reach_to to = { .inc = c->m->dest,
+				       .name = c->m->dest_name,
+				       .mtu = cfg->mtu[i],
+				       .end_ns = end,
+				       .in_clear = !trust_is_proved(c->s),
+				       .leaves = leaves,
+				       .arg = c->m };
+		int err = reach_ask(cfg->net[i], &to, c->w);
+		if (err == -ENETDOWN)
+			log_warn("%s: its network %s has no link here; whether %s is on it was not tried", cfg->name,
+				 cfg->net[i][0] ? cfg->net[i] : "for VMs", c->m->dest_name);
+		else if (err)
+			return err;
+	}
+	return 0;
 }
 
 /*

@@ -16,11 +16,12 @@
 #include "vmm/vm_console.h"
 #include "vmm/vm_port.h"
 #include "vmm/dev/vpci.h"
+#include <string.h>
 
 /* Where a device sits: what of it its kind needs. */
 struct place {
 	uint16_t port;
-	uint8_t gsi, slot;
+	uint8_t gsi, slot, nic;
 };
 
 static int ioapic(struct vm *vm, const struct place *p unused) { return vioapic_create(&vm->machine, &vm->ioapic); }
@@ -33,9 +34,14 @@ static int uart(struct vm *vm, const struct place *p)
 	return vuart_create(&vm->machine, &vm->uart, p->port, p->gsi, vm_console_out, vm);
 }
 
+/* As many as the VM has. */
 static int net(struct vm *vm, const struct place *p)
 {
-	return vnet_create(&vm->machine, vm->pci, &vm->vnet, p->slot, vm->cfg.mac, vm->cfg.mtu, vm_port_tx, vm);
+	const struct vm_config *c = &vm->cfg;
+	unsigned i = p->nic;
+	return i >= c->nnics ? 0
+			     : vnet_create(&vm->machine, vm->pci, &vm->vnet[i], p->slot, c->mac[i], c->mtu[i],
+					   vm_port_tx, vm->port[i]);
 }
 
 static const struct {
@@ -49,6 +55,9 @@ static const struct {
 	{ "PCI bus", pci, { 0 } },
 	{ "network card", net, { .slot = PC_SLOT_NET } },
 	{ "entropy source", rng, { .slot = PC_SLOT_RNG } },
+	{ "second network card", net, { .slot = PC_SLOT_NET2, .nic = 1 } },
+	{ "third network card", net, { .slot = PC_SLOT_NET2 + 1, .nic = 2 } },
+	{ "fourth network card", net, { .slot = PC_SLOT_NET2 + 2, .nic = 3 } },
 };
 
 static void entropy(void *arg unused, void *buf, size_t n) { random_bytes(buf, n); }
@@ -90,7 +99,7 @@ void machine_free(struct vm *vm)
 	}
 	vm->ioapic = NULL;
 	vm->uart = NULL;
-	vm->vnet = NULL;
+	memset(vm->vnet, 0, sizeof(vm->vnet));
 	vm->pci = NULL;
 }
 

@@ -56,5 +56,6 @@
 #define PC_BUTTON_GSI  5 /* an edge: the power button was pressed */
 
 /* Slots of PCI bus 0; the host bridge is 0. */
-#define PC_SLOT_NET 1
-#define PC_SLOT_RNG 2
+#define PC_SLOT_NET  1
+#define PC_SLOT_RNG  2
+#define PC_SLOT_NET2 3 /* and those behind it: more network cards */

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Values of tern.conf that are lists of addresses or names, "A, B" (conf.h). Pure. */
+#include "kernel/base/ip4.h"
+#include "kernel/base/mac.h"
+#include "kernel/conf.h"
+#include <stdio.h>
+#include <string.h>
+
+static const uint8_t mapped_ip4[12] = { [10] = 0xff, [11] = 0xff };
+
+/* "A, B": one() takes each word, the n-th; more than max of them are wrong. */
+static int list_parse(const char *s, unsigned max, int (*one)(const char *word, unsigned n, void *arg, struct why *w),
+		      void *arg, struct why *w)
+{
+	for (unsigned n = 0;; n++) {
+		char word[40];
+		size_t len = strcspn(s, ", \t");
+		if (n == max)
+			return why_set(w, -EINVAL, "these are more");
+		snprintf(word, sizeof(word), "%.*s", (int)len, s);
+		if (len >= sizeof(word))
+			return why_set(w, -EINVAL, "'%.39s' is none", word);
+		int err = one(word, n, arg, w);
+		if (err)
+			return err;
+		s += len + strspn(s + len, " \t");
+		if (!*s)
+			return 0;
+		if (*s++ != ',')
+			return -EINVAL;
+		s += strspn(s, " \t");
+	}
+}
+
+/* One that a machine can have. */
+static int ips_one(const char *word, unsigned n, void *arg, struct why *w)
+{
+	static const uint8_t zeros[16];
+	uint8_t *ip = (uint8_t *)arg + 16 * n;
+	uint32_t ip4;
+	bool is4 = !conf_parse_ip4(word, &ip4);
+	if (is4) {
+		memcpy(ip, mapped_ip4, sizeof(mapped_ip4));
+		memcpy(ip + sizeof(mapped_ip4), &ip4, sizeof(ip4));
+	} else if (conf_parse_ip6(word, ip)) {
+		return why_set(w, -EINVAL, "'%.39s' is none", word);
+	}
+	const uint8_t *first = ip + (is4 ? sizeof(mapped_ip4) : 0);
+	if ((is4 ? *first >= 224 : *first == 0xff) || !memcmp(first, zeros, is4 ? 4 : 16))
+		return why_set(w, -EINVAL, "'%s' is no machine's own", word);
+	return 0;
+}
+
+static int ips_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+{
+	uint8_t list[CONF_IPS][16] = { { 0 } };
+	if (k->zero && !strcmp(s, k->zero)) {
+		memset(field, 0, k->size);
+		return 0;
+	}
+	int err = list_parse(s, CONF_IPS, ips_one, list, w);
+	if (!err)
+		memcpy(field, list, sizeof(list));
+	return err;
+}
+
+static int macs_one(const char *word, unsigned n, void *arg, struct why *w)
+{
+	uint8_t *list = arg, *mac = list + 6UL * n;
+	if (conf_parse_mac(word, mac))
+		return why_set(w, -EINVAL, "'%s' is none", word);
+	for (unsigned i = 0; i < n; i++)
+		if (!memcmp(mac, list + 6UL * i, 6))
+			return why_set(w, -EINVAL, "'%s' is there twice", word);
+	return 0;
+}
+
+static int macs_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w)
+{
+	uint8_t list[CONF_NICS][6] = { { 0 } };
+	int err = list_parse(s, CONF_NICS, macs_one, list, w);
+	if (!err)
+		memcpy(field, list, sizeof(list));
+	return err;
+}
+
+static void macs_text(const struct conf_key *k unused, const void *field, char *buf, size_t size)
+{
+	static const uint8_t none[6];
+	const uint8_t *mac = field;
+	buf[0] = '\0';
+	for (unsigned n = 0; n < CONF_NICS && memcmp(mac, none, 6); n++, mac += 6)
+		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", mac_text(mac).s);
+}
+const struct conf_type conf_type_macs = { .parse = macs_parse, .text = macs_text };
+
+static int names_one(const char *word, unsigned n, void *arg, struct why *w)
+{
+	char *list = arg, *name = list + (size_t)CONF_NAME_MAX * n;
+	if (!conf_is_word(word, strlen(word)) || strlen(word) >= CONF_NAME_MAX)
+		return why_set(w, -EINVAL, "'%s' is none", word);
+	memcpy(name, word, strlen(word) + 1);
+	for (unsigned i = 0; i < n; i++)
+		if (!strcmp(name, list + (size_t)CONF_NAME_MAX * i))
+			return why_set(w, -EINVAL, "'%s' is there twice", word);
+	return 0;
+}
+
+static int names_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w)
+{
+	char list[CONF_NICS][CONF_NAME_MAX] = { "" };
+	int err = list_parse(s, CONF_NICS, names_one, list, w);
+	if (!err)
+		memcpy(field, list, sizeof(list));
+	return err;
+}
+
+static void names_text(const struct conf_key *k unused, const void *field, char *buf, size_t size)
+{
+	const char *name = field;
+	buf[0] = '\0';
+	for (unsigned n = 0; n < CONF_NICS && *name; n++, name += CONF_NAME_MAX)
+		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", name);
+}
+const struct conf_type conf_type_names = { .parse = names_parse, .text = names_text };
+
+/* Groups in hexadecimal, the first longest run of zeros as "::" (RFC 5952 4). */
+static void ip6_text(const uint8_t ip[16], char buf[40])
+{
+	unsigned at = 8, run = 1;
+	for (unsigned i = 0; i < 8; i++) {
+		unsigned n = 0;
+		while (i + n < 8 && !ip[2 * (i + n)] && !ip[2 * (i + n) + 1])
+			n++;
+		if (n > run) {
+			at = i;
+			run = n;
+		}
+	}
+	buf[0] = '\0';
+	for (unsigned i = 0; i < 8; i += i == at ? run : 1) {
+		size_t n = strlen(buf);
+		if (i == at)
+			snprintf(buf + n, 40 - n, "%s", i ? ":" : "::");
+		else
+			snprintf(buf + n, 40 - n, "%x%s", (unsigned)(ip[2 * i] << 8 | ip[2 * i + 1]), i < 7 ? ":" : "");
+	}
+}
+
+static void ips_text(const struct conf_key *k, const void *field, char *buf, size_t size)
+{
+	const uint8_t *ip = field;
+	static const uint8_t none[16];
+	snprintf(buf, size, "%s", memcmp(ip, none, 16) ? "" : k->zero);
+	for (unsigned n = 0; n < CONF_IPS && memcmp(ip, none, 16); n++, ip += 16) {
+		char text[40];
+		uint32_t ip4;
+		memcpy(&ip4, ip + sizeof(mapped_ip4), sizeof(ip4));
+		ip6_text(ip, text);
+		bool is4 = !memcmp(ip, mapped_ip4, sizeof(mapped_ip4));
+		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", is4 ? ip4_text(ip4).s : text);
+	}
+}
+const struct conf_type conf_type_ips = { .parse = ips_parse, .text = ips_text };
