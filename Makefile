@@ -132,9 +132,10 @@ $(O)/boot/shared/%.o: %.c
 	$(Q)echo "  CC      $< (loader)"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
 $(O)/boot/kernel_blob.o: boot/kernel_blob.S $(B)/kernel.stripped.elf
 	$(Q)$(CC) -DKERNEL_ELF='"$(B)/kernel.stripped.elf"' -c $< -o $@
+# _entry: what the start code of newer GNU-EFI calls, to make its library ready; nothing here needs that.
 $(B)/boot.so: $(BOOT_OBJ)
 	$(Q)echo "  LD      $@"; ld -nostdlib -znocombreloc -znoexecstack --no-warn-rwx-segments -shared -Bsymbolic --build-id=none \
-	-T $(EFI)/elf_x86_64_efi.lds $(EFI_CRT) $(BOOT_OBJ) $(EFI_LIBS) -o $@
+	--defsym=_entry=efi_main -T $(EFI)/elf_x86_64_efi.lds $(EFI_CRT) $(BOOT_OBJ) $(EFI_LIBS) -o $@
 	$(Q)! nm -u $@ | grep . || { echo "the loader has undefined symbols"; exit 1; }
 $(B)/BOOTX64.EFI: $(B)/boot.so
 	$(Q)objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .dynstr -j .rel -j .rela -j '.rel.*' -j '.rela.*' \
