@@ -224,7 +224,7 @@ def test_boot_wrong_configuration(shared):
         number = h.conf.splitlines().index("kernel = nosuchfile") + 1
         assert re.search(rf"tern\.conf:{number}:.*nosuchfile", said), said
         assert re.search(rf"tern\.conf:{number + 2}:.*colour", said), said
-        for name, why in (("second", "that of VM first"), ("hosts", "that of a network card"), ("group", "write a unicast MAC")):
+        for name, why in (("second", "that of VM first"), ("hosts", "that of a network card"), ("group", "write unicast MAC")):
             number = h.conf.splitlines().index(f"[vm {name}]") + 3
             words = re.search(rf"tern\.conf:{number}: \[vm {name}\] mac.*{why}[^\r\n]*", said)[0]
             assert words in " ".join(h.cmd(f"vm info {name}").split()) and words in h.console.json_result(f"vm start {name}")["error"]["text"]
