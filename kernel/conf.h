@@ -61,6 +61,8 @@ struct conf_type {
 	void (*text)(const struct conf_key *k, const void *field, char *buf, size_t size); /* NULL: never shown */
 	bool secret; /* no message quotes a value, and conf_read wipes it out of the file's text */
 };
+/* For types: true, s is the word for zeros, and they are stored. */
+bool conf_parse_zero(const struct conf_key *k, const char *s, void *field);
 extern const struct conf_type conf_type_str, /* char[], of at least min characters */
 	conf_type_size,                      /* uint64_t from min to max in steps */
 	conf_type_u32,                       /* uint32_t from min to max */

@@ -8,10 +8,15 @@
 
 static const uint8_t mapped_ip4[12] = { [10] = 0xff, [11] = 0xff };
 
-/* "A, B": one() takes each word, the n-th; more than max of them are wrong. */
-static int list_parse(const char *s, unsigned max, int (*one)(const char *word, unsigned n, void *arg, struct why *w),
-		      void *arg, struct why *w)
+#define LIST_MAX (16 * CONF_IPS) /* bytes of the largest one */
+
+/* "A, B" into field, zeros behind the last: one() puts the n-th word behind those before; more than max are wrong. */
+static int list_parse(const struct conf_key *k, const char *s, void *field, struct why *w, unsigned max,
+		      int (*one)(const char *word, unsigned n, uint8_t *list, struct why *w))
 {
+	uint8_t list[LIST_MAX] = { 0 };
+	if (conf_parse_zero(k, s, field))
+		return 0;
 	for (unsigned n = 0;; n++) {
 		char word[40];
 		size_t len = strcspn(s, ", \t");
@@ -20,23 +25,25 @@ static int list_parse(const char *s, unsigned max, int (*one)(const char *word, 
 		snprintf(word, sizeof(word), "%.*s", (int)len, s);
 		if (len >= sizeof(word))
 			return why_set(w, -EINVAL, "'%.39s' is none", word);
-		int err = one(word, n, arg, w);
+		int err = one(word, n, list, w);
 		if (err)
 			return err;
 		s += len + strspn(s + len, " \t");
 		if (!*s)
-			return 0;
+			break;
 		if (*s++ != ',')
 			return -EINVAL;
 		s += strspn(s, " \t");
 	}
+	memcpy(field, list, k->size);
+	return 0;
 }
 
 /* One that a machine can have. */
-static int ips_one(const char *word, unsigned n, void *arg, struct why *w)
+static int ips_one(const char *word, unsigned n, uint8_t *list, struct why *w)
 {
 	static const uint8_t zeros[16];
-	uint8_t *ip = (uint8_t *)arg + 16 * n;
+	uint8_t *ip = list + 16UL * n;
 	uint32_t ip4;
 	bool is4 = !conf_parse_ip4(word, &ip4);
 	if (is4) {
@@ -53,20 +60,12 @@ static int ips_one(const char *word, unsigned n, void *arg, struct why *w)
 
 static int ips_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
-	uint8_t list[CONF_IPS][16] = { { 0 } };
-	if (k->zero && !strcmp(s, k->zero)) {
-		memset(field, 0, k->size);
-		return 0;
-	}
-	int err = list_parse(s, CONF_IPS, ips_one, list, w);
-	if (!err)
-		memcpy(field, list, sizeof(list));
-	return err;
+	return list_parse(k, s, field, w, CONF_IPS, ips_one);
 }
 
-static int macs_one(const char *word, unsigned n, void *arg, struct why *w)
+static int macs_one(const char *word, unsigned n, uint8_t *list, struct why *w)
 {
-	uint8_t *list = arg, *mac = list + 6UL * n;
+	uint8_t *mac = list + 6UL * n;
 	if (conf_parse_mac(word, mac))
 		return why_set(w, -EINVAL, "'%s' is none", word);
 	for (unsigned i = 0; i < n; i++)
@@ -75,13 +74,9 @@ static int macs_one(const char *word, unsigned n, void *arg, struct why *w)
 	return 0;
 }
 
-static int macs_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w)
+static int macs_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
-	uint8_t list[CONF_NICS][6] = { { 0 } };
-	int err = list_parse(s, CONF_NICS, macs_one, list, w);
-	if (!err)
-		memcpy(field, list, sizeof(list));
-	return err;
+	return list_parse(k, s, field, w, CONF_NICS, macs_one);
 }
 
 static void macs_text(const struct conf_key *k unused, const void *field, char *buf, size_t size)
@@ -94,25 +89,20 @@ static void macs_text(const struct conf_key *k unused, const void *field, char *
 }
 const struct conf_type conf_type_macs = { .parse = macs_parse, .text = macs_text };
 
-static int names_one(const char *word, unsigned n, void *arg, struct why *w)
+static int names_one(const char *word, unsigned n, uint8_t *list, struct why *w)
 {
-	char *list = arg, *name = list + (size_t)CONF_NAME_MAX * n;
 	if (!conf_is_word(word, strlen(word)) || strlen(word) >= CONF_NAME_MAX)
 		return why_set(w, -EINVAL, "'%s' is none", word);
-	memcpy(name, word, strlen(word) + 1);
 	for (unsigned i = 0; i < n; i++)
-		if (!strcmp(name, list + (size_t)CONF_NAME_MAX * i))
+		if (!strcmp(word, (const char *)list + (size_t)CONF_NAME_MAX * i))
 			return why_set(w, -EINVAL, "'%s' is there twice", word);
+	memcpy(list + (size_t)CONF_NAME_MAX * n, word, strlen(word) + 1);
 	return 0;
 }
 
-static int names_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w)
+static int names_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
-	char list[CONF_NICS][CONF_NAME_MAX] = { "" };
-	int err = list_parse(s, CONF_NICS, names_one, list, w);
-	if (!err)
-		memcpy(field, list, sizeof(list));
-	return err;
+	return list_parse(k, s, field, w, CONF_NICS, names_one);
 }
 
 static void names_text(const struct conf_key *k unused, const void *field, char *buf, size_t size)

@@ -118,8 +118,7 @@ static void words_text(const struct conf_key *k, const void *field, char *buf, s
 }
 const struct conf_type conf_type_words = { .parse = words_parse, .text = words_text };
 
-/* True: s is the word for zeros, and they are stored. */
-static bool zero_parse(const struct conf_key *k, const char *s, void *field)
+bool conf_parse_zero(const struct conf_key *k, const char *s, void *field)
 {
 	if (!k->zero || strcmp(s, k->zero))
 		return false;
@@ -129,7 +128,7 @@ static bool zero_parse(const struct conf_key *k, const char *s, void *field)
 
 static int mac_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
 {
-	return zero_parse(k, s, field) ? 0 : conf_parse_mac(s, field);
+	return conf_parse_zero(k, s, field) ? 0 : conf_parse_mac(s, field);
 }
 
 static void mac_text_of(const struct conf_key *k, const void *field, char *buf, size_t size)
@@ -180,7 +179,7 @@ static int net_parse(const struct conf_key *k, const char *s, void *field, struc
 	struct conf_net *n = field;
 	uint32_t ip;
 	size_t len = strcspn(s, "/");
-	if (zero_parse(k, s, field))
+	if (conf_parse_zero(k, s, field))
 		return 0;
 	if (k->words && !strcmp(s, k->words[0])) {
 		*n = (struct conf_net){ 0, CONF_NET_NONE };

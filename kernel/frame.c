@@ -50,42 +50,50 @@ static uint16_t fold(uint64_t sum)
 
 uint16_t frame_checksum(const uint8_t *p, size_t n, uint64_t sum) { return fold(sum_words(p, n, sum)); }
 
-size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n)
+/* Pieces of f: n bytes from `off` on, one after the other. */
+struct pieces {
+	const struct frame *f;
+	size_t off, n; /* what is before the next one, and what is still wanted */
+	unsigned i;
+};
+static bool pieces_next(struct pieces *w, struct iov *piece)
 {
-	uint8_t *out = buf;
-	size_t done = 0;
-	for (unsigned i = 0; i < f->niov && done < n; i++) {
-		const struct iov *v = &f->iov[i];
-		if (off >= v->len) {
-			off -= v->len;
+	for (; w->i < w->f->niov && w->n; w->i++) {
+		const struct iov *v = &w->f->iov[w->i];
+		if (w->off >= v->len) {
+			w->off -= v->len;
 			continue;
 		}
-		size_t part = MIN(v->len - off, n - done);
-		memcpy(out + done, (const uint8_t *)v->base + off, part);
-		done += part;
-		off = 0;
+		*piece = (struct iov){ (uint8_t *)v->base + w->off, MIN(v->len - w->off, w->n) };
+		w->n -= piece->len;
+		w->off = 0;
+		w->i++;
+		return true;
 	}
-	return done;
+	return false;
+}
+
+size_t frame_copy_out(const struct frame *f, size_t off, void *buf, size_t n)
+{
+	struct pieces w = { f, off, n, 0 };
+	struct iov piece;
+	for (uint8_t *out = buf; pieces_next(&w, &piece); out += piece.len)
+		memcpy(out, piece.base, piece.len);
+	return n - w.n;
 }
 
 /* Append n bytes from `off` of f to what `to` has. False: too many pieces, or f is shorter. */
 static bool add_pieces(struct frame *to, const struct frame *f, size_t off, size_t n)
 {
-	for (unsigned i = 0; i < f->niov && n; i++) {
-		const struct iov *v = &f->iov[i];
-		if (off >= v->len) {
-			off -= v->len;
-			continue;
-		}
-		size_t part = MIN(v->len - off, n);
+	struct pieces w = { f, off, n, 0 };
+	struct iov piece;
+	while (pieces_next(&w, &piece)) {
 		if (to->niov == FRAME_IOV_MAX)
 			return false;
-		to->iov[to->niov++] = (struct iov){ (uint8_t *)v->base + off, part };
-		to->len += (uint32_t)part;
-		n -= part;
-		off = 0;
+		to->iov[to->niov++] = piece;
+		to->len += (uint32_t)piece.len;
 	}
-	return !n;
+	return !w.n;
 }
 
 bool frame_put_head(struct frame *to, const void *head, size_t n, const struct frame *f, size_t skip)
@@ -148,20 +156,12 @@ bool frame_find_tcp(struct frame_tcp *t, const uint8_t *h, size_t n, bool v6)
 /* The folded sum of n bytes from `off` of f, of words that begin there: a piece may begin in the middle of one. */
 static uint64_t sum_pieces(const struct frame *f, size_t off, size_t n)
 {
+	struct pieces w = { f, off, n, 0 };
+	struct iov piece;
 	uint64_t sum = 0;
-	bool odd = false;
-	for (unsigned i = 0; i < f->niov && n; i++) {
-		const struct iov *v = &f->iov[i];
-		if (off >= v->len) {
-			off -= v->len;
-			continue;
-		}
-		size_t part = MIN(v->len - off, n);
-		uint16_t s = (uint16_t)~frame_checksum((const uint8_t *)v->base + off, part, 0);
+	for (bool odd = false; pieces_next(&w, &piece); odd ^= piece.len & 1) {
+		uint16_t s = (uint16_t)~frame_checksum(piece.base, piece.len, 0);
 		sum += odd ? __builtin_bswap16(s) : s;
-		odd ^= part & 1;
-		n -= part;
-		off = 0;
 	}
 	return sum;
 }

@@ -20,7 +20,7 @@ void hostframe_receiver(void (*fn)(const struct hostframe_from *from, const uint
 	receiver = fn;
 }
 
-/* size: bytes behind the header at least. */
+/* size: bytes behind the header at least, as far as the network carries them. */
 static void send(struct net_if *i, const uint8_t dst[ETH_ALEN], const void *payload, size_t len, size_t size)
 {
 	uint8_t head[HEADER + 2];
@@ -32,7 +32,7 @@ static void send(struct net_if *i, const uint8_t dst[ETH_ALEN], const void *payl
 	memcpy(head + ETH_ALEN, uplink_mac(&i->wire), ETH_ALEN);
 	head[12] = HOSTFRAME_TYPE >> 8, head[13] = HOSTFRAME_TYPE & 0xff;
 	head[14] = (uint8_t)(len >> 8), head[15] = (uint8_t)len; /* short frames come padded */
-	size = MAX(size, (size_t)(ETH_PADDED - ETH_HLEN));
+	size = MAX(MIN(size, (size_t)i->wire.mtu), (size_t)(ETH_PADDED - ETH_HLEN));
 	struct frame f = { .iov = { { head, sizeof(head) }, { (void *)(uintptr_t)payload, len } },
 			   .niov = 2,
 			   .len = (uint32_t)(sizeof(head) + len) };
@@ -51,7 +51,7 @@ int hostframe_broadcast_on(const struct bridge *b, const void *payload, size_t l
 	struct net_if *i;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
 		if (i->bridge == b && uplink_is_up(&i->wire)) {
-			send(i, all, payload, len, MIN(size, (size_t)i->wire.mtu));
+			send(i, all, payload, len, size);
 			return 0;
 		}
 	return -ENETDOWN;
@@ -71,7 +71,7 @@ void hostframe_broadcast(const void *payload, size_t len)
 
 void hostframe_reply(const struct hostframe_from *from, const void *payload, size_t len)
 {
-	send(from->i, from->mac, payload, len, MIN(from->size, (size_t)from->i->wire.mtu));
+	send(from->i, from->mac, payload, len, from->size);
 }
 
 bool hostframe_input(struct net_if *i, const struct frame *f)

@@ -109,7 +109,7 @@ void lacp_link(struct lacp *l, unsigned port, bool up, uint64_t now_ns)
 		return;
 	p->up = p->tell = up;
 	p->current = p->matched = false;
-	p->actor.state = (p->actor.state & (uint8_t) ~(LACP_EXPIRED | LACP_DEFAULTED)) | LACP_EXPIRED;
+	p->actor.state = (p->actor.state & (uint8_t)~LACP_DEFAULTED) | LACP_EXPIRED;
 	p->expires_ns = now_ns + TIMEOUT_NS;
 	memset(&p->partner, 0, sizeof(p->partner));
 	choose(l);

@@ -15,7 +15,7 @@
 #define NET_BONDS_MAX 4
 #define NET_LEGS_MAX  4 /* cards of a bond */
 #define NET_IF_MAX    8
-#define NET_NAME_MAX  16
+#define NET_NAME_MAX  CONF_NAME_MAX
 #define NET_VLAN_MAX  4094 /* IEEE 802.1Q 9.6 */
 
 enum bond_mode { BOND_ACTIVE_BACKUP, BOND_802_3AD };

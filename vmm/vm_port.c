@@ -121,7 +121,6 @@ void vm_port_detach_all(struct vm *vm) { for_each(vm, detach); }
 
 void vm_port_free_all(struct vm *vm)
 {
-	vm_port_detach_all(vm);
 	for (unsigned i = 0; i < VM_NICS_MAX; i++) {
 		free(vm->port[i]);
 		vm->port[i] = NULL;

@@ -8,7 +8,7 @@ int vm_port_create_all(struct vm *vm) must_check; /* not yet attached; before th
 void vm_port_attach_all(struct vm *vm);           /* when the VM runs here: from now on, or again */
 void vm_port_unbind_all(struct vm *vm);           /* when it stands still: its MACs may be elsewhere. May sleep */
 void vm_port_detach_all(struct vm *vm);           /* may sleep */
-void vm_port_free_all(struct vm *vm);             /* also what vm_port_create_all left; after the machine */
+void vm_port_free_all(struct vm *vm);             /* detached; also what vm_port_create_all left; after the machine */
 void vm_port_reset_all(struct vm *vm);            /* the guest is switched off and on */
 /* A card's addresses and groups: section "net-learned". */
 struct learn *vm_port_learned(struct vm *vm, unsigned nic);

@@ -19,7 +19,7 @@ from console import CommandError
 from host import Host, start_together
 from rig import KEY, vm_conf
 
-CONF = """\
+CARDS = """\
 [host]
 name = {name}
 [nic m]
@@ -30,6 +30,8 @@ match = {macs[1]}
 match = {macs[2]}
 [bond trunk]
 nics = x, y
+"""
+CONF = CARDS + """\
 [net move]
 nic = m
 vlan = 88
@@ -53,17 +55,7 @@ address = 10.77.0.99
 key = {key}
 """
 GUEST, MAC = "10.79.0.57", "52:54:00:77:00:57"
-LACP_CONF = """\
-[host]
-name = {name}
-[nic m]
-match = {macs[0]}
-[nic x]
-match = {macs[1]}
-[nic y]
-match = {macs[2]}
-[bond trunk]
-nics = x, y
+LACP_CONF = CARDS + """\
 mode = 802.3ad
 [net office]
 nic = m

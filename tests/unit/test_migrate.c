@@ -746,19 +746,24 @@ static uint32_t ask(const struct attempt_id *id)
 	return t;
 }
 
+static void puppet_offer(struct offer *o)
+{
+	*o = (struct offer){ .cfg = { .name = "puppet",
+				      .mem = MIB(2),
+				      .vcpus = 1,
+				      .nnics = 1,
+				      .mtu = { 1500 },
+				      .mac = { { 2, 9 } } },
+			     .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
+	memcpy(o->cfg.uuid, o->id.uuid, 16);
+	vm_compat_get(NULL, &o->compat);
+}
+
 /* A VM of zeros, brought to READY. */
 static void peer_until_ready(struct peer *p, struct attempt_id *id)
 {
 	static struct offer o;
-	o = (struct offer){ .cfg = { .name = "puppet",
-				     .mem = MIB(2),
-				     .vcpus = 1,
-				     .nnics = 1,
-				     .mtu = { 1500 },
-				     .mac = { { 2, 9 } } },
-			    .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
-	memcpy(o.cfg.uuid, o.id.uuid, 16);
-	vm_compat_get(NULL, &o.compat);
+	puppet_offer(&o);
 	*id = o.id;
 	assert_int_equal(offer_send(&p->tx, &o, time_in_ms(1000)), 0);
 	p->tx.key = p->rx.key = attempt_key(id);
@@ -1094,14 +1099,7 @@ static void test_no_progress(void **state unused)
 {
 	static struct offer o;
 	struct peer p;
-	o = (struct offer){ .cfg = { .name = "puppet",
-				     .mem = MIB(2),
-				     .vcpus = 1,
-				     .nnics = 1,
-				     .mtu = { 1500 },
-				     .mac = { { 2, 9 } } },
-			    .id = attempt_new_id((const uint8_t *)"pppppppppppppppp") };
-	vm_compat_get(NULL, &o.compat);
+	puppet_offer(&o);
 	peer_open(&p);
 	assert_int_equal(offer_send(&p.tx, &o, time_in_ms(3000)), 0);
 	p.tx.key = p.rx.key = attempt_key(&o.id);
