@@ -62,6 +62,8 @@ static void requeue_event(struct svm_vcpu *v)
 	if (!(e & SVM_EVENT_VALID))
 		return;
 	unsigned type = hv_event_type(e), vector = hv_event_vector(e);
+	/* IF is cleared last: else it would be delivered twice. VT-x looks at each entry, here the test image does. */
+	BUG_ON(TERN_FAILPOINTS && type == HV_EVENT_INTR && !(v->hv.rflags & RFLAGS_IF));
 	if (type != HV_EVENT_SOFT && (type != HV_EVENT_EXC || (vector != VEC_BP && vector != 4)))
 		v->vmcb->eventinj = e;
 }

@@ -48,7 +48,7 @@ enum { IST_DF = 1, IST_SOFT = 2, IST_HARD = 3, IST_WATCHED = 4 };
 
 /* ---- main.c ---- */
 extern uint64_t round_number;
-extern bool with_breakpoints, breaks_meet_interrupts, strict_shadow, with_cr8, with_illegal;
+extern bool with_breakpoints, breaks_meet_interrupts, strict_shadow, with_cr8, with_illegal, left_out_twice;
 void hash(uint64_t v);
 _Noreturn void bad(const char *what, uint64_t a, uint64_t b); /* an inconsistency: says so, and stops */
 #define CHECK(what, got, want)                         \
@@ -62,7 +62,8 @@ uint64_t mix(uint64_t x); /* a number that looks random, always the same for x *
 /* ---- machine.c ---- */
 typedef void trap_fn(struct frame *f);
 extern trap_fn *handlers[256];  /* of the round's parts; none: the trap is an inconsistency */
-extern volatile uint64_t ticks; /* timer interrupts; of all results only this one depends on time */
+extern volatile uint64_t ticks; /* timer interrupts; of all results only this and the next depend on time */
+extern volatile uint64_t came_twice;
 void machine_init(uint64_t tick_us);
 void timer_start(void);
 void tsc_check(void); /* time never goes back */
