@@ -447,6 +447,7 @@ static void test_exception_meets_itself(void **state)
 		fv_exit(f, SVM_EXIT_EXCP_BASE + (i % 2 ? VEC_AC : VEC_DB), 0, 0);
 		assert_int_equal(EVENT & 0xff, i % 2 ? VEC_AC : VEC_DB);
 	}
+	f->hw.hv.rflags |= RFLAGS_IF;
 	f->intinfo = HV_EVENT(HV_EVENT_INTR, 0x31); /* and with an interrupt in between */
 	fv_exit(f, SVM_EXIT_EXCP_BASE + VEC_AC, 0, 0);
 	for (unsigned i = 0; i < 100; i++) {
