@@ -274,7 +274,8 @@ test-long: need
 	$(Q)tools/need.sh debootstrap && $(MAKE) --no-print-directory all $(call payload,amd intel) && \
 	$(MAKE) --no-print-directory test-image && LONG=1 $(RUNTESTS) --rig tests/rig --on amd intel --fresh $(FRESH)
 run shell bench: need
-	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(BENCH_BIN) test-image) && $(PYTHON) tests/rig/$@.py
+	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(BENCH_BIN) && $(MAKE) --no-print-directory test-image) && \
+	$(PYTHON) tests/rig/$@.py
 bench-memcpy bench-aead: bench-%: $(H)/bench_%
 	$(Q)$<
 need:
