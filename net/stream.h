@@ -63,11 +63,18 @@ static inline bool net_key_is_set(const uint8_t key[NET_KEY_LEN])
 		any |= key[i];
 	return any;
 }
+/* Who may abort a stream while it is being connected. */
+struct stream_canceller {
+	int (*attach)(void *arg, struct stream *s); /* from now on: 0; -ECANCELED, to end it at once */
+	void (*detach)(void *arg);                  /* no more: it failed, and is about to be closed */
+	void *arg;
+};
 /*
  * TCP. ip: IPv4 in network order (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task
- * per connection.
+ * per connection. canceller (NULL: none) still has the stream that connecting gives; -ECANCELED: it has aborted it.
  */
-int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w) must_check;
+int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns,
+		       const struct stream_canceller *canceller, struct why *w) must_check;
 /*
  * A connection's peer has proved who he is: its window opens, it gives way to no other, and ARP does not move the peer
  * while it lasts. Once. Other streams: nothing.

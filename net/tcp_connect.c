@@ -47,9 +47,9 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	return err;
 }
 
-static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns)
+static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns, const struct stream_canceller *c)
 {
-	int ret = 0;
+	int ret = c ? c->attach(c->arg, &t->s) : 0;
 	uint64_t flags = spin_lock_irqsave(&t->lock);
 	while (!t->connected && !t->err && !ret)
 		ret = waitq_wait(&t->writers, &t->lock, &flags, deadline_ns);
@@ -58,7 +58,8 @@ static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns)
 	return ret;
 }
 
-int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t deadline_ns, struct why *w)
+int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t deadline_ns,
+		       const struct stream_canceller *canceller, struct why *w)
 {
 	const ip_addr_t ip = { to };
 	const struct ip4_text addr = ip4_text(to);
@@ -68,7 +69,7 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 	if (!net_address(mine)[0])
 		return net_addr_why(w);
 	uint64_t begin = time_ns();
-	int start = connect_start(&t, &ip, port, other), err = start ? start : connect_wait(t, deadline_ns);
+	int start = connect_start(&t, &ip, port, other), err = start ? start : connect_wait(t, deadline_ns, canceller);
 	if (!err) {
 		sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr.s, port);
 		t->s.ip = to;
@@ -76,6 +77,8 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 		*s = &t->s;
 		return 0;
 	}
+	if (!start && canceller)
+		canceller->detach(canceller->arg);
 	if (t) {
 		stream_abort(&t->s);
 		stream_close(&t->s);
@@ -87,6 +90,8 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 		return why_set(w, -ENETUNREACH, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
 	if (start)
 		return why_set(w, err, "no connection to %s:%u: %s", addr.s, port, err_name(err));
+	if (err == -ECANCELED)
+		return why_set(w, err, "cancelled while connecting to %s:%u", addr.s, port);
 	if (err == -ECONNREFUSED)
 		return why_set(w, err, "%s:%u refuses the connection (does tern run there?)", addr.s, port);
 	return why_set(w, err, "no answer from %s:%u (is that host on, its network connected?)", addr.s, port);

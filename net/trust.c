@@ -168,10 +168,10 @@ static uint64_t call_end(uint64_t deadline_ns)
 }
 
 static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const uint8_t name[NAME_LEN], uint32_t ip,
-			uint16_t port, uint64_t deadline_ns, struct why *w)
+			uint16_t port, uint64_t deadline_ns, const struct stream_canceller *canceller, struct why *w)
 {
 	struct tls_psk psk;
-	int err = stream_tcp_connect(s, ip, port, call_end(deadline_ns), w);
+	int err = stream_tcp_connect(s, ip, port, call_end(deadline_ns), canceller, w);
 	if (err)
 		return err;
 	identity(&psk, name, ip);
@@ -183,6 +183,8 @@ static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const
 		stream_tcp_trust(below, true);
 		return 0;
 	}
+	if (canceller)
+		canceller->detach(canceller->arg);
 	stream_close(*s);
 	*s = NULL;
 	/* TCP was answered: whatever happens then, it is not the silence that stream_tcp_connect would report so. */
@@ -191,6 +193,8 @@ static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const
 
 static int tell(const struct net_peer *p, int err, struct why *w)
 {
+	if (err == -ECANCELED) /* which says nothing of the peer */
+		return why_set(w, err, "cancelled while connecting to %s", p->name);
 	note(p->ip, err == -EACCES ? TRUST_DIFFERS : err == -EPROTO ? TRUST_OLD : TRUST_UNREACHABLE, "");
 	if (err == -EACCES)
 		return why_set(
@@ -206,7 +210,8 @@ static int tell(const struct net_peer *p, int err, struct why *w)
 	return why_set(w, err, "%s did not finish the TLS handshake: %s", p->name, err_name(err));
 }
 
-int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w)
+int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns,
+		  const struct stream_canceller *canceller, struct why *w)
 {
 	unsigned i;
 	const struct net_peer *p = peer_at(ip, &i);
@@ -219,13 +224,14 @@ int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadli
 			       p->name);
 	int err;
 	if (clear) {
-		err = stream_tcp_connect(s, ip, port, call_end(deadline_ns), w);
-		note(ip, err ? TRUST_UNREACHABLE : TRUST_INSECURE, "");
+		err = stream_tcp_connect(s, ip, port, call_end(deadline_ns), canceller, w);
+		if (err != -ECANCELED)
+			note(ip, err ? TRUST_UNREACHABLE : TRUST_INSECURE, "");
 		return err;
 	}
-	err = connect_with(s, p->key, known[i].name[0], ip, port, deadline_ns, w);
+	err = connect_with(s, p->key, known[i].name[0], ip, port, deadline_ns, canceller, w);
 	if (err == -EACCES && net_key_is_set(p->key_next))
-		err = connect_with(s, p->key_next, known[i].name[1], ip, port, deadline_ns, w);
+		err = connect_with(s, p->key_next, known[i].name[1], ip, port, deadline_ns, canceller, w);
 	if (err)
 		return tell(p, err, w);
 	note(ip, TRUST_AGREED, tls_cipher(*s));

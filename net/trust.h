@@ -31,9 +31,11 @@ int trust_init(void) must_check;
  * Connect to a host and prove to each other that both have the key. Else *s is NULL and why says what is the matter:
  * -EINVAL, this host has no key for it; -EPERM, no network for migrations leads to it; -EACCES, it has another key;
  * -EPROTO, it does not speak TLS; -EBUSY, it answers, and does not finish the handshake by deadline_ns; or as
- * stream_tcp_connect: only then -ETIMEDOUT and -EHOSTUNREACH, nobody answers, for half of the time. Sleeps.
+ * stream_tcp_connect, of canceller, too: only then -ETIMEDOUT and -EHOSTUNREACH, nobody answers, for half of the time.
+ * Sleeps.
  */
-int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w) must_check;
+int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns,
+		  const struct stream_canceller *canceller, struct why *w) must_check;
 /*
  * The other end: 0, and who speaks on *s has proved a key, or needs none by the file. -EPERM: he speaks in clear, which
  * the file does not allow; *s can still be told so in clear. Else -errno. Sleeps. *s is to be closed in any case.

@@ -56,7 +56,7 @@ static const struct stream_ops build_ops = { mem_read, mem_write, mem_shutdown, 
 static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown, mem_abort, mem_close };
 
 int trust_connect(struct stream **s unused, uint32_t ip unused, uint16_t port unused, uint64_t end unused,
-		  struct why *w)
+		  const struct stream_canceller *canceller unused, struct why *w)
 {
 	return why_set(w, -EHOSTUNREACH, "no network");
 }

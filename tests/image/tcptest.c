@@ -94,7 +94,7 @@ static int cmd_connect(struct con *c, int argc, char **argv)
 	struct stream *s;
 	int err = net_peer(argv[1], &ip, &w);
 	if (!err)
-		err = stream_tcp_connect(&s, ip, TEST_PORT, time_in_ms(5000), &w);
+		err = stream_tcp_connect(&s, ip, TEST_PORT, time_in_ms(5000), NULL, &w);
 	if (err)
 		return con_error(c, err, "tcptest: %s. The other host needs `tcptest listen`", w.text);
 	hpa_t page = page_alloc(CHUNK_ORDER);

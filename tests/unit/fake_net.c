@@ -35,7 +35,8 @@ void fake_net_serve(int h, struct stream *s)
 		abort();
 }
 
-int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns, struct why *w)
+int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns,
+		  const struct stream_canceller *canceller unused, struct why *w)
 {
 	const struct ip4_text addr = ip4_text(ip);
 	struct stream *ends[2];

@@ -377,7 +377,7 @@ struct greeter {
 static void greeter_open(struct greeter *g, bool greet)
 {
 	struct why w = { "" };
-	assert_int_equal(trust_connect(&g->s, fake_net_address(B), MIGRATE_PORT, time_in_ms(5000), &w), 0);
+	assert_int_equal(trust_connect(&g->s, fake_net_address(B), MIGRATE_PORT, time_in_ms(5000), NULL, &w), 0);
 	assert_int_equal(wire_tx_init(&g->tx, g->s), 0);
 	assert_int_equal(wire_rx_init(&g->rx, g->s), 0);
 	if (greet)

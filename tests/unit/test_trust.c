@@ -87,7 +87,8 @@ void stream_tcp_trust(struct stream *s unused, bool proved)
 static const char *lost = "";
 const char *net_peer_lost(void) { return lost; }
 
-int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uint64_t end, struct why *w)
+int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uint64_t end,
+		       const struct stream_canceller *canceller, struct why *w)
 {
 	struct stream *p[2];
 	if (silent_ns) { /* nobody answers: what is left of the caller's time then */
@@ -102,7 +103,12 @@ int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uin
 	host_info.inc.host = 0x1111;                                /* who speaks next */
 	if (stalls) {
 		server.s = p[1];
-		return 0;
+		int err = canceller ? canceller->attach(canceller->arg, p[0]) : 0;
+		if (err) {
+			stream_close(p[0]);
+			*s = NULL;
+		}
+		return err;
 	}
 	completion_init(&server.done);
 	assert_non_null(task_create("serve", TASK_PRIO_NORMAL, serve, p[1]));
@@ -133,7 +139,7 @@ static int call(uint32_t ip)
 	memset(&server, 0, sizeof(server));
 	completion_init(&server.done);
 	completion_done(&server.done); /* unless somebody is called */
-	int err = trust_connect(&s, ip, 7077, soon(), &why);
+	int err = trust_connect(&s, ip, 7077, soon(), NULL, &why);
 	if (!err && !stream_write(s, &byte, 1, soon()))
 		(void)!stream_read(s, &byte, 1, soon());
 	stream_close(s);
@@ -255,7 +261,7 @@ static void test_nobody_answers(void **state unused)
 	struct stream *s;
 	setup(1, 1);
 	uint64_t end = silent_ns = time_in_ms(10000);
-	assert_int_equal(trust_connect(&s, B, 7077, end, &why), -ETIMEDOUT);
+	assert_int_equal(trust_connect(&s, B, 7077, end, NULL, &why), -ETIMEDOUT);
 	assert_null(s);
 	assert_in_range(silent_ns, 4900 * NS_PER_MS, 5100 * NS_PER_MS);
 	silent_ns = 0;
@@ -269,11 +275,48 @@ static void test_stalls_after_connecting(void **state unused)
 	setup(1, 1);
 	stalls = true;
 	why.text[0] = '\0';
-	assert_int_equal(trust_connect(&s, B, 7077, time_in_ms(50), &why), -EBUSY);
+	assert_int_equal(trust_connect(&s, B, 7077, time_in_ms(50), NULL, &why), -EBUSY);
 	assert_non_null(strstr(why.text, "b answers, but did not finish"));
 	expect(0, TRUST_UNREACHABLE);
 	stream_close(server.s);
 	stalls = false;
+}
+
+/* What its owner cancels ends at once, whatever the peer does not say, and says nothing of the peer. */
+static struct stream *held;
+static void abort_it(void *s) { stream_abort(s); }
+static int hold(void *early, struct stream *s)
+{
+	if (early)
+		return -ECANCELED;
+	held = s;
+	assert_non_null(task_create("cancel", TASK_PRIO_NORMAL, abort_it, s));
+	return 0;
+}
+static void let_go(void *arg unused)
+{
+	assert_true(fake_tasks_wait()); /* as a lock does, that is held while it is aborted */
+	held = NULL;
+}
+
+static void test_cancel(void **state unused)
+{
+	for (int early = 0; early < 2; early++) {
+		const struct stream_canceller c = { hold, let_go, early ? &early : NULL };
+		struct stream *s;
+		setup(1, 1);
+		stalls = true;
+		why.text[0] = '\0';
+		uint64_t begin = time_ns();
+		assert_int_equal(trust_connect(&s, B, 7077, soon(), &c, &why), -ECANCELED);
+		assert_in_range(time_ns() - begin, 0, 5 * NS_PER_SEC); /* of 10 */
+		assert_null(s);
+		assert_null(held);
+		assert_non_null(strstr(why.text, "cancelled"));
+		expect(0, TRUST_UNTRIED);
+		stream_close(server.s);
+		stalls = false;
+	}
 }
 
 /* Messages outside of connections: by a key of both, whole, and in no other way. */
@@ -342,6 +385,7 @@ int main(void)
 		cmocka_unit_test(test_led_astray),
 		cmocka_unit_test(test_nobody_answers),
 		cmocka_unit_test(test_stalls_after_connecting),
+		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_frames),
 	};
 	aead_init();

@@ -19,7 +19,7 @@ static bool is_silence(int connect_err) { return connect_err == -ETIMEDOUT || co
 
 static int greet(struct ask *q, struct migration *m)
 {
-	int err = trust_connect(&q->s, q->ip, MIGRATE_PORT, q->end_ns, &q->why);
+	int err = trust_connect(&q->s, q->ip, MIGRATE_PORT, q->end_ns, m ? &m->canceller : NULL, &q->why);
 	q->alive = !is_silence(err);
 	if (err)
 		return err;

@@ -2,8 +2,6 @@
 /* One attempt's life, and the table of them: running ones and the last 16 finished, newest first (migration.h). */
 #include "kernel/log.h"
 #include "kernel/time.h"
-#include "net/trust.h"
-#include "vmm/migrate/inbox.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
@@ -29,12 +27,12 @@ struct migration *migration_new(const char *vm_name, const char *peer, bool inco
 	if (!m)
 		return NULL;
 	spin_init(&m->lock, "migration");
-	mutex_init(&m->stream_lock, "migration stream");
 	completion_init(&m->done);
 	completion_init(&m->news);
 	m->refs = 2; /* table's and the caller's */
 	sniprintf(m->st.vm, sizeof(m->st.vm), "%s", vm_name);
 	sniprintf(m->st.peer, sizeof(m->st.peer), "%s", peer);
+	migration_cancel_init(m);
 	m->st.incoming = incoming;
 	m->st.phase = incoming ? MIG_SETUP : MIG_CONNECT;
 	m->st.start_ns = time_ns();
@@ -99,64 +97,6 @@ void migration_unbind(struct migration *m, bool gone)
 	if (!gone)
 		vm_migration_ended(vm);
 	vm_put(vm);
-}
-
-int migration_attach(struct migration *m, struct stream *s, struct inbox *in)
-{
-	mutex_lock(&m->stream_lock);
-	bool cancel = migration_cancelled(m);
-	if (!cancel) {
-		m->stream = s;
-		m->inbox = in;
-		spin_lock(&m->lock);
-		sniprintf(m->st.cipher, sizeof(m->st.cipher), "%s", trust_cipher(s));
-		spin_unlock(&m->lock);
-	}
-	mutex_unlock(&m->stream_lock);
-	return cancel ? -ECANCELED : 0;
-}
-
-void migration_detach(struct migration *m)
-{
-	mutex_lock(&m->stream_lock);
-	m->stream = NULL;
-	m->inbox = NULL;
-	mutex_unlock(&m->stream_lock);
-}
-
-void migration_abort(struct migration *m)
-{
-	mutex_lock(&m->stream_lock);
-	if (m->stream)
-		stream_abort(m->stream);
-	mutex_unlock(&m->stream_lock);
-}
-
-void migration_stop(struct migration *m)
-{
-	mutex_lock(&m->stream_lock);
-	if (m->inbox)
-		inbox_stop(m->inbox, -ECANCELED);
-	else if (m->stream)
-		stream_abort(m->stream);
-	mutex_unlock(&m->stream_lock);
-}
-
-bool migration_cancelled(struct migration *m)
-{
-	spin_lock(&m->lock);
-	bool c = m->cancel;
-	spin_unlock(&m->lock);
-	return c;
-}
-
-int migration_commit_point(struct migration *m)
-{
-	spin_lock(&m->lock);
-	m->committed = !m->cancel;
-	int err = m->cancel ? -ECANCELED : 0;
-	spin_unlock(&m->lock);
-	return err;
 }
 
 void migration_phase(struct migration *m, enum migrate_phase phase)

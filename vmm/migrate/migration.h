@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "kernel/spinlock.h"
+#include "net/stream.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/records.h"
@@ -57,6 +58,7 @@ struct migration {
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
 	char dest_name[32];       /* [l] */
 	bool finished;            /* [l] */
+	struct stream_canceller canceller; /* (c) for connecting: as migration_attach and migration_detach */
 	struct mutex stream_lock;
 	struct stream *stream;        /* [s] what cancelling aborts */
 	struct inbox *inbox;          /* [s] a source's: what cancelling stops first, for the destination to be told */
@@ -75,6 +77,7 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 /* Lets go of the VM; gone: it has been destroyed. */
 void migration_unbind(struct migration *m, bool gone);
 
+void migration_cancel_init(struct migration *m); /* for migration_new */
 /*
  * From now on cancelling stops in (NULL: there is none) or aborts s; -ECANCELED if that has been asked for already. The
  * caller still owns both.

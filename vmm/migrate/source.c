@@ -278,7 +278,7 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 static int connect(struct migration *m, struct stream **s, struct why *w)
 {
 	int err = FAILPOINT(P0_CONNECT, NULL);
-	if (err || (err = trust_connect(s, m->p.dest, m->p.port, in(MIG_CONNECT_NS), w)))
+	if (err || (err = trust_connect(s, m->p.dest, m->p.port, in(MIG_CONNECT_NS), &m->canceller, w)))
 		return err;
 	return FAILPOINT(P1_TLS, *s);
 }
@@ -295,6 +295,7 @@ void source_task(void *arg)
 	} else {
 		(void)attempt(m, s, &w); /* its end is in m's status */
 	}
+	migration_detach(m);
 	stream_close(s);
 	migration_put(m);
 }
