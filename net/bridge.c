@@ -308,21 +308,15 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 
 void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway)
 {
-	struct bridge_lan *h = &b->lan;
-	unsigned i = 0;
-	if (!ip4)
-		return;
 	uint64_t flags = spin_lock_irqsave(&b->lock);
-	while (i < h->n && h->ip4[i] != ip4)
-		i++;
-	if (i < h->n) {
-		__atomic_store_n(&h->gateway[i], h->gateway[i] && gateway, __ATOMIC_RELAXED);
-	} else if (i < ARRAY_SIZE(h->ip4)) {
-		h->ip4[i] = ip4;
-		h->gateway[i] = gateway;
-		__atomic_store_n(&h->n, i + 1, __ATOMIC_RELEASE);
-	}
+	bridge_guest_guard(&b->lan, ip4, gateway);
 	spin_unlock_irqrestore(&b->lock, flags);
+}
+
+void bridge_guard_lease(struct bridge *b, uint32_t ip4, uint32_t gateway)
+{
+	__atomic_store_n(&b->lan.leased, ip4, __ATOMIC_RELAXED);
+	__atomic_store_n(&b->lan.leased_gateway, gateway, __ATOMIC_RELAXED);
 }
 
 void bridge_guard_probed(struct bridge *b, uint32_t ip4) { __atomic_store_n(&b->lan.probed, ip4, __ATOMIC_RELAXED); }
@@ -342,7 +336,7 @@ static enum bridge_drop enter(const struct bridge *b, struct bridge_port *p, con
 {
 	enum bridge_drop drop = BRIDGE_PASS;
 	if (!p->is_guest) {
-		e->n = frame_copy_out(*f, 0, e->head, ETH_HLEN);
+		e->n = frame_copy_out(*f, 0, e->head, BRIDGE_ROUTER_HEAD);
 		if (e->n < ETH_HLEN || e->head[ETH_SRC] & 1)
 			drop = BRIDGE_DROP_MALFORMED;
 	} else {
@@ -368,6 +362,8 @@ static enum bridge_drop route(struct bridge *b, struct bridge_port *p, const str
 		return BRIDGE_DROP_STORM;
 	if (!owner)
 		mac_learn(b, src, p, now);
+	if (!p->is_guest)
+		bridge_guest_hear(&b->lan, e->head, e->n, now);
 	bool service = *to && (*to)->is_host && p->is_guest && !bridge_rules_host_hears(e->head, e->n);
 	return service ? BRIDGE_DROP_SERVICE : BRIDGE_PASS;
 }

@@ -58,6 +58,8 @@ struct bridge *bridge_get(unsigned i); /* the i-th of all, NULL past the end */
  * task.
  */
 void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway);
+/* The same of this host's address and gateway by DHCP, in place of those before; 0: none. */
+void bridge_guard_lease(struct bridge *b, uint32_t ip4, uint32_t gateway);
 /* The one that this host probes now, in network order, 0: none. A guest that hears the probe may not claim it. */
 void bridge_guard_probed(struct bridge *b, uint32_t ip4);
 void bridge_destroy(struct bridge *b); /* no ports are left; NULL is fine */

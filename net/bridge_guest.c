@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What comes in from a guest (bridge_guest.h): the copy of its header, the word to its operator, a bound on floods. */
+/*
+ * What comes in from a guest (bridge_guest.h): the copy of its header, whose addresses it may not have, the word to its
+ * operator, a bound on floods.
+ */
 #include "net/bridge_guest.h"
 #include "kernel/base/gcra.h"
 #include "kernel/base/mac.h"
@@ -34,6 +37,33 @@ enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_l
 	if (!frame_put_head(&e->f, e->head, e->n, f, e->n))
 		return BRIDGE_DROP_MALFORMED;
 	return bridge_rules_judge(&p->policy, p->mac, lan, &e->f, e->head, e->n);
+}
+
+void bridge_guest_guard(struct bridge_lan *lan, uint32_t ip4, bool gateway)
+{
+	unsigned i = 0;
+	while (i < lan->n && lan->ip4[i] != ip4)
+		i++;
+	if (i < lan->n) {
+		__atomic_store_n(&lan->gateway[i], lan->gateway[i] && gateway, __ATOMIC_RELAXED);
+	} else if (ip4 && i < ARRAY_SIZE(lan->ip4)) {
+		lan->ip4[i] = ip4;
+		lan->gateway[i] = gateway;
+		__atomic_store_n(&lan->n, i + 1, __ATOMIC_RELEASE);
+	}
+}
+
+void bridge_guest_hear(struct bridge_lan *lan, const uint8_t *h, size_t n, uint64_t now)
+{
+	uint64_t id = bridge_rules_router(h, n);
+	unsigned at = 0;
+	for (unsigned i = 0; id && i < BRIDGE_ROUTERS && lan->router[at] != id; i++)
+		if (lan->router[i] == id || lan->heard_ns[i] < lan->heard_ns[at])
+			at = i;
+	if (!id)
+		return;
+	__atomic_store_n(&lan->router[at], id, __ATOMIC_RELAXED);
+	lan->heard_ns[at] = now;
 }
 
 bool bridge_guest_may_flood(struct bridge_port *p, unsigned frames, uint64_t now)

@@ -15,6 +15,13 @@ struct bridge_entry {
  */
 enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_lan *lan, const struct frame *f,
 				    struct bridge_entry *e);
+/* bridge_guard_ip4. The bridge's lock is held. */
+void bridge_guest_guard(struct bridge_lan *lan, uint32_t ip4, bool gateway);
+/*
+ * A frame came in from who is no guest, h its first n bytes: a router's address there is no guest's from then on, until
+ * BRIDGE_ROUTERS others were heard after it. The bridge's lock is held.
+ */
+void bridge_guest_hear(struct bridge_lan *lan, const uint8_t *h, size_t n, uint64_t now);
 /* Tell the operator what p's guest tried, once an hour for each reason. src: the frame's MAC. Any task. */
 void bridge_guest_tell(struct bridge_port *p, enum bridge_drop why, const uint8_t src[ETH_ALEN], uint64_t now);
 /* May p flood so many frames of the wire more? If so it has. The bridge's lock is held. */

@@ -44,7 +44,7 @@ const struct bridge_drop_name bridge_drops[BRIDGE_DROPS] = {
 	[BRIDGE_PASS] = { "passed", false, NULL },
 	[BRIDGE_DROP_MAC] = { "mac", true, NULL },
 	[BRIDGE_DROP_BOUND] = { "bound", true, NULL },
-	[BRIDGE_DROP_HOST] = { "host", true, "poses as a host of tern's or as its router, by IPv4 or ARP" },
+	[BRIDGE_DROP_HOST] = { "host", true, "poses as a host of tern's or as a router" },
 	[BRIDGE_DROP_ARP] = { "arp", true, "claims by ARP what is not its own" },
 	[BRIDGE_DROP_ND] = { "nd", true, "claims by neighbour discovery what is not its own" },
 	[BRIDGE_DROP_IP] = { "ip", true, "sends from an address that is not in its ip" },
@@ -139,8 +139,27 @@ static bool of_host(const struct walk *w, const uint8_t ip4[4])
 	for (unsigned i = 0; i < __atomic_load_n(&lan->n, __ATOMIC_ACQUIRE); i++)
 		if (lan->ip4[i] == ip)
 			return !w->policy->router || !__atomic_load_n(&lan->gateway[i], __ATOMIC_RELAXED);
-	uint32_t probed = __atomic_load_n(&lan->probed, __ATOMIC_RELAXED);
-	return probed && probed == ip;
+	return ip && (ip == __atomic_load_n(&lan->leased, __ATOMIC_RELAXED) ||
+		      ip == __atomic_load_n(&lan->probed, __ATOMIC_RELAXED) ||
+		      (!w->policy->router && ip == __atomic_load_n(&lan->leased_gateway, __ATOMIC_RELAXED)));
+}
+
+static bool of_router(const struct walk *w, const uint8_t ip6[16])
+{
+	uint64_t id = get_le64(ip6 + 8);
+	bool found = false;
+	for (unsigned i = 0; i < BRIDGE_ROUTERS && packet_is_link_local(ip6) && !w->policy->router; i++)
+		found |= id && id == __atomic_load_n(&w->lan->router[i], __ATOMIC_RELAXED);
+	return found;
+}
+
+uint64_t bridge_rules_router(const uint8_t *h, size_t n)
+{
+	const uint8_t *ip = h + ETH_HLEN;
+	if (n < BRIDGE_ROUTER_HEAD || get_be16(h + ETH_TYPE) != ETHERTYPE_IPV6 || ip[IP6_NEXT] != PROTO_ICMPV6 ||
+	    ip[IP6_HOPS] != ND_HOPS || ip[IP6_HDR] != ND_RA || !packet_is_link_local(ip + IP6_SRC))
+		return 0;
+	return get_le64(ip + IP6_SRC + 8);
 }
 
 /* ---- from the outside inwards ---- */
@@ -259,8 +278,11 @@ static enum bridge_drop walk_icmp6(struct walk *w, bool fragment, bool no_source
 	if (fragment || !nd_options_ok(w, w->l4 + len))
 		return BRIDGE_DROP_ND;
 	/* An answer is about its sender; a question is, if that has no address yet and asks for one (RFC 4862 5.4). */
-	return (type == ND_NA || (solicit && no_source)) && !own_ip6(w->policy, icmp + ND_TARGET) ? BRIDGE_DROP_ND
-												  : BRIDGE_PASS;
+	const uint8_t *ip = w->h + w->l3;
+	bool claims = type == ND_NA || (solicit && !memcmp(ip + IP6_SRC, zeros, 16));
+	if (claims && of_router(w, icmp + ND_TARGET))
+		return BRIDGE_DROP_HOST;
+	return claims && !own_ip6(w->policy, icmp + ND_TARGET) ? BRIDGE_DROP_ND : BRIDGE_PASS;
 }
 
 static enum bridge_drop walk_ip6(struct walk *w)
@@ -270,6 +292,8 @@ static enum bridge_drop walk_ip6(struct walk *w)
 	if (w->n < w->l3 + IP6_HDR || ip[0] >> 4 != 6)
 		return hidden(w, free);
 	bool no_source = has_list(w->policy) && !memcmp(ip + IP6_SRC, zeros, 16);
+	if (of_router(w, ip + IP6_SRC))
+		return BRIDGE_DROP_HOST;
 	if (!no_source && !own_ip6(w->policy, ip + IP6_SRC))
 		return BRIDGE_DROP_IP;
 	uint8_t next = ip[IP6_NEXT];

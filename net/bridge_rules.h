@@ -10,15 +10,16 @@
 #pragma once
 #include "kernel/frame.h"
 
-#define BRIDGE_HEAD 256 /* bytes from a frame's start that are judged */
-#define BRIDGE_IPS  8
+#define BRIDGE_HEAD    256 /* bytes from a frame's start that are judged */
+#define BRIDGE_IPS     8
+#define BRIDGE_ROUTERS 8 /* of IPv6, that a network remembers */
 
 /* Why a port's frame goes no further; bridge_drops has their names. */
 enum bridge_drop {
 	BRIDGE_PASS,
 	BRIDGE_DROP_MAC,       /* its source MAC is not the port's */
 	BRIDGE_DROP_BOUND,     /* its source MAC is at home at another port */
-	BRIDGE_DROP_HOST,      /* hosts' own EtherType, or a host's IPv4 address as its sender's */
+	BRIDGE_DROP_HOST,      /* hosts' own EtherType, or a host's IPv4 address, or a router's, as its sender's */
 	BRIDGE_DROP_ARP,       /* ARP that is malformed, or claims what is not the port's */
 	BRIDGE_DROP_ND,        /* neighbour discovery (RFC 4861), likewise */
 	BRIDGE_DROP_IP,        /* a source address that is not in the port's list */
@@ -53,13 +54,18 @@ struct bridge_policy {
 	uint8_t ip[BRIDGE_IPS][16];
 };
 
-/* A network: what it carries, and the IPv4 addresses on it that belong to hosts. */
+/* A network: what it carries, and the addresses on it that belong to hosts and routers. IPv4 in network order. */
 struct bridge_lan {
 	unsigned mtu;     /* (c) bytes behind the Ethernet header and tags */
-	uint32_t ip4[80]; /* in network order; only added to */
+	uint32_t ip4[80]; /* by tern.conf; only added to */
 	bool gateway[80]; /* [a] a router's, which a guest may be that is allowed to be one */
 	unsigned n;       /* [a] */
-	uint32_t probed;  /* [a] another one, in network order, for as long as this host probes it; 0: none */
+	/* Each one more, 0: none. */
+	uint32_t leased, leased_gateway; /* [a] by DHCP, for as long as the lease lasts */
+	uint32_t probed;                 /* [a] for as long as this host probes it */
+	/* Interface identifiers of link-local addresses that routers advertise from (RFC 4861 4.2); 0: none. */
+	uint64_t router[BRIDGE_ROUTERS];   /* [a] */
+	uint64_t heard_ns[BRIDGE_ROUTERS]; /* [bridge's lock] when they did last */
 };
 
 /*
@@ -70,5 +76,11 @@ enum bridge_drop bridge_rules_judge(const struct bridge_policy *p, const uint8_t
 				    const struct bridge_lan *lan, struct frame *f, const uint8_t *h, size_t n);
 /* Whatever port it comes from: dst is a group that is for the next bridge alone. */
 bool bridge_rules_reserved(const uint8_t dst[ETH_ALEN]);
+/*
+ * The interface identifier of a router that advertises itself by a frame from the wire, of which h has the first n
+ * bytes; 0: it does not.
+ */
+uint64_t bridge_rules_router(const uint8_t *h, size_t n);
+#define BRIDGE_ROUTER_HEAD (ETH_HLEN + 40 + 16) /* bytes that it wants: RFC 8200 3, 4861 4.2 */
 /* What a guest may say to its host: ARP and ICMP. A tag, too, hides what it is. h: the frame's first n bytes. */
 bool bridge_rules_host_hears(const uint8_t *h, size_t n);

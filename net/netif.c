@@ -255,12 +255,11 @@ static void status_changed(struct netif *n, netif_nsc_reason_t reason, const net
 		sniprintf(text, sizeof(text), "%u.%u.%u.%u/%u", ip4_addr1(a), ip4_addr2(a), ip4_addr3(a), ip4_addr4(a),
 			  popcount64(ip4_addr_get_u32(netif_ip4_netmask(n))));
 	}
-	bridge_guard_ip4(i->bridge, netif_ip4_gw(n)->addr, true); /* DHCP's are known only now */
+	if (i->dhcp)
+		bridge_guard_lease(i->bridge, netif_ip4_addr(n)->addr, netif_ip4_gw(n)->addr);
 	if (strcmp(text, i->text) == 0)
 		return;
 	addr_if_set_text(i, text);
-	if (text[0])
-		bridge_guard_ip4(i->bridge, netif_ip4_addr(n)->addr, false);
 	bool again = i->addr.state == NET_ADDR_CONFLICT;
 	if (text[0])
 		log_printf(again ? LOG_WARN : LOG_INFO, "net: %s: %s%s%s", i->name, text, i->dhcp ? " from DHCP" : "",

@@ -108,6 +108,13 @@ def encrypting():
             figure(f"{what} by TLS / {bare}, {t['name']}", t[f"{what}_ns"] / t[f"{bare}_ns"], 1.2, "")
 
 
+def forwarding():
+    """What a frame costs in the bridge."""
+    p = subprocess.run([os.path.join(BUILD, "host", "bench_bridge"), "--json"], stdout=subprocess.PIPE, check=True, timeout=120)
+    for t in json.loads(p.stdout):
+        figure(f"instructions in the bridge, {t['name']}", t["instructions"], 1e9, "", digits=0, note="no target")
+
+
 def host_figures(rig):
     infos = [h.json("host") for h in rig.hosts]
     own = infos[rig.hosts.index(rig.where())]["memory_tern"]
@@ -177,6 +184,7 @@ def main():
     copying()
     say("encrypting ...")
     encrypting()
+    forwarding()
     say("instructions of exits ...")
     try:
         exits(switch, 3, "amd", (3209, 5264))

@@ -158,6 +158,53 @@ static void guests_are_no_hosts(void **state)
 	assert_int_equal(guest_says(&n->g1, guest, host), -EACCES);
 	bridge_guard_probed(n->b, 0);
 	assert_int_equal(guest_says(&n->g1, guest, host), 0);
+	bridge_guard_lease(n->b, probed, 0); /* it is the host's now */
+	assert_int_equal(guest_says(&n->g1, guest, host), -EACCES);
+	for (unsigned i = 0; i < 200; i++) /* one after the other, each of which was the host's alone while it had it */
+		bridge_guard_lease(n->b, probed + (i << 24), 0);
+	assert_int_equal(guest_says(&n->g1, guest, host), 0);
+	bridge_guard_lease(n->b, probed, 0);
+	assert_int_equal(guest_says(&n->g1, guest, host), -EACCES);
+}
+
+static int say_nd(struct tap *from, const uint8_t router[16], uint8_t type)
+{
+	uint8_t buf[86] = { 0x33, 0x33, 0, 0, 0, 1 };
+	struct frame f;
+	memcpy(buf + 6, from->port.mac, 6);
+	memcpy(buf + 12, (uint8_t[]){ 0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255 }, 10);
+	memcpy(buf + 22, router, 16);
+	buf[54] = type;
+	memcpy(buf + 62, router, 16);
+	buf[78] = 2, buf[79] = 1; /* its link-layer address */
+	memcpy(buf + 80, from->port.mac, 6);
+	frame_init_flat(&f, buf, type == 134 ? 70 : sizeof(buf));
+	fake_time_advance(NS_PER_SEC);
+	return bridge_input(&from->port, &f);
+}
+
+/* A guest takes no router's place: not of those that the wire was heard from, as many as are remembered. */
+static void guests_are_no_routers(void **state)
+{
+	struct net *n = *state;
+	uint8_t router[16] = { 0xfe, 0x80, [15] = 1 };
+	assert_int_equal(say_nd(&n->g1, router, 136), 0); /* nobody's yet */
+	assert_int_equal(say_nd(&n->nic, router, 134), 0);
+	assert_int_equal(say_nd(&n->g1, router, 136), -EACCES);
+	n->g1.port.policy.router = true;
+	assert_int_equal(say_nd(&n->g1, router, 134), 0); /* what a guest says is no reason */
+	n->g1.port.policy.router = false;
+	for (router[15] = 2; router[15] < 1 + BRIDGE_ROUTERS; router[15]++)
+		assert_int_equal(say_nd(&n->nic, router, 134), 0);
+	router[15] = 1;
+	assert_int_equal(say_nd(&n->nic, router, 134), 0); /* again: it is not the oldest */
+	router[15] = 1 + BRIDGE_ROUTERS;
+	assert_int_equal(say_nd(&n->nic, router, 134), 0);
+	assert_int_equal(say_nd(&n->g1, router, 136), -EACCES);
+	router[15] = 2;
+	assert_int_equal(say_nd(&n->g1, router, 136), 0);
+	router[15] = 1;
+	assert_int_equal(say_nd(&n->g1, router, 136), -EACCES);
 }
 
 static void learns_and_floods(void **state)
@@ -820,6 +867,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(learns_and_floods, setup, teardown),
 		cmocka_unit_test_setup_teardown(guests_are_no_hosts, setup, teardown),
+		cmocka_unit_test_setup_teardown(guests_are_no_routers, setup, teardown),
 		cmocka_unit_test_setup_teardown(guests_reach_no_service, setup, teardown),
 		cmocka_unit_test_setup_teardown(rarp_moves_a_mac, setup, teardown),
 		cmocka_unit_test_setup_teardown(ages, setup, teardown),

@@ -21,6 +21,7 @@
 #define YIP6 "20010db8000000000000000000000099 "
 #define HOST "0a4d000b " /* a host's, and one that a host probes */
 #define PROB "0a4d000c "
+#define LLR  "fe800000000000000000000000000001 " /* a router's, that was heard */
 #define NO4  "00000000 "
 #define NO6  NO4 NO4 NO4 NO4
 
@@ -40,7 +41,10 @@ enum { ANY = 1, TRUNK = 2, DHCP = 4, ROUTER = 8, LIST = 16 };
 
 static const struct bridge_lan lan = { .mtu = 1500,
 				       .ip4 = { 0x01004d0a, 0x0b004d0a },
-				       .n = 2 }; /* 10.77.0.1, 10.77.0.11 */
+				       .n = 2, /* 10.77.0.1, 10.77.0.11 */
+				       .leased = 0x0d004d0a,
+				       .leased_gateway = 0x0e004d0a,
+				       .router = { 0, 1UL << 56 } };
 static struct bridge_lan with_probed;
 
 static uint8_t digit(char c) { return (uint8_t)(c <= '9' ? c - '0' : c - 'a' + 10); }
@@ -171,6 +175,15 @@ static void arp(void **state)
 		{ "asks for a host", LIST, BRIDGE_PASS, ETH ARP ME IP "z6 " HOST },
 		{ "claims a host's", ANY, BRIDGE_DROP_HOST, ETH ARP ME HOST "z6 " YIP },
 		{ "probes a host's", 0, BRIDGE_DROP_HOST, ETH ARP ME NO4 "z6 " HOST },
+		{ "claims what DHCP gave to the host", ROUTER, BRIDGE_DROP_HOST,
+		  ETH ARP ME "0a4d000d "
+			     "z6 " YIP },
+		{ "claims the gateway that DHCP gave it", 0, BRIDGE_DROP_HOST,
+		  ETH ARP ME "0a4d000e "
+			     "z6 " YIP },
+		{ "the same, and may be it", ROUTER, BRIDGE_PASS,
+		  ETH ARP ME "0a4d000e "
+			     "z6 " YIP },
 		{ "claims what a host probes", 0, BRIDGE_DROP_HOST, ETH ARP ME PROB "z6 " YIP },
 		{ "cut", 0, BRIDGE_DROP_ARP, ETH ARP ME IP "z6 0a4d00" },
 		{ "other lengths", 0, BRIDGE_DROP_ARP, ETH "0806 0001080008040001" ME "0000" IP "z8 " YIP },
@@ -219,6 +232,11 @@ static void nd(void **state)
 		{ "looks for them as another", 0, BRIDGE_DROP_ND, ETH V6("3a", "10", LL6) ND("85") OPT1(YOU) },
 		{ "is one", 0, BRIDGE_DROP_ROUTER, ETH V6("3a", "10", LL6) ND("86") "z8" },
 		{ "is one, allowed", ROUTER, BRIDGE_PASS, ETH V6("3a", "10", LL6) ND("86") "z8" },
+		{ "asks for a router that was heard", 0, BRIDGE_PASS, ETH V6("3a", "20", LL6) ND("87") LLR OPT1(ME) },
+		{ "answers for it", 0, BRIDGE_DROP_HOST, ETH V6("3a", "20", LL6) ND("88") LLR OPT2(ME) },
+		{ "answers for it, and may", ROUTER, BRIDGE_PASS, ETH V6("3a", "20", LL6) ND("88") LLR OPT2(ME) },
+		{ "asks as it", LIST, BRIDGE_DROP_HOST, ETH V6("3a", "20", LLR) ND("87") YIP6 OPT1(ME) },
+		{ "takes it away", 0, BRIDGE_DROP_HOST, ETH V6("3a", "18", NO6) ND("87") LLR },
 		{ "redirects", DHCP, BRIDGE_DROP_ROUTER, ETH V6("3a", "28", LL6) ND("89") IP6 IP6 },
 		{ "is one behind options", 0, BRIDGE_DROP_ROUTER, ETH V6("00", "18", LL6) "3a00 z6 " ND("86") "z8" },
 		{ "is one behind three headers", 0, BRIDGE_DROP_ROUTER,
@@ -242,6 +260,34 @@ static void nd(void **state)
 		  ETH V6("3c", "48", LL6) "3c00 z6 3c00 z6 3c00 z6 3c00 z6 3c00 z6 3c00 z6 3c00 z6 3a00 z6 " ND("86") },
 	};
 	RUN(c);
+	(void)state;
+}
+
+/* Who on the wire says that he is a router. */
+static void routers(void **state)
+{
+	static const struct {
+		uint64_t id; /* the last 8 bytes of his address, in host order */
+		const char *frame;
+	} c[] = {
+		{ 1, ALL YOU V6("3a", "10", LLR) ND("86") "z8" },
+		{ 0x50, ALL YOU V6("3a", "10", LL6) ND("86") "z8" },
+		{ 0, ALL YOU V6("3a", "10", IP6) ND("86") "z8" }, /* never from another address: RFC 4861 6.1.2 */
+		{ 0, ALL YOU V6("3a", "10", LLR) ND("88") "z8" },
+		{ 0, ALL YOU V6("11", "10", LLR) ND("86") "z8" },
+		{ 0, ALL YOU "86dd 60000000 0010 3a 40" LLR YIP6 ND("86") "z8" }, /* has been routed */
+		{ 0, ALL YOU "88b6 60000000 0010 3a ff" LLR YIP6 ND("86") "z8" },
+		{ 0, ALL YOU V6("3a", "10", LLR) "8600 0000 00000000 z7" }, /* not the whole header */
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
+		uint8_t buf[256], *h;
+		size_t n = bytes(c[i].frame, buf);
+		h = malloc(n);
+		memcpy(h, buf, n);
+		if (bridge_rules_router(h, n) != (c[i].id ? c[i].id << 56 : 0))
+			fail_msg("%zu", i);
+		free(h);
+	}
 	(void)state;
 }
 
@@ -412,15 +458,11 @@ static void names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(macs),
-		cmocka_unit_test(tags),
-		cmocka_unit_test(arp),
-		cmocka_unit_test(nd),
-		cmocka_unit_test(addresses),
-		cmocka_unit_test(dhcp),
-		cmocka_unit_test(reserved_groups),
-		cmocka_unit_test(offloads),
-		cmocka_unit_test(names),
+		cmocka_unit_test(macs),     cmocka_unit_test(tags),
+		cmocka_unit_test(arp),      cmocka_unit_test(nd),
+		cmocka_unit_test(routers),  cmocka_unit_test(addresses),
+		cmocka_unit_test(dhcp),     cmocka_unit_test(reserved_groups),
+		cmocka_unit_test(offloads), cmocka_unit_test(names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

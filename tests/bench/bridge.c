@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a frame costs in the bridge, in instructions: from bridge_input() to the port's send(), and back. The objects
+ * are those of the kernel's image, with locks and a clock of a few instructions. A child process forwards a frame of
+ * each kind, and its parent steps it through (ptrace): each instruction counts once, a repeated one too (REP MOVSB).
+ * Prints a table, or with --json what tests/rig/bench.py reads.
+ */
+#include "kernel/log.h"
+#include "kernel/sync.h"
+#include "kernel/time.h"
+#include "net/bridge.h"
+#include "net/packet.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* What the kernel's objects want of it. */
+uintptr_t __stack_chk_guard = 0x5bd1e995;
+uint64_t time_ns(void) { return NS_PER_SEC; }
+void spin_init(struct spinlock *l, const char *name) { (void)l, (void)name; }
+uint64_t spin_lock_irqsave(struct spinlock *l)
+{
+	(void)l;
+	return 0;
+}
+void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags) { (void)l, (void)flags; }
+void waitq_init(struct waitq *q) { (void)q; }
+int waitq_wait(struct waitq *q, struct spinlock *l, uint64_t *flags, uint64_t end)
+{
+	(void)q, (void)l, (void)flags, (void)end;
+	return 0;
+}
+void waitq_wake_all(struct waitq *q) { (void)q; }
+void log_printf(enum log_level level, const char *fmt, ...) { (void)level, (void)fmt; }
+int err_trace_at(int err, const char *file, int line, const char *func)
+{
+	(void)file, (void)line, (void)func;
+	return err;
+}
+int why_set(struct why *w, int err, const char *fmt, ...)
+{
+	(void)w, (void)fmt;
+	return err;
+}
+int sniprintf(char *buf, size_t size, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vsnprintf(buf, size, fmt, ap);
+	va_end(ap);
+	return n;
+}
+void panic(const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	abort();
+}
+
+/* ---- what is forwarded ---- */
+
+static struct bridge *bridge;
+static struct bridge_port wire, host, guest[2];
+static uint8_t buf[61440];
+
+static int sink(void *arg, const struct frame *f)
+{
+	(void)arg, (void)f;
+	return 0;
+}
+
+static void add(struct bridge_port *p, uint8_t n)
+{
+	p->send = sink;
+	p->offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 | FRAME_TAKES_TSO6;
+	memcpy(p->mac, (uint8_t[]){ 2, 0, 0, 0, 0, n }, ETH_ALEN);
+	bridge_add(bridge, p);
+	if (bridge_bind(p))
+		exit(1);
+}
+
+/* A TCP segment of IPv4 that a checksum is still to be put into, or a broadcast of ARP. */
+static void build(struct frame *f, const struct bridge_port *from, const struct bridge_port *to, size_t len)
+{
+	memset(buf, 0, 128);
+	memset(buf, 0xff, ETH_ALEN);
+	if (to)
+		memcpy(buf, to->mac, ETH_ALEN);
+	memcpy(buf + ETH_SRC, from->mac, ETH_ALEN);
+	put_be16(buf + ETH_TYPE, to ? ETHERTYPE_IPV4 : ETHERTYPE_ARP);
+	frame_init_flat(f, buf, len);
+	uint8_t *l3 = buf + ETH_HLEN;
+	if (!to) {
+		memcpy(l3, packet_arp_head, sizeof(packet_arp_head));
+		memcpy(l3 + ARP_SENDER_MAC, from->mac, ETH_ALEN);
+		memcpy(l3 + ARP_SENDER_IP, (uint8_t[]){ 10, 77, 0, 50 }, 4);
+		return;
+	}
+	l3[0] = 0x45;
+	l3[IP4_PROTO] = PROTO_TCP;
+	put_be16(l3 + IP4_LEN, (uint16_t)(len - ETH_HLEN));
+	memcpy(l3 + IP4_SRC, (uint8_t[]){ 10, 77, 0, 50, 10, 77, 0, 51 }, 8);
+	l3[IP4_HDR + 12] = 5 << 4; /* TCP's own header is 20 bytes */
+	f->flags = FRAME_NEEDS_CSUM;
+	f->csum_start = ETH_HLEN + IP4_HDR;
+	f->csum_offset = 16;
+	if (len > 1514) {
+		f->gso = FRAME_GSO_TCPV4;
+		f->gso_size = 1448;
+		f->hdr_len = ETH_HLEN + IP4_HDR + 20;
+	}
+}
+
+static const struct {
+	const char *name;
+	struct bridge_port *from, *to; /* to: NULL, all */
+	size_t len;
+} kinds[] = {
+	{ "guest to wire", &guest[0], &wire, 1514 },
+	{ "guest to wire, 60 KiB to segment", &guest[0], &wire, sizeof(buf) },
+	{ "wire to guest", &wire, &guest[0], 1514 },
+	{ "guest to guest", &guest[0], &guest[1], 1514 },
+	{ "guest to all of 3 ports", &guest[0], NULL, 60 },
+};
+
+/* Where its parent begins and ends to count. */
+void count_begin(void), count_end(void);
+__attribute__((noinline)) void count_begin(void) { __asm__ volatile("" ::: "memory"); }
+__attribute__((noinline)) void count_end(void) { __asm__ volatile("" ::: "memory"); }
+
+static void child(void)
+{
+	ptrace(PTRACE_TRACEME, 0, 0, 0);
+	if (bridge_create(&bridge, "lan", 1500, true))
+		exit(1);
+	guest[0].is_guest = guest[1].is_guest = true;
+	host.is_host = true;
+	add(&wire, 1), add(&host, 2), add(&guest[0], 3), add(&guest[1], 4);
+	raise(SIGSTOP);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct frame f;
+		build(&f, kinds[i].from, kinds[i].to, kinds[i].len);
+		count_begin();
+		int err = bridge_input(kinds[i].from, &f);
+		count_end();
+		if (err)
+			exit(2);
+	}
+	exit(0);
+}
+
+/* One instruction; its address, 0: the child has ended. */
+static uint64_t step(pid_t pid)
+{
+	struct user_regs_struct r;
+	int status;
+	if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status) ||
+	    ptrace(PTRACE_GETREGS, pid, 0, &r))
+		return 0;
+	return r.rip;
+}
+
+int main(int argc, char **argv)
+{
+	bool json = argc > 1 && strcmp(argv[1], "--json") == 0, counts = false;
+	size_t kind = 0;
+	unsigned n = 0;
+	int status;
+	pid_t pid = fork();
+	if (!pid)
+		child();
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
+		fprintf(stderr, "bench_bridge: the child does not begin: %s\n", strerror(errno));
+		return 1;
+	}
+	for (uint64_t rip, before = 0; kind < ARRAY_SIZE(kinds) && (rip = step(pid)); before = rip) {
+		if (rip == (uintptr_t)count_begin) {
+			counts = true;
+			n = 0;
+		} else if (counts && rip == (uintptr_t)count_end) {
+			counts = false;
+			if (json)
+				printf("%s{\"name\": \"%s\", \"instructions\": %u}", kind ? ",\n" : "[\n",
+				       kinds[kind].name, n);
+			else
+				printf("%-40s %6u instructions\n", kinds[kind].name, n);
+			kind++;
+		} else {
+			n += rip != before;
+		}
+	}
+	if (json)
+		printf("]\n");
+	ptrace(PTRACE_CONT, pid, 0, 0);
+	if (kind < ARRAY_SIZE(kinds) || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status)) {
+		fprintf(stderr, "bench_bridge: the bridge did not take a frame\n");
+		return 1;
+	}
+	return 0;
+}
