@@ -57,11 +57,11 @@ void bridge_guest_hear(struct bridge_lan *lan, const uint8_t *h, size_t n, uint6
 {
 	uint64_t id = bridge_rules_router(h, n);
 	unsigned at = 0;
-	for (unsigned i = 0; id && i < BRIDGE_ROUTERS && lan->router[at] != id; i++)
-		if (lan->router[i] == id || lan->heard_ns[i] < lan->heard_ns[at])
-			at = i;
 	if (!id)
 		return;
+	for (unsigned i = 1; i < BRIDGE_ROUTERS && lan->router[at] != id; i++) /* its place, else the oldest's */
+		if (lan->router[i] == id || lan->heard_ns[i] < lan->heard_ns[at])
+			at = i;
 	__atomic_store_n(&lan->router[at], id, __ATOMIC_RELAXED);
 	lan->heard_ns[at] = now;
 }

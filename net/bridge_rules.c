@@ -147,10 +147,12 @@ static bool of_host(const struct walk *w, const uint8_t ip4[4])
 static bool of_router(const struct walk *w, const uint8_t ip6[16])
 {
 	uint64_t id = get_le64(ip6 + 8);
-	bool found = false;
-	for (unsigned i = 0; i < BRIDGE_ROUTERS && packet_is_link_local(ip6) && !w->policy->router; i++)
-		found |= id && id == __atomic_load_n(&w->lan->router[i], __ATOMIC_RELAXED);
-	return found;
+	if (w->policy->router || !packet_is_link_local(ip6) || !id)
+		return false;
+	for (unsigned i = 0; i < BRIDGE_ROUTERS; i++)
+		if (__atomic_load_n(&w->lan->router[i], __ATOMIC_RELAXED) == id)
+			return true;
+	return false;
 }
 
 uint64_t bridge_rules_router(const uint8_t *h, size_t n)

@@ -139,10 +139,10 @@ $(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
 	ld -r -u memcpy -u memset -o $@_newlib.o $(NEWLIB_LIB) && $(call rename,newlib) $@_newlib.o && \
 	$(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $< $@_tern.o $@_newlib.o -o $@
 # How fast records are encrypted and decrypted: the kernel's objects likewise.
-$(H)/bench_aead: tests/bench/aead.c $(call obj,$(AEAD) net/tls_record.c) $(OPENSSL_OBJ) $(L)/mbedtls/sha256.o $(L)/mbedtls/platform_util.o
-	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $^ -o $@
-# What a frame costs in the bridge: likewise.
-$(H)/bench_bridge: tests/bench/bridge.c $(call obj,$(filter net/%,$(BRIDGE)) net/bridge_rules.c kernel/frame.c) $(O)/arch/x86/memory.o
+$(H)/bench_aead: $(call obj,$(AEAD) net/tls_record.c) $(OPENSSL_OBJ) $(L)/mbedtls/sha256.o $(L)/mbedtls/platform_util.o
+# What a frame costs in the bridge.
+$(H)/bench_bridge: $(call obj,$(filter-out tests/%,$(BRIDGE)) arch/x86/memory.c)
+$(H)/bench_aead $(H)/bench_bridge: $(H)/bench_%: tests/bench/%.c
 	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $^ -o $@
 BENCH_BIN := $(addprefix $(H)/bench_,memcpy aead bridge)
 # The driver is compiled into its test, with the ports of a modelled chip.

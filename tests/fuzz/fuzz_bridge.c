@@ -136,7 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		f.iov[f.niov++] = (struct iov){ frame + at, MIN(step, len - at) };
 	}
 	(void)bridge_input(&guest, &f);
-	uint8_t *exact = malloc(size - HEAD + 1); /* from the wire: is it a router's? */
+	uint8_t *exact = malloc(size - HEAD); /* from the wire: is it a router's? */
 	memcpy(exact, data + HEAD, size - HEAD);
 	(void)bridge_rules_router(exact, size - HEAD);
 	free(exact);

@@ -89,18 +89,21 @@ def tracking(rig):
            note=f"{faults} nested page faults, {dirtied} pages dirtied, {after['page_splits'] - before['page_splits']} splits")
 
 
+def bench_of(what):
+    """What build/host/bench_WHAT found."""
+    return json.loads(subprocess.run([os.path.join(BUILD, "host", f"bench_{what}"), "--json"], stdout=subprocess.PIPE, check=True, timeout=120).stdout)
+
+
 def copying():
     """The kernel's memcpy on this machine, beside that of the C library it is linked with."""
-    p = subprocess.run([os.path.join(BUILD, "host", "bench_memcpy"), "--json"], stdout=subprocess.PIPE, check=True, timeout=120)
-    for t in json.loads(p.stdout):
+    for t in bench_of("memcpy"):
         limit = 1e9 if "MiB" in t["name"] else 0.5 if "frame" in t["name"] else 1  # the first is the memory's speed rather than ours
         figure(f"{t['name']} / newlib's", t["ns"] / t["newlib_ns"], limit, "", note=f"{t['ns']:.0f} of {t['newlib_ns']:.0f} ns")
 
 
 def encrypting():
     """What sealing and opening a page takes on this machine, by each implementation it has."""
-    p = subprocess.run([os.path.join(BUILD, "host", "bench_aead"), "--json"], stdout=subprocess.PIPE, check=True, timeout=120)
-    for t in json.loads(p.stdout):
+    for t in bench_of("aead"):
         for what in ("seal", "open"):
             ns = t[f"{what}_ns"]
             figure(f"{what} a page, {t['name']}", ns / 1000, 1e9, "us", note=f"{PAGE * 1000 / ns:.0f} MB/s")
@@ -110,8 +113,7 @@ def encrypting():
 
 def forwarding():
     """What a frame costs in the bridge."""
-    p = subprocess.run([os.path.join(BUILD, "host", "bench_bridge"), "--json"], stdout=subprocess.PIPE, check=True, timeout=120)
-    for t in json.loads(p.stdout):
+    for t in bench_of("bridge"):
         figure(f"instructions in the bridge, {t['name']}", t["instructions"], 1e9, "", digits=0, note="no target")
 
 

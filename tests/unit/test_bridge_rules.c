@@ -21,6 +21,8 @@
 #define YIP6 "20010db8000000000000000000000099 "
 #define HOST "0a4d000b " /* a host's, and one that a host probes */
 #define PROB "0a4d000c "
+#define LEAS "0a4d000d " /* what DHCP gave to a host, and its gateway */
+#define LGW  "0a4d000e "
 #define LLR  "fe800000000000000000000000000001 " /* a router's, that was heard */
 #define NO4  "00000000 "
 #define NO6  NO4 NO4 NO4 NO4
@@ -175,15 +177,9 @@ static void arp(void **state)
 		{ "asks for a host", LIST, BRIDGE_PASS, ETH ARP ME IP "z6 " HOST },
 		{ "claims a host's", ANY, BRIDGE_DROP_HOST, ETH ARP ME HOST "z6 " YIP },
 		{ "probes a host's", 0, BRIDGE_DROP_HOST, ETH ARP ME NO4 "z6 " HOST },
-		{ "claims what DHCP gave to the host", ROUTER, BRIDGE_DROP_HOST,
-		  ETH ARP ME "0a4d000d "
-			     "z6 " YIP },
-		{ "claims the gateway that DHCP gave it", 0, BRIDGE_DROP_HOST,
-		  ETH ARP ME "0a4d000e "
-			     "z6 " YIP },
-		{ "the same, and may be it", ROUTER, BRIDGE_PASS,
-		  ETH ARP ME "0a4d000e "
-			     "z6 " YIP },
+		{ "claims what DHCP gave to the host", ROUTER, BRIDGE_DROP_HOST, ETH ARP ME LEAS "z6 " YIP },
+		{ "claims the gateway that DHCP gave it", 0, BRIDGE_DROP_HOST, ETH ARP ME LGW "z6 " YIP },
+		{ "the same, and may be it", ROUTER, BRIDGE_PASS, ETH ARP ME LGW "z6 " YIP },
 		{ "claims what a host probes", 0, BRIDGE_DROP_HOST, ETH ARP ME PROB "z6 " YIP },
 		{ "cut", 0, BRIDGE_DROP_ARP, ETH ARP ME IP "z6 0a4d00" },
 		{ "other lengths", 0, BRIDGE_DROP_ARP, ETH "0806 0001080008040001" ME "0000" IP "z8 " YIP },
