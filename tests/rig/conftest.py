@@ -3,7 +3,7 @@
 The tests' network namespace and the hosts they share. All tests of a session use one pair of hosts, and leave it as it was.
 
 RIG in the environment says what the hosts are (rig.py). A test runs on the AMD rig; with the mark rigs("amd", "intel", "mixed") on
-those that it names. What is vendor-neutral is one test for all; slow rigs get a selection of them.
+those that it names. What is vendor-neutral is one test for all; slow rigs get a selection of them, and more in `make test-long`.
 
 `make test` runs those that use none of the shared hosts (mark: apart) in a session of their own, with a network of its own, beside
 the others.
@@ -24,7 +24,7 @@ current = []  # rigs whose consoles a failed test's report shows
 def pytest_configure(config):
     config.addinivalue_line("markers", "rigs(*names): the rigs that a test runs on; without it: amd")
     config.addinivalue_line("markers", "apart: uses none of the shared hosts; conftest.py sees that itself")
-    config.addinivalue_line("markers", "long: of `make test-long` alone (LONG in the environment); a shorter one is in `make test`")
+    config.addinivalue_line("markers", "long(*names): of `make test-long` alone (LONG in the environment), on those rigs or on all")
     try:
         kinds_wanted()
         netns.enter()
@@ -40,7 +40,8 @@ def pytest_collection_modifyitems(config, items):
     here = os.environ.get("RIG") or "amd"
     marks = {i: i.get_closest_marker("rigs") for i in items}
     kept = [i for i in items if here in (marks[i].args if marks[i] else ("amd",))]
-    kept = [i for i in kept if bool(i.get_closest_marker("long")) == bool(os.environ.get("LONG"))]
+    long = {i: i.get_closest_marker("long") for i in kept}
+    kept = [i for i in kept if bool(long[i] and here in (long[i].args or (here,))) == bool(os.environ.get("LONG"))]
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
     items[:] = kept
 

@@ -248,6 +248,7 @@ def test_boot_wrong_configuration(shared):
 
 
 @pytest.mark.rigs("amd", "intel")
+@pytest.mark.long("intel")
 def test_console_editing(rig):
     """Completion, history and editing, as keys on the wire."""
     con = rig.a.console
@@ -270,6 +271,7 @@ def test_console_editing(rig):
 
 
 @pytest.mark.rigs("amd", "intel")
+@pytest.mark.long("intel")
 def test_console_fits_its_width(rig):
     """No table, and no line of facts, is wider than a terminal."""
     for line in ("vm list", f"vm info {DEMO}", "host", "nic", "net list", "bridge", "migrate status", "migrate records", "tasks", "help"):

@@ -47,7 +47,8 @@ def test_too_much_dirt_gives_up(watched):
     watched.check_after()
 
 
-@pytest.mark.parametrize("point", [pytest.param("P4", marks=pytest.mark.long), pytest.param("P8", marks=pytest.mark.rigs("amd", "intel")),
+@pytest.mark.parametrize("point", [pytest.param("P4", marks=pytest.mark.long),
+                                   pytest.param("P8", marks=[pytest.mark.rigs("amd", "intel"), pytest.mark.long("intel")]),
                                    pytest.param("P10", marks=pytest.mark.long)])
 def test_destination_killed(watched, point):
     """It crashes and is silent from then on. The source must find out by itself, within its own limits."""

@@ -68,6 +68,7 @@ def spoofed(host):
 
 
 @pytest.mark.rigs("amd", "intel")
+@pytest.mark.long("intel")
 def test_nobody_on_the_wire_takes_its_mac(rig):
     """Frames from the guest's MAC, or from the host's own, come in from the wire: they are counted, and both stay reachable."""
     for _ in rig.hosts:

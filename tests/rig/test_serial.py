@@ -41,6 +41,7 @@ def refusals(host):
 
 
 @pytest.mark.rigs("amd", "intel")
+@pytest.mark.long("intel")
 def test_the_stalled_serial_line_costs_a_guest_no_ping(rig):
     """The operator's terminal takes nothing while the guest floods its attached console: guest and host answer as ever."""
     h = rig.where()
@@ -69,6 +70,7 @@ def test_the_stalled_serial_line_costs_a_guest_no_ping(rig):
 
 
 @pytest.mark.rigs("amd", "intel")
+@pytest.mark.long("intel")
 def test_a_flood_of_refusals_is_a_few_lines(rig):
     """More connections than a service takes: the log counts them, and the operator's console is not flooded."""
     h, n = rig.where(), 100
