@@ -27,7 +27,7 @@ ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S fea
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
 KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_host.c conf_list.c conf_table.c conf_value.c console.c console_edit.c \
 	console_serial.c console_usage.c err.c frame.c identity.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c sched.c \
-	spinlock.c sync.c syscalls.c task.c time.c waitq.c)
+	spinlock.c sync.c syscalls.c task.c time.c waitq.c worker.c)
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c password.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c hostframe.c lacp.c learn.c \
@@ -37,7 +37,7 @@ VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c term_fil
 	vm_memory.c vm_port.c vm_request.c vm_start.c)
 X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
-DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_rx.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c)
+DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c datagram.c departed.c dest.c handover.c heard.c inbox.c lease.c leave.c migrate.c migrate_cmd.c \
 	migration.c migration_cancel.c pages.c policy.c precopy.c probe.c probe_answer.c reach.c records.c rules.c sections.c service.c settle.c shout.c source.c switchover.c this_host.c wire.c)
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \

@@ -331,6 +331,20 @@ void sched_check(uint64_t flags)
 		irq_ipi(c->id, IRQ_VEC_RESCHED); /* stays pending until interrupts are on */
 }
 
+void task_set_prio(enum task_prio prio)
+{
+	uint64_t flags = cpu_irq_save();
+	struct cpu *c = this_cpu();
+	struct runq *rq = c->sched;
+	spin_acquire(&rq->lock);
+	c->current->prio = rq->cur_prio = prio;
+	for (unsigned p = 0; p < prio; p++)
+		c->need_resched |= !list_empty(&rq->ready[p]);
+	spin_release(&rq->lock);
+	sched_check(flags);
+	cpu_irq_restore(flags);
+}
+
 void preempt_disable(void) { sched_preempt_inc(); }
 
 void preempt_enable(void)

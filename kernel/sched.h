@@ -24,7 +24,7 @@ struct task {
 	enum task_state state; /* [a] changed by itself, or by the one waker that took it off its wait queue */
 	bool on_cpu;           /* [a] its registers are on a CPU: false only once the switch away is complete */
 	uint32_t cpu;          /* [a] where it runs, or ran last */
-	unsigned prio;         /* (c) TASK_NPRIO: idle */
+	unsigned prio;         /* changed by itself; TASK_NPRIO: idle */
 	uint64_t slice_end_ns; /* [s] 0: a full slice at the next start */
 	uint64_t run_tsc;      /* [s] */
 	void (*hook_in)(void *arg), (*hook_out)(void *arg); /* [s] */

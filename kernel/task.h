@@ -22,6 +22,7 @@ struct task *task_create(const char *name, enum task_prio prio, void (*fn)(void 
 noreturn void task_exit(void);
 struct task *task_self(void);
 void task_yield(void);
+void task_set_prio(enum task_prio prio); /* the caller's own, from now on */
 /* Sleep until time_ns() >= deadline. Tasks only, no spinlock held. */
 void task_sleep_until(uint64_t deadline_ns);
 

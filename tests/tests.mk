@@ -41,13 +41,15 @@ UNIT_dirty := $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_gmem := $(UNIT_dirty) vmm/vm_memory.c
 TSAN += gmem
 
-DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_rx.c vnet_ctrl.c vrng.c) \
-	vmm/state.c $(GMEM) arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_guest.c
-UNIT += bus pci virtio rings
+DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_queue.c vnet_rx.c vnet_ctrl.c vrng.c) \
+	vmm/state.c $(GMEM) arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_worker.c tests/unit/fake_guest.c
+UNIT += bus pci virtio rings worker
 UNIT_bus := vmm/bus.c tests/unit/fake_kernel.c
 UNIT_pci := $(DEV_TEST)
 UNIT_virtio := $(DEV_TEST)
 UNIT_rings := $(DEV_TEST)
+UNIT_worker := kernel/worker.c vmm/dev/vnet_queue.c kernel/frame.c tests/unit/fake_kernel.c
+TSAN += worker
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
 VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c)

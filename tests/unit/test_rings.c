@@ -220,11 +220,13 @@ static void test_rx_hostile(void **state)
 	fg_init(&g);
 	up(F_ALL);
 	fg_add(&rx, (struct fg_sg[]){ { BUF, 100, false } }, 1, 0); /* not writable */
-	assert_int_equal(vnet_rx(g.net, &f), -ENETDOWN);
+	assert_int_equal(vnet_rx(g.net, &f), 0);
 	assert_int_equal(fg_status(&d), 0x4f);
+	assert_int_equal(vnet_rx(g.net, &f), -ENETDOWN);
 	up(F_ALL);
 	fg_add(&rx, (struct fg_sg[]){ { BUF, 11, true } }, 1, 0); /* no room for the header */
-	assert_int_equal(vnet_rx(g.net, &f), -ENETDOWN);
+	assert_int_equal(vnet_rx(g.net, &f), 0);
+	assert_int_equal(fg_status(&d), 0x4f);
 	/* Tiny pieces all over each other: the frame lands somewhere, nobody falls. */
 	up(F_ALL);
 	for (unsigned i = 0; i < SIZE; i++)
@@ -415,6 +417,7 @@ static void test_threads(void **state)
 			got++;
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			fg_offer(&rx, (uint16_t)h);
+			fg_kick(&rx);
 		}
 		sched_yield();
 	}
@@ -424,8 +427,14 @@ static void test_threads(void **state)
 	if (got < MANY || sent < MANY)
 		fail_msg("received %u, sent %u, status %02x, %s", got, sent, fg_status(&d),
 			 CONTAINER_OF(fg_find(&g, "virtio-net"), struct vvirtio, dev)->why);
-	while (fg_used(&rx, NULL) >= 0)
-		got++;
+	for (unsigned none = 0; none < 2; none++) { /* what is in the queue still */
+		while ((h = fg_used(&rx, NULL)) >= 0) {
+			got++;
+			none = 0;
+			fg_offer(&rx, (uint16_t)h);
+		}
+		fg_ring(&rx);
+	}
 	assert_int_equal(got, received * 3); /* 3012 bytes in buffers of 1024 */
 	assert_int_equal(fg_status(&d), 15);
 	fg_ring(&tx);

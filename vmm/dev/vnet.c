@@ -4,22 +4,22 @@
  * offloads are not done here but carried: struct virtio_net_hdr and struct frame say the same things, and the bridge
  * does what the other side of a frame cannot take.
  *
- *   TX: notify (port write) -> pump, in the vCPU's task: pop a chain, call tx() WITHOUT the lock (it may end in another
- *       guest's vnet_rx), put it back. One pump at a time; others see tx_busy and leave, the pump re-checks the ring.
- *   RX: vnet_rx.c, under the lock.
+ *   TX: notify (port write) -> worker: pop a chain, call tx() WITHOUT the lock (it may end in another guest's vnet_rx),
+ *       put it back.
+ *   RX: vnet_rx -> queue -> worker: vnet_rx.c, under the lock.
  *
- * quiesce: waits for the pump, after which both refuse; guest memory is then still, and nothing is left unsignalled.
+ * The worker is a task of the card's own (kernel/worker.h): neither a vCPU that sends nor whoever sends to this guest
+ * pays for what its rings look like.
+ *
+ * quiesce: waits for the worker's turn, after which it refuses; guest memory is then still, and nothing is left
+ * unsignalled. Frames that wait in the queue go on waiting.
  */
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vnet_device.h"
 #include <stdlib.h>
 #include <string.h>
 
-/*
- * A vCPU that rings leaves the pump after so many rounds of the ring even if others keep filling it; the next ring goes
- * on.
- */
-#define TX_ROUNDS 64
+#define TX_FRAMES 64 /* of a turn */
 
 static struct vnet *vnet_of(struct vvirtio *v) { return CONTAINER_OF(v, struct vnet, v); }
 
@@ -71,10 +71,10 @@ static bool tx_frame(struct vnet *n, struct frame *f)
 }
 
 /*
- * Send what is in the ring until it is empty. Lock held; dropped around each frame. Returns how many were sent;
+ * Send what is in the ring, TX_FRAMES at most. Lock held; dropped around each frame. Returns how many were sent;
  * *absent: memory is not here yet, and until it is (vvirtq_wait) nothing more can be taken.
  */
-static unsigned tx_drain(struct vnet *n, unsigned budget, bool *absent)
+static unsigned tx_drain(struct vnet *n, bool *absent)
 {
 	struct vvirtq *q = &n->v.q[VNET_TX];
 	uint32_t epoch = n->v.epoch;
@@ -82,7 +82,7 @@ static unsigned tx_drain(struct vnet *n, unsigned budget, bool *absent)
 	struct frame f;
 	int r = 0;
 
-	while (done < budget && !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX) &&
+	while (done < TX_FRAMES && !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX) &&
 	       (r = vvirtq_pop(q, &n->tx_chain)) > 0) {
 		spin_unlock(&n->v.lock);
 		if (tx_frame(n, &f))
@@ -104,44 +104,37 @@ static unsigned tx_drain(struct vnet *n, unsigned budget, bool *absent)
 	return done;
 }
 
-static void tx_pump(struct vnet *n)
+static bool tx_turn(struct vnet *n)
 {
 	struct vvirtq *q = &n->v.q[VNET_TX];
-	unsigned budget = TX_ROUNDS * VIRTQ_SIZE_MAX;
+	bool more = false, absent = false;
 
 	spin_lock(&n->v.lock);
-	if (n->tx_busy) {
-		spin_unlock(&n->v.lock);
-		return;
-	}
-	n->tx_busy = true;
-	int err = 0;
-	while (!err && !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX)) {
+	if (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX)) {
 		vvirtq_quiet(q);
-		bool absent = false;
-		budget -= tx_drain(n, budget, &absent);
-		if (absent) {
-			spin_unlock(&n->v.lock);
-			err = vvirtq_wait(q); /* an error is the VM's end, and who brings its pages says so */
-			spin_lock(&n->v.lock);
-			continue;
-		}
-		if (!vvirtio_queue_is_live(&n->v, VNET_TX))
-			break;
-		vvirtio_signal(&n->v, VNET_TX);
-		if (!vvirtq_listen(q) || !budget)
-			break;
+		more = tx_drain(n, &absent) == TX_FRAMES;
 	}
-	n->tx_busy = false;
+	if (!n->quiesced && !absent && vvirtio_queue_is_live(&n->v, VNET_TX)) {
+		vvirtio_signal(&n->v, VNET_TX);
+		more = more || vvirtq_listen(q, 0);
+	}
 	spin_unlock(&n->v.lock);
+	return absent ? !vvirtq_wait(q) : more; /* an error is the VM's end, and who brings its pages says so */
+}
+
+static bool work(void *arg)
+{
+	struct vnet *n = arg;
+	bool more = vnet_rx_turn(n);
+	return tx_turn(n) || more;
 }
 
 static void vnet_notify(struct vvirtio *v, unsigned q)
 {
-	if (q == VNET_TX) /* for the receive queue there is nothing to do until a frame comes */
-		tx_pump(vnet_of(v));
-	else if (q == VNET_CTRL)
+	if (q == VNET_CTRL)
 		vnet_ctrl_notify(&vnet_of(v)->ctrl);
+	else
+		worker_kick(&vnet_of(v)->worker);
 }
 
 /* ---- configuration and features ---- */
@@ -169,10 +162,14 @@ static bool vnet_features_ok(uint64_t f)
 static void vnet_driver_ok(struct vvirtio *v)
 {
 	if (vvirtio_queue_is_live(v, VNET_RX))
-		vvirtq_quiet(&v->q[VNET_RX]); /* new receive buffers are found when a frame comes */
+		vvirtq_quiet(&v->q[VNET_RX]); /* the first buffers are found when a frame comes */
 }
 
-static void vnet_was_reset(struct vvirtio *v) { vnet_of(v)->s.status &= ~VNET_ANNOUNCE; }
+static void vnet_was_reset(struct vvirtio *v)
+{
+	vnet_of(v)->s.status &= ~VNET_ANNOUNCE;
+	vnet_queue_expire(&vnet_of(v)->queue); /* it was for a driver that has gone */
+}
 
 void vnet_announce(struct vnet *n)
 {
@@ -237,12 +234,8 @@ static void vnet_quiesce(struct dev *d)
 
 	spin_lock(&n->v.lock);
 	n->quiesced = true;
-	while (n->tx_busy) { /* it ends after the frame it is at */
-		spin_unlock(&n->v.lock);
-		__builtin_ia32_pause();
-		spin_lock(&n->v.lock);
-	}
 	spin_unlock(&n->v.lock);
+	worker_settle(&n->worker);
 }
 
 static void vnet_resume(struct dev *d)
@@ -253,16 +246,18 @@ static void vnet_resume(struct dev *d)
 	n->quiesced = false;
 	for (unsigned q = 0; q < VNET_QUEUES; q++)
 		if (vvirtio_queue_is_live(&n->v, q))
-			vvirtio_signal(&n->v, q); /* used buffers that the pump published but did not come to signal */
+			vvirtio_signal(&n->v, q); /* used buffers that were published but not signalled */
 	spin_unlock(&n->v.lock);
-	tx_pump(n);
+	worker_kick(&n->worker);
 }
 
 static void vnet_fini(struct dev *d)
 {
 	struct vnet *n = CONTAINER_OF(d, struct vnet, v.dev);
 
+	worker_stop(&n->worker);
 	vvirtio_fini(&n->v);
+	vnet_queue_fini(&n->queue);
 	free(n->bounce);
 	free(n);
 }
@@ -300,7 +295,7 @@ int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned
 	struct vnet *n = calloc(1, sizeof(*n));
 	int err = -ENOMEM;
 
-	if (!n || !(n->bounce = malloc(FRAME_MAX)))
+	if (!n || !(n->bounce = malloc(FRAME_MAX)) || vnet_queue_init(&n->queue))
 		goto free_it;
 	n->tx = tx;
 	n->arg = arg;
@@ -313,12 +308,19 @@ int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned
 	err = vvirtio_init(&n->v, m, b, slot, &vnet_ids, &vnet_ops, &vnet_dev_ops);
 	if (err)
 		goto free_it;
+	err = worker_start(&n->worker, "virtio-net", work, n);
+	if (err)
+		goto fini;
 	dev_add_section(&n->v.dev, &vnet_desc, n);
 	*v = n;
 	return 0;
+fini:
+	vvirtio_fini(&n->v);
 free_it:
-	if (n)
+	if (n) {
+		vnet_queue_fini(&n->queue);
 		free(n->bounce);
+	}
 	free(n);
 	return err_trace(err);
 }

@@ -7,11 +7,14 @@
 struct vnet;
 /*
  * 0 or -errno with everything undone. mtu: bytes of payload, as the driver is told. tx() gets each frame that the guest
- * sends, from the vCPU's task, borrowed.
+ * sends, from the card's own task, borrowed.
  */
 int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
 		unsigned mtu, void (*tx)(void *arg, struct frame *f), void *arg);
-/* A frame for the guest: 0, -ENOBUFS (no buffers posted), -ENETDOWN (driver not ready, quiesced). Any task. */
+/*
+ * A frame for the guest: 0, and the card's own task brings it there once there are buffers; -ENOBUFS, too many wait;
+ * -ENETDOWN, no driver does. Any task.
+ */
 int vnet_rx(struct vnet *v, const struct frame *f);
 /* Tell the guest's driver to announce itself, if it takes that (VIRTIO_NET_F_GUEST_ANNOUNCE). Any task. */
 void vnet_announce(struct vnet *v);

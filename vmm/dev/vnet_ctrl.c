@@ -82,7 +82,7 @@ void vnet_ctrl_notify(struct vnet_ctrl *c)
 	spin_lock(&v->lock);
 	while (vvirtio_has(v, VIRTIO_NET_F_CTRL_VQ) && vvirtio_queue_is_live(v, c->queue)) {
 		err = serve_here(c);
-		if (err || !vvirtq_listen(&v->q[c->queue]) || ++rounds == CTRL_ROUNDS)
+		if (err || !vvirtq_listen(&v->q[c->queue], 0) || ++rounds == CTRL_ROUNDS)
 			break;
 	}
 	if (err)

@@ -2,7 +2,9 @@
 /* The virtio-net device, as its own files share it. */
 #pragma once
 #include "kernel/frame.h"
+#include "kernel/worker.h"
 #include "vmm/dev/vnet_ctrl.h"
+#include "vmm/dev/vnet_queue.h"
 
 enum { VNET_RX, VNET_TX, VNET_PAIR, VNET_CTRL = VNET_PAIR, VNET_QUEUES };
 
@@ -11,7 +13,7 @@ struct vnet_state { /* section "virtio-net" */
 	uint16_t status;
 };
 /*
- * (c) const after create  [l] v.lock  [t] whoever set tx_busy
+ * (c) const after create  [l] v.lock  [w] the worker
  */
 struct vnet {
 	struct vvirtio v;
@@ -20,13 +22,16 @@ struct vnet {
 	void (*tx)(void *arg, struct frame *f); /* (c) */
 	void *arg;                              /* (c) */
 	uint16_t mtu;                           /* (c) */
+	struct worker worker;                   /* own locking: all between the rings and the bridge */
+	struct vnet_queue queue;                /* own locking: frames for the guest */
 	bool quiesced;                          /* [l] */
-	bool tx_busy;                           /* [l] */
-	struct vvirtq_chain tx_chain;           /* [t] */
-	uint8_t *bounce;              /* [t] FRAME_MAX bytes, for frames in more pieces than a struct frame has */
-	struct vvirtq_chain rx_chain; /* [l] */
+	struct vvirtq_chain tx_chain;           /* [w] */
+	uint8_t *bounce;              /* [w] FRAME_MAX bytes, for frames in more pieces than a struct frame has */
+	struct vvirtq_chain rx_chain; /* [w] */
 	struct {
 		uint16_t head;
 		uint32_t len;
-	} rx_used[VIRTQ_SIZE_MAX]; /* [l] */
+	} rx_used[VIRTQ_SIZE_MAX]; /* [w] */
 };
+/* For the worker, no lock held: a turn, true if there is more to do. */
+bool vnet_rx_turn(struct vnet *n);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Frames for the guest (virtio 1.2, 5.1.6.4): vnet_rx, called in any task, copies into as many buffers as it takes
- * (MRG_RXBUF), all under the lock.
+ * Frames for the guest (virtio 1.2, 5.1.6.4). vnet_rx, called in any task, puts them into the queue; the worker copies
+ * each into as many buffers as it takes (MRG_RXBUF), under the lock. One for which there are no buffers yet waits for
+ * the driver's ring.
  */
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vnet_device.h"
@@ -17,6 +18,8 @@ unsigned vnet_offloads(const struct vnet *n)
 	       (f & VIRTIO_NET_F_GUEST_TSO4 ? FRAME_TAKES_TSO4 : 0) |
 	       (f & VIRTIO_NET_F_GUEST_TSO6 ? FRAME_TAKES_TSO6 : 0);
 }
+
+#define RX_FRAMES 64 /* of a turn */
 
 /* Lock held. The bridge asked vnet_offloads(), but the driver may have been replaced since. */
 static bool rx_offloads_ok(const struct vnet *n, const struct frame *f)
@@ -86,12 +89,16 @@ static int rx_patch(struct vvirtq *q, const gpa_t at[2], unsigned nbufs)
 	return 0;
 }
 
-/* Lock held. Nothing is published unless the whole frame fits: else the buffers go back to the ring's front. */
-static int rx_deliver(struct vnet *n, const struct frame *f)
+/*
+ * Lock held. Nothing is published unless the whole frame fits: else the buffers go back to the ring's front. 0;
+ * -ENOBUFS, the *known ones that there are will not do; -EAGAIN, memory is not here yet; -EMSGSIZE, it will never fit;
+ * -ENETDOWN, the ring is broken.
+ */
+static int rx_deliver(struct vnet *n, const struct frame *f, unsigned *known)
 {
 	struct vvirtq *q = &n->v.q[VNET_RX];
 	struct vvirtq_chain *c = &n->rx_chain;
-	bool merge = vvirtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
+	unsigned max = vvirtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF) ? q->s->size : 1;
 	struct rx_cursor k = { .f = f };
 	gpa_t patch[2] = { 0 };
 	unsigned nbufs = 0, ndesc = 0;
@@ -99,22 +106,21 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 
 	rx_header(n, f, k.hdr);
 	while (k.done < VNET_HDR_LEN + f->len) {
-		r = nbufs < q->s->size && (merge || !nbufs) ? vvirtq_pop(q, c) : 0;
+		r = nbufs < max ? vvirtq_pop(q, c) : -EMSGSIZE;
 		if (r > 0 && (c->nout || c->in_len < VNET_HDR_LEN)) {
 			q->why = "a receive buffer with readable parts or without room for the header";
 			r = -EPROTO;
 		}
-		if (r > 0 && (ndesc += c->ndesc) > VIRTQ_SIZE_MAX) { /* the sender of the frame pays for each */
+		if (r > 0 && (ndesc += c->ndesc) > VIRTQ_SIZE_MAX) { /* with the lock held */
 			q->why = "receive buffers in too many small pieces";
 			r = -EPROTO;
 		}
-		if (r == -EAGAIN)
-			vvirtq_want(q); /* this frame is lost; its sender sends it again, and then the page is here */
-		else if (r < 0)
+		if (r == -EPROTO)
 			vvirtio_break(&n->v, q->why);
 		if (r <= 0) {
 			vvirtq_unpop(q, nbufs);
-			return r && r != -EAGAIN ? -ENETDOWN : -ENOBUFS;
+			*known = nbufs;
+			return !r ? -ENOBUFS : r == -EPROTO ? -ENETDOWN : r;
 		}
 		if (!nbufs)
 			for (unsigned i = 0; i < 2; i++)
@@ -133,17 +139,58 @@ static int rx_deliver(struct vnet *n, const struct frame *f)
 		vvirtio_break(&n->v, q->why);
 		return -ENETDOWN;
 	}
-	vvirtio_signal(&n->v, VNET_RX);
 	return 0;
+}
+
+/* The first frame of the queue, lock held: 1, it has been dealt with; 0, it waits for the driver; -EAGAIN for memory. */
+static int rx_one(struct vnet *n, const struct frame *f)
+{
+	struct vvirtq *q = &n->v.q[VNET_RX];
+	unsigned known = 0;
+	int r = rx_offloads_ok(n, f) ? rx_deliver(n, f, &known) : -EINVAL;
+
+	if (r == -EAGAIN)
+		return r;
+	if (r == -ENOBUFS && !vvirtq_listen(q, known))
+		return 0;
+	if (r != -ENOBUFS)
+		vnet_queue_drop(&n->queue);
+	vvirtq_quiet(q);
+	return 1;
+}
+
+bool vnet_rx_turn(struct vnet *n)
+{
+	struct vvirtq *q = &n->v.q[VNET_RX];
+	struct frame f;
+	int r = 1;
+	bool live = true;
+
+	for (unsigned i = 0; i < RX_FRAMES && r > 0 && live && vnet_queue_first(&n->queue, &f); i++) {
+		spin_lock(&n->v.lock);
+		live = !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_RX);
+		if (live)
+			r = rx_one(n, &f);
+		else if (!n->quiesced)
+			vnet_queue_expire(&n->queue);
+		spin_unlock(&n->v.lock);
+	}
+	spin_lock(&n->v.lock);
+	if (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_RX))
+		vvirtio_signal(&n->v, VNET_RX);
+	spin_unlock(&n->v.lock);
+	if (r == -EAGAIN)
+		return !vvirtq_wait(q); /* an error is the VM's end */
+	return r > 0 && live && vnet_queue_first(&n->queue, &f);
 }
 
 int vnet_rx(struct vnet *n, const struct frame *f)
 {
-	int r = -ENETDOWN;
+	uint8_t status = __atomic_load_n(&n->v.s.status, __ATOMIC_RELAXED);
+	int r = (status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK ? vnet_queue_put(&n->queue, f)
+										       : -ENETDOWN;
 
-	spin_lock(&n->v.lock);
-	if (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_RX))
-		r = rx_offloads_ok(n, f) ? rx_deliver(n, f) : -EINVAL;
-	spin_unlock(&n->v.lock);
+	if (!r)
+		worker_kick(&n->worker);
 	return r;
 }

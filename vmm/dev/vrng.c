@@ -74,7 +74,7 @@ static void vrng_notify(struct vvirtio *v, unsigned queue)
 	spin_lock(&v->lock);
 	while (vvirtio_queue_is_live(v, queue)) {
 		err = vrng_serve_here(r);
-		if (err || !vvirtq_listen(&v->q[queue]) || ++rounds == RNG_ROUNDS)
+		if (err || !vvirtq_listen(&v->q[queue], 0) || ++rounds == RNG_ROUNDS)
 			break;
 	}
 	if (err)

@@ -273,19 +273,19 @@ void vvirtq_quiet(struct vvirtq *q)
 		(void)store16(q, q->s->used + RING_FLAGS, VIRTQ_USED_NO_NOTIFY);
 }
 
-bool vvirtq_listen(struct vvirtq *q)
+bool vvirtq_listen(struct vvirtq *q, unsigned n)
 {
 	struct vvirtq_state *s = q->s;
-	uint16_t idx = s->last_avail;
+	uint16_t known = (uint16_t)(s->last_avail + n), idx = known;
 
 	if (q->event_idx)
-		(void)store16(q, s->used + RING_ENTRIES + USED_ENTRY * s->size, s->last_avail);
+		(void)store16(q, s->used + RING_ENTRIES + USED_ENTRY * s->size, known);
 	else
 		(void)store16(q, s->used + RING_FLAGS, 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (load16(q, s->avail + RING_IDX, &idx, "the avail ring is outside memory") == -EAGAIN)
 		return true; /* vvirtq_pop says so again, and what to do */
-	return idx != s->last_avail;
+	return idx != known;
 }
 
 /* ---- a buffer's bytes ---- */

@@ -59,9 +59,11 @@ int vvirtq_put(struct vvirtq *q, unsigned i, uint16_t head, uint32_t len);
 int vvirtq_publish(struct vvirtq *q, unsigned n);
 /* Used buffers were published: does the driver want to know? Counts as told when it returns. */
 bool vvirtq_must_signal(struct vvirtq *q);
-/* Ask for no notifications; ask for them, and return whether buffers came in the meantime. */
+/*
+ * Ask for no notifications; ask for them of buffers behind the next n, and return whether such came in the meantime.
+ */
 void vvirtq_quiet(struct vvirtq *q);
-bool vvirtq_listen(struct vvirtq *q);
+bool vvirtq_listen(struct vvirtq *q, unsigned n);
 
 /* Sequential copies from the read part and to the write part; how many bytes there were. */
 size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len);

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Tasks that work when they are kicked (worker.h). */
+#include "kernel/worker.h"
+#include "kernel/base/err.h"
+#include "kernel/base/gcra.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
+
+#define SHARE     5               /* urgent for one part in so many */
+#define URGENT_NS (2 * NS_PER_MS) /* at once, after a rest */
+
+static bool turn(struct worker *w)
+{
+	uint64_t begin = time_ns();
+	bool more = w->work(w->arg);
+	uint64_t now = time_ns();
+	bool urgent = gcra_take(&w->full_ns, now, (now - begin) * SHARE, URGENT_NS * SHARE);
+	if (urgent != w->urgent)
+		task_set_prio(urgent ? TASK_PRIO_IO : TASK_PRIO_NORMAL);
+	w->urgent = urgent;
+	return more;
+}
+
+static void worker_task(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t flags = spin_lock_irqsave(&w->lock);
+	while (!w->ends) {
+		if (!w->kicked) {
+			waitq_wait(&w->wake, &w->lock, &flags, TIME_NEVER);
+			continue;
+		}
+		w->kicked = false;
+		w->working = true;
+		spin_unlock_irqrestore(&w->lock, flags);
+		bool more = turn(w);
+		flags = spin_lock_irqsave(&w->lock);
+		w->working = false;
+		w->kicked |= more;
+		waitq_wake_all(&w->idle);
+	}
+	spin_unlock_irqrestore(&w->lock, flags);
+	completion_done(&w->ended);
+}
+
+int worker_start(struct worker *w, const char *name, bool (*work)(void *arg), void *arg)
+{
+	*w = (struct worker){ .work = work, .arg = arg, .urgent = true };
+	spin_init(&w->lock, "worker");
+	waitq_init(&w->wake);
+	waitq_init(&w->idle);
+	completion_init(&w->ended);
+	return task_create(name, TASK_PRIO_IO, worker_task, w) ? 0 : err_trace(-ENOMEM);
+}
+
+void worker_kick(struct worker *w)
+{
+	uint64_t flags = spin_lock_irqsave(&w->lock);
+	if (!w->kicked) {
+		w->kicked = true;
+		waitq_wake_one(&w->wake);
+	}
+	spin_unlock_irqrestore(&w->lock, flags);
+}
+
+void worker_settle(struct worker *w)
+{
+	uint64_t flags = spin_lock_irqsave(&w->lock);
+	while (w->working)
+		waitq_wait(&w->idle, &w->lock, &flags, TIME_NEVER);
+	spin_unlock_irqrestore(&w->lock, flags);
+}
+
+void worker_stop(struct worker *w)
+{
+	uint64_t flags = spin_lock_irqsave(&w->lock);
+	w->ends = true;
+	waitq_wake_one(&w->wake);
+	spin_unlock_irqrestore(&w->lock, flags);
+	(void)!completion_wait(&w->ended, TIME_NEVER);
+}

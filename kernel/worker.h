@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A task that works whenever it is kicked: kicks that come while it is at it make one more time of it. It is urgent, as
+ * the tasks of NICs are, for a fifth of the time; one that works more takes its turn with vCPUs, whoever keeps it busy.
+ */
+#pragma once
+#include "kernel/spinlock.h"
+#include "kernel/sync.h"
+
+struct worker { /* (c) const after start  [l] lock  [w] its task */
+	struct spinlock lock;
+	struct waitq wake, idle;    /* [l] */
+	bool kicked, working, ends; /* [l] */
+	bool (*work)(void *arg);    /* (c) */
+	void *arg;                  /* (c) */
+	bool urgent;                /* [w] */
+	uint64_t full_ns;           /* [w] kernel/base/gcra.h */
+	struct completion ended;
+};
+/*
+ * Until worker_stop each kick is followed by work(arg), without locks: a turn of some hundred microseconds, and true if
+ * there is more to do. -ENOMEM.
+ */
+int worker_start(struct worker *w, const char *name, bool (*work)(void *arg), void *arg) must_check;
+void worker_kick(struct worker *w); /* any context */
+/* Not in the midst of a turn; whether another one follows is up to work(). Sleeps. */
+void worker_settle(struct worker *w);
+void worker_stop(struct worker *w); /* on return work() is not running and will not. Sleeps */
