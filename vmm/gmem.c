@@ -215,25 +215,21 @@ void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg)
 	g->flush_arg = arg;
 }
 
-/* Ask for those frames that are not here: 0, or what ended the wait. */
 /* What is no RAM is not to come: who touches it finds out. */
 static bool is_absent(const struct gmem *g, const struct gmem_pager *p, gfn_t f)
 {
 	return gmem_is_ram(g, f << PAGE_SHIFT) && !p->here(p->arg, f);
 }
 
-static int fetch(const struct gmem *g, gpa_t gpa, size_t len, bool wait)
+int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len)
 {
 	const struct gmem_pager *p = __atomic_load_n(&g->pager, __ATOMIC_ACQUIRE);
 	int err = 0;
 	for (gfn_t f = gpa >> PAGE_SHIFT; p && len && !err && f <= (gpa + len - 1) >> PAGE_SHIFT; f++)
 		if (is_absent(g, p, f))
-			err = p->fetch(p->arg, f, wait);
+			err = p->fetch(p->arg, f);
 	return err;
 }
-
-int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) { return fetch(g, gpa, len, true); }
-void gmem_want(const struct gmem *g, gpa_t gpa, size_t len) { (void)fetch(g, gpa, len, false); }
 
 bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len)
 {

@@ -74,15 +74,14 @@ unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
 
 /*
  * Who brings the pages that are not here yet, while a guest already runs (post-copy). here: any context. fetch: ask for
- * the page, and if `wait` sleep until it is here: 0, or the error that ended the wait; else any context.
+ * the page, and sleep until it is here: 0, or the error that ended the wait.
  */
 struct gmem_pager {
 	bool (*here)(void *arg, gfn_t gfn);
-	int (*fetch)(void *arg, gfn_t gfn, bool wait);
+	int (*fetch)(void *arg, gfn_t gfn);
 	void *arg;
 };
 bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len);          /* of RAM. Any context */
-void gmem_want(const struct gmem *g, gpa_t gpa, size_t len);             /* ask for what is not here. Any context */
 int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) must_check;   /* until it is here. Sleeps */
 void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg); /* once, before a vCPU runs on it */
 

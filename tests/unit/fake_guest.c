@@ -92,11 +92,11 @@ void fg_init(struct fg *g)
 
 static bool page_here(void *arg, gfn_t gfn) { return bitmap_test(((struct fg *)arg)->here, gfn); }
 
-static int page_fetch(void *arg, gfn_t gfn, bool wait)
+static int page_fetch(void *arg, gfn_t gfn)
 {
 	struct fg *g = arg;
-	CHECK(!wait || !fake_spinlocks);
-	*(wait ? &g->waited : &g->wanted) += 1;
+	CHECK(!fake_spinlocks);
+	g->waited++;
 	bitmap_set(g->here, gfn);
 	return 0;
 }

@@ -30,7 +30,7 @@ struct fg {
 	char log[FG_MAX_LOG];                      /* what a guest and the network see happening, in words */
 	void (*tx)(struct fg *g, struct frame *f); /* also called for each frame sent */
 	uint64_t here[FG_MEM / PAGE_SIZE / 64];    /* after fg_post_copy: bit per frame */
-	unsigned waited, wanted;                   /* frames that somebody waited for, or asked for */
+	unsigned waited;                           /* frames that somebody waited for */
 };
 struct fg_dev { /* a driver's view of a function */
 	struct fg *g;

@@ -223,12 +223,12 @@ static struct {
 	unsigned waits;
 } far;
 static bool far_here(void *arg unused, gfn_t gfn) { return bitmap_test(far.here, gfn); }
-static int far_fetch(void *arg unused, gfn_t gfn, bool wait)
+static int far_fetch(void *arg unused, gfn_t gfn)
 {
-	far.waits += wait;
+	far.waits++;
 	if (!far.err)
 		bitmap_set(far.here, gfn);
-	return wait ? far.err : 0;
+	return far.err;
 }
 
 static bool is_dirty(const struct gmem *g, gfn_t f) { return gmem_next_written(g, f, f + 1) == f; }
@@ -254,13 +254,13 @@ static void test_pins(void **s)
 	g.pager = &pager;
 	assert_int_equal(gmem_pin(&g, 0x4ffc, 8, GMEM_READ, &p), -EAGAIN);
 	assert_int_equal(gmem_pin(&g, 0x4ffc, 8, GMEM_FILL, &p), 0); /* who brings it */
-	gmem_want(&g, 0x4ffc, 8);
-	assert_true(!far.waits && gmem_is_here(&g, 0x4ffc, 8) && !gmem_is_here(&g, 0x4ffc, 0x2000));
+	assert_int_equal(gmem_wait(&g, 0x4ffc, 8), 0);
+	assert_true(far.waits == 2 && gmem_is_here(&g, 0x4ffc, 8) && !gmem_is_here(&g, 0x4ffc, 0x2000));
 	assert_int_equal(gmem_pin(&g, 0x4ffc, 8, GMEM_WRITE, &p), 0);
 	assert_int_equal(gmem_pin_wait(&g, 0x7000, 8, GMEM_READ, &p), 0);
-	assert_int_equal(far.waits, 1);
-	assert_int_equal(gmem_read(&g, 0x8ffc, b, 8), 0);
 	assert_int_equal(far.waits, 3);
+	assert_int_equal(gmem_read(&g, 0x8ffc, b, 8), 0);
+	assert_int_equal(far.waits, 5);
 	far.err = -ECANCELED;
 	assert_int_equal(gmem_write(&g, 0x10000, b, 8), -ECANCELED);
 	assert_int_equal(gmem_pin_wait(&g, 0x10000, 8, GMEM_READ, &p), -ECANCELED);

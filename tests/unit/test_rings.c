@@ -417,7 +417,7 @@ static void test_threads(void **state)
 			got++;
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			fg_offer(&rx, (uint16_t)h);
-			fg_kick(&rx);
+			bus_write(&g.m.bus, BUS_PIO, d.notify, 2, 0);
 		}
 		sched_yield();
 	}

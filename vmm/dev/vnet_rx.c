@@ -142,7 +142,7 @@ static int rx_deliver(struct vnet *n, const struct frame *f, unsigned *known)
 	return 0;
 }
 
-/* The first frame of the queue, lock held: 1, it has been dealt with; 0, it waits for the driver; -EAGAIN for memory. */
+/* The first frame of the queue. Lock held. 1: it has been dealt with; 0: the driver has to ring; -EAGAIN */
 static int rx_one(struct vnet *n, const struct frame *f)
 {
 	struct vvirtq *q = &n->v.q[VNET_RX];

@@ -42,7 +42,6 @@ static int absent(struct vvirtq *q, gpa_t gpa, size_t len)
 }
 
 int vvirtq_wait(const struct vvirtq *q) { return gmem_wait(q->mem, q->absent, q->absent_len); }
-void vvirtq_want(const struct vvirtq *q) { gmem_want(q->mem, q->absent, q->absent_len); }
 
 /* Memory of one block, to be unpinned: 0, -EPROTO (why), -EAGAIN. */
 static inline int pin(struct vvirtq *q, gpa_t gpa, size_t len, enum gmem_access a, struct gmem_pin *p, const char *why)

@@ -51,7 +51,6 @@ bool vvirtq_is_sane(const struct vvirtq_state *s);
 /* Take the next buffer: 1, 0 if there is none, -EPROTO, -EAGAIN. */
 int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c);
 int vvirtq_wait(const struct vvirtq *q) must_check; /* after -EAGAIN, no lock held: 0, or why it will not. Sleeps */
-void vvirtq_want(const struct vvirtq *q);           /* after -EAGAIN: ask for it. Any context */
 void vvirtq_release(struct vvirtq *q, struct vvirtq_chain *c);
 void vvirtq_unpop(struct vvirtq *q, unsigned n); /* give back the last n */
 /* Put a used element i places after the published ones; then publish n of them. -EPROTO */
