@@ -114,13 +114,14 @@ struct conf_reader { /* of the section [table->kind name] */
 	struct conf *c;
 	const struct conf_table *table;
 	const char *name;           /* "" for [host] */
+	bool strict;                /* a key that the table does not have is wrong: it may be meant to forbid */
 	char wrong[CONF_WRONG_MAX]; /* "tern.conf:LINE: ...", the first thing that is wrong; "": nothing */
 	bool unknown;               /* it has a key that the table does not have */
 	bool torn;                  /* a line of it could not be kept: that is wrong, too */
 };
 /*
  * The section into obj, a struct of zeros: what is missing, or wrong, has its default. True if all is well; a key that
- * the table does not have is a problem of the file, but not of the section. No such section: defaults.
+ * the table does not have is a problem of the file, but not of the section, unless strict. No such section: defaults.
  */
 bool conf_read(struct conf_reader *r, void *obj);
 /* For what a room finds wrong beyond that: at key's line, "" for the section's. */

@@ -272,8 +272,11 @@ static void no_key(struct conf_reader *r, const struct conf_entry *e)
 	char has[128] = "";
 	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
 		sniprintf(has + strlen(has), sizeof(has) - strlen(has), "%s%s", has[0] ? ", " : "", k->key);
-	conf_problem(r->c, e->line, "[%s%s%s] has no key '%s'; ignored. It has %s", t->kind, e->name[0] ? " " : "",
-		     e->name, e->key, has);
+	if (r->strict)
+		conf_wrong(r, e->key, "there is no such key; there are %s", has);
+	else
+		conf_problem(r->c, e->line, "[%s%s%s] has no key '%s'; ignored. It has %s", t->kind,
+			     e->name[0] ? " " : "", e->name, e->key, has);
 }
 
 bool conf_read(struct conf_reader *r, void *obj)

@@ -158,9 +158,9 @@ static struct bond_conf *bond_named(struct net_conf *conf, const char *name)
 
 static void bond_read(struct conf *c, struct net_conf *conf, const char *name)
 {
-	struct conf_reader r = { .c = c, .table = &bond_conf_table, .name = name };
+	struct conf_reader r = { .c = c, .table = &bond_conf_table, .name = name, .strict = true };
 	struct bond_conf b = { 0 };
-	bool good = conf_read(&r, &b) && !r.unknown;
+	bool good = conf_read(&r, &b);
 	good &= take_name(&r, b.name);
 	if (nic_named(conf, b.name))
 		conf_wrong(&r, "", "a [nic] has this name as well");
@@ -272,9 +272,9 @@ static void mtu_bound(struct conf_reader *r, struct if_conf *n)
 
 static void net_read(struct conf *c, struct net_conf *conf, const char *name)
 {
-	struct conf_reader r = { .c = c, .table = &if_conf_table, .name = name };
+	struct conf_reader r = { .c = c, .table = &if_conf_table, .name = name, .strict = true };
 	struct if_conf n = { 0 };
-	bool good = conf_read(&r, &n) && !r.unknown;
+	bool good = conf_read(&r, &n);
 	good &= take_name(&r, n.name);
 	good &= !over_find(&r, conf, &n);
 	if (!good) {

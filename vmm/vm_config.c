@@ -127,7 +127,7 @@ static void nics_count(struct conf_reader *r, struct vm_config *cfg)
 bool vm_config_read(struct conf *c, const char *name, const char *host, uint64_t identity, struct vm_config *cfg,
 		    char wrong[CONF_WRONG_MAX])
 {
-	struct conf_reader r = { .c = c, .table = &vm_conf_table, .name = name };
+	struct conf_reader r = { .c = c, .table = &vm_conf_table, .name = name, .strict = true };
 	struct why w = { "" };
 	*cfg = (struct vm_config){ 0 };
 	strncpy(cfg->name, name, sizeof(cfg->name) - 1);

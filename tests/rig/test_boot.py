@@ -212,7 +212,7 @@ def test_console_password(switch):
 
 def test_boot_wrong_configuration(shared):
     """A missing file, a wrong key and MACs that no VM may have are said with file, line and key, in their order, and the rest starts."""
-    bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\ncolour = blue\nautostart = yes\n"
+    bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\nautostart = yes\n\n[vm odd]\nkernel = nosuchfile\npi = 10.77.0.1\nautostart = yes\n"
     for name, mac in (("first", "52:54:00:77:00:61"), ("second", "52:54:00:77:00:61"), ("hosts", "52:54:00:00:00:03"),
                       ("group", "53:54:00:77:00:62")):
         bad += f"\n[vm {name}]\nkernel = nosuchfile\nmac = {mac}\n"
@@ -223,15 +223,15 @@ def test_boot_wrong_configuration(shared):
         said = h.console.text + h.cmd("log")
         number = h.conf.splitlines().index("kernel = nosuchfile") + 1
         assert re.search(rf"tern\.conf:{number}:.*nosuchfile", said), said
-        assert re.search(rf"tern\.conf:{number + 2}:.*colour", said), said
+        assert re.search(rf"tern\.conf:{number + 6}: \[vm odd\] pi: there is no such key", said), said
         for name, why in (("second", "that of VM first"), ("hosts", "that of a network card"), ("group", "write unicast MAC")):
             number = h.conf.splitlines().index(f"[vm {name}]") + 3
             words = re.search(rf"tern\.conf:{number}: \[vm {name}\] mac.*{why}[^\r\n]*", said)[0]
             assert words in " ".join(h.cmd(f"vm info {name}").split()) and words in h.console.json_result(f"vm start {name}")["error"]["text"]
-        problems = [int(n) for n in re.findall(r"tern\.conf:(\d+): \[vm \w+\] (?:mac|has)", h.cmd("log"))]
+        problems = [int(n) for n in re.findall(r"tern\.conf:(\d+): \[vm \w+\] (?:mac|pi)", h.cmd("log"))]
         assert len(problems) == 4 and problems == sorted(problems)
         states = {name: vm["state"] for name, vm in h.vms().items()}
-        assert states == {"broken": "stopped", "first": "stopped", "second": "misconfigured", "hosts": "misconfigured",
+        assert states == {"broken": "stopped", "odd": "misconfigured", "first": "stopped", "second": "misconfigured", "hosts": "misconfigured",
                           "group": "misconfigured", "small": "stopped"}
         assert re.search(r"its initrd starts with mem = \d\dM at least", h.console.json_result("vm start small")["error"]["text"])
         h.wait_address()

@@ -48,6 +48,7 @@ def test_ping_and_100_mb_on_both_hosts(rig):
 
 
 @pytest.mark.rigs("amd", "intel", "mixed")
+@pytest.mark.long("intel")
 def test_instructions_of_either_vendor(rig):
     """Hypercalls of both, and system calls as the guest's kernel has chosen them for the CPU that it started on."""
     for _ in rig.hosts:

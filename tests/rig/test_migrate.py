@@ -38,6 +38,7 @@ def report_ok(rig, r):
 
 
 @pytest.mark.rigs("amd", "intel")
+@pytest.mark.long("intel")
 def test_idle(rig):
     """Nothing runs in the guest but its kernel; the page checker, stopped for that time, then looks at every page."""
     client.shell(rig.guest, "killall -STOP pagecheck")
@@ -56,6 +57,7 @@ def test_under_page_checker_with_a_client(rig):
     time.sleep(0.5)
     c.stop().check()
     report_ok(rig, r)
+    assert r["cipher"].startswith("TLS 1.3" if rig.scale > 1 else "in clear")  # conftest.py
     # The clock of a slow host catches up with ours in leaps: its downtime may be short for us.
     assert c.longest * 1e6 >= r["downtime_us"] * 0.3 / rig.scale, "the client cannot have seen less than the pause"
     assert c.longest < 1.0 * LATE * rig.scale, c.said()
@@ -105,6 +107,7 @@ def test_client_sends_through_a_migration(rig):
 
 
 @pytest.mark.rigs("amd", "mixed")
+@pytest.mark.long("mixed")
 def test_rarp_and_switch_port(rig):
     """At once after the switch-over the real switch must know the new port, without a frame from the guest itself."""
     source = rig.where()

@@ -26,7 +26,7 @@ def plant(guest):
 
 
 @pytest.mark.rigs("intel", "mixed")
-@pytest.mark.long("intel")
+@pytest.mark.long
 def test_no_page_on_the_wire(rig):
     plant(rig.guest)
     with netns.hosts_talk() as wire:

@@ -30,6 +30,7 @@ def test_idle_guest_there_and_back(wan):
     assert wan.where() is source
 
 
+@pytest.mark.long
 def test_budget_below_the_round_trip(wan):
     """Said after a few passes, with a budget that does."""
     e = wan.migrate_fails(options="--max-downtime 20", seconds=120)

@@ -578,10 +578,8 @@ static void a_wrong_vm(void **state unused)
 	     "52:54:00:77:00:01; '01:00:5e:00:00:01' is none\n"
 	     "tern.conf:6: [vm demo] cpu = fast: no such CPU model; write host or portable\n"
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
-	     "tern.conf:8: [vm demo] has no key 'men'; ignored. It has kernel, initrd, cmdline, mem, vcpus, uuid, mac, "
-	     "net, "
-	     "cpu, "
-	     "autostart, ip, mac_change, trunk, dhcp_server, router\n");
+	     "tern.conf:8: [vm demo] men: there is no such key; there are kernel, initrd, cmdline, mem, vcpus, uuid, "
+	     "mac, net, cpu, autostart, ip, mac_change, trunk, dhcp_server, router\n");
 	assert_string_equal(wrong,
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
 	cfg_of_several();
@@ -593,8 +591,10 @@ static void a_wrong_vm(void **state unused)
 	assert_null(strstr(wrong, "?")); /* 17M is none either */
 	vm(KERNEL "cpu = portable\nmem = 1024G\n");
 	said("tern.conf:4: [vm demo] mem = 1024G: more than the 511G that cpu = portable can address\n");
-	vm(KERNEL "mem = 4095G\nunknown = 1\n");
-	assert_string_equal(wrong, ""); /* a key that does not exist is not the VM's fault */
+	vm(KERNEL "mem = 4095G\n");
+	assert_string_equal(wrong, "");
+	vm(KERNEL "pi = 10.77.0.5\n"); /* it is not to run without what was meant to bind it */
+	assert_memory_equal(wrong, "tern.conf:3: [vm demo] pi: there is no such key; there are kernel, ", 67);
 	char text[256] = KERNEL "initrd = ";
 	memset(text + strlen(text), 'x', 96);
 	vm(text);
