@@ -339,7 +339,8 @@ void task_set_prio(enum task_prio prio)
 	spin_acquire(&rq->lock);
 	c->current->prio = rq->cur_prio = prio;
 	for (unsigned p = 0; p < prio; p++)
-		c->need_resched |= !list_empty(&rq->ready[p]);
+		if (!list_empty(&rq->ready[p]))
+			c->need_resched = true;
 	spin_release(&rq->lock);
 	sched_check(flags);
 	cpu_irq_restore(flags);

@@ -2,22 +2,26 @@
 /* Tasks that work when they are kicked (worker.h). */
 #include "kernel/worker.h"
 #include "kernel/base/err.h"
-#include "kernel/base/gcra.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
 
 #define SHARE     5               /* urgent for one part in so many */
 #define URGENT_NS (2 * NS_PER_MS) /* at once, after a rest */
+#define WAKE_NS   (5 * NS_PER_US) /* what being woken costs whoever ran there */
 
+/* All that is urgent is charged, however long it was: else long turns between short ones would be free. */
 static bool turn(struct worker *w)
 {
 	uint64_t begin = time_ns();
-	bool more = w->work(w->arg);
-	uint64_t now = time_ns();
-	bool urgent = gcra_take(&w->full_ns, now, (now - begin) * SHARE, URGENT_NS * SHARE);
+	bool urgent = w->full_ns < begin + URGENT_NS * SHARE;
 	if (urgent != w->urgent)
 		task_set_prio(urgent ? TASK_PRIO_IO : TASK_PRIO_NORMAL);
 	w->urgent = urgent;
+	bool more = w->work(w->arg);
+	if (urgent)
+		w->full_ns = MAX(w->full_ns, begin) + (time_ns() - begin + WAKE_NS) * SHARE;
+	if (urgent && more)
+		task_yield(); /* to others as urgent */
 	return more;
 }
 
@@ -32,6 +36,7 @@ static void worker_task(void *arg)
 		}
 		w->kicked = false;
 		w->working = true;
+		w->turns++;
 		spin_unlock_irqrestore(&w->lock, flags);
 		bool more = turn(w);
 		flags = spin_lock_irqsave(&w->lock);
@@ -66,7 +71,8 @@ void worker_kick(struct worker *w)
 void worker_settle(struct worker *w)
 {
 	uint64_t flags = spin_lock_irqsave(&w->lock);
-	while (w->working)
+	unsigned turns = w->turns;
+	while (w->working && w->turns == turns)
 		waitq_wait(&w->idle, &w->lock, &flags, TIME_NEVER);
 	spin_unlock_irqrestore(&w->lock, flags);
 }

@@ -11,10 +11,11 @@ struct worker { /* (c) const after start  [l] lock  [w] its task */
 	struct spinlock lock;
 	struct waitq wake, idle;    /* [l] */
 	bool kicked, working, ends; /* [l] */
+	unsigned turns;             /* [l] begun so far */
 	bool (*work)(void *arg);    /* (c) */
 	void *arg;                  /* (c) */
 	bool urgent;                /* [w] */
-	uint64_t full_ns;           /* [w] kernel/base/gcra.h */
+	uint64_t full_ns;           /* [w] when it will have paid for being urgent; as in kernel/base/gcra.h */
 	struct completion ended;
 };
 /*
@@ -23,6 +24,6 @@ struct worker { /* (c) const after start  [l] lock  [w] its task */
  */
 int worker_start(struct worker *w, const char *name, bool (*work)(void *arg), void *arg) must_check;
 void worker_kick(struct worker *w); /* any context */
-/* Not in the midst of a turn; whether another one follows is up to work(). Sleeps. */
+/* The turn that is going on has ended; whether another one follows is up to work(). Sleeps. */
 void worker_settle(struct worker *w);
 void worker_stop(struct worker *w); /* on return work() is not running and will not. Sleeps */

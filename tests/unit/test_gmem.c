@@ -202,7 +202,7 @@ static void test_admission_bound(void **s)
 	struct vm_reservation r;
 	struct page_reservation rest;
 	struct why w = { "" };
-	uint64_t have, need = gmem_pages(cfg.mem) + 64 + MIB(16) / PAGE_SIZE;
+	uint64_t have, need = gmem_pages(cfg.mem) + 136 + MIB(16) / PAGE_SIZE;
 	(void)s;
 	assert_int_equal(page_reserve(&rest, page_free_count() - need, 0, &have), 0);
 	assert_int_equal(vm_memory_reserve(&cfg, &r, &w), 0);

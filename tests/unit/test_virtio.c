@@ -3,7 +3,9 @@
  * virtio-net and virtio-rng, driven by the small driver of fake_guest.c. Every scenario runs twice, the second time
  * with a migration between any two steps: what guest and network see (the log) must be the same.
  */
+#include "kernel/time.h"
 #include "tests/unit/fake_guest.h"
+#include "tests/unit/fake_kernel.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vnet_device.h"
 #include <setjmp.h>
@@ -527,6 +529,32 @@ static void rx_waits(uint64_t features)
 	assert_int_equal(fg_status(&d), 15);
 	fg_fini(&g);
 }
+/* A driver that has no more buffers than those in its ring does not wait for ever behind a frame that is longer. */
+static void test_rx_gives_up(void **state unused)
+{
+	fg_init(&g);
+	up(F_ALL_NET, 16);
+	fg_add(&rx, (struct fg_sg[]){ { BUFS, 1000, true } }, 1, 0);
+	assert_int_equal(feed(1500), 0);
+	assert_int_equal(feed(60), 0);
+	assert_int_equal(fg_used(&rx, NULL), -1);
+	fake_time_advance(101 * NS_PER_MS);
+	assert_int_equal(feed(61), 0);
+	assert_int_equal(fg_used(&rx, NULL), 0);
+	assert_fed(BUFS + VNET_HDR_LEN, 0, 60, 60);
+	fg_add(&rx, (struct fg_sg[]){ { BUFS, 1000, true } }, 1, 0);
+	fg_ring(&rx);
+	assert_int_equal(fg_used(&rx, NULL), 1);
+	/* One without any buffer may take as long as it likes; one that starts anew finds room. */
+	while (feed(1514) == 0)
+		;
+	fake_time_advance(NS_PER_SEC);
+	assert_int_equal(feed(1514), -ENOBUFS);
+	up(F_ALL_NET, 16);
+	assert_int_equal(feed(60), 0);
+	fg_fini(&g);
+}
+
 static void test_rx_waits(void **state unused)
 {
 	rx_waits(F_ALL_NET);
@@ -585,10 +613,12 @@ static void test_quiesce(void **state)
 	fg_init(&g);
 	up(F_ALL_NET, 16);
 	put_hdr(BUFS, 0, 0, 0, 0, 0, 0);
-	fg_add(&rx, (struct fg_sg[]){ { BUFS + 0x1000, 1000, true } }, 1, 0);
 	dev = fg_find(&g, "virtio-net");
-	dev->ops->quiesce(dev);
 	assert_int_equal(feed(60), 0);
+	dev->ops->quiesce(dev);
+	assert_int_equal(feed(61), -ENETDOWN); /* who stands still for long would get old frames before new ones */
+	fg_add(&rx, (struct fg_sg[]){ { BUFS + 0x1000, 1000, true } }, 1, 0);
+	fg_ring(&rx);
 	fg_add(&tx, (struct fg_sg[]){ { BUFS, 80, false } }, 1, 0);
 	fg_kick(&tx);
 	assert_int_equal(fg_used(&tx, NULL), -1);
@@ -895,19 +925,32 @@ static void test_rng(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tx_kinds),        cmocka_unit_test(test_post_copy),
-		cmocka_unit_test(test_tx_offloads),     cmocka_unit_test(test_tx_ring_on_seam),
-		cmocka_unit_test(test_tx_dropped),      cmocka_unit_test(test_suppression),
-		cmocka_unit_test(test_tx_refilled),     cmocka_unit_test(test_tx_reset_behind),
-		cmocka_unit_test(test_rx_single),       cmocka_unit_test(test_rx_merged),
-		cmocka_unit_test(test_rx_waits),        cmocka_unit_test(test_rx_costs_its_sender_a_copy),
-		cmocka_unit_test(test_rx_offloads),     cmocka_unit_test(test_quiesce),
-		cmocka_unit_test(test_registers),       cmocka_unit_test(test_isr),
-		cmocka_unit_test(test_control),         cmocka_unit_test(test_not_told),
-		cmocka_unit_test(test_control_hostile), cmocka_unit_test(test_release_before),
-		cmocka_unit_test(test_as_before),       cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_tx_kinds),
+		cmocka_unit_test(test_post_copy),
+		cmocka_unit_test(test_tx_offloads),
+		cmocka_unit_test(test_tx_ring_on_seam),
+		cmocka_unit_test(test_tx_dropped),
+		cmocka_unit_test(test_suppression),
+		cmocka_unit_test(test_tx_refilled),
+		cmocka_unit_test(test_tx_reset_behind),
+		cmocka_unit_test(test_rx_single),
+		cmocka_unit_test(test_rx_merged),
+		cmocka_unit_test(test_rx_gives_up),
+		cmocka_unit_test(test_rx_waits),
+		cmocka_unit_test(test_rx_costs_its_sender_a_copy),
+		cmocka_unit_test(test_rx_offloads),
+		cmocka_unit_test(test_quiesce),
+		cmocka_unit_test(test_registers),
+		cmocka_unit_test(test_isr),
+		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_not_told),
+		cmocka_unit_test(test_control_hostile),
+		cmocka_unit_test(test_release_before),
+		cmocka_unit_test(test_as_before),
+		cmocka_unit_test(test_rng),
 		cmocka_unit_test(test_rx_in_crumbs),
 	};
 
+	fake_time_freeze(NS_PER_SEC); /* a turn has an end by the clock, too */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,7 +23,8 @@ void task_set_prio(enum task_prio p) { prio = p; }
 static struct worker w;
 static unsigned asked, seen, turns, more; /* atomic */
 static bool inside;                       /* the same */
-static uint64_t turn_ns;
+static uint64_t turn_ns, urgent_ns;       /* atomic: of each turn; of those that were urgent */
+static unsigned urgent_turns;             /* the same */
 
 static bool work(void *arg)
 {
@@ -31,8 +32,13 @@ static bool work(void *arg)
 	assert_false(__atomic_exchange_n(&inside, true, __ATOMIC_SEQ_CST));
 	__atomic_fetch_add(&turns, 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&seen, __atomic_load_n(&asked, __ATOMIC_SEQ_CST), __ATOMIC_SEQ_CST);
-	if (turn_ns)
-		fake_time_advance(turn_ns);
+	uint64_t ns = __atomic_load_n(&turn_ns, __ATOMIC_SEQ_CST);
+	if (prio == TASK_PRIO_IO) {
+		__atomic_fetch_add(&urgent_ns, ns, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add(&urgent_turns, 1, __ATOMIC_SEQ_CST);
+	}
+	if (ns)
+		fake_time_advance(ns);
 	unsigned left = __atomic_load_n(&more, __ATOMIC_SEQ_CST);
 	if (left)
 		__atomic_store_n(&more, left - 1, __ATOMIC_SEQ_CST);
@@ -81,32 +87,42 @@ static void no_kick_is_lost(void **state unused)
 	assert_true(fake_tasks_wait());
 }
 
-/* Who works all the time is not urgent for long, and is again after a rest. */
+static void turn_of(uint64_t ns)
+{
+	turns = 0;
+	__atomic_store_n(&turn_ns, ns, __ATOMIC_SEQ_CST);
+	worker_kick(&w);
+	assert_true(until(&turns, 1));
+	worker_settle(&w);
+}
+
+/* Who works all the time is not urgent for long, however its turns are cut, and is again after a rest. */
 static void urgent_for_a_share(void **state unused)
 {
-	unsigned urgent = 0;
+	static const uint64_t us[][2] = { { 500, 500 }, { 160, 630 }, { 10, 10 }, { 1, 3000 } };
 	fake_time_freeze(NS_PER_SEC);
 	prio = TASK_PRIO_IO;
-	turn_ns = NS_PER_MS / 2;
 	assert_int_equal(worker_start(&w, "worker", work, &w), 0);
-	for (unsigned i = 0; i < 200; i++) {
-		turns = 0;
-		worker_kick(&w);
-		assert_true(until(&turns, 1));
-		worker_settle(&w);
-		urgent += prio == TASK_PRIO_IO;
+	for (unsigned c = 0; c < ARRAY_SIZE(us); c++) {
+		uint64_t begin = time_ns();
+		urgent_ns = 0;
+		for (unsigned i = 0; time_ns() < begin + 100 * NS_PER_MS; i++)
+			turn_of(us[c][i % 2] * NS_PER_US);
+		assert_in_range(urgent_ns, 12 * NS_PER_MS, 26 * NS_PER_MS);
+		fake_time_advance(NS_PER_SEC);
+		urgent_ns = 0;
+		turn_of(500 * NS_PER_US); /* this one already */
+		assert_int_equal(urgent_ns, 500 * NS_PER_US);
 	}
-	assert_in_range(urgent, 200 / 5 - 10, 200 / 5 + 10);
+	/* To be woken is not free, either. */
 	fake_time_advance(NS_PER_SEC);
-	for (unsigned i = 0; i < 3; i++) {
-		turns = 0;
-		worker_kick(&w);
-		assert_true(until(&turns, 1));
-		worker_settle(&w);
-		assert_int_equal(prio, TASK_PRIO_IO);
+	urgent_turns = 0;
+	for (unsigned i = 0; i < 4000; i++) {
+		turn_of(0);
+		fake_time_advance(NS_PER_US);
 	}
+	assert_in_range(urgent_turns, 400, 600);
 	worker_stop(&w);
-	turn_ns = 0;
 	fake_time_thaw();
 	assert_true(fake_tasks_wait());
 }

@@ -11,15 +11,14 @@
  * The worker is a task of the card's own (kernel/worker.h): neither a vCPU that sends nor whoever sends to this guest
  * pays for what its rings look like.
  *
- * quiesce: waits for the worker's turn, after which it refuses; guest memory is then still, and nothing is left
- * unsignalled. Frames that wait in the queue go on waiting.
+ * quiesce: waits for the worker's turn, which ends with the frame that it is at; from then on the card takes no frame,
+ * and guest memory is still. Frames that wait in the queue go on waiting, and what was not signalled is by resume.
  */
+#include "kernel/time.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vnet_device.h"
 #include <stdlib.h>
 #include <string.h>
-
-#define TX_FRAMES 64 /* of a turn */
 
 static struct vnet *vnet_of(struct vvirtio *v) { return CONTAINER_OF(v, struct vnet, v); }
 
@@ -71,37 +70,41 @@ static bool tx_frame(struct vnet *n, struct frame *f)
 }
 
 /*
- * Send what is in the ring, TX_FRAMES at most. Lock held; dropped around each frame. Returns how many were sent;
+ * Send what is in the ring, as much as a turn may. Lock held; dropped around each frame. True: there may be more;
  * *absent: memory is not here yet, and until it is (vvirtq_wait) nothing more can be taken.
  */
-static unsigned tx_drain(struct vnet *n, bool *absent)
+static bool tx_drain(struct vnet *n, bool *absent)
 {
+	uint64_t end = time_ns() + VNET_TURN_NS;
 	struct vvirtq *q = &n->v.q[VNET_TX];
 	uint32_t epoch = n->v.epoch;
 	unsigned done = 0;
 	struct frame f;
 	int r = 0;
 
-	while (done < TX_FRAMES && !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX) &&
-	       (r = vvirtq_pop(q, &n->tx_chain)) > 0) {
+	for (; !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX); done++) {
+		if (done == VNET_TURN_FRAMES || time_ns() > end)
+			return true;
+		r = vvirtq_pop(q, &n->tx_chain);
+		if (r <= 0)
+			break;
 		spin_unlock(&n->v.lock);
 		if (tx_frame(n, &f))
 			n->tx(n->arg, &f);
 		vvirtq_release(q, &n->tx_chain);
 		spin_lock(&n->v.lock);
 		if (epoch != n->v.epoch) /* reset meanwhile: this chain belongs to the driver again */
-			return done;
+			return false;
 		r = vvirtq_put(q, 0, n->tx_chain.head, 0);
 		if (!r)
 			r = vvirtq_publish(q, 1);
 		if (r)
 			break;
-		done++;
 	}
 	*absent = r == -EAGAIN;
 	if (r < 0 && !*absent)
 		vvirtio_break(&n->v, q->why);
-	return done;
+	return false;
 }
 
 static bool tx_turn(struct vnet *n)
@@ -112,7 +115,7 @@ static bool tx_turn(struct vnet *n)
 	spin_lock(&n->v.lock);
 	if (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_TX)) {
 		vvirtq_quiet(q);
-		more = tx_drain(n, &absent) == TX_FRAMES;
+		more = tx_drain(n, &absent);
 	}
 	if (!n->quiesced && !absent && vvirtio_queue_is_live(&n->v, VNET_TX)) {
 		vvirtio_signal(&n->v, VNET_TX);
@@ -213,7 +216,7 @@ static void vnet_post_load(void *obj)
 	struct vnet *n = obj;
 
 	spin_lock(&n->v.lock);
-	n->quiesced = true;
+	__atomic_store_n(&n->quiesced, true, __ATOMIC_RELAXED);
 	spin_unlock(&n->v.lock);
 }
 
@@ -233,7 +236,7 @@ static void vnet_quiesce(struct dev *d)
 	struct vnet *n = CONTAINER_OF(d, struct vnet, v.dev);
 
 	spin_lock(&n->v.lock);
-	n->quiesced = true;
+	__atomic_store_n(&n->quiesced, true, __ATOMIC_RELAXED);
 	spin_unlock(&n->v.lock);
 	worker_settle(&n->worker);
 }
@@ -243,7 +246,7 @@ static void vnet_resume(struct dev *d)
 	struct vnet *n = CONTAINER_OF(d, struct vnet, v.dev);
 
 	spin_lock(&n->v.lock);
-	n->quiesced = false;
+	__atomic_store_n(&n->quiesced, false, __ATOMIC_RELAXED);
 	for (unsigned q = 0; q < VNET_QUEUES; q++)
 		if (vvirtio_queue_is_live(&n->v, q))
 			vvirtio_signal(&n->v, q); /* used buffers that were published but not signalled */

@@ -13,7 +13,7 @@ int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned
 		unsigned mtu, void (*tx)(void *arg, struct frame *f), void *arg);
 /*
  * A frame for the guest: 0, and the card's own task brings it there once there are buffers; -ENOBUFS, too many wait;
- * -ENETDOWN, no driver does. Any task.
+ * -ENETDOWN, no driver does, or the VM stands still. Any task.
  */
 int vnet_rx(struct vnet *v, const struct frame *f);
 /* Tell the guest's driver to announce itself, if it takes that (VIRTIO_NET_F_GUEST_ANNOUNCE). Any task. */

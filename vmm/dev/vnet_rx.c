@@ -4,6 +4,7 @@
  * each into as many buffers as it takes (MRG_RXBUF), under the lock. One for which there are no buffers yet waits for
  * the driver's ring.
  */
+#include "kernel/time.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vnet_device.h"
 #include <string.h>
@@ -19,7 +20,8 @@ unsigned vnet_offloads(const struct vnet *n)
 	       (f & VIRTIO_NET_F_GUEST_TSO6 ? FRAME_TAKES_TSO6 : 0);
 }
 
-#define RX_FRAMES 64 /* of a turn */
+/* A driver with buffers in its ring that are too few for a frame adds some within that, or has no more. */
+#define RX_PATIENCE_NS (100 * NS_PER_MS)
 
 /* Lock held. The bridge asked vnet_offloads(), but the driver may have been replaced since. */
 static bool rx_offloads_ok(const struct vnet *n, const struct frame *f)
@@ -151,10 +153,18 @@ static int rx_one(struct vnet *n, const struct frame *f)
 
 	if (r == -EAGAIN)
 		return r;
-	if (r == -ENOBUFS && !vvirtq_listen(q, known))
-		return 0;
-	if (r != -ENOBUFS)
+	if (r == -ENOBUFS && !vvirtq_listen(q, known)) {
+		uint64_t now = time_ns();
+		if (!n->rx_waits_ns)
+			n->rx_waits_ns = now;
+		if (!known || now - n->rx_waits_ns < RX_PATIENCE_NS)
+			return 0;
+		r = -EMSGSIZE;
+	}
+	if (r != -ENOBUFS) {
+		n->rx_waits_ns = 0;
 		vnet_queue_drop(&n->queue);
+	}
 	vvirtq_quiet(q);
 	return 1;
 }
@@ -163,34 +173,34 @@ bool vnet_rx_turn(struct vnet *n)
 {
 	struct vvirtq *q = &n->v.q[VNET_RX];
 	struct frame f;
+	uint64_t end = time_ns() + VNET_TURN_NS;
 	int r = 1;
-	bool live = true;
+	bool more = true;
 
-	for (unsigned i = 0; i < RX_FRAMES && r > 0 && live && vnet_queue_first(&n->queue, &f); i++) {
-		spin_lock(&n->v.lock);
-		live = !n->quiesced && vvirtio_queue_is_live(&n->v, VNET_RX);
-		if (live)
-			r = rx_one(n, &f);
-		else if (!n->quiesced)
-			vnet_queue_expire(&n->queue);
-		spin_unlock(&n->v.lock);
-	}
 	spin_lock(&n->v.lock);
+	for (unsigned i = 0; more && r > 0 && i < VNET_TURN_FRAMES && time_ns() <= end; i++) {
+		more = !n->quiesced && vnet_queue_first(&n->queue, &f);
+		if (more && vvirtio_queue_is_live(&n->v, VNET_RX))
+			r = rx_one(n, &f);
+		else if (more)
+			vnet_queue_expire(&n->queue);
+		spin_unlock(&n->v.lock); /* for the vCPUs */
+		spin_lock(&n->v.lock);
+	}
 	if (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_RX))
 		vvirtio_signal(&n->v, VNET_RX);
 	spin_unlock(&n->v.lock);
-	if (r == -EAGAIN)
-		return !vvirtq_wait(q); /* an error is the VM's end */
-	return r > 0 && live && vnet_queue_first(&n->queue, &f);
+	return r == -EAGAIN ? !vvirtq_wait(q) : more && r > 0; /* an error is the VM's end */
 }
 
 int vnet_rx(struct vnet *n, const struct frame *f)
 {
 	uint8_t status = __atomic_load_n(&n->v.s.status, __ATOMIC_RELAXED);
-	int r = (status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK ? vnet_queue_put(&n->queue, f)
-										       : -ENETDOWN;
 
-	if (!r)
-		worker_kick(&n->worker);
+	if ((status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) != VIRTIO_DRIVER_OK ||
+	    __atomic_load_n(&n->quiesced, __ATOMIC_RELAXED))
+		return -ENETDOWN;
+	int r = vnet_queue_put(&n->queue, f);
+	worker_kick(&n->worker); /* if there is no room, too: it may have been waiting for what will not come */
 	return r;
 }

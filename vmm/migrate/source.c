@@ -145,6 +145,9 @@ static void take_back(struct source *c)
 	c->tracking = false;
 }
 
+#define TELL_NS \
+	(3 * NS_PER_SEC) /* before the word lies up to 1 MiB (TCP_SND_BUF), that a link of 3 Mbit/s takes so long for */
+
 /*
  * A courtesy to the destination, so that it need not wait for its limit, and can say why; the stream may be gone. Then
  * the destination gets to read it: what it says to it is of no interest, but ending the stream here would throw away
@@ -162,7 +165,7 @@ static void tell_why(struct source *c, int err)
 	if (text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, text, in(NS_PER_SEC / 2)))
 		log_debug("%s: the destination could not be told why", c->vm->cfg.name);
 	else
-		inbox_drain(&c->in, in(NS_PER_SEC));
+		inbox_drain(&c->in, in(TELL_NS));
 }
 
 /* From the stream to what only the hand-over can decide: 0, and *rides says how COMMIT is to be sent. */
