@@ -20,8 +20,6 @@ static bool turn(struct worker *w)
 	bool more = w->work(w->arg);
 	if (urgent)
 		w->full_ns = MAX(w->full_ns, begin) + (time_ns() - begin + WAKE_NS) * SHARE;
-	if (urgent && more)
-		task_yield(); /* to others as urgent */
 	return more;
 }
 
@@ -43,6 +41,11 @@ static void worker_task(void *arg)
 		w->working = false;
 		w->kicked |= more;
 		waitq_wake_all(&w->idle);
+		if (!more || !w->urgent)
+			continue;
+		spin_unlock_irqrestore(&w->lock, flags);
+		task_yield(); /* to others as urgent, and in no turn: who settles does not wait for those */
+		flags = spin_lock_irqsave(&w->lock);
 	}
 	spin_unlock_irqrestore(&w->lock, flags);
 	completion_done(&w->ended);

@@ -552,6 +552,14 @@ static void test_rx_gives_up(void **state unused)
 	assert_int_equal(feed(1514), -ENOBUFS);
 	up(F_ALL_NET, 16);
 	assert_int_equal(feed(60), 0);
+	/* And it has all of that time, however long the one before it had waited. */
+	up(F_ALL_NET, 16);
+	fg_add(&rx, (struct fg_sg[]){ { BUFS, 1000, true } }, 1, 0);
+	assert_int_equal(feed(1500), 0);
+	fg_add(&rx, (struct fg_sg[]){ { BUFS + 0x1000, 1000, true } }, 1, 0);
+	assert_true(fg_kick(&rx));
+	assert_int_equal(fg_used(&rx, NULL), 0);
+	assert_int_equal(fg_used(&rx, NULL), 1);
 	fg_fini(&g);
 }
 

@@ -172,6 +172,7 @@ static void vnet_was_reset(struct vvirtio *v)
 {
 	vnet_of(v)->s.status &= ~VNET_ANNOUNCE;
 	vnet_queue_expire(&vnet_of(v)->queue); /* it was for a driver that has gone */
+	vnet_of(v)->rx_waits_ns = 0;           /* and so was its patience */
 }
 
 void vnet_announce(struct vnet *n)

@@ -28,7 +28,7 @@ struct vnet {
 	struct vvirtq_chain tx_chain;           /* [w] */
 	uint8_t *bounce;              /* [w] FRAME_MAX bytes, for frames in more pieces than a struct frame has */
 	struct vvirtq_chain rx_chain; /* [w] */
-	uint64_t rx_waits_ns;         /* [w] since when the first frame waits for more buffers; 0: it does not */
+	uint64_t rx_waits_ns;         /* [l] since when the first frame waits for more buffers; 0: it does not */
 	struct {
 		uint16_t head;
 		uint32_t len;

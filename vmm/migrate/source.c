@@ -145,8 +145,8 @@ static void take_back(struct source *c)
 	c->tracking = false;
 }
 
-#define TELL_NS \
-	(3 * NS_PER_SEC) /* before the word lies up to 1 MiB (TCP_SND_BUF), that a link of 3 Mbit/s takes so long for */
+/* Before the word lies up to 1 MiB (TCP_SND_BUF), for which a link of 3 Mbit/s takes that long. */
+#define TELL_NS (3 * NS_PER_SEC)
 
 /*
  * A courtesy to the destination, so that it need not wait for its limit, and can say why; the stream may be gone. Then
