@@ -50,6 +50,14 @@ void host_address_show(struct con *c, const struct host_address *a)
 		out_line(c, "no address", "%s: probing, not used yet", a->wanted);
 	else
 		out_line(c, "no address", strcmp(a->state, "probing") ? "none" : "no address yet: no answer from DHCP");
+	out_str(c, "address6|", a->address6);
+	out_str(c, "address6_state|", a->state6);
+	if (!strcmp(a->state6, "conflict"))
+		out_line(c, "no address", "%s: conflict with another host, which has it too; not used", a->address6);
+	else if (!strcmp(a->state6, "probing"))
+		out_line(c, "no address", "%s", a->address6[0] ? a->address6 : "no IPv6 address yet: no router's word");
+	else if (a->address6[0])
+		out_line(c, "address6", "%s", a->address6);
 }
 
 static int cmd_host(struct con *c, int argc unused, char **argv unused)
@@ -57,7 +65,7 @@ static int cmd_host(struct con *c, int argc unused, char **argv unused)
 	const struct host_info *h = &host_info;
 	uint64_t free = page_free_count() * PAGE_SIZE, guests = page_guest_count() * PAGE_SIZE;
 	char id[40];
-	struct host_address addr = { .state = "none" };
+	struct host_address addr = { .state = "none", .state6 = "none" };
 	sniprintf(id, sizeof(id), "%016lx-%016lx", h->inc.host, h->inc.boot);
 	if (h->address)
 		h->address(&addr);

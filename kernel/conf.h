@@ -8,6 +8,7 @@
 #pragma once
 #include "kernel/base/bits.h"
 #include "kernel/base/err.h"
+#include "kernel/ip.h"
 
 #define CONF_MAX_ENTRIES 256
 struct conf_entry {
@@ -71,6 +72,9 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_mac,                       /* uint8_t[6], unicast */
 	conf_type_uuid,                      /* uint8_t[16], as RFC 9562 4 writes it, not zeros */
 	conf_type_ip4,                       /* uint32_t in network order */
+	conf_type_ip,                        /* struct ip: a machine's, and none that is link-local */
+	conf_type_ip6,                       /* struct ip: a machine's of IPv6 */
+	conf_type_net6,                      /* struct conf_net6 */
 	conf_type_ips,                       /* uint8_t[16 * CONF_IPS], IPv4 as ::ffff:a.b.c.d, zeros behind the last */
 	conf_type_macs,                      /* uint8_t[6 * CONF_NICS], zeros behind the last */
 	conf_type_names,    /* char[CONF_NAME_MAX * CONF_NICS], each conf_is_word, "" behind the last */
@@ -85,7 +89,18 @@ struct conf_net {    /* 10.77.0.11/24 */
 	uint32_t prefix;
 };
 #define CONF_NET_NONE 0xff /* the prefix that the key's first word, such as none, stands for */
+struct conf_net6 {
+	struct ip ip; /* none: made from what routers advertise (SLAAC, RFC 4862) */
+	uint32_t prefix;
+};
 static inline uint32_t conf_net_mask(struct conf_net n) { return n.ip ? __builtin_bswap32(~0U << (32 - n.prefix)) : 0; }
+
+static inline bool conf_in_net6(struct ip ip, struct conf_net6 net)
+{
+	unsigned bytes = net.prefix / 8, bits = net.prefix % 8;
+	return !ip_is_none(net.ip) && !memcmp(ip.b, net.ip.b, bytes) &&
+	       (!bits || !((ip.b[bytes] ^ net.ip.b[bytes]) >> (8 - bits)));
+}
 
 struct conf_password {       /* pbkdf2-sha256:ITERATIONS:SALT:HASH, both in hexadecimal */
 	uint32_t iterations; /* 0: none, or it could not be read */

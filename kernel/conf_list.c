@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Values of tern.conf that are lists of addresses or names, "A, B" (conf.h). Pure. */
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include "kernel/base/mac.h"
 #include "kernel/conf.h"
 #include <stdio.h>
 #include <string.h>
-
-static const uint8_t mapped_ip4[12] = { [10] = 0xff, [11] = 0xff };
 
 #define LIST_MAX (16 * CONF_IPS) /* bytes of the largest one */
 
@@ -42,19 +40,12 @@ static int list_parse(const struct conf_key *k, const char *s, void *field, stru
 /* One that a machine can have. */
 static int ips_one(const char *word, unsigned n, uint8_t *list, struct why *w)
 {
-	static const uint8_t zeros[16];
-	uint8_t *ip = list + 16UL * n;
-	uint32_t ip4;
-	bool is4 = !conf_parse_ip4(word, &ip4);
-	if (is4) {
-		memcpy(ip, mapped_ip4, sizeof(mapped_ip4));
-		memcpy(ip + sizeof(mapped_ip4), &ip4, sizeof(ip4));
-	} else if (conf_parse_ip6(word, ip)) {
+	struct ip ip;
+	if (ip_parse(word, &ip))
 		return why_set(w, -EINVAL, "'%.39s' is none", word);
-	}
-	const uint8_t *first = ip + (is4 ? sizeof(mapped_ip4) : 0);
-	if ((is4 ? *first >= 224 : *first == 0xff) || !memcmp(first, zeros, is4 ? 4 : 16))
+	if (!ip_is_machines(ip))
 		return why_set(w, -EINVAL, "'%s' is no machine's own", word);
+	memcpy(list + sizeof(ip) * n, &ip, sizeof(ip));
 	return 0;
 }
 
@@ -114,41 +105,11 @@ static void names_text(const struct conf_key *k unused, const void *field, char 
 }
 const struct conf_type conf_type_names = { .parse = names_parse, .text = names_text };
 
-/* Groups in hexadecimal, the first longest run of zeros as "::" (RFC 5952 4). */
-static void ip6_text(const uint8_t ip[16], char buf[40])
-{
-	unsigned at = 8, run = 1;
-	for (unsigned i = 0; i < 8; i++) {
-		unsigned n = 0;
-		while (i + n < 8 && !ip[2 * (i + n)] && !ip[2 * (i + n) + 1])
-			n++;
-		if (n > run) {
-			at = i;
-			run = n;
-		}
-	}
-	buf[0] = '\0';
-	for (unsigned i = 0; i < 8; i += i == at ? run : 1) {
-		size_t n = strlen(buf);
-		if (i == at)
-			snprintf(buf + n, 40 - n, "%s", i ? ":" : "::");
-		else
-			snprintf(buf + n, 40 - n, "%x%s", (unsigned)(ip[2 * i] << 8 | ip[2 * i + 1]), i < 7 ? ":" : "");
-	}
-}
-
 static void ips_text(const struct conf_key *k, const void *field, char *buf, size_t size)
 {
-	const uint8_t *ip = field;
-	static const uint8_t none[16];
-	snprintf(buf, size, "%s", memcmp(ip, none, 16) ? "" : k->zero);
-	for (unsigned n = 0; n < CONF_IPS && memcmp(ip, none, 16); n++, ip += 16) {
-		char text[40];
-		uint32_t ip4;
-		memcpy(&ip4, ip + sizeof(mapped_ip4), sizeof(ip4));
-		ip6_text(ip, text);
-		bool is4 = !memcmp(ip, mapped_ip4, sizeof(mapped_ip4));
-		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", is4 ? ip4_text(ip4).s : text);
-	}
+	const struct ip *ip = field;
+	snprintf(buf, size, "%s", ip_is_none(*ip) ? k->zero : "");
+	for (unsigned n = 0; n < CONF_IPS && !ip_is_none(ip[n]); n++)
+		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", ip_text(ip[n]).s);
 }
 const struct conf_type conf_type_ips = { .parse = ips_parse, .text = ips_text };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Sections of tern.conf by the tables of their keys (conf.h): parsing, what is said of a mistake, showing. Pure. */
+#include "kernel/ip.h"
 #include "kernel/base/mac.h"
 #include "kernel/conf.h"
 #include <stdarg.h>
@@ -171,6 +172,56 @@ static int ip4_parse(const struct conf_key *k unused, const char *s, void *field
 	return conf_parse_ip4(s, field);
 }
 const struct conf_type conf_type_ip4 = { .parse = ip4_parse };
+
+/* A link-local address means nothing without the network it is on. */
+static int ip_one_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w)
+{
+	struct ip ip;
+	if (ip_parse(s, &ip))
+		return -EINVAL;
+	if (!ip_is_machines(ip))
+		return why_set(w, -EINVAL, "no machine's own");
+	if (ip_is_link_local(ip))
+		return why_set(w, -EINVAL, "a link-local address: which network is it on?");
+	*(struct ip *)field = ip;
+	return 0;
+}
+const struct conf_type conf_type_ip = { .parse = ip_one_parse };
+
+static int ip6_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w unused)
+{
+	struct ip ip = { { 0 } };
+	if (*s && (conf_parse_ip6(s, ip.b) || ip_is4(ip) || !ip_is_machines(ip)))
+		return -EINVAL;
+	*(struct ip *)field = ip;
+	return 0;
+}
+const struct conf_type conf_type_ip6 = { .parse = ip6_parse };
+
+static int net6_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+{
+	char addr[IP_TEXT];
+	uint64_t prefix;
+	struct conf_net6 n;
+	size_t len = strcspn(s, "/");
+	if (conf_parse_zero(k, s, field))
+		return 0;
+	if (!strcmp(s, k->words[0])) {
+		*(struct conf_net6 *)field = (struct conf_net6){ .prefix = CONF_NET_NONE };
+		return 0;
+	}
+	if (s[len] != '/' || len >= sizeof(addr) || conf_parse_uint(s + len + 1, 128, &prefix) || !prefix)
+		return -EINVAL;
+	snprintf(addr, sizeof(addr), "%.*s", (int)len, s);
+	if (ip6_parse(k, addr, &n.ip, w) || ip_is_none(n.ip))
+		return -EINVAL;
+	if (ip_is_link_local(n.ip))
+		return why_set(w, -EINVAL, "a link-local address, which every host makes itself");
+	n.prefix = (uint32_t)prefix;
+	*(struct conf_net6 *)field = n;
+	return 0;
+}
+const struct conf_type conf_type_net6 = { .parse = net6_parse };
 
 static int net_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {

@@ -41,6 +41,8 @@ struct host_address {
 	char wanted[24];   /* "10.77.0.11/24", also while it may not be used; "": none yet */
 	const char *state; /* "none", "probing", "ok", "conflict" */
 	char other[20];    /* the MAC of the host that has it, in a conflict; else "" */
+	char address6[48]; /* IPv6, also while it may not be used; "": none yet */
+	const char *state6;
 };
 void host_address_show(struct con *c, const struct host_address *a);
 

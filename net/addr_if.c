@@ -62,7 +62,7 @@ static void publish(struct net_if *i, const struct addr *a)
 	spin_unlock_irqrestore(&lock, flags);
 }
 
-static void tick_one(struct net_if *i)
+static void tick4(struct net_if *i, bool announces)
 {
 	struct acd *acd = acd_of(i);
 	struct addr a = i->addr;
@@ -71,7 +71,7 @@ static void tick_one(struct net_if *i)
 		return;
 	enum addr_acd phase = phase_of(acd);
 	bridge_guard_probed(i->bridge, phase == ADDR_ACD_PROBES ? ip4_addr_get_u32(&acd->ipaddr) : 0);
-	if (__atomic_exchange_n(&i->announce, false, __ATOMIC_RELAXED) && ip)
+	if (announces && ip)
 		etharp_gratuitous(&i->netif); /* another card: whoever knows our MAC learns where it is */
 	switch (addr_tick(&a, time_ns(), phase, ip ? ip : ip4_addr_get_u32(&acd->ipaddr), uplink_is_up(&i->wire), ip)) {
 	case ADDR_PROBE:
@@ -88,12 +88,26 @@ static void tick_one(struct net_if *i)
 	publish(i, &a);
 }
 
+static void tick_one(struct net_if *i)
+{
+	bool announces = (i->has_ip4 || i->has_ip6) && __atomic_exchange_n(&i->announce, false, __ATOMIC_RELAXED);
+	struct addr6 a;
+	if (i->has_ip4)
+		tick4(i, announces);
+	if (!i->has_ip6)
+		return;
+	netif6_tick(i, announces, &a);
+	uint64_t flags = spin_lock_irqsave(&lock);
+	i->addr6 = a;
+	waitq_wake_all(&changed);
+	spin_unlock_irqrestore(&lock, flags);
+}
+
 static void tick(void *arg unused)
 {
 	struct net_if *i;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		if (i->has_ip)
-			tick_one(i);
+		tick_one(i);
 	sys_timeout(TICK_MS, tick, NULL);
 }
 
@@ -117,7 +131,11 @@ static void tell(const struct net_if *i, const struct addr *a, enum addr_news ne
 err_t addr_if_input(struct net_if *i, struct pbuf *p)
 {
 	const uint8_t *eth = p->payload;
-	struct acd *acd = acd_of(i);
+	struct acd *acd = i->has_ip4 ? acd_of(i) : NULL;
+	if (!netif6_hears(i, eth, p->len)) {
+		pbuf_free(p);
+		return ERR_OK;
+	}
 	if (!acd || p->len < SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR || eth[12] != ETHTYPE_ARP >> 8 ||
 	    eth[13] != (ETHTYPE_ARP & 0xff))
 		return ethernet_input(p, &i->netif);
@@ -158,10 +176,14 @@ static void show_host(struct host_address *out);
 
 void addr_if_attach(struct net_if *i)
 {
-	struct addr a;
-	addr_init(&a, i->dhcp, ip4_addr_get_u32(&i->address));
+	struct addr a = { .state = NET_ADDR_NONE };
+	if (i->has_ip4)
+		addr_init(&a, i->dhcp, ip4_addr_get_u32(&i->address));
+	i->addr6 = (struct addr6){ .state = i->has_ip6 ? NET_ADDR_PROBING : NET_ADDR_NONE,
+				   .waiting = true,
+				   .ip = i->net6.ip };
 	publish(i, &a);
-	if (!i->dhcp)
+	if (i->has_ip4 && !i->dhcp)
 		acd_add(&i->netif, &i->acd, unheard);
 	if (!host_info.address)
 		sys_timeout(TICK_MS, tick, NULL);
@@ -177,33 +199,46 @@ void addr_if_set_text(struct net_if *i, const char text[24])
 
 /* ---- what others ask ---- */
 
-static unsigned weight(const struct addr *a)
+static unsigned weight(enum net_addr_state state, bool waiting)
 {
-	switch (a->state) {
+	switch (state) {
 	case NET_ADDR_CONFLICT: return 4;
-	case NET_ADDR_PROBING: return a->waiting ? 1 : 3;
+	case NET_ADDR_PROBING: return waiting ? 1 : 3;
 	case NET_ADDR_OK: return 2;
 	case NET_ADDR_NONE:
 	default: return 0;
 	}
 }
 
-/* lock held. Of those for one of these uses, the interface whose state is the host's (net.h), or NULL. */
-static struct net_if *chosen(uint32_t uses)
+static unsigned weight4(const struct net_if *i) { return weight(i->addr.state, i->addr.waiting); }
+static unsigned weight6(const struct net_if *i) { return weight(i->addr6.state, i->addr6.waiting); }
+
+/*
+ * lock held. Of those for one of these uses, the interface whose state is the host's (net.h), or NULL; six: by its IPv6
+ * address.
+ */
+static struct net_if *chosen(uint32_t uses, bool *six)
 {
 	struct net_if *i, *best = NULL;
-	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		if (i->uses & uses && weight(&i->addr) > (best ? weight(&best->addr) : 0))
-			best = i;
+	unsigned most = 0;
+	for (unsigned n = 0; (i = net_if_get(n)); n++) {
+		unsigned w = i->uses & uses ? MAX(weight4(i), weight6(i)) : 0;
+		if (w <= most)
+			continue;
+		most = w;
+		best = i;
+		*six = weight6(i) > weight4(i);
+	}
 	return best;
 }
 
 static enum net_addr_state state_locked(uint8_t other_mac[6])
 {
-	const struct net_if *i = chosen(NET_USE_MIGRATION);
+	bool six;
+	const struct net_if *i = chosen(NET_USE_MIGRATION, &six);
 	if (i && other_mac)
 		memcpy(other_mac, i->addr.other, 6);
-	return i ? i->addr.state : NET_ADDR_NONE;
+	return !i ? NET_ADDR_NONE : six ? i->addr6.state : i->addr.state;
 }
 
 enum net_addr_state net_addr_state(uint8_t other_mac[6])
@@ -231,14 +266,30 @@ int net_addr_settle(uint64_t deadline_ns)
 	}
 }
 
+static int why6(struct why *w, const struct addr6 *a)
+{
+	if (a->state == NET_ADDR_CONFLICT)
+		return why_set(w, -ENETDOWN, "this host does not use its address %s, because another host has it too",
+			       ip_text(a->ip).s);
+	if (a->waiting)
+		return why_set(w, -ENETDOWN,
+			       "this host has no IPv6 address yet: no link, or no router that advertises itself?");
+	return why_set(w, -ENETDOWN, "this host's address %s is still being probed. Try again in a few seconds",
+		       ip_text(a->ip).s);
+}
+
 int net_addr_why(struct why *w)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	struct net_if *i = chosen(NET_USES);
+	bool six = false;
+	struct net_if *i = chosen(NET_USES, &six);
 	struct addr a = i ? i->addr : (struct addr){ .state = NET_ADDR_NONE };
+	struct addr6 a6 = i ? i->addr6 : (struct addr6){ .state = NET_ADDR_NONE };
 	spin_unlock_irqrestore(&lock, flags);
 	if (!i)
 		return why_set(w, -ENETDOWN, "this host has no network card that it can use");
+	if (six)
+		return why6(w, &a6);
 	if (a.state == NET_ADDR_CONFLICT)
 		return why_set(
 			w, -ENETDOWN,
@@ -260,7 +311,9 @@ static void show(const struct net_if *i, struct host_address *out)
 {
 	static const char *const names[] = { "none", "probing", "ok", "conflict" };
 	const struct addr *a = &i->addr;
-	*out = (struct host_address){ .state = names[a->state] };
+	*out = (struct host_address){ .state = names[a->state], .state6 = names[i->addr6.state] };
+	if (!ip_is_none(i->addr6.ip))
+		sniprintf(out->address6, sizeof(out->address6), "%s", ip_text(i->addr6.ip).s);
 	memcpy(out->address, i->text, sizeof(out->address));
 	if (out->address[0])
 		memcpy(out->wanted, out->address, sizeof(out->wanted));
@@ -283,7 +336,8 @@ void addr_if_show(const struct net_if *i, struct host_address *out)
 static void show_host(struct host_address *out)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	const struct net_if *i = chosen(NET_USES);
+	bool six;
+	const struct net_if *i = chosen(NET_USES, &six);
 	if (i)
 		show(i, out);
 	spin_unlock_irqrestore(&lock, flags);
@@ -298,18 +352,21 @@ const char *net_address(char buf[48])
 		const char *slash = strchr(i->text, '/');
 		if (slash)
 			sniprintf(buf, 48, "%.*s", (int)(slash - i->text), i->text);
+		else if (i->addr6.state == NET_ADDR_OK)
+			sniprintf(buf, 48, "%s", ip_text(i->addr6.ip).s);
 	}
 	spin_unlock_irqrestore(&lock, flags);
 	return buf;
 }
 
-bool net_is_own_address(uint32_t ip)
+bool net_is_own_address(struct ip ip)
 {
 	struct net_if *i;
 	bool own = false;
 	uint64_t flags = spin_lock_irqsave(&lock);
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		own |= i->addr.state == NET_ADDR_OK && i->addr.ip == ip;
+		own |= (i->addr.state == NET_ADDR_OK && i->addr.ip && ip_same(ip_of4(i->addr.ip), ip)) ||
+		       (i->addr6.state == NET_ADDR_OK && ip_same(i->addr6.ip, ip));
 	spin_unlock_irqrestore(&lock, flags);
 	return own;
 }

@@ -306,11 +306,17 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 	}
 }
 
-void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway)
+void bridge_guard(struct bridge *b, struct ip ip, bool gateway)
 {
 	uint64_t flags = spin_lock_irqsave(&b->lock);
-	bridge_guest_guard(&b->lan, ip4, gateway);
+	bridge_guest_guard(&b->lan, ip, gateway);
 	spin_unlock_irqrestore(&b->lock, flags);
+}
+
+void bridge_guard_own(struct bridge *b, const uint8_t mac[ETH_ALEN])
+{
+	const uint8_t id[8] = { mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5] };
+	b->lan.host_id = get_le64(id);
 }
 
 void bridge_guard_lease(struct bridge *b, uint32_t ip4, uint32_t gateway)

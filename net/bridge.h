@@ -53,11 +53,13 @@ int bridge_create(struct bridge **b, const char *name, unsigned mtu, bool for_vm
 struct bridge *bridge_find(const char *name, struct why *w);
 struct bridge *bridge_get(unsigned i); /* the i-th of all, NULL past the end */
 /*
- * An IPv4 address of this host or of a peer, in network order (0: none): guests' packets from it, and ARP that claims
- * or probes it, are dropped. gateway: a router's to this host, which a guest may be that is allowed to be a router. Any
+ * An address of this host or of a peer, or none: guests' packets from it, and ARP or neighbour discovery that claims or
+ * probes it, are dropped. gateway: a router's to this host, which a guest may be that is allowed to be a router. Any
  * task.
  */
-void bridge_guard_ip4(struct bridge *b, uint32_t ip4, bool gateway);
+void bridge_guard(struct bridge *b, struct ip ip, bool gateway);
+/* Of all IPv6 addresses that this host makes from its card's MAC (RFC 4291 appendix A). Before there are guests. */
+void bridge_guard_own(struct bridge *b, const uint8_t mac[ETH_ALEN]);
 /* The same of this host's address and gateway by DHCP, in place of those before; 0: none. */
 void bridge_guard_lease(struct bridge *b, uint32_t ip4, uint32_t gateway);
 /* The one that this host probes now, in network order, 0: none. A guest that hears the probe may not claim it. */

@@ -39,15 +39,15 @@ enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_l
 	return bridge_rules_judge(&p->policy, p->mac, lan, &e->f, e->head, e->n);
 }
 
-void bridge_guest_guard(struct bridge_lan *lan, uint32_t ip4, bool gateway)
+void bridge_guest_guard(struct bridge_lan *lan, struct ip ip, bool gateway)
 {
 	unsigned i = 0;
-	while (i < lan->n && lan->ip4[i] != ip4)
+	while (i < lan->n && !ip_same(lan->ip[i], ip))
 		i++;
 	if (i < lan->n) {
 		__atomic_store_n(&lan->gateway[i], lan->gateway[i] && gateway, __ATOMIC_RELAXED);
-	} else if (ip4 && i < ARRAY_SIZE(lan->ip4)) {
-		lan->ip4[i] = ip4;
+	} else if (!ip_is_none(ip) && i < ARRAY_SIZE(lan->ip)) {
+		lan->ip[i] = ip;
 		lan->gateway[i] = gateway;
 		__atomic_store_n(&lan->n, i + 1, __ATOMIC_RELEASE);
 	}

@@ -15,8 +15,8 @@ struct bridge_entry {
  */
 enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_lan *lan, const struct frame *f,
 				    struct bridge_entry *e);
-/* bridge_guard_ip4. The bridge's lock is held. */
-void bridge_guest_guard(struct bridge_lan *lan, uint32_t ip4, bool gateway);
+/* bridge_guard. The bridge's lock is held. */
+void bridge_guest_guard(struct bridge_lan *lan, struct ip ip, bool gateway);
 /*
  * A frame came in from who is no guest, h its first n bytes: a router's address there is no guest's from then on, until
  * BRIDGE_ROUTERS others were heard after it. The bridge's lock is held.

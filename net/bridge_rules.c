@@ -79,7 +79,6 @@ struct walk {
 };
 
 static const uint8_t zeros[16];
-static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 
 bool bridge_rules_reserved(const uint8_t dst[ETH_ALEN])
 {
@@ -102,7 +101,8 @@ bool bridge_rules_host_hears(const uint8_t *h, size_t n)
 {
 	uint16_t type = n < ETH_HLEN ? 0 : get_be16(h + ETH_TYPE);
 	return type == ETHERTYPE_ARP ||
-	       (type == ETHERTYPE_IPV4 && n > ETH_HLEN + IP4_PROTO && h[ETH_HLEN + IP4_PROTO] == PROTO_ICMP);
+	       (type == ETHERTYPE_IPV4 && n > ETH_HLEN + IP4_PROTO && h[ETH_HLEN + IP4_PROTO] == PROTO_ICMP) ||
+	       (type == ETHERTYPE_IPV6 && n > ETH_HLEN + IP6_NEXT && h[ETH_HLEN + IP6_NEXT] == PROTO_ICMPV6);
 }
 
 /* ---- whose address is it ---- */
@@ -120,8 +120,8 @@ static bool in_list(const struct bridge_policy *p, const uint8_t ip[16])
 static bool own_ip4(const struct bridge_policy *p, const uint8_t ip4[4])
 {
 	uint8_t ip[16];
-	memcpy(ip, mapped, sizeof(mapped));
-	memcpy(ip + sizeof(mapped), ip4, 4);
+	memcpy(ip, ip_mapped, sizeof(ip_mapped));
+	memcpy(ip + sizeof(ip_mapped), ip4, 4);
 	return !has_list(p) || in_list(p, ip);
 }
 
@@ -131,28 +131,41 @@ static bool own_ip6(const struct bridge_policy *p, const uint8_t ip[16])
 	return !has_list(p) || packet_is_link_local(ip) || in_list(p, ip);
 }
 
-static bool of_host(const struct walk *w, const uint8_t ip4[4])
+static bool is_guarded(const struct walk *w, struct ip ip)
+{
+	const struct bridge_lan *lan = w->lan;
+	for (unsigned i = 0; i < __atomic_load_n(&lan->n, __ATOMIC_ACQUIRE); i++)
+		if (ip_same(lan->ip[i], ip))
+			return !w->policy->router || !__atomic_load_n(&lan->gateway[i], __ATOMIC_RELAXED);
+	return false;
+}
+
+static bool of_host4(const struct walk *w, const uint8_t ip4[4])
 {
 	const struct bridge_lan *lan = w->lan;
 	uint32_t ip;
 	memcpy(&ip, ip4, sizeof(ip));
-	for (unsigned i = 0; i < __atomic_load_n(&lan->n, __ATOMIC_ACQUIRE); i++)
-		if (lan->ip4[i] == ip)
-			return !w->policy->router || !__atomic_load_n(&lan->gateway[i], __ATOMIC_RELAXED);
-	return ip && (ip == __atomic_load_n(&lan->leased, __ATOMIC_RELAXED) ||
+	return ip && (is_guarded(w, ip_of4(ip)) || ip == __atomic_load_n(&lan->leased, __ATOMIC_RELAXED) ||
 		      ip == __atomic_load_n(&lan->probed, __ATOMIC_RELAXED) ||
 		      (!w->policy->router && ip == __atomic_load_n(&lan->leased_gateway, __ATOMIC_RELAXED)));
 }
 
-static bool of_router(const struct walk *w, const uint8_t ip6[16])
+static bool of_router(const struct walk *w, const uint8_t ip6[16], uint64_t id)
 {
-	uint64_t id = get_le64(ip6 + 8);
-	if (w->policy->router || !packet_is_link_local(ip6) || !id)
+	if (w->policy->router || !packet_is_link_local(ip6))
 		return false;
 	for (unsigned i = 0; i < BRIDGE_ROUTERS; i++)
 		if (__atomic_load_n(&w->lan->router[i], __ATOMIC_RELAXED) == id)
 			return true;
 	return false;
+}
+
+static bool of_host6(const struct walk *w, const uint8_t ip6[16])
+{
+	struct ip ip;
+	uint64_t id = get_le64(ip6 + 8);
+	memcpy(ip.b, ip6, sizeof(ip.b));
+	return is_guarded(w, ip) || (id && (id == w->lan->host_id || of_router(w, ip6, id)));
 }
 
 uint64_t bridge_rules_router(const uint8_t *h, size_t n)
@@ -193,7 +206,7 @@ static enum bridge_drop walk_arp(struct walk *w)
 	w->l4 = w->judged = w->l3 + ARP_LEN;
 	/* Who probes an address (RFC 5227 2.1.1) has no other one yet, and takes it away from its owner. */
 	const uint8_t *claimed = memcmp(arp + ARP_SENDER_IP, zeros, 4) ? arp + ARP_SENDER_IP : arp + ARP_TARGET_IP;
-	if (of_host(w, claimed))
+	if (of_host4(w, claimed))
 		return BRIDGE_DROP_HOST;
 	bool own =
 		own_ip4(w->policy, claimed) && (w->policy->any_mac || !memcmp(arp + ARP_SENDER_MAC, w->mac, ETH_ALEN));
@@ -222,7 +235,7 @@ static enum bridge_drop walk_ip4(struct walk *w)
 	if (len < IP4_HDR || ip[0] >> 4 != 4 || w->n < w->l3 + len)
 		return hidden(w, w->policy->dhcp_server);
 	w->l4 = w->judged = w->l3 + len;
-	if (of_host(w, ip + IP4_SRC))
+	if (of_host4(w, ip + IP4_SRC))
 		return BRIDGE_DROP_HOST;
 	bool udp = ip[IP4_PROTO] == PROTO_UDP && !(get_be16(ip + IP4_FRAG) & IP4_FRAGMENT_OFFSET);
 	enum bridge_drop drop = udp ? walk_udp(w, DHCP_CLIENT) : BRIDGE_PASS;
@@ -282,7 +295,7 @@ static enum bridge_drop walk_icmp6(struct walk *w, bool fragment, bool no_source
 	/* An answer is about its sender; a question is, if that has no address yet and asks for one (RFC 4862 5.4). */
 	const uint8_t *ip = w->h + w->l3;
 	bool claims = type == ND_NA || (solicit && !memcmp(ip + IP6_SRC, zeros, 16));
-	if (claims && of_router(w, icmp + ND_TARGET))
+	if (claims && of_host6(w, icmp + ND_TARGET))
 		return BRIDGE_DROP_HOST;
 	return claims && !own_ip6(w->policy, icmp + ND_TARGET) ? BRIDGE_DROP_ND : BRIDGE_PASS;
 }
@@ -294,7 +307,7 @@ static enum bridge_drop walk_ip6(struct walk *w)
 	if (w->n < w->l3 + IP6_HDR || ip[0] >> 4 != 6)
 		return hidden(w, free);
 	bool no_source = has_list(w->policy) && !memcmp(ip + IP6_SRC, zeros, 16);
-	if (of_router(w, ip + IP6_SRC))
+	if (of_host6(w, ip + IP6_SRC))
 		return BRIDGE_DROP_HOST;
 	if (!no_source && !own_ip6(w->policy, ip + IP6_SRC))
 		return BRIDGE_DROP_IP;

@@ -8,6 +8,7 @@
  * it, and passes at a port that has none.
  */
 #pragma once
+#include "kernel/ip.h"
 #include "kernel/frame.h"
 
 #define BRIDGE_HEAD    256 /* bytes from a frame's start that are judged */
@@ -19,7 +20,7 @@ enum bridge_drop {
 	BRIDGE_PASS,
 	BRIDGE_DROP_MAC,       /* its source MAC is not the port's */
 	BRIDGE_DROP_BOUND,     /* its source MAC is at home at another port */
-	BRIDGE_DROP_HOST,      /* hosts' own EtherType, or a host's IPv4 address, or a router's, as its sender's */
+	BRIDGE_DROP_HOST,      /* hosts' own EtherType, or a host's address, or a router's, as its sender's */
 	BRIDGE_DROP_ARP,       /* ARP that is malformed, or claims what is not the port's */
 	BRIDGE_DROP_ND,        /* neighbour discovery (RFC 4861), likewise */
 	BRIDGE_DROP_IP,        /* a source address that is not in the port's list */
@@ -54,13 +55,14 @@ struct bridge_policy {
 	uint8_t ip[BRIDGE_IPS][16];
 };
 
-/* A network: what it carries, and the addresses on it that belong to hosts and routers. IPv4 in network order. */
+/* A network: what it carries, and the addresses on it that belong to hosts and routers. */
 struct bridge_lan {
 	unsigned mtu;     /* (c) bytes behind the Ethernet header and tags */
-	uint32_t ip4[80]; /* by tern.conf; only added to */
+	uint64_t host_id; /* (c) the interface identifier of all addresses that this host makes itself there; 0: none */
+	struct ip ip[80]; /* by tern.conf; only added to */
 	bool gateway[80]; /* [a] a router's, which a guest may be that is allowed to be one */
 	unsigned n;       /* [a] */
-	/* Each one more, 0: none. */
+	/* Each one more, IPv4 in network order, 0: none. */
 	uint32_t leased, leased_gateway; /* [a] by DHCP, for as long as the lease lasts */
 	uint32_t probed;                 /* [a] for as long as this host probes it */
 	/* Interface identifiers of link-local addresses that routers advertise from (RFC 4861 4.2); 0: none. */
@@ -82,5 +84,5 @@ bool bridge_rules_reserved(const uint8_t dst[ETH_ALEN]);
  */
 uint64_t bridge_rules_router(const uint8_t *h, size_t n);
 #define BRIDGE_ROUTER_HEAD (ETH_HLEN + 40 + 16) /* bytes that it wants: RFC 8200 3, 4861 4.2 */
-/* What a guest may say to its host: ARP and ICMP. A tag, too, hides what it is. h: the frame's first n bytes. */
+/* May a guest say that to its host? ARP and ICMP of either family; a tag hides it. h: the frame's first n bytes. */
 bool bridge_rules_host_hears(const uint8_t *h, size_t n);

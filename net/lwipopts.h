@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * lwIP as tern uses it (lwIP 2.2): threaded with one core lock, raw API only, IPv4. What is not here keeps
+ * lwIP as tern uses it (lwIP 2.2): threaded with one core lock, raw API only. What is not here keeps
  * lwIP's default. Memory is fixed: NET_HEAP_ORDER and NETBUF_COUNT below are all that data ever takes.
  */
 #pragma once
@@ -49,7 +49,7 @@ extern void *net_heap;
 
 /* IP. */
 #define LWIP_IPV4                1
-#define LWIP_IPV6                0
+#define LWIP_IPV6                1
 #define LWIP_ICMP                1
 #define IP_FRAG                  1
 #define IP_REASSEMBLY            1
@@ -66,13 +66,25 @@ void net_dhcp_options(struct netif *n, unsigned char *options, unsigned type, un
 struct ip4_addr;
 struct netif *net_route_src(const struct ip4_addr *src, const struct ip4_addr *dest);
 #define LWIP_HOOK_IP4_ROUTE_SRC(src, dest) net_route_src(src, dest)
-#define LWIP_IGMP                          0
-#define LWIP_DNS                           0
-#define LWIP_NETIF_LOOPBACK                1
-#define LWIP_HAVE_LOOPIF                   0
-#define LWIP_NETIF_EXT_STATUS_CALLBACK     1
-#define LWIP_NETIF_LINK_CALLBACK           0
-#define LWIP_CHECKSUM_CTRL_PER_NETIF       1 /* netif.c leaves TCP's to the NIC or the bridge */
+struct ip6_addr;
+struct netif *net_route6(const struct ip6_addr *src, const struct ip6_addr *dest);
+#define LWIP_HOOK_IP6_ROUTE(src, dest) net_route6(src, dest)
+const struct ip6_addr *net_gw6(struct netif *n, const struct ip6_addr *dest);
+#define LWIP_HOOK_ND6_GET_GW(n, dest)  net_gw6(n, dest)
+#define LWIP_IPV6_FRAG                 0 /* large segments are the bridge's to cut */
+#define LWIP_IPV6_REASS                0
+#define LWIP_ND6_ALLOW_RA_UPDATES      0 /* of the MTU, above all: lwIP knows none */
+#define LWIP_IPV6_NUM_ADDRESSES        4
+#define LWIP_ND6_NUM_NEIGHBORS         64
+#define LWIP_ND6_NUM_DESTINATIONS      64
+#define MEMP_NUM_MLD6_GROUP            32
+#define LWIP_IGMP                      0
+#define LWIP_DNS                       0
+#define LWIP_NETIF_LOOPBACK            1
+#define LWIP_HAVE_LOOPIF               0
+#define LWIP_NETIF_EXT_STATUS_CALLBACK 1
+#define LWIP_NETIF_LINK_CALLBACK       0
+#define LWIP_CHECKSUM_CTRL_PER_NETIF   1 /* netif.c leaves TCP's to the NIC or the bridge */
 
 /*
  * TCP. One MiB in flight fills 1 Gbit/s at 8 ms. Segments grow to TCP_BIG_MSS on connections whose path takes the full

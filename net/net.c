@@ -38,19 +38,23 @@ static void wire_back(void *arg)
 static void guard_addresses(struct net_if *i)
 {
 	for (unsigned n = 0; n < conf.nnets; n++) {
-		bridge_guard_ip4(i->bridge, conf.net[n].address.ip, false);
-		bridge_guard_ip4(i->bridge, conf.net[n].gateway, true);
+		bridge_guard(i->bridge, ip_of4(conf.net[n].address.ip), false);
+		bridge_guard(i->bridge, ip_of4(conf.net[n].gateway), true);
+		bridge_guard(i->bridge, conf.net[n].address6.ip, false);
+		bridge_guard(i->bridge, conf.net[n].gateway6, true);
 	}
 	for (unsigned p = 0; p < conf.npeers; p++)
-		bridge_guard_ip4(i->bridge, conf.peer[p].ip, false);
+		bridge_guard(i->bridge, conf.peer[p].ip, false);
 }
 
 static int if_add(const struct if_conf *n)
 {
 	struct net_if *i = &ifs[nifs];
 	*i = (struct net_if){ .uses = n->uses,
-			      .has_ip = n->address.prefix != CONF_NET_NONE,
-			      .dhcp = !n->address.ip,
+			      .has_ip4 = n->address.prefix != CONF_NET_NONE,
+			      .has_ip6 = n->address6.prefix != CONF_NET_NONE,
+			      .net6 = n->address6,
+			      .dhcp = n->address.prefix != CONF_NET_NONE && !n->address.ip,
 			      .address = { n->address.ip },
 			      .mask = { conf_net_mask(n->address) },
 			      .gateway = { n->gateway },
@@ -62,6 +66,7 @@ static int if_add(const struct if_conf *n)
 					.back = wire_back,
 					.arg = i } };
 	memcpy(i->name, n->name, sizeof(i->name));
+	memcpy(i->gateway6.addr, n->gateway6.b, sizeof(n->gateway6.b));
 	int err = bridge_create(&i->bridge, i->name, n->mtu, n->uses & NET_USE_VM);
 	if (err)
 		return err;
@@ -81,7 +86,7 @@ static int netifs_attach(void)
 	int err = -ENODEV;
 	for (unsigned n = 0; n < nifs; n++) {
 		struct net_if *i = &ifs[n];
-		int e = i->has_ip ? netif_attach(i) : 0;
+		int e = i->has_ip4 || i->has_ip6 ? netif_attach(i) : 0;
 		if (e)
 			log_error("net: %s is not usable: %s", i->name, err_name(e));
 		else
@@ -119,9 +124,9 @@ const struct net_peer *net_peers(unsigned *n)
 
 const char *net_peer_lost(void) { return conf.lost_peer; }
 
-int net_peer(const char *name, uint32_t *ip, struct why *w)
+int net_peer(const char *name, struct ip *ip, struct why *w)
 {
-	if (conf_parse_ip4(name, ip) == 0)
+	if (ip_parse(name, ip) == 0)
 		return 0;
 	for (unsigned i = 0; i < conf.npeers; i++) {
 		if (strcmp(conf.peer[i].name, name) == 0) {
@@ -130,7 +135,7 @@ int net_peer(const char *name, uint32_t *ip, struct why *w)
 		}
 	}
 	if (name[0] >= '0' && name[0] <= '9')
-		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12", name);
+		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12 or fd00::c", name);
 	return why_set(w, -ENOENT, "no host %s: give its address, or name it in tern.conf: [peer %s] address = A.B.C.D",
 		       name, name);
 }

@@ -22,8 +22,8 @@ extern const char *const net_use_words[];
 /* "10.77.0.11", the host's first address, "" if it has none that it may use. */
 const char *net_address(char buf[48]);
 
-/* Does this host answer at that address, in network order? Any task. */
-bool net_is_own_address(uint32_t ip);
+/* Does this host answer at that address? Any task. */
+bool net_is_own_address(struct ip ip);
 
 /*
  * The host's address and other hosts' (RFC 5227). An address is probed for 4 to 7 s (9 s with DHCP) before it is used;
@@ -49,8 +49,8 @@ enum net_addr_state net_addr_state(uint8_t other_mac[6]);
 int net_addr_settle(uint64_t deadline_ns);
 /* Why this host has no address to send from, and what to do: always -ENETDOWN. */
 int net_addr_why(struct why *w);
-/* Resolve a [peer NAME] or a dotted address, in network order: 0 or -ENOENT/-EINVAL with the reason. */
-int net_peer(const char *name, uint32_t *ip, struct why *w);
+/* Resolve a [peer NAME] or an address: 0 or -ENOENT/-EINVAL with the reason. */
+int net_peer(const char *name, struct ip *ip, struct why *w);
 /* The [peer] sections, in the file's order, for ever. */
 const struct net_peer *net_peers(unsigned *n);
 /* One that is in the file but could not be read, so that nobody can ask it: its name; "": none. */

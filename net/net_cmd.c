@@ -8,10 +8,10 @@
 /* in_table: the MTU has no column, for the line would be too long. */
 static void show(struct con *c, const struct net_if *i, bool in_table)
 {
-	struct host_address a = { .state = "none" };
+	struct host_address a = { .state = "none", .state6 = "none" };
 	char uses[40];
 	bool up = uplink_is_up(&i->wire);
-	if (i->has_ip)
+	if (i->has_ip4 || i->has_ip6)
 		addr_if_show(i, &a);
 	conf_words_text(net_use_words, i->uses, ",", uses, sizeof(uses));
 	out_str(c, "name", i->name);
@@ -20,7 +20,7 @@ static void show(struct con *c, const struct net_if *i, bool in_table)
 	out_u64(c, in_table ? "mtu|" : "mtu", i->wire.mtu);
 	out_bool(c, "link|", up);
 	out_line(c, "link", "%s", up ? "up" : "down");
-	if (i->has_ip)
+	if (i->has_ip4 || i->has_ip6)
 		host_address_show(c, &a);
 	else
 		out_str(c, "address|", "");

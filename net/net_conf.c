@@ -6,13 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GATEWAY_HELP "an address, such as 10.77.0.1"
+#define GATEWAY_HELP  "an address, such as 10.77.0.1"
+#define ADDRESS6_HELP "none, auto (from what routers advertise), or an address with its prefix, such as fd00::b/64"
+#define GATEWAY6_HELP "an address, such as fe80::1"
 static const struct conf_key nic_keys[] = {
 	{ "match", &conf_type_mac, CONF_FIELD(struct nic_conf, match), .def = "first", .zero = "first",
 	  .help = "first, or the card's MAC address, such as 52:54:00:00:00:01" },
 	{ "address", &conf_type_net, CONF_FIELD(struct nic_conf, address), .def = "dhcp", .zero = "dhcp",
 	  .help = "dhcp, or an address with its prefix, such as 10.77.0.11/24" },
 	{ "gateway", &conf_type_ip4, CONF_FIELD(struct nic_conf, gateway), .def = "", .help = GATEWAY_HELP },
+	{ "address6", &conf_type_net6, CONF_FIELD(struct nic_conf, address6), .def = "none", .zero = "auto",
+	  .words = (const char *const[]){ "none", NULL }, .help = ADDRESS6_HELP },
+	{ "gateway6", &conf_type_ip6, CONF_FIELD(struct nic_conf, gateway6), .def = "", .help = GATEWAY6_HELP },
 };
 const struct conf_table nic_conf_table = CONF_TABLE("nic", nic_keys);
 
@@ -39,6 +44,9 @@ static const struct conf_key if_keys[] = {
 	  .words = (const char *const[]){ "none", NULL },
 	  .help = "none, dhcp, or an address with its prefix, such as 10.77.0.11/24" },
 	{ "gateway", &conf_type_ip4, CONF_FIELD(struct if_conf, gateway), .def = "", .help = GATEWAY_HELP },
+	{ "address6", &conf_type_net6, CONF_FIELD(struct if_conf, address6), .def = "none", .zero = "auto",
+	  .words = (const char *const[]){ "none", NULL }, .help = ADDRESS6_HELP },
+	{ "gateway6", &conf_type_ip6, CONF_FIELD(struct if_conf, gateway6), .def = "", .help = GATEWAY6_HELP },
 	{ "use", &conf_type_words, CONF_FIELD(struct if_conf, uses), .def = "management, migration, vm",
 	  .words = net_use_words, .help = "some of management, migration and vm, with commas between them" },
 };
@@ -46,7 +54,8 @@ const struct conf_table if_conf_table = CONF_TABLE("net", if_keys);
 
 #define KEY_HELP "64 hexadecimal digits, as `peer key` makes them; the same in both hosts' files"
 static const struct conf_key peer_keys[] = {
-	{ "address", &conf_type_ip4, CONF_FIELD(struct net_peer, ip), .help = "an address, such as 10.77.0.12" },
+	{ "address", &conf_type_ip, CONF_FIELD(struct net_peer, ip),
+	  .help = "an address, such as 10.77.0.12 or fd00::c" },
 	{ "key", &conf_type_secret, CONF_FIELD(struct net_peer, key), .def = "", .help = KEY_HELP },
 	{ "key_next", &conf_type_secret, CONF_FIELD(struct net_peer, key_next), .def = "", .help = KEY_HELP },
 	{ "insecure", &conf_type_choice, CONF_FIELD(struct net_peer, insecure), .def = "no",
@@ -100,6 +109,15 @@ static void gateway_check(struct conf_reader *r, struct conf_net address, uint32
 		conf_wrong(r, "address", "with a prefix of 32 no host can be reached without a gateway");
 }
 
+static void gateway6_check(struct conf_reader *r, struct conf_net6 address, struct ip gateway)
+{
+	if (!ip_is_none(gateway) && ip_is_none(address.ip))
+		conf_wrong(r, "gateway6", "it counts with a static address only");
+	else if (!ip_is_none(gateway) && address.prefix < 128 && !ip_is_link_local(gateway) &&
+		 !conf_in_net6(gateway, address))
+		conf_wrong(r, "gateway6", "it is used, but is not in the net of the address");
+}
+
 /* The section's name, if it is short enough to be a network's. */
 static bool take_name(struct conf_reader *r, char name[NET_NAME_MAX])
 {
@@ -122,6 +140,7 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 	if (!take_name(&r, n.name))
 		return;
 	gateway_check(&r, n.address, n.gateway);
+	gateway6_check(&r, n.address6, n.gateway6);
 	if (match && strcmp(match, "first") && conf_parse_mac(match, n.match))
 		return; /* which one is not known, and any other would be on another wire */
 	if (r.torn && !match && nic_get(1)) {
@@ -244,6 +263,8 @@ static void net_add(struct conf_reader *r, struct net_conf *conf, const struct i
 			conf_wrong(r, "", "there is a network of this name already");
 		else if (n->address.ip && o->address.ip == n->address.ip)
 			conf_wrong(r, "address", "%s has it already", o->name);
+		else if (!ip_is_none(n->address6.ip) && conf_in_net6(n->address6.ip, o->address6))
+			conf_wrong(r, "address6", "it is in the net of %s", o->name);
 		else if (o->card[0] == n->card[0] && o->vlan == n->vlan)
 			conf_wrong(r, n->vlan ? "vlan" : "", "%s has VLAN %u of %s already", o->name, (unsigned)n->vlan,
 				   n->over);
@@ -282,8 +303,10 @@ static void net_read(struct conf *c, struct net_conf *conf, const char *name)
 		return;
 	}
 	gateway_check(&r, n.address, n.gateway);
+	gateway6_check(&r, n.address6, n.gateway6);
 	mtu_bound(&r, &n);
-	if (n.uses & NET_USE_MIGRATION && n.address.prefix == CONF_NET_NONE && conf_get(c, "net", name, "use"))
+	if (n.uses & NET_USE_MIGRATION && n.address.prefix == CONF_NET_NONE && n.address6.prefix == CONF_NET_NONE &&
+	    conf_get(c, "net", name, "use"))
 		conf_wrong(&r, "use", "no migration comes here without an address");
 	net_add(&r, conf, &n);
 }
@@ -297,6 +320,8 @@ static void nic_alone(struct conf *c, struct net_conf *conf, struct nic_conf *k)
 			     .mtu = MIN(k->card->mtu, (unsigned)ETH_DATA_MAX),
 			     .address = k->address,
 			     .gateway = k->gateway,
+			     .address6 = k->address6,
+			     .gateway6 = k->gateway6,
 			     .uses = NET_USES };
 	memcpy(n.name, k->name, sizeof(n.name));
 	memcpy(n.over, k->name, sizeof(n.over));
@@ -321,13 +346,13 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 {
 	struct conf_reader r = { .c = c, .table = &peer_conf_table, .name = name };
 	struct net_peer p = { 0 };
-	if (!conf_read(&r, &p) && !p.ip) {
+	if (!conf_read(&r, &p) && ip_is_none(p.ip)) {
 		peer_lost(conf, name);
 		return; /* with a wrong key it is a peer all the same: one that cannot be asked */
 	}
 	snprintf(p.name, sizeof(p.name), "%s", name);
 	for (unsigned i = 0; i < conf->nnets; i++)
-		if (conf->net[i].address.ip == p.ip) {
+		if (ip_same(ip_of4(conf->net[i].address.ip), p.ip) || ip_same(conf->net[i].address6.ip, p.ip)) {
 			conf_wrong(&r, "address", "this is this host's own address, on %s: no peer of its own",
 				   conf->net[i].name);
 			return;

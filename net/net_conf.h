@@ -25,7 +25,9 @@ struct nic_conf {
 	uint8_t match[ETH_ALEN]; /* zeros: the first card that no other section has */
 	struct conf_net address; /* of the network that it is alone */
 	uint32_t gateway;        /* network order, 0: none */
-	bool taken;              /* a [bond] or a [net] names it */
+	struct conf_net6 address6;
+	struct ip gateway6;
+	bool taken; /* a [bond] or a [net] names it */
 };
 struct bond_conf {
 	char name[NET_NAME_MAX];
@@ -45,6 +47,8 @@ struct if_conf { /* a network */
 	uint32_t mtu;
 	struct conf_net address; /* ip 0: DHCP, or with CONF_NET_NONE no IP of the host's */
 	uint32_t gateway;
+	struct conf_net6 address6; /* with CONF_NET_NONE no IPv6 of the host's */
+	struct ip gateway6;
 	uint32_t uses; /* NET_USE_* */
 };
 struct net_conf {

@@ -9,6 +9,7 @@
 #include "kernel/log.h"
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
+#include "lwip/ethip6.h"
 #include "lwip/ip4_frag.h"
 #include "lwip/prot/ethernet.h"
 #include "lwip/prot/ip4.h"
@@ -25,9 +26,9 @@ static struct net_if *if_of(struct netif *n) { return CONTAINER_OF(n, struct net
 
 struct net_if *netif_net(struct netif *n) { return if_of(n); }
 
-uint16_t netif_mss(struct netif *n)
+uint16_t netif_mss(struct netif *n, bool is6)
 {
-	return (uint16_t)MIN((unsigned)TCP_MSS, if_of(n)->wire.mtu - IP_HLEN - TCP_HLEN);
+	return (uint16_t)MIN((unsigned)TCP_MSS, if_of(n)->wire.mtu - (is6 ? IP6_HLEN : IP_HLEN) - TCP_HLEN);
 }
 
 /* ---- routes: core lock held ---- */
@@ -37,7 +38,7 @@ struct netif *net_route_src(const ip4_addr_t *src, const ip4_addr_t *dest unused
 {
 	struct net_if *i;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		if (i->has_ip && !ip4_addr_isany(src) && ip4_addr_eq(src, netif_ip4_addr(&i->netif)))
+		if (i->has_ip4 && !ip4_addr_isany(src) && ip4_addr_eq(src, netif_ip4_addr(&i->netif)))
 			return &i->netif;
 	return NULL;
 }
@@ -48,7 +49,7 @@ static struct netif *on_link(const ip4_addr_t *to)
 	struct net_if *i, *best = NULL;
 	unsigned most = 0;
 	for (unsigned n = 0; (i = net_if_get(n)); n++) {
-		if (!i->has_ip || ip4_addr_isany(netif_ip4_addr(&i->netif)) ||
+		if (!i->has_ip4 || ip4_addr_isany(netif_ip4_addr(&i->netif)) ||
 		    !ip4_addr_net_eq(to, netif_ip4_addr(&i->netif), netif_ip4_netmask(&i->netif)))
 			continue;
 		unsigned prefix = popcount64(ip4_addr_get_u32(netif_ip4_netmask(&i->netif)));
@@ -61,30 +62,55 @@ static struct netif *on_link(const ip4_addr_t *to)
 	return best ? &best->netif : NULL;
 }
 
-struct netif *netif_way(const ip4_addr_t *to)
+static struct netif *way4(const ip4_addr_t *to)
 {
 	struct net_if *i;
 	struct netif *link = on_link(to);
 	if (link)
 		return link;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		if (i->uses & NET_USE_MIGRATION && i->has_ip && !ip4_addr_isany(netif_ip4_gw(&i->netif)))
+		if (i->uses & NET_USE_MIGRATION && i->has_ip4 && !ip4_addr_isany(netif_ip4_gw(&i->netif)))
 			return &i->netif;
 	return ip4_route(to);
+}
+
+struct netif *netif_way(const ip_addr_t *to) { return IP_IS_V6(to) ? netif6_way(ip_2_ip6(to)) : way4(ip_2_ip4(to)); }
+
+struct ip netif_ip_of(const ip_addr_t *a)
+{
+	struct ip ip;
+	if (!IP_IS_V6(a))
+		return ip_of4(ip4_addr_get_u32(ip_2_ip4(a)));
+	memcpy(ip.b, ip_2_ip6(a)->addr, sizeof(ip.b));
+	return ip;
+}
+
+ip_addr_t netif_lwip_of(struct ip ip)
+{
+	ip_addr_t a = { .type = IPADDR_TYPE_V4 };
+	if (ip_is4(ip)) {
+		ip4_addr_set_u32(ip_2_ip4(&a), ip_to4(ip));
+	} else {
+		a.type = IPADDR_TYPE_V6;
+		memcpy(ip_2_ip6(&a)->addr, ip.b, sizeof(ip.b));
+	}
+	return a;
 }
 
 /* ---- neighbours: core lock held ---- */
 
 static struct neighbour { /* core lock */
-	uint32_t ip;
-	unsigned users; /* 0: free */
+	struct ip ip;
+	uint8_t mac[ETH_ALEN]; /* of an IPv6 one: lwIP has no static entries for those (netif6_hears) */
+	bool found;            /* that is known */
+	unsigned users;        /* 0: free */
 } neighbours[NET_PEERS_MAX];
 
-static struct neighbour *neighbour_of(uint32_t ip)
+static struct neighbour *neighbour_of(struct ip ip)
 {
 	struct neighbour *free = NULL;
 	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++) {
-		if (neighbours[i].users && neighbours[i].ip == ip)
+		if (neighbours[i].users && ip_same(neighbours[i].ip, ip))
 			return &neighbours[i];
 		if (!neighbours[i].users)
 			free = &neighbours[i];
@@ -92,16 +118,21 @@ static struct neighbour *neighbour_of(uint32_t ip)
 	return free;
 }
 
-bool netif_neighbour_keep(uint32_t ip)
+bool netif_neighbour_keep(struct ip ip)
 {
-	const ip4_addr_t a = { ip };
-	const ip4_addr_t *found;
-	struct eth_addr *mac, copy;
+	const ip_addr_t to = netif_lwip_of(ip);
 	struct neighbour *k = neighbour_of(ip);
 	if (!k)
 		return false;
 	k->ip = ip;
-	struct netif *n = k->users++ ? NULL : on_link(&a);
+	if (k->users++)
+		return true;
+	k->found = IP_IS_V6(&to) && netif6_neighbour(ip_2_ip6(&to), k->mac);
+	if (IP_IS_V6(&to))
+		return true;
+	const ip4_addr_t a = *ip_2_ip4(&to), *found;
+	struct eth_addr *mac, copy;
+	struct netif *n = on_link(&a);
 	if (n && n == ip4_route(&a) && etharp_find_addr(n, &a, &mac, &found) >= 0) {
 		copy = *mac;
 		(void)etharp_add_static_entry(&a, &copy);
@@ -109,11 +140,20 @@ bool netif_neighbour_keep(uint32_t ip)
 	return true;
 }
 
-void netif_neighbour_drop(uint32_t ip)
+void netif_neighbour_drop(struct ip ip)
 {
 	struct neighbour *k = neighbour_of(ip);
-	if (k && k->users && !--k->users)
-		(void)etharp_remove_static_entry(&(const ip4_addr_t){ ip });
+	if (k && k->users && !--k->users && ip_is4(ip))
+		(void)etharp_remove_static_entry(&(const ip4_addr_t){ ip_to4(ip) });
+}
+
+bool netif_neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN])
+{
+	const struct neighbour *k = neighbour_of(ip);
+	if (!k || !k->users || !k->found)
+		return false;
+	memcpy(mac, k->mac, ETH_ALEN);
+	return true;
 }
 
 /* ---- sending: core lock held ---- */
@@ -127,21 +167,29 @@ static unsigned tcp4_header(const uint8_t *ip, size_t n)
 	return (ip[6] & 0x3f) | ip[7] ? 0 : ihl;
 }
 
+/* The same of TCP/IPv6; lwIP sends no extension headers there. */
+static unsigned tcp6_header(const uint8_t *ip, size_t n)
+{
+	return n >= IP6_HLEN + TCP_HLEN && ip[0] >> 4 == 6 && ip[6] == IP6_NEXTH_TCP ? IP6_HLEN : 0;
+}
+
 /*
  * Leave the checksum to whoever sends the frame: the field holds the pseudo header's sum, not complemented (virtio 1.1,
  * 5.1.6.2). So what follows may still change.
  */
-static void offload_tcp(struct frame *f, uint8_t *eth, size_t n, unsigned mss)
+static void offload_tcp(struct frame *f, uint8_t *eth, size_t n, bool is6, unsigned mss)
 {
 	uint8_t *ip = eth + SIZEOF_ETH_HDR;
-	unsigned ihl = tcp4_header(ip, n - SIZEOF_ETH_HDR);
+	unsigned ihl = is6 ? tcp6_header(ip, n - SIZEOF_ETH_HDR) : tcp4_header(ip, n - SIZEOF_ETH_HDR);
 	if (!ihl)
 		return;
 	uint8_t *tcp = ip + ihl;
 	uint16_t tcp_len = (uint16_t)(f->len - SIZEOF_ETH_HDR - ihl);
-	uint8_t pseudo[12] = { [9] = IP_PROTO_TCP, [10] = (uint8_t)(tcp_len >> 8), [11] = (uint8_t)tcp_len };
-	memcpy(pseudo, ip + 12, 8);
-	uint16_t sum = net_checksum(pseudo, sizeof(pseudo));
+	/* The same sum for either family: addresses, length and protocol (RFC 9293 3.1, 8200 8.1). */
+	uint8_t pseudo[36] = { [1] = IP_PROTO_TCP, [2] = (uint8_t)(tcp_len >> 8), [3] = (uint8_t)tcp_len };
+	size_t addresses = is6 ? 32 : 8;
+	memcpy(pseudo + 4, ip + (is6 ? 8 : 12), addresses);
+	uint16_t sum = net_checksum(pseudo, 4 + addresses);
 	memcpy(tcp + 16, &sum, 2);
 	f->flags = FRAME_NEEDS_CSUM;
 	f->csum_start = (uint16_t)(SIZEOF_ETH_HDR + ihl);
@@ -149,8 +197,8 @@ static void offload_tcp(struct frame *f, uint8_t *eth, size_t n, unsigned mss)
 	/* lwIP, which knows no MTU, offers TCP_MSS: no peer shall send more than fits here. */
 	if (tcp[13] & TCP_SYN && n >= f->csum_start + TCP_HLEN + 4U && tcp[20] == OPT_MSS)
 		put_be16(tcp + 22, MIN(get_be16(tcp + 22), mss));
-	if (f->len > SIZEOF_ETH_HDR + mss + IP_HLEN + TCP_HLEN) {
-		f->gso = FRAME_GSO_TCPV4;
+	if (f->len > SIZEOF_ETH_HDR + mss + (is6 ? IP6_HLEN : IP_HLEN) + TCP_HLEN) {
+		f->gso = is6 ? FRAME_GSO_TCPV6 : FRAME_GSO_TCPV4;
 		f->gso_size = (uint16_t)mss;
 		f->hdr_len = (uint16_t)(f->csum_start + (tcp[12] >> 4) * 4);
 	}
@@ -172,9 +220,9 @@ static err_t link_output(struct netif *n, struct pbuf *p)
 	for (struct pbuf *q = p; q; q = q->next) {
 		f.iov[f.niov++] = (struct iov){ q->payload, q->len };
 	}
-	if (first >= SIZEOF_ETH_HDR + IP_HLEN + TCP_HLEN && head[12] == ETHTYPE_IP >> 8 &&
-	    head[13] == (ETHTYPE_IP & 0xff))
-		offload_tcp(&f, head, first, netif_mss(n));
+	uint16_t type = first < SIZEOF_ETH_HDR ? 0 : get_be16(head + 12);
+	if (type == ETHTYPE_IP || type == ETHTYPE_IPV6)
+		offload_tcp(&f, head, first, type == ETHTYPE_IPV6, netif_mss(n, type == ETHTYPE_IPV6));
 	/* Told that the queue is full, lwIP keeps the segment and tries again at the next ACK. */
 	return bridge_input(&i->ip_port, &f) == -ENOBUFS ? ERR_MEM : ERR_OK;
 }
@@ -248,7 +296,7 @@ static void status_changed(struct netif *n, netif_nsc_reason_t reason, const net
 {
 	struct net_if *i = if_of(n);
 	char text[24] = "";
-	if (!(reason & (LWIP_NSC_STATUS_CHANGED | LWIP_NSC_IPV4_SETTINGS_CHANGED)))
+	if (!i->has_ip4 || !(reason & (LWIP_NSC_STATUS_CHANGED | LWIP_NSC_IPV4_SETTINGS_CHANGED)))
 		return;
 	if (netif_is_up(n) && !ip4_addr_isany(netif_ip4_addr(n))) {
 		const ip4_addr_t *a = netif_ip4_addr(n);
@@ -276,8 +324,10 @@ static err_t netif_setup(struct netif *n)
 	n->mtu = IP_MTU;
 	n->hwaddr_len = ETH_ALEN;
 	memcpy(n->hwaddr, uplink_mac(&i->wire), ETH_ALEN);
-	n->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
+	n->flags =
+		NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP | NETIF_FLAG_MLD6;
 	n->output = if_output;
+	n->output_ip6 = ethip6_output;
 	n->linkoutput = link_output;
 	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL &
 					   ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));
@@ -288,15 +338,18 @@ static netif_ext_callback_t watch; /* core lock */
 
 int netif_attach(struct net_if *i)
 {
-	i->ip_port = (struct bridge_port){
-		.send = port_send, .arg = i, .offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4, .is_host = true
-	};
+	i->ip_port = (struct bridge_port){ .send = port_send,
+					   .arg = i,
+					   .offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 | FRAME_TAKES_TSO6,
+					   .is_host = true };
 	sniprintf(i->ip_port.name, sizeof(i->ip_port.name), "tern");
 	memcpy(i->ip_port.mac, uplink_mac(&i->wire), ETH_ALEN);
 	bridge_add(i->bridge, &i->ip_port);
 	int err = bridge_bind(&i->ip_port);
 	if (err)
 		return err_trace(err);
+	if (i->has_ip6)
+		bridge_guard_own(i->bridge, i->ip_port.mac);
 	NET_CORE_LOCK();
 	if (!watch.callback_fn) /* it is told of all */
 		netif_add_ext_callback(&watch, status_changed);
@@ -305,7 +358,7 @@ int netif_attach(struct net_if *i)
 		if (!netif_default || (i->uses & ~netif_net(netif_default)->uses & NET_USE_MANAGEMENT))
 			netif_set_default(&i->netif);
 		netif_set_up(&i->netif);
-		ok = !i->dhcp || dhcp_start(&i->netif) == ERR_OK;
+		ok = !i->has_ip4 || !i->dhcp || dhcp_start(&i->netif) == ERR_OK;
 		addr_if_attach(i);
 	}
 	NET_CORE_UNLOCK();

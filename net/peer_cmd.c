@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The `peer` commands: the other hosts of tern.conf, and what a connection with each has last shown (trust.h). */
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include "kernel/conf.h"
 #include "kernel/console.h"
 #include "kernel/random.h"
@@ -23,7 +23,7 @@ static int peer_list(struct con *c, int argc unused, char **argv unused)
 		enum trust_state s = trust_state_of(i, &when, cipher);
 		out_row(c);
 		out_str(c, "name", p[i].name);
-		out_str(c, "address", ip4_text(p[i].ip).s);
+		out_str(c, "address", ip_text(p[i].ip).s);
 		out_str(c, "state", trust_state_name(s));
 		out_str(c, "cipher", cipher);
 		if (when)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The `ping` command: ICMP echo (RFC 792) through a raw lwIP pcb. */
-#include "kernel/base/ip4.h"
 #include "kernel/console.h"
 #include "kernel/sync.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "lwip/icmp.h"
+#include "lwip/icmp6.h"
 #include "lwip/raw.h"
 #include "lwip/tcpip.h"
 #include "net/net.h"
@@ -28,12 +28,13 @@ struct ping {             /* [C] lwIP's core lock */
 static u8_t on_icmp(void *arg, struct raw_pcb *pcb unused, struct pbuf *p, const ip_addr_t *from unused)
 {
 	struct ping *g = arg;
-	uint8_t b[IP_HLEN + 8];
+	uint8_t b[IP6_HLEN + 8];
 	if (pbuf_copy_partial(p, b, 1, 0) != 1)
 		return 0;
-	u16_t ihl = (u16_t)((b[0] & 0xf) * 4);
-	if (pbuf_copy_partial(p, b, 8, ihl) != 8 || b[0] != ICMP_ER || !g->waiting || (b[4] << 8 | b[5]) != g->id ||
-	    (b[6] << 8 | b[7]) != g->seq)
+	bool is6 = b[0] >> 4 == 6;
+	u16_t ihl = is6 ? IP6_HLEN : (u16_t)((b[0] & 0xf) * 4);
+	if (pbuf_copy_partial(p, b, 8, ihl) != 8 || b[0] != (is6 ? ICMP6_TYPE_EREP : ICMP_ER) || !g->waiting ||
+	    (b[4] << 8 | b[5]) != g->id || (b[6] << 8 | b[7]) != g->seq)
 		return 0;
 	g->waiting = false;
 	g->rtt_ns = time_ns() - g->sent_ns;
@@ -48,12 +49,13 @@ static err_t send_echo(struct ping *g, struct raw_pcb *pcb, const ip_addr_t *to)
 	uint8_t b[8 + PING_DATA];
 	memset(b, 0x5a, sizeof(b));
 	memset(b, 0, 8);
-	b[0] = ICMP_ECHO;
+	b[0] = IP_IS_V6(to) ? ICMP6_TYPE_EREQ : ICMP_ECHO;
 	b[4] = (uint8_t)(g->id >> 8);
 	b[5] = (uint8_t)g->id;
 	b[6] = (uint8_t)(++g->seq >> 8);
 	b[7] = (uint8_t)g->seq;
-	uint16_t sum = (uint16_t)~net_checksum(b, sizeof(b));
+	/* ICMPv6's covers addresses: lwIP makes it. */
+	uint16_t sum = IP_IS_V6(to) ? 0 : (uint16_t)~net_checksum(b, sizeof(b));
 	memcpy(b + 2, &sum, 2);
 	struct pbuf *p = pbuf_alloc(PBUF_IP, sizeof(b), PBUF_RAM);
 	if (!p)
@@ -106,22 +108,24 @@ static int cmd_ping(struct con *c, int argc unused, char **argv)
 {
 	char mine[48];
 	struct why w = { "" };
-	ip_addr_t to;
+	struct ip ip;
 	struct ping g = { .id = (uint16_t)net_random() };
-	int err = net_peer(argv[1], &to.addr, &w);
+	int err = net_peer(argv[1], &ip, &w);
 	if (err)
 		return con_error(c, err, "ping: %s", w.text);
 	if (!net_address(mine)[0]) {
 		err = net_addr_why(&w);
 		return con_error(c, err, "ping: %s", w.text);
 	}
-	const struct ip4_text addr = ip4_text(to.addr);
+	const struct ip_text addr = ip_text(ip);
+	const ip_addr_t to = netif_lwip_of(ip);
 	sem_init(&g.answered, 0);
 	NET_CORE_LOCK();
-	struct raw_pcb *pcb = raw_new(IP_PROTO_ICMP);
+	struct raw_pcb *pcb = raw_new_ip_type(IP_GET_TYPE(&to), ip_is4(ip) ? IP_PROTO_ICMP : IP6_NEXTH_ICMP6);
 	if (pcb) {
 		raw_recv(pcb, on_icmp, &g);
-		raw_bind(pcb, IP_ADDR_ANY);
+		pcb->chksum_reqd = !ip_is4(ip);
+		pcb->chksum_offset = 2;
 	}
 	NET_CORE_UNLOCK();
 	if (!pcb)

@@ -9,7 +9,8 @@
 #pragma once
 #include "drivers/nic.h"
 #include "lwip/acd.h"
-#include "lwip/ip4_addr.h"
+#include "kernel/conf.h"
+#include "lwip/ip_addr.h"
 #include "lwip/netif.h"
 #include "lwip/pbuf.h"
 #include "lwip/tcpip.h"
@@ -17,13 +18,20 @@
 #include "net/bridge.h"
 #include "net/uplink.h"
 
+struct addr6 { /* what became of an interface's IPv6 address (RFC 4862) */
+	enum net_addr_state state;
+	bool waiting;      /* PROBING, and there is none yet: no link, or no router's word */
+	struct ip ip;      /* what the state is about */
+	uint64_t again_ns; /* CONFLICT: when it is probed again */
+};
+
 struct net_if {                  /* (c) const after net_init  [L] lwIP's core lock  [a] "address" too */
 	char name[NET_NAME_MAX]; /* (c) the section's name in tern.conf */
 	uint32_t uses;           /* (c) NET_USE_* */
 	struct uplink_net wire;  /* (c) */
 	struct bridge *bridge;   /* (c) */
 	struct bridge_port wire_port, ip_port;
-	bool has_ip;                       /* (c) the host has, or may get, an address here */
+	bool has_ip4, has_ip6;             /* (c) the host has, or may get, an address of that family here */
 	bool announce;                     /* [a] atomic: the uplink is another card, tell who we are */
 	struct netif netif;                /* [L] */
 	bool dhcp;                         /* (c) */
@@ -31,6 +39,10 @@ struct net_if {                  /* (c) const after net_init  [L] lwIP's core lo
 	struct acd acd;                    /* [L] the same; with DHCP lwIP has its own */
 	struct addr addr;                  /* [a] */
 	char text[24];                     /* [a] "10.77.0.11/24", the address in use, "" for none */
+	struct conf_net6 net6;             /* (c) ip none: SLAAC */
+	ip6_addr_t gateway6;               /* [L] static, or any */
+	bool begun6;                       /* [L] */
+	struct addr6 addr6;                /* [a] */
 };
 /* The interfaces that net_init made, NULL past the end. */
 struct net_if *net_if_get(unsigned i);
@@ -51,16 +63,27 @@ int netif_attach(struct net_if *i) must_check;
  * Core lock held. Of a connection between hosts: the network that `to` is on, else the first one for migrations that
  * has a gateway, else lwIP's default, NULL: none.
  */
-struct netif *netif_way(const ip4_addr_t *to);
+struct netif *netif_way(const ip_addr_t *to);
+struct netif *netif6_way(const ip6_addr_t *to);
 /*
  * Core lock held. A host at ip has proved its key on a connection: for as long as such connections last it is where ARP
  * has it now, whatever ARP says then (a static neighbour). One keep that is true, one drop.
  */
-bool netif_neighbour_keep(uint32_t ip);
-void netif_neighbour_drop(uint32_t ip);
+bool netif_neighbour_keep(struct ip ip);
+void netif_neighbour_drop(struct ip ip);
+/* The MAC that an IPv6 peer is kept at, or false. */
+bool netif_neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN]);
+/* Where lwIP has found an IPv6 neighbour, or false. */
+bool netif6_neighbour(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN]);
+/* May lwIP see a frame, of which h has the first n bytes? Core lock held. */
+bool netif6_hears(const struct net_if *i, const uint8_t *h, size_t n);
+/* Some ten times a second, core lock held: what i's IPv6 address has become. announces: the uplink is another card. */
+void netif6_tick(struct net_if *i, bool announces, struct addr6 *a);
+struct ip netif_ip_of(const ip_addr_t *a);
+ip_addr_t netif_lwip_of(struct ip ip);
 /* Which network it is, and what its MTU leaves to a TCP segment. */
 struct net_if *netif_net(struct netif *n);
-uint16_t netif_mss(struct netif *n);
+uint16_t netif_mss(struct netif *n, bool is6);
 /* addr_if.c, core lock held: claim i's address. Once its netif is up. */
 void addr_if_attach(struct net_if *i);
 /* lwIP's ethernet_input, with an eye on ARP packets. */

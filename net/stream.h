@@ -8,6 +8,7 @@
 #pragma once
 #include "kernel/base/bits.h"
 #include "kernel/base/err.h"
+#include "kernel/ip.h"
 #include "kernel/frame.h"
 
 struct stream;
@@ -23,7 +24,7 @@ struct stream_ops {
 struct stream {
 	const struct stream_ops *ops;
 	char peer[48]; /* "10.77.0.12:7077", for messages */
-	uint32_t ip;   /* the peer's IPv4 address in network order; 0: none */
+	struct ip ip;  /* the peer's address */
 	uint64_t bytes_in, bytes_out;
 	uint64_t rtt_ns; /* what connecting took, which is a round trip; 0: not measured */
 	uint8_t unread;  /* the reader's: a byte that stream_unread put back */
@@ -48,7 +49,7 @@ void stream_close(struct stream *s); /* NULL is fine */
 #define NET_KEY_LEN   32
 struct net_peer { /* another host, by tern.conf */
 	char name[32];
-	uint32_t ip; /* in network order */
+	struct ip ip;
 	/*
 	 * Zeros: none. key is shown first; key_next is taken as well, while the hosts' files change one by one.
 	 */
@@ -70,10 +71,10 @@ struct stream_canceller {
 	void *arg;
 };
 /*
- * TCP. ip: IPv4 in network order (IPv6 later). The listener accepts for ever; serve(arg, s) owns s and runs in a task
+ * TCP. The listener accepts for ever; serve(arg, s) owns s and runs in a task
  * per connection. canceller (NULL: none) still has the stream that connecting gives; -ECANCELED: it has aborted it.
  */
-int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns,
+int stream_tcp_connect(struct stream **s, struct ip ip, uint16_t port, uint64_t deadline_ns,
 		       const struct stream_canceller *canceller, struct why *w) must_check;
 /*
  * A connection's peer has proved who he is: its window opens, it gives way to no other, and ARP does not move the peer

@@ -173,7 +173,7 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 void tcp_stream_established(struct tcp_pcb *pcb)
 {
 	struct netif *n = ip_route(&pcb->local_ip, &pcb->remote_ip);
-	if (!n || pcb->mss < netif_mss(n))
+	if (!n || pcb->mss < netif_mss(n, IP_IS_V6(&pcb->remote_ip)))
 		return;
 	pcb->mss = TCP_BIG_MSS;
 	pcb->cwnd = MAX(pcb->cwnd, 2U * TCP_BIG_MSS);

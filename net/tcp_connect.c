@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* TCP streams that this host opens (net/stream.h). */
-#include "kernel/base/ip4.h"
 #include "kernel/time.h"
 #include "lwip/priv/tcp_priv.h"
 #include "net/tcp.h"
@@ -30,15 +29,15 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 		NET_CORE_UNLOCK();
 		return -EPERM;
 	}
-	struct tcp_pcb *pcb = tcp_new();
+	struct tcp_pcb *pcb = tcp_new_ip_type(IP_GET_TYPE(ip));
 	struct tcp_stream *t = *out = pcb ? tcp_stream_new(pcb) : NULL;
 	if (t) {
 		/* A lost SYN is repeated after 1 s (RFC 6298), lwIP has 3. */
 		pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL;
 		tcp_setprio(pcb, TCP_PRIO_MAX);
-		if (n)
-			tcp_bind(pcb, netif_ip_addr4(n),
-				 0); /* so that it is the one by which it leaves (net_route_src) */
+		const ip_addr_t *from = n ? ip_netif_get_local_ip(n, ip) : NULL;
+		if (from)
+			tcp_bind(pcb, from, 0); /* so that it is the one by which it leaves (net_route_src) */
 		err = tcp_stream_errno(tcp_connect(pcb, ip, port, on_connected), true);
 	} else if (pcb) {
 		tcp_abort(pcb);
@@ -58,11 +57,11 @@ static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns, const struct
 	return ret;
 }
 
-int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t deadline_ns,
+int stream_tcp_connect(struct stream **s, struct ip to, uint16_t port, uint64_t deadline_ns,
 		       const struct stream_canceller *canceller, struct why *w)
 {
-	const ip_addr_t ip = { to };
-	const struct ip4_text addr = ip4_text(to);
+	const ip_addr_t ip = netif_lwip_of(to);
+	const struct ip_text addr = ip_text(to);
 	struct tcp_stream *t;
 	char mine[48], other[NET_NAME_MAX];
 	*s = NULL;
@@ -71,7 +70,7 @@ int stream_tcp_connect(struct stream **s, uint32_t to, uint16_t port, uint64_t d
 	uint64_t begin = time_ns();
 	int start = connect_start(&t, &ip, port, other), err = start ? start : connect_wait(t, deadline_ns, canceller);
 	if (!err) {
-		sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", addr.s, port);
+		sniprintf(t->s.peer, sizeof(t->s.peer), "%s", ip_port_text(to, port).s);
 		t->s.ip = to;
 		t->s.rtt_ns = time_ns() - begin;
 		*s = &t->s;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Listening for TCP streams: a task per connection, no more of them at once than the listener allows. */
-#include "kernel/base/ip4.h"
 #include "kernel/log.h"
 #include "kernel/random.h"
 #include "kernel/task.h"
@@ -57,8 +56,8 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	t->held = pcb->rcv_wnd > UNPROVED_WND ? pcb->rcv_wnd - UNPROVED_WND : 0;
 	pcb->rcv_wnd = pcb->rcv_ann_wnd = pcb->rcv_wnd - t->held;
 	pcb->rcv_ann_right_edge = pcb->rcv_nxt + pcb->rcv_ann_wnd; /* the SYN had no room to announce more */
-	t->s.ip = pcb->remote_ip.addr;
-	sniprintf(t->s.peer, sizeof(t->s.peer), "%s:%u", ip4_text(t->s.ip).s, pcb->remote_port);
+	t->s.ip = netif_ip_of(&pcb->remote_ip);
+	sniprintf(t->s.peer, sizeof(t->s.peer), "%s", ip_port_text(t->s.ip, pcb->remote_port).s);
 	tcp_stream_established(pcb);
 	*j = (struct job){ l, t };
 	__atomic_fetch_add(&l->active, 1, __ATOMIC_RELAXED);
@@ -126,11 +125,11 @@ int stream_tcp_listen(uint16_t port, unsigned max_connections, void (*serve)(voi
 	*l = (struct listener){ .serve = serve, .arg = arg, .port = port, .max = max_connections };
 	NET_CORE_LOCK();
 	int err = -ENOMEM;
-	struct tcp_pcb *pcb = tcp_new();
+	struct tcp_pcb *pcb = tcp_new_ip_type(IPADDR_TYPE_ANY);
 	if (!pcb)
 		goto out;
 	tcp_setprio(pcb, TCP_PRIO_MIN + 1); /* and so do those that come in: above who has been refused */
-	err = tcp_bind(pcb, IP_ADDR_ANY, port) == ERR_OK ? 0 : -EADDRINUSE;
+	err = tcp_bind(pcb, IP_ANY_TYPE, port) == ERR_OK ? 0 : -EADDRINUSE;
 	struct tcp_pcb *listening = err ? NULL : tcp_listen_with_backlog(pcb, BACKLOG); /* frees pcb */
 	if (!listening) {
 		tcp_abort(pcb);

@@ -9,7 +9,7 @@
  * file's key and all of the identity.
  */
 #include "net/trust.h"
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/random.h"
@@ -26,12 +26,12 @@
 #define MAGIC_LEN  5
 #define NAME_LEN   8 /* of a key */
 #define NONCE_LEN  16
-#define IDENTITY   (MAGIC_LEN + NAME_LEN + 16 + 4 + NONCE_LEN)
+#define IDENTITY   (MAGIC_LEN + NAME_LEN + 16 + 16 + NONCE_LEN)
 #define AT_NAME    MAGIC_LEN
 #define AT_HOST    (AT_NAME + NAME_LEN)
 #define AT_BOOT    (AT_HOST + 8)
 #define AT_ADDRESS (AT_BOOT + 8)
-#define AT_NONCE   (AT_ADDRESS + 4)
+#define AT_NONCE   (AT_ADDRESS + 16)
 #define TLS_FIRST  22 /* the first byte of who begins with TLS (RFC 8446 5.1); HELLO's is 1 */
 
 /* (c) after trust_init  [l] lock */
@@ -113,18 +113,18 @@ enum trust_state trust_state_of(unsigned i, uint64_t *when_ns, char cipher[40])
 	return s;
 }
 
-static const struct net_peer *peer_at(uint32_t ip, unsigned *index)
+static const struct net_peer *peer_at(struct ip ip, unsigned *index)
 {
 	unsigned n;
 	const struct net_peer *p = net_peers(&n);
 	for (*index = 0; *index < n; ++*index)
-		if (p[*index].ip == ip)
+		if (ip_same(p[*index].ip, ip))
 			return &p[*index];
 	return NULL;
 }
 
 /* A connection with the host at ip has shown its state. */
-static void note(uint32_t ip, enum trust_state s, const char *cipher)
+static void note(struct ip ip, enum trust_state s, const char *cipher)
 {
 	unsigned i;
 	if (!peer_at(ip, &i))
@@ -140,7 +140,7 @@ bool trust_is_proved(const struct stream *s) { return tls_is(s); }
 
 const char *trust_cipher(const struct stream *s) { return tls_is(s) ? tls_cipher(s) : "in clear"; }
 
-bool trust_is_insecure(uint32_t ip)
+bool trust_is_insecure(struct ip ip)
 {
 	unsigned i;
 	const struct net_peer *p = peer_at(ip, &i);
@@ -149,14 +149,14 @@ bool trust_is_insecure(uint32_t ip)
 
 /* ---- a client ---- */
 
-static void identity(struct tls_psk *psk, const uint8_t name[NAME_LEN], uint32_t ip)
+static void identity(struct tls_psk *psk, const uint8_t name[NAME_LEN], struct ip ip)
 {
 	psk->id_len = IDENTITY;
 	memcpy(psk->id, MAGIC, MAGIC_LEN);
 	memcpy(psk->id + AT_NAME, name, NAME_LEN);
 	put_le64(psk->id + AT_HOST, host_info.inc.host);
 	put_le64(psk->id + AT_BOOT, host_info.inc.boot);
-	memcpy(psk->id + AT_ADDRESS, &ip, 4);
+	memcpy(psk->id + AT_ADDRESS, ip.b, sizeof(ip.b));
 	random_bytes(psk->id + AT_NONCE, NONCE_LEN);
 }
 
@@ -167,7 +167,7 @@ static uint64_t call_end(uint64_t deadline_ns)
 	return deadline_ns > now ? now + (deadline_ns - now) / 2 : deadline_ns;
 }
 
-static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const uint8_t name[NAME_LEN], uint32_t ip,
+static int connect_with(struct stream **s, const uint8_t key[TLS_KEY_LEN], const uint8_t name[NAME_LEN], struct ip ip,
 			uint16_t port, uint64_t deadline_ns, const struct stream_canceller *canceller, struct why *w)
 {
 	struct tls_psk psk;
@@ -210,14 +210,14 @@ static int tell(const struct net_peer *p, int err, struct why *w)
 	return why_set(w, err, "%s did not finish the TLS handshake: %s", p->name, err_name(err));
 }
 
-int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns,
+int trust_connect(struct stream **s, struct ip ip, uint16_t port, uint64_t deadline_ns,
 		  const struct stream_canceller *canceller, struct why *w)
 {
 	unsigned i;
 	const struct net_peer *p = peer_at(ip, &i);
 	*s = NULL;
 	if (!p)
-		return why_set(w, -EINVAL, "%s is no [peer] of tern.conf, so there is no key for it", ip4_text(ip).s);
+		return why_set(w, -EINVAL, "%s is no [peer] of tern.conf, so there is no key for it", ip_text(ip).s);
 	bool clear = trust_is_insecure(ip);
 	if (!net_key_is_set(p->key) && !clear)
 		return why_set(w, -EINVAL, "no key for %s: `peer key` makes one, for both hosts' files ([peer] key)",
@@ -251,9 +251,9 @@ static const uint8_t *key_of(const struct net_peer *p, unsigned i, const uint8_t
 static int find_key(void *arg unused, struct tls_psk *psk)
 {
 	unsigned n;
-	uint32_t called;
+	struct ip called;
 	const struct net_peer *p = net_peers(&n);
-	memcpy(&called, psk->id + AT_ADDRESS, sizeof(called));
+	memcpy(called.b, psk->id + AT_ADDRESS, sizeof(called));
 	if (psk->id_len != IDENTITY || memcmp(psk->id, MAGIC, MAGIC_LEN) ||
 	    get_le64(psk->id + AT_HOST) == host_info.inc.host || !net_is_own_address(called))
 		return -EACCES;

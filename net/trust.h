@@ -34,7 +34,7 @@ int trust_init(void) must_check;
  * stream_tcp_connect, of canceller, too: only then -ETIMEDOUT and -EHOSTUNREACH, nobody answers, for half of the time.
  * Sleeps.
  */
-int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns,
+int trust_connect(struct stream **s, struct ip ip, uint16_t port, uint64_t deadline_ns,
 		  const struct stream_canceller *canceller, struct why *w) must_check;
 /*
  * The other end: 0, and who speaks on *s has proved a key, or needs none by the file. -EPERM: he speaks in clear, which
@@ -57,7 +57,7 @@ enum trust_word {
  */
 enum trust_word trust_check(const uint8_t *msg, size_t *len);
 /* Does tern.conf say that all goes in clear to that host? */
-bool trust_is_insecure(uint32_t ip);
+bool trust_is_insecure(struct ip ip);
 /* Of streams that the two above made: by a key, not by the file's word alone. */
 bool trust_is_proved(const struct stream *s);
 /* "TLS 1.3, AES-128-GCM", or "in clear". */

@@ -10,7 +10,7 @@ FUZZ :=
 GMEM := vmm/gmem.c vmm/gmem_clear.c
 UNIT += conf conf_keys
 UNIT_conf := kernel/conf.c kernel/conf_value.c
-UNIT_conf_keys := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
+UNIT_conf_keys := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
 	vmm/x86/cpuid.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c
 FUZZ += conf
 FUZZ_conf := $(UNIT_conf_keys)
@@ -52,14 +52,14 @@ UNIT_worker := kernel/worker.c vmm/dev/vnet_queue.c kernel/frame.c tests/unit/fa
 TSAN += worker
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
-VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c)
+VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,datagram.c heard.c migrate_cmd.c reach.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
 AEAD := $(filter-out crypto/password.c,$(CRYPTO_SRC))
 TLS := net/tls.c net/tls_handshake.c net/tls_record.c net/stream.c $(AEAD) tests/unit/pipe.c tests/unit/fake_kernel.c
 UNIT += tls trust
 TSAN += tls
 UNIT_tls := $(TLS)
-UNIT_trust := net/trust.c $(TLS)
+UNIT_trust := net/trust.c kernel/ip.c kernel/conf_value.c $(TLS)
 $(H)/test_tls $(H)/tsan/test_tls $(H)/test_trust: $(H)/mbedtls.a $(OPENSSL_OBJ)
 MIGRATE_BASE := $(VM_CONFIG) vmm/vm_memory.c $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
@@ -130,6 +130,10 @@ UNIT_announce := $(UNIT_bridge)
 UNIT += learn announce_frames
 UNIT_learn := $(LEARN) kernel/frame.c tests/unit/fake_kernel.c
 UNIT_announce_frames := $(UNIT_learn)
+UNIT += nd_filter
+UNIT_nd_filter := net/nd_filter.c
+FUZZ += nd_filter
+FUZZ_nd_filter := $(UNIT_nd_filter)
 FUZZ += learn
 FUZZ_learn := $(UNIT_learn)
 UNIT_stream := net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
@@ -162,7 +166,7 @@ UNIT_addr := net/addr.c tests/unit/fake_kernel.c
 UNIT += aead
 UNIT_aead := $(AEAD) tests/unit/fake_kernel.c
 UNIT += password
-UNIT_password := $(addprefix kernel/,conf.c console_edit.c conf_value.c conf_list.c conf_table.c console.c console_usage.c out.c) tests/unit/fake_kernel.c
+UNIT_password := $(addprefix kernel/,conf.c console_edit.c conf_value.c conf_list.c conf_table.c ip.c console.c console_usage.c out.c) tests/unit/fake_kernel.c
 build/host/tests/unit/test_password.o: crypto/password.c
 $(H)/test_password: $(H)/mbedtls.a
 $(H)/test_aead: $(OPENSSL_OBJ)

@@ -96,7 +96,7 @@ static void begin(void)
 	add(&plain, 0, none);
 	add(&guest, 0, mac);
 	add(&host, FRAME_TAKES_CSUM | FRAME_TAKES_TSO4, mac_host);
-	bridge_guard_ip4(b, get_le32(ip), false);
+	bridge_guard(b, ip_of4(get_le32(ip)), false);
 	fake_time_freeze(NS_PER_SEC);
 }
 

@@ -55,7 +55,7 @@ static void mem_close(struct stream *s unused) {}
 static const struct stream_ops build_ops = { mem_read, mem_write, mem_shutdown, mem_abort, mem_close };
 static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown, mem_abort, mem_close };
 
-int trust_connect(struct stream **s unused, uint32_t ip unused, uint16_t port unused, uint64_t end unused,
+int trust_connect(struct stream **s unused, struct ip ip unused, uint16_t port unused, uint64_t end unused,
 		  const struct stream_canceller *canceller unused, struct why *w)
 {
 	return why_set(w, -EHOSTUNREACH, "no network");

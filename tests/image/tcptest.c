@@ -4,7 +4,7 @@
  * its direction after the last byte; the receiver answers with the number of bytes it got (8 bytes, little-endian).
  */
 #include "kernel/base/hva.h"
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include "kernel/conf.h"
 #include "kernel/console.h"
 #include "kernel/log.h"
@@ -89,7 +89,7 @@ static int cmd_connect(struct con *c, int argc, char **argv)
 	uint64_t mb = 100;
 	if (argc > 2 && (conf_parse_uint(argv[2], MAX_MB, &mb) || !mb))
 		return con_error(c, -EINVAL, "tcptest: %s is not a number of MB", argv[2]);
-	uint32_t ip = 0;
+	struct ip ip;
 	struct why w = { "" };
 	struct stream *s;
 	int err = net_peer(argv[1], &ip, &w);
@@ -110,7 +110,7 @@ static int cmd_connect(struct con *c, int argc, char **argv)
 	page_free(page, CHUNK_ORDER);
 	if (err)
 		return con_error(c, err, "tcptest: %s: %s", argv[1], err_name(err));
-	report(c, ip4_text(ip).s, mb * 1000000, took);
+	report(c, ip_text(ip).s, mb * 1000000, took);
 	return 0;
 }
 

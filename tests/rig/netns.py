@@ -158,6 +158,30 @@ class ClientAddress:
         self.address = None
 
 
+class Router6:
+    """The client as an IPv6 router, of a prefix of 64 bits such as fd00:77::, until remove()."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.disable(False)
+        sh("ip", "addr", "add", f"{prefix}1/64", "dev", BRIDGE, "nodad")
+
+    def disable(self, disabled):
+        with open(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6", "w") as f:
+            f.write(str(int(disabled)))
+
+    def advertise(self):
+        """RFC 4861 4.2, with one prefix (4.6.2) for addresses that hosts make themselves. Answers no solicitation."""
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as s:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex(BRIDGE))
+            s.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) +
+                     struct.pack("!BBBBIII16s", 3, 4, 64, 0xc0, 3600, 1800, 0, socket.inet_pton(socket.AF_INET6, self.prefix)), ("ff02::1", 0))
+
+    def remove(self):
+        self.disable(True)
+
+
 class VlanPort:
     """
     A place of the client on a VLAN of the switch, with this address, until remove(): a tap whose frames get the tag here, for not every

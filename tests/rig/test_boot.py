@@ -105,7 +105,8 @@ def test_boot_runs_linux(shared, cpus, kernel, says, model):
 def test_address_by_dhcp(switch, tmp_path):
     """
     A real DHCP server (busybox's) on the switch. The first address that it gives turns out to be another's (the client's, on whose
-    side the server does not look) and is declined; the second is shown, and answers.
+    side the server does not look) and is declined; the second is shown, and answers. So does the address that it makes from what a
+    router advertises.
     """
     leases, conf = tmp_path / "leases", tmp_path / "udhcpd.conf"
     leases.touch()
@@ -113,8 +114,9 @@ def test_address_by_dhcp(switch, tmp_path):
                     f"option router 10.77.0.1\nlease_file {leases}\npidfile {tmp_path / 'pid'}\n")
     taken = [netns.ClientAddress(a) for a in ("10.77.0.90", "10.77.0.91")]
     server = subprocess.Popen(["busybox", "udhcpd", "-f", str(conf)], preexec_fn=die_with_parent)
-    h = Host("c", switch, host_conf(3, "c").replace("address = 10.77.0.13/24\ngateway = 10.77.0.1", "address = dhcp"), 3,
+    h = Host("c", switch, host_conf(3, "c").replace("address = 10.77.0.13/24\ngateway = 10.77.0.1", "address = dhcp\naddress6 = auto"), 3,
              files=False)
+    router = netns.Router6("fd00:77::")
     try:
         h.start()
         first = h.wait_warning(rf"(10\.77\.0\.9\d) is not used: conflict with the host with MAC {netns.CLIENT_MAC}", 30)[1]
@@ -124,8 +126,14 @@ def test_address_by_dhcp(switch, tmp_path):
         second = h.wait_address(60)["address"].partition("/")[0]
         assert second != first and f"{second}/24" in h.cmd("net list")
         assert client.ping(second, 2) == 0
+        assert h.json("host")["address6"] == "" and "no router" in h.cmd("host")
+        client.until(lambda: router.advertise() or h.json("host")["address6_state"] == "ok", 10, "an address of the prefix")
+        made = h.json("host")["address6"]
+        assert made.startswith("fd00:77::") and client.ping(made, 2) == 0
+        assert "4 received" in h.cmd("ping fd00:77::1", 10)
     finally:
         h.remove()
+        router.remove()
         for a in taken:
             a.remove()
         server.kill()

@@ -37,6 +37,7 @@ nic = m
 vlan = 88
 mtu = 1400
 address = 10.88.0.{last}/24
+address6 = fd00:88::{last}/64
 use = migration
 [net office]
 nic = m
@@ -49,6 +50,9 @@ mtu = 9000
 use = vm
 [peer {peer}]
 address = 10.88.0.{peer_last}
+key = {key}
+[peer {peer}6]
+address = fd00:88::{peer_last}
 key = {key}
 [peer elsewhere]
 address = 10.77.0.99
@@ -134,6 +138,8 @@ def test_networks(hosts):
         "move": ("m", 88, 1400, "10.88.0.15/24", "migration"), "office": ("m", 0, 1500, "10.77.0.15/24", "management"),
         "prod": ("trunk", 10, 9000, "", "vm")}
     assert client.ping("10.77.0.15", 3) == 0, "the management network answers"
+    assert (nets["move"]["address6"], nets["move"]["address6_state"]) == ("fd00:88::15", "ok") and nets["office"]["address6"] == ""
+    assert "4 received" in e.cmd("ping f6", 10)
 
     e.json("vm start told --force", 20)
     client.wait_port(GUEST, client.SHELL, 60)
@@ -178,10 +184,14 @@ def test_networks(hosts):
     assert [c["used"] for c in f.json("net info prod")["cards"]] == [False, True]
     assert f.switch.wait_port(MAC, f.taps[2], 5) == f.taps[2]
     assert "y is used now" in f.cmd("log") or "nic2 is used now" in f.cmd("log")
-    f.json("migrate told to e --detach", 20)
-    e.link(1, False)
-    f.link(1, True)
-    client.until(lambda: f.json("migrate status")["migrations"][0]["over"], 60, "the migration's end")
+    with netns.hosts_talk() as wire:
+        f.json("migrate told to e6 --detach", 20)
+        e.link(1, False)
+        f.link(1, True)
+        client.until(lambda: f.json("migrate status")["migrations"][0]["over"], 60, "the migration's end")
+    assert [h.json("migrate status")["migrations"][0]["peer_name"] for h in (f, e)] == ["e6", "f6"]
+    lengths = [int(n) for n in re.findall(r"vlan 88.*ethertype IPv6.*next-header TCP \(6\) payload length: (\d+)", wire.printed())]
+    assert max(lengths) == 1400 - 40 and len(lengths) > 1000, f"{len(lengths)} packets of at most {max(lengths)} bytes of payload"
     assert e.vms()["told"]["state"] == "running" and "told" not in f.vms()
     assert client.ping(GUEST, 5) <= 1
     assert e.switch.wait_port(MAC, e.taps[2], 5) == e.taps[2]

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The network of fake_net.h. */
 #include "tests/unit/fake_net.h"
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include "kernel/console.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -14,7 +14,7 @@
 
 struct fake_net fake_net;
 
-uint32_t fake_net_address(int h) { return 10 | 77 << 8 | (uint32_t)(11 + h) << 24; }
+struct ip fake_net_address(int h) { return ip_of4(10 | 77 << 8 | (uint32_t)(11 + h) << 24); }
 
 void fake_net_peers(int h, const char *names)
 {
@@ -35,14 +35,14 @@ void fake_net_serve(int h, struct stream *s)
 		abort();
 }
 
-int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadline_ns,
+int trust_connect(struct stream **s, struct ip ip, uint16_t port, uint64_t deadline_ns,
 		  const struct stream_canceller *canceller unused, struct why *w)
 {
-	const struct ip4_text addr = ip4_text(ip);
+	const struct ip_text addr = ip_text(ip);
 	struct stream *ends[2];
 	int to = 0, from = fake_host;
 	*s = NULL;
-	while (to < FAKE_HOSTS && ip != fake_net_address(to))
+	while (to < FAKE_HOSTS && !ip_same(ip, fake_net_address(to)))
 		to++;
 	if (to < FAKE_HOSTS && fake_net.who_has[to])
 		to = fake_net.who_has[to] - 1;
@@ -66,8 +66,8 @@ int trust_connect(struct stream **s, uint32_t ip, uint16_t port, uint64_t deadli
 		abort();
 	ends[0]->ip = ip;
 	ends[1]->ip = fake_net_address(from);
-	snprintf(ends[0]->peer, sizeof(ends[0]->peer), "%s:%u", addr.s, port);
-	snprintf(ends[1]->peer, sizeof(ends[1]->peer), "%s:40000", ip4_text(ends[1]->ip).s);
+	snprintf(ends[0]->peer, sizeof(ends[0]->peer), "%.40s:%u", addr.s, (uint16_t)port);
+	snprintf(ends[1]->peer, sizeof(ends[1]->peer), "%.40s:40000", ip_text(ends[1]->ip).s);
 	for (int i = 0; i < 2; i++) {
 		struct stream *(*tap)(struct stream *) = i ? fake_net.tap_server : fake_net.tap_client;
 		ends[i] = tap ? tap(ends[i]) : ends[i];

@@ -25,6 +25,6 @@ extern struct fake_net fake_net;
 
 /* Host h serves the connection, in a task of its own. */
 void fake_net_serve(int h, struct stream *s);
-uint32_t fake_net_address(int h);
+struct ip fake_net_address(int h);
 /* h's [peer] sections: a string of names, "bc". */
 void fake_net_peers(int h, const char *names);

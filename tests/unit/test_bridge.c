@@ -133,15 +133,15 @@ static void guests_are_no_hosts(void **state)
 	assert_int_equal(guest_says(&n->g1, host, guest), 0); /* nobody's yet */
 	uint32_t ip;
 	memcpy(&ip, host, sizeof(ip));
-	bridge_guard_ip4(n->b, 0, false); /* none */
-	bridge_guard_ip4(n->b, ip, true); /* a router's: a guest that is allowed to be one may be it */
+	bridge_guard(n->b, ip_of4(0), false); /* none */
+	bridge_guard(n->b, ip_of4(ip), true); /* a router's: a guest that is allowed to be one may be it */
 	n->g1.port.policy.router = true;
 	assert_int_equal(guest_says(&n->g1, host, guest), 0);
 	n->g1.port.policy.router = false;
 	assert_int_equal(guest_says(&n->g1, host, guest), -EACCES);
 	n->g1.port.policy.router = true;
-	bridge_guard_ip4(n->b, ip, false); /* and a host's */
-	bridge_guard_ip4(n->b, ip, true);
+	bridge_guard(n->b, ip_of4(ip), false); /* and a host's */
+	bridge_guard(n->b, ip_of4(ip), true);
 	unsigned seen = n->nic.frames;
 	assert_int_equal(guest_says(&n->g1, host, guest), -EACCES); /* claims it */
 	assert_int_equal(guest_says(&n->g1, host, host), -EACCES);
@@ -205,6 +205,31 @@ static void guests_are_no_routers(void **state)
 	assert_int_equal(say_nd(&n->g1, router, 136), 0);
 	router[15] = 1;
 	assert_int_equal(say_nd(&n->g1, router, 136), -EACCES);
+}
+
+/* Nor does it take a host's IPv6 address: one of tern.conf, or one that the host makes from its MAC. */
+static void guests_are_no_hosts6(void **state)
+{
+	struct net *n = *state;
+	static const uint8_t mac[ETH_ALEN] = { 0x52, 0x54, 0, 0, 0, 1 };
+	uint8_t host[16] = { 0xfd, 0, 0, 0x77, [15] = 11 };
+	uint8_t made[16] = { 0xfd, 0, 0, 0x77, 0, 0, 0, 0, 0x50, 0x54, 0, 0xff, 0xfe, 0, 0, 1 };
+	struct ip ip;
+	memcpy(ip.b, host, sizeof(ip.b));
+	assert_int_equal(say_nd(&n->g1, host, 136), 0); /* nobody's yet */
+	assert_int_equal(say_nd(&n->g1, made, 136), 0);
+	bridge_guard(n->b, ip, false);
+	bridge_guard_own(n->b, mac);
+	assert_int_equal(say_nd(&n->g1, host, 136), -EACCES);
+	assert_int_equal(say_nd(&n->g1, made, 136), -EACCES);
+	memcpy(made, (uint8_t[]){ 0xfe, 0x80, 0, 0 }, 4);
+	assert_int_equal(say_nd(&n->g1, made, 136), -EACCES);
+	n->g1.port.policy.router = true; /* which is no leave to be a host */
+	assert_int_equal(say_nd(&n->g1, made, 136), -EACCES);
+	assert_int_equal(say_nd(&n->g1, host, 136), -EACCES);
+	host[15] = made[15] = 12;
+	assert_int_equal(say_nd(&n->g1, host, 136), 0);
+	assert_int_equal(say_nd(&n->g1, made, 136), 0);
 }
 
 static void learns_and_floods(void **state)
@@ -868,6 +893,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(learns_and_floods, setup, teardown),
 		cmocka_unit_test_setup_teardown(guests_are_no_hosts, setup, teardown),
 		cmocka_unit_test_setup_teardown(guests_are_no_routers, setup, teardown),
+		cmocka_unit_test_setup_teardown(guests_are_no_hosts6, setup, teardown),
 		cmocka_unit_test_setup_teardown(guests_reach_no_service, setup, teardown),
 		cmocka_unit_test_setup_teardown(rarp_moves_a_mac, setup, teardown),
 		cmocka_unit_test_setup_teardown(ages, setup, teardown),

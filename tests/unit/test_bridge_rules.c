@@ -4,6 +4,7 @@
  * A frame is written as text: bytes in hexadecimal; words that stand for addresses; zN for N bytes of zeros.
  */
 #include "net/bridge_rules.h"
+#include "tests/unit/frame_text.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,6 +21,8 @@
 #define YIP  "0a4d0063 "
 #define YIP6 "20010db8000000000000000000000099 "
 #define HOST "0a4d000b " /* a host's, and one that a host probes */
+#define HO6  "20010db8000000000000000000000007 "
+#define ID6  "fd00000000000000000000000000000b " /* one that it made itself, in whatever prefix */
 #define PROB "0a4d000c "
 #define LEAS "0a4d000d " /* what DHCP gave to a host, and its gateway */
 #define LGW  "0a4d000e "
@@ -42,32 +45,12 @@
 enum { ANY = 1, TRUNK = 2, DHCP = 4, ROUTER = 8, LIST = 16 };
 
 static const struct bridge_lan lan = { .mtu = 1500,
-				       .ip4 = { 0x01004d0a, 0x0b004d0a },
-				       .n = 2, /* 10.77.0.1, 10.77.0.11 */
+				       .host_id = 0x0b00000000000000, /* ...:0:0:0:b */
+				       .n = 3,
 				       .leased = 0x0d004d0a,
 				       .leased_gateway = 0x0e004d0a,
 				       .router = { 0, 1UL << 56 } };
 static struct bridge_lan with_probed;
-
-static uint8_t digit(char c) { return (uint8_t)(c <= '9' ? c - '0' : c - 'a' + 10); }
-
-static size_t bytes(const char *text, uint8_t *buf)
-{
-	size_t n = 0;
-	while (*text) {
-		if (*text == ' ') {
-			text++;
-		} else if (*text == 'z') {
-			size_t zeros = (size_t)strtoul(text + 1, (char **)&text, 10);
-			memset(buf + n, 0, zeros);
-			n += zeros;
-		} else {
-			buf[n++] = (uint8_t)(digit(text[0]) << 4 | digit(text[1]));
-			text += 2;
-		}
-	}
-	return n;
-}
 
 static struct bridge_policy policy_of(unsigned may)
 {
@@ -75,8 +58,8 @@ static struct bridge_policy policy_of(unsigned may)
 		.any_mac = may & ANY, .trunk = may & TRUNK, .dhcp_server = may & DHCP, .router = may & ROUTER
 	};
 	if (may & LIST) {
-		bytes("z10 ffff " IP, p.ip[0]);
-		bytes(IP6, p.ip[1]);
+		frame_text("z10 ffff " IP, p.ip[0]);
+		frame_text(IP6, p.ip[1]);
 	}
 	return p;
 }
@@ -104,11 +87,14 @@ struct rule_case {
 static void run(const struct rule_case *c, size_t n)
 {
 	with_probed = lan;
-	bytes(PROB, (uint8_t *)&with_probed.probed);
+	with_probed.ip[0] = ip_of4(0x01004d0a);
+	with_probed.ip[1] = ip_of4(0x0b004d0a);
+	frame_text(HO6, with_probed.ip[2].b);
+	frame_text(PROB, (uint8_t *)&with_probed.probed);
 	for (size_t i = 0; i < n; i++) {
 		static uint8_t buf[4096];
 		struct frame f;
-		frame_init_flat(&f, buf, bytes(c[i].frame, buf));
+		frame_init_flat(&f, buf, frame_text(c[i].frame, buf));
 		enum bridge_drop drop = judge(c[i].may, &f, buf);
 		if (drop != c[i].drop)
 			fail_msg("%s: %s, not %s", c[i].what, bridge_drops[drop].name, bridge_drops[c[i].drop].name);
@@ -233,6 +219,12 @@ static void nd(void **state)
 		{ "answers for it, and may", ROUTER, BRIDGE_PASS, ETH V6("3a", "20", LL6) ND("88") LLR OPT2(ME) },
 		{ "asks as it", LIST, BRIDGE_DROP_HOST, ETH V6("3a", "20", LLR) ND("87") YIP6 OPT1(ME) },
 		{ "takes it away", 0, BRIDGE_DROP_HOST, ETH V6("3a", "18", NO6) ND("87") LLR },
+		{ "answers for a host", 0, BRIDGE_DROP_HOST, ETH V6("3a", "20", LL6) ND("88") HO6 OPT2(ME) },
+		{ "and is a router", ROUTER, BRIDGE_DROP_HOST, ETH V6("3a", "20", LL6) ND("88") HO6 OPT2(ME) },
+		{ "answers for what a host made", ROUTER, BRIDGE_DROP_HOST,
+		  ETH V6("3a", "20", LL6) ND("88") ID6 OPT2(ME) },
+		{ "takes that away", 0, BRIDGE_DROP_HOST, ETH V6("3a", "18", NO6) ND("87") ID6 },
+		{ "asks for a host", 0, BRIDGE_PASS, ETH V6("3a", "20", IP6) ND("87") HO6 OPT1(ME) },
 		{ "redirects", DHCP, BRIDGE_DROP_ROUTER, ETH V6("3a", "28", LL6) ND("89") IP6 IP6 },
 		{ "is one behind options", 0, BRIDGE_DROP_ROUTER, ETH V6("00", "18", LL6) "3a00 z6 " ND("86") "z8" },
 		{ "is one behind three headers", 0, BRIDGE_DROP_ROUTER,
@@ -277,7 +269,7 @@ static void routers(void **state)
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
 		uint8_t buf[256], *h;
-		size_t n = bytes(c[i].frame, buf);
+		size_t n = frame_text(c[i].frame, buf);
 		h = malloc(n);
 		memcpy(h, buf, n);
 		if (bridge_rules_router(h, n) != (c[i].id ? c[i].id << 56 : 0))
@@ -302,6 +294,8 @@ static void addresses(void **state)
 		{ "IPv6", LIST, BRIDGE_PASS, ETH V6("06", "14", IP6) SHORT },
 		{ "IPv6 of another", LIST, BRIDGE_DROP_IP, ETH V6("06", "14", YIP6) SHORT },
 		{ "IPv6 of another, no list", 0, BRIDGE_PASS, ETH V6("06", "14", YIP6) SHORT },
+		{ "IPv6 of a host", 0, BRIDGE_DROP_HOST, ETH V6("06", "14", HO6) SHORT },
+		{ "IPv6 that a host made", 0, BRIDGE_DROP_HOST, ETH V6("06", "14", ID6) SHORT },
 		{ "link-local", LIST, BRIDGE_PASS, ETH V6("06", "14", LL6) SHORT },
 		{ "not quite link-local", LIST, BRIDGE_DROP_IP, ETH V6("06", "14", "fec0 z13 50") SHORT },
 		{ "none", LIST, BRIDGE_DROP_IP, ETH V6("06", "14", NO6) SHORT },
@@ -423,7 +417,7 @@ static void offloads(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
 		static uint8_t buf[4096];
 		struct frame f;
-		frame_init_flat(&f, buf, bytes(c[i].frame, buf));
+		frame_init_flat(&f, buf, frame_text(c[i].frame, buf));
 		f.flags = c[i].flags;
 		f.gso = c[i].gso;
 		f.gso_size = c[i].gso_size;

@@ -203,6 +203,53 @@ static void no_such_card(void **state unused)
 	said("tern.conf:2: [nic a] match = eth0: write first, or the card's MAC address, such as 52:54:00:00:00:01\n");
 }
 
+static void addresses6(void **state unused)
+{
+	struct net_conf n =
+		net("[nic a]\naddress6 = fd00:77::b/64\ngateway6 = fe80::1\n[peer b]\naddress = fd00:77::C\n"
+		    "insecure = yes\n");
+	said("");
+	assert_string_equal(ip_text(n.net[0].address6.ip).s, "fd00:77::b");
+	assert_int_equal(n.net[0].address6.prefix, 64);
+	assert_string_equal(ip_text(n.net[0].gateway6).s, "fe80::1");
+	assert_string_equal(ip_text(n.peer[0].ip).s, "fd00:77::c");
+	assert_int_equal(net("[nic a]\n").net[0].address6.prefix, CONF_NET_NONE);
+	n = net("[nic a]\naddress6 = auto\n");
+	assert_true(ip_is_none(n.net[0].address6.ip) && !n.net[0].address6.prefix);
+	net("[nic a]\naddress6 = auto\ngateway6 = fe80::1\n");
+	said("tern.conf:3: [nic a] gateway6 = fe80::1: it counts with a static address only\n");
+	static const char *const gateway[][2] = {
+		/* of fd00:77::b with a prefix of */
+		{ "64", "fd00:77::ffff:0:0:1" }, { "63", "fd00:77:0:1::1" },
+		{ "61", "fd00:77:0:7::1" },      { "128", "fd01::1" },
+		{ "64", "!fd00:77:0:1::1" },     { "61", "!fd00:77:0:8::1" },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(gateway); i++) {
+		char text[128];
+		bool outside = gateway[i][1][0] == '!';
+		snprintf(text, sizeof(text), "[nic a]\naddress6 = fd00:77::b/%s\ngateway6 = %s\n", gateway[i][0],
+			 gateway[i][1] + outside);
+		net(text);
+		assert_true(!strstr(c.problems, "is not in the net of the address") == !outside);
+	}
+	static const char *const bad[] = { "fd00::b",    "fd00::b/0",       "fd00::b/129", "10.77.0.11/24", "::/64",
+					   "ff02::1/64", "::ffff:a4d:b/96", "fe80::1/64",  "fd00::1::2/64" };
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		char text[64];
+		snprintf(text, sizeof(text), "[nic a]\naddress6 = %s\n", bad[i]);
+		n = net(text);
+		assert_non_null(strstr(c.problems, "tern.conf:2: [nic a] address6 = "));
+		assert_int_equal(n.net[0].address6.prefix, CONF_NET_NONE);
+	}
+	net("[nic a]\naddress6 = fd00::b/64\n[peer me]\naddress = fd00::b\ninsecure = yes\n");
+	said("tern.conf:4: [peer me] address = fd00::b: this is this host's own address, on a: no peer of its own\n");
+	n = net("[peer b]\naddress = fe80::1\ninsecure = yes\n");
+	said("tern.conf:2: [peer b] address = fe80::1: write an address, such as 10.77.0.12 or fd00::c; a link-local "
+	     "address: "
+	     "which network is it on?\n");
+	assert_int_equal(n.npeers, 0);
+}
+
 static void addresses(void **state unused)
 {
 	struct net_conf n = net("[nic a]\naddress = 10.77.0.11/32\ngateway = 192.168.1.1\n");
@@ -342,12 +389,12 @@ static void peers(void **state unused)
 				"[peer c]\n[peer d]\naddress = 10.77.0.0x14\n[nic a]\naddress = 10.77.0.11/24\n"
 				"[peer b]\ninsecure = yes\n[peer me]\ninsecure = yes\n");
 	said("tern.conf:4: [peer me] address = 10.77.0.11: this is this host's own address, on a: no peer of its own\n"
-	     "tern.conf:5: [peer c] address: missing; write an address, such as 10.77.0.12\n"
-	     "tern.conf:7: [peer d] address = 10.77.0.0x14: write an address, such as 10.77.0.12\n"
+	     "tern.conf:5: [peer c] address: missing; write an address, such as 10.77.0.12 or fd00::c\n"
+	     "tern.conf:7: [peer d] address = 10.77.0.0x14: write an address, such as 10.77.0.12 or fd00::c\n"
 	     "tern.conf:10: section [peer b] is there already in line 1; its keys are added to that one\n"
 	     "tern.conf:12: section [peer me] is there already in line 3; its keys are added to that one\n");
 	assert_int_equal(n.npeers, 1);
-	assert_true(!strcmp(n.peer[0].name, "b") && !memcmp(&n.peer[0].ip, "\x0a\x4d\x00\x0c", 4));
+	assert_true(!strcmp(n.peer[0].name, "b") && ip_same(n.peer[0].ip, ip_of4(0x0c004d0a)));
 }
 
 /* Keys are read, and no message or entry holds one afterwards. */
@@ -763,7 +810,7 @@ static void example(void **state unused)
 	vm(text);
 	assert_string_equal(wrong, "");
 	assert_int_equal(net(text).npeers, 1);
-	said("tern.conf:29: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
+	said("tern.conf:32: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
 	     "hosts' files\n");
 }
 
@@ -787,6 +834,7 @@ int main(void)
 		cmocka_unit_test_setup(console_locks, setup),
 		cmocka_unit_test_setup(nics, setup),
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
+		cmocka_unit_test_setup(addresses6, setup),
 		cmocka_unit_test_setup(networks, setup),   cmocka_unit_test_setup(bonds, setup),
 		cmocka_unit_test_setup(wrong_networks, setup),
 		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(keys, setup),

@@ -444,7 +444,7 @@ static unsigned greetings(const struct stream *s)
 }
 
 /* B is called from that address, by somebody who then says nothing; both ends. */
-static void stranger_calls(uint32_t ip, struct stream *ends[2])
+static void stranger_calls(struct ip ip, struct stream *ends[2])
 {
 	assert_int_equal(stream_pipe(ends, 4096), 0);
 	ends[1]->ip = ip;
@@ -463,7 +463,7 @@ static void test_strangers_do_not_evict_peers(void **state unused)
 	fake_net.unproved = true;
 	stranger_calls(fake_net_address(A), peer);
 	for (unsigned i = 0; i < 60; i++)
-		stranger_calls(i % 2 ? 1000 + i : fake_net_address(C), other[i]);
+		stranger_calls(i % 2 ? ip_of4(1000 + i) : fake_net_address(C), other[i]);
 	WAIT_FOR(greetings(NULL) == GREETINGS_MAX);
 	assert_true(greetings(peer[1]));
 	__atomic_store_n(&fake_net.unproved, false, __ATOMIC_SEQ_CST);
@@ -482,7 +482,7 @@ static void test_in_clear_without_leave(void **state unused)
 	fake_net.accepts = -EPERM;
 	for (unsigned told = 0; told < 2; told++) {
 		assert_int_equal(stream_pipe(end, 4096), 0);
-		end[1]->ip = told ? fake_net_address(A) : 1234;
+		end[1]->ip = told ? fake_net_address(A) : ip_of4(1234);
 		fake_net_serve(B, end[1]);
 		int n = stream_read_some(end[0], buf, sizeof(buf), time_in_ms(5000));
 		assert_int_equal(n > 0, told);

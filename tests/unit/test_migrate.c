@@ -100,7 +100,7 @@ static void tap_close(struct stream *s)
 }
 static const struct stream_ops tap_ops = { tap_read, tap_writev, tap_shutdown, tap_abort, tap_close };
 
-static struct tap *tap_new(struct stream *under, uint32_t ip, const char *peer)
+static struct tap *tap_new(struct stream *under, struct ip ip, const char *peer)
 {
 	struct tap *t = calloc(1, sizeof(*t));
 	t->s.ops = &tap_ops;
@@ -145,7 +145,7 @@ static struct stream *tap_answer(struct stream *s)
 }
 
 static const struct migrate_params params = {
-	.dest = 0x0c004d0a, .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30
+	.dest = { { [10] = 0xff, 0xff, 10, 77, 0, 12 } }, .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30
 };
 
 /* ---- guest memory with something of everything ---- */
@@ -1045,7 +1045,7 @@ static void undecided_until(struct vm *vm, enum undecided_end how)
 	} else if (how == HAD_STARTED) {
 		ON_HOST(1)
 		{
-			assert_int_equal(attempt_offer(&seen_id, "demo", 0x0b004d0a), 0);
+			assert_int_equal(attempt_offer(&seen_id, "demo", ip_of4(0x0b004d0a)), 0);
 			assert_int_equal(attempt_ready(&seen_id), 0);
 			assert_int_equal(attempt_commit(&seen_id), 0);
 		}

@@ -20,8 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define A 0x0b004d0aU /* 10.77.0.11 */
-#define B 0x0c004d0aU
+#define A ip_of4(0x0b004d0aU) /* 10.77.0.11 */
+#define B ((struct ip){ { 0xfd, [15] = 0xc } })
 
 struct host_info host_info = { .inc = { 0x1111, 0x2222 } };
 static struct net_peer peers[2];
@@ -50,11 +50,11 @@ const struct net_peer *net_peers(unsigned *n)
 	static struct net_peer of_server[2];
 	*n = 2;
 	host_info.inc.host = on_server ? server_host : 0x1111;
-	of_server[0] = (struct net_peer){ .name = "c", .ip = 1 };
+	of_server[0] = (struct net_peer){ .name = "c", .ip = ip_of4(1) };
 	of_server[1] = peers[1];
 	return on_server ? of_server : peers;
 }
-bool net_is_own_address(uint32_t ip) { return !led_astray && (ip == A || ip == B); }
+bool net_is_own_address(struct ip ip) { return !led_astray && (ip_same(ip, A) || ip_same(ip, B)); }
 bool random_has_source(void) { return true; }
 void random_bytes(void *buf, size_t n)
 {
@@ -87,7 +87,7 @@ void stream_tcp_trust(struct stream *s unused, bool proved)
 static const char *lost = "";
 const char *net_peer_lost(void) { return lost; }
 
-int stream_tcp_connect(struct stream **s, uint32_t ip, uint16_t port unused, uint64_t end,
+int stream_tcp_connect(struct stream **s, struct ip ip, uint16_t port unused, uint64_t end,
 		       const struct stream_canceller *canceller, struct why *w)
 {
 	struct stream *p[2];
@@ -131,7 +131,7 @@ static void setup(uint8_t key_a, uint8_t key_b)
 static struct why why;
 
 /* The client's word; what the server says is in `server`. */
-static int call(uint32_t ip)
+static int call(struct ip ip)
 {
 	struct stream *s;
 	char byte = 'x';
@@ -200,7 +200,7 @@ static void test_no_key(void **state unused)
 	assert_int_equal(call(B), -EACCES);
 	assert_int_equal(server.err, -EACCES);
 	expect(1, TRUST_NO_KEY);
-	assert_int_equal(call(1234), -EINVAL);
+	assert_int_equal(call(ip_of4(1234)), -EINVAL);
 	assert_non_null(strstr(why.text, "is no [peer] of tern.conf"));
 }
 

@@ -76,6 +76,25 @@ static void test_round_trip(void **state unused)
 		    gn.data_pages == 3 && gn.zero_pages == 4);
 }
 
+/* A source of either family; release 0.3 knows IPv4 alone, in a record of just that length. */
+static void test_debts(void **state unused)
+{
+	static const struct ip sources[] = { { { 0 } },
+					     { { 0xfd, [15] = 1 } },
+					     { { [10] = 0xff, 0xff, 10, 77, 0, 11 } } };
+	struct decision d = { .id = id, .state = RECORD_STARTED, .by = { 7, 8 }, .vm = "demo" }, got;
+	for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
+		struct why w = { "" };
+		d.source = sources[i];
+		assert_int_equal(debt_send(&tx, WIRE_DEBT, &d, soon()), 0);
+		assert_int_equal(recv(&w), 0);
+		assert_int_equal(rx.len, ip_is4(d.source) ? 96 + 4 : 96 + 20);
+		memset(&got, 0, sizeof(got));
+		assert_int_equal(debt_parse(&rx, &got, &w), 0);
+		assert_true(ip_same(got.source, d.source) && got.state == RECORD_STARTED);
+	}
+}
+
 /* Unknown types: mandatory ones end the stream, optional ones are passed over and still checked. */
 static void test_unknown_types(void **state unused)
 {
@@ -309,7 +328,7 @@ static struct attempt_id nth(uint64_t n)
 	return a;
 }
 
-static int offer(const struct attempt_id *a) { return attempt_offer(a, "demo", 0x0b004d0a); }
+static int offer(const struct attempt_id *a) { return attempt_offer(a, "demo", ip_of4(0x0b004d0a)); }
 
 static void test_attempts(void **state unused)
 {
@@ -349,13 +368,13 @@ static void test_attempts_told(void **state unused)
 			      .state = RECORD_STARTED,
 			      .by = { 7, 8 },
 			      .vm = "demo",
-			      .source = 0x0b004d0a },
+			      .source = ip_of4(0x0b004d0a) },
 			got;
 	assert_int_equal(attempt_told(&d), 0);
 	assert_int_equal(attempt_told(&d), 0);
 	assert_int_equal(attempt_find(&d.id, &got), RECORD_STARTED);
 	assert_true(got.by.host == 7 && got.by.boot == 8);
-	assert_int_equal(got.source, 0x0b004d0a);
+	assert_true(ip_same(got.source, ip_of4(0x0b004d0a)));
 	assert_int_equal(attempt_event(&d.id, RECORD_EV_QUERY), ACT_SAY_STARTED);
 	d.state = RECORD_NEVER;
 	assert_int_equal(attempt_told(&d), -EPROTO);
@@ -382,7 +401,8 @@ static void test_attempts_kept(void **state unused)
 	assert_true(n > 2000);
 	x = nth(++n);
 	memcpy(x.uuid, &n, sizeof(n));
-	assert_int_equal(attempt_offer(&x, "demo", 0x0c004d0a), 0); /* what one host does keeps no other from here */
+	assert_int_equal(attempt_offer(&x, "demo", ip_of4(0x0c004d0a)),
+			 0); /* what one host does keeps no other from here */
 	assert_true(!attempt_ready(&x) && !attempt_commit(&x));
 	assert_int_equal(attempt_find(&first, NULL), RECORD_STARTED);
 	attempt_event(&first, RECORD_EV_DONE);
@@ -404,6 +424,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_round_trip, open_pipe, close_pipe),
+		cmocka_unit_test_setup_teardown(test_debts, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_unknown_types, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_optional_flood, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(test_sequence, open_pipe, close_pipe),

@@ -3,7 +3,7 @@
 #include "vmm/migrate/ask.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include "kernel/time.h"
 #include "net/trust.h"
 #include "vmm/migrate/migration.h"
@@ -50,7 +50,7 @@ int ask_host(struct ask *q, struct migration *m)
 {
 	q->err = talk(q, m);
 	if (q->err)
-		log_debug("asking %s: %s", ip4_text(q->ip).s, q->why.text[0] ? q->why.text : err_name(q->err));
+		log_debug("asking %s: %s", ip_text(q->ip).s, q->why.text[0] ? q->why.text : err_name(q->err));
 	if (m)
 		migration_detach(m);
 	wire_rx_fini(&q->rx);

@@ -13,7 +13,7 @@ struct migration;
 
 struct ask {
 	/* the asker's */
-	uint32_t ip; /* in network order */
+	struct ip ip;
 	uint64_t end_ns;
 	int (*put)(struct ask *q);   /* `peer` has greeted: send the question on tx. 0, ASK_ENOUGH or -errno */
 	void (*take)(struct ask *q); /* rx has the answer; it may still say something on tx */

@@ -49,11 +49,11 @@ static uint64_t most(void)
 static bool is_room(const struct migrate_host *h, bool told) { return h->nrecords < (told ? most() / 2 : most()); }
 
 /* One broken source cannot keep the VMs of all others from coming. */
-static bool has_share(const struct migrate_host *h, uint32_t source)
+static bool has_share(const struct migrate_host *h, struct ip source)
 {
 	uint64_t n = 0;
 	list_for_each(r, &h->records, struct record, node)
-		n += r->d.source == source;
+		n += ip_same(r->d.source, source);
 	return n < most() / 2;
 }
 
@@ -120,7 +120,7 @@ enum rule_action attempt_event(const struct attempt_id *id, enum record_event ev
 	return act;
 }
 
-static struct record *record_new(const struct attempt_id *id, const char *vm, uint32_t source)
+static struct record *record_new(const struct attempt_id *id, const char *vm, struct ip source)
 {
 	struct record *r = calloc(1, sizeof(*r));
 	if (!r)
@@ -133,7 +133,7 @@ static struct record *record_new(const struct attempt_id *id, const char *vm, ui
 	return r;
 }
 
-int attempt_offer(const struct attempt_id *id, const char *vm, uint32_t source)
+int attempt_offer(const struct attempt_id *id, const char *vm, struct ip source)
 {
 	struct record *r = record_new(id, vm, source), *gone = NULL;
 	struct seen *s = calloc(1, sizeof(*s));

@@ -21,7 +21,7 @@ enum rule_action attempt_event(const struct attempt_id *id, enum record_event ev
  * RECORD_EV_OFFER: 0; -EALREADY the id is known, or is not newer than one that was offered here before; -ENOSPC no
  * room. source: the address under which it can be asked.
  */
-int attempt_offer(const struct attempt_id *id, const char *vm, uint32_t source) must_check;
+int attempt_offer(const struct attempt_id *id, const char *vm, struct ip source) must_check;
 /* RECEIVING -> READY, READY -> STARTED (and the caller must start the VM): 0, or -ECANCELED. */
 int attempt_ready(const struct attempt_id *id) must_check;
 int attempt_commit(const struct attempt_id *id) must_check;

@@ -11,7 +11,7 @@ struct departure {
 	struct list node; /* departed.c's */
 	struct vm_config cfg;
 	char host[HOST_NAME_MAX]; /* where it went */
-	uint32_t ip;
+	struct ip ip;
 	struct incarnation where;
 	uint64_t when_s; /* UTC, 0: no clock */
 };

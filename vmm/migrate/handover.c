@@ -105,7 +105,8 @@ static bool ask_everybody(struct undecided *u, enum source_event *ev)
 	q.id = m->id;
 	for (unsigned i = 0; i < 2 && act == ACT_AGAIN; i++) {
 		struct finding f;
-		(void)!probe_round(&q, m->p.dest, 0, time_ns() + ROUND_NS, NULL, &f); /* nobody leaves */
+		(void)!probe_round(&q, m->p.dest, (struct ip){ { 0 } }, time_ns() + ROUND_NS, NULL,
+				   &f); /* nobody leaves */
 		enum evidence e = probe_twice(&u->before, &f) ? EVIDENCE_NOTHING : f.evidence;
 		proven = e == EVIDENCE_NOTHING && u->dest_heard;
 		if (e >= EVIDENCE_ONCE && !u->dest_heard)

@@ -130,7 +130,8 @@ int lease_ask(struct vm *vm, enum start_policy policy, uint64_t patience_ns, con
 	struct finding f = { .text = "" };
 	int err = settle_address(&a);
 	while (!err) {
-		err = probe_round(&q, 0, 0, time_ns() + ROUND_NS, &(struct vm_waiter){ look, &a }, &f);
+		err = probe_round(&q, (struct ip){ { 0 } }, (struct ip){ { 0 } }, time_ns() + ROUND_NS,
+				  &(struct vm_waiter){ look, &a }, &f);
 		if (!err)
 			err = after_round(&a, &f, w);
 		if (err != GO_ON)

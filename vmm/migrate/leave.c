@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* May this host be switched off (migrate.h)? What it alone knows or holds would be lost with it. */
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include "kernel/time.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
@@ -38,6 +38,6 @@ int migrate_may_leave(struct why *w)
 			       "this host alone knows what became of %u attempt%s to move a VM here (%.31s, from "
 			       "%.20s), and no peer takes "
 			       "the record: switch that host or a peer on first",
-			       left, left == 1 ? "" : "s", d.vm, ip4_text(d.source).s);
+			       left, left == 1 ? "" : "s", d.vm, ip_text(d.source).s);
 	return stays_for_a_vm(w); /* one may have come meanwhile */
 }

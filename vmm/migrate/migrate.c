@@ -4,7 +4,7 @@
 #include "kernel/time.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/policy.h"
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -42,7 +42,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
 	if (!policy_possible(p->max_downtime_ms * NS_PER_MS, w))
 		return -EINVAL;
-	struct migration *m = migration_new(vm->cfg.name, ip4_text(p->dest).s, false);
+	struct migration *m = migration_new(vm->cfg.name, ip_text(p->dest).s, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;

@@ -15,7 +15,7 @@
 #define MIGRATE_MAX_PASSES  30
 
 struct migrate_params {
-	uint32_t dest; /* IPv4 address in network order, as all of them here */
+	struct ip dest;
 	uint16_t port;
 	uint32_t max_downtime_ms;
 	uint32_t max_passes;

@@ -3,7 +3,7 @@
  * `migrate`: what the operator does. The one file here that includes net/net.h, because an operator names a peer by the
  * name that tern.conf gives it, and only net/ knows the address.
  */
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include "kernel/conf.h"
 #include "kernel/console.h"
 #include "kernel/host.h"
@@ -35,7 +35,7 @@ static bool status_of(const char *name, struct migrate_status *s)
 	return false;
 }
 
-/* "10.77.0.11:59015", as tern.conf calls it. */
+/* "10.77.0.11:59015", "[fd00::b]:59015" or one without a port, as tern.conf calls it. */
 struct peer_name {
 	char s[48];
 };
@@ -44,9 +44,11 @@ static struct peer_name peer_name(const char *peer)
 	struct peer_name p;
 	unsigned n;
 	const struct net_peer *known = net_peers(&n);
-	sniprintf(p.s, sizeof(p.s), "%.*s", (int)strcspn(peer, ":"), peer);
+	struct ip ip;
+	bool is6 = *peer == '[', has_port = ip_parse(peer, &ip) != 0;
+	sniprintf(p.s, sizeof(p.s), "%.*s", (int)strcspn(peer + is6, is6 ? "]" : has_port ? ":" : ""), peer + is6);
 	for (unsigned i = 0; i < n; i++)
-		if (!strcmp(ip4_text(known[i].ip).s, p.s)) {
+		if (!strcmp(ip_text(known[i].ip).s, p.s)) {
 			sniprintf(p.s, sizeof(p.s), "%s", known[i].name);
 			break;
 		}
@@ -158,7 +160,7 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	p.max_passes = (uint32_t)max_passes;
 	p.any_network = con_opt(c, "--any-network");
 	int err = net_peer(argv[3], &p.dest, &w);
-	if (!strcmp(argv[3], host_info.name) || (!err && !strcmp(ip4_text(p.dest).s, net_address(mine))))
+	if (!strcmp(argv[3], host_info.name) || (!err && !strcmp(ip_text(p.dest).s, net_address(mine))))
 		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
 	if (err)
 		return con_error(c, err, "migrate: %s", w.text[0] ? w.text : err_name(err));
@@ -230,7 +232,7 @@ static int cmd_records(struct con *c, int argc unused, char **argv unused)
 		out_row(c);
 		out_str(c, "name", d.vm);
 		out_str(c, "decided", d.state == RECORD_STARTED ? "started" : "never");
-		out_str(c, "source", ip4_text(d.source).s);
+		out_str(c, "source", ip_text(d.source).s);
 		out_str(c, "id", id);
 		out_row_end(c);
 	}
@@ -256,7 +258,7 @@ static int cmd_drop(struct con *c, int argc unused, char **argv)
 					 "what became of it. Dropped, an operator there may start a second copy. If "
 					 "you know better: "
 					 "migrate drop %s --force",
-					 name, ip4_text(d.source).s, name);
+					 name, ip_text(d.source).s, name);
 		attempt_event(&d.id, RECORD_EV_DROP);
 	}
 	return cmd_end(c, "migrate drop", name, n ? 0 : -ENOENT,

@@ -8,7 +8,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/shout.h"
 #include "vmm/migrate/this_host.h"
-#include "kernel/base/ip4.h"
+#include "kernel/ip.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +58,7 @@ static int question_put(struct ask *ask)
 {
 	struct question *k = question_of(ask);
 	const struct who *q = &k->r->q;
-	probe_greeted(&ask->peer, ip4_text(ask->ip).s);
+	probe_greeted(&ask->peer, ip_text(ask->ip).s);
 	k->self = incarnation_equal(ask->peer.inc, migrate_this_host()->inc) ||
 		  incarnation_equal(ask->peer.inc, q->asker);
 	return k->self ? ASK_ENOUGH : who_send(&ask->tx, q, ask->end_ns);
@@ -70,11 +70,11 @@ static void question_take(struct ask *ask)
 	k->answered = ask->rx.type == WIRE_HAVE && have_parse(&ask->rx, &k->a);
 }
 
-static void question_add(struct round *r, const char *name, uint32_t ip)
+static void question_add(struct round *r, const char *name, struct ip ip)
 {
 	const struct migrate_host *me = migrate_this_host();
 	for (unsigned i = 0; i < r->n; i++)
-		if (r->v[i].ask.ip == ip)
+		if (ip_same(r->v[i].ask.ip, ip))
 			return;
 	if (me->is_own && me->is_own(ip))
 		return; /* one list of peers in the files of all hosts */
@@ -269,7 +269,7 @@ struct who probe_question(const struct vm_config *cfg, uint32_t flags)
 	return q;
 }
 
-int probe_round(const struct who *q, uint32_t extra, uint32_t but, uint64_t end_ns, const struct vm_waiter *waiter,
+int probe_round(const struct who *q, struct ip extra, struct ip but, uint64_t end_ns, const struct vm_waiter *waiter,
 		struct finding *f)
 {
 	const struct migrate_host *me = migrate_this_host();
@@ -283,15 +283,15 @@ int probe_round(const struct who *q, uint32_t extra, uint32_t but, uint64_t end_
 	r->end_ns = end_ns;
 	r->waiter = waiter;
 	for (unsigned i = 0; i < me->npeers; i++)
-		if (me->peers[i].ip != but)
+		if (!ip_same(me->peers[i].ip, but))
 			question_add(r, me->peers[i].name, me->peers[i].ip);
 	struct departure d;
 	if (incarnation_equal(q->asker, me->inc) && !q->id.number && departed_match(q, &d)) {
 		r->own = &d;
 		question_add(r, d.host, d.ip); /* who may be no peer */
 	}
-	if (extra)
-		question_add(r, ip4_text(extra).s, extra);
+	if (!ip_is_none(extra))
+		question_add(r, ip_text(extra).s, extra);
 	bool all = round_run(r);
 	if (all)
 		judge(r, f);

@@ -27,7 +27,7 @@ struct who probe_question(const struct vm_config *cfg, uint32_t flags);
  * One round, until end_ns at most. `extra`: an address that is asked as well; `but`: the asker's own, which is not; 0:
  * none. -EINTR, without a finding: who waits for it (NULL: nobody) leaves. Sleeps.
  */
-int probe_round(const struct who *q, uint32_t extra, uint32_t but, uint64_t end_ns, const struct vm_waiter *waiter,
+int probe_round(const struct who *q, struct ip extra, struct ip but, uint64_t end_ns, const struct vm_waiter *waiter,
 		struct finding *f) must_check;
 /*
  * Did the same incarnations answer in both, and the same hosts not? So nothing restarted, or went to who was asked

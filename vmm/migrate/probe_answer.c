@@ -75,12 +75,12 @@ void probe_local(const struct who *q, struct have_answer *a)
 /* ---- answering ---- */
 
 /* Ask our own peers for who asked us, who may not know them: all but himself, who is at the address `asker`. */
-static void relay(const struct who *asked, uint32_t asker, struct have_answer *a)
+static void relay(const struct who *asked, struct ip asker, struct have_answer *a)
 {
 	struct finding f;
 	struct who q = *asked;
 	q.flags &= ~(uint32_t)WHO_RELAY;
-	(void)!probe_round(&q, 0, asker, time_ns() + RELAY_NS, NULL, &f); /* nobody leaves */
+	(void)!probe_round(&q, (struct ip){ { 0 } }, asker, time_ns() + RELAY_NS, NULL, &f); /* nobody leaves */
 	a->digest = f.digest;
 	a->silent = f.silent;
 	memcpy(a->silent_host, f.first, sizeof(a->silent_host));
@@ -102,7 +102,7 @@ static void relay(const struct who *asked, uint32_t asker, struct have_answer *a
 }
 
 /* Each asks up to 32 hosts: a few at once, or they would take the connections that questions need. */
-static void relay_if_free(const struct who *q, uint32_t asker, struct have_answer *a)
+static void relay_if_free(const struct who *q, struct ip asker, struct have_answer *a)
 {
 	struct migrate_host *me = migrate_this_host();
 	if (__atomic_add_fetch(&me->relaying, 1, __ATOMIC_SEQ_CST) <= RELAYS_MAX) {

@@ -337,7 +337,10 @@ int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint6
 	wire_put_u32(tx, d->state == RECORD_STARTED);
 	inc_put(tx, d->by);
 	wire_put_str(tx, d->vm, sizeof(d->vm));
-	wire_put_bytes(tx, &d->source, sizeof(d->source));
+	uint32_t ip4 = ip_to4(d->source);
+	wire_put_bytes(tx, &ip4, sizeof(ip4));
+	if (!ip4) /* which hosts of 0.3 do not know: they have no such source */
+		wire_put_bytes(tx, d->source.b, sizeof(d->source.b));
 	return wire_end(tx, deadline_ns);
 }
 
@@ -348,9 +351,13 @@ int debt_parse(struct wire_rx *rx, struct decision *d, struct why *w)
 	d->state = started ? RECORD_STARTED : RECORD_NEVER;
 	d->by = inc_get(rx);
 	wire_get_str(rx, d->vm, sizeof(d->vm));
-	const uint8_t *source = wire_get_bytes(rx, sizeof(d->source));
+	const uint8_t *source = wire_get_bytes(rx, 4);
+	uint32_t ip4 = 0;
 	if (source)
-		memcpy(&d->source, source, sizeof(d->source));
+		memcpy(&ip4, source, sizeof(ip4));
+	d->source = ip_of4(ip4);
+	if (source && !ip4 && !wire_get_end(rx) && (source = wire_get_bytes(rx, sizeof(d->source.b))))
+		memcpy(d->source.b, source, sizeof(d->source.b));
 	bool good = wire_get_end(rx) && started <= 1 && name_ok(d->vm) && d->by.host && d->by.boot &&
 		    d->id.source.host && d->id.source.boot && d->id.number;
 	return good ? 0 : malformed(rx, w);

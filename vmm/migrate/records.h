@@ -83,7 +83,7 @@ struct decision {
 	enum record_state state; /* RECORD_STARTED or RECORD_NEVER */
 	struct incarnation by;
 	char vm[VM_NAME_MAX];
-	uint32_t source; /* IPv4 address of the source, in network order */
+	struct ip source;
 };
 int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint64_t deadline_ns) must_check;
 int debt_parse(struct wire_rx *rx, struct decision *d, struct why *w) must_check;

@@ -46,19 +46,19 @@ static void greeting_remove(struct migrate_host *h, const struct stream *s)
 	}
 }
 
-static bool is_peer(const struct migrate_host *h, uint32_t ip)
+static bool is_peer(const struct migrate_host *h, struct ip ip)
 {
 	for (unsigned i = 0; i < h->npeers; i++)
-		if (h->peers[i].ip == ip)
+		if (ip_same(h->peers[i].ip, ip))
 			return true;
 	return false;
 }
 
-static unsigned greetings_of(const struct migrate_host *h, uint32_t ip)
+static unsigned greetings_of(const struct migrate_host *h, struct ip ip)
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < h->ngreetings; i++)
-		n += h->greetings[i]->ip == ip;
+		n += ip_same(h->greetings[i]->ip, ip);
 	return n;
 }
 
@@ -68,7 +68,7 @@ static struct stream *greeting_victim(const struct migrate_host *h)
 	unsigned worst = 0;
 	struct stream *victim = NULL;
 	for (unsigned i = 0; i < h->ngreetings; i++) {
-		uint32_t ip = h->greetings[i]->ip;
+		struct ip ip = h->greetings[i]->ip;
 		unsigned rank = greetings_of(h, ip) + (is_peer(h, ip) ? 0 : GREETINGS_MAX);
 		if (rank <= worst)
 			continue;

@@ -22,7 +22,7 @@ struct migrate_host {
 	unsigned npeers;              /* (c) */
 	const char *lost_peer;        /* (c) of the file, but it cannot be asked; NULL or "": none */
 	/* (c) Does this host answer at that address, in network order? NULL: no. */
-	bool (*is_own)(uint32_t ip);
+	bool (*is_own)(struct ip ip);
 	/* (c) Has another host this one's address? With a text. NULL: no. */
 	bool (*address_conflict)(char *text, size_t size);
 	/* (c) Is it known whether the host has its address? Sleeps until it is, or the deadline. NULL: it is */

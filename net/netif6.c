@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The host's IPv6 addresses (RFC 4862) and its neighbours there (RFC 4861). lwIP makes, probes and resolves; here is
+ * when it begins, what became of it, by which network another host is reached, and what lwIP does not get to see.
+ *
+ * lwIP takes a static address for one of a /64. Here its prefix is that of tern.conf: the address has a lifetime that
+ * does not end, which for lwIP is not static, and net_gw6 says what is on the link.
+ */
+#include "kernel/ip.h"
+#include "kernel/log.h"
+#include "kernel/time.h"
+#include "lwip/nd6.h"
+#include "lwip/priv/nd6_priv.h"
+#include "net/announce_frames.h"
+#include "net/nd_filter.h"
+#include "net/port.h"
+#include <string.h>
+
+#define LINK_LOCAL 0 /* places of lwIP's addresses of an interface */
+#define OWN        1 /* a static one; those that lwIP makes follow from here on, too */
+#define AGAIN_NS   (60 * NS_PER_SEC)
+
+/* ---- ways: core lock held ---- */
+
+static struct ip ip_of6(const ip6_addr_t *a)
+{
+	struct ip ip;
+	memcpy(ip.b, a->addr, sizeof(ip.b));
+	return ip;
+}
+
+/*
+ * The prefix by which `to` is on i's link, 0: it is not. An advertised one counts on a network for migrations alone:
+ * whoever is on another one could draw hosts' connections there, where none are made.
+ */
+static unsigned prefix_of(const struct net_if *i, const ip6_addr_t *to)
+{
+	if (conf_in_net6(ip_of6(to), i->net6))
+		return i->net6.prefix;
+	if (!(i->uses & NET_USE_MIGRATION))
+		return 0;
+	for (unsigned n = 0; n < LWIP_ND6_NUM_PREFIXES; n++)
+		if (prefix_list[n].netif == &i->netif && prefix_list[n].invalidation_timer &&
+		    ip6_addr_net_zoneless_eq(to, &prefix_list[n].prefix))
+			return 64;
+	return 0;
+}
+
+static bool has_router(const struct net_if *i)
+{
+	bool has = !ip6_addr_isany(&i->gateway6);
+	for (unsigned n = 0; n < LWIP_ND6_NUM_ROUTERS; n++)
+		has |= default_router_list[n].neighbor_entry && default_router_list[n].invalidation_timer &&
+		       default_router_list[n].neighbor_entry->netif == &i->netif;
+	return has;
+}
+
+static struct netif *on_link6(const ip6_addr_t *to)
+{
+	struct net_if *i, *best = NULL;
+	unsigned most = 0;
+	for (unsigned n = 0; (i = net_if_get(n)); n++) {
+		unsigned prefix = i->addr6.state == NET_ADDR_OK ? prefix_of(i, to) : 0;
+		unsigned rank = prefix ? 2 * prefix + !!(i->uses & NET_USE_MIGRATION) : 0;
+		if (rank > most) {
+			most = rank;
+			best = i;
+		}
+	}
+	return best ? &best->netif : NULL;
+}
+
+struct netif *netif6_way(const ip6_addr_t *to)
+{
+	struct net_if *i, *other = NULL;
+	struct netif *link = on_link6(to);
+	if (link)
+		return link;
+	for (unsigned n = 0; (i = net_if_get(n)); n++) {
+		bool leads = i->addr6.state == NET_ADDR_OK && has_router(i);
+		if (leads && i->uses & NET_USE_MIGRATION)
+			return &i->netif;
+		if (leads && !other)
+			other = i;
+	}
+	return other ? &other->netif : NULL;
+}
+
+/* lwIP's hook: what has one network's address leaves by that one. NULL: as lwIP would. */
+struct netif *net_route6(const ip6_addr_t *src, const ip6_addr_t *dest)
+{
+	struct net_if *i;
+	for (unsigned n = 0; (i = net_if_get(n)); n++)
+		for (unsigned k = 0; i->has_ip6 && k < LWIP_IPV6_NUM_ADDRESSES; k++)
+			if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, k)) &&
+			    ip6_addr_zoneless_eq(src, netif_ip6_addr(&i->netif, k)))
+				return &i->netif;
+	return netif6_way(dest);
+}
+
+/* lwIP's hook: the next hop of what lwIP does not know to be on the link. NULL: a router that advertises itself. */
+const ip6_addr_t *net_gw6(struct netif *n, const ip6_addr_t *dest)
+{
+	const struct net_if *i = netif_net(n);
+	if (conf_in_net6(ip_of6(dest), i->net6))
+		return dest;
+	return ip6_addr_isany(&i->gateway6) ? NULL : &i->gateway6;
+}
+
+/* ---- neighbours: core lock held ---- */
+
+bool netif6_neighbour(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN])
+{
+	for (unsigned n = 0; n < LWIP_ND6_NUM_NEIGHBORS; n++) {
+		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[n];
+		if (e->state == ND6_NO_ENTRY || e->state == ND6_INCOMPLETE ||
+		    !ip6_addr_zoneless_eq(ip, &e->next_hop_address))
+			continue;
+		memcpy(mac, e->lladdr, ETH_ALEN);
+		return true;
+	}
+	return false;
+}
+
+bool netif6_hears(const struct net_if *i, const uint8_t *h, size_t n)
+{
+	struct ip own[LWIP_IPV6_NUM_ADDRESSES];
+	struct nd_filter f = { .own = own, .kept = netif_neighbour_mac };
+	if (n < ETH_HLEN || get_be16(h + ETH_TYPE) != ETHERTYPE_IPV6)
+		return true;
+	for (unsigned k = 0; k < LWIP_IPV6_NUM_ADDRESSES; k++)
+		if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, k)))
+			own[f.nown++] = ip_of6(netif_ip6_addr(&i->netif, k));
+	return i->has_ip6 && nd_filter_passes(&f, h, n);
+}
+
+/* ---- addresses: core lock held ---- */
+
+static void begin(struct net_if *i)
+{
+	struct netif *n = &i->netif;
+	netif_set_ip6_autoconfig_enabled(n, ip_is_none(i->net6.ip));
+	netif_create_ip6_linklocal_address(n, 1);
+	netif_ip6_addr_set_state(n, LINK_LOCAL, IP6_ADDR_TENTATIVE);
+	ip6_addr_assign_zone(&i->gateway6, IP6_UNICAST, n);
+	if (ip_is_none(i->net6.ip))
+		return;
+	const ip_addr_t a = netif_lwip_of(i->net6.ip);
+	netif_ip6_addr_set(n, OWN, ip_2_ip6(&a));
+	netif_ip6_addr_set_valid_life(n, OWN, IP6_ADDR_LIFE_INFINITE);
+	netif_ip6_addr_set_pref_life(n, OWN, IP6_ADDR_LIFE_INFINITE);
+	netif_ip6_addr_set_state(n, OWN, IP6_ADDR_TENTATIVE);
+}
+
+/* The place of the address that counts: the first that is in use, else the first there is; 0: none. */
+static unsigned place(const struct netif *n)
+{
+	unsigned at = 0;
+	for (unsigned k = OWN; k < LWIP_IPV6_NUM_ADDRESSES; k++) {
+		uint8_t s = netif_ip6_addr_state(n, k);
+		if (ip6_addr_isvalid(s) && !ip6_addr_isvalid(netif_ip6_addr_state(n, at ? at : k)))
+			at = k;
+		else if (!at && !ip6_addr_isinvalid(s))
+			at = k;
+	}
+	return at;
+}
+
+static void announce(struct net_if *i, const struct ip *ip)
+{
+	uint8_t frame[ANNOUNCE_FRAME_MAX];
+	struct frame f;
+	frame_init_flat(&f, frame, (uint32_t)announce_na(frame, i->netif.hwaddr, ip->b, false));
+	(void)bridge_input(&i->ip_port, &f);
+}
+
+static void tell(const struct net_if *i, const struct addr6 *a)
+{
+	if (a->state == NET_ADDR_OK)
+		log_info("net: %s: %s%s", i->name, ip_text(a->ip).s,
+			 i->addr6.state == NET_ADDR_CONFLICT ? " is used now: no other host has it"
+			 : ip_is_none(i->net6.ip)            ? " from a router's advertisement"
+							     : "");
+	else if (a->state == NET_ADDR_CONFLICT)
+		log_error("net: %s: %s is not used: another host has it. It is tried again from time to time; give one "
+			  "of the two "
+			  "another address",
+			  i->name, ip_text(a->ip).s);
+	else if (i->addr6.state == NET_ADDR_OK)
+		log_warn("net: %s: no IPv6 address any more", i->name);
+}
+
+void netif6_tick(struct net_if *i, bool announces, struct addr6 *a)
+{
+	struct netif *n = &i->netif;
+	uint64_t now = time_ns();
+	if (!i->begun6 && uplink_is_up(&i->wire)) {
+		i->begun6 = true; /* without a link nobody hears a probe */
+		begin(i);
+	}
+	unsigned at = place(n);
+	uint8_t s = at ? netif_ip6_addr_state(n, at) : IP6_ADDR_INVALID;
+	*a = i->addr6;
+	a->ip = at ? ip_of6(netif_ip6_addr(n, at)) : i->net6.ip;
+	a->waiting = !at;
+	a->state = ip6_addr_isvalid(s) ? NET_ADDR_OK : ip6_addr_isduplicated(s) ? NET_ADDR_CONFLICT : NET_ADDR_PROBING;
+	if (a->state == NET_ADDR_CONFLICT && i->addr6.state != NET_ADDR_CONFLICT)
+		a->again_ns = now + AGAIN_NS;
+	if (a->state == NET_ADDR_CONFLICT && now >= a->again_ns) {
+		a->again_ns = now + AGAIN_NS;
+		netif_ip6_addr_set_state(n, at, IP6_ADDR_TENTATIVE);
+	} else if (i->addr6.state == NET_ADDR_CONFLICT && a->state == NET_ADDR_PROBING) {
+		a->state = NET_ADDR_CONFLICT; /* until it is known better */
+	}
+	if (a->state == NET_ADDR_OK && announces)
+		announce(i, &a->ip);
+	if (a->state != i->addr6.state || (a->state == NET_ADDR_OK && !ip_same(a->ip, i->addr6.ip)))
+		tell(i, a);
+}
