@@ -160,7 +160,7 @@ $(G)/bin/foreign: tests/guest/foreign.c | $(APT)/sources.list
 $(G)/initrd.img: $(G)/bin/programs $(G)/bin/foreign tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(G)/bin/foreign $(G)/bin/programs $(GUEST_PROGS)
 $(G)/vmlinuz-small: tests/guest/small.config tests/guest/mksmall.sh | $(D)/linux-source.ok
-	$(Q)echo "  BUILD   the small guest's kernel (4 minutes)"; tests/guest/mksmall.sh $(D)/linux-source/usr/src/linux-source-*.tar.* $< $@
+	$(Q)echo "  BUILD   the small guest's kernel (3 minutes)"; tests/guest/mksmall.sh $(D)/linux-source/usr/src/linux-source-*.tar.* $< $@
 guest: $(G)/initrd.img
 guest-small: $(G)/vmlinuz-small
 # What a rig needs beside `all`: $(call payload, its kinds of hosts).

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Build the small kernel of the rig's slow hosts: Debian's Linux source, configured from nothing but CONFIG. Takes 4 minutes of
+# Build the small kernel of the rig's slow hosts: Debian's Linux source, configured from nothing but CONFIG. Takes 3 minutes of
 # two CPUs and 1 GB beside OUT, which it gives back.
 #
 #   mksmall.sh SOURCE CONFIG OUT      SOURCE: linux-source-*.tar.xz
@@ -46,12 +46,47 @@ one := $(shell printf '#undef _COMPONENT\n#include "%s"\n' $(patsubst %.o,%.c,$(
 acpi-y := all.o $(apart)
 END
 
+# The same for directories whose files go well together, a third of all that is left: those in the list $2 of directory $1 as one,
+# but for the names behind that, which do not, or have compiler flags of their own. Order is kept: initcalls run in it. (Tried
+# with Linux 6.1 and 6.12.)
+together() {
+	cp "$tree/$1/Makefile" "$tree/$1/Makefile.apart"
+	find "$tree/$1" -maxdepth 1 -name '*.h' -exec sed -i '1i #pragma once' {} +
+	cat >>"$tree/$1/Makefile" <<END
+apart := $(printf '%s.o ' "${@:3}")
+one := \$(filter %.o,\$(filter-out \$(apart),\$($2)))
+made := \$(shell printf '#include "%s"\n' \$(one:.o=.c) >\$(src)/together.c)
+CFLAGS_together.o += -w
+$2 := together.o \$(filter-out \$(one),\$($2))
+END
+}
+cat >>"$tree/lib/Makefile" <<'END'
+obj-y += $(filter-out string.o,$(lib-y))
+lib-y := string.o
+END
+together lib obj-y string sort crc32
+together mm obj-y init-mm slub page-writeback page-alloc rmap slab_common vmscan
+together net/core obj-y
+together net/ipv4 obj-y udp tcp_input tcp_ipv4 tcp_output
+together drivers/pci obj-y
+together drivers/tty obj-y
+together drivers/acpi acpi-y acpi_processor sleep sysfs
+together drivers/base obj-y core driver dd platform
+together drivers/pnp pnp-y
+together fs obj-y binfmt_elf compat_binfmt_elf splice inode
+together fs/proc proc-y task_mmu generic
+together kernel/time obj-y timer itimer posix-cpu-timers tick-sched
+
 kbuild=(env -u MAKEFLAGS -u KBUILD_OUTPUT KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=tern KBUILD_BUILD_HOST=rig
 	KCONFIG_ALLCONFIG="$config" make -s -C "$tree" ARCH=x86 -j"$(nproc)")
 "${kbuild[@]}" allnoconfig >"$log" 2>&1 || die "no configuration"
 while read -r line; do
 	grep -qx "$line" "$tree/.config" || die "$line of $config is not in what Kconfig made of it: renamed, or something it depends on is off"
 done < <(grep ^CONFIG_ "$config")
-"${kbuild[@]}" bzImage >>"$log" 2>&1 || die "the kernel does not build"
+if ! "${kbuild[@]}" bzImage >>"$log" 2>&1; then # an update of Debian's may have one name in two files of a directory
+	echo "mksmall: files that were compiled together do not build ($log): each by itself" >&2
+	find "$tree" -name Makefile.apart -execdir mv {} Makefile \;
+	"${kbuild[@]}" bzImage >>"$log" 2>&1 || die "the kernel does not build"
+fi
 mv "$tree/arch/x86/boot/bzImage" "$out"
 rm -rf "$tree"
