@@ -1,25 +1,36 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Tasks that work when they are kicked (worker.h). */
 #include "kernel/worker.h"
+#include "arch/x86/cpu.h"
 #include "kernel/base/err.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
 
 #define SHARE     5               /* urgent for one part in so many */
+#define CPU_SHARE 2               /* the same of all that are on one CPU */
 #define URGENT_NS (2 * NS_PER_MS) /* at once, after a rest */
 #define WAKE_NS   (5 * NS_PER_US) /* what being woken costs whoever ran there */
+
+static uint64_t cpu_full_ns[CPU_MAX]; /* atomic; as full_ns, of all workers that are on a CPU */
 
 /* All that is urgent is charged, however long it was: else long turns between short ones would be free. */
 static bool turn(struct worker *w)
 {
 	uint64_t begin = time_ns();
-	bool urgent = w->full_ns < begin + URGENT_NS * SHARE;
+	uint64_t *cpu = &cpu_full_ns[task_cpu(task_self())];
+	bool urgent = w->full_ns < begin + URGENT_NS * SHARE &&
+		      __atomic_load_n(cpu, __ATOMIC_RELAXED) < begin + URGENT_NS * CPU_SHARE;
 	if (urgent != w->urgent)
 		task_set_prio(urgent ? TASK_PRIO_IO : TASK_PRIO_NORMAL);
 	w->urgent = urgent;
 	bool more = w->work(w->arg);
-	if (urgent)
-		w->full_ns = MAX(w->full_ns, begin) + (time_ns() - begin + WAKE_NS) * SHARE;
+	if (urgent) {
+		uint64_t cost = time_ns() - begin + WAKE_NS;
+		w->full_ns = MAX(w->full_ns, begin) + cost * SHARE;
+		/* Not in one step: whoever has moved to another CPU meanwhile may overwrite a charge there, once. */
+		uint64_t full = MAX(__atomic_load_n(cpu, __ATOMIC_RELAXED), begin);
+		__atomic_store_n(cpu, full + cost * CPU_SHARE, __ATOMIC_RELAXED);
+	}
 	return more;
 }
 

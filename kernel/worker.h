@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A task that works whenever it is kicked: kicks that come while it is at it make one more time of it. It is urgent, as
- * the tasks of NICs are, for a fifth of the time; one that works more takes its turn with vCPUs, whoever keeps it busy.
+ * the tasks of NICs are, for a fifth of the time, and all on one CPU for half of it; one that works more takes its turn
+ * with vCPUs, whoever keeps it busy.
  */
 #pragma once
 #include "kernel/spinlock.h"

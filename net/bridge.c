@@ -414,6 +414,8 @@ int bridge_speak_for(struct bridge_port *p, const struct frame *f) { return inpu
 
 /* ---- looking ---- */
 
+void bridge_lost(struct bridge_port *p) { count(&p->stats.drops[BRIDGE_DROP_REFUSED], 1); }
+
 uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof)
 {
 	uint64_t sum = 0;

@@ -84,6 +84,7 @@ void bridge_unbind(struct bridge_port *p);
  * p may not send. A guest's may have up to FRAME_IOV_IN pieces.
  */
 int bridge_input(struct bridge_port *p, const struct frame *f);
+void bridge_lost(struct bridge_port *p); /* a frame that send() took is dropped after all. Any task */
 /* All drops, those that bridge_drops[].spoof has or the others. */
 uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof);
 /*

@@ -38,6 +38,12 @@ static int port_send(void *arg, const struct frame *f)
 	return vnet_rx(p->vm->vnet[p->nic], f);
 }
 
+static unsigned port_room(void *arg, size_t len)
+{
+	const struct vm_port *p = arg;
+	return vnet_room(p->vm->vnet[p->nic], len);
+}
+
 int vm_port_create_all(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->cfg.nnics; i++) {
@@ -51,6 +57,7 @@ int vm_port_create_all(struct vm *vm)
 		else
 			snprintf(p->port.name, sizeof(p->port.name), "%.23s", vm->cfg.name);
 		p->port.send = port_send;
+		p->port.room = port_room;
 		p->port.arg = p;
 		p->port.is_guest = true;
 		memcpy(p->port.mac, vm->cfg.mac[i], ETH_ALEN);
@@ -143,6 +150,12 @@ void vm_port_tx(void *arg, struct frame *f)
 	int err = bridge_input(&p->port, f);
 	if (err != -EACCES && err != -EINVAL) /* what it may not say is nothing to be said for it */
 		learn_sent(&p->learn, p->port.mac, f, time_ns());
+}
+
+void vm_port_lost(void *arg)
+{
+	struct vm_port *p = arg;
+	bridge_lost(&p->port);
 }
 
 bool vm_announce(struct vm *vm)

@@ -12,5 +12,7 @@ void vm_port_free_all(struct vm *vm);             /* detached; also what vm_port
 void vm_port_reset_all(struct vm *vm);            /* the guest is switched off and on */
 /* A card's addresses and groups: section "net-learned". */
 struct learn *vm_port_learned(struct vm *vm, unsigned nic);
-extern const struct sdesc vm_learned_desc;    /* obj: struct learn */
-void vm_port_tx(void *port, struct frame *f); /* from the guest */
+extern const struct sdesc vm_learned_desc; /* obj: struct learn */
+/* What the guest's card is plugged into (vmm/dev/vnet.h). */
+void vm_port_tx(void *port, struct frame *f);
+void vm_port_lost(void *port);

@@ -61,12 +61,15 @@ static void fake_tx(void *arg, struct frame *f)
 		g->tx(g, f);
 }
 
+static void fake_lost(void *arg) { ((struct fg *)arg)->lost++; }
+
 static void build(struct fg *g)
 {
 	bus_init(&g->m.bus);
 	list_init(&g->m.devs);
 	CHECK(!vpci_bus_create(&g->m, &g->pci));
-	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, guest_mac, 9000, fake_tx, g));
+	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, guest_mac, 9000,
+			   &(struct vnet_wire){ fake_tx, fake_lost, g }));
 	CHECK(!vrng_create(&g->m, g->pci, FG_RNG_SLOT));
 }
 

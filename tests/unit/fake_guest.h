@@ -29,8 +29,9 @@ struct fg {
 	} msi[64];                                 /* the last ones, at nmsi % 64 */
 	char log[FG_MAX_LOG];                      /* what a guest and the network see happening, in words */
 	void (*tx)(struct fg *g, struct frame *f); /* also called for each frame sent */
-	uint64_t here[FG_MEM / PAGE_SIZE / 64];    /* after fg_post_copy: bit per frame */
-	unsigned waited;                           /* frames that somebody waited for */
+	unsigned lost;
+	uint64_t here[FG_MEM / PAGE_SIZE / 64]; /* after fg_post_copy: bit per frame */
+	unsigned waited;                        /* frames that somebody waited for */
 };
 struct fg_dev { /* a driver's view of a function */
 	struct fg *g;

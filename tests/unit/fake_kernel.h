@@ -35,3 +35,4 @@ void fake_log_clear(void);
 extern _Thread_local int fake_host;
 
 extern _Thread_local unsigned fake_spinlocks; /* that this thread holds: who sleeps holds none */
+extern int fake_cpu;                          /* what task_cpu() says of all that run */

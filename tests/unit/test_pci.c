@@ -292,7 +292,7 @@ static void test_create_fails(void **state)
 	unsigned pio_n = g.m.bus.space[BUS_PIO].n;
 
 	(void)state;
-	assert_int_equal(vnet_create(&g.m, g.pci, &v, FG_RNG_SLOT, mac, 1500, NULL, NULL), -EEXIST);
+	assert_int_equal(vnet_create(&g.m, g.pci, &v, FG_RNG_SLOT, mac, 1500, &(struct vnet_wire){ 0 }), -EEXIST);
 	assert_int_equal(vrng_create(&g.m, g.pci, PCI_SLOTS), -EINVAL);
 	assert_int_equal(g.m.bus.space[BUS_PIO].n, pio_n);
 	assert_int_equal(fg_cfg_read(&g, FG_RNG_SLOT, 0, 4), 0x10441af4);

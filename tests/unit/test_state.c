@@ -260,7 +260,7 @@ static int build_all(void **state)
 	assert_int_equal(vuart_create(&machine, &u, 0x3f8, 4, no_out, NULL), 0);
 	assert_int_equal(vpower_create(&machine), 0);
 	assert_int_equal(vpci_bus_create(&machine, &pci), 0);
-	assert_int_equal(vnet_create(&machine, pci, &net, 1, mac, 1500, no_tx, NULL), 0);
+	assert_int_equal(vnet_create(&machine, pci, &net, 1, mac, 1500, &(struct vnet_wire){ .tx = no_tx }), 0);
 	assert_int_equal(vrng_create(&machine, pci, 2), 0);
 	list_for_each(d, &machine.devs, struct dev, node) {
 		assert_true(d->nsections > 0 || !strcmp(d->name, "virtio-rng"));

@@ -542,6 +542,7 @@ static void test_rx_gives_up(void **state unused)
 	assert_int_equal(feed(61), 0);
 	assert_int_equal(fg_used(&rx, NULL), 0);
 	assert_fed(BUFS + VNET_HDR_LEN, 0, 60, 60);
+	assert_int_equal(g.lost, 1);
 	fg_add(&rx, (struct fg_sg[]){ { BUFS, 1000, true } }, 1, 0);
 	fg_ring(&rx);
 	assert_int_equal(fg_used(&rx, NULL), 1);
@@ -567,6 +568,29 @@ static void test_rx_waits(void **state unused)
 {
 	rx_waits(F_ALL_NET);
 	rx_waits(F_ALL_NET | F_EVENT_IDX);
+}
+
+/* What the queue says of its room is so, wherever in its ring it stands. */
+static void test_rx_room(void **state unused)
+{
+	static const uint32_t len[] = { 60, 1514, 9014, 1514, FRAME_MAX };
+	fg_init(&g);
+	up(F_ALL_NET, 16);
+	assert_true(vnet_room(g.net, 1514) > 100);
+	for (unsigned i = 0; i < 50; i++) {
+		uint32_t n = len[i % ARRAY_SIZE(len)];
+		unsigned room = vnet_room(g.net, n);
+		assert_true(i || room > 0);
+		while (room--)
+			assert_int_equal(feed(n), 0);
+		assert_int_equal(vnet_room(g.net, n), 0);
+		for (unsigned k = 0; k < 7; k++) {
+			struct frame f;
+			if (vnet_queue_first(&g.net->queue, &f))
+				vnet_queue_drop(&g.net->queue);
+		}
+	}
+	fg_fini(&g);
 }
 
 /* Who sends to a guest does not wait for its device, whatever that is at, and looks at nothing of the guest's. */
@@ -933,29 +957,18 @@ static void test_rng(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tx_kinds),
-		cmocka_unit_test(test_post_copy),
-		cmocka_unit_test(test_tx_offloads),
-		cmocka_unit_test(test_tx_ring_on_seam),
-		cmocka_unit_test(test_tx_dropped),
-		cmocka_unit_test(test_suppression),
-		cmocka_unit_test(test_tx_refilled),
-		cmocka_unit_test(test_tx_reset_behind),
-		cmocka_unit_test(test_rx_single),
-		cmocka_unit_test(test_rx_merged),
-		cmocka_unit_test(test_rx_gives_up),
-		cmocka_unit_test(test_rx_waits),
-		cmocka_unit_test(test_rx_costs_its_sender_a_copy),
-		cmocka_unit_test(test_rx_offloads),
-		cmocka_unit_test(test_quiesce),
-		cmocka_unit_test(test_registers),
-		cmocka_unit_test(test_isr),
-		cmocka_unit_test(test_control),
-		cmocka_unit_test(test_not_told),
-		cmocka_unit_test(test_control_hostile),
-		cmocka_unit_test(test_release_before),
-		cmocka_unit_test(test_as_before),
-		cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_tx_kinds),        cmocka_unit_test(test_post_copy),
+		cmocka_unit_test(test_tx_offloads),     cmocka_unit_test(test_tx_ring_on_seam),
+		cmocka_unit_test(test_tx_dropped),      cmocka_unit_test(test_suppression),
+		cmocka_unit_test(test_tx_refilled),     cmocka_unit_test(test_tx_reset_behind),
+		cmocka_unit_test(test_rx_single),       cmocka_unit_test(test_rx_merged),
+		cmocka_unit_test(test_rx_gives_up),     cmocka_unit_test(test_rx_waits),
+		cmocka_unit_test(test_rx_room),         cmocka_unit_test(test_rx_costs_its_sender_a_copy),
+		cmocka_unit_test(test_rx_offloads),     cmocka_unit_test(test_quiesce),
+		cmocka_unit_test(test_registers),       cmocka_unit_test(test_isr),
+		cmocka_unit_test(test_control),         cmocka_unit_test(test_not_told),
+		cmocka_unit_test(test_control_hostile), cmocka_unit_test(test_release_before),
+		cmocka_unit_test(test_as_before),       cmocka_unit_test(test_rng),
 		cmocka_unit_test(test_rx_in_crumbs),
 	};
 

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-static enum task_prio prio;
+static _Thread_local enum task_prio prio = TASK_PRIO_IO; /* of each worker's task */
 void task_set_prio(enum task_prio p) { prio = p; }
 
 /* ---- kicks ---- */
@@ -28,7 +28,7 @@ static unsigned urgent_turns;             /* the same */
 
 static bool work(void *arg)
 {
-	assert_ptr_equal(arg, &w);
+	(void)arg;
 	assert_false(__atomic_exchange_n(&inside, true, __ATOMIC_SEQ_CST));
 	__atomic_fetch_add(&turns, 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&seen, __atomic_load_n(&asked, __ATOMIC_SEQ_CST), __ATOMIC_SEQ_CST);
@@ -87,21 +87,23 @@ static void no_kick_is_lost(void **state unused)
 	assert_true(fake_tasks_wait());
 }
 
-static void turn_of(uint64_t ns)
+static void turn_of_one(struct worker *one, uint64_t ns)
 {
 	turns = 0;
 	__atomic_store_n(&turn_ns, ns, __ATOMIC_SEQ_CST);
-	worker_kick(&w);
+	worker_kick(one);
 	assert_true(until(&turns, 1));
-	worker_settle(&w);
+	worker_settle(one);
 }
+
+static void turn_of(uint64_t ns) { turn_of_one(&w, ns); }
 
 /* Who works all the time is not urgent for long, however its turns are cut, and is again after a rest. */
 static void urgent_for_a_share(void **state unused)
 {
 	static const uint64_t us[][2] = { { 500, 500 }, { 160, 630 }, { 10, 10 }, { 1, 3000 } };
 	fake_time_freeze(NS_PER_SEC);
-	prio = TASK_PRIO_IO;
+	fake_cpu = 3; /* of each test its own: this one's time goes back */
 	assert_int_equal(worker_start(&w, "worker", work, &w), 0);
 	for (unsigned c = 0; c < ARRAY_SIZE(us); c++) {
 		uint64_t begin = time_ns();
@@ -122,6 +124,36 @@ static void urgent_for_a_share(void **state unused)
 		fake_time_advance(NS_PER_US);
 	}
 	assert_in_range(urgent_turns, 400, 600);
+	worker_stop(&w);
+	fake_time_thaw();
+	assert_true(fake_tasks_wait());
+}
+
+/* Many that work all the time leave a CPU half of its time; those on another one do not lose by it. */
+static void urgent_for_a_share_of_a_cpu(void **state unused)
+{
+	static struct worker many[8];
+	fake_time_freeze(100 * NS_PER_SEC);
+	fake_cpu = 1;
+	for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+		assert_int_equal(worker_start(&many[i], "worker", work, &many[i]), 0);
+	assert_int_equal(worker_start(&w, "worker", work, &w), 0);
+	for (unsigned c = 0; c < 2; c++) {
+		uint64_t begin = time_ns();
+		urgent_ns = 0;
+		while (time_ns() < begin + 100 * NS_PER_MS)
+			for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+				turn_of_one(&many[i], 100 * NS_PER_US);
+		assert_in_range(urgent_ns, 45 * NS_PER_MS, 53 * NS_PER_MS);
+		urgent_ns = 0;
+		fake_cpu = 2;
+		turn_of(NS_PER_US);
+		assert_int_equal(urgent_ns, NS_PER_US);
+		fake_cpu = 1;
+		fake_time_advance(NS_PER_SEC);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+		worker_stop(&many[i]);
 	worker_stop(&w);
 	fake_time_thaw();
 	assert_true(fake_tasks_wait());
@@ -206,6 +238,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_kick_is_lost),
 		cmocka_unit_test(urgent_for_a_share),
+		cmocka_unit_test(urgent_for_a_share_of_a_cpu),
 		cmocka_unit_test(frames_in_order),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

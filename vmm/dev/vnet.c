@@ -90,7 +90,7 @@ static bool tx_drain(struct vnet *n, bool *absent)
 			break;
 		spin_unlock(&n->v.lock);
 		if (tx_frame(n, &f))
-			n->tx(n->arg, &f);
+			n->wire.tx(n->wire.arg, &f);
 		vvirtq_release(q, &n->tx_chain);
 		spin_lock(&n->v.lock);
 		if (epoch != n->v.epoch) /* reset meanwhile: this chain belongs to the driver again */
@@ -294,15 +294,14 @@ static const struct vvirtio_ids vnet_ids = {
 };
 
 int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
-		unsigned mtu, void (*tx)(void *arg, struct frame *f), void *arg)
+		unsigned mtu, const struct vnet_wire *wire)
 {
 	struct vnet *n = calloc(1, sizeof(*n));
 	int err = -ENOMEM;
 
 	if (!n || !(n->bounce = malloc(FRAME_MAX)) || vnet_queue_init(&n->queue))
 		goto free_it;
-	n->tx = tx;
-	n->arg = arg;
+	n->wire = *wire;
 	n->mtu = (uint16_t)mtu;
 	memcpy(n->s.mac, mac, ETH_ALEN);
 	n->s.status = VNET_LINK_UP;

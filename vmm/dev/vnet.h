@@ -5,17 +5,21 @@
 #include "vmm/dev/vpci.h"
 
 struct vnet;
-/*
- * 0 or -errno with everything undone. mtu: bytes of payload, as the driver is told. tx() gets each frame that the guest
- * sends, from the card's own task, borrowed.
- */
+/* What the card is plugged into. All is called from the card's own task. */
+struct vnet_wire {
+	void (*tx)(void *arg, struct frame *f); /* each frame that the guest sends, borrowed */
+	void (*lost)(void *arg);                /* one that vnet_rx took did not come to the guest */
+	void *arg;
+};
+/* 0 or -errno with everything undone. mtu: bytes of payload, as the driver is told. */
 int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
-		unsigned mtu, void (*tx)(void *arg, struct frame *f), void *arg);
+		unsigned mtu, const struct vnet_wire *wire);
 /*
  * A frame for the guest: 0, and the card's own task brings it there once there are buffers; -ENOBUFS, too many wait;
  * -ENETDOWN, no driver does, or the VM stands still. Any task.
  */
 int vnet_rx(struct vnet *v, const struct frame *f);
+unsigned vnet_room(struct vnet *v, size_t len); /* how many frames of len bytes vnet_rx would take now, at least */
 /* Tell the guest's driver to announce itself, if it takes that (VIRTIO_NET_F_GUEST_ANNOUNCE). Any task. */
 void vnet_announce(struct vnet *v);
 /* FRAME_TAKES_*: what the guest's driver takes now. */

@@ -3,6 +3,7 @@
 #pragma once
 #include "kernel/frame.h"
 #include "kernel/worker.h"
+#include "vmm/dev/vnet.h"
 #include "vmm/dev/vnet_ctrl.h"
 #include "vmm/dev/vnet_queue.h"
 
@@ -17,15 +18,14 @@ struct vnet_state { /* section "virtio-net" */
  */
 struct vnet {
 	struct vvirtio v;
-	struct vnet_state s;                    /* [l] status, the link is always up; (c) mac */
-	struct vnet_ctrl ctrl;                  /* [l] */
-	void (*tx)(void *arg, struct frame *f); /* (c) */
-	void *arg;                              /* (c) */
-	uint16_t mtu;                           /* (c) */
-	struct worker worker;                   /* own locking: all between the rings and the bridge */
-	struct vnet_queue queue;                /* own locking: frames for the guest */
-	bool quiesced;                          /* [l], and read without */
-	struct vvirtq_chain tx_chain;           /* [w] */
+	struct vnet_state s;          /* [l] status, the link is always up; (c) mac */
+	struct vnet_ctrl ctrl;        /* [l] */
+	struct vnet_wire wire;        /* (c) */
+	uint16_t mtu;                 /* (c) */
+	struct worker worker;         /* own locking: all between the rings and the bridge */
+	struct vnet_queue queue;      /* own locking: frames for the guest */
+	bool quiesced;                /* [l], and read without */
+	struct vvirtq_chain tx_chain; /* [w] */
 	uint8_t *bounce;              /* [w] FRAME_MAX bytes, for frames in more pieces than a struct frame has */
 	struct vvirtq_chain rx_chain; /* [w] */
 	uint64_t rx_waits_ns;         /* [l] since when the first frame waits for more buffers; 0: it does not */

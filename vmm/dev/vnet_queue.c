@@ -59,6 +59,15 @@ int vnet_queue_put(struct vnet_queue *q, const struct frame *f)
 	return fits ? 0 : -ENOBUFS;
 }
 
+/* One fewer than there might be: where the ring begins anew bytes are left over. */
+unsigned vnet_queue_room(struct vnet_queue *q, uint32_t len)
+{
+	spin_lock(&q->lock);
+	uint64_t fit = (VNET_QUEUE_SIZE - (q->tail - q->head)) / space(len);
+	spin_unlock(&q->lock);
+	return fit ? (unsigned)fit - 1 : 0;
+}
+
 bool vnet_queue_first(struct vnet_queue *q, struct frame *f)
 {
 	spin_lock(&q->lock);

@@ -164,6 +164,8 @@ static int rx_one(struct vnet *n, const struct frame *f)
 	if (r != -ENOBUFS) {
 		n->rx_waits_ns = 0;
 		vnet_queue_drop(&n->queue);
+		if (r)
+			n->wire.lost(n->wire.arg);
 	}
 	vvirtq_quiet(q);
 	return 1;
@@ -191,6 +193,14 @@ bool vnet_rx_turn(struct vnet *n)
 		vvirtio_signal(&n->v, VNET_RX);
 	spin_unlock(&n->v.lock);
 	return r == -EAGAIN ? !vvirtq_wait(q) : more && r > 0; /* an error is the VM's end */
+}
+
+unsigned vnet_room(struct vnet *n, size_t len)
+{
+	unsigned room = vnet_queue_room(&n->queue, (uint32_t)len);
+	if (!room)
+		worker_kick(&n->worker); /* as vnet_rx does */
+	return room;
 }
 
 int vnet_rx(struct vnet *n, const struct frame *f)

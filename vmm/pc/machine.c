@@ -41,7 +41,7 @@ static int net(struct vm *vm, const struct place *p)
 	unsigned i = p->nic;
 	return i >= c->nnics ? 0
 			     : vnet_create(&vm->machine, vm->pci, &vm->vnet[i], p->slot, c->mac[i], c->mtu[i],
-					   vm_port_tx, vm->port[i]);
+					   &(struct vnet_wire){ vm_port_tx, vm_port_lost, vm->port[i] });
 }
 
 static const struct {
