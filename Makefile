@@ -97,7 +97,7 @@ COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c co
 	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
 	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
 	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c precopy.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
-$(call obj,$(COLD)): COLD_FLAGS := -Os
+$(call obj,$(COLD)): COLD_FLAGS := -Oz
 $(OWN_OBJ): | $(DEPS)
 $(O)/%.o: %.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(COLD_FLAGS) $(WARN) $(INC) -c $< -o $@

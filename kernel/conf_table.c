@@ -179,7 +179,7 @@ static int ip_one_parse(const struct conf_key *k unused, const char *s, void *fi
 	struct ip ip;
 	if (ip_parse(s, &ip))
 		return -EINVAL;
-	if (!ip_is_machines(ip))
+	if (!ip_is_machines(ip) || ip_is_loopback(ip))
 		return why_set(w, -EINVAL, "no machine's own");
 	if (ip_is_link_local(ip))
 		return why_set(w, -EINVAL, "a link-local address: which network is it on?");
@@ -191,7 +191,7 @@ const struct conf_type conf_type_ip = { .parse = ip_one_parse };
 static int ip6_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w unused)
 {
 	struct ip ip = { { 0 } };
-	if (*s && (conf_parse_ip6(s, ip.b) || ip_is4(ip) || !ip_is_machines(ip)))
+	if (*s && (conf_parse_ip6(s, ip.b) || ip_is4(ip) || !ip_is_machines(ip) || ip_is_loopback(ip)))
 		return -EINVAL;
 	*(struct ip *)field = ip;
 	return 0;
@@ -212,6 +212,8 @@ static int net6_parse(const struct conf_key *k, const char *s, void *field, stru
 	}
 	if (s[len] != '/' || len >= sizeof(addr) || conf_parse_uint(s + len + 1, 128, &prefix) || !prefix)
 		return -EINVAL;
+	if (prefix < 64)
+		return why_set(w, -EINVAL, "a prefix below 64 does not work: take 64 to 128");
 	snprintf(addr, sizeof(addr), "%.*s", (int)len, s);
 	if (ip6_parse(k, addr, &n.ip, w) || ip_is_none(n.ip))
 		return -EINVAL;

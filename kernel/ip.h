@@ -42,6 +42,12 @@ static inline bool ip_is_machines(struct ip a)
 {
 	return !ip_is_none(a) && (ip_is4(a) ? a.b[12] < 224 && ip_to4(a) : a.b[0] != 0xff);
 }
+static inline bool ip_is_loopback(struct ip a)
+{
+	return ip_is4(a) ? a.b[12] == 127 : ip_same(a, (struct ip){ { [15] = 1 } });
+}
+/* One that stands for a host by itself: a link-local one means nothing without the network it is on. */
+static inline bool ip_is_hosts(struct ip a) { return ip_is_machines(a) && !ip_is_loopback(a) && !ip_is_link_local(a); }
 /* As RFC 5952 writes it, to be used within one expression: ip_text(a).s. kernel/ip.c */
 struct ip_text ip_text(struct ip a);
 /* "10.77.0.11" or "fd00::b", without a zone: 0, -EINVAL. */

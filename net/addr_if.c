@@ -108,6 +108,7 @@ static void tick(void *arg unused)
 	struct net_if *i;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
 		tick_one(i);
+	netif_neighbours_tick();
 	sys_timeout(TICK_MS, tick, NULL);
 }
 
@@ -364,9 +365,11 @@ bool net_is_own_address(struct ip ip)
 	struct net_if *i;
 	bool own = false;
 	uint64_t flags = spin_lock_irqsave(&lock);
-	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		own |= (i->addr.state == NET_ADDR_OK && i->addr.ip && ip_same(ip_of4(i->addr.ip), ip)) ||
-		       (i->addr6.state == NET_ADDR_OK && ip_same(i->addr6.ip, ip));
+	for (unsigned n = 0; (i = net_if_get(n)); n++) {
+		own |= i->addr.state == NET_ADDR_OK && i->addr.ip && ip_same(ip_of4(i->addr.ip), ip);
+		for (unsigned k = 0; k < ARRAY_SIZE(i->addr6.all); k++)
+			own |= !ip_is_none(ip) && ip_same(i->addr6.all[k], ip);
+	}
 	spin_unlock_irqrestore(&lock, flags);
 	return own;
 }

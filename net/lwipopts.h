@@ -76,6 +76,10 @@ const struct ip6_addr *net_gw6(struct netif *n, const struct ip6_addr *dest);
 #define LWIP_ND6_ALLOW_RA_UPDATES      0 /* of the MTU, above all: lwIP knows none */
 #define LWIP_IPV6_NUM_ADDRESSES        4
 #define LWIP_ND6_NUM_NEIGHBORS         64
+#define ND6_ROUTERS_OF_A_NET           3 /* netif6.c; 8 is NET_IF_MAX */
+#define ND6_PREFIXES_OF_A_NET          4
+#define LWIP_ND6_NUM_ROUTERS           (8 * ND6_ROUTERS_OF_A_NET)
+#define LWIP_ND6_NUM_PREFIXES          (8 * ND6_PREFIXES_OF_A_NET)
 #define LWIP_ND6_NUM_DESTINATIONS      64
 #define MEMP_NUM_MLD6_GROUP            32
 #define LWIP_IGMP                      0

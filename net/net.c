@@ -122,6 +122,14 @@ const struct net_peer *net_peers(unsigned *n)
 	return conf.peer;
 }
 
+bool net_is_peer(struct ip ip)
+{
+	for (unsigned i = 0; i < conf.npeers; i++)
+		if (ip_same(conf.peer[i].ip, ip))
+			return true;
+	return false;
+}
+
 const char *net_peer_lost(void) { return conf.lost_peer; }
 
 int net_peer(const char *name, struct ip *ip, struct why *w)

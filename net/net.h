@@ -24,6 +24,7 @@ const char *net_address(char buf[48]);
 
 /* Does this host answer at that address? Any task. */
 bool net_is_own_address(struct ip ip);
+bool net_is_peer(struct ip ip); /* one of tern.conf's */
 
 /*
  * The host's address and other hosts' (RFC 5227). An address is probed for 4 to 7 s (9 s with DHCP) before it is used;

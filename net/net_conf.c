@@ -113,9 +113,9 @@ static void gateway6_check(struct conf_reader *r, struct conf_net6 address, stru
 {
 	if (!ip_is_none(gateway) && ip_is_none(address.ip))
 		conf_wrong(r, "gateway6", "it counts with a static address only");
-	else if (!ip_is_none(gateway) && address.prefix < 128 && !ip_is_link_local(gateway) &&
-		 !conf_in_net6(gateway, address))
-		conf_wrong(r, "gateway6", "it is used, but is not in the net of the address");
+	else if (!ip_is_none(gateway) && !ip_is_link_local(gateway) && memcmp(gateway.b, address.ip.b, 8) != 0)
+		conf_wrong(r, "gateway6",
+			   "it cannot be found: it has not the first 64 bits of the address, nor is link-local");
 }
 
 /* The section's name, if it is short enough to be a network's. */

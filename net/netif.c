@@ -128,6 +128,7 @@ bool netif_neighbour_keep(struct ip ip)
 	if (k->users++)
 		return true;
 	k->found = IP_IS_V6(&to) && netif6_neighbour(ip_2_ip6(&to), k->mac);
+	netif_neighbours_tick();
 	if (IP_IS_V6(&to))
 		return true;
 	const ip4_addr_t a = *ip_2_ip4(&to), *found;
@@ -143,8 +144,19 @@ bool netif_neighbour_keep(struct ip ip)
 void netif_neighbour_drop(struct ip ip)
 {
 	struct neighbour *k = neighbour_of(ip);
-	if (k && k->users && !--k->users && ip_is4(ip))
+	if (!k || !k->users || --k->users)
+		return;
+	if (ip_is4(ip))
 		(void)etharp_remove_static_entry(&(const ip4_addr_t){ ip_to4(ip) });
+	else
+		netif6_pin(ip, false);
+}
+
+void netif_neighbours_tick(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++)
+		if (neighbours[i].users && neighbours[i].found)
+			netif6_pin(neighbours[i].ip, true);
 }
 
 bool netif_neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN])
@@ -355,7 +367,10 @@ int netif_attach(struct net_if *i)
 		netif_add_ext_callback(&watch, status_changed);
 	bool ok = netif_add(&i->netif, NULL, NULL, NULL, NULL, netif_setup, tcpip_input) != NULL;
 	if (ok) {
-		if (!netif_default || (i->uses & ~netif_net(netif_default)->uses & NET_USE_MANAGEMENT))
+		const struct net_if *before = netif_default ? netif_net(netif_default) : NULL;
+		bool better = before && (i->has_ip4 == before->has_ip4 ? i->uses & ~before->uses & NET_USE_MANAGEMENT
+								       : i->has_ip4);
+		if (!before || better)
 			netif_set_default(&i->netif);
 		netif_set_up(&i->netif);
 		ok = !i->has_ip4 || !i->dhcp || dhcp_start(&i->netif) == ERR_OK;

@@ -13,12 +13,15 @@
 #include "lwip/priv/nd6_priv.h"
 #include "net/announce_frames.h"
 #include "net/nd_filter.h"
+#include "net/packet.h"
 #include "net/port.h"
 #include <string.h>
 
 #define LINK_LOCAL 0 /* places of lwIP's addresses of an interface */
 #define OWN        1 /* a static one; those that lwIP makes follow from here on, too */
 #define AGAIN_NS   (60 * NS_PER_SEC)
+#define ROUTERS    ND6_ROUTERS_OF_A_NET /* lwipopts.h */
+#define PREFIXES   ND6_PREFIXES_OF_A_NET
 
 /* ---- ways: core lock held ---- */
 
@@ -30,20 +33,18 @@ static struct ip ip_of6(const ip6_addr_t *a)
 }
 
 /*
- * The prefix by which `to` is on i's link, 0: it is not. An advertised one counts on a network for migrations alone:
- * whoever is on another one could draw hosts' connections there, where none are made.
+ * Does a router say that `to` is on i's link? It counts on a network for migrations alone: whoever is on another one
+ * could draw hosts' connections there, where none are made.
  */
-static unsigned prefix_of(const struct net_if *i, const ip6_addr_t *to)
+static bool is_advertised(const struct net_if *i, const ip6_addr_t *to)
 {
-	if (conf_in_net6(ip_of6(to), i->net6))
-		return i->net6.prefix;
-	if (!(i->uses & NET_USE_MIGRATION))
-		return 0;
+	if (!i->has_ip6 || !(i->uses & NET_USE_MIGRATION))
+		return false;
 	for (unsigned n = 0; n < LWIP_ND6_NUM_PREFIXES; n++)
 		if (prefix_list[n].netif == &i->netif && prefix_list[n].invalidation_timer &&
 		    ip6_addr_net_zoneless_eq(to, &prefix_list[n].prefix))
-			return 64;
-	return 0;
+			return true;
+	return false;
 }
 
 static bool has_router(const struct net_if *i)
@@ -55,27 +56,28 @@ static bool has_router(const struct net_if *i)
 	return has;
 }
 
-static struct netif *on_link6(const ip6_addr_t *to)
+/* The network that has `to` on its link: what tern.conf says counts before what routers do. */
+static struct net_if *on_link6(const ip6_addr_t *to, bool in_use)
 {
 	struct net_if *i, *best = NULL;
 	unsigned most = 0;
 	for (unsigned n = 0; (i = net_if_get(n)); n++) {
-		unsigned prefix = i->addr6.state == NET_ADDR_OK ? prefix_of(i, to) : 0;
-		unsigned rank = prefix ? 2 * prefix + !!(i->uses & NET_USE_MIGRATION) : 0;
-		if (rank > most) {
+		unsigned rank = conf_in_net6(ip_of6(to), i->net6) ? 2 * i->net6.prefix : is_advertised(i, to);
+		rank += rank && i->uses & NET_USE_MIGRATION ? 1 : 0;
+		if (rank > most && (!in_use || i->addr6.state == NET_ADDR_OK)) {
 			most = rank;
 			best = i;
 		}
 	}
-	return best ? &best->netif : NULL;
+	return best;
 }
 
 struct netif *netif6_way(const ip6_addr_t *to)
 {
 	struct net_if *i, *other = NULL;
-	struct netif *link = on_link6(to);
+	struct net_if *link = on_link6(to, true);
 	if (link)
-		return link;
+		return &link->netif;
 	for (unsigned n = 0; (i = net_if_get(n)); n++) {
 		bool leads = i->addr6.state == NET_ADDR_OK && has_router(i);
 		if (leads && i->uses & NET_USE_MIGRATION)
@@ -113,7 +115,7 @@ bool netif6_neighbour(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN])
 {
 	for (unsigned n = 0; n < LWIP_ND6_NUM_NEIGHBORS; n++) {
 		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[n];
-		if (e->state == ND6_NO_ENTRY || e->state == ND6_INCOMPLETE ||
+		if (e->state == ND6_NO_ENTRY || e->state == ND6_INCOMPLETE || e->netif != netif6_way(ip) ||
 		    !ip6_addr_zoneless_eq(ip, &e->next_hop_address))
 			continue;
 		memcpy(mac, e->lladdr, ETH_ALEN);
@@ -122,12 +124,60 @@ bool netif6_neighbour(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN])
 	return false;
 }
 
+void netif6_pin(struct ip ip, bool pinned)
+{
+	for (unsigned n = 0; n < LWIP_ND6_NUM_NEIGHBORS; n++) {
+		struct nd6_neighbor_cache_entry *e = &neighbor_cache[n];
+		bool is_router = pinned;
+		if (e->state == ND6_NO_ENTRY || !ip_same(ip_of6(&e->next_hop_address), ip))
+			continue;
+		for (unsigned k = 0; k < LWIP_ND6_NUM_ROUTERS; k++)
+			is_router |= default_router_list[k].neighbor_entry == e;
+		e->isrouter = is_router;
+	}
+}
+
+static bool elsewhere(const void *arg, struct ip ip)
+{
+	const struct net_if *i = arg;
+	const ip_addr_t a = netif_lwip_of(ip);
+	const struct net_if *link = on_link6(ip_2_ip6(&a), false);
+	if (link)
+		return link != i;
+	struct netif *way = net_is_peer(ip) ? netif6_way(ip_2_ip6(&a)) : NULL;
+	return way && way != &i->netif;
+}
+
+/* Routers and prefixes of all networks share lwIP's tables: each may have so many, whatever is advertised there. */
+static void bound_routers(const struct net_if *i)
+{
+	unsigned routers = 0, prefixes = 0;
+	for (unsigned n = 0; n < LWIP_ND6_NUM_ROUTERS; n++) {
+		struct nd6_neighbor_cache_entry *e = default_router_list[n].neighbor_entry;
+		if (!e || e->netif != &i->netif || ++routers <= ROUTERS)
+			continue;
+		e->isrouter = 0;
+		memset(&default_router_list[n], 0, sizeof(default_router_list[n]));
+	}
+	for (unsigned n = 0; n < LWIP_ND6_NUM_PREFIXES; n++)
+		if (prefix_list[n].netif == &i->netif && ++prefixes > PREFIXES)
+			memset(&prefix_list[n], 0, sizeof(prefix_list[n]));
+}
+
 bool netif6_hears(const struct net_if *i, const uint8_t *h, size_t n)
 {
 	struct ip own[LWIP_IPV6_NUM_ADDRESSES];
-	struct nd_filter f = { .own = own, .kept = netif_neighbour_mac };
+	struct nd_filter f = { .own = own,
+			       .hears_routers = ip_is_none(i->net6.ip) || ip6_addr_isany(&i->gateway6),
+			       .kept = netif_neighbour_mac,
+			       .elsewhere = elsewhere,
+			       .arg = i };
+	const struct net_if *k6;
 	if (n < ETH_HLEN || get_be16(h + ETH_TYPE) != ETHERTYPE_IPV6)
 		return true;
+	if (n > ETH_HLEN + IP6_HDR && h[ETH_HLEN + IP6_NEXT] == PROTO_ICMPV6 && h[ETH_HLEN + IP6_HDR] == ND_RA)
+		for (unsigned k = 0; (k6 = net_if_get(k)); k++)
+			bound_routers(k6);
 	for (unsigned k = 0; k < LWIP_IPV6_NUM_ADDRESSES; k++)
 		if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, k)))
 			own[f.nown++] = ip_of6(netif_ip6_addr(&i->netif, k));
@@ -190,6 +240,23 @@ static void tell(const struct net_if *i, const struct addr6 *a)
 		log_warn("net: %s: no IPv6 address any more", i->name);
 }
 
+/* Without a link-local address (RFC 4291 2.1) routers are not asked, and none of fe80::/10 is found. */
+static void tick_link_local(struct net_if *i, uint64_t now)
+{
+	bool lost = ip6_addr_isduplicated(netif_ip6_addr_state(&i->netif, LINK_LOCAL));
+	if (lost && !i->link_local_ns) {
+		i->link_local_ns = now + AGAIN_NS;
+		log_error("net: %s: another host has this one's link-local address, which is made from its card's MAC. "
+			  "It is tried again each minute",
+			  i->name);
+	} else if (lost && now >= i->link_local_ns) {
+		i->link_local_ns = now + AGAIN_NS;
+		netif_ip6_addr_set_state(&i->netif, LINK_LOCAL, IP6_ADDR_TENTATIVE);
+	} else if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, LINK_LOCAL))) {
+		i->link_local_ns = 0;
+	}
+}
+
 void netif6_tick(struct net_if *i, bool announces, struct addr6 *a)
 {
 	struct netif *n = &i->netif;
@@ -198,9 +265,14 @@ void netif6_tick(struct net_if *i, bool announces, struct addr6 *a)
 		i->begun6 = true; /* without a link nobody hears a probe */
 		begin(i);
 	}
+	tick_link_local(i, now);
 	unsigned at = place(n);
 	uint8_t s = at ? netif_ip6_addr_state(n, at) : IP6_ADDR_INVALID;
 	*a = i->addr6;
+	memset(a->all, 0, sizeof(a->all));
+	for (unsigned k = OWN; k < LWIP_IPV6_NUM_ADDRESSES; k++)
+		if (ip6_addr_isvalid(netif_ip6_addr_state(n, k)))
+			a->all[k] = ip_of6(netif_ip6_addr(n, k));
 	a->ip = at ? ip_of6(netif_ip6_addr(n, at)) : i->net6.ip;
 	a->waiting = !at;
 	a->state = ip6_addr_isvalid(s) ? NET_ADDR_OK : ip6_addr_isduplicated(s) ? NET_ADDR_CONFLICT : NET_ADDR_PROBING;
@@ -214,6 +286,8 @@ void netif6_tick(struct net_if *i, bool announces, struct addr6 *a)
 	}
 	if (a->state == NET_ADDR_OK && announces)
 		announce(i, &a->ip);
+	if (a->state == NET_ADDR_OK && i->addr6.state != NET_ADDR_OK)
+		nd6_clear_destination_cache(); /* what was sent to there before took other ways */
 	if (a->state != i->addr6.state || (a->state == NET_ADDR_OK && !ip_same(a->ip, i->addr6.ip)))
 		tell(i, a);
 }

@@ -23,6 +23,8 @@ struct addr6 { /* what became of an interface's IPv6 address (RFC 4862) */
 	bool waiting;      /* PROBING, and there is none yet: no link, or no router's word */
 	struct ip ip;      /* what the state is about */
 	uint64_t again_ns; /* CONFLICT: when it is probed again */
+	struct ip all
+		[LWIP_IPV6_NUM_ADDRESSES]; /* those in use, none between them: routers may advertise several prefixes */
 };
 
 struct net_if {                  /* (c) const after net_init  [L] lwIP's core lock  [a] "address" too */
@@ -42,6 +44,7 @@ struct net_if {                  /* (c) const after net_init  [L] lwIP's core lo
 	struct conf_net6 net6;             /* (c) ip none: SLAAC */
 	ip6_addr_t gateway6;               /* [L] static, or any */
 	bool begun6;                       /* [L] */
+	uint64_t link_local_ns;            /* [L] another host has it: when it is probed again; 0: none has */
 	struct addr6 addr6;                /* [a] */
 };
 /* The interfaces that net_init made, NULL past the end. */
@@ -73,7 +76,11 @@ bool netif_neighbour_keep(struct ip ip);
 void netif_neighbour_drop(struct ip ip);
 /* The MAC that an IPv6 peer is kept at, or false. */
 bool netif_neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN]);
-/* Where lwIP has found an IPv6 neighbour, or false. */
+/* lwIP keeps its entry of ip, however many others come, or no longer. */
+void netif6_pin(struct ip ip, bool pinned);
+/* Pin what was found since. Core lock held, some ten times a second. */
+void netif_neighbours_tick(void);
+/* Where lwIP has found an IPv6 neighbour, on the network that leads to it, or false. */
 bool netif6_neighbour(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN]);
 /* May lwIP see a frame, of which h has the first n bytes? Core lock held. */
 bool netif6_hears(const struct net_if *i, const uint8_t *h, size_t n);

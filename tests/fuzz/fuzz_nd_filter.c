@@ -13,10 +13,16 @@ static bool kept(struct ip ip, uint8_t mac[ETH_ALEN])
 	return ip.b[15] & 1;
 }
 
+static bool elsewhere(const void *arg, struct ip ip)
+{
+	(void)arg;
+	return ip.b[14] & 1;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct ip own = { { 0xfd, [15] = 1 } };
-	const struct nd_filter f = { .own = &own, .nown = 1, .kept = kept };
+	const struct nd_filter f = { .own = &own, .nown = 1, .kept = kept, .elsewhere = elsewhere };
 	uint8_t *h = malloc(size ? size : 1);
 	memcpy(h, data, size);
 	if (nd_filter_passes(&f, h, size)) {

@@ -220,9 +220,8 @@ static void addresses6(void **state unused)
 	said("tern.conf:3: [nic a] gateway6 = fe80::1: it counts with a static address only\n");
 	static const char *const gateway[][2] = {
 		/* of fd00:77::b with a prefix of */
-		{ "64", "fd00:77::ffff:0:0:1" }, { "63", "fd00:77:0:1::1" },
-		{ "61", "fd00:77:0:7::1" },      { "128", "fd01::1" },
-		{ "64", "!fd00:77:0:1::1" },     { "61", "!fd00:77:0:8::1" },
+		{ "64", "fd00:77::ffff:0:0:1" }, { "128", "fd00:77::1" }, { "128", "fe80::1" },
+		{ "64", "!fd00:77:0:1::1" },     { "128", "!fd01::1" },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(gateway); i++) {
 		char text[128];
@@ -230,10 +229,11 @@ static void addresses6(void **state unused)
 		snprintf(text, sizeof(text), "[nic a]\naddress6 = fd00:77::b/%s\ngateway6 = %s\n", gateway[i][0],
 			 gateway[i][1] + outside);
 		net(text);
-		assert_true(!strstr(c.problems, "is not in the net of the address") == !outside);
+		assert_true(!strstr(c.problems, "it cannot be found") == !outside);
 	}
-	static const char *const bad[] = { "fd00::b",    "fd00::b/0",       "fd00::b/129", "10.77.0.11/24", "::/64",
-					   "ff02::1/64", "::ffff:a4d:b/96", "fe80::1/64",  "fd00::1::2/64" };
+	static const char *const bad[] = { "fd00::b",         "fd00::b/0",  "fd00::b/129",  "10.77.0.11/24",
+					   "::/64",           "::1/64",     "fd00::b/63",   "ff02::1/64",
+					   "::ffff:a4d:b/96", "fe80::1/64", "fd00::1::2/64" };
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		char text[64];
 		snprintf(text, sizeof(text), "[nic a]\naddress6 = %s\n", bad[i]);

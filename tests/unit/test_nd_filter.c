@@ -11,6 +11,7 @@
 #define KEPT "fd000077000000000000000000000002 " /* a peer's that has proved its key, and its MAC */
 #define MAC  "020000000002 "
 #define ELSE "fd000077000000000000000000000003 " /* a stranger's */
+#define AWAY "fd000088000000000000000000000003 " /* at home on another network */
 #define SELF "02000000000b "
 #define NO6  "z16 "
 
@@ -28,6 +29,13 @@ static bool kept(struct ip ip, uint8_t mac[ETH_ALEN])
 	return ip_same(ip, peer);
 }
 
+static bool elsewhere(const void *arg, struct ip ip)
+{
+	struct ip away;
+	frame_text(arg, away.b);
+	return ip_same(ip, away);
+}
+
 static const struct nd_case {
 	const char *what;
 	bool passes;
@@ -41,6 +49,10 @@ static const struct nd_case {
 	{ "its answer", true, V6("3a", "08", ELSE) ND("81") },
 	{ "unreachable", false, V6("3a", "08", ELSE) ND("01") "z48" },
 	{ "too big for a way of 8 bytes", false, V6("3a", "38", ELSE) "02000000 00000008 z48" },
+	{ "TCP from another network", false, V6("06", "14", AWAY) "z20" },
+	{ "echo from another network", false, V6("3a", "08", AWAY) ND("80") },
+	{ "one of another network asks", false, V6("3a", "20", AWAY) ND("87") OWN OPT1(SELF) },
+	{ "one answers for it", false, V6("3a", "20", ELSE) ND("88") AWAY OPT2(SELF) },
 	{ "a router's advertisement", true, V6("3a", "10", "fe80 z13 01 ") ND("86") "z8" },
 	{ "a redirect", false, V6("3a", "28", "fe80 z13 01 ") ND("89") KEPT ELSE },
 	{ "a query", true, V6("00", "24", "fe80 z13 01 ") "3a00 05020000 0100 8200 z26" },
@@ -57,7 +69,15 @@ static const struct nd_case {
 	{ "another answers as the peer", false, V6("3a", "20", ELSE) ND("88") KEPT OPT2(SELF) },
 	{ "the peer asks", true, V6("3a", "20", KEPT) ND("87") OWN OPT1(MAC) },
 	{ "another asks as the peer", false, V6("3a", "20", KEPT) ND("87") OWN OPT1(SELF) },
-	{ "in its second option", false, V6("3a", "28", KEPT) ND("87") OWN "0e01 z6 " OPT1(SELF) },
+	{ "behind another option", false, V6("3a", "28", KEPT) ND("87") OWN "0e01 z6 " OPT1(MAC) },
+	{ "in an option of another type", false, V6("3a", "20", ELSE) ND("88") KEPT "0e01 " SELF },
+	{ "in an answer's option for questions", false, V6("3a", "20", ELSE) ND("88") KEPT OPT1(MAC) },
+	{ "in an option of no length", false, V6("3a", "20", ELSE) ND("88") KEPT "0200 " SELF },
+	{ "in a longer one", false, V6("3a", "28", ELSE) ND("88") KEPT "0202 " MAC "z8" },
+	{ "in one that is cut", false, V6("3a", "1a", ELSE) ND("88") KEPT "0201 " MAC },
+	{ "behind the packet's end", true, V6("3a", "18", ELSE) ND("88") KEPT OPT2(SELF) },
+	{ "a longer packet than the frame", false, V6("3a", "28", ELSE) ND("88") "z12" },
+	{ "a probe with a nonce", true, V6("3a", "20", NO6) ND("87") OWN "0e01 z6 " },
 	{ "an advertisement that is cut", false, V6("3a", "10", KEPT) ND("88") "z8" },
 	{ "no room for a type", false, V6("3a", "04", ELSE) "88000000" },
 };
@@ -65,7 +85,9 @@ static const struct nd_case {
 static void table(void **state)
 {
 	struct ip own;
-	const struct nd_filter f = { .own = &own, .nown = 1, .kept = kept };
+	struct nd_filter f = {
+		.own = &own, .nown = 1, .hears_routers = true, .kept = kept, .elsewhere = elsewhere, .arg = AWAY
+	};
 	(void)state;
 	frame_text(OWN, own.b);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -77,6 +99,9 @@ static void table(void **state)
 			fail_msg("%s: %s", cases[i].what, cases[i].passes ? "is stopped" : "passes");
 		free(h);
 	}
+	f.hears_routers = false;
+	uint8_t ra[128];
+	assert_false(nd_filter_passes(&f, ra, frame_text(V6("3a", "10", "fe80 z13 01 ") ND("86") "z8", ra)));
 }
 
 int main(void)

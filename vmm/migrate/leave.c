@@ -36,7 +36,7 @@ int migrate_may_leave(struct why *w)
 	if (left && attempt_get(0, &d))
 		return why_set(w, -EBUSY,
 			       "this host alone knows what became of %u attempt%s to move a VM here (%.31s, from "
-			       "%.20s), and no peer takes "
+			       "%.39s), and no peer takes "
 			       "the record: switch that host or a peer on first",
 			       left, left == 1 ? "" : "s", d.vm, ip_text(d.source).s);
 	return stays_for_a_vm(w); /* one may have come meanwhile */

@@ -147,7 +147,6 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	struct migrate_params p = { .port = MIGRATE_PORT };
 	const char *name = argv[1], *ms = con_opt(c, "--max-downtime"), *passes = con_opt(c, "--max-passes");
 	struct why w = { "" };
-	char mine[48];
 	uint64_t downtime = MIGRATE_DOWNTIME_MS, max_passes = MIGRATE_MAX_PASSES;
 	if (ms && conf_parse_uint(ms, 60000, &downtime) &&
 	    conf_parse_ms(ms, 60000, &downtime)) /* alone: as it was once */
@@ -160,7 +159,7 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	p.max_passes = (uint32_t)max_passes;
 	p.any_network = con_opt(c, "--any-network");
 	int err = net_peer(argv[3], &p.dest, &w);
-	if (!strcmp(argv[3], host_info.name) || (!err && !strcmp(ip_text(p.dest).s, net_address(mine))))
+	if (!strcmp(argv[3], host_info.name) || (!err && net_is_own_address(p.dest)))
 		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
 	if (err)
 		return con_error(c, err, "migrate: %s", w.text[0] ? w.text : err_name(err));

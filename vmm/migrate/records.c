@@ -339,7 +339,7 @@ int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint6
 	wire_put_str(tx, d->vm, sizeof(d->vm));
 	uint32_t ip4 = ip_to4(d->source);
 	wire_put_bytes(tx, &ip4, sizeof(ip4));
-	if (!ip4) /* which hosts of 0.3 do not know: they have no such source */
+	if (!ip4 && !ip_is_none(d->source)) /* which hosts of 0.3 do not know: they have no such source */
 		wire_put_bytes(tx, d->source.b, sizeof(d->source.b));
 	return wire_end(tx, deadline_ns);
 }
@@ -358,8 +358,9 @@ int debt_parse(struct wire_rx *rx, struct decision *d, struct why *w)
 	d->source = ip_of4(ip4);
 	if (source && !ip4 && !wire_get_end(rx) && (source = wire_get_bytes(rx, sizeof(d->source.b))))
 		memcpy(d->source.b, source, sizeof(d->source.b));
-	bool good = wire_get_end(rx) && started <= 1 && name_ok(d->vm) && d->by.host && d->by.boot &&
-		    d->id.source.host && d->id.source.boot && d->id.number;
+	bool good = wire_get_end(rx) && started <= 1 && (ip_is_none(d->source) || ip_is_hosts(d->source)) &&
+		    name_ok(d->vm) && d->by.host && d->by.boot && d->id.source.host && d->id.source.boot &&
+		    d->id.number;
 	return good ? 0 : malformed(rx, w);
 }
 
