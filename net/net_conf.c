@@ -59,8 +59,9 @@ static const struct conf_key peer_keys[] = {
 	{ "key", &conf_type_secret, CONF_FIELD(struct net_peer, key), .def = "", .help = KEY_HELP },
 	{ "key_next", &conf_type_secret, CONF_FIELD(struct net_peer, key_next), .def = "", .help = KEY_HELP },
 	{ "insecure", &conf_type_choice, CONF_FIELD(struct net_peer, insecure), .def = "no",
-	  .words = (const char *const[]){ "no", "yes", NULL },
-	  .help = "no, or yes: without a key, in clear, to a host whose file says so as well" },
+	  .words = (const char *const[]){ "no", "yes", "incoming", NULL },
+	  .help = "no; yes: without a key, in clear, to a host whose file says so as well; or incoming, beside a key: "
+		  "what that host says in clear is heard" },
 };
 const struct conf_table peer_conf_table = CONF_TABLE("peer", peer_keys);
 
@@ -361,8 +362,13 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 	if (!p.insecure && !conf_get(c, "peer", name, "key"))
 		conf_wrong(&r, "",
 			   "no key: this host cannot speak with it. `peer key` makes one, for both hosts' files");
-	if (p.insecure && p.wants_key) {
-		p.insecure = 0; /* whoever writes a key, even a wrong one, does not want to speak in clear */
+	bool meant = p.insecure == NET_PEER_INCOMING && net_key_is_set(p.key) && !r.torn && !r.unknown;
+	if (p.insecure == NET_PEER_INCOMING && !p.wants_key) {
+		p.insecure = NET_PEER_SECURE;
+		conf_wrong(&r, "insecure", "it wants a key beside it");
+	} else if (p.insecure && p.wants_key && !meant) {
+		/* Whoever writes a key, even a wrong one, does not want to speak in clear. */
+		p.insecure = NET_PEER_SECURE;
 		conf_wrong(&r, "insecure", "there is %s, so nothing goes in clear",
 			   r.torn || r.unknown ? "a line that is not understood" : "a key");
 	}

@@ -47,6 +47,11 @@ void stream_close(struct stream *s); /* NULL is fine */
 
 #define NET_PEERS_MAX 32
 #define NET_KEY_LEN   32
+enum {
+	NET_PEER_SECURE,
+	NET_PEER_INSECURE, /* without a key, in clear */
+	NET_PEER_INCOMING, /* with a key, and what it says in clear is heard: while it has a release without keys */
+};
 struct net_peer { /* another host, by tern.conf */
 	char name[32];
 	struct ip ip;
@@ -54,7 +59,7 @@ struct net_peer { /* another host, by tern.conf */
 	 * Zeros: none. key is shown first; key_next is taken as well, while the hosts' files change one by one.
 	 */
 	uint8_t key[NET_KEY_LEN], key_next[NET_KEY_LEN];
-	uint32_t insecure; /* 1: without a key, in clear */
+	uint32_t insecure; /* NET_PEER_* */
 	bool wants_key;    /* its section has one, though maybe none that can be read */
 };
 static inline bool net_key_is_set(const uint8_t key[NET_KEY_LEN])

@@ -144,7 +144,12 @@ bool trust_is_insecure(struct ip ip)
 {
 	unsigned i;
 	const struct net_peer *p = peer_at(ip, &i);
-	return p && p->insecure && !net_key_is_set(p->key);
+	return p && p->insecure == NET_PEER_INSECURE && !net_key_is_set(p->key);
+}
+
+static bool hears_clear(const struct net_peer *p)
+{
+	return p && (trust_is_insecure(p->ip) || (p->insecure == NET_PEER_INCOMING && net_key_is_set(p->key)));
 }
 
 /* ---- a client ---- */
@@ -270,9 +275,10 @@ static int find_key(void *arg unused, struct tls_psk *psk)
 /* He begins in clear. The byte that told so is put back. */
 static int accept_clear(struct stream *s, const struct net_peer *p, struct why *w)
 {
-	if (trust_is_insecure(s->ip)) {
+	if (hears_clear(p)) {
 		note(s->ip, TRUST_INSECURE, "");
-		log_warn("%s speaks in clear: tern.conf says insecure = yes for it", p->name);
+		log_warn("%s speaks in clear: tern.conf says insecure = %s for it", p->name,
+			 p->insecure == NET_PEER_INSECURE ? "yes" : "incoming");
 		return 0;
 	}
 	note(s->ip, TRUST_OLD, "");

@@ -66,7 +66,8 @@ static int sink(void *arg, const struct frame *f)
 	want(to != &plain || (!f->flags && !f->gso));
 	want(!f->flags || (uint32_t)f->csum_start + f->csum_offset + 2 <= f->len);
 	if (to == &host)
-		want(h[12] == 8 && (h[13] == 6 || (!h[13] && h[23] == 1)));
+		want((h[12] == 8 && (h[13] == 6 || (!h[13] && h[23] == 1))) ||
+		     (h[12] == 0x86 && h[13] == 0xdd && h[20] == 58));
 	memset(frame, 0x5a, MIN(len, sizeof(was)));
 	memcpy(frame + 6, mac_host, MIN(len > 6 ? len - 6 : 0, (size_t)6));
 	return 0;
@@ -97,6 +98,7 @@ static void begin(void)
 	add(&guest, 0, mac);
 	add(&host, FRAME_TAKES_CSUM | FRAME_TAKES_TSO4, mac_host);
 	bridge_guard(b, ip_of4(get_le32(ip)), false);
+	bridge_guard_own(b, mac_host);
 	fake_time_freeze(NS_PER_SEC);
 }
 

@@ -27,6 +27,7 @@ def test_to_the_release_before_and_back(switch, before):
     vm = vm_conf("told", f"tern.ip={GUEST}/24 tern.load=none", 128, "52:54:00:77:00:59")
     e = Host("e", switch, host_conf(5, "e", vm, peer=("f", 6), clear=True), 5)
     f = Host("f", switch, host_conf(6, "f", vm, peer=("e", 5), clear=True).replace("insecure = yes\n", ""), 6, efi=before)
+    upgraded = e.efi
     try:
         start_together([e, f])
         with open(os.path.join(ROOT, "RELEASE_BEFORE")) as r:
@@ -48,6 +49,20 @@ def test_to_the_release_before_and_back(switch, before):
         with pytest.raises(CommandError, match="told is at f"):
             e.json("vm start told", 30)
         assert client.ping(GUEST, 3) == 0
+        # The upgrade as doc/upgrade.md has it: e has the key, and hears f in clear; then f has this release and the key.
+        e.stop()
+        e.conf = host_conf(5, "e", vm, peer=("f", 6)) + "[peer f]\ninsecure = incoming\n"
+        e.start()
+        e.wait_address()
+        e.json("vm forget told")
+        assert f.json(f"migrate told to {e.address}", 60)["phase"] == "done" and state_on(e, "told") == "running"
+        f.stop()
+        f.efi, f.conf = upgraded, host_conf(6, "f", vm, peer=("e", 5))
+        f.start()
+        f.wait_address()
+        f.json("vm forget told")
+        assert "TLS 1.3" in e.json("migrate told to f", 60)["cipher"]
+        assert state_on(f, "told") == "running" and client.shell(GUEST, "cat /proc/sys/kernel/random/boot_id") == boot
     finally:
         e.remove()
         f.remove()

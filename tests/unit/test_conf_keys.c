@@ -455,6 +455,17 @@ static void no_key_by_mistake(void **state unused)
 		assert_non_null(strstr(c.problems, "a line that is not understood, so nothing goes in clear"));
 	}
 	assert_false(net("[peer b]\naddress = 10.77.0.12\ninsecure = yes\n").peer[0].wants_key);
+	/* Unless it says so, and has a key that can be read. */
+	struct net_conf n = net("[peer b]\naddress = 10.77.0.12\nkey = " KEY1 "\ninsecure = incoming\n");
+	said("");
+	assert_int_equal(n.peer[0].insecure, NET_PEER_INCOMING);
+	static const char *const wrong[] = { "", "key = 12\n", "key_next = " KEY1 "\n", "key = " KEY1 "\nx = 1\n" };
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		char text[300];
+		snprintf(text, sizeof(text), "[peer b]\naddress = 10.77.0.12\ninsecure = incoming\n%s", wrong[i]);
+		assert_int_equal(net(text).peer[0].insecure, NET_PEER_SECURE);
+		assert_non_null(strstr(c.problems, "tern.conf:3: [peer b] insecure = incoming: "));
+	}
 }
 
 /* A peer that is in the file, and cannot be asked, is not forgotten: VMs wait for it. */

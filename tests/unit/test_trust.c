@@ -235,9 +235,21 @@ static void test_in_clear(void **state unused)
 	assert_int_equal(server.err, -EPERM);
 	assert_non_null(strstr(server.why.text, "wants TLS and a key"));
 	memset(peers[1].key, 1, NET_KEY_LEN);
-	peers[1].insecure = 1; /* a key counts more */
+	peers[1].insecure = NET_PEER_INSECURE; /* a key counts more */
 	assert_int_equal(call(B), 0);
 	assert_int_equal(server.err, -EPERM);
+
+	/* It hears what is in clear, and itself speaks with the key. */
+	peers[1].insecure = NET_PEER_INCOMING;
+	assert_int_equal(call(B), 0);
+	assert_int_equal(server.err, 0);
+	assert_false(server.proved);
+	peers[0].insecure = NET_PEER_INCOMING; /* the client's */
+	memset(peers[0].key, 1, NET_KEY_LEN);
+	assert_int_equal(trust_init(), 0);
+	assert_int_equal(call(B), 0);
+	assert_true(server.proved);
+	expect(0, TRUST_AGREED);
 }
 
 /*
