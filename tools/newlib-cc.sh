@@ -17,7 +17,7 @@ done
 if [ -z "$libm" ] || [ -z "$out" ]; then
 	errors=$(gcc $flags "$@" 2>&1) && exit
 	case $errors in
-	*"SSE register"*) ;;
+	*"SSE register"* | *"x87 register"*) ;;
 	*)
 		echo "$errors" >&2
 		exit 1
