@@ -18,6 +18,7 @@ static const uint8_t ip_mapped[12] = { [10] = 0xff, [11] = 0xff };
 static inline bool ip_same(struct ip a, struct ip b) { return !memcmp(a.b, b.b, sizeof(a.b)); }
 static inline bool ip_is_none(struct ip a) { return ip_same(a, (struct ip){ { 0 } }); }
 static inline bool ip_is4(struct ip a) { return !memcmp(a.b, ip_mapped, sizeof(ip_mapped)); }
+static inline bool ip_is6(struct ip a) { return !ip_is_none(a) && !ip_is4(a); }
 static inline bool ip_is_link_local(struct ip a) { return a.b[0] == 0xfe && (a.b[1] & 0xc0) == 0x80; }
 /* An IPv4 address in network order; 0: none. */
 static inline struct ip ip_of4(uint32_t ip4)
@@ -27,6 +28,13 @@ static inline struct ip ip_of4(uint32_t ip4)
 		memcpy(a.b, ip_mapped, sizeof(ip_mapped));
 		memcpy(a.b + sizeof(ip_mapped), &ip4, sizeof(ip4));
 	}
+	return a;
+}
+/* The 16 bytes of a packet or of lwIP. */
+static inline struct ip ip_of6(const void *bytes)
+{
+	struct ip a;
+	memcpy(a.b, bytes, sizeof(a.b));
 	return a;
 }
 /* And back; 0: it is none. */

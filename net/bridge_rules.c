@@ -162,10 +162,8 @@ static bool of_router(const struct walk *w, const uint8_t ip6[16], uint64_t id)
 
 static bool of_host6(const struct walk *w, const uint8_t ip6[16])
 {
-	struct ip ip;
 	uint64_t id = get_le64(ip6 + 8);
-	memcpy(ip.b, ip6, sizeof(ip.b));
-	return is_guarded(w, ip) || (id && (id == w->lan->host_id || of_router(w, ip6, id)));
+	return is_guarded(w, ip_of6(ip6)) || (id && (id == w->lan->host_id || of_router(w, ip6, id)));
 }
 
 uint64_t bridge_rules_router(const uint8_t *h, size_t n)

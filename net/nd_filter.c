@@ -4,13 +4,6 @@
 
 enum { OPTION_LEN = 8 }; /* with an Ethernet address (RFC 4861 4.6.1) */
 
-static struct ip ip_at(const uint8_t *p)
-{
-	struct ip ip;
-	memcpy(ip.b, p, sizeof(ip.b));
-	return ip;
-}
-
 static bool is_own(const struct nd_filter *f, struct ip ip)
 {
 	for (unsigned k = 0; k < f->nown; k++)
@@ -35,7 +28,7 @@ static bool takes_nothing(const struct nd_filter *f, const uint8_t *ip, size_t n
 	uint8_t mac[ETH_ALEN];
 	if (n < IP6_HDR + ND_OPTION)
 		return false;
-	const struct ip who = ip_at(answers ? icmp + ND_TARGET : ip + IP6_SRC);
+	const struct ip who = ip_of6(answers ? icmp + ND_TARGET : ip + IP6_SRC);
 	if (!answers && ip_is_none(who))
 		return true; /* it probes an address: lwIP answers, and keeps nothing */
 	if (is_own(f, who) || is_elsewhere(f, who))
@@ -67,7 +60,7 @@ bool nd_filter_passes(const struct nd_filter *f, const uint8_t *h, size_t n)
 		return false;
 	size_t len = IP6_HDR + (size_t)get_be16(ip + IP6_PAYLOAD); /* lwIP cuts off what is behind it */
 	len = len < n - ETH_HLEN ? len : n - ETH_HLEN;
-	if (len < IP6_HDR + 8 || is_elsewhere(f, ip_at(ip + IP6_SRC)))
+	if (len < IP6_HDR + 8 || is_elsewhere(f, ip_of6(ip + IP6_SRC)))
 		return false;
 	switch (ip[IP6_NEXT]) {
 	case PROTO_TCP: return true;

@@ -78,11 +78,7 @@ struct netif *netif_way(const ip_addr_t *to) { return IP_IS_V6(to) ? netif6_way(
 
 struct ip netif_ip_of(const ip_addr_t *a)
 {
-	struct ip ip;
-	if (!IP_IS_V6(a))
-		return ip_of4(ip4_addr_get_u32(ip_2_ip4(a)));
-	memcpy(ip.b, ip_2_ip6(a)->addr, sizeof(ip.b));
-	return ip;
+	return IP_IS_V6(a) ? ip_of6(ip_2_ip6(a)->addr) : ip_of4(ip4_addr_get_u32(ip_2_ip4(a)));
 }
 
 ip_addr_t netif_lwip_of(struct ip ip)
@@ -373,7 +369,7 @@ int netif_attach(struct net_if *i)
 		if (!before || better)
 			netif_set_default(&i->netif);
 		netif_set_up(&i->netif);
-		ok = !i->has_ip4 || !i->dhcp || dhcp_start(&i->netif) == ERR_OK;
+		ok = !i->dhcp || dhcp_start(&i->netif) == ERR_OK;
 		addr_if_attach(i);
 	}
 	NET_CORE_UNLOCK();

@@ -20,17 +20,8 @@
 #define LINK_LOCAL 0 /* places of lwIP's addresses of an interface */
 #define OWN        1 /* a static one; those that lwIP makes follow from here on, too */
 #define AGAIN_NS   (60 * NS_PER_SEC)
-#define ROUTERS    ND6_ROUTERS_OF_A_NET /* lwipopts.h */
-#define PREFIXES   ND6_PREFIXES_OF_A_NET
 
 /* ---- ways: core lock held ---- */
-
-static struct ip ip_of6(const ip6_addr_t *a)
-{
-	struct ip ip;
-	memcpy(ip.b, a->addr, sizeof(ip.b));
-	return ip;
-}
 
 /*
  * Does a router say that `to` is on i's link? It counts on a network for migrations alone: whoever is on another one
@@ -62,7 +53,7 @@ static struct net_if *on_link6(const ip6_addr_t *to, bool in_use)
 	struct net_if *i, *best = NULL;
 	unsigned most = 0;
 	for (unsigned n = 0; (i = net_if_get(n)); n++) {
-		unsigned rank = conf_in_net6(ip_of6(to), i->net6) ? 2 * i->net6.prefix : is_advertised(i, to);
+		unsigned rank = conf_in_net6(ip_of6(to->addr), i->net6) ? 2 * i->net6.prefix : is_advertised(i, to);
 		rank += rank && i->uses & NET_USE_MIGRATION ? 1 : 0;
 		if (rank > most && (!in_use || i->addr6.state == NET_ADDR_OK)) {
 			most = rank;
@@ -104,7 +95,7 @@ struct netif *net_route6(const ip6_addr_t *src, const ip6_addr_t *dest)
 const ip6_addr_t *net_gw6(struct netif *n, const ip6_addr_t *dest)
 {
 	const struct net_if *i = netif_net(n);
-	if (conf_in_net6(ip_of6(dest), i->net6))
+	if (conf_in_net6(ip_of6(dest->addr), i->net6))
 		return dest;
 	return ip6_addr_isany(&i->gateway6) ? NULL : &i->gateway6;
 }
@@ -113,9 +104,10 @@ const ip6_addr_t *net_gw6(struct netif *n, const ip6_addr_t *dest)
 
 bool netif6_neighbour(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN])
 {
+	const struct netif *way = netif6_way(ip);
 	for (unsigned n = 0; n < LWIP_ND6_NUM_NEIGHBORS; n++) {
 		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[n];
-		if (e->state == ND6_NO_ENTRY || e->state == ND6_INCOMPLETE || e->netif != netif6_way(ip) ||
+		if (e->state == ND6_NO_ENTRY || e->state == ND6_INCOMPLETE || e->netif != way ||
 		    !ip6_addr_zoneless_eq(ip, &e->next_hop_address))
 			continue;
 		memcpy(mac, e->lladdr, ETH_ALEN);
@@ -129,7 +121,7 @@ void netif6_pin(struct ip ip, bool pinned)
 	for (unsigned n = 0; n < LWIP_ND6_NUM_NEIGHBORS; n++) {
 		struct nd6_neighbor_cache_entry *e = &neighbor_cache[n];
 		bool is_router = pinned;
-		if (e->state == ND6_NO_ENTRY || !ip_same(ip_of6(&e->next_hop_address), ip))
+		if (e->state == ND6_NO_ENTRY || !ip_same(ip_of6(e->next_hop_address.addr), ip))
 			continue;
 		for (unsigned k = 0; k < LWIP_ND6_NUM_ROUTERS; k++)
 			is_router |= default_router_list[k].neighbor_entry == e;
@@ -154,13 +146,13 @@ static void bound_routers(const struct net_if *i)
 	unsigned routers = 0, prefixes = 0;
 	for (unsigned n = 0; n < LWIP_ND6_NUM_ROUTERS; n++) {
 		struct nd6_neighbor_cache_entry *e = default_router_list[n].neighbor_entry;
-		if (!e || e->netif != &i->netif || ++routers <= ROUTERS)
+		if (!e || e->netif != &i->netif || ++routers <= ND6_ROUTERS_OF_A_NET)
 			continue;
 		e->isrouter = 0;
 		memset(&default_router_list[n], 0, sizeof(default_router_list[n]));
 	}
 	for (unsigned n = 0; n < LWIP_ND6_NUM_PREFIXES; n++)
-		if (prefix_list[n].netif == &i->netif && ++prefixes > PREFIXES)
+		if (prefix_list[n].netif == &i->netif && ++prefixes > ND6_PREFIXES_OF_A_NET)
 			memset(&prefix_list[n], 0, sizeof(prefix_list[n]));
 }
 
@@ -175,13 +167,15 @@ bool netif6_hears(const struct net_if *i, const uint8_t *h, size_t n)
 	const struct net_if *k6;
 	if (n < ETH_HLEN || get_be16(h + ETH_TYPE) != ETHERTYPE_IPV6)
 		return true;
+	if (!i->has_ip6)
+		return false;
 	if (n > ETH_HLEN + IP6_HDR && h[ETH_HLEN + IP6_NEXT] == PROTO_ICMPV6 && h[ETH_HLEN + IP6_HDR] == ND_RA)
 		for (unsigned k = 0; (k6 = net_if_get(k)); k++)
 			bound_routers(k6);
 	for (unsigned k = 0; k < LWIP_IPV6_NUM_ADDRESSES; k++)
 		if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, k)))
-			own[f.nown++] = ip_of6(netif_ip6_addr(&i->netif, k));
-	return i->has_ip6 && nd_filter_passes(&f, h, n);
+			own[f.nown++] = ip_of6(netif_ip6_addr(&i->netif, k)->addr);
+	return nd_filter_passes(&f, h, n);
 }
 
 /* ---- addresses: core lock held ---- */
@@ -272,8 +266,8 @@ void netif6_tick(struct net_if *i, bool announces, struct addr6 *a)
 	memset(a->all, 0, sizeof(a->all));
 	for (unsigned k = OWN; k < LWIP_IPV6_NUM_ADDRESSES; k++)
 		if (ip6_addr_isvalid(netif_ip6_addr_state(n, k)))
-			a->all[k] = ip_of6(netif_ip6_addr(n, k));
-	a->ip = at ? ip_of6(netif_ip6_addr(n, at)) : i->net6.ip;
+			a->all[k] = ip_of6(netif_ip6_addr(n, k)->addr);
+	a->ip = at ? ip_of6(netif_ip6_addr(n, at)->addr) : i->net6.ip;
 	a->waiting = !at;
 	a->state = ip6_addr_isvalid(s) ? NET_ADDR_OK : ip6_addr_isduplicated(s) ? NET_ADDR_CONFLICT : NET_ADDR_PROBING;
 	if (a->state == NET_ADDR_CONFLICT && i->addr6.state != NET_ADDR_CONFLICT)

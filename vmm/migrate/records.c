@@ -339,7 +339,7 @@ int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint6
 	wire_put_str(tx, d->vm, sizeof(d->vm));
 	uint32_t ip4 = ip_to4(d->source);
 	wire_put_bytes(tx, &ip4, sizeof(ip4));
-	if (!ip4 && !ip_is_none(d->source)) /* which hosts of 0.3 do not know: they have no such source */
+	if (ip_is6(d->source)) /* which hosts of 0.3 do not know: they have no such source */
 		wire_put_bytes(tx, d->source.b, sizeof(d->source.b));
 	return wire_end(tx, deadline_ns);
 }

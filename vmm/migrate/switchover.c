@@ -72,7 +72,7 @@ static int debts_send(struct source *c)
 	for (unsigned i = 0; i < n && !err; i++) {
 		if (v[i].state != RECORD_STARTED || memcmp(v[i].id.uuid, c->id.uuid, sizeof(v[i].id.uuid)))
 			continue;
-		if (c->before && !ip_is_none(v[i].source) && !ip_is4(v[i].source))
+		if (c->before && ip_is6(v[i].source))
 			continue; /* release 0.3 cannot read it: this host goes on telling that source */
 		err = debt_send(&c->tx, WIRE_DEBT, &v[i], in(MIG_IDLE_NS));
 		c->debts += !err;
