@@ -133,9 +133,11 @@ class Switch:
 
     def snoop(self, on):
         """Forward multicast only to those who have asked for it, as an operator's switch does: its queries are minutes apart, but for the
-        first ones. Then the client has IPv6 as well."""
-        with open(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6", "w") as f:
-            f.write("0" if on else "1")
+        first two. Then the client has IPv6 as well, at once: queries have its address as their source, and DAD takes up to 2 s, in which
+        both would not be sent."""
+        for key, value in (("dad_transmits", "0"), ("disable_ipv6", "0" if on else "1")):
+            with open(f"/proc/sys/net/ipv6/conf/{BRIDGE}/{key}", "w") as f:
+                f.write(value)
         sh("ip", "link", "set", BRIDGE, "type", "bridge", "mcast_query_response_interval", "100" if on else "1000",
            "mcast_startup_query_interval", "200" if on else "3125", "mcast_snooping", str(int(on)), "mcast_querier", str(int(on)))
 
