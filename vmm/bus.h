@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The guest's address decoders: which device answers at a port or at a guest-physical address. Regions come and go at
- * run time (PCI BARs), so look-ups hold a lock; a region's functions are called with that lock released but the vCPU in
- * an exit.
+ * run time (PCI BARs), from any task. Look-ups take no lock; a region's functions are called with the vCPU in an exit.
  */
 #pragma once
 #include "kernel/base/bits.h"
@@ -24,12 +23,13 @@ struct bus_region {
 	const char *name;
 };
 struct bus {
-	struct spinlock lock;
-	struct { /* sorted by base */
+	struct spinlock lock; /* of changes */
+	uint32_t seq;         /* atomic; odd while they are changed */
+	struct {              /* sorted by base */
 		struct bus_region r[BUS_MAX_REGIONS];
 		unsigned n;
 	} space[BUS_SPACES];
-	uint64_t unclaimed; /* accesses that nobody answered: reads give all ones, writes go nowhere */
+	uint64_t unclaimed; /* atomic; accesses that nobody answered: reads give all ones, writes go nowhere */
 };
 void bus_init(struct bus *b);
 int bus_add(struct bus *b, enum bus_space s, const struct bus_region *r) must_check; /* -EEXIST on overlap, -ENOSPC */

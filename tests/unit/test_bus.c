@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The guest's address decoders. */
 #include "vmm/bus.h"
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -85,9 +86,51 @@ static void test_refused(void **state)
 		assert_int_equal(bus_read(&b, BUS_MMIO, 0x100000UL * i, 1), 1);
 }
 
+/* Other vCPUs look up while a BAR comes and goes, below and between what they look for. */
+static bool over;
+static uint64_t quiet_read(void *arg, uint64_t off unused, unsigned size unused) { return (uintptr_t)arg; }
+static const struct bus_ops quiet = { quiet_read, NULL };
+enum { FIXED = 0x4000, BAR = 0x8000, LAST = 0xc000 };
+
+static void *looks(void *wrong)
+{
+	while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+		uint64_t bar = bus_read(&b, BUS_MMIO, BAR + 8, 4);
+		*(unsigned *)wrong += bus_read(&b, BUS_MMIO, FIXED, 4) != 1 || bus_read(&b, BUS_MMIO, LAST, 4) != 3 ||
+				      bus_read(&b, BUS_MMIO, LAST + 0x2000, 4) != 0xffffffff ||
+				      (bar != 2 && bar != 0xffffffff);
+	}
+	return NULL;
+}
+
+static void test_while_it_changes(void **state)
+{
+	pthread_t th[2];
+	unsigned wrong[2] = { 0 };
+	const struct bus_region bar = { BAR, 0x1000, &quiet, (void *)2, "bar" },
+				low = { 0, 0x1000, &quiet, NULL, "low" };
+	(void)state;
+	bus_init(&b);
+	assert_int_equal(bus_add(&b, BUS_MMIO, &(struct bus_region){ FIXED, 0x1000, &quiet, (void *)1, "a" }), 0);
+	assert_int_equal(bus_add(&b, BUS_MMIO, &(struct bus_region){ LAST, 0x1000, &quiet, (void *)3, "c" }), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&th[i], NULL, looks, &wrong[i]), 0);
+	for (unsigned i = 0; i < 20000; i++) {
+		assert_int_equal(bus_add(&b, BUS_MMIO, &bar), 0);
+		assert_int_equal(bus_add(&b, BUS_MMIO, &low), 0);
+		bus_remove(&b, BUS_MMIO, BAR);
+		bus_remove(&b, BUS_MMIO, 0);
+	}
+	__atomic_store_n(&over, true, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(th[i], NULL);
+	assert_true(!wrong[0] && !wrong[1]);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_decode), cmocka_unit_test(test_refused) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_decode), cmocka_unit_test(test_refused),
+					    cmocka_unit_test(test_while_it_changes) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
