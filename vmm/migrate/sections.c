@@ -46,9 +46,12 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 
 	if (!wire_get_end(rx))
 		return why_set(w, -EPROTO, "the source sent a malformed SECTION record");
-	for (unsigned i = 0; i < s->n && !sec; i++)
-		if (s->v[i].instance == instance && !strcmp(s->v[i].desc->name, name))
-			sec = &s->v[i];
+	/* They come in the order of s->v: the next one is looked at first, since a VM of many vCPUs has thousands. */
+	for (unsigned i = 0; i < s->n && !sec; i++) {
+		struct section *v = &s->v[(s->loaded + i) % s->n];
+		if (v->instance == instance && !strcmp(v->desc->name, name))
+			sec = v;
+	}
 	if (!sec)
 		return why_set(w, -EPROTO, "the source sent state of %s %u, which the VM does not have here", name,
 			       instance);
