@@ -35,7 +35,7 @@ NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c br
 	tls_record.c trust.c uplink.c uplink_lacp.c)
 VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_learned.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_start.c)
-X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c vcpu.c)
+X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c startup.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c datagram.c departed.c dest.c handover.c heard.c inbox.c lease.c leave.c migrate.c migrate_cmd.c \
@@ -147,7 +147,7 @@ $(B)/BOOTX64.EFI: $(B)/boot.so
 # What the guest of the rig is made of: a stock Debian kernel, for slow hosts a small one that is built here, and an initramfs for
 # both, with the stock one's modules and the test programs: those with a C library in one file, and foreign.
 G := build/guest
-GUEST_PROGS := dirty exitcost pagecheck tcpserve
+GUEST_PROGS := dirty exitcost pagecheck smp tcpserve
 GUEST_CC = echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 $(WARN)
 $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@

@@ -15,7 +15,7 @@ static const struct conf_key keys[] = {
 	{ "cmdline", &conf_type_str, FIELD(s.cmdline), .def = "", .help = "up to 511 characters" },
 	{ "mem", &conf_type_size, FIELD(mem), .def = "256M", .help = "a size of at least 16M in steps of 2M",
 	  .min = MIB(16), .max = GIB(24 * 1024ULL), .step = GMEM_BLOCK },
-	{ "vcpus", &conf_type_u32, FIELD(vcpus), .def = "1", .help = "1: this release runs VMs with one vCPU", .min = 1,
+	{ "vcpus", &conf_type_u32, FIELD(vcpus), .def = "1", .help = "a number from 1 to 64", .min = 1,
 	  .max = VM_MAX_VCPUS },
 	{ "uuid", &conf_type_uuid, FIELD(uuid), .def = "",
 	  .help = "a UUID, such as 5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7a" },

@@ -7,7 +7,7 @@
 
 #define VM_NAME_MAX  32
 #define VM_NICS_MAX  CONF_NICS
-#define VM_MAX_VCPUS 1 /* this release; arrays are sized at run time */
+#define VM_MAX_VCPUS 64 /* that a file may ask for; formats are good for 2048, and arrays are sized at run time */
 
 enum vm_autostart {
 	VM_AUTOSTART_NO,

@@ -18,6 +18,7 @@
 #include "vmm/x86/msr.h"
 #include "vmm/x86/guest_clock.h"
 #include "vmm/x86/cpu_state.h"
+#include "vmm/x86/startup.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,8 +45,10 @@ static void teardown(struct vm *vm)
 static void flush_tlb(void *arg)
 {
 	struct vm *vm = arg;
+	for (unsigned i = 0; i < vm->nvcpus; i++) /* all at once: one round, however many they are */
+		vcpu_flush_begin(vm->vcpus[i]);
 	for (unsigned i = 0; i < vm->nvcpus; i++)
-		vcpu_flush(vm->vcpus[i]);
+		vcpu_flush_wait(vm->vcpus[i]);
 }
 
 /* Guest memory. It takes seconds, so the lock is dropped meanwhile, and vm->building keeps others away. */
@@ -115,7 +118,7 @@ int vm_boot_files(const struct vm *vm, const struct vm_file **kernel, const stru
 		       *kernel ? vm->cfg.s.initrd : vm->cfg.s.kernel);
 }
 
-/* Kernel, tables and the boot CPU's state, as after a power-on. */
+/* Kernel, tables and the CPUs' states, as after a power-on: all but the boot CPU wait for SIPI. */
 static int load_boot_image(struct vm *vm, struct why *w)
 {
 	struct linux_image img = { .cmdline = vm->cfg.s.cmdline };
@@ -132,8 +135,12 @@ static int load_boot_image(struct vm *vm, struct why *w)
 	err = linux_load(&vm->mem, &img, vm->boot, w);
 	if (err)
 		return err;
+	for (unsigned i = 1; i < vm->nvcpus && !err; i++) {
+		startup_power_on(vm->vcpus[i]->state);
+		err = vcpu_load(vm->vcpus[i], w);
+	}
 	*vm->vcpus[0]->state = *vm->boot;
-	return vcpu_load(vm->vcpus[0], w);
+	return err ? err : vcpu_load(vm->vcpus[0], w);
 }
 
 static void run_vcpus(struct vm *vm)
@@ -141,12 +148,17 @@ static void run_vcpus(struct vm *vm)
 	vm_port_attach_all(vm); /* first: resuming sends what the guest had queued */
 	machine_resume(vm);
 	vm->state = VM_RUNNING;
+	uint64_t now = rdtsc();
+	for (unsigned i = 0; i < vm->nvcpus; i++) /* before any runs: each may read the pages of others */
+		clock_resume(vm->vcpus[i], now);
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_unpark(vm->vcpus[i]);
 }
 
 static void halt_vcpus(struct vm *vm)
 {
+	for (unsigned i = 0; i < vm->nvcpus; i++) /* all of them leave at once */
+		vcpu_hold(vm->vcpus[i]);
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_park(vm->vcpus[i]);
 	machine_quiesce(vm);
@@ -197,8 +209,10 @@ int vm_start(struct vm *vm, struct why *w)
 		teardown(vm); /* it was kept for a look */
 	vm->state = VM_STOPPED;
 	err = cpuid_table_init(&vm->cpuid, vm->cfg.cpu, &cpuid_this_cpu, w);
-	if (!err)
+	if (!err) {
+		cpuid_table_topology(&vm->cpuid, vm->cfg.vcpus);
 		err = build(vm, NULL, NULL, w);
+	}
 	if (!err && (err = load_boot_image(vm, w)))
 		teardown(vm);
 	snprintf(vm->fail, sizeof(vm->fail), "%.191s", err ? w->text : "");
@@ -207,7 +221,8 @@ int vm_start(struct vm *vm, struct why *w)
 	clock_start(vm);
 	vm->start_ns = time_ns();
 	run_vcpus(vm);
-	log_info("vm %s: started, %lu MiB, %u vCPU", vm->cfg.name, vm->cfg.mem >> 20, vm->nvcpus);
+	log_info("vm %s: started, %lu MiB, %u vCPU%s", vm->cfg.name, vm->cfg.mem >> 20, vm->nvcpus,
+		 vm->nvcpus == 1 ? "" : "s");
 out:
 	mutex_unlock(&vm->lock);
 	return err;
@@ -360,7 +375,7 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, co
 	if (!vmm_hv())
 		return why_set(w, -ENODEV, "that host cannot run VMs");
 	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS)
-		return why_set(w, -EINVAL, "that host runs VMs of up to %u vCPU, %s has %u", VM_MAX_VCPUS, cfg->name,
+		return why_set(w, -EINVAL, "that host runs VMs of up to %u vCPUs, %s has %u", VM_MAX_VCPUS, cfg->name,
 			       cfg->vcpus);
 	struct vm *vm;
 	int err = vm_new(cfg, VM_INCOMING, &vm, w);

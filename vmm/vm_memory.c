@@ -5,14 +5,17 @@
 #include "vmm/vm.h"
 
 #define KEEP_PAGES   (MIB(16) / PAGE_SIZE) /* that VMs leave to the host */
-#define BESIDE_PAGES 24                    /* beside a guest's memory: vCPUs and devices */
-#define NIC_PAGES    112                   /* for each network card: its frames' queue 64, bounce 32, a task 8 */
+#define BESIDE_PAGES 6                     /* beside a guest's memory: devices */
+#define VCPU_PAGES   18  /* for each vCPU: task 8, hardware's structures 5, registers, extended state */
+#define NIC_PAGES    112 /* for each network card: its frames' queue 64, bounce 32, a task 8 */
 
 static uint64_t mib(uint64_t pages) { return pages >> (20 - PAGE_SHIFT); }
 
 int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w)
 {
-	uint64_t need = gmem_pages(cfg->mem) + BESIDE_PAGES + NIC_PAGES * (uint64_t)MAX(cfg->nnics, 1U), have;
+	uint64_t need = gmem_pages(cfg->mem) + BESIDE_PAGES + VCPU_PAGES * (uint64_t)MAX(cfg->vcpus, 1U) +
+			NIC_PAGES * (uint64_t)MAX(cfg->nnics, 1U),
+		 have;
 	int err = page_reserve(&r->pages, need, KEEP_PAGES, &have);
 	if (!err)
 		return 0;

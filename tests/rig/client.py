@@ -10,7 +10,7 @@ import threading
 import time
 
 scale = 1  # how much more patience the guest's host needs than the fastest kind of host; set by rig.py
-ECHO, PAGECHECK, DIRTY, SOURCE, SHELL = 7000, 7002, 7003, 7004, 7005
+ECHO, PAGECHECK, DIRTY, SOURCE, SHELL, SMP = 7000, 7002, 7003, 7004, 7005, 7006
 
 
 def amount(n):

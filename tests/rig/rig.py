@@ -51,17 +51,18 @@ kernel = {kernel}
 initrd = initrd.img
 cmdline = console=ttyS0 {cmdline}
 mem = {mem}
-vcpus = 1
+vcpus = {vcpus}
 mac = {mac}
 cpu = {cpu}
 autostart = {autostart}
 """
 
 
-def vm_conf(name, cmdline, mem, mac, cpu="host", kernel="stock", autostart="no"):
+def vm_conf(name, cmdline, mem, mac, cpu="host", kernel="stock", autostart="no", vcpus=1):
     if "intel" in kinds_wanted():
         cmdline = f"{BOCHS_CMDLINE} {cmdline}"
-    return VM_CONF.format(name=name, kernel=KERNELS[kernel], cmdline=cmdline, mem=f"{mem}M", mac=mac, cpu=cpu, autostart=autostart)
+    return VM_CONF.format(name=name, kernel=KERNELS[kernel], cmdline=cmdline, mem=f"{mem}M", mac=mac, cpu=cpu, autostart=autostart,
+                          vcpus=vcpus)
 
 
 def demo_conf(load, mem=DEMO_MIB, cpu="host", kernel="stock"):

@@ -625,10 +625,10 @@ static void cfg_of_several(void)
 
 static void a_wrong_vm(void **state unused)
 {
-	vm("[vm demo]\nmem = 512\nvcpus = 2\nkernel =\nmac = 01:00:5e:00:00:01\ncpu = fast\nautostart = never\nmen = "
+	vm("[vm demo]\nmem = 512\nvcpus = 65\nkernel =\nmac = 01:00:5e:00:00:01\ncpu = fast\nautostart = never\nmen = "
 	   "1G\n");
 	said("tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?\n"
-	     "tern.conf:3: [vm demo] vcpus = 2: write 1: this release runs VMs with one vCPU\n"
+	     "tern.conf:3: [vm demo] vcpus = 65: write a number from 1 to 64\n"
 	     "tern.conf:4: [vm demo] kernel = : write the name of a Linux bzImage on the boot volume, up to 95 "
 	     "characters\n"
 	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write unicast MAC addresses, one for each network, such "

@@ -183,6 +183,56 @@ static void test_portable_refusals(void **state)
 	assert_false(cpuid_model_known("") || cpuid_model_known("Portable") || cpuid_model_known("hos"));
 }
 
+/*
+ * One socket, a core for each vCPU, on every machine and model, in the words of each vendor; laid over the model, it
+ * changes nothing that a destination asks for, and a VM with one vCPU has what release 0.4 gave it.
+ */
+static void test_topology(void **state)
+{
+	static struct vm vm, plain;
+	static const struct {
+		unsigned vcpus, width;
+	} of[] = { { 2, 1 }, { 3, 2 }, { 4, 2 }, { 5, 3 }, { 8, 3 }, { 64, 6 }, { 255, 8 }, { 256, 8 }, { 2048, 11 } };
+	(void)state;
+	for (unsigned i = 0; i < 2 * N * ARRAY_SIZE(of); i++) {
+		struct why w = { "" };
+		unsigned m = i / ARRAY_SIZE(of) % N, n = of[i % ARRAY_SIZE(of)].vcpus,
+			 width = of[i % ARRAY_SIZE(of)].width;
+		const char *model = i < N * ARRAY_SIZE(of) ? "host" : "portable";
+		if (!strcmp(model, "portable") && machines[m].portable_lacks)
+			continue;
+		assert_int_equal(make(m, model, &vm, &w), 0);
+		plain = vm;
+		cpuid_table_topology(&vm.cpuid, 1);
+		assert_memory_equal(&vm.cpuid, &plain.cpuid, sizeof(vm.cpuid));
+		cpuid_table_topology(&vm.cpuid, n);
+		bool amd = cpuid_table_vendor(&vm.cpuid) == VENDOR_AMD;
+		assert_int_equal(amd, machines[m].amd);
+		const uint32_t *r = cpuid_table_row(&vm.cpuid, 1, 0);
+		assert_true(r[3] >> 28 & 1);
+		assert_int_equal(r[1] >> 16 & 0xff, MIN(amd ? n : 1U << width, 255U));
+		r = cpuid_table_row(&vm.cpuid, 0xb, 1);
+		assert_true(r[0] == width && r[1] == n && r[2] == 0x201);
+		r = cpuid_table_row(&vm.cpuid, 0xb, 0);
+		assert_true(r[0] == 0 && r[1] == 1); /* one thread a core */
+		for (unsigned c = 0; c < 8; c++) {
+			r = cpuid_table_row(&vm.cpuid, 4, c);
+			if (!(r[0] & 31))
+				continue;
+			assert_int_equal((r[0] >> 26) + 1, MIN(1U << width, 64U));
+			assert_int_equal((r[0] >> 14 & 0xfff) + 1, (r[0] >> 5 & 7) == 3 ? 1U << width : 1);
+		}
+		assert_int_equal(cpuid_table_row(&vm.cpuid, 0x80000001, 0)[2] >> 1 & 1, amd);
+		assert_int_equal(cpuid_table_row(&vm.cpuid, 0x80000001, 0)[2] >> 22 & 1, 0); /* no TOPOEXT */
+		r = cpuid_table_row(&vm.cpuid, 0x80000008, 0);
+		assert_int_equal(r[2], amd ? width << 12 | MIN(n - 1, 255U) : 0);
+		struct vm_compat c;
+		vm_compat_get(&vm, &c);
+		if (check(m, model, &c, &w))
+			fail_msg("%s, %u vCPUs: %s", machines[m].name, n, w.text);
+	}
+}
+
 /* Every feature bit a guest is shown is its host's, or tern's own, and its registers are carried. */
 static void test_host_is_true(void **state)
 {
@@ -406,6 +456,7 @@ int main(void)
 		cmocka_unit_test(test_portable_is_identical),
 		cmocka_unit_test(test_portable_goes_anywhere),
 		cmocka_unit_test(test_portable_refusals),
+		cmocka_unit_test(test_topology),
 		cmocka_unit_test(test_host_is_true),
 		cmocka_unit_test(test_host_pairs),
 		cmocka_unit_test(test_layout),

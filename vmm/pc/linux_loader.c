@@ -7,8 +7,8 @@
  * against the file's size and the guest's memory before it is used.
  */
 #include "vmm/pc/linux_loader.h"
-#include "arch/x86/hw/regs.h"
 #include "vmm/pc/pc.h"
+#include "vmm/x86/startup.h"
 #include <string.h>
 
 #define PD_COUNT 4
@@ -194,30 +194,20 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 	/* SDM 3C 24.4.1: accessed, present, S, G; L for code, B for data. */
 	static const struct seg_state code = { 0, 0xffffffff, AR_CODE64, BOOT_CS },
 				      data = { 0, 0xffffffff, AR_DATA, BOOT_DS };
-	enum { FCW = 0, MXCSR = 24, XSAVE_MIN = 512 + 64 };
-
-	memset(s, 0, sizeof(*s));
+	startup_power_on(s);
 	s->rip = load + ENTRY_64;
 	s->gpr[REG_RSI] = PC_BOOT_PARAMS;
-	s->rflags = 2;
 	s->cr0 = 0x80010031; /* PG, WP, NE, ET, PE */
 	s->cr3 = PC_BOOT_PML4;
 	s->cr4 = 0x20;   /* PAE */
 	s->efer = 0x500; /* LME, LMA */
-	s->xcr0 = 1;
-	s->dr6 = 0xffff0ff0; /* reset values, SDM 3A table 10-1 */
-	s->dr7 = 0x400;
-	s->pat = PAT_POWER_ON;
-	for (unsigned i = 0; i < SEG_COUNT; i++)
+	for (unsigned i = 0; i < SEG_LDTR; i++)
 		s->seg[i] = data;
 	s->seg[SEG_CS] = code;
 	s->seg[SEG_LDTR] = (struct seg_state){ 0, 0, AR_UNUSABLE, 0 };
-	s->seg[SEG_TR] = (struct seg_state){ 0, 0x67, AR_TSS, 0 }; /* a busy 64-bit TSS: hardware wants one */
+	s->seg[SEG_TR].limit = 0x67; /* a busy 64-bit TSS: hardware wants one */
 	s->gdt_base = PC_BOOT_GDT;
 	s->gdt_limit = sizeof(boot_gdt) - 1;
-	s->xsave_size = XSAVE_MIN;
-	put_le16(s->xsave + FCW, 0x37f);
-	put_le32(s->xsave + MXCSR, 0x1f80);
 }
 
 int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *boot, struct why *w)

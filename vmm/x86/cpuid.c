@@ -171,6 +171,52 @@ static void portable_init(struct cpuid_table *t, const struct cpuid_source *src)
 #undef GIVE
 }
 
+/* ---- topology: one socket, a core for each vCPU, one thread a core; APIC ids count from 0 ---- */
+
+enum cpu_vendor cpuid_table_vendor(const struct cpuid_table *t)
+{
+	const uint32_t *r = cpuid_table_row(t, 0, 0);
+	const uint32_t name[3] = { r[1], r[3], r[2] };
+	if (!memcmp(name, "GenuineIntel", 12))
+		return VENDOR_INTEL;
+	return memcmp(name, "AuthenticAMD", 12) && memcmp(name, "HygonGenuine", 12) ? VENDOR_OTHER : VENDOR_AMD;
+}
+
+#define HTT                 BIT(28) /* leaf 1 EDX: EBX 23:16 means something */
+#define CMP_LEGACY          BIT(1)  /* 0x80000001 ECX: ... and it counts cores (APM3 E.4.2) */
+#define CACHE_LEVEL(eax)    ((eax) >> 5 & 7)
+#define CACHE_SHARED_BY(n)  ((((n)-1) & 0xfff) << 14)
+#define CORES_IN_PACKAGE(n) (MIN((n)-1, 63U) << 26)
+
+void cpuid_table_topology(struct cpuid_table *t, unsigned vcpus)
+{
+	if (vcpus < 2)
+		return; /* it is what the models say */
+	bool amd = cpuid_table_vendor(t) == VENDOR_AMD;
+	unsigned width = 32 - (unsigned)__builtin_clz(vcpus - 1); /* of APIC ids within the package */
+	uint32_t ids = 1U << width;
+	for (unsigned i = 0; i < t->s.n; i++) {
+		uint32_t *r = &t->s.regs[4 * i];
+		switch (t->s.leaf[i]) {
+		case 1:
+			r[1] = (r[1] & ~0xff0000U) | MIN(amd ? vcpus : ids, 0xffU) << 16;
+			r[3] |= HTT;
+			break;
+		case 4: /* the third level is the package's, the others are their core's */
+			r[0] |= CORES_IN_PACKAGE(ids) | (CACHE_LEVEL(r[0]) == 3 ? CACHE_SHARED_BY(ids) : 0);
+			break;
+		case 0xb:
+			if (t->s.sub[i] == 1)
+				r[0] = width, r[1] = vcpus;
+			break;
+		/* No TOPOEXT, nor what comes with it (8000_001D, 8000_001E): Linux reads these then. */
+		case 0x80000001: r[2] |= amd ? CMP_LEGACY : 0; break;
+		case 0x80000008: r[2] |= amd ? width << 12 | MIN(vcpus - 1, 0xffU) : 0; break;
+		default: break;
+		}
+	}
+}
+
 bool cpuid_model_known(const char *model) { return !strcmp(model, "host") || !strcmp(model, "portable"); }
 
 int cpuid_table_init(struct cpuid_table *t, const char *model, const struct cpuid_source *src, struct why *w)

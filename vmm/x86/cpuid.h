@@ -33,6 +33,13 @@ bool cpuid_model_known(const char *model);
  */
 int cpuid_table_init(struct cpuid_table *t, const char *model, const struct cpuid_source *src,
 		     struct why *w) must_check;
+/*
+ * Laid over a model's table, for a VM of so many vCPUs: one socket, a core for each, as CPUs of that vendor tell it.
+ * Belongs to the VM, not to the model: what a destination must have (vm_compat_check) is not changed by it.
+ */
+void cpuid_table_topology(struct cpuid_table *t, unsigned vcpus);
+enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
+enum cpu_vendor cpuid_table_vendor(const struct cpuid_table *t); /* of the CPU that the guest was started on */
 /* The table's row for a leaf, four zeros if there is none. */
 static inline const uint32_t *cpuid_table_row(const struct cpuid_table *t, uint32_t leaf, uint32_t sub)
 {

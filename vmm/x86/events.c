@@ -2,6 +2,7 @@
 #include "vmm/x86/vcpu.h"
 #include "kernel/log.h"
 #include "vmm/x86/guest_clock.h"
+#include "vmm/x86/startup.h"
 
 #define NMI_POLL_NS 100000
 
@@ -79,11 +80,15 @@ void events_inject(struct vcpu *v)
 	v->events.asked = ask;
 }
 
-bool events_end_halt(struct vcpu *v)
+bool events_end_wait(struct vcpu *v)
 {
 	poll_timer(v);
-	if (!(vlapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) &&
-	    !__atomic_load_n(&v->events.nmi, __ATOMIC_RELAXED) && !vcpu_has_init(v))
+	if (vcpu_has_init(v)) {
+		v->events.halted = false;
+		return true;
+	}
+	if (v->lapic.s.sipi_wait || (!(vlapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) &&
+				     !__atomic_load_n(&v->events.nmi, __ATOMIC_RELAXED)))
 		return false;
 	v->events.halted = false;
 	return true;
@@ -91,10 +96,26 @@ bool events_end_halt(struct vcpu *v)
 
 void events_take_init(struct vcpu *v)
 {
-	if (vlapic_take_events(&v->lapic) & LAPIC_EV_INIT) {
+	unsigned did = vlapic_take_events(&v->lapic);
+	if (!did)
+		return;
+	if (v->lapic.s.apic_base & APIC_BASE_BSP) {
 		log_info("vm %s: INIT to its boot CPU", v->vm->cfg.name);
 		vm_request_reset(v->vm);
+		return;
 	}
+	struct cpu_state *s = vcpu_state_take(v);
+	if (did & LAPIC_EV_INIT) {
+		startup_init(s, cpuid_table_row(&v->vm->cpuid, 1, 0)[0]);
+		v->msr.system_time = 0; /* as KVM does: who starts it next may use that memory otherwise */
+		v->events.halted = false;
+	}
+	if (did & LAPIC_EV_SIPI) {
+		startup_sipi(s, (uint8_t)v->lapic.s.sipi_vector);
+		vlapic_sipi_done(&v->lapic);
+	}
+	__atomic_store_n(&v->events.nmi, 0, __ATOMIC_RELAXED); /* none is kept for one that waits for SIPI */
+	vcpu_state_give(v);
 }
 
 /* ---- life ---- */

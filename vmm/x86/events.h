@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What is to happen to a vCPU that its own code does not do: interrupts, NMIs, INIT, the end of HLT, its LAPIC timer.
+ * What is to happen to a vCPU that its own code does not do: interrupts, NMIs, INIT, SIPI, the end of HLT, its LAPIC
+ * timer.
  * All of it waits in struct vcpu_events and in the local APIC; hardware has an event only from events_inject() on.
  */
 #pragma once
@@ -27,10 +28,10 @@ void events_stop_timer(struct vcpu *v); /* off the hardware; the next entry arms
 void events_nmi(struct vcpu *v); /* any context: an NMI for it, and a kick */
 /* Before an entry, interrupts off: give the guest what its local APIC has, or ask to be told when it can take it. */
 void events_inject(struct vcpu *v);
-/* In HLT: does something end it? Then it has ended. */
-bool events_end_halt(struct vcpu *v);
+/* In HLT, or waiting for SIPI: does something end it? HLT has ended then; of the other events_take_init decides. */
+bool events_end_wait(struct vcpu *v);
 /*
- * INIT was sent to it (SDM 3A 8.4, 11.6): at the boot CPU it resets the machine, by a request that parks the vCPU. Its
- * task, interrupts on. vcpu_has_init() tells.
+ * INIT or SIPI was sent to it (SDM 3A 9.4, 11.6). INIT resets the machine where it is the boot CPU, by a request that
+ * parks the vCPU; any other one waits for SIPI from then on. Its task, interrupts on. vcpu_has_init() tells.
  */
 void events_take_init(struct vcpu *v);

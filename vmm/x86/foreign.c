@@ -28,15 +28,6 @@ enum { /* opcodes, as insn_opcode gives them */
 };
 #define REG_R11 (REG_R8 + 3)
 
-enum cpu_vendor foreign_guest_vendor(const struct vm *vm)
-{
-	const uint32_t *r = cpuid_table_row(&vm->cpuid, 0, 0);
-	const uint32_t name[3] = { r[1], r[3], r[2] };
-	if (!memcmp(name, "GenuineIntel", 12))
-		return VENDOR_INTEL;
-	return memcmp(name, "AuthenticAMD", 12) && memcmp(name, "HygonGenuine", 12) ? VENDOR_OTHER : VENDOR_AMD;
-}
-
 /* CS from these attributes, SS the flat data segment that follows it. CPL becomes that of the selector. */
 static void set_segments(struct cpu_state *s, uint64_t cs, uint64_t ss, uint32_t code)
 {
@@ -109,7 +100,7 @@ bool foreign_emulate(struct vcpu *v)
 	}
 	bool enter = op.opcode == OP_SYSENTER || op.opcode == OP_SYSEXIT,
 	     call = op.opcode == OP_SYSCALL || op.opcode == OP_SYSRET;
-	enum cpu_vendor vendor = foreign_guest_vendor(v->vm);
+	enum cpu_vendor vendor = cpuid_table_vendor(&v->vm->cpuid);
 	if (!(m.efer & EFER_LMA) || (!enter && !call) || (enter && vendor != VENDOR_INTEL) ||
 	    (call && (vendor != VENDOR_AMD || m.long_mode || !(m.efer & EFER_SCE))))
 		return false;

@@ -8,5 +8,3 @@
  * this mode)? True: it is done, or has raised the exception that it would there. False: #UD is right.
  */
 bool foreign_emulate(struct vcpu *v);
-enum cpu_vendor { VENDOR_OTHER, VENDOR_INTEL, VENDOR_AMD };
-enum cpu_vendor foreign_guest_vendor(const struct vm *vm); /* as its CPUID says, wherever it runs */

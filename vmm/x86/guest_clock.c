@@ -120,16 +120,20 @@ static void write_page(struct vcpu *v, uint8_t flags)
 		return;
 	int err = gmem_read(&v->vm->mem, gpa, b, sizeof(b));
 	flags |= b[PVCLOCK_FLAGS] & PVCLOCK_GUEST_STOPPED; /* which the guest has not looked at yet */
-	/* Odd while it changes; here nobody reads meanwhile, since the reader is this vCPU and it is outside. */
-	uint32_t version = (get_le32(b) | 1) + 1;
+	/* Odd while it changes: others may read it meanwhile, as Linux' vDSO does the boot CPU's on each. */
+	uint32_t version = get_le32(b) | 1;
+	uint8_t odd[4], even[4];
+	put_le32(odd, version);
+	put_le32(even, version + 1);
 	memset(b, 0, sizeof(b));
-	put_le32(b, version);
 	put_le64(b + 8, v->vm->clock_base_tsc);
 	put_le64(b + 16, v->vm->clock_base_ns);
 	put_le32(b + 24, v->vm->clock_mul);
 	b[28] = (uint8_t)v->vm->clock_shift;
 	b[PVCLOCK_FLAGS] = flags;
-	if (err || gmem_write(&v->vm->mem, gpa, b, sizeof(b)))
+	if (err || gmem_write(&v->vm->mem, gpa, odd, sizeof(odd)) ||
+	    gmem_write(&v->vm->mem, gpa + sizeof(odd), b + sizeof(odd), sizeof(b) - sizeof(odd)) ||
+	    gmem_write(&v->vm->mem, gpa, even, sizeof(even))) /* in this order: gmem_dirty has a fence */
 		guest_log(v->vm, "its clock page at %lx is not memory", gpa);
 }
 

@@ -9,7 +9,6 @@
 #include "arch/x86/cpu.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
-#include "vmm/x86/foreign.h"
 #include "vmm/x86/msr.h"
 #include "vmm/x86/guest_clock.h"
 
@@ -42,8 +41,8 @@ static bool has_tsc_aux(const struct vm *vm) /* RDTSCP or RDPID */
 /* Not of this guest's CPU. */
 static bool is_foreign(const struct vm *vm, uint32_t msr)
 {
-	return (is_amd_only(msr) && foreign_guest_vendor(vm) != VENDOR_AMD) ||
-	       (is_intel_only(msr) && foreign_guest_vendor(vm) != VENDOR_INTEL) ||
+	return (is_amd_only(msr) && cpuid_table_vendor(&vm->cpuid) != VENDOR_AMD) ||
+	       (is_intel_only(msr) && cpuid_table_vendor(&vm->cpuid) != VENDOR_INTEL) ||
 	       (msr == MSR_TSC_AUX && !has_tsc_aux(vm));
 }
 
@@ -86,7 +85,7 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	case MSR_KVM_WALL_CLOCK: *val = v->msr.wall_clock; return 0;
 	case MSR_KVM_SYSTEM_TIME: *val = v->msr.system_time; return 0;
 	case MSR_PATCH_LEVEL: /* Intel's IA32_BIOS_SIGN_ID */
-		*val = foreign_guest_vendor(v->vm) == VENDOR_INTEL ? INTEL_UCODE_REVISION : 0;
+		*val = cpuid_table_vendor(&v->vm->cpuid) == VENDOR_INTEL ? INTEL_UCODE_REVISION : 0;
 		return 0;
 	case MSR_PLATFORM_ID:
 	case MSR_K7_HWCR:

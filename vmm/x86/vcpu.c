@@ -36,15 +36,18 @@ void vcpu_kick(struct vcpu *v)
 	spin_unlock_irqrestore(&v->lock, flags);
 }
 
-void vcpu_flush(struct vcpu *v)
+void vcpu_flush_begin(struct vcpu *v)
 {
 	__atomic_store_n(&v->flush, 1, __ATOMIC_SEQ_CST);
-	uint32_t seq = __atomic_load_n(&v->seq, __ATOMIC_SEQ_CST);
-	if (!(seq & 1))
+	if (!(__atomic_load_n(&v->seq, __ATOMIC_SEQ_CST) & 1))
 		return; /* outside: it takes new translations before it is in again */
 	__atomic_store_n(&v->kicked, 1, __ATOMIC_SEQ_CST);
 	irq_ipi(__atomic_load_n(&v->cpu, __ATOMIC_RELAXED), IRQ_VEC_RESCHED);
-	while (__atomic_load_n(&v->seq, __ATOMIC_SEQ_CST) == seq)
+}
+
+void vcpu_flush_wait(struct vcpu *v)
+{
+	while (__atomic_load_n(&v->flush, __ATOMIC_SEQ_CST) && (__atomic_load_n(&v->seq, __ATOMIC_SEQ_CST) & 1))
 		cpu_relax(); /* an IPI's latency: the guest cannot put it off */
 }
 
@@ -76,14 +79,15 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 }
 
 /*
- * In HLT: sleep until an interrupt is pending, or somebody wants us. The look is without the lock, for the local APIC
- * may kick its own vCPU (a timer with an illegal vector raises the error interrupt); who kicks sets kicked before.
+ * In HLT, or waiting for SIPI: sleep until something ends that, or somebody wants us. The look is without the lock, for
+ * the local APIC may kick its own vCPU (a timer with an illegal vector raises the error interrupt); who kicks sets
+ * kicked before.
  */
 static void wait_halted(struct vcpu *v)
 {
 	for (bool end = false; !end;) {
 		__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST);
-		end = events_end_halt(v);
+		end = events_end_wait(v);
 		uint64_t flags = spin_lock_irqsave(&v->lock);
 		end |= v->want != VCPU_WANT_RUN;
 		if (!end && !__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
@@ -166,7 +170,6 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 	if (run) {
 		v->events.timer_check = 1;
 		hv()->set_tsc(v->hv, v->vm->tsc_offset, v->vm->tsc_ratio);
-		clock_resume(v, rdtsc());
 		enter_hardware(v);
 	}
 	return run;
@@ -182,14 +185,12 @@ static void vcpu_task(void *arg)
 				break;
 			on_hardware = true;
 		}
-		if (v->events.halted) {
-			wait_halted(v);
-			continue;
-		}
 		struct vmexit x;
-		if (enter_guest(v, &x))
+		if (vcpu_waits(v))
+			wait_halted(v);
+		else if (enter_guest(v, &x))
 			exit_handle(v, &x);
-		else if (vcpu_has_init(v))
+		if (vcpu_has_init(v))
 			events_take_init(v);
 	}
 	completion_done(&v->gone);

@@ -42,6 +42,8 @@ struct vcpu {
 };
 
 static inline bool vcpu_has_init(const struct vcpu *v) { return __atomic_load_n(&v->lapic.s.events, __ATOMIC_RELAXED); }
+/* It does not run: it is in HLT, or waits for SIPI. */
+static inline bool vcpu_waits(const struct vcpu *v) { return v->events.halted || v->lapic.s.sipi_wait; }
 
 int vcpu_create(struct vm *vm, unsigned id, struct vcpu **v) must_check; /* parked */
 void vcpu_destroy(struct vcpu *v);                                       /* ends the task; not from a vCPU's task */
@@ -50,7 +52,9 @@ void vcpu_hold(struct vcpu *v);               /* any context: it leaves the gues
 void vcpu_unpark(struct vcpu *v);             /* goes on from v->state; v->state has been accepted by vcpu_load */
 int vcpu_load(struct vcpu *v, struct why *w); /* parked: v->state into hardware form */
 void vcpu_kick(struct vcpu *v);               /* any context: wake it, or take it out of the guest for a look */
-void vcpu_flush(struct vcpu *v);              /* returns when it holds no older translation. Tasks only */
+/* When wait returns it holds no translation older than begin. Of many: begin all, then wait for each. Tasks only. */
+void vcpu_flush_begin(struct vcpu *v);
+void vcpu_flush_wait(struct vcpu *v);
 
 /*
  * The whole state of a vCPU that is handling an exit, to be changed and given back; it is off the hardware meanwhile.

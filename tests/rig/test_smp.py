@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Guests with several CPUs: they start, work against each other (tests/guest/smp.c), come and go, and move."""
+import time
+
+import pytest
+
+import client
+from host import Host, start_together
+from rig import host_conf, state_on, vm_conf
+
+
+def address(n):
+    return f"10.77.0.{60 + n}"
+
+
+def smp_conf(n, mem=160, load="none", **more):
+    return vm_conf(f"smp{n}", f"tern.ip={address(n)}/24 tern.load={load}", mem, f"52:54:00:77:06:0{n}", vcpus=n, **more)
+
+
+@pytest.fixture(scope="module")
+def pair(switch):
+    """Two hosts of two CPUs each, alike but for the network card; the VMs are in the first one's file."""
+    vms = [smp_conf(2), smp_conf(4, load="pagecheck:8:8+smp"), smp_conf(8)]
+    e, f = Host("e", switch, host_conf(5, "e", *vms, peer=("f", 6)), 5), Host("f", switch, host_conf(6, "f", peer=("e", 5)), 6)
+    try:
+        start_together([e, f])
+        yield e, f
+    finally:
+        e.remove()
+        f.remove()
+
+
+def start(host, n):
+    host.json(f"vm start smp{n}", 30)
+    client.wait_port(address(n), client.SHELL, 60)
+
+
+def check(n, rounds=50, seconds=30):
+    """smp has gone round so often since now, and found nothing wrong."""
+    first = client.status(address(n), client.SMP)
+    end = time.monotonic() + seconds * client.scale
+    while True:
+        s = client.status(address(n), client.SMP)
+        assert not any(s[k] for k in ("stale", "behind", "lost", "stuck", "failed", "backwards", "registers")), s
+        if s["rounds"] >= first["rounds"] + rounds:
+            return s
+        assert time.monotonic() < end, f"too slow: {first}, then {s}"
+        time.sleep(0.2)
+
+
+def topology(n):
+    """What lscpu makes its lines of."""
+    names = "topology/core_cpus_list", "topology/package_cpus_list", "cache/index3/shared_cpu_list"
+    cpus = "/sys/devices/system/cpu"
+    files = " ".join(f"{cpus}/cpu{n - 1}/{name}" for name in names)
+    threads, package, cache = client.shell(address(n), f"cat {files}").split()
+    info = client.shell(address(n), "grep -E 'siblings|cpu cores|physical id' /proc/cpuinfo | sort | uniq -c")
+    return threads, package, cache, sorted(" ".join(line.split()) for line in info.splitlines())
+
+
+def one_socket(n):
+    return str(n - 1), f"0-{n - 1}", f"0-{n - 1}", [f"{n} cpu cores : {n}", f"{n} physical id : 0", f"{n} siblings : {n}"]
+
+
+def test_stress(pair):
+    """2, 4 and 8 CPUs on a host of two, side by side; those of two of the guests come and go all the time."""
+    e = pair[0]
+    for n in (2, 4, 8):
+        start(e, n)
+        assert client.shell(address(n), "nproc").strip() == str(n)
+        assert topology(n) == one_socket(n)
+        if n != 4:
+            client.shell(address(n), "(smp unplug >/dev/null 2>&1 &)")
+            client.wait_port(address(n), client.SMP, 10)
+    for n in (2, 4, 8):
+        s = check(n)
+        assert s["cpus"] == n and (n == 4 or s["unplugged"]), s
+    for n in (2, 8):
+        e.json(f"vm kill smp{n}")
+
+
+def moves(pair, count):
+    boot = client.shell(address(4), "cat /proc/sys/kernel/random/boot_id")
+    for i in range(count):
+        here, there = pair[i % 2], pair[1 - i % 2]
+        r = here.json(f"migrate smp4 to {there.name}", 60)
+        assert r["phase"] == "done" and r["downtime_us"] < 1_000_000, r
+        assert state_on(there, "smp4") == "running" and client.ping(address(4), 3) == 0
+        check(4, 20)
+        s = client.status(address(4), client.PAGECHECK)
+        assert not s["errors"] and not s["backwards"] and not s["registers"], s
+    assert client.shell(address(4), "cat /proc/sys/kernel/random/boot_id") == boot and topology(4) == one_socket(4)
+
+
+def test_moves_under_stress(pair):
+    moves(pair, 4)
