@@ -278,10 +278,14 @@ struct harvest {
 	uint64_t lo, hi, first, *map, n;
 };
 
-/* A leaf with D set: taken, and noted in the map. */
+/*
+ * A leaf with D set: taken, and noted in the map. One that the range cuts keeps D, which the rest of it needs: this part
+ * is noted once more then, which costs a page sent twice.
+ */
 static void harvest_leaf(struct pt *pt, uint64_t *e, uint64_t start, uint64_t size, struct harvest *h)
 {
-	__atomic_fetch_and(e, ~pt->fmt->dirty, __ATOMIC_RELAXED);
+	if (start >= h->lo && start + size <= h->hi)
+		__atomic_fetch_and(e, ~pt->fmt->dirty, __ATOMIC_RELAXED);
 	uint64_t from = MAX(start, h->lo) >> PAGE_SHIFT, to = MIN(start + size, h->hi) >> PAGE_SHIFT;
 	for (uint64_t gfn = from; gfn < to; gfn++)
 		bitmap_set(h->map, gfn - h->first);

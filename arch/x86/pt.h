@@ -70,8 +70,8 @@ bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf);
  * Dirty tracking. pt_split makes all leaves of the range 4K with D clear (what was dirty or not before is forgotten:
  * the caller is about to take every page as dirty). -ENOMEM: part of it is split, which harms nothing. pt_harvest tests
  * and clears D of every leaf in the range, and for each dirty one sets bits (va >> 12) - first of map (512 bits for a
- * 2M leaf); the range may not cut a large leaf. Returns the number of pages. After either: flush, and only then read
- * pages.
+ * 2M leaf); a large leaf that the range cuts gives the bits of this part, and keeps D. Returns the number of
+ * pages. After either: flush, and only then read pages.
  */
 int pt_split(struct pt *pt, uint64_t va, uint64_t len) must_check;
 uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first);
