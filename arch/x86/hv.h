@@ -97,10 +97,10 @@ enum vmexit_kind {
 	EXIT_CACHE,      /* INVD, WBINVD: skip */
 	EXIT_UNDEFINED,  /* an instruction that this guest does not have: #UD */
 	EXIT_PRIVILEGED, /* one that its policy denies (RDPMC...): #GP(0) */
-	EXIT_PAUSE,
-	EXIT_RDTSC,    /* RDTSC and RDTSCP, where the guest's TSC rate is not the host's and hardware cannot scale */
-	EXIT_SHUTDOWN, /* triple fault */
-	EXIT_INVALID,  /* entry refused: the guest's state is not representable; why[] explains */
+	EXIT_PAUSE,      /* it has spun for a while: PAUSEs at most HV_SPIN_GAP cycles apart */
+	EXIT_RDTSC,      /* RDTSC and RDTSCP, where the guest's TSC rate is not the host's and hardware cannot scale */
+	EXIT_SHUTDOWN,   /* triple fault */
+	EXIT_INVALID,    /* entry refused: the guest's state is not representable; why[] explains */
 };
 struct vmexit {
 	enum vmexit_kind kind;
@@ -156,6 +156,10 @@ struct hv_vcpu_params {
 };
 
 #define HV_TSC_SAME BIT(32)
+
+/* Spinning is told by hardware where that can: Intel's window in cycles (SDM 3C 26.1.3), AMD's in PAUSEs. */
+#define HV_SPIN_GAP    128
+#define HV_SPIN_WINDOW 4096
 
 /* A capability of the CPU's virtualisation, for `host`: in the order of the manual's chapters. */
 struct hv_feature {

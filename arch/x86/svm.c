@@ -22,7 +22,7 @@ struct svm_cpu { /* per-CPU, struct cpu.hv */
 
 static struct svm_caps {
 	uint32_t nasid;
-	bool rdtscp;
+	bool rdtscp, pause_filter;
 } caps;
 static struct pt_format format; /* NPT, with 1G leaves if the CPU has them */
 static hpa_t iopm;              /* all ones: every port exits */
@@ -35,7 +35,7 @@ static hpa_t iopm;              /* all ones: every port exits */
 #define SVM_FEATURES(X)                                                                                            \
 	X(0, "NPT", true) X(1, "LBR-virtualisation", false) X(3, "NRIPS", true) X(4, "TSC-scaling", false)          \
 	X(5, "VMCB-clean", false) X(6, "FlushByAsid", false) X(7, "decode-assists", false)                           \
-	X(10, "pause-filter", false)                                                                                  \
+	X(10, "pause-filter", true)                                                                                  \
 	X(13, "AVIC", false) X(15, "virtual-VMLOAD", false) X(16, "VGIF", false) X(17, "GMET", false)                \
 	X(18, "x2AVIC", false) X(25, "VNMI", false)
 /* clang-format on */
@@ -69,6 +69,7 @@ static int svm_probe(struct why *w)
 	caps.nasid = f.ebx;
 	svm_has_nrip = f.edx & CPUID8000000A_EDX_NRIPS;
 	caps.rdtscp = cpuid(0x80000001, 0).edx & CPUID80000001_EDX_RDTSCP;
+	caps.pause_filter = !(~f.edx & (CPUID8000000A_EDX_PAUSE_FILTER | CPUID8000000A_EDX_PAUSE_THRESHOLD));
 	format = pt_format_npt;
 	if (!(cpuid(0x80000001, 0).edx & CPUID80000001_EDX_PAGE1GB))
 		format.max_level = 2;
@@ -139,6 +140,11 @@ static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 			SVM_I2_SKINIT | SVM_I2_WBINVD | SVM_I2_MONITOR | SVM_I2_MWAIT | SVM_I2_MWAIT_ARMED |
 			SVM_I2_XSETBV | SVM_I2_RDPRU;
 	b->intercept3 = SVM_I3_INVLPGB | SVM_I3_INVLPGB_ILLEGAL | SVM_I3_MCOMMIT | SVM_I3_TLBSYNC;
+	if (caps.pause_filter) { /* counts down PAUSEs less than the threshold apart (APM2 15.14.4) */
+		b->intercept1 |= (uint32_t)SVM_I1_PAUSE;
+		b->pause_threshold = HV_SPIN_GAP;
+		b->pause_count = HV_SPIN_WINDOW;
+	}
 	b->iopm_pa = iopm;
 	b->msrpm_pa = v->msrpm;
 	b->np_enable = 1;

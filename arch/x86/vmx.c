@@ -117,6 +117,10 @@ static void vmcs_init(struct vmx_vcpu *v)
 	vmcs_write(MSR_BITMAP, v->msr_bitmap);
 	vmcs_write(EPT_POINTER, v->eptp);
 	vmcs_write(VMCS_LINK, ~0ULL);
+	if (vmx_caps.proc2 & PROC2_PAUSE_LOOP) {
+		vmcs_write(PLE_GAP, HV_SPIN_GAP);
+		vmcs_write(PLE_WINDOW, HV_SPIN_WINDOW);
+	}
 	if (vmx_caps.proc2 & PROC2_VPID)
 		vmcs_write(VPID, 1 + __atomic_fetch_add(&last_vpid, 1, __ATOMIC_RELAXED) % 0xffff);
 	vmcs_write(CR0_MASK, vmx_cr0_owned());

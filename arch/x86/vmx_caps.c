@@ -25,7 +25,8 @@ enum {
 	F_INVPCID,
 	F_TSC_SCALING,
 	F_VNMI,
-	F_LAST_USED = F_VNMI, /* tern uses those up to here where they are */
+	F_PLE,
+	F_LAST_USED = F_PLE, /* tern uses those up to here where they are */
 	F_PREEMPTION,
 	F_PML,
 	F_TPR_SHADOW,
@@ -46,6 +47,7 @@ struct hv_feature vmx_features[VMX_NFEATURES] = {
 	[F_INVPCID] = { .name = "INVPCID" },
 	[F_TSC_SCALING] = { .name = "TSC-scaling" },
 	[F_VNMI] = { .name = "virtual-NMI" },
+	[F_PLE] = { .name = "pause-loop-exiting" },
 	[F_PREEMPTION] = { .name = "preemption-timer" },
 	[F_PML] = { .name = "PML" },
 	[F_TPR_SHADOW] = { .name = "TPR-shadow" },
@@ -71,6 +73,7 @@ static void list_features(void)
 		[F_INVPCID] = p2 & PROC2_INVPCID,
 		[F_TSC_SCALING] = p2 & PROC2_TSC_SCALING,
 		[F_VNMI] = may[PIN] & PIN_VIRTUAL_NMI,
+		[F_PLE] = p2 & PROC2_PAUSE_LOOP,
 		[F_PREEMPTION] = may[PIN] & PIN_PREEMPTION_TIMER,
 		[F_PML] = p2 & PROC2_PML,
 		[F_TPR_SHADOW] = may[PROC] & PROC_TPR_SHADOW,
@@ -132,6 +135,7 @@ static const struct control {
 	{ PROC2, WANT, PROC2_VPID, "VPID" },
 	{ PROC2, WANT, PROC2_RDTSCP, "RDTSCP" },
 	{ PROC2, WANT, PROC2_INVPCID, "INVPCID" },
+	{ PROC2, WANT, PROC2_PAUSE_LOOP, "PAUSE-loop exiting" },
 	{ PROC2, WANT, PROC2_TSC_SCALING, "TSC scaling" },
 	{ PROC2, NEVER, PROC2_APIC_ACCESSES, "virtual APIC accesses" },
 	{ PROC2, NEVER, PROC2_DESC_TABLE, "descriptor-table exiting" },

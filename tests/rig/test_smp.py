@@ -6,24 +6,31 @@ import pytest
 
 import client
 from host import Host, start_together
-from rig import host_conf, state_on, vm_conf
+from rig import SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
 
 
 def address(n):
     return f"10.77.0.{60 + n}"
 
 
-def smp_conf(n, mem=160, load="none", **more):
-    return vm_conf(f"smp{n}", f"tern.ip={address(n)}/24 tern.load={load}", mem, f"52:54:00:77:06:0{n}", vcpus=n, **more)
+def smp_conf(n, mem=160, load="none"):
+    kinds = set(kinds_wanted())
+    return vm_conf(f"smp{n}", f"tern.ip={address(n)}/24 tern.load={load}", mem, f"52:54:00:77:06:0{n}", vcpus=n,
+                   cpu="portable" if len(kinds) > 1 else "host", kernel="small" if "intel" in kinds else "stock")
 
 
 @pytest.fixture(scope="module")
 def pair(switch):
-    """Two hosts of two CPUs each, alike but for the network card; the VMs are in the first one's file."""
-    vms = [smp_conf(2), smp_conf(4, load="pagecheck:8:8+smp"), smp_conf(8)]
-    e, f = Host("e", switch, host_conf(5, "e", *vms, peer=("f", 6)), 5), Host("f", switch, host_conf(6, "f", peer=("e", 5)), 6)
+    """Two hosts; the VMs are in the first one's file. A slow host has one CPU and a small guest."""
+    kinds = kinds_wanted()
+    vms = [smp_conf(2, 64)] if "intel" in kinds else [smp_conf(2), smp_conf(4, load="pagecheck:8:8+smp"), smp_conf(8)]
+    e = Host("e", switch, host_conf(5, "e", *vms, peer=("f", 6)), 5, kind=kinds[0])
+    f = Host("f", switch, host_conf(6, "f", peer=("e", 5)), 6, kind=kinds[1])
+    client.scale = scale = max(e.scale, f.scale)
     try:
         start_together([e, f])
+        for h in (e, f):
+            h.scale = h.console.scale = scale
         yield e, f
     finally:
         e.remove()
@@ -75,8 +82,16 @@ def test_stress(pair):
     for n in (2, 4, 8):
         s = check(n)
         assert s["cpus"] == n and (n == 4 or s["unplugged"]), s
-    for n in (2, 8):
-        e.json(f"vm kill smp{n}")
+    e.json("vm kill smp8")
+
+
+def test_saved_and_restored(pair):
+    """At random instants, as in test_torture.py: interrupts, IPIs and start-ups that were on their way are not lost."""
+    e = pair[0]
+    assert e.json("torture smp2 150 --max-us 20000", 120)["instants"] == 2 * 150  # of each vCPU
+    check(2)
+    assert client.status(address(2), client.SMP)["unplugged"] > 1
+    e.json("vm kill smp2")
 
 
 def moves(pair, count):
@@ -94,3 +109,17 @@ def moves(pair, count):
 
 def test_moves_under_stress(pair):
     moves(pair, 4)
+
+
+@pytest.mark.rigs("intel", "mixed")
+def test_two_cpus_on_slow_hosts(pair):
+    """Of either vendor, on one CPU: the guest starts its second CPU, works, and moves there and back."""
+    start(pair[0], 2)
+    client.shell(address(2), "(smp >/dev/null 2>&1 &)")
+    client.wait_port(address(2), client.SMP, 10)
+    for here, there in (pair, pair[::-1]):
+        assert topology(2) == one_socket(2)
+        check(2, 10)
+        assert here.json(f"migrate smp2 to {there.name} {SLOW_DOWNTIME}", 90)["phase"] == "done"
+        assert state_on(there, "smp2") == "running" and client.ping(address(2), 3) == 0
+    check(2, 10)

@@ -6,6 +6,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "kernel/log.h"
+#include "kernel/task.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
 #include "vmm/x86/exit.h"
@@ -253,7 +254,10 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	case EXIT_HOST_IRQ: /* taken when enter_guest turned interrupts on */
 	case EXIT_HANDLED:
 	case EXIT_IRQ_WINDOW: /* the next entry injects */ break;
-	case EXIT_PAUSE: SKIP(v, x, 0xf3, 0x90); break;
+	case EXIT_PAUSE: /* whoever it waits for may be waiting for this CPU */
+		SKIP(v, x, 0xf3, 0x90);
+		task_yield();
+		break;
 	case EXIT_CPUID: do_cpuid(v, x); break;
 	case EXIT_MSR: do_msr(v, x); break;
 	case EXIT_IO: do_io(v, x); break;

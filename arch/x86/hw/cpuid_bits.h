@@ -6,22 +6,24 @@
 #pragma once
 #include "kernel/base/bits.h"
 
-#define CPUID1_ECX_PCLMULQDQ        BIT(1)
-#define CPUID1_ECX_VMX              BIT(5)
-#define CPUID1_ECX_SSSE3            BIT(9)
-#define CPUID1_ECX_X2APIC           BIT(21)
-#define CPUID1_ECX_MOVBE            BIT(22)
-#define CPUID1_ECX_TSC_DEADLINE     BIT(24)
-#define CPUID1_ECX_AES              BIT(25)
-#define CPUID1_ECX_XSAVE            BIT(26)
-#define CPUID1_ECX_AVX              BIT(28)
-#define CPUID7_EBX_AVX2             BIT(5)
-#define CPUID7_EBX_SMEP             BIT(7)
-#define CPUID7_EBX_ERMS             BIT(9) /* REP MOVSB and STOSB are fast; AMD's Zen 3 and later have it too */
-#define CPUID80000001_ECX_SVM       BIT(2)
-#define CPUID80000001_EDX_NX        BIT(20)
-#define CPUID80000001_EDX_PAGE1GB   BIT(26)
-#define CPUID80000001_EDX_RDTSCP    BIT(27)
-#define CPUID80000008_EBX_RSTRFPERR BIT(2) /* XRSTOR loads FIP, FDP and FOP always */
-#define CPUID8000000A_EDX_NP        BIT(0) /* nested paging */
-#define CPUID8000000A_EDX_NRIPS     BIT(3) /* the next RIP is saved at exits */
+#define CPUID1_ECX_PCLMULQDQ              BIT(1)
+#define CPUID1_ECX_VMX                    BIT(5)
+#define CPUID1_ECX_SSSE3                  BIT(9)
+#define CPUID1_ECX_X2APIC                 BIT(21)
+#define CPUID1_ECX_MOVBE                  BIT(22)
+#define CPUID1_ECX_TSC_DEADLINE           BIT(24)
+#define CPUID1_ECX_AES                    BIT(25)
+#define CPUID1_ECX_XSAVE                  BIT(26)
+#define CPUID1_ECX_AVX                    BIT(28)
+#define CPUID7_EBX_AVX2                   BIT(5)
+#define CPUID7_EBX_SMEP                   BIT(7)
+#define CPUID7_EBX_ERMS                   BIT(9) /* REP MOVSB and STOSB are fast; AMD's Zen 3 and later have it too */
+#define CPUID80000001_ECX_SVM             BIT(2)
+#define CPUID80000001_EDX_NX              BIT(20)
+#define CPUID80000001_EDX_PAGE1GB         BIT(26)
+#define CPUID80000001_EDX_RDTSCP          BIT(27)
+#define CPUID80000008_EBX_RSTRFPERR       BIT(2) /* XRSTOR loads FIP, FDP and FOP always */
+#define CPUID8000000A_EDX_NP              BIT(0) /* nested paging */
+#define CPUID8000000A_EDX_NRIPS           BIT(3) /* the next RIP is saved at exits */
+#define CPUID8000000A_EDX_PAUSE_FILTER    BIT(10)
+#define CPUID8000000A_EDX_PAUSE_THRESHOLD BIT(12)
