@@ -148,11 +148,12 @@ static void run_vcpus(struct vm *vm)
 	vm_port_attach_all(vm); /* first: resuming sends what the guest had queued */
 	machine_resume(vm);
 	vm->state = VM_RUNNING;
-	uint64_t now = rdtsc();
 	for (unsigned i = 0; i < vm->nvcpus; i++) /* before any runs: each may read the pages of others */
-		clock_resume(vm->vcpus[i], now);
+		clock_resume(vm->vcpus[i], rdtsc());
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_unpark(vm->vcpus[i]);
+	for (unsigned i = 0; i < vm->nvcpus && vm_has_request(vm); i++) /* the first asked before the last was let go */
+		vcpu_hold(vm->vcpus[i]);
 }
 
 static void halt_vcpus(struct vm *vm)
@@ -297,6 +298,7 @@ static void ctl_task(void *arg)
 			vm->state = VM_PAUSED;
 		}
 	} else if (vm->state == VM_RUNNING || vm->state == VM_PAUSED) {
+		halt_vcpus(vm); /* first: what another vCPU still asks for is of the same life, and goes with it */
 		__atomic_store_n(&vm->power_request, VM_POWER_NONE, __ATOMIC_SEQ_CST);
 		if (request == VM_POWER_OFF) {
 			power_cut(vm, "the guest switched itself off");
@@ -308,7 +310,6 @@ static void ctl_task(void *arg)
 			}
 		}
 		if (request == VM_POWER_FAILED) {
-			halt_vcpus(vm);
 			vm_port_detach_all(vm);
 			vm->state = VM_FAILED;
 			log_error("vm %s: FAILED: %s", vm->cfg.name, vm->fail);

@@ -7,11 +7,17 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static void request(struct vm *vm, enum vm_power_request what)
+/* False: one is under way, of whichever vCPU. */
+static bool leave(struct vm *vm, enum vm_power_request what)
 {
 	uint8_t none = VM_POWER_NONE;
-	if (__atomic_compare_exchange_n(&vm->power_request, &none, what, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		vm->requested(vm); /* else one is under way */
+	return __atomic_compare_exchange_n(&vm->power_request, &none, what, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static void request(struct vm *vm, enum vm_power_request what)
+{
+	if (leave(vm, what))
+		vm->requested(vm);
 }
 
 void vm_request_power_off(void *vm) { request(vm, VM_POWER_OFF); }
@@ -20,10 +26,10 @@ void vm_request_reset(void *vm) { request(vm, VM_POWER_RESET); }
 void vm_fail(struct vm *vm, const char *fmt, ...)
 {
 	va_list ap;
-	if (vm_has_request(vm))
+	if (!leave(vm, VM_POWER_FAILED)) /* two vCPUs may fail at once: the first one's word stands */
 		return;
 	va_start(ap, fmt);
 	vsnprintf(vm->fail, sizeof(vm->fail), fmt, ap);
 	va_end(ap);
-	request(vm, VM_POWER_FAILED);
+	vm->requested(vm);
 }

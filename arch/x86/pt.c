@@ -279,8 +279,8 @@ struct harvest {
 };
 
 /*
- * A leaf with D set: taken, and noted in the map. One that the range cuts keeps D, which the rest of it needs: this part
- * is noted once more then, which costs a page sent twice.
+ * A leaf with D set: taken, and noted in the map. One that the range cuts keeps D, which the rest of it needs: this
+ * part is noted once more then, which costs a page sent twice.
  */
 static void harvest_leaf(struct pt *pt, uint64_t *e, uint64_t start, uint64_t size, struct harvest *h)
 {

@@ -6,7 +6,7 @@ import pytest
 
 import client
 from host import Host, start_together
-from rig import SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
+from rig import SLACK_PAGES, SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
 
 
 def address(n):
@@ -69,32 +69,8 @@ def one_socket(n):
     return str(n - 1), f"0-{n - 1}", f"0-{n - 1}", [f"{n} cpu cores : {n}", f"{n} physical id : 0", f"{n} siblings : {n}"]
 
 
-def test_stress(pair):
-    """2, 4 and 8 CPUs on a host of two, side by side; those of two of the guests come and go all the time."""
-    e = pair[0]
-    for n in (2, 4, 8):
-        start(e, n)
-        assert client.shell(address(n), "nproc").strip() == str(n)
-        assert topology(n) == one_socket(n)
-        if n != 4:
-            client.shell(address(n), "(smp unplug >/dev/null 2>&1 &)")
-            client.wait_port(address(n), client.SMP, 10)
-    for n in (2, 4, 8):
-        s = check(n)
-        assert s["cpus"] == n and (n == 4 or s["unplugged"]), s
-    e.json("vm kill smp8")
-
-
-def test_saved_and_restored(pair):
-    """At random instants, as in test_torture.py: interrupts, IPIs and start-ups that were on their way are not lost."""
-    e = pair[0]
-    assert e.json("torture smp2 150 --max-us 20000", 120)["instants"] == 2 * 150  # of each vCPU
-    check(2)
-    assert client.status(address(2), client.SMP)["unplugged"] > 1
-    e.json("vm kill smp2")
-
-
 def moves(pair, count):
+    """smp4, there and back, with a look at all after each move."""
     boot = client.shell(address(4), "cat /proc/sys/kernel/random/boot_id")
     for i in range(count):
         here, there = pair[i % 2], pair[1 - i % 2]
@@ -107,11 +83,47 @@ def moves(pair, count):
     assert client.shell(address(4), "cat /proc/sys/kernel/random/boot_id") == boot and topology(4) == one_socket(4)
 
 
-def test_moves_under_stress(pair):
+def test_four_cpus_move_under_stress(pair):
+    start(pair[0], 4)
+    assert client.shell(address(4), "nproc").strip() == "4"
+    assert topology(4) == one_socket(4)
+    client.wait_port(address(4), client.SMP, 10)
+    s = check(4)
+    assert s["cpus"] == 4, s
     moves(pair, 4)
+    pair[0].json("vm kill smp4")
+
+
+@pytest.mark.long
+def test_fifty_moves_under_stress(pair):
+    """None leaves a page behind."""
+    start(pair[0], 4)
+    client.wait_port(address(4), client.SMP, 10)
+    moves(pair, 2)
+    free = [h.pages_free() for h in pair]
+    moves(pair, 50)
+    assert all(now >= before - SLACK_PAGES for now, before in zip([h.pages_free() for h in pair], free))
+    pair[0].json("vm kill smp4")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("n", [2, 8])
+def test_cpus_come_and_go(pair, n):
+    """By /sys, all the time, on a host of two; and the one with 2 is saved, destroyed and restored at random instants (test_torture.py)."""
+    e = pair[0]
+    start(e, n)
+    assert topology(n) == one_socket(n)
+    client.shell(address(n), "(smp unplug >/dev/null 2>&1 &)")
+    client.wait_port(address(n), client.SMP, 10)
+    s = check(n)
+    if n == 2:
+        assert e.json("torture smp2 150 --max-us 20000", 120)["instants"] == 2 * 150  # of each vCPU
+    client.until(lambda: check(n)["unplugged"] > s["unplugged"], 30, "CPU that comes back")
+    e.json(f"vm kill smp{n}")
 
 
 @pytest.mark.rigs("intel", "mixed")
+@pytest.mark.long("mixed")
 def test_two_cpus_on_slow_hosts(pair):
     """Of either vendor, on one CPU: the guest starts its second CPU, works, and moves there and back."""
     start(pair[0], 2)

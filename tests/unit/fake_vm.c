@@ -36,7 +36,6 @@ bool wrmsr_safe(uint32_t msr, uint64_t v)
 	return false;
 }
 void vm_request_power_off(void *vm) { (void)vm; }
-void task_yield(void) { the->yields++; }
 void vm_request_reset(void *vm) { the->resets++, (void)vm; }
 void vm_fail(struct vm *vm, const char *fmt, ...)
 {

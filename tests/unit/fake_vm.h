@@ -25,7 +25,7 @@ struct fv {
 	struct vmcb vmcb;
 	uint8_t dev[PAGE_SIZE];
 	unsigned nreads, nwrites, last_size;
-	unsigned resets, yields;
+	unsigned resets;
 	char fail[160];                             /* vm_fail's text */
 	uint64_t delivered;                         /* EVENTINJ at the last VMRUN */
 	void (*vmrun)(struct fv *f, uint64_t *gpr); /* what the guest does; NULL: nothing */

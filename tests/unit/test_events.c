@@ -144,10 +144,12 @@ static void test_startup(void **s unused)
 	ap_state.lstar = 0x1234, ap_state.gpr[REG_RSI] = 5, ap_state.xsave[200] = 0x55, ap_state.event = 0x80000030;
 	ap.events.halted = true, ap_state.halted = 1, ap.events.nmi = 1, ap.msr.system_time = 0x1001;
 	send_to_ap(DELIVERY_SIPI << 8 | 0x11); /* not waiting for one: nothing */
-	assert_true(events_end_wait(&ap));     /* for a look, as a spurious wake-up */
+	assert_true(events_end_wait(&ap));     /* a look, and HLT goes on */
 	events_take_init(&ap);
-	assert_true(hw.taken == 1);
-	ap.events.halted = true;
+	assert_true(hw.taken == 1 && ap.events.halted && !vcpu_has_init(&ap));
+	ap.events.nmi = 0;
+	assert_false(events_end_wait(&ap));
+	ap.events.nmi = 1;
 	send_to_ap(DELIVERY_INIT << 8 | 1 << 14);
 	assert_true(events_end_wait(&ap));
 	events_take_init(&ap);

@@ -328,6 +328,7 @@ static void test_startup(void **state)
 	wr(&cpu[0], ICR, 0x500 | 1ULL << 32); /* INIT and SIPI together; INIT forgets what the APIC had */
 	wr(&cpu[0], ICR, 0x601 | 1ULL << 32);
 	assert_int_equal(vlapic_take_events(&cpu[1]), LAPIC_EV_INIT | LAPIC_EV_SIPI);
+	vlapic_sipi_done(&cpu[1]);
 	assert_true(rd(&cpu[1], TPR) == 0 && rd(&cpu[1], SVR) == 0xff && rd(&cpu[1], ID) == 1);
 	assert_int_equal(vlapic_take_events(&cpu[1]), 0);
 	wr(&cpu[1], ICR, 0x500); /* the boot CPU does not wait for a SIPI */

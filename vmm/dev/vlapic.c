@@ -434,7 +434,8 @@ static int vlapic_check(const void *obj, const void *state, struct why *w)
 		return why_set(w, -EINVAL, "lapic: timer state is contradictory");
 	if ((s->isr[0] | s->irr[0] | s->tmr[0]) & 0xffff)
 		return why_set(w, -EINVAL, "lapic: a vector below 16");
-	if (s->sipi_wait > 2 || s->sipi_vector > 0xff || (s->events & ~(LAPIC_EV_INIT | LAPIC_EV_SIPI | 0xff00)))
+	if (s->sipi_wait > 1 || (s->sipi_wait && !l->vcpu) || s->sipi_vector > 0xff ||
+	    (s->events & ~(LAPIC_EV_INIT | LAPIC_EV_SIPI | 0xff00)))
 		return why_set(w, -EINVAL, "lapic: start-up state");
 	return 0;
 }

@@ -83,10 +83,8 @@ void events_inject(struct vcpu *v)
 bool events_end_wait(struct vcpu *v)
 {
 	poll_timer(v);
-	if (vcpu_has_init(v)) {
-		v->events.halted = false;
+	if (vcpu_has_init(v))
 		return true;
-	}
 	if (v->lapic.s.sipi_wait || (!(vlapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) &&
 				     !__atomic_load_n(&v->events.nmi, __ATOMIC_RELAXED)))
 		return false;

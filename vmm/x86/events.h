@@ -28,7 +28,7 @@ void events_stop_timer(struct vcpu *v); /* off the hardware; the next entry arms
 void events_nmi(struct vcpu *v); /* any context: an NMI for it, and a kick */
 /* Before an entry, interrupts off: give the guest what its local APIC has, or ask to be told when it can take it. */
 void events_inject(struct vcpu *v);
-/* In HLT, or waiting for SIPI: does something end it? HLT has ended then; of the other events_take_init decides. */
+/* In HLT, or waiting for SIPI: is there something to look at? HLT has ended if it ends that. */
 bool events_end_wait(struct vcpu *v);
 /*
  * INIT or SIPI was sent to it (SDM 3A 9.4, 11.6). INIT resets the machine where it is the boot CPU, by a request that
