@@ -51,16 +51,24 @@ def test_too_much_dirt_gives_up(watched):
                                    pytest.param("P8", marks=[pytest.mark.rigs("amd", "intel"), pytest.mark.long("intel")]),
                                    pytest.param("P10", marks=pytest.mark.long)])
 def test_destination_killed(watched, point):
-    """It crashes and is silent from then on. The source must find out by itself, within its own limits."""
+    """
+    It crashes and is silent from then on. The source must find out by itself, within its own limits. Where the way there and back takes
+    10 ms, as on a machine with other work to do, COMMIT has left with END: then nobody can know, and the operator has the word.
+    """
     source = watched.where()
     dest = watched.other(source)
     dest.json(f"failpoint {point} crash")
     start = time.monotonic()
-    e = watched.migrate_fails(source, seconds=40)
-    print(f"{point}: {e.text} ({time.monotonic() - start:.1f} s)")
+    watched.begin(source)
+    s = watched.wait_status(source, lambda s: s["over"] or s["phase"] == "undecided", 40, "end")
+    print(f"{point}: {s['phase']}: {s['error_text']} ({time.monotonic() - start:.1f} s)")
     dest.console.expect(rf"failpoint {point}", 5, 0)
-    assert watched.status(source)["phase"] == "failed"
-    assert state_on(source) == "running"
+    if s["phase"] == "undecided":
+        assert point != "P4" and state_on(source) == "undecided"
+        source.json(f"vm claim {DEMO} --force")
+    else:
+        assert s["phase"] == "failed" and s["error_text"], s
+    client.until(lambda: state_on(source) == "running", 10, "guest that goes on")
     watched.restart(dest)
     watched.check_after()
 
