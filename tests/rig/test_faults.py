@@ -61,7 +61,7 @@ def test_destination_killed(watched, point):
     start = time.monotonic()
     watched.begin(source)
     s = watched.wait_status(source, lambda s: s["over"] or s["phase"] == "undecided", 40, "end")
-    print(f"{point}: {s['phase']}: {s['error_text']} ({time.monotonic() - start:.1f} s)")
+    print(f"{point}: {s['phase']}: {s.get('error_text')} ({time.monotonic() - start:.1f} s)")
     dest.console.expect(rf"failpoint {point}", 5, 0)
     if s["phase"] == "undecided":
         assert point != "P4" and state_on(source) == "undecided"
