@@ -251,7 +251,7 @@ check: need
 	$(Q)$(MAKE) --no-print-directory all && $(RUNTESTS) --check $(CHECKS)
 check-%:
 	$(Q)CC=$(CC) tools/check.sh $*
-test-image: build/relay
+test-image: build/relay | all
 	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI $(G)/torture.img
 # The release before, for test_before.py: its sources, with what is fetched and made of third parties here (links, for its deps.mk may
 # fetch something else in their place).
