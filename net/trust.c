@@ -43,7 +43,8 @@ static struct {
 	char cipher[40];           /* [l] */
 } known[NET_PEERS_MAX];
 static struct spinlock lock = SPINLOCK_INIT("trust");
-static bool believes_all; /* (c) what comes without a proof as well */
+/* (c) What comes without a proof: TRUST_UNPROVED, TRUST_ASKED, or what this host has no peer for. */
+static enum trust_word unproved = TRUST_DENIED;
 
 static void key_name(const uint8_t key[TLS_KEY_LEN], uint8_t name[NAME_LEN])
 {
@@ -71,7 +72,7 @@ int trust_init(void)
 	unsigned n;
 	static const char frame[] = "tern: frames";
 	const struct net_peer *p = net_peers(&n);
-	bool keys = false, insecure = false;
+	bool keys = false, insecure = false, incoming = false;
 	for (unsigned i = 0; i < n; i++) {
 		for (unsigned k = 0; k < 2; k++) {
 			const uint8_t *key = key_number(&p[i], k);
@@ -83,9 +84,10 @@ int trust_init(void)
 		}
 		keys |= p[i].wants_key;
 		insecure |= trust_is_insecure(p[i].ip);
+		incoming |= p[i].insecure == NET_PEER_INCOMING && net_key_is_set(p[i].key);
 		known[i].state = net_key_is_set(p[i].key) || p[i].insecure ? TRUST_UNTRIED : TRUST_NO_KEY;
 	}
-	believes_all = (!keys && !net_peer_lost()[0]) || insecure;
+	unproved = (!keys && !net_peer_lost()[0]) || insecure ? TRUST_UNPROVED : incoming ? TRUST_ASKED : TRUST_DENIED;
 	if (!random_has_source())
 		log_warn(
 			"this CPU has no random numbers (RDSEED, RDRAND): connections between hosts may not be secret");
@@ -366,7 +368,7 @@ enum trust_word trust_check(const uint8_t *msg, size_t *len)
 	for (size_t i = 0; proofs * PROOF < *len && i < proofs && !proved; i++)
 		proved = proves(msg + body + i * PROOF, msg, body);
 	if (proved <= 0)
-		return believes_all ? TRUST_UNPROVED : TRUST_DENIED;
+		return unproved;
 	*len = body;
 	return TRUST_PROVED;
 }

@@ -276,14 +276,18 @@ static void test_unproved(void **state unused)
 	ask(&s, &q, vm);
 	assert_false(s.heard);
 	assert_int_equal(answers, 29);
+	word = TRUST_ASKED; /* a peer is insecure = incoming: the question is answered, that answer is not believed */
+	ask(&s, &q, vm);
+	assert_false(s.heard);
+	assert_int_equal(answers, 30);
 	word = TRUST_UNPROVED; /* a flood */
 	fake_time_freeze(time_ns() + NS_PER_SEC);
 	for (unsigned i = 0; i < 100; i++)
 		hear_at(B, A, &question);
-	assert_int_equal(answers, 29 + 32);
+	assert_int_equal(answers, 30 + 32);
 	fake_time_advance(10 * NS_PER_MS);
 	hear_at(B, A, &question), hear_at(B, A, &question);
-	assert_int_equal(answers, 29 + 33);
+	assert_int_equal(answers, 30 + 33);
 	fake_time_thaw();
 }
 

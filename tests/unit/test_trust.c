@@ -378,7 +378,11 @@ static void test_frames(void **state unused)
 	lost = "";
 	setup(1, 0);
 	assert_int_equal(trust_check(msg, &n), TRUST_DENIED);
-	peers[1].insecure = 1;
+	peers[0].insecure = NET_PEER_INCOMING; /* the one with the key */
+	assert_int_equal(trust_init(), 0);
+	assert_int_equal(trust_check(msg, &n), TRUST_ASKED);
+	assert_int_equal(n, text);
+	peers[1].insecure = NET_PEER_INSECURE;
 	assert_int_equal(trust_init(), 0);
 	n = text;
 	assert_int_equal(trust_check(msg, &n), TRUST_UNPROVED);

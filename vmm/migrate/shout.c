@@ -70,7 +70,7 @@ static bool hear(uint64_t nonce, const struct hello *h)
 
 /* ---- answering: in a card's task ---- */
 
-static void answer(struct datagram_in *in, bool limited, bool again)
+static void answer(struct datagram_in *in, bool limited, bool yields_not)
 {
 	struct datagram d;
 	struct have_answer a;
@@ -79,7 +79,7 @@ static void answer(struct datagram_in *in, bool limited, bool again)
 		return;
 	/* "it is here" is all that a frame can say, whatever is remembered of attempts. */
 	memset(&q.id, 0, sizeof(q.id));
-	if (again)
+	if (yields_not)
 		q.flags &= ~(uint32_t)WHO_STARTING; /* whoever says it: no start here gives way to it */
 	probe_local(&q, &a);
 	if (a.have == HAVE_HERE && (!limited || datagram_may_answer()) && !datagram_write(&d, in->nonce, put_have, &a))
@@ -91,21 +91,23 @@ static void read_record(struct datagram_in *in)
 {
 	struct have_answer a;
 	uint32_t type = in->rx.type;
-	bool proved = in->word == TRUST_PROVED;
+	bool proved = in->word == TRUST_PROVED, asks = type == WIRE_WHO || type == WIRE_REACH;
+	if (in->word == TRUST_ASKED && !asks)
+		return;
 	bool answers = type == WIRE_HAVE && have_parse(&in->rx, &a) && a.have == HAVE_HERE && hear(in->nonce, &in->h);
 	/* What anybody may have said counts each time: a host in clear draws its nonces at random (release 0.3). */
 	enum heard is = HEARD_OLD;
-	if (type == WIRE_WHO || type == WIRE_REACH)
+	if (asks)
 		is = proved ? heard_before(in->h.inc, in->nonce) : HEARD_NEW;
 	else if (type == WIRE_REACHED)
 		reach_hear(in);
-	if (is != HEARD_OLD || answers)
+	if (in->word != TRUST_ASKED && (is != HEARD_OLD || answers))
 		probe_greeted(&in->h, "on the network of the VMs");
 	bool limited = !proved || is == HEARD_AGAIN;
 	if (type == WIRE_REACH) /* an answer has no effect here, so that an old one may have it, too */
 		reach_answer(in, limited || is == HEARD_OLD);
 	else if (is != HEARD_OLD)
-		answer(in, limited, is == HEARD_AGAIN);
+		answer(in, limited, in->word == TRUST_ASKED || is == HEARD_AGAIN);
 }
 
 static void received(const struct hostframe_from *from, const uint8_t *payload, size_t len)
