@@ -29,36 +29,38 @@ enum { /* registers, SDM chapter 13 */
 	RXCSUM = 0x5000, MTA = 0x5200, RAL = 0x5400, RAH = 0x5404,
 };
 /* clang-format on */
-#define CTRL_FD         BIT(0)
-#define CTRL_ASDE       BIT(5)
-#define CTRL_SLU        BIT(6)
-#define CTRL_ILOS       BIT(7)
-#define CTRL_RST        BIT(26)
-#define CTRL_PHY_RST    BIT(31)
-#define STATUS_LU       BIT(1)
-#define EERD_START      BIT(0)
-#define EERD_DONE       BIT(4)
-#define EERD_DONE_82574 BIT(1)
-#define RAH_AV          BIT(31)
-#define ICR_LSC         BIT(2)
-#define ICR_RXDMT0      BIT(4)
-#define ICR_RXO         BIT(6)
-#define ICR_RXT0        BIT(7)
-#define IRQ_RX          (ICR_RXDMT0 | ICR_RXO | ICR_RXT0)
-#define RCTL_EN         BIT(1)
-#define RCTL_UPE        BIT(3) /* all unicast: guests have MACs of their own */
-#define RCTL_MPE        BIT(4)
-#define RCTL_LPE        BIT(5) /* frames beyond 1522 bytes with their CRC: those of two tags, and large ones */
-#define RCTL_BAM        BIT(15)
-#define RCTL_SECRC      BIT(26)
-#define TCTL_EN         BIT(1)
-#define TCTL_PSP        BIT(3)
-#define TCTL_CT         (0x0fU << 4)                /* collision threshold, SDM 13.4.33 */
-#define TCTL_COLD       (0x40U << 12)               /* full duplex */
-#define TIPG_COPPER     (10U | 8U << 10 | 6U << 20) /* SDM 13.4.34 */
-#define RXCSUM_TUOFL    BIT(9)
-#define ITR_20K         195U /* at most 20000 interrupts a second, in units of 256 ns */
-#define EEPROM_TRIES    1000
+#define CTRL_FD            BIT(0)
+#define CTRL_ASDE          BIT(5)
+#define CTRL_SLU           BIT(6)
+#define CTRL_ILOS          BIT(7)
+#define CTRL_RST           BIT(26)
+#define CTRL_PHY_RST       BIT(31)
+#define STATUS_LU          BIT(1)
+#define STATUS_SPEED       (3U << 6)
+#define STATUS_SPEED_SHIFT 6
+#define EERD_START         BIT(0)
+#define EERD_DONE          BIT(4)
+#define EERD_DONE_82574    BIT(1)
+#define RAH_AV             BIT(31)
+#define ICR_LSC            BIT(2)
+#define ICR_RXDMT0         BIT(4)
+#define ICR_RXO            BIT(6)
+#define ICR_RXT0           BIT(7)
+#define IRQ_RX             (ICR_RXDMT0 | ICR_RXO | ICR_RXT0)
+#define RCTL_EN            BIT(1)
+#define RCTL_UPE           BIT(3) /* all unicast: guests have MACs of their own */
+#define RCTL_MPE           BIT(4)
+#define RCTL_LPE           BIT(5) /* frames beyond 1522 bytes with their CRC: those of two tags, and large ones */
+#define RCTL_BAM           BIT(15)
+#define RCTL_SECRC         BIT(26)
+#define TCTL_EN            BIT(1)
+#define TCTL_PSP           BIT(3)
+#define TCTL_CT            (0x0fU << 4)                /* collision threshold, SDM 13.4.33 */
+#define TCTL_COLD          (0x40U << 12)               /* full duplex */
+#define TIPG_COPPER        (10U | 8U << 10 | 6U << 20) /* SDM 13.4.34 */
+#define RXCSUM_TUOFL       BIT(9)
+#define ITR_20K            195U /* at most 20000 interrupts a second, in units of 256 ns */
+#define EEPROM_TRIES       1000
 
 struct rx_desc { /* SDM 3.2.3 */
 	uint64_t addr;
@@ -115,6 +117,13 @@ static unsigned ncards;
 static struct e1000 *e1000_of(struct nic *n) { return CONTAINER_OF(n, struct e1000, nic); }
 static uint32_t rd(const struct e1000 *e, unsigned r) { return mmio_read32(e->reg + r); }
 static void wr(const struct e1000 *e, unsigned r, uint32_t v) { mmio_write32(e->reg + r, v); }
+
+/* 82540EM manual, 13.4.2 */
+static unsigned e1000_mbit(struct nic *n)
+{
+	static const uint16_t speeds[] = { 10, 100, 1000, 1000 };
+	return speeds[(rd(e1000_of(n), STATUS) & STATUS_SPEED) >> STATUS_SPEED_SHIFT];
+}
 
 static bool e1000_link_up(struct nic *n)
 {
@@ -379,7 +388,7 @@ fail:
 }
 
 static const struct nic_ops e1000_ops = {
-	.tx = e1000_tx, .link_up = e1000_link_up, .start = e1000_start, .tx_room = e1000_tx_room
+	.tx = e1000_tx, .link_up = e1000_link_up, .mbit = e1000_mbit, .start = e1000_start, .tx_room = e1000_tx_room
 };
 
 struct nic *e1000_probe(const struct pci_dev *d)

@@ -18,7 +18,8 @@ struct nic_ops {
 	 */
 	int (*tx)(struct nic *n, const struct frame *f);
 	bool (*link_up)(struct nic *n);
-	int (*start)(struct nic *n); /* nic_start's work */
+	unsigned (*mbit)(struct nic *n); /* of its link, in Mbit/s; 0: not known */
+	int (*start)(struct nic *n);     /* nic_start's work */
 	/* How many frames of len bytes tx would take now. Any task. */
 	unsigned (*tx_room)(struct nic *n, size_t len);
 };

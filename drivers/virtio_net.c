@@ -69,6 +69,13 @@ static bool virtio_nic_link_up(struct nic *n)
 	return v->link;
 }
 
+static unsigned virtio_nic_mbit(struct nic *n)
+{
+	const struct virtio_dev *dev = &virtio_nic_of(n)->dev;
+	uint32_t mbit = dev->features & VIRTIO_NET_F_SPEED_DUPLEX ? mmio_read32(dev->config + VNET_CFG_SPEED) : 0;
+	return mbit <= VNET_SPEED_MAX ? mbit : 0;
+}
+
 /* ---- receiving ---- */
 
 static void rx_repost(struct virtio_nic *v, unsigned count)
@@ -338,9 +345,11 @@ fail:
 	return err_trace(-ENODEV);
 }
 
-static const struct nic_ops virtio_nic_ops = {
-	.tx = virtio_nic_tx, .link_up = virtio_nic_link_up, .start = virtio_nic_start, .tx_room = virtio_nic_tx_room
-};
+static const struct nic_ops virtio_nic_ops = { .tx = virtio_nic_tx,
+					       .link_up = virtio_nic_link_up,
+					       .mbit = virtio_nic_mbit,
+					       .start = virtio_nic_start,
+					       .tx_room = virtio_nic_tx_room };
 
 static int negotiate(struct virtio_dev *dev, const struct pci_dev *d)
 {
@@ -348,7 +357,7 @@ static int negotiate(struct virtio_dev *dev, const struct pci_dev *d)
 		       large = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6,
 		       want = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_HOST_TSO4 |
 			      VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VIRTIO_NET_F_MTU |
-			      VIRTIO_F_EVENT_IDX;
+			      VIRTIO_NET_F_SPEED_DUPLEX | VIRTIO_F_EVENT_IDX;
 	int err = virtio_dev_init(dev, d, want | large, need);
 	if (err)
 		return err;

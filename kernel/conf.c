@@ -209,6 +209,9 @@ static void take_section(struct parse *p, const struct span *line)
 		conf_problem(p->c, p->line,
 			     "the name '%.*s' may hold letters, digits, '_', '-' and '.' only; section ignored",
 			     SHOW(name));
+	} else if (!strcmp(kinds[i].kind, "vm") && name.len == 3 && !memcmp(name.p, "all", 3)) {
+		conf_problem(p->c, p->line,
+			     "no VM can be called 'all': commands mean each VM by that; section ignored");
 	} else if (!fits(p->name, sizeof(p->name), &name)) {
 		conf_problem(p->c, p->line, "the name '%.*s...' is longer than %d characters; section ignored",
 			     SHOW(name), (int)sizeof(p->name) - 1);

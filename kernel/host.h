@@ -23,6 +23,7 @@ struct host_conf { /* [host] of tern.conf */
 	char name[32];
 	char console[16]; /* "": as the firmware says */
 	struct conf_password console_password;
+	uint64_t migrate_limit, migrate_minimum; /* bytes per second: of all migrations together, 0: none; for each */
 	uint32_t undecided; /* HOST_UNDECIDED_*: what to do with a VM that no host has or had (doc/handover.md) */
 };
 enum { HOST_UNDECIDED_ASK, HOST_UNDECIDED_RESUME };

@@ -201,18 +201,17 @@ static void start_vmm(void)
 		sniprintf(host_info.why_no_hv, sizeof(host_info.why_no_hv), "nothing: %s", w.text);
 		log_error("this machine cannot run VMs: %s. The console works, `reboot` restarts the machine", w.text);
 	}
-	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc);
-	migrate_this_host()->undecided_resume = host_conf.undecided == HOST_UNDECIDED_RESUME;
+	migrate_host_init(migrate_this_host(), host_info.name, host_info.inc, &host_conf);
 	migrate_this_host()->is_own = net_is_own_address;
+	migrate_this_host()->line = net_line;
 	migrate_this_host()->address_conflict = address_conflict;
 	migrate_this_host()->address_settled = address_settled;
 	vm_guard = (struct vm_guard){ lease_may_start, lease_started };
 	migrate_this_host()->peers = net_peers(&migrate_this_host()->npeers);
 	migrate_this_host()->lost_peer = net_peer_lost();
 	host_may_leave = vm_may_leave;
-	const struct nic *nic;
-	for (unsigned i = 0; (nic = nic_get(i)); i++)
-		vmm_own_mac(nic->mac);
+	for (unsigned i = 0; nic_get(i); i++)
+		vmm_own_mac(nic_get(i)->mac);
 	if (hv) { /* which has prepared each CPU's vector registers */
 		aead_init();
 		log_info("the fastest cipher here: %s (%s)", aead_name(aead_preferred()),

@@ -46,6 +46,16 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	return err;
 }
 
+uint64_t net_line(struct ip to)
+{
+	const ip_addr_t ip = netif_lwip_of(to);
+	NET_CORE_LOCK();
+	struct netif *n = netif_way(&ip);
+	unsigned mbit = n ? uplink_mbit(&netif_net(n)->wire) : 0;
+	NET_CORE_UNLOCK();
+	return mbit * (1000000UL / 8);
+}
+
 static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns, const struct stream_canceller *c)
 {
 	int ret = c ? c->attach(c->arg, &t->s) : 0;

@@ -149,6 +149,17 @@ bool uplink_is_up(const struct uplink_net *n)
 	return false;
 }
 
+unsigned uplink_mbit(const struct uplink_net *n)
+{
+	unsigned set = uplink_sends(n->u), best = 0;
+	for (unsigned i = 0; i < n->u->nlegs; i++) {
+		struct nic *nic = n->u->leg[i].nic;
+		if (set & 1U << i && nic->ops->mbit)
+			best = MAX(best, nic->ops->mbit(nic));
+	}
+	return best;
+}
+
 /* ---- setting up, showing ---- */
 
 static struct uplink *uplink_of(const struct nic *first)

@@ -31,6 +31,8 @@ bool uplink_start_all(void);
 int uplink_send(const struct uplink_net *n, const struct frame *f);
 unsigned uplink_room(const struct uplink_net *n, size_t len);
 bool uplink_is_up(const struct uplink_net *n);
+/* What a flow gets at most, in Mbit/s: of the cards in use the fastest one's. 0: not known. */
+unsigned uplink_mbit(const struct uplink_net *n);
 /* What it sends unfinished: what all its cards do. */
 unsigned uplink_offloads(const struct uplink_net *n);
 /* The first card's, which the host uses whichever card is in use. */

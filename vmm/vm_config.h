@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define VM_NAME_MAX  32
+#define VM_NAME_ALL  "all" /* in commands, each VM; none is called that (kernel/conf.c) */
 #define VM_NICS_MAX  CONF_NICS
 #define VM_MAX_VCPUS 64 /* that a file may ask for; formats are good for 2048, and arrays are sized at run time */
 

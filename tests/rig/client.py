@@ -74,11 +74,12 @@ def wait_ping(address, seconds):
 
 
 def until(what, seconds, name):
-    """Wait for a condition."""
+    """Wait for a condition, and return what it was."""
     end = time.monotonic() + seconds * scale
-    while not what():
+    while not (got := what()):
         assert time.monotonic() < end, f"no {name} within {seconds} s"
         time.sleep(0.02)
+    return got
 
 
 def wait_port(address, port, seconds):

@@ -36,11 +36,11 @@ def reboots(rig, command):
 
 
 @pytest.mark.rigs("amd", "intel")
-def test_ping_and_100_mb_on_both_hosts(rig):
+def test_ping_and_50_mb_on_both_hosts(rig):
     """One of them has a virtio-net card, the other an e1000."""
     for _ in rig.hosts:
         assert client.ping(rig.guest, 10, 0.05) == 0
-        size = client.amount(100_000_000)
+        size = client.amount(50_000_000)
         seconds = client.transfer(rig.guest, size)
         print(f"{rig.where().name} ({rig.where().nic}): {size // 1000000} MB there and back in {seconds:.1f} s")
         rig.migrate()

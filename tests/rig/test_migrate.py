@@ -165,10 +165,10 @@ def test_announced_by_hand(rig):
         watch.stop()
 
 
-def test_ten_in_a_row(rig):
+def test_six_in_a_row(rig):
     c = client.EchoClient(rig.guest)
     c.start()
-    reports = [rig.migrate() for _ in range(10)]
+    reports = [rig.migrate() for _ in range(6)]
     c.stop().check()
     for r in reports:
         report_ok(rig, r)

@@ -101,7 +101,8 @@ def test_illegal_vector(start, kind):
 @pytest.mark.parametrize("kind", ["amd", "intel"])
 def test_torture(start, kind):
     """With two CPUs the guest also changes its CPU. QEMU's breakpoints do not follow it there."""
-    run(start(kind, 2, "nobreak") if kind == "amd" else start(kind, 1), 500,
+    amd = kind == "amd"
+    run(start(kind, 2, "nobreak") if amd else start(kind, 1), 500 if amd else 300,
         ("user", "irq_off", "single_step", "halted", "irq", "exception", "event_next"))
 
 

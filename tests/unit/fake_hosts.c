@@ -347,7 +347,8 @@ static void boot(int host)
 {
 	static uint64_t boots;
 	char name[2] = { (char)('a' + host), 0 };
-	migrate_host_init(&fake_hosts[host], name, (struct incarnation){ 100 + (uint64_t)host, ++boots });
+	migrate_host_init(&fake_hosts[host], name, (struct incarnation){ 100 + (uint64_t)host, ++boots },
+			  &(struct host_conf){ .migrate_minimum = 1 });
 }
 
 __attribute__((constructor)) static void boot_all(void)

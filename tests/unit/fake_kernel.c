@@ -554,6 +554,7 @@ struct task *task_self(void)
 }
 
 void task_yield(void) { sched_yield(); }
+__attribute__((weak)) void task_set_prio(enum task_prio prio unused) {}
 
 void task_sleep_until(uint64_t deadline_ns)
 {

@@ -82,7 +82,8 @@ static void host_keys(void **state unused)
 	h = host("[host]\nname = server 1\nundecided = perhaps\ncolour = red\n");
 	said("tern.conf:2: [host] name = server 1: write 1 to 31 letters, digits, '_', '-' and '.'\n"
 	     "tern.conf:3: [host] undecided = perhaps: write ask or resume\n"
-	     "tern.conf:4: [host] has no key 'colour'; ignored. It has name, console, console_password, undecided\n");
+	     "tern.conf:4: [host] has no key 'colour'; ignored. It has name, console, console_password, migrate_limit, "
+	     "migrate_minimum, undecided\n");
 	assert_string_equal(h.name, "tern");
 	h = host("[host]\nname =\n");
 	assert_string_equal(h.name, "tern");
@@ -821,7 +822,7 @@ static void example(void **state unused)
 	vm(text);
 	assert_string_equal(wrong, "");
 	assert_int_equal(net(text).npeers, 1);
-	said("tern.conf:32: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
+	said("tern.conf:34: [peer tern-b]: no key: this host cannot speak with it. `peer key` makes one, for both "
 	     "hosts' files\n");
 }
 

@@ -126,7 +126,7 @@ static void test_round_trips(void **state unused)
 		{ 700 * MS, 350 * MS, true },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct policy_pass pass = { 1, 60 << 20, 1000 * MS, rows[i].rtt_ns, 0 };
+		struct policy_pass pass = { .pass = 1, .bytes = 60 << 20, .ns = 1000 * MS, .rtt_ns = rows[i].rtt_ns };
 		struct policy p;
 		policy_init(&p, 1000 * MS, 30);
 		assert_false(policy_rides(&p)); /* nothing is known of the line yet */
@@ -146,7 +146,11 @@ static void test_shortest_round_trip(void **state unused)
 	struct policy p;
 	policy_init(&p, 300 * MS, 30);
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct policy_pass pass = { i + 1, 60 << 20, 1000 * MS, rows[i].rtt_us * NS_PER_US, 100000 >> 2 * i };
+		struct policy_pass pass = { .pass = i + 1,
+					    .bytes = 60 << 20,
+					    .ns = 1000 * MS,
+					    .rtt_ns = rows[i].rtt_us * NS_PER_US,
+					    .left = 100000 >> 2 * i };
 		policy_next(&p, &pass, NULL);
 		assert_int_equal(policy_rides(&p), rows[i].rides);
 		assert_int_equal(policy_predict(&p, 0), POLICY_FIXED_NS + rows[i].trips_us * NS_PER_US);

@@ -65,7 +65,8 @@ static int tx(struct nic *n, const struct frame *f)
 static bool link_up(struct nic *n) { return card_of(n)->up; }
 static int start(struct nic *n) { return card_of(n)->broken ? -ENODEV : 0; }
 static unsigned room(struct nic *n, size_t len unused) { return (unsigned)(card_of(n) - cards); }
-static const struct nic_ops ops = { tx, link_up, start, room };
+static unsigned mbit(struct nic *n) { return 100 * (unsigned)(card_of(n) - cards); }
+static const struct nic_ops ops = { tx, link_up, mbit, start, room };
 int nic_start(struct nic *n) { return n->ops->start(n); }
 
 struct net {
@@ -270,6 +271,7 @@ static void test_bond(void **state unused)
 	cards[1].nic.link_changed(cards[1].nic.rx_arg, false);
 	assert_true(bonded.backs == 1 && over_bond.backs == 1 && plain.backs == 0);
 	assert_int_equal(uplink_room(&bonded.wire, 1500), 2);
+	assert_int_equal(uplink_mbit(&bonded.wire), 200); /* of the one in use */
 	assert_true(uplink_is_up(&bonded.wire));
 	assert_int_equal(uplink_send(&over_bond.wire, &f), 0);
 	assert_int_equal(cards[2].last.len, 104);
@@ -370,7 +372,8 @@ static void test_lacp(void **state unused)
 	assert_int_equal(flows_over_5(), 0); /* from the same moment on, without a loss */
 	for (uint64_t end = time_in_ms(5000); aggregated.backs == backs && time_ns() < end;)
 		task_sleep_until(time_in_ms(10));
-	assert_true(aggregated.backs > backs); /* its task says so, once a second */
+	assert_true(aggregated.backs > backs);                /* its task says so, once a second */
+	assert_int_equal(uplink_mbit(&aggregated.wire), 600); /* a flow has one of them */
 	assert_true(uplink_is_up(&aggregated.wire));
 	cards[5].up = true;
 	cards[5].nic.link_changed(cards[5].nic.rx_arg, true);

@@ -7,6 +7,7 @@
  *   OFFER -> checks, skeleton -> ACCEPT -> pages, sections, END -> READY (handover.c) -> run, announce -> STARTED
  */
 #include "kernel/log.h"
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/bridge.h"
 #include "vmm/migrate/departed.h"
@@ -226,6 +227,8 @@ static int recv_pass(struct dest *c)
 	c->final = flags & PASS_FINAL;
 	c->pages.pass = (struct page_counts){ 0, 0 };
 	c->pages.next = 0;
+	if (c->final)
+		task_set_prio(TASK_PRIO_IO); /* from now on the guest stands still */
 	spin_lock(&c->m->lock);
 	c->m->st.pass = pass;
 	c->m->st.phase = c->final ? MIG_STOPPED : MIG_PASSES;
@@ -379,6 +382,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 /* Nothing was started: both hosts shall know that, and nothing be left here. */
 static void give_up(struct dest *c, int err, bool accepted)
 {
+	task_set_prio(TASK_PRIO_NORMAL);
 	why_set(c->why, err, "the connection to the source: %s", err_name(err));
 	if (accepted)
 		handover_give_up(c->m, c->tx, err, c->why->text);
@@ -411,6 +415,7 @@ static void attempt(struct dest *c)
 		return;
 	}
 	start(c, paused_ns);
+	task_set_prio(TASK_PRIO_NORMAL);
 	migration_detach(c->m);
 	migration_unbind(c->m, false);
 	migration_finish(c->m, MIG_DONE, NULL);

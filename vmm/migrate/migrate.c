@@ -2,6 +2,7 @@
 /* What the rest of tern does with migrations: start, cancel, wait, decide (migrate.h). */
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/policy.h"
 #include "kernel/ip.h"
@@ -14,6 +15,7 @@ const char *migrate_phase_name(enum migrate_phase p)
 {
 	/* clang-format off */
 	static const char *const names[] = {
+		[MIG_QUEUED] = "queued",
 		[MIG_CONNECT] = "connecting",  [MIG_SETUP] = "setting up",
 		[MIG_PASSES] = "copying",      [MIG_STOPPED] = "switching over",
 		[MIG_COMMIT] = "committing",   [MIG_UNDECIDED] = "undecided",
@@ -46,6 +48,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
+	m->limit = p->limit;
 	int err = migration_bind(m, vm, VM_RUNNING, w);
 	if (err)
 		goto drop;
@@ -56,6 +59,19 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 drop:
 	migration_drop(m);
 	return err;
+}
+
+int migrate_limit(const char *vm_name, uint64_t rate, struct why *w)
+{
+	if (rate && rate < MIGRATE_LIMIT_MIN)
+		return why_set(w, -EINVAL, "a limit is at least %luM (bytes per second)", MIGRATE_LIMIT_MIN >> 20);
+	struct migration *m = vm_name ? migration_find(is_out_running, vm_name) : NULL;
+	if (vm_name && !m)
+		return why_set(w, -ENOENT, "no migration of %s leaves this host", vm_name);
+	bandwidth_limit(m, rate);
+	if (m)
+		migration_put(m);
+	return 0;
 }
 
 int migrate_wait(const char *vm_name, uint64_t deadline_ns)

@@ -13,15 +13,18 @@
 #define MIGRATE_PORT        7077
 #define MIGRATE_DOWNTIME_MS 300
 #define MIGRATE_MAX_PASSES  30
+#define MIGRATE_LIMIT_MIN   (1UL << 20) /* bytes per second: with less a record takes longer than a sign of life may */
 
 struct migrate_params {
 	struct ip dest;
 	uint16_t port;
 	uint32_t max_downtime_ms;
 	uint32_t max_passes;
+	uint64_t limit;   /* bytes per second; 0: none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */
 };
 enum migrate_phase {
+	MIG_QUEUED, /* for its turn (bandwidth.h) */
 	MIG_CONNECT,
 	MIG_SETUP,
 	MIG_PASSES,
@@ -43,6 +46,7 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint64_t pages_sent, zero_pages, bytes;
 	uint64_t dirty_last; /* pages dirtied during the last pass */
 	uint64_t rate;       /* bytes/s on the wire, recent */
+	uint64_t limit;      /* bytes/s, of its own or of all; 0: none */
 	uint64_t dirty_rate; /* bytes/s dirtied, recent */
 	uint64_t predicted_downtime_ns;
 	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
@@ -72,7 +76,12 @@ int migrate_claim(const char *vm_name, bool force, struct why *w);
 int migrate_forget(const char *vm_name, bool force, struct why *w);
 /* Wait until it has ended or the deadline passes: 0 ended (look at the status), -ETIMEDOUT. */
 int migrate_wait(const char *vm_name, uint64_t deadline_ns);
-/* The i-th migration, running ones and the last 16 finished, newest first: false past the end. */
+/*
+ * Bytes per second for the running one of this VM, from now on; NULL: for all that leave, together. 0: no limit.
+ * -ENOENT none is running; -EINVAL: less than records need.
+ */
+int migrate_limit(const char *vm_name, uint64_t rate, struct why *w) must_check;
+/* The i-th migration, running ones and the last 64 finished, newest first: false past the end. */
 bool migrate_get(unsigned i, struct migrate_status *s);
 const char *migrate_phase_name(enum migrate_phase p);
 

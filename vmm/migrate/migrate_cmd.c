@@ -12,7 +12,7 @@
 #include "net/net.h"
 #include "net/trust.h"
 #include "vmm/migrate/attempts.h"
-#include "vmm/migrate/migrate.h"
+#include "vmm/migrate/migrate_cmd.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +21,7 @@
 #define REDRAW_NS    (200 * NS_PER_MS)
 #define UNDECIDED_NS (60 * NS_PER_SEC)
 
-static bool is_over(const struct migrate_status *s)
-{
-	return s->phase == MIG_DONE || s->phase == MIG_FAILED || s->phase == MIG_CANCELLED;
-}
-
-/* The newest migration of this VM that leaves this host. */
-static bool status_of(const char *name, struct migrate_status *s)
+bool migrate_cmd_status(const char *name, struct migrate_status *s)
 {
 	for (unsigned i = 0; migrate_get(i, s); i++)
 		if (!s->incoming && !strcmp(s->vm, name))
@@ -63,7 +57,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_str(c, "peer_name|", peer_name(s->peer).s);
 	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", peer_name(s->peer).s);
 	out_str(c, "phase", migrate_phase_name(s->phase));
-	out_bool(c, "over|", is_over(s));
+	out_bool(c, "over|", migrate_cmd_is_over(s));
 	out_str(c, "cipher", s->cipher);
 	out_u64(c, "passes", s->pass);
 	out_u64(c, "pages_left|", s->pages_left);
@@ -72,6 +66,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_u64(c, "bytes|", s->bytes);
 	out_line(c, "bytes", "%s MB", out_tenths(s->bytes, 1000000).s);
 	out_u64(c, "bytes_per_s|", s->rate);
+	out_u64(c, "limit_bytes_per_s|", s->limit);
 	out_u64(c, "dirty_pages|", s->dirty_last);
 	out_u64(c, "dirty_bytes_per_s|", s->dirty_rate);
 	out_us(c, "predicted_downtime_us|", s->predicted_downtime_ns);
@@ -114,7 +109,7 @@ static int follow(struct con *c, const char *name)
 	struct migrate_status s = { .phase = MIG_CONNECT };
 	uint64_t undecided_ns = 0;
 	bool quiet = c->json;
-	while (status_of(name, &s) && !is_over(&s)) {
+	while (migrate_cmd_status(name, &s) && !migrate_cmd_is_over(&s)) {
 		progress_line(c, &s);
 		bool leaves =
 			migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2)) && c->interrupted(c);
@@ -142,32 +137,56 @@ static int follow(struct con *c, const char *name)
 	return 0;
 }
 
-static int cmd_to(struct con *c, int argc unused, char **argv)
+/* "100M" in bytes per second, "none": 0 or -EINVAL. */
+static int rate_parse(const char *s, uint64_t *rate)
 {
-	struct migrate_params p = { .port = MIGRATE_PORT };
-	const char *name = argv[1], *ms = con_opt(c, "--max-downtime"), *passes = con_opt(c, "--max-passes");
-	struct why w = { "" };
+	*rate = 0;
+	return strcmp(s, "none") ? conf_parse_size(s, rate) : 0;
+}
+
+/* The options: 0, or the command's error. */
+static int params_get(struct con *c, struct migrate_params *p)
+{
+	const char *ms = con_opt(c, "--max-downtime"), *passes = con_opt(c, "--max-passes");
+	const char *limit = con_opt(c, "--limit");
 	uint64_t downtime = MIGRATE_DOWNTIME_MS, max_passes = MIGRATE_MAX_PASSES;
 	if (ms && conf_parse_uint(ms, 60000, &downtime) &&
 	    conf_parse_ms(ms, 60000, &downtime)) /* alone: as it was once */
 		downtime = 0;
 	if (!downtime)
 		return con_error(c, -EINVAL, "migrate: --max-downtime %s: give a time up to 60s, as 300ms or 2s", ms);
-	p.max_downtime_ms = (uint32_t)downtime;
+	p->max_downtime_ms = (uint32_t)downtime;
 	if (passes && (conf_parse_uint(passes, 1000, &max_passes) || !max_passes))
 		return con_error(c, -EINVAL, "migrate: --max-passes %s: give 1..1000", passes);
-	p.max_passes = (uint32_t)max_passes;
-	p.any_network = con_opt(c, "--any-network");
-	int err = net_peer(argv[3], &p.dest, &w);
+	p->max_passes = (uint32_t)max_passes;
+	if (limit && (rate_parse(limit, &p->limit) || (p->limit && p->limit < MIGRATE_LIMIT_MIN)))
+		return con_error(c, -EINVAL, "migrate: --limit %s: give bytes per second from 1M, as 100M, or none",
+				 limit);
+	p->any_network = con_opt(c, "--any-network");
+	return 0;
+}
+
+static int cmd_to(struct con *c, int argc unused, char **argv)
+{
+	struct migrate_params p = { .port = MIGRATE_PORT };
+	const char *name = argv[1];
+	struct why w = { "" };
+	int err = params_get(c, &p);
+	if (err)
+		return err;
+	err = net_peer(argv[3], &p.dest, &w);
 	if (!strcmp(argv[3], host_info.name) || (!err && net_is_own_address(p.dest)))
 		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
 	if (err)
 		return con_error(c, err, "migrate: %s", w.text[0] ? w.text : err_name(err));
-	struct vm *vm = vm_get(name);
-	if (!vm)
+	bool all = !strcmp(name, VM_NAME_ALL);
+	struct vm *vm = all ? NULL : vm_get(name);
+	if (!vm && !all)
 		return con_error(c, -ENOENT, "migrate: no VM %s on this host. `vm list` shows them", name);
 	if (trust_is_insecure(p.dest))
 		out_text(c, RED("%s: memory and state go in clear, to whoever answers: insecure = yes") "\n", argv[3]);
+	if (all)
+		return migrate_cmd_all(c, &p, argv[3], con_opt(c, "--detach"));
 	err = migrate_start(vm, &p, &w);
 	vm_put(vm);
 	if (err)
@@ -176,7 +195,7 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 		return follow(c, name);
 	out_text(c, "%s is on its way to %s. `migrate status` shows it\n", name, argv[3]);
 	struct migrate_status s;
-	if (c->json && status_of(name, &s))
+	if (c->json && migrate_cmd_status(name, &s))
 		show_status(c, &s);
 	return 0;
 }
@@ -208,14 +227,41 @@ static int cmd_end(struct con *c, const char *what, const char *name, int err, c
 	return 0;
 }
 
+static int cancel_all(struct con *c)
+{
+	struct migrate_status s;
+	struct why w;
+	unsigned n = 0;
+	for (unsigned i = 0; migrate_get(i, &s); i++)
+		n += !migrate_cmd_is_over(&s) && !migrate_cancel(s.vm, &w);
+	out_u64(c, "cancelled|", n);
+	out_text(c, "%u cancelled. `migrate status` shows them\n", n);
+	return 0;
+}
+
 static int cmd_cancel(struct con *c, int argc unused, char **argv)
 {
 	const char *name = argv[1];
 	struct why w = { "" };
+	if (!strcmp(name, VM_NAME_ALL))
+		return cancel_all(c);
 	int err = migrate_cancel(name, &w);
 	if (!err && migrate_wait(name, time_in_ms(5000)) == -ETIMEDOUT)
 		return cmd_end(c, "migrate cancel", name, 0, "", "cancelling");
 	return cmd_end(c, "migrate cancel", name, err, w.text, "cancelled");
+}
+
+static int cmd_set(struct con *c, int argc unused, char **argv)
+{
+	static const char key[] = "limit=";
+	const char *name = argv[1], *value = argv[2] + sizeof(key) - 1;
+	struct why w = { "" };
+	uint64_t rate;
+	if (strncmp(argv[2], key, sizeof(key) - 1) || rate_parse(value, &rate))
+		return con_error(c, -EINVAL, "migrate set: %s: give limit=100M (bytes per second) or limit=none",
+				 argv[2]);
+	int err = migrate_limit(strcmp(name, VM_NAME_ALL) ? name : NULL, rate, &w);
+	return cmd_end(c, "migrate set", name, err, w.text, argv[2]);
 }
 
 /* ---- records of attempts whose sources may still hold the image ---- */
@@ -268,16 +314,21 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 {
 	if (*what == 'P')
 		net_peer_words(what, add, arg);
+	else if (*what == 'K')
+		add(arg, "limit=");
 	else
 		vm_words(what, add, arg);
 }
 
 static const struct con_sub subs[] = {
-	{ "", "NAME to PEER [--max-downtime TIME] [--max-passes N] [--any-network] [--detach]",
-	  "move it to a [peer] or an address; --any-network: wherever its network leads; --detach: do not wait", cmd_to,
-	  words, false },
+	{ "", "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--any-network] [--detach]",
+	  "move it (all: each that runs) to a [peer] or an address; --limit: bytes per second, as 100M; "
+	  "--any-network: wherever its network leads; --detach: do not wait",
+	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
-	{ "cancel", "NAME", "it goes on here", cmd_cancel, words, false },
+	{ "set", "NAME|all KEY=VALUE", "limit=RATE while it runs; all: what those that leave take together", cmd_set,
+	  words, false },
+	{ "cancel", "NAME|all", "it goes on here; all: each that has not handed over", cmd_cancel, words, false },
 	{ "records", "", "what is kept for hosts that have not heard", cmd_records, NULL, false },
 	{ "drop", "NAME [--force]", "forget the records of a VM", cmd_drop, words, true },
 };

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One attempt's life, and the table of them: running ones and the last 16 finished, newest first (migration.h). */
+/* One attempt's life, and the table of them: running ones and the last 64 finished, newest first (migration.h). */
 #include "kernel/log.h"
 #include "kernel/time.h"
+#include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FINISHED_MAX 16
+#define FINISHED_MAX 64 /* more than a glance of `migrate all` can miss */
 
 /* The table of the caller's host, newest first. */
 static struct migrate_host *lock_table(void)
@@ -104,6 +105,8 @@ void migration_phase(struct migration *m, enum migrate_phase phase)
 	spin_lock(&m->lock);
 	m->st.phase = phase;
 	spin_unlock(&m->lock);
+	if (phase == MIG_UNDECIDED)
+		bandwidth_end(m); /* which may take days, and sends nothing */
 }
 
 /* Of those that have ended so many stay to be looked at; the oldest comes last. */
@@ -213,8 +216,10 @@ bool migrate_get(unsigned i, struct migrate_status *s)
 	list_for_each(m, &h->migrations, struct migration, node) {
 		if (i--)
 			continue;
+		uint64_t limit = m->st.incoming ? 0 : bandwidth_limit_of(m);
 		spin_lock(&m->lock);
 		*s = m->st;
+		s->limit = limit;
 		if (!m->finished)
 			s->total_ns = time_ns() - s->start_ns;
 		spin_unlock(&m->lock);

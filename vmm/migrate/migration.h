@@ -37,8 +37,8 @@ enum operators_word {
 
 /*
  * (c) const  [r] table_lock  [l] lock; what its own task alone writes, that task reads without  [s] stream_lock  [t]
- * its own task alone
- * Order: vm->lock, then stream_lock, then table_lock, then lock.
+ * its own task alone  [b] the host's band.lock
+ * Order: vm->lock, then stream_lock, then table_lock, band.lock, then lock.
  */
 struct migration {
 	struct list node;        /* [r] */
@@ -58,6 +58,9 @@ struct migration {
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
 	char dest_name[32];       /* [l] */
 	bool finished;            /* [l] */
+	struct list turn;         /* [b] in the queue */
+	bool has_turn;            /* [b] */
+	uint64_t limit, due_ns;   /* [b] bytes per second, 0: none; when what was sent has gone at that */
 	struct stream_canceller canceller; /* (c) for connecting: as migration_attach and migration_detach */
 	struct mutex stream_lock;
 	struct stream *stream;        /* [s] what cancelling aborts */

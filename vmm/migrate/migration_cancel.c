@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Cancelling an attempt (migration.h): up to COMMIT, which is decided against it, by ending what its task waits for. */
 #include "net/trust.h"
+#include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/inbox.h"
 #include "vmm/migrate/migration.h"
 #include <stdio.h>
@@ -62,6 +63,7 @@ void migration_stop(struct migration *m)
 	else if (m->stream)
 		stream_abort(m->stream);
 	mutex_unlock(&m->stream_lock);
+	bandwidth_look();
 }
 
 bool migration_cancelled(struct migration *m)

@@ -108,11 +108,11 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 		return POLICY_AGAIN;
 	uint64_t secs_den = MAX(r->ns / NS_PER_MS, 1ULL); /* dirty rate: left pages in the last pass's time */
 	why_set(w, -ETIMEDOUT,
-		"did not converge: after %u passes %lu MiB are left; the guest dirties %lu MB/s and the link "
-		"carries %lu "
+		"did not converge: after %u passes %lu MiB are left; the guest dirties %lu MB/s and the %s %lu "
 		"MB/s, so the downtime would be %lu ms of %lu ms allowed. Raise --max-downtime or migrate when it is "
 		"calmer",
-		r->pass, r->left >> 8, r->left * PAGE_SIZE / secs_den / 1000, p->rate / 1000000, predicted / NS_PER_MS,
+		r->pass, r->left >> 8, r->left * PAGE_SIZE / secs_den / 1000,
+		r->limited ? "limit allows" : "link carries", p->rate / 1000000, predicted / NS_PER_MS,
 		p->max_downtime_ns / NS_PER_MS);
 	return POLICY_GIVE_UP;
 }

@@ -34,6 +34,7 @@ struct policy_pass {     /* what one pass was like */
 	uint64_t ns;     /* from its first byte to the destination's acknowledgement */
 	uint64_t rtt_ns; /* from writing its last byte to the acknowledgement */
 	uint64_t left;   /* pages dirtied meanwhile */
+	bool limited;    /* by the operator, not by the link alone */
 };
 enum policy_verdict { POLICY_AGAIN, POLICY_STOP, POLICY_GIVE_UP };
 

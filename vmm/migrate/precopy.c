@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The source's passes over the running guest (source.h). */
 #include "kernel/time.h"
+#include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
@@ -50,6 +51,9 @@ int precopy_progress(void *arg)
 	if (err || (err = inbox_poll(&c->in, c->w)) || (err = precopy_guest_gone(c)))
 		return err;
 	precopy_status(c);
+	if (!c->paused)
+		bandwidth_pace(c->m, c->tx.bytes - c->paced);
+	c->paced = c->tx.bytes;
 	if (c->quiet_seq != c->tx.seq) {
 		c->quiet_seq = c->tx.seq;
 		c->quiet_ns = now;
@@ -145,7 +149,8 @@ int precopy_run(struct source *c)
 					 .bytes = c->tx.bytes - bytes,
 					 .ns = acked - begin,
 					 .rtt_ns = acked - sent,
-					 .left = c->left };
+					 .left = c->left,
+					 .limited = bandwidth_limit_of(c->m) };
 		enum policy_verdict v = policy_next(&c->policy, &r, c->w);
 		pass_report(c, &r);
 		if (v != POLICY_AGAIN)

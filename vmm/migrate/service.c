@@ -18,15 +18,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-void migrate_host_init(struct migrate_host *h, const char *name, struct incarnation inc)
+void migrate_host_init(struct migrate_host *h, const char *name, struct incarnation inc, const struct host_conf *conf)
 {
 	memset(h, 0, sizeof(*h));
 	memcpy(h->name, name, strnlen(name, sizeof(h->name) - 1));
 	h->inc = inc;
+	h->undecided_resume = conf->undecided == HOST_UNDECIDED_RESUME;
+	h->band.limit = conf->migrate_limit;
+	h->band.minimum = conf->migrate_minimum;
 	spin_init(&h->table_lock, "migrations");
 	spin_init(&h->records_lock, "attempts");
 	spin_init(&h->departed_lock, "departed");
 	mutex_init(&h->greetings_lock, "greetings");
+	spin_init(&h->band.lock, "bandwidth");
+	waitq_init(&h->band.q);
+	list_init(&h->band.queue);
 	list_init(&h->migrations);
 	list_init(&h->records);
 	list_init(&h->seen);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The task of an outgoing migration, from connecting to the end (source.h). */
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "net/trust.h"
+#include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/handover.h"
@@ -205,6 +207,7 @@ static enum migrate_phase run(struct source *c)
 	migration_detach(m);
 	if (out == HANDOVER_NOT_BEGUN || out == HANDOVER_NEVER)
 		take_back(c); /* first of all: the guest waits */
+	task_set_prio(TASK_PRIO_NORMAL);
 	c->forgotten = out == HANDOVER_FORGOTTEN;
 	if (out == HANDOVER_NOT_BEGUN)
 		tell_why(c, err);
@@ -291,13 +294,16 @@ void source_task(void *arg)
 	struct migration *m = arg;
 	struct stream *s = NULL;
 	struct why w = { "" };
-	int err = connect(m, &s, &w);
+	int err = bandwidth_begin(m, &w);
+	if (!err)
+		err = connect(m, &s, &w);
 	if (err) {
 		migration_unbind(m, false);
 		migration_finish(m, MIG_FAILED, w.text[0] ? w.text : err_name(err));
 	} else {
 		(void)attempt(m, s, &w); /* its end is in m's status */
 	}
+	bandwidth_end(m);
 	migration_detach(m);
 	stream_close(s);
 	migration_put(m);

@@ -35,6 +35,7 @@ struct source { /* of the migration's task alone */
 	uint64_t clock_ns;  /* when guest time was read */
 	uint64_t quiet_ns, quiet_seq; /* when the last record was seen to have gone, and its number */
 	uint64_t rate_ns, rate_bytes;
+	uint64_t paced; /* bytes that bandwidth_pace knows of */
 	struct offer offer;
 	bool before; /* the destination is of the release before: it is sent the sections that it knows */
 };

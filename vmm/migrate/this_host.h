@@ -14,7 +14,21 @@
 #define SHOUT_ASKERS  64
 #define SHOUT_HEARD   64
 
-/* (c) const once the first VM may start  [a] atomic  [t] table_lock  [r] records_lock  [d] departed_lock */
+/* bandwidth.c's: how the migrations that leave share the line. */
+struct bandwidth {
+	struct spinlock lock;
+	struct waitq q;          /* of lock */
+	struct list queue;       /* [b] migrations that wait for their turn, in the order in which they came */
+	unsigned running;        /* [b] those that have had it */
+	uint64_t limit, minimum; /* [b] bytes per second: of all together, 0: none; for each */
+	uint64_t due_ns;         /* [b] when all that was sent has gone at that limit */
+	uint64_t looks;          /* [b] counts what those that wait for due_ns shall look at */
+};
+
+/*
+ * (c) const once the first VM may start  [a] atomic  [t] table_lock  [r] records_lock  [d] departed_lock  [b]
+ * band.lock
+ */
 struct migrate_host {
 	char name[32];                /* (c) */
 	struct incarnation inc;       /* (c) */
@@ -27,6 +41,8 @@ struct migrate_host {
 	bool (*address_conflict)(char *text, size_t size);
 	/* (c) Is it known whether the host has its address? Sleeps until it is, or the deadline. NULL: it is */
 	bool (*address_settled)(uint64_t deadline_ns);
+	/* (c) What the network that leads there carries, in bytes per second; 0: not known. NULL: as that. */
+	uint64_t (*line)(struct ip dest);
 	bool undecided_resume; /* (c) tern.conf: undecided = resume */
 	uint64_t last_number;  /* [a] of this incarnation's attempts */
 	unsigned relaying;     /* [a] questions that are asked on others' behalf */
@@ -51,10 +67,12 @@ struct migrate_host {
 	struct list records, seen; /* [r] attempts.c's */
 	unsigned nrecords, nseen;  /* [r] */
 
+	struct bandwidth band;
+
 	struct spinlock departed_lock;
 	struct list departed; /* [d] departed.c's */
 };
 
 /* The one of the caller's task. */
 struct migrate_host *migrate_this_host(void);
-void migrate_host_init(struct migrate_host *h, const char *name, struct incarnation inc);
+void migrate_host_init(struct migrate_host *h, const char *name, struct incarnation inc, const struct host_conf *conf);

@@ -65,10 +65,13 @@ enum { /* struct virtio_pci_common_cfg (4.1.4.3) */
 #define VIRTIO_NET_F_STATUS         BIT(16)
 #define VIRTIO_NET_F_CTRL_VQ        BIT(17)
 #define VIRTIO_NET_F_GUEST_ANNOUNCE BIT(21) /* the driver announces itself when told to */
-#define VNET_MTU_MIN                68      /* 5.1.4.1 */
+#define VIRTIO_NET_F_SPEED_DUPLEX   BIT(63)
+#define VNET_MTU_MIN                68 /* 5.1.4.1 */
 enum { VNET_CFG_MAC = 0, VNET_CFG_STATUS = 6, VNET_CFG_MAX_PAIRS = 8, VNET_CFG_MTU = 10, VNET_CFG_LEN = 12 };
-#define VNET_LINK_UP  1 /* of VNET_CFG_STATUS */
-#define VNET_ANNOUNCE 2 /* the driver shall announce itself, and then say that it has (5.1.6.5.4) */
+#define VNET_CFG_SPEED 12 /* in Mbit/s, with VIRTIO_NET_F_SPEED_DUPLEX; more than VNET_SPEED_MAX: not known */
+#define VNET_SPEED_MAX 0x7fffffffU
+#define VNET_LINK_UP   1 /* of VNET_CFG_STATUS */
+#define VNET_ANNOUNCE  2 /* the driver shall announce itself, and then say that it has (5.1.6.5.4) */
 /* The control queue (5.1.6.5): class, command, ...; its answer. */
 enum { VNET_CTRL_CLASS = 0, VNET_CTRL_COMMAND = 1, VNET_CTRL_HDR_LEN = 2 };
 enum { VNET_CTRL_ANNOUNCE = 3, VNET_CTRL_ANNOUNCE_ACK = 0 };

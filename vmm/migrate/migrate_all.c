@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* `migrate all to PEER`: each VM that runs here, once; who begins when is bandwidth.h's. */
+#include "kernel/time.h"
+#include "vmm/migrate/migrate_cmd.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REDRAW_NS (100 * NS_PER_MS)
+
+enum going { GOES, MOVED, STAYS };
+struct leaver {
+	char name[VM_NAME_MAX];
+	enum going going;
+	char why[256]; /* STAYS */
+};
+struct leavers {
+	struct leaver *vm;
+	unsigned n, max; /* n may be more than there is room for */
+	unsigned moved, stay;
+};
+
+/* ---- who ---- */
+
+static void add(struct vm *vm, void *arg)
+{
+	struct leavers *l = arg;
+	enum vm_state state = vm_state_now(vm);
+	if (state == VM_STOPPED || state == VM_MISCONFIGURED)
+		return;
+	if (l->n < l->max)
+		memcpy(l->vm[l->n].name, vm->cfg.name, VM_NAME_MAX);
+	l->n++;
+}
+
+/* Those that are on: 0 or -ENOMEM. */
+static int leavers_find(struct leavers *l)
+{
+	*l = (struct leavers){ .n = 0 };
+	do { /* the table may have grown meanwhile */
+		free(l->vm);
+		*l = (struct leavers){ .max = l->n + 1 };
+		l->vm = calloc(l->max, sizeof(*l->vm));
+		if (!l->vm)
+			return -ENOMEM;
+		vm_for_each(add, l);
+	} while (l->n > l->max);
+	return 0;
+}
+
+static void stays(struct leavers *l, struct leaver *v, const char *why)
+{
+	v->going = STAYS;
+	sniprintf(v->why, sizeof(v->why), "%s", why);
+	l->stay++;
+}
+
+static void begin(struct leavers *l, const struct migrate_params *p)
+{
+	for (struct leaver *v = l->vm; v < l->vm + l->n; v++) {
+		struct why w = { "" };
+		struct vm *vm = vm_get(v->name);
+		int err = vm ? migrate_start(vm, p, &w) : why_set(&w, -ENOENT, "it is gone");
+		if (vm)
+			vm_put(vm);
+		if (err)
+			stays(l, v, w.text[0] ? w.text : err_name(err));
+	}
+}
+
+/* ---- how far they are ---- */
+
+/* Looks at all of them; tells each end once. */
+static void leavers_look(struct con *c, struct leavers *l, struct migrate_status *busy)
+{
+	struct migrate_status s;
+	*busy = (struct migrate_status){ .phase = MIG_QUEUED };
+	for (struct leaver *v = l->vm; v < l->vm + l->n; v++) {
+		if (v->going != GOES || !migrate_cmd_status(v->name, &s))
+			continue;
+		if (!migrate_cmd_is_over(&s)) {
+			busy->rate += s.rate;
+			if (s.phase > busy->phase)
+				memcpy(busy->vm, s.vm, sizeof(s.vm)), busy->phase = s.phase;
+			continue;
+		}
+		if (s.phase != MIG_DONE) {
+			stays(l, v, s.error);
+			continue;
+		}
+		v->going = MOVED;
+		l->moved++;
+		out_text(c, "\r\033[K%s has moved in %s ms, downtime %s\n", v->name,
+			 out_tenths(s.total_ns, NS_PER_MS).s, out_span(s.downtime_ns).s);
+	}
+}
+
+static void progress(struct con *c, const struct leavers *l, const struct migrate_status *busy)
+{
+	char line[OUT_COLUMNS + 1]; /* what does not fit is left out */
+	sniprintf(line, sizeof(line), "%u of %u moved, %u stay  %s: %s  %s MB/s", l->moved, l->n, l->stay, busy->vm,
+		  migrate_phase_name(busy->phase), out_tenths(busy->rate, 1000000).s);
+	out_text(c, "\r%s\033[K", line);
+}
+
+/* Until all have ended: 0; -EINTR: the operator does not wait. */
+static int follow_all(struct con *c, struct leavers *l)
+{
+	struct migrate_status busy;
+	int err = 0;
+	for (;;) {
+		leavers_look(c, l, &busy);
+		if (l->moved + l->stay == l->n || err)
+			break;
+		progress(c, l, &busy);
+		(void)migrate_wait(busy.vm, time_ns() + REDRAW_NS);
+		err = c->interrupted(c) ? -EINTR : 0;
+	}
+	out_text(c, "\r\033[K");
+	return err;
+}
+
+static int report(struct con *c, const struct leavers *l, const char *peer, int left)
+{
+	static const char *const words[] = { [GOES] = "goes", [MOVED] = "moved", [STAYS] = "stays" };
+	const struct leaver *first = NULL;
+	out_table(c, "vms", "-12 name|VM, -6 result", "no VM runs here");
+	for (const struct leaver *v = l->vm; v < l->vm + l->n; v++) {
+		if (!first && v->going == STAYS)
+			first = v;
+		out_row(c);
+		out_str(c, "name", v->name);
+		out_str(c, "result", words[v->going]);
+		out_more(c, "why", v->why);
+		out_row_end(c);
+	}
+	out_table_end(c);
+	if (left)
+		out_text(c, "the others go on. `migrate status` shows them, `migrate cancel all` ends them\n");
+	if (!first)
+		return 0;
+	return con_error(c, -EIO, "migrate all to %s: %u of %u moved, %u stay; %s: %s", peer, l->moved, l->n, l->stay,
+			 first->name, first->why);
+}
+
+int migrate_cmd_all(struct con *c, const struct migrate_params *p, const char *peer, bool detach)
+{
+	struct leavers l;
+	int err = leavers_find(&l);
+	if (err)
+		return con_error(c, err, "migrate all: out of memory");
+	begin(&l, p);
+	int left = detach ? -EINTR : follow_all(c, &l);
+	err = report(c, &l, peer, left);
+	free(l.vm);
+	return err;
+}

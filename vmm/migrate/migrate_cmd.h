@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of the command `migrate` share. A console's task calls all of it. */
+#pragma once
+#include "kernel/console.h"
+#include "vmm/migrate/migrate.h"
+
+/* The newest migration of this VM that leaves this host. */
+bool migrate_cmd_status(const char *name, struct migrate_status *s);
+static inline bool migrate_cmd_is_over(const struct migrate_status *s)
+{
+	return s->phase == MIG_DONE || s->phase == MIG_FAILED || s->phase == MIG_CANCELLED;
+}
+/* `migrate all to PEER`: 0, or the command's error: not all have moved. detach: do not wait for them. */
+int migrate_cmd_all(struct con *c, const struct migrate_params *p, const char *peer, bool detach);
