@@ -48,7 +48,7 @@ int trust_accept(struct stream **s, uint64_t deadline_ns, struct why *w) must_ch
 size_t trust_sign(uint8_t *msg, size_t len, size_t size);
 enum trust_word {
 	TRUST_DENIED, /* nobody who has a key with this host has said it: do nothing */
-	TRUST_ASKED, /* anybody may have, and a peer is insecure = incoming: questions are answered, no word is believed */
+	TRUST_ASKED,  /* anybody may have; a peer is insecure = incoming: what asks is answered, nothing is believed */
 	TRUST_UNPROVED, /* anybody may have, and the file believes all: there is no key, or a peer is insecure = yes */
 	TRUST_PROVED,   /* one of those who have a key with this host has said it once */
 };
