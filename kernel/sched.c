@@ -81,12 +81,14 @@ static void enqueue(struct runq *rq, struct task *t, bool at_head)
 		list_insert(&rq->ready[t->prio], &t->run);
 	else
 		list_append(&rq->ready[t->prio], &t->run);
+	t->ready_tsc = rdtsc();
 	__atomic_store_n(&rq->nready, rq->nready + 1, __ATOMIC_SEQ_CST);
 }
 
 static void dequeue(struct runq *rq, struct task *t)
 {
 	list_remove(&t->run);
+	t->wait_tsc += rdtsc() - t->ready_tsc; /* TSCs agree (doc/limits.md) */
 	__atomic_store_n(&rq->nready, rq->nready - 1, __ATOMIC_RELAXED);
 }
 
@@ -379,6 +381,21 @@ uint64_t sched_run_tsc(const struct task *t)
 	if (t->on_cpu && rq && rq->cpu->current == t)
 		tsc += rdtsc() - rq->switched_tsc;
 	return tsc;
+}
+
+void task_times(const struct task *t, uint64_t *run_ns, uint64_t *wait_ns)
+{
+	uint64_t wait = t->wait_tsc, since = rdtsc() - t->ready_tsc;
+	if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) == TASK_READY && (int64_t)since > 0)
+		wait += since;
+	*wait_ns = time_tsc_to_ns(wait);
+	*run_ns = time_tsc_to_ns(sched_run_tsc(t));
+}
+
+uint64_t task_idle_ns(unsigned cpu)
+{
+	const struct runq *rq = cpu < cpu_count() ? runqs[cpu] : NULL;
+	return rq ? time_tsc_to_ns(sched_run_tsc(&rq->idle)) : 0;
 }
 
 void sched_cpu_init(void)

@@ -27,6 +27,8 @@ struct task {
 	unsigned prio;         /* changed by itself; TASK_NPRIO: idle */
 	uint64_t slice_end_ns; /* [s] 0: a full slice at the next start */
 	uint64_t run_tsc;      /* [s] */
+	uint64_t ready_tsc;    /* [r] when it came into the queue */
+	uint64_t wait_tsc;     /* [r] how long it has been in queues, before that */
 	void (*hook_in)(void *arg), (*hook_out)(void *arg); /* [s] */
 	void *hook_arg;
 	void (*fn)(void *arg); /* (c) */

@@ -7,8 +7,9 @@
 
 enum task_prio {
 	TASK_PRIO_IO = 0,     /* NIC, lwIP, console: preempts the others as soon as it is woken */
-	TASK_PRIO_NORMAL = 1, /* vCPUs, migration: round robin, 10 ms slices */
-	TASK_NPRIO = 2,
+	TASK_PRIO_SWITCH = 1, /* a migration whose guest stands still, for seconds at most */
+	TASK_PRIO_NORMAL = 2, /* vCPUs, migration: round robin, 10 ms slices */
+	TASK_NPRIO = 3,
 };
 
 struct task;
@@ -51,7 +52,15 @@ int task_cpu(const struct task *t);
 /* For kernel/main.c: the first tasks can be created, the scheduler runs on this CPU (sched.h). */
 void task_init(void);
 
-/* For `top`-like commands: called for every task, under a lock; fn must not sleep. */
+/*
+ * How long t has run so far, and how long it stood ready while others did. t must not end meanwhile. Any context; what
+ * runs on other CPUs makes it a little wrong.
+ */
+void task_times(const struct task *t, uint64_t *run_ns, uint64_t *wait_ns);
+/* How long that CPU has had nothing to do so far. */
+uint64_t task_idle_ns(unsigned cpu);
+
+/* For `tasks`: called for every task, under a lock; fn must not sleep. */
 struct task_info {
 	const char *name;
 	int cpu;           /* -1: not running */

@@ -32,6 +32,8 @@ static const char *const exit_names[] = {
 	[EXIT_INVALID] = "invalid",
 };
 
+const char *vm_cmd_show_exit(unsigned kind) { return exit_names[kind]; }
+
 /* What both `list` and `info` show: a snapshot, so that nothing is printed under a lock. */
 struct vm_row {
 	char name[VM_NAME_MAX], fail[CONF_WRONG_MAX];

@@ -83,6 +83,17 @@ def moves(pair, count):
     assert client.shell(address(4), "cat /proc/sys/kernel/random/boot_id") == boot and topology(4) == one_socket(4)
 
 
+def check_top(host):
+    """One second of the host: each vCPU has worked, or waited for its turn; nobody has done more than there was time."""
+    t = host.json("top", 10)
+    mine = [v for v in t["vcpus"] if v["vm"] == "smp4"]
+    assert [v["vcpu"] for v in mine] == [0, 1, 2, 3] and len(t["cpus"]) == host.cpus, t
+    for v in mine:
+        assert v["run_us"] and v["exits_per_s"] and sum(v["exits"].values()), v
+        assert v["run_us"] + v["wait_us"] < 1.2 * t["interval_us"], (v, t["interval_us"])
+    assert sum(v["run_us"] for v in mine) < 1.2 * sum(c["busy_us"] for c in t["cpus"]) <= 1.2 * host.cpus * t["interval_us"], t
+
+
 def test_four_cpus_move_under_stress(pair):
     start(pair[0], 4)
     assert client.shell(address(4), "nproc").strip() == "4"
@@ -90,6 +101,7 @@ def test_four_cpus_move_under_stress(pair):
     client.wait_port(address(4), client.SMP, 10)
     s = check(4)
     assert s["cpus"] == 4, s
+    check_top(pair[0])
     moves(pair, 4)
     pair[0].json("vm kill smp4")
 

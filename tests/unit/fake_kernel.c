@@ -501,19 +501,21 @@ static void task_end(void *arg)
 	pthread_mutex_unlock(&task_lock);
 }
 
+static _Thread_local enum task_prio prio = TASK_PRIO_NORMAL;
+
 static void *task_main(void *arg)
 {
 	self = arg;
 	fake_host = self->host;
 	pthread_cleanup_push(task_end, arg);
 	self->fn(self->arg);
+	BUG_ON(prio != TASK_PRIO_NORMAL); /* whoever raised it has lowered it again */
 	pthread_cleanup_pop(1);
 	return NULL;
 }
 
-struct task *task_create(const char *name, enum task_prio prio, void (*fn)(void *arg), void *arg)
+struct task *task_create(const char *name, enum task_prio p unused, void (*fn)(void *arg), void *arg)
 {
-	(void)prio;
 	struct task *t = calloc(1, sizeof(*t));
 	if (!t)
 		return NULL;
@@ -554,7 +556,7 @@ struct task *task_self(void)
 }
 
 void task_yield(void) { sched_yield(); }
-__attribute__((weak)) void task_set_prio(enum task_prio prio unused) {}
+__attribute__((weak)) void task_set_prio(enum task_prio p) { prio = p; }
 
 void task_sleep_until(uint64_t deadline_ns)
 {

@@ -112,7 +112,12 @@ void hostframe_reply(const struct hostframe_from *from, const void *payload, siz
 
 void random_bytes(void *buf, size_t n) { memset(buf, 0x5a, n); }
 
-size_t trust_sign(uint8_t *msg unused, size_t len, size_t size unused) { return len; }
+static unsigned proofs;
+size_t trust_sign(uint8_t *msg unused, size_t len, size_t size unused)
+{
+	proofs++;
+	return len;
+}
 static enum trust_word word; /* of all frames */
 enum trust_word trust_check(const uint8_t *msg unused, size_t *len unused) { return word; }
 
@@ -270,17 +275,22 @@ static void test_unproved(void **state unused)
 		hear_at(B, A, &question);
 	assert_int_equal(answers, 28);
 	word = TRUST_PROVED;
+	proofs = 0;
 	ask(&s, &q, vm);
 	assert_true(s.heard);
+	assert_int_equal(proofs, 2);
 	word = TRUST_DENIED;
 	ask(&s, &q, vm);
 	assert_false(s.heard);
 	assert_int_equal(answers, 29);
-	word = TRUST_ASKED; /* a peer is insecure = incoming: the question is answered, that answer is not believed */
+	/* A peer is insecure = incoming: the question is answered, without a proof; that answer is not believed. */
+	word = TRUST_ASKED;
+	proofs = 0;
 	ask(&s, &q, vm);
 	assert_false(s.heard);
 	assert_int_equal(answers, 30);
-	word = TRUST_UNPROVED; /* a flood */
+	assert_int_equal(proofs, 1); /* the question's */
+	word = TRUST_UNPROVED;       /* a flood */
 	fake_time_freeze(time_ns() + NS_PER_SEC);
 	for (unsigned i = 0; i < 100; i++)
 		hear_at(B, A, &question);

@@ -4,7 +4,7 @@
 #include "kernel/time.h"
 
 #define LATE_NS    (10 * NS_PER_MS)  /* who woke up too late may catch up so much */
-#define GLANCE_NS  (200 * NS_PER_MS) /* between two looks at a guest whose migration is queued */
+#define GLANCE_NS  (200 * NS_PER_MS) /* between two looks at the guest */
 #define CHARGE_MAX (1UL << 30)
 
 static struct bandwidth *lock_band(uint64_t *flags)
@@ -45,15 +45,16 @@ int bandwidth_begin(struct migration *m, struct why *w)
 	int err = 0;
 	struct bandwidth *b = lock_band(&flags);
 	list_append(&b->queue, &m->turn);
+	unlock_band(b, flags);
+	migration_phase(m, MIG_QUEUED); /* its lock is not taken under that one, which timers take */
 	for (;;) {
-		unlock_band(b, flags);
 		uint64_t line = h->line ? h->line(m->p.dest) : 0;
 		err = leaves(m, w);
 		lock_band(&flags);
 		if (err || (list_first(&b->queue, struct migration, turn) == m && has_room(b, line)))
 			break;
-		migration_phase(m, MIG_QUEUED);
 		(void)waitq_wait(&b->q, &b->lock, &flags, time_ns() + GLANCE_NS);
+		unlock_band(b, flags);
 	}
 	list_remove(&m->turn);
 	m->has_turn = !err;
@@ -97,9 +98,15 @@ void bandwidth_pace(struct migration *m, uint64_t bytes)
 	uint64_t flags;
 	struct bandwidth *b = lock_band(&flags);
 	uint64_t due = bandwidth_due(b, m, bytes, time_ns()), looks = b->looks;
-	while (time_ns() < due && b->looks == looks && !migration_cancelled(m))
-		(void)waitq_wait(&b->q, &b->lock, &flags, due);
+	bool changed = false;
 	unlock_band(b, flags);
+	while (!changed && time_ns() < due && !leaves(m, NULL)) {
+		lock_band(&flags);
+		if (b->looks == looks)
+			(void)waitq_wait(&b->q, &b->lock, &flags, MIN(due, time_ns() + GLANCE_NS));
+		changed = b->looks != looks;
+		unlock_band(b, flags);
+	}
 }
 
 static void look(struct bandwidth *b)

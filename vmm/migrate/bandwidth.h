@@ -17,7 +17,7 @@
 int bandwidth_begin(struct migration *m, struct why *w) must_check;
 /* m does not need the line (any more): the next may begin. Also of one that has not begun, and again. */
 void bandwidth_end(struct migration *m);
-/* m has sent so many bytes: wait until it may go on, has been cancelled, or a limit changes. Sleeps. */
+/* m has sent so many bytes: wait until it may go on, shall not, or a limit changes. Sleeps. */
 void bandwidth_pace(struct migration *m, uint64_t bytes);
 /* The same without waiting: until when. b->lock is held. */
 uint64_t bandwidth_due(struct bandwidth *b, struct migration *m, uint64_t bytes, uint64_t now);

@@ -14,8 +14,8 @@ struct datagram { /* what is sent is p, len bytes */
 	uint8_t p[HOSTFRAME_MAX - 2];
 	size_t len, at;
 };
-/* nonce, greeting, and the record that `put` writes. */
-int datagram_write(struct datagram *d, uint64_t nonce, int (*put)(struct wire_tx *tx, const void *arg),
+/* nonce, greeting, the record that `put` writes, and proofs by the keys of this host if it proves them. */
+int datagram_write(struct datagram *d, uint64_t nonce, bool proves, int (*put)(struct wire_tx *tx, const void *arg),
 		   const void *arg) must_check;
 /* What came in one, if it may be believed at all; h has the greeting, rx the record. read() must not sleep. */
 struct datagram_in {

@@ -38,6 +38,7 @@ struct dest {
 	uint32_t debts;
 	uint64_t progress_ns; /* when the last record came that brought something */
 	uint32_t pass;        /* the last that began */
+	uint64_t final_ns;    /* when the pass with the guest stopped began */
 	bool in_pass, final;  /* it has not ended; it is the one with the guest stopped */
 	bool ours;            /* attempts.c knows the offer as this connection's */
 	uint64_t told;        /* bytes cleared, as the source has heard last */
@@ -227,8 +228,10 @@ static int recv_pass(struct dest *c)
 	c->final = flags & PASS_FINAL;
 	c->pages.pass = (struct page_counts){ 0, 0 };
 	c->pages.next = 0;
-	if (c->final)
-		task_set_prio(TASK_PRIO_IO); /* from now on the guest stands still */
+	if (c->final) {
+		c->final_ns = time_ns();
+		task_set_prio(TASK_PRIO_SWITCH); /* from now on the guest stands still */
+	}
 	spin_lock(&c->m->lock);
 	c->m->st.pass = pass;
 	c->m->st.phase = c->final ? MIG_STOPPED : MIG_PASSES;
@@ -349,6 +352,8 @@ static int receive(struct dest *c)
 		err = take_record(c, &end);
 		if (err)
 			return err;
+		if (c->final && time_ns() - c->final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
+			task_set_prio(TASK_PRIO_NORMAL);
 	}
 	return vm_load_cpus(c->vm, c->why);
 }

@@ -5,6 +5,7 @@
  */
 #include "vmm/migrate/handover.h"
 #include "kernel/log.h"
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/ask.h"
 #include "vmm/migrate/probe.h"
@@ -249,6 +250,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	if (state == SOURCE_FREED && id_send(h->tx, WIRE_DONE, &m->id, now + MIG_ANSWER_NS))
 		log_debug("%s: the destination may not know that we know", m->st.vm);
 	if (state == SOURCE_UNDECIDED) {
+		task_set_prio(TASK_PRIO_NORMAL); /* this may take days */
 		migration_detach(m);
 		stream_abort(h->s); /* the destination reads the end rather than wait for its limit */
 		ev = ask_until_known(m, &state);

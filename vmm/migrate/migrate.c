@@ -48,7 +48,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
-	m->limit = p->limit;
+	bandwidth_limit(m, p->limit);
 	int err = migration_bind(m, vm, VM_RUNNING, w);
 	if (err)
 		goto drop;

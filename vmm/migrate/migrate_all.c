@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* `migrate all to PEER`: each VM that runs here, once; who begins when is bandwidth.h's. */
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/migrate_cmd.h"
 #include <stdio.h>
@@ -12,7 +13,8 @@ enum going { GOES, MOVED, STAYS };
 struct leaver {
 	char name[VM_NAME_MAX];
 	enum going going;
-	char why[256]; /* STAYS */
+	char why[256];         /* STAYS */
+	uint64_t undecided_ns; /* seen so, by a script; 0: not */
 };
 struct leavers {
 	struct leaver *vm;
@@ -26,7 +28,7 @@ static void add(struct vm *vm, void *arg)
 {
 	struct leavers *l = arg;
 	enum vm_state state = vm_state_now(vm);
-	if (state == VM_STOPPED || state == VM_MISCONFIGURED)
+	if (state == VM_STOPPED || state == VM_MISCONFIGURED || state == VM_INCOMING)
 		return;
 	if (l->n < l->max)
 		memcpy(l->vm[l->n].name, vm->cfg.name, VM_NAME_MAX);
@@ -63,6 +65,9 @@ static void begin(struct leavers *l, const struct migrate_params *p)
 		int err = vm ? migrate_start(vm, p, &w) : why_set(&w, -ENOENT, "it is gone");
 		if (vm)
 			vm_put(vm);
+		struct migrate_status s;
+		if (err == -EBUSY && migrate_cmd_status(v->name, &s) && !migrate_cmd_is_over(&s))
+			err = 0; /* on its way already */
 		if (err)
 			stays(l, v, w.text[0] ? w.text : err_name(err));
 	}
@@ -76,12 +81,24 @@ static void leavers_look(struct con *c, struct leavers *l, struct migrate_status
 	struct migrate_status s;
 	*busy = (struct migrate_status){ .phase = MIG_QUEUED };
 	for (struct leaver *v = l->vm; v < l->vm + l->n; v++) {
-		if (v->going != GOES || !migrate_cmd_status(v->name, &s))
+		if (v->going != GOES)
 			continue;
+		if (!migrate_cmd_status(v->name, &s)) {
+			stays(l, v, "how its migration ended is no longer known");
+			continue;
+		}
+		if (s.phase == MIG_UNDECIDED && c->json && !v->undecided_ns)
+			v->undecided_ns = time_ns();
+		if (v->undecided_ns && time_ns() - v->undecided_ns > MIGRATE_CMD_UNDECIDED_NS) {
+			stays(l, v, "undecided: it may run there. `migrate status`, `vm claim`");
+			continue;
+		}
 		if (!migrate_cmd_is_over(&s)) {
 			busy->rate += s.rate;
-			if (s.phase > busy->phase)
-				memcpy(busy->vm, s.vm, sizeof(s.vm)), busy->phase = s.phase;
+			if (!busy->vm[0] || s.phase > busy->phase) {
+				memcpy(busy->vm, s.vm, sizeof(s.vm));
+				busy->phase = s.phase;
+			}
 			continue;
 		}
 		if (s.phase != MIG_DONE) {
@@ -113,7 +130,8 @@ static int follow_all(struct con *c, struct leavers *l)
 		if (l->moved + l->stay == l->n || err)
 			break;
 		progress(c, l, &busy);
-		(void)migrate_wait(busy.vm, time_ns() + REDRAW_NS);
+		if (migrate_wait(busy.vm, time_ns() + REDRAW_NS) == -ENOENT)
+			task_sleep_until(time_ns() + REDRAW_NS);
 		err = c->interrupted(c) ? -EINTR : 0;
 	}
 	out_text(c, "\r\033[K");
@@ -135,10 +153,10 @@ static int report(struct con *c, const struct leavers *l, const char *peer, int 
 		out_row_end(c);
 	}
 	out_table_end(c);
-	if (left)
+	if (l->moved + l->stay < l->n)
 		out_text(c, "the others go on. `migrate status` shows them, `migrate cancel all` ends them\n");
 	if (!first)
-		return 0;
+		return left && c->json ? con_error(c, -EINTR, "migrate all to %s: they go on without you", peer) : 0;
 	return con_error(c, -EIO, "migrate all to %s: %u of %u moved, %u stay; %s: %s", peer, l->moved, l->n, l->stay,
 			 first->name, first->why);
 }
@@ -150,7 +168,7 @@ int migrate_cmd_all(struct con *c, const struct migrate_params *p, const char *p
 	if (err)
 		return con_error(c, err, "migrate all: out of memory");
 	begin(&l, p);
-	int left = detach ? -EINTR : follow_all(c, &l);
+	int left = detach ? 0 : follow_all(c, &l);
 	err = report(c, &l, peer, left);
 	free(l.vm);
 	return err;

@@ -17,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RED(text)    "\033[31m" text "\033[0m"
-#define REDRAW_NS    (200 * NS_PER_MS)
-#define UNDECIDED_NS (60 * NS_PER_SEC)
+#define RED(text)  "\033[31m" text "\033[0m"
+#define REDRAW_NS  (200 * NS_PER_MS)
+#define CANCEL_MAX 64
 
 bool migrate_cmd_status(const char *name, struct migrate_status *s)
 {
@@ -115,8 +115,7 @@ static int follow(struct con *c, const char *name)
 			migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2)) && c->interrupted(c);
 		if (s.phase == MIG_UNDECIDED && !undecided_ns)
 			undecided_ns = time_ns();
-		if (quiet && undecided_ns &&
-		    time_ns() - undecided_ns > UNDECIDED_NS) /* a script cannot wait for ever */
+		if (quiet && undecided_ns && time_ns() - undecided_ns > MIGRATE_CMD_UNDECIDED_NS)
 			return con_error(c, -ETIMEDOUT,
 					 "migrate %s to %s: undecided: it may run there. `migrate status`, `vm claim`",
 					 name, s.peer);
@@ -229,14 +228,25 @@ static int cmd_end(struct con *c, const char *what, const char *name, int err, c
 
 static int cancel_all(struct con *c)
 {
-	struct migrate_status s;
+	static struct migrate_status s[CANCEL_MAX]; /* the console's task only */
+	unsigned n = 0, cancelled = 0;
+	int last = 0;
 	struct why w;
-	unsigned n = 0;
-	for (unsigned i = 0; migrate_get(i, &s); i++)
-		n += !migrate_cmd_is_over(&s) && !migrate_cancel(s.vm, &w);
-	out_u64(c, "cancelled|", n);
-	out_text(c, "%u cancelled. `migrate status` shows them\n", n);
-	return 0;
+	for (unsigned i = 0; n < CANCEL_MAX && migrate_get(i, &s[n]); i++) /* VMs that come here are their source's */
+		n += !s[n].incoming && !migrate_cmd_is_over(&s[n]);
+	for (unsigned i = 0; i < n; i++) {
+		w.text[0] = '\0';
+		int err = migrate_cancel(s[i].vm, &w);
+		cancelled += !err;
+		last = err == -EBUSY ? err : last;
+		if (err == -EBUSY)
+			out_text(c, "%s: %s\n", s[i].vm, w.text);
+	}
+	for (uint64_t end = time_in_ms(5000); n; n--)
+		(void)migrate_wait(s[n - 1].vm, end);
+	out_u64(c, "cancelled|", cancelled);
+	out_text(c, "%u cancelled. `migrate status` shows them\n", cancelled);
+	return last ? con_error(c, last, "migrate cancel all: not all of them can be any more") : 0;
 }
 
 static int cmd_cancel(struct con *c, int argc unused, char **argv)
@@ -328,7 +338,8 @@ static const struct con_sub subs[] = {
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
 	{ "set", "NAME|all KEY=VALUE", "limit=RATE while it runs; all: what those that leave take together", cmd_set,
 	  words, false },
-	{ "cancel", "NAME|all", "it goes on here; all: each that has not handed over", cmd_cancel, words, false },
+	{ "cancel", "NAME|all", "it goes on here; all: each that leaves and has not handed over", cmd_cancel, words,
+	  false },
 	{ "records", "", "what is kept for hosts that have not heard", cmd_records, NULL, false },
 	{ "drop", "NAME [--force]", "forget the records of a VM", cmd_drop, words, true },
 };

@@ -4,6 +4,8 @@
 #include "kernel/console.h"
 #include "vmm/migrate/migrate.h"
 
+#define MIGRATE_CMD_UNDECIDED_NS (60 * NS_PER_SEC) /* a script does not wait for ever */
+
 /* The newest migration of this VM that leaves this host. */
 bool migrate_cmd_status(const char *name, struct migrate_status *s);
 static inline bool migrate_cmd_is_over(const struct migrate_status *s)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The source's passes over the running guest (source.h). */
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/source.h"
@@ -51,6 +52,8 @@ int precopy_progress(void *arg)
 	if (err || (err = inbox_poll(&c->in, c->w)) || (err = precopy_guest_gone(c)))
 		return err;
 	precopy_status(c);
+	if (c->paused && now - c->paused_ns > MIG_BLACKOUT_NS)
+		task_set_prio(TASK_PRIO_NORMAL); /* with a budget that long others need not wait */
 	if (!c->paused)
 		bandwidth_pace(c->m, c->tx.bytes - c->paced);
 	c->paced = c->tx.bytes;

@@ -86,7 +86,7 @@ int reach_ask(const char *net, const struct reach_to *to, struct why *w)
 	if (!on)
 		return -ENOENT;
 	sniprintf(q.net, sizeof(q.net), "%s", net);
-	int err = datagram_write(&b, r.nonce, put_reach, &q);
+	int err = datagram_write(&b, r.nonce, true, put_reach, &q);
 	if (err)
 		return err;
 	completion_init(&r.heard);
@@ -138,6 +138,6 @@ void reach_answer(struct datagram_in *in, bool limited)
 	if (meant)
 		a.came = meant == here ? REACHED_SAME : REACHED_ELSEWHERE;
 	sniprintf(a.net, sizeof(a.net), "%s", bridge_name(here));
-	if (!datagram_write(&b, in->nonce, put_reached, &a))
+	if (!datagram_write(&b, in->nonce, in->word == TRUST_PROVED, put_reached, &a))
 		hostframe_reply(in->from, b.p, b.len);
 }

@@ -34,7 +34,8 @@ void shout_begin(struct shout *s, const struct who *asked)
 	s->until_ns = time_ns() + WAIT_NS;
 	s->nonce = heard_nonce_new();
 	/* A question that comes from somebody else (WHO_RELAY is off then) was shouted by him already. */
-	if (!incarnation_equal(asked->asker, migrate_this_host()->inc) || datagram_write(&d, s->nonce, put_who, &q)) {
+	if (!incarnation_equal(asked->asker, migrate_this_host()->inc) ||
+	    datagram_write(&d, s->nonce, true, put_who, &q)) {
 		s->until_ns = 0;
 		return;
 	}
@@ -82,7 +83,8 @@ static void answer(struct datagram_in *in, bool limited, bool yields_not)
 	if (yields_not)
 		q.flags &= ~(uint32_t)WHO_STARTING; /* whoever says it: no start here gives way to it */
 	probe_local(&q, &a);
-	if (a.have == HAVE_HERE && (!limited || datagram_may_answer()) && !datagram_write(&d, in->nonce, put_have, &a))
+	if (a.have == HAVE_HERE && (!limited || datagram_may_answer()) &&
+	    !datagram_write(&d, in->nonce, in->word == TRUST_PROVED, put_have, &a))
 		hostframe_reply(in->from, d.p, d.len);
 }
 

@@ -303,9 +303,9 @@ void source_task(void *arg)
 	} else {
 		(void)attempt(m, s, &w); /* its end is in m's status */
 	}
-	bandwidth_end(m);
 	migration_detach(m);
 	stream_close(s);
+	bandwidth_end(m);
 	migration_put(m);
 }
 

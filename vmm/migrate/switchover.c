@@ -113,7 +113,7 @@ int switchover_run(struct source *c, bool rides)
 	c->pages.idle_ns = MIG_STOPPED_NS;
 	c->paused_ns = c->clock_ns = time_ns();
 	c->pages.end_ns = switchover_end(c);
-	task_set_prio(TASK_PRIO_IO); /* the guest stands still, others can wait a little; source.c ends it */
+	task_set_prio(TASK_PRIO_SWITCH); /* the guest stands still, others can wait a little; source.c ends it */
 	err = vm_pause(c->vm);
 	if (err)
 		return why_set(c->w, err, "the guest could not be paused, it is %s",

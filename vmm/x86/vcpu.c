@@ -217,7 +217,7 @@ int vcpu_create(struct vm *vm, unsigned id, struct vcpu **out)
 	v->hv = hv()->create(&p);
 	char name[24];
 	snprintf(name, sizeof(name), "%.16s/%u", vm->cfg.name, id);
-	if (!v->state || !v->hv || !task_create(name, TASK_PRIO_NORMAL, vcpu_task, v)) {
+	if (!v->state || !v->hv || !(v->task = task_create(name, TASK_PRIO_NORMAL, vcpu_task, v))) {
 		if (v->hv)
 			hv()->destroy(v->hv);
 		free(v->state);

@@ -22,6 +22,7 @@ struct vcpu_msr_state {                   /* migrates: MSRs that live in softwar
 struct vcpu {
 	struct vm *vm;             /* (c) */
 	unsigned id;               /* (c) = APIC id */
+	struct task *task;         /* (c) until gone */
 	struct hv_vcpu *hv;        /* [v] */
 	struct vlapic lapic;       /* [v], IRR [a] */
 	struct vcpu_msr_state msr; /* [v] */
