@@ -255,7 +255,9 @@ test-image: build/relay | all
 	$(Q)$(MAKE) --no-print-directory FAILPOINTS=1 build/test/BOOTX64.EFI $(G)/torture.img
 # The release before, for test_before.py: its sources, with what is fetched and made of third parties here (links, for its deps.mk may
 # fetch something else in their place).
-build/before/BOOTX64.EFI: RELEASE_BEFORE | all
+# It is made before the tests that use it, for beside them a compiler takes what the rigs' migrations need to converge.
+BEFORE := build/before/BOOTX64.EFI
+$(BEFORE): RELEASE_BEFORE | all
 	$(Q)echo "  BUILD   the release before, $$(cut -d' ' -f2 $<)"; rm -rf $(@D); mkdir -p $(@D)/src/build && \
 	git archive $$(cut -d' ' -f1 $<) | tar -x -C $(@D)/src && cp -al build/deps build/newlib build/efi $(@D)/src/build && \
 	env -u MAKEFLAGS -u MAKELEVEL make -s -C $(@D)/src build/BOOTX64.EFI >$(@D)/build.log 2>&1 && cp $(@D)/src/build/BOOTX64.EFI $@ || \
@@ -265,7 +267,7 @@ RUN_RIGS := --rig tests/rig --on $(RIGS) $(addprefix --payload ,$(call payload,$
 rig-test: need
 	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) $(RUN_RIGS)
 test: need
-	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) && $(MAKE) --no-print-directory test-image && \
+	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) && $(MAKE) --no-print-directory test-image $(BEFORE) && \
 	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) $(RUN_RIGS)
 # What takes hours. test-fresh: README.md's commands on systems where nothing is installed yet (as root, or through sudo).
 FRESH := bookworm trixie

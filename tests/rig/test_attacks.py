@@ -3,7 +3,7 @@
 import re
 
 import client
-from rig import DEMO, DEMO_ADDRESS
+from rig import DEMO, DEMO_ADDRESS, SLOW_DOWNTIME
 
 # HELLO as release 0.3 had it, without the shell's knowing what is in it.
 HELLO = r"printf '\001\000\000\000\100\000\000\000TERNMIG1\003\000\000\000\003\000\000\000'"
@@ -28,7 +28,7 @@ def test_guest_takes_a_hosts_address(rig):
         after = drops(here)
         assert after["host"] >= before["host"] + 6, (before, after)
         assert f"{DEMO} poses as a host of tern's" in here.cmd("log")
-        rig.migrate()  # it goes to the peer
+        rig.migrate(options=SLOW_DOWNTIME)  # it goes to the peer
     finally:
         client.shell(rig.guest, f"ip addr del {peer.address}/32 dev eth0")
     rig.check_after()
@@ -47,5 +47,5 @@ def test_guest_speaks_to_hosts(rig):
     assert said.strip().splitlines()[-1] == "0", said
     assert re.search(rf"connection to the migration service from {re.escape(DEMO_ADDRESS)}", other.cmd("log"))
     assert client.ping(DEMO_ADDRESS, 2) == 0
-    rig.migrate()
+    rig.migrate(options=SLOW_DOWNTIME)
     rig.check_after()

@@ -8,7 +8,7 @@ import pytest
 import client
 import netns
 from console import CommandError
-from rig import DEMO, DEMO_MAC
+from rig import DEMO, DEMO_MAC, SLOW_DOWNTIME
 
 
 def wait_console(host, count, seconds):
@@ -43,7 +43,7 @@ def test_ping_and_50_mb_on_both_hosts(rig):
         size = client.amount(50_000_000)
         seconds = client.transfer(rig.guest, size)
         print(f"{rig.where().name} ({rig.where().nic}): {size // 1000000} MB there and back in {seconds:.1f} s")
-        rig.migrate()
+        rig.migrate(options=SLOW_DOWNTIME)
     rig.check_after(again=False)
 
 
@@ -54,7 +54,7 @@ def test_instructions_of_either_vendor(rig):
     for _ in rig.hosts:
         out = client.shell(rig.guest, "foreign")
         assert re.search(r"vmcall=-1000 vmmcall=-1000 fast=(syscall|sysenter) calls=1000\b", out), out
-        rig.migrate()
+        rig.migrate(options=SLOW_DOWNTIME)
     rig.check_after(again=False)
 
 
@@ -84,7 +84,7 @@ def test_nobody_on_the_wire_takes_its_mac(rig):
             assert time.monotonic() < end, f"{spoofed(h) - before} of 10 frames were counted as spoofed"
         assert client.ping(rig.guest, 5, 0.05) == 0
         assert client.ping(h.address, 5, 0.05) == 0
-        rig.migrate()
+        rig.migrate(options=SLOW_DOWNTIME)
     rig.check_after(again=False)
 
 
@@ -100,7 +100,7 @@ def test_triple_fault(rig):
 
 def test_reboot_where_it_has_moved_to(rig):
     if rig.where() is rig.a:
-        rig.migrate()
+        rig.migrate(options=SLOW_DOWNTIME)
     reboots(rig, "reboot -f")
     rig.check_after()
 
@@ -109,7 +109,7 @@ def test_power_button(rig):
     """The button asks a guest; one that does not listen runs on; one that does switches itself off and can start again."""
     h = rig.where()
     if h is not rig.a:
-        rig.migrate()
+        rig.migrate(options=SLOW_DOWNTIME)
         h = rig.a
     client.shell(rig.guest, "killall acpid")
     with pytest.raises(CommandError, match=r"has not shut down within 2000 ms, and runs on. `vm kill demo` cuts its power"):

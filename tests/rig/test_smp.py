@@ -74,7 +74,7 @@ def moves(pair, count):
     boot = client.shell(address(4), "cat /proc/sys/kernel/random/boot_id")
     for i in range(count):
         here, there = pair[i % 2], pair[1 - i % 2]
-        r = here.json(f"migrate smp4 to {there.name}", 60)
+        r = here.json(f"migrate smp4 to {there.name} {SLOW_DOWNTIME}", 60)
         assert r["phase"] == "done" and r["downtime_us"] < 1_000_000, r
         assert state_on(there, "smp4") == "running" and client.ping(address(4), 3) == 0
         check(4, 20)

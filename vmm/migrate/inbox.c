@@ -2,6 +2,7 @@
 /* The reader task on the source's side (inbox.h). */
 #include "vmm/migrate/inbox.h"
 #include "kernel/task.h"
+#include "kernel/time.h"
 #include "vmm/migrate/migration.h"
 #include <string.h>
 
@@ -157,6 +158,14 @@ int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, s
 		why_set(w, err, "%s", in->why.text);
 	spin_unlock_irqrestore(&in->lock, flags);
 	return err;
+}
+
+void inbox_last_word(struct inbox *in, uint64_t deadline_ns, struct why *w)
+{
+	struct inbox_msg msg;
+	while (in->running && time_ns() < deadline_ns && !inbox_next(in, deadline_ns, &msg))
+		if (msg.type == WIRE_ERROR || msg.type == WIRE_REFUSE || msg.type == WIRE_NEVER)
+			(void)unexpected(&msg, w);
 }
 
 int inbox_poll(struct inbox *in, struct why *w)

@@ -36,6 +36,11 @@ int inbox_start(struct inbox *in)
 void inbox_stop(struct inbox *in, int err);
 /* Let the destination read what was sent to it, and end the stream by itself, until the deadline. */
 void inbox_drain(struct inbox *in, uint64_t deadline_ns);
+/*
+ * Who cannot write to the destination any more looks whether it has said why before it closed: w gets that, if it is
+ * empty. Until the stream's end is read, or the deadline.
+ */
+void inbox_last_word(struct inbox *in, uint64_t deadline_ns, struct why *w);
 /* Ends the reader by aborting the stream, waits for it. After a failed init as well. */
 void inbox_fini(struct inbox *in);
 

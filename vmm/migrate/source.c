@@ -208,6 +208,8 @@ static enum migrate_phase run(struct source *c)
 	if (out == HANDOVER_NOT_BEGUN || out == HANDOVER_NEVER)
 		take_back(c); /* first of all: the guest waits */
 	task_set_prio(TASK_PRIO_NORMAL);
+	if (err == -EPIPE || err == -ECONNRESET)
+		inbox_last_word(&c->in, in(NS_PER_SEC), c->w);
 	c->forgotten = out == HANDOVER_FORGOTTEN;
 	if (out == HANDOVER_NOT_BEGUN)
 		tell_why(c, err);
