@@ -267,7 +267,7 @@ $(BEFORE): RELEASE_BEFORE | all
 # The payload is made beside the first tests.
 RUN_RIGS := --rig tests/rig --on $(RIGS) $(addprefix --payload ,$(call payload,$(RIGS)))
 rig-test: need
-	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image && $(RUNTESTS) $(RUN_RIGS)
+	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image $(BEFORE) && $(RUNTESTS) $(RUN_RIGS)
 test: need
 	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) && $(MAKE) --no-print-directory test-image $(BEFORE) && \
 	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) $(RUN_RIGS)

@@ -558,6 +558,12 @@ struct task *task_self(void)
 void task_yield(void) { sched_yield(); }
 __attribute__((weak)) void task_set_prio(enum task_prio p) { prio = p; }
 
+void fake_nap(void)
+{
+	struct timespec ts = { .tv_nsec = 1000000 };
+	nanosleep(&ts, NULL);
+}
+
 void task_sleep_until(uint64_t deadline_ns)
 {
 	struct spinlock l = SPINLOCK_INIT("sleep");

@@ -36,3 +36,15 @@ extern _Thread_local int fake_host;
 
 extern _Thread_local unsigned fake_spinlocks; /* that this thread holds: who sleeps holds none */
 extern int fake_cpu;                          /* what task_cpu() says of all that run */
+
+/* A millisecond of the real clock. */
+void fake_nap(void);
+/* In a cmocka test: until cond holds; 20 s are too long. */
+#define WAIT_FOR(cond)                                                           \
+	do {                                                                     \
+		unsigned tries = 20000;                                          \
+		while (!(cond) && --tries)                                       \
+			fake_nap();                                              \
+		if (!tries)                                                      \
+			fail_msg("%s:%d: never: %s", __FILE__, __LINE__, #cond); \
+	} while (0)

@@ -15,21 +15,6 @@
 #define MOVES  12
 #define RECORD 262144UL
 
-static void nap(void)
-{
-	struct timespec ts = { .tv_nsec = 1000000 };
-	nanosleep(&ts, NULL);
-}
-
-#define WAIT_FOR(cond)                                                           \
-	do {                                                                     \
-		unsigned tries = 20000;                                          \
-		while (!(cond) && --tries)                                       \
-			nap();                                                   \
-		if (!tries)                                                      \
-			fail_msg("%s:%d: never: %s", __FILE__, __LINE__, #cond); \
-	} while (0)
-
 static struct move {
 	pthread_t thread;
 	struct migration *m;

@@ -30,21 +30,6 @@ enum { A, B, C };
 
 /* ---- doing things on hosts ---- */
 
-static void nap(void)
-{
-	struct timespec ts = { .tv_nsec = 1000000 };
-	nanosleep(&ts, NULL);
-}
-
-#define WAIT_FOR(cond)                                                           \
-	do {                                                                     \
-		unsigned tries = 20000;                                          \
-		while (!(cond) && --tries)                                       \
-			nap();                                                   \
-		if (!tries)                                                      \
-			fail_msg("%s:%d: never: %s", __FILE__, __LINE__, #cond); \
-	} while (0)
-
 static struct vm *vm_at(int h) { return fake_vm_find(h, "demo"); }
 
 static bool runs_at(int h)
@@ -346,7 +331,7 @@ static void test_another_host_at_the_address(void **state unused)
 	fake_net_peers(C, "");
 	cut_off(A, false);
 	WAIT_FOR(says_at(A, "another host"));
-	for (unsigned i = 0; i < 50; i++, nap())
+	for (unsigned i = 0; i < 50; i++, fake_nap())
 		assert_int_equal(vm_at(A)->state, VM_UNDECIDED);
 	fake_net.who_has[B] = 0;
 	WAIT_FOR(!vm_at(A));

@@ -16,12 +16,15 @@ static struct bandwidth *lock_band(uint64_t *flags)
 
 static void unlock_band(struct bandwidth *b, uint64_t flags) { spin_unlock_irqrestore(&b->lock, flags); }
 
+/* Of two rates the lower one; 0 is none. */
+static uint64_t lower(uint64_t a, uint64_t b) { return a && b ? MIN(a, b) : a + b; }
+
 /* ---- turns ---- */
 
 /* Is there room for one more? line: what its network carries, 0: not known. */
 static bool has_room(const struct bandwidth *b, uint64_t line)
 {
-	uint64_t all = b->limit && line ? MIN(b->limit, line) : b->limit + line;
+	uint64_t all = lower(b->limit, line);
 	if (!b->running) /* whatever the line carries */
 		return true;
 	return b->running < BANDWIDTH_AT_ONCE && (!all || all / (b->running + 1) >= b->minimum);
@@ -31,11 +34,7 @@ static int leaves(struct migration *m, struct why *w)
 {
 	if (migration_cancelled(m))
 		return why_set(w, -ECANCELED, "cancelled by the operator");
-	if (vm_has_request(m->vm))
-		return why_set(w, -ECANCELED, "the guest powers off, restarts or has failed");
-	if (vm_state_now(m->vm) != VM_RUNNING)
-		return why_set(w, -ECANCELED, "the guest was stopped meanwhile");
-	return 0;
+	return migration_guest_gone(m, false, w);
 }
 
 int bandwidth_begin(struct migration *m, struct why *w)
@@ -137,7 +136,7 @@ uint64_t bandwidth_limit_of(struct migration *m)
 {
 	uint64_t flags;
 	struct bandwidth *b = lock_band(&flags);
-	uint64_t own = m->limit, all = b->limit;
+	uint64_t rate = lower(m->limit, b->limit);
 	unlock_band(b, flags);
-	return own && all ? MIN(own, all) : own + all;
+	return rate;
 }

@@ -109,6 +109,15 @@ void migration_phase(struct migration *m, enum migrate_phase phase)
 		bandwidth_end(m); /* which may take days, and sends nothing */
 }
 
+int migration_guest_gone(const struct migration *m, bool paused, struct why *w)
+{
+	if (vm_has_request(m->vm))
+		return why_set(w, -ECANCELED, "the guest powers off, restarts or has failed");
+	if (!paused && vm_state_now(m->vm) != VM_RUNNING)
+		return why_set(w, -ECANCELED, "the guest was stopped meanwhile");
+	return 0;
+}
+
 /* Of those that have ended so many stay to be looked at; the oldest comes last. */
 static void drop_oldest(void)
 {

@@ -94,6 +94,11 @@ bool migration_cancelled(struct migration *m);
 int migration_commit_point(struct migration *m) must_check;
 
 void migration_phase(struct migration *m, enum migrate_phase phase);
+/*
+ * A guest that powers off, resets or fails waits with it until we let go of it (vm_migration_ended): at once.
+ * -ECANCELED with the reason, also for one that should run (not paused) and does not.
+ */
+int migration_guest_gone(const struct migration *m, bool paused, struct why *w) must_check;
 /* The end, once: CANCELLED instead of FAILED if the operator asked for it. Logs it. */
 void migration_finish(struct migration *m, enum migrate_phase phase, const char *error);
 

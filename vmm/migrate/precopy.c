@@ -33,23 +33,13 @@ void precopy_status(struct source *c)
 	spin_unlock(&c->m->lock);
 }
 
-/* A guest that powers off, resets or fails waits with it until we let go of it (vm_migration_ended): at once. */
-int precopy_guest_gone(struct source *c)
-{
-	if (vm_has_request(c->vm))
-		return why_set(c->w, -ECANCELED, "the guest powers off, restarts or has failed");
-	if (!c->paused && vm_state_now(c->vm) != VM_RUNNING)
-		return why_set(c->w, -ECANCELED, "the guest was stopped meanwhile");
-	return 0;
-}
-
 /* Between records of a pass: is everything still well on both sides? */
 int precopy_progress(void *arg)
 {
 	struct source *c = arg;
 	uint64_t now = time_ns();
 	int err = FAILPOINT(c->paused ? P8_FINAL_PAGES : c->pass == 1 ? P4_FIRST_PASS : P5_NTH_PASS, c->s);
-	if (err || (err = inbox_poll(&c->in, c->w)) || (err = precopy_guest_gone(c)))
+	if (err || (err = inbox_poll(&c->in, c->w)) || (err = migration_guest_gone(c->m, c->paused, c->w)))
 		return err;
 	precopy_status(c);
 	if (c->paused && now - c->paused_ns > MIG_BLACKOUT_NS)

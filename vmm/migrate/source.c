@@ -96,7 +96,7 @@ static int wait_accepted(struct source *c)
 				c->w, err,
 				"the destination greeted, but did not answer the offer, which comes in packets of full "
 				"size: does the way carry them? ([net] mtu)");
-		if (err || (err = precopy_guest_gone(c)))
+		if (err || (err = migration_guest_gone(c->m, c->paused, c->w)))
 			return err;
 		if (msg.type == WIRE_PREPARING && msg.done <= size &&
 		    (msg.done >= done + PREPARING_STEP || (msg.done == size && done < size))) {

@@ -48,8 +48,6 @@ uint64_t precopy_harvest(struct source *c);
 /* Between records: is everything still well on both sides? arg: struct source. */
 int precopy_progress(void *arg) must_check;
 void precopy_status(struct source *c);
-/* A guest that powers off, resets or fails waits with it until we let go of it (vm_migration_ended): at once. */
-int precopy_guest_gone(struct source *c) must_check;
 
 /* switchover.c: stop the guest, send all that is left and, unless COMMIT rides with END, wait for READY. */
 int switchover_run(struct source *c, bool rides) must_check;

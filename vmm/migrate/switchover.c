@@ -87,7 +87,7 @@ static int send_rest(struct source *c)
 {
 	const struct gmem *mem = &c->vm->mem;
 	struct section_arg sections = { .c = c };
-	int err = precopy_guest_gone(c);
+	int err = migration_guest_gone(c->m, c->paused, c->w);
 	if (err || (err = FAILPOINT(P7_AFTER_PAUSE, c->s)) || (err = vm_save_cpus(c->vm, c->w)))
 		return err;
 	c->left += precopy_harvest(c); /* after the save, which may touch guest memory */
