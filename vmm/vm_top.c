@@ -168,7 +168,7 @@ static void show(struct con *c, const struct top_sample *before, const struct to
 		out_row_end(c);
 	}
 	out_table_end(c);
-	out_table(c, "vcpus", "-18 vcpu, 6 run, 6 wait, 8 exits_per_s|exits/s, -36 most", "no VM runs here");
+	out_table(c, "vcpus", "-18 vcpu, 6 run, 6 wait, 8 exits_per_s|exits/s, -31 most", "no VM runs here");
 	for (unsigned i = 0; i < now->n; i++) {
 		struct top_vcpu d = since(before, &now->vcpu[i]);
 		show_vcpu(c, &d, ns);

@@ -91,6 +91,10 @@ def check_top(host):
     for v in mine:
         assert v["run_us"] and v["exits_per_s"] and sum(v["exits"].values()), v
         assert v["run_us"] + v["wait_us"] < 1.2 * t["interval_us"], (v, t["interval_us"])
+    host.console.send("top\r")  # as the operator sees it
+    host.console.expect(r"smp4/3 +[\d.]+% +[\d.]+% +\d+ +\w+ \d+", 10)
+    host.console.send("q")
+    host.console.wait_prompt(10)
     assert sum(v["run_us"] for v in mine) < 1.2 * sum(c["busy_us"] for c in t["cpus"]) <= 1.2 * host.cpus * t["interval_us"], t
 
 
