@@ -93,8 +93,9 @@ def check_top(host):
         assert v["run_us"] + v["wait_us"] < 1.2 * t["interval_us"], (v, t["interval_us"])
     host.console.send("top\r")  # as the operator sees it
     host.console.expect(r"smp4/3 +[\d.]+% +[\d.]+% +\d+ +\w+ \d+", 10)
+    end = len(host.console.text)
     host.console.send("q")
-    host.console.wait_prompt(10)
+    host.console.wait_prompt(10, end)
     assert sum(v["run_us"] for v in mine) < 1.2 * sum(c["busy_us"] for c in t["cpus"]) <= 1.2 * host.cpus * t["interval_us"], t
 
 
