@@ -43,14 +43,21 @@ def can_nest():
     return bool(svm) and nested and os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
+def qemu():
+    return os.environ.get("RIG_QEMU", "qemu-system-x86_64")
+
+
 @functools.lru_cache(None)
 def qemu_major():
-    p = subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True, timeout=30)
+    p = subprocess.run([qemu(), "--version"], stdout=subprocess.PIPE, text=True, timeout=30)
     return int(re.search(r"version (\d+)\.", p.stdout)[1])
 
 
 class Qemu:
-    """A Q35 with an EPYC. Its serial port is the unix socket itself: while nobody reads that, the port takes no more bytes."""
+    """
+    A Q35 with an EPYC. Its serial port is the unix socket itself: while nobody reads that, the port takes no more bytes. RIG_QEMU names
+    another emulator than the installed one.
+    """
     kind, scale, cpus = "amd", 1, 2
     line_stops = True
     nics = {"virtio-net": "virtio-net-pci", "e1000": "e1000"}
@@ -79,7 +86,7 @@ class Qemu:
             accel = ["-accel", "kvm", "-cpu", "host"]
         else:
             accel = ["-accel", "tcg,thread=multi", "-cpu", "EPYC,+svm,+npt"]
-        return (["qemu-system-x86_64"] + accel +
+        return ([qemu()] + accel +
                 ["-M", "q35", "-m", str(h.mem), "-smp", str(1 if h.icount else h.cpus), "-nodefaults",
                  "-display", "none", "-serial", f"unix:{h.socket},server=on,wait=off"] + self.firmware() +
                 ["-drive", f"file={h.esp},format=raw", "-device", "isa-debug-exit,iobase=0xf4,iosize=1"] + self.cards())
