@@ -72,7 +72,7 @@ def no_way_from(h, vm, to):
 
 
 @pytest.mark.parametrize("cpus, kernel, says, model", [
-    pytest.param(1, "stock", "Debian", None, marks=pytest.mark.rigs("amd", "intel")),
+    pytest.param(1, "stock", "Debian", None, marks=[pytest.mark.rigs("amd", "intel"), pytest.mark.long("intel")]),
     pytest.param(2, "small", "rig", "corei7_ivy_bridge_3770k", marks=pytest.mark.rigs("intel"))])
 def test_boot_runs_linux(shared, cpus, kernel, says, model):
     """Debian's own kernel, whatever the rig's guest runs otherwise, on a third host with one CPU; an Intel one with two old ones."""
