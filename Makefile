@@ -33,12 +33,12 @@ DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c ua
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c hostframe.c lacp.c learn.c \
 	learn_table.c nd_filter.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
-VMM_SRC     := $(addprefix vmm/,bus.c dev.c gmem.c gmem_clear.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_learned.c vm_life.c vm_mac.c \
+VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c gmem.c gmem_clear.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_learned.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_start.c vm_top.c)
 X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c startup.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c)
-MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c bandwidth.c datagram.c departed.c dest.c handover.c heard.c inbox.c lease.c leave.c migrate.c migrate_all.c migrate_cmd.c \
+MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c bandwidth.c boot_files.c datagram.c departed.c dest.c handover.c heard.c inbox.c lease.c leave.c migrate.c migrate_all.c migrate_cmd.c \
 	migration.c migration_cancel.c pages.c policy.c precopy.c probe.c probe_answer.c reach.c records.c rules.c sections.c service.c settle.c shout.c source.c switchover.c this_host.c wire.c)
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \
 	say.c serial_port.c smbios.c)
@@ -97,8 +97,8 @@ COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c co
 	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
 	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
 	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c precopy.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
-# clang's code is larger, and its image is built and measured, not run. With these at -Oz gcc's lets QEMU 7.2 lose a guest of 4 vCPUs in most
-# runs of test_smp.py (HACKING.md).
+# clang's code is larger, and its image is built and measured, not run. With these at -Oz, too, gcc's meets a race of QEMU's in most runs of
+# test_smp.py (HACKING.md).
 COLD += $(if $(CLANG),$(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
 	$(addprefix arch/x86/,backtrace.c cpu.c descriptors.c hv_state.c ioapic.c memory.c paging.c reset.c smp.c svm_state.c vmx_state.c) \
 	$(addprefix drivers/,pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,ksym.c log.c malloc.c page.c panic.c random.c worker.c) \
@@ -113,7 +113,7 @@ $(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
 	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(MBEDTLS_OBJ): net/mbedtls_config.h
 $(MBEDTLS_OBJ): $(L)/mbedtls/%.o: | $(DEPS)
-	$(Q)echo "  CC      mbedtls/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(MBEDTLS_INC) -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
+	$(Q)echo "  CC      mbedtls/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Oz -w $(MBEDTLS_INC) -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
 $(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
 $(OPENSSL_OBJ): $(L)/openssl/%.o: $(OPENSSL_GEN)/%.S

@@ -44,6 +44,9 @@ TYPES = {
     24: ("KEPT", "D", ID),
     25: ("DEBT", "S", DEBT),
     26: ("PREPARING", "D", [("done", 8), ("total", 8)]),
+    29: ("FILES", "S", [("size0", 8), ("digest0", 8), ("size1", 8), ("digest1", 8)]),
+    30: ("WANT", "D", [("files", 4)]),
+    31: ("FILE", "S", [("file", 4), ("offset", 8)]),
 }
 STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
 UUIDS = {"uuid", "vm_uuid", "id_uuid", "mac"}
@@ -120,8 +123,8 @@ def parse_record(buf, at, sender, key, number):
                 pos += 8
             fields_end = r.data_at = pos
             pos += 4096 * r.f["npages"]
-        elif r.name == "SECTION":
-            need(r.end - pos <= 65536, "section too long")
+        elif r.name in ("SECTION", "FILE"):
+            need(r.end - pos <= 65536 and (r.end > pos or r.name == "SECTION"), f"{r.name}'s length")
             r.payload = bytes(buf[pos:r.end])
             r.places += [(f"byte{i}", pos + i, 1) for i in range(r.end - pos)]
             pos = r.end
@@ -158,6 +161,7 @@ class Source:
         self.npass, self.open, self.final, self.next = 0, False, False, 0
         self.data = self.zero = self.all_data = self.all_zero = 0
         self.sections, self.debts, self.offer, self.state = set(), 0, None, "HELLO"
+        self.files, self.came = None, {}  # what FILES told; each file's bytes
 
     def take(self, r):
         f = r.f
@@ -194,10 +198,15 @@ class Source:
         need(f["name"] and all(c.isascii() and (c.isalnum() or c in "._-") for c in f["name"]), "name")
         self.offer = f
 
+    def check_files(self):
+        for n, data in self.came.items():
+            need((len(data), fnv(data) or 1) == self.files[n], "a file's bytes")
+
     def take_pass(self, r):
         f = r.f
         if r.name == "PASS":
             need(not self.open and not self.final and f["pass"] == self.npass + 1 and f["flags"] < 2, "PASS")
+            self.check_files()
             self.npass, self.open, self.final = f["pass"], True, f["flags"] == 1
             self.next = self.data = self.zero = 0
         elif r.name == "PAGES":
@@ -224,6 +233,15 @@ class Source:
             which = (f["name"], f["instance"])
             need(f["name"] and f["version"] and which not in self.sections, "SECTION")
             self.sections.add(which)
+        elif r.name == "FILES":
+            need(not self.npass and self.files is None, "FILES comes once, before pass 1")
+            self.files = [(f["size0"], f["digest0"]), (f["size1"], f["digest1"])]
+            need(sum(size for size, _ in self.files) <= self.offer["mem"] and all(bool(a) == bool(b) for a, b in self.files), "FILES")
+        elif r.name == "FILE":
+            need(not self.npass and self.files and f["file"] < 2, "FILE comes after FILES, before pass 1")
+            part = self.came.setdefault(f["file"], b"")
+            need(f["offset"] == len(part), "FILE's offset")
+            self.came[f["file"]] = part + r.payload
         elif r.name == "DEBT":
             check_debt(f)
             need(f["started"], "only what was started travels")
@@ -316,16 +334,20 @@ def read(src, dst):
     for r in s:
         source.take(r)
     need(source.state in ("DONE", "over"), "the source did not come to COMMIT")
-    want = ["ACCEPT"] + ["PASS_ACK"] * (source.npass - 1) + ["READY", "STARTED"]
+    want = ["ACCEPT"] + ["WANT"] * (source.files is not None) + ["PASS_ACK"] * (source.npass - 1) + ["READY", "STARTED"]
     preparing = [r for r in d[2:] if r.name == "PREPARING"]
     need(preparing == d[2:2 + len(preparing)], "PREPARING comes before ACCEPT")
     done = [r.f["done"] for r in preparing]
     need(all(a <= b for a, b in zip([0] + done, done)) and all(r.f["done"] <= r.f["total"] for r in preparing), "PREPARING")
     got = [r for r in d[2 + len(preparing):] if r.name]
     need([r.name for r in got] == want, "order of the destination's records")
-    for n, r in enumerate(got):
+    acked = 0
+    for r in got:
         if r.name == "PASS_ACK":
-            need(r.f["pass"] == n, "PASS_ACK")
+            acked += 1
+            need(r.f["pass"] == acked, "PASS_ACK")
+        if r.name == "WANT":
+            need(r.f["files"] == sum(1 << n for n in source.came), "WANT")
         if "uuid" in r.f:
             same_id(r.f, source.offer)
         if r.name == "STARTED":

@@ -2,6 +2,7 @@
 /* The table of VMs on this host and where they come from: tern.conf, or a peer. What a VM does is in vm_life.c. */
 #include "vmm/vm.h"
 #include "vmm/pc/machine.h"
+#include "vmm/boot_file.h"
 #include "vmm/vm_life.h"
 #include "vmm/vm_console.h"
 #include "kernel/host.h"
@@ -12,16 +13,6 @@
 static struct list vms = LIST_INIT(vms);
 static struct spinlock vms_lock = SPINLOCK_INIT("vms");
 const struct hv_ops *vmm_hv_ops;
-static const struct vm_file *files;
-static unsigned nfiles;
-
-const struct vm_file *vmm_file(const char *name)
-{
-	for (unsigned i = 0; i < nfiles; i++)
-		if (!strcmp(files[i].name, name))
-			return &files[i];
-	return NULL;
-}
 
 const char *vm_state_name(enum vm_state s)
 {
@@ -72,6 +63,8 @@ void vm_put(struct vm *vm)
 	if (!last)
 		return;
 	vm_console_free(vm);
+	for (unsigned i = 0; i < VM_FILES; i++)
+		boot_file_put(vm->file[i]);
 	free(vm);
 }
 
@@ -136,8 +129,11 @@ int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, 
 {
 	const char *name;
 	vmm_hv_ops = ops;
-	files = f;
-	nfiles = nf;
+	for (unsigned i = 0; i < nf; i++) {
+		int err = boot_file_add(f[i].name, f[i].data, f[i].size);
+		if (err)
+			log_error("the boot file %s is of no use: %s", f[i].name, err_name(err));
+	}
 	for (unsigned i = 0; (name = conf_section(c, "vm", i)); i++) {
 		struct vm_config cfg;
 		struct vm *vm;

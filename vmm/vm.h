@@ -36,6 +36,8 @@ enum vm_lease { VM_LEASE_NONE, VM_LEASE_ASKING, VM_LEASE_YIELDED, VM_LEASE_TAKEN
  * (c) const after create  [m] vm->lock; a look without it: vm_state_now(), vm_is_migrating()  [a] atomic  [v] its
  * vCPU task, or all vCPUs paused
  */
+struct boot_file;
+enum vm_file_use { VM_KERNEL, VM_INITRD, VM_FILES };
 struct vm {
 	struct list node;     /* vm table's lock */
 	struct vm_config cfg; /* (c) */
@@ -78,6 +80,7 @@ struct vm {
 	void (*requested)(struct vm *vm); /* (c) while it has vCPUs: has it carried out. Any context */
 	uint32_t noise;                   /* [v] lines that this guest's odd doings have put into the log */
 	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */
+	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 };
 
 /* As it was a moment ago. */
@@ -88,13 +91,12 @@ static inline bool vm_has_request(const struct vm *vm) { return __atomic_load_n(
 /* Once, by kernel/main.c: the [vm] sections become STOPPED VMs (autostart ones start). */
 struct vm_file { /* a boot file in memory, from the handoff */
 	const char *name;
-	const void *data;
+	void *data;
 	uint64_t size;
 };
 int vmm_init(const struct hv_ops *hv, struct conf *c, const struct vm_file *files, unsigned nfiles);
 extern const struct hv_ops *vmm_hv_ops; /* (c) after vmm_init; NULL: this host cannot run VMs */
 static inline const struct hv_ops *vmm_hv(void) { return vmm_hv_ops; }
-const struct vm_file *vmm_file(const char *name);
 /* By kernel/main.c before vmm_init: the MAC of a network card of this host. */
 void vmm_own_mac(const uint8_t mac[ETH_ALEN]);
 /*
@@ -123,7 +125,15 @@ struct vm_reservation {
 	struct page_reservation pages;
 };
 int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w) must_check;
+int vm_memory_reserve_file(uint64_t pages, struct vm_reservation *r, struct why *w) must_check; /* boot_file.c */
 void vm_memory_release(struct vm_reservation *r);
+
+/*
+ * What it boots from: what it has booted from before, or came with it, else the file of this host that its
+ * configuration names. With a reference, or NULL (an initrd need not be). vm_set_file takes f's over.
+ */
+struct boot_file *vm_get_file(struct vm *vm, enum vm_file_use use);
+void vm_set_file(struct vm *vm, enum vm_file_use use, struct boot_file *f);
 
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
 /* Who starts a VM that is off: how sure it must be that no other host has it, and how long that may take. */

@@ -3,6 +3,7 @@
 #include "kernel/base/mac.h"
 #include "kernel/conf.h"
 #include "kernel/time.h"
+#include "vmm/boot_file.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/vm_cmd_show.h"
 #include "vmm/vm_console.h"
@@ -139,13 +140,24 @@ struct vm_detail {
 	uint64_t exits[ARRAY_SIZE(exit_names)];
 	uint64_t console_bytes, unclaimed, splits;
 	bool tracking;
+	const char *boot_files;
 };
+
+/* Its kernel's: an initrd is where that is. */
+static const char *boot_files(struct vm *vm)
+{
+	struct boot_file *f = vm_get_file(vm, VM_KERNEL);
+	const char *where = !f ? "missing" : f->name ? "of this host" : "came with it";
+	boot_file_put(f);
+	return where;
+}
 
 static void detail_fill(struct vm_detail *d, struct vm *vm)
 {
 	uint8_t none[1];
 	memset(d, 0, sizeof(*d));
 	row_fill(&d->row, vm);
+	d->boot_files = boot_files(vm);
 	vm_console_tail(vm, none, 0, &d->console_bytes);
 	mutex_lock(&vm->lock); /* vCPUs and memory stay */
 	for (unsigned i = 0; vm->vcpus && i < vm->nvcpus; i++)
@@ -171,6 +183,7 @@ static void show_detail(struct con *c, const struct vm *vm, const struct vm_deta
 {
 	show_row(c, &d->row);
 	conf_show(&vm_conf_table, &vm->cfg, show_key, c);
+	out_str(c, "boot_files|boot files", d->boot_files);
 	out_bool(c, "dirty_tracking", d->tracking);
 	out_u64(c, "page_splits", d->splits);
 	out_bytes(c, "console_bytes", d->console_bytes);

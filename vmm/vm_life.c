@@ -102,33 +102,15 @@ fail:
 	return why_set(w, err, "cannot build the VM: %s", err_name(err));
 }
 
-int vm_boot_files(const struct vm *vm, const struct vm_file **kernel, const struct vm_file **initrd, struct why *w)
-{
-	bool wants_initrd = vm->cfg.s.initrd[0];
-	for (unsigned i = 0; i < vm->cfg.nnics; i++)
-		if (!bridge_find(vm->cfg.net[i], w))
-			return -ENOENT;
-	*kernel = vmm_file(vm->cfg.s.kernel);
-	*initrd = wants_initrd ? vmm_file(vm->cfg.s.initrd) : NULL;
-	if (*kernel && (*initrd || !wants_initrd))
-		return 0;
-	return why_set(w, -ENOENT,
-		       "this host has no file %s: a [vm] section of its tern.conf must name it, and it be on the boot "
-		       "volume, when the host boots",
-		       *kernel ? vm->cfg.s.initrd : vm->cfg.s.kernel);
-}
-
 /* Kernel, tables and the CPUs' states, as after a power-on: all but the boot CPU wait for SIPI. */
 static int load_boot_image(struct vm *vm, struct why *w)
 {
-	struct linux_image img = { .cmdline = vm->cfg.s.cmdline };
-	const struct vm_file *kernel, *initrd;
-	int err = vm_boot_files(vm, &kernel, &initrd, w);
+	int err = vm_boot_files(vm, w);
 	if (err)
 		return err;
-	img.kernel = kernel->data, img.kernel_size = kernel->size;
-	if (initrd)
-		img.initrd = initrd->data, img.initrd_size = initrd->size;
+	struct linux_image img = { .kernel = vm->file[VM_KERNEL],
+				   .initrd = vm->file[VM_INITRD],
+				   .cmdline = vm->cfg.s.cmdline };
 	err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
 	if (err)
 		return why_set(w, err, "the guest's ACPI tables do not fit");

@@ -8,8 +8,7 @@ void vm_forget(struct vm *vm);
 void vm_ref(struct vm *vm);
 int vm_autostart(void) must_check;
 /*
- * What a power-on needs of this host, whose network and files it may lack: -ENOENT, and w says which. initrd is NULL if
- * none is wanted.
+ * Has what a power-on needs of this host, whose network and files it may lack: -ENOENT, and w says which; else vm->file
+ * has all of it. vm->lock is held.
  */
-int vm_boot_files(const struct vm *vm, const struct vm_file **kernel, const struct vm_file **initrd,
-		  struct why *w) must_check; /* *initrd: NULL for none; -ENOENT */
+int vm_boot_files(struct vm *vm, struct why *w) must_check;

@@ -11,16 +11,26 @@
 
 static uint64_t mib(uint64_t pages) { return pages >> (20 - PAGE_SHIFT); }
 
-int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w)
+static int reserve(uint64_t need, const char *who, struct vm_reservation *r, struct why *w)
 {
-	uint64_t need = gmem_pages(cfg->mem) + BESIDE_PAGES + VCPU_PAGES * (uint64_t)MAX(cfg->vcpus, 1U) +
-			NIC_PAGES * (uint64_t)MAX(cfg->nnics, 1U),
-		 have;
+	uint64_t have;
 	int err = page_reserve(&r->pages, need, KEEP_PAGES, &have);
 	if (!err)
 		return 0;
-	return why_set(w, err, "not enough memory: the VM needs %lu MiB, this host has %lu MiB free and keeps %lu",
+	return why_set(w, err, "not enough memory: %s %lu MiB, this host has %lu MiB free and keeps %lu", who,
 		       mib(need + MIB(1) / PAGE_SIZE - 1), mib(have), mib(KEEP_PAGES));
+}
+
+int vm_memory_reserve_file(uint64_t pages, struct vm_reservation *r, struct why *w)
+{
+	return reserve(pages, "a boot file needs", r, w);
+}
+
+int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w)
+{
+	uint64_t need = gmem_pages(cfg->mem) + BESIDE_PAGES + VCPU_PAGES * (uint64_t)MAX(cfg->vcpus, 1U) +
+			NIC_PAGES * (uint64_t)MAX(cfg->nnics, 1U);
+	return reserve(need, "the VM needs", r, w);
 }
 
 void vm_memory_release(struct vm_reservation *r) { page_unreserve(&r->pages); }

@@ -67,15 +67,13 @@ static void autostart_one(void *arg)
 	struct vm *vm = arg;
 	struct why w = { "" };
 	bool alone = vm->cfg.s.autostart == VM_AUTOSTART_ALONE;
-	const struct vm_file *kernel, *initrd;
-	int err = vm_boot_files(vm, &kernel, &initrd, &w);
-	if (err) { /* nobody need be asked */
-		mutex_lock(&vm->lock);
+	mutex_lock(&vm->lock);
+	int err = vm_boot_files(vm, &w);
+	if (err) /* nobody need be asked */
 		sniprintf(vm->fail, sizeof(vm->fail), "%.191s", w.text);
-		mutex_unlock(&vm->lock);
-	} else {
+	mutex_unlock(&vm->lock);
+	if (!err)
 		err = ask_begin(vm) ? start_guarded(vm, alone ? VM_START_ALONE : VM_START_AUTO, NULL, &w) : -ECANCELED;
-	}
 	if (err == -EEXIST)
 		log_warn("vm %s: not started: %s", vm->cfg.name, w.text);
 	else if (err && err != -ECANCELED)

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Any bytes as a kernel and its initrd: loaded within the guest's memory, or refused with a reason. */
+#include "kernel/host.h"
+#include "tests/unit/fake_file.h"
 #include "vmm/pc/linux_loader.h"
 #include <stdlib.h>
 #include <string.h>
 
+struct host_info host_info;
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct gmem g;
 	static struct cpu_state s;
-	static const uint8_t initrd[5000];
+	static uint8_t initrd[5000];
+	static struct boot_file *file, *initrd_file;
 	static uint8_t kernel[8192];
 	struct why w = { "" };
 
@@ -18,6 +22,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (size > sizeof(kernel))
 		size = sizeof(kernel);
+	if (!size)
+		return 0;
+	if (!file) {
+		file = fake_file(kernel, sizeof(kernel));
+		initrd_file = fake_file(initrd, sizeof(initrd));
+	}
+	file->size = size;
 	memcpy(kernel, data, size);
 	if (size >= 0x264) { /* what a fuzzer would take long to guess */
 		put_le16(kernel + 0x1fe, 0xaa55);
@@ -26,9 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		kernel[0x211] |= 1;
 		kernel[0x236] |= 1;
 	}
-	struct linux_image img = {
-		kernel, size & 1 ? initrd : NULL, size, size & 1 ? sizeof(initrd) : 0, "x", 0xe0000
-	};
+	struct linux_image img = { file, size & 1 ? initrd_file : NULL, "x", 0xe0000 };
 	if (!linux_load(&g, &img, &s, &w)) {
 		if (s.rip < MIB(1) || s.rip >= g.low || !gmem_ptr(&g, s.gpr[REG_RSI], PAGE_SIZE))
 			abort();

@@ -108,7 +108,25 @@ def test_four_cpus_move_under_stress(pair):
     assert s["cpus"] == 4, s
     check_top(pair[0])
     moves(pair, 4)
-    pair[0].json("vm kill smp4")
+
+
+def test_reboots_where_it_came_with_its_files(pair):
+    """The second host's file names no VM, so it has read no kernel: the guest has brought its own. At home it has those that are there."""
+    e, f = pair
+    before = {h.name: h.json("host")["memory_files"] for h in pair}
+    e.json(f"migrate smp4 to f {SLOW_DOWNTIME}", 60)
+    assert f.json("vm info smp4")["boot_files"] == "came with it"
+    assert before["f"] == 0 and f.json("host")["memory_files"] >= before["e"]
+    said = f.json("vm console smp4")["console_bytes"]
+    client.shell(address(4), "(sleep 0.2; reboot -f) >/dev/null 2>&1 &")
+    client.until(lambda: f.json("vm console smp4")["console_bytes"] > said + 2000, 60, "boot")
+    client.wait_port(address(4), client.SMP, 60)
+    assert client.shell(address(4), "nproc").strip() == "4"
+    check(4, 20)
+    f.json(f"migrate smp4 to e {SLOW_DOWNTIME}", 60)
+    assert e.json("vm info smp4")["boot_files"] == "of this host"
+    assert {h.name: h.json("host")["memory_files"] for h in pair} == before
+    e.json("vm kill smp4")
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@
 #include "kernel/host.h"
 #include "kernel/time.h"
 #include "net/bridge.h"
+#include "vmm/boot_file.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migration.h"
@@ -78,6 +79,8 @@ void vm_put(struct vm *vm)
 		for (unsigned i = 0; i < VMS; i++)
 			if (vms[i] == fake_of(vm))
 				vms[i] = NULL;
+		for (unsigned i = 0; i < VM_FILES; i++)
+			boot_file_put(vm->file[i]);
 		free(fake_of(vm));
 	}
 	pthread_mutex_unlock(&vms_lock);
@@ -220,6 +223,17 @@ bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
 		panic("the guest wrote outside its memory");
 	mutex_unlock(&vm->lock);
 	return runs;
+}
+
+struct boot_file *vm_get_file(struct vm *vm, enum vm_file_use use)
+{
+	return vm->file[use] ? boot_file_ref(vm->file[use]) : NULL;
+}
+
+void vm_set_file(struct vm *vm, enum vm_file_use use, struct boot_file *f)
+{
+	boot_file_put(vm->file[use]);
+	vm->file[use] = f;
 }
 
 /* ---- sections ---- */

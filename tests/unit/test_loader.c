@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A bzImage made here is loaded and found again in guest memory; then it is cut and bent, and never harms the host. */
+#include "kernel/host.h"
+#include "tests/unit/fake_file.h"
 #include "tests/unit/fake_kernel.h"
 #include "vmm/pc/linux_loader.h"
 #include <setjmp.h>
@@ -13,8 +15,10 @@
 #define KERNEL_SIZE ((SETUP_SECTS + 1) * 512 + PAYLOAD)
 #define INITRD_SIZE 0x12345U
 
+struct host_info host_info;
 static struct gmem g;
 static uint8_t kernel[KERNEL_SIZE], initrd[INITRD_SIZE];
+static struct boot_file *kernel_file, *initrd_file;
 
 static void make_kernel(void)
 {
@@ -43,18 +47,22 @@ static int setup(void **state)
 {
 	(void)state;
 	make_kernel();
+	kernel_file = fake_file(kernel, KERNEL_SIZE);
+	initrd_file = fake_file(initrd, INITRD_SIZE);
 	return gmem_init(&g, MIB(32), &pt_format_npt, NULL);
 }
 static int teardown(void **state)
 {
 	(void)state;
 	gmem_fini(&g);
+	free(kernel_file);
+	free(initrd_file);
 	return 0;
 }
 
 static int load(struct cpu_state *s, struct why *w)
 {
-	struct linux_image img = { kernel, initrd, KERNEL_SIZE, INITRD_SIZE, "console=ttyS0 root=/dev/ram", 0xe0000 };
+	struct linux_image img = { kernel_file, initrd_file, "console=ttyS0 root=/dev/ram", 0xe0000 };
 	return linux_load(&g, &img, s, w);
 }
 
@@ -137,7 +145,7 @@ static void test_load(void **state)
 static void test_high_memory(void **state)
 {
 	static struct cpu_state s;
-	struct linux_image img = { kernel, NULL, KERNEL_SIZE, 0, "", 0xe0000 };
+	struct linux_image img = { kernel_file, NULL, "", 0xe0000 };
 	struct gmem big = g;
 	(void)state;
 
@@ -207,14 +215,14 @@ static void test_refusals(void **state)
 
 	memset(line, 'x', sizeof(line));
 	line[2048] = 0;
-	struct linux_image img = { kernel, initrd, KERNEL_SIZE, INITRD_SIZE, line, 0 };
+	struct linux_image img = { kernel_file, initrd_file, line, 0 };
 	assert_int_equal(linux_load(&g, &img, &s, &w), -EINVAL);
 	line[2047] = 0;
 	assert_int_equal(linux_load(&g, &img, &s, NULL), 0);
-	img.initrd_size = MIB(16);
+	initrd_file->size = MIB(16);
 	w.text[0] = 0;
 	assert_int_equal(linux_load(&g, &img, &s, &w), -ENOSPC);
-	img.initrd_size = ~0ULL;
+	initrd_file->size = ~0ULL;
 	assert_int_equal(linux_load(&g, &img, &s, NULL), -ENOSPC);
 }
 
@@ -223,11 +231,13 @@ static void test_truncations(void **state)
 	static struct cpu_state s;
 	(void)state;
 
-	for (size_t n = 0; n < KERNEL_SIZE; n += n < 0x400 ? 1 : 97) {
-		uint8_t *cut = malloc(n ? n : 1); /* so that reading beyond is seen */
+	for (size_t n = 1; n < KERNEL_SIZE; n += n < 0x400 ? 1 : 97) {
+		uint8_t *cut = malloc(n); /* so that reading beyond is seen */
 		memcpy(cut, kernel, n);
-		struct linux_image img = { cut, NULL, n, 0, "", 0 };
+		struct boot_file *f = fake_file(cut, n);
+		struct linux_image img = { f, NULL, "", 0 };
 		assert_int_not_equal(linux_load(&g, &img, &s, NULL), 0);
+		free(f);
 		free(cut);
 	}
 }

@@ -10,6 +10,8 @@
 #include "tests/unit/fake_net.h"
 #include "tests/unit/pipe.h"
 #include "kernel/console.h"
+#include "kernel/host.h"
+#include "vmm/boot_file.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migrate.h"
@@ -158,9 +160,29 @@ static void fill_page(struct vm *vm, uint64_t n, uint64_t seed)
 	assert_true(fake_guest_write(vm, n << PAGE_SHIFT, page, sizeof(page)));
 }
 
+/* A boot file that no host has but the VM: each move brings it along. */
+static void give_file(struct vm *vm, enum vm_file_use use, size_t size)
+{
+	struct boot_file *f;
+	assert_int_equal(boot_file_new(size, &f, NULL), 0);
+	for (size_t i = 0; i < size; i++)
+		boot_file_write(f, i, &(uint8_t){ (uint8_t)(i * 7 + i / 251 + use) }, 1);
+	vm_set_file(vm, use, f);
+}
+
+static bool has_file(const struct vm *vm, enum vm_file_use use, size_t size)
+{
+	const struct boot_file *f = vm->file[use];
+	size_t n, bad = !f || f->size != size;
+	for (size_t i = 0; !bad && i < size; i++)
+		bad += *boot_file_at(f, i, &n) != (uint8_t)(i * 7 + i / 251 + use);
+	return !bad;
+}
+
 static struct vm *new_demo(uint64_t mem)
 {
 	struct vm *vm = fake_vm_new("demo", mem);
+	give_file(vm, VM_INITRD, 70);
 	fill_page(vm, 0, 1);
 	fill_page(vm, 5, 2);
 	fill_page(vm, 6, 3);
@@ -189,6 +211,7 @@ static bool settled(void)
 		assert_int_equal(fake_devs(b)[1].s.mode, 2);
 		assert_true(fake_devs(b)[0].s.regs[3] == 0x1111111111111114ULL);
 		assert_true(b->cfg.mac[0][0] == 0x52 && !strcmp(b->cfg.s.cmdline, "quiet"));
+		assert_true(!b->file[VM_INITRD] || has_file(b, VM_INITRD, 70)); /* a source may know of none */
 	}
 	assert_int_equal(vm->refs, 1);
 	vm_destroy(vm);
@@ -252,6 +275,43 @@ static void test_plain(void **state unused)
 	assert_true(migrate_get(0, &s) && !s.incoming && s.phase == MIG_DONE);
 	assert_int_equal(s.pages_sent, 5);
 	assert_true(s.zero_pages >= 507 && s.downtime_ns > 0 && s.total_ns >= s.downtime_ns);
+}
+
+/*
+ * Boot files go with the VM, unless the destination has one with the same bytes, under any name; and they are there as
+ * long as a VM has them.
+ */
+static void test_boot_files(void **state unused)
+{
+	static uint8_t bytes[70];
+	struct vm *vm = new_demo(MIB(2)), *b;
+	uint64_t before = host_info.file_bytes;
+	struct tap *dst, *src = connect_taps(&dst);
+	struct why w = { "" };
+	give_file(vm, VM_KERNEL, 200001); /* several records, the last one of 3393 bytes */
+	if (attempt(vm, src, dst, &w))
+		fail_msg("%s", w.text);
+	assert_true(fake_tasks_wait());
+	b = fake_vm_find(1, "demo");
+	assert_true(has_file(b, VM_KERNEL, 200001) && has_file(b, VM_INITRD, 70));
+	assert_int_equal(host_info.file_bytes, before - BOOT_FILE_BLOCK + 5 * BOOT_FILE_BLOCK);
+	vm_destroy(b);
+	assert_int_equal(host_info.file_bytes, before - BOOT_FILE_BLOCK);
+	assert_int_equal(fake_page_live(), 0);
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 7 + i / 251 + VM_INITRD);
+	assert_int_equal(boot_file_add("other.img", bytes, sizeof(bytes)), 0);
+	vm = new_demo(MIB(2));
+	src = connect_taps(&dst);
+	assert_int_equal(attempt(vm, src, dst, &w), 0);
+	assert_true(fake_tasks_wait());
+	b = fake_vm_find(1, "demo");
+	assert_string_equal(b->file[VM_INITRD]->name, "other.img");
+	bytes[69]++; /* for the tests that follow: it is no VM's any more */
+	b->file[VM_INITRD]->digest = 0;
+	assert_true(b->file[VM_INITRD]->block[0] == bytes);
+	vm_destroy(b);
 }
 
 static void test_by_task(void **state unused)
@@ -759,8 +819,8 @@ static void puppet_offer(struct offer *o)
 	vm_compat_get(NULL, &o->compat);
 }
 
-/* A VM of zeros, brought to READY. */
-static void peer_until_ready(struct peer *p, struct attempt_id *id)
+/* As far as ACCEPT. */
+static void peer_offer(struct peer *p, struct attempt_id *id)
 {
 	static struct offer o;
 	puppet_offer(&o);
@@ -768,6 +828,66 @@ static void peer_until_ready(struct peer *p, struct attempt_id *id)
 	assert_int_equal(offer_send(&p->tx, &o, time_in_ms(1000)), 0);
 	p->tx.key = p->rx.key = attempt_key(id);
 	assert_int_equal(peer_recv(p), WIRE_ACCEPT);
+}
+
+/* What a broken source says of its files: each ends the attempt, and nothing is left. */
+static void test_boot_files_wrong(void **state unused)
+{
+	static const struct {
+		uint64_t size, digest;
+		uint32_t use;
+		uint64_t off, len;
+		const char *says;
+	} wrong[] = {
+		{ MIB(2) + 1, 1, 0, 0, 0, "larger than its memory" },
+		{ ~0ULL, 1, 0, 0, 0, "larger than its memory" },
+		{ 100, 1, 1, 0, 10, "wrong time" },     /* not this one */
+		{ 100, 1, 2, 0, 10, "wrong time" },     /* no such file */
+		{ 100, 1, 0, 1, 10, "wrong time" },     /* not its beginning */
+		{ 100, 1, 0, ~0ULL, 10, "wrong time" }, /* nor that */
+		{ 100, 1, 0, 0, 101, "wrong time" },    /* longer than told */
+		{ 100, 1, 0, 0, 100, "not what the source said" },
+		{ 100, 1, 0, 0, 99, "PASS at the wrong time" }, /* and not all of it */
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		struct peer p;
+		struct attempt_id id;
+		peer_open(&p);
+		peer_offer(&p, &id);
+		wire_begin(&p.tx, WIRE_FILES);
+		wire_put_u64(&p.tx, wrong[i].size);
+		wire_put_u64(&p.tx, wrong[i].digest);
+		wire_put_u64(&p.tx, 0);
+		wire_put_u64(&p.tx, 0);
+		assert_int_equal(wire_end(&p.tx, time_in_ms(1000)), 0);
+		if (wrong[i].len) {
+			assert_int_equal(peer_recv(&p), WIRE_WANT);
+			assert_int_equal(wire_get_u32(&p.rx), 1);
+			wire_begin(&p.tx, WIRE_FILE);
+			wire_put_u32(&p.tx, wrong[i].use);
+			wire_put_u64(&p.tx, wrong[i].off);
+			memset(wire_put_space(&p.tx, wrong[i].len), 7, wrong[i].len);
+			assert_int_equal(wire_end(&p.tx, time_in_ms(1000)), 0);
+			assert_int_equal(pass_send(&p.tx, 1, 0, time_in_ms(1000)), 0);
+		}
+		assert_int_equal(peer_recv(&p), WIRE_ERROR);
+		char text[WIRE_TEXT_MAX];
+		wire_get_u32(&p.rx);
+		wire_get_str(&p.rx, text, sizeof(text));
+		if (!strstr(text, wrong[i].says))
+			fail_msg("%u: %s", i, text);
+		peer_close(&p);
+		assert_true(fake_tasks_wait());
+		assert_null(fake_vm_find(1, "puppet"));
+		assert_int_equal(fake_page_live(), 0);
+		assert_int_equal(fake_page_reserved(), 0);
+	}
+}
+
+/* A VM of zeros, brought to READY. */
+static void peer_until_ready(struct peer *p, struct attempt_id *id)
+{
+	peer_offer(p, id);
 	assert_int_equal(pass_send(&p->tx, 1, PASS_FINAL, time_in_ms(1000)), 0);
 	wire_begin(&p->tx, WIRE_PAGES);
 	wire_put_u64(&p->tx, 0);
@@ -975,7 +1095,12 @@ static void dying_dest(void *arg)
 		static uint8_t data[WIRE_PAGES_MAX * 4096];
 		if (rx.data_len)
 			assert_int_equal(wire_recv_data(&rx, data, rx.data_len, time_in_ms(1000)), 0);
-		if (rx.type == WIRE_PASS_END && rx.seq < 8) { /* not the final pass */
+		if (rx.type == WIRE_FILES) { /* it has them all */
+			wire_begin(&tx, WIRE_WANT);
+			wire_put_u32(&tx, 0);
+			assert_int_equal(wire_end(&tx, time_in_ms(1000)), 0);
+		}
+		if (rx.type == WIRE_PASS_END && rx.seq < 9) { /* not the final pass */
 			uint32_t pass = wire_get_u32(&rx);
 			wire_begin(&tx, WIRE_PASS_ACK);
 			wire_put_u32(&tx, pass);
@@ -1274,6 +1399,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_boot_files),
+		cmocka_unit_test(test_boot_files_wrong),
 		cmocka_unit_test(test_by_task),
 		cmocka_unit_test(test_busy_guest),
 		cmocka_unit_test(test_overhead),

@@ -12,6 +12,7 @@
 #include "net/bridge.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/pages.h"
@@ -33,6 +34,7 @@ struct dest {
 	struct migration *m;
 	struct vm_reservation memory; /* from the check to the skeleton */
 	struct vm *vm;
+	struct boot_files_rx files;
 	struct sections sections;
 	struct page_rx pages;
 	uint32_t debts;
@@ -221,7 +223,8 @@ static int bad_order(struct dest *c)
 static int recv_pass(struct dest *c)
 {
 	uint32_t pass = wire_get_u32(c->rx), flags = wire_get_u32(c->rx);
-	if (!wire_get_end(c->rx) || c->in_pass || c->final || pass != c->pass + 1 || flags & ~PASS_FINAL)
+	if (!wire_get_end(c->rx) || c->in_pass || c->final || pass != c->pass + 1 || flags & ~PASS_FINAL ||
+	    boot_files_pending(&c->files))
 		return bad_order(c);
 	c->pass = pass;
 	c->in_pass = true;
@@ -328,6 +331,8 @@ static int take_record(struct dest *c, bool *end)
 	case WIRE_PASS_END: return recv_pass_end(c);
 	case WIRE_KEEPALIVE: return 0;
 	case WIRE_DEBT: return recv_debt(c);
+	case WIRE_FILES:
+	case WIRE_FILE: return c->pass ? bad_order(c) : boot_files_recv(&c->files, c->vm, c->tx, c->rx, c->why);
 	case WIRE_SECTION: return c->final && !c->in_pass ? section_recv(&c->sections, c->rx, c->why) : bad_order(c);
 	case WIRE_END: *end = true; return recv_end(c);
 	case WIRE_ERROR: return handover_source_gave_up(c->rx, c->why);
@@ -345,7 +350,8 @@ static int receive(struct dest *c)
 		int err = wire_recv(c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, c->why);
 		if (err)
 			return err == -ETIMEDOUT ? why_set(c->why, err, "the source fell silent") : err;
-		if (c->rx->type == WIRE_PAGES || c->rx->type == WIRE_SECTION || c->rx->type == WIRE_END)
+		if (c->rx->type == WIRE_PAGES || c->rx->type == WIRE_SECTION || c->rx->type == WIRE_END ||
+		    c->rx->type == WIRE_FILE)
 			c->progress_ns = time_ns();
 		else if (time_ns() - c->progress_ns > MIG_PROGRESS_NS)
 			return no_progress(c);
@@ -442,6 +448,7 @@ void dest_attempt(struct connection *k)
 	attempt(c);
 	if (c->m)
 		migration_put(c->m);
+	boot_files_rx_fini(&c->files);
 	sections_fini(&c->sections);
 	free(c);
 }

@@ -32,6 +32,7 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 		msg->done = wire_get_u64(rx);
 		msg->total = wire_get_u64(rx);
 		break;
+	case WIRE_WANT:
 	case WIRE_PASS_ACK: msg->num = wire_get_u32(rx); break;
 	case WIRE_REFUSE:
 	case WIRE_ERROR:

@@ -11,7 +11,7 @@
 
 struct inbox_msg {
 	uint32_t type;
-	uint32_t num; /* PASS_ACK: the pass; REFUSE, ERROR: the code */
+	uint32_t num; /* PASS_ACK: the pass; WANT: bits of files; REFUSE, ERROR: the code */
 	char text[WIRE_TEXT_MAX];
 	uint64_t done, total;  /* PREPARING */
 	struct incarnation by; /* STARTED, NEVER */

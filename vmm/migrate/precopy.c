@@ -33,20 +33,28 @@ void precopy_status(struct source *c)
 	spin_unlock(&c->m->lock);
 }
 
+int precopy_look(struct source *c)
+{
+	int err = inbox_poll(&c->in, c->w);
+	if (err || (err = migration_guest_gone(c->m, c->paused, c->w)))
+		return err;
+	precopy_status(c);
+	if (!c->paused)
+		bandwidth_pace(c->m, c->tx.bytes - c->paced);
+	c->paced = c->tx.bytes;
+	return 0;
+}
+
 /* Between records of a pass: is everything still well on both sides? */
 int precopy_progress(void *arg)
 {
 	struct source *c = arg;
 	uint64_t now = time_ns();
 	int err = FAILPOINT(c->paused ? P8_FINAL_PAGES : c->pass == 1 ? P4_FIRST_PASS : P5_NTH_PASS, c->s);
-	if (err || (err = inbox_poll(&c->in, c->w)) || (err = migration_guest_gone(c->m, c->paused, c->w)))
+	if (err || (err = precopy_look(c)))
 		return err;
-	precopy_status(c);
 	if (c->paused && now - c->paused_ns > MIG_BLACKOUT_NS)
 		task_set_prio(TASK_PRIO_NORMAL); /* with a budget that long others need not wait */
-	if (!c->paused)
-		bandwidth_pace(c->m, c->tx.bytes - c->paced);
-	c->paced = c->tx.bytes;
 	if (c->quiet_seq != c->tx.seq) {
 		c->quiet_seq = c->tx.seq;
 		c->quiet_ns = now;

@@ -32,7 +32,8 @@ struct hello { /* records HELLO and IDENT */
 	struct incarnation inc;
 };
 #define HELLO_SECTIONS_0_4 BIT(0) /* it takes the sections of release 0.4, and sends them; else those of 0.3 */
-#define HELLO_FEATURES     HELLO_SECTIONS_0_4
+#define HELLO_FILES        BIT(1) /* boot files go with the VM (boot_files.h) */
+#define HELLO_FEATURES     (HELLO_SECTIONS_0_4 | HELLO_FILES)
 /*
  * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
  */

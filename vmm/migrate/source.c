@@ -8,6 +8,7 @@
 #include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/reach.h"
 #include <stdio.h>
@@ -31,6 +32,7 @@ static int greet(struct source *c)
 	if (incarnation_equal(h.inc, c->id.source))
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
 	c->before = !(h.features & HELLO_SECTIONS_0_4);
+	c->files = h.features & HELLO_FILES;
 	const struct vm_config *cfg = &c->vm->cfg;
 	if (c->before && cfg->nnics > 1)
 		return why_set(c->w, -ENOTSUP, "it has %u network cards, and that host's release knows one alone",
@@ -126,7 +128,9 @@ static int setup(struct source *c)
 	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
-	return err ? err : wait_accepted(c);
+	if (err || (err = wait_accepted(c)) || !c->files)
+		return err;
+	return boot_files_send(c);
 }
 
 /* ---- all of it ---- */

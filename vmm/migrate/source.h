@@ -37,6 +37,7 @@ struct source { /* of the migration's task alone */
 	uint64_t rate_ns, rate_bytes;
 	uint64_t paced; /* bytes that bandwidth_pace knows of */
 	struct offer offer;
+	bool files;  /* the destination takes boot files */
 	bool before; /* the destination is of the release before: it is sent the sections that it knows */
 };
 
@@ -47,6 +48,8 @@ int precopy_send_pass(struct source *c, bool final) must_check;
 uint64_t precopy_harvest(struct source *c);
 /* Between records: is everything still well on both sides? arg: struct source. */
 int precopy_progress(void *arg) must_check;
+/* The same without what belongs to passes; waits for the migration's share of the line. */
+int precopy_look(struct source *c) must_check;
 void precopy_status(struct source *c);
 
 /* switchover.c: stop the guest, send all that is left and, unless COMMIT rides with END, wait for READY. */

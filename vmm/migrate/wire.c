@@ -46,6 +46,9 @@ static const struct {
 	[WIRE_PREPARING] = { "PREPARING", CHECK + 16, CHECK + 16 },
 	[WIRE_REACH] = { "REACH", CHECK + 32, CHECK + 32 },
 	[WIRE_REACHED] = { "REACHED", CHECK + 28, CHECK + 28 },
+	[WIRE_FILES] = { "FILES", CHECK + 16 * WIRE_FILES_N, CHECK + 16 * WIRE_FILES_N },
+	[WIRE_WANT] = { "WANT", CHECK + 4, CHECK + 4 },
+	[WIRE_FILE] = { "FILE", CHECK + 13, CHECK + 12 + WIRE_FILE_MAX },
 };
 /* clang-format on */
 

@@ -62,9 +62,11 @@ struct bzimage {
 
 static int header_check(const struct linux_image *img, struct bzimage *b, struct why *w)
 {
-	const uint8_t *h = b->hdr = img->kernel;
+	size_t first; /* bytes in one place: BP_HDR_MAX, or all of it */
+	const uint8_t *h = b->hdr = boot_file_at(img->kernel, 0, &first);
+	uint64_t size = img->kernel->size;
 
-	if (img->kernel_size < HDR_MIN_END || get_le16(h + HDR_BOOT_FLAG) != 0xaa55 || get_le32(h + HDR_MAGIC) != MAGIC)
+	if (size < HDR_MIN_END || get_le16(h + HDR_BOOT_FLAG) != 0xaa55 || get_le32(h + HDR_MAGIC) != MAGIC)
 		return why_set(w, -EINVAL, "the kernel is not a Linux bzImage: give the file that is called vmlinuz");
 	if (get_le16(h + HDR_VERSION) < VERSION_MIN)
 		return why_set(w, -EINVAL,
@@ -73,16 +75,15 @@ static int header_check(const struct linux_image *img, struct bzimage *b, struct
 	if (!(h[HDR_LOADFLAGS] & LOADED_HIGH) || !(get_le16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64))
 		return why_set(w, -EINVAL, "the kernel has no 64-bit entry point: an x86-64 bzImage is needed");
 	b->hdr_end = HDR_MAGIC + (size_t)h[HDR_JUMP_OFF];
-	if (b->hdr_end < HDR_MIN_END || b->hdr_end > BP_HDR_MAX || b->hdr_end > img->kernel_size)
+	if (b->hdr_end < HDR_MIN_END || b->hdr_end > BP_HDR_MAX || b->hdr_end > first)
 		return why_set(w, -EINVAL, "the kernel's setup header ends at %lx: the file is damaged", b->hdr_end);
 
 	b->payload = ((h[HDR_START] ? h[HDR_START] : 4) + 1UL) * SECTOR;
 	b->payload_size = (uint64_t)get_le32(h + HDR_SYSSIZE) * 16;
-	if (b->payload >= img->kernel_size || b->payload_size < ENTRY_64 + 16 ||
-	    b->payload_size > img->kernel_size - b->payload + 15)
+	if (b->payload >= size || b->payload_size < ENTRY_64 + 16 || b->payload_size > size - b->payload + 15)
 		return why_set(w, -EINVAL, "the kernel's file is too short (%lu bytes): it is truncated or damaged",
-			       img->kernel_size);
-	b->payload_size = MIN(b->payload_size, img->kernel_size - b->payload); /* syssize is rounded up */
+			       size);
+	b->payload_size = MIN(b->payload_size, size - b->payload); /* syssize is rounded up */
 
 	b->pref = get_le64(h + HDR_PREF_ADDRESS);
 	b->init_size = MAX((uint64_t)get_le32(h + HDR_INIT_SIZE), b->payload_size);
@@ -129,6 +130,17 @@ static void e820_add(uint8_t *bp, uint64_t start, uint64_t end, uint32_t type)
 	bp[BP_E820_ENTRIES]++;
 }
 
+static int write_file(struct gmem *g, gpa_t gpa, const struct boot_file *f, uint64_t off, uint64_t len)
+{
+	int err = 0;
+	for (size_t n; len && !err; off += n, gpa += n, len -= n) {
+		const uint8_t *p = boot_file_at(f, off, &n);
+		n = MIN(n, len);
+		err = gmem_write(g, gpa, p, n);
+	}
+	return err;
+}
+
 static int write_boot_params(struct gmem *g, const struct linux_image *img, const struct bzimage *b, gpa_t initrd)
 {
 	uint8_t bp[BP_SIZE] = { 0 };
@@ -136,7 +148,7 @@ static int write_boot_params(struct gmem *g, const struct linux_image *img, cons
 	memcpy(bp + HDR_START, b->hdr + HDR_START, b->hdr_end - HDR_START);
 	bp[HDR_LOADER_TYPE] = LOADER_UNDEFINED;
 	put_le32(bp + HDR_RAMDISK_IMAGE, (uint32_t)initrd);
-	put_le32(bp + HDR_RAMDISK_SIZE, initrd ? (uint32_t)img->initrd_size : 0);
+	put_le32(bp + HDR_RAMDISK_SIZE, initrd ? (uint32_t)img->initrd->size : 0);
 	put_le32(bp + HDR_CMD_LINE_PTR, PC_CMDLINE);
 	put_le64(bp + BP_RSDP, img->rsdp);
 	e820_add(bp, 0, PC_LOW_RAM_END, E820_RAM);
@@ -214,7 +226,7 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 {
 	struct bzimage b = { 0 };
 	gpa_t initrd = 0;
-	uint64_t initrd_size = img->initrd ? img->initrd_size : 0;
+	uint64_t initrd_size = img->initrd ? img->initrd->size : 0;
 	size_t cmdline_len = strlen(img->cmdline);
 
 	int err = header_check(img, &b, w);
@@ -226,9 +238,9 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
 			       cmdline_len, (unsigned)b.cmdline_size);
 
-	err = gmem_write(g, b.pref, b.hdr + b.payload, b.payload_size);
+	err = write_file(g, b.pref, img->kernel, b.payload, b.payload_size);
 	if (!err && initrd_size)
-		err = gmem_write(g, initrd, img->initrd, initrd_size);
+		err = write_file(g, initrd, img->initrd, 0, initrd_size);
 	if (!err)
 		err = gmem_write(g, PC_CMDLINE, img->cmdline, cmdline_len + 1);
 	if (!err)

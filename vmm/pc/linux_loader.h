@@ -6,11 +6,11 @@
  */
 #pragma once
 #include "arch/x86/hv.h"
+#include "vmm/boot_file.h"
 #include "vmm/gmem.h"
 
 struct linux_image {
-	const void *kernel, *initrd; /* initrd may be NULL */
-	uint64_t kernel_size, initrd_size;
+	const struct boot_file *kernel, *initrd; /* initrd may be NULL */
 	const char *cmdline;
 	gpa_t rsdp; /* boot_params.acpi_rsdp_addr */
 };

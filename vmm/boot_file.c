@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Boot files in memory (boot_file.h). */
+#include "vmm/boot_file.h"
+#include "kernel/base/hash.h"
+#include "kernel/base/hva.h"
+#include "kernel/host.h"
+#include "vmm/vm.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK_ORDER 4
+_Static_assert(PAGE_SIZE << BLOCK_ORDER == BOOT_FILE_BLOCK, "a block of the page allocator each");
+
+static struct list files = LIST_INIT(files);
+static struct spinlock files_lock = SPINLOCK_INIT("boot files");
+
+static uint64_t nblocks(uint64_t size) { return (size + BOOT_FILE_BLOCK - 1) / BOOT_FILE_BLOCK; }
+
+static struct boot_file *file_alloc(uint64_t size)
+{
+	struct boot_file *f = calloc(1, sizeof(*f) + nblocks(size) * sizeof(f->block[0]));
+	if (!f)
+		return NULL;
+	list_init(&f->node);
+	f->size = size;
+	f->refs = 1;
+	return f;
+}
+
+void boot_file_share(struct boot_file *f)
+{
+	spin_lock(&files_lock);
+	list_append(&files, &f->node);
+	spin_unlock(&files_lock);
+}
+
+int boot_file_add(const char *name, void *data, uint64_t size)
+{
+	struct boot_file *f = size ? file_alloc(size) : NULL;
+	if (!f)
+		return size ? -ENOMEM : -EINVAL;
+	f->name = name;
+	for (uint64_t i = 0; i < nblocks(size); i++)
+		f->block[i] = (uint8_t *)data + i * BOOT_FILE_BLOCK;
+	boot_file_share(f);
+	return 0;
+}
+
+struct boot_file *boot_file_ref(struct boot_file *f)
+{
+	spin_lock(&files_lock);
+	f->refs++;
+	spin_unlock(&files_lock);
+	return f;
+}
+
+struct boot_file *boot_file_named(const char *name)
+{
+	struct boot_file *found = NULL;
+	spin_lock(&files_lock);
+	list_for_each(f, &files, struct boot_file, node)
+		if (!found && f->name && !strcmp(f->name, name))
+			found = f;
+	if (found)
+		found->refs++;
+	spin_unlock(&files_lock);
+	return found;
+}
+
+/* The next of that size behind f (NULL: the first), with a reference; f's is given back. */
+static struct boot_file *next_of_size(struct boot_file *f, uint64_t size)
+{
+	struct boot_file *next = NULL;
+	spin_lock(&files_lock);
+	for (struct list *l = f ? f->node.next : files.next; l != &files && !next; l = l->next)
+		if (list_entry(l, struct boot_file, node)->size == size)
+			next = list_entry(l, struct boot_file, node);
+	if (next)
+		next->refs++;
+	spin_unlock(&files_lock);
+	boot_file_put(f);
+	return next;
+}
+
+struct boot_file *boot_file_same(uint64_t size, uint64_t digest)
+{
+	struct boot_file *f = next_of_size(NULL, size);
+	while (f && boot_file_digest(f) != digest)
+		f = next_of_size(f, size);
+	return f;
+}
+
+static void file_free(struct boot_file *f)
+{
+	BUG_ON(f->name); /* of the boot volume: the table's own reference stays */
+	for (uint64_t i = 0; i < nblocks(f->size) && f->block[i]; i++) {
+		page_free(hpa_of(f->block[i]), BLOCK_ORDER);
+		__atomic_fetch_sub(&host_info.file_bytes, BOOT_FILE_BLOCK, __ATOMIC_RELAXED);
+	}
+	free(f);
+}
+
+void boot_file_put(struct boot_file *f)
+{
+	if (!f)
+		return;
+	spin_lock(&files_lock);
+	bool last = --f->refs == 0;
+	if (last)
+		list_remove(&f->node);
+	spin_unlock(&files_lock);
+	if (last)
+		file_free(f);
+}
+
+const uint8_t *boot_file_at(const struct boot_file *f, uint64_t off, size_t *n)
+{
+	size_t in = off % BOOT_FILE_BLOCK;
+	*n = MIN((uint64_t)BOOT_FILE_BLOCK - in, f->size - off);
+	return f->block[off / BOOT_FILE_BLOCK] + in;
+}
+
+uint64_t boot_file_digest(struct boot_file *f)
+{
+	uint64_t h = __atomic_load_n(&f->digest, __ATOMIC_RELAXED);
+	if (h)
+		return h;
+	h = FNV1A_START;
+	size_t n;
+	for (uint64_t off = 0; off < f->size; off += n) {
+		const uint8_t *p = boot_file_at(f, off, &n);
+		h = fnv1a(h, p, n);
+	}
+	h += !h;
+	__atomic_store_n(&f->digest, h, __ATOMIC_RELAXED); /* who asks at the same time finds the same */
+	return h;
+}
+
+int boot_file_new(uint64_t size, struct boot_file **out, struct why *w)
+{
+	struct vm_reservation r;
+	int err = vm_memory_reserve_file(nblocks(size) << BLOCK_ORDER, &r, w);
+	if (err)
+		return err;
+	struct boot_file *f = file_alloc(size);
+	for (uint64_t i = 0; f && i < nblocks(size); i++) {
+		hpa_t hpa = page_alloc_reserved(&r.pages, BLOCK_ORDER);
+		if (hpa == HPA_NONE) { /* free memory lies in smaller pieces */
+			file_free(f);
+			f = NULL;
+			break;
+		}
+		f->block[i] = hva_of(hpa);
+		__atomic_fetch_add(&host_info.file_bytes, BOOT_FILE_BLOCK, __ATOMIC_RELAXED);
+	}
+	vm_memory_release(&r);
+	*out = f;
+	return f ? 0 : why_set(w, -ENOMEM, "no memory for a boot file of %lu KiB", (size + 1023) >> 10);
+}
+
+void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n)
+{
+	BUG_ON(off > f->size || n > f->size - off);
+	for (size_t done = 0; done < n;) {
+		size_t in = (off + done) % BOOT_FILE_BLOCK, part = MIN(n - done, BOOT_FILE_BLOCK - in);
+		memcpy(f->block[(off + done) / BOOT_FILE_BLOCK] + in, (const uint8_t *)p + done, part);
+		done += part;
+	}
+}

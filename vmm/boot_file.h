@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The files that VMs boot from, in memory: those of this host's boot volume, which stay, and those that came with a VM
+ * from another host, which go with the last VM that has them. A VM keeps what it has booted from for life, so that it
+ * can boot from it again wherever it is. Contents are compared by size and digest, not by name.
+ */
+#pragma once
+#include "kernel/base/err.h"
+#include "kernel/base/list.h"
+
+#define BOOT_FILE_BLOCK (64 << 10) /* bytes; the last one of a file may hold fewer */
+
+struct boot_file {        /* (c) but for: */
+	struct list node; /* the table's lock, as is refs */
+	const char *name; /* on the boot volume; NULL: it came with a VM */
+	uint64_t size;    /* bytes, at least 1 */
+	uint64_t digest;  /* atomic; 0 until somebody asked */
+	unsigned refs;
+	uint8_t *block[];
+};
+
+/*
+ * A file of the boot volume, for ever; data is contiguous and stays the caller's. Once each, at boot. -EINVAL: it is
+ * empty; -ENOMEM.
+ */
+int boot_file_add(const char *name, void *data, uint64_t size) must_check;
+/* These give a reference, which boot_file_put takes back; or NULL. */
+struct boot_file *boot_file_named(const char *name);
+struct boot_file *boot_file_same(uint64_t size, uint64_t digest); /* reads all files of that size: in a task */
+struct boot_file *boot_file_ref(struct boot_file *f);
+void boot_file_put(struct boot_file *f); /* NULL: nothing */
+/* FNV-1a of its bytes, never 0; reads all of it once. */
+uint64_t boot_file_digest(struct boot_file *f);
+/* Its bytes from off (< size) on that lie in one place: where, and *n of them. */
+const uint8_t *boot_file_at(const struct boot_file *f, uint64_t off, size_t *n);
+
+/*
+ * Room for a file that comes, with one reference: -ENOMEM with why, and nothing that VMs were promised is touched. The
+ * caller alone has it until it is shared, when all of it has been written.
+ */
+int boot_file_new(uint64_t size, struct boot_file **out, struct why *w) must_check;
+void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n);
+void boot_file_share(struct boot_file *f);

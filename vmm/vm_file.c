@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What a VM boots from (vm.h), and whether this host has what it needs for that. */
+#include "net/bridge.h"
+#include "vmm/boot_file.h"
+#include "vmm/vm_life.h"
+
+static const char *file_name(const struct vm *vm, enum vm_file_use use)
+{
+	return use == VM_KERNEL ? vm->cfg.s.kernel : vm->cfg.s.initrd;
+}
+
+/* The lock is held. */
+static struct boot_file *take_file(struct vm *vm, enum vm_file_use use)
+{
+	if (!vm->file[use] && file_name(vm, use)[0])
+		vm->file[use] = boot_file_named(file_name(vm, use));
+	return vm->file[use];
+}
+
+struct boot_file *vm_get_file(struct vm *vm, enum vm_file_use use)
+{
+	mutex_lock(&vm->lock);
+	struct boot_file *f = take_file(vm, use);
+	if (f)
+		boot_file_ref(f);
+	mutex_unlock(&vm->lock);
+	return f;
+}
+
+void vm_set_file(struct vm *vm, enum vm_file_use use, struct boot_file *f)
+{
+	mutex_lock(&vm->lock);
+	struct boot_file *old = vm->file[use];
+	vm->file[use] = f;
+	mutex_unlock(&vm->lock);
+	boot_file_put(old);
+}
+
+int vm_boot_files(struct vm *vm, struct why *w)
+{
+	for (unsigned i = 0; i < vm->cfg.nnics; i++)
+		if (!bridge_find(vm->cfg.net[i], w))
+			return -ENOENT;
+	for (enum vm_file_use use = VM_KERNEL; use < VM_FILES; use++)
+		if (!take_file(vm, use) && (use == VM_KERNEL || file_name(vm, use)[0]))
+			return why_set(w, -ENOENT,
+				       "this host has no file %s: a [vm] section of its tern.conf must name it, and it "
+				       "be on the boot volume, when the host boots",
+				       file_name(vm, use));
+	return 0;
+}
