@@ -30,7 +30,7 @@ def check_machine(h, vendor):
 
 @pytest.mark.parametrize("kind, cpus, vendor", [
     ("amd", 2, "AuthenticAMD"),
-    pytest.param("intel", 2, "GenuineIntel", marks=pytest.mark.rigs("intel"))])
+    pytest.param("intel", 2, "GenuineIntel", marks=[pytest.mark.rigs("intel"), pytest.mark.long])])
 def test_machine(switch, kind, cpus, vendor):
     """Whatever the machine: it boots, has its CPUs and its network, restarts, and goes off. (An Intel one with one CPU: test_boot.)"""
     h = Host("c", switch, host_conf(3, "c"), 3, "e1000", cpus=cpus, files=False, kind=kind)
@@ -84,6 +84,7 @@ def test_boot_runs_linux(shared, cpus, kernel, says, model):
     try:
         h.start()
         assert h.json("host")["cpus"] == cpus
+        assert all(t["ok"] for t in h.json("selftest", 30)["tests"]), h.console.tail()
         h.wait_address()
         h.json("vm start third", 30)
         h.wait_guest_says("third", rf"Linux version .*{says}", 30)
