@@ -259,6 +259,7 @@ static int reset(struct vm *vm, struct why *w)
 		struct vcpu *v = vm->vcpus[i];
 		vlapic_init(&v->lapic, &vm->apics, i);
 		v->msr = (struct vcpu_msr_state){ .mtrr_def_type = VCPU_MTRR_RESET };
+		pv_reset(v);
 	}
 	int err = load_boot_image(vm, w);
 	if (err)
@@ -414,6 +415,8 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		fn(arg, &cpu_state_desc, i, vm->vcpus[i]->state);
 		fn(arg, &vcpu_msr_desc, i, vm->vcpus[i]);
+		if (vm->cfg.vcpus > 1) /* and with one there is none: 0.4 does not know it */
+			fn(arg, &pv_desc, i, vm->vcpus[i]);
 		fn(arg, &vlapic_desc, i, &vm->vcpus[i]->lapic);
 	}
 	list_for_each(d, &vm->machine.devs, struct dev, node)

@@ -83,6 +83,23 @@ def moves(pair, count):
     assert client.shell(address(4), "cat /proc/sys/kernel/random/boot_id") == boot and topology(4) == one_socket(4)
 
 
+def steals(n):
+    """Ticks of 10 ms that the guest was told of by each CPU."""
+    return [int(line.split()[8]) for line in client.shell(address(n), "grep '^cpu[0-9]' /proc/stat").splitlines()]
+
+
+def check_services(n):
+    """The guest's kernel has found what KVM offers to guests of several CPUs, and uses it: time that others had is told."""
+    said = client.shell(address(n), "dmesg")
+    for what in ("KVM setup pv remote TLB flush", "setup PV sched yield", "PV spinlocks enabled", "setup PV IPIs"):
+        assert what in said, what
+    before, began = steals(n), time.monotonic()
+    check(n, 50)
+    told = [b - a for a, b in zip(before, steals(n))]
+    most = (time.monotonic() - began) * 100
+    assert all(0 < t < most for t in told), (told, most)
+
+
 def check_top(host):
     """One second of the host: each vCPU has worked, or waited for its turn; nobody has done more than there was time."""
     t = host.json("top", 10)
@@ -107,7 +124,11 @@ def test_four_cpus_move_under_stress(pair):
     s = check(4)
     assert s["cpus"] == 4, s
     check_top(pair[0])
+    check_services(4)
+    before, began = steals(4), time.monotonic()
     moves(pair, 4)
+    told = [b - a for a, b in zip(before, steals(4))]  # over all hosts: neither a jump nor a step back
+    assert all(0 < t < (time.monotonic() - began) * 100 for t in told), told
 
 
 def test_reboots_where_it_came_with_its_files(pair):

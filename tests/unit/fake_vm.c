@@ -91,6 +91,9 @@ void svm_world_switch(uint64_t *gpr, hpa_t vmcb, hpa_t host_vmcb)
 		f->vmrun(f, gpr);
 }
 
+struct vcpu *fake_kicked;
+void vcpu_kick(struct vcpu *v) { fake_kicked = v; }
+
 /* ---- device ---- */
 
 static uint64_t dev_read(void *arg, uint64_t off, unsigned size)

@@ -32,6 +32,7 @@ struct fv {
 	uint64_t exitcode, info1, info2, intinfo;
 };
 
+extern struct vcpu *fake_kicked; /* the last that vcpu_kick was called for */
 struct fv *fv_new(void);
 void fv_free(struct fv *f);
 void fv_reset(struct fv *f);                               /* long mode, CPL 0, registers 0, RIP = FV_CODE */

@@ -101,6 +101,12 @@ static void test_halt(void **s unused)
 	vcpu.events.halted = true;
 	events_nmi(&vcpu);
 	assert_true(events_end_wait(&vcpu) && !vcpu.events.halted);
+	power_on(NULL);
+	vcpu.events.halted = true;
+	vcpu.pv.s.unhalted = 1; /* KVM_HC_KICK_CPU, also with RFLAGS.IF clear; once */
+	assert_true(events_end_wait(&vcpu) && !vcpu.events.halted);
+	vcpu.events.halted = true;
+	assert_false(events_end_wait(&vcpu));
 }
 
 /* Whoever sends INIT to the boot CPU wants a reset. It ends a HLT, and is taken once. */

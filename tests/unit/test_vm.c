@@ -25,7 +25,7 @@ struct bridge *bridge_find(const char *name, struct why *w)
 	(void)why_set(w, -ENOENT, "there is no network gone here");
 	return NULL;
 }
-const struct sdesc clock_desc, vm_learned_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc;
+const struct sdesc clock_desc, vm_learned_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc, pv_desc;
 static unsigned asked; /* other hosts */
 
 static void (*meanwhile)(struct vm *vm); /* they are asked */
@@ -67,6 +67,7 @@ NEVER(void, vcpu_flush_begin, struct vcpu *v unused)
 NEVER(void, vcpu_flush_wait, struct vcpu *v unused)
 NEVER(void, clock_resume, struct vcpu *v unused, uint64_t tsc unused)
 NEVER(void, startup_power_on, struct cpu_state *s unused)
+NEVER(void, pv_reset, struct vcpu *v unused)
 NEVER(void, vcpu_hold, struct vcpu *v unused)
 NEVER(void, vcpu_kick, struct vcpu *v unused)
 NEVER(int, vcpu_load, struct vcpu *v unused, struct why *w unused)

@@ -100,6 +100,16 @@ static void post_to(struct vapic_bus *b, uint32_t dest, bool logical, unsigned m
 	}
 }
 
+bool vapic_bus_ipi(struct vapic_bus *b, unsigned id, uint32_t icr)
+{
+	unsigned mode = icr >> 8 & 7;
+	bool vectored = mode == DELIVERY_FIXED || mode == DELIVERY_LOWEST;
+	if (vectored ? (uint8_t)icr < 16 : mode != DELIVERY_NMI)
+		return false;
+	deliver(b->lapic[id], mode, (uint8_t)icr, false);
+	return true;
+}
+
 void vapic_bus_post(struct vapic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level)
 {
 	post_to(b, dest == DEST_BROADCAST8 && !logical ? DEST_BROADCAST : dest, logical, mode, vector, level);

@@ -4,6 +4,7 @@
  */
 #include "vmm/x86/cpuid.h"
 #include "arch/x86/cpu.h"
+#include "vmm/x86/pv.h"
 #include <string.h>
 
 #define KVM_FEATURE_NOP_IO_DELAY       BIT(1)
@@ -44,8 +45,8 @@ static void add_topology(struct cpuid_table *t)
 static void add_kvm(struct cpuid_table *t)
 {
 	add(t, 0x40000000, 0, 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d); /* "KVMKVMKVM" */
-	add(t, 0x40000001, 0, KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_CLOCKSOURCE_STABLE, 0,
-	    0, 0);
+	add(t, 0x40000001, 0,
+	    KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | PV_SMP | KVM_FEATURE_CLOCKSOURCE_STABLE, 0, 0, 0);
 }
 
 /* ---- host ---- */
@@ -188,10 +189,20 @@ enum cpu_vendor cpuid_table_vendor(const struct cpuid_table *t)
 #define CACHE_SHARED_BY(n)  ((((n)-1) & 0xfff) << 14)
 #define CORES_IN_PACKAGE(n) (MIN((n)-1, 63U) << 26)
 
+/* As release 0.4 knows it. */
+static void without_smp_services(struct cpuid_table *t)
+{
+	for (unsigned i = 0; i < t->s.n; i++)
+		if (t->s.leaf[i] == 0x40000001)
+			t->s.regs[4 * i] &= (uint32_t)~PV_SMP;
+}
+
 void cpuid_table_topology(struct cpuid_table *t, unsigned vcpus)
 {
-	if (vcpus < 2)
-		return; /* it is what the models say */
+	if (vcpus < 2) { /* it is what the models say */
+		without_smp_services(t);
+		return;
+	}
 	bool amd = cpuid_table_vendor(t) == VENDOR_AMD;
 	unsigned width = 32 - (unsigned)__builtin_clz(vcpus - 1); /* of APIC ids within the package */
 	uint32_t ids = 1U << width;

@@ -86,7 +86,7 @@ bool events_end_wait(struct vcpu *v)
 	if (vcpu_has_init(v))
 		return true;
 	if (v->lapic.s.sipi_wait || (!(vlapic_pending(&v->lapic) >= 0 && (v->hv->rflags & RFLAGS_IF)) &&
-				     !__atomic_load_n(&v->events.nmi, __ATOMIC_RELAXED)))
+				     !__atomic_load_n(&v->events.nmi, __ATOMIC_RELAXED) && !pv_take_kick(&v->pv)))
 		return false;
 	v->events.halted = false;
 	return true;
@@ -106,6 +106,7 @@ void events_take_init(struct vcpu *v)
 	if (did & LAPIC_EV_INIT) {
 		startup_init(s, cpuid_table_row(&v->vm->cpuid, 1, 0)[0]);
 		v->msr.system_time = 0; /* as KVM does: who starts it next may use that memory otherwise */
+		pv_reset(v);
 		v->events.halted = false;
 	}
 	if (did & LAPIC_EV_SIPI) {

@@ -242,11 +242,6 @@ static void do_exception(struct vcpu *v, const struct vmexit *x)
 		inject_ud(v);
 }
 
-void exit_hypercall(struct vcpu *v)
-{
-	v->hv->gpr[REG_RAX] = (uint64_t)-1000; /* none are offered: -KVM_ENOSYS, as KVM answers an unknown one */
-}
-
 void exit_handle(struct vcpu *v, struct vmexit *x)
 {
 	v->exits[x->kind]++;
@@ -269,7 +264,7 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 		v->events.halted = !(v->hv->rflags & RFLAGS_TF) && !v->hv->event_next;
 		break;
 	case EXIT_VMCALL:
-		exit_hypercall(v);
+		pv_hypercall(v);
 		SKIP(v, x, 0x0f, 0x01, 0xd9);
 		break;
 	case EXIT_XSETBV: do_xsetbv(v, x); break;

@@ -11,4 +11,3 @@ void exit_handle(struct vcpu *v, struct vmexit *x);
 void exit_done(struct vcpu *v, uint64_t next_rip);
 void exit_repeat(struct vcpu *v);                /* one turn of a REP is done, the same instruction goes on */
 void exit_fault(struct vcpu *v, uint64_t event); /* raise an exception of the fault class instead: HV_EVENT format */
-void exit_hypercall(struct vcpu *v);             /* VMCALL or VMMCALL, but for stepping over it */

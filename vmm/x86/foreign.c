@@ -94,7 +94,7 @@ bool foreign_emulate(struct vcpu *v)
 	if (op.opcode == OP_VMCALL || op.opcode == OP_VMMCALL) {
 		if (op.len != 3) /* with a prefix it is, or may become, another instruction */
 			return false;
-		exit_hypercall(v);
+		pv_hypercall(v);
 		exit_done(v, v->hv->rip + op.len);
 		return true;
 	}

@@ -21,8 +21,18 @@
 #include <string.h>
 
 static const struct hv_ops *hv(void) { return vmm_hv(); }
-static void load_hook(void *v) { hv()->load(((struct vcpu *)v)->hv); }
-static void put_hook(void *v) { hv()->put(((struct vcpu *)v)->hv); }
+static void load_hook(void *arg)
+{
+	struct vcpu *v = arg;
+	pv_switch_in(&v->pv);
+	hv()->load(v->hv);
+}
+static void put_hook(void *arg)
+{
+	struct vcpu *v = arg;
+	hv()->put(v->hv);
+	pv_switch_out(v);
+}
 
 void vcpu_kick(struct vcpu *v)
 {
@@ -60,7 +70,8 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	__atomic_store_n(&v->cpu, this_cpu()->id, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST) ||
-	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || vcpu_has_init(v) || task_need_resched()) {
+	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || vcpu_has_init(v) || task_need_resched() ||
+	    v->pv.switched) {
 		__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 		cpu_irq_on();
 		preempt_disable();
@@ -169,6 +180,7 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 	spin_unlock_irqrestore(&v->lock, flags);
 	if (run) {
 		v->events.timer_check = 1;
+		pv_begin(v);
 		hv()->set_tsc(v->hv, v->vm->tsc_offset, v->vm->tsc_ratio);
 		enter_hardware(v);
 	}
@@ -186,6 +198,8 @@ static void vcpu_task(void *arg)
 			on_hardware = true;
 		}
 		struct vmexit x;
+		if (v->pv.switched)
+			pv_resume(v);
 		if (vcpu_waits(v))
 			wait_halted(v);
 		else if (enter_guest(v, &x))

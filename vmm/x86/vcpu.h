@@ -8,6 +8,7 @@
 #include "kernel/time.h"
 #include "vmm/vm.h"
 #include "vmm/x86/events.h"
+#include "vmm/x86/pv.h"
 
 enum vcpu_want { VCPU_WANT_RUN, VCPU_WANT_PARK, VCPU_WANT_QUIT };
 
@@ -26,6 +27,7 @@ struct vcpu {
 	struct hv_vcpu *hv;        /* [v] */
 	struct vlapic lapic;       /* [v], IRR [a] */
 	struct vcpu_msr_state msr; /* [v] */
+	struct vcpu_pv pv;         /* what it told KVM, and is told */
 	struct vcpu_events events; /* what waits to be injected, HLT */
 	struct cpu_state *state;   /* [v] image of the hardware state while parked and saved */
 

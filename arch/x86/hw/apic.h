@@ -61,11 +61,12 @@ enum { /* delivery modes of ICR, LVT, I/O APIC and MSI, bits 10:8 */
 #define SVR_ENABLE (1U << 8)
 #define SVR_VALID  0x3ffU /* vector, enable, focus checking */
 
-#define ICR_LOGICAL (1U << 11)
-#define ICR_BUSY    (1U << 12) /* delivery status; not in x2APIC mode */
-#define ICR_ASSERT  (1U << 14)
-#define ICR_LEVEL   (1U << 15)
-#define ICR_VALID   0xccfffU                                  /* vector, mode, logical, assert, level, shorthand */
+#define ICR_LOGICAL       (1U << 11)
+#define ICR_BUSY          (1U << 12) /* delivery status; not in x2APIC mode */
+#define ICR_ASSERT        (1U << 14)
+#define ICR_LEVEL         (1U << 15)
+#define ICR_NAMES_TARGETS (ICR_LOGICAL | 3U << 18)            /* by a mode or a shorthand */
+#define ICR_VALID         0xccfffU                            /* vector, mode, logical, assert, level, shorthand */
 enum { ICR_TO_DEST, ICR_TO_SELF, ICR_TO_ALL, ICR_TO_OTHERS }; /* shorthand, bits 19:18 */
 
 #define ESR_SEND_ILLEGAL    (1U << 5) /* vector below 16 */

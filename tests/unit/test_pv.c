@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* KVM's interface for guests of several vCPUs: what it says of waiting, which flush it keeps, whom hypercalls reach. */
+#include "arch/x86/hw/apic.h"
+#include "tests/unit/fake_kernel.h"
+#include "tests/unit/fake_vm.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define AREA 0x20040ULL /* not at a page's start */
+#define N    3
+
+static struct fv *f;
+static uint64_t *R;
+static struct vcpu others[N - 1], *vcpus[N];
+static struct vlapic *lapics[N];
+static uint8_t *area; /* struct kvm_steal_time */
+static unsigned nmis;
+
+static void nmi(void *arg unused, unsigned i) { nmis |= 1U << i; }
+
+static int setup(void **state unused)
+{
+	f = fv_new();
+	R = f->hw.hv.gpr;
+	area = gmem_ptr(&f->vm.mem, AREA, 64);
+	return 0;
+}
+static int teardown(void **state unused)
+{
+	fv_free(f);
+	return 0;
+}
+static int each(void **state unused)
+{
+	fv_reset(f);
+	pv_reset(&f->vcpu);
+	memset(area, 0, 64);
+	memset(others, 0, sizeof(others));
+	for (unsigned i = 0; i < N; i++) {
+		vcpus[i] = i ? &others[i - 1] : &f->vcpu;
+		lapics[i] = &vcpus[i]->lapic;
+		vlapic_init(lapics[i], &f->vm.apics, i);
+		lapics[i]->s.svr = 0x1ff;
+	}
+	f->vm.vcpus = vcpus, f->vm.nvcpus = f->vm.apics.n = N;
+	f->vm.apics.lapic = lapics, f->vm.apics.nmi = nmi;
+	f->vcpu.flush = 0, nmis = 0;
+	fake_kicked = NULL;
+	fake_waited_ns = 1000000;
+	return 0;
+}
+
+static int wrmsr_exit(uint32_t msr, uint64_t val)
+{
+	fv_code(f, (const uint8_t[]){ 0x0f, 0x30 }, 2);
+	R[REG_RCX] = msr, R[REG_RAX] = (uint32_t)val, R[REG_RDX] = val >> 32;
+	fv_exit(f, SVM_EXIT_MSR, 1, 0);
+	int bad = f->vmcb.eventinj ? -EINVAL : 0;
+	f->vmcb.eventinj = f->hw.hv.event_next = 0;
+	return bad;
+}
+
+static uint64_t told(void) { return get_le64(area); }
+static uint32_t version(void) { return get_le32(area + 8); }
+
+static void test_registers(void **state unused)
+{
+	uint64_t val;
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, AREA | 1), 0);
+	assert_true(!pv_read_steal_time(&f->vcpu, &val) && val == (AREA | 1));
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, AREA | 3), -EINVAL);   /* a reserved bit */
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, MIB(4) | 1), -EINVAL); /* behind its memory */
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, ~0x3fULL | 1), -EINVAL);
+	assert_true(!pv_read_steal_time(&f->vcpu, &val) && val == (AREA | 1)); /* as it was */
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, MIB(4)), 0);           /* off: wherever */
+	pv_resume(&f->vcpu);
+	assert_int_equal(version(), 0);
+
+	cpuid_table_topology(&f->vm.cpuid, 1); /* which is not offered it */
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, AREA | 1), -EINVAL);
+	assert_int_equal(pv_read_steal_time(&f->vcpu, &val), -EINVAL);
+	for (unsigned i = 0; i < f->vm.cpuid.s.n; i++)
+		if (f->vm.cpuid.s.leaf[i] == 0x40000001)
+			f->vm.cpuid.s.regs[4 * i] |= PV_SMP;
+}
+
+static void test_waiting_is_told(void **state unused)
+{
+	put_le64(area, 5000); /* what the guest was told before, on another host */
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, AREA | 1), 0);
+	assert_true(f->vcpu.pv.switched);
+	pv_resume(&f->vcpu);
+	assert_true(!f->vcpu.pv.switched && told() == 5000 &&
+		    version() == 2); /* what the task waited before is not its */
+	fake_waited_ns += 700;
+	pv_switch_in(&f->vcpu.pv);
+	pv_resume(&f->vcpu);
+	assert_true(told() == 5700 && version() == 4);
+	put_le32(area + 8, 7); /* it need not be even */
+	fake_waited_ns += 50;
+	pv_resume(&f->vcpu);
+	assert_true(told() == 5750 && version() == 8);
+	fake_waited_ns = 10; /* another task, on another host: goes on from there, neither up nor down */
+	pv_begin(&f->vcpu);
+	pv_resume(&f->vcpu);
+	assert_true(told() == 5750 && version() == 10);
+	assert_true(bitmap_test(f->vm.mem.soft_dirty, AREA >> 12)); /* a migration sends it */
+}
+
+static void test_flush_is_kept(void **state unused)
+{
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, AREA | 1), 0);
+	pv_resume(&f->vcpu);
+	assert_true(!area[16] && !f->vcpu.flush);
+	pv_switch_out(&f->vcpu);
+	assert_int_equal(area[16], 1);
+	area[16] = 3; /* another vCPU leaves its flush */
+	pv_switch_in(&f->vcpu.pv);
+	pv_switch_out(&f->vcpu); /* on a CPU, and off it before it has looked */
+	assert_int_equal(area[16], 3);
+	pv_switch_in(&f->vcpu.pv);
+	pv_resume(&f->vcpu);
+	assert_true(!area[16] && f->vcpu.flush);
+	f->vcpu.flush = 0;
+	pv_switch_out(&f->vcpu);
+	pv_switch_in(&f->vcpu.pv);
+	pv_resume(&f->vcpu); /* nobody asked */
+	assert_true(!area[16] && !f->vcpu.flush);
+	pv_reset(&f->vcpu); /* INIT: that memory may be another's */
+	pv_switch_out(&f->vcpu);
+	assert_int_equal(area[16], 0);
+}
+
+static int64_t call(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	fv_code(f, (const uint8_t[]){ 0x0f, 0x01, 0xd9 }, 3);
+	R[REG_RAX] = nr, R[REG_RBX] = a, R[REG_RCX] = b, R[REG_RDX] = c, R[REG_RSI] = d;
+	fv_exit(f, SVM_EXIT_VMMCALL, 0, 0);
+	assert_true(f->hw.hv.rip == FV_CODE + 3 && !f->vmcb.eventinj);
+	return (int64_t)R[REG_RAX];
+}
+
+static bool has(unsigned i, unsigned vector)
+{
+	bool was = lapics[i]->s.irr[vector / 32] >> vector % 32 & 1;
+	lapics[i]->s.irr[vector / 32] = 0;
+	return was;
+}
+
+static void test_ipis(void **state unused)
+{
+	assert_int_equal(call(10, 6, 0, 0, 0x51), 2);
+	assert_true(!has(0, 0x51) && has(1, 0x51) && has(2, 0x51));
+	assert_int_equal(call(10, 3, 0, 1, 0x52), 2); /* from vCPU 1 on */
+	assert_true(!has(0, 0x52) && has(1, 0x52) && has(2, 0x52));
+	assert_int_equal(call(10, ~0ULL, ~0ULL, 0, 0x53), N); /* those that there are */
+	assert_true(has(0, 0x53) && has(1, 0x53) && has(2, 0x53));
+	assert_int_equal(call(10, 1, 0, 1ULL << 40, 0x53), 0);
+	assert_int_equal(call(10, 1, 0, ~0ULL, 0x53), 0);
+	assert_int_equal(call(10, 7, 0, 0, DELIVERY(DELIVERY_NMI)), N);
+	assert_int_equal(nmis, 7);
+	assert_int_equal(call(10, 7, 0, 0, 0x0f), 0); /* no vector, no other kind */
+	assert_int_equal(call(10, 7, 0, 0, DELIVERY(DELIVERY_INIT)), 0);
+	assert_int_equal(call(10, 7, 0, 0, DELIVERY(DELIVERY_SIPI) | 0x51), 0);
+	assert_int_equal(call(10, 7, 0, 0, ICR_LOGICAL | 0x51), -22);
+	assert_int_equal(call(10, 7, 0, 0, 1U << 18 | 0x51), -22);
+	for (unsigned i = 0; i < N; i++)
+		assert_false(lapics[i]->s.events || has(i, 0x51) || has(i, 0x0f));
+}
+
+static void test_kicks(void **state unused)
+{
+	assert_int_equal(call(5, 0, 1, 0, 0), 0);
+	assert_ptr_equal(fake_kicked, vcpus[1]);
+	assert_true(pv_take_kick(&vcpus[1]->pv) && !pv_take_kick(&vcpus[1]->pv));
+	fake_kicked = NULL;
+	assert_int_equal(call(5, 0, N, 0, 0), 0); /* nobody */
+	assert_int_equal(call(5, 0, ~0ULL, 0, 0), 0);
+	assert_null(fake_kicked);
+	assert_int_equal(call(11, 1, 0, 0, 0), 0);
+	assert_int_equal(call(1, 0, 0, 0, 0), -1000);
+	assert_int_equal(call(~0ULL, 0, 0, 0, 0), -1000);
+}
+
+static void test_who_may_call(void **state unused)
+{
+	f->vmcb.cpl = 3;
+	assert_int_equal(call(10, 7, 0, 0, 0x51), -1);
+	assert_false(has(1, 0x51));
+	f->vmcb.cpl = 0;
+	f->vmcb.cs.attr = 0xc9b; /* 32-bit code: halves of registers, bitmaps of 32 */
+	assert_int_equal(call(0xffffffff0000000a, 0xffffffff00000002, 1, 0xffffffff00000000, 0x51), 1);
+	assert_true(has(1, 0x51) && !has(2, 0x51));
+	assert_int_equal(call(7, 0, 0, 0, 0), 0xfffffc18); /* -1000 */
+}
+
+static void test_moves(void **state unused)
+{
+	uint8_t buf[64];
+	struct why w = { "" };
+	assert_int_equal(wrmsr_exit(MSR_KVM_STEAL_TIME, AREA | 1), 0);
+	f->vcpu.pv.s.unhalted = 1;
+	state_save(&pv_desc, &f->vcpu, buf);
+	others[0].vm = &f->vm;
+	assert_int_equal(state_load(&pv_desc, &others[0], 1, buf, state_size(&pv_desc), &w), 0);
+	assert_memory_equal(&others[0].pv.s, &f->vcpu.pv.s, sizeof(others[0].pv.s));
+	for (unsigned i = 0; i < state_size(&pv_desc); i++) { /* no state that no guest can have */
+		buf[i] ^= 0x82;
+		int err = state_load(&pv_desc, &others[0], 1, buf, state_size(&pv_desc), NULL);
+		assert_true(err == -EINVAL || (i && i < 3)); /* the area lies elsewhere */
+		buf[i] ^= 0x82;
+	}
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup(name, each)
+	const struct CMUnitTest tests[] = { T(test_registers), T(test_waiting_is_told), T(test_flush_is_kept),
+					    T(test_ipis),      T(test_kicks),           T(test_who_may_call),
+					    T(test_moves) };
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * KVM's interface for guests whose vCPUs take turns, as Linux uses it (Documentation/virt/kvm/x86/: cpuid.rst, msr.rst,
+ * hypercalls.rst). Offered in CPUID 0x40000001 to VMs of two vCPUs and more, on both vendors and in each CPU model:
+ *
+ *   STEAL_TIME      the time that a vCPU waited for a CPU, and whether it has one now (`preempted`)
+ *   PV_TLB_FLUSH    a flush of a vCPU that has none is a bit in `preempted`, done before its next entry: no IPI
+ *   PV_UNHALT       KICK_CPU ends another's HLT: who waits for a lock sleeps
+ *   PV_SEND_IPI     one exit for an IPI to many
+ *   PV_SCHED_YIELD  who waits for another's answer lets it run
+ *
+ * It is fixed when the VM starts. A VM of one vCPU has none of it: release 0.4 does not know it.
+ */
+#pragma once
+#include "kernel/base/bits.h"
+#include "vmm/state.h"
+
+#define PV_STEAL_TIME BIT(5) /* CPUID 0x40000001 EAX */
+#define PV_UNHALT     BIT(7)
+#define PV_TLB_FLUSH  BIT(9)
+#define PV_SEND_IPI   BIT(11)
+#define PV_YIELD      BIT(13)
+#define PV_SMP        (PV_STEAL_TIME | PV_UNHALT | PV_TLB_FLUSH | PV_SEND_IPI | PV_YIELD)
+
+/* [v] the vCPU's task, or it is parked  [a] atomic, any context */
+struct vcpu_pv {
+	struct vcpu_pv_state {       /* migrates as section "kvm" */
+		uint64_t steal_time; /* [v] the MSR: the area's address, bit 0 on */
+		uint32_t unhalted;   /* [a] 1: somebody kicked it; the next HLT ends at once */
+		uint32_t reserved;
+	} s;
+	bool switched;    /* [v], and its switch hook: it has got a CPU; pv_resume before it enters */
+	uint64_t wait_ns; /* [v] of this task, up to which its waiting has been told */
+};
+extern const struct sdesc pv_desc; /* object: struct vcpu */
+
+struct vcpu;
+int pv_write_steal_time(struct vcpu *v, uint64_t val) must_check; /* 0, or -EINVAL for #GP */
+int pv_read_steal_time(const struct vcpu *v, uint64_t *val) must_check;
+void pv_hypercall(struct vcpu *v); /* VMCALL or VMMCALL, but for stepping over it */
+
+/* Its task goes off its CPU; comes onto one (interrupts off, neither sleeps). */
+void pv_switch_out(struct vcpu *v);
+static inline void pv_switch_in(struct vcpu_pv *pv) { pv->switched = true; }
+/* After pv_switch_in: what it waited is told, and a flush that was left for it is due at the entry. May sleep. */
+void pv_resume(struct vcpu *v);
+void pv_begin(struct vcpu *v); /* it was parked, perhaps on another host: what this task waited before is not told */
+/* Has somebody kicked it? Once. */
+static inline bool pv_take_kick(struct vcpu_pv *pv)
+{
+	return __atomic_load_n(&pv->s.unhalted, __ATOMIC_RELAXED) &&
+	       __atomic_exchange_n(&pv->s.unhalted, 0, __ATOMIC_SEQ_CST);
+}
+void pv_reset(struct vcpu *v); /* power-on, INIT */
