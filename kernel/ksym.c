@@ -5,14 +5,11 @@
  */
 #include "kernel/ksym.h"
 #include "kernel/handoff.h"
+#include <string.h>
 
-struct ksym {
-	uint32_t addr; /* offset from KERNEL_BASE, ascending */
-	uint32_t name; /* offset into ksym_names */
-};
 extern const uint32_t ksym_count;
-extern const struct ksym ksym_table[];
-extern const char ksym_names[];
+extern const uint32_t ksym_table[]; /* offsets from KERNEL_BASE, ascending */
+extern const char ksym_names[];     /* in the same order, each with its zero */
 extern const char __text_start[], __text_end[];
 
 const char *ksym_lookup(uintptr_t addr, uintptr_t *offset)
@@ -25,13 +22,16 @@ const char *ksym_lookup(uintptr_t addr, uintptr_t *offset)
 	while (lo < hi) { /* the first entry above `at` */
 		uint32_t mid = lo + (hi - lo) / 2;
 
-		if (ksym_table[mid].addr <= at)
+		if (ksym_table[mid] <= at)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
 	if (!lo)
 		return NULL;
-	*offset = at - ksym_table[lo - 1].addr;
-	return ksym_names + ksym_table[lo - 1].name;
+	*offset = at - ksym_table[lo - 1];
+	const char *name = ksym_names;
+	while (--lo) /* a table of where they begin would be a fifth of all this */
+		name += strlen(name) + 1;
+	return name;
 }

@@ -4,7 +4,7 @@
 
     nm build/kernel.tmp.elf | ksyms.py > build/ksyms.S        (no input: an empty table, for the first link)
 
-The layout is what kernel/ksym.c reads: sorted offsets from KERNEL_BASE, beside them offsets into a string table.
+The layout is what kernel/ksym.c reads: sorted offsets from KERNEL_BASE, then the names in that order.
 """
 import sys
 
@@ -21,11 +21,10 @@ def main():
             syms[addr] = min(syms.get(addr, ("z", "")), (kind, name))
     out = ['\t.section .ksyms, "a", @progbits', "\t.balign 4", "\t.globl ksym_count, ksym_table, ksym_names"]
     out += ["ksym_count:", f"\t.long {len(syms)}", "ksym_table:"]
-    names, at = [], 0
+    names = []
     for addr in sorted(syms):
-        out.append(f"\t.long {addr - KERNEL_BASE:#x}, {at}")
+        out.append(f"\t.long {addr - KERNEL_BASE:#x}")
         names.append(syms[addr][1])
-        at += len(syms[addr][1]) + 1
     out.append("ksym_names:")
     out += [f'\t.asciz "{n}"' for n in names] or ['\t.asciz ""']
     out.append('\t.section .note.GNU-stack, "", @progbits')
