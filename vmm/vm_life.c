@@ -15,6 +15,7 @@
 #include "vmm/x86/vcpu.h"
 #include "vmm/vm_console.h"
 #include "vmm/vm_port.h"
+#include "vmm/dev/vxapic.h"
 #include "vmm/x86/msr.h"
 #include "vmm/x86/guest_clock.h"
 #include "vmm/x86/cpu_state.h"
@@ -418,6 +419,7 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 		if (vm->cfg.vcpus > 1) /* and with one there is none: 0.4 does not know it */
 			fn(arg, &pv_desc, i, vm->vcpus[i]);
 		fn(arg, &vlapic_desc, i, &vm->vcpus[i]->lapic);
+		fn(arg, &vxapic_desc, i, &vm->vcpus[i]->lapic);
 	}
 	list_for_each(d, &vm->machine.devs, struct dev, node)
 		for (unsigned i = 0; i < d->nsections; i++)

@@ -13,9 +13,9 @@ def address(n):
     return f"10.77.0.{60 + n}"
 
 
-def smp_conf(n, mem=160, load="none"):
+def smp_conf(n, mem=160, load="none", more=""):
     kinds = set(kinds_wanted())
-    return vm_conf(f"smp{n}", f"tern.ip={address(n)}/24 tern.load={load}", mem, f"52:54:00:77:06:0{n}", vcpus=n,
+    return vm_conf(f"smp{n}", f"tern.ip={address(n)}/24 tern.load={load}{more}", mem, f"52:54:00:77:06:0{n}", vcpus=n,
                    cpu="portable" if len(kinds) > 1 else "host", kernel="small" if "intel" in kinds else "stock")
 
 
@@ -23,7 +23,7 @@ def smp_conf(n, mem=160, load="none"):
 def pair(switch):
     """Two hosts; the VMs are in the first one's file. A slow host has one CPU and a small guest."""
     kinds = kinds_wanted()
-    vms = [smp_conf(2, 64)] if "intel" in kinds else [smp_conf(2), smp_conf(4, load="pagecheck:8:8+smp"), smp_conf(8)]
+    vms = [smp_conf(2, 64)] if "intel" in kinds else [smp_conf(2), smp_conf(3, load="smp", more=" nox2apic"), smp_conf(4, load="pagecheck:8:8+smp"), smp_conf(8)]
     e = Host("e", switch, host_conf(5, "e", *vms, peer=("f", 6)), 5, kind=kinds[0])
     f = Host("f", switch, host_conf(6, "f", peer=("e", 5)), 6, kind=kinds[1])
     client.scale = scale = max(e.scale, f.scale)
@@ -148,6 +148,19 @@ def test_reboots_where_it_came_with_its_files(pair):
     assert e.json("vm info smp4")["boot_files"] == "of this host"
     assert {h.name: h.json("host")["memory_files"] for h in pair} == before
     e.json("vm kill smp4")
+
+
+def test_guest_in_xapic_mode(pair):
+    """It leaves x2APIC mode, and its local APICs answer in memory: all CPUs start, interrupt each other, and move."""
+    e, f = pair
+    start(e, 3)
+    client.wait_port(address(3), client.SMP, 10)
+    assert client.shell(address(3), "nproc").strip() == "3" and "x2apic" not in client.shell(address(3), "cat /proc/cpuinfo")
+    check(3)
+    for here, there in (pair, pair[::-1]):
+        here.json(f"migrate smp3 to {there.name} {SLOW_DOWNTIME}", 60)
+        check(3, 20)
+    e.json("vm kill smp3")
 
 
 @pytest.mark.long

@@ -4,7 +4,8 @@
  * steps of the longer tests the state is saved and loaded into a fresh local APIC, which must change nothing.
  */
 #include "tests/unit/fake_kernel.h"
-#include "vmm/dev/vlapic.h"
+#include "vmm/dev/vlapic_regs.h"
+#include "vmm/dev/vxapic.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -21,12 +22,14 @@ enum {
 	PPR = 0x0a,
 	EOI = 0x0b,
 	LDR = 0x0d,
+	DFR = 0x0e,
 	SVR = 0x0f,
 	ISR = 0x10,
 	TMR = 0x18,
 	IRR = 0x20,
 	ESR = 0x28,
 	ICR = 0x30,
+	ICR_HIGH = 0x31,
 	LVTT = 0x32,
 	LVT0 = 0x35,
 	LVTERR = 0x37,
@@ -70,10 +73,14 @@ static void migrate(struct vlapic *l)
 	struct why w = { "" };
 	unsigned id = l->vcpu;
 
+	uint8_t x[16];
+	bool absent = vxapic_desc.absent(l);
 	state_save(&vlapic_desc, l, buf);
+	state_save(&vxapic_desc, l, x);
 	memset(l, 0xee, sizeof(*l));
 	vlapic_init(l, &bus, id);
-	if (state_load(&vlapic_desc, l, 1, buf, state_size(&vlapic_desc), &w))
+	if (state_load(&vlapic_desc, l, 1, buf, state_size(&vlapic_desc), &w) ||
+	    (!absent && state_load(&vxapic_desc, l, 1, x, state_size(&vxapic_desc), &w)))
 		fail_msg("%s", w.text);
 }
 
@@ -498,6 +505,144 @@ static void test_check(void **state)
 	assert_int_equal(state_load(&vlapic_desc, l, 1, buf, state_size(&vlapic_desc), NULL), -EINVAL);
 }
 
+/* ---- xAPIC mode ---- */
+
+static void to_xapic(struct vlapic *l)
+{
+	uint64_t bsp = l->vcpu ? 0 : 0x100;
+	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00000 | bsp), 0); /* SDM 3A 11.12.5: by way of off */
+	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00800 | bsp), 0);
+}
+static void mw(struct vlapic *l, unsigned reg, uint32_t v)
+{
+	vxapic_write(l, reg * 16, 4, now_ns, v);
+	migrate(l);
+}
+static uint32_t mr(struct vlapic *l, unsigned reg) { return vxapic_read(l, reg * 16, 4, now_ns); }
+/* Which of them has this vector in its IRR; it is gone then. */
+static unsigned posted(unsigned v)
+{
+	unsigned who = 0;
+	for (unsigned i = 0; i < NCPU; i++) {
+		who |= (cpu[i].s.irr[v / 32] >> v % 32 & 1) << i;
+		cpu[i].s.irr[v / 32] = 0;
+	}
+	return who;
+}
+
+static void test_xapic_registers(void **state)
+{
+	struct vlapic *l = &cpu[17];
+	uint64_t v;
+	(void)state;
+	to_xapic(l);
+	assert_int_equal(vlapic_msr_read(l, X2(ID), 0, 0, &v), -EINVAL);
+	assert_true(mr(l, ID) == 17U << 24 && mr(l, VERSION) == 0x50014 && mr(l, SVR) == 0xff &&
+		    mr(l, LVTT) == 0x10000);
+	assert_true(mr(l, LDR) == 0 && mr(l, DFR) == ~0U && mr(l, ICR_HIGH) == 0);
+	mw(l, ID, 5U << 24);
+	mw(l, LDR, 0x20ffffff);
+	mw(l, DFR, 0x0fffffff);
+	mw(l, ICR_HIGH, 0x12345678);
+	assert_true(mr(l, ID) == 17U << 24 && mr(l, LDR) == 0x20000000 && mr(l, DFR) == 0x0fffffff);
+	assert_true(mr(l, ICR_HIGH) == 0x12000000 && (mr(l, DFR) >> 28) == 0);
+	/* What x2APIC refuses as reserved has no effect here. */
+	mw(l, SVR, 0xfffff5ff);
+	assert_int_equal(mr(l, SVR), 0x1ff);
+	mw(l, TPR, 0x12345630);
+	assert_true(mr(l, TPR) == 0x30 && mr(l, PPR) == 0x30);
+	mw(l, LVT0, 0xffffffff);
+	assert_int_equal(mr(l, LVT0), 0x1a7ff); /* delivery status and remote IRR are read-only */
+	mw(l, TDCR, 0xfffffff4 | 3);
+	assert_int_equal(mr(l, TDCR), 0xb & 0xf7);
+	mw(l, ESR, 1); /* whatever is written: moves the errors there */
+	assert_int_equal(mr(l, ESR), 0);
+	assert_int_equal(mr(l, SELF), 0); /* not in this mode */
+	mw(l, SELF, 0x51);
+	mw(l, ESR, 0);
+	assert_true(mr(l, ESR) == 0x80 && !posted(0x51));
+	mw(l, TPR, 0);
+	vlapic_post(l, 0x51, false);
+	assert_int_equal(take(l), 0x51);
+	mw(l, EOI, 0xdead);
+	assert_int_equal(mr(l, ISR + 2), 0);
+	/* Anything but 32 bits at a multiple of 16 is nothing. */
+	vxapic_write(l, TPR * 16, 1, now_ns, 0x20);
+	vxapic_write(l, TPR * 16, 8, now_ns, 0x20);
+	vxapic_write(l, TPR * 16 + 4, 4, now_ns, 0x20);
+	assert_true(mr(l, TPR) == 0 && !vxapic_read(l, SVR * 16, 1, now_ns) &&
+		    !vxapic_read(l, SVR * 16 + 4, 4, now_ns));
+	for (unsigned reg = 0; reg < 256; reg++) /* the whole page */
+		mw(l, reg, 0xa5a5a5a5), (void)mr(l, reg);
+	mw(l, TMICT, 1000);                                   /* the timer, as the MSRs have it */
+	assert_int_equal(wr_at(l, APIC_BASE, 0xfee00c00), 0); /* and back: SDM 3A 11.12.5 */
+	assert_int_equal(rd(l, LDR), 1U << 16 | 1U << 1);
+	assert_true(vxapic_desc.absent(l));
+}
+
+static void test_xapic_destinations(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < NCPU; i++) {
+		to_xapic(&cpu[i]);
+		mw(&cpu[i], SVR, 0x1ff);
+		mw(&cpu[i], LDR, 1U << (24 + i % 8)); /* flat: eight bits, whoever has them */
+	}
+	mw(&cpu[2], ICR_HIGH, 5U << 24);
+	mw(&cpu[2], ICR, 0x51); /* physical */
+	assert_int_equal(posted(0x51), 1 << 5);
+	mw(&cpu[2], ICR_HIGH, 0xffU << 24);
+	mw(&cpu[2], ICR, 0x51);
+	assert_int_equal(posted(0x51), (1 << NCPU) - 1);
+	mw(&cpu[2], ICR, 3 << 18 | 0x51); /* all but itself */
+	assert_int_equal(posted(0x51), ((1 << NCPU) - 1) & ~(1 << 2));
+	mw(&cpu[2], ICR_HIGH, 0x06U << 24);
+	mw(&cpu[2], ICR, 0x800 | 0x51); /* logical, flat */
+	assert_int_equal(posted(0x51), 0x060606 & ((1 << NCPU) - 1));
+	vapic_bus_msi(&bus, 0xfee00000 | 0x06 << 12 | 4, 0x52);
+	assert_int_equal(posted(0x52), 0x060606 & ((1 << NCPU) - 1));
+	vapic_bus_post(&bus, 9, false, 0, 0x53, false);
+	assert_int_equal(posted(0x53), 1 << 9);
+	vapic_bus_msi(&bus, 0xfee00000 | 0x03 << 12 | 4 | 8, 0x54); /* lowest priority: one of them */
+	assert_int_equal(__builtin_popcount(posted(0x54)), 1);
+
+	for (unsigned i = 0; i < NCPU; i++) { /* clusters of four */
+		mw(&cpu[i], DFR, 0);
+		mw(&cpu[i], LDR, (i / 4) << 28 | 1U << (24 + i % 4));
+	}
+	mw(&cpu[2], ICR_HIGH, 0x25U << 24);
+	mw(&cpu[2], ICR, 0x800 | 0x51);
+	assert_int_equal(posted(0x51), 1 << 8 | 1 << 10);
+	mw(&cpu[2], ICR_HIGH, 0xffU << 24);
+	mw(&cpu[2], ICR, 0x800 | 0x51);
+	assert_int_equal(posted(0x51), (1 << NCPU) - 1);
+
+	/* Some go back to x2APIC mode: each is named by its own. */
+	assert_int_equal(wr_at(&cpu[8], APIC_BASE, 0xfee00c00), 0);
+	mw(&cpu[2], ICR_HIGH, 8U << 24);
+	mw(&cpu[2], ICR, 0x51);
+	assert_int_equal(posted(0x51), 1 << 8);
+	assert_int_equal(wr(&cpu[8], ICR, 10ULL << 32 | 0x51), 0);
+	assert_int_equal(posted(0x51), 1 << 10);
+	assert_int_equal(wr(&cpu[8], ICR, 0x125ULL << 32 | 0x800 | 0x51), 0); /* of 8 bits none is named so */
+	assert_int_equal(posted(0x51), 1 << 8);
+	assert_int_equal(wr(&cpu[8], ICR, 0xffffffffULL << 32 | 0x800 | 0x51), 0);
+	assert_int_equal(posted(0x51), (1 << NCPU) - 1);
+}
+
+static void test_xapic_check(void **state)
+{
+	uint8_t buf[16];
+	(void)state;
+	to_xapic(&cpu[3]);
+	state_save(&vxapic_desc, &cpu[3], buf);
+	assert_int_equal(state_load(&vxapic_desc, &cpu[3], 1, buf, state_size(&vxapic_desc), NULL), 0);
+	buf[0] = 1; /* LDR's reserved bits */
+	assert_int_equal(state_load(&vxapic_desc, &cpu[3], 1, buf, state_size(&vxapic_desc), NULL), -EINVAL);
+	buf[0] = 0, buf[4] = 0; /* DFR's are ones */
+	assert_int_equal(state_load(&vxapic_desc, &cpu[3], 1, buf, state_size(&vxapic_desc), NULL), -EINVAL);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, setup)
@@ -505,7 +650,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_registers),    T(test_modes),    T(test_priorities), T(test_level),
 		T(test_destinations), T(test_startup),  T(test_errors),     T(test_deadline),
-		T(test_one_shot),     T(test_periodic), T(test_check),
+		T(test_one_shot),     T(test_periodic), T(test_check),      T(test_xapic_registers),
+		T(test_xapic_destinations), T(test_xapic_check),
 	};
 	/* clang-format on */
 	return cmocka_run_group_tests_name("lapic", tests, NULL, NULL);

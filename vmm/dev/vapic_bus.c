@@ -8,6 +8,7 @@
  *   MSI(-X) -------------+
  */
 #include "vmm/dev/vlapic_regs.h"
+#include "vmm/dev/vxapic.h"
 
 #define DEST_BROADCAST  0xffffffffU
 #define DEST_BROADCAST8 0xffU
@@ -70,34 +71,65 @@ static void deliver(struct vlapic *l, unsigned mode, uint8_t vector, bool level)
 struct targets {
 	unsigned first, end;
 	uint32_t mask;
+	bool each; /* instead: is_named */
+	uint32_t dest;
+	bool logical;
 };
 
 static struct targets targets_of(const struct vapic_bus *b, uint32_t dest, bool logical)
 {
 	if (dest == DEST_BROADCAST)
-		return (struct targets){ 0, b->n, DEST_BROADCAST };
+		return (struct targets){ .end = b->n, .mask = DEST_BROADCAST };
 	uint64_t first = logical ? (uint64_t)(dest >> 16) << 4 : dest;
 	if (first >= b->n)
-		return (struct targets){ 0, 0, 0 };
+		return (struct targets){ .mask = 0 };
 	unsigned end = (unsigned)first + (logical ? 16 : 1);
-	return (struct targets){ (unsigned)first, MIN(end, b->n), logical ? dest & 0xffff : DEST_BROADCAST };
+	return (struct targets){ .first = (unsigned)first,
+				 .end = MIN(end, b->n),
+				 .mask = logical ? dest & 0xffff : DEST_BROADCAST };
+}
+
+/* The same one by one, each by its own mode. Of 8-bit logical destinations those in x2APIC mode have cluster 0. */
+static bool is_named(const struct vlapic *l, uint32_t dest, bool logical)
+{
+	if (dest == DEST_BROADCAST)
+		return true;
+	if (!logical)
+		return dest == l->s.id;
+	if (vlapic_is_xapic(l))
+		return vxapic_is_named(l, dest);
+	uint32_t me = vlapic_ldr(l->s.id);
+	return me >> 16 == dest >> 16 && (me & dest & 0xffff);
+}
+
+static bool is_target(const struct vapic_bus *b, const struct targets *t, unsigned i)
+{
+	return t->each ? is_named(b->lapic[i], t->dest, t->logical) : t->mask >> (i & 15) & 1;
 }
 
 static void post_to(struct vapic_bus *b, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
 {
 	struct targets t = targets_of(b, dest, logical);
 	unsigned matches = 0, pick = 0;
+	if (__atomic_load_n(&b->any_xapic, __ATOMIC_RELAXED))
+		t = (struct targets){ .end = b->n, .each = true, .dest = dest, .logical = logical };
 
 	if (mode == DELIVERY_LOWEST) { /* one of them, by the vector: what most real arbitration comes to */
 		for (unsigned i = t.first; i < t.end; i++)
-			matches += t.mask >> (i & 15) & 1;
+			matches += is_target(b, &t, i);
 		pick = matches ? vector % matches : 0;
 	}
 	for (unsigned i = t.first; i < t.end; i++) {
-		if (!(t.mask >> (i & 15) & 1) || (mode == DELIVERY_LOWEST && pick-- != 0))
+		if (!is_target(b, &t, i) || (mode == DELIVERY_LOWEST && pick-- != 0))
 			continue;
 		deliver(b->lapic[i], mode, vector, level);
 	}
+}
+
+/* A destination of 8 bits: xAPIC's ICR, the I/O APIC's, an MSI's. */
+static void post8(struct vapic_bus *b, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
+{
+	post_to(b, dest == DEST_BROADCAST8 && !logical ? DEST_BROADCAST : dest, logical, mode, vector, level);
 }
 
 bool vapic_bus_ipi(struct vapic_bus *b, unsigned id, uint32_t icr)
@@ -112,7 +144,7 @@ bool vapic_bus_ipi(struct vapic_bus *b, unsigned id, uint32_t icr)
 
 void vapic_bus_post(struct vapic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level)
 {
-	post_to(b, dest == DEST_BROADCAST8 && !logical ? DEST_BROADCAST : dest, logical, mode, vector, level);
+	post8(b, dest, logical, mode, vector, level);
 }
 
 /*
@@ -145,7 +177,12 @@ void vlapic_send_ipi(struct vlapic *l)
 		return;
 	}
 	switch (shorthand) {
-	case ICR_TO_DEST: post_to(l->bus, l->s.icr_hi, icr & ICR_LOGICAL, mode, vector, false); break;
+	case ICR_TO_DEST:
+		if (vlapic_is_xapic(l))
+			post8(l->bus, l->s.icr_hi >> 24, icr & ICR_LOGICAL, mode, vector, false);
+		else
+			post_to(l->bus, l->s.icr_hi, icr & ICR_LOGICAL, mode, vector, false);
+		break;
 	case ICR_TO_SELF: deliver(l, mode, vector, false); break;
 	case ICR_TO_ALL:
 	case ICR_TO_OTHERS:

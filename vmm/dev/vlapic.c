@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The guest's local APIC, registers and interrupt priority (SDM 3A ch. 11; AMD's x2APIC is the same, APM2 16.11).
- * Always x2APIC: after IA32_APIC_BASE has left that mode the MSRs fault and nothing answers in MMIO, as no guest here
- * has a reason to. Six LVT entries (no CMCI), no EOI broadcast suppression.
+ * In x2APIC mode the registers are MSRs; what xAPIC mode has in memory comes here by vxapic.c. Six LVT entries (no
+ * CMCI), no EOI broadcast suppression.
  *
  * The vCPU's task calls everything here, vapic_bus.c's posts apart, which touch the IRR, TMR, `events` and `esr_latent`
  * by atomic operations only.
@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define LAPIC_VERSION  (0x14 | (LVT_COUNT - 2) << 16) /* version, highest LVT entry (without CMCI) */
-#define DCR_VALID      0xbU
 #define TIMER_FIRE_GAP 100000 /* ns: a periodic timer fires no faster, whatever the guest asks for */
 
 /* Writable bits of each LVT register; delivery status (12) and remote IRR (14) may be written, without effect. */
@@ -59,6 +58,8 @@ static void regs_reset(struct vlapic *l)
 	__atomic_store_n(&s->svr, 0xff, __ATOMIC_RELAXED); /* disabled: posts are refused from here on */
 	s->tpr = s->icr_lo = s->icr_hi = s->esr = s->esr_latent = s->dcr = s->icount = s->count_armed = 0;
 	s->tsc_deadline = s->count_start_ns = 0;
+	__atomic_store_n(&l->x.ldr, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&l->x.dfr, ~0U, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < LVT_COUNT; i++)
 		s->lvt[i] = LVT_MASKED;
 	for (unsigned i = 0; i < 8; i++) {
@@ -240,6 +241,12 @@ static int lvt_index(uint32_t reg)
 	}
 }
 
+uint32_t vlapic_lvt_valid(uint32_t reg)
+{
+	int i = lvt_index(reg);
+	return i < 0 ? ~0U : lvt_valid[i];
+}
+
 static int write_lvt(struct vlapic *l, int i, uint32_t val)
 {
 	if ((val & ~lvt_valid[i]) || (i == LVT_TIMER && (val & LVT_TIMER_MODE) == LVT_TIMER_MODE))
@@ -265,6 +272,14 @@ static int write_svr(struct vlapic *l, uint32_t val)
 	return 0;
 }
 
+/* Who sends looks whether any is in xAPIC mode before it looks which. */
+static void mode_is(struct vlapic *l, uint64_t base)
+{
+	__atomic_store_n(&l->s.apic_base, base, __ATOMIC_RELAXED);
+	if (vlapic_is_xapic(l))
+		__atomic_store_n(&l->bus->any_xapic, true, __ATOMIC_SEQ_CST);
+}
+
 static int write_base(struct vlapic *l, uint64_t val)
 {
 	uint64_t old = l->s.apic_base;
@@ -278,11 +293,11 @@ static int write_base(struct vlapic *l, uint64_t val)
 		return -EINVAL;
 	if (was_en && !en)
 		regs_reset(l);
-	l->s.apic_base = LAPIC_DEFAULT_BASE | (val & (APIC_BASE_EN | APIC_BASE_EXTD)) | (old & APIC_BASE_BSP);
+	mode_is(l, LAPIC_DEFAULT_BASE | (val & (APIC_BASE_EN | APIC_BASE_EXTD)) | (old & APIC_BASE_BSP));
 	return 0;
 }
 
-static int read_reg(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t *val)
+int vlapic_reg_read(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t *val)
 {
 	const struct vlapic_state *s = &l->s;
 
@@ -310,7 +325,7 @@ static int read_reg(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t 
 	return 0;
 }
 
-static int write_reg(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t val)
+int vlapic_reg_write(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t val)
 {
 	struct vlapic_state *s = &l->s;
 
@@ -349,7 +364,7 @@ static int write_reg(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t
 		}
 		return 0;
 	case APIC_DIVIDE:
-		if (v & ~DCR_VALID)
+		if (v & ~DIVIDE_VALID)
 			return -EINVAL;
 		write_dcr(l, guest_ns, v);
 		return 0;
@@ -376,7 +391,7 @@ int vlapic_msr_read(struct vlapic *l, uint32_t msr, uint64_t guest_tsc unused, u
 	}
 	if (!(l->s.apic_base & APIC_BASE_EXTD) || msr < MSR_X2APIC || msr >= MSR_X2APIC + APIC_REGS)
 		return -EINVAL;
-	return read_reg(l, msr - MSR_X2APIC, guest_ns, val);
+	return vlapic_reg_read(l, msr - MSR_X2APIC, guest_ns, val);
 }
 
 int vlapic_msr_write(struct vlapic *l, uint32_t msr, uint64_t guest_tsc unused, uint64_t guest_ns, uint64_t val)
@@ -390,7 +405,7 @@ int vlapic_msr_write(struct vlapic *l, uint32_t msr, uint64_t guest_tsc unused, 
 	}
 	if (!(l->s.apic_base & APIC_BASE_EXTD) || msr < MSR_X2APIC || msr >= MSR_X2APIC + APIC_REGS)
 		return -EINVAL;
-	return write_reg(l, msr - MSR_X2APIC, guest_ns, val);
+	return vlapic_reg_write(l, msr - MSR_X2APIC, guest_ns, val);
 }
 
 /* ---- migration ---- */
@@ -426,8 +441,8 @@ static int vlapic_check(const void *obj, const void *state, struct why *w)
 		if ((s->lvt[i] & ~(i == LVT_CMCI ? LVT_MASKED : lvt_valid[i] & ~LVT_READ_ONLY)) ||
 		    (!(s->svr & SVR_ENABLE) && !(s->lvt[i] & LVT_MASKED)))
 			return why_set(w, -EINVAL, "lapic: lvt[%u] %x", i, s->lvt[i]);
-	if ((s->svr & ~SVR_VALID) || s->tpr > 0xff || s->esr > 0xff || s->esr_latent > 0xff || (s->dcr & ~DCR_VALID) ||
-	    (s->icr_lo & ~ICR_VALID))
+	if ((s->svr & ~SVR_VALID) || s->tpr > 0xff || s->esr > 0xff || s->esr_latent > 0xff ||
+	    (s->dcr & ~DIVIDE_VALID) || (s->icr_lo & ~ICR_VALID))
 		return why_set(w, -EINVAL, "lapic: reserved bits are set");
 	if ((s->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_MODE || (s->tsc_deadline && !deadline) ||
 	    s->count_armed > 1 || (s->count_armed && (deadline || !s->icount)))
@@ -440,9 +455,12 @@ static int vlapic_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
+static void vlapic_post_load(void *obj) { mode_is(obj, ((struct vlapic *)obj)->s.apic_base); }
+
 const struct sdesc vlapic_desc = {
 	.name = "lapic",
 	.version = 1,
 	SDESC(struct vlapic, s, struct vlapic_state, vlapic_fields),
 	.check = vlapic_check,
+	.post_load = vlapic_post_load,
 };

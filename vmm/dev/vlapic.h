@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Local APICs of a guest (SDM 3A ch. 11), in x2APIC mode from power-on: registers are MSRs 0x800..0x83f, so no guest
- * access needs an instruction decoder. One struct vlapic per vCPU; struct vapic_bus routes messages between them.
+ * access needs an instruction decoder. A guest may leave that for xAPIC mode (vxapic.h). One struct vlapic per vCPU;
+ * struct vapic_bus routes messages between them.
  *
  * Who may touch what: IRR is atomic (anybody posts); the rest belongs to the vCPU's own task.
  */
 #pragma once
+#include "arch/x86/hw/regs.h"
 #include "kernel/base/bits.h"
 #include "vmm/state.h"
 
@@ -22,17 +24,23 @@ struct vlapic_state { /* migrates */
 	uint32_t events;      /* atomic, anybody posts: LAPIC_EV_*, 15:8 vector of a SIPI */
 	uint32_t count_armed; /* the count-down timer has an expiry to come */
 };
+struct vxapic_state {      /* of xAPIC mode (vxapic.h); migrates while in that */
+	uint32_t ldr, dfr; /* atomic: posters read them */
+};
 #define LAPIC_EV_INIT BIT(0)
 #define LAPIC_EV_SIPI BIT(1)
 struct vapic_bus;
 struct vlapic {
 	struct vlapic_state s;
+	struct vxapic_state x;
 	struct vapic_bus *bus;
 	unsigned vcpu;
 };
 struct vapic_bus {
 	struct vlapic **lapic; /* indexed by vCPU = APIC id */
 	unsigned n;
+	/* Atomic: some have left x2APIC mode since the bus was made, so destinations are looked at one by one. */
+	bool any_xapic;
 	/* Wake or interrupt vCPU i: it has something new in its IRR (or an NMI, INIT, SIPI event). Any context. */
 	void (*kick)(void *arg, unsigned i);
 	void (*nmi)(void *arg, unsigned i);
@@ -42,7 +50,7 @@ struct vapic_bus {
 
 extern const struct sdesc vlapic_desc;                                    /* object: struct vlapic */
 void vlapic_init(struct vlapic *l, struct vapic_bus *bus, unsigned vcpu); /* power-on state, x2APIC enabled */
-/* x2APIC registers, IA32_APIC_BASE and IA32_TSC_DEADLINE; 0, or -EINVAL: #GP. guest_tsc/guest_ns are now. */
+/* x2APIC registers (in that mode), IA32_APIC_BASE, IA32_TSC_DEADLINE: 0, or -EINVAL: #GP. guest_tsc, guest_ns: now. */
 int vlapic_msr_read(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t *val);
 int vlapic_msr_write(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_t guest_ns, uint64_t val);
 /*
@@ -53,6 +61,10 @@ int vlapic_msr_write(struct vlapic *l, uint32_t msr, uint64_t guest_tsc, uint64_
  */
 unsigned vlapic_take_events(struct vlapic *l);
 static inline void vlapic_sipi_done(struct vlapic *l) { l->s.sipi_wait = 0; }
+static inline bool vlapic_is_xapic(const struct vlapic *l)
+{
+	return (__atomic_load_n(&l->s.apic_base, __ATOMIC_RELAXED) & (APIC_BASE_EN | APIC_BASE_EXTD)) == APIC_BASE_EN;
+}
 /* CR8 is another name of the TPR's class (SDM 3A 11.8.6): before an entry, and after it. */
 static inline unsigned vlapic_cr8(const struct vlapic *l) { return l->s.tpr >> 4; }
 static inline void vlapic_set_cr8(struct vlapic *l, uint64_t cr8)

@@ -27,4 +27,8 @@ static inline uint32_t vlapic_ldr(uint32_t id) { return (id >> 4) << 16 | 1U << 
 bool vlapic_post(struct vlapic *l, uint8_t vector, bool level);
 void vlapic_error(struct vlapic *l, uint32_t esr_bit);
 void vlapic_send_ipi(struct vlapic *l); /* what its ICR says */
+/* A register by its x2APIC number (hw/apic.h), in either mode: 0 or -EINVAL. */
+int vlapic_reg_read(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t *val);
+int vlapic_reg_write(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t val);
+uint32_t vlapic_lvt_valid(uint32_t reg); /* writable bits of an LVT register; of others all */
 void vlapic_self_ipi(struct vlapic *l, uint8_t vector);

@@ -71,7 +71,7 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 int sections_complete(const struct sections *s, struct why *w)
 {
 	for (unsigned i = 0; i < s->n; i++)
-		if (!s->v[i].loaded)
+		if (!s->v[i].loaded && !s->v[i].desc->absent)
 			return why_set(w, -EPROTO, "the source sent no state of %s %u", s->v[i].desc->name,
 				       s->v[i].instance);
 	return 0;

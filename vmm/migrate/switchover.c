@@ -46,7 +46,7 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
 	struct source *c = a->c;
 
 	BUG_ON(state_size(d) > WIRE_SECTION_MAX);
-	if (a->err || (c->before && d->is_new))
+	if (a->err || (c->before && d->is_new) || (d->absent && d->absent(obj)))
 		return;
 	wire_begin(&c->tx, WIRE_SECTION);
 	wire_put_str(&c->tx, d->name, 32);

@@ -38,6 +38,7 @@ static void nmi(void *arg, unsigned i)
 void interrupts_wire(struct vm *vm)
 {
 	vm->apics.n = vm->cfg.vcpus;
+	vm->apics.any_xapic = false;
 	vm->apics.kick = kick;
 	vm->apics.nmi = nmi;
 	vm->apics.eoi = eoi;

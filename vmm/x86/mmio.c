@@ -7,6 +7,9 @@
 #include "vmm/x86/vcpu.h"
 #include "vmm/x86/exit.h"
 #include "vmm/x86/insn.h"
+#include "arch/x86/hw/apic.h"
+#include "vmm/dev/vxapic.h"
+#include "vmm/x86/guest_clock.h"
 #include "vmm/x86/mmio.h"
 #include <Zydis/Zydis.h>
 #include <string.h>
@@ -70,13 +73,31 @@ static bool reg_write(struct mmio *x, const ZydisDecodedOperand *o, uint64_t val
 	return true;
 }
 
-static uint64_t mem_read(struct mmio *x, unsigned size)
+/* Its own local APIC, which lies at one address for all vCPUs; else what is on the bus. */
+static bool is_lapic(const struct vcpu *v, gpa_t gpa)
 {
-	return bus_read(&x->v->vm->machine.bus, BUS_MMIO, x->gpa, size);
+	return (gpa & ~(PAGE_SIZE - 1)) == LAPIC_DEFAULT_BASE && vlapic_is_xapic(&v->lapic);
 }
+static uint64_t device_read(struct vcpu *v, gpa_t gpa, unsigned size)
+{
+	if (is_lapic(v, gpa))
+		return vxapic_read(&v->lapic, gpa & (PAGE_SIZE - 1), size, guest_ns(v->vm));
+	return bus_read(&v->vm->machine.bus, BUS_MMIO, gpa, size);
+}
+static void device_write(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t val)
+{
+	if (!is_lapic(v, gpa)) {
+		bus_write(&v->vm->machine.bus, BUS_MMIO, gpa, size, val);
+		return;
+	}
+	v->events.timer_check = 1;
+	vxapic_write(&v->lapic, gpa & (PAGE_SIZE - 1), size, guest_ns(v->vm), (uint32_t)val);
+}
+
+static uint64_t mem_read(struct mmio *x, unsigned size) { return device_read(x->v, x->gpa, size); }
 static void mem_write(struct mmio *x, unsigned size, uint64_t val)
 {
-	bus_write(&x->v->vm->machine.bus, BUS_MMIO, x->gpa, size, trunc_to(val, size));
+	device_write(x->v, x->gpa, size, trunc_to(val, size));
 }
 
 /* CF, ZF, SF, PF, OF of a logical operation's result (SDM 2: CF = OF = 0); of a comparison a - b. */
@@ -130,11 +151,10 @@ static bool do_logic(struct mmio *x)
 
 static void string_device(struct mmio *x, gpa_t gpa, unsigned size, bool write, uint64_t *val)
 {
-	struct bus *bus = &x->v->vm->machine.bus;
 	if (write)
-		bus_write(bus, BUS_MMIO, gpa, size, *val);
+		device_write(x->v, gpa, size, *val);
 	else
-		*val = bus_read(bus, BUS_MMIO, gpa, size);
+		*val = device_read(x->v, gpa, size);
 }
 
 /* The other end of a string move, one element at a time: guest RAM, or a device again. */

@@ -16,6 +16,7 @@ enum { /* registers: as an MSR MSR_X2APIC + this, in memory 16 times this (SDM 3
        APIC_PPR = 0x0a,
        APIC_EOI = 0x0b,
        APIC_LDR = 0x0d,
+       APIC_DFR = 0x0e, /* in memory only */
        APIC_SVR = 0x0f,
        APIC_ISR = 0x10, /* 8 each */
        APIC_TMR = 0x18,
@@ -57,6 +58,7 @@ enum { /* delivery modes of ICR, LVT, I/O APIC and MSI, bits 10:8 */
 #define LVT_TIMER_PERIODIC (1U << 17)
 #define LVT_TIMER_DEADLINE (2U << 17)
 #define DIVIDE_BY_1        0xbU /* APIC_DIVIDE */
+#define DIVIDE_VALID       0xbU
 
 #define SVR_ENABLE (1U << 8)
 #define SVR_VALID  0x3ffU /* vector, enable, focus checking */
@@ -69,8 +71,9 @@ enum { /* delivery modes of ICR, LVT, I/O APIC and MSI, bits 10:8 */
 #define ICR_VALID         0xccfffU                            /* vector, mode, logical, assert, level, shorthand */
 enum { ICR_TO_DEST, ICR_TO_SELF, ICR_TO_ALL, ICR_TO_OTHERS }; /* shorthand, bits 19:18 */
 
-#define ESR_SEND_ILLEGAL    (1U << 5) /* vector below 16 */
-#define ESR_RECEIVE_ILLEGAL (1U << 6)
+#define ESR_SEND_ILLEGAL     (1U << 5) /* vector below 16 */
+#define ESR_RECEIVE_ILLEGAL  (1U << 6)
+#define ESR_ILLEGAL_REGISTER (1U << 7)
 
 /*
  * Messages: the address is LAPIC_DEFAULT_BASE with the destination; data has vector, mode, level and assert as in ICR.
