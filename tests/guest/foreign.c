@@ -4,7 +4,7 @@
  * system calls by the kernel's own choice (AT_SYSINFO: SYSENTER on a CPU of Intel's, SYSCALL on one of AMD's). Without
  * a C library.
  *
- *   foreign        prints "foreign: vmcall=-1000 vmmcall=-1000 fast=syscall calls=1000"; SIGILL where one is missing
+ *   foreign        prints "foreign: vmcall=-1 vmmcall=-1 fast=syscall calls=1000"; SIGILL where one is missing
  */
 #include <stdint.h>
 
