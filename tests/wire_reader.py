@@ -44,11 +44,11 @@ TYPES = {
     24: ("KEPT", "D", ID),
     25: ("DEBT", "S", DEBT),
     26: ("PREPARING", "D", [("done", 8), ("total", 8)]),
-    29: ("FILES", "S", [("size0", 8), ("digest0", 8), ("size1", 8), ("digest1", 8)]),
+    29: ("FILES", "S", [("name0", 96), ("size0", 8), ("digest0", 8), ("name1", 96), ("size1", 8), ("digest1", 8)]),
     30: ("WANT", "D", [("files", 4)]),
     31: ("FILE", "S", [("file", 4), ("offset", 8)]),
 }
-STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
+STRINGS = {"host", "name", "name0", "name1", "cpu", "text", "vm", "silent_host"}
 UUIDS = {"uuid", "vm_uuid", "id_uuid", "mac"}
 
 

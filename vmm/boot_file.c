@@ -11,7 +11,7 @@
 #define BLOCK_ORDER 4
 _Static_assert(PAGE_SIZE << BLOCK_ORDER == BOOT_FILE_BLOCK, "a block of the page allocator each");
 
-static struct list files = LIST_INIT(files);
+static struct list files = LIST_INIT(files); /* of the boot volume */
 static struct spinlock files_lock = SPINLOCK_INIT("boot files");
 
 static uint64_t nblocks(uint64_t size) { return (size + BOOT_FILE_BLOCK - 1) / BOOT_FILE_BLOCK; }
@@ -27,13 +27,6 @@ static struct boot_file *file_alloc(uint64_t size)
 	return f;
 }
 
-void boot_file_share(struct boot_file *f)
-{
-	spin_lock(&files_lock);
-	list_append(&files, &f->node);
-	spin_unlock(&files_lock);
-}
-
 int boot_file_add(const char *name, void *data, uint64_t size)
 {
 	struct boot_file *f = size ? file_alloc(size) : NULL;
@@ -42,7 +35,9 @@ int boot_file_add(const char *name, void *data, uint64_t size)
 	f->name = name;
 	for (uint64_t i = 0; i < nblocks(size); i++)
 		f->block[i] = (uint8_t *)data + i * BOOT_FILE_BLOCK;
-	boot_file_share(f);
+	spin_lock(&files_lock);
+	list_append(&files, &f->node);
+	spin_unlock(&files_lock);
 	return 0;
 }
 
@@ -59,7 +54,7 @@ struct boot_file *boot_file_named(const char *name)
 	struct boot_file *found = NULL;
 	spin_lock(&files_lock);
 	list_for_each(f, &files, struct boot_file, node)
-		if (!found && f->name && !strcmp(f->name, name))
+		if (!found && !strcmp(f->name, name))
 			found = f;
 	if (found)
 		found->refs++;
@@ -67,27 +62,13 @@ struct boot_file *boot_file_named(const char *name)
 	return found;
 }
 
-/* The next of that size behind f (NULL: the first), with a reference; f's is given back. */
-static struct boot_file *next_of_size(struct boot_file *f, uint64_t size)
+struct boot_file *boot_file_same(const char *name, uint64_t size, uint64_t digest)
 {
-	struct boot_file *next = NULL;
-	spin_lock(&files_lock);
-	for (struct list *l = f ? f->node.next : files.next; l != &files && !next; l = l->next)
-		if (list_entry(l, struct boot_file, node)->size == size)
-			next = list_entry(l, struct boot_file, node);
-	if (next)
-		next->refs++;
-	spin_unlock(&files_lock);
+	struct boot_file *f = boot_file_named(name);
+	if (!f || (f->size == size && boot_file_digest(f) == digest))
+		return f;
 	boot_file_put(f);
-	return next;
-}
-
-struct boot_file *boot_file_same(uint64_t size, uint64_t digest)
-{
-	struct boot_file *f = next_of_size(NULL, size);
-	while (f && boot_file_digest(f) != digest)
-		f = next_of_size(f, size);
-	return f;
+	return NULL;
 }
 
 static void file_free(struct boot_file *f)
@@ -106,8 +87,6 @@ void boot_file_put(struct boot_file *f)
 		return;
 	spin_lock(&files_lock);
 	bool last = --f->refs == 0;
-	if (last)
-		list_remove(&f->node);
 	spin_unlock(&files_lock);
 	if (last)
 		file_free(f);

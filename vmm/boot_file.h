@@ -2,7 +2,7 @@
 /*
  * The files that VMs boot from, in memory: those of this host's boot volume, which stay, and those that came with a VM
  * from another host, which go with the last VM that has them. A VM keeps what it has booted from for life, so that it
- * can boot from it again wherever it is. Contents are compared by size and digest, not by name.
+ * can boot from it again wherever it is.
  */
 #pragma once
 #include "kernel/base/err.h"
@@ -26,18 +26,21 @@ struct boot_file {        /* (c) but for: */
 int boot_file_add(const char *name, void *data, uint64_t size) must_check;
 /* These give a reference, which boot_file_put takes back; or NULL. */
 struct boot_file *boot_file_named(const char *name);
-struct boot_file *boot_file_same(uint64_t size, uint64_t digest); /* reads all files of that size: in a task */
+/*
+ * One of the boot volume with that name, size and digest (which it may have to read: in a task). Never one that came:
+ * the digest is no defence against who makes a file for it, so no VM gets what another one has brought.
+ */
+struct boot_file *boot_file_same(const char *name, uint64_t size, uint64_t digest);
 struct boot_file *boot_file_ref(struct boot_file *f);
 void boot_file_put(struct boot_file *f); /* NULL: nothing */
-/* FNV-1a of its bytes, never 0; reads all of it once. */
+/* FNV-1a of its bytes, never 0; reads all of it once. It finds damage and other releases of a file, no forgery. */
 uint64_t boot_file_digest(struct boot_file *f);
 /* Its bytes from off (< size) on that lie in one place: where, and *n of them. */
 const uint8_t *boot_file_at(const struct boot_file *f, uint64_t off, size_t *n);
 
 /*
  * Room for a file that comes, with one reference: -ENOMEM with why, and nothing that VMs were promised is touched. The
- * caller alone has it until it is shared, when all of it has been written.
+ * caller alone has it.
  */
 int boot_file_new(uint64_t size, struct boot_file **out, struct why *w) must_check;
 void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n);
-void boot_file_share(struct boot_file *f);

@@ -46,7 +46,7 @@ struct sdesc {
 	 * `lower` makes of a copy of the state what that one can have, or says why it cannot. NULL: it can as it is.
 	 */
 	bool is_new;
-	/* True: it is as at reset, and is not sent; so it need not come. May be NULL. */
+	/* True: it means nothing now, and is not sent; so it need not come. May be NULL. */
 	bool (*absent)(const void *obj);
 	uint32_t before;
 	int (*lower)(const void *obj, void *state, struct why *w);

@@ -129,9 +129,11 @@ int vm_memory_reserve_file(uint64_t pages, struct vm_reservation *r, struct why 
 void vm_memory_release(struct vm_reservation *r);
 
 /*
- * What it boots from: what it has booted from before, or came with it, else the file of this host that its
- * configuration names. With a reference, or NULL (an initrd need not be). vm_set_file takes f's over.
+ * What it has booted from, or what came with it: with a reference, or NULL, if there is none or it is not known (it
+ * came from release 0.4: a power-on then takes the file of this host that its configuration names). vm_set_file takes
+ * f over.
  */
+const char *vm_file_name(const struct vm *vm, enum vm_file_use use); /* in its configuration; "" is none */
 struct boot_file *vm_get_file(struct vm *vm, enum vm_file_use use);
 void vm_set_file(struct vm *vm, enum vm_file_use use, struct boot_file *f);
 

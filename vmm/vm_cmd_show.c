@@ -143,10 +143,12 @@ struct vm_detail {
 	const char *boot_files;
 };
 
-/* Its kernel's: an initrd is where that is. */
+/* Where its kernel is, which the next power-on takes; an initrd is there, too. */
 static const char *boot_files(struct vm *vm)
 {
 	struct boot_file *f = vm_get_file(vm, VM_KERNEL);
+	if (!f)
+		f = boot_file_named(vm_file_name(vm, VM_KERNEL));
 	const char *where = !f ? "missing" : f->name ? "of this host" : "came with it";
 	boot_file_put(f);
 	return where;

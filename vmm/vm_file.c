@@ -4,23 +4,23 @@
 #include "vmm/boot_file.h"
 #include "vmm/vm_life.h"
 
-static const char *file_name(const struct vm *vm, enum vm_file_use use)
+const char *vm_file_name(const struct vm *vm, enum vm_file_use use)
 {
 	return use == VM_KERNEL ? vm->cfg.s.kernel : vm->cfg.s.initrd;
 }
 
-/* The lock is held. */
+/* The lock is held. What a VM has not booted from here, nor brought, is known by its name alone. */
 static struct boot_file *take_file(struct vm *vm, enum vm_file_use use)
 {
-	if (!vm->file[use] && file_name(vm, use)[0])
-		vm->file[use] = boot_file_named(file_name(vm, use));
+	if (!vm->file[use] && vm_file_name(vm, use)[0])
+		vm->file[use] = boot_file_named(vm_file_name(vm, use));
 	return vm->file[use];
 }
 
 struct boot_file *vm_get_file(struct vm *vm, enum vm_file_use use)
 {
 	mutex_lock(&vm->lock);
-	struct boot_file *f = take_file(vm, use);
+	struct boot_file *f = vm->file[use];
 	if (f)
 		boot_file_ref(f);
 	mutex_unlock(&vm->lock);
@@ -42,10 +42,10 @@ int vm_boot_files(struct vm *vm, struct why *w)
 		if (!bridge_find(vm->cfg.net[i], w))
 			return -ENOENT;
 	for (enum vm_file_use use = VM_KERNEL; use < VM_FILES; use++)
-		if (!take_file(vm, use) && (use == VM_KERNEL || file_name(vm, use)[0]))
+		if (!take_file(vm, use) && (use == VM_KERNEL || vm_file_name(vm, use)[0]))
 			return why_set(w, -ENOENT,
 				       "this host has no file %s: a [vm] section of its tern.conf must name it, and it "
 				       "be on the boot volume, when the host boots",
-				       file_name(vm, use));
+				       vm_file_name(vm, use));
 	return 0;
 }

@@ -256,6 +256,7 @@ static int reset(struct vm *vm, struct why *w)
 	halt_vcpus(vm);
 	machine_reset(vm);
 	vm_port_reset_all(vm);
+	vm->apics.any_xapic = false;
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
 		vlapic_init(&v->lapic, &vm->apics, i);
@@ -447,6 +448,8 @@ int vm_load_cpus(struct vm *vm, struct why *w)
 	int bad = vm_compat_check(vm->cfg.cpu, &told, w);
 	if (bad)
 		return bad;
+	if (vm->cfg.vcpus < 2 && cpuid_table_row(&vm->cpuid, 0x40000001, 0)[0] & PV_SMP)
+		return why_set(w, -EINVAL, "its one vCPU was told of what is for several (CPUID 0x40000001)");
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		struct vcpu *v = vm->vcpus[i];
 		int err = vcpu_load(v, w);

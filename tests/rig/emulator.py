@@ -61,11 +61,11 @@ def qemu():
         raise netns.RigError("qemu-system-x86_64 is not installed")
     with open(path, "rb") as f:
         code = f.read()
-    found = CLEAR_IGNNE.findall(code)
-    if len(found) != 1 or can_nest():
+    if len(CLEAR_IGNNE.findall(code)) != 1 or can_nest():
         return [path]
+    os.makedirs(os.path.dirname(MENDED), exist_ok=True)
     with open(f"{MENDED}.{os.getpid()}", "wb") as f:
-        f.write(code.replace(found[0], NOP))
+        f.write(CLEAR_IGNNE.sub(NOP, code))
         os.fchmod(f.fileno(), 0o755)
     os.replace(f.name, MENDED)
     return [MENDED, "-L", "/usr/share/qemu", "-L", "/usr/share/seabios"]  # it looks for them beside itself

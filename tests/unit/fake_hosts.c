@@ -225,6 +225,11 @@ bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
 	return runs;
 }
 
+const char *vm_file_name(const struct vm *vm, enum vm_file_use use)
+{
+	return use == VM_KERNEL ? vm->cfg.s.kernel : vm->cfg.s.initrd;
+}
+
 struct boot_file *vm_get_file(struct vm *vm, enum vm_file_use use)
 {
 	return vm->file[use] ? boot_file_ref(vm->file[use]) : NULL;

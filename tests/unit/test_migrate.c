@@ -278,12 +278,12 @@ static void test_plain(void **state unused)
 }
 
 /*
- * Boot files go with the VM, unless the destination has one with the same bytes, under any name; and they are there as
- * long as a VM has them.
+ * Boot files go with the VM, unless the destination has one of that name with the same bytes; and they are there as
+ * long as the VM is.
  */
 static void test_boot_files(void **state unused)
 {
-	static uint8_t bytes[70];
+	static uint8_t bytes[70], others[70];
 	struct vm *vm = new_demo(MIB(2)), *b;
 	uint64_t before = host_info.file_bytes;
 	struct tap *dst, *src = connect_taps(&dst);
@@ -300,18 +300,22 @@ static void test_boot_files(void **state unused)
 	assert_int_equal(fake_page_live(), 0);
 
 	for (size_t i = 0; i < sizeof(bytes); i++)
-		bytes[i] = (uint8_t)(i * 7 + i / 251 + VM_INITRD);
-	assert_int_equal(boot_file_add("other.img", bytes, sizeof(bytes)), 0);
-	vm = new_demo(MIB(2));
-	src = connect_taps(&dst);
-	assert_int_equal(attempt(vm, src, dst, &w), 0);
-	assert_true(fake_tasks_wait());
-	b = fake_vm_find(1, "demo");
-	assert_string_equal(b->file[VM_INITRD]->name, "other.img");
-	bytes[69]++; /* for the tests that follow: it is no VM's any more */
-	b->file[VM_INITRD]->digest = 0;
-	assert_true(b->file[VM_INITRD]->block[0] == bytes);
-	vm_destroy(b);
+		others[i] = bytes[i] = (uint8_t)(i * 7 + i / 251 + VM_INITRD);
+	others[69]++;
+	assert_int_equal(boot_file_add("same.img", bytes, sizeof(bytes)), 0);
+	assert_int_equal(boot_file_add("other.img", others, sizeof(others)), 0);
+	static const char *const names[] = { "same.img", "other.img", "none.img" };
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		vm = new_demo(MIB(2));
+		strcpy(vm->cfg.s.initrd, names[i]);
+		src = connect_taps(&dst);
+		assert_int_equal(attempt(vm, src, dst, &w), 0);
+		assert_true(fake_tasks_wait());
+		b = fake_vm_find(1, "demo");
+		assert_true(has_file(b, VM_INITRD, 70));
+		assert_true(i ? !b->file[VM_INITRD]->name : !strcmp(b->file[VM_INITRD]->name, "same.img"));
+		vm_destroy(b);
+	}
 }
 
 static void test_by_task(void **state unused)
@@ -855,8 +859,10 @@ static void test_boot_files_wrong(void **state unused)
 		peer_open(&p);
 		peer_offer(&p, &id);
 		wire_begin(&p.tx, WIRE_FILES);
+		wire_put_str(&p.tx, "vmlinuz", WIRE_FILE_NAME);
 		wire_put_u64(&p.tx, wrong[i].size);
 		wire_put_u64(&p.tx, wrong[i].digest);
+		wire_put_str(&p.tx, "", WIRE_FILE_NAME);
 		wire_put_u64(&p.tx, 0);
 		wire_put_u64(&p.tx, 0);
 		assert_int_equal(wire_end(&p.tx, time_in_ms(1000)), 0);

@@ -4,7 +4,8 @@
  * access needs an instruction decoder. A guest may leave that for xAPIC mode (vxapic.h). One struct vlapic per vCPU;
  * struct vapic_bus routes messages between them.
  *
- * Who may touch what: IRR is atomic (anybody posts); the rest belongs to the vCPU's own task.
+ * Who may touch what: IRR is atomic (anybody posts), and posters read the mode, LDR and DFR; the rest belongs to the
+ * vCPU's own task.
  */
 #pragma once
 #include "arch/x86/hw/regs.h"

@@ -39,6 +39,7 @@ static int tell(struct source *c, struct boot_file *f[VM_FILES], uint32_t *want)
 	}
 	wire_begin(&c->tx, WIRE_FILES);
 	for (unsigned i = 0; i < VM_FILES; i++) {
+		wire_put_str(&c->tx, vm_file_name(c->vm, (enum vm_file_use)i), WIRE_FILE_NAME);
 		wire_put_u64(&c->tx, f[i] ? f[i]->size : 0);
 		wire_put_u64(&c->tx, digest[i]);
 	}
@@ -93,8 +94,10 @@ static int bad_order(const struct wire_rx *rx, struct why *w)
 static int recv_told(struct boot_files_rx *r, struct vm *vm, struct wire_tx *tx, struct wire_rx *rx, struct why *w)
 {
 	uint64_t size[VM_FILES], sum = 0;
+	char name[VM_FILES][WIRE_FILE_NAME];
 	uint32_t want = 0;
 	for (unsigned i = 0; i < VM_FILES; i++) {
+		wire_get_str(rx, name[i], sizeof(name[i]));
 		size[i] = wire_get_u64(rx);
 		r->digest[i] = wire_get_u64(rx);
 		if (size[i] > vm->cfg.mem || (sum += size[i]) > vm->cfg.mem)
@@ -104,7 +107,7 @@ static int recv_told(struct boot_files_rx *r, struct vm *vm, struct wire_tx *tx,
 		return bad_order(rx, w);
 	r->told = true;
 	for (unsigned i = 0; i < VM_FILES; i++) {
-		struct boot_file *f = size[i] ? boot_file_same(size[i], r->digest[i]) : NULL;
+		struct boot_file *f = size[i] ? boot_file_same(name[i], size[i], r->digest[i]) : NULL;
 		if (f) {
 			vm_set_file(vm, (enum vm_file_use)i, f);
 		} else if (size[i]) {
@@ -136,7 +139,6 @@ static int recv_data(struct boot_files_rx *r, struct vm *vm, struct wire_rx *rx,
 	if (boot_file_digest(f) != r->digest[use])
 		return why_set(w, -EBADMSG, "a boot file is not what the source said that it is");
 	r->file[use] = NULL;
-	boot_file_share(f);
 	vm_set_file(vm, (enum vm_file_use)use, f);
 	log_info("%s brought a boot file of %lu KiB", vm->cfg.name, (f->size + 1023) >> 10);
 	return 0;

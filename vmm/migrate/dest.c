@@ -148,7 +148,10 @@ static int make_skeleton(struct dest *c, enum refuse_code *code)
 		return err;
 	}
 	err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
-	return err ? err : sections_init(&c->sections, c->vm, !(c->peer->features & HELLO_SECTIONS_0_4));
+	if (!err)
+		err = sections_init(&c->sections, c->vm, !(c->peer->features & HELLO_SECTIONS_0_4));
+	c->sections.none_absent = !(c->peer->features & HELLO_FILES);
+	return err;
 }
 
 /* Take the attempt: 0 and a skeleton, or a code for REFUSE. */

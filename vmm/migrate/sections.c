@@ -68,10 +68,16 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 	return 0;
 }
 
+/* Loaded, it says whether it would have been sent. */
+static bool may_lack(const struct sections *s, const struct section *v)
+{
+	return v->desc->absent && (s->none_absent || v->desc->absent(v->obj));
+}
+
 int sections_complete(const struct sections *s, struct why *w)
 {
 	for (unsigned i = 0; i < s->n; i++)
-		if (!s->v[i].loaded && !s->v[i].desc->absent)
+		if (!s->v[i].loaded && !may_lack(s, &s->v[i]))
 			return why_set(w, -EPROTO, "the source sent no state of %s %u", s->v[i].desc->name,
 				       s->v[i].instance);
 	return 0;

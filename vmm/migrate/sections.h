@@ -17,6 +17,7 @@ struct sections {
 	struct section *v;
 	unsigned n, loaded;
 	bool before;
+	bool none_absent;  /* the source is of 0.4, which knows no section that may be absent */
 	uint64_t clock_ns; /* when guest time was set, from which on it runs */
 };
 /* before: the source is of the release before, without the newest ones, which keep their reset state. -ENOMEM */

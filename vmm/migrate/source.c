@@ -33,6 +33,10 @@ static int greet(struct source *c)
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
 	c->before = !(h.features & HELLO_SECTIONS_0_4);
 	c->files = h.features & HELLO_FILES;
+	for (unsigned i = 0; i < c->vm->nvcpus && !c->files; i++)
+		if (vlapic_is_xapic(c->vm->apics.lapic[i]))
+			return why_set(c->w, -ENOTSUP,
+				       "its guest has left x2APIC mode, which that host's release does not know");
 	const struct vm_config *cfg = &c->vm->cfg;
 	if (c->before && cfg->nnics > 1)
 		return why_set(c->w, -ENOTSUP, "it has %u network cards, and that host's release knows one alone",

@@ -23,8 +23,9 @@
 #define WIRE_PAGES_MAX   64  /* pages of data in one PAGES record */
 #define WIRE_RECORD_MAX  (WIRE_HEADER + WIRE_BODY_MAX + WIRE_PAGES_MAX * 4096)
 #define WIRE_TEXT_MAX    200
-#define WIRE_ID_LEN      40         /* of an attempt */
-#define WIRE_FILES_N     2          /* boot files of a VM: kernel, initrd */
+#define WIRE_ID_LEN      40 /* of an attempt */
+#define WIRE_FILES_N     2  /* boot files of a VM: kernel, initrd */
+#define WIRE_FILE_NAME   96
 #define WIRE_FILE_MAX    (64 << 10) /* bytes of one in a record */
 #define WIRE_WHO_LEN     114
 #define WIRE_HAVE_LEN    136
