@@ -48,8 +48,7 @@ int pv_write_steal_time(struct vcpu *v, uint64_t val)
 	if (!offers(v->vm, PV_STEAL_TIME) || !steal_valid(v->vm, val))
 		return -EINVAL;
 	if (steal_on(v))
-		pv_resume(
-			v); /* what was left there for it while it came here; and it is not "preempted" there for ever */
+		pv_resume(v); /* what was left there while it came here; nor is it "preempted" there for ever */
 	v->pv.s.steal_time = val;
 	__atomic_store_n(&v->flush, 1, __ATOMIC_SEQ_CST); /* or came in between */
 	pv_begin(v);
