@@ -30,6 +30,7 @@
 #include "kernel/time.h"
 #include "net/net.h"
 #include "net/trust.h"
+#include "vmm/boot_file.h"
 #include "vmm/migrate/lease.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/this_host.h"
@@ -45,8 +46,6 @@ extern char __kernel_start[], __kernel_end[];
 
 static struct conf conf;
 static struct host_conf host_conf;
-static struct vm_file *files;
-static unsigned nfiles;
 
 static hpa_t table_alloc(void *arg unused) { return page_alloc_zero(PAGE_ORDER_4K); }
 
@@ -120,15 +119,12 @@ static void take_handoff(const struct handoff *h)
 	(void)conf_parse(&conf, hva_of(h->config), h->config_size); /* problems are logged at the end of boot */
 	wipe(hva_of(h->config), h->config_size);                    /* it may hold keys */
 	const struct handoff_file *f = hva_of(h->files);
-	files = calloc(h->nfiles + 1, sizeof(*files));
-	if (!files)
-		panic("no memory for the list of boot files");
 	for (unsigned i = 0; i < h->nfiles; i++) {
 		host_info.file_bytes += ALIGN_UP(f[i].size, PAGE_SIZE);
 		char *name = strndup(f[i].name, sizeof(f[i].name));
-		if (f[i].err == 0 && name)
-			files[nfiles++] =
-				(struct vm_file){ .name = name, .data = hva_of(f[i].base), .size = f[i].size };
+		int err = f[i].err || !name ? 0 : boot_file_add(name, hva_of(f[i].base), f[i].size);
+		if (err)
+			log_error("the boot file %s is of no use: %s", name, err_name(err));
 	}
 	(void)conf_read(&(struct conf_reader){ .c = &conf, .table = &host_conf_table, .name = "" }, &host_conf);
 	memcpy(host_info.name, host_conf.name, sizeof(host_info.name));
@@ -217,7 +213,7 @@ static void start_vmm(void)
 		log_info("the fastest cipher here: %s (%s)", aead_name(aead_preferred()),
 			 aead_implementation(aead_preferred()));
 	}
-	int err = vmm_init(hv, &conf, files, nfiles);
+	int err = vmm_init(hv, &conf);
 	if (err)
 		log_error("the VMs of tern.conf cannot be set up: %s", err_name(err));
 	err = hv ? migrate_init() : 0;

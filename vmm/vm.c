@@ -125,15 +125,10 @@ void vm_forget(struct vm *vm)
 	vm_put(vm);
 }
 
-int vmm_init(const struct hv_ops *ops, struct conf *c, const struct vm_file *f, unsigned nf)
+int vmm_init(const struct hv_ops *ops, struct conf *c)
 {
 	const char *name;
 	vmm_hv_ops = ops;
-	for (unsigned i = 0; i < nf; i++) {
-		int err = boot_file_add(f[i].name, f[i].data, f[i].size);
-		if (err)
-			log_error("the boot file %s is of no use: %s", f[i].name, err_name(err));
-	}
 	for (unsigned i = 0; (name = conf_section(c, "vm", i)); i++) {
 		struct vm_config cfg;
 		struct vm *vm;

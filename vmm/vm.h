@@ -89,12 +89,7 @@ static inline bool vm_is_migrating(const struct vm *vm) { return __atomic_load_n
 static inline bool vm_has_request(const struct vm *vm) { return __atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST); }
 
 /* Once, by kernel/main.c: the [vm] sections become STOPPED VMs (autostart ones start). */
-struct vm_file { /* a boot file in memory, from the handoff */
-	const char *name;
-	void *data;
-	uint64_t size;
-};
-int vmm_init(const struct hv_ops *hv, struct conf *c, const struct vm_file *files, unsigned nfiles);
+int vmm_init(const struct hv_ops *hv, struct conf *c);
 extern const struct hv_ops *vmm_hv_ops; /* (c) after vmm_init; NULL: this host cannot run VMs */
 static inline const struct hv_ops *vmm_hv(void) { return vmm_hv_ops; }
 /* By kernel/main.c before vmm_init: the MAC of a network card of this host. */

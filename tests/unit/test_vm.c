@@ -92,7 +92,7 @@ static const struct hv_ops hv = { .name = "fake" };
 static void take(const char *text)
 {
 	(void)conf_parse(&conf, text, strlen(text));
-	assert_int_equal(vmm_init(&hv, &conf, NULL, 0), 0);
+	assert_int_equal(vmm_init(&hv, &conf), 0);
 	assert_true(fake_tasks_wait());
 }
 

@@ -126,12 +126,6 @@ static void post_to(struct vapic_bus *b, uint32_t dest, bool logical, unsigned m
 	}
 }
 
-/* A destination of 8 bits: xAPIC's ICR, the I/O APIC's, an MSI's. */
-static void post8(struct vapic_bus *b, uint32_t dest, bool logical, unsigned mode, uint8_t vector, bool level)
-{
-	post_to(b, dest == DEST_BROADCAST8 && !logical ? DEST_BROADCAST : dest, logical, mode, vector, level);
-}
-
 bool vapic_bus_ipi(struct vapic_bus *b, unsigned id, uint32_t icr)
 {
 	unsigned mode = icr >> 8 & 7;
@@ -144,7 +138,7 @@ bool vapic_bus_ipi(struct vapic_bus *b, unsigned id, uint32_t icr)
 
 void vapic_bus_post(struct vapic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level)
 {
-	post8(b, dest, logical, mode, vector, level);
+	post_to(b, dest == DEST_BROADCAST8 && !logical ? DEST_BROADCAST : dest, logical, mode, vector, level);
 }
 
 /*
@@ -179,7 +173,7 @@ void vlapic_send_ipi(struct vlapic *l)
 	switch (shorthand) {
 	case ICR_TO_DEST:
 		if (vlapic_is_xapic(l))
-			post8(l->bus, l->s.icr_hi >> 24, icr & ICR_LOGICAL, mode, vector, false);
+			vapic_bus_post(l->bus, l->s.icr_hi >> 24, icr & ICR_LOGICAL, (uint8_t)mode, vector, false);
 		else
 			post_to(l->bus, l->s.icr_hi, icr & ICR_LOGICAL, mode, vector, false);
 		break;

@@ -84,5 +84,8 @@ bool vlapic_timer_poll(struct vlapic *l, uint64_t guest_tsc, uint64_t guest_ns, 
 void vapic_bus_msi(struct vapic_bus *b, uint64_t addr, uint32_t data);
 /* To APIC id < b->n, as the low half of an ICR says: true if it was of a kind that is delivered. Any context. */
 bool vapic_bus_ipi(struct vapic_bus *b, unsigned id, uint32_t icr);
-/* Same for the I/O APIC's messages: fixed or lowest priority, level flag for the TMR. */
+/*
+ * Same for the I/O APIC's messages (fixed or lowest priority, level flag for the TMR) and an ICR of xAPIC mode: dest
+ * has 8 bits.
+ */
 void vapic_bus_post(struct vapic_bus *b, uint32_t dest, bool logical, uint8_t mode, uint8_t vector, bool level);

@@ -28,12 +28,12 @@ static bool offers(const struct vm *vm, uint32_t feature)
 
 /* ---- steal time ---- */
 
-static gpa_t area(const struct vcpu *v) { return v->pv.s.steal_time & ~(STEAL_ENABLED | STEAL_RESERVED); }
+static gpa_t area_of(uint64_t msr) { return msr & ~(STEAL_ENABLED | STEAL_RESERVED); }
+static gpa_t area(const struct vcpu *v) { return area_of(v->pv.s.steal_time); }
 static bool steal_on(const struct vcpu *v) { return v->pv.s.steal_time & STEAL_ENABLED; }
 static bool steal_valid(const struct vm *vm, uint64_t val)
 {
-	return !(val & STEAL_RESERVED) &&
-	       (!(val & STEAL_ENABLED) || gmem_is_ram(&vm->mem, val & ~(STEAL_ENABLED | STEAL_RESERVED)));
+	return !(val & STEAL_RESERVED) && (!(val & STEAL_ENABLED) || gmem_is_ram(&vm->mem, area_of(val)));
 }
 
 static uint64_t waited(const struct vcpu *v)
