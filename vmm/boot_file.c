@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_ORDER 4
-_Static_assert(PAGE_SIZE << BLOCK_ORDER == BOOT_FILE_BLOCK, "a block of the page allocator each");
-
 static struct list files = LIST_INIT(files); /* of the boot volume */
 static struct spinlock files_lock = SPINLOCK_INIT("boot files");
 
@@ -75,7 +72,7 @@ static void file_free(struct boot_file *f)
 {
 	BUG_ON(f->name); /* of the boot volume: the table's own reference stays */
 	for (uint64_t i = 0; i < nblocks(f->size) && f->block[i]; i++) {
-		page_free(hpa_of(f->block[i]), BLOCK_ORDER);
+		page_free(hpa_of(f->block[i]), BOOT_FILE_ORDER);
 		__atomic_fetch_sub(&host_info.file_bytes, BOOT_FILE_BLOCK, __ATOMIC_RELAXED);
 	}
 	free(f);
@@ -95,7 +92,7 @@ void boot_file_put(struct boot_file *f)
 const uint8_t *boot_file_at(const struct boot_file *f, uint64_t off, size_t *n)
 {
 	size_t in = off % BOOT_FILE_BLOCK;
-	*n = MIN((uint64_t)BOOT_FILE_BLOCK - in, f->size - off);
+	*n = MIN(BOOT_FILE_BLOCK - in, f->size - off);
 	return f->block[off / BOOT_FILE_BLOCK] + in;
 }
 
@@ -118,12 +115,12 @@ uint64_t boot_file_digest(struct boot_file *f)
 int boot_file_new(uint64_t size, struct boot_file **out, struct why *w)
 {
 	struct vm_reservation r;
-	int err = vm_memory_reserve_file(nblocks(size) << BLOCK_ORDER, &r, w);
+	int err = vm_memory_reserve_file(nblocks(size) << BOOT_FILE_ORDER, &r, w);
 	if (err)
 		return err;
 	struct boot_file *f = file_alloc(size);
 	for (uint64_t i = 0; f && i < nblocks(size); i++) {
-		hpa_t hpa = page_alloc_reserved(&r.pages, BLOCK_ORDER);
+		hpa_t hpa = page_alloc_reserved(&r.pages, BOOT_FILE_ORDER);
 		if (hpa == HPA_NONE) { /* free memory lies in smaller pieces */
 			file_free(f);
 			f = NULL;

@@ -5,10 +5,12 @@
  * can boot from it again wherever it is.
  */
 #pragma once
+#include "kernel/base/bits.h"
 #include "kernel/base/err.h"
 #include "kernel/base/list.h"
 
-#define BOOT_FILE_BLOCK (64 << 10) /* bytes; the last one of a file may hold fewer */
+#define BOOT_FILE_ORDER 4                              /* a block, for the page allocator */
+#define BOOT_FILE_BLOCK (PAGE_SIZE << BOOT_FILE_ORDER) /* bytes; the last one of a file may hold fewer */
 
 struct boot_file {        /* (c) but for: */
 	struct list node; /* the table's lock, as is refs */
