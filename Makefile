@@ -23,10 +23,10 @@ include deps.mk
 
 # The rooms (design: HACKING.md), each with its files. kernel/main.c alone may include from all of them.
 ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S features.c fpu.c hv.c hv_state.c \
-	ioapic.c irq.c local_apic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c \
+	ioapic.c irq.c local_apic.c memory.c paging.c pt.c reset.c smp.c svm.c svm_entry.S svm_exit.c svm_state.c trampoline.S traps.c tsc_sync.c \
 	vmx.c vmx_caps.c vmx_check.c vmx_entry.S vmx_exit.c vmx_insn.c vmx_state.c)
 KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_host.c conf_list.c conf_table.c conf_value.c console.c console_edit.c \
-	console_serial.c console_usage.c err.c frame.c identity.c ip.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c sched.c \
+	console_serial.c console_usage.c err.c frame.c identity.c ip.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c runq.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c worker.c)
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c password.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c)
@@ -43,7 +43,7 @@ MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c bandwidth.c boot_files.
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \
 	say.c serial_port.c smbios.c)
 # In the test image alone.
-TEST_SRC    := $(addprefix tests/image/,failpoint.c selftest.c tcptest.c torture.c)
+TEST_SRC    := $(addprefix tests/image/,failpoint.c lock_order.c selftest.c tcptest.c torture.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
 BOOT_SHARED := kernel/acpi_walk.c kernel/conf.c
 
@@ -54,7 +54,7 @@ CC_INC = $(if $(CLANG),$(shell $(CC) -print-resource-dir 2>/dev/null)/include,$(
 KFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -mgeneral-regs-only -mno-red-zone \
 	-mcmodel=kernel -fno-pic -fno-pie -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
 	-ffunction-sections -fdata-sections -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common \
-	-Dsnprintf=sniprintf -Dvsnprintf=vsniprintf -DTERN_FAILPOINTS=$(if $(FAILPOINTS),1,0)
+	-Dsnprintf=sniprintf -Dvsnprintf=vsniprintf $(foreach f,FAILPOINTS LOCK_ORDER,-DTERN_$f=$(if $(FAILPOINTS),1,0))
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
 BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/efi \
 	-isystem $(EFI)/efi/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
@@ -94,15 +94,15 @@ kernel-objs: $(OWN_OBJ) $(LIB_OBJ)
 # What runs for an operator or once: small rather than fast.
 VMM_COLD := $(filter-out vmm/bus.c vmm/dev.c vmm/gmem%,$(VMM_SRC))
 COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c conf%.c console%.c identity.c main.c out.c) $(VMM_COLD) \
-	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
+	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c tsc_sync.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
 	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
 	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c precopy.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
-# clang's code is larger, and its image is built and measured, not run. With these at -Oz, too, gcc's meets a race of QEMU's in most runs of
-# test_smp.py (HACKING.md).
-COLD += $(if $(CLANG),$(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
-	$(addprefix arch/x86/,backtrace.c cpu.c descriptors.c hv_state.c ioapic.c memory.c paging.c reset.c smp.c svm_state.c vmx_state.c) \
-	$(addprefix drivers/,pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,ksym.c log.c malloc.c page.c panic.c random.c worker.c) \
-	$(addprefix net/,addr.c announce.c hostframe.c net.c ping.c uplink_lacp.c))
+COLD += $(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
+	$(addprefix arch/x86/,backtrace.c cpu.c descriptors.c hv_state.c ioapic.c paging.c reset.c smp.c svm_state.c vmx_state.c) \
+	$(addprefix drivers/,pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,ksym.c log.c panic.c random.c) \
+	$(addprefix net/,addr.c announce.c net.c ping.c uplink_lacp.c)
+# clang's code is larger, and its image is built and measured, not run.
+COLD += $(if $(CLANG),$(OWN_SRC))
 $(call obj,$(COLD)): COLD_FLAGS := -Oz
 $(OWN_OBJ): | $(DEPS)
 $(O)/%.o: %.c
@@ -192,7 +192,7 @@ $(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd.img tools/mkesp.sh
 # Tests. Host-built ones compile the same sources for this machine, with sanitizers and the fakes beside them.
 include tests/tests.mk
 HOST_CC := gcc
-TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
+TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -DTERN_LOCK_ORDER=0 -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
 	$(ZYDIS_INC) $(MBEDTLS_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
 SAN := -fno-sanitize-recover=undefined -fsanitize=address,undefined
 UNIT_BIN := $(UNIT:%=$(H)/test_%) $(TSAN:%=$(H)/tsan/test_%)

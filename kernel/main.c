@@ -79,10 +79,15 @@ static void other_cpu(void)
 	sched_idle();
 }
 
-static void cpu_missing(uint32_t apic_id)
+static void cpu_missing(uint32_t apic_id, const char *why)
 {
 	host_info.ncpus_missing++;
-	log_error("the CPU with APIC id %u did not start; tern runs without it", apic_id);
+	log_error("tern runs without the CPU with APIC id %u: %s", apic_id, why);
+}
+
+static void cpu_stepped(unsigned cpu, int64_t ticks)
+{
+	log_warn("CPU %u: its time-stamp counter was %ld ticks off, and has been set right", cpu, -ticks);
 }
 
 static void name_cpu(void)
@@ -227,7 +232,7 @@ static void boot(void *arg)
 	int err = uart_irq_init();
 	if (err)
 		log_warn("the serial port works without interrupts: %s", err_name(err));
-	host_info.ncpus = arch_smp_start(hva_of(h->cpus), h->ncpus, h->trampoline, other_cpu, cpu_missing);
+	host_info.ncpus = arch_smp_start(hva_of(h->cpus), h->ncpus, h->trampoline, other_cpu, cpu_stepped, cpu_missing);
 	take_handoff(h);
 	uint8_t system_uuid[16];
 	memcpy(system_uuid, h->system_uuid, sizeof(system_uuid));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The scheduler: a run queue for each CPU, two priorities, 10 ms slices.
+ * The scheduler: a run queue for each CPU, three priorities, 10 ms slices.
  *
  *   wake-up --place()--> run queue of a CPU --pick--> runs --> sleeps | preempted (back into the queue) | dies
  *                             ^ stolen by CPUs that have nothing to do
@@ -11,16 +11,19 @@
  *   CPUs (both with full barriers), so one of the two sees the other.
  * - A task may be woken while the switch away from it is still going on (on_cpu). It is then queued at that very CPU,
  *   whose queue lock orders both, and nobody steals it until the switch is complete.
- * CPUs that all have work even out at the ends of slices. There is no tick: the slice timer is armed only while another
- * task waits for the same CPU. Locks: a queue's lock is taken inside any other and never two at a time.
+ * Which task of a queue is next is runq.c's. CPUs that all have work even out at the ends of slices, by weight. There
+ * is no tick: the slice timer is armed only while another task waits for the same CPU. Locks: a queue's lock is taken
+ * inside any other and never two at a time.
  */
 #include "kernel/sched.h"
 #include "arch/x86/arch.h"
 #include "arch/x86/irq.h"
 #include "kernel/base/err.h"
+#include <limits.h>
 #include <stdlib.h>
 
 #define SLICE_NS (10 * NS_PER_MS)
+#define LOOKS    8 /* at so many other CPUs at the end of a slice */
 
 static struct runq *runqs[CPU_MAX];
 /* Atomic: CPUs that want work; whoever gives one work clears its bit. */
@@ -75,62 +78,20 @@ static void resched(struct runq *rq)
 		irq_ipi(rq->cpu->id, IRQ_VEC_RESCHED);
 }
 
-static void enqueue(struct runq *rq, struct task *t, bool at_head)
-{
-	if (at_head)
-		list_insert(&rq->ready[t->prio], &t->run);
-	else
-		list_append(&rq->ready[t->prio], &t->run);
-	t->ready_tsc = rdtsc();
-	__atomic_store_n(&rq->nready, rq->nready + 1, __ATOMIC_SEQ_CST);
-}
-
-static void dequeue(struct runq *rq, struct task *t)
-{
-	list_remove(&t->run);
-	t->wait_tsc += rdtsc() - t->ready_tsc; /* TSCs agree (doc/limits.md) */
-	__atomic_store_n(&rq->nready, rq->nready - 1, __ATOMIC_RELAXED);
-}
-
-static struct task *pick(struct runq *rq)
-{
-	for (unsigned p = 0; p < TASK_NPRIO; p++) {
-		struct task *t = list_first(&rq->ready[p], struct task, run);
-		if (t) {
-			dequeue(rq, t);
-			return t;
-		}
-	}
-	return NULL;
-}
-
-/* The first that may run elsewhere, of priorities from `first` on; or NULL. No lock of a queue is held. */
-static struct task *take_ready(struct runq *rq, unsigned first)
-{
-	struct task *found = NULL;
-	spin_acquire(&rq->lock);
-	for (unsigned p = first; p < TASK_NPRIO && !found; p++)
-		list_for_each(t, &rq->ready[p], struct task, run)
-			if (!__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE)) {
-				dequeue(rq, t);
-				found = t;
-				break;
-			}
-	spin_release(&rq->lock);
-	return found;
-}
-
 /* A ready task of another CPU, or NULL. */
 static struct task *steal(struct runq *thief)
 {
-	unsigned n = cpu_count(), self = thief->cpu->id;
-	for (unsigned i = 1; i < n; i++) {
-		struct runq *rq = __atomic_load_n(&runqs[(self + i) % n], __ATOMIC_ACQUIRE);
-		if (!rq || !__atomic_load_n(&rq->nready, __ATOMIC_SEQ_CST))
-			continue;
-		struct task *found = take_ready(rq, 0);
-		if (found)
-			return found;
+	unsigned words = (unsigned)BITMAP_WORDS(cpu_count()), self = thief->cpu->id;
+	for (unsigned i = 0; i < words; i++) {
+		unsigned w = (self / 64 + i) % words;
+		for (uint64_t map = __atomic_load_n(&runq_ready[w], __ATOMIC_SEQ_CST); map; map &= map - 1) {
+			unsigned cpu = w * 64 + (unsigned)__builtin_ctzll(map);
+			struct task *found = cpu == self ? NULL : runq_take_ready(runqs[cpu], 0, UINT_MAX);
+			if (found) {
+				runq_set_clock(thief, found);
+				return found;
+			}
+		}
 	}
 	return NULL;
 }
@@ -152,28 +113,22 @@ static void share(struct runq *rq)
 	}
 }
 
-static unsigned load(const struct runq *rq)
-{
-	return __atomic_load_n(&rq->nready, __ATOMIC_RELAXED) +
-	       (__atomic_load_n(&rq->cur_prio, __ATOMIC_RELAXED) < TASK_NPRIO);
-}
-
-/* At the end of a slice: if another CPU has at least two tasks less than this one, give it one that waits here. */
+/* At the end of a slice: give another CPU one that waits here, if it then still has no more than this one. */
 static void balance(struct runq *rq)
 {
 	struct runq *to = rq;
-	for (unsigned i = 0; i < cpu_count(); i++) {
-		struct runq *r = __atomic_load_n(&runqs[i], __ATOMIC_ACQUIRE);
-		if (r && load(r) < load(to))
+	for (unsigned i = 0, n = cpu_count(); i < MIN(n, LOOKS); i++) {
+		rq->looked_at = (rq->looked_at + 1) % n;
+		struct runq *r = __atomic_load_n(&runqs[rq->looked_at], __ATOMIC_ACQUIRE);
+		if (r && runq_load(r) < runq_load(to))
 			to = r;
 	}
-	if (load(to) + 2 > load(rq))
-		return;
-	struct task *found = take_ready(rq, TASK_PRIO_NORMAL);
+	unsigned here = runq_load(rq), there = runq_load(to);
+	struct task *found = here > there ? runq_take_ready(rq, TASK_PRIO_NORMAL, (here - there) / 2) : NULL;
 	if (!found)
 		return;
 	spin_acquire(&to->lock);
-	enqueue(to, found, false);
+	runq_enqueue(to, found, false);
 	spin_release(&to->lock);
 	resched(to);
 }
@@ -194,6 +149,13 @@ static void slice_end(void *arg)
 	}
 }
 
+/* What others go by. The queue's lock is held. */
+static void set_current(struct runq *rq, const struct task *t)
+{
+	__atomic_store_n(&rq->cur_prio, t ? t->prio : TASK_NPRIO, __ATOMIC_RELAXED);
+	__atomic_store_n(&rq->cur_weight, t ? t->weight : 0, __ATOMIC_RELAXED);
+}
+
 void sched_switch(void)
 {
 	struct cpu *c = this_cpu();
@@ -206,15 +168,18 @@ void sched_switch(void)
 		kick(rq);
 	spin_acquire(&rq->lock);
 	c->need_resched = false;
+	runq_charge(rq, prev);
 	if (prev->state == TASK_RUNNING && prev != &rq->idle) {
 		bool keep_turn = now < prev->slice_end_ns;
 		if (!keep_turn)
 			prev->slice_end_ns = 0;
 		prev->state = TASK_READY;
-		enqueue(rq, prev, keep_turn);
+		runq_enqueue(rq, prev, keep_turn);
+	} else if (prev->share) {
+		__atomic_fetch_sub(&prev->share->runnable, 1, __ATOMIC_RELAXED);
 	}
-	next = pick(rq);
-	rq->cur_prio = next ? next->prio : TASK_NPRIO;
+	next = runq_pick(rq);
+	set_current(rq, next);
 	spin_release(&rq->lock);
 	if (!next) {
 		idle_announce(c->id);
@@ -222,7 +187,7 @@ void sched_switch(void)
 		if (next) {
 			idle_claim(c->id);
 			spin_acquire(&rq->lock);
-			rq->cur_prio = next->prio;
+			set_current(rq, next);
 			spin_release(&rq->lock);
 		} else {
 			next = &rq->idle;
@@ -243,7 +208,7 @@ void sched_switch(void)
 		prev->hook_out(prev->hook_arg);
 	uint64_t tsc = rdtsc();
 	prev->run_tsc += tsc - rq->switched_tsc;
-	rq->switched_tsc = tsc;
+	rq->switched_tsc = rq->charged_tsc = tsc;
 	rq->prev = prev;
 	c->current = next;
 	__atomic_store_n(&next->cpu, c->id, __ATOMIC_RELAXED);
@@ -280,10 +245,12 @@ static struct runq *place(const struct task *t)
 void sched_wake(struct task *t)
 {
 	struct runq *rq = place(t);
+	if (t->share)
+		__atomic_fetch_add(&t->share->runnable, 1, __ATOMIC_RELAXED);
 	spin_acquire(&rq->lock);
 	t->state = TASK_READY;
 	t->slice_end_ns = 0;
-	enqueue(rq, t, false);
+	runq_enqueue(rq, t, false);
 	bool preempts = t->prio < rq->cur_prio;
 	spin_release(&rq->lock);
 	/* t may be running, or gone, from here on */
@@ -348,6 +315,18 @@ void task_set_prio(enum task_prio prio)
 	cpu_irq_restore(flags);
 }
 
+void task_set_share(struct task_share *s)
+{
+	uint64_t flags = cpu_irq_save();
+	struct task *t = task_self();
+	if (t->share)
+		__atomic_fetch_sub(&t->share->runnable, 1, __ATOMIC_RELAXED);
+	if (s)
+		__atomic_fetch_add(&s->runnable, 1, __ATOMIC_RELAXED);
+	t->share = s;
+	cpu_irq_restore(flags);
+}
+
 void preempt_disable(void) { sched_preempt_inc(); }
 
 void preempt_enable(void)
@@ -409,7 +388,7 @@ void sched_cpu_init(void)
 		list_init(&rq->ready[p]);
 	rq->cur_prio = TASK_NPRIO;
 	rq->cpu = c;
-	rq->switched_tsc = rdtsc();
+	rq->switched_tsc = rq->charged_tsc = rdtsc();
 	timer_init(&rq->slice, slice_end, rq);
 	rq->idle = (struct task){
 		.state = TASK_RUNNING, .on_cpu = true, .cpu = c->id, .prio = TASK_NPRIO, .name = "idle"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Private to kernel/{sched,task,waitq,spinlock,panic,main}.c: what a task is, and the seams between those files. */
+/* Private to kernel/{sched,runq,task,waitq,spinlock,panic,main}.c: what a task is, and seams between those files. */
 #pragma once
 #include "arch/x86/cpu.h"
 #include "kernel/base/list.h"
@@ -19,16 +19,20 @@ enum task_state {
  * list
  */
 struct task {
-	uint64_t rsp;          /* [s] while it is not on a CPU */
-	struct list run;       /* [r] */
-	enum task_state state; /* [a] changed by itself, or by the one waker that took it off its wait queue */
-	bool on_cpu;           /* [a] its registers are on a CPU: false only once the switch away is complete */
-	uint32_t cpu;          /* [a] where it runs, or ran last */
-	unsigned prio;         /* changed by itself; TASK_NPRIO: idle */
-	uint64_t slice_end_ns; /* [s] 0: a full slice at the next start */
-	uint64_t run_tsc;      /* [s] */
-	uint64_t ready_tsc;    /* [r] when it came into the queue */
-	uint64_t wait_tsc;     /* [r] how long it has been in queues, before that */
+	uint64_t rsp;             /* [s] while it is not on a CPU */
+	struct list run;          /* [r] */
+	enum task_state state;    /* [a] changed by itself, or by the one waker that took it off its wait queue */
+	bool on_cpu;              /* [a] its registers are on a CPU: false only once the switch away is complete */
+	uint32_t cpu;             /* [a] where it runs, or ran last */
+	unsigned prio;            /* changed by itself; TASK_NPRIO: idle */
+	uint64_t slice_end_ns;    /* [s] 0: a full slice at the next start */
+	struct task_share *share; /* changed by itself; NULL: none but its own */
+	struct runq *clock;       /* [r] whose virtual time is meant; NULL: it never waited */
+	uint64_t vtime;  /* [r] TSC ticks that it had while others waited, each worth the more the smaller its weight */
+	unsigned weight; /* [r] when it came into the queue */
+	uint64_t run_tsc;                                   /* [s] */
+	uint64_t ready_tsc;                                 /* [r] when it came into the queue */
+	uint64_t wait_tsc;                                  /* [r] how long it has been in queues, before that */
 	void (*hook_in)(void *arg), (*hook_out)(void *arg); /* [s] */
 	void *hook_arg;
 	void (*fn)(void *arg); /* (c) */
@@ -43,15 +47,38 @@ struct runq {
 	struct spinlock lock;
 	struct list ready[TASK_NPRIO]; /* [q] */
 	unsigned nready;               /* [q], read [a] */
+	unsigned ready_weight;         /* [q], read [a]: the sum of those that are ready */
+	unsigned cur_weight;           /* [q], read [a]: of what runs; 0: idle */
+	uint64_t vtime;                /* [q], read [a]: the virtual time of who ran last; it only grows */
 	unsigned cur_prio;             /* [q], read [a]: of what runs; TASK_NPRIO: idle */
 	struct cpu *cpu;               /* (c) */
 	struct task *prev;             /* [s] being switched away from */
 	uint64_t switched_tsc;         /* [s] */
+	uint64_t charged_tsc;          /* [s] up to when what runs has paid */
+	uint64_t wanted_tsc;           /* [q] since when there is somebody who waits */
+	unsigned looked_at;            /* [s] where balance() goes on */
 	struct timer slice;            /* [s] ends the slice of what runs */
 	bool slice_armed;              /* [s] */
 	uint32_t kick;                 /* [s] 1 + the CPU to interrupt once this one holds no lock; 0: none */
 	struct task idle;              /* its stack is the one the CPU started on */
 };
+
+/* ---- runq.c; the queue's lock is held, but where another is said ---- */
+
+/* Atomic: CPUs where somebody waits. It is set before a waker looks for an idle CPU. */
+extern uint64_t runq_ready[BITMAP_WORDS(CPU_MAX)];
+void runq_enqueue(struct runq *rq, struct task *t, bool at_head);
+void runq_dequeue(struct runq *rq, struct task *t);
+struct task *runq_pick(struct runq *rq); /* takes the next one off the queue, or NULL */
+/* t has run until now, and pays for what of that somebody waited. Its own CPU. */
+void runq_charge(struct runq *rq, struct task *t);
+/* t's virtual time becomes one of rq's. No lock; t is in no queue. */
+void runq_set_clock(struct runq *rq, struct task *t);
+/* The first that may run elsewhere, of priorities from `first` on and no heavier, or NULL. No queue's lock is held. */
+struct task *runq_take_ready(struct runq *rq, unsigned first, unsigned heaviest);
+unsigned runq_load(const struct runq *rq); /* the weight of all that are there; any context */
+
+/* ---- sched.c ---- */
 
 /* Give this CPU its run queue; the caller becomes its idle task. Interrupts off. */
 void sched_cpu_init(void);

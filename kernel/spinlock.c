@@ -6,6 +6,7 @@
 #include "kernel/spinlock.h"
 #include "arch/x86/cpu.h"
 #include "kernel/base/err.h"
+#include "kernel/lock_order.h"
 #include "kernel/sched.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -18,6 +19,7 @@ void spin_init(struct spinlock *l, const char *name) { *l = (struct spinlock)SPI
 
 void spin_acquire(struct spinlock *l)
 {
+	LOCK_ORDER(lock_order_take(l));
 	uint32_t ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
 	if (__builtin_expect(__atomic_load_n(&l->owner, __ATOMIC_ACQUIRE) == ticket, 1))
 		return;
@@ -31,7 +33,11 @@ void spin_acquire(struct spinlock *l)
 	}
 }
 
-void spin_release(struct spinlock *l) { __atomic_store_n(&l->owner, l->owner + 1, __ATOMIC_RELEASE); }
+void spin_release(struct spinlock *l)
+{
+	__atomic_store_n(&l->owner, l->owner + 1, __ATOMIC_RELEASE);
+	LOCK_ORDER(lock_order_drop(l));
+}
 
 void spin_lock(struct spinlock *l)
 {

@@ -6,6 +6,7 @@
  */
 #include "kernel/sync.h"
 #include "kernel/base/err.h"
+#include "kernel/lock_order.h"
 #include "kernel/task.h"
 
 void mutex_init(struct mutex *m, const char *name)
@@ -17,16 +18,19 @@ void mutex_init(struct mutex *m, const char *name)
 
 void mutex_lock(struct mutex *m)
 {
+	LOCK_ORDER(lock_order_mutex(m));
 	uint64_t flags = spin_lock_irqsave(&m->lock);
 	BUG_ON(m->owner == task_self());
 	while (m->owner)
 		waitq_wait(&m->q, &m->lock, &flags, TIME_NEVER);
 	m->owner = task_self();
 	spin_unlock_irqrestore(&m->lock, flags);
+	LOCK_ORDER(lock_order_mutex_taken(m));
 }
 
 void mutex_unlock(struct mutex *m)
 {
+	LOCK_ORDER(lock_order_mutex_drop(m));
 	uint64_t flags = spin_lock_irqsave(&m->lock);
 	BUG_ON(m->owner != task_self());
 	m->owner = NULL;

@@ -8,7 +8,7 @@
 enum task_prio {
 	TASK_PRIO_IO = 0,     /* NIC, lwIP, console: preempts the others as soon as it is woken */
 	TASK_PRIO_SWITCH = 1, /* a migration whose guest stands still, for seconds at most */
-	TASK_PRIO_NORMAL = 2, /* vCPUs, migration: round robin, 10 ms slices */
+	TASK_PRIO_NORMAL = 2, /* vCPUs, migration: by weight, 10 ms slices */
 	TASK_NPRIO = 3,
 };
 
@@ -33,6 +33,18 @@ void task_sleep_until(uint64_t deadline_ns);
  * Setting calls neither.
  */
 void task_set_switch_hooks(void (*in)(void *arg), void (*out)(void *arg), void *arg);
+
+/*
+ * What tasks of normal priority share between them, such as the vCPUs of a VM: CPU time goes to shares by weight, as
+ * far as each makes use of it, however many tasks it has. The caller's own, from now on; NULL: one by itself, with
+ * TASK_WEIGHT. s must stay until its last task has left it.
+ */
+#define TASK_WEIGHT 100
+struct task_share {
+	unsigned weight;   /* 1 to 1000 */
+	unsigned runnable; /* atomic: its tasks that run or wait for a CPU */
+};
+void task_set_share(struct task_share *s);
 
 /* Preemption off and on (nests). While off the task stays on its CPU and may not sleep. */
 void preempt_disable(void);

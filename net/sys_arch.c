@@ -76,7 +76,7 @@ void sys_sem_free(sys_sem_t *s) { s->valid = false; }
 
 err_t sys_mutex_new(sys_mutex_t *m)
 {
-	mutex_init(&m->mutex, "lwip core");
+	mutex_init(&m->mutex, m == &lock_tcpip_core ? "lwip core" : "lwip heap");
 	m->valid = true;
 	return ERR_OK;
 }

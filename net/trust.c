@@ -341,7 +341,7 @@ size_t trust_sign(uint8_t *msg, size_t len, size_t size)
 		proofs++;
 	}
 	if (!proofs)
-		return len; /* as release 0.3 has it */
+		return len; /* none to prove it with: in clear */
 	*at++ = (uint8_t)proofs;
 	return (size_t)(at - msg);
 }

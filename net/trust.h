@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Which hosts this one speaks with, by the keys of tern.conf: each connection between hosts is TLS 1.3 with a key that
- * both files hold ([peer NAME] key), or, where both say `insecure = yes`, in clear as up to release 0.3. Nobody else is
+ * both files hold ([peer NAME] key), or, where both say `insecure = yes`, in clear. Nobody else is
  * served.
  *
  * The pre-shared key of a connection is derived from the file's, and from what the client says of itself in clear

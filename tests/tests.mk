@@ -14,7 +14,10 @@ UNIT_conf_keys := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table
 	vmm/x86/cpuid.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c
 FUZZ += conf
 FUZZ_conf := $(UNIT_conf_keys)
-UNIT += memmap
+UNIT += memmap tsc_sync runq
+UNIT_runq := kernel/runq.c
+UNIT_tsc_sync := arch/x86/tsc_sync.c
+TSAN += tsc_sync
 UNIT_memmap := boot/memmap.c
 UNIT += state lapic ioapic
 UNIT_state := net/learn.c net/learn_table.c $(addprefix vmm/,vm_learned.c state.c bus.c dev.c gmem.c gmem_clear.c x86/cpu_state.c x86/guest_clock.c x86/cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \

@@ -41,13 +41,12 @@ struct sdesc {
 	int (*check)(const void *obj, const void *state, struct why *w);
 	void (*pre_save)(void *obj);  /* bring the state struct up to date; device is quiescent. May be NULL */
 	void (*post_load)(void *obj); /* rebuild what is derived from it. May be NULL */
-	/*
-	 * A peer of the release before has no such section (is_new), or takes this version of it (before; 0: today's).
-	 * `lower` makes of a copy of the state what that one can have, or says why it cannot. NULL: it can as it is.
-	 */
-	bool is_new;
 	/* True: it means nothing now, and is not sent; so it need not come. May be NULL. */
 	bool (*absent)(const void *obj);
+	/*
+	 * A peer of the release before takes this version of it (0: today's). `lower` makes of a copy of the state what
+	 * that one can have, or says why it cannot. NULL: it can as it is.
+	 */
 	uint32_t before;
 	int (*lower)(const void *obj, void *state, struct why *w);
 };

@@ -13,6 +13,7 @@
 #include "kernel/frame.h"
 #include "kernel/base/list.h"
 #include "kernel/sync.h"
+#include "kernel/task.h"
 #include "vmm/x86/cpuid.h"
 #include "vmm/dev.h"
 #include "vmm/dev/vlapic.h"
@@ -72,11 +73,13 @@ struct vm {
 	uint64_t clock_base_tsc, clock_base_ns; /* [v] guest_clock.c: how guest ns follow from guest TSC */
 	uint32_t clock_mul;                     /* [v] */
 	int32_t clock_shift;                    /* [v] */
+	struct task_share share;                /* its vCPUs' part of the CPUs; [m] its weight */
 	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;                      /* when it started or arrived here */
-	char fail[CONF_WRONG_MAX];              /* [m] why it is FAILED; (c) MISCONFIGURED */
-	char waits_for[160];   /* [m] why it has not started yet; its start's task writes, the console reads */
-	uint8_t power_request; /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	uint64_t dirty_rate; /* [a] bytes per second, in the last pass of its migration; means nothing without one */
+	char fail[CONF_WRONG_MAX]; /* [m] why it is FAILED; (c) MISCONFIGURED */
+	char waits_for[160];       /* [m] why it has not started yet; its start's task writes, the console reads */
+	uint8_t power_request;     /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
 	void (*requested)(struct vm *vm); /* (c) while it has vCPUs: has it carried out. Any context */
 	uint32_t noise;                   /* [v] lines that this guest's odd doings have put into the log */
 	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */

@@ -17,6 +17,8 @@ static const struct conf_key keys[] = {
 	  .min = MIB(16), .max = GIB(24 * 1024ULL), .step = GMEM_BLOCK },
 	{ "vcpus", &conf_type_u32, FIELD(vcpus), .def = "1", .help = "a number from 1 to 64", .min = 1,
 	  .max = VM_MAX_VCPUS },
+	{ "weight", &conf_type_u32, FIELD(s.weight), .def = "100", .help = "a number from 1 to 1000", .min = 1,
+	  .max = VM_WEIGHT_MAX },
 	{ "uuid", &conf_type_uuid, FIELD(uuid), .def = "",
 	  .help = "a UUID, such as 5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7a" },
 	{ "mac", &conf_type_macs, FIELD(mac), .def = "",
@@ -41,7 +43,7 @@ static const struct sfield fields[] = {
 	F_ARR(struct vm_config_state, cmdline),      F(struct vm_config_state, autostart),
 	F_V(struct vm_config_state, mac_change, 2),  F_V(struct vm_config_state, trunk, 2),
 	F_V(struct vm_config_state, dhcp_server, 2), F_V(struct vm_config_state, router, 2),
-	F_ARR_V(struct vm_config_state, ip, 2),
+	F_ARR_V(struct vm_config_state, ip, 2),      F_V(struct vm_config_state, weight, 3),
 };
 
 /* It is printed on operators' terminals. */
@@ -64,24 +66,14 @@ static int check(const void *obj unused, const void *state, struct why *w)
 		return why_set(w, -EINVAL, "config: a string that is none, or autostart %u", (unsigned)s->autostart);
 	if ((s->mac_change | s->trunk | s->dhcp_server | s->router) > 1)
 		return why_set(w, -EINVAL, "config: what it may send is neither 0 nor 1");
+	if (s->weight > VM_WEIGHT_MAX)
+		return why_set(w, -EINVAL, "config: weight %u", (unsigned)s->weight);
 	return 0;
 }
-/* A host that knows no such keys would let it send what it may not, and drop what it may, from then on for ever. */
-static int lower(const void *obj unused, void *state, struct why *w)
-{
-	const struct vm_config_state *s = state;
-	if (s->mac_change | s->trunk | s->dhcp_server | s->router | s->ip[0] | s->ip[10])
-		return why_set(w, -ENOTSUP,
-			       "it has ip, mac_change, trunk, dhcp_server or router in its configuration, which that "
-			       "host's release does not know");
-	return 0;
-}
-
 const struct sdesc vm_config_desc = { .name = "config",
-				      .version = 2,
-				      .before = 1,
+				      .version = 3,
+				      .before = 2,
 				      .check = check,
-				      .lower = lower,
 				      SDESC(struct vm_config, s, struct vm_config_state, fields) };
 
 /* The same from boot to boot: of the machine and the VM's name a UUID. It is no secret. */
@@ -93,7 +85,7 @@ static void derive_ids(struct vm_config *cfg, uint64_t identity)
 	memcpy(cfg->uuid + 8, &h, 8);
 }
 
-/* Of each card that the file gives none: locally administered, as QEMU's; the first as in release 0.3, for life. */
+/* Of each card that the file gives none: locally administered, as QEMU's; the first as in all releases, for life. */
 static void derive_macs(struct vm_config *cfg, const char *host)
 {
 	static const uint8_t none[6];

@@ -5,10 +5,11 @@
 #include "vmm/state.h"
 #include <string.h>
 
-#define VM_NAME_MAX  32
-#define VM_NAME_ALL  "all" /* in commands, each VM; none is called that (kernel/conf.c) */
-#define VM_NICS_MAX  CONF_NICS
-#define VM_MAX_VCPUS 64 /* that a file may ask for; formats are good for 2048, and arrays are sized at run time */
+#define VM_NAME_MAX   32
+#define VM_NAME_ALL   "all" /* in commands, each VM; none is called that (kernel/conf.c) */
+#define VM_NICS_MAX   CONF_NICS
+#define VM_WEIGHT_MAX 1000
+#define VM_MAX_VCPUS  64 /* that a file may ask for; formats are good for 2048, and arrays are sized at run time */
 
 enum vm_autostart {
 	VM_AUTOSTART_NO,
@@ -33,6 +34,7 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 		/* What it may send (net/bridge_rules.h); since version 2. */
 		uint32_t mac_change, trunk, dhcp_server, router; /* 1: allowed */
 		uint8_t ip[16 * CONF_IPS];                       /* conf_type_ips */
+		uint32_t weight; /* of its share of the CPUs; 0: TASK_WEIGHT, as from release 0.4; since version 3 */
 	} s;
 };
 extern const struct conf_table vm_conf_table; /* into struct vm_config */

@@ -27,5 +27,4 @@ const struct sdesc vm_learned_desc = {
 	.check = learned_check,
 	.pre_save = learned_pre_save,
 	.post_load = learned_post_load,
-	.is_new = true,
 };

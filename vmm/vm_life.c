@@ -75,6 +75,11 @@ static int build_memory(struct vm *vm, struct vm_reservation *r, const struct gm
 
 static void requested(struct vm *vm);
 
+static void set_weight(struct vm *vm)
+{
+	__atomic_store_n(&vm->share.weight, vm->cfg.s.weight ? vm->cfg.s.weight : TASK_WEIGHT, __ATOMIC_RELAXED);
+}
+
 /* Memory, vCPUs (parked), devices at power-on. The lock is held, and dropped for a time. */
 static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
@@ -84,6 +89,7 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
 	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
 	vm->boot = calloc(1, sizeof(*vm->boot));
+	set_weight(vm);
 	err = -ENOMEM;
 	if (!vm->apics.lapic || !vm->vcpus || !vm->boot)
 		goto fail;
@@ -130,6 +136,7 @@ static void run_vcpus(struct vm *vm)
 {
 	vm_port_attach_all(vm); /* first: resuming sends what the guest had queued */
 	machine_resume(vm);
+	set_weight(vm); /* its configuration may have come with it */
 	vm->state = VM_RUNNING;
 	for (unsigned i = 0; i < vm->nvcpus; i++) /* before any runs: each may read the pages of others */
 		clock_resume(vm->vcpus[i], rdtsc());

@@ -158,6 +158,15 @@ void vm_port_lost(void *arg)
 	bridge_lost(&p->port);
 }
 
+void vm_port_bytes(const struct vm *vm, uint64_t *sent, uint64_t *received)
+{
+	*sent = *received = 0;
+	for (unsigned i = 0; i < vm->cfg.nnics && vm->port[i]; i++) { /* the bridge's in is the guest's out */
+		*sent += __atomic_load_n(&vm->port[i]->port.stats.rx_bytes, __ATOMIC_RELAXED);
+		*received += __atomic_load_n(&vm->port[i]->port.stats.tx_bytes, __ATOMIC_RELAXED);
+	}
+}
+
 bool vm_announce(struct vm *vm)
 {
 	mutex_lock(&vm->lock);

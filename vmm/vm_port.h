@@ -10,6 +10,8 @@ void vm_port_unbind_all(struct vm *vm);           /* when it stands still: its M
 void vm_port_detach_all(struct vm *vm);           /* may sleep */
 void vm_port_free_all(struct vm *vm);             /* detached; also what vm_port_create_all left; after the machine */
 void vm_port_reset_all(struct vm *vm);            /* the guest is switched off and on */
+/* What its cards have sent and received so far, bytes. vm->lock is held. */
+void vm_port_bytes(const struct vm *vm, uint64_t *sent, uint64_t *received);
 /* A card's addresses and groups: section "net-learned". */
 struct learn *vm_port_learned(struct vm *vm, unsigned nic);
 extern const struct sdesc vm_learned_desc; /* obj: struct learn */

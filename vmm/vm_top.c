@@ -7,6 +7,7 @@
 #include "kernel/time.h"
 #include "vmm/vm.h"
 #include "vmm/vm_cmd_show.h"
+#include "vmm/vm_port.h"
 #include "vmm/x86/vcpu.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@ struct top_vcpu {
 	char vm[VM_NAME_MAX];
 	uint32_t id;
 	uint64_t run_ns, wait_ns, exits[EXIT_INVALID + 1];
+	/* Of the whole VM, at its first one: */
+	uint64_t memory, sent, received, dirty_rate;
 };
 struct top_sample {
 	uint64_t at_ns, idle_ns[CPUS_MAX];
@@ -54,6 +57,9 @@ static void fill(struct top_vcpu *t)
 		for (unsigned k = 0; k < ARRAY_SIZE(t->exits); k++)
 			t->exits[k] = __atomic_load_n(&v->exits[k], __ATOMIC_RELAXED);
 	}
+	t->memory = vm->cfg.mem;
+	t->dirty_rate = vm_is_migrating(vm) ? __atomic_load_n(&vm->dirty_rate, __ATOMIC_RELAXED) : 0;
+	vm_port_bytes(vm, &t->sent, &t->received);
 	mutex_unlock(&vm->lock);
 	vm_put(vm);
 }
@@ -93,6 +99,8 @@ static struct top_vcpu since(const struct top_sample *before, const struct top_v
 			continue;
 		d.run_ns = grown(v->run_ns, b->run_ns);
 		d.wait_ns = grown(v->wait_ns, b->wait_ns);
+		d.sent = grown(v->sent, b->sent);
+		d.received = grown(v->received, b->received);
 		for (unsigned k = 0; k < ARRAY_SIZE(d.exits); k++)
 			d.exits[k] = grown(v->exits[k], b->exits[k]);
 		break;
@@ -153,6 +161,17 @@ static void show_vcpu(struct con *c, const struct top_vcpu *v, uint64_t ns)
 	out_row_end(c);
 }
 
+static void show_vm(struct con *c, const struct top_vcpu *v, uint64_t ns)
+{
+	out_row(c);
+	out_str(c, "vm", v->vm);
+	out_bytes(c, "memory", v->memory);
+	out_bytes(c, "received_per_s|received/s", per_s(v->received, ns));
+	out_bytes(c, "sent_per_s|sent/s", per_s(v->sent, ns));
+	out_bytes(c, "dirtied_per_s|dirtied/s", v->dirty_rate);
+	out_row_end(c);
+}
+
 static void show(struct con *c, const struct top_sample *before, const struct top_sample *now)
 {
 	uint64_t ns = MAX(now->at_ns - before->at_ns, 1UL);
@@ -166,6 +185,15 @@ static void show(struct con *c, const struct top_sample *before, const struct to
 		out_us(c, "busy_us|", ns - idle);
 		out_line(c, "busy", "%s%%", out_tenths((ns - idle) * 100, ns).s);
 		out_row_end(c);
+	}
+	out_table_end(c);
+	out_table(c, "vms",
+		  "-16 vm, 9 memory, 11 received_per_s|received/s, 11 sent_per_s|sent/s, 11 dirtied_per_s|dirtied/s",
+		  NULL);
+	for (unsigned i = 0; i < now->n; i++) {
+		struct top_vcpu d = since(before, &now->vcpu[i]);
+		if (!d.id)
+			show_vm(c, &d, ns);
 	}
 	out_table_end(c);
 	out_table(c, "vcpus", "-18 vcpu, 6 run, 6 wait, 8 exits_per_s|exits/s, -31 most", "no VM runs here");

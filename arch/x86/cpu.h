@@ -56,6 +56,14 @@ static inline uint64_t rdtsc(void)
 	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi)::"memory");
 	return (uint64_t)hi << 32 | lo;
 }
+/* In program order: neither earlier loads nor later ones pass it (SDM 2B RDTSC). */
+static inline uint64_t rdtsc_ordered(void)
+{
+	__asm__ volatile("lfence" ::: "memory");
+	uint64_t tsc = rdtsc();
+	__asm__ volatile("lfence" ::: "memory");
+	return tsc;
+}
 static inline uint64_t rdmsr(uint32_t msr)
 {
 	uint32_t lo, hi;

@@ -6,15 +6,18 @@
  * back with INIT, so one that comes too late meets neither a reused stack nor another CPU's data.
  */
 #include "arch/x86/hw/apic.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/irq.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/trampoline.h"
+#include "arch/x86/tsc_sync.h"
 #include "arch/x86/x86.h"
 #include "kernel/base/hva.h"
 #include "kernel/base/err.h"
 #include <string.h>
 
 #define BOOT_STACK_SIZE 16384UL
+#define TSC_PATIENCE_US 2000000UL /* for one answer; it takes longer than 1 us only where a hypervisor is below */
 
 struct cpu_page { /* what a CPU other than the first has, one allocation */
 	struct cpu cpu;
@@ -24,6 +27,16 @@ _Static_assert(sizeof(struct trampoline_args) <= TRAMPOLINE_SIZE - TRAMPOLINE_AR
 
 static enum { AP_COMING, AP_ARRIVED, AP_GO } ap_state; /* [a] of the one CPU being started */
 static void (*ap_entry)(void);
+static struct tsc_sync ap_sync; /* with the one CPU being started */
+
+static void tsc_step(int64_t ticks)
+{
+	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ebx & CPUID7_EBX_TSC_ADJUST))
+		wrmsr(MSR_TSC_ADJUST, rdmsr(MSR_TSC_ADJUST) + (uint64_t)ticks); /* exact (SDM 3B 18.17.3) */
+	else
+		wrmsr(MSR_TSC, rdtsc() + (uint64_t)ticks);
+}
+static const struct tsc_clock tsc_clock = { rdtsc_ordered, tsc_step };
 
 noreturn void smp_cpu_main(struct cpu *c);
 void smp_cpu_main(struct cpu *c) /* entry.S */
@@ -33,16 +46,20 @@ void smp_cpu_main(struct cpu *c) /* entry.S */
 	cpu_smep_on();
 	apic_init_cpu();
 	__atomic_store_n(&ap_state, AP_ARRIVED, __ATOMIC_RELEASE);
-	while (__atomic_load_n(&ap_state, __ATOMIC_ACQUIRE) != AP_GO)
+	while (__atomic_load_n(&ap_state, __ATOMIC_ACQUIRE) != AP_GO) {
+		tsc_sync_answer(&ap_sync, &tsc_clock);
 		cpu_relax();
+	}
 	__atomic_store_n(&c->online, true, __ATOMIC_RELEASE);
 	ap_entry();
 	panic("CPU %u: its entry function returned", c->id);
 }
 
+static uint64_t ticks_of(uint64_t us) { return (arch_tsc_hz ? arch_tsc_hz : 4000000000ULL) / 1000000 * us; }
+
 static bool ap_wait(uint64_t us)
 {
-	uint64_t start = rdtsc(), ticks = (arch_tsc_hz ? arch_tsc_hz : 4000000000ULL) / 1000000 * us;
+	uint64_t start = rdtsc(), ticks = ticks_of(us);
 
 	do {
 		if (__atomic_load_n(&ap_state, __ATOMIC_ACQUIRE) == AP_ARRIVED)
@@ -50,6 +67,13 @@ static bool ap_wait(uint64_t us)
 		cpu_relax();
 	} while (rdtsc() - start < ticks);
 	return false;
+}
+
+/* Should it still come, or be here: to wait for a SIPI again. */
+static void ap_send_back(uint32_t apic_id)
+{
+	apic_send(apic_id, DELIVERY(DELIVERY_INIT) | ICR_ASSERT | ICR_LEVEL);
+	cpu_delay_us(1000);
 }
 
 /*
@@ -79,8 +103,7 @@ static bool ap_start(uint32_t apic_id, const struct trampoline_args *args, hpa_t
 		if (ap_wait(us[i].after_second))
 			return true;
 	}
-	apic_send(apic_id, DELIVERY(DELIVERY_INIT) | ICR_ASSERT | ICR_LEVEL); /* should it still come: stay there */
-	cpu_delay_us(1000);
+	ap_send_back(apic_id);
 	return false;
 }
 
@@ -122,7 +145,8 @@ static void ap_free(struct cpu *c, char *stack)
 }
 
 unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void),
-			void (*missing)(uint32_t apic_id))
+			void (*stepped)(unsigned cpu, int64_t ticks),
+			void (*missing)(uint32_t apic_id, const char *why))
 {
 	char *page = hva_of(trampoline); /* RAM, hence in the direct map */
 
@@ -132,12 +156,13 @@ unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, 
 		char *stack;
 		struct cpu *c;
 		struct trampoline_args args;
+		int64_t off;
 
 		if (apic_ids[i] == boot_cpu.apic_id)
 			continue;
 		c = cpu_count() < CPU_MAX ? ap_alloc(apic_ids[i], &stack) : NULL;
 		if (!c) {
-			missing(apic_ids[i]);
+			missing(apic_ids[i], "there is no memory for it");
 			continue;
 		}
 		args = (struct trampoline_args){
@@ -147,12 +172,21 @@ unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, 
 			.entry = (uintptr_t)smp_entry,
 			.efer = rdmsr(MSR_EFER) & (EFER_LME | EFER_NXE),
 		};
+		ap_sync = (struct tsc_sync){ 0 }; /* nobody looks at it now */
 		if (!ap_start(apic_ids[i], &args, trampoline, page)) {
 			ap_free(c, stack);
-			missing(apic_ids[i]);
+			missing(apic_ids[i], "it did not start");
+			continue;
+		}
+		if (tsc_sync_ask(&ap_sync, &tsc_clock, ticks_of(TSC_PATIENCE_US), &off)) {
+			ap_send_back(apic_ids[i]);
+			ap_free(c, stack);
+			missing(apic_ids[i], "its time-stamp counter cannot be made to agree with the first CPU's");
 			continue;
 		}
 		cpu_add(c);
+		if (off)
+			stepped(c->id, -off);
 		__atomic_store_n(&ap_state, AP_GO, __ATOMIC_RELEASE);
 		while (!__atomic_load_n(&c->online, __ATOMIC_ACQUIRE)) /* it has arrived: this ends at once */
 			cpu_relax();

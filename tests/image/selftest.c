@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The kernel tested where it runs: scheduler, locks, timers and allocators under load on all CPUs, for the rig's tests.
- * `selftest` runs everything and leaves nothing behind; `selftest panic|stack|null` die on purpose.
+ * `selftest` runs everything and leaves nothing behind; `selftest panic|stack|null|locks` die on purpose.
  */
 #include "arch/x86/cpu.h"
 #include "kernel/console.h"
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEATHS    "[panic|stack|null]"
+#define DEATHS    "[panic|stack|null|locks]"
 #define TASKS_MAX 64
 #define LATE_NS   (200 * NS_PER_MS) /* a rig's host may be busy; what is lost never comes at all */
 
@@ -305,6 +305,45 @@ static bool test_churn(void)
 	return true;
 }
 
+/* ---- CPU time by weight ---- */
+
+static struct task_share shares[2];
+static unsigned first_has; /* tasks of shares[0] */
+static uint64_t spent[2], spend_until;
+
+static void spender(unsigned index)
+{
+	unsigned which = index >= first_has;
+	uint64_t ran, waited;
+	task_set_share(&shares[which]);
+	while (time_ns() < spend_until)
+		cpu_relax();
+	task_times(task_self(), &ran, &waited);
+	__atomic_fetch_add(&spent[which], ran, __ATOMIC_RELAXED);
+	task_set_share(NULL);
+}
+
+/* n[0] busy tasks with one weight and n[1] with the other: what the first get for 10 that the others get. */
+static uint64_t share_out(const unsigned weight[2], const unsigned n[2])
+{
+	for (unsigned i = 0; i < 2; i++) {
+		shares[i] = (struct task_share){ .weight = weight[i] };
+		spent[i] = 0;
+	}
+	first_has = n[0];
+	spend_until = time_in_ms(800);
+	return crowd(n[0] + n[1], spender) ? spent[0] * 10 / MAX(spent[1], 1UL) : 0;
+}
+
+static bool test_shares(void)
+{
+	uint64_t by_weight = share_out((unsigned[]){ 300, 100 }, (unsigned[]){ 4, 4 });
+	uint64_t whatever_number = share_out((unsigned[]){ 100, 100 }, (unsigned[]){ 2, 8 });
+	sniprintf(detail, sizeof(detail), "weights 3:1 get %lu:10, 2 tasks beside 8 get %lu:10", by_weight,
+		  whatever_number);
+	return by_weight > 18 && by_weight < 45 && whatever_number > 5 && whatever_number < 20; /* by turns: 10, 2 */
+}
+
 static const struct {
 	const char *name;
 	bool (*fn)(void);
@@ -313,6 +352,7 @@ static const struct {
 	{ "sleep", test_sleep }, { "wake", test_wake },     { "mutex", test_mutex },
 	{ "race", test_race },   { "timers", test_timers }, { "slices", test_slices },
 	{ "cpus", test_cpus },   { "malloc", test_malloc }, { "churn", test_churn },
+	{ "shares", test_shares },
 };
 /* clang-format on */
 
@@ -376,6 +416,15 @@ static void die(const char *how)
 		*null_page = 1;
 	if (!strcmp(how, "stack"))
 		(void)dig(NULL);
+	if (!strcmp(how, "locks")) {
+		static struct spinlock a = SPINLOCK_INIT("first"), b = SPINLOCK_INIT("second");
+		for (unsigned i = 0; i < 2; i++) {
+			spin_lock(i ? &b : &a);
+			spin_lock(i ? &a : &b);
+			spin_unlock(i ? &a : &b);
+			spin_unlock(i ? &b : &a);
+		}
+	}
 }
 
 static int cmd_selftest(struct con *c, int argc, char **argv)

@@ -102,12 +102,17 @@ def check_services(n):
 
 def check_top(host):
     """One second of the host: each vCPU has worked, or waited for its turn; nobody has done more than there was time."""
+    talk = client.EchoClient(address(4))
+    talk.start()
     t = host.json("top", 10)
+    talk.stop().check()
     mine = [v for v in t["vcpus"] if v["vm"] == "smp4"]
     assert [v["vcpu"] for v in mine] == [0, 1, 2, 3] and len(t["cpus"]) == host.cpus, t
     for v in mine:
         assert v["run_us"] and v["exits_per_s"] and sum(v["exits"].values()), v
         assert v["run_us"] + v["wait_us"] < 1.2 * t["interval_us"], (v, t["interval_us"])
+    (vm,) = [v for v in t["vms"] if v["vm"] == "smp4"]
+    assert vm["memory"] == 160 << 20 and vm["received_per_s"] and vm["sent_per_s"] and not vm["dirtied_per_s"], vm
     host.console.send("top\r")  # as the operator sees it
     host.console.expect(r"smp4/3 +[\d.]+% +[\d.]+% +\d+ +\w+ \d+", 10)
     end = len(host.console.text)

@@ -146,9 +146,9 @@ static void check_dirty(struct fg *g)
 
 #define MAX_SECTIONS 32
 
-/* before: as to a host of the release before. Where that is refused, w says why, and the devices stay. */
-static int migrate(struct fg *g, bool before, struct why *w)
+void fg_migrate(struct fg *g)
 {
+	struct why w = { "" };
 	struct {
 		const struct sdesc *d;
 		uint32_t instance;
@@ -156,7 +156,6 @@ static int migrate(struct fg *g, bool before, struct why *w)
 		size_t len;
 	} saved[MAX_SECTIONS];
 	unsigned n = 0, i = 0;
-	int err = 0;
 
 	list_for_each(d, &g->m.devs, struct dev, node)
 		if (d->ops->quiesce)
@@ -171,41 +170,29 @@ static int migrate(struct fg *g, bool before, struct why *w)
 			saved[n].instance = d->instance;
 			saved[n].len = state_size(saved[n].d);
 			CHECK(saved[n].buf = malloc(saved[n].len));
-			int r = 0;
-			if (before)
-				r = state_save_before(saved[n].d, d->section[k].obj, saved[n].buf, w);
-			else
-				state_save(saved[n].d, d->section[k].obj, saved[n].buf);
-			err = r < 0 ? r : err;
-			saved[n].len = r > 0 ? (size_t)r : saved[n].len;
+			state_save(saved[n].d, d->section[k].obj, saved[n].buf);
 			n++;
 		}
-	if (!err) {
-		unbuild(g);
-		build(g);
-	}
+	unbuild(g);
+	build(g);
 	list_for_each(d, &g->m.devs, struct dev, node)
 		for (unsigned k = 0; k < d->nsections; k++, i++) {
 			uint8_t *again = malloc(state_size(saved[i].d));
-			uint32_t version = before && saved[i].d->before ? saved[i].d->before : saved[i].d->version;
 
-			if (!err && state_load(saved[i].d, d->section[k].obj, version, saved[i].buf, saved[i].len, w)) {
-				fprintf(stderr, "%s: %s\n", saved[i].d->name, w->text);
+			if (state_load(saved[i].d, d->section[k].obj, saved[i].d->version, saved[i].buf, saved[i].len,
+				       &w)) {
+				fprintf(stderr, "%s: %s\n", saved[i].d->name, w.text);
 				abort();
 			}
 			state_save(saved[i].d, d->section[k].obj, again);
-			CHECK(before || !memcmp(again, saved[i].buf, saved[i].len));
+			CHECK(!memcmp(again, saved[i].buf, saved[i].len));
 			free(again);
 			free(saved[i].buf);
 		}
 	list_for_each(d, &g->m.devs, struct dev, node)
 		if (d->ops->resume)
 			d->ops->resume(d);
-	return err;
 }
-
-void fg_migrate(struct fg *g) { CHECK(!migrate(g, false, &(struct why){ "" })); }
-int fg_migrate_before(struct fg *g, struct why *w) { return migrate(g, true, w); }
 
 void fg_step(struct fg *g)
 {

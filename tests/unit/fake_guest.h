@@ -57,8 +57,7 @@ void fg_fini(struct fg *g);
 void fg_log(struct fg *g, const char *fmt, ...) printf_like(2, 3);
 void fg_step(struct fg *g); /* between any two steps: checks the dirty set, migrates if migrate_always */
 void fg_migrate(struct fg *g);
-int fg_migrate_before(struct fg *g, struct why *w); /* to a host of the release before, and back: 0, or -errno */
-void fg_post_copy(struct fg *g);                    /* from here on each page has to be asked for */
+void fg_post_copy(struct fg *g); /* from here on each page has to be asked for */
 struct dev *fg_find(struct fg *g, const char *name);
 
 /* The guest's own accesses to its memory. */

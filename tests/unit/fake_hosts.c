@@ -274,9 +274,6 @@ static const struct sdesc dev_desc = { .name = "fakedev",
 static const struct sdesc dev2_desc = {
 	.name = "fakedev", .version = 2, .before = 1, SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields)
 };
-static const struct sdesc new_desc = {
-	.name = "newdev", .version = 1, .is_new = true, SDESC(struct fake_dev, s, struct fake_dev_state, dev_fields)
-};
 
 static const struct sfield clock_fields[] = {
 	F(struct vm_clock_state, guest_tsc),
@@ -310,10 +307,9 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	} all[] = { { &clock_desc, 0, &vm->clock },
 		    { fake_vm_opts.newer ? &dev2_desc : &dev_desc, 0, &fake_devs(vm)[0] },
 		    { &dev_desc, 1, &fake_devs(vm)[1] },
-		    { &vm_config_desc, 0, &vm->cfg },
-		    { &new_desc, 0, &fake_devs(vm)[2] } };
+		    { &vm_config_desc, 0, &vm->cfg } };
 	bool source = vm->state == VM_PAUSED;
-	for (unsigned i = 0; i < ARRAY_SIZE(all) - !fake_vm_opts.newer; i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
 		if (source && fake_vm_opts.sections_skip == i + 1)
 			continue;
 		fn(arg, all[i].d, all[i].instance, all[i].obj);

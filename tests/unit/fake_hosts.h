@@ -30,7 +30,7 @@ struct fake_vm_opts { /* of all VMs; zero: everything works */
 	bool compat_refuse, create_nomem, load_fail;
 	unsigned sections_skip;  /* leave out section n (1..) when the source walks them */
 	unsigned sections_twice; /* walk section n twice */
-	bool newer;              /* a section and a field that the release before has not got */
+	bool newer;              /* a field that the release before has not got */
 	bool late_write;         /* saving a section writes to guest memory */
 };
 extern struct fake_vm_opts fake_vm_opts;

@@ -553,7 +553,8 @@ static void a_vm(void **state unused)
 	cfg.mac[0][3] = cfg.mac[0][4] = cfg.mac[0][5] = 7;
 	memset(cfg.uuid, 7, sizeof(cfg.uuid));
 	conf_show(&vm_conf_table, &cfg, show, text);
-	assert_string_equal(text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|uuid=07070707-0707-0707-0707-"
+	assert_string_equal(text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|weight=100|"
+				  "uuid=07070707-0707-0707-0707-"
 				  "070707070707|mac=52:54:00:07:07:07|net=|cpu=host|autostart=no|"
 				  "ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
 	cfg = vm(KERNEL "initrd = i.img\ncmdline = console=ttyS0 # not this\nmem = 3074M\nmac = 52:54:00:77:00:01\n"
@@ -564,7 +565,8 @@ static void a_vm(void **state unused)
 	text[0] = '\0';
 	conf_show(&vm_conf_table, &cfg, show, text);
 	assert_string_equal(text,
-			    "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|uuid=5a0c2f6e-8f4b-"
+			    "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|"
+			    "weight=100|uuid=5a0c2f6e-8f4b-"
 			    "4c0e-9d61-0b3f6c1d2e7a|mac=52:54:00:77:00:01|"
 			    "net=|cpu=portable|autostart=alone|ip=10.77.0.50, 2001:db8::50, fe80::1|mac_change=allow|"
 			    "trunk=yes|dhcp_server=allow|router=allow|");
@@ -637,7 +639,8 @@ static void a_wrong_vm(void **state unused)
 	     "52:54:00:77:00:01; '01:00:5e:00:00:01' is none\n"
 	     "tern.conf:6: [vm demo] cpu = fast: no such CPU model; write host or portable\n"
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
-	     "tern.conf:8: [vm demo] men: there is no such key; there are kernel, initrd, cmdline, mem, vcpus, uuid, "
+	     "tern.conf:8: [vm demo] men: there is no such key; there are kernel, initrd, cmdline, mem, vcpus, weight, "
+	     "uuid, "
 	     "mac, net, cpu, autostart, ip, mac_change, trunk, dhcp_server, router\n");
 	assert_string_equal(wrong,
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
@@ -729,30 +732,35 @@ static void a_taken_mac(void **state unused)
 static void migrates(void **state unused)
 {
 	uint8_t buf[sizeof(struct vm_config_state)];
-	struct vm_config cfg = vm(KERNEL "cmdline = a b\nautostart = yes\nip = 2001:db8::1, 10.77.0.50\ntrunk = yes\n"),
+	struct vm_config cfg = vm(KERNEL "cmdline = a b\nautostart = yes\nip = 2001:db8::1, 10.77.0.50\ntrunk = yes\n"
+					 "weight = 300\n"),
 			 to = { 0 };
 	struct why w = { "" };
 	assert_int_equal(state_selftest(&vm_config_desc, &w), 0);
 	state_save(&vm_config_desc, &cfg, buf);
-	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), 0);
+	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), 0);
 	assert_memory_equal(&to.s, &cfg.s, sizeof(to.s));
 	buf[0] = '\n';
-	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), -EINVAL);
+	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), -EINVAL);
 	memset(buf, 'x', sizeof(cfg.s.kernel));
-	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), -EINVAL);
+	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), -EINVAL);
 	state_save(&vm_config_desc, &cfg, buf);
 	buf[offsetof(struct vm_config_state, autostart)] = VM_AUTOSTART_ALONE + 1;
-	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), -EINVAL);
+	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), -EINVAL);
 	state_save(&vm_config_desc, &cfg, buf);
 	buf[offsetof(struct vm_config_state, router)] = 2;
-	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, sizeof(buf), &w), -EINVAL);
+	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), -EINVAL);
 	assert_string_equal(to.s.kernel, "vmlinuz");
-	/* A host of the release before says nothing of what the VM may send. */
 	state_save(&vm_config_desc, &cfg, buf);
+	cfg.s.weight = VM_WEIGHT_MAX + 1;
+	state_save(&vm_config_desc, &cfg, buf);
+	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), -EINVAL);
+	/* A host of the release before knows no weight. */
 	to = (struct vm_config){ 0 };
-	assert_int_equal(state_load(&vm_config_desc, &to, 1, buf, 708, &w), 0);
+	assert_int_equal(state_save_before(&vm_config_desc, &cfg, buf, &w), 852);
+	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, 852, &w), 0);
 	assert_int_equal(to.s.autostart, VM_AUTOSTART_YES);
-	assert_true(!to.s.mac_change && !to.s.trunk && !to.s.dhcp_server && !to.s.router && !to.s.ip[0]);
+	assert_true(to.s.trunk && !to.s.weight);
 }
 
 /* ---- the documents ---- */

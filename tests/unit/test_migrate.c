@@ -746,14 +746,14 @@ struct peer { /* the test as a source */
 	struct stream *s;
 };
 
-/* As release 0.3 says it: no features. */
+/* As release 0.4 says it. */
 static int hello_before(struct wire_tx *tx)
 {
 	wire_begin(tx, WIRE_HELLO);
 	wire_put_u64(tx, WIRE_MAGIC);
 	wire_put_u32(tx, 3);
 	wire_put_u32(tx, 3);
-	wire_put_u64(tx, 0);
+	wire_put_u64(tx, HELLO_0_4);
 	wire_put_u32(tx, WIRE_RECORD_MAX);
 	wire_put_str(tx, "before", 32);
 	int err = wire_end(tx, time_in_ms(1000));
@@ -1324,7 +1324,7 @@ static void test_releases_before(void **state unused)
 }
 
 /*
- * Release 0.3 as destination: it is sent the sections that it knows, in its versions. It writes down which, and then
+ * Release 0.4 as destination: it is sent the sections in its versions. It writes down which, and then
  * will not have the VM.
  */
 static char sections_heard[512];
@@ -1382,7 +1382,7 @@ static void test_sections_before(void **state unused)
 	stream_close(&src->s);
 	assert_true(fake_tasks_wait());
 	assert_int_equal(vm->state, VM_RUNNING);
-	assert_string_equal(sections_heard, "clock 0 v1 32\nfakedev 0 v1 48\nfakedev 1 v1 48\nconfig 0 v1 708\n");
+	assert_string_equal(sections_heard, "clock 0 v1 32\nfakedev 0 v1 48\nfakedev 1 v1 48\nconfig 0 v2 852\n");
 	must_work(vm); /* to one of today's with all of them */
 
 	peer_is_before = true; /* and as source: what it does not send stays as it is after reset */

@@ -873,50 +873,6 @@ static void test_control_hostile(void **state unused)
 	fg_fini(&g);
 }
 
-/* To a host of the release before, which has neither queue nor feature, and back. */
-static void test_release_before(void **state unused)
-{
-	struct why w = { "" };
-	fg_init(&g);
-	up_with_control(F_TOLD);
-	announce();
-	assert_int_equal(fg_migrate_before(&g, &w),
-			 -EBUSY); /* it would wait for ever for its confirmation to be read */
-	assert_non_null(strstr(w.text, "announcing itself"));
-	assert_int_equal(net_status(), 3);
-	assert_int_equal(command("\3\0", 2, 0), 0);
-	assert_int_equal(fg_migrate_before(&g, &w), 0);
-	announce(); /* not any more, until it is reset */
-	assert_int_equal(net_status(), 1);
-	fg_write(&d, d.common + 8, 4, 0);
-	assert_int_equal(fg_read(&d, d.common + 12, 4), (uint32_t)(F_TOLD & ~(F_CTRL | F_ANNOUNCE)));
-	put_hdr(BUFS, 0, 0, 0, 0, 0, 0); /* all else goes on */
-	fg_add(&tx, (struct fg_sg[]){ { BUFS, 72, false } }, 1, 0);
-	fg_kick(&tx);
-	assert_int_equal(fg_used(&tx, NULL), 0);
-	assert_int_equal(fg_status(&d), 15);
-	up_with_control(F_TOLD);
-	announce();
-	assert_int_equal(net_status(), 3);
-	fg_fini(&g);
-}
-
-/* What release 0.3 loads: 104 bytes, of a function that looks as its own did. */
-static void test_as_before(void **state unused)
-{
-	uint8_t buf[256];
-	fg_init(&g);
-	up_with_control(F_TOLD);
-	assert_int_equal(state_save_before(&vvirtio_desc, fg_find(&g, "virtio-net"), buf, NULL), 104);
-	assert_int_equal(get_le64(buf), F_TOLD & ~(F_CTRL | F_ANNOUNCE));
-	assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, 0x42, 2) & 0x7ff, 2); /* vectors, less one */
-	unsigned cap = fg_cfg_read(&g, FG_NET_SLOT, 0x34, 1);
-	while (fg_cfg_read(&g, FG_NET_SLOT, cap, 1) != 9 || fg_cfg_read(&g, FG_NET_SLOT, cap + 3, 1) != 2)
-		cap = fg_cfg_read(&g, FG_NET_SLOT, cap + 1, 1);
-	assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, cap + 12, 4), 8); /* bytes of notify ports */
-	fg_fini(&g);
-}
-
 /* ---- rng ---- */
 
 static void rng(void)
@@ -967,8 +923,7 @@ int main(void)
 		cmocka_unit_test(test_rx_offloads),     cmocka_unit_test(test_quiesce),
 		cmocka_unit_test(test_registers),       cmocka_unit_test(test_isr),
 		cmocka_unit_test(test_control),         cmocka_unit_test(test_not_told),
-		cmocka_unit_test(test_control_hostile), cmocka_unit_test(test_release_before),
-		cmocka_unit_test(test_as_before),       cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_control_hostile), cmocka_unit_test(test_rng),
 		cmocka_unit_test(test_rx_in_crumbs),
 	};
 

@@ -145,9 +145,14 @@ static void test_hello_versions(void **state unused)
 	assert_non_null(strstr(w.text, "version"));
 	h = (struct hello){ .version_min = 1, .version_max = 9, .max_record = WIRE_RECORD_MAX, .features = 0xffff };
 	assert_int_equal(hello_check(&h, NULL), 0); /* optional features of a newer peer */
-	h.features = 1ULL << 40;
+	h.features = HELLO_0_4 | 1ULL << 40;
 	assert_int_equal(hello_check(&h, NULL), -ENOTSUP);
-	h.features = 0;
+	h.features = HELLO_FEATURES & ~HELLO_0_4;
+	w.text[0] = 0;
+	assert_int_equal(hello_check(&h, &w), -ENOTSUP);
+	assert_non_null(strstr(w.text, "release 0.3"));
+	h.features = HELLO_0_4;
+	assert_int_equal(hello_check(&h, NULL), 0);
 	h.max_record = 4096;
 	assert_int_equal(hello_check(&h, NULL), -ENOTSUP);
 }

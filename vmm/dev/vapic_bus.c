@@ -143,6 +143,7 @@ void vapic_bus_post(struct vapic_bus *b, uint32_t dest, bool logical, uint8_t mo
 
 /*
  * SDM 3A 11.11: address 31:20 = 0xfee, destination 19:12, redirection hint 3, logical 2; data like an ICR's low half.
+ * Bits 11:5 are 14:8 of the destination (KVM_FEATURE_MSI_EXT_DEST_ID): reserved for others, who leave them 0.
  */
 void vapic_bus_msi(struct vapic_bus *b, uint64_t addr, uint32_t data)
 {
@@ -155,7 +156,8 @@ void vapic_bus_msi(struct vapic_bus *b, uint64_t addr, uint32_t data)
 		return; /* reserved in MSIs */
 	if (mode == DELIVERY_FIXED && (addr & MSI_REDIRECT) && (addr & MSI_LOGICAL))
 		mode = DELIVERY_LOWEST;
-	vapic_bus_post(b, addr >> 12 & 0xff, addr & MSI_LOGICAL, (uint8_t)mode, (uint8_t)data, level);
+	vapic_bus_post(b, (addr >> 12 & 0xff) | (addr >> 5 & 0x7f) << 8, addr & MSI_LOGICAL, (uint8_t)mode,
+		       (uint8_t)data, level);
 }
 
 void vlapic_send_ipi(struct vlapic *l)

@@ -4,8 +4,7 @@
  * In x2APIC mode the registers are MSRs; what xAPIC mode has in memory comes here by vxapic.c. Six LVT entries (no
  * CMCI), no EOI broadcast suppression.
  *
- * The vCPU's task calls everything here, vapic_bus.c's posts apart, which touch the IRR, TMR, `events` and `esr_latent`
- * by atomic operations only.
+ * All is the vCPU's task's; vapic_bus.c's posts touch IRR, TMR, `events` and `esr_latent`, by atomic operations only.
  */
 #include "vmm/dev/vlapic.h"
 #include "vmm/dev/vlapic_regs.h"
@@ -134,7 +133,17 @@ void vlapic_ack(struct vlapic *l, uint8_t vector)
 	l->s.isr[vector / 32] |= 1U << vector % 32;
 }
 
-static void eoi(struct vlapic *l)
+bool vlapic_eoi_can_wait(const struct vlapic *l)
+{
+	int v = highest_bit(l->s.isr);
+	uint32_t others = 0;
+	for (int i = 0; v >= 0 && i < 8; i++)
+		others |= l->s.isr[i] & ~(i == v / 32 ? 1U << v % 32 : 0);
+	return v >= 0 && !others && highest_bit(l->s.irr) < 0 &&
+	       !(__atomic_load_n(&l->s.tmr[v / 32], __ATOMIC_ACQUIRE) >> v % 32 & 1);
+}
+
+void vlapic_eoi(struct vlapic *l)
 {
 	int v = highest_bit(l->s.isr);
 	if (v < 0)
@@ -341,7 +350,7 @@ int vlapic_reg_write(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t
 	case APIC_EOI:
 		if (v)
 			return -EINVAL;
-		eoi(l);
+		vlapic_eoi(l);
 		return 0;
 	case APIC_SVR: return write_svr(l, v);
 	case APIC_ESR:
@@ -381,12 +390,9 @@ int vlapic_reg_write(struct vlapic *l, uint32_t reg, uint64_t guest_ns, uint64_t
 
 int vlapic_msr_read(struct vlapic *l, uint32_t msr, uint64_t guest_tsc unused, uint64_t guest_ns, uint64_t *val)
 {
-	if (msr == MSR_APIC_BASE) {
-		*val = l->s.apic_base;
-		return 0;
-	}
-	if (msr == MSR_TSC_DEADLINE) {
-		*val = l->s.tsc_deadline; /* 0 in the other timer modes */
+	bool base = msr == MSR_APIC_BASE;
+	if (base || msr == MSR_TSC_DEADLINE) {
+		*val = base ? l->s.apic_base : l->s.tsc_deadline; /* 0 in the other timer modes */
 		return 0;
 	}
 	if (!(l->s.apic_base & APIC_BASE_EXTD) || msr < MSR_X2APIC || msr >= MSR_X2APIC + APIC_REGS)

@@ -78,6 +78,9 @@ unsigned vlapic_wants(const struct vlapic *l);
 /* The same if the TPR lets it, else -1; vlapic_ack moves it from IRR to ISR as it is injected. */
 int vlapic_pending(const struct vlapic *l);
 void vlapic_ack(struct vlapic *l, uint8_t vector);
+/* What a write of the EOI register does. It changes nothing for anybody until the next exit if it can wait. */
+void vlapic_eoi(struct vlapic *l);
+bool vlapic_eoi_can_wait(const struct vlapic *l);
 /* Fire the timer if it is due; returns true if it stays armed, with the guest nanoseconds left in *wait_ns. */
 bool vlapic_timer_poll(struct vlapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns);
 /* An MSI: address 0xfeexxxxx and data (SDM 3A 11.11), with KVM's extended destination id not offered. Any context. */

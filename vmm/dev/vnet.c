@@ -199,18 +199,6 @@ static int vnet_check(const void *obj, const void *state, struct why *w)
 		       : 0;
 }
 
-/* A driver that has been told to announce itself confirms it by the control queue, which would not answer there. */
-static int vnet_lower(const void *obj unused, void *state, struct why *w)
-{
-	const struct vnet_state *s = state;
-
-	return s->status & VNET_ANNOUNCE
-		       ? why_set(w, -EBUSY,
-				 "the guest is announcing itself, which that host's release does not know; "
-				 "try again")
-		       : 0;
-}
-
 /* Loaded but not yet running: guest memory is not ours until resume. */
 static void vnet_post_load(void *obj)
 {
@@ -225,7 +213,6 @@ static const struct sdesc vnet_desc = {
 	.name = "virtio-net",
 	.version = 1,
 	SDESC(struct vnet, s, struct vnet_state, vnet_fields),
-	.lower = vnet_lower,
 	.check = vnet_check,
 	.post_load = vnet_post_load,
 };
@@ -279,7 +266,6 @@ static const struct vvirtio_ops vnet_ops = {
 	.driver_ok = vnet_driver_ok,
 	.was_reset = vnet_was_reset,
 };
-#define VNET_NEWER (VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_GUEST_ANNOUNCE)
 static const struct vvirtio_ids vnet_ids = {
 	.name = "virtio-net",
 	.id = VIRTIO_ID_NET,
@@ -289,8 +275,8 @@ static const struct vvirtio_ids vnet_ids = {
 	.cfg_len = VNET_CFG_LEN,
 	.features = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC |
 		    VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_HOST_TSO4 |
-		    VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VNET_NEWER,
-	.newer = VNET_NEWER,
+		    VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS | VIRTIO_NET_F_CTRL_VQ |
+		    VIRTIO_NET_F_GUEST_ANNOUNCE,
 };
 
 int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],

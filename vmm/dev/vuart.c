@@ -313,7 +313,7 @@ int vuart_create(struct machine *m, struct vuart **out, uint16_t port, unsigned 
 		free(u);
 		return err;
 	}
-	spin_init(&u->lock, "uart");
+	spin_init(&u->lock, "vuart");
 	u->port = port;
 	u->gsi = gsi;
 	u->out = sink;

@@ -43,7 +43,6 @@ struct vvirtio_ids {
 	uint16_t id;      /* VIRTIO_ID_* */
 	uint32_t class_code;
 	uint64_t features; /* beside VIRTIO_F_COMMON */
-	uint64_t newer;    /* of them those that the release before has not got. It does without (vvirtio_lower) */
 	unsigned nqueues, cfg_len;
 	/*
 	 * How many of the queues have a notify port and an interrupt vector of their own; 0: all. The others share

@@ -97,16 +97,6 @@ static int vvirtio_check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
-/*
- * A driver that has accepted a newer feature goes on without what that brings: a device need never make use of it, and
- * the driver does nothing by itself. What is under way is its device's matter (vnet.c).
- */
-static int vvirtio_lower(const void *obj, void *state, struct why *w unused)
-{
-	((struct vvirtio_state *)state)->driver_features &= ~((const struct vvirtio *)obj)->ids->newer;
-	return 0;
-}
-
 static void vvirtio_post_load(void *obj)
 {
 	struct vvirtio *v = obj;
@@ -119,8 +109,6 @@ static void vvirtio_post_load(void *obj)
 const struct sdesc vvirtio_desc = {
 	.name = "virtio",
 	.version = 2,
-	.before = 1,
-	.lower = vvirtio_lower,
 	SDESC(struct vvirtio, s, struct vvirtio_state, vvirtio_fields),
 	.check = vvirtio_check,
 	.post_load = vvirtio_post_load,

@@ -149,8 +149,7 @@ static int make_skeleton(struct dest *c, enum refuse_code *code)
 	}
 	err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
 	if (!err)
-		err = sections_init(&c->sections, c->vm, !(c->peer->features & HELLO_SECTIONS_0_4));
-	c->sections.none_absent = !(c->peer->features & HELLO_FILES);
+		err = sections_init(&c->sections, c->vm, !(c->peer->features & HELLO_0_5));
 	return err;
 }
 

@@ -125,6 +125,7 @@ static void pass_report(struct source *c, const struct policy_pass *r)
 	spin_lock(&c->m->lock);
 	c->m->st.dirty_last = r->left;
 	c->m->st.dirty_rate = r->left * PAGE_SIZE * 1000 / MAX(r->ns / NS_PER_MS, 1ULL);
+	__atomic_store_n(&c->vm->dirty_rate, c->m->st.dirty_rate, __ATOMIC_RELAXED);
 	c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r->left);
 	spin_unlock(&c->m->lock);
 	log_debug("%s: pass %u: %lu data and zero pages so far %lu, left %lu, %lu ms, rtt %lu us", c->vm->cfg.name,

@@ -112,6 +112,9 @@ int hello_check(const struct hello *h, struct why *w)
 	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
 		return why_set(w, -ENOTSUP, "%s needs protocol features (%lx) that this host does not have", h->host,
 			       h->features >> 32 & ~(HELLO_FEATURES >> 32));
+	if (!(h->features & HELLO_0_4))
+		return why_set(w, -ENOTSUP, "%s has release 0.3, this host speaks with 0.4 and later (CHANGELOG.md)",
+			       h->host);
 	if (h->max_record < WIRE_RECORD_MAX)
 		return why_set(w, -ENOTSUP, "%s takes records of %u bytes at most, this host sends up to %d", h->host,
 			       h->max_record, WIRE_RECORD_MAX);
@@ -156,7 +159,7 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 	return wire_end(tx, deadline_ns);
 }
 
-/* What follows: each card, but for the only one of a VM as release 0.3 has it. */
+/* What follows: each card, but for the only one of a VM that is on no network by name. */
 static bool nics_get(struct wire_rx *rx, struct vm_config *c)
 {
 	c->nnics = 1;
@@ -339,7 +342,7 @@ int debt_send(struct wire_tx *tx, uint32_t type, const struct decision *d, uint6
 	wire_put_str(tx, d->vm, sizeof(d->vm));
 	uint32_t ip4 = ip_to4(d->source);
 	wire_put_bytes(tx, &ip4, sizeof(ip4));
-	if (ip_is6(d->source)) /* which hosts of 0.3 do not know: they have no such source */
+	if (ip_is6(d->source)) /* else the record ends here */
 		wire_put_bytes(tx, d->source.b, sizeof(d->source.b));
 	return wire_end(tx, deadline_ns);
 }

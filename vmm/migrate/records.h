@@ -31,9 +31,9 @@ struct hello { /* records HELLO and IDENT */
 	char host[HOST_NAME_MAX];
 	struct incarnation inc;
 };
-#define HELLO_SECTIONS_0_4 BIT(0) /* it takes the sections of release 0.4, and sends them; else those of 0.3 */
-#define HELLO_FILES        BIT(1) /* boot files go with the VM (boot_files.h) */
-#define HELLO_FEATURES     (HELLO_SECTIONS_0_4 | HELLO_FILES)
+#define HELLO_0_4      BIT(0) /* it takes the sections of release 0.4 at least; who does not is refused */
+#define HELLO_0_5      BIT(1) /* and those of 0.5; boot files go with the VM (boot_files.h) */
+#define HELLO_FEATURES (HELLO_0_4 | HELLO_0_5)
 /*
  * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
  */

@@ -13,8 +13,7 @@ static void count(void *arg, const struct sdesc *d unused, uint32_t instance unu
 static void append(void *arg, const struct sdesc *d, uint32_t instance, void *obj)
 {
 	struct sections *s = arg;
-	if (!s->before || !d->is_new)
-		s->v[s->n++] = (struct section){ .desc = d, .instance = instance, .obj = obj };
+	s->v[s->n++] = (struct section){ .desc = d, .instance = instance, .obj = obj };
 }
 
 int sections_init(struct sections *s, struct vm *vm, bool before)
@@ -71,7 +70,7 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 /* Loaded, it says whether it would have been sent. */
 static bool may_lack(const struct sections *s, const struct section *v)
 {
-	return v->desc->absent && (s->none_absent || v->desc->absent(v->obj));
+	return v->desc->absent && (s->before || v->desc->absent(v->obj));
 }
 
 int sections_complete(const struct sections *s, struct why *w)

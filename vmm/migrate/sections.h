@@ -16,11 +16,10 @@ struct section {
 struct sections {
 	struct section *v;
 	unsigned n, loaded;
-	bool before;
-	bool none_absent;  /* the source is of 0.4, which knows no section that may be absent */
+	bool before;       /* the source is of 0.4, which has no section that may be absent */
 	uint64_t clock_ns; /* when guest time was set, from which on it runs */
 };
-/* before: the source is of the release before, without the newest ones, which keep their reset state. -ENOMEM */
+/* before: the source is of the release before. -ENOMEM */
 int sections_init(struct sections *s, struct vm *vm, bool before) must_check;
 void sections_fini(struct sections *s);
 /* The SECTION record just received: -EPROTO unknown or twice (by name), or state_load's error. */

@@ -106,8 +106,8 @@ static void greeting_end(struct stream *s)
 }
 
 /*
- * A peer of release 0.3 is told so in words, which takes buffers of a migration's size: one at a time. Others are told
- * nothing.
+ * A peer that speaks in clear is told so in words, which takes buffers of a migration's size: one at a time. Others
+ * are told nothing.
  */
 static bool may_be_told(const struct connection *k)
 {
@@ -116,8 +116,7 @@ static bool may_be_told(const struct connection *k)
 }
 
 /*
- * trusted: 0, or -EPERM: he speaks in clear, which is not allowed; he is told so in the words of release 0.3, which has
- * no other.
+ * trusted: 0, or -EPERM: he speaks in clear, which is not allowed, and is told so in clear.
  */
 static int greet(struct connection *k, int trusted, uint64_t end_ns)
 {

@@ -138,8 +138,6 @@ static int hand_put(struct ask *q)
 {
 	if (incarnation_equal(q->peer.inc, migrate_this_host()->inc))
 		return ASK_ENOUGH;
-	if (!(q->peer.features & HELLO_SECTIONS_0_4) && ip_is6(debt_of(q)->d.source))
-		return ASK_ENOUGH; /* release 0.3 cannot read it */
 	return debt_send(&q->tx, WIRE_DEBT, &debt_of(q)->d, q->end_ns);
 }
 static void hand_done(struct ask *q) { debt_of(q)->done = says(q, WIRE_KEPT); }

@@ -97,7 +97,7 @@ static void read_record(struct datagram_in *in)
 	if (in->word == TRUST_ASKED && !asks)
 		return;
 	bool answers = type == WIRE_HAVE && have_parse(&in->rx, &a) && a.have == HAVE_HERE && hear(in->nonce, &in->h);
-	/* What anybody may have said counts each time: a host in clear draws its nonces at random (release 0.3). */
+	/* What anybody may have said counts each time: a host in clear may draw its nonces at random. */
 	enum heard is = HEARD_OLD;
 	if (asks)
 		is = proved ? heard_before(in->h.inc, in->nonce) : HEARD_NEW;

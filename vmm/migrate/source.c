@@ -31,25 +31,11 @@ static int greet(struct source *c)
 		return err;
 	if (incarnation_equal(h.inc, c->id.source))
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
-	c->before = !(h.features & HELLO_SECTIONS_0_4);
-	c->files = h.features & HELLO_FILES;
-	for (unsigned i = 0; i < c->vm->nvcpus && !c->files; i++)
+	c->before = !(h.features & HELLO_0_5);
+	for (unsigned i = 0; i < c->vm->nvcpus && c->before; i++)
 		if (vlapic_is_xapic(c->vm->apics.lapic[i]))
 			return why_set(c->w, -ENOTSUP,
 				       "its guest has left x2APIC mode, which that host's release does not know");
-	const struct vm_config *cfg = &c->vm->cfg;
-	if (c->before && cfg->nnics > 1)
-		return why_set(c->w, -ENOTSUP, "it has %u network cards, and that host's release knows one alone",
-			       (unsigned)cfg->nnics);
-	if (c->before && cfg->net[0][0])
-		return why_set(c->w, -ENOTSUP,
-			       "it is on the network %s, and that host's release knows no names of networks",
-			       cfg->net[0]);
-	if (c->before && cfg->mtu[0] != ETH_DATA_MAX)
-		return why_set(
-			c->w, -ENOTSUP,
-			"its network has an MTU of %u where it was started, and that host's release knows %d alone",
-			(unsigned)cfg->mtu[0], ETH_DATA_MAX);
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
 	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
@@ -66,7 +52,7 @@ static bool leaves(void *arg) { return migration_cancelled(arg); }
 static int reach(struct source *c)
 {
 	const struct vm_config *cfg = &c->vm->cfg;
-	if (c->before || c->m->p.any_network || cfg->s.trunk)
+	if (c->m->p.any_network || cfg->s.trunk)
 		return 0;
 	uint64_t end = in(REACH_NS); /* of all: the destination waits for the offer */
 	for (unsigned i = 0; i < cfg->nnics; i++) {
@@ -132,7 +118,7 @@ static int setup(struct source *c)
 	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
-	if (err || (err = wait_accepted(c)) || !c->files)
+	if (err || (err = wait_accepted(c)) || c->before)
 		return err;
 	return boot_files_send(c);
 }

@@ -37,8 +37,7 @@ struct source { /* of the migration's task alone */
 	uint64_t rate_ns, rate_bytes;
 	uint64_t paced; /* bytes that bandwidth_pace knows of */
 	struct offer offer;
-	bool files;  /* the destination takes boot files */
-	bool before; /* the destination is of the release before: it is sent the sections that it knows */
+	bool before; /* the destination is of the release before: its versions of sections, and no boot files */
 };
 
 /* precopy.c: pass after pass over the running guest until the policy says stop. */

@@ -46,7 +46,7 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
 	struct source *c = a->c;
 
 	BUG_ON(state_size(d) > WIRE_SECTION_MAX);
-	if (a->err || (c->before && d->is_new) || (d->absent && d->absent(obj)))
+	if (a->err || (d->absent && d->absent(obj)))
 		return;
 	wire_begin(&c->tx, WIRE_SECTION);
 	wire_put_str(&c->tx, d->name, 32);
@@ -73,8 +73,6 @@ static int debts_send(struct source *c)
 	for (unsigned i = 0; i < n && !err; i++) {
 		if (v[i].state != RECORD_STARTED || memcmp(v[i].id.uuid, c->id.uuid, sizeof(v[i].id.uuid)))
 			continue;
-		if (c->before && ip_is6(v[i].source))
-			continue; /* release 0.3 cannot read it: this host goes on telling that source */
 		err = debt_send(&c->tx, WIRE_DEBT, &v[i], in(MIG_IDLE_NS));
 		c->debts += !err;
 	}

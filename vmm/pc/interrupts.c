@@ -3,6 +3,8 @@
 #include "vmm/dev/vioapic.h"
 #include "vmm/x86/vcpu.h"
 
+_Static_assert(VM_MAX_VCPUS <= 255, "a pin of the I/O APIC reaches 8 bits of ids; its entry's bits 55:49 are for more");
+
 static void msi(void *arg, uint64_t addr, uint32_t data)
 {
 	struct vm *vm = arg;

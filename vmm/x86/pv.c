@@ -16,6 +16,10 @@
 #define PREEMPTED       BIT(0)
 #define FLUSH_TLB       BIT(1)
 
+/* MSR_KVM_PV_EOI_EN. The area is 4 bytes, of which one bit is used. */
+#define EOI_ENABLED  BIT(0)
+#define EOI_RESERVED BIT(1)
+
 enum { HC_KICK_CPU = 5, HC_SEND_IPI = 10, HC_SCHED_YIELD = 11 };
 #define HC_EPERM  1 /* Linux' error numbers, negative in RAX */
 #define HC_EINVAL 22
@@ -103,6 +107,54 @@ void pv_resume(struct vcpu *v)
 	gmem_unpin(&v->vm->mem, &pin);
 }
 
+/* ---- end of interrupt ---- */
+
+static gpa_t eoi_area(uint64_t msr) { return msr & ~(EOI_ENABLED | EOI_RESERVED); }
+static bool eoi_valid(const struct vm *vm, uint64_t val)
+{
+	return !(val & EOI_RESERVED) && (!(val & EOI_ENABLED) || gmem_is_ram(&vm->mem, eoi_area(val)));
+}
+
+int pv_write_eoi(struct vcpu *v, uint64_t val)
+{
+	if (!offers(v->vm, PV_EOI) || !eoi_valid(v->vm, val))
+		return -EINVAL;
+	v->pv.s.eoi = val;
+	return 0;
+}
+
+int pv_read_eoi(const struct vcpu *v, uint64_t *val)
+{
+	*val = v->pv.s.eoi;
+	return offers(v->vm, PV_EOI) ? 0 : -EINVAL;
+}
+
+void pv_leave_eoi(struct vcpu *v)
+{
+	struct gmem_pin pin;
+	if (!(v->pv.s.eoi & EOI_ENABLED) || !vlapic_eoi_can_wait(&v->lapic) ||
+	    gmem_pin(&v->vm->mem, eoi_area(v->pv.s.eoi), 1, GMEM_WRITE, &pin))
+		return;
+	*(uint8_t *)pin.p |= 1; /* this vCPU alone looks at it */
+	v->pv.eoi_left = true;
+	gmem_unpin(&v->vm->mem, &pin);
+}
+
+void pv_take_eoi(struct vcpu *v)
+{
+	struct gmem_pin pin;
+	if (!v->pv.eoi_left)
+		return;
+	v->pv.eoi_left = false;
+	if (gmem_pin_wait(&v->vm->mem, eoi_area(v->pv.s.eoi), 1, GMEM_WRITE, &pin))
+		return;
+	uint8_t *p = pin.p, was = *p;
+	*p = was & (uint8_t)~1;
+	gmem_unpin(&v->vm->mem, &pin);
+	if (!(was & 1))
+		vlapic_eoi(&v->lapic);
+}
+
 /* ---- hypercalls ---- */
 
 static int64_t kick(struct vm *vm, uint64_t id)
@@ -155,15 +207,17 @@ void pv_hypercall(struct vcpu *v)
 
 /* clang-format off */
 static const struct sfield pv_fields[] = {
-	F(struct vcpu_pv_state, steal_time), F(struct vcpu_pv_state, unhalted), F(struct vcpu_pv_state, reserved),
+	F(struct vcpu_pv_state, steal_time), F(struct vcpu_pv_state, eoi), F(struct vcpu_pv_state, unhalted),
+	F(struct vcpu_pv_state, reserved),
 };
 /* clang-format on */
 static int pv_check(const void *obj, const void *state, struct why *w)
 {
 	const struct vcpu_pv_state *s = state;
-	if (steal_valid(((const struct vcpu *)obj)->vm, s->steal_time) && s->unhalted <= 1 && !s->reserved)
+	const struct vm *vm = ((const struct vcpu *)obj)->vm;
+	if (steal_valid(vm, s->steal_time) && eoi_valid(vm, s->eoi) && s->unhalted <= 1 && !s->reserved)
 		return 0;
-	return why_set(w, -EINVAL, "kvm: steal time at %lx, kicked %u", s->steal_time, s->unhalted);
+	return why_set(w, -EINVAL, "kvm: steal time at %lx, EOI at %lx, kicked %u", s->steal_time, s->eoi, s->unhalted);
 }
 const struct sdesc pv_desc = {
 	.name = "kvm", .version = 1, SDESC(struct vcpu, pv.s, struct vcpu_pv_state, pv_fields), .check = pv_check

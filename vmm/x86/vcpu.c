@@ -74,6 +74,7 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	    v->pv.switched) {
 		__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 		cpu_irq_on();
+		pv_take_eoi(v);
 		preempt_disable();
 		preempt_enable(); /* whoever is to run instead runs here */
 		return false;
@@ -86,6 +87,7 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 	vlapic_set_cr8(&v->lapic, v->hv->cr8);
 	cpu_irq_on(); /* a host interrupt that ended the stay is taken here, and with it another task's turn */
+	pv_take_eoi(v);
 	return true;
 }
 
@@ -191,6 +193,7 @@ static void vcpu_task(void *arg)
 {
 	struct vcpu *v = arg;
 	bool on_hardware = false;
+	task_set_share(&v->vm->share);
 	for (;;) {
 		if (__atomic_load_n(&v->want, __ATOMIC_ACQUIRE) != VCPU_WANT_RUN || !on_hardware) {
 			if (!stay_parked(v, on_hardware))
@@ -207,6 +210,7 @@ static void vcpu_task(void *arg)
 		if (vcpu_has_init(v))
 			events_take_init(v);
 	}
+	task_set_share(NULL);
 	completion_done(&v->gone);
 }
 

@@ -15,6 +15,7 @@
 #define CPUID1_ECX_AES                    BIT(25)
 #define CPUID1_ECX_XSAVE                  BIT(26)
 #define CPUID1_ECX_AVX                    BIT(28)
+#define CPUID7_EBX_TSC_ADJUST             BIT(1)
 #define CPUID7_EBX_AVX2                   BIT(5)
 #define CPUID7_EBX_SMEP                   BIT(7)
 #define CPUID7_EBX_ERMS                   BIT(9) /* REP MOVSB and STOSB are fast; AMD's Zen 3 and later have it too */

@@ -88,6 +88,7 @@
 #define MSR_KVM_WALL_CLOCK  0x4b564d00
 #define MSR_KVM_SYSTEM_TIME 0x4b564d01
 #define MSR_KVM_STEAL_TIME  0x4b564d03
+#define MSR_KVM_PV_EOI_EN   0x4b564d04
 
 #define PAT_POWER_ON   0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD and PWT set mean UC */
 #define APIC_BASE_BSP  BIT(8)

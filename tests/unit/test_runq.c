@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Run queues: who is next, by weight, and what sleeping and moving are worth. The CPU's clock is the test's own. */
+#include "kernel/sched.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#define MS    2000000ULL /* ticks: at 2 GHz */
+#define SLICE (10 * MS)
+#define TASKS 12
+
+void spin_acquire(struct spinlock *l unused) {}
+void spin_release(struct spinlock *l unused) {}
+uint64_t time_ns_to_tsc(uint64_t ns) { return ns * 2; }
+
+static struct cpu cpu[2] = { { .id = 3 }, { .id = 70 } };
+static struct runq rq[2];
+static struct task task[TASKS];
+static struct task_share a, b;
+static uint64_t ran[TASKS];
+
+static int setup(void **state unused)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		rq[i] = (struct runq){ .cpu = &cpu[i] };
+		for (unsigned p = 0; p < TASK_NPRIO; p++)
+			list_init(&rq[i].ready[p]);
+	}
+	for (unsigned i = 0; i < TASKS; i++) {
+		task[i] = (struct task){ .prio = TASK_PRIO_NORMAL };
+		list_init(&task[i].run);
+		ran[i] = 0;
+	}
+	a = b = (struct task_share){ .weight = TASK_WEIGHT };
+	return 0;
+}
+
+static void wake(struct runq *q, unsigned i, struct task_share *s)
+{
+	task[i].share = s;
+	if (s)
+		s->runnable++;
+	runq_enqueue(q, &task[i], false);
+}
+
+/* t has had `ticks` of q's CPU, and the clock has not moved for the test. */
+static void run_for(struct runq *q, struct task *t, uint64_t ticks)
+{
+	uint64_t now = rdtsc();
+	q->charged_tsc = now - ticks;
+	if (q->nready && q->wanted_tsc > q->charged_tsc) /* others came before */
+		q->wanted_tsc = q->charged_tsc;
+	runq_charge(q, t);
+	ran[t - task] += ticks / MS;
+}
+
+/* n slices of those that are there. */
+static void slices(struct runq *q, unsigned n)
+{
+	while (n--) {
+		struct task *t = runq_pick(q);
+		assert_non_null(t);
+		run_for(q, t, SLICE);
+		runq_enqueue(q, t, false);
+	}
+}
+
+static void test_in_turn(void **state unused)
+{
+	for (unsigned i = 0; i < 4; i++)
+		wake(rq, i, NULL);
+	slices(rq, 400);
+	for (unsigned i = 0; i < 4; i++)
+		assert_in_range(ran[i], 980, 1020);
+}
+
+/* Weights 1 to 1000; a VM of eight tasks beside one of two has what its weight says. */
+static void test_by_weight(void **state unused)
+{
+	a.weight = 300;
+	for (unsigned i = 0; i < 10; i++)
+		wake(rq, i, i < 2 ? &a : &b);
+	slices(rq, 2000);
+	uint64_t of_a = ran[0] + ran[1], all = 20000;
+	assert_in_range(of_a, all * 73 / 100, all * 77 / 100);
+	for (unsigned i = 2; i < 10; i++) /* none of it is left out */
+		assert_in_range(ran[i], (all - of_a) / 10, (all - of_a) / 6);
+}
+
+static void test_extremes(void **state unused)
+{
+	a.weight = 1000;
+	b.weight = 1;
+	wake(rq, 0, &a);
+	wake(rq, 1, &b);
+	slices(rq, 3000);
+	assert_in_range(ran[1], 10, 60); /* 30 s of them: it is never left out for more than some 10 s */
+}
+
+/* Who runs alone pays nothing, so that it need not wait once another comes. */
+static void test_alone(void **state unused)
+{
+	wake(rq, 0, &a);
+	struct task *t = runq_pick(rq);
+	run_for(rq, t, 3600 * 1000 * MS);
+	assert_int_equal(t->vtime, 0);
+	wake(rq, 1, &b);
+	runq_enqueue(rq, t, false);
+	slices(rq, 100);
+	assert_in_range(ran[0] - 3600 * 1000, 480, 520);
+}
+
+/* A sleeper comes first, once; it has saved nothing up. */
+static void test_sleeper(void **state unused)
+{
+	wake(rq, 0, &a);
+	wake(rq, 1, &b);
+	slices(rq, 10);
+	struct task *sleeps = runq_pick(rq);
+	sleeps->share->runnable--;
+	wake(rq, 2, NULL);
+	slices(rq, 1000);
+	unsigned i = (unsigned)(sleeps - task);
+	uint64_t before = ran[i];
+	wake(rq, i, sleeps->share);
+	struct task *next = runq_pick(rq);
+	assert_ptr_equal(next, sleeps);
+	run_for(rq, next, SLICE);
+	runq_enqueue(rq, next, false);
+	slices(rq, 300);
+	assert_in_range(ran[i] - before, 980, 1040);
+}
+
+/* Clocks of CPUs differ by hours; what moves keeps its place. */
+static void test_moves(void **state unused)
+{
+	rq[0].vtime = 5;
+	rq[1].vtime = 1ULL << 50;
+	wake(&rq[0], 0, NULL);
+	wake(&rq[0], 1, NULL);
+	slices(&rq[0], 11);
+	wake(&rq[1], 2, NULL);
+	wake(&rq[1], 3, NULL);
+	struct task *t = runq_take_ready(&rq[0], TASK_PRIO_NORMAL, ~0U);
+	assert_non_null(t);
+	runq_set_clock(&rq[1], t);
+	runq_enqueue(&rq[1], t, false);
+	ran[t - task] = 0;
+	slices(&rq[1], 300);
+	assert_in_range(ran[t - task], 970, 1030);
+}
+
+static void test_bookkeeping(void **state unused)
+{
+	assert_int_equal(runq_load(rq), 0);
+	wake(rq, 0, &a);
+	wake(rq, 1, &a);
+	task[2].prio = TASK_PRIO_IO;
+	wake(rq, 2, NULL);
+	assert_true(runq_ready[0] & BIT(3));
+	wake(&rq[1], 3, NULL);
+	assert_true(runq_ready[1] & BIT(6));
+	task[0].on_cpu = true;
+	unsigned light = task[1].weight; /* half its share's */
+	assert_ptr_equal(runq_take_ready(rq, TASK_PRIO_NORMAL, light - 1), NULL);
+	assert_ptr_equal(runq_take_ready(rq, TASK_PRIO_NORMAL, light), &task[1]);
+	assert_ptr_equal(runq_take_ready(rq, TASK_PRIO_NORMAL, ~0U), NULL); /* that is still on its CPU */
+	assert_ptr_equal(runq_pick(rq), &task[2]);
+	assert_ptr_equal(runq_pick(rq), &task[0]);
+	assert_ptr_equal(runq_pick(rq), NULL);
+	assert_int_equal(runq_load(rq), 0);
+	assert_false(runq_ready[0] & BIT(3));
+	assert_true(runq_ready[1] & BIT(6));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_in_turn, setup),     cmocka_unit_test_setup(test_by_weight, setup),
+		cmocka_unit_test_setup(test_extremes, setup),    cmocka_unit_test_setup(test_alone, setup),
+		cmocka_unit_test_setup(test_sleeper, setup),     cmocka_unit_test_setup(test_moves, setup),
+		cmocka_unit_test_setup(test_bookkeeping, setup),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
