@@ -97,8 +97,8 @@ COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c co
 	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c tsc_sync.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
 	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
 	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c precopy.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
-COLD += $(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
-	$(addprefix arch/x86/,backtrace.c cpu.c descriptors.c hv_state.c ioapic.c paging.c reset.c smp.c svm_state.c vmx_state.c) \
+COLD += $(addprefix vmm/x86/,foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
+	$(addprefix arch/x86/,backtrace.c descriptors.c ioapic.c paging.c reset.c smp.c) \
 	$(addprefix drivers/,pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,ksym.c log.c panic.c random.c) \
 	$(addprefix net/,addr.c announce.c net.c ping.c uplink_lacp.c)
 # clang's code is larger, and its image is built and measured, not run.

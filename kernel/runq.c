@@ -5,8 +5,7 @@
  * Of tasks with normal priority the one with the least virtual time is next (as in Linux' CFS): that of a task goes on
  * as it runs, the slower the more weight it has, which is its part of its share's. So a share gets CPU time by its
  * weight, whether one task of it can run or many. A task that has slept is not paid for that by more than a slice, and
- * none is made to wait for longer than what DEBT_NS stands for. Virtual time is a CPU's own; a task that moves takes
- * its distance with it.
+ * none falls further behind than DEBT_NS. Virtual time is a CPU's own; a task that moves takes its distance with it.
  */
 #include "kernel/sched.h"
 
@@ -27,7 +26,7 @@ void runq_charge(struct runq *rq, struct task *t)
 {
 	uint64_t now = rdtsc(), from = MAX(rq->charged_tsc, rq->wanted_tsc);
 	if (rq->nready && now > from)
-		t->vtime += (now - from) / UNIT * TASK_WEIGHT * UNIT / weight_of(t) * UNIT;
+		t->vtime += (now - from) * (TASK_WEIGHT * UNIT) / weight_of(t);
 	rq->charged_tsc = now;
 }
 
@@ -39,6 +38,22 @@ void runq_set_clock(struct runq *rq, struct task *t)
 	ahead = MIN(ahead, (int64_t)time_ns_to_tsc(DEBT_NS));
 	t->vtime = (uint64_t)(now + ahead);
 	t->clock = rq;
+}
+
+void runq_yield(struct runq *rq, struct task *t)
+{
+	const struct task *first = list_first(&rq->ready[TASK_PRIO_NORMAL], struct task, run);
+	if (first && (int64_t)(first->vtime - t->vtime) > 0)
+		t->vtime = first->vtime; /* equals go behind */
+}
+
+/* Virtual time here is that of who is furthest behind: t, which is next, may have kept its turn before others. */
+static void advance(struct runq *rq, const struct task *t)
+{
+	const struct task *first = list_first(&rq->ready[TASK_PRIO_NORMAL], struct task, run);
+	uint64_t vtime = first && (int64_t)(first->vtime - t->vtime) < 0 ? first->vtime : t->vtime;
+	if ((int64_t)(vtime - rq->vtime) > 0)
+		__atomic_store_n(&rq->vtime, vtime, __ATOMIC_RELAXED);
 }
 
 void runq_enqueue(struct runq *rq, struct task *t, bool at_head)
@@ -75,8 +90,8 @@ struct task *runq_pick(struct runq *rq)
 		struct task *t = list_first(&rq->ready[p], struct task, run);
 		if (t) {
 			runq_dequeue(rq, t);
-			if (p == TASK_PRIO_NORMAL && (int64_t)(t->vtime - rq->vtime) > 0)
-				__atomic_store_n(&rq->vtime, t->vtime, __ATOMIC_RELAXED);
+			if (p == TASK_PRIO_NORMAL)
+				advance(rq, t);
 			return t;
 		}
 	}

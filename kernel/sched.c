@@ -113,7 +113,7 @@ static void share(struct runq *rq)
 	}
 }
 
-/* At the end of a slice: give another CPU one that waits here, if it then still has no more than this one. */
+/* At the end of a slice: give another CPU one that waits here, if that makes them more alike. */
 static void balance(struct runq *rq)
 {
 	struct runq *to = rq;
@@ -124,7 +124,8 @@ static void balance(struct runq *rq)
 			to = r;
 	}
 	unsigned here = runq_load(rq), there = runq_load(to);
-	struct task *found = here > there ? runq_take_ready(rq, TASK_PRIO_NORMAL, (here - there) / 2) : NULL;
+	bool as_many = __atomic_load_n(&to->nready, __ATOMIC_RELAXED) >= rq->nready; /* then it may have just as much */
+	struct task *found = here > there ? runq_take_ready(rq, TASK_PRIO_NORMAL, here - there - !as_many) : NULL;
 	if (!found)
 		return;
 	spin_acquire(&to->lock);
@@ -171,8 +172,9 @@ void sched_switch(void)
 	runq_charge(rq, prev);
 	if (prev->state == TASK_RUNNING && prev != &rq->idle) {
 		bool keep_turn = now < prev->slice_end_ns;
-		if (!keep_turn)
-			prev->slice_end_ns = 0;
+		if (!prev->slice_end_ns) /* task_yield */
+			runq_yield(rq, prev);
+		prev->slice_end_ns = keep_turn ? prev->slice_end_ns : 0;
 		prev->state = TASK_READY;
 		runq_enqueue(rq, prev, keep_turn);
 	} else if (prev->share) {
@@ -343,8 +345,6 @@ void preempt_enable(void)
 		cpu_irq_restore(flags);
 	}
 }
-
-bool task_need_resched(void) { return __atomic_load_n(&this_cpu()->need_resched, __ATOMIC_RELAXED); }
 
 struct task *task_self(void)
 {

@@ -49,7 +49,7 @@ struct runq {
 	unsigned nready;               /* [q], read [a] */
 	unsigned ready_weight;         /* [q], read [a]: the sum of those that are ready */
 	unsigned cur_weight;           /* [q], read [a]: of what runs; 0: idle */
-	uint64_t vtime;                /* [q], read [a]: the virtual time of who ran last; it only grows */
+	uint64_t vtime;                /* [q], read [a]: the virtual time of who is furthest behind; it only grows */
 	unsigned cur_prio;             /* [q], read [a]: of what runs; TASK_NPRIO: idle */
 	struct cpu *cpu;               /* (c) */
 	struct task *prev;             /* [s] being switched away from */
@@ -72,6 +72,8 @@ void runq_dequeue(struct runq *rq, struct task *t);
 struct task *runq_pick(struct runq *rq); /* takes the next one off the queue, or NULL */
 /* t has run until now, and pays for what of that somebody waited. Its own CPU. */
 void runq_charge(struct runq *rq, struct task *t);
+/* t, which was just charged, gives way to the next one there is. */
+void runq_yield(struct runq *rq, struct task *t);
 /* t's virtual time becomes one of rq's. No lock; t is in no queue. */
 void runq_set_clock(struct runq *rq, struct task *t);
 /* The first that may run elsewhere, of priorities from `first` on and no heavier, or NULL. No queue's lock is held. */

@@ -56,8 +56,6 @@ void preempt_enable(void);
  */
 void vector_begin(void);
 void vector_end(void);
-/* True if this CPU should run something else as soon as preemption and interrupts allow. Interrupts off. */
-bool task_need_resched(void);
 /* The CPU that t runs on now, or -1. A hint unless t cannot move. */
 int task_cpu(const struct task *t);
 

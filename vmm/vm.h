@@ -76,10 +76,10 @@ struct vm {
 	struct task_share share;                /* its vCPUs' part of the CPUs; [m] its weight */
 	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;                      /* when it started or arrived here */
-	uint64_t dirty_rate; /* [a] bytes per second, in the last pass of its migration; means nothing without one */
-	char fail[CONF_WRONG_MAX]; /* [m] why it is FAILED; (c) MISCONFIGURED */
-	char waits_for[160];       /* [m] why it has not started yet; its start's task writes, the console reads */
-	uint8_t power_request;     /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	uint64_t dirty_rate;                    /* [a] bytes per second, in the last pass of its migration; 0: none */
+	char fail[CONF_WRONG_MAX];              /* [m] why it is FAILED; (c) MISCONFIGURED */
+	char waits_for[160];   /* [m] why it has not started yet; its start's task writes, the console reads */
+	uint8_t power_request; /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
 	void (*requested)(struct vm *vm); /* (c) while it has vCPUs: has it carried out. Any context */
 	uint32_t noise;                   /* [v] lines that this guest's odd doings have put into the log */
 	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */

@@ -58,7 +58,7 @@ static void fill(struct top_vcpu *t)
 			t->exits[k] = __atomic_load_n(&v->exits[k], __ATOMIC_RELAXED);
 	}
 	t->memory = vm->cfg.mem;
-	t->dirty_rate = vm_is_migrating(vm) ? __atomic_load_n(&vm->dirty_rate, __ATOMIC_RELAXED) : 0;
+	t->dirty_rate = __atomic_load_n(&vm->dirty_rate, __ATOMIC_RELAXED);
 	vm_port_bytes(vm, &t->sent, &t->received);
 	mutex_unlock(&vm->lock);
 	vm_put(vm);

@@ -16,7 +16,7 @@ struct cpu {
 	struct task *current; /* kernel/task.c */
 	uint32_t preempt_off; /* nesting of preempt_disable() */
 	uint32_t irq_depth;   /* > 0: in an interrupt handler */
-	bool need_resched;
+	bool need_resched;    /* it should run something else as soon as preemption and interrupts allow */
 	bool online;
 	void *hv;     /* vmx.c's or svm.c's per-CPU data */
 	void *sched;  /* kernel/task.c's per-CPU data */
@@ -56,10 +56,10 @@ static inline uint64_t rdtsc(void)
 	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi)::"memory");
 	return (uint64_t)hi << 32 | lo;
 }
-/* In program order: neither earlier loads nor later ones pass it (SDM 2B RDTSC). */
+/* In program order (SDM 2B RDTSC). LFENCE alone does not hold AMD's back unless DE_CFG says so (APM2 7.6.4). */
 static inline uint64_t rdtsc_ordered(void)
 {
-	__asm__ volatile("lfence" ::: "memory");
+	__asm__ volatile("mfence; lfence" ::: "memory");
 	uint64_t tsc = rdtsc();
 	__asm__ volatile("lfence" ::: "memory");
 	return tsc;

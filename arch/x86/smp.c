@@ -178,7 +178,10 @@ unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, 
 			missing(apic_ids[i], "it did not start");
 			continue;
 		}
-		if (tsc_sync_ask(&ap_sync, &tsc_clock, ticks_of(TSC_PATIENCE_US), &off)) {
+		uint64_t flags = cpu_irq_save();
+		int err = tsc_sync_ask(&ap_sync, &tsc_clock, ticks_of(TSC_PATIENCE_US), &off);
+		cpu_irq_restore(flags);
+		if (err) {
 			ap_send_back(apic_ids[i]);
 			ap_free(c, stack);
 			missing(apic_ids[i], "its time-stamp counter cannot be made to agree with the first CPU's");

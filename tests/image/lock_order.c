@@ -113,7 +113,7 @@ static void follow(unsigned first, unsigned then)
 static void follow_mutexes(unsigned then)
 {
 	const void *self = task_self();
-	for (unsigned i = 0; i < OWNERS && __atomic_load_n(&nowners, __ATOMIC_RELAXED); i++)
+	for (unsigned i = 0; self && i < OWNERS && __atomic_load_n(&nowners, __ATOMIC_RELAXED); i++)
 		if (__atomic_load_n(&owners[i].task, __ATOMIC_ACQUIRE) == self)
 			follow(owners[i].kind, then);
 }

@@ -139,7 +139,10 @@ class Console:
         start = at = self.begin(line + " --json")
         end = time.monotonic() + seconds * self.scale
         while True:
-            self.wait_prompt(seconds, at + 1)
+            try:
+                self.wait_prompt(seconds, at + 1)
+            except ConsoleError as e:
+                raise ConsoleError(f"{e}\n---- what it was at ----\n{self.left_alone()}") from None
             out = self.text[start:]
             found = self.objects(out[:out.rfind("\n") + 1])
             if found or time.monotonic() > end:
@@ -148,6 +151,18 @@ class Console:
         if len(found) != 1:
             raise ConsoleError(f"{self.name}: `{line} --json` printed {len(found)} JSON objects, not one:\n{out}")
         return found[0]
+
+    def left_alone(self):
+        """A command takes too long: leave it with ^C, and ask what goes on."""
+        start = len(self.text)
+        for line in ("\x03", "migrate status --json\r", "top --json\r", "log\r"):
+            at = len(self.text)
+            self.send(line)
+            try:
+                self.wait_prompt(5, at)
+            except ConsoleError:
+                break
+        return self.text[start:]
 
     def json(self, line, seconds=10):
         """Same, and CommandError if it is an error object."""

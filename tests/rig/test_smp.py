@@ -23,7 +23,7 @@ def smp_conf(n, mem=160, load="none", more=""):
 def pair(switch):
     """Two hosts; the VMs are in the first one's file. A slow host has one CPU and a small guest."""
     kinds = kinds_wanted()
-    vms = [smp_conf(2, 64)] if "intel" in kinds else [smp_conf(2), smp_conf(3, load="smp", more=" nox2apic"), smp_conf(4, load="pagecheck:8:8+smp"), smp_conf(8)]
+    vms = [smp_conf(2, 64)] if "intel" in kinds else [smp_conf(2) + "weight = 300\n", smp_conf(3, load="smp", more=" nox2apic"), smp_conf(4, load="pagecheck:8:8+smp"), smp_conf(8)]
     e = Host("e", switch, host_conf(5, "e", *vms, peer=("f", 6)), 5, kind=kinds[0])
     f = Host("f", switch, host_conf(6, "f", peer=("e", 5)), 6, kind=kinds[1])
     client.scale = scale = max(e.scale, f.scale)
@@ -136,10 +136,30 @@ def test_four_cpus_move_under_stress(pair):
     assert all(0 < t < (time.monotonic() - began) * 100 for t in told), told
 
 
+def test_cpu_time_by_weight(pair):
+    """Three times the weight is three times the CPU time, though the other has twice the vCPUs and causes exits as fast as it can."""
+    e = pair[0]
+    start(e, 2)
+    if state_on(e, "smp4") != "running":
+        start(e, 4)
+    for n, storm in ((2, ":"), (4, "exitcost")):
+        client.shell(address(n), f"touch /tmp/storm; for i in $(seq {n}); do (while [ -e /tmp/storm ]; do {storm}; done >/dev/null 2>&1 &); done")
+    time.sleep(1)
+    ran = {"smp2": 0, "smp4": 0}
+    for v in [v for _ in range(2) for v in e.json("top", 10)["vcpus"]]:
+        ran[v["vm"]] += v["run_us"]
+    assert 2 < ran["smp2"] / ran["smp4"] < 4.5, ran
+    assert client.ping(address(2), 3) == 0 == client.ping(address(4), 3)
+    e.json("vm kill smp2")
+    client.shell(address(4), "rm /tmp/storm")
+
+
 def test_reboots_where_it_came_with_its_files(pair):
     """The second host's file names no VM, so it has read no kernel: the guest has brought its own. At home it has those that are there."""
     e, f = pair
     before = {h.name: h.json("host")["memory_files"] for h in pair}
+    calm = "killall -STOP smp pagecheck"  # whether it can move, not how well
+    client.shell(address(4), calm)
     e.json(f"migrate smp4 to f {SLOW_DOWNTIME}", 60)
     assert f.json("vm info smp4")["boot_files"] == "came with it"
     assert before["f"] == 0 and f.json("host")["memory_files"] >= before["e"]
@@ -149,6 +169,7 @@ def test_reboots_where_it_came_with_its_files(pair):
     client.wait_port(address(4), client.SMP, 60)
     assert client.shell(address(4), "nproc").strip() == "4"
     check(4, 20)
+    client.shell(address(4), calm)
     f.json(f"migrate smp4 to e {SLOW_DOWNTIME}", 60)
     assert e.json("vm info smp4")["boot_files"] == "of this host"
     assert {h.name: h.json("host")["memory_files"] for h in pair} == before

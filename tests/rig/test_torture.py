@@ -86,7 +86,7 @@ def run(host, instants, events):
     assert all(met[e] for e in events), met
 
 
-@pytest.mark.parametrize("kind", ["amd", "intel"])
+@pytest.mark.parametrize("kind", ["amd", pytest.param("intel", marks=pytest.mark.long)])
 def test_illegal_vector(start, kind):
     """
     A halted guest whose timer sends an illegal vector to itself: its vCPU once waited for its own lock, and with it the host. Without

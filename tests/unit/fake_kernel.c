@@ -598,8 +598,6 @@ void vector_begin(void) { preempt_disable(); }
 
 void vector_end(void) { preempt_enable(); }
 
-bool task_need_resched(void) { return false; }
-
 int fake_cpu;
 int task_cpu(const struct task *t) { return t == self ? fake_cpu : -1; }
 

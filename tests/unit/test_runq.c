@@ -151,6 +151,42 @@ static void test_moves(void **state unused)
 	assert_in_range(ran[t - task], 970, 1030);
 }
 
+/* However short its turns are, they count; and who yields lets another run, also one that had more. */
+static void test_yields(void **state unused)
+{
+	a.weight = 1000;
+	wake(rq, 0, &a);
+	wake(rq, 1, &b);
+	wake(rq, 2, &b);
+	struct task *other = runq_pick(rq);
+	run_for(rq, other, SLICE);
+	runq_enqueue(rq, other, false);
+	for (unsigned i = 0; i < 3; i++) {
+		struct task *t = runq_pick(rq);
+		uint64_t before = t->vtime;
+		run_for(rq, t, 50);
+		assert_true(t->vtime > before);
+		runq_yield(rq, t);
+		runq_enqueue(rq, t, false);
+		assert_ptr_not_equal(list_first(&rq->ready[TASK_PRIO_NORMAL], struct task, run), t);
+	}
+}
+
+/* One that keeps its turn is before others, and nobody's time jumps to where it is. */
+static void test_kept_turn(void **state unused)
+{
+	b.weight = 1;
+	wake(rq, 0, &a);
+	wake(rq, 1, &b);
+	slices(rq, 1);
+	struct task *t = runq_pick(rq);
+	run_for(rq, t, SLICE / 2);
+	runq_enqueue(rq, t, true);
+	uint64_t now = rq->vtime;
+	assert_ptr_equal(runq_pick(rq), t);
+	assert_true(rq->vtime - now < 2 * SLICE);
+}
+
 static void test_bookkeeping(void **state unused)
 {
 	assert_int_equal(runq_load(rq), 0);
@@ -180,7 +216,8 @@ int main(void)
 		cmocka_unit_test_setup(test_in_turn, setup),     cmocka_unit_test_setup(test_by_weight, setup),
 		cmocka_unit_test_setup(test_extremes, setup),    cmocka_unit_test_setup(test_alone, setup),
 		cmocka_unit_test_setup(test_sleeper, setup),     cmocka_unit_test_setup(test_moves, setup),
-		cmocka_unit_test_setup(test_bookkeeping, setup),
+		cmocka_unit_test_setup(test_bookkeeping, setup), cmocka_unit_test_setup(test_yields, setup),
+		cmocka_unit_test_setup(test_kept_turn, setup),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

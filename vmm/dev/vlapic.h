@@ -83,7 +83,7 @@ void vlapic_eoi(struct vlapic *l);
 bool vlapic_eoi_can_wait(const struct vlapic *l);
 /* Fire the timer if it is due; returns true if it stays armed, with the guest nanoseconds left in *wait_ns. */
 bool vlapic_timer_poll(struct vlapic *l, uint64_t guest_tsc, uint64_t guest_ns, uint64_t tsc_hz, uint64_t *wait_ns);
-/* An MSI: address 0xfeexxxxx and data (SDM 3A 11.11), with KVM's extended destination id not offered. Any context. */
+/* An MSI: address 0xfeexxxxx and data (SDM 3A 11.11), with KVM's extended destination id. Any context. */
 void vapic_bus_msi(struct vapic_bus *b, uint64_t addr, uint32_t data);
 /* To APIC id < b->n, as the low half of an ICR says: true if it was of a kind that is delivered. Any context. */
 bool vapic_bus_ipi(struct vapic_bus *b, unsigned id, uint32_t icr);

@@ -138,6 +138,7 @@ static void take_back(struct source *c)
 	c->paused = false;
 	if (c->tracking)
 		gmem_track_stop(&c->vm->mem);
+	__atomic_store_n(&c->vm->dirty_rate, 0, __ATOMIC_RELAXED);
 	c->tracking = false;
 }
 

@@ -74,11 +74,12 @@ void events_inject(struct vcpu *v)
 		hv()->inject(v->hv, HV_EVENT(HV_EVENT_INTR, vector));
 		vector = vlapic_wants(&v->lapic);
 	}
-	pv_leave_eoi(v);
 	bool ask = vector || nmi || v->hv->event_next; /* which the back end asks a window for by itself */
 	if ((ask || v->events.asked) && !hv()->window(v->hv, vector >> 4, nmi))
 		look_soon(v);
 	v->events.asked = ask;
+	if (v->pv.s.eoi)
+		pv_leave_eoi(v);
 }
 
 bool events_end_wait(struct vcpu *v)

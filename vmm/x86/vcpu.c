@@ -67,14 +67,16 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	cpu_irq_off();
 	__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST); /* what came before this is looked at below */
 	events_inject(v);
-	__atomic_store_n(&v->cpu, this_cpu()->id, __ATOMIC_RELAXED);
+	const struct cpu *c = this_cpu();
+	__atomic_store_n(&v->cpu, c->id, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST) ||
-	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || vcpu_has_init(v) || task_need_resched() ||
-	    v->pv.switched) {
+	    __atomic_load_n(&v->want, __ATOMIC_RELAXED) != VCPU_WANT_RUN || vcpu_has_init(v) ||
+	    __atomic_load_n(&c->need_resched, __ATOMIC_RELAXED) || v->pv.switched) {
 		__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 		cpu_irq_on();
-		pv_take_eoi(v);
+		if (v->pv.eoi_left)
+			pv_take_eoi(v);
 		preempt_disable();
 		preempt_enable(); /* whoever is to run instead runs here */
 		return false;
@@ -87,7 +89,8 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	__atomic_add_fetch(&v->seq, 1, __ATOMIC_SEQ_CST);
 	vlapic_set_cr8(&v->lapic, v->hv->cr8);
 	cpu_irq_on(); /* a host interrupt that ended the stay is taken here, and with it another task's turn */
-	pv_take_eoi(v);
+	if (v->pv.eoi_left)
+		pv_take_eoi(v);
 	return true;
 }
 
@@ -201,12 +204,12 @@ static void vcpu_task(void *arg)
 			on_hardware = true;
 		}
 		struct vmexit x;
-		if (v->pv.switched)
-			pv_resume(v);
+		while (!vcpu_waits(v) && enter_guest(v, &x)) /* which looks for all else that is to be done here */
+			exit_handle(v, &x);
 		if (vcpu_waits(v))
 			wait_halted(v);
-		else if (enter_guest(v, &x))
-			exit_handle(v, &x);
+		else if (v->pv.switched)
+			pv_resume(v);
 		if (vcpu_has_init(v))
 			events_take_init(v);
 	}
