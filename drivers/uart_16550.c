@@ -20,8 +20,6 @@
 #include "kernel/uart.h"
 #include <stdio.h>
 
-#define CTRL_C 3
-
 #define NOBODY 0xff /* what an LSR that nobody drives reads as */
 
 #define STALL_NS       (2 * NS_PER_SEC) /* a terminal that takes nothing for so long is stuck: nobody waits for it */

@@ -19,7 +19,7 @@ static unsigned weight_of(const struct task *t)
 {
 	const struct task_share *s = t->share;
 	unsigned n = s ? __atomic_load_n(&s->runnable, __ATOMIC_RELAXED) : 1;
-	return MAX((s ? s->weight : TASK_WEIGHT) * UNIT / MAX(n, 1U), 1U);
+	return MAX((s ? __atomic_load_n(&s->weight, __ATOMIC_RELAXED) : TASK_WEIGHT) * UNIT / MAX(n, 1U), 1U);
 }
 
 void runq_charge(struct runq *rq, struct task *t)

@@ -7,6 +7,8 @@
 #pragma once
 #include "kernel/base/bits.h"
 
+#define CTRL_C 3 /* the key, as a terminal sends it */
+
 /*
  * Queue n bytes; any context, never waits outside of boot and panic. What has no room is dropped, and "[N bytes lost]"
  * takes its place once output goes on.

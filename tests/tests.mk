@@ -156,9 +156,12 @@ $(H)/bench_memcpy: tests/bench/memcpy.c $(O)/arch/x86/memory.o $(NEWLIB_LIB)
 $(H)/bench_aead: $(call obj,$(AEAD) net/tls_record.c) $(OPENSSL_OBJ) $(L)/mbedtls/sha256.o $(L)/mbedtls/platform_util.o
 # What a frame costs in the bridge.
 $(H)/bench_bridge: $(call obj,$(filter-out tests/%,$(BRIDGE)) arch/x86/memory.c)
-$(H)/bench_aead $(H)/bench_bridge: $(H)/bench_%: tests/bench/%.c
-	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -no-pie -z noexecstack $^ -o $@
-BENCH_BIN := $(addprefix $(H)/bench_,memcpy aead bridge)
+# What dirty tracking costs a GiB: the walker built for this machine's addresses.
+$(H)/bench_pt: arch/x86/pt.c
+$(H)/bench_bridge $(H)/bench_pt: tests/bench/count.c
+$(H)/bench_aead $(H)/bench_bridge $(H)/bench_pt: $(H)/bench_%: tests/bench/%.c
+	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -DHHDM_BASE=0UL -no-pie -z noexecstack $^ -o $@
+BENCH_BIN := $(addprefix $(H)/bench_,memcpy aead bridge pt)
 # The driver is compiled into its test, with the ports of a modelled chip.
 UNIT += serial
 UNIT_serial :=

@@ -73,7 +73,7 @@ struct vm {
 	uint64_t clock_base_tsc, clock_base_ns; /* [v] guest_clock.c: how guest ns follow from guest TSC */
 	uint32_t clock_mul;                     /* [v] */
 	int32_t clock_shift;                    /* [v] */
-	struct task_share share;                /* its vCPUs' part of the CPUs; [m] its weight */
+	struct task_share share;                /* [a] its vCPUs' part of the CPUs */
 	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;                      /* when it started or arrived here */
 	uint64_t dirty_rate;                    /* [a] bytes per second, in the last pass of its migration; 0: none */

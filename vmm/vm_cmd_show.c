@@ -184,6 +184,7 @@ static void show_key(void *c, const struct conf_key *k, const char *value)
 static void show_detail(struct con *c, const struct vm *vm, const struct vm_detail *d)
 {
 	show_row(c, &d->row);
+	out_u64(c, "weight", vm_config_weight(&vm->cfg));
 	conf_show(&vm_conf_table, &vm->cfg, show_key, c);
 	out_str(c, "boot_files|boot files", d->boot_files);
 	out_bool(c, "dirty_tracking", d->tracking);

@@ -2,6 +2,7 @@
 /* What a VM is: its section of tern.conf, or what its last host told of it. */
 #pragma once
 #include "kernel/conf.h"
+#include "kernel/task.h"
 #include "vmm/state.h"
 #include <string.h>
 
@@ -39,6 +40,8 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 };
 extern const struct conf_table vm_conf_table; /* into struct vm_config */
 extern const struct sdesc vm_config_desc;
+
+static inline uint32_t vm_config_weight(const struct vm_config *c) { return c->s.weight ? c->s.weight : TASK_WEIGHT; }
 
 /* Does one of its cards have this MAC? */
 static inline bool vm_config_has_mac(const struct vm_config *c, const uint8_t mac[6])

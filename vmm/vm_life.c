@@ -77,7 +77,7 @@ static void requested(struct vm *vm);
 
 static void set_weight(struct vm *vm)
 {
-	__atomic_store_n(&vm->share.weight, vm->cfg.s.weight ? vm->cfg.s.weight : TASK_WEIGHT, __ATOMIC_RELAXED);
+	__atomic_store_n(&vm->share.weight, vm_config_weight(&vm->cfg), __ATOMIC_RELAXED);
 }
 
 /* Memory, vCPUs (parked), devices at power-on. The lock is held, and dropped for a time. */

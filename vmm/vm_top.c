@@ -5,6 +5,7 @@
 #include "kernel/page.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "kernel/uart.h"
 #include "vmm/vm.h"
 #include "vmm/vm_cmd_show.h"
 #include "vmm/vm_port.h"
@@ -16,7 +17,6 @@
 #define LOOK_NS  (100 * NS_PER_MS) /* between two looks at the keys */
 #define MOST     3                 /* kinds of exits in a line */
 #define CLEAR    "\033[H\033[J"
-#define CTRL_C   3
 #define CPUS_MAX 256
 
 struct top_vcpu {

@@ -17,7 +17,7 @@ void irq_free(int vector); /* no CPU is inside fn any more when it returns; its 
 void irq_msi_compose(unsigned cpu_id, int vector, uint64_t *addr, uint32_t *data);
 
 /*
- * Route ISA interrupt line `irq` to vector on the boot CPU through the I/O APIC(s) (see irq_set_ioapic); 0 or -ENODEV.
+ * Route ISA interrupt line `irq` to vector on the boot CPU through the I/O APIC(s); 0 or -ENODEV.
  */
 int irq_route_isa(unsigned irq, int vector);
 /*

@@ -1,25 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What a frame costs in the bridge, in instructions: from bridge_input() to the port's send(), and back. The objects
- * are those of the kernel's image, with locks and a clock of a few instructions. A child process forwards a frame of
- * each kind, and its parent steps it through (ptrace): each instruction counts once, a repeated one too (REP MOVSB).
- * Prints a table, or with --json what tests/rig/bench.py reads.
+ * are those of the kernel's image, with locks and a clock of a few instructions.
  */
 #include "kernel/log.h"
 #include "kernel/sync.h"
 #include "kernel/time.h"
 #include "net/bridge.h"
 #include "net/packet.h"
-#include <errno.h>
-#include <signal.h>
+#include "tests/bench/count.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
-#include <sys/user.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /* What the kernel's objects want of it. */
 uintptr_t __stack_chk_guard = 0x5bd1e995;
@@ -132,78 +125,28 @@ static const struct {
 	{ "guest to all of 3 ports", &guest[0], NULL, 60 },
 };
 
-/* Where its parent begins and ends to count. */
-void count_begin(void), count_end(void);
-__attribute__((noinline)) void count_begin(void) { __asm__ volatile("" ::: "memory"); }
-__attribute__((noinline)) void count_end(void) { __asm__ volatile("" ::: "memory"); }
+static const char *name(size_t i) { return kinds[i].name; }
 
-static void child(void)
+static void setup(void)
 {
-	ptrace(PTRACE_TRACEME, 0, 0, 0);
 	if (bridge_create(&bridge, "lan", 1500, true))
 		exit(1);
 	guest[0].is_guest = guest[1].is_guest = true;
 	host.is_host = true;
 	add(&wire, 1), add(&host, 2), add(&guest[0], 3), add(&guest[1], 4);
-	raise(SIGSTOP);
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		struct frame f;
-		build(&f, kinds[i].from, kinds[i].to, kinds[i].len);
-		count_begin();
-		int err = bridge_input(kinds[i].from, &f);
-		count_end();
-		if (err)
-			exit(2);
-	}
-	exit(0);
 }
 
-/* One instruction; its address, 0: the child has ended. */
-static uint64_t step(pid_t pid)
-{
-	struct user_regs_struct r;
-	int status;
-	if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status) ||
-	    ptrace(PTRACE_GETREGS, pid, 0, &r))
-		return 0;
-	return r.rip;
-}
+static struct frame frame;
+static void prepare(size_t i) { build(&frame, kinds[i].from, kinds[i].to, kinds[i].len); }
+static int forward(size_t i) { return bridge_input(kinds[i].from, &frame); }
 
 int main(int argc, char **argv)
 {
-	bool json = argc > 1 && strcmp(argv[1], "--json") == 0, counts = false;
-	size_t kind = 0;
-	unsigned n = 0;
-	int status;
-	pid_t pid = fork();
-	if (!pid)
-		child();
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
-		fprintf(stderr, "bench_bridge: the child does not begin: %s\n", strerror(errno));
-		return 1;
-	}
-	for (uint64_t rip, before = 0; kind < ARRAY_SIZE(kinds) && (rip = step(pid)); before = rip) {
-		if (rip == (uintptr_t)count_begin) {
-			counts = true;
-			n = 0;
-		} else if (counts && rip == (uintptr_t)count_end) {
-			counts = false;
-			if (json)
-				printf("%s{\"name\": \"%s\", \"instructions\": %u}", kind ? ",\n" : "[\n",
-				       kinds[kind].name, n);
-			else
-				printf("%-40s %6u instructions\n", kinds[kind].name, n);
-			kind++;
-		} else {
-			n += rip != before;
-		}
-	}
-	if (json)
-		printf("]\n");
-	ptrace(PTRACE_CONT, pid, 0, 0);
-	if (kind < ARRAY_SIZE(kinds) || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status)) {
-		fprintf(stderr, "bench_bridge: the bridge did not take a frame\n");
-		return 1;
-	}
-	return 0;
+	return count_main(argc, argv,
+			  &(struct counted){ .program = "bench_bridge",
+					     .n = ARRAY_SIZE(kinds),
+					     .name = name,
+					     .setup = setup,
+					     .prepare = prepare,
+					     .run = forward });
 }

@@ -9,7 +9,8 @@
 
 #define KINDS  128
 #define DEPTH  16
-#define OWNERS 64
+#define OWNERS 256
+#define NEAR   8
 
 struct kind {
 	const char *name;
@@ -26,11 +27,12 @@ static struct {
 	uint8_t kind[DEPTH];
 	unsigned n;
 } held[CPU_MAX]; /* its own CPU, interrupts off */
-static struct {
+/* Tasks that hold mutexes, each near the place that a hash of its address gives. */
+static struct owner {
 	const void *task; /* [a] NULL: free */
-	uint8_t kind;
+	unsigned n;       /* the task's own, as are the kinds */
+	uint8_t kind[DEPTH];
 } owners[OWNERS];
-static unsigned nowners; /* [a] */
 
 static void begin(void)
 {
@@ -110,12 +112,38 @@ static void follow(unsigned first, unsigned then)
 		      kinds[first].name);
 }
 
-static void follow_mutexes(unsigned then)
+static struct owner *owner_at(const void *task, unsigned i)
+{
+	return &owners[(((uintptr_t)task >> 6 ^ (uintptr_t)task >> 14) + i) % OWNERS];
+}
+
+/* The current task's place; NULL: it holds none, or it is too early for tasks. */
+static struct owner *owner_find(void)
 {
 	const void *self = task_self();
-	for (unsigned i = 0; self && i < OWNERS && __atomic_load_n(&nowners, __ATOMIC_RELAXED); i++)
-		if (__atomic_load_n(&owners[i].task, __ATOMIC_ACQUIRE) == self)
-			follow(owners[i].kind, then);
+	for (unsigned i = 0; self && i < NEAR; i++)
+		if (__atomic_load_n(&owner_at(self, i)->task, __ATOMIC_RELAXED) == self)
+			return owner_at(self, i);
+	return NULL;
+}
+
+static struct owner *owner_new(void)
+{
+	const void *self = task_self();
+	for (unsigned i = 0; i < NEAR; i++) {
+		const void *none = NULL;
+		if (__atomic_compare_exchange_n(&owner_at(self, i)->task, &none, self, false, __ATOMIC_ACQUIRE,
+						__ATOMIC_RELAXED))
+			return owner_at(self, i);
+	}
+	panic("lock order: no place for another task that holds mutexes");
+}
+
+static void follow_mutexes(unsigned then)
+{
+	const struct owner *o = owner_find();
+	for (unsigned i = 0; o && i < o->n; i++)
+		follow(o->kind[i], then);
 }
 
 void lock_order_take(const struct spinlock *l)
@@ -145,8 +173,13 @@ void lock_order_take(const struct spinlock *l)
 
 void lock_order_drop(const struct spinlock *l)
 {
+	unsigned cpu = this_cpu()->id, n = held[cpu].n; /* preemption is off, and handlers leave it as it was */
+	if (n && held[cpu].lock[n - 1] == l) {
+		held[cpu].n = n - 1;
+		return;
+	}
 	uint64_t flags = cpu_irq_save();
-	unsigned cpu = this_cpu()->id, n = held[cpu].n, i = n;
+	unsigned i = n;
 	while (i && held[cpu].lock[i - 1] != l)
 		i--;
 	BUG_ON(!i && !spin_ignore);
@@ -172,28 +205,22 @@ void lock_order_mutex(const struct mutex *m)
 
 void lock_order_mutex_taken(const struct mutex *m)
 {
-	for (unsigned i = 0; i < OWNERS; i++) {
-		const void *none = NULL, *self = task_self();
-		if (__atomic_load_n(&owners[i].task, __ATOMIC_RELAXED) ||
-		    !__atomic_compare_exchange_n(&owners[i].task, &none, &owners[i], false, __ATOMIC_ACQUIRE,
-						 __ATOMIC_RELAXED))
-			continue;
-		owners[i].kind = (uint8_t)kind_of(m->lock.name, true);
-		__atomic_store_n(&owners[i].task, self, __ATOMIC_RELEASE);
-		__atomic_fetch_add(&nowners, 1, __ATOMIC_RELAXED);
-		return;
-	}
-	BUG_ON("more mutexes are held than there is room for");
+	struct owner *o = owner_find();
+	if (!o)
+		o = owner_new();
+	BUG_ON(o->n == DEPTH);
+	o->kind[o->n++] = (uint8_t)kind_of(m->lock.name, true);
 }
 
 void lock_order_mutex_drop(const struct mutex *m)
 {
-	unsigned k = kind_of(m->lock.name, true);
-	for (unsigned i = 0; i < OWNERS; i++)
-		if (__atomic_load_n(&owners[i].task, __ATOMIC_RELAXED) == task_self() && owners[i].kind == k) {
-			__atomic_fetch_sub(&nowners, 1, __ATOMIC_RELAXED);
-			__atomic_store_n(&owners[i].task, NULL, __ATOMIC_RELEASE);
-			return;
-		}
-	BUG_ON("an owner that was not noted");
+	struct owner *o = owner_find();
+	unsigned k = kind_of(m->lock.name, true), i = o ? o->n : 0;
+	while (i && o->kind[i - 1] != k)
+		i--;
+	BUG_ON(!i);
+	for (; i < o->n; i++)
+		o->kind[i - 1] = o->kind[i];
+	if (!--o->n)
+		__atomic_store_n(&o->task, NULL, __ATOMIC_RELEASE);
 }

@@ -79,7 +79,7 @@ static void met_count(struct met *m, const struct vm *vm)
 
 /*
  * What the moment did not bring but might have: an interrupt that the vCPU would take next is on its way in already
- * (vcpu.c, inject_pending), and one on its way waits behind an exception whose handler has just ended (hv.h,
+ * (events_inject()), and one on its way waits behind an exception whose handler has just ended (hv.h,
  * event_next; no emulator cuts deliveries in a way that a test could call for).
  */
 static void push_interrupt(struct vcpu *v, uint64_t *seed)

@@ -117,6 +117,12 @@ def forwarding():
         figure(f"instructions in the bridge, {t['name']}", t["instructions"], 1e9, "", digits=0, note="no target")
 
 
+def tables():
+    """What dirty tracking costs in the nested page tables."""
+    for t in bench_of("pt"):
+        figure(f"instructions a GiB, {t['name']}", t["instructions"], 1e9, "", digits=0, note="no target")
+
+
 def host_figures(rig):
     infos = [h.json("host") for h in rig.hosts]
     own = infos[rig.hosts.index(rig.where())]["memory_tern"]
@@ -187,6 +193,7 @@ def main():
     say("encrypting ...")
     encrypting()
     forwarding()
+    tables()
     say("instructions of exits ...")
     try:
         exits(switch, 3, "amd", (3209, 5264))

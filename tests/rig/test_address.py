@@ -109,3 +109,18 @@ def test_two_hosts_with_one_address(switch):
     finally:
         e.remove()
         f.remove()
+
+
+def test_gateway_beside_its_net(switch):
+    """As some providers have it: an address of /32, and a gateway that is in no net of the host's, but on its link."""
+    conf = host_conf(3, "c").replace("address = 10.77.0.13/24", "address = 10.98.0.3/32")
+    assert "gateway = 10.77.0.1" in conf
+    h = Host("c", switch, conf, 3, files=False)
+    netns.sh("ip", "route", "add", "10.98.0.3/32", "dev", netns.BRIDGE)
+    try:
+        assert h.start().wait_address()["address"] == "10.98.0.3/32"
+        assert client.ping("10.98.0.3", 3) == 0
+        assert "4 received" in h.cmd("ping 10.77.0.1", 10)
+    finally:
+        netns.sh("ip", "route", "del", "10.98.0.3/32", "dev", netns.BRIDGE)
+        h.remove()

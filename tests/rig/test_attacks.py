@@ -3,6 +3,7 @@
 import re
 
 import client
+import stranger
 from rig import DEMO, DEMO_ADDRESS, SLOW_DOWNTIME
 
 # HELLO as release 0.3 had it, without the shell's knowing what is in it.
@@ -31,6 +32,19 @@ def test_guest_takes_a_hosts_address(rig):
         rig.migrate(options=SLOW_DOWNTIME)  # it goes to the peer
     finally:
         client.shell(rig.guest, f"ip addr del {peer.address}/32 dev eth0")
+    rig.check_after()
+
+
+def test_segments_out_of_order(rig):
+    """A stranger's connection to the migration service, with 1,600 segments of one byte and a hole before each, made a host deaf for 10 s."""
+    c = client.EchoClient(rig.guest)
+    c.start()
+    for h in rig.hosts:
+        stranger.out_of_order(h, 1600)
+        client.wait_ping(h.address, 2)
+        assert client.ping(h.address, 5) == 0 and h.json("host")
+    rig.migrate(options=SLOW_DOWNTIME)
+    c.stop().check()
     rig.check_after()
 
 

@@ -30,6 +30,7 @@ def load_in_guest(rig, command, port=None):
 
 def report_ok(r):
     assert r["passes"] >= 1 and r["pages"] > 1000 and r["zero_pages"] > 1000
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", r["started"])
     assert r["bytes"] > r["pages"] * 4096 > r["bytes"] * 0.9
     assert 0 < r["downtime_us"] < r["total_ms"] * 500, r  # most of it went while the guest ran; `make bench` has the time
 
@@ -132,7 +133,7 @@ def test_rarp_and_switch_port(rig):
 
 @pytest.mark.rigs("amd")
 def test_switch_that_snoops(rig):
-    """Behind a switch that forwards multicast by membership alone, the guest's IPv6 must work at once after a move."""
+    """Behind a switch that forwards multicast by membership alone, the guest's IPv6 must work at once after a move, and keep its client."""
     source = rig.where()
     dest = rig.other(source)
     group, address = "ff02::1:ff77:1", "fe80::5054:ff:fe77:1"  # by DEMO_MAC
@@ -141,12 +142,15 @@ def test_switch_that_snoops(rig):
     try:
         client.until(lambda: rig.switch.members(group) == {source.tap}, 20, "the guest's report of its solicited-node group")
         client.wait_ping(f"{address}%{netns.BRIDGE}", 10)
+        c = client.EchoClient(f"{address}%{netns.BRIDGE}")
+        c.start()
         rig.migrate(source)
         begin = time.monotonic()
         client.until(lambda: dest.tap in rig.switch.members(group), 2, "a report from the guest's new port")
         netns.sh("ip", "-6", "neigh", "flush", "dev", netns.BRIDGE)  # so that the client has to ask for the guest
         client.wait_ping(f"{address}%{netns.BRIDGE}", 2)
         print(f"reported and reached {time.monotonic() - begin:.2f} s after the move")
+        c.stop().check()
     finally:
         rig.switch.snoop(False)
     rig.check_after()

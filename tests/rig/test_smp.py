@@ -140,6 +140,7 @@ def test_cpu_time_by_weight(pair):
     """Three times the weight is three times the CPU time, though the other has twice the vCPUs and causes exits as fast as it can."""
     e = pair[0]
     start(e, 2)
+    assert [e.json(f"vm info smp{n}")["weight"] for n in (2, 4)] == [300, 100]
     if state_on(e, "smp4") != "running":
         start(e, 4)
     for n, storm in ((2, ":"), (4, "exitcost")):

@@ -77,7 +77,7 @@ static void service(struct vioapic *io, unsigned pin)
 	uint64_t addr =
 		LAPIC_DEFAULT_BASE | (rte >> RTE_DEST_SHIFT) << MSI_DEST_SHIFT | (rte & RTE_LOGICAL ? MSI_LOGICAL : 0);
 	uint32_t data =
-		(uint32_t)(rte & (RTE_VECTOR | RTE_MODE)) | (rte & RTE_LEVEL ? (uint32_t)(BIT(15) | BIT(14)) : 0);
+		(uint32_t)(rte & (RTE_VECTOR | RTE_MODE)) | (rte & RTE_LEVEL ? (uint32_t)(ICR_LEVEL | ICR_ASSERT) : 0);
 	dev_msi(&io->dev, addr, data);
 }
 

@@ -317,8 +317,8 @@ static int build_function(struct vvirtio *v)
 int vvirtio_init(struct vvirtio *v, struct machine *m, struct vpci_bus *b, unsigned slot, const struct vvirtio_ids *ids,
 		 const struct vvirtio_ops *ops, const struct dev_ops *dops)
 {
-	struct vpci_ids p = { 0x1af4,         (uint16_t)(0x1040 + ids->id), 0x1af4, (uint16_t)(0x1040 + ids->id), 1,
-			      ids->class_code };
+	uint16_t device = (uint16_t)(VIRTIO_PCI_DEVICE_BASE + ids->id);
+	struct vpci_ids p = { VIRTIO_PCI_VENDOR, device, VIRTIO_PCI_VENDOR, device, 1, ids->class_code };
 	int err;
 
 	BUG_ON(ids->nqueues > VIRTIO_QUEUES_MAX);

@@ -51,6 +51,7 @@ static struct peer_name peer_name(const char *peer)
 
 static void show_status(struct con *c, const struct migrate_status *s)
 {
+	uint64_t wall_ns = time_wall_ns();
 	out_str(c, "name|VM", s->vm);
 	out_str(c, "peer|", s->peer);
 	out_str(c, "direction|", s->incoming ? "in" : "out");
@@ -58,6 +59,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", peer_name(s->peer).s);
 	out_str(c, "phase", migrate_phase_name(s->phase));
 	out_bool(c, "over|", migrate_cmd_is_over(s));
+	out_time(c, "started", wall_ns ? wall_ns - (time_ns() - s->start_ns) : 0);
 	out_str(c, "cipher", s->cipher);
 	out_u64(c, "passes", s->pass);
 	out_u64(c, "pages_left|", s->pages_left);

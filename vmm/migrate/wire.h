@@ -102,7 +102,7 @@ int wire_end(struct wire_tx *tx, uint64_t deadline_ns) must_check;
  */
 int wire_filler(struct wire_tx *tx, uint64_t deadline_ns) must_check;
 
-/* ---- reading: recv, get..., get_end. One task, which may be another one than the writer. ---- */
+/* ---- reading: wire_recv, wire_get_..., wire_get_end. One task, which may be another one than the writer. ---- */
 struct wire_rx {
 	struct stream *s;
 	uint64_t key, seq;

@@ -37,7 +37,7 @@ struct vcpu {
 	bool parked;            /* [l] */
 	struct completion gone; /* the task has ended */
 
-	uint32_t seq;                     /* [a] odd: in the guest or about to enter; see vcpu_flush */
+	uint32_t seq;                     /* [a] odd: in the guest or about to enter; see vcpu_flush_begin */
 	uint32_t cpu;                     /* [a] host CPU while seq is odd */
 	uint8_t kicked;                   /* [a] something to look at before the next entry */
 	uint8_t flush;                    /* [a] take new translations at the next entry */

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What dirty tracking costs in the nested page tables, in instructions for a GiB of guest memory (doc/scale.md): 16
+ * MiB are counted.
+ */
+#include "arch/x86/pt.h"
+#include "kernel/base/err.h"
+#include "tests/bench/count.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PART 64
+#define SIZE (GIB(1) / PART)
+
+/* What the walker wants of the kernel. */
+int err_trace_at(int err, const char *file, int line, const char *func)
+{
+	(void)file, (void)line, (void)func;
+	return err;
+}
+void panic(const char *fmt, ...)
+{
+	fprintf(stderr, "%s\n", fmt);
+	abort();
+}
+
+static struct pt pt;
+static uint64_t map[SIZE >> PAGE_SHIFT >> 6];
+
+static hpa_t table_alloc(void *arg)
+{
+	(void)arg;
+	void *p = aligned_alloc(PAGE_SIZE, PAGE_SIZE);
+	memset(p, 0, PAGE_SIZE);
+	return (hpa_t)(uintptr_t)p;
+}
+static void table_free(void *arg, hpa_t hpa) { (void)arg, free((void *)(uintptr_t)hpa); }
+
+static void setup(void)
+{
+	if (pt_init(&pt, &pt_format_npt, table_alloc, table_free, NULL) ||
+	    pt_map(&pt, 0, GIB(4), SIZE, PT_R | PT_W | PT_X))
+		exit(1);
+	for (uint64_t i = 0; i < SIZE / MIB(2); i++) /* tables that are there when a migration begins (gmem.c) */
+		free(aligned_alloc(PAGE_SIZE, PAGE_SIZE));
+}
+
+/* As hardware does it: D in the leaf of each step-th page. */
+static void write_pages(uint64_t step)
+{
+	for (uint64_t va = 0; step && va < SIZE; va += step << PAGE_SHIFT) {
+		uint64_t *tab = (uint64_t *)(uintptr_t)pt.root;
+		for (unsigned level = 4;; level--) {
+			uint64_t *e = &tab[va >> (12 + 9 * (level - 1)) & 511];
+			if (level == 1 || (*e & pt.fmt->large)) {
+				*e |= pt.fmt->dirty;
+				break;
+			}
+			tab = (uint64_t *)(uintptr_t)(*e & 0x000ffffffffff000ULL);
+		}
+	}
+}
+
+static int split(void) { return pt_split(&pt, 0, SIZE); }
+static int merge(void)
+{
+	pt_merge(&pt, 0, SIZE);
+	return 0;
+}
+static int harvest(void)
+{
+	pt_harvest(&pt, 0, SIZE, map, 0);
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(void);
+	uint64_t dirty; /* before it, each so many pages; 0: none */
+} kinds[] = {
+	{ "scan of 2M leaves, clean", harvest, 0 },     { "split into 4K leaves", split, 512 },
+	{ "scan of 4K leaves, clean", harvest, 0 },     { "scan of 4K leaves, 1 of 64 dirty", harvest, 64 },
+	{ "scan of 4K leaves, all dirty", harvest, 1 }, { "merge into 2M leaves", merge, 64 },
+};
+static const char *name(size_t i) { return kinds[i].name; }
+static unsigned times(size_t i)
+{
+	(void)i;
+	return PART;
+}
+static void prepare(size_t i) { write_pages(kinds[i].dirty); }
+static int run(size_t i) { return kinds[i].run(); }
+
+int main(int argc, char **argv)
+{
+	return count_main(argc, argv,
+			  &(struct counted){ .program = "bench_pt",
+					     .n = ARRAY_SIZE(kinds),
+					     .name = name,
+					     .times = times,
+					     .setup = setup,
+					     .prepare = prepare,
+					     .run = run });
+}
