@@ -16,7 +16,7 @@ import pytest
 os.environ.setdefault("TERN_BUILD", "build/test")  # the image with failpoints
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import netns  # noqa: E402
-from rig import Rig, kinds_wanted  # noqa: E402
+from rig import SLOW_DOWNTIME, Rig, kinds_wanted  # noqa: E402
 
 current = []  # rigs whose consoles a failed test's report shows
 
@@ -60,6 +60,7 @@ def shared(switch):
     has hosts with keys.
     """
     r = Rig(nics=("virtio-net", "e1000"), switch=switch, clear=kinds_wanted() == ("amd", "amd"))
+    r.patience = SLOW_DOWNTIME  # whether a guest moves; `make bench` has how well
     current.append(r)
     r.start()
     r.settle()
