@@ -85,9 +85,9 @@ static void cpu_missing(uint32_t apic_id, const char *why)
 	log_error("tern runs without the CPU with APIC id %u: %s", apic_id, why);
 }
 
-static void cpu_stepped(unsigned cpu, int64_t ticks)
+static void cpu_stepped(unsigned cpu, int64_t off)
 {
-	log_warn("CPU %u: its time-stamp counter was %ld ticks off, and has been set right", cpu, -ticks);
+	log_warn("CPU %u: its time-stamp counter was %ld ticks off, and has been set right", cpu, off);
 }
 
 static void name_cpu(void)

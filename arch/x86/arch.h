@@ -37,12 +37,11 @@ void arch_paging_init(const struct arch_mem *ram, unsigned n, hpa_t kernel_base,
 /*
  * Start the other CPUs (INIT, SIPI, SIPI; SDM 3A 9.4) one after another through the trampoline page. Each gets a stack
  * and calls entry() with interrupts off. The TSC of each is made to agree with the first one's (tsc_sync.h): `stepped`
- * says by how many ticks one had to be stepped. A CPU that does not come within 2 s, or whose TSC cannot agree, is
+ * says by how many ticks one was off. A CPU that does not come within 2 s, or whose TSC cannot agree, is
  * reported by its APIC id and left out. Returns how many are online in all.
  */
 unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void),
-			void (*stepped)(unsigned cpu, int64_t ticks),
-			void (*missing)(uint32_t apic_id, const char *why));
+			void (*stepped)(unsigned cpu, int64_t off), void (*missing)(uint32_t apic_id, const char *why));
 
 /* Save callee-saved state on the current stack, store RSP to *save, continue at `load`. */
 void arch_switch(uint64_t *save, uint64_t load);

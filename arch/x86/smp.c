@@ -145,8 +145,7 @@ static void ap_free(struct cpu *c, char *stack)
 }
 
 unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, void (*entry)(void),
-			void (*stepped)(unsigned cpu, int64_t ticks),
-			void (*missing)(uint32_t apic_id, const char *why))
+			void (*stepped)(unsigned cpu, int64_t off), void (*missing)(uint32_t apic_id, const char *why))
 {
 	char *page = hva_of(trampoline); /* RAM, hence in the direct map */
 
@@ -189,7 +188,7 @@ unsigned arch_smp_start(const uint32_t *apic_ids, unsigned n, hpa_t trampoline, 
 		}
 		cpu_add(c);
 		if (off)
-			stepped(c->id, -off);
+			stepped(c->id, off);
 		__atomic_store_n(&ap_state, AP_GO, __ATOMIC_RELEASE);
 		while (!__atomic_load_n(&c->online, __ATOMIC_ACQUIRE)) /* it has arrived: this ends at once */
 			cpu_relax();

@@ -7,8 +7,9 @@
 #include "vmm/x86/exit.h"
 #include "vmm/x86/vcpu.h"
 
+#define ENABLED BIT(0) /* of an MSR that holds the address of an area */
+
 /* MSR_KVM_STEAL_TIME, and struct kvm_steal_time. */
-#define STEAL_ENABLED   BIT(0)
 #define STEAL_RESERVED  0x3eULL
 #define STEAL_SIZE      64
 #define STEAL_VERSION   8
@@ -17,7 +18,6 @@
 #define FLUSH_TLB       BIT(1)
 
 /* MSR_KVM_PV_EOI_EN. The area is 4 bytes, of which one bit is used. */
-#define EOI_ENABLED  BIT(0)
 #define EOI_RESERVED BIT(1)
 
 enum { HC_KICK_CPU = 5, HC_SEND_IPI = 10, HC_SCHED_YIELD = 11 };
@@ -30,16 +30,16 @@ static bool offers(const struct vm *vm, uint32_t feature)
 	return cpuid_table_row(&vm->cpuid, 0x40000001, 0)[0] & feature;
 }
 
-/* ---- steal time ---- */
-
-static gpa_t area_of(uint64_t msr) { return msr & ~(STEAL_ENABLED | STEAL_RESERVED); }
-static gpa_t area(const struct vcpu *v) { return area_of(v->pv.s.steal_time); }
-static bool steal_on(const struct vcpu *v) { return v->pv.s.steal_time & STEAL_ENABLED; }
-static bool steal_valid(const struct vm *vm, uint64_t val)
+static gpa_t area_of(uint64_t msr, uint64_t reserved) { return msr & ~(ENABLED | reserved); }
+static bool area_valid(const struct vm *vm, uint64_t msr, uint64_t reserved)
 {
-	return !(val & STEAL_RESERVED) && (!(val & STEAL_ENABLED) || gmem_is_ram(&vm->mem, area_of(val)));
+	return !(msr & reserved) && (!(msr & ENABLED) || gmem_is_ram(&vm->mem, area_of(msr, reserved)));
 }
 
+/* ---- steal time ---- */
+
+static gpa_t area(const struct vcpu *v) { return area_of(v->pv.s.steal_time, STEAL_RESERVED); }
+static bool steal_on(const struct vcpu *v) { return v->pv.s.steal_time & ENABLED; }
 static uint64_t waited(const struct vcpu *v)
 {
 	uint64_t run, wait;
@@ -49,7 +49,7 @@ static uint64_t waited(const struct vcpu *v)
 
 int pv_write_steal_time(struct vcpu *v, uint64_t val)
 {
-	if (!offers(v->vm, PV_STEAL_TIME) || !steal_valid(v->vm, val))
+	if (!offers(v->vm, PV_STEAL_TIME) || !area_valid(v->vm, val, STEAL_RESERVED))
 		return -EINVAL;
 	if (steal_on(v))
 		pv_resume(v); /* what was left there while it came here; nor is it "preempted" there for ever */
@@ -109,15 +109,9 @@ void pv_resume(struct vcpu *v)
 
 /* ---- end of interrupt ---- */
 
-static gpa_t eoi_area(uint64_t msr) { return msr & ~(EOI_ENABLED | EOI_RESERVED); }
-static bool eoi_valid(const struct vm *vm, uint64_t val)
-{
-	return !(val & EOI_RESERVED) && (!(val & EOI_ENABLED) || gmem_is_ram(&vm->mem, eoi_area(val)));
-}
-
 int pv_write_eoi(struct vcpu *v, uint64_t val)
 {
-	if (!offers(v->vm, PV_EOI) || !eoi_valid(v->vm, val))
+	if (!offers(v->vm, PV_EOI) || !area_valid(v->vm, val, EOI_RESERVED))
 		return -EINVAL;
 	v->pv.s.eoi = val;
 	return 0;
@@ -132,8 +126,8 @@ int pv_read_eoi(const struct vcpu *v, uint64_t *val)
 void pv_leave_eoi(struct vcpu *v)
 {
 	struct gmem_pin pin;
-	if (!(v->pv.s.eoi & EOI_ENABLED) || !vlapic_eoi_can_wait(&v->lapic) ||
-	    gmem_pin(&v->vm->mem, eoi_area(v->pv.s.eoi), 1, GMEM_WRITE, &pin))
+	if (!(v->pv.s.eoi & ENABLED) || !vlapic_eoi_can_wait(&v->lapic) ||
+	    gmem_pin(&v->vm->mem, area_of(v->pv.s.eoi, EOI_RESERVED), 1, GMEM_WRITE, &pin))
 		return;
 	*(uint8_t *)pin.p |= 1; /* this vCPU alone looks at it */
 	v->pv.eoi_left = true;
@@ -146,7 +140,7 @@ void pv_take_eoi(struct vcpu *v)
 	if (!v->pv.eoi_left)
 		return;
 	v->pv.eoi_left = false;
-	if (gmem_pin_wait(&v->vm->mem, eoi_area(v->pv.s.eoi), 1, GMEM_WRITE, &pin))
+	if (gmem_pin_wait(&v->vm->mem, area_of(v->pv.s.eoi, EOI_RESERVED), 1, GMEM_WRITE, &pin))
 		return;
 	uint8_t *p = pin.p, was = *p;
 	*p = was & (uint8_t)~1;
@@ -215,7 +209,8 @@ static int pv_check(const void *obj, const void *state, struct why *w)
 {
 	const struct vcpu_pv_state *s = state;
 	const struct vm *vm = ((const struct vcpu *)obj)->vm;
-	if (steal_valid(vm, s->steal_time) && eoi_valid(vm, s->eoi) && s->unhalted <= 1 && !s->reserved)
+	if (area_valid(vm, s->steal_time, STEAL_RESERVED) && area_valid(vm, s->eoi, EOI_RESERVED) && s->unhalted <= 1 &&
+	    !s->reserved)
 		return 0;
 	return why_set(w, -EINVAL, "kvm: steal time at %lx, EOI at %lx, kicked %u", s->steal_time, s->eoi, s->unhalted);
 }
