@@ -11,6 +11,7 @@
 #include "boot/boot.h"
 #include "arch/x86/hw/pte.h"
 #include "arch/x86/hw/regs.h"
+#include "arch/x86/hw/segment.h"
 
 static uint64_t *next_table(uint64_t *entry)
 {
@@ -85,7 +86,7 @@ struct PACKED table_ptr {
  */
 void paging_enter_kernel(uint64_t stack_top)
 {
-	static uint64_t gdt[3] __attribute__((aligned(8))) = { 0, 0x00af9b000000ffffULL, 0x00cf93000000ffffULL };
+	static uint64_t gdt[3] __attribute__((aligned(8))) = { 0, DESC_CODE64, DESC_DATA };
 	struct table_ptr gdtr = { sizeof(gdt) - 1, HHDM_BASE + (uint64_t)(uintptr_t)gdt }, idtr = { 0, 0 };
 	uint64_t cr4;
 

@@ -7,6 +7,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "arch/x86/hw/cpuid_bits.h"
+#include "arch/x86/hw/xsave.h"
 #include "crypto/ciphers.h"
 #include "crypto/openssl.h"
 #include "kernel/base/err.h"

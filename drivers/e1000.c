@@ -6,6 +6,7 @@
  */
 #include "kernel/base/hva.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/pci.h"
 #include "arch/x86/paging.h"
 #include "drivers/nic_poll.h"
 #include "kernel/base/err.h"
@@ -16,7 +17,6 @@
 #include "kernel/time.h"
 #include <string.h>
 
-#define VENDOR_INTEL   0x8086
 #define DEVICE_82540EM 0x100e
 #define DEVICE_82545EM 0x100f
 #define DEVICE_82574L  0x10d3
@@ -223,7 +223,7 @@ static void tx_reclaim(struct e1000 *e)
 		e->tx_done = (e->tx_done + 1) % RING;
 }
 
-/* Descriptors; one stays free, or a full ring would look empty. */
+/* Descriptors; one stays free, or a full ring would look empty. The lock is held. */
 static unsigned tx_free(const struct e1000 *e) { return RING - 1 - (e->tx_next + RING - e->tx_done) % RING; }
 
 static int tx_locked(struct e1000 *e, const struct frame *f)
@@ -393,7 +393,7 @@ static const struct nic_ops e1000_ops = {
 
 struct nic *e1000_probe(const struct pci_dev *d)
 {
-	if (d->vendor != VENDOR_INTEL ||
+	if (d->vendor != PCI_VENDOR_INTEL ||
 	    (d->device != DEVICE_82540EM && d->device != DEVICE_82545EM && d->device != DEVICE_82574L))
 		return NULL;
 	if (ncards == E1000_NICS) {

@@ -5,11 +5,11 @@
  * here: a base that the firmware did not set stays unset, and `poweroff` then says that there is no way.
  */
 #include "drivers/piix4.h"
+#include "arch/x86/hw/pci.h"
 #include "drivers/pci_bus.h"
 #include "kernel/acpi_host.h"
 #include "kernel/log.h"
 
-#define VENDOR_INTEL       0x8086
 #define DEVICE_PIIX4_PM    0x7113
 #define PMBA               0x40 /* 7.1.9: bits 15:6 are the base */
 #define PMBA_BASE          0xffc0U
@@ -23,7 +23,7 @@ void piix4_init(void)
 {
 	const struct pci_dev *d;
 	for (unsigned i = 0; (d = pci_get(i)) != NULL; i++) {
-		if (d->vendor != VENDOR_INTEL || d->device != DEVICE_PIIX4_PM)
+		if (d->vendor != PCI_VENDOR_INTEL || d->device != DEVICE_PIIX4_PM)
 			continue;
 		unsigned base = pci_read32(d, PMBA) & PMBA_BASE;
 		if (base < PM_REGISTERS_ABOVE || !(pci_read8(d, PMREGMISC) & PMREGMISC_PMIOSE)) {

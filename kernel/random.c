@@ -6,6 +6,7 @@
  */
 #include "kernel/random.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "kernel/base/wipe.h"
 #include "kernel/spinlock.h"
 #include <string.h>
@@ -60,8 +61,8 @@ static void mix(uint64_t a, uint64_t b)
 
 static unsigned hw_sources(void)
 {
-	unsigned has = cpuid(1, 0).ecx >> 30 & 1 ? HAS_RDRAND : 0;
-	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ebx >> 18 & 1))
+	unsigned has = cpuid(1, 0).ecx & CPUID1_ECX_RDRAND ? HAS_RDRAND : 0;
+	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ebx & CPUID7_EBX_RDSEED))
 		has |= HAS_RDSEED;
 	return has;
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """
-Who may include whom, and where the hardware is defined. Prints each include that breaks the rule of its room, and each name or number
-of arch/x86/hw/ that a product file defines or writes down once more; exit code 1 if there is one.
+Who may include whom, and where the hardware is defined. Prints each include that breaks the rule of its room, each name or number of
+arch/x86/hw/ that a product file defines or writes down once more, and bits of registers without a name; exit code 1 if there is one.
 """
 import re
 import subprocess
@@ -35,8 +35,13 @@ PRIVATE = {"arch/x86/vmx.h": "arch/x86/vmx", "arch/x86/svm.h": "arch/x86/svm"}
 # Foreign headers, named because an <angle include> is otherwise the C library's.
 FOREIGN = re.compile(r"(lwip|netif|Zydis|Zycore|mbedtls|psa)/|efi")
 
-# Numbers that only arch/x86/hw/ writes down: PAT at power-on, an address in an entry, APICs, PCI's and COM1's ports.
-NUMBERS = re.compile(r"\b0x(0*7040600070406|000ffffffffff000|fee00000|fec00000|cf8|cfc|3f8)(U?L{0,2})\b", re.I)
+NUMBER = re.compile(r"\b0x([0-9a-f]+)U?L{0,2}\b", re.I)
+# Of the numbers in arch/x86/hw/ those that are telling enough to be looked for: long ones that are no single bit, and PCI's and COM1's ports.
+PORTS = {0xcf8, 0xcfc, 0x3f8}
+# A register's bits, bare; in assembly any number above a small one.
+BITS = re.compile(r"\b(cr[034]|efer|rflags|xcr0|dr[67])\b\s*(?:[&|^=!]=?|==)\s*~?\(?\s*(0x[0-9a-f]+|BIT\(\d|[2-9]\b|[1-9]\d+)")
+IMMEDIATE = re.compile(r"\$0x([0-9a-f]+)|\.(?:long|quad)\s+0x([0-9a-f]+)")
+MULTIPLIER = 0x9e3779b97f4a7c15  # entry.S mixes the stack's guard with it: 2^64 by the golden ratio
 # The guest's map: plain numbers, since the DSDT is made of them too; acpi_tables.c holds them against the names.
 GUEST_MAP = "vmm/pc/pc.h"
 DEFINED = re.compile(r"#\s*define\s+([A-Z][A-Z0-9_]+)|(?:^|[{,])\s*([A-Z][A-Z0-9_]+)\s*=(?!=)")
@@ -51,8 +56,20 @@ def names(line):
     return {a or b for a, b in DEFINED.findall(line)}
 
 
+def told(numbers):
+    return {v for v in numbers if v in PORTS or (v >= 1 << 20 and v & (v - 1) and v & (v + 1))}
+
+
+def assembly(path, text):
+    for n, line in enumerate(text.splitlines(), 1):
+        for a, b in IMMEDIATE.findall(line):
+            if 0x1f < int(a or b, 16) != MULTIPLIER:
+                yield f"{path}:{n}: 0x{a or b} wants a name"
+
+
 def hardware(texts):
     """What stands outside arch/x86/hw/ that belongs there."""
+    numbers = told(int(m[1], 16) for path, text in texts.items() if path.startswith("arch/x86/hw/") for m in NUMBER.finditer(text))
     known = {n: path for path, text in texts.items() if path.startswith("arch/x86/hw/") for line in text.splitlines() for n in names(line)}
     for path, text in texts.items():
         if path.startswith("arch/x86/hw/"):
@@ -60,12 +77,17 @@ def hardware(texts):
         for n, line in enumerate(text.splitlines(), 1):
             for name in names(line) & known.keys():
                 yield f"{path}:{n}: {name} is defined in {known[name]}"
-            if path != GUEST_MAP and (m := NUMBERS.search(line)):
-                yield f"{path}:{n}: {m[0]} has a name in arch/x86/hw/"
+            for m in NUMBER.finditer(line):
+                if path != GUEST_MAP and int(m[1], 16) in numbers:
+                    yield f"{path}:{n}: {m[0]} has a name in arch/x86/hw/"
+            if m := BITS.search(line):
+                yield f"{path}:{n}: {m[0]}: the bits of {m[1]} have names in arch/x86/hw/"
+        if path.endswith((".S", ".inc")):
+            yield from assembly(path, text)
 
 
 def main():
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.c", "*.h", "*.S"], capture_output=True, text=True,
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.c", "*.h", "*.S", "*.inc"], capture_output=True, text=True,
                            check=True).stdout.split()
     bad = 0
     texts = {}
@@ -77,8 +99,7 @@ def main():
             text = open(path, encoding="utf-8").read()
         except FileNotFoundError:
             continue
-        if not path.endswith(".S"):
-            texts[path] = strip(text)
+        texts[path] = strip(text)
         for n, line in enumerate(text.splitlines(), 1):
             m = re.match(r'\s*#\s*include\s*(["<])([^">]+)[">]', line)
             if not m or (m[1] == "<" and not FOREIGN.match(m[2])):

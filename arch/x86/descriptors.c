@@ -3,10 +3,9 @@
  * GDT, TSS and IDT. Each CPU has a GDT and TSS of its own (struct cpu.arch); the IDT is one for all. There is no user
  * mode: ring 0 code and data, and a TSS only for the interrupt stack table.
  */
+#include "arch/x86/hw/segment.h"
 #include "arch/x86/x86.h"
 
-#define GDT_CODE64     0x00af9b000000ffffULL /* SDM 3A 3.4.5: G, L, present, code, accessed */
-#define GDT_DATA       0x00cf93000000ffffULL
 #define GDT_TSS64      0x0000890000000000ULL /* present, available 64-bit TSS (SDM 3A 8.2.3) */
 #define DATA_SELECTOR  0x10
 #define TSS_SELECTOR   0x18
@@ -52,8 +51,8 @@ void desc_load(struct cpu *c)
 
 	d->tss.iomap = sizeof(d->tss);
 	d->gdt[0] = 0;
-	d->gdt[CODE_SELECTOR / 8] = GDT_CODE64;
-	d->gdt[DATA_SELECTOR / 8] = GDT_DATA;
+	d->gdt[CODE_SELECTOR / 8] = DESC_CODE64;
+	d->gdt[DATA_SELECTOR / 8] = DESC_DATA;
 	d->gdt[TSS_SELECTOR / 8] = GDT_TSS64 | (sizeof(d->tss) - 1) | (tss & 0xffffff) << 16 | (tss >> 24 & 0xff) << 56;
 	d->gdt[TSS_SELECTOR / 8 + 1] = tss >> 32;
 

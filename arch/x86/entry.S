@@ -3,7 +3,8 @@
  * Where C begins: kernel entry, exception and interrupt stubs, task switch, and the few functions whose instructions may
  * fault. State at kernel_entry: kernel/handoff.h.
  */
-#define MSR_GS_BASE 0xc0000101
+#include "arch/x86/hw/cpuid_bits.h"
+#include "arch/x86/hw/regs.h"
 #define BOOT_STACK_SIZE 32768
 
 	.section .text.entry, "ax"
@@ -36,8 +37,8 @@ kernel_entry: /* RDI = struct handoff * */
 	movl	$1, %eax
 	xorl	%ecx, %ecx
 	cpuid
-	btl	$30, %ecx
-	jnc	2f
+	testl	$CPUID1_ECX_RDRAND, %ecx
+	jz	2f
 	movl	$10, %ecx /* SDM 1, 7.3.17.1: ten tries */
 1:	rdrand	%rax
 	jc	3f

@@ -2,6 +2,7 @@
 #include "arch/x86/features.h"
 #include "arch/x86/hv.h"
 #include "arch/x86/hw/cpuid_bits.h"
+#include "arch/x86/hw/xsave.h"
 
 #define FEATURE(leaf, sub, reg, bit, name, policy, model, state) \
 	{ leaf, sub, FEATURE_##reg, bit, FEATURE_##policy, FEATURE_##model, XCR0_##state, name },
@@ -69,7 +70,7 @@ struct cpuid_regs cpuid_source_read(const struct cpuid_source *src, uint32_t lea
 
 uint64_t feature_xcr0(const struct cpuid_source *src, uint32_t *size)
 {
-	*size = 512;
+	*size = FXSAVE_SIZE;
 	if (!(cpuid_source_read(src, 1, 0).ecx & CPUID1_ECX_XSAVE))
 		return 0;
 	struct cpuid_regs d = cpuid_source_read(src, 0xd, 0);
@@ -81,7 +82,7 @@ uint64_t feature_xcr0(const struct cpuid_source *src, uint32_t *size)
 	}
 	if ((mask & XCR0_AVX512) != XCR0_AVX512 || !(mask & XCR0_AVX)) /* all of them or none, SDM 1 13.3 */
 		mask &= ~XCR0_AVX512;
-	*size = 576;
+	*size = XSAVE_HEADER_END;
 	for (unsigned i = 2; i < 63; i++)
 		if (mask & BIT(i)) {
 			d = cpuid_source_read(src, 0xd, i);
@@ -93,8 +94,8 @@ uint64_t feature_xcr0(const struct cpuid_source *src, uint32_t *size)
 const struct feature_identity *feature_identity(const struct cpuid_source *src)
 {
 	static const struct feature_identity ids[] = {
-		{ { 0x756e6547, 0x6c65746e, 0x49656e69 }, 0x000306c3, false }, /* "GenuineIntel", Haswell */
-		{ { 0x68747541, 0x444d4163, 0x69746e65 }, 0x00800f12, true },  /* "AuthenticAMD", Zen */
+		{ { CPUID0_EBX_GENU, 0x6c65746e, 0x49656e69 }, 0x000306c3, false }, /* "GenuineIntel", Haswell */
+		{ { CPUID0_EBX_AUTH, 0x444d4163, 0x69746e65 }, 0x00800f12, true },  /* "AuthenticAMD", Zen */
 	};
 	struct cpuid_regs r = cpuid_source_read(src, 0, 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(ids); i++)

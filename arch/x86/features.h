@@ -7,14 +7,6 @@
 #include "arch/x86/cpu.h"
 #include "kernel/base/bits.h"
 
-/* State components of XCR0, SDM 1 13.1. */
-#define XCR0_NONE   0ULL
-#define XCR0_X87    BIT(0)
-#define XCR0_SSE    BIT(1)
-#define XCR0_AVX    BIT(2)
-#define XCR0_AVX512 (BIT(5) | BIT(6) | BIT(7))
-#define XCR0_PKRU   BIT(9)
-
 enum feature_reg { FEATURE_EAX, FEATURE_EBX, FEATURE_ECX, FEATURE_EDX };
 enum feature_policy { FEATURE_PASS, FEATURE_SET };
 enum feature_model { FEATURE_HOST, FEATURE_ANY };

@@ -6,9 +6,10 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/features.h"
 #include "arch/x86/hw/cpuid_bits.h"
+#include "arch/x86/hw/xsave.h"
 
 static uint64_t mask; /* 0: no XSAVE */
-static uint32_t area_size = 512;
+static uint32_t area_size = FXSAVE_SIZE;
 static uint32_t end[64];    /* of each component in the standard format */
 static uint32_t mxcsr_mask; /* bits that this CPU's MXCSR has */
 /* A restore leaves FIP, FDP and FOP as they are if no exception is pending: AMD's before Zen 2. */
@@ -27,8 +28,8 @@ static uint64_t xgetbv(void)
 
 void fpu_init(void)
 {
-	bool amd = cpuid(0, 0).ebx == 0x68747541; /* "Auth" */
-	leaks_pointers = amd && !(cpuid(0x80000008, 0).ebx & CPUID80000008_EBX_RSTRFPERR);
+	bool intel = cpuid(0, 0).ebx == CPUID0_EBX_GENU; /* Hygon's are AMD's */
+	leaks_pointers = !intel && !(cpuid(0x80000008, 0).ebx & CPUID80000008_EBX_RSTRFPERR);
 	mask = feature_xcr0(&cpuid_this_cpu, &area_size);
 	for (unsigned i = 2; i < 63; i++) {
 		struct cpuid_regs c = cpuid(0xd, i); /* EAX size, EBX offset in the standard format */
@@ -43,9 +44,10 @@ void fpu_cpu_on(void)
 	if (mask)
 		xsetbv(mask);
 	if (!mxcsr_mask) { /* the boot CPU: all are alike */
-		uint32_t area[128] __attribute__((aligned(16)));
+		uint32_t area[FXSAVE_SIZE / 4] __attribute__((aligned(16)));
 		__asm__ volatile("fxsave64 (%0)" ::"r"(area) : "memory");
-		mxcsr_mask = area[7] ? area[7] : 0xffbf; /* SDM 1 11.6.6 */
+		mxcsr_mask = area[FXSAVE_MXCSR_MASK / 4];
+		mxcsr_mask = mxcsr_mask ? mxcsr_mask : 0xffbf; /* SDM 1 11.6.6 */
 	}
 }
 
@@ -55,8 +57,8 @@ uint32_t fpu_area_size(void) { return area_size; }
 
 uint32_t fpu_used_size(const void *area)
 {
-	uint64_t bv = mask ? *(const uint64_t *)((const uint8_t *)area + 512) & mask : 0; /* XSTATE_BV, SDM 1 13.4.2 */
-	uint32_t size = mask ? 576 : 512;
+	uint64_t bv = mask ? *(const uint64_t *)((const uint8_t *)area + XSTATE_BV) & mask : 0;
+	uint32_t size = mask ? XSAVE_HEADER_END : FXSAVE_SIZE;
 	for (; bv & ~3ULL; bv &= bv - 1)
 		size = MAX(size, end[__builtin_ctzll(bv)]);
 	return size;

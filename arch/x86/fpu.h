@@ -4,7 +4,7 @@
  * so a guest's registers stay live in the CPU across exits and move only when its task leaves the CPU.
  */
 #pragma once
-#include "arch/x86/features.h"
+#include "arch/x86/hw/xsave.h"
 
 /* Boot CPU, once: which state components tern offers to guests; 0 if the CPU has no XSAVE (then FXSAVE only). */
 void fpu_init(void);

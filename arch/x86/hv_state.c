@@ -2,6 +2,7 @@
 /* What both vendors ask of a state that comes from outside, and do alike with events and EFER. */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
+#include "arch/x86/hw/xsave.h"
 #include "arch/x86/hv_env.h"
 #include <string.h>
 
@@ -9,8 +10,8 @@ int hv_check_state(const struct cpu_state *s, struct why *w)
 {
 	uint64_t xstate_bv = 0;
 	uint32_t mxcsr = 0;
-	memcpy(&xstate_bv, s->xsave + 512, sizeof(xstate_bv));
-	memcpy(&mxcsr, s->xsave + 24, sizeof(mxcsr));
+	memcpy(&xstate_bv, s->xsave + XSTATE_BV, sizeof(xstate_bv));
+	memcpy(&mxcsr, s->xsave + FXSAVE_MXCSR, sizeof(mxcsr));
 	if (s->xsave_size > XSAVE_AREA_MAX || s->xsave_size > fpu_area_size())
 		return why_set(w, -EINVAL, "extended CPU state of %u bytes, this CPU holds %u", s->xsave_size,
 			       fpu_area_size());
@@ -21,14 +22,11 @@ int hv_check_state(const struct cpu_state *s, struct why *w)
 	return 0;
 }
 
-#define FXSAVE_SIZE 512
-#define XSTATE_BV   512 /* and XCOMP_BV, and what is reserved of the header, SDM 1 13.4.2 */
-
 void hv_xsave_in(uint8_t area[XSAVE_AREA_MAX], const struct cpu_state *s)
 {
 	memset(area, 0, XSAVE_AREA_MAX);
 	memcpy(area, s->xsave, s->xsave_size);
-	memset(area + XSTATE_BV + 8, 0, 56); /* standard format */
+	memset(area + XSTATE_BV + 8, 0, XSAVE_HEADER_END - XSTATE_BV - 8); /* standard format */
 	/* Of a guest without XSAVE: XRSTOR is not to think that there is nothing in it. */
 	if (s->xsave_size == FXSAVE_SIZE)
 		put_le64(area + XSTATE_BV, XCR0_X87 | XCR0_SSE);

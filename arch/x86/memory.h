@@ -5,7 +5,6 @@
  */
 #pragma once
 #include <stdbool.h>
-#include <stddef.h>
 
 /* Choose how large pieces are copied and filled; before it, they go word by word. Once, while one CPU runs. */
 void memory_init(void);

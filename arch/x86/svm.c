@@ -10,6 +10,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
 #include "arch/x86/hw/cpuid_bits.h"
+#include "arch/x86/hw/xsave.h"
 #include "arch/x86/svm_vcpu.h"
 #include "kernel/base/hva.h"
 #include <string.h>

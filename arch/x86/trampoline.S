@@ -12,6 +12,9 @@
  * Entry 0 overlays the first instruction, which has run by then. Data starts as offsets into the page; the code adds the
  * page's address, so each attempt to start a CPU needs a fresh copy.
  */
+#include "arch/x86/hw/pte.h"
+#include "arch/x86/hw/regs.h"
+#include "arch/x86/hw/segment.h"
 #include "arch/x86/trampoline.h"
 #define OFF(sym) ((sym) - trampoline_start)
 
@@ -35,7 +38,7 @@ start16:
 	addl	%ebx, OFF(jmp32)
 	addl	%ebx, OFF(jmp64)
 	lgdtl	OFF(gdtr)
-	movl	$0x33, %eax /* CR0: PE MP ET NE, and caches on */
+	movl	$(CR0_PE | CR0_MP | CR0_ET | CR0_NE), %eax /* and caches on */
 	movl	%eax, %cr0
 	ljmpl	*OFF(jmp32)
 
@@ -45,21 +48,21 @@ start32:
 	movl	%eax, %ds
 	movl	%eax, %es
 	movl	%eax, %ss
-	leal	3(%ebx), %eax /* present, writable */
+	leal	(PTE_P | PTE_W)(%ebx), %eax
 	movl	%ebx, %ecx
 	shrl	$12, %ecx
 	movl	%eax, (%ebx)
 	movl	$0, 4(%ebx)
 	movl	%eax, (%ebx, %ecx, 8)
 	movl	$0, 4(%ebx, %ecx, 8)
-	movl	$0x20, %eax /* CR4: PAE */
+	movl	$CR4_PAE, %eax
 	movl	%eax, %cr4
 	movl	%ebx, %cr3
-	movl	$0xc0000080, %ecx /* EFER */
+	movl	$MSR_EFER, %ecx
 	movl	TRAMPOLINE_ARGS + 32(%ebx), %eax
 	xorl	%edx, %edx
 	wrmsr
-	movl	$0x80010033, %eax /* CR0: PG WP too */
+	movl	$(CR0_PG | CR0_WP | CR0_PE | CR0_MP | CR0_ET | CR0_NE), %eax
 	movl	%eax, %cr0
 	ljmpl	*OFF(jmp64)(%ebx)
 
@@ -77,9 +80,9 @@ start64:
 
 	.balign	8
 gdt:	.quad	0
-	.quad	0x00cf9b000000ffff /* 0x08: code, 32 bit */
-	.quad	0x00cf93000000ffff /* 0x10: data */
-	.quad	0x00af9b000000ffff /* 0x18: code, 64 bit */
+	.quad	DESC_CODE32 /* 0x08 */
+	.quad	DESC_DATA   /* 0x10 */
+	.quad	DESC_CODE64 /* 0x18 */
 gdtr:	.word	. - gdt - 1
 	.long	OFF(gdt)
 	.balign	4

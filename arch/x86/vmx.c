@@ -8,6 +8,7 @@
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
+#include "arch/x86/hw/xsave.h"
 #include "arch/x86/vmx_vcpu.h"
 #include "kernel/base/hva.h"
 #include <stdio.h>

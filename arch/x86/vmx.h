@@ -6,6 +6,9 @@
 #pragma once
 #include "kernel/base/bits.h"
 
+#define VMCS_HOST_RSP 0x6c14 /* HOST_RSP, for vmx_entry.S */
+#ifndef __ASSEMBLER__
+
 #define MSR_FEATURE_CONTROL   0x3a
 #define FEATURE_CONTROL_LOCK  BIT(0)
 #define FEATURE_CONTROL_VMXON BIT(2) /* outside SMX */
@@ -84,7 +87,7 @@ enum vmcs_field {
 	GUEST_PENDING_DEBUG = 0x6822, GUEST_SYSENTER_ESP = 0x6824, GUEST_SYSENTER_EIP = 0x6826,
 	HOST_CR0 = 0x6c00, HOST_CR3 = 0x6c02, HOST_CR4 = 0x6c04, HOST_FS_BASE = 0x6c06, HOST_GS_BASE = 0x6c08,
 	HOST_TR_BASE = 0x6c0a, HOST_GDTR_BASE = 0x6c0c, HOST_IDTR_BASE = 0x6c0e, HOST_SYSENTER_ESP = 0x6c10,
-	HOST_SYSENTER_EIP = 0x6c12, HOST_RSP = 0x6c14, HOST_RIP = 0x6c16,
+	HOST_SYSENTER_EIP = 0x6c12, HOST_RSP = VMCS_HOST_RSP, HOST_RIP = 0x6c16,
 };
 
 enum vmx_reason { /* basic exit reasons, appendix C */
@@ -131,3 +134,4 @@ void vmx_set_dr6(uint64_t val);
  */
 unsigned vmx_world_switch(uint64_t *gpr, bool launched);
 extern const char vmx_exit_point[]; /* HOST_RIP */
+#endif

@@ -4,6 +4,7 @@
  * RFLAGS with interrupts off, so only general registers are moved here. They belong to whoever made the last switch.
  */
 #include "arch/x86/hv_regs.inc"
+#include "arch/x86/vmx.h"
 
 	.text
 	.globl vmx_world_switch, vmx_exit_point
@@ -17,7 +18,7 @@ vmx_world_switch:
 	push %r14
 	push %r15
 	push %rdi               /* registers */
-	mov $0x6c14, %eax       /* HOST_RSP */
+	mov $VMCS_HOST_RSP, %eax
 	vmwrite %rsp, %rax
 	test %sil, %sil         /* launched? kept in ZF: moves leave flags alone */
 	mov 8*0(%rdi), %rax

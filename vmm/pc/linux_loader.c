@@ -7,6 +7,9 @@
  * against the file's size and the guest's memory before it is used.
  */
 #include "vmm/pc/linux_loader.h"
+#include "arch/x86/hw/pte.h"
+#include "arch/x86/hw/regs.h"
+#include "arch/x86/hw/segment.h"
 #include "vmm/pc/pc.h"
 #include "vmm/x86/startup.h"
 #include <string.h>
@@ -162,21 +165,23 @@ static int write_boot_params(struct gmem *g, const struct linux_image *img, cons
 
 static int write_page_tables(struct gmem *g)
 {
-	enum { P = 1, RW = 2, PS = 0x80, ENTRIES = 512 };
-	uint64_t table[ENTRIES] = { 0 };
+	uint64_t table[PT_ENTRIES] = { 0 };
 	int err;
 
-	table[0] = PC_BOOT_PDPT | P | RW;
-	err = gmem_write(g, PC_BOOT_PML4, table, sizeof(table));
+	table[0] = PC_BOOT_PDPT | PTE_P | PTE_W;
+	if ((err = gmem_write(g, PC_BOOT_PML4, table, sizeof(table))))
+		return err;
 	for (unsigned i = 0; i < PD_COUNT; i++)
-		table[i] = (PC_BOOT_PD + i * PAGE_SIZE) | P | RW;
-	err = err ? err : gmem_write(g, PC_BOOT_PDPT, table, sizeof(table));
+		table[i] = (PC_BOOT_PD + i * PAGE_SIZE) | PTE_P | PTE_W;
+	if ((err = gmem_write(g, PC_BOOT_PDPT, table, sizeof(table))))
+		return err;
 	for (unsigned k = 0; k < PD_COUNT; k++) {
-		for (unsigned i = 0; i < ENTRIES; i++)
-			table[i] = (GIB(k) + MIB(2) * i) | P | RW | PS;
-		err = err ? err : gmem_write(g, PC_BOOT_PD + k * PAGE_SIZE, table, sizeof(table));
+		for (unsigned i = 0; i < PT_ENTRIES; i++)
+			table[i] = (GIB(k) + MIB(2) * i) | PTE_P | PTE_W | PTE_PS;
+		if ((err = gmem_write(g, PC_BOOT_PD + k * PAGE_SIZE, table, sizeof(table))))
+			return err;
 	}
-	return err;
+	return 0;
 }
 
 /*
@@ -199,7 +204,7 @@ _Static_assert(sizeof(reset_code) <= 16, "it ends at 1 MiB");
 /* The selectors that the protocol promises: 0x10 code, 0x18 data, both flat. */
 #define BOOT_CS 0x10
 #define BOOT_DS 0x18
-static const uint64_t boot_gdt[] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
+static const uint64_t boot_gdt[] = { 0, 0, DESC_CODE64, DESC_DATA };
 
 static void boot_state(struct cpu_state *s, gpa_t load)
 {
@@ -209,10 +214,10 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 	startup_power_on(s);
 	s->rip = load + ENTRY_64;
 	s->gpr[REG_RSI] = PC_BOOT_PARAMS;
-	s->cr0 = 0x80010031; /* PG, WP, NE, ET, PE */
+	s->cr0 = CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_PE;
 	s->cr3 = PC_BOOT_PML4;
-	s->cr4 = 0x20;   /* PAE */
-	s->efer = 0x500; /* LME, LMA */
+	s->cr4 = CR4_PAE;
+	s->efer = EFER_LME | EFER_LMA;
 	for (unsigned i = 0; i < SEG_LDTR; i++)
 		s->seg[i] = data;
 	s->seg[SEG_CS] = code;
@@ -229,29 +234,19 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 	uint64_t initrd_size = img->initrd ? img->initrd->size : 0;
 	size_t cmdline_len = strlen(img->cmdline);
 
-	int err = header_check(img, &b, w);
-	if (!err)
-		err = place(g, &b, initrd_size, &initrd, w);
-	if (err)
+	int err;
+	if ((err = header_check(img, &b, w)) || (err = place(g, &b, initrd_size, &initrd, w)))
 		return err;
 	if (cmdline_len > b.cmdline_size || cmdline_len >= PC_CMDLINE_MAX)
 		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
 			       cmdline_len, (unsigned)b.cmdline_size);
 
-	err = write_file(g, b.pref, img->kernel, b.payload, b.payload_size);
-	if (!err && initrd_size)
-		err = write_file(g, initrd, img->initrd, 0, initrd_size);
-	if (!err)
-		err = gmem_write(g, PC_CMDLINE, img->cmdline, cmdline_len + 1);
-	if (!err)
-		err = write_boot_params(g, img, &b, initrd);
-	if (!err)
-		err = gmem_write(g, PC_RESET_VECTOR, reset_code, sizeof(reset_code));
-	if (!err)
-		err = gmem_write(g, PC_BOOT_GDT, boot_gdt, sizeof(boot_gdt));
-	if (!err)
-		err = write_page_tables(g);
-	if (err)
+	if ((err = write_file(g, b.pref, img->kernel, b.payload, b.payload_size)) ||
+	    (initrd_size && (err = write_file(g, initrd, img->initrd, 0, initrd_size))) ||
+	    (err = gmem_write(g, PC_CMDLINE, img->cmdline, cmdline_len + 1)) ||
+	    (err = write_boot_params(g, img, &b, initrd)) ||
+	    (err = gmem_write(g, PC_RESET_VECTOR, reset_code, sizeof(reset_code))) ||
+	    (err = gmem_write(g, PC_BOOT_GDT, boot_gdt, sizeof(boot_gdt))) || (err = write_page_tables(g)))
 		return why_set(w, err, "the guest's memory (%lu MiB) is too small to load a kernel", g->low >> 20);
 	boot_state(boot, b.pref);
 	return 0;

@@ -7,6 +7,7 @@
 #include "vmm/x86/cpu_check.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
+#include "arch/x86/hw/xsave.h"
 
 #define REFUSE(w, ...) return why_set(w, -EINVAL, __VA_ARGS__)
 
@@ -160,7 +161,7 @@ static int check_msrs(const struct cpu_state *s, const struct cpuid_table *t, st
 /* The XSAVE area: XRSTOR faults on components that are not there (SDM 1 13.8). */
 static int check_extended(const struct cpu_state *s, const struct cpuid_table *t, struct why *w)
 {
-	uint64_t lacks = get_le64(s->xsave + 512) & ~cpuid_table_xcr0(t);
+	uint64_t lacks = get_le64(s->xsave + XSTATE_BV) & ~cpuid_table_xcr0(t);
 	if (!cpu_xcr0_valid(t, s->xcr0))
 		REFUSE(w, "XCR0 cannot be %lx: the guest's CPUID has components %lx", s->xcr0, cpuid_table_xcr0(t));
 	if (lacks)
@@ -328,16 +329,11 @@ static int check_activity(const struct cpu_state *s, struct why *w)
 
 int cpu_state_check(const struct cpu_state *s, const struct cpuid_table *t, struct why *w)
 {
-	int err = check_cr0(s, w);
-	err = err ? err : check_efer(s, t, w);
-	err = err ? err : check_cr3(s, t, w);
-	err = err ? err : check_cr4(s, t, w);
-	err = err ? err : check_debug(s, w);
-	err = err ? err : check_msrs(s, t, w);
-	err = err ? err : check_extended(s, t, w);
-	err = err ? err : check_segments(s, w);
-	err = err ? err : check_rip(s, w);
-	err = err ? err : check_level(s, w);
-	err = err ? err : check_events(s, w);
-	return err ? err : check_activity(s, w);
+	int err;
+	if ((err = check_cr0(s, w)) || (err = check_efer(s, t, w)) || (err = check_cr3(s, t, w)) ||
+	    (err = check_cr4(s, t, w)) || (err = check_debug(s, w)) || (err = check_msrs(s, t, w)) ||
+	    (err = check_extended(s, t, w)) || (err = check_segments(s, w)) || (err = check_rip(s, w)) ||
+	    (err = check_level(s, w)) || (err = check_events(s, w)))
+		return err;
+	return check_activity(s, w);
 }

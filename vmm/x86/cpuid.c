@@ -4,6 +4,7 @@
  */
 #include "vmm/x86/cpuid.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/xsave.h"
 #include "vmm/x86/pv.h"
 #include <string.h>
 
@@ -15,9 +16,8 @@
 #define CACHES_MAX                     8          /* of leaf 4; Intel's CPUs list 4 or 5 */
 #define EXT_REPEATS                    0x0183f3ff /* leaf 1's EDX that AMD repeats in 0x80000001 (APM3 E.4.2) */
 #define PORTABLE_XCR0                  ((uint32_t)(XCR0_X87 | XCR0_SSE | XCR0_AVX))
-#define AVX_OFFSET                     576 /* in the standard format, on every CPU so far */
+#define AVX_OFFSET                     XSAVE_HEADER_END /* in the standard format, on every CPU so far */
 #define AVX_SIZE                       256
-#define XSTATE_BV                      512 /* offset in an XSAVE area, SDM 1 13.4.2 */
 
 static void add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -254,7 +254,7 @@ int cpuid_table_init(struct cpuid_table *t, const char *model, const struct cpui
  */
 static uint32_t xsave_size(const struct cpuid_table *t, uint64_t xcr0, bool compacted)
 {
-	uint32_t size = 576;
+	uint32_t size = XSAVE_HEADER_END;
 	for (unsigned i = 0; i < t->s.n; i++) { /* in order of components */
 		const uint32_t *r = &t->s.regs[4 * i];
 		if (t->s.leaf[i] != 0xd || t->s.sub[i] < 2 || !(xcr0 & BIT(t->s.sub[i])))
@@ -290,7 +290,7 @@ void cpuid_table_read(const struct cpuid_table *t, uint32_t leaf, uint32_t sub, 
 void cpuid_table_trim(const struct cpuid_table *t, struct cpu_state *s)
 {
 	uint64_t xcr0 = cpuid_table_xcr0(t);
-	uint32_t size = xcr0 ? MIN(cpuid_table_row(t, 0xd, 0)[2], XSAVE_AREA_MAX) : XSTATE_BV;
+	uint32_t size = xcr0 ? MIN(cpuid_table_row(t, 0xd, 0)[2], XSAVE_AREA_MAX) : FXSAVE_SIZE;
 	if (s->xsave_size > size)
 		s->xsave_size = size;
 	if (s->xsave_size >= XSTATE_BV + 8)

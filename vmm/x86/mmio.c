@@ -8,6 +8,7 @@
 #include "vmm/x86/exit.h"
 #include "vmm/x86/insn.h"
 #include "arch/x86/hw/apic.h"
+#include "arch/x86/hw/regs.h"
 #include "vmm/dev/vxapic.h"
 #include "vmm/x86/guest_clock.h"
 #include "vmm/x86/mmio.h"
@@ -100,20 +101,23 @@ static void mem_write(struct mmio *x, unsigned size, uint64_t val)
 	device_write(x->v, x->gpa, size, trunc_to(val, size));
 }
 
-/* CF, ZF, SF, PF, OF of a logical operation's result (SDM 2: CF = OF = 0); of a comparison a - b. */
+#define ARITHMETIC (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
+
+/* The flags of a logical operation's result (SDM 2: CF = OF = 0); of a comparison a - b. */
 static void set_flags(struct vcpu *v, uint64_t a, uint64_t b, unsigned size, bool compare)
 {
-	uint64_t r = trunc_to(compare ? a - b : a, size), sign = 1ULL << (size * 8 - 1), f = v->hv->rflags & ~0x8d5ULL;
+	uint64_t r = trunc_to(compare ? a - b : a, size), sign = 1ULL << (size * 8 - 1),
+		 f = v->hv->rflags & ~ARITHMETIC;
 	if (!r)
-		f |= BIT(6);
+		f |= RFLAGS_ZF;
 	if (r & sign)
-		f |= BIT(7);
+		f |= RFLAGS_SF;
 	if (!(popcount64(r & 0xff) & 1))
-		f |= BIT(2);
+		f |= RFLAGS_PF;
 	if (compare) {
-		f |= a < b ? BIT(0) : 0;
-		f |= (a ^ b) & (a ^ r) & sign ? BIT(11) : 0;
-		f |= (a ^ b ^ r) & 0x10 ? BIT(4) : 0;
+		f |= a < b ? RFLAGS_CF : 0;
+		f |= (a ^ b) & (a ^ r) & sign ? RFLAGS_OF : 0;
+		f |= (a ^ b ^ r) & 0x10 ? RFLAGS_AF : 0;
 	}
 	v->hv->rflags = f;
 }
@@ -182,7 +186,7 @@ static bool do_string(struct mmio *x, const struct hv_mode *m, bool *again)
 	bool rep = false;
 	for (unsigned i = 0; i < x->insn.raw.prefix_count; i++) /* REPNE repeats these as well */
 		rep |= x->insn.raw.prefixes[i].value == 0xf3 || x->insn.raw.prefixes[i].value == 0xf2;
-	int64_t step = x->v->hv->rflags & BIT(10) ? -(int64_t)size : (int64_t)size;
+	int64_t step = x->v->hv->rflags & RFLAGS_DF ? -(int64_t)size : (int64_t)size;
 	if (!m->long_mode || x->insn.address_width != 64 || x->insn.meta.category != ZYDIS_CATEGORY_STRINGOP ||
 	    (x->insn.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS)))
 		return false; /* MOVSD is also the name of an SSE move */

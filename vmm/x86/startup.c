@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "vmm/x86/startup.h"
 #include "arch/x86/cpu.h"
-#include "arch/x86/features.h"
+#include "arch/x86/hw/xsave.h"
 #include <string.h>
 
 #define LIMIT16     0xffff
@@ -12,8 +12,6 @@
 #define DR7_RESET   0x400
 #define FCW_FNINIT  0x37f
 #define MXCSR_RESET 0x1f80
-#define XSAVE_MIN   (512 + 64) /* legacy region and header: all there is to save */
-#define XSAVE_MXCSR 24         /* SDM 1 table 10-2 */
 
 /* What power-on and INIT have in common; CR0.CD and NW are the caller's. */
 static void begin(struct cpu_state *s)
@@ -45,9 +43,9 @@ void startup_power_on(struct cpu_state *s)
 	s->cr0 |= CR0_CD | CR0_NW;
 	s->xcr0 = XCR0_X87;
 	s->pat = PAT_POWER_ON;
-	s->xsave_size = XSAVE_MIN;
+	s->xsave_size = XSAVE_HEADER_END; /* all there is to save */
 	put_le16(s->xsave, FCW_FNINIT);
-	put_le32(s->xsave + XSAVE_MXCSR, MXCSR_RESET);
+	put_le32(s->xsave + FXSAVE_MXCSR, MXCSR_RESET);
 }
 
 void startup_init(struct cpu_state *s, uint32_t signature)

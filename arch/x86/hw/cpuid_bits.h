@@ -6,6 +6,8 @@
 #pragma once
 #include "kernel/base/bits.h"
 
+#define CPUID0_EBX_GENU                   0x756e6547U /* "Genu", of "GenuineIntel" */
+#define CPUID0_EBX_AUTH                   0x68747541U /* "Auth", of "AuthenticAMD" */
 #define CPUID1_ECX_PCLMULQDQ              BIT(1)
 #define CPUID1_ECX_VMX                    BIT(5)
 #define CPUID1_ECX_SSSE3                  BIT(9)
@@ -15,10 +17,12 @@
 #define CPUID1_ECX_AES                    BIT(25)
 #define CPUID1_ECX_XSAVE                  BIT(26)
 #define CPUID1_ECX_AVX                    BIT(28)
+#define CPUID1_ECX_RDRAND                 BIT(30)
 #define CPUID7_EBX_TSC_ADJUST             BIT(1)
 #define CPUID7_EBX_AVX2                   BIT(5)
 #define CPUID7_EBX_SMEP                   BIT(7)
 #define CPUID7_EBX_ERMS                   BIT(9) /* REP MOVSB and STOSB are fast; AMD's Zen 3 and later have it too */
+#define CPUID7_EBX_RDSEED                 BIT(18)
 #define CPUID80000001_ECX_SVM             BIT(2)
 #define CPUID80000001_EDX_NX              BIT(20)
 #define CPUID80000001_EDX_PAGE1GB         BIT(26)

@@ -9,7 +9,8 @@
 #define PCI_PORT_DATA      0xcfc /* CONFIG_DATA */
 #define PCI_ADDRESS_ENABLE 0x80000000U
 
-#define PCI_BARS 6
+#define PCI_VENDOR_INTEL 0x8086
+#define PCI_BARS         6
 enum { /* header, type 0 (6.1) */
        PCI_VENDOR_ID = 0x00,
        PCI_DEVICE_ID = 0x02,

@@ -2,7 +2,7 @@
 /*
  * The CPU's registers by their names in the manuals: control and debug registers (SDM 3A 2.5 and 17.2, APM2 3.1),
  * RFLAGS (SDM 1 3.4.3), MSRs (SDM 4), exception vectors (SDM 3A table 6-1). Definitions only; every room may include
- * this.
+ * this, assembly too.
  */
 #pragma once
 #include "kernel/base/bits.h"
@@ -42,9 +42,15 @@
 #define EFER_LMA       BIT(10)
 #define EFER_NXE       BIT(11)
 #define EFER_SVME      BIT(12)
+#define RFLAGS_CF      BIT(0)
+#define RFLAGS_PF      BIT(2)
+#define RFLAGS_AF      BIT(4)
+#define RFLAGS_ZF      BIT(6)
+#define RFLAGS_SF      BIT(7)
 #define RFLAGS_TF      BIT(8)
 #define RFLAGS_IF      BIT(9)
 #define RFLAGS_DF      BIT(10)
+#define RFLAGS_OF      BIT(11)
 #define RFLAGS_RF      BIT(16)
 #define RFLAGS_VM      BIT(17)
 #define RFLAGS_ALWAYS  BIT(1)
@@ -98,12 +104,14 @@
 #define MTRR_CAP_WC    BIT(10) /* no variable, no fixed ranges: everything has the default type */
 #define DE_CFG_LFENCE  BIT(1)  /* LFENCE is serialising: Linux sets it, the host keeps it */
 
+#ifndef __ASSEMBLER__
 /* clang-format off */
 enum { /* exception vectors, SDM 3A table 6-1 */
 	VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_UD = 6, VEC_NM = 7, VEC_DF = 8, VEC_TS = 10, VEC_NP = 11,
 	VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_MC = 18, VEC_XM = 19,
 };
 /* clang-format on */
+#endif
 /* A page fault's error code, SDM 3A 4.7; of a nested one too, APM2 15.25.6. */
 #define PF_P BIT(0) /* the page is mapped: it is a matter of rights */
 #define PF_W BIT(1)

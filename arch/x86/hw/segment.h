@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Segments: their order and the access-rights format of SDM 3C 25.4.1 in which tern keeps attributes. Definitions only;
- * every room may include this.
+ * Segments: descriptors in memory (SDM 3A 3.4.5), their order, and the access-rights format of SDM 3C 25.4.1 in which
+ * tern keeps attributes. Definitions only; every room may include this, assembly too.
  */
 #pragma once
 #include "kernel/base/bits.h"
+
+/* Descriptors of flat segments of DPL 0: present, accessed, the whole address space. */
+#define DESC_CODE64 0x00af9b000000ffff
+#define DESC_CODE32 0x00cf9b000000ffff
+#define DESC_DATA   0x00cf93000000ffff
+#ifndef __ASSEMBLER__
 
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 #define SEG_NAMES                                                \
@@ -31,3 +37,4 @@ static inline unsigned segment_dpl(uint64_t attr) { return attr >> 5 & 3; }
 enum { TYPE_LDT = 2, TYPE_TSS16_BUSY = 3, TYPE_TSS_BUSY = 11 };
 /* Flat segments of DPL 0, and those of virtual-8086 mode (SDM 3C 27.3.1.2). */
 enum { AR_CODE64 = 0xa09b, AR_CODE32 = 0xc09b, AR_DATA = 0xc093, AR_TSS = 0x8b, AR_V86 = 0xf3 };
+#endif
