@@ -34,7 +34,7 @@ NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c br
 	learn_table.c nd_filter.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
 VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c gmem.c gmem_clear.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_learned.c vm_life.c vm_mac.c \
-	vm_memory.c vm_port.c vm_request.c vm_start.c vm_top.c)
+	vm_memory.c vm_port.c vm_request.c vm_start.c vm_text.c vm_top.c)
 X86_SRC     := $(addprefix vmm/x86/,compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c insn.c mmio.c msr.c pv.c startup.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c vxapic.c)

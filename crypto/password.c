@@ -9,7 +9,6 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include <mbedtls/pkcs5.h>
-#include <stdio.h>
 #include <string.h>
 
 #define PASSWORD_MIN 8

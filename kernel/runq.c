@@ -6,6 +6,8 @@
  * as it runs, the slower the more weight it has, which is its part of its share's. So a share gets CPU time by its
  * weight, whether one task of it can run or many. A task that has slept is not paid for that by more than a slice, and
  * none falls further behind than DEBT_NS. Virtual time is a CPU's own; a task that moves takes its distance with it.
+ *
+ * The queue's lock is held in all but runq_load, and runq_take_ready takes it.
  */
 #include "kernel/sched.h"
 

@@ -124,7 +124,8 @@ static void balance(struct runq *rq)
 			to = r;
 	}
 	unsigned here = runq_load(rq), there = runq_load(to);
-	bool as_many = __atomic_load_n(&to->nready, __ATOMIC_RELAXED) >= rq->nready; /* then it may have just as much */
+	unsigned nhere = __atomic_load_n(&rq->nready, __ATOMIC_RELAXED);
+	bool as_many = __atomic_load_n(&to->nready, __ATOMIC_RELAXED) >= nhere; /* then it may have just as much */
 	struct task *found = here > there ? runq_take_ready(rq, TASK_PRIO_NORMAL, here - there - !as_many) : NULL;
 	if (!found)
 		return;
@@ -308,7 +309,8 @@ void task_set_prio(enum task_prio prio)
 	struct cpu *c = this_cpu();
 	struct runq *rq = c->sched;
 	spin_acquire(&rq->lock);
-	c->current->prio = rq->cur_prio = prio;
+	c->current->prio = prio;
+	set_current(rq, c->current);
 	for (unsigned p = 0; p < prio; p++)
 		if (!list_empty(&rq->ready[p]))
 			c->need_resched = true;

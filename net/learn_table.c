@@ -128,7 +128,7 @@ void learn_loaded(struct learn *l, uint64_t now_ns)
 /* The first entries are good; the others, and their ages, are zeros. */
 bool learn_is_sane(const struct learn_state *s)
 {
-	struct learn l = { .s = *s };
+	struct learn l = { .s = *s }; /* nobody else knows it */
 	for (enum learn_kind k = 0; k < LEARN_KINDS; k++) {
 		struct learn_table t = learn_table(&l, k);
 		unsigned i = 0;

@@ -11,7 +11,7 @@ struct learn_table { /* entries of `width` bytes, the latest first */
 	unsigned n, width;
 	bool (*good)(const uint8_t *ip);
 };
-struct learn_table learn_table(struct learn *l, enum learn_kind kind);
+struct learn_table learn_table(struct learn *l, enum learn_kind kind); /* its lock is held as long as this is used */
 bool learn_table_has(const struct learn_table *t, const uint8_t *ip);
 /* It becomes the first, if it is good; the oldest gives place. */
 void learn_table_put(const struct learn_table *t, const uint8_t *ip, uint64_t now_ns);

@@ -8,7 +8,6 @@
 #include "net/net.h"
 #include "net/trust.h"
 #include "kernel/base/wipe.h"
-#include <stdio.h>
 #include <string.h>
 
 static int peer_list(struct con *c, int argc unused, char **argv unused)

@@ -9,7 +9,6 @@
 #include "net/tcp.h"
 #include "kernel/time.h"
 #include "lwip/tcp.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -125,22 +125,23 @@ static int tls_writev(struct stream *s, const struct iov *iov, unsigned n, uint6
 	struct tls_stream *t = tls_of(s);
 	size_t len = 0; /* of the text that waits at the end of `out` */
 	int err = update_key(t, deadline_ns);
+	if (err)
+		return err;
 	for (unsigned i = 0; i < n; i++) {
-		for (size_t off = 0, k; !err && off < iov[i].len; off += k) {
+		for (size_t off = 0, k; off < iov[i].len; off += k) {
 			k = MIN(iov[i].len - off, TLS_TEXT_MAX - len);
 			memcpy(t->out + t->out_len + TLS_HEADER + len, (const uint8_t *)iov[i].base + off, k);
 			len += k;
 			if (len < TLS_TEXT_MAX)
 				continue;
-			err = put_record(t, TLS_DATA, len, deadline_ns);
+			if ((err = put_record(t, TLS_DATA, len, deadline_ns)) || (err = update_key(t, deadline_ns)))
+				return err;
 			len = 0;
-			if (!err)
-				err = update_key(t, deadline_ns);
 		}
 	}
-	if (!err && len)
-		err = put_record(t, TLS_DATA, len, deadline_ns);
-	return err ? err : flush(t, deadline_ns);
+	if (len && (err = put_record(t, TLS_DATA, len, deadline_ns)))
+		return err;
+	return flush(t, deadline_ns);
 }
 
 /* That nothing follows, so that nobody else can say so. */

@@ -178,9 +178,7 @@ int tls_handshake(struct stream *s, struct tls_psk *psk, int (*find)(void *arg, 
 	mbedtls_ssl_config_init(&h->conf);
 	int err = configure(h) ? -ENOMEM : 0; /* there is nothing else that it could be */
 	mutex_unlock(&computing);
-	if (!err)
-		err = run(h, s, deadline_ns);
-	if (!err)
+	if (!err && !(err = run(h, s, deadline_ns)))
 		out->cipher = mbedtls_ssl_get_ciphersuite_id_from_ssl(&h->ssl) == MBEDTLS_TLS1_3_AES_128_GCM_SHA256
 				      ? AEAD_AES_128_GCM
 				      : AEAD_CHACHA20_POLY1305;

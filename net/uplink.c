@@ -170,6 +170,7 @@ static struct uplink *uplink_of(const struct nic *first)
 	return NULL;
 }
 
+/* At boot: nobody else knows it yet. */
 void uplink_add(struct uplink_net *n, const char *name, struct nic *const *card, unsigned ncards)
 {
 	struct uplink *u = uplink_of(card[0]);

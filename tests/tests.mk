@@ -67,9 +67,9 @@ TSAN += tls
 UNIT_tls := $(TLS)
 UNIT_trust := net/trust.c kernel/ip.c kernel/conf_value.c $(TLS)
 $(H)/test_tls $(H)/tsan/test_tls $(H)/test_trust: $(H)/mbedtls.a $(OPENSSL_OBJ)
-MIGRATE_BASE := $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
+MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
-UNIT_vm := vmm/vm.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_vm := vmm/vm.c vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += policy wire migrate
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
 FAKE_NET := $(MIGRATE) tests/image/failpoint.c $(MIGRATE_BASE) tests/unit/fake_net.c kernel/out.c

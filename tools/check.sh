@@ -6,7 +6,8 @@
 #   layers   who includes whom; every source file is in a list of the Makefile;
 #            no comment names a file or a function that does not exist
 #   house    no include, function, macro or field that nobody uses; no line over 120 columns, no word of C++ as a name;
-#            no two files or structs of one name; public functions begin with their module's name; lines a file and a function
+#            no two files or structs of one name; public functions begin with their module's name; no ladders of `if (!err)`;
+#            lines a file and a function; fields under a lock are touched under it
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
 #   image    no FPU register in the kernel but in OpenSSL's assembly, text not writable, no command of tests/image/, the size
@@ -36,7 +37,8 @@ layers)
 		{ echo "< on the disk, > in the Makefile"; exit 1; }
 	;;
 house)
-	/usr/bin/python3 tools/rules.py includes unused words twins prefixes figures
+	/usr/bin/python3 tools/rules.py includes unused words twins prefixes ladders figures
+	/usr/bin/python3 tools/locks.py
 	;;
 headers)
 	kflags=$(flags_of kernel/x.h) bflags=$(flags_of boot/x.h) bad=0

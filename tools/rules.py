@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
 The house rules that a script can see, each by its name on the command line. Prints what breaks one; exit code 1 if anything does.
-    includes   no file includes a header of the project of which it uses no name
+    includes   no file includes a header, of the project or of the C library, of which it uses no name
     unused     no function that nobody calls, no macro of a header that nobody uses, no field that nobody reads
     words      no line over 120 columns, no word of C++ for a name
     twins      no two files of one name but a .c and its .h, no two structs of one name
     prefixes   public functions begin with the name of their module or of its room
+    ladders    no step of a function upon a step by `if (!err)`: unwind early, or `if ((err = a()) || (err = b()))`
     figures    median, p90 and greatest of lines a file and a function stay where they are
 """
 import os
@@ -20,6 +21,12 @@ ERR = "kernel/base/err.h"
 # What these two have from the C library's headers.
 STDINT = {"bool", "true", "false", "size_t", "NULL", "offsetof", "uintptr_t"} | {f"{u}int{n}_t" for u in ("u", "") for n in (8, 16, 32, 64)}
 ERRNO = re.compile(r"\bE[A-Z0-9]{3,}\b")
+# What a file may have from a header of the C library.
+LIBC = {
+    "stdarg": r"va_\w+", "stdio": r"v?s?n?i?printf|FILE|snprintf|sniprintf|vsn?i?printf",
+    "stdlib": r"malloc|calloc|realloc|free|strtou?ll?|abs|qsort|aligned_alloc", "string": r"(mem|str)[a-z]+", "limits": r"[A-Z]+_(MAX|MIN|BIT)",
+    "errno": r"errno|E[A-Z0-9]{3,}", "stdint": r"u?int\w+_t|U?INT\w+", "stdbool": r"bool|true|false", "stddef": r"size_t|NULL|offsetof|ptrdiff_t",
+}
 # A header that includes another for those who include it.
 PASSES_ON = {
     "handoff.h": {"addr.h"},  # addresses in it are the machine's: who reads it goes by the direct map
@@ -27,6 +34,7 @@ PASSES_ON = {
     "vlapic_regs.h": {"apic.h", "apic_regs.h", "regs.h"},
     "vmx_vcpu.h": {"vmx.h"},
 }
+FACES = {BITS, ERR, "net/arch/cc.h"}  # they include it for all
 ACCESS = re.compile(r"(?:\.|->)\s*([A-Za-z_]\w*)")
 
 
@@ -42,6 +50,10 @@ def reach(path, sources, seen=None):
 
 def includes(sources):
     for path, s in sources.items():
+        for m in re.finditer(r"^#include <(\w+)\.h>", s.bare, re.M):
+            uses = re.compile(LIBC.get(m[1], ".*"))
+            if path not in FACES and not any(uses.fullmatch(w) for w in s.words):
+                yield f"{path}:{s.line_at(m.start())}: uses nothing of <{m[1]}.h>"
         accessed = set(ACCESS.findall(s.bare))
         here = reach(path, sources)
         for line, target in s.includes:
@@ -208,6 +220,14 @@ def prefixes(sources):
                 yield f"{path}:{f.line}: {f.name}() does not begin with {module}_"
 
 
+LADDER = re.compile(r"if \(!(err)\b[^\n]*\n\s+\1 = [^;]*;\s*if \(!\1\b|\berr = err \? err :[^;]*;\s*err = err \? err :")
+
+
+def ladders(sources):
+    for path, s in sources.items():
+        yield from (f"{path}:{s.line_at(m.start())}: a ladder of `if (!err)`" for m in LADDER.finditer(s.bare))
+
+
 # Lines of a file and between a function's braces: median, nine of ten, the most.
 LIMITS = {"file": (94, 291, 472), "function": (7, 24, 58)}
 
@@ -222,7 +242,7 @@ def figures(sources):
         yield from (f"{name}: {n} lines" for name, n in lines[what].items() if n > limits[2])
 
 
-RULES = {f.__name__: f for f in (includes, unused, words, twins, prefixes, figures)}
+RULES = {f.__name__: f for f in (includes, unused, words, twins, prefixes, ladders, figures)}
 
 
 def main():
@@ -232,4 +252,5 @@ def main():
     return 1 if bad else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,7 +29,7 @@ struct gmem {
 	gfn_t gfn_end;      /* (c) end of the highest range: width of maps indexed by gfn */
 	uint64_t nblocks;   /* (c) */
 	hpa_t *block;       /* (c) host address of each block, indexed by RAM offset >> 21 */
-	struct pt pt;       /* [m] nested page tables; hardware walks them meanwhile */
+	struct pt pt;       /* [m]; fmt: (c). Nested page tables; hardware walks them meanwhile */
 	struct mutex lock;
 	hpa_t stock; /* [m] table pages that are not in use, chained through their first words; 0 ends it */
 	void (*flush)(void *arg); /* (c) from gmem_on_flush on. It returns when no CPU has older translations */

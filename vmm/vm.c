@@ -6,7 +6,6 @@
 #include "vmm/vm_life.h"
 #include "vmm/vm_console.h"
 #include "kernel/host.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +90,8 @@ int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, st
 	vm->state = state;
 	vm->refs = 1;
 	mutex_init(&vm->lock, "vm");
+	vm_text_init(&vm->fail);
+	vm_text_init(&vm->waits_for);
 	spin_lock(&vms_lock);
 	struct vm *twin = find(cfg->name), *same_mac = NULL;
 	list_for_each(o, &vms, struct vm, node) {
@@ -138,7 +139,7 @@ int vmm_init(const struct hv_ops *ops, struct conf *c)
 		if (vm_new(&cfg, good ? VM_STOPPED : VM_MISCONFIGURED, &vm, &w))
 			conf_problem(c, conf_line(c, "vm", name, ""), "[vm %s]: %s", name, w.text);
 		else
-			memcpy(vm->fail, wrong, sizeof(wrong));
+			vm_text_set(&vm->fail, "%s", wrong);
 	}
 	return ops ? vm_autostart() : 0;
 }

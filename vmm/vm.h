@@ -19,6 +19,7 @@
 #include "vmm/dev/vlapic.h"
 #include "vmm/gmem.h"
 #include "vmm/vm_config.h"
+#include "vmm/vm_text.h"
 
 enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED, VM_MISCONFIGURED };
 const char *vm_state_name(enum vm_state s);
@@ -34,8 +35,8 @@ static inline bool vm_state_is_off(enum vm_state s)
 enum vm_lease { VM_LEASE_NONE, VM_LEASE_ASKING, VM_LEASE_YIELDED, VM_LEASE_TAKEN };
 
 /*
- * (c) const after create  [m] vm->lock; a look without it: vm_state_now(), vm_is_migrating()  [a] atomic  [v] its
- * vCPU task, or all vCPUs paused
+ * (c) const after create  [m] vm->lock; a look without it: vm_state_now(), vm_is_gone(), vm_is_migrating()
+ * [a] atomic  [v] its vCPU task, or all vCPUs paused
  */
 struct boot_file;
 enum vm_file_use { VM_KERNEL, VM_INITRD, VM_FILES };
@@ -77,17 +78,18 @@ struct vm {
 	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
 	uint64_t start_ns;                      /* when it started or arrived here */
 	uint64_t dirty_rate;                    /* [a] bytes per second, in the last pass of its migration; 0: none */
-	char fail[CONF_WRONG_MAX];              /* [m] why it is FAILED; (c) MISCONFIGURED */
-	char waits_for[160];   /* [m] why it has not started yet; its start's task writes, the console reads */
-	uint8_t power_request; /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
-	void (*requested)(struct vm *vm); /* (c) while it has vCPUs: has it carried out. Any context */
-	uint32_t noise;                   /* [v] lines that this guest's odd doings have put into the log */
-	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */
+	struct vm_text fail;                    /* why it is FAILED or MISCONFIGURED */
+	struct vm_text waits_for;               /* why it has not started yet */
+	uint8_t power_request;                  /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	void (*requested)(struct vm *vm);       /* (c) while it has vCPUs: has it carried out. Any context */
+	uint32_t noise;                         /* [v] lines that this guest's odd doings have put into the log */
+	struct cpu_state *boot;                 /* (c) once loaded: how the boot CPU starts */
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 };
 
 /* As it was a moment ago. */
 static inline enum vm_state vm_state_now(const struct vm *vm) { return __atomic_load_n(&vm->state, __ATOMIC_RELAXED); }
+static inline bool vm_is_gone(const struct vm *vm) { return __atomic_load_n(&vm->gone, __ATOMIC_RELAXED); }
 static inline bool vm_is_migrating(const struct vm *vm) { return __atomic_load_n(&vm->migration, __ATOMIC_RELAXED); }
 static inline bool vm_has_request(const struct vm *vm) { return __atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST); }
 

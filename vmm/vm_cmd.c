@@ -10,7 +10,6 @@
 #include "vmm/x86/vcpu.h"
 #include "vmm/vm_cmd_show.h"
 #include "vmm/vm_console.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,7 +42,7 @@ static int do_start(struct con *c, struct vm *vm)
 	out_text(c, "\r\033[K");
 	if (err == -EEXIST)
 		return con_error(c, err, "vm start %s: %s. Move it from there, or stop it there", vm->cfg.name, w.text);
-	if (err == -EAGAIN || (err == -EBUSY && vm->waits_for[0]))
+	if (err == -EAGAIN || (err == -EBUSY && vm_text_get(&vm->waits_for).s[0]))
 		return con_error(c, err, "vm start %s: %s. When you are sure that no host runs it: vm start %s --force",
 				 vm->cfg.name, w.text, vm->cfg.name);
 	if (err)
@@ -86,10 +85,10 @@ static int press_and_wait(struct con *c, struct vm *vm, uint64_t ms, struct why 
 		task_sleep_until(time_in_ms(100));
 	}
 	out_text(c, "\r\033[K");
-	if (!err && vm->gone)
+	if (!err && vm_is_gone(vm))
 		err = why_set(w, -ENOENT, "it has moved meanwhile: `migrate status` says where to. Shut it down there");
 	else if (!err && vm_state_now(vm) != VM_STOPPED)
-		err = why_set(w, -EIO, "%s", vm->fail);
+		err = why_set(w, -EIO, "%s", vm_text_get(&vm->fail).s);
 	return err;
 }
 
@@ -141,7 +140,7 @@ static int do_forget(struct con *c, struct vm *vm)
 	int err;
 	if (__atomic_load_n(&vm->state, __ATOMIC_RELAXED) == VM_UNDECIDED) {
 		err = decide(c, vm, "forget", migrate_forget);
-		if (!err && !vm->gone)
+		if (!err && !vm_is_gone(vm))
 			err = con_error(c, -EBUSY, "vm forget %s: it was decided meanwhile, and goes on here",
 					vm->cfg.name);
 		return err ? err
@@ -220,7 +219,7 @@ static int do_claim(struct con *c, struct vm *vm)
 	int err = decide(c, vm, "claim", migrate_claim);
 	if (err)
 		return err;
-	if (vm->gone)
+	if (vm_is_gone(vm))
 		return answer(c, vm, "it runs elsewhere, as we now know: the image here was dropped");
 	return answer(c, vm, "claimed");
 }

@@ -37,10 +37,10 @@ const char *vm_cmd_show_exit(unsigned kind) { return exit_names[kind]; }
 
 /* What both `list` and `info` show: a snapshot, so that nothing is printed under a lock. */
 struct vm_row {
-	char name[VM_NAME_MAX], fail[CONF_WRONG_MAX];
+	char name[VM_NAME_MAX];
+	struct vm_said fail, waits_for; /* off: why it has not started yet */
 	struct mac_text mac;
-	char waits_for[160]; /* off: why it has not started yet */
-	char moved[96];      /* departed: where to and when; then there is nothing else */
+	char moved[96]; /* departed: where to and when; then there is nothing else */
 	const char *state;
 	uint64_t mem, uptime_ns; /* uptime: since it started or arrived here; 0: off */
 	uint32_t vcpus;
@@ -55,10 +55,8 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 {
 	enum vm_state st = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
 	memcpy(r->name, vm->cfg.name, sizeof(r->name));
-	memcpy(r->fail, vm->fail, sizeof(r->fail));
-	r->fail[sizeof(r->fail) - 1] = '\0';
-	memcpy(r->waits_for, vm->waits_for, sizeof(r->waits_for));
-	r->waits_for[sizeof(r->waits_for) - 1] = '\0';
+	r->fail = vm_text_get(&vm->fail);
+	r->waits_for = vm_text_get(&vm->waits_for);
 	r->mac = mac_text(vm->cfg.mac[0]);
 	r->state = vm_state_is_off(st) && __atomic_load_n(&vm->lease, __ATOMIC_RELAXED) == VM_LEASE_ASKING
 			   ? "starting"
@@ -88,8 +86,8 @@ static void show_row(struct con *c, const struct vm_row *r)
 	out_str(c, "mac", r->mac.s);
 	out_ms(c, "uptime_ms|up", r->uptime_ns);
 	out_bool(c, "migrating", r->migrating);
-	out_more(c, "fail|failed", r->fail);
-	out_more(c, "waits_for|waits", r->waits_for);
+	out_more(c, "fail|failed", r->fail.s);
+	out_more(c, "waits_for|waits", r->waits_for.s);
 	out_more(c, "moved", r->moved);
 }
 

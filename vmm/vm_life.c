@@ -63,9 +63,7 @@ static int build_memory(struct vm *vm, struct vm_reservation *r, const struct gm
 		r = &own;
 		err = vm_memory_reserve(&vm->cfg, r, w);
 	}
-	if (!err)
-		err = gmem_init_from(&vm->mem, vm->cfg.mem, vmm_hv()->pt_format, &r->pages, p, w);
-	if (!err)
+	if (!err && !(err = gmem_init_from(&vm->mem, vm->cfg.mem, vmm_hv()->pt_format, &r->pages, p, w)))
 		gmem_on_flush(&vm->mem, flush_tlb, vm);
 	vm_memory_release(r); /* the rest of it is for vCPUs and devices */
 	mutex_lock(&vm->lock);
@@ -109,7 +107,7 @@ fail:
 	return why_set(w, err, "cannot build the VM: %s", err_name(err));
 }
 
-/* Kernel, tables and the CPUs' states, as after a power-on: all but the boot CPU wait for SIPI. */
+/* Kernel, tables and the CPUs' states, as after a power-on: all but the boot CPU wait for SIPI. vm->lock is held. */
 static int load_boot_image(struct vm *vm, struct why *w)
 {
 	int err = vm_boot_files(vm, w);
@@ -189,7 +187,7 @@ int vm_start(struct vm *vm, struct why *w)
 	else if (!vm_state_is_off(vm->state))
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
 	else if (vm->state == VM_MISCONFIGURED)
-		err = why_set(w, -EINVAL, "it is misconfigured: %s", vm->fail);
+		err = why_set(w, -EINVAL, "it is misconfigured: %s", vm_text_get(&vm->fail).s);
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated");
 	else
@@ -206,7 +204,7 @@ int vm_start(struct vm *vm, struct why *w)
 	}
 	if (!err && (err = load_boot_image(vm, w)))
 		teardown(vm);
-	snprintf(vm->fail, sizeof(vm->fail), "%.191s", err ? w->text : "");
+	vm_text_set(&vm->fail, "%s", err ? w->text : "");
 	if (err)
 		goto out;
 	clock_start(vm);
@@ -297,14 +295,14 @@ static void ctl_task(void *arg)
 		} else if (request == VM_POWER_RESET) {
 			log_info("vm %s: reset by the guest", vm->cfg.name);
 			if (reset(vm, &w)) {
-				snprintf(vm->fail, sizeof(vm->fail), "reset: %.110s", w.text);
+				vm_text_set(&vm->fail, "reset: %s", w.text);
 				request = VM_POWER_FAILED;
 			}
 		}
 		if (request == VM_POWER_FAILED) {
 			vm_port_detach_all(vm);
 			vm->state = VM_FAILED;
-			log_error("vm %s: FAILED: %s", vm->cfg.name, vm->fail);
+			log_error("vm %s: FAILED: %s", vm->cfg.name, vm_text_get(&vm->fail).s);
 		}
 	}
 	mutex_unlock(&vm->lock);

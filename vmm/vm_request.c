@@ -5,7 +5,6 @@
  */
 #include "vmm/vm.h"
 #include <stdarg.h>
-#include <stdio.h>
 
 /* False: one is under way, of whichever vCPU. */
 static bool leave(struct vm *vm, enum vm_power_request what)
@@ -29,7 +28,7 @@ void vm_fail(struct vm *vm, const char *fmt, ...)
 	if (!leave(vm, VM_POWER_FAILED)) /* two vCPUs may fail at once: the first one's word stands */
 		return;
 	va_start(ap, fmt);
-	vsnprintf(vm->fail, sizeof(vm->fail), fmt, ap);
+	vm_text_vset(&vm->fail, fmt, ap);
 	va_end(ap);
 	vm->requested(vm);
 }

@@ -3,8 +3,6 @@
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "vmm/vm_life.h"
-#include <stdio.h>
-#include <stdlib.h>
 
 struct vm_guard vm_guard;
 
@@ -14,7 +12,7 @@ static int start_leased(struct vm *vm, struct why *w)
 	int err = vm_start(vm, w);
 	if (!err)
 		vm_guard.started(vm);
-	vm->waits_for[0] = 0;
+	vm_text_set(&vm->waits_for, "%s", "");
 	__atomic_store_n(&vm->lease, VM_LEASE_NONE, __ATOMIC_SEQ_CST);
 	return err;
 }
@@ -53,8 +51,10 @@ int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, str
 			return why_set(w, -EBUSY, "it is being started");
 		return start_leased(vm, w);
 	}
-	if (!ask_begin(vm))
-		return why_set(w, -EBUSY, "it is being started%s%s", vm->waits_for[0] ? ", but: " : "", vm->waits_for);
+	if (!ask_begin(vm)) {
+		struct vm_said but = vm_text_get(&vm->waits_for);
+		return why_set(w, -EBUSY, "it is being started%s%s", but.s[0] ? ", but: " : "", but.s);
+	}
 	return start_guarded(vm, VM_START_OPERATOR, waiter, w);
 }
 
@@ -70,7 +70,7 @@ static void autostart_one(void *arg)
 	mutex_lock(&vm->lock);
 	int err = vm_boot_files(vm, &w);
 	if (err) /* nobody need be asked */
-		sniprintf(vm->fail, sizeof(vm->fail), "%.191s", w.text);
+		vm_text_set(&vm->fail, "%s", w.text);
 	mutex_unlock(&vm->lock);
 	if (!err)
 		err = ask_begin(vm) ? start_guarded(vm, alone ? VM_START_ALONE : VM_START_AUTO, NULL, &w) : -ECANCELED;

@@ -8,6 +8,7 @@
  *   pause -> sections to bytes, harvest, pages to copies -> destroy ... create -> pages, sections, CPUs -> resume
  */
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/regs.h"
 #include "kernel/console.h"
 #include "kernel/page.h"
 #include "kernel/task.h"
@@ -66,7 +67,7 @@ static void met_count(struct met *m, const struct vm *vm)
 		m->instants++;
 		m->user += segment_dpl(s->seg[SEG_SS].attr) == 3;
 		m->irq_off += !(s->rflags & RFLAGS_IF);
-		m->single_step += !!(s->rflags & BIT(8));
+		m->single_step += !!(s->rflags & RFLAGS_TF);
 		m->halted += !!s->halted;
 		m->shadow += !!s->int_shadow;
 		m->irq += s->event && !exception;
@@ -242,7 +243,7 @@ static int pause(struct vm *vm, struct why *w)
 	if (!err)
 		return 0;
 	mutex_lock(&vm->lock);
-	why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm->state), vm->fail);
+	why_set(w, err, "it cannot be stopped, it is %s %s", vm_state_name(vm->state), vm_text_get(&vm->fail).s);
 	mutex_unlock(&vm->lock);
 	return err;
 }

@@ -104,6 +104,8 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 	f->vm.state = state;
 	f->vm.refs = 1;
 	mutex_init(&f->vm.lock, "vm");
+	vm_text_init(&f->vm.fail);
+	vm_text_init(&f->vm.waits_for);
 	for (unsigned i = 0; i < FAKE_DEVS; i++)
 		f->dev[i].vm = &f->vm;
 	pthread_mutex_lock(&vms_lock);

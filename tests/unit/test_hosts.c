@@ -299,7 +299,7 @@ static void test_lost_peer(void **state unused)
 	fake_hosts[A].lost_peer = "d";
 	start_refused(A, -EAGAIN, text);
 	start_begin(&s);
-	WAIT_FOR(strstr(vm_at(A)->waits_for, text));
+	WAIT_FOR(strstr(vm_text_get(&vm_at(A)->waits_for).s, text));
 	assert_false(is_over(&s));
 	vm_at(A)->lease = VM_LEASE_TAKEN; /* `vm start --force` */
 	WAIT_FOR(is_over(&s));
@@ -314,7 +314,7 @@ static void test_lease_is_taken_away(void **state unused)
 	vm_new_at(A, VM_STOPPED);
 	fake_net.off[C] = true;
 	start_begin(&s);
-	WAIT_FOR(strstr(vm_at(A)->waits_for, "c does not answer"));
+	WAIT_FOR(strstr(vm_text_get(&vm_at(A)->waits_for).s, "c does not answer"));
 	assert_int_equal(vm_at(A)->lease, VM_LEASE_ASKING);
 	ON_HOST(A) vm_lease_drop(vm_at(A)); /* as vm_remove() does */
 	WAIT_FOR(is_over(&s));
@@ -553,7 +553,7 @@ static void test_what_is_no_silence(void **state unused)
 	start_begin(&s);
 	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
 		__atomic_store_n(&fake_net.fails[B], t[i].err, __ATOMIC_SEQ_CST);
-		WAIT_FOR(strstr(vm_at(A)->waits_for, t[i].text));
+		WAIT_FOR(strstr(vm_text_get(&vm_at(A)->waits_for).s, t[i].text));
 		assert_false(is_over(&s));
 	}
 	__atomic_store_n(&fake_net.fails[B], 0, __ATOMIC_SEQ_CST);
@@ -569,7 +569,8 @@ static void test_alone(void **state unused)
 	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = time_ns() + 3600 * NS_PER_SEC },
 			now = { .h = A };
 	start_begin(&s);
-	WAIT_FOR(strstr(vm_at(A)->waits_for, "b does not answer, ") && strstr(vm_at(A)->waits_for, " s"));
+	WAIT_FOR(strstr(vm_text_get(&vm_at(A)->waits_for).s, "b does not answer, ") &&
+		 strstr(vm_text_get(&vm_at(A)->waits_for).s, " s"));
 	vm_at(A)->lease = VM_LEASE_TAKEN; /* as `vm start --force` does */
 	WAIT_FOR(is_over(&s));
 	now.policy = START_ALONE;
@@ -599,7 +600,7 @@ static void test_silent_hosts_together(void **state unused)
 	assert_int_equal(s.err, -EINTR);
 	assert_non_null(strstr(waits_for, "asks b, c, "));
 	assert_int_equal(__atomic_load_n(&fake_net.waiting[A], __ATOMIC_SEQ_CST), 2); /* nobody waited for them */
-	assert_string_equal(vm_at(A)->waits_for, "");
+	assert_string_equal(vm_text_get(&vm_at(A)->waits_for).s, "");
 	__atomic_store_n(&fake_net.silent[B], false, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&fake_net.silent[C], false, __ATOMIC_SEQ_CST);
 	assert_true(fake_tasks_wait());
@@ -763,7 +764,7 @@ static void test_migration_network_unplugged(void **state unused)
 	start_refused(A, -EAGAIN, "b, c do not answer"); /* silence is not death */
 	struct starting s = { .h = A, .policy = START_AUTO };
 	start_begin(&s);
-	WAIT_FOR(strstr(vm_at(A)->waits_for, "do not answer"));
+	WAIT_FOR(strstr(vm_text_get(&vm_at(A)->waits_for).s, "do not answer"));
 	assert_false(is_over(&s));
 	fake_frame_passes = frames_pass; /* where two copies would meet */
 	WAIT_FOR(is_over(&s));

@@ -110,7 +110,7 @@ static void misconfigured(const char *name, const char *wrong)
 	struct vm *vm = vm_get(name);
 	assert_non_null(vm);
 	assert_int_equal(vm->state, VM_MISCONFIGURED);
-	assert_string_equal(vm->fail, wrong);
+	assert_string_equal(vm_text_get(&vm->fail).s, wrong);
 	asked = 0;
 	for (int force = 0; force < 2; force++) {
 		struct why w = { "" };

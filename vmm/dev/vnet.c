@@ -168,6 +168,7 @@ static void vnet_driver_ok(struct vvirtio *v)
 		vvirtq_quiet(&v->q[VNET_RX]); /* the first buffers are found when a frame comes */
 }
 
+/* v->lock is held. */
 static void vnet_was_reset(struct vvirtio *v)
 {
 	vnet_of(v)->s.status &= ~VNET_ANNOUNCE;

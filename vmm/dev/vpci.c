@@ -352,19 +352,19 @@ int vpci_bus_create(struct machine *m, struct vpci_bus **b)
 	dev_register(m, &bus->dev, "pci-host", 0, &vpci_host_ops);
 	dev_add_section(&bus->dev, &vpci_host_desc, bus);
 	vpci_func_init(&bus->host, bus, &bus->dev, 0, &host_ids);
-	err = vpci_func_attach(&bus->host);
-	if (!err)
-		err = bus_add(&m->bus, BUS_PIO,
-			      &(struct bus_region){ PCI_PORT_ADDRESS, CF8_LEN, &cf8_ops, bus, "pci-cfg" });
-	bus->has_ports = !err;
-	if (!err)
-		err = bus_add(&m->bus, BUS_MMIO,
-			      &(struct bus_region){ PC_PCI_ECAM, PC_PCI_ECAM_SIZE, &ecam_ops, bus, "pci-ecam" });
-	bus->has_ecam = bus->has_ports && !err;
-	if (err) {
-		vpci_host_fini(&bus->dev);
-		return err_trace(err);
-	}
+	if ((err = vpci_func_attach(&bus->host)) ||
+	    (err = bus_add(&m->bus, BUS_PIO,
+			   &(struct bus_region){ PCI_PORT_ADDRESS, CF8_LEN, &cf8_ops, bus, "pci-cfg" })))
+		goto fail;
+	bus->has_ports = true;
+	err = bus_add(&m->bus, BUS_MMIO,
+		      &(struct bus_region){ PC_PCI_ECAM, PC_PCI_ECAM_SIZE, &ecam_ops, bus, "pci-ecam" });
+	if (err)
+		goto fail;
+	bus->has_ecam = true;
 	*b = bus;
 	return 0;
+fail:
+	vpci_host_fini(&bus->dev);
+	return err_trace(err);
 }

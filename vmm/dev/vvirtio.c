@@ -293,14 +293,12 @@ static unsigned add_cap(struct vpci_func *f, uint8_t type, unsigned bar, uint32_
 static int build_function(struct vvirtio *v)
 {
 	struct vpci_func *f = &v->pci;
-	int err = vpci_msix_init(f, VIRTIO_BAR_MSIX, own_ports(v) + 1);
 	unsigned cap;
+	int err;
 
-	if (!err)
-		err = vpci_func_bar(f, VIRTIO_BAR_NOTIFY, true, NOTIFY_SIZE, &notify_ops, v);
-	if (!err)
-		err = vpci_func_bar(f, VIRTIO_BAR_CFG, false, CFG_SIZE, &cfg_bar_ops, v);
-	if (err)
+	if ((err = vpci_msix_init(f, VIRTIO_BAR_MSIX, own_ports(v) + 1)) ||
+	    (err = vpci_func_bar(f, VIRTIO_BAR_NOTIFY, true, NOTIFY_SIZE, &notify_ops, v)) ||
+	    (err = vpci_func_bar(f, VIRTIO_BAR_CFG, false, CFG_SIZE, &cfg_bar_ops, v)))
 		return err;
 	add_cap(f, VCAP_COMMON, VIRTIO_BAR_CFG, 0, COMMON_LEN, 0);
 	cap = add_cap(f, VCAP_NOTIFY, VIRTIO_BAR_NOTIFY, 0, NOTIFY_MULT * own_ports(v), 4);

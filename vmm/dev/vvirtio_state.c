@@ -12,6 +12,7 @@ void vvirtio_features_apply(struct vvirtio *v)
 	}
 }
 
+/* v->lock is held, or nobody else knows it yet. */
 void vvirtio_state_reset(struct vvirtio *v)
 {
 	memset(&v->s, 0, sizeof(v->s));
@@ -99,7 +100,7 @@ static int vvirtio_check(const void *obj, const void *state, struct why *w)
 
 static void vvirtio_post_load(void *obj)
 {
-	struct vvirtio *v = obj;
+	struct vvirtio *v = obj; /* vCPUs are parked */
 
 	v->epoch++;
 	v->why = v->s.status & VIRTIO_NEEDS_RESET ? "broken before the migration" : NULL;

@@ -83,7 +83,7 @@ static enum rule_action apply(struct migrate_host *h, const struct attempt_id *i
 	return (enum rule_action)rule->action;
 }
 
-/* Remember that id is the newest of its source and VM: false if it is not. `fresh` as above. */
+/* Remember that id is the newest of its source and VM: false if it is not. `fresh` as above. The lock is held. */
 static bool see(struct migrate_host *h, const struct attempt_id *id, struct seen **fresh)
 {
 	list_for_each(s, &h->seen, struct seen, node) {

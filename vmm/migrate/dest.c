@@ -20,7 +20,6 @@
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
 #include "vmm/migrate/this_host.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -380,12 +379,9 @@ static void start(struct dest *c, uint64_t paused_ns)
 	spin_lock(&c->m->lock);
 	c->m->st.downtime_ns = paused_ns; /* as far as it can be known here */
 	spin_unlock(&c->m->lock);
-	int err = FAILPOINT(P18_RUNNING, c->s);
-	if (!err)
-		err = FAILPOINT(P19_STARTED_LOST, c->s);
-	if (!err)
-		err = decision_send(c->tx, WIRE_STARTED, &c->offer.id, migrate_this_host()->inc, in(MIG_ANSWER_NS));
-	if (err)
+	int err;
+	if ((err = FAILPOINT(P18_RUNNING, c->s)) || (err = FAILPOINT(P19_STARTED_LOST, c->s)) ||
+	    (err = decision_send(c->tx, WIRE_STARTED, &c->offer.id, migrate_this_host()->inc, in(MIG_ANSWER_NS))))
 		log_warn("%s runs here, but its source could not be told: %s; it will ask", c->vm->cfg.name,
 			 err_name(err));
 }

@@ -53,12 +53,12 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 static int deliver(struct inbox *in, int err, const struct inbox_msg *msg, struct why *w)
 {
 	uint64_t flags = spin_lock_irqsave(&in->lock);
-	if (!err && in->n && msg->type == WIRE_PREPARING && in->msg[in->n - 1].type == WIRE_PREPARING)
-		in->n--; /* this one says it all */
-	if (!err && in->n == INBOX_MAX)
-		err = why_set(w, -EPROTO, "the destination talks too much");
+	bool again = in->n && msg->type == WIRE_PREPARING && in->msg[in->n - 1].type == WIRE_PREPARING;
+	unsigned at = in->n - again; /* such a one says all that the one before says */
+	err = !err && at == INBOX_MAX ? why_set(w, -EPROTO, "the destination talks too much") : err;
 	if (!err) {
-		in->msg[in->n++] = *msg;
+		in->msg[at] = *msg;
+		in->n = at + 1;
 	} else if (!in->err) { /* else inbox_stop came first */
 		in->err = err;
 		in->why = *w;

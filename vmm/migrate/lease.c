@@ -32,7 +32,7 @@ static bool look(void *arg, const char *waits_for)
 {
 	struct asking *a = arg;
 	if (!a->told)
-		sniprintf(a->vm->waits_for, sizeof(a->vm->waits_for), "%s", waits_for);
+		vm_text_set(&a->vm->waits_for, "%s", waits_for);
 	return a->waiter && a->waiter->leaves(a->waiter->arg, waits_for);
 }
 
@@ -88,10 +88,10 @@ static void show_waiting(struct asking *a, const struct finding *f)
 			 vm->cfg.name, f->text, vm->cfg.name);
 	a->told = true;
 	if (a->policy == START_ALONE && a->patience_ns > now)
-		sniprintf(vm->waits_for, sizeof(vm->waits_for), "%.140s, %lu s", f->text,
-			  (a->patience_ns - now + NS_PER_SEC - 1) / NS_PER_SEC);
+		vm_text_set(&vm->waits_for, "%.140s, %lu s", f->text,
+			    (a->patience_ns - now + NS_PER_SEC - 1) / NS_PER_SEC);
 	else
-		sniprintf(vm->waits_for, sizeof(vm->waits_for), "%s", f->text);
+		vm_text_set(&vm->waits_for, "%s", f->text);
 }
 
 /* GO_ON: another round; 0: the lease is TAKEN; -errno. */
@@ -140,9 +140,9 @@ int lease_ask(struct vm *vm, enum start_policy policy, uint64_t patience_ns, con
 		err = 0;
 	}
 	if (err == -EEXIST && policy != START_OPERATOR) /* `vm list` goes on saying where it is */
-		sniprintf(vm->waits_for, sizeof(vm->waits_for), "%s", f.text);
+		vm_text_set(&vm->waits_for, "%s", f.text);
 	else
-		vm->waits_for[0] = 0;
+		vm_text_set(&vm->waits_for, "%s", "");
 	return err == -EINTR ? why_set(w, err, "given up") : err;
 }
 

@@ -6,7 +6,6 @@
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/policy.h"
 #include "kernel/ip.h"
-#include <stdio.h>
 #include <string.h>
 
 #define CANCEL_NS NS_PER_SEC /* for a cancelled attempt to end in order; then its stream is aborted */

@@ -14,7 +14,6 @@
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate_cmd.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define RED(text)  "\033[31m" text "\033[0m"

@@ -75,7 +75,8 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 		err = why_set(w, -EBUSY, "%s is being migrated already", vm->cfg.name);
 	else if (vm->state != state)
 		err = why_set(w, -EINVAL, "%s is %s%s%s", vm->cfg.name, vm_state_name(vm->state),
-			      vm->state == VM_FAILED ? ": " : "", vm->state == VM_FAILED ? vm->fail : "");
+			      vm->state == VM_FAILED ? ": " : "",
+			      vm->state == VM_FAILED ? vm_text_get(&vm->fail).s : "");
 	else
 		vm->migration = m; /* from here on nobody else stops, starts or destroys it */
 	mutex_unlock(&vm->lock);
@@ -181,6 +182,7 @@ struct migration *migration_find(bool (*match)(struct migration *m, const void *
 	return found;
 }
 
+/* Both under its lock (migration_find). */
 static bool is_in_attempt(struct migration *m, const void *id)
 {
 	return !m->finished && m->st.incoming && attempt_id_equal(&m->id, id);

@@ -56,7 +56,7 @@ struct migration {
 	bool nobody;              /* [l] UNDECIDED: all hosts have answered, and none has it */
 	enum record_state told;   /* [l] UNDECIDED: what a host that holds a record has told us; RECORD_NONE: nothing */
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
-	char dest_name[32];       /* [l] */
+	char dest_name[32];       /* [l] it is its own task's to write */
 	bool finished;            /* [l] */
 	struct list turn;         /* [b] in the queue */
 	bool has_turn;            /* [b] */

@@ -14,7 +14,6 @@
 #include "vmm/migrate/settle.h"
 #include "vmm/migrate/shout.h"
 #include "vmm/migrate/this_host.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

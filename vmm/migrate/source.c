@@ -11,7 +11,6 @@
 #include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/reach.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +46,8 @@ static bool leaves(void *arg) { return migration_cancelled(arg); }
 
 /*
  * Its clients shall find it there as they do here, on each of its networks. Where one has no link here, they do not,
- * and it may well move. Where a guest sends tags itself, what goes without one may not leave the switch.
+ * and it may well move. Where a guest sends tags itself, what goes without one may not leave the switch. Called by its
+ * own task.
  */
 static int reach(struct source *c)
 {
@@ -181,6 +181,7 @@ static int until_ready(struct source *c, bool *rides)
 	return err;
 }
 
+/* All of a migration that leaves, in its own task. */
 static enum migrate_phase run(struct source *c)
 {
 	struct migration *m = c->m;
@@ -220,7 +221,7 @@ static enum migrate_phase run(struct source *c)
 	return MIG_FAILED;
 }
 
-/* Where the VM went; d was made before it went. */
+/* Where the VM went; d was made before it went. By its own task. */
 static void departure_note(const struct migration *m, struct departure *d)
 {
 	*d = (struct departure){ .cfg = m->vm->cfg, .where = m->dest };

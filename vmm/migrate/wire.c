@@ -219,17 +219,16 @@ static int recv_body(struct wire_rx *rx, const uint8_t header[WIRE_HEADER], bool
 int wire_recv(struct wire_rx *rx, uint64_t deadline_ns, uint64_t idle_ns, struct why *w)
 {
 	uint8_t header[WIRE_HEADER];
-	bool known = false;
-	int err = 0;
+	bool known;
+	int err;
 
 	BUG_ON(rx->data_len);
-	while (!known && !err) {
-		err = stream_read(rx->s, header, sizeof(header), deadline_ns);
-		if (!err)
-			err = recv_body(rx, header, &known, time_ns() + idle_ns, w);
-		if (!err && !known && time_ns() >= deadline_ns)
-			err = -ETIMEDOUT; /* a stream that never runs dry has its limit too */
-	}
+	do {
+		if ((err = stream_read(rx->s, header, sizeof(header), deadline_ns)) ||
+		    (err = recv_body(rx, header, &known, time_ns() + idle_ns, w)) || known)
+			break;
+		err = -ETIMEDOUT; /* a stream that never runs dry has its limit too */
+	} while (time_ns() < deadline_ns);
 	if (err)
 		rx->data_len = 0;
 	return err;
