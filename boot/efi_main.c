@@ -57,14 +57,14 @@ static const uint8_t *acpi_at(hpa_t hpa, uint64_t size)
 static void find_console(void)
 {
 	struct handoff_console *c = &boot.h->console;
-	const char *v = boot.conf ? conf_get(boot.conf, "host", "", "console") : NULL;
+	const char *v = boot.conf ? conf_get(boot.conf, "host", "", CONF_CONSOLE) : NULL;
 
 	*c = (struct handoff_console){ COM1_PORT, COM1_IRQ, 1 };
 	if (!v)
 		(void)serial_port_spcr(acpi_at, boot.h->rsdp, c);
 	else if (serial_port_parse(v, c))
 		say("tern.conf:%d: console = %s: write com1 to com4, or an I/O port like 0x2f8; com1 is used\n",
-		    conf_line(boot.conf, "host", "", "console"), v);
+		    conf_line(boot.conf, "host", "", CONF_CONSOLE), v);
 }
 
 /*

@@ -114,15 +114,20 @@ struct conf_table {
 	const struct conf_key *keys;
 	unsigned n;
 };
-#define CONF_TABLE(section, array)                                          \
-	{                                                                   \
-		.kind = (section), .keys = (array), .n = ARRAY_SIZE(array), \
+/* A section's table; the command `conf` finds it by the linker's help. */
+#define CONF_TABLE(id, of, array)                                                                 \
+	const struct conf_table id __attribute__((used, section(".rodata.conf"), aligned(8))) = { \
+		.kind = (of),                                                                     \
+		.keys = (array),                                                                  \
+		.n = ARRAY_SIZE(array),                                                           \
 	}
 /* Keys whose values are files of the boot volume: the loader reads them all. */
 #define CONF_KERNEL           "kernel"
 #define CONF_INITRD           "initrd"
 /* The loader, too, is quiet where [host] has it. */
 #define CONF_CONSOLE_PASSWORD "console_password"
+/* It has to know this before anything else. */
+#define CONF_CONSOLE          "console"
 
 #define CONF_WRONG_MAX 192
 struct conf_reader { /* of the section [table->kind name] */

@@ -9,7 +9,7 @@
 static const struct conf_key keys[] = {
 	{ "name", &conf_type_str, CONF_FIELD(struct host_conf, name), .def = "tern", .word = true,
 	  .help = "1 to 31 letters, digits, '_', '-' and '.'" },
-	{ "console", &conf_type_str, CONF_FIELD(struct host_conf, console), .def = "",
+	{ CONF_CONSOLE, &conf_type_str, CONF_FIELD(struct host_conf, console), .def = "",
 	  .help = "com1 to com4, or an I/O port like 0x2f8" }, /* which the loader has read and checked */
 	{ CONF_CONSOLE_PASSWORD, &conf_type_password, CONF_FIELD(struct host_conf, console_password), .def = "",
 	  .help = "what the command `password` prints; until then nobody logs in at this host's console" },
@@ -23,4 +23,4 @@ static const struct conf_key keys[] = {
 	{ "undecided", &conf_type_choice, CONF_FIELD(struct host_conf, undecided), .def = "ask",
 	  .help = "ask or resume", .words = (const char *const[]){ "ask", "resume", NULL } }, /* HOST_UNDECIDED_* */
 };
-const struct conf_table host_conf_table = CONF_TABLE("host", keys);
+CONF_TABLE(host_conf_table, "host", keys);

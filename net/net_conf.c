@@ -19,7 +19,7 @@ static const struct conf_key nic_keys[] = {
 	  .words = (const char *const[]){ "none", NULL }, .help = ADDRESS6_HELP },
 	{ "gateway6", &conf_type_ip6, CONF_FIELD(struct nic_conf, gateway6), .def = "", .help = GATEWAY6_HELP },
 };
-const struct conf_table nic_conf_table = CONF_TABLE("nic", nic_keys);
+CONF_TABLE(nic_conf_table, "nic", nic_keys);
 
 static const struct conf_key bond_keys[] = {
 	{ "nics", &conf_type_str, CONF_FIELD(struct bond_conf, nics), .min = 1,
@@ -30,7 +30,7 @@ static const struct conf_key bond_keys[] = {
 		  "the "
 		  "switch takes part with (LACP)" },
 };
-const struct conf_table bond_conf_table = CONF_TABLE("bond", bond_keys);
+CONF_TABLE(bond_conf_table, "bond", bond_keys);
 
 const char *const net_use_words[] = { "management", "migration", "vm", NULL };
 static const struct conf_key if_keys[] = {
@@ -50,7 +50,7 @@ static const struct conf_key if_keys[] = {
 	{ "use", &conf_type_words, CONF_FIELD(struct if_conf, uses), .def = "management, migration, vm",
 	  .words = net_use_words, .help = "some of management, migration and vm, with commas between them" },
 };
-const struct conf_table if_conf_table = CONF_TABLE("net", if_keys);
+CONF_TABLE(if_conf_table, "net", if_keys);
 
 #define KEY_HELP "64 hexadecimal digits, as `peer key` makes them; the same in both hosts' files"
 static const struct conf_key peer_keys[] = {
@@ -63,7 +63,7 @@ static const struct conf_key peer_keys[] = {
 	  .help = "no; yes: without a key, in clear, to a host whose file says so as well; or incoming, beside a key: "
 		  "what that host says in clear is heard" },
 };
-const struct conf_table peer_conf_table = CONF_TABLE("peer", peer_keys);
+CONF_TABLE(peer_conf_table, "peer", peer_keys);
 
 /* Does a section name this card by its MAC? */
 static bool is_named(const struct conf *c, const struct nic *n)

@@ -217,19 +217,6 @@ bool vm_announce(struct vm *vm);
 void vm_advance_clock(struct vm *vm, uint64_t ns);
 /* The migration has let go of vm (vm->migration is NULL again): a power-off or reset that waited for it is done now. */
 void vm_migration_ended(struct vm *vm);
-/* What a host must have for this VM to run: the CPUID words that its guest was given, compared at the destination. */
-#define VM_COMPAT_WORDS 64
-struct vm_compat {
-	uint32_t leaf[VM_COMPAT_WORDS], sub[VM_COMPAT_WORDS];
-	uint32_t regs[VM_COMPAT_WORDS][4];
-	uint32_t n;
-};
-void vm_compat_get(const struct vm *vm, struct vm_compat *c);
-/* Can this host run a VM of this CPU model that was given these words? -ENOTSUP naming leaf, register and bit. */
-int vm_compat_check(const char *model, const struct vm_compat *c, struct why *w) must_check;
-int vm_compat_check_on(const struct cpuid_source *src, const char *model, const struct vm_compat *c,
-		       struct why *w) must_check;
-
 /* A guest's odd doings, for debugging: it may not fill the log, so the first lines only. */
 #define GUEST_NOISE_MAX 64
 #define guest_log(vm, fmt, ...)                                                \

@@ -36,7 +36,7 @@ static const struct conf_key keys[] = {
 	{ "dhcp_server", &conf_type_choice, FIELD(s.dhcp_server), .def = "no", .help = "no or allow", .words = allow },
 	{ "router", &conf_type_choice, FIELD(s.router), .def = "no", .help = "no or allow", .words = allow },
 };
-const struct conf_table vm_conf_table = CONF_TABLE("vm", keys);
+CONF_TABLE(vm_conf_table, "vm", keys);
 
 static const struct sfield fields[] = {
 	F_ARR(struct vm_config_state, kernel),       F_ARR(struct vm_config_state, initrd),

@@ -9,6 +9,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/vm_life.h"
+#include "vmm/x86/compat.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,6 +8,7 @@
 #include "arch/x86/features.h"
 #include "arch/x86/fpu.h"
 #include "vmm/vm.h"
+#include "vmm/x86/compat.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,6 +6,7 @@
  */
 #include "tests/unit/cpuid_dumps.h"
 #include "vmm/vm.h"
+#include "vmm/x86/compat.h"
 #include "vmm/x86/pv.h"
 #include <errno.h>
 #include <stdio.h>

@@ -930,7 +930,7 @@ static void test_never_handed_on(void **state unused)
 {
 	struct decision d = { .state = RECORD_NEVER, .vm = "demo", .source = fake_net_address(A) };
 	vm_new_at(A, VM_RUNNING);
-	failpoint_set(P15_BEFORE_CLAIM, FAIL_CUT, 1);
+	failpoint_set(P15_BEFORE_DECISION, FAIL_CUT, 1);
 	fake_net.connected = cut_a_off;
 	begin_move(A, B);
 	WAIT_FOR(phase_at(A, NULL) == MIG_UNDECIDED);

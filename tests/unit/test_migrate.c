@@ -598,7 +598,7 @@ static void test_failpoints(void **state unused)
 				    (s.phase != MIG_FAILED || !vm)) /* there need not be a second pass */
 					fail_msg("P%d: %s", p, migrate_phase_name(s.phase));
 			}
-			if (action == FAIL_ERROR && p >= P16_CLAIM_ANSWER)
+			if (action == FAIL_ERROR && p >= P16_DISKS_TAKEN)
 				assert_null(vm);
 			*(vm ? &stayed : &moved) += 1;
 			if (vm)

@@ -12,6 +12,7 @@
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
+#include "vmm/x86/compat.h"
 #include "vmm/x86/vcpu.h"
 #include <stdlib.h>
 #include <string.h>

@@ -370,7 +370,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 {
 	uint64_t since = time_ns() - c->sections.clock_ns; /* guest time has run here since it was loaded */
 
-	if (FAILPOINT(P16_CLAIM_ANSWER, c->s) || FAILPOINT(P17_CLAIMED, c->s))
+	if (FAILPOINT(P16_DISKS_TAKEN, c->s) || FAILPOINT(P17_DECIDED, c->s))
 		log_warn("%s starts without a connection to its source", c->vm->cfg.name);
 	vm_advance_clock(c->vm, paused_ns > since ? paused_ns - since : 0);
 	vm_resume(c->vm);

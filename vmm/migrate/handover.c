@@ -311,7 +311,7 @@ static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wir
 	if (err || (err = attempt_ready(&m->id)) || (err = FAILPOINT(P11_READY_LOST, tx->s)))
 		return err;
 	err = id_send(tx, WIRE_READY, &m->id, time_ns() + MIG_STOPPED_NS);
-	if (err || (err = wait_commit(m, rx, paused_ns, w)) || (err = FAILPOINT(P15_BEFORE_CLAIM, tx->s)))
+	if (err || (err = wait_commit(m, rx, paused_ns, w)) || (err = FAILPOINT(P15_BEFORE_DECISION, tx->s)))
 		return err;
 	err = migration_commit_point(m); /* this host's operator cancelled? */
 	return err ? err : attempt_commit(&m->id);

@@ -8,6 +8,7 @@
 #include "vmm/migrate/rules.h"
 #include "vmm/migrate/wire.h"
 #include "vmm/vm.h"
+#include "vmm/x86/compat.h"
 
 #define HOST_NAME_MAX 32
 

@@ -4,6 +4,7 @@
  * guest's CPUID words; the destination holds them against what it could give to a VM of its own with cpu = host, and
  * names the first thing that lacks. A subset is welcome. So the check is reflexive, and transitive.
  */
+#include "vmm/x86/compat.h"
 #include "vmm/vm.h"
 #include <string.h>
 
