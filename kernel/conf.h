@@ -70,6 +70,7 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_choice,                    /* uint32_t: the word's index; yes and no have their synonyms */
 	conf_type_words,                     /* uint32_t: a bit for each of the words that are listed */
 	conf_type_mac,                       /* uint8_t[6], unicast */
+	conf_type_card,                      /* struct conf_card */
 	conf_type_uuid,                      /* uint8_t[16], as RFC 9562 4 writes it, not zeros */
 	conf_type_ip4,                       /* uint32_t in network order */
 	conf_type_ip,                        /* struct ip: a machine's, and none that is link-local */
@@ -84,6 +85,10 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 #define CONF_IPS      8
 #define CONF_NICS     4
 #define CONF_NAME_MAX 16
+struct conf_card { /* by one of the two; zeros: whichever is free */
+	uint8_t mac[6];
+	char location[16]; /* PCI's segment, if it is not 0, bus, device and function: 00:03.0 */
+};
 struct conf_net {    /* 10.77.0.11/24 */
 	uint32_t ip; /* in network order; 0: none, or not known yet */
 	uint32_t prefix;
@@ -115,11 +120,11 @@ struct conf_table {
 	unsigned n;
 };
 /* A section's table; the command `conf` finds it by the linker's help. */
-#define CONF_TABLE(id, of, array)                                                                 \
-	const struct conf_table id __attribute__((used, section(".rodata.conf"), aligned(8))) = { \
-		.kind = (of),                                                                     \
-		.keys = (array),                                                                  \
-		.n = ARRAY_SIZE(array),                                                           \
+#define CONF_TABLE(id, of, array)                                                                \
+	const struct conf_table id __attribute__((used, section("conf_tables"), aligned(8))) = { \
+		.kind = (of),                                                                    \
+		.keys = (array),                                                                 \
+		.n = ARRAY_SIZE(array),                                                          \
 	}
 /* Keys whose values are files of the boot volume: the loader reads them all. */
 #define CONF_KERNEL           "kernel"
@@ -160,6 +165,7 @@ int conf_parse_size(const char *s, uint64_t *bytes);
 int conf_parse_ms(const char *s, uint64_t max, uint64_t *ms);
 int conf_parse_uint(const char *s, uint64_t max, uint64_t *v);
 int conf_parse_mac(const char *s, uint8_t mac[6]);
+int conf_parse_pci(const char *s, char location[16]);         /* as struct conf_card has it */
 int conf_parse_hex(const char *s, uint8_t *bytes, size_t n);  /* 2 * n digits */
 char *conf_hex_text(const uint8_t *bytes, size_t n, char *s); /* same into s, with a NUL, which it returns */
 int conf_parse_ip4(const char *s, uint32_t *ip);

@@ -139,6 +139,27 @@ static void mac_text_of(const struct conf_key *k, const void *field, char *buf, 
 }
 const struct conf_type conf_type_mac = { .parse = mac_parse, .text = mac_text_of };
 
+static int card_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
+{
+	struct conf_card c = { 0 };
+	if (!conf_parse_zero(k, s, field)) {
+		if (conf_parse_mac(s, c.mac) && conf_parse_pci(s, c.location))
+			return -EINVAL;
+		memcpy(field, &c, sizeof(c));
+	}
+	return 0;
+}
+
+static void card_text_of(const struct conf_key *k, const void *field, char *buf, size_t size)
+{
+	const struct conf_card *c = field;
+	if (c->location[0])
+		snprintf(buf, size, "%s", c->location);
+	else
+		mac_text_of(k, c->mac, buf, size);
+}
+const struct conf_type conf_type_card = { .parse = card_parse, .text = card_text_of };
+
 #define UUID_DASHES (1 << 4 | 1 << 6 | 1 << 8 | 1 << 10) /* before these bytes */
 
 static int uuid_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w)

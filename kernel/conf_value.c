@@ -116,6 +116,34 @@ int conf_parse_mac(const char *s, uint8_t mac[6])
 	return 0;
 }
 
+/* So many hexadecimal digits, at most max, and what is behind them: behind it; NULL: something else stands there. */
+static const char *hex_field(const char *s, unsigned digits, char behind, unsigned max, unsigned *v)
+{
+	for (*v = 0; digits--; s++) {
+		int d = hex_digit(*s);
+		if (d < 0)
+			return NULL;
+		*v = *v << 4 | (unsigned)d;
+	}
+	return *v <= max && *s == behind ? s + !!behind : NULL;
+}
+
+int conf_parse_pci(const char *s, char location[16])
+{
+	unsigned segment = 0, bus, dev, fn;
+	const char *p = s;
+	if (strlen(s) == sizeof("0000:00:00.0") - 1 && !(p = hex_field(s, 4, ':', 0xffff, &segment)))
+		return -EINVAL;
+	s = segment ? s : p;
+	if (!(p = hex_field(p, 2, ':', 0xff, &bus)) || !(p = hex_field(p, 2, '.', 0x1f, &dev)) ||
+	    !hex_field(p, 1, '\0', 7, &fn))
+		return -EINVAL;
+	do
+		*location++ = (char)(*s ? *s | 0x20 : 0); /* letters become small, all else here has this bit */
+	while (*s++);
+	return 0;
+}
+
 /* Four numbers: lwIP's own parser also takes 10.1 and 0x0a.1. */
 int conf_parse_ip4(const char *s, uint32_t *ip)
 {

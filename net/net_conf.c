@@ -10,8 +10,8 @@
 #define ADDRESS6_HELP "none, auto (from what routers advertise), or an address with its prefix, such as fd00::b/64"
 #define GATEWAY6_HELP "an address, such as fe80::1"
 static const struct conf_key nic_keys[] = {
-	{ "match", &conf_type_mac, CONF_FIELD(struct nic_conf, match), .def = "first", .zero = "first",
-	  .help = "first, or the card's MAC address, such as 52:54:00:00:00:01" },
+	{ "match", &conf_type_card, CONF_FIELD(struct nic_conf, match), .def = "first", .zero = "first",
+	  .help = "first, the card's MAC address, such as 52:54:00:00:00:01, or its PCI address, such as 00:03.0" },
 	{ "address", &conf_type_net, CONF_FIELD(struct nic_conf, address), .def = "dhcp", .zero = "dhcp",
 	  .help = "dhcp, or an address with its prefix, such as 10.77.0.11/24" },
 	{ "gateway", &conf_type_ip4, CONF_FIELD(struct nic_conf, gateway), .def = "", .help = GATEWAY_HELP },
@@ -65,23 +65,28 @@ static const struct conf_key peer_keys[] = {
 };
 CONF_TABLE(peer_conf_table, "peer", peer_keys);
 
-/* Does a section name this card by its MAC? */
+static bool is_match(const struct conf_card *m, const struct nic *n)
+{
+	return m->location[0] ? !strcmp(m->location, n->location) : !memcmp(m->mac, n->mac, ETH_ALEN);
+}
+
+/* Does a section name this very card? */
 static bool is_named(const struct conf *c, const struct nic *n)
 {
 	const char *name, *match;
-	uint8_t mac[ETH_ALEN];
-	for (unsigned i = 0; (name = conf_section(c, "nic", i)); i++)
-		if ((match = conf_get(c, "nic", name, "match")) && !conf_parse_mac(match, mac) &&
-		    !memcmp(mac, n->mac, ETH_ALEN))
+	for (unsigned i = 0; (name = conf_section(c, "nic", i)); i++) {
+		struct conf_card m = { 0 };
+		if ((match = conf_get(c, "nic", name, "match")) &&
+		    (!conf_parse_mac(match, m.mac) || !conf_parse_pci(match, m.location)) && is_match(&m, n))
 			return true;
+	}
 	return false;
 }
 
-/* The card that a section means; NULL: others has the MACs of those that are left. */
-static struct nic *card_find(const struct conf *c, const struct net_conf *conf, const uint8_t match[ETH_ALEN],
+/* The card that a section means (NULL: any); NULL: others has those that are left. */
+static struct nic *card_find(const struct conf *c, const struct net_conf *conf, const struct conf_card *match,
 			     char *others, size_t size)
 {
-	static const uint8_t first[ETH_ALEN];
 	struct nic *n;
 	others[0] = '\0';
 	for (unsigned i = 0; (n = nic_get(i)); i++) {
@@ -91,9 +96,9 @@ static struct nic *card_find(const struct conf *c, const struct net_conf *conf, 
 			taken |= conf->nic[k].card == n;
 		if (taken)
 			continue;
-		if (memcmp(match, first, ETH_ALEN) ? !memcmp(match, n->mac, ETH_ALEN) : !is_named(c, n))
+		if (match ? is_match(match, n) : !is_named(c, n))
 			return n;
-		snprintf(others + len, size - len, "%s%s", len ? ", " : "", mac_text(n->mac).s);
+		snprintf(others + len, size - len, "%s%s (%s)", len ? ", " : "", mac_text(n->mac).s, n->location);
 	}
 	return NULL;
 }
@@ -135,23 +140,24 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 {
 	struct conf_reader r = { .c = c, .table = &nic_conf_table, .name = name ? name : "lan" };
 	struct nic_conf n = { 0 };
-	char others[160]; /* eight of them */
+	char others[320]; /* eight of them */
 	const char *match = name ? conf_get(c, "nic", name, "match") : NULL;
 	(void)conf_read(&r, &n);
 	if (!take_name(&r, n.name))
 		return;
 	gateway_check(&r, n.address, n.gateway);
 	gateway6_check(&r, n.address6, n.gateway6);
-	if (match && strcmp(match, "first") && conf_parse_mac(match, n.match))
+	bool one = memcmp(&n.match, &(struct conf_card){ 0 }, sizeof(n.match)) != 0;
+	if (match && strcmp(match, "first") && !one)
 		return; /* which one is not known, and any other would be on another wire */
 	if (r.torn && !match && nic_get(1)) {
 		conf_wrong(&r, "match",
 			   "a line of this section is not understood and may have been this: it is no card");
 		return;
 	}
-	n.card = card_find(c, conf, n.match, others, sizeof(others));
-	if (!n.card && others[0])
-		conf_wrong(&r, "match", "no network card has this MAC; there are %s", others);
+	n.card = card_find(c, conf, one ? &n.match : NULL, others, sizeof(others));
+	if (!n.card && one && others[0])
+		conf_wrong(&r, "match", "no network card has this address; there are %s", others);
 	else if (!n.card && name)
 		conf_wrong(&r, "match", "no network card is left for it");
 	else if (n.card && conf->nnics == NET_NICS_MAX)

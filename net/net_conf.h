@@ -22,7 +22,7 @@ enum bond_mode { BOND_ACTIVE_BACKUP, BOND_802_3AD };
 struct nic_conf {
 	char name[NET_NAME_MAX];
 	struct nic *card;
-	uint8_t match[ETH_ALEN]; /* zeros: the first card that no other section has */
+	struct conf_card match;  /* zeros: the first card that no other section has */
 	struct conf_net address; /* of the network that it is alone */
 	uint32_t gateway;        /* network order, 0: none */
 	struct conf_net6 address6;

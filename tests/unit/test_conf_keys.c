@@ -14,8 +14,10 @@
 #include <cmocka.h>
 
 static struct conf c;
-static struct nic cards[] = { { .name = "nic0", .mac = { 0x52, 0x54, 0, 0, 0, 1 }, .mtu = 1500 },
-			      { .name = "nic1", .mac = { 0x52, 0x54, 0, 0, 0, 2 }, .mtu = 9000 } };
+static struct nic cards[] = {
+	{ .name = "nic0", .location = "00:03.0", .mac = { 0x52, 0x54, 0, 0, 0, 1 }, .mtu = 1500 },
+	{ .name = "nic1", .location = "01:00.1", .mac = { 0x52, 0x54, 0, 0, 0, 2 }, .mtu = 9000 }
+};
 static unsigned ncards;
 static struct vm here[2];
 static unsigned nhere;
@@ -184,6 +186,9 @@ static void nics(void **state unused)
 	n = net("[nic a]\n[nic b]\nmatch = 52:54:00:00:00:01\n"); /* the first that no other section names */
 	said("");
 	assert_true(n.nic[0].card == &cards[1] && n.nic[1].card == &cards[0]);
+	n = net("[nic a]\n[nic b]\nmatch = 0000:00:03.0\n[nic c]\nmatch = 01:00.1\n");
+	said("tern.conf:1: [nic a] match: no network card is left for it\n");
+	assert_true(n.nic[0].card == &cards[0] && n.nic[1].card == &cards[1] && n.nnics == 2);
 	ncards = 0;
 	net("");
 	said("");
@@ -193,15 +198,29 @@ static void nics(void **state unused)
 static void no_such_card(void **state unused)
 {
 	struct net_conf n = net("[nic a]\nmatch = 52:54:00:00:00:0a\naddress = 10.77.0.11/24\ngateway = 10.77.0.1\n");
-	said("tern.conf:2: [nic a] match = 52:54:00:00:00:0a: no network card has this MAC; there are "
-	     "52:54:00:00:00:01, "
-	     "52:54:00:00:00:02\n");
+	said("tern.conf:2: [nic a] match = 52:54:00:00:00:0a: no network card has this address; there are "
+	     "52:54:00:00:00:01 (00:03.0), 52:54:00:00:00:02 (01:00.1)\n");
+	net("[nic a]\nmatch = 01:00.0\n");
+	said("tern.conf:2: [nic a] match = 01:00.0: no network card has this address; there are "
+	     "52:54:00:00:00:01 (00:03.0), 52:54:00:00:00:02 (01:00.1)\n");
+	static const char *const odd[] = { "00:03", "00:03.8",     "00:20.0",     "00:03.0 ",
+					   "0:3.0", "000:00:03.0", "0000:00:03.", "g0:03.0" };
+	for (unsigned i = 0; i < ARRAY_SIZE(odd); i++) {
+		char location[16] = "x";
+		assert_int_equal(conf_parse_pci(odd[i], location), -EINVAL);
+		assert_string_equal(location, "x");
+	}
+	char location[16];
+	assert_int_equal(conf_parse_pci("00a1:3f:1F.7", location), 0);
+	assert_string_equal(location, "00a1:3f:1f.7");
 	assert_int_equal(n.nnics, 0);
 	n = net("[nic a]\n[nic b]\n[nic c]\naddress = 10.77.0.11/24\n");
 	said("tern.conf:3: [nic c] match: no network card is left for it\n");
 	assert_int_equal(n.nnics, 2);
 	net("[nic a]\nmatch = eth0\n");
-	said("tern.conf:2: [nic a] match = eth0: write first, or the card's MAC address, such as 52:54:00:00:00:01\n");
+	said("tern.conf:2: [nic a] match = eth0: write first, the card's MAC address, such as 52:54:00:00:00:01, or "
+	     "its PCI address, "
+	     "such as 00:03.0\n");
 }
 
 static void addresses6(void **state unused)
@@ -356,7 +375,7 @@ static void wrong_networks(void **state unused)
 		  "7: [net a] nic = t: there is no [nic] or [bond] of this name", 1 },
 		{ "[nic x]\nmatch = 52:54:00:00:00:99\n[nic y]\n[net a]\n",
 		  "4: [net a] nic: missing: there are several [nic]", 0 },
-		{ "[nic x]\nmatch = eth1\n[nic y]\n", "2: [nic x] match = eth1: write first, or", 1 },
+		{ "[nic x]\nmatch = eth1\n[nic y]\n", "2: [nic x] match = eth1: write first, the", 1 },
 		{ "[net a]\nvlan = 4\n[net b]\nvlan = 4\n", "4: [net b] vlan = 4: a has VLAN 4 of lan already", 1 },
 		{ "[net a]\n[net b]\n", "2: [net b]: a has VLAN 0 of lan already", 1 },
 		{ TWO_CARDS "[net y]\nnic = x\n", "2: [nic y]: there is a network of this name already", 1 },
