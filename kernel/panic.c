@@ -47,6 +47,21 @@ static void say_address(const char *prefix, uintptr_t addr, unsigned back)
 		say("%s%016lx\n", prefix, addr);
 }
 
+/*
+ * Is this, or has it been called by, code that has keys in its registers (linker.ld)? That leaves nothing in them when
+ * it returns (Makefile, SECRET).
+ */
+static bool has_secrets(void)
+{
+	extern const char __secret_start[], __secret_end[];
+	bool has = false;
+	for (unsigned i = 0; i <= nbt; i++) {
+		uintptr_t at = i ? bt[i - 1] : frame.rip;
+		has |= at - (uintptr_t)__secret_start < (uintptr_t)(__secret_end - __secret_start);
+	}
+	return has;
+}
+
 static void show_registers(void)
 {
 	const struct trap_frame *f = &frame;
@@ -60,8 +75,11 @@ static void show_registers(void)
 		  { "rsi", f->rsi }, { "rdi", f->rdi }, { "rbp", f->rbp }, { "rsp", f->rsp },
 		  { "r8 ", f->r8 },  { "r9 ", f->r9 },  { "r10", f->r10 }, { "r11", f->r11 },
 		  { "r12", f->r12 }, { "r13", f->r13 }, { "r14", f->r14 }, { "r15", f->r15 } };
-	for (unsigned i = 0; i < ARRAY_SIZE(r); i++)
-		say("%s %016lx%s", r[i].name, r[i].v, i % 4 == 3 ? "\n" : "  ");
+	if (has_secrets())
+		say("registers are not shown: they may hold a key\n");
+	else
+		for (unsigned i = 0; i < ARRAY_SIZE(r); i++)
+			say("%s %016lx%s", r[i].name, r[i].v, i % 4 == 3 ? "\n" : "  ");
 	say("rip %016lx  cs %04lx  rflags %08lx\n", f->rip, f->cs, f->rflags);
 }
 

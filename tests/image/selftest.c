@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The kernel tested where it runs: scheduler, locks, timers and allocators under load on all CPUs, for the rig's tests.
- * `selftest` runs everything and leaves nothing behind; `selftest panic|stack|null|locks` die on purpose.
+ * `selftest` runs everything and leaves nothing behind; `selftest panic|stack|null|key|locks` die on purpose.
  */
 #include "arch/x86/cpu.h"
 #include "kernel/console.h"
 #include "kernel/page.h"
+#include "kernel/random.h"
 #include "kernel/sync.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEATHS    "[panic|stack|null|locks]"
+#define DEATHS    "[panic|stack|null|key|locks]"
 #define TASKS_MAX 64
 #define LATE_NS   (200 * NS_PER_MS) /* a rig's host may be busy; what is lost never comes at all */
 
@@ -416,6 +417,8 @@ static void die(const char *how)
 		*null_page = 1;
 	if (!strcmp(how, "stack"))
 		(void)dig(NULL);
+	if (!strcmp(how, "key"))
+		random_bytes((void *)null_page, 16);
 	if (!strcmp(how, "locks")) {
 		static struct spinlock a = SPINLOCK_INIT("first"), b = SPINLOCK_INIT("second");
 		for (unsigned i = 0; i < 2; i++) {

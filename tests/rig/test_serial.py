@@ -99,11 +99,13 @@ def test_panic_console(switch):
     h = Host("c", switch, host_conf(3, "c"), 3, files=False)
     try:
         con = h.start().console
-        for how, words in (("panic", "selftest: on purpose"), ("null", "page fault"), ("stack", ""),
+        for how, words in (("panic", "selftest: on purpose"), ("null", "page fault"), ("stack", ""), ("key", "page fault"),
                            ("locks", "lock order: \"first\" is taken with \"second\" held")):
             start = con.begin(f"selftest {how}")
             con.expect(rf"panicked on CPU \d+, task console: .*{words}", 20, start)
             con.expect(r"panic \(log, bt, reboot\)> $", 20, start)
+            shown = con.text[start:]
+            assert ("r15" in shown) == (how in ("null", "stack")) and ("may hold a key" in shown) == (how == "key"), how
             start = len(con.text)
             con.send("bt\r")
             con.expect(r"backtrace:\s+[0-9a-f]{16} \w+", 10, start)
