@@ -222,19 +222,23 @@ $(H)/tsan/%.o: %.c | $(DEPS)
 	$(Q)echo "  HOSTCC  $< (tsan)"; mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) $(SAN) $(CMOCKA) -c $< -o $@
 $(F)/%.o: %.c | $(DEPS)
 	$(Q)echo "  FUZZCC  $<"; mkdir -p $(@D); clang $(TEST_FLAGS) -DTERN_FAILPOINTS=0 $(SAN),fuzzer-no-link -c $< -o $@
-# Third-party parts of host-built tests, without sanitizers.
+# Third-party parts of host-built tests, without sanitizers; but what foreign bytes reach is watched while it is fuzzed.
 $(H)/lib/%.o: | $(D)/zydis.ok $(D)/zycore.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
 $(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC))
 	$(Q)rm -f $@; ar rcs $@ $^
 $(H)/mbedtls/%.o: net/mbedtls_config.h | $(D)/mbedtls.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
+$(F)/mbedtls/%.o: net/mbedtls_config.h | $(D)/mbedtls.ok
+	$(Q)mkdir -p $(@D); clang $(TEST_FLAGS) -fsanitize=address,fuzzer-no-link -w -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
 $(H)/mbedtls.a: $(MBEDTLS_SRC:%=$(H)/mbedtls/%.o)
+$(F)/mbedtls.a: $(MBEDTLS_SRC:%=$(F)/mbedtls/%.o)
+$(H)/mbedtls.a $(F)/mbedtls.a:
 	$(Q)rm -f $@; ar rcs $@ $^
 $(UNIT_BIN):
 	$(Q)echo "  HOSTLD  $@"; $(HOST_CC) $(SAN) $(filter %.o,$^) $(filter %.a,$^) -lcmocka -lpthread -o $@
 $(FUZZ_BIN):
-	$(Q)echo "  FUZZLD  $@"; clang $(SAN),fuzzer $^ -lpthread -o $@
+	$(Q)echo "  FUZZLD  $@"; clang $(SAN),fuzzer $(filter %.o,$^) $(filter %.a,$^) -lpthread -o $@
 
 # A bad line for the rig, a program of this machine.
 build/relay: tests/rig/relay.c
