@@ -67,10 +67,11 @@ TSAN += tls
 UNIT_tls := $(TLS)
 UNIT_trust := net/trust.c kernel/ip.c kernel/conf_value.c $(TLS)
 $(H)/test_tls $(H)/tsan/test_tls $(H)/test_trust: $(H)/mbedtls.a $(OPENSSL_OBJ)
-FUZZ += tls handshake
+FUZZ += tls handshake trust
+FUZZ_trust := net/trust.c net/tls_record.c net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_kernel.c $(AEAD)
 FUZZ_handshake := $(filter-out net/tls.c,$(TLS))
 FUZZ_tls := net/tls.c net/tls_record.c net/stream.c $(AEAD) tests/unit/fake_kernel.c
-$(F)/fuzz_tls $(F)/fuzz_handshake: $(F)/mbedtls.a $(OPENSSL_OBJ)
+$(F)/fuzz_tls $(F)/fuzz_handshake $(F)/fuzz_trust: $(F)/mbedtls.a $(OPENSSL_OBJ)
 MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
 UNIT_vm := vmm/vm.c vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
