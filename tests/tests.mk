@@ -84,6 +84,10 @@ UNIT += hosts shout bandwidth
 UNIT_hosts := $(UNIT_wire)
 UNIT_bandwidth := $(UNIT_wire)
 UNIT_shout := $(FAKE_NET) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c)
+FUZZ += hostframe
+FUZZ_hostframe := $(MIGRATE) $(MIGRATE_BASE) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c) \
+	$(addprefix net/,hostframe.c uplink.c uplink_lacp.c lacp.c) kernel/frame.c
+$(F)/tests/fuzz/fuzz_hostframe.o $(F)/net/hostframe.o: TEST_FLAGS += $(LWIP_INC)
 UNIT += page memory
 UNIT_page := kernel/page.c arch/x86/memory.c
 UNIT_memory := arch/x86/memory.c
