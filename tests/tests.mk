@@ -62,11 +62,12 @@ VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/f
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,datagram.c heard.c migrate_all.c migrate_cmd.c reach.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
 AEAD := $(filter-out crypto/password.c,$(CRYPTO_SRC))
 TLS := net/tls.c net/tls_handshake.c net/tls_record.c net/stream.c $(AEAD) tests/unit/pipe.c tests/unit/fake_kernel.c
-UNIT += tls trust
+UNIT += tls downgrade trust
 TSAN += tls
 UNIT_tls := $(TLS)
+UNIT_downgrade := $(TLS)
 UNIT_trust := net/trust.c kernel/ip.c kernel/conf_value.c $(TLS)
-$(H)/test_tls $(H)/tsan/test_tls $(H)/test_trust: $(H)/mbedtls.a $(OPENSSL_OBJ)
+$(H)/test_tls $(H)/tsan/test_tls $(H)/test_downgrade $(H)/test_trust: $(H)/mbedtls.a $(OPENSSL_OBJ)
 FUZZ += tls handshake trust
 FUZZ_trust := net/trust.c net/tls_record.c net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_kernel.c $(AEAD)
 FUZZ_handshake := $(filter-out net/tls.c,$(TLS))

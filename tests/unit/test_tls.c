@@ -542,6 +542,31 @@ static void test_openssl_as_client(void **state unused)
 	serve_openssl("TLS_CHACHA20_POLY1305_SHA256");
 }
 
+/* Who has the key and speaks an older version alone: the server does not even ask which key it is. */
+static void test_openssl_without_1_3(void **state unused)
+{
+	static const char *const old[] = { "-tls1_2", "-tls1_1 -cipher PSK:@SECLEVEL=0" };
+	char command[400];
+	for (unsigned i = 0; i < ARRAY_SIZE(old); i++) {
+		uint16_t port;
+		int status, l = listen_here(&port);
+		snprintf(command, sizeof(command),
+			 "exec timeout 20 openssl s_client -connect 127.0.0.1:%u -psk " PSK_HEX
+			 " -psk_identity 'ab>c' %s </dev/null >/dev/null 2>&1",
+			 port, old[i]);
+		pid_t pid = shell(command, NULL);
+		assert_int_equal(fd_wait(l, POLLIN, soon()), 0);
+		struct fd_stream f = { .s.ops = &fd_ops, .fd = accept(l, NULL, NULL) };
+		struct end e = end_new(0, 1);
+		struct stream *s = &f.s;
+		assert_int_equal(tls_accept(&s, find, &e, soon()), -EPROTO);
+		stream_close(s);
+		close(l);
+		waitpid(pid, &status, 0);
+		assert_int_not_equal(status, 0);
+	}
+}
+
 /* `openssl s_server -rev` answers each line, reversed: over several of our changes of keys, it follows them. */
 static void test_openssl_as_server(void **state unused)
 {
@@ -602,6 +627,7 @@ int main(void)
 		cmocka_unit_test(test_every_byte_changed),
 		cmocka_unit_test(test_records_in_order),
 		cmocka_unit_test(test_openssl_as_client),
+		cmocka_unit_test(test_openssl_without_1_3),
 		cmocka_unit_test(test_openssl_as_server),
 	};
 	aead_init();
