@@ -66,7 +66,8 @@ UNIT += tls downgrade trust
 TSAN += tls
 UNIT_tls := $(TLS)
 UNIT_downgrade := $(TLS)
-UNIT_trust := net/trust.c kernel/ip.c kernel/conf_value.c $(TLS)
+UNIT_trust := net/trust.c $(addprefix kernel/,ip.c conf_value.c conf.c console.c console_edit.c console_usage.c out.c) $(TLS)
+build/host/tests/unit/test_trust.o: net/peer_cmd.c
 $(H)/test_tls $(H)/tsan/test_tls $(H)/test_downgrade $(H)/test_trust: $(H)/mbedtls.a $(OPENSSL_OBJ)
 FUZZ += tls handshake trust
 FUZZ_trust := net/trust.c net/tls_record.c net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_kernel.c $(AEAD)

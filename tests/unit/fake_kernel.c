@@ -43,7 +43,8 @@ void panic(const char *fmt, ...)
 }
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
-static char log_last[512];
+static char log_last[512], log_all[1 << 16];
+static size_t log_len; /* of log_all: the end of a long one is lost */
 
 void log_vprintf(enum log_level level, const char *fmt, va_list ap)
 {
@@ -53,6 +54,8 @@ void log_vprintf(enum log_level level, const char *fmt, va_list ap)
 	pthread_mutex_lock(&log_lock);
 	if (level != LOG_DEBUG)
 		memcpy(log_last, line, sizeof(line));
+	log_len += (size_t)snprintf(log_all + log_len, sizeof(log_all) - log_len, "%s\n", line);
+	log_len = MIN(log_len, sizeof(log_all) - 1);
 	if (getenv("TERN_TEST_LOG"))
 		fprintf(stderr, "[%s] %s\n", levels[level], line);
 	pthread_mutex_unlock(&log_lock);
@@ -71,8 +74,17 @@ const char *fake_log_last(void) { return log_last; }
 void fake_log_clear(void)
 {
 	pthread_mutex_lock(&log_lock);
-	log_last[0] = 0;
+	log_last[0] = log_all[0] = 0;
+	log_len = 0;
 	pthread_mutex_unlock(&log_lock);
+}
+
+bool fake_log_has(const char *text)
+{
+	pthread_mutex_lock(&log_lock);
+	bool has = strstr(log_all, text);
+	pthread_mutex_unlock(&log_lock);
+	return has;
 }
 
 /* ---- pages ---- */

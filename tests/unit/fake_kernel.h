@@ -32,6 +32,7 @@ bool fake_tasks_wait(void);
  */
 const char *fake_log_last(void);
 void fake_log_clear(void);
+bool fake_log_has(const char *text); /* is that in any line, LOG_DEBUG's too, since fake_log_clear()? */
 /* Which of a test's hosts this thread is on; a task is on that of its creator (fake_hosts.h). */
 extern _Thread_local int fake_host;
 

@@ -1,10 +1,47 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The random generator: its ChaCha20 against RFC 8439, and that what comes out never repeats. */
+/*
+ * The random generator: its ChaCha20 against RFC 8439, that what comes out never repeats, and that a CPU without RDSEED
+ * and RDRAND is known for one (what then becomes of keys: test_trust.c).
+ */
+#include "arch/x86/cpu.h"
 #include "tests/unit/fake_kernel.h"
+static struct cpuid_regs fake_cpuid(uint32_t leaf, uint32_t subleaf);
+#define cpuid(leaf, subleaf) fake_cpuid(leaf, subleaf)
 #include "kernel/random.c" /* for chacha20_block */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+
+/* ---- a CPU ---- */
+
+static uint32_t leaves, leaf1_ecx, leaf7_ebx; /* no leaves: it is this machine's */
+static struct cpuid_regs fake_cpuid(uint32_t leaf, uint32_t subleaf)
+{
+	if (!leaves)
+		return (cpuid)(leaf, subleaf);
+	assert_true(leaf <= leaves && !subleaf); /* beyond that a CPU says what it likes (SDM 2A, CPUID) */
+	return (struct cpuid_regs){ .eax = leaf ? 0 : leaves,
+				    .ebx = leaf == 7 ? leaf7_ebx : 0,
+				    .ecx = leaf == 1 ? leaf1_ecx : 0 };
+}
+
+static bool has_source(uint32_t max_leaf, uint32_t ecx, uint32_t ebx)
+{
+	leaves = max_leaf, leaf1_ecx = ecx, leaf7_ebx = ebx;
+	return random_has_source();
+}
+
+static void test_sources(void **state)
+{
+	(void)state;
+
+	assert_false(has_source(1, ~(1U << 30), 0));
+	assert_false(has_source(7, ~(1U << 30), ~(1U << 18)));
+	assert_false(has_source(6, 0, ~0U));
+	assert_true(has_source(1, 1U << 30, 0));
+	assert_true(has_source(7, 0, 1U << 18));
+	leaves = 0;
+}
 
 static void test_chacha20(void **state)
 {
@@ -48,6 +85,10 @@ static void test_output(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_chacha20), cmocka_unit_test(test_output) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sources),
+		cmocka_unit_test(test_chacha20),
+		cmocka_unit_test(test_output),
+	};
 	return cmocka_run_group_tests_name("random", tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #include "net/trust.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/pipe.h"
+#include "net/peer_cmd.c"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +56,8 @@ const struct net_peer *net_peers(unsigned *n)
 	return on_server ? of_server : peers;
 }
 bool net_is_own_address(struct ip ip) { return !led_astray && (ip_same(ip, A) || ip_same(ip, B)); }
-bool random_has_source(void) { return true; }
+static bool no_source; /* of random numbers */
+bool random_has_source(void) { return !no_source; }
 void random_bytes(void *buf, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -85,12 +87,14 @@ void stream_tcp_trust(struct stream *s unused, bool proved)
 	__atomic_fetch_add(&proved_keys, proved, __ATOMIC_SEQ_CST);
 }
 static const char *lost = "";
+static unsigned connects;
 const char *net_peer_lost(void) { return lost; }
 
 int stream_tcp_connect(struct stream **s, struct ip ip, uint16_t port unused, uint64_t end,
 		       const struct stream_canceller *canceller, struct why *w)
 {
 	struct stream *p[2];
+	connects++;
 	if (silent_ns) { /* nobody answers: what is left of the caller's time then */
 		silent_ns -= end;
 		return why_set(w, -ETIMEDOUT, "no answer");
@@ -389,6 +393,141 @@ static void test_frames(void **state unused)
 	assert_int_equal(n, text);
 }
 
+/* The same while keys change: who has the new one as key_next, or has not yet taken the old one out. */
+static void test_frames_key_next(void **state unused)
+{
+	static const uint8_t k[][5] = { /* who says it: key, key_next; who hears it; is it proved? */
+					{ 1, 0, 1, 2, true },  { 1, 2, 1, 0, true }, { 1, 2, 2, 0, true },
+					{ 2, 0, 1, 2, true },  { 2, 0, 2, 1, true }, { 2, 1, 1, 0, true },
+					{ 1, 2, 3, 4, false }, { 1, 0, 2, 3, false }
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(k); i++) {
+		uint8_t msg[100] = "who has demo?";
+		setup(k[i][0], 0);
+		memset(peers[0].key_next, k[i][1], NET_KEY_LEN);
+		assert_int_equal(trust_init(), 0);
+		size_t len = trust_sign(msg, 13, sizeof(msg));
+		assert_int_equal(len, 13 + (k[i][1] ? 2 : 1) * 24 + 1);
+		setup(0, k[i][2]);
+		memset(peers[1].key_next, k[i][3], NET_KEY_LEN);
+		assert_int_equal(trust_init(), 0);
+		assert_int_equal(trust_check(msg, &len), k[i][4] ? TRUST_PROVED : TRUST_DENIED);
+	}
+}
+
+/* Two keys at each end, and none that both have: both of the client's are tried, and no more. */
+static void test_no_key_in_common(void **state unused)
+{
+	setup(1, 3);
+	memset(peers[0].key_next, 2, NET_KEY_LEN);
+	memset(peers[1].key_next, 4, NET_KEY_LEN);
+	assert_int_equal(trust_init(), 0);
+	connects = 0;
+	assert_int_equal(call(B), -EACCES);
+	assert_int_equal(server.err, -EACCES);
+	assert_int_equal(connects, 2);
+	assert_int_equal(trusted, 0);
+	expect(0, TRUST_DIFFERS);
+}
+
+/* ---- commands ---- */
+
+static char said[2000];
+static void put(struct con *c unused, const char *s, size_t n)
+{
+	size_t len = strlen(said);
+	assert_true(len + n < sizeof(said));
+	memcpy(said + len, s, n);
+	said[len + n] = '\0';
+}
+static bool interrupted(struct con *c unused) { return false; }
+
+static int type(const char *command)
+{
+	static struct con c = { .write = put, .interrupted = interrupted };
+	char line[40];
+	said[0] = '\0';
+	snprintf(line, sizeof(line), "%s", command);
+	console_set_table(&console_cmd_peer, &console_cmd_peer + 1);
+	return console_run_line(&c, line);
+}
+
+/* 64 hexadecimal digits behind `key = `, each time others; a script does not get them. */
+static void test_peer_key(void **state unused)
+{
+	char first[65];
+	no_source = false;
+	assert_int_equal(type("peer key"), 0);
+	assert_memory_equal(said, "key = ", 6);
+	assert_int_equal(strspn(said + 6, "0123456789abcdef"), 64);
+	snprintf(first, sizeof(first), "%.64s", said + 6);
+	assert_int_equal(type("peer key"), 0);
+	assert_null(strstr(said, first));
+	assert_int_equal(type("peer key --json"), 0);
+	assert_string_equal(said, "{}\n");
+}
+
+/* A CPU without random numbers: its host says so at boot, and makes no key. */
+static void test_no_random_numbers(void **state unused)
+{
+	setup(1, 1);
+	fake_log_clear();
+	assert_int_equal(trust_init(), 0);
+	assert_false(fake_log_has("random"));
+	no_source = true;
+	assert_int_equal(trust_init(), 0);
+	assert_non_null(strstr(fake_log_last(), "this CPU has no random numbers (RDSEED, RDRAND)"));
+	assert_int_equal(type("peer key"), -ENOTSUP);
+	assert_non_null(strstr(said, "openssl rand -hex 32"));
+	assert_null(strstr(said, "key = "));
+	assert_int_equal(type("peer key --json"), -ENOTSUP);
+	assert_non_null(strstr(said, "\"code\":\"ENOTSUP\""));
+	no_source = false;
+}
+
+/* Eight digits of a key are in no text for anybody: log, reasons, commands. */
+static void shows_no_key(const uint8_t key[NET_KEY_LEN])
+{
+	const char *const texts[] = { said, why.text, server.why.text };
+	for (unsigned i = 0; i + 4 <= NET_KEY_LEN; i++) {
+		for (unsigned upper = 0; upper < 2; upper++) {
+			char digits[9];
+			snprintf(digits, sizeof(digits), upper ? "%02X%02X%02X%02X" : "%02x%02x%02x%02x", key[i],
+				 key[i + 1], key[i + 2], key[i + 3]);
+			assert_false(fake_log_has(digits));
+			for (unsigned t = 0; t < ARRAY_SIZE(texts); t++)
+				assert_null(strstr(texts[t], digits));
+		}
+	}
+}
+
+static void test_keys_are_not_shown(void **state unused)
+{
+	static const char *const commands[] = { "peer list", "peer list --json", "peer key --json" };
+	fake_log_clear();
+	setup(1, 1);
+	for (unsigned way = 0; way < 4; way++) { /* agreed, by key_next, not agreed, in clear */
+		uint8_t keys[4][NET_KEY_LEN];
+		for (unsigned i = 0; i < sizeof(keys); i++)
+			keys[i / NET_KEY_LEN][i % NET_KEY_LEN] = (uint8_t)(0xa7 * (i + 1));
+		memcpy(peers[0].key, keys[0], NET_KEY_LEN);
+		memcpy(peers[0].key_next, keys[1], NET_KEY_LEN);
+		memcpy(peers[1].key, keys[way == 2 ? 2 : way], NET_KEY_LEN);
+		memcpy(peers[1].key_next, keys[3], NET_KEY_LEN);
+		if (way == 3) {
+			memset(peers[0].key, 0, NET_KEY_LEN);
+			peers[0].insecure = NET_PEER_INSECURE;
+		}
+		assert_int_equal(trust_init(), 0);
+		assert_int_equal(call(B), way == 2 ? -EACCES : 0);
+		for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+			assert_int_equal(type(commands[i]), 0);
+			for (unsigned k = 0; k < 4; k++)
+				shows_no_key(keys[k]);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -403,6 +542,11 @@ int main(void)
 		cmocka_unit_test(test_stalls_after_connecting),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_frames),
+		cmocka_unit_test(test_frames_key_next),
+		cmocka_unit_test(test_no_key_in_common),
+		cmocka_unit_test(test_peer_key),
+		cmocka_unit_test(test_no_random_numbers),
+		cmocka_unit_test(test_keys_are_not_shown),
 	};
 	aead_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);
