@@ -235,6 +235,10 @@ $(H)/mbedtls.a: $(MBEDTLS_SRC:%=$(H)/mbedtls/%.o)
 $(F)/mbedtls.a: $(MBEDTLS_SRC:%=$(F)/mbedtls/%.o)
 $(H)/mbedtls.a $(F)/mbedtls.a:
 	$(Q)rm -f $@; ar rcs $@ $^
+$(H)/lwip/%.o: net/lwipopts.h $(wildcard net/arch/*.h) | $(D)/lwip.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
+$(H)/lwip.a: $(LWIP_SRC:%=$(H)/lwip/%.o)
+	$(Q)rm -f $@; ar rcs $@ $^
 $(UNIT_BIN):
 	$(Q)echo "  HOSTLD  $@"; $(HOST_CC) $(SAN) $(filter %.o,$^) $(filter %.a,$^) -lcmocka -lpthread -o $@
 $(FUZZ_BIN):
