@@ -92,6 +92,8 @@ static int cmd_host(struct con *c, int argc unused, char **argv unused)
 	out_ms(c, "uptime_ms|up", time_ns());
 	out_ms(c, "boot_ms|prompt after", console_prompt_ns());
 	out_time(c, "time", time_wall_ns());
+	if (h->peers)
+		h->peers(c);
 	return 0;
 }
 

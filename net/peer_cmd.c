@@ -10,7 +10,7 @@
 #include "kernel/base/wipe.h"
 #include <string.h>
 
-static int peer_list(struct con *c, int argc unused, char **argv unused)
+void net_peers_show(struct con *c)
 {
 	unsigned n;
 	const struct net_peer *p = net_peers(&n);
@@ -30,6 +30,11 @@ static int peer_list(struct con *c, int argc unused, char **argv unused)
 		out_row_end(c);
 	}
 	out_table_end(c);
+}
+
+static int peer_list(struct con *c, int argc unused, char **argv unused)
+{
+	net_peers_show(c);
 	return 0;
 }
 

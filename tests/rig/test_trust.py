@@ -82,6 +82,7 @@ def test_what_is_on_the_wire(switch, clear):
         assert ("speaks in clear" in f.cmd("log")) == clear
         for h in hosts:
             peer, = h.json("peer list")["peers"]
+            assert h.json("host")["peers"][0]["state"] == peer["state"]
             assert peer["state"] == ("INSECURE" if clear else "key agreed") and peer["cipher"] == ("" if clear else r["cipher"]), peer
         if not clear:
             comes_back_with_another_card(e, f)
