@@ -175,7 +175,7 @@ $(H)/bench_aead: $(call obj,$(AEAD) net/tls_record.c) $(OPENSSL_OBJ) $(L)/mbedtl
 $(H)/bench_bridge: $(call obj,$(filter-out tests/%,$(BRIDGE)) arch/x86/memory.c)
 # What dirty tracking costs a GiB: the walker built for this machine's addresses.
 $(H)/bench_pt: arch/x86/pt.c
-$(H)/bench_bridge $(H)/bench_pt: tests/bench/count.c
+$(H)/bench_aead $(H)/bench_bridge $(H)/bench_pt: tests/bench/count.c
 $(H)/bench_aead $(H)/bench_bridge $(H)/bench_pt: $(H)/bench_%: tests/bench/%.c
 	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -DHHDM_BASE=0UL -no-pie -z noexecstack $^ -o $@
 BENCH_BIN := $(addprefix $(H)/bench_,memcpy aead bridge pt)

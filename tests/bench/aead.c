@@ -3,7 +3,7 @@
  * How long a page takes to seal and to open, with each implementation of each cipher that this machine can be brought
  * to choose: bare, and as a quarter of a TLS record of full size, with the copies that its sender and its receiver make
  * (net/tls.c). The objects are those of the kernel's image. Prints a table, or with --json what tests/rig/bench.py
- * reads. The fastest quarter of many rounds counts: the rest is what other work on the machine costs.
+ * reads; with --instructions, before that, how many instructions they take. The fastest quarter of many rounds counts: the rest is what other work on the machine costs.
  */
 #include "crypto/aead.h"
 #include "arch/x86/cpu.h"
@@ -13,6 +13,7 @@
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "net/tls_record.h"
+#include "tests/bench/count.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,35 +124,88 @@ static const uint32_t levels[][2] = {
 	{ 0, 0 },
 };
 
-int main(int argc, char **argv)
+/* What can be chosen here. */
+static struct choice {
+	enum aead_cipher cipher;
+	const uint32_t *level;
+	char name[64];
+} choices[AEAD_CIPHERS * ARRAY_SIZE(levels)];
+static size_t nchoices;
+
+static void choose(const struct choice *c)
 {
-	int json = argc > 1 && strcmp(argv[1], "--json") == 0, n = 0;
-	const char *done[ARRAY_SIZE(levels)] = { NULL };
-	printf(json ? "[\n" : "%-40s %15s %15s %15s %15s %20s\n", "", "seal a page", "", "open a page", "",
-	       "TLS: send, receive");
+	aead_init_limited(c->level[0], c->level[1]);
+	aead_key_set(&key, c->cipher, zeros);
+	tls_half_init(&half, c->cipher, zeros);
+	seal();
+	send();
+	memcpy(wire, rec, sizeof(wire));
+	half.records = 0;
+}
+
+static void find_choices(void)
+{
 	for (enum aead_cipher c = 0; c < AEAD_CIPHERS; c++)
 		for (unsigned i = 0; i < ARRAY_SIZE(levels); i++) {
-			double ns[RUNS], ticks[RUNS];
-			char name[64];
+			static const char *before;
+			struct choice *at = &choices[nchoices];
 			aead_init_limited(levels[i][0], levels[i][1]);
-			done[i] = aead_implementation(c);
-			if (!aead_has(c) || (i && done[i] == done[i - 1]))
-				continue;
-			aead_key_set(&key, c, zeros);
-			tls_half_init(&half, c, zeros);
-			send();
-			memcpy(wire, rec, sizeof(wire));
-			measure(ns, ticks);
-			snprintf(name, sizeof(name), "%s, %s", aead_name(c), done[i]);
-			if (json)
-				printf("%s{\"name\": \"%s\", \"seal_ns\": %.1f, \"open_ns\": %.1f, "
-				       "\"send_ns\": %.1f, \"receive_ns\": %.1f}\n",
-				       n++ ? "," : "", name, ns[0], ns[1], ns[2] / PAGES, ns[3] / PAGES);
-			else
-				printf("%-40s %8.0f cycles %10.0f MB/s %8.0f cycles %10.0f MB/s %10.2f x %5.2f x\n",
-				       name, ticks[0], sizeof(page) * 1e3 / ns[0], ticks[1], sizeof(page) * 1e3 / ns[1],
-				       ticks[2] / PAGES / ticks[0], ticks[3] / PAGES / ticks[1]);
+			const char *now = aead_implementation(c);
+			if (aead_has(c) && (!i || now != before)) {
+				*at = (struct choice){ .cipher = c, .level = levels[i] };
+				snprintf(at->name, sizeof(at->name), "%s, %s", aead_name(c), now);
+				nchoices++;
+			}
+			before = now;
 		}
+}
+
+/* ---- counted: the same four, of each choice ---- */
+
+static const char *counted_name(size_t i)
+{
+	static const char *const what[RUNS] = { "seal a page", "open a page", "send 4 pages by TLS",
+						"receive 4 pages by TLS" };
+	_Static_assert(PAGES == 4, "as the names say");
+	static char name[128];
+	snprintf(name, sizeof(name), "%s, %s", what[i % RUNS], choices[i / RUNS].name);
+	return name;
+}
+static void counted_prepare(size_t i) { choose(&choices[i / RUNS]); }
+static int counted_run(size_t i)
+{
+	runs[i % RUNS]();
+	return 0;
+}
+
+/* --instructions [--json], or [--json]. */
+int main(int argc, char **argv)
+{
+	find_choices();
+	if (argc > 1 && strcmp(argv[1], "--instructions") == 0)
+		return count_main(argc - 1, argv + 1,
+				  &(struct counted){ .program = "bench_aead",
+						     .n = nchoices * RUNS,
+						     .name = counted_name,
+						     .prepare = counted_prepare,
+						     .run = counted_run });
+	int json = argc > 1 && strcmp(argv[1], "--json") == 0;
+	printf(json ? "[\n" : "%-40s %15s %15s %15s %15s %20s\n", "", "seal a page", "", "open a page", "",
+	       "TLS: send, receive");
+	for (const struct choice *c = choices; c < choices + nchoices; c++) {
+		double ns[RUNS], ticks[RUNS];
+		choose(c);
+		measure(ns, ticks);
+		if (json)
+			printf("%s{\"name\": \"%s\", \"seal_ns\": %.1f, \"open_ns\": %.1f, \"send_ns\": %.1f, "
+			       "\"receive_ns\": %.1f, \"seal_cycles\": %.0f, \"open_cycles\": %.0f}\n",
+			       c > choices ? "," : "", c->name, ns[0], ns[1], ns[2] / PAGES, ns[3] / PAGES, ticks[0],
+			       ticks[1]);
+		else
+			printf("%-40s %8.0f cycles %10.0f MB/s %8.0f cycles %10.0f MB/s %10.2f x %5.2f x\n", c->name,
+			       ticks[0], sizeof(page) * 1e3 / ns[0], ticks[1], sizeof(page) * 1e3 / ns[1],
+			       ticks[2] / PAGES / ticks[0], ticks[3] / PAGES / ticks[1]);
+	}
 	if (json)
 		printf("]\n");
 	return 0;

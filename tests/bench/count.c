@@ -20,7 +20,8 @@ __attribute__((noinline)) void count_end(void) { __asm__ volatile("" ::: "memory
 static void child(const struct counted *c)
 {
 	ptrace(PTRACE_TRACEME, 0, 0, 0);
-	c->setup();
+	if (c->setup)
+		c->setup();
 	for (size_t i = 0; i < c->n; i++) {
 		raise(SIGSTOP); /* what is prepared runs at full speed */
 		if (c->prepare)

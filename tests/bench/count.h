@@ -11,7 +11,7 @@ struct counted {
 	size_t n;
 	const char *(*name)(size_t i);
 	unsigned (*times)(size_t i); /* what is printed is so many times what was counted; NULL: once */
-	void (*setup)(void);         /* in the child, uncounted */
+	void (*setup)(void);         /* in the child, uncounted; NULL: nothing */
 	void (*prepare)(size_t i);   /* the same, before each; NULL: nothing */
 	int (*run)(size_t i);        /* counted; 0: it is done */
 };

@@ -89,9 +89,9 @@ def tracking(rig):
            note=f"{faults} nested page faults, {dirtied} pages dirtied, {after['page_splits'] - before['page_splits']} splits")
 
 
-def bench_of(what):
+def bench_of(what, *options):
     """What build/host/bench_WHAT found."""
-    return json.loads(subprocess.run([os.path.join(BUILD, "host", f"bench_{what}"), "--json"], stdout=subprocess.PIPE, check=True, timeout=120).stdout)
+    return json.loads(subprocess.run([os.path.join(BUILD, "host", f"bench_{what}"), *options, "--json"], stdout=subprocess.PIPE, check=True, timeout=300).stdout)
 
 
 def copying():
@@ -106,9 +106,11 @@ def encrypting():
     for t in bench_of("aead"):
         for what in ("seal", "open"):
             ns = t[f"{what}_ns"]
-            figure(f"{what} a page, {t['name']}", ns / 1000, 1e9, "us", note=f"{PAGE * 1000 / ns:.0f} MB/s")
+            figure(f"{what} a page, {t['name']}", ns / 1000, 1e9, "us", note=f"{PAGE * 1000 / ns:.0f} MB/s, {t[f'{what}_cycles']} cycles of the TSC")
         for what, bare in (("send", "seal"), ("receive", "open")):
             figure(f"{what} by TLS / {bare}, {t['name']}", t[f"{what}_ns"] / t[f"{bare}_ns"], 1.2, "")
+    for t in bench_of("aead", "--instructions"):
+        figure(f"instructions to {t['name']}", t["instructions"], 1e9, "", digits=0, note="no target")
 
 
 def forwarding():
