@@ -3,7 +3,8 @@
  * How long a page takes to seal and to open, with each implementation of each cipher that this machine can be brought
  * to choose: bare, and as a quarter of a TLS record of full size, with the copies that its sender and its receiver make
  * (net/tls.c). The objects are those of the kernel's image. Prints a table, or with --json what tests/rig/bench.py
- * reads; with --instructions, before that, how many instructions they take. The fastest quarter of many rounds counts: the rest is what other work on the machine costs.
+ * reads; with --instructions, before that, how many instructions they take. The fastest quarter of many rounds counts:
+ * the rest is what other work on the machine costs.
  */
 #include "crypto/aead.h"
 #include "arch/x86/cpu.h"

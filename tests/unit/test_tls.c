@@ -207,7 +207,7 @@ static void test_both_ways(void **state unused)
 	aead_init();
 }
 
-/* The client may speak one round trip after its hello: a migration that is encrypted begins so much later than one in clear. */
+/* The client may speak one round trip after its hello: a migration that is encrypted begins so much later. */
 static void one_trip(void *arg)
 {
 	struct end *e = arg;
