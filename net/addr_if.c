@@ -24,7 +24,8 @@
 #include <string.h>
 
 #define TICK_MS    ACD_TMR_INTERVAL
-#define ARP_SENDER (SIZEOF_ETH_HDR + 8) /* RFC 826: the sender's hardware address */
+#define ARP_SENDER (SIZEOF_ETH_HDR + 8)    /* RFC 826: the sender's hardware address */
+#define ARP_IP     (ARP_SENDER + ETH_ALEN) /* and its IPv4 address */
 
 /* Guards addr and text of each interface for readers; writers hold lwIP's core lock too. */
 static struct spinlock lock = SPINLOCK_INIT("address");
@@ -129,16 +130,28 @@ static void tell(const struct net_if *i, const struct addr *a, enum addr_news ne
 			  i->name, ip.s, mac.s, next);
 }
 
+/*
+ * Does somebody claim our address again, whom ACD has answered less than 10 s ago, while a host that has proved its key
+ * is spoken with? Then ACD does not hear it, and so does not give the address up (RFC 5227 2.4 (c)): with two frames
+ * anybody on the wire would end each migration.
+ */
+static bool claims_again(const struct acd *acd, const uint8_t *eth)
+{
+	return phase_of(acd) == ADDR_ACD_HOLDS && acd->lastconflict && netif_has_neighbours() &&
+	       !memcmp(eth + ARP_IP, &acd->ipaddr, sizeof(acd->ipaddr));
+}
+
 err_t addr_if_input(struct net_if *i, struct pbuf *p)
 {
 	const uint8_t *eth = p->payload;
 	struct acd *acd = i->has_ip4 ? acd_of(i) : NULL;
-	if (!netif6_hears(i, eth, p->len)) {
+	bool arp = acd && p->len >= SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR && eth[12] == ETHTYPE_ARP >> 8 &&
+		   eth[13] == (ETHTYPE_ARP & 0xff);
+	if (!netif6_hears(i, eth, p->len) || (arp && claims_again(acd, eth))) {
 		pbuf_free(p);
 		return ERR_OK;
 	}
-	if (!acd || p->len < SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR || eth[12] != ETHTYPE_ARP >> 8 ||
-	    eth[13] != (ETHTYPE_ARP & 0xff))
+	if (!arp)
 		return ethernet_input(p, &i->netif);
 	uint8_t mac[ETH_ALEN];
 	memcpy(mac, eth + ARP_SENDER, ETH_ALEN);

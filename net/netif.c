@@ -155,6 +155,14 @@ void netif_neighbours_tick(void)
 			netif6_pin(neighbours[i].ip, true);
 }
 
+bool netif_has_neighbours(void)
+{
+	unsigned users = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++)
+		users |= neighbours[i].users;
+	return users;
+}
+
 bool netif_neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN])
 {
 	const struct neighbour *k = neighbour_of(ip);

@@ -74,6 +74,8 @@ struct netif *netif6_way(const ip6_addr_t *to);
  */
 bool netif_neighbour_keep(struct ip ip);
 void netif_neighbour_drop(struct ip ip);
+/* Is there such a connection? Core lock held. */
+bool netif_has_neighbours(void);
 /* The MAC that an IPv6 peer is kept at, or false. */
 bool netif_neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN]);
 /* lwIP keeps its entry of ip, however many others come, or no longer. */
