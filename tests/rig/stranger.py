@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a stranger on the hosts' network can send, made by hand: no connection of the client's kernel stands behind it."""
 import contextlib
+import itertools
 import random
 import socket
 import struct
+import threading
+import time
 
 import netns
 from client import until
 
 SYN, ACK = 0x02, 0x10
+ICMP, TCP, UDP, MORE_FRAGMENTS, ETH_P_8021AD = 1, 6, 17, 0x2000, 0x88a8
+ALL = "ff:ff:ff:ff:ff:ff"
 STRANGER, STRANGER_MAC = "10.77.0.98", "52:54:00:77:ff:98"
 
 
@@ -27,29 +32,152 @@ def eth(to, source, kind, payload):
     return (_mac(to) + _mac(source) + struct.pack("!H", kind) + payload).ljust(60, b"\0")
 
 
-def ip4(source, to, proto, payload):
-    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 0, 0, 64, proto, 0, socket.inet_aton(source), socket.inet_aton(to))
+def ip4(source, to, proto, payload, ident=0, fragment=0):
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), ident, fragment, 64, proto, 0, socket.inet_aton(source), socket.inet_aton(to))
     return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + payload
 
 
 def tcp(source, to, ports, seq, ack, flags, payload=b""):
     head = struct.pack("!HHIIBBHHH", *ports, seq & 0xffffffff, ack & 0xffffffff, 5 << 4, flags, 8192, 0, 0)
     pseudo = socket.inet_aton(source) + socket.inet_aton(to) + struct.pack("!HH", 6, len(head) + len(payload))
-    return ip4(source, to, 6, head[:16] + struct.pack("!H", _checksum(pseudo + head + payload)) + head[18:] + payload)
+    return ip4(source, to, TCP, head[:16] + struct.pack("!H", _checksum(pseudo + head + payload)) + head[18:] + payload)
+
+
+def udp(source, to, ports, payload):
+    return ip4(source, to, UDP, struct.pack("!HHHH", *ports, 8 + len(payload), 0) + payload)
+
+
+def _arp(op, mac, address, to, target):
+    return eth(to, mac, netns.ETH_P_ARP, struct.pack("!HHBBH", 1, 0x0800, 6, 4, op) + _mac(mac) + socket.inet_aton(address) +
+               bytes(6) + socket.inet_aton(target))
 
 
 def arp_request(mac, address, target):
-    return eth("ff:ff:ff:ff:ff:ff", mac, netns.ETH_P_ARP, struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + _mac(mac) + socket.inet_aton(address) +
-               bytes(6) + socket.inet_aton(target))
+    return _arp(1, mac, address, ALL, target)
+
+
+def arp_reply(mac, address, to=ALL):
+    """That this address is at this MAC, to one machine or to all."""
+    return _arp(2, mac, address, to, address)
+
+
+def dhcp_offer(mac, address, offered):
+    """To all who listen for one (RFC 2131): a server at this address offers another."""
+    bootp = struct.pack("!BBBBIHH4s4s4s4s", 2, 1, 6, 0, 1, 0, 0x8000, bytes(4), socket.inet_aton(offered), socket.inet_aton(address), bytes(4))
+    options = bytes.fromhex("63825363 350102 3604") + socket.inet_aton(address) + bytes.fromhex("3304 00000e10 ff")
+    return eth(ALL, mac, 0x0800, udp(address, "255.255.255.255", (67, 68), bootp.ljust(236, b"\0") + options))
+
+
+def _anybody(i):
+    """A MAC and an address on the hosts' network that nobody has."""
+    return f"52:54:00:f0:{i >> 8 & 255:02x}:{i & 255:02x}", f"10.77.0.{128 + i % 120}"
+
+
+def syns(hosts, n=500):
+    return [eth(h.mac, mac, 0x0800, tcp(address, h.address, (1024 + i, 7077), random.getrandbits(32), 0, SYN))
+            for i in range(n) for h in hosts for mac, address in [_anybody(i)]]
+
+
+def arps(hosts, n=100):
+    """Each host's address is claimed by others, and asked for by them, as if they were hosts."""
+    return [frame for i in range(n) for h in hosts for mac, _ in [_anybody(i)] for o in hosts if o is not h
+            for frame in (arp_reply(mac, h.address, o.mac), arp_reply(mac, h.address), arp_request(mac, h.address, o.address))]
+
+
+def fragments(hosts, n=500):
+    """Each of a packet that never becomes whole."""
+    return [eth(h.mac, mac, 0x0800, ip4(address, h.address, UDP, bytes(1200), i & 0xffff, MORE_FRAGMENTS | (i % 2) * 150))
+            for i in range(n) for h in hosts for mac, address in [_anybody(i)]]
+
+
+class Flood:
+    """These frames on the hosts' network, round and round, `rate` a second at most, for the block. .sent, so far."""
+    BATCH = 0.005
+
+    def __init__(self, frames, rate):
+        self.frames, self.rate, self.sent, self.stopping = itertools.cycle(frames), rate, 0, threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+            s.bind((netns.BRIDGE, 0))
+            start = time.monotonic()
+            while not self.stopping.wait(self.BATCH):
+                due = int((time.monotonic() - start) * self.rate) - self.sent
+                for frame in itertools.islice(self.frames, min(due, self.rate // 50)):
+                    s.send(frame)
+                    self.sent += 1
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join(10)
+
+
+def _wire():
+    """All that crosses the switch, also what is for others."""
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(netns.ETH_P_ALL))
+    s.bind((netns.BRIDGE, 0))
+    s.setsockopt(netns.SOL_PACKET, netns.PACKET_ADD_MEMBERSHIP,
+                 struct.pack("iHH8x", socket.if_nametoindex(netns.BRIDGE), netns.PACKET_MR_PROMISC, 0))
+    return s
+
+
+class TwoTags:
+    """
+    A machine behind two tags, 802.1ad's and 802.1Q's, that answers echo requests, for the block. .lengths: of the requests' frames, with
+    both tags. Meanwhile the switch and these taps of it carry such frames.
+    """
+
+    def __init__(self, address, taps):
+        self.taps = taps
+        self.address, self.lengths, self.stopping = socket.inet_aton(address), [], False
+        self.wire = _wire()
+        self.wire.settimeout(0.1)
+        self.wire.setsockopt(netns.SOL_PACKET, netns.PACKET_AUXDATA, 1)  # the kernel takes the first tag off, and has it there
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _answer(self, frame, aux):
+        status, tci = struct.unpack_from("IxxxxxxxxxxxxH", aux[0][2])
+        tagged = status & netns.TP_STATUS_VLAN_VALID and frame[12:14] == b"\x81\0" and frame[16:18] == b"\x08\0"
+        if not tagged or frame[:6] != _mac(STRANGER_MAC) or frame[34:38] != self.address or frame[38:39] != b"\x08":
+            return
+        self.lengths.append(len(frame) + 4)
+        echo = bytes(4) + frame[42:]
+        echo = echo[:2] + struct.pack("!H", _checksum(echo)) + echo[4:]
+        packet = ip4(socket.inet_ntoa(self.address), socket.inet_ntoa(frame[30:34]), ICMP, echo)
+        self.wire.send(frame[6:12] + frame[:6] + struct.pack("!HH", ETH_P_8021AD, tci) + frame[12:18] + packet)
+
+    def _run(self):
+        while not self.stopping:
+            with contextlib.suppress(TimeoutError):
+                frame, aux, _, where = self.wire.recvmsg(65536, 64)
+                if where[2] != socket.PACKET_OUTGOING:
+                    self._answer(frame, aux)
+
+    def _mtu(self, size):
+        for device in (netns.BRIDGE,) + self.taps:
+            netns.sh("ip", "link", "set", device, "mtu", str(size))
+
+    def __enter__(self):
+        self._mtu(1508)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping = True
+        self.thread.join(5)
+        self.wire.close()
+        self._mtu(1500)
 
 
 def out_of_order(host, n):
     """A connection to the migration service, and on it n segments of one byte with a hole before each."""
     ports, seq = (random.randrange(1024, 65536), 7077), random.getrandbits(31)
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(netns.ETH_P_ALL)) as s:
-        s.bind((netns.BRIDGE, 0))
-        s.setsockopt(netns.SOL_PACKET, netns.PACKET_ADD_MEMBERSHIP,  # the answer is for a MAC that the client does not have
-                     struct.pack("iHH8x", socket.if_nametoindex(netns.BRIDGE), netns.PACKET_MR_PROMISC, 0))
+    with _wire() as s:  # the answer is for a MAC that the client does not have
         s.setblocking(False)
         s.send(arp_request(STRANGER_MAC, STRANGER, host.address))  # it learns where the answer goes
         s.send(eth(host.mac, STRANGER_MAC, 0x0800, tcp(STRANGER, host.address, ports, seq, 0, SYN)))

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+Two hosts with keys, and who would have them lose each other or a VM: a stranger on their network, and root in a guest beside the VM that
+moves. The hosts are one pair for all tests; each test leaves `moves` at either.
+
+    e  10.77.0.15    [vm moves]  10.77.0.57, which is moved
+                     [vm rogue]  10.77.0.60, in which is the attacker; it stays at e
+    f  10.77.0.16    [vm loose]  10.77.0.61, which may do what rogue may not; it stays at f
+"""
+import contextlib
+import random
+import re
+import statistics
+import subprocess
+import time
+
+import pytest
+
+import client
+import forger
+import netns
+import stranger
+from host import Host, start_together
+from rig import SLOW_DOWNTIME, host_conf, state_on, vm_conf
+
+MOVES, MOVES_MAC = "10.77.0.57", "52:54:00:77:00:57"
+LOOSE, LOOSE_MAC = "10.77.0.61", "52:54:00:77:00:61"
+ROGUE, ROGUE_MAC = "10.77.0.60", "52:54:00:77:00:60"
+MAY = "mac_change = allow\ntrunk = yes\ndhcp_server = allow\n"
+RATE = 1500       # frames a second of a flood from the wire
+LOG_LINES = 40    # of all that happens while there are thousands of packets
+
+
+class Pair:
+    def __init__(self, e, f):
+        self.e, self.f, self.hosts, self.switch = e, f, (e, f), e.switch
+
+    def source(self):
+        return next(h for h in self.hosts if state_on(h, "moves") == "running")
+
+    def other(self, host):
+        return self.f if host is self.e else self.e
+
+    def begin(self):
+        """`moves` is on its way, with some seconds to go."""
+        source = self.source()
+        source.json(f"migrate moves to {self.other(source).name} --limit 10M --detach {SLOW_DOWNTIME}", 20)
+        client.until(lambda: self.status(source)["over"] or self.status(source)["bytes"] > 1 << 20, 30, "first pass")
+        return source
+
+    def status(self, host):
+        return host.json("migrate status")["migrations"][0]
+
+    def has_moved(self, source, seconds=60):
+        """And the consoles of both hosts answer, meanwhile."""
+        end = time.monotonic() + seconds
+        while not (s := self.status(source))["over"]:
+            assert self.other(source).json("host")["address_state"] == "ok"
+            assert time.monotonic() < end, s
+            time.sleep(0.3)
+        assert s["phase"] == "done", s
+        assert self.source() is self.other(source)
+        return s
+
+    def log_lines(self):
+        return sum(h.cmd("log").count("\n") for h in self.hosts)
+
+
+def drops(host, vm):
+    """Of a guest's port, by reason."""
+    port, = [p for b in host.json("bridge")["bridges"] for p in b["ports"] if p["name"] == vm]
+    return {k[5:]: v for k, v in port.items() if k.startswith("drop_")}
+
+
+def more_drops(host, vm, before):
+    return {k: n - before[k] for k, n in drops(host, vm).items() if n != before[k]}
+
+
+@contextlib.contextmanager
+def sending(*frames):
+    """rogue sends these, round and round, as fast as it can, for the block; .sent after it, of each and all together."""
+    words = " ".join(f.hex() for f in frames)
+    client.shell(ROGUE, f"rm -f /tmp/sent; (frames eth0 0 {words} >/tmp/sent 2>&1 &)")
+    result = type("Sent", (), {})()
+    yield result
+    said = client.shell(ROGUE, "killall frames; while killall -0 frames; do usleep 50000; done; cat /tmp/sent", 30)
+    result.sent = int(re.search(r"^sent (\d+)", said, re.M)[1])
+
+
+@pytest.fixture(scope="module")
+def pair(switch):
+    # init_on_free: pages that are free are zeros, and need not be sent.
+    moves = vm_conf("moves", f"tern.ip={MOVES}/24 tern.load=pagecheck:8:1 init_on_free=1", 96, MOVES_MAC)
+    rogue = vm_conf("rogue", f"tern.ip={ROGUE}/24 tern.load=none", 96, ROGUE_MAC)
+    loose = vm_conf("loose", f"tern.ip={LOOSE}/24 tern.load=none", 96, LOOSE_MAC) + MAY
+    hosts = [Host(name, switch, host_conf(n, name, *vms, peer=peer), n)
+             for name, n, peer, vms in (("e", 5, ("f", 6), (moves, rogue)), ("f", 6, ("e", 5), (loose,)))]
+    try:
+        start_together(hosts)
+        for h, name in ((hosts[0], "moves"), (hosts[0], "rogue"), (hosts[1], "loose")):
+            h.json(f"vm start {name} --force", 20)
+        for address in (MOVES, ROGUE, LOOSE):
+            client.wait_port(address, client.SHELL, 60)
+        client.wait_port(MOVES, client.PAGECHECK, 30)
+        yield Pair(*hosts)
+    finally:
+        for h in hosts:
+            h.remove()
+
+
+@pytest.fixture
+def calm(pair):
+    """The pair, with a client of `moves` that must notice nothing but pauses."""
+    c = client.EchoClient(MOVES)
+    c.start()
+    yield pair
+    c.stop(30).check()
+    assert client.status(MOVES, client.PAGECHECK)["errors"] == 0
+
+
+def test_floods_from_the_wire(calm):
+    """Connections that are never made, packets that never become whole, and, for as long as hosts speak, addresses that are claimed."""
+    anonymous = stranger.syns(calm.hosts) + stranger.fragments(calm.hosts)
+    frames = anonymous + stranger.arps(calm.hosts)
+    random.shuffle(frames)
+    source = calm.begin()
+    before = calm.log_lines()
+    with stranger.Flood(frames, RATE) as flood:
+        client.until(lambda: calm.status(source)["over"] or flood.sent > 3000, 20, "flood")
+    assert not calm.status(source)["over"], calm.status(source)
+    with stranger.Flood(anonymous, RATE) as flood:  # without the claims: who is not spoken with gives way to them (RFC 5227)
+        calm.has_moved(source)
+    assert calm.log_lines() - before < LOG_LINES, "\n".join(h.cmd("log")[-4000:] for h in calm.hosts)
+    for h in calm.hosts:
+        client.until(lambda: "4 received" in h.cmd(f"ping {calm.other(h).name}", 10), 30, "peer that answers each ping")
+
+
+def impostures(pair, incarnation):
+    """What rogue sends as if it were f: ARP, packets, a DHCP offer, and the answers of hosts by frame."""
+    peer, here = pair.f, pair.e
+    frames = [forger.hosts_frame(stranger.ALL, ROGUE_MAC, bytes(8), forger.greeting("f", incarnation) + forger.record(2, kind, fields))
+              for kind, fields in ((forger.HAVE, forger.have("moves")), (forger.REACHED, forger.denial("lan")))]
+    return [stranger.arp_reply(ROGUE_MAC, peer.address, here.mac), stranger.arp_reply(ROGUE_MAC, peer.address),
+            stranger.arp_request(ROGUE_MAC, peer.address, here.address), stranger.dhcp_offer(ROGUE_MAC, peer.address, here.address),
+            stranger.dhcp_offer(ROGUE_MAC, ROGUE, here.address)] + frames
+
+
+def speak_from_rogue(address, said):
+    """How many bytes a host answers."""
+    octal = "".join(f"\\{b:03o}" for b in said)
+    heard = client.shell(ROGUE, f"printf '{octal}' | nc -w 3 {address} 7077 | wc -c", 30)
+    return int(heard.strip().splitlines()[-1])
+
+
+def test_peer_without_the_key(calm):
+    """
+    Root in a guest poses as its host's peer, and nothing of it leaves the guest's port. A stranger who saw what the source of a migration
+    asked by frame denies it in the peer's name. Both of them speak to the hosts of the attempt, with the VM's UUID, to abort it.
+    """
+    source = calm.source()
+    uuid = bytes.fromhex(source.json("vm info moves")["uuid"].replace("-", ""))
+    before, me = drops(calm.e, "rogue"), b"an impostor's id"
+    with forger.Denier() as denier, sending(*impostures(calm, me)) as flood:
+        calm.begin()
+        assert denier.asked, "nobody was denied"
+        abortions = list(forger.abortions(uuid, denier.source, me))
+        for said in abortions:
+            for h in calm.hosts:
+                assert len(forger.speak(h.address, said)) < 8, "an alert at most"
+        assert speak_from_rogue(calm.f.address, abortions[0]) < 8
+        assert not calm.status(source)["over"], "it was over before all was said"
+        calm.has_moved(source)
+    gone = more_drops(calm.e, "rogue", before)
+    assert flood.sent > 500 and gone.get("host", 0) + gone.get("dhcp", 0) == flood.sent, (flood.sent, gone)
+    assert "rogue poses as a host of tern's" in calm.e.cmd("log") and "rogue answers DHCP" in calm.e.cmd("log")
+    for h in calm.hosts:
+        assert re.search(rf"migration service from {re.escape(netns.CLIENT_ADDRESS)}", h.cmd("log"))
+    assert "4 received" in calm.e.cmd("ping f", 10)
+
+
+UDHCPD = "start {a}\\nend {a}\\ninterface eth0\\noption subnet 255.255.255.0\\nlease_file /tmp/leases\\npidfile /tmp/udhcpd.pid\\n"
+
+
+@contextlib.contextmanager
+def dhcp_server(guest, address):
+    """One in a guest, that has this address to give."""
+    client.shell(guest, f"printf '{UDHCPD.format(a=address)}' >/tmp/udhcpd.conf; : >/tmp/leases; "
+                        "(udhcpd -f -a 100 /tmp/udhcpd.conf >/dev/null 2>&1 &)")
+    try:
+        yield
+    finally:
+        client.shell(guest, "killall udhcpd")
+
+
+def test_dhcp_server_in_a_guest(pair, switch):
+    """A host that asks for an address takes none from a VM, unless that VM's section says dhcp_server = allow."""
+    h = Host("g", switch, host_conf(7, "g").replace("address = 10.77.0.17/24\ngateway = 10.77.0.1", "address = dhcp"), 7, files=False)
+    before = drops(pair.e, "rogue")
+    try:
+        with dhcp_server(ROGUE, "10.77.0.90"):
+            h.start()
+            client.until(lambda: more_drops(pair.e, "rogue", before).get("dhcp"), 30, "offer that is dropped")
+            info = h.json("host")
+            assert (info["address"], info["address_state"]) == ("", "probing"), info
+            assert "rogue answers DHCP, and has not dhcp_server = allow" in pair.e.cmd("log")
+        with dhcp_server(LOOSE, "10.77.0.91"):
+            assert h.wait_address(60)["address"] == "10.77.0.91/24"
+    finally:
+        h.remove()
+
+
+def test_another_mac(pair):
+    """Frames of a MAC that is not the VM's: dropped, and the log names both; or taken, where the VM may."""
+    foreign, allowed = "52:54:00:77:0f:60", "52:54:00:77:0f:61"
+    before = drops(pair.e, "rogue")
+    for guest, mac in ((ROGUE, foreign), (LOOSE, allowed)):
+        client.shell(guest, f"frames eth0 5 {stranger.arp_request(mac, '10.77.0.70', netns.CLIENT_ADDRESS).hex()}")
+    assert pair.switch.wait_port(allowed, pair.f.tap, 5) == pair.f.tap and pair.switch.port_of(foreign) is None
+    assert more_drops(pair.e, "rogue", before) == {"mac": 5}
+    assert f"rogue sends from the MAC {foreign}, but has {ROGUE_MAC}: dropped. If it may, write mac_change = allow" in pair.e.cmd("log")
+    assert "loose sends from the MAC" not in pair.f.cmd("log")
+
+
+def test_two_tags(pair):
+    """Frames with two tags (IEEE 802.1ad), as long as there are: 1522 bytes. To and from the guest that may; none of the other's."""
+    before = drops(pair.e, "rogue")
+    with stranger.TwoTags("10.80.0.98", (pair.e.tap, pair.f.tap)) as other_end:
+        for guest, last in ((LOOSE, 61), (ROGUE, 60)):
+            client.shell(guest, "ip link add link eth0 name outer type vlan protocol 802.1ad id 5 && ip link set outer up && "
+                                "ip link add link outer name inner type vlan protocol 802.1q id 7 && ip link set inner up && "
+                                f"ip addr add 10.80.0.{last}/24 dev inner && arp -i inner -s 10.80.0.98 {stranger.STRANGER_MAC}")
+            try:
+                said = client.shell(guest, "ping -c 3 -W 2 -s 1472 10.80.0.98; true", 20)
+            finally:
+                client.shell(guest, "ip link del outer")
+            assert (" 3 packets received" in said) == (guest == LOOSE), said
+            assert (" 0 packets received" in said) == (guest == ROGUE), said
+    assert other_end.lengths == [1522] * 3
+    assert more_drops(pair.e, "rogue", before)["tag"] >= 3
+    assert "rogue sends VLAN tags, and has not trunk = yes" in pair.e.cmd("log")
+
+
+def median_ping(address):
+    """Milliseconds, of 60."""
+    p = subprocess.run(["ping", "-n", "-c", "60", "-i", "0.05", address], stdout=subprocess.PIPE, text=True, timeout=60)
+    return statistics.median([float(t) for t in re.findall(r"time=([\d.]+) ms", p.stdout)])
+
+
+@pytest.mark.long
+def test_flood_in_a_guest(pair):
+    """To all, to who is not there, and to the switch: other guests' pings and moves take no more than twice as long."""
+    def figures():
+        pings, totals = [], []
+        for _ in range(4):
+            pings.append(median_ping(MOVES))
+            source = pair.begin()
+            totals.append(pair.has_moved(source)["total_ms"])
+        return statistics.median(pings), statistics.median(totals)
+    filling = bytes(1000)
+    frames = [stranger.eth(to, ROGUE_MAC, 0x0800, stranger.udp(ROGUE, address, (9, 9), filling))
+              for to, address in ((stranger.ALL, "10.77.0.255"), ("52:54:00:77:ee:ee", "10.77.0.200"), (netns.CLIENT_MAC, netns.CLIENT_ADDRESS))]
+    quiet = figures()
+    with sending(*frames) as flood:
+        loud = figures()
+    print(f"ping and total: {quiet}, then {loud} with {flood.sent} frames")
+    assert loud[0] < 2 * quiet[0] and loud[1] < 2 * quiet[1], (quiet, loud)
