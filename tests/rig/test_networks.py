@@ -76,6 +76,23 @@ use = vm
 address = 10.77.0.{peer_last}
 key = {key}
 """
+BOND_CONF = """\
+[host]
+name = {name}
+[nic x]
+match = {macs[0]}
+[nic y]
+match = {macs[1]}
+[bond trunk]
+nics = x, y
+[net lan]
+nic = trunk
+address = 10.77.0.{last}/24
+[peer {peer}]
+address = 10.77.0.{peer_last}
+key = {key}
+"""
+BOND_GUEST, BOND_MAC = "10.77.0.57", MAC
 LACP_GUEST, LACP_MAC, SIDE_GUEST = "10.77.0.59", "52:54:00:77:00:59", "10.79.0.59"
 
 
@@ -116,6 +133,11 @@ def hosts(switch, vlan):
     finally:
         for h in made:
             h.remove()
+
+
+def used(host, net="prod"):
+    """Which of its cards are."""
+    return [c["used"] for c in host.json(f"net info {net}")["cards"]]
 
 
 def lost(seconds):
@@ -181,7 +203,7 @@ def test_networks(hosts):
     with lost(4) as pings:
         f.link(1, False)
     assert pings.lost < 20, f"{pings.lost} of 80 pings were lost: more than a second"
-    assert [c["used"] for c in f.json("net info prod")["cards"]] == [False, True]
+    assert used(f) == [False, True]
     assert f.switch.wait_port(MAC, f.taps[2], 5) == f.taps[2]
     assert "y is used now" in f.cmd("log") or "nic2 is used now" in f.cmd("log")
     with netns.hosts_talk() as wire:
@@ -253,9 +275,6 @@ def lacp_hosts(switch):
 def test_lacp(lacp_hosts):
     e, f, aggregator = lacp_hosts
 
-    def used(h):
-        return [c["used"] for c in h.json("net info prod")["cards"]]
-
     def partners(h):
         return {c["partner"] for c in h.json("net info prod")["cards"]}
 
@@ -299,3 +318,57 @@ def test_lacp(lacp_hosts):
     echo.stop().check()
     side.stop().check()
     assert client.ping(LACP_GUEST, 3) == 0 and client.ping(SIDE_GUEST, 3) == 0
+
+
+@pytest.fixture
+def bond_hosts(switch):
+    """All that these two have goes over one active-backup bond."""
+    made = []
+    for n, name, peer in ((5, "e", 6), (6, "f", 5)):
+        h = Host(name, switch, "", n, cards=2)
+        vm = vm_conf("told", f"tern.ip={BOND_GUEST}/24 tern.load=none", 128, BOND_MAC)
+        h.conf = BOND_CONF.format(name=name, macs=h.macs, last=10 + n, peer="ef"[peer - 5], peer_last=10 + peer, key=KEY) + vm * (name == "e")
+        made.append(h)
+    try:
+        start_together(made)
+        yield made
+    finally:
+        for h in made:
+            h.remove()
+
+
+def test_bond_under_a_migration(bond_hosts):
+    """The leg in use is pulled under a client's TCP stream, and under a migration, at its source and at its destination: both go on."""
+    e, f = bond_hosts
+    e.json("vm start told --force", 20)
+    client.wait_port(BOND_GUEST, client.SHELL, 60)
+    echo = client.EchoClient(BOND_GUEST)
+    echo.start()
+    client.until(lambda: echo.bytes > 10000, 10, "stream")
+    echo.clear_gap()
+    e.link(0, False)
+    client.until(lambda: used(e, "lan") == [False, True], 10, "use of the other leg")
+    seen = echo.bytes
+    client.until(lambda: echo.bytes > seen + 10000, 10, "stream over the other leg")
+    assert echo.longest < 1, f"a gap of {echo.longest:.2f} s"
+    e.link(0, True)
+
+    e.json("migrate told to f --limit 10M --detach", 20)
+
+    def more(size):
+        """Until so much more of the VM has been sent."""
+        start = e.json("migrate status")["migrations"][0]["bytes"]
+        client.until(lambda: e.json("migrate status")["migrations"][0]["bytes"] > start + size, 30, "progress of the migration")
+        assert not e.json("migrate status")["migrations"][0]["over"]
+
+    more(2 << 20)
+    e.link(1, False)
+    more(8 << 20)  # more than was on its way
+    assert used(e, "lan") == [True, False]
+    f.link(0, False)
+    more(8 << 20)
+    assert used(f, "lan") == [False, True]
+    client.until(lambda: e.json("migrate status")["migrations"][0]["over"], 60, "the migration's end")
+    assert e.json("migrate status")["migrations"][0]["phase"] == "done" and f.vms()["told"]["state"] == "running"
+    assert f.switch.wait_port(BOND_MAC, f.taps[1], 5) == f.taps[1]
+    echo.stop().check()
