@@ -7,6 +7,7 @@
  * guest come in its vCPU's context with locks we know nothing of, so they go through lwIP's own task.
  */
 #include "kernel/log.h"
+#include "kernel/time.h"
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
 #include "lwip/ethip6.h"
@@ -21,6 +22,9 @@
 
 #define OPT_MSS 2     /* RFC 9293 3.1: the first option of lwIP's SYNs; its value is behind its length */
 #define IP_MTU  65535 /* what lwIP is told, so that large TCP segments pass; if_output cuts the rest */
+
+#define ASK_BURST   8
+#define ASK_EACH_NS (250 * NS_PER_MS) /* an entry that nobody answers for lasts 5 s in lwIP's table of 64 */
 
 static struct net_if *if_of(struct netif *n) { return CONTAINER_OF(n, struct net_if, netif); }
 
@@ -155,6 +159,33 @@ void netif_neighbours_tick(void)
 			netif6_pin(neighbours[i].ip, true);
 }
 
+/*
+ * May lwIP ask for this neighbour's MAC now, if it does not know it? Its tables hold a few, and forget one for each
+ * that is new: who spoke to us in the names of many that are not there would make this host lose all others. So hosts
+ * of tern.conf are asked for at once, and others by turns.
+ */
+static bool may_ask(struct ip ip)
+{
+	static uint64_t next_ns; /* when the burst is whole again, less what has been taken of it */
+	static bool told;
+	uint64_t now = time_ns();
+	unsigned n;
+	const struct net_peer *p = net_peers(&n);
+	for (unsigned i = 0; i < n; i++)
+		if (ip_same(p[i].ip, ip))
+			return true;
+	next_ns = MAX(next_ns, now);
+	if (next_ns > now + ASK_BURST * ASK_EACH_NS) {
+		if (!told)
+			log_warn("net: too many hosts speak to this one that it does not know: it does not answer all");
+		told = true;
+		return false;
+	}
+	told &= next_ns > now;
+	next_ns += ASK_EACH_NS;
+	return true;
+}
+
 bool netif_has_neighbours(void)
 {
 	unsigned users = 0;
@@ -243,14 +274,34 @@ static err_t link_output(struct netif *n, struct pbuf *p)
 	return bridge_input(&i->ip_port, &f) == -ENOBUFS ? ERR_MEM : ERR_OK;
 }
 
+static bool knows(struct netif *n, const ip4_addr_t *to)
+{
+	struct eth_addr *mac;
+	const ip4_addr_t *found;
+	return etharp_find_addr(n, to, &mac, &found) >= 0;
+}
+
 static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 {
+	bool near = ip4_addr_net_eq(to, netif_ip4_addr(n), netif_ip4_netmask(n)) && !ip4_addr_isbroadcast(to, n) &&
+		    !ip4_addr_ismulticast(to);
+	if (near && !knows(n, to) && !may_ask(ip_of4(ip4_addr_get_u32(to))))
+		return ERR_OK; /* as if it were lost */
 	if (p->tot_len <= if_of(n)->wire.mtu || tcp4_header(p->payload, p->len))
 		return etharp_output(n, p, to);
 	n->mtu = (u16_t)if_of(n)->wire.mtu;
 	err_t err = ip4_frag(p, n, to);
 	n->mtu = IP_MTU;
 	return err;
+}
+
+static err_t if_output6(struct netif *n, struct pbuf *p, const ip6_addr_t *to)
+{
+	uint8_t mac[ETH_ALEN];
+	bool near = ip6_addr_islinklocal(to) || (!ip6_addr_ismulticast(to) && net_gw6(n, to) == to);
+	if (near && !netif6_neighbour(to, mac) && !may_ask(ip_of6(to->addr)))
+		return ERR_OK;
+	return ethip6_output(n, p, to);
 }
 
 /* ---- receiving ---- */
@@ -343,7 +394,7 @@ static err_t netif_setup(struct netif *n)
 	n->flags =
 		NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP | NETIF_FLAG_MLD6;
 	n->output = if_output;
-	n->output_ip6 = ethip6_output;
+	n->output_ip6 = if_output6;
 	n->linkoutput = link_output;
 	NETIF_SET_CHECKSUM_CTRL(n, (u16_t)(NETIF_CHECKSUM_ENABLE_ALL &
 					   ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_CHECK_TCP)));

@@ -136,6 +136,13 @@ def test_floods_from_the_wire(calm):
         client.until(lambda: "4 received" in h.cmd(f"ping {calm.other(h).name}", 10), 30, "peer that answers each ping")
 
 
+def test_flood_before_a_migration(calm):
+    """Connections that are never made, from hosts of the same network that are not there: each answer wants a question by ARP first."""
+    with stranger.Flood(stranger.syns(calm.hosts), RATE) as flood:
+        client.until(lambda: flood.sent > 3000, 20, "flood")
+        calm.has_moved(calm.begin())
+
+
 def impostures(pair, incarnation):
     """What rogue sends as if it were f: ARP, packets, a DHCP offer, and the answers of hosts by frame."""
     peer, here = pair.f, pair.e
