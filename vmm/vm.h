@@ -75,15 +75,19 @@ struct vm {
 	uint32_t clock_mul;                     /* [v] */
 	int32_t clock_shift;                    /* [v] */
 	struct task_share share;                /* [a] its vCPUs' part of the CPUs */
-	struct migration *migration;            /* [m] running outgoing or incoming attempt, or NULL */
-	uint64_t start_ns;                      /* when it started or arrived here */
-	uint64_t dirty_rate;                    /* [a] bytes per second, in the last pass of its migration; 0: none */
-	struct vm_text fail;                    /* why it is FAILED or MISCONFIGURED */
-	struct vm_text waits_for;               /* why it has not started yet */
-	uint8_t power_request;                  /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
-	void (*requested)(struct vm *vm);       /* (c) while it has vCPUs: has it carried out. Any context */
-	uint32_t noise;                         /* [v] lines that this guest's odd doings have put into the log */
-	struct cpu_state *boot;                 /* (c) once loaded: how the boot CPU starts */
+	struct vm_halt {                        /* [a] halt_poll.h */
+		unsigned polling;               /* vCPUs, now */
+		uint64_t polls, woken;          /* in all, and those that ended with something to do */
+	} halt;
+	struct migration *migration;      /* [m] running outgoing or incoming attempt, or NULL */
+	uint64_t start_ns;                /* when it started or arrived here */
+	uint64_t dirty_rate;              /* [a] bytes per second, in the last pass of its migration; 0: none */
+	struct vm_text fail;              /* why it is FAILED or MISCONFIGURED */
+	struct vm_text waits_for;         /* why it has not started yet */
+	uint8_t power_request;            /* [a] enum vm_power_request: what the guest asked for, or vm_fail */
+	void (*requested)(struct vm *vm); /* (c) while it has vCPUs: has it carried out. Any context */
+	uint32_t noise;                   /* [v] lines that this guest's odd doings have put into the log */
+	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 };
 

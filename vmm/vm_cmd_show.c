@@ -189,6 +189,8 @@ static void show_detail(struct con *c, const struct vm *vm, const struct vm_deta
 	out_u64(c, "page_splits", d->splits);
 	out_bytes(c, "console_bytes", d->console_bytes);
 	out_u64(c, "unclaimed_accesses|bus, unclaimed", d->unclaimed);
+	out_u64(c, "halt_polls", __atomic_load_n(&vm->halt.polls, __ATOMIC_RELAXED));
+	out_u64(c, "halt_polls_woken|- woken", __atomic_load_n(&vm->halt.woken, __ATOMIC_RELAXED));
 	out_words(c, "exits");
 	for (unsigned k = 0; k < ARRAY_SIZE(exit_names); k++)
 		out_u64(c, exit_names[k], d->exits[k]);

@@ -33,6 +33,7 @@ struct fv {
 };
 
 extern struct vcpu *fake_kicked; /* the last that vcpu_kick was called for */
+extern bool fake_short;          /* a task waits for a CPU */
 struct fv *fv_new(void);
 void fv_free(struct fv *f);
 void fv_reset(struct fv *f);                               /* long mode, CPL 0, registers 0, RIP = FV_CODE */

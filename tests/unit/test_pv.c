@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* KVM's interface for guests of several vCPUs: what it says of waiting, which flush it keeps, whom hypercalls reach. */
 #include "arch/x86/hw/apic.h"
+#include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_vm.h"
+#include "vmm/x86/halt_poll.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -65,6 +67,48 @@ static int wrmsr_exit(uint32_t msr, uint64_t val)
 
 static uint64_t told(void) { return get_le64(area); }
 static uint32_t version(void) { return get_le32(area + 8); }
+
+/* ---- polling in HLT ---- */
+
+static void test_halt_poll(void **state unused)
+{
+	static const struct {
+		uint32_t limit;
+		uint64_t waited;
+		uint32_t next;
+	} t[] = { { 0, 50000, 10000 },        { 10000, 50000, 20000 }, { 160000, 190000, 200000 },
+		  { 200000, 200000, 200000 }, { 40000, 30000, 40000 }, /* it was enough */
+		  { 200000, 200001, 0 },      { 0, NS_PER_SEC, 0 } };
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
+		assert_int_equal(halt_poll_next(t[i].limit, t[i].waited), t[i].next);
+	struct vcpu *v = &f->vcpu;
+	v->want = VCPU_WANT_RUN;
+	v->kicked = 1;
+	assert_false(halt_poll(v)); /* no limit yet */
+	v->halt_poll_ns = 20000;
+	assert_true(halt_poll(v));
+	v->kicked = 0;
+	uint64_t begin = time_ns();
+	assert_false(halt_poll(v));
+	assert_true(time_ns() - begin >= 20000);
+	v->want = VCPU_WANT_PARK;
+	assert_true(halt_poll(v));
+	v->want = VCPU_WANT_RUN;
+	v->halt_poll_ns = UINT32_MAX; /* 4 s: the ends below come at once */
+	fake_short = true;
+	assert_false(halt_poll(v));
+	fake_short = false;
+	f->vm.halt.polling = MAX(cpu_count() / 2, 1U);
+	assert_false(halt_poll(v));
+	f->vm.halt.polling = 0;
+	uint64_t val;
+	assert_true(!pv_read_poll(v, &val) && val == 1);
+	assert_int_equal(wrmsr_exit(MSR_KVM_POLL, 2), -EINVAL);
+	assert_int_equal(wrmsr_exit(MSR_KVM_POLL, 0), 0);
+	assert_true(!pv_read_poll(v, &val) && val == 0);
+	assert_false(halt_poll(v));
+	assert_int_equal(f->vm.halt.polling, 0);
+}
 
 static void test_registers(void **state unused)
 {
@@ -269,8 +313,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup(name, each)
 	const struct CMUnitTest tests[] = {
-		T(test_registers), T(test_waiting_is_told), T(test_flush_is_kept),    T(test_ipis),
-		T(test_kicks),     T(test_who_may_call),    T(test_end_of_interrupt), T(test_moves)
+		T(test_halt_poll), T(test_registers),    T(test_waiting_is_told),  T(test_flush_is_kept), T(test_ipis),
+		T(test_kicks),     T(test_who_may_call), T(test_end_of_interrupt), T(test_moves)
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -85,6 +85,7 @@ int msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	case MSR_KVM_WALL_CLOCK: *val = v->msr.wall_clock; return 0;
 	case MSR_KVM_SYSTEM_TIME: *val = v->msr.system_time; return 0;
 	case MSR_KVM_STEAL_TIME: return pv_read_steal_time(v, val) ? denied(v, msr, false, 0) : 0;
+	case MSR_KVM_POLL: return pv_read_poll(v, val) ? denied(v, msr, false, 0) : 0;
 	case MSR_KVM_PV_EOI_EN: return pv_read_eoi(v, val) ? denied(v, msr, false, 0) : 0;
 	case MSR_PATCH_LEVEL: /* Intel's IA32_BIOS_SIGN_ID */
 		*val = cpuid_table_vendor(&v->vm->cpuid) == VENDOR_INTEL ? INTEL_UCODE_REVISION : 0;
@@ -124,6 +125,7 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		clock_update(v);
 		return 0;
 	case MSR_KVM_STEAL_TIME: return pv_write_steal_time(v, val) ? denied(v, msr, true, val) : 0;
+	case MSR_KVM_POLL: return pv_write_poll(v, val) ? denied(v, msr, true, val) : 0;
 	case MSR_KVM_PV_EOI_EN: return pv_write_eoi(v, val) ? denied(v, msr, true, val) : 0;
 	case MSR_PATCH_LEVEL:
 	case MSR_K7_HWCR:

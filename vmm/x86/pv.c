@@ -149,6 +149,22 @@ void pv_take_eoi(struct vcpu *v)
 		vlapic_eoi(&v->lapic);
 }
 
+/* ---- polling in HLT: MSR_KVM_POLL_CONTROL, which is on at first ---- */
+
+int pv_write_poll(struct vcpu *v, uint64_t val)
+{
+	if (!offers(v->vm, PV_POLL) || val > 1)
+		return -EINVAL;
+	v->pv.s.no_poll = !val;
+	return 0;
+}
+
+int pv_read_poll(const struct vcpu *v, uint64_t *val)
+{
+	*val = !v->pv.s.no_poll;
+	return offers(v->vm, PV_POLL) ? 0 : -EINVAL;
+}
+
 /* ---- hypercalls ---- */
 
 static int64_t kick(struct vm *vm, uint64_t id)
@@ -202,7 +218,7 @@ void pv_hypercall(struct vcpu *v)
 /* clang-format off */
 static const struct sfield pv_fields[] = {
 	F(struct vcpu_pv_state, steal_time), F(struct vcpu_pv_state, eoi), F(struct vcpu_pv_state, unhalted),
-	F(struct vcpu_pv_state, reserved),
+	F(struct vcpu_pv_state, no_poll),
 };
 /* clang-format on */
 static int pv_check(const void *obj, const void *state, struct why *w)
@@ -210,9 +226,10 @@ static int pv_check(const void *obj, const void *state, struct why *w)
 	const struct vcpu_pv_state *s = state;
 	const struct vm *vm = ((const struct vcpu *)obj)->vm;
 	if (area_valid(vm, s->steal_time, STEAL_RESERVED) && area_valid(vm, s->eoi, EOI_RESERVED) && s->unhalted <= 1 &&
-	    !s->reserved)
+	    s->no_poll <= 1)
 		return 0;
-	return why_set(w, -EINVAL, "kvm: steal time at %lx, EOI at %lx, kicked %u", s->steal_time, s->eoi, s->unhalted);
+	return why_set(w, -EINVAL, "kvm: steal time at %lx, EOI at %lx, kicked %u, no polling %u", s->steal_time,
+		       s->eoi, s->unhalted, s->no_poll);
 }
 const struct sdesc pv_desc = {
 	.name = "kvm", .version = 1, SDESC(struct vcpu, pv.s, struct vcpu_pv_state, pv_fields), .check = pv_check

@@ -8,6 +8,7 @@
  *   PV_EOI          an interrupt ends with a bit in the guest's memory, looked at on the next exit: no exit of its own
  *   PV_UNHALT       KICK_CPU ends another's HLT: who waits for a lock sleeps
  *   PV_SEND_IPI     one exit for an IPI to many
+ *   POLL_CONTROL    whether a HLT keeps its CPU for a moment (halt_poll.h)
  *   PV_SCHED_YIELD  who waits for another's answer lets it run
  *   MSI_EXT_DEST_ID 15 bits of destination in MSIs, for ids above 255
  *
@@ -22,9 +23,11 @@
 #define PV_UNHALT     BIT(7)
 #define PV_TLB_FLUSH  BIT(9)
 #define PV_SEND_IPI   BIT(11)
+#define PV_POLL       BIT(12)
 #define PV_YIELD      BIT(13)
 #define PV_MSI_DEST   BIT(15)
-#define PV_SMP        (PV_STEAL_TIME | PV_EOI | PV_MSI_DEST | PV_UNHALT | PV_TLB_FLUSH | PV_SEND_IPI | PV_YIELD)
+#define PV_WAITING    (PV_STEAL_TIME | PV_TLB_FLUSH | PV_UNHALT | PV_POLL | PV_YIELD)
+#define PV_SMP        (PV_WAITING | PV_EOI | PV_SEND_IPI | PV_MSI_DEST)
 
 /* [v] the vCPU's task, or it is parked  [a] atomic, any context */
 struct vcpu_pv {
@@ -32,7 +35,7 @@ struct vcpu_pv {
 		uint64_t steal_time; /* [v] the MSR: the area's address, bit 0 on */
 		uint64_t eoi;        /* [v] the MSR: the byte's address, bit 0 on */
 		uint32_t unhalted;   /* [a] 1: somebody kicked it; the next HLT ends at once */
-		uint32_t reserved;
+		uint32_t no_poll;    /* [v] 1: the MSR's bit 0 is off */
 	} s;
 	bool switched;    /* [v], and its switch hook: it has got a CPU; pv_resume before it enters */
 	bool eoi_left;    /* [v] the guest may end its interrupt in its memory; taken back on the exit */
@@ -45,6 +48,8 @@ int pv_write_steal_time(struct vcpu *v, uint64_t val) must_check; /* 0, or -EINV
 int pv_read_steal_time(const struct vcpu *v, uint64_t *val) must_check;
 int pv_write_eoi(struct vcpu *v, uint64_t val) must_check;
 int pv_read_eoi(const struct vcpu *v, uint64_t *val) must_check;
+int pv_write_poll(struct vcpu *v, uint64_t val) must_check;
+int pv_read_poll(const struct vcpu *v, uint64_t *val) must_check;
 void pv_hypercall(struct vcpu *v); /* VMCALL or VMMCALL, but for stepping over it */
 
 /* Its task goes off its CPU; comes onto one (interrupts off, neither sleeps). */

@@ -16,6 +16,7 @@
 #include "vmm/x86/exit.h"
 #include "vmm/x86/msr.h"
 #include "vmm/x86/guest_clock.h"
+#include "vmm/x86/halt_poll.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,15 +102,22 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
  */
 static void wait_halted(struct vcpu *v)
 {
-	for (bool end = false; !end;) {
+	uint64_t since = time_ns();
+	for (bool end = false, polled = false; !end;) {
 		__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST);
 		end = events_end_wait(v);
+		if (!end && !polled) {
+			polled = true;
+			if (halt_poll(v))
+				continue;
+		}
 		uint64_t flags = spin_lock_irqsave(&v->lock);
 		end |= v->want != VCPU_WANT_RUN;
 		if (!end && !__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
 			waitq_wait(&v->wq, &v->lock, &flags, TIME_NEVER);
 		spin_unlock_irqrestore(&v->lock, flags);
 	}
+	v->halt_poll_ns = halt_poll_next(v->halt_poll_ns, time_ns() - since);
 }
 
 static void leave_hardware(struct vcpu *v)

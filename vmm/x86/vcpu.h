@@ -41,6 +41,7 @@ struct vcpu {
 	uint32_t cpu;                     /* [a] host CPU while seq is odd */
 	uint8_t kicked;                   /* [a] something to look at before the next entry */
 	uint8_t flush;                    /* [a] take new translations at the next entry */
+	uint32_t halt_poll_ns;            /* [v] halt_poll.h: for how long in the next HLT */
 	uint64_t exits[EXIT_INVALID + 1]; /* [v] by kind */
 };
 

@@ -95,6 +95,7 @@
 #define MSR_KVM_SYSTEM_TIME 0x4b564d01
 #define MSR_KVM_STEAL_TIME  0x4b564d03
 #define MSR_KVM_PV_EOI_EN   0x4b564d04
+#define MSR_KVM_POLL        0x4b564d05 /* MSR_KVM_POLL_CONTROL */
 
 #define PAT_POWER_ON   0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD and PWT set mean UC */
 #define APIC_BASE_BSP  BIT(8)
