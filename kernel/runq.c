@@ -17,14 +17,6 @@
 
 uint64_t runq_ready[BITMAP_WORDS(CPU_MAX)];
 
-bool runq_is_short(void)
-{
-	for (unsigned w = 0; w < (cpu_count() + 63) / 64; w++)
-		if (__atomic_load_n(&runq_ready[w], __ATOMIC_RELAXED))
-			return true;
-	return false;
-}
-
 static unsigned weight_of(const struct task *t)
 {
 	const struct task_share *s = t->share;

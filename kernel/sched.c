@@ -303,6 +303,14 @@ void sched_check(uint64_t flags)
 		irq_ipi(c->id, IRQ_VEC_RESCHED); /* stays pending until interrupts are on */
 }
 
+bool sched_is_short(void)
+{
+	for (unsigned w = 0; w < (cpu_count() + 63) / 64; w++)
+		if (__atomic_load_n(&runq_ready[w], __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
 void task_set_prio(enum task_prio prio)
 {
 	uint64_t flags = cpu_irq_save();

@@ -67,7 +67,6 @@ struct runq {
 
 /* Atomic: CPUs where somebody waits. It is set before a waker looks for an idle CPU. */
 extern uint64_t runq_ready[BITMAP_WORDS(CPU_MAX)];
-bool runq_is_short(void); /* does a task wait for a CPU? Any context; as it was a moment ago */
 void runq_enqueue(struct runq *rq, struct task *t, bool at_head);
 void runq_dequeue(struct runq *rq, struct task *t);
 struct task *runq_pick(struct runq *rq); /* takes the next one off the queue, or NULL */
@@ -82,6 +81,8 @@ struct task *runq_take_ready(struct runq *rq, unsigned first, unsigned heaviest)
 unsigned runq_load(const struct runq *rq); /* the weight of all that are there; any context */
 
 /* ---- sched.c ---- */
+
+bool sched_is_short(void); /* does a task wait for a CPU? Any context; as it was a moment ago */
 
 /* Give this CPU its run queue; the caller becomes its idle task. Interrupts off. */
 void sched_cpu_init(void);

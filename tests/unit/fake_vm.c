@@ -93,7 +93,7 @@ void svm_world_switch(uint64_t *gpr, hpa_t vmcb, hpa_t host_vmcb)
 
 struct vcpu *fake_kicked;
 bool fake_short;
-bool runq_is_short(void) { return fake_short; }
+bool sched_is_short(void) { return fake_short; }
 void vcpu_kick(struct vcpu *v) { fake_kicked = v; }
 
 /* ---- device ---- */

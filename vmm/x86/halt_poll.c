@@ -29,7 +29,7 @@ bool halt_poll(struct vcpu *v)
 	uint64_t end = time_ns() + v->halt_poll_ns;
 	unsigned others = __atomic_fetch_add(&vm->halt.polling, 1, __ATOMIC_RELAXED);
 	bool over = false;
-	while (others < MAX(cpu_count() / 2, 1U) && !(over = is_over(v)) && !runq_is_short() && time_ns() < end)
+	while (others < MAX(cpu_count() / 2, 1U) && !(over = is_over(v)) && !sched_is_short() && time_ns() < end)
 		cpu_relax();
 	__atomic_fetch_sub(&vm->halt.polling, 1, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&vm->halt.polls, 1, __ATOMIC_RELAXED);
