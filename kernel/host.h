@@ -60,7 +60,7 @@ struct host_info {
 	unsigned nhv_features;
 	char why_no_hv[256];
 	void (*address)(struct host_address *out); /* of the first NIC with one; NULL: no network */
-	void (*peers)(struct con *c);              /* print the other hosts' states; NULL: there are none */
+	void (*peers)(struct con *c);              /* print the other hosts' states; NULL: no network */
 };
 extern struct host_info host_info;
 

@@ -245,7 +245,8 @@ static void boot(void *arg)
 	err = net_init(&conf);
 	if (err)
 		log_error("no network: %s. VMs run, but cannot be reached or moved", err_name(err));
-	host_info.peers = net_peers_show;
+	else
+		host_info.peers = net_peers_show;
 	err = trust_init();
 	if (err)
 		log_error("no TLS: %s. No VM can be moved", err_name(err));

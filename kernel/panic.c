@@ -53,10 +53,11 @@ static void say_address(const char *prefix, uintptr_t addr, unsigned back)
  */
 static bool has_secrets(void)
 {
-	extern const char __secret_start[], __secret_end[];
+	extern const char __secret_start[], __secret_end[], trap_return[];
 	bool has = false;
 	for (unsigned i = 0; i <= nbt; i++) {
-		uintptr_t at = i ? bt[i - 1] : frame.rip;
+		uintptr_t at = i ? bt[i - 1] - 1 : frame.rip;
+		has |= i && bt[i - 1] == (uintptr_t)trap_return; /* an interrupt's: what it came upon is not known */
 		has |= at - (uintptr_t)__secret_start < (uintptr_t)(__secret_end - __secret_start);
 	}
 	return has;

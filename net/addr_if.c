@@ -18,14 +18,16 @@
 #include "lwip/etharp.h"
 #include "lwip/prot/dhcp.h"
 #include "lwip/timeouts.h"
+#include "net/neighbour.h"
 #include "net/port.h"
 #include "netif/ethernet.h"
 #include <stdio.h>
 #include <string.h>
 
-#define TICK_MS    ACD_TMR_INTERVAL
-#define ARP_SENDER (SIZEOF_ETH_HDR + 8)    /* RFC 826: the sender's hardware address */
-#define ARP_IP     (ARP_SENDER + ETH_ALEN) /* and its IPv4 address */
+#define TICK_MS       ACD_TMR_INTERVAL
+#define ARP_SENDER    (SIZEOF_ETH_HDR + 8)    /* RFC 826: the sender's hardware address */
+#define ARP_IP        (ARP_SENDER + ETH_ALEN) /* and its IPv4 address */
+#define ARP_TARGET_IP (ARP_IP + 4 + ETH_ALEN)
 
 /* Guards addr and text of each interface for readers; writers hold lwIP's core lock too. */
 static struct spinlock lock = SPINLOCK_INIT("address");
@@ -109,7 +111,7 @@ static void tick(void *arg unused)
 	struct net_if *i;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
 		tick_one(i);
-	netif_neighbours_tick();
+	neighbour_tick();
 	sys_timeout(TICK_MS, tick, NULL);
 }
 
@@ -132,13 +134,23 @@ static void tell(const struct net_if *i, const struct addr *a, enum addr_news ne
 
 /*
  * Does somebody claim our address again, whom ACD has answered less than 10 s ago, while a host that has proved its key
- * is spoken with? Then ACD does not hear it, and so does not give the address up (RFC 5227 2.4 (c)): with two frames
- * anybody on the wire would end each migration.
+ * is spoken with, or was a moment ago? Then ACD does not hear it, and so does not give the address up (RFC 5227 2.4
+ * (c)): with two frames anybody on the wire would end each migration.
  */
 static bool claims_again(const struct acd *acd, const uint8_t *eth)
 {
-	return phase_of(acd) == ADDR_ACD_HOLDS && acd->lastconflict && netif_has_neighbours() &&
+	return phase_of(acd) == ADDR_ACD_HOLDS && acd->lastconflict && neighbour_had() &&
 	       !memcmp(eth + ARP_IP, &acd->ipaddr, sizeof(acd->ipaddr));
+}
+
+/* lwIP makes a neighbour of whoever asks for this host's MAC, and forgets another one for it. */
+static bool may_be_asked(struct net_if *i, const uint8_t *eth)
+{
+	ip4_addr_t from, target;
+	memcpy(&from, eth + ARP_IP, sizeof(from));
+	memcpy(&target, eth + ARP_TARGET_IP, sizeof(target));
+	return ip4_addr_isany_val(from) || !ip4_addr_eq(&target, netif_ip4_addr(&i->netif)) ||
+	       !neighbour_must_ask(&i->netif, &from) || neighbour_may_ask(i, ip_of4(ip4_addr_get_u32(&from)));
 }
 
 err_t addr_if_input(struct net_if *i, struct pbuf *p)
@@ -147,7 +159,7 @@ err_t addr_if_input(struct net_if *i, struct pbuf *p)
 	struct acd *acd = i->has_ip4 ? acd_of(i) : NULL;
 	bool arp = acd && p->len >= SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR && eth[12] == ETHTYPE_ARP >> 8 &&
 		   eth[13] == (ETHTYPE_ARP & 0xff);
-	if (!netif6_hears(i, eth, p->len) || (arp && claims_again(acd, eth))) {
+	if (!netif6_hears(i, eth, p->len) || (arp && (claims_again(acd, eth) || !may_be_asked(i, eth)))) {
 		pbuf_free(p);
 		return ERR_OK;
 	}

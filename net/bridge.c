@@ -31,7 +31,7 @@ struct bridge {           /* (c) const after create  [l] lock */
 	struct list ports;                /* [l] */
 	struct mac_entry mac[SETS][WAYS]; /* [l] learned; none of a MAC that is bound */
 	struct list bound[SETS];          /* [l] ports whose own MAC is bound to them */
-	struct bridge_lan lan;            /* [l] to add addresses: no guest may claim them */
+	struct bridge_lan lan;            /* [l]; mtu, host_id: (c). Whose addresses no guest may claim */
 };
 
 static struct list bridges = { &bridges, &bridges }; /* (c) after net_init */

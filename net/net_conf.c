@@ -140,7 +140,7 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 {
 	struct conf_reader r = { .c = c, .table = &nic_conf_table, .name = name ? name : "lan" };
 	struct nic_conf n = { 0 };
-	char others[320]; /* eight of them */
+	char others[320];
 	const char *match = name ? conf_get(c, "nic", name, "match") : NULL;
 	(void)conf_read(&r, &n);
 	if (!take_name(&r, n.name))

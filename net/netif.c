@@ -7,7 +7,6 @@
  * guest come in its vCPU's context with locks we know nothing of, so they go through lwIP's own task.
  */
 #include "kernel/log.h"
-#include "kernel/time.h"
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
 #include "lwip/ethip6.h"
@@ -16,15 +15,13 @@
 #include "lwip/prot/ip4.h"
 #include "lwip/prot/tcp.h"
 #include "lwip/tcpip.h"
+#include "net/neighbour.h"
 #include "net/port.h"
 #include <stdio.h>
 #include <string.h>
 
 #define OPT_MSS 2     /* RFC 9293 3.1: the first option of lwIP's SYNs; its value is behind its length */
 #define IP_MTU  65535 /* what lwIP is told, so that large TCP segments pass; if_output cuts the rest */
-
-#define ASK_BURST   8
-#define ASK_EACH_NS (250 * NS_PER_MS) /* an entry that nobody answers for lasts 5 s in lwIP's table of 64 */
 
 static struct net_if *if_of(struct netif *n) { return CONTAINER_OF(n, struct net_if, netif); }
 
@@ -95,112 +92,6 @@ ip_addr_t netif_lwip_of(struct ip ip)
 		memcpy(ip_2_ip6(&a)->addr, ip.b, sizeof(ip.b));
 	}
 	return a;
-}
-
-/* ---- neighbours: core lock held ---- */
-
-static struct neighbour { /* core lock */
-	struct ip ip;
-	uint8_t mac[ETH_ALEN]; /* of an IPv6 one: lwIP has no static entries for those (netif6_hears) */
-	bool found;            /* that is known */
-	unsigned users;        /* 0: free */
-} neighbours[NET_PEERS_MAX];
-
-static struct neighbour *neighbour_of(struct ip ip)
-{
-	struct neighbour *free = NULL;
-	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++) {
-		if (neighbours[i].users && ip_same(neighbours[i].ip, ip))
-			return &neighbours[i];
-		if (!neighbours[i].users)
-			free = &neighbours[i];
-	}
-	return free;
-}
-
-bool netif_neighbour_keep(struct ip ip)
-{
-	const ip_addr_t to = netif_lwip_of(ip);
-	struct neighbour *k = neighbour_of(ip);
-	if (!k)
-		return false;
-	k->ip = ip;
-	if (k->users++)
-		return true;
-	k->found = IP_IS_V6(&to) && netif6_neighbour(ip_2_ip6(&to), k->mac);
-	netif_neighbours_tick();
-	if (IP_IS_V6(&to))
-		return true;
-	const ip4_addr_t a = *ip_2_ip4(&to), *found;
-	struct eth_addr *mac, copy;
-	struct netif *n = on_link(&a);
-	if (n && n == ip4_route(&a) && etharp_find_addr(n, &a, &mac, &found) >= 0) {
-		copy = *mac;
-		(void)etharp_add_static_entry(&a, &copy);
-	}
-	return true;
-}
-
-void netif_neighbour_drop(struct ip ip)
-{
-	struct neighbour *k = neighbour_of(ip);
-	if (!k || !k->users || --k->users)
-		return;
-	if (ip_is4(ip))
-		(void)etharp_remove_static_entry(&(const ip4_addr_t){ ip_to4(ip) });
-	else
-		netif6_pin(ip, false);
-}
-
-void netif_neighbours_tick(void)
-{
-	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++)
-		if (neighbours[i].users && neighbours[i].found)
-			netif6_pin(neighbours[i].ip, true);
-}
-
-/*
- * May lwIP ask for this neighbour's MAC now, if it does not know it? Its tables hold a few, and forget one for each
- * that is new: who spoke to us in the names of many that are not there would make this host lose all others. So hosts
- * of tern.conf are asked for at once, and others by turns.
- */
-static bool may_ask(struct ip ip)
-{
-	static uint64_t next_ns; /* when the burst is whole again, less what has been taken of it */
-	static bool told;
-	uint64_t now = time_ns();
-	unsigned n;
-	const struct net_peer *p = net_peers(&n);
-	for (unsigned i = 0; i < n; i++)
-		if (ip_same(p[i].ip, ip))
-			return true;
-	next_ns = MAX(next_ns, now);
-	if (next_ns > now + ASK_BURST * ASK_EACH_NS) {
-		if (!told)
-			log_warn("net: too many hosts speak to this one that it does not know: it does not answer all");
-		told = true;
-		return false;
-	}
-	told &= next_ns > now;
-	next_ns += ASK_EACH_NS;
-	return true;
-}
-
-bool netif_has_neighbours(void)
-{
-	unsigned users = 0;
-	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++)
-		users |= neighbours[i].users;
-	return users;
-}
-
-bool netif_neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN])
-{
-	const struct neighbour *k = neighbour_of(ip);
-	if (!k || !k->users || !k->found)
-		return false;
-	memcpy(mac, k->mac, ETH_ALEN);
-	return true;
 }
 
 /* ---- sending: core lock held ---- */
@@ -274,21 +165,13 @@ static err_t link_output(struct netif *n, struct pbuf *p)
 	return bridge_input(&i->ip_port, &f) == -ENOBUFS ? ERR_MEM : ERR_OK;
 }
 
-static bool knows(struct netif *n, const ip4_addr_t *to)
-{
-	struct eth_addr *mac;
-	const ip4_addr_t *found;
-	return etharp_find_addr(n, to, &mac, &found) >= 0;
-}
-
 static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 {
-	bool near = ip4_addr_net_eq(to, netif_ip4_addr(n), netif_ip4_netmask(n)) && !ip4_addr_isbroadcast(to, n) &&
-		    !ip4_addr_ismulticast(to);
-	if (near && !knows(n, to) && !may_ask(ip_of4(ip4_addr_get_u32(to))))
-		return ERR_OK; /* as if it were lost */
-	if (p->tot_len <= if_of(n)->wire.mtu || tcp4_header(p->payload, p->len))
+	if (p->tot_len <= if_of(n)->wire.mtu || tcp4_header(p->payload, p->len)) {
+		if (neighbour_must_ask(n, to) && !neighbour_may_ask(if_of(n), ip_of4(ip4_addr_get_u32(to))))
+			return ERR_OK; /* as if it were lost */
 		return etharp_output(n, p, to);
+	}
 	n->mtu = (u16_t)if_of(n)->wire.mtu;
 	err_t err = ip4_frag(p, n, to);
 	n->mtu = IP_MTU;
@@ -297,9 +180,7 @@ static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 
 static err_t if_output6(struct netif *n, struct pbuf *p, const ip6_addr_t *to)
 {
-	uint8_t mac[ETH_ALEN];
-	bool near = ip6_addr_islinklocal(to) || (!ip6_addr_ismulticast(to) && net_gw6(n, to) == to);
-	if (near && !netif6_neighbour(to, mac) && !may_ask(ip_of6(to->addr)))
+	if (neighbour_must_ask6(n, to) && !neighbour_may_ask(if_of(n), ip_of6(to->addr)))
 		return ERR_OK;
 	return ethip6_output(n, p, to);
 }

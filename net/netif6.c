@@ -13,8 +13,8 @@
 #include "lwip/priv/nd6_priv.h"
 #include "net/announce_frames.h"
 #include "net/nd_filter.h"
+#include "net/neighbour.h"
 #include "net/packet.h"
-#include "net/port.h"
 #include <string.h>
 
 #define LINK_LOCAL 0 /* places of lwIP's addresses of an interface */
@@ -23,19 +23,23 @@
 
 /* ---- ways: core lock held ---- */
 
+/* Has a router said that this address is on n's link? */
+bool netif6_has_prefix(const struct netif *n, const ip6_addr_t *to)
+{
+	for (unsigned k = 0; k < LWIP_ND6_NUM_PREFIXES; k++)
+		if (prefix_list[k].netif == n && prefix_list[k].invalidation_timer &&
+		    ip6_addr_net_zoneless_eq(to, &prefix_list[k].prefix))
+			return true;
+	return false;
+}
+
 /*
  * Does a router say that `to` is on i's link? It counts on a network for migrations alone: whoever is on another one
  * could draw hosts' connections there, where none are made.
  */
 static bool is_advertised(const struct net_if *i, const ip6_addr_t *to)
 {
-	if (!i->has_ip6 || !(i->uses & NET_USE_MIGRATION))
-		return false;
-	for (unsigned n = 0; n < LWIP_ND6_NUM_PREFIXES; n++)
-		if (prefix_list[n].netif == &i->netif && prefix_list[n].invalidation_timer &&
-		    ip6_addr_net_zoneless_eq(to, &prefix_list[n].prefix))
-			return true;
-	return false;
+	return i->has_ip6 && i->uses & NET_USE_MIGRATION && netif6_has_prefix(&i->netif, to);
 }
 
 static bool has_router(const struct net_if *i)
@@ -102,33 +106,6 @@ const ip6_addr_t *net_gw6(struct netif *n, const ip6_addr_t *dest)
 
 /* ---- neighbours: core lock held ---- */
 
-bool netif6_neighbour(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN])
-{
-	const struct netif *way = netif6_way(ip);
-	for (unsigned n = 0; n < LWIP_ND6_NUM_NEIGHBORS; n++) {
-		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[n];
-		if (e->state == ND6_NO_ENTRY || e->state == ND6_INCOMPLETE || e->netif != way ||
-		    !ip6_addr_zoneless_eq(ip, &e->next_hop_address))
-			continue;
-		memcpy(mac, e->lladdr, ETH_ALEN);
-		return true;
-	}
-	return false;
-}
-
-void netif6_pin(struct ip ip, bool pinned)
-{
-	for (unsigned n = 0; n < LWIP_ND6_NUM_NEIGHBORS; n++) {
-		struct nd6_neighbor_cache_entry *e = &neighbor_cache[n];
-		bool is_router = pinned;
-		if (e->state == ND6_NO_ENTRY || !ip_same(ip_of6(e->next_hop_address.addr), ip))
-			continue;
-		for (unsigned k = 0; k < LWIP_ND6_NUM_ROUTERS; k++)
-			is_router |= default_router_list[k].neighbor_entry == e;
-		e->isrouter = is_router;
-	}
-}
-
 static bool elsewhere(const void *arg, struct ip ip)
 {
 	const struct net_if *i = arg;
@@ -156,12 +133,23 @@ static void bound_routers(const struct net_if *i)
 			memset(&prefix_list[n], 0, sizeof(prefix_list[n]));
 }
 
-bool netif6_hears(const struct net_if *i, const uint8_t *h, size_t n)
+/* lwIP makes a neighbour of whoever asks for this host's MAC, and forgets another one for it. */
+static bool may_be_asked(struct net_if *i, const uint8_t *h, size_t n)
+{
+	ip6_addr_t from = { 0 };
+	if (n <= ETH_HLEN + IP6_HDR || h[ETH_HLEN + IP6_NEXT] != PROTO_ICMPV6 || h[ETH_HLEN + IP6_HDR] != ND_NS)
+		return true;
+	memcpy(from.addr, h + ETH_HLEN + IP6_SRC, sizeof(from.addr));
+	return ip6_addr_isany(&from) || !neighbour_must_ask6(&i->netif, &from) ||
+	       neighbour_may_ask(i, ip_of6(from.addr));
+}
+
+bool netif6_hears(struct net_if *i, const uint8_t *h, size_t n)
 {
 	struct ip own[LWIP_IPV6_NUM_ADDRESSES];
 	struct nd_filter f = { .own = own,
 			       .hears_routers = ip_is_none(i->net6.ip) || ip6_addr_isany(&i->gateway6),
-			       .kept = netif_neighbour_mac,
+			       .kept = neighbour_mac,
 			       .elsewhere = elsewhere,
 			       .arg = i };
 	const struct net_if *k6;
@@ -175,7 +163,7 @@ bool netif6_hears(const struct net_if *i, const uint8_t *h, size_t n)
 	for (unsigned k = 0; k < LWIP_IPV6_NUM_ADDRESSES; k++)
 		if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, k)))
 			own[f.nown++] = ip_of6(netif_ip6_addr(&i->netif, k)->addr);
-	return nd_filter_passes(&f, h, n);
+	return nd_filter_passes(&f, h, n) && may_be_asked(i, h, n);
 }
 
 /* ---- addresses: core lock held ---- */

@@ -46,6 +46,7 @@ struct net_if {                  /* (c) const after net_init  [L] lwIP's core lo
 	bool begun6;                       /* [L] */
 	uint64_t link_local_ns;            /* [L] another host has it: when it is probed again; 0: none has */
 	struct addr6 addr6;                /* [a] */
+	uint64_t strangers_full_ns, strangers_told_ns; /* [L] neighbour.c */
 };
 /* The interfaces that net_init made, NULL past the end. */
 struct net_if *net_if_get(unsigned i);
@@ -68,24 +69,10 @@ int netif_attach(struct net_if *i) must_check;
  */
 struct netif *netif_way(const ip_addr_t *to);
 struct netif *netif6_way(const ip6_addr_t *to);
-/*
- * Core lock held. A host at ip has proved its key on a connection: for as long as such connections last it is where ARP
- * has it now, whatever ARP says then (a static neighbour). One keep that is true, one drop.
- */
-bool netif_neighbour_keep(struct ip ip);
-void netif_neighbour_drop(struct ip ip);
-/* Is there such a connection? Core lock held. */
-bool netif_has_neighbours(void);
-/* The MAC that an IPv6 peer is kept at, or false. */
-bool netif_neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN]);
-/* lwIP keeps its entry of ip, however many others come, or no longer. */
-void netif6_pin(struct ip ip, bool pinned);
-/* Pin what was found since. Core lock held, some ten times a second. */
-void netif_neighbours_tick(void);
-/* Where lwIP has found an IPv6 neighbour, on the network that leads to it, or false. */
-bool netif6_neighbour(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN]);
+/* Has a router said that this address is on n's link? Core lock held. */
+bool netif6_has_prefix(const struct netif *n, const ip6_addr_t *to);
 /* May lwIP see a frame, of which h has the first n bytes? Core lock held. */
-bool netif6_hears(const struct net_if *i, const uint8_t *h, size_t n);
+bool netif6_hears(struct net_if *i, const uint8_t *h, size_t n);
 /* Some ten times a second, core lock held: what i's IPv6 address has become. announces: the uplink is another card. */
 void netif6_tick(struct net_if *i, bool announces, struct addr6 *a);
 struct ip netif_ip_of(const ip_addr_t *a);

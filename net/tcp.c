@@ -7,6 +7,7 @@
  * Lock order: lwIP's core lock, then a stream's.
  */
 #include "net/tcp.h"
+#include "net/neighbour.h"
 #include "kernel/time.h"
 #include "lwip/tcp.h"
 #include <stdlib.h>
@@ -94,7 +95,7 @@ static void no_pcb(struct tcp_stream *t)
 {
 	t->pcb = NULL;
 	if (t->neighbour)
-		netif_neighbour_drop(t->s.ip);
+		neighbour_drop(t->s.ip);
 	t->neighbour = false;
 }
 
@@ -236,7 +237,7 @@ void stream_tcp_trust(struct stream *s, bool proved)
 	tcp_of(s)->unproved = false;
 	if (tcp_of(s)->pcb) {
 		tcp_setprio(tcp_of(s)->pcb, TCP_PRIO_MAX);
-		tcp_of(s)->neighbour = proved && netif_neighbour_keep(s->ip);
+		tcp_of(s)->neighbour = proved && neighbour_keep(s->ip);
 	}
 	NET_CORE_UNLOCK();
 }

@@ -4,7 +4,8 @@
 Are the fields that a struct's legend puts under a lock touched under one? No analysis of what each path holds, but what a reader does
 first: a function that names such a field takes a lock itself, or is called from functions alone that do, or reads and writes it by
 __atomic_*, or makes the object (nobody else knows it yet), or its comment says who holds the lock. Prints the others; exit code 1 if
-there is one. A field whose name other structs within reach have as well is left out: names are all that is looked at.
+there is one. A field whose name other structs within reach have as well is left out (-v names them): names are all
+that is looked at. So what it finds is to be mended, and what it does not find is not proven.
 """
 import re
 import sys
@@ -17,6 +18,7 @@ TAKES = re.compile(r"\b(spin_lock\w*|spin_trylock|spin_acquire|mutex_lock\w*|mut
 GIVES = re.compile(r"\b(spin_unlock|spin_release|mutex_unlock|arch_unlock|NET_CORE_UNLOCK)")
 MAKES = re.compile(r"(_init|_new|_create|_alloc|_make|_start|_fini|_destroy)(_|$)|^(init|new|create)_")
 HELD = re.compile(r"\block\b|\bheld\b|\bparked\b|\bnobody else\b|\bits own task\b", re.I)
+NOT_HELD = re.compile(r"\bnever\b|\b(holds?|takes?|needs?|with) no\b|\bno lock\b|\bwithout\b", re.I)
 SECTION = re.compile(r"/\*\s*(?:\* )?----.*?\*/", re.S)
 
 
@@ -65,43 +67,51 @@ def said(sources, path, f):
     return re.sub(r"\s+(\* )?", " ", " ".join(csource.COMMENT.findall(text) + [c for c in top if re.search(r"\block\b.*\bheld\b", c, re.S)]))
 
 
+def is_held(text):
+    return any(HELD.search(sentence) and not NOT_HELD.search(sentence) for sentence in re.split(r"[.;:]\s", text))
+
+
 def main():
     sources = csource.product()
     within = {p: reach(p, sources) for p in sources}
-    functions = {}
+    functions = {}  # by name; a static one by (file, name): others may have that name, too
     for p, s in sources.items():
         for f in s.functions:
-            functions.setdefault(f.name, []).append((p, f, body(s, f)))
+            functions[(p, f.name) if f.static else f.name] = (p, f, body(s, f))
     callers = {}
-    for name, places in functions.items():
-        for _, _, text in places:
-            for w in set(csource.WORD.findall(text)):
-                if w in functions and w != name:
-                    callers.setdefault(w, set()).add(name)
-    lockers = {n for n, places in functions.items() for _, _, text in places if TAKES.search(text) and not GIVES.search(text)}
-    covered = {n for n, places in functions.items() for p, f, text in places
-               if TAKES.search(text) or lockers & set(csource.WORD.findall(text)) or HELD.search(said(sources, p, f))}
+    for key, (p, _, text) in functions.items():
+        for w in set(csource.WORD.findall(text)):
+            called = (p, w) if (p, w) in functions else w
+            if called in functions and called != key:
+                callers.setdefault(called, set()).add(key)
+    lockers = {f.name for _, f, text in functions.values() if TAKES.search(text) and not GIVES.search(text)}
+    covered = {k for k, (p, f, text) in functions.items()
+               if TAKES.search(text) or lockers & set(csource.WORD.findall(text)) or is_held(said(sources, p, f))}
     grown = True
     while grown:
         more = {n for n in functions if n not in covered and callers.get(n) and callers[n] <= covered}
         grown = bool(more)
         covered |= more
-    nfields = bad = 0
+    looked_at, hidden, bad = set(), set(), 0
     for path, s in sources.items():
         for tag, field, const in guarded(s):
-            nfields += 1
             for q, t in sources.items():
-                if path not in within[q] or any(g == field and (r, u) != (path, tag) for r in within[q] for u, g, _ in sources[r].fields):
+                if path not in within[q]:
                     continue
+                if any(g == field and (r, u) != (path, tag) for r in within[q] for u, g, _ in sources[r].fields):
+                    hidden.add((tag, field))
+                    continue
+                looked_at.add((tag, field))
                 for f in t.functions:
                     text = body(t, f)
                     plain = re.sub(rf"__atomic_\w+\((?:[^()]|\([^()]*\))*\)|&[\w.>()-]*\b{field}\b(?=[,)])", "", text)
                     but = rf"(?!\.(?:{'|'.join(const)})\b)" if const else ""
-                    if f.name not in covered and not MAKES.search(f.name) and re.search(rf"(?:\.|->)\s*{field}\b{but}", plain):
+                    if ((q, f.name) if f.static else f.name) not in covered and not MAKES.search(f.name) and re.search(rf"(?:\.|->)\s*{field}\b{but}", plain):
                         print(f"{q}:{f.line}: {f.name}() touches {field} of struct {tag} without its lock")
                         bad += 1
     if "-v" in sys.argv:
-        print(f"{nfields} fields under locks")
+        print(f"{len(looked_at)} fields under locks; in some file or all not looked at, for another struct there has a field of that name:")
+        print(", ".join(f"{t}.{f}" for t, f in sorted(hidden)))
     return 1 if bad else 0
 
 

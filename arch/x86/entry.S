@@ -101,6 +101,8 @@ trap_common: /* the rest of struct trap_frame; RSP is 16-byte aligned after it *
 	cld
 	movq	%rsp, %rdi
 	call	trap_dispatch
+	.globl	trap_return
+trap_return: /* what a backtrace finds where an interrupt came on top of something */
 	popq	%r15
 	popq	%r14
 	popq	%r13

@@ -78,6 +78,13 @@ def syns(hosts, n=500):
             for i in range(n) for h in hosts for mac, address in [_anybody(i)]]
 
 
+def unknown(hosts, n=500):
+    """SYNs and questions by ARP from hosts of the same link that are not there, each of which wants a place among the neighbours."""
+    return syns(hosts, n) + [frame for i in range(n) for h in hosts for mac, near in [_anybody(i)] for far in [f"169.254.{i % 250 + 1}.{i % 200 + 1}"]
+                             for frame in (eth(h.mac, mac, 0x0800, tcp(far, h.address, (1024 + i, 7077), i, 0, SYN)), arp_request(mac, far, h.address),
+                                           arp_request(mac, near, h.address))]
+
+
 def arps(hosts, n=100):
     """Each host's address is claimed by others, and asked for by them, as if they were hosts."""
     return [frame for i in range(n) for h in hosts for mac, _ in [_anybody(i)] for o in hosts if o is not h

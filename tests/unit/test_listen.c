@@ -34,8 +34,8 @@ struct net_if *netif_net(struct netif *n) { return CONTAINER_OF(n, struct net_if
 uint16_t netif_mss(struct netif *n unused, bool is6 unused) { return 1460; }
 struct ip netif_ip_of(const ip_addr_t *a) { return ip_of4(ip4_addr_get_u32(ip_2_ip4(a))); }
 static int kept; /* neighbours */
-bool netif_neighbour_keep(struct ip ip unused) { return ++kept; }
-void netif_neighbour_drop(struct ip ip unused) { kept--; }
+bool neighbour_keep(struct ip ip unused) { return ++kept; }
+void neighbour_drop(struct ip ip unused) { kept--; }
 void net_dhcp_options(struct netif *n unused, unsigned char *o unused, unsigned type unused, unsigned short *l unused)
 {
 }
