@@ -272,14 +272,37 @@ static void flush(const struct gmem *g)
 		g->flush(g->flush_arg);
 }
 
-void gmem_track_start(struct gmem *g)
+void gmem_make_executable(struct gmem *g, gpa_t gpa)
 {
-	struct gmem_range r[2];
+	if (!g->pt.fmt->later_x)
+		return;
 	mutex_lock(&g->lock);
 	uint64_t before = g->pt.ntables;
+	/* Where tables wait for the flush that ends a merge none is left, and the guest comes again. */
+	if (!pt_split_page(&g->pt, gpa))
+		g->splits += g->pt.ntables - before;
+	mutex_unlock(&g->lock);
+}
+
+/* The lock is held; between two GiB a vCPU may have it (gmem_make_executable). */
+static void split_all(struct gmem *g)
+{
+	struct gmem_range r[2];
+	uint64_t before = g->pt.ntables;
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
-		BUG_ON(pt_split(&g->pt, r[i].first << PAGE_SHIFT, r[i].count << PAGE_SHIFT)); /* tables_max */
+		for (uint64_t off = 0, len = r[i].count << PAGE_SHIFT; off < len; off += GIB(1)) {
+			BUG_ON(pt_split(&g->pt, (r[i].first << PAGE_SHIFT) + off,
+					MIN(len - off, GIB(1)))); /* tables_max */
+			mutex_unlock(&g->lock);
+			mutex_lock(&g->lock);
+		}
 	g->splits += g->pt.ntables - before;
+}
+
+void gmem_track_start(struct gmem *g)
+{
+	mutex_lock(&g->lock);
+	split_all(g);
 	for (uint64_t i = 0; i < BITMAP_WORDS(g->gfn_end); i++)
 		__atomic_store_n(&g->soft_dirty[i], 0, __ATOMIC_SEQ_CST);
 	g->tracking = true;

@@ -81,8 +81,10 @@ struct gmem_pager {
 	int (*fetch)(void *arg, gfn_t gfn);
 	void *arg;
 };
-bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len);          /* of RAM. Any context */
-int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) must_check;   /* until it is here. Sleeps */
+bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len);        /* of RAM. Any context */
+int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) must_check; /* until it is here. Sleeps */
+/* The guest fetches from RAM that is mapped by a leaf too large for that. Its vCPU's task; sleeps. */
+void gmem_make_executable(struct gmem *g, gpa_t gpa);
 void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg); /* once, before a vCPU runs on it */
 
 /* Copies: sleep while a page is not here, so no spinlock is held. -EFAULT outside RAM, or what ended the wait. */

@@ -4,6 +4,7 @@
 #include "vmm/pc/machine.h"
 #include "vmm/boot_file.h"
 #include "vmm/vm_life.h"
+#include "vmm/x86/halt_poll.h"
 #include "vmm/vm_console.h"
 #include "kernel/host.h"
 #include <stdlib.h>
@@ -130,6 +131,7 @@ int vmm_init(const struct hv_ops *ops, struct conf *c)
 {
 	const char *name;
 	vmm_hv_ops = ops;
+	halt_poll_init();
 	for (unsigned i = 0; (name = conf_section(c, "vm", i)); i++) {
 		struct vm_config cfg;
 		struct vm *vm;

@@ -42,8 +42,9 @@ static bool is_leaf(const struct pt *pt, uint64_t e, unsigned level) { return le
 static uint64_t make_leaf(const struct pt *pt, hpa_t hpa, unsigned level, unsigned prot)
 {
 	const struct pt_format *f = pt->fmt;
+	uint64_t x = level > 1 && f->later_x ? f->later_x : f->x;
 	return hpa | f->leaf | (level > 1 ? f->large : 0) | (prot & PT_R ? f->r : 0) | (prot & PT_W ? f->w : 0) |
-	       (prot & PT_X ? f->x : f->nx) | (prot & PT_UC ? f->uc : f->wb);
+	       (prot & PT_X ? x : f->nx) | (prot & PT_UC ? f->uc : f->wb);
 }
 
 static hpa_t table_alloc(struct pt *pt)
@@ -164,7 +165,7 @@ static int split_leaf(struct pt *pt, uint64_t *e, unsigned level, bool keep_dirt
 		return -ENOMEM;
 	uint64_t *tab = table_of(t), v = load(e) & ~f->dirty;
 	if (level == 2)
-		v &= ~f->large;
+		v = (v & ~(f->large | f->later_x)) | (v & f->later_x ? f->x : 0);
 	for (unsigned i = 0; i < PT_ENTRIES; i++)
 		tab[i] = v + i * level_size(level - 1);
 	v = __atomic_exchange_n(e, t | f->table | f->accessed, __ATOMIC_ACQ_REL);
@@ -237,7 +238,8 @@ bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf)
 				.hpa = v & PTE_ADDR & ~(level_size(l) - 1),
 				.size = level_size(l),
 				.prot = PT_R | (v & f->w ? PT_W : 0) |
-					((f->nx ? !(v & f->nx) : !!(v & f->x)) ? PT_X : 0) | (uc ? PT_UC : 0),
+					((f->nx ? !(v & f->nx) : !!(v & (f->x | f->later_x))) ? PT_X : 0) |
+					(uc ? PT_UC : 0),
 				.accessed = v & f->accessed,
 				.dirty = v & f->dirty,
 			};
@@ -273,6 +275,8 @@ int pt_split(struct pt *pt, uint64_t va, uint64_t len)
 	va = canonical(va);
 	return split_table(pt, pt->root, PT_LEVELS, 0, va, va + len);
 }
+
+int pt_split_page(struct pt *pt, uint64_t va) { return split_at(pt, canonical(va) | 1); /* no leaf ends there */ }
 
 struct harvest {
 	uint64_t lo, hi, first, *map, n;
@@ -338,6 +342,8 @@ static uint64_t merged_leaf(struct pt *pt, hpa_t t, unsigned level)
 	for (unsigned i = 1; i < PT_ENTRIES; i++)
 		if ((load(&tab[i]) & ~ad) != (first & ~ad) + i * level_size(level))
 			return 0;
+	if (level == 1 && f->later_x && first & f->x)
+		first = (first & ~f->x) | f->later_x;
 	return (first & ~ad) | f->large | f->accessed;
 }
 

@@ -28,6 +28,7 @@ struct pt_format {
 	uint64_t large;   /* bit that makes a level 2 or 3 entry a leaf */
 	uint64_t r, w, x; /* set when allowed */
 	uint64_t nx;      /* set when execution is not allowed */
+	uint64_t later_x; /* not 0: large leaves are not executable; set in those that are so once they are 4K */
 	uint64_t wb, uc;  /* memory type bits */
 	uint64_t accessed, dirty;
 	uint64_t present;  /* an entry with any of these is present */
@@ -48,7 +49,7 @@ struct pt {
 struct pt_leaf {       /* what translates an address */
 	hpa_t hpa;     /* of the leaf's first byte */
 	uint64_t size; /* 4K, 2M or 1G */
-	unsigned prot; /* PT_* */
+	unsigned prot; /* PT_*, as it was mapped */
 	bool accessed, dirty;
 };
 
@@ -74,6 +75,8 @@ bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf);
  * pages. After either: flush, and only then read pages.
  */
 int pt_split(struct pt *pt, uint64_t va, uint64_t len) must_check;
+/* The leaf that has va becomes 4K ones (pt_format.later_x), D of each that of the whole. -ENOMEM as above. */
+int pt_split_page(struct pt *pt, uint64_t va) must_check;
 uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first);
 /*
  * Put 512 neighbouring 4K leaves back into one 2M leaf wherever they allow it; D of the whole = any D. Then flush and

@@ -5,6 +5,7 @@
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/cpuid_bits.h"
+#include "arch/x86/hw/pte.h"
 #include "arch/x86/vmx_vcpu.h"
 #include <string.h>
 
@@ -26,7 +27,8 @@ enum {
 	F_TSC_SCALING,
 	F_VNMI,
 	F_PLE,
-	F_LAST_USED = F_PLE, /* tern uses those up to here where they are */
+	F_PSCHANGE,
+	F_LAST_USED = F_PSCHANGE, /* tern uses those up to here where they are */
 	F_PREEMPTION,
 	F_PML,
 	F_TPR_SHADOW,
@@ -48,6 +50,7 @@ struct hv_feature vmx_features[VMX_NFEATURES] = {
 	[F_TSC_SCALING] = { .name = "TSC-scaling" },
 	[F_VNMI] = { .name = "virtual-NMI" },
 	[F_PLE] = { .name = "pause-loop-exiting" },
+	[F_PSCHANGE] = { .name = "large-executable-pages" },
 	[F_PREEMPTION] = { .name = "preemption-timer" },
 	[F_PML] = { .name = "PML" },
 	[F_TPR_SHADOW] = { .name = "TPR-shadow" },
@@ -74,6 +77,7 @@ static void list_features(void)
 		[F_TSC_SCALING] = p2 & PROC2_TSC_SCALING,
 		[F_VNMI] = may[PIN] & PIN_VIRTUAL_NMI,
 		[F_PLE] = p2 & PROC2_PAUSE_LOOP,
+		[F_PSCHANGE] = !vmx_pt_format.later_x,
 		[F_PREEMPTION] = may[PIN] & PIN_PREEMPTION_TIMER,
 		[F_PML] = p2 & PROC2_PML,
 		[F_TPR_SHADOW] = may[PROC] & PROC_TPR_SHADOW,
@@ -178,6 +182,12 @@ static int choose_ept(const struct vmx_msrs *m, struct why *w)
 		return why_set(w, -ENOTSUP, "this CPU's EPT lacks %s, which tern needs to run VMs", lacks);
 	vmx_pt_format = pt_format_ept;
 	vmx_pt_format.max_level = ept & EPT_CAP_1G ? 3 : ept & EPT_CAP_2M ? 2 : 1;
+	/*
+	 * An instruction that is fetched by a large page which a guest's tables make small raises a machine check there
+	 * (INTEL-SA-00210, CVE-2018-12207).
+	 */
+	if (!(m->arch_cap & ARCH_CAP_PSCHANGE))
+		vmx_pt_format.later_x = EPTE_SOFT;
 	if (!(ept & EPT_CAP_AD)) /* bits 8 and 9 are ignored then: no VM can be moved away from here */
 		vmx_pt_format.accessed = vmx_pt_format.dirty = 0;
 	return 0;
@@ -221,6 +231,8 @@ int vmx_probe(struct why *w)
 	struct vmx_msrs m = {
 		.feature_control = capability(MSR_FEATURE_CONTROL),
 		.basic = capability(MSR_VMX_BASIC),
+		.arch_cap =
+			cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx & CPUID7_EDX_ARCH_CAP ? capability(MSR_ARCH_CAP) : 0,
 		.ept_vpid_cap = capability(MSR_VMX_EPT_VPID_CAP),
 		.cr0_fixed0 = capability(MSR_VMX_CR0_FIXED0),
 		.cr0_fixed1 = capability(MSR_VMX_CR0_FIXED1),

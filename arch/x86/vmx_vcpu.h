@@ -30,13 +30,13 @@ extern struct vmx_caps { /* vmx_caps.c; const after probe */
 	bool ins_outs, tsc_aux;
 } vmx_caps;
 extern struct pt_format vmx_pt_format;
-#define VMX_NFEATURES 19
+#define VMX_NFEATURES 20
 extern struct hv_feature vmx_features[VMX_NFEATURES];
 /* Words of controls, the first four in the order of their MSRs. */
 enum { PIN, PROC, EXITC, ENTRYC, PROC2, VMX_NCONTROLS };
 /* The capability MSRs as read, 0 for those that are not there. */
 struct vmx_msrs {
-	uint64_t feature_control, basic, ept_vpid_cap, cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+	uint64_t feature_control, basic, arch_cap, ept_vpid_cap, cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	uint64_t control[VMX_NCONTROLS]; /* must be 1 (31:0), may be 1 (63:32) */
 };
 int vmx_probe(struct why *w);                            /* hv_ops.probe: reads them, and... */

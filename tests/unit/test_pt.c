@@ -95,8 +95,25 @@ static void check_page(uint64_t va)
 			 m->prot, m->dirty);
 }
 
+/* Only 4K leaves are executable where the format wants that. */
+static void check_leaves(hpa_t table, unsigned level)
+{
+	const uint64_t *tab = (const uint64_t *)(uintptr_t)table;
+	for (unsigned i = 0; i < 512; i++) {
+		bool large = level > 1 && tab[i] & pt.fmt->large;
+		if (!(tab[i] & pt.fmt->present))
+			continue;
+		if (level > 1 && !large)
+			check_leaves(tab[i] & ADDR, level - 1);
+		else
+			assert_int_equal(tab[i] & (large ? pt.fmt->x : pt.fmt->later_x), 0);
+	}
+}
+
 static void check_all(void)
 {
+	if (pt.fmt->later_x)
+		check_leaves(pt.root, 4);
 	for (uint64_t va = LO; va < HI; va += PAGE_SIZE)
 		check_page(va);
 }
@@ -282,6 +299,41 @@ static void test_ept(void **s)
 		run(&pt_format_ept, i * 1299709, 500);
 }
 
+static struct pt_format split_to_run; /* as on a CPU where a large leaf may not be executed */
+static void test_large_not_executable(void **s)
+{
+	struct pt_leaf l;
+	(void)s;
+	split_to_run = pt_format_ept;
+	split_to_run.later_x = BIT(11);
+	for (uint64_t i = 1; i <= 3; i++)
+		run(&split_to_run, i * 15485863, 500);
+	fail_after = -1;
+	assert_int_equal(pt_init(&pt, &split_to_run, table_alloc, table_free, NULL), 0);
+	assert_int_equal(pt_map(&pt, GIB(1), GIB(5), GIB(1), PT_R | PT_W | PT_X), 0);
+	assert_int_equal(hardware_write(GIB(1) + MIB(3)), GIB(1));
+	assert_int_equal(pt_split_page(&pt, GIB(1) + MIB(2) + 0x1234), 0);
+	for (uint64_t a = GIB(1); a < GIB(2); a += PAGE_SIZE) {
+		bool small = a >= GIB(1) + MIB(2) && a < GIB(1) + MIB(4);
+		assert_true(pt_lookup(&pt, a, &l) && l.dirty && l.prot == (PT_R | PT_W | PT_X) &&
+			    l.hpa + a % l.size == a + GIB(4));
+		assert_int_equal(l.size, small ? PAGE_SIZE : MIB(2));
+	}
+	check_leaves(pt.root, 4);
+	pt_merge(&pt, GIB(1), GIB(1));
+	assert_true(pt_lookup(&pt, GIB(1) + MIB(2), &l) && l.size == GIB(1) && l.dirty && l.prot & PT_X);
+	check_leaves(pt.root, 4);
+	reap();
+	fail_after = 0;
+	assert_int_equal(pt_split_page(&pt, GIB(1)), -ENOMEM);
+	fail_after = -1;
+	assert_int_equal(pt_split(&pt, GIB(1), GIB(1)), 0);
+	check_leaves(pt.root, 4);
+	may_free = true;
+	pt_fini(&pt);
+	may_free = false;
+}
+
 /* Every single allocation of a map, an unmap in the middle of a 1G leaf, and a split fails once. */
 static void test_each_allocation_fails(void **s)
 {
@@ -372,6 +424,7 @@ int main(void)
 		cmocka_unit_test(test_host),
 		cmocka_unit_test(test_npt),
 		cmocka_unit_test(test_ept),
+		cmocka_unit_test(test_large_not_executable),
 	};
 	return cmocka_run_group_tests_name("pt", tests, NULL, NULL);
 }

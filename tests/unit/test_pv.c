@@ -84,6 +84,7 @@ static void test_halt_poll(void **state unused)
 	struct vcpu *v = &f->vcpu;
 	v->want = VCPU_WANT_RUN;
 	v->kicked = 1;
+	halt_poll_on = true;
 	assert_false(halt_poll(v)); /* no limit yet */
 	v->halt_poll_ns = 20000;
 	assert_true(halt_poll(v));
@@ -106,6 +107,9 @@ static void test_halt_poll(void **state unused)
 	assert_int_equal(wrmsr_exit(MSR_KVM_POLL, 2), -EINVAL);
 	assert_int_equal(wrmsr_exit(MSR_KVM_POLL, 0), 0);
 	assert_true(!pv_read_poll(v, &val) && val == 0);
+	assert_false(halt_poll(v));
+	assert_int_equal(wrmsr_exit(MSR_KVM_POLL, 1), 0);
+	halt_poll_on = false; /* tern is a guest */
 	assert_false(halt_poll(v));
 	assert_int_equal(f->vm.halt.polling, 0);
 }

@@ -13,6 +13,7 @@
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/compat.h"
+#include "vmm/x86/halt_poll.h"
 #include "vmm/x86/vcpu.h"
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,7 @@ NEVER(void, vcpu_park, struct vcpu *v unused)
 NEVER(void, vcpu_unpark, struct vcpu *v unused)
 NEVER(void, vioapic_eoi, struct vioapic *io unused, uint8_t vector unused)
 NEVER(void, vlapic_init, struct vlapic *l unused, struct vapic_bus *b unused, unsigned i unused)
+void halt_poll_init(void) {}
 NEVER(int, vm_compat_check, const char *m unused, const struct vm_compat *c unused, struct why *w unused)
 NEVER(void, vm_compat_get, const struct vm *vm unused, struct vm_compat *c unused)
 NEVER(int, vm_console_create, struct vm *vm unused)

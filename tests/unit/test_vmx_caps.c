@@ -23,6 +23,7 @@ static struct vmx_msrs full(void)
 		.feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMXON,
 		.basic = VMX_BASIC_TRUE | VMX_BASIC_INS_OUTS | 0x12,
 		.ept_vpid_cap = 0xf0106734141,
+		.arch_cap = ARCH_CAP_PSCHANGE,
 		.cr0_fixed0 = 0x80000021,
 		.cr0_fixed1 = 0xffffffff,
 		.cr4_fixed0 = 0x2000,
@@ -53,7 +54,10 @@ static void test_full(void **state)
 	assert_int_equal(vmx_caps.proc2, PROC2_EPT | PROC2_UNRESTRICTED | PROC2_WBINVD | PROC2_VPID | PROC2_RDTSCP |
 						 PROC2_INVPCID | PROC2_PAUSE_LOOP | PROC2_TSC_SCALING);
 	assert_int_equal(vmx_pt_format.max_level, 3);
-	assert_true(vmx_pt_format.dirty && vmx_pt_format.accessed);
+	assert_true(vmx_pt_format.dirty && vmx_pt_format.accessed && !vmx_pt_format.later_x);
+	m.arch_cap = ~(uint64_t)ARCH_CAP_PSCHANGE;
+	assert_int_equal(vmx_choose(&m, &w), 0);
+	assert_true(vmx_pt_format.later_x); /* large leaves are not executable */
 	for (unsigned word = 0; word < VMX_NCONTROLS; word++)
 		assert_int_equal(chosen(word) & (uint32_t)m.control[word], (uint32_t)m.control[word]);
 }
@@ -181,7 +185,7 @@ static void test_features_told(void **state)
 			assert_true(vmx_features[i].present);
 		used += vmx_features[i].used;
 	}
-	assert_int_equal(used, 10);
+	assert_int_equal(used, 11);
 }
 
 int main(void)

@@ -182,6 +182,8 @@ static void do_npf(struct vcpu *v, const struct vmexit *x)
 		int err = gmem_wait(&v->vm->mem, gpa, 1);
 		if (err)
 			vm_fail(v->vm, "its memory at %lx did not come: %s", gpa, err_name(err));
+		else if (x->u.npf.fetch)
+			gmem_make_executable(&v->vm->mem, gpa);
 		return;
 	}
 	if (x->u.npf.fetch) {

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "vmm/x86/halt_poll.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "kernel/sched.h"
 #include "kernel/time.h"
 #include "vmm/vm.h"
 #include "vmm/x86/vcpu.h"
+
+bool halt_poll_on;
+
+void halt_poll_init(void) { halt_poll_on = !(cpuid(1, 0).ecx & CPUID1_ECX_HYPERVISOR); }
 
 uint32_t halt_poll_next(uint32_t limit_ns, uint64_t waited_ns)
 {
@@ -24,7 +29,7 @@ static bool is_over(const struct vcpu *v)
 bool halt_poll(struct vcpu *v)
 {
 	struct vm *vm = v->vm;
-	if (!v->halt_poll_ns || v->pv.s.no_poll)
+	if (!halt_poll_on || !v->halt_poll_ns || v->pv.s.no_poll)
 		return false;
 	uint64_t end = time_ns() + v->halt_poll_ns;
 	unsigned others = __atomic_fetch_add(&vm->halt.polling, 1, __ATOMIC_RELAXED);

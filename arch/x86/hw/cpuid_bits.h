@@ -18,11 +18,13 @@
 #define CPUID1_ECX_XSAVE                  BIT(26)
 #define CPUID1_ECX_AVX                    BIT(28)
 #define CPUID1_ECX_RDRAND                 BIT(30)
+#define CPUID1_ECX_HYPERVISOR             BIT(31) /* this is a guest */
 #define CPUID7_EBX_TSC_ADJUST             BIT(1)
 #define CPUID7_EBX_AVX2                   BIT(5)
 #define CPUID7_EBX_SMEP                   BIT(7)
 #define CPUID7_EBX_ERMS                   BIT(9) /* REP MOVSB and STOSB are fast; AMD's Zen 3 and later have it too */
 #define CPUID7_EBX_RDSEED                 BIT(18)
+#define CPUID7_EDX_ARCH_CAP               BIT(29) /* there is IA32_ARCH_CAPABILITIES */
 #define CPUID80000001_ECX_SVM             BIT(2)
 #define CPUID80000001_EDX_NX              BIT(20)
 #define CPUID80000001_EDX_PAGE1GB         BIT(26)

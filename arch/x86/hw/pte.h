@@ -28,3 +28,4 @@
 #define EPTE_LARGE BIT(7)
 #define EPTE_A     BIT(8)
 #define EPTE_D     BIT(9)
+#define EPTE_SOFT  BIT(11) /* ignored by the CPU */

@@ -67,6 +67,7 @@
 #define MSR_TSC_ADJUST      0x3b
 #define MSR_PATCH_LEVEL     0x8b /* BIOS_SIGN_ID, Intel's name */
 #define MSR_MTRR_CAP        0xfe
+#define MSR_ARCH_CAP        0x10a /* IA32_ARCH_CAPABILITIES; Intel's */
 #define MSR_SYSENTER_CS     0x174
 #define MSR_SYSENTER_ESP    0x175
 #define MSR_SYSENTER_EIP    0x176
@@ -97,13 +98,14 @@
 #define MSR_KVM_PV_EOI_EN   0x4b564d04
 #define MSR_KVM_POLL        0x4b564d05 /* MSR_KVM_POLL_CONTROL */
 
-#define PAT_POWER_ON   0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD and PWT set mean UC */
-#define APIC_BASE_BSP  BIT(8)
-#define APIC_BASE_EXTD BIT(10) /* x2APIC */
-#define APIC_BASE_EN   BIT(11)
-#define APIC_BASE_ADDR 0x000ffffffffff000ULL
-#define MTRR_CAP_WC    BIT(10) /* no variable, no fixed ranges: everything has the default type */
-#define DE_CFG_LFENCE  BIT(1)  /* LFENCE is serialising: Linux sets it, the host keeps it */
+#define PAT_POWER_ON      0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD and PWT set mean UC */
+#define APIC_BASE_BSP     BIT(8)
+#define APIC_BASE_EXTD    BIT(10) /* x2APIC */
+#define APIC_BASE_EN      BIT(11)
+#define APIC_BASE_ADDR    0x000ffffffffff000ULL
+#define MTRR_CAP_WC       BIT(10) /* no variable, no fixed ranges: everything has the default type */
+#define DE_CFG_LFENCE     BIT(1)  /* LFENCE is serialising: Linux sets it, the host keeps it */
+#define ARCH_CAP_PSCHANGE BIT(6)  /* a page may change its size while it is executed */
 
 #ifndef __ASSEMBLER__
 /* clang-format off */
