@@ -54,7 +54,7 @@ static void say_address(const char *prefix, uintptr_t addr, unsigned back)
 static bool has_secrets(void)
 {
 	extern const char __secret_start[], __secret_end[], trap_return[];
-	bool has = false;
+	bool has = !nbt || nbt == BT_MAX; /* not all callers are known */
 	for (unsigned i = 0; i <= nbt; i++) {
 		uintptr_t at = i ? bt[i - 1] - 1 : frame.rip;
 		has |= i && bt[i - 1] == (uintptr_t)trap_return; /* an interrupt's: what it came upon is not known */

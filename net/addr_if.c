@@ -149,8 +149,11 @@ static bool may_be_asked(struct net_if *i, const uint8_t *eth)
 	ip4_addr_t from, target;
 	memcpy(&from, eth + ARP_IP, sizeof(from));
 	memcpy(&target, eth + ARP_TARGET_IP, sizeof(target));
-	return ip4_addr_isany_val(from) || !ip4_addr_eq(&target, netif_ip4_addr(&i->netif)) ||
-	       !neighbour_must_ask(&i->netif, &from) || neighbour_may_ask(i, ip_of4(ip4_addr_get_u32(&from)));
+	/* Not what finds conflicts: while this host has no address, and where another one claims ours. */
+	const ip4_addr_t *own = netif_ip4_addr(&i->netif);
+	if (ip4_addr_isany(own) || ip4_addr_isany_val(from) || ip4_addr_eq(&from, own) || !ip4_addr_eq(&target, own))
+		return true;
+	return neighbour_knows(&i->netif, &from) || neighbour_may_ask(i, ip_of4(ip4_addr_get_u32(&from)));
 }
 
 err_t addr_if_input(struct net_if *i, struct pbuf *p)

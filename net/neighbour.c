@@ -3,12 +3,13 @@
 #include "kernel/base/gcra.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
+#include "lwip/dhcp.h"
 #include "lwip/etharp.h"
 #include "lwip/nd6.h"
 #include "lwip/priv/nd6_priv.h"
 #include <string.h>
 
-/* Hosts that are no peers, in lwIP's table of 64, where one that does not answer stays for 5 s. */
+/* Hosts that are no peers, in lwIP's table of 64: one that does not answer stays there for 5 s, others for 300 s. */
 #define STRANGERS_AT_ONCE 8
 #define STRANGER_NS       (250 * NS_PER_MS)
 #define TELL_AGAIN_NS     (600 * NS_PER_SEC)
@@ -124,28 +125,35 @@ bool neighbour_had(void)
 
 /* ---- strangers: core lock held ---- */
 
-bool neighbour_must_ask(struct netif *n, const ip4_addr_t *to)
+bool neighbour_knows(struct netif *n, const ip4_addr_t *ip)
 {
 	struct eth_addr *mac;
 	const ip4_addr_t *found;
+	return etharp_find_addr(n, ip, &mac, &found) >= 0;
+}
+
+bool neighbour_knows6(const struct netif *n, const ip6_addr_t *ip)
+{
+	for (unsigned k = 0; k < LWIP_ND6_NUM_NEIGHBORS; k++) {
+		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[k];
+		if (e->netif == n && e->state != ND6_NO_ENTRY && e->state != ND6_INCOMPLETE &&
+		    ip6_addr_zoneless_eq(ip, &e->next_hop_address))
+			return true;
+	}
+	return false;
+}
+
+bool neighbour_must_ask(struct netif *n, const ip4_addr_t *to)
+{
 	bool near = ip4_addr_net_eq(to, netif_ip4_addr(n), netif_ip4_netmask(n)) || ip4_addr_islinklocal(to);
-	return near && !ip4_addr_isbroadcast(to, n) && !ip4_addr_ismulticast(to) &&
-	       etharp_find_addr(n, to, &mac, &found) < 0;
+	return near && !ip4_addr_isbroadcast(to, n) && !ip4_addr_ismulticast(to) && !neighbour_knows(n, to);
 }
 
 bool neighbour_must_ask6(const struct netif *n, const ip6_addr_t *to)
 {
 	const struct net_if *i = CONTAINER_OF(n, struct net_if, netif);
-	if (ip6_addr_ismulticast(to) ||
-	    !(ip6_addr_islinklocal(to) || conf_in_net6(ip_of6(to->addr), i->net6) || netif6_has_prefix(n, to)))
-		return false;
-	for (unsigned k = 0; k < LWIP_ND6_NUM_NEIGHBORS; k++) {
-		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[k];
-		if (e->netif == n && e->state != ND6_NO_ENTRY && e->state != ND6_INCOMPLETE &&
-		    ip6_addr_zoneless_eq(to, &e->next_hop_address))
-			return false;
-	}
-	return true;
+	bool near = ip6_addr_islinklocal(to) || conf_in_net6(ip_of6(to->addr), i->net6) || netif6_has_prefix(n, to);
+	return near && !ip6_addr_ismulticast(to) && !neighbour_knows6(n, to);
 }
 
 /* Does this host need to know where that is, whoever else speaks to it? */
@@ -154,8 +162,9 @@ static bool is_wanted(const struct net_if *i, struct ip ip)
 	const struct neighbour *k = neighbour_of(ip);
 	unsigned n;
 	const struct net_peer *p = net_peers(&n);
+	const struct dhcp *d = i->dhcp ? netif_dhcp_data(&i->netif) : NULL;
 	bool wanted = (k && k->users) || ip_same(ip, ip_of4(ip4_addr_get_u32(netif_ip4_gw(&i->netif)))) ||
-		      ip_same(ip, ip_of6(i->gateway6.addr));
+		      ip_same(ip, ip_of6(i->gateway6.addr)) || (d && ip_same(ip, netif_ip_of(&d->server_ip_addr)));
 	for (unsigned j = 0; j < n && !wanted; j++)
 		wanted = ip_same(p[j].ip, ip);
 	return wanted;

@@ -21,9 +21,12 @@ void neighbour_tick(void);
 /*
  * lwIP's tables hold a few, and forget one for each that is new. So who spoke to this host in the names of many that
  * are not there would make it lose all others: of those that it does not need to know, a few a second come in.
- * neighbour_must_ask: is `to` on n's link, and would lwIP have to ask for its MAC? neighbour_may_ask: then it may do so
- * now, or hear that one ask. Peers, gateways and hosts that have proved a key always are.
+ * neighbour_knows: has lwIP its MAC? neighbour_must_ask: is `to` on n's link, and lwIP would have to ask? Then
+ * neighbour_may_ask: it may do so now, or hear that one ask. Peers, gateways, the DHCP server and hosts that have
+ * proved a key always are.
  */
+bool neighbour_knows(struct netif *n, const ip4_addr_t *ip);
+bool neighbour_knows6(const struct netif *n, const ip6_addr_t *ip);
 bool neighbour_must_ask(struct netif *n, const ip4_addr_t *to);
 bool neighbour_must_ask6(const struct netif *n, const ip6_addr_t *to);
 bool neighbour_may_ask(struct net_if *i, struct ip ip);

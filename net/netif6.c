@@ -134,13 +134,17 @@ static void bound_routers(const struct net_if *i)
 }
 
 /* lwIP makes a neighbour of whoever asks for this host's MAC, and forgets another one for it. */
-static bool may_be_asked(struct net_if *i, const uint8_t *h, size_t n)
+static bool may_be_asked(struct net_if *i, const struct nd_filter *f, const uint8_t *h, size_t n)
 {
+	const uint8_t *nd = h + ETH_HLEN + IP6_HDR;
 	ip6_addr_t from = { 0 };
-	if (n <= ETH_HLEN + IP6_HDR || h[ETH_HLEN + IP6_NEXT] != PROTO_ICMPV6 || h[ETH_HLEN + IP6_HDR] != ND_NS)
+	bool us = false;
+	if (n < ETH_HLEN + IP6_HDR + ND_OPTION || h[ETH_HLEN + IP6_NEXT] != PROTO_ICMPV6 || nd[0] != ND_NS)
 		return true;
+	for (unsigned k = 0; k < f->nown; k++)
+		us |= !memcmp(f->own[k].b, nd + ND_TARGET, 16);
 	memcpy(from.addr, h + ETH_HLEN + IP6_SRC, sizeof(from.addr));
-	return ip6_addr_isany(&from) || !neighbour_must_ask6(&i->netif, &from) ||
+	return !us || ip6_addr_isany(&from) || neighbour_knows6(&i->netif, &from) ||
 	       neighbour_may_ask(i, ip_of6(from.addr));
 }
 
@@ -163,7 +167,7 @@ bool netif6_hears(struct net_if *i, const uint8_t *h, size_t n)
 	for (unsigned k = 0; k < LWIP_IPV6_NUM_ADDRESSES; k++)
 		if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, k)))
 			own[f.nown++] = ip_of6(netif_ip6_addr(&i->netif, k)->addr);
-	return nd_filter_passes(&f, h, n) && may_be_asked(i, h, n);
+	return nd_filter_passes(&f, h, n) && may_be_asked(i, &f, h, n);
 }
 
 /* ---- addresses: core lock held ---- */

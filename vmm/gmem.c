@@ -11,6 +11,8 @@
  */
 #include "kernel/base/hva.h"
 #include "vmm/gmem.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
 #include <string.h>
 
 /* ---- what a VM of a size takes ---- */
@@ -278,25 +280,39 @@ void gmem_make_executable(struct gmem *g, gpa_t gpa)
 		return;
 	mutex_lock(&g->lock);
 	uint64_t before = g->pt.ntables;
-	/* Where tables wait for the flush that ends a merge none is left, and the guest comes again. */
-	if (!pt_split_page(&g->pt, gpa))
-		g->splits += g->pt.ntables - before;
+	BUG_ON(pt_split_page(&g->pt, gpa)); /* tables_max */
+	bool split = g->pt.ntables != before;
+	g->splits += split;
 	mutex_unlock(&g->lock);
+	if (split)
+		flush(g); /* SDM 3C, guidelines for INVEPT: what is cached of a table entry that was a leaf */
 }
 
-/* The lock is held; between two GiB a vCPU may have it (gmem_make_executable). */
+/* Of vCPUs' memory: in pieces where they wait for the lock (gmem_make_executable). */
+static uint64_t piece_of(const struct gmem *g) { return g->pt.fmt->later_x ? GIB(1) : UINT64_MAX / 2; }
+
+/* Between two pieces: the lock goes to those who wait, which takes them a moment. */
+static void give_way(struct gmem *g)
+{
+	mutex_unlock(&g->lock);
+	if (g->pt.fmt->later_x)
+		task_sleep_until(time_ns() + 20 * NS_PER_US);
+	mutex_lock(&g->lock);
+}
+
+/* The lock is held. */
 static void split_all(struct gmem *g)
 {
 	struct gmem_range r[2];
-	uint64_t before = g->pt.ntables;
+	uint64_t piece = piece_of(g);
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
-		for (uint64_t off = 0, len = r[i].count << PAGE_SHIFT; off < len; off += GIB(1)) {
+		for (uint64_t off = 0, len = r[i].count << PAGE_SHIFT; off < len; off += piece) {
+			uint64_t before = g->pt.ntables;
 			BUG_ON(pt_split(&g->pt, (r[i].first << PAGE_SHIFT) + off,
-					MIN(len - off, GIB(1)))); /* tables_max */
-			mutex_unlock(&g->lock);
-			mutex_lock(&g->lock);
+					MIN(len - off, piece))); /* tables_max */
+			g->splits += g->pt.ntables - before;
+			give_way(g);
 		}
-	g->splits += g->pt.ntables - before;
 }
 
 void gmem_track_start(struct gmem *g)
@@ -333,9 +349,17 @@ uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_
 void gmem_track_stop(struct gmem *g)
 {
 	struct gmem_range r[2];
+	uint64_t piece = piece_of(g);
 	mutex_lock(&g->lock);
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
-		pt_merge(&g->pt, r[i].first << PAGE_SHIFT, r[i].count << PAGE_SHIFT);
+		for (uint64_t off = 0, len = r[i].count << PAGE_SHIFT; off < len; off += piece) {
+			pt_merge(&g->pt, (r[i].first << PAGE_SHIFT) + off, MIN(len - off, piece));
+			if (off + piece < len) { /* else the flush below does */
+				flush(g);
+				pt_reap(&g->pt);
+				give_way(g);
+			}
+		}
 	g->tracking = false;
 	flush(g);
 	pt_reap(&g->pt);

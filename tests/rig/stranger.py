@@ -80,7 +80,7 @@ def syns(hosts, n=500):
 
 def unknown(hosts, n=500):
     """SYNs and questions by ARP from hosts of the same link that are not there, each of which wants a place among the neighbours."""
-    return syns(hosts, n) + [frame for i in range(n) for h in hosts for mac, near in [_anybody(i)] for far in [f"169.254.{i % 250 + 1}.{i % 200 + 1}"]
+    return syns(hosts, n) + [frame for i in range(n) for h in hosts for mac, near in [_anybody(i)] for far in [f"169.254.{i % 250 + 1}.{i % 200 + 1}" if i % 2 else f"10.{i % 200 + 1}.{i % 250 + 1}.1"]
                              for frame in (eth(h.mac, mac, 0x0800, tcp(far, h.address, (1024 + i, 7077), i, 0, SYN)), arp_request(mac, far, h.address),
                                            arp_request(mac, near, h.address))]
 

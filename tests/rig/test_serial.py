@@ -105,7 +105,7 @@ def test_panic_console(switch):
             con.expect(rf"panicked on CPU \d+, task console: .*{words}", 20, start)
             con.expect(r"panic \(log, bt, reboot\)> $", 20, start)
             shown = con.text[start:]
-            assert ("r15" in shown) == (how in ("null", "stack")) and ("may hold a key" in shown) == (how == "key"), how
+            assert ("r15" in shown) == (how == "null") and ("may hold a key" in shown) == (how in ("key", "stack")), how
             start = len(con.text)
             con.send("bt\r")
             con.expect(r"backtrace:\s+[0-9a-f]{16} \w+", 10, start)
