@@ -19,15 +19,13 @@
 #include "lwip/prot/dhcp.h"
 #include "lwip/timeouts.h"
 #include "net/neighbour.h"
+#include "net/packet.h"
 #include "net/port.h"
 #include "netif/ethernet.h"
 #include <stdio.h>
 #include <string.h>
 
-#define TICK_MS       ACD_TMR_INTERVAL
-#define ARP_SENDER    (SIZEOF_ETH_HDR + 8)    /* RFC 826: the sender's hardware address */
-#define ARP_IP        (ARP_SENDER + ETH_ALEN) /* and its IPv4 address */
-#define ARP_TARGET_IP (ARP_IP + 4 + ETH_ALEN)
+#define TICK_MS ACD_TMR_INTERVAL
 
 /* Guards addr and text of each interface for readers; writers hold lwIP's core lock too. */
 static struct spinlock lock = SPINLOCK_INIT("address");
@@ -140,15 +138,15 @@ static void tell(const struct net_if *i, const struct addr *a, enum addr_news ne
 static bool claims_again(const struct acd *acd, const uint8_t *eth)
 {
 	return phase_of(acd) == ADDR_ACD_HOLDS && acd->lastconflict && neighbour_had() &&
-	       !memcmp(eth + ARP_IP, &acd->ipaddr, sizeof(acd->ipaddr));
+	       !memcmp(eth + ETH_HLEN + ARP_SENDER_IP, &acd->ipaddr, sizeof(acd->ipaddr));
 }
 
 /* lwIP makes a neighbour of whoever asks for this host's MAC, and forgets another one for it. */
 static bool may_be_asked(struct net_if *i, const uint8_t *eth)
 {
 	ip4_addr_t from, target;
-	memcpy(&from, eth + ARP_IP, sizeof(from));
-	memcpy(&target, eth + ARP_TARGET_IP, sizeof(target));
+	memcpy(&from, eth + ETH_HLEN + ARP_SENDER_IP, sizeof(from));
+	memcpy(&target, eth + ETH_HLEN + ARP_TARGET_IP, sizeof(target));
 	/* Not what finds conflicts: while this host has no address, and where another one claims ours. */
 	const ip4_addr_t *own = netif_ip4_addr(&i->netif);
 	if (ip4_addr_isany(own) || ip4_addr_isany_val(from) || ip4_addr_eq(&from, own) || !ip4_addr_eq(&target, own))
@@ -169,7 +167,7 @@ err_t addr_if_input(struct net_if *i, struct pbuf *p)
 	if (!arp)
 		return ethernet_input(p, &i->netif);
 	uint8_t mac[ETH_ALEN];
-	memcpy(mac, eth + ARP_SENDER, ETH_ALEN);
+	memcpy(mac, eth + ETH_HLEN + ARP_SENDER_MAC, ETH_ALEN);
 	struct addr_seen seen = { .before = phase_of(acd), .ip = ip4_addr_get_u32(&acd->ipaddr), .mac = mac };
 	unsigned defence = acd->lastconflict; /* ticks for which ACD remembers that it has defended the address */
 	err_t err = ethernet_input(p, &i->netif);

@@ -25,18 +25,24 @@ static struct neighbour { /* core lock */
 } neighbours[NET_PEERS_MAX];
 static uint64_t had_until_ns; /* core lock */
 
+/* Where lwIP has found an IPv6 neighbour on n's link, or NULL. */
+static const struct nd6_neighbor_cache_entry *entry6(const struct netif *n, const ip6_addr_t *ip)
+{
+	for (unsigned k = 0; k < LWIP_ND6_NUM_NEIGHBORS; k++) {
+		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[k];
+		if (e->netif == n && e->state != ND6_NO_ENTRY && e->state != ND6_INCOMPLETE &&
+		    ip6_addr_zoneless_eq(ip, &e->next_hop_address))
+			return e;
+	}
+	return NULL;
+}
+
 static bool find6(const ip6_addr_t *ip, uint8_t mac[ETH_ALEN])
 {
-	const struct netif *way = netif6_way(ip);
-	for (unsigned n = 0; n < LWIP_ND6_NUM_NEIGHBORS; n++) {
-		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[n];
-		if (e->state == ND6_NO_ENTRY || e->state == ND6_INCOMPLETE || e->netif != way ||
-		    !ip6_addr_zoneless_eq(ip, &e->next_hop_address))
-			continue;
+	const struct nd6_neighbor_cache_entry *e = entry6(netif6_way(ip), ip);
+	if (e)
 		memcpy(mac, e->lladdr, ETH_ALEN);
-		return true;
-	}
-	return false;
+	return e;
 }
 
 static void pin6(struct ip ip, bool pinned)
@@ -132,16 +138,7 @@ bool neighbour_knows(struct netif *n, const ip4_addr_t *ip)
 	return etharp_find_addr(n, ip, &mac, &found) >= 0;
 }
 
-bool neighbour_knows6(const struct netif *n, const ip6_addr_t *ip)
-{
-	for (unsigned k = 0; k < LWIP_ND6_NUM_NEIGHBORS; k++) {
-		const struct nd6_neighbor_cache_entry *e = &neighbor_cache[k];
-		if (e->netif == n && e->state != ND6_NO_ENTRY && e->state != ND6_INCOMPLETE &&
-		    ip6_addr_zoneless_eq(ip, &e->next_hop_address))
-			return true;
-	}
-	return false;
-}
+bool neighbour_knows6(const struct netif *n, const ip6_addr_t *ip) { return entry6(n, ip); }
 
 bool neighbour_must_ask(struct netif *n, const ip4_addr_t *to)
 {

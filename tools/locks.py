@@ -14,7 +14,7 @@ import csource
 from rules import reach
 
 TAG = re.compile(r"/\* *\[(\w)\]")
-TAKES = re.compile(r"\b(spin_lock\w*|spin_trylock|spin_acquire|mutex_lock\w*|mutex_trylock|arch_lock|NET_CORE_LOCK|run_on_core)\s*\(")
+TAKES = re.compile(r"\b(spin_lock\w*|spin_trylock|spin_acquire|mutex_lock\w*|mutex_trylock|arch_lock|NET_CORE_LOCK)\s*\(")
 GIVES = re.compile(r"\b(spin_unlock|spin_release|mutex_unlock|arch_unlock|NET_CORE_UNLOCK)")
 MAKES = re.compile(r"(_init|_new|_create|_alloc|_make|_start|_fini|_destroy)(_|$)|^(init|new|create)_")
 HELD = re.compile(r"\block\b|\bheld\b|\bparked\b|\bnobody else\b|\bits own task\b", re.I)

@@ -5,7 +5,6 @@ import os
 import socket
 import struct
 import sys
-import threading
 
 import netns
 import stranger
@@ -65,20 +64,18 @@ def denial(net):
     return struct.pack("<III16s", NO_SUCH_NETWORK, 1500, 1500, net.encode())
 
 
-class Denier:
+class Denier(stranger.Answerer):
     """
     Sees the frames by which the source of a migration looks for its destination, and says in the destination's name, at once, that the
     VM's network is not there. .asked: how many it has answered.
     """
 
     def __init__(self):
-        self.asked, self.source, self.stopping = 0, None, False
-        self.wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_HOSTS))
+        super().__init__(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_HOSTS)))
         self.wire.bind((netns.BRIDGE, ETH_P_HOSTS))
-        self.wire.settimeout(0.1)
-        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.asked, self.source = 0, None
 
-    def _answer(self, frame):
+    def _answer(self, frame, _):
         nonce, message = frame[16:24], frame[24:]
         ident_at = 8 + struct.unpack_from("<I", message, 4)[0]
         asked_at = ident_at + 8 + struct.unpack_from("<I", message, ident_at + 4)[0]
@@ -89,17 +86,3 @@ class Denier:
         for _ in range(3):
             self.wire.send(hosts_frame(netns.mac_text(frame[6:12]), stranger.STRANGER_MAC, nonce, said))
         self.asked += 1
-
-    def _run(self):
-        while not self.stopping:
-            with contextlib.suppress(TimeoutError):
-                self._answer(self.wire.recv(65536))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping = True
-        self.thread.join(5)
-        self.wire.close()

@@ -133,19 +133,41 @@ def _wire():
     return s
 
 
-class TwoTags:
+class Answerer:
+    """A machine on the hosts' network for the block: _answer(frame, auxiliary data) gets each frame that comes by this socket."""
+
+    def __init__(self, wire):
+        wire.settimeout(0.1)
+        self.wire, self.stopping = wire, False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self.stopping:
+            with contextlib.suppress(TimeoutError):
+                frame, aux, _, where = self.wire.recvmsg(65536, 64)
+                if where[2] != socket.PACKET_OUTGOING:
+                    self._answer(frame, aux)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping = True
+        self.thread.join(5)
+        self.wire.close()
+
+
+class TwoTags(Answerer):
     """
     A machine behind two tags, 802.1ad's and 802.1Q's, that answers echo requests, for the block. .lengths: of the requests' frames, with
     both tags. Meanwhile the switch and these taps of it carry such frames.
     """
 
     def __init__(self, address, taps):
-        self.taps = taps
-        self.address, self.lengths, self.stopping = socket.inet_aton(address), [], False
-        self.wire = _wire()
-        self.wire.settimeout(0.1)
+        super().__init__(_wire())
+        self.taps, self.address, self.lengths = taps, socket.inet_aton(address), []
         self.wire.setsockopt(netns.SOL_PACKET, netns.PACKET_AUXDATA, 1)  # the kernel takes the first tag off, and has it there
-        self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _answer(self, frame, aux):
         status, tci = struct.unpack_from("IxxxxxxxxxxxxH", aux[0][2])
@@ -158,26 +180,16 @@ class TwoTags:
         packet = ip4(socket.inet_ntoa(self.address), socket.inet_ntoa(frame[30:34]), ICMP, echo)
         self.wire.send(frame[6:12] + frame[:6] + struct.pack("!HH", ETH_P_8021AD, tci) + frame[12:18] + packet)
 
-    def _run(self):
-        while not self.stopping:
-            with contextlib.suppress(TimeoutError):
-                frame, aux, _, where = self.wire.recvmsg(65536, 64)
-                if where[2] != socket.PACKET_OUTGOING:
-                    self._answer(frame, aux)
-
     def _mtu(self, size):
         for device in (netns.BRIDGE,) + self.taps:
             netns.sh("ip", "link", "set", device, "mtu", str(size))
 
     def __enter__(self):
         self._mtu(1508)
-        self.thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_):
-        self.stopping = True
-        self.thread.join(5)
-        self.wire.close()
+        super().__exit__()
         self._mtu(1500)
 
 
