@@ -360,7 +360,7 @@ static void rings_set(struct e1000 *e)
 static int e1000_start(struct nic *n)
 {
 	struct e1000 *e = e1000_of(n);
-	hpa_t mem[4] = { page_alloc_zero(0), page_alloc_zero(0), page_alloc(BUF_ORDER), page_alloc(BUF_ORDER) };
+	hpa_t mem[4] = { page_alloc(0), page_alloc(0), page_alloc(BUF_ORDER), page_alloc(BUF_ORDER) };
 	for (unsigned i = 0; i < 4; i++)
 		if (mem[i] == HPA_NONE)
 			goto fail;

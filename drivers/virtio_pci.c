@@ -102,7 +102,7 @@ int virtq_init(struct virtio_dev *v, struct virtq *q, uint16_t number, uint16_t 
 	unsigned order = 0;
 	while (PAGE_SIZE << order < desc + avail + used)
 		order++;
-	hpa_t mem = page_alloc_zero(order);
+	hpa_t mem = page_alloc(order);
 	if (mem == HPA_NONE)
 		return err_trace(-ENOMEM);
 	uint8_t *p = hva_of(mem);

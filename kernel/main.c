@@ -47,7 +47,7 @@ extern char __kernel_start[], __kernel_end[];
 static struct conf conf;
 static struct host_conf host_conf;
 
-static hpa_t table_alloc(void *arg unused) { return page_alloc_zero(PAGE_ORDER_4K); }
+static hpa_t table_alloc(void *arg unused) { return page_alloc(PAGE_ORDER_4K); }
 
 static void table_free(void *arg unused, hpa_t hpa) { page_free(hpa, PAGE_ORDER_4K); }
 
@@ -175,7 +175,7 @@ static bool address_conflict(char *text, size_t size)
  */
 static void start_vmm(void)
 {
-	static const struct hv_env env = { .alloc = page_alloc_zero, .free = page_free };
+	static const struct hv_env env = { .alloc = page_alloc, .free = page_free };
 	struct why w = { "" };
 	const struct hv_ops *hv = hv_detect(&env, &w);
 	if (hv) {

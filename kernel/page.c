@@ -116,13 +116,11 @@ hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order)
 	return hpa;
 }
 
-hpa_t page_alloc(unsigned order) { return page_alloc_reserved(NULL, order); }
-
 void page_zero(hpa_t hpa, unsigned order) { memset(hva_of(hpa), 0, PAGE_SIZE << order); }
 
-hpa_t page_alloc_zero(unsigned order)
+hpa_t page_alloc(unsigned order)
 {
-	hpa_t hpa = page_alloc(order);
+	hpa_t hpa = page_alloc_reserved(NULL, order);
 	if (hpa != HPA_NONE)
 		page_zero(hpa, order);
 	return hpa;

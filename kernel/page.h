@@ -11,10 +11,11 @@
 #define PAGE_ORDER_2M 9
 #define PAGE_ORDER_1G 18
 
-/* Naturally aligned block of 2^order pages, contents undefined; HPA_NONE if there is none. The caller owns it. */
+/*
+ * Naturally aligned block of 2^order pages, zeroed: nobody shows or sends what was left there. HPA_NONE if there is
+ * none. The caller owns it.
+ */
 hpa_t page_alloc(unsigned order) must_check;
-/* Same, zeroed. */
-hpa_t page_alloc_zero(unsigned order) must_check;
 void page_free(hpa_t hpa, unsigned order);
 /* Fill a block of the caller's with zeros. */
 void page_zero(hpa_t hpa, unsigned order);
@@ -31,7 +32,7 @@ struct page_reservation {
 };
 int page_reserve(struct page_reservation *r, uint64_t pages, uint64_t keep, uint64_t *have) must_check;
 void page_unreserve(struct page_reservation *r);
-hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order) must_check;
+hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order) must_check; /* contents undefined */
 
 /* Order of the allocated block that starts at hpa, or -1. */
 int page_block_order(hpa_t hpa);

@@ -198,8 +198,6 @@ hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order)
 	return (hpa_t)(uintptr_t)p;
 }
 
-hpa_t page_alloc(unsigned order) { return page_alloc_reserved(NULL, order); }
-
 /* What lies in a sparse block is given back to the machine under us, which gives zeros. */
 void page_zero(hpa_t hpa, unsigned order)
 {
@@ -214,9 +212,9 @@ void page_zero(hpa_t hpa, unsigned order)
 		memset((void *)(uintptr_t)hpa, 0, PAGE_SIZE << order);
 }
 
-hpa_t page_alloc_zero(unsigned order)
+hpa_t page_alloc(unsigned order)
 {
-	hpa_t p = page_alloc(order);
+	hpa_t p = page_alloc_reserved(NULL, order);
 	if (p != HPA_NONE)
 		page_zero(p, order);
 	return p;

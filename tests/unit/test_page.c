@@ -177,12 +177,12 @@ static void test_big_blocks(void **state)
 	start(map, 1);
 	hpa_t g[40];
 	unsigned n = 0;
-	while (n < 40 && (g[n] = page_alloc(PAGE_ORDER_1G)) != HPA_NONE) {
+	while (n < 40 && (g[n] = page_alloc_reserved(NULL, PAGE_ORDER_1G)) != HPA_NONE) {
 		mark(g[n], PAGE_ORDER_1G, 0, 1);
 		n++;
 	}
 	assert_int_equal(n, 39); /* the last GiB holds the tables */
-	assert_int_equal(page_alloc(PAGE_ORDER_1G), HPA_NONE);
+	assert_int_equal(page_alloc_reserved(NULL, PAGE_ORDER_1G), HPA_NONE);
 	hpa_t small = page_alloc(PAGE_ORDER_2M);
 	assert_int_not_equal(small, HPA_NONE);
 	page_free(small, PAGE_ORDER_2M);
@@ -195,7 +195,7 @@ static void test_big_blocks(void **state)
 	}
 	for (unsigned i = 0; i < 512; i++)
 		page_free(m[(i * 37) % 512], PAGE_ORDER_2M);
-	assert_int_not_equal(page_alloc(PAGE_ORDER_1G), HPA_NONE);
+	assert_int_not_equal(page_alloc_reserved(NULL, PAGE_ORDER_1G), HPA_NONE);
 }
 
 static void zeroed(unsigned order)
@@ -204,7 +204,7 @@ static void zeroed(unsigned order)
 	hpa_t a = page_alloc(order);
 	memset(hva_of(a), 0xee, PAGE_SIZE << order);
 	page_free(a, order);
-	hpa_t again = page_alloc_zero(order);
+	hpa_t again = page_alloc(order);
 	assert_int_equal(again, a);
 	for (uint64_t i = 0; i < (PAGE_SIZE << order) / 8; i++)
 		assert_int_equal(((uint64_t *)hva_of(a))[i], 0);
