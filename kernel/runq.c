@@ -6,6 +6,7 @@
  * as it runs, the slower the more weight it has, which is its part of its share's. So a share gets CPU time by its
  * weight, whether one task of it can run or many. A task that has slept is not paid for that by more than a slice, and
  * none falls further behind than DEBT_NS. Virtual time is a CPU's own; a task that moves takes its distance with it.
+ * Who is behind what runs by more than WAKE_NS of its own does not wait for the end of a slice.
  *
  * The queue's lock is held in all but runq_load, and runq_take_ready takes it.
  */
@@ -13,6 +14,7 @@
 
 #define CREDIT_NS (10 * NS_PER_MS)
 #define DEBT_NS   NS_PER_SEC
+#define WAKE_NS   NS_PER_MS
 #define UNIT      1024 /* of weights: a share may have many tasks */
 
 uint64_t runq_ready[BITMAP_WORDS(CPU_MAX)];
@@ -24,12 +26,50 @@ static unsigned weight_of(const struct task *t)
 	return MAX((s ? __atomic_load_n(&s->weight, __ATOMIC_RELAXED) : TASK_WEIGHT) * UNIT / MAX(n, 1U), 1U);
 }
 
-void runq_charge(struct runq *rq, struct task *t)
+/* What `ticks` of a CPU are in t's virtual time. */
+static uint64_t worth(const struct task *t, uint64_t ticks) { return ticks * (TASK_WEIGHT * UNIT) / weight_of(t); }
+
+static const struct task *first_ready(const struct runq *rq)
 {
-	uint64_t now = rdtsc(), from = MAX(rq->charged_tsc, rq->wanted_tsc);
-	if (rq->nready && now > from)
-		t->vtime += (now - from) * (TASK_WEIGHT * UNIT) / weight_of(t);
+	return list_first(&rq->ready[TASK_PRIO_NORMAL], struct task, run);
+}
+
+/* Virtual time is that of who is furthest behind: what runs may have kept its turn before others. */
+static void advance(struct runq *rq)
+{
+	const struct task *t = rq->cur, *first = first_ready(rq);
+	uint64_t vtime = first && (int64_t)(first->vtime - t->vtime) < 0 ? first->vtime : t->vtime;
+	if ((int64_t)(vtime - rq->vtime) > 0)
+		__atomic_store_n(&rq->vtime, vtime, __ATOMIC_RELAXED);
+}
+
+void runq_charge(struct runq *rq)
+{
+	uint64_t now = rdtsc(), ran = now - rq->charged_tsc;
+	struct task *t = rq->cur;
+	if (!t || t->prio != TASK_PRIO_NORMAL || (int64_t)ran <= 0)
+		return;
+	t->vtime += worth(t, ran);
 	rq->charged_tsc = now;
+	advance(rq);
+}
+
+void runq_run(struct runq *rq, struct task *t)
+{
+	rq->cur = t;
+	rq->charged_tsc = rdtsc();
+	__atomic_store_n(&rq->cur_prio, t ? t->prio : TASK_NPRIO, __ATOMIC_RELAXED);
+	__atomic_store_n(&rq->cur_weight, t ? t->weight : 0, __ATOMIC_RELAXED);
+	if (t && t->prio == TASK_PRIO_NORMAL)
+		advance(rq);
+}
+
+bool runq_due(const struct runq *rq)
+{
+	const struct task *t = rq->cur, *first = first_ready(rq);
+	if (!t || t->prio != TASK_PRIO_NORMAL || !first)
+		return false;
+	return (int64_t)(t->vtime - first->vtime) > (int64_t)worth(first, time_ns_to_tsc(WAKE_NS));
 }
 
 void runq_set_clock(struct runq *rq, struct task *t)
@@ -44,18 +84,9 @@ void runq_set_clock(struct runq *rq, struct task *t)
 
 void runq_yield(struct runq *rq, struct task *t)
 {
-	const struct task *first = list_first(&rq->ready[TASK_PRIO_NORMAL], struct task, run);
+	const struct task *first = first_ready(rq);
 	if (first && (int64_t)(first->vtime - t->vtime) > 0)
 		t->vtime = first->vtime; /* equals go behind */
-}
-
-/* Virtual time here is that of who is furthest behind: t, which is next, may have kept its turn before others. */
-static void advance(struct runq *rq, const struct task *t)
-{
-	const struct task *first = list_first(&rq->ready[TASK_PRIO_NORMAL], struct task, run);
-	uint64_t vtime = first && (int64_t)(first->vtime - t->vtime) < 0 ? first->vtime : t->vtime;
-	if ((int64_t)(vtime - rq->vtime) > 0)
-		__atomic_store_n(&rq->vtime, vtime, __ATOMIC_RELAXED);
 }
 
 void runq_enqueue(struct runq *rq, struct task *t, bool at_head)
@@ -70,10 +101,8 @@ void runq_enqueue(struct runq *rq, struct task *t, bool at_head)
 	t->weight = weight_of(t);
 	__atomic_store_n(&rq->ready_weight, rq->ready_weight + t->weight, __ATOMIC_RELAXED);
 	__atomic_store_n(&rq->nready, rq->nready + 1, __ATOMIC_SEQ_CST);
-	if (rq->nready > 1)
-		return;
-	rq->wanted_tsc = t->ready_tsc;
-	__atomic_fetch_or(&runq_ready[rq->cpu->id / 64], BIT(rq->cpu->id % 64), __ATOMIC_SEQ_CST);
+	if (rq->nready == 1)
+		__atomic_fetch_or(&runq_ready[rq->cpu->id / 64], BIT(rq->cpu->id % 64), __ATOMIC_SEQ_CST);
 }
 
 void runq_dequeue(struct runq *rq, struct task *t)
@@ -92,8 +121,6 @@ struct task *runq_pick(struct runq *rq)
 		struct task *t = list_first(&rq->ready[p], struct task, run);
 		if (t) {
 			runq_dequeue(rq, t);
-			if (p == TASK_PRIO_NORMAL)
-				advance(rq, t);
 			return t;
 		}
 	}

@@ -11,9 +11,9 @@
  *   CPUs (both with full barriers), so one of the two sees the other.
  * - A task may be woken while the switch away from it is still going on (on_cpu). It is then queued at that very CPU,
  *   whose queue lock orders both, and nobody steals it until the switch is complete.
- * Which task of a queue is next is runq.c's. CPUs that all have work even out at the ends of slices, by weight. There
- * is no tick: the slice timer is armed only while another task waits for the same CPU. Locks: a queue's lock is taken
- * inside any other and never two at a time.
+ * Which task of a queue is next, and who need not wait for the end of a slice, is runq.c's. CPUs that all have work even
+ * out at the ends of slices, by weight. There is no tick: the slice timer is armed only while another task waits for the
+ * same CPU. Locks: a queue's lock is taken inside any other and never two at a time.
  */
 #include "kernel/sched.h"
 #include "arch/x86/arch.h"
@@ -151,13 +151,6 @@ static void slice_end(void *arg)
 	}
 }
 
-/* What others go by. The queue's lock is held. */
-static void set_current(struct runq *rq, const struct task *t)
-{
-	__atomic_store_n(&rq->cur_prio, t ? t->prio : TASK_NPRIO, __ATOMIC_RELAXED);
-	__atomic_store_n(&rq->cur_weight, t ? t->weight : 0, __ATOMIC_RELAXED);
-}
-
 void sched_switch(void)
 {
 	struct cpu *c = this_cpu();
@@ -170,9 +163,9 @@ void sched_switch(void)
 		kick(rq);
 	spin_acquire(&rq->lock);
 	c->need_resched = false;
-	runq_charge(rq, prev);
+	runq_charge(rq);
 	if (prev->state == TASK_RUNNING && prev != &rq->idle) {
-		bool keep_turn = now < prev->slice_end_ns;
+		bool keep_turn = now < prev->slice_end_ns && !runq_due(rq);
 		if (!prev->slice_end_ns) /* task_yield */
 			runq_yield(rq, prev);
 		prev->slice_end_ns = keep_turn ? prev->slice_end_ns : 0;
@@ -182,7 +175,7 @@ void sched_switch(void)
 		__atomic_fetch_sub(&prev->share->runnable, 1, __ATOMIC_RELAXED);
 	}
 	next = runq_pick(rq);
-	set_current(rq, next);
+	runq_run(rq, next);
 	spin_release(&rq->lock);
 	if (!next) {
 		idle_announce(c->id);
@@ -190,7 +183,7 @@ void sched_switch(void)
 		if (next) {
 			idle_claim(c->id);
 			spin_acquire(&rq->lock);
-			set_current(rq, next);
+			runq_run(rq, next);
 			spin_release(&rq->lock);
 		} else {
 			next = &rq->idle;
@@ -211,7 +204,7 @@ void sched_switch(void)
 		prev->hook_out(prev->hook_arg);
 	uint64_t tsc = rdtsc();
 	prev->run_tsc += tsc - rq->switched_tsc;
-	rq->switched_tsc = rq->charged_tsc = tsc;
+	rq->switched_tsc = tsc;
 	rq->prev = prev;
 	c->current = next;
 	__atomic_store_n(&next->cpu, c->id, __ATOMIC_RELAXED);
@@ -253,8 +246,9 @@ void sched_wake(struct task *t)
 	spin_acquire(&rq->lock);
 	t->state = TASK_READY;
 	t->slice_end_ns = 0;
+	runq_charge(rq);
 	runq_enqueue(rq, t, false);
-	bool preempts = t->prio < rq->cur_prio;
+	bool preempts = t->prio < rq->cur_prio || runq_due(rq);
 	spin_release(&rq->lock);
 	/* t may be running, or gone, from here on */
 	if (preempts) {
@@ -317,8 +311,11 @@ void task_set_prio(enum task_prio prio)
 	struct cpu *c = this_cpu();
 	struct runq *rq = c->sched;
 	spin_acquire(&rq->lock);
+	runq_charge(rq);
 	c->current->prio = prio;
-	set_current(rq, c->current);
+	runq_set_clock(rq, c->current);
+	runq_run(rq, c->current);
+	c->need_resched |= runq_due(rq);
 	for (unsigned p = 0; p < prio; p++)
 		if (!list_empty(&rq->ready[p]))
 			c->need_resched = true;
@@ -398,7 +395,7 @@ void sched_cpu_init(void)
 		list_init(&rq->ready[p]);
 	rq->cur_prio = TASK_NPRIO;
 	rq->cpu = c;
-	rq->switched_tsc = rq->charged_tsc = rdtsc();
+	rq->switched_tsc = rdtsc();
 	timer_init(&rq->slice, slice_end, rq);
 	rq->idle = (struct task){
 		.state = TASK_RUNNING, .on_cpu = true, .cpu = c->id, .prio = TASK_NPRIO, .name = "idle"

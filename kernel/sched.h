@@ -28,11 +28,11 @@ struct task {
 	uint64_t slice_end_ns;    /* [s] 0: a full slice at the next start */
 	struct task_share *share; /* changed by itself; NULL: none but its own */
 	struct runq *clock;       /* [r] whose virtual time is meant; NULL: it never waited */
-	uint64_t vtime;  /* [r] TSC ticks that it had while others waited, each worth the more the smaller its weight */
-	unsigned weight; /* [r] when it came into the queue */
-	uint64_t run_tsc;                                   /* [s] */
-	uint64_t ready_tsc;                                 /* [r] when it came into the queue */
-	uint64_t wait_tsc;                                  /* [r] how long it has been in queues, before that */
+	uint64_t vtime;           /* [r] TSC ticks that it had, each worth the more the smaller its weight */
+	unsigned weight;          /* [r] when it came into the queue */
+	uint64_t run_tsc;         /* [s] */
+	uint64_t ready_tsc;       /* [r] when it came into the queue */
+	uint64_t wait_tsc;        /* [r] how long it has been in queues, before that */
 	void (*hook_in)(void *arg), (*hook_out)(void *arg); /* [s] */
 	void *hook_arg;
 	void (*fn)(void *arg); /* (c) */
@@ -48,14 +48,14 @@ struct runq {
 	struct list ready[TASK_NPRIO]; /* [q] */
 	unsigned nready;               /* [q], read [a] */
 	unsigned ready_weight;         /* [q], read [a]: the sum of those that are ready */
+	struct task *cur;              /* [q] what runs; NULL: idle */
 	unsigned cur_weight;           /* [q], read [a]: of what runs; 0: idle */
 	uint64_t vtime;                /* [q], read [a]: the virtual time of who is furthest behind; it only grows */
 	unsigned cur_prio;             /* [q], read [a]: of what runs; TASK_NPRIO: idle */
 	struct cpu *cpu;               /* (c) */
 	struct task *prev;             /* [s] being switched away from */
 	uint64_t switched_tsc;         /* [s] */
-	uint64_t charged_tsc;          /* [s] up to when what runs has paid */
-	uint64_t wanted_tsc;           /* [q] since when there is somebody who waits */
+	uint64_t charged_tsc;          /* [q] up to when what runs has paid */
 	unsigned looked_at;            /* [s] where balance() goes on */
 	struct timer slice;            /* [s] ends the slice of what runs */
 	bool slice_armed;              /* [s] */
@@ -70,8 +70,12 @@ extern uint64_t runq_ready[BITMAP_WORDS(CPU_MAX)];
 void runq_enqueue(struct runq *rq, struct task *t, bool at_head);
 void runq_dequeue(struct runq *rq, struct task *t);
 struct task *runq_pick(struct runq *rq); /* takes the next one off the queue, or NULL */
-/* t has run until now, and pays for what of that somebody waited. Its own CPU. */
-void runq_charge(struct runq *rq, struct task *t);
+/* What runs, or NULL. */
+void runq_run(struct runq *rq, struct task *t);
+/* What runs pays for what it has had until now. */
+void runq_charge(struct runq *rq);
+/* Does somebody wait who has had so much less than what runs, which was just charged, that it need not? */
+bool runq_due(const struct runq *rq);
 /* t, which was just charged, gives way to the next one there is. */
 void runq_yield(struct runq *rq, struct task *t);
 /* t's virtual time becomes one of rq's. No lock; t is in no queue. */

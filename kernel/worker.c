@@ -37,6 +37,7 @@ static bool turn(struct worker *w)
 static void worker_task(void *arg)
 {
 	struct worker *w = arg;
+	task_set_share(w->share);
 	uint64_t flags = spin_lock_irqsave(&w->lock);
 	while (!w->ends) {
 		if (!w->kicked) {
@@ -59,12 +60,13 @@ static void worker_task(void *arg)
 		flags = spin_lock_irqsave(&w->lock);
 	}
 	spin_unlock_irqrestore(&w->lock, flags);
+	task_set_share(NULL);
 	completion_done(&w->ended);
 }
 
-int worker_start(struct worker *w, const char *name, bool (*work)(void *arg), void *arg)
+int worker_start(struct worker *w, const char *name, bool (*work)(void *arg), void *arg, struct task_share *share)
 {
-	*w = (struct worker){ .work = work, .arg = arg, .urgent = true };
+	*w = (struct worker){ .work = work, .arg = arg, .share = share, .urgent = true };
 	spin_init(&w->lock, "worker");
 	waitq_init(&w->wake);
 	waitq_init(&w->idle);

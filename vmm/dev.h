@@ -38,7 +38,8 @@ struct dev {
 struct machine {
 	struct gmem *mem;
 	struct bus bus;
-	struct list devs; /* in the order of machine_build's table: reset, save and load follow it */
+	struct task_share *share; /* of the CPUs' time, for tasks that devices have */
+	struct list devs;         /* in the order of machine_build's table: reset, save and load follow it */
 	/*
 	 * Raise a message-signalled interrupt (address and data as the guest wrote them). Any context, no locks of the
 	 * caller needed.

@@ -74,7 +74,7 @@ struct vm {
 	uint64_t clock_base_tsc, clock_base_ns; /* [v] guest_clock.c: how guest ns follow from guest TSC */
 	uint32_t clock_mul;                     /* [v] */
 	int32_t clock_shift;                    /* [v] */
-	struct task_share share;                /* [a] its vCPUs' part of the CPUs */
+	struct task_share share;                /* [a] its vCPUs' and devices' part of the CPUs */
 	struct vm_halt {                        /* [a] halt_poll.h */
 		unsigned polling;               /* vCPUs, now */
 		uint64_t polls, woken;          /* in all, and those that ended with something to do */

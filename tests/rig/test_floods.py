@@ -257,9 +257,8 @@ def median_ping(address):
 @pytest.mark.long
 def test_flood_in_a_guest(pair):
     """
-    To all, to who is not there, and to the switch. What is asked of it is twice the quiet times at most; but a frame of a guest costs an
-    emulated host some 100 us of its two CPUs, so here the ratio, which is printed, is 2 for moves and up to 5 for pings. Much more is a
-    bound that is gone.
+    As iperf does, to one machine: another guest's ping and move take at most twice as long as when it is quiet. To all, and to who is not
+    there, too: the moves, while the ping has a guest that reads the thousand frames a second which the limit on storms lets through.
     """
     def figures():
         pings, totals = [], []
@@ -268,13 +267,14 @@ def test_flood_in_a_guest(pair):
             source = pair.begin()
             totals.append(pair.has_moved(source)["total_ms"])
         return statistics.median(pings), statistics.median(totals)
-    filling = bytes(1000)
-    frames = [stranger.eth(to, ROGUE_MAC, 0x0800, stranger.udp(ROGUE, address, (9, 9), filling))
-              for to, address in ((stranger.ALL, "10.77.0.255"), ("52:54:00:77:ee:ee", "10.77.0.200"), (netns.CLIENT_MAC, netns.CLIENT_ADDRESS))]
+    def udp(to, address):
+        return stranger.eth(to, ROGUE_MAC, 0x0800, stranger.udp(ROGUE, address, (9, 9), bytes(1000)))
+    to_one = udp(netns.CLIENT_MAC, netns.CLIENT_ADDRESS)
     before = drops(pair.e, "rogue")
     quiet = figures()
-    with sending(*frames) as flood:
-        loud = figures()
-    print(f"ping and total, ms: {quiet}, then {loud} with {flood.sent} frames")
-    assert loud[0] < 10 * quiet[0] and loud[1] < 4 * quiet[1], (quiet, loud)
+    for frames, of_pings in (([to_one], 2), ([udp(stranger.ALL, "10.77.0.255"), udp("52:54:00:77:ee:ee", "10.77.0.200"), to_one], 4)):
+        with sending(*frames) as flood:
+            loud = figures()
+        print(f"ping and total, ms: {quiet}, then {loud} with {flood.sent} frames")
+        assert loud[0] < of_pings * quiet[0] and loud[1] < 2 * quiet[1], (quiet, loud)
     assert more_drops(pair.e, "rogue", before).get("storm", 0) > 1000

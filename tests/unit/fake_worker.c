@@ -7,9 +7,9 @@
 #include "kernel/base/err.h"
 #include <sched.h>
 
-int worker_start(struct worker *w, const char *name, bool (*work)(void *arg), void *arg)
+int worker_start(struct worker *w, const char *name, bool (*work)(void *arg), void *arg, struct task_share *share)
 {
-	(void)name;
+	(void)name, (void)share;
 	*w = (struct worker){ .work = work, .arg = arg };
 	return 0;
 }

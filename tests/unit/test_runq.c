@@ -44,26 +44,31 @@ static void wake(struct runq *q, unsigned i, struct task_share *s)
 	runq_enqueue(q, &task[i], false);
 }
 
-/* t has had `ticks` of q's CPU, and the clock has not moved for the test. */
-static void run_for(struct runq *q, struct task *t, uint64_t ticks)
+static struct task *next(struct runq *q)
 {
-	uint64_t now = rdtsc();
-	q->charged_tsc = now - ticks;
-	if (q->nready && q->wanted_tsc > q->charged_tsc) /* others came before */
-		q->wanted_tsc = q->charged_tsc;
-	runq_charge(q, t);
-	ran[t - task] += ticks / MS;
+	struct task *t = runq_pick(q);
+	assert_non_null(t);
+	runq_run(q, t);
+	return t;
+}
+
+/* What runs has had `ticks` of q's CPU, and the clock has not moved for the test. */
+static void run_for(struct runq *q, uint64_t ticks)
+{
+	q->charged_tsc = rdtsc() - ticks;
+	runq_charge(q);
+	ran[q->cur - task] += ticks / MS;
 }
 
 /* n slices of those that are there. */
 static void slices(struct runq *q, unsigned n)
 {
 	while (n--) {
-		struct task *t = runq_pick(q);
-		assert_non_null(t);
-		run_for(q, t, SLICE);
+		struct task *t = next(q);
+		run_for(q, SLICE);
 		runq_enqueue(q, t, false);
 	}
+	runq_run(q, NULL);
 }
 
 static void test_in_turn(void **state unused)
@@ -98,14 +103,14 @@ static void test_extremes(void **state unused)
 	assert_in_range(ran[1], 10, 60); /* 30 s of them: it is never left out for more than some 10 s */
 }
 
-/* Who runs alone pays nothing, so that it need not wait once another comes. */
+/* Who runs alone owes nothing for that once another comes. */
 static void test_alone(void **state unused)
 {
 	wake(rq, 0, &a);
-	struct task *t = runq_pick(rq);
-	run_for(rq, t, 3600 * 1000 * MS);
-	assert_int_equal(t->vtime, 0);
+	struct task *t = next(rq);
+	run_for(rq, 3600 * 1000 * MS);
 	wake(rq, 1, &b);
+	assert_false(runq_due(rq));
 	runq_enqueue(rq, t, false);
 	slices(rq, 100);
 	assert_in_range(ran[0] - 3600 * 1000, 480, 520);
@@ -117,19 +122,51 @@ static void test_sleeper(void **state unused)
 	wake(rq, 0, &a);
 	wake(rq, 1, &b);
 	slices(rq, 10);
-	struct task *sleeps = runq_pick(rq);
+	struct task *sleeps = next(rq);
 	sleeps->share->runnable--;
 	wake(rq, 2, NULL);
 	slices(rq, 1000);
 	unsigned i = (unsigned)(sleeps - task);
 	uint64_t before = ran[i];
 	wake(rq, i, sleeps->share);
-	struct task *next = runq_pick(rq);
-	assert_ptr_equal(next, sleeps);
-	run_for(rq, next, SLICE);
-	runq_enqueue(rq, next, false);
+	assert_ptr_equal(next(rq), sleeps);
+	run_for(rq, SLICE);
+	runq_enqueue(rq, sleeps, false);
 	slices(rq, 300);
 	assert_in_range(ran[i] - before, 980, 1040);
+}
+
+/* `other` sleeps for 4 ms between turns of `turn` each, beside one that never sleeps. How often it comes at once, of 1000. */
+static unsigned wakes(uint64_t turn)
+{
+	unsigned at_once = 0;
+	wake(rq, 0, &a);
+	struct task *busy, *other = next(rq);
+	run_for(rq, turn);
+	wake(rq, 1, &b);
+	for (unsigned i = 0; i < 1000; i++) {
+		a.runnable--;
+		busy = next(rq);
+		run_for(rq, 4 * MS);
+		wake(rq, 0, &a);
+		at_once += runq_due(rq);
+		while (!runq_due(rq)) /* as at the ends of slices, but never too late */
+			run_for(rq, MS);
+		runq_enqueue(rq, busy, false);
+		assert_ptr_equal(next(rq), other);
+		run_for(rq, turn);
+	}
+	return at_once;
+}
+
+/* Who has had less does not wait for the end of a slice. */
+static void test_wakes_at_once(void **state unused) { assert_int_equal(wakes(3 * MS), 1000); }
+
+/* Who wants more than its part has no more for waking up often. */
+static void test_wakes_too_often(void **state unused)
+{
+	assert_in_range(wakes(8 * MS), 0, 500);
+	assert_in_range(ran[0] * 100 / (ran[0] + ran[1]), 48, 52);
 }
 
 /* Clocks of CPUs differ by hours; what moves keeps its place. */
@@ -158,13 +195,13 @@ static void test_yields(void **state unused)
 	wake(rq, 0, &a);
 	wake(rq, 1, &b);
 	wake(rq, 2, &b);
-	struct task *other = runq_pick(rq);
-	run_for(rq, other, SLICE);
+	struct task *other = next(rq);
+	run_for(rq, SLICE);
 	runq_enqueue(rq, other, false);
 	for (unsigned i = 0; i < 3; i++) {
-		struct task *t = runq_pick(rq);
+		struct task *t = next(rq);
 		uint64_t before = t->vtime;
-		run_for(rq, t, 50);
+		run_for(rq, 50);
 		assert_true(t->vtime > before);
 		runq_yield(rq, t);
 		runq_enqueue(rq, t, false);
@@ -179,11 +216,11 @@ static void test_kept_turn(void **state unused)
 	wake(rq, 0, &a);
 	wake(rq, 1, &b);
 	slices(rq, 1);
-	struct task *t = runq_pick(rq);
-	run_for(rq, t, SLICE / 2);
+	struct task *t = next(rq);
+	run_for(rq, SLICE / 2);
 	runq_enqueue(rq, t, true);
 	uint64_t now = rq->vtime;
-	assert_ptr_equal(runq_pick(rq), t);
+	assert_ptr_equal(next(rq), t);
 	assert_true(rq->vtime - now < 2 * SLICE);
 }
 
@@ -213,11 +250,12 @@ static void test_bookkeeping(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_in_turn, setup),     cmocka_unit_test_setup(test_by_weight, setup),
-		cmocka_unit_test_setup(test_extremes, setup),    cmocka_unit_test_setup(test_alone, setup),
-		cmocka_unit_test_setup(test_sleeper, setup),     cmocka_unit_test_setup(test_moves, setup),
-		cmocka_unit_test_setup(test_bookkeeping, setup), cmocka_unit_test_setup(test_yields, setup),
-		cmocka_unit_test_setup(test_kept_turn, setup),
+		cmocka_unit_test_setup(test_in_turn, setup),         cmocka_unit_test_setup(test_by_weight, setup),
+		cmocka_unit_test_setup(test_extremes, setup),        cmocka_unit_test_setup(test_alone, setup),
+		cmocka_unit_test_setup(test_sleeper, setup),         cmocka_unit_test_setup(test_moves, setup),
+		cmocka_unit_test_setup(test_bookkeeping, setup),     cmocka_unit_test_setup(test_yields, setup),
+		cmocka_unit_test_setup(test_kept_turn, setup),       cmocka_unit_test_setup(test_wakes_at_once, setup),
+		cmocka_unit_test_setup(test_wakes_too_often, setup),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

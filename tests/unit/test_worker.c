@@ -13,7 +13,10 @@
 #include <cmocka.h>
 
 static _Thread_local enum task_prio prio = TASK_PRIO_IO; /* of each worker's task */
+static _Thread_local struct task_share *works_for;
+static struct task_share share;
 void task_set_prio(enum task_prio p) { prio = p; }
+void task_set_share(struct task_share *s) { works_for = s; }
 
 /* ---- kicks ---- */
 
@@ -29,6 +32,7 @@ static unsigned urgent_turns;             /* the same */
 static bool work(void *arg)
 {
 	(void)arg;
+	assert_ptr_equal(works_for, &share);
 	assert_false(__atomic_exchange_n(&inside, true, __ATOMIC_SEQ_CST));
 	__atomic_fetch_add(&turns, 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&seen, __atomic_load_n(&asked, __ATOMIC_SEQ_CST), __ATOMIC_SEQ_CST);
@@ -67,7 +71,7 @@ static void no_kick_is_lost(void **state unused)
 {
 	struct completion done[KICKERS];
 	asked = seen = turns = 0;
-	assert_int_equal(worker_start(&w, "worker", work, &w), 0);
+	assert_int_equal(worker_start(&w, "worker", work, &w, &share), 0);
 	for (unsigned i = 0; i < KICKERS; i++) {
 		completion_init(&done[i]);
 		assert_non_null(task_create("kicker", TASK_PRIO_NORMAL, kicker, &done[i]));
@@ -104,7 +108,7 @@ static void urgent_for_a_share(void **state unused)
 	static const uint64_t us[][2] = { { 500, 500 }, { 160, 630 }, { 10, 10 }, { 1, 3000 } };
 	fake_time_freeze(NS_PER_SEC);
 	fake_cpu = 3; /* of each test its own: this one's time goes back */
-	assert_int_equal(worker_start(&w, "worker", work, &w), 0);
+	assert_int_equal(worker_start(&w, "worker", work, &w, &share), 0);
 	for (unsigned c = 0; c < ARRAY_SIZE(us); c++) {
 		uint64_t begin = time_ns();
 		urgent_ns = 0;
@@ -136,8 +140,8 @@ static void urgent_for_a_share_of_a_cpu(void **state unused)
 	fake_time_freeze(100 * NS_PER_SEC);
 	fake_cpu = 1;
 	for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
-		assert_int_equal(worker_start(&many[i], "worker", work, &many[i]), 0);
-	assert_int_equal(worker_start(&w, "worker", work, &w), 0);
+		assert_int_equal(worker_start(&many[i], "worker", work, &many[i], &share), 0);
+	assert_int_equal(worker_start(&w, "worker", work, &w, &share), 0);
 	for (unsigned c = 0; c < 2; c++) {
 		uint64_t begin = time_ns();
 		urgent_ns = 0;

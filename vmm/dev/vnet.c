@@ -298,7 +298,7 @@ int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned
 	err = vvirtio_init(&n->v, m, b, slot, &vnet_ids, &vnet_ops, &vnet_dev_ops);
 	if (err)
 		goto free_it;
-	err = worker_start(&n->worker, "virtio-net", work, n);
+	err = worker_start(&n->worker, "virtio-net", work, n, m->share);
 	if (err)
 		goto fini;
 	dev_add_section(&n->v.dev, &vnet_desc, n);

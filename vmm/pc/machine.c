@@ -67,6 +67,7 @@ int machine_build(struct vm *vm)
 	struct machine *m = &vm->machine;
 	*m = (struct machine){
 		.mem = &vm->mem,
+		.share = &vm->share,
 		.power_off = vm_request_power_off,
 		.reset = vm_request_reset,
 		.entropy = entropy,
