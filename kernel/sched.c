@@ -11,9 +11,9 @@
  *   CPUs (both with full barriers), so one of the two sees the other.
  * - A task may be woken while the switch away from it is still going on (on_cpu). It is then queued at that very CPU,
  *   whose queue lock orders both, and nobody steals it until the switch is complete.
- * Which task of a queue is next, and who need not wait for the end of a slice, is runq.c's. CPUs that all have work even
- * out at the ends of slices, by weight. There is no tick: the slice timer is armed only while another task waits for the
- * same CPU. Locks: a queue's lock is taken inside any other and never two at a time.
+ * Which task of a queue is next, and who need not wait for the end of a slice, is runq.c's. CPUs that all have work
+ * even out at the ends of slices, by weight. There is no tick: the slice timer is armed only while another task waits
+ * for the same CPU. Locks: a queue's lock is taken inside any other and never two at a time.
  */
 #include "kernel/sched.h"
 #include "arch/x86/arch.h"

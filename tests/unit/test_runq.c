@@ -136,7 +136,7 @@ static void test_sleeper(void **state unused)
 	assert_in_range(ran[i] - before, 980, 1040);
 }
 
-/* `other` sleeps for 4 ms between turns of `turn` each, beside one that never sleeps. How often it comes at once, of 1000. */
+/* `other` sleeps for 4 ms between its turns, beside one that never sleeps. How often it comes at once, of 1000. */
 static unsigned wakes(uint64_t turn)
 {
 	unsigned at_once = 0;
