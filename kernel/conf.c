@@ -246,15 +246,15 @@ static void take_key(struct parse *p, const struct span *line)
 		if ((*s == ';' || *s == '#') && is_blank(s[-1]))
 			end = s;
 	value = trim(equals + 1, end);
+	/* Little of what is too long for a name: it may be a secret that lost its own. */
+	int shown = (int)(key.len < sizeof(name) ? key.len : 4);
 	if (!p->in_section) {
-		conf_problem(p->c, p->line, "'%.*s' stands before the first section; ignored", (int)MIN(key.len, 24UL),
-			     key.p);
+		conf_problem(p->c, p->line, "'%.*s' stands before the first section; ignored", shown, key.p);
 	} else if (p->skip) {
 		/* The section's own line has been reported. */
 	} else if (!conf_is_word(key.p, key.len) || !fits(name, sizeof(name), &key)) {
-		/* Not all of it: it may be a secret that lost its name. */
 		conf_problem(p->c, p->line, "'%.*s' cannot be a key (1 to %d letters, digits, '_', '-', '.'); ignored",
-			     (int)MIN(key.len, 12UL), key.p, (int)sizeof(name) - 1);
+			     shown, key.p, (int)sizeof(name) - 1);
 		lose(p, line);
 	} else if (value.len >= sizeof(e->value)) {
 		conf_problem(p->c, p->line, "%s: the value is longer than %d characters; ignored", name,

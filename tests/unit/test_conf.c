@@ -85,6 +85,18 @@ static void test_empty(void **state)
 	assert_null(conf_section(&c, "vm", 0));
 }
 
+/* A line the wrong way round may begin with a secret: of what is too long to be a key little is shown. */
+static void test_secrets_first(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("0011223344556677889900112233445566778899 = key\n"
+			       "[host]\n"
+			       "0011223344556677889900112233445566778899 = console_password\n"),
+			 -EINVAL);
+	assert_problem("tern.conf:1: '0011' stands before the first section");
+	assert_problem("tern.conf:3: '0011' cannot be a key");
+}
+
 static void test_wrong_lines(void **state)
 {
 	(void)state;
@@ -287,7 +299,8 @@ int main(void)
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),          cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_wrong_lines),   cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_wrong_lines), cmocka_unit_test(test_secrets_first),
+		   cmocka_unit_test(test_too_long),
 		cmocka_unit_test(test_too_many),      cmocka_unit_test(test_garbage),
 		cmocka_unit_test(test_many_problems), cmocka_unit_test(test_order),
 		cmocka_unit_test(test_values),

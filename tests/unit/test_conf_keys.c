@@ -440,7 +440,7 @@ static void keys(void **state unused)
 	     "tern.conf:17: [peer f] has no key 'kye'; ignored. It has address, key, key_next, insecure\n"
 	     "tern.conf:18: [peer g]: no key: this host cannot speak with it. `peer key` makes one, for both hosts' "
 	     "files\n"
-	     "tern.conf:20: '001122334455' cannot be a key (1 to 23 letters, digits, '_', '-', '.'); ignored\n");
+	     "tern.conf:20: '0011' cannot be a key (1 to 23 letters, digits, '_', '-', '.'); ignored\n");
 	assert_int_equal(n.npeers, 6);
 	assert_memory_equal(n.peer[0].key, bytes, 16);
 	assert_memory_equal(n.peer[0].key + 16, bytes, 16);

@@ -3,7 +3,6 @@
  * Who calls the migration service, on lwIP itself: what a connection may hold until its peer has proved a key, and that
  * strangers keep nobody out who has one. Clients here are addresses and ports; their segments are made by hand.
  */
-#include "kernel/random.h"
 #include "kernel/sync.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -36,17 +35,6 @@ struct ip netif_ip_of(const ip_addr_t *a) { return ip_of4(ip4_addr_get_u32(ip_2_
 static int kept; /* neighbours */
 bool neighbour_keep(struct ip ip unused) { return ++kept; }
 void neighbour_drop(struct ip ip unused) { kept--; }
-void net_dhcp_options(struct netif *n unused, unsigned char *o unused, unsigned type unused, unsigned short *l unused)
-{
-}
-struct netif *net_route_src(const ip4_addr_t *src unused, const ip4_addr_t *dest unused) { return NULL; }
-struct netif *net_route6(const struct ip6_addr *src unused, const struct ip6_addr *dest unused) { return NULL; }
-const struct ip6_addr *net_gw6(struct netif *n unused, const struct ip6_addr *dest unused) { return NULL; }
-void random_bytes(void *buf, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		((uint8_t *)buf)[i] = (uint8_t)rand();
-}
 
 /* ---- clients ---- */
 

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What lwIP itself, built for the host, asks of net/ by the hooks of lwipopts.h: it routes as it would without. */
+#include "kernel/random.h"
+#include "net/port.h"
+#include <stdlib.h>
+
+void net_dhcp_options(struct netif *n unused, unsigned char *o unused, unsigned type unused, unsigned short *l unused)
+{
+}
+struct netif *net_route_src(const ip4_addr_t *src unused, const ip4_addr_t *dest unused) { return NULL; }
+struct netif *net_route6(const struct ip6_addr *src unused, const struct ip6_addr *dest unused) { return NULL; }
+const struct ip6_addr *net_gw6(struct netif *n unused, const struct ip6_addr *dest unused) { return NULL; }
+
+void random_bytes(void *buf, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		((uint8_t *)buf)[i] = (uint8_t)rand();
+}
