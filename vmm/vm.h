@@ -75,6 +75,7 @@ struct vm {
 	uint32_t clock_mul;                     /* [v] */
 	int32_t clock_shift;                    /* [v] */
 	struct task_share share;                /* [a] its vCPUs' and devices' part of the CPUs */
+	uint64_t bus_locks_full_ns;             /* [a] bus_lock.c: when it will have paid for them */
 	struct vm_halt {                        /* [a] halt_poll.h */
 		unsigned polling;               /* vCPUs, now */
 		uint64_t polls, woken;          /* in all, and those that ended with something to do */

@@ -28,6 +28,7 @@ static const char *const exit_names[] = {
 	[EXIT_UNDEFINED] = "undefined",
 	[EXIT_PRIVILEGED] = "privileged",
 	[EXIT_PAUSE] = "pause",
+	[EXIT_BUS_LOCK] = "bus_lock",
 	[EXIT_RDTSC] = "rdtsc",
 	[EXIT_SHUTDOWN] = "shutdown",
 	[EXIT_INVALID] = "invalid",

@@ -97,6 +97,7 @@ enum vmexit_kind {
 	EXIT_CACHE,      /* INVD, WBINVD: skip */
 	EXIT_UNDEFINED,  /* an instruction that this guest does not have: #UD */
 	EXIT_PRIVILEGED, /* one that its policy denies (RDPMC...): #GP(0) */
+	EXIT_BUS_LOCK,   /* hv_vcpu.bus_locked, and nothing else */
 	EXIT_PAUSE,      /* it has spun for a while: PAUSEs at most HV_SPIN_GAP cycles apart */
 	EXIT_RDTSC,      /* RDTSC and RDTSCP, where the guest's TSC rate is not the host's and hardware cannot scale */
 	EXIT_SHUTDOWN,   /* triple fault */
@@ -138,6 +139,7 @@ struct hv_vcpu {
 	uint64_t cr8;           /* the task priority class, 0..15: the local APIC's TPR 7:4 (SDM 3A 11.8.6) */
 	uint64_t fault_address; /* CR2 of a #PF; read by inject */
 	uint64_t event_next;    /* waits behind an exception that cut its delivery short (cpu_state); 0: none */
+	bool bus_locked;        /* before this exit a locked access stopped all CPUs; who has seen to that clears it */
 };
 
 /* The mode the guest runs in, for its page walk and for decoding. */

@@ -23,7 +23,7 @@ struct svm_cpu { /* per-CPU, struct cpu.hv */
 
 static struct svm_caps {
 	uint32_t nasid;
-	bool rdtscp, pause_filter;
+	bool rdtscp, pause_filter, bus_lock;
 } caps;
 static struct pt_format format; /* NPT, with 1G leaves if the CPU has them */
 static hpa_t iopm;              /* all ones: every port exits */
@@ -38,7 +38,7 @@ static hpa_t iopm;              /* all ones: every port exits */
 	X(5, "VMCB-clean", false) X(6, "FlushByAsid", false) X(7, "decode-assists", false)                           \
 	X(10, "pause-filter", true)                                                                                  \
 	X(13, "AVIC", false) X(15, "virtual-VMLOAD", false) X(16, "VGIF", false) X(17, "GMET", false)                \
-	X(18, "x2AVIC", false) X(25, "VNMI", false)
+	X(18, "x2AVIC", false) X(25, "VNMI", false) X(29, "bus-lock-threshold", true)
 /* clang-format on */
 #define X(bit, name, used) { name, false, used },
 static struct hv_feature svm_features[] = { SVM_FEATURES(X) };
@@ -71,6 +71,7 @@ static int svm_probe(struct why *w)
 	svm_has_nrip = f.edx & CPUID8000000A_EDX_NRIPS;
 	caps.rdtscp = cpuid(0x80000001, 0).edx & CPUID80000001_EDX_RDTSCP;
 	caps.pause_filter = !(~f.edx & (CPUID8000000A_EDX_PAUSE_FILTER | CPUID8000000A_EDX_PAUSE_THRESHOLD));
+	caps.bus_lock = f.edx & CPUID8000000A_EDX_BUS_LOCK;
 	format = pt_format_npt;
 	if (!(cpuid(0x80000001, 0).edx & CPUID80000001_EDX_PAGE1GB))
 		format.max_level = 2;
@@ -146,6 +147,8 @@ static struct hv_vcpu *svm_create(const struct hv_vcpu_params *p)
 		b->pause_threshold = HV_SPIN_GAP;
 		b->pause_count = HV_SPIN_WINDOW;
 	}
+	if (caps.bus_lock)
+		b->intercept3 |= SVM_I3_BUS_LOCK; /* at the first one: the count is 0 */
 	b->iopm_pa = iopm;
 	b->msrpm_pa = v->msrpm;
 	b->np_enable = 1;

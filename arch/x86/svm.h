@@ -25,10 +25,11 @@ enum {
 	SVM_I2_WBINVD = BIT(9), SVM_I2_MONITOR = BIT(10), SVM_I2_MWAIT = BIT(11), SVM_I2_MWAIT_ARMED = BIT(12),
 	SVM_I2_XSETBV = BIT(13), SVM_I2_RDPRU = BIT(14),
 };
-/* clang-format on */
-enum { SVM_I3_INVLPGB = BIT(0), SVM_I3_INVLPGB_ILLEGAL = BIT(1), SVM_I3_MCOMMIT = BIT(3), SVM_I3_TLBSYNC = BIT(4) };
+enum {
+	SVM_I3_INVLPGB = BIT(0), SVM_I3_INVLPGB_ILLEGAL = BIT(1), SVM_I3_MCOMMIT = BIT(3), SVM_I3_TLBSYNC = BIT(4),
+	SVM_I3_BUS_LOCK = BIT(5),
+};
 
-/* clang-format off */
 enum { /* EXITCODE, APM2 appendix C */
 	SVM_EXIT_EXCP_BASE = 0x40, SVM_EXIT_EXCP_LAST = 0x5f, SVM_EXIT_INTR = 0x60, SVM_EXIT_NMI = 0x61,
 	SVM_EXIT_SMI = 0x62, SVM_EXIT_INIT = 0x63, SVM_EXIT_VINTR = 0x64, SVM_EXIT_RDTSC = 0x6e, SVM_EXIT_RDPMC = 0x6f,
@@ -37,7 +38,7 @@ enum { /* EXITCODE, APM2 appendix C */
 	SVM_EXIT_SHUTDOWN = 0x7f, SVM_EXIT_VMRUN = 0x80, SVM_EXIT_VMMCALL = 0x81, SVM_EXIT_VMLOAD = 0x82,
 	SVM_EXIT_SKINIT = 0x86, SVM_EXIT_RDTSCP = 0x87, SVM_EXIT_WBINVD = 0x89, SVM_EXIT_MONITOR = 0x8a,
 	SVM_EXIT_MWAIT = 0x8b, SVM_EXIT_MWAIT_ARMED = 0x8c, SVM_EXIT_XSETBV = 0x8d, SVM_EXIT_RDPRU = 0x8e,
-	SVM_EXIT_INVLPGB = 0xa0, SVM_EXIT_TLBSYNC = 0xa4, SVM_EXIT_NPF = 0x400,
+	SVM_EXIT_INVLPGB = 0xa0, SVM_EXIT_TLBSYNC = 0xa4, SVM_EXIT_BUS_LOCK = 0xa5, SVM_EXIT_NPF = 0x400,
 };
 /* clang-format on */
 
@@ -79,7 +80,9 @@ struct vmcb { /* one 4K page */
 	uint32_t clean, pad0c4;                               /* 0x0c0 */
 	uint64_t nrip;                                        /* 0x0c8 */
 	uint8_t nbytes, bytes[15];                            /* 0x0d0 */
-	uint8_t pad0e0[0x400 - 0x0e0];
+	uint8_t pad0e0[0x120 - 0x0e0];
+	uint16_t bus_locks; /* 0x120: as many may be until one exits (15.14.5) */
+	uint8_t pad122[0x400 - 0x122];
 	struct svm_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr; /* 0x400 */
 	uint8_t pad4a0[0x4cb - 0x4a0], cpl;
 	uint32_t pad4cc;
@@ -95,6 +98,7 @@ struct vmcb { /* one 4K page */
 } PACKED;
 _Static_assert(offsetof(struct vmcb, iopm_pa) == 0x040 && offsetof(struct vmcb, int_ctl) == 0x060, "VMCB");
 _Static_assert(offsetof(struct vmcb, eventinj) == 0x0a8 && offsetof(struct vmcb, nrip) == 0x0c8, "VMCB");
+_Static_assert(offsetof(struct vmcb, bus_locks) == 0x120 && offsetof(struct vmcb, es) == 0x400, "VMCB");
 _Static_assert(offsetof(struct vmcb, cpl) == 0x4cb && offsetof(struct vmcb, cr4) == 0x548, "VMCB");
 _Static_assert(offsetof(struct vmcb, rax) == 0x5f8 && offsetof(struct vmcb, cr2) == 0x640, "VMCB");
 _Static_assert(offsetof(struct vmcb, pat) == 0x668 && sizeof(struct vmcb) == 4096, "VMCB");

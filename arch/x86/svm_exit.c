@@ -140,6 +140,11 @@ void svm_decode(struct svm_vcpu *v, struct vmexit *x)
 	case SVM_EXIT_INVD:
 	case SVM_EXIT_WBINVD: x->kind = EXIT_CACHE; break;
 	case SVM_EXIT_PAUSE: x->kind = EXIT_PAUSE; break;
+	case SVM_EXIT_BUS_LOCK: /* before the instruction, which is let through next time */
+		b->bus_locks = 1;
+		v->hv.bus_locked = true;
+		x->kind = EXIT_BUS_LOCK;
+		break;
 	case SVM_EXIT_SHUTDOWN: x->kind = EXIT_SHUTDOWN; break;
 	case SVM_EXIT_RDPMC: x->kind = EXIT_PRIVILEGED; break;
 	default: /* VMRUN..SKINIT, MONITOR, MWAIT, RDPRU, INVLPGA, ...: this guest's CPU does not have them */

@@ -42,7 +42,7 @@ enum { /* secondary */
 	PROC2_VPID = BIT(5), PROC2_WBINVD = BIT(6), PROC2_UNRESTRICTED = BIT(7), PROC2_APIC_REGS = BIT(8),
 	PROC2_VIRTUAL_INT = BIT(9), PROC2_PAUSE_LOOP = BIT(10), PROC2_INVPCID = BIT(12),
 	PROC2_VMCS_SHADOW = BIT(14), PROC2_PML = BIT(17), PROC2_XSAVES = BIT(20), PROC2_MBEC = BIT(22),
-	PROC2_TSC_SCALING = BIT(25),
+	PROC2_TSC_SCALING = BIT(25), PROC2_BUS_LOCK = BIT(30),
 };
 enum { /* VM-exit */
 	EXITC_SAVE_DEBUG = BIT(2), EXITC_HOST_64 = BIT(9), EXITC_ACK_INT = BIT(15), EXITC_SAVE_PAT = BIT(18),
@@ -95,10 +95,11 @@ enum vmx_reason { /* basic exit reasons, appendix C */
 	VMX_NMI_WINDOW = 8, VMX_TASK_SWITCH = 9, VMX_CPUID = 10, VMX_HLT = 12, VMX_INVD = 13, VMX_RDPMC = 15,
 	VMX_RDTSC = 16, VMX_VMCALL = 18, VMX_CR = 28, VMX_IO = 30, VMX_RDMSR = 31, VMX_WRMSR = 32, VMX_BAD_STATE = 33,
 	VMX_BAD_MSR = 34, VMX_PAUSE = 40, VMX_MCE_AT_ENTRY = 41, VMX_EPT_VIOLATION = 48, VMX_EPT_MISCONFIG = 49,
-	VMX_RDTSCP = 51, VMX_WBINVD = 54, VMX_XSETBV = 55,
+	VMX_RDTSCP = 51, VMX_WBINVD = 54, VMX_XSETBV = 55, VMX_BUS_LOCK = 74,
 };
 /* clang-format on */
-#define VMX_ENTRY_FAILED BIT(31) /* in EXIT_REASON */
+#define VMX_BUS_LOCKED   BIT(26) /* in EXIT_REASON: a bus lock came before this exit, whatever its cause (25.9.1) */
+#define VMX_ENTRY_FAILED BIT(31) /* the same */
 
 /* Interruption information (25.8.3): vector, type and valid bits as in HV_EVENT; types 5 and 6 are not of HV_EVENT. */
 #define VMX_TYPE_ICEBP          5 /* INT1 */

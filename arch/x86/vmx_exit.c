@@ -194,12 +194,14 @@ void vmx_decode(struct vmx_vcpu *v, struct vmexit *x, uint32_t reason)
 {
 	uint64_t q;
 	requeue_event(v);
+	v->hv.bus_locked |= reason & VMX_BUS_LOCKED || (reason & 0xffff) == VMX_BUS_LOCK;
 	x->len = 0;
 	switch (reason & 0xffff) {
 	case VMX_EXCEPTION: decode_exception(v, x); return;
 	case VMX_EXT_INT:
 	case VMX_INIT:
 	case VMX_SIPI: x->kind = EXIT_HOST_IRQ; return;
+	case VMX_BUS_LOCK: x->kind = EXIT_BUS_LOCK; return; /* behind the instruction */
 	case VMX_TRIPLE_FAULT: x->kind = EXIT_SHUTDOWN; return;
 	case VMX_IRQ_WINDOW:
 	case VMX_NMI_WINDOW: x->kind = EXIT_IRQ_WINDOW; return;

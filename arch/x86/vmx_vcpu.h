@@ -30,7 +30,7 @@ extern struct vmx_caps { /* vmx_caps.c; const after probe */
 	bool ins_outs, tsc_aux;
 } vmx_caps;
 extern struct pt_format vmx_pt_format;
-#define VMX_NFEATURES 20
+#define VMX_NFEATURES 21
 extern struct hv_feature vmx_features[VMX_NFEATURES];
 /* Words of controls, the first four in the order of their MSRs. */
 enum { PIN, PROC, EXITC, ENTRYC, PROC2, VMX_NCONTROLS };

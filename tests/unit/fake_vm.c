@@ -95,6 +95,8 @@ struct vcpu *fake_kicked;
 bool fake_short;
 bool sched_is_short(void) { return fake_short; }
 void vcpu_kick(struct vcpu *v) { fake_kicked = v; }
+uint64_t fake_rest_ns;
+void vcpu_rest(struct vcpu *v unused, uint64_t until_ns) { fake_rest_ns = until_ns; }
 
 /* ---- device ---- */
 

@@ -33,6 +33,7 @@ struct fv {
 };
 
 extern struct vcpu *fake_kicked; /* the last that vcpu_kick was called for */
+extern uint64_t fake_rest_ns;    /* until when vcpu_rest was called, the last time */
 extern bool fake_short;          /* a task waits for a CPU */
 struct fv *fv_new(void);
 void fv_free(struct fv *f);

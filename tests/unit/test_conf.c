@@ -300,7 +300,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),          cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_wrong_lines), cmocka_unit_test(test_secrets_first),
-		   cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_too_long),
 		cmocka_unit_test(test_too_many),      cmocka_unit_test(test_garbage),
 		cmocka_unit_test(test_many_problems), cmocka_unit_test(test_order),
 		cmocka_unit_test(test_values),

@@ -2,6 +2,7 @@
 /* The exit policy through the AMD-V decoder (fake_vm.h): each exit gives what the bare machine would. */
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu.h"
+#include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_vm.h"
 #include <stdlib.h>
 #include <string.h>
@@ -299,6 +300,32 @@ static void test_hlt_and_others(void **state)
 	assert_non_null(strstr(f->fail, "refused"));
 }
 
+/* Each is let through, and the guest that makes many waits: ten thousand a second, whatever its vCPUs. */
+static void test_bus_locks(void **state)
+{
+	(void)state;
+	CODE(0xf0, 0xff, 0x00);
+	fake_time_freeze(NS_PER_SEC);
+	fake_rest_ns = 0;
+	for (unsigned i = 0; i < 32; i++) {
+		f->vmcb.bus_locks = 0;
+		fv_exit(f, SVM_EXIT_BUS_LOCK, 0, 0);
+		assert_true(RIP == 0 && !EVENT && f->vmcb.bus_locks == 1 && !f->hw.hv.bus_locked);
+	}
+	assert_int_equal(fake_rest_ns, 0);
+	for (unsigned i = 1; i < 20; i++) {
+		fv_exit(f, SVM_EXIT_BUS_LOCK, 0, 0);
+		assert_int_equal(fake_rest_ns, NS_PER_SEC + i * 100 * NS_PER_US);
+	}
+	fake_rest_ns = 0;
+	fv_exit(f, SVM_EXIT_INTR, 0, 0); /* no other exit waits */
+	fake_time_advance(NS_PER_SEC);
+	fv_exit(f, SVM_EXIT_BUS_LOCK, 0, 0); /* after a rest */
+	assert_int_equal(fake_rest_ns, 0);
+	fake_time_thaw();
+	assert_false(f->fail[0]);
+}
+
 static void test_undefined_and_denied(void **state)
 {
 	static const uint16_t ud[] = { SVM_EXIT_VMRUN,
@@ -480,6 +507,7 @@ int main(void)
 		T(test_string_io),
 		T(test_string_io_faults),
 		T(test_hlt_and_others),
+		T(test_bus_locks),
 		T(test_undefined_and_denied),
 		T(test_xsetbv),
 		T(test_event_is_delivered_again),

@@ -52,7 +52,7 @@ static void test_full(void **state)
 	assert_false(vmx_caps.proc & PROC_IRQ_WINDOW); /* only while an interrupt waits */
 	assert_false(vmx_caps.proc & (PROC_CR3_LOAD | PROC_CR3_STORE | PROC_INVLPG | PROC_RDTSC));
 	assert_int_equal(vmx_caps.proc2, PROC2_EPT | PROC2_UNRESTRICTED | PROC2_WBINVD | PROC2_VPID | PROC2_RDTSCP |
-						 PROC2_INVPCID | PROC2_PAUSE_LOOP | PROC2_TSC_SCALING);
+						 PROC2_INVPCID | PROC2_PAUSE_LOOP | PROC2_TSC_SCALING | PROC2_BUS_LOCK);
 	assert_int_equal(vmx_pt_format.max_level, 3);
 	assert_true(vmx_pt_format.dirty && vmx_pt_format.accessed && !vmx_pt_format.later_x);
 	m.arch_cap = ~(uint64_t)ARCH_CAP_PSCHANGE;
@@ -185,7 +185,7 @@ static void test_features_told(void **state)
 			assert_true(vmx_features[i].present);
 		used += vmx_features[i].used;
 	}
-	assert_int_equal(used, 11);
+	assert_int_equal(used, 12);
 }
 
 int main(void)

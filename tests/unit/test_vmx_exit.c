@@ -209,6 +209,19 @@ static void test_nmi(void **state)
 	assert_false(vmx_window(&v.hv, 0, true));
 }
 
+/* Told as an exit of its own, behind the instruction, or beside another. */
+static void test_bus_lock(void **state unused)
+{
+	v.hv.rip = 5;
+	leave(VMX_BUS_LOCK);
+	assert_true(x.kind == EXIT_BUS_LOCK && v.hv.bus_locked && v.hv.rip == 5);
+	v.hv.bus_locked = false;
+	leave(VMX_CPUID);
+	assert_false(v.hv.bus_locked);
+	leave(VMX_CPUID | (uint32_t)VMX_BUS_LOCKED);
+	assert_true(x.kind == EXIT_CPUID && v.hv.bus_locked);
+}
+
 int main(void)
 {
 #define T(t) cmocka_unit_test_setup(t, each)
@@ -219,6 +232,7 @@ int main(void)
 		T(test_cr8),
 		T(test_interrupt_waits_behind_exception),
 		T(test_nmi),
+		T(test_bus_lock),
 	};
 	return cmocka_run_group_tests_name("vmx_exit", tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include "kernel/task.h"
 #include "vmm/x86/cpu_check.h"
 #include "vmm/x86/vcpu.h"
+#include "vmm/x86/bus_lock.h"
 #include "vmm/x86/exit.h"
 #include "vmm/x86/foreign.h"
 #include "vmm/x86/msr.h"
@@ -247,9 +248,12 @@ static void do_exception(struct vcpu *v, const struct vmexit *x)
 void exit_handle(struct vcpu *v, struct vmexit *x)
 {
 	v->exits[x->kind]++;
+	if (v->hv->bus_locked)
+		bus_lock_rest(v);
 	switch (x->kind) {
 	case EXIT_HOST_IRQ: /* taken when enter_guest turned interrupts on */
 	case EXIT_HANDLED:
+	case EXIT_BUS_LOCK:
 	case EXIT_IRQ_WINDOW: /* the next entry injects */ break;
 	case EXIT_PAUSE: /* whoever it waits for may be waiting for this CPU */
 		SKIP(v, x, 0xf3, 0x90);

@@ -95,6 +95,14 @@ static bool enter_guest(struct vcpu *v, struct vmexit *x)
 	return true;
 }
 
+void vcpu_rest(struct vcpu *v, uint64_t until_ns)
+{
+	uint64_t flags = spin_lock_irqsave(&v->lock);
+	while (v->want == VCPU_WANT_RUN && waitq_wait(&v->wq, &v->lock, &flags, until_ns) == 0)
+		;
+	spin_unlock_irqrestore(&v->lock, flags);
+}
+
 /*
  * In HLT, or waiting for SIPI: sleep until something ends that, or somebody wants us. The look is without the lock, for
  * the local APIC may kick its own vCPU (a timer with an illegal vector raises the error interrupt); who kicks sets

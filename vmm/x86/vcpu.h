@@ -55,7 +55,8 @@ void vcpu_park(struct vcpu *v);               /* returns when it is out of the g
 void vcpu_hold(struct vcpu *v);               /* any context: it leaves the guest soon and parks; does not wait */
 void vcpu_unpark(struct vcpu *v);             /* goes on from v->state; v->state has been accepted by vcpu_load */
 int vcpu_load(struct vcpu *v, struct why *w); /* parked: v->state into hardware form */
-void vcpu_kick(struct vcpu *v);               /* any context: wake it, or take it out of the guest for a look */
+void vcpu_rest(struct vcpu *v, uint64_t until_ns); /* its own task: not before then, but to park */
+void vcpu_kick(struct vcpu *v);                    /* any context: wake it, or take it out of the guest for a look */
 /* When wait returns it holds no translation older than begin. Of many: begin all, then wait for each. Tasks only. */
 void vcpu_flush_begin(struct vcpu *v);
 void vcpu_flush_wait(struct vcpu *v);

@@ -34,3 +34,4 @@
 #define CPUID8000000A_EDX_NRIPS           BIT(3) /* the next RIP is saved at exits */
 #define CPUID8000000A_EDX_PAUSE_FILTER    BIT(10)
 #define CPUID8000000A_EDX_PAUSE_THRESHOLD BIT(12)
+#define CPUID8000000A_EDX_BUS_LOCK        BIT(29) /* exits at locked accesses over two cache lines */
