@@ -29,7 +29,7 @@ struct slab {
 	uint64_t magic;
 	struct list node;       /* in its class's list while it has a free object */
 	void *free;             /* chain through the first word */
-	uint32_t nfree, nfresh; /* objects never used yet lie at the end, so that a new slab need not be touched */
+	uint32_t nfree, nfresh; /* objects never used yet lie at the end */
 	uint32_t k, total;      /* its objects are of sizes[k] */
 };
 _Static_assert(sizeof(struct slab) <= HEADER, "header");
@@ -179,7 +179,7 @@ void *calloc(size_t n, size_t size)
 		return NULL;
 	}
 	void *p = alloc(bytes);
-	if (p)
+	if (p && bytes <= sizes[ARRAY_SIZE(sizes) - 1]) /* larger ones are pages, which come zeroed */
 		memset(p, 0, bytes);
 	return p;
 }

@@ -6,7 +6,7 @@
  * as it runs, the slower the more weight it has, which is its part of its share's. So a share gets CPU time by its
  * weight, whether one task of it can run or many. A task that has slept is not paid for that by more than a slice, and
  * none falls further behind than DEBT_NS. Virtual time is a CPU's own; a task that moves takes its distance with it.
- * Who is behind what runs by more than WAKE_NS of its own does not wait for the end of a slice.
+ * Who wakes up and is behind what runs by more than AHEAD_NS of its own does not wait for the end of a slice.
  *
  * The queue's lock is held in all but runq_load, and runq_take_ready takes it.
  */
@@ -14,7 +14,7 @@
 
 #define CREDIT_NS (10 * NS_PER_MS)
 #define DEBT_NS   NS_PER_SEC
-#define WAKE_NS   NS_PER_MS
+#define AHEAD_NS  NS_PER_MS
 #define UNIT      1024 /* of weights: a share may have many tasks */
 
 uint64_t runq_ready[BITMAP_WORDS(CPU_MAX)];
@@ -57,6 +57,7 @@ void runq_charge(struct runq *rq)
 void runq_run(struct runq *rq, struct task *t)
 {
 	rq->cur = t;
+	rq->due = false;
 	rq->charged_tsc = rdtsc();
 	__atomic_store_n(&rq->cur_prio, t ? t->prio : TASK_NPRIO, __ATOMIC_RELAXED);
 	__atomic_store_n(&rq->cur_weight, t ? t->weight : 0, __ATOMIC_RELAXED);
@@ -64,12 +65,13 @@ void runq_run(struct runq *rq, struct task *t)
 		advance(rq);
 }
 
-bool runq_due(const struct runq *rq)
+bool runq_due(const struct runq *rq, const struct task *t)
 {
-	const struct task *t = rq->cur, *first = first_ready(rq);
-	if (!t || t->prio != TASK_PRIO_NORMAL || !first)
+	const struct task *cur = rq->cur;
+	t = t ? t : first_ready(rq);
+	if (!cur || !t || cur->prio != TASK_PRIO_NORMAL || t->prio != TASK_PRIO_NORMAL)
 		return false;
-	return (int64_t)(t->vtime - first->vtime) > (int64_t)worth(first, time_ns_to_tsc(WAKE_NS));
+	return (int64_t)(cur->vtime - t->vtime) > (int64_t)worth(t, time_ns_to_tsc(AHEAD_NS));
 }
 
 void runq_set_clock(struct runq *rq, struct task *t)
@@ -92,6 +94,7 @@ void runq_yield(struct runq *rq, struct task *t)
 void runq_enqueue(struct runq *rq, struct task *t, bool at_head)
 {
 	struct list *ready = &rq->ready[t->prio], *at = at_head ? ready : ready->prev;
+	runq_charge(rq); /* or the clock would stand where it was when something last came or went */
 	runq_set_clock(rq, t);
 	while (t->prio == TASK_PRIO_NORMAL && at != ready &&
 	       (int64_t)(list_entry(at, struct task, run)->vtime - t->vtime) > 0)

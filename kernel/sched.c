@@ -151,6 +151,13 @@ static void slice_end(void *arg)
 	}
 }
 
+/* t comes to the tasks that its share's weight is for, or (-1) goes from them; one that is urgent has no part of it. */
+static void count(const struct task *t, int n)
+{
+	if (t->share && t->prio == TASK_PRIO_NORMAL)
+		__atomic_fetch_add(&t->share->runnable, (unsigned)n, __ATOMIC_RELAXED);
+}
+
 void sched_switch(void)
 {
 	struct cpu *c = this_cpu();
@@ -165,14 +172,14 @@ void sched_switch(void)
 	c->need_resched = false;
 	runq_charge(rq);
 	if (prev->state == TASK_RUNNING && prev != &rq->idle) {
-		bool keep_turn = now < prev->slice_end_ns && !runq_due(rq);
+		bool keep_turn = now < prev->slice_end_ns && !rq->due;
 		if (!prev->slice_end_ns) /* task_yield */
 			runq_yield(rq, prev);
 		prev->slice_end_ns = keep_turn ? prev->slice_end_ns : 0;
 		prev->state = TASK_READY;
 		runq_enqueue(rq, prev, keep_turn);
-	} else if (prev->share) {
-		__atomic_fetch_sub(&prev->share->runnable, 1, __ATOMIC_RELAXED);
+	} else {
+		count(prev, -1);
 	}
 	next = runq_pick(rq);
 	runq_run(rq, next);
@@ -241,14 +248,16 @@ static struct runq *place(const struct task *t)
 void sched_wake(struct task *t)
 {
 	struct runq *rq = place(t);
-	if (t->share)
-		__atomic_fetch_add(&t->share->runnable, 1, __ATOMIC_RELAXED);
 	spin_acquire(&rq->lock);
 	t->state = TASK_READY;
 	t->slice_end_ns = 0;
-	runq_charge(rq);
+	runq_charge(rq); /* at the weight that it had until now */
+	if (rq->cur == t)
+		rq->cur = NULL; /* where it is in the queue goes by what it has had */
+	count(t, 1);
 	runq_enqueue(rq, t, false);
-	bool preempts = t->prio < rq->cur_prio || runq_due(rq);
+	bool due = runq_due(rq, t), preempts = t->prio < rq->cur_prio || due;
+	rq->due |= due;
 	spin_release(&rq->lock);
 	/* t may be running, or gone, from here on */
 	if (preempts) {
@@ -312,10 +321,14 @@ void task_set_prio(enum task_prio prio)
 	struct runq *rq = c->sched;
 	spin_acquire(&rq->lock);
 	runq_charge(rq);
+	count(c->current, -1);
 	c->current->prio = prio;
+	count(c->current, 1);
 	runq_set_clock(rq, c->current);
 	runq_run(rq, c->current);
-	c->need_resched |= runq_due(rq);
+	rq->due = runq_due(rq, NULL);
+	if (rq->due)
+		c->need_resched = true;
 	for (unsigned p = 0; p < prio; p++)
 		if (!list_empty(&rq->ready[p]))
 			c->need_resched = true;
@@ -327,12 +340,14 @@ void task_set_prio(enum task_prio prio)
 void task_set_share(struct task_share *s)
 {
 	uint64_t flags = cpu_irq_save();
-	struct task *t = task_self();
-	if (t->share)
-		__atomic_fetch_sub(&t->share->runnable, 1, __ATOMIC_RELAXED);
-	if (s)
-		__atomic_fetch_add(&s->runnable, 1, __ATOMIC_RELAXED);
-	t->share = s;
+	struct cpu *c = this_cpu();
+	struct runq *rq = c->sched;
+	spin_acquire(&rq->lock); /* others charge what runs here */
+	runq_charge(rq);
+	count(c->current, -1);
+	c->current->share = s;
+	count(c->current, 1);
+	spin_release(&rq->lock);
 	cpu_irq_restore(flags);
 }
 

@@ -15,8 +15,8 @@ enum task_state {
 };
 
 /*
- * (c) const after create  [r] the lock of the run queue it is in  [s] its own CPU, interrupts off  [a] atomic  [l] task
- * list
+ * (c) const after create  [r] the lock of the run queue it is in, or runs at  [s] its own CPU, interrupts off
+ * [a] atomic  [l] task list
  */
 struct task {
 	uint64_t rsp;             /* [s] while it is not on a CPU */
@@ -24,9 +24,9 @@ struct task {
 	enum task_state state;    /* [a] changed by itself, or by the one waker that took it off its wait queue */
 	bool on_cpu;              /* [a] its registers are on a CPU: false only once the switch away is complete */
 	uint32_t cpu;             /* [a] where it runs, or ran last */
-	unsigned prio;            /* changed by itself; TASK_NPRIO: idle */
+	unsigned prio;            /* [r] changed by itself; TASK_NPRIO: idle */
 	uint64_t slice_end_ns;    /* [s] 0: a full slice at the next start */
-	struct task_share *share; /* changed by itself; NULL: none but its own */
+	struct task_share *share; /* [r] changed by itself; NULL: none but its own */
 	struct runq *clock;       /* [r] whose virtual time is meant; NULL: it never waited */
 	uint64_t vtime;           /* [r] TSC ticks that it had, each worth the more the smaller its weight */
 	unsigned weight;          /* [r] when it came into the queue */
@@ -48,7 +48,8 @@ struct runq {
 	struct list ready[TASK_NPRIO]; /* [q] */
 	unsigned nready;               /* [q], read [a] */
 	unsigned ready_weight;         /* [q], read [a]: the sum of those that are ready */
-	struct task *cur;              /* [q] what runs; NULL: idle */
+	struct task *cur;              /* [q] what runs; NULL: idle, or it is on its way off the CPU */
+	bool due;                      /* [q] what runs shall not keep its turn */
 	unsigned cur_weight;           /* [q], read [a]: of what runs; 0: idle */
 	uint64_t vtime;                /* [q], read [a]: the virtual time of who is furthest behind; it only grows */
 	unsigned cur_prio;             /* [q], read [a]: of what runs; TASK_NPRIO: idle */
@@ -74,8 +75,8 @@ struct task *runq_pick(struct runq *rq); /* takes the next one off the queue, or
 void runq_run(struct runq *rq, struct task *t);
 /* What runs pays for what it has had until now. */
 void runq_charge(struct runq *rq);
-/* Does somebody wait who has had so much less than what runs, which was just charged, that it need not? */
-bool runq_due(const struct runq *rq);
+/* Has t (NULL: the first that waits), which is in the queue, had so much less than what runs that it need not wait? */
+bool runq_due(const struct runq *rq, const struct task *t);
 /* t, which was just charged, gives way to the next one there is. */
 void runq_yield(struct runq *rq, struct task *t);
 /* t's virtual time becomes one of rq's. No lock; t is in no queue. */

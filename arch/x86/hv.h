@@ -139,7 +139,7 @@ struct hv_vcpu {
 	uint64_t cr8;           /* the task priority class, 0..15: the local APIC's TPR 7:4 (SDM 3A 11.8.6) */
 	uint64_t fault_address; /* CR2 of a #PF; read by inject */
 	uint64_t event_next;    /* waits behind an exception that cut its delivery short (cpu_state); 0: none */
-	bool bus_locked;        /* before this exit a locked access stopped all CPUs; who has seen to that clears it */
+	bool bus_locked; /* a locked access has stopped all CPUs, or is about to; who has seen to that clears it */
 };
 
 /* The mode the guest runs in, for its page walk and for decoding. */

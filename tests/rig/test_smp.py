@@ -5,6 +5,8 @@ import time
 import pytest
 
 import client
+import netns
+import stranger
 from host import Host, start_together
 from rig import SLACK_PAGES, SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
 
@@ -137,19 +139,30 @@ def test_four_cpus_move_under_stress(pair):
 
 
 def test_cpu_time_by_weight(pair):
-    """Three times the weight is three times the CPU time, though the other has twice the vCPUs and causes exits as fast as it can."""
+    """
+    Three times the weight is three times the CPU time, though the other has twice the vCPUs, and they cause exits, fill the console and send
+    frames as fast as they can: what the host does for it then is its own, too.
+    """
     e = pair[0]
     start(e, 2)
     assert [e.json(f"vm info smp{n}")["weight"] for n in (2, 4)] == [300, 100]
     if state_on(e, "smp4") != "running":
         start(e, 4)
-    for n, storm in ((2, ":"), (4, "exitcost")):
-        client.shell(address(n), f"touch /tmp/storm; for i in $(seq {n}); do (while [ -e /tmp/storm ]; do {storm}; done >/dev/null 2>&1 &); done")
+    frame = stranger.eth(netns.CLIENT_MAC, e.json("vm info smp4")["mac"], 0x0800, stranger.udp(address(4), netns.CLIENT_ADDRESS, (9, 9), bytes(1000)))
+    storms = {2: [":"] * 2, 4: ["exitcost"] * 2 + ["cat /proc/cpuinfo >/dev/ttyS0", f"frames eth0 10000 {frame.hex()}"]}
+    for n in storms:
+        client.shell(address(n), "touch /tmp/storm; " + "".join(f"(while [ -e /tmp/storm ]; do {s}; done >/dev/null 2>&1 &); " for s in storms[n]))
     time.sleep(1)
     ran = {"smp2": 0, "smp4": 0}
-    for v in [v for _ in range(2) for v in e.json("top", 10)["vcpus"]]:
+    said = e.json("vm console smp4")["console_bytes"]
+    tops = [e.json("top", 10) for _ in range(2)]
+    for v in [v for t in tops for v in t["vcpus"]]:
         ran[v["vm"]] += v["run_us"]
+    sent = [v["sent_per_s"] for t in tops for v in t["vms"] if v["vm"] == "smp4"]
+    print(ran, sum(t["interval_us"] for t in tops), sent)
     assert 2 < ran["smp2"] / ran["smp4"] < 4.5, ran
+    assert ran["smp2"] > 0.6 * e.cpus * sum(t["interval_us"] for t in tops), (ran, tops)
+    assert max(sent) > 10000 and e.json("vm console smp4")["console_bytes"] > said + 1000
     assert client.ping(address(2), 3) == 0 == client.ping(address(4), 3)
     e.json("vm kill smp2")
     client.shell(address(4), "rm /tmp/storm")

@@ -10,7 +10,7 @@
 void bus_lock_rest(struct vcpu *v)
 {
 	uint64_t *full = &v->vm->bus_locks_full_ns, now = time_ns(), due, was = __atomic_load_n(full, __ATOMIC_RELAXED);
-	do { /* as gcra_take, by all vCPUs at once */
+	do { /* each is charged, and so those of all vCPUs get in line */
 		due = MAX(was, now) + LOCK_NS;
 	} while (!__atomic_compare_exchange_n(full, &was, due, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	v->hv->bus_locked = false;
