@@ -10,6 +10,8 @@ import stranger
 from host import Host, start_together
 from rig import SLACK_PAGES, SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
 
+CALM = "killall -STOP smp pagecheck"
+
 
 def address(n):
     return f"10.77.0.{60 + n}"
@@ -150,6 +152,7 @@ def test_cpu_time_by_weight(pair):
         start(e, 4)
     frame = stranger.eth(netns.CLIENT_MAC, e.json("vm info smp4")["mac"], 0x0800, stranger.udp(address(4), netns.CLIENT_ADDRESS, (9, 9), bytes(1000)))
     storms = {2: [":"] * 2, 4: ["exitcost"] * 2 + ["cat /proc/cpuinfo >/dev/ttyS0", f"frames eth0 10000 {frame.hex()}"]}
+    client.shell(address(4), CALM)
     for n in storms:
         client.shell(address(n), "touch /tmp/storm; " + "".join(f"(while [ -e /tmp/storm ]; do {s}; done >/dev/null 2>&1 &); " for s in storms[n]))
     time.sleep(1)
@@ -172,8 +175,7 @@ def test_reboots_where_it_came_with_its_files(pair):
     """The second host's file names no VM, so it has read no kernel: the guest has brought its own. At home it has those that are there."""
     e, f = pair
     before = {h.name: h.json("host")["memory_files"] for h in pair}
-    calm = "killall -STOP smp pagecheck"  # whether it can move, not how well
-    client.shell(address(4), calm)
+    client.shell(address(4), CALM)  # whether it can move, not how well
     e.json(f"migrate smp4 to f {SLOW_DOWNTIME}", 60)
     assert f.json("vm info smp4")["boot_files"] == "came with it"
     assert before["f"] == 0 and f.json("host")["memory_files"] >= before["e"]
@@ -183,7 +185,7 @@ def test_reboots_where_it_came_with_its_files(pair):
     client.wait_port(address(4), client.SMP, 60)
     assert client.shell(address(4), "nproc").strip() == "4"
     check(4, 20)
-    client.shell(address(4), calm)
+    client.shell(address(4), CALM)
     f.json(f"migrate smp4 to e {SLOW_DOWNTIME}", 60)
     assert e.json("vm info smp4")["boot_files"] == "of this host"
     assert {h.name: h.json("host")["memory_files"] for h in pair} == before
