@@ -78,11 +78,9 @@ $(F)/fuzz_tls $(F)/fuzz_handshake $(F)/fuzz_trust: $(F)/mbedtls.a $(OPENSSL_OBJ)
 LISTEN := $(addprefix net/,tcp.c tcp_listen.c netbuf.c sys_arch.c)
 UNIT += listen
 UNIT_listen := $(LISTEN) net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
-$(addprefix $(H)/,tests/unit/test_listen.o tests/unit/fake_lwip.o $(LISTEN:.c=.o)): TEST_FLAGS += $(LWIP_INC)
 UNIT += neighbour
-NEIGHBOUR := $(addprefix net/,neighbour.c netbuf.c sys_arch.c)
-UNIT_neighbour := $(NEIGHBOUR) kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
-$(addprefix $(H)/,tests/unit/test_neighbour.o $(NEIGHBOUR:.c=.o)): TEST_FLAGS += $(LWIP_INC)
+UNIT_neighbour := $(addprefix net/,neighbour.c netbuf.c sys_arch.c) kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
+$(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_neighbour.o fake_lwip.o) net/neighbour.o $(LISTEN:.c=.o)): TEST_FLAGS += $(LWIP_INC)
 $(H)/test_listen $(H)/test_neighbour: $(H)/lwip.a
 MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm

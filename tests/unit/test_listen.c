@@ -31,7 +31,6 @@ static void put32(uint8_t *p, uint32_t v)
 static struct net_if ifs[2]; /* 10.77.0.11, for migrations; 10.88.0.11, not */
 struct net_if *netif_net(struct netif *n) { return CONTAINER_OF(n, struct net_if, netif); }
 uint16_t netif_mss(struct netif *n unused, bool is6 unused) { return 1460; }
-struct ip netif_ip_of(const ip_addr_t *a) { return ip_of4(ip4_addr_get_u32(ip_2_ip4(a))); }
 static int kept; /* neighbours */
 bool neighbour_keep(struct ip ip unused) { return ++kept; }
 void neighbour_drop(struct ip ip unused) { kept--; }

@@ -25,7 +25,6 @@ bool netif6_has_prefix(const struct netif *n unused, const ip6_addr_t *to)
 {
 	return routed && to->addr[0] == routed->addr[0];
 }
-struct ip netif_ip_of(const ip_addr_t *a) { return ip_of4(ip4_addr_get_u32(ip_2_ip4(a))); }
 ip_addr_t netif_lwip_of(struct ip ip)
 {
 	ip_addr_t a = { .type = ip_is4(ip) ? IPADDR_TYPE_V4 : IPADDR_TYPE_V6 };
