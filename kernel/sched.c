@@ -286,8 +286,6 @@ void sched_irq_exit(void)
 	}
 	if (__atomic_load_n(&rq->nready, __ATOMIC_RELAXED) && !rq->slice_armed)
 		share(rq);
-	if (rq->kick) /* put off because the interrupted task holds some lock, which has nothing to do with it */
-		kick(rq);
 }
 
 void sched_check(uint64_t flags)

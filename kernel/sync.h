@@ -19,7 +19,7 @@ void waitq_init(struct waitq *q);
  * -ETIMEDOUT past the deadline. Like a condition variable: the caller re-checks its condition in a loop.
  */
 int waitq_wait(struct waitq *q, struct spinlock *l, uint64_t *flags, uint64_t deadline_ns);
-void waitq_wake_one(struct waitq *q); /* the spinlock that guards the condition is held */
+void waitq_wake_one(struct waitq *q); /* the spinlock is held, by spin_lock_irqsave */
 void waitq_wake_all(struct waitq *q);
 
 /* Sleeping lock. Not recursive, not for interrupts. */

@@ -20,10 +20,9 @@ void waitq_init(struct waitq *q) { list_init(&q->waiters); }
 static void waiter_wake(struct waiter *w)
 {
 	struct task *t = w->task;
+	BUG_ON(cpu_irq_save() & RFLAGS_IF); /* the lock is one for interrupts too (sync.h): sched_check goes by that */
 	list_remove(&w->node);
-	uint64_t flags = cpu_irq_save();
 	sched_wake(t); /* w may be gone as soon as the lock is free */
-	cpu_irq_restore(flags);
 }
 
 static void waiter_timeout(void *arg)

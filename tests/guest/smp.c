@@ -20,7 +20,7 @@
 #include <sched.h>
 
 #define WORKERS_MAX 64
-#define OWN_PAGES   256 /* of each worker */
+#define OWN_PAGES   128 /* of each worker: a slow host can send what two of them write in half a second */
 #define OWN_AT_ONCE 8
 
 static struct load load;
