@@ -246,8 +246,9 @@ static void take_key(struct parse *p, const struct span *line)
 		if ((*s == ';' || *s == '#') && is_blank(s[-1]))
 			end = s;
 	value = trim(equals + 1, end);
-	/* Little of what is too long for a name: it may be a secret that lost its own. */
-	int shown = (int)(key.len < sizeof(name) ? key.len : 4);
+	/* Little of what can be no key: it may be a secret that lost its own. */
+	bool can_be = conf_is_word(key.p, key.len) && key.len < sizeof(name);
+	int shown = (int)(can_be ? key.len : MIN(key.len, 4UL));
 	if (!p->in_section) {
 		conf_problem(p->c, p->line, "'%.*s' stands before the first section; ignored", shown, key.p);
 	} else if (p->skip) {

@@ -8,7 +8,7 @@
  * none falls further behind than DEBT_NS. Virtual time is a CPU's own; a task that moves takes its distance with it.
  * Who wakes up and is behind what runs by more than AHEAD_NS of its own does not wait for the end of a slice.
  *
- * The queue's lock is held in all but runq_load, and runq_take_ready takes it.
+ * The queue's lock is held in all but runq_load and runq_set_clock, and runq_take_ready takes it.
  */
 #include "kernel/sched.h"
 
@@ -57,7 +57,6 @@ void runq_charge(struct runq *rq)
 void runq_run(struct runq *rq, struct task *t)
 {
 	rq->cur = t;
-	rq->due = false;
 	rq->charged_tsc = rdtsc();
 	__atomic_store_n(&rq->cur_prio, t ? t->prio : TASK_NPRIO, __ATOMIC_RELAXED);
 	__atomic_store_n(&rq->cur_weight, t ? t->weight : 0, __ATOMIC_RELAXED);

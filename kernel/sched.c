@@ -97,17 +97,18 @@ static struct task *steal(struct runq *thief)
 }
 
 /*
- * Someone waits here while this CPU is busy: an idle CPU shall take it, or else the slice must end. If it has ended
- * already and the task only holds preemption off, a timer in the past would interrupt it again and again before it
- * could let go.
+ * Someone waits here while this CPU is busy: an idle CPU shall take it, and the slice must end, for that one may have
+ * found something else meanwhile. If the slice has ended already and the task only holds preemption off, a timer in the
+ * past would interrupt it again and again before it could let go.
  */
 static void share(struct runq *rq)
 {
 	int idle = idle_find(rq->cpu->id);
-	if (idle >= 0 && runqs[idle] != rq) {
+	if (idle >= 0 && runqs[idle] != rq)
 		resched(runqs[idle]);
-	} else if (rq->cpu == this_cpu() && !rq->slice_armed && !rq->cpu->need_resched &&
-		   rq->cpu->current != &rq->idle) {
+	if (rq->cpu != this_cpu()) {
+		irq_ipi(rq->cpu->id, IRQ_VEC_RESCHED); /* sched_irq_exit there arms the end of the slice */
+	} else if (!rq->slice_armed && !rq->cpu->need_resched && rq->cpu->current != &rq->idle) {
 		rq->slice_armed = true;
 		timer_set(&rq->slice, rq->cpu->current->slice_end_ns);
 	}
@@ -172,7 +173,7 @@ void sched_switch(void)
 	c->need_resched = false;
 	runq_charge(rq);
 	if (prev->state == TASK_RUNNING && prev != &rq->idle) {
-		bool keep_turn = now < prev->slice_end_ns && !rq->due;
+		bool keep_turn = now < prev->slice_end_ns && !runq_due(rq, NULL);
 		if (!prev->slice_end_ns) /* task_yield */
 			runq_yield(rq, prev);
 		prev->slice_end_ns = keep_turn ? prev->slice_end_ns : 0;
@@ -256,21 +257,14 @@ void sched_wake(struct task *t)
 		rq->cur = NULL; /* where it is in the queue goes by what it has had */
 	count(t, 1);
 	runq_enqueue(rq, t, false);
-	bool due = runq_due(rq, t), preempts = t->prio < rq->cur_prio || due;
-	rq->due |= due;
+	bool preempts = t->prio < rq->cur_prio || runq_due(rq, t);
 	spin_release(&rq->lock);
 	/* t may be running, or gone, from here on */
 	if (preempts) {
 		idle_claim(rq->cpu->id);
 		resched(rq);
-	} else if (rq->cpu == this_cpu()) {
-		share(rq);
 	} else {
-		int idle = idle_find(rq->cpu->id);
-		if (idle >= 0)
-			resched(runqs[idle]);
-		else
-			irq_ipi(rq->cpu->id, IRQ_VEC_RESCHED); /* sched_irq_exit there arms the end of the slice */
+		share(rq);
 	}
 }
 
@@ -286,6 +280,8 @@ void sched_irq_exit(void)
 	}
 	if (__atomic_load_n(&rq->nready, __ATOMIC_RELAXED) && !rq->slice_armed)
 		share(rq);
+	if (rq->kick) /* put off for a lock of the interrupted task's, which has nothing to do with it */
+		kick(rq);
 }
 
 void sched_check(uint64_t flags)
@@ -312,42 +308,36 @@ bool sched_is_short(void)
 	return false;
 }
 
-void task_set_prio(enum task_prio prio)
+/*
+ * Another priority or share; NULL: the same as before. What waits here may go first from now on; others charge what
+ * runs here.
+ */
+static void change_self(const enum task_prio *prio, struct task_share *const *share)
 {
 	uint64_t flags = cpu_irq_save();
 	struct cpu *c = this_cpu();
 	struct runq *rq = c->sched;
+	struct task *self = c->current;
 	spin_acquire(&rq->lock);
 	runq_charge(rq);
-	count(c->current, -1);
-	c->current->prio = prio;
-	count(c->current, 1);
-	runq_set_clock(rq, c->current);
-	runq_run(rq, c->current);
-	rq->due = runq_due(rq, NULL);
-	if (rq->due)
+	count(self, -1);
+	self->prio = prio ? *prio : self->prio;
+	self->share = share ? *share : self->share;
+	count(self, 1);
+	runq_set_clock(rq, self);
+	runq_run(rq, self);
+	bool preempted = runq_due(rq, NULL);
+	for (unsigned p = 0; p < self->prio; p++)
+		preempted |= !list_empty(&rq->ready[p]);
+	if (preempted)
 		c->need_resched = true;
-	for (unsigned p = 0; p < prio; p++)
-		if (!list_empty(&rq->ready[p]))
-			c->need_resched = true;
 	spin_release(&rq->lock);
 	sched_check(flags);
 	cpu_irq_restore(flags);
 }
 
-void task_set_share(struct task_share *s)
-{
-	uint64_t flags = cpu_irq_save();
-	struct cpu *c = this_cpu();
-	struct runq *rq = c->sched;
-	spin_acquire(&rq->lock); /* others charge what runs here */
-	runq_charge(rq);
-	count(c->current, -1);
-	c->current->share = s;
-	count(c->current, 1);
-	spin_release(&rq->lock);
-	cpu_irq_restore(flags);
-}
+void task_set_prio(enum task_prio prio) { change_self(&prio, NULL); }
+void task_set_share(struct task_share *s) { change_self(NULL, &s); }
 
 void preempt_disable(void) { sched_preempt_inc(); }
 

@@ -49,7 +49,6 @@ struct runq {
 	unsigned nready;               /* [q], read [a] */
 	unsigned ready_weight;         /* [q], read [a]: the sum of those that are ready */
 	struct task *cur;              /* [q] what runs; NULL: idle, or it is on its way off the CPU */
-	bool due;                      /* [q] what runs shall not keep its turn */
 	unsigned cur_weight;           /* [q], read [a]: of what runs; 0: idle */
 	uint64_t vtime;                /* [q], read [a]: the virtual time of who is furthest behind; it only grows */
 	unsigned cur_prio;             /* [q], read [a]: of what runs; TASK_NPRIO: idle */

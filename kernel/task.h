@@ -41,8 +41,8 @@ void task_set_switch_hooks(void (*in)(void *arg), void (*out)(void *arg), void *
  */
 #define TASK_WEIGHT 100
 struct task_share {
-	unsigned weight;   /* atomic: 1 to 1000 */
-	unsigned runnable; /* atomic: its tasks that run or wait for a CPU */
+	unsigned weight;   /* atomic: from 1 on */
+	unsigned runnable; /* atomic: its tasks of normal priority that run or wait for a CPU */
 };
 void task_set_share(struct task_share *s);
 

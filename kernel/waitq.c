@@ -20,7 +20,7 @@ void waitq_init(struct waitq *q) { list_init(&q->waiters); }
 static void waiter_wake(struct waiter *w)
 {
 	struct task *t = w->task;
-	BUG_ON(cpu_irq_save() & RFLAGS_IF); /* the lock is one for interrupts too (sync.h): sched_check goes by that */
+	BUG_ON(cpu_irq_save() & RFLAGS_IF); /* the lock is one for interrupts too (sync.h): its end is a sched_check */
 	list_remove(&w->node);
 	sched_wake(t); /* w may be gone as soon as the lock is free */
 }

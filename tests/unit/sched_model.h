@@ -20,8 +20,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <asm/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-enum { CPUS = 2, TASKS = 3, TIMERS = 4, STACK = 8192, STATES = 1 << 21, DEPTH = 1 << 13 };
+enum { CPUS = 2, TASKS = 4, TIMERS = 4, STACK = 1 << 16, STATES = 1 << 22, DEPTH = 1 << 13, SLICES = 2 };
 
 /* All that may differ between two states, beside the used parts of the stacks and two words of the scheduler's. */
 static struct world {
@@ -30,13 +33,16 @@ static struct world {
 	struct task task[TASKS];
 	struct task *on[CPUS]; /* whose stack each CPU stands on */
 	uint64_t sp[CPUS];
-	bool irq_on[CPUS], pending[CPUS], rests[CPUS], ended[TASKS];
+	bool irq_on[CPUS], pending[CPUS], rests[CPUS], rested[TASKS], ended[TASKS];
 	struct spinlock *wants[CPUS]; /* a lock that it waits for */
 	struct timer *timer[TIMERS], *fires[CPUS];
 	uint64_t now_ns;
+	unsigned slices; /* have ended while nothing else happened */
 	struct sem sem[2];
 	struct mutex mutex;
-	unsigned inside; /* of the mutex */
+	unsigned inside;         /* of the mutex */
+	struct sem dead;         /* up for each task that has ended */
+	struct task_share share; /* of all tasks */
 	struct spinlock lock;
 	struct waitq q;
 	unsigned turn;
@@ -47,7 +53,7 @@ static char stack[CPUS + TASKS][STACK] __attribute__((aligned(64)));
 static unsigned now, line[CPUS]; /* the CPU whose turn it is; where each is */
 static uint64_t explorer;        /* its stack */
 static bool interrupted;         /* what comes next on CPU `now` is an interrupt */
-static bool booting;
+static bool atomic;              /* nothing comes in between: the code is not run by a modelled CPU */
 noreturn static void lost(const char *what);
 
 /* ---- the machine ---- */
@@ -60,7 +66,7 @@ __asm__(".text; .globl swap; swap: push %rbp; push %rbx; push %r12; push %r13; p
 static void interrupt(void);
 static void step(unsigned at)
 {
-	if (booting)
+	if (atomic)
 		return;
 	line[now] = at;
 	swap(&w.sp[now], explorer);
@@ -68,7 +74,16 @@ static void step(unsigned at)
 		interrupt();
 }
 
-static struct cpu *model_cpu(void) { return &w.cpu[now]; }
+/* GS, by which the code finds its CPU's data, is nobody else's here. */
+static void be(unsigned cpu)
+{
+	static unsigned is = CPUS;
+	now = cpu;
+	if (is != cpu)
+		assert_int_equal(syscall(SYS_arch_prctl, ARCH_SET_GS, &w.cpu[cpu]), 0);
+	is = cpu;
+}
+
 unsigned cpu_count(void) { return CPUS; }
 uint64_t time_ns(void) { return w.now_ns; }
 uint64_t time_ns_to_tsc(uint64_t ns) { return ns; }
@@ -137,18 +152,17 @@ void timer_set(struct timer *t, uint64_t deadline_ns)
 }
 
 void spin_init(struct spinlock *l, const char *name) { *l = (struct spinlock)SPINLOCK_INIT(name); }
-static void model_preempt(unsigned n) { w.cpu[now].preempt_off += n; }
 uint64_t spin_lock_irqsave(struct spinlock *l)
 {
 	uint64_t flags = model_irq_save();
-	model_preempt(1);
+	sched_preempt_inc();
 	spin_acquire(l);
 	return flags;
 }
 void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags)
 {
 	spin_release(l);
-	model_preempt(-1U);
+	sched_preempt_dec();
 	sched_check(flags);
 	model_irq_restore(flags);
 }
@@ -163,30 +177,36 @@ static void model_switch(uint64_t *save, uint64_t load)
 	swap(save, load);
 }
 
-void task_reap(struct task *t) { w.ended[t - w.task] = true; }
-noreturn void panic(const char *fmt unused, ...) { abort(); }
+void task_reap(struct task *t)
+{
+	w.ended[t - w.task] = true;
+	sem_up(&w.dead);
+}
+noreturn void panic(const char *fmt, ...) { lost(fmt); }
 
 /* ---- the code ---- */
 
-#define this_cpu                        model_cpu
-#define cpu_irq_save                    model_irq_save
-#define cpu_irq_restore                 model_irq_restore
-#define cpu_irq_off                     (void)model_irq_save
-#define cpu_halt                        rest
-#define rdtsc                           time_ns
-#define arch_switch                     model_switch
-#define calloc(n, size)                 (&w.rq[now])
-#define sched_preempt_dec()             model_preempt(-1U)
-#define __atomic_load_n(p, order)       (step(__LINE__), __atomic_load_n(p, order))
-#define __atomic_store_n(p, v, order)   (step(__LINE__), __atomic_store_n(p, v, order))
+#define cpu_irq_save              model_irq_save
+#define cpu_irq_restore           model_irq_restore
+#define cpu_irq_off               (void)model_irq_save
+#define cpu_halt                  rest
+#define rdtsc                     time_ns
+#define arch_switch               model_switch
+#define calloc(n, size)           (&w.rq[now])
+#define __atomic_load_n(p, order) (step(__LINE__), __atomic_load_n(p, order))
+#define __atomic_store_n(p, v, order)               \
+	({                                          \
+		typeof(*(p)) value_ = (v);          \
+		step(__LINE__);                     \
+		__atomic_store_n(p, value_, order); \
+	})
 #define __atomic_fetch_or(p, v, order)  (step(__LINE__), __atomic_fetch_or(p, v, order))
 #define __atomic_fetch_and(p, v, order) (step(__LINE__), __atomic_fetch_and(p, v, order))
 #define __atomic_fetch_add(p, v, order) (step(__LINE__), __atomic_fetch_add(p, v, order))
 #include "kernel/runq.c"
 #include "kernel/sched.c"
-#include "kernel/waitq.c"
-#define task_self() (model_cpu()->current)
 #include "kernel/sync.c"
+#include "kernel/waitq.c"
 #undef __atomic_load_n
 #undef __atomic_store_n
 #undef __atomic_fetch_or
@@ -195,7 +215,7 @@ noreturn void panic(const char *fmt unused, ...) { abort(); }
 
 static void interrupt(void)
 {
-	struct cpu *c = model_cpu();
+	struct cpu *c = this_cpu();
 	interrupted = w.rests[now] = w.irq_on[now] = w.pending[now] = false;
 	c->irq_depth++;
 	for (unsigned i = 0; i < TIMERS; i++) {
@@ -225,7 +245,7 @@ static const char *const names[] = { "runs from line", "is interrupted at line",
 				     "has the device's interrupt pending at", "time passes", "has rested" };
 static struct choice {
 	enum what what;
-	unsigned cpu, line;
+	unsigned cpu, line; /* TIME: cpu is 1 if nothing else could happen */
 } path[DEPTH];
 static unsigned npath, nseen;
 static uint64_t seen[2 * STATES]; /* hashes, 0: free */
@@ -335,6 +355,25 @@ static uint64_t next_deadline(void)
 	return first;
 }
 
+static bool is_armed(const struct timer *t)
+{
+	for (unsigned i = 0; i < TIMERS; i++)
+		if (w.timer[i] == t)
+			return true;
+	return false;
+}
+
+static void check_share(void)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < TASKS; i++) {
+		const struct task *t = &w.task[i];
+		n += t->share && t->prio == TASK_PRIO_NORMAL && (t->state == TASK_READY || t->state == TASK_RUNNING);
+	}
+	if (w.share.runnable != n)
+		lost("a share's tasks are miscounted");
+}
+
 /* Nothing happens until time passes. */
 static void check_quiet(void)
 {
@@ -344,14 +383,19 @@ static void check_quiet(void)
 			lost("a lock is never released");
 		idle = idle || w.cpu[c].current == &w.rq[c].idle;
 	}
+	check_share();
 	for (unsigned c = 0; c < CPUS; c++) {
 		const struct runq *rq = &w.rq[c];
 		if (!rq->nready)
 			continue;
 		if (idle)
 			lost("a task waits while a CPU is idle");
-		if (!rq->slice_armed)
+		if (!is_armed(&rq->slice))
 			lost("a task waits, and what runs has no end");
+		atomic = true;
+		if (rq->nready == 1 && runq_due(rq, NULL))
+			lost("a task waits that need not");
+		atomic = false;
 		for (unsigned p = 0; p < w.cpu[c].current->prio; p++)
 			if (!list_empty(&rq->ready[p]))
 				lost("a task waits behind one that is less urgent");
@@ -367,26 +411,25 @@ static unsigned choices(struct choice *c)
 		if (w.pending[i] && w.irq_on[i])
 			c[n++] = (struct choice){ INTERRUPT, i, line[i] };
 	}
-	if (!n)
+	bool quiet = !n;
+	if (quiet)
 		check_quiet();
-	for (unsigned i = 0; i < CPUS && w.device; i++)
-		c[n++] = (struct choice){ DEVICE, i, line[i] };
-	if (n && !time_left)
-		return n;
-	if (next_deadline() != TIME_NEVER)
-		c[n++] = (struct choice){ .what = TIME };
-	for (unsigned i = 0; i < CPUS && !n; i++)
+	for (unsigned i = 0; i < CPUS && quiet; i++)
 		if (w.cpu[i].current != &w.rq[i].idle)
 			c[n++] = (struct choice){ REST_ENDS, i, line[i] };
+	for (unsigned i = 0; i < CPUS && w.device; i++)
+		c[n++] = (struct choice){ DEVICE, i, line[i] };
+	if (next_deadline() != TIME_NEVER && (quiet ? !n || w.slices < SLICES : time_left))
+		c[n++] = (struct choice){ .what = TIME, .cpu = quiet };
 	return n;
 }
 
-static void go(const struct choice *c, bool forced)
+static void go(const struct choice *c)
 {
 	if (npath == DEPTH)
 		lost("it never ends");
 	path[npath++] = *c;
-	now = c->cpu;
+	be(c->cpu);
 	switch (c->what) {
 	case RUN:
 	case INTERRUPT:
@@ -399,10 +442,14 @@ static void go(const struct choice *c, bool forced)
 		break;
 	case REST_ENDS:
 		w.rests[now] = false;
-		w.now_ns++;
+		w.rested[w.cpu[now].current - w.task] = true;
+		w.now_ns += 2 * NS_PER_MS; /* so that who was woken before it may be due */
 		break;
 	case TIME:
-		time_left -= !forced;
+		if (c->cpu)
+			w.slices++;
+		else
+			time_left--;
 		w.now_ns = next_deadline();
 		for (unsigned i = 0; i < TIMERS; i++)
 			if (w.timer[i] && w.timer[i]->deadline_ns <= w.now_ns)
@@ -413,14 +460,14 @@ static void go(const struct choice *c, bool forced)
 
 static void explore(void)
 {
-	struct choice c[3 * CPUS + 1];
+	struct choice c[4 * CPUS + 1];
 	unsigned n;
 	while (!is_seen()) {
 		n = choices(c);
 		if (n > 1) {
 			struct snapshot *s = take();
 			for (unsigned i = 0; i < n; i++) {
-				go(&c[i], false);
+				go(&c[i]);
 				explore();
 				put_back(s);
 			}
@@ -433,7 +480,7 @@ static void explore(void)
 					lost("a task waits for ever");
 			return;
 		}
-		go(c, true);
+		go(c);
 	}
 }
 
@@ -473,28 +520,31 @@ static void explore_all(unsigned time, unsigned device, void (*const body[TASKS]
 	time_left = time;
 	w.device = device;
 	bodies = body;
-	booting = true;
+	atomic = true;
 	sem_init(&w.sem[0], 0);
 	sem_init(&w.sem[1], 0);
+	sem_init(&w.dead, 0);
+	w.share.weight = TASK_WEIGHT;
 	mutex_init(&w.mutex, "model");
 	spin_init(&w.lock, "model");
 	waitq_init(&w.q);
-	for (now = 0; now < CPUS; now++) {
-		w.cpu[now] = (struct cpu){ .id = now };
+	for (unsigned c = 0; c < CPUS; c++) {
+		be(c);
+		w.cpu[c] = (struct cpu){ .self = &w.cpu[c], .id = c };
 		sched_cpu_init();
-		w.sp[now] = begin(now, sched_idle);
-		w.on[now] = &w.rq[now].idle;
+		w.sp[c] = begin(c, sched_idle);
+		w.on[c] = &w.rq[c].idle;
 	}
-	now = 0;
+	be(0);
 	for (unsigned i = 0; i < TASKS; i++) {
-		w.task[i] = (struct task){ .state = TASK_SLEEPING, .prio = TASK_PRIO_NORMAL };
+		w.task[i] = (struct task){ .state = TASK_SLEEPING, .prio = TASK_PRIO_NORMAL, .share = &w.share };
 		w.ended[i] = !body[i];
 		if (body[i]) {
 			w.task[i].rsp = begin(CPUS + i, task_begins);
 			sched_wake(&w.task[i]);
 		}
 	}
-	booting = false;
+	atomic = false;
 	explore();
 	print_message("%u states\n", nseen);
 }

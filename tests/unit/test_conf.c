@@ -85,16 +85,18 @@ static void test_empty(void **state)
 	assert_null(conf_section(&c, "vm", 0));
 }
 
-/* A line the wrong way round may begin with a secret: of what is too long to be a key little is shown. */
+/* A line the wrong way round may begin with a secret: of what can be no key little is shown. */
 static void test_secrets_first(void **state)
 {
 	(void)state;
 	assert_int_equal(parse("0011223344556677889900112233445566778899 = key\n"
 			       "[host]\n"
-			       "0011223344556677889900112233445566778899 = console_password\n"),
+			       "0011223344556677889900112233445566778899 = console_password\n"
+			       "my pass!word = console_password\n"),
 			 -EINVAL);
 	assert_problem("tern.conf:1: '0011' stands before the first section");
 	assert_problem("tern.conf:3: '0011' cannot be a key");
+	assert_problem("tern.conf:4: 'my p' cannot be a key");
 }
 
 static void test_wrong_lines(void **state)
@@ -122,7 +124,7 @@ static void test_wrong_lines(void **state)
 	assert_problem("tern.conf:1: 'name' stands before the first section");
 	assert_problem("tern.conf:3: not understood");
 	assert_problem("tern.conf:4: '' cannot be a key");
-	assert_problem("tern.conf:5: 'two words' cannot be a key");
+	assert_problem("tern.conf:5: 'two ' cannot be a key");
 	assert_problem("tern.conf:7: name is set already in line 6");
 	assert_problem("tern.conf:8: section [host] is there already in line 2");
 	assert_problem("tern.conf:9: a section line must read");

@@ -21,14 +21,17 @@ static void down0(void) { sem_down(&w.sem[0], TIME_NEVER); }
 /* Works for a while, whatever interrupts it. */
 static void works(void)
 {
-	for (uint64_t start = w.now_ns; w.now_ns == start;)
+	bool *rested = &w.rested[task_self() - w.task];
+	while (!*rested)
 		rest();
+	*rested = false;
 }
 
-static void works_up0(void)
+static void works_up0_works(void)
 {
 	works();
 	sem_up(&w.sem[0]);
+	works();
 }
 
 static void holds(void)
@@ -67,12 +70,9 @@ static void yields(void)
 /* As under a spinlock that interrupts do not care for. */
 static void holds_off(void)
 {
-	model_preempt(1);
+	sched_preempt_inc();
 	works();
-	uint64_t flags = model_irq_save();
-	model_preempt(-1U);
-	sched_check(flags);
-	model_irq_restore(flags);
+	preempt_enable();
 }
 
 /* One, the other, and the one again: who wakes the other one goes to sleep before it lets go of the lock. */
@@ -90,14 +90,33 @@ static void turns_of(unsigned mine)
 static void turn0(void) { turns_of(0); }
 static void turn1(void) { turns_of(1); }
 
+static void ups0_twice(void)
+{
+	sem_up(&w.sem[0]);
+	sem_up(&w.sem[0]);
+}
+
+static void down0_works(void)
+{
+	down0();
+	works();
+}
+
+static void leaves_share(void)
+{
+	task_set_share(NULL);
+	works();
+}
+
+static void reaps(void) { sem_down(&w.dead, TIME_NEVER); }
+
 #define SCENARIO(name, time, device, ...)                                               \
 	static void name(void **state unused)                                           \
 	{                                                                               \
 		explore_all(time, device, (void (*const[TASKS])(void)){ __VA_ARGS__ }); \
 	}
 SCENARIO(two_wake_each_other, 0, 0, up0_down1, down0_up1)
-SCENARIO(wakes_while_time_passes, 1, 0, up0, down0)
-SCENARIO(who_works_wakes, 0, 0, works_up0, down0, works)
+SCENARIO(who_works_wakes, 0, 0, works_up0_works, down0, works)
 SCENARIO(mutex_of_two, 0, 0, holds, holds)
 SCENARIO(in_time_or_not, 1, 1, down0_in_time)
 SCENARIO(becomes, 0, 0, becomes_urgent, down0, works)
@@ -105,12 +124,14 @@ SCENARIO(who_yields, 0, 0, yields, works, yields)
 SCENARIO(device_wakes, 0, 1, down0, works)
 SCENARIO(device_wakes_beside_a_lock, 0, 1, down0, holds_off)
 SCENARIO(turns, 0, 0, turn0, turn1, works)
+SCENARIO(two_woken_at_once, 0, 0, down0_works, down0_works, works, ups0_twice)
+SCENARIO(share_is_left, 0, 0, leaves_share, up0, down0)
+SCENARIO(reaped, 0, 0, reaps, works)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_wake_each_other),
-		cmocka_unit_test(wakes_while_time_passes),
 		cmocka_unit_test(who_works_wakes),
 		cmocka_unit_test(mutex_of_two),
 		cmocka_unit_test(in_time_or_not),
@@ -118,6 +139,9 @@ int main(void)
 		cmocka_unit_test(device_wakes),
 		cmocka_unit_test(device_wakes_beside_a_lock),
 		cmocka_unit_test(turns),
+		cmocka_unit_test(two_woken_at_once),
+		cmocka_unit_test(share_is_left),
+		cmocka_unit_test(reaped),
 		cmocka_unit_test(who_yields),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
