@@ -4,6 +4,7 @@
  * segments. Offsets and lengths come from guests: nothing is believed that does not fit the bytes that are there.
  */
 #include "kernel/frame.h"
+#include "kernel/base/hash.h"
 #include <string.h>
 
 #define TCP_FIN 0x01
@@ -94,6 +95,35 @@ static bool add_pieces(struct frame *to, const struct frame *f, size_t off, size
 		to->len += (uint32_t)piece.len;
 	}
 	return !w.n;
+}
+
+/* Goes on from sum with n bytes of one end upon as many of the other's behind them: the same both ways. */
+static uint64_t both(uint64_t sum, const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		sum = fnv1a_byte(sum, p[i] ^ p[n + i]);
+	return sum;
+}
+
+unsigned frame_flow(const struct frame *f)
+{
+	uint8_t h[ETH_HLEN + IP6_HDR + 4] = { 0 }, proto = 0;
+	const uint8_t *ip = h + ETH_HLEN;
+	size_t l4 = 0;
+	(void)frame_copy_out(f, 0, h, sizeof(h));
+	uint64_t sum = both(FNV1A_START, h, ETH_ALEN);
+	if (get_be16(h + ETH_TYPE) == ETHERTYPE_IPV4) {
+		sum = both(sum, ip + IP4_SRC, 4);
+		proto = get_be16(ip + IP4_FRAG) & IP4_FRAG_MASK ? 0 : ip[IP4_PROTO];
+		l4 = (ip[0] & 0xfU) * 4;
+	} else if (get_be16(h + ETH_TYPE) == ETHERTYPE_IPV6) {
+		sum = both(sum, ip + IP6_SRC, 16);
+		proto = ip[IP6_NEXT];
+		l4 = IP6_HDR;
+	}
+	if ((proto == PROTO_TCP || proto == PROTO_UDP) && l4 <= IP6_HDR)
+		sum = both(sum, ip + l4, 2);
+	return (unsigned)(sum ^ sum >> 32);
 }
 
 bool frame_put_head(struct frame *to, const void *head, size_t n, const struct frame *f, size_t skip)

@@ -60,6 +60,12 @@ uint16_t frame_checksum(const uint8_t *p, size_t n, uint64_t sum);
  */
 bool frame_finish(const struct frame *f, size_t mtu, void (*out)(void *arg, const struct frame *f), void *arg);
 
+/*
+ * A number that all frames of a flow have, both ways: who deals them out by it keeps them in order. By MACs, and behind
+ * no tag by addresses and, where every packet has them, ports.
+ */
+unsigned frame_flow(const struct frame *f);
+
 /* The headers of a TCP frame, found in its bytes and not in what its sender said of them. */
 #define FRAME_TCP_HEAD_MAX (FRAME_HEAD_MAX + 60 + 60)
 struct frame_tcp {

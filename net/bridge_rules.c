@@ -320,7 +320,10 @@ static enum bridge_drop walk_ip6(struct walk *w)
 		bool later = next == NEXT_FRAGMENT && get_be16(x + 2) & IP6_FRAGMENT_OFFSET;
 		if (w->n < w->l4 + len)
 			return hidden(w, free);
-		fragment |= next == NEXT_FRAGMENT;
+		if (next == NEXT_FRAGMENT) { /* what stands behind the packet's end is not what will follow there */
+			fragment = true;
+			w->n = MIN(w->n, w->end);
+		}
 		next = x[0];
 		w->l4 = w->judged = w->l4 + len;
 		if (later)

@@ -79,7 +79,7 @@ bool neighbour_keep(struct ip ip)
 	k->ip = ip;
 	if (k->users++)
 		return true;
-	k->found = IP_IS_V6(&to) && find6(ip_2_ip6(&to), k->mac);
+	k->found = false;
 	neighbour_tick();
 	if (IP_IS_V6(&to))
 		return true;
@@ -107,9 +107,16 @@ void neighbour_drop(struct ip ip)
 
 void neighbour_tick(void)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++)
-		if (neighbours[i].users && neighbours[i].found)
-			pin6(neighbours[i].ip, true);
+	for (unsigned i = 0; i < ARRAY_SIZE(neighbours); i++) {
+		struct neighbour *k = &neighbours[i];
+		const ip_addr_t to = netif_lwip_of(k->ip);
+		if (!k->users || !IP_IS_V6(&to))
+			continue;
+		k->found =
+			k->found || find6(ip_2_ip6(&to), k->mac); /* it may have been forgotten when it proved itself */
+		if (k->found)
+			pin6(k->ip, true);
+	}
 }
 
 bool neighbour_mac(struct ip ip, uint8_t mac[ETH_ALEN])
@@ -130,6 +137,21 @@ bool neighbour_had(void)
 }
 
 /* ---- strangers: core lock held ---- */
+
+void neighbour_bound_routers(const struct netif *n)
+{
+	unsigned routers = 0, prefixes = 0;
+	for (unsigned k = 0; k < LWIP_ND6_NUM_ROUTERS; k++) {
+		struct nd6_neighbor_cache_entry *e = default_router_list[k].neighbor_entry;
+		if (!e || e->netif != n || ++routers <= ND6_ROUTERS_OF_A_NET)
+			continue;
+		e->isrouter = 0;
+		memset(&default_router_list[k], 0, sizeof(default_router_list[k]));
+	}
+	for (unsigned k = 0; k < LWIP_ND6_NUM_PREFIXES; k++)
+		if (prefix_list[k].netif == n && ++prefixes > ND6_PREFIXES_OF_A_NET)
+			memset(&prefix_list[k], 0, sizeof(prefix_list[k]));
+}
 
 bool neighbour_knows(struct netif *n, const ip4_addr_t *ip)
 {

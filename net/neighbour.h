@@ -30,3 +30,5 @@ bool neighbour_knows6(const struct netif *n, const ip6_addr_t *ip);
 bool neighbour_must_ask(struct netif *n, const ip4_addr_t *to);
 bool neighbour_must_ask6(const struct netif *n, const ip6_addr_t *to);
 bool neighbour_may_ask(struct net_if *i, struct ip ip);
+/* Routers and prefixes of all networks share lwIP's tables: n keeps so many, whatever is advertised there. */
+void neighbour_bound_routers(const struct netif *n);

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define NETBUF_SIZE 2048
-#define SMALL       256 /* bytes */
+#define SMALL       900 /* bytes: less than half a buffer; a window of larger ones takes 1,200 buffers */
 #define OOSEQ_MAX   400 /* buffers of one connection, which came before their turn */
 
 struct netbuf {

@@ -117,31 +117,15 @@ static bool elsewhere(const void *arg, struct ip ip)
 	return way && way != &i->netif;
 }
 
-/* Routers and prefixes of all networks share lwIP's tables: each may have so many, whatever is advertised there. */
-static void bound_routers(const struct net_if *i)
-{
-	unsigned routers = 0, prefixes = 0;
-	for (unsigned n = 0; n < LWIP_ND6_NUM_ROUTERS; n++) {
-		struct nd6_neighbor_cache_entry *e = default_router_list[n].neighbor_entry;
-		if (!e || e->netif != &i->netif || ++routers <= ND6_ROUTERS_OF_A_NET)
-			continue;
-		e->isrouter = 0;
-		memset(&default_router_list[n], 0, sizeof(default_router_list[n]));
-	}
-	for (unsigned n = 0; n < LWIP_ND6_NUM_PREFIXES; n++)
-		if (prefix_list[n].netif == &i->netif && ++prefixes > ND6_PREFIXES_OF_A_NET)
-			memset(&prefix_list[n], 0, sizeof(prefix_list[n]));
-}
-
-/* lwIP makes a neighbour of whoever asks for this host's MAC, and forgets another one for it. */
+/* lwIP makes a neighbour of whoever asks for this host's MAC, and of a router, and forgets another one for it. */
 static bool may_be_asked(struct net_if *i, const struct nd_filter *f, const uint8_t *h, size_t n)
 {
 	const uint8_t *nd = h + ETH_HLEN + IP6_HDR;
 	ip6_addr_t from = { 0 };
-	bool us = false;
-	if (n < ETH_HLEN + IP6_HDR + ND_OPTION || h[ETH_HLEN + IP6_NEXT] != PROTO_ICMPV6 || nd[0] != ND_NS)
+	if (n <= ETH_HLEN + IP6_HDR || h[ETH_HLEN + IP6_NEXT] != PROTO_ICMPV6)
 		return true;
-	for (unsigned k = 0; k < f->nown; k++)
+	bool us = nd[0] == ND_RA;
+	for (unsigned k = 0; k < f->nown && nd[0] == ND_NS && n >= ETH_HLEN + IP6_HDR + ND_OPTION; k++)
 		us |= !memcmp(f->own[k].b, nd + ND_TARGET, 16);
 	memcpy(from.addr, h + ETH_HLEN + IP6_SRC, sizeof(from.addr));
 	return !us || ip6_addr_isany(&from) || neighbour_knows6(&i->netif, &from) ||
@@ -163,7 +147,7 @@ bool netif6_hears(struct net_if *i, const uint8_t *h, size_t n)
 		return false;
 	if (n > ETH_HLEN + IP6_HDR && h[ETH_HLEN + IP6_NEXT] == PROTO_ICMPV6 && h[ETH_HLEN + IP6_HDR] == ND_RA)
 		for (unsigned k = 0; (k6 = net_if_get(k)); k++)
-			bound_routers(k6);
+			neighbour_bound_routers(&k6->netif);
 	for (unsigned k = 0; k < LWIP_IPV6_NUM_ADDRESSES; k++)
 		if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, k)))
 			own[f.nown++] = ip_of6(netif_ip6_addr(&i->netif, k)->addr);
@@ -183,9 +167,24 @@ static void begin(struct net_if *i)
 		return;
 	const ip_addr_t a = netif_lwip_of(i->net6.ip);
 	netif_ip6_addr_set(n, OWN, ip_2_ip6(&a));
-	netif_ip6_addr_set_valid_life(n, OWN, IP6_ADDR_LIFE_INFINITE);
-	netif_ip6_addr_set_pref_life(n, OWN, IP6_ADDR_LIFE_INFINITE);
 	netif_ip6_addr_set_state(n, OWN, IP6_ADDR_TENTATIVE);
+}
+
+/*
+ * lwIP lets an advertisement shorten the life of an address that was written down, and gives it up with a link-local
+ * one that another host has, unless it is static: that it is while the link-local address is probed.
+ */
+static void hold_own(struct net_if *i)
+{
+	struct netif *n = &i->netif;
+	u32_t life = ip6_addr_istentative(netif_ip6_addr_state(n, LINK_LOCAL)) ? IP6_ADDR_LIFE_STATIC
+									       : IP6_ADDR_LIFE_INFINITE;
+	if (!i->begun6 || ip_is_none(i->net6.ip))
+		return;
+	netif_ip6_addr_set_valid_life(n, OWN, life);
+	netif_ip6_addr_set_pref_life(n, OWN, life);
+	if (netif_ip6_addr_state(n, OWN) == IP6_ADDR_DEPRECATED)
+		netif_ip6_addr_set_state(n, OWN, IP6_ADDR_PREFERRED);
 }
 
 /* The place of the address that counts: the first that is in use, else the first there is; 0: none. */
@@ -219,8 +218,7 @@ static void tell(const struct net_if *i, const struct addr6 *a)
 							     : "");
 	else if (a->state == NET_ADDR_CONFLICT)
 		log_error("net: %s: %s is not used: another host has it. It is tried again from time to time; give one "
-			  "of the two "
-			  "another address",
+			  "of the two another address",
 			  i->name, ip_text(a->ip).s);
 	else if (i->addr6.state == NET_ADDR_OK)
 		log_warn("net: %s: no IPv6 address any more", i->name);
@@ -230,14 +228,14 @@ static void tell(const struct net_if *i, const struct addr6 *a)
 static void tick_link_local(struct net_if *i, uint64_t now)
 {
 	bool lost = ip6_addr_isduplicated(netif_ip6_addr_state(&i->netif, LINK_LOCAL));
-	if (lost && !i->link_local_ns) {
+	if (lost && now >= i->link_local_ns) {
+		if (i->link_local_ns)
+			netif_ip6_addr_set_state(&i->netif, LINK_LOCAL, IP6_ADDR_TENTATIVE);
+		else
+			log_error("net: %s: another host has this one's link-local address, which is made from its "
+				  "card's MAC. It is tried again each minute",
+				  i->name);
 		i->link_local_ns = now + AGAIN_NS;
-		log_error("net: %s: another host has this one's link-local address, which is made from its card's MAC. "
-			  "It is tried again each minute",
-			  i->name);
-	} else if (lost && now >= i->link_local_ns) {
-		i->link_local_ns = now + AGAIN_NS;
-		netif_ip6_addr_set_state(&i->netif, LINK_LOCAL, IP6_ADDR_TENTATIVE);
 	} else if (ip6_addr_isvalid(netif_ip6_addr_state(&i->netif, LINK_LOCAL))) {
 		i->link_local_ns = 0;
 	}
@@ -252,6 +250,7 @@ void netif6_tick(struct net_if *i, bool announces, struct addr6 *a)
 		begin(i);
 	}
 	tick_link_local(i, now);
+	hold_own(i);
 	unsigned at = place(n);
 	uint8_t s = at ? netif_ip6_addr_state(n, at) : IP6_ADDR_INVALID;
 	*a = i->addr6;

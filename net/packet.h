@@ -13,13 +13,9 @@ enum { ARP_OP = 6, ARP_SENDER_MAC = 8, ARP_SENDER_IP = 14, ARP_TARGET_MAC = 18, 
 static const uint8_t packet_arp_head[ARP_OP] = { 0, 1, ETHERTYPE_IPV4 >> 8, 0, ETH_ALEN, 4 };
 enum { ARP_OP_REQUEST = 1, ARP_OP_REPLY = 2, ARP_OP_REVERSE = 3 /* RFC 903 */ };
 
-/* RFC 791, 8200 */
-enum { IP4_LEN = 2, IP4_FRAG = 6, IP4_TTL = 8, IP4_PROTO = 9, IP4_CSUM = 10, IP4_SRC = 12, IP4_DST = 16, IP4_HDR = 20 };
-enum { IP6_PAYLOAD = 4, IP6_NEXT = 6, IP6_HOPS = 7, IP6_SRC = 8, IP6_DST = 24, IP6_HDR = 40 };
 /* fe80::/10 (RFC 4291, 2.5.6). */
 static inline bool packet_is_link_local(const uint8_t ip6[16]) { return ip6[0] == 0xfe && (ip6[1] & 0xc0) == 0x80; }
 enum { PROTO_HOP_BY_HOP = 0, PROTO_IGMP = 2 };
-#define IP4_FRAG_MASK 0x3fff /* of IP4_FRAG: it is a piece of a packet */
 
 /* RFC 3376, 2236: 4 is the group of all but a version 3 report. A record: type, aux words, sources, group. */
 enum { IGMP_CODE = 1, IGMP_CSUM = 2, IGMP_GROUP = 4, IGMP_HDR = 8, IGMP_QUERY_LEN = 12, IGMP_RECORD = 8 };

@@ -43,7 +43,8 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	struct listener *l = arg;
 	if (err != ERR_OK || !pcb)
 		return ERR_VAL;
-	if (__atomic_load_n(&l->active, __ATOMIC_RELAXED) >= l->max) {
+	bool peer = net_is_peer(netif_ip_of(&pcb->remote_ip)); /* the last places are theirs */
+	if (__atomic_load_n(&l->active, __ATOMIC_RELAXED) >= l->max - (peer ? 0 : l->max / 4)) {
 		log_warn("tcp: port %u: more than %u connections, one is refused", l->port, l->max);
 		return ERR_MEM;
 	}

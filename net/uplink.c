@@ -59,13 +59,24 @@ static void received(void *arg, struct frame *f)
 
 /* ---- frames out ---- */
 
-/* A guest's own tag (trunk = yes) must not lead into another of this host's networks. */
+/*
+ * A guest's own tag (trunk = yes) must not lead into another of this host's networks, nor one behind a tag of priority
+ * alone (VID 0, IEEE 802.1Q 6.9.1), which the switch takes away.
+ */
 static bool is_for_other(const struct uplink_net *n, const struct frame *f)
 {
-	uint8_t head[ETH_HLEN + ETH_TAG_LEN];
-	if (n->u->nnets < 2 || frame_copy_out(f, 0, head, sizeof(head)) < sizeof(head))
+	uint8_t head[ETH_HLEN + ETH_TAGS * ETH_TAG_LEN] = { 0 };
+	unsigned vlan = 0;
+	if (n->u->nnets < 2)
 		return false;
-	const struct uplink_net *to = net_of(n->u, vlan_of(f, head));
+	(void)frame_copy_out(f, 0, head, sizeof(head));
+	for (unsigned i = 0; i < ETH_TAGS && !vlan; i++) {
+		const uint8_t *tag = head + ETH_TYPE + i * ETH_TAG_LEN;
+		if (!eth_is_tag(get_be16(tag)))
+			return false;
+		vlan = get_be16(tag + 2) & TAG_VID;
+	}
+	const struct uplink_net *to = vlan ? net_of(n->u, vlan) : NULL;
 	return to && to != n;
 }
 
@@ -73,7 +84,8 @@ static bool is_for_other(const struct uplink_net *n, const struct frame *f)
 static struct nic *card_for(const struct uplink *u, const struct frame *f)
 {
 	unsigned set = uplink_sends(u), n = popcount64(set);
-	for (unsigned skip = n > 1 ? uplink_flow(f) % n : 0; skip; skip--)
+	/* Packets of one flow keep their order if they take one card (IEEE 802.1AX leaves the choice to the sender). */
+	for (unsigned skip = n > 1 ? frame_flow(f) % n : 0; skip; skip--)
 		set &= set - 1;
 	return set ? u->leg[__builtin_ctz(set)].nic : NULL;
 }

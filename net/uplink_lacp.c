@@ -2,7 +2,6 @@
 /* Bonds with 802.3ad: LACP is spoken, what it comes to is used, and flows are shared out (uplink_lacp.h). */
 #include "net/uplink_lacp.h"
 #include "kernel/base/gcra.h"
-#include "kernel/base/hash.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
 #include "net/packet.h"
@@ -135,30 +134,4 @@ bool uplink_partner(const struct uplink_net *n, unsigned i, uint8_t system[ETH_A
 		memcpy(system, u->lacp.port[i].partner.system, ETH_ALEN);
 	spin_unlock_irqrestore(&u->lock, flags);
 	return heard;
-}
-
-/*
- * Packets of one flow keep their order if they take one card: by MACs, and behind no tag of a guest's own by addresses
- * and, where every packet has them, ports (IEEE 802.1AX leaves the choice to the sender).
- */
-unsigned uplink_flow(const struct frame *f)
-{
-	uint8_t h[ETH_HLEN + IP6_HDR + 4] = { 0 };
-	const uint8_t *ip = h + ETH_HLEN;
-	(void)frame_copy_out(f, 0, h, sizeof(h));
-	uint64_t sum = fnv1a(FNV1A_START, h, 2UL * ETH_ALEN);
-	uint8_t proto = 0;
-	size_t l4 = 0;
-	if (get_be16(h + ETH_TYPE) == ETHERTYPE_IPV4) {
-		sum = fnv1a(sum, ip + IP4_SRC, 8);
-		proto = get_be16(ip + IP4_FRAG) & IP4_FRAG_MASK ? 0 : ip[IP4_PROTO];
-		l4 = (ip[0] & 0xfU) * 4;
-	} else if (get_be16(h + ETH_TYPE) == ETHERTYPE_IPV6) {
-		sum = fnv1a(sum, ip + IP6_SRC, 32);
-		proto = ip[IP6_NEXT];
-		l4 = IP6_HDR;
-	}
-	if ((proto == PROTO_TCP || proto == PROTO_UDP) && l4 <= IP6_HDR)
-		sum = fnv1a(sum, ip + l4, 4);
-	return (unsigned)(sum ^ sum >> 32);
 }

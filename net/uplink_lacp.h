@@ -34,5 +34,3 @@ void uplink_lacp_link(struct leg *l, bool up);
 void uplink_lacp_received(struct leg *l, const struct frame *f);
 /* Speaks LACP, and tells the networks when other cards send than before. */
 void uplink_lacp_task(void *uplink);
-/* A number that all frames of a flow have: who sends each by one of several cards keeps them in order. */
-unsigned uplink_flow(const struct frame *f);

@@ -20,7 +20,7 @@ UNIT_runq := kernel/runq.c
 UNIT += sched
 UNIT_sched :=
 $(H)/tests/unit/test_sched.o: kernel/runq.c kernel/sched.c kernel/sync.c kernel/waitq.c
-$(H)/tests/unit/test_sched.o: SAN := -fno-sanitize-recover=undefined -fsanitize=undefined
+$(H)/tests/unit/test_sched.o: SAN := -fno-sanitize-recover=undefined -fsanitize=undefined -O2
 UNIT_tsc_sync := arch/x86/tsc_sync.c
 TSAN += tsc_sync
 UNIT_memmap := boot/memmap.c
@@ -85,8 +85,10 @@ UNIT += listen
 UNIT_listen := $(LISTEN) net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
 UNIT += neighbour
 UNIT_neighbour := $(addprefix net/,neighbour.c netbuf.c sys_arch.c) kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
-$(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_neighbour.o fake_lwip.o) net/neighbour.o $(LISTEN:.c=.o)): TEST_FLAGS += $(LWIP_INC)
-$(H)/test_listen $(H)/test_neighbour: $(H)/lwip.a
+UNIT += netif6
+UNIT_netif6 := $(addprefix net/,netif6.c nd_filter.c neighbour.c netbuf.c sys_arch.c announce_frames.c learn.c learn_table.c) kernel/ip.c kernel/conf_value.c kernel/frame.c tests/unit/fake_kernel.c
+$(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_neighbour.o test_netif6.o fake_lwip.o) net/neighbour.o net/netif6.o $(LISTEN:.c=.o)): TEST_FLAGS += $(LWIP_INC)
+$(H)/test_listen $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
 MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
 UNIT_vm := vmm/vm.c vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c

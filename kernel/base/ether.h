@@ -25,6 +25,11 @@
 #define ETHERTYPE_STAG        0x88a8
 #define ETHERTYPE_QINQ        0x9100 /* an S-TAG of before IEEE 802.1ad */
 
+/* RFC 791, 8200 */
+enum { IP4_LEN = 2, IP4_FRAG = 6, IP4_TTL = 8, IP4_PROTO = 9, IP4_CSUM = 10, IP4_SRC = 12, IP4_DST = 16, IP4_HDR = 20 };
+enum { IP6_PAYLOAD = 4, IP6_NEXT = 6, IP6_HOPS = 7, IP6_SRC = 8, IP6_DST = 24, IP6_HDR = 40 };
+#define IP4_FRAG_MASK 0x3fff /* of IP4_FRAG: it is a piece of a packet */
+
 #define PROTO_ICMP   1
 #define PROTO_TCP    6
 #define PROTO_UDP    17

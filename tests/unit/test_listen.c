@@ -17,6 +17,8 @@
 #define UNPROVED_WND 0xffff /* bytes of the window of who has proved nothing */
 #define BACKLOG      16     /* half-open connections */
 #define MOST         24     /* connections that the service takes here */
+#define STRANGERS    18     /* of those */
+#define PEERS        0x0900 /* 10.77.9.n */
 enum { FIN = 1, SYN = 2, RST = 4, PUSH = 8, ACK = 16 };
 
 static uint32_t get32(const uint8_t *p) { return (uint32_t)get_be16(p) << 16 | get_be16(p + 2); }
@@ -31,6 +33,7 @@ static void put32(uint8_t *p, uint32_t v)
 static struct net_if ifs[2]; /* 10.77.0.11, for migrations; 10.88.0.11, not */
 struct net_if *netif_net(struct netif *n) { return CONTAINER_OF(n, struct net_if, netif); }
 uint16_t netif_mss(struct netif *n unused, bool is6 unused) { return 1460; }
+bool net_is_peer(struct ip ip) { return (get_be16(ip.b + 14) & 0xff00) == PEERS; }
 static int kept; /* neighbours */
 bool neighbour_keep(struct ip ip unused) { return ++kept; }
 void neighbour_drop(struct ip ip unused) { kept--; }
@@ -196,19 +199,40 @@ static void test_window(void **state unused)
 	assert_int_equal(kept, 1);
 }
 
+/* Who has proved a key and whom nobody reads holds a window: whatever its segments' size, others find buffers. */
+static void test_small_segments(void **state unused)
+{
+	static const size_t sizes[] = { 1460, 901, 900, 536, 257, 256 };
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct client *c = call_and_wait(0x0800 + i);
+		stream_tcp_trust(*served_of(c), true);
+		send(c, ACK | PUSH, 1);
+		while (c->window - c->seq >= sizes[i])
+			send(c, ACK | PUSH, sizes[i]);
+		struct pbuf *p = netbuf_alloc(60000);
+		assert_non_null(p);
+		pbuf_free(p);
+		assert_int_equal(end_all(NULL), 0);
+	}
+}
+
 /* No more at once than the service wants; the one too many is reset, and its place is free when another one ends. */
 static void test_most_connections(void **state unused)
 {
 	struct client *c[MOST];
-	for (unsigned i = 0; i < MOST; i++)
+	for (unsigned i = 0; i < STRANGERS; i++)
 		c[i] = call_and_wait(0x0200 + i);
 	fake_log_clear();
-	struct client *more = call(0x02ff);
+	struct client *more = call(0x02fe);
 	assert_true(more->reset);
 	assert_non_null(strstr(fake_log_last(), "one is refused"));
+	for (unsigned i = STRANGERS; i < MOST; i++) /* what is left is for peers */
+		c[i] = call_and_wait(PEERS + i);
+	more = call(PEERS + 0xff);
+	assert_true(more->reset);
 	hang_up(c[3]);
 	WAIT_FOR(__atomic_load_n(&serving, __ATOMIC_SEQ_CST) == MOST - 1);
-	for (more = call(0x02ff); more->reset; more = call(0x02ff)) /* its task has just a step left */
+	for (more = call(PEERS + 0xff); more->reset; more = call(PEERS + 0xff)) /* its task has just a step left */
 		fake_nap();
 	WAIT_FOR(is_served(more));
 	for (unsigned i = 0; i < MOST; i++)
@@ -248,7 +272,7 @@ static void test_other_network(void **state unused)
 /* Outgoing connections find a place while strangers have all; those who have proved a key give theirs to nobody. */
 static void test_reserve(void **state unused)
 {
-	struct client *proved[4], *stranger[MOST - 4];
+	struct client *proved[4], *stranger[STRANGERS - 4];
 	struct tcp_pcb *pcb[MEMP_NUM_TCP_PCB];
 	unsigned n = 0, lost = 0;
 	for (unsigned i = 0; i < 4; i++) {
@@ -303,6 +327,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_window, end_all),
+		cmocka_unit_test_teardown(test_small_segments, end_all),
 		cmocka_unit_test_teardown(test_most_connections, end_all),
 		cmocka_unit_test_teardown(test_flood_of_syns, end_all),
 		cmocka_unit_test_teardown(test_other_network, end_all),

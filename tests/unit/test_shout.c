@@ -202,6 +202,24 @@ static void test_repeated(void **state unused)
 	assert_true(s.heard);
 }
 
+/* Another host of b's name is heard once, however often somebody repeats what it said; if it lives, again. */
+static void test_repeated_twin(void **state unused)
+{
+	struct vm *vm = vm_new_at(A, VM_STOPPED);
+	struct shout s;
+	struct who q;
+	strcpy(fake_hosts[A].name, fake_hosts[B].name);
+	ask(&s, &q, vm);
+	assert_int_not_equal(fake_hosts[B].twin_ns, 0);
+	fake_hosts[B].twin_ns = 0;
+	struct recorded said = question;
+	for (unsigned i = 0; i < 3; i++)
+		hear_at(B, C, &said);
+	assert_int_equal(fake_hosts[B].twin_ns, 0);
+	ask(&s, &q, vm);
+	assert_int_not_equal(fake_hosts[B].twin_ns, 0);
+}
+
 /* What b is about to start gives way to a's own question, and to no repetition of it. */
 static void test_repeated_question_takes_no_lease(void **state unused)
 {
@@ -400,6 +418,7 @@ int main(void)
 		cmocka_unit_test_setup(test_who_has_it_answers, setup),
 		cmocka_unit_test_setup(test_repeated, setup),
 		cmocka_unit_test_setup(test_repeated_question_takes_no_lease, setup),
+		cmocka_unit_test_setup(test_repeated_twin, setup),
 		cmocka_unit_test_setup(test_out_of_order, setup),
 		cmocka_unit_test_setup(test_reach, setup),
 		cmocka_unit_test_setup(test_unproved, setup), /* the clock goes back after it */

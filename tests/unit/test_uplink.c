@@ -217,6 +217,10 @@ static void test_tags_out(void **state unused)
 		assert_int_equal(uplink_send(&plain.wire, &f), -EACCES);
 		f = frame_of(buf, 100, cut, 11, 10);
 		assert_int_equal(uplink_send(&plain.wire, &f), 0);
+		f = frame_of(buf, 100, cut, 0xe000, 10); /* nor behind one of priority alone */
+		assert_int_equal(uplink_send(&plain.wire, &f), -EACCES);
+		f = frame_of(buf, 100, cut, 0xe000, 12);
+		assert_int_equal(uplink_send(&plain.wire, &f), 0);
 		f = frame_of(buf, 100, cut, 0, NO);
 		assert_int_equal(uplink_send(&plain.wire, &f), 0);
 		f = frame_of(buf, 100, cut, 20, NO); /* behind the network's own tag it is nobody else's */

@@ -103,7 +103,7 @@ static void read_record(struct datagram_in *in)
 		is = proved ? heard_before(in->h.inc, in->nonce) : HEARD_NEW;
 	else if (type == WIRE_REACHED)
 		reach_hear(in);
-	if (in->word != TRUST_ASKED && (is != HEARD_OLD || answers))
+	if (in->word != TRUST_ASKED && (is == HEARD_NEW || answers)) /* who lives draws new nonces */
 		probe_greeted(&in->h, "on the network of the VMs");
 	bool limited = !proved || is == HEARD_AGAIN;
 	if (type == WIRE_REACH) /* an answer has no effect here, so that an old one may have it, too */
