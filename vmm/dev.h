@@ -20,18 +20,22 @@ struct dev_ops {
 	void (*resume)(struct dev *d);  /* may be NULL */
 	void (*fini)(struct dev *d);    /* frees the device; half-made is fine */
 };
-#define DEV_MAX_SECTIONS 4
+#define DEV_FEW_SECTIONS 4
+#define DEV_STEP         256 /* between the instances of a device's sections of one kind */
+struct dev_section {
+	const struct sdesc *desc;
+	uint32_t instance;
+	void *obj;
+};
 struct dev {
 	struct list node;
 	const char *name;  /* "uart", "virtio-net" */
 	uint32_t instance; /* 0.. among those of one name; of a PCI function its slot */
 	const struct dev_ops *ops;
 	struct machine *m;
-	struct {
-		const struct sdesc *desc;
-		void *obj;
-	} section[DEV_MAX_SECTIONS]; /* what migrates, in load order */
-	unsigned nsections;
+	struct dev_section *section; /* what migrates, in load order */
+	unsigned nsections, max_sections;
+	struct dev_section few[DEV_FEW_SECTIONS]; /* those of most devices */
 };
 
 /* What a device may use. One per VM; in unit tests a fake one. */
@@ -59,4 +63,8 @@ static inline void dev_gsi(struct dev *d, unsigned gsi, bool level) { d->m->gsi(
 
 /* Fill d and append it to the machine. */
 void dev_register(struct machine *m, struct dev *d, const char *name, uint32_t instance, const struct dev_ops *ops);
+/* Of several sections of one kind the first has the device's instance, each further one DEV_STEP more. */
 void dev_add_section(struct dev *d, const struct sdesc *desc, void *obj);
+/* Before the first is added: there may be n of them. -ENOMEM. Its dev_ops.fini calls dev_free_sections. */
+int dev_reserve_sections(struct dev *d, unsigned n) must_check;
+void dev_free_sections(struct dev *d);

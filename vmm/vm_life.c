@@ -430,7 +430,7 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	}
 	list_for_each(d, &vm->machine.devs, struct dev, node)
 		for (unsigned i = 0; i < d->nsections; i++)
-			fn(arg, d->section[i].desc, d->instance, d->section[i].obj);
+			fn(arg, d->section[i].desc, d->section[i].instance, d->section[i].obj);
 	for (unsigned i = 0; i < vm->cfg.nnics; i++)
 		fn(arg, &vm_learned_desc, i, vm_port_learned(vm, i));
 }

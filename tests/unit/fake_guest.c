@@ -68,8 +68,9 @@ static void build(struct fg *g)
 	bus_init(&g->m.bus);
 	list_init(&g->m.devs);
 	CHECK(!vpci_bus_create(&g->m, &g->pci));
-	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, guest_mac, 9000,
-			   &(struct vnet_wire){ fake_tx, fake_lost, g }));
+	struct vnet_card card = { .mtu = 9000, .wire = { fake_tx, fake_lost, g } };
+	memcpy(card.mac, guest_mac, ETH_ALEN);
+	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, g->pairs, &card));
 	CHECK(!vrng_create(&g->m, g->pci, FG_RNG_SLOT));
 }
 
@@ -81,9 +82,12 @@ static void unbuild(struct fg *g)
 	CHECK(!g->m.bus.space[BUS_PIO].n && !g->m.bus.space[BUS_MMIO].n);
 }
 
-void fg_init(struct fg *g)
+void fg_init(struct fg *g) { fg_init_pairs(g, 1); }
+
+void fg_init_pairs(struct fg *g, unsigned pairs)
 {
 	memset(g, 0, sizeof(*g));
+	g->pairs = pairs;
 	CHECK(!gmem_init(&g->mem, FG_MEM, &pt_format_npt, NULL));
 	CHECK(g->shadow = calloc(1, FG_MEM));
 	g->m.mem = &g->mem;
@@ -144,7 +148,7 @@ static void check_dirty(struct fg *g)
 	}
 }
 
-#define MAX_SECTIONS 32
+#define MAX_SECTIONS 200
 
 void fg_migrate(struct fg *g)
 {
@@ -164,10 +168,10 @@ void fg_migrate(struct fg *g)
 		for (unsigned k = 0; k < d->nsections; k++) {
 			for (unsigned j = 0; j < n; j++) /* name and instance find a section */
 				CHECK(strcmp(saved[j].d->name, d->section[k].desc->name) ||
-				      saved[j].instance != d->instance);
+				      saved[j].instance != d->section[k].instance);
 			CHECK(n < MAX_SECTIONS);
 			saved[n].d = d->section[k].desc;
-			saved[n].instance = d->instance;
+			saved[n].instance = d->section[k].instance;
 			saved[n].len = state_size(saved[n].d);
 			CHECK(saved[n].buf = malloc(saved[n].len));
 			state_save(saved[n].d, d->section[k].obj, saved[n].buf);
@@ -343,7 +347,8 @@ void fg_queue_init(struct fg_queue *q, struct fg_dev *d, unsigned index, unsigne
 	fg_put(d->g, ring, zero, q->used + 6 + 8 * size - ring);
 	fg_write(d, d->common + 0x16, 2, index);
 	fg_write(d, d->common + 0x18, 2, size);
-	unsigned vector = index < 2 ? index + 1 : 0xffff; /* as Linux, which wants none of the control queue's */
+	/* As Linux, which wants none of the control queue's. */
+	unsigned vector = index < 2 * d->g->pairs ? index + 1 : 0xffff;
 	fg_write(d, d->common + 0x1a, 2, vector);
 	CHECK(fg_read(d, d->common + 0x1a, 2) == vector);
 	fg_write(d, d->common + 0x20, 4, (uint32_t)q->desc);

@@ -20,6 +20,7 @@ struct fg {
 	uint8_t *shadow;
 	struct vpci_bus *pci;
 	struct vnet *net;
+	unsigned pairs;      /* of queues of its card */
 	bool migrate_always; /* fg_step() migrates */
 	bool unchecked;      /* fg_step() does nothing, for speed */
 	unsigned nmsi;
@@ -53,6 +54,7 @@ struct fg_queue {
 };
 
 void fg_init(struct fg *g);
+void fg_init_pairs(struct fg *g, unsigned pairs);
 void fg_fini(struct fg *g);
 void fg_log(struct fg *g, const char *fmt, ...) printf_like(2, 3);
 void fg_step(struct fg *g); /* between any two steps: checks the dirty set, migrates if migrate_always */

@@ -273,9 +273,9 @@ static void test_state(void **state)
 	assert_int_equal(mmio(0xd8000012, 2), 3);
 	assert_string_equal(d->section[1].desc->name, "msix");
 	state_save(d->section[1].desc, d->section[1].obj, msix);
-	msix[PCI_MSIX_MAX * 16] = 8; /* pending of vector 3 */
+	msix[PCI_MSIX_BANK * 16] = 8; /* pending of vector 3 */
 	assert_int_equal(load(d, 1, msix, &w), -EINVAL);
-	msix[PCI_MSIX_MAX * 16] = 0;
+	msix[PCI_MSIX_BANK * 16] = 0;
 	msix[3 * 16] = 1; /* table entry of vector 3 */
 	assert_int_equal(load(d, 1, msix, &w), -EINVAL);
 	msix[3 * 16] = 0;
@@ -287,12 +287,11 @@ static void test_state(void **state)
 
 static void test_create_fails(void **state)
 {
-	static const uint8_t mac[ETH_ALEN] = { 2 };
 	struct vnet *v;
 	unsigned pio_n = g.m.bus.space[BUS_PIO].n;
 
 	(void)state;
-	assert_int_equal(vnet_create(&g.m, g.pci, &v, FG_RNG_SLOT, mac, 1500, &(struct vnet_wire){ 0 }), -EEXIST);
+	assert_int_equal(vnet_create(&g.m, g.pci, &v, FG_RNG_SLOT, 1, &(struct vnet_card){ .mtu = 1500 }), -EEXIST);
 	assert_int_equal(vrng_create(&g.m, g.pci, PCI_SLOTS), -EINVAL);
 	assert_int_equal(g.m.bus.space[BUS_PIO].n, pio_n);
 	assert_int_equal(fg_cfg_read(&g, FG_RNG_SLOT, 0, 4), 0x10441af4);

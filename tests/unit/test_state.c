@@ -243,7 +243,6 @@ static struct vapic_bus apics = { .n = 1, .kick = no_vcpu, .nmi = no_vcpu };
 
 static int build_all(void **state)
 {
-	static const uint8_t mac[ETH_ALEN] = { 2, 0, 0, 0, 0, 1 };
 	struct vioapic *io;
 	struct vuart *u;
 	struct vpci_bus *pci;
@@ -260,7 +259,8 @@ static int build_all(void **state)
 	assert_int_equal(vuart_create(&machine, &u, 0x3f8, 4, no_out, NULL), 0);
 	assert_int_equal(vpower_create(&machine), 0);
 	assert_int_equal(vpci_bus_create(&machine, &pci), 0);
-	assert_int_equal(vnet_create(&machine, pci, &net, 1, mac, 1500, &(struct vnet_wire){ .tx = no_tx }), 0);
+	const struct vnet_card card = { .mtu = 1500, .wire = { .tx = no_tx } };
+	assert_int_equal(vnet_create(&machine, pci, &net, 1, 8, &card), 0);
 	assert_int_equal(vrng_create(&machine, pci, 2), 0);
 	list_for_each(d, &machine.devs, struct dev, node) {
 		assert_true(d->nsections > 0 || !strcmp(d->name, "virtio-rng"));

@@ -586,8 +586,8 @@ static void test_rx_room(void **state unused)
 		assert_int_equal(vnet_room(g.net, n), 0);
 		for (unsigned k = 0; k < 7; k++) {
 			struct frame f;
-			if (vnet_queue_first(&g.net->queue, &f))
-				vnet_queue_drop(&g.net->queue);
+			if (vnet_queue_first(&g.net->pair->queue, &f))
+				vnet_queue_drop(&g.net->pair->queue);
 		}
 	}
 	fg_fini(&g);
@@ -599,13 +599,15 @@ static void test_rx_costs_its_sender_a_copy(void **state unused)
 	fg_init(&g);
 	up(F_ALL_NET, 16);
 	fg_add(&rx, (struct fg_sg[]){ { BUFS, 1000, true } }, 1, 0);
-	g.net->worker.working = true;
+	g.net->pair->worker.working = true;
 	spin_lock(&g.net->v.lock);
+	spin_lock(&g.net->pair->lock);
 	assert_int_equal(feed_off(60, 0, 0, 0), 0);
+	spin_unlock(&g.net->pair->lock);
 	spin_unlock(&g.net->v.lock);
 	assert_int_equal(fg_used(&rx, NULL), -1);
-	g.net->worker.working = false;
-	worker_kick(&g.net->worker);
+	g.net->pair->worker.working = false;
+	worker_kick(&g.net->pair->worker);
 	assert_int_equal(fg_used(&rx, NULL), 0);
 	fg_fini(&g);
 }
@@ -871,6 +873,15 @@ static void test_control_hostile(void **state unused)
 	fg_ring(&cv);
 	assert_int_equal(fg_status(&d), 0x4f);
 	fg_fini(&g);
+	for (unsigned i = 0; i < 2; i++) { /* nor may it be long: each 2 MiB are looked up, and all else waits */
+		struct fg_sg sg[] = { { 0, i ? 2 : 3U << 20, false }, { 3UL << 20, i ? 3U << 20 : 1, true } };
+		fg_init(&g);
+		up_with_control(F_TOLD);
+		fg_add(&cv, sg, 2, 0);
+		fg_ring(&cv);
+		assert_int_equal(fg_status(&d), 0x4f);
+		fg_fini(&g);
+	}
 }
 
 /* ---- rng ---- */

@@ -5,15 +5,21 @@
 #include "vmm/dev/vpci.h"
 
 struct vnet;
-/* What the card is plugged into. All is called from the card's own task. */
+/* What the card is plugged into. All is called from the card's own tasks, of which there is one for each pair. */
 struct vnet_wire {
 	void (*tx)(void *arg, struct frame *f); /* each frame that the guest sends, borrowed */
 	void (*lost)(void *arg);                /* one that vnet_rx took did not come to the guest */
 	void *arg;
 };
-/* 0 or -errno with everything undone. mtu: bytes of payload, as the driver is told. */
-int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, const uint8_t mac[ETH_ALEN],
-		unsigned mtu, const struct vnet_wire *wire);
+struct vnet_card {
+	uint8_t mac[ETH_ALEN];
+	uint16_t mtu; /* bytes of payload, as the driver is told */
+	struct vnet_wire wire;
+};
+#define VNET_PAIRS_MAX 64
+/* pairs: of queues, one for each vCPU; there are no more than VNET_PAIRS_MAX. 0 or -errno with everything undone. */
+int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned slot, unsigned pairs,
+		const struct vnet_card *card) must_check;
 /*
  * A frame for the guest: 0, and the card's own task brings it there once there are buffers; -ENOBUFS, too many wait;
  * -ENETDOWN, no driver does, or the VM stands still. Any task.

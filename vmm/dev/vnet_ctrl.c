@@ -4,6 +4,7 @@
 
 /* Of a command: Linux has up to 4. Many would keep the device's lock from who sends to this guest. */
 #define PIECES_MAX  16
+#define BYTES_MAX   65536 /* the same: each 2 MiB is a piece of work */
 #define CTRL_ROUNDS 4 /* of the ring while it is refilled behind us; what is left waits for the next ring of the bell */
 
 static void status_set(struct vnet_ctrl *c, uint16_t status) { __atomic_store_n(c->status, status, __ATOMIC_RELAXED); }
@@ -17,24 +18,39 @@ void vnet_ctrl_announce(struct vnet_ctrl *c)
 	vvirtio_config_changed(c->v);
 }
 
-/* The answer to a command of len bytes, of which h has the first. */
-static uint8_t answer(struct vnet_ctrl *c, const uint8_t h[VNET_CTRL_HDR_LEN], uint32_t len)
+unsigned vnet_ctrl_queue(const struct vnet_ctrl *c) { return 2 * (vvirtio_has(c->v, VIRTIO_NET_F_MQ) ? c->npairs : 1); }
+
+static bool is_command(const uint8_t h[VNET_CTRL_MQ_LEN], uint8_t kind, uint8_t command)
 {
-	if (len != VNET_CTRL_HDR_LEN || h[VNET_CTRL_CLASS] != VNET_CTRL_ANNOUNCE ||
-	    h[VNET_CTRL_COMMAND] != VNET_CTRL_ANNOUNCE_ACK || !vvirtio_has(c->v, VIRTIO_NET_F_GUEST_ANNOUNCE))
-		return VNET_CTRL_ERR;
-	status_set(c, (uint16_t)(*c->status & ~VNET_ANNOUNCE));
-	return VNET_CTRL_OK;
+	return h[VNET_CTRL_CLASS] == kind && h[VNET_CTRL_COMMAND] == command;
+}
+
+/* The answer to a command of len bytes, of which h has the first. */
+static uint8_t answer(struct vnet_ctrl *c, const uint8_t h[VNET_CTRL_MQ_LEN], uint32_t len)
+{
+	uint16_t pairs = get_le16(h + VNET_CTRL_HDR_LEN);
+
+	if (is_command(h, VNET_CTRL_ANNOUNCE, VNET_CTRL_ANNOUNCE_ACK) && len == VNET_CTRL_HDR_LEN &&
+	    vvirtio_has(c->v, VIRTIO_NET_F_GUEST_ANNOUNCE)) {
+		status_set(c, (uint16_t)(*c->status & ~VNET_ANNOUNCE));
+		return VNET_CTRL_OK;
+	}
+	if (is_command(h, VNET_CTRL_MQ, VNET_CTRL_MQ_PAIRS) && len == VNET_CTRL_MQ_LEN && pairs && pairs <= c->npairs &&
+	    vvirtio_has(c->v, VIRTIO_NET_F_MQ)) {
+		__atomic_store_n(c->pairs, pairs, __ATOMIC_RELAXED);
+		return VNET_CTRL_OK;
+	}
+	return VNET_CTRL_ERR;
 }
 
 /* Lock held. At most a ring's worth: 0, -EPROTO, -EAGAIN as vvirtq_pop has it. */
 static int serve(struct vnet_ctrl *c)
 {
-	struct vvirtq *q = &c->v->q[c->queue];
+	struct vvirtq *q = &c->v->q[vnet_ctrl_queue(c)];
 	int err = 0;
 
 	for (unsigned i = 0; i < q->s->size && !err; i++) {
-		uint8_t h[VNET_CTRL_HDR_LEN] = { 0 };
+		uint8_t h[VNET_CTRL_MQ_LEN] = { 0 };
 
 		err = vvirtq_pop(q, &c->chain);
 		if (err <= 0)
@@ -43,8 +59,9 @@ static int serve(struct vnet_ctrl *c)
 			q->why = "a control command without room for its answer";
 			return -EPROTO;
 		}
-		if (c->chain.nin + c->chain.nout > PIECES_MAX) {
-			q->why = "a control command in too many pieces";
+		if (c->chain.nin + c->chain.nout > PIECES_MAX || c->chain.out_len > BYTES_MAX ||
+		    c->chain.in_len > BYTES_MAX) {
+			q->why = "a control command that is too long, or in too many pieces";
 			return -EPROTO;
 		}
 		(void)vvirtq_chain_read(&c->chain, h, sizeof(h));
@@ -61,13 +78,14 @@ static int serve(struct vnet_ctrl *c)
 /* Lock held, dropped while memory is not here yet; an error of that wait is the VM's end, and not the ring's. */
 static int serve_here(struct vnet_ctrl *c)
 {
+	unsigned queue = vnet_ctrl_queue(c);
 	int err;
 
 	while ((err = serve(c)) == -EAGAIN) {
 		spin_unlock(&c->v->lock);
-		err = vvirtq_wait(&c->v->q[c->queue]);
+		err = vvirtq_wait(&c->v->q[queue]);
 		spin_lock(&c->v->lock);
-		if (err || !vvirtio_queue_is_live(c->v, c->queue))
+		if (err || vnet_ctrl_queue(c) != queue || !vvirtio_queue_is_live(c->v, queue))
 			return 0;
 	}
 	return err;
@@ -76,18 +94,21 @@ static int serve_here(struct vnet_ctrl *c)
 void vnet_ctrl_notify(struct vnet_ctrl *c)
 {
 	struct vvirtio *v = c->v;
-	unsigned rounds = 0;
+	unsigned rounds = 0, queue;
 	int err = 0;
 
 	spin_lock(&v->lock);
-	while (vvirtio_has(v, VIRTIO_NET_F_CTRL_VQ) && vvirtio_queue_is_live(v, c->queue)) {
+	for (;;) {
+		queue = vnet_ctrl_queue(c);
+		if (!vvirtio_has(v, VIRTIO_NET_F_CTRL_VQ) || !vvirtio_queue_is_live(v, queue))
+			break;
 		err = serve_here(c);
-		if (err || !vvirtq_listen(&v->q[c->queue], 0) || ++rounds == CTRL_ROUNDS)
+		if (err || !vvirtq_listen(&v->q[queue], 0) || ++rounds == CTRL_ROUNDS)
 			break;
 	}
 	if (err)
-		vvirtio_break(v, v->q[c->queue].why);
-	else if (vvirtio_queue_is_live(v, c->queue))
-		vvirtio_signal(v, c->queue);
+		vvirtio_break(v, v->q[queue].why);
+	else if (queue == vnet_ctrl_queue(c) && vvirtio_queue_is_live(v, queue))
+		vvirtio_signal(v, queue);
 	spin_unlock(&v->lock);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Frames for the guest (virtio 1.2, 5.1.6.4). vnet_rx, called in any task, puts them into the queue; the worker copies
- * each into as many buffers as it takes (MRG_RXBUF), under the lock. One for which there are no buffers yet waits for
+ * Frames for the guest (virtio 1.2, 5.1.6.4). vnet_rx, called in any task, puts them into a pair's queue: that of the
+ * pair which last sent a frame of the same flow (automatic receive steering, 5.1.6.5.6). The pair's worker copies each
+ * into as many buffers as it takes (MRG_RXBUF), under the pair's lock. One for which there are no buffers yet waits for
  * the driver's ring.
  */
 #include "kernel/time.h"
@@ -96,10 +97,11 @@ static int rx_patch(struct vvirtq *q, const gpa_t at[2], unsigned nbufs)
  * -ENOBUFS, the *known ones that there are will not do; -EAGAIN, memory is not here yet; -EMSGSIZE, it will never fit;
  * -ENETDOWN, the ring is broken.
  */
-static int rx_deliver(struct vnet *n, const struct frame *f, unsigned *known)
+static int rx_deliver(struct vnet_pair *p, const struct frame *f, unsigned *known)
 {
-	struct vvirtq *q = &n->v.q[VNET_RX];
-	struct vvirtq_chain *c = &n->rx_chain;
+	struct vnet *n = p->n;
+	struct vvirtq *q = &n->v.q[p->rx];
+	struct vvirtq_chain *c = &p->rx_chain;
 	unsigned max = vvirtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF) ? q->s->size : 1;
 	struct rx_cursor k = { .f = f };
 	gpa_t patch[2] = { 0 };
@@ -127,14 +129,14 @@ static int rx_deliver(struct vnet *n, const struct frame *f, unsigned *known)
 		if (!nbufs)
 			for (unsigned i = 0; i < 2; i++)
 				patch[i] = vvirtq_chain_at(c, VNET_HDR_BUFFERS + i);
-		n->rx_used[nbufs].head = c->head;
-		n->rx_used[nbufs].len = rx_fill_chain(c, &k);
+		p->rx_used[nbufs].head = c->head;
+		p->rx_used[nbufs].len = rx_fill_chain(c, &k);
 		vvirtq_release(q, c);
 		nbufs++;
 	}
 	r = nbufs > 1 ? rx_patch(q, patch, nbufs) : 0;
 	for (unsigned i = 0; i < nbufs && !r; i++)
-		r = vvirtq_put(q, i, n->rx_used[i].head, n->rx_used[i].len);
+		r = vvirtq_put(q, i, p->rx_used[i].head, p->rx_used[i].len);
 	if (!r)
 		r = vvirtq_publish(q, nbufs);
 	if (r) {
@@ -145,25 +147,26 @@ static int rx_deliver(struct vnet *n, const struct frame *f, unsigned *known)
 }
 
 /* The first frame of the queue. Lock held. 1: it has been dealt with; 0: the driver has to ring; -EAGAIN */
-static int rx_one(struct vnet *n, const struct frame *f)
+static int rx_one(struct vnet_pair *p, const struct frame *f)
 {
-	struct vvirtq *q = &n->v.q[VNET_RX];
+	struct vnet *n = p->n;
+	struct vvirtq *q = &n->v.q[p->rx];
 	unsigned known = 0;
-	int r = rx_offloads_ok(n, f) ? rx_deliver(n, f, &known) : -EINVAL;
+	int r = rx_offloads_ok(n, f) ? rx_deliver(p, f, &known) : -EINVAL;
 
 	if (r == -EAGAIN)
 		return r;
 	if (r == -ENOBUFS && !vvirtq_listen(q, known)) {
 		uint64_t now = time_ns();
-		if (!n->rx_waits_ns)
-			n->rx_waits_ns = now;
-		if (!known || now - n->rx_waits_ns < RX_PATIENCE_NS)
+		if (!p->rx_waits_ns)
+			p->rx_waits_ns = now;
+		if (!known || now - p->rx_waits_ns < RX_PATIENCE_NS)
 			return 0;
 		r = -EMSGSIZE;
 	}
 	if (r != -ENOBUFS) {
-		n->rx_waits_ns = 0;
-		vnet_queue_drop(&n->queue);
+		p->rx_waits_ns = 0;
+		vnet_queue_drop(&p->queue);
 		if (r)
 			n->wire.lost(n->wire.arg);
 	}
@@ -171,36 +174,54 @@ static int rx_one(struct vnet *n, const struct frame *f)
 	return 1;
 }
 
-bool vnet_rx_turn(struct vnet *n)
+bool vnet_rx_turn(struct vnet_pair *p)
 {
-	struct vvirtq *q = &n->v.q[VNET_RX];
+	struct vnet *n = p->n;
+	struct vvirtq *q = &n->v.q[p->rx];
 	struct frame f;
 	uint64_t end = time_ns() + VNET_TURN_NS;
 	int r = 1;
 	bool more = true;
 
-	spin_lock(&n->v.lock);
+	spin_lock(&p->lock);
 	for (unsigned i = 0; more && r > 0 && i < VNET_TURN_FRAMES && time_ns() <= end; i++) {
-		more = !n->quiesced && vnet_queue_first(&n->queue, &f);
-		if (more && vvirtio_queue_is_live(&n->v, VNET_RX))
-			r = rx_one(n, &f);
+		more = !vnet_stands_still(n) && vnet_queue_first(&p->queue, &f);
+		if (more && vnet_has_ring(p, p->rx))
+			r = rx_one(p, &f);
 		else if (more)
-			vnet_queue_expire(&n->queue);
-		spin_unlock(&n->v.lock); /* for the vCPUs */
-		spin_lock(&n->v.lock);
+			vnet_queue_expire(&p->queue);
+		spin_unlock(&p->lock); /* for the vCPUs */
+		spin_lock(&p->lock);
 	}
-	if (!n->quiesced && vvirtio_queue_is_live(&n->v, VNET_RX))
-		vvirtio_signal(&n->v, VNET_RX);
-	spin_unlock(&n->v.lock);
+	if (vnet_is_live(p, p->rx))
+		vvirtio_signal(&n->v, p->rx);
+	spin_unlock(&p->lock);
 	return r == -EAGAIN ? !vvirtq_wait(q) : more && r > 0; /* an error is the VM's end */
 }
 
+/* Frames for one flow go to one of the pairs: so much room has any. */
 unsigned vnet_room(struct vnet *n, size_t len)
 {
-	unsigned room = vnet_queue_room(&n->queue, (uint32_t)len);
-	if (!room)
-		worker_kick(&n->worker); /* as vnet_rx does */
-	return room;
+	unsigned least = ~0U, pairs = vnet_pairs(n);
+
+	for (unsigned i = 0; i < pairs; i++) {
+		unsigned room = vnet_queue_room(&n->pair[i].queue, (uint32_t)len);
+		if (!room)
+			worker_kick(&n->pair[i].worker); /* as vnet_rx does */
+		least = MIN(least, room);
+	}
+	return least;
+}
+
+static struct vnet_pair *pair_for(struct vnet *n, const struct frame *f)
+{
+	unsigned pairs = vnet_pairs(n), flow, at;
+
+	if (pairs == 1)
+		return n->pair;
+	flow = frame_flow(f) % VNET_FLOWS;
+	at = __atomic_load_n(&n->flow[flow], __ATOMIC_RELAXED);
+	return &n->pair[(at ? at - 1 : flow) % pairs];
 }
 
 int vnet_rx(struct vnet *n, const struct frame *f)
@@ -210,7 +231,8 @@ int vnet_rx(struct vnet *n, const struct frame *f)
 	if ((status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) != VIRTIO_DRIVER_OK ||
 	    __atomic_load_n(&n->quiesced, __ATOMIC_RELAXED))
 		return -ENETDOWN;
-	int r = vnet_queue_put(&n->queue, f);
-	worker_kick(&n->worker); /* if there is no room, too: it may have been waiting for what will not come */
+	struct vnet_pair *p = pair_for(n, f);
+	int r = vnet_queue_put(&p->queue, f);
+	worker_kick(&p->worker); /* if there is no room, too: it may have been waiting for what will not come */
 	return r;
 }

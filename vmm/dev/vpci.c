@@ -279,8 +279,8 @@ int vpci_func_attach(struct vpci_func *f)
 	f->bus->refs++;
 	vpci_func_reset(f);
 	dev_add_section(f->dev, &vpci_func_desc, f);
-	if (f->nvectors)
-		dev_add_section(f->dev, &vpci_msix_desc, f);
+	for (unsigned i = 0; i < vpci_msix_banks(f); i++)
+		dev_add_section(f->dev, &vpci_msix_desc, &f->msix[i]);
 	return 0;
 }
 
@@ -294,6 +294,7 @@ void vpci_func_detach(struct vpci_func *f)
 {
 	struct vpci_bus *bus = f->bus;
 
+	vpci_msix_fini(f);
 	if (!bus || f->slot >= PCI_SLOTS || bus->func[f->slot] != f)
 		return;
 	for (unsigned i = 0; i < PCI_BARS; i++)

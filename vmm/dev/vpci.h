@@ -10,9 +10,10 @@
 #include "arch/x86/hw/pci.h"
 #include "vmm/dev.h"
 
-#define PCI_SLOTS    32
-#define PCI_CFG_SIZE 256
-#define PCI_MSIX_MAX 8 /* vectors of a function */
+#define PCI_SLOTS     32
+#define PCI_CFG_SIZE  256
+#define PCI_MSIX_MAX  192 /* vectors of a function */
+#define PCI_MSIX_BANK 8   /* of them migrate together */
 
 /* The host bridge: configuration by ports 0xcf8/0xcfc and ECAM. 0 or -errno; it registers itself. */
 struct vpci_bus;
@@ -35,9 +36,13 @@ struct vpci_bar {
 struct vpci_func_state { /* section "pci" */
 	uint8_t cfg[PCI_CFG_SIZE];
 };
-struct vpci_msix_state {                  /* section "msix" */
-	uint32_t table[PCI_MSIX_MAX * 4]; /* address low, high, data, control (PCI 3.0, 6.8.2.6-9) */
+struct vpci_msix_state {                   /* section "msix" */
+	uint32_t table[PCI_MSIX_BANK * 4]; /* address low, high, data, control (PCI 3.0, 6.8.2.6-9) */
 	uint64_t pending;
+};
+struct vpci_msix_bank {
+	struct vpci_msix_state s;
+	unsigned nvectors; /* (c) of these are there */
 };
 /*
  * (c) const after attach  [p] bus->lock  [x] msix_lock
@@ -54,7 +59,7 @@ struct vpci_func {
 	unsigned msix_cap, nvectors; /* (c) 0: no MSI-X */
 	struct vpci_func_state s;    /* [p] */
 	struct spinlock msix_lock;
-	struct vpci_msix_state msix; /* [x] */
+	struct vpci_msix_bank *msix; /* (c) vectors by PCI_MSIX_BANK; s of each [x] */
 };
 struct vpci_ids {
 	uint16_t vendor, device, subvendor, subdevice;
@@ -82,10 +87,13 @@ static inline bool vpci_func_is_master(const struct vpci_func *f) /* may it reac
 extern const struct sdesc vpci_func_desc; /* obj: struct vpci_func */
 
 /* vmm/dev/vpci_msix.c */
-int vpci_msix_init(struct vpci_func *f, unsigned bar, unsigned nvectors) must_check; /* between init and attach */
+/* Between init and attach. -ENOMEM, and the errors of vpci_func_bar; vpci_msix_fini gives back what it took. */
+int vpci_msix_init(struct vpci_func *f, unsigned bar, unsigned nvectors) must_check;
+void vpci_msix_fini(struct vpci_func *f);
 void vpci_msix_reset(struct vpci_func *f);
 bool vpci_msix_enabled(const struct vpci_func *f);
 void vpci_msix_raise(struct vpci_func *f, unsigned vector); /* sends, or leaves pending if masked. Any context */
 void vpci_msix_flush(struct vpci_func *f);                  /* send what is pending and no longer masked */
-extern const struct sdesc vpci_msix_desc;                   /* obj: struct vpci_func */
-extern const struct sdesc vpci_host_desc;                   /* obj: private to vpci.c; for the self-test */
+unsigned vpci_msix_banks(const struct vpci_func *f);
+extern const struct sdesc vpci_msix_desc; /* obj: struct vpci_msix_bank */
+extern const struct sdesc vpci_host_desc; /* obj: private to vpci.c; for the self-test */

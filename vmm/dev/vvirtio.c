@@ -11,11 +11,13 @@
 #include "vmm/dev/vvirtio.h"
 #include <string.h>
 
-#define NOTIFY_SIZE 16
-#define NOTIFY_MULT 4
-#define CFG_SIZE    0x1000
-#define ISR_OFF     0x400
-#define DEVICE_OFF  0x800
+#define NOTIFY_SIZE           16
+#define NOTIFY_MULT           4
+#define CFG_SIZE              0x1000
+#define ISR_OFF               0x400
+#define DEVICE_OFF            0x800
+/* Of the function, its vectors, its queues and the device. */
+#define SECTIONS_MAX(nqueues) (DEV_FEW_SECTIONS + (nqueues) / PCI_MSIX_BANK + (nqueues))
 
 /* ---- interrupts and breakage; lock held ---- */
 
@@ -24,22 +26,24 @@ static void interrupt(struct vvirtio *v, uint16_t vector, uint8_t isr)
 	if (vpci_msix_enabled(&v->pci))
 		vpci_msix_raise(&v->pci, vector); /* VIRTIO_NO_VECTOR is none of its vectors */
 	else
-		v->s.isr |= isr;
+		__atomic_fetch_or(&v->s.isr, isr, __ATOMIC_RELAXED);
 }
 
 bool vvirtio_queue_is_live(const struct vvirtio *v, unsigned q)
 {
-	return (v->s.status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK && v->s.q[q].enabled &&
+	uint8_t status = __atomic_load_n(&v->s.status, __ATOMIC_RELAXED);
+
+	return (status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK && v->q[q].s->enabled &&
 	       vpci_func_is_master(&v->pci);
 }
 
 void vvirtio_break(struct vvirtio *v, const char *why)
 {
-	if (v->s.status & VIRTIO_NEEDS_RESET)
+	uint8_t before = __atomic_fetch_or(&v->s.status, VIRTIO_NEEDS_RESET, __ATOMIC_RELAXED);
+	if (before & VIRTIO_NEEDS_RESET)
 		return;
 	v->why = why;
-	v->s.status |= VIRTIO_NEEDS_RESET;
-	if (v->s.status & VIRTIO_DRIVER_OK)
+	if (before & VIRTIO_DRIVER_OK)
 		interrupt(v, v->s.config_vector, VIRTIO_ISR_CONFIG);
 }
 
@@ -53,10 +57,16 @@ void vvirtio_config_changed(struct vvirtio *v)
 void vvirtio_signal(struct vvirtio *v, unsigned q)
 {
 	if (vvirtq_must_signal(&v->q[q]))
-		interrupt(v, v->s.q[q].vector, VIRTIO_ISR_QUEUE);
+		interrupt(v, v->q[q].s->vector, VIRTIO_ISR_QUEUE);
 }
 
 /* ---- common configuration ---- */
+
+static void exclude(struct vvirtio *v, bool on)
+{
+	if (v->ops->exclude)
+		v->ops->exclude(v, on);
+}
 
 static void status_write(struct vvirtio *v, uint8_t val)
 {
@@ -91,7 +101,7 @@ static unsigned own_ports(const struct vvirtio *v) { return v->ids->own_ports ? 
 static uint64_t common_read(struct vvirtio *v, unsigned off, unsigned size)
 {
 	static const struct vvirtq_state none;
-	const struct vvirtq_state *q = v->s.queue_select < v->ids->nqueues ? &v->s.q[v->s.queue_select] : &none;
+	const struct vvirtq_state *q = v->s.queue_select < v->ids->nqueues ? v->q[v->s.queue_select].s : &none;
 	uint8_t c[COMMON_LEN + 8] = { 0 };
 	uint32_t sel = v->s.device_feature_select, dsel = v->s.driver_feature_select;
 
@@ -142,7 +152,7 @@ static void queue_write(struct vvirtio *v, unsigned off, unsigned size, uint64_t
 
 	if (v->s.queue_select >= v->ids->nqueues)
 		return;
-	q = &v->s.q[v->s.queue_select];
+	q = v->q[v->s.queue_select].s;
 	if (off == COMMON_QUEUE_VECTOR && size == 2)
 		q->vector = vector_of(v, val);
 	else if (q->enabled)
@@ -194,8 +204,7 @@ static uint64_t cfg_bar_read(void *arg, uint64_t off, unsigned size)
 	if (off < COMMON_LEN) {
 		val = common_read(v, (unsigned)off, size);
 	} else if (off == ISR_OFF) {
-		val = v->s.isr;
-		v->s.isr = 0;
+		val = __atomic_exchange_n(&v->s.isr, 0, __ATOMIC_RELAXED);
 	}
 	spin_unlock(&v->lock);
 	return val;
@@ -205,10 +214,16 @@ static void cfg_bar_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 {
 	struct vvirtio *v = arg;
 
+	bool excludes = off == COMMON_STATUS || off == COMMON_QUEUE_ENABLE; /* who is at a queue looks at no others */
+
 	if (off >= COMMON_LEN)
 		return;
 	spin_lock(&v->lock);
+	if (excludes)
+		exclude(v, true);
 	common_write(v, (unsigned)off, size, val);
+	if (excludes)
+		exclude(v, false);
 	spin_unlock(&v->lock);
 }
 
@@ -296,7 +311,7 @@ static int build_function(struct vvirtio *v)
 	unsigned cap;
 	int err;
 
-	if ((err = vpci_msix_init(f, VIRTIO_BAR_MSIX, own_ports(v) + 1)) ||
+	if ((err = vpci_msix_init(f, VIRTIO_BAR_MSIX, (v->ids->nvectors ? v->ids->nvectors : own_ports(v)) + 1)) ||
 	    (err = vpci_func_bar(f, VIRTIO_BAR_NOTIFY, true, NOTIFY_SIZE, &notify_ops, v)) ||
 	    (err = vpci_func_bar(f, VIRTIO_BAR_CFG, false, CFG_SIZE, &cfg_bar_ops, v)))
 		return err;
@@ -319,22 +334,24 @@ int vvirtio_init(struct vvirtio *v, struct machine *m, struct vpci_bus *b, unsig
 	struct vpci_ids p = { VIRTIO_PCI_VENDOR, device, VIRTIO_PCI_VENDOR, device, 1, ids->class_code };
 	int err;
 
-	BUG_ON(ids->nqueues > VIRTIO_QUEUES_MAX);
 	spin_init(&v->lock, ids->name);
 	v->ids = ids;
 	v->ops = ops;
 	v->features = ids->features | VIRTIO_F_COMMON;
-	for (unsigned i = 0; i < ids->nqueues; i++)
-		v->q[i] = (struct vvirtq){ .s = &v->s.q[i], .mem = m->mem };
+	err = vvirtio_queues_init(v, m->mem);
+	if (err)
+		return err;
 	vvirtio_state_reset(v);
 	dev_register(m, &v->dev, ids->name, slot, dops);
 	vpci_func_init(&v->pci, b, &v->dev, slot, &p);
 	v->pci.ops = &window_ops;
-	err = build_function(v);
+	err = dev_reserve_sections(&v->dev, SECTIONS_MAX(ids->nqueues));
+	if (!err)
+		err = build_function(v);
 	if (err)
 		vvirtio_fini(v);
 	else
-		dev_add_section(&v->dev, &vvirtio_desc, v);
+		vvirtio_add_sections(v);
 	return err;
 }
 
@@ -342,7 +359,9 @@ void vvirtio_reset(struct vvirtio *v)
 {
 	vpci_func_reset(&v->pci);
 	spin_lock(&v->lock);
+	exclude(v, true);
 	vvirtio_state_reset(v);
+	exclude(v, false);
 	spin_unlock(&v->lock);
 }
 
@@ -350,4 +369,6 @@ void vvirtio_fini(struct vvirtio *v)
 {
 	vpci_func_detach(&v->pci);
 	list_remove(&v->dev.node);
+	dev_free_sections(&v->dev);
+	vvirtio_queues_fini(v);
 }

@@ -1,7 +1,33 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What a virtio device over PCI is after a reset, what follows from its features, and its state that migrates. */
 #include "vmm/dev/vvirtio.h"
+#include <stdlib.h>
 #include <string.h>
+
+int vvirtio_queues_init(struct vvirtio *v, struct gmem *mem)
+{
+	unsigned n = v->ids->nqueues, nmore = n > VIRTIO_QUEUES_FEW ? n - VIRTIO_QUEUES_FEW : 0;
+
+	BUG_ON(n > VIRTIO_QUEUES_MAX);
+	v->q = calloc(n, sizeof(*v->q));
+	v->more = nmore ? calloc(nmore, sizeof(*v->more)) : NULL;
+	if (!v->q || (nmore && !v->more)) {
+		vvirtio_queues_fini(v);
+		return err_trace(-ENOMEM);
+	}
+	for (unsigned i = 0; i < nmore; i++)
+		v->more[i].v = v;
+	for (unsigned i = 0; i < n; i++)
+		v->q[i] = (struct vvirtq){ .s = i < VIRTIO_QUEUES_FEW ? &v->s.q[i] : v->more[i - VIRTIO_QUEUES_FEW].s.q,
+					   .mem = mem };
+	return 0;
+}
+
+void vvirtio_queues_fini(struct vvirtio *v)
+{
+	free(v->q);
+	free(v->more);
+}
 
 /* What follows from the negotiated features. */
 void vvirtio_features_apply(struct vvirtio *v)
@@ -17,10 +43,8 @@ void vvirtio_state_reset(struct vvirtio *v)
 {
 	memset(&v->s, 0, sizeof(v->s));
 	v->s.config_vector = VIRTIO_NO_VECTOR;
-	for (unsigned i = 0; i < v->ids->nqueues; i++) {
-		v->s.q[i].size = VIRTQ_SIZE_MAX;
-		v->s.q[i].vector = VIRTIO_NO_VECTOR;
-	}
+	for (unsigned i = 0; i < v->ids->nqueues; i++)
+		*v->q[i].s = (struct vvirtq_state){ .size = VIRTQ_SIZE_MAX, .vector = VIRTIO_NO_VECTOR };
 	v->why = NULL;
 	v->epoch++;
 	vvirtio_features_apply(v);
@@ -33,22 +57,22 @@ bool vvirtio_features_good(const struct vvirtio *v, uint64_t f)
 	return !(f & ~v->features) && f & VIRTIO_F_VERSION_1 && (!v->ops->features_ok || v->ops->features_ok(f));
 }
 
-#define Q_FIELDS(i, since)                                  \
-	F_V(struct vvirtio_state, q[i].desc, since)         \
-	, F_V(struct vvirtio_state, q[i].avail, since)      \
-	, F_V(struct vvirtio_state, q[i].used, since)       \
-	, F_V(struct vvirtio_state, q[i].size, since)       \
-	, F_V(struct vvirtio_state, q[i].vector, since)     \
-	, F_V(struct vvirtio_state, q[i].enabled, since)    \
-	, F_V(struct vvirtio_state, q[i].last_avail, since) \
-	, F_V(struct vvirtio_state, q[i].used_idx, since)   \
-	, F_V(struct vvirtio_state, q[i].signalled, since)  \
-	, F_ARR_V(struct vvirtio_state, q[i].reserved, since)
+#define Q_FIELDS(type, i, since)            \
+	F_V(type, q[i].desc, since)         \
+	, F_V(type, q[i].avail, since)      \
+	, F_V(type, q[i].used, since)       \
+	, F_V(type, q[i].size, since)       \
+	, F_V(type, q[i].vector, since)     \
+	, F_V(type, q[i].enabled, since)    \
+	, F_V(type, q[i].last_avail, since) \
+	, F_V(type, q[i].used_idx, since)   \
+	, F_V(type, q[i].signalled, since)  \
+	, F_ARR_V(type, q[i].reserved, since)
 
 static const struct sfield vvirtio_fields[] = {
 	F(struct vvirtio_state, driver_features),
-	Q_FIELDS(0, 1),
-	Q_FIELDS(1, 1),
+	Q_FIELDS(struct vvirtio_state, 0, 1),
+	Q_FIELDS(struct vvirtio_state, 1, 1),
 	F(struct vvirtio_state, device_feature_select),
 	F(struct vvirtio_state, driver_feature_select),
 	F(struct vvirtio_state, config_vector),
@@ -56,7 +80,7 @@ static const struct sfield vvirtio_fields[] = {
 	F(struct vvirtio_state, status),
 	F(struct vvirtio_state, isr),
 	F_ARR(struct vvirtio_state, reserved),
-	Q_FIELDS(2, 2),
+	Q_FIELDS(struct vvirtio_state, 2, 2),
 	F_V(struct vvirtio_state, generation, 2),
 	F_ARR_V(struct vvirtio_state, reserved2, 2),
 };
@@ -64,6 +88,19 @@ static const struct sfield vvirtio_fields[] = {
 static bool vector_is_sane(const struct vvirtio *v, uint16_t vec)
 {
 	return vec == VIRTIO_NO_VECTOR || vec < v->pci.nvectors;
+}
+
+static int queue_check(const struct vvirtio *v, unsigned i, const struct vvirtq_state *q, struct why *w)
+{
+	static const struct vvirtq_state none;
+	bool ok = i >= v->ids->nqueues
+			  ? !memcmp(q, &none, sizeof(none))
+			  : vector_is_sane(v, q->vector) && q->enabled <= 1 && (!q->enabled || vvirtq_is_sane(q)) &&
+				    !q->reserved[0] && !q->reserved[1];
+
+	return ok ? 0
+		  : why_set(w, -EINVAL, "%s: queue %u: size %u, vector %u, enabled %u: not a state it can have",
+			    v->ids->name, i, q->size, q->vector, q->enabled);
 }
 
 static int vvirtio_check(const void *obj, const void *state, struct why *w)
@@ -83,19 +120,18 @@ static int vvirtio_check(const void *obj, const void *state, struct why *w)
 			       s->driver_features, v->features);
 	if (!vector_is_sane(v, s->config_vector))
 		return why_set(w, -EINVAL, "%s: configuration vector %u of %u", n, s->config_vector, v->pci.nvectors);
-	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
-		static const struct vvirtq_state none;
-		const struct vvirtq_state *q = &s->q[i];
+	int err = 0;
+	for (unsigned i = 0; i < VIRTIO_QUEUES_FEW && !err; i++)
+		err = queue_check(v, i, &s->q[i], w);
+	return err;
+}
 
-		if (i >= v->ids->nqueues
-			    ? memcmp(q, &none, sizeof(none)) != 0
-			    : !vector_is_sane(v, q->vector) || q->enabled > 1 || (q->enabled && !vvirtq_is_sane(q)) ||
-				      q->reserved[0] || q->reserved[1])
-			return why_set(w, -EINVAL,
-				       "%s: queue %u: size %u, vector %u, enabled %u: not a state it can have", n, i,
-				       q->size, q->vector, q->enabled);
-	}
-	return 0;
+static int vvirtio_queue_check(const void *obj, const void *state, struct why *w)
+{
+	const struct vvirtio_queue *q = obj;
+	const struct vvirtio_queue_state *s = state;
+
+	return queue_check(q->v, VIRTIO_QUEUES_FEW + (unsigned)(q - q->v->more), s->q, w);
 }
 
 static void vvirtio_post_load(void *obj)
@@ -114,3 +150,19 @@ const struct sdesc vvirtio_desc = {
 	.check = vvirtio_check,
 	.post_load = vvirtio_post_load,
 };
+
+static const struct sfield vvirtio_queue_fields[] = { Q_FIELDS(struct vvirtio_queue_state, 0, 1) };
+
+const struct sdesc vvirtio_queue_desc = {
+	.name = "virtio-queue",
+	.version = 1,
+	SDESC(struct vvirtio_queue, s, struct vvirtio_queue_state, vvirtio_queue_fields),
+	.check = vvirtio_queue_check,
+};
+
+void vvirtio_add_sections(struct vvirtio *v)
+{
+	dev_add_section(&v->dev, &vvirtio_desc, v);
+	for (unsigned i = VIRTIO_QUEUES_FEW; i < v->ids->nqueues; i++)
+		dev_add_section(&v->dev, &vvirtio_queue_desc, &v->more[i - VIRTIO_QUEUES_FEW]);
+}

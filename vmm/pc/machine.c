@@ -39,9 +39,11 @@ static int net(struct vm *vm, const struct place *p)
 {
 	const struct vm_config *c = &vm->cfg;
 	unsigned i = p->nic;
-	return i >= c->nnics ? 0
-			     : vnet_create(&vm->machine, vm->pci, &vm->vnet[i], p->slot, c->mac[i], c->mtu[i],
-					   &(struct vnet_wire){ vm_port_tx, vm_port_lost, vm->port[i] });
+	if (i >= c->nnics)
+		return 0;
+	struct vnet_card card = { .mtu = c->mtu[i], .wire = { vm_port_tx, vm_port_lost, vm->port[i] } };
+	memcpy(card.mac, c->mac[i], ETH_ALEN);
+	return vnet_create(&vm->machine, vm->pci, &vm->vnet[i], p->slot, c->vcpus, &card);
 }
 
 static const struct {

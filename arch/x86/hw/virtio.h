@@ -65,6 +65,7 @@ enum { /* struct virtio_pci_common_cfg (4.1.4.3) */
 #define VIRTIO_NET_F_STATUS         BIT(16)
 #define VIRTIO_NET_F_CTRL_VQ        BIT(17)
 #define VIRTIO_NET_F_GUEST_ANNOUNCE BIT(21) /* the driver announces itself when told to */
+#define VIRTIO_NET_F_MQ             BIT(22) /* several pairs of queues */
 #define VIRTIO_NET_F_SPEED_DUPLEX   BIT(63)
 #define VNET_MTU_MIN                68 /* 5.1.4.1 */
 enum { VNET_CFG_MAC = 0, VNET_CFG_STATUS = 6, VNET_CFG_MAX_PAIRS = 8, VNET_CFG_MTU = 10, VNET_CFG_LEN = 12 };
@@ -75,6 +76,7 @@ enum { VNET_CFG_MAC = 0, VNET_CFG_STATUS = 6, VNET_CFG_MAX_PAIRS = 8, VNET_CFG_M
 /* The control queue (5.1.6.5): class, command, ...; its answer. */
 enum { VNET_CTRL_CLASS = 0, VNET_CTRL_COMMAND = 1, VNET_CTRL_HDR_LEN = 2 };
 enum { VNET_CTRL_ANNOUNCE = 3, VNET_CTRL_ANNOUNCE_ACK = 0 };
+enum { VNET_CTRL_MQ = 4, VNET_CTRL_MQ_PAIRS = 0, VNET_CTRL_MQ_LEN = 4 }; /* with 16 bits: how many pairs it uses */
 enum { VNET_CTRL_OK = 0, VNET_CTRL_ERR = 1 };
 enum { /* struct virtio_net_hdr */
        VNET_HDR_FLAGS = 0,
