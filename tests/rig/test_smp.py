@@ -42,8 +42,17 @@ def pair(switch):
 
 
 def start(host, n):
+    """It runs, and its network card has a pair of queues for each CPU, which Linux uses."""
     host.json(f"vm start smp{n}", 30)
     client.wait_port(address(n), client.SHELL, 60)
+    for kind in "rx", "tx":
+        assert client.shell(address(n), f"ls -d /sys/class/net/eth0/queues/{kind}-* | wc -l").strip() == str(n)
+
+
+def queues_heard(n):
+    """How many of its card's receive queues have interrupted it."""
+    lines = client.shell(address(n), "grep 'virtio.*-input' /proc/interrupts").splitlines()
+    return sum(any(int(word) for word in line.split()[1:] if word.isdigit()) for line in lines)
 
 
 def check(n, rounds=50, seconds=30):
@@ -85,6 +94,7 @@ def moves(pair, count):
         s = client.status(address(4), client.PAGECHECK)
         assert not s["errors"] and not s["backwards"] and not s["registers"], s
     assert client.shell(address(4), "cat /proc/sys/kernel/random/boot_id") == boot and topology(4) == one_socket(4)
+    assert queues_heard(4) > 1
 
 
 def steals(n):
