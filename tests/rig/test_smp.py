@@ -61,7 +61,8 @@ def check(n, rounds=50, seconds=30):
     end = time.monotonic() + seconds * client.scale
     while True:
         s = client.status(address(n), client.SMP)
-        assert not any(s[k] for k in ("stale", "behind", "lost", "stuck", "failed", "backwards", "registers")), s
+        wrong = {k: s[k] for k in ("stale", "behind", "lost", "stuck", "failed", "backwards", "registers") if s[k]}
+        assert not wrong, f"{wrong} after {s}"
         if s["rounds"] >= first["rounds"] + rounds:
             return s
         assert time.monotonic() < end, f"too slow: {first}, then {s}"
@@ -238,7 +239,9 @@ def test_cpus_come_and_go(pair, n):
     client.wait_port(address(n), client.SMP, 10)
     s = check(n)
     if n == 2:
-        assert e.json("torture smp2 150 --max-us 20000", 120)["instants"] == 2 * 150  # of each vCPU
+        # 12 s of which it runs one: while it waits for all its CPUs (stop_machine) nothing moves, and 20 s of that are "stuck".
+        assert e.json("torture smp2 80 --max-us 20000", 120)["instants"] == 2 * 80  # of each vCPU
+        client.wait_port(address(n), client.SMP, 30)
     client.until(lambda: check(n)["unplugged"] > s["unplugged"], 30, "CPU that comes back")
     e.json(f"vm kill smp{n}")
 
