@@ -65,14 +65,14 @@ static void received(void *arg, struct frame *f)
  */
 static bool is_for_other(const struct uplink_net *n, const struct frame *f)
 {
-	uint8_t head[ETH_HLEN + ETH_TAGS * ETH_TAG_LEN] = { 0 };
+	uint8_t head[ETH_HLEN + ETH_TAGS * ETH_TAG_LEN];
 	unsigned vlan = 0;
 	if (n->u->nnets < 2)
 		return false;
-	(void)frame_copy_out(f, 0, head, sizeof(head));
+	size_t len = frame_copy_out(f, 0, head, sizeof(head));
 	for (unsigned i = 0; i < ETH_TAGS && !vlan; i++) {
 		const uint8_t *tag = head + ETH_TYPE + i * ETH_TAG_LEN;
-		if (!eth_is_tag(get_be16(tag)))
+		if (len < ETH_HLEN + (i + 1) * ETH_TAG_LEN || get_be16(tag) != ETHERTYPE_CTAG)
 			return false;
 		vlan = get_be16(tag + 2) & TAG_VID;
 	}
