@@ -142,10 +142,13 @@ static void test_proved_stays6(void **state unused)
 	neighbour_drop(ip);
 	assert_false(e->isrouter);
 	assert_false(neighbour_mac(ip, mac));
-	/* One that is not known yet is kept nowhere. */
+	/* One that is not known yet is kept from when it is. */
 	e->state = ND6_NO_ENTRY;
 	assert_true(neighbour_keep(ip));
 	assert_false(neighbour_mac(ip, mac));
+	e->state = ND6_REACHABLE;
+	neighbour_tick();
+	assert_true(neighbour_mac(ip, mac) && e->isrouter);
 	neighbour_drop(ip);
 }
 
