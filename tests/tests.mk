@@ -88,7 +88,7 @@ UNIT_listen := $(LISTEN) net/stream.c kernel/ip.c kernel/conf_value.c tests/unit
 UNIT += neighbour
 UNIT_neighbour := $(addprefix net/,neighbour.c netbuf.c sys_arch.c) kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
 UNIT += netif6
-UNIT_netif6 := $(addprefix net/,netif6.c nd_filter.c neighbour.c netbuf.c sys_arch.c announce_frames.c learn.c learn_table.c) kernel/ip.c kernel/conf_value.c kernel/frame.c tests/unit/fake_kernel.c
+UNIT_netif6 := $(addprefix net/,netif6.c nd_filter.c neighbour.c netbuf.c sys_arch.c announce_frames.c learn.c learn_table.c) kernel/ip.c kernel/conf_value.c kernel/frame.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
 $(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_neighbour.o test_netif6.o fake_lwip.o) net/neighbour.o net/netif6.o $(LISTEN:.c=.o)): TEST_FLAGS += $(LWIP_INC)
 $(H)/test_listen $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
 MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c

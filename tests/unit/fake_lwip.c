@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What lwIP, built for the host, asks of net/ by the hooks of lwipopts.h: it routes as it would without; IPv4. */
+/* What lwIP, built for the host, asks of net/ by the hooks of lwipopts.h: it routes as it would without. */
 #include "kernel/random.h"
 #include "net/port.h"
 #include <stdlib.h>
@@ -8,10 +8,20 @@ void net_dhcp_options(struct netif *n unused, unsigned char *o unused, unsigned 
 {
 }
 struct netif *net_route_src(const ip4_addr_t *src unused, const ip4_addr_t *dest unused) { return NULL; }
-struct netif *net_route6(const struct ip6_addr *src unused, const struct ip6_addr *dest unused) { return NULL; }
-const struct ip6_addr *net_gw6(struct netif *n unused, const struct ip6_addr *dest unused) { return NULL; }
+/* Weak: netif6.c has them, too. */
+__attribute__((weak)) struct netif *net_route6(const struct ip6_addr *src unused, const struct ip6_addr *dest unused)
+{
+	return NULL;
+}
+__attribute__((weak)) const struct ip6_addr *net_gw6(struct netif *n unused, const struct ip6_addr *dest unused)
+{
+	return NULL;
+}
 
-struct ip netif_ip_of(const ip_addr_t *a) { return ip_of4(ip4_addr_get_u32(ip_2_ip4(a))); }
+struct ip netif_ip_of(const ip_addr_t *a)
+{
+	return IP_IS_V6(a) ? ip_of6(ip_2_ip6(a)->addr) : ip_of4(ip4_addr_get_u32(ip_2_ip4(a)));
+}
 
 void random_bytes(void *buf, size_t n)
 {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The host's IPv6 addresses on lwIP itself: neither routers nor other hosts end one that was written down. */
-#include "kernel/random.h"
 #include "lwip/ip6.h"
 #include "lwip/nd6.h"
 #include "lwip/priv/nd6_priv.h"
@@ -8,7 +7,6 @@
 #include "net/neighbour.h"
 #include "net/packet.h"
 #include "tests/unit/fake_kernel.h"
-#include <stdlib.h>
 #include <string.h>
 
 enum { LINK_LOCAL, OWN }; /* places of addresses */
@@ -28,21 +26,11 @@ const struct net_peer *net_peers(unsigned *n)
 	return NULL;
 }
 signed char net_tcp_incoming(struct tcp_pcb *pcb unused, const struct tcp_hdr *h unused) { return 0; }
-void net_dhcp_options(struct netif *n unused, unsigned char *o unused, unsigned type unused, unsigned short *l unused)
-{
-}
-struct netif *net_route_src(const ip4_addr_t *src unused, const ip4_addr_t *dest unused) { return NULL; }
-struct ip netif_ip_of(const ip_addr_t *a) { return ip_of6(ip_2_ip6(a)->addr); }
 ip_addr_t netif_lwip_of(struct ip ip)
 {
 	ip_addr_t a = { .type = IPADDR_TYPE_V6 };
 	memcpy(ip_2_ip6(&a)->addr, ip.b, sizeof(ip.b));
 	return a;
-}
-void random_bytes(void *buf, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		((uint8_t *)buf)[i] = (uint8_t)rand();
 }
 
 /* ---- the link ---- */

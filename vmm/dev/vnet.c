@@ -333,12 +333,11 @@ static void vnet_resume(struct dev *d)
 /* Its workers do not run. */
 static void vnet_free(struct vnet *n)
 {
-	for (unsigned i = 0; n && n->pair && i < n->npairs; i++) {
+	for (unsigned i = 0; n->pair && i < n->npairs; i++) {
 		vnet_queue_fini(&n->pair[i].queue);
 		free(n->pair[i].bounce);
 	}
-	if (n)
-		free(n->pair);
+	free(n->pair);
 	free(n);
 }
 
