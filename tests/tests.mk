@@ -7,7 +7,7 @@
 UNIT :=
 TSAN :=
 FUZZ :=
-GMEM := vmm/gmem.c vmm/gmem_clear.c
+GMEM := vmm/gmem.c vmm/gmem_clear.c vmm/gmem_make.c vmm/gmem_track.c kernel/crew.c
 UNIT += conf conf_keys
 UNIT_conf := kernel/conf.c kernel/conf_value.c
 UNIT_conf_keys := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
@@ -25,7 +25,7 @@ UNIT_tsc_sync := arch/x86/tsc_sync.c
 TSAN += tsc_sync
 UNIT_memmap := boot/memmap.c
 UNIT += state lapic ioapic
-UNIT_state := net/learn.c net/learn_table.c $(addprefix vmm/,vm_learned.c state.c bus.c dev.c gmem.c gmem_clear.c x86/cpu_state.c x86/guest_clock.c x86/cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
+UNIT_state := net/learn.c net/learn_table.c $(GMEM) $(addprefix vmm/,vm_learned.c state.c bus.c dev.c x86/cpu_state.c x86/guest_clock.c x86/cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
 	arch/x86/features.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_worker.c
 UNIT_lapic := vmm/state.c vmm/dev/vlapic.c vmm/dev/vapic_bus.c vmm/dev/vxapic.c tests/unit/fake_kernel.c
 UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vioapic.c vmm/dev/vpower.c tests/unit/fake_kernel.c
@@ -135,13 +135,13 @@ FUZZ_console := kernel/console.c kernel/console_edit.c kernel/console_usage.c ke
 FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE) tests/unit/fake_shout.c
 UNIT += exit
-UNIT_exit := $(addprefix vmm/x86/,exit.c foreign.c bus_lock.c halt_poll.c msr.c pv.c cpu_check.c insn.c mmio.c guest_clock.c cpuid.c) $(addprefix vmm/,state.c bus.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c dev/vxapic.c) \
+UNIT_exit := $(addprefix vmm/x86/,exit.c foreign.c bus_lock.c halt_poll.c msr.c pv.c cpu_check.c insn.c mmio.c guest_clock.c cpuid.c) $(GMEM) $(addprefix vmm/,state.c bus.c dev/vlapic.c dev/vapic_bus.c dev/vxapic.c) \
 	$(addprefix arch/x86/,svm.c svm_exit.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
 UNIT += foreign pv
 UNIT_pv := $(UNIT_exit)
 UNIT_foreign := $(UNIT_exit)
 UNIT += clock
-UNIT_clock := $(addprefix vmm/,x86/guest_clock.c state.c gmem.c gmem_clear.c dev/vlapic.c dev/vapic_bus.c dev/vxapic.c) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_clock := $(GMEM) $(addprefix vmm/,x86/guest_clock.c state.c dev/vlapic.c dev/vapic_bus.c dev/vxapic.c) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += events
 UNIT_events := vmm/x86/events.c vmm/x86/pv.c vmm/x86/startup.c vmm/x86/cpuid.c arch/x86/features.c $(UNIT_clock)
 UNIT += mmio

@@ -4,6 +4,9 @@
  *
  *   gpa 0 ........ ram below the hole | hole: MMIO, 3 GiB..4 GiB | rest of the RAM from 4 GiB on
  *
+ * What tern keeps beside it hangs below one page for each GiB of these addresses, in pieces of at most 32 KiB: nothing
+ * that grows with the guest is one piece of physical memory.
+ *
  * Everybody but the guest itself (devices, kvmclock, loaders, migration) reaches its bytes by copies, gmem_read and
  * gmem_write, or pins them, gmem_pin: what is written so is the other half of the dirty set.
  */
@@ -20,23 +23,39 @@
 #define GMEM_HOLE        ((gpa_t)PC_RAM_HOLE) /* RAM below ends here at most */
 #define GMEM_HIGH        ((gpa_t)PC_RAM_ABOVE)
 
+#define GMEM_GIB_SHIFT  30
+#define GMEM_GIB_FRAMES (GIB(1) >> PAGE_SHIFT)
+#define GMEM_GIB_BLOCKS (GIB(1) >> GMEM_BLOCK_SHIFT)
+#define GMEM_FAN        512 /* pointers in a page */
+
 /*
- * (c) const after gmem_init  [m] lock  [a] atomic
+ * (c) const after gmem_init  [m] gmem.lock  [a] atomic  [t] of who tracks, and of the tasks that help it
  */
+struct gmem_gib {
+	gfn_t first;     /* (c) */
+	uint64_t count;  /* (c) frames of RAM: less than 1 GiB at the end of a range */
+	hpa_t *block;    /* (c) host address of each block */
+	uint64_t *soft;  /* [a] bit per frame: written from outside the guest. Always kept */
+	bool written;    /* [a] soft may have bits set */
+	uint64_t *track; /* [t] bit per frame: still to be sent */
+	uint64_t left;   /* [t] bits in track */
+	uint64_t due[BITMAP_WORDS(GMEM_GIB_BLOCKS)]; /* [t] bit per block: walked since its leaves were looked at */
+};
+
 struct gmem {
 	uint64_t size;      /* (c) bytes of RAM, multiple of 2 MiB */
 	uint64_t low, high; /* (c) RAM below the hole, RAM from 4 GiB on */
-	gfn_t gfn_end;      /* (c) end of the highest range: width of maps indexed by gfn */
+	gfn_t gfn_end;      /* (c) end of the highest range */
 	uint64_t nblocks;   /* (c) */
-	hpa_t *block;       /* (c) host address of each block, indexed by RAM offset >> 21 */
-	struct pt pt;       /* [m]; fmt: (c). Nested page tables; hardware walks them meanwhile */
+	hpa_t *low_block;   /* (c) of all blocks below the hole, at most 12 KiB: gmem_gib.block points into it there */
+	struct gmem_gib ***gib; /* (c) by bits 47:39 and 38:30 of an address, as page tables are; NULL: no RAM */
+	struct pt pt;           /* [m]; fmt: (c). Nested page tables; hardware walks them meanwhile */
 	struct mutex lock;
-	hpa_t stock; /* [m] table pages that are not in use, chained through their first words; 0 ends it */
+	struct spinlock stock_lock;
+	hpa_t stock; /* [stock_lock] table pages that are not in use, chained through their first words; 0 ends it */
 	void (*flush)(void *arg); /* (c) from gmem_on_flush on. It returns when no CPU has older translations */
 	void *flush_arg;
 	const struct gmem_pager *pager; /* [a] NULL: every page is here */
-	uint64_t *soft_dirty;           /* [a] bit per gfn: written from outside the guest. Always kept. */
-	uint64_t *track_map;            /* bit per gfn, for who tracks: the pages it has still to send */
 	bool tracking;                  /* [m] leaves are 4K, dirty bits are meaningful */
 	uint64_t splits;                /* [m] large leaves split so far, for statistics */
 };
@@ -69,7 +88,8 @@ static inline must_check int gmem_init(struct gmem *g, uint64_t size, const stru
 int gmem_clear(const struct gmem *g,
 	       const struct gmem_progress *p) must_check; /* for gmem_init_from: vmm/gmem_clear.c */
 uint64_t gmem_pages(uint64_t size); /* that gmem_init allocates for this size, RAM included: 100.21 % of it */
-void gmem_fini(struct gmem *g);     /* no CPU uses its tables any more; half-made is fine */
+hpa_t *gmem_nth_block(const struct gmem *g, uint64_t n); /* host address of RAM from n x 2 MiB on. For gmem's files */
+void gmem_fini(struct gmem *g);                          /* no CPU uses its tables any more; half-made is fine */
 unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
 
 /*
@@ -86,6 +106,11 @@ int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) must_check; /* until 
 /* The guest fetches from RAM that is mapped by a leaf too large for that. Its vCPU's task; sleeps. */
 void gmem_make_executable(struct gmem *g, gpa_t gpa);
 void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg); /* once, before a vCPU runs on it */
+static inline void gmem_flush(const struct gmem *g)                      /* for gmem's files */
+{
+	if (g->flush)
+		g->flush(g->flush_arg);
+}
 
 /* Copies: sleep while a page is not here, so no spinlock is held. -EFAULT outside RAM, or what ended the wait. */
 int gmem_read(const struct gmem *g, gpa_t gpa, void *buf, size_t len) must_check;
@@ -94,14 +119,19 @@ static inline bool gmem_is_ram(const struct gmem *g, gpa_t gpa)
 {
 	return gpa < g->low || (gpa >= GMEM_HIGH && gpa - GMEM_HIGH < g->high);
 }
-void gmem_dirty(const struct gmem *g, gpa_t gpa, size_t len); /* gmem_unpin's */
+void gmem_dirty(const struct gmem *g, gpa_t gpa, size_t len);               /* gmem_unpin's */
+static inline struct gmem_gib *gmem_gib_at(const struct gmem *g, gpa_t gpa) /* gpa is RAM */
+{
+	return g->gib[gpa >> (GMEM_GIB_SHIFT + 9)][gpa >> GMEM_GIB_SHIFT & (GMEM_FAN - 1)];
+}
+hpa_t gmem_high_block(const struct gmem *g, gpa_t gpa); /* the block that has gpa, which is RAM from 4 GiB on */
 /* Host address of gpa..gpa+len if that is RAM within one block, else NULL. For gmem_pin and tests. */
 static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 {
-	uint64_t off = gpa < g->low ? gpa : gpa - GMEM_HIGH + g->low, in = off & (GMEM_BLOCK - 1); /* RAM has no hole */
+	uint64_t in = gpa & (GMEM_BLOCK - 1);
 	if (!gmem_is_ram(g, gpa) || len > GMEM_BLOCK - in)
 		return NULL;
-	return (char *)hva_of(g->block[off >> GMEM_BLOCK_SHIFT]) + in;
+	return (char *)hva_of(gpa < g->low ? g->low_block[gpa >> GMEM_BLOCK_SHIFT] : gmem_high_block(g, gpa)) + in;
 }
 
 /*
@@ -147,19 +177,15 @@ static inline bool gmem_all_here(const struct gmem *g) { return !__atomic_load_n
  */
 static inline must_check int gmem_load64(const struct gmem *g, bool all_here, gpa_t gpa, uint64_t *v)
 {
-	uint64_t off = gpa;
-	if (__builtin_expect(gpa >= g->low, 0)) {
-		if (gpa - GMEM_HIGH >= g->high)
-			return -EFAULT;
-		off = gpa - GMEM_HIGH + g->low;
-	}
+	if (__builtin_expect(gpa >= g->low && gpa - GMEM_HIGH >= g->high, 0))
+		return -EFAULT;
 	if (__builtin_expect(!all_here, 0)) {
 		int err = gmem_wait(g, gpa, sizeof(*v));
 		if (err)
 			return err;
 	}
-	const char *block = hva_of(g->block[off >> GMEM_BLOCK_SHIFT]);
-	*v = __atomic_load_n((const uint64_t *)(block + (off & (GMEM_BLOCK - 1))), __ATOMIC_RELAXED);
+	const char *block = hva_of(gpa < g->low ? g->low_block[gpa >> GMEM_BLOCK_SHIFT] : gmem_high_block(g, gpa));
+	*v = __atomic_load_n((const uint64_t *)(block + (gpa & (GMEM_BLOCK - 1))), __ATOMIC_RELAXED);
 	return 0;
 }
 static inline void gmem_unpin(const struct gmem *g, const struct gmem_pin *pin)
@@ -169,14 +195,24 @@ static inline void gmem_unpin(const struct gmem *g, const struct gmem_pin *pin)
 }
 
 /*
- * The dirty set. All flush (gmem_on_flush), and only after it do they return: the caller may read the pages at once
- * (clear -> flush -> copy). gmem_track_start: split
- * everything, soft set cleared; the caller takes every page as dirty. It allocates nothing of the host.
- * gmem_track_harvest: dirty frames in [first, first+count) are or-ed into map (bit 0 = first) and cleared here; returns
- * how many bits that set newly. gmem_track_stop: merge back to large leaves.
+ * Tracking: the frames that are still to be sent, a set that one task at a time uses (vmm/gmem_track.c). What starts,
+ * harvests and stops flushes (gmem_on_flush) and only after it returns: the caller may read the pages at once (clear ->
+ * flush -> copy). None allocates what it could not do without.
+ *
+ * gmem_track_start: split everything; the set is empty, and what was written before is forgotten: the caller takes
+ * every page as dirty. gmem_track_fill puts all RAM into the set, and returns how many frames that is.
+ * gmem_track_harvest: frames of [first, first + count), of one range and from a multiple of 64 on, that were written to
+ * since they were looked at last. gmem_track_harvest_all: of all memory, on all CPUs, and without those tables that no
+ * walk has come by since the last time; still: no vCPU runs, somebody waits. Both return how many the set has more.
+ * gmem_track_stop: merge back to large leaves.
  */
 void gmem_track_start(struct gmem *g);
-uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count, uint64_t *map);
+uint64_t gmem_track_fill(struct gmem *g);
+uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count);
+uint64_t gmem_track_harvest_all(struct gmem *g, bool still);
+/* The set's first frame in [from, end), or end. gmem_track_take: a multiple of 64 and the 63 after it leave the set. */
+gfn_t gmem_track_next(const struct gmem *g, gfn_t from, gfn_t end);
+uint64_t gmem_track_take(struct gmem *g, gfn_t gfn) must_check;
 /*
  * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or
  * it was harvested; end if there is none.

@@ -1,78 +1,50 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Clearing a new VM's memory, which for large ones takes seconds, on all CPUs: the caller and one task for each other
- * CPU take blocks from one counter. Each lets others run after every block: a guest that wants its CPU waits for 2 MiB
- * at most, and of a CPU that is busy with guests the clearing gets one block a time slice.
- */
-#include "arch/x86/cpu.h"
-#include "kernel/task.h"
+/* Clearing a new VM's memory, which for large ones takes seconds: block by block, on all CPUs. */
+#include "kernel/crew.h"
 #include "kernel/time.h"
 #include "vmm/gmem.h"
 
-#define HELPERS_MAX  31 /* memory is no faster with more */
 #define REPORT_BYTES MIB(64)
 #define REPORT_NS    (250 * NS_PER_MS)
 
-/* [a] atomic  [c] const  [o] the caller's own */
 struct clearing {
-	const struct gmem *g;          /* [c] */
-	const struct gmem_progress *p; /* [c] */
-	uint64_t next;                 /* [a] the first block that nobody has taken */
-	uint64_t done;                 /* [a] blocks cleared */
-	uint64_t told_blocks, told_ns; /* [o] when p heard of it last */
-	struct sem ended;              /* once for each helper */
+	const struct gmem *g;
+	const struct gmem_progress *p;
+	uint64_t told_blocks, told_ns; /* when p heard of it last */
 };
 
-/* False: none was left. */
-static bool clear_block(struct clearing *c)
+static void clear_block(void *arg, uint64_t n)
 {
-	uint64_t i = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED);
-	if (i >= c->g->nblocks)
-		return false;
-	page_zero(c->g->block[i], PAGE_ORDER_2M);
-	__atomic_fetch_add(&c->done, 1, __ATOMIC_RELEASE);
-	task_yield();
-	return true;
+	const struct clearing *c = arg;
+	page_zero(*gmem_nth_block(c->g, n), PAGE_ORDER_2M);
 }
 
-static void helper(void *arg)
+static int tell(struct clearing *c, uint64_t done, uint64_t ns)
 {
-	struct clearing *c = arg;
-	while (clear_block(c)) {}
-	sem_up(&c->ended); /* the last use of c */
-}
-
-static void cancel(struct clearing *c) { __atomic_store_n(&c->next, c->g->nblocks, __ATOMIC_RELAXED); }
-
-/* Tell who waits, if it is time. What they answer ends the clearing. */
-static int report(struct clearing *c, bool now)
-{
-	uint64_t done = __atomic_load_n(&c->done, __ATOMIC_ACQUIRE), ns = time_ns();
-	if (!c->p || (!now && done - c->told_blocks < REPORT_BYTES / GMEM_BLOCK && ns - c->told_ns < REPORT_NS))
-		return 0;
 	c->told_blocks = done;
 	c->told_ns = ns;
-	int err = c->p->step(c->p->arg, done * GMEM_BLOCK, c->g->size);
-	if (err)
-		cancel(c);
-	return err;
+	return c->p->step(c->p->arg, done * GMEM_BLOCK, c->g->size);
+}
+
+/* Tell who waits, if it is time. */
+static int report(void *arg, uint64_t done)
+{
+	struct clearing *c = arg;
+	uint64_t ns = time_ns();
+	bool due = done - c->told_blocks >= REPORT_BYTES / GMEM_BLOCK || ns - c->told_ns >= REPORT_NS;
+	return due ? tell(c, done, ns) : 0;
 }
 
 int gmem_clear(const struct gmem *g, const struct gmem_progress *p)
 {
 	struct clearing c = { .g = g, .p = p, .told_ns = time_ns() };
-	unsigned helpers = 0, want = (unsigned)MIN(MIN(cpu_count() - 1, HELPERS_MAX), g->nblocks / 4);
-	int err = 0;
-	sem_init(&c.ended, 0);
-	while (helpers < want && task_create("clear", TASK_PRIO_NORMAL, helper, &c))
-		helpers++;
-	while (!err && clear_block(&c))
-		err = report(&c, false);
-	while (helpers) { /* each has one block at most in its hands */
-		if (!sem_down(&c.ended, time_ns() + REPORT_NS))
-			helpers--;
-		else if (!err)
-			err = report(&c, true);
-	}
-	return err ? err : report(&c, true);
+	struct crew_work w = { .name = "clear",
+			       .part = clear_block,
+			       .told = p ? report : NULL,
+			       .arg = &c,
+			       .parts = g->nblocks,
+			       .worth = 4,
+			       .prio = TASK_PRIO_NORMAL };
+	int err = crew_run(&w);
+	return err || !p ? err : tell(&c, g->nblocks, time_ns());
 }

@@ -51,7 +51,7 @@ static hpa_t table_alloc(struct pt *pt)
 {
 	hpa_t t = pt->alloc(pt->arg);
 	if (t != HPA_NONE)
-		pt->ntables++;
+		__atomic_fetch_add(&pt->ntables, 1, __ATOMIC_RELAXED);
 	return t;
 }
 
@@ -61,8 +61,11 @@ static hpa_t table_alloc(struct pt *pt)
  */
 static void table_retire(struct pt *pt, hpa_t t)
 {
-	__atomic_store_n(table_of(t), pt->retired == HPA_NONE ? 0 : pt->retired, __ATOMIC_RELAXED);
-	pt->retired = t & PTE_ADDR;
+	hpa_t head = __atomic_load_n(&pt->retired, __ATOMIC_RELAXED);
+	do {
+		__atomic_store_n(table_of(t), head == HPA_NONE ? 0 : head, __ATOMIC_RELAXED);
+	} while (!__atomic_compare_exchange_n(&pt->retired, &head, t & PTE_ADDR, true, __ATOMIC_RELEASE,
+					      __ATOMIC_RELAXED));
 }
 
 int pt_init(struct pt *pt, const struct pt_format *fmt, hpa_t (*alloc)(void *), void (*free)(void *, hpa_t), void *arg)
@@ -330,6 +333,28 @@ uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uin
 	struct harvest h = { .lo = canonical(va), .hi = canonical(va) + len, .first = first, .map = map };
 	harvest_table(pt, pt->root, PT_LEVELS, 0, &h);
 	return h.n;
+}
+
+void pt_age(struct pt *pt, uint64_t va, uint64_t *walked)
+{
+	uint64_t accessed = pt->fmt->accessed, e4 = load(&table_of(pt->root)[level_index(va, 4)]);
+	uint64_t *e = present(pt, e4) ? &table_of(e4)[level_index(va, 3)] : NULL, e3 = e ? load(e) : 0;
+	if (!(e3 & accessed))
+		return; /* or not present: no walk came by, and so none below it */
+	if (is_leaf(pt, e3, 3)) {
+		memset(walked, 0xff, PT_ENTRIES / 8);
+		return;
+	}
+	__atomic_fetch_and(e, ~accessed, __ATOMIC_RELAXED);
+	uint64_t *tab = table_of(e3);
+	for (unsigned i = 0; i < PT_ENTRIES; i++) {
+		uint64_t v = load(&tab[i]);
+		if (!(v & accessed))
+			continue;
+		if (!is_leaf(pt, v, 2))
+			__atomic_fetch_and(&tab[i], ~accessed, __ATOMIC_RELAXED);
+		bitmap_set(walked, i);
+	}
 }
 
 /* One leaf that stands for the whole table t of 512 leaves, or 0 if they do not line up. */

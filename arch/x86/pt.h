@@ -10,7 +10,8 @@
  *   +--------+     +--------+     +--------+     +--------+
  *
  * Hardware sets A and D behind our back, so entries change only by atomic operations. The caller serialises callers
- * (one lock a table tree); lookups by hardware need none. No function here flushes a TLB: that is the caller's duty,
+ * (one lock a table tree), but for pt_split, pt_harvest, pt_age and pt_merge of different GiBs, which may go on side by
+ * side if alloc allows it; lookups by hardware need none. No function here flushes a TLB: that is the caller's duty,
  * and a table page taken out of use stays on pt->retired until the caller, after the flush, calls pt_reap().
  */
 #pragma once
@@ -78,6 +79,13 @@ int pt_split(struct pt *pt, uint64_t va, uint64_t len) must_check;
 /* The leaf that has va becomes 4K ones (pt_format.later_x), D of each that of the whole. -ENOMEM as above. */
 int pt_split_page(struct pt *pt, uint64_t va) must_check;
 uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first);
+/*
+ * What of the 1 GiB from va on can have dirt at all: sets bit n of walked[8] if a walk came by the n-th 2 MiB since the
+ * last call, and forgets that (A of the tables' own entries; a large leaf keeps its A). What a CPU has cached of a
+ * table whose A is now clear sets it no more (SDM 3A 4.10.3, 3C 29.4): flush, and only then harvest what was walked, or
+ * the dirt of a write between is missed now, and passed over the next time.
+ */
+void pt_age(struct pt *pt, uint64_t va, uint64_t *walked);
 /*
  * Put 512 neighbouring 4K leaves back into one 2M leaf wherever they allow it; D of the whole = any D. Then flush and
  * pt_reap.

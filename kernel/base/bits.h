@@ -74,7 +74,7 @@ static inline void bitmap_set(uint64_t *map, uint64_t n) { map[n / 64] |= BIT(n 
 static inline void bitmap_clear(uint64_t *map, uint64_t n) { map[n / 64] &= ~BIT(n % 64); }
 static inline void bitmap_set_atomic(uint64_t *map, uint64_t n)
 {
-	__atomic_fetch_or(&map[n / 64], BIT(n % 64), __ATOMIC_RELAXED);
+	__atomic_fetch_or(&map[n / 64], BIT(n % 64), __ATOMIC_SEQ_CST);
 }
 #else
 #define BIT(n) (1 << (n)) /* all that assembly takes from here, for arch/x86/hw/ */

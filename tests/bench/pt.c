@@ -46,7 +46,7 @@ static void setup(void)
 		free(aligned_alloc(PAGE_SIZE, PAGE_SIZE));
 }
 
-/* As hardware does it: D in the leaf of each step-th page. */
+/* As hardware does it: D in the leaf of each step-th page, A on the way. */
 static void write_pages(uint64_t step)
 {
 	for (uint64_t va = 0; step && va < SIZE; va += step << PAGE_SHIFT) {
@@ -57,6 +57,7 @@ static void write_pages(uint64_t step)
 				*e |= pt.fmt->dirty;
 				break;
 			}
+			*e |= pt.fmt->accessed;
 			tab = (uint64_t *)(uintptr_t)(*e & 0x000ffffffffff000ULL);
 		}
 	}
@@ -66,6 +67,12 @@ static int split(void) { return pt_split(&pt, 0, SIZE); }
 static int merge(void)
 {
 	pt_merge(&pt, 0, SIZE);
+	return 0;
+}
+static int age(void)
+{
+	static uint64_t walked[8];
+	pt_age(&pt, 0, walked);
 	return 0;
 }
 static int harvest(void)
@@ -81,13 +88,13 @@ static const struct {
 } kinds[] = {
 	{ "scan of 2M leaves, clean", harvest, 0 },     { "split into 4K leaves", split, 512 },
 	{ "scan of 4K leaves, clean", harvest, 0 },     { "scan of 4K leaves, 1 of 64 dirty", harvest, 64 },
-	{ "scan of 4K leaves, all dirty", harvest, 1 }, { "merge into 2M leaves", merge, 64 },
+	{ "scan of 4K leaves, all dirty", harvest, 1 }, { "which tables were walked, 8 of 512", age, 64 },
+	{ "which tables were walked, none", age, 0 },   { "merge into 2M leaves", merge, 64 },
 };
 static const char *name(size_t i) { return kinds[i].name; }
 static unsigned times(size_t i)
 {
-	(void)i;
-	return PART;
+	return kinds[i].run == age ? 1 : PART; /* that looks at a whole GiB, where there is a table or not */
 }
 static void prepare(size_t i) { write_pages(kinds[i].dirty); }
 static int run(size_t i) { return kinds[i].run(); }

@@ -5,6 +5,7 @@
  * write outside guest memory (ASan), and always a state that can be saved and loaded.
  */
 #include "tests/unit/fake_guest.h"
+#include "tests/unit/gmem_dirt.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/pc/pc.h"
 #include <string.h>
@@ -44,9 +45,9 @@ static void begin(void)
 		g.unchecked = true;
 	}
 	for (gfn_t f = 0; f < g.mem.gfn_end; f++)
-		if (f < 17 || bitmap_test(g.mem.soft_dirty, f)) {
+		if (f < 17 || is_dirty(&g.mem, f)) {
 			memset(gmem_ptr(&g.mem, f << PAGE_SHIFT, PAGE_SIZE), 0, PAGE_SIZE);
-			bitmap_clear(g.mem.soft_dirty, f);
+			forget_dirt(&g.mem, f);
 		}
 	reset();
 }

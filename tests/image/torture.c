@@ -132,9 +132,12 @@ static int pages_find(struct image *im, struct vm *vm)
 	}
 	if (!im->map)
 		return -ENOMEM;
+	if (!first)
+		gmem_track_harvest_all(g, true);
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++) {
-		if (!first)
-			gmem_track_harvest(g, r[i].first, r[i].count, im->map + r[i].first / 64);
+		gfn_t end = r[i].first + r[i].count, at = r[i].first;
+		for (; !first && (at = ALIGN_DOWN(gmem_track_next(g, at, end), 64UL)) < end; at += 64)
+			im->map[at / 64] |= gmem_track_take(g, at);
 		for (gfn_t f = r[i].first; first && f < r[i].first + r[i].count; f++) {
 			struct gmem_pin pin;
 			if (gmem_pin_wait(g, f << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin))

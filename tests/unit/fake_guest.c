@@ -2,6 +2,7 @@
 /* The guest of the device tests (fake_guest.h). */
 #include "tests/unit/fake_guest.h"
 #include "tests/unit/fake_kernel.h"
+#include "tests/unit/gmem_dirt.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vrng.h"
 #include "vmm/dev/vpci.h"
@@ -138,13 +139,13 @@ static void check_dirty(struct fg *g)
 {
 	for (gpa_t gpa = 0; gpa < FG_MEM; gpa += PAGE_SIZE) {
 		const void *page = gmem_ptr(&g->mem, gpa, PAGE_SIZE);
-		bool dirty = bitmap_test(g->mem.soft_dirty, gpa >> PAGE_SHIFT);
+		bool dirty = is_dirty(&g->mem, gpa >> PAGE_SHIFT);
 
 		if (memcmp(page, g->shadow + gpa, PAGE_SIZE)) {
 			CHECK(dirty); /* a device wrote here and did not say so */
 			memcpy(g->shadow + gpa, page, PAGE_SIZE);
 		}
-		bitmap_clear(g->mem.soft_dirty, gpa >> PAGE_SHIFT);
+		forget_dirt(&g->mem, gpa >> PAGE_SHIFT);
 	}
 }
 

@@ -4,6 +4,7 @@
  * half-way.
  */
 #include "tests/unit/fake_kernel.h"
+#include "tests/unit/gmem_dirt.h"
 #include "vmm/vm.h"
 #include <pthread.h>
 #include <stdlib.h>
@@ -46,7 +47,7 @@ static uint64_t not_zero(const struct gmem *g)
 {
 	uint64_t bad = 0;
 	for (uint64_t i = 0; i < g->nblocks; i++)
-		for (uint64_t *p = hva_of(g->block[i]), *end = p + GMEM_BLOCK / sizeof(*p); p < end; p++)
+		for (uint64_t *p = hva_of(*gmem_nth_block(g, i)), *end = p + GMEM_BLOCK / sizeof(*p); p < end; p++)
 			bad += *p != 0;
 	return bad;
 }
@@ -132,6 +133,141 @@ static void test_ended_half_way(void **s)
 		assert_int_equal(fake_page_reserved(), 0);
 	}
 	fake_cpus = 1;
+}
+
+/* ---- tracking, on several CPUs and far up ---- */
+
+/* As hardware writes: A on the way, D in the leaf. */
+static void write_page(struct gmem *g, gfn_t f)
+{
+	const struct pt_format *fmt = g->pt.fmt;
+	uint64_t *tab = hva_of(g->pt.root);
+	for (unsigned level = 4; level > 1; level--) {
+		uint64_t *e = &tab[f >> 9 * (level - 1) & 511];
+		__atomic_fetch_or(e, fmt->accessed, __ATOMIC_RELAXED);
+		tab = hva_of(__atomic_load_n(e, __ATOMIC_RELAXED) & 0x000ffffffffff000ULL);
+	}
+	__atomic_fetch_or(&tab[f & 511], fmt->accessed | fmt->dirty, __ATOMIC_RELAXED);
+}
+
+static uint64_t rnd(uint64_t *s, uint64_t n)
+{
+	*s = *s * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (*s >> 33) % n;
+}
+
+struct writers {
+	struct gmem *g;
+	uint64_t seed;
+	uint64_t *wrote; /* bit per frame */
+};
+
+/* Half by the guest, half by a device: in few places, that some tables are not walked. */
+static void *write_thread(void *arg)
+{
+	struct writers *w = arg;
+	for (unsigned i = 0; i < 2000; i++) {
+		uint64_t off = GIB(rnd(&w->seed, 5)) + MIB(2) * rnd(&w->seed, 9) + PAGE_SIZE * rnd(&w->seed, 512);
+		gpa_t gpa = off < w->g->low ? off : off - w->g->low + GMEM_HIGH;
+		if (rnd(&w->seed, 2))
+			write_page(w->g, gpa >> PAGE_SHIFT);
+		else
+			gmem_dirty(w->g, gpa, 8);
+		bitmap_set_atomic(w->wrote, gpa >> PAGE_SHIFT);
+	}
+	return NULL;
+}
+
+/* What is in the set leaves it; how many, and all of them were written. */
+static uint64_t take_all(struct gmem *g, const uint64_t *wrote, uint64_t *found)
+{
+	uint64_t n = 0;
+	for (gfn_t f = 0; (f = gmem_track_next(g, f, g->gfn_end)) < g->gfn_end; f += 64) {
+		f = ALIGN_DOWN(f, 64UL);
+		uint64_t word = gmem_track_take(g, f);
+		assert_int_equal(word & ~__atomic_load_n(&wrote[f / 64], __ATOMIC_RELAXED), 0);
+		found[f / 64] |= word;
+		n += popcount64(word);
+	}
+	return n;
+}
+
+static void test_tracked_by_many(void **s)
+{
+	struct gmem g;
+	(void)s;
+	assert_int_equal(gmem_init(&g, GIB(5), &pt_format_ept, NULL), 0);
+	uint64_t words = BITMAP_WORDS(g.gfn_end), *wrote = calloc(words, 8), *found = calloc(words, 8);
+	for (fake_cpus = 1; fake_cpus <= 4; fake_cpus += 3) {
+		memset(wrote, 0, words * 8);
+		memset(found, 0, words * 8);
+		gmem_track_start(&g);
+		assert_int_equal(gmem_track_next(&g, 0, g.gfn_end), g.gfn_end);
+		struct writers w[2] = { { &g, 1, wrote }, { &g, 2, wrote } };
+		pthread_t th[2];
+		for (unsigned i = 0; i < 2; i++)
+			pthread_create(&th[i], NULL, write_thread, &w[i]);
+		uint64_t n = 0, took = 0;
+		for (unsigned i = 0; i < 4; i++) {
+			n += gmem_track_harvest_all(&g, false);
+			took += take_all(&g, wrote, found);
+		}
+		for (unsigned i = 0; i < 2; i++)
+			pthread_join(th[i], NULL);
+		n += gmem_track_harvest_all(&g, true);
+		took += take_all(&g, wrote, found);
+		assert_int_equal(n, took);
+		assert_memory_equal(wrote, found, words * 8);
+		assert_int_equal(gmem_track_harvest_all(&g, true), 0);
+		assert_int_equal(gmem_track_fill(&g), GIB(5) >> PAGE_SHIFT);
+		gmem_track_stop(&g);
+		assert_true(fake_tasks_wait());
+		struct pt_leaf l;
+		assert_true(pt_lookup(&g.pt, GMEM_HIGH, &l) && l.size == GIB(1));
+	}
+	fake_cpus = 1;
+	free(wrote);
+	free(found);
+	gmem_fini(&g);
+	assert_int_equal(fake_page_live(), 0);
+}
+
+#define TIB(n) GIB((n) << 10)
+/* The last GiB of a guest of 240 TiB, alone: all that is below it would be 500 GB of tables. */
+static void test_far_up(void **s)
+{
+	static struct gmem_gib *dir[GMEM_FAN], **root[GMEM_FAN];
+	static uint64_t soft[GMEM_GIB_FRAMES / 64], track[GMEM_GIB_FRAMES / 64];
+	static hpa_t block[GMEM_GIB_BLOCKS];
+	struct gmem_gib last = { .count = GMEM_GIB_FRAMES, .soft = soft, .track = track, .block = block };
+	struct gmem g = { .low = GMEM_HOLE, .high = TIB(240UL), .gib = root };
+	gpa_t top = GMEM_HIGH + g.high;
+	gfn_t end = top >> PAGE_SHIFT;
+	(void)s;
+	g.gfn_end = end;
+	last.first = end - GMEM_GIB_FRAMES;
+	root[(top - 1) >> 39] = dir;
+	dir[(top - 1) >> 30 & 511] = &last;
+	block[511] = hpa_of(soft) - GMEM_BLOCK + PAGE_SIZE;
+	assert_ptr_equal(gmem_ptr(&g, top - PAGE_SIZE, PAGE_SIZE), soft);
+	assert_null(gmem_ptr(&g, top, 1));
+	assert_int_equal(gmem_next_written(&g, last.first, end), end);
+	gmem_dirty(&g, top - 1, 8); /* what is beyond is no RAM */
+	assert_int_equal(gmem_next_written(&g, last.first, end), end - 1);
+	last.left = 1;
+	track[GMEM_GIB_FRAMES / 64 - 1] = BIT(62);
+	assert_int_equal(gmem_track_next(&g, last.first, end), end - 2);
+	assert_int_equal(gmem_track_take(&g, end - 64), BIT(62));
+	assert_int_equal(gmem_track_next(&g, last.first, end), end);
+
+	/* Beside it, at most a quarter of a per cent. More than four levels of tables map is refused. */
+	for (uint64_t size = GIB(64); size < TIB(256UL); size *= 5)
+		assert_in_range(gmem_pages(size) - size / PAGE_SIZE, 1, size / PAGE_SIZE / 400);
+	struct why w = { "" };
+	assert_int_equal(gmem_init(&g, TIB(256UL), &pt_format_npt, &w), -EINVAL);
+	assert_string_equal(w.text, "memory of 256 TiB is more than page tables of four levels map");
+	gmem_fini(&g);
+	assert_int_equal(fake_page_live(), 0);
 }
 
 /* ---- admission ---- */
@@ -231,8 +367,6 @@ static int far_fetch(void *arg unused, gfn_t gfn)
 	return far.err;
 }
 
-static bool is_dirty(const struct gmem *g, gfn_t f) { return gmem_next_written(g, f, f + 1) == f; }
-
 /* What a pin promises: bytes of one block, never a wait, and dirt from the unpin on. */
 static void test_pins(void **s)
 {
@@ -270,10 +404,16 @@ static void test_pins(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pins),           cmocka_unit_test(test_cleared_by_many),
-		cmocka_unit_test(test_told_often),     cmocka_unit_test(test_told_in_time),
-		cmocka_unit_test(test_ended_half_way), cmocka_unit_test(test_next_written),
-		cmocka_unit_test(test_admission),      cmocka_unit_test(test_admission_bound),
+		cmocka_unit_test(test_pins),
+		cmocka_unit_test(test_cleared_by_many),
+		cmocka_unit_test(test_told_often),
+		cmocka_unit_test(test_told_in_time),
+		cmocka_unit_test(test_ended_half_way),
+		cmocka_unit_test(test_next_written),
+		cmocka_unit_test(test_tracked_by_many),
+		cmocka_unit_test(test_far_up),
+		cmocka_unit_test(test_admission),
+		cmocka_unit_test(test_admission_bound),
 	};
 	return cmocka_run_group_tests_name("gmem", tests, NULL, NULL);
 }

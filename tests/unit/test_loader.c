@@ -3,6 +3,7 @@
 #include "kernel/host.h"
 #include "tests/unit/fake_file.h"
 #include "tests/unit/fake_kernel.h"
+#include "tests/unit/gmem_dirt.h"
 #include "vmm/pc/linux_loader.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -138,8 +139,8 @@ static void test_load(void **state)
 	assert_int_equal(get_le64(at(s.gdt_base, s.gdt_limit + 1U) + 0x10), 0x00af9b000000ffff);
 	assert_true(!s.event && !s.int_shadow && !s.halted && !s.cr2 && !s.gpr[REG_RSP]);
 	/* All that was written is in the dirty set: a migration that starts now misses nothing. */
-	assert_true(bitmap_test(g.soft_dirty, 0x1000000 >> 12) && bitmap_test(g.soft_dirty, rd >> 12) &&
-		    bitmap_test(g.soft_dirty, s.cr3 >> 12) && bitmap_test(g.soft_dirty, s.gpr[REG_RSI] >> 12));
+	assert_true(is_dirty(&g, 0x1000000 >> 12) && is_dirty(&g, rd >> 12) && is_dirty(&g, s.cr3 >> 12) &&
+		    is_dirty(&g, s.gpr[REG_RSI] >> 12));
 }
 
 static void test_high_memory(void **state)

@@ -4,6 +4,7 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_vm.h"
+#include "tests/unit/gmem_dirt.h"
 #include "vmm/x86/halt_poll.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -155,7 +156,7 @@ static void test_waiting_is_told(void **state unused)
 	pv_begin(&f->vcpu);
 	pv_resume(&f->vcpu);
 	assert_true(told() == 5750 && version() == 10);
-	assert_true(bitmap_test(f->vm.mem.soft_dirty, AREA >> 12)); /* a migration sends it */
+	assert_true(is_dirty(&f->vm.mem, AREA >> PAGE_SHIFT)); /* a migration sends it */
 }
 
 static void test_flush_is_kept(void **state unused)
@@ -263,10 +264,10 @@ static void test_end_of_interrupt(void **state unused)
 	assert_true(!area[0] && !f->vcpu.pv.eoi_left);
 	vapic_bus_post(l->bus, 0, false, DELIVERY_FIXED, 0x51, false);
 	vlapic_ack(l, 0x51);
-	f->vm.mem.soft_dirty[0] = 0;
+	forget_dirt(&f->vm.mem, AREA >> PAGE_SHIFT);
 	pv_leave_eoi(&f->vcpu);
 	assert_int_equal(area[0], 1);
-	assert_true(f->vm.mem.soft_dirty[0] & BIT(AREA >> PAGE_SHIFT));
+	assert_true(is_dirty(&f->vm.mem, AREA >> PAGE_SHIFT));
 	pv_take_eoi(&f->vcpu); /* an exit before the guest came to it */
 	assert_true(area[0] == 0 && l->s.isr[2] == 1U << 0x11);
 	pv_leave_eoi(&f->vcpu);

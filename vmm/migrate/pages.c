@@ -90,19 +90,11 @@ static int record_add(struct page_tx *p, gfn_t gfn, bool zero)
 	return err ? err : p->progress(p->arg);
 }
 
-static bool any_set(const uint64_t *map, uint64_t words)
+static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
 {
-	for (uint64_t i = 0; i < words; i++)
-		if (map[i])
-			return true;
-	return false;
-}
-
-static int batch_send(struct page_tx *p, uint64_t *map, gfn_t first, uint64_t count)
-{
-	for (uint64_t i = first / 64; i < (first + count + 63) / 64; i++) {
-		for (uint64_t word = map[i]; word; word &= word - 1) {
-			gfn_t gfn = i * 64 + (unsigned)__builtin_ctzll(word);
+	for (gfn_t f = first; f < first + count; f += 64) {
+		for (uint64_t word = gmem_track_take(p->mem, f); word; word &= word - 1) {
+			gfn_t gfn = f + (unsigned)__builtin_ctzll(word);
 			struct gmem_pin pin;
 			int err = gmem_pin_wait(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
 			if (err)
@@ -113,12 +105,11 @@ static int batch_send(struct page_tx *p, uint64_t *map, gfn_t first, uint64_t co
 			if (err)
 				return err;
 		}
-		map[i] = 0;
 	}
 	return 0;
 }
 
-int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest)
+int pages_send_pass(struct page_tx *p, bool harvest)
 {
 	struct gmem_range r[2];
 	int err = 0;
@@ -126,16 +117,16 @@ int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest)
 	p->pass = (struct page_counts){ 0, 0 };
 	p->nruns = p->ndata = 0;
 	for (unsigned i = 0, n = gmem_ranges(p->mem, r); i < n; i++) {
-		for (uint64_t done = 0; done < r[i].count && !err; done += PAGES_BATCH) {
-			gfn_t first = r[i].first + done; /* RAM is whole 2 MiB blocks: a multiple of 64 */
-			uint64_t count = MIN(r[i].count - done, (uint64_t)PAGES_BATCH);
-			if (!any_set(map + first / 64, count / 64))
-				continue;
+		gfn_t end = r[i].first + r[i].count; /* RAM is whole 2 MiB blocks: a multiple of 64 */
+		for (gfn_t f = r[i].first; !err && (f = gmem_track_next(p->mem, f, end)) < end;) {
+			f = ALIGN_DOWN(f, (gfn_t)PAGES_BATCH);
+			uint64_t count = MIN(end - f, (uint64_t)PAGES_BATCH);
 			if (harvest)
-				gmem_track_harvest(p->mem, first, count, map + first / 64);
-			err = batch_send(p, map, first, count);
+				gmem_track_harvest(p->mem, f, count);
+			err = batch_send(p, f, count);
 			if (!err)
 				err = p->progress(p->arg);
+			f += count;
 		}
 	}
 	return err ? err : pages_flush(p);

@@ -39,11 +39,10 @@ struct page_tx {
 	void *arg;
 };
 /*
- * One pass: send the pages that are set in map (bit 0 = gfn 0) and clear their bits. With harvest, each batch of a
- * running guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look
- * goes now.
+ * One pass: send the pages of the set (gmem_track_next), which leave it. With harvest, each batch of a running guest
+ * has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look goes now.
  */
-int pages_send_pass(struct page_tx *p, uint64_t *map, bool harvest) must_check;
+int pages_send_pass(struct page_tx *p, bool harvest) must_check;
 
 /* Until when the next record has to be out. */
 uint64_t pages_deadline(const struct page_tx *p);

@@ -6,7 +6,6 @@
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
-#include <string.h>
 
 #define RATE_NS (250 * NS_PER_MS) /* the shown rate is over at least this long */
 
@@ -71,36 +70,13 @@ int precopy_progress(void *arg)
 
 /* ---- passes ---- */
 
-/* Add what has been dirtied to the map; returns how many pages that are new in it. */
-uint64_t precopy_harvest(struct source *c)
-{
-	struct gmem_range r[2];
-	uint64_t n = 0;
-	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++)
-		n += gmem_track_harvest(&c->vm->mem, r[i].first, r[i].count, c->map + r[i].first / 64);
-	return n;
-}
-
-static void tracking_start(struct source *c)
-{
-	struct gmem_range r[2];
-
-	c->map = c->vm->mem.track_map;
-	gmem_track_start(&c->vm->mem);
-	c->tracking = true;
-	for (unsigned i = 0, nr = gmem_ranges(&c->vm->mem, r); i < nr; i++) {
-		memset(c->map + r[i].first / 64, 0xff, r[i].count / 8); /* RAM is whole 2 MiB blocks */
-		c->left += r[i].count;
-	}
-}
-
 int precopy_send_pass(struct source *c, bool final)
 {
 	c->pass++;
 	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, pages_deadline(&c->pages));
 	if (err)
 		return err;
-	err = pages_send_pass(&c->pages, c->map, !final);
+	err = pages_send_pass(&c->pages, !final);
 	if (err || (err = precopy_progress(c))) /* even if it had no pages */
 		return err;
 	return pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));
@@ -134,7 +110,9 @@ static void pass_report(struct source *c, const struct policy_pass *r)
 
 int precopy_run(struct source *c)
 {
-	tracking_start(c);
+	gmem_track_start(&c->vm->mem);
+	c->tracking = true;
+	c->left = gmem_track_fill(&c->vm->mem);
 	migration_phase(c->m, MIG_PASSES);
 	for (;;) {
 		uint64_t bytes = c->tx.bytes, begin = time_ns();
@@ -146,7 +124,8 @@ int precopy_run(struct source *c)
 		if (err)
 			return err;
 		uint64_t acked = time_ns();
-		c->left = precopy_harvest(c); /* what the guest wrote while the pass was under way is the next one */
+		/* What the guest wrote while the pass was under way is the next one. */
+		c->left = gmem_track_harvest_all(&c->vm->mem, false);
 		struct policy_pass r = { .pass = c->pass,
 					 .bytes = c->tx.bytes - bytes,
 					 .ns = acked - begin,

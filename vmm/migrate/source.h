@@ -25,8 +25,7 @@ struct source { /* of the migration's task alone */
 	struct attempt_id id;
 	uint32_t debts;
 	struct end_counts counts;
-	uint64_t *map; /* pages to send, by gfn: the VM's track_map */
-	uint64_t left; /* of them, when the pass began */
+	uint64_t left; /* pages to send, when the pass began */
 	uint32_t pass;
 	uint32_t sections;
 	bool tracking, paused;
@@ -43,8 +42,6 @@ struct source { /* of the migration's task alone */
 /* precopy.c: pass after pass over the running guest until the policy says stop. */
 int precopy_run(struct source *c) must_check;
 int precopy_send_pass(struct source *c, bool final) must_check;
-/* Add what has been dirtied to the map; returns how many pages that are new in it. */
-uint64_t precopy_harvest(struct source *c);
 /* Between records: is everything still well on both sides? arg: struct source. */
 int precopy_progress(void *arg) must_check;
 /* The same without what belongs to passes; waits for the migration's share of the line. */

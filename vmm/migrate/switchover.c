@@ -88,7 +88,7 @@ static int send_rest(struct source *c)
 	int err = migration_guest_gone(c->m, c->paused, c->w);
 	if (err || (err = FAILPOINT(P7_AFTER_PAUSE, c->s)) || (err = vm_save_cpus(c->vm, c->w)))
 		return err;
-	c->left += precopy_harvest(c); /* after the save, which may touch guest memory */
+	c->left += gmem_track_harvest_all(&c->vm->mem, true); /* after the save, which may touch guest memory */
 	err = precopy_send_pass(c, true);
 	if (err)
 		return err;

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The dirty set of guest memory (gmem.h). Dirt has two sources: the D bits that hardware sets in the nested tables, and
+ * gmem_gib.soft for what the hypervisor writes. The order that everything rests on:
+ *
+ *   guest:      write page ......................... D set by hardware
+ *   harvest:             clear D and soft bit -> flush TLBs -> [return] -> caller copies the page
+ *
+ * A write after the flush finds D clear and sets it anew; a write before it is in the copy. A device writes first and
+ * marks after, so its mark is never older than its data.
+ *
+ * A harvest of all memory looks only at tables that a walk has come by, which A in the entry above says:
+ *
+ *   clear A, note what had it -> flush TLBs -> clear D in the tables noted -> flush TLBs -> [return]
+ *
+ * Between the two flushes no CPU has a translation that is older than the clearing of A: who sets a D behind the scan's
+ * back has walked, and so set A, and the next harvest looks there. Without the first flush it would not.
+ */
+#include "arch/x86/cpu.h"
+#include "kernel/crew.h"
+#include "kernel/time.h"
+#include "vmm/gmem.h"
+#include <string.h>
+
+/* ---- pieces ---- */
+
+/* The piece of RAM that has frame f, or else the first one behind it. NULL: there is none. */
+static struct gmem_gib *gib_from(const struct gmem *g, gfn_t f)
+{
+	for (; f < g->gfn_end; f = ALIGN_DOWN(f, GMEM_GIB_FRAMES) + GMEM_GIB_FRAMES)
+		if (gmem_is_ram(g, f << PAGE_SHIFT))
+			return gmem_gib_at(g, f << PAGE_SHIFT);
+	return NULL;
+}
+
+static uint64_t gibs_in(uint64_t bytes) { return (bytes + GIB(1) - 1) / GIB(1); }
+
+struct track_round {
+	struct gmem *g;
+	uint64_t from; /* the piece that is part 0 */
+	uint64_t n;    /* [a] what part adds up */
+	void (*part)(struct track_round *r, struct gmem_gib *q);
+};
+
+static void do_part(void *arg, uint64_t n)
+{
+	struct track_round *r = arg;
+	uint64_t low = gibs_in(r->g->low), i = r->from + n;
+	r->part(r, gmem_gib_at(r->g, i < low ? GIB(i) : GMEM_HIGH + GIB(i - low)));
+}
+
+/* Pieces [r->from, r->from + n), on all CPUs: a task more for each `worth` of them. */
+static void round_run(struct track_round *r, uint64_t n, uint64_t worth, enum task_prio prio)
+{
+	struct crew_work w = { "track", do_part, NULL, r, n, worth, prio };
+	BUG_ON(crew_run(&w));
+}
+
+static uint64_t pieces(const struct gmem *g) { return gibs_in(g->low) + gibs_in(g->high); }
+
+/* ---- what the hypervisor writes ---- */
+
+/* The first bit of a map that is set in [from, end), or end. */
+static uint64_t next_bit(const uint64_t *map, uint64_t from, uint64_t end)
+{
+	while (from < end) {
+		uint64_t word = __atomic_load_n(&map[from / 64], __ATOMIC_RELAXED) >> from % 64;
+		if (word)
+			return MIN(from + (unsigned)__builtin_ctzll(word), end);
+		from = (from / 64 + 1) * 64;
+	}
+	return end;
+}
+
+/* The first frame of [from, end) that is in the one map or the other of its piece, or end. */
+static gfn_t next_frame(const struct gmem *g, gfn_t from, gfn_t end, bool soft)
+{
+	for (struct gmem_gib *q; (q = gib_from(g, from)) && q->first < end; from = q->first + GMEM_GIB_FRAMES) {
+		if (soft ? !__atomic_load_n(&q->written, __ATOMIC_SEQ_CST) : !q->left)
+			continue;
+		uint64_t stop = MIN(end - q->first, q->count), begin = from > q->first ? from - q->first : 0;
+		uint64_t at = next_bit(soft ? q->soft : q->track, begin, stop);
+		if (at < stop)
+			return q->first + at;
+	}
+	return end;
+}
+
+gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end) { return next_frame(g, from, end, true); }
+
+/* Words [from, to) of what the hypervisor has written go over to the set. False: there was nothing. */
+static bool soft_take(struct gmem_gib *q, uint64_t from, uint64_t to)
+{
+	bool any = false;
+	for (uint64_t i = from; i < to; i++)
+		if (__atomic_load_n(&q->soft[i], __ATOMIC_RELAXED)) {
+			q->track[i] |= __atomic_exchange_n(&q->soft[i], 0, __ATOMIC_SEQ_CST);
+			any = true;
+		}
+	return any;
+}
+
+/* ---- the set ---- */
+
+static uint64_t bits(const uint64_t *map, uint64_t from, uint64_t to) /* words */
+{
+	uint64_t n = 0;
+	for (uint64_t i = from; i < to; i++)
+		n += map[i] ? popcount64(map[i]) : 0;
+	return n;
+}
+
+uint64_t gmem_track_fill(struct gmem *g)
+{
+	for (struct gmem_gib *q = gib_from(g, 0); q; q = gib_from(g, q->first + GMEM_GIB_FRAMES)) {
+		memset(q->track, 0xff, q->count / 8); /* RAM is whole 2 MiB blocks */
+		q->left = q->count;
+	}
+	return g->size >> PAGE_SHIFT;
+}
+
+gfn_t gmem_track_next(const struct gmem *g, gfn_t from, gfn_t end) { return next_frame(g, from, end, false); }
+
+uint64_t gmem_track_take(struct gmem *g, gfn_t gfn)
+{
+	struct gmem_gib *q = gmem_gib_at(g, gfn << PAGE_SHIFT);
+	uint64_t *at = &q->track[(gfn - q->first) / 64], word = *at;
+	*at = 0;
+	q->left -= popcount64(word);
+	return word;
+}
+
+/* ---- harvests ---- */
+
+uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count)
+{
+	gfn_t end = first + count;
+	uint64_t n = 0;
+	BUG_ON(!g->tracking || (first | count) % 64);
+	mutex_lock(&g->lock);
+	for (struct gmem_gib *q; first < end && (q = gib_from(g, first)); first = q->first + GMEM_GIB_FRAMES) {
+		uint64_t from = first - q->first, to = MIN(end - q->first, q->count);
+		uint64_t before = bits(q->track, from / 64, to / 64);
+		pt_harvest(&g->pt, first << PAGE_SHIFT, (to - from) << PAGE_SHIFT, q->track, q->first);
+		if (__atomic_load_n(&q->written, __ATOMIC_SEQ_CST))
+			soft_take(q, from / 64, to / 64);
+		uint64_t more = bits(q->track, from / 64, to / 64) - before;
+		q->left += more;
+		n += more;
+	}
+	mutex_unlock(&g->lock);
+	gmem_flush(g);
+	return n;
+}
+
+static void note_walked(struct track_round *r, struct gmem_gib *q)
+{
+	pt_age(&r->g->pt, q->first << PAGE_SHIFT, q->due);
+}
+
+static void look_where_walked(struct track_round *r, struct gmem_gib *q)
+{
+	uint64_t dirty = 0, words = q->count / 64;
+	for (uint64_t b = next_bit(q->due, 0, GMEM_GIB_BLOCKS); b < GMEM_GIB_BLOCKS;
+	     b = next_bit(q->due, b + 1, GMEM_GIB_BLOCKS))
+		dirty += pt_harvest(&r->g->pt, (q->first << PAGE_SHIFT) + b * GMEM_BLOCK, GMEM_BLOCK, q->track,
+				    q->first);
+	memset(q->due, 0, sizeof(q->due));
+	if (__atomic_exchange_n(&q->written, false, __ATOMIC_SEQ_CST))
+		dirty += soft_take(q, 0, words);
+	if (!dirty)
+		return;
+	uint64_t left = bits(q->track, 0, words);
+	__atomic_fetch_add(&r->n, left - q->left, __ATOMIC_RELAXED);
+	q->left = left;
+}
+
+uint64_t gmem_track_harvest_all(struct gmem *g, bool still)
+{
+	struct track_round r = { .g = g, .part = note_walked };
+	enum task_prio prio = still ? TASK_PRIO_SWITCH : TASK_PRIO_NORMAL;
+	BUG_ON(!g->tracking);
+	mutex_lock(&g->lock);
+	round_run(&r, pieces(g), 64, prio);
+	if (!still)
+		gmem_flush(g);
+	r.part = look_where_walked;
+	round_run(&r, pieces(g), 4, prio);
+	mutex_unlock(&g->lock);
+	gmem_flush(g);
+	return r.n;
+}
+
+/* ---- its beginning and end ---- */
+
+/*
+ * Where vCPUs wait for the lock (gmem_make_executable), it goes to them between two rounds of as many pieces as there
+ * are CPUs; that takes them a moment.
+ */
+static uint64_t round_of(const struct gmem *g) { return g->pt.fmt->later_x ? cpu_count() : UINT64_MAX / 2; }
+
+static void give_way(struct gmem *g)
+{
+	mutex_unlock(&g->lock);
+	if (g->pt.fmt->later_x)
+		task_sleep_until(time_ns() + 20 * NS_PER_US);
+	mutex_lock(&g->lock);
+}
+
+static void split_piece(struct track_round *r, struct gmem_gib *q)
+{
+	BUG_ON(pt_split(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT)); /* tables_max */
+	for (uint64_t i = 0; i < q->count / 64; i++)
+		__atomic_store_n(&q->soft[i], 0, __ATOMIC_SEQ_CST);
+	memset(q->track, 0, q->count / 8);
+	q->left = 0;
+}
+
+void gmem_track_start(struct gmem *g)
+{
+	struct track_round r = { .g = g, .part = split_piece };
+	uint64_t n = pieces(g), each = round_of(g);
+	mutex_lock(&g->lock);
+	for (; r.from < n; r.from += each) {
+		uint64_t before = g->pt.ntables;
+		round_run(&r, MIN(each, n - r.from), 1, TASK_PRIO_NORMAL);
+		g->splits += g->pt.ntables - before;
+		give_way(g);
+	}
+	g->tracking = true;
+	mutex_unlock(&g->lock);
+	gmem_flush(g);
+}
+
+static void merge_piece(struct track_round *r, struct gmem_gib *q)
+{
+	pt_merge(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
+}
+
+void gmem_track_stop(struct gmem *g)
+{
+	struct track_round r = { .g = g, .part = merge_piece };
+	uint64_t n = pieces(g), each = round_of(g);
+	mutex_lock(&g->lock);
+	for (; r.from < n; r.from += each) {
+		round_run(&r, MIN(each, n - r.from), 1, TASK_PRIO_NORMAL);
+		gmem_flush(g);
+		pt_reap(&g->pt);
+		if (r.from + each < n)
+			give_way(g);
+	}
+	g->tracking = false;
+	mutex_unlock(&g->lock);
+}
