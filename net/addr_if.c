@@ -120,8 +120,9 @@ static void tell(const struct net_if *i, const struct addr *a, enum addr_news ne
 	const char *next = i->dhcp ? "The DHCP server is told, and asked for another"
 				   : "It is tried again from time to time; give one of the two another address";
 	if (news == ADDR_DEFENDED)
-		log_warn("net: %s: the host with MAC %s uses %s too; it was told that this host has it", i->name, mac.s,
-			 ip.s);
+		log_warn("net: %s: the host with MAC %s uses %s too; it was told that this host has it. Give one of "
+			 "the two another address",
+			 i->name, mac.s, ip.s);
 	else if (news == ADDR_TAKEN)
 		log_error("net: %s: %s is not used: conflict with the host with MAC %s, which has it too. %s", i->name,
 			  ip.s, mac.s, next);
@@ -131,13 +132,13 @@ static void tell(const struct net_if *i, const struct addr *a, enum addr_news ne
 }
 
 /*
- * Does somebody claim our address again, whom ACD has answered less than 10 s ago, while a host that has proved its key
- * is spoken with, or was a moment ago? Then ACD does not hear it, and so does not give the address up (RFC 5227 2.4
- * (c)): with two frames anybody on the wire would end each migration.
+ * Does somebody claim our address again, whom ACD has answered less than 10 s ago? Of one that tern.conf gives, and
+ * while a host that has proved its key is spoken with, or was a moment ago, ACD does not hear it then, and so does not
+ * give the address up (RFC 5227 2.4 (c)): with two frames anybody on the wire would take the host off its network.
  */
-static bool claims_again(const struct acd *acd, const uint8_t *eth)
+static bool claims_again(const struct net_if *i, const struct acd *acd, const uint8_t *eth)
 {
-	return phase_of(acd) == ADDR_ACD_HOLDS && acd->lastconflict && neighbour_had() &&
+	return phase_of(acd) == ADDR_ACD_HOLDS && acd->lastconflict && (!i->dhcp || neighbour_had()) &&
 	       !memcmp(eth + ETH_HLEN + ARP_SENDER_IP, &acd->ipaddr, sizeof(acd->ipaddr));
 }
 
@@ -160,7 +161,7 @@ err_t addr_if_input(struct net_if *i, struct pbuf *p)
 	struct acd *acd = i->has_ip4 ? acd_of(i) : NULL;
 	bool arp = acd && p->len >= SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR && eth[12] == ETHTYPE_ARP >> 8 &&
 		   eth[13] == (ETHTYPE_ARP & 0xff);
-	if (!netif6_hears(i, eth, p->len) || (arp && (claims_again(acd, eth) || !may_be_asked(i, eth)))) {
+	if (!netif6_hears(i, eth, p->len) || (arp && (claims_again(i, acd, eth) || !may_be_asked(i, eth)))) {
 		pbuf_free(p);
 		return ERR_OK;
 	}

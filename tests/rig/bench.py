@@ -62,11 +62,14 @@ def encrypted(rig):
 
 
 def idle(rig):
-    reports = [rig.migrate() for _ in range(10)]
+    moves = [(rig.where(), rig.migrate()) for _ in range(10)]
+    reports = [r for _, r in moves]
     down = [r["downtime_us"] / 1000 for r in reports]
     figure("downtime, idle guest of 256 MiB", statistics.median(down), 50, "ms", digits=1, note=f"median of 10; {min(down):.1f} to {max(down):.1f}")
-    wire = [r["bytes"] / ((256 * MIB // PAGE - r["zero_pages"]) * PAGE) for r in reports]
-    figure("bytes on the wire / non-zero bytes", statistics.median(wire), 1.05, "", digits=3, note="median of 10")
+    # To the first host, which has the VM's boot files; the other one is sent them each time (doc/boot.md).
+    back = [r for source, r in moves if source is not rig.hosts[0]]
+    wire = [r["bytes"] / ((256 * MIB // PAGE - r["zero_pages"]) * PAGE) for r in back]
+    figure("bytes on the wire / non-zero bytes", statistics.median(wire), 1.05, "", digits=3, note=f"median of {len(wire)}")
     figure("time of an idle migration", statistics.median(r["total_ms"] for r in reports), 1e9, "ms", digits=0, note="no target")
 
 

@@ -95,17 +95,17 @@ def test_two_hosts_with_one_address(switch):
         said = f.cmd("log")
         assert len(re.findall("not used: conflict", said)) == 1, said
 
-        # Defended once; a host that goes on is given way to, and that is told once.
+        # Defended, however often it is claimed; that is told once in 10 s.
         claim_address(e.address, STRANGER)
         f.wait_warning(rf"{STRANGER} uses {e.address} too", 5)
         assert f.json("host")["address_state"] == "ok"
         for _ in range(3):
             claim_address(e.address, STRANGER)
-        f.wait_warning(rf"{e.address} is given up: conflict with the host with MAC {STRANGER}", 5)
-        assert f.json("host")["conflict_with"] == STRANGER
         forget_neighbours()
-        assert client.ping(e.address, 1, wait=1) == 1
-        assert len(re.findall("is given up", f.cmd("log"))) == 1
+        assert client.ping(e.address, 1, wait=1) == 0
+        assert f.json("host")["address_state"] == "ok"
+        said = f.cmd("log")
+        assert len(re.findall(rf"{STRANGER} uses", said)) == 1 and "is given up" not in said, said
     finally:
         e.remove()
         f.remove()

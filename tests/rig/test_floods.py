@@ -120,16 +120,15 @@ def calm(pair):
 
 
 def test_floods_from_the_wire(calm):
-    """Connections that are never made, packets that never become whole, and, for as long as hosts speak, addresses that are claimed."""
-    anonymous = stranger.syns(calm.hosts) + stranger.fragments(calm.hosts)
-    frames = anonymous + stranger.arps(calm.hosts)
+    """Connections that are never made, packets that never become whole, and addresses that are claimed, of hosts that speak and of idle ones."""
+    frames = stranger.syns(calm.hosts) + stranger.fragments(calm.hosts) + stranger.arps(calm.hosts)
     random.shuffle(frames)
     source = calm.begin()
     before = calm.log_lines()
     with stranger.Flood(frames, RATE) as flood:
         client.until(lambda: calm.status(source)["over"] or flood.sent > 3000, 20, "flood")
     assert not calm.status(source)["over"], calm.status(source)
-    with stranger.Flood(anonymous, RATE) as flood:  # without the claims: who is not spoken with gives way to them (RFC 5227)
+    with stranger.Flood(frames, RATE):
         calm.has_moved(source)
     assert calm.log_lines() - before < LOG_LINES, "\n".join(h.cmd("log")[-4000:] for h in calm.hosts)
     for h in calm.hosts:
