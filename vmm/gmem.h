@@ -177,15 +177,20 @@ static inline bool gmem_all_here(const struct gmem *g) { return !__atomic_load_n
  */
 static inline must_check int gmem_load64(const struct gmem *g, bool all_here, gpa_t gpa, uint64_t *v)
 {
-	if (__builtin_expect(gpa >= g->low && gpa - GMEM_HIGH >= g->high, 0))
+	hpa_t block;
+	if (__builtin_expect(gpa < g->low, 1))
+		block = g->low_block[gpa >> GMEM_BLOCK_SHIFT];
+	else if (gpa - GMEM_HIGH < g->high)
+		block = gmem_high_block(g, gpa);
+	else
 		return -EFAULT;
 	if (__builtin_expect(!all_here, 0)) {
 		int err = gmem_wait(g, gpa, sizeof(*v));
 		if (err)
 			return err;
 	}
-	const char *block = hva_of(gpa < g->low ? g->low_block[gpa >> GMEM_BLOCK_SHIFT] : gmem_high_block(g, gpa));
-	*v = __atomic_load_n((const uint64_t *)(block + (gpa & (GMEM_BLOCK - 1))), __ATOMIC_RELAXED);
+	const char *p = hva_of(block);
+	*v = __atomic_load_n((const uint64_t *)(p + (gpa & (GMEM_BLOCK - 1))), __ATOMIC_RELAXED);
 	return 0;
 }
 static inline void gmem_unpin(const struct gmem *g, const struct gmem_pin *pin)
