@@ -215,7 +215,7 @@ static bool second(struct con *c)
 			continue;
 		}
 		int key = c->getc(c, end);
-		if (key == 'q' || key == CTRL_C)
+		if (key == 'q' || key == CTRL_C || key == CONSOLE_LEAVE_KEY)
 			return false;
 	}
 	return true;
