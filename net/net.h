@@ -58,7 +58,7 @@ int net_peer(const char *name, struct ip *ip, struct why *w);
 const struct net_peer *net_peers(unsigned *n);
 struct con;
 void net_peers_show(struct con *c); /* print them, and what each has last shown of itself */
-/* One that is in the file but could not be read, so that nobody can ask it: its name; "": none. */
+/* One that is in the file but wrong there, so that nobody can ask it: its name; "": none. */
 const char *net_peer_lost(void);
 /* Completion of a peer's name (struct con_sub). */
 void net_peer_words(const char *what, void (*add)(void *arg, const char *word), void *arg);

@@ -364,6 +364,12 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 				   conf->net[i].name);
 			return;
 		}
+	for (unsigned i = 0; i < conf->npeers; i++)
+		if (ip_same(conf->peer[i].ip, p.ip)) {
+			conf_wrong(&r, "address", "[peer %s] has it already", conf->peer[i].name);
+			peer_lost(conf, name);
+			return;
+		}
 	p.wants_key = r.torn || r.unknown || conf_get(c, "peer", name, "key") || conf_get(c, "peer", name, "key_next");
 	if (!p.insecure && !conf_get(c, "peer", name, "key"))
 		conf_wrong(&r, "",

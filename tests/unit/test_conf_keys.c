@@ -415,6 +415,9 @@ static void peers(void **state unused)
 	     "tern.conf:12: section [peer me] is there already in line 3; its keys are added to that one\n");
 	assert_int_equal(n.npeers, 1);
 	assert_true(!strcmp(n.peer[0].name, "b") && ip_same(n.peer[0].ip, ip_of4(0x0c004d0a)));
+	n = net("[peer b]\naddress = fd00::b\ninsecure = yes\n[peer c]\naddress = fd00:0::b\ninsecure = yes\n");
+	said("tern.conf:5: [peer c] address = fd00:0::b: [peer b] has it already\n");
+	assert_int_equal(n.npeers, 1);
 }
 
 /* Keys are read, and no message or entry holds one afterwards. */
@@ -511,6 +514,8 @@ static void lost_peers(void **state unused)
 		{ "[disk d]\n[vm x] # peer\n", "" },
 		{ "[per b]\n[vm b\n", "" },
 		{ "[peer b]\naddress = 10.77.0.12\nx\n", "" },
+		{ "[peer b]\naddress = 10.77.0.12\n[peer c]\naddress = 10.77.0.13\n", "" },
+		{ "[peer b]\naddress = 10.77.0.12\n[peer c]\naddress = 10.77.0.12\n", "c" },
 	};
 	static char text[40 * CONF_MAX_ENTRIES];
 	for (unsigned i = 0; i < ARRAY_SIZE(t); i++)

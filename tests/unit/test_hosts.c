@@ -292,7 +292,7 @@ static void test_asker_is_not_asked(void **state unused)
 /* A [peer] that cannot be asked may have it: nothing starts by itself, and `vm start` says whom it means. */
 static void test_lost_peer(void **state unused)
 {
-	static const char text[] = "d could not be asked: its section of tern.conf could not be read";
+	static const char text[] = "d could not be asked: its section of tern.conf is wrong";
 	struct starting s = { .h = A, .policy = START_ALONE, .patience_ns = 0 };
 	fake_net_peers(A, "b");
 	vm_new_at(A, VM_STOPPED);

@@ -240,7 +240,7 @@ static void judge(struct round *r, struct finding *f)
 	}
 	if (me->lost_peer && me->lost_peer[0])
 		finding_silent(f, EVIDENCE_ALIVE, me->lost_peer,
-			       "could not be asked: its section of tern.conf could not be read", NULL);
+			       "could not be asked: its section of tern.conf is wrong", NULL);
 	if (r->own && !has_ended_at(r, r->own->where)) {
 		if (f->evidence > EVIDENCE_MOVED)
 			f->where = r->own->where;
