@@ -94,20 +94,21 @@ int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, st
 	vm_text_init(&vm->fail);
 	vm_text_init(&vm->waits_for);
 	spin_lock(&vms_lock);
-	struct vm *twin = find(cfg->name), *same_mac = NULL;
+	struct vm *twin = find(cfg->name), *same = NULL;
+	const char *what = NULL;
 	list_for_each(o, &vms, struct vm, node) {
 		if (state == VM_MISCONFIGURED || o->state == VM_MISCONFIGURED)
 			continue;
 		if (memcmp(cfg->uuid, none, 16) && !memcmp(o->cfg.uuid, cfg->uuid, 16))
-			twin = o;
-		for (unsigned i = 0; i < cfg->nnics; i++)
+			same = o, what = "UUID";
+		for (unsigned i = 0; !same && i < cfg->nnics; i++)
 			if (vm_config_has_mac(&o->cfg, cfg->mac[i]))
-				same_mac = o;
+				same = o, what = "MAC";
 	}
 	if (twin)
-		err = why_set(w, -EEXIST, "a VM named %s is on that host already", cfg->name);
-	else if (same_mac)
-		err = why_set(w, -EEXIST, "VM %s on that host has its MAC", same_mac->cfg.name);
+		err = why_set(w, -EEXIST, "a VM named %s is there already", cfg->name);
+	else if (same)
+		err = why_set(w, -EEXIST, "the %s is that of VM %s", what, same->cfg.name);
 	else
 		list_append(&vms, &vm->node);
 	spin_unlock(&vms_lock);
@@ -136,12 +137,17 @@ int vmm_init(const struct hv_ops *ops, struct conf *c)
 		struct vm_config cfg;
 		struct vm *vm;
 		struct why w = { "" };
-		char wrong[CONF_WRONG_MAX];
-		bool good = vm_config_read(c, name, host_info.name, host_info.inc.host, &cfg, wrong);
-		if (vm_new(&cfg, good ? VM_STOPPED : VM_MISCONFIGURED, &vm, &w))
+		struct conf_reader r = { .c = c, .table = &vm_conf_table, .name = name };
+		bool good = vm_config_read(c, name, host_info.name, host_info.inc.host, &cfg, r.wrong);
+		int err = vm_new(&cfg, good ? VM_STOPPED : VM_MISCONFIGURED, &vm, &w);
+		if (err == -EEXIST) {
+			conf_wrong(&r, "uuid", "%s; give it one of its own", w.text);
+			err = vm_new(&cfg, VM_MISCONFIGURED, &vm, &w);
+		}
+		if (err)
 			conf_problem(c, conf_line(c, "vm", name, ""), "[vm %s]: %s", name, w.text);
 		else
-			vm_text_set(&vm->fail, "%s", wrong);
+			vm_text_set(&vm->fail, "%s", r.wrong);
 	}
 	return ops ? vm_autostart() : 0;
 }

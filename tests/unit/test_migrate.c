@@ -683,6 +683,9 @@ static void test_refusals(void **state unused)
 	other = fake_vm_new("dolly", MIB(2)); /* the same first letter: the same UUID */
 	fake_host = 0;
 	refused("UUID");
+	other->state = VM_MISCONFIGURED; /* never runs, and so takes it from nobody */
+	fake_vm_opts.compat_refuse = true;
+	refused("leaf 7");
 	vm_destroy(other);
 	struct pt_format blind = pt_format_ept;
 	const struct pt_format *fmt = vm->mem.pt.fmt;

@@ -153,6 +153,20 @@ static void test_one_mac(void **state unused)
 	forget("first");
 }
 
+/* So does the first of two with one UUID. */
+static void test_one_uuid(void **state unused)
+{
+#define UUID "00000000-0000-0000-0000-000000000009"
+	take("[vm first]\nkernel = k\nuuid = " UUID "\n[vm second]\nkernel = k\nuuid = " UUID "\n");
+	struct vm *first = vm_get("first");
+	assert_int_equal(first->state, VM_STOPPED);
+	vm_put(first);
+	misconfigured("second", "tern.conf:6: [vm second] uuid = " UUID ": the UUID is that of VM first; give it one "
+				"of its own");
+	assert_non_null(strstr(conf.problems, "is that of VM first"));
+	forget("first");
+}
+
 /* What does not fit is refused before a page of it is taken, in the words of an arrival. */
 static void test_no_memory(void **state unused)
 {
@@ -218,8 +232,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_misconfigured), cmocka_unit_test(test_one_mac),
-		cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_one_asks),
-		cmocka_unit_test(test_power_button),
+		cmocka_unit_test(test_one_uuid),      cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_one_asks),      cmocka_unit_test(test_power_button),
 	};
 	vm_guard = (struct vm_guard){ may_start, started };
 	return cmocka_run_group_tests_name("vm", tests, NULL, NULL);
