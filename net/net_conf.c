@@ -150,7 +150,7 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 	bool one = memcmp(&n.match, &(struct conf_card){ 0 }, sizeof(n.match)) != 0;
 	if (match && strcmp(match, "first") && !one)
 		return; /* which one is not known, and any other would be on another wire */
-	if (r.torn && !match && nic_get(1)) {
+	if ((r.torn || r.unknown) && !match && nic_get(1)) {
 		conf_wrong(&r, "match",
 			   "a line of this section is not understood and may have been this: it is no card");
 		return;

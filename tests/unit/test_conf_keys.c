@@ -536,10 +536,15 @@ static void torn(void **state unused)
 	assert_non_null(strstr(c.problems, "[net x]: so this network is not there"));
 	ncards = 2; /* which of them it meant is not known */
 	assert_int_equal(net("[nic a]\nmatch 52:54:00:00:00:02\n").nnets, 0);
+	assert_int_equal(net("[nic a]\nmacth = 52:54:00:00:00:02\n").nnets, 0);
+	assert_non_null(strstr(c.problems, "[nic a] match: a line of this section is not understood and may have been "
+					   "this: it is no card"));
 	assert_int_equal(net("[nic a]\nmatch = first\nx\n").nnets, 1);
+	assert_int_equal(net("[nic a]\nmatch = first\nmtu = 1500\n").nnets, 1);
 	assert_int_equal(net("[nic a]\n[nic b]\nmatch = 52:54:00:00:00:02\n[bond c]\nnics a, b\n").nnets, 0);
 	ncards = 1;
 	assert_int_equal(net("[nic a]\nx\n").nnets, 1);
+	assert_int_equal(net("[nic a]\nmacth = 52:54:00:00:00:02\n").nnets, 1);
 	struct vm_config cfg = { 0 };
 	struct conf_reader r = { .c = &c, .table = &vm_conf_table, .name = "demo" };
 	parse("[vm demo]\nkernel = k\nmac = 52:54:00:77:00:01\nip 10.77.0.9\n");
