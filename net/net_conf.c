@@ -338,8 +338,10 @@ static void nic_alone(struct conf *c, struct net_conf *conf, struct nic_conf *k)
 	else if (!k->taken)
 		conf_wrong(&r, "",
 			   "not a network by itself while a [bond] or [net] names no card, and may mean this one");
-	else if (conf_get(c, "nic", k->name, "address"))
-		conf_wrong(&r, "address", "a [net] or [bond] names this card: addresses are written in [net]");
+	for (unsigned i = 1; k->taken && i < ARRAY_SIZE(nic_keys); i++) /* all but match */
+		if (conf_get(c, "nic", k->name, nic_keys[i].key))
+			conf_wrong(&r, nic_keys[i].key,
+				   "a [net] or [bond] names this card: addresses are written in [net]");
 }
 
 /* Nobody can ask it whether a VM is there. */

@@ -332,6 +332,20 @@ static void networks(void **state unused)
 	     "tern.conf:1: [net a]: so this network is not there\n");
 }
 
+/* What no one reads is told. */
+static void named_card(void **state unused)
+{
+#define IN_NET ": a [net] or [bond] names this card: addresses are written in [net]\n"
+	struct net_conf n =
+		net("[nic x]\nmatch = first\naddress = 10.77.0.11/24\ngateway = 10.77.0.1\naddress6 = auto\n"
+		    "[net a]\nnic = x\n");
+	said("tern.conf:3: [nic x] address = 10.77.0.11/24" IN_NET "tern.conf:4: [nic x] gateway = 10.77.0.1" IN_NET
+	     "tern.conf:5: [nic x] address6 = auto" IN_NET);
+	assert_int_equal(n.nnets, 1);
+	net("[nic x]\naddress6 = fd00::b/64\ngateway6 = fe80::1\n[bond b]\nnics = x\n[net a]\nnic = b\n");
+	said("tern.conf:2: [nic x] address6 = fd00::b/64" IN_NET "tern.conf:3: [nic x] gateway6 = fe80::1" IN_NET);
+}
+
 static void bonds(void **state unused)
 {
 	struct net_conf n = net(TWO_CARDS "[bond t]\nnics = y, x\n[net a]\nnic = t\n[net b]\nvlan = 7\nnic = t\n");
@@ -885,6 +899,7 @@ int main(void)
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
 		cmocka_unit_test_setup(addresses6, setup),
 		cmocka_unit_test_setup(networks, setup),   cmocka_unit_test_setup(bonds, setup),
+		cmocka_unit_test_setup(named_card, setup),
 		cmocka_unit_test_setup(wrong_networks, setup),
 		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(keys, setup),
 		cmocka_unit_test_setup(lost_peers, setup), cmocka_unit_test_setup(torn, setup),
