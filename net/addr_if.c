@@ -294,30 +294,50 @@ int net_addr_settle(uint64_t deadline_ns)
 	}
 }
 
-static int why6(struct why *w, const struct addr6 *a)
+/* lock held. A network for migrations by which `to` may be reached, once the host has its address there; or NULL. */
+static struct net_if *lacking(struct ip to)
+{
+	struct net_if *i;
+	bool is4 = ip_is4(to);
+	for (unsigned n = 0; (i = net_if_get(n)); n++) {
+		bool near = is4 ? i->has_ip4 && (i->dhcp || !ip4_addr_isany(&i->gateway) ||
+						 !((ip_to4(to) ^ i->address.addr) & i->mask.addr))
+				: i->has_ip6 && (ip_is_none(i->net6.ip) || !ip6_addr_isany(&i->gateway6) ||
+						 conf_in_net6(to, i->net6));
+		if (near && i->uses & NET_USE_MIGRATION && (is4 ? i->addr.state : i->addr6.state) != NET_ADDR_OK)
+			return i;
+	}
+	return NULL;
+}
+
+static int why6(struct why *w, const char *name, const struct addr6 *a)
 {
 	if (a->state == NET_ADDR_CONFLICT)
 		return why_set(w, -ENETDOWN, "this host does not use its address %s, because another host has it too",
 			       ip_text(a->ip).s);
 	if (a->waiting)
 		return why_set(w, -ENETDOWN,
-			       "this host has no IPv6 address yet: no link, or no router that advertises itself?");
+			       "this host has no IPv6 address on %s yet: no link, or no router that advertises itself?",
+			       name);
 	return why_set(w, -ENETDOWN, "this host's address %s is still being probed. Try again in a few seconds",
 		       ip_text(a->ip).s);
 }
 
-int net_addr_why(struct why *w)
+int net_addr_why(struct ip to, struct why *w)
 {
+	char mine[48];
+	bool six = !ip_is4(to), any = net_address(mine)[0];
 	uint64_t flags = spin_lock_irqsave(&lock);
-	bool six = false;
-	struct net_if *i = chosen(NET_USES, &six);
+	struct net_if *i = lacking(to);
+	if (!i && !any)
+		i = chosen(NET_USES, &six);
 	struct addr a = i ? i->addr : (struct addr){ .state = NET_ADDR_NONE };
 	struct addr6 a6 = i ? i->addr6 : (struct addr6){ .state = NET_ADDR_NONE };
 	spin_unlock_irqrestore(&lock, flags);
 	if (!i)
-		return why_set(w, -ENETDOWN, "this host has no network card that it can use");
+		return any ? 0 : why_set(w, -ENETDOWN, "this host has no network card that it can use");
 	if (six)
-		return why6(w, &a6);
+		return why6(w, i->name, &a6);
 	if (a.state == NET_ADDR_CONFLICT)
 		return why_set(
 			w, -ENETDOWN,
@@ -326,10 +346,11 @@ int net_addr_why(struct why *w)
 			ip4_text(a.ip).s, mac_text(a.other).s);
 	if (a.state == NET_ADDR_PROBING && a.waiting && a.dhcp)
 		return why_set(w, -ENETDOWN,
-			       "this host has no address yet: no answer to DHCP? Give one in tern.conf: address = "
-			       "A.B.C.D/N");
+			       "this host has no address on %s yet: no answer to DHCP? Give one in tern.conf: address "
+			       "= A.B.C.D/N",
+			       i->name);
 	if (a.state == NET_ADDR_PROBING && a.waiting)
-		return why_set(w, -ENETDOWN, "this host's network card has no link");
+		return why_set(w, -ENETDOWN, "this host's network %s has no link", i->name);
 	return why_set(w, -ENETDOWN, "this host's address %s is still being probed. Try again in a few seconds",
 		       ip4_text(a.ip).s);
 }

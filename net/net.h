@@ -48,8 +48,8 @@ enum net_addr_state net_addr_state(uint8_t other_mac[6]);
  * deadline.
  */
 int net_addr_settle(uint64_t deadline_ns);
-/* Why this host has no address to send from, and what to do: always -ENETDOWN. */
-int net_addr_why(struct why *w);
+/* Why this host has no address to send from to that host, and what to do: -ENETDOWN; 0: it has one. */
+int net_addr_why(struct ip to, struct why *w);
 /* What the network carries that leads to that host, in bytes per second; 0: not known. Sleeps. */
 uint64_t net_line(struct ip ip);
 /* Resolve a [peer NAME] or an address: 0 or -ENOENT/-EINVAL with the reason. */

@@ -113,10 +113,8 @@ static int cmd_ping(struct con *c, int argc unused, char **argv)
 	int err = net_peer(argv[1], &ip, &w);
 	if (err)
 		return con_error(c, err, "ping: %s", w.text);
-	if (!net_address(mine)[0]) {
-		err = net_addr_why(&w);
+	if (!net_address(mine)[0] && (err = net_addr_why(ip, &w)))
 		return con_error(c, err, "ping: %s", w.text);
-	}
 	const struct ip_text addr = ip_text(ip);
 	const ip_addr_t to = netif_lwip_of(ip);
 	sem_init(&g.answered, 0);

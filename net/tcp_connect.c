@@ -75,10 +75,12 @@ int stream_tcp_connect(struct stream **s, struct ip to, uint16_t port, uint64_t 
 	struct tcp_stream *t;
 	char mine[48], other[NET_NAME_MAX];
 	*s = NULL;
-	if (!net_address(mine)[0])
-		return net_addr_why(w);
+	int err = net_address(mine)[0] ? 0 : net_addr_why(to, w);
+	if (err)
+		return err;
 	uint64_t begin = time_ns();
-	int start = connect_start(&t, &ip, port, other), err = start ? start : connect_wait(t, deadline_ns, canceller);
+	int start = connect_start(&t, &ip, port, other);
+	err = start ? start : connect_wait(t, deadline_ns, canceller);
 	if (!err) {
 		sniprintf(t->s.peer, sizeof(t->s.peer), "%s", ip_port_text(to, port).s);
 		t->s.ip = to;
@@ -92,6 +94,8 @@ int stream_tcp_connect(struct stream **s, struct ip to, uint16_t port, uint64_t 
 		stream_abort(&t->s);
 		stream_close(&t->s);
 	}
+	if ((start == -EPERM || start == -EHOSTUNREACH) && net_addr_why(to, w))
+		return -ENETDOWN; /* the way that was found is not the one that is meant */
 	if (start == -EPERM)
 		return why_set(w, err, "%s is reached by the network %s, which is not for migrations ([net %s] use)",
 			       addr.s, other, other);

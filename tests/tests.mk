@@ -85,12 +85,15 @@ $(F)/fuzz_tls $(F)/fuzz_handshake $(F)/fuzz_trust: $(F)/mbedtls.a $(OPENSSL_OBJ)
 LISTEN := $(addprefix net/,tcp.c tcp_listen.c netbuf.c sys_arch.c)
 UNIT += listen
 UNIT_listen := $(LISTEN) net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
+UNIT += connect
+UNIT_connect := $(addprefix net/,addr.c tcp.c tcp_connect.c netbuf.c sys_arch.c) net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
+build/host/tests/unit/test_connect.o: net/addr_if.c
 UNIT += neighbour
 UNIT_neighbour := $(addprefix net/,neighbour.c netbuf.c sys_arch.c) kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
 UNIT += netif6
 UNIT_netif6 := $(addprefix net/,netif6.c nd_filter.c neighbour.c netbuf.c sys_arch.c announce_frames.c learn.c learn_table.c) kernel/ip.c kernel/conf_value.c kernel/frame.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
-$(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_neighbour.o test_netif6.o fake_lwip.o) net/neighbour.o net/netif6.o $(LISTEN:.c=.o)): TEST_FLAGS += $(LWIP_INC)
-$(H)/test_listen $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
+$(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_connect.o test_neighbour.o test_netif6.o fake_lwip.o) net/addr.o net/neighbour.o net/netif6.o net/tcp_connect.o $(LISTEN:.c=.o)): TEST_FLAGS += $(LWIP_INC)
+$(H)/test_listen $(H)/test_connect $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
 MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
 UNIT_vm := vmm/vm.c vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c

@@ -4,11 +4,12 @@
 #include "net/port.h"
 #include <stdlib.h>
 
-void net_dhcp_options(struct netif *n unused, unsigned char *o unused, unsigned type unused, unsigned short *l unused)
+struct netif *net_route_src(const ip4_addr_t *src unused, const ip4_addr_t *dest unused) { return NULL; }
+/* Weak: addr_if.c or netif6.c has them, too. */
+__attribute__((weak)) void net_dhcp_options(struct netif *n unused, unsigned char *o unused, unsigned type unused,
+					    unsigned short *l unused)
 {
 }
-struct netif *net_route_src(const ip4_addr_t *src unused, const ip4_addr_t *dest unused) { return NULL; }
-/* Weak: netif6.c has them, too. */
 __attribute__((weak)) struct netif *net_route6(const struct ip6_addr *src unused, const struct ip6_addr *dest unused)
 {
 	return NULL;
