@@ -16,6 +16,7 @@ void edit_begin(struct edit *e, const char *prompt)
 	e->len = e->cur = 0;
 	e->at = e->nhistory;
 	e->escape = 0;
+	e->lost = false;
 }
 
 static void erase(struct edit *e, unsigned from, unsigned to)
@@ -23,10 +24,12 @@ static void erase(struct edit *e, unsigned from, unsigned to)
 	memmove(e->line + from, e->line + to, e->len - to + 1);
 	e->len -= to - from;
 	e->cur = from;
+	e->lost &= e->len > 0; /* begun anew */
 }
 
 void edit_insert(struct edit *e, const char *s)
 {
+	e->lost |= strlen(s) > EDIT_LINE - 1 - e->len;
 	for (; *s && e->len < EDIT_LINE - 1; s++) {
 		memmove(e->line + e->cur + 1, e->line + e->cur, e->len - e->cur + 1);
 		e->line[e->cur++] = *s;
@@ -131,7 +134,7 @@ enum edit_result edit_key(struct edit *e, unsigned char c)
 	case CTRL('d'): return delete_at(e);
 	case CTRL('c'): return EDIT_CANCEL;
 	case CTRL('l'): return EDIT_CLEAR;
-	case CTRL('k'): e->line[e->len = e->cur] = 0; return EDIT_REDRAW;
+	case CTRL('k'): erase(e, e->cur, e->len); return EDIT_REDRAW;
 	case CTRL('u'): erase(e, 0, e->cur); return EDIT_REDRAW;
 	case CTRL('w'): {
 		unsigned from = e->cur;
@@ -149,8 +152,11 @@ enum edit_result edit_key(struct edit *e, unsigned char c)
 		erase(e, e->cur - 1, e->cur);
 		return EDIT_REDRAW;
 	default:
-		if (c < ' ' || c > '~' || e->len == EDIT_LINE - 1)
+		if (c < ' ')
 			return EDIT_NONE;
+		e->lost |= c > '~' || e->len == EDIT_LINE - 1;
+		if (c > '~' || e->len == EDIT_LINE - 1)
+			return EDIT_BELL;
 		edit_insert(e, (char[]){ (char)c, 0 });
 		return e->cur == e->len && strlen(e->prompt) + e->len < EDIT_COLUMNS ? EDIT_ECHO : EDIT_REDRAW;
 	}

@@ -15,7 +15,8 @@ enum edit_result {
 	EDIT_NONE, /* nothing to show */
 	EDIT_ECHO, /* one character came at the end: sending that byte shows it */
 	EDIT_REDRAW,
-	EDIT_DONE,   /* Enter: edit->line is the line */
+	EDIT_BELL,   /* that key is lost, and the line with it */
+	EDIT_DONE,   /* Enter: edit->line is the line, unless edit->lost */
 	EDIT_CANCEL, /* ^C: dropped */
 	EDIT_CLEAR,  /* ^L: clear the screen and redraw */
 	EDIT_TAB,    /* complete the word before edit->cur */
@@ -31,6 +32,7 @@ struct edit {
 	unsigned char escape;                  /* 0, or the introducer that came last */
 	unsigned param;                        /* number in an escape sequence */
 	bool after_cr;
+	bool lost; /* a key was no ASCII character or did not fit: the line is not what was meant */
 };
 
 /* A password, which is not shown. Zeros: an empty one. */
@@ -44,6 +46,6 @@ enum edit_result edit_word_key(struct edit_word *w, unsigned char c); /* EDIT_DO
 void edit_init(struct edit *e);
 void edit_begin(struct edit *e, const char *prompt); /* an empty line */
 enum edit_result edit_key(struct edit *e, unsigned char c);
-void edit_insert(struct edit *e, const char *s); /* as if typed; what does not fit is dropped */
+void edit_insert(struct edit *e, const char *s); /* as if typed */
 /* What redraws the row, NUL-terminated. Returns its length. */
 unsigned edit_render(const struct edit *e, char out[EDIT_RENDER]);

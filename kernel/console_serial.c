@@ -312,6 +312,7 @@ static bool read_line(void)
 		switch (r) {
 		case EDIT_NONE: break;
 		case EDIT_ECHO: send(&(char){ (char)c }, 1); break;
+		case EDIT_BELL: send("\a", 1); break;
 		case EDIT_TAB: complete(); break;
 		case EDIT_CLEAR:
 			send("\x1b[H\x1b[2J", 7);
@@ -383,6 +384,10 @@ void console_task(void *arg unused)
 		}
 		if (!read_line())
 			continue;
+		if (edit.lost) {
+			console_write("error: the line was too long, or a key no ASCII character: not run\n");
+			continue;
+		}
 		memcpy(line, edit.line, sizeof(line));
 		console_run_line(&s.con, line);
 		if (s.nheld)

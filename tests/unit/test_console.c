@@ -137,7 +137,7 @@ static void test_edit_results(void **state)
 	assert_int_equal(type("\x03"), EDIT_CANCEL);
 	fresh();
 	assert_int_equal(type("\n"), EDIT_DONE);
-	assert_int_equal(type("\xc3"), EDIT_NONE);
+	assert_int_equal(type("\x07"), EDIT_NONE);
 }
 
 static void test_edit_history(void **state)
@@ -179,6 +179,7 @@ static void test_edit_long_lines(void **state)
 		assert_true(strlen(row) <= EDIT_COLUMNS);
 	}
 	assert_int_equal(ed.len, EDIT_LINE - 1);
+	assert_true(ed.lost);
 	for (unsigned i = 0; i < 600; i++) {
 		type(LEFT);
 		assert_true(column < EDIT_COLUMNS);
@@ -187,6 +188,34 @@ static void test_edit_long_lines(void **state)
 	assert_int_equal(ed.cur, 0);
 	edit_insert(&ed, "more than fits");
 	assert_int_equal(ed.len, EDIT_LINE - 1);
+}
+
+/* A line that lacks a key is known by it, until nothing of it is left. */
+static void test_edit_lost(void **state)
+{
+	(void)state;
+	type("vm kill web");
+	for (const char *dash = "\xe2\x80\x93"; *dash; dash++)
+		assert_int_equal(edit_key(&ed, (unsigned char)*dash), EDIT_BELL);
+	type("1\b\x17");
+	assert_string_equal(ed.line, "vm kill ");
+	assert_true(ed.lost);
+	type("\x15");
+	assert_false(ed.lost);
+	type("x\xc3");
+	assert_true(ed.lost);
+	type("\x01\x0b");
+	assert_false(ed.lost);
+	type("\xc3");
+	assert_true(ed.lost);
+	fresh();
+	assert_false(ed.lost);
+	for (unsigned i = 0; i < EDIT_LINE - 2; i++)
+		type("a");
+	edit_insert(&ed, "b");
+	assert_false(ed.lost);
+	edit_insert(&ed, "c");
+	assert_true(ed.lost);
 }
 
 /* ---- commands ---- */
@@ -574,6 +603,7 @@ int main(void)
 		cmocka_unit_test_setup(test_edit_results, setup),
 		cmocka_unit_test_setup(test_edit_history, setup),
 		cmocka_unit_test_setup(test_edit_long_lines, setup),
+		cmocka_unit_test_setup(test_edit_lost, setup),
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_json_flag),
 		cmocka_unit_test(test_text),

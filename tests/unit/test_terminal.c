@@ -5,6 +5,7 @@
  */
 #include "tests/unit/fake_kernel.h"
 #include "kernel/console.h"
+#include "kernel/console_edit.h"
 #include "kernel/time.h"
 #include "kernel/uart.h"
 #include "vmm/vm_top.c"
@@ -62,7 +63,7 @@ int uart_getc(uint64_t deadline_ns)
 		fake_time_advance(IDLE_NS);
 		return -ETIMEDOUT;
 	}
-	return *keys == *LOST ? (keys++, -EIO) : *keys++;
+	return *keys == *LOST ? (keys++, -EIO) : (unsigned char)*keys++;
 }
 
 void log_echo(enum log_level level, void (*fn)(const struct log_line *l))
@@ -305,6 +306,22 @@ static void test_typed_ahead(void **state)
 	assert_null(strstr(screen, "abc"));
 }
 
+/* A line with a key that is lost is not run. */
+static void test_lost_key(void **state)
+{
+	(void)state;
+	char line[600] = "raw #";
+	type("ra\xe2\x80\x93w\rraw\r");
+	assert_non_null(
+		strstr(screen, "ra\a\a\aw\r\nerror: the line was too long, or a key no ASCII character: not run\r\n"));
+	assert_int_equal(count("\r\nraw\r\n"), 1);
+	setup(NULL);
+	memset(line + 5, 'x', EDIT_LINE);
+	strcpy(line + EDIT_LINE, "\r");
+	type(line);
+	assert_int_equal(count("not run"), 1);
+}
+
 static bool is_word(const char *typed) { return !strcmp(typed, "word"); }
 
 /* Locked until the word is typed, and when nobody types any more; not while a command runs. The last test. */
@@ -362,6 +379,7 @@ int main(void)
 		T(test_standing_terminal),
 		T(test_loss_redraws_prompt),
 		T(test_typed_ahead),
+		T(test_lost_key),
 		T(test_password),
 	};
 	return cmocka_run_group_tests_name("terminal", tests, NULL, NULL);
