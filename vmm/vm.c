@@ -2,6 +2,7 @@
 /* The table of VMs on this host and where they come from: tern.conf, or a peer. What a VM does is in vm_life.c. */
 #include "vmm/vm.h"
 #include "vmm/pc/machine.h"
+#include "net/bridge.h"
 #include "vmm/boot_file.h"
 #include "vmm/vm_life.h"
 #include "vmm/x86/halt_poll.h"
@@ -139,6 +140,11 @@ int vmm_init(const struct hv_ops *ops, struct conf *c)
 		struct why w = { "" };
 		struct conf_reader r = { .c = c, .table = &vm_conf_table, .name = name };
 		bool good = vm_config_read(c, name, host_info.name, host_info.inc.host, &cfg, r.wrong);
+		for (unsigned k = 0; good && k < cfg.nnics && cfg.net[k][0]; k++)
+			if (!bridge_find(cfg.net[k], &w)) {
+				conf_wrong(&r, "net", "%s", w.text);
+				good = false;
+			}
 		int err = vm_new(&cfg, good ? VM_STOPPED : VM_MISCONFIGURED, &vm, &w);
 		if (err == -EEXIST) {
 			conf_wrong(&r, "uuid", "%s; give it one of its own", w.text);

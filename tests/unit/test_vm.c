@@ -153,6 +153,18 @@ static void test_one_mac(void **state unused)
 	forget("first");
 }
 
+/* A network that is not here is told when the file is read. */
+static void test_no_network(void **state unused)
+{
+	take("[vm a]\nkernel = k\n[vm b]\nkernel = k\nnet = lan, gone\n");
+	struct vm *a = vm_get("a");
+	assert_int_equal(a->state, VM_STOPPED);
+	vm_put(a);
+	misconfigured("b", "tern.conf:5: [vm b] net = lan, gone: there is no network gone here");
+	assert_non_null(strstr(conf.problems, "tern.conf:5: [vm b] net = lan, gone: there is no network gone here\n"));
+	forget("a");
+}
+
 /* So does the first of two with one UUID. */
 static void test_one_uuid(void **state unused)
 {
@@ -231,9 +243,10 @@ static void test_power_button(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_misconfigured), cmocka_unit_test(test_one_mac),
-		cmocka_unit_test(test_one_uuid),      cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_one_asks),      cmocka_unit_test(test_power_button),
+		cmocka_unit_test(test_no_network),   cmocka_unit_test(test_misconfigured),
+		cmocka_unit_test(test_one_mac),      cmocka_unit_test(test_one_uuid),
+		cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_one_asks),
+		cmocka_unit_test(test_power_button),
 	};
 	vm_guard = (struct vm_guard){ may_start, started };
 	return cmocka_run_group_tests_name("vm", tests, NULL, NULL);
