@@ -2,7 +2,6 @@
 /* The loader's entry. Reads as the boot order; doc/boot.md tells the same in prose. */
 #include "boot/boot.h"
 #include "boot/serial_port.h"
-#include "arch/x86/hw/uart16550.h"
 #include <string.h>
 
 #define STACK_SIZE KIB(32)
@@ -53,17 +52,12 @@ static const uint8_t *acpi_at(hpa_t hpa, uint64_t size)
 	return hpa && hpa + size > hpa ? (const uint8_t *)(uintptr_t)hpa : NULL;
 }
 
-/* The operator's word counts, then the firmware's. */
 static void find_console(void)
 {
-	struct handoff_console *c = &boot.h->console;
 	const char *v = boot.conf ? conf_get(boot.conf, "host", "", CONF_CONSOLE) : NULL;
 
-	*c = (struct handoff_console){ COM1_PORT, COM1_IRQ, 1 };
-	if (!v)
-		(void)serial_port_spcr(acpi_at, boot.h->rsdp, c);
-	else if (serial_port_parse(v, c))
-		say("tern.conf:%d: console = %s: write com1 to com4, or an I/O port like 0x2f8; com1 is used\n",
+	if (serial_port_find(v, acpi_at, boot.h->rsdp, &boot.h->console))
+		say("tern.conf:%d: console = %s: write com1 to com4, or an I/O port like 0x2f8; as without it\n",
 		    conf_line(boot.conf, "host", "", CONF_CONSOLE), v);
 }
 

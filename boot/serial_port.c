@@ -12,10 +12,13 @@
 #define PORT_MAX (UINT16_MAX + 1 - UART_REGS)
 
 static const struct {
-	const char *name;
+	const char *name, *capitals;
 	uint16_t port;
 	uint8_t irq;
-} coms[] = { { "com1", COM1_PORT, COM1_IRQ }, { "com2", 0x2f8, 3 }, { "com3", 0x3e8, 4 }, { "com4", 0x2e8, 3 } };
+} coms[] = { { "com1", "COM1", COM1_PORT, COM1_IRQ },
+	     { "com2", "COM2", 0x2f8, 3 },
+	     { "com3", "COM3", 0x3e8, 4 },
+	     { "com4", "COM4", 0x2e8, 3 } };
 
 /* Of 0x and up to four hexadecimal digits; 0: of something else. */
 static uint32_t port_of(const char *s)
@@ -37,7 +40,7 @@ int serial_port_parse(const char *s, struct handoff_console *c)
 {
 	uint32_t port = port_of(s);
 	for (unsigned i = 0; i < ARRAY_SIZE(coms); i++)
-		if (port == coms[i].port || !strcmp(s, coms[i].name)) {
+		if (port == coms[i].port || !strcmp(s, coms[i].name) || !strcmp(s, coms[i].capitals)) {
 			*c = (struct handoff_console){ coms[i].port, coms[i].irq, 1 };
 			return 0;
 		}
@@ -79,4 +82,13 @@ bool serial_port_spcr(acpi_map *map, hpa_t rsdp, struct handoff_console *c)
 		return false;
 	*c = found;
 	return true;
+}
+
+int serial_port_find(const char *s, acpi_map *map, hpa_t rsdp, struct handoff_console *c)
+{
+	*c = (struct handoff_console){ COM1_PORT, COM1_IRQ, 1 };
+	int err = s ? serial_port_parse(s, c) : 0;
+	if (!s || err)
+		(void)serial_port_spcr(map, rsdp, c);
+	return err;
 }

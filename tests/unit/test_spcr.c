@@ -7,6 +7,7 @@
 #include "boot/serial_port.h"
 #include "arch/x86/hw/acpi.h"
 #include "kernel/base/checksum.h"
+#include "kernel/base/err.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -167,9 +168,9 @@ static void test_conf(void **state unused)
 	static const struct {
 		const char *text;
 		unsigned port, irq;
-	} good[] = { { "com1", 0x3f8, 4 },  { "com2", 0x2f8, 3 },    { "com4", 0x2e8, 3 },
+	} good[] = { { "com1", 0x3f8, 4 },  { "com2", 0x2f8, 3 },    { "COM2", 0x2f8, 3 },   { "com4", 0x2e8, 3 },
 		     { "0x2f8", 0x2f8, 3 }, { "0x3220", 0x3220, 0 }, { "0xfff8", 0xfff8, 0 } };
-	static const char *const bad[] = { "",       "com",     "com5", "COM2",  "0x",   "0x0",
+	static const char *const bad[] = { "",       "com",     "com5", "COM0",  "0x",   "0x0",
 					   "0xfff9", "0x12345", "760",  "0x2g8", "ttyS1" };
 	struct handoff_console c;
 	for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
@@ -182,6 +183,24 @@ static void test_conf(void **state unused)
 		assert_int_not_equal(serial_port_parse(bad[i], &c), 0);
 }
 
+/* A wrong word is none. */
+static void test_find(void **state unused)
+{
+	static const struct {
+		const char *text;
+		int err;
+		unsigned port, without;
+	} t[] = { { NULL, 0, 0x2f8, 0x3f8 }, { "com4", 0, 0x2e8, 0x2e8 }, { "tty1", -EINVAL, 0x2f8, 0x3f8 } };
+	struct handoff_console c;
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+		assert_int_equal(serial_port_find(t[i].text, map, AT(RSDP), &c), t[i].err);
+		assert_int_equal(c.port, t[i].port);
+		assert_int_equal(serial_port_find(t[i].text, map, 0, &c), t[i].err);
+		assert_int_equal(c.port, t[i].without);
+		unmap();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +208,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_none, build, drop),
 		cmocka_unit_test_setup_teardown(test_random_tables, build, drop),
 		cmocka_unit_test(test_conf),
+		cmocka_unit_test_setup_teardown(test_find, build, drop),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
