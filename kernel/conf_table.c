@@ -29,6 +29,8 @@ static bool size_fits(const struct conf_key *k, uint64_t v) { return v >= k->min
 static int size_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
 	uint64_t v;
+	if (conf_parse_zero(k, s, field))
+		return 0;
 	if (conf_parse_size(s, &v))
 		return -EINVAL;
 	if (size_fits(k, v)) {

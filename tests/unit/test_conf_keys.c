@@ -93,6 +93,21 @@ static void host_keys(void **state unused)
 	assert_string_equal(h.name, "tern");
 }
 
+/* Any rate that is not too low, and none. */
+static void host_rates(void **state unused)
+{
+	assert_int_equal(host("[host]\nmigrate_limit = 1500000\n").migrate_limit, 1500000);
+	said("");
+	assert_int_equal(host("[host]\nmigrate_limit = 0\nmigrate_minimum = 30000001\n").migrate_limit, 0);
+	said("");
+	struct host_conf h = host("[host]\nmigrate_limit = 100\nmigrate_minimum = 1000K\n");
+	said("tern.conf:2: [host] migrate_limit = 100: write bytes per second from 1M that the migrations which leave "
+	     "this host take together, as 100M; 0: no limit; 100M?\n"
+	     "tern.conf:3: [host] migrate_minimum = 1000K: write bytes per second from 1M for each of them; while that "
+	     "is not there for one more, it waits\n");
+	assert_true(h.migrate_limit == 0 && h.migrate_minimum == 30517 << 10);
+}
+
 /* What is not exactly that is no password, and no message repeats it. */
 static void console_password(void **state unused)
 {
@@ -893,7 +908,8 @@ int main(void)
 {
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(console_password, setup),
+		cmocka_unit_test_setup(host_keys, setup),  cmocka_unit_test_setup(host_rates, setup),
+		cmocka_unit_test_setup(console_password, setup),
 		cmocka_unit_test_setup(console_locks, setup),
 		cmocka_unit_test_setup(nics, setup),
 		cmocka_unit_test_setup(no_such_card, setup), cmocka_unit_test_setup(addresses, setup),
