@@ -23,7 +23,7 @@ CONF_TABLE(nic_conf_table, "nic", nic_keys);
 
 static const struct conf_key bond_keys[] = {
 	{ "nics", &conf_type_str, CONF_FIELD(struct bond_conf, nics), .min = 1,
-	  .help = "the names of 2 to 4 [nic] sections, with commas between them" },
+	  .help = "the names of up to 4 [nic] sections, with commas between them" },
 	{ "mode", &conf_type_choice, CONF_FIELD(struct bond_conf, mode), .def = "active-backup",
 	  .words = (const char *const[]){ "active-backup", "802.3ad", NULL },
 	  .help = "active-backup: one card is in use, another takes over when its link is down; or 802.3ad: all that "

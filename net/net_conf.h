@@ -31,8 +31,8 @@ struct nic_conf {
 };
 struct bond_conf {
 	char name[NET_NAME_MAX];
-	char nics[64]; /* as written */
-	uint32_t mode; /* enum bond_mode */
+	char nics[NET_LEGS_MAX * (NET_NAME_MAX + 4)]; /* as written */
+	uint32_t mode;                                /* enum bond_mode */
 	struct nic *card[NET_LEGS_MAX];
 	unsigned ncards;
 	bool taken;

@@ -371,6 +371,13 @@ static void bonds(void **state unused)
 	n = net(TWO_CARDS "[bond t]\nnics = x, y\n");
 	said("tern.conf:3: [bond t]: no [net] names it, so it carries nothing\n");
 	assert_int_equal(n.nnets, 0);
+	n = net("[nic a23456789012345]\n[nic b23456789012345]\n[nic c23456789012345]\n[nic d23456789012345]\n"
+		"[bond t]\nnics = a23456789012345, b23456789012345, c23456789012345, d23456789012345\n");
+	assert_non_null(strstr(c.problems, "not all of these cards are there; the bond goes without\n"));
+	assert_true(n.nbonds == 1 && n.bond[0].ncards == 2);
+	n = net(TWO_CARDS "[bond t]\nnics = y\n[net a]\nnic = t\n"); /* another may come */
+	said("");
+	assert_true(n.net[0].ncards == 1 && n.net[0].card[0] == &cards[1]);
 }
 
 /* Each is told with its line, and what is well stays. */
