@@ -144,6 +144,5 @@ int net_peer(const char *name, struct ip *ip, struct why *w)
 	}
 	if (name[0] >= '0' && name[0] <= '9')
 		return why_set(w, -EINVAL, "%s is not an address: write it as 10.77.0.12 or fd00::c", name);
-	return why_set(w, -ENOENT, "no host %s: give its address, or name it in tern.conf: [peer %s] address = A.B.C.D",
-		       name, name);
+	return why_set(w, -ENOENT, "no host %s: there is no [peer %s] in tern.conf", name, name);
 }

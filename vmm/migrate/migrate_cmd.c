@@ -333,7 +333,7 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 
 static const struct con_sub subs[] = {
 	{ "", "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--any-network] [--detach]",
-	  "move it (all: each that runs) to a [peer] or an address; --limit: bytes per second, as 100M; "
+	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; "
 	  "--any-network: wherever its network leads; --detach: do not wait",
 	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
