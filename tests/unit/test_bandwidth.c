@@ -235,6 +235,7 @@ static void test_waits(void **state unused)
 	assert_int_equal(migrate_limit("v0", 0, &w), 0);
 	WAIT_FOR(bytes_of(0) > before + 4 * RECORD);
 	assert_int_equal(migrate_limit(NULL, MIGRATE_LIMIT_MIN, &w), 0);
+	assert_int_equal(bandwidth_limit_of(NULL), MIGRATE_LIMIT_MIN);
 	WAIT_FOR(!list_empty(&migrate_this_host()->band.q.waiters));
 	before = bytes_of(0);
 	assert_int_equal(migrate_cancel("v0", &w), 0);

@@ -136,7 +136,7 @@ uint64_t bandwidth_limit_of(struct migration *m)
 {
 	uint64_t flags;
 	struct bandwidth *b = lock_band(&flags);
-	uint64_t rate = lower(m->limit, b->limit);
+	uint64_t rate = lower(m ? m->limit : 0, b->limit);
 	unlock_band(b, flags);
 	return rate;
 }

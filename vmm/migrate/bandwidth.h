@@ -25,5 +25,5 @@ uint64_t bandwidth_due(struct bandwidth *b, struct migration *m, uint64_t bytes,
 void bandwidth_look(void);
 /* Of one migration; m NULL: of all together. From now on. */
 void bandwidth_limit(struct migration *m, uint64_t rate);
-/* m's own limit, or less if that of all is. 0: none. */
+/* m's own limit, or less if that of all is; NULL: that of all. 0: none. */
 uint64_t bandwidth_limit_of(struct migration *m);

@@ -12,6 +12,7 @@
 #include "net/net.h"
 #include "net/trust.h"
 #include "vmm/migrate/attempts.h"
+#include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/migrate_cmd.h"
 #include <stdio.h>
 #include <string.h>
@@ -214,6 +215,10 @@ static int cmd_status(struct con *c, int argc unused, char **argv unused)
 		out_row_end(c);
 	}
 	out_table_end(c);
+	uint64_t limit = bandwidth_limit_of(NULL);
+	out_u64(c, "limit_bytes_per_s|", limit);
+	if (limit)
+		out_line(c, "limit", "%s MiB/s for all that leave", out_tenths(limit, 1 << 20).s);
 	return 0;
 }
 
