@@ -47,15 +47,19 @@ void host_address_show(struct con *c, const struct host_address *a)
 	else if (a->other[0])
 		out_line(c, "no address", "%s: conflict with %s, which has it too; not used", a->wanted, a->other);
 	else if (a->wanted[0])
-		out_line(c, "no address", "%s: probing, not used yet", a->wanted);
-	else
-		out_line(c, "no address", strcmp(a->state, "probing") ? "none" : "no address yet: no answer from DHCP");
+		out_line(c, "no address", "%s: %s", a->wanted, a->no_link ? "no link" : "probing, not used yet");
+	else if (!strcmp(a->state, "probing"))
+		out_line(c, "no address", "no address yet: no answer from DHCP");
+	else if (!strcmp(a->state6, "none"))
+		out_line(c, "no address", "none");
 	out_str(c, "address6|", a->address6);
 	out_str(c, "address6_state|", a->state6);
 	if (!strcmp(a->state6, "conflict"))
 		out_line(c, "no address", "%s: conflict with another host, which has it too; not used", a->address6);
+	else if (!strcmp(a->state6, "probing") && !a->address6[0])
+		out_line(c, "no address", "no IPv6 address yet: no router's word");
 	else if (!strcmp(a->state6, "probing"))
-		out_line(c, "no address", "%s", a->address6[0] ? a->address6 : "no IPv6 address yet: no router's word");
+		out_line(c, "no address", "%s: probing, not used yet", a->address6);
 	else if (a->address6[0])
 		out_line(c, "address6", "%s", a->address6);
 }

@@ -41,6 +41,7 @@ struct host_address {
 	char address[24];  /* "10.77.0.11/24"; "": none that may be used */
 	char wanted[24];   /* "10.77.0.11/24", also while it may not be used; "": none yet */
 	const char *state; /* "none", "probing", "ok", "conflict" */
+	bool no_link;      /* "probing", a static address, and nobody hears a probe */
 	char other[20];    /* the MAC of the host that has it, in a conflict; else "" */
 	char address6[48]; /* IPv6, also while it may not be used; "": none yet */
 	const char *state6;

@@ -360,7 +360,9 @@ static void show(const struct net_if *i, struct host_address *out)
 {
 	static const char *const names[] = { "none", "probing", "ok", "conflict" };
 	const struct addr *a = &i->addr;
-	*out = (struct host_address){ .state = names[a->state], .state6 = names[i->addr6.state] };
+	*out = (struct host_address){ .state = names[a->state],
+				      .state6 = names[i->addr6.state],
+				      .no_link = a->waiting && !a->dhcp };
 	if (!ip_is_none(i->addr6.ip))
 		sniprintf(out->address6, sizeof(out->address6), "%s", ip_text(i->addr6.ip).s);
 	memcpy(out->address, i->text, sizeof(out->address));

@@ -201,7 +201,7 @@ UNIT += spcr
 UNIT_spcr := boot/serial_port.c kernel/acpi_walk.c
 UNIT += terminal
 UNIT_terminal := kernel/console_serial.c kernel/console.c kernel/console_edit.c kernel/console_usage.c kernel/out.c tests/unit/fake_kernel.c
-build/host/tests/unit/test_terminal.o: vmm/vm_top.c
+build/host/tests/unit/test_terminal.o: kernel/commands.c vmm/vm_top.c
 UNIT += log
 UNIT_log := kernel/log_fold.c
 UNIT += addr

@@ -8,6 +8,7 @@
 #include "kernel/console_edit.h"
 #include "kernel/time.h"
 #include "kernel/uart.h"
+#include "kernel/commands.c"
 #include "vmm/vm_top.c"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -152,14 +153,26 @@ void vm_put(struct vm *vm unused) {}
 void vm_port_bytes(const struct vm *vm unused, uint64_t *sent unused, uint64_t *received unused) {}
 const char *vm_cmd_show_exit(unsigned kind unused) { return ""; }
 uint64_t task_idle_ns(unsigned cpu unused) { return 0; }
-struct host_info host_info;
+
+/* For the host's own commands */
+void acpi_power_off(void) { abort(); }
+void acpi_reset(void) { abort(); }
+int log_level_parse(const char *s unused) { abort(); }
+static struct host_address address;
+static int cmd_address(struct con *c, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	host_address_show(c, &address);
+	return 0;
+}
 
 #define SUBS(fn) (const struct con_sub[]){ { "", "", "", fn, NULL, false } }, 1
 static const struct console_cmd table[] = {
-	{ "json", "", NULL, SUBS(cmd_json) }, { "keys", "", NULL, SUBS(cmd_keys) },
-	{ "left", "", NULL, SUBS(cmd_left) }, { "left2", "", NULL, SUBS(cmd_left2) },
-	{ "long", "", NULL, SUBS(cmd_long) }, { "raw", "", NULL, SUBS(cmd_raw) },
-	{ "text", "", NULL, SUBS(cmd_text) }, { "top", "", NULL, SUBS(cmd_top) },
+	{ "address", "", NULL, SUBS(cmd_address) }, { "json", "", NULL, SUBS(cmd_json) },
+	{ "keys", "", NULL, SUBS(cmd_keys) },       { "left", "", NULL, SUBS(cmd_left) },
+	{ "left2", "", NULL, SUBS(cmd_left2) },     { "long", "", NULL, SUBS(cmd_long) },
+	{ "raw", "", NULL, SUBS(cmd_raw) },         { "text", "", NULL, SUBS(cmd_text) },
+	{ "top", "", NULL, SUBS(cmd_top) },
 };
 
 static int setup(void **state)
@@ -306,6 +319,32 @@ static void test_typed_ahead(void **state)
 	assert_null(strstr(screen, "abc"));
 }
 
+static void shows(const char *lines, const char *never)
+{
+	setup(NULL);
+	type("address\r");
+	assert_non_null(strstr(screen, lines));
+	assert_null(strstr(screen, never));
+}
+
+/* Why an address is not used, and no more than there is to say. */
+static void test_addresses(void **state)
+{
+	(void)state;
+	address = (struct host_address){ .wanted = "10.77.0.11/24", .state = "probing", .state6 = "none" };
+	shows("10.77.0.11/24: probing, not used yet\r\n", "none");
+	address.no_link = true;
+	shows("10.77.0.11/24: no link\r\n", "probing");
+	address = (struct host_address){ .state = "none", .address6 = "fd00::b", .state6 = "probing" };
+	shows("fd00::b: probing, not used yet\r\n", "none");
+	address.state6 = "ok";
+	shows("address6       fd00::b\r\n", "no address");
+	address = (struct host_address){ .state = "none", .state6 = "probing" };
+	shows("no IPv6 address yet: no router's word\r\n", "none");
+	address.state6 = "none";
+	shows("no address     none\r\n", "probing");
+}
+
 /* A line with a key that is lost is not run. */
 static void test_lost_key(void **state)
 {
@@ -379,6 +418,7 @@ int main(void)
 		T(test_standing_terminal),
 		T(test_loss_redraws_prompt),
 		T(test_typed_ahead),
+		T(test_addresses),
 		T(test_lost_key),
 		T(test_password),
 	};
