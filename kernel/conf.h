@@ -99,6 +99,12 @@ struct conf_net6 {
 	uint32_t prefix;
 };
 static inline uint32_t conf_net_mask(struct conf_net n) { return n.ip ? __builtin_bswap32(~0U << (32 - n.prefix)) : 0; }
+/* Is ip, which is in n, a host's: neither n's own nor its broadcast address (RFC 1122 3.2.1.3)? */
+static inline bool conf_net_has_host(struct conf_net n, uint32_t ip)
+{
+	uint32_t host = ~conf_net_mask(n);
+	return n.prefix == 32 || ((ip & host) != 0 && (ip & host) != host);
+}
 
 static inline bool conf_in_net6(struct ip ip, struct conf_net6 net)
 {

@@ -103,15 +103,18 @@ static struct nic *card_find(const struct conf *c, const struct net_conf *conf, 
 	return NULL;
 }
 
-static void gateway_check(struct conf_reader *r, struct conf_net address, uint32_t gateway)
+static void gateway_check(struct conf_reader *r, struct conf_net address, uint32_t *to)
 {
-	uint32_t mask = conf_net_mask(address);
+	uint32_t mask = conf_net_mask(address), gateway = *to;
 	if (gateway && !address.ip)
 		conf_wrong(r, "gateway", "it counts with a static address only");
 	else if (gateway && address.prefix < 32 && (gateway ^ address.ip) & mask)
 		conf_wrong(r, "gateway", "it is used, but is not in the net of the address, %s/%u",
 			   ip4_text(address.ip & mask).s, (unsigned)address.prefix);
-	else if (!gateway && address.ip && address.prefix == 32)
+	else if (gateway && (gateway == address.ip || !conf_net_has_host(address, gateway))) {
+		conf_wrong(r, "gateway", "this host's own address, the net's, or its broadcast address; not used");
+		*to = 0;
+	} else if (!gateway && address.ip && address.prefix == 32)
 		conf_wrong(r, "address", "with a prefix of 32 no host can be reached without a gateway");
 }
 
@@ -145,7 +148,7 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 	(void)conf_read(&r, &n);
 	if (!take_name(&r, n.name))
 		return;
-	gateway_check(&r, n.address, n.gateway);
+	gateway_check(&r, n.address, &n.gateway);
 	gateway6_check(&r, n.address6, n.gateway6);
 	bool one = memcmp(&n.match, &(struct conf_card){ 0 }, sizeof(n.match)) != 0;
 	if (match && strcmp(match, "first") && !one)
@@ -309,7 +312,7 @@ static void net_read(struct conf *c, struct net_conf *conf, const char *name)
 		conf_wrong(&r, "", "so this network is not there");
 		return;
 	}
-	gateway_check(&r, n.address, n.gateway);
+	gateway_check(&r, n.address, &n.gateway);
 	gateway6_check(&r, n.address6, n.gateway6);
 	mtu_bound(&r, &n);
 	if (n.uses & NET_USE_MIGRATION && n.address.prefix == CONF_NET_NONE && n.address6.prefix == CONF_NET_NONE &&
