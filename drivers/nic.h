@@ -7,7 +7,8 @@
 #include "kernel/frame.h"
 #include "kernel/host.h"
 
-#define NIC_MTU_MIN 576 /* what every IPv4 host takes (RFC 791) */
+#define NIC_MTU_MIN  576  /* what every IPv4 host takes (RFC 791) */
+#define NIC_MTU6_MIN 1280 /* RFC 8200 5 */
 
 struct nic;
 struct nic_ops {

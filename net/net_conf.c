@@ -299,6 +299,8 @@ static void mtu_bound(struct conf_reader *r, struct if_conf *n)
 			conf_wrong(r, "mtu", "%s carries at most %u bytes: these are used", card->name, card->mtu);
 		n->mtu = card->mtu;
 	}
+	if (n->mtu < NIC_MTU6_MIN && n->address6.prefix != CONF_NET_NONE)
+		conf_wrong(r, "mtu", "IPv6 (address6) wants %d bytes at least", NIC_MTU6_MIN);
 }
 
 static void net_read(struct conf *c, struct net_conf *conf, const char *name)

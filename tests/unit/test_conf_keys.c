@@ -368,6 +368,11 @@ static void networks(void **state unused)
 	assert_int_equal(n.nnets, 2);
 	assert_true(!strcmp(n.net[0].name, "a") && n.net[0].card[0] == &cards[0] && !n.net[0].address.prefix);
 	assert_true(!strcmp(n.net[1].name, "y") && n.net[1].card[0] == &cards[1] && n.net[1].address.ip);
+	n = net("[net a]\nmtu = 1279\naddress6 = auto\n[net b]\nvlan = 5\nmtu = 576\n[net c]\nvlan = 6\nmtu = "
+		"1280\naddress6 = "
+		"auto\n");
+	said("tern.conf:2: [net a] mtu = 1279: IPv6 (address6) wants 1280 bytes at least\n");
+	assert_int_equal(n.nnets, 3);
 	ncards = 0;
 	assert_int_equal(net("[net a]\n").nnets, 0);
 	said("tern.conf:1: [net a] nic: there is no [nic] or [bond] with a card\n"
