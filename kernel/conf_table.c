@@ -169,8 +169,8 @@ static int uuid_parse(const struct conf_key *k unused, const char *s, void *fiel
 	char digits[33];
 	uint8_t uuid[16];
 	unsigned n = 0;
-	for (; *s && n < sizeof(digits) - 1; digits[n++] = *s++)
-		if (!(n % 2) && UUID_DASHES & 1 << n / 2 && *s++ != '-')
+	for (; n < sizeof(digits) - 1; digits[n++] = *s++)
+		if ((!(n % 2) && UUID_DASHES & 1 << n / 2 && *s++ != '-') || !*s)
 			return -EINVAL;
 	digits[n] = '\0';
 	if (*s || conf_parse_hex(digits, uuid, sizeof(uuid)))

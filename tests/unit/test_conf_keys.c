@@ -668,6 +668,7 @@ static void a_vm(void **state unused)
 			    "net=|cpu=portable|autostart=alone|ip=10.77.0.50, 2001:db8::50, fe80::1|mac_change=allow|"
 			    "trunk=yes|dhcp_server=allow|router=allow|");
 	static const char *const no_uuid[] = { "",
+					       "5a0c2f6e-",
 					       "5a0c2f6e8f4b4c0e9d610b3f6c1d2e7a",
 					       "5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7",
 					       "5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7ag",
@@ -677,6 +678,9 @@ static void a_vm(void **state unused)
 					       "00000000-0000-0000-0000-000000000000",
 					       "-5a0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7" };
 	for (unsigned i = 0; i < ARRAY_SIZE(no_uuid); i++) {
+		char *exact = strdup(no_uuid[i]); /* for ASan */
+		assert_int_equal(conf_type_uuid.parse(NULL, exact, cfg.uuid, NULL), -EINVAL);
+		free(exact);
 		snprintf(text, sizeof(text), KERNEL "uuid = %s\n", no_uuid[i]);
 		(void)vm(text);
 		assert_non_null(strstr(wrong, "write a UUID, such as"));
