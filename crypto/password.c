@@ -89,15 +89,16 @@ static int cmd_password(struct con *c, int argc unused, char **argv unused)
 		return con_error(c, -EINVAL, "password: it asks for one, which --json cannot show");
 	c->raw = true;
 	bool said = ask(c, "password", &word[0]);
-	if (said && word[0].n >= PASSWORD_MIN)
+	bool fits = word[0].n >= PASSWORD_MIN && word[0].n <= EDIT_WORD;
+	if (said && fits)
 		said = ask(c, "the same again", &word[1]);
 	c->raw = false;
 	int err;
 	if (!said)
 		err = con_error(c, -ECANCELED, "password: given up");
-	else if (word[0].n < PASSWORD_MIN)
-		err = con_error(c, -EINVAL, "password: at least %d characters", PASSWORD_MIN);
-	else if (strcmp(word[0].s, word[1].s))
+	else if (!fits)
+		err = con_error(c, -EINVAL, "password: %d to %d characters", PASSWORD_MIN, EDIT_WORD);
+	else if (word[0].n != word[1].n || strcmp(word[0].s, word[1].s))
 		err = con_error(c, -EINVAL, "password: these are not the same");
 	else
 		err = make(c, word[0].s);

@@ -170,9 +170,9 @@ enum edit_result edit_word_key(struct edit_word *w, unsigned char c)
 		w->n -= w->n > 0;
 	else if (c == CTRL('u') || c == CTRL('c'))
 		w->n = 0;
-	else if (c >= ' ' && w->n < EDIT_WORD)
-		w->s[w->n++] = (char)c;
-	w->s[w->n] = '\0';
+	else if (c >= ' ' && w->n++ < EDIT_WORD)
+		w->s[w->n - 1] = (char)c;
+	w->s[MIN(w->n, EDIT_WORD)] = '\0';
 	return c == CTRL('c') ? EDIT_CANCEL : EDIT_NONE;
 }
 

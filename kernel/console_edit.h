@@ -38,8 +38,8 @@ struct edit {
 /* A password, which is not shown. Zeros: an empty one. */
 #define EDIT_WORD 64
 struct edit_word {
-	char s[EDIT_WORD + 1]; /* NUL-terminated; what does not fit is dropped */
-	unsigned n;
+	char s[EDIT_WORD + 1]; /* NUL-terminated; what does not fit is dropped, */
+	unsigned n;            /* and counted */
 };
 enum edit_result edit_word_key(struct edit_word *w, unsigned char c); /* EDIT_DONE, EDIT_CANCEL, EDIT_NONE */
 

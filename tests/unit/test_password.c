@@ -82,6 +82,12 @@ static void test_make(void **state unused)
 	assert_int_equal(run("correct horse\ncorrect horse\n"), 0);
 	assert_int_equal(run("correct horse\rcorrect hours\r"), -EINVAL);
 	assert_int_equal(run("short\r"), -EINVAL);
+	assert_non_null(strstr(said, "password: 8 to 64 characters\n"));
+#define LONG "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	assert_int_equal(run(LONG "\r" LONG "\r"), 0);
+	assert_int_equal(run(LONG "x\r" LONG "x\r"), -EINVAL);
+	assert_int_equal(run(LONG "xyz\b\b\b\r" LONG "\r"), 0);
+	assert_int_equal(run(LONG "\r" LONG "x\r"), -EINVAL);
 	assert_int_equal(run("correct horse\r\x03"), -ECANCELED);
 	assert_int_equal(run("correct horse"), -ECANCELED);
 	assert_null(strstr(said, "horse"));
