@@ -32,6 +32,13 @@ static void console_out(const char *text)
 	}
 }
 
+/* One that is too long loses its end, not its line's. */
+static void print(char text[TEXT_SIZE], const char *fmt, va_list ap)
+{
+	if (vsniprintf(text, TEXT_SIZE, fmt, ap) >= TEXT_SIZE)
+		memcpy(text + TEXT_SIZE - 5, "...\n", 4);
+}
+
 void say_init(void) { boot.h->messages = (hpa_t)(uintptr_t)boot_alloc(MESSAGES_SIZE); }
 
 void say(const char *fmt, ...)
@@ -41,7 +48,7 @@ void say(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsniprintf(text, sizeof(text), fmt, ap);
+	print(text, fmt, ap);
 	va_end(ap);
 	console_out(text);
 	if (!boot.h || !boot.h->messages)
@@ -58,7 +65,7 @@ void say_console(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsniprintf(text, sizeof(text), fmt, ap);
+	print(text, fmt, ap);
 	va_end(ap);
 	console_out(text);
 }
@@ -70,7 +77,7 @@ void boot_fatal(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsniprintf(text, sizeof(text), fmt, ap);
+	print(text, fmt, ap);
 	va_end(ap);
 	boot.conf = NULL; /* whoever sees it has to know */
 	console_out("tern cannot start: ");
