@@ -17,7 +17,7 @@ static int reserve(uint64_t need, const char *who, struct vm_reservation *r, str
 	int err = page_reserve(&r->pages, need, KEEP_PAGES, &have);
 	if (!err)
 		return 0;
-	return why_set(w, err, "not enough memory: %s %lu MiB, this host has %lu MiB free and keeps %lu", who,
+	return why_set(w, err, "not enough memory: %s %lu MiB; %lu MiB are free, of which the host keeps %lu", who,
 		       mib(need + MIB(1) / PAGE_SIZE - 1), mib(have), mib(KEEP_PAGES));
 }
 

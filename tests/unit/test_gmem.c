@@ -324,7 +324,7 @@ static void test_admission(void **s)
 		assert_int_equal(in, 2); /* of 4 GiB */
 		for (unsigned i = 0; i < ARRAY_SIZE(e); i++) {
 			assert_true(!e[i].err || (e[i].err == -ENOMEM && !e[i].r.pages.pages));
-			assert_true(!e[i].err || strstr(e[i].w.text, "not enough memory: the VM needs 1428 MiB, "));
+			assert_true(!e[i].err || strstr(e[i].w.text, "not enough memory: the VM needs 1428 MiB; "));
 			vm_memory_release(&e[i].r);
 		}
 		assert_int_equal(fake_page_reserved(), 0);
@@ -347,7 +347,7 @@ static void test_admission_bound(void **s)
 	assert_int_equal(page_reserve(&rest, page_free_count() - need + 1, 0, &have), 0);
 	assert_int_equal(vm_memory_reserve(&cfg, &r, &w), -ENOMEM);
 	assert_string_equal(w.text,
-			    "not enough memory: the VM needs 993 MiB, this host has 1008 MiB free and keeps 16");
+			    "not enough memory: the VM needs 993 MiB; 1008 MiB are free, of which the host keeps 16");
 	page_unreserve(&rest);
 	cfg.mem = ~0ULL << GMEM_BLOCK_SHIFT; /* from a peer, anything may come */
 	assert_int_equal(vm_memory_reserve(&cfg, &r, &w), -ENOMEM);

@@ -682,7 +682,7 @@ static void test_refusals(void **state unused)
 	fake_host = 1;
 	other = fake_vm_new("dolly", MIB(2)); /* the same first letter: the same UUID */
 	fake_host = 0;
-	refused("UUID");
+	refused("the destination refused: VM dolly there has the same UUID: give it one of its own ([vm] uuid)");
 	other->state = VM_MISCONFIGURED; /* never runs, and so takes it from nobody */
 	fake_vm_opts.compat_refuse = true;
 	refused("leaf 7");

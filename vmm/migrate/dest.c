@@ -95,7 +95,7 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 	}
 	vm_for_each(uuid_match, &u);
 	if (u.name[0]) {
-		why_set(c->why, -EEXIST, "VM %s has the same UUID", u.name);
+		why_set(c->why, -EEXIST, "VM %s there has the same UUID: give it one of its own ([vm] uuid)", u.name);
 		return REFUSE_IN_USE;
 	}
 	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS) {
@@ -171,7 +171,7 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 	if (err == -EALREADY)
 		return why_set(c->why, err, "this attempt is over");
 	if (err)
-		return why_set(c->why, err, "this host has no room for another attempt's record");
+		return why_set(c->why, err, "no room there for another attempt's record");
 	c->ours = true;
 	return make_skeleton(c, code);
 }
@@ -310,7 +310,7 @@ static int recv_debt(struct dest *c)
 		return bad_order(c);
 	err = settle_take(&d);
 	if (err == -ENOSPC)
-		return why_set(c->why, err, "this host has no room for the records that come with the VM");
+		return why_set(c->why, err, "no room there for the records that come with the VM");
 	c->debts += !err;
 	return err;
 }

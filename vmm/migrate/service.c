@@ -148,7 +148,7 @@ static int receive_vm(struct connection *k)
 		return 0;
 	id_get(&k->rx, &id);
 	k->tx.key = attempt_key(&id);
-	why_set(&k->why, -EBUSY, "this host receives %d VMs already: try again later", MIG_RECEIVE_MAX);
+	why_set(&k->why, -EBUSY, "%d VMs arrive there already: try again later", MIG_RECEIVE_MAX);
 	if (text_send(&k->tx, WIRE_REFUSE, REFUSE_BUSY, k->why.text, time_ns() + NS_PER_SEC))
 		log_debug("REFUSE could not be sent to %s", k->s->peer);
 	return -EBUSY;
