@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from wire_reader import fnv, u64  # noqa: E402
 
 ETH_P_HOSTS = 0x88b5
-HELLO, NEVER, QUERY, ERROR, DONE, HAVE, IDENT, SETTLE, REACH, REACHED = 1, 15, 16, 17, 18, 20, 21, 23, 27, 28
+HELLO, OFFER, NEVER, QUERY, ERROR, DONE, HAVE, IDENT, SETTLE, REACH, REACHED = 1, 2, 15, 16, 17, 18, 20, 21, 23, 27, 28
 ECANCELED, IT_IS_HERE, NO_SUCH_NETWORK = 140, 1, 2
 
 
@@ -27,6 +27,14 @@ def greeting(name, incarnation):
     """HELLO and IDENT, of a host of this release."""
     hello = b"TERNMIG1" + struct.pack("<IIQI32s", 3, 3, 3, 335880, name.encode())
     return record(0, HELLO, hello) + record(1, IDENT, incarnation)
+
+
+def offer(name, me):
+    """All that a source says until a destination accepts: a VM of 64 MiB that asks nothing of the CPU."""
+    attempt = os.urandom(16) + me + struct.pack("<Q", 1)
+    mac = bytes.fromhex("525400770f99")
+    fields = attempt + struct.pack("<QIII6s32s16s6I", 64 << 20, 1, 4096, 1, mac, name.encode(), b"portable", 7, 0, 0, 0, 0, 0)
+    return greeting("e", me) + record(2, OFFER, fields)
 
 
 def abortions(uuid, source, me):

@@ -152,11 +152,66 @@ def impostures(pair, incarnation):
             stranger.dhcp_offer(ROGUE_MAC, ROGUE, here.address)] + frames
 
 
-def speak_from_rogue(address, said):
-    """How many bytes a host answers."""
-    octal = "".join(f"\\{b:03o}" for b in said)
-    heard = client.shell(ROGUE, f"printf '{octal}' | nc -w 3 {address} 7077 | wc -c", 30)
-    return int(heard.strip().splitlines()[-1])
+def speak_from_rogue(address, *said):
+    """How many bytes a host answers to each of these, on a connection of its own."""
+    each = ("".join(f"\\{b:03o}" for b in s) for s in said)
+    heard = client.shell(ROGUE, "; ".join(f"printf '{s}' | nc -w 3 {address} 7077 2>/dev/null | wc -c" for s in each), 30)
+    return [int(n) for n in heard.split()]
+
+
+def refusals(host):
+    """What the host's log says of rogue's connections that came to nothing because they spoke in clear."""
+    said = host.cmd("log")
+    return re.findall(rf"connection to the migration service from {re.escape(ROGUE)}:\d+: this host wants TLS and a key", said)
+
+
+def test_guest_takes_a_hosts_address(calm):
+    """A guest that answers ARP for the peer's address took running VMs: `migrate` went to it, and its words were believed."""
+    if calm.source() is calm.f:
+        calm.has_moved(calm.begin())
+    before, peer = drops(calm.e, "rogue")["host"], calm.f.address
+    arping = f"arping -q -U -c 1 -w 1 -I eth0 {peer}; arping -q -A -c 1 -w 1 -I eth0 {peer}"
+    client.shell(ROGUE, f"ip addr add {peer}/32 dev eth0; (nc -l -p 7077 >/tmp/taken 2>&1 & echo $! >/tmp/taker)")
+    try:
+        client.shell(ROGUE, f"for i in 1 2 3; do {arping}; done; ping -q -c 2 -W 1 -I {peer} {calm.e.address}; true", 30)
+        gone = drops(calm.e, "rogue")["host"] - before
+        assert gone >= 6, gone
+        assert "rogue poses as a host of tern's" in calm.e.cmd("log")
+        calm.has_moved(calm.begin())  # it goes to the peer
+        assert client.shell(ROGUE, "wc -c </tmp/taken; kill -0 $(cat /tmp/taker)").strip() == "0", "still waiting, for the first byte"
+    finally:
+        client.shell(ROGUE, f"ip addr del {peer}/32 dev eth0; kill $(cat /tmp/taker); true")
+
+
+def test_guest_offers_a_vm(calm):
+    """All that a source says, in clear: its own host does not hear it, the other one wants a key of it, and tells it nothing, not even a name."""
+    before, me = drops(calm.e, "rogue")["service"], b"an impostor's id"
+    said = forger.offer("planted", me)
+    assert speak_from_rogue(calm.e.address, said) == [0]
+    assert drops(calm.e, "rogue")["service"] > before and "rogue speaks to its host's services" in calm.e.cmd("log")
+    told = refusals(calm.f)
+    assert speak_from_rogue(calm.f.address, said) == [0]
+    client.until(lambda: refusals(calm.f)[-1:] != told[-1:], 5, "line in the log")
+    for h in calm.hosts:
+        assert "planted" not in h.cmd("vm list") + h.cmd("migrate list") + h.cmd("log")
+    calm.has_moved(calm.begin())
+
+
+def test_segments_out_of_order(calm):
+    """A connection to the migration service, with 1,600 segments of one byte and a hole before each, made a host deaf for 10 s."""
+    for h in calm.hosts:  # from a stranger; then from a guest
+        stranger.out_of_order(h, 1600)
+        client.wait_ping(h.address, 2)
+        assert client.ping(h.address, 5) == 0 and h.json("host")
+    f = calm.f
+    client.shell(ROGUE, f"(frames eth0 holes 1600 {f.address} >/tmp/holes 2>&1 &)")
+    client.until(lambda: "sent 1600" in client.shell(ROGUE, "cat /tmp/holes"), 10, "1600 segments")
+    client.wait_ping(f.address, 2)
+    assert client.ping(f.address, 5) == 0 and f.json("host")
+    assert "ended" not in client.shell(ROGUE, "cat /tmp/holes"), "it was over before the host was asked"
+    calm.has_moved(calm.begin())
+    client.until(lambda: "ended" in client.shell(ROGUE, "cat /tmp/holes"), 20, "end that the host puts to it")
+    assert re.search(rf"connection to the migration service from {re.escape(ROGUE)}:\d+: timed out", f.cmd("log")), f.cmd("log")[-2000:]
 
 
 def test_peer_without_the_key(calm):
@@ -166,7 +221,7 @@ def test_peer_without_the_key(calm):
     """
     source = calm.source()
     uuid = bytes.fromhex(source.json("vm info moves")["uuid"].replace("-", ""))
-    before, me = drops(calm.e, "rogue"), b"an impostor's id"
+    before, told, me = drops(calm.e, "rogue"), refusals(calm.f), b"an impostor's id"
     with forger.Denier() as denier, sending(*impostures(calm, me)) as flood:
         calm.begin()
         assert denier.asked, "nobody was denied"
@@ -174,7 +229,7 @@ def test_peer_without_the_key(calm):
         for said in abortions:
             for h in calm.hosts:
                 assert len(forger.speak(h.address, said)) < 8, "an alert at most"
-        assert speak_from_rogue(calm.f.address, abortions[0]) < 8
+        assert speak_from_rogue(calm.f.address, *abortions) == [0] * len(abortions)
         assert not calm.status(source)["over"], "it was over before all was said"
         calm.has_moved(source)
     gone = more_drops(calm.e, "rogue", before)
@@ -182,6 +237,7 @@ def test_peer_without_the_key(calm):
     assert "rogue poses as a host of tern's" in calm.e.cmd("log") and "rogue answers DHCP" in calm.e.cmd("log")
     for h in calm.hosts:
         assert re.search(rf"migration service from {re.escape(netns.CLIENT_ADDRESS)}", h.cmd("log"))
+    assert refusals(calm.f)[-1:] != told[-1:], "no line of rogue's connections"
     assert "4 received" in calm.e.cmd("ping f", 10)
 
 
