@@ -144,7 +144,8 @@ FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE) tests/unit/fake_shout.c
 UNIT += exit
 UNIT_exit := $(addprefix vmm/x86/,exit.c foreign.c bus_lock.c halt_poll.c msr.c pv.c cpu_check.c insn.c mmio.c guest_clock.c cpuid.c) $(GMEM) $(addprefix vmm/,state.c bus.c dev/vlapic.c dev/vapic_bus.c dev/vxapic.c) \
 	$(addprefix arch/x86/,svm.c svm_exit.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
-UNIT += foreign pv
+UNIT += absent foreign pv
+UNIT_absent := $(UNIT_exit)
 UNIT_pv := $(UNIT_exit)
 UNIT_foreign := $(UNIT_exit)
 UNIT += clock

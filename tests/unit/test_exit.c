@@ -62,8 +62,9 @@ static void test_cpuid(void **state)
 	assert_int_equal(RIP, PAGE_SIZE + 1);
 	*fv_pte(f, FV_CODE) = 0; /* unmapped meanwhile: it runs again and faults by itself */
 	f->hw.hv.rip = FV_CODE;
+	R[REG_RAX] = 0x40000000;
 	fv_exit(f, SVM_EXIT_CPUID, 0, 0);
-	assert_true(RIP == 0 && !EVENT && !f->fail[0]);
+	assert_true(RIP == 0 && !EVENT && !f->fail[0] && R[REG_RAX] == 0x40000000);
 	f->vmcb.efer = EFER_SVME; /* 32-bit paging: said, not looped on for ever */
 	fv_exit(f, SVM_EXIT_CPUID, 0, 0);
 	assert_non_null(strstr(f->fail, "32-bit"));

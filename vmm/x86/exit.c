@@ -43,33 +43,24 @@ void exit_repeat(struct vcpu *v)
 	hv()->skip(v->hv, v->hv->rip);
 }
 
-/* Code that cannot be read: another vCPU changes the page tables under it. It runs again and faults by itself. */
-static void unreadable(struct vcpu *v)
+/* Of the instruction with this opcode; 0: it runs again, so nothing of it may have been done. */
+#define LENGTH(v, x, ...) \
+	insn_length(v, (x)->len, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
+static void skip(struct vcpu *v, unsigned len)
 {
-	struct hv_mode m;
-	hv()->get_mode(v->hv, &m);
-	if ((m.cr0 & CR0_PG) && !(m.efer & EFER_LMA))
-		vm_fail(v->vm, "the guest pages in 32-bit mode, whose tables tern does not read (RIP %lx)", v->hv->rip);
-}
-
-/*
- * Step over the instruction with this opcode. Its length comes from hardware where that tells it, else from the bytes.
- */
-static void skip(struct vcpu *v, const struct vmexit *x, const uint8_t *op, unsigned n)
-{
-	unsigned len = x->len ? x->len : insn_length(v, op, n);
 	if (len)
 		exit_done(v, v->hv->rip + len);
-	else
-		unreadable(v);
 }
-#define SKIP(v, x, ...) skip(v, x, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
+#define SKIP(v, x, ...) skip(v, LENGTH(v, x, __VA_ARGS__))
 
 static void do_cpuid(struct vcpu *v, const struct vmexit *x)
 {
 	uint64_t *r = v->hv->gpr;
 	uint32_t leaf = (uint32_t)r[REG_RAX], sub = (uint32_t)r[REG_RCX], now[4];
 	const uint32_t *row = now;
+	unsigned len = LENGTH(v, x, 0x0f, 0xa2);
+	if (!len)
+		return;
 	if (cpuid_is_dynamic(leaf)) {
 		struct hv_mode m;
 		hv()->get_mode(v->hv, &m);
@@ -81,14 +72,17 @@ static void do_cpuid(struct vcpu *v, const struct vmexit *x)
 	r[REG_RBX] = row[1];
 	r[REG_RCX] = row[2];
 	r[REG_RDX] = row[3];
-	SKIP(v, x, 0x0f, 0xa2);
+	skip(v, len);
 }
 
 static void do_msr(struct vcpu *v, const struct vmexit *x)
 {
 	uint64_t *r = v->hv->gpr, val = 0;
 	bool write = x->u.msr.write;
+	unsigned len = write ? LENGTH(v, x, 0x0f, 0x30) : LENGTH(v, x, 0x0f, 0x32);
 	int err;
+	if (!len)
+		return;
 	if (write) {
 		err = msr_write(v, x->u.msr.index, r[REG_RDX] << 32 | (uint32_t)r[REG_RAX]);
 	} else {
@@ -100,16 +94,14 @@ static void do_msr(struct vcpu *v, const struct vmexit *x)
 	}
 	if (err)
 		inject_gp(v);
-	else if (write)
-		SKIP(v, x, 0x0f, 0x30);
 	else
-		SKIP(v, x, 0x0f, 0x32);
+		skip(v, len);
 }
 
 /*
  * INS and OUTS: one element an exit, as the string forms of a legacy-free PC's ports are not worth more. The exit comes
- * before the memory is looked at: a page fault is ours to raise, and before the device has been asked. 0, -EFAULT or
- * -ENOTSUP.
+ * before the memory is looked at: a page fault is ours to raise, and before the device has been asked. 0, or as
+ * insn_copy.
  */
 static int do_string_io(struct vcpu *v, const struct vmexit *x, const struct hv_mode *m)
 {
@@ -150,6 +142,10 @@ static void do_io(struct vcpu *v, const struct vmexit *x)
 		int err = do_string_io(v, x, &m);
 		if (err == -EFAULT) {
 			exit_fault(v, insn_walk_fault(v, &m, x->u.io.in));
+			return;
+		}
+		if (insn_did_not_come(err)) {
+			vm_fail(v->vm, "its memory did not come: %s", err_name(err));
 			return;
 		}
 		if (err) {
@@ -217,7 +213,7 @@ static void do_rdtsc(struct vcpu *v, const struct vmexit *x)
 	struct hv_mode m;
 	hv()->get_mode(v->hv, &m);
 	if (x->len != 2 && !insn_opcode(v, &m, &op)) {
-		unreadable(v);
+		insn_unreadable(v);
 	} else if (m.cpl && (m.cr4 & CR4_TSD)) { /* CPUs check it before the intercept (SDM 3C 26.1.1, APM2 15.9) */
 		inject_gp(v);
 	} else if (op.opcode == OP_RDTSCP && hv()->get_msr(v->hv, MSR_TSC_AUX, &aux)) {

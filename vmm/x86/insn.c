@@ -12,27 +12,31 @@ struct leaf {
 	gpa_t at;       /* where it is */
 	gpa_t gpa;      /* what it maps gva to */
 };
-/* The leaf that maps gva, every entry on the way having the bits `need`. */
-static inline __attribute__((always_inline)) bool walk(const struct gmem *g, uint64_t cr3, uint64_t gva, uint64_t need,
-						       struct leaf *l)
+/*
+ * The leaf that maps gva, every entry on the way having the bits `need`. 0, -EFAULT, or the error with which one of the
+ * tables did not come.
+ */
+static inline __attribute__((always_inline)) int walk(const struct gmem *g, uint64_t cr3, uint64_t gva, uint64_t need,
+						      struct leaf *l)
 {
 	uint64_t e = cr3;
 	bool here = gmem_all_here(g);
 #pragma GCC unroll 4
 	for (unsigned level = 4, shift = PAGE_SHIFT + 27; level >= 1; level--, shift -= 9) {
 		l->at = (e & PTE_ADDR) + (gva >> shift & 511) * 8;
-		if (gmem_load64(g, here, l->at, &e))
-			return false;
+		int err = gmem_load64(g, here, l->at, &e);
+		if (err)
+			return err;
 		if ((e & need) != need)
-			return false;
+			return -EFAULT;
 		if (level == 1 || (level < 4 && (e & PTE_PS))) {
 			uint64_t mask = (1ULL << shift) - 1;
 			l->entry = e;
 			l->gpa = (e & PTE_ADDR & ~mask) | (gva & mask);
-			return true;
+			return 0;
 		}
 	}
-	return false;
+	return -EFAULT;
 }
 
 /*
@@ -50,15 +54,17 @@ int insn_walk(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write,
 	}
 	if (!(m->efer & EFER_LMA))
 		return -ENOTSUP;
-	if (!is_canonical(gva) || !walk(&v->vm->mem, m->cr3, gva, need, &l)) {
+	int err = is_canonical(gva) ? walk(&v->vm->mem, m->cr3, gva, need, &l) : -EFAULT;
+	if (err) {
 		v->hv->fault_address = gva;
-		return -EFAULT;
+		return err;
 	}
 	*gpa = l.gpa;
 	if (write && !(l.entry & PTE_D)) {
 		struct gmem_pin pin;
-		if (gmem_pin_wait(&v->vm->mem, l.at, 8, GMEM_WRITE, &pin))
-			return -EFAULT;
+		err = gmem_pin_wait(&v->vm->mem, l.at, 8, GMEM_WRITE, &pin);
+		if (err)
+			return err;
 		__atomic_fetch_or((uint64_t *)pin.p, PTE_A | PTE_D, __ATOMIC_RELAXED);
 		gmem_unpin(&v->vm->mem, &pin);
 	}
@@ -71,7 +77,7 @@ uint64_t insn_walk_fault(struct vcpu *v, const struct hv_mode *m, bool write)
 	struct leaf l;
 	if (!is_canonical(gva))
 		return HV_EVENT_ERR(VEC_GP, 0);
-	return HV_EVENT_ERR(VEC_PF, (walk(&v->vm->mem, m->cr3, gva, PTE_P, &l) ? PF_P : 0) | (write ? PF_W : 0) |
+	return HV_EVENT_ERR(VEC_PF, (walk(&v->vm->mem, m->cr3, gva, PTE_P, &l) ? 0 : PF_P) | (write ? PF_W : 0) |
 					    (m->cpl == 3 ? PF_U : 0));
 }
 
@@ -121,7 +127,7 @@ static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t
 	struct leaf l;
 	struct gmem_pin pin;
 	if (!m->long_mode || (v->hv->rip & PAGE_MASK) + n > PAGE_SIZE ||
-	    !walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) ||
+	    walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) ||
 	    gmem_pin(&v->vm->mem, l.gpa, n, GMEM_READ, &pin)) /* not here yet: the other way waits */
 		return false;
 	const uint8_t *code = pin.p;
@@ -165,9 +171,22 @@ bool insn_opcode(struct vcpu *v, const struct hv_mode *m, struct insn_op *op)
 	return b[i] == 0x0f && op->len <= n;
 }
 
-unsigned insn_length(struct vcpu *v, const uint8_t *op, unsigned n)
+void insn_unreadable(struct vcpu *v)
 {
 	struct hv_mode m;
 	vmm_hv()->get_mode(v->hv, &m);
-	return opcode_at_rip(v, &m, op, n) ? n : decode_length(v, &m);
+	if ((m.cr0 & CR0_PG) && !(m.efer & EFER_LMA))
+		vm_fail(v->vm, "the guest pages in 32-bit mode, whose tables tern does not read (RIP %lx)", v->hv->rip);
+}
+
+unsigned insn_length(struct vcpu *v, unsigned len, const uint8_t *op, unsigned n)
+{
+	struct hv_mode m;
+	if (len)
+		return len;
+	vmm_hv()->get_mode(v->hv, &m);
+	len = opcode_at_rip(v, &m, op, n) ? n : decode_length(v, &m);
+	if (!len)
+		insn_unreadable(v);
+	return len;
 }

@@ -21,6 +21,7 @@ struct mmio {
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	gpa_t gpa;
 	uint64_t fault; /* the other end of a string move is not mapped: this event instead; 0: none */
+	int err;        /* or it did not come */
 };
 
 static uint64_t trunc_to(uint64_t v, unsigned size) { return size >= 8 ? v : v & ((1ULL << size * 8) - 1); }
@@ -174,6 +175,7 @@ static bool string_end(struct mmio *x, const struct hv_mode *m, unsigned reg, un
 	}
 	if (err == -EFAULT)
 		x->fault = insn_walk_fault(x->v, m, write);
+	x->err = insn_did_not_come(err) ? err : 0;
 	return !err;
 }
 
@@ -181,9 +183,8 @@ static bool string_end(struct mmio *x, const struct hv_mode *m, unsigned reg, un
 static bool do_string(struct mmio *x, const struct hv_mode *m, bool *again)
 {
 	uint64_t *gpr = x->v->hv->gpr, val = gpr[REG_RAX];
-	bool movs;
+	bool movs, rep = false;
 	unsigned size = x->insn.operand_width / 8;
-	bool rep = false;
 	for (unsigned i = 0; i < x->insn.raw.prefix_count; i++) /* REPNE repeats these as well */
 		rep |= x->insn.raw.prefixes[i].value == 0xf3 || x->insn.raw.prefixes[i].value == 0xf2;
 	int64_t step = x->v->hv->rflags & RFLAGS_DF ? -(int64_t)size : (int64_t)size;
@@ -197,7 +198,6 @@ static bool do_string(struct mmio *x, const struct hv_mode *m, bool *again)
 	case ZYDIS_MNEMONIC_STOSQ: movs = false; break;
 	default: movs = true; break;
 	}
-	*again = false;
 	if (rep && !gpr[REG_RCX])
 		return true;
 	if (movs && !string_end(x, m, REG_RSI, size, false, &val))
@@ -269,19 +269,21 @@ int mmio_emulate(struct vcpu *v, gpa_t gpa, bool write, struct why *w)
 	bool again;
 	vmm_hv()->get_mode(v->hv, &m);
 	unsigned have = insn_fetch(v, &m, b);
-	bool done = insn_decoder(&m, &d) && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op)) &&
-		    emulate(&x, &m, &again);
-	if (x.fault) {
+	ZyanStatus st = insn_decoder(&m, &d) ? ZydisDecoderDecodeFull(&d, b, have, &x.insn, x.op) : ZYAN_STATUS_FAILED;
+	bool done = ZYAN_SUCCESS(st) && emulate(&x, &m, &again);
+	if (st == ZYDIS_STATUS_NO_MORE_DATA && have < INSN_MAX)
+		insn_unreadable(v);
+	else if (x.fault)
 		exit_fault(v, x.fault);
-		return 0;
-	}
-	if (!done)
+	else if (x.err)
+		return why_set(w, x.err, "its memory did not come: %s", err_name(x.err));
+	else if (!done)
 		return why_set(w, -ENOTSUP,
 			       "%s of device memory at %lx by an instruction that tern does not emulate "
 			       "(RIP %lx: %02x %02x %02x %02x %02x %02x %02x %02x)",
 			       write ? "write" : "read", gpa, v->hv->rip, b[0], b[1], b[2], b[3], b[4], b[5], b[6],
 			       b[7]);
-	if (again)
+	else if (again)
 		exit_repeat(v);
 	else
 		exit_done(v, v->hv->rip + x.insn.length);
