@@ -61,9 +61,9 @@ void panic(const char *fmt, ...)
 
 /* ---- what is forwarded ---- */
 
-static struct bridge *bridge;
-static struct bridge_port wire, host, guest[2];
-static uint8_t buf[61440];
+static struct bridge *bridge, *other;
+static struct bridge_port wire, host, guest[2], sender, plain; /* the last two at `other`; plain cuts no segments */
+static uint8_t buf[ETH_HLEN + 65535];
 
 static int sink(void *arg, const struct frame *f)
 {
@@ -71,18 +71,19 @@ static int sink(void *arg, const struct frame *f)
 	return 0;
 }
 
-static void add(struct bridge_port *p, uint8_t n)
+static void add(struct bridge *b, struct bridge_port *p, uint8_t n)
 {
 	p->send = sink;
 	p->offloads = FRAME_TAKES_CSUM | FRAME_TAKES_TSO4 | FRAME_TAKES_TSO6;
 	memcpy(p->mac, (uint8_t[]){ 2, 0, 0, 0, 0, n }, ETH_ALEN);
-	bridge_add(bridge, p);
+	bridge_add(b, p);
 	if (bridge_bind(p))
 		exit(1);
 }
 
 /* A TCP segment of IPv4 that a checksum is still to be put into, or a broadcast of ARP. */
-static void build(struct frame *f, const struct bridge_port *from, const struct bridge_port *to, size_t len)
+static void build(struct frame *f, const struct bridge_port *from, const struct bridge_port *to, size_t len,
+		  uint16_t gso_size)
 {
 	memset(buf, 0, 128);
 	memset(buf, 0xff, ETH_ALEN);
@@ -108,7 +109,7 @@ static void build(struct frame *f, const struct bridge_port *from, const struct 
 	f->csum_offset = 16;
 	if (len > 1514) {
 		f->gso = FRAME_GSO_TCPV4;
-		f->gso_size = 1448;
+		f->gso_size = gso_size;
 		f->hdr_len = ETH_HLEN + IP4_HDR + 20;
 	}
 }
@@ -117,27 +118,32 @@ static const struct {
 	const char *name;
 	struct bridge_port *from, *to; /* to: NULL, all */
 	size_t len;
+	uint16_t gso_size;
 } kinds[] = {
-	{ "guest to wire", &guest[0], &wire, 1514 },
-	{ "guest to wire, 60 KiB to segment", &guest[0], &wire, sizeof(buf) },
-	{ "wire to guest", &wire, &guest[0], 1514 },
-	{ "guest to guest", &guest[0], &guest[1], 1514 },
-	{ "guest to all of 3 ports", &guest[0], NULL, 60 },
+	{ "guest to wire", &guest[0], &wire, 1514, 0 },
+	{ "guest to wire, 60 KiB to segment", &guest[0], &wire, 61440, 1448 },
+	{ "wire to guest", &wire, &guest[0], 1514, 0 },
+	{ "guest to guest", &guest[0], &guest[1], 1514, 0 },
+	{ "guest to all of 3 ports", &guest[0], NULL, 60, 0 },
+	{ "cut here: 64 KiB, 1448 bytes each", &sender, &plain, sizeof(buf), 1448 },
+	{ "cut here: 64 KiB, 48 bytes each", &sender, &plain, sizeof(buf), 48 }, /* a guest can do no worse */
 };
 
 static const char *name(size_t i) { return kinds[i].name; }
 
 static void setup(void)
 {
-	if (bridge_create(&bridge, "lan", 1500, true))
+	if (bridge_create(&bridge, "lan", 1500, true) || bridge_create(&other, "other", 1500, false))
 		exit(1);
-	guest[0].is_guest = guest[1].is_guest = true;
+	guest[0].is_guest = guest[1].is_guest = sender.is_guest = true;
 	host.is_host = true;
-	add(&wire, 1), add(&host, 2), add(&guest[0], 3), add(&guest[1], 4);
+	add(bridge, &wire, 1), add(bridge, &host, 2), add(bridge, &guest[0], 3), add(bridge, &guest[1], 4);
+	add(other, &sender, 5), add(other, &plain, 6);
+	plain.offloads = 0;
 }
 
 static struct frame frame;
-static void prepare(size_t i) { build(&frame, kinds[i].from, kinds[i].to, kinds[i].len); }
+static void prepare(size_t i) { build(&frame, kinds[i].from, kinds[i].to, kinds[i].len, kinds[i].gso_size); }
 static int forward(size_t i) { return bridge_input(kinds[i].from, &frame); }
 
 int main(int argc, char **argv)

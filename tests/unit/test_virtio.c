@@ -884,6 +884,53 @@ static void test_control_hostile(void **state unused)
 	}
 }
 
+/* ---- a turn ---- */
+
+static uint64_t frame_ns; /* what each frame that is sent takes */
+static unsigned nsent;
+
+static void takes_time(struct fg *f unused, struct frame *sent unused)
+{
+	nsent++;
+	fake_time_advance(frame_ns);
+}
+
+/*
+ * A turn ends after so many frames, or with the frame at which its time is over: others wait for it, and a frame may
+ * become a thousand segments. Nothing is lost by that.
+ */
+static void test_turn_has_an_end(void **state unused)
+{
+	static const uint64_t cost[] = { 0, 1000, VNET_TURN_NS / 10, VNET_TURN_NS / 3, VNET_TURN_NS, 5 * VNET_TURN_NS };
+	for (unsigned i = 0; i < ARRAY_SIZE(cost); i++) {
+		unsigned frames = 100, turns = 0, most = VNET_TURN_FRAMES;
+		fg_init(&g);
+		up(F_ALL_NET, 128);
+		g.tx = takes_time;
+		frame_ns = cost[i], nsent = 0;
+		struct worker *w = &g.net->pair->worker;
+		w->working = true; /* so that who rings does not work */
+		for (unsigned k = 0; k < frames; k++)
+			fg_add(&tx, (struct fg_sg[]){ { BUFS + 2048 * k, 12 + 60, false } }, 1, 0);
+		fg_ring(&tx);
+		assert_int_equal(nsent, 0);
+		if (cost[i])
+			most = MIN(most, (unsigned)(VNET_TURN_NS / cost[i]) + 1);
+		for (bool more = true; more; turns++) {
+			uint64_t begin = time_ns();
+			unsigned before = nsent;
+			more = w->work(w->arg);
+			assert_int_equal(nsent - before, MIN(most, frames - before));
+			assert_true(time_ns() - begin <= VNET_TURN_NS + cost[i]);
+		}
+		assert_true(nsent == frames && turns >= (frames + most - 1) / most);
+		for (unsigned k = 0; k < frames; k++)
+			assert_int_equal(fg_used(&tx, NULL), k);
+		w->working = false;
+		fg_fini(&g);
+	}
+}
+
 /* ---- rng ---- */
 
 static void rng(void)
@@ -935,7 +982,7 @@ int main(void)
 		cmocka_unit_test(test_registers),       cmocka_unit_test(test_isr),
 		cmocka_unit_test(test_control),         cmocka_unit_test(test_not_told),
 		cmocka_unit_test(test_control_hostile), cmocka_unit_test(test_rng),
-		cmocka_unit_test(test_rx_in_crumbs),
+		cmocka_unit_test(test_rx_in_crumbs),    cmocka_unit_test(test_turn_has_an_end),
 	};
 
 	fake_time_freeze(NS_PER_SEC); /* a turn has an end by the clock, too */
