@@ -55,7 +55,7 @@ static struct spoiler *spoiler_of(struct stream *s) { return CONTAINER_OF(s, str
 static int spoiler_read(struct stream *s, void *buf, size_t max, uint64_t end)
 {
 	struct spoiler *p = spoiler_of(s);
-	p->trips += p->wrote;
+	__atomic_fetch_add(&p->trips, p->wrote, __ATOMIC_SEQ_CST);
 	p->wrote = false;
 	return stream_read_some(p->below, buf, max, end);
 }
@@ -95,7 +95,8 @@ struct end {
 	uint8_t key[TLS_KEY_LEN];
 	bool server, refuses;
 	size_t send, step, got;
-	bool ended;         /* the peer said its end */
+	bool ended; /* the peer said its end */
+	char cipher[40];
 	int handshake, err; /* of each */
 	struct completion done, written;
 };
@@ -144,6 +145,8 @@ static void run_end(void *arg)
 	struct tls_psk psk = { .id = "ab>c", .id_len = 4 };
 	memcpy(psk.key, e->key, sizeof(psk.key));
 	e->handshake = e->server ? tls_accept(&e->s, find, e, soon()) : tls_connect(&e->s, &psk, soon());
+	if (!e->handshake)
+		snprintf(e->cipher, sizeof(e->cipher), "%s", tls_cipher(e->s));
 	if (!e->handshake && e->server)
 		read_all(e), write_all(e);
 	else if (!e->handshake)
@@ -152,17 +155,26 @@ static void run_end(void *arg)
 	completion_done(&e->done);
 }
 
-static void run_as(void (*fn)(void *end), struct end e[2], struct stream *below[2])
+static void begin_as(void (*fn)(void *end), struct end *e, bool server, struct stream *below)
 {
-	for (int i = 0; i < 2; i++) {
-		e[i].s = below[i];
-		e[i].server = i;
-		completion_init(&e[i].done);
-		assert_non_null(task_create("end", TASK_PRIO_NORMAL, fn, &e[i]));
-	}
+	e->s = below;
+	e->server = server;
+	completion_init(&e->done);
+	assert_non_null(task_create("end", TASK_PRIO_NORMAL, fn, e));
+}
+
+static void wait_ends(struct end e[2])
+{
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(completion_wait(&e[i].done, time_in_ms(60000)), 0);
 	assert_true(fake_tasks_wait());
+}
+
+static void run_as(void (*fn)(void *end), struct end e[2], struct stream *below[2])
+{
+	for (int i = 0; i < 2; i++)
+		begin_as(fn, &e[i], i, below[i]);
+	wait_ends(e);
 }
 
 static void run(struct end e[2], struct stream *below[2]) { run_as(run_end, e, below); }
@@ -231,7 +243,34 @@ static void test_round_trips(void **state unused)
 	run_as(one_trip, e, (struct stream *[]){ &s.s, p[1] });
 }
 
-/* One end has the one cipher only, the other end prefers the other one: they agree. */
+/* One end has no AES-NI and so the one cipher only; the other end prefers the other: they agree. */
+static void test_another_cipher_here_than_there(void **state unused)
+{
+	if (!aead_has(AEAD_AES_128_GCM))
+		skip();
+	for (unsigned k = 0; k < 2; k++) {
+		struct end e[2] = { end_new(70000, 1000), end_new(5000, 99) };
+		struct stream *p[2];
+		assert_int_equal(stream_pipe(p, 5000), 0);
+		struct spoiler s = { .s = { .ops = &spoiler_ops }, .below = p[0], .record = -1 };
+		if (!k)
+			(void)aead_init_limited(0, 0);
+		begin_as(run_end, &e[0], false, &s.s);
+		WAIT_FOR(__atomic_load_n(&s.trips, __ATOMIC_SEQ_CST)); /* its hello has left, with all that it has */
+		if (k)
+			(void)aead_init_limited(0, 0);
+		else
+			aead_init();
+		begin_as(run_end, &e[1], true, p[1]);
+		wait_ends(e);
+		check_all(e);
+		for (unsigned i = 0; i < 2; i++)
+			assert_string_equal(e[i].cipher, "TLS 1.3, ChaCha20-Poly1305");
+	}
+	aead_init();
+}
+
+/* Of two megabytes, with a new key for every third record, in one direction after the other. */
 static void test_keys_change(void **state unused)
 {
 	tls_records_per_key = 3;
@@ -650,6 +689,7 @@ int main(void)
 		cmocka_unit_test(test_hkdf),
 		cmocka_unit_test(test_both_ways),
 		cmocka_unit_test(test_round_trips),
+		cmocka_unit_test(test_another_cipher_here_than_there),
 		cmocka_unit_test(test_keys_change),
 		cmocka_unit_test(test_wrong_key),
 		cmocka_unit_test(test_no_tls),
