@@ -685,9 +685,38 @@ static void a_vm(void **state unused)
 		(void)vm(text);
 		assert_non_null(strstr(wrong, "write a UUID, such as"));
 	}
-	assert_memory_equal(vm(KERNEL).uuid, vm(KERNEL).uuid, 16);
 	assert_int_equal(vm(KERNEL "autostart = on\n").s.autostart, VM_AUTOSTART_YES);
 	assert_int_equal(vm(KERNEL "autostart = 0\n").s.autostart, VM_AUTOSTART_NO);
+}
+
+static struct vm_config of(const char *name, const char *host, uint64_t identity)
+{
+	char text[64];
+	struct vm_config cfg;
+	snprintf(text, sizeof(text), "[vm %s]\nkernel = vmlinuz\n", name);
+	parse(text);
+	assert_true(vm_config_read(&c, name, host, identity, &cfg, wrong));
+	return cfg;
+}
+
+/*
+ * Over restarts, and over releases: a VM whose file gives it none has these for life. The UUID is the machine's and the
+ * VM's name's, whatever the host is called; the MAC is the host's name's, so that a new machine of that name has it.
+ */
+static void ids_for_life(void **state unused)
+{
+	static const uint8_t uuid[16] = { 0x90, 0x4f, 0xe4, 0xc9, 0x67, 0x5a, 0x75, 0x2e,
+					  0xa3, 0x31, 0x5f, 0xee, 0x51, 0xe2, 0x73, 0x94 },
+			     mac[6] = { 0x52, 0x54, 0x00, 0xe6, 0xb1, 0x27 };
+	const uint64_t machine = 0x1122334455667788;
+	struct vm_config cfg = of("web1", "a", machine);
+	assert_memory_equal(cfg.uuid, uuid, 16);
+	assert_memory_equal(cfg.mac[0], mac, 6);
+	assert_memory_equal(of("web1", "b", machine).uuid, uuid, 16);
+	assert_memory_not_equal(of("web1", "b", machine).mac[0], mac, 6);
+	assert_memory_not_equal(of("web2", "a", machine).uuid, uuid, 16);
+	assert_memory_not_equal(of("web1", "a", machine + 1).uuid, uuid, 16);
+	assert_memory_equal(of("web1", "a", machine + 1).mac[0], mac, 6);
 }
 
 /* A card on each of several networks, of which some have a MAC from the file. */
@@ -963,7 +992,8 @@ int main(void)
 		cmocka_unit_test_setup(peers, setup),      cmocka_unit_test_setup(keys, setup),
 		cmocka_unit_test_setup(lost_peers, setup), cmocka_unit_test_setup(torn, setup),
 		cmocka_unit_test_setup(no_key_by_mistake, setup), cmocka_unit_test_setup(too_many, setup),
-		cmocka_unit_test_setup(a_vm, setup),       cmocka_unit_test_setup(a_wrong_vm, setup),
+		cmocka_unit_test_setup(a_vm, setup), cmocka_unit_test_setup(ids_for_life, setup),
+		cmocka_unit_test_setup(a_wrong_vm, setup),
 		cmocka_unit_test_setup(addresses_of_a_vm, setup),
 		cmocka_unit_test_setup(a_taken_mac, setup), cmocka_unit_test_setup(migrates, setup),
 		cmocka_unit_test_setup(boot_md, setup),    cmocka_unit_test_setup(example, setup),
