@@ -2,7 +2,7 @@
 /*
  * Keys between hosts (trust.h). What a client says of itself in clear, the identity of TLS's pre-shared key:
  *
- *   | "tern" 1 u8 | name of the key 8 | client's host u64, boot u64 | address that it called 4 | nonce 16 |
+ *   | "tern" 1 u8 | name of the key 8 | client's host u64, boot u64 | address that it called 16 | nonce 16 |
  *
  * A server finds the key by its name, a hash of it; refuses who says that he is this host (a connection of its own that
  * comes back), and who meant another address (one that was led here). The connection's key is HKDF (RFC 5869) of the
