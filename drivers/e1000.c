@@ -332,6 +332,7 @@ static void reset(struct e1000 *e)
 		wr(e, MTA + 4 * i, 0);
 }
 
+/* Before the card is started: nobody else sends or receives. */
 static void rings_set(struct e1000 *e)
 {
 	for (unsigned i = 0; i < RING; i++) {

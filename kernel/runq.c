@@ -99,7 +99,7 @@ void runq_enqueue(struct runq *rq, struct task *t, bool at_head)
 	       (int64_t)(list_entry(at, struct task, run)->vtime - t->vtime) > 0)
 		at = at->prev;
 	list_insert(at, &t->run);
-	t->ready_tsc = rdtsc();
+	__atomic_store_n(&t->ready_tsc, rdtsc(), __ATOMIC_RELAXED);
 	t->weight = weight_of(t);
 	__atomic_store_n(&rq->ready_weight, rq->ready_weight + t->weight, __ATOMIC_RELAXED);
 	__atomic_store_n(&rq->nready, rq->nready + 1, __ATOMIC_SEQ_CST);
@@ -110,7 +110,8 @@ void runq_enqueue(struct runq *rq, struct task *t, bool at_head)
 void runq_dequeue(struct runq *rq, struct task *t)
 {
 	list_remove(&t->run);
-	t->wait_tsc += rdtsc() - t->ready_tsc; /* TSCs agree (arch/x86/tsc_sync.h) */
+	uint64_t waited = rdtsc() - t->ready_tsc; /* TSCs agree (arch/x86/tsc_sync.h) */
+	__atomic_store_n(&t->wait_tsc, t->wait_tsc + waited, __ATOMIC_RELAXED);
 	__atomic_store_n(&rq->ready_weight, rq->ready_weight - t->weight, __ATOMIC_RELAXED);
 	__atomic_store_n(&rq->nready, rq->nready - 1, __ATOMIC_RELAXED);
 	if (!rq->nready)

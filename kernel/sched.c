@@ -374,7 +374,8 @@ uint64_t sched_run_tsc(const struct task *t)
 
 void task_times(const struct task *t, uint64_t *run_ns, uint64_t *wait_ns)
 {
-	uint64_t wait = t->wait_tsc, since = rdtsc() - t->ready_tsc;
+	uint64_t wait = __atomic_load_n(&t->wait_tsc, __ATOMIC_RELAXED);
+	uint64_t since = rdtsc() - __atomic_load_n(&t->ready_tsc, __ATOMIC_RELAXED);
 	if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) == TASK_READY && (int64_t)since > 0)
 		wait += since;
 	*wait_ns = time_tsc_to_ns(wait);

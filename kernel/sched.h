@@ -15,7 +15,7 @@ enum task_state {
 };
 
 /*
- * (c) const after create  [r] the lock of the run queue it is in, or runs at  [s] its own CPU, interrupts off
+ * (c) const after create  [r] runq->lock of the queue it is in, or runs at  [s] its own CPU, interrupts off
  * [a] atomic  [l] task list
  */
 struct task {
@@ -31,8 +31,8 @@ struct task {
 	uint64_t vtime;           /* [r] TSC ticks that it had, each worth the more the smaller its weight */
 	unsigned weight;          /* [r] when it came into the queue */
 	uint64_t run_tsc;         /* [s] */
-	uint64_t ready_tsc;       /* [r] when it came into the queue */
-	uint64_t wait_tsc;        /* [r] how long it has been in queues, before that */
+	uint64_t ready_tsc;       /* [r], read [a]: when it came into the queue */
+	uint64_t wait_tsc;        /* [r], read [a]: how long it has been in queues, before that */
 	void (*hook_in)(void *arg), (*hook_out)(void *arg); /* [s] */
 	void *hook_arg;
 	void (*fn)(void *arg); /* (c) */

@@ -47,6 +47,7 @@ static void guard_addresses(struct net_if *i)
 		bridge_guard(i->bridge, conf.peer[p].ip, false);
 }
 
+/* Nobody else knows the network before it is counted. */
 static int if_add(const struct if_conf *n)
 {
 	struct net_if *i = &ifs[nifs];

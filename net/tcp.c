@@ -76,12 +76,19 @@ static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len unused)
 	return ERR_OK;
 }
 
+/* The first error, or what stands for none. */
+static int error_of(const struct tcp_stream *t, int none)
+{
+	int err = __atomic_load_n(&t->err, __ATOMIC_RELAXED);
+	return err ? err : none;
+}
+
 /* An error of the connection: lwIP has freed, or is about to free, the pcb. The first one counts. */
 static void set_error(struct tcp_stream *t, int err)
 {
 	uint64_t flags = spin_lock_irqsave(&t->lock);
 	if (!t->err)
-		t->err = err;
+		__atomic_store_n(&t->err, err, __ATOMIC_RELAXED);
 	waitq_wake_all(&t->readers);
 	waitq_wake_all(&t->writers);
 	spin_unlock_irqrestore(&t->lock, flags);
@@ -260,13 +267,14 @@ static err_t on_linger(void *arg unused, struct tcp_pcb *pcb)
 
 /*
  * What was written still goes out, by lwIP alone, within LINGER_TICKS; who has proved nothing gives his place to
- * whoever comes meanwhile. After an error, or with data unread, the peer gets a reset.
+ * whoever comes meanwhile. After an error, or with data unread, the peer gets a reset. Nobody else uses the stream any
+ * more. Until its pcb is detached lwIP does, which the core lock keeps out.
  */
 static void tcp_stream_close(struct stream *s)
 {
 	struct tcp_stream *t = tcp_of(s);
 	NET_CORE_LOCK();
-	if (t->pcb && !t->err && !t->s.err && !t->rx && !t->cur) {
+	if (t->pcb && !error_of(t, 0) && !t->s.err && !t->rx && !t->cur) {
 		give_credit(t);
 		widen(t); /* lwIP resets a connection whose window is not all open: data may be unread */
 		struct tcp_pcb *pcb = t->pcb;
@@ -289,7 +297,7 @@ static int tcp_stream_shutdown(struct stream *s)
 {
 	struct tcp_stream *t = tcp_of(s);
 	NET_CORE_LOCK();
-	int err = t->pcb ? tcp_stream_errno(tcp_shutdown(t->pcb, 0, 1), false) : t->err ? t->err : -ECONNRESET;
+	int err = t->pcb ? tcp_stream_errno(tcp_shutdown(t->pcb, 0, 1), false) : error_of(t, -ECONNRESET);
 	NET_CORE_UNLOCK();
 	return err;
 }
@@ -348,7 +356,7 @@ static int tcp_stream_read(struct stream *s, void *buf, size_t max, uint64_t dea
 	size_t done = 0;
 	if (!max)
 		return 0;
-	if (__atomic_load_n(&t->err, __ATOMIC_RELAXED) == -ECANCELED)
+	if (error_of(t, 0) == -ECANCELED)
 		return -ECANCELED;
 	while (!done) { /* a chain may be of empty buffers only */
 		int ret = t->cur ? 1 : fetch(t, deadline_ns);
@@ -424,7 +432,7 @@ static int tcp_stream_writev(struct stream *s, const struct iov *iov, unsigned n
 		NET_CORE_LOCK();
 		unsigned seen = t->space_news; /* it changes only under the core lock */
 		if (!t->pcb)
-			err = t->err ? t->err : -ECONNRESET;
+			err = error_of(t, -ECONNRESET);
 		else if (t->pcb->state != ESTABLISHED && t->pcb->state != CLOSE_WAIT)
 			err = -EPIPE; /* shut down by us */
 		else {

@@ -8,13 +8,13 @@
 #include "net/port.h"
 #include "net/stream.h"
 
-struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [r] its reading task */
+struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [a] atomic  [r] its reading task */
 	struct stream s;
 	struct tcp_pcb *pcb; /* [C] NULL: lwIP has freed it */
 	struct spinlock lock;
 	struct waitq readers, writers; /* [l] */
 	struct pbuf *rx, **rx_tail; /* [l] received, not yet taken by the reader: links of all packets in one chain */
-	int err;                    /* [l] */
+	int err;                    /* [l], read [a] */
 	unsigned space_news;        /* [l] and [C] counts wake-ups of writers */
 	bool peer_ended, connected; /* [l] */
 	struct pbuf *cur;           /* [r] being read */

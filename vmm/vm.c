@@ -63,6 +63,7 @@ void vm_put(struct vm *vm)
 	spin_unlock(&vms_lock);
 	if (!last)
 		return;
+	/* Nobody else knows it any more. */
 	vm_console_free(vm);
 	for (unsigned i = 0; i < VM_FILES; i++)
 		boot_file_put(vm->file[i]);

@@ -165,8 +165,8 @@ static void detail_fill(struct vm_detail *d, struct vm *vm)
 		for (unsigned k = 0; vm->vcpus[i] && k < ARRAY_SIZE(exit_names); k++)
 			d->exits[k] += __atomic_load_n(&vm->vcpus[i]->exits[k], __ATOMIC_RELAXED);
 	d->unclaimed = vm->machine.bus.unclaimed;
-	d->tracking = vm->mem.tracking;
-	d->splits = vm->mem.splits;
+	d->tracking = __atomic_load_n(&vm->mem.tracking, __ATOMIC_RELAXED);
+	d->splits = __atomic_load_n(&vm->mem.splits, __ATOMIC_RELAXED);
 	mutex_unlock(&vm->lock);
 }
 

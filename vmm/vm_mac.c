@@ -25,7 +25,8 @@ struct mac_search {
 static void compare(struct vm *vm, void *arg)
 {
 	struct mac_search *s = arg;
-	if (vm_config_has_mac(&vm->cfg, s->mac) && strcmp(vm->cfg.name, s->name) != 0 && vm->state != VM_MISCONFIGURED)
+	if (vm_config_has_mac(&vm->cfg, s->mac) && strcmp(vm->cfg.name, s->name) != 0 &&
+	    vm_state_now(vm) != VM_MISCONFIGURED)
 		snprintf(s->owner, sizeof(s->owner), "%s", vm->cfg.name);
 }
 

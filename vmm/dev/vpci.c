@@ -22,12 +22,12 @@ struct vpci_host_state {  /* section "pci-host" */
 	uint32_t address; /* CONFIG_ADDRESS */
 };
 /*
- * (c) const after create  [p] lock
+ * (c) const after create  [p] lock  [a] atomic
  */
 struct vpci_bus {
 	struct dev dev;
 	struct vpci_func host;
-	struct vpci_host_state s; /* [p] */
+	struct vpci_host_state s; /* [a] */
 	struct spinlock lock;
 	struct vpci_func *func[PCI_SLOTS]; /* (c) while vCPUs run */
 	uint64_t next_mem, next_io;        /* (c) first free addresses for BARs at reset */
@@ -319,7 +319,7 @@ static void vpci_host_reset(struct dev *d)
 {
 	struct vpci_bus *bus = CONTAINER_OF(d, struct vpci_bus, dev);
 
-	bus->s.address = 0;
+	__atomic_store_n(&bus->s.address, 0, __ATOMIC_RELAXED);
 	vpci_func_reset(&bus->host);
 }
 

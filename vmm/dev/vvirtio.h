@@ -75,7 +75,7 @@ struct vvirtio {
 	uint64_t features;             /* (c) offered */
 	unsigned cfg_cap;              /* (c) VIRTIO_PCI_CAP_PCI_CFG in configuration space */
 	struct spinlock lock;
-	struct vvirtio_state s;     /* [l]; status and isr also [a] */
+	struct vvirtio_state s;     /* [l]; status, isr and driver_features also [a] */
 	struct vvirtq *q;           /* (c) nqueues; each [l], or its own lock */
 	struct vvirtio_queue *more; /* (c) from VIRTIO_QUEUES_FEW on, NULL: there are none */
 	uint32_t epoch;             /* [l] counts resets: work begun before one is not completed after it */
@@ -98,7 +98,8 @@ void vvirtio_config_changed(struct vvirtio *v);                  /* its own conf
 void vvirtio_signal(struct vvirtio *v, unsigned q); /* interrupt for used buffers if the driver wants one */
 static inline bool vvirtio_has(const struct vvirtio *v, uint64_t feature)
 {
-	return __atomic_load_n(&v->s.status, __ATOMIC_RELAXED) & VIRTIO_FEATURES_OK && v->s.driver_features & feature;
+	return __atomic_load_n(&v->s.status, __ATOMIC_RELAXED) & VIRTIO_FEATURES_OK &&
+	       __atomic_load_n(&v->s.driver_features, __ATOMIC_RELAXED) & feature;
 }
 /* vvirtio_state.c, for vvirtio.c. With the lock held: */
 #define VVIRTIO_STATUS_BITS (VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK | VIRTIO_FEATURES_OK | VIRTIO_FAILED)

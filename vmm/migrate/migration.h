@@ -36,8 +36,8 @@ enum operators_word {
 };
 
 /*
- * (c) const  [r] table_lock  [l] lock; what its own task alone writes, that task reads without  [s] stream_lock  [t]
- * its own task alone  [b] the host's band.lock
+ * (c) const  [r] migrate_host.table_lock  [l] lock; what its own task alone writes, that task reads without
+ * [s] stream_lock  [t] its own task alone  [b] the host's band.lock
  * Order: vm->lock, then stream_lock, then table_lock, then lock. band.lock is a leaf.
  */
 struct migration {
