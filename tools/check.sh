@@ -7,7 +7,7 @@
 #            no comment names a file or a function that does not exist
 #   house    no include, function, macro or field that nobody uses; no line over 120 columns, no word of C++ as a name;
 #            no two files or structs of one name; public functions begin with their module's name; no ladders of `if (!err)`;
-#            lines a file and a function; fields under a lock whose users take none (locks.py says how far it sees)
+#            lines a file and a function; fields under a lock whose users do not take it (locks.py says how far it sees)
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
 #   image    no FPU register in the kernel but in OpenSSL's assembly, text not writable, no command of tests/image/, the size

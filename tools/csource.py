@@ -69,6 +69,8 @@ class Source:
         self.functions, self.prototypes, self.variables = [], {}, {}
         self.structs, self.enums, self.constants, self.typedefs = {}, {}, {}, {}
         self.fields = []  # (struct's tag or "", field, line)
+        # Which struct it is, or points to: of a field by (struct's tag or "", field), a variable of the file, what a function returns.
+        self.field_types, self.variable_types, self.return_types = {}, {}, {}
         self.parse()
 
     def line_at(self, pos):
@@ -123,7 +125,14 @@ class Source:
     def function(self, item, brace, end):
         i = self.called(item)
         if i is not None:
+            self.return_types[item[i][0]] = self.struct_of([t for t, _ in item[:i]])
             self.functions.append(Function(item[i][0], item[0][1], brace, end, "static" in {t for t, _ in item[:i]}))
+
+    @staticmethod
+    def struct_of(words):
+        """The tag of the struct that a declaration's words name, or None."""
+        at = next((i for i, w in enumerate(words[:-1]) if w in ("struct", "union")), None)
+        return words[at + 1] if at is not None and WORD.fullmatch(words[at + 1]) else None
 
     def declaration(self, item):
         words = [t for t, _ in item]
@@ -139,12 +148,14 @@ class Source:
         i = self.called(item) if brace is not None and words[brace] == "(" else None
         if i and words[0] != "typedef":
             self.prototypes[words[i]] = item[0][1]
+            self.return_types[words[i]] = self.struct_of(words[:i])
         elif brace is None or words[brace] == "=":
             head = words[:brace] if brace is not None else words
             while head and head[-1] == "]":
                 head = head[:len(head) - 1 - head[::-1].index("[")]
             if len(head) > 1 and WORD.fullmatch(head[-1]) and head[-2] not in ("struct", "union", "enum"):
                 self.variables[head[-1]] = item[0][1]
+                self.variable_types[head[-1]] = self.struct_of(head)
 
     def body(self, item, brace):
         """struct, union or enum with its members."""
@@ -161,6 +172,10 @@ class Source:
                 fresh = fresh or (t == "," and depth == 0)
         elif kind:
             self.members(tag, inner)
+            rest = [t for t, _ in item[end + 1:]]
+            name = next((t for t in rest[:rest.index("=") if "=" in rest else None] if WORD.fullmatch(t)), None)
+            if name:
+                self.variable_types[name] = tag
 
     def members(self, tag, inner):
         start, depth = 0, 0
@@ -172,6 +187,7 @@ class Source:
 
     def member(self, tag, item):
         words = [t for t, _ in item]
+        of = self.struct_of(words)
         if "{" in words and ("(" not in words or words.index("{") < words.index("(")):
             brace = words.index("{")
             end = self.match(item, brace)
@@ -179,29 +195,32 @@ class Source:
             if words[0] == "enum":
                 self.body(item, brace)
             else:
-                self.members(nested if nested not in ("struct", "union") else tag, item[brace + 1:end])
+                of = nested if nested not in ("struct", "union") else tag  # the fields of one without a tag count as the outer one's
+                self.members(of, item[brace + 1:end])
             item, words = item[end:], words[end:]
             item[0] = ("", item[0][1])
         depth, part = 0, []
         for t, line in item + [(",", 0)]:
             if t == "," and depth == 0:
-                self.declarator(tag, part)
+                self.declarator(tag, part, of)
                 part = []
             else:
                 part.append((t, line))
                 depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(t, 0)
 
-    def declarator(self, tag, part):
+    def declarator(self, tag, part, of):
         words = [t for t, _ in part]
         for i in range(len(words) - 2):  # a pointer to a function
             if words[i] == "(" and words[i + 1] == "*":
                 self.fields.append((tag, words[i + 2], part[i][1]))
+                self.field_types[(tag, words[i + 2])] = None
                 return
         for stop in ("[", ":", "__attribute__"):
             if stop in words:
                 words = words[:words.index(stop)]
         if words and WORD.fullmatch(words[-1]) and words[-1] != "PACKED":
             self.fields.append((tag, words[-1], part[0][1]))
+            self.field_types[(tag, words[-1])] = of
 
     def names(self):
         """All that including this file makes known."""
