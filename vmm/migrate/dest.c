@@ -411,11 +411,12 @@ static void attempt(struct dest *c)
 	bool accepted = !err;
 
 	if (!c->m) { /* it was none */
-		log_warn("an offer from %s was refused: %s", c->s->peer, c->why->text);
+		log_warn("an offer from %s was refused: %s", migrate_peer_name(c->s->ip, c->s->peer), c->why->text);
 		return;
 	}
 	if (accepted) {
-		log_info("receiving %s from %s, %lu MiB", c->offer.cfg.name, c->s->peer, c->offer.cfg.mem >> 20);
+		log_info("receiving %s from %s, %lu MiB", c->offer.cfg.name, migrate_peer_name(c->s->ip, c->s->peer),
+			 c->offer.cfg.mem >> 20);
 		err = receive(c);
 	}
 	if (err || (err = handover_dest(c->m, c->tx, c->rx, &paused_ns, c->why))) {
@@ -434,7 +435,7 @@ void dest_attempt(struct connection *k)
 {
 	struct dest *c = calloc(1, sizeof(*c));
 	if (!c) {
-		log_warn("no memory to receive a VM from %s", k->s->peer);
+		log_warn("no memory to receive a VM from %s", migrate_peer_name(k->s->ip, k->s->peer));
 		return;
 	}
 	c->s = k->s;

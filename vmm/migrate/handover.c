@@ -156,7 +156,7 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 	struct undecided u = { .m = m, .before.evidence = EVIDENCES };
 	enum source_event ev = SOURCE_EV_FAIL;
 	log_warn("%s is undecided: no answer to COMMIT from %s; asking it. The image is kept and does not run",
-		 m->st.vm, m->st.peer);
+		 m->st.vm, m->st.peer_name);
 	migration_phase(m, MIG_UNDECIDED);
 	for (unsigned n = 1;; n++) {
 		bool known = take_decision(m, false, &ev);
@@ -206,7 +206,7 @@ static void say_outcome(struct migration *m, enum source_event ev, struct why *w
 	if (ev == SOURCE_EV_NEVER)
 		why_set(w, -ECONNABORTED, "the destination did not start it and now never will");
 	else if (ev == SOURCE_EV_CLAIM)
-		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s", m->st.peer);
+		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s", m->st.peer_name);
 	else
 		why_set(w, -ECANCELED, "no host has it or had it, and tern.conf says undecided = resume");
 }
@@ -225,7 +225,7 @@ static bool commit(struct migration *m, const struct handover *h, enum source_ev
 static enum handover_outcome freed(struct migration *m, enum source_event ev, enum operators_word word, struct why *w)
 {
 	if (ev == SOURCE_EV_FORGET) {
-		why_set(w, -ECANCELED, "forgotten by the operator without an answer from %s", m->st.peer);
+		why_set(w, -ECANCELED, "forgotten by the operator without an answer from %s", m->st.peer_name);
 		return HANDOVER_FORGOTTEN;
 	}
 	if (word == WORD_CLAIM)
@@ -364,7 +364,7 @@ void handover_answer(struct wire_tx *tx, struct wire_rx *rx)
 		err = id_send(tx, WIRE_UNKNOWN, &d.id, end);
 	else
 		err = decision_send(tx, act == ACT_SAY_STARTED ? WIRE_STARTED : WIRE_NEVER, &d.id, d.by, end);
-	log_info("%s asks about an attempt: %s", rx->s->peer,
+	log_info("%s asks about an attempt: %s", migrate_peer_name(rx->s->ip, rx->s->peer),
 		 act == ACT_SAY_STARTED   ? "started"
 		 : act == ACT_SAY_UNKNOWN ? "not known here"
 					  : "never");

@@ -5,6 +5,7 @@
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/settle.h"
+#include "vmm/migrate/this_host.h"
 
 #define LEAVE_NS (20 * NS_PER_SEC) /* for all that has to be asked and handed on */
 
@@ -38,6 +39,6 @@ int migrate_may_leave(struct why *w)
 			       "this host alone knows what became of %u attempt%s to move a VM here (%.31s, from "
 			       "%.39s), and no peer takes "
 			       "the record: switch that host or a peer on first",
-			       left, left == 1 ? "" : "s", d.vm, ip_text(d.source).s);
+			       left, left == 1 ? "" : "s", d.vm, migrate_peer_name(d.source, ip_text(d.source).s));
 	return stays_for_a_vm(w); /* one may have come meanwhile */
 }

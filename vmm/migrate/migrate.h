@@ -37,8 +37,9 @@ enum migrate_phase {
 };
 struct migrate_status { /* a snapshot; for progress, `migrate status` and the report */
 	char vm[VM_NAME_MAX];
-	char peer[48];
-	char cipher[40]; /* "TLS 1.3, AES-128-GCM", "in clear"; "": not connected yet */
+	char peer[48];      /* "10.77.0.11:59015", "[fd00::b]:59015" or one without a port */
+	char peer_name[48]; /* of tern.conf, else the same without the port */
+	char cipher[40];    /* "TLS 1.3, AES-128-GCM", "in clear"; "": not connected yet */
 	bool incoming;
 	enum migrate_phase phase;
 	uint32_t pass;       /* 1.. */

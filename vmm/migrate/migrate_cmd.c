@@ -14,6 +14,7 @@
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/migrate_cmd.h"
+#include "vmm/migrate/this_host.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -29,34 +30,14 @@ bool migrate_cmd_status(const char *name, struct migrate_status *s)
 	return false;
 }
 
-/* "10.77.0.11:59015", "[fd00::b]:59015" or one without a port, as tern.conf calls it. */
-struct peer_name {
-	char s[48];
-};
-static struct peer_name peer_name(const char *peer)
-{
-	struct peer_name p;
-	unsigned n;
-	const struct net_peer *known = net_peers(&n);
-	struct ip ip;
-	bool is6 = *peer == '[', has_port = ip_parse(peer, &ip) != 0;
-	sniprintf(p.s, sizeof(p.s), "%.*s", (int)strcspn(peer + is6, is6 ? "]" : has_port ? ":" : ""), peer + is6);
-	for (unsigned i = 0; i < n; i++)
-		if (!strcmp(ip_text(known[i].ip).s, p.s)) {
-			sniprintf(p.s, sizeof(p.s), "%s", known[i].name);
-			break;
-		}
-	return p;
-}
-
 static void show_status(struct con *c, const struct migrate_status *s)
 {
 	uint64_t wall_ns = time_wall_ns();
 	out_str(c, "name|VM", s->vm);
 	out_str(c, "peer|", s->peer);
 	out_str(c, "direction|", s->incoming ? "in" : "out");
-	out_str(c, "peer_name|", peer_name(s->peer).s);
-	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", peer_name(s->peer).s);
+	out_str(c, "peer_name|", s->peer_name);
+	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", s->peer_name);
 	out_str(c, "phase", migrate_phase_name(s->phase));
 	out_bool(c, "over|", migrate_cmd_is_over(s));
 	out_time(c, "started", wall_ns ? wall_ns - (time_ns() - s->start_ns) : 0);
@@ -120,9 +101,9 @@ static int follow(struct con *c, const char *name)
 		if (quiet && undecided_ns && time_ns() - undecided_ns > MIGRATE_CMD_UNDECIDED_NS)
 			return con_error(c, -ETIMEDOUT,
 					 "migrate %s to %s: undecided: it may run there. `migrate status`, `vm claim`",
-					 name, s.peer);
+					 name, s.peer_name);
 		if (leaves && quiet)
-			return con_error(c, -EINTR, "migrate %s to %s: it goes on without you", name, s.peer);
+			return con_error(c, -EINTR, "migrate %s to %s: it goes on without you", name, s.peer_name);
 		if (leaves) {
 			out_text(c, "\nthe migration goes on. `migrate status` shows it, `migrate cancel %s` ends it\n",
 				 name);
@@ -132,8 +113,9 @@ static int follow(struct con *c, const char *name)
 	out_text(c, "\r\033[K");
 	if (s.phase != MIG_DONE)
 		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO,
-				 "migrate %s to %s: %s. The VM is %s here", name, s.peer, s.error, state_here(name));
-	out_text(c, "%s runs at %s\n", s.vm, peer_name(s.peer).s);
+				 "migrate %s to %s: %s. The VM is %s here", name, s.peer_name, s.error,
+				 state_here(name));
+	out_text(c, "%s runs at %s\n", s.vm, s.peer_name);
 	show_status(c, &s);
 	return 0;
 }
@@ -285,7 +267,7 @@ static int cmd_set(struct con *c, int argc unused, char **argv)
 static int cmd_records(struct con *c, int argc unused, char **argv unused)
 {
 	struct decision d;
-	out_table(c, "records", "-12 name|VM, -8 decided, -15 source, -36 id|attempt",
+	out_table(c, "records", "-12 name|VM, -8 decided, -15 source_name|source, -36 id|attempt",
 		  "no records: nothing is open between this host and others");
 	for (unsigned i = 0; attempt_get(i, &d); i++) {
 		char id[64];
@@ -293,7 +275,8 @@ static int cmd_records(struct con *c, int argc unused, char **argv unused)
 		out_row(c);
 		out_str(c, "name", d.vm);
 		out_str(c, "decided", d.state == RECORD_STARTED ? "started" : "never");
-		out_str(c, "source", ip_text(d.source).s);
+		out_str(c, "source|", ip_text(d.source).s);
+		out_str(c, "source_name|source", migrate_peer_name(d.source, ip_text(d.source).s));
 		out_str(c, "id", id);
 		out_row_end(c);
 	}
@@ -314,12 +297,12 @@ static int cmd_drop(struct con *c, int argc unused, char **argv)
 		n++;
 		if (!con_opt(c, "--force"))
 			return con_error(c, -EPERM,
-					 "migrate drop %s: the host at %s may hold an image of it that stands still, "
+					 "migrate drop %s: host %s may hold an image of it that stands still, "
 					 "and only this record says "
 					 "what became of it. Dropped, an operator there may start a second copy. If "
 					 "you know better: "
 					 "migrate drop %s --force",
-					 name, ip_text(d.source).s, name);
+					 name, migrate_peer_name(d.source, ip_text(d.source).s), name);
 		attempt_event(&d.id, RECORD_EV_DROP);
 	}
 	return cmd_end(c, "migrate drop", name, n ? 0 : -ENOENT,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* One attempt's life, and the table of them: running ones and the last 64 finished, newest first (migration.h). */
+#include "kernel/ip.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
 #include "vmm/migrate/bandwidth.h"
@@ -22,6 +23,20 @@ static void unlock_table(struct migrate_host *h) { spin_unlock(&h->table_lock); 
 
 /* ---- life ---- */
 
+static void name_peer(struct migrate_status *st)
+{
+	struct ip ip;
+	bool is6 = *st->peer == '[', has_port = ip_parse(st->peer, &ip) != 0;
+	sniprintf(st->peer_name, sizeof(st->peer_name), "%.*s",
+		  (int)strcspn(st->peer + is6, is6        ? "]"
+					       : has_port ? ":"
+							  : ""),
+		  st->peer + is6);
+	const char *name = ip_parse(st->peer_name, &ip) ? NULL : migrate_peer_name(ip, NULL);
+	if (name)
+		sniprintf(st->peer_name, sizeof(st->peer_name), "%s", name);
+}
+
 struct migration *migration_new(const char *vm_name, const char *peer, bool incoming)
 {
 	struct migration *m = calloc(1, sizeof(*m));
@@ -33,6 +48,7 @@ struct migration *migration_new(const char *vm_name, const char *peer, bool inco
 	m->refs = 2; /* table's and the caller's */
 	sniprintf(m->st.vm, sizeof(m->st.vm), "%s", vm_name);
 	sniprintf(m->st.peer, sizeof(m->st.peer), "%s", peer);
+	name_peer(&m->st);
 	migration_cancel_init(m);
 	m->st.incoming = incoming;
 	m->st.phase = incoming ? MIG_SETUP : MIG_CONNECT;
@@ -153,11 +169,11 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 	spin_unlock(&m->lock);
 
 	if (phase == MIG_DONE)
-		log_info("migration of %s %s %s: done in %lu ms", m->st.vm, m->st.incoming ? "from" : "to", m->st.peer,
-			 m->st.total_ns / NS_PER_MS);
+		log_info("migration of %s %s %s: done in %lu ms", m->st.vm, m->st.incoming ? "from" : "to",
+			 m->st.peer_name, m->st.total_ns / NS_PER_MS);
 	else
 		log_printf(phase == MIG_FAILED ? LOG_WARN : LOG_INFO, "migration of %s %s %s: %s: %s", m->st.vm,
-			   m->st.incoming ? "from" : "to", m->st.peer, migrate_phase_name(phase), m->st.error);
+			   m->st.incoming ? "from" : "to", m->st.peer_name, migrate_phase_name(phase), m->st.error);
 	drop_oldest();
 	completion_done(&m->done);
 }

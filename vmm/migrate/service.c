@@ -51,13 +51,16 @@ static void greeting_remove(struct migrate_host *h, const struct stream *s)
 	}
 }
 
-static bool is_peer(const struct migrate_host *h, struct ip ip)
+const char *migrate_peer_name(struct ip ip, const char *other)
 {
+	const struct migrate_host *h = migrate_this_host();
 	for (unsigned i = 0; i < h->npeers; i++)
 		if (ip_same(h->peers[i].ip, ip))
-			return true;
-	return false;
+			return h->peers[i].name;
+	return other;
 }
+
+static bool is_peer(struct ip ip) { return migrate_peer_name(ip, NULL); }
 
 static unsigned greetings_of(const struct migrate_host *h, struct ip ip)
 {
@@ -74,7 +77,7 @@ static struct stream *greeting_victim(const struct migrate_host *h)
 	struct stream *victim = NULL;
 	for (unsigned i = 0; i < h->ngreetings; i++) {
 		struct ip ip = h->greetings[i]->ip;
-		unsigned rank = greetings_of(h, ip) + (is_peer(h, ip) ? 0 : GREETINGS_MAX);
+		unsigned rank = greetings_of(h, ip) + (is_peer(ip) ? 0 : GREETINGS_MAX);
 		if (rank <= worst)
 			continue;
 		worst = rank;
@@ -111,7 +114,7 @@ static void greeting_end(struct stream *s)
 static bool may_be_told(const struct connection *k)
 {
 	struct migrate_host *h = migrate_this_host();
-	return is_peer(h, k->s->ip) && !__atomic_exchange_n(&h->telling, true, __ATOMIC_SEQ_CST);
+	return is_peer(k->s->ip) && !__atomic_exchange_n(&h->telling, true, __ATOMIC_SEQ_CST);
 }
 
 /*
@@ -201,7 +204,7 @@ void migrate_serve(void *arg unused, struct stream *s)
 	if (err == -EPIPE && k->greeted)
 		log_debug("%s greeted, and wanted nothing", s->peer); /* it sees whether this host is there */
 	else if (err)
-		log_info("a connection to the migration service from %s: %s", s->peer,
+		log_info("a connection to the migration service from %s: %s", migrate_peer_name(s->ip, s->peer),
 			 k && k->why.text[0] ? k->why.text : err_name(err));
 	if (k) {
 		wire_rx_fini(&k->rx);

@@ -118,7 +118,7 @@ void settle_answer(struct wire_tx *tx, struct wire_rx *rx)
 	uint32_t type = rx->type;
 	struct why w = { "" };
 	if (debt_parse(rx, &d, &w)) {
-		log_info("%s: %s", rx->s->peer, w.text);
+		log_info("%s: %s", migrate_peer_name(rx->s->ip, rx->s->peer), w.text);
 		return;
 	}
 	if (type == WIRE_SETTLE)

@@ -75,4 +75,6 @@ struct migrate_host {
 
 /* The one of the caller's task. */
 struct migrate_host *migrate_this_host(void);
+/* What tern.conf calls who is at that address; `other` if it is no peer's. service.c */
+const char *migrate_peer_name(struct ip ip, const char *other);
 void migrate_host_init(struct migrate_host *h, const char *name, struct incarnation inc, const struct host_conf *conf);
