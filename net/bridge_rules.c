@@ -8,7 +8,6 @@
  * neighbour discovery is never fragmented (RFC 6980). So later fragments pass (RFC 7113, 7610).
  */
 #include "net/bridge_rules.h"
-#include "net/hostframe.h"
 #include "net/packet.h"
 #include <string.h>
 
@@ -372,7 +371,7 @@ enum bridge_drop bridge_rules_judge(const struct bridge_policy *p, const uint8_t
 	if (drop)
 		return drop;
 	switch (w.type) {
-	case HOSTFRAME_TYPE: drop = BRIDGE_DROP_HOST; break;
+	case ETHERTYPE_TERN: drop = BRIDGE_DROP_HOST; break;
 	case ETHERTYPE_MAC_CONTROL: drop = BRIDGE_DROP_RESERVED; break;
 	case ETHERTYPE_ARP: drop = walk_arp(&w); break;
 	case ETHERTYPE_IPV4: drop = walk_ip4(&w); break;

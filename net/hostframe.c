@@ -30,7 +30,7 @@ static void send(struct net_if *i, const uint8_t dst[ETH_ALEN], const void *payl
 		return;
 	memcpy(head, dst, ETH_ALEN);
 	memcpy(head + ETH_ALEN, uplink_mac(&i->wire), ETH_ALEN);
-	head[12] = HOSTFRAME_TYPE >> 8, head[13] = HOSTFRAME_TYPE & 0xff;
+	head[12] = ETHERTYPE_TERN >> 8, head[13] = ETHERTYPE_TERN & 0xff;
 	head[14] = (uint8_t)(len >> 8), head[15] = (uint8_t)len; /* short frames come padded */
 	size = MAX(MIN(size, (size_t)i->wire.mtu), (size_t)(ETH_PADDED - ETH_HLEN));
 	struct frame f = { .iov = { { head, sizeof(head) }, { (void *)(uintptr_t)payload, len } },
@@ -78,7 +78,7 @@ bool hostframe_input(struct net_if *i, const struct frame *f)
 {
 	uint8_t buf[HEADER + HOSTFRAME_MAX];
 	size_t n = frame_copy_out(f, 0, buf, HEADER + 2);
-	if (n < HEADER + 2 || buf[12] != HOSTFRAME_TYPE >> 8 || buf[13] != (HOSTFRAME_TYPE & 0xff))
+	if (n < HEADER + 2 || buf[12] != ETHERTYPE_TERN >> 8 || buf[13] != (ETHERTYPE_TERN & 0xff))
 		return false;
 	if (!receiver)
 		return true;

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Frames between tern hosts on the networks of their VMs, apart from IP: EtherType 0x88b5 (IEEE Std 802, local
- * experimental 1), broadcast or to a card's own MAC. They reach hosts whose addresses do not work, and guests neither
- * send nor see them (bridge.c). Nothing here proves who sent one (net/trust.h does), and any may be lost: what is heard
- * without a proof may keep a host from something, never let it.
+ * Frames between tern hosts on the networks of their VMs, apart from IP: ETHERTYPE_TERN, broadcast or to a card's own
+ * MAC. They reach hosts whose addresses do not work, and guests neither send nor see them (bridge.c). Nothing here
+ * proves who sent one (net/trust.h does), and any may be lost: what is heard without a proof may keep a host from
+ * something, never let it.
  */
 #pragma once
 #include "kernel/base/bits.h"
 
-#define HOSTFRAME_TYPE 0x88b5 /* EtherType */
-#define HOSTFRAME_MAX  1500   /* bytes of payload */
+#define HOSTFRAME_MAX 1500 /* bytes of payload */
 
 /*
  * Called in a card's task for each one that comes in; must not sleep. `from`: to answer it. One receiver, before the

@@ -23,6 +23,7 @@
 #define ETHERTYPE_IPV6        0x86dd
 #define ETHERTYPE_MAC_CONTROL 0x8808 /* IEEE 802.3 31: PAUSE */
 #define ETHERTYPE_STAG        0x88a8
+#define ETHERTYPE_TERN        0x88b5 /* IEEE Std 802, local experimental 1: hosts among themselves (net/hostframe.h) */
 #define ETHERTYPE_QINQ        0x9100 /* an S-TAG of before IEEE 802.1ad */
 
 /* RFC 791, 8200 */
