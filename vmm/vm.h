@@ -104,17 +104,18 @@ extern const struct hv_ops *vmm_hv_ops; /* (c) after vmm_init; NULL: this host c
 static inline const struct hv_ops *vmm_hv(void) { return vmm_hv_ops; }
 /* By kernel/main.c before vmm_init: the MAC of a network card of this host. */
 void vmm_own_mac(const uint8_t mac[ETH_ALEN]);
-/*
- * May a VM of that name have this MAC on this host? -EINVAL: it is multicast, broadcast or zero; -EEXIST: a network
- * card of the host has it, or a VM of another name in the table, whatever its state. The reason names no host, for it
- * may be told to a peer. A VM that comes into the table between this and vm_new is found there. Any context that may
- * take the table's lock.
- */
-int vm_mac_check(const char *name, const uint8_t mac[ETH_ALEN], struct why *w) must_check;
 
 /* Table. vm_get takes a reference that vm_put gives back; NULL if there is none of that name. */
 struct vm *vm_get(const char *name);
+void vm_ref(struct vm *vm);
 void vm_put(struct vm *vm);
+void vm_free(struct vm *vm); /* vm_file.c: what the last vm_put leaves */
+/*
+ * A new VM in the table, with the table's reference, which vm_forget gives back. -EEXIST if the name, the UUID or the
+ * MAC is taken; one that is misconfigured never runs, and so takes none but its name.
+ */
+int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w) must_check;
+void vm_forget(struct vm *vm);
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
 /* May this host be switched off? Not while a VM runs, nor as migrate_may_leave has it. */
 int vm_may_leave(struct why *w) must_check;
@@ -141,6 +142,11 @@ void vm_memory_release(struct vm_reservation *r);
 const char *vm_file_name(const struct vm *vm, enum vm_file_use use); /* in its configuration; "" is none */
 struct boot_file *vm_get_file(struct vm *vm, enum vm_file_use use);
 void vm_set_file(struct vm *vm, enum vm_file_use use, struct boot_file *f);
+/*
+ * Has what a power-on needs of this host, whose network and files it may lack: -ENOENT, and w says which; else vm->file
+ * has all of it. vm->lock is held.
+ */
+int vm_boot_files(struct vm *vm, struct why *w) must_check;
 
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
 /* Who starts a VM that is off: how sure it must be that no other host has it, and how long that may take. */

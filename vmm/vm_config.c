@@ -2,7 +2,8 @@
 /* The keys of [vm NAME] in tern.conf, and what of them goes with a VM that moves (vm_config.h). */
 #include "vmm/vm_config.h"
 #include "kernel/base/hash.h"
-#include "vmm/vm.h"
+#include "vmm/gmem.h"
+#include "vmm/x86/cpuid.h"
 #include <string.h>
 
 #define FIELD(m) CONF_FIELD(struct vm_config, m)

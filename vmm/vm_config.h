@@ -58,3 +58,11 @@ static inline bool vm_config_has_mac(const struct vm_config *c, const uint8_t ma
  */
 bool vm_config_read(struct conf *c, const char *name, const char *host, uint64_t identity, struct vm_config *cfg,
 		    char wrong[CONF_WRONG_MAX]);
+
+/*
+ * May a VM of that name have this MAC on this host? -EINVAL: it is multicast, broadcast or zero; -EEXIST: a network
+ * card of the host has it, or a VM of another name in the table, whatever its state. The reason names no host, for it
+ * may be told to a peer. A VM that comes into the table between this and vm_new is found there. Any context that may
+ * take the table's lock.
+ */
+int vm_mac_check(const char *name, const uint8_t mac[6], struct why *w) must_check;

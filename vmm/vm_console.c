@@ -12,7 +12,6 @@
  */
 #include "kernel/console.h"
 #include "kernel/time.h"
-#include "vmm/pc/machine.h"
 #include "vmm/dev/vuart.h"
 #include "vmm/term_filter.h"
 #include "vmm/vm_console.h"

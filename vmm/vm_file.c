@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a VM boots from (vm.h), and whether this host has what it needs for that. */
+/* What a VM boots from (vm.h), and whether this host has what it needs for that; what goes with the VM itself. */
 #include "net/bridge.h"
 #include "vmm/boot_file.h"
-#include "vmm/vm_life.h"
+#include "vmm/vm.h"
+#include "vmm/vm_console.h"
+#include <stdlib.h>
 
 const char *vm_file_name(const struct vm *vm, enum vm_file_use use)
 {
@@ -48,4 +50,13 @@ int vm_boot_files(struct vm *vm, struct why *w)
 				       "be on the boot volume, when the host boots",
 				       vm_file_name(vm, use));
 	return 0;
+}
+
+/* Nobody else knows it any more. */
+void vm_free(struct vm *vm)
+{
+	vm_console_free(vm);
+	for (unsigned i = 0; i < VM_FILES; i++)
+		boot_file_put(vm->file[i]);
+	free(vm);
 }

@@ -5,7 +5,7 @@
  * task of the VM's own, "NAME/ctl", carries it out.
  */
 #include "kernel/task.h"
-#include "vmm/vm_life.h"
+#include "vmm/vm.h"
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
 #include "net/bridge.h"

@@ -9,7 +9,6 @@
 #include "net/announce.h"
 #include "net/bridge.h"
 #include "net/learn.h"
-#include "vmm/pc/machine.h"
 #include "vmm/x86/vcpu.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/vm_port.h"

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Starting VMs that are off, at the operator's word or by themselves at boot, unless the guard says no (vm.h). */
+/* The VMs of tern.conf; starting what is off, by the operator or at boot, unless the guard says no (vm.h). */
+#include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
-#include "vmm/vm_life.h"
+#include "net/bridge.h"
+#include "vmm/vm.h"
+#include "vmm/x86/halt_poll.h"
 
 struct vm_guard vm_guard;
+const struct hv_ops *vmm_hv_ops;
 
 /* The lease is TAKEN, and ends here. */
 static int start_leased(struct vm *vm, struct why *w)
@@ -108,4 +112,38 @@ static void autostart(void *arg unused)
 	}
 }
 
-int vm_autostart(void) { return task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL) ? 0 : err_trace(-ENOMEM); }
+/* One of tern.conf. What is wrong with it is told, and it stays in the table, misconfigured. */
+static void add_configured(struct conf *c, const char *name)
+{
+	struct vm_config cfg;
+	struct vm *vm;
+	struct why w = { "" };
+	struct conf_reader r = { .c = c, .table = &vm_conf_table, .name = name };
+	bool good = vm_config_read(c, name, host_info.name, host_info.inc.host, &cfg, r.wrong);
+	for (unsigned k = 0; good && k < cfg.nnics && cfg.net[k][0]; k++)
+		if (!bridge_find(cfg.net[k], &w)) {
+			conf_wrong(&r, "net", "%s", w.text);
+			good = false;
+		}
+	int err = vm_new(&cfg, good ? VM_STOPPED : VM_MISCONFIGURED, &vm, &w);
+	if (err == -EEXIST) {
+		conf_wrong(&r, "uuid", "%s; give it one of its own", w.text);
+		err = vm_new(&cfg, VM_MISCONFIGURED, &vm, &w);
+	}
+	if (err)
+		conf_problem(c, conf_line(c, "vm", name, ""), "[vm %s]: %s", name, w.text);
+	else
+		vm_text_set(&vm->fail, "%s", r.wrong);
+}
+
+int vmm_init(const struct hv_ops *ops, struct conf *c)
+{
+	const char *name;
+	vmm_hv_ops = ops;
+	halt_poll_init();
+	for (unsigned i = 0; (name = conf_section(c, "vm", i)); i++)
+		add_configured(c, name);
+	if (!ops)
+		return 0;
+	return task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL) ? 0 : err_trace(-ENOMEM);
+}

@@ -8,7 +8,7 @@
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migration.h"
-#include "vmm/vm_life.h"
+#include "vmm/vm.h"
 #include "vmm/x86/compat.h"
 #include <pthread.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 /* VMs that were sent away (departed.h). */
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/this_host.h"
-#include "vmm/vm_life.h"
+#include "vmm/vm.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -5,19 +5,15 @@
 #include "vmm/x86/cpuid.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/xsave.h"
-#include "vmm/x86/pv.h"
 #include <string.h>
 
-#define KVM_FEATURE_NOP_IO_DELAY       BIT(1)
-#define KVM_FEATURE_CLOCKSOURCE2       BIT(3)
-#define KVM_FEATURE_CLOCKSOURCE_STABLE BIT(24)
-#define LEAF_MAX                       0xd
-#define LEAF_EXT_MAX                   0x80000008
-#define CACHES_MAX                     8          /* of leaf 4; Intel's CPUs list 4 or 5 */
-#define EXT_REPEATS                    0x0183f3ff /* leaf 1's EDX that AMD repeats in 0x80000001 (APM3 E.4.2) */
-#define PORTABLE_XCR0                  ((uint32_t)(XCR0_X87 | XCR0_SSE | XCR0_AVX))
-#define AVX_OFFSET                     XSAVE_HEADER_END /* in the standard format, on every CPU so far */
-#define AVX_SIZE                       256
+#define LEAF_MAX      0xd
+#define LEAF_EXT_MAX  0x80000008
+#define CACHES_MAX    8          /* of leaf 4; Intel's CPUs list 4 or 5 */
+#define EXT_REPEATS   0x0183f3ff /* leaf 1's EDX that AMD repeats in 0x80000001 (APM3 E.4.2) */
+#define PORTABLE_XCR0 ((uint32_t)(XCR0_X87 | XCR0_SSE | XCR0_AVX))
+#define AVX_OFFSET    XSAVE_HEADER_END /* in the standard format, on every CPU so far */
+#define AVX_SIZE      256
 
 static void add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {

@@ -9,12 +9,17 @@
 #pragma once
 #include "arch/x86/features.h"
 #include "arch/x86/hv.h"
+#include "arch/x86/hw/cpuid_bits.h"
 #include "vmm/state.h"
 
 #define CPUID_MAX           64
 #define CPUID_INDEXED       16 /* leaves of each range that are found without a search */
 #define CPUID_PORTABLE_PHYS 39 /* bits of physical address with cpu = portable: Intel's desktop CPUs have no more */
-struct cpuid_table_state {     /* migrates */
+/* Of KVM's interface what guests of several vCPUs have (pv.h). */
+#define PV_SMP                                                                                                  \
+	(KVM_FEATURE_STEAL_TIME | KVM_FEATURE_PV_TLB_FLUSH | KVM_FEATURE_PV_UNHALT | KVM_FEATURE_POLL_CONTROL | \
+	 KVM_FEATURE_PV_SCHED_YIELD | KVM_FEATURE_PV_EOI | KVM_FEATURE_PV_SEND_IPI | KVM_FEATURE_MSI_EXT_DEST_ID)
+struct cpuid_table_state { /* migrates */
 	uint32_t n;
 	uint32_t leaf[CPUID_MAX], sub[CPUID_MAX];
 	uint32_t regs[CPUID_MAX * 4]; /* EAX, EBX, ECX, EDX of entry i at 4 * i */

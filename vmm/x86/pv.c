@@ -49,7 +49,7 @@ static uint64_t waited(const struct vcpu *v)
 
 int pv_write_steal_time(struct vcpu *v, uint64_t val)
 {
-	if (!offers(v->vm, PV_STEAL_TIME) || !area_valid(v->vm, val, STEAL_RESERVED))
+	if (!offers(v->vm, KVM_FEATURE_STEAL_TIME) || !area_valid(v->vm, val, STEAL_RESERVED))
 		return -EINVAL;
 	if (steal_on(v))
 		pv_resume(v); /* what was left there while it came here; nor is it "preempted" there for ever */
@@ -62,7 +62,7 @@ int pv_write_steal_time(struct vcpu *v, uint64_t val)
 int pv_read_steal_time(const struct vcpu *v, uint64_t *val)
 {
 	*val = v->pv.s.steal_time;
-	return offers(v->vm, PV_STEAL_TIME) ? 0 : -EINVAL;
+	return offers(v->vm, KVM_FEATURE_STEAL_TIME) ? 0 : -EINVAL;
 }
 
 void pv_begin(struct vcpu *v)
@@ -111,7 +111,7 @@ void pv_resume(struct vcpu *v)
 
 int pv_write_eoi(struct vcpu *v, uint64_t val)
 {
-	if (!offers(v->vm, PV_EOI) || !area_valid(v->vm, val, EOI_RESERVED))
+	if (!offers(v->vm, KVM_FEATURE_PV_EOI) || !area_valid(v->vm, val, EOI_RESERVED))
 		return -EINVAL;
 	v->pv.s.eoi = val;
 	return 0;
@@ -120,7 +120,7 @@ int pv_write_eoi(struct vcpu *v, uint64_t val)
 int pv_read_eoi(const struct vcpu *v, uint64_t *val)
 {
 	*val = v->pv.s.eoi;
-	return offers(v->vm, PV_EOI) ? 0 : -EINVAL;
+	return offers(v->vm, KVM_FEATURE_PV_EOI) ? 0 : -EINVAL;
 }
 
 void pv_leave_eoi(struct vcpu *v)
@@ -153,7 +153,7 @@ void pv_take_eoi(struct vcpu *v)
 
 int pv_write_poll(struct vcpu *v, uint64_t val)
 {
-	if (!offers(v->vm, PV_POLL) || val > 1)
+	if (!offers(v->vm, KVM_FEATURE_POLL_CONTROL) || val > 1)
 		return -EINVAL;
 	v->pv.s.no_poll = !val;
 	return 0;
@@ -162,7 +162,7 @@ int pv_write_poll(struct vcpu *v, uint64_t val)
 int pv_read_poll(const struct vcpu *v, uint64_t *val)
 {
 	*val = !v->pv.s.no_poll;
-	return offers(v->vm, PV_POLL) ? 0 : -EINVAL;
+	return offers(v->vm, KVM_FEATURE_POLL_CONTROL) ? 0 : -EINVAL;
 }
 
 /* ---- hypercalls ---- */
@@ -191,11 +191,12 @@ static int64_t send_ipi(struct vm *vm, const uint64_t bits[2], unsigned width, u
 static int64_t hypercall(struct vcpu *v, uint64_t nr, const uint64_t arg[4], unsigned width)
 {
 	switch (nr) {
-	case HC_KICK_CPU: return offers(v->vm, PV_UNHALT) ? kick(v->vm, arg[1]) : -HC_ENOSYS;
+	case HC_KICK_CPU: return offers(v->vm, KVM_FEATURE_PV_UNHALT) ? kick(v->vm, arg[1]) : -HC_ENOSYS;
 	case HC_SEND_IPI:
-		return offers(v->vm, PV_SEND_IPI) ? send_ipi(v->vm, arg, width, arg[2], (uint32_t)arg[3]) : -HC_ENOSYS;
+		return offers(v->vm, KVM_FEATURE_PV_SEND_IPI) ? send_ipi(v->vm, arg, width, arg[2], (uint32_t)arg[3])
+							      : -HC_ENOSYS;
 	case HC_SCHED_YIELD:
-		if (!offers(v->vm, PV_YIELD))
+		if (!offers(v->vm, KVM_FEATURE_PV_SCHED_YIELD))
 			return -HC_ENOSYS;
 		task_yield();
 		return 0;

@@ -15,19 +15,7 @@
  * It is fixed when the VM starts. A VM of one vCPU has none of it: release 0.4 does not know it.
  */
 #pragma once
-#include "kernel/base/bits.h"
 #include "vmm/state.h"
-
-#define PV_STEAL_TIME BIT(5) /* CPUID 0x40000001 EAX */
-#define PV_EOI        BIT(6)
-#define PV_UNHALT     BIT(7)
-#define PV_TLB_FLUSH  BIT(9)
-#define PV_SEND_IPI   BIT(11)
-#define PV_POLL       BIT(12)
-#define PV_YIELD      BIT(13)
-#define PV_MSI_DEST   BIT(15)
-#define PV_WAITING    (PV_STEAL_TIME | PV_TLB_FLUSH | PV_UNHALT | PV_POLL | PV_YIELD)
-#define PV_SMP        (PV_WAITING | PV_EOI | PV_SEND_IPI | PV_MSI_DEST)
 
 /* [v] the vCPU's task, or it is parked  [a] atomic, any context */
 struct vcpu_pv {

@@ -35,3 +35,16 @@
 #define CPUID8000000A_EDX_PAUSE_FILTER    BIT(10)
 #define CPUID8000000A_EDX_PAUSE_THRESHOLD BIT(12)
 #define CPUID8000000A_EDX_BUS_LOCK        BIT(29) /* exits at locked accesses over two cache lines */
+
+/* Leaf 0x40000001's EAX where KVM's interface is offered (Linux: Documentation/virt/kvm/x86/cpuid.rst). */
+#define KVM_FEATURE_NOP_IO_DELAY       BIT(1)
+#define KVM_FEATURE_CLOCKSOURCE2       BIT(3)
+#define KVM_FEATURE_STEAL_TIME         BIT(5)
+#define KVM_FEATURE_PV_EOI             BIT(6)
+#define KVM_FEATURE_PV_UNHALT          BIT(7)
+#define KVM_FEATURE_PV_TLB_FLUSH       BIT(9)
+#define KVM_FEATURE_PV_SEND_IPI        BIT(11)
+#define KVM_FEATURE_POLL_CONTROL       BIT(12)
+#define KVM_FEATURE_PV_SCHED_YIELD     BIT(13)
+#define KVM_FEATURE_MSI_EXT_DEST_ID    BIT(15)
+#define KVM_FEATURE_CLOCKSOURCE_STABLE BIT(24)
