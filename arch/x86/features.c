@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "arch/x86/features.h"
-#include "arch/x86/hv.h"
 #include "arch/x86/hw/cpuid_bits.h"
 #include "arch/x86/hw/xsave.h"
 

@@ -8,6 +8,7 @@
  */
 #pragma once
 #include "arch/x86/hw/segment.h"
+#include "arch/x86/hw/xsave.h"
 #include "arch/x86/pt.h"
 #include "kernel/base/bits.h"
 #include "kernel/base/err.h"
@@ -49,8 +50,6 @@ struct seg_state {
 
 static inline unsigned hv_event_type(uint64_t event) { return event >> 8 & 7; }
 static inline uint8_t hv_event_vector(uint64_t event) { return (uint8_t)event; }
-
-#define XSAVE_AREA_MAX 4096
 
 enum { HV_SHADOW_STI = 1, HV_SHADOW_MOV_SS = 2 };
 

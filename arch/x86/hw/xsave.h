@@ -18,3 +18,4 @@
 #define FXSAVE_SIZE       512
 #define XSTATE_BV         512 /* the header begins: XSTATE_BV, XCOMP_BV, reserved */
 #define XSAVE_HEADER_END  576
+#define XSAVE_AREA_MAX    4096 /* a component that does not end within is left out (features.c) */
