@@ -6,7 +6,7 @@
 #   layers   who includes whom; every source file is in a list of the Makefile;
 #            no comment names a file or a function that does not exist
 #   house    no include, function, macro or field that nobody uses; no line over 120 columns, no word of C++ as a name;
-#            no two files or structs of one name; public functions begin with their module's name; no ladders of `if (!err)`;
+#            no two files or structs of one name; public functions begin with their module's name; circles of includes are those of HACKING.md; no ladders of `if (!err)`;
 #            lines a file and a function; fields under a lock whose users do not take it (locks.py says how far it sees)
 #   headers  each header compiles alone
 #   tidy     clang-tidy's short list
@@ -37,7 +37,7 @@ layers)
 		{ echo "< on the disk, > in the Makefile"; exit 1; }
 	;;
 house)
-	/usr/bin/python3 tools/rules.py includes unused words twins prefixes ladders figures
+	/usr/bin/python3 tools/rules.py includes unused words twins prefixes circles ladders figures
 	/usr/bin/python3 tools/locks.py
 	;;
 headers)

@@ -15,6 +15,7 @@ MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)(\([^)]*\))?((?:[^\n]*\\\n)*
 TAG = re.compile(r"\b(struct|union|enum)\s+(\w+)\s*\{")
 WORD = re.compile(r"[A-Za-z_]\w*")
 TOKEN = re.compile(r"[A-Za-z_]\w*|->|[^\s\w]|\d\w*")
+WIRES = "kernel/main.c"  # includes from all rooms, and is no arrow of its own
 ATTRIBUTES = {"__attribute__", "printf_like", "_Static_assert", "__alignof__", "section", "aligned"}
 
 
@@ -231,6 +232,43 @@ class Source:
 def product(*patterns):
     """path -> Source of the product's C files and headers: all but tests."""
     return {p: Source(p) for p in tree(*(patterns or ("*.c", "*.h"))) if not p.startswith("tests/")}
+
+
+def circles(edges):
+    """The strongly connected parts of a graph {a: {b, ...}} that have more than one node, the greatest first (Tarjan)."""
+    number, low, stack, found = {}, {}, [], []
+
+    def visit(v):
+        number[v] = low[v] = len(number)
+        stack.append(v)
+        for w in sorted(edges.get(v, ())):
+            if w not in number:
+                visit(w)
+                low[v] = min(low[v], low[w])
+            elif w in stack:
+                low[v] = min(low[v], number[w])
+        if low[v] == number[v]:
+            at = stack.index(v)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for v in sorted(edges):
+        if v not in number:
+            visit(v)
+    return sorted(found, key=len, reverse=True)
+
+
+def modules(sources):
+    """{a: {b, ...}}: which modules, a .c with its .h, include which."""
+    edges = {}
+    for path, s in sources.items():
+        m = os.path.splitext(path)[0]
+        for _, target in s.includes:
+            n = os.path.splitext(target)[0]
+            if target in sources and path != WIRES and m != n:
+                edges.setdefault(m, set()).add(n)
+    return edges
 
 
 def spread(values):

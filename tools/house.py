@@ -11,33 +11,6 @@ import textwrap
 
 import csource
 
-WIRES = "kernel/main.c"  # includes from all rooms, and is no arrow of its own
-
-
-def circles(edges):
-    """The strongly connected parts of a graph {a: {b, ...}} that have more than one node, the greatest first (Tarjan)."""
-    number, low, stack, found = {}, {}, [], []
-
-    def visit(v):
-        number[v] = low[v] = len(number)
-        stack.append(v)
-        for w in sorted(edges.get(v, ())):
-            if w not in number:
-                visit(w)
-                low[v] = min(low[v], low[w])
-            elif w in stack:
-                low[v] = min(low[v], number[w])
-        if low[v] == number[v]:
-            at = stack.index(v)
-            if len(stack) - at > 1:
-                found.append(sorted(stack[at:]))
-            del stack[at:]
-
-    for v in sorted(edges):
-        if v not in number:
-            visit(v)
-    return sorted(found, key=len, reverse=True)
-
 
 def said(head, words, indent=4):
     print(textwrap.fill(head + ", ".join(words), 79, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False))
@@ -53,27 +26,24 @@ def main():
                 texts[path] = f.read()
     lines = {p: t.count("\n") for p, t in texts.items()}
     rooms = sorted({csource.room(p) for p in lines})
-    arrows, files, modules = {}, {}, {}
+    arrows, files = {}, {}
     for path, text in texts.items():
         for _, target in csource.includes(text):
-            if target not in sources or path == WIRES:
+            if target not in sources or path == csource.WIRES:
                 continue
             a, b = csource.room(path), csource.room(target)
             if a != b:
                 arrows.setdefault(a, {}).setdefault(b, []).append(f"{os.path.basename(path)} of {target}")
             files.setdefault(path, set()).add(target)
-            m, n = os.path.splitext(path)[0], os.path.splitext(target)[0]
-            if m != n:
-                modules.setdefault(m, set()).add(n)
 
     print(f"{'room':<16}files  lines  includes (how often)")
     for room in rooms:
         mine = [p for p in lines if csource.room(p) == room]
         words = [f"{b} {len(arrows[room][b])}" for b in sorted(arrows.get(room, {}))]
         said(f"{room:<16}{len(mine):>5}{sum(lines[p] for p in mine):>7}  ", words, 30)
-    print(f"{'all':<16}{len(lines):>5}{sum(lines.values()):>7}  {WIRES}, which wires all, left out\n")
+    print(f"{'all':<16}{len(lines):>5}{sum(lines.values()):>7}  {csource.WIRES}, which wires all, left out\n")
 
-    found = circles(arrows)
+    found = csource.circles(arrows)
     print(f"circles among rooms: {len(found) or 'none'}")
     for group in found:
         said("  ", group)
@@ -83,8 +53,8 @@ def main():
                 back = arrows.get(b, {}).get(a, [])
                 if whys and back and len(whys) <= len(back):
                     said(f"    {a} to {b}, and back {len(back)}: ", whys, 8)
-    for what, edges in (("headers that include each other", files), ("circles among modules (.c with its .h)", modules)):
-        found = circles(edges)
+    for what, edges in (("headers that include each other", files), ("circles among modules (.c with its .h)", csource.modules(sources))):
+        found = csource.circles(edges)
         print(f"{what}: {len(found) or 'none'}")
         for group in found:
             said(f"  {len(group)}: ", group)

@@ -7,6 +7,7 @@ The house rules that a script can see, each by its name on the command line. Pri
     words      no line over 120 columns, no word of C++ for a name
     twins      no two files of one name but a .c and its .h, no two structs of one name
     prefixes   public functions begin with the name of their module or of its room
+    circles    HACKING.md names each circle of rooms and of modules that include each other
     ladders    no step of a function upon a step by `if (!err)`: unwind early, or `if ((err = a()) || (err = b()))`
     figures    median, p90 and greatest of lines a file and a function stay where they are
 """
@@ -220,6 +221,25 @@ def prefixes(sources):
                 yield f"{path}:{f.line}: {f.name}() does not begin with {module}_"
 
 
+# A line of HACKING.md's list: "- room: a, b, c: why". A module and its parts (x, x_y, x_z) are one, and are not listed.
+LISTED = re.compile(r"^- (\S+): ([\w/, \n]+): ", re.M)
+
+
+def circles(sources):
+    with open("HACKING.md", encoding="utf-8") as f:
+        text = f.read().partition("Circles that remain")[2].partition("\n\n")[2].partition("\n\n")[0]
+    listed = {frozenset(name if room == "rooms" else f"{room}/{name}" for name in re.split(r",\s*", names)) for room, names in LISTED.findall(text)}
+    rooms = {}
+    for path, s in sources.items():
+        for _, target in s.includes if path != csource.WIRES else ():
+            if target in sources:
+                rooms.setdefault(csource.room(path), set()).add(csource.room(target))
+    found = {frozenset(c) for c in csource.circles(rooms)}
+    found |= {frozenset(c) for c in csource.circles(csource.modules(sources)) if not any(all(n == m or n.startswith(m + "_") for n in c) for m in c)}
+    yield from (f"they include each other in a circle, and HACKING.md does not list it: {', '.join(sorted(c))}" for c in found - listed)
+    yield from (f"HACKING.md lists a circle that is none: {', '.join(sorted(c))}" for c in listed - found)
+
+
 LADDER = re.compile(r"if \(!(err)\b[^\n]*\n\s+\1 = [^;]*;\s*if \(!\1\b|\berr = err \? err :[^;]*;\s*err = err \? err :")
 
 
@@ -242,7 +262,7 @@ def figures(sources):
         yield from (f"{name}: {n} lines" for name, n in lines[what].items() if n > limits[2])
 
 
-RULES = {f.__name__: f for f in (includes, unused, words, twins, prefixes, ladders, figures)}
+RULES = {f.__name__: f for f in (includes, unused, words, twins, prefixes, circles, ladders, figures)}
 
 
 def main():
