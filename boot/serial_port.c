@@ -16,9 +16,9 @@ static const struct {
 	uint16_t port;
 	uint8_t irq;
 } coms[] = { { "com1", "COM1", COM1_PORT, COM1_IRQ },
-	     { "com2", "COM2", 0x2f8, 3 },
-	     { "com3", "COM3", 0x3e8, 4 },
-	     { "com4", "COM4", 0x2e8, 3 } };
+	     { "com2", "COM2", COM2_PORT, COM2_IRQ },
+	     { "com3", "COM3", COM3_PORT, COM3_IRQ },
+	     { "com4", "COM4", COM4_PORT, COM4_IRQ } };
 
 /* Of 0x and up to four hexadecimal digits; 0: of something else. */
 static uint32_t port_of(const char *s)

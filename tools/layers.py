@@ -44,6 +44,20 @@ IMMEDIATE = re.compile(r"\$0x([0-9a-f]+)|\.(?:long|quad)\s+0x([0-9a-f]+)")
 MULTIPLIER = 0x9e3779b97f4a7c15  # entry.S mixes the stack's guard with it: 2^64 by the golden ratio
 # The guest's map: plain numbers, since the DSDT is made of them too; acpi_tables.c holds them against the names.
 GUEST_MAP = "vmm/pc/pc.h"
+# A port's number where it is used; and in rooms whose hardware is not one file's own (a vendor's, a card's) a number with a name.
+PORT = re.compile(r"\b(?:in|out)[bwl]\(\s*(?:\([^()]*\)\s*)?(0x[0-9a-f]+|[0-9]+)", re.I)
+NAMED = re.compile(r"^\s*#\s*define\s+([A-Z]\w*)\s+\(*(?:0x[0-9a-f]+|BIT\(\d)", re.I)
+ROOMS = re.compile(r"arch/x86/(?!svm|vmx)|boot/|vmm/(?:x86|dev)/|kernel/acpi")
+# Numbers that are no hardware's, or stand for what one file alone makes of it: (file, names) -> why.
+OWN = {
+    (r"arch/x86/(irq\.[ch]|hv\.h)|vmm/x86/cpu_check\.c", r"(IRQ_)?VEC_\w+|HV_\w+|EVENT_\w+"): "vectors as tern gives them out, and its format of events",
+    (r"arch/x86/(paging\.c|trampoline\.h)", r"(MMIO|STACK)_(BASE|END)|TRAMPOLINE_\w+"): "tern's map of its own memory",
+    (r"arch/x86/(x86\.h|descriptors\.c)", r"\w+_SELECTOR"): "the order of tern's GDT",
+    (r"boot/", r"PROCESSOR_\w+_BIT|FILE_SIZE_MAX"): "UEFI's interface (PI 1.7, II-13.4), which is no hardware; a limit",
+    (r"vmm/x86/(pv|guest_clock)\.c", r"ENABLED|\w+_RESERVED|PREEMPTED|FLUSH_TLB|PVCLOCK_ENABLE"): "KVM's structs in the guest's memory",
+    (r"vmm/x86/(cpuid|guest_clock)\.c", r"LEAF_\w+|TSC_\w+_MAX"): "how far what tern offers goes",
+    (r"vmm/dev/", r"(LAPIC_)?VERSION|LAPIC_EV_\w+|BAR_LEN|CFG_SIZE|\w+_OFF"): "what tern's own devices are like",
+}
 DEFINED = re.compile(r"#\s*define\s+([A-Z][A-Z0-9_]+)|(?:^|[{,])\s*([A-Z][A-Z0-9_]+)\s*=(?!=)")
 
 
@@ -80,6 +94,10 @@ def hardware(texts):
             for m in NUMBER.finditer(line):
                 if path != GUEST_MAP and int(m[1], 16) in numbers:
                     yield f"{path}:{n}: {m[0]} has a name in arch/x86/hw/"
+            if m := PORT.search(line):
+                yield f"{path}:{n}: port {m[1]} wants a name in arch/x86/hw/"
+            if ROOMS.match(path) and (m := NAMED.match(line)) and not any(re.match(p, path) and re.fullmatch(q, m[1]) for p, q in OWN):
+                yield f"{path}:{n}: {m[1]}: hardware's numbers belong in arch/x86/hw/"
             if m := BITS.search(line):
                 yield f"{path}:{n}: {m[0]}: the bits of {m[1]} have names in arch/x86/hw/"
         if path.endswith((".S", ".inc")):

@@ -4,6 +4,7 @@
  * Also the shape of a task's first stack frame.
  */
 #include "arch/x86/hw/cpuid_bits.h"
+#include "arch/x86/hw/ports.h"
 #include "arch/x86/memory.h"
 #include "arch/x86/x86.h"
 
@@ -65,8 +66,8 @@ void arch_init(uint32_t boot_apic_id)
 	idt_init();
 	desc_load(&boot_cpu);
 	cpu_ctrl_init();
-	outb(0x21, 0xff); /* the two 8259s, if there are any: all lines masked */
-	outb(0xa1, 0xff);
+	outb(PIC_MASTER_MASK, 0xff); /* the two 8259s, if there are any: all lines masked */
+	outb(PIC_SLAVE_MASK, 0xff);
 	apic_init_cpu();
 }
 

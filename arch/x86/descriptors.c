@@ -6,10 +6,8 @@
 #include "arch/x86/hw/segment.h"
 #include "arch/x86/x86.h"
 
-#define GDT_TSS64      0x0000890000000000ULL /* present, available 64-bit TSS (SDM 3A 8.2.3) */
-#define DATA_SELECTOR  0x10
-#define TSS_SELECTOR   0x18
-#define GATE_INTERRUPT 0x8e00U /* present, DPL 0, 64-bit interrupt gate (SDM 3A 6.14.1) */
+#define DATA_SELECTOR 0x10
+#define TSS_SELECTOR  0x18
 
 static struct gate {
 	uint16_t offset0, selector;
@@ -53,7 +51,8 @@ void desc_load(struct cpu *c)
 	d->gdt[0] = 0;
 	d->gdt[CODE_SELECTOR / 8] = DESC_CODE64;
 	d->gdt[DATA_SELECTOR / 8] = DESC_DATA;
-	d->gdt[TSS_SELECTOR / 8] = GDT_TSS64 | (sizeof(d->tss) - 1) | (tss & 0xffffff) << 16 | (tss >> 24 & 0xff) << 56;
+	d->gdt[TSS_SELECTOR / 8] =
+		DESC_TSS64 | (sizeof(d->tss) - 1) | (tss & 0xffffff) << 16 | (tss >> 24 & 0xff) << 56;
 	d->gdt[TSS_SELECTOR / 8 + 1] = tss >> 32;
 
 	__asm__ volatile("lgdt %0" ::"m"(gdtr));

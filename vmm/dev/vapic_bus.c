@@ -10,9 +10,6 @@
 #include "vmm/dev/vlapic_regs.h"
 #include "vmm/dev/vxapic.h"
 
-#define DEST_BROADCAST  0xffffffffU
-#define DEST_BROADCAST8 0xffU
-
 bool vlapic_post(struct vlapic *l, uint8_t vector, bool level)
 {
 	uint32_t bit = 1U << vector % 32;

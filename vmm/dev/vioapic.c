@@ -12,7 +12,6 @@
 #include "vmm/pc/pc.h"
 #include <stdlib.h>
 
-#define ID_MASK 0x0f000000U
 #define VERSION (0x20 | (PC_IOAPIC_PINS - 1) << 16)
 #define RTE_WRITABLE \
 	(RTE_VECTOR | RTE_MODE | RTE_LOGICAL | RTE_ACTIVE_LOW | RTE_LEVEL | RTE_MASKED | 0xffULL << RTE_DEST_SHIFT)
@@ -39,7 +38,7 @@ static const struct sfield vioapic_fields[] = {
 static int vioapic_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct vioapic_state *s = state;
-	if (s->select > 0xff || (s->id & ~ID_MASK) || s->level >> PC_IOAPIC_PINS || s->edge >> PC_IOAPIC_PINS)
+	if (s->select > 0xff || (s->id & ~IOAPIC_ID_MASK) || s->level >> PC_IOAPIC_PINS || s->edge >> PC_IOAPIC_PINS)
 		return why_set(w, -EINVAL, "ioapic: select %x, id %x, pins %x, edges %x", s->select, s->id, s->level,
 			       s->edge);
 	for (unsigned i = 0; i < PC_IOAPIC_PINS; i++)
@@ -141,7 +140,7 @@ static void reg_write(struct vioapic *io, uint32_t val)
 	uint32_t reg = io->s.select;
 
 	if (reg == IOAPIC_REG_ID)
-		io->s.id = val & ID_MASK;
+		io->s.id = val & IOAPIC_ID_MASK;
 	if (reg < IOAPIC_REG_RTE || reg >= IOAPIC_REG_RTE + 2 * PC_IOAPIC_PINS)
 		return;
 	unsigned pin = (reg - IOAPIC_REG_RTE) / 2;

@@ -3,6 +3,7 @@
  * The guest's way to switch itself off or reset: ACPI's sleep control and status registers (ACPI 6.4, 4.8.3.7) and the
  * FADT's reset register (4.8.3.6), as ports. Soft-off is the only sleep state there is.
  */
+#include "arch/x86/hw/acpi.h"
 #include "vmm/dev.h"
 #include "vmm/dev/vpower.h"
 #include "vmm/pc/pc.h"
@@ -10,8 +11,6 @@
 
 enum { SLEEP_CONTROL, SLEEP_STATUS, RESET, POWER_LEN };
 #define SLP_TYP(v)  ((v) >> 2 & 7)
-#define SLP_EN      BIT(5)
-#define WAK_STS     BIT(7)
 #define RESET_VALUE 1
 
 struct vpower_state { /* section "power" */
@@ -27,7 +26,7 @@ static const struct sfield vpower_fields[] = { F(struct vpower_state, control), 
 static int vpower_check(const void *obj unused, const void *state, struct why *w)
 {
 	const struct vpower_state *s = state;
-	if ((s->control & SLP_EN) || (s->status & ~WAK_STS))
+	if ((s->control & SLEEP_SLP_EN) || (s->status & ~SLEEP_WAK_STS))
 		return why_set(w, -EINVAL, "power: control %x, status %x", s->control, s->status);
 	return 0;
 }
@@ -58,11 +57,11 @@ static void vpower_write_byte(struct power *p, uint64_t reg, uint8_t v)
 
 	switch (reg) {
 	case SLEEP_CONTROL:
-		p->s.control = v & (uint8_t)~SLP_EN; /* SLP_EN is write-only */
-		if ((v & SLP_EN) && SLP_TYP(v) == PC_POWER_SLP_TYP_5)
+		p->s.control = v & (uint8_t)~SLEEP_SLP_EN; /* SLP_EN is write-only */
+		if ((v & SLEEP_SLP_EN) && SLP_TYP(v) == PC_POWER_SLP_TYP_5)
 			m->power_off(m->arg);
 		break;
-	case SLEEP_STATUS: p->s.status &= (uint8_t) ~(v & WAK_STS); break;
+	case SLEEP_STATUS: p->s.status &= (uint8_t) ~(v & SLEEP_WAK_STS); break;
 	case RESET:
 		if (v == RESET_VALUE)
 			m->reset(m->arg);

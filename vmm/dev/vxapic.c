@@ -3,8 +3,6 @@
 #include "vmm/dev/vxapic.h"
 #include "vmm/dev/vlapic_regs.h"
 
-#define DFR_FLAT 0xfU /* in 31:28; 0: clusters. The other bits are ones */
-
 static uint32_t load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
 
 bool vxapic_is_named(const struct vlapic *l, uint32_t dest)

@@ -172,8 +172,6 @@ static int check_extended(const struct cpu_state *s, const struct cpuid_table *t
 
 /* ---- segments (SDM 3C 27.3.1.2) and descriptor tables (27.3.1.3) ---- */
 
-#define SELECTOR_TI BIT(2)
-
 /* What is wrong with it, or NULL. */
 static const char *segment_fault(const struct cpu_state *s, unsigned i)
 {

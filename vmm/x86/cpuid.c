@@ -9,8 +9,7 @@
 
 #define LEAF_MAX      0xd
 #define LEAF_EXT_MAX  0x80000008
-#define CACHES_MAX    8          /* of leaf 4; Intel's CPUs list 4 or 5 */
-#define EXT_REPEATS   0x0183f3ff /* leaf 1's EDX that AMD repeats in 0x80000001 (APM3 E.4.2) */
+#define CACHES_MAX    8 /* of leaf 4; Intel's CPUs list 4 or 5 */
 #define PORTABLE_XCR0 ((uint32_t)(XCR0_X87 | XCR0_SSE | XCR0_AVX))
 #define AVX_OFFSET    XSAVE_HEADER_END /* in the standard format, on every CPU so far */
 #define AVX_SIZE      256
@@ -84,7 +83,7 @@ static void host_init(struct cpuid_table *t, const struct cpuid_source *src)
 	r = cpuid_source_read(src, 0x80000000, 0);
 	add(t, 0x80000000, 0, LEAF_EXT_MAX, r.ebx, r.ecx, r.edx);
 	r = cpuid_source_read(src, 0x80000001, 0);
-	uint32_t repeated = edx1 & r.edx & EXT_REPEATS;
+	uint32_t repeated = edx1 & r.edx & CPUID80000001_EDX_REPEATS;
 	add(t, 0x80000001, 0, r.eax, 0, GIVE(0x80000001, 0, ECX), GIVE(0x80000001, 0, EDX) | repeated);
 	for (uint32_t leaf = 0x80000002; leaf <= 0x80000006; leaf++) { /* brand, L1 and L2 */
 		r = cpuid_source_read(src, leaf, 0);
@@ -154,7 +153,7 @@ static void portable_init(struct cpuid_table *t, const struct cpuid_source *src)
 	if (id->repeats) {
 		add(t, 0x80000000, 0, LEAF_EXT_MAX, v[0], v[1], v[2]);
 		add(t, 0x80000001, 0, id->signature, 0, GIVE(0x80000001, 0, ECX),
-		    GIVE(0x80000001, 0, EDX) | (GIVE(1, 0, EDX) & EXT_REPEATS));
+		    GIVE(0x80000001, 0, EDX) | (GIVE(1, 0, EDX) & CPUID80000001_EDX_REPEATS));
 	} else {
 		add(t, 0x80000000, 0, LEAF_EXT_MAX, 0, 0, 0);
 		add(t, 0x80000001, 0, 0, 0, GIVE(0x80000001, 0, ECX), GIVE(0x80000001, 0, EDX));
@@ -179,8 +178,6 @@ enum cpu_vendor cpuid_table_vendor(const struct cpuid_table *t)
 	return memcmp(name, "AuthenticAMD", 12) && memcmp(name, "HygonGenuine", 12) ? VENDOR_OTHER : VENDOR_AMD;
 }
 
-#define HTT                 BIT(28) /* leaf 1 EDX: EBX 23:16 means something */
-#define CMP_LEGACY          BIT(1)  /* 0x80000001 ECX: ... and it counts cores (APM3 E.4.2) */
 #define CACHE_LEVEL(eax)    ((eax) >> 5 & 7)
 #define CACHE_SHARED_BY(n)  ((((n)-1) & 0xfff) << 14)
 #define CORES_IN_PACKAGE(n) (MIN((n)-1, 63U) << 26)
@@ -207,7 +204,7 @@ void cpuid_table_topology(struct cpuid_table *t, unsigned vcpus)
 		switch (t->s.leaf[i]) {
 		case 1:
 			r[1] = (r[1] & ~0xff0000U) | MIN(amd ? vcpus : ids, 0xffU) << 16;
-			r[3] |= HTT;
+			r[3] |= CPUID1_EDX_HTT;
 			break;
 		case 4: /* the third level is the package's, the others are their core's */
 			r[0] |= CORES_IN_PACKAGE(ids) | (CACHE_LEVEL(r[0]) == 3 ? CACHE_SHARED_BY(ids) : 0);
@@ -217,7 +214,7 @@ void cpuid_table_topology(struct cpuid_table *t, unsigned vcpus)
 				r[0] = width, r[1] = vcpus;
 			break;
 		/* No TOPOEXT, nor what comes with it (8000_001D, 8000_001E): Linux reads these then. */
-		case 0x80000001: r[2] |= amd ? CMP_LEGACY : 0; break;
+		case 0x80000001: r[2] |= amd ? CPUID80000001_ECX_CMP_LEGACY : 0; break;
 		case 0x80000008: r[2] |= amd ? width << 12 | MIN(vcpus - 1, 0xffU) : 0; break;
 		default: break;
 		}

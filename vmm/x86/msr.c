@@ -12,8 +12,8 @@
 #include "vmm/x86/msr.h"
 #include "vmm/x86/guest_clock.h"
 
-#define MISC_ENABLE_FIXED    (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
-#define INTEL_UCODE_REVISION (1ULL << 32)                 /* 0 would mean "none loaded" */
+#define MISC_ENABLE_FIXED    (MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS)
+#define INTEL_UCODE_REVISION (1ULL << 32) /* 0 would mean "none loaded" */
 
 /* clang-format off */
 const uint32_t msr_pass_list[] = {

@@ -3,7 +3,7 @@
 #pragma once
 #include "vmm/x86/vcpu.h"
 
-#define VCPU_MTRR_RESET 0x806                        /* MTRRs enabled, default write-back */
+#define VCPU_MTRR_RESET (MTRR_DEF_ENABLE | MTRR_TYPE_WB)
 static inline bool msr_mtrr_valid(uint64_t def_type) /* type in 7:0, FE 10, E 11 (SDM 3A 12.11.2.1) */
 {
 	return !(def_type & ~0xcffULL) && (def_type & 0xff) <= 6 && (def_type & 0xfe) != 2;

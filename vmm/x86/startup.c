@@ -4,14 +4,7 @@
 #include "arch/x86/hw/xsave.h"
 #include <string.h>
 
-#define LIMIT16     0xffff
-#define AR_DATA16   ((uint32_t)(AR_P | AR_S | AR_WRITABLE | AR_ACCESSED)) /* CS too, in real mode */
-#define RESET_CS    0xf000
-#define RESET_BASE  0xffff0000
-#define RESET_IP    0xfff0
-#define DR7_RESET   0x400
-#define FCW_FNINIT  0x37f
-#define MXCSR_RESET 0x1f80
+#define AR_DATA16 ((uint32_t)(AR_P | AR_S | AR_WRITABLE | AR_ACCESSED)) /* CS too, in real mode */
 
 /* What power-on and INIT have in common; CR0.CD and NW are the caller's. */
 static void begin(struct cpu_state *s)

@@ -71,6 +71,10 @@ enum { /* delivery modes of ICR, LVT, I/O APIC and MSI, bits 10:8 */
 #define ICR_VALID         0xccfffU                            /* vector, mode, logical, assert, level, shorthand */
 enum { ICR_TO_DEST, ICR_TO_SELF, ICR_TO_ALL, ICR_TO_OTHERS }; /* shorthand, bits 19:18 */
 
+#define DEST_BROADCAST  0xffffffffU
+#define DEST_BROADCAST8 0xffU /* in xAPIC mode and messages */
+#define DFR_FLAT        0xfU  /* in 31:28; 0: clusters. The other bits are ones */
+
 #define ESR_SEND_ILLEGAL     (1U << 5) /* vector below 16 */
 #define ESR_RECEIVE_ILLEGAL  (1U << 6)
 #define ESR_ILLEGAL_REGISTER (1U << 7)
@@ -83,6 +87,7 @@ enum { ICR_TO_DEST, ICR_TO_SELF, ICR_TO_ALL, ICR_TO_OTHERS }; /* shorthand, bits
 #define MSI_REDIRECT   BIT(3)
 
 /* I/O APIC: registers in memory, those behind IOREGSEL and IOWIN, and what is in a redirection entry. */
+#define IOAPIC_ID_MASK 0x0f000000U
 #define IOREGSEL       0x00
 #define IOWIN          0x10
 #define IOEOI          0x40 /* of version 0x20 */

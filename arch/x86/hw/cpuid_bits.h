@@ -19,6 +19,7 @@
 #define CPUID1_ECX_AVX                    BIT(28)
 #define CPUID1_ECX_RDRAND                 BIT(30)
 #define CPUID1_ECX_HYPERVISOR             BIT(31) /* this is a guest */
+#define CPUID1_EDX_HTT                    BIT(28) /* EBX 23:16 means something */
 #define CPUID7_EBX_TSC_ADJUST             BIT(1)
 #define CPUID7_EBX_AVX2                   BIT(5)
 #define CPUID7_EBX_SMEP                   BIT(7)
@@ -26,6 +27,8 @@
 #define CPUID7_EBX_RDSEED                 BIT(18)
 #define CPUID7_EDX_ARCH_CAP               BIT(29) /* there is IA32_ARCH_CAPABILITIES */
 #define CPUID80000001_ECX_SVM             BIT(2)
+#define CPUID80000001_ECX_CMP_LEGACY      BIT(1)     /* with HTT: it counts cores (APM3 E.4.2) */
+#define CPUID80000001_EDX_REPEATS         0x0183f3ff /* AMD: as leaf 1's (the same) */
 #define CPUID80000001_EDX_NX              BIT(20)
 #define CPUID80000001_EDX_PAGE1GB         BIT(26)
 #define CPUID80000001_EDX_RDTSCP          BIT(27)

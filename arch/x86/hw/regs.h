@@ -59,6 +59,13 @@
 #define DR6_BS         BIT(14)
 #define DR6_RESET      0xffff0ff0ULL
 #define DR7_GD         BIT(13)
+/* The rest of the state after power-on, RESET and INIT (SDM 3A table 10-1), and after FNINIT. */
+#define DR7_RESET      0x400
+#define RESET_CS       0xf000
+#define RESET_BASE     (0xffffU << 16)
+#define RESET_IP       0xfff0
+#define MXCSR_RESET    0x1f80
+#define FCW_FNINIT     0x37f
 
 /* MSRs that both vendors have. */
 #define MSR_TSC             0x10
@@ -98,14 +105,21 @@
 #define MSR_KVM_PV_EOI_EN   0x4b564d04
 #define MSR_KVM_POLL        0x4b564d05 /* MSR_KVM_POLL_CONTROL */
 
-#define PAT_POWER_ON      0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD and PWT set mean UC */
-#define APIC_BASE_BSP     BIT(8)
-#define APIC_BASE_EXTD    BIT(10) /* x2APIC */
-#define APIC_BASE_EN      BIT(11)
-#define APIC_BASE_ADDR    0x000ffffffffff000ULL
-#define MTRR_CAP_WC       BIT(10) /* no variable, no fixed ranges: everything has the default type */
-#define DE_CFG_LFENCE     BIT(1)  /* LFENCE is serialising: Linux sets it, the host keeps it */
-#define ARCH_CAP_PSCHANGE BIT(6)  /* a page may change its size while it is executed */
+#define PAT_POWER_ON   0x0007040600070406ULL /* SDM 3A table 12-12: WB WT UC- UC, twice; PCD and PWT: UC */
+#define APIC_BASE_BSP  BIT(8)
+#define APIC_BASE_EXTD BIT(10) /* x2APIC */
+#define APIC_BASE_EN   BIT(11)
+#define APIC_BASE_ADDR 0x000ffffffffff000ULL
+
+/* IA32_MISC_ENABLE (SDM 4 table 2-2), IA32_MTRR_DEF_TYPE (SDM 3A 12.11.2.1). */
+#define MISC_ENABLE_FAST_STRINGS BIT(0)
+#define MISC_ENABLE_NO_BTS       BIT(11)
+#define MISC_ENABLE_NO_PEBS      BIT(12)
+#define MTRR_TYPE_WB             6
+#define MTRR_DEF_ENABLE          BIT(11)
+#define MTRR_CAP_WC              BIT(10) /* no variable, no fixed ranges: everything has the default type */
+#define DE_CFG_LFENCE            BIT(1)  /* LFENCE is serialising: Linux sets it, the host keeps it */
+#define ARCH_CAP_PSCHANGE        BIT(6)  /* a page may change its size while it is executed */
 
 #ifndef __ASSEMBLER__
 /* clang-format off */

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Segments: descriptors in memory (SDM 3A 3.4.5), their order, and the access-rights format of SDM 3C 25.4.1 in which
- * tern keeps attributes. Definitions only; every room may include this, assembly too.
+ * Segments: descriptors in memory (SDM 3A 3.4.5), gates and selectors, their order, and the access-rights format of
+ * SDM 3C 25.4.1 in which tern keeps attributes. Definitions only; every room may include this, assembly too.
  */
 #pragma once
 #include "kernel/base/bits.h"
 
 /* Descriptors of flat segments of DPL 0: present, accessed, the whole address space. */
-#define DESC_CODE64 0x00af9b000000ffff
-#define DESC_CODE32 0x00cf9b000000ffff
-#define DESC_DATA   0x00cf93000000ffff
+#define DESC_CODE64    0x00af9b000000ffff
+#define DESC_CODE32    0x00cf9b000000ffff
+#define DESC_DATA      0x00cf93000000ffff
+/* Present, DPL 0, 64-bit: first half of the descriptor of an available TSS (SDM 3A 8.2.3), a gate's type (6.14.1). */
+#define DESC_TSS64     0x0000890000000000
+#define GATE_INTERRUPT 0x8e00U
+#define SELECTOR_TI    BIT(2) /* a selector of the LDT (3.4.2) */
+#define LIMIT16        0xffff
 #ifndef __ASSEMBLER__
 
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };

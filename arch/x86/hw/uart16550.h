@@ -4,6 +4,12 @@
 
 #define COM1_PORT      0x3f8
 #define COM1_IRQ       4
+#define COM2_PORT      0x2f8 /* these three as on the IBM PC AT, too */
+#define COM2_IRQ       3
+#define COM3_PORT      0x3e8
+#define COM3_IRQ       COM1_IRQ
+#define COM4_PORT      0x2e8
+#define COM4_IRQ       COM2_IRQ
 #define UART_FIFO_SIZE 16
 
 enum {               /* registers; the first two are the divisor while LCR.DLAB is set */
