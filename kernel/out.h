@@ -10,7 +10,8 @@
 #pragma once
 #include "kernel/base/bits.h"
 
-#define OUT_COLUMNS 79
+#define OUT_RED(text) "\033[31m" text "\033[0m" /* of out_text */
+#define OUT_COLUMNS   79
 
 struct con;
 struct out { /* of struct con: what has been printed so far */

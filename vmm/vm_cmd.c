@@ -4,9 +4,11 @@
 #include "kernel/console.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "net/trust.h"
 #include "vmm/pc/machine.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migrate.h"
+#include "vmm/migrate/this_host.h"
 #include "vmm/x86/vcpu.h"
 #include "vmm/vm_cmd_show.h"
 #include "vmm/vm_console.h"
@@ -35,9 +37,20 @@ static bool start_waits(void *arg, const char *waits_for)
 	return c->interrupted(c);
 }
 
+static void name_insecure(struct con *c)
+{
+	const struct migrate_host *me = migrate_this_host();
+	for (unsigned i = 0; i < me->npeers; i++)
+		if (trust_is_insecure(me->peers[i].ip))
+			out_text(c, OUT_RED("%s: asked in clear, whoever answers: insecure = yes") "\n",
+				 me->peers[i].name);
+}
+
 static int do_start(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
+	if (!con_opt(c, "--force"))
+		name_insecure(c);
 	int err = vm_start_here(vm, con_opt(c, "--force"), &(struct vm_waiter){ start_waits, c }, &w);
 	out_text(c, "\r\033[K");
 	if (err == -EEXIST)

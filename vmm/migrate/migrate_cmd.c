@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RED(text)  "\033[31m" text "\033[0m"
 #define REDRAW_NS  (200 * NS_PER_MS)
 #define CANCEL_MAX 64
 
@@ -167,7 +166,8 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	if (!vm && !all)
 		return con_error(c, -ENOENT, "migrate: no VM %s on this host. `vm list` shows them", name);
 	if (trust_is_insecure(p.dest))
-		out_text(c, RED("%s: memory and state go in clear, to whoever answers: insecure = yes") "\n", argv[3]);
+		out_text(c, OUT_RED("%s: memory and state go in clear, to whoever answers: insecure = yes") "\n",
+			 argv[3]);
 	if (all)
 		return migrate_cmd_all(c, &p, argv[3], con_opt(c, "--detach"));
 	err = migrate_start(vm, &p, &w);
