@@ -47,8 +47,8 @@ void files_load(void);
 void cpus_find(void);
 
 /* efi_clock.c: tsc_hz, wall_s, wall_tsc into the handoff. */
-void clock_measure(void);
-uint64_t clock_tsc(void);
+void efi_clock_measure(void);
+uint64_t efi_clock_tsc(void);
 
 /* smbios.c: the machine's UUID into the handoff. */
 void smbios_find(void);
@@ -59,8 +59,8 @@ void smbios_find(void);
 void load_kernel(void);
 
 /* first_paging.c: the temporary page tables, into boot.cr3; and the jump into the kernel. */
-void paging_build(void);
-noreturn void paging_enter_kernel(uint64_t stack_top);
+void first_paging_build(void);
+noreturn void first_paging_enter(uint64_t stack_top);
 
 /* exit_boot.c: the firmware's memory map. */
 struct efi_map {

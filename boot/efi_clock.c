@@ -5,7 +5,7 @@
 #define STALL_US 5000
 #define STALLS   24
 
-uint64_t clock_tsc(void)
+uint64_t efi_clock_tsc(void)
 {
 	uint32_t lo, hi;
 
@@ -23,9 +23,9 @@ static uint64_t measure_tsc_hz(void)
 	uint64_t best = UINT64_MAX, start, ticks;
 
 	for (int i = 0; i < STALLS; i++) {
-		start = clock_tsc();
+		start = efi_clock_tsc();
 		boot.bs->Stall(STALL_US);
-		ticks = clock_tsc() - start;
+		ticks = efi_clock_tsc() - start;
 		best = MIN(best, ticks);
 	}
 	return best * (1000000 / STALL_US);
@@ -54,12 +54,12 @@ static uint64_t wall_seconds(const EFI_TIME *t)
 	return s > 0 ? (uint64_t)s : 0;
 }
 
-void clock_measure(void)
+void efi_clock_measure(void)
 {
 	EFI_TIME t;
 
 	boot.h->tsc_hz = measure_tsc_hz();
-	boot.h->wall_tsc = clock_tsc();
+	boot.h->wall_tsc = efi_clock_tsc();
 	if (!EFI_ERROR(boot.st->RuntimeServices->GetTime(&t, NULL)))
 		boot.h->wall_s = wall_seconds(&t);
 	if (!boot.h->wall_s)

@@ -98,7 +98,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 
 	files_load();
 	cpus_find();
-	clock_measure();
+	efi_clock_measure();
 	boot.h->rsdp = find_rsdp();
 	find_console();
 	boot.h->console_locked = say_nothing();
@@ -106,10 +106,10 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	boot.h->trampoline = find_trampoline();
 	load_kernel();
 	stack = boot_alloc(STACK_SIZE);
-	paging_build();
+	first_paging_build();
 	say_console("starting on %u CPU%s. From here on tern is on the serial port at 0x%x, %u baud 8N1\n",
 		    (unsigned)boot.h->ncpus, boot.h->ncpus == 1 ? "" : "s", (unsigned)boot.h->console.port,
 		    115200U / boot.h->console.divisor);
 	exit_firmware();
-	paging_enter_kernel((uint64_t)(uintptr_t)stack + STACK_SIZE);
+	first_paging_enter((uint64_t)(uintptr_t)stack + STACK_SIZE);
 }

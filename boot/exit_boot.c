@@ -107,7 +107,7 @@ void exit_firmware(void)
 		if (EFI_ERROR(boot.bs->ExitBootServices(boot.image, map.key)))
 			continue;
 		__asm__ volatile("cli");
-		boot.h->exit_tsc = clock_tsc();
+		boot.h->exit_tsc = efi_clock_tsc();
 		fill_mem(&map, in, cuts, out);
 		return;
 	}

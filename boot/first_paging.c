@@ -57,7 +57,7 @@ static void map_ram(uint64_t *pml4)
 	}
 }
 
-void paging_build(void)
+void first_paging_build(void)
 {
 	uint64_t *pml4 = boot_alloc(PAGE_SIZE), cr4;
 
@@ -84,7 +84,7 @@ struct PACKED table_ptr {
  * data) and a stack in memory marked HANDOFF_MEM_BOOT, both by their HHDM addresses. No IDT: a fault before the kernel
  * has its own is a reset. CR4 keeps only what is harmless: no global pages, PCIDs or shadow stacks of the firmware's.
  */
-void paging_enter_kernel(uint64_t stack_top)
+void first_paging_enter(uint64_t stack_top)
 {
 	static uint64_t gdt[3] __attribute__((aligned(8))) = { 0, DESC_CODE64, DESC_DATA };
 	struct table_ptr gdtr = { sizeof(gdt) - 1, HHDM_BASE + (uint64_t)(uintptr_t)gdt }, idtr = { 0, 0 };

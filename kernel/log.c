@@ -43,7 +43,7 @@ static void append(struct log_line *l)
 static bool take_line(const char *fmt, struct log_line *l)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	bool take = fold_line(&folds, fmt, l);
+	bool take = log_fold_line(&folds, fmt, l);
 	if (take)
 		append(l);
 	spin_unlock_irqrestore(&lock, flags);
@@ -54,7 +54,7 @@ static bool take_line(const char *fmt, struct log_line *l)
 static bool take_report(bool all, struct log_line *l)
 {
 	uint64_t now = time_ns(), flags = spin_lock_irqsave(&lock);
-	bool take = fold_report(&folds, now, all, l);
+	bool take = log_fold_report(&folds, now, all, l);
 	if (take)
 		append(l);
 	spin_unlock_irqrestore(&lock, flags);

@@ -79,7 +79,7 @@ static void hold_back(struct fold *f, const struct log_line *l)
 	f->last = *l;
 }
 
-bool fold_line(struct fold_table *t, const char *fmt, const struct log_line *l)
+bool log_fold_line(struct fold_table *t, const char *fmt, const struct log_line *l)
 {
 	struct fold *k = get(t, t->kind, FOLD_KINDS, fmt, 0);
 	struct fold *s = get(t, t->source, FOLD_SOURCES, fmt, source_of(l->text));
@@ -118,7 +118,7 @@ static bool report(struct fold *f, uint64_t now_ns, bool all, struct log_line *l
 	return true;
 }
 
-bool fold_report(struct fold_table *t, uint64_t now_ns, bool all, struct log_line *l)
+bool log_fold_report(struct fold_table *t, uint64_t now_ns, bool all, struct log_line *l)
 {
 	for (unsigned i = 0; i < FOLD_SOURCES; i++)
 		if (report(&t->source[i], now_ns, all, l))

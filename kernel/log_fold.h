@@ -24,9 +24,9 @@ struct fold_table {
 };
 
 /* True: log this line of format fmt. False: it has been counted. */
-bool fold_line(struct fold_table *t, const char *fmt, const struct log_line *l);
+bool log_fold_line(struct fold_table *t, const char *fmt, const struct log_line *l);
 /*
  * If lines were held back and their count is due (or `all`): that line, with the count in its text. False: there is
  * none.
  */
-bool fold_report(struct fold_table *t, uint64_t now_ns, bool all, struct log_line *l);
+bool log_fold_report(struct fold_table *t, uint64_t now_ns, bool all, struct log_line *l);

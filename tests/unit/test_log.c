@@ -28,7 +28,7 @@ static int setup(void **state)
 static void take_reports(bool all)
 {
 	struct log_line l;
-	while (fold_report(&t, now, all, &l)) {
+	while (log_fold_report(&t, now, all, &l)) {
 		unsigned long long n;
 		const char *p = strrchr(l.text, '[');
 		assert_non_null(p);
@@ -47,7 +47,7 @@ static bool say(const char *fmt, const char *text)
 {
 	struct log_line l = { .time_ns = now, .level = LOG_WARN };
 	snprintf(l.text, sizeof(l.text), "%s", text);
-	bool take = fold_line(&t, fmt, &l);
+	bool take = log_fold_line(&t, fmt, &l);
 	logged += take;
 	take_reports(false);
 	return take;
