@@ -57,7 +57,7 @@ KFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__l
 	-Dsnprintf=sniprintf -Dvsnprintf=vsniprintf $(foreach f,FAILPOINTS LOCK_ORDER,-DTERN_$f=$(if $(FAILPOINTS),1,0))
 # No -fdata-sections here: GNU-EFI's linker script leaves out .bss.*
 BFLAGS = $(COMMON) -nostdinc -isystem $(NEWLIB)/include -isystem $(CC_INC) -U__linux__ -isystem $(EFI)/efi \
-	-isystem $(EFI)/efi/x86_64 -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
+	-isystem $(EFI)/efi/x86_64 -Oz -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -fno-common -mno-red-zone -mno-avx -mno-sse -DGNU_EFI_USE_MS_ABI -fcf-protection=none \
 	$(if $(CLANG),,-maccumulate-outgoing-args)
 
@@ -97,10 +97,10 @@ COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c co
 	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c tsc_sync.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
 	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
 	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
-COLD += $(addprefix vmm/x86/,foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
+COLD += $(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
 	$(addprefix arch/x86/,backtrace.c descriptors.c ioapic.c paging.c reset.c smp.c) \
-	$(addprefix drivers/,pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,ksym.c log.c panic.c random.c) \
-	$(addprefix net/,addr.c announce.c net.c ping.c uplink_lacp.c)
+	$(addprefix drivers/,e1000.c pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,err.c ksym.c log.c panic.c random.c) \
+	$(addprefix net/,addr.c announce.c neighbour.c net.c ping.c uplink_lacp.c)
 # What has keys in registers leaves none there when it returns: a panic shows registers (kernel/panic.c). clang knows it since 15.
 SECRET := $(CRYPTO_SRC) kernel/random.c net/trust.c net/tls.c net/tls_handshake.c net/tls_record.c
 $(call obj,$(SECRET)): private SECRET_FLAGS := $(if $(CLANG),,-fzero-call-used-regs=all-gpr)
