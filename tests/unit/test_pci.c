@@ -5,10 +5,12 @@
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vrng.h"
 #include "vmm/pc/pc.h"
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static struct fg g;
@@ -149,6 +151,46 @@ static void test_bars_overlap(void **state)
 	assert_false(decoded(0));
 	fg_cfg_write(&g, 1, 0x14, 4, 0xd0002000);
 	assert_int_equal(mmio(0xd0002012, 2), 3);
+}
+
+/* A message that is on its way when its vector is masked: the write does not return before it is there. */
+static struct {
+	struct fg_dev d;
+	void (*deliver)(void *arg, uint64_t addr, uint32_t data);
+	pthread_t masker;
+	bool masked;
+	unsigned late; /* messages of an entry that is masked already */
+} way;
+
+static void *mask_thread(void *arg unused)
+{
+	fg_write(&way.d, way.d.msix + 16 + 12, 4, 1);
+	__atomic_store_n(&way.masked, true, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static void deliver_slowly(void *arg, uint64_t addr, uint32_t data)
+{
+	assert_int_equal(pthread_create(&way.masker, NULL, mask_thread, NULL), 0);
+	for (unsigned ms = 0; ms < 100 && !__atomic_load_n(&way.masked, __ATOMIC_SEQ_CST); ms++)
+		usleep(1000);
+	way.late += __atomic_load_n(&way.masked, __ATOMIC_SEQ_CST);
+	way.deliver(arg, addr, data);
+}
+
+static void test_masked_on_the_way(void **state)
+{
+	(void)state;
+	fg_probe(&way.d, &g, FG_NET_SLOT);
+	struct vpci_func *f = &CONTAINER_OF(fg_find(&g, "virtio-net"), struct vvirtio, dev)->pci;
+	way.deliver = g.m.msi;
+	g.m.msi = deliver_slowly;
+	vpci_msix_raise(f, 1);
+	g.m.msi = way.deliver;
+	pthread_join(way.masker, NULL);
+	assert_true(way.masked && !way.late && g.nmsi == 1);
+	vpci_msix_raise(f, 1);
+	assert_int_equal(g.nmsi, 1);
 }
 
 static void test_msix(void **state)
@@ -319,7 +361,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
-		T(test_ports),          T(test_ecam),  T(test_bars),         T(test_bars_overlap), T(test_msix),
+		T(test_ports),          T(test_ecam),  T(test_bars),         T(test_bars_overlap), T(test_msix), T(test_masked_on_the_way),
 		T(test_pci_cfg_window), T(test_state), T(test_create_fails), T(test_reset),
 	};
 	/* clang-format on */

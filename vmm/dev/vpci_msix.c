@@ -38,31 +38,24 @@ static bool msix_is_open(const struct vpci_func *f, unsigned v)
 }
 
 /*
- * Decide under the lock, send after it. A masking write that races with this is either seen here, or it comes later and
- * its vpci_msix_flush() sees our pending bit.
+ * Sent under the lock: who has masked a vector, and read that back, will see no message of what its entry was before
+ * (PCI 3.0 6.8.3.5). Linux moves an interrupt from a CPU that goes so, looks once more whether that has it pending,
+ * and would never know of one that comes later. A write of the mask that races with this is either seen here, or it
+ * comes later and its vpci_msix_flush() sees our pending bit.
  */
 void vpci_msix_raise(struct vpci_func *f, unsigned vector)
 {
-	const uint32_t *e;
-	uint64_t addr = 0;
-	uint32_t data = 0;
-	bool send = false;
-
 	if (vector >= f->nvectors)
 		return;
-	e = entry(f, vector);
+	const uint32_t *e = entry(f, vector);
 	spin_lock(&f->msix_lock);
 	if (msix_is_open(f, vector)) {
-		addr = e[MSIX_ADDR] | (uint64_t)e[MSIX_ADDR_HI] << 32;
-		data = e[MSIX_DATA];
-		send = true;
 		bank(f, vector)->pending &= ~pending_bit(vector);
+		dev_msi(f->dev, e[MSIX_ADDR] | (uint64_t)e[MSIX_ADDR_HI] << 32, e[MSIX_DATA]);
 	} else if (vpci_msix_enabled(f)) {
 		bank(f, vector)->pending |= pending_bit(vector);
 	}
 	spin_unlock(&f->msix_lock);
-	if (send)
-		dev_msi(f->dev, addr, data);
 }
 
 void vpci_msix_flush(struct vpci_func *f)

@@ -59,7 +59,7 @@ static void uuid_match(struct vm *vm, void *arg)
 {
 	struct uuid_arg *a = arg;
 	if (!memcmp(vm->cfg.uuid, a->cfg->uuid, sizeof(vm->cfg.uuid)) && strcmp(vm->cfg.name, a->but) &&
-	    vm->state != VM_MISCONFIGURED)
+	    vm_state_now(vm) != VM_MISCONFIGURED)
 		memcpy(a->name, vm->cfg.name, sizeof(a->name));
 }
 
