@@ -10,6 +10,7 @@
 int dirty_main(int argc, char **argv);
 int exitcost_main(int argc, char **argv);
 int frames_main(int argc, char **argv);
+int join_main(int argc, char **argv);
 int pagecheck_main(int argc, char **argv);
 int smp_main(int argc, char **argv);
 int tcpserve_main(int argc, char **argv);
@@ -18,8 +19,9 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } programs[] = {
-	{ "dirty", dirty_main },         { "exitcost", exitcost_main }, { "frames", frames_main },
-	{ "pagecheck", pagecheck_main }, { "smp", smp_main },           { "tcpserve", tcpserve_main },
+	{ "dirty", dirty_main },       { "exitcost", exitcost_main },   { "frames", frames_main },
+	{ "join", join_main },         { "pagecheck", pagecheck_main }, { "smp", smp_main },
+	{ "tcpserve", tcpserve_main },
 };
 
 int main(int argc, char **argv)

@@ -133,26 +133,35 @@ def test_rarp_and_switch_port(rig):
 
 @pytest.mark.rigs("amd")
 def test_switch_that_snoops(rig):
-    """Behind a switch that forwards multicast by membership alone, the guest's IPv6 must work at once after a move, and keep its client."""
+    """
+    Behind a switch that forwards multicast by membership alone, the guest's IPv6 must work at once after a move, and keep its client; and
+    the groups that its programs have joined, of both families, are at its new port.
+    """
     source = rig.where()
     dest = rig.other(source)
     group, address = "ff02::1:ff77:1", "fe80::5054:ff:fe77:1"  # by DEMO_MAC
+    joined = ("239.77.1.2", "ff05::77:3")
     client.ping(rig.guest, 1)
     rig.switch.snoop(True)
     try:
+        client.shell(rig.guest, f"(join eth0 {' '.join(joined)} >/dev/null 2>&1 & echo $! >/run/join)")
+        for g in joined:
+            client.until(lambda: rig.switch.members(g) == {source.tap}, 20, f"the guest's report of {g}")
         client.until(lambda: rig.switch.members(group) == {source.tap}, 20, "the guest's report of its solicited-node group")
         client.wait_ping(f"{address}%{netns.BRIDGE}", 10)
         c = client.EchoClient(f"{address}%{netns.BRIDGE}")
         c.start()
         rig.migrate(source)
         begin = time.monotonic()
-        client.until(lambda: dest.tap in rig.switch.members(group), 2, "a report from the guest's new port")
+        for g in (group,) + joined:
+            client.until(lambda: dest.tap in rig.switch.members(g), 2, f"a report of {g} from the guest's new port")
         netns.sh("ip", "-6", "neigh", "flush", "dev", netns.BRIDGE)  # so that the client has to ask for the guest
         client.wait_ping(f"{address}%{netns.BRIDGE}", 2)
         print(f"reported and reached {time.monotonic() - begin:.2f} s after the move")
         c.stop().check()
     finally:
         rig.switch.snoop(False)
+        client.shell(rig.guest, "kill $(cat /run/join)")
     rig.check_after()
 
 
