@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 
 import netns
 import stranger
@@ -23,9 +24,9 @@ def record(number, kind, fields, key=0):
     return head + struct.pack("<I", (h ^ h >> 32) & 0xffffffff) + fields
 
 
-def greeting(name, incarnation):
-    """HELLO and IDENT, of a host of this release."""
-    hello = b"TERNMIG1" + struct.pack("<IIQI32s", 3, 3, 3, 335880, name.encode())
+def greeting(name, incarnation, version=3):
+    """HELLO and IDENT, of a host of this release or of one that speaks another version."""
+    hello = b"TERNMIG1" + struct.pack("<IIQI32s", version, version, 3, 335880, name.encode())
     return record(0, HELLO, hello) + record(1, IDENT, incarnation)
 
 
@@ -50,7 +51,7 @@ def abortions(uuid, source, me):
 def speak(address, said, source=None):
     """Say this to a host's migration service; all that it answers."""
     heard = b""
-    with contextlib.suppress(ConnectionError), socket.create_connection((address, 7077), 10) as s:
+    with contextlib.suppress(ConnectionError), socket.create_connection((address, 7077), 10, source and (source, 0)) as s:
         s.settimeout(20)  # a host gives anybody 10 s
         s.sendall(said)
         while got := s.recv(4096):
@@ -70,6 +71,33 @@ def have(name):
 def denial(net):
     """That the destination has no such network for VMs."""
     return struct.pack("<III16s", NO_SUCH_NETWORK, 1500, 1500, net.encode())
+
+
+class OldHost:
+    """A host of release 0.2, which knows no keys, at this address of the client's for the block: it greets whoever comes, and hears him out."""
+
+    def __init__(self, address):
+        self.listener = socket.create_server((address, 7077))
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                s, _ = self.listener.accept()
+                with s, contextlib.suppress(OSError):
+                    s.settimeout(20)  # a host gives anybody 10 s
+                    s.sendall(greeting("old", b"an old host's id", 2))
+                    while s.recv(4096):
+                        pass
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join(30)
+        self.listener.close()
 
 
 class Denier(stranger.Answerer):

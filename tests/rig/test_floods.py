@@ -20,8 +20,9 @@ import client
 import forger
 import netns
 import stranger
+from console import CommandError
 from host import Host, start_together
-from rig import SLOW_DOWNTIME, host_conf, state_on, vm_conf
+from rig import KEY, PEER_CONF, SLOW_DOWNTIME, host_conf, state_on, vm_conf
 
 MOVES, MOVES_MAC = "10.77.0.57", "52:54:00:77:00:57"
 LOOSE, LOOSE_MAC = "10.77.0.61", "52:54:00:77:00:61"
@@ -184,7 +185,7 @@ def test_guest_takes_a_hosts_address(calm):
 
 
 def test_guest_offers_a_vm(calm):
-    """All that a source says, in clear: its own host does not hear it, the other one wants a key of it, and tells it nothing, not even a name."""
+    """All that a source says, in clear: its own host does not hear it; the other wants a key, and tells it nothing, not even a name."""
     before, me = drops(calm.e, "rogue")["service"], b"an impostor's id"
     said = forger.offer("planted", me)
     assert speak_from_rogue(calm.e.address, said) == [0]
@@ -270,6 +271,56 @@ def test_dhcp_server_in_a_guest(pair, switch):
             assert h.wait_address(60)["address"] == "10.77.0.91/24"
     finally:
         h.remove()
+
+
+def says(host, source, why):
+    """The host's log has why a connection from there came to nothing."""
+    client.until(lambda: re.search(rf"service from {re.escape(source)}:\d+: {why}", host.cmd("log")), 5, f"line of {source}'s in the log")
+
+
+def refusal(host, peer, why):
+    """A migration from this host to a peer is refused with these words within a second, by the host's own clock."""
+    took = []
+    for _ in range(3):  # the machine may have other work to do: the best of three
+        with pytest.raises(CommandError, match=why):
+            host.json(f"migrate lone to {peer}", 20)
+        report = host.json("migrate status")["migrations"][0]
+        assert report["phase"] == "failed" and re.search(why, report["error_text"]), report
+        took.append(report["total_ms"])
+    print(f"{peer}: {took} ms: {report['error_text']}")
+    assert min(took) < 1000, took
+    assert re.search(rf"migration of lone to \S+: failed: .*{why}", host.cmd("log"))
+
+
+def test_words_of_a_refusal(pair, switch):
+    """Another key, none, an old host: a word on both sides, at once. g is no peer of e and f; two old hosts are the client's addresses."""
+    older = netns.ClientAddress("10.77.0.97")
+    peers = (("e", pair.e.address, "key = " + "5a" * 32), ("f", pair.f.address, "insecure = yes"),
+             ("old", netns.CLIENT_ADDRESS, f"key = {KEY}"), ("older", "10.77.0.97", "insecure = yes"))
+    conf = host_conf(7, "g", vm_conf("lone", "tern.load=none", 96, "52:54:00:77:00:58"))
+    conf += "".join(PEER_CONF.format(name=n, address=a, secret=s) for n, a, s in peers)
+    g = Host("g", switch, conf, 7)
+    no_key, wants = r"has another key than this host, or none for it", "this host wants TLS and a key"
+    versions = "no common protocol version: old speaks 2 to 2, this host 3 to 3"
+    try:
+        g.start()
+        g.wait_address()
+        g.json("vm start lone --force", 60)
+        refusal(g, "e", f"e {no_key}")
+        says(pair.e, g.address, "it has not proved a key")
+        refusal(g, "f", "lost while setting up")  # who speaks in clear and is no peer is told nothing
+        says(pair.f, g.address, wants)
+        with forger.OldHost(netns.CLIENT_ADDRESS), forger.OldHost("10.77.0.97"):
+            refusal(g, "old", "old does not speak TLS: it runs a release before 0.4")
+            refusal(g, "older", versions)
+        for source, why in ((netns.CLIENT_ADDRESS, wants), ("10.77.0.97", versions)):
+            assert why.encode() in forger.speak(g.address, forger.greeting("old", b"an old host's id", 2), source)
+            says(g, source, why)
+        assert g.vms()["lone"]["state"] == "running"
+        assert [p["state"] for p in g.json("peer list")["peers"]] == ["key differs", "INSECURE", "no TLS", "INSECURE"]
+    finally:
+        g.remove()
+        older.remove()
 
 
 def test_another_mac(pair):
