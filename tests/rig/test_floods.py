@@ -242,6 +242,32 @@ def test_peer_without_the_key(calm):
     assert "4 received" in calm.e.cmd("ping f", 10)
 
 
+def test_cancelled_during_a_pass(calm):
+    source = calm.begin()
+    dest = calm.other(source)
+    assert source.json("migrate cancel moves")["result"] == "cancelled"
+    assert (s := calm.status(source))["phase"] == "cancelled" and s["over"], s
+    client.until(lambda: calm.status(dest)["over"], 20, "end at the destination")
+    assert calm.status(dest)["error_text"] == "cancelled at its source" and state_on(dest, "moves") is None
+    assert calm.source() is source
+    calm.has_moved(calm.begin())
+
+
+def test_cable_pulled_for_5_s(calm):
+    """And put back: the same connection, its keys and numbers, goes on where it was."""
+    source = calm.begin()
+    tap = calm.other(source).tap
+    calm.switch.link(tap, False)
+    try:
+        pulled = calm.status(source)["total_ms"]
+        client.until(lambda: calm.status(source)["total_ms"] > pulled + 5000, 20, "5 s by the source's clock")
+        assert not calm.status(source)["over"] and state_on(source, "moves") == "running"
+    finally:
+        calm.switch.link(tap, True)
+    client.until(lambda: calm.status(source)["over"], 60, "end of the migration")
+    assert calm.status(source)["phase"] == "done" and calm.source() is calm.other(source), calm.status(source)
+
+
 UDHCPD = "start {a}\\nend {a}\\ninterface eth0\\noption subnet 255.255.255.0\\nlease_file /tmp/leases\\npidfile /tmp/udhcpd.pid\\n"
 
 
@@ -384,3 +410,28 @@ def test_flood_in_a_guest(pair):
         print(f"ping and total, ms: {quiet}, then {loud} with {flood.sent} frames")
         assert loud[0] < of_pings * quiet[0] and loud[1] < 2 * quiet[1], (quiet, loud)
     assert more_drops(pair.e, "rogue", before).get("storm", 0) > 1000
+
+
+def test_destination_killed(calm):
+    """
+    It crashes in the last pass or before, and says nothing more: the source finds that out. Where COMMIT has left with END nobody can know,
+    and the operator has the word.
+    """
+    if calm.source() is calm.f:
+        calm.has_moved(calm.begin())
+    e, f = calm.hosts
+    f.json("failpoint P8 crash")
+    e.json("migrate moves to f --detach", 20)
+    f.console.expect("failpoint P8", 60, 0)
+    client.until(lambda: calm.status(e)["over"] or calm.status(e)["phase"] == "undecided", 60, "end")
+    if (s := calm.status(e))["phase"] == "undecided":
+        e.json("vm claim moves --force")
+    else:
+        assert s["phase"] == "failed" and s["error_text"], s
+    client.until(lambda: state_on(e, "moves") == "running", 10, "guest that goes on")
+    f.stop()
+    f.start()
+    f.wait_address()
+    f.json("vm start loose --force", 20)
+    client.wait_port(LOOSE, client.SHELL, 60)
+    calm.has_moved(calm.begin())
