@@ -12,7 +12,8 @@ import netns
 from client import until
 
 SYN, ACK = 0x02, 0x10
-ICMP, TCP, UDP, MORE_FRAGMENTS, ETH_P_8021AD = 1, 6, 17, 0x2000, 0x88a8
+ICMP, TCP, UDP, ICMP6, MORE_FRAGMENTS, ETH_P_8021AD = 1, 6, 17, 58, 0x2000, 0x88a8
+ADVERTISE_ROUTER, SOLICIT, ADVERTISE, OVERRIDE, SOURCE_MAC, TARGET_MAC, PREFIX = 134, 135, 136, 0x20000000, 1, 2, 3  # RFC 4861
 ALL = "ff:ff:ff:ff:ff:ff"
 STRANGER, STRANGER_MAC = "10.77.0.98", "52:54:00:77:ff:98"
 
@@ -41,6 +42,14 @@ def tcp(source, to, ports, seq, ack, flags, payload=b""):
     head = struct.pack("!HHIIBBHHH", *ports, seq & 0xffffffff, ack & 0xffffffff, 5 << 4, flags, 8192, 0, 0)
     pseudo = socket.inet_aton(source) + socket.inet_aton(to) + struct.pack("!HH", 6, len(head) + len(payload))
     return ip4(source, to, TCP, head[:16] + struct.pack("!H", _checksum(pseudo + head + payload)) + head[18:] + payload)
+
+
+def ip6(source, to, proto, payload, checksum_at):
+    """The payload with its checksum, behind a header with the hop limit of neighbours."""
+    source, to = (socket.inet_pton(socket.AF_INET6, a) for a in (source, to))
+    c = _checksum(source + to + struct.pack("!II", len(payload), proto) + payload)
+    payload = payload[:checksum_at] + struct.pack("!H", c) + payload[checksum_at + 2:]
+    return struct.pack("!IHBB16s16s", 6 << 28, len(payload), proto, 255, source, to) + payload
 
 
 def udp(source, to, ports, payload):
@@ -95,6 +104,35 @@ def fragments(hosts, n=500):
     """Each of a packet that never becomes whole."""
     return [eth(h.mac, mac, 0x0800, ip4(address, h.address, UDP, bytes(1200), i & 0xffff, MORE_FRAGMENTS | (i % 2) * 150))
             for i in range(n) for h in hosts for mac, address in [_anybody(i)]]
+
+
+def _nd(to_mac, to, mac, source, kind, word, target, *options):
+    """Neighbour discovery; each option's length is a multiple of 8."""
+    return eth(to_mac, mac, 0x86dd, ip6(source, to, ICMP6, struct.pack("!BBHI", kind, 0, 0, word) + target + b"".join(options), 2))
+
+
+def floods6(hosts, n=300):
+    """
+    What syns(), unknown() and arps() are, over IPv6: connections, and solicitations, each from another neighbour; and routers, each of
+    another network. The second list are claims: each host's address is at other machines, and wanted by others.
+    """
+    anonymous, claims, all_nodes = [], [], ("33:33:00:00:00:01", "ff02::1")
+    for i, h in itertools.product(range(n), hosts):
+        mac, peer = _anybody(i)[0], next(o for o in hosts if o is not h)
+        near, link = f"fd00:77::f0:{i:x}", f"fe80::f0:{i:x}"
+        own, peers = (socket.inet_pton(socket.AF_INET6, o.address6) for o in (h, peer))
+        my_mac = struct.pack("!BB6s", SOURCE_MAC, 1, _mac(mac))
+        syn = struct.pack("!HHIIBBHHH", 1024 + i, 7077, random.getrandbits(32), 0, 5 << 4, SYN, 8192, 0, 0)
+        prefix = struct.pack("!BBBBIII16s", PREFIX, 4, 64, 0xc0, 3600, 1800, 0, socket.inet_pton(socket.AF_INET6, f"fd00:{i + 0x100:x}::"))
+        anonymous += [eth(h.mac, mac, 0x86dd, ip6(near, h.address6, TCP, syn, 16)),
+                      _nd(h.mac, h.address6, mac, near, SOLICIT, 0, own, my_mac),
+                      _nd(h.mac, h.address6, mac, link, SOLICIT, 0, own, my_mac),
+                      _nd(*all_nodes, mac, link, ADVERTISE_ROUTER, 64 << 24 | 1800, bytes(8), my_mac, prefix)]
+        his_mac = struct.pack("!BB6s", TARGET_MAC, 1, _mac(mac))
+        claims += [_nd(h.mac, h.address6, mac, peer.address6, ADVERTISE, OVERRIDE, peers, his_mac),
+                   _nd(*all_nodes, mac, peer.address6, ADVERTISE, OVERRIDE, peers, his_mac),
+                   _nd(h.mac, h.address6, mac, peer.address6, SOLICIT, 0, own, my_mac)]
+    return anonymous, claims
 
 
 class Flood:

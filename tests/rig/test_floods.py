@@ -42,10 +42,10 @@ class Pair:
     def other(self, host):
         return self.f if host is self.e else self.e
 
-    def begin(self):
-        """`moves` is on its way, with some seconds to go."""
+    def begin(self, by=""):
+        """`moves` is on its way, with some seconds to go; by "6", the other host's IPv6 address."""
         source = self.source()
-        source.json(f"migrate moves to {self.other(source).name} --limit 10M --detach {SLOW_DOWNTIME}", 20)
+        source.json(f"migrate moves to {self.other(source).name}{by} --limit 10M --detach {SLOW_DOWNTIME}", 20)
         client.until(lambda: self.status(source)["over"] or self.status(source)["bytes"] > 1 << 20, 30, "first pass")
         assert not self.status(source)["over"], self.status(source)
         return source
@@ -97,8 +97,14 @@ def pair(switch):
     loose = vm_conf("loose", f"tern.ip={LOOSE}/24 tern.load=none", 96, LOOSE_MAC) + MAY
     hosts = [Host(name, switch, host_conf(n, name, *vms, peer=peer), n)
              for name, n, peer, vms in (("e", 5, ("f", 6), (moves, rogue)), ("f", 6, ("e", 5), (loose,)))]
+    for h, o in (hosts, hosts[::-1]):  # each is a peer by its IPv6 address as well
+        h.address6, o.address6 = (f"fd00:77::{x.number}" for x in (h, o))
+        h.conf = h.conf.replace("gateway = 10.77.0.1\n", f"gateway = 10.77.0.1\naddress6 = {h.address6}/64\n")
+        h.conf += PEER_CONF.format(name=f"{o.name}6", address=o.address6, secret=f"key = {KEY}")
     try:
         start_together(hosts)
+        for h in hosts:
+            client.until(lambda: h.json("host")["address6_state"] == "ok", 10, "IPv6 address")
         for h, name in ((hosts[0], "moves"), (hosts[0], "rogue"), (hosts[1], "loose")):
             h.json(f"vm start {name} --force", 20)
         for address in (MOVES, ROGUE, LOOSE):
@@ -141,6 +147,26 @@ def test_flood_before_a_migration(calm):
     with stranger.Flood(stranger.unknown(calm.hosts), RATE) as flood:
         client.until(lambda: flood.sent > 3000, 20, "flood")
         calm.has_moved(calm.begin())
+
+
+def test_floods_over_ipv6(calm):
+    """The same by neighbour discovery, routers' advertisements and TCP of IPv6, while the hosts speak by that."""
+    anonymous, claims = stranger.floods6(calm.hosts)
+    frames = anonymous + claims
+    random.shuffle(frames)
+    source = calm.begin("6")
+    before = calm.log_lines()
+    with stranger.Flood(frames, RATE) as flood:
+        client.until(lambda: calm.status(source)["over"] or flood.sent > 3000, 20, "flood")
+    assert not calm.status(source)["over"], calm.status(source)
+    with stranger.Flood(anonymous, RATE) as flood:
+        calm.has_moved(source)
+        client.until(lambda: flood.sent > 1000, 20, "flood")
+        calm.has_moved(calm.begin("6"))
+    assert calm.log_lines() - before < LOG_LINES, "\n".join(h.cmd("log")[-4000:] for h in calm.hosts)
+    for h in calm.hosts:
+        assert h.json("host")["address6_state"] == "ok"
+        client.until(lambda: "4 received" in h.cmd(f"ping {calm.other(h).name}6", 10), 30, "peer that answers each ping")
 
 
 def impostures(pair, incarnation):
