@@ -108,7 +108,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	stack = boot_alloc(STACK_SIZE);
 	first_paging_build();
 	say_console("starting on %u CPU%s. From here on tern is on the serial port at 0x%x, %u baud 8N1\n",
-		    (unsigned)boot.h->ncpus, boot.h->ncpus == 1 ? "" : "s", (unsigned)boot.h->console.port,
+		    boot.h->ncpus, boot.h->ncpus == 1 ? "" : "s", boot.h->console.port,
 		    115200U / boot.h->console.divisor);
 	exit_firmware();
 	first_paging_enter((uint64_t)(uintptr_t)stack + STACK_SIZE);

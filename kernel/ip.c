@@ -23,8 +23,7 @@ static void ip6_text(const uint8_t ip[16], char buf[IP_TEXT])
 		if (i == at)
 			snprintf(buf + n, IP_TEXT - n, "%s", i ? ":" : "::");
 		else
-			snprintf(buf + n, IP_TEXT - n, "%x%s", (unsigned)(ip[2 * i] << 8 | ip[2 * i + 1]),
-				 i < 7 ? ":" : "");
+			snprintf(buf + n, IP_TEXT - n, "%x%s", ip[2 * i] << 8 | ip[2 * i + 1], i < 7 ? ":" : "");
 	}
 }
 

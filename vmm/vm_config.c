@@ -64,11 +64,11 @@ static int check(const void *obj unused, const void *state, struct why *w)
 	const struct vm_config_state *s = state;
 	if (!is_text(s->kernel, sizeof(s->kernel)) || !is_text(s->initrd, sizeof(s->initrd)) ||
 	    !is_text(s->cmdline, sizeof(s->cmdline)) || s->autostart > VM_AUTOSTART_ALONE)
-		return why_set(w, -EINVAL, "config: a string that is none, or autostart %u", (unsigned)s->autostart);
+		return why_set(w, -EINVAL, "config: a string that is none, or autostart %u", s->autostart);
 	if ((s->mac_change | s->trunk | s->dhcp_server | s->router) > 1)
 		return why_set(w, -EINVAL, "config: what it may send is neither 0 nor 1");
 	if (s->weight > VM_WEIGHT_MAX)
-		return why_set(w, -EINVAL, "config: weight %u", (unsigned)s->weight);
+		return why_set(w, -EINVAL, "config: weight %u", s->weight);
 	return 0;
 }
 const struct sdesc vm_config_desc = { .name = "config",

@@ -207,9 +207,8 @@ static int vpci_host_check(const void *obj unused, const void *state, struct why
 {
 	const struct vpci_host_state *s = state;
 
-	return s->address & ~0x80fffffcu
-		       ? why_set(w, -EINVAL, "PCI: CONFIG_ADDRESS %08x has reserved bits", (unsigned)s->address)
-		       : 0;
+	return s->address & ~0x80fffffcu ? why_set(w, -EINVAL, "PCI: CONFIG_ADDRESS %08x has reserved bits", s->address)
+					 : 0;
 }
 
 const struct sdesc vpci_host_desc = {

@@ -174,7 +174,7 @@ static int vpci_msix_check(const void *obj, const void *state, struct why *w)
 	for (unsigned i = 0; i < ARRAY_SIZE(s->table); i++)
 		if (i / MSIX_WORDS >= b->nvectors ? s->table[i]
 						  : i % MSIX_WORDS == MSIX_CTRL && s->table[i] & ~MSIX_VECTOR_MASK)
-			return why_set(w, -EINVAL, "MSI-X table word %u is %08x", i, (unsigned)s->table[i]);
+			return why_set(w, -EINVAL, "MSI-X table word %u is %08x", i, s->table[i]);
 	return 0;
 }
 

@@ -101,6 +101,5 @@ void departed_when(const struct departure *d, char buf[16])
 {
 	buf[0] = 0;
 	if (d->when_s)
-		sniprintf(buf, 16, " at %02u:%02u UTC", (unsigned)(d->when_s / 3600 % 24),
-			  (unsigned)(d->when_s / 60 % 60));
+		sniprintf(buf, 16, " at %02lu:%02lu UTC", d->when_s / 3600 % 24, d->when_s / 60 % 60);
 }

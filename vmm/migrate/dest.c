@@ -72,7 +72,7 @@ static bool nic_fits(const struct vm_config *cfg, unsigned i, struct why *w)
 	if (cfg->mtu[i] <= bridge_mtu(net))
 		return true;
 	why_set(w, -EINVAL, "its network %s has an MTU of %u there, and its guest uses %u ([net] mtu)",
-		bridge_name(net), bridge_mtu(net), (unsigned)cfg->mtu[i]);
+		bridge_name(net), bridge_mtu(net), cfg->mtu[i]);
 	return false;
 }
 

@@ -64,7 +64,7 @@ static int reach_judge(const struct reaching *r, const char *net, struct why *w)
 	if (r->short_mtu && r->short_mtu < r->to->mtu)
 		return why_set(w, -EHOSTUNREACH,
 			       "its network %s has an MTU of %u at %s, and its guest uses %u ([net] mtu)", net,
-			       (unsigned)r->short_mtu, name, r->to->mtu);
+			       r->short_mtu, name, r->to->mtu);
 	if (r->short_mtu)
 		return why_set(w, -EHOSTUNREACH,
 			       "frames of %u bytes on its network %s do not get to %s and back, short ones do: what is "

@@ -239,7 +239,7 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 		return err;
 	if (cmdline_len > b.cmdline_size || cmdline_len >= PC_CMDLINE_MAX)
 		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
-			       cmdline_len, (unsigned)b.cmdline_size);
+			       cmdline_len, b.cmdline_size);
 
 	if ((err = write_file(g, b.pref, img->kernel, b.payload, b.payload_size)) ||
 	    (initrd_size && (err = write_file(g, initrd, img->initrd, 0, initrd_size))) ||

@@ -34,7 +34,7 @@ static int check_features(uint32_t leaf, uint32_t sub, const uint32_t want[4], c
 	if (leaf == 0x40000001 && (want[0] & ~have[0]))
 		return why_set(w, -ENOTSUP,
 			       "destination does not offer a service that the guest may use (CPUID 0x40000001:EAX[%u])",
-			       (unsigned)__builtin_ctz(want[0] & ~have[0]));
+			       __builtin_ctz(want[0] & ~have[0]));
 	return 0;
 }
 
