@@ -105,4 +105,4 @@ static int cmd_password(struct con *c, int argc unused, char **argv unused)
 	wipe(word, sizeof(word));
 	return err;
 }
-CONSOLE_CMD(password, "", "make a password for this console, a line for tern.conf", cmd_password, NULL);
+CONSOLE_CMD(password, "", "make a password for this console, a line for tern.conf", "password", cmd_password, NULL);

@@ -141,7 +141,7 @@ static int cmd_tasks(struct con *c, int argc unused, char **argv unused)
 	out_table_end(c);
 	return 0;
 }
-CONSOLE_CMD(tasks, "", "what runs inside tern", cmd_tasks, NULL);
+CONSOLE_CMD(tasks, "", "what runs inside tern", "tasks", cmd_tasks, NULL);
 
 static void show_line(struct con *c, const struct log_line *l, uint64_t wall_ns)
 {
@@ -238,8 +238,8 @@ CONSOLE_CMDS(host, "this host: CPUs, virtualisation, memory, version, uptime", "
 static const struct con_sub poweroff_subs[] = {
 	{ "", "[--force]", "switch it off, unless a VM runs here; --force: all the same", cmd_poweroff, NULL, true }
 };
-CONSOLE_CMDS(poweroff, "switch the machine off", NULL, poweroff_subs);
+CONSOLE_CMDS(poweroff, "switch the machine off", "poweroff", poweroff_subs);
 static const struct con_sub reboot_subs[] = {
 	{ "", "[--force]", "restart it, unless a VM runs here; --force: all the same", cmd_reboot, NULL, true }
 };
-CONSOLE_CMDS(reboot, "restart the machine", NULL, reboot_subs);
+CONSOLE_CMDS(reboot, "restart the machine", "reboot", reboot_subs);

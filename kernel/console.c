@@ -180,7 +180,7 @@ static int show_help(struct con *c, const struct console_cmd *cmd, const char *v
 		out_text(c, "%s\n    %s\n", usage(cmd, s).s, s->help);
 	}
 	out_list_end(c);
-	if (cmd->example && !only)
+	if (!only)
 		out_text(c, "for example: %s\n", cmd->example);
 	return 0;
 }
@@ -393,4 +393,4 @@ static int cmd_help(struct con *c, int argc, char **argv)
 	out_text(c, "`COMMAND help` shows its arguments; every command takes --json.\n");
 	return 0;
 }
-CONSOLE_CMD(help, "[COMMAND [VERB]]", "what can be typed here", cmd_help, for_each_name);
+CONSOLE_CMD(help, "[COMMAND [VERB]]", "what can be typed here", "help vm", cmd_help, for_each_name);

@@ -66,9 +66,9 @@ struct console_cmd {
 	static const struct console_cmd console_cmd_##id                                                    \
 		__attribute__((used, section(".rodata.console"), aligned(8))) = { #id, help, example, subs, \
 										  ARRAY_SIZE(subs) }
-#define CONSOLE_CMD(id, args, help, fn, words)                                                     \
+#define CONSOLE_CMD(id, args, help, example, fn, words)                                            \
 	static const struct con_sub console_sub_##id[] = { { "", args, help, fn, words, false } }; \
-	CONSOLE_CMDS(id, help, NULL, console_sub_##id)
+	CONSOLE_CMDS(id, help, example, console_sub_##id)
 
 /*
  * An error of a command, the last thing it prints: `error: what: why. what to do`; with --json

@@ -360,7 +360,7 @@ static int cmd_logout(struct con *c, int argc unused, char **argv unused)
 	lock_now();
 	return 0;
 }
-CONSOLE_CMD(logout, "", "lock this console until its password is typed", cmd_logout, NULL);
+CONSOLE_CMD(logout, "", "lock this console until its password is typed", "logout", cmd_logout, NULL);
 
 void console_write(const char *s)
 {

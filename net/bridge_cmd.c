@@ -121,4 +121,4 @@ static int cmd_bridge(struct con *c, int argc unused, char **argv unused)
 	free(v);
 	return 0;
 }
-CONSOLE_CMD(bridge, "", "each network's bridge: its ports, and the MACs on them", cmd_bridge, NULL);
+CONSOLE_CMD(bridge, "", "each network's bridge: its ports, and the MACs on them", "bridge", cmd_bridge, NULL);

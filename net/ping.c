@@ -142,4 +142,4 @@ static int cmd_ping(struct con *c, int argc unused, char **argv)
 	out_text(c, "%u sent, %u received\n", PING_COUNT, good);
 	return 0;
 }
-CONSOLE_CMD(ping, "ADDR|PEER", "send 4 echo requests to a host", cmd_ping, net_peer_words);
+CONSOLE_CMD(ping, "ADDR|PEER", "send 4 echo requests to a host", "ping b", cmd_ping, net_peer_words);

@@ -316,5 +316,6 @@ static const struct con_sub subs[] = {
 	{ "claim", "NAME [--force]", "an undecided VM goes on here", cmd_claim, vm_words, true },
 	{ "forget", "NAME [--force]", "what is here of one that is elsewhere", cmd_forget, vm_words, true },
 };
-CONSOLE_CMD(announce, "NAME", "", cmd_announce, vm_words); /* `vm announce`, as other hypervisors have it */
+CONSOLE_CMD(announce, "NAME", "", "announce demo", cmd_announce,
+	    vm_words); /* `vm announce`, as other hypervisors have it */
 CONSOLE_CMDS(vm, "virtual machines on this host", "vm start demo", subs);

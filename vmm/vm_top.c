@@ -240,4 +240,4 @@ static int cmd_top(struct con *c, int argc unused, char **argv unused)
 	free(before.vcpu);
 	return err ? con_error(c, err, "top: out of memory") : 0;
 }
-CONSOLE_CMD(top, "", "what VMs and the host's CPUs do, each second; q leaves", cmd_top, NULL);
+CONSOLE_CMD(top, "", "what VMs and the host's CPUs do, each second; q leaves", "top", cmd_top, NULL);

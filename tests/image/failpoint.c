@@ -99,4 +99,4 @@ static int cmd_failpoint(struct con *c, int argc, char **argv)
 	return 0;
 }
 CONSOLE_CMD(failpoint, "[P0..P20 error|cut|stall|crash|off [COUNT]]", "make a step of a migration fail (test builds)",
-	    cmd_failpoint, NULL);
+	    "failpoint P8 cut", cmd_failpoint, NULL);

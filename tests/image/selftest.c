@@ -438,4 +438,4 @@ static int cmd_selftest(struct con *c, int argc, char **argv)
 	die(argv[1]);
 	return con_error(c, -EINVAL, "selftest: unknown argument %s. Usage: selftest " DEATHS, argv[1]);
 }
-CONSOLE_CMD(selftest, DEATHS, "", cmd_selftest, NULL);
+CONSOLE_CMD(selftest, DEATHS, "", "selftest", cmd_selftest, NULL);

@@ -373,4 +373,4 @@ static int cmd_torture(struct con *c, int argc, char **argv)
 	return 0;
 }
 CONSOLE_CMD(torture, "NAME COUNT [--seed N] [--max-us N]",
-	    "save, destroy and restore a VM at random instants (test builds)", cmd_torture, NULL);
+	    "save, destroy and restore a VM at random instants (test builds)", "torture demo 500", cmd_torture, NULL);

@@ -346,8 +346,8 @@ static const struct con_sub log_subs[] = {
 #define SUBS(args, fn, kills) (const struct con_sub[]){ { "", args, "", fn, NULL, kills } }, 1
 static const struct console_cmd table[] = {
 	{ "vm", "VMs", "vm start demo", vm_subs, ARRAY_SIZE(vm_subs) },
-	{ "migrate", "move", NULL, migrate_subs, ARRAY_SIZE(migrate_subs) },
-	{ "log", "log", NULL, log_subs, ARRAY_SIZE(log_subs) },
+	{ "migrate", "move", "migrate demo to b", migrate_subs, ARRAY_SIZE(migrate_subs) },
+	{ "log", "log", "log warn", log_subs, ARRAY_SIZE(log_subs) },
 	{ "fail", "fails", NULL, SUBS("", cmd_fail, false) },
 	{ "take", "takes", NULL, SUBS("[A [B [C [D [E [F]]]]]]", cmd_take, false) },
 	{ "json", "prints", NULL, SUBS("", cmd_json, false) },
