@@ -14,6 +14,7 @@
 #define SNAP_LEN 8 /* LLC aa aa 03 and an OUI, then a type (RFC 1042) */
 
 #define IP4_FRAGMENT_OFFSET 0x1fff /* of IP4_FRAG */
+#define IP4_DONT_FRAGMENT   0x4000
 
 /* IPv6's extension headers (RFC 8200) that a receiver looks through. */
 #define IP6_FRAGMENT_OFFSET 0xfff8 /* of a fragment header's second field */
@@ -56,7 +57,7 @@ const struct bridge_drop_name bridge_drops[BRIDGE_DROPS] = {
 	[BRIDGE_DROP_LONG] = { "long", false, NULL },
 	[BRIDGE_DROP_OFFLOAD] = { "offload", false, NULL },
 	[BRIDGE_DROP_RESERVED] = { "reserved", false, NULL },
-	[BRIDGE_DROP_SERVICE] = { "service", false, "speaks to its host's services" },
+	[BRIDGE_DROP_SERVICE] = { "service", false, "speaks to its host" },
 	[BRIDGE_DROP_STORM] = { "storm", false, NULL },
 	[BRIDGE_DROP_LEAVING] = { "leaving", false, NULL },
 	[BRIDGE_DROP_FULL] = { "full", false, NULL },
@@ -99,9 +100,15 @@ static bool is_between_bridges(const uint8_t dst[ETH_ALEN])
 bool bridge_rules_host_hears(const uint8_t *h, size_t n)
 {
 	uint16_t type = n < ETH_HLEN ? 0 : get_be16(h + ETH_TYPE);
-	return type == ETHERTYPE_ARP ||
-	       (type == ETHERTYPE_IPV4 && n > ETH_HLEN + IP4_PROTO && h[ETH_HLEN + IP4_PROTO] == PROTO_ICMP) ||
-	       (type == ETHERTYPE_IPV6 && n > ETH_HLEN + IP6_NEXT && h[ETH_HLEN + IP6_NEXT] == PROTO_ICMPV6);
+	const uint8_t *ip = h + ETH_HLEN;
+	if (type == ETHERTYPE_IPV4 && n >= ETH_HLEN + IP4_HDR) {
+		size_t len = (size_t)(ip[0] & 15) * 4;
+		return ip[IP4_PROTO] == PROTO_ICMP && !(get_be16(ip + IP4_FRAG) & ~IP4_DONT_FRAGMENT) &&
+		       n > ETH_HLEN + len && ip[len] == ICMP4_ECHO_REPLY;
+	}
+	if (type == ETHERTYPE_IPV6 && n > ETH_HLEN + IP6_HDR && ip[IP6_NEXT] == PROTO_ICMPV6)
+		return ip[IP6_HDR] == ICMP6_ECHO_REPLY || ip[IP6_HDR] == ND_NS || ip[IP6_HDR] == ND_NA;
+	return type == ETHERTYPE_ARP;
 }
 
 /* ---- whose address is it ---- */

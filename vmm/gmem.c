@@ -82,7 +82,7 @@ void gmem_make_executable(struct gmem *g, gpa_t gpa)
 	uint64_t before = g->pt.ntables;
 	BUG_ON(pt_split_page(&g->pt, gpa)); /* tables_max */
 	bool split = g->pt.ntables != before;
-	g->splits += split;
+	__atomic_store_n(&g->splits, g->splits + split, __ATOMIC_RELAXED);
 	mutex_unlock(&g->lock);
 	if (split)
 		gmem_flush(g); /* SDM 3C, guidelines for INVEPT: what is cached of a table entry that was a leaf */

@@ -56,8 +56,8 @@ struct gmem {
 	void (*flush)(void *arg); /* (c) from gmem_on_flush on. It returns when no CPU has older translations */
 	void *flush_arg;
 	const struct gmem_pager *pager; /* [a] NULL: every page is here */
-	bool tracking;                  /* [m] leaves are 4K, dirty bits are meaningful */
-	uint64_t splits;                /* [m] large leaves split so far, for statistics */
+	bool tracking;                  /* [m], read [a]: leaves are 4K, dirty bits are meaningful */
+	uint64_t splits;                /* [m], read [a]: large leaves split so far, for statistics */
 };
 
 struct gmem_range { /* of RAM, in frames */

@@ -224,10 +224,10 @@ void gmem_track_start(struct gmem *g)
 	for (; r.from < n; r.from += each) {
 		uint64_t before = g->pt.ntables;
 		round_run(&r, MIN(each, n - r.from), 1, TASK_PRIO_NORMAL);
-		g->splits += g->pt.ntables - before;
+		__atomic_store_n(&g->splits, g->splits + g->pt.ntables - before, __ATOMIC_RELAXED);
 		give_way(g);
 	}
-	g->tracking = true;
+	__atomic_store_n(&g->tracking, true, __ATOMIC_RELAXED);
 	mutex_unlock(&g->lock);
 	gmem_flush(g);
 }
@@ -249,6 +249,6 @@ void gmem_track_stop(struct gmem *g)
 		if (r.from + each < n)
 			give_way(g);
 	}
-	g->tracking = false;
+	__atomic_store_n(&g->tracking, false, __ATOMIC_RELAXED);
 	mutex_unlock(&g->lock);
 }

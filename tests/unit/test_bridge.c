@@ -281,20 +281,27 @@ static const struct bridge_port *port_of(struct net *n, const uint8_t *mac)
 	return s.port;
 }
 
-/* What listens on the host is not for its guests: they may find it and ping it; who comes by the wire may do all. */
+/* What listens on the host is not for its guests: they may answer its ping; who comes by the wire may do all. */
 static void guests_reach_no_service(void **state)
 {
 	static const struct {
 		uint8_t type[2], protocol;
+		uint8_t icmp, fragment;
 		bool host, others;
 	} c[] = {
-		{ { 0x08, 0x06 }, 0, true, true },   /* ARP */
-		{ { 0x08, 0x00 }, 1, true, true },   /* ICMP */
-		{ { 0x08, 0x00 }, 6, false, true },  /* TCP */
-		{ { 0x08, 0x00 }, 17, false, true }, /* UDP */
-		{ { 0x86, 0xdd }, 0, false, true },  /* IPv6 */
-		{ { 0x81, 0x00 }, 0, false, true },  /* a tag, and who knows what */
-		{ { 0x88, 0xb5 }, 0, false, false }, /* not even on the wire */
+		{ { 0x08, 0x06 }, 0, 0, 0, true, true },     /* ARP */
+		{ { 0x08, 0x00 }, 1, 0, 0, true, true },     /* the answer to a ping */
+		{ { 0x08, 0x00 }, 1, 8, 0, false, true },    /* a ping */
+		{ { 0x08, 0x00 }, 1, 3, 0, false, true },    /* "fragmentation needed" and the like */
+		{ { 0x08, 0x00 }, 1, 0, 0x20, false, true }, /* a fragment */
+		{ { 0x08, 0x00 }, 6, 0, 0, false, true },    /* TCP */
+		{ { 0x08, 0x00 }, 17, 0, 0, false, true },   /* UDP */
+		{ { 0x86, 0xdd }, 59, 0, 0, false, true },   /* IPv6, and nothing follows */
+		{ { 0x86, 0xdd }, 58, 129, 0, true, true },  /* the answer to a ping */
+		{ { 0x86, 0xdd }, 58, 128, 0, false, true }, /* a ping */
+		{ { 0x86, 0xdd }, 58, 2, 0, false, true },   /* "packet too big" */
+		{ { 0x81, 0x00 }, 0, 0, 0, false, true },    /* a tag, and who knows what */
+		{ { 0x88, 0xb5 }, 0, 0, 0, false, false },   /* not even on the wire */
 	};
 	static const uint8_t mac_host[6] = { 2, 0, 0, 0, 0, 0x1f };
 	const uint8_t *to[] = { mac_host, mac_all };
@@ -315,10 +322,15 @@ static void guests_reach_no_service(void **state)
 		if (c[i / 2].type[1] == 6) {
 			memcpy(buf + 14, (uint8_t[]){ 0, 1, 8, 0, 6, 4, 0, 1 }, 8);
 			memcpy(buf + 22, mac_a, 6);
-		} else {
-			buf[14] = c[i / 2].type[0] == 8 ? 0x45 : 0x60;
-			buf[20] = 59; /* IPv6: nothing follows */
+		} else if (c[i / 2].type[0] == 8) {
+			buf[14] = 0x45;
+			buf[20] = c[i / 2].fragment;
 			buf[23] = c[i / 2].protocol;
+			buf[34] = c[i / 2].icmp;
+		} else {
+			buf[14] = 0x60;
+			buf[20] = c[i / 2].protocol;
+			buf[54] = c[i / 2].icmp;
 		}
 		frame_init_flat(&f, buf, sizeof(buf));
 		(void)bridge_input(&n->g1.port, &f);
