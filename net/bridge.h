@@ -3,8 +3,8 @@
  * The L2 switch inside tern: NICs, guests and tern's own IP stack are its ports. It learns, ages (300 s), floods, lets
  * a guest send what its policy allows (bridge_rules.h) and flood no more than BRIDGE_FLOODS frames a second, and lets
  * nobody else send from the MAC of who is bound to his port. A guest reaches nothing of the host that it runs on but
- * what answers that one's ping. A guest's memory is hostile: what leaves is the copy of the header that was judged, and the
- * rest. Frames are borrowed (kernel/frame.h) and handed on synchronously, with their offload metadata where the
+ * what answers that one's ping. A guest's memory is hostile: what leaves is the copy of the header that was judged, and
+ * the rest. Frames are borrowed (kernel/frame.h) and handed on synchronously, with their offload metadata where the
  * receiving port can use it; else the bridge finishes them in software. Any task context; ports' send functions do
  * their own locking and must not call back into the bridge.
  */

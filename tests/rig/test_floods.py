@@ -159,10 +159,8 @@ def test_floods_over_ipv6(calm):
     with stranger.Flood(frames, RATE) as flood:
         client.until(lambda: calm.status(source)["over"] or flood.sent > 3000, 20, "flood")
     assert not calm.status(source)["over"], calm.status(source)
-    with stranger.Flood(anonymous, RATE) as flood:
+    with stranger.Flood(anonymous, RATE):
         calm.has_moved(source)
-        client.until(lambda: flood.sent > 1000, 20, "flood")
-        calm.has_moved(calm.begin("6"))
     assert calm.log_lines() - before < LOG_LINES, "\n".join(h.cmd("log")[-4000:] for h in calm.hosts)
     for h in calm.hosts:
         assert h.json("host")["address6_state"] == "ok"
@@ -200,9 +198,9 @@ def test_guest_takes_a_hosts_address(calm):
     arping = f"arping -q -U -c 1 -w 1 -I eth0 {peer}; arping -q -A -c 1 -w 1 -I eth0 {peer}"
     client.shell(ROGUE, f"ip addr add {peer}/32 dev eth0; (nc -l -p 7077 >/tmp/taken 2>&1 & echo $! >/tmp/taker)")
     try:
-        client.shell(ROGUE, f"for i in 1 2 3; do {arping}; done; ping -q -c 2 -W 1 -I {peer} {calm.e.address}; true", 30)
+        client.shell(ROGUE, f"{arping}; ping -q -c 2 -W 1 -I {peer} {calm.e.address}; true", 30)
         gone = drops(calm.e, "rogue")["host"] - before
-        assert gone >= 6, gone
+        assert gone >= 2, gone
         assert "rogue poses as a host of tern's" in calm.e.cmd("log")
         calm.has_moved(calm.begin())  # it goes to the peer
         assert client.shell(ROGUE, "wc -c </tmp/taken; kill -0 $(cat /tmp/taker)").strip() == "0", "still waiting, for the first byte"
@@ -440,8 +438,8 @@ def test_flood_in_a_guest(pair):
 
 def test_destination_killed(calm):
     """
-    It crashes in the last pass or before, and says nothing more: the source finds that out. Where COMMIT has left with END nobody can know,
-    and the operator has the word.
+    It crashes in the last pass, and says nothing more: the source finds that out. Where COMMIT has left with END nobody can know, and the
+    operator has the word. The pair's last test: f and what was there are not brought back.
     """
     if calm.source() is calm.f:
         calm.has_moved(calm.begin())
@@ -455,9 +453,3 @@ def test_destination_killed(calm):
     else:
         assert s["phase"] == "failed" and s["error_text"], s
     client.until(lambda: state_on(e, "moves") == "running", 10, "guest that goes on")
-    f.stop()
-    f.start()
-    f.wait_address()
-    f.json("vm start loose --force", 20)
-    client.wait_port(LOOSE, client.SHELL, 60)
-    calm.has_moved(calm.begin())

@@ -362,7 +362,8 @@ int main(void)
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
 		T(test_ports),          T(test_ecam),  T(test_bars),         T(test_bars_overlap), T(test_msix),
-		T(test_pci_cfg_window), T(test_state), T(test_create_fails), T(test_reset),        T(test_masked_on_the_way),
+		T(test_pci_cfg_window), T(test_state), T(test_create_fails), T(test_reset),
+		T(test_masked_on_the_way),
 	};
 	/* clang-format on */
 
