@@ -125,7 +125,7 @@ static inline struct gmem_gib *gmem_gib_at(const struct gmem *g, gpa_t gpa) /* g
 	return g->gib[gpa >> (GMEM_GIB_SHIFT + 9)][gpa >> GMEM_GIB_SHIFT & (GMEM_FAN - 1)];
 }
 hpa_t gmem_high_block(const struct gmem *g, gpa_t gpa); /* the block that has gpa, which is RAM from 4 GiB on */
-/* Host address of gpa..gpa+len if that is RAM within one block, else NULL. For gmem_pin and tests. */
+/* Host address of gpa..gpa+len if that is RAM in one block, else NULL. For gmem_pin, for who knows all_here, tests. */
 static inline void *gmem_ptr(const struct gmem *g, gpa_t gpa, size_t len)
 {
 	uint64_t in = gpa & (GMEM_BLOCK - 1);

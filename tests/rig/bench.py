@@ -16,6 +16,7 @@ import client
 import netns
 from host import BUILD, Host, ROOT
 from rig import DEMO, Rig, demo_conf, host_conf
+from test_many import Pair, status
 
 PAGE, MIB = 4096, 1 << 20
 TEST_IMAGE = os.path.join(ROOT, "build", "test", "BOOTX64.EFI")
@@ -92,6 +93,49 @@ def tracking(rig):
            note=f"{faults} nested page faults, {dirtied} pages dirtied, {after['page_splits'] - before['page_splits']} splits")
 
 
+def four_cpus(rig):
+    """The guest stands still while all its vCPUs' state goes: on hosts of two CPUs."""
+    for what, dirty in (("idle", None), ("at 64 MiB/s dirtied", "dirty 64 64")):
+        if dirty:
+            client.shell(rig.guest, f"({dirty} >/dev/null 2>&1 &)")
+            client.wait_port(rig.guest, client.DIRTY, 10)
+        down = [rig.migrate(options="--max-downtime 1000")["downtime_us"] / 1000 for _ in range(5)]
+        figure(f"downtime, 4 vCPUs, {what}", statistics.median(down), 1e9, "ms", digits=1,
+               note=f"no target; median of 5; {min(down):.1f} to {max(down):.1f}")
+
+
+def together(switch):
+    """Two VMs of 112 MiB at once against one after the other, and four that cross against twice two."""
+    p = Pair(switch, 4)
+
+    def seconds(*moves):
+        start = time.monotonic()
+        for here, there, v in moves:
+            here.json(f"migrate {v} to {there.name} --detach", 30)
+        client.until(lambda: not status(p.e) and not status(p.f), 120, "end of all")
+        return time.monotonic() - start
+
+    try:
+        p.start()
+        m1, m2 = ((p.e, p.f, v) for v in p.at_e)
+        m3, m4 = ((p.f, p.e, v) for v in p.at_f)
+
+        def back(*moves):
+            return [(there, here, v) for here, there, v in moves]
+
+        one, two, four = [], [], []
+        for _ in range(3):
+            one.append(seconds(m1) + seconds(m2))
+            two.append(seconds(*back(m1, m2)))
+            four.append(seconds(m1, m2, m3, m4))
+            four.append(seconds(*back(m1, m2, m3, m4)))
+    finally:
+        p.remove()
+    one, two, four = map(statistics.median, (one, two, four))
+    figure("two migrations at once / one after the other", two / one, 1.1, "", note=f"{two:.1f} of {one:.1f} s")
+    figure("four that cross / twice two at once", four / two / 2, 1.1, "", note=f"{four:.1f} of {2 * two:.1f} s")
+
+
 def bench_of(what, *options):
     """What build/host/bench_WHAT found."""
     return json.loads(subprocess.run([os.path.join(BUILD, "host", f"bench_{what}"), *options, "--json"], stdout=subprocess.PIPE, check=True, timeout=300).stdout)
@@ -166,9 +210,10 @@ def table():
         print(f"{r['name']:{width}}  {value:>10}  {target:>12}  {'ok  ' if r['met'] else 'MISS'}  {r['note']}")
 
 
-def moving(efi, *parts, switch=None, clear=False):
+def moving(efi, *parts, switch=None, clear=False, vcpus=1):
     """Two hosts of that image and a guest that has moved there and back."""
     rig = Rig(load="none", extra=False, switch=switch, clear=clear)
+    rig.fresh_conf = rig.fresh_conf.replace("vcpus = 1", f"vcpus = {vcpus}")
     for h in rig.hosts:
         h.efi = efi or h.efi
     say("hosts and guest ...")
@@ -192,6 +237,9 @@ def main():
     try:
         netns.enter()
         switch = moving(None, host_figures, idle, tracking)
+        moving(None, four_cpus, switch=switch, vcpus=4)
+        say("several at once ...")
+        together(switch)
         moving(TEST_IMAGE, throughput, switch=switch, clear=True)
         moving(TEST_IMAGE, encrypted, switch=switch)
     except netns.RigError as e:

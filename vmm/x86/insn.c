@@ -13,14 +13,13 @@ struct leaf {
 	gpa_t gpa;      /* what it maps gva to */
 };
 /*
- * The leaf that maps gva, every entry on the way having the bits `need`. 0, -EFAULT, or the error with which one of the
- * tables did not come.
+ * The leaf that maps gva, every entry on the way having the bits `need`; here: gmem_all_here(g). 0, -EFAULT, or the
+ * error with which one of the tables did not come.
  */
-static inline __attribute__((always_inline)) int walk(const struct gmem *g, uint64_t cr3, uint64_t gva, uint64_t need,
-						      struct leaf *l)
+static inline __attribute__((always_inline)) int walk(const struct gmem *g, bool here, uint64_t cr3, uint64_t gva,
+						      uint64_t need, struct leaf *l)
 {
 	uint64_t e = cr3;
-	bool here = gmem_all_here(g);
 #pragma GCC unroll 4
 	for (unsigned level = 4, shift = PAGE_SHIFT + 27; level >= 1; level--, shift -= 9) {
 		l->at = (e & PTE_ADDR) + (gva >> shift & 511) * 8;
@@ -54,7 +53,7 @@ int insn_walk(struct vcpu *v, const struct hv_mode *m, uint64_t gva, bool write,
 	}
 	if (!(m->efer & EFER_LMA))
 		return -ENOTSUP;
-	int err = is_canonical(gva) ? walk(&v->vm->mem, m->cr3, gva, need, &l) : -EFAULT;
+	int err = is_canonical(gva) ? walk(&v->vm->mem, gmem_all_here(&v->vm->mem), m->cr3, gva, need, &l) : -EFAULT;
 	if (err) {
 		v->hv->fault_address = gva;
 		return err;
@@ -77,8 +76,8 @@ uint64_t insn_walk_fault(struct vcpu *v, const struct hv_mode *m, bool write)
 	struct leaf l;
 	if (!is_canonical(gva))
 		return HV_EVENT_ERR(VEC_GP, 0);
-	return HV_EVENT_ERR(VEC_PF, (walk(&v->vm->mem, m->cr3, gva, PTE_P, &l) ? 0 : PF_P) | (write ? PF_W : 0) |
-					    (m->cpl == 3 ? PF_U : 0));
+	return HV_EVENT_ERR(VEC_PF, (walk(&v->vm->mem, gmem_all_here(&v->vm->mem), m->cr3, gva, PTE_P, &l) ? 0 : PF_P) |
+					    (write ? PF_W : 0) | (m->cpl == 3 ? PF_U : 0));
 }
 
 int insn_copy(struct vcpu *v, const struct hv_mode *m, uint64_t gva, void *buf, size_t len, bool write)
@@ -124,16 +123,15 @@ unsigned insn_fetch(struct vcpu *v, const struct hv_mode *m, uint8_t buf[INSN_MA
  */
 static bool opcode_at_rip(struct vcpu *v, const struct hv_mode *m, const uint8_t *op, unsigned n)
 {
+	const struct gmem *g = &v->vm->mem;
+	const uint8_t *code;
 	struct leaf l;
-	struct gmem_pin pin;
 	if (!m->long_mode || (v->hv->rip & PAGE_MASK) + n > PAGE_SIZE ||
-	    walk(&v->vm->mem, m->cr3, v->hv->rip, PTE_P, &l) ||
-	    gmem_pin(&v->vm->mem, l.gpa, n, GMEM_READ, &pin)) /* not here yet: the other way waits */
+	    !gmem_all_here(g) || /* else the other way waits */
+	    walk(g, true, m->cr3, v->hv->rip, PTE_P, &l) || !(code = gmem_ptr(g, l.gpa, n)))
 		return false;
-	const uint8_t *code = pin.p;
 	for (; n && *code == *op; n--)
 		code++, op++;
-	gmem_unpin(&v->vm->mem, &pin);
 	return !n;
 }
 
