@@ -154,12 +154,6 @@ static bool hears_clear(const struct net_peer *p)
 	return p && (trust_is_insecure(p->ip) || (p->insecure == NET_PEER_INCOMING && net_key_is_set(p->key)));
 }
 
-static void warn_clear(const struct net_peer *p, const char *how)
-{
-	log_warn("%s %s in clear: tern.conf says insecure = %s for it", p->name, how,
-		 p->insecure == NET_PEER_INSECURE ? "yes" : "incoming");
-}
-
 /* ---- a client ---- */
 
 static void identity(struct tls_psk *psk, const uint8_t name[NAME_LEN], struct ip ip)
@@ -239,7 +233,7 @@ int trust_connect(struct stream **s, struct ip ip, uint16_t port, uint64_t deadl
 	if (clear) {
 		err = stream_tcp_connect(s, ip, port, call_end(deadline_ns), canceller, w);
 		if (!err)
-			warn_clear(p, "is spoken to");
+			log_info("%s is spoken to in clear: tern.conf says insecure = yes for it", p->name);
 		if (err != -ECANCELED)
 			note(ip, err ? TRUST_UNREACHABLE : TRUST_INSECURE, "");
 		return err;
@@ -287,7 +281,8 @@ static int accept_clear(struct stream *s, const struct net_peer *p, struct why *
 {
 	if (hears_clear(p)) {
 		note(s->ip, TRUST_INSECURE, "");
-		warn_clear(p, "speaks");
+		log_warn("%s speaks in clear: tern.conf says insecure = %s for it", p->name,
+			 p->insecure == NET_PEER_INSECURE ? "yes" : "incoming");
 		return 0;
 	}
 	note(s->ip, TRUST_OLD, "");

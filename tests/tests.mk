@@ -98,6 +98,8 @@ UNIT += netif6
 UNIT_netif6 := $(addprefix net/,netif6.c nd_filter.c neighbour.c netbuf.c sys_arch.c announce_frames.c learn.c learn_table.c) kernel/ip.c kernel/conf_value.c kernel/frame.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
 $(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_connect.o test_neighbour.o test_netif6.o fake_lwip.o) net/addr.o net/neighbour.o net/netif6.o net/tcp_connect.o $(LISTEN:.c=.o)): TEST_FLAGS += $(LWIP_INC)
 $(H)/test_listen $(H)/test_connect $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
+UNIT += sections
+UNIT_sections := vmm/migrate/sections.c vmm/migrate/wire.c vmm/state.c net/stream.c tests/unit/fake_kernel.c
 MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
 UNIT_vm := vmm/vm.c vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c

@@ -208,10 +208,13 @@ int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, s
 	*g = shape(size);
 	mutex_init(&g->lock, "gmem");
 	spin_init(&g->stock_lock, "table stock");
-	if (!size || size % GMEM_BLOCK)
-		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", size);
-	if (g->gfn_end > GMEM_FAN * GMEM_FAN * GMEM_GIB_FRAMES)
-		return why_set(w, -EINVAL, "memory of %lu TiB is more than page tables of four levels map", size >> 40);
+	bool whole = size && size % GMEM_BLOCK == 0;
+	if (!whole || g->gfn_end > GMEM_FAN * GMEM_FAN * GMEM_GIB_FRAMES) {
+		*g = (struct gmem){ 0 };
+		return !whole ? why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", size)
+			      : why_set(w, -EINVAL, "memory of %lu TiB is more than page tables of four levels map",
+					size >> 40);
+	}
 	if (!gibs_alloc(g, r) || !stock_fill(g, r) || pt_init(&g->pt, fmt, table_get, table_put, g) || !ram_alloc(g, r))
 		goto nomem;
 	int err = gmem_clear(g, p);

@@ -13,14 +13,21 @@
  *
  *   clear A, note what had it -> flush TLBs -> clear D in the tables noted -> flush TLBs -> [return]
  *
- * Between the two flushes no CPU has a translation that is older than the clearing of A: who sets a D behind the scan's
- * back has walked, and so set A, and the next harvest looks there. Without the first flush it would not.
+ * Between the two flushes no CPU has an entry cached that is older than the clearing of A: who sets a D behind the
+ * scan's back has come by the entry above, and so set A, and the next harvest looks there. Without the first flush it
+ * would not. Who sets a D between the clearing and the first flush has a table cached that was noted, for it had A, or
+ * comes by its entry now, and sets A. That is so for one level: of two, a CPU that has the upper one cached would leave
+ * it without A above a table with dirt, so only the entries of 2 MiB are looked at.
  */
 #include "arch/x86/cpu.h"
 #include "kernel/crew.h"
 #include "kernel/time.h"
 #include "vmm/gmem.h"
 #include <string.h>
+
+/* What makes one more task worth its while: pieces whose tables' A is looked at, 2 MiB blocks that are scanned. */
+#define GIBS_AGED      64
+#define BLOCKS_SCANNED (4 * GMEM_GIB_BLOCKS)
 
 /* ---- pieces ---- */
 
@@ -38,7 +45,7 @@ static uint64_t gibs_in(uint64_t bytes) { return (bytes + GIB(1) - 1) / GIB(1); 
 struct track_round {
 	struct gmem *g;
 	uint64_t from; /* the piece that is part 0 */
-	uint64_t n;    /* [a] what part adds up */
+	uint64_t n;    /* [a] what the parts add up */
 	void (*part)(struct track_round *r, struct gmem_gib *q);
 };
 
@@ -156,6 +163,7 @@ uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count)
 static void note_walked(struct track_round *r, struct gmem_gib *q)
 {
 	pt_age(&r->g->pt, q->first << PAGE_SHIFT, q->due);
+	__atomic_fetch_add(&r->n, bits(q->due, 0, ARRAY_SIZE(q->due)), __ATOMIC_RELAXED);
 }
 
 static void look_where_walked(struct track_round *r, struct gmem_gib *q)
@@ -181,23 +189,27 @@ uint64_t gmem_track_harvest_all(struct gmem *g, bool still)
 	enum task_prio prio = still ? TASK_PRIO_SWITCH : TASK_PRIO_NORMAL;
 	BUG_ON(!g->tracking);
 	mutex_lock(&g->lock);
-	round_run(&r, pieces(g), 64, prio);
+	uint64_t all = pieces(g);
+	round_run(&r, all, GIBS_AGED, prio);
 	if (!still)
 		gmem_flush(g);
-	r.part = look_where_walked;
-	round_run(&r, pieces(g), 4, prio);
+	/* One more CPU for so many blocks that are due, as if they lay evenly. */
+	struct track_round scan = { .g = g, .part = look_where_walked };
+	round_run(&scan, all, MAX(all * BLOCKS_SCANNED / MAX(r.n, 1UL), 1UL), prio);
 	mutex_unlock(&g->lock);
 	gmem_flush(g);
-	return r.n;
+	return scan.n;
 }
 
 /* ---- its beginning and end ---- */
 
 /*
- * Where vCPUs wait for the lock (gmem_make_executable), it goes to them between two rounds of as many pieces as there
- * are CPUs; that takes them a moment.
+ * Tables that a round of merging leaves are freed after it, by one task. Where vCPUs wait for the lock
+ * (gmem_make_executable), it goes to them between two rounds of as many pieces as there are CPUs; that takes them a
+ * moment.
  */
-static uint64_t round_of(const struct gmem *g) { return g->pt.fmt->later_x ? cpu_count() : UINT64_MAX / 2; }
+#define ROUND_GIBS 32
+static uint64_t round_of(const struct gmem *g) { return (g->pt.fmt->later_x ? 1 : ROUND_GIBS) * cpu_count(); }
 
 static void give_way(struct gmem *g)
 {

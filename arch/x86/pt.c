@@ -338,14 +338,14 @@ uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uin
 void pt_age(struct pt *pt, uint64_t va, uint64_t *walked)
 {
 	uint64_t accessed = pt->fmt->accessed, e4 = load(&table_of(pt->root)[level_index(va, 4)]);
-	uint64_t *e = present(pt, e4) ? &table_of(e4)[level_index(va, 3)] : NULL, e3 = e ? load(e) : 0;
-	if (!(e3 & accessed))
-		return; /* or not present: no walk came by, and so none below it */
+	uint64_t e3 = present(pt, e4) ? load(&table_of(e4)[level_index(va, 3)]) : 0;
+	if (!present(pt, e3))
+		return;
 	if (is_leaf(pt, e3, 3)) {
 		memset(walked, 0xff, PT_ENTRIES / 8);
 		return;
 	}
-	__atomic_fetch_and(e, ~accessed, __ATOMIC_RELAXED);
+	/* A of level 3 says nothing: who has that entry cached sets A below it alone. */
 	uint64_t *tab = table_of(e3);
 	for (unsigned i = 0; i < PT_ENTRIES; i++) {
 		uint64_t v = load(&tab[i]);

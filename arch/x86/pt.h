@@ -81,9 +81,10 @@ int pt_split_page(struct pt *pt, uint64_t va) must_check;
 uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first);
 /*
  * What of the 1 GiB from va on can have dirt at all: sets bit n of walked[8] if a walk came by the n-th 2 MiB since the
- * last call, and forgets that (A of the tables' own entries; a large leaf keeps its A). What a CPU has cached of a
- * table whose A is now clear sets it no more (SDM 3A 4.10.3, 3C 29.4): flush, and only then harvest what was walked, or
- * the dirt of a write between is missed now, and passed over the next time.
+ * last call, and forgets that (A of level 2's entries; a large leaf keeps its A). A CPU that has such an entry cached
+ * with A sets it no more where it is clear now (SDM 3A 4.10.3, 3C 29.4): flush, and only then harvest what was walked,
+ * or the dirt of a write between is missed now, and passed over the next time. Entries above level 2 would need a flush
+ * of their own before those below are looked at: they are left alone.
  */
 void pt_age(struct pt *pt, uint64_t va, uint64_t *walked);
 /*

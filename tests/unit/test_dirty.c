@@ -3,7 +3,8 @@
  * Dirty tracking (vmm/gmem.c) under a modelled CPU. The emulators of the rigs flush the whole TLB at each entry, so
  * that a forgotten flush never shows there; it does here. The modelled TLB keeps, as hardware does:
  *   - leaf translations with the fact "D is set already": a write through such a one does not touch the table again;
- *   - pointers to level 1 tables (a paging-structure cache), which may point to a table that was retired.
+ *   - pointers to level 1 and level 2 tables (paging-structure caches), which may point to a table that was retired:
+ *     who begins there sets no A above.
  * A copier runs passes as a migration does, guest and devices write between, before and inside its flushes. When all
  * have stopped, one last pass must make its copy equal. The wrong orders must show as a copy that differs.
  */
@@ -42,7 +43,7 @@ struct cpu_model {
 	struct {
 		gpa_t base;
 		uint64_t *table;
-	} pwc[PWC]; /* table NULL: empty */
+	} pwc[PWC], pdpe; /* table NULL: empty */
 	uint64_t hits, walks, pwc_hits;
 	bool sure; /* it uses what it has cached of tables, always */
 	unsigned flush_seen;
@@ -52,6 +53,7 @@ static void cpu_flush(struct cpu_model *c)
 {
 	memset(c->tlb, 0, sizeof(c->tlb));
 	memset(c->pwc, 0, sizeof(c->pwc));
+	c->pdpe.table = NULL;
 }
 
 /* Level 1 table for gpa from the paging-structure cache, at times. */
@@ -75,6 +77,8 @@ static void cpu_walk(struct cpu_model *c, gpa_t gpa, unsigned slot)
 		uint64_t v;
 		if (cached)
 			tab = cached, level = 1;
+		else if (c->pdpe.table && c->pdpe.base == ALIGN_DOWN(gpa, GIB(1)) && (c->sure || rnd(&c->r, 4)))
+			tab = cached = c->pdpe.table, level = 2;
 		for (;; level--) {
 			e = &tab[gpa >> (12 + 9 * (level - 1)) & 511];
 			v = __atomic_load_n(e, __ATOMIC_SEQ_CST);
@@ -87,12 +91,16 @@ static void cpu_walk(struct cpu_model *c, gpa_t gpa, unsigned slot)
 				unsigned i = (unsigned)rnd(&c->r, PWC);
 				c->pwc[i].base = ALIGN_DOWN(gpa, MIB(2));
 				c->pwc[i].table = tab;
+			} else if (level == 3) {
+				c->pdpe.base = ALIGN_DOWN(gpa, GIB(1));
+				c->pdpe.table = tab;
 			}
 		}
 		c->walks++;
 		if (!(v & f->present)) { /* a retired table's link word: a fault; the exit lets it in, without caches */
 			assert_non_null(cached);
 			memset(c->pwc, 0, sizeof(c->pwc));
+			c->pdpe.table = NULL;
 			continue;
 		}
 		if (!__atomic_compare_exchange_n(e, &v, v | f->accessed | f->dirty, false, __ATOMIC_SEQ_CST,
@@ -419,6 +427,39 @@ static void test_a_table_that_is_passed_over(void **s)
 	}
 }
 
+/*
+ * Between the clearing of A and the flush, a CPU that has the 1 GiB's table of tables cached writes where nobody was
+ * before: no A is set above that, and the next look must find the page all the same.
+ */
+static void write_before(void *arg)
+{
+	struct rig *t = arg;
+	if (behind_flushes++ == 0)
+		cpu_write(&t->cpu[0], MIB(2) + 0x5000, 7);
+	flush_really(t);
+}
+
+static void test_written_below_a_cached_table(void **s)
+{
+	struct rig t;
+	(void)s;
+	rig_init(&t, 1, MIB(4), &pt_format_npt);
+	attempt_start(&t);
+	t.stopped = true;
+	pass(&t);
+	t.ncpu = 1;
+	t.cpu[0].sure = true;
+	cpu_write(&t.cpu[0], 0x6000, 1);
+	behind_flushes = 0;
+	t.g.flush = write_before;
+	gmem_track_harvest_all(&t.g, false);
+	t.g.flush = flush_cb;
+	pass(&t);
+	assert_int_equal(differing(&t), 0);
+	stop(&t);
+	rig_fini(&t);
+}
+
 /* Tables that no walk came by are not looked at: D there, which hardware never leaves so, stays. */
 static void test_what_was_not_walked(void **s)
 {
@@ -648,6 +689,7 @@ int main(void)
 		cmocka_unit_test(test_without_flush_is_seen),
 		cmocka_unit_test(test_forgotten_first_flush_is_seen),
 		cmocka_unit_test(test_a_table_that_is_passed_over),
+		cmocka_unit_test(test_written_below_a_cached_table),
 		cmocka_unit_test(test_what_was_not_walked),
 		cmocka_unit_test(test_flush_before_clear_is_seen),
 		cmocka_unit_test(test_unmarked_device_write_is_seen),

@@ -34,6 +34,19 @@ void sections_fini(struct sections *s)
 	s->n = 0;
 }
 
+/* A VM of many vCPUs has thousands: from the one before it is one step, or a few over those that are not sent. */
+struct section *section_find(struct sections *s, const char *name, uint32_t instance)
+{
+	for (unsigned i = 0; i < s->n; i++) {
+		struct section *v = &s->v[s->next];
+		s->next = s->next + 1 < s->n ? s->next + 1 : 0;
+		s->looks++;
+		if (v->instance == instance && !strcmp(v->desc->name, name))
+			return v;
+	}
+	return NULL;
+}
+
 int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 {
 	char name[32];
@@ -41,16 +54,10 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 	uint32_t instance = wire_get_u32(rx), version = wire_get_u32(rx);
 	size_t len = rx->bad ? 0 : rx->len - rx->pos;
 	const uint8_t *bytes = wire_get_bytes(rx, len);
-	struct section *sec = NULL;
 
 	if (!wire_get_end(rx))
 		return why_set(w, -EPROTO, "the source sent a malformed SECTION record");
-	/* They come in the order of s->v: the next one is looked at first, since a VM of many vCPUs has thousands. */
-	for (unsigned i = 0; i < s->n && !sec; i++) {
-		struct section *v = &s->v[(s->loaded + i) % s->n];
-		if (v->instance == instance && !strcmp(v->desc->name, name))
-			sec = v;
-	}
+	struct section *sec = section_find(s, name, instance);
 	if (!sec)
 		return why_set(w, -EPROTO, "the source sent state of %s %u, which the VM does not have here", name,
 			       instance);
