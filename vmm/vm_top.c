@@ -14,10 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_NS  (100 * NS_PER_MS) /* between two looks at the keys */
-#define MOST     3                 /* kinds of exits in a line */
-#define CLEAR    "\033[H\033[J"
-#define CPUS_MAX 256
+#define LOOK_NS (100 * NS_PER_MS) /* between two looks at the keys */
+#define MOST    3                 /* kinds of exits in a line */
+#define CLEAR   "\033[H\033[J"
 
 struct top_vcpu {
 	char vm[VM_NAME_MAX];
@@ -27,9 +26,10 @@ struct top_vcpu {
 	uint64_t memory, sent, received, dirty_rate;
 };
 struct top_sample {
-	uint64_t at_ns, idle_ns[CPUS_MAX];
-	struct top_vcpu *vcpu;
-	unsigned n, max; /* n may be more than there is room for */
+	uint64_t at_ns;
+	struct top_vcpu *vcpu; /* a VM's one after the other */
+	uint64_t *idle_ns;     /* of each CPU: behind them */
+	unsigned n, max;       /* n may be more than there is room for */
 };
 
 /* ---- one sample ---- */
@@ -72,13 +72,14 @@ static int sample(struct top_sample *s)
 		free(s->vcpu);
 		s->max = s->n + 1;
 		s->n = 0;
-		s->vcpu = calloc(s->max, sizeof(*s->vcpu));
+		s->vcpu = calloc(1, s->max * sizeof(*s->vcpu) + host_info.ncpus * sizeof(*s->idle_ns));
 		if (!s->vcpu)
 			return -ENOMEM;
+		s->idle_ns = (uint64_t *)(s->vcpu + s->max);
 		vm_for_each(add_names, s);
 	} while (s->n > s->max);
 	s->at_ns = time_ns();
-	for (unsigned i = 0; i < MIN(host_info.ncpus, CPUS_MAX); i++)
+	for (unsigned i = 0; i < host_info.ncpus; i++)
 		s->idle_ns[i] = task_idle_ns(i);
 	for (unsigned i = 0; i < s->n; i++)
 		fill(&s->vcpu[i]);
@@ -106,6 +107,20 @@ static struct top_vcpu since(const struct top_sample *before, const struct top_v
 		break;
 	}
 	return d;
+}
+
+/* The next of a VM's vCPUs: *sum is of those up to it. Is it the last one? */
+static bool add_up(struct top_vcpu *sum, const struct top_sample *now, unsigned i, const struct top_vcpu *v)
+{
+	struct top_vcpu was = *sum;
+	*sum = *v;
+	if (v->id) {
+		sum->run_ns += was.run_ns;
+		sum->wait_ns += was.wait_ns;
+		for (unsigned k = 0; k < ARRAY_SIZE(was.exits); k++)
+			sum->exits[k] += was.exits[k];
+	}
+	return i + 1 == now->n || !now->vcpu[i + 1].id;
 }
 
 static uint64_t sum_of(const struct top_vcpu *v)
@@ -137,27 +152,32 @@ static void most_of(const struct top_vcpu *v, uint64_t ns, char *buf, size_t siz
 	}
 }
 
-static void show_vcpu(struct con *c, const struct top_vcpu *v, uint64_t ns)
+/* Of a vCPU, or of all that its VM has. */
+static void show_work(struct con *c, const struct top_vcpu *v, uint64_t ns)
 {
-	char name[VM_NAME_MAX + 8], most[64];
-	sniprintf(name, sizeof(name), "%s/%u", v->vm, v->id);
-	most_of(v, ns, most, sizeof(most));
-	out_row(c);
-	out_line(c, "vcpu", "%s", name);
-	out_str(c, "vm|", v->vm);
-	out_u64(c, "vcpu|", v->id);
 	out_us(c, "run_us|", v->run_ns);
 	out_us(c, "wait_us|", v->wait_ns);
-	out_line(c, "run", "%s%%", out_tenths(v->run_ns * 100, ns).s);
-	out_line(c, "wait", "%s%%", out_tenths(v->wait_ns * 100, ns).s);
 	out_u64(c, "exits_per_s|exits/s", per_s(sum_of(v), ns));
-	out_line(c, "most", "%s", most);
 	if (c->json) {
 		out_words(c, "exits");
 		for (unsigned k = 0; k < ARRAY_SIZE(v->exits); k++)
 			out_u64(c, vm_cmd_show_exit(k), v->exits[k]);
 		out_words_end(c);
 	}
+}
+
+static void show_vcpu(struct con *c, const struct top_vcpu *v, const char *name, uint64_t ns)
+{
+	char most[64];
+	most_of(v, ns, most, sizeof(most));
+	out_row(c);
+	out_line(c, "vcpu", "%s", name);
+	out_str(c, "vm|", v->vm);
+	out_u64(c, "vcpu|", v->id);
+	show_work(c, v, ns);
+	out_line(c, "run", "%s%%", out_tenths(v->run_ns * 100, ns).s);
+	out_line(c, "wait", "%s%%", out_tenths(v->wait_ns * 100, ns).s);
+	out_line(c, "most", "%s", most);
 	out_row_end(c);
 }
 
@@ -169,7 +189,40 @@ static void show_vm(struct con *c, const struct top_vcpu *v, uint64_t ns)
 	out_bytes(c, "received_per_s|received/s", per_s(v->received, ns));
 	out_bytes(c, "sent_per_s|sent/s", per_s(v->sent, ns));
 	out_bytes(c, "dirtied_per_s|dirtied/s", v->dirty_rate);
+	show_work(c, v, ns);
 	out_row_end(c);
+}
+
+static void show_vms(struct con *c, const struct top_sample *before, const struct top_sample *now, uint64_t ns)
+{
+	struct top_vcpu sum;
+	out_table(c, "vms",
+		  "-16 vm, 9 memory, 11 received_per_s|received/s, 11 sent_per_s|sent/s, 11 dirtied_per_s|dirtied/s",
+		  NULL);
+	for (unsigned i = 0; i < now->n; i++) {
+		struct top_vcpu d = since(before, &now->vcpu[i]);
+		if (add_up(&sum, now, i, &d))
+			show_vm(c, &sum, ns);
+	}
+	out_table_end(c);
+}
+
+/* As text the sum of a VM with several stands below them: the table above has no room for it. */
+static void show_vcpus(struct con *c, const struct top_sample *before, const struct top_sample *now, uint64_t ns)
+{
+	struct top_vcpu sum;
+	char name[VM_NAME_MAX + 16];
+	out_table(c, "vcpus", "-18 vcpu, 7 run, 7 wait, 8 exits_per_s|exits/s, -31 most", "no VM runs here");
+	for (unsigned i = 0; i < now->n; i++) {
+		struct top_vcpu d = since(before, &now->vcpu[i]);
+		bool last = add_up(&sum, now, i, &d);
+		sniprintf(name, sizeof(name), "%s/%u", d.vm, d.id);
+		show_vcpu(c, &d, name, ns);
+		sniprintf(name, sizeof(name), "%s/all", d.vm);
+		if (last && d.id && !c->json)
+			show_vcpu(c, &sum, name, ns);
+	}
+	out_table_end(c);
 }
 
 static void show(struct con *c, const struct top_sample *before, const struct top_sample *now)
@@ -178,7 +231,7 @@ static void show(struct con *c, const struct top_sample *before, const struct to
 	out_us(c, "interval_us|", ns);
 	out_bytes(c, "memory_free", page_free_count() * PAGE_SIZE);
 	out_table(c, "cpus", "3 cpu, 6 busy", NULL);
-	for (unsigned i = 0; i < MIN(host_info.ncpus, CPUS_MAX); i++) {
+	for (unsigned i = 0; i < host_info.ncpus; i++) {
 		uint64_t idle = MIN(grown(now->idle_ns[i], before->idle_ns[i]), ns);
 		out_row(c);
 		out_u64(c, "cpu", i);
@@ -187,21 +240,8 @@ static void show(struct con *c, const struct top_sample *before, const struct to
 		out_row_end(c);
 	}
 	out_table_end(c);
-	out_table(c, "vms",
-		  "-16 vm, 9 memory, 11 received_per_s|received/s, 11 sent_per_s|sent/s, 11 dirtied_per_s|dirtied/s",
-		  NULL);
-	for (unsigned i = 0; i < now->n; i++) {
-		struct top_vcpu d = since(before, &now->vcpu[i]);
-		if (!d.id)
-			show_vm(c, &d, ns);
-	}
-	out_table_end(c);
-	out_table(c, "vcpus", "-18 vcpu, 6 run, 6 wait, 8 exits_per_s|exits/s, -31 most", "no VM runs here");
-	for (unsigned i = 0; i < now->n; i++) {
-		struct top_vcpu d = since(before, &now->vcpu[i]);
-		show_vcpu(c, &d, ns);
-	}
-	out_table_end(c);
+	show_vms(c, before, now, ns);
+	show_vcpus(c, before, now, ns);
 }
 
 /* A second goes by: false, the operator leaves. */

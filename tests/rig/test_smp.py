@@ -128,8 +128,12 @@ def check_top(host):
         assert v["run_us"] + v["wait_us"] < 1.2 * t["interval_us"], (v, t["interval_us"])
     (vm,) = [v for v in t["vms"] if v["vm"] == "smp4"]
     assert vm["memory"] == 160 << 20 and vm["received_per_s"] and vm["sent_per_s"] and not vm["dirtied_per_s"], vm
+    assert vm["exits"] == {k: sum(v["exits"][k] for v in mine) for k in vm["exits"]} and vm["exits_per_s"], vm
+    for k in ("run_us", "wait_us"):
+        assert abs(vm[k] - sum(v[k] for v in mine)) <= len(mine), (k, vm, mine)
     host.console.send("top\r")  # as the operator sees it
     host.console.expect(r"smp4/3 +[\d.]+% +[\d.]+% +\d+ +\w+ \d+", 10)
+    host.console.expect(r"smp4/all +[\d.]+% +[\d.]+% +\d+ +\w+ \d+", 10)
     end = len(host.console.text)
     host.console.send("q")
     host.console.wait_prompt(10, end)

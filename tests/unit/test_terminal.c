@@ -152,7 +152,7 @@ struct vm *vm_get(const char *name unused) { return NULL; }
 void vm_put(struct vm *vm unused) {}
 void vm_port_bytes(const struct vm *vm unused, uint64_t *sent unused, uint64_t *received unused) {}
 const char *vm_cmd_show_exit(unsigned kind unused) { return ""; }
-uint64_t task_idle_ns(unsigned cpu unused) { return 0; }
+uint64_t task_idle_ns(unsigned cpu) { return cpu; }
 
 /* For the host's own commands */
 void acpi_power_off(void) { abort(); }
@@ -361,6 +361,45 @@ static void test_lost_key(void **state)
 	assert_int_equal(count("not run"), 1);
 }
 
+static void to_screen(struct con *c unused, const char *s, size_t n) { uart_write(s, n); }
+
+/* Each CPU of a large host; what a VM's vCPUs have done, and together. */
+static void test_top(void **state)
+{
+	(void)state;
+	unsigned ncpus = host_info.ncpus;
+	host_info.ncpus = 1024;
+	struct top_sample before, now;
+	assert_int_equal(sample(&before) || sample(&now), 0);
+	assert_true(now.n == 0 && now.idle_ns[1023] == 1023);
+	struct top_vcpu was[] = { { .vm = "b", .run_ns = 7 }, { .vm = "a" }, { .vm = "a", .id = 1 } };
+	struct top_vcpu is[] = {
+		{ .vm = "b", .run_ns = 7 + NS_PER_SEC / 4, .exits = { 3 }, .memory = 5 },
+		{ .vm = "a", .run_ns = NS_PER_SEC, .exits = { 10, 2 }, .sent = 9 },
+		{ .vm = "a", .id = 1, .run_ns = NS_PER_SEC / 2, .wait_ns = NS_PER_SEC / 2, .exits = { 1 }, .sent = 9 },
+	};
+	struct top_sample s[2] = { { .vcpu = was, .n = 3, .idle_ns = before.idle_ns },
+				   { .vcpu = is, .n = 3, .idle_ns = now.idle_ns, .at_ns = NS_PER_SEC } };
+	struct con c = { .write = to_screen, .json = true };
+	show(&c, &s[0], &s[1]);
+	out_end(&c);
+	assert_non_null(strstr(screen, "{\"cpu\":1023,\"busy_us\":1000000}]"));
+	assert_non_null(strstr(screen, "\"vms\":[{\"vm\":\"b\",\"memory\":5,"));
+	assert_non_null(strstr(screen, "\"run_us\":250000,\"wait_us\":0,\"exits_per_s\":3,"));
+	assert_non_null(strstr(screen, "\"sent_per_s\":9,\"dirtied_per_s\":0,"
+				       "\"run_us\":1500000,\"wait_us\":500000,\"exits_per_s\":13,"));
+	assert_int_equal(count("\"run_us\""), 5);
+	setup(NULL);
+	c.json = false;
+	show(&c, &s[0], &s[1]);
+	assert_non_null(strstr(screen, "a/1                     50%      50%         1"));
+	assert_non_null(strstr(screen, "a/all                  150%      50%        13"));
+	assert_null(strstr(screen, "b/all"));
+	free(before.vcpu);
+	free(now.vcpu);
+	host_info.ncpus = ncpus;
+}
+
 static bool is_word(const char *typed) { return !strcmp(typed, "word"); }
 
 /* Locked until the word is typed, and when nobody types any more; not while a command runs. The last test. */
@@ -420,6 +459,7 @@ int main(void)
 		T(test_typed_ahead),
 		T(test_addresses),
 		T(test_lost_key),
+		T(test_top),
 		T(test_password),
 	};
 	return cmocka_run_group_tests_name("terminal", tests, NULL, NULL);
