@@ -103,7 +103,9 @@ UNIT_sections := vmm/migrate/sections.c vmm/migrate/wire.c vmm/state.c net/strea
 MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
 UNIT_vm := vmm/vm.c vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
-UNIT += policy wire migrate
+UNIT += policy wire migrate migrate_cmd
+UNIT_migrate_cmd := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c console.c console_edit.c console_usage.c out.c) tests/unit/fake_kernel.c
+build/host/tests/unit/test_migrate_cmd.o: vmm/migrate/migrate_cmd.c
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
 FAKE_NET := $(MIGRATE) tests/image/failpoint.c $(MIGRATE_BASE) tests/unit/fake_net.c kernel/out.c
 UNIT_wire := $(FAKE_NET) tests/unit/fake_shout.c

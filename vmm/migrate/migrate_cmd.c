@@ -49,6 +49,9 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_line(c, "bytes", "%s MB", out_tenths(s->bytes, 1000000).s);
 	out_u64(c, "bytes_per_s|", s->rate);
 	out_u64(c, "limit_bytes_per_s|", s->limit);
+	if (!migrate_cmd_is_over(s)) /* in the table: below its row */
+		out_line(c, "rate", "%s MiB/s, limit %s", out_tenths(s->rate, 1 << 20).s,
+			 s->limit ? out_tenths(s->limit, 1 << 20).s : "none");
 	out_u64(c, "dirty_pages|", s->dirty_last);
 	out_u64(c, "dirty_bytes_per_s|", s->dirty_rate);
 	out_us(c, "predicted_downtime_us|", s->predicted_downtime_ns);
@@ -214,24 +217,31 @@ static int cmd_end(struct con *c, const char *what, const char *name, int err, c
 	return 0;
 }
 
+/* Rounds of so many, until one finds no more than that, or ends none. */
 static int cancel_all(struct con *c)
 {
 	static struct migrate_status s[CANCEL_MAX]; /* the console's task only */
-	unsigned n = 0, cancelled = 0;
+	static bool asked[CANCEL_MAX];
+	unsigned n, ended, cancelled = 0;
 	int last = 0;
 	struct why w;
-	for (unsigned i = 0; n < CANCEL_MAX && migrate_get(i, &s[n]); i++) /* VMs that come here are their source's */
-		n += !s[n].incoming && !migrate_cmd_is_over(&s[n]);
-	for (unsigned i = 0; i < n; i++) {
-		w.text[0] = '\0';
-		int err = migrate_cancel(s[i].vm, &w);
-		cancelled += !err;
-		last = err == -EBUSY ? err : last;
-		if (err == -EBUSY)
-			out_text(c, "%s: %s\n", s[i].vm, w.text);
-	}
-	for (uint64_t end = time_in_ms(5000); n; n--)
-		(void)migrate_wait(s[n - 1].vm, end);
+	do {
+		n = ended = 0;
+		for (unsigned i = 0; n < CANCEL_MAX && migrate_get(i, &s[n]); i++) /* what comes is its source's */
+			n += !s[n].incoming && !migrate_cmd_is_over(&s[n]);
+		for (unsigned i = 0; i < n; i++) {
+			w.text[0] = '\0';
+			int err = migrate_cancel(s[i].vm, &w);
+			asked[i] = !err;
+			last = err == -EBUSY ? err : last;
+			if (err == -EBUSY)
+				out_text(c, "%s: %s\n", s[i].vm, w.text);
+		}
+		uint64_t end = time_in_ms(5000);
+		for (unsigned i = 0; i < n; i++)
+			ended += !migrate_wait(s[i].vm, end) && asked[i];
+		cancelled += ended;
+	} while (n == CANCEL_MAX && ended);
 	out_u64(c, "cancelled|", cancelled);
 	out_text(c, "%u cancelled. `migrate status` shows them\n", cancelled);
 	return last ? con_error(c, last, "migrate cancel all: not all of them can be any more") : 0;

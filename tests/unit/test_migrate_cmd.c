@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The command `migrate` on a table of migrations of the test's. */
+#include "tests/unit/fake_kernel.h"
+#include "vmm/migrate/migrate_cmd.c"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define N 200
+
+static struct migrate_status table[N];
+static bool slow[N]; /* it does not end, whoever asks it to */
+static unsigned n;
+
+bool migrate_get(unsigned i, struct migrate_status *s)
+{
+	if (i < n)
+		*s = table[i];
+	return i < n;
+}
+static struct migrate_status *find(const char *name)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (!strcmp(table[i].vm, name) && !migrate_cmd_is_over(&table[i]))
+			return &table[i];
+	return NULL;
+}
+int migrate_cancel(const char *name, struct why *w)
+{
+	struct migrate_status *s = find(name);
+	if (!s)
+		return -ENOENT;
+	if (s->phase == MIG_UNDECIDED)
+		return why_set(w, -EBUSY, "it may be running there");
+	if (!slow[s - table])
+		s->phase = MIG_CANCELLED;
+	return 0;
+}
+int migrate_wait(const char *name, uint64_t deadline_ns unused) { return find(name) ? -ETIMEDOUT : 0; }
+const char *migrate_phase_name(enum migrate_phase p) { return p == MIG_PASSES ? "copying" : "another"; }
+uint64_t bandwidth_limit_of(struct migration *m unused) { return 0; }
+
+/* What these tests do not come to. */
+struct host_info host_info;
+int migrate_start(struct vm *vm unused, const struct migrate_params *p unused, struct why *w unused) { return -EIO; }
+int migrate_cmd_all(struct con *c unused, const struct migrate_params *p unused, const char *peer unused,
+		    bool detach unused)
+{
+	return -EIO;
+}
+int migrate_limit(const char *name unused, uint64_t rate unused, struct why *w unused) { return -EIO; }
+bool attempt_get(unsigned i unused, struct decision *d unused) { return false; }
+enum rule_action attempt_event(const struct attempt_id *id unused, enum record_event e unused) { return 0; }
+const char *migrate_peer_name(struct ip ip unused, const char *other) { return other; }
+int net_peer(const char *name unused, struct ip *ip unused, struct why *w unused) { return -ENOENT; }
+bool net_is_own_address(struct ip ip unused) { return false; }
+void net_peer_words(const char *w unused, void (*add)(void *arg, const char *word) unused, void *arg unused) {}
+bool trust_is_insecure(struct ip ip unused) { return false; }
+struct vm *vm_get(const char *name unused) { return NULL; }
+void vm_put(struct vm *vm unused) {}
+const char *vm_state_name(enum vm_state s unused) { return ""; }
+void vm_words(const char *w unused, void (*add)(void *arg, const char *word) unused, void *arg unused) {}
+
+static char said[100000];
+static void say(struct con *c unused, const char *s, size_t len)
+{
+	size_t at = strlen(said);
+	assert_true(at + len < sizeof(said));
+	memcpy(said + at, s, len);
+	said[at + len] = 0;
+}
+
+static int run(int (*cmd)(struct con *c, int argc, char **argv), char *arg)
+{
+	struct con c = { .write = say };
+	char *argv[] = { "", arg, NULL };
+	said[0] = 0;
+	return cmd(&c, 2, argv);
+}
+
+static int setup(void **state unused)
+{
+	memset(slow, 0, sizeof(slow));
+	n = 0;
+	return 0;
+}
+
+static void add(unsigned count, enum migrate_phase phase)
+{
+	for (; count--; n++) {
+		table[n] = (struct migrate_status){ .phase = phase, .peer_name = "b" };
+		snprintf(table[n].vm, sizeof(table[n].vm), "vm%u", n);
+	}
+}
+
+/* However many there are; what cannot be cancelled or does not end is neither counted nor waited for for ever. */
+static void test_cancel_all(void **state unused)
+{
+	assert_int_equal(run(cmd_cancel, "all"), 0);
+	assert_string_equal(said, "0 cancelled. `migrate status` shows them\n");
+	add(30, MIG_DONE);
+	add(64, MIG_QUEUED);
+	add(90, MIG_PASSES);
+	table[100].incoming = true;
+	assert_int_equal(run(cmd_cancel, "all"), 0);
+	assert_string_equal(said, "153 cancelled. `migrate status` shows them\n");
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(table[i].phase, i == 100 ? MIG_PASSES : i < 30 ? MIG_DONE : MIG_CANCELLED);
+	n = 0;
+	add(1, MIG_UNDECIDED);
+	add(100, MIG_PASSES);
+	slow[50] = true;
+	assert_int_equal(run(cmd_cancel, "all"), -EBUSY);
+	assert_non_null(strstr(said, "99 cancelled"));
+	n = 0;
+	add(64, MIG_PASSES);
+	memset(slow, 1, sizeof(slow));
+	assert_int_equal(run(cmd_cancel, "all"), 0);
+	assert_non_null(strstr(said, "0 cancelled"));
+}
+
+/* The rate and the limit of each that runs, within the line. */
+static void test_status(void **state unused)
+{
+	add(3, MIG_PASSES);
+	table[0].rate = 3 << 19;
+	table[1].rate = 10 << 20, table[1].limit = 100 << 20;
+	table[2].phase = MIG_DONE;
+	assert_int_equal(run(cmd_status, NULL), 0);
+	assert_non_null(strstr(said, "\n    1.5 MiB/s, limit none\nvm1 "));
+	assert_non_null(strstr(said, "\n    10 MiB/s, limit 100\nvm2 "));
+	unsigned lines = 0;
+	for (const char *p = said, *end; (end = strchr(p, '\n')); p = end + 1, lines++)
+		assert_true(end - p <= OUT_COLUMNS);
+	assert_int_equal(lines, 1 + 3 + 2);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup(f, setup)
+	const struct CMUnitTest tests[] = { T(test_cancel_all), T(test_status) };
+	return cmocka_run_group_tests_name("migrate_cmd", tests, NULL, NULL);
+}
