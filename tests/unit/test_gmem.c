@@ -285,7 +285,6 @@ static void *reserve_thread(void *arg)
 	return NULL;
 }
 
-/* However many come at once, those for whom there is room are let in, and no more. */
 /* Frame by frame, from any frame to any: the first that was written. */
 static void test_next_written(void **s)
 {
@@ -308,6 +307,7 @@ static void test_next_written(void **s)
 	gmem_fini(&g);
 }
 
+/* However many come at once, those for whom there is room are let in, and no more. */
 static void test_admission(void **s)
 {
 	(void)s;
