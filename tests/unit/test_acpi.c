@@ -148,6 +148,7 @@ static void test_madt(void **state)
 	check_madt(255);
 	check_madt(256);
 	check_madt(896);
+	check_madt(2048);
 	assert_int_equal(acpi_tables_build(&g, 10000, &rsdp), -ENOSPC);
 }
 
@@ -162,7 +163,7 @@ static void test_iasl(void **state)
 	if (system("command -v iasl >/dev/null"))
 		skip();
 	assert_non_null(mkdtemp(dir));
-	assert_int_equal(acpi_tables_build(&g, 300, &rsdp), 0);
+	assert_int_equal(acpi_tables_build(&g, 2048, &rsdp), 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(sigs); i++) {
 		const uint8_t *t = !strcmp(sigs[i], "XSDT")   ? xsdt(rsdp)
 				   : !strcmp(sigs[i], "DSDT") ? table(get_le64(find(rsdp, "FACP") + 140), "DSDT")
