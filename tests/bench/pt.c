@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What dirty tracking costs in the nested page tables, in instructions for a GiB of guest memory (doc/scale.md): 16
- * MiB are counted.
+ * What dirty tracking costs in the nested page tables, in instructions for a GiB of guest memory (doc/scale.md), by the
+ * size of leaves: 16 MiB are counted, and one leaf of 1G.
  */
 #include "arch/x86/pt.h"
 #include "kernel/base/err.h"
@@ -25,8 +25,8 @@ void panic(const char *fmt, ...)
 	abort();
 }
 
-static struct pt pt;
-static uint64_t map[SIZE >> PAGE_SHIFT >> 6];
+static struct pt pt, pt_1g;
+static uint64_t map[GIB(1) >> PAGE_SHIFT >> 6];
 
 static hpa_t table_alloc(void *arg)
 {
@@ -40,7 +40,9 @@ static void table_free(void *arg, hpa_t hpa) { (void)arg, free((void *)(uintptr_
 static void setup(void)
 {
 	if (pt_init(&pt, &pt_format_npt, table_alloc, table_free, NULL) ||
-	    pt_map(&pt, 0, GIB(4), SIZE, PT_R | PT_W | PT_X))
+	    pt_map(&pt, 0, GIB(4), SIZE, PT_R | PT_W | PT_X) ||
+	    pt_init(&pt_1g, &pt_format_npt, table_alloc, table_free, NULL) ||
+	    pt_map(&pt_1g, 0, GIB(4), GIB(1), PT_R | PT_W | PT_X))
 		exit(1);
 	for (uint64_t i = 0; i < SIZE / MIB(2); i++) /* tables that are there when a migration begins (gmem.c) */
 		free(aligned_alloc(PAGE_SIZE, PAGE_SIZE));
@@ -81,6 +83,14 @@ static int harvest(void)
 	return 0;
 }
 
+static int harvest_1g(void)
+{
+	pt_harvest(&pt_1g, 0, GIB(1), map, 0);
+	return 0;
+}
+/* Into 2M leaves, and the first of them into 4K ones: the others follow as those of 2M do. No way leads back to 1G. */
+static int split_1g(void) { return pt_split(&pt_1g, 0, PAGE_SIZE); }
+
 static const struct {
 	const char *name;
 	int (*run)(void);
@@ -90,11 +100,14 @@ static const struct {
 	{ "scan of 4K leaves, clean", harvest, 0 },     { "scan of 4K leaves, 1 of 64 dirty", harvest, 64 },
 	{ "scan of 4K leaves, all dirty", harvest, 1 }, { "which tables were walked, 8 of 512", age, 64 },
 	{ "which tables were walked, none", age, 0 },   { "merge into 2M leaves", merge, 64 },
+	{ "scan of a 1G leaf, clean", harvest_1g, 0 },  { "split of a 1G leaf, up to one 4K table", split_1g, 0 },
 };
 static const char *name(size_t i) { return kinds[i].name; }
+static bool is_1g(size_t i) { return kinds[i].run == harvest_1g || kinds[i].run == split_1g; }
 static unsigned times(size_t i)
 {
-	return kinds[i].run == age ? 1 : PART; /* that looks at a whole GiB, where there is a table or not */
+	/* That looks at a whole GiB, where there is a table or not. */
+	return kinds[i].run == age || is_1g(i) ? 1 : PART;
 }
 static void prepare(size_t i) { write_pages(kinds[i].dirty); }
 static int run(size_t i) { return kinds[i].run(); }
