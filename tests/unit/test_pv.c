@@ -5,6 +5,7 @@
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_vm.h"
 #include "tests/unit/gmem_dirt.h"
+#include "vmm/x86/guest_clock.h"
 #include "vmm/x86/halt_poll.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -134,6 +135,28 @@ static void test_registers(void **state unused)
 	for (unsigned i = 0; i < f->vm.cpuid.s.n; i++)
 		if (f->vm.cpuid.s.leaf[i] == 0x40000001)
 			f->vm.cpuid.s.regs[4 * i] |= PV_SMP;
+}
+
+/* A clock's page may be anywhere, as with KVM: where there is no memory, or not for all of it, nothing is written. */
+static void test_clock_page_anywhere(void **state unused)
+{
+	static const uint64_t nowhere[] = { MIB(4), GIB(3), GIB(4) - 8, BIT(52), 240ULL << 40, ~0ULL };
+	uint8_t low[32], after[32];
+	assert_int_equal(gmem_read(&f->vm.mem, 0, low, sizeof(low)), 0);
+	for (gfn_t g = 0; g < MIB(4) >> PAGE_SHIFT; g++)
+		forget_dirt(&f->vm.mem, g);
+	for (unsigned i = 0; i < ARRAY_SIZE(nowhere); i++) {
+		assert_int_equal(wrmsr_exit(MSR_KVM_WALL_CLOCK, nowhere[i]), 0);
+		assert_int_equal(wrmsr_exit(MSR_KVM_SYSTEM_TIME, nowhere[i] | 1), 0);
+		assert_int_equal(f->vcpu.msr.system_time, nowhere[i] | 1);
+		clock_update(&f->vcpu);
+	}
+	assert_int_equal(wrmsr_exit(MSR_KVM_SYSTEM_TIME, (MIB(4) - 16) | 1), 0);
+	assert_int_equal(gmem_next_written(&f->vm.mem, FV_CODE / PAGE_SIZE + 1, 1024), 1024);
+	assert_int_equal(gmem_read(&f->vm.mem, 0, after, sizeof(after)), 0);
+	assert_memory_equal(low, after, sizeof(low)); /* an address that wraps */
+	assert_int_equal(f->fail[0], 0);
+	assert_int_equal(wrmsr_exit(MSR_KVM_SYSTEM_TIME, 0), 0);
 }
 
 static void test_waiting_is_told(void **state unused)
@@ -317,9 +340,15 @@ static void test_moves(void **state unused)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup(name, each)
-	const struct CMUnitTest tests[] = {
-		T(test_halt_poll), T(test_registers),    T(test_waiting_is_told),  T(test_flush_is_kept), T(test_ipis),
-		T(test_kicks),     T(test_who_may_call), T(test_end_of_interrupt), T(test_moves)
-	};
+	const struct CMUnitTest tests[] = { T(test_halt_poll),
+					    T(test_registers),
+					    T(test_clock_page_anywhere),
+					    T(test_waiting_is_told),
+					    T(test_flush_is_kept),
+					    T(test_ipis),
+					    T(test_kicks),
+					    T(test_who_may_call),
+					    T(test_end_of_interrupt),
+					    T(test_moves) };
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

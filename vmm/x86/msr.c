@@ -116,6 +116,10 @@ int msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		v->msr.mtrr_def_type = val;
 		return 0;
 	case MSR_MISC_ENABLE: v->msr.misc_enable = val; return 0;
+	/*
+	 * Any address, as with KVM: a guest that runs there must not get #GP here. The page is copied to
+	 * (guest_clock.c), nobody holds it in place as those of pv.c: where there is no memory nothing is written.
+	 */
 	case MSR_KVM_WALL_CLOCK:
 		v->msr.wall_clock = val;
 		clock_write_wall(v, val);
