@@ -190,7 +190,7 @@ def exits(switch, number, kind, peer, vcpus=1):
         h.wait_vm(DEMO, "running", 120)
         start = h.console.begin(f"vm console {DEMO}")  # attached: asking again and again is slow where time is counted
         h.console.expect(r"guest ready[^$]*guest# ", 180, start)
-        h.console.send("\rexitcost\r")
+        h.console.send("\rexitcost wake\r")
         m = h.console.expect(r"exitcost: cpuid=(\d+) out=(\d+) wake=(\d+)\s", 120, start)
     finally:
         h.remove()
