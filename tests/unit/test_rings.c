@@ -454,5 +454,10 @@ int main(void)
 	};
 	/* clang-format on */
 
+#ifdef __SANITIZE_THREAD__ /* the others have one task, and take minutes under it */
+	const struct CMUnitTest shared[] = { cmocka_unit_test(test_threads) };
+	if (!getenv("ALL"))
+		return cmocka_run_group_tests(shared, NULL, NULL);
+#endif
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
