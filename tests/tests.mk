@@ -138,6 +138,10 @@ UNIT_vmx_state := $(addprefix arch/x86/,vmx_state.c vmx_check.c svm_state.c hv_s
 	$(addprefix vmm/,x86/cpu_check.c x86/cpu_state.c x86/cpuid.c state.c) tests/unit/fake_kernel.c
 UNIT += vmx_exit
 UNIT_vmx_exit := $(addprefix arch/x86/,vmx_exit.c vmx_state.c hv_state.c) tests/unit/fake_kernel.c
+# svm.c and vmx.c are compiled into it, with a CPU of the test's.
+UNIT += pause
+UNIT_pause := $(addprefix arch/x86/,svm_exit.c vmx_caps.c vmx_exit.c pt.c) $(UNIT_vmx_state)
+$(H)/tests/unit/test_pause.o: arch/x86/svm.c arch/x86/vmx.c
 UNIT += vmx_caps
 UNIT_vmx_caps := arch/x86/vmx_caps.c arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += cpuid cpumodel

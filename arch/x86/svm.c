@@ -52,6 +52,8 @@ static void list_features(uint32_t edx)
 	for (unsigned i = 0; i < ARRAY_SIZE(svm_features); i++) {
 		svm_features[i].present = edx >> bits[i] & 1;
 		svm_features[i].used &= svm_features[i].present;
+		if (BIT(bits[i]) == CPUID8000000A_EDX_PAUSE_FILTER)
+			svm_features[i].used &= caps.pause_filter;
 	}
 }
 
@@ -66,12 +68,12 @@ static int svm_probe(struct why *w)
 	struct cpuid_regs f = cpuid(0x8000000a, 0);
 	if (!(f.edx & CPUID8000000A_EDX_NP))
 		return why_set(w, -ENOTSUP, "this CPU has AMD-V but no nested paging, which tern needs to run VMs");
-	list_features(f.edx);
 	caps.nasid = f.ebx;
 	svm_has_nrip = f.edx & CPUID8000000A_EDX_NRIPS;
 	caps.rdtscp = cpuid(0x80000001, 0).edx & CPUID80000001_EDX_RDTSCP;
 	caps.pause_filter = !(~f.edx & (CPUID8000000A_EDX_PAUSE_FILTER | CPUID8000000A_EDX_PAUSE_THRESHOLD));
 	caps.bus_lock = f.edx & CPUID8000000A_EDX_BUS_LOCK;
+	list_features(f.edx);
 	format = pt_format_npt;
 	if (!(cpuid(0x80000001, 0).edx & CPUID80000001_EDX_PAGE1GB))
 		format.max_level = 2;

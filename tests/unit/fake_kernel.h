@@ -10,8 +10,9 @@
 void fake_page_alloc_fail_after(long n);
 /* Blocks' worth of 4K pages not freed yet: 0 at the end of a test that leaks nothing. */
 uint64_t fake_page_live(void);
-uint64_t fake_page_reserved(void); /* and neither is this */
-extern uint64_t fake_waited_ns;    /* what task_times says that each task has waited */
+uint64_t fake_page_reserved(void);         /* and neither is this */
+extern _Thread_local unsigned fake_yields; /* task_yield's calls */
+extern uint64_t fake_waited_ns;            /* what task_times says that each task has waited */
 
 /*
  * Freeze the clock at ns (timers and deadlines follow it from then on); advance it, running the timers that come due.

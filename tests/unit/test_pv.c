@@ -260,6 +260,25 @@ static void test_kicks(void **state unused)
 	assert_int_equal(call(~0ULL, 0, 0, 0, 0), -1000);
 }
 
+/* It has spun for a while (hv.h): whoever it waits for may want this CPU. */
+static void test_spinning(void **state unused)
+{
+	unsigned before = fake_yields;
+	f->vcpu.want = VCPU_WANT_RUN;
+	fv_code(f, (const uint8_t[]){ 0xf3, 0x90 }, 2);
+	fv_exit(f, SVM_EXIT_PAUSE, 0, 0);
+	assert_int_equal(fake_yields, before + 1);
+	assert_true(f->hw.hv.rip == FV_CODE + 2 && !f->vmcb.eventinj && !f->vcpu.events.halted && !f->fail[0]);
+	assert_int_equal(f->vcpu.exits[EXIT_PAUSE], 1);
+	fv_code(f, (const uint8_t[]){ 0x66, 0xf3, 0x90 }, 3);
+	fv_exit(f, SVM_EXIT_PAUSE, 0, 0);
+	assert_int_equal(f->hw.hv.rip, FV_CODE + 3);
+	*fv_pte(f, FV_CODE) = 0; /* unmapped meanwhile: it runs again, and faults by itself */
+	f->hw.hv.rip = FV_CODE;
+	fv_exit(f, SVM_EXIT_PAUSE, 0, 0);
+	assert_true(f->hw.hv.rip == FV_CODE && fake_yields == before + 3 && !f->vmcb.eventinj && !f->fail[0]);
+}
+
 static void test_who_may_call(void **state unused)
 {
 	f->vmcb.cpl = 3;
@@ -340,15 +359,9 @@ static void test_moves(void **state unused)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup(name, each)
-	const struct CMUnitTest tests[] = { T(test_halt_poll),
-					    T(test_registers),
-					    T(test_clock_page_anywhere),
-					    T(test_waiting_is_told),
-					    T(test_flush_is_kept),
-					    T(test_ipis),
-					    T(test_kicks),
-					    T(test_who_may_call),
-					    T(test_end_of_interrupt),
-					    T(test_moves) };
+	const struct CMUnitTest tests[] = { T(test_halt_poll),       T(test_registers),     T(test_clock_page_anywhere),
+					    T(test_waiting_is_told), T(test_flush_is_kept), T(test_ipis),
+					    T(test_kicks),           T(test_who_may_call),  T(test_end_of_interrupt),
+					    T(test_moves),           T(test_spinning) };
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
