@@ -55,12 +55,13 @@ static void regs_reset(struct vlapic *l)
 {
 	struct vlapic_state *s = &l->s;
 	__atomic_store_n(&s->svr, 0xff, __ATOMIC_RELAXED); /* disabled: posts are refused from here on */
-	s->tpr = s->icr_lo = s->icr_hi = s->esr = s->esr_latent = s->dcr = s->icount = s->count_armed = 0;
+	__atomic_store_n(&s->esr_latent, 0, __ATOMIC_RELAXED);
+	s->tpr = s->icr_lo = s->icr_hi = s->esr = s->dcr = s->icount = s->count_armed = 0;
 	s->tsc_deadline = s->count_start_ns = 0;
 	__atomic_store_n(&l->x.ldr, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&l->x.dfr, ~0U, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < LVT_COUNT; i++)
-		s->lvt[i] = LVT_MASKED;
+		__atomic_store_n(&s->lvt[i], LVT_MASKED, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < 8; i++) {
 		s->isr[i] = 0;
 		__atomic_store_n(&s->tmr[i], 0, __ATOMIC_RELAXED);
@@ -81,8 +82,7 @@ void vlapic_init(struct vlapic *l, struct vapic_bus *bus, unsigned vcpu)
 
 unsigned vlapic_take_events(struct vlapic *l)
 {
-	uint32_t e = __atomic_load_n(&l->s.events, __ATOMIC_RELAXED);
-	unsigned did = 0;
+	unsigned did = 0, e = __atomic_load_n(&l->s.events, __ATOMIC_RELAXED);
 
 	if (!e)
 		return 0;
@@ -277,7 +277,7 @@ static int write_svr(struct vlapic *l, uint32_t val)
 	__atomic_store_n(&l->s.svr, val, __ATOMIC_RELAXED);
 	if (!(val & SVR_ENABLE))
 		for (unsigned i = 0; i < LVT_COUNT; i++)
-			l->s.lvt[i] |= LVT_MASKED;
+			__atomic_fetch_or(&l->s.lvt[i], LVT_MASKED, __ATOMIC_RELAXED);
 	return 0;
 }
 
