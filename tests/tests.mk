@@ -28,8 +28,10 @@ UNIT += state lapic ioapic
 UNIT_state := net/learn.c net/learn_table.c $(GMEM) $(addprefix vmm/,vm_learned.c state.c bus.c dev.c x86/cpu_state.c x86/guest_clock.c x86/cpuid.c) $(wildcard vmm/dev/*.c) $(wildcard arch/x86/pt*.c) \
 	arch/x86/features.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_worker.c
 UNIT_lapic := vmm/state.c vmm/dev/vlapic.c vmm/dev/vapic_bus.c vmm/dev/vxapic.c tests/unit/fake_kernel.c
-UNIT += lapic_ids
+UNIT += lapic_ids lapic_threads
 UNIT_lapic_ids := $(UNIT_lapic)
+UNIT_lapic_threads := $(UNIT_lapic)
+TSAN += lapic_threads
 UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vioapic.c vmm/dev/vpower.c tests/unit/fake_kernel.c
 UNIT += uart loader acpi random
 UNIT_uart := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vuart.c tests/unit/fake_kernel.c
