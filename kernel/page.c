@@ -38,10 +38,13 @@ struct region {
 static struct spinlock lock = SPINLOCK_INIT("page");
 static struct list free_list[ORDERS];
 static struct region *region;
-static uint64_t nregions, total_pages, guest_pages;
-static uint64_t free_pages;             /* and not reserved */
-static struct handoff_mem map[MAP_MAX]; /* copy of the loader's: it lies in memory that is freed */
+static uint64_t nregions, guest_pages;
+static uint64_t total_pages, free_pages; /* free: and not reserved; written under lock, read without */
+static struct handoff_mem map[MAP_MAX];  /* copy of the loader's: it lies in memory that is freed */
 static unsigned nmap;
+
+/* One of the two counts. lock is held. */
+static void add(uint64_t *pages, uint64_t n) { __atomic_store_n(pages, *pages + n, __ATOMIC_RELAXED); }
 
 static struct list *node_of(hpa_t hpa) { return hva_of(hpa); }
 
@@ -77,7 +80,7 @@ static void take_block(hpa_t hpa)
 /* Merge with free buddies as far as that goes, then list. lock is held. */
 static void give(hpa_t hpa, unsigned order)
 {
-	free_pages += 1UL << order;
+	add(&free_pages, 1UL << order);
 	if (order < PAGE_ORDER_1G)
 		make_ready(hpa);
 	while (order < PAGE_ORDER_1G) {
@@ -108,7 +111,7 @@ hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order)
 			put_block(hpa + (PAGE_SIZE << o), o);
 		}
 		*state_of(hpa) = (uint8_t)(STATE_ALLOC | order);
-		free_pages -= n - drawn;
+		add(&free_pages, drawn - n);
 		if (drawn)
 			r->pages -= drawn;
 	}
@@ -133,7 +136,7 @@ int page_reserve(struct page_reservation *r, uint64_t pages, uint64_t keep, uint
 	r->pages = 0;
 	*have = free_pages;
 	if (pages <= free_pages && keep <= free_pages - pages) {
-		free_pages -= pages;
+		add(&free_pages, -pages);
 		r->pages = pages;
 		err = 0;
 	}
@@ -144,7 +147,7 @@ int page_reserve(struct page_reservation *r, uint64_t pages, uint64_t keep, uint
 void page_unreserve(struct page_reservation *r)
 {
 	uint64_t flags = spin_lock_irqsave(&lock);
-	free_pages += r->pages;
+	add(&free_pages, r->pages);
 	r->pages = 0;
 	spin_unlock_irqrestore(&lock, flags);
 }
@@ -188,7 +191,7 @@ static void add_range(hpa_t base, hpa_t end)
 			order--;
 		uint64_t flags = spin_lock_irqsave(&lock);
 		give(base, order);
-		total_pages += 1UL << order;
+		add(&total_pages, 1UL << order);
 		spin_unlock_irqrestore(&lock, flags);
 		base += PAGE_SIZE << order;
 	}
