@@ -126,9 +126,10 @@ FUZZ_hostframe := $(MIGRATE) $(MIGRATE_BASE) $(addprefix vmm/migrate/,datagram.c
 $(F)/tests/fuzz/fuzz_hostframe.o $(F)/net/hostframe.o: TEST_FLAGS += $(LWIP_INC)
 UNIT += page memory
 UNIT_page := kernel/page.c arch/x86/memory.c
+TSAN += page
 UNIT_memory := arch/x86/memory.c
 # Beside the host's own functions; loops are left as they are in the kernel.
-build/host/arch/x86/memory.o: TEST_FLAGS += $(foreach f,memcpy memmove memset,-D$f=tern_$f) -fno-builtin -fno-tree-loop-distribute-patterns
+$(H)/arch/x86/memory.o $(H)/tsan/arch/x86/memory.o: TEST_FLAGS += $(foreach f,memcpy memmove memset,-D$f=tern_$f) -fno-builtin -fno-tree-loop-distribute-patterns
 UNIT += frame
 UNIT_frame := kernel/frame.c
 UNIT += svm_state

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The page allocator, the real one, over a fake machine's memory map, against a model that knows who owns each page. */
+/*
+ * The page allocator, the real one, over a fake machine's memory map, against a model that knows who owns each page;
+ * then used by several at once.
+ */
 #include "kernel/base/hva.h"
 #include "kernel/page.h"
 #include "kernel/base/err.h"
@@ -9,6 +12,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,22 +31,31 @@ void panic(const char *fmt, ...)
 	abort();
 }
 void log_printf(enum log_level level, const char *fmt, ...) { (void)level, (void)fmt; }
-uint64_t spin_lock_irqsave(struct spinlock *l)
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static _Thread_local bool locked;
+uint64_t spin_lock_irqsave(struct spinlock *l unused)
 {
-	assert_int_equal(l->owner++, 0);
+	assert_false(locked);
+	pthread_mutex_lock(&mutex);
+	locked = true;
 	return 0;
 }
-void spin_unlock_irqrestore(struct spinlock *l, uint64_t flags)
+void spin_unlock_irqrestore(struct spinlock *l unused, uint64_t flags unused)
 {
-	(void)flags;
-	assert_int_equal(--l->owner, 0);
+	assert_true(locked);
+	locked = false;
+	pthread_mutex_unlock(&mutex);
 }
 
 /*
  * hva_of is the identity here, so the machine's RAM is a mapping at an address that we choose, 1 GiB aligned. Untouched
  * pages cost nothing: that the allocator boots with 40 GiB of it is itself the test that it does not touch every page.
  */
-#define BASE   0x200000000000UL /* above what ASan uses */
+#ifdef __SANITIZE_THREAD__
+#define BASE 0x1000000000UL /* below what it uses */
+#else
+#define BASE 0x200000000000UL /* above what ASan uses */
+#endif
 #define RAM    GIB(40)
 #define FRAMES (RAM / PAGE_SIZE)
 static uint8_t *owner; /* one byte a frame: 0 free, else an owner's mark */
@@ -311,6 +324,124 @@ static void test_wrong_frees_are_caught(void **state)
 	assert_true(panics(a, 2));
 }
 
+/* ---- several at once ---- */
+
+#define THREADS 4
+#define STEPS   4000
+#define HELD    64
+#define ORDERS  (PAGE_ORDER_1G + 1)
+
+/* How many blocks of each order there are, with all taken from the largest on. They are given back. */
+static void shape(unsigned count[ORDERS])
+{
+	hpa_t chain = HPA_NONE, hpa;
+	for (unsigned order = ORDERS; order-- > 0;)
+		for (count[order] = 0; (hpa = page_alloc_reserved(NULL, order)) != HPA_NONE; count[order]++) {
+			((hpa_t *)hva_of(hpa))[0] = chain;
+			((hpa_t *)hva_of(hpa))[1] = order;
+			chain = hpa;
+		}
+	assert_int_equal(page_free_count(), 0);
+	while ((hpa = chain) != HPA_NONE) {
+		chain = ((hpa_t *)hva_of(hpa))[0];
+		page_free(hpa, (unsigned)((hpa_t *)hva_of(hpa))[1]);
+	}
+}
+
+static void hand_over(hpa_t hpa, unsigned order, uint8_t was, uint8_t is)
+{
+	for (uint64_t i = 0; i < 1UL << order; i++)
+		if (__atomic_exchange_n(&owner[(hpa - BASE) / PAGE_SIZE + i], is, __ATOMIC_RELAXED) != was)
+			abort(); /* two have it, or it is no RAM */
+}
+
+struct user {
+	pthread_t thread;
+	uint8_t id;
+	unsigned seed, n, got, refused;
+	struct {
+		hpa_t hpa;
+		unsigned order;
+	} held[HELD];
+	struct page_reservation r;
+};
+
+static void user_take(struct user *u)
+{
+	unsigned order = (unsigned)rand_r(&u->seed) % (rand_r(&u->seed) % 16 ? 6 : 13);
+	uint64_t promised = u->r.pages;
+	bool drawn = rand_r(&u->seed) % 2;
+	hpa_t hpa = drawn ? page_alloc_reserved(&u->r, order) : page_alloc(order);
+	if (hpa == HPA_NONE) {
+		if (drawn && order == 0 && promised)
+			abort(); /* one page of them there is at any time */
+		u->refused++;
+		return;
+	}
+	hand_over(hpa, order, 0, u->id);
+	if (page_block_order(hpa) != (int)order || (!drawn && *(uint64_t *)hva_of(hpa)))
+		abort();
+	memset(hva_of(hpa), u->id, 64); /* where the list's links are while it is free */
+	u->held[u->n].hpa = hpa, u->held[u->n++].order = order;
+	u->got++;
+}
+
+static void user_give(struct user *u, unsigned i)
+{
+	static const uint8_t zero[64];
+	uint8_t mine[64];
+	hand_over(u->held[i].hpa, u->held[i].order, u->id, 0);
+	if (memcmp(hva_of(u->held[i].hpa), memset(mine, u->id, 64), 64))
+		abort();
+	memcpy(hva_of(u->held[i].hpa), zero, 64);
+	page_free(u->held[i].hpa, u->held[i].order);
+	u->held[i] = u->held[--u->n];
+}
+
+static void *use(void *arg)
+{
+	struct user *u = arg;
+	for (unsigned i = 0; i < STEPS; i++) {
+		uint64_t have;
+		if (u->n < HELD && rand_r(&u->seed) % 100 < 55)
+			user_take(u);
+		else if (u->n)
+			user_give(u, (unsigned)rand_r(&u->seed) % u->n);
+		if (page_free_count() > page_total_count())
+			abort(); /* more was promised than there is */
+		if (rand_r(&u->seed) % 32)
+			continue;
+		page_unreserve(&u->r);
+		u->refused += page_reserve(&u->r, (unsigned)rand_r(&u->seed) % 12000, 100, &have) == -ENOMEM;
+	}
+	page_unreserve(&u->r);
+	while (u->n)
+		user_give(u, 0);
+	return NULL;
+}
+
+static void test_threads(void **state unused)
+{
+	static struct user user[THREADS];
+	unsigned before[ORDERS], after[ORDERS];
+
+	start(small_map, ARRAY_SIZE(small_map));
+	uint64_t total = page_total_count();
+	shape(before);
+	for (unsigned i = 0; i < THREADS; i++) {
+		user[i] = (struct user){ .id = (uint8_t)(i + 1), .seed = i };
+		assert_int_equal(pthread_create(&user[i].thread, NULL, use, &user[i]), 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		pthread_join(user[i].thread, NULL);
+		assert_true(user[i].got > STEPS / 8 && user[i].refused); /* memory was short, and was had */
+	}
+	assert_int_equal(page_free_count(), total);
+	shape(after);
+	assert_memory_equal(after, before, sizeof(after)); /* all merged again */
+	assert_int_equal(page_free_count(), total);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,6 +452,12 @@ int main(void)
 		cmocka_unit_test(test_zeroed),
 		cmocka_unit_test(test_reservations),
 		cmocka_unit_test(test_wrong_frees_are_caught),
+		cmocka_unit_test(test_threads),
 	};
+#ifdef __SANITIZE_THREAD__ /* the others have one task */
+	const struct CMUnitTest shared[] = { cmocka_unit_test(test_threads) };
+	if (!getenv("ALL"))
+		return cmocka_run_group_tests(shared, NULL, NULL);
+#endif
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
