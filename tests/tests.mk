@@ -162,6 +162,9 @@ UNIT_exit := $(addprefix vmm/x86/,exit.c foreign.c bus_lock.c halt_poll.c msr.c 
 UNIT += absent foreign pv
 UNIT_absent := $(UNIT_exit)
 UNIT_pv := $(UNIT_exit)
+UNIT += pv_flush
+UNIT_pv_flush := $(filter-out vmm/x86/pv.c,$(UNIT_exit))
+$(H)/tests/unit/test_pv_flush.o: vmm/x86/pv.c
 UNIT_foreign := $(UNIT_exit)
 UNIT += clock
 UNIT_clock := $(GMEM) $(addprefix vmm/,x86/guest_clock.c state.c dev/vlapic.c dev/vapic_bus.c dev/vxapic.c) arch/x86/pt.c tests/unit/fake_kernel.c
