@@ -162,7 +162,7 @@ void time_interrupt(void)
 		void *arg = t->arg;
 		list_remove(&t->node);
 		__atomic_store_n(&ts->running, t, __ATOMIC_SEQ_CST);
-		t->ran = (int)c->id;
+		__atomic_store_n(&t->ran, (int)c->id, __ATOMIC_RELAXED); /* timer_cancel looks at any time */
 		__atomic_store_n(&t->cpu, -1, __ATOMIC_SEQ_CST);
 		spin_release(&ts->lock);
 		fn(arg);
