@@ -236,3 +236,8 @@ UNIT_password := $(addprefix kernel/,conf.c console_edit.c conf_value.c conf_lis
 build/host/tests/unit/test_password.o: crypto/password.c
 $(H)/test_password: $(H)/mbedtls.a
 $(H)/test_aead: $(OPENSSL_OBJ)
+# The timers are compiled into their test, on CPUs that are threads.
+UNIT += time
+UNIT_time :=
+TSAN += time
+$(H)/tests/unit/test_time.o $(H)/tsan/tests/unit/test_time.o: kernel/time.c
