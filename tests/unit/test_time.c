@@ -205,7 +205,7 @@ static void test_threads(void **state unused)
 	for (unsigned i = 0; i < ARRAY_SIZE(mistakes); i++)
 		if (mistakes[i])
 			fail_msg("mistake %u, %u times", i, mistakes[i]);
-	assert_true(calls > CPUS * PHASES * OPS / 20);
+	assert_true(calls > PHASES);
 }
 
 int main(void)
