@@ -195,7 +195,7 @@ static int ip4_parse(const struct conf_key *k unused, const char *s, void *field
 	uint32_t ip;
 	if (conf_parse_ip4(s, &ip))
 		return -EINVAL;
-	if (!ip_is_hosts(ip_of4(ip)))
+	if (ip && !ip_is_hosts(ip_of4(ip))) /* 0.0.0.0: none */
 		return why_set(w, -EINVAL, "no machine's own");
 	*(uint32_t *)field = ip;
 	return 0;
@@ -270,14 +270,11 @@ static int net_parse(const struct conf_key *k, const char *s, void *field, struc
 	if (s[len] != '/' || len >= sizeof(addr) || conf_parse_uint(s + len + 1, 32, &prefix) || !prefix)
 		return -EINVAL;
 	snprintf(addr, sizeof(addr), "%.*s", (int)len, s);
-	if (ip4_parse(k, addr, &ip, w))
+	if (ip4_parse(k, addr, &ip, w) || !ip)
 		return -EINVAL;
 	if (prefix == 31) /* lwIP takes the other address of the two for that of a broadcast */
 		return why_set(w, -EINVAL, "a prefix of 31 does not work: take 30, or 32 with a gateway");
-	struct conf_net net = { ip, (uint32_t)prefix };
-	if (!conf_net_has_host(net, ip))
-		return why_set(w, -EINVAL, "the net's own or its broadcast address");
-	*n = net;
+	*n = (struct conf_net){ ip, (uint32_t)prefix };
 	return 0;
 }
 const struct conf_type conf_type_net = { .parse = net_parse };

@@ -44,9 +44,12 @@ static enum edit_result recall(struct edit *e, int step)
 {
 	if ((step < 0 && e->at == oldest(e)) || (step > 0 && e->at == e->nhistory))
 		return EDIT_NONE;
-	if (e->at == e->nhistory)
+	if (e->at == e->nhistory) {
 		memcpy(e->draft, e->line, EDIT_LINE);
+		e->draft_lost = e->lost;
+	}
 	e->at += (unsigned)step;
+	e->lost = e->at == e->nhistory && e->draft_lost;
 	memcpy(e->line, e->at == e->nhistory ? e->draft : e->history[e->at % EDIT_HISTORY], EDIT_LINE);
 	e->len = e->cur = (unsigned)strlen(e->line);
 	return EDIT_REDRAW;
@@ -123,7 +126,10 @@ enum edit_result edit_key(struct edit *e, unsigned char c)
 		if (after_cr)
 			return EDIT_NONE;
 		/* fall through */
-	case '\r': remember(e); return EDIT_DONE;
+	case '\r':
+		if (!e->lost)
+			remember(e);
+		return EDIT_DONE;
 	case '\t': return EDIT_TAB;
 	case CTRL('a'): return move_to(e, 0);
 	case CTRL('e'): return move_to(e, e->len);

@@ -32,7 +32,8 @@ struct edit {
 	unsigned char escape;                  /* 0, or the introducer that came last */
 	unsigned param;                        /* number in an escape sequence */
 	bool after_cr;
-	bool lost; /* a key was no ASCII character or did not fit: the line is not what was meant */
+	/* A key was no ASCII character or did not fit: the line, or the draft, is not what was meant. */
+	bool lost, draft_lost;
 };
 
 /* A password, which is not shown. Zeros: an empty one. */

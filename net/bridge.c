@@ -370,7 +370,7 @@ static enum bridge_drop route(struct bridge *b, struct bridge_port *p, const str
 		mac_learn(b, src, p, now);
 	if (!p->is_guest)
 		bridge_guest_hear(&b->lan, e->head, e->n, now);
-	bool service = *to && (*to)->is_host && p->is_guest && !bridge_rules_host_hears(e->head, e->n);
+	bool service = *to && (*to)->is_host && p->is_guest && !bridge_rules_host_hears(&p->policy, e->head, e->n);
 	return service ? BRIDGE_DROP_SERVICE : BRIDGE_PASS;
 }
 
@@ -396,7 +396,7 @@ static int input(struct bridge_port *p, const struct frame *f, bool floods)
 	count(&p->stats.rx_frames, 1);
 	count(&p->stats.rx_bytes, f->len);
 	if (!to) {
-		flood(b, p, f, e.head, !p->is_guest || bridge_rules_host_hears(e.head, e.n), &flags);
+		flood(b, p, f, e.head, !p->is_guest || bridge_rules_host_hears(&p->policy, e.head, e.n), &flags);
 	} else if (to != p && !to->leaving) {
 		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);

@@ -97,7 +97,7 @@ static bool is_between_bridges(const uint8_t dst[ETH_ALEN])
 	       (!memcmp(dst, cisco, sizeof(cisco)) && (dst[5] == 0xcc || dst[5] == 0xcd));
 }
 
-bool bridge_rules_host_hears(const uint8_t *h, size_t n)
+bool bridge_rules_host_hears(const struct bridge_policy *p, const uint8_t *h, size_t n)
 {
 	uint16_t type = n < ETH_HLEN ? 0 : get_be16(h + ETH_TYPE);
 	const uint8_t *ip = h + ETH_HLEN;
@@ -107,7 +107,8 @@ bool bridge_rules_host_hears(const uint8_t *h, size_t n)
 		       n > ETH_HLEN + len && ip[len] == ICMP4_ECHO_REPLY;
 	}
 	if (type == ETHERTYPE_IPV6 && n > ETH_HLEN + IP6_HDR && ip[IP6_NEXT] == PROTO_ICMPV6)
-		return ip[IP6_HDR] == ICMP6_ECHO_REPLY || ip[IP6_HDR] == ND_NS || ip[IP6_HDR] == ND_NA;
+		return ip[IP6_HDR] == ICMP6_ECHO_REPLY || ip[IP6_HDR] == ND_NS || ip[IP6_HDR] == ND_NA ||
+		       (p->router && ip[IP6_HDR] == ND_RA);
 	return type == ETHERTYPE_ARP;
 }
 

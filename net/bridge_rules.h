@@ -85,7 +85,7 @@ bool bridge_rules_reserved(const uint8_t dst[ETH_ALEN]);
 uint64_t bridge_rules_router(const uint8_t *h, size_t n);
 #define BRIDGE_ROUTER_HEAD (ETH_HLEN + 40 + 16) /* bytes that it wants: RFC 8200 3, 4861 4.2 */
 /*
- * May a guest say that to its host? What an operator's ping of the guest needs: ARP, neighbour discovery, the answer; a
- * tag hides it. h: the frame's first n bytes.
+ * May a guest say that to its host? What an operator's ping of the guest needs: ARP, neighbour discovery, the answer;
+ * and a router its advertisements. A tag hides it. h: the frame's first n bytes.
  */
-bool bridge_rules_host_hears(const uint8_t *h, size_t n);
+bool bridge_rules_host_hears(const struct bridge_policy *p, const uint8_t *h, size_t n);

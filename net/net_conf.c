@@ -103,9 +103,11 @@ static struct nic *card_find(const struct conf *c, const struct net_conf *conf, 
 	return NULL;
 }
 
-static void gateway_check(struct conf_reader *r, struct conf_net address, uint32_t *to)
+static void address_check(struct conf_reader *r, struct conf_net address, uint32_t *to)
 {
 	uint32_t mask = conf_net_mask(address), gateway = *to;
+	if (address.ip && !conf_net_has_host(address, address.ip))
+		conf_wrong(r, "address", "it is used, but is the net's own or its broadcast address");
 	if (gateway && !address.ip)
 		conf_wrong(r, "gateway", "it counts with a static address only");
 	else if (gateway && address.prefix < 32 && (gateway ^ address.ip) & mask)
@@ -148,7 +150,7 @@ static void nic_read(struct conf *c, struct net_conf *conf, const char *name)
 	(void)conf_read(&r, &n);
 	if (!take_name(&r, n.name))
 		return;
-	gateway_check(&r, n.address, &n.gateway);
+	address_check(&r, n.address, &n.gateway);
 	gateway6_check(&r, n.address6, n.gateway6);
 	bool one = memcmp(&n.match, &(struct conf_card){ 0 }, sizeof(n.match)) != 0;
 	if (match && strcmp(match, "first") && !one)
@@ -314,7 +316,7 @@ static void net_read(struct conf *c, struct net_conf *conf, const char *name)
 		conf_wrong(&r, "", "so this network is not there");
 		return;
 	}
-	gateway_check(&r, n.address, &n.gateway);
+	address_check(&r, n.address, &n.gateway);
 	gateway6_check(&r, n.address6, n.gateway6);
 	mtu_bound(&r, &n);
 	if (n.uses & NET_USE_MIGRATION && n.address.prefix == CONF_NET_NONE && n.address6.prefix == CONF_NET_NONE &&
@@ -373,8 +375,10 @@ static void peer_read(struct conf *c, struct net_conf *conf, const char *name)
 		}
 	for (unsigned i = 0; i < conf->npeers; i++)
 		if (ip_same(conf->peer[i].ip, p.ip)) {
-			conf_wrong(&r, "address", "[peer %s] has it already", conf->peer[i].name);
-			peer_lost(conf, name);
+			const struct net_peer *o = &conf->peer[i];
+			conf_wrong(&r, "address", "[peer %s] has it already", o->name);
+			if (memcmp(o->key, p.key, sizeof(p.key)) != 0 || o->insecure != p.insecure)
+				peer_lost(conf, name); /* which of the two is meant? */
 			return;
 		}
 	p.wants_key = r.torn || r.unknown || conf_get(c, "peer", name, "key") || conf_get(c, "peer", name, "key_next");

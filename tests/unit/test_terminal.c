@@ -354,6 +354,13 @@ static void test_lost_key(void **state)
 	assert_non_null(
 		strstr(screen, "ra\a\a\aw\r\nerror: the line was too long, or a key no ASCII character: not run\r\n"));
 	assert_int_equal(count("\r\nraw\r\n"), 1);
+	/* Nor is it offered again; a draft that is left and come back to is what it was. */
+	type("\x1b[A\r");
+	assert_int_equal(count("\r\nraw\r\n"), 2);
+	type("ra\xe2\x80\x93w\r\x1b[A\r");
+	assert_int_equal(count("\r\nraw\r\n"), 3);
+	type("ha\xe2\x80\x93w\x1b[A\x1b[B\r");
+	assert_int_equal(count("not run"), 3);
 	setup(NULL);
 	memset(line + 5, 'x', EDIT_LINE);
 	strcpy(line + EDIT_LINE, "\r");

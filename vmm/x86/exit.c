@@ -53,6 +53,25 @@ static void skip(struct vcpu *v, unsigned len)
 }
 #define SKIP(v, x, ...) skip(v, LENGTH(v, x, __VA_ARGS__))
 
+static void do_hlt(struct vcpu *v, const struct vmexit *x)
+{
+	unsigned len = LENGTH(v, x, 0xf4);
+	if (!len)
+		return;
+	skip(v, len);
+	/* Its trap ends the wait at once, and so does an interrupt that waits to be delivered again. */
+	v->events.halted = !(v->hv->rflags & RFLAGS_TF) && !v->hv->event_next;
+}
+
+static void do_vmcall(struct vcpu *v, const struct vmexit *x)
+{
+	unsigned len = LENGTH(v, x, 0x0f, 0x01, 0xd9);
+	if (!len)
+		return;
+	pv_hypercall(v);
+	skip(v, len);
+}
+
 static void do_cpuid(struct vcpu *v, const struct vmexit *x)
 {
 	uint64_t *r = v->hv->gpr;
@@ -260,15 +279,8 @@ void exit_handle(struct vcpu *v, struct vmexit *x)
 	case EXIT_IO: do_io(v, x); break;
 	case EXIT_NPF: do_npf(v, x); break;
 	case EXIT_RDTSC: do_rdtsc(v, x); break;
-	case EXIT_HLT:
-		SKIP(v, x, 0xf4);
-		/* Its trap ends the wait at once, and so does an interrupt that waits to be delivered again. */
-		v->events.halted = !(v->hv->rflags & RFLAGS_TF) && !v->hv->event_next;
-		break;
-	case EXIT_VMCALL:
-		pv_hypercall(v);
-		SKIP(v, x, 0x0f, 0x01, 0xd9);
-		break;
+	case EXIT_HLT: do_hlt(v, x); break;
+	case EXIT_VMCALL: do_vmcall(v, x); break;
 	case EXIT_XSETBV: do_xsetbv(v, x); break;
 	case EXIT_EXCEPTION: do_exception(v, x); break;
 	case EXIT_CACHE: /* the host's caches are coherent; a guest has no business emptying them */
