@@ -62,8 +62,6 @@ struct conf_type {
 	void (*text)(const struct conf_key *k, const void *field, char *buf, size_t size); /* NULL: never shown */
 	bool secret; /* no message quotes a value, and conf_read wipes it out of the file's text */
 };
-/* For types: true, s is the word for zeros, and they are stored. */
-bool conf_parse_zero(const struct conf_key *k, const char *s, void *field);
 extern const struct conf_type conf_type_str, /* char[], of at least min characters */
 	conf_type_size,                      /* uint64_t from min to max in steps */
 	conf_type_u32,                       /* uint32_t from min to max */
@@ -139,6 +137,9 @@ struct conf_table {
 #define CONF_CONSOLE_PASSWORD "console_password"
 /* It has to know this before anything else. */
 #define CONF_CONSOLE          "console"
+
+/* The value s of this key into its field: zeros for its word for these, else as its type has it. */
+int conf_key_parse(const struct conf_key *k, const char *s, void *field, struct why *w);
 
 #define CONF_WRONG_MAX 192
 struct conf_reader { /* of the section [table->kind name] */

@@ -3,7 +3,6 @@
 #include "kernel/conf.h"
 #include "kernel/host.h"
 
-#define RATE_MIN (1UL << 20) /* as MIGRATE_LIMIT_MIN */
 #define RATE_MAX (1UL << 40)
 
 static const struct conf_key keys[] = {
@@ -14,12 +13,12 @@ static const struct conf_key keys[] = {
 	{ CONF_CONSOLE_PASSWORD, &conf_type_password, CONF_FIELD(struct host_conf, console_password), .def = "",
 	  .help = "what the command `password` prints; until then nobody logs in at this host's console" },
 	{ "migrate_limit", &conf_type_size, CONF_FIELD(struct host_conf, migrate_limit), .def = "0", .zero = "0",
-	  .min = RATE_MIN, .max = RATE_MAX, .step = 1,
+	  .min = HOST_RATE_MIN, .max = RATE_MAX, .step = 1,
 	  .help = "bytes per second from 1M that the migrations which leave this host take together, as 100M; 0: no "
 		  "limit" },
 	{ "migrate_minimum", &conf_type_size, CONF_FIELD(struct host_conf, migrate_minimum),
 	  .def = "30517K", /* 250 Mbit/s */
-	  .min = RATE_MIN, .max = RATE_MAX, .step = 1,
+	  .min = HOST_RATE_MIN, .max = RATE_MAX, .step = 1,
 	  .help = "bytes per second from 1M for each of them; while that is not there for one more, it waits" },
 	{ "undecided", &conf_type_choice, CONF_FIELD(struct host_conf, undecided), .def = "ask",
 	  .help = "ask or resume", .words = (const char *const[]){ "ask", "resume", NULL } }, /* HOST_UNDECIDED_* */

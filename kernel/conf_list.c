@@ -13,8 +13,6 @@ static int list_parse(const struct conf_key *k, const char *s, void *field, stru
 		      int (*one)(const char *word, unsigned n, uint8_t *list, struct why *w))
 {
 	uint8_t list[LIST_MAX] = { 0 };
-	if (conf_parse_zero(k, s, field))
-		return 0;
 	for (unsigned n = 0;; n++) {
 		char word[40];
 		size_t len = strcspn(s, ", \t");

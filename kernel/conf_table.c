@@ -29,8 +29,6 @@ static bool size_fits(const struct conf_key *k, uint64_t v) { return v >= k->min
 static int size_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
 	uint64_t v;
-	if (conf_parse_zero(k, s, field))
-		return 0;
 	if (conf_parse_size(s, &v))
 		return -EINVAL;
 	if (size_fits(k, v)) {
@@ -121,17 +119,9 @@ static void words_text(const struct conf_key *k, const void *field, char *buf, s
 }
 const struct conf_type conf_type_words = { .parse = words_parse, .text = words_text };
 
-bool conf_parse_zero(const struct conf_key *k, const char *s, void *field)
+static int mac_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w unused)
 {
-	if (!k->zero || strcmp(s, k->zero))
-		return false;
-	memset(field, 0, k->size);
-	return true;
-}
-
-static int mac_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
-{
-	return conf_parse_zero(k, s, field) ? 0 : conf_parse_mac(s, field);
+	return conf_parse_mac(s, field);
 }
 
 static void mac_text_of(const struct conf_key *k, const void *field, char *buf, size_t size)
@@ -141,14 +131,12 @@ static void mac_text_of(const struct conf_key *k, const void *field, char *buf, 
 }
 const struct conf_type conf_type_mac = { .parse = mac_parse, .text = mac_text_of };
 
-static int card_parse(const struct conf_key *k, const char *s, void *field, struct why *w unused)
+static int card_parse(const struct conf_key *k unused, const char *s, void *field, struct why *w unused)
 {
 	struct conf_card c = { 0 };
-	if (!conf_parse_zero(k, s, field)) {
-		if (conf_parse_mac(s, c.mac) && conf_parse_pci(s, c.location))
-			return -EINVAL;
-		memcpy(field, &c, sizeof(c));
-	}
+	if (conf_parse_mac(s, c.mac) && conf_parse_pci(s, c.location))
+		return -EINVAL;
+	memcpy(field, &c, sizeof(c));
 	return 0;
 }
 
@@ -233,8 +221,6 @@ static int net6_parse(const struct conf_key *k, const char *s, void *field, stru
 	uint64_t prefix;
 	struct conf_net6 n;
 	size_t len = strcspn(s, "/");
-	if (conf_parse_zero(k, s, field))
-		return 0;
 	if (!strcmp(s, k->words[0])) {
 		*(struct conf_net6 *)field = (struct conf_net6){ .prefix = CONF_NET_NONE };
 		return 0;
@@ -261,8 +247,6 @@ static int net_parse(const struct conf_key *k, const char *s, void *field, struc
 	struct conf_net *n = field;
 	uint32_t ip;
 	size_t len = strcspn(s, "/");
-	if (conf_parse_zero(k, s, field))
-		return 0;
 	if (k->words && !strcmp(s, k->words[0])) {
 		*n = (struct conf_net){ 0, CONF_NET_NONE };
 		return 0;
@@ -361,6 +345,14 @@ static void no_key(struct conf_reader *r, const struct conf_entry *e)
 			     e->name[0] ? " " : "", e->name, e->key, has);
 }
 
+int conf_key_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+{
+	if (!k->zero || strcmp(s, k->zero))
+		return k->type->parse(k, s, field, w);
+	memset(field, 0, k->size);
+	return 0;
+}
+
 bool conf_read(struct conf_reader *r, void *obj)
 {
 	const struct conf_table *t = r->table;
@@ -373,7 +365,7 @@ bool conf_read(struct conf_reader *r, void *obj)
 			  conf_line(r->c, t->kind, r->name, ""), t->kind, r->name[0] ? " " : "", r->name);
 	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
 		if (k->def && k->def[0])
-			(void)k->type->parse(k, k->def, o + k->off, NULL);
+			(void)conf_key_parse(k, k->def, o + k->off, NULL);
 	for (unsigned i = 0; i < r->c->n; i++) {
 		struct conf_entry *e = &r->c->e[i];
 		if (!e->key[0] || strcmp(e->kind, t->kind) || strcmp(e->name, r->name))
@@ -383,7 +375,7 @@ bool conf_read(struct conf_reader *r, void *obj)
 		r->unknown |= !k;
 		if (!k)
 			no_key(r, e);
-		else if (k->type->parse(k, e->value, o + k->off, &w))
+		else if (conf_key_parse(k, e->value, o + k->off, &w))
 			conf_wrong(r, k->key, "write %s%s%s", k->help, w.text[0] ? "; " : "", w.text);
 		/* A secret, or maybe one under a wrong name. The entry is read again: no compiler leaves this out. */
 		if (!k || k->type->secret)

@@ -160,9 +160,10 @@ enum edit_result edit_key(struct edit *e, unsigned char c)
 	default:
 		if (c < ' ')
 			return EDIT_NONE;
-		e->lost |= c > '~' || e->len == EDIT_LINE - 1;
-		if (c > '~' || e->len == EDIT_LINE - 1)
+		if (c > '~' || e->len == EDIT_LINE - 1) {
+			e->lost = true;
 			return EDIT_BELL;
+		}
 		edit_insert(e, (char[]){ (char)c, 0 });
 		return e->cur == e->len && strlen(e->prompt) + e->len < EDIT_COLUMNS ? EDIT_ECHO : EDIT_REDRAW;
 	}

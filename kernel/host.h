@@ -19,7 +19,8 @@ static inline bool incarnation_equal(struct incarnation a, struct incarnation b)
 /* `host` of an incarnation; in whatever order the cards come. Pure. */
 uint64_t host_identity(const uint8_t smbios_uuid[16], const uint8_t (*macs)[6], unsigned n);
 
-struct host_conf { /* [host] of tern.conf */
+#define HOST_RATE_MIN (1UL << 20) /* bytes per second: with less a record takes longer than a sign of life may */
+struct host_conf {                /* [host] of tern.conf */
 	char name[32];
 	char console[16]; /* "": as the firmware says */
 	struct conf_password console_password;

@@ -60,6 +60,10 @@ struct gmem {
 	uint64_t splits;                /* [m], read [a]: large leaves split so far, for statistics */
 };
 
+static inline uint64_t gmem_gibs(uint64_t bytes)
+{
+	return (bytes + GIB(1) - 1) / GIB(1);
+} /* begun ones, for gmem's files */
 struct gmem_range { /* of RAM, in frames */
 	gfn_t first;
 	uint64_t count;

@@ -15,14 +15,16 @@ static struct gmem shape(uint64_t size)
 			      .gfn_end = (high ? GMEM_HIGH + high : size) >> PAGE_SHIFT };
 }
 
+/* A root, and a page for each 512 GiB of the address space: level 4 and 3 of tables, and what gmem.gib points to. */
+static uint64_t upper_pages(const struct gmem *g)
+{
+	return 1 + (g->gfn_end + GMEM_FAN * GMEM_GIB_FRAMES - 1) / (GMEM_FAN * GMEM_GIB_FRAMES);
+}
+
 /* Tables that map all of it by 4K leaves: on each level, one for each piece of the address space that has RAM. */
 static uint64_t tables_max(const struct gmem *g)
 {
-	struct gmem_range r[2];
-	uint64_t n = 1 + ((g->gfn_end << PAGE_SHIFT) + GIB(512) - 1) / GIB(512) + g->size / GMEM_BLOCK;
-	for (unsigned i = 0, nr = gmem_ranges(g, r); i < nr; i++)
-		n += ((r[i].count << PAGE_SHIFT) + GIB(1) - 1) / GIB(1);
-	return n;
+	return upper_pages(g) + gmem_gibs(g->low) + gmem_gibs(g->high) + g->size / GMEM_BLOCK;
 }
 
 static unsigned order_for(uint64_t bytes)
@@ -53,7 +55,7 @@ uint64_t gmem_pages(uint64_t size)
 	struct gmem g = shape(size);
 	struct gmem_range r[2];
 	uint64_t n = size / PAGE_SIZE + tables_max(&g) + (1ULL << order_for(low_bytes(&g)));
-	n += 1 + (g.gfn_end + GMEM_FAN * GMEM_GIB_FRAMES - 1) / (GMEM_FAN * GMEM_GIB_FRAMES);
+	n += upper_pages(&g);
 	for (unsigned i = 0, nr = gmem_ranges(&g, r); i < nr; i++)
 		n += range_pages(&r[i], i ? 2 : 1); /* the piece itself; above the hole, its list of blocks */
 	return n;
@@ -205,16 +207,14 @@ static bool ram_alloc(struct gmem *g, struct page_reservation *r)
 int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, struct page_reservation *r,
 		   const struct gmem_progress *p, struct why *w)
 {
+	*g = (struct gmem){ 0 };
+	if (!size || size % GMEM_BLOCK)
+		return why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", size);
+	if (shape(size).gfn_end > GMEM_FAN * GMEM_FAN * GMEM_GIB_FRAMES)
+		return why_set(w, -EINVAL, "memory of %lu TiB is more than page tables of four levels map", size >> 40);
 	*g = shape(size);
 	mutex_init(&g->lock, "gmem");
 	spin_init(&g->stock_lock, "table stock");
-	bool whole = size && size % GMEM_BLOCK == 0;
-	if (!whole || g->gfn_end > GMEM_FAN * GMEM_FAN * GMEM_GIB_FRAMES) {
-		*g = (struct gmem){ 0 };
-		return !whole ? why_set(w, -EINVAL, "memory of %lu bytes is not a multiple of 2 MiB", size)
-			      : why_set(w, -EINVAL, "memory of %lu TiB is more than page tables of four levels map",
-					size >> 40);
-	}
 	if (!gibs_alloc(g, r) || !stock_fill(g, r) || pt_init(&g->pt, fmt, table_get, table_put, g) || !ram_alloc(g, r))
 		goto nomem;
 	int err = gmem_clear(g, p);

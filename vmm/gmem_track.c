@@ -40,8 +40,6 @@ static struct gmem_gib *gib_from(const struct gmem *g, gfn_t f)
 	return NULL;
 }
 
-static uint64_t gibs_in(uint64_t bytes) { return (bytes + GIB(1) - 1) / GIB(1); }
-
 struct track_round {
 	struct gmem *g;
 	uint64_t from; /* the piece that is part 0 */
@@ -52,7 +50,7 @@ struct track_round {
 static void do_part(void *arg, uint64_t n)
 {
 	struct track_round *r = arg;
-	uint64_t low = gibs_in(r->g->low), i = r->from + n;
+	uint64_t low = gmem_gibs(r->g->low), i = r->from + n;
 	r->part(r, gmem_gib_at(r->g, i < low ? GIB(i) : GMEM_HIGH + GIB(i - low)));
 }
 
@@ -63,7 +61,7 @@ static void round_run(struct track_round *r, uint64_t n, uint64_t worth, enum ta
 	BUG_ON(crew_run(&w));
 }
 
-static uint64_t pieces(const struct gmem *g) { return gibs_in(g->low) + gibs_in(g->high); }
+static uint64_t pieces(const struct gmem *g) { return gmem_gibs(g->low) + gmem_gibs(g->high); }
 
 /* ---- what the hypervisor writes ---- */
 

@@ -126,20 +126,25 @@ def calm(pair):
     assert client.status(MOVES, client.PAGECHECK)["errors"] == 0
 
 
-def test_floods_from_the_wire(calm):
-    """Connections that are never made, packets that never become whole, and addresses that are claimed, of hosts that speak and of idle ones."""
-    frames = stranger.syns(calm.hosts) + stranger.fragments(calm.hosts) + stranger.arps(calm.hosts)
-    random.shuffle(frames)
-    source = calm.begin()
+def move_through(calm, first, then, by=""):
+    """A move by this address of the peers' while the first frames come, and until its end the second: the hosts find each other afterwards."""
+    source = calm.begin(by)
     before = calm.log_lines()
-    with stranger.Flood(frames, RATE) as flood:
+    random.shuffle(first)
+    with stranger.Flood(first, RATE) as flood:
         client.until(lambda: calm.status(source)["over"] or flood.sent > 3000, 20, "flood")
     assert not calm.status(source)["over"], calm.status(source)
-    with stranger.Flood(frames, RATE):
+    with stranger.Flood(then, RATE):
         calm.has_moved(source)
     assert calm.log_lines() - before < LOG_LINES, "\n".join(h.cmd("log")[-4000:] for h in calm.hosts)
     for h in calm.hosts:
-        client.until(lambda: "4 received" in h.cmd(f"ping {calm.other(h).name}", 10), 30, "peer that answers each ping")
+        client.until(lambda: "4 received" in h.cmd(f"ping {calm.other(h).name}{by}", 10), 30, "peer that answers each ping")
+
+
+def test_floods_from_the_wire(calm):
+    """Connections that are never made, packets that never become whole, and addresses that are claimed, of hosts that speak and of idle ones."""
+    frames = stranger.syns(calm.hosts) + stranger.fragments(calm.hosts) + stranger.arps(calm.hosts)
+    move_through(calm, frames, frames)
 
 
 def test_flood_before_a_migration(calm):
@@ -152,19 +157,9 @@ def test_flood_before_a_migration(calm):
 def test_floods_over_ipv6(calm):
     """The same by neighbour discovery, routers' advertisements and TCP of IPv6, while the hosts speak by that."""
     anonymous, claims = stranger.floods6(calm.hosts)
-    frames = anonymous + claims
-    random.shuffle(frames)
-    source = calm.begin("6")
-    before = calm.log_lines()
-    with stranger.Flood(frames, RATE) as flood:
-        client.until(lambda: calm.status(source)["over"] or flood.sent > 3000, 20, "flood")
-    assert not calm.status(source)["over"], calm.status(source)
-    with stranger.Flood(anonymous, RATE):
-        calm.has_moved(source)
-    assert calm.log_lines() - before < LOG_LINES, "\n".join(h.cmd("log")[-4000:] for h in calm.hosts)
+    move_through(calm, anonymous + claims, anonymous, "6")
     for h in calm.hosts:
         assert h.json("host")["address6_state"] == "ok"
-        client.until(lambda: "4 received" in h.cmd(f"ping {calm.other(h).name}6", 10), 30, "peer that answers each ping")
 
 
 def impostures(pair, incarnation):

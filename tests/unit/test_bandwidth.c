@@ -44,7 +44,7 @@ static struct move *move_new(unsigned i)
 	char name[8];
 	snprintf(name, sizeof(name), "v%u", i);
 	struct vm *vm = fake_vm_new(name, MIB(2));
-	v->m = migration_new(name, "b", false);
+	v->m = migration_new(name, "b", (struct ip){ 0 }, false);
 	assert_non_null(v->m);
 	assert_int_equal(migration_bind(v->m, vm, VM_RUNNING, &v->w), 0);
 	v->err = 1;
@@ -230,14 +230,14 @@ static void test_waits(void **state unused)
 	struct why w = { "" };
 	fake_time_freeze(NS_PER_SEC);
 	struct move *v = move_new(0);
-	assert_int_equal(migrate_limit("v0", MIGRATE_LIMIT_MIN, &w), 0);
+	assert_int_equal(migrate_limit("v0", HOST_RATE_MIN, &w), 0);
 	assert_int_equal(pthread_create(&v->thread, NULL, sends, v), 0);
 	WAIT_FOR(!list_empty(&migrate_this_host()->band.q.waiters)); /* for ever */
 	uint64_t before = bytes_of(0);
 	assert_int_equal(migrate_limit("v0", 0, &w), 0);
 	WAIT_FOR(bytes_of(0) > before + 4 * RECORD);
-	assert_int_equal(migrate_limit(NULL, MIGRATE_LIMIT_MIN, &w), 0);
-	assert_int_equal(bandwidth_limit_of(NULL), MIGRATE_LIMIT_MIN);
+	assert_int_equal(migrate_limit(NULL, HOST_RATE_MIN, &w), 0);
+	assert_int_equal(bandwidth_limit_of(NULL), HOST_RATE_MIN);
 	WAIT_FOR(!list_empty(&migrate_this_host()->band.q.waiters));
 	before = bytes_of(0);
 	assert_int_equal(migrate_cancel("v0", &w), 0);
@@ -245,8 +245,8 @@ static void test_waits(void **state unused)
 	__atomic_store_n(&v->ends, true, __ATOMIC_SEQ_CST);
 	ends(0);
 	fake_time_thaw();
-	assert_int_equal(migrate_limit("v0", MIGRATE_LIMIT_MIN, &w), -ENOENT);
-	assert_int_equal(migrate_limit(NULL, MIGRATE_LIMIT_MIN - 1, &w), -EINVAL);
+	assert_int_equal(migrate_limit("v0", HOST_RATE_MIN, &w), -ENOENT);
+	assert_int_equal(migrate_limit(NULL, HOST_RATE_MIN - 1, &w), -EINVAL);
 	assert_int_equal(migrate_limit(NULL, 0, &w), 0);
 }
 

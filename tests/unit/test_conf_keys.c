@@ -966,7 +966,7 @@ static void tables_are_sound(void **state unused)
 			assert_non_null(key->help);
 			assert_true(key->size <= sizeof(field));
 			if (key->def && key->def[0])
-				assert_int_equal(key->type->parse(key, key->def, field, NULL), 0);
+				assert_int_equal(conf_key_parse(key, key->def, field, NULL), 0);
 		}
 }
 

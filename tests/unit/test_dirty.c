@@ -359,6 +359,16 @@ static void must_go_wrong(enum mistake m)
 	}
 	assert_true(wrong > 0);
 }
+/* All has been sent, no random steps follow, and one CPU is left: what the shortest stories begin with. */
+static void rig_sent(struct rig *t, uint64_t size, const struct pt_format *fmt)
+{
+	rig_init(t, 1, size, fmt);
+	attempt_start(t);
+	t->stopped = true;
+	pass(t);
+	t->ncpu = 1;
+}
+
 /* The shortest story of each wrong order: one page, written before, between and after. */
 static void test_one_page(void **s)
 {
@@ -366,11 +376,7 @@ static void test_one_page(void **s)
 	(void)s;
 	for (unsigned i = 0; i < ARRAY_SIZE(how); i++) {
 		struct rig t;
-		rig_init(&t, 1, MIB(2), &pt_format_npt);
-		attempt_start(&t);
-		t.stopped = true; /* no random steps */
-		pass(&t);
-		t.ncpu = 1;
+		rig_sent(&t, MIB(2), &pt_format_npt);
 		if (how[i] == FLUSH_BEFORE_CLEAR)
 			flush_really(&t);
 		cpu_write(&t.cpu[0], 0x5000, 1);
@@ -390,15 +396,23 @@ static void test_one_page(void **s)
  * Of one table: a CPU that has it cached when A is cleared writes to a page that the scan has passed. The next look at
  * all memory finds that only if the first flush made the CPU walk, and set A, once more.
  */
-static unsigned behind_flushes;
+static unsigned flushes;
 static void write_behind(void *arg)
 {
 	struct rig *t = arg;
-	if (behind_flushes++ == 0 && t->drop)
+	if (flushes++ == 0 && t->drop)
 		return;
-	if (behind_flushes == 2) /* the scan is over, and what is cached is used once more before it goes */
+	if (flushes == 2) /* the scan is over, and what is cached is used once more before it goes */
 		cpu_write(&t->cpu[0], 0x5000, 3);
 	flush_really(t);
+}
+
+static void harvest_under(struct rig *t, void (*flush)(void *arg))
+{
+	flushes = 0;
+	t->g.flush = flush;
+	gmem_track_harvest_all(&t->g, false);
+	t->g.flush = flush_cb;
 }
 
 static void test_a_table_that_is_passed_over(void **s)
@@ -406,18 +420,11 @@ static void test_a_table_that_is_passed_over(void **s)
 	(void)s;
 	for (unsigned drop = 0; drop < 2; drop++) {
 		struct rig t;
-		rig_init(&t, 1, MIB(4), &pt_format_ept);
-		attempt_start(&t);
-		t.stopped = true; /* no random steps */
-		pass(&t);
-		t.ncpu = 1;
+		rig_sent(&t, MIB(4), &pt_format_ept);
 		t.cpu[0].sure = true;
 		t.drop = drop;
-		behind_flushes = 0;
 		cpu_write(&t.cpu[0], 0x6000, 1); /* walks: the table is cached, and has A */
-		t.g.flush = write_behind;
-		gmem_track_harvest_all(&t.g, false);
-		t.g.flush = flush_cb;
+		harvest_under(&t, write_behind);
 		t.drop = 0;
 		copy_set(&t, 0);
 		pass(&t);
@@ -434,7 +441,7 @@ static void test_a_table_that_is_passed_over(void **s)
 static void write_before(void *arg)
 {
 	struct rig *t = arg;
-	if (behind_flushes++ == 0)
+	if (flushes++ == 0)
 		cpu_write(&t->cpu[0], MIB(2) + 0x5000, 7);
 	flush_really(t);
 }
@@ -443,17 +450,10 @@ static void test_written_below_a_cached_table(void **s)
 {
 	struct rig t;
 	(void)s;
-	rig_init(&t, 1, MIB(4), &pt_format_npt);
-	attempt_start(&t);
-	t.stopped = true;
-	pass(&t);
-	t.ncpu = 1;
+	rig_sent(&t, MIB(4), &pt_format_npt);
 	t.cpu[0].sure = true;
 	cpu_write(&t.cpu[0], 0x6000, 1);
-	behind_flushes = 0;
-	t.g.flush = write_before;
-	gmem_track_harvest_all(&t.g, false);
-	t.g.flush = flush_cb;
+	harvest_under(&t, write_before);
 	pass(&t);
 	assert_int_equal(differing(&t), 0);
 	stop(&t);

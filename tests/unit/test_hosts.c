@@ -1002,16 +1002,16 @@ static void test_offer_ends_no_other(void **state unused)
 static void test_peer_is_named(void **state unused)
 {
 	static const struct {
-		const char *peer, *name;
+		const char *peer, *ip, *name;
 	} said[] = {
-		{ "10.77.0.11", "b" },
-		{ "10.77.0.11:59015", "b" },
-		{ "[fd00::b]:59015", "b6" },
-		{ "fd00::b", "b6" },
-		{ "10.77.0.1:59", "10.77.0.1" },
-		{ "[fd00::c]:59015", "fd00::c" },
-		{ "10.77.0.111", "10.77.0.111" },
-		{ "pipe", "pipe" },
+		{ "10.77.0.11", "10.77.0.11", "b" },
+		{ "10.77.0.11:59015", "10.77.0.11", "b" },
+		{ "[fd00::b]:59015", "fd00::b", "b6" },
+		{ "fd00::b", "fd00::b", "b6" },
+		{ "10.77.0.1:59", "10.77.0.1", "10.77.0.1" },
+		{ "[fd00::c]:59015", "fd00::c", "fd00::c" },
+		{ "10.77.0.111", "10.77.0.111", "10.77.0.111" },
+		{ "pipe", NULL, "pipe" },
 	};
 	static struct net_peer peers[] = { { .name = "b" }, { .name = "b6" } };
 	fake_host = A;
@@ -1020,7 +1020,9 @@ static void test_peer_is_named(void **state unused)
 	migrate_this_host()->peers = peers;
 	migrate_this_host()->npeers = ARRAY_SIZE(peers);
 	for (unsigned i = 0; i < ARRAY_SIZE(said); i++) {
-		struct migration *m = migration_new("vm", said[i].peer, true);
+		struct ip ip = { 0 };
+		assert_true(!said[i].ip || !ip_parse(said[i].ip, &ip));
+		struct migration *m = migration_new("vm", said[i].peer, ip, true);
 		assert_string_equal(m->st.peer, said[i].peer);
 		assert_string_equal(m->st.peer_name, said[i].name);
 		migration_drop(m);

@@ -2,13 +2,10 @@
 /* Pages on the wire whose numbers need more than 32 bits, from one guest memory of 256 TiB to another. */
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
-#include "tests/unit/pipe.h"
+#include "tests/unit/wire_pipe.h"
 #include "vmm/migrate/pages.h"
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 #define FAR ((240ULL << 40) >> PAGE_SHIFT) /* its lower 32 bits are 0 */
 #define END ((256ULL << 40) >> PAGE_SHIFT)
@@ -71,10 +68,6 @@ gfn_t gmem_next_written(const struct gmem *g unused, gfn_t from, gfn_t end)
 bool gmem_is_here(const struct gmem *g unused, gpa_t gpa unused, size_t len unused) { return true; }
 int gmem_wait(const struct gmem *g unused, gpa_t gpa unused, size_t len unused) { return 0; }
 
-static struct stream *ends[2];
-static struct wire_tx tx;
-static struct wire_rx rx;
-
 static int setup(void **state unused)
 {
 	here.high = there.high = (END << PAGE_SHIFT) - GMEM_HIGH;
@@ -87,20 +80,13 @@ static int setup(void **state unused)
 		memset(page(&here, i), i == N - 1 ? 0 : (int)i + 1, PAGE_SIZE); /* the last one is zero */
 		memset(page(&there, i), 0xaa, PAGE_SIZE);
 	}
-	assert_int_equal(stream_pipe(ends, 1 << 20), 0);
-	assert_int_equal(wire_tx_init(&tx, ends[0]), 0);
-	assert_int_equal(wire_rx_init(&rx, ends[1]), 0);
-	return 0;
+	return open_pipe(NULL);
 }
 static int teardown(void **state unused)
 {
-	wire_tx_fini(&tx);
-	wire_rx_fini(&rx);
-	stream_close(ends[0]);
-	stream_close(ends[1]);
 	for (unsigned i = 0; i < 2 * N; i++)
 		free(block[i / N][i % N]);
-	return 0;
+	return close_pipe(NULL);
 }
 
 static int goes_on(void *arg unused) { return 0; }

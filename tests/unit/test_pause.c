@@ -5,9 +5,9 @@
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/hw/cpuid_bits.h"
-#include "arch/x86/vmx_vcpu.h"
 #include "tests/unit/fake_fpu.h"
 #include "tests/unit/fake_kernel.h"
+#include "tests/unit/vmx_full.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,21 +106,6 @@ static void test_svm(void **state unused)
 
 /* ---- VT-x ---- */
 
-static struct vmx_msrs full(void) /* as in test_vmx_caps.c */
-{
-	return (struct vmx_msrs){
-		.feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMXON,
-		.basic = VMX_BASIC_TRUE | VMX_BASIC_INS_OUTS | 0x12,
-		.ept_vpid_cap = 0xf0106734141,
-		.cr0_fixed0 = 0x80000021,
-		.cr0_fixed1 = 0xffffffff,
-		.cr4_fixed0 = 0x2000,
-		.cr4_fixed1 = 0x3727ff,
-		.control = { 0xffffffff00000016, 0xffffffff04006172, 0xffffffff00036dfb, 0xffffffff000011fb,
-			     ~0ULL << 32 },
-	};
-}
-
 static void vmx_with(const struct vmx_msrs *m, bool filters)
 {
 	struct why w = { "" };
@@ -136,11 +121,11 @@ static void vmx_with(const struct vmx_msrs *m, bool filters)
 
 static void test_vmx(void **state unused)
 {
-	struct vmx_msrs m = full();
+	struct vmx_msrs m = vmx_full();
 	vmx_with(&m, true);
 	m.control[PROC2] &= ~((uint64_t)PROC2_PAUSE_LOOP << 32);
 	vmx_with(&m, false);
-	m = full();
+	m = vmx_full();
 	m.control[PROC] &= ~((uint64_t)PROC_PAUSE << 32);
 	vmx_with(&m, true);
 }

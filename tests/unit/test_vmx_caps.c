@@ -3,8 +3,8 @@
  * Which VT-x tern takes and which it refuses, naming what is missing, over every bit of every control; and that it asks
  * a CPU for nothing that the CPU does not have, and leaves on what the CPU insists on.
  */
-#include "arch/x86/vmx_vcpu.h"
 #include "tests/unit/fake_kernel.h"
+#include "tests/unit/vmx_full.h"
 #include <errno.h>
 #include <string.h>
 
@@ -16,23 +16,6 @@ bool rdmsr_safe(uint32_t msr, uint64_t *v) /* vmx_probe's, which is not called h
 	return false;
 }
 
-/* A CPU with everything, which insists on the bits that all CPUs insist on (appendix A.3 to A.5, true controls). */
-static struct vmx_msrs full(void)
-{
-	return (struct vmx_msrs){
-		.feature_control = FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMXON,
-		.basic = VMX_BASIC_TRUE | VMX_BASIC_INS_OUTS | 0x12,
-		.ept_vpid_cap = 0xf0106734141,
-		.arch_cap = ARCH_CAP_PSCHANGE,
-		.cr0_fixed0 = 0x80000021,
-		.cr0_fixed1 = 0xffffffff,
-		.cr4_fixed0 = 0x2000,
-		.cr4_fixed1 = 0x3727ff,
-		.control = { 0xffffffff00000016, 0xffffffff04006172, 0xffffffff00036dfb, 0xffffffff000011fb,
-			     ~0ULL << 32 },
-	};
-}
-
 static uint32_t chosen(unsigned word)
 {
 	const uint32_t all[] = { vmx_caps.pin, vmx_caps.proc, vmx_caps.exit, vmx_caps.entry, vmx_caps.proc2 };
@@ -42,7 +25,7 @@ static uint32_t chosen(unsigned word)
 static void test_full(void **state)
 {
 	(void)state;
-	struct vmx_msrs m = full();
+	struct vmx_msrs m = vmx_full();
 	struct why w = { "" };
 	assert_int_equal(vmx_choose(&m, &w), 0);
 	assert_string_equal(w.text, "");
@@ -79,7 +62,7 @@ static void test_lacks_one(void **state)
 	(void)state;
 	for (unsigned word = 0; word < VMX_NCONTROLS; word++)
 		for (unsigned bit = 0; bit < 32; bit++) {
-			struct vmx_msrs m = full();
+			struct vmx_msrs m = vmx_full();
 			struct why w = { "" };
 			if (m.control[word] >> bit & 1)
 				continue; /* one that the CPU insists on */
@@ -112,13 +95,13 @@ static void expect(const struct vmx_msrs *m, const char *says)
 static void test_insists(void **state)
 {
 	(void)state;
-	struct vmx_msrs m = full();
+	struct vmx_msrs m = vmx_full();
 	m.control[PROC] |= PROC_CR3_LOAD; /* as the controls without "true" in their names do */
 	expect(&m, "insists on CR3-load exiting");
-	m = full();
+	m = vmx_full();
 	m.control[PROC2] |= PROC2_PML;
 	expect(&m, "insists on page-modification logging");
-	m = full();
+	m = vmx_full();
 	m.control[PROC] |= PROC_PAUSE; /* an exit that is handled */
 	expect(&m, NULL);
 	assert_true(vmx_caps.proc & PROC_PAUSE);
@@ -127,7 +110,7 @@ static void test_insists(void **state)
 static void test_firmware_and_generation(void **state)
 {
 	(void)state;
-	struct vmx_msrs m = full();
+	struct vmx_msrs m = vmx_full();
 	m.feature_control = FEATURE_CONTROL_LOCK;
 	expect(&m, "switched off by the firmware");
 	m.feature_control = 0; /* left open: each CPU sets it for itself */
@@ -135,7 +118,7 @@ static void test_firmware_and_generation(void **state)
 	m.basic &= ~VMX_BASIC_TRUE;
 	expect(&m, "first generation");
 	/* Where there is no EPT, there is neither of the two MSRs. */
-	m = full();
+	m = vmx_full();
 	m.control[PROC2] = m.ept_vpid_cap = 0;
 	expect(&m, "lacks extended page tables (EPT)");
 }
@@ -156,7 +139,7 @@ static void test_ept(void **state)
 	};
 	struct vmx_msrs m;
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-		m = full();
+		m = vmx_full();
 		m.ept_vpid_cap &= ~cases[i].without;
 		expect(&m, cases[i].says);
 	}
@@ -165,7 +148,7 @@ static void test_ept(void **state)
 	expect(&m, NULL);
 	assert_int_equal(vmx_pt_format.max_level, 1);
 	/* No accessed and dirty bits (before Haswell): VMs run, and source.c refuses to move them away. */
-	m = full();
+	m = vmx_full();
 	m.ept_vpid_cap &= ~(uint64_t)EPT_CAP_AD;
 	expect(&m, NULL);
 	assert_true(vmx_pt_format.dirty == 0 && vmx_pt_format.accessed == 0);
@@ -174,7 +157,7 @@ static void test_ept(void **state)
 static void test_features_told(void **state)
 {
 	(void)state;
-	struct vmx_msrs m = full();
+	struct vmx_msrs m = vmx_full();
 	m.control[PROC2] &= ~((uint64_t)PROC2_VPID << 32);
 	expect(&m, NULL);
 	unsigned used = 0;

@@ -3,35 +3,10 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
-#include "tests/unit/pipe.h"
+#include "tests/unit/wire_pipe.h"
 #include "vmm/migrate/attempts.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
-
-static struct stream *ends[2];
-static struct wire_tx tx;
-static struct wire_rx rx;
-
-static int open_pipe(void **state unused)
-{
-	assert_int_equal(stream_pipe(ends, 1 << 20), 0);
-	assert_int_equal(wire_tx_init(&tx, ends[0]), 0);
-	assert_int_equal(wire_rx_init(&rx, ends[1]), 0);
-	return 0;
-}
-
-static int close_pipe(void **state unused)
-{
-	wire_tx_fini(&tx);
-	wire_rx_fini(&rx);
-	stream_close(ends[0]);
-	stream_close(ends[1]);
-	return 0;
-}
 
 static uint64_t soon(void) { return time_in_ms(1000); }
 static int recv(struct why *w) { return wire_recv(&rx, soon(), NS_PER_SEC, w); }

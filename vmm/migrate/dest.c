@@ -186,7 +186,7 @@ static int read_offer(struct dest *c)
 		return err;
 	if (!incarnation_equal(id->source, c->peer->inc))
 		return why_set(c->why, -EPROTO, "%s offers an attempt of another host", c->peer->host);
-	c->m = migration_new(c->offer.cfg.name, c->s->peer, true);
+	c->m = migration_new(c->offer.cfg.name, c->s->peer, c->s->ip, true);
 	if (!c->m)
 		return -ENOMEM;
 	spin_lock(&c->m->lock);

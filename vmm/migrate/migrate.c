@@ -43,7 +43,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
 	if (!policy_possible(p->max_downtime_ms * NS_PER_MS, w))
 		return -EINVAL;
-	struct migration *m = migration_new(vm->cfg.name, ip_text(p->dest).s, false);
+	struct migration *m = migration_new(vm->cfg.name, ip_text(p->dest).s, p->dest, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
@@ -62,8 +62,8 @@ drop:
 
 int migrate_limit(const char *vm_name, uint64_t rate, struct why *w)
 {
-	if (rate && rate < MIGRATE_LIMIT_MIN)
-		return why_set(w, -EINVAL, "a limit is at least %luM (bytes per second)", MIGRATE_LIMIT_MIN >> 20);
+	if (rate && rate < HOST_RATE_MIN)
+		return why_set(w, -EINVAL, "a limit is at least %luM (bytes per second)", HOST_RATE_MIN >> 20);
 	struct migration *m = vm_name ? migration_find(is_out_running, vm_name) : NULL;
 	if (vm_name && !m)
 		return why_set(w, -ENOENT, "no migration of %s leaves this host", vm_name);

@@ -13,7 +13,6 @@
 #define MIGRATE_PORT        7077
 #define MIGRATE_DOWNTIME_MS 300
 #define MIGRATE_MAX_PASSES  30
-#define MIGRATE_LIMIT_MIN   (1UL << 20) /* bytes per second: with less a record takes longer than a sign of life may */
 
 struct migrate_params {
 	struct ip dest;

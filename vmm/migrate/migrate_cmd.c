@@ -144,7 +144,7 @@ static int params_get(struct con *c, struct migrate_params *p)
 	if (passes && (conf_parse_uint(passes, 1000, &max_passes) || !max_passes))
 		return con_error(c, -EINVAL, "migrate: --max-passes %s: give 1..1000", passes);
 	p->max_passes = (uint32_t)max_passes;
-	if (limit && (rate_parse(limit, &p->limit) || (p->limit && p->limit < MIGRATE_LIMIT_MIN)))
+	if (limit && (rate_parse(limit, &p->limit) || (p->limit && p->limit < HOST_RATE_MIN)))
 		return con_error(c, -EINVAL, "migrate: --limit %s: give bytes per second from 1M, as 100M, or none",
 				 limit);
 	p->any_network = con_opt(c, "--any-network");

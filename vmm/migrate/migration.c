@@ -23,21 +23,7 @@ static void unlock_table(struct migrate_host *h) { spin_unlock(&h->table_lock); 
 
 /* ---- life ---- */
 
-static void name_peer(struct migrate_status *st)
-{
-	struct ip ip;
-	bool is6 = *st->peer == '[', has_port = ip_parse(st->peer, &ip) != 0;
-	sniprintf(st->peer_name, sizeof(st->peer_name), "%.*s",
-		  (int)strcspn(st->peer + is6, is6        ? "]"
-					       : has_port ? ":"
-							  : ""),
-		  st->peer + is6);
-	const char *name = ip_parse(st->peer_name, &ip) ? NULL : migrate_peer_name(ip, NULL);
-	if (name)
-		sniprintf(st->peer_name, sizeof(st->peer_name), "%s", name);
-}
-
-struct migration *migration_new(const char *vm_name, const char *peer, bool incoming)
+struct migration *migration_new(const char *vm_name, const char *peer, struct ip ip, bool incoming)
 {
 	struct migration *m = calloc(1, sizeof(*m));
 	if (!m)
@@ -48,7 +34,8 @@ struct migration *migration_new(const char *vm_name, const char *peer, bool inco
 	m->refs = 2; /* table's and the caller's */
 	sniprintf(m->st.vm, sizeof(m->st.vm), "%s", vm_name);
 	sniprintf(m->st.peer, sizeof(m->st.peer), "%s", peer);
-	name_peer(&m->st);
+	sniprintf(m->st.peer_name, sizeof(m->st.peer_name), "%s",
+		  migrate_peer_name(ip, ip_is_none(ip) ? peer : ip_text(ip).s));
 	migration_cancel_init(m);
 	m->st.incoming = incoming;
 	m->st.phase = incoming ? MIG_SETUP : MIG_CONNECT;

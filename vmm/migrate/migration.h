@@ -69,7 +69,7 @@ struct migration {
 };
 
 /* In the table, with a reference for the caller. NULL: no memory. */
-struct migration *migration_new(const char *vm_name, const char *peer, bool incoming) must_check;
+struct migration *migration_new(const char *vm_name, const char *peer, struct ip ip, bool incoming) must_check;
 void migration_put(struct migration *m);
 /* One that never began: out of the table, both references given back. */
 void migration_drop(struct migration *m);

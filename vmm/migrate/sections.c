@@ -40,7 +40,6 @@ struct section *section_find(struct sections *s, const char *name, uint32_t inst
 	for (unsigned i = 0; i < s->n; i++) {
 		struct section *v = &s->v[s->next];
 		s->next = s->next + 1 < s->n ? s->next + 1 : 0;
-		s->looks++;
 		if (v->instance == instance && !strcmp(v->desc->name, name))
 			return v;
 	}

@@ -16,9 +16,8 @@ struct section {
 struct sections {
 	struct section *v;
 	unsigned n, loaded;
-	unsigned next;  /* behind the one that was found last: they come in this order, but for those that are absent */
-	uint64_t looks; /* at entries, to find them */
-	bool before;    /* the source is of 0.4, which has no section that may be absent */
+	unsigned next; /* behind the one that was found last: they come in this order, but for those that are absent */
+	bool before;   /* the source is of 0.4, which has no section that may be absent */
 	uint64_t clock_ns; /* when guest time was set, from which on it runs */
 };
 /* before: the source is of the release before. -ENOMEM */

@@ -309,7 +309,7 @@ void source_task(void *arg)
 
 int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w)
 {
-	struct migration *m = migration_new(vm->cfg.name, s->peer, false);
+	struct migration *m = migration_new(vm->cfg.name, s->peer, s->ip, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
