@@ -4,13 +4,23 @@
  * emulator that makes RDTSC count instructions. Loops are short and the median of many counts, for the timer's ticks
  * disturb some.
  *
- *   exitcost       prints "exitcost: cpuid=N out=N"
+ * With `wake`, also what it costs to wake another CPU of the guest's from its idle loop by an interrupt and to be woken
+ * by it, both halted meanwhile: two threads that hand a token to each other, on two CPUs, less the same on one. On a
+ * host with one CPU nothing else runs in that time.
+ *
+ *   exitcost [wake]    prints "exitcost: cpuid=N out=N wake=N" (wake: 0 unless asked for, and with one CPU)
  */
+#define _GNU_SOURCE
 #include <cpuid.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/io.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #define ITERATIONS 200
@@ -47,16 +57,78 @@ static int compare(const void *a, const void *b)
 		took[ROUNDS / 2];                              \
 	})
 
-int main(void)
+static _Atomic uint32_t token;
+enum { TURNS = ROUNDS * ITERATIONS / 10 };
+
+static void pin(unsigned cpu)
 {
-	uint64_t empty, cpuid, out = 0;
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		perror("exitcost: sched_setaffinity");
+}
+
+static void wait_for(uint32_t turn) /* turns only go up */
+{
+	uint32_t now;
+
+	while ((now = token) < turn)
+		syscall(SYS_futex, &token, FUTEX_WAIT_PRIVATE, now, NULL, NULL, 0);
+}
+
+static void hand_over(uint32_t turn)
+{
+	token = turn;
+	syscall(SYS_futex, &token, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void *other(void *cpu)
+{
+	pin((unsigned)(uintptr_t)cpu);
+	for (uint32_t turn = 1; turn < 2 * TURNS; turn += 2) {
+		wait_for(turn);
+		hand_over(turn + 1);
+	}
+	return NULL;
+}
+
+/* The median of one time to the other thread and back. */
+static uint64_t there_and_back(unsigned cpu)
+{
+	static uint64_t took[TURNS];
+	pthread_t th;
+
+	pin(0);
+	token = 0;
+	if (pthread_create(&th, NULL, other, (void *)(uintptr_t)cpu))
+		return 0;
+	for (uint32_t n = 0; n < TURNS; n++) {
+		uint64_t start = __rdtsc();
+
+		hand_over(2 * n + 1);
+		wait_for(2 * n + 2);
+		took[n] = __rdtsc() - start;
+	}
+	pthread_join(th, NULL);
+	qsort(took, TURNS, sizeof(took[0]), compare);
+	return took[TURNS / 2];
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t empty, cpuid, out = 0, wake = 0;
 
 	if (ioperm(0x80, 1, 1))
 		perror("exitcost: ioperm");
 	empty = MEDIAN(nothing);
 	cpuid = MEDIAN(do_cpuid) - empty;
 	out = MEDIAN(do_out) - empty;
-	printf("exitcost: cpuid=%llu out=%llu\n", (unsigned long long)(cpuid / ITERATIONS),
-	       (unsigned long long)(out / ITERATIONS));
+	(void)argv;
+	if (argc > 1 && sysconf(_SC_NPROCESSORS_ONLN) > 1)
+		wake = there_and_back(1) - there_and_back(0);
+	printf("exitcost: cpuid=%llu out=%llu wake=%llu\n", (unsigned long long)(cpuid / ITERATIONS),
+	       (unsigned long long)(out / ITERATIONS), (unsigned long long)wake);
 	return 0;
 }

@@ -43,16 +43,19 @@ def can_nest():
     return bool(svm) and nested and os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
-# The AND of cpu_clear_ignne, shortly before its RET, and a NOP of that length.
-CLEAR_IGNNE, NOP = re.compile(rb"\x81[\xa0-\xa7]....\x7f\xff\xff\xff(?=.{0,8}\xc3)", re.S), bytes.fromhex("662e0f1f840000000000")
+# Instructions of QEMU's that do harm here, and NOPs of their length. The AND of cpu_clear_ignne, shortly before its RET: each XRSTOR of any
+# CPU writes CPU 0's flags, nested paging's among them. The first store of an interrupt that VMRUN injects, before the other three and the
+# call: who looks at exception_index next delivers the interrupt again, whatever RFLAGS.IF says.
+HARMFUL = [(re.compile(rb"\x81[\xa0-\xa7]....\x7f\xff\xff\xff(?=.{0,24}\xc3)", re.S), bytes.fromhex("662e0f1f840000000000")),
+           (re.compile(rb"\x89[\xb0-\xb7]..\xff\xff(?=\xc7[\x80-\x87]....\0{4}\x48\xc7[\x80-\x87]....\xff{4}"
+                       rb"\xf6\x05....\x02\x0f\x85....\xba\x01\0{3})", re.S), bytes.fromhex("660f1f440000"))]
 MENDED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/qemu-system-x86_64")
 
 
 @functools.lru_cache(None)
 def qemu():
     """
-    The emulator and its options: RIG_QEMU, or a copy of the installed one without the instruction by which each XRSTOR of any CPU writes
-    CPU 0's flags, nested paging's among them (HACKING.md). As it is installed where that is not found.
+    The emulator and its options: RIG_QEMU, or a copy of the installed one without HARMFUL (HACKING.md), as far as each is found there.
     """
     if "RIG_QEMU" in os.environ:
         return [os.environ["RIG_QEMU"]]
@@ -61,11 +64,14 @@ def qemu():
         raise netns.RigError("qemu-system-x86_64 is not installed")
     with open(path, "rb") as f:
         code = f.read()
-    if len(CLEAR_IGNNE.findall(code)) != 1 or can_nest():
+    found = [(harmful, nop) for harmful, nop in HARMFUL if len(harmful.findall(code)) == 1]
+    if not found or can_nest():
         return [path]
+    for harmful, nop in found:
+        code = harmful.sub(nop, code)
     os.makedirs(os.path.dirname(MENDED), exist_ok=True)
     with open(f"{MENDED}.{os.getpid()}", "wb") as f:
-        f.write(CLEAR_IGNNE.sub(NOP, code))
+        f.write(code)
         os.fchmod(f.fileno(), 0o755)
     os.replace(f.name, MENDED)
     return [MENDED, "-L", "/usr/share/qemu", "-L", "/usr/share/seabios"]  # it looks for them beside itself
