@@ -74,15 +74,26 @@ extern const struct conf_type conf_type_str, /* char[], of at least min characte
 	conf_type_ip,                        /* struct ip: a machine's, and none that is link-local */
 	conf_type_ip6,                       /* struct ip: a machine's of IPv6 */
 	conf_type_net6,                      /* struct conf_net6 */
-	conf_type_ips,                       /* uint8_t[16 * CONF_IPS], IPv4 as ::ffff:a.b.c.d, zeros behind the last */
+	conf_type_nic_choice,                /* uint32_t: CONF_NIC_CHOICE's, "A" for all cards or "A, B" one by one */
+	conf_type_nic_ips,                   /* struct conf_nic_ips, "A, B" for all or "A, B | C" one by one */
 	conf_type_macs,                      /* uint8_t[6 * CONF_NICS], zeros behind the last */
 	conf_type_names,    /* char[CONF_NAME_MAX * CONF_NICS], each conf_is_word, "" behind the last */
 	conf_type_secret,   /* uint8_t[], all of its bytes in hexadecimal */
 	conf_type_password, /* struct conf_password */
 	conf_type_net;      /* struct conf_net */
-#define CONF_IPS      8
-#define CONF_NICS     4
-#define CONF_NAME_MAX 16
+#define CONF_IPS              8
+#define CONF_NICS             4
+#define CONF_NAME_MAX         16
+/* Of two words card n's: 0 and 1 are that of all cards, else there is a bit for each. */
+#define CONF_NIC_CHOICE(v, n) (((v) | (v) >> (1 + (n))) & 1)
+struct conf_nic_ips { /* IPv4 as ::ffff:a.b.c.d, zeros behind the last; all zeros: any */
+	uint8_t of[CONF_NICS][16 * CONF_IPS];
+	uint32_t each; /* so many lists; 0: of[0] is that of all cards */
+};
+static inline const uint8_t *conf_nic_ips(const struct conf_nic_ips *i, unsigned nic)
+{
+	return i->of[i->each ? nic : 0];
+}
 struct conf_card { /* by one of the two; zeros: whichever is free */
 	uint8_t mac[6];
 	char location[16]; /* PCI's segment, if it is not 0, bus, device and function: 00:03.0 */

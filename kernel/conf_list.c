@@ -47,9 +47,34 @@ static int ips_one(const char *word, unsigned n, uint8_t *list, struct why *w)
 	return 0;
 }
 
-static int ips_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+static int nic_ips_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
-	return list_parse(k, s, field, w, CONF_IPS, ips_one);
+	struct conf_nic_ips ips = { 0 };
+	const struct conf_key part = { .size = sizeof(ips.of[0]) };
+	for (;;) {
+		char word[48 * CONF_IPS];
+		size_t len = strcspn(s, "|"), used = len;
+		while (used && (s[used - 1] == ' ' || s[used - 1] == '\t'))
+			used--;
+		if (ips.each == CONF_NICS || used >= sizeof(word))
+			return why_set(w, -EINVAL, "these are more");
+		snprintf(word, sizeof(word), "%.*s", (int)used, s);
+		if (strcmp(word, k->zero) != 0) {
+			int err = list_parse(&part, word, ips.of[ips.each], w, CONF_IPS, ips_one);
+			if (err)
+				return err;
+		}
+		ips.each++;
+		s += len;
+		if (!*s)
+			break;
+		s++;
+		s += strspn(s, " \t");
+	}
+	if (ips.each == 1)
+		ips.each = 0;
+	memcpy(field, &ips, sizeof(ips));
+	return 0;
 }
 
 static int macs_one(const char *word, unsigned n, uint8_t *list, struct why *w)
@@ -103,11 +128,49 @@ static void names_text(const struct conf_key *k unused, const void *field, char 
 }
 const struct conf_type conf_type_names = { .parse = names_parse, .text = names_text };
 
-static void ips_text(const struct conf_key *k, const void *field, char *buf, size_t size)
+static void nic_ips_text(const struct conf_key *k, const void *field, char *buf, size_t size)
 {
-	const struct ip *ip = field;
-	snprintf(buf, size, "%s", ip_is_none(*ip) ? k->zero : "");
-	for (unsigned n = 0; n < CONF_IPS && !ip_is_none(ip[n]); n++)
-		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", ip_text(ip[n]).s);
+	const struct conf_nic_ips *ips = field;
+	buf[0] = '\0';
+	for (unsigned i = 0; i < MAX(ips->each, 1U); i++) {
+		const struct ip *ip = (const void *)ips->of[i];
+		snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", i ? " | " : "", ip_is_none(*ip) ? k->zero : "");
+		for (unsigned n = 0; n < CONF_IPS && !ip_is_none(ip[n]); n++)
+			snprintf(buf + strlen(buf), size - strlen(buf), "%s%s", n ? ", " : "", ip_text(ip[n]).s);
+	}
 }
-const struct conf_type conf_type_ips = { .parse = ips_parse, .text = ips_text };
+const struct conf_type conf_type_nic_ips = { .parse = nic_ips_parse, .text = nic_ips_text };
+
+static int nic_choice_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+{
+	uint32_t bits = 0, one;
+	unsigned n = 0;
+	for (;; n++) {
+		char word[16];
+		size_t len = strcspn(s, ", \t");
+		if (n == CONF_NICS)
+			return why_set(w, -EINVAL, "these are more");
+		snprintf(word, sizeof(word), "%.*s", (int)MIN(len, sizeof(word)), s);
+		int err = conf_type_choice.parse(k, word, &one, w);
+		if (err)
+			return why_set(w, err, "'%s' is none", word);
+		bits |= one << (1 + n);
+		s += len + strspn(s + len, " \t");
+		if (!*s)
+			break;
+		if (*s++ != ',')
+			return -EINVAL;
+		s += strspn(s, " \t");
+	}
+	*(uint32_t *)field = n ? bits : one;
+	return 0;
+}
+
+static void nic_choice_text(const struct conf_key *k, const void *field, char *buf, size_t size)
+{
+	uint32_t v = *(const uint32_t *)field;
+	snprintf(buf, size, "%s", k->words[CONF_NIC_CHOICE(v, 0)]);
+	for (unsigned n = 1; v >> (1 + n); n++)
+		snprintf(buf + strlen(buf), size - strlen(buf), ", %s", k->words[CONF_NIC_CHOICE(v, n)]);
+}
+const struct conf_type conf_type_nic_choice = { .parse = nic_choice_parse, .text = nic_choice_text };

@@ -174,7 +174,7 @@ static void detail_fill(struct vm_detail *d, struct vm *vm)
 static void show_key(void *c, const struct conf_key *k, const char *value)
 {
 	if (k->type == &conf_type_str || k->type == &conf_type_choice || k->type == &conf_type_uuid ||
-	    k->type == &conf_type_ips || k->type == &conf_type_names)
+	    k->type == &conf_type_nic_choice || k->type == &conf_type_nic_ips || k->type == &conf_type_names)
 		out_str(c, k->key, value);
 	else if (k->type == &conf_type_macs && strchr(value, ','))
 		out_str(c, "macs", value);

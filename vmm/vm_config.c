@@ -8,6 +8,7 @@
 
 #define FIELD(m) CONF_FIELD(struct vm_config, m)
 static const char *const allow[] = { "no", "allow", NULL };
+static const char allow_help[] = "no or allow, or one for each network";
 static const struct conf_key keys[] = {
 	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .min = 1,
 	  .help = "the name of a Linux bzImage on the boot volume, up to 95 characters" },
@@ -29,22 +30,25 @@ static const struct conf_key keys[] = {
 	{ "cpu", &conf_type_str, FIELD(cpu), .def = "host", .help = "host or portable" },
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },
-	{ "ip", &conf_type_ips, FIELD(s.ip), .def = "any", .zero = "any",
-	  .help = "any, or up to 8 addresses, IPv4 or IPv6, with commas between them" },
-	{ "mac_change", &conf_type_choice, FIELD(s.mac_change), .def = "no", .help = "no or allow", .words = allow },
-	{ "trunk", &conf_type_choice, FIELD(s.trunk), .def = "no", .help = "no or yes",
+	{ "ip", &conf_type_nic_ips, FIELD(s.ip), .def = "any", .zero = "any",
+	  .help = "any, or up to 8 addresses, IPv4 or IPv6, with commas between them; or that for each network, with | "
+		  "between them" },
+	{ "mac_change", &conf_type_nic_choice, FIELD(s.mac_change), .def = "no", .help = allow_help, .words = allow },
+	{ "trunk", &conf_type_nic_choice, FIELD(s.trunk), .def = "no", .help = "no or yes, or one for each network",
 	  .words = (const char *const[]){ "no", "yes", NULL } },
-	{ "dhcp_server", &conf_type_choice, FIELD(s.dhcp_server), .def = "no", .help = "no or allow", .words = allow },
-	{ "router", &conf_type_choice, FIELD(s.router), .def = "no", .help = "no or allow", .words = allow },
+	{ "dhcp_server", &conf_type_nic_choice, FIELD(s.dhcp_server), .def = "no", .help = allow_help, .words = allow },
+	{ "router", &conf_type_nic_choice, FIELD(s.router), .def = "no", .help = allow_help, .words = allow },
 };
 CONF_TABLE(vm_conf_table, "vm", keys);
 
 static const struct sfield fields[] = {
-	F_ARR(struct vm_config_state, kernel),       F_ARR(struct vm_config_state, initrd),
-	F_ARR(struct vm_config_state, cmdline),      F(struct vm_config_state, autostart),
-	F_V(struct vm_config_state, mac_change, 2),  F_V(struct vm_config_state, trunk, 2),
-	F_V(struct vm_config_state, dhcp_server, 2), F_V(struct vm_config_state, router, 2),
-	F_ARR_V(struct vm_config_state, ip, 2),      F_V(struct vm_config_state, weight, 3),
+	F_ARR(struct vm_config_state, kernel),        F_ARR(struct vm_config_state, initrd),
+	F_ARR(struct vm_config_state, cmdline),       F(struct vm_config_state, autostart),
+	F_V(struct vm_config_state, mac_change, 2),   F_V(struct vm_config_state, trunk, 2),
+	F_V(struct vm_config_state, dhcp_server, 2),  F_V(struct vm_config_state, router, 2),
+	F_ARR_V(struct vm_config_state, ip.of[0], 2), F_V(struct vm_config_state, weight, 3),
+	F_ARR_V(struct vm_config_state, ip.of[1], 3), F_ARR_V(struct vm_config_state, ip.of[2], 3),
+	F_ARR_V(struct vm_config_state, ip.of[3], 3), F_V(struct vm_config_state, ip.each, 3),
 };
 
 /* It is printed on operators' terminals. */
@@ -59,22 +63,41 @@ static bool is_text(const char *s, size_t size)
 	return false;
 }
 
-static int check(const void *obj unused, const void *state, struct why *w)
+/* Is v of more cards than it has? */
+static bool is_beyond(uint32_t v, unsigned nnics) { return v > 1 && v >> (1 + nnics); }
+
+static int check(const void *obj, const void *state, struct why *w)
 {
 	const struct vm_config_state *s = state;
+	const uint32_t may[] = { s->mac_change, s->trunk, s->dhcp_server, s->router };
+	unsigned nnics = ((const struct vm_config *)obj)->nnics;
 	if (!is_text(s->kernel, sizeof(s->kernel)) || !is_text(s->initrd, sizeof(s->initrd)) ||
 	    !is_text(s->cmdline, sizeof(s->cmdline)) || s->autostart > VM_AUTOSTART_ALONE)
 		return why_set(w, -EINVAL, "config: a string that is none, or autostart %u", s->autostart);
-	if ((s->mac_change | s->trunk | s->dhcp_server | s->router) > 1)
-		return why_set(w, -EINVAL, "config: what it may send is neither 0 nor 1");
+	for (unsigned i = 0; i < ARRAY_SIZE(may); i++)
+		if (is_beyond(may[i], nnics) || (may[i] > 1 && (may[i] & 1)))
+			return why_set(w, -EINVAL, "config: what cards may send that it has not got: %x", may[i]);
+	if (s->ip.each && (s->ip.each == 1 || s->ip.each != nnics))
+		return why_set(w, -EINVAL, "config: addresses of %u cards, and it has %u", s->ip.each, nnics);
 	if (s->weight > VM_WEIGHT_MAX)
 		return why_set(w, -EINVAL, "config: weight %u", s->weight);
 	return 0;
 }
+
+static int lower(const void *obj unused, void *state, struct why *w)
+{
+	const struct vm_config_state *s = state;
+	if ((s->mac_change | s->trunk | s->dhcp_server | s->router) > 1 || s->ip.each)
+		return why_set(w, -ENOTSUP,
+			       "config: its networks have each their own ip, mac_change, trunk, dhcp_server or router");
+	return 0;
+}
+
 const struct sdesc vm_config_desc = { .name = "config",
 				      .version = 3,
 				      .before = 2,
 				      .check = check,
+				      .lower = lower,
 				      SDESC(struct vm_config, s, struct vm_config_state, fields) };
 
 /* The same from boot to boot: of the machine and the VM's name a UUID. It is no secret. */
@@ -108,13 +131,27 @@ static void derive_macs(struct vm_config *cfg, const char *host)
 static void nics_count(struct conf_reader *r, struct vm_config *cfg)
 {
 	static const uint8_t none[6];
+	static const char more[] = "these are more than its networks (net)";
 	unsigned macs = 0;
 	for (; macs < VM_NICS_MAX && memcmp(cfg->mac[macs], none, 6); macs++)
 		;
 	for (cfg->nnics = 1; cfg->nnics < VM_NICS_MAX && cfg->net[cfg->nnics][0]; cfg->nnics++)
 		;
 	if (!r->wrong[0] && macs > cfg->nnics)
-		conf_wrong(r, "mac", "these are more than its networks (net)");
+		conf_wrong(r, "mac", more);
+	const struct vm_config_state *s = &cfg->s;
+	const struct {
+		const char *key;
+		uint32_t v;
+	} may[] = { { "mac_change", s->mac_change },
+		    { "trunk", s->trunk },
+		    { "dhcp_server", s->dhcp_server },
+		    { "router", s->router } };
+	for (unsigned i = 0; i < ARRAY_SIZE(may); i++)
+		if (!r->wrong[0] && is_beyond(may[i].v, cfg->nnics))
+			conf_wrong(r, may[i].key, more);
+	if (!r->wrong[0] && s->ip.each && s->ip.each != cfg->nnics)
+		conf_wrong(r, "ip", "these are lists for %u networks, and it has %u (net)", s->ip.each, cfg->nnics);
 }
 
 bool vm_config_read(struct conf *c, const char *name, const char *host, uint64_t identity, struct vm_config *cfg,

@@ -68,13 +68,14 @@ int vm_port_create_all(struct vm *vm)
 }
 
 /* Not before the VM runs: one that comes from another host has its keys by then. */
-static struct bridge_policy policy_of(const struct vm_config_state *s)
+static struct bridge_policy policy_of(const struct vm_config_state *s, unsigned nic)
 {
-	struct bridge_policy p = {
-		.any_mac = s->mac_change, .trunk = s->trunk, .dhcp_server = s->dhcp_server, .router = s->router
-	};
-	_Static_assert(sizeof(p.ip) == sizeof(s->ip), "as many addresses");
-	memcpy(p.ip, s->ip, sizeof(p.ip));
+	struct bridge_policy p = { .any_mac = CONF_NIC_CHOICE(s->mac_change, nic),
+				   .trunk = CONF_NIC_CHOICE(s->trunk, nic),
+				   .dhcp_server = CONF_NIC_CHOICE(s->dhcp_server, nic),
+				   .router = CONF_NIC_CHOICE(s->router, nic) };
+	_Static_assert(sizeof(p.ip) == sizeof(s->ip.of[0]), "as many addresses");
+	memcpy(p.ip, conf_nic_ips(&s->ip, nic), sizeof(p.ip));
 	return p;
 }
 
@@ -86,7 +87,7 @@ static void attach(struct vm_port *p)
 		return; /* vm_start and offers have asked for it, and networks do not go */
 	if (!p->attached) {
 		p->port.offloads = vnet_offloads(vm->vnet[p->nic]);
-		p->port.policy = policy_of(&vm->cfg.s);
+		p->port.policy = policy_of(&vm->cfg.s, p->nic);
 		bridge_add(b, &p->port);
 		p->attached = true;
 	}

@@ -94,6 +94,7 @@ key = {key}
 """
 BOND_GUEST, BOND_MAC = "10.77.0.57", MAC
 LACP_GUEST, LACP_MAC, SIDE_GUEST = "10.77.0.59", "52:54:00:77:00:59", "10.79.0.59"
+LACP_OTHER, SIDE_OTHER = "10.77.0.60", "10.79.0.60"
 
 
 def mtu(size, *devices):
@@ -255,6 +256,7 @@ def lacp_hosts(switch):
     for n, name, peer in ((5, "e", 6), (6, "f", 5)):
         h = Host(name, switch, "", n, cards=3)
         vm = vm_conf("told", f"tern.ip={LACP_GUEST}/24 tern.load=none", 128, LACP_MAC) + "net = prod, side\n"
+        vm += f"ip = any | {SIDE_GUEST}\nmac_change = no, allow\n"
         h.conf = LACP_CONF.format(name=name, macs=h.macs, last=10 + n, peer="ef"[peer - 5], peer_last=10 + peer, key=KEY) + vm * (name == "e")
         made.append(h)
     aggregator = None
@@ -313,11 +315,19 @@ def test_lacp(lacp_hosts):
         client.shell(LACP_GUEST, "true")
     assert e.json("migrate told to f", 60)["phase"] == "done"
     assert all(p.frames > n for p, n in zip(aggregator.ports, before)), "a leg had no frame to carry"
+    # What each card may send has come with the VM.
+    info = f.json("vm info told")
+    assert (info["ip"], info["mac_change"]) == (f"any | {SIDE_GUEST}", "no, allow")
+    client.shell(LACP_GUEST, f"ip addr add {LACP_OTHER}/24 dev eth0; ip addr add {SIDE_OTHER}/24 dev eth1")
+    assert client.ping(LACP_OTHER, 3) == 0 and client.ping(SIDE_OTHER, 3) > 0
     e.link(1, False)
     assert f.json("migrate told to e", 60)["phase"] == "done"
     echo.stop().check()
     side.stop().check()
     assert client.ping(LACP_GUEST, 3) == 0 and client.ping(SIDE_GUEST, 3) == 0
+    client.shell(LACP_GUEST, "ip link set eth1 address 52:54:00:77:00:99")
+    netns.sh("ip", "neigh", "flush", "all")
+    assert client.ping(SIDE_GUEST, 3) == 0
 
 
 @pytest.fixture

@@ -661,6 +661,44 @@ static void a_vm(void **state unused)
 			    "4c0e-9d61-0b3f6c1d2e7a|mac=52:54:00:77:00:01|"
 			    "net=|cpu=portable|autostart=alone|ip=10.77.0.50, 2001:db8::50, fe80::1|mac_change=allow|"
 			    "trunk=yes|dhcp_server=allow|router=allow|");
+	/* What each of its cards may send. */
+	cfg = vm(KERNEL "net = a, b, c\nip = 10.77.0.50 | any|2001:db8::50 ,10.0.0.1\nmac_change = no, allow\n"
+			"trunk = no, no\nrouter = allow,no, on\n");
+	said("tern.conf:7: [vm demo] router = allow,no, on: write no or allow, or one for each network; 'on' is "
+	     "none\n");
+	cfg = vm(KERNEL "net = a, b, c\nip = 10.77.0.50 | any|2001:db8::50 ,10.0.0.1\nmac_change = no, allow\n"
+			"trunk = no, no\nrouter = allow,no ,  allow\n");
+	said("");
+	text[0] = '\0';
+	conf_show(&vm_conf_table, &cfg, show, text);
+	assert_non_null(strstr(text, "|ip=10.77.0.50 | any | 2001:db8::50, 10.0.0.1|mac_change=no, allow|trunk=no|"
+				     "dhcp_server=no|router=allow, no, allow|"));
+	assert_true(conf_nic_ips(&cfg.s.ip, 0)[15] == 50 && !conf_nic_ips(&cfg.s.ip, 1)[15] &&
+		    conf_nic_ips(&cfg.s.ip, 2)[15] == 0x50 && conf_nic_ips(&cfg.s.ip, 2)[31] == 1);
+	for (unsigned n = 0; n < 3; n++)
+		assert_true(CONF_NIC_CHOICE(cfg.s.mac_change, n) == (n == 1) &&
+			    CONF_NIC_CHOICE(cfg.s.router, n) == (n != 1));
+	cfg = vm(KERNEL "net = a, b\nip = 10.77.0.50\nmac_change = allow\n");
+	assert_true(conf_nic_ips(&cfg.s.ip, 1)[15] == 50 && CONF_NIC_CHOICE(cfg.s.mac_change, 1));
+	static const char *const no_cards[][2] = {
+		{ "net = a, b, c\nip = any | any\n", "these are lists for 2 networks, and it has 3 (net)" },
+		{ "ip = any | any\n", "these are lists for 2 networks, and it has 1 (net)" },
+		{ "ip = any | | any\n", "; '' is none" },
+		{ "ip = any |\n", "; '' is none" },
+		{ "ip = any|any|any|any|any\n", "; these are more" },
+		{ "mac_change = no, allow\n", "mac_change = no, allow: these are more than its networks (net)" },
+		{ "mac_change = no, no, no, no, no\n", "; these are more" },
+		{ "trunk = no, allow\n", "; 'allow' is none" },
+		{ "trunk = no yes\n", "trunk = no yes: write" },
+		{ "trunk = no,\n", "; '' is none" },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(no_cards); i++) {
+		char line[300];
+		snprintf(line, sizeof(line), "%s%s", KERNEL, no_cards[i][0]);
+		vm(line);
+		if (!strstr(c.problems, no_cards[i][1]))
+			fail_msg("%s%s", no_cards[i][0], c.problems);
+	}
 	static const char *const no_uuid[] = { "",
 					       "5a0c2f6e-",
 					       "5a0c2f6e8f4b4c0e9d610b3f6c1d2e7a",
@@ -872,8 +910,11 @@ static void migrates(void **state unused)
 	buf[offsetof(struct vm_config_state, autostart)] = VM_AUTOSTART_ALONE + 1;
 	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), -EINVAL);
 	state_save(&vm_config_desc, &cfg, buf);
-	buf[offsetof(struct vm_config_state, router)] = 2;
-	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), -EINVAL);
+	static const uint8_t of_no_card[] = { 2, 3, 4, 32, 64 };
+	for (unsigned i = 0; i < sizeof(of_no_card); i++) {
+		buf[offsetof(struct vm_config_state, router)] = of_no_card[i];
+		assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), -EINVAL);
+	}
 	assert_string_equal(to.s.kernel, "vmlinuz");
 	state_save(&vm_config_desc, &cfg, buf);
 	cfg.s.weight = VM_WEIGHT_MAX + 1;
@@ -885,6 +926,20 @@ static void migrates(void **state unused)
 	assert_int_equal(state_load(&vm_config_desc, &to, 2, buf, 852, &w), 0);
 	assert_int_equal(to.s.autostart, VM_AUTOSTART_YES);
 	assert_true(to.s.trunk && !to.s.weight);
+	/* Nor that cards may differ; one of today takes that of a VM with so many cards. */
+	cfg = vm(KERNEL "net = a, b\nip = any | 10.0.0.1\n");
+	assert_int_equal(state_save_before(&vm_config_desc, &cfg, buf, &w), -ENOTSUP);
+	state_save(&vm_config_desc, &cfg, buf);
+	for (to.nnics = 1; to.nnics <= 3; to.nnics++)
+		assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w),
+				 to.nnics == 2 ? 0 : -EINVAL);
+	assert_true(conf_nic_ips(&to.s.ip, 1)[15] == 1 && !conf_nic_ips(&to.s.ip, 0)[15]);
+	cfg = vm(KERNEL "net = a, b\ndhcp_server = no, allow\n");
+	assert_int_equal(state_save_before(&vm_config_desc, &cfg, buf, &w), -ENOTSUP);
+	state_save(&vm_config_desc, &cfg, buf);
+	to.nnics = 2;
+	assert_int_equal(state_load(&vm_config_desc, &to, 3, buf, sizeof(buf), &w), 0);
+	assert_true(CONF_NIC_CHOICE(to.s.dhcp_server, 1) && !CONF_NIC_CHOICE(to.s.dhcp_server, 0));
 }
 
 /* ---- the documents ---- */
