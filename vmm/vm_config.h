@@ -32,7 +32,7 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 	struct vm_config_state {   /* migrates as section "config": what its next cold start needs */
 		char kernel[96], initrd[96], cmdline[512]; /* files of a host; not needed to run on a destination */
 		uint32_t autostart;                        /* enum vm_autostart */
-		/* What each of its cards may send (net/bridge_rules.h); since version 2, for all alike, since 3 each. */
+		/* What each of its cards may send (net/bridge_rules.h); since version 2; for each since 3. */
 		uint32_t mac_change, trunk, dhcp_server, router; /* CONF_NIC_CHOICE */
 		struct conf_nic_ips ip;
 		uint32_t weight; /* of its share of the CPUs; 0: TASK_WEIGHT, as from release 0.4; since version 3 */
