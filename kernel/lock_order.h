@@ -2,8 +2,8 @@
 /*
  * Locks are taken in one order (HACKING.md). The test image looks at each: it panics as soon as two kinds of locks have
  * been taken in either order, whether anybody waited for ever or not, when a lock that interrupt handlers take is taken
- * with interrupts on, and when a task that may not sleep takes a lock that may. A kind is what has one name. In the
- * product these are nothing (tests/image/lock_order.c).
+ * with interrupts on, when a task that may not sleep takes a lock that may, and when a guest is entered with one held.
+ * A kind is what has one name. In the product these are nothing (tests/image/lock_order.c).
  */
 #pragma once
 
@@ -15,6 +15,7 @@ void lock_order_drop(const struct spinlock *l);
 void lock_order_mutex(const struct mutex *m); /* before it waits */
 void lock_order_mutex_taken(const struct mutex *m);
 void lock_order_mutex_drop(const struct mutex *m);
+void lock_order_none(void); /* this CPU and the current task hold none; interrupts off */
 
 #define LOCK_ORDER(call)             \
 	do {                         \

@@ -220,26 +220,47 @@ static void give_way(struct gmem *g)
 static void split_piece(struct track_round *r, struct gmem_gib *q)
 {
 	BUG_ON(pt_split(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT)); /* tables_max */
+}
+
+static void forget_piece(struct track_round *r, struct gmem_gib *q)
+{
+	pt_clean(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
 	for (uint64_t i = 0; i < q->count / 64; i++)
 		__atomic_store_n(&q->soft[i], 0, __ATOMIC_SEQ_CST);
 	memset(q->track, 0, q->count / 8);
 	q->left = 0;
 }
 
+/* Of n pieces the sizes of leaves and their D, one after the other (pt.h). */
+static void in_steps(struct track_round *r, uint64_t n, void (*first)(struct track_round *r, struct gmem_gib *q),
+		     void (*then)(struct track_round *r, struct gmem_gib *q))
+{
+	r->part = first;
+	round_run(r, n, 1, TASK_PRIO_NORMAL);
+	gmem_flush(r->g);
+	r->part = then;
+	round_run(r, n, 1, TASK_PRIO_NORMAL);
+}
+
 void gmem_track_start(struct gmem *g)
 {
-	struct track_round r = { .g = g, .part = split_piece };
+	struct track_round r = { .g = g };
 	uint64_t n = pieces(g), each = round_of(g);
 	mutex_lock(&g->lock);
 	for (; r.from < n; r.from += each) {
 		uint64_t before = g->pt.ntables;
-		round_run(&r, MIN(each, n - r.from), 1, TASK_PRIO_NORMAL);
+		in_steps(&r, MIN(each, n - r.from), split_piece, forget_piece);
 		__atomic_store_n(&g->splits, g->splits + g->pt.ntables - before, __ATOMIC_RELAXED);
 		give_way(g);
 	}
 	__atomic_store_n(&g->tracking, true, __ATOMIC_RELAXED);
 	mutex_unlock(&g->lock);
 	gmem_flush(g);
+}
+
+static void soil_piece(struct track_round *r, struct gmem_gib *q)
+{
+	pt_soil(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
 }
 
 static void merge_piece(struct track_round *r, struct gmem_gib *q)
@@ -249,11 +270,11 @@ static void merge_piece(struct track_round *r, struct gmem_gib *q)
 
 void gmem_track_stop(struct gmem *g)
 {
-	struct track_round r = { .g = g, .part = merge_piece };
+	struct track_round r = { .g = g };
 	uint64_t n = pieces(g), each = round_of(g);
 	mutex_lock(&g->lock);
 	for (; r.from < n; r.from += each) {
-		round_run(&r, MIN(each, n - r.from), 1, TASK_PRIO_NORMAL);
+		in_steps(&r, MIN(each, n - r.from), soil_piece, merge_piece);
 		gmem_flush(g);
 		pt_reap(&g->pt);
 		if (r.from + each < n)

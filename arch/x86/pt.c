@@ -159,20 +159,20 @@ undo:
 	return err;
 }
 
-/* Replace a large leaf by a table of 512 smaller ones; they keep everything but D, which `keep_dirty` decides. */
-static int split_leaf(struct pt *pt, uint64_t *e, unsigned level, bool keep_dirty)
+/* Replace a large leaf by a table of 512 smaller ones, each with its A and D. */
+static int split_leaf(struct pt *pt, uint64_t *e, unsigned level)
 {
 	const struct pt_format *f = pt->fmt;
 	hpa_t t = table_alloc(pt);
 	if (t == HPA_NONE)
 		return -ENOMEM;
-	uint64_t *tab = table_of(t), v = load(e) & ~f->dirty;
+	uint64_t *tab = table_of(t), v = load(e), clean = ~v & f->dirty;
 	if (level == 2)
 		v = (v & ~(f->large | f->later_x)) | (v & f->later_x ? f->x : 0);
 	for (unsigned i = 0; i < PT_ENTRIES; i++)
 		tab[i] = v + i * level_size(level - 1);
 	v = __atomic_exchange_n(e, t | f->table | f->accessed, __ATOMIC_ACQ_REL);
-	if (keep_dirty && (v & f->dirty))
+	if (v & clean) /* hardware has set it until now */
 		for (unsigned i = 0; i < PT_ENTRIES; i++)
 			__atomic_fetch_or(&tab[i], f->dirty, __ATOMIC_RELAXED);
 	return 0;
@@ -187,7 +187,7 @@ static int split_at(struct pt *pt, uint64_t addr)
 		if (!(addr & (level_size(l) - 1)) || !present(pt, load(e)))
 			return 0;
 		if (is_leaf(pt, load(e), l)) {
-			int err = split_leaf(pt, e, l, true);
+			int err = split_leaf(pt, e, l);
 			if (err)
 				return err;
 		}
@@ -259,13 +259,8 @@ static int split_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, ui
 		uint64_t v = load(&tab[i]);
 		if (!present(pt, v))
 			continue;
-		if (level == 1) {
-			if (v & pt->fmt->dirty)
-				__atomic_fetch_and(&tab[i], ~pt->fmt->dirty, __ATOMIC_RELAXED);
-			continue;
-		}
-		int err = is_leaf(pt, v, level) ? split_leaf(pt, &tab[i], level, false) : 0;
-		if (!err && (level > 2 || !is_leaf(pt, v, level)))
+		int err = is_leaf(pt, v, level) ? split_leaf(pt, &tab[i], level) : 0;
+		if (!err && level > 2)
 			err = split_table(pt, load(&tab[i]) & PTE_ADDR, level - 1, base + i * size, lo, hi);
 		if (err)
 			return err;
@@ -357,19 +352,50 @@ void pt_age(struct pt *pt, uint64_t va, uint64_t *walked)
 	}
 }
 
-/* One leaf that stands for the whole table t of 512 leaves, or 0 if they do not line up. */
+/* The bits are set in all leaves of [lo, hi), or are cleared there. */
+static void mark_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, uint64_t lo, uint64_t hi, uint64_t set,
+		       uint64_t clear)
+{
+	uint64_t size = level_size(level), *tab = table_of(t);
+	unsigned from = lo > base ? (unsigned)((lo - base) / size) : 0,
+		 to = (unsigned)MIN((uint64_t)PT_ENTRIES, (hi - base + size - 1) / size);
+	for (uint64_t *e = tab + from, *end = tab + to; e < end; e++) {
+		uint64_t v = load(e);
+		if (level > 1 && present(pt, v) && !is_leaf(pt, v, level))
+			mark_table(pt, v & PTE_ADDR, level - 1, base + (uint64_t)(e - tab) * size, lo, hi, set, clear);
+		else if ((~v & set) && present(pt, v))
+			__atomic_fetch_or(e, set, __ATOMIC_RELAXED);
+		else if (v & clear)
+			__atomic_fetch_and(e, ~clear, __ATOMIC_RELAXED);
+	}
+}
+
+void pt_clean(struct pt *pt, uint64_t va, uint64_t len)
+{
+	va = canonical(va);
+	mark_table(pt, pt->root, PT_LEVELS, 0, va, va + len, 0, pt->fmt->dirty);
+}
+
+void pt_soil(struct pt *pt, uint64_t va, uint64_t len)
+{
+	va = canonical(va);
+	mark_table(pt, pt->root, PT_LEVELS, 0, va, va + len, pt->fmt->accessed | pt->fmt->dirty, 0);
+}
+
+/* One leaf that stands for the whole table t of 512 leaves, or 0 if they do not line up or are not all dirty. */
 static uint64_t merged_leaf(struct pt *pt, hpa_t t, unsigned level)
 {
 	const struct pt_format *f = pt->fmt;
-	uint64_t *tab = table_of(t), ad = f->accessed | f->dirty, first = load(&tab[0]);
-	if (!present(pt, first) || !is_leaf(pt, first, level) || (first & PTE_ADDR & (level_size(level + 1) - 1)))
+	uint64_t *tab = table_of(t), first = load(&tab[0]);
+	if (!present(pt, first) || !is_leaf(pt, first, level) || !(first & f->accessed) || !(first & f->dirty) ||
+	    (first & PTE_ADDR & (level_size(level + 1) - 1)))
 		return 0;
 	for (unsigned i = 1; i < PT_ENTRIES; i++)
-		if ((load(&tab[i]) & ~ad) != (first & ~ad) + i * level_size(level))
+		if (load(&tab[i]) != first + i * level_size(level))
 			return 0;
 	if (level == 1 && f->later_x && first & f->x)
 		first = (first & ~f->x) | f->later_x;
-	return (first & ~ad) | f->large | f->accessed;
+	return first | f->large;
 }
 
 static void merge_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, uint64_t lo, uint64_t hi)
@@ -387,13 +413,7 @@ static void merge_table(struct pt *pt, hpa_t t, unsigned level, uint64_t base, u
 					: 0;
 		if (!leaf)
 			continue;
-		__atomic_store_n(&tab[i], leaf, __ATOMIC_RELEASE);
-		for (unsigned k = 0; k < PT_ENTRIES;
-		     k++) /* after the store: whatever hardware set until now is in there */
-			if (load(&table_of(sub)[k]) & pt->fmt->dirty) {
-				__atomic_fetch_or(&tab[i], pt->fmt->dirty, __ATOMIC_RELAXED);
-				break;
-			}
+		__atomic_store_n(&tab[i], leaf, __ATOMIC_RELEASE); /* with A and D: hardware had no more to set below */
 		table_retire(pt, sub);
 	}
 }

@@ -69,14 +69,17 @@ int pt_unmap(struct pt *pt, uint64_t va, uint64_t len) must_check;
 bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf);
 
 /*
- * Dirty tracking. pt_split makes all leaves of the range 4K with D clear (what was dirty or not before is forgotten:
- * the caller is about to take every page as dirty). -ENOMEM: part of it is split, which harms nothing. pt_harvest tests
+ * Dirty tracking. No step changes both the size of a leaf and its D (SDM 3A 4.10.2.2: software should not, or who
+ * has both cached may use either): a flush lies between. pt_split makes all leaves of the range 4K, A and D of each
+ * those of the whole. -ENOMEM: part of it is split, which harms nothing. pt_clean clears D of all leaves in the range;
+ * who wants all pages sent anyway need not look at it first. pt_harvest tests
  * and clears D of every leaf in the range, and for each dirty one sets bits (va >> 12) - first of map (512 bits for a
  * 2M leaf); a large leaf that the range cuts gives the bits of this part, and keeps D. Returns the number of
  * pages. After either: flush, and only then read pages.
  */
 int pt_split(struct pt *pt, uint64_t va, uint64_t len) must_check;
-/* The leaf that has va becomes 4K ones (pt_format.later_x), D of each that of the whole. -ENOMEM as above. */
+void pt_clean(struct pt *pt, uint64_t va, uint64_t len);
+/* The leaf that has va becomes 4K ones (pt_format.later_x). -ENOMEM as above. */
 int pt_split_page(struct pt *pt, uint64_t va) must_check;
 uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uint64_t first);
 /*
@@ -88,7 +91,8 @@ uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uin
  */
 void pt_age(struct pt *pt, uint64_t va, uint64_t *walked);
 /*
- * Put 512 neighbouring 4K leaves back into one 2M leaf wherever they allow it; D of the whole = any D. Then flush and
- * pt_reap.
+ * Put 512 neighbouring leaves back into one of 2M or 1G wherever they line up and all have A and D, which pt_soil sets
+ * in the range. After either: flush; and after pt_merge pt_reap.
  */
+void pt_soil(struct pt *pt, uint64_t va, uint64_t len);
 void pt_merge(struct pt *pt, uint64_t va, uint64_t len);

@@ -65,9 +65,15 @@ static void write_pages(uint64_t step)
 	}
 }
 
-static int split(void) { return pt_split(&pt, 0, SIZE); }
+static int split(void)
+{
+	int err = pt_split(&pt, 0, SIZE);
+	pt_clean(&pt, 0, SIZE);
+	return err;
+}
 static int merge(void)
 {
+	pt_soil(&pt, 0, SIZE);
 	pt_merge(&pt, 0, SIZE);
 	return 0;
 }
@@ -96,7 +102,7 @@ static const struct {
 	int (*run)(void);
 	uint64_t dirty; /* before it, each so many pages; 0: none */
 } kinds[] = {
-	{ "scan of 2M leaves, clean", harvest, 0 },     { "split into 4K leaves", split, 512 },
+	{ "scan of 2M leaves, clean", harvest, 0 },     { "split into 4K leaves, D forgotten", split, 512 },
 	{ "scan of 4K leaves, clean", harvest, 0 },     { "scan of 4K leaves, 1 of 64 dirty", harvest, 64 },
 	{ "scan of 4K leaves, all dirty", harvest, 1 }, { "which tables were walked, 8 of 512", age, 64 },
 	{ "which tables were walked, none", age, 0 },   { "merge into 2M leaves", merge, 64 },

@@ -212,6 +212,15 @@ void lock_order_mutex_taken(const struct mutex *m)
 	o->kind[o->n++] = (uint8_t)kind_of(m->lock.name, true);
 }
 
+void lock_order_none(void)
+{
+	unsigned cpu = this_cpu()->id;
+	const struct owner *o = owner_find();
+	if (held[cpu].n || o)
+		panic("lock order: a guest is entered with \"%s\" held",
+		      kinds[o ? o->kind[0] : held[cpu].kind[0]].name);
+}
+
 void lock_order_mutex_drop(const struct mutex *m)
 {
 	struct owner *o = owner_find();

@@ -512,6 +512,55 @@ static void test_unmarked_device_write_is_seen(void **s)
 }
 
 /* A full host can be emptied: after creation nothing is allocated, and all that was is what gmem_pages says. */
+/* ---- sizes and D change one after the other (SDM 3A 4.10.2.2) ---- */
+
+static struct pt_leaf leaves[2 * MIB(16) / PAGE_SIZE];
+static unsigned resized;
+
+/* At a flush: whatever has another size than at the one before is else as it was there. */
+static void sizes_change_alone(void *arg)
+{
+	struct rig *t = arg;
+	struct pt_leaf l;
+	for (gfn_t f = 0; f < t->g.size >> PAGE_SHIFT; f++) {
+		struct pt_leaf *old = &leaves[f];
+		assert_true(pt_lookup(&t->g.pt, f << PAGE_SHIFT, &l));
+		if (old->size && l.size != old->size) {
+			assert_int_equal(l.dirty, old->dirty);
+			assert_int_equal(l.accessed, old->accessed);
+			assert_int_equal(l.prot, old->prot);
+			resized++;
+		}
+		*old = l;
+	}
+}
+
+static void test_sizes_change_alone(void **s)
+{
+	static const struct pt_format *const fmts[] = { &pt_format_npt, &pt_format_ept };
+	(void)s;
+	for (unsigned i = 0; i < 2 * 8; i++) {
+		struct rig t;
+		rig_init(&t, i / 2 + 1, MIB(16), fmts[i % 2]);
+		steps(&t, 40);
+		memset(leaves, 0, sizeof(leaves));
+		sizes_change_alone(&t);
+		resized = 0;
+		gmem_on_flush(&t.g, sizes_change_alone, &t);
+		gmem_track_start(&t.g);
+		assert_int_equal(resized, MIB(16) / PAGE_SIZE);
+		for (gfn_t f = 0; f < t.g.size >> PAGE_SHIFT; f++)
+			assert_true(!leaves[f].dirty && leaves[f].size == PAGE_SIZE);
+		for (unsigned c = 0; c < 2; c++)
+			cpu_flush(&t.cpu[c]);
+		steps(&t, 40);
+		gmem_track_stop(&t.g);
+		assert_int_equal(resized, 2 * MIB(16) / PAGE_SIZE);
+		assert_true(all_large(&t));
+		rig_fini(&t);
+	}
+}
+
 static void test_host_is_full(void **s)
 {
 	static const uint64_t sizes[] = { MIB(2), MIB(16), MIB(62) };
@@ -693,6 +742,7 @@ int main(void)
 		cmocka_unit_test(test_what_was_not_walked),
 		cmocka_unit_test(test_flush_before_clear_is_seen),
 		cmocka_unit_test(test_unmarked_device_write_is_seen),
+		cmocka_unit_test(test_sizes_change_alone),
 		cmocka_unit_test(test_host_is_full),
 		cmocka_unit_test(test_from_a_reservation),
 		cmocka_unit_test(test_above_the_hole),

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REDRAW_NS (100 * NS_PER_MS)
+#define REDRAW_NS (250 * NS_PER_MS)
+#define LINES     12 /* of progress, the sum's aside: a screen has 24 */
 
 enum going { GOES, MOVED, STAYS };
 struct leaver {
@@ -20,6 +21,7 @@ struct leavers {
 	struct leaver *vm;
 	unsigned n, max; /* n may be more than there is room for */
 	unsigned moved, stay;
+	unsigned drawn; /* lines of progress above the cursor */
 };
 
 /* ---- who ---- */
@@ -75,6 +77,13 @@ static void begin(struct leavers *l, const struct migrate_params *p)
 
 /* ---- how far they are ---- */
 
+static void erase(struct con *c, struct leavers *l)
+{
+	if (l->drawn)
+		out_text(c, "\r\033[%uA\033[J", l->drawn);
+	l->drawn = 0;
+}
+
 /* Looks at all of them; tells each end once. */
 static void leavers_look(struct con *c, struct leavers *l, struct migrate_status *busy)
 {
@@ -107,17 +116,32 @@ static void leavers_look(struct con *c, struct leavers *l, struct migrate_status
 		}
 		v->going = MOVED;
 		l->moved++;
-		out_text(c, "\r\033[K%s has moved in %s ms, downtime %s\n", v->name,
-			 out_tenths(s.total_ns, NS_PER_MS).s, out_span(s.downtime_ns).s);
+		erase(c, l);
+		out_text(c, "%s has moved in %s ms, downtime %s\n", v->name, out_tenths(s.total_ns, NS_PER_MS).s,
+			 out_span(s.downtime_ns).s);
 	}
 }
 
-static void progress(struct con *c, const struct leavers *l, const struct migrate_status *busy)
+/* A line for each that is on its way, and their sum. */
+static void progress(struct con *c, struct leavers *l, const struct migrate_status *busy)
 {
-	char line[OUT_COLUMNS + 1]; /* what does not fit is left out */
-	sniprintf(line, sizeof(line), "%u of %u moved, %u stay  %s: %s  %s MB/s", l->moved, l->n, l->stay, busy->vm,
-		  migrate_phase_name(busy->phase), out_tenths(busy->rate, 1000000).s);
-	out_text(c, "\r%s\033[K", line);
+	struct migrate_status s;
+	unsigned queued = 0;
+	erase(c, l);
+	for (const struct leaver *v = l->vm; v < l->vm + l->n; v++) {
+		if (v->going != GOES || !migrate_cmd_status(v->name, &s))
+			continue;
+		if (s.phase == MIG_QUEUED || l->drawn == LINES) {
+			queued += s.phase == MIG_QUEUED;
+			continue;
+		}
+		migrate_cmd_progress(c, &s);
+		out_text(c, "\n");
+		l->drawn++;
+	}
+	out_text(c, "%u of %u moved, %u stay, %u queued  %s MB/s\n", l->moved, l->n, l->stay, queued,
+		 out_tenths(busy->rate, 1000000).s);
+	l->drawn++;
 }
 
 /* Until all have ended: 0; -EINTR: the operator does not wait. */
@@ -134,7 +158,7 @@ static int follow_all(struct con *c, struct leavers *l)
 			task_sleep_until(time_ns() + REDRAW_NS);
 		err = c->interrupted(c) ? -EINTR : 0;
 	}
-	out_text(c, "\r\033[K");
+	erase(c, l);
 	return err;
 }
 

@@ -62,7 +62,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 
 /* ---- migrate NAME to PEER ---- */
 
-static void progress_line(struct con *c, const struct migrate_status *s)
+void migrate_cmd_progress(struct con *c, const struct migrate_status *s)
 {
 	char line[OUT_COLUMNS + 1]; /* what does not fit is left out */
 	int n = sniprintf(line, sizeof(line), "%s: %s", s->vm, migrate_phase_name(s->phase));
@@ -95,7 +95,7 @@ static int follow(struct con *c, const char *name)
 	uint64_t undecided_ns = 0;
 	bool quiet = c->json;
 	while (migrate_cmd_status(name, &s) && !migrate_cmd_is_over(&s)) {
-		progress_line(c, &s);
+		migrate_cmd_progress(c, &s);
 		bool leaves =
 			migrate_wait(name, time_ns() + (quiet ? NS_PER_SEC / 20 : REDRAW_NS / 2)) && c->interrupted(c);
 		if (s.phase == MIG_UNDECIDED && !undecided_ns)

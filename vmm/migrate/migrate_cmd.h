@@ -12,5 +12,7 @@ static inline bool migrate_cmd_is_over(const struct migrate_status *s)
 {
 	return s->phase == MIG_DONE || s->phase == MIG_FAILED || s->phase == MIG_CANCELLED;
 }
+/* How far it is, in place of the line that the cursor is in. */
+void migrate_cmd_progress(struct con *c, const struct migrate_status *s);
 /* `migrate all to PEER`: 0, or the command's error: not all have moved. detach: do not wait for them. */
 int migrate_cmd_all(struct con *c, const struct migrate_params *p, const char *peer, bool detach);

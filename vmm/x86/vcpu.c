@@ -8,6 +8,7 @@
  *
  * Either the vCPU sees the request before it enters, or the other side sees it inside and interrupts it.
  */
+#include "kernel/lock_order.h"
 #include "kernel/task.h"
 #include "vmm/x86/vcpu.h"
 #include "arch/x86/cpu.h"
@@ -66,6 +67,7 @@ void vcpu_flush_wait(struct vcpu *v)
 static bool enter_guest(struct vcpu *v, struct vmexit *x)
 {
 	cpu_irq_off();
+	LOCK_ORDER(lock_order_none());
 	__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST); /* what came before this is looked at below */
 	events_inject(v);
 	const struct cpu *c = this_cpu();
