@@ -296,7 +296,7 @@ test-long: need
 run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(BENCH_BIN) && $(MAKE) --no-print-directory test-image) && \
 	$(PYTHON) tests/rig/$@.py
-bench-memcpy bench-aead bench-bridge bench-pt: bench-%: $(H)/bench_%
+$(addprefix bench-,memcpy $(BENCH)): bench-%: $(H)/bench_%
 	$(Q)$<
 need:
 	$(Q)tools/need.sh
@@ -317,8 +317,8 @@ help:
 	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
 	@echo "make test       everything that is tested: unit, fuzz, model, check, rig-test (each is a target too)"
 	@echo "make test-long  what takes hours: rig tests marked long, and make run and make test on bare systems of each Debian release"
-	@echo "make bench      the figures, each with its target; bench-memcpy, bench-aead, bench-bridge, bench-pt: of one thing alone, in seconds"
+	@echo "make bench      the figures, each with its target; bench-memcpy, -aead, -bridge, -pt, -harvest, -flush: of one thing alone, in seconds"
 	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench bench-memcpy bench-aead bench-bridge bench-pt house need format clean distclean help
+.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

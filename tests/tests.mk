@@ -212,10 +212,16 @@ $(H)/bench_aead: $(call obj,$(AEAD) net/tls_record.c) $(OPENSSL_OBJ) $(L)/mbedtl
 $(H)/bench_bridge: $(call obj,$(filter-out tests/%,$(BRIDGE)) arch/x86/memory.c)
 # What dirty tracking costs a GiB: the walker built for this machine's addresses.
 $(H)/bench_pt: arch/x86/pt.c
-$(H)/bench_aead $(H)/bench_bridge $(H)/bench_pt: tests/bench/count.c
-$(H)/bench_aead $(H)/bench_bridge $(H)/bench_pt: $(H)/bench_%: tests/bench/%.c
-	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -I. -DHHDM_BASE=0UL -no-pie -z noexecstack $^ -o $@
-BENCH_BIN := $(addprefix $(H)/bench_,memcpy aead bridge pt)
+# The same by several CPUs at once.
+$(H)/bench_harvest: arch/x86/pt.c
+# What a flush of all vCPUs' TLBs takes who asks for it. Of vcpu.c no more than that is there.
+$(H)/bench_flush: vmm/x86/vcpu.c
+BENCH := aead bridge pt harvest flush
+$(foreach b,$(filter-out harvest,$(BENCH)),$(eval $(H)/bench_$b: tests/bench/count.c))
+$(addprefix $(H)/bench_,$(BENCH)): $(H)/bench_%: tests/bench/%.c
+	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -Wno-unused-parameter -I. -DHHDM_BASE=0UL -DTERN_LOCK_ORDER=0 \
+	-DTERN_FAILPOINTS=0 -ffunction-sections -Wl,--gc-sections -pthread -no-pie -z noexecstack $^ -o $@
+BENCH_BIN := $(addprefix $(H)/bench_,memcpy $(BENCH))
 # The driver is compiled into its test, with the ports of a modelled chip.
 UNIT += serial
 UNIT_serial :=

@@ -405,19 +405,35 @@ def median_ping(address):
     return statistics.median([float(t) for t in re.findall(r"time=([\d.]+) ms", p.stdout)])
 
 
+def stream_seconds(address):
+    """16 MiB that the guest sends."""
+    n, start = 16 << 20, time.monotonic()
+    with client.connect(address, client.SOURCE, 10) as s:
+        s.sendall(f"{n}\n".encode())
+        s.settimeout(30)
+        while n:
+            got = len(s.recv(1 << 16))
+            assert got, f"the stream ends {n} bytes early"
+            n -= got
+    return time.monotonic() - start
+
+
 @pytest.mark.long
 def test_flood_in_a_guest(pair):
     """
-    As iperf does, to one machine: another guest's ping and move take at most twice as long as when it is quiet. To all, and to who is not
+    As iperf does, to one machine: another guest's ping, move and TCP stream take at most twice as long as when it is quiet: it has its half of
+    the uplink. To all, and to who is not
     there, too: the moves, while the ping has a guest that reads the thousand frames a second which the limit on storms lets through.
     """
     def figures():
-        pings, totals = [], []
+        pings, totals, streams = [], [], []
         for _ in range(3):
+            if pair.source() is pair.e:  # where the flood is
+                streams.append(stream_seconds(MOVES))
             pings.append(median_ping(MOVES))
             source = pair.begin()
             totals.append(pair.has_moved(source)["total_ms"])
-        return statistics.median(pings), statistics.median(totals)
+        return statistics.median(pings), statistics.median(totals), statistics.median(streams)
     def udp(to, address):
         return stranger.eth(to, ROGUE_MAC, 0x0800, stranger.udp(ROGUE, address, (9, 9), bytes(1000)))
     to_one = udp(netns.CLIENT_MAC, netns.CLIENT_ADDRESS)
@@ -426,8 +442,8 @@ def test_flood_in_a_guest(pair):
     for frames, of_pings in (([to_one], 2), ([udp(stranger.ALL, "10.77.0.255"), udp("52:54:00:77:ee:ee", "10.77.0.200"), to_one], 4)):
         with sending(*frames) as flood:
             loud = figures()
-        print(f"ping and total, ms: {quiet}, then {loud} with {flood.sent} frames")
-        assert loud[0] < of_pings * quiet[0] and loud[1] < 2 * quiet[1], (quiet, loud)
+        print(f"ping and total, ms, and stream, s: {quiet}, then {loud} with {flood.sent} frames")
+        assert loud[0] < of_pings * quiet[0] and loud[1] < 2 * quiet[1] and loud[2] < of_pings * quiet[2], (quiet, loud)
     assert more_drops(pair.e, "rogue", before).get("storm", 0) > 1000
 
 

@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Guests with several CPUs: they start, work against each other (tests/guest/smp.c), come and go, and move."""
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
 import time
 
 import pytest
@@ -7,7 +15,7 @@ import pytest
 import client
 import netns
 import stranger
-from host import Host, start_together
+from host import RIG, Host, start_together
 from rig import SLACK_PAGES, SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
 
 CALM = "killall -STOP smp pagecheck"
@@ -69,6 +77,41 @@ def check(n, rounds=50, seconds=30):
         time.sleep(0.2)
 
 
+class Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@functools.lru_cache(None)
+def lscpu_files():
+    """This machine's lscpu, its loader and its libraries, in a directory of its own."""
+    where = tempfile.TemporaryDirectory(prefix="lscpu-", dir=RIG)
+    said = subprocess.run(["ldd", shutil.which("lscpu")], stdout=subprocess.PIPE, text=True, check=True, timeout=10).stdout
+    for path in re.findall(r"/\S+", said) + [shutil.which("lscpu")]:
+        shutil.copy(path, where.name)
+    return where
+
+
+def lscpu(n):
+    """What the guest's users read: the program is given to it by HTTP, once."""
+    where = lscpu_files().name
+    names = os.listdir(where)
+    if "none" in client.shell(address(n), "test -e /tmp/lscpu || echo none"):
+        with http.server.ThreadingHTTPServer((netns.CLIENT_ADDRESS, 0), functools.partial(Silent, directory=where)) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            url = f"http://{netns.CLIENT_ADDRESS}:{server.server_port}"
+            client.shell(address(n), f"mkdir -p /tmp && cd /tmp && for f in {' '.join(names)}; do wget -q {url}/$f; done; chmod +x *", 30)
+            server.shutdown()
+    loader = next(name for name in names if name.startswith("ld-"))
+    said = client.shell(address(n), f"cd /tmp && LC_ALL=C ./{loader} --library-path . ./lscpu", 20)
+    lines = {k.strip(): v.strip() for k, v in re.findall(r"^([^:]+):(.*)$", said, re.M)}
+    return {k: lines.get(k) for k in ("CPU(s)", "On-line CPU(s) list", "Thread(s) per core", "Core(s) per socket", "Socket(s)")}
+
+
+def lscpu_says(n):
+    return {"CPU(s)": str(n), "On-line CPU(s) list": f"0-{n - 1}" if n > 2 else "0,1", "Thread(s) per core": "1", "Core(s) per socket": str(n), "Socket(s)": "1"}
+
+
 def topology(n):
     """What lscpu makes its lines of."""
     names = "topology/core_cpus_list", "topology/package_cpus_list", "cache/index3/shared_cpu_list"
@@ -95,6 +138,7 @@ def moves(pair, count):
         s = client.status(address(4), client.PAGECHECK)
         assert not s["errors"] and not s["backwards"] and not s["registers"], s
     assert client.shell(address(4), "cat /proc/sys/kernel/random/boot_id") == boot and topology(4) == one_socket(4)
+    assert lscpu(4) == lscpu_says(4)
     assert queues_heard(4) > 1
 
 
@@ -148,7 +192,7 @@ def check_top(host):
 def test_four_cpus_move_under_stress(pair):
     start(pair[0], 4)
     assert client.shell(address(4), "nproc").strip() == "4"
-    assert topology(4) == one_socket(4)
+    assert topology(4) == one_socket(4) and lscpu(4) == lscpu_says(4)
     client.wait_port(address(4), client.SMP, 10)
     s = check(4)
     assert s["cpus"] == 4, s
@@ -243,7 +287,10 @@ def test_fifty_moves_under_stress(pair):
 @pytest.mark.long
 @pytest.mark.parametrize("n", [2, 8])
 def test_cpus_come_and_go(pair, n):
-    """By /sys, all the time, on a host of two; and the one with 2 is saved, destroyed and restored at random instants (test_torture.py)."""
+    """
+    By /sys, all the time, on a host of two, and meanwhile the one with 8 moves there and back; the one with 2 is saved, destroyed and
+    restored at random instants (test_torture.py).
+    """
     e = pair[0]
     start(e, n)
     assert topology(n) == one_socket(n)
@@ -254,6 +301,10 @@ def test_cpus_come_and_go(pair, n):
         # 12 s of which it runs one: while it waits for all its CPUs (stop_machine) nothing moves, and 20 s of that are "stuck".
         assert e.json("torture smp2 80 --max-us 20000", 120)["instants"] == 2 * 80  # of each vCPU
         client.wait_port(address(n), client.SMP, 30)
+    else:
+        for here, there in (pair, pair[::-1]):
+            assert here.json(f"migrate smp{n} to {there.name} --max-downtime 1000", 60)["phase"] == "done"
+            s = check(n)
     client.until(lambda: check(n)["unplugged"] > s["unplugged"], 30, "CPU that comes back")
     e.json(f"vm kill smp{n}")
 
@@ -267,6 +318,7 @@ def test_two_cpus_on_slow_hosts(pair):
     client.wait_port(address(2), client.SMP, 10)
     for here, there in (pair, pair[::-1]):
         assert topology(2) == one_socket(2)
+        assert here.kind == there.kind or lscpu(2) == lscpu_says(2)
         check(2, 10)
         assert here.json(f"migrate smp2 to {there.name} {SLOW_DOWNTIME}", 90)["phase"] == "done"
         assert state_on(there, "smp2") == "running" and client.ping(address(2), 3) == 0
