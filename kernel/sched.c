@@ -5,8 +5,8 @@
  *   wake-up --place()--> run queue of a CPU --pick--> runs --> sleeps | preempted (back into the queue) | dies
  *                             ^ stolen by CPUs that have nothing to do
  *
- * A woken task goes to the CPU it ran on if that is idle or runs something less urgent, else to an idle CPU, else it
- * waits at its last CPU. Two things keep this free of lost wake-ups:
+ * A woken task goes to the CPU it ran on if that is idle or runs something less urgent, else to an idle CPU, else, if it
+ * is urgent, to one near by that runs something less urgent, else it waits at its last CPU. Two things keep this free of lost wake-ups:
  * - A CPU announces that it is idle before it looks for work to steal, and a waker enqueues before it looks for idle
  *   CPUs (both with full barriers), so one of the two sees the other.
  * - A task may be woken while the switch away from it is still going on (on_cpu). It is then queued at that very CPU,
@@ -236,14 +236,24 @@ void sched_finish_switch(void)
 		share(rq);
 }
 
+static bool runs_less_urgent(const struct runq *rq, const struct task *t)
+{
+	return rq && __atomic_load_n(&rq->cur_prio, __ATOMIC_RELAXED) > t->prio;
+}
+
 static struct runq *place(const struct task *t)
 {
 	struct runq *last = runqs[t->cpu];
-	if (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE) ||
-	    __atomic_load_n(&last->cur_prio, __ATOMIC_RELAXED) > t->prio)
+	if (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE) || runs_less_urgent(last, t))
 		return last;
 	int idle = idle_find(t->cpu);
-	return idle >= 0 ? runqs[idle] : last;
+	if (idle >= 0)
+		return runqs[idle];
+	unsigned n = t->prio < TASK_PRIO_NORMAL ? MIN(cpu_count(), LOOKS + 1U) : 0;
+	for (unsigned i = 1; i < n; i++)
+		if (runs_less_urgent(runqs[(t->cpu + i) % cpu_count()], t))
+			return runqs[(t->cpu + i) % cpu_count()];
+	return last;
 }
 
 void sched_wake(struct task *t)
@@ -258,6 +268,8 @@ void sched_wake(struct task *t)
 	count(t, 1);
 	runq_enqueue(rq, t, false);
 	bool preempts = t->prio < rq->cur_prio || runq_due(rq, t);
+	if (rq->cur && t->prio < rq->cur_prio) /* the next one as urgent looks for another CPU */
+		__atomic_store_n(&rq->cur_prio, t->prio, __ATOMIC_RELAXED);
 	spin_release(&rq->lock);
 	/* t may be running, or gone, from here on */
 	if (preempts) {

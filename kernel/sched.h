@@ -51,7 +51,7 @@ struct runq {
 	struct task *cur;              /* [q] what runs; NULL: idle, or it is on its way off the CPU */
 	unsigned cur_weight;           /* [q], read [a]: of what runs; 0: idle */
 	uint64_t vtime;                /* [q], read [a]: the virtual time of who is furthest behind; it only grows */
-	unsigned cur_prio;             /* [q], read [a]: of what runs; TASK_NPRIO: idle */
+	unsigned cur_prio;             /* [q], read [a]: of what runs, or is about to; TASK_NPRIO: idle */
 	struct cpu *cpu;               /* (c) */
 	struct task *prev;             /* [s] being switched away from */
 	uint64_t switched_tsc;         /* [s] */

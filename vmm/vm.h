@@ -47,7 +47,7 @@ struct vm {
 	enum vm_lease lease;  /* [a] */
 	bool asked_for; /* [a] somebody asks the guard about it: ASKING and YIELDED are his, and nobody else asks */
 	bool gone;      /* [m] out of the table: it never runs again */
-	bool building;  /* [m] its memory is made, without the lock; who finds this set leaves it alone */
+	bool building;  /* [m] its memory comes or goes, without the lock; who finds this set leaves it alone */
 	unsigned refs;  /* table's lock */
 	struct mutex lock;
 	struct gmem mem;        /* own locking; allocated while not STOPPED */

@@ -25,7 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Take apart whatever of it exists. The lock is held, no vCPU runs. */
+/*
+ * Take apart whatever of it exists. The lock is held, no vCPU runs, and its state is that of one that is not there: the
+ * lock is dropped while its memory goes back, which of TiBs takes seconds, and vm->building keeps others away.
+ */
 static void teardown(struct vm *vm)
 {
 	vm_port_detach_all(vm);
@@ -40,7 +43,11 @@ static void teardown(struct vm *vm)
 	vm->apics.lapic = NULL;
 	vm->boot = NULL;
 	vm->nvcpus = vm->apics.n = 0;
+	vm->building = true;
+	mutex_unlock(&vm->lock);
 	gmem_fini(&vm->mem);
+	mutex_lock(&vm->lock);
+	vm->building = false;
 }
 
 /* Returns when no CPU can hold an older translation of this VM's memory. */
@@ -184,7 +191,7 @@ int vm_start(struct vm *vm, struct why *w)
 	else if (vm->gone)
 		err = why_set(w, -ENOENT, "it has left this host");
 	else if (vm->building)
-		err = why_set(w, -EBUSY, "it is being started");
+		err = why_set(w, -EBUSY, "it is being started or stopped");
 	else if (!vm_state_is_off(vm->state))
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
 	else if (vm->state == VM_MISCONFIGURED)
@@ -195,9 +202,10 @@ int vm_start(struct vm *vm, struct why *w)
 		err = take_mtus(vm, w);
 	if (err)
 		goto out;
-	if (vm->state == VM_FAILED)
-		teardown(vm); /* it was kept for a look */
+	enum vm_state was = vm->state;
 	vm->state = VM_STOPPED;
+	if (was == VM_FAILED)
+		teardown(vm); /* it was kept for a look */
 	err = cpuid_table_init(&vm->cpuid, vm->cfg.cpu, &cpuid_this_cpu, w);
 	if (!err) {
 		cpuid_table_topology(&vm->cpuid, vm->cfg.vcpus);
@@ -222,8 +230,8 @@ out:
 static void power_cut(struct vm *vm, const char *why)
 {
 	halt_vcpus(vm);
-	teardown(vm);
 	vm->state = VM_STOPPED;
+	teardown(vm);
 	log_info("vm %s: stopped (%s)", vm->cfg.name, why);
 }
 
@@ -234,7 +242,7 @@ int vm_stop(struct vm *vm, struct why *w)
 	if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
 	else if (vm->building)
-		err = why_set(w, -EBUSY, "it is being started; stop it then");
+		err = why_set(w, -EBUSY, "it is being started or stopped; stop it then");
 	else if (vm->state != VM_RUNNING && vm->state != VM_FAILED && vm->state != VM_PAUSED)
 		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
 	else
@@ -386,12 +394,13 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, co
 void vm_destroy(struct vm *vm)
 {
 	mutex_lock(&vm->lock);
-	if (vm->vcpus) {
+	bool runs = vm->vcpus;
+	if (runs)
 		halt_vcpus(vm);
-		teardown(vm);
-	}
 	vm->state = VM_STOPPED;
 	vm->gone = true;
+	if (runs)
+		teardown(vm);
 	mutex_unlock(&vm->lock);
 	vm_forget(vm);
 }
@@ -401,7 +410,7 @@ int vm_remove(struct vm *vm, struct why *w)
 	int err = 0;
 	mutex_lock(&vm->lock);
 	if (vm->building)
-		err = why_set(w, -EBUSY, "it is being started");
+		err = why_set(w, -EBUSY, "it is being started or stopped");
 	else if ((vm->state != VM_STOPPED && vm->state != VM_MISCONFIGURED) || vm->gone)
 		err = why_set(w, -EBUSY, "it is %s; `vm kill %s` first", vm_state_name(vm->state), vm->cfg.name);
 	else

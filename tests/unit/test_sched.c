@@ -59,6 +59,20 @@ static void becomes_urgent(void)
 	task_set_prio(TASK_PRIO_NORMAL);
 }
 
+static void urgent_down0(void)
+{
+	task_set_prio(TASK_PRIO_SWITCH);
+	down0();
+	works();
+}
+
+static void urgent_ups0(void)
+{
+	task_set_prio(TASK_PRIO_SWITCH);
+	up0();
+	works();
+}
+
 static void yields(void)
 {
 	w.cpu[now].current->slice_end_ns = 0;
@@ -125,6 +139,7 @@ SCENARIO(device_wakes, 0, 1, down0, works)
 SCENARIO(device_wakes_beside_a_lock, 0, 1, down0, holds_off)
 SCENARIO(turns, 0, 0, turn0, turn1, works)
 SCENARIO(two_woken_at_once, 0, 0, down0_works, down0_works, works, ups0_twice)
+SCENARIO(urgent_beside_busy, 0, 0, urgent_down0, urgent_ups0, works)
 SCENARIO(share_is_left, 0, 0, leaves_share, up0, down0)
 SCENARIO(reaped, 0, 0, reaps, works)
 
@@ -140,6 +155,7 @@ int main(void)
 		cmocka_unit_test(device_wakes_beside_a_lock),
 		cmocka_unit_test(turns),
 		cmocka_unit_test(two_woken_at_once),
+		cmocka_unit_test(urgent_beside_busy),
 		cmocka_unit_test(share_is_left),
 		cmocka_unit_test(reaped),
 		cmocka_unit_test(who_yields),
