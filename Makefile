@@ -29,7 +29,7 @@ KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c con
 	console_serial.c console_usage.c crew.c err.c frame.c identity.c ip.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c runq.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c worker.c)
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c password.c)
-DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c)
+DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c virtio_pair.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c hostframe.c lacp.c learn.c \
 	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
@@ -97,9 +97,9 @@ COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c co
 	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c tsc_sync.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
 	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
 	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
-COLD += $(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
-	$(addprefix arch/x86/,backtrace.c descriptors.c ioapic.c paging.c reset.c smp.c) \
-	$(addprefix drivers/,e1000.c pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,err.c ksym.c log.c panic.c random.c) \
+COLD += $(addprefix vmm/x86/,bus_lock.c cpu_state.c foreign.c guest_clock.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
+	$(addprefix arch/x86/,backtrace.c descriptors.c ioapic.c paging.c reset.c smp.c svm_state.c vmx_state.c) \
+	$(addprefix drivers/,e1000.c nic.c pci_irq.c piix4.c uart_16550.c virtio_net.c virtio_pci.c) $(addprefix kernel/,err.c ip.c ksym.c log.c panic.c random.c) \
 	$(addprefix net/,addr.c announce.c neighbour.c net.c ping.c uplink_lacp.c)
 # What has keys in registers leaves none there when it returns: a panic shows registers (kernel/panic.c). clang knows it since 15.
 SECRET := $(CRYPTO_SRC) kernel/random.c net/trust.c net/tls.c net/tls_handshake.c net/tls_record.c
@@ -112,8 +112,11 @@ $(O)/%.o: %.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(COLD_FLAGS) $(SECRET_FLAGS) $(WARN) $(INC) -c $< -o $@
 $(O)/%.o: %.S
 	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
+# Its addresses and names, which no segment of a connection passes.
+LWIP_COLD := $(filter %/acd.o %/dhcp.o %/dns.o %/igmp.o %/mld6.o %/nd6.o %/icmp.o %/icmp6.o %/init.o %/netif.o,$(LWIP_OBJ))
+$(LWIP_COLD): LWIP_OPT := -Oz
 $(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
-	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
+	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) $(or $(LWIP_OPT),-Os) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(MBEDTLS_OBJ): net/mbedtls_config.h
 $(MBEDTLS_OBJ): $(L)/mbedtls/%.o: | $(DEPS)
 	$(Q)echo "  CC      mbedtls/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Oz -w $(MBEDTLS_INC) -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@

@@ -184,9 +184,9 @@ static bool rx_ready(const struct e1000 *e, unsigned i)
 	return __atomic_load_n(&e->rx[i].status, __ATOMIC_ACQUIRE) & RXD_DD;
 }
 
-static bool e1000_poll(struct nic *n, unsigned budget)
+static bool e1000_poll(struct nic_poll *p, unsigned budget)
 {
-	struct e1000 *e = e1000_of(n);
+	struct e1000 *e = e1000_of(p->n);
 	unsigned taken = 0, last = RING;
 	for (; taken < budget && rx_ready(e, e->rx_next); taken++) {
 		unsigned i = e->rx_next;
@@ -204,9 +204,9 @@ static bool e1000_poll(struct nic *n, unsigned budget)
 	return taken == budget;
 }
 
-static bool e1000_rearm(struct nic *n)
+static bool e1000_rearm(struct nic_poll *p)
 {
-	struct e1000 *e = e1000_of(n);
+	struct e1000 *e = e1000_of(p->n);
 	wr(e, IMS, IRQ_RX | (uint32_t)ICR_LSC);
 	if (!rx_ready(e, e->rx_next))
 		return true;
@@ -379,6 +379,7 @@ static int e1000_start(struct nic *n)
 	rings_set(e);
 	wr(e, ITR, ITR_20K);
 	e1000_link_up(n);
+	n->queues = 1;
 	e->started = true;
 	return nic_poll_start(&e->poll); /* its first rearm lets the card interrupt */
 fail:

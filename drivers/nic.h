@@ -37,7 +37,7 @@ struct nic {
 	unsigned mtu;           /* the largest it carries: bytes behind the Ethernet header and tags */
 	unsigned mtu_used;      /* of its networks the largest, and 1500 if it can; before nic_start */
 	struct nic_stats stats; /* [a] counted with relaxed atomics */
-	struct task *task;      /* (c) once it runs: where rx is called */
+	unsigned queues;        /* (c) once it runs: pairs of them, each with a task in which rx is called */
 	/* Set by net/ before nic_start. */
 	void (*rx)(void *arg, struct frame *f);
 	void (*link_changed)(void *arg, bool up); /* interrupt context */

@@ -13,14 +13,14 @@ struct nic_poll {
 	struct waitq q;
 	bool pending; /* [lock] an interrupt came since the task last began to poll */
 	/* Take at most `budget` frames off the ring; true if there may be more. */
-	bool (*poll)(struct nic *n, unsigned budget);
+	bool (*poll)(struct nic_poll *p, unsigned budget);
 	/* Switch receive interrupts on again; false if frames came meanwhile, so that another poll is due. */
-	bool (*rearm)(struct nic *n);
+	bool (*rearm)(struct nic_poll *p);
 	struct nic *n;
 };
 /* Before the card can interrupt; the task, which begins with a poll, once its rings stand: 0 or -ENOMEM. */
-void nic_poll_init(struct nic_poll *p, struct nic *n, bool (*poll)(struct nic *, unsigned),
-		   bool (*rearm)(struct nic *));
+void nic_poll_init(struct nic_poll *p, struct nic *n, bool (*poll)(struct nic_poll *, unsigned),
+		   bool (*rearm)(struct nic_poll *));
 int nic_poll_start(struct nic_poll *p);
 void nic_poll_wake(struct nic_poll *p); /* interrupt context */
 

@@ -5,8 +5,9 @@
  *   wake-up --place()--> run queue of a CPU --pick--> runs --> sleeps | preempted (back into the queue) | dies
  *                             ^ stolen by CPUs that have nothing to do
  *
- * A woken task goes to the CPU it ran on if that is idle or runs something less urgent, else to an idle CPU, else, if it
- * is urgent, to one near by that runs something less urgent, else it waits at its last CPU. Two things keep this free of lost wake-ups:
+ * A woken task goes to the CPU it ran on if that is idle or runs something less urgent, else to an idle CPU, else, if
+ * it is urgent, to one near by that runs something less urgent, else it waits at its last CPU. Two things keep this
+ * free of lost wake-ups:
  * - A CPU announces that it is idle before it looks for work to steal, and a waker enqueues before it looks for idle
  *   CPUs (both with full barriers), so one of the two sees the other.
  * - A task may be woken while the switch away from it is still going on (on_cpu). It is then queued at that very CPU,

@@ -111,3 +111,21 @@ void vm_forget(struct vm *vm)
 	spin_unlock(&vms_lock);
 	vm_put(vm);
 }
+
+int vm_remove(struct vm *vm, struct why *w)
+{
+	int err = 0;
+	mutex_lock(&vm->lock);
+	if (vm->building)
+		err = why_set(w, -EBUSY, "it is being started or stopped");
+	else if ((vm->state != VM_STOPPED && vm->state != VM_MISCONFIGURED) || vm->gone)
+		err = why_set(w, -EBUSY, "it is %s; `vm kill %s` first", vm_state_name(vm->state), vm->cfg.name);
+	else
+		vm->gone = true;
+	mutex_unlock(&vm->lock);
+	if (err)
+		return err;
+	vm_lease_drop(vm);
+	vm_forget(vm);
+	return 0;
+}

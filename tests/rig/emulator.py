@@ -124,9 +124,10 @@ class Qemu:
         h = self.host
         header = ",vnet_hdr=off" * (h.has_relay or len(h.macs) > 1)
         words = ["-qmp", "unix:qmp.sock,server=on,wait=off"] * (len(h.macs) > 1)
+        queues, mq = (f",queues={h.queues}", f",mq=on,vectors={2 * h.queues + 2}") if h.queues > 1 else ("", "")
         for i, (cable, mac) in enumerate(zip([h.cable] + h.taps[1:], h.macs)):
-            words += ["-netdev", f"tap,id=n{i},ifname={cable},script=no,downscript=no{header}",
-                      "-device", f"{self.nics[h.nic]},netdev=n{i},mac={mac},romfile="]
+            words += ["-netdev", f"tap,id=n{i},ifname={cable},script=no,downscript=no{header}{queues}",
+                      "-device", f"{self.nics[h.nic]},netdev=n{i},mac={mac},romfile={mq}"]
         return words
 
     def environment(self):

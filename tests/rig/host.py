@@ -50,10 +50,11 @@ class Host:
 
     cards: how many, of which those after the first have taps and MACs of their own (.taps, .macs), and cables that link() pulls; AMD hosts
     alone. With more than one, no offload passes a cable: what is on the wire can be looked at.
+    queues: pairs of them that an AMD host's card has.
     """
 
     def __init__(self, name, switch, conf, number, nic="virtio-net", cpus=None, mem=1024, icount=False, files=LINUX, efi=None, kind="amd",
-                 model=None, relay=False, cards=1):
+                 model=None, relay=False, cards=1, queues=1):
         self.name, self.switch, self.conf, self.number = name, switch, conf, number
         self.machine = KINDS[kind](self)
         self.model = model  # of an Intel host's CPU; None: the machine's default
@@ -66,6 +67,7 @@ class Host:
         self.cable = f"cable-{name}" if relay else self.tap
         self.address = f"10.77.0.{10 + number}"
         self.taps = [self.tap] + [f"tap-{name}{i}" for i in range(1, cards)]
+        self.queues = queues if kind == "amd" else 1
         self.macs = [f"52:54:00:00:{i:02x}:{number:02x}" for i in range(cards)]
         self.mac = self.macs[0]
         self.work = os.path.join(RIG, f"{os.getpid()}-{name}")
@@ -101,7 +103,7 @@ class Host:
         for tap in self.taps[1:]:
             self.switch.plug(tap, False)
         if not self.has_relay:
-            self.switch.plug(self.tap, self.machine.tap_has_header and len(self.taps) == 1)
+            self.switch.plug(self.tap, self.machine.tap_has_header and len(self.taps) == 1, self.queues)
         elif not self.relay:
             self.switch.plug_relay(self.tap, self.cable)
             self.relay = Relay(self.cable, f"tap:{self.tap}")

@@ -96,11 +96,11 @@ class Switch:
         sh("ip", "addr", "add", CLIENT_ADDRESS + "/24", "dev", BRIDGE)
         sh("ip", "link", "set", BRIDGE, "up")
 
-    def plug(self, tap, header=True):
+    def plug(self, tap, header=True, queues=1):
         """Make a tap anew, with the header of offloads before each frame or without, and put its cable into the switch."""
         if os.path.exists(f"/proc/sys/net/ipv4/conf/{tap}"):
             sh("ip", "link", "del", tap)  # what the last user negotiated must not last
-        sh("ip", "tuntap", "add", "dev", tap, "mode", "tap", *(["vnet_hdr"] if header else []))
+        sh("ip", "tuntap", "add", "dev", tap, "mode", "tap", *(["vnet_hdr"] if header else []), *(["multi_queue"] if queues > 1 else []))
         sh("ip", "link", "set", tap, "master", BRIDGE, "up")
 
     def plug_relay(self, tap, cable):

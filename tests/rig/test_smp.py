@@ -36,12 +36,13 @@ def pair(switch):
     """Two hosts; the VMs are in the first one's file. A slow host has one CPU and a small guest."""
     kinds = kinds_wanted()
     vms = [smp_conf(2, 64)] if "intel" in kinds else [smp_conf(2) + "weight = 300\n", smp_conf(3, load="smp", more=" nox2apic"), smp_conf(4, load="pagecheck:8:8+smp"), smp_conf(8)]
-    e = Host("e", switch, host_conf(5, "e", *vms, peer=("f", 6)), 5, kind=kinds[0])
-    f = Host("f", switch, host_conf(6, "f", peer=("e", 5)), 6, kind=kinds[1])
+    e = Host("e", switch, host_conf(5, "e", *vms, peer=("f", 6)), 5, kind=kinds[0], queues=2)
+    f = Host("f", switch, host_conf(6, "f", peer=("e", 5)), 6, kind=kinds[1], queues=2)
     client.scale = scale = max(e.scale, f.scale)
     try:
         start_together([e, f])
         for h in (e, f):
+            assert h.json("nic")["nics"][0]["queues"] == h.queues
             h.scale = h.console.scale = scale
         yield e, f
     finally:
