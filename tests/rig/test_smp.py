@@ -16,7 +16,7 @@ import client
 import netns
 import stranger
 from host import RIG, Host, start_together
-from rig import SLACK_PAGES, SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
+from rig import SLACK_PAGES, SLOW_DOWNTIME, Rig, host_conf, kinds_wanted, state_on, vm_conf
 
 CALM = "killall -STOP smp pagecheck"
 
@@ -324,3 +324,24 @@ def test_two_cpus_on_slow_hosts(pair):
         assert here.json(f"migrate smp2 to {there.name} {SLOW_DOWNTIME}", 90)["phase"] == "done"
         assert state_on(there, "smp2") == "running" and client.ping(address(2), 3) == 0
     check(2, 10)
+
+
+@pytest.mark.rigs("mixed")
+@pytest.mark.long
+def test_begins_on_amd(switch):
+    """All else of this rig begins on the Intel host. This guest boots on the AMD one, and its CPUs keep what they were told there."""
+    r = Rig(load="none", kinds=kinds_wanted()[::-1], extra=False, switch=switch)
+    r.fresh_conf = r.fresh_conf.replace("vcpus = 1", "vcpus = 2")
+    try:
+        r.start()
+        cpus = "grep -E 'vendor|model|flags|siblings' /proc/cpuinfo"
+        told = client.shell(r.guest, cpus)
+        echo = client.EchoClient(r.guest)
+        echo.start()
+        for _ in range(2):
+            assert r.migrate(options=SLOW_DOWNTIME)["phase"] == "done"
+            assert client.shell(r.guest, cpus) == told
+        echo.stop().check()
+        assert "2" in client.shell(r.guest, "nproc")
+    finally:
+        r.stop()
