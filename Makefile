@@ -73,7 +73,8 @@ ZYDIS_OBJ := $(ZYDIS_SRC:%=$(L)/zydis/%.o)
 OPENSSL_OBJ := $(OPENSSL_SRC:%=$(L)/openssl/%.o)
 MBEDTLS_OBJ := $(MBEDTLS_SRC:%=$(L)/mbedtls/%.o)
 LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ) $(MBEDTLS_OBJ)
-BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o)
+ZSTD_OBJ := $(ZSTD_SRC:%=$(O)/boot/zstd/%.o)
+BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o) $(ZSTD_OBJ)
 
 $(call obj,$(NET_SRC)) $(call obj,kernel/main.c): INC := $(LWIP_INC) $(MBEDTLS_INC)
 $(call obj,crypto/password.c): INC := $(MBEDTLS_INC)
@@ -97,9 +98,9 @@ COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c co
 	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c tsc_sync.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
 	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
 	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
-COLD += $(addprefix vmm/x86/,bus_lock.c cpu_state.c foreign.c guest_clock.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
-	$(addprefix arch/x86/,backtrace.c descriptors.c ioapic.c paging.c reset.c smp.c svm_state.c vmx_state.c) \
-	$(addprefix drivers/,e1000.c nic.c pci_irq.c piix4.c uart_16550.c virtio_net.c virtio_pci.c) $(addprefix kernel/,err.c ip.c ksym.c log.c panic.c random.c) \
+COLD += $(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
+	$(addprefix arch/x86/,backtrace.c descriptors.c ioapic.c paging.c reset.c smp.c) \
+	$(addprefix drivers/,e1000.c pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,err.c ksym.c log.c panic.c random.c) \
 	$(addprefix net/,addr.c announce.c neighbour.c net.c ping.c uplink_lacp.c)
 # What has keys in registers leaves none there when it returns: a panic shows registers (kernel/panic.c). clang knows it since 15.
 SECRET := $(CRYPTO_SRC) kernel/random.c net/trust.c net/tls.c net/tls_handshake.c net/tls_record.c
@@ -112,11 +113,8 @@ $(O)/%.o: %.c
 	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) $(COLD_FLAGS) $(SECRET_FLAGS) $(WARN) $(INC) -c $< -o $@
 $(O)/%.o: %.S
 	$(Q)echo "  AS      $<"; mkdir -p $(@D); $(CC) $(KFLAGS) -D__ASSEMBLER__ -c $< -o $@
-# Its addresses and names, which no segment of a connection passes.
-LWIP_COLD := $(filter %/acd.o %/dhcp.o %/dns.o %/igmp.o %/mld6.o %/nd6.o %/icmp.o %/icmp6.o %/init.o %/netif.o,$(LWIP_OBJ))
-$(LWIP_COLD): LWIP_OPT := -Oz
 $(LWIP_OBJ): $(L)/lwip/%.o: | $(DEPS)
-	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) $(or $(LWIP_OPT),-Os) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
+	$(Q)echo "  CC      lwip/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(MBEDTLS_OBJ): net/mbedtls_config.h
 $(MBEDTLS_OBJ): $(L)/mbedtls/%.o: | $(DEPS)
 	$(Q)echo "  CC      mbedtls/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Oz -w $(MBEDTLS_INC) -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
@@ -140,11 +138,17 @@ $(B)/kernel.stripped.elf: $(B)/kernel.elf
 # The loader, a GNU-EFI application with the kernel inside it.
 $(BOOT_OBJ): | $(DEPS)
 $(O)/boot/%.o: boot/%.c
-	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
+	$(Q)echo "  CC      $<"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) $(INC) -c $< -o $@
 $(O)/boot/shared/%.o: %.c
 	$(Q)echo "  CC      $< (loader)"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
-$(O)/boot/kernel_blob.o: boot/kernel_blob.S $(B)/kernel.stripped.elf
-	$(Q)$(CC) -DKERNEL_ELF='"$(B)/kernel.stripped.elf"' -c $< -o $@
+$(ZSTD_OBJ): $(O)/boot/zstd/%.o: | $(DEPS)
+	$(Q)echo "  CC      zstd/$*.c"; mkdir -p $(@D); $(CC) $(BFLAGS) -w $(ZSTD_INC) $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
+$(call obj,boot/load.c): INC := $(ZSTD_INC)
+# With a sum of its content, and the size, which the loader looks at. One thread: the same bytes from every machine.
+$(B)/kernel.zst: $(B)/kernel.stripped.elf
+	$(Q)zstd -q -f --ultra -20 -T1 --check $< -o $@
+$(O)/boot/kernel_blob.o: boot/kernel_blob.S $(B)/kernel.zst
+	$(Q)$(CC) -DKERNEL_ZST='"$(B)/kernel.zst"' -c $< -o $@
 # _entry: what the start code of newer GNU-EFI calls, to make its library ready; nothing here needs that.
 $(B)/boot.so: $(BOOT_OBJ)
 	$(Q)echo "  LD      $@"; ld -nostdlib -znocombreloc -znoexecstack --no-warn-rwx-segments -shared -Bsymbolic --build-id=none \
@@ -153,7 +157,7 @@ $(B)/boot.so: $(BOOT_OBJ)
 $(B)/BOOTX64.EFI: $(B)/boot.so
 	$(Q)objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .dynstr -j .rel -j .rela -j '.rel.*' -j '.rela.*' \
 	-j .reloc --strip-all --output-target=efi-app-x86_64 $< $@
-	$(Q)size=$$(stat -c %s $@); echo "  EFI     $@: $$size bytes$(if $(FAILPOINTS),, of at most 1048576)"; \
+	$(Q)size=$$(stat -c %s $@); echo "  EFI     $@: $$size bytes$(if $(FAILPOINTS),, of at most 1048576), the kernel $$(stat -c %s $(B)/kernel.stripped.elf) unpacked"; \
 	$(if $(FAILPOINTS),:,[ $$size -le 1048576 ])
 
 # What the guest of the rig is made of: a stock Debian kernel, for slow hosts a small one that is built here, and an initramfs for

@@ -9,11 +9,13 @@ APT := $(D)/apt
 
 PIN_bookworm_newlib  := 3.3.0 58dd9e3eaedf519360d92d84205c3deef0b3fc286685d1c562e245914ef72c66
 PIN_bookworm_lwip     = $(PIN_trixie_lwip)
+PIN_bookworm_libzstd  = $(PIN_trixie_libzstd)
 PIN_bookworm_zydis   := 4.0.0 e990107f80c62afc1deb51de230023a1098db801b8ea6bf483e296d45459e234
 PIN_bookworm_gnu-efi := 3.0.15 931a257b9c5c1ba65ff519f18373c438a26825f2db7866b163e96d1b168f20ea
 
 PIN_trixie_newlib  := 4.5.0.20241231 33f12605e0054965996c25c1382b3e463b0af91799001f5bb8c0630f2ec8c852
 PIN_trixie_lwip    := 2.2.1+dfsg1 83729c274c499d3348e9fbbe043a3113f3fa8953e7efddc7c21c7fcbb1f2b7b1
+PIN_trixie_libzstd := 1.5.7+dfsg 0c092ef267edce57ba7f3f2645c861f72eaf5e76273c6c3632869423464b90a5
 PIN_trixie_zydis   := 4.1.1 dcc31180a31e7f568d79d55f8181bd961981559a5666bf6fac43a69ad8b406bf
 PIN_trixie_gnu-efi := 3.0.18 7f212c96ee66547eeefb531267b641e5473d7d8529f0bd8ccdefd33cf7413f5c
 
@@ -28,15 +30,17 @@ $(D)/apt-trixie/sources.list: tools/debsrc.sh | $(APT)/sources.list
 
 # mbedTLS is trixie's too: TLS 1.3 came with 3. Like Linux's it is the archive's newest, for its updates mend holes: not pinned.
 APT_mbedtls := $(APT_lwip)
+# Zstandard is trixie's everywhere: one source to try.
+APT_libzstd := $(APT_lwip)
 
 # fetch PKG, STAMP
 fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(or $(APT_$1),$(APT)) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$2.tmp && mv $2.tmp $2
-SOURCES := newlib lwip zydis mbedtls
+SOURCES := newlib lwip zydis mbedtls libzstd
 # What was fetched for another pin is fetched anew.
 $(foreach p,$(SOURCES),$(if $(PIN_$(SUITE)_$p),$(shell grep -qsvxF '$p $(PIN_$(SUITE)_$p)' $(D)/$p.ok && rm $(D)/$p.ok)))
 $(SOURCES:%=$(D)/%.ok): $(D)/%.ok: | $(APT)/sources.list
 	$(Q)$(call fetch,$*,$@)
-$(D)/lwip.ok $(D)/mbedtls.ok: | $(APT_lwip)/sources.list
+$(D)/lwip.ok $(D)/mbedtls.ok $(D)/libzstd.ok: | $(APT_lwip)/sources.list
 # Zydis needs only zycore's headers, which the binary package has.
 $(D)/zycore.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
@@ -102,4 +106,13 @@ MBEDTLS_SRC := aes bignum bignum_core chacha20 chachapoly cipher cipher_wrap con
 	ssl_tls ssl_tls13_client ssl_tls13_generic ssl_tls13_keys ssl_tls13_server
 MBEDTLS_INC := -isystem $(D)/mbedtls/include -DMBEDTLS_CONFIG_FILE='"net/mbedtls_config.h"'
 
-DEPS := $(D)/mbedtls.ok $(NEWLIB_LIB) $(D)/lwip.ok $(D)/zydis.ok $(D)/zycore.ok $(EFI_CRT)
+# Zstandard: its decompressor, for the kernel inside the loader. Small rather than fast, without its assembly, and with no memory but
+# what it is given.
+ZSTD_SRC := $(addprefix common/,entropy_common error_private fse_decompress xxhash zstd_common) \
+	$(addprefix decompress/,huf_decompress zstd_ddict zstd_decompress zstd_decompress_block)
+ZSTD_INC := -isystem $(D)/libzstd/lib
+ZSTD_FLAGS := -DZSTD_LEGACY_SUPPORT=0 -DZSTD_NO_INTRINSICS -DDYNAMIC_BMI2=0 -DZSTD_DISABLE_ASM -DZSTD_STRIP_ERROR_STRINGS \
+	-DHUF_FORCE_DECOMPRESS_X1 -DZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT -DZSTD_NO_INLINE -DZSTD_TRACE=0 \
+	-DZSTD_DEPS_MALLOC '-DZSTD_malloc(n)=((void *)0)' '-DZSTD_calloc(n, m)=((void *)0)' '-DZSTD_free(p)=((void)(p))' -DXXH_NO_STDLIB
+
+DEPS := $(D)/libzstd.ok $(D)/mbedtls.ok $(NEWLIB_LIB) $(D)/lwip.ok $(D)/zydis.ok $(D)/zycore.ok $(EFI_CRT)

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel: from the ELF file inside the loader (kernel_blob.S) into one block of RAM, 2M aligned (kernel/handoff.h).
+ * The kernel: from the compressed ELF file inside the loader (kernel_blob.S) into one block of RAM, 2M aligned
+ * (kernel/handoff.h). What is taken on the way is the firmware's until ExitBootServices, and free for the kernel then.
  */
 #include "boot/boot.h"
 #include <string.h>
+#define ZSTD_STATIC_LINKING_ONLY
+#include <zstd.h>
 
 #define KERNEL_MAX MIB(256) /* sanity */
 #define BIG_PAGE   MIB(2)
@@ -69,11 +72,26 @@ static uint64_t check(const struct elf_header *eh, uint64_t size)
 	return entry_ok ? end : 0;
 }
 
+/* The ELF file, or NULL if what is inside the loader is damaged: it has a sum of its content. */
+static const struct elf_header *unpack(uint64_t *size)
+{
+	const uint64_t packed = (uint64_t)(kernel_blob_end - kernel_blob_start);
+	const uint64_t room = ZSTD_estimateDCtxSize();
+	ZSTD_DCtx *d = ZSTD_initStaticDCtx(boot_alloc(room), room);
+	void *elf;
+
+	*size = ZSTD_getFrameContentSize(kernel_blob_start, packed);
+	if (!d || *size > KERNEL_MAX) /* CONTENTSIZE_UNKNOWN and _ERROR are the largest numbers */
+		return NULL;
+	elf = boot_alloc(*size);
+	return ZSTD_decompressDCtx(d, elf, *size, kernel_blob_start, packed) == *size ? elf : NULL;
+}
+
 void load_kernel(void)
 {
-	const struct elf_header *eh = (const struct elf_header *)(const void *)kernel_blob_start;
-	const uint64_t size = (uint64_t)(kernel_blob_end - kernel_blob_start);
-	uint64_t memsize = check(eh, size);
+	uint64_t size;
+	const struct elf_header *eh = unpack(&size);
+	uint64_t memsize = eh ? check(eh, size) : 0;
 	uint8_t *to;
 	hpa_t block;
 
@@ -95,7 +113,7 @@ void load_kernel(void)
 		const struct elf_segment *s = segment(eh, size, i);
 
 		if (s->type == PT_LOAD)
-			memcpy(to + (s->vaddr - KERNEL_BASE), kernel_blob_start + s->offset, s->filesz);
+			memcpy(to + (s->vaddr - KERNEL_BASE), (const uint8_t *)eh + s->offset, s->filesz);
 	}
 	boot.entry = eh->entry;
 }

@@ -200,7 +200,8 @@ def host_figures(rig):
     own = infos[rig.hosts.index(rig.where())]["memory_tern"]
     figure("tern's own memory", own / MIB, 16 + 256 / 100, "MiB", digits=1, note="with a guest of 256 MiB")
     figure("firmware left to prompt", max(i["boot_ms"] for i in infos), 1000, "ms", digits=0)
-    figure("BOOTX64.EFI", os.path.getsize(rig.a.efi) / 1024, 1024, "KiB", digits=0)
+    kernel = os.path.getsize(os.path.join(BUILD, "kernel.stripped.elf")) / 1024
+    figure("BOOTX64.EFI", os.path.getsize(rig.a.efi) / 1024, 1024, "KiB", digits=0, note=f"its kernel has {kernel:.0f} KiB unpacked")
 
 
 def exits(switch, number, kind, peer, vcpus=1):

@@ -219,6 +219,22 @@ def test_console_password(switch):
         h.remove()
 
 
+def test_damaged_image(switch, tmp_path):
+    """One bit of the compressed kernel: it is said, and not started."""
+    h = Host("c", switch, host_conf(3, "c"), 3)
+    with open(h.efi, "rb") as f:
+        image = bytearray(f.read())
+    image[image.index(b"\x28\xb5\x2f\xfd") + 100_000] ^= 4  # behind the frame's magic number, RFC 8878 3.1.1
+    h.efi = str(tmp_path / "BOOTX64.EFI")
+    with open(h.efi, "wb") as f:
+        f.write(image)
+    try:
+        h.launch()
+        h.console.expect(r"the kernel inside this BOOTX64.EFI is damaged; copy the file anew", 60, 0)
+    finally:
+        h.remove()
+
+
 def test_boot_wrong_configuration(shared):
     """A missing file, a wrong key and MACs that no VM may have are said with file, line and key, in their order, and the rest starts."""
     bad = "\n[vm broken]\nkernel = nosuchfile\nmem = 128M\nautostart = yes\n\n[vm odd]\nkernel = nosuchfile\npi = 10.77.0.1\nautostart = yes\n"
