@@ -284,6 +284,22 @@ static int deliver(const struct bridge *b, struct bridge_port *p, const struct f
 	return err;
 }
 
+/* From one port to another: of a guest's to an uplink, as its part of a full one lets it. */
+static int pass(const struct bridge *b, struct bridge_port *from, struct bridge_port *to, const struct frame *f,
+		uint64_t now)
+{
+	if (!to->fair || !from->is_guest)
+		return deliver(b, to, f);
+	if (fair_asks(to->fair) && !fair_may(to->fair, &from->part, f->len, to->room(to->arg, FAIR_FRAME), now)) {
+		count(&from->stats.drops[BRIDGE_DROP_FULL], 1);
+		return -ENOBUFS;
+	}
+	int err = deliver(b, to, f);
+	if (!err || err == -ENOBUFS)
+		fair_sent(to->fair, f->len, !err, now);
+	return err;
+}
+
 /* Would a flooded frame for dst interest p? A guest of one MAC is kept from others' frames. */
 static bool port_wants(const struct bridge_port *p, const uint8_t *dst)
 {
@@ -292,7 +308,7 @@ static bool port_wants(const struct bridge_port *p, const uint8_t *dst)
 
 /* To all ports but `from`. b->lock is held, and dropped around each send: the port's count keeps it in the list. */
 static void flood(struct bridge *b, struct bridge_port *from, const struct frame *f, const uint8_t *dst, bool host_too,
-		  uint64_t *flags)
+		  uint64_t now, uint64_t *flags)
 {
 	for (struct list *l = b->ports.next; l != &b->ports; l = l->next) {
 		struct bridge_port *p = list_entry(l, struct bridge_port, node);
@@ -300,7 +316,7 @@ static void flood(struct bridge *b, struct bridge_port *from, const struct frame
 			continue;
 		p->users++;
 		spin_unlock_irqrestore(&b->lock, *flags);
-		(void)deliver(b, p, f);
+		(void)pass(b, from, p, f, now);
 		*flags = spin_lock_irqsave(&b->lock);
 		port_put(b, p);
 	}
@@ -396,11 +412,11 @@ static int input(struct bridge_port *p, const struct frame *f, bool floods)
 	count(&p->stats.rx_frames, 1);
 	count(&p->stats.rx_bytes, f->len);
 	if (!to) {
-		flood(b, p, f, e.head, !p->is_guest || bridge_rules_host_hears(&p->policy, e.head, e.n), &flags);
+		flood(b, p, f, e.head, !p->is_guest || bridge_rules_host_hears(&p->policy, e.head, e.n), now, &flags);
 	} else if (to != p && !to->leaving) {
 		to->users++; /* it stays; a device's locks come before the bridge's */
 		spin_unlock_irqrestore(&b->lock, flags);
-		err = deliver(b, to, f);
+		err = pass(b, p, to, f, now);
 		flags = spin_lock_irqsave(&b->lock);
 		port_put(b, to);
 	}

@@ -12,6 +12,7 @@
 #include "kernel/base/err.h"
 #include "kernel/base/list.h"
 #include "net/bridge_rules.h"
+#include "net/fair.h"
 
 #define BRIDGE_FLOODS       2000 /* broadcast, multicast, and to MACs that are not known: a second, of each guest */
 #define BRIDGE_FLOODS_BURST 1000 /* more than that at once, of a guest that was silent */
@@ -42,6 +43,8 @@ struct bridge_port {
 	struct bridge_port_stats stats; /* [a] relaxed */
 	uint64_t flood_ns; /* [bridge's lock] of a guest: when its next flooded frame is due at BRIDGE_FLOODS */
 	uint64_t told_ns[BRIDGE_DROPS]; /* [a] of a guest: until then the log says no more of that */
+	struct fair *fair;              /* (c) of an uplink: who may fill it; else NULL */
+	struct fair_part part;          /* of a guest: its part of its network's uplink */
 	unsigned users;                 /* [bridge's lock] calls of send() on their way */
 	bool leaving;                   /* [bridge's lock] bridge_remove began */
 };

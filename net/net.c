@@ -73,9 +73,11 @@ static int if_add(const struct if_conf *n)
 		return err;
 	guard_addresses(i);
 	uplink_add(&i->wire, n->over, n->card, n->ncards);
-	i->wire_port = (struct bridge_port){
-		.send = wire_send, .room = wire_room, .arg = i, .offloads = uplink_offloads(&i->wire)
-	};
+	i->wire_port = (struct bridge_port){ .fair = uplink_fair(&i->wire),
+					     .send = wire_send,
+					     .room = wire_room,
+					     .arg = i,
+					     .offloads = uplink_offloads(&i->wire) };
 	sniprintf(i->wire_port.name, sizeof(i->wire_port.name), "%s", n->ncards > 1 ? n->over : n->card[0]->name);
 	bridge_add(i->bridge, &i->wire_port);
 	nifs++;

@@ -195,6 +195,7 @@ void uplink_add(struct uplink_net *n, const char *name, struct nic *const *card,
 		u->hears = u->sends = 1;
 		u->aggregates = n->aggregates;
 		spin_init(&u->lock, "uplink");
+		fair_init(&u->fair);
 		waitq_init(&u->wake);
 		lacp_init(&u->lacp, card[0]->mac, ncards);
 	}
@@ -204,6 +205,8 @@ void uplink_add(struct uplink_net *n, const char *name, struct nic *const *card,
 	for (unsigned i = 0; i < u->nlegs; i++)
 		u->leg[i].nic->mtu_used = MAX(u->leg[i].nic->mtu_used, n->mtu);
 }
+
+struct fair *uplink_fair(const struct uplink_net *n) { return &n->u->fair; }
 
 static void leg_start(struct leg *l)
 {

@@ -10,6 +10,7 @@
 #include "net/net_conf.h"
 
 struct uplink;
+struct fair;
 struct uplink_net { /* one network of an uplink; its owner's */
 	/* (c) Set by the owner before uplink_add. */
 	uint16_t vlan;                          /* 0: frames without a tag */
@@ -27,6 +28,8 @@ void uplink_add(struct uplink_net *n, const char *name, struct nic *const *card,
 /* Start the cards. One that does not start is logged, and its link never up. True if any did. */
 bool uplink_start_all(void);
 
+/* Who may fill it (fair.h), of all its networks. After uplink_add. */
+struct fair *uplink_fair(const struct uplink_net *n);
 /* As nic_ops.tx and tx_room. */
 int uplink_send(const struct uplink_net *n, const struct frame *f);
 unsigned uplink_room(const struct uplink_net *n, size_t len);

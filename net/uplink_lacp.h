@@ -3,6 +3,7 @@
 #pragma once
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
+#include "net/fair.h"
 #include "net/lacp.h"
 #include "net/uplink.h"
 
@@ -12,7 +13,8 @@ struct leg { /* (c) but for started, which is set before the card runs */
 	bool started;
 	uint64_t full_ns; /* [l] gcra: PDUs that are heard */
 };
-struct uplink { /* (c) after uplink_start_all  [a] atomic, written under lock  [l] lock */
+struct uplink {           /* (c) after uplink_start_all  [a] atomic, written under lock  [l] lock */
+	struct fair fair; /* among guests, of all its networks */
 	char name[NET_NAME_MAX];
 	struct leg leg[NET_LEGS_MAX];
 	unsigned nlegs, nnets;
