@@ -22,6 +22,7 @@
 #define ORDER_ONE   8 /* of its buffers, each way: 1 MiB where the card has one pair */
 #define ORDER_EACH  7 /* where it has several */
 #define CTRL_MAX    4
+#define OTHER_BITS  64 /* of a flow than a bond chooses its card by (net/uplink.c) */
 enum { VECTOR_CONFIG = 0, VECTOR_RX = 1 };
 
 static struct virtio_nic cards[VIRTIO_NICS];
@@ -83,7 +84,7 @@ static int virtio_nic_tx(struct nic *n, const struct frame *f)
 	} else if (!v->link || !npairs) {
 		err = -ENETDOWN;
 	} else {
-		err = virtio_pair_tx(&v->pair[npairs > 1 ? frame_flow(f) % npairs : 0], f);
+		err = virtio_pair_tx(&v->pair[npairs > 1 ? frame_flow(f) / OTHER_BITS % npairs : 0], f);
 	}
 	if (err) {
 		nic_count(&n->stats.tx_dropped, 1);
@@ -109,7 +110,7 @@ static unsigned virtio_nic_tx_room(struct nic *n, size_t len)
 static unsigned pairs_wanted(const struct virtio_nic *v)
 {
 	unsigned msix = pci_msix_count(v->dev.pci), most = MIN(cpu_count(), PAIRS_MAX);
-	if (!(v->dev.features & VIRTIO_NET_F_MQ) || msix < VECTOR_RX + 2)
+	if (!(v->dev.features & VIRTIO_NET_F_MQ) || !(v->dev.features & VIRTIO_NET_F_CTRL_VQ) || msix < VECTOR_RX + 2)
 		return 1;
 	return MAX(MIN(MIN(most, msix - VECTOR_RX), (unsigned)mmio_read16(v->dev.config + VNET_CFG_MAX_PAIRS)), 1U);
 }
@@ -132,7 +133,7 @@ static int irq_setup(struct virtio_nic *v, unsigned n, bool *msix)
 
 /*
  * 5.1.6.5.5: the device keeps to the first pair until it is told how many. The control queue is behind all pairs that
- * it could have. Whether it has taken them.
+ * it could have. Whether it has taken them: one that answers late may use them all the same.
  */
 static bool tell_pairs(struct virtio_nic *v, struct virtq *ctrl, unsigned n)
 {
@@ -159,33 +160,46 @@ static bool tell_pairs(struct virtio_nic *v, struct virtq *ctrl, unsigned n)
 	return false;
 }
 
+/* Rings of the first pairs: how many of n there are, and the control queue if there are several. 0: err says why. */
+static unsigned make_pairs(struct virtio_nic *v, unsigned n, struct virtq *ctrl, int *err)
+{
+	bool msix;
+	for (unsigned i = 0; i < n; i++) /* before the card can interrupt */
+		virtio_pair_init(v, i);
+	*err = irq_setup(v, n, &msix);
+	unsigned made = 0;
+	while (!*err && made < n) {
+		uint16_t vector = msix ? (uint16_t)(VECTOR_RX + made) : VIRTIO_NO_VECTOR;
+		if (!(*err = virtio_pair_make(&v->pair[made], made, n > 1 ? ORDER_EACH : ORDER_ONE, vector)))
+			made++;
+	}
+	if (made > 1 &&
+	    virtq_init(&v->dev, ctrl, 2 * mmio_read16(v->dev.config + VNET_CFG_MAX_PAIRS), CTRL_MAX, VIRTIO_NO_VECTOR))
+		made = 1;
+	return made;
+}
+
 static int virtio_nic_start(struct nic *n)
 {
 	struct virtio_nic *v = virtio_nic_of(n);
 	struct virtq ctrl;
 	unsigned npairs = pairs_wanted(v);
-	bool msix = false;
+	int err = -ENOMEM;
 	v->pair = calloc(npairs, sizeof(*v->pair));
-	int err = v->pair ? irq_setup(v, npairs, &msix) : -ENOMEM;
-	for (unsigned i = 0; i < npairs && !err; i++)
-		err = virtio_pair_make(v, i, npairs > 1 ? ORDER_EACH : ORDER_ONE,
-				       msix ? (uint16_t)(VECTOR_RX + i) : VIRTIO_NO_VECTOR);
-	if (!err && npairs > 1)
-		err = virtq_init(&v->dev, &ctrl, 2 * mmio_read16(v->dev.config + VNET_CFG_MAX_PAIRS), CTRL_MAX,
-				 VIRTIO_NO_VECTOR);
-	if (err) { /* what it has been given stays so: it may be at it */
+	npairs = v->pair ? make_pairs(v, npairs, &ctrl, &err) : 0;
+	if (!npairs) { /* what it has been given stays so: it may be at it */
 		log_error("%s: its rings cannot be made: %s", n->name, err_name(err));
 		return err_trace(-ENODEV);
 	}
 	virtio_go(&v->dev);
 	virtio_nic_link_up(n);
-	if (npairs > 1 && !tell_pairs(v, &ctrl, npairs))
-		npairs = 1;
-	n->queues = npairs;
-	__atomic_store_n(&v->npairs, npairs, __ATOMIC_RELEASE);
-	for (unsigned i = 0; i < npairs && !err; i++)
-		err = virtio_pair_go(&v->pair[i]);
-	return err;
+	/* All receive, before the card is told of them and whatever it answers. */
+	for (unsigned i = 0; i < npairs; i++)
+		if ((err = virtio_pair_go(&v->pair[i])))
+			return err;
+	n->queues = npairs > 1 && !tell_pairs(v, &ctrl, npairs) ? 1 : npairs;
+	__atomic_store_n(&v->npairs, n->queues, __ATOMIC_RELEASE);
+	return 0;
 }
 
 static const struct nic_ops virtio_nic_ops = { .tx = virtio_nic_tx,

@@ -34,12 +34,13 @@ struct virtio_nic {
 	struct nic nic;
 	struct virtio_dev dev;
 	struct virtio_pair *pair; /* (c) */
-	unsigned npairs;          /* (c) */
+	unsigned npairs;          /* [a] that frames leave by; 0: not yet */
 	bool link;                /* [a] as of the last configuration change */
 };
 
+void virtio_pair_init(struct virtio_nic *v, unsigned n); /* before the card can interrupt */
 /* Rings n * 2 and n * 2 + 1 with their buffers, 2^order pages of each; `vector` tells of frames. 0 or -errno. */
-int virtio_pair_make(struct virtio_nic *v, unsigned n, unsigned order, uint16_t vector) must_check;
+int virtio_pair_make(struct virtio_pair *p, unsigned n, unsigned order, uint16_t vector) must_check;
 int virtio_pair_go(struct virtio_pair *p) must_check; /* the device runs: offer buffers, start the task */
 /* As nic_ops.tx, for a frame that may go, and tx_room. */
 int virtio_pair_tx(struct virtio_pair *p, const struct frame *f) must_check;

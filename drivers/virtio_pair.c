@@ -200,17 +200,22 @@ unsigned virtio_pair_room(struct virtio_pair *p, size_t len)
 
 /* ---- setting up ---- */
 
-int virtio_pair_make(struct virtio_nic *v, unsigned n, unsigned order, uint16_t vector)
+void virtio_pair_init(struct virtio_nic *v, unsigned n)
 {
 	struct virtio_pair *p = &v->pair[n];
-	uint16_t number = (uint16_t)(2 * n), pages = (uint16_t)(1U << order);
-	hpa_t rx = page_alloc(order), tx = page_alloc(order);
 	p->card = v;
 	spin_init(&p->tx_lock, "virtio-net tx");
 	nic_poll_init(&p->poll, &v->nic, pair_poll, pair_rearm);
-	int err = rx == HPA_NONE || tx == HPA_NONE ? -ENOMEM : virtq_init(&v->dev, &p->rx, number, pages, vector);
+}
+
+int virtio_pair_make(struct virtio_pair *p, unsigned n, unsigned order, uint16_t vector)
+{
+	struct virtio_dev *dev = &p->card->dev;
+	uint16_t number = (uint16_t)(2 * n), pages = (uint16_t)(1U << order);
+	hpa_t rx = page_alloc(order), tx = page_alloc(order);
+	int err = rx == HPA_NONE || tx == HPA_NONE ? -ENOMEM : virtq_init(dev, &p->rx, number, pages, vector);
 	if (!err)
-		err = virtq_init(&v->dev, &p->tx, number + 1, VIRTIO_TX_MAX, VIRTIO_NO_VECTOR);
+		err = virtq_init(dev, &p->tx, number + 1, VIRTIO_TX_MAX, VIRTIO_NO_VECTOR);
 	if (err) {
 		if (rx != HPA_NONE)
 			page_free(rx, order);

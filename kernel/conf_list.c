@@ -52,7 +52,7 @@ static int nic_ips_parse(const struct conf_key *k, const char *s, void *field, s
 	struct conf_nic_ips ips = { 0 };
 	const struct conf_key part = { .size = sizeof(ips.of[0]) };
 	for (;;) {
-		char word[48 * CONF_IPS];
+		char word[sizeof(((struct conf_entry *)0)->value)];
 		size_t len = strcspn(s, "|"), used = len;
 		while (used && (s[used - 1] == ' ' || s[used - 1] == '\t'))
 			used--;
@@ -170,7 +170,7 @@ static void nic_choice_text(const struct conf_key *k, const void *field, char *b
 {
 	uint32_t v = *(const uint32_t *)field;
 	snprintf(buf, size, "%s", k->words[CONF_NIC_CHOICE(v, 0)]);
-	for (unsigned n = 1; v >> (1 + n); n++)
+	for (unsigned n = 1; v > 1 && (n == 1 || v >> (1 + n)); n++) /* one word alone is that of all cards */
 		snprintf(buf + strlen(buf), size - strlen(buf), ", %s", k->words[CONF_NIC_CHOICE(v, n)]);
 }
 const struct conf_type conf_type_nic_choice = { .parse = nic_choice_parse, .text = nic_choice_text };

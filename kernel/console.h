@@ -100,6 +100,8 @@ void console_task(void *arg);
 void console_set_table(const struct console_cmd *first, const struct console_cmd *end);
 void console_init(enum log_level echo);
 void console_log_echo(enum log_level level);
+/* How many lines of the log it has shown: who draws above the cursor finds out whether they have moved it. */
+unsigned console_log_shown(void);
 void console_set_name(const char *name);
 /* Text from outside a command; none while the console is locked. Any context. */
 void console_write(const char *s);

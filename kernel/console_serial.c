@@ -73,6 +73,8 @@ static void send_row(void)
 	send(row, edit_render(&edit, row));
 }
 
+static unsigned shown; /* [a] lines of the log */
+
 static void show_line(const struct log_line *l)
 {
 	char text[300];
@@ -85,7 +87,10 @@ static void show_line(const struct log_line *l)
 	send(text, (size_t)n);
 	if (editing)
 		send_row();
+	__atomic_fetch_add(&shown, 1, __ATOMIC_RELAXED);
 }
+
+unsigned console_log_shown(void) { return __atomic_load_n(&shown, __ATOMIC_RELAXED); }
 
 static void show_log(const struct log_line *l)
 {

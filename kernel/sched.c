@@ -250,10 +250,12 @@ static struct runq *place(const struct task *t)
 	int idle = idle_find(t->cpu);
 	if (idle >= 0)
 		return runqs[idle];
-	unsigned n = t->prio < TASK_PRIO_NORMAL ? MIN(cpu_count(), LOOKS + 1U) : 0;
-	for (unsigned i = 1; i < n; i++)
-		if (runs_less_urgent(runqs[(t->cpu + i) % cpu_count()], t))
-			return runqs[(t->cpu + i) % cpu_count()];
+	unsigned n = cpu_count(), looks = t->prio < TASK_PRIO_NORMAL ? MIN(n, LOOKS + 1U) : 0;
+	for (unsigned i = 1; i < looks; i++) {
+		struct runq *rq = runqs[(t->cpu + i) % n];
+		if (runs_less_urgent(rq, t))
+			return rq;
+	}
 	return last;
 }
 
@@ -269,7 +271,7 @@ void sched_wake(struct task *t)
 	count(t, 1);
 	runq_enqueue(rq, t, false);
 	bool preempts = t->prio < rq->cur_prio || runq_due(rq, t);
-	if (rq->cur && t->prio < rq->cur_prio) /* the next one as urgent looks for another CPU */
+	if (t->prio < rq->cur_prio) /* the next one as urgent looks for another CPU */
 		__atomic_store_n(&rq->cur_prio, t->prio, __ATOMIC_RELAXED);
 	spin_release(&rq->lock);
 	/* t may be running, or gone, from here on */

@@ -17,6 +17,7 @@ const char *vm_state_name(enum vm_state s)
 	case VM_UNDECIDED: return "undecided";
 	case VM_FAILED: return "failed";
 	case VM_MISCONFIGURED: return "misconfigured";
+	case VM_STOPPING: return "stopping";
 	}
 	return "?";
 }
@@ -116,8 +117,8 @@ int vm_remove(struct vm *vm, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->building)
-		err = why_set(w, -EBUSY, "it is being started or stopped");
+	if (vm->building && vm->state != VM_STOPPING)
+		err = why_set(w, -EBUSY, "it is being started");
 	else if ((vm->state != VM_STOPPED && vm->state != VM_MISCONFIGURED) || vm->gone)
 		err = why_set(w, -EBUSY, "it is %s; `vm kill %s` first", vm_state_name(vm->state), vm->cfg.name);
 	else

@@ -21,7 +21,16 @@
 #include "vmm/vm_config.h"
 #include "vmm/vm_text.h"
 
-enum vm_state { VM_STOPPED, VM_RUNNING, VM_PAUSED, VM_INCOMING, VM_UNDECIDED, VM_FAILED, VM_MISCONFIGURED };
+enum vm_state {
+	VM_STOPPED,
+	VM_RUNNING,
+	VM_PAUSED,
+	VM_INCOMING,
+	VM_UNDECIDED,
+	VM_FAILED,
+	VM_MISCONFIGURED,
+	VM_STOPPING, /* it has stopped, and its memory goes back, which of TiBs takes seconds */
+};
 const char *vm_state_name(enum vm_state s);
 enum vm_power_request { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_FAILED };
 static inline bool vm_state_is_off(enum vm_state s)

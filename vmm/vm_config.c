@@ -86,8 +86,7 @@ static int check(const void *obj, const void *state, struct why *w)
 
 static int lower(const void *obj unused, void *state, struct why *w)
 {
-	const struct vm_config_state *s = state;
-	if ((s->mac_change | s->trunk | s->dhcp_server | s->router) > 1 || s->ip.each)
+	if (vm_config_has_each(state)) /* vmm/migrate/source.c asks before anything moves */
 		return why_set(w, -ENOTSUP,
 			       "config: its networks have each their own ip, mac_change, trunk, dhcp_server or router");
 	return 0;

@@ -212,6 +212,7 @@ static const char *session_end(const struct session *s)
 		return "has left this host";
 	switch (__atomic_load_n(&s->vm->state, __ATOMIC_RELAXED)) {
 	case VM_STOPPED:
+	case VM_STOPPING:
 	case VM_MISCONFIGURED: return "is stopped";
 	case VM_FAILED: return "has failed: see `vm info`";
 	case VM_RUNNING:

@@ -26,8 +26,8 @@
 #include <string.h>
 
 /*
- * Take apart whatever of it exists. The lock is held, no vCPU runs, and its state is that of one that is not there: the
- * lock is dropped while its memory goes back, which of TiBs takes seconds, and vm->building keeps others away.
+ * Take apart whatever of it exists. The lock is held, no vCPU runs, and its state is STOPPING, or that of one that is
+ * built: the lock is dropped while its memory goes back, and vm->building keeps others away.
  */
 static void teardown(struct vm *vm)
 {
@@ -190,10 +190,10 @@ int vm_start(struct vm *vm, struct why *w)
 		err = why_set(w, -ENODEV, "this host cannot run VMs (see `host`)");
 	else if (vm->gone)
 		err = why_set(w, -ENOENT, "it has left this host");
-	else if (vm->building)
-		err = why_set(w, -EBUSY, "it is being started or stopped");
 	else if (!vm_state_is_off(vm->state))
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
+	else if (vm->building)
+		err = why_set(w, -EBUSY, "it is being started");
 	else if (vm->state == VM_MISCONFIGURED)
 		err = why_set(w, -EINVAL, "it is misconfigured: %s", vm_text_get(&vm->fail).s);
 	else if (vm->migration)
@@ -202,10 +202,11 @@ int vm_start(struct vm *vm, struct why *w)
 		err = take_mtus(vm, w);
 	if (err)
 		goto out;
-	enum vm_state was = vm->state;
+	if (vm->state == VM_FAILED) { /* it was kept for a look */
+		vm->state = VM_STOPPING;
+		teardown(vm);
+	}
 	vm->state = VM_STOPPED;
-	if (was == VM_FAILED)
-		teardown(vm); /* it was kept for a look */
 	err = cpuid_table_init(&vm->cpuid, vm->cfg.cpu, &cpuid_this_cpu, w);
 	if (!err) {
 		cpuid_table_topology(&vm->cpuid, vm->cfg.vcpus);
@@ -230,8 +231,9 @@ out:
 static void power_cut(struct vm *vm, const char *why)
 {
 	halt_vcpus(vm);
-	vm->state = VM_STOPPED;
+	vm->state = VM_STOPPING;
 	teardown(vm);
+	vm->state = VM_STOPPED;
 	log_info("vm %s: stopped (%s)", vm->cfg.name, why);
 }
 
@@ -241,8 +243,8 @@ int vm_stop(struct vm *vm, struct why *w)
 	mutex_lock(&vm->lock);
 	if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
-	else if (vm->building)
-		err = why_set(w, -EBUSY, "it is being started or stopped; stop it then");
+	else if (vm->building && vm->state != VM_STOPPING)
+		err = why_set(w, -EBUSY, "it is being started; stop it then");
 	else if (vm->state != VM_RUNNING && vm->state != VM_FAILED && vm->state != VM_PAUSED)
 		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
 	else
@@ -394,13 +396,13 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, co
 void vm_destroy(struct vm *vm)
 {
 	mutex_lock(&vm->lock);
-	bool runs = vm->vcpus;
-	if (runs)
+	if (vm->vcpus) {
 		halt_vcpus(vm);
+		vm->state = VM_STOPPING;
+		teardown(vm);
+	}
 	vm->state = VM_STOPPED;
 	vm->gone = true;
-	if (runs)
-		teardown(vm);
 	mutex_unlock(&vm->lock);
 	vm_forget(vm);
 }

@@ -10,9 +10,10 @@
  *   +--------+     +--------+     +--------+     +--------+
  *
  * Hardware sets A and D behind our back, so entries change only by atomic operations. The caller serialises callers
- * (one lock a table tree), but for pt_split, pt_harvest, pt_age and pt_merge of different GiBs, which may go on side by
- * side if alloc allows it; lookups by hardware need none. No function here flushes a TLB: that is the caller's duty,
- * and a table page taken out of use stays on pt->retired until the caller, after the flush, calls pt_reap().
+ * (one lock a table tree), but for pt_split, pt_clean, pt_harvest, pt_age, pt_soil and pt_merge of different GiBs, who
+ * may go on side by side if alloc allows it; lookups by hardware need none. No function here flushes a TLB: that is the
+ * caller's duty, and a table page taken out of use stays on pt->retired until the caller, after the flush, calls
+ * pt_reap().
  */
 #pragma once
 #include "kernel/base/bits.h"

@@ -16,7 +16,7 @@ static const unsigned round_of[] = { 1, 4, 8 };
 static char names[ARRAY_SIZE(round_of)][40];
 
 /* It has left the guest by the time that the requester looks. */
-void irq_ipi(unsigned cpu, uint8_t vector)
+void irq_ipi(unsigned cpu, int vector)
 {
 	(void)vector;
 	vcpu[cpu].seq++;

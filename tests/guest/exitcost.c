@@ -116,6 +116,13 @@ static uint64_t there_and_back(unsigned cpu)
 	return took[TURNS / 2];
 }
 
+static uint64_t woken(void)
+{
+	uint64_t one = there_and_back(0), two = there_and_back(1);
+
+	return two > one ? two - one : 0;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t empty, cpuid, out = 0, wake = 0;
@@ -127,7 +134,7 @@ int main(int argc, char **argv)
 	out = MEDIAN(do_out) - empty;
 	(void)argv;
 	if (argc > 1 && sysconf(_SC_NPROCESSORS_ONLN) > 1)
-		wake = there_and_back(1) - there_and_back(0);
+		wake = woken();
 	printf("exitcost: cpuid=%llu out=%llu wake=%llu\n", (unsigned long long)(cpuid / ITERATIONS),
 	       (unsigned long long)(out / ITERATIONS), (unsigned long long)wake);
 	return 0;

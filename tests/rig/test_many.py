@@ -92,7 +92,9 @@ def test_out_and_in_at_once(pair):
 def test_all_of_a_host(pair):
     """One after the other, while the limit is less than two should have; one that cannot move is named, and stays."""
     e, f = pair.e, pair.f
+    e.json("migrate set all limit=40M")  # so that each is seen on its way
     said = e.cmd("migrate all to f", 120)
+    e.json("migrate set all limit=none")
     for v in pair.at_f:  # each in lines of its own
         assert re.search(rf"{v}: copying  pass \d+ .* MB/s.*\n", said) and f"{v} has moved in " in said, said
     assert f"{len(pair.at_f)} of " not in said.split("\x1b[J")[-1], said  # the last of these lines is gone

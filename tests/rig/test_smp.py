@@ -16,7 +16,7 @@ import client
 import netns
 import stranger
 from host import RIG, Host, start_together
-from rig import SLACK_PAGES, SLOW_DOWNTIME, Rig, host_conf, kinds_wanted, state_on, vm_conf
+from rig import SLACK_PAGES, SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
 
 CALM = "killall -STOP smp pagecheck"
 
@@ -324,24 +324,32 @@ def test_two_cpus_on_slow_hosts(pair):
         assert here.json(f"migrate smp2 to {there.name} {SLOW_DOWNTIME}", 90)["phase"] == "done"
         assert state_on(there, "smp2") == "running" and client.ping(address(2), 3) == 0
     check(2, 10)
+    pair[0].json("vm kill smp2")
 
 
 @pytest.mark.rigs("mixed")
 @pytest.mark.long
-def test_begins_on_amd(switch):
+def test_begins_on_amd(pair, switch):
     """All else of this rig begins on the Intel host. This guest boots on the AMD one, and its CPUs keep what they were told there."""
-    r = Rig(load="none", kinds=kinds_wanted()[::-1], extra=False, switch=switch)
-    r.fresh_conf = r.fresh_conf.replace("vcpus = 1", "vcpus = 2")
+    where, kinds = "10.77.0.69", kinds_wanted()[::-1]
+    vm = vm_conf("begun", f"tern.ip={where}/24 tern.load=none", 64, "52:54:00:77:06:69", vcpus=2, cpu="portable", kernel="small")
+    g = Host("g", switch, host_conf(7, "g", vm, peer=("h", 8)), 7, kind=kinds[0])
+    h = Host("h", switch, host_conf(8, "h", peer=("g", 7)), 8, kind=kinds[1])
     try:
-        r.start()
+        start_together([g, h])
+        for host in (g, h):
+            host.scale = host.console.scale = client.scale
+        g.json("vm start begun", 30)
+        client.wait_port(where, client.SHELL, 60)
         cpus = "grep -E 'vendor|model|flags|siblings' /proc/cpuinfo"
-        told = client.shell(r.guest, cpus)
-        echo = client.EchoClient(r.guest)
+        told = client.shell(where, cpus)
+        echo = client.EchoClient(where)
         echo.start()
-        for _ in range(2):
-            assert r.migrate(options=SLOW_DOWNTIME)["phase"] == "done"
-            assert client.shell(r.guest, cpus) == told
+        for here, there in ((g, h), (h, g)):
+            assert here.json(f"migrate begun to {there.name} {SLOW_DOWNTIME}", 90)["phase"] == "done"
+            assert client.shell(where, cpus) == told
         echo.stop().check()
-        assert "2" in client.shell(r.guest, "nproc")
+        assert "2" in client.shell(where, "nproc")
     finally:
-        r.stop()
+        g.remove()
+        h.remove()

@@ -53,6 +53,7 @@ static char stack[CPUS + TASKS][STACK] __attribute__((aligned(64)));
 static unsigned now, line[CPUS]; /* the CPU whose turn it is; where each is */
 static uint64_t explorer;        /* its stack */
 static bool interrupted;         /* what comes next on CPU `now` is an interrupt */
+static bool spreads;             /* nor may one wait that is more urgent than what any other CPU runs */
 static bool atomic;              /* nothing comes in between: the code is not run by a modelled CPU */
 noreturn static void lost(const char *what);
 
@@ -396,9 +397,10 @@ static void check_quiet(void)
 		if (rq->nready == 1 && runq_due(rq, NULL))
 			lost("a task waits that need not");
 		atomic = false;
-		for (unsigned p = 0; p < w.cpu[c].current->prio; p++)
-			if (!list_empty(&rq->ready[p]))
-				lost("a task waits behind one that is less urgent");
+		for (unsigned o = 0; o < CPUS; o++)
+			for (unsigned p = 0; (o == c || spreads) && p < w.cpu[o].current->prio; p++)
+				if (!list_empty(&rq->ready[p]))
+					lost("a task waits behind one that is less urgent");
 	}
 }
 

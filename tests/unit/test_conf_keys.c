@@ -678,6 +678,23 @@ static void a_vm(void **state unused)
 	for (unsigned n = 0; n < 3; n++)
 		assert_true(CONF_NIC_CHOICE(cfg.s.mac_change, n) == (n == 1) &&
 			    CONF_NIC_CHOICE(cfg.s.router, n) == (n != 1));
+	/* What is shown means the same when it is written. */
+	static const char *const again[] = { "allow, no", "no, allow", "allow, allow", "no, no, allow",
+					     "allow, no, no" };
+	for (unsigned i = 0; i < ARRAY_SIZE(again); i++) {
+		char line[300], *shown;
+		snprintf(line, sizeof(line), KERNEL "net = a, b, c\nrouter = %s\n", again[i]);
+		cfg = vm(line);
+		uint32_t first = cfg.s.router;
+		text[0] = '\0';
+		conf_show(&vm_conf_table, &cfg, show, text);
+		shown = strstr(text, "|router=") + 8;
+		*strchr(shown, '|') = '\0';
+		snprintf(line, sizeof(line), KERNEL "net = a, b, c\nrouter = %s\n", shown);
+		cfg = vm(line);
+		said("");
+		assert_int_equal(cfg.s.router, first);
+	}
 	cfg = vm(KERNEL "net = a, b\nip = 10.77.0.50\nmac_change = allow\n");
 	assert_true(conf_nic_ips(&cfg.s.ip, 1)[15] == 50 && CONF_NIC_CHOICE(cfg.s.mac_change, 1));
 	static const char *const no_cards[][2] = {

@@ -521,6 +521,16 @@ static void test_goes_where_its_network_is(void **state unused)
 	move(A, B);
 	assert_true(vm_at(B)->cfg.nnics == 2 && !strcmp(vm_at(B)->cfg.net[1], "store") &&
 		    vm_at(B)->cfg.mac[1][5] == 12);
+	/* Where it sends tags, and there alone, its network is not tried. */
+	fake_reach = -EHOSTUNREACH;
+	vm_at(B)->cfg.s.trunk = 4;
+	begin_move(B, A);
+	WAIT_FOR(says_at(B, "frames do not get to a"));
+	assert_true(runs_at(B));
+	vm_at(B)->cfg.s.trunk = 6;
+	move(B, A);
+	assert_int_equal(vm_at(A)->cfg.s.trunk, 6);
+	fake_reach = 0;
 }
 
 /*

@@ -139,7 +139,13 @@ SCENARIO(device_wakes, 0, 1, down0, works)
 SCENARIO(device_wakes_beside_a_lock, 0, 1, down0, holds_off)
 SCENARIO(turns, 0, 0, turn0, turn1, works)
 SCENARIO(two_woken_at_once, 0, 0, down0_works, down0_works, works, ups0_twice)
-SCENARIO(urgent_beside_busy, 0, 0, urgent_down0, urgent_ups0, works)
+SCENARIO(urgent_wakes_urgent, 0, 0, urgent_down0, urgent_ups0, works)
+static void urgent_beside_busy(void **state)
+{
+	spreads = true;
+	urgent_wakes_urgent(state);
+	spreads = false;
+}
 SCENARIO(share_is_left, 0, 0, leaves_share, up0, down0)
 SCENARIO(reaped, 0, 0, reaps, works)
 

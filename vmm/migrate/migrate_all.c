@@ -21,7 +21,8 @@ struct leavers {
 	struct leaver *vm;
 	unsigned n, max; /* n may be more than there is room for */
 	unsigned moved, stay;
-	unsigned drawn; /* lines of progress above the cursor */
+	unsigned drawn;     /* lines of progress above the cursor */
+	unsigned log_shown; /* then: if the log has been there since, they stay where they are */
 };
 
 /* ---- who ---- */
@@ -30,7 +31,7 @@ static void add(struct vm *vm, void *arg)
 {
 	struct leavers *l = arg;
 	enum vm_state state = vm_state_now(vm);
-	if (state == VM_STOPPED || state == VM_MISCONFIGURED || state == VM_INCOMING)
+	if (state == VM_STOPPED || state == VM_STOPPING || state == VM_MISCONFIGURED || state == VM_INCOMING)
 		return;
 	if (l->n < l->max)
 		memcpy(l->vm[l->n].name, vm->cfg.name, VM_NAME_MAX);
@@ -79,7 +80,7 @@ static void begin(struct leavers *l, const struct migrate_params *p)
 
 static void erase(struct con *c, struct leavers *l)
 {
-	if (l->drawn)
+	if (l->drawn && l->log_shown == console_log_shown())
 		out_text(c, "\r\033[%uA\033[J", l->drawn);
 	l->drawn = 0;
 }
@@ -126,19 +127,24 @@ static void leavers_look(struct con *c, struct leavers *l, struct migrate_status
 static void progress(struct con *c, struct leavers *l, const struct migrate_status *busy)
 {
 	struct migrate_status s;
-	unsigned queued = 0;
+	unsigned queued = 0, more = 0;
 	erase(c, l);
+	l->log_shown = console_log_shown();
 	for (const struct leaver *v = l->vm; v < l->vm + l->n; v++) {
 		if (v->going != GOES || !migrate_cmd_status(v->name, &s))
 			continue;
-		if (s.phase == MIG_QUEUED || l->drawn == LINES) {
-			queued += s.phase == MIG_QUEUED;
-			continue;
+		if (s.phase == MIG_QUEUED) {
+			queued++;
+		} else if (l->drawn == LINES) {
+			more++;
+		} else {
+			migrate_cmd_progress(c, &s);
+			out_text(c, "\n");
+			l->drawn++;
 		}
-		migrate_cmd_progress(c, &s);
-		out_text(c, "\n");
-		l->drawn++;
 	}
+	if (more)
+		out_text(c, "%u more on their way; ", more);
 	out_text(c, "%u of %u moved, %u stay, %u queued  %s MB/s\n", l->moved, l->n, l->stay, queued,
 		 out_tenths(busy->rate, 1000000).s);
 	l->drawn++;

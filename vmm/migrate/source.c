@@ -35,6 +35,10 @@ static int greet(struct source *c)
 		if (vlapic_is_xapic(c->vm->apics.lapic[i]))
 			return why_set(c->w, -ENOTSUP,
 				       "its guest has left x2APIC mode, which that host's release does not know");
+	if (c->before && vm_config_has_each(&c->vm->cfg.s))
+		return why_set(c->w, -ENOTSUP,
+			       "each of its networks has its own ip, mac_change, trunk, dhcp_server or router, which "
+			       "that host's release does not know");
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
 	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
@@ -52,10 +56,12 @@ static bool leaves(void *arg) { return migration_cancelled(arg); }
 static int reach(struct source *c)
 {
 	const struct vm_config *cfg = &c->vm->cfg;
-	if (c->m->p.any_network || cfg->s.trunk)
+	if (c->m->p.any_network)
 		return 0;
 	uint64_t end = in(REACH_NS); /* of all: the destination waits for the offer */
 	for (unsigned i = 0; i < cfg->nnics; i++) {
+		if (CONF_NIC_CHOICE(cfg->s.trunk, i))
+			continue;
 		struct reach_to to = { .inc = c->m->dest,
 				       .name = c->m->dest_name,
 				       .mtu = cfg->mtu[i],
@@ -135,6 +141,7 @@ static void take_back(struct source *c)
 		c->m->st.downtime_ns = time_ns() - c->paused_ns;
 		spin_unlock(&c->m->lock);
 	}
+	task_set_prio(TASK_PRIO_NORMAL); /* what follows takes long, and nobody waits for it */
 	c->paused = false;
 	if (c->tracking)
 		gmem_track_stop(&c->vm->mem);
