@@ -27,9 +27,10 @@ static void window(struct fair *f, uint64_t now)
 /* What p has earned since it last sent; one that has not sent for a while has all that it may have. f->lock is held. */
 static void earn(const struct fair *f, struct fair_part *p, uint64_t number, uint64_t half)
 {
-	uint64_t n = MAX(f->now, f->then), most = half / (n + 1);
+	uint64_t n = MAX(f->now, f->then);
+	int64_t most = (int64_t)(half / (n + 1));
 	bool back = f->number - number > 1;
-	p->credit = back ? most : MIN(most, p->credit + (f->done - p->done) / n);
+	p->credit = back ? most : MIN(most, p->credit + (int64_t)((f->done - p->done) / n));
 	p->done = f->done;
 }
 
@@ -50,7 +51,7 @@ bool fair_may(struct fair *f, struct fair_part *p, uint32_t len, unsigned room, 
 	if (now >= f->until_ns)
 		__atomic_store_n(&f->until_ns, 0, __ATOMIC_RELAXED);
 	else if (room <= f->room_most / 2) {
-		may = p->credit >= len;
+		may = p->credit > 0;
 		p->credit -= may ? len : 0;
 	}
 	spin_unlock_irqrestore(&f->lock, flags);

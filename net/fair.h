@@ -25,7 +25,7 @@ struct fair { /* of an uplink */
 struct fair_part {       /* of a guest's port, at its network's uplink; that one's lock */
 	uint64_t number; /* of the window that it last sent in */
 	uint64_t done;   /* fair.done when it last earned */
-	uint64_t credit; /* bytes */
+	int64_t credit;  /* bytes; it may owe, for a frame may be as large as all that it can have */
 };
 
 void fair_init(struct fair *f);

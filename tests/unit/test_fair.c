@@ -21,27 +21,28 @@
 static struct fair fair;
 static struct guest {
 	struct fair_part part;
-	unsigned want; /* bytes a millisecond */
+	unsigned want, frame; /* bytes a millisecond; in each */
 	uint64_t left, offered, sent, lost;
 } guest[GUESTS];
 static uint64_t queued, now;
+static unsigned large = GUESTS; /* who sends frames that are yet to be cut */
 
 static unsigned room(void) { return (unsigned)((RING - queued) / FAIR_FRAME); }
 
 static void offer(struct guest *g)
 {
-	g->offered += FRAME;
-	bool taken = !fair_asks(&fair) || fair_may(&fair, &g->part, FRAME, room(), now);
+	g->offered += g->frame;
+	bool taken = !fair_asks(&fair) || fair_may(&fair, &g->part, g->frame, room(), now);
 	if (taken) {
-		taken = queued + FRAME <= RING;
-		fair_sent(&fair, FRAME, taken, now);
+		taken = queued + g->frame <= RING;
+		fair_sent(&fair, g->frame, taken, now);
 	}
 	if (!taken) {
-		g->lost += FRAME;
+		g->lost += g->frame;
 		return;
 	}
-	queued += FRAME;
-	g->sent += FRAME;
+	queued += g->frame;
+	g->sent += g->frame;
 }
 
 /* In turns, in each of which one sends all that it has: who comes first finds what the card has taken meanwhile. */
@@ -52,13 +53,13 @@ static void run(unsigned a, unsigned b, unsigned c)
 	queued = 0;
 	now = NS_PER_SEC;
 	for (unsigned i = 0; i < GUESTS; i++)
-		guest[i] = (struct guest){ .want = want[i] };
+		guest[i] = (struct guest){ .want = want[i], .frame = i == large ? 65000 : FRAME };
 	for (unsigned t = 0; t < SECONDS * 1000 * TICKS; t++, now += NS_PER_MS / TICKS) {
 		queued -= MIN(queued, (uint64_t)CARD / TICKS);
 		for (unsigned i = 0; i < GUESTS; i++)
 			guest[i].left += guest[i].want / TICKS;
 		for (unsigned i = 0; i < GUESTS; i++)
-			for (; guest[i].left >= FRAME; guest[i].left -= FRAME)
+			for (; guest[i].left >= guest[i].frame; guest[i].left -= guest[i].frame)
 				offer(&guest[i]);
 	}
 	for (unsigned i = 0; i < GUESTS; i++)
@@ -100,6 +101,14 @@ static void floods_are_equal(void **state unused)
 		assert_true(rate(i) > CARD * 25 / 100);
 }
 
+static void large_frames_too(void **state unused)
+{
+	large = 1;
+	run(10 * CARD, CARD / 4, CARD / 4);
+	large = GUESTS;
+	assert_true(guest[1].lost * 50 <= guest[1].offered && guest[2].lost * 100 <= guest[2].offered);
+}
+
 /* A second after the last refusal nobody is counted any more. */
 static void it_ends(void **state unused)
 {
@@ -116,6 +125,7 @@ int main(void)
 		cmocka_unit_test(alone_it_has_all),
 		cmocka_unit_test(a_flood_leaves_others_theirs),
 		cmocka_unit_test(floods_are_equal),
+		cmocka_unit_test(large_frames_too),
 		cmocka_unit_test(it_ends),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
