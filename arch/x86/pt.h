@@ -10,8 +10,8 @@
  *   +--------+     +--------+     +--------+     +--------+
  *
  * Hardware sets A and D behind our back, so entries change only by atomic operations. The caller serialises callers
- * (one lock a table tree), but for pt_split, pt_clean, pt_harvest, pt_age, pt_soil and pt_merge of different GiBs, who
- * may go on side by side if alloc allows it; lookups by hardware need none. No function here flushes a TLB: that is the
+ * (one lock a table tree). Of different GiBs, pt_split, pt_clean, pt_harvest, pt_age, pt_soil and pt_merge may go on
+ * side by side if alloc allows it; lookups by hardware need no lock. No function here flushes a TLB: that is the
  * caller's duty, and a table page taken out of use stays on pt->retired until the caller, after the flush, calls
  * pt_reap().
  */
@@ -70,13 +70,13 @@ int pt_unmap(struct pt *pt, uint64_t va, uint64_t len) must_check;
 bool pt_lookup(const struct pt *pt, uint64_t va, struct pt_leaf *leaf);
 
 /*
- * Dirty tracking. No step changes both the size of a leaf and its D (SDM 3A 4.10.2.2: software should not, or who
- * has both cached may use either): a flush lies between. pt_split makes all leaves of the range 4K, A and D of each
- * those of the whole. -ENOMEM: part of it is split, which harms nothing. pt_clean clears D of all leaves in the range;
- * who wants all pages sent anyway need not look at it first. pt_harvest tests
- * and clears D of every leaf in the range, and for each dirty one sets bits (va >> 12) - first of map (512 bits for a
- * 2M leaf); a large leaf that the range cuts gives the bits of this part, and keeps D. Returns the number of
- * pages. After either: flush, and only then read pages.
+ * Dirty tracking. No step changes both the size of a leaf and its D (SDM 3A 4.10.2.2: software should not, for a CPU
+ * that has both cached may use either): a flush lies between. pt_split makes all leaves of the range 4K, A and D of
+ * each those of the whole. -ENOMEM: part of it is split, which harms nothing. pt_clean clears D of all leaves in the
+ * range: who wants all pages sent anyway need not look at it first. pt_harvest tests and clears D of every leaf in the
+ * range, and for each dirty one sets bits (va >> 12) - first of map (512 bits for a 2M leaf); a large leaf that the
+ * range cuts gives the bits of this part, and keeps D. Returns the number of pages. After each: flush, and only then
+ * read pages.
  */
 int pt_split(struct pt *pt, uint64_t va, uint64_t len) must_check;
 void pt_clean(struct pt *pt, uint64_t va, uint64_t len);
