@@ -144,7 +144,7 @@ $(O)/boot/shared/%.o: %.c
 $(ZSTD_OBJ): $(O)/boot/zstd/%.o: | $(DEPS)
 	$(Q)echo "  CC      zstd/$*.c"; mkdir -p $(@D); $(CC) $(BFLAGS) -w $(ZSTD_INC) $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
 $(call obj,boot/load.c): INC := $(ZSTD_INC)
-# With a sum of its content, and the size, which the loader looks at. One thread: the same bytes from every machine.
+# With a sum of its content, and the size, which the loader looks at. One thread: the same bytes from each machine with that zstd.
 $(B)/kernel.zst: $(B)/kernel.stripped.elf
 	$(Q)zstd -q -f --ultra -20 -T1 --check $< -o $@
 $(O)/boot/kernel_blob.o: boot/kernel_blob.S $(B)/kernel.zst

@@ -23,7 +23,7 @@ PIN_trixie_gnu-efi := 3.0.18 7f212c96ee66547eeefb531267b641e5473d7d8529f0bd8ccde
 # apt takes the newest source there is. bookworm's keyring verifies it: trixie's index is signed with bookworm's key as well.
 APT_lwip := $(if $(filter bookworm,$(SUITE)),$(D)/apt-trixie,$(APT))
 
-$(APT)/sources.list: tools/debsrc.sh
+$(APT)/sources.list: tools/debsrc.sh tools/need.sh
 	$(Q)echo "  APT     $(SUITE)"; tools/need.sh && tools/debsrc.sh update $(APT)
 $(D)/apt-trixie/sources.list: tools/debsrc.sh | $(APT)/sources.list
 	$(Q)echo "  APT     trixie"; tools/debsrc.sh update $(@D) trixie

@@ -284,18 +284,19 @@ static int deliver(const struct bridge *b, struct bridge_port *p, const struct f
 	return err;
 }
 
-/* From one port to another: of a guest's to an uplink, as its part of a full one lets it. */
+/* From one port to another; of a guest to an uplink, as its part of a full one lets it. */
 static int pass(const struct bridge *b, struct bridge_port *from, struct bridge_port *to, const struct frame *f,
 		uint64_t now)
 {
-	if (!to->fair || !from->is_guest)
+	if (!to->fair)
 		return deliver(b, to, f);
-	if (fair_asks(to->fair) && !fair_may(to->fair, &from->part, f->len, to->room(to->arg, FAIR_FRAME), now)) {
+	if (from->is_guest && fair_asks(to->fair) &&
+	    !fair_may(to->fair, &from->part, f->len, to->room(to->arg, FAIR_FRAME), now)) {
 		count(&from->stats.drops[BRIDGE_DROP_FULL], 1);
 		return -ENOBUFS;
 	}
 	int err = deliver(b, to, f);
-	if (!err || err == -ENOBUFS)
+	if (!err || (err == -ENOBUFS && from->is_guest)) /* the host's own frames lie in the ring as well */
 		fair_sent(to->fair, f->len, !err, now);
 	return err;
 }

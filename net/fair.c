@@ -21,6 +21,8 @@ static void window(struct fair *f, uint64_t now)
 	f->then = next ? f->now : 0;
 	f->now = 0;
 	f->number += next ? 1 : 2;
+	f->stuck = f->done == f->done_then;
+	f->done_then = f->done;
 	f->end_ns = now + WINDOW_NS;
 }
 
@@ -43,15 +45,18 @@ bool fair_may(struct fair *f, struct fair_part *p, uint32_t len, unsigned room, 
 		p->number = f->number;
 		f->now++;
 	}
-	if (room > f->room_most)
+	unsigned most = __atomic_load_n(&f->room_most, __ATOMIC_RELAXED);
+	if (room > most) {
+		most = room;
 		__atomic_store_n(&f->room_most, room, __ATOMIC_RELAXED);
-	uint64_t waits = (uint64_t)(f->room_most - room) * FAIR_FRAME, half = f->room_most / 2 * FAIR_FRAME;
+	}
+	uint64_t waits = (uint64_t)(most - room) * FAIR_FRAME, half = most / 2 * FAIR_FRAME;
 	f->done = MAX(f->done, f->taken - MIN(f->taken, waits));
 	earn(f, p, number, half);
 	if (now >= f->until_ns)
 		__atomic_store_n(&f->until_ns, 0, __ATOMIC_RELAXED);
-	else if (room <= f->room_most / 2) {
-		may = p->credit > 0;
+	else if (room <= most / 2) {
+		may = p->credit > 0 || f->stuck;
 		p->credit -= may ? len : 0;
 	}
 	spin_unlock_irqrestore(&f->lock, flags);

@@ -3,7 +3,8 @@
  * Who may fill an uplink that is full. A card that takes no more frames refuses whoever comes next, and where one guest
  * sends without end others find no room. So for a second after a refusal half of the card's ring is kept for credit,
  * which each guest that sends earns in equal parts as the card takes frames off the ring, and keeps for a while. The
- * other half, which keeps the card busy, is for all. What the host itself sends (migrations) is not counted.
+ * other half, which keeps the card busy, is for all. What the host itself sends (migrations) is never refused here: it
+ * finds the half that is kept.
  *
  * Own lock, a leaf; any task. Of a card that is never full it costs two loads for each frame.
  */
@@ -20,6 +21,8 @@ struct fair { /* of an uplink */
 	uint64_t taken;     /* [lock] bytes that the ring has taken */
 	uint64_t done;      /* [lock] of these those that the card has taken off it */
 	unsigned room_most; /* [a] that was seen: the whole ring; 0: not yet */
+	uint64_t done_then; /* [lock] `done` as the window began */
+	bool stuck;         /* [lock] it has not moved since the window before: what is known of the ring is wrong */
 	unsigned now, then; /* [lock] guests that have sent in this window, and in the one before */
 };
 struct fair_part {       /* of a guest's port, at its network's uplink; that one's lock */
@@ -29,6 +32,8 @@ struct fair_part {       /* of a guest's port, at its network's uplink; that one
 };
 
 void fair_init(struct fair *f);
+/* Another card sends: its ring may be of another size. Any context. */
+static inline void fair_forget(struct fair *f) { __atomic_store_n(&f->room_most, 0, __ATOMIC_RELAXED); }
 static inline bool fair_counts(const struct fair *f) { return __atomic_load_n(&f->until_ns, __ATOMIC_RELAXED); }
 /* Does it want the card's room? While it counts, and until it has seen any: the first frame finds the ring empty. */
 static inline bool fair_asks(const struct fair *f)
@@ -37,5 +42,5 @@ static inline bool fair_asks(const struct fair *f)
 }
 /* If it asks: may the guest send len bytes, where the card takes `room` frames? Else they are dropped. */
 bool fair_may(struct fair *f, struct fair_part *p, uint32_t len, unsigned room, uint64_t now_ns);
-/* The ring has taken them, or refused them for want of room (-ENOBUFS). */
+/* The ring has taken them, a guest's or the host's, or refused a guest's for want of room (-ENOBUFS). */
 void fair_sent(struct fair *f, uint32_t len, bool taken, uint64_t now_ns);

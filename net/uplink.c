@@ -143,6 +143,7 @@ static void link_changed(void *arg, bool up)
 	unsigned before = __builtin_ctz(uplink_sends(u)), now = choose_leg(u);
 	__atomic_store_n(&u->hears, 1U << now, __ATOMIC_RELAXED);
 	__atomic_store_n(&u->sends, 1U << now, __ATOMIC_RELAXED);
+	fair_forget(&u->fair);
 	spin_unlock_irqrestore(&u->lock, flags);
 	if (now != before)
 		log_warn("net: %s: %s has no link, %s is used now", u->name, u->leg[before].nic->name,

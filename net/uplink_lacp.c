@@ -19,6 +19,7 @@ static void publish(struct uplink *u)
 	u->others |= now != uplink_sends(u);
 	__atomic_store_n(&u->hears, lacp_collects(&u->lacp), __ATOMIC_RELAXED);
 	__atomic_store_n(&u->sends, now, __ATOMIC_RELAXED);
+	fair_forget(&u->fair);
 }
 
 /* u->lock is held: its task has something to do. */

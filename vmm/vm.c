@@ -117,7 +117,9 @@ int vm_remove(struct vm *vm, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->building && vm->state != VM_STOPPING)
+	if (vm->state == VM_STOPPING)
+		err = why_set(w, -EBUSY, "it is stopping: its memory goes back");
+	else if (vm->building)
 		err = why_set(w, -EBUSY, "it is being started");
 	else if ((vm->state != VM_STOPPED && vm->state != VM_MISCONFIGURED) || vm->gone)
 		err = why_set(w, -EBUSY, "it is %s; `vm kill %s` first", vm_state_name(vm->state), vm->cfg.name);

@@ -38,6 +38,8 @@ static inline bool vm_state_is_off(enum vm_state s)
 	return s == VM_STOPPED || s == VM_FAILED || s == VM_MISCONFIGURED;
 }
 
+static inline bool vm_state_has_ended(enum vm_state s) { return vm_state_is_off(s) || s == VM_STOPPING; }
+
 /*
  * A host that is about to start a VM asks its peers first (vm_guard); this is what it tells those that ask the same.
  */

@@ -208,7 +208,7 @@ static const char *session_end(const struct session *s)
 
 	if (now)
 		vm_put(now);
-	if (!here)
+	if (!here || vm_is_gone(s->vm))
 		return "has left this host";
 	switch (__atomic_load_n(&s->vm->state, __ATOMIC_RELAXED)) {
 	case VM_STOPPED:

@@ -396,13 +396,13 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, co
 void vm_destroy(struct vm *vm)
 {
 	mutex_lock(&vm->lock);
+	vm->gone = true;
 	if (vm->vcpus) {
 		halt_vcpus(vm);
 		vm->state = VM_STOPPING;
 		teardown(vm);
 	}
 	vm->state = VM_STOPPED;
-	vm->gone = true;
 	mutex_unlock(&vm->lock);
 	vm_forget(vm);
 }

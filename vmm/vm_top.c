@@ -37,7 +37,7 @@ struct top_sample {
 static void add_names(struct vm *vm, void *arg)
 {
 	struct top_sample *s = arg;
-	for (unsigned i = 0; !vm_state_is_off(vm_state_now(vm)) && i < vm->cfg.vcpus; i++, s->n++)
+	for (unsigned i = 0; !vm_state_has_ended(vm_state_now(vm)) && i < vm->cfg.vcpus; i++, s->n++)
 		if (s->n < s->max) {
 			memcpy(s->vcpu[s->n].vm, vm->cfg.name, VM_NAME_MAX);
 			s->vcpu[s->n].id = i;

@@ -25,9 +25,21 @@ static struct guest {
 	uint64_t left, offered, sent, lost;
 } guest[GUESTS];
 static uint64_t queued, now;
+static unsigned host;           /* bytes a millisecond that it sends, behind what guests do */
+static unsigned known;          /* so many times the ring */
 static unsigned large = GUESTS; /* who sends frames that are yet to be cut */
 
 static unsigned room(void) { return (unsigned)((RING - queued) / FAIR_FRAME); }
+
+static void host_sends(void)
+{
+	static uint64_t left;
+	for (left += host / TICKS; left >= FRAME && queued + FRAME <= RING; left -= FRAME) {
+		queued += FRAME;
+		fair_sent(&fair, FRAME, true, now);
+	}
+	left = MIN(left, (uint64_t)host / TICKS);
+}
 
 static void offer(struct guest *g)
 {
@@ -50,6 +62,7 @@ static void run(unsigned a, unsigned b, unsigned c)
 {
 	const unsigned want[GUESTS] = { a, b, c };
 	fair_init(&fair);
+	fair.room_most = known * (RING / FAIR_FRAME);
 	queued = 0;
 	now = NS_PER_SEC;
 	for (unsigned i = 0; i < GUESTS; i++)
@@ -61,6 +74,7 @@ static void run(unsigned a, unsigned b, unsigned c)
 		for (unsigned i = 0; i < GUESTS; i++)
 			for (; guest[i].left >= guest[i].frame; guest[i].left -= guest[i].frame)
 				offer(&guest[i]);
+		host_sends();
 	}
 	for (unsigned i = 0; i < GUESTS; i++)
 		print_message("    wants %7u, gets %7lu, loses %2lu %%\n", guest[i].want,
@@ -109,6 +123,29 @@ static void large_frames_too(void **state unused)
 	assert_true(guest[1].lost * 50 <= guest[1].offered && guest[2].lost * 100 <= guest[2].offered);
 }
 
+/* A migration that sends more than half of what the card takes. */
+static void beside_the_host(void **state unused)
+{
+	host = CARD * 2 / 3;
+	run(CARD / 4, 0, 0);
+	uint64_t alone = rate(0);
+	run(CARD / 2, 0, 0);
+	uint64_t half = rate(0);
+	run(10 * CARD, CARD / 20, 0);
+	host = 0;
+	assert_true(alone > CARD / 4 * 95 / 100 && half > CARD / 4);
+	assert_true(rate(0) > CARD * 2 / 5 && guest[1].lost * 20 <= guest[1].offered);
+}
+
+/* What is known of the ring is of another card. */
+static void ring_of_another_size(void **state unused)
+{
+	known = 3;
+	run(10 * CARD, CARD / 4, 0);
+	known = 0;
+	assert_true(rate(0) + rate(1) > CARD * 40 / 100);
+}
+
 /* A second after the last refusal nobody is counted any more. */
 static void it_ends(void **state unused)
 {
@@ -126,6 +163,8 @@ int main(void)
 		cmocka_unit_test(a_flood_leaves_others_theirs),
 		cmocka_unit_test(floods_are_equal),
 		cmocka_unit_test(large_frames_too),
+		cmocka_unit_test(beside_the_host),
+		cmocka_unit_test(ring_of_another_size),
 		cmocka_unit_test(it_ends),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ struct search {
 static bool is_here(struct vm *vm, const struct who *q)
 {
 	uint32_t lease = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
-	if (!vm_state_is_off(vm_state_now(vm)))
+	if (!vm_state_has_ended(vm_state_now(vm)))
 		return true;
 	if (!(q->flags & WHO_STARTING))
 		return lease == VM_LEASE_TAKEN;
