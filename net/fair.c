@@ -56,8 +56,11 @@ bool fair_may(struct fair *f, struct fair_part *p, uint32_t len, unsigned room, 
 	if (now >= f->until_ns)
 		__atomic_store_n(&f->until_ns, 0, __ATOMIC_RELAXED);
 	else if (room <= most / 2) {
-		may = p->credit > 0 || f->stuck;
-		p->credit -= may ? len : 0;
+		may = p->credit > 0;
+		if (may)
+			p->credit -= len;
+		else
+			may = f->stuck;
 	}
 	spin_unlock_irqrestore(&f->lock, flags);
 	return may;
