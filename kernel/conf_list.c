@@ -10,7 +10,7 @@
 
 /* "A, B" into field, zeros behind the last: one() puts the n-th word behind those before; more than max are wrong. */
 static int list_parse(const struct conf_key *k, const char *s, void *field, struct why *w, unsigned max,
-		      int (*one)(const char *word, unsigned n, uint8_t *list, struct why *w))
+		      int (*one)(const struct conf_key *k, const char *word, unsigned n, uint8_t *list, struct why *w))
 {
 	uint8_t list[LIST_MAX] = { 0 };
 	for (unsigned n = 0;; n++) {
@@ -21,7 +21,7 @@ static int list_parse(const struct conf_key *k, const char *s, void *field, stru
 		snprintf(word, sizeof(word), "%.*s", (int)len, s);
 		if (len >= sizeof(word))
 			return why_set(w, -EINVAL, "'%.39s' is none", word);
-		int err = one(word, n, list, w);
+		int err = one(k, word, n, list, w);
 		if (err)
 			return err;
 		s += len + strspn(s + len, " \t");
@@ -36,7 +36,7 @@ static int list_parse(const struct conf_key *k, const char *s, void *field, stru
 }
 
 /* One that a machine can have. */
-static int ips_one(const char *word, unsigned n, uint8_t *list, struct why *w)
+static int ips_one(const struct conf_key *k unused, const char *word, unsigned n, uint8_t *list, struct why *w)
 {
 	struct ip ip;
 	if (ip_parse(word, &ip))
@@ -77,7 +77,7 @@ static int nic_ips_parse(const struct conf_key *k, const char *s, void *field, s
 	return 0;
 }
 
-static int macs_one(const char *word, unsigned n, uint8_t *list, struct why *w)
+static int macs_one(const struct conf_key *k unused, const char *word, unsigned n, uint8_t *list, struct why *w)
 {
 	uint8_t *mac = list + 6UL * n;
 	if (conf_parse_mac(word, mac))
@@ -103,7 +103,7 @@ static void macs_text(const struct conf_key *k unused, const void *field, char *
 }
 const struct conf_type conf_type_macs = { .parse = macs_parse, .text = macs_text };
 
-static int names_one(const char *word, unsigned n, uint8_t *list, struct why *w)
+static int names_one(const struct conf_key *k unused, const char *word, unsigned n, uint8_t *list, struct why *w)
 {
 	if (!conf_is_word(word, strlen(word)) || strlen(word) >= CONF_NAME_MAX)
 		return why_set(w, -EINVAL, "'%s' is none", word);
@@ -141,28 +141,27 @@ static void nic_ips_text(const struct conf_key *k, const void *field, char *buf,
 }
 const struct conf_type conf_type_nic_ips = { .parse = nic_ips_parse, .text = nic_ips_text };
 
+static int choice_one(const struct conf_key *k, const char *word, unsigned n, uint8_t *list, struct why *w)
+{
+	uint32_t one;
+	if (conf_type_choice.parse(k, word, &one, w))
+		return why_set(w, -EINVAL, "'%s' is none", word);
+	list[n] = (uint8_t)(1 + one);
+	return 0;
+}
+
 static int nic_choice_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
 {
-	uint32_t bits = 0, one;
-	unsigned n = 0;
-	for (;; n++) {
-		char word[16];
-		size_t len = strcspn(s, ", \t");
-		if (n == CONF_NICS)
-			return why_set(w, -EINVAL, "these are more");
-		snprintf(word, sizeof(word), "%.*s", (int)MIN(len, sizeof(word)), s);
-		int err = conf_type_choice.parse(k, word, &one, w);
-		if (err)
-			return why_set(w, err, "'%s' is none", word);
-		bits |= one << (1 + n);
-		s += len + strspn(s + len, " \t");
-		if (!*s)
-			break;
-		if (*s++ != ',')
-			return -EINVAL;
-		s += strspn(s, " \t");
-	}
-	*(uint32_t *)field = n ? bits : one;
+	uint8_t of[CONF_NICS]; /* 1 + each one's, zeros behind the last */
+	struct conf_key each = *k;
+	each.size = sizeof(of);
+	int err = list_parse(&each, s, of, w, CONF_NICS, choice_one);
+	if (err)
+		return err;
+	uint32_t bits = 0;
+	for (unsigned n = 0; n < CONF_NICS && of[n]; n++)
+		bits |= (of[n] - 1U) << (1 + n);
+	*(uint32_t *)field = of[1] ? bits : of[0] - 1U;
 	return 0;
 }
 

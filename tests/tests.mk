@@ -220,6 +220,7 @@ $(H)/bench_harvest: arch/x86/pt.c
 $(H)/bench_flush: vmm/x86/vcpu.c
 BENCH := aead bridge pt harvest flush
 $(foreach b,$(filter-out harvest,$(BENCH)),$(eval $(H)/bench_$b: tests/bench/count.c))
+$(addprefix $(H)/bench_,bridge pt harvest): tests/bench/kernel.c
 $(addprefix $(H)/bench_,$(BENCH)): $(H)/bench_%: tests/bench/%.c
 	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -Wno-unused-parameter -I. -DHHDM_BASE=0UL -DTERN_LOCK_ORDER=0 \
 	-DTERN_FAILPOINTS=0 -ffunction-sections -Wl,--gc-sections -pthread -no-pie -z noexecstack $^ -o $@

@@ -63,20 +63,32 @@ static bool is_text(const char *s, size_t size)
 	return false;
 }
 
-/* Is v of more cards than it has? */
-static bool is_beyond(uint32_t v, unsigned nnics) { return v > 1 && v >> (1 + nnics); }
+/* The key that is told of cards which a VM with so many has not got, or NULL. */
+static const char *beyond(const struct vm_config_state *s, unsigned nnics)
+{
+	const struct {
+		const char *key;
+		uint32_t v;
+	} may[] = { { "mac_change", s->mac_change },
+		    { "trunk", s->trunk },
+		    { "dhcp_server", s->dhcp_server },
+		    { "router", s->router } };
+	for (unsigned i = 0; i < ARRAY_SIZE(may); i++)
+		if (may[i].v > 1 && ((may[i].v & 1) || may[i].v >> (1 + nnics)))
+			return may[i].key;
+	return NULL;
+}
 
 static int check(const void *obj, const void *state, struct why *w)
 {
 	const struct vm_config_state *s = state;
-	const uint32_t may[] = { s->mac_change, s->trunk, s->dhcp_server, s->router };
 	unsigned nnics = ((const struct vm_config *)obj)->nnics;
 	if (!is_text(s->kernel, sizeof(s->kernel)) || !is_text(s->initrd, sizeof(s->initrd)) ||
 	    !is_text(s->cmdline, sizeof(s->cmdline)) || s->autostart > VM_AUTOSTART_ALONE)
 		return why_set(w, -EINVAL, "config: a string that is none, or autostart %u", s->autostart);
-	for (unsigned i = 0; i < ARRAY_SIZE(may); i++)
-		if (is_beyond(may[i], nnics) || (may[i] > 1 && (may[i] & 1)))
-			return why_set(w, -EINVAL, "config: what cards may send that it has not got: %x", may[i]);
+	const char *key = beyond(s, nnics);
+	if (key)
+		return why_set(w, -EINVAL, "config: %s of cards that it has not got", key);
 	if (s->ip.each && (s->ip.each == 1 || s->ip.each != nnics))
 		return why_set(w, -EINVAL, "config: addresses of %u cards, and it has %u", s->ip.each, nnics);
 	if (s->weight > VM_WEIGHT_MAX)
@@ -84,11 +96,14 @@ static int check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
+/* A host with 0.4 does not know that cards may differ. Asked before anything moves, too (vmm/migrate/source.c). */
 static int lower(const void *obj unused, void *state, struct why *w)
 {
-	if (vm_config_has_each(state)) /* vmm/migrate/source.c asks before anything moves */
+	const struct vm_config_state *s = state;
+	if ((s->mac_change | s->trunk | s->dhcp_server | s->router) > 1 || s->ip.each)
 		return why_set(w, -ENOTSUP,
-			       "config: its networks have each their own ip, mac_change, trunk, dhcp_server or router");
+			       "each of its networks has its own ip, mac_change, trunk, dhcp_server or router, which "
+			       "that host's release does not know");
 	return 0;
 }
 
@@ -139,16 +154,9 @@ static void nics_count(struct conf_reader *r, struct vm_config *cfg)
 	if (!r->wrong[0] && macs > cfg->nnics)
 		conf_wrong(r, "mac", more);
 	const struct vm_config_state *s = &cfg->s;
-	const struct {
-		const char *key;
-		uint32_t v;
-	} may[] = { { "mac_change", s->mac_change },
-		    { "trunk", s->trunk },
-		    { "dhcp_server", s->dhcp_server },
-		    { "router", s->router } };
-	for (unsigned i = 0; i < ARRAY_SIZE(may); i++)
-		if (!r->wrong[0] && is_beyond(may[i].v, cfg->nnics))
-			conf_wrong(r, may[i].key, more);
+	const char *key = beyond(s, cfg->nnics);
+	if (!r->wrong[0] && key)
+		conf_wrong(r, key, more);
 	if (!r->wrong[0] && s->ip.each && s->ip.each != cfg->nnics)
 		conf_wrong(r, "ip", "these are lists for %u networks, and it has %u (net)", s->ip.each, cfg->nnics);
 }

@@ -41,11 +41,6 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 extern const struct conf_table vm_conf_table; /* into struct vm_config */
 extern const struct sdesc vm_config_desc;
 
-/* Do its cards differ in what they may send? */
-static inline bool vm_config_has_each(const struct vm_config_state *s)
-{
-	return (s->mac_change | s->trunk | s->dhcp_server | s->router) > 1 || s->ip.each;
-}
 static inline uint32_t vm_config_weight(const struct vm_config *c) { return c->s.weight ? c->s.weight : TASK_WEIGHT; }
 
 /* Does one of its cards have this MAC? */

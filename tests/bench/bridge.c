@@ -32,11 +32,6 @@ int waitq_wait(struct waitq *q, struct spinlock *l, uint64_t *flags, uint64_t en
 }
 void waitq_wake_all(struct waitq *q) { (void)q; }
 void log_printf(enum log_level level, const char *fmt, ...) { (void)level, (void)fmt; }
-int err_trace_at(int err, const char *file, int line, const char *func)
-{
-	(void)file, (void)line, (void)func;
-	return err;
-}
 int why_set(struct why *w, int err, const char *fmt, ...)
 {
 	(void)w, (void)fmt;
@@ -49,14 +44,6 @@ int sniprintf(char *buf, size_t size, const char *fmt, ...)
 	int n = vsnprintf(buf, size, fmt, ap);
 	va_end(ap);
 	return n;
-}
-void panic(const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	abort();
 }
 
 /* ---- what is forwarded ---- */

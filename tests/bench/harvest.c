@@ -7,7 +7,7 @@
  *   bench_harvest [--json]
  */
 #include "arch/x86/pt.h"
-#include "kernel/base/err.h"
+#include "tests/bench/kernel.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,26 +18,6 @@
 #define ROUNDS  15
 #define CPUS    2 /* that the rig has */
 #define REPEATS 8
-
-/* What the walker wants of the kernel. */
-int err_trace_at(int err, const char *file, int line, const char *func)
-{
-	(void)file, (void)line, (void)func;
-	return err;
-}
-void panic(const char *fmt, ...)
-{
-	fprintf(stderr, "%s\n", fmt);
-	abort();
-}
-
-static hpa_t table_alloc(void *arg)
-{
-	(void)arg;
-	void *p = aligned_alloc(PAGE_SIZE, PAGE_SIZE);
-	return (hpa_t)(uintptr_t)memset(p, 0, PAGE_SIZE);
-}
-static void table_free(void *arg, hpa_t hpa) { (void)arg, free((void *)(uintptr_t)hpa); }
 
 static struct pt pt;
 static unsigned next;
@@ -72,7 +52,7 @@ static double round_of(unsigned threads)
 int main(int argc, char **argv)
 {
 	double best[CPUS + 1];
-	if (pt_init(&pt, &pt_format_npt, table_alloc, table_free, NULL) ||
+	if (pt_init(&pt, &pt_format_npt, bench_table_alloc, bench_table_free, NULL) ||
 	    pt_map(&pt, 0, GIB(4), GIB((uint64_t)GIBS), PT_R | PT_W) || pt_split(&pt, 0, GIB((uint64_t)GIBS)))
 		return 1;
 	for (unsigned threads = 1; threads <= CPUS; threads++) {

@@ -5,6 +5,7 @@
  */
 #include "arch/x86/pt.h"
 #include "kernel/base/err.h"
+#include "tests/bench/kernel.h"
 #include "tests/bench/count.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,35 +14,14 @@
 #define PART 64
 #define SIZE (GIB(1) / PART)
 
-/* What the walker wants of the kernel. */
-int err_trace_at(int err, const char *file, int line, const char *func)
-{
-	(void)file, (void)line, (void)func;
-	return err;
-}
-void panic(const char *fmt, ...)
-{
-	fprintf(stderr, "%s\n", fmt);
-	abort();
-}
-
 static struct pt pt, pt_1g;
 static uint64_t map[GIB(1) >> PAGE_SHIFT >> 6];
 
-static hpa_t table_alloc(void *arg)
-{
-	(void)arg;
-	void *p = aligned_alloc(PAGE_SIZE, PAGE_SIZE);
-	memset(p, 0, PAGE_SIZE);
-	return (hpa_t)(uintptr_t)p;
-}
-static void table_free(void *arg, hpa_t hpa) { (void)arg, free((void *)(uintptr_t)hpa); }
-
 static void setup(void)
 {
-	if (pt_init(&pt, &pt_format_npt, table_alloc, table_free, NULL) ||
+	if (pt_init(&pt, &pt_format_npt, bench_table_alloc, bench_table_free, NULL) ||
 	    pt_map(&pt, 0, GIB(4), SIZE, PT_R | PT_W | PT_X) ||
-	    pt_init(&pt_1g, &pt_format_npt, table_alloc, table_free, NULL) ||
+	    pt_init(&pt_1g, &pt_format_npt, bench_table_alloc, bench_table_free, NULL) ||
 	    pt_map(&pt_1g, 0, GIB(4), GIB(1), PT_R | PT_W | PT_X))
 		exit(1);
 	for (uint64_t i = 0; i < SIZE / MIB(2); i++) /* tables that are there when a migration begins (gmem.c) */

@@ -35,10 +35,8 @@ static int greet(struct source *c)
 		if (vlapic_is_xapic(c->vm->apics.lapic[i]))
 			return why_set(c->w, -ENOTSUP,
 				       "its guest has left x2APIC mode, which that host's release does not know");
-	if (c->before && vm_config_has_each(&c->vm->cfg.s))
-		return why_set(c->w, -ENOTSUP,
-			       "each of its networks has its own ip, mac_change, trunk, dhcp_server or router, which "
-			       "that host's release does not know");
+	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
+		return err;
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
 	memcpy(c->m->dest_name, h.host, sizeof(c->m->dest_name));
