@@ -31,7 +31,8 @@ struct parse {
 static const struct {
 	const char *kind;
 	bool named;
-} kinds[] = { { "host", false }, { "nic", true }, { "bond", true }, { "net", true }, { "peer", true }, { "vm", true } };
+} kinds[] = { { "host", false }, { "nic", true }, { "bond", true }, { "net", true },
+	      { "peer", true },  { "vm", true },  { "disk", true } };
 #define KINDS "[host], [nic NAME], [bond NAME], [net NAME], [peer NAME]"
 
 /* Where a problem of that line belongs: before the first of a later line. */

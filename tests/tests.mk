@@ -56,7 +56,7 @@ UNIT += boot_file
 UNIT_boot_file := $(UNIT_gmem) vmm/boot_file.c
 TSAN += gmem
 
-DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_queue.c vnet_rx.c vnet_ctrl.c vrng.c) \
+DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_queue.c vnet_rx.c vnet_ctrl.c vrng.c vblk.c vblk_request.c) \
 	vmm/state.c $(GMEM) arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_worker.c tests/unit/fake_guest.c
 UNIT += bus pci virtio rings worker
 UNIT_bus := vmm/bus.c tests/unit/fake_kernel.c
@@ -69,6 +69,7 @@ UNIT_worker := kernel/worker.c vmm/dev/vnet_queue.c kernel/frame.c tests/unit/fa
 TSAN += worker bus rings
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
+LAYER := vmm/layer.c vmm/layer_track.c vmm/disk.c
 VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,datagram.c heard.c migrate_all.c migrate_cmd.c reach.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
 AEAD := $(filter-out crypto/password.c,$(CRYPTO_SRC))
@@ -104,9 +105,9 @@ $(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_connect.o test_neig
 $(H)/test_listen $(H)/test_connect $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
 UNIT += sections
 UNIT_sections := vmm/migrate/sections.c vmm/migrate/wire.c vmm/state.c net/stream.c tests/unit/fake_kernel.c
-MIGRATE_BASE := vmm/vm_text.c $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
+MIGRATE_BASE := vmm/vm_text.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
 UNIT += vm
-UNIT_vm := vmm/vm.c vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += policy wire migrate migrate_cmd
 UNIT_migrate_cmd := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c console.c console_edit.c console_usage.c out.c) tests/unit/fake_kernel.c
 build/host/tests/unit/test_migrate_cmd.o: vmm/migrate/migrate_cmd.c
@@ -115,7 +116,7 @@ FAKE_NET := $(MIGRATE) tests/image/failpoint.c $(MIGRATE_BASE) tests/unit/fake_n
 UNIT_wire := $(FAKE_NET) tests/unit/fake_shout.c
 UNIT_migrate := $(UNIT_wire)
 UNIT += pages
-UNIT_pages := vmm/migrate/pages.c vmm/migrate/wire.c net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
+UNIT_pages := vmm/layer.c vmm/layer_track.c vmm/migrate/pages.c vmm/migrate/wire.c net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
 UNIT += hosts shout bandwidth
 UNIT_hosts := $(UNIT_wire)
 UNIT_bandwidth := $(UNIT_wire)

@@ -26,7 +26,7 @@ RULES = [
     ("vmm/migrate/migrate_cmd.c", [r"vmm/.*", r"kernel/.*", r"net/(net|trust)\.h"]),  # the operator's words: peers by name
     ("vmm/migrate/", [r"vmm/.*", *ABOVE_HARDWARE]),
     ("vmm/vm_cmd", [r"vmm/.*", *ABOVE_HARDWARE]),  # the operator's words, of VMs that have left as well
-    ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|pc/pc)\.h", r"kernel/(spinlock|frame|time|worker)\.h"]),
+    ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|blockdev|pc/pc)\.h", r"kernel/(spinlock|sync|frame|time|worker)\.h"]),
     ("vmm/", [r"vmm/(?!migrate/).*", *ABOVE_HARDWARE]),  # migration registers with it (vm.h, vm_guard)
     ("boot/", [r"boot/.*", r"kernel/(handoff|conf|acpi_walk)\.h", r"efi.*\.h"]),
 ]

@@ -115,7 +115,7 @@ uint64_t boot_file_digest(struct boot_file *f)
 int boot_file_new(uint64_t size, struct boot_file **out, struct why *w)
 {
 	struct vm_reservation r;
-	int err = vm_memory_reserve_file(nblocks(size) << BOOT_FILE_ORDER, &r, w);
+	int err = vm_memory_reserve_for("a boot file needs", nblocks(size) << BOOT_FILE_ORDER, &r, w);
 	if (err)
 		return err;
 	struct boot_file *f = file_alloc(size);

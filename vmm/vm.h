@@ -74,10 +74,11 @@ struct vm {
 			uint64_t wall_ns; /* UTC at guest time 0: what kvmclock tells */
 		} s;
 	} clock;
-	struct vuart *uart; /* these four are the machine's (c) */
+	struct vuart *uart; /* these five are the machine's (c) */
 	struct vioapic *ioapic;
 	struct vpci_bus *pci;
 	struct vnet *vnet[VM_NICS_MAX];
+	struct vblk *vblk[VM_DISKS_MAX];
 	struct vm_console *console;             /* vmm/vm_console.c: scroll-back ring and attached operator */
 	struct vm_port *port[VM_NICS_MAX];      /* vmm/vm_port.c: its ports on bridges */
 	uint64_t tsc_offset, tsc_ratio;         /* [v] guest TSC = (host TSC * ratio >> 32) + offset */
@@ -101,6 +102,7 @@ struct vm {
 	uint32_t noise;                   /* [v] lines that this guest's odd doings have put into the log */
 	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
+	struct disk *disk[VM_DISKS_MAX];  /* [m] disk.h: made when it starts here for the first time, or arrives */
 };
 
 /* As it was a moment ago. */
@@ -142,7 +144,8 @@ struct vm_reservation {
 	struct page_reservation pages;
 };
 int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w) must_check;
-int vm_memory_reserve_file(uint64_t pages, struct vm_reservation *r, struct why *w) must_check; /* boot_file.c */
+/* The same for other things of VMs: "a boot file needs". */
+int vm_memory_reserve_for(const char *who, uint64_t pages, struct vm_reservation *r, struct why *w) must_check;
 void vm_memory_release(struct vm_reservation *r);
 
 /*

@@ -27,6 +27,8 @@ static const struct conf_key keys[] = {
 	  .help = "unicast MAC addresses, one for each network, such as 52:54:00:77:00:01" },
 	{ "net", &conf_type_names, FIELD(net), .def = "",
 	  .help = "the names of 1 to 4 networks for VMs ([net] or [nic]), a card on each" },
+	{ "disk", &conf_type_names, FIELD(disk_names), .def = "",
+	  .help = "the names of 1 to 4 disks ([disk NAME]), each of one VM alone" },
 	{ "cpu", &conf_type_str, FIELD(cpu), .def = "host", .help = "host or portable" },
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },

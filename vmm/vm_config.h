@@ -9,6 +9,8 @@
 #define VM_NAME_MAX   32
 #define VM_NAME_ALL   "all" /* in commands, each VM; none is called that (kernel/conf.c) */
 #define VM_NICS_MAX   CONF_NICS
+#define VM_DISKS_MAX  CONF_NICS
+#define VM_FILE_MAX   96
 #define VM_WEIGHT_MAX 1000
 #define VM_MAX_VCPUS  64 /* that a file may ask for; formats are good for 2048, and arrays are sized at run time */
 
@@ -18,6 +20,13 @@ enum vm_autostart {
 	VM_AUTOSTART_ALONE, /* the same, but 30 s of silence count as that */
 };
 
+struct vm_disk_config {
+	char name[CONF_NAME_MAX];
+	uint64_t size, layer; /* bytes: of the disk, and of what its layer may take of the host's memory */
+	uint32_t readonly;
+	char file[VM_FILE_MAX];          /* its base image, on a host's boot volume; "": none, it begins as zeros */
+	uint64_t base_size, base_digest; /* of that (boot_file.h); digest: as OFFER has it, else 0 */
+};
 struct vm_config { /* what a host must know before it makes the VM: OFFER has it */
 	char name[VM_NAME_MAX];
 	uint8_t uuid[16];
@@ -29,9 +38,13 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 		[CONF_NAME_MAX];   /* of each card's network; "": the first one that is for VMs, at each host */
 	uint32_t mtu[VM_NICS_MAX]; /* of that where it was started, as its driver was told; 0: it never was */
 	char cpu[16];              /* CPU model: "host" or "portable" */
-	struct vm_config_state {   /* migrates as section "config": what its next cold start needs */
-		char kernel[96], initrd[96], cmdline[512]; /* files of a host; not needed to run on a destination */
-		uint32_t autostart;                        /* enum vm_autostart */
+	uint32_t ndisks;           /* in the order in which it boots from them */
+	struct vm_disk_config disk[VM_DISKS_MAX];
+	char disk_names[VM_DISKS_MAX][CONF_NAME_MAX]; /* as the file has them; disk.c makes the others of it */
+	struct vm_config_state {                      /* migrates as section "config": what its next cold start needs */
+		char kernel[VM_FILE_MAX], initrd[VM_FILE_MAX]; /* of a host; not needed to run on a destination */
+		char cmdline[512];
+		uint32_t autostart; /* enum vm_autostart */
 		/* What each of its cards may send (net/bridge_rules.h); since version 2; for each since 3. */
 		uint32_t mac_change, trunk, dhcp_server, router; /* CONF_NIC_CHOICE */
 		struct conf_nic_ips ip;

@@ -2,6 +2,7 @@
 /* What a VM boots from (vm.h), and whether this host has what it needs for that; what goes with the VM itself. */
 #include "net/bridge.h"
 #include "vmm/boot_file.h"
+#include "vmm/disk.h"
 #include "vmm/vm.h"
 #include "vmm/vm_console.h"
 #include <stdlib.h>
@@ -56,6 +57,7 @@ int vm_boot_files(struct vm *vm, struct why *w)
 void vm_free(struct vm *vm)
 {
 	vm_console_free(vm);
+	disk_free_all(vm);
 	for (unsigned i = 0; i < VM_FILES; i++)
 		boot_file_put(vm->file[i]);
 	free(vm);

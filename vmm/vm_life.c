@@ -9,6 +9,7 @@
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
 #include "net/bridge.h"
+#include "vmm/disk.h"
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/pc/linux_loader.h"
 #include "vmm/pc/machine.h"
@@ -89,9 +90,15 @@ static void set_weight(struct vm *vm)
 /* Memory, vCPUs (parked), devices at power-on. The lock is held, and dropped for a time. */
 static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
-	int err = build_memory(vm, r, p, w);
-	if (err)
+	bool fresh = !vm->disk[0];
+	int err = disk_make_all(vm, w); /* first: what a guest's memory costs is for nothing if they do not fit */
+	if (!err)
+		err = build_memory(vm, r, p, w);
+	if (err) {
+		if (fresh)
+			disk_free_all(vm);
 		return err;
+	}
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
 	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
 	vm->boot = calloc(1, sizeof(*vm->boot));
@@ -112,6 +119,8 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 	return 0;
 fail:
 	teardown(vm);
+	if (fresh)
+		disk_free_all(vm);
 	return why_set(w, err, "cannot build the VM: %s", err_name(err));
 }
 
@@ -402,6 +411,7 @@ void vm_destroy(struct vm *vm)
 		vm->state = VM_STOPPING;
 		teardown(vm);
 	}
+	disk_free_all(vm);
 	vm->state = VM_STOPPED;
 	mutex_unlock(&vm->lock);
 	vm_forget(vm);

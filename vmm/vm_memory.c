@@ -21,9 +21,9 @@ static int reserve(uint64_t need, const char *who, struct vm_reservation *r, str
 		       mib(need + MIB(1) / PAGE_SIZE - 1), mib(have), mib(KEEP_PAGES));
 }
 
-int vm_memory_reserve_file(uint64_t pages, struct vm_reservation *r, struct why *w)
+int vm_memory_reserve_for(const char *who, uint64_t pages, struct vm_reservation *r, struct why *w)
 {
-	return reserve(pages, "a boot file needs", r, w);
+	return reserve(pages, who, r, w);
 }
 
 int vm_memory_reserve(const struct vm_config *cfg, struct vm_reservation *r, struct why *w)

@@ -4,6 +4,7 @@
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "net/bridge.h"
+#include "vmm/disk.h"
 #include "vmm/vm.h"
 #include "vmm/x86/halt_poll.h"
 
@@ -125,6 +126,10 @@ static void add_configured(struct conf *c, const char *name)
 			conf_wrong(&r, "net", "%s", w.text);
 			good = false;
 		}
+	if (good) {
+		disk_config_read(&r, &cfg);
+		good = !r.wrong[0];
+	}
 	int err = vm_new(&cfg, good ? VM_STOPPED : VM_MISCONFIGURED, &vm, &w);
 	if (err == -EEXIST) {
 		conf_wrong(&r, "uuid", "%s; give it one of its own", w.text);

@@ -73,6 +73,8 @@ static void build(struct fg *g)
 	memcpy(card.mac, guest_mac, ETH_ALEN);
 	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, g->pairs, &card));
 	CHECK(!vrng_create(&g->m, g->pci, FG_RNG_SLOT));
+	if (g->disk)
+		CHECK(!vblk_create(&g->m, g->pci, &g->blk, FG_BLK_SLOT, g->pairs, g->disk));
 }
 
 static void unbuild(struct fg *g)
@@ -85,10 +87,13 @@ static void unbuild(struct fg *g)
 
 void fg_init(struct fg *g) { fg_init_pairs(g, 1); }
 
-void fg_init_pairs(struct fg *g, unsigned pairs)
+void fg_init_pairs(struct fg *g, unsigned pairs) { fg_init_disk(g, pairs, NULL); }
+
+void fg_init_disk(struct fg *g, unsigned queues, struct blockdev *disk)
 {
 	memset(g, 0, sizeof(*g));
-	g->pairs = pairs;
+	g->pairs = queues;
+	g->disk = disk;
 	CHECK(!gmem_init(&g->mem, FG_MEM, &pt_format_npt, NULL));
 	CHECK(g->shadow = calloc(1, FG_MEM));
 	g->m.mem = &g->mem;

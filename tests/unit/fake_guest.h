@@ -6,12 +6,14 @@
  */
 #pragma once
 #include "kernel/frame.h"
+#include "vmm/dev/vblk.h"
 #include "vmm/dev/vvirtio.h"
 
 #define FG_MEM      (6UL << 20) /* two pieces on the host: 4 MiB and 2 MiB */
 #define FG_SEAM     (4UL << 20) /* where the host's addresses do not go on */
 #define FG_NET_SLOT 1
 #define FG_RNG_SLOT 2
+#define FG_BLK_SLOT 3
 #define FG_MAX_LOG  4096
 
 struct fg {
@@ -20,7 +22,9 @@ struct fg {
 	uint8_t *shadow;
 	struct vpci_bus *pci;
 	struct vnet *net;
-	unsigned pairs;      /* of queues of its card */
+	unsigned pairs;   /* of queues of its card */
+	struct vblk *blk; /* a disk, if it has a back end: */
+	struct blockdev *disk;
 	bool migrate_always; /* fg_step() migrates */
 	bool unchecked;      /* fg_step() does nothing, for speed */
 	unsigned nmsi;
@@ -55,6 +59,7 @@ struct fg_queue {
 
 void fg_init(struct fg *g);
 void fg_init_pairs(struct fg *g, unsigned pairs);
+void fg_init_disk(struct fg *g, unsigned queues, struct blockdev *disk); /* with as many pairs of its card */
 void fg_fini(struct fg *g);
 void fg_log(struct fg *g, const char *fmt, ...) printf_like(2, 3);
 void fg_step(struct fg *g); /* between any two steps: checks the dirty set, migrates if migrate_always */

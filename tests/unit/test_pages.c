@@ -82,6 +82,10 @@ static int setup(void **state unused)
 	}
 	return open_pipe(NULL);
 }
+/* Layers have no base images here. */
+void boot_file_put(struct boot_file *f) { assert_null(f); }
+const uint8_t *boot_file_at(const struct boot_file *f unused, uint64_t off unused, size_t *n unused) { return NULL; }
+
 static int teardown(void **state unused)
 {
 	for (unsigned i = 0; i < 2 * N; i++)
@@ -93,7 +97,9 @@ static int goes_on(void *arg unused) { return 0; }
 static void send_all(void)
 {
 	static struct page_tx p;
-	p = (struct page_tx){ &tx, &here, NS_PER_SEC, time_in_ms(5000), .progress = goes_on };
+	p = (struct page_tx){
+		.tx = &tx, .mem = &here, .idle_ns = NS_PER_SEC, .end_ns = time_in_ms(5000), .progress = goes_on
+	};
 	assert_int_equal(pages_send_pass(&p, true), 0);
 	assert_true(p.total.data == N - 1 && p.total.zero == 1);
 }
@@ -106,7 +112,7 @@ static int recv_one(struct page_rx *p, struct why *w)
 
 static void test_far_pages_arrive(void **state unused)
 {
-	struct page_rx p = { &rx, &there, NS_PER_SEC, .next = 0 };
+	struct page_rx p = { .rx = &rx, .mem = &there, .idle_ns = NS_PER_SEC };
 	struct why w = { "" };
 	unsigned records = 0;
 	send_all();
@@ -123,7 +129,7 @@ static void test_far_pages_arrive(void **state unused)
 /* A host with less memory does not take a page for the one whose number has the same lower 32 bits. */
 static void test_far_pages_refused(void **state unused)
 {
-	struct page_rx p = { &rx, &there, NS_PER_SEC, .next = 0 };
+	struct page_rx p = { .rx = &rx, .mem = &there, .idle_ns = NS_PER_SEC };
 	struct why w = { "" };
 	send_all();
 	there.high = ((FAR - 1) << PAGE_SHIFT) - GMEM_HIGH;

@@ -87,23 +87,6 @@ static void tx_one(struct vnet_pair *p)
 }
 
 /*
- * Take p's lock again, with a chain in hand. Who is at a reset holds the device's lock until all of it is done: the
- * chain's epoch tells whether there was one only from then on.
- */
-static void lock_again(struct vnet_pair *p)
-{
-	struct vnet *n = p->n;
-
-	spin_lock(&p->lock);
-	while (__atomic_load_n(&n->excluded, __ATOMIC_RELAXED)) {
-		spin_unlock(&p->lock);
-		spin_lock(&n->v.lock);
-		spin_unlock(&n->v.lock);
-		spin_lock(&p->lock);
-	}
-}
-
-/*
  * Send what is in the ring, as much as a turn may. Lock held; dropped around each frame. True: there may be more;
  * *absent: memory is not here yet, and until it is (vvirtq_wait) nothing more can be taken.
  */
@@ -125,7 +108,7 @@ static bool tx_drain(struct vnet_pair *p, bool *absent)
 		spin_unlock(&p->lock);
 		tx_one(p);
 		vvirtq_release(q, &p->tx_chain);
-		lock_again(p);
+		vvirtio_queue_lock(&n->v, &p->lock, &n->excluded);
 		if (epoch != n->v.epoch) /* reset meanwhile: this chain belongs to the driver again */
 			return false;
 		r = vvirtq_put(q, 0, p->tx_chain.head, 0);

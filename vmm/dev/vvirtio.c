@@ -37,6 +37,18 @@ bool vvirtio_queue_is_live(const struct vvirtio *v, unsigned q)
 	       vpci_func_is_master(&v->pci);
 }
 
+/* Who is at a reset holds the device's lock until all of it is done. */
+void vvirtio_queue_lock(struct vvirtio *v, struct spinlock *l, const bool *excluded)
+{
+	spin_lock(l);
+	while (__atomic_load_n(excluded, __ATOMIC_RELAXED)) {
+		spin_unlock(l);
+		spin_lock(&v->lock);
+		spin_unlock(&v->lock);
+		spin_lock(l);
+	}
+}
+
 void vvirtio_break(struct vvirtio *v, const char *why)
 {
 	uint8_t before = __atomic_fetch_or(&v->s.status, VIRTIO_NEEDS_RESET, __ATOMIC_RELAXED);
@@ -98,6 +110,11 @@ static uint16_t vector_of(const struct vvirtio *v, uint64_t val)
 
 static unsigned own_ports(const struct vvirtio *v) { return v->ids->own_ports ? v->ids->own_ports : v->ids->nqueues; }
 
+static uint8_t status_read(struct vvirtio *v)
+{
+	return !v->s.status && v->ops->busy && v->ops->busy(v) ? VIRTIO_NEEDS_RESET : v->s.status;
+}
+
 static uint64_t common_read(struct vvirtio *v, unsigned off, unsigned size)
 {
 	static const struct vvirtq_state none;
@@ -113,7 +130,7 @@ static uint64_t common_read(struct vvirtio *v, unsigned off, unsigned size)
 	put_le32(c + COMMON_DRIVER_FEATURE, dsel > 1 ? 0 : (uint32_t)(v->s.driver_features >> 32 * dsel));
 	put_le16(c + COMMON_CONFIG_VECTOR, v->s.config_vector);
 	put_le16(c + COMMON_NUM_QUEUES, (uint16_t)v->ids->nqueues);
-	c[COMMON_STATUS] = v->s.status;
+	c[COMMON_STATUS] = status_read(v);
 	c[COMMON_GENERATION] = v->s.generation;
 	put_le16(c + COMMON_QUEUE_SELECT, v->s.queue_select);
 	put_le16(c + COMMON_QUEUE_SIZE, q->size);

@@ -44,6 +44,11 @@ struct vvirtio_ops {
 	 * false); what wanted to goes on then. NULL: the device's lock guards all.
 	 */
 	void (*exclude)(struct vvirtio *v, bool on);
+	/*
+	 * Lock held. Is something under way that still uses the driver's buffers? After a reset the driver reads a
+	 * status other than 0 until it is not (4.1.4.3.2). NULL: never.
+	 */
+	bool (*busy)(struct vvirtio *v);
 };
 struct vvirtio_ids {
 	const char *name; /* of the device */
@@ -91,6 +96,11 @@ int vvirtio_init(struct vvirtio *v, struct machine *m, struct vpci_bus *b, unsig
 void vvirtio_reset(struct vvirtio *v);
 void vvirtio_fini(struct vvirtio *v);
 
+/*
+ * Take the lock of a queue that has its own: not while it is excluded, which *excluded says. Who had it before and
+ * dropped it looks at the epoch again: there may have been a reset.
+ */
+void vvirtio_queue_lock(struct vvirtio *v, struct spinlock *l, const bool *excluded);
 /* With the queue's lock held: */
 bool vvirtio_queue_is_live(const struct vvirtio *v, unsigned q); /* may its rings be used now? */
 void vvirtio_break(struct vvirtio *v, const char *why);          /* DEVICE_NEEDS_RESET (2.1.2) */

@@ -309,25 +309,30 @@ size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len)
 	return (size_t)(to - (uint8_t *)buf);
 }
 
-size_t vvirtq_chain_write(struct vvirtq_chain *c, const void *buf, size_t len)
+/* n bytes to the write part, or NULL: they are there. How many there was room for. */
+static size_t chain_fill(struct vvirtq_chain *c, const uint8_t *from, size_t len)
 {
-	const uint8_t *from = buf;
+	size_t done = 0;
 
-	while (len && c->wseg < c->nin) {
+	while (done < len && c->wseg < c->nin) {
 		const struct gmem_pin *s = &c->seg[c->nout + c->wseg];
-		size_t n = MIN(len, (size_t)(s->len - c->woff));
+		size_t n = MIN(len - done, (size_t)(s->len - c->woff));
 
-		memcpy((char *)s->p + c->woff, from, n);
-		from += n;
-		len -= n;
+		if (from)
+			memcpy((char *)s->p + c->woff, from + done, n);
+		done += n;
 		c->woff += (uint32_t)n;
 		if (c->woff == s->len) {
 			c->wseg++;
 			c->woff = 0;
 		}
 	}
-	return (size_t)(from - (const uint8_t *)buf);
+	return done;
 }
+
+size_t vvirtq_chain_write(struct vvirtq_chain *c, const void *buf, size_t len) { return chain_fill(c, buf, len); }
+
+void vvirtq_chain_wrote(struct vvirtq_chain *c, size_t len) { (void)chain_fill(c, NULL, len); }
 
 gpa_t vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off)
 {

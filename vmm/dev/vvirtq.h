@@ -67,6 +67,8 @@ bool vvirtq_listen(struct vvirtq *q, unsigned n);
 /* Sequential copies from the read part and to the write part; how many bytes there were. */
 size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len);
 size_t vvirtq_chain_write(struct vvirtq_chain *c, const void *buf, size_t len);
+/* Of the write part the next len bytes were written where they are: they are dirty from vvirtq_release on. */
+void vvirtq_chain_wrote(struct vvirtq_chain *c, size_t len);
 /* Where byte off of the write part is; ~0 if there is none. */
 gpa_t vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off);
 /* Write a byte there, after the chain was released. False: the memory is gone. */

@@ -10,7 +10,9 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/bridge.h"
+#include "vmm/disk.h"
 #include "vmm/migrate/departed.h"
+#include "vmm/migrate/disks.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
@@ -107,6 +109,8 @@ static enum refuse_code offer_check(struct dest *c, bool replaces)
 			return REFUSE_CONFIG;
 	if (vm_compat_check(cfg->cpu, &c->offer.compat, c->why))
 		return REFUSE_CPU;
+	if (disk_bases_check(cfg, c->why))
+		return REFUSE_CONFIG;
 	return 0;
 }
 
@@ -230,6 +234,7 @@ static int recv_pass(struct dest *c)
 	c->in_pass = true;
 	c->final = flags & PASS_FINAL;
 	c->pages.pass = (struct page_counts){ 0, 0 };
+	c->pages.disk = 0;
 	c->pages.next = 0;
 	if (c->final) {
 		c->final_ns = time_ns();
@@ -273,9 +278,9 @@ static int recv_pass_end(struct dest *c)
 		return why_set(c->why, -EPROTO, "pass %u: the source counts %lu+%lu pages, here came %lu+%lu", pass,
 			       data, zero, got->data, got->zero);
 	/* They came in ascending order, so the sum says that each page came. */
-	if (pass == 1 && data + zero != c->vm->mem.size / PAGE_SIZE)
-		return why_set(c->why, -EPROTO, "pass 1 brought %lu of %lu pages", data + zero,
-			       c->vm->mem.size / PAGE_SIZE);
+	uint64_t ram = data + zero - c->pages.disk, all = c->vm->mem.size / PAGE_SIZE;
+	if (pass == 1 && ram != all)
+		return why_set(c->why, -EPROTO, "pass 1 brought %lu of %lu pages", ram, all);
 	int err = pass_failpoint(c); /* even if it had no pages */
 	if (err || c->final)
 		return err;
@@ -344,7 +349,9 @@ static int take_record(struct dest *c, bool *end)
 static int receive(struct dest *c)
 {
 	c->progress_ns = time_ns();
-	c->pages = (struct page_rx){ .rx = c->rx, .mem = &c->vm->mem, .idle_ns = MIG_IDLE_NS };
+	c->pages = (struct page_rx){
+		.rx = c->rx, .mem = &c->vm->mem, .layers = disks_layers(c->vm), .idle_ns = MIG_IDLE_NS
+	};
 	migration_phase(c->m, MIG_PASSES);
 	for (bool end = false; !end;) {
 		int err = wire_recv(c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, c->why);

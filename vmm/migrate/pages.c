@@ -21,48 +21,31 @@ static bool page_is_zero(const void *page)
 
 uint64_t pages_deadline(const struct page_tx *p) { return MIN(time_ns() + p->idle_ns, p->end_ns); }
 
-/* The record's runs, its data pages pinned: how many are, also after an error. */
-static int put_runs(struct page_tx *p, unsigned *npins)
-{
-	for (unsigned i = 0; i < p->nruns; i++) {
-		const struct page_run *r = &p->run[i];
-		wire_put_u32(p->tx, r->off);
-		wire_put_u32(p->tx, r->count);
-		if (r->count & PAGES_ZERO)
-			continue;
-		for (gfn_t f = p->base + r->off; f < p->base + r->off + r->count; f++) { /* neighbours join there */
-			struct gmem_pin *pin = &p->pin[*npins];
-			int err = gmem_pin_wait(p->mem, f << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, pin);
-			if (err)
-				return err;
-			wire_put_data(p->tx, pin->p, PAGE_SIZE);
-			++*npins;
-		}
-	}
-	return 0;
-}
-
 int pages_flush(struct page_tx *p)
 {
-	unsigned npins = 0;
 	if (!p->nruns)
 		return 0;
 	wire_begin(p->tx, WIRE_PAGES);
 	wire_put_u64(p->tx, p->base);
 	wire_put_u32(p->tx, p->nruns);
 	wire_put_u32(p->tx, p->ndata);
-	int err = put_runs(p, &npins);
-	p->nruns = p->ndata = 0;
-	if (!err)
-		err = wire_end(p->tx, pages_deadline(p));
-	while (npins)
-		gmem_unpin(p->mem, &p->pin[--npins]);
+	for (unsigned i = 0; i < p->nruns; i++) {
+		wire_put_u32(p->tx, p->run[i].off);
+		wire_put_u32(p->tx, p->run[i].count);
+	}
+	for (unsigned i = 0; i < p->ndata; i++) /* neighbours join there */
+		wire_put_data(p->tx, p->pin[i].p, PAGE_SIZE);
+	int err = wire_end(p->tx, pages_deadline(p));
+	while (p->ndata)
+		gmem_unpin(p->mem, &p->pin[--p->ndata]);
+	p->nruns = 0;
 	return err;
 }
 
-/* A page: longer becomes the last run, or a new one begins; a record that is full goes out first. */
-static int record_add(struct page_tx *p, gfn_t gfn, bool zero)
+/* A page: longer becomes the last run, or a new one begins; a record that is full goes out first. pin: of its data. */
+static int record_add(struct page_tx *p, gfn_t gfn, const struct gmem_pin *pin)
 {
+	bool zero = page_is_zero(pin->p);
 	struct page_run *last = p->nruns ? &p->run[p->nruns - 1] : NULL;
 	uint32_t count = last ? last->count & ~PAGES_ZERO : 0;
 
@@ -84,7 +67,8 @@ static int record_add(struct page_tx *p, gfn_t gfn, bool zero)
 	}
 	p->pass.data++;
 	p->total.data++;
-	if (++p->ndata < WIRE_PAGES_MAX)
+	p->pin[p->ndata++] = *pin;
+	if (p->ndata < WIRE_PAGES_MAX)
 		return 0;
 	int err = pages_flush(p);
 	return err ? err : p->progress(p->arg);
@@ -99,14 +83,28 @@ static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
 			int err = gmem_pin_wait(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
 			if (err)
 				return err;
-			bool zero = page_is_zero(pin.p);
-			gmem_unpin(p->mem, &pin);
-			err = record_add(p, gfn, zero);
+			err = record_add(p, gfn, &pin);
 			if (err)
 				return err;
 		}
 	}
 	return 0;
+}
+
+/* What a layer has of zeros has no page. */
+static int layer_send(struct page_tx *p, unsigned i)
+{
+	static const uint8_t zeros[PAGE_SIZE] __attribute__((aligned(8)));
+	struct layer *l = p->layers.of[i];
+	int err = 0;
+	for (uint64_t b = 0, n = 1; !err && (b = layer_track_next(l, b)) != LAYER_NONE; b++, n++) {
+		const void *page = layer_track_take(l, b);
+		const struct gmem_pin pin = { (void *)(uintptr_t)(page ? page : zeros), 0, PAGE_SIZE, GMEM_READ };
+		err = record_add(p, PAGES_DISK(i) + b, &pin);
+		if (!err && n % PAGES_BATCH == 0)
+			err = p->progress(p->arg);
+	}
+	return err;
 }
 
 int pages_send_pass(struct page_tx *p, bool harvest)
@@ -129,15 +127,30 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 			f += count;
 		}
 	}
+	for (unsigned i = 0; i < p->layers.n && !err; i++)
+		err = layer_send(p, i);
 	return err ? err : pages_flush(p);
 }
 
 /* ---- destination ---- */
 
-/* Is [gfn, gfn+count) RAM, without a hole in it? */
-static bool range_is_ram(const struct gmem *g, gfn_t gfn, uint64_t count)
+/* The layer that has this frame, and which block it is there; NULL: none. */
+static struct layer *layer_at(const struct page_layers *s, gfn_t gfn, uint64_t *block)
 {
+	uint64_t i = gfn >> PAGES_DISK_SHIFT;
+	*block = gfn & (BIT(PAGES_DISK_SHIFT) - 1);
+	return i && i <= s->n ? s->of[i - 1] : NULL;
+}
+
+/* Is [gfn, gfn+count) RAM, without a hole in it, or a disk's? */
+static bool range_is_ours(const struct page_rx *p, gfn_t gfn, uint64_t count)
+{
+	const struct gmem *g = p->mem;
 	struct gmem_range r[2];
+	uint64_t block;
+	const struct layer *l = layer_at(&p->layers, gfn, &block);
+	if (l)
+		return block < layer_blocks(l) && count <= layer_blocks(l) - block;
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
 		if (gfn >= r[i].first && gfn - r[i].first < r[i].count && count <= r[i].count - (gfn - r[i].first))
 			return true;
@@ -173,6 +186,21 @@ static int data_run(struct page_rx *p, gfn_t gfn, uint64_t count)
 	return err;
 }
 
+/* A run of a disk's blocks. */
+static int layer_run(struct page_rx *p, struct layer *l, uint64_t block, uint64_t count, bool zero)
+{
+	int err = 0;
+	for (uint64_t b = block; b < block + count && !err; b++) {
+		void *page = zero ? NULL : layer_fill_page(l, b);
+		if (zero)
+			err = layer_fill_zero(l, b);
+		else
+			err = page ? wire_recv_data(p->rx, page, PAGE_SIZE, time_ns() + p->idle_ns) : -ENOSPC;
+	}
+	p->disk += count;
+	return err;
+}
+
 static void page_counts_add(struct page_rx *p, uint64_t data, uint64_t zero)
 {
 	p->pass.data += data;
@@ -195,7 +223,7 @@ int pages_recv(struct page_rx *p, struct why *w)
 	for (uint32_t i = 0; i < nruns; i++) { /* all of it is checked before any of it is written */
 		uint32_t count = get_le32(runs + i * 8 + 4);
 		gfn_t gfn = base + get_le32(runs + i * 8);
-		if (gfn < next || !(count & ~PAGES_ZERO) || !range_is_ram(p->mem, gfn, count & ~PAGES_ZERO))
+		if (gfn < next || !(count & ~PAGES_ZERO) || !range_is_ours(p, gfn, count & ~PAGES_ZERO))
 			return why_set(w, -EPROTO,
 				       "the peer sent pages %lx+%x, which are out of order or no memory of the VM", gfn,
 				       count & ~PAGES_ZERO);
@@ -207,12 +235,23 @@ int pages_recv(struct page_rx *p, struct why *w)
 	for (uint32_t i = 0; i < nruns; i++) {
 		uint32_t count = get_le32(runs + i * 8 + 4);
 		gfn_t gfn = base + get_le32(runs + i * 8);
+		uint64_t block;
+		struct layer *l = layer_at(&p->layers, gfn, &block);
+		int err = l ? layer_run(p, l, block, count & ~PAGES_ZERO, count & PAGES_ZERO) : 0;
+		if (err)
+			return err == -ENOSPC ? why_set(w, err, "no memory there for what is on disk %s", l->name)
+					      : err;
+		if (l) {
+			page_counts_add(p, count & PAGES_ZERO ? 0 : count,
+					count & PAGES_ZERO ? count & ~PAGES_ZERO : 0);
+			continue;
+		}
 		if (count & PAGES_ZERO) {
 			zero_run(p->mem, gfn, count & ~PAGES_ZERO);
 			page_counts_add(p, 0, count & ~PAGES_ZERO);
 			continue;
 		}
-		int err = data_run(p, gfn, count);
+		err = data_run(p, gfn, count);
 		if (err)
 			return err;
 		page_counts_add(p, count, 0);

@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Guest memory in PAGES records, both directions. A record covers pages in ascending order from a base: runs of pages
- * with data, which follows the fields, and runs of zero pages, which are markers only. Within a pass the records ascend
- * too, so no page comes twice, and a count proves that pass 1 brought every page.
+ * Guest memory, and the layers of disks (vmm/layer.h), in PAGES records, both directions. A record covers pages in
+ * ascending order from a base: runs of pages with data, which follows the fields, and runs of zero pages, which are
+ * markers only. Within a pass the records ascend too, so no page comes twice, and a count proves that pass 1 brought every page of memory. Blocks of disk i are frames
+ * from PAGES_DISK(i) on, behind all memory; of a disk those go that its layer has.
  *
  *   fields: base gfn u64 | runs u32 | data pages u32 | runs x { offset from base u32, count u32 (bit 31: zero) }
  */
 #pragma once
-#include "vmm/gmem.h"
+#include "vmm/layer.h"
 #include "vmm/migrate/wire.h"
 
 #define PAGES_ZERO  (1U << 31)
 #define PAGES_BATCH 4096 /* pages harvested, flushed and read together: 16 MiB */
+
+#define PAGES_DISK_SHIFT 36 /* 48 bits of an address, as of an offset in a disk */
+#define PAGES_DISK(i)    ((uint64_t)((i) + 1) << PAGES_DISK_SHIFT)
+#define PAGES_DISKS      4
+
+struct page_layers {
+	struct layer *of[PAGES_DISKS];
+	unsigned n;
+};
 
 struct page_counts {
 	uint64_t data, zero;
@@ -24,13 +34,14 @@ struct page_run {
 struct page_tx {
 	struct wire_tx *tx;
 	struct gmem *mem;
+	struct page_layers layers;
 	uint64_t idle_ns; /* for one record */
 	uint64_t end_ns;  /* for all of them: absolute */
 	struct page_counts pass, total;
 	uint64_t base;
 	unsigned nruns, ndata;
 	struct page_run run[WIRE_RUNS_MAX];
-	struct gmem_pin pin[WIRE_PAGES_MAX]; /* its data pages, while it is sent */
+	struct gmem_pin pin[WIRE_PAGES_MAX]; /* its data pages; of a layer's only where */
 	/*
 	 * After each full record and each batch: may stop the pass with -errno, and may flush and send a record of its
 	 * own.
@@ -39,8 +50,8 @@ struct page_tx {
 	void *arg;
 };
 /*
- * One pass: send the pages of the set (gmem_track_next), which leave it. With harvest, each batch of a running guest
- * has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look goes now.
+ * One pass: send the pages of the set (gmem_track_next, layer_track_next), which leave it. With harvest, each batch of
+ * a running guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look goes now.
  */
 int pages_send_pass(struct page_tx *p, bool harvest) must_check;
 
@@ -52,9 +63,14 @@ int pages_flush(struct page_tx *p) must_check;
 struct page_rx {
 	struct wire_rx *rx;
 	struct gmem *mem;
+	struct page_layers layers;
 	uint64_t idle_ns;
 	struct page_counts pass, total;
-	gfn_t next; /* the lowest frame that may come in this pass */
+	uint64_t disk; /* of pass: blocks of disks */
+	gfn_t next;    /* the lowest frame that may come in this pass */
 };
-/* The PAGES record that wire_recv has just read, into guest memory. -EPROTO: outside RAM or out of order. */
+/*
+ * The PAGES record that wire_recv has just read, into guest memory and layers. -EPROTO: outside of them or out of
+ * order; -ENOSPC with why.
+ */
 int pages_recv(struct page_rx *p, struct why *w) must_check;

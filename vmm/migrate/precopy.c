@@ -3,6 +3,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/bandwidth.h"
+#include "vmm/migrate/disks.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
@@ -112,7 +113,7 @@ int precopy_run(struct source *c)
 {
 	gmem_track_start(&c->vm->mem);
 	c->tracking = true;
-	c->left = gmem_track_fill(&c->vm->mem);
+	c->left = gmem_track_fill(&c->vm->mem) + disks_fill(&c->pages.layers);
 	migration_phase(c->m, MIG_PASSES);
 	for (;;) {
 		uint64_t bytes = c->tx.bytes, begin = time_ns();
@@ -125,7 +126,7 @@ int precopy_run(struct source *c)
 			return err;
 		uint64_t acked = time_ns();
 		/* What the guest wrote while the pass was under way is the next one. */
-		c->left = gmem_track_harvest_all(&c->vm->mem, false);
+		c->left = gmem_track_harvest_all(&c->vm->mem, false) + disks_harvest(&c->pages.layers);
 		struct policy_pass r = { .pass = c->pass,
 					 .bytes = c->tx.bytes - bytes,
 					 .ns = acked - begin,

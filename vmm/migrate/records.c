@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Bodies of the setup and hand-over records (records.h, doc/wire.md). */
+#include "vmm/migrate/disks.h"
 #include "vmm/migrate/records.h"
 #include "vmm/migrate/this_host.h"
 #include <string.h>
@@ -150,29 +151,37 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 			wire_put_u32(tx, k->regs[i][r]);
 	}
 	/* Since 0.4; source.c sends no such VM to who does not know it. */
-	bool plain = c->nnics == 1 && !c->net[0][0] && c->mtu[0] == ETH_DATA_MAX;
+	bool plain = c->nnics == 1 && !c->net[0][0] && c->mtu[0] == ETH_DATA_MAX && !c->ndisks;
 	for (uint32_t i = 0; i < c->nnics && !plain; i++) {
 		wire_put_str(tx, c->net[i], sizeof(c->net[i]));
 		wire_put_u32(tx, c->mtu[i]);
 		wire_put_bytes(tx, c->mac[i], sizeof(c->mac[i]));
 	}
+	if (c->ndisks)
+		disks_offer(tx, c);
 	return wire_end(tx, deadline_ns);
 }
 
-/* What follows: each card, but for the only one of a VM that is on no network by name. */
+/* What follows: each card, but for the only one of a VM that is on no network by name; and disks. */
 static bool nics_get(struct wire_rx *rx, struct vm_config *c)
 {
 	c->nnics = 1;
 	c->mtu[0] = ETH_DATA_MAX;
-	for (uint32_t i = 0; i < VM_NICS_MAX && rx->pos != rx->len && !rx->bad; i++) {
-		wire_get_str(rx, c->net[i], sizeof(c->net[i]));
+	for (uint32_t i = 0; rx->pos != rx->len && !rx->bad; i++) {
+		char net[CONF_NAME_MAX];
+		wire_get_str(rx, net, sizeof(net));
+		if (i && !net[0])
+			return disks_offer_get(rx, c);
+		if (i == VM_NICS_MAX)
+			return false;
+		memcpy(c->net[i], net, sizeof(net));
 		c->mtu[i] = wire_get_u32(rx);
 		const uint8_t *mac = wire_get_bytes(rx, sizeof(c->mac[i]));
 		if (!mac || (!i && memcmp(mac, c->mac[0], sizeof(c->mac[0]))))
 			return false;
 		memcpy(c->mac[i], mac, sizeof(c->mac[i]));
 		c->nnics = i + 1;
-		if (c->net[i][0] ? !conf_is_word(c->net[i], strlen(c->net[i])) : i > 0)
+		if (c->net[i][0] && !conf_is_word(c->net[i], strlen(c->net[i])))
 			return false;
 		if (i && !c->net[0][0]) /* which may be any of the others */
 			return false;

@@ -5,8 +5,10 @@
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "net/trust.h"
+#include "vmm/disk.h"
 #include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/departed.h"
+#include "vmm/migrate/disks.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
@@ -35,6 +37,8 @@ static int greet(struct source *c)
 		if (vlapic_is_xapic(c->vm->apics.lapic[i]))
 			return why_set(c->w, -ENOTSUP,
 				       "its guest has left x2APIC mode, which that host's release does not know");
+	if (c->before && c->vm->cfg.ndisks)
+		return why_set(c->w, -ENOTSUP, "it has disks, which that host's release does not know");
 	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
 		return err;
 	spin_lock(&c->m->lock);
@@ -119,6 +123,8 @@ static int setup(struct source *c)
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
 	vm_compat_get(c->vm, &c->offer.compat);
+	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->w)))
+		return err;
 	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
@@ -247,6 +253,7 @@ static struct source *source_new(struct migration *m, struct stream *s, struct w
 	spin_unlock(&m->lock);
 	c->pages = (struct page_tx){ .tx = &c->tx,
 				     .mem = &m->vm->mem,
+				     .layers = disks_layers(m->vm),
 				     .idle_ns = MIG_IDLE_NS,
 				     .end_ns = TIME_NEVER,
 				     .progress = precopy_progress,

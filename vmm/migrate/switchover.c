@@ -2,6 +2,7 @@
 /* The source while its guest stands still, from the pause to READY (source.h). */
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "vmm/migrate/disks.h"
 #include "vmm/migrate/source.h"
 #include "vmm/migrate/failpoint.h"
 #include <stdlib.h>
@@ -89,6 +90,7 @@ static int send_rest(struct source *c)
 	if (err || (err = FAILPOINT(P7_AFTER_PAUSE, c->s)) || (err = vm_save_cpus(c->vm, c->w)))
 		return err;
 	c->left += gmem_track_harvest_all(&c->vm->mem, true); /* after the save, which may touch guest memory */
+	c->left += disks_harvest(&c->pages.layers);
 	err = precopy_send_pass(c, true);
 	if (err)
 		return err;

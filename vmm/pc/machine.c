@@ -6,6 +6,7 @@
 #include "vmm/pc/machine.h"
 #include "kernel/log.h"
 #include "kernel/random.h"
+#include "vmm/dev/vblk.h"
 #include "vmm/dev/vioapic.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vpower.h"
@@ -13,6 +14,7 @@
 #include "vmm/dev/vuart.h"
 #include "vmm/pc/interrupts.h"
 #include "vmm/pc/pc.h"
+#include "vmm/disk.h"
 #include "vmm/vm_console.h"
 #include "vmm/vm_port.h"
 #include "vmm/dev/vpci.h"
@@ -21,7 +23,7 @@
 /* Where a device sits: what of it its kind needs. */
 struct place {
 	uint16_t port;
-	uint8_t gsi, slot, nic;
+	uint8_t gsi, slot, n;
 };
 
 static int ioapic(struct vm *vm, const struct place *p unused) { return vioapic_create(&vm->machine, &vm->ioapic); }
@@ -38,12 +40,19 @@ static int uart(struct vm *vm, const struct place *p)
 static int net(struct vm *vm, const struct place *p)
 {
 	const struct vm_config *c = &vm->cfg;
-	unsigned i = p->nic;
+	unsigned i = p->n;
 	if (i >= c->nnics)
 		return 0;
 	struct vnet_card card = { .mtu = c->mtu[i], .wire = { vm_port_tx, vm_port_lost, vm->port[i] } };
 	memcpy(card.mac, c->mac[i], ETH_ALEN);
 	return vnet_create(&vm->machine, vm->pci, &vm->vnet[i], p->slot, c->vcpus, &card);
+}
+
+static int disk(struct vm *vm, const struct place *p)
+{
+	if (p->n >= vm->cfg.ndisks)
+		return 0;
+	return vblk_create(&vm->machine, vm->pci, &vm->vblk[p->n], p->slot, vm->cfg.vcpus, &vm->disk[p->n]->layer.b);
 }
 
 static const struct {
@@ -57,9 +66,13 @@ static const struct {
 	{ "PCI bus", pci, { 0 } },
 	{ "network card", net, { .slot = PC_SLOT_NET } },
 	{ "entropy source", rng, { .slot = PC_SLOT_RNG } },
-	{ "second network card", net, { .slot = PC_SLOT_NET2, .nic = 1 } },
-	{ "third network card", net, { .slot = PC_SLOT_NET2 + 1, .nic = 2 } },
-	{ "fourth network card", net, { .slot = PC_SLOT_NET2 + 2, .nic = 3 } },
+	{ "second network card", net, { .slot = PC_SLOT_NET2, .n = 1 } },
+	{ "third network card", net, { .slot = PC_SLOT_NET2 + 1, .n = 2 } },
+	{ "fourth network card", net, { .slot = PC_SLOT_NET2 + 2, .n = 3 } },
+	{ "disk", disk, { .slot = PC_SLOT_DISK } },
+	{ "second disk", disk, { .slot = PC_SLOT_DISK + 1, .n = 1 } },
+	{ "third disk", disk, { .slot = PC_SLOT_DISK + 2, .n = 2 } },
+	{ "fourth disk", disk, { .slot = PC_SLOT_DISK + 3, .n = 3 } },
 };
 
 static void entropy(void *arg unused, void *buf, size_t n) { random_bytes(buf, n); }
@@ -103,6 +116,7 @@ void machine_free(struct vm *vm)
 	vm->ioapic = NULL;
 	vm->uart = NULL;
 	memset(vm->vnet, 0, sizeof(vm->vnet));
+	memset(vm->vblk, 0, sizeof(vm->vblk));
 	vm->pci = NULL;
 }
 

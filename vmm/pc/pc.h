@@ -59,3 +59,4 @@
 #define PC_SLOT_NET  1
 #define PC_SLOT_RNG  2
 #define PC_SLOT_NET2 3 /* and those behind it: more network cards */
+#define PC_SLOT_DISK 6 /* and those behind it: disks */

@@ -8,7 +8,7 @@
 
 #define VIRTIO_PCI_VENDOR      0x1af4
 #define VIRTIO_PCI_DEVICE_BASE 0x1040 /* a modern device is this and its type */
-enum { VIRTIO_ID_NET = 1, VIRTIO_ID_RNG = 4 };
+enum { VIRTIO_ID_NET = 1, VIRTIO_ID_BLOCK = 2, VIRTIO_ID_RNG = 4 };
 #define VIRTIO_NO_VECTOR 0xffff
 
 enum { /* device status (2.1) */
@@ -91,3 +91,46 @@ enum { /* struct virtio_net_hdr */
 #define VNET_HDR_NEEDS_CSUM 1 /* of VNET_HDR_FLAGS */
 #define VNET_HDR_DATA_VALID 2
 enum { VNET_GSO_NONE = 0, VNET_GSO_TCPV4 = 1, VNET_GSO_TCPV6 = 4, VNET_GSO_ECN = 0x80 };
+
+/* The block device (5.2.3, 5.2.4, 5.2.6). */
+#define VIRTIO_BLK_F_SEG_MAX      BIT(2)
+#define VIRTIO_BLK_F_RO           BIT(5)
+#define VIRTIO_BLK_F_BLK_SIZE     BIT(6)
+#define VIRTIO_BLK_F_FLUSH        BIT(9)
+#define VIRTIO_BLK_F_TOPOLOGY     BIT(10)
+#define VIRTIO_BLK_F_MQ           BIT(12)
+#define VIRTIO_BLK_F_DISCARD      BIT(13)
+#define VIRTIO_BLK_F_WRITE_ZEROES BIT(14)
+enum { /* struct virtio_blk_config */
+       VBLK_CFG_CAPACITY = 0,
+       VBLK_CFG_SEG_MAX = 12,
+       VBLK_CFG_BLK_SIZE = 20,
+       VBLK_CFG_PHYSICAL_EXP = 24, /* log2 of how many logical blocks a physical one has */
+       VBLK_CFG_NUM_QUEUES = 34,
+       VBLK_CFG_MAX_DISCARD = 36,
+       VBLK_CFG_MAX_DISCARD_SEG = 40,
+       VBLK_CFG_DISCARD_ALIGN = 44,
+       VBLK_CFG_MAX_ZEROES = 48,
+       VBLK_CFG_MAX_ZEROES_SEG = 52,
+       VBLK_CFG_ZEROES_UNMAP = 56,
+       VBLK_CFG_LEN = 60,
+};
+#define VBLK_SECTOR_BIT 9 /* all of its sectors are of 512 bytes, whatever BLK_SIZE says */
+enum {                    /* struct virtio_blk_req; its status is the last byte of the chain */
+       VBLK_REQ_TYPE = 0,
+       VBLK_REQ_SECTOR = 8,
+       VBLK_REQ_LEN = 16,
+};
+enum {
+	VBLK_T_IN = 0,
+	VBLK_T_OUT = 1,
+	VBLK_T_FLUSH = 4,
+	VBLK_T_GET_ID = 8,
+	VBLK_T_DISCARD = 11,
+	VBLK_T_WRITE_ZEROES = 13,
+};
+enum { VBLK_S_OK = 0, VBLK_S_IOERR = 1, VBLK_S_UNSUPP = 2 };
+#define VBLK_ID_LEN 20
+/* struct virtio_blk_discard_write_zeroes */
+enum { VBLK_RANGE_SECTOR = 0, VBLK_RANGE_COUNT = 8, VBLK_RANGE_FLAGS = 12, VBLK_RANGE_LEN = 16 };
+#define VBLK_RANGE_UNMAP 1

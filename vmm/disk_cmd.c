@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* `disk`: VMs' disks, and what their layers hold. */
+#include "kernel/console.h"
+#include "vmm/boot_file.h"
+#include "vmm/disk.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct row { /* a snapshot, so that nothing is printed under a lock */
+	char vm[VM_NAME_MAX], name[CONF_NAME_MAX];
+	struct vm_disk_config cfg;
+	uint64_t used; /* bytes of the layer */
+	bool made;     /* it has one */
+	struct blockdev_stats stats;
+};
+struct vms {            /* with a reference each */
+	struct vm **vm; /* NULL: count only */
+	unsigned n, max;
+};
+
+static void collect(struct vm *vm, void *arg) /* the table's lock is held */
+{
+	struct vms *v = arg;
+	if (v->vm && v->n == v->max)
+		return;
+	if (v->vm) {
+		vm->refs++;
+		v->vm[v->n] = vm;
+	}
+	v->n++;
+}
+
+static uint64_t now(const uint64_t *v) { return __atomic_load_n(v, __ATOMIC_RELAXED); }
+
+static void fill(struct row *r, struct vm *vm, unsigned i)
+{
+	memset(r, 0, sizeof(*r));
+	memcpy(r->vm, vm->cfg.name, sizeof(r->vm));
+	r->cfg = vm->cfg.disk[i];
+	memcpy(r->name, r->cfg.name, sizeof(r->name));
+	mutex_lock(&vm->lock);
+	struct layer *l = vm->disk[i] ? &vm->disk[i]->layer : NULL;
+	r->made = l;
+	if (l) {
+		const struct blockdev_stats *s = &l->b.stats;
+		r->used = now(&l->used) << PAGE_SHIFT;
+		r->stats = (struct blockdev_stats){ .reads = now(&s->reads),
+						    .writes = now(&s->writes),
+						    .flushes = now(&s->flushes),
+						    .zeroes = now(&s->zeroes),
+						    .errors = now(&s->errors),
+						    .read_bytes = now(&s->read_bytes),
+						    .written_bytes = now(&s->written_bytes),
+						    .busy_ns = now(&s->busy_ns),
+						    .longest_ns = now(&s->longest_ns) };
+	}
+	mutex_unlock(&vm->lock);
+}
+
+/* A row of each disk for fn, until it returns false. -ENOMEM, or 0. */
+static int each(bool (*fn)(void *arg, const struct row *r), void *arg)
+{
+	struct vms v = { 0 };
+	bool more = true;
+	vm_for_each(collect, &v);
+	v.max = v.n;
+	v.n = 0;
+	v.vm = calloc(v.max + 1, sizeof(struct vm *));
+	struct row *r = malloc(sizeof(*r));
+	if (v.vm && r)
+		vm_for_each(collect, &v);
+	for (unsigned i = 0; i < v.n; i++) {
+		for (unsigned k = 0; more && k < v.vm[i]->cfg.ndisks; k++) {
+			fill(r, v.vm[i], k);
+			more = fn(arg, r);
+		}
+		vm_put(v.vm[i]);
+	}
+	int err = v.vm && r ? 0 : -ENOMEM;
+	free(v.vm);
+	free(r);
+	return err;
+}
+
+static const char *kind(const struct vm_disk_config *d) { return d->file[0] ? d->file : "memory"; }
+
+/* Where the data is, of both commands. */
+static void show_facts(struct con *c, const struct row *r)
+{
+	const struct blockdev_stats *s = &r->stats;
+	uint64_t n = s->reads + s->writes + s->flushes + s->zeroes;
+	out_str(c, "name|disk", r->name);
+	out_str(c, "vm", r->vm);
+	out_str(c, "base", kind(&r->cfg));
+	out_bytes(c, "size_bytes", r->cfg.size);
+	out_bytes(c, "layer_bytes|layer", r->used);
+	out_bytes(c, "layer_max_bytes|of", r->cfg.layer);
+	out_us(c, "latency_us|latency", n ? s->busy_ns / n : 0);
+	out_u64(c, "errors", s->errors);
+}
+
+static bool list_row(void *arg, const struct row *r)
+{
+	struct con *c = arg;
+	out_row(c);
+	show_facts(c, r);
+	out_row_end(c);
+	return true;
+}
+
+static int cmd_list(struct con *c, int argc unused, char **argv unused)
+{
+	out_table(c, "disks",
+		  "-12 name|disk, -12 vm, -16 base, 9 size_bytes|size, 9 layer_bytes|layer, 9 layer_max_bytes|of, "
+		  "6 errors",
+		  "no disks: no VM has one (`disk` of a [vm], and a [disk NAME])");
+	int err = each(list_row, c);
+	out_table_end(c);
+	return err ? con_error(c, err, "disk list: out of memory") : 0;
+}
+
+struct find {
+	const char *name; /* DISK or VM/DISK */
+	struct row row;
+	unsigned n;
+};
+
+static bool find_row(void *arg, const struct row *r)
+{
+	struct find *f = arg;
+	char whole[VM_NAME_MAX + CONF_NAME_MAX];
+	snprintf(whole, sizeof(whole), "%s/%s", r->vm, r->name);
+	if (strcmp(f->name, whole) && strcmp(f->name, r->name))
+		return true;
+	f->row = *r;
+	f->n++;
+	return true;
+}
+
+static int cmd_info(struct con *c, int argc unused, char **argv)
+{
+	struct find *f = calloc(1, sizeof(*f));
+	if (f)
+		f->name = argv[1];
+	int err = f ? each(find_row, f) : -ENOMEM;
+	if (err) {
+		err = con_error(c, err, "disk info: out of memory");
+	} else if (!f->n) {
+		err = con_error(c, -ENOENT, "disk info: no VM here has a disk %s. `disk list` shows them", argv[1]);
+	} else if (f->n > 1) {
+		err = con_error(c, -EINVAL, "disk info: %u VMs have a disk %s: write VM/%s", f->n, argv[1], argv[1]);
+	} else {
+		const struct blockdev_stats *s = &f->row.stats;
+		show_facts(c, &f->row);
+		out_bool(c, "readonly", f->row.cfg.readonly);
+		out_line(c, "state", "%s",
+			 f->row.made ? "in this host's memory" : "none yet: its VM has not been started here");
+		out_us(c, "longest_us|longest", s->longest_ns);
+		out_u64(c, "reads", s->reads);
+		out_bytes(c, "read_bytes|read", s->read_bytes);
+		out_u64(c, "writes", s->writes);
+		out_bytes(c, "written_bytes|written", s->written_bytes);
+		out_u64(c, "flushes", s->flushes);
+		out_u64(c, "zeroes|discards", s->zeroes);
+	}
+	free(f);
+	return err;
+}
+
+struct add_ctx {
+	void (*add)(void *arg, const char *word);
+	void *arg;
+};
+
+static void add_names(struct vm *vm, void *arg)
+{
+	const struct add_ctx *x = arg;
+	for (unsigned i = 0; i < vm->cfg.ndisks; i++)
+		x->add(x->arg, vm->cfg.disk[i].name);
+}
+
+static void words(const char *what unused, void (*add)(void *arg, const char *word), void *arg)
+{
+	vm_for_each(add_names, &(struct add_ctx){ add, arg });
+}
+
+static const struct con_sub subs[] = {
+	{ "list", "", "disks of the VMs that are here, and how much of their layers is used", cmd_list, NULL, false },
+	{ "info", "NAME", "one of them: where it is, latency, throughput, errors", cmd_info, words, false },
+};
+CONSOLE_CMDS(disk, "disks of virtual machines", "disk info root", subs);

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The blocks of a layer that are still to be sent (layer.h). The lock is held for one leaf, of 2 MiB of the disk, at a
+ * time. What says that a leaf has something is never behind its blocks: both change under the lock.
+ */
+#include "kernel/base/hva.h"
+#include "vmm/layer_tree.h"
+
+/* The entry of the first leaf from block *from on that has one of `flags`, 0: any; *from is its first block. Locked. */
+static uint64_t *leaf_from(struct layer *l, uint64_t *from, uint64_t flags)
+{
+	for (uint64_t next; *from < layer_blocks(l); *from = next) {
+		uint64_t *e = layer_entry(l, *from, 1, &next);
+		if (!e)
+			continue;
+		*from &= ~(uint64_t)(LAYER_FAN - 1);
+		if (*e & LAYER_ADDR && (!flags || *e & flags))
+			return e;
+		next = *from + LAYER_FAN;
+	}
+	return NULL;
+}
+
+/* Blocks with one of `flags`, or all that are the layer's, come into the set. How many are new there. */
+static uint64_t gather(struct layer *l, uint64_t flags)
+{
+	uint64_t n = 0, from = 0;
+	for (bool more = true; more; from += LAYER_FAN) {
+		spin_lock(&l->lock);
+		uint64_t *e = leaf_from(l, &from, flags & LAYER_DIRTY), before = n;
+		uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
+		for (unsigned i = 0; leaf && i < LAYER_FAN; i++) {
+			if (!(leaf[i] & flags))
+				continue;
+			n += !(leaf[i] & LAYER_SEND);
+			leaf[i] = (leaf[i] & ~LAYER_DIRTY) | LAYER_SEND;
+			*e |= LAYER_SEND;
+		}
+		if (e)
+			*e &= ~LAYER_DIRTY;
+		__atomic_store_n(&l->left, l->left + n - before, __ATOMIC_RELAXED);
+		more = e;
+		spin_unlock(&l->lock);
+	}
+	return n;
+}
+
+uint64_t layer_track_fill(struct layer *l)
+{
+	(void)gather(l, LAYER_OURS);
+	return l->left;
+}
+
+uint64_t layer_track_harvest(struct layer *l) { return gather(l, LAYER_DIRTY); }
+
+uint64_t layer_track_next(struct layer *l, uint64_t from)
+{
+	for (;;) {
+		uint64_t at = from;
+		spin_lock(&l->lock);
+		uint64_t *e = leaf_from(l, &at, LAYER_SEND);
+		const uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
+		uint64_t first = at, found = LAYER_NONE;
+		for (uint64_t b = MAX(from, at); leaf && b < first + LAYER_FAN; b++)
+			if (leaf[b & (LAYER_FAN - 1)] & LAYER_SEND) {
+				found = b;
+				break;
+			}
+		if (leaf && found == LAYER_NONE && from <= first) /* all of it was taken */
+			*e &= ~LAYER_SEND;
+		spin_unlock(&l->lock);
+		if (!leaf || found != LAYER_NONE)
+			return found;
+		from = first + LAYER_FAN;
+	}
+}
+
+const void *layer_track_take(struct layer *l, uint64_t block)
+{
+	uint64_t next;
+	spin_lock(&l->lock);
+	uint64_t *e = layer_entry(l, block, 0, &next);
+	BUG_ON(!e || !(*e & LAYER_SEND));
+	*e &= ~(LAYER_SEND | LAYER_DIRTY);
+	__atomic_store_n(&l->left, l->left - 1, __ATOMIC_RELAXED);
+	const void *page = *e & LAYER_ADDR ? hva_of(*e & LAYER_ADDR) : NULL;
+	spin_unlock(&l->lock);
+	return page;
+}
