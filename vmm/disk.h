@@ -22,7 +22,7 @@ void disk_config_read(struct conf_reader *r, struct vm_config *cfg);
  * Of a VM that comes from elsewhere: are its base images here, the same ones? -ENOENT with why. Reads all of them once.
  */
 int disk_bases_check(const struct vm_config *cfg, struct why *w) must_check;
-/* cfg->disk[].base_digest, of those that it runs with here. Reads all of them once; vm->lock is not held. */
+/* cfg->disk[].base_digest, of those that it runs with here. Reads them all once; vm->lock is not held. */
 int disk_bases_digest(struct vm *vm, struct vm_config *cfg, struct why *w) must_check;
 
 /*
