@@ -211,6 +211,7 @@ int disk_make_all(struct vm *vm, struct why *w)
 	for (unsigned i = 0; i < vm->cfg.ndisks && err; i++)
 		if (fresh[i])
 			free_one(vm, i);
+	__atomic_store_n(&vm->has_disks, vm->disk[0] != NULL, __ATOMIC_RELAXED);
 	return err;
 }
 
@@ -218,4 +219,5 @@ void disk_free_all(struct vm *vm)
 {
 	for (unsigned i = 0; i < VM_DISKS_MAX; i++)
 		free_one(vm, i);
+	__atomic_store_n(&vm->has_disks, false, __ATOMIC_RELAXED);
 }

@@ -103,7 +103,7 @@ static void forget(const char *name)
 {
 	struct vm *vm = vm_get(name);
 	struct why w = { "" };
-	assert_int_equal(vm_remove(vm, &w), 0);
+	assert_int_equal(vm_remove(vm, false, &w), 0);
 	vm_put(vm);
 }
 
@@ -235,7 +235,7 @@ static void test_power_button(void **state unused)
 	assert_int_equal(vm_press_power(vm, &w), 0);
 	assert_int_equal(pressed, 2);
 	vm->state = VM_STOPPED;
-	assert_int_equal(vm_remove(vm, &w), 0);
+	assert_int_equal(vm_remove(vm, false, &w), 0);
 	vm_put(vm);
 }
 
