@@ -33,7 +33,7 @@ DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c ua
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c lacp.c learn.c \
 	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
-VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c gmem.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_learned.c vm_life.c vm_mac.c \
+VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c gmem.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_learned.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_start.c vm_text.c vm_top.c)
 X86_SRC     := $(addprefix vmm/x86/,bus_lock.c compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c halt_poll.c insn.c mmio.c msr.c pv.c startup.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)

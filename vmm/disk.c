@@ -2,6 +2,7 @@
 /* A VM's disks (disk.h). */
 #include "vmm/disk.h"
 #include "vmm/boot_file.h"
+#include "vmm/seed.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,8 +38,8 @@ bool disk_config_is_sane(const struct vm_disk_config *d)
 {
 	return conf_is_word(d->name, strlen(d->name)) && d->size && d->size % SECTOR == 0 &&
 	       d->size <= LAYER_SIZE_MAX && d->layer >= PAGE_SIZE && d->layer % PAGE_SIZE == 0 &&
-	       d->layer <= LAYER_SIZE_MAX && d->readonly <= 1 &&
-	       (d->file[0] ? d->base_size && d->base_size <= d->size : !d->base_size && !d->base_digest);
+	       d->layer <= LAYER_SIZE_MAX && !(d->flags & ~DISK_FLAGS) && d->base_size <= d->size &&
+	       (d->base_size != 0) == (d->file[0] || d->flags & DISK_OWN);
 }
 
 /* Of its base image, if it is on this host's boot volume. */
@@ -64,7 +65,7 @@ static int make(const struct disk_conf *k, struct vm_disk_config *d, struct why 
 	if (k->memory && (k->size || k->layer || k->readonly))
 		return why_set(w, -EINVAL, "size, layer and readonly are for a disk with a file");
 	d->size = k->memory ? k->memory : k->size;
-	d->readonly = k->readonly;
+	d->flags = k->readonly ? DISK_READONLY : 0;
 	memcpy(d->file, k->file, sizeof(d->file));
 	int err = k->file[0] ? base_look(d, w) : 0;
 	if (err)
@@ -94,6 +95,10 @@ static void read_one(struct conf_reader *r, struct vm_config *cfg, const char *n
 	struct disk_conf k = { .readonly = 0 };
 	struct why w = { "" };
 
+	if (!strcmp(name, SEED_NAME)) {
+		conf_wrong(r, "disk", "%s is the name of the disk that user-data makes: give it another", name);
+		return;
+	}
 	if (!conf_line(r->c, "disk", name, "")) {
 		conf_wrong(r, "disk", "there is no section [disk %s]", name);
 		return;
@@ -122,47 +127,81 @@ static void read_one(struct conf_reader *r, struct vm_config *cfg, const char *n
 void disk_config_read(struct conf_reader *r, struct vm_config *cfg)
 {
 	cfg->ndisks = 0;
-	for (unsigned i = 0; i < VM_DISKS_MAX && cfg->disk_names[i][0] && !r->wrong[0]; i++)
+	for (unsigned i = 0; i < CONF_NICS && cfg->disk_names[i][0] && !r->wrong[0]; i++)
 		read_one(r, cfg, cfg->disk_names[i]);
+	if (cfg->user_data[0] || cfg->meta_data[0]) /* it has its size when it has been made */
+		cfg->disk[cfg->ndisks++] = (struct vm_disk_config){ .name = SEED_NAME,
+								    .layer = PAGE_SIZE,
+								    .flags = DISK_READONLY | DISK_OWN };
 }
 
 /* ---- base images ---- */
 
+static bool has_base(const struct vm_disk_config *d) { return d->file[0] || d->flags & DISK_OWN; }
+static bool base_comes(const struct vm_disk_config *d) { return d->flags & (DISK_OWN | DISK_COPY); }
+
 /* The one that d names, with a reference; for one that comes from elsewhere it is the same. */
 static struct boot_file *base_of(const struct vm_disk_config *d)
 {
+	if (d->flags & DISK_OWN)
+		return NULL;
 	return d->base_digest ? boot_file_same(d->file, d->base_size, d->base_digest) : boot_file_named(d->file);
 }
 
 static int no_base(const struct vm_disk_config *d, struct why *w)
 {
 	return why_set(w, -ENOENT,
-		       "disk %s needs its base image %s (%lu bytes), the same one, on that host's boot volume, where a "
-		       "[disk] section names it",
+		       "disk %s has the base image %s (%lu bytes), and that host has not got the same one on its boot "
+		       "volume, where a [disk] section names it; --copy-base sends it along",
 		       d->name, d->file, d->base_size);
 }
 
 int disk_bases_check(const struct vm_config *cfg, struct why *w)
 {
 	for (unsigned i = 0; i < cfg->ndisks; i++) {
-		struct boot_file *f = cfg->disk[i].file[0] ? base_of(&cfg->disk[i]) : NULL;
-		if (cfg->disk[i].file[0] && !f)
-			return no_base(&cfg->disk[i], w);
+		const struct vm_disk_config *d = &cfg->disk[i];
+		struct boot_file *f = has_base(d) && !base_comes(d) ? base_of(d) : NULL;
+		if (has_base(d) && !base_comes(d) && !f)
+			return no_base(d, w);
 		boot_file_put(f);
 	}
 	return 0;
 }
 
-int disk_bases_digest(struct vm *vm, struct vm_config *cfg, struct why *w)
+struct boot_file *disk_get_base(struct vm *vm, unsigned i)
+{
+	mutex_lock(&vm->lock);
+	struct boot_file *f = vm->disk[i] ? vm->disk[i]->layer.base : NULL;
+	if (f)
+		boot_file_ref(f);
+	mutex_unlock(&vm->lock);
+	return f;
+}
+
+void disk_set_base(struct vm *vm, unsigned i, struct boot_file *f)
+{
+	mutex_lock(&vm->lock);
+	layer_set_base(&vm->disk[i]->layer, f);
+	mutex_unlock(&vm->lock);
+}
+
+bool disk_bases_pending(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->cfg.ndisks; i++)
+		if (has_base(&vm->cfg.disk[i]) && !vm->disk[i]->layer.base)
+			return true;
+	return false;
+}
+
+int disk_bases_digest(struct vm *vm, struct vm_config *cfg, bool copy, struct why *w)
 {
 	for (unsigned i = 0; i < cfg->ndisks; i++) {
-		mutex_lock(&vm->lock);
-		struct boot_file *f =
-			vm->disk[i] && vm->disk[i]->layer.base ? boot_file_ref(vm->disk[i]->layer.base) : NULL;
-		mutex_unlock(&vm->lock);
-		if (cfg->disk[i].file[0] && !f)
-			return why_set(w, -ENOENT, "its disk %s has no base image", cfg->disk[i].name);
-		cfg->disk[i].base_digest = f ? boot_file_digest(f) : 0;
+		struct vm_disk_config *d = &cfg->disk[i];
+		struct boot_file *f = disk_get_base(vm, i);
+		if (has_base(d) && !f)
+			return why_set(w, -ENOENT, "its disk %s has no base image", d->name);
+		d->base_digest = f ? boot_file_digest(f) : 0;
+		d->flags = (d->flags & ~DISK_COPY) | (copy && has_base(d) ? DISK_COPY : 0);
 		boot_file_put(f);
 	}
 	return 0;
@@ -170,13 +209,28 @@ int disk_bases_digest(struct vm *vm, struct vm_config *cfg, struct why *w)
 
 /* ---- disks ---- */
 
-static int make_one(const struct vm_disk_config *d, struct disk **out, struct why *w)
+/* The base image of a disk that is made; NULL: it has none, or it comes (a migration that misses it does not end well). */
+static int find_base(struct vm *vm, struct vm_disk_config *d, struct boot_file **base, struct why *w)
+{
+	*base = has_base(d) ? base_of(d) : NULL;
+	if (*base || !has_base(d) || (base_comes(d) && d->base_digest))
+		return 0;
+	if (!(d->flags & DISK_OWN))
+		return no_base(d, w);
+	int err = seed_make(&vm->cfg, base, w);
+	if (!err)
+		d->size = d->base_size = (*base)->size;
+	return err;
+}
+
+static int make_one(struct vm *vm, struct vm_disk_config *d, struct disk **out, struct why *w)
 {
 	struct vm_reservation r = { 0 };
-	struct boot_file *base = d->file[0] ? base_of(d) : NULL;
-	if (d->file[0] && !base)
-		return no_base(d, w);
-	int err = vm_memory_reserve_for("the layer of its disk may take", d->layer >> PAGE_SHIFT, &r, w);
+	struct boot_file *base;
+	int err = find_base(vm, d, &base, w);
+	if (err)
+		return err;
+	err = vm_memory_reserve_for("the layer of its disk may take", d->layer >> PAGE_SHIFT, &r, w);
 	struct disk *k = err ? NULL : calloc(1, sizeof(*k));
 	if (!k) {
 		vm_memory_release(&r);
@@ -185,7 +239,7 @@ static int make_one(const struct vm_disk_config *d, struct disk **out, struct wh
 	}
 	memcpy(k->name, d->name, sizeof(k->name));
 	layer_init(&k->layer, k->name, d->size, base, &r.pages);
-	k->layer.b.readonly = d->readonly;
+	k->layer.b.readonly = d->flags & DISK_READONLY;
 	memcpy(k->layer.b.serial, k->name, sizeof(k->name));
 	*out = k;
 	return 0;
@@ -206,7 +260,7 @@ int disk_make_all(struct vm *vm, struct why *w)
 	int err = 0;
 	for (unsigned i = 0; i < vm->cfg.ndisks && !err; i++) {
 		fresh[i] = !vm->disk[i];
-		err = fresh[i] ? make_one(&vm->cfg.disk[i], &vm->disk[i], w) : 0;
+		err = fresh[i] ? make_one(vm, &vm->cfg.disk[i], &vm->disk[i], w) : 0;
 	}
 	for (unsigned i = 0; i < vm->cfg.ndisks && err; i++)
 		if (fresh[i])

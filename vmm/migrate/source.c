@@ -123,7 +123,7 @@ static int setup(struct source *c)
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
 	vm_compat_get(c->vm, &c->offer.compat);
-	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->w)))
+	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->m->p.copy_base, c->w)))
 		return err;
 	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));

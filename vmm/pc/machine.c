@@ -73,6 +73,7 @@ static const struct {
 	{ "second disk", disk, { .slot = PC_SLOT_DISK + 1, .n = 1 } },
 	{ "third disk", disk, { .slot = PC_SLOT_DISK + 2, .n = 2 } },
 	{ "fourth disk", disk, { .slot = PC_SLOT_DISK + 3, .n = 3 } },
+	{ "fifth disk", disk, { .slot = PC_SLOT_DISK + 4, .n = 4 } },
 };
 
 static void entropy(void *arg unused, void *buf, size_t n) { random_bytes(buf, n); }
