@@ -163,7 +163,7 @@ $(B)/BOOTX64.EFI: $(B)/boot.so
 # What the guest of the rig is made of: a stock Debian kernel, for slow hosts a small one that is built here, and an initramfs for
 # both, with the stock one's modules and the test programs: those with a C library in one file, and foreign.
 G := build/guest
-GUEST_PROGS := dirty exitcost frames join pagecheck smp tcpserve
+GUEST_PROGS := dirty diskbench diskcheck exitcost frames join pagecheck smp tcpserve
 GUEST_CC = echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 $(WARN)
 $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
