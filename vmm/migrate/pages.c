@@ -4,18 +4,9 @@
  * without a copy of ours; the order clear -> flush -> copy of the dirty set is kept batch by batch.
  */
 #include "vmm/migrate/pages.h"
+#include "kernel/base/zero.h"
 #include "kernel/time.h"
 #include <string.h>
-
-/* Most pages are not zero within the first words, or zero altogether. */
-static bool page_is_zero(const void *page)
-{
-	const uint64_t *w = page;
-	for (unsigned i = 0; i < PAGE_SIZE / 8; i += 8)
-		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
-			return false;
-	return true;
-}
 
 /* ---- source ---- */
 
@@ -99,7 +90,7 @@ static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
 			int err = gmem_pin_wait(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
 			if (err)
 				return err;
-			bool zero = page_is_zero(pin.p);
+			bool zero = is_zero(pin.p, PAGE_SIZE);
 			gmem_unpin(p->mem, &pin);
 			err = record_add(p, gfn, zero);
 			if (err)
