@@ -72,7 +72,8 @@ LWIP_OBJ := $(LWIP_SRC:%=$(L)/lwip/%.o)
 ZYDIS_OBJ := $(ZYDIS_SRC:%=$(L)/zydis/%.o)
 OPENSSL_OBJ := $(OPENSSL_SRC:%=$(L)/openssl/%.o)
 MBEDTLS_OBJ := $(MBEDTLS_SRC:%=$(L)/mbedtls/%.o)
-LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ) $(MBEDTLS_OBJ)
+XXHASH_OBJ := $(L)/xxhash.o
+LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ) $(MBEDTLS_OBJ) $(XXHASH_OBJ)
 ZSTD_OBJ := $(ZSTD_SRC:%=$(O)/boot/zstd/%.o)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o) $(ZSTD_OBJ)
 
@@ -81,6 +82,7 @@ $(call obj,crypto/password.c): INC := $(MBEDTLS_INC)
 # Compilers leave out of .d what a third party's header includes.
 $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
 $(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC) $(TEST_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
+$(call obj,vmm/boot_file.c): INC += $(ZSTD_INC)
 $(call obj,kernel/main.c kernel/commands.c boot/efi_main.c): VERSION
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
@@ -120,6 +122,8 @@ $(MBEDTLS_OBJ): $(L)/mbedtls/%.o: | $(DEPS)
 	$(Q)echo "  CC      mbedtls/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Oz -w $(MBEDTLS_INC) -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
 $(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
+$(XXHASH_OBJ): | $(DEPS)
+	$(Q)echo "  CC      xxhash.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w -DXXH_NO_STDLIB -c $(D)/libzstd/lib/common/xxhash.c -o $@
 $(OPENSSL_OBJ): $(L)/openssl/%.o: $(OPENSSL_GEN)/%.S
 	$(Q)echo "  AS      openssl/$*.S"; mkdir -p $(@D); $(CC) -Wa,--noexecstack -c $< -o $@
 
@@ -203,7 +207,7 @@ $(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd.img tools/mkesp.sh
 include tests/tests.mk
 HOST_CC := gcc
 TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -DTERN_LOCK_ORDER=0 -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
-	$(ZYDIS_INC) $(MBEDTLS_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
+	$(ZYDIS_INC) $(MBEDTLS_INC) $(ZSTD_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
 SAN := -fno-sanitize-recover=undefined -fsanitize=address,undefined
 UNIT_BIN := $(UNIT:%=$(H)/test_%) $(TSAN:%=$(H)/tsan/test_%)
 FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
@@ -232,7 +236,9 @@ $(F)/%.o: %.c | $(DEPS)
 # Third-party parts of host-built tests, without sanitizers; but what foreign bytes reach is watched while it is fuzzed.
 $(H)/lib/%.o: | $(D)/zydis.ok $(D)/zycore.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
-$(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC))
+$(H)/lib/xxhash.o: | $(D)/libzstd.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/libzstd/lib/common/xxhash.c -o $@
+$(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC) xxhash)
 	$(Q)rm -f $@; ar rcs $@ $^
 $(H)/mbedtls/%.o: net/mbedtls_config.h | $(D)/mbedtls.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
