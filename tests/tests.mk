@@ -8,12 +8,14 @@ UNIT :=
 TSAN :=
 FUZZ :=
 GMEM := vmm/gmem.c vmm/gmem_clear.c vmm/gmem_make.c vmm/gmem_track.c kernel/crew.c
+LAYER := vmm/layer.c vmm/layer_track.c vmm/disk.c vmm/disk_conf.c vmm/seed.c
+BOOT_FILE := vmm/boot_file.c vmm/vm_memory.c
 UNIT += conf conf_keys
 UNIT_conf := kernel/conf.c kernel/conf_value.c
-UNIT_conf_keys := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
+UNIT_conf_keys := vmm/disk_conf.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
 	vmm/x86/cpuid.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c
 FUZZ += conf
-FUZZ_conf := $(UNIT_conf_keys)
+FUZZ_conf := $(filter-out vmm/disk_conf.c,$(UNIT_conf_keys))
 UNIT += memmap tsc_sync runq
 UNIT_runq := kernel/runq.c
 # The scheduler is compiled into its model, on stacks that the address sanitizer does not know.
@@ -35,7 +37,6 @@ TSAN += lapic_threads
 UNIT_ioapic := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vioapic.c vmm/dev/vpower.c tests/unit/fake_kernel.c
 UNIT += uart loader acpi random
 UNIT_uart := vmm/state.c vmm/bus.c vmm/dev.c vmm/dev/vuart.c tests/unit/fake_kernel.c
-BOOT_FILE := vmm/boot_file.c vmm/vm_memory.c
 UNIT_loader := vmm/pc/linux_loader.c vmm/x86/startup.c $(BOOT_FILE) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_acpi := vmm/pc/acpi_tables.c $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_random := tests/unit/fake_kernel.c
@@ -69,7 +70,6 @@ UNIT_worker := kernel/worker.c vmm/dev/vnet_queue.c kernel/frame.c tests/unit/fa
 TSAN += worker bus rings
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
-LAYER := vmm/layer.c vmm/layer_track.c vmm/disk.c
 VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,datagram.c heard.c migrate_all.c migrate_cmd.c reach.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
 AEAD := $(filter-out crypto/password.c,$(CRYPTO_SRC))
@@ -230,6 +230,12 @@ BENCH_BIN := $(addprefix $(H)/bench_,memcpy $(BENCH))
 UNIT += serial
 UNIT_serial :=
 build/host/tests/unit/test_serial.o: drivers/uart_16550.c
+UNIT += image
+UNIT_image := boot/image.c
+$(H)/test_image: $(H)/zstd.a
+FUZZ += image
+FUZZ_image := boot/image.c
+$(F)/fuzz_image: $(F)/zstd.a
 UNIT += spcr
 UNIT_spcr := boot/serial_port.c kernel/acpi_walk.c
 UNIT += terminal

@@ -144,8 +144,8 @@ int seed_fat(const struct seed_file *f, unsigned n, struct boot_file **out, stru
 	uint8_t root[SECTOR] = { 0 }, *e = root;
 	put_entry(e, LABEL, ATTR_VOLUME, 0, 0);
 	for (unsigned i = 0; i < n; i++) {
-		char alias[12];
-		snprintf(alias, sizeof(alias), "FILE~%u     ", i + 1);
+		char alias[] = "FILE0      ";
+		alias[4] += (char)i;
 		bool any = size_of(&f[i]);
 		put_long(e += ENTRY, f[i].name, (const uint8_t *)alias);
 		put_entry(e += ENTRY, alias, ATTR_READONLY, any ? next : 0, (uint32_t)size_of(&f[i]));

@@ -854,7 +854,9 @@ static void test_boot_files_wrong(void **state unused)
 		{ 100, 1, 0, ~0ULL, 10, "wrong time" }, /* nor that */
 		{ 100, 1, 0, 0, 101, "wrong time" },    /* longer than told */
 		{ 100, 1, 0, 0, 100, "not what the source said" },
-		{ 100, 1, 0, 0, 99, "PASS at the wrong time" }, /* and not all of it */
+		{ 100, 1, 0, 0, 99, "wrong time" }, /* and not all of it */
+		{ 70000, 1, 0, 0, 65536, "PASS at the wrong time" },
+		{ 70000, 1, 0, 65536, 4464, "not what the source said" }, /* the first block is zeros */
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		struct peer p;
@@ -865,9 +867,10 @@ static void test_boot_files_wrong(void **state unused)
 		wire_put_str(&p.tx, "vmlinuz", WIRE_FILE_NAME);
 		wire_put_u64(&p.tx, wrong[i].size);
 		wire_put_u64(&p.tx, wrong[i].digest);
+		wire_put_u64(&p.tx, 1);
 		wire_put_str(&p.tx, "", WIRE_FILE_NAME);
-		wire_put_u64(&p.tx, 0);
-		wire_put_u64(&p.tx, 0);
+		for (unsigned k = 0; k < 3; k++)
+			wire_put_u64(&p.tx, 0);
 		assert_int_equal(wire_end(&p.tx, time_in_ms(1000)), 0);
 		if (wrong[i].len) {
 			assert_int_equal(peer_recv(&p), WIRE_WANT);
