@@ -54,6 +54,10 @@ UNIT_dirty := $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_gmem := $(UNIT_dirty) vmm/vm_memory.c
 UNIT += boot_file
 UNIT_boot_file := $(UNIT_gmem) vmm/boot_file.c
+UNIT += layer layer_full
+UNIT_layer := $(UNIT_boot_file) vmm/layer.c vmm/layer_track.c
+UNIT_layer_full := $(UNIT_layer)
+TSAN += layer_full
 TSAN += gmem
 
 DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_queue.c vnet_rx.c vnet_ctrl.c vrng.c vblk.c vblk_request.c) \
