@@ -208,7 +208,7 @@ static int write_part(struct layer *l, struct spot *c, uint64_t off, size_t n)
 	return page ? 0 : -ENOSPC;
 }
 
-/* Are these zeros already, without the layer's having the block? */
+/* Is it zeros, without the layer's having the block? */
 static bool base_is_zero(const struct layer *l, uint64_t off)
 {
 	for (size_t done = 0, part; done < PAGE_SIZE; done += part) {
@@ -223,11 +223,11 @@ static int zero_part(struct layer *l, uint64_t off, size_t n)
 {
 	uint64_t block = off >> PAGE_SHIFT, next;
 	int err = 0;
-	bool whole = n == PAGE_SIZE;
+	bool whole = !(off & PAGE_MASK) && (n == PAGE_SIZE || off + n == l->b.size);
 	spin_lock(&l->lock);
 	uint64_t *e = layer_entry(l, block, 0, &next);
-	if ((!e || !(*e & LAYER_OURS)) && base_is_zero(l, ALIGN_DOWN(off, PAGE_SIZE)))
-		goto out;
+	if (e && *e & LAYER_OURS ? !(*e & LAYER_ADDR) : base_is_zero(l, ALIGN_DOWN(off, PAGE_SIZE)))
+		goto out; /* they are zeros already */
 	e = make_entry(l, block, false);
 	char *page = e && !whole ? writable_page(l, e, off, n, false) : NULL;
 	if (!e || (!whole && !page)) {

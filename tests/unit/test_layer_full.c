@@ -127,6 +127,27 @@ static void test_full_with_base(void **state unused)
 	layer_fini(&l);
 }
 
+/* What is zeros already takes no room to become that. */
+static void test_zeros_of_zeros(void **state unused)
+{
+	struct layer l;
+	make(&l, MIB(2) - 3 * SECTOR, NULL, 1); /* its table */
+	layer_set_base(&l, base_of('b', PAGE_SIZE));
+	assert_int_equal(zero(&l, MIB(1), PAGE_SIZE), 0);
+	assert_int_equal(l.used, 0); /* nor a table, where there is no base */
+	assert_int_equal(zero(&l, 0, PAGE_SIZE), 0);
+	assert_int_equal(l.used, 1);
+	assert_int_equal(zero(&l, SECTOR, 2 * SECTOR), 0);
+	assert_int_equal(l.used, 1);
+	layer_fini(&l);
+
+	make(&l, MIB(2) - 3 * SECTOR, NULL, 2); /* the last block, of which the disk has 5 sectors */
+	assert_int_equal(put(&l, l.b.size - 5 * SECTOR, (uint8_t[5 * SECTOR]){ 1 }, 5 * SECTOR), 0);
+	assert_int_equal(zero(&l, l.b.size - 5 * SECTOR, 5 * SECTOR), 0);
+	assert_int_equal(l.used, 1);
+	layer_fini(&l);
+}
+
 /* ---- what comes from elsewhere ---- */
 
 static void fill(struct layer *l, uint64_t block, uint8_t c)
