@@ -252,7 +252,7 @@ static void say_full(struct layer *l, int err)
 {
 	spin_lock(&l->lock);
 	bool say = err && !l->full;
-	l->full = l->used >= l->max;
+	__atomic_store_n(&l->full, l->used >= l->max, __ATOMIC_RELAXED);
 	spin_unlock(&l->lock);
 	if (say)
 		log_warn("disk %s: its layer of %lu MiB is full, writes to blocks that are not in it fail: free some "
