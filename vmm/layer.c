@@ -43,10 +43,13 @@ static hpa_t take_page(struct layer *l, bool over)
 	if (l->used >= l->max && !over)
 		return HPA_NONE;
 	hpa_t hpa = l->spare;
-	if (hpa)
+	if (hpa) {
 		l->spare = *(hpa_t *)hva_of(hpa);
-	else
+	} else {
+		bool extra = !l->pages.pages;
 		hpa = page_alloc_reserved(&l->pages, PAGE_ORDER_4K);
+		l->extra += extra && hpa != HPA_NONE;
+	}
 	BUG_ON(hpa == HPA_NONE && !over); /* it was promised */
 	used_add(l, hpa != HPA_NONE);
 	return hpa;
@@ -298,13 +301,19 @@ int layer_fill_zero(struct layer *l, uint64_t block)
 {
 	spin_lock(&l->lock);
 	uint64_t *e = make_entry(l, block, true);
-	if (e && *e & LAYER_ADDR) {
-		hpa_t old = *e & LAYER_ADDR;
+	hpa_t old = e ? *e & LAYER_ADDR : 0;
+	if (old) {
 		*e &= ~LAYER_ADDR;
 		drop_page(l, old);
 	}
 	if (e)
 		mark_dirty(l, block, e);
+	if (l->extra && l->spare) { /* nobody sends from this layer now, who could still be reading it */
+		hpa_t hpa = l->spare;
+		l->spare = *(hpa_t *)hva_of(hpa);
+		l->extra--;
+		page_free(hpa, PAGE_ORDER_4K);
+	}
 	spin_unlock(&l->lock);
 	return e ? 0 : -ENOSPC;
 }

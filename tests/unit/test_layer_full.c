@@ -157,6 +157,37 @@ static void fill(struct layer *l, uint64_t block, uint8_t c)
 	memset(page, c, PAGE_SIZE);
 }
 
+/*
+ * Blocks come in ascending order: those that have become data before those that have become zeros. What the layer took
+ * beyond its due meanwhile goes back to the host.
+ */
+static void test_more_than_its_due(void **state unused)
+{
+	struct layer l;
+	make(&l, MIB(2), NULL, 3);
+	fill(&l, 10, 'a');
+	fill(&l, 11, 'a');
+	assert_int_equal(l.used, 3);
+	fill(&l, 1, 'b');
+	fill(&l, 2, 'b');
+	assert_int_equal(l.used, 5);
+	assert_int_equal(put_blocks(&l, 100, 1, 'c'), -ENOSPC);
+	assert_int_equal(layer_fill_zero(&l, 10), 0);
+	assert_int_equal(layer_fill_zero(&l, 11), 0);
+	assert_int_equal(layer_fill_zero(&l, 11), 0);
+	assert_int_equal(l.used, 3);
+	assert_int_equal(fake_page_live(), live + 3);
+	for (unsigned i = 0; i < 12; i++)
+		assert_block(&l, i, i == 1 || i == 2 ? 'b' : 0);
+	assert_int_equal(zero(&l, 1 << PAGE_SHIFT, PAGE_SIZE), 0);
+	fill(&l, 1, 'd'); /* again, in the same page */
+	fill(&l, 2, 'd');
+	assert_int_equal(fake_page_live(), live + 3);
+	assert_block(&l, 2, 'd');
+	assert_int_equal(layer_track_fill(&l), 4); /* the next time it moves */
+	layer_fini(&l);
+}
+
 static void test_no_memory_for_what_comes(void **state unused)
 {
 	struct layer l;
