@@ -38,7 +38,7 @@ struct layer {
 	uint64_t extra;                /* [l] pages beyond max, used or spare, that came with a migration */
 	uint64_t left;                 /* [l], read [a]: blocks in the set of those to be sent */
 	hpa_t spare;                   /* [l] pages that no block has any more, chained; 0 ends it */
-	bool full;                     /* [l] it was said that it is */
+	bool full;                     /* [l], read [a]: it was said that it is */
 };
 
 /*
