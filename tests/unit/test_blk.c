@@ -158,6 +158,19 @@ static void zeroes(void)
 }
 static void test_zeroes(void **state unused) { twice(zeroes, FEATURES); }
 
+/* More than is offered in max_write_zeroes_sectors would keep a VM that is to move waiting for its end. */
+static void test_zeroes_max(void **state unused)
+{
+	begin(1, false, FEATURES);
+	disk.b.size = (ZEROES_MAX + 8UL) * SECTOR;
+	disk.holds = true;
+	assert_int_equal(ask_range(&q[0], T_ZEROES, 0, ZEROES_MAX + 1, 0), S_IOERR);
+	assert_int_equal(ask_range(&q[0], T_DISCARD, 0, ZEROES_MAX + 1, 0), S_IOERR);
+	assert_int_equal(disk_held(&disk), 0);
+	disk.b.size = DISK;
+	fg_fini(&g);
+}
+
 /* ---- pieces, errors, bounds ---- */
 
 static void pieces(void)
@@ -434,21 +447,14 @@ static void test_post_copy(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_what_it_is),
-		cmocka_unit_test(test_read_and_write),
-		cmocka_unit_test(test_shapes),
-		cmocka_unit_test(test_read_and_write_event_idx),
-		cmocka_unit_test(test_zeroes),
-		cmocka_unit_test(test_pieces),
-		cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_readonly),
-		cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_hostile_chains),
-		cmocka_unit_test(test_hostile_rings),
-		cmocka_unit_test(test_queues),
-		cmocka_unit_test(test_resized),
-		cmocka_unit_test(test_post_copy),
-		cmocka_unit_test(test_smaller_elsewhere),
+		cmocka_unit_test(test_what_it_is),     cmocka_unit_test(test_read_and_write),
+		cmocka_unit_test(test_shapes),         cmocka_unit_test(test_read_and_write_event_idx),
+		cmocka_unit_test(test_zeroes),         cmocka_unit_test(test_zeroes_max),
+		cmocka_unit_test(test_pieces),         cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_readonly),       cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_hostile_chains), cmocka_unit_test(test_hostile_rings),
+		cmocka_unit_test(test_queues),         cmocka_unit_test(test_resized),
+		cmocka_unit_test(test_post_copy),      cmocka_unit_test(test_smaller_elsewhere),
 	};
 	return cmocka_run_group_tests_name("virtio-blk", tests, NULL, NULL);
 }
