@@ -43,10 +43,13 @@ static hpa_t take_page(struct layer *l, bool over)
 	if (l->used >= l->max && !over)
 		return HPA_NONE;
 	hpa_t hpa = l->spare;
-	if (hpa)
+	if (hpa) {
 		l->spare = *(hpa_t *)hva_of(hpa);
-	else
+	} else {
+		bool extra = !l->pages.pages;
 		hpa = page_alloc_reserved(&l->pages, PAGE_ORDER_4K);
+		l->extra += extra && hpa != HPA_NONE;
+	}
 	BUG_ON(hpa == HPA_NONE && !over); /* it was promised */
 	used_add(l, hpa != HPA_NONE);
 	return hpa;
@@ -208,7 +211,7 @@ static int write_part(struct layer *l, struct spot *c, uint64_t off, size_t n)
 	return page ? 0 : -ENOSPC;
 }
 
-/* Are these zeros already, without the layer's having the block? */
+/* Is it zeros, without the layer's having the block? */
 static bool base_is_zero(const struct layer *l, uint64_t off)
 {
 	for (size_t done = 0, part; done < PAGE_SIZE; done += part) {
@@ -223,11 +226,11 @@ static int zero_part(struct layer *l, uint64_t off, size_t n)
 {
 	uint64_t block = off >> PAGE_SHIFT, next;
 	int err = 0;
-	bool whole = n == PAGE_SIZE;
+	bool whole = !(off & PAGE_MASK) && (n == PAGE_SIZE || off + n == l->b.size);
 	spin_lock(&l->lock);
 	uint64_t *e = layer_entry(l, block, 0, &next);
-	if ((!e || !(*e & LAYER_OURS)) && base_is_zero(l, ALIGN_DOWN(off, PAGE_SIZE)))
-		goto out;
+	if (e && *e & LAYER_OURS ? !(*e & LAYER_ADDR) : base_is_zero(l, ALIGN_DOWN(off, PAGE_SIZE)))
+		goto out; /* they are zeros already */
 	e = make_entry(l, block, false);
 	char *page = e && !whole ? writable_page(l, e, off, n, false) : NULL;
 	if (!e || (!whole && !page)) {
@@ -252,7 +255,7 @@ static void say_full(struct layer *l, int err)
 {
 	spin_lock(&l->lock);
 	bool say = err && !l->full;
-	l->full = l->used >= l->max;
+	__atomic_store_n(&l->full, l->used >= l->max, __ATOMIC_RELAXED);
 	spin_unlock(&l->lock);
 	if (say)
 		log_warn("disk %s: its layer of %lu MiB is full, writes to blocks that are not in it fail: free some "
@@ -298,13 +301,19 @@ int layer_fill_zero(struct layer *l, uint64_t block)
 {
 	spin_lock(&l->lock);
 	uint64_t *e = make_entry(l, block, true);
-	if (e && *e & LAYER_ADDR) {
-		hpa_t old = *e & LAYER_ADDR;
+	hpa_t old = e ? *e & LAYER_ADDR : 0;
+	if (old) {
 		*e &= ~LAYER_ADDR;
 		drop_page(l, old);
 	}
 	if (e)
 		mark_dirty(l, block, e);
+	if (l->extra && l->spare) { /* nobody sends from this layer now, who could still be reading it */
+		hpa_t hpa = l->spare;
+		l->spare = *(hpa_t *)hva_of(hpa);
+		l->extra--;
+		page_free(hpa, PAGE_ORDER_4K);
+	}
 	spin_unlock(&l->lock);
 	return e ? 0 : -ENOSPC;
 }

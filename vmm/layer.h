@@ -35,9 +35,10 @@ struct layer {
 	uint64_t root;                 /* [l] the entry above the first table */
 	uint64_t used;                 /* [l], read [a]: pages, tables included */
 	struct page_reservation pages; /* [l] those that it has not taken yet */
+	uint64_t extra;                /* [l] pages beyond max, used or spare, that came with a migration */
 	uint64_t left;                 /* [l], read [a]: blocks in the set of those to be sent */
 	hpa_t spare;                   /* [l] pages that no block has any more, chained; 0 ends it */
-	bool full;                     /* [l] it was said that it is */
+	bool full;                     /* [l], read [a]: it was said that it is */
 };
 
 /*
@@ -77,7 +78,7 @@ static inline uint64_t layer_blocks(const struct layer *l) /* of the disk */
 /*
  * A block that comes from another host: the page that its data is to be written to, or zeros for all of it. No guest
  * runs. The layer may come to have more than its due for a while, as blocks come that take the place of others which
- * are not zeros yet. -ENOSPC, or NULL: this host has no memory for that.
+ * are not zeros yet; the host has that back as those become zeros. -ENOSPC, or NULL: this host has no memory for that.
  */
 void *layer_fill_page(struct layer *l, uint64_t block) must_check;
 int layer_fill_zero(struct layer *l, uint64_t block) must_check;

@@ -230,8 +230,6 @@ static bool vblk_busy(struct vvirtio *v)
 
 /* ---- configuration and state ---- */
 
-#define ZEROES_MAX (1U << 22) /* sectors of one request: 2 GiB, in pieces */
-
 static uint64_t vblk_config_read(struct vvirtio *v, unsigned off, unsigned size unused)
 {
 	const struct vblk *k = vblk_of(v);
@@ -242,10 +240,10 @@ static uint64_t vblk_config_read(struct vvirtio *v, unsigned off, unsigned size 
 	put_le32(c + VBLK_CFG_BLK_SIZE, SECTOR);
 	c[VBLK_CFG_PHYSICAL_EXP] = (uint8_t)__builtin_ctz(k->d->block >> SECTOR_BIT);
 	put_le16(c + VBLK_CFG_NUM_QUEUES, (uint16_t)k->nqueues);
-	put_le32(c + VBLK_CFG_MAX_DISCARD, ZEROES_MAX);
+	put_le32(c + VBLK_CFG_MAX_DISCARD, VBLK_ZEROES_MAX);
 	put_le32(c + VBLK_CFG_MAX_DISCARD_SEG, 1);
 	put_le32(c + VBLK_CFG_DISCARD_ALIGN, k->d->block >> SECTOR_BIT);
-	put_le32(c + VBLK_CFG_MAX_ZEROES, ZEROES_MAX);
+	put_le32(c + VBLK_CFG_MAX_ZEROES, VBLK_ZEROES_MAX);
 	put_le32(c + VBLK_CFG_MAX_ZEROES_SEG, 1);
 	c[VBLK_CFG_ZEROES_UNMAP] = 1;
 	return get_le64(c + off);

@@ -12,7 +12,8 @@
 #include "vmm/dev/vblk.h"
 #include "vmm/dev/vvirtio.h"
 
-#define VBLK_TURN_NS (300 * NS_PER_US) /* of a worker */
+#define VBLK_TURN_NS    (300 * NS_PER_US) /* of a worker */
+#define VBLK_ZEROES_MAX (1U << 22)        /* sectors of one DISCARD or WRITE_ZEROES: 2 GiB, in pieces */
 
 struct vblk_state {        /* section "virtio-blk" */
 	uint64_t capacity; /* sectors, as the driver was told last */
