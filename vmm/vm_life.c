@@ -9,8 +9,7 @@
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
 #include "net/bridge.h"
-#include "vmm/pc/acpi_tables.h"
-#include "vmm/pc/linux_loader.h"
+#include "vmm/pc/loader.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/compat.h"
 #include "vmm/x86/vcpu.h"
@@ -118,17 +117,8 @@ fail:
 /* Kernel, tables and the CPUs' states, as after a power-on: all but the boot CPU wait for SIPI. vm->lock is held. */
 static int load_boot_image(struct vm *vm, struct why *w)
 {
-	int err = vm_boot_files(vm, w);
-	if (err)
-		return err;
-	struct linux_image img = { .kernel = vm->file[VM_KERNEL],
-				   .initrd = vm->file[VM_INITRD],
-				   .cmdline = vm->cfg.s.cmdline };
-	err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
-	if (err)
-		return why_set(w, err, "the guest's ACPI tables do not fit");
-	err = linux_load(&vm->mem, &img, vm->boot, w);
-	if (err)
+	int err;
+	if ((err = vm_boot_files(vm, w)) || (err = loader_load(vm, w)))
 		return err;
 	for (unsigned i = 1; i < vm->nvcpus && !err; i++) {
 		startup_power_on(vm->vcpus[i]->state);

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "vmm/pc/loader.h"
+#include "vmm/pc/acpi_tables.h"
+#include "vmm/pc/linux_loader.h"
+
+int loader_load(struct vm *vm, struct why *w)
+{
+	struct guest_image img = { .kernel = vm->file[VM_KERNEL],
+				   .initrd = vm->file[VM_INITRD],
+				   .cmdline = vm->cfg.s.cmdline };
+	int err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
+	if (err)
+		return why_set(w, err, "the guest's ACPI tables do not fit");
+	return linux_load(&vm->mem, &img, vm->boot, w);
+}
