@@ -176,7 +176,7 @@ static void test_refusals(void **state)
 	(void)state;
 
 	kernel[0x202] = 'h';
-	refused("not a Linux bzImage", -EINVAL);
+	refused("neither a Linux bzImage nor an ELF file", -EINVAL);
 	put_le16(kernel + 0x206, 0x020b);
 	refused("2.11", -EINVAL);
 	put_le16(kernel + 0x236, 0);

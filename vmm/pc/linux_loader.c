@@ -69,7 +69,9 @@ static int header_check(const struct guest_image *img, struct bzimage *b, struct
 	uint64_t size = img->kernel->size;
 
 	if (size < HDR_MIN_END || get_le16(h + HDR_BOOT_FLAG) != 0xaa55 || get_le32(h + HDR_MAGIC) != MAGIC)
-		return why_set(w, -EINVAL, "the kernel is not a Linux bzImage: give the file that is called vmlinuz");
+		return why_set(
+			w, -EINVAL,
+			"the kernel is neither a Linux bzImage nor an ELF file: give the file that is called vmlinuz");
 	if (get_le16(h + HDR_VERSION) < VERSION_MIN)
 		return why_set(w, -EINVAL,
 			       "the kernel speaks boot protocol %u.%02u: 2.12 or newer (Linux 3.8) is needed",

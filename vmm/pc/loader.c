@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* Which loader takes a file is said by its first bytes. */
 #include "vmm/pc/loader.h"
 #include "vmm/pc/acpi_tables.h"
 #include "vmm/pc/linux_loader.h"
+#include "vmm/pc/pvh_loader.h"
 
 int loader_load(struct vm *vm, struct why *w)
 {
@@ -11,5 +13,5 @@ int loader_load(struct vm *vm, struct why *w)
 	int err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
 	if (err)
 		return why_set(w, err, "the guest's ACPI tables do not fit");
-	return linux_load(&vm->mem, &img, vm->boot, w);
+	return pvh_is_elf(img.kernel) ? pvh_load(&vm->mem, &img, vm->boot, w) : linux_load(&vm->mem, &img, vm->boot, w);
 }

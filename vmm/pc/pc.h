@@ -3,8 +3,9 @@
  * The guest's PC: every guest-physical address, port and GSI of it, for devices, loader, ACPI tables and DSDT. Numbers
  * and names alone, without suffixes or types: iasl's input is preprocessed with this too.
  *
- *   0x00007000  boot_params ("zero page"), with the E820 map       0x00100000  RAM again
- *   0x00008000  GDT                                                0x01000000  the kernel, at its preferred address
+ *   0x00006000  PVH: hvm_start_info, with the memory map           0x00100000  RAM again
+ *   0x00007000  boot_params ("zero page"), with the E820 map       0x01000000  a bzImage, at its preferred address; an
+ *   0x00008000  GDT                                                            ELF file is where its segments are
  *   0x00009000  page tables: the first 4 GiB, one to one           top of RAM  initrd, as high as the kernel accepts
  *   0x00020000  command line                                       0xc0000000  RAM below 4 GiB ends here at most; BARs
  *   0x000a0000  end of low RAM                                     0xe0000000  ECAM of bus 0
@@ -14,7 +15,8 @@
  */
 #pragma once
 
-/* RAM, and what the loader puts there (vmm/pc/linux_loader.c). */
+/* RAM, and what the loaders put there (linux_loader.c, pvh_loader.c). */
+#define PC_PVH_INFO     0x6000
 #define PC_BOOT_PARAMS  0x7000
 #define PC_BOOT_GDT     0x8000
 #define PC_BOOT_PML4    0x9000
