@@ -411,6 +411,7 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 		fn(arg, &vlapic_desc, i, &vm->vcpus[i]->lapic);
 		fn(arg, &vxapic_desc, i, &vm->vcpus[i]->lapic);
 	}
+	fn(arg, &machine_desc, 0, &vm->machine);
 	list_for_each(d, &vm->machine.devs, struct dev, node)
 		for (unsigned i = 0; i < d->nsections; i++)
 			fn(arg, d->section[i].desc, d->section[i].instance, d->section[i].obj);

@@ -26,7 +26,8 @@ struct bridge *bridge_find(const char *name, struct why *w)
 	(void)why_set(w, -ENOENT, "there is no network gone here");
 	return NULL;
 }
-const struct sdesc clock_desc, vm_learned_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc, pv_desc, vxapic_desc;
+const struct sdesc clock_desc, vm_learned_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc, pv_desc, vxapic_desc,
+	machine_desc;
 static unsigned asked; /* other hosts */
 
 static void (*meanwhile)(struct vm *vm); /* they are asked */

@@ -35,6 +35,8 @@ static int greet(struct source *c)
 		if (vlapic_is_xapic(c->vm->apics.lapic[i]))
 			return why_set(c->w, -ENOTSUP,
 				       "its guest has left x2APIC mode, which that host's release does not know");
+	if (c->before && c->vm->machine.s.kind != MACHINE_PLAIN)
+		return why_set(c->w, -ENOTSUP, "it is entered by PVH, which that host's release does not know");
 	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
 		return err;
 	spin_lock(&c->m->lock);

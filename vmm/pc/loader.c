@@ -10,8 +10,10 @@ int loader_load(struct vm *vm, struct why *w)
 	struct guest_image img = { .kernel = vm->file[VM_KERNEL],
 				   .initrd = vm->file[VM_INITRD],
 				   .cmdline = vm->cfg.s.cmdline };
+	bool pvh = pvh_is_elf(img.kernel);
+	vm->machine.s.kind = pvh ? MACHINE_PVH : MACHINE_PLAIN;
 	int err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
 	if (err)
 		return why_set(w, err, "the guest's ACPI tables do not fit");
-	return pvh_is_elf(img.kernel) ? pvh_load(&vm->mem, &img, vm->boot, w) : linux_load(&vm->mem, &img, vm->boot, w);
+	return pvh ? pvh_load(&vm->mem, &img, vm->boot, w) : linux_load(&vm->mem, &img, vm->boot, w);
 }

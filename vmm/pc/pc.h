@@ -43,6 +43,7 @@
 /* Ports. */
 #define PC_PCI_CONFIG      0xcf8
 #define PC_COM1            0x3f8
+#define PC_RTC             0x70  /* +0 index, +1 data */
 #define PC_POWER           0x600 /* +0 SLEEP_CONTROL, +1 SLEEP_STATUS, +2 RESET: the FADT's */
 #define PC_POWER_SIZE      3
 #define PC_RESET_PORT      0x602
