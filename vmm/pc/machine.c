@@ -8,6 +8,7 @@
 #include "kernel/random.h"
 #include "vmm/dev/vioapic.h"
 #include "vmm/dev/vnet.h"
+#include "vmm/dev/vpmtimer.h"
 #include "vmm/dev/vpower.h"
 #include "vmm/dev/vrng.h"
 #include "vmm/dev/vrtc.h"
@@ -28,6 +29,7 @@ struct place {
 
 static int ioapic(struct vm *vm, const struct place *p unused) { return vioapic_create(&vm->machine, &vm->ioapic); }
 static int power(struct vm *vm, const struct place *p unused) { return vpower_create(&vm->machine); }
+static int pm_timer(struct vm *vm, const struct place *p unused) { return vpmtimer_create(&vm->machine); }
 static int rtc(struct vm *vm, const struct place *p unused) { return vrtc_create(&vm->machine); }
 static int pci(struct vm *vm, const struct place *p unused) { return vpci_bus_create(&vm->machine, &vm->pci); }
 static int rng(struct vm *vm, const struct place *p) { return vrng_create(&vm->machine, vm->pci, p->slot); }
@@ -57,6 +59,7 @@ static const struct {
 	{ "I/O APIC", ioapic, { 0 } },
 	{ "serial port", uart, { .port = PC_COM1, .gsi = PC_COM1_GSI } },
 	{ "power registers", power, { 0 } },
+	{ "power management timer", pm_timer, { 0 } },
 	{ "clock of the day", rtc, { 0 } },
 	{ "PCI bus", pci, { 0 } },
 	{ "network card", net, { .slot = PC_SLOT_NET } },

@@ -49,6 +49,7 @@
 #define PC_RESET_PORT      0x602
 #define PC_RESET_VALUE     1
 #define PC_POWER_SLP_TYP_5 5 /* soft-off */
+#define PC_PM_TIMER        0x608
 #define PC_PCI_IO          0x1000
 #define PC_PCI_IO_LAST     0xefff
 #define PC_PCI_IO_SIZE     0xe000
