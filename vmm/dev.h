@@ -73,6 +73,12 @@ struct machine {
 extern const struct sdesc machine_desc; /* obj: struct machine */
 static inline void dev_msi(struct dev *d, uint64_t addr, uint32_t data) { d->m->msi(d->m->arg, addr, data); }
 static inline void dev_gsi(struct dev *d, unsigned gsi, bool level) { d->m->gsi(d->m->arg, gsi, level); }
+/* Ports by which a PC's firmware resets it. A guest of a bzImage is told of the FADT's (vpower.h) and has no other. */
+static inline void dev_reset_port(struct dev *d, bool asked)
+{
+	if (asked && d->m->s.kind == MACHINE_PVH)
+		d->m->reset(d->m->arg);
+}
 
 /* Fill d and append it to the machine. */
 void dev_register(struct machine *m, struct dev *d, const char *name, uint32_t instance, const struct dev_ops *ops);

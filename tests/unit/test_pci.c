@@ -114,6 +114,26 @@ static void test_host_bridge(void **state)
 	assert_int_equal(fg_cfg_read(&g, 0, 0, 4), 0x00081b36);
 }
 
+static unsigned resets;
+static void reset(void *arg unused) { resets++; }
+
+static void test_reset_control(void **state)
+{
+	(void)state;
+	g.m.reset = reset;
+	pio_out(0xcf9, 1, 6);
+	assert_int_equal(resets, 0);
+	g.m.s.kind = MACHINE_PVH;
+	pio_out(0xcf8, 4, 0x80000604);
+	pio_out(0xcf8, 2, 0x0604);
+	pio_out(0xcf9, 2, 6);
+	pio_out(0xcf9, 1, 2); /* which kind of reset it will be */
+	assert_int_equal(resets, 0);
+	pio_out(0xcf9, 1, 6);
+	assert_int_equal(resets, 1);
+	assert_int_equal(pio(0xcf8, 4), 0x80000604);
+}
+
 static void test_bars(void **state)
 {
 	uint32_t bar[6];
@@ -391,7 +411,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_ports),          T(test_ecam),  T(test_bars),         T(test_bars_overlap), T(test_msix),
 		T(test_pci_cfg_window), T(test_state), T(test_create_fails), T(test_reset),
-		T(test_masked_on_the_way), T(test_host_bridge),
+		T(test_masked_on_the_way), T(test_host_bridge), T(test_reset_control),
 	};
 	/* clang-format on */
 

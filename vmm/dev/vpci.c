@@ -4,10 +4,12 @@
  * bridge in slot 0, and the placing of BARs on the machine's bus as the guest moves them.
  *
  *   0xcf8  CONFIG_ADDRESS  31 enable | 23:16 bus | 15:11 slot | 10:8 function | 7:2 register       dword access only
+ *   0xcf9  a byte written there is for the reset control register, which lies inside it on PCs
  *   0xcfc  CONFIG_DATA     byte, word, dword within the register
  *   ECAM   PC_PCI_ECAM + (slot << 15 | function << 12 | register)
  */
 #include "vmm/dev/vpci.h"
+#include "arch/x86/hw/ports.h"
 #include "vmm/pc/pc.h"
 #include <stdlib.h>
 #include <string.h>
@@ -158,6 +160,8 @@ static void cf8_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 
 	if (off == 0 && size == 4)
 		__atomic_store_n(&bus->s.address, (uint32_t)val & 0x80fffffc, __ATOMIC_RELAXED);
+	else if (off == RST_CNT - PCI_PORT_ADDRESS && size == 1)
+		dev_reset_port(&bus->dev, val & RST_CNT_RST_CPU);
 	else if (off >= CF8_DATA && addr & PCI_ADDRESS_ENABLE && !(addr >> 16 & 0xff))
 		cfg_write(bus, addr >> 8 & 0xff, (addr & 0xfc) + (unsigned)(off - CF8_DATA), size, (uint32_t)val);
 }
