@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ACPI_AREA (PC_RESET_VECTOR - PC_ACPI_TABLES)
+#define ACPI_AREA (PC_SMBIOS - PC_ACPI_TABLES)
 /* Tables are laid out in buf as they will be at PC_ACPI_TABLES. */
 struct builder {
 	uint8_t *buf;

@@ -10,8 +10,8 @@
  *   0x00020000  command line                                       0xc0000000  RAM below 4 GiB ends here at most; BARs
  *   0x000a0000  end of low RAM                                     0xe0000000  ECAM of bus 0
  *   0x000e0000  ACPI tables                                        0xfec00000  I/O APIC
- *   0x000ffff0  what a real-mode restart jumps to: a reset         0xfee00000  local APIC: MSIs are written there
- *                                                                 0x100000000  the rest of the RAM
+ *   0x000f0000  SMBIOS tables                                      0xfee00000  local APIC: MSIs are written there
+ *   0x000ffff0  what a real-mode restart jumps to: a reset        0x100000000  the rest of the RAM
  */
 #pragma once
 
@@ -25,7 +25,8 @@
 #define PC_CMDLINE      0x20000
 #define PC_CMDLINE_MAX  0x10000
 #define PC_LOW_RAM_END  0xa0000
-#define PC_ACPI_TABLES  0xe0000 /* to 1 MiB, which E820 reserves */
+#define PC_ACPI_TABLES  0xe0000 /* from here to 1 MiB E820 reserves all */
+#define PC_SMBIOS       0xf0000 /* the entry point, and the tables behind it */
 #define PC_RESET_VECTOR 0xffff0
 #define PC_HIGH_RAM     0x100000
 #define PC_RAM_HOLE     0xc0000000  /* RAM below ends here at most */

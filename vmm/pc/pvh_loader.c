@@ -37,8 +37,8 @@ enum {
 	MODULE_AT = 64,
 	MODULE_LEN = 32,
 	MEMMAP_AT = 96,
-	RANGE_LEN = 24,
-	INFO_LEN = MEMMAP_AT + GUEST_RANGES_MAX * RANGE_LEN,
+	MEMMAP_LEN = 24,
+	INFO_LEN = MEMMAP_AT + GUEST_RANGES_MAX * MEMMAP_LEN,
 };
 #define START_MAGIC 0x336ec578U /* "xEn3", with the high bit of its E set */
 _Static_assert(SI_LEN <= MODULE_AT && MODULE_AT + MODULE_LEN <= MEMMAP_AT && PC_PVH_INFO + INFO_LEN <= PC_BOOT_PARAMS,
@@ -213,7 +213,7 @@ static int write_start_info(struct gmem *g, const struct guest_image *img, gpa_t
 	put_le64(b + SI_MEMMAP, PC_PVH_INFO + MEMMAP_AT);
 	put_le32(b + SI_RANGES, n);
 	for (unsigned i = 0; i < n; i++) {
-		uint8_t *e = b + MEMMAP_AT + i * RANGE_LEN;
+		uint8_t *e = b + MEMMAP_AT + i * MEMMAP_LEN;
 		put_le64(e, r[i].start);
 		put_le64(e + 8, r[i].end - r[i].start);
 		put_le32(e + 16, r[i].type);
