@@ -11,7 +11,7 @@ static const char *const allow[] = { "no", "allow", NULL };
 static const char allow_help[] = "no or allow, or one for each network";
 static const struct conf_key keys[] = {
 	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .min = 1,
-	  .help = "the name of a Linux bzImage on the boot volume, up to 95 characters" },
+	  .help = "the name of a Linux bzImage or a PVH kernel on the boot volume, up to 95 characters" },
 	{ CONF_INITRD, &conf_type_str, FIELD(s.initrd), .def = "",
 	  .help = "the name of a file on the boot volume, up to 95 characters" },
 	{ "cmdline", &conf_type_str, FIELD(s.cmdline), .def = "", .help = "up to 511 characters" },

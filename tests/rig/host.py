@@ -20,7 +20,7 @@ BUILD = os.path.join(ROOT, os.environ.get("TERN_BUILD", "build"))
 RIG = os.path.join(ROOT, "build", "rig")
 LOG = os.environ.get("RIG_LOG", "")  # before the names of hosts' logs: of sessions that run side by side
 GUEST = os.path.join(ROOT, "build", "guest")
-LINUX = ("vmlinuz", "vmlinuz-small", "initrd.img")  # unless a test wants others; on the boot volume are those that conf names
+LINUX = ("vmlinuz", "vmlinuz-small", "vmlinux", "initrd.img")  # unless a test wants others; on the boot volume are those that conf names
 
 
 def die_with_parent():

@@ -14,6 +14,7 @@ import netns
 from console import LEAVE_KEY, Console
 from emulator import most_cpus
 from host import Host, die_with_parent
+from pvh import vmlinux
 from rig import DEMO, host_conf, vm_conf
 
 
@@ -139,6 +140,35 @@ def test_boot_runs_linux(shared, cpus, kernel, says, model):
         start = len(h.console.text)
         h.console.begin("poweroff")
         assert h.wait_off(10), f"poweroff left it on: {h.console.text[start:]}"
+    finally:
+        h.remove()
+
+
+def test_boot_by_pvh(switch):
+    """Debian's kernel as an ELF file, entered by PVH, with two CPUs: it runs, is saved and restored as it runs, and resets itself."""
+    address = "10.77.0.53"
+    vmlinux()
+    h = Host("c", switch, host_conf(3, "c", vm_conf("third", f"tern.ip={address}/24 tern.load=none", 256, "52:54:00:77:00:53", kernel="pvh",
+                                                    vcpus=2)), 3)
+    try:
+        h.start()
+        h.wait_address()
+        h.json("vm start third", 30)
+        for reset in (False, True):
+            h.wait_guest_says("third", r"Linux version .*Debian", 30)
+            h.wait_guest_says("third", r"guest ready", 60)
+            client.wait_port(address, client.SHELL, 20)
+            loader = client.shell(address, "od -A n -t x1 -j 528 -N 1 /sys/kernel/boot_params/data; grep -c ^processor /proc/cpuinfo; cat /sys/class/dmi/id/product_name")
+            assert loader.split("\n") == [" b0", "2", "tern PC"], loader  # type_of_loader as Linux' own PVH entry sets it
+            if not reset:
+                h.cmd("torture third 20", 60)
+                before = h.json("vm console third")["console_bytes"]
+                try:
+                    client.shell(address, "(sleep 0.3; reboot -f) >/dev/null 2>&1 &", 5)
+                except (OSError, AssertionError):
+                    pass  # the guest may go before it has answered
+                client.until(lambda: h.json("vm console third")["console_bytes"] > before + 2000, 30, "a reset")
+        h.json("vm kill third")
     finally:
         h.remove()
 

@@ -817,7 +817,8 @@ static void a_wrong_vm(void **state unused)
 	   "1G\n");
 	said("tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?\n"
 	     "tern.conf:3: [vm demo] vcpus = 65: write a number from 1 to 64\n"
-	     "tern.conf:4: [vm demo] kernel = : write the name of a Linux bzImage on the boot volume, up to 95 "
+	     "tern.conf:4: [vm demo] kernel = : write the name of a Linux bzImage or a PVH kernel on the boot volume, "
+	     "up to 95 "
 	     "characters\n"
 	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write unicast MAC addresses, one for each network, such "
 	     "as "
@@ -831,7 +832,8 @@ static void a_wrong_vm(void **state unused)
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
 	cfg_of_several();
 	vm("[vm demo]\nmem = 8M\n");
-	said("tern.conf:1: [vm demo] kernel: missing; write the name of a Linux bzImage on the boot volume, up to 95 "
+	said("tern.conf:1: [vm demo] kernel: missing; write the name of a Linux bzImage or a PVH kernel on the boot "
+	     "volume, up to 95 "
 	     "characters\n"
 	     "tern.conf:2: [vm demo] mem = 8M: write a size of at least 16M in steps of 2M\n");
 	vm(KERNEL "mem = 17\n");

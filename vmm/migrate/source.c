@@ -39,6 +39,8 @@ static int greet(struct source *c)
 				       "its guest has left x2APIC mode, which that host's release does not know");
 	if (c->before && c->vm->cfg.ndisks)
 		return why_set(c->w, -ENOTSUP, "it has disks, which that host's release does not know");
+	if (c->before && c->vm->machine.s.kind != MACHINE_PLAIN)
+		return why_set(c->w, -ENOTSUP, "it is entered by PVH, which that host's release does not know");
 	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
 		return err;
 	spin_lock(&c->m->lock);
