@@ -181,8 +181,13 @@ $(G)/initrd.img: $(G)/bin/programs $(G)/bin/foreign tests/guest/init tests/guest
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(G)/bin/foreign $(G)/bin/programs $(GUEST_PROGS)
 $(G)/vmlinuz-small: tests/guest/small.config tests/guest/mksmall.sh | $(D)/linux-source.ok
 	$(Q)echo "  BUILD   the small guest's kernel (3 minutes)"; tests/guest/mksmall.sh $(D)/linux-source/usr/src/linux-source-*.tar.* $< $@
+# UEFI firmware for guests (doc/firmware.md), and with DEBUG_FW=1 the same that says on the serial port what it does.
+FIRMWARE := $(G)/CLOUDHV$(if $(DEBUG_FW),-debug).fd
+$(FIRMWARE): tools/mkfirmware.sh $(D)/edk2.ok
+	$(Q)echo "  BUILD   $@ (2 minutes)"; mkdir -p $(@D); DEBUG_FW=$(DEBUG_FW) tools/mkfirmware.sh $(D)/edk2 $@
 guest: $(G)/initrd.img
 guest-small: $(G)/vmlinuz-small
+guest-firmware: $(FIRMWARE)
 # What a rig needs beside `all`: $(call payload, its kinds of hosts).
 payload = $(if $(filter intel mixed,$1),guest-small)
 
@@ -339,5 +344,5 @@ help:
 	@echo "make bench      the figures, each with its target; bench-memcpy, -aead, -bridge, -pt, -harvest, -flush: of one thing alone, in seconds"
 	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
+.PHONY: all kernel-objs guest guest-small guest-firmware unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)
