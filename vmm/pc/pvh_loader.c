@@ -15,7 +15,7 @@
 enum { EI_CLASS = 4, EI_DATA = 5, E_MACHINE = 18, E_PHOFF = 32, E_PHENTSIZE = 54, E_PHNUM = 56, EHDR_LEN = 64 };
 enum { P_TYPE = 0, P_OFFSET = 8, P_PADDR = 24, P_FILESZ = 32, P_MEMSZ = 40, P_ALIGN = 48, PHDR_LEN = 56 };
 enum { N_NAMESZ = 0, N_DESCSZ = 4, N_TYPE = 8, NHDR_LEN = 12 };
-enum { ELFCLASS64 = 2, ELFDATA2LSB = 1, EM_X86_64 = 62, PT_LOAD = 1, PT_NOTE = 4 };
+enum { ELFCLASS64 = 2, ELFDATA2LSB = 1, EM_386 = 3, EM_X86_64 = 62, PT_LOAD = 1, PT_NOTE = 4 };
 #define ELF_MAGIC    "\177ELF"
 #define PHYS32_ENTRY 18 /* XEN_ELFNOTE_PHYS32_ENTRY, of the owner: */
 #define XEN_NOTE     "Xen"
@@ -141,7 +141,8 @@ static int headers_read(struct pvh_file *p, struct why *w)
 	if (!fetch(p->f, 0, eh, sizeof(eh)))
 		return why_set(w, -EINVAL, "the kernel's file is too short (%lu bytes): it is truncated or damaged",
 			       p->f->size);
-	if (eh[EI_CLASS] != ELFCLASS64 || eh[EI_DATA] != ELFDATA2LSB || get_le16(eh + E_MACHINE) != EM_X86_64)
+	uint16_t machine = get_le16(eh + E_MACHINE); /* edk2's CloudHv is a 64-bit file of 32-bit code (doc/firmware.md) */
+	if (eh[EI_CLASS] != ELFCLASS64 || eh[EI_DATA] != ELFDATA2LSB || (machine != EM_X86_64 && machine != EM_386))
 		return why_set(w, -EINVAL, "the kernel is an ELF file, but none for x86-64");
 	unsigned n = get_le16(eh + E_PHNUM);
 	if (get_le16(eh + E_PHENTSIZE) != PHDR_LEN || n > HEADERS_MAX)
