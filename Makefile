@@ -40,7 +40,7 @@ PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c mac
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpower.c vrng.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c vxapic.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c bandwidth.c boot_files.c datagram.c departed.c dest.c handover.c heard.c inbox.c lease.c leave.c migrate.c migrate_all.c migrate_cmd.c \
 	migration.c migration_cancel.c pages.c policy.c precopy.c probe.c probe_answer.c reach.c records.c rules.c sections.c service.c settle.c shout.c source.c switchover.c this_host.c wire.c)
-BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \
+BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c image.c kernel_blob.S libc.c load.c memmap.c \
 	say.c serial_port.c smbios.c)
 # In the test image alone.
 TEST_SRC    := $(addprefix tests/image/,failpoint.c lock_order.c selftest.c tcptest.c torture.c)
@@ -146,8 +146,8 @@ $(O)/boot/%.o: boot/%.c
 $(O)/boot/shared/%.o: %.c
 	$(Q)echo "  CC      $< (loader)"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
 $(ZSTD_OBJ): $(O)/boot/zstd/%.o: | $(DEPS)
-	$(Q)echo "  CC      zstd/$*.c"; mkdir -p $(@D); $(CC) $(BFLAGS) -w $(ZSTD_INC) $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
-$(call obj,boot/load.c): INC := $(ZSTD_INC)
+	$(Q)echo "  CC      zstd/$*.c"; mkdir -p $(@D); $(CC) $(BFLAGS) -O2 -w $(ZSTD_INC) $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
+$(call obj,boot/image.c boot/load.c): INC := $(ZSTD_INC)
 # With a sum of its content, and the size, which the loader looks at. One thread: the same bytes from each machine with that zstd.
 $(B)/kernel.zst: $(B)/kernel.stripped.elf
 	$(Q)zstd -q -f --ultra -20 -T1 --check $< -o $@
@@ -246,8 +246,14 @@ $(F)/mbedtls/%.o: net/mbedtls_config.h | $(D)/mbedtls.ok
 	$(Q)mkdir -p $(@D); clang $(TEST_FLAGS) -fsanitize=address,fuzzer-no-link -w -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
 $(H)/mbedtls.a: $(MBEDTLS_SRC:%=$(H)/mbedtls/%.o)
 $(F)/mbedtls.a: $(MBEDTLS_SRC:%=$(F)/mbedtls/%.o)
-$(H)/mbedtls.a $(F)/mbedtls.a:
+$(H)/mbedtls.a $(F)/mbedtls.a $(H)/zstd.a $(F)/zstd.a:
 	$(Q)rm -f $@; ar rcs $@ $^
+$(H)/zstd/%.o: | $(D)/libzstd.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
+$(F)/zstd/%.o: | $(D)/libzstd.ok
+	$(Q)mkdir -p $(@D); clang $(TEST_FLAGS) -fsanitize=address,fuzzer-no-link -w $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
+$(H)/zstd.a: $(ZSTD_SRC:%=$(H)/zstd/%.o)
+$(F)/zstd.a: $(ZSTD_SRC:%=$(F)/zstd/%.o)
 $(H)/lwip/%.o: net/lwipopts.h $(wildcard net/arch/*.h) | $(D)/lwip.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(H)/lwip.a: $(LWIP_SRC:%=$(H)/lwip/%.o)

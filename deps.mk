@@ -106,8 +106,8 @@ MBEDTLS_SRC := aes bignum bignum_core chacha20 chachapoly cipher cipher_wrap con
 	ssl_tls ssl_tls13_client ssl_tls13_generic ssl_tls13_keys ssl_tls13_server
 MBEDTLS_INC := -isystem $(D)/mbedtls/include -DMBEDTLS_CONFIG_FILE='"net/mbedtls_config.h"'
 
-# Zstandard: its decompressor, for the kernel inside the loader. Small rather than fast, without its assembly, and with no memory but
-# what it is given.
+# Zstandard: its decompressor, for the kernel inside the loader and for disks' images. Without its assembly, of two ways the smaller,
+# and with no memory but what it is given. xxHash, which comes with it, the kernel has as well.
 ZSTD_SRC := $(addprefix common/,entropy_common error_private fse_decompress xxhash zstd_common) \
 	$(addprefix decompress/,huf_decompress zstd_ddict zstd_decompress zstd_decompress_block)
 ZSTD_INC := -isystem $(D)/libzstd/lib

@@ -31,8 +31,9 @@ struct parse {
 static const struct {
 	const char *kind;
 	bool named;
-} kinds[] = { { "host", false }, { "nic", true }, { "bond", true }, { "net", true }, { "peer", true }, { "vm", true } };
-#define KINDS "[host], [nic NAME], [bond NAME], [net NAME], [peer NAME]"
+} kinds[] = { { "host", false }, { "nic", true },  { "bond", true }, { "net", true },
+	      { "peer", true },  { "disk", true }, { "vm", true } };
+#define KINDS "[host], [nic NAME], [bond NAME], [net NAME], [peer NAME], [disk NAME]"
 
 /* Where a problem of that line belongs: before the first of a later line. */
 static char *problem_place(struct conf *c, int line)

@@ -144,6 +144,7 @@ struct conf_table {
 /* Keys whose values are files of the boot volume: the loader reads them all. */
 #define CONF_KERNEL           "kernel"
 #define CONF_INITRD           "initrd"
+#define CONF_FILE             "file" /* of a [disk] */
 /* The loader, too, is quiet where [host] has it. */
 #define CONF_CONSOLE_PASSWORD "console_password"
 /* It has to know this before anything else. */

@@ -229,6 +229,12 @@ BENCH_BIN := $(addprefix $(H)/bench_,memcpy $(BENCH))
 UNIT += serial
 UNIT_serial :=
 build/host/tests/unit/test_serial.o: drivers/uart_16550.c
+UNIT += image
+UNIT_image := boot/image.c
+$(H)/test_image: $(H)/zstd.a
+FUZZ += image
+FUZZ_image := boot/image.c
+$(F)/fuzz_image: $(F)/zstd.a
 UNIT += spcr
 UNIT_spcr := boot/serial_port.c kernel/acpi_walk.c
 UNIT += terminal
