@@ -136,6 +136,40 @@ def string(raw, what):
     return text.decode("latin-1")
 
 
+DISK = [("name", 16), ("size", 8), ("layer", 8), ("readonly", 4), ("file", 96), ("base_size", 8), ("base_digest", 8)]
+
+
+def parse_offer_end(r, buf, pos):
+    """Cards, and behind an empty name that is not the first, disks: (size, name) of each. Returns where they end."""
+    r.f["disks"], cards = [], 0
+
+    def field(name, size, text):
+        nonlocal pos
+        need(pos + size <= r.end, "OFFER is too short")
+        raw = bytes(buf[pos:pos + size])
+        r.places.append((name, pos, size))
+        pos += size
+        return string(raw, name) if text else int.from_bytes(raw, "little")
+
+    while pos < r.end:
+        if not field(f"net{cards}", 16, True) and cards:
+            break
+        need(cards < 4, "cards")
+        need(68 <= field(f"mtu{cards}", 4, False), "mtu")
+        field(f"mac{cards}", 6, False)
+        cards += 1
+    else:
+        return pos
+    while not r.f["disks"] or pos < r.end:
+        d = {name: field(f"disk{len(r.f['disks'])}.{name}", size, name in ("name", "file")) for name, size in DISK}
+        need(len(r.f["disks"]) < 4 and d["name"] and d["name"] not in [e["name"] for e in r.f["disks"]], "disks")
+        need(d["size"] and d["size"] % 512 == 0 and d["size"] <= 1 << 48 and d["readonly"] < 2, "disk")
+        need(d["layer"] and d["layer"] % 4096 == 0 and d["layer"] <= 1 << 48, "layer")
+        need(bool(d["file"]) == bool(d["base_size"]) == bool(d["base_digest"]) and d["base_size"] <= d["size"], "base")
+        r.f["disks"].append(d)
+    return pos
+
+
 def parse_record(buf, at, sender, key, number):
     r = Record(at)
     need(len(buf) - at >= 12, "stream ends inside a record")
@@ -163,6 +197,7 @@ def parse_record(buf, at, sender, key, number):
                 for j in range(6):
                     r.places.append((f"compat{i}.{j}", pos + 4 * j, 4))
                 pos += 24
+            pos = parse_offer_end(r, buf, pos)
         elif r.name == "PAGES":
             need(1 <= r.f["nruns"] <= 128 and r.f["npages"] <= 64, "counts")
             need(pos + 8 * r.f["nruns"] <= r.end, "PAGES is too short")
@@ -214,12 +249,18 @@ def is_ram(gfn, count, mem):
     return gfn + count <= low or (gfn >= hole and gfn + count <= hole + high)
 
 
+def disk_blocks(gfn, count, disks):
+    """How many of the frames are blocks of disks: all or none of them, 0 if they are not one disk's."""
+    i, block = (gfn >> 36) - 1, gfn & (1 << 36) - 1
+    return count if 0 <= i < len(disks) and block + count <= (disks[i]["size"] + 4095) >> 12 else 0
+
+
 class Source:
     """The order and meaning of the source's records."""
 
     def __init__(self):
         self.npass, self.open, self.final, self.next = 0, False, False, 0
-        self.data = self.zero = self.all_data = self.all_zero = 0
+        self.data = self.zero = self.all_data = self.all_zero = self.blocks = 0
         self.sections, self.debts, self.offer, self.state = set(), 0, None, "HELLO"
         self.files, self.came = None, {}  # what FILES told; each file's bytes
 
@@ -270,13 +311,15 @@ class Source:
             need(not self.open and not self.final and f["pass"] == self.npass + 1 and f["flags"] < 2, "PASS")
             self.check_files()
             self.npass, self.open, self.final = f["pass"], True, f["flags"] == 1
-            self.next = self.data = self.zero = 0
+            self.next = self.data = self.zero = self.blocks = 0
         elif r.name == "PAGES":
             need(self.open, "PAGES outside a pass")
             total = 0
             for offset, count in r.runs:
                 gfn, n = f["base"] + offset, count & 0x7FFFFFFF
-                need(n and gfn >= self.next and is_ram(gfn, n, self.offer["mem"]), "run")
+                blocks = disk_blocks(gfn, n, self.offer["disks"])
+                need(n and gfn >= self.next and (blocks or is_ram(gfn, n, self.offer["mem"])), "run")
+                self.blocks += blocks
                 self.next = gfn + n
                 if count >> 31:
                     self.zero += n
@@ -286,7 +329,7 @@ class Source:
             need(total == f["npages"], "runs and data disagree")
         elif r.name == "PASS_END":
             need(self.open and f["pass"] == self.npass and (f["data"], f["zero"]) == (self.data, self.zero), "PASS_END")
-            need(self.npass > 1 or self.data + self.zero == self.offer["mem"] >> 12, "pass 1 brings all")
+            need(self.npass > 1 or self.data + self.zero - self.blocks == self.offer["mem"] >> 12, "pass 1 brings all")
             self.open = False
             self.all_data += self.data
             self.all_zero += self.zero

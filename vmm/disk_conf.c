@@ -102,11 +102,7 @@ static void read_one(struct conf_reader *r, struct vm_config *cfg, const char *n
 		conf_wrong(r, "disk", "there is no section [disk %s]", name);
 		return;
 	}
-	for (unsigned i = 0; i < cfg->ndisks; i++)
-		if (!strcmp(cfg->disk[i].name, name))
-			u.by = cfg->name;
-	if (!u.by)
-		vm_for_each(find_user, &u);
+	vm_for_each(find_user, &u); /* in cfg itself no name is there twice: conf_type_names */
 	if (u.by) {
 		conf_wrong(r, "disk", "disk %s is in use by %s: a disk is of one VM, once", name, u.by);
 		return;

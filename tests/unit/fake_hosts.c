@@ -5,6 +5,7 @@
 #include "kernel/time.h"
 #include "net/bridge.h"
 #include "vmm/boot_file.h"
+#include "vmm/disk.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/migration.h"
@@ -20,6 +21,7 @@ struct migrate_host fake_hosts[FAKE_HOSTS];
 bool (*fake_frame_passes)(int from, int to);
 struct fake_vm_opts fake_vm_opts;
 uint8_t *fake_paused_image;
+void (*fake_last_moment)(struct vm *vm);
 static uint64_t paused_room; /* bytes of it */
 
 struct fake_vm {
@@ -126,9 +128,12 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 	int err = fake_vm_opts.create_nomem
 			  ? -ENOMEM
 			  : gmem_init_from(&f->vm.mem, cfg->mem, &pt_format_npt, r ? &r->pages : NULL, p, w);
+	if (!err)
+		err = disk_make_all(&f->vm, w);
 	if (r)
 		vm_memory_release(r);
 	if (err) {
+		gmem_fini(&f->vm.mem);
 		f->listed = false;
 		vm_put(&f->vm);
 		return why_set(w, err, "no memory");
@@ -175,6 +180,7 @@ void vm_destroy(struct vm *vm)
 {
 	mutex_lock(&vm->lock);
 	gmem_fini(&vm->mem);
+	disk_free_all(vm);
 	vm->state = VM_STOPPED;
 	mutex_unlock(&vm->lock);
 	pthread_mutex_lock(&vms_lock);
@@ -186,6 +192,8 @@ void vm_destroy(struct vm *vm)
 int vm_pause(struct vm *vm)
 {
 	int err = -EINVAL;
+	if (fake_last_moment)
+		fake_last_moment(vm);
 	mutex_lock(&vm->lock);
 	if (vm->state == VM_RUNNING && !vm->power_request) {
 		vm->state = VM_PAUSED;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Pages on the wire whose numbers need more than 32 bits, from one guest memory of 256 TiB to another. */
+/*
+ * Pages on the wire whose numbers need more than 32 bits, from one guest memory of 256 TiB to another; and those of
+ * disks, behind all memory.
+ */
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/wire_pipe.h"
@@ -142,9 +145,186 @@ static void test_far_pages_refused(void **state unused)
 		assert_false(dirty[i]);
 }
 
+/* ---- disks ---- */
+
+#define LAST (layer_blocks(&from[0]) - 1)
+static struct layer from[2], to[2];
+static struct page_tx sender;
+static struct page_rx receiver;
+
+static void layer_make(struct layer *l, uint64_t size, uint64_t pages)
+{
+	struct page_reservation r;
+	uint64_t have;
+	assert_int_equal(page_reserve(&r, pages, 0, &have), 0);
+	layer_init(l, "d", size, NULL, &r);
+}
+
+static int disks_setup(void **state)
+{
+	int err = setup(state);
+	memset(left, 0, sizeof(left)); /* of memory, nothing goes */
+	for (unsigned i = 0; i < 2; i++) {
+		layer_make(&from[i], LAYER_SIZE_MAX, 40);
+		layer_make(&to[i], LAYER_SIZE_MAX, 40);
+	}
+	sender = (struct page_tx){
+		.tx = &tx, .mem = &here, .layers = { { &from[0], &from[1] }, 2 }, .idle_ns = NS_PER_SEC
+	};
+	sender.end_ns = time_in_ms(5000);
+	sender.progress = goes_on;
+	receiver = (struct page_rx){
+		.rx = &rx, .mem = &there, .layers = { { &to[0], &to[1] }, 2 }, .idle_ns = NS_PER_SEC
+	};
+	return err;
+}
+
+static int disks_teardown(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		layer_fini(&from[i]);
+		layer_fini(&to[i]);
+	}
+	fake_page_alloc_fail_after(-1);
+	assert_true(!fake_page_live() && !fake_page_reserved());
+	return teardown(state);
+}
+
+static void done(struct blockdev_req *r unused) {}
+
+static void fill(struct layer *l, uint64_t block, uint8_t c)
+{
+	uint8_t data[PAGE_SIZE];
+	struct gmem_pin pin = { data, 0, PAGE_SIZE, GMEM_READ };
+	struct blockdev_req r = {
+		.op = BLOCKDEV_WRITE, .off = block << PAGE_SHIFT, .len = PAGE_SIZE, .seg = &pin, .done = done
+	};
+	memset(data, c, sizeof(data));
+	l->b.ops->submit(&l->b, &r);
+	assert_int_equal(r.err, 0);
+}
+
+static void assert_block(struct layer *l, uint64_t block, uint8_t c)
+{
+	uint8_t data[PAGE_SIZE];
+	struct gmem_pin pin = { data, 0, PAGE_SIZE, GMEM_WRITE };
+	struct blockdev_req r = {
+		.op = BLOCKDEV_READ, .off = block << PAGE_SHIFT, .len = PAGE_SIZE, .seg = &pin, .done = done
+	};
+	l->b.ops->submit(&l->b, &r);
+	assert_true(data[0] == c && !memcmp(data, data + 1, PAGE_SIZE - 1));
+}
+
+/* A pass, in so many records. */
+static void pass(unsigned records, uint64_t data, uint64_t zero)
+{
+	struct why w = { "" };
+	assert_int_equal(pages_send_pass(&sender, true), 0);
+	assert_true(sender.pass.data == data && sender.pass.zero == zero);
+	receiver.pass = (struct page_counts){ 0, 0 };
+	receiver.next = receiver.disk = 0;
+	for (unsigned i = 0; i < records; i++)
+		assert_int_equal(recv_one(&receiver, &w), 0);
+	assert_true(receiver.pass.data == data && receiver.pass.zero == zero && receiver.disk == data + zero);
+	assert_true(!from[0].left && !from[1].left);
+}
+
+static void test_disks_arrive(void **state unused)
+{
+	fill(&from[0], 0, 1);
+	fill(&from[0], 5, 0);
+	fill(&from[0], LAST, 2);
+	fill(&from[1], 0, 3); /* the frame behind that one, of another disk */
+	fill(&from[1], 1, 4);
+	assert_int_equal(layer_track_fill(&from[0]) + layer_track_fill(&from[1]), 5);
+	pass(2, 4, 1); /* for a record is of less than 2^32 frames */
+	assert_block(&to[0], 0, 1);
+	assert_block(&to[0], 5, 0);
+	assert_block(&to[0], LAST, 2);
+	assert_block(&to[1], 0, 3);
+	assert_block(&to[1], 1, 4);
+	assert_block(&to[1], LAST, 0);
+	fill(&from[1], 0, 0);
+	fill(&from[0], LAST, 6);
+	assert_int_equal(layer_track_harvest(&from[0]) + layer_track_harvest(&from[1]), 2);
+	pass(1, 1, 1);
+	assert_block(&to[0], LAST, 6);
+	assert_block(&to[1], 0, 0);
+	assert_block(&to[1], 1, 4);
+	assert_int_equal(receiver.total.data, 5);
+}
+
+/* A record of runs of frames from base on, each with `pages` of data or none. */
+static int one_run(uint64_t base, uint32_t count, uint32_t pages, struct why *w)
+{
+	static uint8_t data[4 * PAGE_SIZE] = { 9 };
+	wire_begin(&tx, WIRE_PAGES);
+	wire_put_u64(&tx, base);
+	wire_put_u32(&tx, 1);
+	wire_put_u32(&tx, pages);
+	wire_put_u32(&tx, 0);
+	wire_put_u32(&tx, pages ? count : count | PAGES_ZERO);
+	if (pages)
+		wire_put_data(&tx, data, pages * PAGE_SIZE);
+	assert_int_equal(wire_end(&tx, time_in_ms(1000)), 0);
+	w->text[0] = 0;
+	return recv_one(&receiver, w);
+}
+
+static void test_disks_refused(void **state unused)
+{
+	const struct {
+		uint64_t base;
+		uint32_t count;
+	} bad[] = {
+		{ PAGES_DISK(0) - 1, 2 }, /* the last of memory, and the first of a disk */
+
+		{ PAGES_DISK(1) - 1, 2 },        { PAGES_DISK(2), 1 }, { PAGES_DISK(3), 1 }, { PAGES_DISK(4), 1 },
+		{ PAGES_DISK(1) + 5, 1U << 31 }, /* no run at all */
+	};
+	struct why w = { "" };
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct page_counts before = receiver.total;
+		assert_int_equal(one_run(bad[i].base, bad[i].count, 0, &w), -EPROTO);
+		assert_true(before.zero == receiver.total.zero && !to[0].used && !to[1].used);
+		rx.data_len = 0;
+	}
+	layer_fini(&to[1]);
+	layer_make(&to[1], 5 * SECTOR, 4); /* a block */
+	assert_int_equal(one_run(PAGES_DISK(1), 2, 2, &w), -EPROTO);
+	assert_int_equal(to[1].used, 0);
+}
+
+static void test_disks_in_order(void **state unused)
+{
+	struct why w = { "" };
+	assert_int_equal(one_run(PAGES_DISK(1), 2, 2, &w), 0);
+	assert_block(&to[1], 2, 0);
+	assert_int_equal(to[1].used, 6);
+	assert_int_equal(one_run(PAGES_DISK(0), 1, 0, &w), -EPROTO); /* that was before */
+	assert_int_equal(one_run(PAGES_DISK(1) + 1, 1, 0, &w), -EPROTO);
+	assert_int_equal(one_run(PAGES_DISK(1) + 2, 1, 0, &w), 0);
+	assert_int_equal(receiver.disk, 3);
+}
+
+static void test_disks_no_memory(void **state unused)
+{
+	struct why w = { "" };
+	fake_page_alloc_fail_after(6); /* tables of one block, two with data */
+	assert_int_equal(one_run(PAGES_DISK(0), 3, 3, &w), -ENOSPC);
+	assert_string_equal(w.text, "no memory there for what is on disk d");
+	receiver.next = 0;
+	rx.data_len = 0;
+	assert_int_equal(layer_fill_zero(&to[0], 512), -ENOSPC);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_far_pages_arrive), T(test_far_pages_refused) };
+#define D(f) cmocka_unit_test_setup_teardown(f, disks_setup, disks_teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_far_pages_arrive), T(test_far_pages_refused), D(test_disks_arrive),
+		D(test_disks_refused),    D(test_disks_in_order),    D(test_disks_no_memory),
+	};
 	return cmocka_run_group_tests_name("pages", tests, NULL, NULL);
 }

@@ -87,7 +87,7 @@ static void finish(struct vblk_queue *q, struct vblk_req *r)
 		vvirtio_break(v, ring(q)->why);
 }
 
-/* blockdev_req.done */
+/* blockdev_req.done. Whoever waits until nothing is under way may free the queue then: the worker is kicked before. */
 static void done(struct blockdev_req *b)
 {
 	struct vblk_req *r = CONTAINER_OF(b, struct vblk_req, r);
@@ -95,14 +95,16 @@ static void done(struct blockdev_req *b)
 
 	spin_lock(&q->lock);
 	list_append(&q->done, &r->node);
-	bool kick = !q->submitting;
+	if (!q->submitting) {
+		spin_unlock(&q->lock);
+		worker_kick(&q->worker);
+		spin_lock(&q->lock);
+	}
 	if (!--q->inflight && q->awaited) {
 		q->awaited = false;
 		completion_done(&q->idle);
 	}
 	spin_unlock(&q->lock);
-	if (kick)
-		worker_kick(&q->worker);
 }
 
 /* ---- what is to do ---- */

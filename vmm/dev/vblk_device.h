@@ -42,7 +42,7 @@ struct vblk_queue {
 	struct list free, done; /* [q] of struct vblk_req */
 	struct completion idle; /* for inflight to become 0, */
 	bool awaited;           /* [q] if somebody waits for that */
-	unsigned inflight;      /* [q] neither free nor done */
+	unsigned inflight;      /* [q] submitted, and done() is not through with it */
 	bool submitting;        /* [q] the worker is at the back end, and looks for what is done when it comes back */
 	struct vblk_req *req;   /* (c) depth of them */
 };

@@ -33,14 +33,17 @@ int pages_flush(struct page_tx *p)
 	return err;
 }
 
-/* A page: longer becomes the last run, or a new one begins; a record that is full goes out first. pin: of its data. */
+/*
+ * A page: longer becomes the last run, or a new one begins, as it does for the first block of a disk, whose frame may
+ * be the next of the disk before it; a record that is full goes out first. pin: of its data.
+ */
 static int record_add(struct page_tx *p, gfn_t gfn, const struct gmem_pin *pin)
 {
 	bool zero = is_zero(pin->p, PAGE_SIZE);
 	struct page_run *last = p->nruns ? &p->run[p->nruns - 1] : NULL;
 	uint32_t count = last ? last->count & ~PAGES_ZERO : 0;
-
-	if (last && gfn == p->base + last->off + count && zero == !!(last->count & PAGES_ZERO) &&
+	bool first = !(gfn & (BIT(PAGES_DISK_SHIFT) - 1));
+	if (last && !first && gfn == p->base + last->off + count && zero == !!(last->count & PAGES_ZERO) &&
 	    count < PAGES_ZERO - 1) {
 		last->count++;
 	} else {

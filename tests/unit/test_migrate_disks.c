@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A VM with disks moves from host 0 to host 1 (fake_hosts.h), or does not, while its guest writes to them: whatever
+ * becomes of an attempt, the disks are where the VM is, and as the flat arrays that the guest's writes went to as well.
+ */
+#include "kernel/task.h"
+#include "kernel/time.h"
+#include "tests/unit/fake_hosts.h"
+#include "tests/unit/fake_net.h"
+#include "tests/unit/pipe.h"
+#include "vmm/boot_file.h"
+#include "vmm/disk.h"
+#include "vmm/migrate/migrate.h"
+#include "vmm/migrate/records.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define IMAGE 70656UL /* 17 blocks and a quarter */
+#define DISK  (MIB(2) + 3 * SECTOR)
+#define DISKS 2
+
+static uint8_t image[IMAGE], model[DISKS][DISK];
+static uint64_t seed;
+static uint64_t rnd(uint64_t n)
+{
+	seed = seed * 6364136223846793005UL + 1442695040888963407UL;
+	return (seed >> 33) % n;
+}
+
+/* ---- the guest and its disks ---- */
+
+static void done(struct blockdev_req *r unused) {}
+
+static void submit(struct vm *vm, unsigned disk, enum blockdev_op op, uint64_t off, void *p, uint64_t len)
+{
+	struct blockdev *b = &vm->disk[disk]->layer.b;
+	struct gmem_pin pin = { p, 0, len, GMEM_WRITE };
+	struct blockdev_req r = { .op = op, .off = off, .len = len, .seg = p ? &pin : NULL, .done = done };
+	b->ops->submit(b, &r);
+	assert_int_equal(r.err, 0);
+}
+
+/* The guest writes something somewhere, if it runs. */
+static void guest_writes(struct vm *vm)
+{
+	unsigned disk = (unsigned)rnd(DISKS);
+	uint64_t sectors = 1 + rnd(24), at = rnd(4) ? rnd(200) : DISK / SECTOR - 24 - rnd(100);
+	uint8_t *p = model[disk] + at * SECTOR;
+	mutex_lock(&vm->lock);
+	if (vm->state != VM_RUNNING) {
+		mutex_unlock(&vm->lock);
+		return;
+	}
+	if (rnd(4)) {
+		for (uint64_t i = 0; i < sectors * SECTOR; i++)
+			p[i] = (uint8_t)(rnd(256));
+		submit(vm, disk, BLOCKDEV_WRITE, at * SECTOR, p, sectors * SECTOR);
+	} else {
+		memset(p, 0, sectors * SECTOR);
+		submit(vm, disk, BLOCKDEV_ZERO, at * SECTOR, NULL, sectors * SECTOR);
+	}
+	mutex_unlock(&vm->lock);
+}
+
+static void assert_disks(struct vm *vm)
+{
+	static uint8_t got[DISK];
+	assert_int_equal(vm->cfg.ndisks, DISKS);
+	for (unsigned i = 0; i < DISKS; i++) {
+		submit(vm, i, BLOCKDEV_READ, 0, got, DISK);
+		assert_memory_equal(got, model[i], DISK);
+		assert_true(vm->disk[i]->layer.used <= vm->disk[i]->layer.max);
+	}
+	assert_true(vm->disk[0]->layer.base && !vm->disk[1]->layer.base);
+}
+
+static struct vm *new_vm(void)
+{
+	struct vm *vm = fake_vm_new("demo", MIB(2));
+	struct why w = { "" };
+	vm->cfg.ndisks = DISKS;
+	for (unsigned i = 0; i < DISKS; i++) {
+		struct vm_disk_config *d = &vm->cfg.disk[i];
+		*d = (struct vm_disk_config){ .name = "root", .size = DISK, .layer = 400 * PAGE_SIZE };
+		if (i)
+			strcpy(d->name, "data");
+		memset(model[i], 0, DISK);
+	}
+	strcpy(vm->cfg.disk[0].file, "image");
+	vm->cfg.disk[0].base_size = IMAGE;
+	memcpy(model[0], image, IMAGE);
+	if (disk_make_all(vm, &w))
+		fail_msg("%s", w.text);
+	seed = 1;
+	for (unsigned i = 0; i < 10; i++)
+		guest_writes(vm);
+	return vm;
+}
+
+/* ---- a stream in which something happens at each write ---- */
+
+struct log {
+	uint8_t *p;
+	size_t len;
+};
+struct tap {
+	struct stream s;
+	struct stream *under;
+	struct log *log;
+	struct vm *writes;            /* its guest writes before each */
+	unsigned write_no, cancel_at; /* before the n-th (1..) the operator cancels; 0: never */
+};
+static int cancel_result;
+static struct tap *tap_of(struct stream *s) { return CONTAINER_OF(s, struct tap, s); }
+
+static int tap_read(struct stream *s, void *buf, size_t max, uint64_t deadline)
+{
+	return stream_read_some(tap_of(s)->under, buf, max, deadline);
+}
+
+static int tap_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline)
+{
+	struct tap *t = tap_of(s);
+	size_t len = 0, at = 0;
+	for (unsigned i = 0; i < n; i++)
+		len += iov[i].len;
+	uint8_t *flat = malloc(len);
+	for (unsigned i = 0; i < n; at += iov[i++].len)
+		memcpy(flat + at, iov[i].base, iov[i].len);
+	if (t->log) {
+		t->log->p = realloc(t->log->p, t->log->len + len);
+		memcpy(t->log->p + t->log->len, flat, len);
+		t->log->len += len;
+	}
+	if (++t->write_no == t->cancel_at)
+		cancel_result = migrate_cancel("demo", NULL);
+	int err = stream_write(t->under, flat, len, deadline);
+	free(flat);
+	if (t->writes && t->write_no < 40) /* and then it lets them come to an end */
+		guest_writes(t->writes);
+	return err;
+}
+static int tap_shutdown(struct stream *s) { return stream_shutdown(tap_of(s)->under); }
+static void tap_abort(struct stream *s) { stream_abort(tap_of(s)->under); }
+static void tap_close(struct stream *s)
+{
+	stream_close(tap_of(s)->under);
+	free(tap_of(s));
+}
+static const struct stream_ops tap_ops = { tap_read, tap_writev, tap_shutdown, tap_abort, tap_close };
+
+static struct tap *tap_new(struct stream *under, int host, const char *peer)
+{
+	struct tap *t = calloc(1, sizeof(*t));
+	t->s.ops = &tap_ops;
+	t->under = under;
+	t->s.ip = fake_net_address(host);
+	strcpy(t->s.peer, peer);
+	return t;
+}
+
+static struct tap *connect_taps(struct tap **dest)
+{
+	struct stream *ends[2];
+	if (stream_pipe(ends, 1 << 16))
+		abort();
+	*dest = tap_new(ends[1], 0, "10.77.0.11:40000");
+	return tap_new(ends[0], 1, "10.77.0.12:7077");
+}
+
+static void serve(void *s)
+{
+	fake_host = !fake_host; /* that of who created the task */
+	migrate_serve(NULL, s);
+}
+
+static int attempt(struct vm *vm, struct tap *src, struct tap *dst, struct why *w)
+{
+	static const struct migrate_params params = { .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30 };
+	struct migrate_params p = params;
+	p.dest = src->s.ip;
+	if (!task_create("serve", TASK_PRIO_NORMAL, serve, &dst->s))
+		abort();
+	int err = migrate_source_run(vm, &src->s, &p, w);
+	stream_close(&src->s);
+	return err;
+}
+
+/* Everybody is done: it runs on one host, with its disks. True: the destination. */
+static bool moved(void)
+{
+	assert_true(fake_tasks_wait());
+	struct vm *a = fake_vm_find(0, "demo"), *b = fake_vm_find(1, "demo");
+	assert_true(!a != !b);
+	assert_int_equal((a ? a : b)->state, VM_RUNNING);
+	assert_disks(a ? a : b);
+	return b;
+}
+
+static void gone(void)
+{
+	struct vm *a = fake_vm_find(0, "demo"), *b = fake_vm_find(1, "demo");
+	vm_destroy(a ? a : b);
+	assert_int_equal(fake_page_live(), 0);
+	assert_int_equal(fake_page_reserved(), 0);
+}
+
+/* The next attempt of one that stayed works, and what the guest wrote in between goes with it. */
+static void must_work(struct vm *vm)
+{
+	struct tap *dst, *src = connect_taps(&dst);
+	struct why w = { "" };
+	for (unsigned i = 0; i < 5; i++)
+		guest_writes(vm);
+	src->writes = vm;
+	if (attempt(vm, src, dst, &w))
+		fail_msg("the next attempt failed: %s", w.text);
+	assert_true(moved());
+}
+
+static struct log out[2];
+static void capture(struct vm *vm)
+{
+	struct tap *dst, *src = connect_taps(&dst);
+	struct why w = { "" };
+	out[0].len = out[1].len = 0;
+	src->log = &out[0];
+	dst->log = &out[1];
+	src->writes = vm;
+	if (attempt(vm, src, dst, &w))
+		fail_msg("%s", w.text);
+	assert_true(moved());
+}
+
+/* What is written from doc/wire.md alone finds nothing wrong with it, and with each change of it. */
+static void independent_reader(const char *option)
+{
+	char dir[] = "/tmp/tern-wire-XXXXXX", cmd[256];
+	assert_non_null(mkdtemp(dir));
+	for (int i = 0; i < 2; i++) {
+		snprintf(cmd, sizeof(cmd), "%s/%d", dir, i);
+		FILE *f = fopen(cmd, "wb");
+		assert_non_null(f);
+		assert_int_equal(fwrite(out[i].p, 1, out[i].len, f), out[i].len);
+		fclose(f);
+	}
+	snprintf(cmd, sizeof(cmd), "/usr/bin/python3 tests/wire_reader.py %s %s/0 %s/1", option, dir, dir);
+	int err = system(cmd);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	assert_int_equal(system(cmd), 0);
+	assert_int_equal(err, 0);
+}
+
+/* ---- tests ---- */
+
+static void test_reader(void **state unused)
+{
+	capture(new_vm());
+	independent_reader("--mutate");
+	gone();
+}
+
+/* What has come moves on, with a reader that finds nothing wrong with it either. */
+static void test_and_home_again(void **state unused)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		int from = (int)i % 2;
+		ON_HOST(from)
+		{
+			struct vm *vm = i ? fake_vm_find(from, "demo") : new_vm();
+			struct tap *dst, *src = connect_taps(&dst);
+			struct why w = { "" };
+			dst->s.ip = fake_net_address(from);
+			src->s.ip = fake_net_address(!from);
+			src->writes = vm;
+			if (attempt(vm, src, dst, &w))
+				fail_msg("%s", w.text);
+			assert_true(moved() == !from);
+		}
+	}
+	gone();
+}
+
+/* The link breaks at each record: at its start, in it, and before its last byte. */
+static void test_cut_at_records(void **state unused)
+{
+	unsigned went = 0, stayed = 0;
+	capture(new_vm());
+	gone();
+	for (int side = 0; side < 2; side++) {
+		size_t len = out[side].len;
+		uint8_t *all = malloc(len);
+		memcpy(all, out[side].p, len);
+		for (size_t at = 0, next; at < len; at = next) {
+			next = at + 8 + get_le32(all + at + 4);
+			for (unsigned i = 0; i < 3; i++) {
+				struct vm *vm = new_vm();
+				struct tap *dst, *src = connect_taps(&dst);
+				stream_pipe_cut_after((side ? dst : src)->under, i == 0   ? at
+										 : i == 1 ? (at + next) / 2
+											  : next - 1);
+				src->writes = vm;
+				attempt(vm, src, dst, NULL);
+				if (moved()) {
+					went++;
+				} else {
+					stayed++;
+					must_work(vm);
+				}
+				gone();
+			}
+		}
+		free(all);
+	}
+	print_message("    cut at each record: %u moved, %u stayed\n", went, stayed);
+	assert_true(went && stayed > 50);
+}
+
+static void test_cancel_everywhere(void **state unused)
+{
+	unsigned cancelled = 0;
+	for (unsigned n = 1;; n++) {
+		struct vm *vm = new_vm();
+		struct tap *dst, *src = connect_taps(&dst);
+		src->cancel_at = n;
+		src->writes = vm;
+		cancel_result = 1;
+		int err = attempt(vm, src, dst, NULL);
+		if (cancel_result)
+			break;
+		cancelled++;
+		assert_int_not_equal(err, 0);
+		assert_false(moved());
+		must_work(vm);
+		gone();
+	}
+	assert_true(moved());
+	gone();
+	assert_true(cancelled > 8);
+}
+
+static void refused(struct vm *vm, enum refuse_code code, const char *text)
+{
+	struct tap *dst, *src = connect_taps(&dst);
+	struct why w = { "" };
+	unsigned resumed = fake_resumed();
+	src->log = &out[0];
+	dst->log = &out[1];
+	out[0].len = out[1].len = 0;
+	assert_int_not_equal(attempt(vm, src, dst, &w), 0);
+	if (!strstr(w.text, text))
+		fail_msg("\"%s\" does not say \"%s\"", w.text, text);
+	assert_false(moved());
+	assert_int_equal(fake_resumed(), resumed); /* it was never paused */
+	const uint8_t *last = out[1].p;
+	while (last + 8 + get_le32(last + 4) < out[1].p + out[1].len)
+		last += 8 + get_le32(last + 4);
+	assert_int_equal(get_le32(last), WIRE_REFUSE);
+	assert_int_equal(get_le32(last + 12), code);
+	independent_reader("");
+}
+
+static struct boot_file *other_image(void)
+{
+	struct boot_file *f;
+	assert_int_equal(boot_file_new(IMAGE, &f, NULL), 0);
+	boot_file_write(f, 0, image, IMAGE);
+	boot_file_write(f, IMAGE - 1, &(uint8_t){ (uint8_t)(image[IMAGE - 1] + 1) }, 1);
+	return f;
+}
+
+/* Host 1 has no image of that name; another one; no memory for what the guest may write. */
+static void test_refused(void **state unused)
+{
+	struct vm *vm = new_vm();
+	struct layer *l = &vm->disk[0]->layer;
+	struct boot_file *same = l->base;
+	strcpy(vm->cfg.disk[0].file, "gone");
+	refused(vm, REFUSE_CONFIG,
+		"disk root needs its base image gone (70656 bytes), the same one, on that host's boot volume");
+	strcpy(vm->cfg.disk[0].file, "image");
+	l->base = other_image(); /* in a byte that the guest has overwritten, or model would have to have it */
+	submit(vm, 0, BLOCKDEV_WRITE, IMAGE - SECTOR, model[0] + IMAGE - SECTOR, SECTOR);
+	refused(vm, REFUSE_CONFIG,
+		"disk root needs its base image image (70656 bytes), the same one, on that host's boot volume");
+	boot_file_put(l->base);
+	l->base = same;
+	vm->cfg.disk[1].layer = GIB(64);
+	refused(vm, REFUSE_MEMORY, "not enough memory: the layer of its disk may take 65536 MiB");
+	vm->cfg.disk[1].layer = 400 * PAGE_SIZE;
+	must_work(vm);
+	gone();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_reader),         cmocka_unit_test(test_and_home_again),
+		cmocka_unit_test(test_cut_at_records), cmocka_unit_test(test_cancel_everywhere),
+		cmocka_unit_test(test_refused),
+	};
+	for (unsigned i = 0; i < IMAGE; i++)
+		image[i] = (uint8_t)(i * 7 + i / 251);
+	if (boot_file_add("image", image, IMAGE))
+		return 1;
+	fake_last_moment = guest_writes;
+	cmocka_set_test_filter(getenv("TERN_TEST")); /* one test by name */
+	int failed = cmocka_run_group_tests_name("migrate disks", tests, NULL, NULL);
+	free(out[0].p);
+	free(out[1].p);
+	free(fake_paused_image);
+	return failed;
+}
