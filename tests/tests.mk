@@ -11,6 +11,8 @@ GMEM := vmm/gmem.c vmm/gmem_clear.c vmm/gmem_make.c vmm/gmem_track.c kernel/crew
 LAYER := vmm/layer.c vmm/layer_track.c vmm/disk.c vmm/disk_conf.c vmm/seed.c
 BOOT_FILE := vmm/boot_file.c vmm/vm_memory.c
 UNIT += conf conf_keys
+UNIT += seed
+UNIT_seed := vmm/seed.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c) $(BOOT_FILE) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_conf := kernel/conf.c kernel/conf_value.c
 UNIT_conf_keys := vmm/disk_conf.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
 	vmm/x86/cpuid.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c

@@ -175,6 +175,7 @@ static int fill_hole(struct boot_file *f, uint64_t i)
 	hpa_t hpa = page_alloc_reserved(&f->room, BOOT_FILE_ORDER);
 	if (hpa == HPA_NONE) /* free memory lies in smaller pieces */
 		return -ENOMEM;
+	page_zero(hpa, BOOT_FILE_ORDER); /* guests read all of it: it may be a disk's */
 	f->block[i] = hva_of(hpa);
 	__atomic_fetch_add(&host_info.file_bytes, BOOT_FILE_BLOCK, __ATOMIC_RELAXED);
 	return 0;
