@@ -33,14 +33,14 @@ DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c ua
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c lacp.c learn.c \
 	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
-VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c gmem.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_learned.c vm_life.c vm_mac.c \
+VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c gmem.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_learned.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_start.c vm_text.c vm_top.c)
 X86_SRC     := $(addprefix vmm/x86/,bus_lock.c compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c halt_poll.c insn.c mmio.c msr.c pv.c startup.c vcpu.c)
-PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c interrupts.c linux_loader.c machine.c)
-DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpower.c vrng.c vblk.c vblk_request.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c vxapic.c)
+PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c guest_image.c interrupts.c linux_loader.c loader.c machine.c pvh_loader.c smbios_tables.c)
+DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpmtimer.c vpower.c vrng.c vrtc.c vblk.c vblk_request.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c vxapic.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c bandwidth.c boot_files.c datagram.c departed.c dest.c disks.c handover.c heard.c inbox.c lease.c leave.c migrate.c migrate_all.c migrate_cmd.c \
 	migration.c migration_cancel.c pages.c policy.c precopy.c probe.c probe_answer.c reach.c records.c rules.c sections.c service.c settle.c shout.c source.c switchover.c this_host.c wire.c)
-BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c kernel_blob.S libc.c load.c memmap.c \
+BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c image.c kernel_blob.S libc.c load.c memmap.c \
 	say.c serial_port.c smbios.c)
 # In the test image alone.
 TEST_SRC    := $(addprefix tests/image/,failpoint.c lock_order.c selftest.c tcptest.c torture.c)
@@ -72,7 +72,8 @@ LWIP_OBJ := $(LWIP_SRC:%=$(L)/lwip/%.o)
 ZYDIS_OBJ := $(ZYDIS_SRC:%=$(L)/zydis/%.o)
 OPENSSL_OBJ := $(OPENSSL_SRC:%=$(L)/openssl/%.o)
 MBEDTLS_OBJ := $(MBEDTLS_SRC:%=$(L)/mbedtls/%.o)
-LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ) $(MBEDTLS_OBJ)
+XXHASH_OBJ := $(L)/xxhash.o
+LIB_OBJ := $(LWIP_OBJ) $(ZYDIS_OBJ) $(OPENSSL_OBJ) $(MBEDTLS_OBJ) $(XXHASH_OBJ)
 ZSTD_OBJ := $(ZSTD_SRC:%=$(O)/boot/zstd/%.o)
 BOOT_OBJ := $(call obj,$(BOOT_SRC)) $(BOOT_SHARED:%.c=$(O)/boot/shared/%.o) $(ZSTD_OBJ)
 
@@ -81,6 +82,7 @@ $(call obj,crypto/password.c): INC := $(MBEDTLS_INC)
 # Compilers leave out of .d what a third party's header includes.
 $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
 $(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC) $(TEST_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
+$(call obj,vmm/boot_file.c): INC += $(ZSTD_INC)
 $(call obj,kernel/main.c kernel/commands.c boot/efi_main.c): VERSION
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
@@ -120,6 +122,8 @@ $(MBEDTLS_OBJ): $(L)/mbedtls/%.o: | $(DEPS)
 	$(Q)echo "  CC      mbedtls/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Oz -w $(MBEDTLS_INC) -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
 $(ZYDIS_OBJ): $(L)/zydis/%.o: | $(DEPS)
 	$(Q)echo "  CC      zydis/$*.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -Os -w $(ZYDIS_INC) -c $(D)/zydis/src/$*.c -o $@
+$(XXHASH_OBJ): | $(DEPS)
+	$(Q)echo "  CC      xxhash.c"; mkdir -p $(@D); $(CC) $(KFLAGS) -w -DXXH_NO_STDLIB -c $(D)/libzstd/lib/common/xxhash.c -o $@
 $(OPENSSL_OBJ): $(L)/openssl/%.o: $(OPENSSL_GEN)/%.S
 	$(Q)echo "  AS      openssl/$*.S"; mkdir -p $(@D); $(CC) -Wa,--noexecstack -c $< -o $@
 
@@ -142,8 +146,8 @@ $(O)/boot/%.o: boot/%.c
 $(O)/boot/shared/%.o: %.c
 	$(Q)echo "  CC      $< (loader)"; mkdir -p $(@D); $(CC) $(BFLAGS) $(WARN) -c $< -o $@
 $(ZSTD_OBJ): $(O)/boot/zstd/%.o: | $(DEPS)
-	$(Q)echo "  CC      zstd/$*.c"; mkdir -p $(@D); $(CC) $(BFLAGS) -w $(ZSTD_INC) $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
-$(call obj,boot/load.c): INC := $(ZSTD_INC)
+	$(Q)echo "  CC      zstd/$*.c"; mkdir -p $(@D); $(CC) $(BFLAGS) -O2 -w $(ZSTD_INC) $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
+$(call obj,boot/image.c boot/load.c): INC := $(ZSTD_INC)
 # With a sum of its content, and the size, which the loader looks at. One thread: the same bytes from each machine with that zstd.
 $(B)/kernel.zst: $(B)/kernel.stripped.elf
 	$(Q)zstd -q -f --ultra -20 -T1 --check $< -o $@
@@ -163,7 +167,7 @@ $(B)/BOOTX64.EFI: $(B)/boot.so
 # What the guest of the rig is made of: a stock Debian kernel, for slow hosts a small one that is built here, and an initramfs for
 # both, with the stock one's modules and the test programs: those with a C library in one file, and foreign.
 G := build/guest
-GUEST_PROGS := dirty exitcost frames join pagecheck smp tcpserve
+GUEST_PROGS := dirty diskbench diskcheck exitcost frames join pagecheck smp tcpserve
 GUEST_CC = echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 $(WARN)
 $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
@@ -177,8 +181,13 @@ $(G)/initrd.img: $(G)/bin/programs $(G)/bin/foreign tests/guest/init tests/guest
 	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(G)/bin/foreign $(G)/bin/programs $(GUEST_PROGS)
 $(G)/vmlinuz-small: tests/guest/small.config tests/guest/mksmall.sh | $(D)/linux-source.ok
 	$(Q)echo "  BUILD   the small guest's kernel (3 minutes)"; tests/guest/mksmall.sh $(D)/linux-source/usr/src/linux-source-*.tar.* $< $@
+# UEFI firmware for guests (doc/firmware.md), and with DEBUG_FW=1 the same that says on the serial port what it does.
+FIRMWARE := $(G)/CLOUDHV$(if $(DEBUG_FW),-debug).fd
+$(FIRMWARE): tools/mkfirmware.sh $(D)/edk2.ok
+	$(Q)echo "  BUILD   $@ (2 minutes)"; mkdir -p $(@D); DEBUG_FW=$(DEBUG_FW) tools/mkfirmware.sh $(D)/edk2 $@
 guest: $(G)/initrd.img
 guest-small: $(G)/vmlinuz-small
+guest-firmware: $(FIRMWARE)
 # What a rig needs beside `all`: $(call payload, its kinds of hosts).
 payload = $(if $(filter intel mixed,$1),guest-small)
 
@@ -203,7 +212,7 @@ $(B)/esp.img: $(B)/BOOTX64.EFI tern.conf.example $(G)/initrd.img tools/mkesp.sh
 include tests/tests.mk
 HOST_CC := gcc
 TEST_FLAGS := $(COMMON) -DHHDM_BASE=0UL -DTERN_LOCK_ORDER=0 -O1 -fno-omit-frame-pointer -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter -Werror \
-	$(ZYDIS_INC) $(MBEDTLS_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
+	$(ZYDIS_INC) $(MBEDTLS_INC) $(ZSTD_INC) -I $(GEN) -Dsniprintf=snprintf -Dvsniprintf=vsnprintf
 SAN := -fno-sanitize-recover=undefined -fsanitize=address,undefined
 UNIT_BIN := $(UNIT:%=$(H)/test_%) $(TSAN:%=$(H)/tsan/test_%)
 FUZZ_BIN := $(FUZZ:%=$(F)/fuzz_%)
@@ -232,7 +241,9 @@ $(F)/%.o: %.c | $(DEPS)
 # Third-party parts of host-built tests, without sanitizers; but what foreign bytes reach is watched while it is fuzzed.
 $(H)/lib/%.o: | $(D)/zydis.ok $(D)/zycore.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/zydis/src/$*.c -o $@
-$(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC))
+$(H)/lib/xxhash.o: | $(D)/libzstd.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -c $(D)/libzstd/lib/common/xxhash.c -o $@
+$(H)/lib.a: $(patsubst %,$(H)/lib/%.o,$(ZYDIS_SRC) xxhash)
 	$(Q)rm -f $@; ar rcs $@ $^
 $(H)/mbedtls/%.o: net/mbedtls_config.h | $(D)/mbedtls.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
@@ -240,8 +251,14 @@ $(F)/mbedtls/%.o: net/mbedtls_config.h | $(D)/mbedtls.ok
 	$(Q)mkdir -p $(@D); clang $(TEST_FLAGS) -fsanitize=address,fuzzer-no-link -w -I $(D)/mbedtls/library -c $(D)/mbedtls/library/$*.c -o $@
 $(H)/mbedtls.a: $(MBEDTLS_SRC:%=$(H)/mbedtls/%.o)
 $(F)/mbedtls.a: $(MBEDTLS_SRC:%=$(F)/mbedtls/%.o)
-$(H)/mbedtls.a $(F)/mbedtls.a:
+$(H)/mbedtls.a $(F)/mbedtls.a $(H)/zstd.a $(F)/zstd.a:
 	$(Q)rm -f $@; ar rcs $@ $^
+$(H)/zstd/%.o: | $(D)/libzstd.ok
+	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
+$(F)/zstd/%.o: | $(D)/libzstd.ok
+	$(Q)mkdir -p $(@D); clang $(TEST_FLAGS) -fsanitize=address,fuzzer-no-link -w $(ZSTD_FLAGS) -c $(D)/libzstd/lib/$*.c -o $@
+$(H)/zstd.a: $(ZSTD_SRC:%=$(H)/zstd/%.o)
+$(F)/zstd.a: $(ZSTD_SRC:%=$(F)/zstd/%.o)
 $(H)/lwip/%.o: net/lwipopts.h $(wildcard net/arch/*.h) | $(D)/lwip.ok
 	$(Q)mkdir -p $(@D); $(HOST_CC) $(TEST_FLAGS) -w $(LWIP_INC) -c $(D)/lwip/src/$*.c -o $@
 $(H)/lwip.a: $(LWIP_SRC:%=$(H)/lwip/%.o)
@@ -327,5 +344,5 @@ help:
 	@echo "make bench      the figures, each with its target; bench-memcpy, -aead, -bridge, -pt, -harvest, -flush: of one thing alone, in seconds"
 	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
+.PHONY: all kernel-objs guest guest-small guest-firmware unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

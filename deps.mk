@@ -11,12 +11,14 @@ PIN_bookworm_newlib  := 3.3.0 58dd9e3eaedf519360d92d84205c3deef0b3fc286685d1c562
 PIN_bookworm_lwip     = $(PIN_trixie_lwip)
 PIN_bookworm_libzstd  = $(PIN_trixie_libzstd)
 PIN_bookworm_zydis   := 4.0.0 e990107f80c62afc1deb51de230023a1098db801b8ea6bf483e296d45459e234
+PIN_bookworm_edk2     = $(PIN_trixie_edk2)
 PIN_bookworm_gnu-efi := 3.0.15 931a257b9c5c1ba65ff519f18373c438a26825f2db7866b163e96d1b168f20ea
 
 PIN_trixie_newlib  := 4.5.0.20241231 33f12605e0054965996c25c1382b3e463b0af91799001f5bb8c0630f2ec8c852
 PIN_trixie_lwip    := 2.2.1+dfsg1 83729c274c499d3348e9fbbe043a3113f3fa8953e7efddc7c21c7fcbb1f2b7b1
 PIN_trixie_libzstd := 1.5.7+dfsg 0c092ef267edce57ba7f3f2645c861f72eaf5e76273c6c3632869423464b90a5
 PIN_trixie_zydis   := 4.1.1 dcc31180a31e7f568d79d55f8181bd961981559a5666bf6fac43a69ad8b406bf
+PIN_trixie_edk2    := 2025.02 b63b6053d6d89c74d9291f9e96fde1584be99e6fb9c169ba9511505129d6b049
 PIN_trixie_gnu-efi := 3.0.18 7f212c96ee66547eeefb531267b641e5473d7d8529f0bd8ccdefd33cf7413f5c
 
 # lwIP is trixie's on bookworm too: address conflict detection came with 2.2. Its index is read into a state of its own, because
@@ -32,21 +34,29 @@ $(D)/apt-trixie/sources.list: tools/debsrc.sh | $(APT)/sources.list
 APT_mbedtls := $(APT_lwip)
 # Zstandard is trixie's everywhere: one source to try.
 APT_libzstd := $(APT_lwip)
+# And so is edk2: guests find one firmware, whatever their host was built on.
+APT_edk2 := $(APT_lwip)
 
 # fetch PKG, STAMP
 fetch = echo "  FETCH   $1"; tools/debsrc.sh source $(or $(APT_$1),$(APT)) $1 $(or $(PIN_$(SUITE)_$1),- -) $(D)/$1 >$2.tmp && mv $2.tmp $2
 SOURCES := newlib lwip zydis mbedtls libzstd
 # What was fetched for another pin is fetched anew.
-$(foreach p,$(SOURCES),$(if $(PIN_$(SUITE)_$p),$(shell grep -qsvxF '$p $(PIN_$(SUITE)_$p)' $(D)/$p.ok && rm $(D)/$p.ok)))
+$(foreach p,$(SOURCES) edk2,$(if $(PIN_$(SUITE)_$p),$(shell grep -qsvxF '$p $(PIN_$(SUITE)_$p)' $(D)/$p.ok && rm $(D)/$p.ok)))
 $(SOURCES:%=$(D)/%.ok): $(D)/%.ok: | $(APT)/sources.list
 	$(Q)$(call fetch,$*,$@)
-$(D)/lwip.ok $(D)/mbedtls.ok $(D)/libzstd.ok: | $(APT_lwip)/sources.list
+$(D)/lwip.ok $(D)/mbedtls.ok $(D)/libzstd.ok $(D)/edk2.ok: | $(APT_lwip)/sources.list
 # Zydis needs only zycore's headers, which the binary package has.
 $(D)/zycore.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   zycore"; tools/debsrc.sh binary $(APT) libzycore-dev $(D)/zycore && touch $@
 # Linux, for the small guest (Makefile). Like the stock kernel it is the archive's newest, whose index is signed, and not pinned.
 $(D)/linux-source.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   linux-source"; tools/debsrc.sh kernel-source $(APT) $(D)/linux-source && touch $@
+
+# edk2, for the guests' firmware (Makefile), without the libraries, platforms and tests that this one has none of: half of it.
+EDK2_LEFT_OUT := $(addsuffix Pkg,Arm ArmPlatform ArmVirt DynamicTables Emulator FmpDevice IntelFsp2 IntelFsp2Wrapper Prm Redfish \
+	SignedCapsule StandaloneMm UefiPayload) CryptoPkg/Library/OpensslLib/openssl CryptoPkg/Library/MbedTlsLib/mbedtls
+$(D)/edk2.ok: | $(APT)/sources.list
+	$(Q)$(call fetch,edk2,$@) && rm -rf $(EDK2_LEFT_OUT:%=$(D)/edk2/%)
 
 # OpenSSL: the assembly of its ciphers and nothing else. Its upstream version moves with each security update, so it is the
 # archive's newest, whose index is signed, and not pinned. Its scripts are told of an assembler that knows no AVX-512, and leave
@@ -106,8 +116,8 @@ MBEDTLS_SRC := aes bignum bignum_core chacha20 chachapoly cipher cipher_wrap con
 	ssl_tls ssl_tls13_client ssl_tls13_generic ssl_tls13_keys ssl_tls13_server
 MBEDTLS_INC := -isystem $(D)/mbedtls/include -DMBEDTLS_CONFIG_FILE='"net/mbedtls_config.h"'
 
-# Zstandard: its decompressor, for the kernel inside the loader. Small rather than fast, without its assembly, and with no memory but
-# what it is given.
+# Zstandard: its decompressor, for the kernel inside the loader and for disks' images. Without its assembly, of two ways the smaller,
+# and with no memory but what it is given. xxHash, which comes with it, the kernel has as well.
 ZSTD_SRC := $(addprefix common/,entropy_common error_private fse_decompress xxhash zstd_common) \
 	$(addprefix decompress/,huf_decompress zstd_ddict zstd_decompress zstd_decompress_block)
 ZSTD_INC := -isystem $(D)/libzstd/lib

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The UEFI loader: what its files share. It runs once, on the boot CPU, on the firmware's stack and page tables
- * (identity), and leaves behind a struct handoff (kernel/handoff.h). All memory that it takes is EfiLoaderData and is
- * never given back: what the kernel does not keep, it frees as HANDOFF_MEM_BOOT. "UEFI x.y" is the UEFI 2.10
+ * (identity), and leaves behind a struct handoff (kernel/handoff.h). All memory that it takes is EfiLoaderData: what is
+ * not given back, and the kernel does not keep, that frees as HANDOFF_MEM_BOOT. "UEFI x.y" is the UEFI 2.10
  * specification.
  */
 #pragma once
@@ -32,6 +32,8 @@ extern struct boot boot;
  */
 void *boot_alloc(uint64_t size);
 hpa_t boot_try_alloc(uint64_t size);
+/* Any pages of what they gave. A firmware that takes back none but what it gave at once leaves them to the kernel. */
+void boot_free(hpa_t hpa, uint64_t size);
 
 /* say.c: printf to the firmware's console. */
 void say_init(void);

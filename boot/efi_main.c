@@ -27,6 +27,8 @@ void *boot_alloc(uint64_t size)
 	return memset((void *)(uintptr_t)hpa, 0, ALIGN_UP(size, PAGE_SIZE));
 }
 
+void boot_free(hpa_t hpa, uint64_t size) { boot.bs->FreePages(hpa, (size >> PAGE_SHIFT) + ((size & PAGE_MASK) != 0)); }
+
 static bool guid_is(const EFI_GUID *a, const EFI_GUID *b) { return !memcmp(a, b, sizeof(*a)); }
 
 /* The ACPI 2.0 table if there is one (UEFI 4.6); the 1.0 one has 32-bit pointers only, but is better than none. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The firmware's memory map, and the way out of the firmware. */
 #include "boot/boot.h"
+#include "boot/image.h"
 #include "boot/memmap.h"
 
 #define EXTRA_DESCS 64 /* the map grows by what is allocated after its size was asked for */
@@ -55,9 +56,35 @@ uint32_t exit_mem_type(const EFI_MEMORY_DESCRIPTOR *d)
 	}
 }
 
+static void keep(struct handoff_mem *in, unsigned *n, hpa_t base, uint64_t size)
+{
+	if (in && size)
+		in[*n] = (struct handoff_mem){ base, size, HANDOFF_MEM_KEEP, 0 };
+	*n += size != 0;
+}
+
+/* What the files take, into in, or only counted; how many ranges that are. */
+static unsigned keep_files(struct handoff_mem *in)
+{
+	const struct handoff_file *f = (const struct handoff_file *)(uintptr_t)boot.h->files;
+	unsigned n = 0;
+
+	for (const struct handoff_file *end = f + boot.h->nfiles; f < end; f++) {
+		const hpa_t *block = (const hpa_t *)(uintptr_t)f->base;
+		uint64_t at = 0, run;
+		hpa_t base;
+
+		if (!f->sparse)
+			keep(in, &n, f->base, f->size);
+		else
+			while ((run = image_next_run(block, image_blocks(f->size), &at, &base)) != 0)
+				keep(in, &n, base, run);
+	}
+	return n;
+}
+
 static void fill_mem(const struct efi_map *map, struct handoff_mem *in, uint64_t *cuts, struct handoff_mem *out)
 {
-	const struct handoff_file *files = (const struct handoff_file *)(uintptr_t)boot.h->files;
 	struct handoff *h = boot.h;
 	const EFI_MEMORY_DESCRIPTOR *d;
 	unsigned n = 0, nout;
@@ -68,9 +95,7 @@ static void fill_mem(const struct efi_map *map, struct handoff_mem *in, uint64_t
 			in[n++] = (struct handoff_mem){ d->PhysicalStart, d->NumberOfPages * PAGE_SIZE,
 							exit_mem_type(d), 0 };
 	in[n++] = (struct handoff_mem){ h->kernel_base, h->kernel_size, HANDOFF_MEM_KEEP, 0 };
-	for (uint32_t i = 0; i < h->nfiles; i++)
-		if (files[i].size)
-			in[n++] = (struct handoff_mem){ files[i].base, files[i].size, HANDOFF_MEM_KEEP, 0 };
+	n += keep_files(in + n);
 	in[n++] = (struct handoff_mem){ 0, PAGE_SIZE, HANDOFF_MEM_RESERVED, 0 }; /* hpa 0 means "none" in many places */
 	nout = memmap_flatten(in, n, cuts, out);
 	if (!h->trampoline) /* firmware's own memory below 1 MiB has become free by now */
@@ -92,7 +117,7 @@ void exit_firmware(void)
 
 	if (EFI_ERROR(exit_read_map(&map)))
 		boot_fatal("the firmware does not give its memory map.");
-	max = map.cap / map.desc_size + boot.h->nfiles + EXTRA_MEM;
+	max = map.cap / map.desc_size + keep_files(NULL) + EXTRA_MEM;
 	in = boot_alloc(max * sizeof(*in));
 	out = boot_alloc(2 * max * sizeof(*out));
 	cuts = boot_alloc(2 * max * sizeof(*cuts));

@@ -5,13 +5,10 @@
  * has no UUID.
  */
 #include "boot/boot.h"
+#include "arch/x86/hw/dmi.h"
 #include "kernel/base/checksum.h"
 #include "kernel/base/bits.h"
 #include <string.h>
-
-#define TYPE_SYSTEM 1
-#define TYPE_END    127
-#define UUID_OFFSET 8
 
 struct table {
 	const uint8_t *p;
@@ -30,12 +27,12 @@ static struct table entry_point(const uint8_t *e)
 
 static bool uuid_of(struct table t, uint8_t uuid[16])
 {
-	while (t.len >= 4 && t.p[0] != TYPE_END) {
+	while (t.len >= 4 && t.p[0] != SMBIOS_END) {
 		uint32_t n = t.p[1];
 		if (n < 4 || n > t.len)
 			return false;
-		if (t.p[0] == TYPE_SYSTEM && n >= UUID_OFFSET + 16) {
-			memcpy(uuid, t.p + UUID_OFFSET, 16);
+		if (t.p[0] == SMBIOS_SYSTEM && n >= SYSTEM_UUID + 16) {
+			memcpy(uuid, t.p + SYSTEM_UUID, 16);
 			return true;
 		}
 		while (n + 1 < t.len && (t.p[n] || t.p[n + 1])) /* strings, ended by an empty one */

@@ -31,9 +31,9 @@ struct parse {
 static const struct {
 	const char *kind;
 	bool named;
-} kinds[] = { { "host", false }, { "nic", true }, { "bond", true }, { "net", true },
-	      { "peer", true },  { "vm", true },  { "disk", true } };
-#define KINDS "[host], [nic NAME], [bond NAME], [net NAME], [peer NAME]"
+} kinds[] = { { "host", false }, { "nic", true },  { "bond", true }, { "net", true },
+	      { "peer", true },  { "disk", true }, { "vm", true } };
+#define KINDS "[host], [nic NAME], [bond NAME], [net NAME], [peer NAME], [disk NAME]"
 
 /* Where a problem of that line belongs: before the first of a later line. */
 static char *problem_place(struct conf *c, int line)
@@ -54,7 +54,7 @@ void conf_problem(struct conf *c, int line, const char *fmt, ...)
 {
 	static const char more[] = "tern.conf: there are more problems than fit here\n";
 	const size_t more_len = sizeof(more) - 1, n = strlen(c->problems);
-	char text[320], *at;
+	char text[360], *at;
 	size_t len;
 	va_list ap;
 

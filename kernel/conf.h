@@ -144,6 +144,8 @@ struct conf_table {
 /* Keys whose values are files of the boot volume: the loader reads them all. */
 #define CONF_KERNEL           "kernel"
 #define CONF_INITRD           "initrd"
+#define CONF_USER_DATA        "user-data"
+#define CONF_META_DATA        "meta-data"
 #define CONF_FILE             "file" /* of a [disk] */
 /* The loader, too, is quiet where [host] has it. */
 #define CONF_CONSOLE_PASSWORD "console_password"

@@ -320,7 +320,7 @@ void conf_wrong(struct conf_reader *r, const char *key, const char *fmt, ...)
 	const struct conf_key *k = key_of(r->table, key);
 	const char *kind = r->table->kind, *value = k && !k->type->secret ? conf_get(r->c, kind, r->name, key) : NULL;
 	int line = conf_line(r->c, kind, r->name, key);
-	char text[256];
+	char text[300];
 	va_list ap;
 	snprintf(text, sizeof(text), "[%s%s%s]%s%s%s%.40s: ", kind, r->name[0] ? " " : "", r->name, key[0] ? " " : "",
 		 key, value ? " = " : "", value ? value : "");
@@ -335,7 +335,7 @@ void conf_wrong(struct conf_reader *r, const char *key, const char *fmt, ...)
 static void no_key(struct conf_reader *r, const struct conf_entry *e)
 {
 	const struct conf_table *t = r->table;
-	char has[128] = "";
+	char has[200] = "";
 	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++)
 		sniprintf(has + strlen(has), sizeof(has) - strlen(has), "%s%s", has[0] ? ", " : "", k->key);
 	if (r->strict)

@@ -11,7 +11,7 @@
 #include "kernel/base/bits.h"
 
 #define HANDOFF_MAGIC   0x6e72657454ULL /* "Tern" + version below */
-#define HANDOFF_VERSION 3
+#define HANDOFF_VERSION 4
 
 #define KERNEL_BASE 0xffffffff80000000UL /* the kernel's link address */
 
@@ -28,12 +28,18 @@ struct handoff_mem { /* sorted by base, page aligned, not overlapping */
 	uint32_t type;
 	uint32_t pad;
 };
-struct handoff_file {  /* a file named in tern.conf, read whole */
+/*
+ * A file named in tern.conf: all of it in one piece at base; or the image of a disk without its zeros (sparse): base
+ * is an array of hpa_t then, for each HANDOFF_FILE_BLOCK bytes where they lie, 0: they are zero. The array is
+ * HANDOFF_MEM_BOOT. The last block is filled up with zeros.
+ */
+#define HANDOFF_FILE_BLOCK KIB(64)
+struct handoff_file {
 	char name[96]; /* as written in tern.conf */
 	hpa_t base;
-	uint64_t size;
-	int32_t err; /* 0, or the negative errno of reading it (then size is 0) */
-	uint32_t pad;
+	uint64_t size;   /* bytes */
+	int32_t err;     /* 0, or the negative errno of reading it (then size is 0) */
+	uint32_t sparse; /* bool */
 };
 struct handoff_console { /* the operator's: a 16550 */
 	uint16_t port;

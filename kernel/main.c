@@ -117,6 +117,19 @@ static void log_text(const char *text, size_t len)
 	}
 }
 
+/* A disk's file has the blocks that are not zero, the table of which goes with the loader's memory. */
+static int add_file(const struct handoff_file *f, const char *name)
+{
+	const hpa_t *block = hva_of(f->base);
+	if (!f->sparse) {
+		host_info.file_bytes += ALIGN_UP(f->size, PAGE_SIZE);
+		return boot_file_add(name, hva_of(f->base), f->size);
+	}
+	for (uint64_t at = 0; at < f->size; at += BOOT_FILE_BLOCK)
+		host_info.file_bytes += block[at / BOOT_FILE_BLOCK] ? BOOT_FILE_BLOCK : 0;
+	return boot_file_add_sparse(name, block, f->size);
+}
+
 /* Copy what the loader handed over, so that its memory can be freed. The files' contents stay where they are. */
 static void take_handoff(const struct handoff *h)
 {
@@ -125,9 +138,8 @@ static void take_handoff(const struct handoff *h)
 	wipe(hva_of(h->config), h->config_size);                    /* it may hold keys */
 	const struct handoff_file *f = hva_of(h->files);
 	for (unsigned i = 0; i < h->nfiles; i++) {
-		host_info.file_bytes += ALIGN_UP(f[i].size, PAGE_SIZE);
 		char *name = strndup(f[i].name, sizeof(f[i].name));
-		int err = f[i].err || !name ? 0 : boot_file_add(name, hva_of(f[i].base), f[i].size);
+		int err = f[i].err || !name ? 0 : add_file(&f[i], name);
 		if (err)
 			log_error("the boot file %s is of no use: %s", name, err_name(err));
 	}

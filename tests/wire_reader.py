@@ -9,6 +9,7 @@ import struct
 import sys
 
 MASK = (1 << 64) - 1
+FILE_BLOCK = 65536
 INC = [("host_id", 8), ("boot_id", 8)]
 ID = [("uuid", 16), ("source_host", 8), ("source_boot", 8), ("number", 8)]
 BY = [("by_host", 8), ("by_boot", 8)]
@@ -44,11 +45,12 @@ TYPES = {
     24: ("KEPT", "D", ID),
     25: ("DEBT", "S", DEBT),
     26: ("PREPARING", "D", [("done", 8), ("total", 8)]),
-    29: ("FILES", "S", [("name0", 96), ("size0", 8), ("digest0", 8), ("name1", 96), ("size1", 8), ("digest1", 8)]),
+    29: ("FILES", "S", []),
     30: ("WANT", "D", [("files", 4)]),
     31: ("FILE", "S", [("file", 4), ("offset", 8)]),
 }
-STRINGS = {"host", "name", "name0", "name1", "cpu", "text", "vm", "silent_host"}
+FILE_FIELDS = [("name", 96), ("size", 8), ("digest", 8), ("blocks", 8)]
+STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
 UUIDS = {"uuid", "vm_uuid", "id_uuid", "mac"}
 
 
@@ -69,6 +71,53 @@ def fnv(data, h=0xCBF29CE484222325):
 
 def u64(n):
     return struct.pack("<Q", n)
+
+
+P1, P2, P3, P4, P5 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
+
+
+def rotl(v, n):
+    return (v << n | v >> (64 - n)) & MASK
+
+
+def xxh_round(acc, lane):
+    return rotl((acc + lane * P2) & MASK, 31) * P1 & MASK
+
+
+def xxh64(data):
+    """XXH64 with seed 0, from its description (xxHash, doc/xxhash_spec.md)."""
+    n = len(data)
+    acc = [(P1 + P2) & MASK, P2, 0, -P1 & MASK]
+    for lanes in struct.iter_unpack("<4Q", data[:n & ~31]):
+        acc = [xxh_round(a, lane) for a, lane in zip(acc, lanes)]
+    h = P5
+    if n >= 32:
+        h = sum(rotl(a, r) for a, r in zip(acc, (1, 7, 12, 18))) & MASK
+        for a in acc:
+            h = ((h ^ xxh_round(0, a)) * P1 + P4) & MASK
+    h = (h + n) & MASK
+    rest = data[n & ~31:]
+    for (lane,) in struct.iter_unpack("<Q", rest[:len(rest) & ~7]):
+        h = (rotl(h ^ xxh_round(0, lane), 27) * P1 + P4) & MASK
+    rest = rest[len(rest) & ~7:]
+    if len(rest) >= 4:
+        h = (rotl(h ^ struct.unpack_from("<I", rest)[0] * P1 & MASK, 23) * P2 + P3) & MASK
+        rest = rest[4:]
+    for b in rest:
+        h = rotl(h ^ b * P5 & MASK, 11) * P1 & MASK
+    for shift, p in ((33, P2), (29, P3)):
+        h = (h ^ h >> shift) * p & MASK
+    return h ^ h >> 32
+
+
+def file_digest(data):
+    """Of a boot file: of each block that is not zero with its number, and the size."""
+    said = b""
+    for i in range(0, len(data), FILE_BLOCK):
+        block = data[i:i + FILE_BLOCK]
+        if block.strip(b"\0"):
+            said += u64(i // FILE_BLOCK) + block
+    return xxh64(said + u64(len(data))) or 1
 
 
 class Record:
@@ -158,6 +207,17 @@ def parse_record(buf, at, sender, key, number):
                 pos += 8
             fields_end = r.data_at = pos
             pos += 4096 * r.f["npages"]
+        elif r.name == "FILES":
+            r.files = []
+            while pos < r.end and len(r.files) < 7:
+                told = {}
+                for name, size in FILE_FIELDS:
+                    need(pos + size <= r.end, "FILES is too short")
+                    raw = bytes(buf[pos:pos + size])
+                    r.places.append((f"{name}{len(r.files)}", pos, size))
+                    told[name] = string(raw, name) if name in STRINGS else int.from_bytes(raw, "little")
+                    pos += size
+                r.files.append(told)
         elif r.name in ("SECTION", "FILE"):
             need(r.end - pos <= 65536 and (r.end > pos or r.name == "SECTION"), f"{r.name}'s length")
             r.payload = bytes(buf[pos:r.end])
@@ -241,7 +301,9 @@ class Source:
 
     def check_files(self):
         for n, data in self.came.items():
-            need((len(data), fnv(data) or 1) == self.files[n], "a file's bytes")
+            blocks = sum(bool(data[i:i + FILE_BLOCK].strip(b"\0")) for i in range(0, len(data), FILE_BLOCK))
+            told = self.files[n]
+            need((len(data), file_digest(data)) == (told["size"], told["digest"]) and blocks <= told["blocks"], "a file's bytes")
 
     def take_pass(self, r):
         f = r.f
@@ -278,13 +340,16 @@ class Source:
             self.sections.add(which)
         elif r.name == "FILES":
             need(not self.npass and self.files is None, "FILES comes once, before pass 1")
-            self.files = [(f["size0"], f["digest0"]), (f["size1"], f["digest1"])]
-            need(sum(size for size, _ in self.files) <= self.offer["mem"] and all(bool(a) == bool(b) for a, b in self.files), "FILES")
+            need(len(r.files) >= 2, "FILES has the kernel and the initrd")
+            self.files = r.files
+            need(sum(t["size"] for t in r.files[:2]) <= self.offer["mem"], "boot files larger than the memory")
+            need(all(bool(t["size"]) == bool(t["digest"]) and t["blocks"] <= -(-t["size"] // FILE_BLOCK) for t in r.files), "FILES")
         elif r.name == "FILE":
-            need(not self.npass and self.files and f["file"] < 2, "FILE comes after FILES, before pass 1")
-            part = self.came.setdefault(f["file"], b"")
-            need(f["offset"] == len(part), "FILE's offset")
-            self.came[f["file"]] = part + r.payload
+            need(not self.npass and self.files and f["file"] < len(self.files), "FILE comes after FILES, before pass 1")
+            part, size = self.came.setdefault(f["file"], b""), self.files[f["file"]]["size"]
+            need(f["offset"] >= len(part) and f["offset"] % FILE_BLOCK == 0 and f["offset"] < size, "FILE's offset")
+            need(len(r.payload) == min(FILE_BLOCK, size - f["offset"]), "a whole block")
+            self.came[f["file"]] = part.ljust(f["offset"], b"\0") + r.payload
         elif r.name == "DEBT":
             check_debt(f)
             need(f["started"], "only what was started travels")

@@ -63,7 +63,7 @@ tidy)
 	done
 	# A string of its own is all that the version's quotes are needed for; without it the flags are plain words.
 	flags=$(make -s --no-print-directory CC=clang print-KFLAGS | sed "s/-MMD -MP//; s/-DTERN_VERSION=[^ ]*/-DTERN_VERSION=__FILE__/")
-	flags+=" $(var LWIP_INC) $(var ZYDIS_INC) $(var MBEDTLS_INC | sed 's/=\(.*\)/="\1"/') -I $(var GEN)" # the quotes that print- ate
+	flags+=" $(var LWIP_INC) $(var ZYDIS_INC) $(var ZSTD_INC) $(var MBEDTLS_INC | sed 's/=\(.*\)/="\1"/') -I $(var GEN)" # the quotes that print- ate
 	sources 'arch/*.c' 'kernel/*.c' 'crypto/*.c' 'drivers/*.c' 'net/*.c' 'vmm/*.c' 'tests/image/*.c' |
 		# Stores that nobody reads: by the analyzer itself, without all that clang-tidy makes it do beside (20 times the time).
 		CHECKS=$checks FLAGS=$flags xargs -P "$(nproc)" -n 4 \

@@ -12,7 +12,7 @@ import sys
 BASE = r"kernel/base/[a-z0-9_]+\.h"
 # Two leaves that every room may include: definitions of the hardware, and what is below all rooms.
 HW = r"arch/x86/hw/[a-z0-9_]+\.h"
-ABOVE_HARDWARE = [r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|learn|blockdev|hostframe|trust)\.h", r"Zydis/.*", r"dsdt\.h"]
+ABOVE_HARDWARE = [r"kernel/.*", r"arch/x86/(hv|pt|features|cpu|fpu|irq)\.(h|def)", r"net/(stream|bridge|announce|learn|blockdev|hostframe|trust)\.h", r"Zydis/.*", r"common/xxhash\.h", r"dsdt\.h"]
 RULES = [
     ("kernel/main.c", [r"(?!tests/).*"]),  # the boot order: it alone wires all rooms together
     ("tests/image/", [r".*"]),  # linked into the test image alone; nothing includes from it
@@ -28,12 +28,12 @@ RULES = [
     ("vmm/vm_cmd", [r"vmm/.*", *ABOVE_HARDWARE]),  # the operator's words, of VMs that have left as well
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|blockdev|pc/pc)\.h", r"kernel/(spinlock|sync|frame|time|worker)\.h"]),
     ("vmm/", [r"vmm/(?!migrate/).*", *ABOVE_HARDWARE]),  # migration registers with it (vm.h, vm_guard)
-    ("boot/", [r"boot/.*", r"kernel/(handoff|conf|acpi_walk)\.h", r"efi.*\.h"]),
+    ("boot/", [r"boot/.*", r"kernel/(handoff|conf|acpi_walk)\.h", r"efi.*\.h", r"zstd(_errors)?\.h"]),
 ]
 # What only files of one family may include.
 PRIVATE = {"arch/x86/vmx.h": "arch/x86/vmx", "arch/x86/svm.h": "arch/x86/svm"}
 # Foreign headers, named because an <angle include> is otherwise the C library's.
-FOREIGN = re.compile(r"(lwip|netif|Zydis|Zycore|mbedtls|psa)/|efi")
+FOREIGN = re.compile(r"(lwip|netif|Zydis|Zycore|mbedtls|psa|common)/|efi|zstd")
 
 NUMBER = re.compile(r"\b0x([0-9a-f]+)U?L{0,2}\b", re.I)
 # Of the numbers in arch/x86/hw/ those that are telling enough to be looked for: long ones that are no single bit, and PCI's and COM1's ports.

@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Boot files in memory (boot_file.h). */
 #include "vmm/boot_file.h"
-#include "kernel/base/hash.h"
 #include "kernel/base/hva.h"
+#include "kernel/base/zero.h"
 #include "kernel/host.h"
 #include "vmm/vm.h"
 #include <stdlib.h>
 #include <string.h>
+#define XXH_STATIC_LINKING_ONLY /* the size of its state */
+#include <common/xxhash.h>
+
+_Static_assert(BOOT_FILE_BLOCK == PAGE_SIZE << BOOT_FILE_ORDER, "the loader's block is the allocator's");
 
 static struct list files = LIST_INIT(files); /* of the boot volume */
 static struct spinlock files_lock = SPINLOCK_INIT("boot files");
 
+static const uint8_t zeros[PAGE_SIZE]; /* what stands in holes */
+
 static uint64_t nblocks(uint64_t size) { return (size + BOOT_FILE_BLOCK - 1) / BOOT_FILE_BLOCK; }
+
+uint64_t boot_file_blocks(const struct boot_file *f) { return nblocks(f->size); }
+
+bool boot_file_is_hole(const struct boot_file *f, uint64_t i) { return !f->block[i]; }
 
 static struct boot_file *file_alloc(uint64_t size)
 {
@@ -24,17 +34,33 @@ static struct boot_file *file_alloc(uint64_t size)
 	return f;
 }
 
+static void put_on_list(struct boot_file *f, const char *name)
+{
+	f->name = name;
+	spin_lock(&files_lock);
+	list_append(&files, &f->node);
+	spin_unlock(&files_lock);
+}
+
 int boot_file_add(const char *name, void *data, uint64_t size)
 {
 	struct boot_file *f = size ? file_alloc(size) : NULL;
 	if (!f)
 		return size ? -ENOMEM : -EINVAL;
-	f->name = name;
 	for (uint64_t i = 0; i < nblocks(size); i++)
 		f->block[i] = (uint8_t *)data + i * BOOT_FILE_BLOCK;
-	spin_lock(&files_lock);
-	list_append(&files, &f->node);
-	spin_unlock(&files_lock);
+	put_on_list(f, name);
+	return 0;
+}
+
+int boot_file_add_sparse(const char *name, const hpa_t *chunk, uint64_t size)
+{
+	struct boot_file *f = size ? file_alloc(size) : NULL;
+	if (!f)
+		return size ? -ENOMEM : -EINVAL;
+	for (uint64_t i = 0; i < nblocks(size); i++)
+		f->block[i] = chunk[i] ? hva_of(chunk[i]) : NULL;
+	put_on_list(f, name);
 	return 0;
 }
 
@@ -71,10 +97,13 @@ struct boot_file *boot_file_same(const char *name, uint64_t size, uint64_t diges
 static void file_free(struct boot_file *f)
 {
 	BUG_ON(f->name); /* of the boot volume: the table's own reference stays */
-	for (uint64_t i = 0; i < nblocks(f->size) && f->block[i]; i++) {
+	for (uint64_t i = 0; i < boot_file_blocks(f); i++) {
+		if (boot_file_is_hole(f, i))
+			continue;
 		page_free(hpa_of(f->block[i]), BOOT_FILE_ORDER);
 		__atomic_fetch_sub(&host_info.file_bytes, BOOT_FILE_BLOCK, __ATOMIC_RELAXED);
 	}
+	page_unreserve(&f->room);
 	free(f);
 }
 
@@ -93,7 +122,10 @@ const uint8_t *boot_file_at(const struct boot_file *f, uint64_t off, size_t *n)
 {
 	size_t in = off % BOOT_FILE_BLOCK;
 	*n = MIN(BOOT_FILE_BLOCK - in, f->size - off);
-	return f->block[off / BOOT_FILE_BLOCK] + in;
+	if (!boot_file_is_hole(f, off / BOOT_FILE_BLOCK))
+		return f->block[off / BOOT_FILE_BLOCK] + in;
+	*n = MIN(*n, PAGE_SIZE);
+	return zeros;
 }
 
 uint64_t boot_file_digest(struct boot_file *f)
@@ -101,37 +133,75 @@ uint64_t boot_file_digest(struct boot_file *f)
 	uint64_t h = __atomic_load_n(&f->digest, __ATOMIC_RELAXED);
 	if (h)
 		return h;
-	h = FNV1A_START;
+	XXH64_state_t state;
+	uint8_t number[8];
 	size_t n;
-	for (uint64_t off = 0; off < f->size; off += n) {
-		const uint8_t *p = boot_file_at(f, off, &n);
-		h = fnv1a(h, p, n);
+	(void)XXH64_reset(&state, 0);
+	for (uint64_t i = 0; i < boot_file_blocks(f); i++) {
+		const uint8_t *p = boot_file_at(f, i * BOOT_FILE_BLOCK, &n);
+		if (boot_file_is_hole(f, i) || is_zero(p, n))
+			continue;
+		put_le64(number, i);
+		(void)XXH64_update(&state, number, sizeof(number));
+		(void)XXH64_update(&state, p, n);
 	}
+	put_le64(number, f->size);
+	(void)XXH64_update(&state, number, sizeof(number));
+	h = XXH64_digest(&state);
 	h += !h;
 	__atomic_store_n(&f->digest, h, __ATOMIC_RELAXED); /* who asks at the same time finds the same */
 	return h;
 }
 
-int boot_file_new(uint64_t size, struct boot_file **out, struct why *w)
+int boot_file_new_sparse(uint64_t size, uint64_t blocks, struct boot_file **out, struct why *w)
 {
 	struct vm_reservation r;
-	int err = vm_memory_reserve_for("a boot file needs", nblocks(size) << BOOT_FILE_ORDER, &r, w);
+	int err = vm_memory_reserve_for("a boot file needs", blocks << BOOT_FILE_ORDER, &r, w);
 	if (err)
 		return err;
 	struct boot_file *f = file_alloc(size);
-	for (uint64_t i = 0; f && i < nblocks(size); i++) {
-		hpa_t hpa = page_alloc_reserved(&r.pages, BOOT_FILE_ORDER);
-		if (hpa == HPA_NONE) { /* free memory lies in smaller pieces */
-			file_free(f);
-			f = NULL;
-			break;
-		}
-		f->block[i] = hva_of(hpa);
-		__atomic_fetch_add(&host_info.file_bytes, BOOT_FILE_BLOCK, __ATOMIC_RELAXED);
-	}
-	vm_memory_release(&r);
+	if (f)
+		f->room = r.pages;
+	else
+		vm_memory_release(&r);
 	*out = f;
 	return f ? 0 : why_set(w, -ENOMEM, "no memory for a boot file of %lu KiB", (size + 1023) >> 10);
+}
+
+static int fill_hole(struct boot_file *f, uint64_t i)
+{
+	if (!f->room.pages)
+		return -ENOSPC;
+	hpa_t hpa = page_alloc_reserved(&f->room, BOOT_FILE_ORDER);
+	if (hpa == HPA_NONE) /* free memory lies in smaller pieces */
+		return -ENOMEM;
+	f->block[i] = hva_of(hpa);
+	__atomic_fetch_add(&host_info.file_bytes, BOOT_FILE_BLOCK, __ATOMIC_RELAXED);
+	return 0;
+}
+
+int boot_file_new(uint64_t size, struct boot_file **out, struct why *w)
+{
+	struct boot_file *f;
+	int err = boot_file_new_sparse(size, nblocks(size), &f, w);
+	for (uint64_t i = 0; !err && i < nblocks(size); i++) {
+		err = fill_hole(f, i);
+		if (err)
+			file_free(f);
+	}
+	*out = err ? NULL : f;
+	return err ? why_set(w, err, "no memory for a boot file of %lu KiB", (size + 1023) >> 10) : 0;
+}
+
+int boot_file_set_block(struct boot_file *f, uint64_t i, const void *p, size_t n)
+{
+	BUG_ON(i >= nblocks(f->size) || n > MIN(BOOT_FILE_BLOCK, f->size - i * BOOT_FILE_BLOCK));
+	int err = boot_file_is_hole(f, i) && !is_zero(p, n) ? fill_hole(f, i) : 0;
+	if (err || boot_file_is_hole(f, i))
+		return err;
+	memcpy(f->block[i], p, n);
+	memset(f->block[i] + n, 0, BOOT_FILE_BLOCK - n);
+	return 0;
 }
 
 void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n)
@@ -139,6 +209,7 @@ void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n)
 	BUG_ON(off > f->size || n > f->size - off);
 	for (size_t done = 0; done < n;) {
 		size_t in = (off + done) % BOOT_FILE_BLOCK, part = MIN(n - done, BOOT_FILE_BLOCK - in);
+		BUG_ON(boot_file_is_hole(f, (off + done) / BOOT_FILE_BLOCK));
 		memcpy(f->block[(off + done) / BOOT_FILE_BLOCK] + in, (const uint8_t *)p + done, part);
 		done += part;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The list of a machine's devices and of their migratable sections. */
+/* The list of a machine's devices and of their migratable sections; which machine it is. */
 #include "vmm/dev.h"
 #include <stdlib.h>
 
@@ -40,3 +40,20 @@ void dev_free_sections(struct dev *d)
 	if (d->section != d->few)
 		free(d->section);
 }
+
+static bool kind_absent(const void *obj) { return ((const struct machine *)obj)->s.kind == MACHINE_PLAIN; }
+
+static int kind_check(const void *obj unused, const void *state, struct why *w)
+{
+	const struct machine_state *s = state;
+	return s->kind < MACHINE_KINDS ? 0 : why_set(w, -ENOTSUP, "machine: its kind %u is not known here", s->kind);
+}
+
+static const struct sfield kind_fields[] = { F(struct machine_state, kind) };
+const struct sdesc machine_desc = {
+	.name = "machine",
+	.version = 1,
+	SDESC(struct machine, s, struct machine_state, kind_fields),
+	.check = kind_check,
+	.absent = kind_absent,
+};

@@ -38,8 +38,17 @@ struct dev {
 	struct dev_section few[DEV_FEW_SECTIONS]; /* those of most devices */
 };
 
+/*
+ * Which machine it is. That of a bzImage is what releases before 0.5 know; one that is entered by PVH has beside it
+ * what guest firmware needs: a clock of the day, a power management timer, and another host bridge.
+ */
+enum machine_kind { MACHINE_PLAIN, MACHINE_PVH, MACHINE_KINDS };
+
 /* What a device may use. One per VM; in unit tests a fake one. */
 struct machine {
+	struct machine_state { /* section "machine" */
+		uint32_t kind; /* enum machine_kind, by what it boots from; (c) while vCPUs run */
+	} s;
 	struct gmem *mem;
 	struct bus bus;
 	struct task_share *share; /* of the CPUs' time, for tasks that devices have */
@@ -54,12 +63,22 @@ struct machine {
 	/* Guest asked for: power off, reset. Any vCPU context. */
 	void (*power_off)(void *arg);
 	void (*reset)(void *arg);
+	/* The guest's clock: since it started, and UTC as it is told. Any vCPU context. */
+	uint64_t (*now_ns)(void *arg);
+	uint64_t (*wall_ns)(void *arg);
 	/* n random bytes (virtio-rng). */
 	void (*entropy)(void *arg, void *buf, size_t n);
 	void *arg; /* struct vm */
 };
+extern const struct sdesc machine_desc; /* obj: struct machine */
 static inline void dev_msi(struct dev *d, uint64_t addr, uint32_t data) { d->m->msi(d->m->arg, addr, data); }
 static inline void dev_gsi(struct dev *d, unsigned gsi, bool level) { d->m->gsi(d->m->arg, gsi, level); }
+/* Ports by which a PC's firmware resets it. A guest of a bzImage is told of the FADT's (vpower.h) and has no other. */
+static inline void dev_reset_port(struct dev *d, bool asked)
+{
+	if (asked && d->m->s.kind == MACHINE_PVH)
+		d->m->reset(d->m->arg);
+}
 
 /* Fill d and append it to the machine. */
 void dev_register(struct machine *m, struct dev *d, const char *name, uint32_t instance, const struct dev_ops *ops);

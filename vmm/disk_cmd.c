@@ -83,7 +83,10 @@ static int each(bool (*fn)(void *arg, const struct row *r), void *arg)
 	return err;
 }
 
-static const char *kind(const struct vm_disk_config *d) { return d->file[0] ? d->file : "memory"; }
+static const char *kind(const struct vm_disk_config *d)
+{
+	return d->file[0] ? d->file : d->flags & DISK_OWN ? "cloud-init" : "memory";
+}
 
 /* Where the data is, of both commands. */
 static void show_facts(struct con *c, const struct row *r)
@@ -153,7 +156,7 @@ static int cmd_info(struct con *c, int argc unused, char **argv)
 	} else {
 		const struct blockdev_stats *s = &f->row.stats;
 		show_facts(c, &f->row);
-		out_bool(c, "readonly", f->row.cfg.readonly);
+		out_bool(c, "readonly", f->row.cfg.flags & DISK_READONLY);
 		out_line(c, "state", "%s",
 			 f->row.made ? "in this host's memory" : "none yet: its VM has not been started here");
 		out_us(c, "longest_us|longest", s->longest_ns);

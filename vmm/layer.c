@@ -137,7 +137,7 @@ static const void *base_at(const struct layer *l, uint64_t off, size_t *n)
 		return NULL;
 	const void *p = boot_file_at(l->base, off, &here);
 	*n = MIN(*n, here);
-	return p;
+	return boot_file_is_hole(l->base, off / BOOT_FILE_BLOCK) ? NULL : p;
 }
 
 static void base_to_guest(const struct layer *l, struct spot *c, uint64_t off, size_t n)
@@ -330,15 +330,6 @@ void layer_init(struct layer *l, const char *name, uint64_t size, struct boot_fi
 		;
 	spin_init(&l->lock, "layer");
 	l->b = (struct blockdev){ .ops = &ops, .size = size, .block = PAGE_SIZE, .max_len = MAX_LEN, .depth = 1 };
-}
-
-uint64_t layer_pages_whole(uint64_t size)
-{
-	uint64_t n = (size + PAGE_SIZE - 1) >> PAGE_SHIFT, sum = n;
-	do
-		sum += n = (n + LAYER_FAN - 1) / LAYER_FAN;
-	while (n > 1);
-	return sum;
 }
 
 void layer_set_base(struct layer *l, struct boot_file *base)

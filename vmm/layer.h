@@ -46,8 +46,16 @@ struct layer {
  * NULL: none yet or ever), with a layer of as many pages as r has, which pass to it. name: kept.
  */
 void layer_init(struct layer *l, const char *name, uint64_t size, struct boot_file *base, struct page_reservation *r);
+#define LAYER_BITS 9 /* of a block's number, in each level of tables */
 /* Pages of a layer that may have each block of a disk. */
-uint64_t layer_pages_whole(uint64_t size);
+static inline uint64_t layer_pages_whole(uint64_t size)
+{
+	uint64_t n = (size + PAGE_SIZE - 1) >> PAGE_SHIFT, sum = n;
+	do
+		sum += n = (n + BIT(LAYER_BITS) - 1) >> LAYER_BITS;
+	while (n > 1);
+	return sum;
+}
 void layer_fini(struct layer *l);                             /* no request is under way; a layer of zeros has none */
 void layer_set_base(struct layer *l, struct boot_file *base); /* that it had none for; takes the reference */
 

@@ -3,7 +3,6 @@
 #pragma once
 #include "vmm/layer.h"
 
-#define LAYER_BITS  9
 #define LAYER_FAN   (1U << LAYER_BITS)
 #define LAYER_ADDR  (~(uint64_t)PAGE_MASK)
 #define LAYER_OURS  BIT(0) /* of a block: it is the layer's; without a page, zeros */

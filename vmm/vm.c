@@ -113,7 +113,7 @@ void vm_forget(struct vm *vm)
 	vm_put(vm);
 }
 
-int vm_remove(struct vm *vm, struct why *w)
+int vm_remove(struct vm *vm, bool force, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
@@ -123,6 +123,9 @@ int vm_remove(struct vm *vm, struct why *w)
 		err = why_set(w, -EBUSY, "it is being started");
 	else if ((vm->state != VM_STOPPED && vm->state != VM_MISCONFIGURED) || vm->gone)
 		err = why_set(w, -EBUSY, "it is %s; `vm kill %s` first", vm_state_name(vm->state), vm->cfg.name);
+	else if (vm->has_disks && !force)
+		err = why_set(w, -EBUSY,
+			      "what it wrote to its disks (`disk list`) is lost then; --force if that is meant");
 	else
 		vm->gone = true;
 	mutex_unlock(&vm->lock);

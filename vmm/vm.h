@@ -103,6 +103,7 @@ struct vm {
 	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 	struct disk *disk[VM_DISKS_MAX];  /* [m] disk.h: made when it starts here for the first time, or arrives */
+	bool has_disks;                   /* [a] there are such, also while it is off */
 };
 
 /* As it was a moment ago. */
@@ -199,7 +200,8 @@ static inline void vm_lease_drop(struct vm *vm)
 int vm_stop(struct vm *vm, struct why *w); /* power cut: STOPPED, memory freed. May sleep */
 /* Ask the guest to shut down: its power button. -EINVAL: it does not run; -ENOTSUP: it takes no notice. */
 int vm_press_power(struct vm *vm, struct why *w) must_check;
-int vm_remove(struct vm *vm, struct why *w); /* STOPPED: out of the table, until this host is restarted */
+/* STOPPED: out of the table, until this host is restarted. force: with what is on its disks. */
+int vm_remove(struct vm *vm, bool force, struct why *w);
 /* Contain a guest's fault: the VM stops, is FAILED, and says why. From a vCPU or device context. */
 void vm_fail(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
 /* The guest's own wish; done by a task of the VM's own, since a vCPU cannot tear itself down. Any context. */

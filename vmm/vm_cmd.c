@@ -161,7 +161,7 @@ static int do_forget(struct con *c, struct vm *vm)
 				    "its image here is gone; `vm list` still says where it went, until it is forgotten "
 				    "again");
 	}
-	err = vm_remove(vm, &w);
+	err = vm_remove(vm, con_opt(c, "--force"), &w);
 	if (err)
 		return con_error(c, err, "vm forget %s: %s", vm->cfg.name, w.text);
 	return answer(c, vm, "forgotten until this host is restarted");
@@ -255,7 +255,7 @@ static int with_vm(struct con *c, char **argv, int (*fn)(struct con *c, struct v
 		return con_error(c, -ENOENT, "vm: there is no VM %s here. `vm list` shows them", argv[1]);
 	int err = fn(c, vm);
 	if (err && departed)
-		(void)vm_remove(vm, NULL); /* it is elsewhere, and comes home without being in its own way */
+		(void)vm_remove(vm, true, NULL); /* it is elsewhere, and comes home without being in its own way */
 	vm_put(vm);
 	return err;
 }
@@ -274,6 +274,9 @@ static void running(struct vm *vm, void *arg)
 	enum vm_state s = __atomic_load_n(&vm->state, __ATOMIC_RELAXED);
 	if (s == VM_RUNNING || s == VM_PAUSED)
 		(void)why_set(arg, -EBUSY, "%s runs here: move it away, or stop it", vm->cfg.name);
+	else if (__atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED))
+		(void)why_set(arg, -EBUSY, "%s is off, but what it wrote to its disks is in this host's memory alone",
+			      vm->cfg.name);
 }
 
 int vm_may_leave(struct why *w)

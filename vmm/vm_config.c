@@ -11,7 +11,7 @@ static const char *const allow[] = { "no", "allow", NULL };
 static const char allow_help[] = "no or allow, or one for each network";
 static const struct conf_key keys[] = {
 	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .min = 1,
-	  .help = "the name of a Linux bzImage on the boot volume, up to 95 characters" },
+	  .help = "the name of a Linux bzImage or a PVH kernel on the boot volume, up to 95 characters" },
 	{ CONF_INITRD, &conf_type_str, FIELD(s.initrd), .def = "",
 	  .help = "the name of a file on the boot volume, up to 95 characters" },
 	{ "cmdline", &conf_type_str, FIELD(s.cmdline), .def = "", .help = "up to 511 characters" },
@@ -29,6 +29,10 @@ static const struct conf_key keys[] = {
 	  .help = "the names of 1 to 4 networks for VMs ([net] or [nic]), a card on each" },
 	{ "disk", &conf_type_names, FIELD(disk_names), .def = "",
 	  .help = "the names of 1 to 4 disks ([disk NAME]), each of one VM alone" },
+	{ CONF_USER_DATA, &conf_type_str, FIELD(user_data), .def = "",
+	  .help = "the name of a file on the boot volume that cloud-init in the guest reads, up to 95 characters" },
+	{ CONF_META_DATA, &conf_type_str, FIELD(meta_data), .def = "",
+	  .help = "the name of a file on the boot volume, up to 95 characters; without it, the VM's UUID and name" },
 	{ "cpu", &conf_type_str, FIELD(cpu), .def = "host", .help = "host or portable" },
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },

@@ -9,7 +9,7 @@
 #define VM_NAME_MAX   32
 #define VM_NAME_ALL   "all" /* in commands, each VM; none is called that (kernel/conf.c) */
 #define VM_NICS_MAX   CONF_NICS
-#define VM_DISKS_MAX  CONF_NICS
+#define VM_DISKS_MAX  (CONF_NICS + 1) /* and what cloud-init reads */
 #define VM_FILE_MAX   96
 #define VM_WEIGHT_MAX 1000
 #define VM_MAX_VCPUS  64 /* that a file may ask for; formats are good for 2048, and arrays are sized at run time */
@@ -20,12 +20,18 @@ enum vm_autostart {
 	VM_AUTOSTART_ALONE, /* the same, but 30 s of silence count as that */
 };
 
+enum {
+	DISK_READONLY = 1,
+	DISK_OWN = 2,  /* its base image was made for this VM, and goes where that goes */
+	DISK_COPY = 4, /* of an OFFER: the base image comes along, if it is not there */
+	DISK_FLAGS = 7,
+};
 struct vm_disk_config {
 	char name[CONF_NAME_MAX];
 	uint64_t size, layer; /* bytes: of the disk, and of what its layer may take of the host's memory */
-	uint32_t readonly;
-	char file[VM_FILE_MAX];          /* its base image, on a host's boot volume; "": none, it begins as zeros */
-	uint64_t base_size, base_digest; /* of that (boot_file.h); digest: as OFFER has it, else 0 */
+	uint32_t flags;
+	char file[VM_FILE_MAX];          /* its base image, on a host's boot volume; "": none, or DISK_OWN */
+	uint64_t base_size, base_digest; /* of that (boot_file.h), 0: none; digest: as OFFER has it, else 0 */
 };
 struct vm_config { /* what a host must know before it makes the VM: OFFER has it */
 	char name[VM_NAME_MAX];
@@ -40,8 +46,9 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 	char cpu[16];              /* CPU model: "host" or "portable" */
 	uint32_t ndisks;           /* in the order in which it boots from them */
 	struct vm_disk_config disk[VM_DISKS_MAX];
-	char disk_names[VM_DISKS_MAX][CONF_NAME_MAX]; /* as the file has them; disk.c makes the others of it */
-	struct vm_config_state {                      /* migrates as section "config": what its next cold start needs */
+	/* As the file has them; disk.c makes disks of them, which are what goes with the VM. */
+	char disk_names[CONF_NICS][CONF_NAME_MAX], user_data[VM_FILE_MAX], meta_data[VM_FILE_MAX];
+	struct vm_config_state { /* migrates as section "config": what its next cold start needs */
 		char kernel[VM_FILE_MAX], initrd[VM_FILE_MAX]; /* of a host; not needed to run on a destination */
 		char cmdline[512];
 		uint32_t autostart; /* enum vm_autostart */

@@ -10,8 +10,7 @@
 #include "kernel/log.h"
 #include "net/bridge.h"
 #include "vmm/disk.h"
-#include "vmm/pc/acpi_tables.h"
-#include "vmm/pc/linux_loader.h"
+#include "vmm/pc/loader.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/compat.h"
 #include "vmm/x86/vcpu.h"
@@ -127,17 +126,8 @@ fail:
 /* Kernel, tables and the CPUs' states, as after a power-on: all but the boot CPU wait for SIPI. vm->lock is held. */
 static int load_boot_image(struct vm *vm, struct why *w)
 {
-	int err = vm_boot_files(vm, w);
-	if (err)
-		return err;
-	struct linux_image img = { .kernel = vm->file[VM_KERNEL],
-				   .initrd = vm->file[VM_INITRD],
-				   .cmdline = vm->cfg.s.cmdline };
-	err = acpi_tables_build(&vm->mem, vm->cfg.vcpus, &img.rsdp);
-	if (err)
-		return why_set(w, err, "the guest's ACPI tables do not fit");
-	err = linux_load(&vm->mem, &img, vm->boot, w);
-	if (err)
+	int err;
+	if ((err = vm_boot_files(vm, w)) || (err = loader_load(vm, w)))
 		return err;
 	for (unsigned i = 1; i < vm->nvcpus && !err; i++) {
 		startup_power_on(vm->vcpus[i]->state);
@@ -431,6 +421,7 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 		fn(arg, &vlapic_desc, i, &vm->vcpus[i]->lapic);
 		fn(arg, &vxapic_desc, i, &vm->vcpus[i]->lapic);
 	}
+	fn(arg, &machine_desc, 0, &vm->machine);
 	list_for_each(d, &vm->machine.devs, struct dev, node)
 		for (unsigned i = 0; i < d->nsections; i++)
 			fn(arg, d->section[i].desc, d->section[i].instance, d->section[i].obj);

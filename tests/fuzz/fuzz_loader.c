@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		kernel[0x211] |= 1;
 		kernel[0x236] |= 1;
 	}
-	struct linux_image img = { file, size & 1 ? initrd_file : NULL, "x", 0xe0000 };
+	struct guest_image img = { file, size & 1 ? initrd_file : NULL, "x", 0xe0000 };
 	if (!linux_load(&g, &img, &s, &w)) {
 		if (s.rip < MIB(1) || s.rip >= g.low || !gmem_ptr(&g, s.gpr[REG_RSI], PAGE_SIZE))
 			abort();

@@ -33,6 +33,7 @@ struct load {
 	int64_t gap_ns;     /* the longest time between two ticks since the status was asked for last */
 	uint64_t backwards; /* how often a clock went backwards: must stay 0 */
 	uint64_t registers; /* how often a sleep has changed a vector register: must stay 0 */
+	uint64_t told;      /* how often somebody has been told the status */
 };
 
 static inline int64_t load_clock(clockid_t id)
@@ -98,7 +99,7 @@ static inline void load_init(struct load *l, const char *name, uint16_t port, ui
 static inline uint64_t load_tick(struct load *l, const char *(*status)(void))
 {
 	int64_t now = load_clock(CLOCK_MONOTONIC), real = load_clock(CLOCK_REALTIME);
-	char line[256], path[64];
+	char line[320], path[64];
 	int fd;
 
 	l->backwards += (now < l->last_ns) + (real < l->last_real_ns);
@@ -111,11 +112,13 @@ static inline uint64_t load_tick(struct load *l, const char *(*status)(void))
 	while ((fd = accept(l->listener, NULL, NULL)) >= 0) {
 		ssize_t sent = send(fd, line, strlen(line), MSG_NOSIGNAL);
 
-		if (sent > 0)
+		if (sent > 0) {
 			l->gap_ns = 0;
-		else
+			l->told++;
+		} else {
 			fprintf(stderr, "%s: status: %zd bytes of %zu sent: %s\n", l->name, sent, strlen(line),
 				strerror(errno));
+		}
 		close(fd);
 	}
 	if (now - l->last_file_ns > 1000000000LL) {

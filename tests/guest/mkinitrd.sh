@@ -8,7 +8,8 @@
 set -euo pipefail
 linux=$1 out=$2 init=$3 foreign=$4 programs=$5
 shift 5
-modules="virtio_pci virtio_net virtio_blk virtio-rng button evdev 8021q" # and what they need; what has no file is built into the kernel
+# And what they need; what has no file is built into the kernel, as is ext4 in Debian's cloud kernels so far.
+modules="virtio_pci virtio_net virtio_blk virtio-rng button evdev 8021q ext4"
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root"/{bin,modules,dev}

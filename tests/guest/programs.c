@@ -8,6 +8,8 @@
 #include <string.h>
 
 int dirty_main(int argc, char **argv);
+int diskbench_main(int argc, char **argv);
+int diskcheck_main(int argc, char **argv);
 int exitcost_main(int argc, char **argv);
 int frames_main(int argc, char **argv);
 int join_main(int argc, char **argv);
@@ -19,8 +21,10 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } programs[] = {
-	{ "dirty", dirty_main },       { "exitcost", exitcost_main },   { "frames", frames_main },
-	{ "join", join_main },         { "pagecheck", pagecheck_main }, { "smp", smp_main },
+	{ "dirty", dirty_main },         { "diskbench", diskbench_main },
+	{ "diskcheck", diskcheck_main }, { "exitcost", exitcost_main },
+	{ "frames", frames_main },       { "join", join_main },
+	{ "pagecheck", pagecheck_main }, { "smp", smp_main },
 	{ "tcpserve", tcpserve_main },
 };
 

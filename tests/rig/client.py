@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a client of the guest sees: the services of tests/guest/ (tcpserve, pagecheck, dirty, a shell), from the namespace."""
+"""What a client of the guest sees: the services of tests/guest/ (tcpserve, pagecheck, diskcheck, a shell ...), from the namespace."""
 import os
 import re
 import select
@@ -10,7 +10,7 @@ import threading
 import time
 
 scale = 1  # how much more patience the guest's host needs than the fastest kind of host; set by rig.py
-ECHO, PAGECHECK, DIRTY, SOURCE, SHELL, SMP = 7000, 7002, 7003, 7004, 7005, 7006
+ECHO, PAGECHECK, DIRTY, SOURCE, SHELL, SMP, DISK = 7000, 7002, 7003, 7004, 7005, 7006, 7007
 
 
 def amount(n):
@@ -35,7 +35,7 @@ def ask(address, port, seconds=5):
 
 
 def status(address, port, seconds=5):
-    """The status line of pagecheck or dirty as a dict of numbers."""
+    """The status line of pagecheck, dirty, smp or diskcheck as a dict of numbers."""
     said = ask(address, port, seconds)
     assert said.endswith("\n"), f"port {port} of the guest said no whole status line, but {said!r}"
     return {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", said)}

@@ -20,7 +20,7 @@ BUILD = os.path.join(ROOT, os.environ.get("TERN_BUILD", "build"))
 RIG = os.path.join(ROOT, "build", "rig")
 LOG = os.environ.get("RIG_LOG", "")  # before the names of hosts' logs: of sessions that run side by side
 GUEST = os.path.join(ROOT, "build", "guest")
-LINUX = ("vmlinuz", "vmlinuz-small", "initrd.img")  # unless a test wants others; on the boot volume are those that conf names
+LINUX = ("vmlinuz", "vmlinuz-small", "vmlinux", "initrd.img")  # unless a test wants others; on the boot volume are those that conf names
 
 
 def die_with_parent():
@@ -51,16 +51,17 @@ class Host:
     cards: how many, of which those after the first have taps and MACs of their own (.taps, .macs), and cables that link() pulls; AMD hosts
     alone. With more than one, no offload passes a cable: what is on the wire can be looked at.
     queues: pairs of them that an AMD host's card has.
+    volume: paths of further files for the boot volume.
     """
 
     def __init__(self, name, switch, conf, number, nic="virtio-net", cpus=None, mem=1024, icount=False, files=LINUX, efi=None, kind="amd",
-                 model=None, relay=False, cards=1, queues=1):
+                 model=None, relay=False, cards=1, queues=1, volume=()):
         self.name, self.switch, self.conf, self.number = name, switch, conf, number
         self.machine = KINDS[kind](self)
         self.model = model  # of an Intel host's CPU; None: the machine's default
         self.kind, self.scale = kind, self.machine.scale
         self.nic = nic if nic in self.machine.nics else next(iter(self.machine.nics))
-        self.cpus, self.mem, self.icount, self.files = cpus or self.machine.cpus, mem, icount, files
+        self.cpus, self.mem, self.icount, self.files, self.volume = cpus or self.machine.cpus, mem, icount, files, list(volume)
         self.efi = efi or os.path.join(BUILD, "BOOTX64.EFI")
         self.tap = f"tap-{name}"
         self.has_relay, self.relay = relay, None
@@ -81,7 +82,7 @@ class Host:
         with open(conf, "w") as f:
             f.write(self.conf)
         self.esp = os.path.join(self.work, "esp.img")
-        files = [os.path.join(GUEST, f) for f in self.files or () if f" = {f}\n" in self.conf]
+        files = [os.path.join(GUEST, f) for f in self.files or () if f" = {f}\n" in self.conf] + self.volume
         for f in [self.efi] + files:
             if not os.path.exists(f):
                 raise netns.RigError(f"{f} is not there: run `make` first" + " and `make guest-small`" * f.endswith("-small"))

@@ -26,7 +26,8 @@ SLACK_PAGES = 64  # what heaps and the network's buffers may keep
 # An emulated Intel host moves 5 MB/s and runs at 50 MIPS: what its guest has and does is less by that, and so is its kernel.
 # SLOW_DOWNTIME is also for tests that ask whether a guest can move, and not how well: the machine may have much else to do.
 SLOW_LOAD, SLOW_MIB, SLOW_DOWNTIME = "pagecheck:2:1", 64, "--max-downtime 1000"
-KERNELS = {"stock": "vmlinuz", "small": "vmlinuz-small"}  # Debian's, and the one of tests/guest/small.config
+# Debian's, the same as an ELF file (pvh.py), and the one of tests/guest/small.config
+KERNELS = {"stock": "vmlinuz", "pvh": "vmlinux", "small": "vmlinuz-small"}
 # XSAVEC of Bochs 2.7 puts what follows the SSE registers over the XSAVE header: Linux would lose registers at each switch of tasks.
 BOCHS_CMDLINE = "clearcpuid=xsavec"
 RIGS = {"amd": ("amd", "amd"), "intel": ("intel", "intel"), "mixed": ("intel", "amd")}

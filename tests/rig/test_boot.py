@@ -14,7 +14,42 @@ import netns
 from console import LEAVE_KEY, Console
 from emulator import most_cpus
 from host import Host, die_with_parent
+from pvh import vmlinux
 from rig import DEMO, host_conf, vm_conf
+
+
+DISKS = {  # a file: what the loader says of it
+    "image.raw.zst": "a disk of 65536 KiB, 192 KiB of it in memory",
+    "plain.raw": "a disk of 10240 KiB, 64 KiB of it in memory",
+    "damaged.raw.zst": "damaged, or no Zstandard file",
+    "short.raw.zst": "the file has lost its end",
+    "odd.raw": "a disk has whole sectors of 512 bytes",
+    "nosuch.raw": "file not found on this volume",
+}
+
+
+def make_disks(at):
+    """Those files, but for the last, below a directory; their paths and sections."""
+    disk = bytearray(64 << 20)
+    disk[:3000], disk[33 << 20:(33 << 20) + 66000] = os.urandom(3000), os.urandom(66000)  # one block of 64 KiB, and two
+    packed = subprocess.run(["zstd", "-q", "-c", "--check"], input=disk, stdout=subprocess.PIPE, check=True).stdout
+    data = [packed, disk[:10 << 20], packed[:-1] + bytes([packed[-1] ^ 1]), packed[:-1000], disk[:700]]
+    for name, content in zip(DISKS, data):
+        (at / name).write_bytes(content)
+    conf = "".join(f"\n[disk d{i}]\nfile = {name}\n" for i, name in enumerate([*DISKS, "image.raw.zst"]))
+    return conf, [str(at / name) for name in DISKS if (at / name).exists()]
+
+
+def check_disks(h):
+    """Each is read once, without its zeros, or the line says what is wrong with it."""
+    started, said = " ".join(h.console.text.split()), " ".join(h.cmd("log").split())
+    for i, (name, what) in enumerate(DISKS.items()):
+        if what.startswith("a disk of"):
+            assert started.count(f"{name}: {what}") == 1 and name not in said, started
+        else:
+            assert re.search(rf"tern\.conf:\d+: \[disk d{i}\] file = {name}: {what}", said), said
+    assert "plain.raw: 10 MiB 30% 50% 80% plain.raw:" in started, started  # of steps of 1 MiB those behind each quarter
+    assert h.json("host")["memory_files"] == 4 << 16
 
 
 def check_machine(h, vendor):
@@ -31,11 +66,17 @@ def check_machine(h, vendor):
 @pytest.mark.parametrize("kind, cpus, vendor", [
     ("amd", 2, "AuthenticAMD"),
     pytest.param("intel", 2, "GenuineIntel", marks=[pytest.mark.rigs("intel"), pytest.mark.long])])
-def test_machine(switch, kind, cpus, vendor):
-    """Whatever the machine: it boots, has its CPUs and its network, restarts, and goes off. (An Intel one with one CPU: test_boot.)"""
-    h = Host("c", switch, host_conf(3, "c"), 3, "e1000", cpus=cpus, files=False, kind=kind)
+def test_machine(switch, tmp_path, kind, cpus, vendor):
+    """
+    Whatever the machine: it boots, has its CPUs and its network, restarts, and goes off. (An Intel one with one CPU: test_boot.) A fast one
+    reads images of disks as well.
+    """
+    disks, volume = make_disks(tmp_path) if kind == "amd" else ("", [])
+    h = Host("c", switch, host_conf(3, "c", disks), 3, "e1000", cpus=cpus, files=False, kind=kind, volume=volume)
     try:
         h.start()
+        if disks:
+            check_disks(h)
         check_machine(h, vendor)
         start = h.console.begin("reboot")
         h.console.expect(r"tern 0\.[0-9.]+\S* on c", 60, start)
@@ -99,6 +140,35 @@ def test_boot_runs_linux(shared, cpus, kernel, says, model):
         start = len(h.console.text)
         h.console.begin("poweroff")
         assert h.wait_off(10), f"poweroff left it on: {h.console.text[start:]}"
+    finally:
+        h.remove()
+
+
+def test_boot_by_pvh(switch):
+    """Debian's kernel as an ELF file, entered by PVH, with two CPUs: it runs, is saved and restored as it runs, and resets itself."""
+    address = "10.77.0.53"
+    vmlinux()
+    h = Host("c", switch, host_conf(3, "c", vm_conf("third", f"tern.ip={address}/24 tern.load=none", 256, "52:54:00:77:00:53", kernel="pvh",
+                                                    vcpus=2)), 3)
+    try:
+        h.start()
+        h.wait_address()
+        h.json("vm start third", 30)
+        for reset in (False, True):
+            h.wait_guest_says("third", r"Linux version .*Debian", 30)
+            h.wait_guest_says("third", r"guest ready", 60)
+            client.wait_port(address, client.SHELL, 20)
+            loader = client.shell(address, "od -A n -t x1 -j 528 -N 1 /sys/kernel/boot_params/data; grep -c ^processor /proc/cpuinfo; cat /sys/class/dmi/id/product_name")
+            assert loader.split("\n") == [" b0", "2", "tern PC"], loader  # type_of_loader as Linux' own PVH entry sets it
+            if not reset:
+                h.cmd("torture third 20", 60)
+                before = h.json("vm console third")["console_bytes"]
+                try:
+                    client.shell(address, "(sleep 0.3; reboot -f) >/dev/null 2>&1 &", 5)
+                except (OSError, AssertionError):
+                    pass  # the guest may go before it has answered
+                client.until(lambda: h.json("vm console third")["console_bytes"] > before + 2000, 30, "a reset")
+        h.json("vm kill third")
     finally:
         h.remove()
 

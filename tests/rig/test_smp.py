@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Guests with several CPUs: they start, work against each other (tests/guest/smp.c), come and go, and move."""
-import functools
-import http.server
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-import threading
 import time
 
 import pytest
 
 import client
+import guest_tools
 import netns
 import stranger
-from host import RIG, Host, start_together
+from host import Host, start_together
 from rig import SLACK_PAGES, SLOW_DOWNTIME, host_conf, kinds_wanted, state_on, vm_conf
 
 CALM = "killall -STOP smp pagecheck"
@@ -78,33 +72,10 @@ def check(n, rounds=50, seconds=30):
         time.sleep(0.2)
 
 
-class Silent(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-@functools.lru_cache(None)
-def lscpu_files():
-    """This machine's lscpu, its loader and its libraries, in a directory of its own."""
-    where = tempfile.TemporaryDirectory(prefix="lscpu-", dir=RIG)
-    said = subprocess.run(["ldd", shutil.which("lscpu")], stdout=subprocess.PIPE, text=True, check=True, timeout=10).stdout
-    for path in re.findall(r"/\S+", said) + [shutil.which("lscpu")]:
-        shutil.copy(path, where.name)
-    return where
-
-
 def lscpu(n):
-    """What the guest's users read: the program is given to it by HTTP, once."""
-    where = lscpu_files().name
-    names = os.listdir(where)
-    if "none" in client.shell(address(n), "test -e /tmp/lscpu || echo none"):
-        with http.server.ThreadingHTTPServer((netns.CLIENT_ADDRESS, 0), functools.partial(Silent, directory=where)) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            url = f"http://{netns.CLIENT_ADDRESS}:{server.server_port}"
-            client.shell(address(n), f"mkdir -p /tmp && cd /tmp && for f in {' '.join(names)}; do wget -q {url}/$f; done; chmod +x *", 30)
-            server.shutdown()
-    loader = next(name for name in names if name.startswith("ld-"))
-    said = client.shell(address(n), f"cd /tmp && LC_ALL=C ./{loader} --library-path . ./lscpu", 20)
+    """What the guest's users read."""
+    guest_tools.bring(address(n), ["lscpu"])
+    said = guest_tools.run(address(n), "lscpu", seconds=20)
     lines = {k.strip(): v.strip() for k, v in re.findall(r"^([^:]+):(.*)$", said, re.M)}
     return {k: lines.get(k) for k in ("CPU(s)", "On-line CPU(s) list", "Thread(s) per core", "Core(s) per socket", "Socket(s)")}
 

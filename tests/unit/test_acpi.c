@@ -30,7 +30,7 @@ static int teardown(void **state)
 
 static const uint8_t *at(gpa_t gpa, size_t len)
 {
-	assert_true(gpa >= PC_ACPI_TABLES && gpa + len <= 0x100000);
+	assert_true(gpa >= PC_ACPI_TABLES && gpa + len <= PC_SMBIOS);
 	const uint8_t *p = gmem_ptr(&g, gpa, len);
 	assert_non_null(p);
 	return p;

@@ -54,6 +54,8 @@ static void test_good(void **state)
 			       "[vm demo] ; the one\n"
 			       "cmdline = console=ttyS0 root=/dev/ram0#1 x:y;z # a comment ; all of it\n"
 			       "initrd =\n"
+			       "[disk root]\n"
+			       "file = images/root.raw.zst\n"
 			       "[ vm  other ]\n"
 			       "[vm\tlast]\n"
 			       "mem = 1G# no comment"),
@@ -71,6 +73,9 @@ static void test_good(void **state)
 	assert_string_equal(conf_section(&c, "vm", 2), "last");
 	assert_null(conf_section(&c, "vm", 3));
 	assert_string_equal(conf_section(&c, "host", 0), "");
+	assert_value("disk", "root", CONF_FILE, "images/root.raw.zst");
+	assert_string_equal(conf_section(&c, "disk", 0), "root");
+	assert_null(conf_section(&c, "disk", 1));
 	assert_int_equal(conf_line(&c, "vm", "demo", "cmdline"), 9);
 	assert_int_equal(conf_line(&c, "vm", "demo", "mem"), 8);
 	assert_int_equal(conf_line(&c, "vm", "nobody", "mem"), 0);
@@ -115,7 +120,7 @@ static void test_wrong_lines(void **state)
 			       "[]\n"             /* 11 */
 			       "[vm]\n"           /* 12 */
 			       "[host x]\n"       /* 13 */
-			       "[disk d]\n"       /* 14 */
+			       "[floppy d]\n"     /* 14 */
 			       "size = 1\n"       /* 15: said once, by the section */
 			       "[vm a/b]\n"       /* 16 */
 			       "[vm good]\n"      /* 17 */
@@ -131,7 +136,7 @@ static void test_wrong_lines(void **state)
 	assert_problem("tern.conf:11: a section line must read");
 	assert_problem("tern.conf:12: section [vm] needs a name");
 	assert_problem("tern.conf:13: section [host x] takes no name");
-	assert_problem("tern.conf:14: unknown section [disk d]");
+	assert_problem("tern.conf:14: unknown section [floppy d]");
 	assert_problem("tern.conf:16: the name 'a/b'");
 	assert_null(strstr(c.problems, "tern.conf:10:"));
 	assert_null(strstr(c.problems, "tern.conf:15:"));

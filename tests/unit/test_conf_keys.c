@@ -4,6 +4,7 @@
 #include "kernel/conf.h"
 #include "kernel/host.h"
 #include "net/net_conf.h"
+#include "vmm/disk.h"
 #include "vmm/vm.h"
 #include "kernel/base/mac.h"
 #include <setjmp.h>
@@ -12,6 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+
+/* What disks ask of the rest: there is no other VM, and no file. */
+struct boot_file *boot_file_named(const char *name unused) { return NULL; }
+void boot_file_put(struct boot_file *f) { assert_null(f); }
 
 static struct conf c;
 static struct nic cards[] = {
@@ -571,8 +576,8 @@ static void lost_peers(void **state unused)
 		{ "[peer a]\naddress = 10.77.0.13\npeer b]\naddress = 10.77.0.12\n", "a [peer]" },
 		{ "[host]\n\xef\xbb\xbf[peer b]\n", "a [peer]" },
 		{ "[ peer \x02]\n", "a [peer]" },
-		{ "[disk peerless]\n", "a [peer]" },
-		{ "[disk d]\n[vm x] # peer\n", "" },
+		{ "[floppy peerless]\n", "a [peer]" },
+		{ "[floppy d]\n[vm x] # peer\n", "" },
 		{ "[per b]\n[vm b\n", "" },
 		{ "[peer b]\naddress = 10.77.0.12\nx\n", "" },
 		{ "[peer b]\naddress = 10.77.0.12\n[peer c]\naddress = 10.77.0.13\n", "" },
@@ -644,10 +649,11 @@ static void a_vm(void **state unused)
 	cfg.mac[0][3] = cfg.mac[0][4] = cfg.mac[0][5] = 7;
 	memset(cfg.uuid, 7, sizeof(cfg.uuid));
 	conf_show(&vm_conf_table, &cfg, show, text);
-	assert_string_equal(text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|weight=100|"
-				  "uuid=07070707-0707-0707-0707-"
-				  "070707070707|mac=52:54:00:07:07:07|net=|cpu=host|autostart=no|"
-				  "ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
+	assert_string_equal(text,
+			    "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|weight=100|"
+			    "uuid=07070707-0707-0707-0707-"
+			    "070707070707|mac=52:54:00:07:07:07|net=|disk=|user-data=|meta-data=|cpu=host|autostart=no|"
+			    "ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
 	cfg = vm(KERNEL "initrd = i.img\ncmdline = console=ttyS0 # not this\nmem = 3074M\nmac = 52:54:00:77:00:01\n"
 			"uuid = 5A0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7a\ncpu = portable\nautostart = alone\nvcpus = 1\nip "
 			"= 10.77.0.50 ,2001:DB8::50, fe80:0:0::1\n"
@@ -655,12 +661,12 @@ static void a_vm(void **state unused)
 	said("");
 	text[0] = '\0';
 	conf_show(&vm_conf_table, &cfg, show, text);
-	assert_string_equal(text,
-			    "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|"
-			    "weight=100|uuid=5a0c2f6e-8f4b-"
-			    "4c0e-9d61-0b3f6c1d2e7a|mac=52:54:00:77:00:01|"
-			    "net=|cpu=portable|autostart=alone|ip=10.77.0.50, 2001:db8::50, fe80::1|mac_change=allow|"
-			    "trunk=yes|dhcp_server=allow|router=allow|");
+	assert_string_equal(text, "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|"
+				  "weight=100|uuid=5a0c2f6e-8f4b-"
+				  "4c0e-9d61-0b3f6c1d2e7a|mac=52:54:00:77:00:01|"
+				  "net=|disk=|user-data=|meta-data=|cpu=portable|autostart=alone|ip=10.77.0.50, "
+				  "2001:db8::50, fe80::1|mac_change=allow|"
+				  "trunk=yes|dhcp_server=allow|router=allow|");
 	/* What each of its cards may send. */
 	cfg = vm(KERNEL "net = a, b, c\nip = 10.77.0.50 | any|2001:db8::50 ,10.0.0.1\nmac_change = no, allow\n"
 			"trunk = no, no\nrouter = allow,no, on\n");
@@ -811,7 +817,8 @@ static void a_wrong_vm(void **state unused)
 	   "1G\n");
 	said("tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?\n"
 	     "tern.conf:3: [vm demo] vcpus = 65: write a number from 1 to 64\n"
-	     "tern.conf:4: [vm demo] kernel = : write the name of a Linux bzImage on the boot volume, up to 95 "
+	     "tern.conf:4: [vm demo] kernel = : write the name of a Linux bzImage or a PVH kernel on the boot volume, "
+	     "up to 95 "
 	     "characters\n"
 	     "tern.conf:5: [vm demo] mac = 01:00:5e:00:00:01: write unicast MAC addresses, one for each network, such "
 	     "as "
@@ -820,12 +827,13 @@ static void a_wrong_vm(void **state unused)
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
 	     "tern.conf:8: [vm demo] men: there is no such key; there are kernel, initrd, cmdline, mem, vcpus, weight, "
 	     "uuid, "
-	     "mac, net, cpu, autostart, ip, mac_change, trunk, dhcp_server, router\n");
+	     "mac, net, disk, user-data, meta-data, cpu, autostart, ip, mac_change, trunk, dhcp_server, router\n");
 	assert_string_equal(wrong,
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");
 	cfg_of_several();
 	vm("[vm demo]\nmem = 8M\n");
-	said("tern.conf:1: [vm demo] kernel: missing; write the name of a Linux bzImage on the boot volume, up to 95 "
+	said("tern.conf:1: [vm demo] kernel: missing; write the name of a Linux bzImage or a PVH kernel on the boot "
+	     "volume, up to 95 "
 	     "characters\n"
 	     "tern.conf:2: [vm demo] mem = 8M: write a size of at least 16M in steps of 2M\n");
 	vm(KERNEL "mem = 17\n");
@@ -961,8 +969,8 @@ static void migrates(void **state unused)
 
 /* ---- the documents ---- */
 
-static const struct conf_table *const tables[] = { &host_conf_table, &nic_conf_table,  &bond_conf_table,
-						   &if_conf_table,   &peer_conf_table, &vm_conf_table };
+static const struct conf_table *const tables[] = { &host_conf_table, &nic_conf_table, &bond_conf_table, &if_conf_table,
+						   &peer_conf_table, &vm_conf_table,  &disk_conf_table };
 
 static char *slurp(const char *path)
 {

@@ -206,9 +206,27 @@ static void test_power(void **state)
 	assert_int_equal(offs, 1);
 }
 
+/* What firmware does where it knows no FADT. */
+static void test_reset_by_8042(void **state)
+{
+	(void)state;
+	assert_int_equal(bus_read(&m.bus, BUS_PIO, 0x64, 1), 0xff); /* no controller */
+	bus_write(&m.bus, BUS_PIO, 0x64, 1, 0xfe);
+	assert_int_equal(resets, 0);
+	m.s.kind = MACHINE_PVH;
+	assert_int_equal(bus_read(&m.bus, BUS_PIO, 0x64, 1), 0xff);
+	for (unsigned v = 0; v < 256; v++)
+		if (v != 0xfe)
+			bus_write(&m.bus, BUS_PIO, 0x64, 1, v);
+	assert_int_equal(resets, 0);
+	bus_write(&m.bus, BUS_PIO, 0x64, 1, 0xfe);
+	assert_int_equal(resets, 1);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_registers), T(test_edge), T(test_level), T(test_power) };
+	const struct CMUnitTest tests[] = { T(test_registers), T(test_edge), T(test_level), T(test_power),
+					    T(test_reset_by_8042) };
 	return cmocka_run_group_tests_name("ioapic", tests, NULL, NULL);
 }

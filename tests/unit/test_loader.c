@@ -63,7 +63,7 @@ static int teardown(void **state)
 
 static int load(struct cpu_state *s, struct why *w)
 {
-	struct linux_image img = { kernel_file, initrd_file, "console=ttyS0 root=/dev/ram", 0xe0000 };
+	struct guest_image img = { kernel_file, initrd_file, "console=ttyS0 root=/dev/ram", 0xe0000 };
 	return linux_load(&g, &img, s, w);
 }
 
@@ -146,7 +146,7 @@ static void test_load(void **state)
 static void test_high_memory(void **state)
 {
 	static struct cpu_state s;
-	struct linux_image img = { kernel_file, NULL, "", 0xe0000 };
+	struct guest_image img = { kernel_file, NULL, "", 0xe0000 };
 	struct gmem big = g;
 	(void)state;
 
@@ -176,7 +176,7 @@ static void test_refusals(void **state)
 	(void)state;
 
 	kernel[0x202] = 'h';
-	refused("not a Linux bzImage", -EINVAL);
+	refused("neither a Linux bzImage nor an ELF file", -EINVAL);
 	put_le16(kernel + 0x206, 0x020b);
 	refused("2.11", -EINVAL);
 	put_le16(kernel + 0x236, 0);
@@ -216,7 +216,7 @@ static void test_refusals(void **state)
 
 	memset(line, 'x', sizeof(line));
 	line[2048] = 0;
-	struct linux_image img = { kernel_file, initrd_file, line, 0 };
+	struct guest_image img = { kernel_file, initrd_file, line, 0 };
 	assert_int_equal(linux_load(&g, &img, &s, &w), -EINVAL);
 	line[2047] = 0;
 	assert_int_equal(linux_load(&g, &img, &s, NULL), 0);
@@ -236,7 +236,7 @@ static void test_truncations(void **state)
 		uint8_t *cut = malloc(n); /* so that reading beyond is seen */
 		memcpy(cut, kernel, n);
 		struct boot_file *f = fake_file(cut, n);
-		struct linux_image img = { f, NULL, "", 0 };
+		struct guest_image img = { f, NULL, "", 0 };
 		assert_int_not_equal(linux_load(&g, &img, &s, NULL), 0);
 		free(f);
 		free(cut);

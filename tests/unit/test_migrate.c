@@ -854,7 +854,9 @@ static void test_boot_files_wrong(void **state unused)
 		{ 100, 1, 0, ~0ULL, 10, "wrong time" }, /* nor that */
 		{ 100, 1, 0, 0, 101, "wrong time" },    /* longer than told */
 		{ 100, 1, 0, 0, 100, "not what the source said" },
-		{ 100, 1, 0, 0, 99, "PASS at the wrong time" }, /* and not all of it */
+		{ 100, 1, 0, 0, 99, "wrong time" }, /* and not all of it */
+		{ 70000, 1, 0, 0, 65536, "PASS at the wrong time" },
+		{ 70000, 1, 0, 65536, 4464, "not what the source said" }, /* the first block is zeros */
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		struct peer p;
@@ -865,9 +867,10 @@ static void test_boot_files_wrong(void **state unused)
 		wire_put_str(&p.tx, "vmlinuz", WIRE_FILE_NAME);
 		wire_put_u64(&p.tx, wrong[i].size);
 		wire_put_u64(&p.tx, wrong[i].digest);
+		wire_put_u64(&p.tx, 1);
 		wire_put_str(&p.tx, "", WIRE_FILE_NAME);
-		wire_put_u64(&p.tx, 0);
-		wire_put_u64(&p.tx, 0);
+		for (unsigned k = 0; k < 3; k++)
+			wire_put_u64(&p.tx, 0);
 		assert_int_equal(wire_end(&p.tx, time_in_ms(1000)), 0);
 		if (wrong[i].len) {
 			assert_int_equal(peer_recv(&p), WIRE_WANT);
@@ -1372,6 +1375,41 @@ static void dest_before(void *arg)
 	stream_close(s);
 }
 
+/* It says hello, and hears no offer. */
+static void dest_before_in_vain(void *arg)
+{
+	struct stream *s = arg;
+	struct wire_tx tx;
+	struct wire_rx rx;
+	struct hello h;
+	fake_host = 1;
+	assert_int_equal(wire_tx_init(&tx, s), 0);
+	assert_int_equal(wire_rx_init(&rx, s), 0);
+	assert_int_equal(hello_before(&tx), 0);
+	assert_int_equal(hello_recv(&rx, &h, time_in_ms(1000), NULL), 0);
+	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL))
+		assert_int_not_equal(rx.type, WIRE_OFFER);
+	wire_tx_fini(&tx);
+	wire_rx_fini(&rx);
+	stream_close(s);
+}
+
+/* A machine that release 0.4 does not have stays here, and that is said before a page is sent. */
+static void test_pvh_before(void **state unused)
+{
+	struct why w = { "" };
+	struct vm *vm = new_demo(MIB(2));
+	struct tap *dst, *src = connect_taps(&dst);
+	vm->machine.s.kind = MACHINE_PVH;
+	assert_non_null(task_create("before", TASK_PRIO_NORMAL, dest_before_in_vain, &dst->s));
+	assert_int_not_equal(migrate_source_run(vm, &src->s, &params, &w), 0);
+	stream_close(&src->s);
+	assert_true(fake_tasks_wait());
+	assert_string_equal(w.text, "it is entered by PVH, which that host's release does not know");
+	assert_int_equal(vm->state, VM_RUNNING);
+	must_work(vm); /* to one of today's */
+}
+
 static void test_sections_before(void **state unused)
 {
 	struct peer p;
@@ -1430,6 +1468,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),
 		cmocka_unit_test(test_no_progress),
 		cmocka_unit_test(test_releases_before),
+		cmocka_unit_test(test_pvh_before),
 		cmocka_unit_test(test_sections_before),
 		cmocka_unit_test(test_independent_reader),
 	};

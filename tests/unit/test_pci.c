@@ -86,6 +86,54 @@ static void test_ecam(void **state)
 	assert_int_equal(mmio(PC_PCI_ECAM + PC_PCI_ECAM_SIZE - 4, 4), 0xffffffff);
 }
 
+/* What edk2's CloudHv looks for; what migrates of it is the same as of the other machine. */
+static void test_host_bridge(void **state)
+{
+	uint8_t plain[PCI_CFG_SIZE], pvh[PCI_CFG_SIZE];
+	struct dev *d = fg_find(&g, "pci-host");
+
+	(void)state;
+	assert_string_equal(d->section[1].desc->name, "pci");
+	fg_cfg_write(&g, 0, 4, 2, 4);
+	state_save(d->section[1].desc, d->section[1].obj, plain);
+	g.m.s.kind = MACHINE_PVH;
+	assert_int_equal(fg_cfg_read(&g, 0, 0, 4), 0x0d578086);
+	assert_int_equal(fg_cfg_read(&g, 0, 2, 2), 0x0d57);
+	assert_int_equal(fg_cfg_read(&g, 0, 3, 1), 0x0d);
+	assert_int_equal(fg_cfg_read(&g, 0, 4, 4), 4);
+	assert_int_equal(fg_cfg_read(&g, 0, 8, 4), 0x06000000);
+	assert_int_equal(mmio(PC_PCI_ECAM, 4), 0x0d578086);
+	fg_cfg_write(&g, 0, 0, 4, 0); /* read only */
+	assert_int_equal(fg_cfg_read(&g, FG_NET_SLOT, 0, 4), 0x10411af4);
+	fg_migrate(&g);
+	d = fg_find(&g, "pci-host");
+	state_save(d->section[1].desc, d->section[1].obj, pvh);
+	assert_memory_equal(pvh, plain, sizeof(pvh));
+	assert_int_equal(fg_cfg_read(&g, 0, 0, 4), 0x0d578086);
+	g.m.s.kind = MACHINE_PLAIN;
+	assert_int_equal(fg_cfg_read(&g, 0, 0, 4), 0x00081b36);
+}
+
+static unsigned resets;
+static void reset(void *arg unused) { resets++; }
+
+static void test_reset_control(void **state)
+{
+	(void)state;
+	g.m.reset = reset;
+	pio_out(0xcf9, 1, 6);
+	assert_int_equal(resets, 0);
+	g.m.s.kind = MACHINE_PVH;
+	pio_out(0xcf8, 4, 0x80000604);
+	pio_out(0xcf8, 2, 0x0604);
+	pio_out(0xcf9, 2, 6);
+	pio_out(0xcf9, 1, 2); /* which kind of reset it will be */
+	assert_int_equal(resets, 0);
+	pio_out(0xcf9, 1, 6);
+	assert_int_equal(resets, 1);
+	assert_int_equal(pio(0xcf8, 4), 0x80000604);
+}
+
 static void test_bars(void **state)
 {
 	uint32_t bar[6];
@@ -363,7 +411,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_ports),          T(test_ecam),  T(test_bars),         T(test_bars_overlap), T(test_msix),
 		T(test_pci_cfg_window), T(test_state), T(test_create_fails), T(test_reset),
-		T(test_masked_on_the_way),
+		T(test_masked_on_the_way), T(test_host_bridge), T(test_reset_control),
 	};
 	/* clang-format on */
 

@@ -11,6 +11,7 @@
 #include "vmm/dev/vioapic.h"
 #include "vmm/dev/vnet.h"
 #include "vmm/dev/vrng.h"
+#include "vmm/dev/vrtc.h"
 #include "vmm/dev/vpci.h"
 #include "vmm/vm_port.h"
 #include "net/learn.h"
@@ -258,6 +259,7 @@ static int build_all(void **state)
 	assert_int_equal(vioapic_create(&machine, &io), 0);
 	assert_int_equal(vuart_create(&machine, &u, 0x3f8, 4, no_out, NULL), 0);
 	assert_int_equal(vpower_create(&machine), 0);
+	assert_int_equal(vrtc_create(&machine), 0);
 	assert_int_equal(vpci_bus_create(&machine, &pci), 0);
 	const struct vnet_card card = { .mtu = 1500, .wire = { .tx = no_tx } };
 	assert_int_equal(vnet_create(&machine, pci, &net, 1, 8, &card), 0);
@@ -278,6 +280,7 @@ static int build_all(void **state)
 	add(&cpu_state_desc, &cpu);
 	add(&vcpu_msr_desc, &vcpu);
 	add(&cpuid_desc, &vm.cpuid);
+	add(&machine_desc, &machine);
 	static struct learn learn;
 	learn_init(&learn);
 	add(&vm_learned_desc, &learn);

@@ -9,8 +9,7 @@
 #include "kernel/host.h"
 #include "net/bridge.h"
 #include "tests/unit/fake_kernel.h"
-#include "vmm/pc/acpi_tables.h"
-#include "vmm/pc/linux_loader.h"
+#include "vmm/pc/loader.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/compat.h"
 #include "vmm/x86/halt_poll.h"
@@ -27,7 +26,8 @@ struct bridge *bridge_find(const char *name, struct why *w)
 	(void)why_set(w, -ENOENT, "there is no network gone here");
 	return NULL;
 }
-const struct sdesc clock_desc, vm_learned_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc, pv_desc, vxapic_desc;
+const struct sdesc clock_desc, vm_learned_desc, vcpu_msr_desc, vlapic_desc, cpu_state_desc, pv_desc, vxapic_desc,
+	machine_desc;
 static unsigned asked; /* other hosts */
 
 static void (*meanwhile)(struct vm *vm); /* they are asked */
@@ -45,11 +45,9 @@ void vm_console_free(struct vm *vm unused) {}
 
 #define NEVER(type, name, ...) \
 	type name(__VA_ARGS__) { abort(); }
-NEVER(int, acpi_tables_build, struct gmem *g unused, unsigned n unused, gpa_t *rsdp unused)
 NEVER(void, clock_advance, struct vm *vm unused, uint64_t ns unused)
 NEVER(void, clock_begin, struct vm *vm unused, uint64_t tsc unused)
-NEVER(int, linux_load, struct gmem *g unused, const struct linux_image *i unused, struct cpu_state *s unused,
-      struct why *w unused)
+NEVER(int, loader_load, struct vm *vm unused, struct why *w unused)
 NEVER(int, machine_build, struct vm *vm unused)
 NEVER(void, machine_free, struct vm *vm unused)
 static bool listens;
@@ -103,7 +101,7 @@ static void forget(const char *name)
 {
 	struct vm *vm = vm_get(name);
 	struct why w = { "" };
-	assert_int_equal(vm_remove(vm, &w), 0);
+	assert_int_equal(vm_remove(vm, false, &w), 0);
 	vm_put(vm);
 }
 
@@ -147,9 +145,9 @@ static void test_one_mac(void **state unused)
 	misconfigured("second",
 		      "tern.conf:8: [vm second] mac = 52:54:00:77:00:09: the MAC 52:54:00:77:00:09 is that of VM "
 		      "first; give it one of its own");
-	misconfigured("none",
-		      "tern.conf:1: [vm none] kernel: missing; write the name of a Linux bzImage on the boot volume, "
-		      "up to 95 characters");
+	misconfigured("none", "tern.conf:1: [vm none] kernel: missing; write the name of a Linux bzImage or a PVH "
+			      "kernel on the boot volume, "
+			      "up to 95 characters");
 	forget("first");
 }
 
@@ -235,7 +233,7 @@ static void test_power_button(void **state unused)
 	assert_int_equal(vm_press_power(vm, &w), 0);
 	assert_int_equal(pressed, 2);
 	vm->state = VM_STOPPED;
-	assert_int_equal(vm_remove(vm, &w), 0);
+	assert_int_equal(vm_remove(vm, false, &w), 0);
 	vm_put(vm);
 }
 

@@ -4,10 +4,12 @@
  * bridge in slot 0, and the placing of BARs on the machine's bus as the guest moves them.
  *
  *   0xcf8  CONFIG_ADDRESS  31 enable | 23:16 bus | 15:11 slot | 10:8 function | 7:2 register       dword access only
+ *   0xcf9  a byte written there is for the reset control register, which lies inside it on PCs
  *   0xcfc  CONFIG_DATA     byte, word, dword within the register
  *   ECAM   PC_PCI_ECAM + (slot << 15 | function << 12 | register)
  */
 #include "vmm/dev/vpci.h"
+#include "arch/x86/hw/ports.h"
 #include "vmm/pc/pc.h"
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +17,12 @@
 #define CF8_LEN  8
 #define CF8_DATA 4 /* CONFIG_DATA in the region */
 
-/* The id of QEMU's generic PCIe host: known to lspci, no driver binds to it and no quirk matches. */
+/*
+ * The id of QEMU's generic PCIe host: known to lspci, no driver binds to it and no quirk matches. The machine that is
+ * entered by PVH shows another one there, which edk2's platform CloudHv is told apart by.
+ */
 static const struct vpci_ids host_ids = { 0x1b36, 0x0008, 0, 0, 0, 0x060000 };
+static const uint8_t pvh_host_ids[] = { 0x86, 0x80, 0x57, 0x0d };
 
 struct vpci_host_state {  /* section "pci-host" */
 	uint32_t address; /* CONFIG_ADDRESS */
@@ -93,6 +99,13 @@ static void vpci_remap(struct vpci_bus *bus)
 
 /* ---- configuration space ---- */
 
+/* What migrates is the same for both machines: that of the host bridge. Lock held. */
+static uint8_t cfg_byte(const struct vpci_bus *bus, const struct vpci_func *f, unsigned reg)
+{
+	bool pvh = f == &bus->host && bus->dev.m->s.kind == MACHINE_PVH;
+	return pvh && reg < sizeof(pvh_host_ids) ? pvh_host_ids[reg] : f->s.cfg[reg];
+}
+
 /* reg is within the function's 4 KiB; what is not there reads as all ones and ignores writes. */
 static uint32_t cfg_read(struct vpci_bus *bus, unsigned devfn, unsigned reg, unsigned size)
 {
@@ -105,7 +118,7 @@ static uint32_t cfg_read(struct vpci_bus *bus, unsigned devfn, unsigned reg, uns
 		f->ops->cfg_read(f, reg, size);
 	spin_lock(&bus->lock);
 	for (unsigned i = 0; i < size; i++)
-		v |= (uint32_t)f->s.cfg[reg + i] << 8 * i;
+		v |= (uint32_t)cfg_byte(bus, f, reg + i) << 8 * i;
 	spin_unlock(&bus->lock);
 	return v;
 }
@@ -147,6 +160,8 @@ static void cf8_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 
 	if (off == 0 && size == 4)
 		__atomic_store_n(&bus->s.address, (uint32_t)val & 0x80fffffc, __ATOMIC_RELAXED);
+	else if (off == RST_CNT - PCI_PORT_ADDRESS && size == 1)
+		dev_reset_port(&bus->dev, val & RST_CNT_RST_CPU);
 	else if (off >= CF8_DATA && addr & PCI_ADDRESS_ENABLE && !(addr >> 16 & 0xff))
 		cfg_write(bus, addr >> 8 & 0xff, (addr & 0xfc) + (unsigned)(off - CF8_DATA), size, (uint32_t)val);
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The guest's way to switch itself off or reset: ACPI's sleep control and status registers (ACPI 6.4, 4.8.3.7) and the
- * FADT's reset register (4.8.3.6), as ports. Soft-off is the only sleep state there is.
+ * FADT's reset register (4.8.3.6), as ports. Soft-off is the only sleep state there is. Firmware has two more ways to
+ * reset, and waits for ever where none works: port 0xcf9, which is in vpci.c, and the 8042's command. Of that
+ * controller there is nothing else.
  */
 #include "arch/x86/hw/acpi.h"
+#include "arch/x86/hw/ports.h"
 #include "vmm/dev.h"
 #include "vmm/dev/vpower.h"
 #include "vmm/pc/pc.h"
@@ -76,6 +79,11 @@ static void vpower_write(void *arg, uint64_t off, unsigned size, uint64_t val)
 		vpower_write_byte(arg, off + i, (uint8_t)(val >> 8 * i));
 }
 
+static void kbc_write(void *arg, uint64_t off unused, unsigned size unused, uint64_t val)
+{
+	dev_reset_port(arg, val == KBC_RESET);
+}
+
 static void vpower_reset(struct dev *d)
 {
 	struct power *p = CONTAINER_OF(d, struct power, dev);
@@ -87,12 +95,13 @@ static void vpower_fini(struct dev *d)
 	struct power *p = CONTAINER_OF(d, struct power, dev);
 
 	bus_remove(&d->m->bus, BUS_PIO, PC_POWER);
+	bus_remove(&d->m->bus, BUS_PIO, KBC_COMMAND);
 	list_remove(&d->node);
 	free(p);
 }
 
 static const struct dev_ops vpower_ops = { .reset = vpower_reset, .fini = vpower_fini };
-static const struct bus_ops vpower_bus_ops = { vpower_read, vpower_write };
+static const struct bus_ops vpower_bus_ops = { vpower_read, vpower_write }, kbc_bus_ops = { .write = kbc_write };
 
 int vpower_create(struct machine *m)
 {
@@ -100,11 +109,17 @@ int vpower_create(struct machine *m)
 	if (!p)
 		return err_trace(-ENOMEM);
 	int err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ PC_POWER, POWER_LEN, &vpower_bus_ops, p, "power" });
+	if (err)
+		goto fail;
+	err = bus_add(&m->bus, BUS_PIO, &(struct bus_region){ KBC_COMMAND, 1, &kbc_bus_ops, &p->dev, "kbc-reset" });
 	if (err) {
-		free(p);
-		return err;
+		bus_remove(&m->bus, BUS_PIO, PC_POWER);
+		goto fail;
 	}
 	dev_register(m, &p->dev, "power", 0, &vpower_ops);
 	dev_add_section(&p->dev, &vpower_desc, p);
 	return 0;
+fail:
+	free(p);
+	return err;
 }

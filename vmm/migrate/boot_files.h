@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A VM's boot files go with it, so that its guest can reboot wherever it is: between ACCEPT and pass 1 the source says
- * what they are, and sends those that the destination does not have (records FILES, WANT and FILE of doc/wire.md).
+ * A VM's boot files go with it, so that its guest can reboot wherever it is, and the base images of its disks where they
+ * are not there: between ACCEPT and pass 1 the source says what they are, and sends those that the destination does not
+ * have (records FILES, WANT and FILE of doc/wire.md).
  */
 #pragma once
 #include "vmm/migrate/source.h"
+
+#define FILES_MAX (VM_FILES + VM_DISKS_MAX)
 
 /* The source's part; the guest runs. Errors as of precopy_progress and inbox_wait. */
 int boot_files_send(struct source *c) must_check;
 
 /* The destination's: {0} to begin with, boot_files_rx_fini at the end whatever came. */
 struct boot_files_rx {
-	struct boot_file *file[VM_FILES]; /* those that are coming */
-	uint64_t digest[VM_FILES], got[VM_FILES];
+	struct boot_file *file[FILES_MAX]; /* those that are coming */
+	uint64_t digest[FILES_MAX], got[FILES_MAX];
 	bool told;
 };
 /* The record that was received; -EPROTO, -ENOMEM with why. The VM has its files when all of them have come. */

@@ -228,7 +228,7 @@ static int recv_pass(struct dest *c)
 {
 	uint32_t pass = wire_get_u32(c->rx), flags = wire_get_u32(c->rx);
 	if (!wire_get_end(c->rx) || c->in_pass || c->final || pass != c->pass + 1 || flags & ~PASS_FINAL ||
-	    boot_files_pending(&c->files))
+	    boot_files_pending(&c->files) || disk_bases_pending(c->vm))
 		return bad_order(c);
 	c->pass = pass;
 	c->in_pass = true;

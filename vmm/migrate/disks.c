@@ -40,7 +40,7 @@ void disks_offer(struct wire_tx *tx, const struct vm_config *c)
 		wire_put_str(tx, d->name, sizeof(d->name));
 		wire_put_u64(tx, d->size);
 		wire_put_u64(tx, d->layer);
-		wire_put_u32(tx, d->readonly);
+		wire_put_u32(tx, d->flags);
 		wire_put_str(tx, d->file, sizeof(d->file));
 		wire_put_u64(tx, d->base_size);
 		wire_put_u64(tx, d->base_digest);
@@ -56,11 +56,11 @@ bool disks_offer_get(struct wire_rx *rx, struct vm_config *c)
 		wire_get_str(rx, d->name, sizeof(d->name));
 		d->size = wire_get_u64(rx);
 		d->layer = wire_get_u64(rx);
-		d->readonly = wire_get_u32(rx);
+		d->flags = wire_get_u32(rx);
 		wire_get_str(rx, d->file, sizeof(d->file));
 		d->base_size = wire_get_u64(rx);
 		d->base_digest = wire_get_u64(rx);
-		if (rx->bad || !disk_config_is_sane(d) || (d->file[0] && !d->base_digest))
+		if (rx->bad || !disk_config_is_sane(d) || !d->base_digest != !d->base_size)
 			return false;
 		for (uint32_t k = 0; k < c->ndisks; k++)
 			if (!strcmp(c->disk[k].name, d->name))

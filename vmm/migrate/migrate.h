@@ -21,6 +21,7 @@ struct migrate_params {
 	uint32_t max_passes;
 	uint64_t limit;   /* bytes per second; 0: none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */
+	bool copy_base;   /* base images of its disks go along where they are not there */
 };
 enum migrate_phase {
 	MIG_QUEUED, /* for its turn (bandwidth.h) */

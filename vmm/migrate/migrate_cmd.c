@@ -148,6 +148,7 @@ static int params_get(struct con *c, struct migrate_params *p)
 		return con_error(c, -EINVAL, "migrate: --limit %s: give bytes per second from 1M, as 100M, or none",
 				 limit);
 	p->any_network = con_opt(c, "--any-network");
+	p->copy_base = con_opt(c, "--copy-base");
 	return 0;
 }
 
@@ -330,9 +331,12 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 }
 
 static const struct con_sub subs[] = {
-	{ "", "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--any-network] [--detach]",
+	{ "",
+	  "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--any-network] [--copy-base] "
+	  "[--detach]",
 	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; "
-	  "--any-network: wherever its network leads; --detach: do not wait",
+	  "--any-network: wherever its network leads; --copy-base: with its disks' base images, if they are not there; "
+	  "--detach: do not wait",
 	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
 	{ "set", "NAME|all KEY=VALUE", "limit=RATE while it runs; all: what those that leave take together", cmd_set,

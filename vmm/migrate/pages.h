@@ -17,7 +17,7 @@
 
 #define PAGES_DISK_SHIFT 36 /* 48 bits of an address, as of an offset in a disk */
 #define PAGES_DISK(i)    ((uint64_t)((i) + 1) << PAGES_DISK_SHIFT)
-#define PAGES_DISKS      4
+#define PAGES_DISKS      5
 
 struct page_layers {
 	struct layer *of[PAGES_DISKS];

@@ -39,6 +39,8 @@ static int greet(struct source *c)
 				       "its guest has left x2APIC mode, which that host's release does not know");
 	if (c->before && c->vm->cfg.ndisks)
 		return why_set(c->w, -ENOTSUP, "it has disks, which that host's release does not know");
+	if (c->before && c->vm->machine.s.kind != MACHINE_PLAIN)
+		return why_set(c->w, -ENOTSUP, "it is entered by PVH, which that host's release does not know");
 	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
 		return err;
 	spin_lock(&c->m->lock);
@@ -123,7 +125,7 @@ static int setup(struct source *c)
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
 	vm_compat_get(c->vm, &c->offer.compat);
-	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->w)))
+	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->m->p.copy_base, c->w)))
 		return err;
 	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));

@@ -24,7 +24,9 @@
 #define WIRE_RECORD_MAX  (WIRE_HEADER + WIRE_BODY_MAX + WIRE_PAGES_MAX * 4096)
 #define WIRE_TEXT_MAX    200
 #define WIRE_ID_LEN      40 /* of an attempt */
-#define WIRE_FILES_N     2  /* boot files of a VM: kernel, initrd */
+#define WIRE_FILES_MIN   2  /* files of a VM: kernel, initrd, */
+#define WIRE_FILES_MAX   7  /* base images of its disks */
+#define WIRE_FILE_ENTRY  (WIRE_FILE_NAME + 24)
 #define WIRE_FILE_NAME   96
 #define WIRE_FILE_MAX    (64 << 10) /* bytes of one in a record */
 #define WIRE_WHO_LEN     114

@@ -12,6 +12,7 @@
 #include "arch/x86/hw/acpi.h"
 #include "arch/x86/hw/apic.h"
 #include "arch/x86/hw/pci.h"
+#include "arch/x86/hw/rtc.h"
 #include "arch/x86/hw/uart16550.h"
 #include "dsdt.h"
 #include "kernel/base/checksum.h"
@@ -19,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ACPI_AREA (PC_RESET_VECTOR - PC_ACPI_TABLES)
+#define ACPI_AREA (PC_SMBIOS - PC_ACPI_TABLES)
 /* Tables are laid out in buf as they will be at PC_ACPI_TABLES. */
 struct builder {
 	uint8_t *buf;
@@ -171,7 +172,8 @@ static void build(struct builder *b, unsigned nvcpus)
 _Static_assert(PC_PCI_MMIO + PC_PCI_MMIO_SIZE - 1 == PC_PCI_MMIO_LAST &&
 		       PC_PCI_IO + PC_PCI_IO_SIZE - 1 == PC_PCI_IO_LAST,
 	       "the DSDT's windows");
-_Static_assert(PC_IOAPIC == IOAPIC_DEFAULT_BASE && PC_COM1 == COM1_PORT && PC_PCI_CONFIG == PCI_PORT_ADDRESS,
+_Static_assert(PC_IOAPIC == IOAPIC_DEFAULT_BASE && PC_COM1 == COM1_PORT && PC_PCI_CONFIG == PCI_PORT_ADDRESS &&
+		       PC_RTC == RTC_PORT_INDEX,
 	       "where guests look without asking");
 
 int acpi_tables_build(struct gmem *g, unsigned nvcpus, gpa_t *rsdp)

@@ -50,7 +50,6 @@ enum {
 #define ENTRY_64         0x200
 #define SECTOR           512
 
-enum { E820_RAM = 1, E820_RESERVED = 2 };
 #define E820_ENTRY 20
 
 /* What the header says, checked. */
@@ -63,14 +62,16 @@ struct bzimage {
 	uint32_t cmdline_size;
 };
 
-static int header_check(const struct linux_image *img, struct bzimage *b, struct why *w)
+static int header_check(const struct guest_image *img, struct bzimage *b, struct why *w)
 {
 	size_t first; /* bytes in one place: BP_HDR_MAX, or all of it */
 	const uint8_t *h = b->hdr = boot_file_at(img->kernel, 0, &first);
 	uint64_t size = img->kernel->size;
 
 	if (size < HDR_MIN_END || get_le16(h + HDR_BOOT_FLAG) != 0xaa55 || get_le32(h + HDR_MAGIC) != MAGIC)
-		return why_set(w, -EINVAL, "the kernel is not a Linux bzImage: give the file that is called vmlinuz");
+		return why_set(
+			w, -EINVAL,
+			"the kernel is neither a Linux bzImage nor an ELF file: give the file that is called vmlinuz");
 	if (get_le16(h + HDR_VERSION) < VERSION_MIN)
 		return why_set(w, -EINVAL,
 			       "the kernel speaks boot protocol %u.%02u: 2.12 or newer (Linux 3.8) is needed",
@@ -121,32 +122,10 @@ static int place(const struct gmem *g, const struct bzimage *b, uint64_t initrd_
 
 /* ---- what is written ---- */
 
-static void e820_add(uint8_t *bp, uint64_t start, uint64_t end, uint32_t type)
-{
-	uint8_t *e = bp + BP_E820_TABLE + bp[BP_E820_ENTRIES] * E820_ENTRY;
-
-	if (start >= end)
-		return;
-	put_le64(e, start);
-	put_le64(e + 8, end - start);
-	put_le32(e + 16, type);
-	bp[BP_E820_ENTRIES]++;
-}
-
-static int write_file(struct gmem *g, gpa_t gpa, const struct boot_file *f, uint64_t off, uint64_t len)
-{
-	int err = 0;
-	for (size_t n; len && !err; off += n, gpa += n, len -= n) {
-		const uint8_t *p = boot_file_at(f, off, &n);
-		n = MIN(n, len);
-		err = gmem_write(g, gpa, p, n);
-	}
-	return err;
-}
-
-static int write_boot_params(struct gmem *g, const struct linux_image *img, const struct bzimage *b, gpa_t initrd)
+static int write_boot_params(struct gmem *g, const struct guest_image *img, const struct bzimage *b, gpa_t initrd)
 {
 	uint8_t bp[BP_SIZE] = { 0 };
+	struct guest_range r[GUEST_RANGES_MAX];
 
 	memcpy(bp + HDR_START, b->hdr + HDR_START, b->hdr_end - HDR_START);
 	bp[HDR_LOADER_TYPE] = LOADER_UNDEFINED;
@@ -154,12 +133,13 @@ static int write_boot_params(struct gmem *g, const struct linux_image *img, cons
 	put_le32(bp + HDR_RAMDISK_SIZE, initrd ? (uint32_t)img->initrd->size : 0);
 	put_le32(bp + HDR_CMD_LINE_PTR, PC_CMDLINE);
 	put_le64(bp + BP_RSDP, img->rsdp);
-	e820_add(bp, 0, PC_LOW_RAM_END, E820_RAM);
-	e820_add(bp, PC_LOW_RAM_END, PC_HIGH_RAM, E820_RESERVED);
-	e820_add(bp, PC_HIGH_RAM, g->low, E820_RAM);
-	e820_add(bp, PC_PCI_ECAM, PC_PCI_ECAM + PC_PCI_ECAM_SIZE,
-		 E820_RESERVED); /* Linux trusts MCFG only if reserved */
-	e820_add(bp, GMEM_HIGH, GMEM_HIGH + g->high, E820_RAM);
+	bp[BP_E820_ENTRIES] = (uint8_t)guest_image_ranges(g, r);
+	for (unsigned i = 0; i < bp[BP_E820_ENTRIES]; i++) {
+		uint8_t *e = bp + BP_E820_TABLE + i * E820_ENTRY;
+		put_le64(e, r[i].start);
+		put_le64(e + 8, r[i].end - r[i].start);
+		put_le32(e + 16, r[i].type);
+	}
 	return gmem_write(g, PC_BOOT_PARAMS, bp, sizeof(bp));
 }
 
@@ -183,23 +163,6 @@ static int write_page_tables(struct gmem *g)
 	}
 	return 0;
 }
-
-/*
- * Linux restarts a hardware-reduced PC through EFI, and where there is none (it does not ask whether there is the ACPI
- * reset register) as a PC's BIOS wants it: real mode, f000:fff0. What is there does the reset.
- */
-static const uint8_t reset_code[] = {
-	0xba,
-	PC_RESET_PORT & 0xff,
-	PC_RESET_PORT >> 8, /* mov dx, PC_RESET_PORT */
-	0xb0,
-	PC_RESET_VALUE, /* mov al, 1 */
-	0xee,           /* out dx, al */
-	0xf4,
-	0xeb,
-	0xfd, /* hlt; jmp $-1 */
-};
-_Static_assert(sizeof(reset_code) <= 16, "it ends at 1 MiB");
 
 /* The selectors that the protocol promises: 0x10 code, 0x18 data, both flat. */
 #define BOOT_CS 0x10
@@ -227,7 +190,7 @@ static void boot_state(struct cpu_state *s, gpa_t load)
 	s->gdt_limit = sizeof(boot_gdt) - 1;
 }
 
-int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *boot, struct why *w)
+int linux_load(struct gmem *g, const struct guest_image *img, struct cpu_state *boot, struct why *w)
 {
 	struct bzimage b = { 0 };
 	gpa_t initrd = 0;
@@ -241,11 +204,10 @@ int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *
 		return why_set(w, -EINVAL, "the command line has %lu characters, the kernel takes %u: shorten cmdline=",
 			       cmdline_len, b.cmdline_size);
 
-	if ((err = write_file(g, b.pref, img->kernel, b.payload, b.payload_size)) ||
-	    (initrd_size && (err = write_file(g, initrd, img->initrd, 0, initrd_size))) ||
+	if ((err = guest_image_put(g, b.pref, img->kernel, b.payload, b.payload_size)) ||
+	    (initrd_size && (err = guest_image_put(g, initrd, img->initrd, 0, initrd_size))) ||
 	    (err = gmem_write(g, PC_CMDLINE, img->cmdline, cmdline_len + 1)) ||
-	    (err = write_boot_params(g, img, &b, initrd)) ||
-	    (err = gmem_write(g, PC_RESET_VECTOR, reset_code, sizeof(reset_code))) ||
+	    (err = write_boot_params(g, img, &b, initrd)) || (err = guest_image_put_reset(g)) ||
 	    (err = gmem_write(g, PC_BOOT_GDT, boot_gdt, sizeof(boot_gdt))) || (err = write_page_tables(g)))
 		return why_set(w, err, "the guest's memory (%lu MiB) is too small to load a kernel", g->low >> 20);
 	boot_state(boot, b.pref);

@@ -6,16 +6,10 @@
  */
 #pragma once
 #include "arch/x86/hv.h"
-#include "vmm/boot_file.h"
-#include "vmm/gmem.h"
+#include "vmm/pc/guest_image.h"
 
-struct linux_image {
-	const struct boot_file *kernel, *initrd; /* initrd may be NULL */
-	const char *cmdline;
-	gpa_t rsdp; /* boot_params.acpi_rsdp_addr */
-};
 /*
  * Writes the image, boot_params with the E820 map, GDT and page tables; fills *boot (all fields). -EINVAL, -ENOSPC with
  * why.
  */
-int linux_load(struct gmem *g, const struct linux_image *img, struct cpu_state *boot, struct why *w) must_check;
+int linux_load(struct gmem *g, const struct guest_image *img, struct cpu_state *boot, struct why *w) must_check;

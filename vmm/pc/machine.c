@@ -9,14 +9,17 @@
 #include "vmm/dev/vblk.h"
 #include "vmm/dev/vioapic.h"
 #include "vmm/dev/vnet.h"
+#include "vmm/dev/vpmtimer.h"
 #include "vmm/dev/vpower.h"
 #include "vmm/dev/vrng.h"
+#include "vmm/dev/vrtc.h"
 #include "vmm/dev/vuart.h"
 #include "vmm/pc/interrupts.h"
 #include "vmm/pc/pc.h"
 #include "vmm/disk.h"
 #include "vmm/vm_console.h"
 #include "vmm/vm_port.h"
+#include "vmm/x86/guest_clock.h"
 #include "vmm/dev/vpci.h"
 #include <string.h>
 
@@ -28,6 +31,8 @@ struct place {
 
 static int ioapic(struct vm *vm, const struct place *p unused) { return vioapic_create(&vm->machine, &vm->ioapic); }
 static int power(struct vm *vm, const struct place *p unused) { return vpower_create(&vm->machine); }
+static int pm_timer(struct vm *vm, const struct place *p unused) { return vpmtimer_create(&vm->machine); }
+static int rtc(struct vm *vm, const struct place *p unused) { return vrtc_create(&vm->machine); }
 static int pci(struct vm *vm, const struct place *p unused) { return vpci_bus_create(&vm->machine, &vm->pci); }
 static int rng(struct vm *vm, const struct place *p) { return vrng_create(&vm->machine, vm->pci, p->slot); }
 
@@ -63,6 +68,8 @@ static const struct {
 	{ "I/O APIC", ioapic, { 0 } },
 	{ "serial port", uart, { .port = PC_COM1, .gsi = PC_COM1_GSI } },
 	{ "power registers", power, { 0 } },
+	{ "power management timer", pm_timer, { 0 } },
+	{ "clock of the day", rtc, { 0 } },
 	{ "PCI bus", pci, { 0 } },
 	{ "network card", net, { .slot = PC_SLOT_NET } },
 	{ "entropy source", rng, { .slot = PC_SLOT_RNG } },
@@ -73,9 +80,16 @@ static const struct {
 	{ "second disk", disk, { .slot = PC_SLOT_DISK + 1, .n = 1 } },
 	{ "third disk", disk, { .slot = PC_SLOT_DISK + 2, .n = 2 } },
 	{ "fourth disk", disk, { .slot = PC_SLOT_DISK + 3, .n = 3 } },
+	{ "fifth disk", disk, { .slot = PC_SLOT_DISK + 4, .n = 4 } },
 };
 
 static void entropy(void *arg unused, void *buf, size_t n) { random_bytes(buf, n); }
+static uint64_t now_ns(void *arg) { return guest_ns(arg); }
+static uint64_t wall_ns(void *arg)
+{
+	const struct vm *vm = arg;
+	return vm->clock.s.wall_ns + guest_ns(vm);
+}
 
 int machine_build(struct vm *vm)
 {
@@ -85,6 +99,8 @@ int machine_build(struct vm *vm)
 		.share = &vm->share,
 		.power_off = vm_request_power_off,
 		.reset = vm_request_reset,
+		.now_ns = now_ns,
+		.wall_ns = wall_ns,
 		.entropy = entropy,
 		.arg = vm,
 	};

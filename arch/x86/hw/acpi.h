@@ -53,7 +53,8 @@ enum {
 #define FADT_BOOT_NO_RTC  BIT(5)
 #define PM1_SCI_EN        BIT(0) /* PM1 control register (4.8.3.2.1) */
 #define PM1_SLP_EN        BIT(13)
-#define SLEEP_SLP_EN      BIT(5) /* of SLEEP_CONTROL and SLEEP_STATUS (4.8.3.7) */
+#define PM_TIMER_HZ       3579545 /* 4.8.3.3 */
+#define SLEEP_SLP_EN      BIT(5)  /* of SLEEP_CONTROL and SLEEP_STATUS (4.8.3.7) */
 #define SLEEP_WAK_STS     BIT(7)
 
 /* Generic address structure (5.2.3.2). */

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The keys of [disk NAME] in tern.conf, and what disks a [vm] has by them (disk.h). */
+#include "vmm/disk.h"
+#include "vmm/boot_file.h"
+#include "vmm/seed.h"
+#include <string.h>
+
+#define LAYER_DEFAULT GIB(1) /* of a disk that is not smaller */
+#define LAYER_MIN     MIB(1)
+
+struct disk_conf {
+	char file[VM_FILE_MAX];
+	uint64_t memory, size, layer;
+	uint32_t readonly;
+};
+#define FIELD(m) CONF_FIELD(struct disk_conf, m)
+static const struct conf_key keys[] = {
+	{ CONF_FILE, &conf_type_str, FIELD(file), .def = "",
+	  .help = "the name of a disk image on the boot volume, raw or raw.zst, up to 95 characters" },
+	{ "memory", &conf_type_size, FIELD(memory), .def = "",
+	  .help = "the size of a disk of zeros in memory, in place of a file", .min = MIB(1), .max = GIB(1024),
+	  .step = PAGE_SIZE },
+	{ "size", &conf_type_size, FIELD(size), .def = "",
+	  .help = "the size that the guest sees, if that is more than the file's", .min = MIB(1), .max = LAYER_SIZE_MAX,
+	  .step = SECTOR },
+	{ "layer", &conf_type_size, FIELD(layer), .def = "",
+	  .help = "how much memory what the guest writes may take; 1G, or the disk's size if that is less",
+	  .min = LAYER_MIN, .max = GIB(1024), .step = PAGE_SIZE },
+	{ "readonly", &conf_type_choice, FIELD(readonly), .def = "no", .help = "no or yes",
+	  .words = (const char *const[]){ "no", "yes", NULL } },
+};
+CONF_TABLE(disk_conf_table, "disk", keys);
+
+/* ---- tern.conf ---- */
+
+bool disk_config_is_sane(const struct vm_disk_config *d)
+{
+	return conf_is_word(d->name, strlen(d->name)) && d->size && d->size % SECTOR == 0 &&
+	       d->size <= LAYER_SIZE_MAX && d->layer >= PAGE_SIZE && d->layer % PAGE_SIZE == 0 &&
+	       d->layer <= LAYER_SIZE_MAX && !(d->flags & ~DISK_FLAGS) && d->base_size <= d->size &&
+	       (d->base_size != 0) == (d->file[0] || d->flags & DISK_OWN);
+}
+
+/* Of its base image, if it is on this host's boot volume. */
+static int base_look(struct vm_disk_config *d, struct why *w)
+{
+	struct boot_file *f = boot_file_named(d->file);
+	if (!f)
+		return why_set(w, -ENOENT, "there is no image %s on the boot volume, or it could not be read", d->file);
+	d->base_size = f->size;
+	boot_file_put(f);
+	if (d->base_size % SECTOR)
+		return why_set(w, -EINVAL, "its image %s has %lu bytes, which are no whole sectors", d->file,
+			       d->base_size);
+	if (!d->size)
+		d->size = d->base_size;
+	return d->size < d->base_size ? why_set(w, -EINVAL, "its image %s is larger than size", d->file) : 0;
+}
+
+static int make(const struct disk_conf *k, struct vm_disk_config *d, struct why *w)
+{
+	if (!k->file[0] == !k->memory)
+		return why_set(w, -EINVAL, "it wants either file or memory");
+	if (k->memory && (k->size || k->layer || k->readonly))
+		return why_set(w, -EINVAL, "size, layer and readonly are for a disk with a file");
+	d->size = k->memory ? k->memory : k->size;
+	d->flags = k->readonly ? DISK_READONLY : 0;
+	memcpy(d->file, k->file, sizeof(d->file));
+	int err = k->file[0] ? base_look(d, w) : 0;
+	if (err)
+		return err;
+	uint64_t whole = layer_pages_whole(d->size) << PAGE_SHIFT;
+	d->layer = k->memory ? whole : k->readonly ? PAGE_SIZE : MIN(k->layer ? k->layer : LAYER_DEFAULT, whole);
+	return 0;
+}
+
+struct uses {
+	const char *disk, *by; /* by: a VM, NULL if none has it */
+};
+
+static void find_user(struct vm *vm, void *arg)
+{
+	struct uses *u = arg;
+	for (unsigned i = 0; i < vm->cfg.ndisks; i++)
+		if (!strcmp(vm->cfg.disk[i].name, u->disk))
+			u->by = vm->cfg.name;
+}
+
+static void read_one(struct conf_reader *r, struct vm_config *cfg, const char *name)
+{
+	struct conf_reader dr = { .c = r->c, .table = &disk_conf_table, .name = name, .strict = true };
+	struct vm_disk_config *d = &cfg->disk[cfg->ndisks];
+	struct uses u = { .disk = name };
+	struct disk_conf k = { .readonly = 0 };
+	struct why w = { "" };
+
+	if (!strcmp(name, SEED_NAME)) {
+		conf_wrong(r, "disk", "%s is the name of the disk that user-data makes: give it another", name);
+		return;
+	}
+	if (!conf_line(r->c, "disk", name, "")) {
+		conf_wrong(r, "disk", "there is no section [disk %s]", name);
+		return;
+	}
+	vm_for_each(find_user, &u); /* in cfg itself no name is there twice: conf_type_names */
+	if (u.by) {
+		conf_wrong(r, "disk", "disk %s is in use by %s: a disk is of one VM, once", name, u.by);
+		return;
+	}
+	memcpy(d->name, name, strnlen(name, sizeof(d->name) - 1));
+	if (!conf_read(&dr, &k)) {
+		conf_wrong(r, "disk", "its disk %s is wrong", name);
+		return;
+	}
+	if (make(&k, d, &w)) {
+		conf_wrong(r, "disk", "disk %s: %s", name, w.text);
+		return;
+	}
+	cfg->ndisks++;
+}
+
+void disk_config_read(struct conf_reader *r, struct vm_config *cfg)
+{
+	cfg->ndisks = 0;
+	for (unsigned i = 0; i < CONF_NICS && cfg->disk_names[i][0] && !r->wrong[0]; i++)
+		read_one(r, cfg, cfg->disk_names[i]);
+	if (cfg->user_data[0] || cfg->meta_data[0]) /* it has its size when it has been made */
+		cfg->disk[cfg->ndisks++] = (struct vm_disk_config){ .name = SEED_NAME,
+								    .layer = PAGE_SIZE,
+								    .flags = DISK_READONLY | DISK_OWN };
+}
