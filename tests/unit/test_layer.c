@@ -22,18 +22,22 @@ static uint64_t spares(const struct layer *l)
 	return n;
 }
 
-static struct boot_file *base_make(uint64_t size, uint8_t *model, uint64_t room)
+/* A base of these bytes, the first of them zeros; and before 2 MiB, where the disk has a part, is a hole. */
+static struct boot_file *base_make(uint64_t size, uint8_t *all)
 {
+	const uint64_t hole = MIB(2) / BOOT_FILE_BLOCK - 1, blocks = (size + BOOT_FILE_BLOCK - 1) / BOOT_FILE_BLOCK;
 	struct boot_file *f;
 	struct why w;
-	uint8_t *all = malloc(size);
 	fill_random(all, size);
-	memset(all, 0, MIN(size, 5 * PAGE_SIZE / 2)); /* some of it zeros */
-	assert_int_equal(boot_file_new(size, &f, &w), 0);
-	boot_file_write(f, 0, all, size);
-	if (model)
-		memcpy(model, all, MIN(size, room));
-	free(all);
+	memset(all, 0, MIN(size, 5 * PAGE_SIZE / 2));
+	if (hole + 1 < blocks)
+		memset(all + hole * BOOT_FILE_BLOCK, 0, BOOT_FILE_BLOCK);
+	assert_int_equal(boot_file_new_sparse(size, blocks - (hole + 1 < blocks), &f, &w), 0);
+	for (uint64_t i = 0; i < blocks; i++) {
+		uint64_t at = i * BOOT_FILE_BLOCK;
+		assert_int_equal(boot_file_set_block(f, i, all + at, MIN(size - at, BOOT_FILE_BLOCK)), 0);
+	}
+	assert_true(hole >= blocks || boot_file_is_hole(f, hole) == (hole + 1 < blocks));
 	return f;
 }
 
@@ -59,7 +63,7 @@ struct world {
 		const void *page;
 	} pending[PENDING];
 	unsigned npending;
-	uint64_t live, reserved; /* before any of it */
+	uint64_t live, reserved, base_live; /* before any of it; of the base */
 };
 
 static void part_add(struct world *x, uint64_t at, uint64_t len, const uint8_t *base)
@@ -81,7 +85,8 @@ static void begin(struct world *x, uint64_t size, uint64_t base_size)
 	x->live = fake_page_live();
 	x->reserved = fake_page_reserved();
 	if (base_size)
-		x->base = base_make(base_size, base, base_size);
+		x->base = base_make(base_size, base);
+	x->base_live = fake_page_live() - x->live;
 	part_add(x, 0, 64 << 10, base);
 	for (unsigned i = 0; i < ARRAY_SIZE(around); i++)
 		part_add(x, around[i] - (32 << 10), 64 << 10, base);
@@ -95,8 +100,7 @@ static void begin(struct world *x, uint64_t size, uint64_t base_size)
 
 static void check_pages(struct world *x)
 {
-	uint64_t live =
-		x->live + (x->base ? (x->base_size + BOOT_FILE_BLOCK - 1) / BOOT_FILE_BLOCK << BOOT_FILE_ORDER : 0);
+	uint64_t live = x->live + x->base_live;
 	uint64_t reserved = x->reserved;
 	for (unsigned i = 0; i < 2; i++) {
 		const struct layer *l = &x->l[i];

@@ -7,7 +7,8 @@
  *     -> done, from any task -> worker: the next piece of it, or its status and the used ring
  *
  * A reset does not wait for requests under way, which may still write to the pages that the driver gave: until the last
- * has ended the driver reads a status that is not 0 yet (4.1.4.3.2), and nothing is put into rings that it has taken back.
+ * has ended the driver reads a status that is not 0 yet (4.1.4.3.2), and nothing is put into rings that it has taken
+ * back.
  *
  * quiesce: no request is taken any more, and it waits until those under way are done and in the used ring. What was not
  * signalled is by resume.

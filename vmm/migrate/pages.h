@@ -3,8 +3,8 @@
  * Guest memory, and the layers of disks (vmm/layer.h), in PAGES records, both directions. A record covers pages in
  * ascending order from a base: runs of pages with data, which follows the fields, and runs of zero pages, which are
  * markers only. Within a pass the records ascend too, so no page comes twice, and a count proves that pass 1 brought
- * every page of memory. Blocks of disk i are frames from PAGES_DISK(i) on, behind all memory; of a disk those go that its
- * layer has.
+ * every page of memory. Blocks of disk i are frames from PAGES_DISK(i) on, behind all memory; of a disk those go that
+ * its layer has.
  *
  *   fields: base gfn u64 | runs u32 | data pages u32 | runs x { offset from base u32, count u32 (bit 31: zero) }
  */
@@ -52,8 +52,8 @@ struct page_tx {
 };
 /*
  * One pass: send the pages of the set (gmem_track_next, layer_track_next), which leave it. With harvest, each batch of
- * a running guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last look
- * goes now.
+ * a running guest has its dirt taken (cleared, flushed) right before it is read, so what was dirtied since the last
+ * look goes now.
  */
 int pages_send_pass(struct page_tx *p, bool harvest) must_check;
 
