@@ -185,9 +185,13 @@ $(G)/vmlinuz-small: tests/guest/small.config tests/guest/mksmall.sh | $(D)/linux
 FIRMWARE := $(G)/CLOUDHV$(if $(DEBUG_FW),-debug).fd
 $(FIRMWARE): tools/mkfirmware.sh $(D)/edk2.ok
 	$(Q)echo "  BUILD   $@ (2 minutes)"; mkdir -p $(@D); DEBUG_FW=$(DEBUG_FW) tools/mkfirmware.sh $(D)/edk2 $@
+# A disk like Debian's cloud images, made of packages (as root).
+$(G)/cloud.raw: tools/cloud_image.sh | $(APT)/sources.list
+	$(Q)echo "  IMAGE   $@ (minutes)"; mkdir -p $(@D); tools/cloud_image.sh disk $@
 guest: $(G)/initrd.img
 guest-small: $(G)/vmlinuz-small
 guest-firmware: $(FIRMWARE)
+guest-cloud: $(G)/cloud.raw
 # What a rig needs beside `all`: $(call payload, its kinds of hosts).
 payload = $(if $(filter intel mixed,$1),guest-small)
 
@@ -344,5 +348,5 @@ help:
 	@echo "make bench      the figures, each with its target; bench-memcpy, -aead, -bridge, -pt, -harvest, -flush: of one thing alone, in seconds"
 	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small guest-firmware unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
+.PHONY: all kernel-objs guest guest-small guest-firmware guest-cloud unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -3,7 +3,7 @@
 #
 # Build the guests' UEFI firmware: edk2's platform for cloud-hypervisor's PC (OvmfPkg/CloudHv), a PVH ELF of 4 MiB. doc/firmware.md
 # says what it wants of the machine. Takes two minutes of one CPU and 300 MB beside OUT, which it gives back. The same bytes come
-# out wherever it is built with the same compiler.
+# out of the same compiler at the same place; another path orders the linker's work anew.
 #
 #   mkfirmware.sh SOURCE OUT      SOURCE: edk2's tree; it stays as it is but for the tools that are built in it
 #

@@ -87,7 +87,11 @@ static int find_base(struct vm *vm, struct vm_disk_config *d, struct boot_file *
 	if (*base || !has_base(d) || (base_comes(d) && d->base_digest))
 		return 0;
 	if (!(d->flags & DISK_OWN))
-		return no_base(d, w);
+		return d->base_digest
+			       ? no_base(d, w)
+			       : why_set(w, -ENOENT,
+					 "disk %s needs its base image %s, which is not on this host's boot volume",
+					 d->name, d->file);
 	int err = seed_make(&vm->cfg, base, w);
 	if (!err)
 		d->size = d->base_size = (*base)->size;

@@ -38,7 +38,7 @@ bool disk_config_is_sane(const struct vm_disk_config *d)
 	return conf_is_word(d->name, strlen(d->name)) && d->size && d->size % SECTOR == 0 &&
 	       d->size <= LAYER_SIZE_MAX && d->layer >= PAGE_SIZE && d->layer % PAGE_SIZE == 0 &&
 	       d->layer <= LAYER_SIZE_MAX && !(d->flags & ~DISK_FLAGS) && d->base_size <= d->size &&
-	       (d->base_size != 0) == (d->file[0] || d->flags & DISK_OWN);
+	       (d->base_size != 0) == (d->file[0] || d->flags & DISK_OWN) && (d->base_size || !d->base_digest);
 }
 
 /* Of its base image, if it is on this host's boot volume. */

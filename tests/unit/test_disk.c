@@ -54,11 +54,11 @@ static void test_good(void **state unused)
 			    "100G\nlayer = 256M\n"));
 	assert_int_equal(cfg.ndisks, 4);
 	assert_true(!strcmp(d[0].name, "b") && !strcmp(d[1].name, "a") && !strcmp(d[2].name, "c"));
-	assert_true(!d[0].file[0] && d[0].size == MIB(4) && !d[0].base_size && !d[0].readonly);
+	assert_true(!d[0].file[0] && d[0].size == MIB(4) && !d[0].base_size && !d[0].flags);
 	assert_int_equal(d[0].layer, layer_pages_whole(MIB(4)) * PAGE_SIZE); /* all of it may be written */
 	assert_true(!strcmp(d[1].file, "image") && d[1].size == IMAGE && d[1].base_size == IMAGE);
 	assert_int_equal(d[1].layer, layer_pages_whole(IMAGE) * PAGE_SIZE);
-	assert_true(d[2].size == GIB(3) && d[2].base_size == IMAGE && d[2].readonly == 1);
+	assert_true(d[2].size == GIB(3) && d[2].base_size == IMAGE && d[2].flags == DISK_READONLY);
 	assert_int_equal(d[2].layer, PAGE_SIZE);
 	assert_true(d[3].size == GIB(100) && d[3].layer == MIB(256));
 	for (unsigned i = 0; i < 4; i++)
@@ -157,7 +157,7 @@ static void test_sane(void **state unused)
 		case 5: d.layer = 0; break;
 		case 6: d.layer++; break;
 		case 7: d.layer = LAYER_SIZE_MAX + PAGE_SIZE; break;
-		case 8: d.readonly = 2; break;
+		case 8: d.flags = DISK_FLAGS + 1; break;
 		case 9: d.base_size = 0; break;
 		case 10: d.base_size = d.size + 1; break;
 		case 11: d.file[0] = 0; break; /* with the size of a base */
@@ -194,8 +194,8 @@ static void test_same_base(void **state unused)
 		else
 			strcpy(k.disk[1].file, i == 2 ? "image2" : "gone");
 		assert_int_equal(disk_bases_check(&k, &w), -ENOENT);
-		assert_non_null(strstr(w.text, "disk d needs its base image "));
-		assert_non_null(strstr(w.text, ", the same one, on that host's boot volume"));
+		assert_non_null(strstr(w.text, "disk d has the base image "));
+		assert_non_null(strstr(w.text, " has not got the same one on its boot volume"));
 	}
 }
 
@@ -219,7 +219,7 @@ static void test_made(void **state unused)
 	assert_true(vm.disk[0] == a && vm.disk[1] == b);
 
 	struct vm_config c = vm.cfg;
-	assert_int_equal(disk_bases_digest(&vm, &c, &w), 0);
+	assert_int_equal(disk_bases_digest(&vm, &c, false, &w), 0);
 	struct boot_file *f = boot_file_named("image");
 	assert_true(c.disk[0].base_digest == boot_file_digest(f) && !c.disk[1].base_digest);
 	boot_file_put(f);

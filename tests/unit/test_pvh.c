@@ -179,9 +179,10 @@ static void test_memory_map(void **state unused)
 	check_map(&big, want, 5);
 }
 
-/* The header of edk2's CLOUDHV.fd: one segment that is the whole file, and a note of 32 bits. */
+/* The header of edk2's CLOUDHV.fd: 64 bits, and yet i386; one segment that is the whole file, and a note of 32 bits. */
 static void test_firmware(void **state unused)
 {
+	put_le16(elf + 18, 3);
 	put_le16(elf + 56, 2);
 	segment(0, 1, 0, 0x100000, FILE_SIZE, FILE_SIZE);
 	segment(1, 4, 0xb0, 0x1000b0, 0x14, 0x14);

@@ -383,11 +383,30 @@ static void test_tables_bit_flips(void **state)
 	}
 }
 
+/* Which machine it is: said of all but a bzImage's, and no kind that is not known. */
+static void test_machine_kind(void **state)
+{
+	struct machine m = { .s.kind = MACHINE_PVH };
+	uint8_t buf[4];
+	struct why w = { "" };
+	(void)state;
+
+	assert_false(machine_desc.absent(&m));
+	state_save(&machine_desc, &m, buf);
+	m.s.kind = MACHINE_PLAIN;
+	assert_true(machine_desc.absent(&m));
+	assert_int_equal(state_load(&machine_desc, &m, 1, buf, sizeof(buf), &w), 0);
+	assert_int_equal(m.s.kind, MACHINE_PVH);
+	buf[0] = MACHINE_KINDS;
+	assert_int_equal(state_load(&machine_desc, &m, 1, buf, sizeof(buf), &w), -ENOTSUP);
+	assert_string_equal(w.text, "machine: its kind 2 is not known here");
+}
+
 int main(void)
 {
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_release_before),
+		cmocka_unit_test(test_release_before),    cmocka_unit_test(test_machine_kind),
 		cmocka_unit_test(test_encoding),          cmocka_unit_test(test_versions),
 		cmocka_unit_test(test_check_guards),      cmocka_unit_test(test_print_diff),
 		cmocka_unit_test(test_selftest),          cmocka_unit_test(test_tables_selftest),

@@ -31,7 +31,7 @@ static void config(struct offer *o, unsigned nics, unsigned disks)
 		snprintf(d->name, sizeof(d->name), "disk%u", i);
 		d->size = MIB(1 + i);
 		d->layer = (i + 2) * PAGE_SIZE;
-		d->readonly = i & 1;
+		d->flags = i & 1;
 		if (!(i & 1))
 			continue;
 		memset(d->file, 'f', sizeof(d->file) - 1);
@@ -77,7 +77,7 @@ static void test_wrong_fields(void **state unused)
 		case 6: d->layer = 0; break;
 		case 7: d->layer -= SECTOR; break;
 		case 8: d->layer = ~0UL; break;
-		case 9: d->readonly = 2; break;
+		case 9: d->flags = DISK_FLAGS + 1; break;
 		case 10: d->file[0] = 0; break; /* a base of no name */
 		case 11: d->base_size = 0; break;
 		case 12: d->base_size = d->size + SECTOR; break;
