@@ -69,6 +69,7 @@ UNIT += layer layer_full
 UNIT_layer := $(UNIT_boot_file) vmm/layer.c vmm/layer_track.c
 UNIT_layer_full := $(UNIT_layer)
 TSAN += layer_full
+$(H)/tsan/test_layer_full: $(H)/lib/xxhash.o
 TSAN += gmem
 
 DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_queue.c vnet_rx.c vnet_ctrl.c vrng.c vblk.c vblk_request.c) \

@@ -80,7 +80,9 @@ int disk_bases_digest(struct vm *vm, struct vm_config *cfg, bool copy, struct wh
 
 /* ---- disks ---- */
 
-/* The base image of a disk that is made; NULL: it has none, or it comes (a migration that misses it does not end well). */
+/*
+ * The base image of a disk that is made; NULL: it has none, or it comes (a migration that misses it does not end well).
+ */
 static int find_base(struct vm *vm, struct vm_disk_config *d, struct boot_file **base, struct why *w)
 {
 	*base = has_base(d) ? base_of(d) : NULL;

@@ -19,13 +19,13 @@ extern const struct conf_table disk_conf_table; /* into what disk.c alone knows 
  */
 void disk_config_read(struct conf_reader *r, struct vm_config *cfg);
 /*
- * Of a VM that comes from elsewhere: are its base images here, the same ones, but for those that come along? -ENOENT with
- * why. Reads all of them once.
+ * Of a VM that comes from elsewhere: are its base images here, the same ones, but for those that come along? -ENOENT
+ * with why. Reads all of them once.
  */
 int disk_bases_check(const struct vm_config *cfg, struct why *w) must_check;
 /*
- * For an OFFER: cfg->disk[].base_digest of those that vm runs with here, and whether they go along (copy). Reads them all
- * once; vm->lock is not held.
+ * For an OFFER: cfg->disk[].base_digest of those that vm runs with here, and whether they go along (copy). Reads them
+ * all once; vm->lock is not held.
  */
 int disk_bases_digest(struct vm *vm, struct vm_config *cfg, bool copy, struct why *w) must_check;
 /* A disk's base image, with a reference, NULL: none. Setting one that comes takes the reference. No lock is held. */
@@ -34,8 +34,8 @@ void disk_set_base(struct vm *vm, unsigned i, struct boot_file *f);
 bool disk_bases_pending(struct vm *vm); /* INCOMING: does one still have to come? */
 
 /*
- * Those that the VM has not got yet, with memory for their layers: 0, or -ENOENT, -ENOMEM with why and it has those that
- * it had. vm->lock is held.
+ * Those that the VM has not got yet, with memory for their layers: 0, or -ENOENT, -ENOMEM with why and it has those
+ * that it had. vm->lock is held.
  */
 int disk_make_all(struct vm *vm, struct why *w) must_check;
 void disk_free_all(struct vm *vm); /* no device uses them; the same, or nobody knows the VM any more */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The disk from which cloud-init in a guest reads who it is: a FAT file system with the label CIDATA that holds the files
- * user-data and meta-data (cloud-init's data source NoCloud). It is made when the VM starts for the first time, and is
- * the base image of a read-only disk: it goes where the VM goes.
+ * The disk from which cloud-init in a guest reads who it is: a FAT file system with the label CIDATA that holds the
+ * files user-data and meta-data (cloud-init's data source NoCloud). It is made when the VM starts for the first time,
+ * and is the base image of a read-only disk: it goes where the VM goes.
  */
 #pragma once
 #include "vmm/boot_file.h"

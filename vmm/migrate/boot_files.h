@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A VM's boot files go with it, so that its guest can reboot wherever it is, and the base images of its disks where they
- * are not there: between ACCEPT and pass 1 the source says what they are, and sends those that the destination does not
- * have (records FILES, WANT and FILE of doc/wire.md).
+ * A VM's boot files go with it, so that its guest can reboot wherever it is, and the base images of its disks where
+ * they are not there: between ACCEPT and pass 1 the source says what they are, and sends those that the destination
+ * does not have (records FILES, WANT and FILE of doc/wire.md).
  */
 #pragma once
 #include "vmm/migrate/source.h"
