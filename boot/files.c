@@ -236,6 +236,8 @@ static void load_file(EFI_FILE_HANDLE root, const char *kind, const char *sectio
 	struct text text;
 	int err;
 
+	if (!name && !strcmp(key, CONF_KERNEL) && conf_get(boot.conf, kind, section, CONF_DISK))
+		name = CONF_FIRMWARE;
 	if (!name || !*name)
 		return; /* the section's own business */
 	f = find_file(name);

@@ -143,7 +143,9 @@ struct conf_table {
 	}
 /* Keys whose values are files of the boot volume: the loader reads them all. */
 #define CONF_KERNEL           "kernel"
+#define CONF_FIRMWARE         "CLOUDHV.fd" /* what a [vm] with a disk, but no kernel, boots */
 #define CONF_INITRD           "initrd"
+#define CONF_DISK             "disk"
 #define CONF_USER_DATA        "user-data"
 #define CONF_META_DATA        "meta-data"
 #define CONF_FILE             "file" /* of a [disk] */

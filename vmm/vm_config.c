@@ -10,7 +10,7 @@
 static const char *const allow[] = { "no", "allow", NULL };
 static const char allow_help[] = "no or allow, or one for each network";
 static const struct conf_key keys[] = {
-	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .min = 1,
+	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .def = CONF_FIRMWARE, .min = 1,
 	  .help = "the name of a Linux bzImage or a PVH kernel on the boot volume, up to 95 characters" },
 	{ CONF_INITRD, &conf_type_str, FIELD(s.initrd), .def = "",
 	  .help = "the name of a file on the boot volume, up to 95 characters" },
@@ -27,7 +27,7 @@ static const struct conf_key keys[] = {
 	  .help = "unicast MAC addresses, one for each network, such as 52:54:00:77:00:01" },
 	{ "net", &conf_type_names, FIELD(net), .def = "",
 	  .help = "the names of 1 to 4 networks for VMs ([net] or [nic]), a card on each" },
-	{ "disk", &conf_type_names, FIELD(disk_names), .def = "",
+	{ CONF_DISK, &conf_type_names, FIELD(disk_names), .def = "",
 	  .help = "the names of 1 to 4 disks ([disk NAME]), each of one VM alone" },
 	{ CONF_USER_DATA, &conf_type_str, FIELD(user_data), .def = "",
 	  .help = "the name of a file on the boot volume that cloud-init in the guest reads, up to 95 characters" },
@@ -176,6 +176,10 @@ bool vm_config_read(struct conf *c, const char *name, const char *host, uint64_t
 	strncpy(cfg->name, name, sizeof(cfg->name) - 1);
 	derive_ids(cfg, identity);
 	(void)conf_read(&r, cfg);
+	if (!cfg->disk_names[0][0] && !conf_get(c, "vm", name, CONF_KERNEL))
+		conf_wrong(&r, CONF_KERNEL,
+			   "missing; write the name of a Linux bzImage or a PVH kernel on the boot volume, or a "
+			   "disk to boot from");
 	nics_count(&r, cfg);
 	derive_macs(cfg, host);
 	for (unsigned i = 0; i < cfg->nnics; i++)

@@ -833,8 +833,7 @@ static void a_wrong_vm(void **state unused)
 	cfg_of_several();
 	vm("[vm demo]\nmem = 8M\n");
 	said("tern.conf:1: [vm demo] kernel: missing; write the name of a Linux bzImage or a PVH kernel on the boot "
-	     "volume, up to 95 "
-	     "characters\n"
+	     "volume, or a disk to boot from\n"
 	     "tern.conf:2: [vm demo] mem = 8M: write a size of at least 16M in steps of 2M\n");
 	vm(KERNEL "mem = 17\n");
 	assert_null(strstr(wrong, "?")); /* 17M is none either */

@@ -3,7 +3,7 @@
  * The guest's PC: every guest-physical address, port and GSI of it, for devices, loader, ACPI tables and DSDT. Numbers
  * and names alone, without suffixes or types: iasl's input is preprocessed with this too.
  *
- *   0x00006000  PVH: hvm_start_info, with the memory map           0x00100000  RAM again
+ *                                                                  0x00100000  RAM again
  *   0x00007000  boot_params ("zero page"), with the E820 map       0x01000000  a bzImage, at its preferred address; an
  *   0x00008000  GDT                                                            ELF file is where its segments are
  *   0x00009000  page tables: the first 4 GiB, one to one           top of RAM  initrd, as high as the kernel accepts
@@ -11,12 +11,12 @@
  *   0x000a0000  end of low RAM                                     0xe0000000  ECAM of bus 0
  *   0x000e0000  ACPI tables                                        0xfec00000  I/O APIC
  *   0x000f0000  SMBIOS tables                                      0xfee00000  local APIC: MSIs are written there
+ *   0x000fe000  PVH: hvm_start_info, with the memory map
  *   0x000ffff0  what a real-mode restart jumps to: a reset        0x100000000  the rest of the RAM
  */
 #pragma once
 
 /* RAM, and what the loaders put there (linux_loader.c, pvh_loader.c). */
-#define PC_PVH_INFO     0x6000
 #define PC_BOOT_PARAMS  0x7000
 #define PC_BOOT_GDT     0x8000
 #define PC_BOOT_PML4    0x9000
@@ -27,6 +27,7 @@
 #define PC_LOW_RAM_END  0xa0000
 #define PC_ACPI_TABLES  0xe0000 /* from here to 1 MiB E820 reserves all */
 #define PC_SMBIOS       0xf0000 /* the entry point, and the tables behind it */
+#define PC_PVH_INFO     0xfe000 /* firmware reads it once more when it has given RAM away (doc/firmware.md) */
 #define PC_RESET_VECTOR 0xffff0
 #define PC_HIGH_RAM     0x100000
 #define PC_RAM_HOLE     0xc0000000  /* RAM below ends here at most */

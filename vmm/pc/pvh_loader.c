@@ -41,7 +41,7 @@ enum {
 	INFO_LEN = MEMMAP_AT + GUEST_RANGES_MAX * MEMMAP_LEN,
 };
 #define START_MAGIC 0x336ec578U /* "xEn3", with the high bit of its E set */
-_Static_assert(SI_LEN <= MODULE_AT && MODULE_AT + MODULE_LEN <= MEMMAP_AT && PC_PVH_INFO + INFO_LEN <= PC_BOOT_PARAMS,
+_Static_assert(SI_LEN <= MODULE_AT && MODULE_AT + MODULE_LEN <= MEMMAP_AT && PC_PVH_INFO + INFO_LEN <= PC_RESET_VECTOR,
 	       "they do not overlap");
 
 struct pvh_segment {
@@ -141,7 +141,8 @@ static int headers_read(struct pvh_file *p, struct why *w)
 	if (!fetch(p->f, 0, eh, sizeof(eh)))
 		return why_set(w, -EINVAL, "the kernel's file is too short (%lu bytes): it is truncated or damaged",
 			       p->f->size);
-	uint16_t machine = get_le16(eh + E_MACHINE); /* edk2's CloudHv is a 64-bit file of 32-bit code (doc/firmware.md) */
+	uint16_t machine =
+		get_le16(eh + E_MACHINE); /* edk2's CloudHv is a 64-bit file of 32-bit code (doc/firmware.md) */
 	if (eh[EI_CLASS] != ELFCLASS64 || eh[EI_DATA] != ELFDATA2LSB || (machine != EM_X86_64 && machine != EM_386))
 		return why_set(w, -EINVAL, "the kernel is an ELF file, but none for x86-64");
 	unsigned n = get_le16(eh + E_PHNUM);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define AREA      (PC_RESET_VECTOR - PC_SMBIOS)
+#define AREA      (PC_PVH_INFO - PC_SMBIOS)
 #define TABLE_OFF ALIGN_UP(SMBIOS_EP_LEN, 16)
 _Static_assert(PC_SMBIOS == SMBIOS_AREA, "where guests look without asking");
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Guests that boot from their own disk, by UEFI firmware: there is no kernel in their section, and the disk is any that firmware starts."""
+import os
+import subprocess
+import time
+
+import pytest
+
+import client
+from console import CommandError
+from host import GUEST, RIG, ROOT, Host
+from rig import host_conf
+
+ADDRESS = "10.77.0.71"
+CMDLINE = f"console=ttyS0 tern.ip={ADDRESS}/24 tern.load=none"
+VM = """
+[vm firm]
+mem = 256M
+vcpus = 2
+mac = 52:54:00:77:09:01
+disk = root, data
+user-data = user.yaml
+"""
+DISKS = """
+[disk root]
+file = root.img.zst
+layer = 8M
+[disk data]
+memory = 8M
+"""
+USER_DATA = "#cloud-config\nhostname: firm\n" + "# long\n" * 1000
+
+
+def make_files(where):
+    """A disk with a kernel that firmware starts by itself, and what cloud-init would read."""
+    os.makedirs(where, exist_ok=True)
+    uki, image, conf, user = (os.path.join(where, n) for n in ("uki.efi", "root.img", "none.conf", "user.yaml"))
+    run = lambda *a, **k: subprocess.run(a, check=True, timeout=120, **k)
+    run(os.path.join(ROOT, "tests/guest/mkuki.sh"), uki, f"{GUEST}/vmlinuz", f"{GUEST}/initrd.img", CMDLINE)
+    with open(conf, "w") as f:
+        f.write("nothing\n")
+    run(os.path.join(ROOT, "tools/mkesp.sh"), image, conf, env=dict(os.environ, EFI=uki))
+    run("zstd", "-q", "-f", "-1", "--check", image, "-o", image + ".zst")
+    with open(user, "w") as f:
+        f.write(USER_DATA)
+    return [image + ".zst", user, f"{GUEST}/CLOUDHV.fd"]
+
+
+@pytest.fixture(scope="module")
+def pair(switch):
+    """The base image is on the first alone."""
+    files = make_files(os.path.join(RIG, "firmware"))
+    e = Host("e", switch, host_conf(5, "e", VM, DISKS, peer=("f", 6)), 5, volume=files)
+    f = Host("f", switch, host_conf(6, "f", peer=("e", 5)), 6)
+    try:
+        for h in (e, f):
+            h.launch()
+        for h in (e, f):
+            h.console.wait_prompt(120, 0)
+            h.wait_address()
+        yield e, f
+    finally:
+        e.remove()
+        f.remove()
+
+
+def ready(seconds=90):
+    client.wait_port(ADDRESS, client.SHELL, seconds)
+    assert "efi: EFI v2" in client.shell(ADDRESS, "dmesg")
+
+
+def test_boots_moves_and_boots_again(pair):
+    """It moves while its firmware runs, and later, with the image that the other host has not got; there it reboots from its disk."""
+    e, f = pair
+    e.json("vm start firm", 30)
+    with pytest.raises(CommandError, match="base image root.img.zst.*--copy-base"):
+        e.json("migrate firm to f", 30)
+    assert e.json("migrate firm to f --copy-base --max-downtime 1000", 60)["phase"] == "done"
+    ready()
+    assert f.json("migrate firm to e --max-downtime 1000", 60)["phase"] == "done"
+    # What it reads of its disks is what was written there: all of the base image, the seed, and its own.
+    said = client.shell(ADDRESS, "mkdir -p /mnt && mount -t vfat -o ro /dev/vdc /mnt && cat /mnt/user-data && cat /mnt/meta-data; umount /mnt")
+    assert said.startswith(USER_DATA) and "local-hostname: firm" in said
+    client.shell(ADDRESS, "echo kept | dd of=/dev/vdb conv=fsync 2>/dev/null")
+    assert e.json("migrate firm to f --copy-base --max-downtime 1000", 60)["phase"] == "done"
+    try:
+        client.shell(ADDRESS, "reboot -f", 3)
+    except (AssertionError, OSError):
+        pass
+    client.until(lambda: client.ping(ADDRESS, 1), 20, "guest that goes down")
+    ready()
+    assert client.shell(ADDRESS, "head -c 4 /dev/vdb") == "kept"
+    assert f.json("vm info firm")["state"] == "running"
+    assert f.json("migrate firm to e --max-downtime 1000", 60)["phase"] == "done"
+
+
+def test_a_layer_that_is_full(pair):
+    """The guest's writes fail, and it is told on the console; what it had stays, and fits again once something was given back."""
+    e = pair[0]
+    size = int(client.shell(ADDRESS, "cat /sys/block/vda/size")) * 512
+    digest = client.shell(ADDRESS, "md5sum </dev/vda")
+    out = client.shell(ADDRESS, "dd if=/dev/urandom of=/dev/vda bs=64k count=256 oflag=direct seek=100 2>&1 || true", 30)
+    assert "I/O error" in out
+    assert "disk root: its layer of 8 MiB is full" in e.cmd("log")
+    assert client.shell(ADDRESS, "md5sum </dev/vda") != digest
+    client.shell(ADDRESS, f"blkdiscard -o {100 * 65536} -l {16 << 20} /dev/vda")
+    client.shell(ADDRESS, "dd if=/dev/urandom of=/dev/vda bs=64k count=32 oflag=direct seek=100 2>/dev/null")
+    assert next(d for d in e.json("disk list")["disks"] if d["name"] == "root")["errors"] > 0 and size == 40 << 20
