@@ -56,6 +56,7 @@ void disk_set_base(struct vm *vm, unsigned i, struct boot_file *f)
 	mutex_unlock(&vm->lock);
 }
 
+/* INCOMING: nobody else has its disks. */
 bool disk_bases_pending(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->cfg.ndisks; i++)

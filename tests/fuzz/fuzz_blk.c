@@ -188,7 +188,7 @@ static void end(bool tracked)
 		(void)layer_track_fill(&disk);
 	(void)layer_track_harvest(&disk);
 	send(~0U);
-	CHECK(!disk.left);
+	CHECK(!disk.unsent);
 	read_edges(&disk, here);
 	read_edges(&copy, there);
 	CHECK(!memcmp(here, there, sizeof(here)));

@@ -122,7 +122,7 @@ static void check_left(struct world *x)
 	uint64_t n = 0;
 	for (uint64_t b = 0; (b = layer_track_next(l, b)) != LAYER_NONE; b++, n++)
 		assert_true(b < layer_blocks(l));
-	assert_int_equal(n, l->left);
+	assert_int_equal(n, l->unsent);
 }
 
 /* What was taken out of the set goes to the other host now: by its data, as a pass does it. */
@@ -150,7 +150,7 @@ static void move_begin(struct world *x)
 	x->moving = true;
 	x->cursor = 0;
 	uint64_t left = layer_track_fill(l);
-	assert_int_equal(left, l->left);
+	assert_int_equal(left, l->unsent);
 	check_left(x);
 }
 
@@ -158,7 +158,7 @@ static void move_begin(struct world *x)
 static bool move_step(struct world *x)
 {
 	struct layer *l = &x->l[x->here];
-	uint64_t b = layer_track_next(l, x->cursor), left = l->left;
+	uint64_t b = layer_track_next(l, x->cursor), left = l->unsent;
 	if (b == LAYER_NONE) {
 		land(x);
 		x->cursor = 0;
@@ -170,7 +170,7 @@ static bool move_step(struct world *x)
 		land(x);
 	x->pending[x->npending].block = b;
 	x->pending[x->npending++].page = layer_track_take(l, b);
-	assert_int_equal(l->left, left - 1);
+	assert_int_equal(l->unsent, left - 1);
 	x->blocks++;
 	return true;
 }
@@ -196,13 +196,13 @@ static void check_reads(struct world *x, struct layer *l)
 static void move_end(struct world *x)
 {
 	struct layer *l = &x->l[x->here], *to = &x->l[!x->here];
-	uint64_t left = l->left, more = layer_track_harvest(l);
-	assert_int_equal(l->left, left + more);
+	uint64_t left = l->unsent, more = layer_track_harvest(l);
+	assert_int_equal(l->unsent, left + more);
 	check_left(x);
 	x->cursor = 0;
 	while (move_step(x))
 		;
-	assert_int_equal(l->left, 0);
+	assert_int_equal(l->unsent, 0);
 	check_reads(x, to);
 	assert_true(to->used <= l->used);
 	layer_fini(l);
@@ -223,7 +223,7 @@ static void random_move(struct world *x)
 	} else if (what < 60 && !move_step(x)) {
 		struct layer *l = &x->l[x->here];
 		uint64_t n = layer_track_harvest(l);
-		assert_int_equal(n, l->left);
+		assert_int_equal(n, l->unsent);
 		check_left(x);
 	}
 }

@@ -168,6 +168,7 @@ static int take(struct vblk_queue *q)
 	return 1;
 }
 
+/* worker.work. It has the queue's lock, but for the back end. */
 static bool turn(void *arg)
 {
 	struct vblk_queue *q = arg;
@@ -304,7 +305,7 @@ static void vblk_reset(struct dev *d)
 	vvirtio_reset(&k->v);
 }
 
-/* All of a queue's requests come to their end, and to the used ring. */
+/* All of a queue's requests come to their end, and to the used ring. It has the queue's lock, but while it waits. */
 static void settle(struct vblk_queue *q)
 {
 	worker_settle(&q->worker);
@@ -354,7 +355,7 @@ static void vblk_resume(struct dev *d)
 	vblk_resized(k); /* while it stood still */
 }
 
-/* Its workers do not run, and nothing is under way. */
+/* Its workers do not run, nothing is under way, and nobody else knows it. */
 static void vblk_free(struct vblk *k)
 {
 	for (unsigned i = 0; k->q && i < k->nqueues; i++) {
