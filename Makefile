@@ -310,9 +310,9 @@ $(BEFORE): RELEASE_BEFORE | all
 # The payload is made beside the first tests.
 RUN_RIGS := --rig tests/rig --on $(RIGS) $(addprefix --payload ,$(call payload,$(RIGS)))
 rig-test: need
-	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image $(BEFORE) && $(RUNTESTS) $(RUN_RIGS)
+	$(Q)$(MAKE) --no-print-directory all && $(MAKE) --no-print-directory test-image guest-firmware $(BEFORE) && $(RUNTESTS) $(RUN_RIGS)
 test: need
-	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) && $(MAKE) --no-print-directory test-image $(BEFORE) && \
+	$(Q)$(MAKE) --no-print-directory all $(UNIT_BIN) $(FUZZ_BIN) $(MODEL_GEN) && $(MAKE) --no-print-directory test-image guest-firmware $(BEFORE) && \
 	$(RUNTESTS) --unit $(UNIT_BIN) --fuzz $(FUZZ_BIN) --check $(CHECKS) --model $(MODEL_GEN) $(RUN_RIGS)
 # What takes hours. test-fresh: README.md's commands on systems where nothing is installed yet (as root, or through sudo).
 FRESH := bookworm trixie
@@ -320,7 +320,7 @@ test-fresh: need
 	$(Q)tools/need.sh debootstrap && $(RUNTESTS) --fresh $(FRESH)
 test-long: need
 	$(Q)tools/need.sh debootstrap && $(MAKE) --no-print-directory all $(call payload,amd intel) && \
-	$(MAKE) --no-print-directory test-image && LONG=1 $(RUNTESTS) --rig tests/rig --on amd intel mixed --fresh $(FRESH)
+	$(MAKE) --no-print-directory test-image guest-firmware guest-cloud && LONG=1 $(RUNTESTS) --rig tests/rig --on amd intel mixed --fresh $(FRESH)
 run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(BENCH_BIN) && $(MAKE) --no-print-directory test-image) && \
 	$(PYTHON) tests/rig/$@.py

@@ -170,6 +170,15 @@ static int cmd_info(struct con *c, int argc unused, char **argv)
 	return err;
 }
 
+static int cmd_save(struct con *c, int argc unused, char **argv)
+{
+	return con_error(
+		c, -ENOTSUP,
+		"disk save %s: tern has no driver for the volume that it booted from, nor for any other: a layer "
+		"cannot be written back. Copy it out from within the guest",
+		argv[1]);
+}
+
 struct add_ctx {
 	void (*add)(void *arg, const char *word);
 	void *arg;
@@ -189,6 +198,7 @@ static void words(const char *what unused, void (*add)(void *arg, const char *wo
 
 static const struct con_sub subs[] = {
 	{ "list", "", "disks of the VMs that are here, and how much of their layers is used", cmd_list, NULL, false },
+	{ "save", "NAME", "write its layer back to its image: not possible yet", cmd_save, words, false },
 	{ "info", "NAME", "one of them: where it is, latency, throughput, errors", cmd_info, words, false },
 };
 CONSOLE_CMDS(disk, "disks of virtual machines", "disk info root", subs);

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+A disk like Debian's cloud images (tools/cloud_image.sh), unchanged: firmware, GRUB, Debian's kernel, systemd, cloud-init. It moves at
+many moments of that, and what it writes is there when it boots again at the other host.
+"""
+import os
+import subprocess
+import time
+
+import pytest
+
+import client
+from host import GUEST, RIG, Host
+from rig import host_conf
+
+ADDRESS = "10.77.0.72"
+MOVES = 10  # while it boots
+VM = """
+[vm wolke]
+mem = 512M
+vcpus = 1
+mac = 52:54:00:77:0a:01
+disk = root
+user-data = cloud.yaml
+"""
+DISK = """
+[disk root]
+file = cloud.raw.zst
+layer = 512M
+"""
+# Each time that it boots it has an address, and a shell for this test as the other guests have.
+USER_DATA = f"""#cloud-config
+hostname: wolke
+bootcmd:
+  - [ sh, -c, "for n in /sys/class/net/en*; do ip link set ${{n##*/}} up; ip addr add {ADDRESS}/24 dev ${{n##*/}}; done" ]
+  - [ sh, -c, "systemd-run --collect python3 -c 'import socketserver, subprocess\\nclass H(socketserver.BaseRequestHandler):\\n def handle(self): subprocess.run([\\"/bin/sh\\"], stdin=self.request, stdout=self.request, stderr=self.request)\\nsocketserver.ThreadingTCPServer.allow_reuse_address = True\\nsocketserver.ThreadingTCPServer((\\"\\", {client.SHELL}), H).serve_forever()'" ]
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(switch):
+    where = os.path.join(RIG, "cloud")
+    os.makedirs(where, exist_ok=True)
+    files = [os.path.join(where, "cloud.raw.zst"), os.path.join(where, "cloud.yaml"), f"{GUEST}/CLOUDHV.fd"]
+    subprocess.run(["zstd", "-q", "-f", "-1", "-T0", f"{GUEST}/cloud.raw", "-o", files[0]], check=True, timeout=300)
+    with open(files[1], "w") as f:
+        f.write(USER_DATA)
+    e = Host("e", switch, host_conf(5, "e", VM, DISK, peer=("f", 6)), 5, volume=files, mem=3000)
+    f = Host("f", switch, host_conf(6, "f", DISK, peer=("e", 5)), 6, volume=files[:1], mem=3000)
+    try:
+        for h in (e, f):  # one after the other: each unpacks the image
+            h.launch()
+            h.console.wait_prompt(240, 0)
+        for h in (e, f):
+            h.wait_address()
+        yield e, f
+    finally:
+        e.remove()
+        f.remove()
+
+
+def answers():
+    try:
+        return "ok" in client.shell(ADDRESS, "echo ok", 3)
+    except (OSError, AssertionError):
+        return False
+
+
+@pytest.mark.long
+def test_moves_while_it_boots(pair):
+    """From its first instruction on, at moments as they come, until it has moved ten times and more and cloud-init is through."""
+    here, there = pair
+    here.json("vm start wolke", 60)
+    moves, end = 0, time.monotonic() + 400
+    while moves < MOVES or not answers():
+        assert time.monotonic() < end, f"it does not come up: {here.guest_console('wolke')[-1500:]}"
+        m = here.json(f"migrate wolke to {there.name} --max-downtime 1000", 120)
+        assert m["phase"] == "done"
+        here, there = there, here
+        moves += 1
+        time.sleep(2)  # it gets on with its boot
+    client.until(lambda: "done" in client.shell(ADDRESS, "cloud-init status || true", 20), 120, "end of cloud-init")
+    assert client.shell(ADDRESS, "hostname").strip() == "wolke"
+    assert client.shell(ADDRESS, "cat /sys/class/dmi/id/sys_vendor").strip() == "tern"
+    # The root file system has grown to its disk, and takes what is written while it moves.
+    client.shell(ADDRESS, "mkdir -p /srv/x && (for i in $(seq 400); do dd if=/dev/urandom of=/srv/x/$i bs=20k count=1 conv=fsync; done; "
+                          "cd /srv/x && sha256sum * >/srv/sums; sync) >/dev/null 2>&1 &")
+    for _ in range(2):
+        assert here.json(f"migrate wolke to {there.name} --max-downtime 1000", 120)["phase"] == "done"
+        here, there = there, here
+    client.until(lambda: client.shell(ADDRESS, "wc -l </srv/sums 2>/dev/null || echo 0").strip() == "400", 120, "end of the writing")
+    assert "FAILED" not in client.shell(ADDRESS, "cd /srv/x && sha256sum -c /srv/sums 2>&1 | grep -v OK || echo none", 60)
+    # It boots again where it is.
+    try:
+        client.shell(ADDRESS, "systemctl reboot", 5)
+    except (OSError, AssertionError):
+        pass
+    client.until(lambda: not answers(), 60, "guest that goes down")
+    client.until(answers, 240, "guest that has booted again")
+    assert "none" in client.shell(ADDRESS, "cd /srv/x && sha256sum -c /srv/sums 2>&1 | grep -v OK || echo none", 60)
+    assert "none" in client.shell(ADDRESS, "dmesg | grep -E 'EXT4-fs (error|warning)|I/O error' || echo none")
+    assert here.json("disk info root")["errors"] == 0
