@@ -71,6 +71,7 @@ UNIT += layer layer_full
 UNIT_layer := $(UNIT_boot_file) vmm/layer.c vmm/layer_track.c
 UNIT_layer_full := $(UNIT_layer)
 TSAN += layer_full
+$(H)/tsan/test_layer_full: $(H)/lib/xxhash.o
 TSAN += gmem
 
 DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_queue.c vnet_rx.c vnet_ctrl.c vrng.c vblk.c vblk_request.c) \
@@ -90,6 +91,8 @@ UNIT_worker := kernel/worker.c vmm/dev/vnet_queue.c kernel/frame.c tests/unit/fa
 TSAN += worker bus rings
 FUZZ += rings
 FUZZ_rings := $(DEV_TEST)
+FUZZ += blk
+FUZZ_blk := $(DEV_TEST) $(BOOT_FILE) vmm/layer.c vmm/layer_track.c
 VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c)
 MIGRATE := $(filter-out $(addprefix vmm/migrate/,datagram.c heard.c migrate_all.c migrate_cmd.c reach.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
 AEAD := $(filter-out crypto/password.c,$(CRYPTO_SRC))

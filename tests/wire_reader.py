@@ -136,7 +136,7 @@ def string(raw, what):
     return text.decode("latin-1")
 
 
-DISK = [("name", 16), ("size", 8), ("layer", 8), ("readonly", 4), ("file", 96), ("base_size", 8), ("base_digest", 8)]
+DISK = [("name", 16), ("size", 8), ("layer", 8), ("flags", 4), ("file", 96), ("base_size", 8), ("base_digest", 8)]
 
 
 def parse_offer_end(r, buf, pos):
@@ -162,10 +162,10 @@ def parse_offer_end(r, buf, pos):
         return pos
     while not r.f["disks"] or pos < r.end:
         d = {name: field(f"disk{len(r.f['disks'])}.{name}", size, name in ("name", "file")) for name, size in DISK}
-        need(len(r.f["disks"]) < 4 and d["name"] and d["name"] not in [e["name"] for e in r.f["disks"]], "disks")
-        need(d["size"] and d["size"] % 512 == 0 and d["size"] <= 1 << 48 and d["readonly"] < 2, "disk")
+        need(len(r.f["disks"]) < 5 and d["name"] and d["name"] not in [e["name"] for e in r.f["disks"]], "disks")
+        need(d["size"] and d["size"] % 512 == 0 and d["size"] <= 1 << 48 and d["flags"] < 8, "disk")
         need(d["layer"] and d["layer"] % 4096 == 0 and d["layer"] <= 1 << 48, "layer")
-        need(bool(d["file"]) == bool(d["base_size"]) == bool(d["base_digest"]) and d["base_size"] <= d["size"], "base")
+        need(bool(d["file"] or d["flags"] & 2) == bool(d["base_size"]) == bool(d["base_digest"]) and d["base_size"] <= d["size"], "base")
         r.f["disks"].append(d)
     return pos
 

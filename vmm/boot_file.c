@@ -194,6 +194,8 @@ int boot_file_new(uint64_t size, struct boot_file **out, struct why *w)
 	return err ? why_set(w, err, "no memory for a boot file of %lu KiB", (size + 1023) >> 10) : 0;
 }
 
+void boot_file_complete(struct boot_file *f) { page_unreserve(&f->room); }
+
 int boot_file_set_block(struct boot_file *f, uint64_t i, const void *p, size_t n)
 {
 	BUG_ON(i >= nblocks(f->size) || n > MIN(BOOT_FILE_BLOCK, f->size - i * BOOT_FILE_BLOCK));

@@ -62,4 +62,5 @@ int boot_file_new(uint64_t size, struct boot_file **out, struct why *w) must_che
  */
 int boot_file_new_sparse(uint64_t size, uint64_t blocks, struct boot_file **out, struct why *w) must_check;
 int boot_file_set_block(struct boot_file *f, uint64_t i, const void *p, size_t n) must_check;
+void boot_file_complete(struct boot_file *f); /* no block will be set any more: the room that is left goes back */
 void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n);

@@ -56,6 +56,7 @@ void disk_set_base(struct vm *vm, unsigned i, struct boot_file *f)
 	mutex_unlock(&vm->lock);
 }
 
+/* INCOMING: nobody else has its disks. */
 bool disk_bases_pending(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->cfg.ndisks; i++)
@@ -80,7 +81,9 @@ int disk_bases_digest(struct vm *vm, struct vm_config *cfg, bool copy, struct wh
 
 /* ---- disks ---- */
 
-/* The base image of a disk that is made; NULL: it has none, or it comes (a migration that misses it does not end well). */
+/*
+ * The base image of a disk that is made; NULL: it has none, or it comes (a migration that misses it does not end well).
+ */
 static int find_base(struct vm *vm, struct vm_disk_config *d, struct boot_file **base, struct why *w)
 {
 	*base = has_base(d) ? base_of(d) : NULL;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* `disk`: VMs' disks, and what their layers hold. */
 #include "kernel/console.h"
-#include "vmm/boot_file.h"
 #include "vmm/disk.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -75,14 +75,14 @@ static int make(const struct disk_conf *k, struct vm_disk_config *d, struct why 
 }
 
 struct uses {
-	const char *disk, *by; /* by: a VM, NULL if none has it */
+	const char *name, *by; /* of a disk; of a VM, NULL if none has it */
 };
 
 static void find_user(struct vm *vm, void *arg)
 {
 	struct uses *u = arg;
 	for (unsigned i = 0; i < vm->cfg.ndisks; i++)
-		if (!strcmp(vm->cfg.disk[i].name, u->disk))
+		if (!strcmp(vm->cfg.disk[i].name, u->name))
 			u->by = vm->cfg.name;
 }
 
@@ -90,7 +90,7 @@ static void read_one(struct conf_reader *r, struct vm_config *cfg, const char *n
 {
 	struct conf_reader dr = { .c = r->c, .table = &disk_conf_table, .name = name, .strict = true };
 	struct vm_disk_config *d = &cfg->disk[cfg->ndisks];
-	struct uses u = { .disk = name };
+	struct uses u = { .name = name };
 	struct disk_conf k = { .readonly = 0 };
 	struct why w = { "" };
 

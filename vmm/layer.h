@@ -36,7 +36,7 @@ struct layer {
 	uint64_t used;                 /* [l], read [a]: pages, tables included */
 	struct page_reservation pages; /* [l] those that it has not taken yet */
 	uint64_t extra;                /* [l] pages beyond max, used or spare, that came with a migration */
-	uint64_t left;                 /* [l], read [a]: blocks in the set of those to be sent */
+	uint64_t unsent;               /* [l], read [a]: blocks in the set of those to be sent */
 	hpa_t spare;                   /* [l] pages that no block has any more, chained; 0 ends it */
 	bool full;                     /* [l], read [a]: it was said that it is */
 };

@@ -38,7 +38,7 @@ static uint64_t gather(struct layer *l, uint64_t flags)
 		}
 		if (e)
 			*e &= ~LAYER_DIRTY;
-		__atomic_store_n(&l->left, l->left + n - before, __ATOMIC_RELAXED);
+		__atomic_store_n(&l->unsent, l->unsent + n - before, __ATOMIC_RELAXED);
 		more = e;
 		spin_unlock(&l->lock);
 	}
@@ -48,7 +48,7 @@ static uint64_t gather(struct layer *l, uint64_t flags)
 uint64_t layer_track_fill(struct layer *l)
 {
 	(void)gather(l, LAYER_OURS);
-	return l->left;
+	return __atomic_load_n(&l->unsent, __ATOMIC_RELAXED);
 }
 
 uint64_t layer_track_harvest(struct layer *l) { return gather(l, LAYER_DIRTY); }
@@ -82,7 +82,7 @@ const void *layer_track_take(struct layer *l, uint64_t block)
 	uint64_t *e = layer_entry(l, block, 0, &next);
 	BUG_ON(!e || !(*e & LAYER_SEND));
 	*e &= ~(LAYER_SEND | LAYER_DIRTY);
-	__atomic_store_n(&l->left, l->left - 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&l->unsent, l->unsent - 1, __ATOMIC_RELAXED);
 	const void *page = *e & LAYER_ADDR ? hva_of(*e & LAYER_ADDR) : NULL;
 	spin_unlock(&l->lock);
 	return page;

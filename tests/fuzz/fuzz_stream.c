@@ -3,17 +3,20 @@
  * What a peer may send to the destination. The first byte of the input chooses how the rest of it is used:
  *   0  raw bytes, from the first byte of the connection on
  *   1  HELLO, then an OFFER with these fields
- *   2  HELLO, a good OFFER and some of the good records that would follow, then records { type u8, length u16,
- *      fields }: check words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id in
- *      front, so that END and COMMIT can be what they should be
+ *   2  HELLO, a good OFFER, in half of them with a disk on a base and one of zeros, and some of the good records
+ *      that would follow, then records { type u8, length u16, fields }: check words are made right, or nothing would
+ *      get past them; bit 7 of a type puts the attempt's id in front, so that END and COMMIT can be what they should
+ *      be, or has PAGES begin in a disk
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
 #include "net/trust.h"
+#include "vmm/boot_file.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
+#include "vmm/migrate/pages.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,7 +81,7 @@ static void put_records(struct wire_tx *tx, const struct attempt_id *id, const u
 		n -= 3;
 		len = (uint32_t)MIN((size_t)len, n);
 		wire_begin(tx, type);
-		if (with_id) {
+		if (with_id && type != WIRE_PAGES) {
 			wire_put_bytes(tx, id->uuid, 16);
 			wire_put_u64(tx, id->source.host);
 			wire_put_u64(tx, id->source.boot);
@@ -89,7 +92,8 @@ static void put_records(struct wire_tx *tx, const struct attempt_id *id, const u
 			uint32_t runs = get_le32(p + 8), pages = get_le32(p + 12);
 			if (runs <= WIRE_RUNS_MAX && 16 + runs * 8 <= len)
 				len = 16 + runs * 8;
-			wire_put_bytes(tx, p, len);
+			wire_put_u64(tx, get_le64(p) + (with_id ? PAGES_DISK(*p & 1) : 0));
+			wire_put_bytes(tx, p + 8, len - 8);
 			if (pages && pages <= WIRE_PAGES_MAX)
 				wire_put_data(tx, page, pages * 4096UL);
 		} else {
@@ -102,9 +106,24 @@ static void put_records(struct wire_tx *tx, const struct attempt_id *id, const u
 	}
 }
 
-/* The first n records after OFFER of a good migration of a VM of zeros, up to END. */
-static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n)
+/* A block with data and two of zeros. */
+static int put_disk(struct wire_tx *tx)
 {
+	static uint8_t page[PAGE_SIZE] = { 2 };
+	wire_begin(tx, WIRE_PAGES);
+	wire_put_u64(tx, PAGES_DISK(0));
+	wire_put_u32(tx, 2);
+	wire_put_u32(tx, 1);
+	wire_put_u64(tx, 1ULL << 32);
+	wire_put_u64(tx, 3 | (1ULL << 31 | 2) << 32);
+	wire_put_data(tx, page, sizeof(page));
+	return wire_end(tx, TIME_NEVER);
+}
+
+/* The first n records after OFFER of a good migration of a VM of zeros, up to END. */
+static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n, bool disks)
+{
+	uint64_t data = disks, zero = 512 + 2 * disks;
 	static const struct {
 		const char *name;
 		uint32_t instance, len;
@@ -118,8 +137,10 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		wire_put_u64(tx, (1ULL << 31 | 512) << 32);
 		err |= wire_end(tx, TIME_NEVER);
 	}
+	if (n > 1 && disks)
+		err |= put_disk(tx);
 	if (n > 2)
-		err |= pass_end_send(tx, 1, 0, 512, TIME_NEVER);
+		err |= pass_end_send(tx, 1, data, zero, TIME_NEVER);
 	for (unsigned i = 0; i < 4 && n > 3 + i; i++) {
 		wire_begin(tx, WIRE_SECTION);
 		wire_put_str(tx, sections[i].name, 32);
@@ -129,9 +150,26 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		err |= wire_end(tx, TIME_NEVER);
 	}
 	if (n > 7)
-		err |= end_send(tx, id, &(struct end_counts){ 1, 4, 0, 0, 512 }, TIME_NEVER);
+		err |= end_send(tx, id, &(struct end_counts){ 1, 4, 0, data, zero }, TIME_NEVER);
 	if (err)
 		abort();
+}
+
+static void give_disks(struct vm_config *c)
+{
+	static uint8_t image[5 * SECTOR] = { 1, 2, 3 };
+	struct boot_file *f = boot_file_named("image");
+	if (!f && (boot_file_add("image", image, sizeof(image)) || !(f = boot_file_named("image"))))
+		abort();
+	c->ndisks = 2;
+	c->disk[0] = (struct vm_disk_config){ .name = "root",
+					      .size = MIB(1),
+					      .layer = 32 * PAGE_SIZE,
+					      .file = "image",
+					      .base_size = sizeof(image),
+					      .base_digest = boot_file_digest(f) };
+	c->disk[1] = (struct vm_disk_config){ .name = "data", .size = MIB(4), .layer = 8 * PAGE_SIZE };
+	boot_file_put(f);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -143,6 +181,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size || wire_tx_init(&tx, &m.s))
 		return 0;
 	uint8_t mode = data[0] % 3, good = data[0] / 3 % 8;
+	bool disks = data[0] / 24 & 1;
 	data++;
 	size--;
 	fake_host = 0;
@@ -151,6 +190,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.id = attempt_new_id((const uint8_t *)"fuzz............")
 	};
 	vm_compat_get(NULL, &o.compat);
+	if (disks)
+		give_disks(&o.cfg);
 	if (mode == 0) {
 		if (size && stream_write(&m.s, data, size, TIME_NEVER))
 			abort();
@@ -165,7 +206,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (offer_send(&tx, &o, TIME_NEVER))
 			abort();
 		tx.key = attempt_key(&o.id);
-		put_good(&tx, &o.id, good);
+		put_good(&tx, &o.id, good, disks);
 		put_records(&tx, &o.id, data, size);
 	}
 	m.s.ops = &serve_ops;
@@ -180,7 +221,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		vm_destroy(vm);
 	}
 	fake_host_restart(1); /* what it remembers of attempts goes, or the table fills */
-	if (fake_page_live())
+	if (fake_page_live() || fake_page_reserved())
 		abort();
 	return 0;
 }

@@ -22,18 +22,26 @@ static uint64_t spares(const struct layer *l)
 	return n;
 }
 
-static struct boot_file *base_make(uint64_t size, uint8_t *model, uint64_t room)
+static bool is_zero(const uint8_t *p, uint64_t n) { return !p[0] && !memcmp(p, p + 1, n - 1); }
+
+/* A base of these bytes, the first of them zeros; and before 2 MiB, where the disk has a part, is a hole. */
+static struct boot_file *base_make(uint64_t size, uint8_t *all)
 {
+	const uint64_t hole = MIB(2) / BOOT_FILE_BLOCK - 1, blocks = (size + BOOT_FILE_BLOCK - 1) / BOOT_FILE_BLOCK;
+	uint64_t n = 0;
 	struct boot_file *f;
 	struct why w;
-	uint8_t *all = malloc(size);
 	fill_random(all, size);
-	memset(all, 0, MIN(size, 5 * PAGE_SIZE / 2)); /* some of it zeros */
-	assert_int_equal(boot_file_new(size, &f, &w), 0);
-	boot_file_write(f, 0, all, size);
-	if (model)
-		memcpy(model, all, MIN(size, room));
-	free(all);
+	memset(all, 0, MIN(size, 5 * PAGE_SIZE / 2));
+	if (hole + 1 < blocks)
+		memset(all + hole * BOOT_FILE_BLOCK, 0, BOOT_FILE_BLOCK);
+#define LEN(i) MIN(size - (i)*BOOT_FILE_BLOCK, BOOT_FILE_BLOCK)
+	for (uint64_t i = 0; i < blocks; i++)
+		n += !is_zero(all + i * BOOT_FILE_BLOCK, LEN(i));
+	assert_int_equal(boot_file_new_sparse(size, n, &f, &w), 0);
+	for (uint64_t i = 0; i < blocks; i++)
+		assert_int_equal(boot_file_set_block(f, i, all + i * BOOT_FILE_BLOCK, LEN(i)), 0);
+	assert_true(hole + 1 >= blocks || boot_file_is_hole(f, hole));
 	return f;
 }
 
@@ -59,7 +67,7 @@ struct world {
 		const void *page;
 	} pending[PENDING];
 	unsigned npending;
-	uint64_t live, reserved; /* before any of it */
+	uint64_t live, reserved, base_live; /* before any of it; of the base */
 };
 
 static void part_add(struct world *x, uint64_t at, uint64_t len, const uint8_t *base)
@@ -81,7 +89,8 @@ static void begin(struct world *x, uint64_t size, uint64_t base_size)
 	x->live = fake_page_live();
 	x->reserved = fake_page_reserved();
 	if (base_size)
-		x->base = base_make(base_size, base, base_size);
+		x->base = base_make(base_size, base);
+	x->base_live = fake_page_live() - x->live;
 	part_add(x, 0, 64 << 10, base);
 	for (unsigned i = 0; i < ARRAY_SIZE(around); i++)
 		part_add(x, around[i] - (32 << 10), 64 << 10, base);
@@ -95,8 +104,7 @@ static void begin(struct world *x, uint64_t size, uint64_t base_size)
 
 static void check_pages(struct world *x)
 {
-	uint64_t live =
-		x->live + (x->base ? (x->base_size + BOOT_FILE_BLOCK - 1) / BOOT_FILE_BLOCK << BOOT_FILE_ORDER : 0);
+	uint64_t live = x->live + x->base_live;
 	uint64_t reserved = x->reserved;
 	for (unsigned i = 0; i < 2; i++) {
 		const struct layer *l = &x->l[i];
@@ -114,7 +122,7 @@ static void check_left(struct world *x)
 	uint64_t n = 0;
 	for (uint64_t b = 0; (b = layer_track_next(l, b)) != LAYER_NONE; b++, n++)
 		assert_true(b < layer_blocks(l));
-	assert_int_equal(n, l->left);
+	assert_int_equal(n, l->unsent);
 }
 
 /* What was taken out of the set goes to the other host now: by its data, as a pass does it. */
@@ -142,7 +150,7 @@ static void move_begin(struct world *x)
 	x->moving = true;
 	x->cursor = 0;
 	uint64_t left = layer_track_fill(l);
-	assert_int_equal(left, l->left);
+	assert_int_equal(left, l->unsent);
 	check_left(x);
 }
 
@@ -150,7 +158,7 @@ static void move_begin(struct world *x)
 static bool move_step(struct world *x)
 {
 	struct layer *l = &x->l[x->here];
-	uint64_t b = layer_track_next(l, x->cursor), left = l->left;
+	uint64_t b = layer_track_next(l, x->cursor), left = l->unsent;
 	if (b == LAYER_NONE) {
 		land(x);
 		x->cursor = 0;
@@ -162,7 +170,7 @@ static bool move_step(struct world *x)
 		land(x);
 	x->pending[x->npending].block = b;
 	x->pending[x->npending++].page = layer_track_take(l, b);
-	assert_int_equal(l->left, left - 1);
+	assert_int_equal(l->unsent, left - 1);
 	x->blocks++;
 	return true;
 }
@@ -188,13 +196,13 @@ static void check_reads(struct world *x, struct layer *l)
 static void move_end(struct world *x)
 {
 	struct layer *l = &x->l[x->here], *to = &x->l[!x->here];
-	uint64_t left = l->left, more = layer_track_harvest(l);
-	assert_int_equal(l->left, left + more);
+	uint64_t left = l->unsent, more = layer_track_harvest(l);
+	assert_int_equal(l->unsent, left + more);
 	check_left(x);
 	x->cursor = 0;
 	while (move_step(x))
 		;
-	assert_int_equal(l->left, 0);
+	assert_int_equal(l->unsent, 0);
 	check_reads(x, to);
 	assert_true(to->used <= l->used);
 	layer_fini(l);
@@ -215,7 +223,7 @@ static void random_move(struct world *x)
 	} else if (what < 60 && !move_step(x)) {
 		struct layer *l = &x->l[x->here];
 		uint64_t n = layer_track_harvest(l);
-		assert_int_equal(n, l->left);
+		assert_int_equal(n, l->unsent);
 		check_left(x);
 	}
 }

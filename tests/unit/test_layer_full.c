@@ -219,7 +219,7 @@ static void test_second_attempt(void **state unused)
 	assert_non_null(layer_track_take(&l, 600));
 	assert_int_equal(put_blocks(&l, 0, 2, 'b'), 0);
 	assert_int_equal(layer_track_harvest(&l), 1); /* block 1 was still to be sent */
-	assert_int_equal(l.left, 5);
+	assert_int_equal(l.unsent, 5);
 	assert_non_null(layer_track_take(&l, 0));
 	assert_int_equal(put_blocks(&l, 0, 1, 'c'), 0);
 	assert_int_equal(layer_track_fill(&l), 6);
@@ -228,7 +228,7 @@ static void test_second_attempt(void **state unused)
 	for (uint64_t b = 0; (b = layer_track_next(&l, b)) != LAYER_NONE; n++)
 		assert_non_null(layer_track_take(&l, b));
 	assert_int_equal(n, 6);
-	assert_int_equal(l.left, 0);
+	assert_int_equal(l.unsent, 0);
 	assert_int_equal(layer_track_harvest(&l), 0);
 	layer_fini(&l);
 }
@@ -316,7 +316,7 @@ static void phase(uint64_t n, uint64_t pages)
 	assert_int_equal(failed, 0);
 	(void)layer_track_harvest(&shared);
 	send_pass();
-	assert_int_equal(shared.left, 0);
+	assert_int_equal(shared.unsent, 0);
 	for (unsigned w = 0; w < WRITERS; w++)
 		for (unsigned i = 0; i < BLOCKS; i++) {
 			assert_block(&shared, block_of(w, i), model[w][i]);

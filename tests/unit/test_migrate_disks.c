@@ -3,6 +3,7 @@
  * A VM with disks moves from host 0 to host 1 (fake_hosts.h), or does not, while its guest writes to them: whatever
  * becomes of an attempt, the disks are where the VM is, and as the flat arrays that the guest's writes went to as well.
  */
+#include "kernel/host.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "tests/unit/fake_hosts.h"
@@ -163,6 +164,8 @@ static struct tap *tap_new(struct stream *under, int host, const char *peer)
 	return t;
 }
 
+static bool copy_base; /* --copy-base */
+
 static struct tap *connect_taps(struct tap **dest)
 {
 	struct stream *ends[2];
@@ -183,6 +186,7 @@ static int attempt(struct vm *vm, struct tap *src, struct tap *dst, struct why *
 	static const struct migrate_params params = { .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30 };
 	struct migrate_params p = params;
 	p.dest = src->s.ip;
+	p.copy_base = copy_base;
 	if (!task_create("serve", TASK_PRIO_NORMAL, serve, &dst->s))
 		abort();
 	int err = migrate_source_run(vm, &src->s, &p, w);
@@ -285,11 +289,35 @@ static void test_and_home_again(void **state unused)
 	gone();
 }
 
+/* Its base image is not there, under that name, and comes along. */
+static struct vm *new_vm_with_base(void)
+{
+	struct vm *vm = new_vm();
+	if (copy_base)
+		strcpy(vm->cfg.disk[0].file, "gone");
+	return vm;
+}
+
+static void test_base_comes(void **state unused)
+{
+	uint64_t before = host_info.file_bytes;
+	copy_base = true;
+	capture(new_vm_with_base());
+	independent_reader("");
+	assert_int_equal(host_info.file_bytes, before + 2 * BOOT_FILE_BLOCK);
+	gone();
+	assert_int_equal(host_info.file_bytes, before);
+	capture(new_vm()); /* it is there */
+	assert_int_equal(host_info.file_bytes, before);
+	gone();
+	copy_base = false;
+}
+
 /* The link breaks at each record: at its start, in it, and before its last byte. */
-static void test_cut_at_records(void **state unused)
+static void cut_at_records(void)
 {
 	unsigned went = 0, stayed = 0;
-	capture(new_vm());
+	capture(new_vm_with_base());
 	gone();
 	for (int side = 0; side < 2; side++) {
 		size_t len = out[side].len;
@@ -298,7 +326,7 @@ static void test_cut_at_records(void **state unused)
 		for (size_t at = 0, next; at < len; at = next) {
 			next = at + 8 + get_le32(all + at + 4);
 			for (unsigned i = 0; i < 3; i++) {
-				struct vm *vm = new_vm();
+				struct vm *vm = new_vm_with_base();
 				struct tap *dst, *src = connect_taps(&dst);
 				stream_pipe_cut_after((side ? dst : src)->under, i == 0   ? at
 										 : i == 1 ? (at + next) / 2
@@ -318,6 +346,14 @@ static void test_cut_at_records(void **state unused)
 	}
 	print_message("    cut at each record: %u moved, %u stayed\n", went, stayed);
 	assert_true(went && stayed > 50);
+}
+
+static void test_cut_at_records(void **state unused) { cut_at_records(); }
+static void test_cut_at_records_of_base(void **state unused)
+{
+	copy_base = true;
+	cut_at_records();
+	copy_base = false;
 }
 
 static void test_cancel_everywhere(void **state unused)
@@ -381,12 +417,12 @@ static void test_refused(void **state unused)
 	struct boot_file *same = l->base;
 	strcpy(vm->cfg.disk[0].file, "gone");
 	refused(vm, REFUSE_CONFIG,
-		"disk root needs its base image gone (70656 bytes), the same one, on that host's boot volume");
+		"disk root has the base image gone (70656 bytes), and that host has not got the same one");
 	strcpy(vm->cfg.disk[0].file, "image");
 	l->base = other_image(); /* in a byte that the guest has overwritten, or model would have to have it */
 	submit(vm, 0, BLOCKDEV_WRITE, IMAGE - SECTOR, model[0] + IMAGE - SECTOR, SECTOR);
 	refused(vm, REFUSE_CONFIG,
-		"disk root needs its base image image (70656 bytes), the same one, on that host's boot volume");
+		"disk root has the base image image (70656 bytes), and that host has not got the same one");
 	boot_file_put(l->base);
 	l->base = same;
 	vm->cfg.disk[1].layer = GIB(64);
@@ -399,8 +435,12 @@ static void test_refused(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reader),         cmocka_unit_test(test_and_home_again),
-		cmocka_unit_test(test_cut_at_records), cmocka_unit_test(test_cancel_everywhere),
+		cmocka_unit_test(test_reader),
+		cmocka_unit_test(test_and_home_again),
+		cmocka_unit_test(test_base_comes),
+		cmocka_unit_test(test_cut_at_records),
+		cmocka_unit_test(test_cut_at_records_of_base),
+		cmocka_unit_test(test_cancel_everywhere),
 		cmocka_unit_test(test_refused),
 	};
 	for (unsigned i = 0; i < IMAGE; i++)

@@ -226,7 +226,7 @@ static void pass(unsigned records, uint64_t data, uint64_t zero)
 	for (unsigned i = 0; i < records; i++)
 		assert_int_equal(recv_one(&receiver, &w), 0);
 	assert_true(receiver.pass.data == data && receiver.pass.zero == zero && receiver.disk == data + zero);
-	assert_true(!from[0].left && !from[1].left);
+	assert_true(!from[0].unsent && !from[1].unsent);
 }
 
 static void test_disks_arrive(void **state unused)

@@ -146,8 +146,7 @@ static void test_one_mac(void **state unused)
 		      "tern.conf:8: [vm second] mac = 52:54:00:77:00:09: the MAC 52:54:00:77:00:09 is that of VM "
 		      "first; give it one of its own");
 	misconfigured("none", "tern.conf:1: [vm none] kernel: missing; write the name of a Linux bzImage or a PVH "
-			      "kernel on the boot volume, "
-			      "up to 95 characters");
+			      "kernel on the boot volume, or a disk to boot from");
 	forget("first");
 }
 

@@ -130,9 +130,9 @@ static void put_disk(uint8_t *p, char name)
 
 static void test_wrong_ends(void **state unused)
 {
-	static uint8_t end[16 + 5 * DISK_LEN];
+	static uint8_t end[16 + (VM_DISKS_MAX + 1) * DISK_LEN];
 	static struct offer got;
-	for (unsigned i = 0; i < 5; i++)
+	for (unsigned i = 0; i <= VM_DISKS_MAX; i++)
 		put_disk(end + 16 + i * DISK_LEN, (char)('a' + i));
 	for (unsigned n = 0; n <= sizeof(end); n++) {
 		unsigned disks = n < 16 ? 0 : (n - 16) / DISK_LEN;

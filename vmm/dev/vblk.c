@@ -7,7 +7,8 @@
  *     -> done, from any task -> worker: the next piece of it, or its status and the used ring
  *
  * A reset does not wait for requests under way, which may still write to the pages that the driver gave: until the last
- * has ended the driver reads a status that is not 0 yet (4.1.4.3.2), and nothing is put into rings that it has taken back.
+ * has ended the driver reads a status that is not 0 yet (4.1.4.3.2), and nothing is put into rings that it has taken
+ * back.
  *
  * quiesce: no request is taken any more, and it waits until those under way are done and in the used ring. What was not
  * signalled is by resume.
@@ -167,6 +168,7 @@ static int take(struct vblk_queue *q)
 	return 1;
 }
 
+/* worker.work. It has the queue's lock, but for the back end. */
 static bool turn(void *arg)
 {
 	struct vblk_queue *q = arg;
@@ -303,7 +305,7 @@ static void vblk_reset(struct dev *d)
 	vvirtio_reset(&k->v);
 }
 
-/* All of a queue's requests come to their end, and to the used ring. */
+/* All of a queue's requests come to their end, and to the used ring. It has the queue's lock, but while it waits. */
 static void settle(struct vblk_queue *q)
 {
 	worker_settle(&q->worker);
@@ -353,7 +355,7 @@ static void vblk_resume(struct dev *d)
 	vblk_resized(k); /* while it stood still */
 }
 
-/* Its workers do not run, and nothing is under way. */
+/* Its workers do not run, nothing is under way, and nobody else knows it. */
 static void vblk_free(struct vblk *k)
 {
 	for (unsigned i = 0; k->q && i < k->nqueues; i++) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A disk of the guest, virtio-blk (virtio 1.2, 5.2), on a back end (vmm/blockdev.h). It registers itself (vmm/dev.h). */
+/*
+ * A disk of the guest, virtio-blk (virtio 1.2, 5.2), on a back end (vmm/blockdev.h). It registers itself (vmm/dev.h).
+ */
 #pragma once
 #include "vmm/blockdev.h"
 #include "vmm/dev/vpci.h"

@@ -3,8 +3,8 @@
  * The virtio-blk device, as its own files share it: vblk_request.c knows what a request looks like, vblk.c what becomes
  * of it.
  *
- * Locks: v.lock, of the device -> a queue's lock, of its ring and its requests (vvirtio_ops.exclude). None is held while
- * a request is submitted.
+ * Locks: v.lock, of the device -> a queue's lock, of its ring and its requests (vvirtio_ops.exclude). None is held
+ * while a request is submitted.
  */
 #pragma once
 #include "kernel/sync.h"

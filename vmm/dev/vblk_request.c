@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Requests of virtio-blk (5.2.6): a header, data, and a status of one byte, in one chain. The driver may be hostile: what
- * it asks for is checked here, and the back end only sees what lies within the disk.
+ * Requests of virtio-blk (5.2.6): a header, data, and a status of one byte, in one chain. The driver may be hostile:
+ * what it asks for is checked here, and the back end only sees what lies within the disk.
  */
 #include "vmm/dev/vblk_device.h"
 #include <string.h>

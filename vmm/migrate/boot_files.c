@@ -189,6 +189,7 @@ static int recv_data(struct boot_files_rx *r, struct vm *vm, struct wire_rx *rx,
 		return 0;
 	if (boot_file_digest(f) != r->digest[use])
 		return why_set(w, -EBADMSG, "a file is not what the source said that it is");
+	boot_file_complete(f);
 	r->file[use] = NULL;
 	if (use < VM_FILES)
 		vm_set_file(vm, (enum vm_file_use)use, f);

@@ -6,6 +6,7 @@
 
 _Static_assert(PAGES_DISKS == VM_DISKS_MAX, "each disk has frames");
 
+/* It is bound to a migration: nobody else gives it disks, or takes them. */
 struct page_layers disks_layers(const struct vm *vm)
 {
 	struct page_layers s = { .n = vm->cfg.ndisks };

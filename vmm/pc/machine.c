@@ -53,6 +53,7 @@ static int net(struct vm *vm, const struct place *p)
 	return vnet_create(&vm->machine, vm->pci, &vm->vnet[i], p->slot, c->vcpus, &card);
 }
 
+/* vm->lock is held by who builds it. */
 static int disk(struct vm *vm, const struct place *p)
 {
 	if (p->n >= vm->cfg.ndisks)

@@ -93,6 +93,7 @@ enum { /* struct virtio_net_hdr */
 enum { VNET_GSO_NONE = 0, VNET_GSO_TCPV4 = 1, VNET_GSO_TCPV6 = 4, VNET_GSO_ECN = 0x80 };
 
 /* The block device (5.2.3, 5.2.4, 5.2.6). */
+#define VIRTIO_BLK_F_SIZE_MAX     BIT(1)
 #define VIRTIO_BLK_F_SEG_MAX      BIT(2)
 #define VIRTIO_BLK_F_RO           BIT(5)
 #define VIRTIO_BLK_F_BLK_SIZE     BIT(6)
@@ -103,6 +104,7 @@ enum { VNET_GSO_NONE = 0, VNET_GSO_TCPV4 = 1, VNET_GSO_TCPV6 = 4, VNET_GSO_ECN =
 #define VIRTIO_BLK_F_WRITE_ZEROES BIT(14)
 enum { /* struct virtio_blk_config */
        VBLK_CFG_CAPACITY = 0,
+       VBLK_CFG_SIZE_MAX = 8,
        VBLK_CFG_SEG_MAX = 12,
        VBLK_CFG_BLK_SIZE = 20,
        VBLK_CFG_PHYSICAL_EXP = 24, /* log2 of how many logical blocks a physical one has */
