@@ -6,12 +6,13 @@
 #include "tests/unit/blk_driver.h"
 
 #define QUEUES      4
-#define ZEROES_MAX  (1U << 22)
+#define ZEROES_MAX  (1U << 18)
+#define DATA_MAX    (254 * 256 * 1024UL)
 #define NEEDS_RESET 0x40
 #define F_RO        BIT(5)
 #define F_MQ        BIT(12)
 #define F_ZEROES    (BIT(13) | BIT(14))
-#define F_ALWAYS    (BIT(2) | BIT(6) | BIT(9) | BIT(10) | BLK_INDIRECT | BLK_EVENT_IDX | BLK_V1)
+#define F_ALWAYS    (BIT(1) | BIT(2) | BIT(6) | BIT(9) | BIT(10) | BLK_INDIRECT | BLK_EVENT_IDX | BLK_V1)
 #define FEATURES    (BLK_V1 | BLK_INDIRECT | BIT(9) | F_ZEROES)
 #define SEAM_DATA   (FG_SEAM - 700) /* from here on data lies in two pieces of the host's memory */
 
@@ -55,6 +56,7 @@ static void test_what_it_is(void **state unused)
 		assert_int_equal(fg_features(&d), F_ALWAYS | (ro ? F_RO : F_ZEROES) | (many ? F_MQ : 0));
 		assert_int_equal(config(0, 4), SECTORS);
 		assert_int_equal(config(4, 4), 0);
+		assert_int_equal(config(8, 4), 256 << 10);
 		assert_int_equal(config(12, 4), 254); /* segments */
 		assert_int_equal(config(20, 4), SECTOR);
 		assert_int_equal(config(24, 1), 3); /* 2^3 sectors make a block that is written at once */
@@ -167,6 +169,27 @@ static void test_zeroes_max(void **state unused)
 	assert_int_equal(ask_range(&q[0], T_ZEROES, 0, ZEROES_MAX + 1, 0), S_IOERR);
 	assert_int_equal(ask_range(&q[0], T_DISCARD, 0, ZEROES_MAX + 1, 0), S_IOERR);
 	assert_int_equal(disk_held(&disk), 0);
+	disk.b.size = DISK;
+	fg_fini(&g);
+}
+
+/* Nor data, which may be the same pages again and again. */
+static void test_data_max(void **state unused)
+{
+	static struct fg_sg sg[2 + DATA_MAX / MIB(5) + 1];
+	begin(1, false, FEATURES);
+	disk.b.size = GIB(1);
+	disk.holds = true;
+	put_head(0, T_IN, 0);
+	unsigned n = 0;
+	sg[n++] = (struct fg_sg){ HEAD(0), 16, false };
+	for (; n <= DATA_MAX / MIB(5) + 1; n++)
+		sg[n] = (struct fg_sg){ DATA, MIB(5), true };
+	sg[n++] = (struct fg_sg){ STATUS(0), 1, true };
+	(void)fg_add(&q[0], sg, n, TABLE);
+	fg_ring(&q[0]);
+	assert_int_equal(disk_held(&disk), 0);
+	assert_int_equal(status_of(0), S_IOERR);
 	disk.b.size = DISK;
 	fg_fini(&g);
 }
@@ -447,14 +470,23 @@ static void test_post_copy(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_what_it_is),     cmocka_unit_test(test_read_and_write),
-		cmocka_unit_test(test_shapes),         cmocka_unit_test(test_read_and_write_event_idx),
-		cmocka_unit_test(test_zeroes),         cmocka_unit_test(test_zeroes_max),
-		cmocka_unit_test(test_pieces),         cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_readonly),       cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_hostile_chains), cmocka_unit_test(test_hostile_rings),
-		cmocka_unit_test(test_queues),         cmocka_unit_test(test_resized),
-		cmocka_unit_test(test_post_copy),      cmocka_unit_test(test_smaller_elsewhere),
+		cmocka_unit_test(test_what_it_is),
+		cmocka_unit_test(test_read_and_write),
+		cmocka_unit_test(test_shapes),
+		cmocka_unit_test(test_read_and_write_event_idx),
+		cmocka_unit_test(test_zeroes),
+		cmocka_unit_test(test_zeroes_max),
+		cmocka_unit_test(test_data_max),
+		cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_readonly),
+		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_hostile_chains),
+		cmocka_unit_test(test_hostile_rings),
+		cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_resized),
+		cmocka_unit_test(test_post_copy),
+		cmocka_unit_test(test_smaller_elsewhere),
 	};
 	return cmocka_run_group_tests_name("virtio-blk", tests, NULL, NULL);
 }

@@ -240,7 +240,8 @@ static uint64_t vblk_config_read(struct vvirtio *v, unsigned off, unsigned size 
 	uint8_t c[VBLK_CFG_LEN + 8] = { 0 };
 
 	put_le64(c + VBLK_CFG_CAPACITY, __atomic_load_n(&k->s.capacity, __ATOMIC_RELAXED));
-	put_le32(c + VBLK_CFG_SEG_MAX, VIRTQ_SIZE_MAX - 2); /* beside header and status */
+	put_le32(c + VBLK_CFG_SIZE_MAX, VBLK_SEG_BYTES);
+	put_le32(c + VBLK_CFG_SEG_MAX, VBLK_SEGS);
 	put_le32(c + VBLK_CFG_BLK_SIZE, SECTOR);
 	c[VBLK_CFG_PHYSICAL_EXP] = (uint8_t)__builtin_ctz(k->d->block >> SECTOR_BIT);
 	put_le16(c + VBLK_CFG_NUM_QUEUES, (uint16_t)k->nqueues);
@@ -394,7 +395,8 @@ static const struct vvirtio_ids vblk_ids = {
 	.class_code = 0x010000,
 	.cfg_len = VBLK_CFG_LEN,
 	.own_ports = 1,
-	.features = VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_TOPOLOGY,
+	.features = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_FLUSH |
+		    VIRTIO_BLK_F_TOPOLOGY,
 };
 
 static int make_queues(struct vblk *k)

@@ -13,7 +13,10 @@
 #include "vmm/dev/vvirtio.h"
 
 #define VBLK_TURN_NS    (300 * NS_PER_US) /* of a worker */
-#define VBLK_ZEROES_MAX (1U << 22)        /* sectors of one DISCARD or WRITE_ZEROES: 2 GiB, in pieces */
+/* Of one request, which is done in pieces; quiesce waits for all of it. */
+#define VBLK_ZEROES_MAX (1U << 18)           /* sectors of DISCARD and WRITE_ZEROES: 128 MiB */
+#define VBLK_SEGS       (VIRTQ_SIZE_MAX - 2) /* of data, beside header and status, */
+#define VBLK_SEG_BYTES  KIB(256)             /* each of up to */
 
 struct vblk_state {        /* section "virtio-blk" */
 	uint64_t capacity; /* sectors, as the driver was told last */

@@ -51,7 +51,7 @@ static int parse_data(struct vblk_req *q, const struct blockdev *d, uint64_t sec
 	q->r.op = out ? BLOCKDEV_WRITE : BLOCKDEV_READ;
 	q->r.seg = out ? &c->seg[c->rseg] : &c->seg[c->nout];
 	q->r.skip = out ? c->roff : 0;
-	if ((out && d->readonly) || !aim(q, d, sector, bytes))
+	if ((out && d->readonly) || bytes > VBLK_SEGS * VBLK_SEG_BYTES || !aim(q, d, sector, bytes))
 		return end_with(q, VBLK_S_IOERR);
 	return q->r.len ? 0 : end_with(q, VBLK_S_OK);
 }
