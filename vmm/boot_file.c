@@ -153,6 +153,19 @@ uint64_t boot_file_digest(struct boot_file *f)
 	return h;
 }
 
+void boot_file_digest_all(void *arg unused)
+{
+	struct list *at = &files;
+	for (;;) {
+		spin_lock(&files_lock);
+		at = at->next; /* none is ever taken out */
+		spin_unlock(&files_lock);
+		if (at == &files)
+			return;
+		(void)boot_file_digest(list_entry(at, struct boot_file, node));
+	}
+}
+
 int boot_file_new_sparse(uint64_t size, uint64_t blocks, struct boot_file **out, struct why *w)
 {
 	struct vm_reservation r;

@@ -45,6 +45,8 @@ void boot_file_put(struct boot_file *f); /* NULL: nothing */
  * of it once. A hole is as good as zeros in memory. It finds damage and other releases of a file, no forgery.
  */
 uint64_t boot_file_digest(struct boot_file *f);
+/* A task: those of all files of the boot volume, before somebody waits for one. */
+void boot_file_digest_all(void *unused);
 /* Its bytes from off (< size) on that lie in one place: where, and *n of them. */
 const uint8_t *boot_file_at(const struct boot_file *f, uint64_t off, size_t *n);
 /* How many blocks it has, and whether block i of them is a hole; zeros in memory are none. */

@@ -18,6 +18,7 @@ extern const struct conf_table disk_conf_table; /* into what disk.c alone knows 
  * the key `disk`. The base images' names and sizes are looked up among this host's files.
  */
 void disk_config_read(struct conf_reader *r, struct vm_config *cfg);
+void disk_config_rest(struct conf *c); /* what is wrong with [disk] sections that no VM has; all of those are known */
 /*
  * Of a VM that comes from elsewhere: are its base images here, the same ones, but for those that come along? -ENOENT
  * with why. Reads all of them once.

@@ -119,6 +119,30 @@ static void read_one(struct conf_reader *r, struct vm_config *cfg, const char *n
 	cfg->ndisks++;
 }
 
+static void find_name(struct vm *vm, void *arg)
+{
+	struct uses *u = arg;
+	for (unsigned i = 0; i < CONF_NICS; i++)
+		if (!strcmp(vm->cfg.disk_names[i], u->name))
+			u->by = vm->cfg.name;
+}
+
+/* Of what no VM names: its image may be for those that come. */
+void disk_config_rest(struct conf *c)
+{
+	const char *name;
+	for (unsigned i = 0; (name = conf_section(c, "disk", i)); i++) {
+		struct conf_reader r = { .c = c, .table = &disk_conf_table, .name = name, .strict = true };
+		struct uses u = { .name = name };
+		struct vm_disk_config d = { 0 };
+		struct disk_conf k = { .readonly = 0 };
+		struct why w = { "" };
+		vm_for_each(find_name, &u);
+		if (!u.by && conf_read(&r, &k) && make(&k, &d, &w))
+			conf_problem(c, conf_line(c, "disk", name, ""), "[disk %s]: %s", name, w.text);
+	}
+}
+
 void disk_config_read(struct conf_reader *r, struct vm_config *cfg)
 {
 	cfg->ndisks = 0;

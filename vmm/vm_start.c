@@ -4,6 +4,7 @@
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "net/bridge.h"
+#include "vmm/boot_file.h"
 #include "vmm/disk.h"
 #include "vmm/vm.h"
 #include "vmm/x86/halt_poll.h"
@@ -148,7 +149,10 @@ int vmm_init(const struct hv_ops *ops, struct conf *c)
 	halt_poll_init();
 	for (unsigned i = 0; (name = conf_section(c, "vm", i)); i++)
 		add_configured(c, name);
+	disk_config_rest(c);
 	if (!ops)
 		return 0;
+	if (!task_create("digests", TASK_PRIO_NORMAL, boot_file_digest_all, NULL))
+		return err_trace(-ENOMEM);
 	return task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL) ? 0 : err_trace(-ENOMEM);
 }
