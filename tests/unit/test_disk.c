@@ -138,6 +138,19 @@ static void test_wrong_keys(void **state unused)
 	}
 }
 
+/* Sections that no VM names: for what comes from elsewhere, or wrong. */
+static void test_of_nobody(void **state unused)
+{
+	(void)take("[disk a]\nfile = image\n[disk b]\nmemory = 1M\nfile = image\n[disk c]\nfile = gone\n[disk d]\nfilm "
+		   "= x\n");
+	conf.problems[0] = 0;
+	disk_config_rest(&conf);
+	assert_null(strstr(conf.problems, "[disk a]"));
+	assert_non_null(strstr(conf.problems, "tern.conf:3: [disk b]: it wants either file or memory"));
+	assert_non_null(strstr(conf.problems, "tern.conf:6: [disk c]: there is no image gone on the boot volume"));
+	assert_non_null(strstr(conf.problems, "tern.conf:9: [disk d] film: there is no such key"));
+}
+
 /* ---- what comes from another host ---- */
 
 static void test_sane(void **state unused)
@@ -250,8 +263,9 @@ static void test_made(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good), cmocka_unit_test(test_wrong),     cmocka_unit_test(test_wrong_keys),
-		cmocka_unit_test(test_sane), cmocka_unit_test(test_same_base), cmocka_unit_test(test_made),
+		cmocka_unit_test(test_good),      cmocka_unit_test(test_wrong), cmocka_unit_test(test_wrong_keys),
+		cmocka_unit_test(test_of_nobody), cmocka_unit_test(test_sane),  cmocka_unit_test(test_same_base),
+		cmocka_unit_test(test_made),
 	};
 	return cmocka_run_group_tests_name("disk", tests, setup, NULL);
 }
