@@ -21,6 +21,7 @@ from host import Host, RIG
 
 DEMO, DEMO_ADDRESS, DEMO_MAC, DEMO_MIB = "demo", "10.77.0.50", "52:54:00:77:00:01", 256
 TWIN_ADDRESS = "10.77.0.51"
+DISK_MIB = 32
 SLACK_PAGES = 64  # what heaps and the network's buffers may keep
 
 # An emulated Intel host moves 5 MB/s and runs at 50 MIPS: what its guest has and does is less by that, and so is its kernel.
@@ -96,7 +97,7 @@ class Rig:
     """
 
     def __init__(self, nics=("virtio-net", "virtio-net"), load="pagecheck:8:8", mem=DEMO_MIB, extra=True, kinds=None, switch=None, cpu=None,
-                 kernel=None, relay=(), host_mem=1024, clear=False):
+                 kernel=None, relay=(), host_mem=1024, clear=False, disk=False):
         os.makedirs(RIG, exist_ok=True)
         self.switch = switch or netns.Switch()
         kinds = kinds or kinds_wanted()
@@ -110,7 +111,8 @@ class Rig:
         extras = (twin, filler) if extra else ()
         native = [vm_conf(f"native-{n}", "tern.load=none", 128, f"52:54:00:77:01:0{i}", "host", kernel)
                   if extra and len(set(kinds)) > 1 else "" for i, n in enumerate("ab")]
-        self.fresh_conf = host_conf(1, "a", demo_conf(load, mem, cpu, kernel), *extras, native[0], clear=clear)
+        demo = demo_conf(load, mem, cpu, kernel) + (f"disk = data\n\n[disk data]\nmemory = {DISK_MIB}M\n" if disk else "")
+        self.fresh_conf = host_conf(1, "a", demo, *extras, native[0], clear=clear)
         self.a = Host("a", self.switch, self.fresh_conf, 1, nics[0], kind=kinds[0], relay="a" in relay, mem=host_mem)
         self.b = Host("b", self.switch, host_conf(2, "b", *extras, native[1], clear=clear), 2, nics[1], kind=kinds[1], relay="b" in relay, mem=host_mem)
         self.hosts = (self.a, self.b)

@@ -8,6 +8,7 @@ import time
 import client
 import netns
 from console import ConsoleError
+from database import Database
 from rig import DEMO, DEMO_MAC, Rig
 
 failed = []
@@ -84,10 +85,19 @@ def one_way(rig, source):
           f"pages; its clock went backwards {now['backwards']} times")
 
 
+def judge_database(database):
+    say()
+    try:
+        rows = database.stop()
+        judge(True, f"all {rows} rows that the database has written are on the guest's disk, and fsck finds it clean")
+    except AssertionError as e:
+        judge(False, f"the guest's disk: {e}")
+
+
 def main():
     try:
         netns.enter()
-        rig = Rig(load="pagecheck:32:16", extra=False)
+        rig = Rig(load="pagecheck:32:16", extra=False, disk=True)
         say("starting hosts a and b, and the guest on a")
         start = time.monotonic()
         for h in rig.hosts:
@@ -102,10 +112,16 @@ def main():
         return 1
     try:
         say(f"  both up, the guest answers at {rig.guest} after {time.monotonic() - start:.1f} s")
+        database = Database(rig.guest, "/dev/vda") if rig.scale == 1 else None  # a slow guest has no room for it
+        if database:
+            database.start()
+            say("  a database in the guest writes to its disk, which lies in the host's memory, and goes on")
         for source in (rig.a, rig.b):
             one_way(rig, source)
             if failed:
                 break
+        if database and not failed:
+            judge_database(database)
     except (AssertionError, ConsoleError, OSError) as e:
         failed.append(str(e))
         say(f"\nrun: {e}")

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Disks of guests: what is written to them stays, wherever the VM is; and what an operator sees of them."""
-import threading
-import time
-
 import pytest
 
 import client
 from console import CommandError
+from database import Database
 from host import Host, start_together
 from rig import host_conf, kinds_wanted, vm_conf
 
@@ -16,13 +14,15 @@ DISKS = """
 memory = 48M
 [disk small]
 memory = 8M
+[disk db]
+memory = 24M
 """
 
 
-def disk_vm(load="diskcheck:40", more=""):
+def disk_vm(load="diskcheck:40"):
     kinds = set(kinds_wanted())
     return vm_conf("disky", f"tern.ip={ADDRESS}/24 tern.load={load}", 160, "52:54:00:77:08:01", vcpus=2,
-                   cpu="portable" if len(kinds) > 1 else "host") + "disk = data, small\n" + more
+                   cpu="portable" if len(kinds) > 1 else "host") + "disk = data, small, db\n"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def guest(pair):
     client.wait_port(ADDRESS, client.DISK, 60)
 
 
-def check(more=200):
+def check(more=60):
     """The checker has gone on, and found nothing wrong."""
     first = client.status(ADDRESS, client.DISK)
 
@@ -92,3 +92,19 @@ def test_stays_while_it_is_off(pair, guest):
     e.json("vm start disky", 30)
     client.wait_port(ADDRESS, client.SHELL, 60)
     assert client.shell(ADDRESS, "head -c 4194304 /dev/vdb | md5sum").split()[0] == told
+
+
+def test_a_database_and_a_destination_that_dies(pair, guest):
+    """It writes each row through while its VM moves, and while the host that it moves to is switched off."""
+    e, f = pair
+    database = Database(ADDRESS, "/dev/vdc")
+    database.start()
+    for here, there in (pair, pair[::-1]):
+        assert here.json(f"migrate disky to {there.name} --max-downtime 1000", 60)["phase"] == "done"
+        database.goes_on()
+    e.json("migrate disky to f --limit 8M --detach")
+    client.until(lambda: e.json("migrate status")["migrations"][0]["phase"] == "copying", 20, "first pass")
+    f.stop()
+    client.until(lambda: e.json("migrate status")["migrations"][0]["phase"] == "failed", 40, "end of the migration")
+    database.goes_on()
+    assert database.stop() > 20
