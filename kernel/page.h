@@ -17,6 +17,7 @@
  */
 hpa_t page_alloc(unsigned order) must_check;
 void page_free(hpa_t hpa, unsigned order);
+#define PAGE_KEEP (MIB(16) / PAGE_SIZE) /* what those leave to the rest of the host that take memory for guests */
 /* Fill a block of the caller's with zeros. */
 void page_zero(hpa_t hpa, unsigned order);
 

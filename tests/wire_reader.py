@@ -318,7 +318,7 @@ class Source:
             for offset, count in r.runs:
                 gfn, n = f["base"] + offset, count & 0x7FFFFFFF
                 blocks = disk_blocks(gfn, n, self.offer["disks"])
-                need(n and gfn >= self.next and (blocks or is_ram(gfn, n, self.offer["mem"])), "run")
+                need(n and gfn >= self.next and blocks <= 4096 and (blocks or is_ram(gfn, n, self.offer["mem"])), "run")
                 self.blocks += blocks
                 self.next = gfn + n
                 if count >> 31:

@@ -22,8 +22,8 @@ static struct boot_file *base_of(const struct vm_disk_config *d)
 static int no_base(const struct vm_disk_config *d, struct why *w)
 {
 	return why_set(w, -ENOENT,
-		       "disk %s has the base image %s (%lu bytes), and that host has not got the same one on its boot "
-		       "volume, where a [disk] section names it; --copy-base sends it along",
+		       "disk %s: no such base image there (%.48s, %lu bytes): --copy-base sends it along, or put the same "
+		       "on its boot volume and name it in a [disk]",
 		       d->name, d->file, d->base_size);
 }
 
@@ -87,8 +87,10 @@ int disk_bases_digest(struct vm *vm, struct vm_config *cfg, bool copy, struct wh
 static int find_base(struct vm *vm, struct vm_disk_config *d, struct boot_file **base, struct why *w)
 {
 	*base = has_base(d) ? base_of(d) : NULL;
-	if (*base || !has_base(d) || (base_comes(d) && d->base_digest))
+	if (*base || !has_base(d) || (vm->state == VM_INCOMING && base_comes(d)))
 		return 0;
+	if (d->flags & DISK_OWN && d->base_digest)
+		return why_set(w, -ENOENT, "what cloud-init reads came with it, and went with it: start it where its [vm] is");
 	if (!(d->flags & DISK_OWN))
 		return d->base_digest
 			       ? no_base(d, w)
@@ -123,13 +125,13 @@ static int make_one(struct vm *vm, struct vm_disk_config *d, struct disk **out, 
 	return 0;
 }
 
-static void free_one(struct vm *vm, unsigned i)
+static void free_one(struct disk **d)
 {
-	if (!vm->disk[i])
+	if (!*d)
 		return;
-	layer_fini(&vm->disk[i]->layer);
-	free(vm->disk[i]);
-	vm->disk[i] = NULL;
+	layer_fini(&(*d)->layer);
+	free(*d);
+	*d = NULL;
 }
 
 int disk_make_all(struct vm *vm, struct why *w)
@@ -142,14 +144,28 @@ int disk_make_all(struct vm *vm, struct why *w)
 	}
 	for (unsigned i = 0; i < vm->cfg.ndisks && err; i++)
 		if (fresh[i])
-			free_one(vm, i);
+			free_one(&vm->disk[i]);
 	__atomic_store_n(&vm->has_disks, vm->disk[0] != NULL, __ATOMIC_RELAXED);
 	return err;
 }
 
-void disk_free_all(struct vm *vm)
+struct disks disk_take_all(struct vm *vm)
+{
+	struct disks d;
+	memcpy(d.of, vm->disk, sizeof(d.of));
+	memset(vm->disk, 0, sizeof(vm->disk));
+	__atomic_store_n(&vm->has_disks, false, __ATOMIC_RELAXED);
+	return d;
+}
+
+void disk_free_taken(struct disks *d)
 {
 	for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-		free_one(vm, i);
-	__atomic_store_n(&vm->has_disks, false, __ATOMIC_RELAXED);
+		free_one(&d->of[i]);
+}
+
+void disk_free_all(struct vm *vm)
+{
+	struct disks d = disk_take_all(vm);
+	disk_free_taken(&d);
 }

@@ -40,5 +40,11 @@ bool disk_bases_pending(struct vm *vm); /* INCOMING: does one still have to come
  */
 int disk_make_all(struct vm *vm, struct why *w) must_check;
 void disk_free_all(struct vm *vm); /* no device uses them; the same, or nobody knows the VM any more */
+/* The same in two steps, the second one without the lock. */
+struct disks {
+	struct disk *of[VM_DISKS_MAX];
+};
+struct disks disk_take_all(struct vm *vm);
+void disk_free_taken(struct disks *d);
 /* What OFFER says of a disk: can it be one? */
 bool disk_config_is_sane(const struct vm_disk_config *d);

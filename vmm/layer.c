@@ -47,6 +47,8 @@ static hpa_t take_page(struct layer *l, bool over)
 		l->spare = *(hpa_t *)hva_of(hpa);
 	} else {
 		bool extra = !l->pages.pages;
+		if (extra && page_free_count() <= PAGE_KEEP)
+			return HPA_NONE;
 		hpa = page_alloc_reserved(&l->pages, PAGE_ORDER_4K);
 		l->extra += extra && hpa != HPA_NONE;
 	}

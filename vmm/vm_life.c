@@ -206,13 +206,17 @@ int vm_start(struct vm *vm, struct why *w)
 		teardown(vm);
 	}
 	vm->state = VM_STOPPED;
+	bool fresh = !vm->disk[0];
 	err = cpuid_table_init(&vm->cpuid, vm->cfg.cpu, &cpuid_this_cpu, w);
 	if (!err) {
 		cpuid_table_topology(&vm->cpuid, vm->cfg.vcpus);
 		err = build(vm, NULL, NULL, w);
 	}
-	if (!err && (err = load_boot_image(vm, w)))
+	if (!err && (err = load_boot_image(vm, w))) {
 		teardown(vm);
+		if (fresh) /* nothing has been written to them */
+			disk_free_all(vm);
+	}
 	vm_text_set(&vm->fail, "%s", err ? w->text : "");
 	if (err)
 		goto out;
@@ -401,9 +405,10 @@ void vm_destroy(struct vm *vm)
 		vm->state = VM_STOPPING;
 		teardown(vm);
 	}
-	disk_free_all(vm);
 	vm->state = VM_STOPPED;
+	struct disks disks = disk_take_all(vm);
 	mutex_unlock(&vm->lock);
+	disk_free_taken(&disks); /* which of TiBs takes seconds */
 	vm_forget(vm);
 }
 

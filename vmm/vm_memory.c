@@ -4,7 +4,6 @@
  */
 #include "vmm/vm.h"
 
-#define KEEP_PAGES   (MIB(16) / PAGE_SIZE) /* that VMs leave to the host */
 #define BESIDE_PAGES 6                     /* beside a guest's memory: devices */
 #define VCPU_PAGES   18  /* for each vCPU: task 8, hardware's structures 5, registers, extended state */
 #define NIC_PAGES    112 /* for each network card: its frames' queue 64, bounce 32, a task 8 */
@@ -14,11 +13,11 @@ static uint64_t mib(uint64_t pages) { return pages >> (20 - PAGE_SHIFT); }
 static int reserve(uint64_t need, const char *who, struct vm_reservation *r, struct why *w)
 {
 	uint64_t have;
-	int err = page_reserve(&r->pages, need, KEEP_PAGES, &have);
+	int err = page_reserve(&r->pages, need, PAGE_KEEP, &have);
 	if (!err)
 		return 0;
 	return why_set(w, err, "not enough memory: %s %lu MiB; %lu MiB are free, of which the host keeps %lu", who,
-		       mib(need + MIB(1) / PAGE_SIZE - 1), mib(have), mib(KEEP_PAGES));
+		       mib(need + MIB(1) / PAGE_SIZE - 1), mib(have), mib(PAGE_KEEP));
 }
 
 int vm_memory_reserve_for(const char *who, uint64_t pages, struct vm_reservation *r, struct why *w)

@@ -131,7 +131,10 @@ void *memset(void *dst, int byte, size_t n)
 	uint8_t *p = dst;
 	uint64_t v = (uint8_t)byte * 0x0101010101010101ULL;
 	if (n >= rep_min) {
-		__asm__ volatile("rep stosb" : "+D"(p), "+c"(n) : "a"((uint32_t)v) : "memory");
+		size_t words = n / 8; /* as fast as bytes, and an eighth of the stores where the CPU is emulated */
+		__asm__ volatile("rep stosq" : "+D"(p), "+c"(words) : "a"(v) : "memory");
+		for (n &= 7; n; n--)
+			*p++ = (uint8_t)v;
 	} else if (n >= 32) { /* here and below, the last store may overlay the one before it */
 		uint8_t *end = p + n - 32;
 		struct quad q = { v, v, v, v };

@@ -68,17 +68,15 @@ def answers():
 
 @pytest.mark.long
 def test_moves_while_it_boots(pair):
-    """From its first instruction on, at moments as they come, until it has moved ten times and more and cloud-init is through."""
+    """From its first instruction on, at ten moments as they come, and more when it is up."""
     here, there = pair
     here.json("vm start wolke", 60)
-    moves, end = 0, time.monotonic() + 400
-    while moves < MOVES or not answers():
-        assert time.monotonic() < end, f"it does not come up: {here.guest_console('wolke')[-1500:]}"
+    for _ in range(MOVES):
         m = here.json(f"migrate wolke to {there.name} --max-downtime 1000", 120)
         assert m["phase"] == "done"
         here, there = there, here
-        moves += 1
-        time.sleep(2)  # it gets on with its boot
+        time.sleep(3)  # it gets on with its boot
+    client.until(answers, 300, "guest that is up")  # it waits a minute and more for DHCP, which nobody serves here
     client.until(lambda: "done" in client.shell(ADDRESS, "cloud-init status || true", 20), 120, "end of cloud-init")
     assert client.shell(ADDRESS, "hostname").strip() == "wolke"
     assert client.shell(ADDRESS, "cat /sys/class/dmi/id/sys_vendor").strip() == "tern"
@@ -96,7 +94,7 @@ def test_moves_while_it_boots(pair):
     except (OSError, AssertionError):
         pass
     client.until(lambda: not answers(), 60, "guest that goes down")
-    client.until(answers, 240, "guest that has booted again")
+    client.until(answers, 300, "guest that has booted again")
     assert "none" in client.shell(ADDRESS, "cd /srv/x && sha256sum -c /srv/sums 2>&1 | grep -v OK || echo none", 60)
     assert "none" in client.shell(ADDRESS, "dmesg | grep -E 'EXT4-fs (error|warning)|I/O error' || echo none")
     assert here.json("disk info root")["errors"] == 0

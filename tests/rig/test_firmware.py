@@ -82,7 +82,7 @@ def test_boots_moves_and_boots_again(pair):
     """It moves while its firmware runs, and later, with the image that the other host has not got; there it reboots from its disk."""
     e, f = pair
     e.json("vm start firm", 30)
-    with pytest.raises(CommandError, match="base image root.img.zst.*--copy-base"):
+    with pytest.raises(CommandError, match="no such base image there .root.img.zst.*--copy-base"):
         e.json("migrate firm to f", 30)
     assert e.json("migrate firm to f --copy-base --max-downtime 1000", 60)["phase"] == "done"
     ready()

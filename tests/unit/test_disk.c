@@ -207,8 +207,8 @@ static void test_same_base(void **state unused)
 		else
 			strcpy(k.disk[1].file, i == 2 ? "image2" : "gone");
 		assert_int_equal(disk_bases_check(&k, &w), -ENOENT);
-		assert_non_null(strstr(w.text, "disk d has the base image "));
-		assert_non_null(strstr(w.text, " has not got the same one on its boot volume"));
+		assert_non_null(strstr(w.text, "disk d: no such base image there ("));
+		assert_non_null(strstr(w.text, "--copy-base sends it along"));
 	}
 }
 

@@ -91,7 +91,7 @@ static void test_told_often(void **s)
 
 static int slow_step(void *arg, uint64_t done, uint64_t total)
 {
-	fake_time_advance(NS_PER_SEC); /* so the next block is told of as well */
+	fake_time_advance(NS_PER_SEC); /* so the next part is told of as well */
 	return step(arg, done, total);
 }
 
@@ -104,7 +104,8 @@ static void test_told_in_time(void **s)
 	assert_int_equal(gmem_init_from(&g, GIB(1), &pt_format_npt, NULL, &(struct gmem_progress){ slow_step, &l },
 					NULL),
 			 0);
-	assert_int_equal(l.calls, 512 - 31 + 1); /* the first after 64 MiB, then each block, and the end */
+	assert_int_equal(l.calls,
+			 GIB(1) / KIB(64) - 1023 + 1); /* the first after 64 MiB, then each part, and the end */
 	gmem_fini(&g);
 	fake_time_thaw();
 }

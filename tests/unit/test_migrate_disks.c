@@ -416,13 +416,11 @@ static void test_refused(void **state unused)
 	struct layer *l = &vm->disk[0]->layer;
 	struct boot_file *same = l->base;
 	strcpy(vm->cfg.disk[0].file, "gone");
-	refused(vm, REFUSE_CONFIG,
-		"disk root has the base image gone (70656 bytes), and that host has not got the same one");
+	refused(vm, REFUSE_CONFIG, "disk root: no such base image there (gone, 70656 bytes): --copy-base");
 	strcpy(vm->cfg.disk[0].file, "image");
 	l->base = other_image(); /* in a byte that the guest has overwritten, or model would have to have it */
 	submit(vm, 0, BLOCKDEV_WRITE, IMAGE - SECTOR, model[0] + IMAGE - SECTOR, SECTOR);
-	refused(vm, REFUSE_CONFIG,
-		"disk root has the base image image (70656 bytes), and that host has not got the same one");
+	refused(vm, REFUSE_CONFIG, "disk root: no such base image there (image, 70656 bytes): --copy-base");
 	boot_file_put(l->base);
 	l->base = same;
 	vm->cfg.disk[1].layer = GIB(64);

@@ -72,10 +72,8 @@ static void finish(struct vblk_queue *q, struct vblk_req *r)
 			(void)vvirtq_chain_write(c, r->id, MIN(in, VBLK_ID_LEN));
 		else
 			account(q->k->d, r, r->r.op == BLOCKDEV_WRITE ? c->out_len - VBLK_REQ_LEN : in);
-		vvirtq_chain_wrote(c, in - (r->gets_id ? MIN(in, VBLK_ID_LEN) : 0));
+		vvirtq_chain_skip(ring(q), c, in - (r->gets_id ? MIN(in, VBLK_ID_LEN) : r->read));
 		(void)vvirtq_chain_write(c, &r->status, 1);
-	} else if (r->r.op == BLOCKDEV_READ) {
-		vvirtq_chain_wrote(c, in); /* its pages may have been written to */
 	}
 	vvirtq_release(ring(q), c);
 	list_append(&q->free, &r->node);
@@ -121,15 +119,38 @@ static void submit(struct vblk_queue *q, struct vblk_req *r)
 	q->submitting = false;
 }
 
+/*
+ * It stands still: of a long request that is the last one taken no more is done, and it is as if it had not been taken.
+ * Whoever goes on with the queue does all of it.
+ */
+static bool take_back(struct vblk_queue *q, struct vblk_req *r)
+{
+	bool live = vvirtio_queue_is_live(&q->k->v, q->n); /* else nothing of it is told anyway */
+	if (!__atomic_load_n(&q->k->quiesced, __ATOMIC_RELAXED) || (live && ring(q)->s->last_avail != r->next))
+		return false;
+	if (live)
+		vvirtq_unpop(ring(q), 1);
+	vvirtq_release(ring(q), &r->chain);
+	list_append(&q->free, &r->node);
+	return true;
+}
+
 /* A piece of it was done: on with the next, or it ends. The lock is held. */
 static void go_on(struct vblk_queue *q, struct vblk_req *r)
 {
+	if (r->r.op == BLOCKDEV_READ) { /* whatever became of it; a piece at a time: the lock is held */
+		vvirtq_chain_wrote(&r->chain, r->r.len);
+		vvirtq_chain_mark(ring(q), &r->chain);
+		r->read += r->r.len;
+	}
 	if (r->r.err)
 		r->status = VBLK_S_IOERR;
 	if (r->r.err || !r->left || r->epoch != q->k->v.epoch) {
 		finish(q, r);
 		return;
 	}
+	if (take_back(q, r))
+		return;
 	r->r.off += r->r.len;
 	r->r.skip += r->r.len;
 	r->r.len = MIN(r->left, (uint64_t)q->k->d->max_len);
@@ -154,6 +175,7 @@ static int take(struct vblk_queue *q)
 	list_remove(&r->node);
 	r->begin_ns = time_ns();
 	r->epoch = q->k->v.epoch;
+	r->next = ring(q)->s->last_avail;
 	err = vblk_request_parse(r, q->k->d, &why);
 	if (err < 0) {
 		vvirtq_release(ring(q), &r->chain);

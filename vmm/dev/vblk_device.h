@@ -26,6 +26,8 @@ struct vblk_req {
 	struct blockdev_req r;
 	struct list node; /* [q] free, or done */
 	struct vblk_queue *q;
+	uint64_t read;     /* bytes that READs have put into the chain */
+	uint16_t next;     /* of the avail ring, when it was taken */
 	uint64_t left;     /* bytes behind those that r asks for */
 	uint64_t begin_ns; /* when it was taken */
 	uint32_t epoch;    /* of the device, then */

@@ -61,7 +61,7 @@ int vblk_request_parse(struct vblk_req *q, const struct blockdev *d, const char 
 	uint8_t h[VBLK_REQ_LEN];
 
 	q->r = (struct blockdev_req){ .done = q->r.done };
-	q->left = 0;
+	q->left = q->read = 0;
 	q->gets_id = false;
 	q->status = VBLK_S_OK;
 	if (!q->chain.in_len || q->chain.out_len < VBLK_REQ_LEN) {

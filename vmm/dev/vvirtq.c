@@ -195,8 +195,8 @@ int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c)
 	if (err <= 0)
 		return err;
 	c->head = head;
-	c->nout = c->nin = c->ndesc = c->rseg = c->wseg = 0;
-	c->out_len = c->in_len = c->roff = c->woff = 0;
+	c->nout = c->nin = c->ndesc = c->rseg = c->wseg = c->dseg = 0;
+	c->out_len = c->in_len = c->roff = c->woff = c->doff = 0;
 	err = chain_walk(q, c, head);
 	if (err)
 		return err;
@@ -204,14 +204,21 @@ int vvirtq_pop(struct vvirtq *q, struct vvirtq_chain *c)
 	return 1;
 }
 
+void vvirtq_chain_mark(struct vvirtq *q, struct vvirtq_chain *c)
+{
+	for (; c->dseg < c->nin && c->dseg <= c->wseg; c->dseg++, c->doff = 0) {
+		const struct gmem_pin *s = &c->seg[c->nout + c->dseg];
+		size_t end = c->dseg == c->wseg ? c->woff : s->len;
+		gmem_dirty(q->mem, s->gpa + c->doff, end - c->doff);
+		if (c->dseg == c->wseg)
+			break;
+	}
+	c->doff = c->woff;
+}
+
 void vvirtq_release(struct vvirtq *q, struct vvirtq_chain *c)
 {
-	for (unsigned i = 0; i < c->nin && i <= c->wseg; i++) { /* those that nothing was written to are as they were */
-		struct gmem_pin *s = &c->seg[c->nout + i];
-		if (i == c->wseg)
-			s->len = c->woff;
-		gmem_unpin(q->mem, s);
-	}
+	vvirtq_chain_mark(q, c); /* those that nothing was written to are as they were */
 	c->nout = c->nin = 0;
 }
 
@@ -333,6 +340,14 @@ static size_t chain_fill(struct vvirtq_chain *c, const uint8_t *from, size_t len
 size_t vvirtq_chain_write(struct vvirtq_chain *c, const void *buf, size_t len) { return chain_fill(c, buf, len); }
 
 void vvirtq_chain_wrote(struct vvirtq_chain *c, size_t len) { (void)chain_fill(c, NULL, len); }
+
+void vvirtq_chain_skip(struct vvirtq *q, struct vvirtq_chain *c, size_t len)
+{
+	vvirtq_chain_mark(q, c);
+	(void)chain_fill(c, NULL, len);
+	c->dseg = c->wseg;
+	c->doff = c->woff;
+}
 
 gpa_t vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off)
 {

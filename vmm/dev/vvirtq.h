@@ -43,6 +43,8 @@ struct vvirtq_chain {
 	uint32_t out_len, in_len;
 	unsigned rseg, wseg; /* cursors of vvirtq_chain_read and _write */
 	uint32_t roff, woff;
+	unsigned dseg; /* where what vvirtq_release makes dirty begins */
+	uint32_t doff;
 	struct gmem_pin seg[VIRTQ_SEGS_MAX];
 };
 
@@ -69,6 +71,9 @@ size_t vvirtq_chain_read(struct vvirtq_chain *c, void *buf, size_t len);
 size_t vvirtq_chain_write(struct vvirtq_chain *c, const void *buf, size_t len);
 /* Of the write part the next len bytes were written where they are: they are dirty from vvirtq_release on. */
 void vvirtq_chain_wrote(struct vvirtq_chain *c, size_t len);
+/* Make that dirty now. And: of the write part the next len bytes were not written. */
+void vvirtq_chain_mark(struct vvirtq *q, struct vvirtq_chain *c);
+void vvirtq_chain_skip(struct vvirtq *q, struct vvirtq_chain *c, size_t len);
 /* Where byte off of the write part is; ~0 if there is none. */
 gpa_t vvirtq_chain_at(const struct vvirtq_chain *c, uint32_t off);
 /* Write a byte there, after the chain was released. False: the memory is gone. */

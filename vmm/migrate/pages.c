@@ -43,8 +43,9 @@ static int record_add(struct page_tx *p, gfn_t gfn, const struct gmem_pin *pin)
 	struct page_run *last = p->nruns ? &p->run[p->nruns - 1] : NULL;
 	uint32_t count = last ? last->count & ~PAGES_ZERO : 0;
 	bool first = !(gfn & (BIT(PAGES_DISK_SHIFT) - 1));
+	uint32_t most = gfn >> PAGES_DISK_SHIFT ? PAGES_DISK_RUN : PAGES_ZERO - 1;
 	if (last && !first && gfn == p->base + last->off + count && zero == !!(last->count & PAGES_ZERO) &&
-	    count < PAGES_ZERO - 1) {
+	    count < most) {
 		last->count++;
 	} else {
 		int err = last && (p->nruns == WIRE_RUNS_MAX || (gfn - p->base) >> 32) ? pages_flush(p) : 0;
@@ -144,7 +145,7 @@ static bool range_is_ours(const struct page_rx *p, gfn_t gfn, uint64_t count)
 	uint64_t block;
 	const struct layer *l = layer_at(&p->layers, gfn, &block);
 	if (l)
-		return block < layer_blocks(l) && count <= layer_blocks(l) - block;
+		return count <= PAGES_DISK_RUN && block < layer_blocks(l) && count <= layer_blocks(l) - block;
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
 		if (gfn >= r[i].first && gfn - r[i].first < r[i].count && count <= r[i].count - (gfn - r[i].first))
 			return true;

@@ -18,6 +18,7 @@
 #define PAGES_DISK_SHIFT 36 /* 48 bits of an address, as of an offset in a disk */
 #define PAGES_DISK(i)    ((uint64_t)((i) + 1) << PAGES_DISK_SHIFT)
 #define PAGES_DISKS      5
+#define PAGES_DISK_RUN   4096 /* blocks of one run at most: for each zero there is work */
 
 struct page_layers {
 	struct layer *of[PAGES_DISKS];

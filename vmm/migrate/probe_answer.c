@@ -30,6 +30,8 @@ static bool is_here(struct vm *vm, const struct who *q)
 	uint32_t lease = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
 	if (!vm_state_has_ended(vm_state_now(vm)))
 		return true;
+	if (__atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED))
+		return true; /* it is off, and what it wrote to its disks is here alone */
 	if (!(q->flags & WHO_STARTING))
 		return lease == VM_LEASE_TAKEN;
 	for (;;) {

@@ -18,7 +18,7 @@ static const struct {
 	/* clang-format off */
 } types[WIRE_TYPE_END] = {
 	[WIRE_HELLO] = { "HELLO", CHECK + 60, CHECK + 60 },
-	[WIRE_OFFER] = { "OFFER", CHECK + ID + 74, CHECK + ID + 74 + 64 * 24 + 4 * 26 },
+	[WIRE_OFFER] = { "OFFER", CHECK + ID + 74, CHECK + ID + 74 + 64 * 24 + 4 * 26 + 16 + 5 * 148 },
 	[WIRE_ACCEPT] = { "ACCEPT", CHECK + ID, CHECK + ID },
 	[WIRE_REFUSE] = { "REFUSE", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
 	[WIRE_PASS] = { "PASS", CHECK + 8, CHECK + 8 },
