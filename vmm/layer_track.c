@@ -6,10 +6,16 @@
 #include "kernel/base/hva.h"
 #include "vmm/layer_tree.h"
 
-/* The entry of the first leaf from block *from on that has one of `flags`, 0: any; *from is its first block. Locked. */
+#define LOOKS 256 /* leaves passed over with the lock held */
+
+/*
+ * The entry of the first leaf from block *from on that has one of `flags`, 0: any; *from is its first block. NULL: there
+ * is none up to *from. Locked.
+ */
 static uint64_t *leaf_from(struct layer *l, uint64_t *from, uint64_t flags)
 {
-	for (uint64_t next; *from < layer_blocks(l); *from = next) {
+	uint64_t next;
+	for (unsigned looks = 0; looks < LOOKS && *from < layer_blocks(l); looks++, *from = next) {
 		uint64_t *e = layer_entry(l, *from, 1, &next);
 		if (!e)
 			continue;
@@ -24,8 +30,8 @@ static uint64_t *leaf_from(struct layer *l, uint64_t *from, uint64_t flags)
 /* Blocks with one of `flags`, or all that are the layer's, come into the set. How many are new there. */
 static uint64_t gather(struct layer *l, uint64_t flags)
 {
-	uint64_t n = 0, from = 0;
-	for (bool more = true; more; from += LAYER_FAN) {
+	uint64_t n = 0;
+	for (uint64_t from = 0; from < layer_blocks(l);) {
 		spin_lock(&l->lock);
 		uint64_t *e = leaf_from(l, &from, flags & LAYER_DIRTY), before = n;
 		uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
@@ -36,10 +42,11 @@ static uint64_t gather(struct layer *l, uint64_t flags)
 			leaf[i] = (leaf[i] & ~LAYER_DIRTY) | LAYER_SEND;
 			*e |= LAYER_SEND;
 		}
-		if (e)
+		if (e) {
 			*e &= ~LAYER_DIRTY;
+			from += LAYER_FAN;
+		}
 		__atomic_store_n(&l->unsent, l->unsent + n - before, __ATOMIC_RELAXED);
-		more = e;
 		spin_unlock(&l->lock);
 	}
 	return n;
@@ -48,31 +55,30 @@ static uint64_t gather(struct layer *l, uint64_t flags)
 uint64_t layer_track_fill(struct layer *l)
 {
 	(void)gather(l, LAYER_OURS);
-	return __atomic_load_n(&l->unsent, __ATOMIC_RELAXED);
+	return l->unsent;
 }
 
 uint64_t layer_track_harvest(struct layer *l) { return gather(l, LAYER_DIRTY); }
 
 uint64_t layer_track_next(struct layer *l, uint64_t from)
 {
-	for (;;) {
-		uint64_t at = from;
+	for (uint64_t at = from, found = LAYER_NONE; at < layer_blocks(l);) {
 		spin_lock(&l->lock);
 		uint64_t *e = leaf_from(l, &at, LAYER_SEND);
 		const uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
-		uint64_t first = at, found = LAYER_NONE;
-		for (uint64_t b = MAX(from, at); leaf && b < first + LAYER_FAN; b++)
-			if (leaf[b & (LAYER_FAN - 1)] & LAYER_SEND) {
+		for (uint64_t b = MAX(from, at); leaf && b < at + LAYER_FAN && found == LAYER_NONE; b++)
+			if (leaf[b & (LAYER_FAN - 1)] & LAYER_SEND)
 				found = b;
-				break;
-			}
-		if (leaf && found == LAYER_NONE && from <= first) /* all of it was taken */
-			*e &= ~LAYER_SEND;
+		if (e && found == LAYER_NONE) {
+			if (from <= at) /* all of it was taken */
+				*e &= ~LAYER_SEND;
+			at += LAYER_FAN;
+		}
 		spin_unlock(&l->lock);
-		if (!leaf || found != LAYER_NONE)
+		if (found != LAYER_NONE)
 			return found;
-		from = first + LAYER_FAN;
 	}
+	return LAYER_NONE;
 }
 
 const void *layer_track_take(struct layer *l, uint64_t block)

@@ -13,6 +13,7 @@
 #include "kernel/page.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "vmm/disk.h"
 #include "vmm/pc/machine.h"
 #include "vmm/migrate/sections.h"
 #include "vmm/x86/vcpu.h"
@@ -40,6 +41,7 @@ struct image {
 	uint8_t said[VM_CONSOLE_RING];
 	size_t nsaid;
 	uint64_t clock_ns;
+	struct disks disks; /* which nothing copies */
 };
 
 static uint64_t next_random(uint64_t *s) /* xorshift64*: any seed but 0 */
@@ -276,7 +278,19 @@ static int image_take(struct image *im, struct vm *vm, struct why *w)
 	return err ? err : sections_save(im, vm);
 }
 
-static int image_run(const struct image *im, struct why *w)
+/* What was written, in place of the empty layers that a new VM has. */
+static void disks_back(struct image *im, struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->cfg.ndisks; i++) {
+		layer_fini(&vm->disk[i]->layer);
+		vm->disk[i]->layer = im->disks.of[i]->layer;
+		vm->disk[i]->layer.name = vm->disk[i]->name;
+		free(im->disks.of[i]);
+		im->disks.of[i] = NULL;
+	}
+}
+
+static int image_run(struct image *im, struct why *w)
 {
 	struct vm *vm;
 	int err = vm_create_incoming(&im->cfg, NULL, NULL, &vm, w);
@@ -284,6 +298,7 @@ static int image_run(const struct image *im, struct why *w)
 		return err;
 	for (size_t i = 0; i < im->nsaid; i++)
 		vm_console_out(vm, im->said[i]);
+	disks_back(im, vm);
 	err = pages_load(im, vm);
 	if (err)
 		goto fail;
@@ -312,10 +327,14 @@ static int reincarnate(struct image *im, const char *name, uint64_t *seed, struc
 		push_interrupt(vm->vcpus[i], seed);
 	met_count(met, vm);
 	err = image_take(im, vm, w);
+	mutex_lock(&vm->lock);
+	im->disks = disk_take_all(vm); /* its devices do not use them: it stands still, and ends */
+	mutex_unlock(&vm->lock);
 	vm_destroy(vm);
 	vm_put(vm);
 	if (!err)
 		err = image_run(im, w);
+	disk_free_taken(&im->disks);
 	image_empty(im);
 	return err ? why_set(w, err, "%s", err_name(err)) : 0;
 }
