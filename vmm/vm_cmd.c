@@ -54,8 +54,10 @@ static int do_start(struct con *c, struct vm *vm)
 	int err = vm_start_here(vm, con_opt(c, "--force"), &(struct vm_waiter){ start_waits, c }, &w);
 	out_text(c, "\r\033[K");
 	if (err == -EEXIST)
-		return con_error(c, err, "vm start %s: %s. Move it from there; if it is off there, its disks are there: start it there",
-				 vm->cfg.name, w.text);
+		return con_error(
+			c, err,
+			"vm start %s: %s. Move it from there; if it is off there, its disks are there: start it there",
+			vm->cfg.name, w.text);
 	if (err == -EAGAIN || (err == -EBUSY && vm_text_get(&vm->waits_for).s[0]))
 		return con_error(c, err, "vm start %s: %s. When you are sure that no host runs it: vm start %s --force",
 				 vm->cfg.name, w.text, vm->cfg.name);
@@ -255,6 +257,9 @@ static int with_vm(struct con *c, char **argv, int (*fn)(struct con *c, struct v
 	if (!vm)
 		return con_error(c, -ENOENT, "vm: there is no VM %s here. `vm list` shows them", argv[1]);
 	int err = fn(c, vm);
+	if (!err && departed && vm->cfg.ndisks)
+		out_text(c, "its disks begin anew from their base images: what it wrote to them was in %s's memory\n",
+			 d.host);
 	if (err && departed)
 		(void)vm_remove(vm, true, NULL); /* it is elsewhere, and comes home without being in its own way */
 	vm_put(vm);
@@ -276,10 +281,11 @@ static void running(struct vm *vm, void *arg)
 	if (s == VM_RUNNING || s == VM_PAUSED)
 		(void)why_set(arg, -EBUSY, "%s runs here: move it away, or stop it", vm->cfg.name);
 	else if (vm_state_is_off(s) && __atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED))
-		(void)why_set(arg, -EBUSY,
-			      "%s is off, but what it wrote to its disks is in this host's memory alone: start it and move "
-			      "it away, or `vm forget %s --force`",
-			      vm->cfg.name, vm->cfg.name);
+		(void)why_set(
+			arg, -EBUSY,
+			"%s is off, but what it wrote to its disks is in this host's memory alone: start it and move "
+			"it away, or `vm forget %s --force`",
+			vm->cfg.name, vm->cfg.name);
 }
 
 int vm_may_leave(struct why *w)

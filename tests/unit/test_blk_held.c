@@ -212,6 +212,34 @@ static void test_quiesce(void **state unused)
 	fg_fini(&g);
 }
 
+/* One that has pieces left, and is the last that was taken, is done again by who resumes: here, or at the next host. */
+static void test_taken_back(void **state unused)
+{
+	for (unsigned moves = 0; moves < 2; moves++)
+		for (unsigned out = 0; out < 2; out++) {
+			begin(1);
+			put_pattern(BUF(0), 8 * MAX_LEN, 7);
+			uint16_t head = offer(&q[0], 0, out ? T_OUT : T_IN, 0, BUF(0), 8 * MAX_LEN);
+			fg_ring(&q[0]);
+			unsigned msis = g.nmsi;
+			quiesce_with_help();
+			assert_int_equal(disk.pieces, 1);
+			assert_int_equal(fg_get16(&g, q[0].used + 2), 0);
+			assert_int_equal(status_of(0), NONE);
+			disk.holds = false;
+			if (moves)
+				fg_migrate(&g);
+			else
+				device()->ops->resume(device());
+			assert_int_equal(disk.pieces, 1 + 8);
+			assert_int_equal(g.nmsi, msis + 1);
+			assert_used(&q[0], head, out ? 1 : 8 * MAX_LEN + 1);
+			assert_int_equal(status_of(0), S_OK);
+			assert_same(BUF(0), 0, 8 * MAX_LEN);
+			fg_fini(&g);
+		}
+}
+
 /* The same on the next host: it says there what it did not say here. */
 static void test_quiesce_and_move(void **state unused)
 {
@@ -350,15 +378,11 @@ static void test_tasks(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_out_of_order),
-		cmocka_unit_test(test_depth_and_pieces),
-		cmocka_unit_test(test_reset_under_way),
-		cmocka_unit_test(test_reset_and_at_once_again),
-		cmocka_unit_test(test_broken_under_way),
-		cmocka_unit_test(test_quiesce),
-		cmocka_unit_test(test_quiesce_and_move),
-		cmocka_unit_test(test_random_requests),
-		cmocka_unit_test(test_tasks),
+		cmocka_unit_test(test_out_of_order),     cmocka_unit_test(test_depth_and_pieces),
+		cmocka_unit_test(test_reset_under_way),  cmocka_unit_test(test_reset_and_at_once_again),
+		cmocka_unit_test(test_broken_under_way), cmocka_unit_test(test_quiesce),
+		cmocka_unit_test(test_quiesce_and_move), cmocka_unit_test(test_taken_back),
+		cmocka_unit_test(test_random_requests),  cmocka_unit_test(test_tasks),
 	};
 	return cmocka_run_group_tests_name("virtio-blk held", tests, NULL, NULL);
 }

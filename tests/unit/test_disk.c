@@ -254,6 +254,25 @@ static void test_made(void **state unused)
 	assert_non_null(strstr(w.text, "not enough memory: the layer of its disk may take 65536 MiB; "));
 	assert_true(!vm.disk[2] && !vm.disk[3]);
 	assert_int_equal(fake_page_reserved(), reserved);
+	/* One that has left, and is to start here again: its images came with it, and went with it. */
+	vm.cfg.disk[3] = vm.cfg.disk[0];
+	strcpy(vm.cfg.disk[3].file, "gone");
+	vm.cfg.disk[3].base_digest = 7;
+	vm.cfg.disk[3].flags = DISK_COPY;
+	for (unsigned i = 0; i < 2; i++) {
+		vm.state = VM_STOPPED;
+		w.text[0] = 0;
+		assert_int_equal(disk_make_all(&vm, &w), -ENOENT);
+		assert_non_null(strstr(w.text, i ? "what cloud-init reads came with it" : "no such base image there"));
+		vm.state = VM_INCOMING; /* there it comes */
+		assert_int_equal(disk_make_all(&vm, &w), 0);
+		assert_true(vm.disk[3] && !vm.disk[3]->layer.base && disk_bases_pending(&vm));
+		layer_fini(&vm.disk[3]->layer);
+		free(vm.disk[3]);
+		vm.disk[3] = NULL;
+		vm.cfg.disk[3].file[0] = 0;
+		vm.cfg.disk[3].flags = DISK_OWN | DISK_READONLY;
+	}
 	disk_free_all(&vm);
 	assert_true(!vm.disk[0] && !vm.disk[1]);
 	assert_int_equal(fake_page_reserved(), 0);

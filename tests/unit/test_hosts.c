@@ -289,6 +289,18 @@ static void test_asker_is_not_asked(void **state unused)
 	fake_net.fails[A] = 0;
 }
 
+/* One that is off where its disks are is not started elsewhere, with disks that know nothing of what was written. */
+static void test_off_with_its_disks(void **state unused)
+{
+	fake_net_peers(A, "b");
+	fake_net_peers(B, "a");
+	vm_new_at(A, VM_STOPPED);
+	vm_new_at(B, VM_STOPPED);
+	vm_at(B)->has_disks = true;
+	start_refused(A, -EEXIST, "demo is at b");
+	start_works(B);
+}
+
 /* A [peer] that cannot be asked may have it: nothing starts by itself, and `vm start` says whom it means. */
 static void test_lost_peer(void **state unused)
 {
@@ -1057,6 +1069,7 @@ int main(void)
 		TEST(test_strangers_do_not_evict_peers),
 		TEST(test_in_clear_without_leave),
 		TEST(test_goes_where_its_network_is),
+		TEST(test_off_with_its_disks),
 		TEST(test_lost_peer),
 		TEST(test_asker_is_not_asked),
 		TEST(test_what_is_no_silence),
