@@ -74,7 +74,7 @@ TSAN += layer_full
 $(H)/tsan/test_layer_full: $(H)/lib/xxhash.o
 TSAN += gmem
 
-DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_queue.c vnet_rx.c vnet_ctrl.c vrng.c vblk.c vblk_request.c) \
+DEV_TEST := vmm/bus.c vmm/dev.c $(addprefix vmm/dev/,vpci.c vpci_msix.c vvirtq.c vvirtio.c vvirtio_state.c vnet.c vnet_queue.c vnet_rx.c vnet_ctrl.c vrng.c vblk.c vblk_config.c vblk_request.c) \
 	vmm/state.c $(GMEM) arch/x86/pt.c kernel/frame.c tests/unit/fake_kernel.c tests/unit/fake_worker.c tests/unit/fake_guest.c
 UNIT += bus pci virtio rings worker
 UNIT_bus := vmm/bus.c tests/unit/fake_kernel.c

@@ -22,8 +22,8 @@ static struct boot_file *base_of(const struct vm_disk_config *d)
 static int no_base(const struct vm_disk_config *d, struct why *w)
 {
 	return why_set(w, -ENOENT,
-		       "disk %s: no such base image there (%.48s, %lu bytes): --copy-base sends it along, or put the same "
-		       "on its boot volume and name it in a [disk]",
+		       "disk %s: no such base image there (%.48s, %lu bytes): --copy-base sends it along, or put the "
+		       "same on its boot volume and name it in a [disk]",
 		       d->name, d->file, d->base_size);
 }
 
@@ -90,7 +90,8 @@ static int find_base(struct vm *vm, struct vm_disk_config *d, struct boot_file *
 	if (*base || !has_base(d) || (vm->state == VM_INCOMING && base_comes(d)))
 		return 0;
 	if (d->flags & DISK_OWN && d->base_digest)
-		return why_set(w, -ENOENT, "what cloud-init reads came with it, and went with it: start it where its [vm] is");
+		return why_set(w, -ENOENT,
+			       "what cloud-init reads came with it, and went with it: start it where its [vm] is");
 	if (!(d->flags & DISK_OWN))
 		return d->base_digest
 			       ? no_base(d, w)

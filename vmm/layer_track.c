@@ -9,8 +9,8 @@
 #define LOOKS 256 /* leaves passed over with the lock held */
 
 /*
- * The entry of the first leaf from block *from on that has one of `flags`, 0: any; *from is its first block. NULL: there
- * is none up to *from. Locked.
+ * The entry of the first leaf from block *from on that has one of `flags`, 0: any; *from is its first block. NULL:
+ * there is none up to *from. Locked.
  */
 static uint64_t *leaf_from(struct layer *l, uint64_t *from, uint64_t flags)
 {

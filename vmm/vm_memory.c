@@ -4,7 +4,7 @@
  */
 #include "vmm/vm.h"
 
-#define BESIDE_PAGES 6                     /* beside a guest's memory: devices */
+#define BESIDE_PAGES 6   /* beside a guest's memory: devices */
 #define VCPU_PAGES   18  /* for each vCPU: task 8, hardware's structures 5, registers, extended state */
 #define NIC_PAGES    112 /* for each network card: its frames' queue 64, bounce 32, a task 8 */
 

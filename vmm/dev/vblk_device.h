@@ -69,3 +69,8 @@ struct vblk {
 int vblk_request_parse(struct vblk_req *q, const struct blockdev *d, const char **why) must_check;
 /* Bytes of the chain's write part before the status. */
 static inline uint32_t vblk_request_in(const struct vblk_req *q) { return q->chain.in_len - 1; }
+
+/* vblk_config.c, for vblk.c */
+extern const struct vvirtio_ids vblk_ids; /* of all of them, without what depends on queues and back end */
+extern const struct sdesc vblk_desc;      /* obj: struct vblk */
+uint64_t vblk_config_read(struct vvirtio *v, unsigned off, unsigned size);
