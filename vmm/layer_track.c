@@ -55,7 +55,7 @@ static uint64_t gather(struct layer *l, uint64_t flags)
 uint64_t layer_track_fill(struct layer *l)
 {
 	(void)gather(l, LAYER_OURS);
-	return l->unsent;
+	return __atomic_load_n(&l->unsent, __ATOMIC_RELAXED);
 }
 
 uint64_t layer_track_harvest(struct layer *l) { return gather(l, LAYER_DIRTY); }
