@@ -33,7 +33,7 @@ USER_DATA = f"""#cloud-config
 hostname: wolke
 bootcmd:
   - [ sh, -c, "for n in /sys/class/net/en*; do ip link set ${{n##*/}} up; ip addr add {ADDRESS}/24 dev ${{n##*/}}; done" ]
-  - [ sh, -c, "systemd-run --collect python3 -c 'import socketserver, subprocess\\nclass H(socketserver.BaseRequestHandler):\\n def handle(self): subprocess.run([\\"/bin/sh\\"], stdin=self.request, stdout=self.request, stderr=self.request)\\nsocketserver.ThreadingTCPServer.allow_reuse_address = True\\nsocketserver.ThreadingTCPServer((\\"\\", {client.SHELL}), H).serve_forever()'" ]
+  - [ sh, -c, "systemd-run --no-block --collect python3 -c 'import socketserver, subprocess\\nclass H(socketserver.BaseRequestHandler):\\n def handle(self): subprocess.run([\\"/bin/sh\\"], stdin=self.request, stdout=self.request, stderr=self.request)\\nsocketserver.ThreadingTCPServer.allow_reuse_address = True\\nsocketserver.ThreadingTCPServer((\\"\\", {client.SHELL}), H).serve_forever()'" ]
 """
 
 
