@@ -93,7 +93,7 @@ static int wait_accepted(struct source *c)
 	uint64_t done = 0, size = c->vm->cfg.mem, end = in(MIG_SETUP_NS);
 	while (msg.type == WIRE_PREPARING) {
 		int err = inbox_wait(&c->in, WIRE_ACCEPT, WIRE_PREPARING, end, &msg, c->w);
-		if (err == -ETIMEDOUT && done)
+		if (err == -ETIMEDOUT && done && done < size)
 			return why_set(c->w, err, "the destination makes no progress in clearing memory for it");
 		if (err == -ETIMEDOUT || err == -EPIPE || err == -ECONNRESET)
 			return why_set(
