@@ -63,6 +63,8 @@ def test_moves_with_what_was_written(pair, guest):
     check()
     e, f = pair
     assert disk(e, "data")["errors"] == 0 and disk(e, "data")["layer_bytes"] > 8 << 20
+    assert e.json("torture disky 10 --max-us 20000", 60)["instants"] == 2 * 10  # of each vCPU: saved, destroyed, restored
+    check()
     for here, there in (pair, pair[::-1]):
         m = here.json(f"migrate disky to {there.name} --max-downtime 1000", 60)
         assert m["phase"] == "done" and m["bytes"] > 16 << 20
