@@ -31,8 +31,10 @@ int disk_bases_check(const struct vm_config *cfg, struct why *w)
 {
 	for (unsigned i = 0; i < cfg->ndisks; i++) {
 		const struct vm_disk_config *d = &cfg->disk[i];
-		struct boot_file *f = has_base(d) && !base_comes(d) ? base_of(d) : NULL;
-		if (has_base(d) && !base_comes(d) && !f)
+		if (!has_base(d) || base_comes(d))
+			continue;
+		struct boot_file *f = base_of(d);
+		if (!f)
 			return no_base(d, w);
 		boot_file_put(f);
 	}

@@ -12,7 +12,7 @@ struct disk {
 	struct layer layer;
 };
 
-extern const struct conf_table disk_conf_table; /* into what disk.c alone knows */
+extern const struct conf_table disk_conf_table; /* into what disk_conf.c alone knows */
 /*
  * The disks that cfg names, as the file has them, into cfg->disk; r: of the VM's section. What is wrong is told of
  * the key `disk`. The base images' names and sizes are looked up among this host's files.

@@ -89,15 +89,9 @@ static void set_weight(struct vm *vm)
 /* Memory, vCPUs (parked), devices at power-on. The lock is held, and dropped for a time. */
 static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
-	bool fresh = !vm->disk[0];
 	int err = disk_make_all(vm, w); /* first: what a guest's memory costs is for nothing if they do not fit */
-	if (!err)
-		err = build_memory(vm, r, p, w);
-	if (err) {
-		if (fresh)
-			disk_free_all(vm);
+	if (err || (err = build_memory(vm, r, p, w)))
 		return err;
-	}
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
 	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
 	vm->boot = calloc(1, sizeof(*vm->boot));
@@ -118,8 +112,6 @@ static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_prog
 	return 0;
 fail:
 	teardown(vm);
-	if (fresh)
-		disk_free_all(vm);
 	return why_set(w, err, "cannot build the VM: %s", err_name(err));
 }
 
@@ -212,11 +204,10 @@ int vm_start(struct vm *vm, struct why *w)
 		cpuid_table_topology(&vm->cpuid, vm->cfg.vcpus);
 		err = build(vm, NULL, NULL, w);
 	}
-	if (!err && (err = load_boot_image(vm, w))) {
+	if (!err && (err = load_boot_image(vm, w)))
 		teardown(vm);
-		if (fresh) /* nothing has been written to them */
-			disk_free_all(vm);
-	}
+	if (err && fresh) /* nothing has been written to them */
+		disk_free_all(vm);
 	vm_text_set(&vm->fail, "%s", err ? w->text : "");
 	if (err)
 		goto out;

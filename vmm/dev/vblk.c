@@ -10,8 +10,8 @@
  * has ended the driver reads a status that is not 0 yet (4.1.4.3.2), and nothing is put into rings that it has taken
  * back.
  *
- * quiesce: no request is taken any more, and it waits until those under way are done and in the used ring. What was not
- * signalled is by resume.
+ * quiesce: no request is taken any more, and it waits until what the back end has is done: then a request is in the used
+ * ring, or, if pieces of it are left, taken back. What was not signalled is by resume.
  */
 #include "vmm/dev/vblk.h"
 #include "kernel/time.h"
@@ -190,6 +190,17 @@ static int take(struct vblk_queue *q)
 	return 1;
 }
 
+/* What is done goes on. True: there was such. The lock is held. */
+static bool go_on_one(struct vblk_queue *q)
+{
+	if (list_empty(&q->done))
+		return false;
+	struct vblk_req *r = list_entry(q->done.next, struct vblk_req, node);
+	list_remove(&r->node);
+	go_on(q, r);
+	return true;
+}
+
 /* worker.work. It has the queue's lock, but for the back end. */
 static bool turn(void *arg)
 {
@@ -201,15 +212,9 @@ static bool turn(void *arg)
 	lock(q);
 	if (is_live(q))
 		vvirtq_quiet(ring(q));
-	while (err > 0 && !(more = time_ns() > end)) {
-		if (list_empty(&q->done)) {
+	while (err > 0 && !(more = time_ns() > end))
+		if (!go_on_one(q))
 			err = take(q);
-			continue;
-		}
-		struct vblk_req *r = list_entry(q->done.next, struct vblk_req, node);
-		list_remove(&r->node);
-		go_on(q, r);
-	}
 	bool waits = err == -EAGAIN;
 	if (is_live(q)) {
 		vvirtio_signal(&q->k->v, q->n);
@@ -271,11 +276,7 @@ static void settle(struct vblk_queue *q)
 	worker_settle(&q->worker);
 	lock(q);
 	for (;;) {
-		while (!list_empty(&q->done)) {
-			struct vblk_req *r = list_entry(q->done.next, struct vblk_req, node);
-			list_remove(&r->node);
-			go_on(q, r);
-		}
+		while (go_on_one(q)) {}
 		if (!q->inflight)
 			break;
 		completion_init(&q->idle);
@@ -348,6 +349,7 @@ static const struct vvirtio_ops vblk_ops = {
 	.exclude = vblk_exclude,
 	.busy = vblk_busy,
 };
+
 static int make_queues(struct vblk *k)
 {
 	k->q = calloc(k->nqueues, sizeof(*k->q));

@@ -13,7 +13,7 @@
 #include "vmm/dev/vvirtio.h"
 
 #define VBLK_TURN_NS    (300 * NS_PER_US) /* of a worker */
-/* Of one request, which is done in pieces; quiesce waits for all of it. */
+/* Of one request, which is done in pieces: quiesce waits for the rest of one that cannot be taken back. */
 #define VBLK_ZEROES_MAX (1U << 18)           /* sectors of DISCARD and WRITE_ZEROES: 128 MiB */
 #define VBLK_SEGS       (VIRTQ_SIZE_MAX - 2) /* of data, beside header and status, */
 #define VBLK_SEG_BYTES  KIB(256)             /* each of up to */

@@ -36,7 +36,7 @@ static int parse_range(struct vblk_req *q, const struct blockdev *d, uint32_t ty
 	if (flags & ~VBLK_RANGE_UNMAP || (flags && type == VBLK_T_DISCARD))
 		return end_with(q, VBLK_S_UNSUPP); /* 5.2.6.2 */
 	q->r.op = BLOCKDEV_ZERO;
-	uint32_t sectors = get_le32(range + VBLK_RANGE_COUNT); /* quiesce waits for all of them */
+	uint32_t sectors = get_le32(range + VBLK_RANGE_COUNT);
 	if (d->readonly || sectors > VBLK_ZEROES_MAX ||
 	    !aim(q, d, get_le64(range + VBLK_RANGE_SECTOR), (uint64_t)sectors << SECTOR_BIT))
 		return end_with(q, VBLK_S_IOERR);

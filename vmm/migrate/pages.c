@@ -35,11 +35,12 @@ int pages_flush(struct page_tx *p)
 
 /*
  * A page: longer becomes the last run, or a new one begins, as it does for the first block of a disk, whose frame may
- * be the next of the disk before it; a record that is full goes out first. pin: of its data.
+ * be the next of the disk before it; a record that is full goes out first. pin: of its data; NULL: it is known to be
+ * zeros.
  */
 static int record_add(struct page_tx *p, gfn_t gfn, const struct gmem_pin *pin)
 {
-	bool zero = is_zero(pin->p, PAGE_SIZE);
+	bool zero = !pin || is_zero(pin->p, PAGE_SIZE);
 	struct page_run *last = p->nruns ? &p->run[p->nruns - 1] : NULL;
 	uint32_t count = last ? last->count & ~PAGES_ZERO : 0;
 	bool first = !(gfn & (BIT(PAGES_DISK_SHIFT) - 1));
@@ -89,13 +90,12 @@ static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
 /* What a layer has of zeros has no page. */
 static int layer_send(struct page_tx *p, unsigned i)
 {
-	static const uint8_t zeros[PAGE_SIZE] __attribute__((aligned(8)));
 	struct layer *l = p->layers.of[i];
 	int err = 0;
 	for (uint64_t b = 0, n = 1; !err && (b = layer_track_next(l, b)) != LAYER_NONE; b++, n++) {
 		const void *page = layer_track_take(l, b);
-		const struct gmem_pin pin = { (void *)(uintptr_t)(page ? page : zeros), 0, PAGE_SIZE, GMEM_READ };
-		err = record_add(p, PAGES_DISK(i) + b, &pin);
+		const struct gmem_pin pin = { (void *)(uintptr_t)page, 0, PAGE_SIZE, GMEM_READ };
+		err = record_add(p, PAGES_DISK(i) + b, page ? &pin : NULL);
 		if (!err && n % PAGES_BATCH == 0)
 			err = p->progress(p->arg);
 	}
