@@ -10,8 +10,8 @@
  * has ended the driver reads a status that is not 0 yet (4.1.4.3.2), and nothing is put into rings that it has taken
  * back.
  *
- * quiesce: no request is taken any more, and it waits until what the back end has is done: then a request is in the used
- * ring, or, if pieces of it are left, taken back. What was not signalled is by resume.
+ * quiesce: no request is taken any more, and it waits until what the back end has is done: then a request is in the
+ * used ring, or, if pieces of it are left, taken back. What was not signalled is by resume.
  */
 #include "vmm/dev/vblk.h"
 #include "kernel/time.h"
