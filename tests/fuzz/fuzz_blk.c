@@ -6,6 +6,7 @@
  * what the disk reads as.
  */
 #include "kernel/host.h"
+#include "tests/fuzz/input.h"
 #include "tests/unit/fake_guest.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/gmem_dirt.h"
@@ -35,24 +36,6 @@ static struct fg g;
 static struct layer disk, copy;
 static struct boot_file *base;
 
-struct input {
-	const uint8_t *p;
-	size_t n;
-};
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-	for (unsigned i = 0; i < bytes && in->n; i++, in->n--)
-		v |= (uint64_t)*in->p++ << 8 * i;
-	return v;
-}
-
-static void reset(void)
-{
-	list_for_each(d, &g.m.devs, struct dev, node)
-		d->ops->reset(d);
-}
-
 static void layer_make(struct layer *l, uint64_t pages)
 {
 	struct page_reservation r;
@@ -81,7 +64,7 @@ static void begin(void)
 			memset(gmem_ptr(&g.mem, f << PAGE_SHIFT, PAGE_SIZE), 0, PAGE_SIZE);
 			forget_dirt(&g.mem, f);
 		}
-	reset();
+	fg_reset(&g);
 }
 
 static void up(struct fg_dev *d, uint64_t features)
@@ -263,7 +246,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 10: load_mutated(&in); break;
 		case 11:
 			if (op & 0x80) {
-				reset();
+				fg_reset(&g);
 				up(&d, FEATURES | BIT(29));
 			} else if (in.n > 8) { /* costly: not at every end */
 				fg_migrate(&g);

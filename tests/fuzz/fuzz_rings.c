@@ -4,6 +4,7 @@
  * migrations. Rings start in a working state, so that what is mutated is a driver and not noise. Never a crash, never a
  * write outside guest memory (ASan), and always a state that can be saved and loaded.
  */
+#include "tests/fuzz/input.h"
 #include "tests/unit/fake_guest.h"
 #include "tests/unit/gmem_dirt.h"
 #include "vmm/dev/vnet.h"
@@ -15,25 +16,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define FEATURES (BIT(32) | BIT(28) | BIT(21) | BIT(17) | BIT(16) | BIT(15) | 0x1983)
 
 static struct fg g;
-
-struct input {
-	const uint8_t *p;
-	size_t n;
-};
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->n; i++, in->n--)
-		v |= (uint64_t)*in->p++ << 8 * i;
-	return v;
-}
-
-static void reset(void)
-{
-	list_for_each(d, &g.m.devs, struct dev, node)
-		d->ops->reset(d);
-}
 
 /*
  * The same machine at the start of each input: made once, then reset, with the memory zeroed that the last one changed.
@@ -49,7 +31,7 @@ static void begin(void)
 			memset(gmem_ptr(&g.mem, f << PAGE_SHIFT, PAGE_SIZE), 0, PAGE_SIZE);
 			forget_dirt(&g.mem, f);
 		}
-	reset();
+	fg_reset(&g);
 }
 
 /* Ring of queue q, 16 entries, in pages 2 to 5: the card's pair, the generator's, the card's control queue. */
@@ -175,7 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 10: load_mutated(&in); break;
 		case 11:
 			if (op & 0x80) {
-				reset();
+				fg_reset(&g);
 				up(&net, FG_NET_SLOT, 3, FEATURES | BIT(29));
 			} else if (in.n > 8) { /* costly: not at every end */
 				fg_migrate(&g);

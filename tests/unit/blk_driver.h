@@ -33,14 +33,6 @@ struct fake_disk {
 	unsigned err_in; /* after so many more */
 };
 
-#define DISK_CHECK(cond)                                                           \
-	do {                                                                       \
-		if (!(cond)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                   \
-		}                                                                  \
-	} while (0)
-
 static void disk_copy(struct fake_disk *d, const struct blockdev_req *r)
 {
 	const struct gmem_pin *s = r->seg;
@@ -74,11 +66,11 @@ static void disk_do(struct fake_disk *d, struct blockdev_req *r)
 static void disk_submit(struct blockdev *b, struct blockdev_req *r)
 {
 	struct fake_disk *d = CONTAINER_OF(b, struct fake_disk, b);
-	DISK_CHECK(!fake_spinlocks);
-	DISK_CHECK(r->len <= b->max_len && r->len % SECTOR == 0 && r->off % SECTOR == 0);
-	DISK_CHECK(r->off <= b->size && r->len <= b->size - r->off);
-	DISK_CHECK(r->op == BLOCKDEV_FLUSH ? !r->len : r->len > 0);
-	DISK_CHECK(!b->readonly || r->op == BLOCKDEV_READ || r->op == BLOCKDEV_FLUSH);
+	FG_CHECK(!fake_spinlocks);
+	FG_CHECK(r->len <= b->max_len && r->len % SECTOR == 0 && r->off % SECTOR == 0);
+	FG_CHECK(r->off <= b->size && r->len <= b->size - r->off);
+	FG_CHECK(r->op == BLOCKDEV_FLUSH ? !r->len : r->len > 0);
+	FG_CHECK(!b->readonly || r->op == BLOCKDEV_READ || r->op == BLOCKDEV_FLUSH);
 	pthread_mutex_lock(&d->lock);
 	d->pieces++;
 	d->held[d->nheld++] = r;

@@ -13,14 +13,6 @@
 
 static const uint8_t guest_mac[ETH_ALEN] = { 0x52, 0x54, 0, 0, 0, 7 };
 
-#define CHECK(cond)                                                                \
-	do {                                                                       \
-		if (!(cond)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                   \
-		}                                                                  \
-	} while (0)
-
 void fg_log(struct fg *g, const char *fmt, ...)
 {
 	size_t n = strlen(g->log);
@@ -55,7 +47,7 @@ static void fake_tx(void *arg, struct frame *f)
 		for (size_t k = 0; k < f->iov[i].len; k++)
 			sum = sum * 31 + ((uint8_t *)f->iov[i].base)[k];
 	}
-	CHECK(len == f->len && f->niov <= FRAME_IOV_MAX);
+	FG_CHECK(len == f->len && f->niov <= FRAME_IOV_MAX);
 	fg_log(g, "tx len %u sum %x flags %u gso %u/%u csum %u+%u hdr %u\n", f->len, sum, f->flags, f->gso, f->gso_size,
 	       f->csum_start, f->csum_offset, f->hdr_len);
 	if (g->tx)
@@ -68,21 +60,21 @@ static void build(struct fg *g)
 {
 	bus_init(&g->m.bus);
 	list_init(&g->m.devs);
-	CHECK(!vpci_bus_create(&g->m, &g->pci));
+	FG_CHECK(!vpci_bus_create(&g->m, &g->pci));
 	struct vnet_card card = { .mtu = 9000, .wire = { fake_tx, fake_lost, g } };
 	memcpy(card.mac, guest_mac, ETH_ALEN);
-	CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, g->pairs, &card));
-	CHECK(!vrng_create(&g->m, g->pci, FG_RNG_SLOT));
+	FG_CHECK(!vnet_create(&g->m, g->pci, &g->net, FG_NET_SLOT, g->pairs, &card));
+	FG_CHECK(!vrng_create(&g->m, g->pci, FG_RNG_SLOT));
 	if (g->disk)
-		CHECK(!vblk_create(&g->m, g->pci, &g->blk, FG_BLK_SLOT, g->pairs, g->disk));
+		FG_CHECK(!vblk_create(&g->m, g->pci, &g->blk, FG_BLK_SLOT, g->pairs, g->disk));
 }
 
 static void unbuild(struct fg *g)
 {
 	list_for_each(d, &g->m.devs, struct dev, node)
 		d->ops->fini(d);
-	CHECK(list_empty(&g->m.devs));
-	CHECK(!g->m.bus.space[BUS_PIO].n && !g->m.bus.space[BUS_MMIO].n);
+	FG_CHECK(list_empty(&g->m.devs));
+	FG_CHECK(!g->m.bus.space[BUS_PIO].n && !g->m.bus.space[BUS_MMIO].n);
 }
 
 void fg_init(struct fg *g) { fg_init_pairs(g, 1); }
@@ -94,8 +86,8 @@ void fg_init_disk(struct fg *g, unsigned queues, struct blockdev *disk)
 	memset(g, 0, sizeof(*g));
 	g->pairs = queues;
 	g->disk = disk;
-	CHECK(!gmem_init(&g->mem, FG_MEM, &pt_format_npt, NULL));
-	CHECK(g->shadow = calloc(1, FG_MEM));
+	FG_CHECK(!gmem_init(&g->mem, FG_MEM, &pt_format_npt, NULL));
+	FG_CHECK(g->shadow = calloc(1, FG_MEM));
 	g->m.mem = &g->mem;
 	g->m.msi = fake_msi;
 	g->m.entropy = fake_entropy;
@@ -108,7 +100,7 @@ static bool page_here(void *arg, gfn_t gfn) { return bitmap_test(((struct fg *)a
 static int page_fetch(void *arg, gfn_t gfn)
 {
 	struct fg *g = arg;
-	CHECK(!fake_spinlocks);
+	FG_CHECK(!fake_spinlocks);
 	g->waited++;
 	bitmap_set(g->here, gfn);
 	return 0;
@@ -130,6 +122,12 @@ void fg_fini(struct fg *g)
 	free(g->shadow);
 }
 
+void fg_reset(struct fg *g)
+{
+	list_for_each(d, &g->m.devs, struct dev, node)
+		d->ops->reset(d);
+}
+
 struct dev *fg_find(struct fg *g, const char *name)
 {
 	list_for_each(d, &g->m.devs, struct dev, node)
@@ -147,7 +145,7 @@ static void check_dirty(struct fg *g)
 		bool dirty = is_dirty(&g->mem, gpa >> PAGE_SHIFT);
 
 		if (memcmp(page, g->shadow + gpa, PAGE_SIZE)) {
-			CHECK(dirty); /* a device wrote here and did not say so */
+			FG_CHECK(dirty); /* a device wrote here and did not say so */
 			memcpy(g->shadow + gpa, page, PAGE_SIZE);
 		}
 		forget_dirt(&g->mem, gpa >> PAGE_SHIFT);
@@ -173,13 +171,13 @@ void fg_migrate(struct fg *g)
 	list_for_each(d, &g->m.devs, struct dev, node)
 		for (unsigned k = 0; k < d->nsections; k++) {
 			for (unsigned j = 0; j < n; j++) /* name and instance find a section */
-				CHECK(strcmp(saved[j].d->name, d->section[k].desc->name) ||
-				      saved[j].instance != d->section[k].instance);
-			CHECK(n < MAX_SECTIONS);
+				FG_CHECK(strcmp(saved[j].d->name, d->section[k].desc->name) ||
+					 saved[j].instance != d->section[k].instance);
+			FG_CHECK(n < MAX_SECTIONS);
 			saved[n].d = d->section[k].desc;
 			saved[n].instance = d->section[k].instance;
 			saved[n].len = state_size(saved[n].d);
-			CHECK(saved[n].buf = malloc(saved[n].len));
+			FG_CHECK(saved[n].buf = malloc(saved[n].len));
 			state_save(saved[n].d, d->section[k].obj, saved[n].buf);
 			n++;
 		}
@@ -195,7 +193,7 @@ void fg_migrate(struct fg *g)
 				abort();
 			}
 			state_save(saved[i].d, d->section[k].obj, again);
-			CHECK(!memcmp(again, saved[i].buf, saved[i].len));
+			FG_CHECK(!memcmp(again, saved[i].buf, saved[i].len));
 			free(again);
 			free(saved[i].buf);
 		}
@@ -238,11 +236,11 @@ uint16_t fg_get16(struct fg *g, gpa_t gpa)
 {
 	const void *p = gmem_ptr(&g->mem, gpa, 2);
 
-	CHECK(p && !(gpa & 1));
+	FG_CHECK(p && !(gpa & 1));
 	return __atomic_load_n((const uint16_t *)p, __ATOMIC_ACQUIRE);
 }
 
-void fg_get(struct fg *g, gpa_t gpa, void *buf, size_t len) { CHECK(!gmem_read(&g->mem, gpa, buf, len)); }
+void fg_get(struct fg *g, gpa_t gpa, void *buf, size_t len) { FG_CHECK(!gmem_read(&g->mem, gpa, buf, len)); }
 
 uint32_t fg_cfg_read(struct fg *g, unsigned slot, unsigned reg, unsigned size)
 {
@@ -309,7 +307,7 @@ void fg_probe(struct fg_dev *d, struct fg *g, unsigned slot)
 		case 4: d->config = at; break;
 		}
 	}
-	CHECK(d->common && d->notify && d->notify < 0x10000 && d->isr && d->msix);
+	FG_CHECK(d->common && d->notify && d->notify < 0x10000 && d->isr && d->msix);
 }
 
 uint8_t fg_status(struct fg_dev *d) { return (uint8_t)fg_read(d, d->common + 0x14, 1); }
@@ -327,7 +325,7 @@ uint64_t fg_features(struct fg_dev *d)
 bool fg_negotiate(struct fg_dev *d, uint64_t features)
 {
 	fg_write(d, d->common + 0x14, 1, 0);
-	CHECK(fg_status(d) == 0);
+	FG_CHECK(fg_status(d) == 0);
 	fg_write(d, d->common + 0x14, 1, 1);
 	fg_write(d, d->common + 0x14, 1, 3);
 	for (unsigned i = 0; i < 2; i++) {
@@ -356,7 +354,7 @@ void fg_queue_init(struct fg_queue *q, struct fg_dev *d, unsigned index, unsigne
 	/* As Linux, which wants none of the control queue's. */
 	unsigned vector = index < 2 * d->g->pairs ? index + 1 : 0xffff;
 	fg_write(d, d->common + 0x1a, 2, vector);
-	CHECK(fg_read(d, d->common + 0x1a, 2) == vector);
+	FG_CHECK(fg_read(d, d->common + 0x1a, 2) == vector);
 	fg_write(d, d->common + 0x20, 4, (uint32_t)q->desc);
 	fg_write(d, d->common + 0x24, 4, q->desc >> 32);
 	fg_write(d, d->common + 0x28, 8, q->avail);

@@ -8,6 +8,8 @@
 #include "kernel/frame.h"
 #include "vmm/dev/vblk.h"
 #include "vmm/dev/vvirtio.h"
+#include <stdio.h>
+#include <stdlib.h>
 
 #define FG_MEM      (6UL << 20) /* two pieces on the host: 4 MiB and 2 MiB */
 #define FG_SEAM     (4UL << 20) /* where the host's addresses do not go on */
@@ -15,6 +17,15 @@
 #define FG_RNG_SLOT 2
 #define FG_BLK_SLOT 3
 #define FG_MAX_LOG  4096
+
+/* Of the tests' own part, in whatever thread. */
+#define FG_CHECK(cond)                                                             \
+	do {                                                                       \
+		if (!(cond)) {                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
+			abort();                                                   \
+		}                                                                  \
+	} while (0)
 
 struct fg {
 	struct machine m;
@@ -61,6 +72,7 @@ void fg_init(struct fg *g);
 void fg_init_pairs(struct fg *g, unsigned pairs);
 void fg_init_disk(struct fg *g, unsigned queues, struct blockdev *disk); /* with as many pairs of its card */
 void fg_fini(struct fg *g);
+void fg_reset(struct fg *g); /* all of its devices */
 void fg_log(struct fg *g, const char *fmt, ...) printf_like(2, 3);
 void fg_step(struct fg *g); /* between any two steps: checks the dirty set, migrates if migrate_always */
 void fg_migrate(struct fg *g);

@@ -8,7 +8,7 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_net.h"
-#include "tests/unit/pipe.h"
+#include "tests/unit/wire_tap.h"
 #include "kernel/console.h"
 #include "kernel/host.h"
 #include "vmm/boot_file.h"
@@ -27,21 +27,6 @@
 
 /* ---- a stream that records, damages and interferes ---- */
 
-struct log {
-	uint8_t *p;
-	size_t len, cap;
-};
-struct tap {
-	struct stream s;
-	struct stream *under;
-	struct log *log;  /* of what this end writes; may be NULL */
-	uint64_t flip_at; /* byte of its output whose bits are flipped, ~0: none */
-	uint8_t flip;
-	unsigned write_no, cancel_at; /* before the n-th write (1..) the operator cancels; 0: never */
-	bool far; /* a line of 15 ms: its acknowledgements come late, and READY only once COMMIT is out */
-};
-static struct tap *tap_of(struct stream *s) { return CONTAINER_OF(s, struct tap, s); }
-static int cancel_result;
 static volatile bool commit_is_out;
 
 /* What a long line does to the destination's records. */
@@ -61,57 +46,14 @@ static void far_wait(const uint8_t *record)
 		fail_msg("COMMIT waits for READY");
 }
 
-static int tap_read(struct stream *s, void *buf, size_t max, uint64_t deadline)
+static void tap_before(struct tap *t, const uint8_t *bytes)
 {
-	return stream_read_some(tap_of(s)->under, buf, max, deadline);
-}
-
-static int tap_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline)
-{
-	struct tap *t = tap_of(s);
-	size_t len = 0;
-	for (unsigned i = 0; i < n; i++)
-		len += iov[i].len;
-	uint8_t *flat = malloc(len), *p = flat;
-	for (unsigned i = 0; i < n; p += iov[i++].len)
-		memcpy(p, iov[i].base, iov[i].len);
-	if (t->flip_at >= s->bytes_out && t->flip_at - s->bytes_out < len)
-		flat[t->flip_at - s->bytes_out] ^= t->flip;
-	if (t->log) {
-		if (t->log->len + len > t->log->cap)
-			t->log->p = realloc(t->log->p, t->log->cap = (t->log->len + len) * 2);
-		memcpy(t->log->p + t->log->len, flat, len);
-		t->log->len += len;
-	}
-	if (get_le32(flat) == WIRE_COMMIT)
+	if (get_le32(bytes) == WIRE_COMMIT)
 		commit_is_out = true;
 	if (t->far)
-		far_wait(flat);
-	if (++t->write_no == t->cancel_at)
-		cancel_result = migrate_cancel("demo", NULL);
-	int err = stream_write(t->under, flat, len, deadline);
-	free(flat);
-	return err;
+		far_wait(bytes);
 }
-static int tap_shutdown(struct stream *s) { return stream_shutdown(tap_of(s)->under); }
-static void tap_abort(struct stream *s) { stream_abort(tap_of(s)->under); }
-static void tap_close(struct stream *s)
-{
-	stream_close(tap_of(s)->under);
-	free(tap_of(s));
-}
-static const struct stream_ops tap_ops = { tap_read, tap_writev, tap_shutdown, tap_abort, tap_close };
-
-static struct tap *tap_new(struct stream *under, struct ip ip, const char *peer)
-{
-	struct tap *t = calloc(1, sizeof(*t));
-	t->s.ops = &tap_ops;
-	t->under = under;
-	t->flip_at = ~0ULL;
-	t->s.ip = ip;
-	strcpy(t->s.peer, peer);
-	return t;
-}
+static void tap_after(struct tap *t unused) {}
 
 /* ---- two hosts: this thread is on host 0, every connection is served on host 1 ---- */
 
@@ -121,15 +63,6 @@ static void serve(void *s)
 {
 	fake_host = 1;
 	migrate_serve(NULL, s);
-}
-
-static struct tap *connect_taps(struct tap **dest)
-{
-	struct stream *ends[2];
-	if (stream_pipe(ends, 1 << 16))
-		abort();
-	*dest = tap_new(ends[1], fake_net_address(0), "10.77.0.11:40000");
-	return tap_new(ends[0], fake_net_address(1), "10.77.0.12:7077");
 }
 
 static struct stream *tap_question(struct stream *s)
@@ -242,26 +175,6 @@ static void must_work(struct vm *vm)
 
 /* The whole stream of one migration, both directions. */
 static struct log out[2];
-
-/* The independent reader, written from doc/wire.md alone, accepts the stream (and rejects each mutation of it). */
-static void independent_reader(const struct log l[2], const char *option)
-{
-	char dir[] = "/tmp/tern-wire-XXXXXX", cmd[256];
-	assert_non_null(mkdtemp(dir));
-	for (int i = 0; i < 2; i++) {
-		snprintf(cmd, sizeof(cmd), "%s/%d", dir, i);
-		FILE *f = fopen(cmd, "wb");
-		assert_non_null(f);
-		assert_int_equal(fwrite(l[i].p, 1, l[i].len, f), l[i].len);
-		fclose(f);
-	}
-	snprintf(cmd, sizeof(cmd), "/usr/bin/python3 tests/wire_reader.py %s %s/0 %s/1", option, dir, dir);
-	int err = system(cmd);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
-	if (system(cmd))
-		print_message("    %s is left\n", dir);
-	assert_int_equal(err, 0);
-}
 
 /* ---- tests ---- */
 

@@ -8,7 +8,7 @@
 #include "kernel/time.h"
 #include "tests/unit/fake_hosts.h"
 #include "tests/unit/fake_net.h"
-#include "tests/unit/pipe.h"
+#include "tests/unit/wire_tap.h"
 #include "vmm/boot_file.h"
 #include "vmm/disk.h"
 #include "vmm/migrate/migrate.h"
@@ -104,76 +104,14 @@ static struct vm *new_vm(void)
 
 /* ---- a stream in which something happens at each write ---- */
 
-struct log {
-	uint8_t *p;
-	size_t len;
-};
-struct tap {
-	struct stream s;
-	struct stream *under;
-	struct log *log;
-	struct vm *writes;            /* its guest writes before each */
-	unsigned write_no, cancel_at; /* before the n-th (1..) the operator cancels; 0: never */
-};
-static int cancel_result;
-static struct tap *tap_of(struct stream *s) { return CONTAINER_OF(s, struct tap, s); }
-
-static int tap_read(struct stream *s, void *buf, size_t max, uint64_t deadline)
+static void tap_before(struct tap *t unused, const uint8_t *bytes unused) {}
+static void tap_after(struct tap *t)
 {
-	return stream_read_some(tap_of(s)->under, buf, max, deadline);
-}
-
-static int tap_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline)
-{
-	struct tap *t = tap_of(s);
-	size_t len = 0, at = 0;
-	for (unsigned i = 0; i < n; i++)
-		len += iov[i].len;
-	uint8_t *flat = malloc(len);
-	for (unsigned i = 0; i < n; at += iov[i++].len)
-		memcpy(flat + at, iov[i].base, iov[i].len);
-	if (t->log) {
-		t->log->p = realloc(t->log->p, t->log->len + len);
-		memcpy(t->log->p + t->log->len, flat, len);
-		t->log->len += len;
-	}
-	if (++t->write_no == t->cancel_at)
-		cancel_result = migrate_cancel("demo", NULL);
-	int err = stream_write(t->under, flat, len, deadline);
-	free(flat);
 	if (t->writes && t->write_no < 40) /* and then it lets them come to an end */
 		guest_writes(t->writes);
-	return err;
-}
-static int tap_shutdown(struct stream *s) { return stream_shutdown(tap_of(s)->under); }
-static void tap_abort(struct stream *s) { stream_abort(tap_of(s)->under); }
-static void tap_close(struct stream *s)
-{
-	stream_close(tap_of(s)->under);
-	free(tap_of(s));
-}
-static const struct stream_ops tap_ops = { tap_read, tap_writev, tap_shutdown, tap_abort, tap_close };
-
-static struct tap *tap_new(struct stream *under, int host, const char *peer)
-{
-	struct tap *t = calloc(1, sizeof(*t));
-	t->s.ops = &tap_ops;
-	t->under = under;
-	t->s.ip = fake_net_address(host);
-	strcpy(t->s.peer, peer);
-	return t;
 }
 
 static bool copy_base; /* --copy-base */
-
-static struct tap *connect_taps(struct tap **dest)
-{
-	struct stream *ends[2];
-	if (stream_pipe(ends, 1 << 16))
-		abort();
-	*dest = tap_new(ends[1], 0, "10.77.0.11:40000");
-	return tap_new(ends[0], 1, "10.77.0.12:7077");
-}
 
 static void serve(void *s)
 {
@@ -240,31 +178,12 @@ static void capture(struct vm *vm)
 	assert_true(moved());
 }
 
-/* What is written from doc/wire.md alone finds nothing wrong with it, and with each change of it. */
-static void independent_reader(const char *option)
-{
-	char dir[] = "/tmp/tern-wire-XXXXXX", cmd[256];
-	assert_non_null(mkdtemp(dir));
-	for (int i = 0; i < 2; i++) {
-		snprintf(cmd, sizeof(cmd), "%s/%d", dir, i);
-		FILE *f = fopen(cmd, "wb");
-		assert_non_null(f);
-		assert_int_equal(fwrite(out[i].p, 1, out[i].len, f), out[i].len);
-		fclose(f);
-	}
-	snprintf(cmd, sizeof(cmd), "/usr/bin/python3 tests/wire_reader.py %s %s/0 %s/1", option, dir, dir);
-	int err = system(cmd);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
-	assert_int_equal(system(cmd), 0);
-	assert_int_equal(err, 0);
-}
-
 /* ---- tests ---- */
 
 static void test_reader(void **state unused)
 {
 	capture(new_vm());
-	independent_reader("--mutate");
+	independent_reader(out, "--mutate");
 	gone();
 }
 
@@ -303,7 +222,7 @@ static void test_base_comes(void **state unused)
 	uint64_t before = host_info.file_bytes;
 	copy_base = true;
 	capture(new_vm_with_base());
-	independent_reader("");
+	independent_reader(out, "");
 	assert_int_equal(host_info.file_bytes, before + 2 * BOOT_FILE_BLOCK);
 	gone();
 	assert_int_equal(host_info.file_bytes, before);
@@ -397,7 +316,7 @@ static void refused(struct vm *vm, enum refuse_code code, const char *text)
 		last += 8 + get_le32(last + 4);
 	assert_int_equal(get_le32(last), WIRE_REFUSE);
 	assert_int_equal(get_le32(last + 12), code);
-	independent_reader("");
+	independent_reader(out, "");
 }
 
 static struct boot_file *other_image(void)
