@@ -293,6 +293,7 @@ void files_load(void)
 		load_file(root, "vm", name, CONF_INITRD);
 		load_file(root, "vm", name, CONF_USER_DATA);
 		load_file(root, "vm", name, CONF_META_DATA);
+		load_file(root, "vm", name, CONF_NETWORK_CONFIG);
 	}
 	for (unsigned i = 0; (name = conf_section(boot.conf, "disk", i)) != NULL; i++)
 		load_file(root, "disk", name, CONF_FILE);

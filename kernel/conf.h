@@ -148,6 +148,7 @@ struct conf_table {
 #define CONF_DISK             "disk"
 #define CONF_USER_DATA        "user-data"
 #define CONF_META_DATA        "meta-data"
+#define CONF_NETWORK_CONFIG   "network-config"
 #define CONF_FILE             "file" /* of a [disk] */
 /* The loader, too, is quiet where [host] has it. */
 #define CONF_CONSOLE_PASSWORD "console_password"

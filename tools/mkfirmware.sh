@@ -22,6 +22,9 @@ die() {
 # asks for each of these but its driver of virtio-net, which it takes in whether or not there is a network. Variables are in RAM,
 # and begin anew with each boot of the VM.
 flags=(-D NETWORK_ENABLE=FALSE -D SECURE_BOOT_ENABLE=FALSE -D SMM_REQUIRE=FALSE -D TPM2_ENABLE=FALSE)
+# How long it waits for the other CPUs to report, once: one that comes later runs in memory that is something else by then, and the
+# machine resets. Its default of 50 ms is for hosts that do nothing else; of a vCPU that waits for a CPU nobody can say how long.
+flags+=(--pcd gUefiCpuPkgTokenSpaceGuid.PcdCpuApInitTimeOutInMicroSeconds=500000)
 kind=RELEASE
 if [ "${DEBUG_FW:-0}" = 1 ]; then
 	kind=DEBUG

@@ -143,12 +143,21 @@ void disk_config_rest(struct conf *c)
 	}
 }
 
+/* Has it a disk for cloud-init? */
+static bool seed_wanted(const struct vm_config *cfg)
+{
+	for (unsigned i = 0; i < SEED_FILES; i++)
+		if (cfg->seed[i][0])
+			return true;
+	return false;
+}
+
 void disk_config_read(struct conf_reader *r, struct vm_config *cfg)
 {
 	cfg->ndisks = 0;
 	for (unsigned i = 0; i < CONF_NICS && cfg->disk_names[i][0] && !r->wrong[0]; i++)
 		read_one(r, cfg, cfg->disk_names[i]);
-	if (cfg->user_data[0] || cfg->meta_data[0]) /* it has its size when it has been made */
+	if (seed_wanted(cfg)) /* it has its size when it has been made */
 		cfg->disk[cfg->ndisks++] = (struct vm_disk_config){ .name = SEED_NAME,
 								    .layer = PAGE_SIZE,
 								    .flags = DISK_READONLY | DISK_OWN };

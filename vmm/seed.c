@@ -4,7 +4,7 @@
  *
  *   sector 0: boot sector | FAT, twice | root directory, a sector | clusters of 4 KiB: the files, one after another
  *
- * A file's name needs an entry for a long name before its own: the short one has no '-' in the right place.
+ * A file's name needs entries for a long name before its own: the short one has no '-' in the right place.
  */
 #include "vmm/seed.h"
 #include <stdio.h>
@@ -17,9 +17,9 @@ enum {
 	CLUSTERS = 2048, /* at most: 8 MiB; from 4,085 on it would be FAT16 */
 	FATS = 2,
 	ENTRY = 32,
-	LONG_MAX = 13, /* characters in one entry */
+	LONG_PART = 13, /* characters in one entry of a long name */
 };
-enum { ATTR_READONLY = 1, ATTR_VOLUME = 8, ATTR_LONG = 15 };
+enum { ATTR_READONLY = 1, ATTR_VOLUME = 8, ATTR_LONG = 15, LONG_LAST = 0x40 };
 #define LABEL "CIDATA     "
 #define DATE  0x5a21 /* 1 January 2025, of all files: the same bytes from the same files */
 
@@ -96,17 +96,20 @@ static void put_entry(uint8_t *e, const char *name11, uint8_t attr, uint32_t fir
 	put_le32(e + 28, size);
 }
 
-/* The one entry of a long name, before that of its short one. */
-static void put_long(uint8_t *e, const char *name, const uint8_t *short_name)
+/* The entries of a long name from e on, its last part first, and the one behind them. */
+static uint8_t *put_long(uint8_t *e, const char *name, const uint8_t *short_name)
 {
-	static const uint8_t at[LONG_MAX] = { 1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30 };
-	size_t len = strlen(name);
+	static const uint8_t at[LONG_PART] = { 1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30 };
+	size_t len = strlen(name), parts = (len + LONG_PART - 1) / LONG_PART;
 
-	e[0] = 0x41; /* the first, and the last */
-	e[11] = ATTR_LONG;
-	e[13] = short_sum(short_name);
-	for (size_t i = 0; i < LONG_MAX; i++)
-		put_le16(e + at[i], i < len ? (uint8_t)name[i] : i == len ? 0 : 0xffff);
+	for (size_t part = parts; part > 0; part--, e += ENTRY) {
+		e[0] = (uint8_t)(part | (part == parts ? LONG_LAST : 0));
+		e[11] = ATTR_LONG;
+		e[13] = short_sum(short_name);
+		for (size_t i = 0, c = (part - 1) * LONG_PART; i < LONG_PART; i++, c++)
+			put_le16(e + at[i], c < len ? (uint8_t)name[c] : c == len ? 0 : 0xffff);
+	}
+	return e;
 }
 
 static void put_file(struct fat *v, const struct seed_file *f, uint32_t first)
@@ -143,12 +146,14 @@ int seed_fat(const struct seed_file *f, unsigned n, struct boot_file **out, stru
 	put_fat(&v, 1, 0xfff);
 	uint8_t root[SECTOR] = { 0 }, *e = root;
 	put_entry(e, LABEL, ATTR_VOLUME, 0, 0);
+	e += ENTRY;
 	for (unsigned i = 0; i < n; i++) {
 		char alias[] = "FILE0      ";
 		alias[4] += (char)i;
 		bool any = size_of(&f[i]);
-		put_long(e += ENTRY, f[i].name, (const uint8_t *)alias);
-		put_entry(e += ENTRY, alias, ATTR_READONLY, any ? next : 0, (uint32_t)size_of(&f[i]));
+		e = put_long(e, f[i].name, (const uint8_t *)alias);
+		put_entry(e, alias, ATTR_READONLY, any ? next : 0, (uint32_t)size_of(&f[i]));
+		e += ENTRY;
 		put_file(&v, &f[i], next);
 		next += clusters_of(&f[i]);
 	}
@@ -159,22 +164,25 @@ int seed_fat(const struct seed_file *f, unsigned n, struct boot_file **out, stru
 
 int seed_make(const struct vm_config *cfg, struct boot_file **out, struct why *w)
 {
-	struct seed_file f[] = { { .name = "user-data", .text = "" }, { .name = "meta-data" } };
-	const char *names[] = { cfg->user_data, cfg->meta_data };
+	struct seed_file f[SEED_FILES] = { { .name = "user-data", .text = "" },
+					   { .name = "meta-data" },
+					   { .name = "network-config" } };
+	unsigned n = cfg->seed[SEED_NETWORK_CONFIG][0] ? SEED_FILES : SEED_NETWORK_CONFIG;
 	char meta[160], uuid[40];
 	int err = 0;
 
 	conf_type_uuid.text(NULL, cfg->uuid, uuid, sizeof(uuid));
 	snprintf(meta, sizeof(meta), "instance-id: %s\nlocal-hostname: %s\n", uuid, cfg->name);
-	f[1].text = meta;
-	for (unsigned i = 0; i < ARRAY_SIZE(f) && !err; i++) {
-		f[i].file = names[i][0] ? boot_file_named(names[i]) : NULL;
-		if (names[i][0] && !f[i].file)
-			err = why_set(w, -ENOENT, "there is no file %s (%s) on the boot volume", names[i], f[i].name);
+	f[SEED_META_DATA].text = meta;
+	for (unsigned i = 0; i < n && !err; i++) {
+		const char *name = cfg->seed[i];
+		f[i].file = name[0] ? boot_file_named(name) : NULL;
+		if (name[0] && !f[i].file)
+			err = why_set(w, -ENOENT, "there is no file %s (%s) on the boot volume", name, f[i].name);
 	}
 	if (!err)
-		err = seed_fat(f, ARRAY_SIZE(f), out, w);
-	for (unsigned i = 0; i < ARRAY_SIZE(f); i++)
+		err = seed_fat(f, n, out, w);
+	for (unsigned i = 0; i < n; i++)
 		boot_file_put(f[i].file);
 	return err;
 }

@@ -33,6 +33,8 @@ struct vm_disk_config {
 	char file[VM_FILE_MAX];          /* its base image, on a host's boot volume; "": none, or DISK_OWN */
 	uint64_t base_size, base_digest; /* of that (boot_file.h), 0: none; digest: as OFFER has it, else 0 */
 };
+/* Files for cloud-init in the guest (seed.h). */
+enum vm_seed_file { SEED_USER_DATA, SEED_META_DATA, SEED_NETWORK_CONFIG, SEED_FILES };
 struct vm_config { /* what a host must know before it makes the VM: OFFER has it */
 	char name[VM_NAME_MAX];
 	uint8_t uuid[16];
@@ -47,7 +49,7 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 	uint32_t ndisks;           /* in the order in which it boots from them */
 	struct vm_disk_config disk[VM_DISKS_MAX];
 	/* As the file has them; disk.c makes disks of them, which are what goes with the VM. */
-	char disk_names[CONF_NICS][CONF_NAME_MAX], user_data[VM_FILE_MAX], meta_data[VM_FILE_MAX];
+	char disk_names[CONF_NICS][CONF_NAME_MAX], seed[SEED_FILES][VM_FILE_MAX];
 	struct vm_config_state { /* migrates as section "config": what its next cold start needs */
 		char kernel[VM_FILE_MAX], initrd[VM_FILE_MAX]; /* of a host; not needed to run on a destination */
 		char cmdline[512];

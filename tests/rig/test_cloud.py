@@ -22,18 +22,24 @@ vcpus = 1
 mac = 52:54:00:77:0a:01
 disk = root
 user-data = cloud.yaml
+network-config = net.yaml
 """
 DISK = """
 [disk root]
 file = cloud.raw.zst
 layer = 512M
 """
-# Each time that it boots it has an address, and a shell for this test as the other guests have.
+# Each time that it boots it has a shell for this test as the other guests have, and its address from network-config.
 USER_DATA = f"""#cloud-config
 hostname: wolke
 bootcmd:
-  - [ sh, -c, "for n in /sys/class/net/en*; do ip link set ${{n##*/}} up; ip addr add {ADDRESS}/24 dev ${{n##*/}}; done" ]
   - [ sh, -c, "systemd-run --no-block --collect python3 -c 'import socketserver, subprocess\\nclass H(socketserver.BaseRequestHandler):\\n def handle(self): subprocess.run([\\"/bin/sh\\"], stdin=self.request, stdout=self.request, stderr=self.request)\\nsocketserver.ThreadingTCPServer.allow_reuse_address = True\\nsocketserver.ThreadingTCPServer((\\"\\", {client.SHELL}), H).serve_forever()'" ]
+"""
+NETWORK_CONFIG = f"""version: 2
+ethernets:
+  card:
+    match: {{ macaddress: "52:54:00:77:0a:01" }}
+    addresses: [ {ADDRESS}/24 ]
 """
 
 
@@ -41,10 +47,12 @@ bootcmd:
 def pair(switch):
     where = os.path.join(RIG, "cloud")
     os.makedirs(where, exist_ok=True)
-    files = [os.path.join(where, "cloud.raw.zst"), os.path.join(where, "cloud.yaml"), f"{GUEST}/CLOUDHV.fd"]
+    files = [os.path.join(where, "cloud.raw.zst"), os.path.join(where, "cloud.yaml"), os.path.join(where, "net.yaml"),
+             f"{GUEST}/CLOUDHV.fd"]
     subprocess.run(["zstd", "-q", "-f", "-1", "-T0", f"{GUEST}/cloud.raw", "-o", files[0]], check=True, timeout=300)
-    with open(files[1], "w") as f:
-        f.write(USER_DATA)
+    for name, text in ((files[1], USER_DATA), (files[2], NETWORK_CONFIG)):
+        with open(name, "w") as f:
+            f.write(text)
     e = Host("e", switch, host_conf(5, "e", VM, DISK, peer=("f", 6)), 5, volume=files, mem=3000)
     f = Host("f", switch, host_conf(6, "f", DISK, peer=("e", 5)), 6, volume=files[:1], mem=3000)
     try:
@@ -76,7 +84,7 @@ def test_moves_while_it_boots(pair):
         assert m["phase"] == "done"
         here, there = there, here
         time.sleep(3)  # it gets on with its boot
-    client.until(answers, 300, "guest that is up")  # it waits a minute and more for DHCP, which nobody serves here
+    client.until(answers, 300, "guest that is up")
     client.until(lambda: "done" in client.shell(ADDRESS, "cloud-init status || true", 20), 120, "end of cloud-init")
     assert client.shell(ADDRESS, "hostname").strip() == "wolke"
     assert client.shell(ADDRESS, "cat /sys/class/dmi/id/sys_vendor").strip() == "tern"

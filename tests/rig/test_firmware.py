@@ -20,6 +20,7 @@ vcpus = 2
 mac = 52:54:00:77:09:01
 disk = root, data
 user-data = user.yaml
+network-config = net.yaml
 """
 DISKS = """
 [disk root]
@@ -28,22 +29,24 @@ layer = 8M
 [disk data]
 memory = 8M
 """
+NETWORK_CONFIG = "version: 2\n"
 USER_DATA = "#cloud-config\nhostname: firm\n" + "# long\n" * 1000
 
 
 def make_files(where):
     """A disk with a kernel that firmware starts by itself, and what cloud-init would read."""
     os.makedirs(where, exist_ok=True)
-    uki, image, conf, user = (os.path.join(where, n) for n in ("uki.efi", "root.img", "none.conf", "user.yaml"))
+    uki, image, conf, user, net = (os.path.join(where, n) for n in ("uki.efi", "root.img", "none.conf", "user.yaml", "net.yaml"))
     run = lambda *a, **k: subprocess.run(a, check=True, timeout=120, **k)
     run(os.path.join(ROOT, "tests/guest/mkuki.sh"), uki, f"{GUEST}/vmlinuz", f"{GUEST}/initrd.img", CMDLINE)
     with open(conf, "w") as f:
         f.write("nothing\n")
     run(os.path.join(ROOT, "tools/mkesp.sh"), image, conf, env=dict(os.environ, EFI=uki))
     run("zstd", "-q", "-f", "-1", "--check", image, "-o", image + ".zst")
-    with open(user, "w") as f:
-        f.write(USER_DATA)
-    return [image + ".zst", user, f"{GUEST}/CLOUDHV.fd"]
+    for name, text in ((user, USER_DATA), (net, NETWORK_CONFIG)):
+        with open(name, "w") as f:
+            f.write(text)
+    return [image + ".zst", user, net, f"{GUEST}/CLOUDHV.fd"]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def test_boots_moves_and_boots_again(pair):
     ready()
     assert f.json("migrate firm to e --max-downtime 1000", 60)["phase"] == "done"
     # What it reads of its disks is what was written there: all of the base image, the seed, and its own.
-    assert seed("user-data") == USER_DATA and "local-hostname: firm" in seed("meta-data")
+    assert seed("user-data") == USER_DATA and seed("network-config") == NETWORK_CONFIG and "local-hostname: firm" in seed("meta-data")
     client.shell(ADDRESS, "echo kept | dd of=/dev/vdb conv=fsync 2>/dev/null")
     assert e.json("migrate firm to f --copy-base --max-downtime 1000", 60)["phase"] == "done"
     try:

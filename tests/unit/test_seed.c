@@ -49,7 +49,9 @@ static void test_files(void **state unused)
 		name[4] = (char)('0' + i);
 		assert_int_equal(boot_file_add(strdup(name), bytes, sizes[i]), 0);
 		struct vm_config c = { .name = "web", .uuid = { 1, 2, 3 } };
-		strcpy(c.user_data, name);
+		strcpy(c.seed[SEED_USER_DATA], name);
+		if (i & 1) /* its name takes two entries */
+			strcpy(c.seed[SEED_NETWORK_CONFIG], name);
 		struct boot_file *f, *again;
 		assert_int_equal(seed_make(&c, &f, &w), 0);
 		assert_int_equal(f->size % 512, 0);
@@ -57,6 +59,12 @@ static void test_files(void **state unused)
 		assert_memory_equal(got, bytes, sizes[i]);
 		ask("mtype -i %s ::meta-data", f, got, sizeof(got));
 		assert_string_equal(got, "instance-id: 01020300-0000-0000-0000-000000000000\nlocal-hostname: web\n");
+		if (i & 1) {
+			assert_int_equal(ask("mtype -i %s ::network-config", f, got, sizeof(got)), sizes[i]);
+			assert_memory_equal(got, bytes, sizes[i]);
+		}
+		ask("mdir -b -i %s", f, got, sizeof(got));
+		assert_int_equal(!!strstr(got, "network-config"), i & 1);
 		ask("mlabel -s -i %s", f, got, sizeof(got));
 		assert_non_null(strstr(got, "CIDATA"));
 		ask("fsck.fat -n -v %s", f, got, sizeof(got)); /* which ends with an error if it finds one */
@@ -74,16 +82,16 @@ static void test_wrong(void **state unused)
 {
 	struct boot_file *f;
 	struct why w = { "" };
-	struct vm_config c = { .name = "web", .meta_data = "gone.yaml" };
+	struct vm_config c = { .name = "web", .seed = { [SEED_META_DATA] = "gone.yaml" } };
 	assert_int_equal(seed_make(&c, &f, &w), -ENOENT);
 	assert_string_equal(w.text, "there is no file gone.yaml (meta-data) on the boot volume");
 	assert_int_equal(boot_file_add("large.yaml", bytes, sizeof(bytes)), 0);
-	strcpy(c.meta_data, "large.yaml");
+	strcpy(c.seed[SEED_META_DATA], "large.yaml");
 	w.text[0] = 0;
 	assert_int_equal(seed_make(&c, &f, &w), -EFBIG);
 	assert_string_equal(w.text, "meta-data: more than 8 MiB for cloud-init");
 	fake_page_alloc_fail_after(0);
-	c.meta_data[0] = 0;
+	c.seed[SEED_META_DATA][0] = 0;
 	assert_int_equal(seed_make(&c, &f, &w), -ENOMEM);
 	fake_page_alloc_fail_after(-1);
 	assert_int_equal(fake_page_live(), 0);
