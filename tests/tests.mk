@@ -133,10 +133,11 @@ UNIT += vm
 UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += disk
 UNIT_disk := $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c vmm/vm_text.c tests/unit/fake_kernel.c
-UNIT += policy wire migrate migrate_cmd
+UNIT += policy throttle wire migrate migrate_cmd
 UNIT_migrate_cmd := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c console.c console_edit.c console_usage.c out.c) tests/unit/fake_kernel.c
 build/host/tests/unit/test_migrate_cmd.o: vmm/migrate/migrate_cmd.c
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
+UNIT_throttle := $(UNIT_policy)
 FAKE_NET := $(MIGRATE) tests/image/failpoint.c $(MIGRATE_BASE) tests/unit/fake_net.c kernel/out.c
 UNIT_wire := $(FAKE_NET) tests/unit/fake_shout.c
 UNIT_migrate := $(UNIT_wire)
@@ -186,9 +187,10 @@ FUZZ_console := kernel/console.c kernel/console_edit.c kernel/console_usage.c ke
 FUZZ += stream
 FUZZ_stream := $(MIGRATE) $(MIGRATE_BASE) tests/unit/fake_shout.c
 UNIT += exit
-UNIT_exit := $(addprefix vmm/x86/,exit.c foreign.c bus_lock.c halt_poll.c msr.c pv.c cpu_check.c insn.c mmio.c guest_clock.c cpuid.c) $(GMEM) $(addprefix vmm/,state.c bus.c dev/vlapic.c dev/vapic_bus.c dev/vxapic.c) \
+UNIT_exit := $(addprefix vmm/x86/,exit.c stun.c foreign.c bus_lock.c halt_poll.c msr.c pv.c cpu_check.c insn.c mmio.c guest_clock.c cpuid.c) $(GMEM) $(addprefix vmm/,state.c bus.c dev/vlapic.c dev/vapic_bus.c dev/vxapic.c) \
 	$(addprefix arch/x86/,svm.c svm_exit.c svm_state.c hv_state.c pt.c features.c) tests/unit/fake_kernel.c tests/unit/fake_vm.c
-UNIT += absent foreign pv
+UNIT += absent foreign pv stun
+UNIT_stun := vmm/x86/stun.c
 UNIT_absent := $(UNIT_exit)
 UNIT_pv := $(UNIT_exit)
 UNIT += pv_flush

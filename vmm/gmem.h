@@ -32,13 +32,14 @@
  * (c) const after gmem_init  [m] gmem.lock  [a] atomic  [t] of who tracks, and of the tasks that help it
  */
 struct gmem_gib {
-	gfn_t first;     /* (c) */
-	uint64_t count;  /* (c) frames of RAM: less than 1 GiB at the end of a range */
-	hpa_t *block;    /* (c) host address of each block */
-	uint64_t *soft;  /* [a] bit per frame: written from outside the guest. Always kept */
-	bool written;    /* [a] soft may have bits set */
-	uint64_t *track; /* [t] bit per frame: still to be sent */
-	uint64_t left;   /* [t] bits in track */
+	gfn_t first;      /* (c) */
+	uint64_t count;   /* (c) frames of RAM: less than 1 GiB at the end of a range */
+	hpa_t *block;     /* (c) host address of each block */
+	uint64_t *soft;   /* [a] bit per frame: written from outside the guest. Always kept */
+	bool written;     /* [a] soft may have bits set */
+	uint64_t *track;  /* [t] bit per frame: still to be sent */
+	uint64_t left;    /* [t] bits in track */
+	uint64_t sampled; /* [t] frames found dirty while gmem.sample counts them */
 	uint64_t due[BITMAP_WORDS(GMEM_GIB_BLOCKS)]; /* [t] bit per block: walked since its leaves were looked at */
 };
 
@@ -58,6 +59,9 @@ struct gmem {
 	const struct gmem_pager *pager; /* [a] NULL: every page is here */
 	bool tracking;                  /* [m], read [a]: leaves are 4K, dirty bits are meaningful */
 	uint64_t splits;                /* [m], read [a]: large leaves split so far, for statistics */
+	uint64_t sample;                /* [m] one of so many dirty frames is guarded; 0: none */
+	bool guards;                    /* [m], read [a]: there may be such */
+	uint64_t soft_dirt;             /* [a] frames that the last harvest_all found written by the hypervisor */
 };
 
 static inline uint64_t gmem_gibs(uint64_t bytes)
@@ -214,6 +218,10 @@ static inline void gmem_unpin(const struct gmem *g, const struct gmem_pin *pin)
  * since they were looked at last. gmem_track_harvest_all: of all memory, on all CPUs, and without those tables that no
  * walk has come by since the last time; still: no vCPU runs, somebody waits. Both return how many the set has more.
  * gmem_track_stop: merge back to large leaves.
+ *
+ * gmem_track_sample: from the next harvest_all on, of every `one_of` frames that it finds written one is guarded (0:
+ * none any more): the vCPU that writes to it next has an exit, in which gmem_wrote_sample lifts that and says true. So
+ * the dirt of each vCPU is known in proportion, which D alone does not tell. Ends with the tracking.
  */
 void gmem_track_start(struct gmem *g);
 uint64_t gmem_track_fill(struct gmem *g);
@@ -228,3 +236,5 @@ uint64_t gmem_track_take(struct gmem *g, gfn_t gfn) must_check;
  */
 gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end);
 void gmem_track_stop(struct gmem *g);
+void gmem_track_sample(struct gmem *g, uint64_t one_of);
+bool gmem_wrote_sample(struct gmem *g, gpa_t gpa); /* a vCPU's task; sleeps */

@@ -29,6 +29,8 @@
 #define GIBS_AGED      64
 #define BLOCKS_SCANNED (4 * GMEM_GIB_BLOCKS)
 
+#define BLOCK_FRAMES (GMEM_BLOCK >> PAGE_SHIFT)
+
 /* ---- pieces ---- */
 
 /* The piece of RAM that has frame f, or else the first one behind it. NULL: there is none. */
@@ -93,16 +95,17 @@ static gfn_t next_frame(const struct gmem *g, gfn_t from, gfn_t end, bool soft)
 
 gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end) { return next_frame(g, from, end, true); }
 
-/* Words [from, to) of what the hypervisor has written go over to the set. False: there was nothing. */
-static bool soft_take(struct gmem_gib *q, uint64_t from, uint64_t to)
+/* Words [from, to) of what the hypervisor has written go over to the set. How many frames that are. */
+static uint64_t soft_take(struct gmem_gib *q, uint64_t from, uint64_t to)
 {
-	bool any = false;
+	uint64_t n = 0;
 	for (uint64_t i = from; i < to; i++)
 		if (__atomic_load_n(&q->soft[i], __ATOMIC_RELAXED)) {
-			q->track[i] |= __atomic_exchange_n(&q->soft[i], 0, __ATOMIC_SEQ_CST);
-			any = true;
+			uint64_t word = __atomic_exchange_n(&q->soft[i], 0, __ATOMIC_SEQ_CST);
+			q->track[i] |= word;
+			n += popcount64(word);
 		}
-	return any;
+	return n;
 }
 
 /* ---- the set ---- */
@@ -164,16 +167,32 @@ static void note_walked(struct track_round *r, struct gmem_gib *q)
 	__atomic_fetch_add(&r->n, bits(q->due, 0, ARRAY_SIZE(q->due)), __ATOMIC_RELAXED);
 }
 
+/* The flush that follows a harvest is also the one that makes a guard hold. */
+static void guard_samples(struct gmem *g, struct gmem_gib *q, uint64_t from, uint64_t count)
+{
+	for (uint64_t at = next_bit(q->track, from, from + count); at < from + count;
+	     at = next_bit(q->track, at + 1, from + count))
+		if (!(++q->sampled % g->sample))
+			(void)pt_protect(&g->pt, (q->first + at) << PAGE_SHIFT);
+}
+
 static void look_where_walked(struct track_round *r, struct gmem_gib *q)
 {
 	uint64_t dirty = 0, words = q->count / 64;
 	for (uint64_t b = next_bit(q->due, 0, GMEM_GIB_BLOCKS); b < GMEM_GIB_BLOCKS;
-	     b = next_bit(q->due, b + 1, GMEM_GIB_BLOCKS))
-		dirty += pt_harvest(&r->g->pt, (q->first << PAGE_SHIFT) + b * GMEM_BLOCK, GMEM_BLOCK, q->track,
-				    q->first);
+	     b = next_bit(q->due, b + 1, GMEM_GIB_BLOCKS)) {
+		uint64_t more = pt_harvest(&r->g->pt, (q->first << PAGE_SHIFT) + b * GMEM_BLOCK, GMEM_BLOCK, q->track,
+					   q->first);
+		if (more && r->g->sample)
+			guard_samples(r->g, q, b * BLOCK_FRAMES, BLOCK_FRAMES);
+		dirty += more;
+	}
 	memset(q->due, 0, sizeof(q->due));
-	if (__atomic_exchange_n(&q->written, false, __ATOMIC_SEQ_CST))
-		dirty += soft_take(q, 0, words);
+	if (__atomic_exchange_n(&q->written, false, __ATOMIC_SEQ_CST)) {
+		uint64_t soft = soft_take(q, 0, words);
+		__atomic_fetch_add(&r->g->soft_dirt, soft, __ATOMIC_RELAXED);
+		dirty += soft;
+	}
 	if (!dirty)
 		return;
 	uint64_t left = bits(q->track, 0, words);
@@ -187,6 +206,7 @@ uint64_t gmem_track_harvest_all(struct gmem *g, bool still)
 	enum task_prio prio = still ? TASK_PRIO_SWITCH : TASK_PRIO_NORMAL;
 	BUG_ON(!g->tracking);
 	mutex_lock(&g->lock);
+	__atomic_store_n(&g->soft_dirt, 0, __ATOMIC_RELAXED);
 	uint64_t all = pieces(g);
 	round_run(&r, all, GIBS_AGED, prio);
 	if (!still)
@@ -260,6 +280,8 @@ void gmem_track_start(struct gmem *g)
 
 static void soil_piece(struct track_round *r, struct gmem_gib *q)
 {
+	if (r->g->guards)
+		pt_unprotect_all(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
 	pt_soil(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
 }
 
@@ -280,6 +302,30 @@ void gmem_track_stop(struct gmem *g)
 		if (r.from + each < n)
 			give_way(g);
 	}
+	g->sample = 0;
+	__atomic_store_n(&g->guards, false, __ATOMIC_RELAXED); /* soil_piece has lifted them */
 	__atomic_store_n(&g->tracking, false, __ATOMIC_RELAXED);
 	mutex_unlock(&g->lock);
+}
+
+/* ---- who writes ---- */
+
+void gmem_track_sample(struct gmem *g, uint64_t one_of)
+{
+	mutex_lock(&g->lock);
+	BUG_ON(!g->tracking);
+	g->sample = one_of;
+	if (one_of)
+		__atomic_store_n(&g->guards, true, __ATOMIC_RELAXED);
+	mutex_unlock(&g->lock);
+}
+
+bool gmem_wrote_sample(struct gmem *g, gpa_t gpa)
+{
+	if (!__atomic_load_n(&g->guards, __ATOMIC_RELAXED))
+		return false;
+	mutex_lock(&g->lock);
+	bool was = pt_unprotect(&g->pt, gpa);
+	mutex_unlock(&g->lock);
+	return was;
 }

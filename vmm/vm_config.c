@@ -9,6 +9,7 @@
 #define FIELD(m) CONF_FIELD(struct vm_config, m)
 static const char *const allow[] = { "no", "allow", NULL };
 static const char allow_help[] = "no or allow, or one for each network";
+const char *const migrate_strategy_words[] = { "auto", "throttle", "stop", "abort", NULL };
 static const struct conf_key keys[] = {
 	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .def = CONF_FIRMWARE, .min = 1,
 	  .help = "the name of a Linux bzImage or a PVH kernel on the boot volume, up to 95 characters" },
@@ -38,6 +39,8 @@ static const struct conf_key keys[] = {
 	{ "cpu", &conf_type_str, FIELD(cpu), .def = "host", .help = "host or portable" },
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },
+	{ "migrate_strategy", &conf_type_choice, FIELD(s.migrate_strategy), .def = "auto",
+	  .help = "auto, throttle, stop or abort", .words = migrate_strategy_words },
 	{ "ip", &conf_type_nic_ips, FIELD(s.ip), .def = "any", .zero = "any",
 	  .help = "any, or up to 8 addresses, IPv4 or IPv6, with commas between them; or that for each network, with | "
 		  "between them" },
@@ -50,13 +53,21 @@ static const struct conf_key keys[] = {
 CONF_TABLE(vm_conf_table, "vm", keys);
 
 static const struct sfield fields[] = {
-	F_ARR(struct vm_config_state, kernel),        F_ARR(struct vm_config_state, initrd),
-	F_ARR(struct vm_config_state, cmdline),       F(struct vm_config_state, autostart),
-	F_V(struct vm_config_state, mac_change, 2),   F_V(struct vm_config_state, trunk, 2),
-	F_V(struct vm_config_state, dhcp_server, 2),  F_V(struct vm_config_state, router, 2),
-	F_ARR_V(struct vm_config_state, ip.of[0], 2), F_V(struct vm_config_state, weight, 3),
-	F_ARR_V(struct vm_config_state, ip.of[1], 3), F_ARR_V(struct vm_config_state, ip.of[2], 3),
-	F_ARR_V(struct vm_config_state, ip.of[3], 3), F_V(struct vm_config_state, ip.each, 3),
+	F_ARR(struct vm_config_state, kernel),
+	F_ARR(struct vm_config_state, initrd),
+	F_ARR(struct vm_config_state, cmdline),
+	F(struct vm_config_state, autostart),
+	F_V(struct vm_config_state, mac_change, 2),
+	F_V(struct vm_config_state, trunk, 2),
+	F_V(struct vm_config_state, dhcp_server, 2),
+	F_V(struct vm_config_state, router, 2),
+	F_ARR_V(struct vm_config_state, ip.of[0], 2),
+	F_V(struct vm_config_state, weight, 3),
+	F_ARR_V(struct vm_config_state, ip.of[1], 3),
+	F_ARR_V(struct vm_config_state, ip.of[2], 3),
+	F_ARR_V(struct vm_config_state, ip.of[3], 3),
+	F_V(struct vm_config_state, ip.each, 3),
+	F_V(struct vm_config_state, migrate_strategy, 3),
 };
 
 /* It is printed on operators' terminals. */
@@ -101,6 +112,8 @@ static int check(const void *obj, const void *state, struct why *w)
 		return why_set(w, -EINVAL, "config: addresses of %u cards, and it has %u", s->ip.each, nnics);
 	if (s->weight > VM_WEIGHT_MAX)
 		return why_set(w, -EINVAL, "config: weight %u", s->weight);
+	if (s->migrate_strategy >= MIGRATE_STRATEGIES)
+		return why_set(w, -EINVAL, "config: migration strategy %u", s->migrate_strategy);
 	return 0;
 }
 

@@ -33,6 +33,15 @@ struct vm_disk_config {
 	char file[VM_FILE_MAX];          /* its base image, on a host's boot volume; "": none, or DISK_OWN */
 	uint64_t base_size, base_digest; /* of that (boot_file.h), 0: none; digest: as OFFER has it, else 0 */
 };
+/* What is done for a guest that dirties its memory faster than its migration's line carries it. */
+enum migrate_strategy {
+	MIGRATE_AUTO,     /* the best means that there is: today as THROTTLE */
+	MIGRATE_THROTTLE, /* its vCPUs are slowed, each by what it dirties (vmm/x86/stun.h) */
+	MIGRATE_STOP,     /* it is stopped for as long as what is left takes, whatever the budget */
+	MIGRATE_ABORT,    /* it stays where it is */
+	MIGRATE_STRATEGIES,
+};
+extern const char *const migrate_strategy_words[]; /* as operators write them; NULL ends them */
 /* Files for cloud-init in the guest (seed.h). */
 enum vm_seed_file { SEED_USER_DATA, SEED_META_DATA, SEED_NETWORK_CONFIG, SEED_FILES };
 struct vm_config { /* what a host must know before it makes the VM: OFFER has it */
@@ -57,6 +66,7 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 		/* What each of its cards may send (net/bridge_rules.h); since version 2; for each since 3. */
 		uint32_t mac_change, trunk, dhcp_server, router; /* CONF_NIC_CHOICE */
 		struct conf_nic_ips ip;
+		uint32_t migrate_strategy; /* enum migrate_strategy; since version 3 */
 		uint32_t weight; /* of its share of the CPUs; 0: TASK_WEIGHT, as from release 0.4; since version 3 */
 	} s;
 };

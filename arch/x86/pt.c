@@ -382,6 +382,39 @@ void pt_soil(struct pt *pt, uint64_t va, uint64_t len)
 	mark_table(pt, pt->root, PT_LEVELS, 0, va, va + len, pt->fmt->accessed | pt->fmt->dirty, 0);
 }
 
+/* The entry that is the 4K leaf of va, or NULL. */
+static uint64_t *page_entry(struct pt *pt, uint64_t va)
+{
+	uint64_t *tab = table_of(pt->root);
+	va = canonical(va);
+	for (unsigned l = PT_LEVELS; l > 1; l--) {
+		uint64_t v = load(&tab[level_index(va, l)]);
+		if (!present(pt, v) || is_leaf(pt, v, l))
+			return NULL;
+		tab = table_of(v);
+	}
+	uint64_t *e = &tab[level_index(va, 1)];
+	return present(pt, load(e)) ? e : NULL;
+}
+
+void pt_unprotect_all(struct pt *pt, uint64_t va, uint64_t len)
+{
+	va = canonical(va);
+	mark_table(pt, pt->root, PT_LEVELS, 0, va, va + len, pt->fmt->w, 0);
+}
+
+bool pt_protect(struct pt *pt, uint64_t va)
+{
+	uint64_t *e = page_entry(pt, va);
+	return e && __atomic_fetch_and(e, ~pt->fmt->w, __ATOMIC_RELAXED) & pt->fmt->w;
+}
+
+bool pt_unprotect(struct pt *pt, uint64_t va)
+{
+	uint64_t *e = page_entry(pt, va), w = pt->fmt->w;
+	return e && !(__atomic_fetch_or(e, w | pt->fmt->dirty, __ATOMIC_RELAXED) & w);
+}
+
 /* One leaf that stands for the whole table t of 512 leaves, or 0 if they do not line up or are not all dirty. */
 static uint64_t merged_leaf(struct pt *pt, hpa_t t, unsigned level)
 {

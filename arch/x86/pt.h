@@ -92,6 +92,14 @@ uint64_t pt_harvest(struct pt *pt, uint64_t va, uint64_t len, uint64_t *map, uin
  */
 void pt_age(struct pt *pt, uint64_t va, uint64_t *walked);
 /*
+ * Who writes: pt_protect takes W from the 4K leaf of va, and a write there is a fault once the translation has been
+ * flushed; pt_unprotect gives it back, with D, which needs no flush (a fault that comes of an older translation is one
+ * more look). True if there was a 4K leaf, and it had that.
+ */
+bool pt_protect(struct pt *pt, uint64_t va);
+bool pt_unprotect(struct pt *pt, uint64_t va);
+void pt_unprotect_all(struct pt *pt, uint64_t va, uint64_t len); /* each leaf of the range, as it was W once */
+/*
  * Put 512 neighbouring leaves back into one of 2M or 1G wherever they line up and all have A and D, which pt_soil sets
  * in the range. After either: flush; and after pt_merge pt_reap.
  */

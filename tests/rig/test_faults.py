@@ -37,11 +37,22 @@ def test_cancel_during_a_pass(watched):
 
 
 def test_too_much_dirt_gives_up(watched):
-    """A guest that dirties faster than the link carries: a clear word after --max-passes, and it runs on."""
-    client.shell(watched.guest, "(dirty 0 64 >/dev/null 2>&1 &)")
+    """
+    A guest that dirties faster than the link carries, moved by each strategy: a clear word after --max-passes, and it runs on; or past
+    the time that it has; or it is slowed and moves within its budget; or stops for as long as it takes.
+    """
+    client.shell(watched.guest, "(dirty 0 24 >/dev/null 2>&1 &)")
     try:
-        e = watched.migrate_fails(options="--max-passes 3 --max-downtime 20", seconds=90)
-        assert "max-downtime" in e.text, e.text
+        e = watched.migrate_fails(options="--strategy abort --max-passes 3 --max-downtime 20", seconds=90)
+        assert "max-downtime" in e.text and "throttle" in e.text, e.text
+        e = watched.migrate_fails(options="--strategy abort --max-passes 1000 --max-downtime 20 --timeout 3s", seconds=90)
+        assert "--timeout" in e.text, e.text
+        r = watched.migrate(options="--max-downtime 100 --limit 16M", seconds=120)
+        print(f"slowed to {r['speeds']}: {r['passes']} passes, {r['total_ms']} ms, down {r['downtime_us']} us")
+        assert r["strategy"] == "auto" and r["speeds"].startswith("0:"), r
+        r = watched.migrate(options="--strategy stop --max-passes 2 --max-downtime 20", seconds=90)
+        print(f"stopped: {r['passes']} passes, {r['total_ms']} ms, down {r['downtime_us']} us")
+        assert r["speeds"] == "" and r["passes"] <= 3, r
     finally:
         client.shell(watched.guest, "killall dirty; while killall -0 dirty; do sleep 0.1; done", 20)
     watched.check_after()

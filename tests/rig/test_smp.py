@@ -244,6 +244,30 @@ def test_guest_in_xapic_mode(pair):
     e.json("vm kill smp3")
 
 
+def test_only_who_dirties_is_slowed(pair):
+    """One CPU of four dirties more than the line carries, another counts: that one keeps its speed, and all is well in the guest."""
+    e, f = pair
+    start(e, 4)
+    client.shell(address(4), f"{CALM}; (taskset -c 1 dirty 0 16 >/dev/null 2>&1 &)")
+    client.shell(address(4), "(taskset -c 2 sh -c 'n=0; while :; do n=$((n+1)); done' >/dev/null 2>&1 &)")
+    slowed = []
+    e.json("migrate smp4 to f --strategy throttle --max-downtime 100 --limit 12M --detach")
+    def over():
+        s = e.json("migrate status")["migrations"][0]
+        slowed.extend([s["speeds"]] if s["speeds"] else [])
+        return s if s["over"] else None
+    s = client.until(over, 120, "end of the migration")
+    print(f"{s['passes']} passes, {s['total_ms']} ms, down {s['downtime_us']} us, speeds {slowed}")
+    assert s["phase"] == "done", s
+    speeds = [dict((int(c), int(p.strip('<%'))) for c, p in (w.split(":") for w in one.split())) for one in slowed]
+    assert any(s.get(1, 100) < 50 for s in speeds), slowed
+    assert not any(s.get(2, 100) < 80 for s in speeds), slowed
+    client.shell(address(4), "killall dirty sh; killall -CONT smp pagecheck")
+    check(4, 20)
+    f.json(f"migrate smp4 to e {SLOW_DOWNTIME}", 60)
+    e.json("vm kill smp4")
+
+
 @pytest.mark.long
 def test_fifty_moves_under_stress(pair):
     """None leaves a page behind."""

@@ -4,6 +4,7 @@
 #include "kernel/host.h"
 #include "kernel/time.h"
 #include "net/bridge.h"
+#include "vmm/x86/stun.h"
 #include "vmm/boot_file.h"
 #include "vmm/disk.h"
 #include "vmm/migrate/attempts.h"
@@ -225,6 +226,11 @@ void vm_resume(struct vm *vm)
 	__atomic_fetch_add(&resumed, 1, __ATOMIC_SEQ_CST);
 	mutex_unlock(&vm->lock);
 }
+
+/* Its vCPUs are no tasks: all that they could be slowed by is that they are told. */
+bool fake_slowed;
+void stun_set(struct vm *vm unused, const uint32_t *share) { fake_slowed = share && *share != STUN_FULL; }
+void stun_take_samples(struct vm *vm unused, uint32_t *sample) { *sample = 1; }
 
 bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
 {

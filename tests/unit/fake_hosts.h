@@ -41,6 +41,7 @@ struct vm *fake_vm_new(const char *name, uint64_t mem);
 struct vm *fake_vm_find(int host, const char *name);
 /* The guest writes: only while it runs, else false. */
 bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len);
+extern bool fake_slowed; /* the last one whose speed was set */
 /* What the guest does in the last moment before it is paused, NULL: nothing. */
 extern void (*fake_last_moment)(struct vm *vm);
 /* Memory of the VM when it was last paused (mem bytes), and its state words then. */

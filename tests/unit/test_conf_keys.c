@@ -652,7 +652,7 @@ static void a_vm(void **state unused)
 	assert_string_equal(text, "kernel=vmlinuz|initrd=|cmdline=|mem=256M|vcpus=1|weight=100|"
 				  "uuid=07070707-0707-0707-0707-"
 				  "070707070707|mac=52:54:00:07:07:07|net=|disk=|user-data=|meta-data=|network-config=|"
-				  "cpu=host|autostart=no|"
+				  "cpu=host|autostart=no|migrate_strategy=auto|"
 				  "ip=any|mac_change=no|trunk=no|dhcp_server=no|router=no|");
 	cfg = vm(KERNEL "initrd = i.img\ncmdline = console=ttyS0 # not this\nmem = 3074M\nmac = 52:54:00:77:00:01\n"
 			"uuid = 5A0c2f6e-8f4b-4c0e-9d61-0b3f6c1d2e7a\ncpu = portable\nautostart = alone\nvcpus = 1\nip "
@@ -661,13 +661,13 @@ static void a_vm(void **state unused)
 	said("");
 	text[0] = '\0';
 	conf_show(&vm_conf_table, &cfg, show, text);
-	assert_string_equal(
-		text, "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|"
-		      "weight=100|uuid=5a0c2f6e-8f4b-"
-		      "4c0e-9d61-0b3f6c1d2e7a|mac=52:54:00:77:00:01|"
-		      "net=|disk=|user-data=|meta-data=|network-config=|cpu=portable|autostart=alone|ip=10.77.0.50, "
-		      "2001:db8::50, fe80::1|mac_change=allow|"
-		      "trunk=yes|dhcp_server=allow|router=allow|");
+	assert_string_equal(text, "kernel=vmlinuz|initrd=i.img|cmdline=console=ttyS0|mem=3074M|vcpus=1|"
+				  "weight=100|uuid=5a0c2f6e-8f4b-"
+				  "4c0e-9d61-0b3f6c1d2e7a|mac=52:54:00:77:00:01|"
+				  "net=|disk=|user-data=|meta-data=|network-config=|cpu=portable|autostart=alone|"
+				  "migrate_strategy=auto|ip=10.77.0.50, "
+				  "2001:db8::50, fe80::1|mac_change=allow|"
+				  "trunk=yes|dhcp_server=allow|router=allow|");
 	/* What each of its cards may send. */
 	cfg = vm(KERNEL "net = a, b, c\nip = 10.77.0.50 | any|2001:db8::50 ,10.0.0.1\nmac_change = no, allow\n"
 			"trunk = no, no\nrouter = allow,no, on\n");
@@ -828,7 +828,8 @@ static void a_wrong_vm(void **state unused)
 	     "tern.conf:7: [vm demo] autostart = never: write yes, no or alone\n"
 	     "tern.conf:8: [vm demo] men: there is no such key; there are kernel, initrd, cmdline, mem, vcpus, weight, "
 	     "uuid, "
-	     "mac, net, disk, user-data, meta-data, network-config, cpu, autostart, ip, mac_change, trunk, "
+	     "mac, net, disk, user-data, meta-data, network-config, cpu, autostart, migrate_strategy, ip, mac_change, "
+	     "trunk, "
 	     "dhcp_server, router\n");
 	assert_string_equal(wrong,
 			    "tern.conf:2: [vm demo] mem = 512: write a size of at least 16M in steps of 2M; 512M?");

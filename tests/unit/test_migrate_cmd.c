@@ -48,6 +48,12 @@ int migrate_cmd_all(struct con *c unused, const struct migrate_params *p unused,
 {
 	return -EIO;
 }
+const char *const migrate_strategy_words[] = { "auto", "throttle", "stop", "abort", NULL };
+int migrate_change(const char *name unused, const struct migrate_params *p unused, unsigned what unused,
+		   struct why *w unused)
+{
+	return -EIO;
+}
 int migrate_limit(const char *name unused, uint64_t rate unused, struct why *w unused) { return -EIO; }
 bool attempt_get(unsigned i unused, struct decision *d unused) { return false; }
 enum rule_action attempt_event(const struct attempt_id *id unused, enum record_event e unused) { return 0; }

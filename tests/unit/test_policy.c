@@ -18,7 +18,7 @@ struct row {
 static void play(uint64_t downtime_ms, uint32_t max_passes, const struct row *r, unsigned n, struct why *w)
 {
 	struct policy p;
-	policy_init(&p, downtime_ms * MS, max_passes);
+	policy_init(&p, MIGRATE_ABORT, downtime_ms * MS, max_passes);
 	for (unsigned i = 0; i < n; i++) {
 		struct policy_pass pass = { .pass = i + 1,
 					    .bytes = r[i].bytes,
@@ -128,7 +128,7 @@ static void test_round_trips(void **state unused)
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct policy_pass pass = { .pass = 1, .bytes = 60 << 20, .ns = 1000 * MS, .rtt_ns = rows[i].rtt_ns };
 		struct policy p;
-		policy_init(&p, 1000 * MS, 30);
+		policy_init(&p, MIGRATE_ABORT, 1000 * MS, 30);
 		assert_false(policy_rides(&p)); /* nothing is known of the line yet */
 		assert_int_equal(policy_next(&p, &pass, NULL), POLICY_STOP);
 		assert_int_equal(policy_rides(&p), rows[i].rides);
@@ -144,7 +144,7 @@ static void test_shortest_round_trip(void **state unused)
 		bool rides;
 	} rows[] = { { 90000, 45000, true }, { 9000, 13500, false }, { 20000, 13500, false }, { 400, 600, false } };
 	struct policy p;
-	policy_init(&p, 300 * MS, 30);
+	policy_init(&p, MIGRATE_ABORT, 300 * MS, 30);
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct policy_pass pass = { .pass = i + 1,
 					    .bytes = 60 << 20,
@@ -239,7 +239,7 @@ static void test_extremes(void **state unused)
 		for (unsigned t = 0; t < ARRAY_SIZE(v); t++) {
 			struct policy p;
 			uint64_t last = 0;
-			policy_init(&p, 300 * MS, 3);
+			policy_init(&p, MIGRATE_AUTO, 300 * MS, 3);
 			policy_next(&p,
 				    &(struct policy_pass){ .pass = 1, .bytes = v[b], .ns = v[t], .left = v[b] >> 12 },
 				    NULL);

@@ -47,6 +47,8 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
+	if (!p->own_strategy)
+		m->p.strategy = vm->cfg.s.migrate_strategy;
 	bandwidth_limit(m, p->limit);
 	int err = migration_bind(m, vm, VM_RUNNING, w);
 	if (err)
@@ -68,6 +70,44 @@ int migrate_limit(const char *vm_name, uint64_t rate, struct why *w)
 	if (vm_name && !m)
 		return why_set(w, -ENOENT, "no migration of %s leaves this host", vm_name);
 	bandwidth_limit(m, rate);
+	if (m)
+		migration_put(m);
+	return 0;
+}
+
+struct change {
+	const struct migrate_params *p;
+	unsigned what;
+	const char *vm_name;
+};
+/* Under its lock. */
+static void change_one(struct migration *m, const struct change *c)
+{
+	if (c->what & MIGRATE_SET_DOWNTIME)
+		m->p.max_downtime_ms = c->p->max_downtime_ms;
+	if (c->what & MIGRATE_SET_TIMEOUT)
+		m->p.timeout_ms = c->p->timeout_ms;
+	if (c->what & MIGRATE_SET_STRATEGY)
+		m->p.strategy = c->p->strategy;
+}
+/* Never found where it is for all: each is changed, and looked past. */
+static bool is_changed(struct migration *m, const void *arg)
+{
+	const struct change *c = arg;
+	if (m->finished || m->st.incoming || (c->vm_name && strcmp(m->st.vm, c->vm_name) != 0))
+		return false;
+	change_one(m, c);
+	return c->vm_name;
+}
+
+int migrate_change(const char *vm_name, const struct migrate_params *p, unsigned what, struct why *w)
+{
+	if (what & MIGRATE_SET_DOWNTIME && !policy_possible(p->max_downtime_ms * NS_PER_MS, w))
+		return -EINVAL;
+	const struct change c = { p, what, vm_name };
+	struct migration *m = migration_find(is_changed, &c);
+	if (vm_name && !m)
+		return why_set(w, -ENOENT, "no migration of %s leaves this host", vm_name);
 	if (m)
 		migration_put(m);
 	return 0;

@@ -19,6 +19,9 @@ struct migrate_params {
 	uint16_t port;
 	uint32_t max_downtime_ms;
 	uint32_t max_passes;
+	uint32_t timeout_ms;            /* for the passes, from when it has its turn; 0: none */
+	enum migrate_strategy strategy; /* if own_strategy; else the VM's */
+	bool own_strategy;
 	uint64_t limit;   /* bytes per second; 0: none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */
 	bool copy_base;   /* base images of its disks go along where they are not there */
@@ -50,6 +53,9 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint64_t limit;      /* bytes/s, of its own or of all; 0: none */
 	uint64_t dirty_rate; /* bytes/s dirtied, recent */
 	uint64_t predicted_downtime_ns;
+	uint32_t vcpus;              /* outgoing: */
+	uint8_t speed[VM_MAX_VCPUS]; /* of each in percent of its full one; all 100: none is slowed */
+	enum migrate_strategy strategy;
 	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
 	char error[256];                          /* why it failed or was cancelled */
 };
@@ -82,6 +88,12 @@ int migrate_wait(const char *vm_name, uint64_t deadline_ns);
  * -ENOENT none is running; -EINVAL: less than records need.
  */
 int migrate_limit(const char *vm_name, uint64_t rate, struct why *w) must_check;
+/*
+ * What else may change while it runs, of p, by bits of enum migrate_change; from the end of the pass that it is in.
+ * vm_name NULL: of all that leave. -ENOENT none is running; -EINVAL: a downtime that cannot be kept.
+ */
+enum migrate_change { MIGRATE_SET_DOWNTIME = 1, MIGRATE_SET_TIMEOUT = 2, MIGRATE_SET_STRATEGY = 4 };
+int migrate_change(const char *vm_name, const struct migrate_params *p, unsigned what, struct why *w) must_check;
 /* The i-th migration, running ones and the last 64 finished, newest first: false past the end. */
 bool migrate_get(unsigned i, struct migrate_status *s);
 const char *migrate_phase_name(enum migrate_phase p);

@@ -18,8 +18,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define REDRAW_NS  (200 * NS_PER_MS)
-#define CANCEL_MAX 64
+#define REDRAW_NS      (200 * NS_PER_MS)
+#define SPEEDS_MAX     64
+#define CANCEL_MAX     64
+#define TIMEOUT_MAX_MS (24UL * 3600 * 1000)
 
 bool migrate_cmd_status(const char *name, struct migrate_status *s)
 {
@@ -27,6 +29,27 @@ bool migrate_cmd_status(const char *name, struct migrate_status *s)
 		if (!s->incoming && !strcmp(s->vm, name))
 			return true;
 	return false;
+}
+
+/* "0:12% 3:60%": those that are slowed, as many as fit, "" if none is. */
+static const char *speeds_text(const struct migrate_status *s, char *buf, size_t size)
+{
+	size_t at = 0;
+	buf[0] = '\0';
+	for (unsigned i = 0; i < s->vcpus; i++) {
+		if (s->speed[i] >= 100)
+			continue;
+		char one[16];
+		int n = sniprintf(one, sizeof(one), "%s%u:%s%u%%", at ? " " : "", i, s->speed[i] ? "" : "<",
+				  MAX(s->speed[i], 1U));
+		if (at + (size_t)n + sizeof(" ...") > size) {
+			sniprintf(buf + at, size - at, " ...");
+			break;
+		}
+		memcpy(buf + at, one, (size_t)n + 1);
+		at += (size_t)n;
+	}
+	return buf;
 }
 
 static void show_status(struct con *c, const struct migrate_status *s)
@@ -55,6 +78,13 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_u64(c, "dirty_pages|", s->dirty_last);
 	out_u64(c, "dirty_bytes_per_s|", s->dirty_rate);
 	out_us(c, "predicted_downtime_us|", s->predicted_downtime_ns);
+	if (!s->incoming) {
+		char speeds[SPEEDS_MAX];
+		out_str(c, "strategy|", migrate_strategy_words[s->strategy]);
+		out_str(c, "speeds|", speeds_text(s, speeds, sizeof(speeds)));
+		if (speeds[0] && !migrate_cmd_is_over(s))
+			out_line(c, "slowed", "vCPUs slowed to %s", speeds);
+	}
 	out_ms(c, "total_ms|total time", s->total_ns);
 	out_us(c, "downtime_us", s->downtime_ns);
 	out_more(c, "error_text", s->error);
@@ -70,8 +100,11 @@ void migrate_cmd_progress(struct con *c, const struct migrate_status *s)
 		n += sniprintf(line + n, sizeof(line) - (size_t)n, "  pass %u  %lu pages left  %s MB/s", s->pass,
 			       s->pages_left, out_tenths(s->rate, 1000000).s);
 	if (s->predicted_downtime_ns && n < OUT_COLUMNS)
-		sniprintf(line + n, sizeof(line) - (size_t)n, "  dirty %s  down ~%s",
-			  out_tenths(s->dirty_rate, 1000000).s, out_span(s->predicted_downtime_ns).s);
+		n += sniprintf(line + n, sizeof(line) - (size_t)n, "  dirty %s  down ~%s",
+			       out_tenths(s->dirty_rate, 1000000).s, out_span(s->predicted_downtime_ns).s);
+	char speeds[SPEEDS_MAX];
+	if (speeds_text(s, speeds, sizeof(speeds))[0] && n < OUT_COLUMNS)
+		sniprintf(line + n, sizeof(line) - (size_t)n, "  slowed %s", speeds);
 	out_text(c, "\r%s\033[K", line);
 }
 
@@ -129,6 +162,36 @@ static int rate_parse(const char *s, uint64_t *rate)
 	return strcmp(s, "none") ? conf_parse_size(s, rate) : 0;
 }
 
+/* A word of migrate_strategy_words: false if it is none. */
+static bool strategy_parse(const char *s, enum migrate_strategy *to)
+{
+	for (unsigned i = 0; migrate_strategy_words[i]; i++)
+		if (!strcmp(s, migrate_strategy_words[i])) {
+			*to = (enum migrate_strategy)i;
+			return true;
+		}
+	return false;
+}
+
+static bool time_parse(const char *s, uint64_t max_ms, uint32_t *ms)
+{
+	uint64_t v;
+	if (conf_parse_ms(s, max_ms, &v) || !v)
+		return false;
+	*ms = (uint32_t)v;
+	return true;
+}
+
+static int bad_strategy(struct con *c, const char *s)
+{
+	return con_error(c, -EINVAL, "migrate: strategy %s: give auto, throttle, stop or abort", s);
+}
+
+static int bad_timeout(struct con *c, const char *s)
+{
+	return con_error(c, -EINVAL, "migrate: time-out %s: give a time up to 24h, as 90s", s);
+}
+
 /* The options: 0, or the command's error. */
 static int params_get(struct con *c, struct migrate_params *p)
 {
@@ -147,6 +210,12 @@ static int params_get(struct con *c, struct migrate_params *p)
 	if (limit && (rate_parse(limit, &p->limit) || (p->limit && p->limit < HOST_RATE_MIN)))
 		return con_error(c, -EINVAL, "migrate: --limit %s: give bytes per second from 1M, as 100M, or none",
 				 limit);
+	const char *strategy = con_opt(c, "--strategy"), *timeout = con_opt(c, "--timeout");
+	p->own_strategy = strategy;
+	if (strategy && !strategy_parse(strategy, &p->strategy))
+		return bad_strategy(c, strategy);
+	if (timeout && !time_parse(timeout, TIMEOUT_MAX_MS, &p->timeout_ms))
+		return bad_timeout(c, timeout);
 	p->any_network = con_opt(c, "--any-network");
 	p->copy_base = con_opt(c, "--copy-base");
 	return 0;
@@ -260,16 +329,34 @@ static int cmd_cancel(struct con *c, int argc unused, char **argv)
 	return cmd_end(c, "migrate cancel", name, err, w.text, "cancelled");
 }
 
+static const char *const settable[] = { "limit=", "max-downtime=", "strategy=", "timeout=" };
+
+/* KEY=VALUE of `migrate set`, other than limit, into p: its bit, or 0 if the value is none. */
+static unsigned change_parse(const char *key, const char *value, struct migrate_params *p)
+{
+	if (*key == 'm')
+		return time_parse(value, 60000, &p->max_downtime_ms) ? MIGRATE_SET_DOWNTIME : 0;
+	if (*key == 's')
+		return strategy_parse(value, &p->strategy) ? MIGRATE_SET_STRATEGY : 0;
+	return !strcmp(value, "none") || time_parse(value, TIMEOUT_MAX_MS, &p->timeout_ms) ? MIGRATE_SET_TIMEOUT : 0;
+}
+
 static int cmd_set(struct con *c, int argc unused, char **argv)
 {
-	static const char key[] = "limit=";
-	const char *name = argv[1], *value = argv[2] + sizeof(key) - 1;
+	const char *name = argv[1], *who = strcmp(name, VM_NAME_ALL) ? name : NULL, *key = NULL, *value;
+	struct migrate_params p = { 0 };
 	struct why w = { "" };
-	uint64_t rate;
-	if (strncmp(argv[2], key, sizeof(key) - 1) || rate_parse(value, &rate))
-		return con_error(c, -EINVAL, "migrate set: %s: give limit=100M (bytes per second) or limit=none",
+	uint64_t rate = 0;
+	unsigned what = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(settable); i++)
+		key = strncmp(argv[2], settable[i], strlen(settable[i])) ? key : settable[i];
+	value = key ? argv[2] + strlen(key) : NULL;
+	if (!key || (*key == 'l' ? rate_parse(value, &rate) != 0 : !(what = change_parse(key, value, &p))))
+		return con_error(c, -EINVAL,
+				 "migrate set: %s: give limit=100M (bytes per second) or none, max-downtime=300ms, "
+				 "strategy=auto, throttle, stop or abort, timeout=90s or none",
 				 argv[2]);
-	int err = migrate_limit(strcmp(name, VM_NAME_ALL) ? name : NULL, rate, &w);
+	int err = what ? migrate_change(who, &p, what, &w) : migrate_limit(who, rate, &w);
 	return cmd_end(c, "migrate set", name, err, w.text, argv[2]);
 }
 
@@ -325,22 +412,28 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 	if (*what == 'P')
 		net_peer_words(what, add, arg);
 	else if (*what == 'K')
-		add(arg, "limit=");
+		for (unsigned i = 0; i < ARRAY_SIZE(settable); i++)
+			add(arg, settable[i]);
 	else
 		vm_words(what, add, arg);
 }
 
 static const struct con_sub subs[] = {
 	{ "",
-	  "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--any-network] [--copy-base] "
-	  "[--detach]",
-	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; "
+	  "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout TIME] "
+	  "[--any-network] [--copy-base] [--detach]",
+	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; --strategy: of a "
+	  "guest "
+	  "that dirties more than the line carries, auto, throttle (slow it), stop (it stands still for as long as it "
+	  "takes) or abort; --timeout: for its passes; "
 	  "--any-network: wherever its network leads; --copy-base: with its disks' base images, if they are not there; "
 	  "--detach: do not wait",
 	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
-	{ "set", "NAME|all KEY=VALUE", "limit=RATE while it runs; all: what those that leave take together", cmd_set,
-	  words, false },
+	{ "set", "NAME|all KEY=VALUE",
+	  "limit=RATE (all: what those that leave take together), max-downtime=TIME, strategy=NAME, timeout=TIME, "
+	  "while it runs",
+	  cmd_set, words, false },
 	{ "cancel", "NAME|all", "it goes on here; all: each that leaves and has not handed over", cmd_cancel, words,
 	  false },
 	{ "records", "", "what is kept for hosts that have not heard", cmd_records, NULL, false },

@@ -44,7 +44,7 @@ struct migration {
 	struct list node;        /* [r] */
 	unsigned refs;           /* [r] */
 	struct vm *vm;           /* [t] with a reference of its own, between bind and unbind */
-	struct migrate_params p; /* (c) outgoing */
+	struct migrate_params p; /* (c) outgoing; what migrate_change changes: [l] */
 	struct attempt_id id;    /* [l] until set */
 	struct spinlock lock;
 	struct migrate_status st; /* [l]; vm, peer, incoming: (c) */

@@ -8,10 +8,13 @@
  * because of the line takes one that is certain, without the queue.
  */
 #include "vmm/migrate/policy.h"
+#include "vmm/x86/stun.h"
 
-void policy_init(struct policy *p, uint64_t max_downtime_ns, uint32_t max_passes)
+void policy_init(struct policy *p, enum migrate_strategy strategy, uint64_t max_downtime_ns, uint32_t max_passes)
 {
-	*p = (struct policy){ .max_downtime_ns = max_downtime_ns, .max_passes = MAX(max_passes, 1U) };
+	*p = (struct policy){ .strategy = strategy,
+			      .max_downtime_ns = max_downtime_ns,
+			      .max_passes = MAX(max_passes, 1U) };
 }
 
 /* bytes / rate in ns without overflow for any rate below 16 GiB/s (faster ones are taken as that). */
@@ -87,6 +90,38 @@ static bool line_too_long(const struct policy *p, const struct policy_pass *r, s
 	return true;
 }
 
+static enum policy_verdict did_not_converge(const struct policy *p, const struct policy_pass *r, uint64_t predicted,
+					    struct why *w)
+{
+	uint64_t ms = MAX(r->ns / NS_PER_MS, 1ULL); /* dirty rate: left pages in the last pass's time */
+	why_set(w, -ETIMEDOUT,
+		"did not converge%s: after %u passes %lu MiB are left; the guest dirties %lu MB/s and the %s %lu MB/s, "
+		"so the downtime would be %lu ms of %lu ms allowed. Raise --max-downtime%s, or migrate when it is "
+		"calmer",
+		p->may_dirty ? " with its vCPUs slowed" : "", r->pass, r->left >> 8, r->left * PAGE_SIZE / ms / 1000,
+		r->limited ? "limit allows" : "link carries", p->rate / 1000000, predicted / NS_PER_MS,
+		p->max_downtime_ns / NS_PER_MS,
+		p->strategy == MIGRATE_ABORT ? ", let it be slowed (--strategy throttle)" : "");
+	return POLICY_GIVE_UP;
+}
+
+/* It does not fit yet. What was begun is kept up while the strategy is one that slows. */
+static enum policy_verdict slow_down(struct policy *p, const struct policy_pass *r, bool over, uint64_t predicted,
+				     struct why *w)
+{
+	p->watch = true;
+	if (!p->may_dirty && !over && p->slow < POLICY_SLOW)
+		return POLICY_AGAIN;
+	if (!p->may_dirty)
+		p->stuck = 0;
+	/* One that writes the same pages many times in a pass dirties no less for being slowed a little: by halves. */
+	p->may_dirty = (p->rate ? p->rate : POLICY_RATE_GUESS) / 100 * POLICY_STUN_PERCENT >> MIN(p->stuck, 4U);
+	p->may_dirty = MAX(p->may_dirty, (uint64_t)PAGE_SIZE);
+	if (p->stuck >= POLICY_STUN_STUCK || r->pass >= POLICY_STUN_PASSES)
+		return did_not_converge(p, r, predicted, w);
+	return POLICY_AGAIN;
+}
+
 enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, struct why *w)
 {
 	measure(p, r);
@@ -95,24 +130,66 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 	bool shrinks = first || r->left < p->prev_left / 4 * 3;             /* by a quarter: worth polishing */
 	bool stuck = !first && r->left >= p->prev_left - p->prev_left / 20; /* not even by a twentieth */
 	p->prev_left = r->left;
+	p->watch = false;
 	if (predicted <= p->max_downtime_ns) {
-		p->stuck = 0;
-		if (r->left <= POLICY_SMALL || !shrinks || p->polish++ >= POLICY_POLISH || r->pass >= p->max_passes)
+		p->stuck = p->slow = 0;
+		if (r->left <= POLICY_SMALL || !shrinks || p->polish++ >= POLICY_POLISH || r->pass >= p->max_passes ||
+		    r->late)
 			return POLICY_STOP;
 		return POLICY_AGAIN;
 	}
+	p->stuck = stuck ? p->stuck + 1 : 0;
+	p->slow = shrinks ? 0 : p->slow + 1;
+	bool over = r->pass >= p->max_passes || p->stuck >= POLICY_STUCK;
+	if (p->strategy == MIGRATE_STOP) {
+		p->may_dirty = 0;
+		return over || r->late || line_too_long(p, r, w) ? POLICY_STOP : POLICY_AGAIN;
+	}
 	if (line_too_long(p, r, w))
 		return POLICY_GIVE_UP;
-	p->stuck = stuck ? p->stuck + 1 : 0;
-	if (r->pass < p->max_passes && p->stuck < POLICY_STUCK)
-		return POLICY_AGAIN;
-	uint64_t secs_den = MAX(r->ns / NS_PER_MS, 1ULL); /* dirty rate: left pages in the last pass's time */
-	why_set(w, -ETIMEDOUT,
-		"did not converge: after %u passes %lu MiB are left; the guest dirties %lu MB/s and the %s %lu "
-		"MB/s, so the downtime would be %lu ms of %lu ms allowed. Raise --max-downtime or migrate when it is "
-		"calmer",
-		r->pass, r->left >> 8, r->left * PAGE_SIZE / secs_den / 1000,
-		r->limited ? "limit allows" : "link carries", p->rate / 1000000, predicted / NS_PER_MS,
-		p->max_downtime_ns / NS_PER_MS);
-	return POLICY_GIVE_UP;
+	if (p->strategy != MIGRATE_ABORT)
+		return slow_down(p, r, over, predicted, w);
+	p->may_dirty = 0;
+	return over ? did_not_converge(p, r, predicted, w) : POLICY_AGAIN;
+}
+
+/* ---- who is slowed ---- */
+
+/* What vCPU i would dirty at full speed, given what all of them were seen to write to. */
+static uint64_t appetite(const uint32_t *sample, unsigned n, uint64_t seen, uint64_t rate, uint32_t share, unsigned i)
+{
+	uint64_t part = seen ? rate / seen * sample[i] + rate % seen * sample[i] / seen : rate / n;
+	return part * STUN_FULL / MAX(share, 1U);
+}
+
+bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t allowed, uint32_t *share)
+{
+	uint64_t seen = 0, bound = ~0ULL;
+	bool any = false;
+	for (unsigned i = 0; i < n; i++)
+		seen += sample[i];
+	rate = MIN(rate, 1ULL << 44);
+	/* Those below the bound leave to the others what they do not use; the bound only rises. */
+	for (uint64_t before = 0; n && bound != before;) {
+		uint64_t rest = allowed;
+		unsigned above = 0;
+		before = bound;
+		uint64_t at = bound == ~0ULL ? allowed / n : bound;
+		for (unsigned i = 0; i < n; i++) {
+			uint64_t a = appetite(sample, n, seen, rate, share[i], i);
+			above += a > at;
+			rest -= a > at ? 0 : MIN(rest, a);
+		}
+		if (!above)
+			bound = before = ~0ULL;
+		else
+			bound = rest / above;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t a = appetite(sample, n, seen, rate, share[i], i);
+		uint64_t to = a <= bound ? STUN_FULL : MAX(bound * STUN_FULL / a, (uint64_t)STUN_LEAST);
+		share[i] = (uint32_t)MIN(MIN(to, 2ULL * share[i]), (uint64_t)STUN_FULL);
+		any |= share[i] != STUN_FULL;
+	}
+	return any;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * When to stop the guest: after each pass, another pass, the switch-over, or giving up. Pure arithmetic over what was
- * measured, so it is tested on tables. Times in ns, rates in bytes per second.
+ * When to stop the guest: after each pass, another pass, the switch-over, or giving up; and how much it may dirty
+ * meanwhile. Pure arithmetic over what was measured, so it is tested on tables. Times in ns, rates in bytes per second.
  *
  *   predicted downtime = pages left x 4096 / measured rate + fixed cost (state, start at the destination) + trips
  *   trips              = 3/2 round trips: END there, READY back, COMMIT there
@@ -10,6 +10,7 @@
 #pragma once
 #include "kernel/base/bits.h"
 #include "kernel/base/err.h"
+#include "vmm/vm_config.h"
 
 #define POLICY_FIXED_NS    (10 * NS_PER_MS) /* pause, device state, load, resume */
 #define POLICY_RATE_GUESS  (32ULL << 20)    /* until a pass was large enough to measure */
@@ -17,15 +18,24 @@
 #define POLICY_SMALL       64               /* pages: not worth another pass */
 #define POLICY_POLISH      4                /* passes to shrink what would fit already */
 #define POLICY_STUCK       5                /* passes without getting smaller */
+#define POLICY_SLOW        2                /* passes that shrink by less than a quarter, before the guest is slowed */
+#define POLICY_STUN_STUCK  8                /* passes of a guest that is slowed without getting smaller */
+#define POLICY_STUN_PASSES 1000             /* in all: bounds what STUN_STUCK does not */
 #define POLICY_RIDE_NS     (10 * NS_PER_MS) /* worth saving; on a LAN, even a slow one, READY is worth more */
 #define POLICY_QUEUE       (1ULL << 20) /* bytes that the stream may hold when the last of a pass is written to it */
+
+/* Of 100 bytes that the line carries, how many may a guest dirty that is slowed: what is left shrinks by the rest. */
+#define POLICY_STUN_PERCENT 85
 
 struct policy {
 	uint64_t max_downtime_ns; /* the operator's budget */
 	uint32_t max_passes;
+	enum migrate_strategy strategy;
+	uint64_t may_dirty; /* bytes per second from now on; 0: as it likes */
+	bool watch;         /* find out who dirties: it may have to be slowed */
 	/* measured so far */
 	uint64_t rate, rtt_ns, prev_left; /* rtt_ns: the shortest so far, 0: none yet */
-	uint32_t stuck, polish;
+	uint32_t stuck, slow, polish;
 	bool ride; /* policy_rides */
 };
 struct policy_pass {     /* what one pass was like */
@@ -35,12 +45,13 @@ struct policy_pass {     /* what one pass was like */
 	uint64_t rtt_ns; /* from writing its last byte to the acknowledgement */
 	uint64_t left;   /* pages dirtied meanwhile */
 	bool limited;    /* by the operator, not by the link alone */
+	bool late;       /* the operator's time-out has passed */
 };
 enum policy_verdict { POLICY_AGAIN, POLICY_STOP, POLICY_GIVE_UP };
 
 /* Can this budget be kept at all? Else w says which could. A migration that cannot end is not begun. */
 bool policy_possible(uint64_t max_downtime_ns, struct why *w) must_check;
-void policy_init(struct policy *p, uint64_t max_downtime_ns, uint32_t max_passes);
+void policy_init(struct policy *p, enum migrate_strategy strategy, uint64_t max_downtime_ns, uint32_t max_passes);
 uint64_t policy_predict(const struct policy *p, uint64_t pages_left);
 /*
  * Should the source send COMMIT right behind END, without waiting for READY? On a long line that saves a whole round
@@ -49,7 +60,15 @@ uint64_t policy_predict(const struct policy *p, uint64_t pages_left);
  */
 bool policy_rides(const struct policy *p);
 /*
- * Account for a pass and decide. POLICY_GIVE_UP: w says why, with the numbers and what the operator can do. A line
- * whose round trip alone breaks the budget is given up as soon as that is certain, not after max_passes.
+ * Account for a pass and decide; p->may_dirty and p->watch hold for the next one. POLICY_GIVE_UP: w says why, with the
+ * numbers and what the operator can do. A line whose round trip alone breaks the budget is given up as soon as that is
+ * certain, not after max_passes. strategy, max_downtime_ns and max_passes may change between two passes.
  */
 enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, struct why *w);
+/*
+ * The shares of a CPU (of STUN_FULL) that n vCPUs get so that together they dirty no more than `allowed`: each as much
+ * as it likes up to one bound for all, so one that dirties little keeps its speed. share: those that they had while
+ * they dirtied `rate` together, sample[i] being what was seen of each; in, and out. Of who was slowed the speed at most
+ * doubles. True if one is slowed.
+ */
+bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t allowed, uint32_t *share);

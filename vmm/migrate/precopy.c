@@ -7,6 +7,7 @@
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/x86/stun.h"
 
 #define RATE_NS (250 * NS_PER_MS) /* the shown rate is over at least this long */
 
@@ -33,11 +34,28 @@ void precopy_status(struct source *c)
 	spin_unlock(&c->m->lock);
 }
 
+static uint64_t timeout_of(struct source *c)
+{
+	spin_lock(&c->m->lock);
+	uint64_t ms = c->m->p.timeout_ms;
+	spin_unlock(&c->m->lock);
+	return ms * NS_PER_MS;
+}
+
+static bool is_late(struct source *c)
+{
+	uint64_t ns = timeout_of(c);
+	return ns && time_ns() - c->begin_ns > ns;
+}
+
 int precopy_look(struct source *c)
 {
 	int err = inbox_poll(&c->in, c->w);
 	if (err || (err = migration_guest_gone(c->m, c->paused, c->w)))
 		return err;
+	if (!c->paused && c->policy.strategy != MIGRATE_STOP && is_late(c))
+		return why_set(c->w, -ETIMEDOUT, "it was not through within the %lu s allowed (--timeout)",
+			       timeout_of(c) / NS_PER_SEC);
 	precopy_status(c);
 	if (!c->paused)
 		bandwidth_pace(c->m, c->tx.bytes - c->paced);
@@ -109,6 +127,69 @@ static void pass_report(struct source *c, const struct policy_pass *r)
 		  r->pass, c->pages.total.data, c->pages.total.zero, r->left, r->ns / NS_PER_MS, r->rtt_ns / NS_PER_US);
 }
 
+/* ---- a guest that dirties faster than the line carries ---- */
+
+#define SHORT_NS (100 * NS_PER_MS)
+#define SAMPLES  1024 /* of a pass: a vCPU with a hundredth of the dirt is seen some ten times */
+
+/* What the operator has changed meanwhile. */
+static void take_changes(struct source *c)
+{
+	spin_lock(&c->m->lock);
+	c->policy.max_downtime_ns = c->m->p.max_downtime_ms * NS_PER_MS;
+	c->policy.strategy = c->m->p.strategy;
+	c->m->st.strategy = c->policy.strategy;
+	spin_unlock(&c->m->lock);
+}
+
+static void show_speeds(struct source *c)
+{
+	struct migrate_status *st = &c->m->st;
+	spin_lock(&c->m->lock);
+	st->vcpus = MIN(c->vm->nvcpus, (unsigned)VM_MAX_VCPUS);
+	for (unsigned i = 0; i < st->vcpus; i++)
+		st->speed[i] = (uint8_t)(c->share[i] * 100 / STUN_FULL);
+	spin_unlock(&c->m->lock);
+}
+
+/*
+ * What devices bring dirties memory, too, and is not the vCPUs' to slow: it comes out of what all may dirty. They keep
+ * a tenth of that in any case, or a guest that is sent a flood would stand still.
+ *
+ * The few pages that everybody writes all the time are no rate: a short pass, which finds them as a long one does,
+ * counts as one of SHORT_NS, but for a budget that is shorter still.
+ */
+static void slow_down(struct source *c, const struct policy_pass *r)
+{
+	struct vm *vm = c->vm;
+	uint64_t floor = MIN(c->policy.max_downtime_ns, SHORT_NS);
+	uint64_t us = MAX(MAX(r->ns, floor) / NS_PER_US, 1UL), may = c->policy.may_dirty;
+	uint64_t devices =
+		MIN(__atomic_load_n(&vm->mem.soft_dirt, __ATOMIC_RELAXED), r->left) * PAGE_SIZE * 1000000 / us;
+	uint64_t all = r->left * PAGE_SIZE * 1000000 / us;
+	stun_take_samples(vm, c->sample);
+	gmem_track_sample(&vm->mem, c->policy.watch ? MAX(r->left / SAMPLES, 1UL) : 0);
+	if (may)
+		(void)policy_shares(c->sample, vm->nvcpus, all - devices, MAX(may - MIN(may, devices), may / 10),
+				    c->share);
+	for (unsigned i = 0; i < vm->nvcpus && !may; i++)
+		c->share[i] = STUN_FULL;
+	stun_set(vm, c->share);
+	show_speeds(c);
+}
+
+void precopy_undo(struct source *c)
+{
+	stun_set(c->vm, NULL);
+	spin_lock(&c->m->lock);
+	c->m->st.vcpus = 0;
+	spin_unlock(&c->m->lock);
+	if (c->tracking)
+		gmem_track_stop(&c->vm->mem);
+	__atomic_store_n(&c->vm->dirty_rate, 0, __ATOMIC_RELAXED);
+	c->tracking = false;
+}
+
 int precopy_run(struct source *c)
 {
 	gmem_track_start(&c->vm->mem);
@@ -132,10 +213,14 @@ int precopy_run(struct source *c)
 					 .ns = acked - begin,
 					 .rtt_ns = acked - sent,
 					 .left = c->left,
-					 .limited = bandwidth_limit_of(c->m) };
+					 .limited = bandwidth_limit_of(c->m),
+					 .late = is_late(c) };
+		take_changes(c);
 		enum policy_verdict v = policy_next(&c->policy, &r, c->w);
 		pass_report(c, &r);
+		c->allow_ns = MAX(c->policy.max_downtime_ns, policy_predict(&c->policy, r.left));
 		if (v != POLICY_AGAIN)
 			return v == POLICY_STOP ? 0 : -ETIMEDOUT;
+		slow_down(c, &r);
 	}
 }

@@ -3,6 +3,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/source.h"
+#include "vmm/x86/stun.h"
 #include "kernel/log.h"
 #include "net/trust.h"
 #include "vmm/disk.h"
@@ -143,6 +144,7 @@ static int setup(struct source *c)
 static void take_back(struct source *c)
 {
 	if (c->paused) {
+		stun_set(c->vm, NULL); /* before it runs: at once */
 		vm_resume(c->vm);
 		(void)vm_announce(c->vm); /* switches may have learned the destination's port, or nothing for long */
 		spin_lock(&c->m->lock);
@@ -151,10 +153,7 @@ static void take_back(struct source *c)
 	}
 	task_set_prio(TASK_PRIO_NORMAL); /* what follows takes long, and nobody waits for it */
 	c->paused = false;
-	if (c->tracking)
-		gmem_track_stop(&c->vm->mem);
-	__atomic_store_n(&c->vm->dirty_rate, 0, __ATOMIC_RELAXED);
-	c->tracking = false;
+	precopy_undo(c);
 }
 
 /* Before the word lies up to 1 MiB (TCP_SND_BUF), for which a link of 3 Mbit/s takes that long. */
@@ -249,9 +248,18 @@ static void departure_note(const struct migration *m, struct departure *d)
 static struct source *source_new(struct migration *m, struct stream *s, struct why *w)
 {
 	struct source *c = calloc(1, sizeof(*c));
-	if (!c)
+	uint32_t *shares = calloc(2UL * MAX(m->vm->nvcpus, 1U), sizeof(*shares));
+	if (!c || !shares) {
+		free(c);
+		free(shares);
 		return NULL;
+	}
 	*c = (struct source){ .m = m, .vm = m->vm, .s = s, .w = w, .id = attempt_new_id(m->vm->cfg.uuid) };
+	c->share = shares;
+	c->sample = shares + m->vm->nvcpus;
+	for (unsigned i = 0; i < m->vm->nvcpus; i++)
+		c->share[i] = STUN_FULL;
+	c->begin_ns = time_ns();
 	spin_lock(&m->lock);
 	m->id = c->id;
 	spin_unlock(&m->lock);
@@ -263,7 +271,7 @@ static struct source *source_new(struct migration *m, struct stream *s, struct w
 				     .progress = precopy_progress,
 				     .arg = c };
 	c->rate_ns = c->quiet_ns = time_ns();
-	policy_init(&c->policy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
+	policy_init(&c->policy, m->p.strategy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
 	c->policy.rtt_ns = c->s->rtt_ns; /* passes make it shorter, if it can be */
 	return c;
 }
@@ -283,6 +291,8 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 	} else {
 		why_set(&why, -ENOMEM, "out of memory");
 	}
+	if (c)
+		free(c->share);
 	free(c);
 	if (leaves) {
 		departure_note(m, gone); /* first: at no moment does this host know nothing of it */

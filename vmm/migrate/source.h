@@ -22,6 +22,11 @@ struct source { /* of the migration's task alone */
 	struct inbox in;
 	struct page_tx pages;
 	struct policy policy;
+	uint64_t begin_ns; /* what the operator's time-out counts from */
+	uint32_t *share;   /* of each vCPU, as it was slowed last (vmm/x86/stun.h) */
+	uint32_t *sample;  /* what was seen of each in this pass */
+	uint64_t
+		allow_ns; /* for how long the guest may stand still: the budget, or the forecast where that is larger */
 	struct attempt_id id;
 	uint32_t debts;
 	struct end_counts counts;
@@ -47,6 +52,8 @@ int precopy_progress(void *arg) must_check;
 /* The same without what belongs to passes; waits for the migration's share of the line. */
 int precopy_look(struct source *c) must_check;
 void precopy_status(struct source *c);
+/* What the passes began, tracking and slowed vCPUs, ends; of an attempt that leaves the guest here. */
+void precopy_undo(struct source *c);
 
 /* switchover.c: stop the guest, send all that is left and, unless COMMIT rides with END, wait for READY. */
 int switchover_run(struct source *c, bool rides) must_check;

@@ -12,13 +12,10 @@ static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
 /*
  * While the guest stands still there is one deadline for all of it, beside that of each record: past it the guest goes
- * on here. Ten times what the operator allowed, because a forecast may be wrong; at least 5 s, because a line that is
- * cut for so long may come back.
+ * on here. Ten times what the operator allowed, or of what is expected where he lets it stop for as long as it takes,
+ * because a forecast may be wrong; at least 5 s, because a line that is cut for so long may come back.
  */
-uint64_t switchover_end(const struct source *c)
-{
-	return c->paused_ns + MAX(10 * c->policy.max_downtime_ns, MIG_BLACKOUT_NS);
-}
+uint64_t switchover_end(const struct source *c) { return c->paused_ns + MAX(10 * c->allow_ns, MIG_BLACKOUT_NS); }
 static uint64_t stopped_in(const struct source *c, uint64_t ns) { return MIN(in(ns), switchover_end(c)); }
 
 struct section_arg {

@@ -200,6 +200,8 @@ static void do_npf(struct vcpu *v, const struct vmexit *x)
 			vm_fail(v->vm, "its memory at %lx did not come: %s", gpa, err_name(err));
 		else if (x->u.npf.fetch)
 			gmem_make_executable(&v->vm->mem, gpa);
+		else if (x->u.npf.write && gmem_wrote_sample(&v->vm->mem, gpa))
+			stun_wrote(v);
 		return;
 	}
 	if (x->u.npf.fetch) {

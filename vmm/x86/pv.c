@@ -44,7 +44,7 @@ static uint64_t waited(const struct vcpu *v)
 {
 	uint64_t run, wait;
 	task_times(v->task, &run, &wait);
-	return wait;
+	return wait + v->stun.rested_ns;
 }
 
 int pv_write_steal_time(struct vcpu *v, uint64_t val)

@@ -66,6 +66,8 @@ void vcpu_flush_wait(struct vcpu *v)
 /* One stay in the guest; false if a request came first. */
 static bool enter_guest(struct vcpu *v, struct vmexit *x)
 {
+	if (__atomic_load_n(&v->stun.share, __ATOMIC_RELAXED) != STUN_FULL)
+		stun_rest(v);
 	cpu_irq_off();
 	LOCK_ORDER(lock_order_none());
 	__atomic_store_n(&v->kicked, 0, __ATOMIC_SEQ_CST); /* what came before this is looked at below */
@@ -189,6 +191,7 @@ static bool stay_parked(struct vcpu *v, bool on_hardware)
 	if (on_hardware) {
 		leave_hardware(v);
 		events_stop_timer(v);
+		stun_stop(v);
 		save_state(v);
 		events_save(v);
 		v->state->tsc = guest_tsc(v->vm);
@@ -251,6 +254,7 @@ int vcpu_create(struct vm *vm, unsigned id, struct vcpu **out)
 	waitq_init(&v->wq);
 	completion_init(&v->gone);
 	events_init(v);
+	stun_init(v);
 	vlapic_init(&v->lapic, &vm->apics, id);
 	v->state = calloc(1, sizeof(*v->state));
 	v->hv = hv()->create(&p);
@@ -301,6 +305,7 @@ void vcpu_destroy(struct vcpu *v)
 	vcpu_set_want(v, VCPU_WANT_QUIT);
 	completion_wait(&v->gone, TIME_NEVER);
 	events_stop_timer(v);
+	stun_stop(v);
 	hv()->destroy(v->hv);
 	free(v->state);
 	free(v);

@@ -9,6 +9,7 @@
 #include "vmm/vm.h"
 #include "vmm/x86/events.h"
 #include "vmm/x86/pv.h"
+#include "vmm/x86/stun.h"
 
 enum vcpu_want { VCPU_WANT_RUN, VCPU_WANT_PARK, VCPU_WANT_QUIT };
 
@@ -29,6 +30,7 @@ struct vcpu {
 	struct vcpu_msr_state msr; /* [v] */
 	struct vcpu_pv pv;         /* what it told KVM, and is told */
 	struct vcpu_events events; /* what waits to be injected, HLT */
+	struct vcpu_stun stun;     /* how its migration slows it */
 	struct cpu_state *state;   /* [v] image of the hardware state while parked and saved */
 
 	struct spinlock lock;
