@@ -37,12 +37,17 @@ bootcmd:
 """
 
 
+def compressed():
+    """The image as it is put onto boot volumes: its path."""
+    path = os.path.join(RIG, "cloud", "cloud.raw.zst")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    subprocess.run(["zstd", "-q", "-f", "-1", "-T0", f"{GUEST}/cloud.raw", "-o", path], check=True, timeout=300)
+    return path
+
+
 @pytest.fixture(scope="module")
 def pair(switch):
-    where = os.path.join(RIG, "cloud")
-    os.makedirs(where, exist_ok=True)
-    files = [os.path.join(where, "cloud.raw.zst"), os.path.join(where, "cloud.yaml"), f"{GUEST}/CLOUDHV.fd"]
-    subprocess.run(["zstd", "-q", "-f", "-1", "-T0", f"{GUEST}/cloud.raw", "-o", files[0]], check=True, timeout=300)
+    files = [compressed(), os.path.join(RIG, "cloud", "cloud.yaml"), f"{GUEST}/CLOUDHV.fd"]
     with open(files[1], "w") as f:
         f.write(USER_DATA)
     e = Host("e", switch, host_conf(5, "e", VM, DISK, peer=("f", 6)), 5, volume=files, mem=3000)
