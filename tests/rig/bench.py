@@ -250,6 +250,11 @@ def the_exits(switch):
     exits(switch, 3, "amd", (3209, 5264), vcpus=4)
 
 
+def busy_disks(switch):
+    for clear in (True, False):
+        moving(None, bench_disk.busy_disk, switch=switch, disk=True, clear=clear)
+
+
 # In this order; STAGES in the environment names those that are wanted.
 STAGES = {
     "move": lambda switch: moving(None, host_figures, idle, tracking, switch=switch),
@@ -257,7 +262,7 @@ STAGES = {
     "together": together,
     "tcp": the_tcp,
     "disk": bench_disk.rates,
-    "disk-move": lambda switch: moving(None, bench_disk.busy_disk, switch=switch, disk=True),
+    "disk-move": busy_disks,
     "cloud": bench_disk.cloud,
     "memcpy": lambda switch: copying(),
     "aead": lambda switch: encrypting(),

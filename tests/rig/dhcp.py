@@ -18,7 +18,8 @@ class Server:
         with open(conf, "w") as f:
             f.write(f"start {first}\nend {last}\ninterface {netns.BRIDGE}\noption subnet 255.255.255.0\n"
                     f"option router {netns.CLIENT_ADDRESS}\nlease_file {leases}\npidfile {pid}\n")
-        self.proc = subprocess.Popen(["busybox", "udhcpd", "-f", conf], preexec_fn=die_with_parent)
+        self.proc = subprocess.Popen(["busybox", "udhcpd", "-f", conf], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                     preexec_fn=die_with_parent)
 
     def remove(self):
         self.proc.kill()
