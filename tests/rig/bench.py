@@ -6,30 +6,21 @@ in one run, between things measured in turn; instructions are counted under icou
 """
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import time
 
+import bench_disk
 import client
 import netns
+from figures import figure, rows, save, say, table
 from host import BUILD, Host, ROOT
 from rig import DEMO, Rig, demo_conf, host_conf
 from test_many import Pair, status
 
 PAGE, MIB = 4096, 1 << 20
 TEST_IMAGE = os.path.join(ROOT, "build", "test", "BOOTX64.EFI")
-rows = []
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def figure(name, value, limit, unit, at_least=False, digits=2, note=""):
-    rows.append({"name": name, "value": round(value, 4), "target": limit, "at_least": at_least, "unit": unit,
-                 "met": value >= limit if at_least else value <= limit, "digits": digits, "note": note})
 
 
 def against_tcp(rig, name, target):
@@ -226,18 +217,9 @@ def exits(switch, number, kind, peer, vcpus=1):
         figure(f"instructions to wake a halted vCPU and be woken, {kind}", int(m[3]), 1e9, "", digits=0, note="no target; with Linux's own part")
 
 
-def table():
-    width = max(len(r["name"]) for r in rows)
-    print(f"{'figure':{width}}  {'value':>10}  {'target':>12}")
-    for r in rows:
-        target = "" if r["target"] >= 1e9 else f"{'>=' if r['at_least'] else '<='} {r['target']:g} {r['unit']}"
-        value = f"{r['value']:.{r['digits']}f} {r['unit']}"
-        print(f"{r['name']:{width}}  {value:>10}  {target:>12}  {'ok  ' if r['met'] else 'MISS'}  {r['note']}")
-
-
-def moving(efi, *parts, switch=None, clear=False, vcpus=1):
+def moving(efi, *parts, switch, clear=False, vcpus=1, disk=False):
     """Two hosts of that image and a guest that has moved there and back."""
-    rig = Rig(load="none", extra=False, switch=switch, clear=clear)
+    rig = Rig(load="none", extra=False, switch=switch, clear=clear, disk=disk)
     rig.fresh_conf = rig.fresh_conf.replace("vcpus = 1", f"vcpus = {vcpus}")
     for h in rig.hosts:
         h.efi = efi or h.efi
@@ -255,37 +237,60 @@ def moving(efi, *parts, switch=None, clear=False, vcpus=1):
         raise
     finally:
         rig.stop()
-    return rig.switch
+
+
+def the_tcp(switch):
+    moving(TEST_IMAGE, throughput, switch=switch, clear=True)
+    moving(TEST_IMAGE, encrypted, switch=switch)
+
+
+def the_exits(switch):
+    exits(switch, 3, "amd", (3209, 5264))
+    exits(switch, 4, "intel", (1000, 5150))
+    exits(switch, 3, "amd", (3209, 5264), vcpus=4)
+
+
+def busy_disks(switch):
+    for clear in (True, False):
+        moving(None, bench_disk.busy_disk, switch=switch, disk=True, clear=clear)
+
+
+# In this order; STAGES in the environment names those that are wanted.
+STAGES = {
+    "move": lambda switch: moving(None, host_figures, idle, tracking, switch=switch),
+    "vcpus": lambda switch: moving(None, four_cpus, switch=switch, vcpus=4),
+    "together": together,
+    "tcp": the_tcp,
+    "disk": bench_disk.rates,
+    "disk-move": busy_disks,
+    "cloud": bench_disk.cloud,
+    "memcpy": lambda switch: copying(),
+    "aead": lambda switch: encrypting(),
+    "bridge": lambda switch: forwarding(),
+    "tables": lambda switch: tables(),
+    "exits": the_exits,
+    "disk-cost": bench_disk.cost,
+}
 
 
 def main():
+    wanted = os.environ.get("STAGES", "").split() or list(STAGES)
+    if unknown := set(wanted) - set(STAGES):
+        say(f"bench: STAGES: no {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+        return 2
     try:
         netns.enter()
-        switch = moving(None, host_figures, idle, tracking)
-        moving(None, four_cpus, switch=switch, vcpus=4)
-        say("several at once ...")
-        together(switch)
-        moving(TEST_IMAGE, throughput, switch=switch, clear=True)
-        moving(TEST_IMAGE, encrypted, switch=switch)
+        switch = netns.Switch()
+        for name, stage in STAGES.items():
+            if name in wanted:
+                say(f"{name} ...")
+                stage(switch)
     except netns.RigError as e:
         say(f"bench: {e}")
         return 2
-    say("copying memory ...")
-    copying()
-    say("encrypting ...")
-    encrypting()
-    forwarding()
-    tables()
-    say("instructions of exits ...")
-    try:
-        exits(switch, 3, "amd", (3209, 5264))
-        exits(switch, 4, "intel", (1000, 5150))
-        exits(switch, 3, "amd", (3209, 5264), vcpus=4)
     finally:
         table()
-    with open(os.path.join(BUILD, "bench.json"), "w") as f:
-        json.dump({r["name"]: {k: r[k] for k in ("value", "unit", "target", "at_least", "met", "note")} for r in rows}, f, indent=1)
-        f.write("\n")
+    save(os.path.join(BUILD, "bench.json"))
     return 0 if all(r["met"] for r in rows) else 1
 
 

@@ -10,10 +10,11 @@ import time
 import pytest
 
 import client
+import dhcp
 import netns
 from console import LEAVE_KEY, Console
 from emulator import most_cpus
-from host import Host, die_with_parent
+from host import Host
 from pvh import vmlinux
 from rig import DEMO, host_conf, vm_conf
 
@@ -173,18 +174,14 @@ def test_boot_by_pvh(switch):
         h.remove()
 
 
-def test_address_by_dhcp(switch, tmp_path):
+def test_address_by_dhcp(switch):
     """
     A real DHCP server (busybox's) on the switch. The first address that it gives turns out to be another's (the client's, on whose
     side the server does not look) and is declined; the second is shown, and answers. So does the address that it makes from what a
     router advertises.
     """
-    leases, conf = tmp_path / "leases", tmp_path / "udhcpd.conf"
-    leases.touch()
-    conf.write_text("start 10.77.0.90\nend 10.77.0.91\ninterface br0\noption subnet 255.255.255.0\n"
-                    f"option router 10.77.0.1\nlease_file {leases}\npidfile {tmp_path / 'pid'}\n")
     taken = [netns.ClientAddress(a) for a in ("10.77.0.90", "10.77.0.91")]
-    server = subprocess.Popen(["busybox", "udhcpd", "-f", str(conf)], preexec_fn=die_with_parent)
+    server = dhcp.Server("10.77.0.90", "10.77.0.91")
     h = Host("c", switch, host_conf(3, "c").replace("address = 10.77.0.13/24\ngateway = 10.77.0.1", "address = dhcp\naddress6 = auto"), 3,
              files=False)
     router = netns.Router6("fd00:77::")
@@ -207,8 +204,7 @@ def test_address_by_dhcp(switch, tmp_path):
         router.remove()
         for a in taken:
             a.remove()
-        server.kill()
-        server.wait(5)
+        server.remove()
 
 
 def test_waiting_is_shown_and_left(switch):

@@ -43,13 +43,17 @@ ethernets:
 """
 
 
+def compressed():
+    """The image as it is put onto boot volumes: its path."""
+    path = os.path.join(RIG, "cloud", "cloud.raw.zst")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    subprocess.run(["zstd", "-q", "-f", "-1", "-T0", f"{GUEST}/cloud.raw", "-o", path], check=True, timeout=300)
+    return path
+
+
 @pytest.fixture(scope="module")
 def pair(switch):
-    where = os.path.join(RIG, "cloud")
-    os.makedirs(where, exist_ok=True)
-    files = [os.path.join(where, "cloud.raw.zst"), os.path.join(where, "cloud.yaml"), os.path.join(where, "net.yaml"),
-             f"{GUEST}/CLOUDHV.fd"]
-    subprocess.run(["zstd", "-q", "-f", "-1", "-T0", f"{GUEST}/cloud.raw", "-o", files[0]], check=True, timeout=300)
+    files = [compressed(), os.path.join(RIG, "cloud", "cloud.yaml"), os.path.join(RIG, "cloud", "net.yaml"), f"{GUEST}/CLOUDHV.fd"]
     for name, text in ((files[1], USER_DATA), (files[2], NETWORK_CONFIG)):
         with open(name, "w") as f:
             f.write(text)

@@ -219,8 +219,9 @@ static void assert_block(struct layer *l, uint64_t block, uint8_t c)
 static void pass(unsigned records, uint64_t data, uint64_t zero)
 {
 	struct why w = { "" };
+	uint64_t before = sender.disk;
 	assert_int_equal(pages_send_pass(&sender, true), 0);
-	assert_true(sender.pass.data == data && sender.pass.zero == zero);
+	assert_true(sender.pass.data == data && sender.pass.zero == zero && sender.disk == before + data + zero);
 	receiver.pass = (struct page_counts){ 0, 0 };
 	receiver.next = receiver.disk = 0;
 	for (unsigned i = 0; i < records; i++)

@@ -234,6 +234,12 @@ static void test_shares(void **state unused)
 				for (unsigned i = 0; i < 64; i++)
 					assert_in_range(share[i], STUN_LEAST, STUN_FULL);
 			}
+	/* Others' small appetites fit beside one that stands still: they do not pay for its return. */
+	uint32_t three[] = { STUN_FULL, STUN_LEAST, STUN_FULL }, seen[] = { 45, 10, 45 };
+	policy_shares(seen, 3, 90 * MB, 100 * MB, three);
+	assert_int_equal(three[0], STUN_FULL);
+	assert_int_equal(three[2], STUN_FULL);
+	assert_in_range(three[1], STUN_LEAST, 2 * STUN_LEAST);
 	/* From the least on it is let go step by step. */
 	uint32_t one = STUN_LEAST, none = 0;
 	for (unsigned n = 0; n < 11; n++)

@@ -48,6 +48,7 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint32_t pass;       /* 1.. */
 	uint64_t pages_left; /* in this pass */
 	uint64_t pages_sent, zero_pages, bytes;
+	uint64_t disk_pages; /* of both: blocks of disks; of a source */
 	uint64_t dirty_last; /* pages dirtied during the last pass */
 	uint64_t rate;       /* bytes/s on the wire, recent */
 	uint64_t limit;      /* bytes/s, of its own or of all; 0: none */

@@ -68,6 +68,8 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_u64(c, "pages_left|", s->pages_left);
 	out_u64(c, "pages", s->pages_sent);
 	out_u64(c, "zero_pages", s->zero_pages);
+	if (!s->incoming)
+		out_u64(c, "disk_pages|", s->disk_pages);
 	out_u64(c, "bytes|", s->bytes);
 	out_line(c, "bytes", "%s MB", out_tenths(s->bytes, 1000000).s);
 	out_u64(c, "bytes_per_s|", s->rate);

@@ -95,6 +95,7 @@ static int layer_send(struct page_tx *p, unsigned i)
 	for (uint64_t b = 0, n = 1; !err && (b = layer_track_next(l, b)) != LAYER_NONE; b++, n++) {
 		const void *page = layer_track_take(l, b);
 		const struct gmem_pin pin = { (void *)(uintptr_t)page, 0, PAGE_SIZE, GMEM_READ };
+		p->disk++;
 		err = record_add(p, PAGES_DISK(i) + b, page ? &pin : NULL);
 		if (!err && n % PAGES_BATCH == 0)
 			err = p->progress(p->arg);

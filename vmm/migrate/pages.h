@@ -40,6 +40,7 @@ struct page_tx {
 	uint64_t idle_ns; /* for one record */
 	uint64_t end_ns;  /* for all of them: absolute */
 	struct page_counts pass, total;
+	uint64_t disk; /* of total: blocks of disks */
 	uint64_t base;
 	unsigned nruns, ndata;
 	struct page_run run[WIRE_RUNS_MAX];

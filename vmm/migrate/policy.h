@@ -69,6 +69,6 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
  * The shares of a CPU (of STUN_FULL) that n vCPUs get so that together they dirty no more than `allowed`: each as much
  * as it likes up to one bound for all, so one that dirties little keeps its speed. share: those that they had while
  * they dirtied `rate` together, sample[i] being what was seen of each; in, and out. Of who was slowed the speed at most
- * doubles. True if one is slowed.
+ * doubles; where all fits as it is nobody gets slower. True if one is slowed.
  */
 bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t allowed, uint32_t *share);

@@ -24,6 +24,7 @@ void precopy_status(struct source *c)
 	st->pass = c->pass;
 	st->pages_sent = c->pages.total.data;
 	st->zero_pages = c->pages.total.zero;
+	st->disk_pages = c->pages.disk;
 	st->bytes = c->tx.bytes;
 	st->pages_left = sent < c->left ? c->left - sent : 0;
 	if (now - c->rate_ns >= RATE_NS) {
