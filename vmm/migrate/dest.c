@@ -190,6 +190,8 @@ static int read_offer(struct dest *c)
 		return err;
 	if (!incarnation_equal(id->source, c->peer->inc))
 		return why_set(c->why, -EPROTO, "%s offers an attempt of another host", c->peer->host);
+	if (incarnation_equal(id->source, migrate_this_host()->inc)) /* in clear, somebody repeats what it once said */
+		return why_set(c->why, -ELOOP, "it comes from that host itself");
 	c->m = migration_new(c->offer.cfg.name, c->s->peer, c->s->ip, true);
 	if (!c->m)
 		return -ENOMEM;
