@@ -365,7 +365,7 @@ static int receive(struct dest *c)
 		else if (time_ns() - c->progress_ns > MIG_PROGRESS_NS)
 			return no_progress(c);
 		err = take_record(c, &end);
-		if (err)
+		if (err || (err = handover_cancelled(c->m, c->why)))
 			return err;
 		if (c->final && time_ns() - c->final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
 			task_set_prio(TASK_PRIO_NORMAL);

@@ -119,6 +119,8 @@ void inbox_fini(struct inbox *in)
 /* What a message that nobody waited for means. */
 static int unexpected(const struct inbox_msg *msg, struct why *w)
 {
+	if (msg->type == WIRE_ERROR && msg->num == ECANCELED)
+		return why_set(w, -ECONNABORTED, "%s", msg->text);
 	if (msg->type == WIRE_ERROR)
 		return why_set(w, -ECONNABORTED, "the destination failed: %s", msg->text);
 	if (msg->type == WIRE_REFUSE)
