@@ -213,7 +213,7 @@ static int accept_offer(struct dest *c)
 	return id_send(c->tx, WIRE_ACCEPT, &c->offer.id, in(MIG_SETUP_NS));
 refuse:
 	vm_memory_release(&c->memory);
-	why_set(c->why, err, "%s", err_name(err));
+	why_set(c->why, err, "the offer could not be answered: %s", err_name(err));
 	if (text_send(c->tx, WIRE_REFUSE, code, c->why->text, in(NS_PER_SEC)))
 		log_debug("REFUSE could not be sent to %s", c->s->peer);
 	return err;
@@ -400,6 +400,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 static void give_up(struct dest *c, int err, bool accepted)
 {
 	task_set_prio(TASK_PRIO_NORMAL);
+	handover_evicted(c->m, err, c->why);
 	why_set(c->why, err, "the connection to the source: %s", err_name(err));
 	if (accepted)
 		handover_give_up(c->m, c->tx, err, c->why->text);

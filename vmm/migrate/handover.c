@@ -332,6 +332,7 @@ static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wir
 int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns, struct why *w)
 {
 	int err = ready_then_commit(m, tx, rx, paused_ns, w);
+	handover_evicted(m, err, w);
 	return err ? why_set(w, err, "given up before the start: %s", err_name(err)) : 0;
 }
 
