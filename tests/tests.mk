@@ -148,6 +148,10 @@ UNIT_pages := vmm/layer.c vmm/layer_track.c vmm/migrate/pages.c vmm/migrate/wire
 UNIT += hosts shout bandwidth
 UNIT_hosts := $(UNIT_wire)
 UNIT_bandwidth := $(UNIT_wire)
+# The fault matrix has failpoints of its own, tasks that take turns, and allocations that fail.
+UNIT += faults
+UNIT_faults := $(filter-out tests/image/failpoint.c,$(UNIT_wire)) vmm/vm_request.c $(addprefix tests/unit/,fake_turns.c fault_events.c fault_report.c fault_world.c)
+$(H)/test_faults: private SAN += -Wl,--wrap=malloc -Wl,--wrap=calloc
 UNIT_shout := $(FAKE_NET) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c)
 FUZZ += hostframe
 FUZZ_hostframe := $(MIGRATE) $(MIGRATE_BASE) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c) \
