@@ -439,10 +439,12 @@ static unsigned variants_of(const struct fault_cell *c)
 void fault_run_cell(struct fault_cell *c)
 {
 	const struct fault_event *e = c->event;
+	const char *more = getenv("TERN_FAULT_SEED"); /* other turns than usual */
+	uint64_t seed = more ? strtoul(more, NULL, 10) * 1000000000 : 0;
 	bool goes_on = true;
 	fault_run.cell = c;
 	for (unsigned v = 0, n = variants_of(c); v < n && goes_on && !c->problem[0]; v++) {
-		fake_turns_seed(1 + v + 1000 * (uint64_t)(c->step - fault_steps) +
+		fake_turns_seed(seed + 1 + v + 1000 * (uint64_t)(c->step - fault_steps) +
 				1000000 * (uint64_t)(e - fault_events));
 		fault_run.variant = v;
 		fault_world_begin(c->step);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The fault matrix (faults.h): a test for each event, which has a cell for each step. TERN_TEST='link cut*' runs some
- * of them, TERN_FAULT_STEP=P9 a step; build/faults.html and .json are of what was run.
+ * of them, TERN_FAULT_STEP=P9 a step, TERN_FAULT_SEED=7 other turns and damage than usual; build/faults.html and .json
+ * are of what was run.
  */
 #include "kernel/base/bits.h"
 #include "tests/unit/fake_kernel.h"
