@@ -12,7 +12,10 @@ static const char head[] =
 	".L,.O{background:#eee}.bad{background:#f99}.n{color:#999}</style>\n"
 	"<h1>Fault matrix of the migration</h1>\n"
 	"<p>Made by build/host/test_faults (HACKING.md). One row for each event, one column for each step at which it "
-	"happens; the times are the hosts', by a clock that nobody waits for. After each cell: one runner at most, its "
+	"happens. s: from the event until every attempt is over, or the operator told; still: for how long the guest "
+	"stood "
+	"still, as the source says; both in the hosts' time, which nobody waits for. After each cell: one runner at "
+	"most, its "
 	"memory and registers are what the guest wrote, nothing is left on either host once the fault is healed, and "
 	"the "
 	"next migration works.</p>\n"
@@ -77,13 +80,14 @@ static void details(FILE *f, const struct fault_cell *cells, unsigned e)
 {
 	fprintf(f, "<h2 id=\"e%u\">", e);
 	text_html(f, fault_events[e].name);
-	fprintf(f, "</h2><table><tr><th>step</th><th>outcome</th><th>s</th><th>source says</th><th>destination "
+	fprintf(f, "</h2><table><tr><th>step</th><th>outcome</th><th>s</th><th>still, ms</th><th>source "
+		   "says</th><th>destination "
 		   "says</th></tr>\n");
 	for (unsigned s = 0; s < fault_nsteps; s++) {
 		const struct fault_cell *c = &cells[e * fault_nsteps + s];
 		fprintf(f, "<tr><td>%s</td>", c->step->name);
 		if (c->unfit) {
-			fprintf(f, "<td class=\"n\" colspan=\"4\">%s</td></tr>\n", c->unfit);
+			fprintf(f, "<td class=\"n\" colspan=\"5\">%s</td></tr>\n", c->unfit);
 			continue;
 		}
 		fprintf(f, "<td class=\"%s%c\">%c", c->problem[0] ? "bad " : "", c->outcome, c->outcome);
@@ -91,7 +95,8 @@ static void details(FILE *f, const struct fault_cell *cells, unsigned e)
 			fprintf(f, ": ");
 			text_html(f, c->problem);
 		}
-		fprintf(f, "</td><td>%lu.%03lu</td><td>", c->ns / NS_PER_SEC, c->ns / NS_PER_MS % 1000);
+		fprintf(f, "</td><td>%lu.%03lu</td><td>%lu</td><td>", c->ns / NS_PER_SEC, c->ns / NS_PER_MS % 1000,
+			c->still_ns / NS_PER_MS);
 		text_html(f, c->says[A]);
 		fprintf(f, "</td><td>");
 		text_html(f, c->says[B]);
@@ -113,8 +118,9 @@ static void json(FILE *f, const struct fault_cell *cells, unsigned n)
 		if (c->unfit) {
 			text_json(f, "unfit", c->unfit);
 		} else {
-			fprintf(f, "\"outcome\": \"%c\", \"right\": %s, \"runs\": %u, \"ms\": %lu, ", c->outcome,
-				c->problem[0] ? "false" : "true", c->runs, c->ns / NS_PER_MS);
+			fprintf(f, "\"outcome\": \"%c\", \"right\": %s, \"runs\": %u, \"ms\": %lu, \"still_ms\": %lu, ",
+				c->outcome, c->problem[0] ? "false" : "true", c->runs, c->ns / NS_PER_MS,
+				c->still_ns / NS_PER_MS);
 			text_json(f, "source", c->says[A]);
 			fprintf(f, ", ");
 			text_json(f, "destination", c->says[B]);
