@@ -263,7 +263,25 @@ static void second_dest(unsigned v unused) { second(B); }
 /* ---- the guest ---- */
 
 static struct vm *runner(void) { return fault_runs_at(A) ? fault_vm_at(A) : fault_runs_at(B) ? fault_vm_at(B) : NULL; }
-static void guest_reboots(unsigned v unused) { vm_request_reset(runner()); }
+static unsigned resets;
+static void guest_reboots(unsigned v unused)
+{
+	resets = fake_resets;
+	vm_request_reset(runner());
+}
+static void has_rebooted(void)
+{
+	if (fake_resets != resets + 1)
+		fault_wrong("the guest was reset %u times", fake_resets - resets);
+}
+static void is_in(enum vm_state state)
+{
+	const struct vm *vm = fault_vm_at(A) ? fault_vm_at(A) : fault_vm_at(B);
+	if (!vm || vm->state != state)
+		fault_wrong("the VM is %s", vm ? vm_state_name(vm->state) : "gone");
+}
+static void is_off(void) { is_in(VM_STOPPED); }
+static void has_failed(void) { is_in(VM_FAILED); }
 static void guest_off(unsigned v unused) { vm_request_power_off(runner()); }
 static void guest_fails(unsigned v unused) { vm_fail(runner(), "triple fault"); }
 static void virtio_reset(unsigned v unused) { fault_guest_virtio_reset(); }
@@ -382,17 +400,20 @@ const struct fault_event fault_events[] = {
 	  .happens = guest_reboots,
 	  .right = "S S S - - - - D D",
 	  .needs = NEEDS_GUEST,
-	  .says = { "restarts", "restarts" } },
+	  .says = { "restarts", "restarts" },
+	  .end = has_rebooted },
 	{ .name = "guest powers off",
 	  .happens = guest_off,
 	  .right = "O O O - - - - O O",
 	  .needs = NEEDS_GUEST,
-	  .says = { "powers off", "powers off" } },
+	  .says = { "powers off", "powers off" },
+	  .end = is_off },
 	{ .name = "guest's CPU has a triple fault",
 	  .happens = guest_fails,
 	  .right = "O O O - - - - O O",
 	  .needs = NEEDS_GUEST,
-	  .says = { "has failed", "has failed" } },
+	  .says = { "has failed", "has failed" },
+	  .end = has_failed },
 	{ .name = "guest resets its virtio devices",
 	  .happens = virtio_reset,
 	  .right = "D D D - - - - D D",

@@ -7,7 +7,6 @@
 #include "tests/unit/fake_turns.h"
 #include "vmm/boot_file.h"
 #include "vmm/migrate/attempts.h"
-#include "vmm/migrate/departed.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/settle.h"
 #include <stdarg.h>
@@ -22,7 +21,7 @@
 
 struct fault_run fault_run;
 static struct pipe_line lines[FAKE_HOSTS][FAKE_HOSTS];
-static const struct migrate_params *far_or_near(int to)
+static const struct migrate_params *params_to(int to)
 {
 	static struct migrate_params p = { .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30 };
 	p.dest = fake_net_address(to);
@@ -264,7 +263,7 @@ bool fault_move(int from, int to)
 	struct vm *vm = fault_vm_at(from);
 	struct why w = { "" };
 	int err = -ENOENT;
-	ON_HOST(from) if (vm) err = migrate_start(vm, far_or_near(to), &w);
+	ON_HOST(from) if (vm) err = migrate_start(vm, params_to(to), &w);
 	ON_HOST(from) if (!err) err = migrate_wait("demo", time_ns() + FAULT_BOUND_NS);
 	(void)attempt_at(from, false, &s);
 	if (err || s.phase != MIG_DONE || !fault_runs_at(to)) {
@@ -402,7 +401,7 @@ static void run(struct fault_cell *c)
 	fault_run.hit_ns = 0;
 	fault_run.end[A] = fault_run.end[B] = NULL;
 	fault_run.armed = true;
-	ON_HOST(A) err = migrate_start(fault_vm_at(A), far_or_near(B), &w);
+	ON_HOST(A) err = migrate_start(fault_vm_at(A), params_to(B), &w);
 	if (err)
 		fault_wrong("it does not begin: %s", w.text);
 	bool quiet = wait_quiet(e->stays, time_ns() + e->lasts_ns + 2 * FAULT_BOUND_NS);
@@ -419,6 +418,8 @@ static void run(struct fault_cell *c)
 	take_words(c);
 	heal();
 	look_for_left();
+	if (e->end)
+		e->end();
 	int at = fault_runs_at(A) ? A : fault_runs_at(B) ? B : C;
 	if (at == C && c->outcome != FAULT_DIED && c->outcome != FAULT_OFF)
 		fault_wrong("nobody runs it after all was healed");

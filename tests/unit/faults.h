@@ -71,6 +71,7 @@ struct fault_event {
 	uint64_t lasts_ns;   /* so long: then it is over by itself */
 	const char *says[2]; /* what the source, and the destination, must say if they fail; NULL: anything */
 	bool (*begin)(void); /* before the migration; false: it has failed. NULL: nothing */
+	void (*end)(void);   /* when all is healed: did what was asked for happen? NULL: nothing was */
 };
 #define FAULT_UNTIL_IDLE ~0U /* variants: until one comes to nothing (fault_run.did) */
 extern const struct fault_event fault_events[];
