@@ -128,7 +128,7 @@ $(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_connect.o test_neig
 $(H)/test_listen $(H)/test_connect $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
 UNIT += sections
 UNIT_sections := vmm/migrate/sections.c vmm/migrate/wire.c vmm/state.c net/stream.c tests/unit/fake_kernel.c
-MIGRATE_BASE := vmm/vm_text.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_kernel.c
+MIGRATE_BASE := vmm/vm_text.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_state.c tests/unit/fake_kernel.c
 UNIT += vm
 UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += disk
@@ -149,6 +149,10 @@ UNIT_pages := vmm/layer.c vmm/layer_track.c vmm/migrate/pages.c vmm/migrate/wire
 UNIT += hosts shout bandwidth
 UNIT_hosts := $(UNIT_wire)
 UNIT_bandwidth := $(UNIT_wire)
+# The fault matrix has failpoints of its own, tasks that take turns, and allocations that fail.
+UNIT += faults
+UNIT_faults := $(filter-out tests/image/failpoint.c,$(UNIT_wire)) vmm/vm_request.c $(addprefix tests/unit/,fake_turns.c fault_events.c fault_report.c fault_world.c)
+$(H)/test_faults: private SAN += -Wl,--wrap=malloc -Wl,--wrap=calloc
 UNIT_shout := $(FAKE_NET) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c)
 FUZZ += hostframe
 FUZZ_hostframe := $(MIGRATE) $(MIGRATE_BASE) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c) \

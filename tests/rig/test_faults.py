@@ -36,6 +36,22 @@ def test_cancel_during_a_pass(watched):
     watched.check_after()
 
 
+@pytest.mark.rigs("amd", "intel")
+def test_cancel_at_the_destination(watched):
+    """Both operators read who has ended it."""
+    source = watched.begin()
+    watched.wait_pass(source)
+    dest = watched.other(source)
+    r = dest.json(f"migrate cancel {DEMO}")
+    assert r["result"] == "cancelled", r
+    s = watched.wait_status(source, lambda s: s["over"], 20, "end at the source")
+    assert s["phase"] == "failed" and s["error_text"] == "cancelled at its destination", s
+    s = watched.status(dest)
+    assert s["phase"] == "cancelled" and s["error_text"] == "cancelled by the operator", s
+    assert watched.where() is source
+    watched.check_after()
+
+
 def test_too_much_dirt_gives_up(watched):
     """
     A guest that dirties faster than the link carries, moved by each strategy: a clear word after --max-passes, and it runs on; or past

@@ -2,6 +2,7 @@
 /* VMs without CPUs (fake_hosts.h). Life, references and the rules of vm_migration_ended are those of vmm/vm_life.c. */
 #include "tests/unit/fake_hosts.h"
 #include "kernel/host.h"
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/bridge.h"
 #include "vmm/x86/stun.h"
@@ -19,6 +20,8 @@
 
 struct host_info host_info = { .name = "test" };
 struct migrate_host fake_hosts[FAKE_HOSTS];
+bool fake_host_dead[FAKE_HOSTS];
+unsigned fake_resets;
 bool (*fake_frame_passes)(int from, int to);
 struct fake_vm_opts fake_vm_opts;
 uint8_t *fake_paused_image;
@@ -99,11 +102,63 @@ void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)
 	pthread_mutex_unlock(&vms_lock);
 }
 
+/* What its guest has asked for, when nobody migrates it. The lock is held. */
+static void carry_out(struct vm *vm)
+{
+	uint8_t request = __atomic_exchange_n(&vm->power_request, VM_POWER_NONE, __ATOMIC_SEQ_CST);
+	if (request == VM_POWER_NONE)
+		return;
+	vm->state = request == VM_POWER_OFF ? VM_STOPPED : request == VM_POWER_RESET ? VM_RUNNING : VM_FAILED;
+	fake_resets += request == VM_POWER_RESET;
+}
+
+/* As vm_life.c's. */
+static void ctl_task(void *arg)
+{
+	struct vm *vm = arg;
+	mutex_lock(&vm->lock);
+	if (!vm->migration)
+		carry_out(vm);
+	else if (vm->state == VM_RUNNING)
+		vm->state = VM_PAUSED;
+	mutex_unlock(&vm->lock);
+	vm_put(vm);
+}
+
+static void requested(struct vm *vm)
+{
+	pthread_mutex_lock(&vms_lock);
+	vm->refs++;
+	pthread_mutex_unlock(&vms_lock);
+	if (!task_create("ctl", TASK_PRIO_NORMAL, ctl_task, vm))
+		vm_put(vm);
+}
+
+int vm_stop(struct vm *vm, struct why *w)
+{
+	int err = 0;
+	mutex_lock(&vm->lock);
+	if (vm->migration)
+		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
+	else if (vm->state != VM_RUNNING && vm->state != VM_FAILED && vm->state != VM_PAUSED)
+		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
+	else
+		vm->state = VM_STOPPED;
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
 static int create(const struct vm_config *cfg, enum vm_state state, struct vm_reservation *r,
 		  const struct gmem_progress *p, struct vm **out, struct why *w)
 {
 	struct fake_vm *f = calloc(1, sizeof(*f));
+	if (!f) {
+		if (r)
+			vm_memory_release(r);
+		return why_set(w, -ENOMEM, "no memory");
+	}
 	f->host = fake_host;
+	f->vm.requested = requested;
 	f->vm.cfg = *cfg;
 	f->vm.state = state;
 	f->vm.refs = 1;
@@ -216,9 +271,9 @@ void vm_resume(struct vm *vm)
 	if (vm->state != VM_PAUSED && vm->state != VM_INCOMING && vm->state != VM_UNDECIDED)
 		panic("vm_resume of a VM that is %s", vm_state_name(vm->state));
 	pthread_mutex_lock(&vms_lock);
-	for (unsigned i = 0; i < VMS; i++)
+	for (unsigned i = 0; i < VMS && !fake_host_dead[fake_of(vm)->host]; i++)
 		if (vms[i] && vms[i]->host != fake_of(vm)->host && vms[i]->vm.state == VM_RUNNING &&
-		    !memcmp(vms[i]->vm.cfg.uuid, vm->cfg.uuid, 16))
+		    !fake_host_dead[vms[i]->host] && !memcmp(vms[i]->vm.cfg.uuid, vm->cfg.uuid, 16))
 			panic("two runners");
 	if (!vm->power_request)
 		vm->state = VM_RUNNING;
@@ -258,92 +313,7 @@ void vm_set_file(struct vm *vm, enum vm_file_use use, struct boot_file *f)
 	vm->file[use] = f;
 }
 
-/* ---- sections ---- */
-
-static const struct sfield dev_fields[] = {
-	F_ARR(struct fake_dev_state, regs),
-	F(struct fake_dev_state, mode),
-	F_ARR(struct fake_dev_state, fifo),
-};
-static int dev_check(const void *obj unused, const void *state, struct why *w)
-{
-	const struct fake_dev_state *s = state;
-	return s->mode > 9 ? why_set(w, -EINVAL, "mode %u", s->mode) : 0;
-}
-static const struct sfield dev2_fields[] = {
-	F_ARR(struct fake_dev_state, regs),
-	F(struct fake_dev_state, mode),
-	F_ARR(struct fake_dev_state, fifo),
-	F_V(struct fake_dev_state, newer, 2),
-};
-static void dev_pre_save(void *obj)
-{
-	struct fake_dev *d = obj;
-	if (fake_vm_opts.late_write && gmem_write(&d->vm->mem, 0, &d->s, sizeof(d->s)))
-		panic("late write");
-}
-static const struct sdesc dev_desc = { .name = "fakedev",
-				       .version = 1,
-				       SDESC(struct fake_dev, s, struct fake_dev_state, dev_fields),
-				       .check = dev_check,
-				       .pre_save = dev_pre_save };
-
-static const struct sdesc dev2_desc = {
-	.name = "fakedev", .version = 2, .before = 1, SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields)
-};
-
-static const struct sfield clock_fields[] = {
-	F(struct vm_clock_state, guest_tsc),
-	F(struct vm_clock_state, guest_ns),
-	F(struct vm_clock_state, tsc_hz),
-	F(struct vm_clock_state, wall_ns),
-};
-static void clock_pre_save(void *obj)
-{
-	struct vm *vm = CONTAINER_OF(obj, struct vm, clock);
-	vm->clock.s.guest_ns = time_ns() + vm->clock_base_ns;
-}
-static void clock_post_load(void *obj)
-{
-	struct vm *vm = CONTAINER_OF(obj, struct vm, clock);
-	vm->clock_base_ns = vm->clock.s.guest_ns - time_ns();
-}
-static const struct sdesc clock_desc = { .name = "clock",
-					 .version = 1,
-					 SDESC(struct vm_clock, s, struct vm_clock_state, clock_fields),
-					 .pre_save = clock_pre_save,
-					 .post_load = clock_post_load };
-
-void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
-			 void *arg)
-{
-	struct {
-		const struct sdesc *d;
-		uint32_t instance;
-		void *obj;
-	} all[] = { { &clock_desc, 0, &vm->clock },
-		    { fake_vm_opts.newer ? &dev2_desc : &dev_desc, 0, &fake_devs(vm)[0] },
-		    { &dev_desc, 1, &fake_devs(vm)[1] },
-		    { &vm_config_desc, 0, &vm->cfg } };
-	bool source = vm->state == VM_PAUSED;
-	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
-		if (source && fake_vm_opts.sections_skip == i + 1)
-			continue;
-		fn(arg, all[i].d, all[i].instance, all[i].obj);
-		if (source && fake_vm_opts.sections_twice == i + 1)
-			fn(arg, all[i].d, all[i].instance, all[i].obj);
-	}
-}
-
-int vm_save_cpus(struct vm *vm, struct why *w)
-{
-	return vm->state == VM_PAUSED ? 0 : why_set(w, -EINVAL, "not paused");
-}
-
-int vm_load_cpus(struct vm *vm unused, struct why *w)
-{
-	return fake_vm_opts.load_fail ? why_set(w, -EINVAL, "a state that no CPU can have") : 0;
-}
+/* ---- moving ---- */
 
 bool vm_announce(struct vm *vm unused)
 {
@@ -356,8 +326,7 @@ void vm_advance_clock(struct vm *vm, uint64_t ns) { vm->clock_base_ns += ns; }
 void vm_migration_ended(struct vm *vm)
 {
 	mutex_lock(&vm->lock);
-	if (vm->power_request)
-		vm->state = VM_STOPPED;
+	carry_out(vm);
 	mutex_unlock(&vm->lock);
 }
 

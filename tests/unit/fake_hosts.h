@@ -16,6 +16,8 @@ extern struct migrate_host fake_hosts[FAKE_HOSTS];
  * (fake_tasks_wait).
  */
 void fake_host_restart(int host);
+/* It has died (fake_net_die), and its tasks do not know: what runs there runs nowhere. */
+extern bool fake_host_dead[FAKE_HOSTS];
 /* The one network that the host has, NULL: any that is asked for. */
 extern const char *fake_host_net[FAKE_HOSTS];
 extern unsigned fake_host_mtu[FAKE_HOSTS]; /* of its networks; 0: 1500 */
@@ -32,6 +34,8 @@ struct fake_vm_opts { /* of all VMs; zero: everything works */
 	unsigned sections_twice; /* walk section n twice */
 	bool newer;              /* a field that the release before has not got */
 	bool late_write;         /* saving a section writes to guest memory */
+	bool save_fail;          /* the CPUs' state cannot be read at the source */
+	unsigned refuse_section; /* the destination's check of section n (1..) says no */
 };
 extern struct fake_vm_opts fake_vm_opts;
 
@@ -42,6 +46,10 @@ struct vm *fake_vm_find(int host, const char *name);
 /* The guest writes: only while it runs, else false. */
 bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len);
 extern bool fake_slowed; /* the last one whose speed was set */
+/* The operator's power cut, with the rules of vmm/vm_life.c. */
+int vm_stop(struct vm *vm, struct why *w);
+#define FAKE_SECTIONS 4
+extern unsigned fake_resets; /* of all guests, carried out */
 /* What the guest does in the last moment before it is paused, NULL: nothing. */
 extern void (*fake_last_moment)(struct vm *vm);
 /* Memory of the VM when it was last paused (mem bytes), and its state words then. */

@@ -43,7 +43,7 @@ void panic(const char *fmt, ...)
 }
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
-static char log_last[512], log_all[1 << 16];
+static char log_last[512], log_last_at[4][512], log_all[1 << 16];
 static size_t log_len; /* of log_all: the end of a long one is lost */
 
 void log_vprintf(enum log_level level, const char *fmt, va_list ap)
@@ -52,8 +52,10 @@ void log_vprintf(enum log_level level, const char *fmt, va_list ap)
 	char line[512];
 	vsnprintf(line, sizeof(line), fmt, ap);
 	pthread_mutex_lock(&log_lock);
-	if (level != LOG_DEBUG)
+	if (level != LOG_DEBUG) {
 		memcpy(log_last, line, sizeof(line));
+		memcpy(log_last_at[fake_host & 3], line, sizeof(line));
+	}
 	log_len += (size_t)snprintf(log_all + log_len, sizeof(log_all) - log_len, "%s\n", line);
 	log_len = MIN(log_len, sizeof(log_all) - 1);
 	if (getenv("TERN_TEST_LOG"))
@@ -70,11 +72,13 @@ void log_printf(enum log_level level, const char *fmt, ...)
 }
 
 const char *fake_log_last(void) { return log_last; }
+const char *fake_log_last_at(int host) { return log_last_at[host & 3]; }
 
 void fake_log_clear(void)
 {
 	pthread_mutex_lock(&log_lock);
 	log_last[0] = log_all[0] = 0;
+	memset(log_last_at, 0, sizeof(log_last_at));
 	log_len = 0;
 	pthread_mutex_unlock(&log_lock);
 }
@@ -89,6 +93,7 @@ bool fake_log_has(const char *text)
 
 /* ---- pages ---- */
 
+bool (*fake_alloc_fails)(void);
 static long page_fail_after = -1;
 static uint64_t page_live, page_reserved;
 
@@ -174,6 +179,8 @@ static void page_2m_give(void *p)
 hpa_t page_alloc_reserved(struct page_reservation *r, unsigned order)
 {
 	BUG_ON(order > PAGE_ORDER_1G);
+	if (fake_alloc_fails && fake_alloc_fails())
+		return HPA_NONE;
 	for (long n = __atomic_load_n(&page_fail_after, __ATOMIC_SEQ_CST); n >= 0;) {
 		if (n == 0)
 			return HPA_NONE;
@@ -447,6 +454,8 @@ struct waiter {
 	pthread_cond_t c;
 };
 
+const struct fake_turns *fake_turns;
+
 void waitq_init(struct waitq *q) { list_init(&q->waiters); }
 
 int waitq_wait(struct waitq *q, struct spinlock *l, uint64_t *flags, uint64_t deadline_ns)
@@ -454,8 +463,10 @@ int waitq_wait(struct waitq *q, struct spinlock *l, uint64_t *flags, uint64_t de
 	struct waiter w = { .m = PTHREAD_MUTEX_INITIALIZER, .c = PTHREAD_COND_INITIALIZER };
 	list_append(&q->waiters, &w.node);
 	spin_unlock_irqrestore(l, *flags);
+	if (fake_turns)
+		fake_turns->wait(&w.woken, deadline_ns);
 	pthread_mutex_lock(&w.m);
-	while (!w.woken && time_ns() < deadline_ns)
+	while (!fake_turns && !w.woken && time_ns() < deadline_ns)
 		cond_wait_until(&w.c, &w.m, deadline_ns);
 	pthread_mutex_unlock(&w.m);
 	*flags = spin_lock_irqsave(l); /* a waker holds l until it is done with w */
@@ -491,6 +502,7 @@ _Thread_local int fake_host;
 struct task {
 	char name[32];
 	int host; /* the creator's */
+	int turn;
 	void (*fn)(void *arg);
 	void *arg;
 };
@@ -499,16 +511,19 @@ static _Thread_local struct task *self;
 static _Thread_local unsigned preempt_off;
 static pthread_mutex_t task_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t task_cond = PTHREAD_COND_INITIALIZER;
-static unsigned task_live;
+static unsigned task_live, task_live_at[4]; /* of all; of each host */
 
 static void task_end(void *arg)
 {
 	struct task *t = arg;
-	free(t);
 	pthread_mutex_lock(&task_lock);
 	task_live--;
+	task_live_at[t->host & 3]--;
+	free(t);
 	pthread_cond_broadcast(&task_cond);
 	pthread_mutex_unlock(&task_lock);
+	if (fake_turns)
+		fake_turns->leave();
 }
 
 static _Thread_local enum task_prio prio = TASK_PRIO_NORMAL;
@@ -517,6 +532,8 @@ static void *task_main(void *arg)
 {
 	self = arg;
 	fake_host = self->host;
+	if (fake_turns)
+		fake_turns->enter(self->turn);
 	pthread_cleanup_push(task_end, arg);
 	self->fn(self->arg);
 	BUG_ON(prio != TASK_PRIO_NORMAL); /* whoever raised it has lowered it again */
@@ -535,7 +552,9 @@ struct task *task_create(const char *name, enum task_prio p unused, void (*fn)(v
 	t->host = fake_host;
 	pthread_mutex_lock(&task_lock);
 	task_live++;
+	task_live_at[t->host & 3]++;
 	pthread_mutex_unlock(&task_lock);
+	t->turn = fake_turns ? fake_turns->add(t->name) : 0;
 	pthread_t th;
 	if (pthread_create(&th, NULL, task_main, t)) {
 		task_end(t);
@@ -545,8 +564,27 @@ struct task *task_create(const char *name, enum task_prio p unused, void (*fn)(v
 	return t;
 }
 
+/* By turns: the same in their time. */
+static bool tasks_wait_turns(void)
+{
+	bool never = false;
+	for (uint64_t end = time_ns() + 3600 * NS_PER_SEC; task_live && time_ns() < end;)
+		fake_turns->wait(&never, time_ns() + 10 * NS_PER_MS);
+	return !task_live;
+}
+
+unsigned fake_tasks_at(int host)
+{
+	pthread_mutex_lock(&task_lock);
+	unsigned n = task_live_at[host & 3];
+	pthread_mutex_unlock(&task_lock);
+	return n;
+}
+
 bool fake_tasks_wait(void)
 {
+	if (fake_turns)
+		return tasks_wait_turns();
 	uint64_t deadline = wall_clock_ns() + 10 * NS_PER_SEC;
 	pthread_mutex_lock(&task_lock);
 	while (task_live && wall_clock_ns() < deadline)
@@ -568,7 +606,10 @@ struct task *task_self(void)
 _Thread_local unsigned fake_yields;
 void task_yield(void)
 {
+	bool never = false;
 	fake_yields++;
+	if (fake_turns)
+		fake_turns->wait(&never, time_ns());
 	sched_yield();
 }
 uint64_t fake_waited_ns;

@@ -24,8 +24,21 @@ extern uint64_t fake_tsc_hz; /* what time_tsc_hz() says: 1 GHz unless set */
 
 extern unsigned fake_cpus; /* what cpu_count() says: 1 unless set; a task is a thread all the same */
 
-/* Wait until every task that was created has returned; false after 10 s of wall time. */
+/* Wait until every task that was created has returned; false after 10 s of wall time (by turns: an hour of theirs). */
 bool fake_tasks_wait(void);
+unsigned fake_tasks_at(int host); /* of one host's creating: so many have not returned */
+
+/* Who lets tasks run one at a time (fake_turns.c); NULL: nobody, each is a thread that runs when it can. */
+struct fake_turns {
+	int (*add)(const char *name); /* a task that is created: its turn */
+	void (*enter)(int turn);      /* in its thread: returns when it may run */
+	void (*leave)(void);          /* it has ended */
+	/* Until *woken, or the deadline: others run. */
+	void (*wait)(const bool *woken, uint64_t deadline_ns);
+};
+extern const struct fake_turns *fake_turns;
+/* Does this allocation of pages fail? NULL: as fake_page_alloc_fail_after says. */
+extern bool (*fake_alloc_fails)(void);
 
 /*
  * The last line above LOG_DEBUG that went to the log ("" if none), and forgetting it. TERN_TEST_LOG=1 shows all on
@@ -33,7 +46,8 @@ bool fake_tasks_wait(void);
  */
 const char *fake_log_last(void);
 void fake_log_clear(void);
-bool fake_log_has(const char *text); /* is that in any line, LOG_DEBUG's too, since fake_log_clear()? */
+const char *fake_log_last_at(int host); /* the same of one host's tasks; forgotten with all others */
+bool fake_log_has(const char *text);    /* is that in any line, LOG_DEBUG's too, since fake_log_clear()? */
 /* Which of a test's hosts this thread is on; a task is on that of its creator (fake_hosts.h). */
 extern _Thread_local int fake_host;
 

@@ -6,7 +6,6 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/trust.h"
-#include "tests/unit/pipe.h"
 #include "vmm/migrate/migrate.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,11 +31,54 @@ void fake_net_serve(int h, struct stream *s)
 {
 	ON_HOST(h)
 	if (!task_create("serve", TASK_PRIO_NORMAL, serve, s))
-		abort();
+		stream_close(s); /* as tcp_listen.c */
+}
+
+void fake_net_die(int h)
+{
+	fake_host_dead[h] = true;
+	for (int i = 0; i < FAKE_HOSTS; i++) {
+		pipe_line_set(&fake_net.lines[h][i], true);
+		pipe_line_set(&fake_net.lines[i][h], true);
+		pipe_line_die(&fake_net.lines[h][i]);
+	}
+}
+
+void fake_net_revive(int h)
+{
+	fake_host_dead[h] = false;
+	for (int i = 0; i < FAKE_HOSTS; i++) {
+		pipe_line_set(&fake_net.lines[h][i], false);
+		pipe_line_set(&fake_net.lines[i][h], false);
+	}
+}
+
+/* A round trip, and longer while the way is down. ends[0] is what is being connected. */
+static int connect_lines(int from, int to, struct stream *ends[2], uint64_t deadline_ns,
+			 const struct stream_canceller *canceller, struct why *w)
+{
+	struct pipe_line *out = &fake_net.lines[from][to], *back = &fake_net.lines[to][from];
+	uint64_t begin = time_ns(), end = begin + (deadline_ns - begin) / 2; /* trust.h: half of the time */
+	bool gone = false;
+	if (canceller && canceller->attach(canceller->arg, ends[0]))
+		return why_set(w, -ECANCELED, "cancelled");
+	task_sleep_until(begin + out->delay_ns + back->delay_ns);
+	while (!gone && (out->down || back->down) && time_ns() < end) {
+		task_sleep_until(time_ns() + 10 * NS_PER_MS);
+		gone = stream_pipe_is_aborted(ends[0]);
+	}
+	if (!gone && !out->down && !back->down) {
+		ends[0]->rtt_ns = out->delay_ns + back->delay_ns;
+		stream_pipe_lines(ends[0], out, back);
+		return 0;
+	}
+	if (canceller)
+		canceller->detach(canceller->arg);
+	return gone ? why_set(w, -ECANCELED, "cancelled") : why_set(w, -ETIMEDOUT, "no answer from %s", ends[0]->peer);
 }
 
 int trust_connect(struct stream **s, struct ip ip, uint16_t port, uint64_t deadline_ns,
-		  const struct stream_canceller *canceller unused, struct why *w)
+		  const struct stream_canceller *canceller, struct why *w)
 {
 	const struct ip_text addr = ip_text(ip);
 	struct stream *ends[2];
@@ -63,11 +105,17 @@ int trust_connect(struct stream **s, struct ip ip, uint16_t port, uint64_t deadl
 	if (fake_net.fails[to])
 		return why_set(w, fake_net.fails[to], "no connection with %s", addr.s);
 	if (stream_pipe(ends, 1 << 16))
-		abort();
+		return why_set(w, -ENOMEM, "no memory for a connection");
 	ends[0]->ip = ip;
 	ends[1]->ip = fake_net_address(from);
 	snprintf(ends[0]->peer, sizeof(ends[0]->peer), "%.40s:%u", addr.s, (uint16_t)port);
 	snprintf(ends[1]->peer, sizeof(ends[1]->peer), "%.40s:40000", ip_text(ends[1]->ip).s);
+	int err = fake_net.lines ? connect_lines(from, to, ends, deadline_ns, canceller, w) : 0;
+	if (err) {
+		stream_close(ends[0]);
+		stream_close(ends[1]);
+		return err;
+	}
 	for (int i = 0; i < 2; i++) {
 		struct stream *(*tap)(struct stream *) = i ? fake_net.tap_server : fake_net.tap_client;
 		ends[i] = tap ? tap(ends[i]) : ends[i];

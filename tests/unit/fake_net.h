@@ -6,6 +6,7 @@
 #pragma once
 #include "net/stream.h"
 #include "tests/unit/fake_hosts.h"
+#include "tests/unit/pipe.h"
 
 struct fake_net {
 	bool cut[FAKE_HOSTS][FAKE_HOSTS]; /* from, to: no answer */
@@ -20,11 +21,22 @@ struct fake_net {
 	/* Both ends of each new connection pass through these, if set. */
 	struct stream *(*tap_client)(struct stream *s), *(*tap_server)(struct stream *s);
 	void (*connected)(int from, int to); /* called before the server's task starts */
+	/*
+	 * Connections are on these: they take their time, and are tried for as long as trust_connect says while one of
+	 * the two directions is down. NULL: on none.
+	 */
+	struct pipe_line (*lines)[FAKE_HOSTS]; /* from, to */
 };
 extern struct fake_net fake_net;
 
 /* Host h serves the connection, in a task of its own. */
 void fake_net_serve(int h, struct stream *s);
 struct ip fake_net_address(int h);
+/*
+ * A power cut, with lines: nobody hears of that host any more, its streams fail, and what its tasks still do is no
+ * longer real (fake_host_dead). Up again, after fake_host_restart.
+ */
+void fake_net_die(int h);
+void fake_net_revive(int h);
 /* h's [peer] sections: a string of names, "bc". */
 void fake_net_peers(int h, const char *names);

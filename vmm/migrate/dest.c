@@ -190,6 +190,8 @@ static int read_offer(struct dest *c)
 		return err;
 	if (!incarnation_equal(id->source, c->peer->inc))
 		return why_set(c->why, -EPROTO, "%s offers an attempt of another host", c->peer->host);
+	if (incarnation_equal(id->source, migrate_this_host()->inc)) /* in clear, somebody repeats what it once said */
+		return why_set(c->why, -ELOOP, "it comes from that host itself");
 	c->m = migration_new(c->offer.cfg.name, c->s->peer, c->s->ip, true);
 	if (!c->m)
 		return -ENOMEM;
@@ -211,7 +213,7 @@ static int accept_offer(struct dest *c)
 	return id_send(c->tx, WIRE_ACCEPT, &c->offer.id, in(MIG_SETUP_NS));
 refuse:
 	vm_memory_release(&c->memory);
-	why_set(c->why, err, "%s", err_name(err));
+	why_set(c->why, err, "the offer could not be answered: %s", err_name(err));
 	if (text_send(c->tx, WIRE_REFUSE, code, c->why->text, in(NS_PER_SEC)))
 		log_debug("REFUSE could not be sent to %s", c->s->peer);
 	return err;
@@ -363,7 +365,7 @@ static int receive(struct dest *c)
 		else if (time_ns() - c->progress_ns > MIG_PROGRESS_NS)
 			return no_progress(c);
 		err = take_record(c, &end);
-		if (err)
+		if (err || (err = handover_cancelled(c->m, c->why)))
 			return err;
 		if (c->final && time_ns() - c->final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
 			task_set_prio(TASK_PRIO_NORMAL);
@@ -398,6 +400,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 static void give_up(struct dest *c, int err, bool accepted)
 {
 	task_set_prio(TASK_PRIO_NORMAL);
+	handover_evicted(c->m, err, c->why);
 	why_set(c->why, err, "the connection to the source: %s", err_name(err));
 	if (accepted)
 		handover_give_up(c->m, c->tx, err, c->why->text);

@@ -272,6 +272,17 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 
 /* ---- destination ---- */
 
+int handover_cancelled(struct migration *m, struct why *w)
+{
+	return migration_cancelled(m) ? why_set(w, -ECANCELED, "cancelled at its destination") : 0;
+}
+
+void handover_evicted(const struct migration *m, int err, struct why *w)
+{
+	if (err == -ECANCELED && attempt_find(&m->id, NULL) == RECORD_NEVER)
+		why_set(w, err, "its source has asked what became of it, or has offered it anew");
+}
+
 int handover_source_gave_up(struct wire_rx *rx, struct why *w)
 {
 	char text[WIRE_TEXT_MAX];
@@ -313,13 +324,15 @@ static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wir
 	err = id_send(tx, WIRE_READY, &m->id, time_ns() + MIG_STOPPED_NS);
 	if (err || (err = wait_commit(m, rx, paused_ns, w)) || (err = FAILPOINT(P15_BEFORE_DECISION, tx->s)))
 		return err;
-	err = migration_commit_point(m); /* this host's operator cancelled? */
-	return err ? err : attempt_commit(&m->id);
+	if (migration_commit_point(m)) /* this host's operator */
+		return handover_cancelled(m, w);
+	return attempt_commit(&m->id);
 }
 
 int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns, struct why *w)
 {
 	int err = ready_then_commit(m, tx, rx, paused_ns, w);
+	handover_evicted(m, err, w);
 	return err ? why_set(w, err, "given up before the start: %s", err_name(err)) : 0;
 }
 

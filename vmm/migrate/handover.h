@@ -39,6 +39,10 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
  */
 int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
 		  struct why *w) must_check;
+/* Destination: 0, or -ECANCELED if its own operator has cancelled, with the words that the source gets to read. */
+int handover_cancelled(struct migration *m, struct why *w) must_check;
+/* Destination: the attempt fails with err. Has a QUERY or a newer offer taken its stream from it? Then w says so. */
+void handover_evicted(const struct migration *m, int err, struct why *w);
 /* Destination: the current record is the source's ERROR. -ECANCELED: it was cancelled there; else -ECONNABORTED. */
 int handover_source_gave_up(struct wire_rx *rx, struct why *w) must_check;
 /* Destination: the attempt fails before its start. NEVER is decided first, and then both are told: why, and that. */

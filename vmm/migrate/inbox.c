@@ -102,8 +102,11 @@ void inbox_stop(struct inbox *in, int err)
 
 void inbox_drain(struct inbox *in, uint64_t deadline_ns)
 {
-	if (in->running && !stream_shutdown(in->rx.s))
-		(void)completion_wait(&in->ended, deadline_ns);
+	uint8_t rest[64];
+	if (!in->running || stream_shutdown(in->rx.s) || completion_wait(&in->ended, deadline_ns))
+		return;
+	while (time_ns() < deadline_ns && stream_read_some(in->rx.s, rest, sizeof(rest), deadline_ns) > 0)
+		; /* behind a record that the reader did not take */
 }
 
 void inbox_fini(struct inbox *in)
@@ -119,6 +122,8 @@ void inbox_fini(struct inbox *in)
 /* What a message that nobody waited for means. */
 static int unexpected(const struct inbox_msg *msg, struct why *w)
 {
+	if (msg->type == WIRE_ERROR && msg->num == ECANCELED)
+		return why_set(w, -ECONNABORTED, "%s", msg->text);
 	if (msg->type == WIRE_ERROR)
 		return why_set(w, -ECONNABORTED, "the destination failed: %s", msg->text);
 	if (msg->type == WIRE_REFUSE)

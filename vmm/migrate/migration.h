@@ -88,7 +88,11 @@ void migration_cancel_init(struct migration *m); /* for migration_new */
 int migration_attach(struct migration *m, struct stream *s, struct inbox *in) must_check;
 void migration_detach(struct migration *m);
 void migration_abort(struct migration *m); /* the stream that is attached */
-void migration_stop(struct migration *m);  /* its inbox; without one, as migration_abort */
+/*
+ * Its inbox; without one, as migration_abort; but not of one that comes, whose task looks after each record, and can
+ * still tell the source: who waits for it aborts it when it has had its time (migrate_wait).
+ */
+void migration_stop(struct migration *m);
 bool migration_cancelled(struct migration *m);
 /* One decision between the operator's cancel and COMMIT: 0, from now on cancelling is refused; or -ECANCELED. */
 int migration_commit_point(struct migration *m) must_check;

@@ -60,7 +60,7 @@ void migration_stop(struct migration *m)
 	mutex_lock(&m->stream_lock);
 	if (m->inbox)
 		inbox_stop(m->inbox, -ECANCELED);
-	else if (m->stream)
+	else if (m->stream && !m->st.incoming)
 		stream_abort(m->stream);
 	mutex_unlock(&m->stream_lock);
 	bandwidth_look();

@@ -166,7 +166,7 @@ static int serve(struct connection *k)
 	case WIRE_DONE:
 	case WIRE_SETTLE:
 	case WIRE_DEBT: settle_answer(&k->tx, &k->rx); return 0;
-	case WIRE_ERROR: log_debug("%s gave up before it offered a VM", k->s->peer); return 0;
+	case WIRE_ERROR: return handover_source_gave_up(&k->rx, &k->why); /* before it offered a VM */
 	default:
 		return why_set(&k->why, -EPROTO, "it began with %s, which asks for nothing",
 			       wire_type_name(k->rx.type));

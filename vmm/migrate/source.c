@@ -96,7 +96,9 @@ static int wait_accepted(struct source *c)
 		int err = inbox_wait(&c->in, WIRE_ACCEPT, WIRE_PREPARING, end, &msg, c->w);
 		if (err == -ETIMEDOUT && done && done < size)
 			return why_set(c->w, err, "the destination makes no progress in clearing memory for it");
-		if (err == -ETIMEDOUT || err == -EPIPE || err == -ECONNRESET)
+		/* The destination waits for the whole offer for the rest of MIG_GREETING_NS. */
+		bool at_once = time_ns() < end - MIG_SETUP_NS + (MIG_GREETING_NS - REACH_NS) / 2;
+		if (err == -ETIMEDOUT || (!at_once && (err == -EPIPE || err == -ECONNRESET)))
 			return why_set(
 				c->w, err,
 				"the destination greeted, but did not answer the offer, which comes in packets of full "
@@ -192,7 +194,7 @@ static int until_ready(struct source *c, bool *rides)
 	if (err == -ETIMEDOUT && c->paused && time_ns() >= switchover_end(c))
 		why_set(c->w, err, "the switch-over took longer than %lu ms, so the guest goes on here",
 			((switchover_end(c) - c->paused_ns) / NS_PER_MS));
-	return err;
+	return err == -ENOMEM ? why_set(c->w, err, "its host is out of memory") : err;
 }
 
 /* All of a migration that leaves, in its own task. */
@@ -289,7 +291,7 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 		phase = run(c);
 		leaves = phase == MIG_DONE || c->forgotten;
 	} else {
-		why_set(&why, -ENOMEM, "out of memory");
+		why_set(&why, -ENOMEM, "its host is out of memory");
 	}
 	if (c)
 		free(c->share);

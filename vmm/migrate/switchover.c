@@ -112,9 +112,10 @@ int switchover_run(struct source *c, bool rides)
 	c->pages.end_ns = switchover_end(c);
 	task_set_prio(TASK_PRIO_SWITCH); /* the guest stands still, others can wait a little; source.c ends it */
 	err = vm_pause(c->vm);
+	if (err && !migration_guest_gone(c->m, false, c->w)) /* else it has said why */
+		why_set(c->w, err, "the guest could not be paused, it is %s", vm_state_name(vm_state_now(c->vm)));
 	if (err)
-		return why_set(c->w, err, "the guest could not be paused, it is %s",
-			       vm_state_name(vm_state_now(c->vm)));
+		return err;
 	c->paused = true;
 	err = send_rest(c);
 	if (err)
