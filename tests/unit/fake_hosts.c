@@ -22,6 +22,7 @@ bool (*fake_frame_passes)(int from, int to);
 struct fake_vm_opts fake_vm_opts;
 uint8_t *fake_paused_image;
 void (*fake_last_moment)(struct vm *vm);
+void (*fake_loaded)(struct vm *vm);
 static uint64_t paused_room; /* bytes of it */
 
 struct fake_vm {
@@ -276,11 +277,18 @@ static void dev_pre_save(void *obj)
 	if (fake_vm_opts.late_write && gmem_write(&d->vm->mem, 0, &d->s, sizeof(d->s)))
 		panic("late write");
 }
+static void dev_post_load(void *obj)
+{
+	struct fake_dev *d = obj;
+	if (fake_loaded && d == &fake_devs(d->vm)[1])
+		fake_loaded(d->vm);
+}
 static const struct sdesc dev_desc = { .name = "fakedev",
 				       .version = 1,
 				       SDESC(struct fake_dev, s, struct fake_dev_state, dev_fields),
 				       .check = dev_check,
-				       .pre_save = dev_pre_save };
+				       .pre_save = dev_pre_save,
+				       .post_load = dev_post_load };
 
 static const struct sdesc dev2_desc = {
 	.name = "fakedev", .version = 2, .before = 1, SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields)

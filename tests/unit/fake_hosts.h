@@ -43,6 +43,8 @@ struct vm *fake_vm_find(int host, const char *name);
 bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len);
 /* What the guest does in the last moment before it is paused, NULL: nothing. */
 extern void (*fake_last_moment)(struct vm *vm);
+/* As the last device of a VM is loaded, NULL: nothing: what goes wrong there. */
+extern void (*fake_loaded)(struct vm *vm);
 /* Memory of the VM when it was last paused (mem bytes), and its state words then. */
 extern uint8_t *fake_paused_image;
 /* State that migrates: two devices of one kind. */

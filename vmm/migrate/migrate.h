@@ -21,6 +21,7 @@ struct migrate_params {
 	uint32_t max_passes;
 	uint64_t limit;   /* bytes per second; 0: none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */
+	bool verify;      /* both sides compare digests of all of it before the hand-over */
 	bool copy_base;   /* base images of its disks go along where they are not there */
 };
 enum migrate_phase {
@@ -50,6 +51,8 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint64_t limit;      /* bytes/s, of its own or of all; 0: none */
 	uint64_t dirty_rate; /* bytes/s dirtied, recent */
 	uint64_t predicted_downtime_ns;
+	uint64_t verified_pages; /* that have something; 0 and 0: not asked for, or not yet */
+	uint32_t verified_sections;
 	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
 	char error[256];                          /* why it failed or was cancelled */
 };

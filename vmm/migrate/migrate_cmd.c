@@ -55,6 +55,10 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_u64(c, "dirty_pages|", s->dirty_last);
 	out_u64(c, "dirty_bytes_per_s|", s->dirty_rate);
 	out_us(c, "predicted_downtime_us|", s->predicted_downtime_ns);
+	out_u64(c, "verified_pages|", s->verified_pages);
+	out_u64(c, "verified_sections|", s->verified_sections);
+	if (s->verified_sections)
+		out_line(c, "verified", "%lu pages, %u sections", s->verified_pages, s->verified_sections);
 	out_ms(c, "total_ms|total time", s->total_ns);
 	out_us(c, "downtime_us", s->downtime_ns);
 	out_more(c, "error_text", s->error);
@@ -148,6 +152,7 @@ static int params_get(struct con *c, struct migrate_params *p)
 		return con_error(c, -EINVAL, "migrate: --limit %s: give bytes per second from 1M, as 100M, or none",
 				 limit);
 	p->any_network = con_opt(c, "--any-network");
+	p->verify = con_opt(c, "--verify");
 	p->copy_base = con_opt(c, "--copy-base");
 	return 0;
 }
@@ -333,9 +338,10 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 static const struct con_sub subs[] = {
 	{ "",
 	  "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--any-network] [--copy-base] "
-	  "[--detach]",
+	  "[--verify] [--detach]",
 	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; "
 	  "--any-network: wherever its network leads; --copy-base: with its disks' base images, if they are not there; "
+	  "--verify: compare all of it before it runs there; "
 	  "--detach: do not wait",
 	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
