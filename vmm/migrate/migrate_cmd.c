@@ -58,7 +58,8 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_u64(c, "verified_pages|", s->verified_pages);
 	out_u64(c, "verified_sections|", s->verified_sections);
 	if (s->verified_sections)
-		out_line(c, "verified", "%lu pages, %u sections", s->verified_pages, s->verified_sections);
+		out_line(c, "verified", "%lu pages, %u sections: the same on both hosts", s->verified_pages,
+			 s->verified_sections);
 	out_ms(c, "total_ms|total time", s->total_ns);
 	out_us(c, "downtime_us", s->downtime_ns);
 	out_more(c, "error_text", s->error);
