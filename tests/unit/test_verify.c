@@ -157,6 +157,33 @@ static void differs(struct vm *vm, void (*spoil)(struct vm *vm), uint64_t pages,
 	must_move(vm, pages);
 }
 
+/* The way through a VM with a hole in its memory and two disks. */
+static void test_walk(void **state unused)
+{
+	const struct gmem g = { .size = GIB(3) + MIB(6), .low = GIB(3), .high = MIB(6) };
+	struct layer l[2] = { { .b.size = MIB(5) + SECTOR }, { .b.size = SECTOR } };
+	const struct page_layers layers = { .of = { &l[0], &l[1] }, .n = 2 };
+	struct sums_walk w;
+	sums_walk_begin(&w, &g, &layers);
+	for (unsigned i = 0; i < 12; i++) {
+		assert_true(w.at == i * 65536UL && !w.layer && !w.over);
+		assert_true(sums_walk_fits(&w, 65536) && sums_walk_fits(&w, 1024) && !sums_walk_fits(&w, 1536));
+		sums_walk_on(&w, 65536);
+	}
+	assert_true(w.at == 1 << 20 && !w.layer);
+	assert_true(sums_walk_fits(&w, 1536) && sums_walk_fits(&w, 1024));
+	assert_false(sums_walk_fits(&w, 2048) || sums_walk_fits(&w, 512) || sums_walk_fits(&w, 0));
+	sums_walk_on(&w, 1024);
+	assert_true(sums_walk_fits(&w, 512) && !sums_walk_fits(&w, 1024));
+	sums_walk_on(&w, 512);
+	assert_true(w.at == PAGES_DISK(0) && w.layer == &l[0]);
+	assert_true(sums_walk_fits(&w, 1281) && sums_walk_fits(&w, 1024) && !sums_walk_fits(&w, 1280));
+	sums_walk_on(&w, 1281);
+	assert_true(w.at == PAGES_DISK(1) && w.layer == &l[1] && sums_walk_fits(&w, 1));
+	sums_walk_on(&w, 1);
+	assert_true(w.over && !sums_walk_fits(&w, 1));
+}
+
 /* ---- the same on both sides ---- */
 
 static void test_equal(void **state unused)
@@ -706,19 +733,13 @@ static void test_odd_source(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_equal),
-		cmocka_unit_test(test_equal_disk),
-		cmocka_unit_test(test_far),
-		cmocka_unit_test(test_slow),
-		cmocka_unit_test(test_cancel),
-		cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_disk),
-		cmocka_unit_test(test_state),
-		cmocka_unit_test(test_both),
-		cmocka_unit_test(test_cut),
-		cmocka_unit_test(test_cut_differs),
-		cmocka_unit_test(test_before),
-		cmocka_unit_test(test_odd_destination),
+		cmocka_unit_test(test_walk),       cmocka_unit_test(test_equal),
+		cmocka_unit_test(test_equal_disk), cmocka_unit_test(test_far),
+		cmocka_unit_test(test_slow),       cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_memory),     cmocka_unit_test(test_disk),
+		cmocka_unit_test(test_state),      cmocka_unit_test(test_both),
+		cmocka_unit_test(test_cut),        cmocka_unit_test(test_cut_differs),
+		cmocka_unit_test(test_before),     cmocka_unit_test(test_odd_destination),
 		cmocka_unit_test(test_odd_source),
 	};
 	setvbuf(stdout, NULL, _IOLBF, 0);
