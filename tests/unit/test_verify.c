@@ -193,15 +193,20 @@ static void test_equal(void **state unused)
 	no_verify = true;
 	must_move(new_vm(MIB(2)), 0);
 	no_verify = false;
+	fake_cpus = 8;
 	must_move(new_vm(MIB(260)), 4); /* two ranges */
+	fake_cpus = 1;
 }
 
 static void test_equal_disk(void **state unused)
 {
-	struct vm *vm = new_vm(MIB(2));
-	give_disk(vm);
-	must_move(vm, 4 + BLOCKS + 1);
-	independent_reader(out, "");
+	for (fake_cpus = 8; fake_cpus; fake_cpus /= 8) {
+		struct vm *vm = new_vm(MIB(2));
+		give_disk(vm);
+		must_move(vm, 4 + BLOCKS + 1);
+		independent_reader(out, "");
+	}
+	fake_cpus = 1;
 }
 
 /* COMMIT does not ride: READY is what says that it is the same. */
