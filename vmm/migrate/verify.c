@@ -279,7 +279,8 @@ static int tell_chunk(struct verify_rx *v, gfn_t first, struct why *w)
 static int range_recv(struct verify_rx *v, struct why *w)
 {
 	struct wire_rx *rx = v->came->rx;
-	struct sums_range a = { .first = wire_get_u64(rx), .frames = wire_get_u64(rx) }, b;
+	struct sums_range a = { .first = wire_get_u64(rx) }, b; /* the source's, and what is here */
+	a.frames = wire_get_u64(rx);
 	if (!v->begun_ns) {
 		v->begun_ns = time_ns();
 		sums_walk_begin(&v->walk, v->came->mem, &v->came->layers);
