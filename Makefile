@@ -39,11 +39,11 @@ X86_SRC     := $(addprefix vmm/x86/,bus_lock.c compat.c cpu_check.c cpu_state.c 
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c guest_image.c interrupts.c linux_loader.c loader.c machine.c pvh_loader.c smbios_tables.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpmtimer.c vpower.c vrng.c vrtc.c vblk.c vblk_config.c vblk_request.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c vxapic.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c bandwidth.c boot_files.c datagram.c departed.c dest.c disks.c handover.c heard.c inbox.c lease.c leave.c migrate.c migrate_all.c migrate_cmd.c \
-	migration.c migration_cancel.c pages.c policy.c precopy.c probe.c probe_answer.c reach.c records.c rules.c sections.c service.c settle.c shout.c source.c switchover.c this_host.c wire.c)
+	migration.c migration_cancel.c pages.c policy.c precopy.c probe.c probe_answer.c reach.c records.c rules.c sections.c service.c settle.c shout.c source.c sums.c switchover.c this_host.c verify.c wire.c)
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c image.c kernel_blob.S libc.c load.c memmap.c \
 	say.c serial_port.c smbios.c)
 # In the test image alone.
-TEST_SRC    := $(addprefix tests/image/,failpoint.c lock_order.c selftest.c tcptest.c torture.c)
+TEST_SRC    := $(addprefix tests/image/,failpoint.c lock_order.c selftest.c spoil.c tcptest.c torture.c)
 # What the loader shares with the kernel, compiled once more with the loader's flags.
 BOOT_SHARED := kernel/acpi_walk.c kernel/conf.c
 
@@ -82,7 +82,7 @@ $(call obj,crypto/password.c): INC := $(MBEDTLS_INC)
 # Compilers leave out of .d what a third party's header includes.
 $(LWIP_OBJ) $(call obj,$(NET_SRC)): $(D)/lwip.ok net/lwipopts.h $(wildcard net/arch/*.h)
 $(call obj,$(VMM_SRC) $(X86_SRC) $(PC_SRC) $(TEST_SRC)): INC := $(ZYDIS_INC) -I $(GEN)
-$(call obj,vmm/boot_file.c): INC += $(ZSTD_INC)
+$(call obj,vmm/boot_file.c vmm/migrate/sums.c vmm/migrate/verify.c): INC += $(ZSTD_INC)
 $(call obj,kernel/main.c kernel/commands.c boot/efi_main.c): VERSION
 $(call obj,arch/x86/memory.c): INC := -fno-builtin $(if $(CLANG),,-fno-tree-loop-distribute-patterns)
 
@@ -99,7 +99,7 @@ VMM_COLD := $(filter-out vmm/bus.c vmm/dev.c vmm/gmem.c,$(VMM_SRC))
 COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c conf%.c console%.c crew.c identity.c main.c out.c) $(VMM_COLD) \
 	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c tsc_sync.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
 	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
-	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
+	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c sums.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
 COLD += $(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
 	$(addprefix arch/x86/,backtrace.c descriptors.c ioapic.c paging.c reset.c smp.c) \
 	$(addprefix drivers/,e1000.c pci_irq.c piix4.c virtio_pci.c) $(addprefix kernel/,err.c ksym.c log.c panic.c random.c) \

@@ -11,7 +11,7 @@
 #include "kernel/log.h"
 #include "kernel/out.h"
 
-#define CON_OPTS          8
+#define CON_OPTS          12
 #define CONSOLE_LEAVE_KEY 0x1d /* Ctrl-]: ends a command that reads all keys */
 struct con {
 	bool json;

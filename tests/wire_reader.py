@@ -5,6 +5,7 @@
 wire_reader.py SOURCE DESTINATION            check the recorded output of both sides of one migration
 wire_reader.py --mutate SOURCE DESTINATION   and then change each field, and drop, repeat and swap records: each must be refused
 """
+import functools
 import struct
 import sys
 
@@ -48,7 +49,12 @@ TYPES = {
     29: ("FILES", "S", []),
     30: ("WANT", "D", [("files", 4)]),
     31: ("FILE", "S", [("file", 4), ("offset", 8)]),
+    32: ("VERIFY", "S", [("first", 8), ("frames", 8)]),
+    33: ("VERIFY_STATE", "S", [("name", 32), ("instance", 4), ("digest", 8)]),
+    34: ("CHECKED", "D", [("range", 4)]),
+    35: ("DIFFERS", "D", [("name", 32), ("instance", 4), ("first", 8)]),
 }
+CHUNK = 1024  # frames
 FILE_FIELDS = [("name", 96), ("size", 8), ("digest", 8), ("blocks", 8)]
 STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
 UUIDS = {"uuid", "vm_uuid", "id_uuid", "mac"}
@@ -84,13 +90,14 @@ def xxh_round(acc, lane):
     return rotl((acc + lane * P2) & MASK, 31) * P1 & MASK
 
 
-def xxh64(data):
-    """XXH64 with seed 0, from its description (xxHash, doc/xxhash_spec.md)."""
+@functools.lru_cache(maxsize=None)
+def xxh64(data, seed=0):
+    """XXH64, from its description (xxHash, doc/xxhash_spec.md)."""
     n = len(data)
-    acc = [(P1 + P2) & MASK, P2, 0, -P1 & MASK]
+    acc = [(seed + P1 + P2) & MASK, (seed + P2) & MASK, seed, (seed - P1) & MASK]
     for lanes in struct.iter_unpack("<4Q", data[:n & ~31]):
         acc = [xxh_round(a, lane) for a, lane in zip(acc, lanes)]
-    h = P5
+    h = (seed + P5) & MASK
     if n >= 32:
         h = sum(rotl(a, r) for a, r in zip(acc, (1, 7, 12, 18))) & MASK
         for a in acc:
@@ -126,7 +133,7 @@ class Record:
     def __init__(self, at):
         self.at, self.end, self.data_at = at, at, None
         self.type, self.name, self.f, self.places = 0, "", {}, [("type", at, 4), ("length", at + 4, 4), ("check", at + 8, 4)]
-        self.runs, self.payload = [], b""
+        self.runs, self.payload, self.sums = [], b"", []
 
 
 def string(raw, what):
@@ -207,6 +214,13 @@ def parse_record(buf, at, sender, key, number):
                 pos += 8
             fields_end = r.data_at = pos
             pos += 4096 * r.f["npages"]
+            r.payload = bytes(buf[fields_end:pos])
+        elif r.name == "VERIFY":
+            while pos < r.end:
+                need(pos + 16 <= r.end and len(r.sums) < 64, "VERIFY's length")
+                r.places += [(f"chunk{len(r.sums)}", pos, 4), (f"pages{len(r.sums)}", pos + 4, 4), (f"sum{len(r.sums)}", pos + 8, 8)]
+                r.sums.append(struct.unpack_from("<IIQ", buf, pos))
+                pos += 16
         elif r.name == "FILES":
             r.files = []
             while pos < r.end and len(r.files) < 7:
@@ -218,7 +232,7 @@ def parse_record(buf, at, sender, key, number):
                     told[name] = string(raw, name) if name in STRINGS else int.from_bytes(raw, "little")
                     pos += size
                 r.files.append(told)
-        elif r.name in ("SECTION", "FILE"):
+        elif r.name in ("SECTION", "FILE", "DIFFERS"):
             need(r.end - pos <= 65536 and (r.end > pos or r.name == "SECTION"), f"{r.name}'s length")
             r.payload = bytes(buf[pos:r.end])
             r.places += [(f"byte{i}", pos + i, 1) for i in range(r.end - pos)]
@@ -261,7 +275,9 @@ class Source:
     def __init__(self):
         self.npass, self.open, self.final, self.next = 0, False, False, 0
         self.data = self.zero = self.all_data = self.all_zero = self.blocks = 0
-        self.sections, self.debts, self.offer, self.state = set(), 0, None, "HELLO"
+        self.sections, self.debts, self.offer, self.state = {}, 0, None, "HELLO"
+        self.pages = {}  # by frame: bytes, none for zeros of a disk
+        self.to_verify, self.verified, self.told = None, 0, set()  # ranges of frames that are left, how many came; sections
         self.files, self.came = None, {}  # what FILES told; each file's bytes
 
     def take(self, r):
@@ -305,6 +321,28 @@ class Source:
             told = self.files[n]
             need((len(data), file_digest(data)) == (told["size"], told["digest"]) and blocks <= told["blocks"], "a file's bytes")
 
+    def verify(self, first, frames, sums):
+        """A range comes where the one before ended, and has the sums of the pages that came."""
+        if self.to_verify is None:
+            mem = self.offer["mem"] >> 12
+            self.to_verify = [[0, min(mem, 3 << 18)]] + [[4 << 18, mem + (1 << 18)]] * (mem > 3 << 18)
+            self.to_verify += [[i + 1 << 36, (i + 1 << 36) + (d["size"] + 4095 >> 12)] for i, d in enumerate(self.offer["disks"])]
+        need(self.to_verify and frames, "VERIFY of nothing")
+        part = self.to_verify[0]
+        need(first == part[0] and first + frames <= part[1] and (frames % CHUNK == 0 or first + frames == part[1]), "VERIFY's range")
+        need(first >> 36 or frames <= 64 * CHUNK, "VERIFY's range")
+        want = {}
+        for frame, page in self.pages.items():
+            if first <= frame < first + frames:
+                chunk = want.setdefault((frame - first) // CHUNK, [0, 0])
+                chunk[0] += 1
+                chunk[1] = chunk[1] + (xxh64(page, frame) or 1) & MASK
+        need(sums == [(n, *want[n]) for n in sorted(want)], "VERIFY's sums")
+        self.verified += 1
+        part[0] += frames
+        if part[0] == part[1]:
+            self.to_verify.pop(0)
+
     def take_pass(self, r):
         f = r.f
         if r.name == "PASS":
@@ -314,13 +352,21 @@ class Source:
             self.next = self.data = self.zero = self.blocks = 0
         elif r.name == "PAGES":
             need(self.open, "PAGES outside a pass")
-            total = 0
+            total = at = 0
             for offset, count in r.runs:
                 gfn, n = f["base"] + offset, count & 0x7FFFFFFF
                 blocks = disk_blocks(gfn, n, self.offer["disks"])
                 need(n and gfn >= self.next and blocks <= 4096 and (blocks or is_ram(gfn, n, self.offer["mem"])), "run")
                 self.blocks += blocks
                 self.next = gfn + n
+                for frame in range(gfn, gfn + n):
+                    if not count >> 31:
+                        self.pages[frame] = r.payload[at:at + 4096]
+                        at += 4096
+                    elif blocks:
+                        self.pages[frame] = b""
+                    else:
+                        self.pages.pop(frame, None)
                 if count >> 31:
                     self.zero += n
                 else:
@@ -336,8 +382,16 @@ class Source:
         elif r.name == "SECTION":
             need(self.final and not self.open, "SECTION before the final pass ended")
             which = (f["name"], f["instance"])
-            need(f["name"] and f["version"] and which not in self.sections, "SECTION")
-            self.sections.add(which)
+            need(f["name"] and f["version"] and which not in self.sections and self.to_verify is None, "SECTION")
+            self.sections[which] = r.payload
+        elif r.name == "VERIFY":
+            need(self.final and not self.open, "VERIFY before the final pass ended")
+            self.verify(f["first"], f["frames"], r.sums)
+        elif r.name == "VERIFY_STATE":
+            which = (f["name"], f["instance"])
+            need(self.to_verify == [] and which in self.sections and which not in self.told, "VERIFY_STATE")
+            need(f["digest"] == xxh64(self.sections[which]), "digest of a section")
+            self.told.add(which)
         elif r.name == "FILES":
             need(not self.npass and self.files is None, "FILES comes once, before pass 1")
             need(len(r.files) >= 2, "FILES has the kernel and the initrd")
@@ -357,6 +411,7 @@ class Source:
         elif r.name == "END":
             need(self.final and not self.open and f["passes"] == self.npass and f["sections"] == len(self.sections), "END")
             need(f["debts"] == self.debts, "END")
+            need(self.to_verify is None or (not self.to_verify and len(self.told) == len(self.sections)), "END before all is verified")
             need((f["data"], f["zero"]) == (self.all_data, self.all_zero), "END")
             self.state = "COMMIT"
         else:
@@ -442,18 +497,22 @@ def read(src, dst):
     for r in s:
         source.take(r)
     need(source.state in ("DONE", "over"), "the source did not come to COMMIT")
-    want = ["ACCEPT"] + ["WANT"] * (source.files is not None) + ["PASS_ACK"] * (source.npass - 1) + ["READY", "STARTED"]
+    want = ["ACCEPT"] + ["WANT"] * (source.files is not None) + ["PASS_ACK"] * (source.npass - 1)
+    want += ["CHECKED"] * source.verified + ["READY", "STARTED"]
     preparing = [r for r in d[2:] if r.name == "PREPARING"]
     need(preparing == d[2:2 + len(preparing)], "PREPARING comes before ACCEPT")
     done = [r.f["done"] for r in preparing]
     need(all(a <= b for a, b in zip([0] + done, done)) and all(r.f["done"] <= r.f["total"] for r in preparing), "PREPARING")
     got = [r for r in d[2 + len(preparing):] if r.name]
     need([r.name for r in got] == want, "order of the destination's records")
-    acked = 0
+    acked = checked = 0
     for r in got:
         if r.name == "PASS_ACK":
             acked += 1
             need(r.f["pass"] == acked, "PASS_ACK")
+        if r.name == "CHECKED":
+            checked += 1
+            need(r.f["range"] == checked, "CHECKED")
         if r.name == "WANT":
             need(r.f["files"] == sum(1 << n for n in source.came), "WANT")
         if "uuid" in r.f:

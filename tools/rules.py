@@ -88,7 +88,6 @@ TESTED = {
     "failpoint_set": "by the test image's command",
     "gmem_init": "both halves of making a VM's memory in one call",
     "migrate_source_run": "a source over a stream of the test's own",
-    "state_diff": "tables of fields are tested by it",
     "state_print": "tables of fields are tested by it",
     "state_selftest": "tables of fields are tested by it",
 }
@@ -203,7 +202,7 @@ PREFIXES = {
     "console": "con", "console_usage": "con usage", "console_edit": "edit", "commands": "host", "identity": "host", "host": "incarnation",
     "sched": "preempt task", "task": "vector", "spinlock": "spin", "sync": "completion mutex sem", "time": "timer", "err": "why",
     "tcp": "stream", "tcp_connect": "stream", "tcp_listen": "stream",  # kinds of streams
-    "records": "attempt commit debt decision end have hello id offer pass reach reached text who",  # each record's send, get, parse
+    "records": "attempt commit debt decision differs end have hello id offer pass reach reached text who",  # each record's send, get, parse
 }
 # Names that are given: instructions, the C library's, what every room has (kernel/base), entry points.
 FREE = re.compile(r"kernel/base/|arch/x86/cpu\.h|arch/x86/memory\.c|boot/libc\.c|kernel/(malloc|syscalls)\.c")

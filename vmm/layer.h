@@ -76,6 +76,13 @@ static inline uint64_t layer_blocks(const struct layer *l) /* of the disk */
 }
 
 /*
+ * What it has, whether it is to be sent or not: the first block from `from` on, or LAYER_NONE; is `block` the layer's,
+ * and where is its data, NULL: zeros. No request is under way, or the page may be another's a moment later.
+ */
+uint64_t layer_next(struct layer *l, uint64_t from);
+bool layer_has(struct layer *l, uint64_t block, const void **page);
+
+/*
  * A block that comes from another host: the page that its data is to be written to, or zeros for all of it. No guest
  * runs. The layer may come to have more than its due for a while, as blocks come that take the place of others which
  * are not zeros yet; the host has that back as those become zeros. -ENOSPC, or NULL: this host has no memory for that.

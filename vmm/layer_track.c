@@ -60,18 +60,19 @@ uint64_t layer_track_fill(struct layer *l)
 
 uint64_t layer_track_harvest(struct layer *l) { return gather(l, LAYER_DIRTY); }
 
-uint64_t layer_track_next(struct layer *l, uint64_t from)
+/* The first block from `from` on with `flag`, which is LAYER_SEND or LAYER_OURS, or LAYER_NONE. */
+static uint64_t next_with(struct layer *l, uint64_t from, uint64_t flag)
 {
 	for (uint64_t at = from, found = LAYER_NONE; at < layer_blocks(l);) {
 		spin_lock(&l->lock);
-		uint64_t *e = leaf_from(l, &at, LAYER_SEND);
+		uint64_t *e = leaf_from(l, &at, flag & LAYER_SEND);
 		const uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
 		for (uint64_t b = MAX(from, at); leaf && b < at + LAYER_FAN && found == LAYER_NONE; b++)
-			if (leaf[b & (LAYER_FAN - 1)] & LAYER_SEND)
+			if (leaf[b & (LAYER_FAN - 1)] & flag)
 				found = b;
 		if (e && found == LAYER_NONE) {
 			if (from <= at) /* all of it was taken */
-				*e &= ~LAYER_SEND;
+				*e &= ~(flag & LAYER_SEND);
 			at += LAYER_FAN;
 		}
 		spin_unlock(&l->lock);
@@ -79,6 +80,20 @@ uint64_t layer_track_next(struct layer *l, uint64_t from)
 			return found;
 	}
 	return LAYER_NONE;
+}
+
+uint64_t layer_track_next(struct layer *l, uint64_t from) { return next_with(l, from, LAYER_SEND); }
+uint64_t layer_next(struct layer *l, uint64_t from) { return next_with(l, from, LAYER_OURS); }
+
+bool layer_has(struct layer *l, uint64_t block, const void **page)
+{
+	uint64_t next;
+	spin_lock(&l->lock);
+	const uint64_t *e = block < layer_blocks(l) ? layer_entry(l, block, 0, &next) : NULL;
+	uint64_t v = e ? *e : 0;
+	spin_unlock(&l->lock);
+	*page = v & LAYER_ADDR ? hva_of(v & LAYER_ADDR) : NULL;
+	return v & LAYER_OURS;
 }
 
 const void *layer_track_take(struct layer *l, uint64_t block)

@@ -67,6 +67,12 @@ void state_save(const struct sdesc *d, void *obj, uint8_t *buf)
 	encode(d, d->version, (const uint8_t *)obj + d->obj_off, buf);
 }
 
+size_t state_encode(const struct sdesc *d, const void *obj, uint32_t version, uint8_t *buf)
+{
+	encode(d, version, (const uint8_t *)obj + d->obj_off, buf);
+	return size_at(d, version);
+}
+
 int state_save_before(const struct sdesc *d, void *obj, uint8_t *buf, struct why *w)
 {
 	_Alignas(16) uint8_t copy[STATE_MAX];

@@ -58,6 +58,11 @@ size_t state_size(const struct sdesc *d);                        /* encoded byte
 void state_save(const struct sdesc *d, void *obj, uint8_t *buf); /* pre_save + encode; buf has state_size() bytes */
 /* The same for a peer of the release before: how many bytes, or -errno and w says why it cannot have this state. */
 int state_save_before(const struct sdesc *d, void *obj, uint8_t *buf, struct why *w) must_check;
+/*
+ * Without pre_save, as of that version: how many bytes. What was loaded comes out as it came, unless something has
+ * changed it since.
+ */
+size_t state_encode(const struct sdesc *d, const void *obj, uint32_t version, uint8_t *buf);
 /* Decode a section of the given version, check, commit, post_load. On error obj is untouched. */
 int state_load(const struct sdesc *d, void *obj, uint32_t version, const uint8_t *buf, size_t len,
 	       struct why *w) must_check;

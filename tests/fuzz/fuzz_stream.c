@@ -4,9 +4,9 @@
  *   0  raw bytes, from the first byte of the connection on
  *   1  HELLO, then an OFFER with these fields
  *   2  HELLO, a good OFFER, in half of them with a disk on a base and one of zeros, and some of the good records
- *      that would follow, then records { type u8, length u16, fields }: check words are made right, or nothing would
- *      get past them; bit 7 of a type puts the attempt's id in front, so that END and COMMIT can be what they should
- *      be, or has PAGES begin in a disk
+ *      that would follow, all of them with what --verify adds, then records { type u8, length u16, fields }: check
+ *      words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id in front, so that
+ *      END and COMMIT can be what they should be, or has PAGES begin in a disk
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/time.h"
@@ -17,6 +17,7 @@
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/pages.h"
+#include <common/xxhash.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,6 +121,39 @@ static int put_disk(struct wire_tx *tx)
 	return wire_end(tx, TIME_NEVER);
 }
 
+/* What a source that verifies says of that: of all its memory and disks, and with `states` of each section. */
+static void put_verify(struct wire_tx *tx, bool disks, bool states)
+{
+	static const uint8_t zeros[708], page[PAGE_SIZE] = { 2 };
+	uint64_t sum = XXH64(page, sizeof(page), PAGES_DISK(0)) + XXH64(NULL, 0, PAGES_DISK(0) + 3) +
+		       XXH64(NULL, 0, PAGES_DISK(0) + 4);
+	static const struct {
+		const char *name;
+		uint32_t instance, len;
+	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, 708 } };
+	int err = 0;
+	for (unsigned i = 0; i < (disks ? 3 : 1); i++) {
+		wire_begin(tx, WIRE_VERIFY);
+		wire_put_u64(tx, i ? PAGES_DISK(i - 1) : 0);
+		wire_put_u64(tx, i == 0 ? 512 : i == 1 ? 256 : 1024);
+		if (i == 1) {
+			wire_put_u32(tx, 0);
+			wire_put_u32(tx, 3);
+			wire_put_u64(tx, sum);
+		}
+		err |= wire_end(tx, TIME_NEVER);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(sections) && states; i++) {
+		wire_begin(tx, WIRE_VERIFY_STATE);
+		wire_put_str(tx, sections[i].name, 32);
+		wire_put_u32(tx, sections[i].instance);
+		wire_put_u64(tx, XXH64(zeros, sections[i].len, 0));
+		err |= wire_end(tx, TIME_NEVER);
+	}
+	if (err)
+		abort();
+}
+
 /* The first n records after OFFER of a good migration of a VM of zeros, up to END. */
 static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n, bool disks)
 {
@@ -182,6 +216,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	uint8_t mode = data[0] % 3, good = data[0] / 3 % 8;
 	bool disks = data[0] / 24 & 1;
+	uint8_t verify = data[0] / 48 % 3;
 	data++;
 	size--;
 	fake_host = 0;
@@ -207,6 +242,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 		tx.key = attempt_key(&o.id);
 		put_good(&tx, &o.id, good, disks);
+		if (good == 7 && verify)
+			put_verify(&tx, disks, verify > 1);
 		put_records(&tx, &o.id, data, size);
 	}
 	m.s.ops = &serve_ops;

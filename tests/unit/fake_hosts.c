@@ -26,6 +26,7 @@ bool (*fake_frame_passes)(int from, int to);
 struct fake_vm_opts fake_vm_opts;
 uint8_t *fake_paused_image;
 void (*fake_last_moment)(struct vm *vm);
+void (*fake_loaded)(struct vm *vm);
 static uint64_t paused_room; /* bytes of it */
 
 struct fake_vm {

@@ -52,6 +52,8 @@ int vm_stop(struct vm *vm, struct why *w);
 extern unsigned fake_resets; /* of all guests, carried out */
 /* What the guest does in the last moment before it is paused, NULL: nothing. */
 extern void (*fake_last_moment)(struct vm *vm);
+/* As the last device of a VM is loaded, NULL: nothing: what goes wrong there. */
+extern void (*fake_loaded)(struct vm *vm);
 /* Memory of the VM when it was last paused (mem bytes), and its state words then. */
 extern uint8_t *fake_paused_image;
 /* State that migrates: two devices of one kind. */

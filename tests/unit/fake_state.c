@@ -26,11 +26,18 @@ static void dev_pre_save(void *obj)
 	if (fake_vm_opts.late_write && gmem_write(&d->vm->mem, 0, &d->s, sizeof(d->s)))
 		panic("late write");
 }
+static void dev_post_load(void *obj)
+{
+	struct fake_dev *d = obj;
+	if (fake_loaded && d == &fake_devs(d->vm)[1])
+		fake_loaded(d->vm);
+}
 static const struct sdesc dev_desc = { .name = "fakedev",
 				       .version = 1,
 				       SDESC(struct fake_dev, s, struct fake_dev_state, dev_fields),
 				       .check = dev_check,
-				       .pre_save = dev_pre_save };
+				       .pre_save = dev_pre_save,
+				       .post_load = dev_post_load };
 
 static const struct sdesc dev2_desc = {
 	.name = "fakedev", .version = 2, .before = 1, SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields)

@@ -233,6 +233,33 @@ static void test_second_attempt(void **state unused)
 	layer_fini(&l);
 }
 
+/* What it has is there to be seen, sent or not, and looking sends nothing. */
+static void test_what_it_has(void **state unused)
+{
+	struct layer l;
+	const void *page;
+	make(&l, MIB(4), NULL, 16);
+	assert_true(layer_next(&l, 0) == LAYER_NONE);
+	assert_int_equal(put_blocks(&l, 3, 1, 'a'), 0);
+	assert_int_equal(put_blocks(&l, 600, 2, 'b'), 0);
+	assert_int_equal(zero(&l, 601 * PAGE_SIZE, PAGE_SIZE), 0);
+	assert_int_equal(layer_track_fill(&l), 3);
+	assert_non_null(layer_track_take(&l, 3));
+	assert_int_equal(layer_next(&l, 0), 3);
+	assert_int_equal(layer_next(&l, 4), 600);
+	assert_int_equal(layer_next(&l, 601), 601);
+	assert_true(layer_next(&l, 602) == LAYER_NONE);
+	assert_true(layer_has(&l, 3, &page) && *(const uint8_t *)page == 'a');
+	assert_true(layer_has(&l, 601, &page) && !page);
+	assert_false(layer_has(&l, 4, &page) || page);
+	assert_false(layer_has(&l, 700, &page) || page);
+	assert_false(layer_has(&l, 1024, &page) || page); /* behind its end */
+	assert_int_equal(l.unsent, 2);
+	assert_int_equal(layer_track_next(&l, 0), 600);
+	assert_int_equal(layer_track_harvest(&l), 0);
+	layer_fini(&l);
+}
+
 /* ---- several tasks ---- */
 
 #define WRITERS 3
@@ -343,9 +370,16 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_full),           T(test_full_of_tables),     T(test_full_with_base),
-		T(test_zeros_of_zeros), T(test_more_than_its_due),  T(test_no_memory_for_what_comes),
-		T(test_second_attempt), T(test_writers_and_sender), T(test_writers_and_sender_full),
+		T(test_full),
+		T(test_full_of_tables),
+		T(test_full_with_base),
+		T(test_zeros_of_zeros),
+		T(test_more_than_its_due),
+		T(test_no_memory_for_what_comes),
+		T(test_second_attempt),
+		T(test_what_it_has),
+		T(test_writers_and_sender),
+		T(test_writers_and_sender_full),
 	};
 	return cmocka_run_group_tests_name("layer full", tests, NULL, NULL);
 }

@@ -662,23 +662,6 @@ struct peer { /* the test as a source */
 	struct stream *s;
 };
 
-/* As release 0.4 says it. */
-static int hello_before(struct wire_tx *tx)
-{
-	wire_begin(tx, WIRE_HELLO);
-	wire_put_u64(tx, WIRE_MAGIC);
-	wire_put_u32(tx, 3);
-	wire_put_u32(tx, 3);
-	wire_put_u64(tx, HELLO_0_4);
-	wire_put_u32(tx, WIRE_RECORD_MAX);
-	wire_put_str(tx, "before", 32);
-	int err = wire_end(tx, time_in_ms(1000));
-	wire_begin(tx, WIRE_IDENT);
-	wire_put_u64(tx, migrate_this_host()->inc.host);
-	wire_put_u64(tx, migrate_this_host()->inc.boot);
-	return err ? err : wire_end(tx, time_in_ms(1000));
-}
-
 static bool peer_is_before;
 static void peer_open(struct peer *p)
 {
@@ -1283,25 +1266,6 @@ static void dest_before(void *arg)
 	(void)!decision_send(&tx, WIRE_NEVER, &o.id, migrate_this_host()->inc, time_in_ms(1000));
 	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL))
 		;
-	wire_tx_fini(&tx);
-	wire_rx_fini(&rx);
-	stream_close(s);
-}
-
-/* It says hello, and hears no offer. */
-static void dest_before_in_vain(void *arg)
-{
-	struct stream *s = arg;
-	struct wire_tx tx;
-	struct wire_rx rx;
-	struct hello h;
-	fake_host = 1;
-	assert_int_equal(wire_tx_init(&tx, s), 0);
-	assert_int_equal(wire_rx_init(&rx, s), 0);
-	assert_int_equal(hello_before(&tx), 0);
-	assert_int_equal(hello_recv(&rx, &h, time_in_ms(1000), NULL), 0);
-	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL))
-		assert_int_not_equal(rx.type, WIRE_OFFER);
 	wire_tx_fini(&tx);
 	wire_rx_fini(&rx);
 	stream_close(s);

@@ -141,9 +141,41 @@ static void test_status(void **state unused)
 	assert_int_equal(lines, 1 + 3 + 2);
 }
 
+/* What was compared, if that was asked for; below its row and in a report of its own. */
+static void test_verified(void **state unused)
+{
+	struct con c = { .write = say };
+	add(2, MIG_DONE);
+	table[1].verified_pages = 30710;
+	table[1].verified_sections = 57;
+	assert_int_equal(run(cmd_status, NULL), 0);
+	assert_non_null(strstr(said, "\n    30710 pages, 57 sections: the same on both hosts\n"));
+	said[0] = 0;
+	show_status(&c, &table[0]);
+	assert_null(strstr(said, "verified"));
+	show_status(&c, &table[1]);
+	assert_non_null(strstr(said, "verified"));
+	assert_non_null(strstr(said, "30710 pages, 57 sections: the same on both hosts\n"));
+}
+
+/* It is an option of `migrate NAME|all to PEER`. */
+static void test_verify_option(void **state unused)
+{
+	struct migrate_params p = { 0 };
+	struct con c = { .write = say };
+	assert_non_null(strstr(subs[0].args, "[--verify]"));
+	assert_int_equal(params_get(&c, &p), 0);
+	assert_false(p.verify);
+	c.opt[0][0] = c.opt[0][1] = "--verify";
+	c.nopts = 1;
+	assert_int_equal(params_get(&c, &p), 0);
+	assert_true(p.verify);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, setup)
-	const struct CMUnitTest tests[] = { T(test_cancel_all), T(test_status) };
+	const struct CMUnitTest tests[] = { T(test_cancel_all), T(test_status), T(test_verified),
+					    T(test_verify_option) };
 	return cmocka_run_group_tests_name("migrate_cmd", tests, NULL, NULL);
 }

@@ -4,10 +4,13 @@
  * independent reader of what was recorded.
  */
 #pragma once
+#include "kernel/time.h"
 #include "net/stream.h"
 #include "tests/unit/fake_net.h"
 #include "tests/unit/pipe.h"
 #include "vmm/migrate/migrate.h"
+#include "vmm/migrate/records.h"
+#include "vmm/migrate/this_host.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -94,6 +97,42 @@ static inline struct tap *connect_taps(struct tap **dest)
 		abort();
 	*dest = tap_new(ends[1], fake_net_address(0), "10.77.0.11:40000");
 	return tap_new(ends[0], fake_net_address(1), "10.77.0.12:7077");
+}
+
+/* As release 0.4 says it. */
+static inline int hello_before(struct wire_tx *tx)
+{
+	wire_begin(tx, WIRE_HELLO);
+	wire_put_u64(tx, WIRE_MAGIC);
+	wire_put_u32(tx, 3);
+	wire_put_u32(tx, 3);
+	wire_put_u64(tx, HELLO_0_4);
+	wire_put_u32(tx, WIRE_RECORD_MAX);
+	wire_put_str(tx, "before", 32);
+	int err = wire_end(tx, time_in_ms(1000));
+	wire_begin(tx, WIRE_IDENT);
+	wire_put_u64(tx, migrate_this_host()->inc.host);
+	wire_put_u64(tx, migrate_this_host()->inc.boot);
+	return err ? err : wire_end(tx, time_in_ms(1000));
+}
+
+/* It says hello, and hears no offer. */
+static inline void dest_before_in_vain(void *arg)
+{
+	struct stream *s = arg;
+	struct wire_tx tx;
+	struct wire_rx rx;
+	struct hello h;
+	fake_host = 1;
+	assert_int_equal(wire_tx_init(&tx, s), 0);
+	assert_int_equal(wire_rx_init(&rx, s), 0);
+	assert_int_equal(hello_before(&tx), 0);
+	assert_int_equal(hello_recv(&rx, &h, time_in_ms(1000), NULL), 0);
+	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL))
+		assert_int_not_equal(rx.type, WIRE_OFFER);
+	wire_tx_fini(&tx);
+	wire_rx_fini(&rx);
+	stream_close(s);
 }
 
 /* The independent reader, written from doc/wire.md alone, accepts the stream (and rejects each mutation of it). */

@@ -22,6 +22,7 @@
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
 #include "vmm/migrate/this_host.h"
+#include "vmm/migrate/verify.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ struct dest {
 	struct boot_files_rx files;
 	struct sections sections;
 	struct page_rx pages;
+	struct verify_rx verify;
 	uint32_t debts;
 	uint64_t progress_ns; /* when the last record came that brought something */
 	uint32_t pass;        /* the last that began */
@@ -303,7 +305,8 @@ static int recv_end(struct dest *c)
 	if (n.passes != c->pass || n.sections != c->sections.loaded || n.debts != c->debts ||
 	    n.data_pages != c->pages.total.data || n.zero_pages != c->pages.total.zero)
 		return why_set(c->why, -EPROTO, "the source's totals are not what came here");
-	return sections_complete(&c->sections, c->why);
+	err = sections_complete(&c->sections, c->why);
+	return err ? err : verify_complete(&c->verify, c->why);
 }
 
 /* Kept whatever becomes of this attempt: it is a fact about another one. */
@@ -340,7 +343,11 @@ static int take_record(struct dest *c, bool *end)
 	case WIRE_DEBT: return recv_debt(c);
 	case WIRE_FILES:
 	case WIRE_FILE: return c->pass ? bad_order(c) : boot_files_recv(&c->files, c->vm, c->tx, c->rx, c->why);
-	case WIRE_SECTION: return c->final && !c->in_pass ? section_recv(&c->sections, c->rx, c->why) : bad_order(c);
+	case WIRE_VERIFY:
+	case WIRE_VERIFY_STATE: return c->final && !c->in_pass ? verify_recv(&c->verify, c->why) : bad_order(c);
+	case WIRE_SECTION:
+		return c->final && !c->in_pass && !c->verify.begun_ns ? section_recv(&c->sections, c->rx, c->why)
+								      : bad_order(c);
 	case WIRE_END: *end = true; return recv_end(c);
 	case WIRE_ERROR: return handover_source_gave_up(c->rx, c->why);
 	default: return bad_order(c);
@@ -354,13 +361,14 @@ static int receive(struct dest *c)
 	c->pages = (struct page_rx){
 		.rx = c->rx, .mem = &c->vm->mem, .layers = disks_layers(c->vm), .idle_ns = MIG_IDLE_NS
 	};
+	c->verify = (struct verify_rx){ .m = c->m, .tx = c->tx, .came = &c->pages, .sections = &c->sections };
 	migration_phase(c->m, MIG_PASSES);
 	for (bool end = false; !end;) {
 		int err = wire_recv(c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, c->why);
 		if (err)
 			return err == -ETIMEDOUT ? why_set(c->why, err, "the source fell silent") : err;
-		if (c->rx->type == WIRE_PAGES || c->rx->type == WIRE_SECTION || c->rx->type == WIRE_END ||
-		    c->rx->type == WIRE_FILE)
+		if (c->rx->type == WIRE_PAGES || c->rx->type == WIRE_VERIFY || c->rx->type == WIRE_SECTION ||
+		    c->rx->type == WIRE_END || c->rx->type == WIRE_FILE)
 			c->progress_ns = time_ns();
 		else if (time_ns() - c->progress_ns > MIG_PROGRESS_NS)
 			return no_progress(c);
@@ -370,7 +378,8 @@ static int receive(struct dest *c)
 		if (c->final && time_ns() - c->final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
 			task_set_prio(TASK_PRIO_NORMAL);
 	}
-	return vm_load_cpus(c->vm, c->why);
+	int err = vm_load_cpus(c->vm, c->why);
+	return err ? err : verify_loaded(&c->verify, c->why);
 }
 
 /* ---- start, or clean up ---- */

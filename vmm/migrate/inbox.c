@@ -4,6 +4,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/migration.h"
+#include <stdlib.h>
 #include <string.h>
 
 int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id)
@@ -33,7 +34,15 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 		msg->total = wire_get_u64(rx);
 		break;
 	case WIRE_WANT:
+	case WIRE_CHECKED:
 	case WIRE_PASS_ACK: msg->num = wire_get_u32(rx); break;
+	case WIRE_DIFFERS:
+		if (in->differs)
+			return why_set(w, -EPROTO, "the destination sent DIFFERS twice");
+		in->differs = differs_parse(rx, w);
+		if (!in->differs)
+			return -EPROTO;
+		break;
 	case WIRE_REFUSE:
 	case WIRE_ERROR:
 		msg->num = wire_get_u32(rx);
@@ -116,6 +125,8 @@ void inbox_fini(struct inbox *in)
 		completion_wait(&in->ended, TIME_NEVER);
 	}
 	in->running = false;
+	free(in->differs);
+	in->differs = NULL;
 	wire_rx_fini(&in->rx);
 }
 

@@ -11,7 +11,7 @@
 
 struct inbox_msg {
 	uint32_t type;
-	uint32_t num; /* PASS_ACK: the pass; WANT: bits of files; REFUSE, ERROR: the code */
+	uint32_t num; /* PASS_ACK: the pass; CHECKED: the range; WANT: bits of files; REFUSE, ERROR: the code */
 	char text[WIRE_TEXT_MAX];
 	uint64_t done, total;  /* PREPARING */
 	struct incarnation by; /* STARTED, NEVER */
@@ -27,6 +27,7 @@ struct inbox {
 	unsigned n;                      /* [l] */
 	int err;                         /* [l] why the reader ended; 0 while it runs */
 	struct why why;                  /* [l] */
+	struct differs *differs;         /* [r] until the message DIFFERS is there, then the source's task's */
 	struct completion ended;
 };
 int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id) must_check;

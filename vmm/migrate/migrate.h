@@ -24,6 +24,7 @@ struct migrate_params {
 	bool own_strategy;
 	uint64_t limit;   /* bytes per second; 0: none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */
+	bool verify;      /* both sides compare digests of all of it before the hand-over */
 	bool copy_base;   /* base images of its disks go along where they are not there */
 };
 enum migrate_phase {
@@ -57,6 +58,8 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint32_t vcpus;              /* outgoing: */
 	uint8_t speed[VM_MAX_VCPUS]; /* of each in percent of its full one; all 100: none is slowed */
 	enum migrate_strategy strategy;
+	uint64_t verified_pages; /* that have something; 0 and 0: not asked for, or not yet */
+	uint32_t verified_sections;
 	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
 	char error[256];                          /* why it failed or was cancelled */
 };

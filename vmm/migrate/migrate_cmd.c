@@ -87,6 +87,11 @@ static void show_status(struct con *c, const struct migrate_status *s)
 		if (speeds[0] && !migrate_cmd_is_over(s))
 			out_line(c, "slowed", "vCPUs slowed to %s", speeds);
 	}
+	out_u64(c, "verified_pages|", s->verified_pages);
+	out_u64(c, "verified_sections|", s->verified_sections);
+	if (s->verified_sections)
+		out_line(c, "verified", "%lu pages, %u sections: the same on both hosts", s->verified_pages,
+			 s->verified_sections);
 	out_ms(c, "total_ms|total time", s->total_ns);
 	out_us(c, "downtime_us", s->downtime_ns);
 	out_more(c, "error_text", s->error);
@@ -219,6 +224,7 @@ static int params_get(struct con *c, struct migrate_params *p)
 	if (timeout && !time_parse(timeout, TIMEOUT_MAX_MS, &p->timeout_ms))
 		return bad_timeout(c, timeout);
 	p->any_network = con_opt(c, "--any-network");
+	p->verify = con_opt(c, "--verify");
 	p->copy_base = con_opt(c, "--copy-base");
 	return 0;
 }
@@ -423,12 +429,13 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 static const struct con_sub subs[] = {
 	{ "",
 	  "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout TIME] "
-	  "[--any-network] [--copy-base] [--detach]",
+	  "[--any-network] [--copy-base] [--verify] [--detach]",
 	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; --strategy: of a "
-	  "guest "
-	  "that dirties more than the line carries, auto, throttle (slow it), stop (it stands still for as long as it "
-	  "takes) or abort; --timeout: for its passes; "
+	  "guest that dirties more than the line carries, auto, throttle (slow it), stop (it stands still for as long "
+	  "as "
+	  "it takes) or abort; --timeout: for its passes; "
 	  "--any-network: wherever its network leads; --copy-base: with its disks' base images, if they are not there; "
+	  "--verify: compare all of it before it runs there; "
 	  "--detach: do not wait",
 	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },

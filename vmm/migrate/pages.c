@@ -130,8 +130,7 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 
 /* ---- destination ---- */
 
-/* The layer that has this frame, and which block it is there; NULL: none. */
-static struct layer *layer_at(const struct page_layers *s, gfn_t gfn, uint64_t *block)
+struct layer *pages_layer(const struct page_layers *s, gfn_t gfn, uint64_t *block)
 {
 	uint64_t i = gfn >> PAGES_DISK_SHIFT;
 	*block = gfn & (BIT(PAGES_DISK_SHIFT) - 1);
@@ -144,7 +143,7 @@ static bool range_is_ours(const struct page_rx *p, gfn_t gfn, uint64_t count)
 	const struct gmem *g = p->mem;
 	struct gmem_range r[2];
 	uint64_t block;
-	const struct layer *l = layer_at(&p->layers, gfn, &block);
+	const struct layer *l = pages_layer(&p->layers, gfn, &block);
 	if (l)
 		return count <= PAGES_DISK_RUN && block < layer_blocks(l) && count <= layer_blocks(l) - block;
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
@@ -232,7 +231,7 @@ int pages_recv(struct page_rx *p, struct why *w)
 		uint32_t count = get_le32(runs + i * 8 + 4);
 		gfn_t gfn = base + get_le32(runs + i * 8);
 		uint64_t block;
-		struct layer *l = layer_at(&p->layers, gfn, &block);
+		struct layer *l = pages_layer(&p->layers, gfn, &block);
 		int err = l ? layer_run(p, l, block, count & ~PAGES_ZERO, count & PAGES_ZERO) : 0;
 		if (err)
 			return err == -ENOSPC ? why_set(w, err, "no memory there for what is on disk %s", l->name)

@@ -25,6 +25,9 @@ struct page_layers {
 	unsigned n;
 };
 
+/* The layer that has this frame, and which block it would be there; NULL: none. */
+struct layer *pages_layer(const struct page_layers *s, gfn_t gfn, uint64_t *block);
+
 struct page_counts {
 	uint64_t data, zero;
 };

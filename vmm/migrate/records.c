@@ -3,6 +3,7 @@
 #include "vmm/migrate/disks.h"
 #include "vmm/migrate/records.h"
 #include "vmm/migrate/this_host.h"
+#include <stdlib.h>
 #include <string.h>
 
 bool attempt_id_equal(const struct attempt_id *a, const struct attempt_id *b)
@@ -321,6 +322,29 @@ int end_parse(struct wire_rx *rx, struct attempt_id *id, struct end_counts *c, s
 	c->data_pages = wire_get_u64(rx);
 	c->zero_pages = wire_get_u64(rx);
 	return wire_get_end(rx) ? 0 : malformed(rx, w);
+}
+
+struct differs *differs_parse(struct wire_rx *rx, struct why *w)
+{
+	struct differs head;
+	wire_get_str(rx, head.name, sizeof(head.name));
+	head.instance = wire_get_u32(rx);
+	head.first = wire_get_u64(rx);
+	head.len = rx->bad ? 0 : rx->len - rx->pos;
+	const uint8_t *bytes = wire_get_bytes(rx, head.len);
+	bool good = head.name[0] ? !head.first && head.len : head.len == WIRE_CHUNK * 8 && !(head.first % WIRE_CHUNK);
+	if (!wire_get_end(rx) || !good) {
+		malformed(rx, w);
+		return NULL;
+	}
+	struct differs *d = malloc(sizeof(*d) + head.len);
+	if (!d) {
+		why_set(w, 0, "out of memory");
+		return NULL;
+	}
+	*d = head;
+	memcpy(d->bytes, bytes, head.len);
+	return d;
 }
 
 int pass_send(struct wire_tx *tx, uint32_t pass, uint32_t flags, uint64_t deadline_ns)

@@ -146,6 +146,17 @@ int end_send(struct wire_tx *tx, const struct attempt_id *id, const struct end_c
 	     uint64_t deadline_ns) must_check;
 int end_parse(struct wire_rx *rx, struct attempt_id *id, struct end_counts *c, struct why *w) must_check;
 
+/* DIFFERS: what the destination has of one chunk of frames (name is ""), or as the state of one section (verify.h). */
+struct differs {
+	char name[32];
+	uint32_t instance;
+	uint64_t first;  /* of the chunk's frames */
+	size_t len;      /* a chunk's is WIRE_CHUNK x 8: what each frame adds to its sum */
+	uint8_t bytes[]; /* as on the wire */
+};
+/* The record just received; the caller frees it. NULL with why: malformed, or no memory. */
+struct differs *differs_parse(struct wire_rx *rx, struct why *w) must_check;
+
 #define PASS_FINAL 1 /* the guest stands still: no acknowledgement, sections and END follow */
 int pass_send(struct wire_tx *tx, uint32_t pass, uint32_t flags, uint64_t deadline_ns) must_check;
 int pass_end_send(struct wire_tx *tx, uint32_t pass, uint64_t data, uint64_t zero, uint64_t deadline_ns) must_check;

@@ -68,6 +68,7 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 		return why_set(w, err, "the state of %s %u was refused: %s", name, instance, err_name(err));
 	if (!strcmp(name, "clock"))
 		s->clock_ns = time_ns();
+	sec->version = version;
 	sec->loaded = true;
 	s->loaded++;
 	return 0;

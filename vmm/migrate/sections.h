@@ -12,6 +12,9 @@ struct section {
 	uint32_t instance;
 	void *obj;
 	bool loaded;
+	uint32_t version; /* of what was loaded */
+	uint64_t digest;  /* of its bytes at the source, where told */
+	bool told;
 };
 struct sections {
 	struct section *v;

@@ -14,6 +14,7 @@
 #include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/reach.h"
+#include "vmm/migrate/verify.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,8 @@ static int greet(struct source *c)
 	if (c->before && c->vm->machine.s.kind != MACHINE_PLAIN)
 		return why_set(c->w, -ENOTSUP, "it is entered by PVH, which that host's release does not know");
 	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
+		return err;
+	if ((err = verify_begin(c)))
 		return err;
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
@@ -189,7 +192,7 @@ static int until_ready(struct source *c, bool *rides)
 		return err;
 	if ((err = setup(c)) || (err = precopy_run(c)))
 		return err;
-	*rides = policy_rides(&c->policy);
+	*rides = !c->verify && policy_rides(&c->policy);
 	err = switchover_run(c, *rides);
 	if (err == -ETIMEDOUT && c->paused && time_ns() >= switchover_end(c))
 		why_set(c->w, err, "the switch-over took longer than %lu ms, so the guest goes on here",
@@ -225,6 +228,7 @@ static enum migrate_phase run(struct source *c)
 	c->forgotten = out == HANDOVER_FORGOTTEN;
 	if (out == HANDOVER_NOT_BEGUN)
 		tell_why(c, err);
+	verify_end(c);
 	inbox_fini(&c->in);
 	wire_tx_fini(&c->tx);
 	if (out == HANDOVER_STARTED) {

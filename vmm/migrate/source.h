@@ -41,6 +41,8 @@ struct source { /* of the migration's task alone */
 	uint64_t rate_ns, rate_bytes;
 	uint64_t paced; /* bytes that bandwidth_pace knows of */
 	struct offer offer;
+	struct verify_tx *verify; /* verify.h; NULL: the operator does not ask for it */
+	uint64_t verify_ns;       /* that it took, beyond what the switch-over may */
 	bool before; /* the destination is of the release before: its versions of sections, and no boot files */
 };
 

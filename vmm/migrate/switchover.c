@@ -5,6 +5,7 @@
 #include "vmm/migrate/disks.h"
 #include "vmm/migrate/source.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/verify.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,9 +14,13 @@ static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 /*
  * While the guest stands still there is one deadline for all of it, beside that of each record: past it the guest goes
  * on here. Ten times what the operator allowed, or of what is expected where he lets it stop for as long as it takes,
- * because a forecast may be wrong; at least 5 s, because a line that is cut for so long may come back.
+ * because a forecast may be wrong; at least 5 s, because a line that is cut for so long may come back. What --verify
+ * takes comes on top: each of its steps has a limit of its own.
  */
-uint64_t switchover_end(const struct source *c) { return c->paused_ns + MAX(10 * c->allow_ns, MIG_BLACKOUT_NS); }
+uint64_t switchover_end(const struct source *c)
+{
+	return c->paused_ns + c->verify_ns + MAX(10 * c->allow_ns, MIG_BLACKOUT_NS);
+}
 static uint64_t stopped_in(const struct source *c, uint64_t ns) { return MIN(in(ns), switchover_end(c)); }
 
 struct section_arg {
@@ -53,7 +58,7 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
 	if (!strcmp(d->name, "clock"))
 		c->clock_ns = time_ns();
 	a->err = section_put(c, d, obj);
-	if (a->err)
+	if (a->err || (a->err = verify_keep(c, d, instance)))
 		return;
 	a->err = wire_end(&c->tx, stopped_in(c, MIG_STOPPED_NS));
 	c->sections++;
@@ -97,12 +102,26 @@ static int send_rest(struct source *c)
 	/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
 	if (gmem_next_written(mem, 0, mem->gfn_end) < mem->gfn_end)
 		return why_set(c->w, -EIO, "a device wrote to guest memory while its state was saved");
-	return FAILPOINT(P9_BEFORE_END, c->s);
+	err = FAILPOINT(P9_BEFORE_END, c->s);
+	return err ? err : verify_run(c);
+}
+
+/* END, and what the destination makes of all that. */
+static int end_then_ready(struct source *c)
+{
+	struct inbox_msg msg;
+	int err = end_send(&c->tx, &c->id, &c->counts, stopped_in(c, MIG_STOPPED_NS));
+	if (err || (err = inbox_wait(&c->in, WIRE_READY, c->verify ? WIRE_DIFFERS : 0, stopped_in(c, MIG_STOPPED_NS),
+				     &msg, c->w)))
+		return err == -ETIMEDOUT ? why_set(c->w, err, "the destination did not get ready in time") : err;
+	if (msg.type == WIRE_DIFFERS)
+		return verify_differs(c);
+	verify_passed(c);
+	return 0;
 }
 
 int switchover_run(struct source *c, bool rides)
 {
-	struct inbox_msg msg;
 	int err = debts_send(c); /* while the guest runs; none can be added to them: this VM is not received now */
 	if (err || (err = FAILPOINT(P6_BEFORE_PAUSE, c->s)))
 		return err;
@@ -127,9 +146,7 @@ int switchover_run(struct source *c, bool rides)
 					 .zero_pages = c->pages.total.zero };
 	if (rides)
 		return 0; /* END goes with COMMIT */
-	err = end_send(&c->tx, &c->id, &c->counts, stopped_in(c, MIG_STOPPED_NS));
-	if (!err)
-		err = inbox_wait(&c->in, WIRE_READY, 0, stopped_in(c, MIG_STOPPED_NS), &msg, c->w);
+	err = end_then_ready(c);
 	precopy_status(c);
-	return err == -ETIMEDOUT ? why_set(c->w, err, "the destination did not get ready in time") : err;
+	return err;
 }

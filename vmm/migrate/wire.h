@@ -29,6 +29,8 @@
 #define WIRE_FILE_ENTRY  (WIRE_FILE_NAME + 24)
 #define WIRE_FILE_NAME   96
 #define WIRE_FILE_MAX    (64 << 10) /* bytes of one in a record */
+#define WIRE_CHUNK       1024       /* frames that have one sum: 4 MiB */
+#define WIRE_SUMS_MAX    64         /* of chunks, in one VERIFY record */
 #define WIRE_WHO_LEN     114
 #define WIRE_HAVE_LEN    136
 
@@ -64,6 +66,10 @@ enum wire_type {
 	WIRE_FILES,
 	WIRE_WANT,
 	WIRE_FILE,
+	WIRE_VERIFY,
+	WIRE_VERIFY_STATE,
+	WIRE_CHECKED,
+	WIRE_DIFFERS,
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */

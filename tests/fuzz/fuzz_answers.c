@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a destination may answer to a source that verifies. It takes the VM as a good one does, up to the first VERIFY
+ * record or, if the first byte of the input is odd, up to END; then come the input's records { type u8, length u16,
+ * fields }, zeros behind the input's end: bit 7 of a type puts the attempt's id in front. READY is left out, for a
+ * source that has sent COMMIT asks for as long as it takes. Whatever comes: no crash, no sanitizer, and the VM runs on
+ * where it was.
+ */
+#include "kernel/time.h"
+#include "net/trust.h"
+#include "tests/fuzz/input.h"
+#include "tests/unit/fake_hosts.h"
+#include "tests/unit/fake_kernel.h"
+#include "vmm/boot_file.h"
+#include "vmm/disk.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/migrate.h"
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The destination's output; the source reads it in a thread of its own. */
+struct dest {
+	struct stream s; /* the source's end */
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct stream to; /* what tx writes to */
+	struct wire_tx tx;
+	uint8_t *p;
+	size_t len, at, cap;
+	bool ended, final, at_end;
+	struct input in;
+	struct attempt_id id;
+};
+
+static int far_read(struct stream *s, void *buf, size_t max, uint64_t deadline unused)
+{
+	struct dest *d = CONTAINER_OF(s, struct dest, s);
+	pthread_mutex_lock(&d->lock);
+	while (d->at == d->len && !d->ended)
+		pthread_cond_wait(&d->more, &d->lock);
+	size_t n = MIN(max, d->len - d->at);
+	if (n)
+		memcpy(buf, d->p + d->at, n);
+	d->at += n;
+	pthread_mutex_unlock(&d->lock);
+	return (int)n;
+}
+
+static int to_write(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline unused)
+{
+	struct dest *d = CONTAINER_OF(s, struct dest, to);
+	for (unsigned i = 0; i < n; i++) {
+		if (d->len + iov[i].len > d->cap)
+			d->p = realloc(d->p, d->cap = (d->len + iov[i].len) * 2);
+		memcpy(d->p + d->len, iov[i].base, iov[i].len);
+		d->len += iov[i].len;
+	}
+	return 0;
+}
+
+static void far_end(struct stream *s)
+{
+	struct dest *d = CONTAINER_OF(s, struct dest, s);
+	pthread_mutex_lock(&d->lock);
+	d->ended = true;
+	pthread_cond_broadcast(&d->more);
+	pthread_mutex_unlock(&d->lock);
+}
+static int far_shutdown(struct stream *s)
+{
+	far_end(s);
+	return 0;
+}
+
+static void put_id(struct wire_tx *tx, const struct attempt_id *id)
+{
+	wire_put_bytes(tx, id->uuid, 16);
+	wire_put_u64(tx, id->source.host);
+	wire_put_u64(tx, id->source.boot);
+	wire_put_u64(tx, id->number);
+}
+
+static void put_input(struct dest *d)
+{
+	for (unsigned i = 0; i < 12 && d->in.n; i++) {
+		uint32_t type = (uint32_t)take(&d->in, 1), len = (uint32_t)take(&d->in, 2);
+		if ((type & 0x7f) == WIRE_READY)
+			continue;
+		wire_begin(&d->tx, type & 0x7f);
+		if (type & 0x80)
+			put_id(&d->tx, &d->id);
+		for (uint8_t *p = wire_put_space(&d->tx, len); len--;)
+			*p++ = (uint8_t)take(&d->in, 1);
+		if (wire_end(&d->tx, TIME_NEVER))
+			abort();
+	}
+	d->ended = true;
+}
+
+/* A record of the source's: what a good destination says to it. */
+static int answer(struct dest *d, uint32_t type, const uint8_t *fields)
+{
+	int err = 0;
+	switch (type) {
+	case WIRE_HELLO: ON_HOST(1) err = hello_send(&d->tx, TIME_NEVER); return err;
+	case WIRE_OFFER:
+		memcpy(d->id.uuid, fields, 16);
+		d->id.source = (struct incarnation){ get_le64(fields + 16), get_le64(fields + 24) };
+		d->id.number = get_le64(fields + 32);
+		d->tx.key = attempt_key(&d->id);
+		return id_send(&d->tx, WIRE_ACCEPT, &d->id, TIME_NEVER);
+	case WIRE_PASS: d->final = fields[4]; return 0;
+	case WIRE_FILES:
+	case WIRE_PASS_END:
+		wire_begin(&d->tx, type == WIRE_FILES ? WIRE_WANT : WIRE_PASS_ACK);
+		wire_put_u32(&d->tx, type == WIRE_FILES ? 0 : get_le32(fields));
+		return d->final ? 0 : wire_end(&d->tx, TIME_NEVER);
+	case WIRE_VERIFY:
+		if (!d->at_end) {
+			put_input(d);
+			return 0;
+		}
+		wire_begin(&d->tx, WIRE_CHECKED); /* there are two */
+		wire_put_u32(&d->tx, fields[4] ? 2 : 1);
+		return wire_end(&d->tx, TIME_NEVER);
+	case WIRE_END: put_input(d); return 0;
+	default: return 0;
+	}
+}
+
+static int far_write(struct stream *s, const struct iov *iov, unsigned n unused, uint64_t deadline unused)
+{
+	struct dest *d = CONTAINER_OF(s, struct dest, s);
+	const uint8_t *record = iov[0].base;
+	pthread_mutex_lock(&d->lock);
+	if (!d->ended && answer(d, get_le32(record), record + 12))
+		abort();
+	pthread_cond_broadcast(&d->more);
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+static const struct stream_ops far_ops = { far_read, far_write, far_shutdown, far_end, far_end };
+static const struct stream_ops to_ops = { .writev = to_write };
+
+int trust_connect(struct stream **s unused, struct ip ip unused, uint16_t port unused, uint64_t end unused,
+		  const struct stream_canceller *canceller unused, struct why *w)
+{
+	return why_set(w, -EHOSTUNREACH, "no network");
+}
+int trust_accept(struct stream **s unused, uint64_t end unused, struct why *w unused) { return 0; }
+bool trust_is_proved(const struct stream *s unused) { return true; }
+const char *trust_cipher(const struct stream *s unused) { return "in memory"; }
+int stream_tcp_listen(uint16_t port unused, unsigned max unused, void (*fn)(void *, struct stream *) unused,
+		      void *arg unused)
+{
+	return 0;
+}
+
+static struct vm *new_vm(void)
+{
+	struct vm *vm = fake_vm_new("fuzz", MIB(2));
+	if (!fake_guest_write(vm, 0x5000, "data", 4))
+		abort();
+	vm->cfg.ndisks = 1;
+	vm->cfg.disk[0] = (struct vm_disk_config){ .name = "root", .size = MIB(4), .layer = 8 * PAGE_SIZE };
+	if (disk_make_all(vm, NULL) || layer_fill_zero(&vm->disk[0]->layer, 7))
+		abort();
+	return vm;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct dest d = { .s = { .ops = &far_ops, .peer = "fuzz" },
+			  .to = { .ops = &to_ops },
+			  .lock = PTHREAD_MUTEX_INITIALIZER,
+			  .more = PTHREAD_COND_INITIALIZER,
+			  .in = { data + 1, size - 1 } };
+	const struct migrate_params p = { .max_downtime_ms = 300, .max_passes = 9, .verify = true };
+	if (!size || wire_tx_init(&d.tx, &d.to))
+		return 0;
+	d.at_end = data[0] & 1;
+	fake_host = 0;
+	struct vm *vm = new_vm();
+	if (!migrate_source_run(vm, &d.s, &p, NULL) || !fake_tasks_wait() || vm->state != VM_RUNNING)
+		abort();
+	vm_destroy(vm);
+	wire_tx_fini(&d.tx);
+	free(d.p);
+	fake_host_restart(0);
+	if (fake_page_live() || fake_page_reserved())
+		abort();
+	return 0;
+}
