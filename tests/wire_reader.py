@@ -249,10 +249,11 @@ def is_ram(gfn, count, mem):
     return gfn + count <= low or (gfn >= hole and gfn + count <= hole + high)
 
 
-def disk_blocks(gfn, count, disks):
-    """How many of the frames are blocks of disks: all or none of them, 0 if they are not one disk's."""
-    i, block = (gfn >> 36) - 1, gfn & (1 << 36) - 1
-    return count if 0 <= i < len(disks) and block + count <= (disks[i]["size"] + 4095) >> 12 else 0
+def disk_blocks(gfn, count, zero, disks):
+    """How many of the frames are blocks of disks: all or none of them, 0 if they are not one disk's, or freed ones with data."""
+    (data, i), block = divmod((gfn >> 36) - 1, 5), gfn & (1 << 36) - 1
+    fits = i < len(disks) and block + count <= (disks[i]["size"] + 4095) >> 12
+    return count if fits and (data == 1 or data == 0 and zero) else 0
 
 
 class Source:
@@ -317,7 +318,7 @@ class Source:
             total = 0
             for offset, count in r.runs:
                 gfn, n = f["base"] + offset, count & 0x7FFFFFFF
-                blocks = disk_blocks(gfn, n, self.offer["disks"])
+                blocks = disk_blocks(gfn, n, count >> 31, self.offer["disks"])
                 need(n and gfn >= self.next and blocks <= 4096 and (blocks or is_ram(gfn, n, self.offer["mem"])), "run")
                 self.blocks += blocks
                 self.next = gfn + n

@@ -60,17 +60,28 @@ uint64_t layer_track_fill(struct layer *l)
 
 uint64_t layer_track_harvest(struct layer *l) { return gather(l, LAYER_DIRTY); }
 
-uint64_t layer_track_next(struct layer *l, uint64_t from)
+static void leave_set(struct layer *l, uint64_t *e)
+{
+	*e &= ~(LAYER_SEND | LAYER_DIRTY);
+	__atomic_store_n(&l->unsent, l->unsent - 1, __ATOMIC_RELAXED);
+}
+
+/* The first block of the set from `from` on, or the first that has no page, which leaves it. */
+static uint64_t next(struct layer *l, uint64_t from, bool freed)
 {
 	for (uint64_t at = from, found = LAYER_NONE; at < layer_blocks(l);) {
 		spin_lock(&l->lock);
 		uint64_t *e = leaf_from(l, &at, LAYER_SEND);
-		const uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
-		for (uint64_t b = MAX(from, at); leaf && b < at + LAYER_FAN && found == LAYER_NONE; b++)
-			if (leaf[b & (LAYER_FAN - 1)] & LAYER_SEND)
+		uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
+		for (uint64_t b = MAX(from, at); leaf && b < at + LAYER_FAN && found == LAYER_NONE; b++) {
+			uint64_t v = leaf[b & (LAYER_FAN - 1)];
+			if (v & LAYER_SEND && !(freed && v & LAYER_ADDR))
 				found = b;
+		}
+		if (freed && found != LAYER_NONE)
+			leave_set(l, &leaf[found & (LAYER_FAN - 1)]);
 		if (e && found == LAYER_NONE) {
-			if (from <= at) /* all of it was taken */
+			if (from <= at && !freed) /* all of it was taken */
 				*e &= ~LAYER_SEND;
 			at += LAYER_FAN;
 		}
@@ -81,14 +92,16 @@ uint64_t layer_track_next(struct layer *l, uint64_t from)
 	return LAYER_NONE;
 }
 
+uint64_t layer_track_next(struct layer *l, uint64_t from) { return next(l, from, false); }
+uint64_t layer_track_take_freed(struct layer *l, uint64_t from) { return next(l, from, true); }
+
 const void *layer_track_take(struct layer *l, uint64_t block)
 {
-	uint64_t next;
+	uint64_t after;
 	spin_lock(&l->lock);
-	uint64_t *e = layer_entry(l, block, 0, &next);
+	uint64_t *e = layer_entry(l, block, 0, &after);
 	BUG_ON(!e || !(*e & LAYER_SEND));
-	*e &= ~(LAYER_SEND | LAYER_DIRTY);
-	__atomic_store_n(&l->unsent, l->unsent - 1, __ATOMIC_RELAXED);
+	leave_set(l, e);
 	const void *page = *e & LAYER_ADDR ? hva_of(*e & LAYER_ADDR) : NULL;
 	spin_unlock(&l->lock);
 	return page;
