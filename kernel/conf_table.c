@@ -390,7 +390,8 @@ bool conf_read(struct conf_reader *r, void *obj)
 void conf_show(const struct conf_table *t, const void *obj,
 	       void (*show)(void *arg, const struct conf_key *k, const char *value), void *arg)
 {
-	char value[sizeof(((struct conf_entry *)0)->value)];
+	/* Lists have spaces here that the file's may lack, and addresses a digit for a lone group of zeros. */
+	char value[sizeof(((struct conf_entry *)0)->value) + 3 * CONF_NICS * CONF_IPS];
 	for (const struct conf_key *k = t->keys; k < t->keys + t->n; k++) {
 		k->type->text(k, (const uint8_t *)obj + k->off, value, sizeof(value));
 		show(arg, k, value);

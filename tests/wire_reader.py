@@ -263,10 +263,11 @@ def is_ram(gfn, count, mem):
     return gfn + count <= low or (gfn >= hole and gfn + count <= hole + high)
 
 
-def disk_blocks(gfn, count, disks):
-    """How many of the frames are blocks of disks: all or none of them, 0 if they are not one disk's."""
-    i, block = (gfn >> 36) - 1, gfn & (1 << 36) - 1
-    return count if 0 <= i < len(disks) and block + count <= (disks[i]["size"] + 4095) >> 12 else 0
+def disk_blocks(gfn, count, zero, disks):
+    """How many of the frames are blocks of disks: all or none of them, 0 if they are not one disk's, or freed ones with data."""
+    (data, i), block = divmod((gfn >> 36) - 1, 5), gfn & (1 << 36) - 1
+    fits = i < len(disks) and block + count <= (disks[i]["size"] + 4095) >> 12
+    return count if fits and (data == 1 or data == 0 and zero) else 0
 
 
 class Source:
@@ -326,7 +327,7 @@ class Source:
         if self.to_verify is None:
             mem = self.offer["mem"] >> 12
             self.to_verify = [[0, min(mem, 3 << 18)]] + [[4 << 18, mem + (1 << 18)]] * (mem > 3 << 18)
-            self.to_verify += [[i + 1 << 36, (i + 1 << 36) + (d["size"] + 4095 >> 12)] for i, d in enumerate(self.offer["disks"])]
+            self.to_verify += [[i + 6 << 36, (i + 6 << 36) + (d["size"] + 4095 >> 12)] for i, d in enumerate(self.offer["disks"])]
         need(self.to_verify and frames, "VERIFY of nothing")
         part = self.to_verify[0]
         need(first == part[0] and first + frames <= part[1] and (frames % CHUNK == 0 or first + frames == part[1]), "VERIFY's range")
@@ -355,7 +356,7 @@ class Source:
             total = at = 0
             for offset, count in r.runs:
                 gfn, n = f["base"] + offset, count & 0x7FFFFFFF
-                blocks = disk_blocks(gfn, n, self.offer["disks"])
+                blocks = disk_blocks(gfn, n, count >> 31, self.offer["disks"])
                 need(n and gfn >= self.next and blocks <= 4096 and (blocks or is_ram(gfn, n, self.offer["mem"])), "run")
                 self.blocks += blocks
                 self.next = gfn + n
@@ -364,7 +365,7 @@ class Source:
                         self.pages[frame] = r.payload[at:at + 4096]
                         at += 4096
                     elif blocks:
-                        self.pages[frame] = b""
+                        self.pages[frame if frame >> 36 > 5 else frame + (5 << 36)] = b""
                     else:
                         self.pages.pop(frame, None)
                 if count >> 31:

@@ -104,6 +104,7 @@ static void file_free(struct boot_file *f)
 		__atomic_fetch_sub(&host_info.file_bytes, BOOT_FILE_BLOCK, __ATOMIC_RELAXED);
 	}
 	page_unreserve(&f->room);
+	free(f->sum);
 	free(f);
 }
 
@@ -128,29 +129,64 @@ const uint8_t *boot_file_at(const struct boot_file *f, uint64_t off, size_t *n)
 	return zeros;
 }
 
+struct boot_file_sum {
+	XXH64_state_t xxh;
+	uint64_t next; /* what comes after the last block in it */
+};
+
+static struct boot_file_sum sum_begin(void)
+{
+	struct boot_file_sum s = { .next = 0 };
+	(void)XXH64_reset(&s.xxh, 0);
+	return s;
+}
+
+static void sum_number(struct boot_file_sum *s, uint64_t number)
+{
+	uint8_t bytes[8];
+	put_le64(bytes, number);
+	(void)XXH64_update(&s->xxh, bytes, sizeof(bytes));
+}
+
+/* Block i, if it is not all zeros; they come in ascending order. */
+static void sum_block(struct boot_file_sum *s, const struct boot_file *f, uint64_t i)
+{
+	size_t n;
+	const uint8_t *p = boot_file_at(f, i * BOOT_FILE_BLOCK, &n);
+	BUG_ON(i < s->next);
+	s->next = i + 1;
+	if (boot_file_is_hole(f, i) || is_zero(p, n))
+		return;
+	sum_number(s, i);
+	(void)XXH64_update(&s->xxh, p, n);
+}
+
+static void sum_end(struct boot_file_sum *s, struct boot_file *f)
+{
+	sum_number(s, f->size);
+	uint64_t h = XXH64_digest(&s->xxh);
+	__atomic_store_n(&f->digest, h + !h, __ATOMIC_RELAXED); /* who asks at the same time finds the same */
+}
+
+int boot_file_digest_ahead(struct boot_file *f, int (*look)(void *arg), void *arg)
+{
+	if (__atomic_load_n(&f->digest, __ATOMIC_RELAXED))
+		return 0;
+	struct boot_file_sum s = sum_begin();
+	for (uint64_t i = 0; i < boot_file_blocks(f); i++) {
+		int err = look && !boot_file_is_hole(f, i) ? look(arg) : 0;
+		if (err)
+			return err;
+		sum_block(&s, f, i);
+	}
+	sum_end(&s, f);
+	return 0;
+}
+
 uint64_t boot_file_digest(struct boot_file *f)
 {
-	uint64_t h = __atomic_load_n(&f->digest, __ATOMIC_RELAXED);
-	if (h)
-		return h;
-	XXH64_state_t state;
-	uint8_t number[8];
-	size_t n;
-	(void)XXH64_reset(&state, 0);
-	for (uint64_t i = 0; i < boot_file_blocks(f); i++) {
-		const uint8_t *p = boot_file_at(f, i * BOOT_FILE_BLOCK, &n);
-		if (boot_file_is_hole(f, i) || is_zero(p, n))
-			continue;
-		put_le64(number, i);
-		(void)XXH64_update(&state, number, sizeof(number));
-		(void)XXH64_update(&state, p, n);
-	}
-	put_le64(number, f->size);
-	(void)XXH64_update(&state, number, sizeof(number));
-	h = XXH64_digest(&state);
-	h += !h;
-	__atomic_store_n(&f->digest, h, __ATOMIC_RELAXED); /* who asks at the same time finds the same */
-	return h;
+	(void)!boot_file_digest_ahead(f, NULL, NULL);
+	return __atomic_load_n(&f->digest, __ATOMIC_RELAXED);
 }
 
 void boot_file_digest_all(void *arg unused)
@@ -166,7 +202,13 @@ void boot_file_digest_all(void *arg unused)
 	}
 }
 
-int boot_file_new_sparse(uint64_t size, uint64_t blocks, struct boot_file **out, struct why *w)
+static int no_memory(uint64_t size, struct why *w)
+{
+	return why_set(w, -ENOMEM, "no memory for a boot file of %lu KiB", (size + 1023) >> 10);
+}
+
+/* With room for so many blocks, and all of it holes. */
+static int make(uint64_t size, uint64_t blocks, struct boot_file **out, struct why *w)
 {
 	struct vm_reservation r;
 	int err = vm_memory_reserve_for("a boot file needs", blocks << BOOT_FILE_ORDER, &r, w);
@@ -178,7 +220,23 @@ int boot_file_new_sparse(uint64_t size, uint64_t blocks, struct boot_file **out,
 	else
 		vm_memory_release(&r);
 	*out = f;
-	return f ? 0 : why_set(w, -ENOMEM, "no memory for a boot file of %lu KiB", (size + 1023) >> 10);
+	return f ? 0 : no_memory(size, w);
+}
+
+int boot_file_new_sparse(uint64_t size, uint64_t blocks, struct boot_file **out, struct why *w)
+{
+	int err = make(size, blocks, out, w);
+	if (err)
+		return err;
+	struct boot_file *f = *out;
+	f->sum = malloc(sizeof(*f->sum));
+	if (f->sum) {
+		*f->sum = sum_begin();
+		return 0;
+	}
+	file_free(f);
+	*out = NULL;
+	return no_memory(size, w);
 }
 
 static int fill_hole(struct boot_file *f, uint64_t i)
@@ -197,27 +255,34 @@ static int fill_hole(struct boot_file *f, uint64_t i)
 int boot_file_new(uint64_t size, struct boot_file **out, struct why *w)
 {
 	struct boot_file *f;
-	int err = boot_file_new_sparse(size, nblocks(size), &f, w);
+	int err = make(size, nblocks(size), &f, w);
 	for (uint64_t i = 0; !err && i < nblocks(size); i++) {
 		err = fill_hole(f, i);
 		if (err)
 			file_free(f);
 	}
 	*out = err ? NULL : f;
-	return err ? why_set(w, err, "no memory for a boot file of %lu KiB", (size + 1023) >> 10) : 0;
+	return err ? no_memory(size, w) : 0;
 }
-
-void boot_file_complete(struct boot_file *f) { page_unreserve(&f->room); }
 
 int boot_file_set_block(struct boot_file *f, uint64_t i, const void *p, size_t n)
 {
 	BUG_ON(i >= nblocks(f->size) || n > MIN(BOOT_FILE_BLOCK, f->size - i * BOOT_FILE_BLOCK));
-	int err = boot_file_is_hole(f, i) && !is_zero(p, n) ? fill_hole(f, i) : 0;
-	if (err || boot_file_is_hole(f, i))
+	int err = is_zero(p, n) ? 0 : fill_hole(f, i);
+	if (err)
 		return err;
-	memcpy(f->block[i], p, n);
-	memset(f->block[i] + n, 0, BOOT_FILE_BLOCK - n);
+	if (!boot_file_is_hole(f, i))
+		memcpy(f->block[i], p, n); /* fill_hole has made the rest zeros */
+	sum_block(f->sum, f, i);
 	return 0;
+}
+
+void boot_file_complete(struct boot_file *f)
+{
+	sum_end(f->sum, f);
+	free(f->sum);
+	f->sum = NULL;
+	page_unreserve(&f->room);
 }
 
 void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n)

@@ -21,6 +21,7 @@ struct boot_file {        /* (c) but for: */
 	uint64_t digest;  /* atomic; 0 until somebody asked */
 	unsigned refs;
 	struct page_reservation room; /* of who makes it */
+	struct boot_file_sum *sum;    /* of who makes it block by block: the digest so far */
 	uint8_t *block[];             /* NULL: a hole, zeros that take no memory */
 };
 
@@ -45,6 +46,11 @@ void boot_file_put(struct boot_file *f); /* NULL: nothing */
  * of it once. A hole is as good as zeros in memory. It finds damage and other releases of a file, no forgery.
  */
 uint64_t boot_file_digest(struct boot_file *f);
+/*
+ * So that the next one who asks need not wait: 0, or at once what look(arg) says, if that is not 0, which is called for
+ * each block that is read.
+ */
+int boot_file_digest_ahead(struct boot_file *f, int (*look)(void *arg), void *arg) must_check;
 /* A task: those of all files of the boot volume, before somebody waits for one. */
 void boot_file_digest_all(void *unused);
 /* Its bytes from off (< size) on that lie in one place: where, and *n of them. */
@@ -58,11 +64,13 @@ bool boot_file_is_hole(const struct boot_file *f, uint64_t i);
  * caller alone has it.
  */
 int boot_file_new(uint64_t size, struct boot_file **out, struct why *w) must_check;
+void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n);
 /*
  * The same for one of which so many blocks are not zeros, and all of it holes so far. _set_block: n bytes, and zeros
- * behind them, are block i; -ENOSPC: these are more than it was made for; -ENOMEM: free memory lies in smaller pieces.
+ * behind them, are block i, in ascending order; -ENOSPC: these are more than it was made for; -ENOMEM: free memory lies
+ * in smaller pieces. _complete: no block will be set any more. The room that is left goes back, and the digest is
+ * known, for each block was read as it was set: it does not take long however large the file is.
  */
 int boot_file_new_sparse(uint64_t size, uint64_t blocks, struct boot_file **out, struct why *w) must_check;
 int boot_file_set_block(struct boot_file *f, uint64_t i, const void *p, size_t n) must_check;
-void boot_file_complete(struct boot_file *f); /* no block will be set any more: the room that is left goes back */
-void boot_file_write(struct boot_file *f, uint64_t off, const void *p, size_t n);
+void boot_file_complete(struct boot_file *f);

@@ -63,13 +63,14 @@ void layer_set_base(struct layer *l, struct boot_file *base); /* that it had non
  * The set of blocks to be sent, which one task at a time uses. _fill: all that the layer has; how many that are.
  * _harvest: those that were written since they were looked at last; how many more the set has. _next: the first block
  * of it from `from` on, or LAYER_NONE. _take: it leaves the set, and its data, NULL: zeros, stays where it is until
- * layer_fini.
+ * layer_fini. _take_freed: both, of the first one there that has no page.
  */
 #define LAYER_NONE UINT64_MAX
 uint64_t layer_track_fill(struct layer *l);
 uint64_t layer_track_harvest(struct layer *l);
 uint64_t layer_track_next(struct layer *l, uint64_t from);
 const void *layer_track_take(struct layer *l, uint64_t block);
+uint64_t layer_track_take_freed(struct layer *l, uint64_t from);
 static inline uint64_t layer_blocks(const struct layer *l) /* of the disk */
 {
 	return (l->b.size + PAGE_SIZE - 1) >> PAGE_SHIFT;

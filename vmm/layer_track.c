@@ -60,18 +60,31 @@ uint64_t layer_track_fill(struct layer *l)
 
 uint64_t layer_track_harvest(struct layer *l) { return gather(l, LAYER_DIRTY); }
 
-/* The first block from `from` on with `flag`, which is LAYER_SEND or LAYER_OURS, or LAYER_NONE. */
-static uint64_t next_with(struct layer *l, uint64_t from, uint64_t flag)
+static void leave_set(struct layer *l, uint64_t *e)
+{
+	*e &= ~(LAYER_SEND | LAYER_DIRTY);
+	__atomic_store_n(&l->unsent, l->unsent - 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * The first block from `from` on with `flag`, which is LAYER_SEND or LAYER_OURS, or LAYER_NONE; freed: that has no page
+ * besides, and leaves the set.
+ */
+static uint64_t next(struct layer *l, uint64_t from, uint64_t flag, bool freed)
 {
 	for (uint64_t at = from, found = LAYER_NONE; at < layer_blocks(l);) {
 		spin_lock(&l->lock);
 		uint64_t *e = leaf_from(l, &at, flag & LAYER_SEND);
-		const uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
-		for (uint64_t b = MAX(from, at); leaf && b < at + LAYER_FAN && found == LAYER_NONE; b++)
-			if (leaf[b & (LAYER_FAN - 1)] & flag)
+		uint64_t *leaf = e ? hva_of(*e & LAYER_ADDR) : NULL;
+		for (uint64_t b = MAX(from, at); leaf && b < at + LAYER_FAN && found == LAYER_NONE; b++) {
+			uint64_t v = leaf[b & (LAYER_FAN - 1)];
+			if (v & flag && !(freed && v & LAYER_ADDR))
 				found = b;
+		}
+		if (freed && found != LAYER_NONE)
+			leave_set(l, &leaf[found & (LAYER_FAN - 1)]);
 		if (e && found == LAYER_NONE) {
-			if (from <= at) /* all of it was taken */
+			if (from <= at && !freed) /* all of it was taken */
 				*e &= ~(flag & LAYER_SEND);
 			at += LAYER_FAN;
 		}
@@ -82,8 +95,9 @@ static uint64_t next_with(struct layer *l, uint64_t from, uint64_t flag)
 	return LAYER_NONE;
 }
 
-uint64_t layer_track_next(struct layer *l, uint64_t from) { return next_with(l, from, LAYER_SEND); }
-uint64_t layer_next(struct layer *l, uint64_t from) { return next_with(l, from, LAYER_OURS); }
+uint64_t layer_track_next(struct layer *l, uint64_t from) { return next(l, from, LAYER_SEND, false); }
+uint64_t layer_track_take_freed(struct layer *l, uint64_t from) { return next(l, from, LAYER_SEND, true); }
+uint64_t layer_next(struct layer *l, uint64_t from) { return next(l, from, LAYER_OURS, false); }
 
 bool layer_has(struct layer *l, uint64_t block, const void **page)
 {
@@ -98,12 +112,11 @@ bool layer_has(struct layer *l, uint64_t block, const void **page)
 
 const void *layer_track_take(struct layer *l, uint64_t block)
 {
-	uint64_t next;
+	uint64_t after;
 	spin_lock(&l->lock);
-	uint64_t *e = layer_entry(l, block, 0, &next);
+	uint64_t *e = layer_entry(l, block, 0, &after);
 	BUG_ON(!e || !(*e & LAYER_SEND));
-	*e &= ~(LAYER_SEND | LAYER_DIRTY);
-	__atomic_store_n(&l->unsent, l->unsent - 1, __ATOMIC_RELAXED);
+	leave_set(l, e);
 	const void *page = *e & LAYER_ADDR ? hva_of(*e & LAYER_ADDR) : NULL;
 	spin_unlock(&l->lock);
 	return page;

@@ -93,7 +93,8 @@ static void put_records(struct wire_tx *tx, const struct attempt_id *id, const u
 			uint32_t runs = get_le32(p + 8), pages = get_le32(p + 12);
 			if (runs <= WIRE_RUNS_MAX && 16 + runs * 8 <= len)
 				len = 16 + runs * 8;
-			wire_put_u64(tx, get_le64(p) + (with_id ? PAGES_DISK(*p & 1) : 0));
+			wire_put_u64(tx,
+				     get_le64(p) + (with_id ? *p & 2 ? PAGES_FREED(*p & 1) : PAGES_DISK(*p & 1) : 0));
 			wire_put_bytes(tx, p + 8, len - 8);
 			if (pages && pages <= WIRE_PAGES_MAX)
 				wire_put_data(tx, page, pages * 4096UL);

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Disks of guests: what is written to them stays, wherever the VM is; and what an operator sees of them."""
+import hashlib
+import json
+import os
+import random
+
 import pytest
 
 import client
+import guest_tools
 from console import CommandError
 from database import Database
-from host import Host, start_together
-from rig import host_conf, kinds_wanted, vm_conf
+from host import RIG, Host, start_together
+from rig import SLOW_DOWNTIME, host_conf, kinds_wanted, vm_conf
 
 ADDRESS = "10.77.0.70"
 DISKS = """
@@ -43,12 +49,12 @@ def guest(pair):
     client.wait_port(ADDRESS, client.DISK, 60)
 
 
-def check(more=60):
+def check(more=60, address=ADDRESS):
     """The checker has gone on, and found nothing wrong."""
-    first = client.status(ADDRESS, client.DISK)
+    first = client.status(address, client.DISK)
 
     def gone_on():
-        s = client.status(ADDRESS, client.DISK)
+        s = client.status(address, client.DISK)
         assert not s["errors"] and not s["ioerrors"], f"{s} after {first}"
         return s if s["writes"] >= first["writes"] + more and s["reads"] >= first["reads"] + more else None
     return client.until(gone_on, 30, "progress of the disk's checker")
@@ -134,3 +140,151 @@ def test_a_database_and_a_destination_that_dies(pair, guest):
     client.until(lambda: e.json("migrate status")["migrations"][0]["phase"] == "failed", 40, "end of the migration")
     database.goes_on()
     assert database.stop() > 20
+
+
+# ---- a disk with a base image, and one of zeros ----
+
+BASED_ADDRESS = "10.77.0.73"
+BASED = """
+[disk base]
+file = base.raw
+size = {size}M
+[disk zeros]
+memory = {zeros}M
+"""
+
+
+class Sizes:
+    """In MiB. The image's last quarter is zeros, and what is behind it as well."""
+
+    def __init__(self, slow):
+        self.image, self.size, self.zeros = (2, 3, 1) if slow else (16, 24, 16)
+
+
+def base_image(mib):
+    """Its path."""
+    path = os.path.join(RIG, "base.raw")
+    with open(path, "wb") as f:
+        f.write(random.Random(mib).randbytes(mib * 3 << 18))
+        f.truncate(mib << 20)
+    return path
+
+
+@pytest.fixture(scope="module")
+def based(switch):
+    """Two hosts with the image on their boot volumes; the VM is in the first one's file."""
+    kinds = kinds_wanted()
+    slow, mixed = "intel" in kinds, len(set(kinds)) > 1
+    sizes = Sizes(slow)
+    image, disks = base_image(sizes.image), BASED.format(**vars(sizes))
+    load = "diskcheck:/dev/vda:1:7:2" if slow else "none"
+    vm = vm_conf("based", f"tern.ip={BASED_ADDRESS}/24 tern.load={load}", 64 if slow else 256, "52:54:00:77:0b:01",
+                 cpu="portable" if mixed else "host", kernel="small" if slow else "stock", vcpus=1 if slow else 2) + "disk = base, zeros\n"
+    g = Host("g", switch, host_conf(7, "g", vm, disks, peer=("h", 8)), 7, kind=kinds[0], volume=[image])
+    h = Host("h", switch, host_conf(8, "h", disks, peer=("g", 7)), 8, kind=kinds[1], volume=[image])
+    client.scale = max(g.scale, h.scale)
+    try:
+        start_together([g, h])
+        for host in (g, h):
+            host.scale = host.console.scale = client.scale
+        g.json("vm start based", 30)
+        client.wait_port(BASED_ADDRESS, client.SHELL, 60)
+        yield g, h
+    finally:
+        g.remove()
+        h.remove()
+
+
+def in_guest(command, seconds=20):
+    return client.shell(BASED_ADDRESS, command, seconds)
+
+
+def image_is(first, count):
+    """That many MiB of the disk are the image's still."""
+    with open(os.path.join(RIG, "base.raw"), "rb") as f:
+        f.seek(first << 20)
+        must = hashlib.md5(f.read(count << 20)).hexdigest()
+    assert in_guest(f"dd if=/dev/vda bs=1M skip={first} count={count} 2>/dev/null | md5sum").split()[0] == must
+
+
+# Whole rounds: each writes every block once, of any number of sectors, and then reads all of them. A block says its round, its disk and
+# its place, so that one of the round before is wrong: a checksum of its content alone, as verify=crc32c has it, would not see that.
+FIO = """
+fio_round() {
+	fio --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bsrange=512-16k --randseed=$1 --verify=pattern --verify_fatal=1 \\
+	    --verify_state_save=0 --thread --output-format=json --output=/tmp/fio.said $2 \\
+	    --name=base --filename=/dev/vda --offset=4m --size=16m --verify_pattern=$(printf 0xba%08x $1)%o \\
+	    --name=zeros --filename=/dev/vdb --size=16m --verify_pattern=$(printf 0x0f%08x $1)%o
+}
+"""
+FIO_LOOP = """
+i=0
+while [ ! -e /tmp/fio.stop ]; do
+	fio_round $((i+1)) || { echo round $((i+1)) >/tmp/fio.bad; break; }
+	i=$((i+1))
+	echo $i >/tmp/fio.rounds
+done
+touch /tmp/fio.over
+"""
+
+
+def fio_said():
+    """Nothing wrong; and how many bytes it has read of each disk, which it does to verify them."""
+    said = in_guest("cat /tmp/fio.said")
+    jobs = json.loads(said[said.index("{"):])["jobs"]
+    assert [j["jobname"] for j in jobs] == ["base", "zeros"] and not any(j["error"] for j in jobs), said
+    return [j["read"]["io_bytes"] for j in jobs]
+
+
+def fio_rounds():
+    """How many are over, and nothing was wrong in any."""
+    bad = in_guest("cat /tmp/fio.bad /tmp/fio.log 2>/dev/null || true")
+    assert not bad, f"{bad}: {in_guest('cat /tmp/fio.said')}"
+    return int(in_guest("cat /tmp/fio.rounds 2>/dev/null || echo 0"))
+
+
+def requests(host, name):
+    d = host.json(f"disk info {name}")
+    return d["reads"] + d["writes"]
+
+
+@pytest.mark.long
+def test_fio_verifies_across_ten_moves(based):
+    """It writes and verifies all the time, and once more when all moves are over. What it does not write is the image's."""
+    guest_tools.bring(BASED_ADDRESS, ["fio"])
+    in_guest("cat >/tmp/fio.sh <<'X'\n" + FIO + "X\ncat >/tmp/loop.sh <<'X'\n. /tmp/fio.sh\n" + FIO_LOOP + "X\n"
+             "(sh /tmp/loop.sh >/tmp/fio.log 2>&1 </dev/null &)")
+    client.until(lambda: fio_rounds() >= 1, 120, "first round of fio")
+    for n in range(10):
+        here, there = based if n % 2 == 0 else based[::-1]
+        assert here.json(f"migrate based to {there.name} --max-downtime 1000", 120)["phase"] == "done"
+        # Counted since it came. The next move shall not always begin where a round does: a round is some 3000 writes, and as many reads.
+        for name in "base", "zeros":
+            client.until(lambda: fio_rounds() >= 0 and requests(there, name) > 20 + 600 * n, 60, f"request for disk {name} of host {there.name}")
+    rounds = fio_rounds()
+    client.until(lambda: fio_rounds() > rounds, 120, "round of fio after the last move")
+    in_guest("touch /tmp/fio.stop")
+    client.until(lambda: "over" in in_guest("test -e /tmp/fio.over && echo over || true"), 120, "end of fio's rounds")
+    rounds = fio_rounds()
+    assert rounds >= 3 and fio_said() == [16 << 20] * 2
+    before = [there.json(f"disk info {name}") for name in ("base", "zeros")]
+    in_guest(f". /tmp/fio.sh; fio_round {rounds} --verify_only", 120)
+    assert fio_said() == [16 << 20] * 2
+    for was in before:
+        now = there.json(f"disk info {was['name']}")
+        assert now["writes"] == was["writes"] and now["read_bytes"] - was["read_bytes"] >= 16 << 20, f"{now} after {was}"
+    image_is(0, 4)
+
+
+@pytest.mark.rigs("mixed")
+@pytest.mark.long
+def test_crosses_vendors(based):
+    """cpu = portable, from Intel to AMD and back: under the checker on the image's first MiB, and with what lies still beside it."""
+    client.wait_port(BASED_ADDRESS, client.DISK, 60)
+    told = in_guest("dd if=/dev/urandom of=/dev/vdb bs=4k count=64 2>/dev/null; md5sum </dev/vdb")
+    for here, there in (based, based[::-1]):
+        check(20, BASED_ADDRESS)
+        assert here.json(f"migrate based to {there.name} {SLOW_DOWNTIME}", 90)["phase"] == "done"
+        assert in_guest("md5sum </dev/vdb") == told
+        image_is(1, 1)
+    check(20, BASED_ADDRESS)

@@ -183,6 +183,64 @@ static void test_digest_known(void **state unused)
 	assert_true(boot_file_digest(boot_file_named("nothing")) == 0xa1df9c5cd454307a);
 }
 
+/* Of a file that comes: each block is read as it is set, and none any more when all of them are there. */
+static void test_digest_on_the_way(void **state unused)
+{
+	struct boot_file *flat_one = boot_file_named("disk-flat"), *f;
+	struct why w = { "" };
+	flat[HOLES - 1] = 9; /* as it was added */
+	assert_int_equal(boot_file_new_sparse(HOLES, 3, &f, &w), 0);
+	for (uint64_t i = 0; i < 5; i++) {
+		size_t n = MIN(BOOT_FILE_BLOCK, HOLES - i * BOOT_FILE_BLOCK);
+		if (i != 1) /* a hole that is left out, and one that is not */
+			assert_int_equal(boot_file_set_block(f, i, flat + i * BOOT_FILE_BLOCK, n), 0);
+	}
+	assert_true(boot_file_is_hole(f, 2) && !boot_file_is_hole(f, 4));
+	f->block[0][7] ^= 1;
+	boot_file_complete(f);
+	assert_true(boot_file_digest(f) == boot_file_digest(flat_one));
+	boot_file_put(f);
+
+	assert_int_equal(boot_file_new_sparse(SIZE, 3, &f, &w), 0); /* without its end, whose first bytes come */
+	for (uint64_t i = 0; i < 3; i++)
+		assert_int_equal(boot_file_set_block(f, i, bytes + i * BOOT_FILE_BLOCK, 99), 0);
+	boot_file_complete(f);
+	uint64_t digest = f->digest;
+	f->digest = 0;
+	assert_true(digest && digest == boot_file_digest(f));
+	boot_file_put(f);
+	boot_file_put(flat_one);
+	assert_int_equal(fake_page_live(), 0);
+	assert_int_equal(fake_page_reserved(), 0);
+}
+
+static unsigned looks, stop_at;
+static int look(void *arg)
+{
+	assert_ptr_equal(arg, &looks);
+	return ++looks == stop_at ? -ECANCELED : 0;
+}
+
+/* It looks up from each block that it reads, and leaves nothing half done. */
+static void test_digest_ahead(void **state unused)
+{
+	struct boot_file *f = add_sparse("ahead", "ahead-flat", 9);
+	for (stop_at = 1; stop_at <= 4; stop_at++) {
+		looks = 0;
+		assert_int_equal(boot_file_digest_ahead(f, look, &looks), -ECANCELED);
+		assert_true(looks == stop_at && !f->digest);
+	}
+	looks = 0;
+	assert_int_equal(boot_file_digest_ahead(f, look, &looks), 0);
+	assert_true(looks == 4 && f->digest); /* not at the hole */
+	assert_int_equal(boot_file_digest_ahead(f, look, &looks), 0);
+	assert_int_equal(looks, 4); /* it is known */
+	struct boot_file *other = boot_file_named("ahead-flat");
+	assert_true(f->digest == boot_file_digest(other));
+	boot_file_put(other);
+	boot_file_put(f);
+}
+
 static void test_no_memory(void **state unused)
 {
 	struct boot_file *f = NULL;
@@ -210,6 +268,8 @@ int main(void)
 		cmocka_unit_test(test_holes),
 		cmocka_unit_test(test_digest_of_holes),
 		cmocka_unit_test(test_digest_known),
+		cmocka_unit_test(test_digest_on_the_way),
+		cmocka_unit_test(test_digest_ahead),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
 }

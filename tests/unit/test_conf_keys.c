@@ -1052,6 +1052,67 @@ static void tables_are_sound(void **state unused)
 		}
 }
 
+/*
+ * What is said of a mistake names the section, the key and the line, quotes some of the value, and says all of what
+ * may be written, however long these are; and of a key that is none, all that there are.
+ */
+static void longest_said(void **state unused)
+{
+	static const char name[] = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"; /* 31 letters: one more is no section's */
+	static uint64_t obj[1000];
+	for (unsigned t = 0; t < ARRAY_SIZE(tables); t++) {
+		const struct conf_table *tab = tables[t];
+		const char *n = strcmp(tab->kind, "host") ? name : "";
+		for (unsigned i = 0; i <= tab->n; i++) {
+			const struct conf_key *k = i < tab->n ? &tab->keys[i] : NULL;
+			char text[800], value[500];
+			memset(value, '!', sizeof(value));
+			value[sizeof(value) - 1] = '\0';
+			snprintf(text, sizeof(text), "[%s%s%s]\n%s = %s\n", tab->kind, n[0] ? " " : "", n,
+				 k ? k->key : "kkkkkkkkkkkkkkkkkkkkkkk", value);
+			parse(text);
+			said("");
+			for (unsigned strict = 0; strict < 2; strict++) {
+				struct conf_reader r = { .c = &c, .table = tab, .name = n, .strict = strict };
+				c.problems[0] = '\0';
+				(void)conf_read(&r, obj);
+				if (k && c.problems[0] && !strstr(c.problems, k->help)) /* some take any text */
+					fail_msg("%s %s: %s", tab->kind, k->key, c.problems);
+				const char *at = c.problems;
+				for (unsigned j = 0; !k && j < tab->n; at += strlen(tab->keys[j++].key))
+					if (!(at = strstr(at, tab->keys[j].key)))
+						fail_msg("%s %s: %s", tab->kind, tab->keys[j].key, c.problems);
+			}
+		}
+	}
+}
+
+static void same_ips(void *arg, const struct conf_key *k, const char *value)
+{
+	struct conf_nic_ips again;
+	if (strcmp(k->key, "ip") != 0)
+		return;
+	assert_true(strlen(value) >= sizeof(c.e[0].value));
+	assert_int_equal(conf_key_parse(k, value, &again, NULL), 0);
+	assert_memory_equal(&again, arg, sizeof(again));
+}
+
+/* Lists in the file need no spaces, and have them when they are shown: one that just fits the file is shown whole. */
+static void longest_shown(void **state unused)
+{
+	char line[700] = KERNEL "net = a,b,c,d\nip = ";
+	for (unsigned i = 0; i < 14; i++)
+		snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s2001::2222:3333:4444:5555:6666:777%x",
+			 !i      ? ""
+			 : i % 4 ? ","
+				 : "|",
+			 i);
+	struct vm_config cfg = vm(line);
+	said("");
+	assert_int_equal(cfg.s.ip.each, CONF_NICS);
+	conf_show(&vm_conf_table, &cfg, same_ips, &cfg.s.ip);
+}
+
 int main(void)
 {
 	/* clang-format off */
@@ -1074,6 +1135,7 @@ int main(void)
 		cmocka_unit_test_setup(a_taken_mac, setup), cmocka_unit_test_setup(migrates, setup),
 		cmocka_unit_test_setup(boot_md, setup),    cmocka_unit_test_setup(example, setup),
 		cmocka_unit_test_setup(tables_are_sound, setup),
+		cmocka_unit_test_setup(longest_said, setup), cmocka_unit_test_setup(longest_shown, setup),
 	};
 	/* clang-format on */
 

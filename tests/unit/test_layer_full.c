@@ -313,6 +313,8 @@ __attribute__((no_sanitize("thread"))) static void copy_page(uint8_t *to, const 
 
 static void send_pass(void)
 {
+	for (uint64_t b = 0; (b = layer_track_take_freed(&shared, b)) != LAYER_NONE; b++)
+		assert_int_equal(layer_fill_zero(&copy, b), 0);
 	for (uint64_t b = 0; (b = layer_track_next(&shared, b)) != LAYER_NONE; b++) {
 		static uint8_t buf[PAGE_SIZE];
 		const void *page = layer_track_take(&shared, b);

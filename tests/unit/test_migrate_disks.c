@@ -3,6 +3,7 @@
  * A VM with disks moves from host 0 to host 1 (fake_hosts.h), or does not, while its guest writes to them: whatever
  * becomes of an attempt, the disks are where the VM is, and as the flat arrays that the guest's writes went to as well.
  */
+#include "kernel/base/hva.h"
 #include "kernel/host.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -349,6 +350,83 @@ static void test_refused(void **state unused)
 	gone();
 }
 
+/* ---- digests ---- */
+
+static const struct migrate_params to_b = { .port = MIGRATE_PORT, .max_downtime_ms = 300, .max_passes = 30 };
+
+/* Another base image for its first disk. It has no digest yet; returns the one before. */
+static struct boot_file *give_base(struct vm *vm, const char *name, const hpa_t *chunk, uint64_t size)
+{
+	struct boot_file *was = vm->disk[0]->layer.base;
+	assert_int_equal(boot_file_add_sparse(name, chunk, size), 0);
+	vm->disk[0]->layer.base = boot_file_named(name);
+	strcpy(vm->cfg.disk[0].file, name);
+	return was;
+}
+
+static struct boot_file *files_of_it[2];
+static unsigned known_then;
+static void connected(int from unused, int to unused)
+{
+	known_then = 0;
+	for (unsigned i = 0; i < 2; i++)
+		known_then += files_of_it[i]->digest != 0;
+}
+
+/* Who has connected is waited for: what takes long has been done by then. */
+static void test_digests_before_connecting(void **state unused)
+{
+	struct migrate_params p = to_b;
+	struct vm *vm = new_vm();
+	struct why w = { "" };
+	hpa_t chunk[2] = { hpa_of(image), hpa_of(image + BOOT_FILE_BLOCK) };
+	boot_file_put(give_base(vm, "fresh", chunk, IMAGE));
+	assert_int_equal(boot_file_new(BOOT_FILE_BLOCK, &vm->file[VM_KERNEL], &w), 0);
+	files_of_it[0] = vm->file[VM_KERNEL];
+	files_of_it[1] = vm->disk[0]->layer.base;
+	assert_true(!files_of_it[0]->digest && !files_of_it[1]->digest);
+	p.dest = fake_net_address(1);
+	fake_net.connected = connected;
+	assert_int_equal(migrate_start(vm, &p, &w), 0);
+	assert_true(moved());
+	fake_net.connected = NULL;
+	assert_int_equal(known_then, 2);
+	gone();
+}
+
+#define HUGE_BLOCKS (1UL << 20) /* 64 GiB of one and the same block: that takes longer than the test does */
+
+/* Meanwhile it can be cancelled, and a guest that powers off need not wait. */
+static void test_digest_is_left(void **state unused)
+{
+	struct migrate_params p = to_b;
+	struct vm *vm = new_vm();
+	struct migrate_status st;
+	hpa_t *chunk = malloc(HUGE_BLOCKS * sizeof(*chunk));
+	for (unsigned i = 0; i < HUGE_BLOCKS; i++)
+		chunk[i] = hpa_of(image);
+	struct boot_file *was = give_base(vm, "huge", chunk, HUGE_BLOCKS * BOOT_FILE_BLOCK);
+	free(chunk);
+	p.dest = fake_net_address(1);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(migrate_start(vm, &p, NULL), 0);
+		if (i)
+			__atomic_store_n(&vm->power_request, VM_POWER_OFF, __ATOMIC_SEQ_CST);
+		else
+			assert_int_equal(migrate_cancel("demo", NULL), 0);
+		assert_int_equal(migrate_wait("demo", time_in_ms(3000)), 0);
+		assert_true(migrate_get(0, &st));
+		assert_int_equal(st.phase, i ? MIG_FAILED : MIG_CANCELLED);
+		assert_non_null(strstr(st.error, i ? "powers off" : "cancelled by the operator"));
+		assert_int_equal(vm->disk[0]->layer.base->digest, 0);
+	}
+	assert_true(fake_tasks_wait());
+	assert_int_equal(vm->state, VM_STOPPED);
+	boot_file_put(vm->disk[0]->layer.base);
+	vm->disk[0]->layer.base = was;
+	gone();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +437,8 @@ int main(void)
 		cmocka_unit_test(test_cut_at_records_of_base),
 		cmocka_unit_test(test_cancel_everywhere),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_digests_before_connecting),
+		cmocka_unit_test(test_digest_is_left),
 	};
 	for (unsigned i = 0; i < IMAGE; i++)
 		image[i] = (uint8_t)(i * 7 + i / 251);

@@ -278,10 +278,13 @@ static void test_disks_refused(void **state unused)
 		uint64_t base;
 		uint32_t count;
 	} bad[] = {
-		{ PAGES_DISK(0) - 1, 2 }, /* the last of memory, and the first of a disk */
+		{ PAGES_FREED(0) - 1, 2 }, /* the last of memory, and the first of a disk */
 
-		{ PAGES_DISK(1) - 1, 2 },        { PAGES_DISK(2), 1 }, { PAGES_DISK(3), 1 }, { PAGES_DISK(4), 1 },
-		{ PAGES_DISK(1) + 5, 1U << 31 }, /* no run at all */
+		{ PAGES_FREED(1) - 1, 2 }, { PAGES_DISK(0) - 1, 2 },
+		{ PAGES_DISK(1) - 1, 2 },  { PAGES_FREED(2), 1 },
+		{ PAGES_FREED(4), 1 },     { PAGES_DISK(2), 1 },
+		{ PAGES_DISK(3), 1 },      { PAGES_DISK(4), 1 },
+		{ PAGES_DISK(5), 1 },      { PAGES_DISK(1) + 5, 1U << 31 }, /* no run at all */
 	};
 	struct why w = { "" };
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -296,16 +299,64 @@ static void test_disks_refused(void **state unused)
 	assert_int_equal(to[1].used, 0);
 }
 
+static void test_disks_freed_data(void **state unused)
+{
+	struct why w = { "" };
+	assert_int_equal(one_run(PAGES_FREED(0), 1, 1, &w), -EPROTO);
+	assert_int_equal(to[0].used, 0);
+}
+
 static void test_disks_in_order(void **state unused)
 {
 	struct why w = { "" };
+	assert_int_equal(one_run(PAGES_FREED(0), 1, 0, &w), 0);
 	assert_int_equal(one_run(PAGES_DISK(1), 2, 2, &w), 0);
 	assert_block(&to[1], 2, 0);
 	assert_int_equal(to[1].used, 6);
+	assert_int_equal(one_run(PAGES_FREED(1), 1, 0, &w), -EPROTO);
 	assert_int_equal(one_run(PAGES_DISK(0), 1, 0, &w), -EPROTO); /* that was before */
 	assert_int_equal(one_run(PAGES_DISK(1) + 1, 1, 0, &w), -EPROTO);
 	assert_int_equal(one_run(PAGES_DISK(1) + 2, 1, 0, &w), 0);
-	assert_int_equal(receiver.disk, 3);
+	assert_int_equal(receiver.disk, 4);
+}
+
+static void discard(struct layer *l, uint64_t block, uint64_t n)
+{
+	struct blockdev_req r = {
+		.op = BLOCKDEV_ZERO, .off = block << PAGE_SHIFT, .len = n << PAGE_SHIFT, .done = done
+	};
+	l->b.ops->submit(&l->b, &r);
+	assert_int_equal(r.err, 0);
+}
+
+/* Layers that are full, whose guest discards some blocks and writes others: the destination needs no more for them. */
+static void test_disks_freed_first(void **state unused)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		layer_fini(&from[i]);
+		layer_fini(&to[i]);
+		layer_make(&from[i], MIB(2), 4); /* a table, three blocks */
+		layer_make(&to[i], MIB(2), 4);
+		for (uint64_t b = 10; b < 13; b++)
+			fill(&from[i], b, (uint8_t)b);
+		(void)layer_track_fill(&from[i]);
+	}
+	pass(2, 6, 0);
+	fake_page_alloc_fail_after(0); /* this host has no other memory */
+	for (unsigned i = 0; i < 2; i++) {
+		discard(&from[i], 11, 2);
+		fill(&from[i], 0, 1);
+		fill(&from[i], 1 + 400 * i, 2);
+		assert_int_equal(layer_track_harvest(&from[i]), 4);
+	}
+	pass(4, 4, 4);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_block(&to[i], 0, 1);
+		assert_block(&to[i], 1 + 400 * i, 2);
+		assert_block(&to[i], 10, 10);
+		assert_block(&to[i], 11, 0);
+		assert_int_equal(to[i].used, 4);
+	}
 }
 
 static void test_disks_no_memory(void **state unused)
@@ -324,8 +375,9 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define D(f) cmocka_unit_test_setup_teardown(f, disks_setup, disks_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_far_pages_arrive), T(test_far_pages_refused), D(test_disks_arrive),
-		D(test_disks_refused),    D(test_disks_in_order),    D(test_disks_no_memory),
+		T(test_far_pages_arrive),  T(test_far_pages_refused), D(test_disks_arrive),
+		D(test_disks_refused),     D(test_disks_in_order),    D(test_disks_no_memory),
+		D(test_disks_freed_first), D(test_disks_freed_data),
 	};
 	return cmocka_run_group_tests_name("pages", tests, NULL, NULL);
 }

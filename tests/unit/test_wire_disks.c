@@ -7,6 +7,7 @@
 #include "vmm/disk.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/disks.h"
+#include "vmm/seed.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -59,6 +60,46 @@ static void test_there_and_back(void **state unused)
 			assert_int_equal(goes(&o, &got), 0);
 			assert_memory_equal(&got.cfg, &o.cfg, sizeof(o.cfg));
 		}
+}
+
+static void fill(char *s, size_t size, char c)
+{
+	memset(s, c, size - 1);
+	s[size - 1] = '\0';
+}
+
+/* The largest that there can be: all that tells of its CPU, all cards and disks, and each name as long as it may be. */
+static void test_largest(void **state unused)
+{
+	static struct offer o, got;
+	config(&o, VM_NICS_MAX, VM_DISKS_MAX);
+	struct vm_config *c = &o.cfg;
+	o.compat.n = VM_COMPAT_WORDS;
+	memset(o.compat.leaf, 0xee, sizeof(o.compat.leaf));
+	memset(o.compat.sub, 0xee, sizeof(o.compat.sub));
+	memset(o.compat.regs, 0xee, sizeof(o.compat.regs));
+	c->mem = (1UL << 52) - GMEM_BLOCK;
+	fill(c->name, sizeof(c->name), 'n');
+	fill(c->cpu, sizeof(c->cpu), 'p');
+	for (unsigned i = 0; i < VM_NICS_MAX; i++)
+		fill(c->net[i], sizeof(c->net[i]), (char)('a' + i));
+	for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+		struct vm_disk_config *d = &c->disk[i];
+		bool own = i == VM_DISKS_MAX - 1; /* what cloud-init reads */
+		*d = (struct vm_disk_config){ .size = LAYER_SIZE_MAX,
+					      .layer = LAYER_SIZE_MAX,
+					      .base_size = LAYER_SIZE_MAX,
+					      .base_digest = ~0UL - i,
+					      .flags = own ? DISK_FLAGS : DISK_READONLY | DISK_COPY };
+		if (own) {
+			strcpy(d->name, SEED_NAME);
+		} else {
+			fill(d->name, sizeof(d->name), (char)('a' + i));
+			fill(d->file, sizeof(d->file), 'f');
+		}
+	}
+	assert_int_equal(goes(&o, &got), 0);
+	assert_memory_equal(&got, &o, sizeof(o));
 }
 
 static void test_wrong_fields(void **state unused)
@@ -174,7 +215,7 @@ static void test_flipped(void **state unused)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_pipe, close_pipe)
-	const struct CMUnitTest tests[] = { T(test_there_and_back), T(test_wrong_fields), T(test_wrong_ends),
-					    T(test_flipped) };
+	const struct CMUnitTest tests[] = { T(test_there_and_back), T(test_largest), T(test_wrong_fields),
+					    T(test_wrong_ends), T(test_flipped) };
 	return cmocka_run_group_tests_name("wire disks", tests, NULL, NULL);
 }

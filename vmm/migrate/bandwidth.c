@@ -30,13 +30,6 @@ static bool has_room(const struct bandwidth *b, uint64_t line)
 	return b->running < BANDWIDTH_AT_ONCE && (!all || all / (b->running + 1) >= b->minimum);
 }
 
-static int leaves(struct migration *m, struct why *w)
-{
-	if (migration_cancelled(m))
-		return why_set(w, -ECANCELED, "cancelled by the operator");
-	return migration_guest_gone(m, false, w);
-}
-
 int bandwidth_begin(struct migration *m, struct why *w)
 {
 	struct migrate_host *h = migrate_this_host();
@@ -48,7 +41,7 @@ int bandwidth_begin(struct migration *m, struct why *w)
 	migration_phase(m, MIG_QUEUED); /* its lock is not taken under that one, which timers take */
 	for (;;) {
 		uint64_t line = h->line ? h->line(m->p.dest) : 0;
-		err = leaves(m, w);
+		err = migration_given_up(m, w);
 		lock_band(&flags);
 		if (err || (list_first(&b->queue, struct migration, turn) == m && has_room(b, line)))
 			break;
@@ -99,7 +92,7 @@ void bandwidth_pace(struct migration *m, uint64_t bytes)
 	uint64_t due = bandwidth_due(b, m, bytes, time_ns()), looks = b->looks;
 	bool changed = false;
 	unlock_band(b, flags);
-	while (!changed && time_ns() < due && !leaves(m, NULL)) {
+	while (!changed && time_ns() < due && !migration_given_up(m, NULL)) {
 		lock_band(&flags);
 		if (b->looks == looks)
 			(void)waitq_wait(&b->q, &b->lock, &flags, MIN(due, time_ns() + GLANCE_NS));

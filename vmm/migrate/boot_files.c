@@ -12,6 +12,12 @@ _Static_assert(VM_FILES == WIRE_FILES_MIN && FILES_MAX == WIRE_FILES_MAX && BOOT
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 static unsigned files_of(const struct vm *vm) { return VM_FILES + vm->cfg.ndisks; }
 
+/* With a reference; NULL: it has none. */
+static struct boot_file *get_file(struct vm *vm, unsigned i)
+{
+	return i < VM_FILES ? vm_get_file(vm, (enum vm_file_use)i) : disk_get_base(vm, i - VM_FILES);
+}
+
 static uint64_t blocks_of(const struct boot_file *f)
 {
 	uint64_t n = 0;
@@ -21,6 +27,28 @@ static uint64_t blocks_of(const struct boot_file *f)
 }
 
 /* ---- source ---- */
+
+struct ahead {
+	struct migration *m;
+	struct why *w;
+};
+
+static int look(void *arg)
+{
+	const struct ahead *a = arg;
+	return migration_given_up(a->m, a->w);
+}
+
+int boot_files_digest(struct migration *m, struct why *w)
+{
+	int err = 0;
+	for (unsigned i = 0; i < files_of(m->vm) && !err; i++) {
+		struct boot_file *f = get_file(m->vm, i);
+		err = f ? boot_file_digest_ahead(f, look, &(struct ahead){ m, w }) : 0;
+		boot_file_put(f);
+	}
+	return err;
+}
 
 /* Without its holes, but for one at the end: the last block says that all of it has come. */
 static int send_file(struct source *c, uint32_t use, const struct boot_file *f)
@@ -48,14 +76,9 @@ static int send_file(struct source *c, uint32_t use, const struct boot_file *f)
 static int tell(struct source *c, struct boot_file *f[FILES_MAX], uint32_t *want)
 {
 	unsigned n = files_of(c->vm);
-	uint64_t digest[FILES_MAX] = { 0 };
 	struct inbox_msg msg;
 	uint32_t have = 0;
 
-	for (unsigned i = 0; i < n; i++) { /* before the record: it takes as long as it takes */
-		digest[i] = f[i] ? boot_file_digest(f[i]) : 0;
-		have |= f[i] ? 1U << i : 0;
-	}
 	wire_begin(&c->tx, WIRE_FILES);
 	for (unsigned i = 0; i < n; i++) {
 		wire_put_str(&c->tx,
@@ -63,8 +86,9 @@ static int tell(struct source *c, struct boot_file *f[FILES_MAX], uint32_t *want
 					  : c->vm->cfg.disk[i - VM_FILES].file,
 			     WIRE_FILE_NAME);
 		wire_put_u64(&c->tx, f[i] ? f[i]->size : 0);
-		wire_put_u64(&c->tx, digest[i]);
+		wire_put_u64(&c->tx, f[i] ? boot_file_digest(f[i]) : 0); /* boot_files_digest has it */
 		wire_put_u64(&c->tx, f[i] ? blocks_of(f[i]) : 0);
+		have |= f[i] ? 1U << i : 0;
 	}
 	int err = wire_end(&c->tx, in(MIG_IDLE_NS));
 	if (!err)
@@ -81,7 +105,7 @@ int boot_files_send(struct source *c)
 	uint32_t want = 0;
 	unsigned n = files_of(c->vm);
 	for (unsigned i = 0; i < n; i++)
-		f[i] = i < VM_FILES ? vm_get_file(c->vm, (enum vm_file_use)i) : disk_get_base(c->vm, i - VM_FILES);
+		f[i] = get_file(c->vm, i);
 	int err = tell(c, f, &want);
 	for (unsigned i = 0; i < n; i++) {
 		if (!err && want & 1U << i)
@@ -187,9 +211,9 @@ static int recv_data(struct boot_files_rx *r, struct vm *vm, struct wire_rx *rx,
 	r->got[use] = off + n;
 	if (r->got[use] < f->size)
 		return 0;
+	boot_file_complete(f);
 	if (boot_file_digest(f) != r->digest[use])
 		return why_set(w, -EBADMSG, "a file is not what the source said that it is");
-	boot_file_complete(f);
 	r->file[use] = NULL;
 	if (use < VM_FILES)
 		vm_set_file(vm, (enum vm_file_use)use, f);

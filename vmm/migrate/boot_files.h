@@ -9,6 +9,11 @@
 
 #define FILES_MAX (VM_FILES + VM_DISKS_MAX)
 
+/*
+ * Before the source connects: reads all of them once, which takes longer than a peer would wait if they are large.
+ * -ECANCELED at once, as migration_given_up.
+ */
+int boot_files_digest(struct migration *m, struct why *w) must_check;
 /* The source's part; the guest runs. Errors as of precopy_progress and inbox_wait. */
 int boot_files_send(struct source *c) must_check;
 

@@ -122,6 +122,13 @@ int migration_guest_gone(const struct migration *m, bool paused, struct why *w)
 	return 0;
 }
 
+int migration_given_up(struct migration *m, struct why *w)
+{
+	if (migration_cancelled(m))
+		return why_set(w, -ECANCELED, "cancelled by the operator");
+	return migration_guest_gone(m, false, w);
+}
+
 /* Of those that have ended so many stay to be looked at; the oldest comes last. */
 static void drop_oldest(void)
 {

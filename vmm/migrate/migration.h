@@ -103,6 +103,8 @@ void migration_phase(struct migration *m, enum migrate_phase phase);
  * -ECANCELED with the reason, also for one that should run (not paused) and does not.
  */
 int migration_guest_gone(const struct migration *m, bool paused, struct why *w) must_check;
+/* Of one that leaves and whose guest runs: the same, or the operator has cancelled it. */
+int migration_given_up(struct migration *m, struct why *w) must_check;
 /* The end, once: CANCELLED instead of FAILED if the operator asked for it. Logs it. */
 void migration_finish(struct migration *m, enum migrate_phase phase, const char *error);
 

@@ -87,7 +87,20 @@ static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
 	return 0;
 }
 
-/* What a layer has of zeros has no page. */
+static int layer_send_freed(struct page_tx *p, unsigned i)
+{
+	struct layer *l = p->layers.of[i];
+	int err = 0;
+	for (uint64_t b = 0, n = 1; !err && (b = layer_track_take_freed(l, b)) != LAYER_NONE; b++, n++) {
+		p->disk++;
+		err = record_add(p, PAGES_FREED(i) + b, NULL);
+		if (!err && n % PAGES_BATCH == 0)
+			err = p->progress(p->arg);
+	}
+	return err;
+}
+
+/* What is freed meanwhile has no page. */
 static int layer_send(struct page_tx *p, unsigned i)
 {
 	struct layer *l = p->layers.of[i];
@@ -124,6 +137,8 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 		}
 	}
 	for (unsigned i = 0; i < p->layers.n && !err; i++)
+		err = layer_send_freed(p, i);
+	for (unsigned i = 0; i < p->layers.n && !err; i++)
 		err = layer_send(p, i);
 	return err ? err : pages_flush(p);
 }
@@ -132,20 +147,21 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 
 struct layer *pages_layer(const struct page_layers *s, gfn_t gfn, uint64_t *block)
 {
-	uint64_t i = gfn >> PAGES_DISK_SHIFT;
+	uint64_t i = gfn >> PAGES_DISK_SHIFT, disk = (i - 1) % PAGES_DISKS;
 	*block = gfn & (BIT(PAGES_DISK_SHIFT) - 1);
-	return i && i <= s->n ? s->of[i - 1] : NULL;
+	return i && i <= 2 * PAGES_DISKS && disk < s->n ? s->of[disk] : NULL;
 }
 
-/* Is [gfn, gfn+count) RAM, without a hole in it, or a disk's? */
-static bool range_is_ours(const struct page_rx *p, gfn_t gfn, uint64_t count)
+/* Is [gfn, gfn+count) RAM, without a hole in it, or a disk's, where what is freed is zeros? */
+static bool range_is_ours(const struct page_rx *p, gfn_t gfn, uint64_t count, bool zero)
 {
 	const struct gmem *g = p->mem;
 	struct gmem_range r[2];
 	uint64_t block;
 	const struct layer *l = pages_layer(&p->layers, gfn, &block);
 	if (l)
-		return count <= PAGES_DISK_RUN && block < layer_blocks(l) && count <= layer_blocks(l) - block;
+		return (zero || gfn >= PAGES_DISK(0)) && count <= PAGES_DISK_RUN && block < layer_blocks(l) &&
+		       count <= layer_blocks(l) - block;
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
 		if (gfn >= r[i].first && gfn - r[i].first < r[i].count && count <= r[i].count - (gfn - r[i].first))
 			return true;
@@ -218,7 +234,8 @@ int pages_recv(struct page_rx *p, struct why *w)
 	for (uint32_t i = 0; i < nruns; i++) { /* all of it is checked before any of it is written */
 		uint32_t count = get_le32(runs + i * 8 + 4);
 		gfn_t gfn = base + get_le32(runs + i * 8);
-		if (gfn < next || !(count & ~PAGES_ZERO) || !range_is_ours(p, gfn, count & ~PAGES_ZERO))
+		if (gfn < next || !(count & ~PAGES_ZERO) ||
+		    !range_is_ours(p, gfn, count & ~PAGES_ZERO, count & PAGES_ZERO))
 			return why_set(w, -EPROTO,
 				       "the peer sent pages %lx+%x, which are out of order or no memory of the VM", gfn,
 				       count & ~PAGES_ZERO);

@@ -4,7 +4,8 @@
  * ascending order from a base: runs of pages with data, which follows the fields, and runs of zero pages, which are
  * markers only. Within a pass the records ascend too, so no page comes twice, and a count proves that pass 1 brought
  * every page of memory. Blocks of disk i are frames from PAGES_DISK(i) on, behind all memory; of a disk those go that
- * its layer has.
+ * its layer has. Before them all go those without a page, which a guest has discarded, as zeros from PAGES_FREED(i) on:
+ * the destination has their pages for what comes then, or a layer that is full would need more than its due there.
  *
  *   fields: base gfn u64 | runs u32 | data pages u32 | runs x { offset from base u32, count u32 (bit 31: zero) }
  */
@@ -16,8 +17,9 @@
 #define PAGES_BATCH 4096 /* pages harvested, flushed and read together: 16 MiB */
 
 #define PAGES_DISK_SHIFT 36 /* 48 bits of an address, as of an offset in a disk */
-#define PAGES_DISK(i)    ((uint64_t)((i) + 1) << PAGES_DISK_SHIFT)
 #define PAGES_DISKS      5
+#define PAGES_FREED(i)   ((uint64_t)((i) + 1) << PAGES_DISK_SHIFT)
+#define PAGES_DISK(i)    PAGES_FREED((i) + PAGES_DISKS)
 #define PAGES_DISK_RUN   4096 /* blocks of one run at most: for each zero there is work */
 
 struct page_layers {

@@ -125,8 +125,11 @@ int hello_check(const struct hello *h, struct why *w)
 
 int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint64_t deadline_ns, struct why *w)
 {
-	int err = hello_send(tx, deadline_ns);
-	return err ? err : hello_recv(rx, h, deadline_ns, w);
+	int sent = hello_send(tx, deadline_ns);
+	if (sent && sent != -EPIPE)
+		return sent;
+	int err = hello_recv(rx, h, deadline_ns, w); /* who has closed already has said in it why, as a rule */
+	return err ? err : sent;
 }
 
 /* ---- OFFER ---- */

@@ -324,10 +324,8 @@ void source_task(void *arg)
 	struct migration *m = arg;
 	struct stream *s = NULL;
 	struct why w = { "" };
-	int err = bandwidth_begin(m, &w);
-	if (!err)
-		err = connect(m, &s, &w);
-	if (err) {
+	int err;
+	if ((err = boot_files_digest(m, &w)) || (err = bandwidth_begin(m, &w)) || (err = connect(m, &s, &w))) {
 		migration_unbind(m, false);
 		migration_finish(m, MIG_FAILED, w.text[0] ? w.text : err_name(err));
 	} else {
