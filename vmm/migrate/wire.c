@@ -49,6 +49,7 @@ static const struct {
 	[WIRE_FILES] = { "FILES", CHECK + WIRE_FILE_ENTRY * WIRE_FILES_MIN, CHECK + WIRE_FILE_ENTRY * WIRE_FILES_MAX },
 	[WIRE_WANT] = { "WANT", CHECK + 4, CHECK + 4 },
 	[WIRE_FILE] = { "FILE", CHECK + 13, CHECK + 12 + WIRE_FILE_MAX },
+	[WIRE_FRAMES] = { "FRAMES", CHECK + 4 + 4 + 14, WIRE_FRAMES_MAX },
 };
 /* clang-format on */
 

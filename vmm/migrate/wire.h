@@ -29,6 +29,7 @@
 #define WIRE_FILE_ENTRY  (WIRE_FILE_NAME + 24)
 #define WIRE_FILE_NAME   96
 #define WIRE_FILE_MAX    (64 << 10) /* bytes of one in a record */
+#define WIRE_FRAMES_MAX  (64 << 10) /* bytes of a FRAMES record behind its header */
 #define WIRE_WHO_LEN     114
 #define WIRE_HAVE_LEN    136
 
@@ -64,6 +65,7 @@ enum wire_type {
 	WIRE_FILES,
 	WIRE_WANT,
 	WIRE_FILE,
+	WIRE_FRAMES,
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */
