@@ -74,6 +74,23 @@ def idle(rig):
     figure("time of an idle migration", statistics.median(r["total_ms"] for r in reports), 1e9, "ms", digits=0, note="no target")
 
 
+def datagrams(rig):
+    """What a client sees that sends 1,000 numbered datagrams a second, each of which the guest sends back, beside what the hosts say."""
+    c = client.NumbersClient(rig.guest)
+    c.start()
+    client.until(lambda: len(c.back) > 1000, 10, "datagrams that came back")
+    idle, more, down = c.gap() * 1000, [], []
+    for _ in range(10):
+        c.gap()
+        down.append(rig.migrate()["downtime_us"] / 1000)
+        time.sleep(0.5)
+        more.append(c.gap() * 1000 - down[-1])
+    c.stop()
+    figure("a client's longest gap - downtime", statistics.median(more), 10, "ms", digits=1,
+           note=f"median of 10; {min(more):.1f} to {max(more):.1f}; downtime {statistics.median(down):.1f}; longest without a move {idle:.1f}")
+    figure("datagrams lost in 10 moves", c.lost, 0, "", digits=0, note=c.said())
+
+
 def exits_per_second(host, seconds):
     """Of the demo VM, of all kinds: what is done in its vCPU's context beside the guest."""
     start, before = time.monotonic(), sum(host.json(f"vm info {DEMO}")["exits"].values())
@@ -261,7 +278,7 @@ def moving(efi, *parts, switch=None, clear=False, vcpus=1):
 def main():
     try:
         netns.enter()
-        switch = moving(None, host_figures, idle, tracking)
+        switch = moving(None, host_figures, idle, datagrams, tracking)
         moving(None, four_cpus, switch=switch, vcpus=4)
         say("several at once ...")
         together(switch)
