@@ -2,7 +2,8 @@
 /*
  * The guest's NIC as a port of the bridge: the one place where vmm/dev/vnet.c and net/ meet. The port is there
  * from the VM's first run on, and its MAC is bound to it only while the VM runs: one that stands still may run at a
- * migration's destination already, and is then heard of at the uplink.
+ * migration's destination already, and is then heard of at the uplink. What comes for it here meanwhile is kept in its
+ * card, for wherever it goes on.
  */
 #include "kernel/log.h"
 #include "kernel/time.h"

@@ -239,7 +239,8 @@ int vnet_rx(struct vnet *n, const struct frame *f)
 	bool still = __atomic_load_n(&n->quiesced, __ATOMIC_RELAXED);
 
 	if ((status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) != VIRTIO_DRIVER_OK ||
-	    (still && !__atomic_load_n(&n->keeps, __ATOMIC_RELAXED)))
+	    (still && !__atomic_load_n(&n->keeps, __ATOMIC_ACQUIRE) &&
+	     __atomic_load_n(&n->quiesced, __ATOMIC_RELAXED))) /* once more: it may have gone on in between */
 		return -ENETDOWN;
 	struct vnet_pair *p = pair_for(n, f);
 	int r = !still || has_place(p, f) ? vnet_queue_put(&p->queue, f) : -ENOBUFS;
