@@ -301,19 +301,14 @@ static int pass(const struct bridge *b, struct bridge_port *from, struct bridge_
 	return err;
 }
 
-/* Would a flooded frame for dst interest p? A guest of one MAC is kept from others' frames. */
-static bool port_wants(const struct bridge_port *p, const uint8_t *dst)
-{
-	return !p->leaving && (!p->is_guest || p->policy.any_mac || dst[0] & 1 || memcmp(dst, p->mac, ETH_ALEN) == 0);
-}
-
 /* To all ports but `from`. b->lock is held, and dropped around each send: the port's count keeps it in the list. */
 static void flood(struct bridge *b, struct bridge_port *from, const struct frame *f, const uint8_t *dst, bool host_too,
 		  uint64_t now, uint64_t *flags)
 {
 	for (struct list *l = b->ports.next; l != &b->ports; l = l->next) {
 		struct bridge_port *p = list_entry(l, struct bridge_port, node);
-		if (p == from || !port_wants(p, dst) || (p->is_host && !host_too))
+		if (p == from || p->leaving || (p->is_guest && !bridge_guest_wants(p, dst)) ||
+		    (p->is_host && !host_too))
 			continue;
 		p->users++;
 		spin_unlock_irqrestore(&b->lock, *flags);
@@ -429,17 +424,19 @@ int bridge_input(struct bridge_port *p, const struct frame *f) { return input(p,
 
 int bridge_speak_for(struct bridge_port *p, const struct frame *f) { return input(p, f, true); }
 
+int bridge_bring(struct bridge_port *p, const struct frame *f)
+{
+	uint8_t head[ETH_HLEN + ETH_TAG_LEN];
+	enum bridge_drop drop = bridge_guest_brought(p, head, frame_copy_out(f, 0, head, sizeof(head)));
+	if (!drop)
+		return deliver(p->bridge, p, f);
+	count(&p->stats.drops[drop], 1);
+	return -EACCES;
+}
+
 /* ---- looking ---- */
 
 void bridge_lost(struct bridge_port *p) { count(&p->stats.drops[BRIDGE_DROP_REFUSED], 1); }
-
-uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof)
-{
-	uint64_t sum = 0;
-	for (unsigned i = 0; i < BRIDGE_DROPS; i++)
-		sum += bridge_drops[i].spoof == spoof ? s->drops[i] : 0;
-	return sum;
-}
 
 void bridge_for_each_mac(struct bridge *b,
 			 void (*fn)(const uint8_t mac[6], const struct bridge_port *p, uint64_t age_ns, void *arg),

@@ -87,6 +87,12 @@ void bridge_unbind(struct bridge_port *p);
  * p may not send. A guest's may have up to FRAME_IOV_IN pieces.
  */
 int bridge_input(struct bridge_port *p, const struct frame *f);
+/*
+ * A frame that came for p's guest at another host, where it was before, by word of that host: to p alone, and judged as
+ * all that comes in by the wire is, but what is not for p goes nowhere. Nothing is learned from it: its sender may be
+ * at home at any port here. 0, or -errno as bridge_input, counted at p. The caller keeps p in its bridge.
+ */
+int bridge_bring(struct bridge_port *p, const struct frame *f);
 void bridge_lost(struct bridge_port *p); /* a frame that send() took is dropped after all. Any task */
 /* All drops, those that bridge_drops[].spoof has or the others. */
 uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What comes in from a guest (bridge_guest.h): the copy of its header, whose addresses it may not have, the word to its
- * operator, a bound on floods.
+ * operator, a bound on floods; and what may go to one.
  */
 #include "net/bridge_guest.h"
 #include "kernel/base/gcra.h"
 #include "kernel/base/mac.h"
 #include "kernel/log.h"
+#include <string.h>
 
 #define TELL_NS     (3600 * NS_PER_SEC)
 #define FLOOD_NS    (NS_PER_SEC / BRIDGE_FLOODS)
@@ -37,6 +38,36 @@ enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_l
 	if (!frame_put_head(&e->f, e->head, e->n, f, e->n))
 		return BRIDGE_DROP_MALFORMED;
 	return bridge_rules_judge(&p->policy, p->mac, lan, &e->f, e->head, e->n);
+}
+
+bool bridge_guest_wants(const struct bridge_port *p, const uint8_t dst[ETH_ALEN])
+{
+	return p->policy.any_mac || dst[0] & 1 || memcmp(dst, p->mac, ETH_ALEN) == 0;
+}
+
+enum bridge_drop bridge_guest_brought(const struct bridge_port *p, const uint8_t *h, size_t n)
+{
+	if (n < ETH_HLEN || h[ETH_SRC] & 1)
+		return BRIDGE_DROP_MALFORMED;
+	uint16_t type = get_be16(h + ETH_TYPE);
+	if (bridge_rules_reserved(h))
+		return BRIDGE_DROP_RESERVED;
+	if (type == ETHERTYPE_TERN)
+		return BRIDGE_DROP_HOST;
+	if (eth_is_tag(type) && !p->policy.trunk &&
+	    (n < ETH_HLEN + ETH_TAG_LEN || get_be16(h + ETH_HLEN) & ETH_TAG_VID))
+		return BRIDGE_DROP_TAG; /* one of priority alone (VLAN 0) is for everybody */
+	if (!memcmp(h + ETH_SRC, p->mac, ETH_ALEN))
+		return BRIDGE_DROP_MAC;
+	return bridge_guest_wants(p, h) ? BRIDGE_PASS : BRIDGE_DROP_REFUSED;
+}
+
+uint64_t bridge_dropped(const struct bridge_port_stats *s, bool spoof)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < BRIDGE_DROPS; i++)
+		sum += bridge_drops[i].spoof == spoof ? s->drops[i] : 0;
+	return sum;
 }
 
 void bridge_guest_guard(struct bridge_lan *lan, struct ip ip, bool gateway)

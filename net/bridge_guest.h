@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The bridge's entrance for frames from a guest. For bridge.c alone. */
+/* The bridge's entrance for frames from a guest, and what may go to one. For bridge.c alone. */
 #pragma once
 #include "net/bridge.h"
 
@@ -15,6 +15,13 @@ struct bridge_entry {
  */
 enum bridge_drop bridge_guest_enter(struct bridge_port *p, const struct bridge_lan *lan, const struct frame *f,
 				    struct bridge_entry *e);
+/* Would a frame for dst interest p's guest? One of one MAC is kept from others' frames. */
+bool bridge_guest_wants(const struct bridge_port *p, const uint8_t dst[ETH_ALEN]);
+/*
+ * bridge_bring: may that frame, h its first n bytes, be for p's guest? Hosts' own are for none, nor is one from its own
+ * MAC, nor tags for one that is no trunk.
+ */
+enum bridge_drop bridge_guest_brought(const struct bridge_port *p, const uint8_t *h, size_t n);
 /* bridge_guard. The bridge's lock is held. */
 void bridge_guest_guard(struct bridge_lan *lan, struct ip ip, bool gateway);
 /*

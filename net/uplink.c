@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TAG_VID 0xfff /* IEEE 802.1Q 9.6: the low bits of the tag's control information */
-
 static struct uplink uplinks[NET_IF_MAX]; /* (c) */
 static unsigned nuplinks;
 
@@ -28,7 +26,7 @@ static struct uplink_net *net_of(const struct uplink *u, unsigned vlan)
 static unsigned vlan_of(const struct frame *f, const uint8_t head[ETH_HLEN + ETH_TAG_LEN])
 {
 	bool tagged = f->len >= ETH_HLEN + ETH_TAG_LEN && get_be16(head + ETH_TYPE) == ETHERTYPE_CTAG;
-	return tagged ? get_be16(head + ETH_HLEN) & TAG_VID : 0;
+	return tagged ? get_be16(head + ETH_HLEN) & ETH_TAG_VID : 0;
 }
 
 static void received(void *arg, struct frame *f)
@@ -74,7 +72,7 @@ static bool is_for_other(const struct uplink_net *n, const struct frame *f)
 		const uint8_t *tag = head + ETH_TYPE + i * ETH_TAG_LEN;
 		if (len < ETH_HLEN + (i + 1) * ETH_TAG_LEN || get_be16(tag) != ETHERTYPE_CTAG)
 			return false;
-		vlan = get_be16(tag + 2) & TAG_VID;
+		vlan = get_be16(tag + 2) & ETH_TAG_VID;
 	}
 	const struct uplink_net *to = vlan ? net_of(n->u, vlan) : NULL;
 	return to && to != n;

@@ -53,6 +53,7 @@ TYPES = {
     33: ("VERIFY_STATE", "S", [("name", 32), ("instance", 4), ("digest", 8)]),
     34: ("CHECKED", "D", [("range", 4)]),
     35: ("DIFFERS", "D", [("name", 32), ("instance", 4), ("first", 8)]),
+    36: ("FRAMES", "S", [("card", 4)]),
 }
 CHUNK = 1024  # frames
 FILE_FIELDS = [("name", 96), ("size", 8), ("digest", 8), ("blocks", 8)]
@@ -148,7 +149,7 @@ DISK = [("name", 16), ("size", 8), ("layer", 8), ("flags", 4), ("file", 96), ("b
 
 def parse_offer_end(r, buf, pos):
     """Cards, and behind an empty name that is not the first, disks: (size, name) of each. Returns where they end."""
-    r.f["disks"], cards = [], 0
+    r.f["disks"], r.f["cards"], cards = [], 1, 0
 
     def field(name, size, text):
         nonlocal pos
@@ -165,6 +166,7 @@ def parse_offer_end(r, buf, pos):
         need(68 <= field(f"mtu{cards}", 4, False), "mtu")
         field(f"mac{cards}", 6, False)
         cards += 1
+        r.f["cards"] = cards
     else:
         return pos
     while not r.f["disks"] or pos < r.end:
@@ -232,6 +234,17 @@ def parse_record(buf, at, sender, key, number):
                     told[name] = string(raw, name) if name in STRINGS else int.from_bytes(raw, "little")
                     pos += size
                 r.files.append(told)
+        elif r.name == "FRAMES":
+            need(r.end - r.at <= 8 + 65536 and pos < r.end, "FRAMES' length")
+            for i in range(r.end - pos):
+                if pos == r.end:
+                    break
+                need(pos + 4 <= r.end, "FRAMES is too short")
+                size = int.from_bytes(buf[pos:pos + 4], "little")
+                r.places.append((f"size{i}", pos, 4))
+                need(14 <= size <= 9022 and pos + 4 + size <= r.end, "a frame's size")
+                r.places += [(f"byte{pos + 4 + k}", pos + 4 + k, 1) for k in range(size)]
+                pos += 4 + size
         elif r.name in ("SECTION", "FILE", "DIFFERS"):
             need(r.end - pos <= 65536 and (r.end > pos or r.name == "SECTION"), f"{r.name}'s length")
             r.payload = bytes(buf[pos:r.end])
@@ -307,6 +320,8 @@ class Source:
         elif self.state == "COMMIT":
             need(r.name == "COMMIT" and f["paused_ns"] <= 3600 * 10**9, "COMMIT after END")
             self.state = "DONE"
+        elif r.name == "FRAMES":
+            need(self.state == "DONE" and f["card"] < self.offer["cards"], "FRAMES after COMMIT, for a card")
         else:
             need(self.state == "DONE" and r.name == "DONE", "DONE after COMMIT, and nothing after that")
             self.state = "over"

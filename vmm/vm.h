@@ -209,8 +209,8 @@ void vm_request_power_off(void *vm);
 void vm_request_reset(void *vm);
 
 /*
- * All vCPUs out of guest mode, devices quiescent; state PAUSED. Nests not. vm_resume goes on at the very next
- * instruction.
+ * All vCPUs out of guest mode, devices quiescent, frames for its cards kept (vm_port.h); state PAUSED. Nests not.
+ * vm_resume goes on at the very next instruction.
  */
 int vm_pause(struct vm *vm) must_check; /* -EINVAL unless RUNNING */
 void vm_resume(struct vm *vm);          /* PAUSED or INCOMING (loaded) -> RUNNING */

@@ -346,6 +346,7 @@ int vm_pause(struct vm *vm)
 	int err = -EINVAL;
 	mutex_lock(&vm->lock);
 	if (vm->state == VM_RUNNING && !__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST)) {
+		vm_port_keep_all(vm);
 		halt_vcpus(vm);
 		vm->state = VM_PAUSED;
 		err = 0;

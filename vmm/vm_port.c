@@ -2,7 +2,8 @@
 /*
  * The guest's NIC as a port of the bridge: the one place where vmm/dev/vnet.c and net/ meet. The port is there
  * from the VM's first run on, and its MAC is bound to it only while the VM runs: one that stands still may run at a
- * migration's destination already, and is then heard of at the uplink.
+ * migration's destination already, and is then heard of at the uplink. What comes for it here meanwhile is kept in its
+ * card, for wherever it goes on.
  */
 #include "kernel/log.h"
 #include "kernel/time.h"
@@ -22,8 +23,22 @@ struct vm_port {
 	struct bridge_port port;
 	struct learn learn; /* own locking */
 	struct announce announce;
-	bool attached; /* vm->lock */
+	bool attached;  /* vm->lock */
+	bool keeps;     /* [a] the VM stands still, and its frames are kept */
+	bool elsewhere; /* [a] since then a frame from its MAC came: switches deliver to where that was sent */
+	struct spinlock lock;
+	struct waitq wake; /* [l] of the first card, for all */
+	bool news;         /* [l] same */
 };
+
+/* To who waits for what the VM's cards keep. Any context. */
+static void tell_keeper(struct vm_port *first)
+{
+	uint64_t flags = spin_lock_irqsave(&first->lock);
+	first->news = true;
+	waitq_wake_all(&first->wake);
+	spin_unlock_irqrestore(&first->lock, flags);
+}
 
 static void tell_guest(void *arg)
 {
@@ -33,8 +48,18 @@ static void tell_guest(void *arg)
 
 static int port_send(void *arg, const struct frame *f)
 {
-	const struct vm_port *p = arg;
-	return vnet_rx(p->vm->vnet[p->nic], f);
+	struct vm_port *p = arg;
+	uint8_t head[2 * ETH_ALEN];
+	if (!__atomic_load_n(&p->keeps, __ATOMIC_RELAXED))
+		return vnet_rx(p->vm->vnet[p->nic], f);
+	bool own = frame_copy_out(f, 0, head, sizeof(head)) == sizeof(head) &&
+		   !memcmp(head + ETH_SRC, p->port.mac, ETH_ALEN);
+	int err = own ? 0 : vnet_rx(p->vm->vnet[p->nic], f);
+	if (own)
+		__atomic_store_n(&p->elsewhere, true, __ATOMIC_RELEASE);
+	if (!err)
+		tell_keeper(p->vm->port[0]);
+	return err;
 }
 
 static unsigned port_room(void *arg, size_t len)
@@ -52,7 +77,7 @@ int vm_port_create_all(struct vm *vm)
 		p->vm = vm;
 		p->nic = i;
 		if (i)
-			snprintf(p->port.name, sizeof(p->port.name), "%.21s/%u", vm->cfg.name, i + 1);
+			snprintf(p->port.name, sizeof(p->port.name), "%.21s/%c", vm->cfg.name, (char)('1' + i));
 		else
 			snprintf(p->port.name, sizeof(p->port.name), "%.23s", vm->cfg.name);
 		p->port.send = port_send;
@@ -60,6 +85,8 @@ int vm_port_create_all(struct vm *vm)
 		p->port.arg = p;
 		p->port.is_guest = true;
 		memcpy(p->port.mac, vm->cfg.mac[i], ETH_ALEN);
+		spin_init(&p->lock, "vm port");
+		waitq_init(&p->wake);
 		learn_init(&p->learn);
 		announce_init(&p->announce, &p->port, &p->learn, tell_guest, p);
 		vm->port[i] = p;
@@ -91,6 +118,7 @@ static void attach(struct vm_port *p)
 		bridge_add(b, &p->port);
 		p->attached = true;
 	}
+	__atomic_store_n(&p->keeps, false, __ATOMIC_RELAXED);
 	if (!bridge_bind(&p->port))
 		announce_add(&p->announce);
 	else
@@ -156,6 +184,79 @@ void vm_port_lost(void *arg)
 {
 	struct vm_port *p = arg;
 	bridge_lost(&p->port);
+}
+
+/* ---- frames that come while it moves ---- */
+
+static void keep(struct vm_port *p)
+{
+	__atomic_store_n(&p->elsewhere, false, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->keeps, true, __ATOMIC_RELEASE);
+	vnet_keep(p->vm->vnet[p->nic]);
+}
+
+void vm_port_keep_all(struct vm *vm) { for_each(vm, keep); }
+
+struct take {
+	vm_port_put *put;
+	void *arg;
+	unsigned nic;
+	int err;
+};
+
+static void take_one(void *arg, const struct frame *f)
+{
+	struct take *t = arg;
+	if (!t->err)
+		t->err = t->put(t->arg, t->nic, f);
+}
+
+int vm_port_take_kept(struct vm *vm, vm_port_put *put, void *arg)
+{
+	struct take t = { .put = put, .arg = arg };
+	struct frame f;
+	unsigned pair;
+	for (t.nic = 0; t.nic < vm->cfg.nnics && !t.err; t.nic++) {
+		struct vnet *card = vm->vnet[t.nic];
+		while (!t.err && vnet_kept(card, &pair, &f)) {
+			/* One that a guest of this host sent may lack its checksum, or stand for many. */
+			if (!(f.flags & FRAME_NEEDS_CSUM) && f.gso == FRAME_GSO_NONE)
+				take_one(&t, &f);
+			else if (!frame_finish(&f, vm->cfg.mtu[t.nic], take_one, &t))
+				vm_port_lost(vm->port[t.nic]);
+			vnet_kept_drop(card, pair);
+		}
+	}
+	return t.err;
+}
+
+bool vm_port_is_elsewhere(const struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->cfg.nnics; i++)
+		if (!__atomic_load_n(&vm->port[i]->elsewhere, __ATOMIC_ACQUIRE))
+			return false;
+	return true;
+}
+
+void vm_port_wait_kept(struct vm *vm, uint64_t deadline_ns)
+{
+	struct vm_port *first = vm->port[0];
+	if (!first)
+		return;
+	uint64_t flags = spin_lock_irqsave(&first->lock);
+	while (!first->news && !waitq_wait(&first->wake, &first->lock, &flags, deadline_ns))
+		;
+	first->news = false;
+	spin_unlock_irqrestore(&first->lock, flags);
+}
+
+void vm_port_bring(struct vm *vm, unsigned nic, const struct frame *f)
+{
+	mutex_lock(&vm->lock); /* it may be on its way to another host, or off */
+	struct vm_port *p = vm->port[nic];
+	if (p && p->attached)
+		(void)bridge_bring(&p->port, f); /* which counts those that go no further */
+	mutex_unlock(&vm->lock);
 }
 
 void vm_port_bytes(const struct vm *vm, uint64_t *sent, uint64_t *received)

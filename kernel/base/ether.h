@@ -10,8 +10,9 @@
 #define ETH_SRC        6 /* behind the destination */
 #define ETH_TYPE       12
 #define ETH_HLEN       14
-#define ETH_TAG_LEN    4 /* IEEE 802.1Q 9.3: a type of its own, then VLAN and priority */
-#define ETH_TAGS       2 /* an S-TAG and a C-TAG */
+#define ETH_TAG_LEN    4     /* IEEE 802.1Q 9.3: a type of its own, then VLAN and priority */
+#define ETH_TAG_VID    0xfff /* IEEE 802.1Q 9.6: in a tag's control information, the VLAN; 0: none, a priority alone */
+#define ETH_TAGS       2     /* an S-TAG and a C-TAG */
 #define ETH_DATA_MAX   1500
 #define ETH_JUMBO_MAX  9000  /* no standard's; what servers' cards and switches carry */
 #define ETH_TYPE_FIRST 0x600 /* below: a length, and LLC (IEEE 802.3 3.2.6) */

@@ -155,7 +155,7 @@ static void put_verify(struct wire_tx *tx, bool disks, bool states)
 		abort();
 }
 
-/* The first n records after OFFER of a good migration of a VM of zeros, up to END. */
+/* The first n records after OFFER of a good migration of a VM of zeros, up to COMMIT: frames may follow. */
 static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n, bool disks)
 {
 	uint64_t data = disks, zero = 512 + 2 * disks;
@@ -186,6 +186,8 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 	}
 	if (n > 7)
 		err |= end_send(tx, id, &(struct end_counts){ 1, 4, 0, data, zero }, TIME_NEVER);
+	if (n > 8)
+		err |= commit_send(tx, id, 0, TIME_NEVER);
 	if (err)
 		abort();
 }
@@ -215,9 +217,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct wire_tx tx;
 	if (!size || wire_tx_init(&tx, &m.s))
 		return 0;
-	uint8_t mode = data[0] % 3, good = data[0] / 3 % 8;
-	bool disks = data[0] / 24 & 1;
-	uint8_t verify = data[0] / 48 % 3;
+	uint8_t mode = data[0] % 3, good = data[0] / 3 % 10;
+	bool disks = data[0] / 30 & 1;
+	uint8_t verify = data[0] / 60 % 3;
 	data++;
 	size--;
 	fake_host = 0;

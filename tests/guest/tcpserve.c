@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's TCP server, for clients that must notice nothing but a pause:
+ * The guest's server, for clients that must notice nothing but a pause. TCP:
  *   7000  echo: sends back what it gets
  *   7001  sink: reads to the end, answers "bytes=N crc32=XXXXXXXX\n" (CRC-32 as zlib counts it)
  *   7004  source: reads a line with a number of bytes (0: without end), sends that many of 64-bit big-endian
  *         numbers 0, 1, 2, ... so that a lost or repeated byte shows
- * One process for each connection.
+ * One process for each connection. UDP:
+ *   7000  sends each datagram of 16 bytes or more back, its second 8 bytes replaced by how many came (big-endian) since
+ *         one whose first 8 are zeros, that one included
  */
 #include <arpa/inet.h>
 #include <poll.h>
@@ -88,6 +90,38 @@ static void source(int fd)
 	}
 }
 
+/* All that waits there. */
+static void numbers(int fd)
+{
+	static uint64_t came;
+	uint64_t b[256];
+	struct sockaddr_storage from;
+	socklen_t len = sizeof(from);
+	ssize_t n;
+
+	while ((n = recvfrom(fd, b, sizeof(b), MSG_DONTWAIT, (struct sockaddr *)&from, &len)) >= 0) {
+		if (n >= 16) {
+			came = b[0] ? came + 1 : 1;
+			b[1] = __builtin_bswap64(came);
+			sendto(fd, b, (size_t)n, 0, (struct sockaddr *)&from, len);
+		}
+		len = sizeof(from);
+	}
+}
+
+static int udp_open(void)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(7000) };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), room = 4 << 20; /* more than waits here while this process does */
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa))) {
+		perror("tcpserve: UDP");
+		exit(1);
+	}
+	return fd;
+}
+
 static const struct {
 	uint16_t port;
 	void (*serve)(int fd);
@@ -96,7 +130,7 @@ static const struct {
 
 int main(void)
 {
-	struct pollfd fds[N];
+	struct pollfd fds[N + 1];
 	int on = 1;
 
 	signal(SIGCHLD, SIG_IGN);
@@ -119,9 +153,12 @@ int main(void)
 		}
 		fds[i] = (struct pollfd){ .fd = fd, .events = POLLIN };
 	}
+	fds[N] = (struct pollfd){ .fd = udp_open(), .events = POLLIN };
 	for (;;) {
-		if (poll(fds, N, -1) < 0)
+		if (poll(fds, N + 1, -1) < 0)
 			continue;
+		if (fds[N].revents & POLLIN)
+			numbers(fds[N].fd);
 		for (size_t i = 0; i < N; i++) {
 			int fd = fds[i].revents & POLLIN ? accept(fds[i].fd, NULL, NULL) : -1;
 

@@ -65,6 +65,38 @@ def idle(rig):
     figure("time of an idle migration", statistics.median(r["total_ms"] for r in reports), 1e9, "ms", digits=0, note="no target")
 
 
+def datagrams(rig):
+    """
+    What a client sees that sends 1,000 numbered datagrams a second, each of which the guest sends back, beside the downtime that the hosts
+    report: of a guest that moves, and of one whose move fails at the last moment, so that it goes on in the emulator which has its code.
+    """
+    c = client.NumbersClient(rig.guest)
+    c.start()
+    client.until(lambda: len(c.back) > 1000, 10, "datagrams that came back")
+    idle, moved, back, down = c.gap() * 1000, [], [], []
+
+    def gap(report):
+        time.sleep(0.5)
+        return c.gap() * 1000 - report["downtime_us"] / 1000
+
+    for _ in range(10):
+        source = rig.where()
+        source.cmd("failpoint P9 error")
+        c.gap()
+        rig.migrate_fails(source)
+        back.append(gap(rig.status(source)))
+        r = rig.migrate(source)
+        moved.append(gap(r))
+        down.append(r["downtime_us"] / 1000)
+    c.stop()
+    for what, more, limit in (("whose guest goes on at its source", back, 10), ("whose guest has moved", moved, 1e9)):
+        figure(f"longest gap - downtime of a client {what}", statistics.median(more), limit, "ms", digits=1,
+               note=f"median of 10; {min(more):.1f} to {max(more):.1f}" + (
+                   f"; downtime {statistics.median(down):.1f}; no target: the emulator translates its code anew" if more is moved else
+                   f"; longest without a move {idle:.1f}"))
+    figure("datagrams lost in 10 moves and 10 that failed", c.lost, 0, "", digits=0, note=c.said())
+
+
 def exits_per_second(host, seconds):
     """Of the demo VM, of all kinds: what is done in its vCPU's context beside the guest."""
     start, before = time.monotonic(), sum(host.json(f"vm info {DEMO}")["exits"].values())
@@ -240,7 +272,7 @@ def moving(efi, *parts, switch, clear=False, vcpus=1, disk=False):
 
 
 def the_tcp(switch):
-    moving(TEST_IMAGE, throughput, switch=switch, clear=True)
+    moving(TEST_IMAGE, throughput, datagrams, switch=switch, clear=True)
     moving(TEST_IMAGE, encrypted, switch=switch)
 
 

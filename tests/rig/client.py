@@ -213,6 +213,86 @@ class EchoClient(Client):
                 pending, back = pending[self.size:], back + 1
 
 
+class NumbersClient(threading.Thread):
+    """
+    Numbered datagrams, `rate` of them a second; the guest sends each back, with how many have come to it. What became of them: .sent, .lost
+    (did not come back), .lost_there (of these, so many did not come to the guest), .repeated, .late (came behind a later one), .longest
+    (seconds without one).
+    """
+
+    def __init__(self, address, rate=1000, size=64):
+        super().__init__(daemon=True)
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.sock.connect((address, ECHO))
+        self.sock.setblocking(False)
+        self.period, self.padding = scale / rate, bytes(size - 16)
+        self.back, self.came, self.latest = set(), 0, -1
+        self.sent = self.repeated = self.late = 0
+        self.longest, self.last = 0.0, None
+        self.error, self.stopping = None, False
+
+    def run(self):
+        try:
+            self.talk()
+        except Exception as e:  # the test must see it
+            self.error = repr(e)
+
+    def take(self):
+        try:
+            while True:
+                number, came = struct.unpack("!QQ", self.sock.recv(2048)[:16])
+                now = time.monotonic()
+                if self.last is not None:
+                    self.longest = max(self.longest, now - self.last)
+                self.last = now
+                self.repeated += number in self.back
+                self.late += number < self.latest
+                self.latest = max(self.latest, number)
+                self.back.add(number)
+                self.came = max(self.came, came)
+        except BlockingIOError:
+            pass
+
+    def talk(self):
+        due = time.monotonic()
+        end = None  # the last ones have that long to come back
+        while end is None or (time.monotonic() < end and len(self.back) < self.sent):
+            now = time.monotonic()
+            if self.stopping:
+                end = end or now + 3 * scale
+            elif now >= due:
+                self.sock.send(struct.pack("!QQ", self.sent, 0) + self.padding)
+                self.sent += 1
+                due = max(due + self.period, now - 0.05)  # a busy machine's client does not make it all up
+            if select.select([self.sock], [], [], max(due - now, 0) if end is None else 0.05)[0]:
+                self.take()
+
+    def gap(self):
+        """The longest since it was asked for last."""
+        longest, self.longest = self.longest, 0.0
+        return longest
+
+    def stop(self):
+        self.stopping = True
+        self.join(30 * scale)
+        self.error = self.error or ("it does not end" if self.is_alive() else None)
+        self.sock.close()
+        return self
+
+    @property
+    def lost(self):
+        return self.sent - len(self.back)
+
+    @property
+    def lost_there(self):
+        return self.sent - self.came
+
+    def said(self):
+        return (f"{self.sent} datagrams, {self.lost} lost ({self.lost_there} of them on the way there), {self.repeated} repeated, {self.late} late"
+                + (f", {self.error}" if self.error else ""))
+
+
 class StreamClient(Client):
     """The guest sends 64-bit numbers 0, 1, 2 ... as fast as TCP takes them; from a slow host, as fast as this client reads."""
     SLOW_RATE = 50_000  # bytes a second

@@ -187,6 +187,26 @@ def test_four_in_a_row(rig):
     rig.check_after()
 
 
+def test_no_datagram_is_lost(rig):
+    """
+    What comes for the guest while it moves comes to it all the same: 1,000 numbered datagrams a second, which nobody sends again. `make
+    bench` has the gap that their sender sees.
+    """
+    c = client.NumbersClient(rig.guest)
+    c.start()
+    client.until(lambda: len(c.back) > 100, 5, "datagram that came back")
+    seen = []
+    for _ in range(4):
+        c.gap()
+        r = rig.migrate()
+        time.sleep(0.3)
+        seen.append(f"{c.gap() * 1000:.1f} ({r['downtime_us'] / 1000:.1f})")
+    c.stop()
+    print(f"longest gap (downtime), ms: {', '.join(seen)}; {c.said()}")
+    assert c.error is None and c.sent > 1000 and not c.lost, c.said()
+    rig.check_after()
+
+
 def test_progress_is_shown(rig):
     """Without --json the operator sees pass, pages left, MB/s and prediction, drawn in place, and then the report."""
     source = rig.where()

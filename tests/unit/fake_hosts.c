@@ -78,6 +78,13 @@ struct vm *vm_get(const char *name)
 	return vm;
 }
 
+void vm_ref(struct vm *vm)
+{
+	pthread_mutex_lock(&vms_lock);
+	vm->refs++;
+	pthread_mutex_unlock(&vms_lock);
+}
+
 void vm_put(struct vm *vm)
 {
 	if (!vm)

@@ -68,5 +68,21 @@ struct fake_dev {
 	struct vm *vm;
 };
 struct fake_dev *fake_devs(struct vm *vm);
-unsigned fake_announced(void); /* vm_announce calls so far */
+/* A frame comes for the card of whatever VM is taken from next (vm_port_take_kept). */
+void fake_keep(unsigned nic, const void *bytes, size_t len);
+extern bool fake_elsewhere; /* what vm_port_is_elsewhere says; atomic */
+#define FAKE_BROUGHT 1024
+extern struct fake_brought { /* by vm_port_bring, in order */
+	unsigned n;
+	struct {
+		const struct vm *vm;
+		unsigned nic;
+		size_t len;
+		uint32_t number; /* behind its header */
+	} frame[FAKE_BROUGHT];
+} fake_brought;
+extern volatile bool fake_flood;        /* as fast as one is taken the next one like it comes */
+extern volatile unsigned fake_bring_us; /* vm_port_bring takes that long */
+unsigned fake_kept_clear(void);         /* all of that; how many nobody had taken */
+unsigned fake_announced(void);          /* vm_announce calls so far */
 unsigned fake_resumed(void);

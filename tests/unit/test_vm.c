@@ -84,6 +84,7 @@ NEVER(int, vm_port_create_all, struct vm *vm unused)
 NEVER(void, vm_port_detach_all, struct vm *vm unused)
 NEVER(void, vm_port_free_all, struct vm *vm unused)
 NEVER(struct learn *, vm_port_learned, struct vm *vm unused, unsigned nic unused)
+NEVER(void, vm_port_keep_all, struct vm *vm unused)
 NEVER(void, vm_port_reset_all, struct vm *vm unused)
 NEVER(void, vm_port_unbind_all, struct vm *vm unused)
 

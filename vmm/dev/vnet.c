@@ -297,7 +297,7 @@ static void vnet_resume(struct dev *d)
 	unsigned ctrl;
 
 	spin_lock(&n->v.lock);
-	__atomic_store_n(&n->quiesced, false, __ATOMIC_RELAXED);
+	vnet_keep_end(n);
 	ctrl = vnet_ctrl_queue(&n->ctrl);
 	if (vvirtio_queue_is_live(&n->v, ctrl))
 		vvirtio_signal(&n->v, ctrl);

@@ -25,6 +25,18 @@ int vnet_create(struct machine *m, struct vpci_bus *b, struct vnet **v, unsigned
  * -ENETDOWN, no driver does, or the VM stands still. Any task.
  */
 int vnet_rx(struct vnet *v, const struct frame *f);
+/*
+ * It is about to stand still, and until it goes on what comes waits for its driver beside what waits already, as much
+ * as the queues hold: first come, first kept, and what is for groups takes no more than a quarter. On a driver that has
+ * stood still for more than 10 s nothing of that is pressed. Any task.
+ */
+void vnet_keep(struct vnet *v);
+/*
+ * The first frame that waits in one of its queues, borrowed until vnet_kept_drop(*pair); each queue is in order. False:
+ * none does. For one task, while the card stands still for good.
+ */
+bool vnet_kept(struct vnet *v, unsigned *pair, struct frame *f);
+void vnet_kept_drop(struct vnet *v, unsigned pair);
 unsigned vnet_room(struct vnet *v, size_t len); /* how many frames of len bytes vnet_rx would take now, at least */
 /* Tell the guest's driver to announce itself, if it takes that (VIRTIO_NET_F_GUEST_ANNOUNCE). Any task. */
 void vnet_announce(struct vnet *v);

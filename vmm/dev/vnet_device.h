@@ -48,6 +48,8 @@ struct vnet {
 	uint16_t mtu;             /* (c) */
 	bool quiesced;            /* [a], set by [l] */
 	bool excluded;            /* [a], set by [l] */
+	bool keeps;               /* [a], set by [l] frames that come while it stands still wait for its driver */
+	uint64_t keeps_ns;        /* [l] since when */
 	uint8_t flow[VNET_FLOWS]; /* [a] 1 + the pair that last sent a frame of such a flow; 0: none has */
 	unsigned npairs;          /* (c) */
 	struct vnet_pair *pair;   /* (c) */
@@ -79,3 +81,4 @@ static inline bool vnet_is_live(const struct vnet_pair *p, unsigned q)
 #define VNET_TURN_FRAMES 64
 #define VNET_TURN_NS     (300 * NS_PER_US)
 bool vnet_rx_turn(struct vnet_pair *p);
+void vnet_keep_end(struct vnet *n); /* it goes on. v.lock is held */

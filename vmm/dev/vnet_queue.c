@@ -68,6 +68,14 @@ unsigned vnet_queue_room(struct vnet_queue *q, uint32_t len)
 	return fit ? (unsigned)fit - 1 : 0;
 }
 
+uint64_t vnet_queue_used(struct vnet_queue *q)
+{
+	spin_lock(&q->lock);
+	uint64_t used = q->tail - MAX(q->head, q->expired);
+	spin_unlock(&q->lock);
+	return used;
+}
+
 bool vnet_queue_first(struct vnet_queue *q, struct frame *f)
 {
 	spin_lock(&q->lock);

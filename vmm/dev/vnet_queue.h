@@ -20,6 +20,7 @@ int vnet_queue_init(struct vnet_queue *q) must_check;                       /* 0
 void vnet_queue_fini(struct vnet_queue *q);                                 /* also of one in zeros */
 int vnet_queue_put(struct vnet_queue *q, const struct frame *f) must_check; /* 0, -ENOBUFS */
 unsigned vnet_queue_room(struct vnet_queue *q, uint32_t len);               /* how many of len bytes it would take */
+uint64_t vnet_queue_used(struct vnet_queue *q);                             /* bytes, of VNET_QUEUE_SIZE */
 /* The first one, which stays there: false if there is none. For the task that takes, as is the rest. */
 bool vnet_queue_first(struct vnet_queue *q, struct frame *f);
 void vnet_queue_drop(struct vnet_queue *q);   /* the first one, which is there */

@@ -224,15 +224,58 @@ static struct vnet_pair *pair_for(struct vnet *n, const struct frame *f)
 	return &n->pair[(at ? at - 1 : flow) % pairs];
 }
 
+/* Of a card that stands still: no storm of broadcasts takes the room of what is for the guest alone. */
+static bool has_place(struct vnet_pair *p, const struct frame *f)
+{
+	uint8_t first = 0;
+
+	(void)frame_copy_out(f, 0, &first, 1);
+	return !(first & 1) || vnet_queue_used(&p->queue) + f->len <= VNET_QUEUE_SIZE / 4;
+}
+
 int vnet_rx(struct vnet *n, const struct frame *f)
 {
 	uint8_t status = __atomic_load_n(&n->v.s.status, __ATOMIC_RELAXED);
+	bool still = __atomic_load_n(&n->quiesced, __ATOMIC_RELAXED);
 
 	if ((status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) != VIRTIO_DRIVER_OK ||
-	    __atomic_load_n(&n->quiesced, __ATOMIC_RELAXED))
+	    (still && !__atomic_load_n(&n->keeps, __ATOMIC_ACQUIRE) &&
+	     __atomic_load_n(&n->quiesced, __ATOMIC_RELAXED))) /* once more: it may have gone on in between */
 		return -ENETDOWN;
 	struct vnet_pair *p = pair_for(n, f);
-	int r = vnet_queue_put(&p->queue, f);
-	worker_kick(&p->worker); /* if there is no room, too: it may have been waiting for what will not come */
+	int r = !still || has_place(p, f) ? vnet_queue_put(&p->queue, f) : -ENOBUFS;
+	/* If there is no room, too: it may have been waiting for what will not come. Who resumes it kicks then. */
+	if (!__atomic_load_n(&n->quiesced, __ATOMIC_SEQ_CST))
+		worker_kick(&p->worker);
 	return r;
 }
+
+#define KEPT_NS (10 * NS_PER_SEC) /* answers to what it said longer ago are for nobody any more */
+
+void vnet_keep(struct vnet *n)
+{
+	spin_lock(&n->v.lock);
+	n->keeps_ns = time_ns();
+	__atomic_store_n(&n->keeps, true, __ATOMIC_RELAXED);
+	spin_unlock(&n->v.lock);
+}
+
+void vnet_keep_end(struct vnet *n)
+{
+	bool stale = n->keeps && time_ns() - n->keeps_ns > KEPT_NS;
+
+	for (unsigned i = 0; stale && i < n->npairs; i++)
+		vnet_queue_expire(&n->pair[i].queue);
+	__atomic_store_n(&n->quiesced, false, __ATOMIC_RELAXED); /* first: at no moment is one refused */
+	__atomic_store_n(&n->keeps, false, __ATOMIC_RELEASE);
+}
+
+bool vnet_kept(struct vnet *n, unsigned *pair, struct frame *f)
+{
+	for (*pair = 0; *pair < n->npairs; ++*pair)
+		if (vnet_queue_first(&n->pair[*pair].queue, f))
+			return true;
+	return false;
+}
+
+void vnet_kept_drop(struct vnet *n, unsigned pair) { vnet_queue_drop(&n->pair[pair].queue); }

@@ -8,6 +8,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/ask.h"
+#include "vmm/migrate/frames.h"
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/this_host.h"
@@ -247,7 +248,9 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	uint64_t now = time_ns();
 	if (known)
 		source_event(&state, ev);
-	if (state == SOURCE_FREED && id_send(h->tx, WIRE_DONE, &m->id, now + MIG_ANSWER_NS))
+	if (state == SOURCE_FREED && h->frames)
+		frames_send(m->vm, h->tx);
+	if (state == SOURCE_FREED && id_send(h->tx, WIRE_DONE, &m->id, time_ns() + MIG_ANSWER_NS))
 		log_debug("%s: the destination may not know that we know", m->st.vm);
 	if (state == SOURCE_UNDECIDED) {
 		task_set_prio(TASK_PRIO_NORMAL); /* this may take days */
@@ -350,11 +353,18 @@ void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const ch
 		log_debug("%s: NEVER could not be sent; the source will ask, if it has to know", m->st.vm);
 }
 
-void handover_wait_done(struct wire_rx *rx, const struct attempt_id *id)
+void handover_wait_done(struct wire_rx *rx, const struct attempt_id *id, struct vm *vm)
 {
 	struct attempt_id got;
-	if (wire_recv(rx, time_ns() + MIG_ANSWER_NS, MIG_ANSWER_NS, NULL) || rx->type != WIRE_DONE)
-		return; /* the source will ask, and says DONE then; or settle.c asks it */
+	uint64_t begin = time_ns(), end = begin + MIG_ANSWER_NS;
+	do {
+		if (time_ns() - begin > 2 * FRAMES_NS) /* whatever the source makes of it */
+			task_set_prio(TASK_PRIO_NORMAL);
+		if (time_ns() > end || wire_recv(rx, end, MIG_ANSWER_NS, NULL))
+			return; /* the source will ask, and says DONE then; or settle.c asks it */
+	} while (rx->type == WIRE_FRAMES && vm && frames_recv(rx, vm));
+	if (rx->type != WIRE_DONE)
+		return;
 	id_get(rx, &got);
 	if (wire_get_end(rx) && attempt_id_equal(&got, id))
 		attempt_event(id, RECORD_EV_DONE);
@@ -382,5 +392,5 @@ void handover_answer(struct wire_tx *tx, struct wire_rx *rx)
 		 : act == ACT_SAY_UNKNOWN ? "not known here"
 					  : "never");
 	if (!err && act == ACT_SAY_STARTED)
-		handover_wait_done(rx, &d.id);
+		handover_wait_done(rx, &d.id, NULL);
 }

@@ -17,6 +17,7 @@ struct handover { /* the source's connection, after READY */
 	 * leaves the VM undecided.
 	 */
 	bool rides;
+	bool frames;                     /* the destination takes FRAMES (frames.h) */
 	const struct end_counts *counts; /* with rides: END's, which is not sent yet */
 	uint64_t paused_at_ns;           /* when the guest was stopped */
 	uint64_t clock_at_ns;            /* when its time was read for the clock section */
@@ -49,5 +50,8 @@ int handover_source_gave_up(struct wire_rx *rx, struct why *w) must_check;
 void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text);
 /* Destination, a connection that asks: the current record is a QUERY. */
 void handover_answer(struct wire_tx *tx, struct wire_rx *rx);
-/* After STARTED was sent: wait a little for the source's DONE, then the attempt may be forgotten. */
-void handover_wait_done(struct wire_rx *rx, const struct attempt_id *id);
+/*
+ * After STARTED was sent: wait a little for the source's DONE, then the attempt may be forgotten. vm: what has started,
+ * which the frames that come meanwhile are for; NULL: none come.
+ */
+void handover_wait_done(struct wire_rx *rx, const struct attempt_id *id, struct vm *vm);

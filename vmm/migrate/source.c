@@ -213,6 +213,7 @@ static enum migrate_phase run(struct source *c)
 				      .tx = &c->tx,
 				      .in = &c->in,
 				      .rides = rides,
+				      .frames = !c->before,
 				      .counts = &c->counts,
 				      .paused_at_ns = c->paused_ns,
 				      .clock_at_ns = c->clock_ns };

@@ -53,6 +53,7 @@ static const struct {
 	[WIRE_CHECKED] = { "CHECKED", CHECK + 4, CHECK + 4 },
 	[WIRE_DIFFERS] = { "DIFFERS", CHECK + 44, CHECK + 44 + WIRE_SECTION_MAX },
 	[WIRE_FILE] = { "FILE", CHECK + 13, CHECK + 12 + WIRE_FILE_MAX },
+	[WIRE_FRAMES] = { "FRAMES", CHECK + 4 + 4 + 14, WIRE_FRAMES_MAX },
 };
 /* clang-format on */
 

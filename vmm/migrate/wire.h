@@ -31,6 +31,7 @@
 #define WIRE_FILE_MAX    (64 << 10) /* bytes of one in a record */
 #define WIRE_CHUNK       1024       /* frames that have one sum: 4 MiB */
 #define WIRE_SUMS_MAX    64         /* of chunks, in one VERIFY record */
+#define WIRE_FRAMES_MAX  (64 << 10) /* bytes of a FRAMES record behind its header */
 #define WIRE_WHO_LEN     114
 #define WIRE_HAVE_LEN    136
 
@@ -70,6 +71,7 @@ enum wire_type {
 	WIRE_VERIFY_STATE,
 	WIRE_CHECKED,
 	WIRE_DIFFERS,
+	WIRE_FRAMES,
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */
