@@ -1182,7 +1182,9 @@ static void old_dest(void *arg)
 	assert_int_equal(stream_read(s, hello, sizeof(hello), time_in_ms(3000)), 0);
 	assert_int_equal(get_le32(hello), WIRE_HELLO);
 	assert_int_equal(get_le32(hello + 4), 64);
-	assert_int_equal(get_le32(hello + 20), 3); /* version_min */
+	assert_int_equal(get_le32(hello + 20), 3);          /* version_min */
+	while (!stream_read(s, hello, 1, time_in_ms(3000))) /* who ends with bytes unread resets: ours would be lost */
+		;
 	wire_tx_fini(&tx);
 	stream_close(s);
 }

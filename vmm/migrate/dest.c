@@ -378,8 +378,7 @@ static int receive(struct dest *c)
 		if (c->final && time_ns() - c->final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
 			task_set_prio(TASK_PRIO_NORMAL);
 	}
-	int err = vm_load_cpus(c->vm, c->why);
-	return err ? err : verify_loaded(&c->verify, c->why);
+	return vm_load_cpus(c->vm, c->why) ?: verify_loaded(&c->verify, c->why);
 }
 
 /* ---- start, or clean up ---- */

@@ -188,7 +188,7 @@ bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t a
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t a = appetite(sample, n, seen, rate, share[i], i);
 		uint64_t to = a <= bound ? STUN_FULL : MAX(bound * STUN_FULL / a, (uint64_t)STUN_LEAST);
-		if (rate <= allowed) /* it fits as it is: what is left over goes to who was slowed, at nobody's expense */
+		if (rate <= allowed) /* it fits as it is: who was slowed gets what is left over, and no more */
 			to = MAX(to, (uint64_t)share[i]);
 		share[i] = (uint32_t)MIN(MIN(to, 2ULL * share[i]), (uint64_t)STUN_FULL);
 		any |= share[i] != STUN_FULL;
