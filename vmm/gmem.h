@@ -60,7 +60,8 @@ struct gmem {
 	bool tracking;                  /* [m], read [a]: leaves are 4K, dirty bits are meaningful */
 	uint64_t splits;                /* [m], read [a]: large leaves split so far, for statistics */
 	uint64_t sample;                /* [m] one of so many dirty frames is guarded; 0: none */
-	bool guards;                    /* [m], read [a]: there may be such */
+	struct spinlock guard_lock;     /* of who lifts one, and of who says that there are none any more */
+	bool guards;                    /* [guard_lock], read [a]: there may be such */
 	uint64_t soft_dirt;             /* [a] frames that the last harvest_all found written by the hypervisor */
 };
 
@@ -237,4 +238,4 @@ uint64_t gmem_track_take(struct gmem *g, gfn_t gfn) must_check;
 gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end);
 void gmem_track_stop(struct gmem *g);
 void gmem_track_sample(struct gmem *g, uint64_t one_of);
-bool gmem_wrote_sample(struct gmem *g, gpa_t gpa); /* a vCPU's task; sleeps */
+bool gmem_wrote_sample(struct gmem *g, gpa_t gpa); /* any task */

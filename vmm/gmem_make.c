@@ -215,6 +215,7 @@ int gmem_init_from(struct gmem *g, uint64_t size, const struct pt_format *fmt, s
 	*g = shape(size);
 	mutex_init(&g->lock, "gmem");
 	spin_init(&g->stock_lock, "table stock");
+	spin_init(&g->guard_lock, "gmem guards");
 	if (!gibs_alloc(g, r) || !stock_fill(g, r) || pt_init(&g->pt, fmt, table_get, table_put, g) || !ram_alloc(g, r))
 		goto nomem;
 	int err = gmem_clear(g, p);

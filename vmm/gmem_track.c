@@ -280,8 +280,6 @@ void gmem_track_start(struct gmem *g)
 
 static void soil_piece(struct track_round *r, struct gmem_gib *q)
 {
-	if (r->g->guards)
-		pt_unprotect_all(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
 	pt_soil(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
 }
 
@@ -290,11 +288,30 @@ static void merge_piece(struct track_round *r, struct gmem_gib *q)
 	pt_merge(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
 }
 
+static void lift_piece(struct track_round *r, struct gmem_gib *q)
+{
+	pt_unprotect_all(&r->g->pt, q->first << PAGE_SHIFT, q->count << PAGE_SHIFT);
+}
+
+/* After it nobody looks for guards in tables, which may then be merged. g->lock is held. */
+static void lift_guards(struct gmem *g)
+{
+	struct track_round r = { .g = g, .part = lift_piece };
+	g->sample = 0;
+	if (!__atomic_load_n(&g->guards, __ATOMIC_RELAXED))
+		return;
+	round_run(&r, pieces(g), GIBS_AGED, TASK_PRIO_NORMAL);
+	spin_lock(&g->guard_lock);
+	__atomic_store_n(&g->guards, false, __ATOMIC_RELAXED);
+	spin_unlock(&g->guard_lock);
+}
+
 void gmem_track_stop(struct gmem *g)
 {
 	struct track_round r = { .g = g };
 	uint64_t n = pieces(g), each = round_of(g);
 	mutex_lock(&g->lock);
+	lift_guards(g);
 	for (; r.from < n; r.from += each) {
 		in_steps(&r, MIN(each, n - r.from), soil_piece, merge_piece);
 		gmem_flush(g);
@@ -302,8 +319,6 @@ void gmem_track_stop(struct gmem *g)
 		if (r.from + each < n)
 			give_way(g);
 	}
-	g->sample = 0;
-	__atomic_store_n(&g->guards, false, __ATOMIC_RELAXED); /* soil_piece has lifted them */
 	__atomic_store_n(&g->tracking, false, __ATOMIC_RELAXED);
 	mutex_unlock(&g->lock);
 }
@@ -315,8 +330,10 @@ void gmem_track_sample(struct gmem *g, uint64_t one_of)
 	mutex_lock(&g->lock);
 	BUG_ON(!g->tracking);
 	g->sample = one_of;
+	spin_lock(&g->guard_lock);
 	if (one_of)
 		__atomic_store_n(&g->guards, true, __ATOMIC_RELAXED);
+	spin_unlock(&g->guard_lock);
 	mutex_unlock(&g->lock);
 }
 
@@ -324,8 +341,8 @@ bool gmem_wrote_sample(struct gmem *g, gpa_t gpa)
 {
 	if (!__atomic_load_n(&g->guards, __ATOMIC_RELAXED))
 		return false;
-	mutex_lock(&g->lock);
-	bool was = pt_unprotect(&g->pt, gpa);
-	mutex_unlock(&g->lock);
+	spin_lock(&g->guard_lock); /* not g->lock, which a harvest holds for long: tables stay while there are guards */
+	bool was = g->guards && pt_unprotect(&g->pt, gpa);
+	spin_unlock(&g->guard_lock);
 	return was;
 }

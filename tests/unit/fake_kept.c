@@ -90,3 +90,5 @@ void vm_port_bring(struct vm *vm, unsigned nic, const struct frame *f)
 	b->n++;
 	pthread_mutex_unlock(&brought_lock);
 }
+
+void vm_port_bytes(const struct vm *vm unused, uint64_t *sent, uint64_t *received) { *sent = *received = 0; }

@@ -88,7 +88,7 @@ static enum policy_verdict move(struct model *m, enum migrate_strategy strategy,
 			double dirt = left * PAGE_SIZE / s, devices = m->devices * PAGE_SIZE;
 			double may = (double)p->may_dirty - devices;
 			policy_shares(sample, m->n, (uint64_t)(dirt - devices),
-				      (uint64_t)MAX(may, (double)p->may_dirty / 10), m->share);
+				      (uint64_t)MAX(may, (double)p->may_dirty / 10), policy_least(p), m->share);
 		}
 	}
 }
@@ -128,10 +128,39 @@ static void test_touches_pages(void **state unused)
 		struct policy p;
 		struct why w = { "" };
 		unsigned passes;
-		if (move(&m, MIGRATE_AUTO, 100, &passes, &p, &w) != POLICY_STOP)
+		if (move(&m, MIGRATE_THROTTLE, 100, &passes, &p, &w) != POLICY_STOP)
 			fail_msg("%.0f pages/s: %s", rate, w.text);
 		print_message("    %.0f pages/s: %u passes\n", rate, passes);
 	}
+}
+
+/* Without being told to nobody is slowed below a hundredth: given up instead, with a word on what would do. */
+static void test_auto_is_gentle(void **state unused)
+{
+	struct model m = { .n = 1, .set = { 16384 }, .rate = { 3e6 }, .line = 15e6 };
+	struct policy p;
+	struct why w = { "" };
+	unsigned passes;
+	assert_int_equal(move(&m, MIGRATE_AUTO, 100, &passes, &p, &w), POLICY_GIVE_UP);
+	assert_int_equal(m.share[0], STUN_GENTLE);
+	assert_non_null(strstr(w.text, "--strategy throttle"));
+	assert_true(strlen(w.text) < sizeof(w.text) - 1);
+}
+
+/* Quiet for some passes and wild for one, again and again: it ends all the same. */
+static void test_comes_and_goes(void **state unused)
+{
+	struct policy p;
+	struct why w = { "" };
+	struct policy_pass r = { .bytes = 1 << 28, .ns = 2500 * MS, .rtt_ns = MS };
+	enum policy_verdict v = POLICY_AGAIN;
+	policy_init(&p, MIGRATE_THROTTLE, 100 * MS, 30);
+	for (r.pass = 1; v == POLICY_AGAIN && r.pass < 200; r.pass++) {
+		r.left = r.pass % 5 ? 60000 - r.pass % 5 * 8000 : 600000;
+		v = policy_next(&p, &r, &w);
+	}
+	assert_int_equal(v, POLICY_GIVE_UP);
+	assert_true(r.pass < 60);
 }
 
 /* Who dirties little keeps its speed, whoever its neighbours are. */
@@ -184,6 +213,7 @@ static void test_stop(void **state unused)
 	policy_init(&p, MIGRATE_STOP, 50 * MS, 30);
 	r = (struct policy_pass){ .pass = 1, .bytes = 1 << 28, .ns = 1000 * MS, .rtt_ns = 200 * MS, .left = 0 };
 	assert_int_equal(policy_next(&p, &r, &w), POLICY_STOP);
+	assert_string_equal(w.text, ""); /* it is no error */
 }
 
 /* The operator changes his mind: who was slowed is not any more. */
@@ -217,9 +247,10 @@ static void test_shares(void **state unused)
 	static uint32_t sample[2048], share[2048];
 	for (unsigned i = 0; i < 2048; i++)
 		share[i] = STUN_FULL;
-	assert_false(policy_shares(sample, 0, 1, 1, share));
-	assert_false(policy_shares(sample, 2048, 100 * MB, 100 * MB, share)); /* nothing seen: all alike, and it fits */
-	assert_true(policy_shares(sample, 2048, 100 * MB, 50 * MB, share));
+	assert_false(policy_shares(sample, 0, 1, 1, STUN_LEAST, share));
+	assert_false(policy_shares(sample, 2048, 100 * MB, 100 * MB, STUN_LEAST,
+				   share)); /* nothing seen: all alike, and it fits */
+	assert_true(policy_shares(sample, 2048, 100 * MB, 50 * MB, STUN_LEAST, share));
 	for (unsigned i = 0; i < 2048; i++)
 		assert_in_range(share[i], STUN_FULL / 2 - 600, STUN_FULL / 2);
 	const uint64_t v[] = { 0, 1, 4096, 1 << 20, 1ULL << 33, 1ULL << 50, ~0ULL };
@@ -230,20 +261,20 @@ static void test_shares(void **state unused)
 					sample[i] = kind == 0 ? 0 : kind == 1 ? ~0U : kind == 2 ? i : i == 5;
 					share[i] = i % 3 ? STUN_FULL : STUN_LEAST;
 				}
-				(void)policy_shares(sample, 64, v[r], v[a], share);
+				(void)policy_shares(sample, 64, v[r], v[a], STUN_LEAST, share);
 				for (unsigned i = 0; i < 64; i++)
 					assert_in_range(share[i], STUN_LEAST, STUN_FULL);
 			}
 	/* Others' small appetites fit beside one that stands still: they do not pay for its return. */
 	uint32_t three[] = { STUN_FULL, STUN_LEAST, STUN_FULL }, seen[] = { 45, 10, 45 };
-	policy_shares(seen, 3, 90 * MB, 100 * MB, three);
+	policy_shares(seen, 3, 90 * MB, 100 * MB, STUN_LEAST, three);
 	assert_int_equal(three[0], STUN_FULL);
 	assert_int_equal(three[2], STUN_FULL);
 	assert_in_range(three[1], STUN_LEAST, 2 * STUN_LEAST);
 	/* From the least on it is let go step by step. */
 	uint32_t one = STUN_LEAST, none = 0;
 	for (unsigned n = 0; n < 11; n++)
-		policy_shares(&none, 1, 0, MB, &one);
+		policy_shares(&none, 1, 0, MB, STUN_LEAST, &one);
 	assert_int_equal(one, STUN_FULL);
 }
 
@@ -251,6 +282,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_writer),     cmocka_unit_test(test_touches_pages),
+		cmocka_unit_test(test_auto_is_gentle), cmocka_unit_test(test_comes_and_goes),
 		cmocka_unit_test(test_only_the_heavy), cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_stop),           cmocka_unit_test(test_changed),
 		cmocka_unit_test(test_shares),

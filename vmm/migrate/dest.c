@@ -442,12 +442,12 @@ static void attempt(struct dest *c)
 		return;
 	}
 	start(c, paused_ns);
+	task_set_prio(TASK_PRIO_NORMAL);
 	vm_ref(c->vm); /* for the frames that come after it */
 	migration_detach(c->m);
 	migration_unbind(c->m, false);
 	migration_finish(c->m, MIG_DONE, NULL);
 	handover_wait_done(c->rx, &c->offer.id, c->vm);
-	task_set_prio(TASK_PRIO_NORMAL);
 	vm_put(c->vm);
 }
 

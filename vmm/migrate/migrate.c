@@ -79,6 +79,7 @@ struct change {
 	const struct migrate_params *p;
 	unsigned what;
 	const char *vm_name;
+	unsigned *n; /* of those that were changed */
 };
 /* Under its lock. */
 static void change_one(struct migration *m, const struct change *c)
@@ -97,6 +98,7 @@ static bool is_changed(struct migration *m, const void *arg)
 	if (m->finished || m->st.incoming || (c->vm_name && strcmp(m->st.vm, c->vm_name) != 0))
 		return false;
 	change_one(m, c);
+	++*c->n;
 	return c->vm_name;
 }
 
@@ -104,18 +106,22 @@ int migrate_change(const char *vm_name, const struct migrate_params *p, unsigned
 {
 	if (what & MIGRATE_SET_DOWNTIME && !policy_possible(p->max_downtime_ms * NS_PER_MS, w))
 		return -EINVAL;
-	const struct change c = { p, what, vm_name };
+	unsigned n = 0;
+	const struct change c = { p, what, vm_name, &n };
 	struct migration *m = migration_find(is_changed, &c);
-	if (vm_name && !m)
-		return why_set(w, -ENOENT, "no migration of %s leaves this host", vm_name);
 	if (m)
 		migration_put(m);
+	if (!n)
+		return why_set(w, -ENOENT, "no migration%s%s leaves this host", vm_name ? " of " : "",
+			       vm_name ? vm_name : "");
 	return 0;
 }
 
 int migrate_wait(const char *vm_name, uint64_t deadline_ns)
 {
 	struct migration *m = migration_find(is_out_running, vm_name);
+	if (!m)
+		m = migration_find(is_in_running, vm_name);
 	if (!m)
 		m = migration_find(is_out, vm_name);
 	if (!m)

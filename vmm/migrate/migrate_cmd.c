@@ -183,7 +183,7 @@ static bool strategy_parse(const char *s, enum migrate_strategy *to)
 static bool time_parse(const char *s, uint64_t max_ms, uint32_t *ms)
 {
 	uint64_t v;
-	if (conf_parse_ms(s, max_ms, &v) || !v)
+	if ((conf_parse_uint(s, max_ms, &v) && conf_parse_ms(s, max_ms, &v)) || !v) /* alone: as it was once */
 		return false;
 	*ms = (uint32_t)v;
 	return true;

@@ -8,7 +8,6 @@
  * because of the line takes one that is certain, without the queue.
  */
 #include "vmm/migrate/policy.h"
-#include "vmm/x86/stun.h"
 
 void policy_init(struct policy *p, enum migrate_strategy strategy, uint64_t max_downtime_ns, uint32_t max_passes)
 {
@@ -44,7 +43,7 @@ static void measure(struct policy *p, const struct policy_pass *r)
 {
 	if (!p->rtt_ns || r->rtt_ns < p->rtt_ns)
 		p->rtt_ns = r->rtt_ns;
-	p->ride = p->rtt_ns >= POLICY_RIDE_NS;
+	p->ride = p->rtt_ns >= POLICY_RIDE_NS && !p->never_rides;
 	if (r->bytes < POLICY_RATE_SAMPLE || !r->ns)
 		return;
 	uint64_t us = MAX(r->ns / NS_PER_US, 1ULL);
@@ -95,13 +94,15 @@ static enum policy_verdict did_not_converge(const struct policy *p, const struct
 {
 	uint64_t ms = MAX(r->ns / NS_PER_MS, 1ULL); /* dirty rate: left pages in the last pass's time */
 	why_set(w, -ETIMEDOUT,
-		"did not converge%s: after %u passes %lu MiB are left; the guest dirties %lu MB/s and the %s %lu MB/s, "
-		"so the downtime would be %lu ms of %lu ms allowed. Raise --max-downtime%s, or migrate when it is "
-		"calmer",
+		"did not converge%s: after %u passes %lu MiB are left; the guest dirties %lu MB/s, the %s %lu MB/s: "
+		"the "
+		"downtime would be %lu ms of %lu ms. Raise --max-downtime, or --strategy %s",
 		p->may_dirty ? " with its vCPUs slowed" : "", r->pass, r->left >> 8, r->left * PAGE_SIZE / ms / 1000,
 		r->limited ? "limit allows" : "link carries", p->rate / 1000000, predicted / NS_PER_MS,
 		p->max_downtime_ns / NS_PER_MS,
-		p->strategy == MIGRATE_ABORT ? ", let it be slowed (--strategy throttle)" : "");
+		p->strategy == MIGRATE_ABORT  ? "throttle (slow it) or stop"
+		: p->strategy == MIGRATE_AUTO ? "throttle (below 1 % of a CPU) or stop"
+					      : "stop");
 	return POLICY_GIVE_UP;
 }
 
@@ -112,12 +113,19 @@ static enum policy_verdict slow_down(struct policy *p, const struct policy_pass 
 	p->watch = true;
 	if (!p->may_dirty && !over && p->slow < POLICY_SLOW)
 		return POLICY_AGAIN;
-	if (!p->may_dirty)
-		p->stuck = 0;
+	if (!p->may_dirty) {
+		p->stuck = p->vain = 0;
+		p->best = r->left;
+	}
+	p->vain++;
+	if (r->left < p->best - p->best / 20) { /* else one that comes and goes would be carried for ever */
+		p->best = r->left;
+		p->vain = 0;
+	}
 	/* One that writes the same pages many times in a pass dirties no less for being slowed a little: by halves. */
 	p->may_dirty = (p->rate ? p->rate : POLICY_RATE_GUESS) / 100 * POLICY_STUN_PERCENT >> MIN(p->stuck, 4U);
 	p->may_dirty = MAX(p->may_dirty, (uint64_t)PAGE_SIZE);
-	if (p->stuck >= POLICY_STUN_STUCK || r->pass >= POLICY_STUN_PASSES)
+	if (p->stuck >= POLICY_STUN_STUCK || p->vain >= POLICY_STUN_VAIN)
 		return did_not_converge(p, r, predicted, w);
 	return POLICY_AGAIN;
 }
@@ -143,7 +151,7 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 	bool over = r->pass >= p->max_passes || p->stuck >= POLICY_STUCK;
 	if (p->strategy == MIGRATE_STOP) {
 		p->may_dirty = 0;
-		return over || r->late || line_too_long(p, r, w) ? POLICY_STOP : POLICY_AGAIN;
+		return over || r->late || line_too_long(p, r, NULL) ? POLICY_STOP : POLICY_AGAIN;
 	}
 	if (line_too_long(p, r, w))
 		return POLICY_GIVE_UP;
@@ -162,7 +170,7 @@ static uint64_t appetite(const uint32_t *sample, unsigned n, uint64_t seen, uint
 	return part * STUN_FULL / MAX(share, 1U);
 }
 
-bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t allowed, uint32_t *share)
+bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t allowed, uint32_t least, uint32_t *share)
 {
 	uint64_t seen = 0, bound = ~0ULL;
 	bool any = false;
@@ -187,7 +195,7 @@ bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t a
 	}
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t a = appetite(sample, n, seen, rate, share[i], i);
-		uint64_t to = a <= bound ? STUN_FULL : MAX(bound * STUN_FULL / a, (uint64_t)STUN_LEAST);
+		uint64_t to = a <= bound ? STUN_FULL : MAX(bound * STUN_FULL / a, (uint64_t)least);
 		if (rate <= allowed) /* it fits as it is: who was slowed gets what is left over, and no more */
 			to = MAX(to, (uint64_t)share[i]);
 		share[i] = (uint32_t)MIN(MIN(to, 2ULL * share[i]), (uint64_t)STUN_FULL);

@@ -11,6 +11,7 @@
 #include "kernel/base/bits.h"
 #include "kernel/base/err.h"
 #include "vmm/vm_config.h"
+#include "vmm/x86/stun.h"
 
 #define POLICY_FIXED_NS    (10 * NS_PER_MS) /* pause, device state, load, resume */
 #define POLICY_RATE_GUESS  (32ULL << 20)    /* until a pass was large enough to measure */
@@ -20,7 +21,7 @@
 #define POLICY_STUCK       5                /* passes without getting smaller */
 #define POLICY_SLOW        2                /* passes that shrink by less than a quarter, before the guest is slowed */
 #define POLICY_STUN_STUCK  8                /* passes of a guest that is slowed without getting smaller */
-#define POLICY_STUN_PASSES 1000             /* in all: bounds what STUN_STUCK does not */
+#define POLICY_STUN_VAIN   16               /* passes of such a guest that leave no less than the best one did */
 #define POLICY_RIDE_NS     (10 * NS_PER_MS) /* worth saving; on a LAN, even a slow one, READY is worth more */
 #define POLICY_QUEUE       (1ULL << 20) /* bytes that the stream may hold when the last of a pass is written to it */
 
@@ -36,7 +37,10 @@ struct policy {
 	/* measured so far */
 	uint64_t rate, rtt_ns, prev_left; /* rtt_ns: the shortest so far, 0: none yet */
 	uint32_t stuck, slow, polish;
-	bool ride; /* policy_rides */
+	uint64_t best;    /* what the best pass since it was slowed has left */
+	uint32_t vain;    /* passes since then */
+	bool ride;        /* policy_rides */
+	bool never_rides; /* the switch-over has something to wait for in any case */
 };
 struct policy_pass {     /* what one pass was like */
 	uint32_t pass;   /* 1.. */
@@ -69,6 +73,12 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
  * The shares of a CPU (of STUN_FULL) that n vCPUs get so that together they dirty no more than `allowed`: each as much
  * as it likes up to one bound for all, so one that dirties little keeps its speed. share: those that they had while
  * they dirtied `rate` together, sample[i] being what was seen of each; in, and out. Of who was slowed the speed at most
- * doubles; where all fits as it is nobody gets slower. True if one is slowed.
+ * doubles; where all fits as it is nobody gets slower. Nobody gets less than `least`. True if one is slowed.
  */
-bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t allowed, uint32_t *share);
+bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t allowed, uint32_t least,
+		   uint32_t *share);
+/* The least share: what AUTO does without being told to leaves a guest alive. */
+static inline uint32_t policy_least(const struct policy *p)
+{
+	return p->strategy == MIGRATE_AUTO ? STUN_GENTLE : STUN_LEAST;
+}

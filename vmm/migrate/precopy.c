@@ -7,6 +7,7 @@
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/vm_port.h"
 #include "vmm/x86/stun.h"
 
 #define RATE_NS (250 * NS_PER_MS) /* the shown rate is over at least this long */
@@ -43,10 +44,18 @@ static uint64_t timeout_of(struct source *c)
 	return ms * NS_PER_MS;
 }
 
+static enum migrate_strategy strategy_of(struct source *c)
+{
+	spin_lock(&c->m->lock);
+	enum migrate_strategy s = c->m->p.strategy;
+	spin_unlock(&c->m->lock);
+	return s;
+}
+
 static bool is_late(struct source *c)
 {
 	uint64_t ns = timeout_of(c);
-	return ns && time_ns() - c->begin_ns > ns;
+	return ns && c->begin_ns && time_ns() - c->begin_ns > ns;
 }
 
 int precopy_look(struct source *c)
@@ -54,7 +63,7 @@ int precopy_look(struct source *c)
 	int err = inbox_poll(&c->in, c->w);
 	if (err || (err = migration_guest_gone(c->m, c->paused, c->w)))
 		return err;
-	if (!c->paused && c->policy.strategy != MIGRATE_STOP && is_late(c))
+	if (!c->paused && strategy_of(c) != MIGRATE_STOP && is_late(c))
 		return why_set(c->w, -ETIMEDOUT, "it was not through within the %lu s allowed (--timeout)",
 			       timeout_of(c) / NS_PER_SEC);
 	precopy_status(c);
@@ -130,8 +139,9 @@ static void pass_report(struct source *c, const struct policy_pass *r)
 
 /* ---- a guest that dirties faster than the line carries ---- */
 
-#define SHORT_NS (100 * NS_PER_MS)
-#define SAMPLES  1024 /* of a pass: a vCPU with a hundredth of the dirt is seen some ten times */
+#define SHORT_NS   (100 * NS_PER_MS)
+#define FRAME_ROOM 1024 /* bytes of frames that dirty a page, about */
+#define SAMPLES    1024 /* of a pass: a vCPU with a hundredth of the dirt is seen some ten times */
 
 /* What the operator has changed meanwhile. */
 static void take_changes(struct source *c)
@@ -154,25 +164,34 @@ static void show_speeds(struct source *c)
 }
 
 /*
- * What devices bring dirties memory, too, and is not the vCPUs' to slow: it comes out of what all may dirty. They keep
- * a tenth of that in any case, or a guest that is sent a flood would stand still.
+ * What comes for it from others dirties memory, too, and is not the vCPUs' to slow: it comes out of what all may
+ * dirty. They keep a tenth of that in any case, or a guest that is sent a flood would stand still. What else devices
+ * write, and what is written to disks, they have asked for, nobody knows which of them: it is each one's alike.
  *
  * The few pages that everybody writes all the time are no rate: a short pass, which finds them as a long one does,
  * counts as one of SHORT_NS, but for a budget that is shorter still.
  */
-static void slow_down(struct source *c, const struct policy_pass *r)
+static void slow_down(struct source *c, const struct policy_pass *r, uint64_t blocks)
 {
 	struct vm *vm = c->vm;
-	uint64_t floor = MIN(c->policy.max_downtime_ns, SHORT_NS);
-	uint64_t us = MAX(MAX(r->ns, floor) / NS_PER_US, 1UL), may = c->policy.may_dirty;
-	uint64_t devices =
-		MIN(__atomic_load_n(&vm->mem.soft_dirt, __ATOMIC_RELAXED), r->left) * PAGE_SIZE * 1000000 / us;
-	uint64_t all = r->left * PAGE_SIZE * 1000000 / us;
+	uint64_t ms = MAX(MAX(r->ns, MIN(c->policy.max_downtime_ns, SHORT_NS)) / NS_PER_MS, 1UL);
+	uint64_t may = c->policy.may_dirty, soft = MIN(__atomic_load_n(&vm->mem.soft_dirt, __ATOMIC_RELAXED), r->left);
+	uint64_t sent, received, seen = 0;
+	vm_port_bytes(vm, &sent, &received);
+	uint64_t came = MIN(soft, (received - c->received) / FRAME_ROOM),
+		 asked = MIN(soft - came + blocks, r->left - came);
+	uint64_t written = r->left - came - asked;
+	c->received = received;
 	stun_take_samples(vm, c->sample);
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		seen += c->sample[i];
+	for (unsigned i = 0; i < vm->nvcpus && seen && asked; i++)
+		c->sample[i] += (uint32_t)MIN(seen * asked / MAX(written, 1UL) / vm->nvcpus, SAMPLES * 64UL);
 	gmem_track_sample(&vm->mem, c->policy.watch ? MAX(r->left / SAMPLES, 1UL) : 0);
+	uint64_t others = came * PAGE_SIZE / ms * 1000, all = (r->left - came) * PAGE_SIZE / ms * 1000;
 	if (may)
-		(void)policy_shares(c->sample, vm->nvcpus, all - devices, MAX(may - MIN(may, devices), may / 10),
-				    c->share);
+		(void)policy_shares(c->sample, vm->nvcpus, all, MAX(may - MIN(may, others), may / 10),
+				    policy_least(&c->policy), c->share);
 	for (unsigned i = 0; i < vm->nvcpus && !may; i++)
 		c->share[i] = STUN_FULL;
 	stun_set(vm, c->share);
@@ -193,6 +212,9 @@ void precopy_undo(struct source *c)
 
 int precopy_run(struct source *c)
 {
+	uint64_t out;
+	vm_port_bytes(c->vm, &out, &c->received);
+	c->begin_ns = time_ns();
 	gmem_track_start(&c->vm->mem);
 	c->tracking = true;
 	c->left = gmem_track_fill(&c->vm->mem) + disks_fill(&c->pages.layers);
@@ -208,7 +230,8 @@ int precopy_run(struct source *c)
 			return err;
 		uint64_t acked = time_ns();
 		/* What the guest wrote while the pass was under way is the next one. */
-		c->left = gmem_track_harvest_all(&c->vm->mem, false) + disks_harvest(&c->pages.layers);
+		uint64_t blocks = disks_harvest(&c->pages.layers);
+		c->left = gmem_track_harvest_all(&c->vm->mem, false) + blocks;
 		struct policy_pass r = { .pass = c->pass,
 					 .bytes = c->tx.bytes - bytes,
 					 .ns = acked - begin,
@@ -222,6 +245,6 @@ int precopy_run(struct source *c)
 		c->allow_ns = MAX(c->policy.max_downtime_ns, policy_predict(&c->policy, r.left));
 		if (v != POLICY_AGAIN)
 			return v == POLICY_STOP ? 0 : -ETIMEDOUT;
-		slow_down(c, &r);
+		slow_down(c, &r, blocks);
 	}
 }

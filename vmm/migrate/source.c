@@ -192,7 +192,7 @@ static int until_ready(struct source *c, bool *rides)
 		return err;
 	if ((err = setup(c)) || (err = precopy_run(c)))
 		return err;
-	*rides = !c->verify && policy_rides(&c->policy);
+	*rides = policy_rides(&c->policy);
 	err = switchover_run(c, *rides);
 	if (err == -ETIMEDOUT && c->paused && time_ns() >= switchover_end(c))
 		why_set(c->w, err, "the switch-over took longer than %lu ms, so the guest goes on here",
@@ -266,7 +266,6 @@ static struct source *source_new(struct migration *m, struct stream *s, struct w
 	c->sample = shares + m->vm->nvcpus;
 	for (unsigned i = 0; i < m->vm->nvcpus; i++)
 		c->share[i] = STUN_FULL;
-	c->begin_ns = time_ns();
 	spin_lock(&m->lock);
 	m->id = c->id;
 	spin_unlock(&m->lock);
@@ -279,6 +278,7 @@ static struct source *source_new(struct migration *m, struct stream *s, struct w
 				     .arg = c };
 	c->rate_ns = c->quiet_ns = time_ns();
 	policy_init(&c->policy, m->p.strategy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
+	c->policy.never_rides = m->p.verify;
 	c->policy.rtt_ns = c->s->rtt_ns; /* passes make it shorter, if it can be */
 	return c;
 }
@@ -308,7 +308,7 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 		free(gone);
 	}
 	migration_unbind(m, leaves);
-	migration_finish(m, phase, why.text);
+	migration_finish(m, phase, phase == MIG_DONE ? NULL : why.text);
 	return phase == MIG_DONE ? 0 : why_set(w, -ECONNABORTED, "%s", why.text);
 }
 

@@ -22,7 +22,8 @@ struct source { /* of the migration's task alone */
 	struct inbox in;
 	struct page_tx pages;
 	struct policy policy;
-	uint64_t begin_ns; /* what the operator's time-out counts from */
+	uint64_t begin_ns; /* of the passes: what the operator's time-out counts from; 0: not yet */
+	uint64_t received; /* bytes that its cards had got when the pass began */
 	uint32_t *share;   /* of each vCPU, as it was slowed last (vmm/x86/stun.h) */
 	uint32_t *sample;  /* what was seen of each in this pass */
 	uint64_t

@@ -120,11 +120,12 @@ static void find_chunks(const struct sums_walk *w, uint64_t frames, struct sums_
 	}
 }
 
-int sums_take(const struct sums_walk *w, uint64_t frames, enum task_prio prio, struct sums_range *r)
+int sums_take(const struct sums_walk *w, uint64_t frames, struct sums_range *r)
 {
 	struct sums_job j = { .w = w, .r = r };
 	find_chunks(w, frames, r);
-	struct crew_work work = { "verify", chunk_sum, NULL, &j, r->n, WORTH, prio };
+	/* Its helpers are as others' tasks are: at this one's they would keep all CPUs from all other guests. */
+	struct crew_work work = { "verify", chunk_sum, NULL, &j, r->n, WORTH, TASK_PRIO_NORMAL };
 	int err = crew_run(&work);
 	unsigned n = 0;
 	for (unsigned i = 0; i < r->n; i++)

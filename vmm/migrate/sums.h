@@ -8,7 +8,6 @@
  * All of memory is read, on either side: which pages are zeros is just what may be wrong.
  */
 #pragma once
-#include "kernel/task.h"
 #include "vmm/migrate/pages.h"
 
 #define SUMS_CHUNK WIRE_CHUNK /* frames */
@@ -44,9 +43,9 @@ struct sums_range {
 };
 /*
  * Digest what w has from where it is, `frames` at most, and at most SUMS_MAX chunks that have something: *r says how
- * far that is. On all CPUs, with tasks of that priority. 0, or what ended the wait for a page. Sleeps.
+ * far that is. On all CPUs, with tasks that are as others' are. 0, or what ended the wait for a page. Sleeps.
  */
-int sums_take(const struct sums_walk *w, uint64_t frames, enum task_prio prio, struct sums_range *r) must_check;
+int sums_take(const struct sums_walk *w, uint64_t frames, struct sums_range *r) must_check;
 /* The first chunk in which they differ, by its first frame, or GFN_NONE. b may have ended before a. */
 gfn_t sums_differ(const struct sums_range *a, const struct sums_range *b);
 #define GFN_NONE UINT64_MAX

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW 4 /* ranges without an answer: INBOX_MAX has room for them */
+#define FRAME_NS 200000UL /* at least 20 MB/s on the slower side, or the guest goes on */
+#define WINDOW   4        /* ranges without an answer: INBOX_MAX has room for them */
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
@@ -37,7 +38,8 @@ struct kept { /* a section that was sent */
 struct verify_tx {
 	struct sums_walk walk;
 	uint64_t pages;
-	uint32_t asked, answered; /* ranges */
+	uint32_t asked, answered;  /* ranges */
+	uint64_t begin_ns, frames; /* when the first was asked, and how many have been looked at */
 	struct kept *kept;
 	unsigned n, max;
 	uint8_t *bytes;
@@ -116,9 +118,13 @@ static int range_send(struct source *c)
 {
 	struct verify_tx *v = c->verify;
 	struct sums_range r;
-	enum task_prio prio = prio_since(c->paused_ns);
-	task_set_prio(prio);
-	int err = sums_take(&v->walk, UINT64_MAX, prio, &r);
+	task_set_prio(prio_since(c->paused_ns));
+	v->begin_ns = v->begin_ns ? v->begin_ns : time_ns();
+	int err = sums_take(&v->walk, UINT64_MAX, &r);
+	v->frames += r.frames;
+	if (time_ns() - v->begin_ns > MIG_STOPPED_NS + v->frames * FRAME_NS)
+		return why_set(c->w, -ETIMEDOUT, "verifying takes too long: %lu MiB in %lu s", v->frames >> 8,
+			       (time_ns() - v->begin_ns) / NS_PER_SEC);
 	if (err || (err = migration_guest_gone(c->m, c->paused, c->w)) || (err = wait_checked(c, WINDOW - 1)))
 		return err;
 	wire_begin(&c->tx, WIRE_VERIFY);
@@ -301,7 +307,7 @@ static int range_recv(struct verify_rx *v, struct why *w)
 	}
 	if (!wire_get_end(rx))
 		return malformed(v, w);
-	int err = sums_take(&v->walk, a.frames, prio_since(v->begun_ns), &b);
+	int err = sums_take(&v->walk, a.frames, &b);
 	if (err)
 		return err;
 	gfn_t at = sums_differ(&a, &b);

@@ -13,6 +13,13 @@ static uint64_t ran(const struct vcpu *v)
 	return run;
 }
 
+static uint64_t waited(const struct vcpu *v)
+{
+	uint64_t run, wait;
+	task_times(v->task, &run, &wait);
+	return wait;
+}
+
 static void budget_over(void *arg) { vcpu_kick(arg); }
 
 void stun_init(struct vcpu *v)
@@ -24,11 +31,12 @@ void stun_init(struct vcpu *v)
 /* Until then, or until it is wanted for something else, or its share changes. */
 static void sleep_until(struct vcpu *v, uint32_t share, uint64_t until_ns)
 {
-	uint64_t flags = spin_lock_irqsave(&v->lock), since = time_ns();
+	uint64_t flags = spin_lock_irqsave(&v->lock), since = time_ns(), before = waited(v);
 	while (v->want == VCPU_WANT_RUN && __atomic_load_n(&v->stun.share, __ATOMIC_RELAXED) == share &&
 	       waitq_wait(&v->wq, &v->lock, &flags, until_ns) == 0)
 		;
-	v->stun.rested_ns += time_ns() - since;
+	uint64_t all = time_ns() - since, for_a_cpu = waited(v) - before; /* that is stolen already */
+	v->stun.rested_ns += all - MIN(all, for_a_cpu);
 	spin_unlock_irqrestore(&v->lock, flags);
 	v->pv.switched = true; /* its guest is told */
 }
@@ -47,7 +55,7 @@ void stun_rest(struct vcpu *v)
 		s->period_ns = now;
 		used = ran(v) - s->ran_ns;
 	}
-	if (used >= budget || s->armed_ns > now) /* one that fires early is one more look here */
+	if (used >= budget || (s->armed_ns > now && s->armed_ns <= now + budget - used)) /* early: one more look here */
 		return;
 	s->armed_ns = now + budget - used;
 	timer_set(&s->timer, s->armed_ns);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Stun during page send: a vCPU that dirties memory faster than its migration can carry it is given less of a CPU's
- * time, as a budget in each 10 ms. What it does not get it sleeps, as in HLT, and its guest is told of as stolen time.
+ * time, as a budget in each 10 ms. What it does not get it sleeps, as in HLT, and a guest that has such a clock (pv.h)
+ * is told of that as stolen time.
  */
 #pragma once
 #include "kernel/time.h"
 
 #define STUN_FULL      (1U << 16) /* what shares are parts of: a whole CPU, not slowed */
 #define STUN_LEAST     32         /* 5 us of 10 ms: less would not be worth the entry */
+#define STUN_GENTLE    655        /* a hundredth: who gets less may be taken for dead by others */
 #define STUN_PERIOD_NS (10 * NS_PER_MS)
 
 struct vcpu;
