@@ -8,6 +8,7 @@
  */
 #include "kernel/time.h"
 #include "net/trust.h"
+#include "tests/fuzz/no_network.h"
 #include "tests/fuzz/input.h"
 #include "tests/unit/fake_hosts.h"
 #include "tests/unit/fake_kernel.h"
@@ -142,20 +143,6 @@ static int far_write(struct stream *s, const struct iov *iov, unsigned n unused,
 }
 static const struct stream_ops far_ops = { far_read, far_write, far_shutdown, far_end, far_end };
 static const struct stream_ops to_ops = { .writev = to_write };
-
-int trust_connect(struct stream **s unused, struct ip ip unused, uint16_t port unused, uint64_t end unused,
-		  const struct stream_canceller *canceller unused, struct why *w)
-{
-	return why_set(w, -EHOSTUNREACH, "no network");
-}
-int trust_accept(struct stream **s unused, uint64_t end unused, struct why *w unused) { return 0; }
-bool trust_is_proved(const struct stream *s unused) { return true; }
-const char *trust_cipher(const struct stream *s unused) { return "in memory"; }
-int stream_tcp_listen(uint16_t port unused, unsigned max unused, void (*fn)(void *, struct stream *) unused,
-		      void *arg unused)
-{
-	return 0;
-}
 
 static struct vm *new_vm(void)
 {

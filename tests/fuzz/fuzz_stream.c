@@ -10,6 +10,7 @@
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/time.h"
+#include "tests/fuzz/no_network.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
 #include "net/trust.h"
@@ -58,20 +59,6 @@ static void mem_abort(struct stream *s unused) {}
 static void mem_close(struct stream *s unused) {}
 static const struct stream_ops build_ops = { mem_read, mem_write, mem_shutdown, mem_abort, mem_close };
 static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown, mem_abort, mem_close };
-
-int trust_connect(struct stream **s unused, struct ip ip unused, uint16_t port unused, uint64_t end unused,
-		  const struct stream_canceller *canceller unused, struct why *w)
-{
-	return why_set(w, -EHOSTUNREACH, "no network");
-}
-int trust_accept(struct stream **s unused, uint64_t end unused, struct why *w unused) { return 0; }
-bool trust_is_proved(const struct stream *s unused) { return true; }
-const char *trust_cipher(const struct stream *s unused) { return "in memory"; }
-int stream_tcp_listen(uint16_t port unused, unsigned max unused, void (*fn)(void *, struct stream *) unused,
-		      void *arg unused)
-{
-	return 0;
-}
 
 static void put_records(struct wire_tx *tx, const struct attempt_id *id, const uint8_t *p, size_t n)
 {

@@ -18,10 +18,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define REDRAW_NS      (200 * NS_PER_MS)
-#define SPEEDS_MAX     64
-#define CANCEL_MAX     64
-#define TIMEOUT_MAX_MS (24UL * 3600 * 1000)
+#define REDRAW_NS       (200 * NS_PER_MS)
+#define SPEEDS_MAX      64
+#define CANCEL_MAX      64
+#define DOWNTIME_MAX_MS 60000UL
+#define TIMEOUT_MAX_MS  (24UL * 3600 * 1000)
 
 bool migrate_cmd_status(const char *name, struct migrate_status *s)
 {
@@ -189,28 +190,15 @@ static bool time_parse(const char *s, uint64_t max_ms, uint32_t *ms)
 	return true;
 }
 
-static int bad_strategy(struct con *c, const char *s)
-{
-	return con_error(c, -EINVAL, "migrate: strategy %s: give auto, throttle, stop or abort", s);
-}
-
-static int bad_timeout(struct con *c, const char *s)
-{
-	return con_error(c, -EINVAL, "migrate: time-out %s: give a time up to 24h, as 90s", s);
-}
-
 /* The options: 0, or the command's error. */
 static int params_get(struct con *c, struct migrate_params *p)
 {
 	const char *ms = con_opt(c, "--max-downtime"), *passes = con_opt(c, "--max-passes");
 	const char *limit = con_opt(c, "--limit");
-	uint64_t downtime = MIGRATE_DOWNTIME_MS, max_passes = MIGRATE_MAX_PASSES;
-	if (ms && conf_parse_uint(ms, 60000, &downtime) &&
-	    conf_parse_ms(ms, 60000, &downtime)) /* alone: as it was once */
-		downtime = 0;
-	if (!downtime)
+	uint64_t max_passes = MIGRATE_MAX_PASSES;
+	p->max_downtime_ms = MIGRATE_DOWNTIME_MS;
+	if (ms && !time_parse(ms, DOWNTIME_MAX_MS, &p->max_downtime_ms))
 		return con_error(c, -EINVAL, "migrate: --max-downtime %s: give a time up to 60s, as 300ms or 2s", ms);
-	p->max_downtime_ms = (uint32_t)downtime;
 	if (passes && (conf_parse_uint(passes, 1000, &max_passes) || !max_passes))
 		return con_error(c, -EINVAL, "migrate: --max-passes %s: give 1..1000", passes);
 	p->max_passes = (uint32_t)max_passes;
@@ -220,9 +208,9 @@ static int params_get(struct con *c, struct migrate_params *p)
 	const char *strategy = con_opt(c, "--strategy"), *timeout = con_opt(c, "--timeout");
 	p->own_strategy = strategy;
 	if (strategy && !strategy_parse(strategy, &p->strategy))
-		return bad_strategy(c, strategy);
+		return con_error(c, -EINVAL, "migrate: strategy %s: give auto, throttle, stop or abort", strategy);
 	if (timeout && !time_parse(timeout, TIMEOUT_MAX_MS, &p->timeout_ms))
-		return bad_timeout(c, timeout);
+		return con_error(c, -EINVAL, "migrate: time-out %s: give a time up to 24h, as 90s", timeout);
 	p->any_network = con_opt(c, "--any-network");
 	p->verify = con_opt(c, "--verify");
 	p->copy_base = con_opt(c, "--copy-base");
@@ -343,7 +331,7 @@ static const char *const settable[] = { "limit=", "max-downtime=", "strategy=", 
 static unsigned change_parse(const char *key, const char *value, struct migrate_params *p)
 {
 	if (*key == 'm')
-		return time_parse(value, 60000, &p->max_downtime_ms) ? MIGRATE_SET_DOWNTIME : 0;
+		return time_parse(value, DOWNTIME_MAX_MS, &p->max_downtime_ms) ? MIGRATE_SET_DOWNTIME : 0;
 	if (*key == 's')
 		return strategy_parse(value, &p->strategy) ? MIGRATE_SET_STRATEGY : 0;
 	return !strcmp(value, "none") || time_parse(value, TIMEOUT_MAX_MS, &p->timeout_ms) ? MIGRATE_SET_TIMEOUT : 0;

@@ -119,7 +119,6 @@ static int range_send(struct source *c)
 	struct verify_tx *v = c->verify;
 	struct sums_range r;
 	task_set_prio(prio_since(c->paused_ns));
-	v->begin_ns = v->begin_ns ? v->begin_ns : time_ns();
 	int err = sums_take(&v->walk, UINT64_MAX, &r);
 	v->frames += r.frames;
 	if (time_ns() - v->begin_ns > MIG_STOPPED_NS + v->frames * FRAME_NS)
@@ -153,10 +152,10 @@ static int state_send(struct source *c, const struct kept *k)
 int verify_run(struct source *c)
 {
 	struct verify_tx *v = c->verify;
-	uint64_t begun = time_ns();
 	int err = 0;
 	if (!v)
 		return 0;
+	v->begin_ns = time_ns();
 	sums_walk_begin(&v->walk, &c->vm->mem, &c->pages.layers);
 	while (!v->walk.over && !err)
 		err = range_send(c);
@@ -164,7 +163,7 @@ int verify_run(struct source *c)
 		err = wait_checked(c, 0);
 	for (unsigned i = 0; i < v->n && !err; i++)
 		err = state_send(c, &v->kept[i]);
-	c->verify_ns = time_ns() - begun;
+	c->verify_ns = time_ns() - v->begin_ns;
 	return err;
 }
 
