@@ -150,8 +150,8 @@ int vm_memory_reserve_for(const char *who, uint64_t pages, struct vm_reservation
 void vm_memory_release(struct vm_reservation *r);
 
 /*
- * What it has booted from, or what came with it: with a reference, or NULL, if there is none or it is not known (it
- * came from release 0.4: a power-on then takes the file of this host that its configuration names). vm_set_file takes
+ * What it has booted from, or what came with it: with a reference, or NULL, if there is none or it is not known (its
+ * source did not know it: a power-on then takes the file of this host that its configuration names). vm_set_file takes
  * f over.
  */
 const char *vm_file_name(const struct vm *vm, enum vm_file_use use); /* in its configuration; "" is none */

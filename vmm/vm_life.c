@@ -413,7 +413,7 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	for (unsigned i = 0; i < vm->nvcpus; i++) {
 		fn(arg, &cpu_state_desc, i, vm->vcpus[i]->state);
 		fn(arg, &vcpu_msr_desc, i, vm->vcpus[i]);
-		if (vm->cfg.vcpus > 1) /* and with one there is none: 0.4 does not know it */
+		if (vm->cfg.vcpus > 1) /* with one there is none (pv.h) */
 			fn(arg, &pv_desc, i, vm->vcpus[i]);
 		fn(arg, &vlapic_desc, i, &vm->vcpus[i]->lapic);
 		fn(arg, &vxapic_desc, i, &vm->vcpus[i]->lapic);

@@ -112,13 +112,15 @@ static int put_disk(struct wire_tx *tx)
 /* What a source that verifies says of that: of all its memory and disks, and with `states` of each section. */
 static void put_verify(struct wire_tx *tx, bool disks, bool states)
 {
-	static const uint8_t zeros[708], page[PAGE_SIZE] = { 2 };
+	static const uint8_t zeros[FAKE_CONFIG_LEN], page[PAGE_SIZE] = { 2 };
 	uint64_t sum = XXH64(page, sizeof(page), PAGES_DISK(0)) + XXH64(NULL, 0, PAGES_DISK(0) + 3) +
 		       XXH64(NULL, 0, PAGES_DISK(0) + 4);
 	static const struct {
 		const char *name;
 		uint32_t instance, len;
-	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, 708 } };
+	} sections[] = {
+		{ "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, FAKE_CONFIG_LEN }
+	};
 	int err = 0;
 	for (unsigned i = 0; i < (disks ? 3 : 1); i++) {
 		wire_begin(tx, WIRE_VERIFY);
@@ -149,7 +151,9 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 	static const struct {
 		const char *name;
 		uint32_t instance, len;
-	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, 708 } };
+	} sections[] = {
+		{ "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, FAKE_CONFIG_LEN }
+	};
 	int err = n > 0 ? pass_send(tx, 1, PASS_FINAL, TIME_NEVER) : 0;
 	if (n > 1) {
 		wire_begin(tx, WIRE_PAGES);
@@ -167,7 +171,7 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		wire_begin(tx, WIRE_SECTION);
 		wire_put_str(tx, sections[i].name, 32);
 		wire_put_u32(tx, sections[i].instance);
-		wire_put_u32(tx, 1);
+		wire_put_u32(tx, fake_version(sections[i].name));
 		memset(wire_put_space(tx, sections[i].len), 0, sections[i].len);
 		err |= wire_end(tx, TIME_NEVER);
 	}

@@ -32,7 +32,7 @@ struct fake_vm_opts { /* of all VMs; zero: everything works */
 	bool compat_refuse, create_nomem, load_fail;
 	unsigned sections_skip;  /* leave out section n (1..) when the source walks them */
 	unsigned sections_twice; /* walk section n twice */
-	bool newer;              /* a field that the release before has not got */
+	bool newer;              /* a field that an older release does not send */
 	bool late_write;         /* saving a section writes to guest memory */
 	bool save_fail;          /* the CPUs' state cannot be read at the source */
 	unsigned refuse_section; /* the destination's check of section n (1..) says no */
@@ -48,7 +48,13 @@ bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len);
 extern bool fake_slowed; /* the last one whose speed was set */
 /* The operator's power cut, with the rules of vmm/vm_life.c. */
 int vm_stop(struct vm *vm, struct why *w);
-#define FAKE_SECTIONS 4
+#define FAKE_SECTIONS   4
+/* What a peer of today sends of a VM's section "config" has so many bytes; of the others, see fake_state.c. */
+#define FAKE_CONFIG_LEN sizeof(struct vm_config_state)
+static inline uint32_t fake_version(const char *section)
+{
+	return strcmp(section, vm_config_desc.name) ? 1 : vm_config_desc.version;
+}
 extern unsigned fake_resets; /* of all guests, carried out */
 /* What the guest does in the last moment before it is paused, NULL: nothing. */
 extern void (*fake_last_moment)(struct vm *vm);

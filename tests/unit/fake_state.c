@@ -39,9 +39,9 @@ static const struct sdesc dev_desc = { .name = "fakedev",
 				       .pre_save = dev_pre_save,
 				       .post_load = dev_post_load };
 
-static const struct sdesc dev2_desc = {
-	.name = "fakedev", .version = 2, .before = 1, SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields)
-};
+static const struct sdesc dev2_desc = { .name = "fakedev",
+					.version = 2,
+					SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields) };
 
 static const struct sfield clock_fields[] = {
 	F(struct vm_clock_state, guest_tsc),

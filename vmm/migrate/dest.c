@@ -154,7 +154,7 @@ static int make_skeleton(struct dest *c, enum refuse_code *code)
 		return err;
 	}
 	err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
-	return err ? err : sections_init(&c->sections, c->vm, !(c->peer->features & HELLO_0_5));
+	return err ? err : sections_init(&c->sections, c->vm);
 }
 
 /* Take the attempt: 0 and a skeleton, or a code for REFUSE. */

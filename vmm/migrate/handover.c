@@ -250,7 +250,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		source_event(&state, ev);
 	if (state == SOURCE_FREED)
 		task_set_prio(TASK_PRIO_NORMAL); /* the guest runs there */
-	if (state == SOURCE_FREED && h->frames)
+	if (state == SOURCE_FREED)
 		frames_send(m->vm, h->tx);
 	if (state == SOURCE_FREED && id_send(h->tx, WIRE_DONE, &m->id, time_ns() + MIG_ANSWER_NS))
 		log_debug("%s: the destination may not know that we know", m->st.vm);

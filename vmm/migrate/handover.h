@@ -17,7 +17,6 @@ struct handover { /* the source's connection, after READY */
 	 * leaves the VM undecided.
 	 */
 	bool rides;
-	bool frames;                     /* the destination takes FRAMES (frames.h) */
 	const struct end_counts *counts; /* with rides: END's, which is not sent yet */
 	uint64_t paused_at_ns;           /* when the guest was stopped */
 	uint64_t clock_at_ns;            /* when its time was read for the clock section */

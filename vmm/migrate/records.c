@@ -114,8 +114,9 @@ int hello_check(const struct hello *h, struct why *w)
 	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
 		return why_set(w, -ENOTSUP, "%s needs protocol features (%lx) that this host does not have", h->host,
 			       h->features >> 32 & ~(HELLO_FEATURES >> 32));
-	if (!(h->features & HELLO_0_4))
-		return why_set(w, -ENOTSUP, "%s has release 0.3, this host speaks with 0.4 and later (CHANGELOG.md)",
+	if (!(h->features & HELLO_0_5))
+		return why_set(w, -ENOTSUP,
+			       "%s has a release before 0.5, this host speaks with at least 0.5 (CHANGELOG.md)",
 			       h->host);
 	if (h->max_record < WIRE_RECORD_MAX)
 		return why_set(w, -ENOTSUP, "%s takes records of %u bytes at most, this host sends up to %d", h->host,
@@ -154,7 +155,6 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 		for (unsigned r = 0; r < 4; r++)
 			wire_put_u32(tx, k->regs[i][r]);
 	}
-	/* Since 0.4; source.c sends no such VM to who does not know it. */
 	bool plain = c->nnics == 1 && !c->net[0][0] && c->mtu[0] == ETH_DATA_MAX && !c->ndisks;
 	for (uint32_t i = 0; i < c->nnics && !plain; i++) {
 		wire_put_str(tx, c->net[i], sizeof(c->net[i]));

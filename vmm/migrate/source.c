@@ -34,17 +34,6 @@ static int greet(struct source *c)
 		return err;
 	if (incarnation_equal(h.inc, c->id.source))
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
-	c->before = !(h.features & HELLO_0_5);
-	for (unsigned i = 0; i < c->vm->nvcpus && c->before; i++)
-		if (vlapic_is_xapic(c->vm->apics.lapic[i]))
-			return why_set(c->w, -ENOTSUP,
-				       "its guest has left x2APIC mode, which that host's release does not know");
-	if (c->before && c->vm->cfg.ndisks)
-		return why_set(c->w, -ENOTSUP, "it has disks, which that host's release does not know");
-	if (c->before && c->vm->machine.s.kind != MACHINE_PLAIN)
-		return why_set(c->w, -ENOTSUP, "it is entered by PVH, which that host's release does not know");
-	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
-		return err;
 	if ((err = verify_begin(c)))
 		return err;
 	spin_lock(&c->m->lock);
@@ -138,7 +127,7 @@ static int setup(struct source *c)
 	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
-	if (err || (err = wait_accepted(c)) || c->before)
+	if (err || (err = wait_accepted(c)))
 		return err;
 	return boot_files_send(c);
 }
@@ -213,7 +202,6 @@ static enum migrate_phase run(struct source *c)
 				      .tx = &c->tx,
 				      .in = &c->in,
 				      .rides = rides,
-				      .frames = !c->before,
 				      .counts = &c->counts,
 				      .paused_at_ns = c->paused_ns,
 				      .clock_at_ns = c->clock_ns };

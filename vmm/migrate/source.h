@@ -44,7 +44,6 @@ struct source { /* of the migration's task alone */
 	struct offer offer;
 	struct verify_tx *verify; /* verify.h; NULL: the operator does not ask for it */
 	uint64_t verify_ns;       /* that it took, beyond what the switch-over may */
-	bool before; /* the destination is of the release before: its versions of sections, and no boot files */
 };
 
 /* precopy.c: pass after pass over the running guest until the policy says stop. */

@@ -28,21 +28,6 @@ struct section_arg {
 	int err;
 };
 
-/* What is in the section. The record is given up if the destination cannot have that. */
-static int section_put(struct source *c, const struct sdesc *d, void *obj)
-{
-	if (!c->before) {
-		state_save(d, obj, wire_put_space(&c->tx, state_size(d)));
-		return 0;
-	}
-	uint8_t *buf = malloc(state_size(d));
-	int n = buf ? state_save_before(d, obj, buf, c->w) : -ENOMEM;
-	if (n >= 0)
-		wire_put_bytes(&c->tx, buf, (size_t)n);
-	free(buf);
-	return MIN(n, 0);
-}
-
 static void section_send(void *arg, const struct sdesc *d, uint32_t instance, void *obj)
 {
 	struct section_arg *a = arg;
@@ -54,11 +39,11 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
 	wire_begin(&c->tx, WIRE_SECTION);
 	wire_put_str(&c->tx, d->name, 32);
 	wire_put_u32(&c->tx, instance);
-	wire_put_u32(&c->tx, c->before && d->before ? d->before : d->version);
+	wire_put_u32(&c->tx, d->version);
 	if (!strcmp(d->name, "clock"))
 		c->clock_ns = time_ns();
-	a->err = section_put(c, d, obj);
-	if (a->err || (a->err = verify_keep(c, d, instance)))
+	state_save(d, obj, wire_put_space(&c->tx, state_size(d)));
+	if ((a->err = verify_keep(c, d, instance)))
 		return;
 	a->err = wire_end(&c->tx, stopped_in(c, MIG_STOPPED_NS));
 	c->sections++;

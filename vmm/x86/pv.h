@@ -12,7 +12,7 @@
  *   PV_SCHED_YIELD  who waits for another's answer lets it run
  *   MSI_EXT_DEST_ID 15 bits of destination in MSIs, for ids above 255
  *
- * It is fixed when the VM starts. A VM of one vCPU has none of it: release 0.4 does not know it.
+ * It is fixed when the VM starts. A VM of one vCPU has none of it, as those that release 0.5 has started.
  */
 #pragma once
 #include "vmm/state.h"
