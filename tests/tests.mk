@@ -7,7 +7,7 @@
 UNIT :=
 TSAN :=
 FUZZ :=
-GMEM := vmm/gmem.c vmm/gmem_clear.c vmm/gmem_make.c vmm/gmem_track.c kernel/crew.c
+GMEM := vmm/gmem.c vmm/gmem_absent.c vmm/gmem_clear.c vmm/gmem_make.c vmm/gmem_track.c kernel/crew.c
 LAYER := vmm/layer.c vmm/layer_track.c vmm/disk.c vmm/disk_conf.c vmm/seed.c
 BOOT_FILE := vmm/boot_file.c vmm/vm_memory.c
 UNIT += conf conf_keys

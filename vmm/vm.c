@@ -15,6 +15,7 @@ const char *vm_state_name(enum vm_state s)
 	case VM_PAUSED: return "paused";
 	case VM_INCOMING: return "incoming";
 	case VM_UNDECIDED: return "undecided";
+	case VM_SERVING: return "serving";
 	case VM_FAILED: return "failed";
 	case VM_MISCONFIGURED: return "misconfigured";
 	case VM_STOPPING: return "stopping";

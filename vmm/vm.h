@@ -6,6 +6,7 @@
  *        vm_create_incoming: INCOMING --vm_adopt--> RUNNING at the destination of a migration
  *        MISCONFIGURED: its section of tern.conf is wrong; it is there to be seen, and never starts
  *        UNDECIDED: source after COMMIT without an answer; may neither run nor be freed.
+ *        SERVING: it runs at its destination, which asks here for the memory that it lacks.
  */
 #pragma once
 #include "kernel/log.h"
@@ -27,6 +28,7 @@ enum vm_state {
 	VM_PAUSED,
 	VM_INCOMING,
 	VM_UNDECIDED,
+	VM_SERVING, /* it runs elsewhere, and what has not gone there yet is here (post-copy): never runs again */
 	VM_FAILED,
 	VM_MISCONFIGURED,
 	VM_STOPPING, /* it has stopped, and its memory goes back, which of TiBs takes seconds */
@@ -233,6 +235,11 @@ void vm_destroy(struct vm *vm);
  */
 void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
 			 void *arg);
+/*
+ * Guest memory that tern itself reads and writes while the guest runs, so that no entry waits for it: what KVM's
+ * interfaces have there, and virtqueues. gpa is the guest's word; pieces may overlap. As vm_for_each_section.
+ */
+void vm_for_each_hot(struct vm *vm, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg);
 /*
  * The source after pausing: reads hardware state into the objects that the sections describe; destination: the reverse.
  */

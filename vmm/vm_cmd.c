@@ -154,7 +154,8 @@ static int do_forget(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
 	int err;
-	if (__atomic_load_n(&vm->state, __ATOMIC_RELAXED) == VM_UNDECIDED) {
+	enum vm_state state = vm_state_now(vm);
+	if (state == VM_UNDECIDED || state == VM_SERVING) {
 		err = decide(c, vm, "forget", migrate_forget);
 		if (!err && !vm_is_gone(vm))
 			err = con_error(c, -EBUSY, "vm forget %s: it was decided meanwhile, and goes on here",

@@ -9,7 +9,7 @@
 #define FIELD(m) CONF_FIELD(struct vm_config, m)
 static const char *const allow[] = { "no", "allow", NULL };
 static const char allow_help[] = "no or allow, or one for each network";
-const char *const migrate_strategy_words[] = { "auto", "throttle", "stop", "abort", NULL };
+const char *const migrate_strategy_words[] = { "auto", "throttle", "stop", "abort", "post-copy", NULL };
 static const struct conf_key keys[] = {
 	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .def = CONF_FIRMWARE, .min = 1,
 	  .help = "the name of a Linux bzImage or a PVH kernel on the boot volume, up to 95 characters" },
@@ -40,7 +40,7 @@ static const struct conf_key keys[] = {
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },
 	{ "migrate_strategy", &conf_type_choice, FIELD(s.migrate_strategy), .def = "auto",
-	  .help = "auto, throttle, stop or abort", .words = migrate_strategy_words },
+	  .help = "auto, throttle, stop, abort or post-copy", .words = migrate_strategy_words },
 	{ "ip", &conf_type_nic_ips, FIELD(s.ip), .def = "any", .zero = "any",
 	  .help = "any, or up to 8 addresses, IPv4 or IPv6, with commas between them; or that for each network, with | "
 		  "between them" },

@@ -39,6 +39,7 @@ enum migrate_strategy {
 	MIGRATE_THROTTLE, /* its vCPUs are slowed, each by what it dirties (vmm/x86/stun.h) */
 	MIGRATE_STOP,     /* it is stopped for as long as what is left takes, whatever the budget */
 	MIGRATE_ABORT,    /* it stays where it is */
+	MIGRATE_REMOTE,   /* it goes before its memory has, which then comes as it asks for it (post-copy) */
 	MIGRATE_STRATEGIES,
 };
 extern const char *const migrate_strategy_words[]; /* as operators write them; NULL ends them */

@@ -231,11 +231,23 @@ static void power_cut(struct vm *vm, const char *why)
 	log_info("vm %s: stopped (%s)", vm->cfg.name, why);
 }
 
+/* Whatever it has asked for, and whoever is migrating it: as if its guest had switched itself off. The lock is held. */
+static void request_cut(struct vm *vm)
+{
+	if (__atomic_exchange_n(&vm->power_request, VM_POWER_OFF, __ATOMIC_SEQ_CST) == VM_POWER_NONE)
+		requested(vm);
+	gmem_end_waits(&vm->mem);
+}
+
 int vm_stop(struct vm *vm, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->migration)
+	bool runs = vm->state == VM_RUNNING || vm->state == VM_PAUSED;
+	if (vm->migration && runs &&
+	    !gmem_all_here(&vm->mem)) /* it runs here alone, and what is elsewhere is of no use then */
+		request_cut(vm);
+	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
 	else if (vm->building && vm->state != VM_STOPPING)
 		err = why_set(w, -EBUSY, "it is being started; stop it then");
@@ -284,6 +296,7 @@ static void ctl_task(void *arg)
 {
 	struct vm *vm = arg;
 	struct why w = { "" };
+	gmem_end_waits(&vm->mem); /* nobody of it waits for memory any more: vm->power_request is set */
 	mutex_lock(&vm->lock);
 	uint8_t request = __atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST);
 	if (vm->migration) {
@@ -345,7 +358,8 @@ int vm_pause(struct vm *vm)
 {
 	int err = -EINVAL;
 	mutex_lock(&vm->lock);
-	if (vm->state == VM_RUNNING && !__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST)) {
+	if (vm->state == VM_RUNNING && !__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST) &&
+	    gmem_all_here(&vm->mem)) {
 		vm_port_keep_all(vm);
 		halt_vcpus(vm);
 		vm->state = VM_PAUSED;

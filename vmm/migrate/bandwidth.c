@@ -85,6 +85,15 @@ uint64_t bandwidth_due(struct bandwidth *b, struct migration *m, uint64_t bytes,
 	return MAX(m->due_ns, b->due_ns);
 }
 
+uint64_t bandwidth_until(struct migration *m, uint64_t bytes)
+{
+	uint64_t flags;
+	struct bandwidth *b = lock_band(&flags);
+	uint64_t due = bandwidth_due(b, m, bytes, time_ns());
+	unlock_band(b, flags);
+	return due;
+}
+
 void bandwidth_pace(struct migration *m, uint64_t bytes)
 {
 	uint64_t flags;

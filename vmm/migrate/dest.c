@@ -18,6 +18,7 @@
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/pages.h"
+#include "vmm/migrate/pull.h"
 #include "vmm/migrate/sections.h"
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
@@ -40,6 +41,7 @@ struct dest {
 	struct sections sections;
 	struct page_rx pages;
 	struct verify_rx verify;
+	struct pull pull; /* of what comes when it runs already */
 	uint32_t debts;
 	uint64_t progress_ns; /* when the last record came that brought something */
 	uint32_t pass;        /* the last that began */
@@ -300,7 +302,7 @@ static int recv_end(struct dest *c)
 	int err = end_parse(c->rx, &id, &n, c->why);
 	if (err)
 		return err;
-	if (!c->final || c->in_pass || !attempt_id_equal(&id, &c->offer.id))
+	if (!c->final || c->in_pass || !attempt_id_equal(&id, &c->offer.id) || pull_is_half(&c->pull))
 		return bad_order(c);
 	if (n.passes != c->pass || n.sections != c->sections.loaded || n.debts != c->debts ||
 	    n.data_pages != c->pages.total.data || n.zero_pages != c->pages.total.zero)
@@ -348,6 +350,9 @@ static int take_record(struct dest *c, bool *end)
 	case WIRE_SECTION:
 		return c->final && !c->in_pass && !c->verify.begun_ns ? section_recv(&c->sections, c->rx, c->why)
 								      : bad_order(c);
+	case WIRE_ABSENT:
+		return c->final && !c->in_pass && !c->sections.loaded ? pull_map(&c->pull, c->vm, c->rx, c->why)
+								      : bad_order(c);
 	case WIRE_END: *end = true; return recv_end(c);
 	case WIRE_ERROR: return handover_source_gave_up(c->rx, c->why);
 	default: return bad_order(c);
@@ -362,6 +367,7 @@ static int receive(struct dest *c)
 		.rx = c->rx, .mem = &c->vm->mem, .layers = disks_layers(c->vm), .idle_ns = MIG_IDLE_NS
 	};
 	c->verify = (struct verify_rx){ .m = c->m, .tx = c->tx, .came = &c->pages, .sections = &c->sections };
+	pull_init(&c->pull, c->m);
 	migration_phase(c->m, MIG_PASSES);
 	for (bool end = false; !end;) {
 		int err = wire_recv(c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, c->why);
@@ -391,6 +397,8 @@ static void start(struct dest *c, uint64_t paused_ns)
 	if (FAILPOINT(P16_DISKS_TAKEN, c->s) || FAILPOINT(P17_DECIDED, c->s))
 		log_warn("%s starts without a connection to its source", c->vm->cfg.name);
 	vm_advance_clock(c->vm, paused_ns > since ? paused_ns - since : 0);
+	if (pull_is_on(&c->pull))
+		pull_begin(&c->pull);
 	vm_resume(c->vm);
 	(void)vm_announce(c->vm);
 	departed_remove(c->vm->cfg.name); /* it may have come home */
@@ -445,9 +453,12 @@ static void attempt(struct dest *c)
 	task_set_prio(TASK_PRIO_NORMAL);
 	vm_ref(c->vm); /* for the frames that come after it */
 	migration_detach(c->m);
+	if (pull_is_on(&c->pull))
+		pull_run(&c->pull, c->tx, c->rx);
 	migration_unbind(c->m, false);
 	migration_finish(c->m, MIG_DONE, NULL);
-	handover_wait_done(c->rx, &c->offer.id, c->vm);
+	if (!pull_is_on(&c->pull))
+		handover_wait_done(c->rx, &c->offer.id, c->vm);
 	vm_put(c->vm);
 }
 

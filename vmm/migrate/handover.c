@@ -19,7 +19,7 @@
 
 /* ---- source ---- */
 
-static void vm_set_state(struct vm *vm, enum vm_state s)
+void handover_set_state(struct vm *vm, enum vm_state s)
 {
 	mutex_lock(&vm->lock);
 	vm->state = s;
@@ -73,7 +73,7 @@ static void query_take(struct ask *ask)
 	}
 	q->ev = SOURCE_EV_STARTED;
 	q->known = true;
-	if (id_send(&ask->tx, WIRE_DONE, &q->m->id, ask->end_ns))
+	if (!q->m->remote && id_send(&ask->tx, WIRE_DONE, &q->m->id, ask->end_ns))
 		log_debug("%s: the destination may not know that we know", q->m->st.vm);
 }
 
@@ -242,7 +242,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	if (migration_commit_point(m))
 		return HANDOVER_NOT_BEGUN;
 	migration_phase(m, MIG_COMMIT);
-	vm_set_state(m->vm, VM_UNDECIDED); /* before the first byte of COMMIT can be out */
+	handover_set_state(m->vm, VM_UNDECIDED); /* before the first byte of COMMIT can be out */
 	BUG_ON(source_event(&state, SOURCE_EV_COMMIT) != ACT_SEND_COMMIT);
 	bool known = commit(m, h, &ev, w);
 	uint64_t now = time_ns();
@@ -250,9 +250,9 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		source_event(&state, ev);
 	if (state == SOURCE_FREED)
 		task_set_prio(TASK_PRIO_NORMAL); /* the guest runs there */
-	if (state == SOURCE_FREED)
+	if (state == SOURCE_FREED && !m->remote)
 		frames_send(m->vm, h->tx);
-	if (state == SOURCE_FREED && id_send(h->tx, WIRE_DONE, &m->id, time_ns() + MIG_ANSWER_NS))
+	if (state == SOURCE_FREED && !m->remote && id_send(h->tx, WIRE_DONE, &m->id, time_ns() + MIG_ANSWER_NS))
 		log_debug("%s: the destination may not know that we know", m->st.vm);
 	if (state == SOURCE_UNDECIDED) {
 		task_set_prio(TASK_PRIO_NORMAL); /* this may take days */
@@ -270,7 +270,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		w->text[0] = 0; /* what the destination said before it fell silent is no longer the reason */
 	if (state == SOURCE_FREED)
 		return freed(m, ev, word, w);
-	vm_set_state(m->vm, VM_PAUSED);
+	handover_set_state(m->vm, VM_PAUSED);
 	say_outcome(m, ev, w);
 	return HANDOVER_NEVER;
 }

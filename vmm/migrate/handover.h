@@ -21,6 +21,7 @@ struct handover { /* the source's connection, after READY */
 	uint64_t paused_at_ns;           /* when the guest was stopped */
 	uint64_t clock_at_ns;            /* when its time was read for the clock section */
 };
+void handover_set_state(struct vm *vm, enum vm_state s); /* of a VM that stands still */
 enum handover_outcome {
 	HANDOVER_NOT_BEGUN, /* cancelled in the last moment: COMMIT was not sent */
 	HANDOVER_STARTED,   /* it runs there: the image here must go */

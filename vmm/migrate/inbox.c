@@ -17,6 +17,20 @@ int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id)
 	return wire_rx_init(&in->rx, s);
 }
 
+/* A DEMAND into its queue, or the error that ends the reader. */
+static int deliver_demand(struct inbox *in, struct why *w)
+{
+	struct demand d;
+	bool good = demand_parse(&in->rx, &d);
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	good &= in->ndemands < INBOX_DEMANDS_MAX;
+	if (good)
+		in->demand[in->ndemands++] = d;
+	waitq_wake_all(&in->q);
+	spin_unlock_irqrestore(&in->lock, flags);
+	return good ? 0 : why_set(w, -EPROTO, "the destination sent a malformed DEMAND, or too many");
+}
+
 /* Decode what was received; -EPROTO if a destination cannot say that. */
 static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 {
@@ -26,7 +40,8 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 	*msg = (struct inbox_msg){ .type = rx->type };
 	switch (rx->type) {
 	case WIRE_ACCEPT:
-	case WIRE_READY: id_get(rx, &id); break;
+	case WIRE_READY:
+	case WIRE_ALL: id_get(rx, &id); break;
 	case WIRE_STARTED:
 	case WIRE_NEVER: decision_get(rx, &id, &msg->by); break;
 	case WIRE_PREPARING:
@@ -85,7 +100,9 @@ static void reader(void *arg)
 	int err;
 	do {
 		w.text[0] = 0;
-		err = wire_recv(&in->rx, TIME_NEVER, MIG_IDLE_NS, &w);
+		do {
+			err = wire_recv(&in->rx, TIME_NEVER, MIG_IDLE_NS, &w);
+		} while (!err && in->rx.type == WIRE_DEMAND && !(err = deliver_demand(in, &w)));
 		if (!err)
 			err = decode(in, &msg, &w);
 	} while (!deliver(in, err, &msg, &w));
@@ -161,6 +178,35 @@ int inbox_next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg)
 {
 	uint64_t flags = spin_lock_irqsave(&in->lock);
 	int err = next(in, deadline_ns, msg, &flags);
+	spin_unlock_irqrestore(&in->lock, flags);
+	return err;
+}
+
+/* Which DEMAND is next; in->ndemands: none. */
+static unsigned next_demand(const struct inbox *in, bool urgent)
+{
+	unsigned i = 0;
+	while (i < in->ndemands && !(in->demand[i].flags & DEMAND_URGENT))
+		i++;
+	return i < in->ndemands || urgent ? i : 0;
+}
+
+int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d)
+{
+	int err = 0;
+	unsigned i;
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	while ((i = next_demand(in, urgent)) == in->ndemands && !in->n && !in->err && !err)
+		err = waitq_wait(&in->q, &in->lock, &flags, deadline_ns);
+	if (i < in->ndemands) {
+		*d = in->demand[i];
+		memmove(&in->demand[i], &in->demand[i + 1], (--in->ndemands - i) * sizeof(*d));
+		err = 0;
+	} else if (in->n) {
+		err = -EAGAIN;
+	} else if (in->err) {
+		err = in->err;
+	}
 	spin_unlock_irqrestore(&in->lock, flags);
 	return err;
 }

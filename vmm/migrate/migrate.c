@@ -18,6 +18,7 @@ const char *migrate_phase_name(enum migrate_phase p)
 		[MIG_CONNECT] = "connecting",  [MIG_SETUP] = "setting up",
 		[MIG_PASSES] = "copying",      [MIG_STOPPED] = "switching over",
 		[MIG_COMMIT] = "committing",   [MIG_UNDECIDED] = "undecided",
+		[MIG_REMOTE] = "post-copy",
 		[MIG_DONE] = "done",           [MIG_FAILED] = "failed",
 		[MIG_CANCELLED] = "cancelled",
 	};
@@ -160,6 +161,8 @@ int migrate_cancel(const char *vm_name, struct why *w)
 	migration_put(m);
 	if (!late)
 		return 0;
+	if (phase == MIG_REMOTE)
+		return why_set(w, -EBUSY, "it runs at its destination already, and the rest of its memory follows");
 	if (phase != MIG_UNDECIDED)
 		return why_set(w, -EBUSY, "the hand-over has begun, it ends by itself");
 	return why_set(w, -EBUSY,
@@ -173,6 +176,15 @@ static int refuse_word(const char *vm_name, enum operators_word word, const stru
 		       struct why *w)
 {
 	const char *open = st->error[0] ? st->error : "its destination has not answered";
+	if (st->phase == MIG_REMOTE && word == WORD_CLAIM)
+		return why_set(w, err, "%s runs at %s, and what is here is not all of it: it can never run here",
+			       vm_name, st->peer_name);
+	if (st->phase == MIG_REMOTE)
+		return why_set(
+			w, err,
+			"%s lacks %lu MiB of its memory that are here alone: without them it is lost. If that host is "
+			"gone for good: vm forget %s --force",
+			st->peer_name, st->pages_left >> 8, vm_name);
 	if (err == -EINVAL)
 		return why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name,
 			       migrate_phase_name(st->phase), word == WORD_CLAIM ? "claim" : "forget");
@@ -198,7 +210,9 @@ static int decide(const char *vm_name, enum operators_word word, bool sure, stru
 		return why_set(w, -ENOENT, "%s is not undecided: no migration of it is running", vm_name);
 	spin_lock(&m->lock);
 	struct migrate_status st = m->st;
-	if (st.phase != MIG_UNDECIDED)
+	if (st.phase == MIG_REMOTE && word == WORD_CLAIM)
+		err = -EINVAL;
+	else if (st.phase != MIG_UNDECIDED && st.phase != MIG_REMOTE)
 		err = -EINVAL;
 	else if (m->decided)
 		err = -EALREADY;

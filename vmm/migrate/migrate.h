@@ -8,6 +8,7 @@
  */
 #pragma once
 #include "net/stream.h"
+#include "vmm/migrate/waits.h"
 #include "vmm/vm.h"
 
 #define MIGRATE_PORT        7077
@@ -34,6 +35,7 @@ enum migrate_phase {
 	MIG_PASSES,
 	MIG_STOPPED,
 	MIG_COMMIT,
+	MIG_REMOTE, /* it runs at the destination, and not all of its memory is there yet */
 	MIG_UNDECIDED,
 	MIG_DONE,
 	MIG_FAILED,
@@ -58,7 +60,8 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint32_t vcpus;              /* outgoing: */
 	uint8_t speed[VM_MAX_VCPUS]; /* of each in percent of its full one; all 100: none is slowed */
 	enum migrate_strategy strategy;
-	uint64_t verified_pages; /* that have something; 0 and 0: not asked for, or not yet */
+	struct migrate_waits waits; /* incoming: for pages that were not there when it ran already (post-copy) */
+	uint64_t verified_pages;    /* that have something; 0 and 0: not asked for, or not yet */
 	uint32_t verified_sections;
 	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
 	char error[256];                          /* why it failed or was cancelled */

@@ -88,6 +88,13 @@ static void show_status(struct con *c, const struct migrate_status *s)
 		if (speeds[0] && !migrate_cmd_is_over(s))
 			out_line(c, "slowed", "vCPUs slowed to %s", speeds);
 	}
+	out_u64(c, "waits|", s->waits.n);
+	out_us(c, "wait_median_us|", waits_quantile(&s->waits, 50) * NS_PER_US);
+	out_us(c, "wait_p99_us|", waits_quantile(&s->waits, 99) * NS_PER_US);
+	if (s->waits.n) {
+		char waits[200];
+		out_str(c, "wait_histogram|waits for pages", waits_text(&s->waits, waits, sizeof(waits)));
+	}
 	out_u64(c, "verified_pages|", s->verified_pages);
 	out_u64(c, "verified_sections|", s->verified_sections);
 	if (s->verified_sections)
@@ -208,7 +215,8 @@ static int params_get(struct con *c, struct migrate_params *p)
 	const char *strategy = con_opt(c, "--strategy"), *timeout = con_opt(c, "--timeout");
 	p->own_strategy = strategy;
 	if (strategy && !strategy_parse(strategy, &p->strategy))
-		return con_error(c, -EINVAL, "migrate: strategy %s: give auto, throttle, stop or abort", strategy);
+		return con_error(c, -EINVAL, "migrate: strategy %s: give auto, throttle, stop, abort or post-copy",
+				 strategy);
 	if (timeout && !time_parse(timeout, TIMEOUT_MAX_MS, &p->timeout_ms))
 		return con_error(c, -EINVAL, "migrate: time-out %s: give a time up to 24h, as 90s", timeout);
 	p->any_network = con_opt(c, "--any-network");
@@ -350,7 +358,7 @@ static int cmd_set(struct con *c, int argc unused, char **argv)
 	if (!key || (*key == 'l' ? rate_parse(value, &rate) != 0 : !(what = change_parse(key, value, &p))))
 		return con_error(c, -EINVAL,
 				 "migrate set: %s: give limit=100M (bytes per second) or none, max-downtime=300ms, "
-				 "strategy=auto, throttle, stop or abort, timeout=90s or none",
+				 "strategy=auto, throttle, stop, abort or post-copy, timeout=90s or none",
 				 argv[2]);
 	int err = what ? migrate_change(who, &p, what, &w) : migrate_limit(who, rate, &w);
 	return cmd_end(c, "migrate set", name, err, w.text, argv[2]);

@@ -58,6 +58,8 @@ struct migration {
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
 	char dest_name[32];       /* [l] it is its own task's to write */
 	bool finished;            /* [l] */
+	bool remote;              /* [t] outgoing: post-copy; the image here stays when it runs there (remote.h) */
+	struct pull *pull;        /* [l] incoming: who a connection that was made anew is for (pull.h) */
 	struct list turn;         /* [b] in the queue */
 	bool has_turn;            /* [b] */
 	uint64_t limit, due_ns;   /* [b] bytes per second, 0: none; when what was sent has gone at that */

@@ -149,6 +149,11 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 	p->stuck = stuck ? p->stuck + 1 : 0;
 	p->slow = shrinks ? 0 : p->slow + 1;
 	bool over = r->pass >= p->max_passes || p->stuck >= POLICY_STUCK;
+	if (p->strategy == MIGRATE_REMOTE) { /* while passes pay, less has to be asked for later */
+		p->may_dirty = 0;
+		p->remote = over || r->late || p->at_once || !shrinks || line_too_long(p, r, NULL);
+		return p->remote ? POLICY_STOP : POLICY_AGAIN;
+	}
 	if (p->strategy == MIGRATE_STOP) {
 		p->may_dirty = 0;
 		return over || r->late || line_too_long(p, r, NULL) ? POLICY_STOP : POLICY_AGAIN;

@@ -4,6 +4,7 @@
 #include "kernel/time.h"
 #include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/disks.h"
+#include "vmm/migrate/hot.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
@@ -63,7 +64,8 @@ int precopy_look(struct source *c)
 	int err = inbox_poll(&c->in, c->w);
 	if (err || (err = migration_guest_gone(c->m, c->paused, c->w)))
 		return err;
-	if (!c->paused && strategy_of(c) != MIGRATE_STOP && is_late(c))
+	enum migrate_strategy s = strategy_of(c);
+	if (!c->paused && s != MIGRATE_STOP && s != MIGRATE_REMOTE && is_late(c))
 		return why_set(c->w, -ETIMEDOUT, "it was not through within the %lu s allowed (--timeout)",
 			       timeout_of(c) / NS_PER_SEC);
 	precopy_status(c);
@@ -105,7 +107,7 @@ int precopy_send_pass(struct source *c, bool final)
 	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, pages_deadline(&c->pages));
 	if (err)
 		return err;
-	err = pages_send_pass(&c->pages, !final);
+	err = c->hot ? pages_send_frames(&c->pages, c->hot->frame, c->hot->n) : pages_send_pass(&c->pages, !final);
 	if (err || (err = precopy_progress(c))) /* even if it had no pages */
 		return err;
 	return pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));
@@ -148,9 +150,17 @@ static void take_changes(struct source *c)
 {
 	spin_lock(&c->m->lock);
 	c->policy.max_downtime_ns = c->m->p.max_downtime_ms * NS_PER_MS;
-	c->policy.strategy = c->m->p.strategy;
-	c->m->st.strategy = c->policy.strategy;
+	enum migrate_strategy now = c->m->p.strategy;
+	bool cannot = now == MIGRATE_REMOTE && !c->can_remote;
+	if (cannot)
+		now = c->m->p.strategy = c->policy.strategy;
+	c->policy.at_once |= now == MIGRATE_REMOTE && c->policy.strategy != now;
+	c->policy.strategy = c->m->st.strategy = now;
 	spin_unlock(&c->m->lock);
+	if (cannot)
+		log_warn("%s: no post-copy: its destination does not know it, or --verify wants all memory before it "
+			 "runs there",
+			 c->vm->cfg.name);
 }
 
 static void show_speeds(struct source *c)

@@ -27,6 +27,8 @@ struct search {
 /* Is vm here for the asker? A lease of ours that comes second is given up. */
 static bool is_here(struct vm *vm, const struct who *q)
 {
+	if (vm_state_now(vm) == VM_SERVING)
+		return false; /* and the list of departures says where it is */
 	uint32_t lease = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
 	if (!vm_state_has_ended(vm_state_now(vm)))
 		return true;

@@ -10,6 +10,7 @@
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
+#include "vmm/migrate/pull.h"
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
 #include "vmm/migrate/shout.h"
@@ -162,6 +163,7 @@ static int serve(struct connection *k)
 	switch (k->rx.type) {
 	case WIRE_OFFER: return receive_vm(k);
 	case WIRE_QUERY: handover_answer(&k->tx, &k->rx); return 0;
+	case WIRE_REJOIN: pull_rejoin(k); return 0;
 	case WIRE_WHO: probe_answer(&k->tx, &k->rx); return 0;
 	case WIRE_DONE:
 	case WIRE_SETTLE:

@@ -14,6 +14,7 @@
 #include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/reach.h"
+#include "vmm/migrate/remote.h"
 #include "vmm/migrate/verify.h"
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,14 @@ static int greet(struct source *c)
 		return err;
 	if (incarnation_equal(h.inc, c->id.source))
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
+	c->can_remote = h.features & HELLO_0_6 && !c->m->p.verify;
+	if (c->m->p.strategy == MIGRATE_REMOTE && !c->can_remote)
+		return why_set(c->w, -ENOTSUP,
+			       c->m->p.verify ? "--verify wants all memory there before it runs: not with post-copy"
+					      : "that host's release does not know post-copy");
+	if (c->vm->cfg.s.migrate_strategy == MIGRATE_REMOTE && !(h.features & HELLO_0_6))
+		return why_set(c->w, -ENOTSUP,
+			       "its migrate_strategy is post-copy, which that host's release does not know");
 	if ((err = verify_begin(c)))
 		return err;
 	spin_lock(&c->m->lock);
@@ -218,6 +227,8 @@ static enum migrate_phase run(struct source *c)
 	if (out == HANDOVER_NOT_BEGUN)
 		tell_why(c, err);
 	verify_end(c);
+	if (out == HANDOVER_STARTED && m->remote)
+		return MIG_REMOTE; /* the connection stays */
 	inbox_fini(&c->in);
 	wire_tx_fini(&c->tx);
 	if (out == HANDOVER_STARTED) {
@@ -282,19 +293,21 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 
 	if (c && gone) {
 		phase = run(c);
-		leaves = phase == MIG_DONE || c->forgotten;
+		leaves = phase == MIG_DONE || phase == MIG_REMOTE || c->forgotten;
 	} else {
 		why_set(&why, -ENOMEM, "its host is out of memory");
 	}
+	if (leaves)
+		departure_note(m, gone); /* first: at no moment does this host know nothing of it */
+	else
+		free(gone);
+	if (phase == MIG_REMOTE)
+		phase = remote_serve(c) ? MIG_DONE : MIG_FAILED;
 	if (c)
 		free(c->share);
 	free(c);
-	if (leaves) {
-		departure_note(m, gone); /* first: at no moment does this host know nothing of it */
-		vm_destroy(m->vm);       /* its memory of the guest; the struct stays while m holds its reference */
-	} else {
-		free(gone);
-	}
+	if (leaves)
+		vm_destroy(m->vm); /* its memory of the guest; the struct stays while m holds its reference */
 	migration_unbind(m, leaves);
 	migration_finish(m, phase, phase == MIG_DONE ? NULL : why.text);
 	return phase == MIG_DONE ? 0 : why_set(w, -ECONNABORTED, "%s", why.text);

@@ -35,12 +35,15 @@ struct source { /* of the migration's task alone */
 	uint32_t pass;
 	uint32_t sections;
 	bool tracking, paused;
+	bool can_remote;              /* post-copy: the destination can, and nothing that was asked for forbids it */
+	const struct hot_frames *hot; /* of the last pass, if the rest stays here (remote.h) */
 	bool forgotten;     /* by the operator, undecided: the image goes, and it is not known where the VM is */
 	uint64_t paused_ns; /* when the guest was stopped */
 	uint64_t clock_ns;  /* when guest time was read */
 	uint64_t quiet_ns, quiet_seq; /* when the last record was seen to have gone, and its number */
 	uint64_t rate_ns, rate_bytes;
-	uint64_t paced; /* bytes that bandwidth_pace knows of */
+	uint64_t paced;   /* bytes that bandwidth_pace knows of */
+	uint64_t hold_ns; /* when it runs there already: until when only what somebody waits for is sent */
 	struct offer offer;
 	struct verify_tx *verify; /* verify.h; NULL: the operator does not ask for it */
 	uint64_t verify_ns;       /* that it took, beyond what the switch-over may */

@@ -3,6 +3,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/disks.h"
+#include "vmm/migrate/remote.h"
 #include "vmm/migrate/source.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/verify.h"
@@ -78,7 +79,7 @@ static int send_rest(struct source *c)
 		return err;
 	c->left += gmem_track_harvest_all(&c->vm->mem, true); /* after the save, which may touch guest memory */
 	c->left += disks_harvest(&c->pages.layers);
-	err = precopy_send_pass(c, true);
+	err = c->m->remote ? remote_send(c) : precopy_send_pass(c, true);
 	if (err)
 		return err;
 	vm_for_each_section(c->vm, section_send, &sections);
@@ -110,6 +111,7 @@ int switchover_run(struct source *c, bool rides)
 	int err = debts_send(c); /* while the guest runs; none can be added to them: this VM is not received now */
 	if (err || (err = FAILPOINT(P6_BEFORE_PAUSE, c->s)))
 		return err;
+	c->m->remote = c->policy.remote;
 	migration_phase(c->m, MIG_STOPPED);
 	c->pages.idle_ns = MIG_STOPPED_NS;
 	c->paused_ns = c->clock_ns = time_ns();

@@ -54,6 +54,11 @@ static const struct {
 	[WIRE_DIFFERS] = { "DIFFERS", CHECK + 44, CHECK + 44 + WIRE_SECTION_MAX },
 	[WIRE_FILE] = { "FILE", CHECK + 13, CHECK + 12 + WIRE_FILE_MAX },
 	[WIRE_FRAMES] = { "FRAMES", CHECK + 4 + 4 + 14, WIRE_FRAMES_MAX },
+	[WIRE_ABSENT] = { "ABSENT", CHECK + 12, CHECK + 12 + 8 * WIRE_ABSENT_RUNS },
+	[WIRE_DEMAND] = { "DEMAND", CHECK + 16, CHECK + 16 },
+	[WIRE_SERVED] = { "SERVED", CHECK + 16, CHECK + 16 },
+	[WIRE_ALL] = { "ALL", CHECK + ID, CHECK + ID },
+	[WIRE_REJOIN] = { "REJOIN", CHECK + ID, CHECK + ID },
 };
 /* clang-format on */
 

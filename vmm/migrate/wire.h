@@ -32,6 +32,7 @@
 #define WIRE_CHUNK       1024       /* frames that have one sum: 4 MiB */
 #define WIRE_SUMS_MAX    64         /* of chunks, in one VERIFY record */
 #define WIRE_FRAMES_MAX  (64 << 10) /* bytes of a FRAMES record behind its header */
+#define WIRE_ABSENT_RUNS 4096       /* in one ABSENT record */
 #define WIRE_WHO_LEN     114
 #define WIRE_HAVE_LEN    136
 
@@ -72,6 +73,11 @@ enum wire_type {
 	WIRE_CHECKED,
 	WIRE_DIFFERS,
 	WIRE_FRAMES,
+	WIRE_ABSENT,
+	WIRE_DEMAND,
+	WIRE_SERVED,
+	WIRE_ALL,
+	WIRE_REJOIN,
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */

@@ -58,4 +58,5 @@ static inline bool pv_take_kick(struct vcpu_pv *pv)
  */
 void pv_leave_eoi(struct vcpu *v);
 void pv_take_eoi(struct vcpu *v);
-void pv_reset(struct vcpu *v); /* power-on, INIT */
+void pv_reset(struct vcpu *v);                                                              /* power-on, INIT */
+void pv_hot(const struct vcpu *v, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg); /* vm_for_each_hot's */
