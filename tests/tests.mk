@@ -134,7 +134,7 @@ UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/v
 UNIT += disk
 UNIT_disk := $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c vmm/vm_text.c tests/unit/fake_kernel.c
 UNIT += policy throttle wire migrate migrate_cmd
-UNIT_migrate_cmd := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c console.c console_edit.c console_usage.c out.c) tests/unit/fake_kernel.c
+UNIT_migrate_cmd := vmm/migrate/waits.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c console.c console_edit.c console_usage.c out.c) tests/unit/fake_kernel.c
 build/host/tests/unit/test_migrate_cmd.o: vmm/migrate/migrate_cmd.c
 UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
 UNIT_throttle := $(UNIT_policy)
@@ -149,8 +149,9 @@ UNIT += pages
 UNIT_pages := vmm/layer.c vmm/layer_track.c vmm/migrate/pages.c vmm/migrate/wire.c net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
 UNIT += hosts shout bandwidth
 UNIT_hosts := $(UNIT_wire)
-UNIT += frames
+UNIT += frames remote
 UNIT_frames := $(UNIT_wire)
+UNIT_remote := $(UNIT_wire) vmm/vm_request.c
 UNIT_bandwidth := $(UNIT_wire)
 # The fault matrix has failpoints of its own, tasks that take turns, and allocations that fail.
 UNIT += faults

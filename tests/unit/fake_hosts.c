@@ -124,6 +124,7 @@ static void carry_out(struct vm *vm)
 static void ctl_task(void *arg)
 {
 	struct vm *vm = arg;
+	gmem_end_waits(&vm->mem);
 	mutex_lock(&vm->lock);
 	if (!vm->migration)
 		carry_out(vm);
@@ -146,7 +147,10 @@ int vm_stop(struct vm *vm, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->migration)
+	if (vm->migration && vm->state == VM_RUNNING && !gmem_all_here(&vm->mem)) {
+		if (__atomic_exchange_n(&vm->power_request, VM_POWER_OFF, __ATOMIC_SEQ_CST) == VM_POWER_NONE)
+			requested(vm);
+	} else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
 	else if (vm->state != VM_RUNNING && vm->state != VM_FAILED && vm->state != VM_PAUSED)
 		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
@@ -297,6 +301,8 @@ void stun_take_samples(struct vm *vm unused, uint32_t *sample) { *sample = 1; }
 
 bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
 {
+	if (vm_state_now(vm) == VM_RUNNING && gmem_wait(&vm->mem, gpa, len)) /* as a vCPU does, without a lock */
+		return false;
 	mutex_lock(&vm->lock);
 	bool runs = vm->state == VM_RUNNING;
 	if (runs && gmem_write(&vm->mem, gpa, buf, len))

@@ -112,6 +112,13 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	}
 }
 
+/* Page 0, as if it held a clock, and one that is no RAM. */
+void vm_for_each_hot(struct vm *vm, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg)
+{
+	fn(arg, PAGE_SIZE - 16, 32);
+	fn(arg, vm->mem.size, 32);
+}
+
 int vm_save_cpus(struct vm *vm, struct why *w)
 {
 	if (fake_vm_opts.save_fail)
