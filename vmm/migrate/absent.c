@@ -110,7 +110,7 @@ int absent_recv(struct absent_rx *a, struct wire_rx *rx, struct gmem *g,
 	return 0;
 }
 
-int demand_send(struct wire_tx *tx, uint32_t type, const struct demand *d, uint64_t deadline_ns)
+int absent_demand_send(struct wire_tx *tx, uint32_t type, const struct demand *d, uint64_t deadline_ns)
 {
 	wire_begin(tx, type);
 	wire_put_u64(tx, d->first);
@@ -119,7 +119,7 @@ int demand_send(struct wire_tx *tx, uint32_t type, const struct demand *d, uint6
 	return wire_end(tx, deadline_ns);
 }
 
-bool demand_parse(struct wire_rx *rx, struct demand *d)
+bool absent_demand_parse(struct wire_rx *rx, struct demand *d)
 {
 	d->first = wire_get_u64(rx);
 	d->count = wire_get_u32(rx);
@@ -127,7 +127,7 @@ bool demand_parse(struct wire_rx *rx, struct demand *d)
 	return wire_get_end(rx);
 }
 
-bool demand_is_sane(const struct demand *d, const struct gmem *g)
+bool absent_demand_is_sane(const struct demand *d, const struct gmem *g)
 {
 	bool urgent = d->flags & DEMAND_URGENT;
 	return !(d->flags & ~DEMAND_URGENT) && (urgent ? d->count == 1 : d->count == DEMAND_FRAMES) &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Records of post-copy: which frames are still at the source (ABSENT), which of them the destination wants now (DEMAND),
- * and that such a range has gone (SERVED). What the map has is a set of gmem's (gmem_track_next): of frames that are
+ * Records of post-copy: which frames are still at the source (ABSENT), which of them the destination wants now
+ * (DEMAND), and that such a range has gone (SERVED). What the map has is a set of gmem's (gmem_track_next): of frames that are
  * left to send at a source, of absent ones at a destination. Either side sends its own, and reads the other's.
  *
  *   ABSENT: base gfn u64 | runs u32 | runs x { offset from base u32, count u32 }, ascending over all records of a map;
@@ -34,8 +34,8 @@ struct absent_rx { /* zeros, then each record of a map */
 int absent_recv(struct absent_rx *a, struct wire_rx *rx, struct gmem *g,
 		void (*add)(struct gmem *g, gfn_t first, uint64_t count), struct why *w) must_check;
 
-int demand_send(struct wire_tx *tx, uint32_t type, const struct demand *d, uint64_t deadline_ns) must_check;
+int absent_demand_send(struct wire_tx *tx, uint32_t type, const struct demand *d, uint64_t deadline_ns) must_check;
 /* DEMAND or SERVED. False: malformed; its frames may be anything. */
-bool demand_parse(struct wire_rx *rx, struct demand *d) must_check;
+bool absent_demand_parse(struct wire_rx *rx, struct demand *d) must_check;
 /* Is it a range that the other side may ask for, all of it RAM? */
-bool demand_is_sane(const struct demand *d, const struct gmem *g);
+bool absent_demand_is_sane(const struct demand *d, const struct gmem *g);

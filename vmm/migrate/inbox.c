@@ -21,7 +21,7 @@ int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id)
 static int deliver_demand(struct inbox *in, struct why *w)
 {
 	struct demand d;
-	bool good = demand_parse(&in->rx, &d);
+	bool good = absent_demand_parse(&in->rx, &d);
 	uint64_t flags = spin_lock_irqsave(&in->lock);
 	good &= in->ndemands < INBOX_DEMANDS_MAX;
 	if (good)

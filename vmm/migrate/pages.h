@@ -65,7 +65,7 @@ struct page_tx {
 int pages_send_pass(struct page_tx *p, bool harvest) must_check;
 /* A pass as well: of memory only these frames, ascending, as far as they are in the set; and the layers. */
 int pages_send_frames(struct page_tx *p, const gfn_t *frame, unsigned n) must_check;
-/* No pass: what is in the set of [first, first + count), which lies in one word of it (a multiple of 64 and the next). */
+/* No pass: what the set has of [first, first + count), which are in one of its words (a multiple of 64 begins it). */
 int pages_send_range(struct page_tx *p, gfn_t first, unsigned count) must_check;
 
 /* Until when the next record has to be out. */

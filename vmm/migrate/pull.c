@@ -7,6 +7,7 @@
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/frames.h"
 #include "vmm/migrate/handover.h"
+#include "vmm/migrate/service.h"
 #include <string.h>
 
 #define QUEUE_NS (1 * NS_PER_MS) /* what ranges may make an urgent page wait for, in queues */
@@ -32,7 +33,7 @@ static void ask(struct pull *p, gfn_t gfn)
 {
 	const struct demand d = { gfn, 1, DEMAND_URGENT };
 	mutex_lock(&p->tx_lock);
-	if (p->tx && demand_send(p->tx, WIRE_DEMAND, &d, in(MIG_ANSWER_NS)))
+	if (p->tx && absent_demand_send(p->tx, WIRE_DEMAND, &d, in(MIG_ANSWER_NS)))
 		stream_abort(p->tx->s); /* its reader finds that, and asks anew on the next */
 	mutex_unlock(&p->tx_lock);
 }
@@ -174,7 +175,7 @@ static int ask_ranges(struct pull *p)
 	int err = 0;
 	while (!err && p->out < p->window && next_range(p, &d)) {
 		mutex_lock(&p->tx_lock);
-		err = demand_send(p->tx, WIRE_DEMAND, &d, in(MIG_IDLE_NS));
+		err = absent_demand_send(p->tx, WIRE_DEMAND, &d, in(MIG_IDLE_NS));
 		mutex_unlock(&p->tx_lock);
 		p->asked_ns[(p->first + p->out++) % PULL_RANGES_MAX] = time_ns();
 		move_cursor(p, d.first + DEMAND_FRAMES);

@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Post-copy, the destination's side (remote.h is the source's): the guest runs, and frames of it are absent. Who touches
- * one asks for it at once and sleeps; what nobody waits for is asked for in ranges, behind the last such frame first,
+ * Post-copy, the destination's side (remote.h is the source's): the guest runs, and frames of it are absent. Who
+ * touches one asks for it at once and sleeps; what nobody waits for is asked for in ranges, behind the last such frame first,
  * and only so much at a time that an urgent page has little before it in the network's queues.
  *
- *   ABSENT .. -> pull_map | COMMIT -> pull_begin, the guest starts | pull_run: until all is here, or the guest has ended
+ *   ABSENT .. -> pull_map | COMMIT -> pull_begin, the guest starts | pull_run: until all is here, or it has ended
  *
  * A connection that is lost costs nothing but time: who waits goes on waiting, and who waits for nothing runs on. The
- * source makes a new one (REJOIN, pull_rejoin).
+ * source makes a new one (REJOIN, service.h).
  */
 #pragma once
 #include "vmm/migrate/absent.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/pages.h"
-#include "vmm/migrate/service.h"
 
 #define PULL_RANGES_MAX 64 /* out at a time: 4 MiB */
 #define PULL_URGENT_MAX (INBOX_DEMANDS_MAX - PULL_RANGES_MAX)
@@ -36,7 +35,6 @@ struct pull {
 	unsigned urgent;         /* [l] frames that were asked for so, and have not come */
 	gfn_t cursor;            /* [l] where the next range begins */
 	bool begun, ended;       /* [l] pages may be asked for; who waits gets -ECANCELED */
-	bool closed;             /* [l] no connection is taken any more */
 	struct pull_link *offer; /* [l] a new connection */
 	struct mutex tx_lock;
 	struct wire_tx *tx;                 /* [x] NULL: there is no connection */
@@ -57,9 +55,8 @@ static inline bool pull_is_on(const struct pull *p) { return p->map.ended && p->
 /* Before the guest's first instruction: from now on pages can be waited for. */
 void pull_begin(struct pull *p);
 /*
- * By the attempt's task, by its connection and those that follow: until all is here and the source knows it, or the guest has ended.
+ * By the attempt's task, by its connection and those that follow: until all is here and the source knows it, or the
+ * guest has ended.
  * Then nothing is absent any more, or nobody looks for it. Sleeps, for days if it must.
  */
 void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx);
-/* A connection whose first record is a REJOIN: it is served by the attempt's task, until it breaks or all is done. */
-void pull_rejoin(struct connection *k);

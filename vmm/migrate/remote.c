@@ -2,7 +2,6 @@
 /* What has not moved yet is served (remote.h). */
 #include "vmm/migrate/remote.h"
 #include "kernel/log.h"
-#include "kernel/task.h"
 #include "kernel/time.h"
 #include "net/trust.h"
 #include "vmm/migrate/bandwidth.h"
@@ -46,13 +45,13 @@ static void show(struct source *c, uint64_t sent)
 
 static int answer(struct source *c, const struct demand *d)
 {
-	if (!demand_is_sane(d, &c->vm->mem))
+	if (!absent_demand_is_sane(d, &c->vm->mem))
 		return why_set(c->w, -EPROTO, "the destination asked for what is no memory of the VM");
 	int err = FAILPOINT(P21_SERVING, c->in.rx.s);
 	if (err || (err = pages_send_range(&c->pages, d->first, d->count)))
 		return err;
 	if (!(d->flags & DEMAND_URGENT))
-		err = demand_send(&c->tx, WIRE_SERVED, d, in(MIG_IDLE_NS));
+		err = absent_demand_send(&c->tx, WIRE_SERVED, d, in(MIG_IDLE_NS));
 	show(c, c->pages.pass.data + c->pages.pass.zero);
 	return err;
 }

@@ -4,7 +4,8 @@
  * last pass (vm_for_each_hot), of the rest a map (absent.h). The hand-over is as ever; when it says STARTED the image
  * here is kept as it was, and the destination asks for what it lacks (pull.h), until it has all:
  *
- *   pause: PASS(final), hot pages, PASS_END, ABSENT .. , sections, END | hand-over | DEMAND -> PAGES, SERVED .. ALL -> DONE
+ *   pause: PASS(final), hot pages, PASS_END, ABSENT .. , sections, END | hand-over |
+ *   DEMAND -> PAGES, SERVED .. until ALL -> DONE
  *
  * A connection that is lost is made anew from here, for as long as it takes: REJOIN; the destination's map, ABSENT ..;
  * and on. From STARTED on the VM can live only with both hosts: who asks for post-copy has chosen that.

@@ -10,7 +10,6 @@
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
-#include "vmm/migrate/pull.h"
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
 #include "vmm/migrate/shout.h"

@@ -14,3 +14,5 @@ struct connection { /* of its own task alone */
 
 /* dest.c: the current record is an OFFER. */
 void dest_attempt(struct connection *k);
+/* pull.c: it is a REJOIN. The attempt's task has the connection until it breaks, or all is done. */
+void pull_rejoin(struct connection *k);

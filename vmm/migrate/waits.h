@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* How long a guest that runs already has waited for its pages (pull.h): a histogram in powers of two of a microsecond. */
+/* How long a guest that runs already has waited for its pages (pull.h), in powers of two of a microsecond. */
 #pragma once
 #include "kernel/base/bits.h"
 
