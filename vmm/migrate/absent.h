@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Records of post-copy: which frames are still at the source (ABSENT), which of them the destination wants now
- * (DEMAND), and that such a range has gone (SERVED). What the map has is a set of gmem's (gmem_track_next): of frames that are
- * left to send at a source, of absent ones at a destination. Either side sends its own, and reads the other's.
+ * (DEMAND), and that such a range has gone (SERVED). What the map has is a set of gmem's (gmem_track_next): of frames
+ * that are left to send at a source, of absent ones at a destination. Either side sends its own, and reads the other's.
  *
  *   ABSENT: base gfn u64 | runs u32 | runs x { offset from base u32, count u32 }, ascending over all records of a map;
  *           one without runs ends it, and its base is the number of frames

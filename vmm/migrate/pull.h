@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Post-copy, the destination's side (remote.h is the source's): the guest runs, and frames of it are absent. Who
- * touches one asks for it at once and sleeps; what nobody waits for is asked for in ranges, behind the last such frame first,
- * and only so much at a time that an urgent page has little before it in the network's queues.
+ * touches one asks for it at once and sleeps; what nobody waits for is asked for in ranges, behind the last such frame
+ * first, and only so much at a time that an urgent page has little before it in the network's queues.
  *
  *   ABSENT .. -> pull_map | COMMIT -> pull_begin, the guest starts | pull_run: until all is here, or it has ended
  *
