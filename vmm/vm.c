@@ -117,7 +117,9 @@ int vm_remove(struct vm *vm, bool force, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->state == VM_STOPPING)
+	if (vm->migration)
+		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
+	else if (vm->state == VM_STOPPING)
 		err = why_set(w, -EBUSY, "it is stopping: its memory goes back");
 	else if (vm->building)
 		err = why_set(w, -EBUSY, "it is being started");

@@ -3,7 +3,7 @@
  * A virtual machine on this host: its configuration, memory, devices and vCPUs, and the table of all of them.
  *
  * Life:  STOPPED --vm_start--> RUNNING <--vm_pause/vm_resume--> PAUSED        (guest off or vm_stop: STOPPED)
- *        vm_create_incoming: INCOMING --vm_adopt--> RUNNING at the destination of a migration
+ *        vm_create_incoming: INCOMING --vm_arrive--> RUNNING, PAUSED or STOPPED at the destination of a migration
  *        MISCONFIGURED: its section of tern.conf is wrong; it is there to be seen, and never starts
  *        UNDECIDED: source after COMMIT without an answer; may neither run nor be freed.
  */
@@ -104,6 +104,7 @@ struct vm {
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 	struct disk *disk[VM_DISKS_MAX];  /* [m] disk.h: made when it starts here for the first time, or arrives */
 	bool has_disks;                   /* [a] there are such, also while it is off */
+	bool came_off;                    /* [a] it moved here switched off: who asks for it hears that it is here */
 };
 
 /* As it was a moment ago. */
@@ -214,6 +215,9 @@ void vm_request_reset(void *vm);
  */
 int vm_pause(struct vm *vm) must_check; /* -EINVAL unless RUNNING */
 void vm_resume(struct vm *vm);          /* PAUSED or INCOMING (loaded) -> RUNNING */
+/* The operator's: the same, unless it moves (-EBUSY). What time it is in the guest goes on meanwhile. */
+int vm_suspend(struct vm *vm, struct why *w) must_check; /* -EINVAL unless it runs */
+int vm_go_on(struct vm *vm, struct why *w) must_check;   /* -EINVAL unless PAUSED */
 
 /* ---- for vmm/migrate ---- */
 /*
@@ -223,6 +227,10 @@ void vm_resume(struct vm *vm);          /* PAUSED or INCOMING (loaded) -> RUNNIN
  */
 int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
 		       struct vm **vm, struct why *w) must_check;
+/* The same of a VM that is stopped, and will be: disks, and no more. */
+int vm_create_stopped(const struct vm_config *cfg, struct vm **vm, struct why *w) must_check;
+/* A skeleton is complete, and now this host's: INCOMING -> RUNNING, PAUSED or STOPPED. */
+void vm_arrive(struct vm *vm, enum vm_state as);
 /*
  * Drop a skeleton, or the source's image after STARTED, or a stopped VM that has left: frees everything, leaves the
  * table.

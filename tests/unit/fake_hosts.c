@@ -156,7 +156,7 @@ int vm_stop(struct vm *vm, struct why *w)
 	return err;
 }
 
-static int create(const struct vm_config *cfg, enum vm_state state, struct vm_reservation *r,
+static int create(const struct vm_config *cfg, enum vm_state state, bool off, struct vm_reservation *r,
 		  const struct gmem_progress *p, struct vm **out, struct why *w)
 {
 	struct fake_vm *f = calloc(1, sizeof(*f));
@@ -189,9 +189,9 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 		free(f);
 		return why_set(w, -EEXIST, "a VM named %s is here already", cfg->name);
 	}
-	int err = fake_vm_opts.create_nomem
-			  ? -ENOMEM
-			  : gmem_init_from(&f->vm.mem, cfg->mem, &pt_format_npt, r ? &r->pages : NULL, p, w);
+	int err = fake_vm_opts.create_nomem ? -ENOMEM
+		  : off                     ? 0
+			: gmem_init_from(&f->vm.mem, cfg->mem, &pt_format_npt, r ? &r->pages : NULL, p, w);
 	if (!err)
 		err = disk_make_all(&f->vm, w);
 	if (r)
@@ -204,6 +204,15 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 	}
 	*out = &f->vm;
 	return 0;
+}
+
+void fake_vm_rest(struct vm *vm, enum vm_state as)
+{
+	mutex_lock(&vm->lock);
+	vm->state = as;
+	if (as == VM_STOPPED)
+		gmem_fini(&vm->mem);
+	mutex_unlock(&vm->lock);
 }
 
 struct vm *fake_vm_new(const char *name, uint64_t mem)
@@ -219,7 +228,7 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 	struct why w = { "" };
 	snprintf(cfg.name, sizeof(cfg.name), "%s", name);
 	memset(cfg.uuid, name[0], sizeof(cfg.uuid));
-	if (create(&cfg, VM_RUNNING, NULL, NULL, &vm, &w))
+	if (create(&cfg, VM_RUNNING, false, NULL, NULL, &vm, &w))
 		panic("fake_vm_new: %s", w.text);
 	for (unsigned i = 0; i < FAKE_DEVS; i++) {
 		for (unsigned r = 0; r < 4; r++)
@@ -231,14 +240,41 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 
 int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **vm, struct why *w)
 {
-	return create(cfg, state, NULL, NULL, vm, w);
+	return create(cfg, state, false, NULL, NULL, vm, w);
 }
 
 int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
 		       struct vm **vm, struct why *w)
 {
-	return create(cfg, VM_INCOMING, r, p, vm, w);
+	return create(cfg, VM_INCOMING, false, r, p, vm, w);
 }
+
+int vm_create_stopped(const struct vm_config *cfg, struct vm **vm, struct why *w)
+{
+	return create(cfg, VM_INCOMING, true, NULL, NULL, vm, w);
+}
+
+/* Who may have it start or go on now: no live host but this one. */
+void vm_arrive(struct vm *vm, enum vm_state as)
+{
+	if (as == VM_RUNNING) {
+		vm_resume(vm);
+		return;
+	}
+	mutex_lock(&vm->lock);
+	pthread_mutex_lock(&vms_lock);
+	for (unsigned i = 0; i < VMS && !fake_host_dead[fake_of(vm)->host]; i++)
+		if (vms[i] && vms[i]->listed && vms[i]->host != fake_of(vm)->host && !fake_host_dead[vms[i]->host] &&
+		    vms[i]->vm.state != VM_UNDECIDED && vms[i]->vm.state != VM_INCOMING &&
+		    !memcmp(vms[i]->vm.cfg.uuid, vm->cfg.uuid, 16))
+			panic("it may be started on two hosts");
+	vm->state = as;
+	vm->came_off = as == VM_STOPPED;
+	pthread_mutex_unlock(&vms_lock);
+	mutex_unlock(&vm->lock);
+}
+
+int vm_boot_files(struct vm *vm unused, struct why *w unused) { return 0; }
 
 void vm_destroy(struct vm *vm)
 {

@@ -262,7 +262,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		now = time_ns();
 	}
 	spin_lock(&m->lock);
-	m->st.downtime_ns = now - h->paused_at_ns;
+	m->st.downtime_ns = migration_rests(m) ? 0 : now - h->paused_at_ns;
 	m->st.error[0] = 0;
 	enum operators_word word = m->word;
 	spin_unlock(&m->lock);
@@ -270,7 +270,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		w->text[0] = 0; /* what the destination said before it fell silent is no longer the reason */
 	if (state == SOURCE_FREED)
 		return freed(m, ev, word, w);
-	vm_set_state(m->vm, VM_PAUSED);
+	vm_set_state(m->vm, migration_rests(m) ? m->st.vm_state : VM_PAUSED);
 	say_outcome(m, ev, w);
 	return HANDOVER_NEVER;
 }

@@ -50,7 +50,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 	if (!p->own_strategy)
 		m->p.strategy = vm->cfg.s.migrate_strategy;
 	bandwidth_limit(m, p->limit);
-	int err = migration_bind(m, vm, VM_RUNNING, w);
+	int err = migration_bind_leaver(m, vm, w);
 	if (err)
 		goto drop;
 	if (task_create("migrate", TASK_PRIO_NORMAL, source_task, m))

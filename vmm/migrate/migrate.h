@@ -45,6 +45,7 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	char peer_name[48]; /* of tern.conf, else the same without the port */
 	char cipher[40];    /* "TLS 1.3, AES-128-GCM", "in clear"; "": not connected yet */
 	bool incoming;
+	enum vm_state vm_state; /* RUNNING, PAUSED or STOPPED: when it began, and where it ends */
 	enum migrate_phase phase;
 	uint32_t pass;       /* 1.. */
 	uint64_t pages_left; /* in this pass */
@@ -71,7 +72,10 @@ int migrate_init(void);
  * take. Sleeps.
  */
 int migrate_may_leave(struct why *w) must_check;
-/* Begin moving vm (RUNNING) in a task of its own; -EBUSY if it is moving already. */
+/*
+ * Begin moving vm (RUNNING, PAUSED or STOPPED, as which it arrives) in a task of its own; -EBUSY if it is moving
+ * already, or starts.
+ */
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) must_check;
 /* Ask a running migration to stop; -ENOENT none, -EBUSY: it is past the point of return (COMMIT sent). */
 int migrate_cancel(const char *vm_name, struct why *w);

@@ -61,6 +61,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_str(c, "direction|", s->incoming ? "in" : "out");
 	out_str(c, "peer_name|", s->peer_name);
 	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", s->peer_name);
+	out_str(c, "vm_state|", vm_state_name(s->vm_state));
 	out_str(c, "phase", migrate_phase_name(s->phase));
 	out_bool(c, "over|", migrate_cmd_is_over(s));
 	out_time(c, "started", wall_ns ? wall_ns - (time_ns() - s->start_ns) : 0);
@@ -158,7 +159,11 @@ static int follow(struct con *c, const char *name)
 		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO,
 				 "migrate %s to %s: %s. The VM is %s here", name, s.peer_name, s.error,
 				 state_here(name));
-	out_text(c, "%s runs at %s\n", s.vm, s.peer_name);
+	if (s.vm_state == VM_RUNNING)
+		out_text(c, "%s runs at %s\n", s.vm, s.peer_name);
+	else
+		out_text(c, "%s is at %s, %s. There: vm %s %s\n", s.vm, s.peer_name, vm_state_name(s.vm_state),
+			 s.vm_state == VM_PAUSED ? "resume" : "start", s.vm);
 	show_status(c, &s);
 	return 0;
 }
@@ -418,7 +423,8 @@ static const struct con_sub subs[] = {
 	{ "",
 	  "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout TIME] "
 	  "[--any-network] [--copy-base] [--verify] [--detach]",
-	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; --strategy: of a "
+	  "move it to a [peer], where it goes on, or stays stopped or paused (all: each but those that are stopped and "
+	  "have no disks); --limit: bytes per second, as 100M, for each; --strategy: of a "
 	  "guest that dirties more than the line carries, auto, throttle (slow it), stop (it stands still for as long "
 	  "as "
 	  "it takes) or abort; --timeout: for its passes; "

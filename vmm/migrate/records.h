@@ -34,7 +34,8 @@ struct hello { /* records HELLO and IDENT */
 };
 #define HELLO_0_4      BIT(0) /* it takes the sections of release 0.4 at least; who does not is refused */
 #define HELLO_0_5      BIT(1) /* and those of 0.5; boot files go with the VM (boot_files.h) */
-#define HELLO_FEATURES (HELLO_0_4 | HELLO_0_5)
+#define HELLO_0_6      BIT(2) /* it takes VMs that are stopped or paused, and leaves them so (STATE) */
+#define HELLO_FEATURES (HELLO_0_4 | HELLO_0_5 | HELLO_0_6)
 /*
  * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
  */
@@ -51,8 +52,8 @@ int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint
 
 struct offer {
 	struct attempt_id id;
-	struct vm_config cfg; /* but for cfg.s, which comes as section "config" */
-	struct vm_compat compat;
+	struct vm_config cfg;    /* but for cfg.s, which comes as section "config" */
+	struct vm_compat compat; /* no words of one that is stopped: it takes the CPU that it finds */
 };
 int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns) must_check;
 int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w) must_check;

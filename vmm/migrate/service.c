@@ -10,6 +10,7 @@
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
+#include "vmm/migrate/resting.h"
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
 #include "vmm/migrate/shout.h"
@@ -157,10 +158,23 @@ static int receive_vm(struct connection *k)
 	return -EBUSY;
 }
 
+/* STATE: of one that does not run, OFFER follows. */
+static int receive_resting_vm(struct connection *k)
+{
+	int err = resting_state_get(&k->rx, &k->as, &k->why);
+	if (err || (err = wire_recv(&k->rx, time_ns() + MIG_SETUP_NS, MIG_GREETING_NS, &k->why)))
+		return err;
+	return k->rx.type == WIRE_OFFER
+		       ? receive_vm(k)
+		       : why_set(&k->why, -EPROTO, "it sent %s after STATE", wire_type_name(k->rx.type));
+}
+
 static int serve(struct connection *k)
 {
+	k->as = VM_RUNNING;
 	switch (k->rx.type) {
 	case WIRE_OFFER: return receive_vm(k);
+	case WIRE_STATE: return receive_resting_vm(k);
 	case WIRE_QUERY: handover_answer(&k->tx, &k->rx); return 0;
 	case WIRE_WHO: probe_answer(&k->tx, &k->rx); return 0;
 	case WIRE_DONE:

@@ -3,6 +3,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/source.h"
+#include "arch/x86/hw/virtio.h"
 #include "vmm/x86/stun.h"
 #include "kernel/log.h"
 #include "net/trust.h"
@@ -14,6 +15,7 @@
 #include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/reach.h"
+#include "vmm/migrate/resting.h"
 #include "vmm/migrate/verify.h"
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +47,7 @@ static int greet(struct source *c)
 		return why_set(c->w, -ENOTSUP, "it is entered by PVH, which that host's release does not know");
 	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
 		return err;
-	if ((err = verify_begin(c)))
+	if ((err = resting_check(c->m, &h, c->w)) || (err = verify_begin(c)))
 		return err;
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
@@ -72,7 +74,7 @@ static int reach(struct source *c)
 			continue;
 		struct reach_to to = { .inc = c->m->dest,
 				       .name = c->m->dest_name,
-				       .mtu = cfg->mtu[i],
+				       .mtu = c->m->st.vm_state == VM_STOPPED ? VNET_MTU_MIN : cfg->mtu[i],
 				       .end_ns = end,
 				       .in_clear = !trust_is_proved(c->s),
 				       .leaves = leaves,
@@ -121,7 +123,7 @@ static int setup(struct source *c)
 {
 	migration_phase(c->m, MIG_SETUP);
 	const struct pt_format *fmt = c->vm->mem.pt.fmt;
-	if (!fmt->dirty)
+	if (c->vm->mem.size && !fmt->dirty)
 		return why_set(c->w, -ENOTSUP,
 			       "this host's CPU has %s without dirty bits: VMs run here, but cannot move away",
 			       fmt->name);
@@ -132,8 +134,8 @@ static int setup(struct source *c)
 		return err;
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
-	vm_compat_get(c->vm, &c->offer.compat);
-	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->m->p.copy_base, c->w)))
+	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->m->p.copy_base, c->w)) ||
+	    (err = resting_offer(c->m, &c->tx, &c->offer, in(MIG_SETUP_NS))))
 		return err;
 	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
@@ -148,7 +150,7 @@ static int setup(struct source *c)
 /* The guest goes on here, and nothing is left of the attempt. */
 static void take_back(struct source *c)
 {
-	if (c->paused) {
+	if (c->paused && !migration_rests(c->m)) {
 		stun_set(c->vm, NULL); /* before it runs: at once */
 		vm_resume(c->vm);
 		(void)vm_announce(c->vm); /* switches may have learned the destination's port, or nothing for long */
@@ -213,7 +215,7 @@ static enum migrate_phase run(struct source *c)
 				      .tx = &c->tx,
 				      .in = &c->in,
 				      .rides = rides,
-				      .frames = !c->before,
+				      .frames = !c->before && !migration_rests(m),
 				      .counts = &c->counts,
 				      .paused_at_ns = c->paused_ns,
 				      .clock_at_ns = c->clock_ns };
@@ -278,7 +280,7 @@ static struct source *source_new(struct migration *m, struct stream *s, struct w
 				     .arg = c };
 	c->rate_ns = c->quiet_ns = time_ns();
 	policy_init(&c->policy, m->p.strategy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
-	c->policy.never_rides = m->p.verify;
+	c->policy.never_rides = m->p.verify || migration_rests(m);
 	c->policy.rtt_ns = c->s->rtt_ns; /* passes make it shorter, if it can be */
 	return c;
 }
@@ -306,6 +308,7 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 		vm_destroy(m->vm);       /* its memory of the guest; the struct stays while m holds its reference */
 	} else {
 		free(gone);
+		resting_end(m);
 	}
 	migration_unbind(m, leaves);
 	migration_finish(m, phase, phase == MIG_DONE ? NULL : why.text);
@@ -326,7 +329,9 @@ void source_task(void *arg)
 	struct stream *s = NULL;
 	struct why w = { "" };
 	int err;
-	if ((err = boot_files_digest(m, &w)) || (err = bandwidth_begin(m, &w)) || (err = connect(m, &s, &w))) {
+	if ((err = resting_begin(m, &w)) || (err = boot_files_digest(m, &w)) || (err = bandwidth_begin(m, &w)) ||
+	    (err = connect(m, &s, &w))) {
+		resting_end(m);
 		migration_unbind(m, false);
 		migration_finish(m, MIG_FAILED, w.text[0] ? w.text : err_name(err));
 	} else {
@@ -344,12 +349,15 @@ int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_par
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
-	int err = migration_bind(m, vm, VM_RUNNING, w);
+	int err = migration_bind_leaver(m, vm, w);
 	if (err) {
 		migration_drop(m);
 		return err;
 	}
-	err = attempt(m, s, w);
+	if ((err = resting_begin(m, w)))
+		migration_unbind(m, false);
+	else
+		err = attempt(m, s, w);
 	migration_put(m);
 	return err;
 }

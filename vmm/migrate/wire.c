@@ -54,6 +54,7 @@ static const struct {
 	[WIRE_DIFFERS] = { "DIFFERS", CHECK + 44, CHECK + 44 + WIRE_SECTION_MAX },
 	[WIRE_FILE] = { "FILE", CHECK + 13, CHECK + 12 + WIRE_FILE_MAX },
 	[WIRE_FRAMES] = { "FRAMES", CHECK + 4 + 4 + 14, WIRE_FRAMES_MAX },
+	[WIRE_STATE] = { "STATE", CHECK + 4, CHECK + 4 },
 };
 /* clang-format on */
 

@@ -72,6 +72,7 @@ enum wire_type {
 	WIRE_CHECKED,
 	WIRE_DIFFERS,
 	WIRE_FRAMES,
+	WIRE_STATE,
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */
