@@ -56,10 +56,11 @@ struct vm {
 	struct vm_config cfg; /* (c) */
 	enum vm_state state;  /* [m] */
 	enum vm_lease lease;  /* [a] */
-	bool asked_for; /* [a] somebody asks the guard about it: ASKING and YIELDED are his, and nobody else asks */
-	bool gone;      /* [m] out of the table: it never runs again */
-	bool building;  /* [m] its memory comes or goes, without the lock; who finds this set leaves it alone */
-	unsigned refs;  /* table's lock */
+	bool asked_for;    /* [a] somebody asks the guard about it: ASKING and YIELDED are his, and nobody else asks */
+	bool gone;         /* [m] out of the table: it never runs again */
+	struct vm *beside; /* (c) of one that is in no table yet: whose place it will take, with a reference */
+	bool building;     /* [m] its memory comes or goes, without the lock; who finds this set leaves it alone */
+	unsigned refs;     /* table's lock */
 	struct mutex lock;
 	struct gmem mem;        /* own locking; allocated while not STOPPED */
 	struct machine machine; /* own locking */
@@ -131,6 +132,13 @@ void vm_free(struct vm *vm); /* vm_file.c: what the last vm_put leaves */
  */
 int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w) must_check;
 void vm_forget(struct vm *vm);
+/*
+ * The same, of one that is in no table yet, and that nobody finds: it has what old has, and takes its place there by
+ * vm_take_place, at one moment; old is then in none. For vmm/migrate's moves within a host.
+ */
+int vm_new_beside(struct vm *old, enum vm_state state, const struct vm_config *cfg, struct vm **out,
+		  struct why *w) must_check;
+void vm_take_place(struct vm *vm);
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
 /* May this host be switched off? Not while a VM runs, nor as migrate_may_leave has it. */
 int vm_may_leave(struct why *w) must_check;
@@ -222,13 +230,13 @@ int vm_go_on(struct vm *vm, struct why *w) must_check;   /* -EINVAL unless PAUSE
 /* ---- for vmm/migrate ---- */
 /*
  * Destination: a skeleton with memory, devices and vCPUs from cfg; INCOMING. -EEXIST name in use, -ENOMEM, -EINVAL, or
- * what p says. r: its reservation (NULL: it makes one); p hears how far the clearing of its memory is (NULL: nobody),
- * which takes seconds.
+ * what p says. beside (NULL: none): the VM of this host that it is to replace (vm_new_beside). r: its reservation
+ * (NULL: it makes one); p hears how far the clearing of its memory is (NULL: nobody), which takes seconds.
  */
-int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
-		       struct vm **vm, struct why *w) must_check;
+int vm_create_incoming(const struct vm_config *cfg, struct vm *beside, struct vm_reservation *r,
+		       const struct gmem_progress *p, struct vm **vm, struct why *w) must_check;
 /* The same of a VM that is stopped, and will be: disks, and no more. */
-int vm_create_stopped(const struct vm_config *cfg, struct vm **vm, struct why *w) must_check;
+int vm_create_stopped(const struct vm_config *cfg, struct vm *beside, struct vm **vm, struct why *w) must_check;
 /* A skeleton is complete, and now this host's: INCOMING -> RUNNING, PAUSED or STOPPED. */
 void vm_arrive(struct vm *vm, enum vm_state as);
 /*

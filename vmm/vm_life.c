@@ -395,6 +395,10 @@ void vm_resume(struct vm *vm)
 
 void vm_arrive(struct vm *vm, enum vm_state as)
 {
+	bool off = vm->beside ? vm->beside->came_off : as == VM_STOPPED;
+	__atomic_store_n(&vm->came_off, off, __ATOMIC_RELAXED);
+	if (vm->beside)
+		vm_take_place(vm);
 	if (as == VM_RUNNING) {
 		vm_resume(vm);
 		return;
@@ -403,14 +407,18 @@ void vm_arrive(struct vm *vm, enum vm_state as)
 	BUG_ON(vm->state != VM_INCOMING);
 	vm->state = as;
 	vm->start_ns = time_ns();
-	__atomic_store_n(&vm->came_off, as == VM_STOPPED, __ATOMIC_RELAXED);
 	mutex_unlock(&vm->lock);
 }
 
-int vm_create_stopped(const struct vm_config *cfg, struct vm **out, struct why *w)
+static int new_incoming(const struct vm_config *cfg, struct vm *beside, struct vm **vm, struct why *w)
+{
+	return beside ? vm_new_beside(beside, VM_INCOMING, cfg, vm, w) : vm_new(cfg, VM_INCOMING, vm, w);
+}
+
+int vm_create_stopped(const struct vm_config *cfg, struct vm *beside, struct vm **out, struct why *w)
 {
 	struct vm *vm;
-	int err = vm_new(cfg, VM_INCOMING, &vm, w);
+	int err = new_incoming(cfg, beside, &vm, w);
 	if (err)
 		return err;
 	mutex_lock(&vm->lock);
@@ -423,8 +431,8 @@ int vm_create_stopped(const struct vm_config *cfg, struct vm **out, struct why *
 	return err;
 }
 
-int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
-		       struct vm **out, struct why *w)
+int vm_create_incoming(const struct vm_config *cfg, struct vm *beside, struct vm_reservation *r,
+		       const struct gmem_progress *p, struct vm **out, struct why *w)
 {
 	if (!vmm_hv())
 		return why_set(w, -ENODEV, "that host cannot run VMs");
@@ -432,7 +440,7 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, co
 		return why_set(w, -EINVAL, "that host runs VMs of up to %u vCPUs, %s has %u", VM_MAX_VCPUS, cfg->name,
 			       cfg->vcpus);
 	struct vm *vm;
-	int err = vm_new(cfg, VM_INCOMING, &vm, w);
+	int err = new_incoming(cfg, beside, &vm, w);
 	if (err)
 		return err;
 	mutex_lock(&vm->lock);

@@ -286,3 +286,22 @@ def test_paused(rig):
     print(f"    paused and moved in {r['total_ms']} ms; the guest's clock lags {after - before:.3f} s more than before")
     assert abs(after - before) < 0.3 * LATE
     rig.check_after()
+
+
+@pytest.mark.rigs("amd")
+def test_to_self(rig):
+    """Into a second slot of the same host, under a client: to whom it is as between two hosts. The host then has it once, as ever."""
+    here = rig.where()
+    c = client.EchoClient(rig.guest)
+    c.start()
+    time.sleep(0.3)
+    r = here.json(f"migrate {DEMO} to self", 60)
+    time.sleep(0.5)
+    c.stop().check()
+    report_ok(r)
+    assert (r["phase"], r["peer_name"]) == ("done", "self")
+    assert [v["state"] for v in here.json("vm list")["vms"] if v["name"] == DEMO] == ["running"]
+    assert here.json("migrate records")["records"] == []
+    print(f"    within one host in {r['total_ms']} ms, down {r['downtime_us']} us; client's gap {c.longest * 1e3:.0f} ms")
+    rig.check_pages()
+    rig.check_after()

@@ -32,7 +32,8 @@ struct dest {
 	struct wire_rx *rx;
 	struct why *why;
 	const struct hello *peer;
-	enum vm_state as; /* what it shall be here: RUNNING, PAUSED or STOPPED, which has no memory here */
+	const struct migration *self; /* to self: the source's (self.h); NULL: it is another host's */
+	enum vm_state as;             /* what it shall be here: RUNNING, PAUSED or STOPPED, which has no memory here */
 	struct offer offer;
 	struct migration *m;
 	struct vm_reservation memory; /* from the check to the skeleton */
@@ -79,6 +80,9 @@ static int preparing(void *arg, uint64_t done, uint64_t total)
 	return wire_end(c->tx, in(MIG_SETUP_NS));
 }
 
+/* The VM of this host that it is, if that moves to itself. */
+static struct vm *beside(const struct dest *c) { return c->self ? c->self->beside : NULL; }
+
 /* The attempt is ours: memory, devices, and nobody else touches the VM. */
 static int make_skeleton(struct dest *c, enum refuse_code *code)
 {
@@ -87,10 +91,10 @@ static int make_skeleton(struct dest *c, enum refuse_code *code)
 	if (err)
 		return err;
 	if (c->as == VM_STOPPED)
-		err = vm_create_stopped(&c->offer.cfg, &c->vm, c->why);
+		err = vm_create_stopped(&c->offer.cfg, beside(c), &c->vm, c->why);
 	else
-		err = vm_create_incoming(&c->offer.cfg, &c->memory, &(struct gmem_progress){ preparing, c }, &c->vm,
-					 c->why);
+		err = vm_create_incoming(&c->offer.cfg, beside(c), &c->memory, &(struct gmem_progress){ preparing, c },
+					 &c->vm, c->why);
 	if (err) {
 		*code = err == -ENOMEM ? REFUSE_MEMORY : err == -EEXIST ? REFUSE_IN_USE : REFUSE_FAILED;
 		return err;
@@ -106,7 +110,7 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 	struct attempt_id old;
 	bool replaces = older_attempt(id, &old);
 
-	*code = offer_check(&c->offer, c->as, replaces, c->why);
+	*code = offer_check(&c->offer, c->as, beside(c), replaces, c->why);
 	if (*code)
 		return -EACCES;
 	if (replaces && attempt_give_up(&old) == RECORD_NEVER)
@@ -138,7 +142,9 @@ static int read_offer(struct dest *c)
 			       c->peer->host);
 	if (!incarnation_equal(id->source, c->peer->inc))
 		return why_set(c->why, -EPROTO, "%s offers an attempt of another host", c->peer->host);
-	if (incarnation_equal(id->source, migrate_this_host()->inc)) /* in clear, somebody repeats what it once said */
+	bool own = incarnation_equal(id->source, migrate_this_host()->inc);
+	if (own != (c->self != NULL) ||
+	    (own && !attempt_id_equal(id, &c->self->id))) /* in clear, somebody repeats it */
 		return why_set(c->why, -ELOOP, "it comes from that host itself");
 	c->m = migration_new(c->offer.cfg.name, c->s->peer, c->s->ip, true);
 	if (!c->m)
@@ -416,6 +422,7 @@ void dest_attempt(struct connection *k)
 	c->why = &k->why;
 	c->peer = &k->peer;
 	c->as = k->as;
+	c->self = k->self;
 	attempt(c);
 	if (c->m)
 		migration_put(c->m);

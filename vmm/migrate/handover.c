@@ -11,6 +11,7 @@
 #include "vmm/migrate/frames.h"
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/self.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
 #include <string.h>
@@ -96,6 +97,14 @@ static bool ask_destination(struct undecided *u, enum source_event *ev)
 	return q.known;
 }
 
+/* Within this host there is nobody else to ask, and always an answer. */
+static bool ask_self(struct migration *m, enum source_event *ev)
+{
+	if (m->p.to_self)
+		*ev = self_ask(m);
+	return m->p.to_self;
+}
+
 /* Ask everybody, twice if that may prove something. */
 static bool ask_everybody(struct undecided *u, enum source_event *ev)
 {
@@ -162,7 +171,8 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 	for (unsigned n = 1;; n++) {
 		bool known = take_decision(m, false, &ev);
 		if (!known) {
-			known = ask_destination(&u, &ev) || (n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
+			known = ask_self(m, &ev) || ask_destination(&u, &ev) ||
+				(n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
 			known = take_decision(m, known, &ev);
 		}
 		spin_lock(&m->lock);

@@ -67,8 +67,10 @@ void migration_drop(struct migration *m)
 
 int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, struct why *w)
 {
-	struct vm *ref = vm_get(vm->cfg.name);
+	struct vm *ref = vm->beside ? vm : vm_get(vm->cfg.name);
 	int err = 0;
+	if (vm->beside)
+		vm_ref(vm); /* which is in no table */
 	if (ref != vm) {
 		if (ref)
 			vm_put(ref);

@@ -47,7 +47,7 @@ struct migration {
 	struct migrate_params p; /* (c) outgoing; what migrate_change changes: [l] */
 	struct attempt_id id;    /* [l] until set */
 	struct spinlock lock;
-	struct migrate_status st; /* [l]; vm, peer, incoming, vm_state: (c) */
+	struct migrate_status st; /* [l]; vm, peer, incoming, to_self, vm_state: (c) */
 	bool cancel;              /* [l] asked for by the operator */
 	uint64_t cancel_ns;       /* [l] when */
 	bool committed;           /* [l] past the point of return: cancel no longer works */
@@ -58,6 +58,9 @@ struct migration {
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
 	char dest_name[32];       /* [l] it is its own task's to write */
 	bool finished;            /* [l] */
+	struct vm *beside;        /* (c) to self: the VM, with a reference, until the other end has ended */
+	struct stream *there;     /* (c) to self: the other end */
+	struct completion served; /* to self: it has ended */
 	bool made_disks;          /* [t] of a VM that never ran here (resting.h) */
 	struct list turn;         /* [b] in the queue */
 	bool has_turn;            /* [b] */

@@ -32,15 +32,16 @@ static bool nic_fits(const struct vm_config *cfg, unsigned i, struct why *w)
 	return false;
 }
 
-enum refuse_code offer_check(const struct offer *o, enum vm_state as, bool replaces, struct why *w)
+enum refuse_code offer_check(const struct offer *o, enum vm_state as, const struct vm *itself, bool replaces,
+			     struct why *w)
 {
 	const struct vm_config *cfg = &o->cfg;
-	struct uuid_arg u = { .cfg = cfg, .but = replaces ? cfg->name : "" };
+	struct uuid_arg u = { .cfg = cfg, .but = replaces || itself ? cfg->name : "" };
 	struct vm *same = vm_get(cfg->name);
 
 	enum vm_state state = same ? vm_state_now(same) : VM_STOPPED;
 	vm_put(same);
-	if (same && !(replaces && state == VM_INCOMING)) {
+	if (same && same != itself && !(replaces && state == VM_INCOMING)) {
 		why_set(w, -EEXIST, "there is a VM %s already, it is %s%s", cfg->name, vm_state_name(state),
 			state == VM_STOPPED ? " (`vm forget` it there, if this one is to take its place)" : "");
 		return REFUSE_IN_USE;

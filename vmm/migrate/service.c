@@ -191,8 +191,11 @@ static int serve_connection(struct connection *k)
 {
 	struct stream *below = k->s; /* TLS is put over it, and ends with it */
 	uint64_t end = time_ns() + MIG_GREETING_NS;
+	int err;
+	if (k->self)
+		return (err = greet(k, 0, end)) ? err : serve(k);
 	greeting_begin(below); /* until he has proved a key, or said what he wants */
-	int err = trust_accept(&k->s, end, &k->why);
+	err = trust_accept(&k->s, end, &k->why);
 	if (!err && trust_is_proved(k->s))
 		greeting_end(below);
 	if (!err) {
@@ -205,12 +208,13 @@ static int serve_connection(struct connection *k)
 	return err ? err : serve(k);
 }
 
-void migrate_serve(void *arg unused, struct stream *s)
+void migrate_serve(void *of, struct stream *s)
 {
 	struct connection *k = calloc(1, sizeof(*k));
 	int err = -ENOMEM;
 	if (k) {
 		k->s = s;
+		k->self = of;
 		err = serve_connection(k);
 	}
 	if (k)

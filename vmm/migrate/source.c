@@ -16,6 +16,7 @@
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/reach.h"
 #include "vmm/migrate/resting.h"
+#include "vmm/migrate/self.h"
 #include "vmm/migrate/verify.h"
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,7 @@ static int greet(struct source *c)
 	int err = FAILPOINT(P2_HELLO, c->s);
 	if (err || (err = hello_exchange(&c->tx, &c->in.rx, &h, in(MIG_SETUP_NS), c->w)))
 		return err;
-	if (incarnation_equal(h.inc, c->id.source))
+	if (incarnation_equal(h.inc, c->id.source) != c->m->p.to_self)
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
 	c->before = !(h.features & HELLO_0_5);
 	for (unsigned i = 0; i < c->vm->nvcpus && c->before; i++)
@@ -66,7 +67,7 @@ static bool leaves(void *arg) { return migration_cancelled(arg); }
 static int reach(struct source *c)
 {
 	const struct vm_config *cfg = &c->vm->cfg;
-	if (c->m->p.any_network)
+	if (c->m->p.any_network || c->m->p.to_self)
 		return 0;
 	uint64_t end = in(REACH_NS); /* of all: the destination waits for the offer */
 	for (unsigned i = 0; i < cfg->nnics; i++) {
@@ -304,8 +305,11 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 		free(c->share);
 	free(c);
 	if (leaves) {
-		departure_note(m, gone); /* first: at no moment does this host know nothing of it */
-		vm_destroy(m->vm);       /* its memory of the guest; the struct stays while m holds its reference */
+		if (m->p.to_self)
+			free(gone); /* it has not gone */
+		else
+			departure_note(m, gone); /* first: at no moment does this host know nothing of it */
+		vm_destroy(m->vm); /* its memory of the guest; the struct stays while m holds its reference */
 	} else {
 		free(gone);
 		resting_end(m);
@@ -318,9 +322,11 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 static int connect(struct migration *m, struct stream **s, struct why *w)
 {
 	int err = FAILPOINT(P0_CONNECT, NULL);
-	if (err || (err = trust_connect(s, m->p.dest, m->p.port, in(MIG_CONNECT_NS), &m->canceller, w)))
-		return err;
-	return FAILPOINT(P1_TLS, *s);
+	if (!err && m->p.to_self)
+		err = self_connect(m, s, w);
+	else if (!err)
+		err = trust_connect(s, m->p.dest, m->p.port, in(MIG_CONNECT_NS), &m->canceller, w);
+	return err ? err : FAILPOINT(P1_TLS, *s);
 }
 
 void source_task(void *arg)
@@ -339,6 +345,7 @@ void source_task(void *arg)
 	}
 	migration_detach(m);
 	stream_close(s);
+	self_end(m);
 	bandwidth_end(m);
 	migration_put(m);
 }
