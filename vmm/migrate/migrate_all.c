@@ -33,7 +33,8 @@ static void add(struct vm *vm, void *arg)
 	enum vm_state state = vm_state_now(vm);
 	if (state == VM_STOPPING || state == VM_MISCONFIGURED || state == VM_INCOMING)
 		return;
-	bool off = state == VM_STOPPED && !__atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED);
+	bool off = state == VM_STOPPED && !__atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED) &&
+		   !__atomic_load_n(&vm->came_off, __ATOMIC_RELAXED);
 	if (l->n < l->max) {
 		struct leaver *v = &l->vm[l->n];
 		memcpy(v->name, vm->cfg.name, VM_NAME_MAX);
@@ -44,8 +45,8 @@ static void add(struct vm *vm, void *arg)
 }
 
 /*
- * Those of which this host's memory has more than what their file says, which goes with it when it is switched off: all
- * but those that are off and have written to no disk. These are named. 0 or -ENOMEM.
+ * Those of which this host has more than what a file says, which goes with it when it is switched off: all but those that
+ * are off, have written to no disk, and were stopped here. These are named. 0 or -ENOMEM.
  */
 static int leavers_find(struct leavers *l)
 {
@@ -195,7 +196,7 @@ static int report(struct con *c, const struct leavers *l, const char *peer, int 
 		out_str(c, "result", words[v->going]);
 		out_more(c, "why",
 			 v->going == OFF
-				 ? "it is stopped, and all that there is of it is in the file: `migrate` it by name"
+				 ? "it is stopped, and nothing would be lost with this host: `migrate` it by name"
 				 : v->why);
 		out_row_end(c);
 	}
