@@ -128,9 +128,9 @@ $(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_connect.o test_neig
 $(H)/test_listen $(H)/test_connect $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
 UNIT += sections
 UNIT_sections := vmm/migrate/sections.c vmm/migrate/wire.c vmm/state.c net/stream.c tests/unit/fake_kernel.c
-MIGRATE_BASE := vmm/vm_text.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_state.c tests/unit/fake_kept.c kernel/frame.c tests/unit/fake_kernel.c
+MIGRATE_BASE := vmm/vm_text.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c net/stream_loop.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_state.c tests/unit/fake_kept.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT += vm
-UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_sections.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += disk
 UNIT_disk := $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c vmm/vm_text.c tests/unit/fake_kernel.c
 UNIT += policy throttle wire migrate migrate_cmd
@@ -141,7 +141,9 @@ UNIT_throttle := $(UNIT_policy)
 FAKE_NET := $(MIGRATE) tests/image/failpoint.c $(MIGRATE_BASE) tests/unit/fake_net.c kernel/out.c
 UNIT_wire := $(FAKE_NET) tests/unit/fake_shout.c
 UNIT_migrate := $(UNIT_wire)
-UNIT += wire_disks migrate_disks verify
+UNIT += wire_disks migrate_disks verify resting self
+UNIT_self := $(UNIT_wire)
+UNIT_resting := $(UNIT_wire)
 UNIT_migrate_disks := $(UNIT_wire)
 UNIT_wire_disks := $(UNIT_wire)
 UNIT_verify := $(UNIT_wire)
@@ -155,7 +157,7 @@ UNIT_remote := $(UNIT_wire) vmm/vm_request.c
 UNIT_bandwidth := $(UNIT_wire)
 # The fault matrix has failpoints of its own, tasks that take turns, and allocations that fail.
 UNIT += faults
-UNIT_faults := $(filter-out tests/image/failpoint.c,$(UNIT_wire)) vmm/vm_request.c $(addprefix tests/unit/,fake_turns.c fault_events.c fault_report.c fault_world.c)
+UNIT_faults := $(filter-out tests/image/failpoint.c,$(UNIT_wire)) vmm/vm_request.c $(addprefix tests/unit/,fake_turns.c fault_events.c fault_report.c fault_rest.c fault_world.c)
 $(H)/test_faults: private SAN += -Wl,--wrap=malloc -Wl,--wrap=calloc
 UNIT_shout := $(FAKE_NET) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c)
 FUZZ += hostframe

@@ -64,7 +64,7 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 			   : vm_state_name(st);
 	r->mem = vm->cfg.mem;
 	r->vcpus = vm->cfg.vcpus;
-	r->uptime_ns = vm_state_has_ended(st) || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
+	r->uptime_ns = vm_state_has_ended(st) || st == VM_INCOMING || !vm->nvcpus ? 0 : time_ns() - vm->start_ns;
 	r->migrating = vm_is_migrating(vm);
 }
 

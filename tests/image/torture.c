@@ -293,7 +293,7 @@ static void disks_back(struct image *im, struct vm *vm)
 static int image_run(struct image *im, struct why *w)
 {
 	struct vm *vm;
-	int err = vm_create_incoming(&im->cfg, NULL, NULL, &vm, w);
+	int err = vm_create_incoming(&im->cfg, NULL, NULL, NULL, &vm, w);
 	if (err)
 		return err;
 	for (size_t i = 0; i < im->nsaid; i++)

@@ -10,7 +10,8 @@ import pytest
 
 import client
 import netns
-from rig import DEMO, DEMO_MAC
+from console import CommandError
+from rig import DEMO, DEMO_MAC, state_on
 
 LATE = 3  # a loaded machine's
 
@@ -256,3 +257,51 @@ def test_model_host_does_not_cross(rig):
             assert source.vms()[vm]["state"] == "running" and vm not in dest.vms()
         finally:
             source.json(f"vm kill {vm}")
+
+
+@pytest.mark.rigs("amd")
+def test_paused(rig):
+    """It arrives paused and goes on when it is told to: its memory is whole, and its time is that of one that was paused where it was."""
+    source = rig.where()
+    dest = rig.other(source)
+
+    def lag():  # of the guest's clock
+        begin = time.monotonic()
+        up = float(client.shell(rig.guest, "cut -d' ' -f1 /proc/uptime"))
+        return (begin + time.monotonic()) / 2 - up
+
+    before = lag()
+    source.json(f"vm pause {DEMO}")
+    with pytest.raises(CommandError, match="it is paused"):
+        source.json(f"vm pause {DEMO}")
+    assert client.ping(rig.guest, 2) == 2, "it answers, paused"
+    r = source.json(f"migrate {DEMO} to {dest.address}", 90)
+    assert (r["phase"], r["vm_state"], r["passes"], r["downtime_us"]) == ("done", "paused", 2, 0), r
+    rig.gone_from(source)
+    assert state_on(dest) == "paused" and client.ping(rig.guest, 2) == 2
+    with pytest.raises(CommandError, match="has moved to"):
+        source.json(f"vm resume {DEMO}")
+    dest.json(f"vm resume {DEMO}")
+    after = lag()
+    print(f"    paused and moved in {r['total_ms']} ms; the guest's clock lags {after - before:.3f} s more than before")
+    assert abs(after - before) < 0.3 * LATE
+    rig.check_after()
+
+
+@pytest.mark.rigs("amd")
+def test_to_self(rig):
+    """Into a second slot of the same host, under a client: to whom it is as between two hosts. The host then has it once, as ever."""
+    here = rig.where()
+    c = client.EchoClient(rig.guest)
+    c.start()
+    time.sleep(0.3)
+    r = here.json(f"migrate {DEMO} to self", 60)
+    time.sleep(0.5)
+    c.stop().check()
+    report_ok(r)
+    assert (r["phase"], r["peer_name"]) == ("done", "self")
+    assert [v["state"] for v in here.json("vm list")["vms"] if v["name"] == DEMO] == ["running"]
+    assert here.json("migrate records")["records"] == []
+    print(f"    within one host in {r['total_ms']} ms, down {r['downtime_us']} us; client's gap {c.longest * 1e3:.0f} ms")
+    rig.check_pages()
+    rig.check_after()

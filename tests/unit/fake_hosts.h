@@ -41,6 +41,7 @@ extern struct fake_vm_opts fake_vm_opts;
 
 /* A RUNNING VM on this thread's host. */
 struct vm *fake_vm_new(const char *name, uint64_t mem);
+void fake_vm_rest(struct vm *vm, enum vm_state as); /* stop it, or pause it, as its operator */
 /* The VM of that name on a host, without a reference; NULL. */
 struct vm *fake_vm_find(int host, const char *name);
 /* The guest writes: only while it runs, else false. */

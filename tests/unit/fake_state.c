@@ -99,9 +99,9 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 		    { fake_vm_opts.newer ? &dev2_desc : &dev_desc, 0, &fake_devs(vm)[0] },
 		    { &dev_desc, 1, &fake_devs(vm)[1] },
 		    { &vm_config_desc, 0, &vm->cfg } };
-	bool source = vm->state == VM_PAUSED;
+	bool source = vm->state == VM_PAUSED || vm->state == VM_STOPPED;
 	_Static_assert(ARRAY_SIZE(all) == FAKE_SECTIONS, "of those that fake_vm_opts counts");
-	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+	for (unsigned i = vm->mem.size ? 0 : ARRAY_SIZE(all) - 1; i < ARRAY_SIZE(all); i++) {
 		if (!source)
 			all[i].d = asking(i, all[i].d);
 		if (source && fake_vm_opts.sections_skip == i + 1)
@@ -123,7 +123,7 @@ int vm_save_cpus(struct vm *vm, struct why *w)
 {
 	if (fake_vm_opts.save_fail)
 		return why_set(w, -EIO, "vCPU 0 cannot be saved");
-	return vm->state == VM_PAUSED ? 0 : why_set(w, -EINVAL, "not paused");
+	return vm->state == VM_PAUSED || !vm->mem.size ? 0 : why_set(w, -EINVAL, "not paused");
 }
 
 int vm_load_cpus(struct vm *vm unused, struct why *w)

@@ -310,7 +310,7 @@ static void not_there(unsigned v unused) {}
 #define EVERYWHERE  "D D D D D D D D D"
 #define NOWHERE     "- - - - - - - - -"
 #define ON_THE_WIRE (NEEDS_LINK | NEEDS_WORDS)
-const struct fault_event fault_events[] = {
+const struct fault_event fault_running[] = {
 	{ .name = "source killed", .happens = kill_source, .right = "L L L L L DL D D D", .stays = true },
 	{ .name = "destination killed", .happens = kill_dest, .right = "S S S S U U U U L", .stays = true },
 	{ .name = "link cut for 1 s", .happens = cut_1, .right = EVERYWHERE, .lasts_ns = 1 * NS_PER_SEC },
@@ -439,7 +439,7 @@ const struct fault_event fault_events[] = {
 	  .variants = FAKE_SECTIONS + 1,
 	  .says = { "state", "state" } },
 };
-const unsigned fault_nevents = ARRAY_SIZE(fault_events);
+const unsigned fault_nrunning = ARRAY_SIZE(fault_running);
 
 __attribute__((destructor)) static void free_old(void)
 {

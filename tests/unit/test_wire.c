@@ -279,9 +279,9 @@ static void test_number_of_cpuid_leaves(void **state unused)
 		o.compat.n = n[i];
 		assert_int_equal(offer_send(&tx, &o, soon()), 0);
 		assert_int_equal(recv(&w), 0);
-		assert_int_equal(offer_parse(&rx, &got, &w), n[i] ? 0 : -EPROTO);
-		if (n[i])
-			assert_memory_equal(&got.cfg, &o.cfg, sizeof(o.cfg));
+		assert_int_equal(offer_parse(&rx, &got, &w),
+				 0); /* none: that of a VM that is stopped, test_resting.c */
+		assert_memory_equal(&got.cfg, &o.cfg, sizeof(o.cfg));
 	}
 	o.compat.n = 1;
 	for (unsigned i = 0; i < 5; i++) { /* cards that could not be told apart, or are on no network */

@@ -40,7 +40,7 @@ int bandwidth_begin(struct migration *m, struct why *w)
 	unlock_band(b, flags);
 	migration_phase(m, MIG_QUEUED); /* its lock is not taken under that one, which timers take */
 	for (;;) {
-		uint64_t line = h->line ? h->line(m->p.dest) : 0;
+		uint64_t line = h->line && !m->p.to_self ? h->line(m->p.dest) : 0;
 		err = migration_given_up(m, w);
 		lock_band(&flags);
 		if (err || (list_first(&b->queue, struct migration, turn) == m && has_room(b, line)))

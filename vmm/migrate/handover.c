@@ -11,6 +11,7 @@
 #include "vmm/migrate/frames.h"
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/self.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
 #include <string.h>
@@ -96,6 +97,14 @@ static bool ask_destination(struct undecided *u, enum source_event *ev)
 	return q.known;
 }
 
+/* Within this host there is nobody else to ask, and always an answer. */
+static bool ask_self(struct migration *m, enum source_event *ev)
+{
+	if (m->p.to_self)
+		*ev = self_ask(m);
+	return m->p.to_self;
+}
+
 /* Ask everybody, twice if that may prove something. */
 static bool ask_everybody(struct undecided *u, enum source_event *ev)
 {
@@ -162,7 +171,8 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 	for (unsigned n = 1;; n++) {
 		bool known = take_decision(m, false, &ev);
 		if (!known) {
-			known = ask_destination(&u, &ev) || (n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
+			known = ask_self(m, &ev) || ask_destination(&u, &ev) ||
+				(n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
 			known = take_decision(m, known, &ev);
 		}
 		spin_lock(&m->lock);
@@ -250,7 +260,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		source_event(&state, ev);
 	if (state == SOURCE_FREED)
 		task_set_prio(TASK_PRIO_NORMAL); /* the guest runs there */
-	if (state == SOURCE_FREED && !m->remote)
+	if (state == SOURCE_FREED && !m->remote && !migration_rests(m))
 		frames_send(m->vm, h->tx);
 	if (state == SOURCE_FREED && !m->remote && id_send(h->tx, WIRE_DONE, &m->id, time_ns() + MIG_ANSWER_NS))
 		log_debug("%s: the destination may not know that we know", m->st.vm);
@@ -262,7 +272,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		now = time_ns();
 	}
 	spin_lock(&m->lock);
-	m->st.downtime_ns = now - h->paused_at_ns;
+	m->st.downtime_ns = migration_rests(m) ? 0 : now - h->paused_at_ns;
 	m->st.error[0] = 0;
 	enum operators_word word = m->word;
 	spin_unlock(&m->lock);
@@ -270,7 +280,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		w->text[0] = 0; /* what the destination said before it fell silent is no longer the reason */
 	if (state == SOURCE_FREED)
 		return freed(m, ev, word, w);
-	handover_set_state(m->vm, VM_PAUSED);
+	handover_set_state(m->vm, migration_rests(m) ? m->st.vm_state : VM_PAUSED);
 	say_outcome(m, ev, w);
 	return HANDOVER_NEVER;
 }

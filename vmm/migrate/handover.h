@@ -30,7 +30,7 @@ enum handover_outcome {
 };
 /*
  * Source: COMMIT, and then whatever it takes to know. Returns only with a decision; meanwhile the VM is UNDECIDED and
- * neither runs nor is freed. On return its state is PAUSED if it is NEVER.
+ * neither runs nor is freed. On return its state is PAUSED if it is NEVER, or what it was if it rests (resting.h).
  */
 enum handover_outcome handover_source(struct migration *m, const struct handover *h, struct why *w) must_check;
 

@@ -44,14 +44,15 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
 	if (!policy_possible(p->max_downtime_ms * NS_PER_MS, w))
 		return -EINVAL;
-	struct migration *m = migration_new(vm->cfg.name, ip_text(p->dest).s, p->dest, false);
+	struct migration *m = migration_new(vm->cfg.name, p->to_self ? "self" : ip_text(p->dest).s, p->dest, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
+	m->st.to_self = p->to_self;
 	if (!p->own_strategy)
 		m->p.strategy = vm->cfg.s.migrate_strategy;
 	bandwidth_limit(m, p->limit);
-	int err = migration_bind(m, vm, VM_RUNNING, w);
+	int err = migration_bind_leaver(m, vm, w);
 	if (err)
 		goto drop;
 	if (task_create("migrate", TASK_PRIO_NORMAL, source_task, m))

@@ -24,6 +24,7 @@ struct migrate_params {
 	enum migrate_strategy strategy; /* if own_strategy; else the VM's */
 	bool own_strategy;
 	uint64_t limit;   /* bytes per second; 0: none */
+	bool to_self;     /* within this host (self.h); dest is none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */
 	bool verify;      /* both sides compare digests of all of it before the hand-over */
 	bool copy_base;   /* base images of its disks go along where they are not there */
@@ -46,7 +47,8 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	char peer[48];      /* "10.77.0.11:59015", "[fd00::b]:59015" or one without a port */
 	char peer_name[48]; /* of tern.conf, else the same without the port */
 	char cipher[40];    /* "TLS 1.3, AES-128-GCM", "in clear"; "": not connected yet */
-	bool incoming;
+	bool incoming, to_self;
+	enum vm_state vm_state; /* RUNNING, PAUSED or STOPPED: when it began, and where it ends */
 	enum migrate_phase phase;
 	uint32_t pass;       /* 1.. */
 	uint64_t pages_left; /* in this pass */
@@ -74,7 +76,10 @@ int migrate_init(void);
  * take. Sleeps.
  */
 int migrate_may_leave(struct why *w) must_check;
-/* Begin moving vm (RUNNING) in a task of its own; -EBUSY if it is moving already. */
+/*
+ * Begin moving vm (RUNNING, PAUSED or STOPPED, as which it arrives) in a task of its own; -EBUSY if it is moving
+ * already, or starts.
+ */
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) must_check;
 /* Ask a running migration to stop; -ENOENT none, -EBUSY: it is past the point of return (COMMIT sent). */
 int migrate_cancel(const char *vm_name, struct why *w);
@@ -111,4 +116,4 @@ const char *migrate_phase_name(enum migrate_phase p);
  */
 struct migration;
 int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w);
-void migrate_serve(void *arg, struct stream *s); /* owns s */
+void migrate_serve(void *of, struct stream *s); /* owns s; of: NULL, or the migration to self whose other end it is */

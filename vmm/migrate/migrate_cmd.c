@@ -61,6 +61,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_str(c, "direction|", s->incoming ? "in" : "out");
 	out_str(c, "peer_name|", s->peer_name);
 	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", s->peer_name);
+	out_str(c, "vm_state|", vm_state_name(s->vm_state));
 	out_str(c, "phase", migrate_phase_name(s->phase));
 	out_bool(c, "over|", migrate_cmd_is_over(s));
 	out_time(c, "started", wall_ns ? wall_ns - (time_ns() - s->start_ns) : 0);
@@ -165,7 +166,13 @@ static int follow(struct con *c, const char *name)
 		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO,
 				 "migrate %s to %s: %s. The VM is %s here", name, s.peer_name, s.error,
 				 state_here(name));
-	out_text(c, "%s runs at %s\n", s.vm, s.peer_name);
+	if (s.to_self)
+		out_text(c, "%s has moved within this host, and is %s\n", s.vm, vm_state_name(s.vm_state));
+	else if (s.vm_state == VM_RUNNING)
+		out_text(c, "%s runs at %s\n", s.vm, s.peer_name);
+	else
+		out_text(c, "%s is at %s, %s. There: vm %s %s\n", s.vm, s.peer_name, vm_state_name(s.vm_state),
+			 s.vm_state == VM_PAUSED ? "resume" : "start", s.vm);
 	show_status(c, &s);
 	return 0;
 }
@@ -233,10 +240,16 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	int err = params_get(c, &p);
 	if (err)
 		return err;
-	err = net_peer(argv[3], &p.dest, &w);
-	if (!strcmp(argv[3], host_info.name) || (!err && net_is_own_address(p.dest)))
-		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
-	if (err)
+	p.to_self = !strcmp(argv[3], "self");
+	err = p.to_self ? 0 : net_peer(argv[3], &p.dest, &w);
+	if (p.to_self && !strcmp(name, VM_NAME_ALL))
+		return con_error(c, -EINVAL, "migrate: all to self: move them one by one");
+	if (p.to_self)
+		;
+	else if (!strcmp(argv[3], host_info.name) || (!err && net_is_own_address(p.dest)))
+		return con_error(c, -EINVAL, "migrate: %s: that is this host. `migrate %s to self` moves it within",
+				 argv[3], name);
+	else if (err)
 		return con_error(c, err, "migrate: %s", w.text[0] ? w.text : err_name(err));
 	bool all = !strcmp(name, VM_NAME_ALL);
 	struct vm *vm = all ? NULL : vm_get(name);
@@ -413,9 +426,10 @@ static int cmd_drop(struct con *c, int argc unused, char **argv)
 
 static void words(const char *what, void (*add)(void *arg, const char *word), void *arg)
 {
-	if (*what == 'P')
+	if (*what == 'P') {
 		net_peer_words(what, add, arg);
-	else if (*what == 'K')
+		add(arg, "self");
+	} else if (*what == 'K')
 		for (unsigned i = 0; i < ARRAY_SIZE(settable); i++)
 			add(arg, settable[i]);
 	else
@@ -424,9 +438,12 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 
 static const struct con_sub subs[] = {
 	{ "",
-	  "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout TIME] "
+	  "NAME|all to PEER|self [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout "
+	  "TIME] "
 	  "[--any-network] [--copy-base] [--verify] [--detach]",
-	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; --strategy: of a "
+	  "move it to a [peer], where it goes on, or stays stopped or paused (all: each but those that are stopped and "
+	  "have no disks); self: within this host, to see what a move costs; --limit: bytes per second, as 100M, for "
+	  "each; --strategy: of a "
 	  "guest that dirties more than the line carries, auto, throttle (slow it), stop (it stands still for as long "
 	  "as "
 	  "it takes) or abort; --timeout: for its passes; "

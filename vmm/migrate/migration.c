@@ -38,6 +38,7 @@ struct migration *migration_new(const char *vm_name, const char *peer, struct ip
 		  migrate_peer_name(ip, ip_is_none(ip) ? peer : ip_text(ip).s));
 	migration_cancel_init(m);
 	m->st.incoming = incoming;
+	m->st.vm_state = VM_RUNNING;
 	m->st.phase = incoming ? MIG_SETUP : MIG_CONNECT;
 	m->st.start_ns = time_ns();
 	struct migrate_host *h = lock_table();
@@ -66,8 +67,10 @@ void migration_drop(struct migration *m)
 
 int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, struct why *w)
 {
-	struct vm *ref = vm_get(vm->cfg.name);
+	struct vm *ref = vm->beside ? vm : vm_get(vm->cfg.name);
 	int err = 0;
+	if (vm->beside)
+		vm_ref(vm); /* which is in no table */
 	if (ref != vm) {
 		if (ref)
 			vm_put(ref);
@@ -76,6 +79,8 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 	mutex_lock(&vm->lock);
 	if (vm->migration)
 		err = why_set(w, -EBUSY, "%s is being migrated already", vm->cfg.name);
+	else if (vm->building)
+		err = why_set(w, -EBUSY, "%s is being started, or stopped", vm->cfg.name);
 	else if (vm->state != state)
 		err = why_set(w, -EINVAL, "%s is %s%s%s", vm->cfg.name, vm_state_name(vm->state),
 			      vm->state == VM_FAILED ? ": " : "",
@@ -87,6 +92,20 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 		vm_put(vm);
 	else
 		m->vm = vm;
+	return err;
+}
+
+int migration_bind_leaver(struct migration *m, struct vm *vm, struct why *w)
+{
+	enum vm_state state = vm_state_now(vm);
+	if (state == VM_STOPPED && __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST) != VM_LEASE_NONE)
+		return why_set(w, -EBUSY, "%s is being started; `vm stop %s` ends that", vm->cfg.name, vm->cfg.name);
+	int err = migration_bind(m, vm, state == VM_STOPPED || state == VM_PAUSED ? state : VM_RUNNING, w);
+	if (!err) {
+		spin_lock(&m->lock);
+		m->st.vm_state = state;
+		spin_unlock(&m->lock);
+	}
 	return err;
 }
 
@@ -115,9 +134,9 @@ void migration_phase(struct migration *m, enum migrate_phase phase)
 
 int migration_guest_gone(const struct migration *m, bool paused, struct why *w)
 {
-	if (vm_has_request(m->vm))
+	if (m->st.vm_state != VM_STOPPED && vm_has_request(m->vm))
 		return why_set(w, -ECANCELED, "the guest powers off, restarts or has failed");
-	if (!paused && vm_state_now(m->vm) != VM_RUNNING)
+	if (!paused && vm_state_now(m->vm) != m->st.vm_state)
 		return why_set(w, -ECANCELED, "the guest was stopped meanwhile");
 	return 0;
 }

@@ -214,7 +214,7 @@ void precopy_undo(struct source *c)
 	spin_lock(&c->m->lock);
 	c->m->st.vcpus = 0;
 	spin_unlock(&c->m->lock);
-	if (c->tracking)
+	if (c->tracking) /* else it has no memory */
 		gmem_track_stop(&c->vm->mem);
 	__atomic_store_n(&c->vm->dirty_rate, 0, __ATOMIC_RELAXED);
 	c->tracking = false;
@@ -225,9 +225,12 @@ int precopy_run(struct source *c)
 	uint64_t out;
 	vm_port_bytes(c->vm, &out, &c->received);
 	c->begin_ns = time_ns();
-	gmem_track_start(&c->vm->mem);
-	c->tracking = true;
-	c->left = gmem_track_fill(&c->vm->mem) + disks_fill(&c->pages.layers);
+	c->tracking = c->vm->mem.size; /* one that is off has no memory */
+	c->left = disks_fill(&c->pages.layers);
+	if (c->tracking) {
+		gmem_track_start(&c->vm->mem);
+		c->left += gmem_track_fill(&c->vm->mem);
+	}
 	migration_phase(c->m, MIG_PASSES);
 	for (;;) {
 		uint64_t bytes = c->tx.bytes, begin = time_ns();
@@ -238,6 +241,11 @@ int precopy_run(struct source *c)
 		err = wait_acked(c);
 		if (err)
 			return err;
+		if (migration_rests(c->m)) { /* nothing has changed, or will */
+			c->allow_ns = c->policy.max_downtime_ns;
+			c->left = 0;
+			return 0;
+		}
 		uint64_t acked = time_ns();
 		/* What the guest wrote while the pass was under way is the next one. */
 		uint64_t blocks = disks_harvest(&c->pages.layers);

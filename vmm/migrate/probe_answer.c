@@ -34,6 +34,8 @@ static bool is_here(struct vm *vm, const struct who *q)
 		return true;
 	if (__atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED))
 		return true; /* it is off, and what it wrote to its disks is here alone */
+	if (__atomic_load_n(&vm->came_off, __ATOMIC_RELAXED) || vm_is_migrating(vm))
+		return true; /* it is off, and was brought here so, or is on its way */
 	if (!(q->flags & WHO_STARTING))
 		return lease == VM_LEASE_TAKEN;
 	for (;;) {

@@ -215,7 +215,7 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 		memcpy(c->mac[0], mac, sizeof(c->mac[0]));
 	wire_get_str(rx, c->name, sizeof(c->name));
 	wire_get_str(rx, c->cpu, sizeof(c->cpu));
-	if (!k->n || k->n > VM_COMPAT_WORDS) /* without words there would be nothing to hold this host's CPU against */
+	if (k->n > VM_COMPAT_WORDS)
 		return malformed(rx, w);
 	for (uint32_t i = 0; i < k->n; i++) {
 		k->leaf[i] = wire_get_u32(rx);

@@ -51,8 +51,8 @@ int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint
 
 struct offer {
 	struct attempt_id id;
-	struct vm_config cfg; /* but for cfg.s, which comes as section "config" */
-	struct vm_compat compat;
+	struct vm_config cfg;    /* but for cfg.s, which comes as section "config" */
+	struct vm_compat compat; /* no words of one that is stopped: it takes the CPU that it finds */
 };
 int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns) must_check;
 int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w) must_check;

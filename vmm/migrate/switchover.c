@@ -77,7 +77,8 @@ static int send_rest(struct source *c)
 	int err = migration_guest_gone(c->m, c->paused, c->w);
 	if (err || (err = FAILPOINT(P7_AFTER_PAUSE, c->s)) || (err = vm_save_cpus(c->vm, c->w)))
 		return err;
-	c->left += gmem_track_harvest_all(&c->vm->mem, true); /* after the save, which may touch guest memory */
+	if (c->tracking)
+		c->left += gmem_track_harvest_all(&c->vm->mem, true); /* after the save, which may touch guest memory */
 	c->left += disks_harvest(&c->pages.layers);
 	err = c->m->remote ? remote_send(c) : precopy_send_pass(c, true);
 	if (err)
@@ -116,8 +117,11 @@ int switchover_run(struct source *c, bool rides)
 	c->pages.idle_ns = MIG_STOPPED_NS;
 	c->paused_ns = c->clock_ns = time_ns();
 	c->pages.end_ns = switchover_end(c);
-	task_set_prio(TASK_PRIO_SWITCH); /* the guest stands still, others can wait a little; source.c ends it */
-	err = vm_pause(c->vm);
+	if (!migration_rests(c->m)) {
+		task_set_prio(
+			TASK_PRIO_SWITCH); /* the guest stands still, others can wait a little; source.c ends it */
+		err = vm_pause(c->vm);
+	}
 	if (err && !migration_guest_gone(c->m, false, c->w)) /* else it has said why */
 		why_set(c->w, err, "the guest could not be paused, it is %s", vm_state_name(vm_state_now(c->vm)));
 	if (err)

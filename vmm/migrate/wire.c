@@ -59,6 +59,7 @@ static const struct {
 	[WIRE_SERVED] = { "SERVED", CHECK + 16, CHECK + 16 },
 	[WIRE_ALL] = { "ALL", CHECK + ID, CHECK + ID },
 	[WIRE_REJOIN] = { "REJOIN", CHECK + ID, CHECK + ID },
+	[WIRE_STATE] = { "STATE", CHECK + 4, CHECK + 4 },
 };
 /* clang-format on */
 
