@@ -448,6 +448,8 @@ static int clock_normal(void **state unused)
 	clock_stop = true;
 	pthread_join(clock_thread, NULL);
 	fake_time_thaw();
+	for (unsigned h = 0; h < FAKE_HOSTS; h++) /* what moves took by that clock */
+		fake_hosts[h].costs = (struct downtime_costs){ 0 };
 	return 0;
 }
 

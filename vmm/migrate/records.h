@@ -34,7 +34,8 @@ struct hello { /* records HELLO and IDENT */
 };
 #define HELLO_0_4      BIT(0) /* it takes the sections of release 0.4 at least; who does not is refused */
 #define HELLO_0_5      BIT(1) /* and those of 0.5; boot files go with the VM (boot_files.h) */
-#define HELLO_FEATURES (HELLO_0_4 | HELLO_0_5)
+#define HELLO_0_6      BIT(2) /* and of 0.6; ACCEPT, READY and STARTED say what takes how long */
+#define HELLO_FEATURES (HELLO_0_4 | HELLO_0_5 | HELLO_0_6)
 /*
  * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
  */
@@ -70,6 +71,9 @@ enum refuse_code {
  * Records with an id alone (ACCEPT, READY, QUERY, UNKNOWN, KEPT, DONE), and with a number and a text (REFUSE, ERROR).
  */
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns) must_check;
+/* The same with n numbers behind the id, which mean what doc/wire.md says. */
+int id_send_more(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, const uint64_t *v, unsigned n,
+		 uint64_t deadline_ns) must_check;
 int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text, uint64_t deadline_ns) must_check;
 int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns) must_check;
 /* The id at the front of the current record. */
