@@ -345,7 +345,7 @@ help:
 	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
 	@echo "make test       everything that is tested: unit, fuzz, model, check, rig-test (each is a target too)"
 	@echo "make test-long  what takes hours: rig tests marked long, and make run and make test on bare systems of each Debian release"
-	@echo "make bench      the figures, each with its target (STAGES=\"disk cloud\": only those); bench-memcpy, -aead, -bridge, -pt, -harvest, -flush: of one thing alone, in seconds"
+	@echo "make bench      the figures, each with its target (STAGES=\"disk cloud\": only those); bench-memcpy, -aead, -bridge, -pt, -harvest, -flush, -pages: of one thing alone, in seconds"
 	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
 .PHONY: all kernel-objs guest guest-small guest-firmware guest-cloud unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help

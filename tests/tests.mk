@@ -264,12 +264,15 @@ $(H)/bench_pt: arch/x86/pt.c
 $(H)/bench_harvest: arch/x86/pt.c
 # What a flush of all vCPUs' TLBs takes who asks for it. Of vcpu.c no more than that is there.
 $(H)/bench_flush: vmm/x86/vcpu.c
-BENCH := aead bridge pt harvest flush
+# What it costs to frame pages, and to digest them.
+$(H)/bench_pages: vmm/migrate/pages.c vmm/migrate/wire.c vmm/migrate/sums.c $(H)/lib/xxhash.o
+$(H)/bench_pages: private BENCH_FLAGS := $(ZSTD_INC)
+BENCH := aead bridge pt harvest flush pages
 $(foreach b,$(filter-out harvest,$(BENCH)),$(eval $(H)/bench_$b: tests/bench/count.c))
-$(addprefix $(H)/bench_,bridge pt harvest): tests/bench/kernel.c
+$(addprefix $(H)/bench_,bridge pt harvest pages): tests/bench/kernel.c
 $(addprefix $(H)/bench_,$(BENCH)): $(H)/bench_%: tests/bench/%.c
 	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -Wno-unused-parameter -I. -DHHDM_BASE=0UL -DTERN_LOCK_ORDER=0 \
-	-DTERN_FAILPOINTS=0 -ffunction-sections -Wl,--gc-sections -pthread -no-pie -z noexecstack $^ -o $@
+	-DTERN_FAILPOINTS=0 -ffunction-sections -Wl,--gc-sections -pthread -no-pie -z noexecstack $(BENCH_FLAGS) $^ -o $@
 BENCH_BIN := $(addprefix $(H)/bench_,memcpy $(BENCH))
 # The driver is compiled into its test, with the ports of a modelled chip.
 UNIT += serial
