@@ -61,7 +61,9 @@ static void measure(struct policy *p, const struct policy_pass *r)
 	if (!p->rtt_ns || r->rtt_ns < p->rtt_ns)
 		p->rtt_ns = r->rtt_ns;
 	p->ride = p->rtt_ns >= POLICY_RIDE_NS && !p->never_rides;
-	p->scan_ns = r->scan_ns;
+	/* The guest and others take CPUs from this one, and none from the one while it stands still. */
+	p->scan_ns = r->pass > 1 ? MIN(r->scan_ns, p->last_scan_ns) : r->scan_ns;
+	p->last_scan_ns = r->scan_ns;
 	bool rough = r->bytes < POLICY_RATE_SAMPLE;
 	if (r->bytes < POLICY_RATE_ROUGH || !r->ns || (rough && p->rate && !p->rough))
 		return;

@@ -4,7 +4,7 @@
  * meanwhile. Pure arithmetic over what was measured, so it is tested on tables. Times in ns, rates in bytes per second.
  *
  *   predicted downtime = scan + send + state + load + waits                                           (downtime.h)
- *   scan  = stopping the guest, as it took in earlier moves + the last look at dirt, as it took after this pass
+ *   scan  = stopping the guest, as it took in earlier moves + the last look at dirt, as the shorter one of the last two took
  *   send  = pages left x 4096 / measured rate
  *   state = its bytes / measured rate + saving and taking it, as it took in earlier moves
  *   load  = what the destination says, from earlier moves to it
@@ -42,7 +42,7 @@ struct policy {
 	/* measured so far */
 	uint64_t rate, rtt_ns, prev_left; /* rtt_ns: the shortest so far, 0: none yet */
 	bool rough;                       /* the rate is of small passes alone */
-	uint64_t scan_ns;                 /* the last look at all that is dirty */
+	uint64_t scan_ns, last_scan_ns;   /* the last look at all that is dirty: the shorter of two, and the last one */
 	/* What the switch-over will take beside the line: policy_init guesses, the source may know better. */
 	uint64_t stop_ns, state_ns, load_ns;
 	uint64_t state_bytes; /* on the wire */
