@@ -126,7 +126,7 @@ def tracking(rig):
     gap = echo.longest
     echo.clear_gap()
     before = source.json(f"vm info {DEMO}")
-    rig.begin(source, "--strategy abort --max-downtime 20 --max-passes 1000")
+    rig.begin(source, "--strategy abort --max-downtime 60 --max-passes 1000")
     dirtied = client.status(rig.guest, client.DIRTY)["written_mib"]
     busy = exits_per_second(source, 3)
     stop = echo.longest

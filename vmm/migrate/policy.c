@@ -94,26 +94,34 @@ bool policy_possible(uint64_t max_downtime_ns, struct why *w)
 	return false;
 }
 
+/* Of that, what is certain: what earlier moves took was others' doing as well, and may be less. */
+static uint64_t certain(const struct policy *p)
+{
+	return MIN(p->stop_ns + p->state_ns + p->load_ns, POLICY_FIXED_NS) + sending(p, p->state_bytes);
+}
+
+static enum policy_verdict hosts_too_slow(const struct policy *p, struct why *w)
+{
+	why_set(w, -ETIMEDOUT,
+		"stopping the guest, and %lu KiB of its state, take %lu ms, and %lu ms are allowed; --max-downtime "
+		"%lums would do for a guest that is calm",
+		p->state_bytes >> 10, ceil_div(fixed(p), NS_PER_MS), p->max_downtime_ns / NS_PER_MS, would_do_ms(p));
+	return POLICY_GIVE_UP;
+}
+
 /*
- * Does the line itself break the budget, however little is left? w then says what the line is as far as we know, and
- * what would do for a guest that leaves little.
+ * Do the line itself, and state, break the budget, however little is left? w then says what the line is as far as we
+ * know, and what would do for a guest that leaves little.
  */
 static bool line_too_long(const struct policy *p, const struct policy_pass *r, struct why *w)
 {
 	uint64_t queue = sending(p, MIN(r->bytes, POLICY_QUEUE));
 	uint64_t line = trips(p, MIN(p->rtt_ns, r->rtt_ns - MIN(r->rtt_ns, queue)));
 
-	if (line + fixed(p) <= p->max_downtime_ns)
+	if (line + certain(p) <= p->max_downtime_ns)
 		return false;
-	if (line < fixed(p)) {
-		why_set(w, -ETIMEDOUT,
-			"stopping the guest, and loading %lu KiB of its state there, takes %lu ms by itself, and %lu "
-			"ms "
-			"are allowed; --max-downtime %lums would do for a guest that is calm",
-			p->state_bytes >> 10, ceil_div(fixed(p), NS_PER_MS), p->max_downtime_ns / NS_PER_MS,
-			would_do_ms(p));
-		return true;
-	}
+	if (line < certain(p))
+		return hosts_too_slow(p, w) == POLICY_GIVE_UP;
 	why_set(w, -ETIMEDOUT,
 		"the line's round trip is %lu ms: the downtime would be at least %lu ms of %lu ms allowed; "
 		"--max-downtime %lums would do for a guest that is calm",
@@ -188,9 +196,12 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 	}
 	if (line_too_long(p, r, w))
 		return POLICY_GIVE_UP;
-	if (p->strategy != MIGRATE_ABORT)
+	bool vain = fixed(p) > p->max_downtime_ns; /* no slowing helps, but the next looks may be shorter */
+	if (p->strategy != MIGRATE_ABORT && !vain)
 		return slow_down(p, r, over, predicted, w);
 	p->may_dirty = 0;
+	if (over && vain)
+		return hosts_too_slow(p, w);
 	return over ? did_not_converge(p, r, predicted, w) : POLICY_AGAIN;
 }
 

@@ -4,7 +4,7 @@
  * meanwhile. Pure arithmetic over what was measured, so it is tested on tables. Times in ns, rates in bytes per second.
  *
  *   predicted downtime = scan + send + state + load + waits                                           (downtime.h)
- *   scan  = stopping the guest, as it took in earlier moves + the last look at dirt, as the shorter one of the last two took
+ *   scan  = stopping the guest, as it took in earlier moves + the last look at dirt: the shorter of the last two
  *   send  = pages left x 4096 / measured rate
  *   state = its bytes / measured rate + saving and taking it, as it took in earlier moves
  *   load  = what the destination says, from earlier moves to it
