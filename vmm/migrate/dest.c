@@ -43,10 +43,10 @@ struct dest {
 	uint32_t debts;
 	uint64_t progress_ns; /* when the last record came that brought something */
 	uint32_t pass;        /* the last that began */
-	struct arrival at;
-	bool in_pass, final; /* it has not ended; it is the one with the guest stopped */
-	bool ours;           /* attempts.c knows the offer as this connection's */
-	uint64_t told;       /* bytes cleared, as the source has heard last */
+	struct arrival at;    /* when what of the black-out came */
+	bool in_pass, final;  /* it has not ended; it is the one with the guest stopped */
+	bool ours;            /* attempts.c knows the offer as this connection's */
+	uint64_t told;        /* bytes cleared, as the source has heard last */
 };
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }

@@ -56,8 +56,8 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint64_t limit;      /* bytes/s, of its own or of all; 0: none */
 	uint64_t dirty_rate; /* bytes/s dirtied, recent */
 	uint64_t predicted_downtime_ns;
-	struct downtime predicted,
-		actual;              /* outgoing: the same in parts, of the last pass; and what it was: 0 not known */
+	struct downtime predicted;   /* outgoing: the same in parts, of the last pass; */
+	struct downtime actual;      /* and what it was. 0: not known */
 	uint32_t round_trips;        /* outgoing: how often it waited for an answer, from HELLO on; */
 	uint32_t stopped_trips;      /* and while the guest stood still */
 	uint32_t vcpus;              /* outgoing: */
