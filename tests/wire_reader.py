@@ -56,6 +56,8 @@ TYPES = {
     36: ("FRAMES", "S", [("card", 4)]),
     37: ("STATE", "S", [("state", 4)]),
 }
+# What comes behind these, or not: times, where both have feature bit 2.
+TIMES = {"ACCEPT": ["load_ns"], "READY": ["pages_ns", "state_ns", "load_ns"], "STARTED": ["start_ns"]}
 CHUNK = 1024  # frames
 FILE_FIELDS = [("name", 96), ("size", 8), ("digest", 8), ("blocks", 8)]
 STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
@@ -201,6 +203,11 @@ def parse_record(buf, at, sender, key, number):
             is_text = name in STRINGS
             r.f[name] = string(raw, name) if is_text else raw if name in UUIDS else int.from_bytes(raw, "little")
             pos += size
+        for name in TIMES.get(r.name, []) if pos < r.end else []:
+            need(pos + 8 <= r.end, f"{r.name} is too short")
+            r.places.append((name, pos, 8))
+            r.f[name] = int.from_bytes(buf[pos:pos + 8], "little")
+            pos += 8
         if r.name == "OFFER":
             need(r.f["ncompat"] <= 64, "ncompat")
             for i in range(r.f["ncompat"]):

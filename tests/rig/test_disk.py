@@ -93,6 +93,7 @@ def test_verify(pair, guest):
     m = e.json("migrate disky to f --max-downtime 1000 --verify", 120)
     assert m["phase"] == "done" and m["verified_pages"] > 16 << 8 and m["verified_sections"] > 20, m
     assert f.json("migrate status")["migrations"][0]["verified_pages"] == m["verified_pages"]
+    assert 0 < m["actual_verify_us"] < m["downtime_us"], m  # and what was predicted is without it
     check()
     f.json("failpoint P9 stall")
     f.json("migrate disky to e --max-downtime 6000 --verify --detach")

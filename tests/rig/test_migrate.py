@@ -36,6 +36,24 @@ def report_ok(r):
     assert 0 < r["downtime_us"] < r["total_ms"] * 500, r  # most of it went while the guest ran; `make bench` has the time
 
 
+PARTS = ("scan", "send", "state", "load", "waits")
+
+
+def forecast_ok(rig, source, r):
+    """Predicted and actual downtime, each the sum of its parts, in the report and in the history of both hosts."""
+    rounded = len(PARTS) + 1  # each to a microsecond
+    assert 0 <= r["predicted_downtime_us"] - sum(r[f"predicted_{p}_us"] for p in PARTS) <= rounded, r
+    assert 0 <= r["downtime_us"] - sum(r[f"actual_{p}_us"] for p in PARTS) <= rounded and not r["actual_verify_us"], r
+    assert r["actual_load_us"] and r["actual_state_us"], r  # the destination has said so
+    assert 1 <= r["stopped_round_trips"] <= 2 and r["round_trips"] <= r["passes"] + 2 + r["stopped_round_trips"], r
+    there = rig.other(source)
+    ours, theirs = (h.json(f"migrate history {DEMO}")["migrations"][0] for h in (source, there))
+    assert {k: v for k, v in ours.items() if k != "started"} == {k: v for k, v in r.items() if k != "started"}, (ours, r)
+    assert theirs["direction"] == "in" and theirs["phase"] == "done" and theirs["passes"] == r["passes"], theirs
+    assert re.search(rf"^{DEMO} +to {there.name} .* done [^$]*predicted [\d.]+ m?s: scan ", source.cmd("migrate history"), re.M)
+    assert source.json("migrate history nobody")["migrations"] == []
+
+
 @pytest.mark.rigs("amd", "intel")
 @pytest.mark.long("intel")
 def test_idle(rig):
@@ -183,7 +201,9 @@ def test_four_in_a_row(rig):
     c.stop().check()
     for r in reports:
         report_ok(r)
+    forecast_ok(rig, rig.other(rig.where()), reports[-1])
     down = [r["downtime_us"] / 1000 for r in reports]
+    print("predicted, ms: " + ", ".join(f"{r['predicted_downtime_us'] / 1000:.1f} for {r['downtime_us'] / 1000:.1f}" for r in reports))
     print(f"downtime ms: median {statistics.median(down):.1f}, most {max(down):.1f}; client: {c.said()}")
     rig.check_after()
 

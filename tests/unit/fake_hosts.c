@@ -462,10 +462,10 @@ void fake_host_restart(int host)
 		n = h->seen.next;
 		list_remove(n);
 	}
-	while (!list_empty(&h->migrations)) { /* finished ones: the table's reference is the last */
-		struct migration *m = list_entry(h->migrations.next, struct migration, node);
-		list_remove(&m->node);
-		ON_HOST(host) migration_put(m);
+	while (!list_empty(&h->migrations)) { /* all are over */
+		struct migration_report *r = list_entry(h->migrations.next, struct migration_report, node);
+		list_remove(&r->node);
+		free(r);
 	}
 	boot(host);
 	h->peers = peers;

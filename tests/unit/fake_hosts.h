@@ -30,6 +30,7 @@ extern int fake_reach; /* what reach_ask says */
 
 struct fake_vm_opts { /* of all VMs; zero: everything works */
 	bool compat_refuse, create_nomem, load_fail;
+	uint64_t load_ns;        /* the destination takes so long to load the CPUs */
 	unsigned sections_skip;  /* leave out section n (1..) when the source walks them */
 	unsigned sections_twice; /* walk section n twice */
 	bool newer;              /* a field that an older release does not send */

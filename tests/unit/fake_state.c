@@ -128,5 +128,7 @@ int vm_save_cpus(struct vm *vm, struct why *w)
 
 int vm_load_cpus(struct vm *vm unused, struct why *w)
 {
+	if (fake_vm_opts.load_ns)
+		task_sleep_until(time_ns() + fake_vm_opts.load_ns);
 	return fake_vm_opts.load_fail ? why_set(w, -EINVAL, "a state that no CPU can have") : 0;
 }

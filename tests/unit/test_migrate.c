@@ -448,6 +448,8 @@ static int clock_normal(void **state unused)
 	clock_stop = true;
 	pthread_join(clock_thread, NULL);
 	fake_time_thaw();
+	for (unsigned h = 0; h < FAKE_HOSTS; h++) /* what moves took by that clock */
+		fake_hosts[h].costs = (struct downtime_costs){ 0 };
 	return 0;
 }
 
@@ -663,6 +665,7 @@ struct peer { /* the test as a source */
 };
 
 static bool peer_is_before;
+static uint64_t peer_features = HELLO_FEATURES;
 static void peer_open(struct peer *p)
 {
 	struct tap *dest, *t = connect_taps(&dest);
@@ -671,7 +674,7 @@ static void peer_open(struct peer *p)
 	assert_non_null(task_create("serve", TASK_PRIO_NORMAL, serve, &dest->s));
 	assert_int_equal(wire_tx_init(&p->tx, p->s), 0);
 	assert_int_equal(wire_rx_init(&p->rx, p->s), 0);
-	assert_int_equal(peer_is_before ? hello_before(&p->tx) : hello_send(&p->tx, time_in_ms(1000)), 0);
+	assert_int_equal(peer_is_before ? hello_before(&p->tx) : hello_as(&p->tx, peer_features), 0);
 	assert_int_equal(hello_recv(&p->rx, &h, time_in_ms(1000), NULL), 0);
 }
 
@@ -912,6 +915,47 @@ static void test_started_is_remembered(void **state unused)
 	peer_close(&q);
 	assert_true(fake_tasks_wait());
 	assert_int_equal(record_at_b(&id), RECORD_NONE);
+}
+
+/* What comes behind the fields of the record just received: n times, none of them an hour. */
+static void check_times(struct peer *p, size_t fields, unsigned n)
+{
+	assert_int_equal(p->rx.len - p->rx.pos, fields + n * 8);
+	assert_non_null(wire_get_bytes(&p->rx, fields));
+	for (unsigned i = 0; i < n; i++)
+		assert_true(wire_get_u64(&p->rx) < 3600 * NS_PER_SEC);
+	assert_true(wire_get_end(&p->rx));
+}
+
+/* What took how long: said to a source of 0.6, and to none of 0.5, which would not read it. */
+static void test_times(void **state unused)
+{
+	for (unsigned knows = 0; knows < 2; knows++) {
+		struct peer p;
+		struct attempt_id id;
+		peer_features = BIT(0) | HELLO_0_5 | (knows ? HELLO_0_6 : 0);
+		peer_open(&p);
+		peer_offer(&p, &id);
+		check_times(&p, WIRE_ID_LEN, knows);
+		peer_close(&p);
+		puppet_gone();
+		peer_open(&p);
+		peer_until_ready(&p, &id);
+		check_times(&p, WIRE_ID_LEN, 3 * knows);
+		assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+		assert_int_equal(peer_recv(&p), WIRE_STARTED);
+		check_times(&p, WIRE_ID_LEN + 16, knows);
+		peer_close(&p);
+		puppet_runs();
+		peer_open(&p); /* in answer to a question it is as it always was */
+		assert_int_equal(id_send(&p.tx, WIRE_QUERY, &id, time_in_ms(1000)), 0);
+		assert_int_equal(peer_recv(&p), WIRE_STARTED);
+		check_times(&p, WIRE_ID_LEN + 16, 0);
+		assert_int_equal(id_send(&p.tx, WIRE_DONE, &id, time_in_ms(1000)), 0);
+		peer_close(&p);
+		assert_true(fake_tasks_wait());
+	}
+	peer_features = HELLO_FEATURES;
 }
 
 /* A second COMMIT, and one with the wrong epoch. */
@@ -1296,6 +1340,7 @@ int main(void)
 		cmocka_unit_test(test_cancel_everywhere),
 		cmocka_unit_test(test_query_overtakes_commit),
 		cmocka_unit_test(test_started_is_remembered),
+		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_commit_wrong),
 		cmocka_unit_test(test_ready_times_out),
 		cmocka_unit_test(test_new_offer_replaces),

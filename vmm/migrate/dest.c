@@ -47,7 +47,7 @@ struct dest {
 	uint32_t debts;
 	uint64_t progress_ns; /* when the last record came that brought something */
 	uint32_t pass;        /* the last that began */
-	uint64_t final_ns;    /* when the pass with the guest stopped began */
+	struct arrival at;    /* when what of the black-out came */
 	bool in_pass, final;  /* it has not ended; it is the one with the guest stopped */
 	bool ours;            /* attempts.c knows the offer as this connection's */
 	uint64_t told;        /* bytes cleared, as the source has heard last */
@@ -169,7 +169,8 @@ static int accept_offer(struct dest *c)
 	if (err || (err = take_offer(c, &code)) || (err = FAILPOINT(P13_ANSWER_LOST, c->s)) ||
 	    (err = wire_filler(c->tx, in(MIG_SETUP_NS))))
 		goto refuse;
-	return id_send(c->tx, WIRE_ACCEPT, &c->offer.id, in(MIG_SETUP_NS));
+	uint64_t load_ns = downtime_expect(&migrate_this_host()->costs.load, c->sections.n, 0);
+	return id_send_more(c->tx, WIRE_ACCEPT, &c->offer.id, &load_ns, c->at.tells, in(MIG_SETUP_NS));
 refuse:
 	vm_memory_release(&c->memory);
 	why_set(c->why, err, "the offer could not be answered: %s", err_name(err));
@@ -198,7 +199,7 @@ static int recv_pass(struct dest *c)
 	c->pages.disk = 0;
 	c->pages.next = 0;
 	if (c->final) {
-		c->final_ns = time_ns();
+		c->at.final_ns = time_ns();
 		if (c->as == VM_RUNNING)
 			task_set_prio(TASK_PRIO_SWITCH); /* from now on the guest stands still */
 	}
@@ -236,6 +237,7 @@ static int recv_pass_end(struct dest *c)
 	if (!wire_get_end(c->rx) || !c->in_pass || pass != c->pass)
 		return bad_order(c);
 	c->in_pass = false;
+	c->at.pages_ns = time_ns();
 	if (data != got->data || zero != got->zero)
 		return why_set(c->why, -EPROTO, "pass %u: the source counts %lu+%lu pages, here came %lu+%lu", pass,
 			       data, zero, got->data, got->zero);
@@ -255,6 +257,7 @@ static int recv_end(struct dest *c)
 {
 	struct attempt_id id;
 	struct end_counts n;
+	c->at.end_ns = time_ns();
 	int err = end_parse(c->rx, &id, &n, c->why);
 	if (err)
 		return err;
@@ -267,18 +270,9 @@ static int recv_end(struct dest *c)
 	return err ? err : verify_complete(&c->verify, c->why);
 }
 
-/* Kept whatever becomes of this attempt: it is a fact about another one. */
 static int recv_debt(struct dest *c)
 {
-	struct decision d;
-	int err = debt_parse(c->rx, &d, c->why);
-	if (err)
-		return err;
-	if (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->offer.id.uuid, sizeof(d.id.uuid)))
-		return bad_order(c);
-	err = settle_take(&d);
-	if (err == -ENOSPC)
-		return why_set(c->why, err, "no room there for the records that come with the VM");
+	int err = settle_come_along(c->rx, c->offer.id.uuid, c->why);
 	c->debts += !err;
 	return err;
 }
@@ -337,7 +331,7 @@ static int receive(struct dest *c)
 		err = take_record(c, &end);
 		if (err || (err = handover_cancelled(c->m, c->why)))
 			return err;
-		if (c->final && time_ns() - c->final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
+		if (c->final && time_ns() - c->at.final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
 			task_set_prio(TASK_PRIO_NORMAL);
 	}
 	int err = c->as == VM_STOPPED ? 0 : vm_load_cpus(c->vm, c->why);
@@ -365,7 +359,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 	spin_unlock(&c->m->lock);
 	int err;
 	if ((err = FAILPOINT(P18_RUNNING, c->s)) || (err = FAILPOINT(P19_STARTED_LOST, c->s)) ||
-	    (err = decision_send(c->tx, WIRE_STARTED, &c->offer.id, migrate_this_host()->inc, in(MIG_ANSWER_NS))))
+	    (err = handover_started(c->tx, &c->offer.id, &c->at, c->sections.n)))
 		log_warn("%s is %s here, but its source could not be told: %s; it will ask", c->vm->cfg.name,
 			 vm_state_name(c->as), err_name(err));
 }
@@ -403,7 +397,7 @@ static void attempt(struct dest *c)
 			 c->offer.cfg.mem >> 20);
 		err = receive(c);
 	}
-	if (err || (err = handover_dest(c->m, c->tx, c->rx, &paused_ns, c->why))) {
+	if (err || (err = handover_dest(c->m, c->tx, c->rx, &c->at, &paused_ns, c->why))) {
 		give_up(c, err, accepted);
 		return;
 	}
@@ -434,6 +428,7 @@ void dest_attempt(struct connection *k)
 	c->peer = &k->peer;
 	c->as = k->as;
 	c->self = k->self;
+	c->at.tells = k->peer.features & HELLO_0_6;
 	attempt(c);
 	if (c->m)
 		migration_put(c->m);

@@ -330,25 +330,39 @@ static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused
 	return 0;
 }
 
-static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
-			     struct why *w)
+static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a,
+			     uint64_t *paused_ns, struct why *w)
 {
 	int err = FAILPOINT(P10_BEFORE_READY, tx->s);
 	if (err || (err = attempt_ready(&m->id)) || (err = FAILPOINT(P11_READY_LOST, tx->s)))
 		return err;
-	err = id_send(tx, WIRE_READY, &m->id, time_ns() + MIG_STOPPED_NS);
-	if (err || (err = wait_commit(m, rx, paused_ns, w)) || (err = FAILPOINT(P15_BEFORE_DECISION, tx->s)))
+	a->ready_ns = time_ns();
+	const uint64_t took[] = { a->pages_ns - a->final_ns, a->end_ns - a->pages_ns, a->ready_ns - a->end_ns };
+	err = id_send_more(tx, WIRE_READY, &m->id, took, a->tells ? ARRAY_SIZE(took) : 0, time_ns() + MIG_STOPPED_NS);
+	if (err || (err = wait_commit(m, rx, paused_ns, w)))
+		return err;
+	a->commit_ns = time_ns();
+	if ((err = FAILPOINT(P15_BEFORE_DECISION, tx->s)))
 		return err;
 	if (migration_commit_point(m)) /* this host's operator */
 		return handover_cancelled(m, w);
 	return attempt_commit(&m->id);
 }
 
-int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns, struct why *w)
+int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a, uint64_t *paused_ns,
+		  struct why *w)
 {
-	int err = ready_then_commit(m, tx, rx, paused_ns, w);
+	int err = ready_then_commit(m, tx, rx, a, paused_ns, w);
 	handover_evicted(m, err, w);
 	return err ? why_set(w, err, "given up before the start: %s", err_name(err)) : 0;
+}
+
+int handover_started(struct wire_tx *tx, const struct attempt_id *id, const struct arrival *a, unsigned sections)
+{
+	struct migrate_host *host = migrate_this_host();
+	const uint64_t v[] = { host->inc.host, host->inc.boot, time_ns() - a->commit_ns };
+	downtime_learn(&host->costs.load, a->ready_ns - a->end_ns + v[2], sections, DOWNTIME_LOAD_NS);
+	return id_send_more(tx, WIRE_STARTED, id, v, a->tells ? 3 : 2, time_ns() + MIG_ANSWER_NS);
 }
 
 void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text)

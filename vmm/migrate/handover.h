@@ -34,12 +34,22 @@ enum handover_outcome {
  */
 enum handover_outcome handover_source(struct migration *m, const struct handover *h, struct why *w) must_check;
 
+struct arrival {    /* at the destination: when what came of a guest that stands still; 0: not yet */
+	bool tells; /* the source takes the times that follow from these (HELLO_0_6) */
+	uint64_t final_ns, pages_ns, end_ns, ready_ns, commit_ns; /* PASS, PASS_END, END, READY, COMMIT */
+};
 /*
  * Destination, after END was checked and loaded: READY, wait for COMMIT, decide. 0: the VM must be started now,
  * *paused_ns is how long ago the source read guest time; or -errno, and handover_give_up is to follow.
  */
-int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
+int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a, uint64_t *paused_ns,
 		  struct why *w) must_check;
+/*
+ * Destination: it runs here. Tells the source, and learns what loading took of a VM that has so many sections. 0, or
+ * the stream's error.
+ */
+int handover_started(struct wire_tx *tx, const struct attempt_id *id, const struct arrival *a,
+		     unsigned sections) must_check;
 /* Destination: 0, or -ECANCELED if its own operator has cancelled, with the words that the source gets to read. */
 int handover_cancelled(struct migration *m, struct why *w) must_check;
 /* Destination: the attempt fails with err. Has a QUERY or a newer offer taken its stream from it? Then w says so. */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define INBOX_TIME_MAX (3600 * NS_PER_SEC) /* no destination takes longer, whatever it says */
+
 int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id)
 {
 	memset(in, 0, sizeof(*in));
@@ -29,6 +31,34 @@ static int deliver_demand(struct inbox *in, struct why *w)
 	waitq_wake_all(&in->q);
 	spin_unlock_irqrestore(&in->lock, flags);
 	return good ? 0 : why_set(w, -EPROTO, "the destination sent a malformed DEMAND, or too many");
+}
+
+/* What the record has behind the rest: n times, or nothing. True if they are there. */
+static bool times_get(struct wire_rx *rx, uint64_t *ns[], unsigned n)
+{
+	if (rx->bad || rx->pos == rx->len)
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t v = wire_get_u64(rx);
+		*ns[i] = MIN(v, INBOX_TIME_MAX);
+	}
+	return !rx->bad;
+}
+
+/* ACCEPT, READY and STARTED: what they say of times. */
+static void told(struct inbox *in)
+{
+	struct inbox_told *t = &in->told;
+	uint64_t *load[] = { &t->expects_load_ns }, *took[] = { &t->pages_ns, &t->state_ns, &t->load_ns };
+	uint64_t *start[] = { &t->start_ns };
+	if (in->rx.type == WIRE_ACCEPT)
+		(void)times_get(&in->rx, load, ARRAY_SIZE(load));
+	else if (in->rx.type == WIRE_READY)
+		t->ready = times_get(&in->rx, took, ARRAY_SIZE(took));
+	if (in->rx.type != WIRE_STARTED)
+		return;
+	(void)times_get(&in->rx, start, ARRAY_SIZE(start));
+	t->heard = true;
 }
 
 /* Decode what was received; -EPROTO if a destination cannot say that. */
@@ -67,6 +97,7 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 		return why_set(w, -EPROTO, "the destination sent %s, which only a source sends",
 			       wire_type_name(rx->type));
 	}
+	told(in);
 	if (!wire_get_end(rx) || !attempt_id_equal(&id, &in->id))
 		return why_set(w, -EPROTO, "the destination sent a %s record that is malformed or of another attempt",
 			       wire_type_name(rx->type));
@@ -165,6 +196,10 @@ static int unexpected(const struct inbox_msg *msg, struct why *w)
 static int next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg, uint64_t *flags)
 {
 	int err = 0;
+	if (!in->n && !in->err && in->tx && in->tx->seq != in->waited_seq) {
+		in->waited_seq = in->tx->seq;
+		in->trips++;
+	}
 	while (!in->n && !in->err && !err)
 		err = waitq_wait(&in->q, &in->lock, flags, deadline_ns);
 	if (!in->n)

@@ -18,7 +18,14 @@ struct inbox_msg {
 	uint64_t done, total;  /* PREPARING */
 	struct incarnation by; /* STARTED, NEVER */
 };
-/* (c) before inbox_start  [l] lock  [r] reader task */
+struct inbox_told {               /* in ns, 0: it does not say (records.h) */
+	uint64_t expects_load_ns; /* ACCEPT */
+	uint64_t pages_ns, state_ns, load_ns;
+	bool ready; /* it has said these three */
+	uint64_t start_ns;
+	bool heard; /* STARTED */
+};
+/* (c) before inbox_start  [l] lock  [r] reader task  [t] the source's task alone */
 struct inbox {
 	struct wire_rx rx;    /* [r], and the source's task before inbox_start */
 	struct attempt_id id; /* (c) every message must be of this attempt */
@@ -32,6 +39,10 @@ struct inbox {
 	int err;                                 /* [l] why the reader ended; 0 while it runs */
 	struct why why;                          /* [l] */
 	struct differs *differs;                 /* [r] until the message DIFFERS is there, then the source's task's */
+	struct inbox_told told;   /* [r] until the message that says it is there, then the source's task's */
+	const struct wire_tx *tx; /* [t] what is answered; NULL: nobody counts */
+	uint64_t waited_seq;      /* [t] how much had been said when it last waited */
+	uint32_t trips;           /* [t] how often the source had to wait for an answer to what it had said */
 	struct completion ended;
 };
 int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id) must_check;

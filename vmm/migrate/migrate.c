@@ -37,8 +37,6 @@ static bool is_in_running(struct migration *m, const void *name)
 {
 	return !m->finished && m->st.incoming && !strcmp(m->st.vm, name);
 }
-static bool is_out(struct migration *m, const void *name) { return !m->st.incoming && !strcmp(m->st.vm, name); }
-static bool is_in(struct migration *m, const void *name) { return m->st.incoming && !strcmp(m->st.vm, name); }
 
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
@@ -125,11 +123,7 @@ int migrate_wait(const char *vm_name, uint64_t deadline_ns)
 	if (!m)
 		m = migration_find(is_in_running, vm_name);
 	if (!m)
-		m = migration_find(is_out, vm_name);
-	if (!m)
-		m = migration_find(is_in, vm_name);
-	if (!m)
-		return -ENOENT;
+		return migration_is_over(vm_name) ? 0 : -ENOENT;
 	spin_lock(&m->lock);
 	uint64_t patience = m->cancel ? m->cancel_ns + CANCEL_NS : TIME_NEVER;
 	spin_unlock(&m->lock);

@@ -8,6 +8,7 @@
  */
 #pragma once
 #include "net/stream.h"
+#include "vmm/migrate/downtime.h"
 #include "vmm/migrate/waits.h"
 #include "vmm/vm.h"
 
@@ -59,14 +60,22 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint64_t limit;      /* bytes/s, of its own or of all; 0: none */
 	uint64_t dirty_rate; /* bytes/s dirtied, recent */
 	uint64_t predicted_downtime_ns;
+	struct downtime predicted;   /* outgoing: the same in parts, of the last pass; */
+	struct downtime actual;      /* and what it was. 0: not known */
+	uint32_t round_trips;        /* outgoing: how often it waited for an answer, from HELLO on; */
+	uint32_t stopped_trips;      /* and while the guest stood still */
 	uint32_t vcpus;              /* outgoing: */
 	uint8_t speed[VM_MAX_VCPUS]; /* of each in percent of its full one; all 100: none is slowed */
 	enum migrate_strategy strategy;
 	struct migrate_waits waits; /* incoming: for pages that were not there when it ran already (post-copy) */
 	uint64_t verified_pages;    /* that have something; 0 and 0: not asked for, or not yet */
 	uint32_t verified_sections;
-	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
-	char error[256];                          /* why it failed or was cancelled */
+	/*
+	 * downtime: from the pause to the guest's start there, as its source knows it: when STARTED comes, less half a
+	 * round trip. Where it goes on here, to that; at a destination, as far as COMMIT says it.
+	 */
+	uint64_t start_ns, total_ns, downtime_ns;
+	char error[256]; /* why it failed or was cancelled */
 };
 
 /* Start the service for incoming migrations and questions; migrate_host_init (this_host.h) came first. Once. */

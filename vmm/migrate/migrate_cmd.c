@@ -53,7 +53,7 @@ static const char *speeds_text(const struct migrate_status *s, char *buf, size_t
 	return buf;
 }
 
-static void show_status(struct con *c, const struct migrate_status *s)
+void migrate_cmd_report(struct con *c, const struct migrate_status *s)
 {
 	uint64_t wall_ns = time_wall_ns();
 	out_str(c, "name|VM", s->vm);
@@ -103,6 +103,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 			 s->verified_sections);
 	out_ms(c, "total_ms|total time", s->total_ns);
 	out_us(c, "downtime_us", s->downtime_ns);
+	migrate_cmd_forecast(c, s);
 	out_more(c, "error_text", s->error);
 }
 
@@ -173,7 +174,7 @@ static int follow(struct con *c, const char *name)
 	else
 		out_text(c, "%s is at %s, %s. There: vm %s %s\n", s.vm, s.peer_name, vm_state_name(s.vm_state),
 			 s.vm_state == VM_PAUSED ? "resume" : "start", s.vm);
-	show_status(c, &s);
+	migrate_cmd_report(c, &s);
 	return 0;
 }
 
@@ -269,7 +270,7 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	out_text(c, "%s is on its way to %s. `migrate status` shows it\n", name, argv[3]);
 	struct migrate_status s;
 	if (c->json && migrate_cmd_status(name, &s))
-		show_status(c, &s);
+		migrate_cmd_report(c, &s);
 	return 0;
 }
 
@@ -283,7 +284,7 @@ static int cmd_status(struct con *c, int argc unused, char **argv unused)
 		  "no migrations since tern started");
 	for (unsigned i = 0; migrate_get(i, &s); i++) {
 		out_row(c);
-		show_status(c, &s);
+		migrate_cmd_report(c, &s);
 		out_row_end(c);
 	}
 	out_table_end(c);
@@ -452,6 +453,9 @@ static const struct con_sub subs[] = {
 	  "--detach: do not wait",
 	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
+	{ "history", "[NAME]",
+	  "the last that are over, newest first: how each ended, its downtime and the forecast of it",
+	  migrate_cmd_history, words, false },
 	{ "set", "NAME|all KEY=VALUE",
 	  "limit=RATE (all: what those that leave take together), max-downtime=TIME, strategy=NAME, timeout=TIME, "
 	  "while it runs",

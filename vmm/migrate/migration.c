@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One attempt's life, and the table of them: running ones and the last 64 finished, newest first (migration.h). */
+/* One attempt's life, and the table of them: running ones and reports of the last 64, newest first (migration.h). */
 #include "kernel/ip.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
@@ -26,8 +26,14 @@ static void unlock_table(struct migrate_host *h) { spin_unlock(&h->table_lock); 
 struct migration *migration_new(const char *vm_name, const char *peer, struct ip ip, bool incoming)
 {
 	struct migration *m = calloc(1, sizeof(*m));
-	if (!m)
+	struct migration_report *r = calloc(1, sizeof(*r));
+	if (!m || !r) {
+		free(m);
+		free(r);
 		return NULL;
+	}
+	*r = (struct migration_report){ .m = m };
+	m->report = r;
 	spin_init(&m->lock, "migration");
 	completion_init(&m->done);
 	completion_init(&m->news);
@@ -42,7 +48,7 @@ struct migration *migration_new(const char *vm_name, const char *peer, struct ip
 	m->st.phase = incoming ? MIG_SETUP : MIG_CONNECT;
 	m->st.start_ns = time_ns();
 	struct migrate_host *h = lock_table();
-	list_insert(&h->migrations, &m->node);
+	list_insert(&h->migrations, &r->node);
 	unlock_table(h);
 	return m;
 }
@@ -59,8 +65,9 @@ void migration_put(struct migration *m)
 void migration_drop(struct migration *m)
 {
 	struct migrate_host *h = lock_table();
-	list_remove(&m->node);
+	list_remove(&m->report->node);
 	unlock_table(h);
+	free(m->report);
 	migration_put(m);
 	migration_put(m);
 }
@@ -148,23 +155,26 @@ int migration_given_up(struct migration *m, struct why *w)
 	return migration_guest_gone(m, false, w);
 }
 
-/* Of those that have ended so many stay to be looked at; the oldest comes last. */
-static void drop_oldest(void)
+/* Its report alone stays in the table, of so many that are over; the oldest comes last. */
+static void leave_report(struct migration *m)
 {
-	struct migration *old = NULL;
-	unsigned finished = 0;
+	struct migration_report *old = NULL;
+	unsigned n = 0;
+	uint64_t limit = m->st.incoming ? 0 : bandwidth_limit_of(m);
 	struct migrate_host *h = lock_table();
-	list_for_each(m, &h->migrations, struct migration, node) {
-		spin_lock(&m->lock);
-		if (m->finished && ++finished > FINISHED_MAX)
-			old = m;
-		spin_unlock(&m->lock);
-	}
+	spin_lock(&m->lock);
+	m->report->st = m->st;
+	spin_unlock(&m->lock);
+	m->report->st.limit = limit;
+	m->report->m = NULL;
+	list_for_each(r, &h->migrations, struct migration_report, node)
+		if (!r->m && ++n > FINISHED_MAX)
+			old = r;
 	if (old)
 		list_remove(&old->node);
 	unlock_table(h);
-	if (old)
-		migration_put(old);
+	free(old);
+	migration_put(m); /* the table's; the caller has its own */
 }
 
 void migration_finish(struct migration *m, enum migrate_phase phase, const char *error)
@@ -187,7 +197,7 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 	else
 		log_printf(phase == MIG_FAILED ? LOG_WARN : LOG_INFO, "migration of %s %s %s: %s: %s", m->st.vm,
 			   m->st.incoming ? "from" : "to", m->st.peer_name, migrate_phase_name(phase), m->st.error);
-	drop_oldest();
+	leave_report(m);
 	completion_done(&m->done);
 }
 
@@ -197,7 +207,10 @@ struct migration *migration_find(bool (*match)(struct migration *m, const void *
 {
 	struct migration *found = NULL;
 	struct migrate_host *h = lock_table();
-	list_for_each(m, &h->migrations, struct migration, node) {
+	list_for_each(r, &h->migrations, struct migration_report, node) {
+		struct migration *m = r->m;
+		if (!m)
+			continue;
 		spin_lock(&m->lock);
 		bool hit = match(m, arg);
 		spin_unlock(&m->lock);
@@ -249,20 +262,38 @@ void migration_evict(const struct attempt_id *id, uint64_t deadline_ns)
 	migration_put(m);
 }
 
+bool migration_is_over(const char *vm_name)
+{
+	bool found = false;
+	struct migrate_host *h = lock_table();
+	list_for_each(r, &h->migrations, struct migration_report, node)
+		found |= !r->m && !strcmp(r->st.vm, vm_name);
+	unlock_table(h);
+	return found;
+}
+
+static void status_of(struct migration *m, struct migrate_status *s)
+{
+	uint64_t limit = m->st.incoming ? 0 : bandwidth_limit_of(m);
+	spin_lock(&m->lock);
+	*s = m->st;
+	s->limit = limit;
+	if (!m->finished)
+		s->total_ns = time_ns() - s->start_ns;
+	spin_unlock(&m->lock);
+}
+
 bool migrate_get(unsigned i, struct migrate_status *s)
 {
 	bool found = false;
 	struct migrate_host *h = lock_table();
-	list_for_each(m, &h->migrations, struct migration, node) {
+	list_for_each(r, &h->migrations, struct migration_report, node) {
 		if (i--)
 			continue;
-		uint64_t limit = m->st.incoming ? 0 : bandwidth_limit_of(m);
-		spin_lock(&m->lock);
-		*s = m->st;
-		s->limit = limit;
-		if (!m->finished)
-			s->total_ns = time_ns() - s->start_ns;
-		spin_unlock(&m->lock);
+		if (r->m)
+			status_of(r->m, s);
+		else
+			*s = r->st;
 		found = true;
 		break;
 	}

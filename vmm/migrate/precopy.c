@@ -28,6 +28,7 @@ void precopy_status(struct source *c)
 	st->zero_pages = c->pages.total.zero;
 	st->disk_pages = c->pages.disk;
 	st->bytes = c->tx.bytes;
+	forecast_trips(c, st);
 	st->pages_left = sent < c->left ? c->left - sent : 0;
 	if (now - c->rate_ns >= RATE_NS) {
 		st->rate = (c->tx.bytes - c->rate_bytes) * 1000 / MAX((now - c->rate_ns) / NS_PER_MS, 1ULL);
@@ -128,12 +129,14 @@ static int wait_acked(struct source *c)
 static void pass_report(struct source *c, const struct policy_pass *r)
 {
 	c->pages.pass = (struct page_counts){ 0, 0 };
+	policy_forecast(&c->policy, r->left, &c->forecast);
 	precopy_status(c);
 	spin_lock(&c->m->lock);
 	c->m->st.dirty_last = r->left;
 	c->m->st.dirty_rate = r->left * PAGE_SIZE * 1000 / MAX(r->ns / NS_PER_MS, 1ULL);
 	__atomic_store_n(&c->vm->dirty_rate, c->m->st.dirty_rate, __ATOMIC_RELAXED);
-	c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r->left);
+	c->m->st.predicted_downtime_ns = downtime_sum(&c->forecast);
+	c->m->st.predicted = c->forecast;
 	spin_unlock(&c->m->lock);
 	log_debug("%s: pass %u: %lu data and zero pages so far %lu, left %lu, %lu ms, rtt %lu us", c->vm->cfg.name,
 		  r->pass, c->pages.total.data, c->pages.total.zero, r->left, r->ns / NS_PER_MS, r->rtt_ns / NS_PER_US);
@@ -250,11 +253,13 @@ int precopy_run(struct source *c)
 		/* What the guest wrote while the pass was under way is the next one. */
 		uint64_t blocks = disks_harvest(&c->pages.layers);
 		c->left = gmem_track_harvest_all(&c->vm->mem, false) + blocks;
+		uint64_t scan_ns = time_ns() - acked;
 		struct policy_pass r = { .pass = c->pass,
 					 .bytes = c->tx.bytes - bytes,
 					 .ns = acked - begin,
 					 .rtt_ns = acked - sent,
 					 .left = c->left,
+					 .scan_ns = scan_ns,
 					 .limited = bandwidth_limit_of(c->m),
 					 .late = is_late(c) };
 		take_changes(c);

@@ -234,8 +234,16 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns)
 {
+	return id_send_more(tx, type, id, NULL, 0, deadline_ns);
+}
+
+int id_send_more(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, const uint64_t *v, unsigned n,
+		 uint64_t deadline_ns)
+{
 	wire_begin(tx, type);
 	id_put(tx, id);
+	for (unsigned i = 0; i < n; i++)
+		wire_put_u64(tx, v[i]);
 	return wire_end(tx, deadline_ns);
 }
 
@@ -250,10 +258,7 @@ int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text
 int decision_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, struct incarnation by,
 		  uint64_t deadline_ns)
 {
-	wire_begin(tx, type);
-	id_put(tx, id);
-	inc_put(tx, by);
-	return wire_end(tx, deadline_ns);
+	return id_send_more(tx, type, id, (const uint64_t[]){ by.host, by.boot }, 2, deadline_ns);
 }
 
 void decision_get(struct wire_rx *rx, struct attempt_id *id, struct incarnation *by)

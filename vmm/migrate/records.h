@@ -70,6 +70,9 @@ enum refuse_code {
  * Records with an id alone (ACCEPT, READY, QUERY, UNKNOWN, KEPT, DONE), and with a number and a text (REFUSE, ERROR).
  */
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns) must_check;
+/* The same with n numbers behind the id, which mean what doc/wire.md says. */
+int id_send_more(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, const uint64_t *v, unsigned n,
+		 uint64_t deadline_ns) must_check;
 int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text, uint64_t deadline_ns) must_check;
 int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns) must_check;
 /* The id at the front of the current record. */

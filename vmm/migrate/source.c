@@ -141,6 +141,7 @@ static int setup(struct source *c)
 	c->tx.key = attempt_key(&c->id);
 	if (err || (err = wait_accepted(c)))
 		return err;
+	forecast_begin(c);
 	return boot_files_send(c);
 }
 
@@ -189,6 +190,7 @@ static void tell_why(struct source *c, int err)
 static int until_ready(struct source *c, bool *rides)
 {
 	int err = inbox_init(&c->in, c->s, &c->id);
+	c->in.tx = &c->tx;
 	if (err || (err = wire_tx_init(&c->tx, c->s)) || (err = migration_attach(c->m, c->s, &c->in)))
 		return err;
 	if ((err = setup(c)) || (err = precopy_run(c)))
@@ -236,6 +238,7 @@ static enum migrate_phase run(struct source *c)
 	wire_tx_fini(&c->tx);
 	if (out == HANDOVER_STARTED) {
 		(void)!FAILPOINT(P20_BEFORE_FREE, NULL);
+		forecast_end(c);
 		return MIG_DONE;
 	}
 	if (err)

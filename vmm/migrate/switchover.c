@@ -77,15 +77,20 @@ static int send_rest(struct source *c)
 	int err = migration_guest_gone(c->m, c->paused, c->w);
 	if (err || (err = FAILPOINT(P7_AFTER_PAUSE, c->s)) || (err = vm_save_cpus(c->vm, c->w)))
 		return err;
+	uint64_t saved_ns = time_ns();
 	if (c->tracking)
 		c->left += gmem_track_harvest_all(&c->vm->mem, true); /* after the save, which may touch guest memory */
 	c->left += disks_harvest(&c->pages.layers);
+	c->scanned_ns = time_ns();
+	c->scan_ns = c->scanned_ns - saved_ns;
 	err = c->m->remote ? remote_send(c) : precopy_send_pass(c, true);
 	if (err)
 		return err;
+	c->sent_ns = time_ns();
 	vm_for_each_section(c->vm, section_send, &sections);
 	if (sections.err)
 		return sections.err;
+	c->stated_ns = time_ns();
 	/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
 	if (gmem_next_written(mem, 0, mem->gfn_end) < mem->gfn_end)
 		return why_set(c->w, -EIO, "a device wrote to guest memory while its state was saved");
@@ -116,6 +121,7 @@ int switchover_run(struct source *c, bool rides)
 	migration_phase(c->m, MIG_STOPPED);
 	c->pages.idle_ns = MIG_STOPPED_NS;
 	c->paused_ns = c->clock_ns = time_ns();
+	c->trips = c->in.trips;
 	c->pages.end_ns = switchover_end(c);
 	if (!migration_rests(c->m)) {
 		task_set_prio(
