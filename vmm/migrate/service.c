@@ -179,8 +179,10 @@ static int serve_connection(struct connection *k)
 	uint64_t end = time_ns() + MIG_GREETING_NS;
 	greeting_begin(below); /* until he has proved a key, or said what he wants */
 	int err = trust_accept(&k->s, end, &k->why);
-	if (!err && trust_is_proved(k->s))
+	if (!err && trust_is_proved(k->s)) {
 		greeting_end(below);
+		end = time_ns() + MIG_GREETING_NS;
+	}
 	if (!err) {
 		err = greet(k, 0, end);
 	} else if (err == -EPERM && may_be_told(k)) {
