@@ -113,7 +113,8 @@ unsigned short net_ooseq_limit(void);
 #define LWIP_TCP_KEEPALIVE             1
 #define TCP_LISTEN_BACKLOG             1
 #define TCP_MSL                        5000UL
-#define TCP_TMR_INTERVAL               50 /* ms: delayed ACKs; retransmission works in twice that */
+#define TCP_TMR_INTERVAL               50   /* ms: delayed ACKs; retransmission works in twice that */
+#define LWIP_TCP_RTO_TIME              1000 /* RFC 6298; what tcp.c lets it grow to is as much */
 #define TCP_MAXRTX                     8
 #define TCP_SYNMAXRTX                  6
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1 /* they compare with pools and types of the socket API */

@@ -11,6 +11,15 @@
 #include "kernel/ip.h"
 #include "kernel/frame.h"
 
+/*
+ * Over TCP. What was lost is sent again each STREAM_AGAIN_NS at least, so that a link that comes back is used at once;
+ * where the way's own round trip asks for longer, each two of them. And who is not heard, or acknowledges nothing of
+ * what was sent to him, for STREAM_SILENCE_NS is dead (-ETIMEDOUT): hosts say that they live though their tasks are
+ * busy and say nothing. A link that is cut for 5 s, and both hosts' next tries, stay well below that.
+ */
+#define STREAM_AGAIN_NS   (1 * NS_PER_SEC)
+#define STREAM_SILENCE_NS (9 * NS_PER_SEC)
+
 struct stream;
 struct stream_ops {
 	int (*read)(struct stream *s, void *buf, size_t max,

@@ -9,18 +9,19 @@
 #include "net/tcp.h"
 #include "net/neighbour.h"
 #include "kernel/time.h"
-#include "lwip/tcp.h"
+#include "lwip/priv/tcp_priv.h"
 #include <stdlib.h>
 #include <string.h>
 
-#define POLL_TICKS       2                 /* of TCP_SLOW_INTERVAL: 200 ms */
-#define LINGER_TICKS     200               /* 20 s */
-#define LINGER_UNPROVED  10                /* 1 s: to hear why he is refused */
-#define USER_TIMEOUT_NS  (20 * NS_PER_SEC) /* data sent and not one byte acknowledged for that long: the peer is gone */
-#define NRTX_CAP         3 /* retransmit at least every few seconds, so that a link that comes back is used soon */
-#define KEEP_IDLE_MS     5000
-#define KEEP_INTERVAL_MS 2000
-#define KEEP_COUNT       5
+#define POLL_TICKS       2   /* of TCP_SLOW_INTERVAL: 200 ms */
+#define LINGER_TICKS     200 /* 20 s */
+#define LINGER_UNPROVED  10  /* 1 s: to hear why he is refused */
+#define STUCK_POLLS      (STREAM_SILENCE_NS / NS_PER_MS / (POLL_TICKS * TCP_SLOW_INTERVAL))
+#define NRTX_CAP         3 /* how often is nothing to give up by: STREAM_SILENCE_NS is */
+#define PERSIST_CAP      3 /* a closed window is probed after 0.3, 0.6, 1.2, 1.2 ... s */
+#define KEEP_IDLE_MS     2000
+#define KEEP_INTERVAL_MS 1000
+#define KEEP_COUNT       ((STREAM_SILENCE_NS / NS_PER_MS - KEEP_IDLE_MS) / KEEP_INTERVAL_MS)
 #define WRITE_LOW_WATER  (TCP_SND_BUF / 4) /* wake a writer only when this much fits */
 #define CREDIT_STEP      (TCP_WND / 8)     /* open the window again in such steps */
 
@@ -121,22 +122,36 @@ static void on_error(void *arg, err_t err)
 }
 
 /*
- * When nothing is acknowledged for 200 ms: notice a peer that acknowledges nothing, and keep the retransmission
- * interval short.
+ * TCP's back-off would leave a link that was cut for 5 s alone for some seconds more. What doubles here is the interval
+ * up to STREAM_AGAIN_NS: one segment each second is no load for any line (Linux has the same as tcp_rto_max_ms). A line
+ * whose measured round trip is longer gets twice that.
+ */
+static void cap_backoff(struct tcp_pcb *pcb)
+{
+	const int again = STREAM_AGAIN_NS / NS_PER_MS / TCP_SLOW_INTERVAL, measured = (pcb->sa >> 3) + pcb->sv;
+	pcb->rto = (s16_t)MIN((int)pcb->rto, MIN(MAX(measured, again), 2 * again));
+	pcb->nrtx = MIN(pcb->nrtx, NRTX_CAP);
+	pcb->persist_backoff = MIN(pcb->persist_backoff, PERSIST_CAP);
+	pcb->persist_probe = MIN(pcb->persist_probe, NRTX_CAP);
+}
+
+/*
+ * When nothing is acknowledged for 200 ms: notice a peer that acknowledges nothing (one that says nothing is found by
+ * TCP's keep-alive), and keep the retransmission interval short. Silence is counted in calls, as lwIP counts it in
+ * ticks: a host that itself stood still does not hold that against its peer.
  */
 static err_t on_poll(void *arg, struct tcp_pcb *pcb)
 {
 	struct tcp_stream *t = arg;
-	uint64_t now = time_ns();
 	if (!pcb->unacked || pcb->lastack != t->last_ack) {
 		t->last_ack = pcb->lastack;
-		t->last_ack_ns = now;
-	} else if (now - t->last_ack_ns > USER_TIMEOUT_NS) {
+		t->stuck = 0;
+	} else if (++t->stuck > STUCK_POLLS) {
 		set_error(t, -ETIMEDOUT);
 		tcp_abort(pcb); /* calls on_error */
 		return ERR_ABRT;
 	}
-	pcb->nrtx = MIN(pcb->nrtx, NRTX_CAP);
+	cap_backoff(pcb);
 	tcp_output(pcb); /* what a full NIC queue refused, when no ACK is under way to bring it up again */
 	return ERR_OK;
 }
@@ -157,7 +172,6 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb)
 	waitq_init(&t->writers);
 	t->rx_tail = &t->rx;
 	t->pcb = pcb;
-	t->last_ack_ns = time_ns();
 	tcp_arg(pcb, t);
 	tcp_ext_arg_set_callbacks(pcb, 0, &freed); /* the one slot of lwipopts.h is ours */
 	tcp_ext_arg_set(pcb, 0, t);

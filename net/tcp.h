@@ -20,7 +20,7 @@ struct tcp_stream { /* [C] lwIP's core lock  [l] lock  [a] atomic  [r] its readi
 	struct pbuf *cur;           /* [r] being read */
 	size_t cur_off, credit;     /* [r] bytes of cur that are read; read bytes not yet given back to the window */
 	uint32_t last_ack;          /* [C] */
-	uint64_t last_ack_ns;       /* [C] when it last moved */
+	unsigned stuck;             /* [C] polls since it last moved */
 	tcpwnd_size_t held;         /* [C] of the window: kept back until stream_tcp_trust() */
 	bool unproved;              /* [C] accepted, and not trusted yet */
 	bool neighbour;             /* [C] its peer is kept as one (netif_neighbour_keep) */

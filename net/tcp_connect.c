@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* TCP streams that this host opens (net/stream.h). */
 #include "kernel/time.h"
-#include "lwip/priv/tcp_priv.h"
 #include "net/tcp.h"
 #include <stdio.h>
 #include <string.h>
@@ -32,8 +31,6 @@ static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t 
 	struct tcp_pcb *pcb = tcp_new_ip_type(IP_GET_TYPE(ip));
 	struct tcp_stream *t = *out = pcb ? tcp_stream_new(pcb) : NULL;
 	if (t) {
-		/* A lost SYN is repeated after 1 s (RFC 6298), lwIP has 3. */
-		pcb->rto = pcb->sv = 1000 / TCP_SLOW_INTERVAL;
 		tcp_setprio(pcb, TCP_PRIO_MAX);
 		const ip_addr_t *from = n ? ip_netif_get_local_ip(n, ip) : NULL;
 		if (from)

@@ -274,19 +274,37 @@ static bool is_told(const struct migrate_status *s)
 	return s->phase == MIG_UNDECIDED && s->error[0] && fake_log_has("is undecided");
 }
 
-static bool is_quiet(bool stays)
+/* Has the destination ended what it had of the attempt, if it lives? */
+static bool dest_is_quiet(void)
 {
 	struct migrate_status s;
-	if (!fake_host_dead[A] && attempt_at(A, false, &s) && !is_over(s.phase) && !(stays && is_told(&s)))
-		return false;
 	if (fake_host_dead[B])
 		return true;
 	return !(attempt_at(B, true, &s) && !is_over(s.phase)) && !fake_hosts[B].receiving && !fake_hosts[B].ngreetings;
 }
 
+static bool is_quiet(bool stays)
+{
+	struct migrate_status s;
+	if (!fake_host_dead[A] && attempt_at(A, false, &s) && !is_over(s.phase) && !(stays && is_told(&s)))
+		return false;
+	return dest_is_quiet();
+}
+
+/* Has whoever lives noticed that the other is not there? What follows from that may take longer. */
+static bool is_noticed(void)
+{
+	struct migrate_status s;
+	if (!fake_host_dead[A] && attempt_at(A, false, &s) && !is_over(s.phase) && s.phase != MIG_UNDECIDED)
+		return false;
+	return dest_is_quiet();
+}
+
 static bool wait_quiet(bool stays, uint64_t end_ns)
 {
 	for (unsigned i = 0; time_ns() < end_ns; i++) {
+		if (fault_run.hit && !fault_run.noticed_ns && is_noticed())
+			fault_run.noticed_ns = time_ns();
 		if (is_quiet(stays))
 			return true;
 		if (i % 5 == 0)
@@ -447,7 +465,7 @@ static void run(struct fault_cell *c)
 	int err = 0;
 	fault_run.hit = fault_run.did = fault_run.burst = false;
 	fault_run.begin_ns = time_ns();
-	fault_run.hit_ns = 0;
+	fault_run.hit_ns = fault_run.noticed_ns = 0;
 	fault_run.end[A] = fault_run.end[B] = NULL;
 	fault_run.armed = true;
 	ON_HOST(A) err = migrate_start(fault_vm_at(A), params_to(B), &w);
@@ -461,6 +479,8 @@ static void run(struct fault_cell *c)
 		if (!quiet || time_ns() - fault_run.hit_ns > e->lasts_ns + FAULT_BOUND_NS)
 			fault_wrong("it does not end within %lu s", (e->lasts_ns + FAULT_BOUND_NS) / NS_PER_SEC);
 	}
+	if (fault_run.hit && e->parts && fault_run.noticed_ns - fault_run.hit_ns > FAULT_NOTICE_NS)
+		fault_wrong("it is noticed after %lu ms", (fault_run.noticed_ns - fault_run.hit_ns) / NS_PER_MS);
 	c->outcome = outcome();
 	if (!is_right(e->right, c->step->phase, c->outcome))
 		fault_wrong("the outcome is %c, right is, by phase, %s", c->outcome, e->right);

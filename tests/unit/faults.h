@@ -71,6 +71,7 @@ struct fault_event {
 	unsigned needs;
 	unsigned variants;   /* each in a run of its own, and all must end right; 0: as 1 */
 	bool stays;          /* until it is healed: nothing ends it by itself */
+	bool parts;          /* the hosts, for longer than a link may be cut: each that lives must notice */
 	uint64_t lasts_ns;   /* so long: then it is over by itself */
 	const char *says[2]; /* what the source, and the destination, must say if they fail; NULL: anything */
 	bool (*begin)(void); /* before the migration; false: it has failed. NULL: nothing */
@@ -82,10 +83,12 @@ extern struct fault_event fault_events[FAULT_EVENTS_MAX]; /* fault_rest.c's: tho
 extern unsigned fault_nevents;
 extern const struct fault_event fault_running[]; /* fault_events.c */
 extern const unsigned fault_nrunning;
-/* From the event's end until all attempts are over: 15 s of silence, 3 s for the last words, 2 s to be told. */
-#define FAULT_BOUND_NS (20 * NS_PER_SEC)
+/* From the event's end until all attempts are over: 15 s without a record, 3 s for the last words, 2 s to be told. */
+#define FAULT_BOUND_NS  (20 * NS_PER_SEC)
+/* A peer that is dead, or cut off for good, is noticed within that. */
+#define FAULT_NOTICE_NS (10 * NS_PER_SEC)
 /* A guest that goes on at the source stands still no longer: MIG_BLACKOUT_NS, and what looking at it takes. */
-#define FAULT_STILL_NS (5500 * NS_PER_MS)
+#define FAULT_STILL_NS  (8500 * NS_PER_MS)
 
 struct fault_cell {
 	const struct fault_step *step;
@@ -107,6 +110,7 @@ extern struct fault_run { /* the one that runs */
 	bool armed;
 	uint64_t begin_ns;
 	uint64_t hit_ns;       /* when the event happened */
+	uint64_t noticed_ns;   /* when whoever lives had given the attempt up, ended or called it undecided */
 	bool hit;              /* the step was passed */
 	bool did;              /* of an event of many variants: it came to what it counts */
 	bool burst;            /* the guest has dirtied more in pass 1 than the last pass may have */

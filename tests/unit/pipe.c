@@ -34,6 +34,8 @@ struct pipe_end { /* [l] pipe->lock; .out is what this end writes */
 	bool held;             /* [l] what is on the way is in the network, and not lost with this end */
 	bool reset;            /* [l] a reset is on the way, behind them */
 	uint64_t end_ns;       /* [l] when the end, or the reset, arrives */
+	uint64_t sent_ns;      /* [l] of what is on the way, when the first of it was written */
+	bool given_up;         /* [l] its peer is taken for dead */
 	enum pipe_fault fault; /* [l] of the next write */
 	uint64_t fault_n;      /* [l] */
 };
@@ -90,6 +92,21 @@ static bool heard(const struct pipe_end *o, uint64_t now, bool what)
 	return what && is_up(o, now, &next) && now >= o->end_ns && !o->nway;
 }
 
+/* Is something on the way that will not get there while the line is down? */
+static bool is_stuck(const struct pipe_end *e)
+{
+	return e->line && e->line->down && e->nway &&
+	       e->way[(e->way0 + e->nway + WAY - 1) % WAY].at_ns > e->line->down_ns;
+}
+
+/* When e gives its peer up, as lines are now: nothing comes from it, or what was sent does not get there. */
+static uint64_t gives_up_ns(const struct pipe_end *e)
+{
+	const struct pipe_line *in = e->other->line;
+	uint64_t at = in && in->down ? in->down_ns + STREAM_SILENCE_NS : TIME_NEVER;
+	return is_stuck(e) ? MIN(at, MAX(e->line->down_ns, e->sent_ns) + STREAM_SILENCE_NS) : at;
+}
+
 static uint64_t leaves_ns(struct pipe_line *l, size_t n, uint64_t now)
 {
 	l->busy_ns = MAX(l->busy_ns, now) + (l->rate ? n * NS_PER_SEC / l->rate : 0);
@@ -101,6 +118,8 @@ static void send(struct pipe_end *e, size_t n)
 {
 	if (!e->line || !n)
 		return;
+	if (!is_stuck(e))
+		e->sent_ns = time_ns();
 	uint64_t at = leaves_ns(e->line, n, time_ns());
 	unsigned last = (e->way0 + e->nway + WAY - 1) % WAY;
 	if (e->nway)
@@ -134,6 +153,30 @@ static void lose(struct pipe_end *e)
 	e->nway = 0;
 }
 
+/* The peer of an end that was aborted, or gave up, sees what the peer of such a connection sees: a reset. */
+static void reset_other(struct pipe_end *e)
+{
+	if (!e->line || e->canceled || e->given_up)
+		return;
+	lose(e);
+	e->reset = true;
+	e->end_ns = 0;
+	send_end(e);
+}
+
+/* True if e has given its peer up; else *next, when it will, if nothing is done before. */
+static bool gives_up(struct pipe_end *e, uint64_t now, uint64_t *next)
+{
+	uint64_t at = gives_up_ns(e);
+	if (!e->given_up && now >= at) {
+		reset_other(e);
+		e->given_up = true;
+		waitq_wake_all(&e->pipe->q);
+	}
+	*next = MIN(*next, at);
+	return e->given_up;
+}
+
 void pipe_line_set(struct pipe_line *l, bool down)
 {
 	uint64_t now = time_ns(), next = 0;
@@ -141,7 +184,7 @@ void pipe_line_set(struct pipe_line *l, bool down)
 		l->down_ns = now;
 	if (!down && l->down) { /* what was open tries again and again, each time after twice as long */
 		for (next = l->down_ns + PIPE_RTO_NS; next < now;)
-			next += next - l->down_ns + PIPE_RTO_NS;
+			next += MIN(next - l->down_ns + PIPE_RTO_NS, STREAM_AGAIN_NS);
 	}
 	l->down = down;
 	spin_lock(&pipes_lock);
@@ -235,6 +278,8 @@ static int pipe_read(struct stream *s, void *buf, size_t max, uint64_t deadline_
 			ret = -ECONNRESET;
 		} else if (heard(o, now, o->ended)) {
 			ret = 0;
+		} else if (gives_up(e, now, &next)) {
+			ret = -ETIMEDOUT;
 		} else if (waitq_wait(&p->q, &p->lock, &flags, MIN(deadline_ns, next)) && time_ns() >= deadline_ns) {
 			ret = -ETIMEDOUT;
 		}
@@ -274,6 +319,8 @@ static int write_all(struct pipe_end *e, const uint8_t *src, size_t left, uint64
 			ret = -ECONNRESET;
 		} else if (e->ended || heard(o, now, o->closed)) {
 			ret = -EPIPE;
+		} else if (gives_up(e, now, &next)) {
+			ret = -ETIMEDOUT;
 		} else if (e->count == p->capacity) {
 			if (waitq_wait(&p->q, &p->lock, flags, MIN(deadline_ns, next)) && time_ns() >= deadline_ns)
 				ret = -ETIMEDOUT;
@@ -343,17 +390,11 @@ static int pipe_shutdown(struct stream *s)
 	return 0;
 }
 
-/* The peer of an aborted end sees what the peer of an aborted connection sees: a reset. */
 static void pipe_abort(struct stream *s)
 {
 	struct pipe_end *e = end_of(s);
 	uint64_t flags = spin_lock_irqsave(&e->pipe->lock);
-	if (e->line && !e->canceled) {
-		lose(e);
-		e->reset = true;
-		e->end_ns = 0;
-		send_end(e);
-	}
+	reset_other(e);
 	e->canceled = true;
 	e->pipe->cut |= !e->line;
 	waitq_wake_all(&e->pipe->q);

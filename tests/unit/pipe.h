@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A stream in memory, for tests. A bare pipe loses no time. One on lines is what TCP makes of a way between two hosts:
- * what is written arrives later, in order, or not while the line is down; ends and resets are on the way like bytes.
+ * what is written arrives later, in order, or not while the line is down; ends and resets are on the way like bytes. An
+ * end that is read or written gives up, and resets the other, when a line has been down for STREAM_SILENCE_NS.
  */
 #pragma once
 #include "net/stream.h"
@@ -21,7 +22,8 @@ struct pipe_line {
 	bool down; /* nothing arrives */
 	uint64_t down_ns, busy_ns;
 };
-#define PIPE_RTO_NS (200 * NS_PER_MS) /* TCP's first retransmission; each later one waits twice as long */
+#define PIPE_RTO_NS \
+	(200 * NS_PER_MS) /* TCP's first retransmission; each later one waits twice as long, to STREAM_AGAIN_NS */
 /* end writes to `out` and reads from `back`. Before anything is written. */
 void stream_pipe_lines(struct stream *end, struct pipe_line *out, struct pipe_line *back);
 /* Down, or up again: from TCP's next try on. */

@@ -320,6 +320,7 @@ static void test_unproved(void **state unused)
 }
 
 static bool in_clear, cancelled;
+static uint64_t reach_ends_ns; /* 0: by itself */
 static bool leaves(void *arg) { return *(bool *)arg; }
 static int reach_of(const char *net, int to, struct incarnation inc, struct why *w)
 {
@@ -327,7 +328,7 @@ static int reach_of(const char *net, int to, struct incarnation inc, struct why 
 	struct reach_to r = { .inc = inc,
 			      .name = fake_hosts[to].name,
 			      .mtu = 9000,
-			      .end_ns = TIME_NEVER,
+			      .end_ns = reach_ends_ns ? time_ns() + reach_ends_ns : TIME_NEVER,
 			      .in_clear = in_clear,
 			      .leaves = leaves,
 			      .arg = &cancelled };
@@ -358,6 +359,9 @@ static void test_reach(void **state unused)
 	lost = 2; /* it is said again */
 	assert_int_equal(reach("lan", B, &w), 0);
 	assert_int_equal(reaches_sent, 4); /* and a short one beside the third */
+	lost = 10;                         /* all of 5 s, while the link is cut */
+	assert_int_equal(reach("lan", B, &w), 0);
+	assert_int_equal(reaches_sent, 12);
 	carries = 1500;
 	assert_int_equal(reach("lan", B, &w), -EHOSTUNREACH);
 	assert_non_null(
@@ -375,8 +379,9 @@ static void test_reach(void **state unused)
 	comes_out[1] = -1;
 	assert_int_equal(reach("office", B, &w), -EHOSTUNREACH);
 	assert_non_null(strstr(w.text, "network office do not get to b"));
-	assert_int_equal(reaches_sent, 6);
+	assert_int_equal(reaches_sent, 14);
 	comes_out[1] = 1;
+	reach_ends_ns = NS_PER_SEC; /* it is as long as the caller has time */
 	w.text[0] = 0;
 	word = TRUST_DENIED;
 	assert_int_equal(reach("office", B, &w), -EHOSTUNREACH);
@@ -400,6 +405,7 @@ static void test_reach(void **state unused)
 	struct incarnation next = fake_hosts[B].inc;
 	next.boot++;
 	assert_int_equal(reach_of("lan", B, next, &w), -EHOSTUNREACH);
+	reach_ends_ns = 0;
 	recorded.len = 0;
 	same_nonce = false;
 	comes_out[0] = 0;

@@ -12,15 +12,19 @@
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/records.h"
 
-/* Limits. An idle link that is cut for 5 s must survive TCP's back-off: hence 15 s while the guest runs. */
-#define MIG_CONNECT_NS     (10 * NS_PER_SEC) /* TCP, in half of it, and the TLS handshake */
+/*
+ * Limits of what a peer that lives may take: a dead one, and a link that does not come back, are STREAM_SILENCE_NS's to
+ * find. No limit ends what a link that was cut for 5 s can still go on with, so each of them is MIG_CUT_NS at least.
+ */
+#define MIG_CUT_NS         (8 * NS_PER_SEC)  /* 5 s, at most 2 s to TCP's next try, and what is to be said */
+#define MIG_CONNECT_NS     (2 * MIG_CUT_NS)  /* TCP, in half of it, and the TLS handshake */
 #define MIG_SETUP_NS       (10 * NS_PER_SEC) /* for one answer before the passes */
-#define MIG_GREETING_NS    (10 * NS_PER_SEC) /* from connecting to the first record after the greeting */
-#define MIG_IDLE_NS        (15 * NS_PER_SEC) /* no byte from (to) the peer during passes */
+#define MIG_GREETING_NS    (10 * NS_PER_SEC) /* to prove the key; from there to the first record after the greeting */
+#define MIG_IDLE_NS        (15 * NS_PER_SEC) /* no record from (to) the peer during passes */
 #define MIG_STOPPED_NS     (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
-#define MIG_BLACKOUT_NS    (5 * NS_PER_SEC)  /* from the pause to READY or COMMIT; at least ten times the budget */
-#define MIG_ANSWER_NS      (5 * NS_PER_SEC)  /* STARTED after COMMIT */
-#define MIG_QUERY_NS       MIG_CONNECT_NS    /* a QUERY, from connecting to its answer */
+#define MIG_BLACKOUT_NS    MIG_CUT_NS        /* from the pause to READY or COMMIT; at least ten times the budget */
+#define MIG_ANSWER_NS      MIG_CUT_NS        /* STARTED after COMMIT */
+#define MIG_QUERY_NS       (10 * NS_PER_SEC) /* a QUERY, from connecting to its answer */
 #define MIG_ASK_NS         (1 * NS_PER_SEC)  /* between two QUERYs */
 #define MIG_KEEPALIVE_NS   NS_PER_SEC        /* the source is silent for no longer than this */
 #define MIG_PROGRESS_NS    (60 * NS_PER_SEC) /* signs of life alone keep an attempt no longer than this */

@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define WAIT_NS (200 * NS_PER_MS)
-#define WAITS   15
+#define WAITS   15 /* for another answer than the one that was heard */
+#define SILENT  35 /* for the first: 7 s, since the link may be cut for 5 s */
 
 static struct spinlock lock = SPINLOCK_INIT("reach");
 static struct list reaches = LIST_INIT(reaches); /* [lock] struct reaching */
@@ -28,15 +29,23 @@ struct reaching {
 static int put_reach(struct wire_tx *tx, const void *arg) { return reach_send(tx, arg, TIME_NEVER); }
 static int put_reached(struct wire_tx *tx, const void *arg) { return reached_send(tx, arg, TIME_NEVER); }
 
+static unsigned waits(struct reaching *r)
+{
+	uint64_t flags = spin_lock_irqsave(&lock);
+	bool heard = r->a.came != REACHED_ENDS || r->short_mtu;
+	spin_unlock_irqrestore(&lock, flags);
+	return heard ? WAITS : SILENT;
+}
+
 /*
- * Say it, again and again, for it may be lost, but less and less often; until it is answered. In full frames, since
- * those of guests are; in short ones to know why.
+ * Say it, again and again, for it may be lost, but less and less often, to once a second; until it is answered. In full
+ * frames, since those of guests are; in short ones to know why.
  */
 static int reach_say(struct reaching *r, const struct bridge *on, const struct datagram *b)
 {
 	int err = -ETIMEDOUT;
-	for (unsigned i = 0; i < WAITS && err == -ETIMEDOUT && (!i || time_ns() < r->to->end_ns); i++) {
-		bool now = !(i & (i + 1));
+	for (unsigned i = 0; err == -ETIMEDOUT && i < waits(r) && (!i || time_ns() < r->to->end_ns); i++) {
+		bool now = i > WAITS ? i % (NS_PER_SEC / WAIT_NS) == 0 : !(i & (i + 1));
 		if (now && hostframe_broadcast_on(on, b->p, b->len, r->to->mtu) && !i)
 			return -ENETDOWN; /* later it may just be down for a moment */
 		if (now && i > 1)

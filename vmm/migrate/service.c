@@ -197,8 +197,10 @@ static int serve_connection(struct connection *k)
 		return (err = greet(k, 0, end)) ? err : serve(k);
 	greeting_begin(below); /* until he has proved a key, or said what he wants */
 	err = trust_accept(&k->s, end, &k->why);
-	if (!err && trust_is_proved(k->s))
+	if (!err && trust_is_proved(k->s)) {
 		greeting_end(below);
+		end = time_ns() + MIG_GREETING_NS;
+	}
 	if (!err) {
 		err = greet(k, 0, end);
 	} else if (err == -EPERM && may_be_told(k)) {

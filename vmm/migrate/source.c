@@ -23,7 +23,7 @@
 #include <string.h>
 
 #define PREPARING_STEP (1UL << 20)      /* bytes: less is no progress */
-#define REACH_NS       (6 * NS_PER_SEC) /* of MIG_GREETING_NS */
+#define REACH_NS       (7 * NS_PER_SEC) /* of MIG_GREETING_NS */
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
