@@ -47,8 +47,8 @@ unsigned fake_resumed(void) { return __atomic_load_n(&resumed, __ATOMIC_SEQ_CST)
 
 const char *vm_state_name(enum vm_state s)
 {
-	static const char *const names[] = { "stopped",   "running", "paused",        "incoming",
-					     "undecided", "failed",  "misconfigured", "stopping" };
+	static const char *const names[] = { "stopped", "running", "paused",        "incoming", "undecided",
+					     "serving", "failed",  "misconfigured", "stopping" };
 	return names[s];
 }
 

@@ -11,7 +11,6 @@
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migrate.h"
 #include "vmm/migrate/waits.h"
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,10 +21,10 @@ enum { A, B };
 
 static struct pipe_line lines[FAKE_HOSTS][FAKE_HOSTS];
 
-/* ---- the guest: a thread that writes, and reads what it has written ---- */
+/* ---- the guest: a task that writes, and reads what it has written ---- */
 
 static struct {
-	pthread_t thread;
+	struct completion gone;
 	bool stop, calm; /* [a] calm: it reads alone */
 	uint64_t word[PAGES];
 	uint64_t n;
@@ -44,7 +43,7 @@ static void touch(struct vm *vm, uint64_t page)
 	guest.word[page] = ++guest.n;
 }
 
-static void *run(void *arg unused)
+static void run(void *arg unused)
 {
 	uint64_t at = 1;
 	while (!__atomic_load_n(&guest.stop, __ATOMIC_SEQ_CST)) {
@@ -57,7 +56,7 @@ static void *run(void *arg unused)
 			ON_HOST(h) vm_put(vm);
 		}
 	}
-	return NULL;
+	completion_done(&guest.gone);
 }
 
 static bool runs_at(int h)
@@ -94,13 +93,14 @@ static int setup(void **state unused)
 	fake_net_peers(A, "b");
 	fake_net_peers(B, "a");
 	ON_HOST(A)(void) fake_vm_new("demo", MEM);
-	return pthread_create(&guest.thread, NULL, run, NULL);
+	completion_init(&guest.gone);
+	return !task_create("guest", TASK_PRIO_NORMAL, run, NULL);
 }
 
 static void stop_guest(void)
 {
 	if (!__atomic_exchange_n(&guest.stop, true, __ATOMIC_SEQ_CST))
-		pthread_join(guest.thread, NULL);
+		assert_int_equal(completion_wait(&guest.gone, time_in_ms(20000)), 0);
 }
 
 static int teardown(void **state unused)

@@ -272,7 +272,7 @@ static void test_older_peer(void **state unused)
 		struct why w = { "" };
 		if (paused)
 			fake_vm_rest(vm, VM_PAUSED);
-		dest_features = HELLO_0_4 | HELLO_0_5;
+		dest_features = BIT(0) | HELLO_0_5;
 		heard = 0;
 		assert_non_null(task_create("old", TASK_PRIO_NORMAL, old_dest, &dst->s));
 		assert_int_not_equal(migrate_source_run(vm, &src->s, &params, &w), 0);

@@ -74,12 +74,12 @@ enum wire_type {
 	WIRE_CHECKED,
 	WIRE_DIFFERS,
 	WIRE_FRAMES,
+	WIRE_STATE,
 	WIRE_ABSENT,
 	WIRE_DEMAND,
 	WIRE_SERVED,
 	WIRE_ALL,
 	WIRE_REJOIN,
-	WIRE_STATE,
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */
