@@ -3,10 +3,10 @@
  * What a peer may send to the destination. The first byte of the input chooses how the rest of it is used:
  *   0  raw bytes, from the first byte of the connection on
  *   1  HELLO, for two thirds of them STATE, then an OFFER with these fields
- *   2  HELLO, by the next byte STATE or not, a good OFFER, in half of them with a disk on a base and one of zeros, and some of the good records
- *      that would follow, all of them with what --verify adds, then records { type u8, length u16, fields }: check
- *      words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id in front, so that
- *      END and COMMIT can be what they should be, or has PAGES begin in a disk
+ *   2  HELLO, by the next byte STATE or not, a good OFFER, in half of them with a disk on a base and one of zeros, and
+ *      some of the good records that would follow, all of them with what --verify adds, then records { type u8, length
+ *      u16, fields }: check words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id
+ *      in front, so that END and COMMIT can be what they should be, or has PAGES begin in a disk
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/time.h"

@@ -45,8 +45,8 @@ static void add(struct vm *vm, void *arg)
 }
 
 /*
- * Those of which this host has more than what a file says, which goes with it when it is switched off: all but those that
- * are off, have written to no disk, and were stopped here. These are named. 0 or -ENOMEM.
+ * Those of which this host has more than what a file says, which goes with it when it is switched off: all but those
+ * that are off, have written to no disk, and were stopped here. These are named. 0 or -ENOMEM.
  */
 static int leavers_find(struct leavers *l)
 {
