@@ -174,6 +174,8 @@ void vm_set_file(struct vm *vm, enum vm_file_use use, struct boot_file *f);
  */
 int vm_boot_files(struct vm *vm, struct why *w) must_check;
 
+/* What the guest's drivers will be told of each network for as long as it runs, wherever it moves. vm->lock is held. */
+int vm_take_mtus(struct vm *vm, struct why *w) must_check;
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
 /* Who starts a VM that is off: how sure it must be that no other host has it, and how long that may take. */
 enum vm_start_by {

@@ -8,7 +8,6 @@
 #include "vmm/vm.h"
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
-#include "net/bridge.h"
 #include "vmm/disk.h"
 #include "vmm/pc/loader.h"
 #include "vmm/pc/machine.h"
@@ -159,18 +158,6 @@ static void clock_start(struct vm *vm)
 	clock_begin(vm, rdtsc()); /* guest time 0 is now */
 }
 
-/* What the guest's drivers will be told, for as long as it runs, wherever it moves. The lock is held. */
-static int take_mtus(struct vm *vm, struct why *w)
-{
-	for (unsigned i = 0; i < vm->cfg.nnics; i++) {
-		const struct bridge *net = bridge_find(vm->cfg.net[i], w);
-		if (!net)
-			return -ENOENT;
-		vm->cfg.mtu[i] = bridge_mtu(net);
-	}
-	return 0;
-}
-
 int vm_start(struct vm *vm, struct why *w)
 {
 	int err = 0;
@@ -188,7 +175,7 @@ int vm_start(struct vm *vm, struct why *w)
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated");
 	else
-		err = take_mtus(vm, w);
+		err = vm_take_mtus(vm, w);
 	if (err)
 		goto out;
 	if (vm->state == VM_FAILED) { /* it was kept for a look */
@@ -242,8 +229,7 @@ int vm_stop(struct vm *vm, struct why *w)
 	int err = 0;
 	mutex_lock(&vm->lock);
 	bool runs = vm->state == VM_RUNNING || vm->state == VM_PAUSED;
-	if (vm->migration && runs &&
-	    !gmem_all_here(&vm->mem)) /* it runs here alone, and what is elsewhere is of no use then */
+	if (vm->migration && runs && !gmem_all_here(&vm->mem)) /* here alone: what is elsewhere is of no use then */
 		request_cut(vm);
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
