@@ -33,8 +33,8 @@ static void ask(struct pull *p, gfn_t gfn)
 {
 	const struct demand d = { gfn, 1, DEMAND_URGENT };
 	mutex_lock(&p->tx_lock);
-	if (p->tx && absent_demand_send(p->tx, WIRE_DEMAND, &d, in(MIG_ANSWER_NS)))
-		stream_abort(p->tx->s); /* its reader finds that, and asks anew on the next */
+	if (p->asks && absent_demand_send(p->asks, WIRE_DEMAND, &d, in(MIG_ANSWER_NS)))
+		stream_abort(p->asks->s); /* its reader finds that, and asks anew on the next */
 	mutex_unlock(&p->tx_lock);
 }
 
@@ -175,7 +175,7 @@ static int ask_ranges(struct pull *p)
 	int err = 0;
 	while (!err && p->out < p->window && next_range(p, &d)) {
 		mutex_lock(&p->tx_lock);
-		err = absent_demand_send(p->tx, WIRE_DEMAND, &d, in(MIG_IDLE_NS));
+		err = absent_demand_send(p->asks, WIRE_DEMAND, &d, in(MIG_IDLE_NS));
 		mutex_unlock(&p->tx_lock);
 		p->asked_ns[(p->first + p->out++) % PULL_RANGES_MAX] = time_ns();
 		move_cursor(p, d.first + DEMAND_FRAMES);
@@ -250,7 +250,7 @@ static int link_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx, stru
 	struct page_rx pages = { .rx = rx, .mem = &p->vm->mem, .idle_ns = MIG_IDLE_NS, .came = came, .arg = p };
 	int err = migration_attach(p->m, rx->s, NULL);
 	mutex_lock(&p->tx_lock);
-	p->tx = tx;
+	p->asks = tx;
 	mutex_unlock(&p->tx_lock);
 	ask_anew(p);
 	while (!err && gmem_track_left(&p->vm->mem) && !is_over(p->vm)) {
@@ -261,7 +261,7 @@ static int link_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx, stru
 		show(p, rx->bytes - bytes);
 	}
 	mutex_lock(&p->tx_lock);
-	p->tx = NULL;
+	p->asks = NULL;
 	mutex_unlock(&p->tx_lock);
 	if (!err && !id_send(tx, WIRE_ALL, &p->m->id, in(MIG_ANSWER_NS))) /* else it asks, and gets it then */
 		handover_wait_done(rx, &p->m->id, p->vm);
@@ -322,6 +322,7 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 		gmem_track_stop(&p->vm->mem);
 }
 
+/* Its lock is held (migration_find). */
 static bool is_pulling(struct migration *m, const void *id) { return m->pull && attempt_id_equal(&m->id, id); }
 
 /* True: it has been served. */

@@ -37,7 +37,7 @@ struct pull {
 	bool begun, ended;       /* [l] pages may be asked for; who waits gets -ECANCELED */
 	struct pull_link *offer; /* [l] a new connection */
 	struct mutex tx_lock;
-	struct wire_tx *tx;                 /* [x] NULL: there is no connection */
+	struct wire_tx *asks;               /* [x] where DEMAND goes; NULL: there is no connection */
 	unsigned out, window;               /* [t] ranges that are out, and how many may be */
 	uint64_t least_ns;                  /* [t] the shortest that one has taken */
 	uint64_t asked_ns[PULL_RANGES_MAX]; /* [t] when, oldest first from `first` on */

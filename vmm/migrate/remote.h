@@ -16,7 +16,7 @@
 /* In place of the last pass. The guest stands still; the set is what is left of it. */
 int remote_send(struct source *c) must_check;
 /*
- * After STARTED, with the connection that it came by (it may be gone): until the destination has all of the VM (true),
- * or the operator forgets what is here (false, c->w says so). The VM's state is SERVING.
+ * By its own task, after STARTED, with the connection that it came by (it may be gone): until the destination has all
+ * of the VM (true), or the operator forgets what is here (false, c->w says so). The VM's state is SERVING.
  */
 bool remote_serve(struct source *c);
