@@ -31,15 +31,15 @@ KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c con
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c password.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c virtio_pair.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c lacp.c learn.c \
-	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
+	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c stream_loop.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
-VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c gmem.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_learned.c vm_life.c vm_mac.c \
-	vm_memory.c vm_port.c vm_request.c vm_start.c vm_text.c vm_top.c)
+VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c gmem.c gmem_absent.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_hot.c vm_learned.c vm_life.c vm_mac.c \
+	vm_memory.c vm_port.c vm_request.c vm_sections.c vm_start.c vm_text.c vm_top.c)
 X86_SRC     := $(addprefix vmm/x86/,bus_lock.c compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c halt_poll.c insn.c mmio.c msr.c pv.c startup.c stun.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c guest_image.c interrupts.c linux_loader.c loader.c machine.c pvh_loader.c smbios_tables.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpmtimer.c vpower.c vrng.c vrtc.c vblk.c vblk_config.c vblk_request.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c vxapic.c)
-MIGRATE_SRC := $(addprefix vmm/migrate/,ask.c attempts.c bandwidth.c boot_files.c datagram.c departed.c dest.c disks.c frames.c handover.c heard.c inbox.c lease.c leave.c migrate.c migrate_all.c migrate_cmd.c \
-	migration.c migration_cancel.c pages.c policy.c precopy.c probe.c probe_answer.c reach.c records.c rules.c sections.c service.c settle.c shout.c source.c sums.c switchover.c this_host.c verify.c wire.c)
+MIGRATE_SRC := $(addprefix vmm/migrate/,absent.c ask.c attempts.c bandwidth.c boot_files.c datagram.c departed.c dest.c disks.c downtime.c forecast.c frames.c handover.c heard.c hot.c inbox.c lease.c leave.c migrate.c migrate_all.c migrate_cmd.c migrate_history.c \
+	migration.c migration_cancel.c offer_check.c pages.c policy.c precopy.c probe.c probe_answer.c pull.c reach.c records.c remote.c resting.c rules.c sections.c self.c service.c settle.c shout.c source.c sums.c switchover.c this_host.c verify.c waits.c wire.c)
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c image.c kernel_blob.S libc.c load.c memmap.c \
 	say.c serial_port.c smbios.c)
 # In the test image alone.
@@ -345,7 +345,7 @@ help:
 	@echo "                both with RIG=amd (default), RIG=intel or RIG=mixed"
 	@echo "make test       everything that is tested: unit, fuzz, model, check, rig-test (each is a target too)"
 	@echo "make test-long  what takes hours: rig tests marked long, and make run and make test on bare systems of each Debian release"
-	@echo "make bench      the figures, each with its target (STAGES=\"disk cloud\": only those); bench-memcpy, -aead, -bridge, -pt, -harvest, -flush: of one thing alone, in seconds"
+	@echo "make bench      the figures, each with its target (STAGES=\"disk cloud\": only those); bench-memcpy, -aead, -bridge, -pt, -harvest, -flush, -pages: of one thing alone, in seconds"
 	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
 .PHONY: all kernel-objs guest guest-small guest-firmware guest-cloud unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help

@@ -4,6 +4,7 @@
 #include "kernel/console.h"
 #include "kernel/host.h"
 #include "kernel/log.h"
+#include "kernel/malloc.h"
 #include "kernel/page.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
@@ -68,6 +69,7 @@ static int cmd_host(struct con *c, int argc unused, char **argv unused)
 {
 	const struct host_info *h = &host_info;
 	uint64_t free = page_free_count() * PAGE_SIZE, guests = page_guest_count() * PAGE_SIZE;
+	uint64_t heap_used, heap = malloc_slab_bytes(&heap_used);
 	char id[40];
 	struct host_address addr = { .state = "none", .state6 = "none" };
 	sniprintf(id, sizeof(id), "%016lx-%016lx", h->inc.host, h->inc.boot);
@@ -93,6 +95,8 @@ static int cmd_host(struct con *c, int argc unused, char **argv unused)
 	out_bytes(c, "memory_tern|- tern's own", h->ram_bytes - free - guests - h->file_bytes);
 	out_u64(c, "image_bytes|", h->kernel_bytes);
 	out_u64(c, "pages_free|", page_free_count());
+	out_u64(c, "heap_bytes|", heap);
+	out_u64(c, "heap_used|", heap_used);
 	out_ms(c, "uptime_ms|up", time_ns());
 	out_ms(c, "boot_ms|prompt after", console_prompt_ns());
 	out_time(c, "time", time_wall_ns());

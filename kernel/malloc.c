@@ -40,7 +40,8 @@ static const uint16_t sizes[] = {
 static struct size_class {
 	struct spinlock lock;
 	struct list partial;
-	unsigned empty; /* slabs on it with nothing in use: one is kept */
+	unsigned empty;       /* slabs on it with nothing in use: one is kept */
+	unsigned slabs, used; /* slabs in all, objects in use */
 } classes[ARRAY_SIZE(sizes)];
 static bool ready;
 
@@ -117,6 +118,7 @@ static void *alloc(size_t n)
 		}
 		list_append(&c->partial, &s->node);
 		c->empty++;
+		c->slabs++;
 	}
 	if (s->nfree == s->total)
 		c->empty--;
@@ -127,6 +129,7 @@ static void *alloc(size_t n)
 		p = (char *)s + HEADER + (size_t)(s->total - s->nfresh--) * sizes[k];
 	if (--s->nfree == 0)
 		list_remove(&s->node);
+	c->used++;
 	spin_unlock_irqrestore(&c->lock, flags);
 	return p;
 }
@@ -150,9 +153,11 @@ void free(void *p)
 	if (s->nfree++ == 0)
 		list_insert(&c->partial, &s->node);
 	bool release = s->nfree == s->total && c->empty > 0;
+	c->used--;
 	if (release) {
 		list_remove(&s->node);
 		s->magic = 0;
+		c->slabs--;
 	} else if (s->nfree == s->total) {
 		c->empty++;
 		list_remove(&s->node);
@@ -161,6 +166,19 @@ void free(void *p)
 	spin_unlock_irqrestore(&c->lock, flags);
 	if (release)
 		page_free(hpa_of(s), SLAB_ORDER);
+}
+
+uint64_t malloc_slab_bytes(uint64_t *used)
+{
+	uint64_t held = *used = 0;
+	for (unsigned k = 0; k < ARRAY_SIZE(sizes); k++) {
+		struct size_class *c = &classes[k];
+		uint64_t flags = spin_lock_irqsave(&c->lock);
+		held += (uint64_t)c->slabs * SLAB_SIZE;
+		*used += (uint64_t)c->used * sizes[k];
+		spin_unlock_irqrestore(&c->lock, flags);
+	}
+	return held;
 }
 
 size_t malloc_usable_size(void *p)

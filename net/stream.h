@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A reliable byte stream: all that migration knows of the network. TCP (lwIP) implements it, TLS over it (net/tls.h),
- * and in host-built tests a pipe. One reader and one writer task may use a stream at once. Deadlines are absolute
- * time_ns(). Errors are -errno: -ETIMEDOUT, -ECONNRESET, -EPIPE (peer ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED
- * (stream_abort was called). An error is final for the stream.
+ * memory of this host between two of its own tasks, and in host-built tests a pipe. One reader and one writer task may
+ * use a stream at once. Deadlines are absolute time_ns(). Errors are -errno: -ETIMEDOUT, -ECONNRESET, -EPIPE (peer
+ * ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED (stream_abort was called). An error is final for the stream.
  */
 #pragma once
 #include "kernel/base/bits.h"
@@ -53,6 +53,9 @@ int stream_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t 
 int stream_shutdown(struct stream *s);
 void stream_abort(struct stream *s);
 void stream_close(struct stream *s); /* NULL is fine */
+
+/* Both ends on this host, in memory; name: the peer's, of both. -ENOMEM. */
+int stream_loop_open(const char *name, struct stream **a, struct stream **b) must_check;
 
 #define NET_PEERS_MAX 32
 #define NET_KEY_LEN   32

@@ -7,7 +7,7 @@
 UNIT :=
 TSAN :=
 FUZZ :=
-GMEM := vmm/gmem.c vmm/gmem_clear.c vmm/gmem_make.c vmm/gmem_track.c kernel/crew.c
+GMEM := vmm/gmem.c vmm/gmem_absent.c vmm/gmem_clear.c vmm/gmem_make.c vmm/gmem_track.c kernel/crew.c
 LAYER := vmm/layer.c vmm/layer_track.c vmm/disk.c vmm/disk_conf.c vmm/seed.c
 BOOT_FILE := vmm/boot_file.c vmm/vm_memory.c
 UNIT += conf conf_keys
@@ -94,7 +94,7 @@ FUZZ_rings := $(DEV_TEST)
 FUZZ += blk
 FUZZ_blk := $(DEV_TEST) $(BOOT_FILE) vmm/layer.c vmm/layer_track.c
 VM_CONFIG := vmm/vm_config.c vmm/vm_mac.c vmm/x86/cpuid.c vmm/state.c arch/x86/features.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c)
-MIGRATE := $(filter-out $(addprefix vmm/migrate/,datagram.c heard.c migrate_all.c migrate_cmd.c reach.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
+MIGRATE := $(filter-out $(addprefix vmm/migrate/,datagram.c heard.c migrate_all.c migrate_cmd.c migrate_history.c reach.c shout.c this_host.c),$(wildcard vmm/migrate/*.c))
 AEAD := $(filter-out crypto/password.c,$(CRYPTO_SRC))
 TLS := net/tls.c net/tls_handshake.c net/tls_record.c net/stream.c $(AEAD) tests/unit/pipe.c tests/unit/fake_kernel.c
 UNIT += tls downgrade trust
@@ -128,20 +128,23 @@ $(addprefix $(H)/,$(addprefix tests/unit/,test_listen.o test_connect.o test_neig
 $(H)/test_listen $(H)/test_connect $(H)/test_neighbour $(H)/test_netif6: $(H)/lwip.a
 UNIT += sections
 UNIT_sections := vmm/migrate/sections.c vmm/migrate/wire.c vmm/state.c net/stream.c tests/unit/fake_kernel.c
-MIGRATE_BASE := vmm/vm_text.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_state.c tests/unit/fake_kept.c kernel/frame.c tests/unit/fake_kernel.c
+MIGRATE_BASE := vmm/vm_text.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c net/stream_loop.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_state.c tests/unit/fake_kept.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT += vm
-UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
+UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_sections.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT += disk
 UNIT_disk := $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c vmm/vm_text.c tests/unit/fake_kernel.c
 UNIT += policy throttle wire migrate migrate_cmd
-UNIT_migrate_cmd := $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c console.c console_edit.c console_usage.c out.c) tests/unit/fake_kernel.c
+UNIT_migrate_cmd := vmm/migrate/waits.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c console.c console_edit.c console_usage.c out.c) tests/unit/fake_kernel.c
+UNIT_migrate_cmd += vmm/migrate/downtime.c vmm/migrate/migrate_history.c
 build/host/tests/unit/test_migrate_cmd.o: vmm/migrate/migrate_cmd.c
-UNIT_policy := vmm/migrate/policy.c tests/unit/fake_kernel.c
+UNIT_policy := vmm/migrate/downtime.c vmm/migrate/policy.c tests/unit/fake_kernel.c
 UNIT_throttle := $(UNIT_policy)
 FAKE_NET := $(MIGRATE) tests/image/failpoint.c $(MIGRATE_BASE) tests/unit/fake_net.c kernel/out.c
 UNIT_wire := $(FAKE_NET) tests/unit/fake_shout.c
 UNIT_migrate := $(UNIT_wire)
-UNIT += wire_disks migrate_disks verify
+UNIT += wire_disks migrate_disks verify resting self
+UNIT_self := $(UNIT_wire)
+UNIT_resting := $(UNIT_wire)
 UNIT_migrate_disks := $(UNIT_wire)
 UNIT_wire_disks := $(UNIT_wire)
 UNIT_verify := $(UNIT_wire)
@@ -149,13 +152,17 @@ UNIT += pages
 UNIT_pages := vmm/layer.c vmm/layer_track.c vmm/migrate/pages.c vmm/migrate/wire.c net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
 UNIT += hosts shout bandwidth
 UNIT_hosts := $(UNIT_wire)
-UNIT += frames
+UNIT += frames remote
 UNIT_frames := $(UNIT_wire)
+UNIT_remote := $(UNIT_wire) vmm/vm_request.c
 UNIT_bandwidth := $(UNIT_wire)
 # The fault matrix has failpoints of its own, tasks that take turns, and allocations that fail.
 UNIT += faults
-UNIT_faults := $(filter-out tests/image/failpoint.c,$(UNIT_wire)) vmm/vm_request.c $(addprefix tests/unit/,fake_turns.c fault_events.c fault_report.c fault_world.c)
+UNIT_faults := $(filter-out tests/image/failpoint.c,$(UNIT_wire)) vmm/vm_request.c $(addprefix tests/unit/,fake_turns.c fault_events.c fault_report.c fault_rest.c fault_world.c)
 $(H)/test_faults: private SAN += -Wl,--wrap=malloc -Wl,--wrap=calloc
+UNIT += forecast
+UNIT_forecast := $(UNIT_faults)
+$(H)/test_forecast: private SAN += -Wl,--wrap=malloc -Wl,--wrap=calloc
 UNIT_shout := $(FAKE_NET) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c)
 FUZZ += hostframe
 FUZZ_hostframe := $(MIGRATE) $(MIGRATE_BASE) $(addprefix vmm/migrate/,datagram.c heard.c reach.c shout.c) \
@@ -260,12 +267,15 @@ $(H)/bench_pt: arch/x86/pt.c
 $(H)/bench_harvest: arch/x86/pt.c
 # What a flush of all vCPUs' TLBs takes who asks for it. Of vcpu.c no more than that is there.
 $(H)/bench_flush: vmm/x86/vcpu.c
-BENCH := aead bridge pt harvest flush
+# What it costs to frame pages, and to digest them.
+$(H)/bench_pages: vmm/migrate/pages.c vmm/migrate/wire.c vmm/migrate/sums.c $(H)/lib/xxhash.o
+$(H)/bench_pages: private BENCH_FLAGS := $(ZSTD_INC)
+BENCH := aead bridge pt harvest flush pages
 $(foreach b,$(filter-out harvest,$(BENCH)),$(eval $(H)/bench_$b: tests/bench/count.c))
-$(addprefix $(H)/bench_,bridge pt harvest): tests/bench/kernel.c
+$(addprefix $(H)/bench_,bridge pt harvest pages): tests/bench/kernel.c
 $(addprefix $(H)/bench_,$(BENCH)): $(H)/bench_%: tests/bench/%.c
 	$(Q)echo "  HOSTLD  $@"; mkdir -p $(@D); $(HOST_CC) -std=gnu17 -O2 -Wall -Wextra -Werror -Wno-unused-parameter -I. -DHHDM_BASE=0UL -DTERN_LOCK_ORDER=0 \
-	-DTERN_FAILPOINTS=0 -ffunction-sections -Wl,--gc-sections -pthread -no-pie -z noexecstack $^ -o $@
+	-DTERN_FAILPOINTS=0 -ffunction-sections -Wl,--gc-sections -pthread -no-pie -z noexecstack $(BENCH_FLAGS) $^ -o $@
 BENCH_BIN := $(addprefix $(H)/bench_,memcpy $(BENCH))
 # The driver is compiled into its test, with the ports of a modelled chip.
 UNIT += serial

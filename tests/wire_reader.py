@@ -54,7 +54,10 @@ TYPES = {
     34: ("CHECKED", "D", [("range", 4)]),
     35: ("DIFFERS", "D", [("name", 32), ("instance", 4), ("first", 8)]),
     36: ("FRAMES", "S", [("card", 4)]),
+    37: ("STATE", "S", [("state", 4)]),
 }
+# What comes behind these, or not: times, where both have feature bit 2.
+TIMES = {"ACCEPT": ["load_ns"], "READY": ["pages_ns", "state_ns", "load_ns"], "STARTED": ["start_ns"]}
 CHUNK = 1024  # frames
 FILE_FIELDS = [("name", 96), ("size", 8), ("digest", 8), ("blocks", 8)]
 STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
@@ -200,8 +203,13 @@ def parse_record(buf, at, sender, key, number):
             is_text = name in STRINGS
             r.f[name] = string(raw, name) if is_text else raw if name in UUIDS else int.from_bytes(raw, "little")
             pos += size
+        for name in TIMES.get(r.name, []) if pos < r.end else []:
+            need(pos + 8 <= r.end, f"{r.name} is too short")
+            r.places.append((name, pos, 8))
+            r.f[name] = int.from_bytes(buf[pos:pos + 8], "little")
+            pos += 8
         if r.name == "OFFER":
-            need(1 <= r.f["ncompat"] <= 64, "ncompat")
+            need(r.f["ncompat"] <= 64, "ncompat")
             for i in range(r.f["ncompat"]):
                 for j in range(6):
                     r.places.append((f"compat{i}.{j}", pos + 4 * j, 4))
@@ -290,6 +298,7 @@ class Source:
         self.npass, self.open, self.final, self.next = 0, False, False, 0
         self.data = self.zero = self.all_data = self.all_zero = self.blocks = 0
         self.sections, self.debts, self.offer, self.state = {}, 0, None, "HELLO"
+        self.rests, self.ram = 0, 0  # what STATE said, 0: nothing; bytes of memory that come
         self.pages = {}  # by frame: bytes, none for zeros of a disk
         self.to_verify, self.verified, self.told = None, 0, set()  # ranges of frames that are left, how many came; sections
         self.files, self.came = None, {}  # what FILES told; each file's bytes
@@ -310,6 +319,9 @@ class Source:
         elif self.state == "IDENT":
             self.me = check_ident(r)
             self.state = "OFFER"
+        elif self.state == "OFFER" and r.name == "STATE":
+            need(not self.rests and f["state"] in (1, 2), "STATE, once, of one that is stopped or paused")
+            self.rests = f["state"]
         elif self.state == "OFFER":
             need(r.name == "OFFER", "OFFER comes after the greeting")
             need((f["source_host"], f["source_boot"]) == self.me and f["number"], "OFFER of another host's attempt")
@@ -329,7 +341,8 @@ class Source:
     def check_offer(self, f):
         need(f["mem"] and f["mem"] % (2 << 20) == 0 and f["vcpus"] and f["page_size"] == 4096, "OFFER")
         need(f["name"] and all(c.isascii() and (c.isalnum() or c in "._-") for c in f["name"]), "name")
-        self.offer = f
+        need((f["ncompat"] == 0) == (self.rests == 1), "a CPU is needed, but by one that is stopped")
+        self.offer, self.ram = f, 0 if self.rests == 1 else f["mem"]
 
     def check_files(self):
         for n, data in self.came.items():
@@ -340,8 +353,8 @@ class Source:
     def verify(self, first, frames, sums):
         """A range comes where the one before ended, and has the sums of the pages that came."""
         if self.to_verify is None:
-            mem = self.offer["mem"] >> 12
-            self.to_verify = [[0, min(mem, 3 << 18)]] + [[4 << 18, mem + (1 << 18)]] * (mem > 3 << 18)
+            mem = self.ram >> 12
+            self.to_verify = [[0, min(mem, 3 << 18)]] * (mem > 0) + [[4 << 18, mem + (1 << 18)]] * (mem > 3 << 18)
             self.to_verify += [[i + 6 << 36, (i + 6 << 36) + (d["size"] + 4095 >> 12)] for i, d in enumerate(self.offer["disks"])]
         need(self.to_verify and frames, "VERIFY of nothing")
         part = self.to_verify[0]
@@ -372,7 +385,7 @@ class Source:
             for offset, count in r.runs:
                 gfn, n = f["base"] + offset, count & 0x7FFFFFFF
                 blocks = disk_blocks(gfn, n, count >> 31, self.offer["disks"])
-                need(n and gfn >= self.next and blocks <= 4096 and (blocks or is_ram(gfn, n, self.offer["mem"])), "run")
+                need(n and gfn >= self.next and blocks <= 4096 and (blocks or is_ram(gfn, n, self.ram)), "run")
                 self.blocks += blocks
                 self.next = gfn + n
                 for frame in range(gfn, gfn + n):
@@ -391,7 +404,7 @@ class Source:
             need(total == f["npages"], "runs and data disagree")
         elif r.name == "PASS_END":
             need(self.open and f["pass"] == self.npass and (f["data"], f["zero"]) == (self.data, self.zero), "PASS_END")
-            need(self.npass > 1 or self.data + self.zero - self.blocks == self.offer["mem"] >> 12, "pass 1 brings all")
+            need(self.npass > 1 or self.data + self.zero - self.blocks == self.ram >> 12, "pass 1 brings all")
             self.open = False
             self.all_data += self.data
             self.all_zero += self.zero
@@ -399,12 +412,15 @@ class Source:
             need(self.final and not self.open, "SECTION before the final pass ended")
             which = (f["name"], f["instance"])
             need(f["name"] and f["version"] and which not in self.sections and self.to_verify is None, "SECTION")
+            need(self.rests != 1 or f["name"] == "config", "state of one that is stopped")
             self.sections[which] = r.payload
         elif r.name == "VERIFY":
             need(self.final and not self.open, "VERIFY before the final pass ended")
             self.verify(f["first"], f["frames"], r.sums)
         elif r.name == "VERIFY_STATE":
             which = (f["name"], f["instance"])
+            if self.to_verify is None and self.rests == 1 and not self.offer["disks"]:
+                self.to_verify = []  # there is nothing that VERIFY could be of
             need(self.to_verify == [] and which in self.sections and which not in self.told, "VERIFY_STATE")
             need(f["digest"] == xxh64(self.sections[which]), "digest of a section")
             self.told.add(which)
@@ -506,13 +522,15 @@ def read(src, dst):
     if [r.name for r in d[2:] if r.name != "PREPARING"] == ["REFUSE"]:
         need(1 <= d[-1].f["code"] <= 7 and d[-1].f["text"], "REFUSE")
         told = [r for r in s if r.name]  # a record that is optional has no name here
-        need([r.name for r in told[2:]] in (["OFFER"], ["OFFER", "ERROR"]), "order")
-        for r in told[:3]:
-            source.take(r)
+        need([r.name for r in told[2:] if r.name != "STATE"] in (["OFFER"], ["OFFER", "ERROR"]), "order")
+        for r in told:
+            if r.name != "ERROR":
+                source.take(r)
         return s, d
     for r in s:
         source.take(r)
     need(source.state in ("DONE", "over"), "the source did not come to COMMIT")
+    need(not source.rests or d[0].f["features"] & 4, "STATE to who does not know it")
     want = ["ACCEPT"] + ["WANT"] * (source.files is not None) + ["PASS_ACK"] * (source.npass - 1)
     want += ["CHECKED"] * source.verified + ["READY", "STARTED"]
     preparing = [r for r in d[2:] if r.name == "PREPARING"]

@@ -39,8 +39,8 @@ struct dev {
 };
 
 /*
- * Which machine it is. That of a bzImage is what releases before 0.5 know; one that is entered by PVH has beside it
- * what guest firmware needs: a clock of the day, a power management timer, and another host bridge.
+ * Which machine it is: that of a bzImage, or one that is entered by PVH, which has beside it what guest firmware needs:
+ * a clock of the day, a power management timer, and another host bridge.
  */
 enum machine_kind { MACHINE_PLAIN, MACHINE_PVH, MACHINE_KINDS };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The bytes of guest memory, as devices and the loader reach them (gmem.h). */
 #include "vmm/gmem.h"
+#include "kernel/task.h"
+#include "kernel/time.h"
 #include <string.h>
 
 unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2])
@@ -23,6 +25,35 @@ void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg)
 	g->flush_arg = arg;
 }
 
+/*
+ * Whoever uses a pager is counted before he looks which it is, and who changes it looks afterwards whether one is: so
+ * none is used that has gone.
+ */
+static const struct gmem_pager *pager_get(const struct gmem *g)
+{
+	unsigned *users = (unsigned *)(uintptr_t)&g->pager_users;
+	if (!__atomic_load_n(&g->pager, __ATOMIC_ACQUIRE))
+		return NULL;
+	__atomic_fetch_add(users, 1, __ATOMIC_SEQ_CST);
+	const struct gmem_pager *p = __atomic_load_n(&g->pager, __ATOMIC_SEQ_CST);
+	if (!p)
+		__atomic_fetch_sub(users, 1, __ATOMIC_SEQ_CST);
+	return p;
+}
+
+static void pager_put(const struct gmem *g, const struct gmem_pager *p)
+{
+	if (p)
+		__atomic_fetch_sub((unsigned *)(uintptr_t)&g->pager_users, 1, __ATOMIC_SEQ_CST);
+}
+
+void gmem_set_pager(struct gmem *g, const struct gmem_pager *p)
+{
+	__atomic_store_n(&g->pager, p, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&g->pager_users, __ATOMIC_SEQ_CST)) /* it has all that they wait for: moments */
+		task_sleep_until(time_ns() + 20 * NS_PER_US);
+}
+
 /* What is no RAM is not to come: who touches it finds out. */
 static bool is_absent(const struct gmem *g, const struct gmem_pager *p, gfn_t f)
 {
@@ -31,22 +62,36 @@ static bool is_absent(const struct gmem *g, const struct gmem_pager *p, gfn_t f)
 
 int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len)
 {
-	const struct gmem_pager *p = __atomic_load_n(&g->pager, __ATOMIC_ACQUIRE);
+	const struct gmem_pager *p = pager_get(g);
 	int err = 0;
 	for (gfn_t f = gpa >> PAGE_SHIFT; p && len && !err && f <= (gpa + len - 1) >> PAGE_SHIFT; f++)
 		if (is_absent(g, p, f))
 			err = p->fetch(p->arg, f);
+	pager_put(g, p);
 	return err;
+}
+
+void gmem_end_waits(const struct gmem *g)
+{
+	const struct gmem_pager *p = pager_get(g);
+	if (p && p->end)
+		p->end(p->arg);
+	pager_put(g, p);
 }
 
 bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len)
 {
-	const struct gmem_pager *p = __atomic_load_n(&g->pager, __ATOMIC_ACQUIRE);
-	for (gfn_t f = gpa >> PAGE_SHIFT; p && len && f <= (gpa + len - 1) >> PAGE_SHIFT; f++)
-		if (is_absent(g, p, f))
-			return false;
-	return true;
+	const struct gmem_pager *p = pager_get(g);
+	bool here = true;
+	for (gfn_t f = gpa >> PAGE_SHIFT; p && len && here && f <= (gpa + len - 1) >> PAGE_SHIFT; f++)
+		here = !is_absent(g, p, f);
+	pager_put(g, p);
+	return here;
 }
+
+static bool lost_here(void *arg unused, gfn_t gfn unused) { return false; }
+static int lost_fetch(void *arg unused, gfn_t gfn unused) { return -ECANCELED; }
+const struct gmem_pager gmem_lost = { .here = lost_here, .fetch = lost_fetch };
 
 /* Pieces of [gpa, gpa+len) that lie in one block each. */
 static int gmem_copy(const struct gmem *g, gpa_t gpa, void *buf, size_t len, bool to_guest)

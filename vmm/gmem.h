@@ -57,6 +57,7 @@ struct gmem {
 	void (*flush)(void *arg); /* (c) from gmem_on_flush on. It returns when no CPU has older translations */
 	void *flush_arg;
 	const struct gmem_pager *pager; /* [a] NULL: every page is here */
+	unsigned pager_users;           /* [a] who may be using it right now */
 	bool tracking;                  /* [m], read [a]: leaves are 4K, dirty bits are meaningful */
 	uint64_t splits;                /* [m], read [a]: large leaves split so far, for statistics */
 	uint64_t sample;                /* [m] one of so many dirty frames is guarded; 0: none */
@@ -108,10 +109,17 @@ unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
 struct gmem_pager {
 	bool (*here)(void *arg, gfn_t gfn);
 	int (*fetch)(void *arg, gfn_t gfn);
+	void (*end)(void *arg); /* NULL: nothing to do. As gmem_end_waits */
 	void *arg;
 };
+/* From now on p brings them, NULL: all are here. Sleeps until nobody uses the one before: each wait of it must end. */
+void gmem_set_pager(struct gmem *g, const struct gmem_pager *p);
+/* Some never come: who touches them gets -ECANCELED, for as long as g is there. */
+extern const struct gmem_pager gmem_lost;
 bool gmem_is_here(const struct gmem *g, gpa_t gpa, size_t len);        /* of RAM. Any context */
 int gmem_wait(const struct gmem *g, gpa_t gpa, size_t len) must_check; /* until it is here. Sleeps */
+/* Its vCPUs are about to be stopped for good: who waits, or would, gets -ECANCELED. Pages may come on. Any context. */
+void gmem_end_waits(const struct gmem *g);
 /* The guest fetches from RAM that is mapped by a leaf too large for that. Its vCPU's task; sleeps. */
 void gmem_make_executable(struct gmem *g, gpa_t gpa);
 void gmem_on_flush(struct gmem *g, void (*flush)(void *arg), void *arg); /* once, before a vCPU runs on it */
@@ -230,12 +238,32 @@ uint64_t gmem_track_harvest(struct gmem *g, gfn_t first, uint64_t count);
 uint64_t gmem_track_harvest_all(struct gmem *g, bool still);
 /* The set's first frame in [from, end), or end. gmem_track_take: a multiple of 64 and the 63 after it leave the set. */
 gfn_t gmem_track_next(const struct gmem *g, gfn_t from, gfn_t end);
+/* The first frame in [from, end), which is of one range, that is not in the set; or end. */
+gfn_t gmem_track_gap(const struct gmem *g, gfn_t from, gfn_t end);
 uint64_t gmem_track_take(struct gmem *g, gfn_t gfn) must_check;
+uint64_t gmem_track_take_of(struct gmem *g, gfn_t gfn, uint64_t mask) must_check; /* of them, those of mask */
 /*
  * The first frame in [from, end) that was written from outside the guest since its memory was made, tracking began or
  * it was harvested; end if there is none.
  */
 gfn_t gmem_next_written(const struct gmem *g, gfn_t from, gfn_t end);
+void gmem_track_add(struct gmem *g, gfn_t first, uint64_t count); /* RAM of one range comes into the set */
+uint64_t gmem_track_left(const struct gmem *g);                   /* how many frames are in the set */
+void gmem_track_clear(struct gmem *g);                            /* and all leaves it */
 void gmem_track_stop(struct gmem *g);
 void gmem_track_sample(struct gmem *g, uint64_t one_of);
 bool gmem_wrote_sample(struct gmem *g, gpa_t gpa); /* any task */
+
+/*
+ * Absent frames (vmm/gmem_absent.c): a guest's RAM whose bytes are still elsewhere. They are the set of tracking, which
+ * is not used meanwhile: gmem_track_next finds them.
+ *
+ * gmem_absent_add, before a vCPU runs: [first, first + count) of one range have no leaf any more; then once
+ * gmem_absent_ready, and g->pager is set. gmem_absent_came, by the one task that brings them: the bytes are there
+ * (GMEM_FILL), and it is mapped; false: it was here already. gmem_absent: any context; gfn is RAM. When none is left
+ * gmem_track_stop makes large leaves of them.
+ */
+void gmem_absent_add(struct gmem *g, gfn_t first, uint64_t count);
+void gmem_absent_ready(struct gmem *g);
+bool gmem_absent_came(struct gmem *g, gfn_t gfn);
+bool gmem_absent(const struct gmem *g, gfn_t gfn);

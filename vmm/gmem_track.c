@@ -127,16 +127,57 @@ uint64_t gmem_track_fill(struct gmem *g)
 	return g->size >> PAGE_SHIFT;
 }
 
+void gmem_track_add(struct gmem *g, gfn_t first, uint64_t count)
+{
+	for (gfn_t f = first; f < first + count; f++) {
+		struct gmem_gib *q = gmem_gib_at(g, f << PAGE_SHIFT);
+		uint64_t *word = &q->track[(f - q->first) / 64], bit = BIT((f - q->first) % 64);
+		q->left += !(*word & bit);
+		*word |= bit;
+	}
+}
+
+uint64_t gmem_track_left(const struct gmem *g)
+{
+	uint64_t n = 0;
+	for (struct gmem_gib *q = gib_from(g, 0); q; q = gib_from(g, q->first + GMEM_GIB_FRAMES))
+		n += q->left;
+	return n;
+}
+
+void gmem_track_clear(struct gmem *g)
+{
+	for (struct gmem_gib *q = gib_from(g, 0); q; q = gib_from(g, q->first + GMEM_GIB_FRAMES)) {
+		memset(q->track, 0, q->count / 8);
+		q->left = 0;
+	}
+}
+
+gfn_t gmem_track_gap(const struct gmem *g, gfn_t from, gfn_t end)
+{
+	while (from < end) {
+		const struct gmem_gib *q = gmem_gib_at(g, from << PAGE_SHIFT);
+		uint64_t at = from - q->first;
+		uint64_t word = ~__atomic_load_n(&q->track[at / 64], __ATOMIC_RELAXED) >> at % 64;
+		if (word)
+			return MIN(from + (unsigned)__builtin_ctzll(word), end);
+		from += 64 - at % 64;
+	}
+	return end;
+}
+
 gfn_t gmem_track_next(const struct gmem *g, gfn_t from, gfn_t end) { return next_frame(g, from, end, false); }
 
-uint64_t gmem_track_take(struct gmem *g, gfn_t gfn)
+uint64_t gmem_track_take_of(struct gmem *g, gfn_t gfn, uint64_t mask)
 {
 	struct gmem_gib *q = gmem_gib_at(g, gfn << PAGE_SHIFT);
-	uint64_t *at = &q->track[(gfn - q->first) / 64], word = *at;
-	*at = 0;
+	uint64_t *at = &q->track[(gfn - q->first) / 64], word = *at & mask;
+	*at &= ~word;
 	q->left -= popcount64(word);
 	return word;
 }
+
+uint64_t gmem_track_take(struct gmem *g, gfn_t gfn) { return gmem_track_take_of(g, gfn, ~0ULL); }
 
 /* ---- harvests ---- */
 

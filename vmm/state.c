@@ -73,21 +73,6 @@ size_t state_encode(const struct sdesc *d, const void *obj, uint32_t version, ui
 	return size_at(d, version);
 }
 
-int state_save_before(const struct sdesc *d, void *obj, uint8_t *buf, struct why *w)
-{
-	_Alignas(16) uint8_t copy[STATE_MAX];
-	uint32_t version = d->before ? d->before : d->version;
-	BUG_ON(d->state_size > sizeof(copy));
-	if (d->pre_save)
-		d->pre_save(obj);
-	memcpy(copy, (const uint8_t *)obj + d->obj_off, d->state_size);
-	int err = d->lower ? d->lower(obj, copy, w) : 0;
-	if (err)
-		return why_set(w, err, "%s: the release before has no such state", d->name);
-	encode(d, version, copy, buf);
-	return (int)size_at(d, version);
-}
-
 int state_load(const struct sdesc *d, void *obj, uint32_t version, const uint8_t *buf, size_t len, struct why *w)
 {
 	_Alignas(16) uint8_t copy[STATE_MAX];
@@ -166,8 +151,7 @@ int state_selftest(const struct sdesc *d, struct why *w)
 	size_t pos = 0;
 	unsigned since = 1;
 
-	if (!d->name[0] || strlen(d->name) > 31 || d->version == 0 || d->before > d->version || d->nfields == 0 ||
-	    d->state_size > STATE_MAX)
+	if (!d->name[0] || strlen(d->name) > 31 || d->version == 0 || d->nfields == 0 || d->state_size > STATE_MAX)
 		return why_set(w, -EINVAL, "%s: bad name, version, size or no fields", d->name);
 	/*
 	 * In the struct's order each field begins where the one before ended; the table itself is in order of `since`.

@@ -14,7 +14,7 @@ struct sfield {
 	uint32_t off;
 	uint32_t count; /* elements */
 	uint8_t width;  /* bytes of an element: 1, 2, 4, 8 */
-	uint8_t since;  /* section version that introduced it */
+	uint8_t since;  /* section version that introduced it; 1: any that a peer sends has it */
 };
 /* Compile-time refusal of anything but uint8_t..uint64_t and char (and arrays of them). */
 #define SFIELD_TYPE_OK(x) _Generic((x), char : 1, uint8_t : 1, uint16_t : 2, uint32_t : 4, uint64_t : 8)
@@ -43,12 +43,6 @@ struct sdesc {
 	void (*post_load)(void *obj); /* rebuild what is derived from it. May be NULL */
 	/* True: it means nothing now, and is not sent; so it need not come. May be NULL. */
 	bool (*absent)(const void *obj);
-	/*
-	 * A peer of the release before takes this version of it (0: today's). `lower` makes of a copy of the state what
-	 * that one can have, or says why it cannot. NULL: it can as it is.
-	 */
-	uint32_t before;
-	int (*lower)(const void *obj, void *state, struct why *w);
 };
 #define SDESC(type, member, stype, table)                                                  \
 	.obj_off = offsetof(type, member), .state_size = sizeof(stype), .fields = (table), \
@@ -56,8 +50,6 @@ struct sdesc {
 
 size_t state_size(const struct sdesc *d);                        /* encoded bytes at the current version */
 void state_save(const struct sdesc *d, void *obj, uint8_t *buf); /* pre_save + encode; buf has state_size() bytes */
-/* The same for a peer of the release before: how many bytes, or -errno and w says why it cannot have this state. */
-int state_save_before(const struct sdesc *d, void *obj, uint8_t *buf, struct why *w) must_check;
 /*
  * Without pre_save, as of that version: how many bytes. What was loaded comes out as it came, unless something has
  * changed it since.

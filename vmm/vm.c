@@ -15,6 +15,7 @@ const char *vm_state_name(enum vm_state s)
 	case VM_PAUSED: return "paused";
 	case VM_INCOMING: return "incoming";
 	case VM_UNDECIDED: return "undecided";
+	case VM_SERVING: return "serving";
 	case VM_FAILED: return "failed";
 	case VM_MISCONFIGURED: return "misconfigured";
 	case VM_STOPPING: return "stopping";
@@ -66,19 +67,52 @@ void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)
 	spin_unlock(&vms_lock);
 }
 
-int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w)
+/* In no table. */
+static struct vm *vm_alloc(const struct vm_config *cfg, enum vm_state state, struct why *w)
 {
-	static const uint8_t none[16];
-	int err = 0;
 	struct vm *vm = calloc(1, sizeof(*vm));
-	if (!vm)
-		return why_set(w, -ENOMEM, "no memory for another VM");
+	if (!vm) {
+		why_set(w, -ENOMEM, "no memory for another VM");
+		return NULL;
+	}
+	list_init(&vm->node);
 	vm->cfg = *cfg;
 	vm->state = state;
 	vm->refs = 1;
 	mutex_init(&vm->lock, "vm");
 	vm_text_init(&vm->fail);
 	vm_text_init(&vm->waits_for);
+	return vm;
+}
+
+int vm_new_beside(struct vm *old, enum vm_state state, const struct vm_config *cfg, struct vm **out, struct why *w)
+{
+	*out = vm_alloc(cfg, state, w);
+	if (!*out)
+		return -ENOMEM;
+	vm_ref(old);
+	(*out)->beside = old;
+	return 0;
+}
+
+void vm_take_place(struct vm *vm)
+{
+	struct vm *old = vm->beside;
+	spin_lock(&vms_lock);
+	list_insert(&old->node, &vm->node);
+	list_remove(&old->node);
+	spin_unlock(&vms_lock);
+	vm->beside = NULL;
+	vm_put(old);
+}
+
+int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w)
+{
+	static const uint8_t none[16];
+	int err = 0;
+	struct vm *vm = vm_alloc(cfg, state, w);
+	if (!vm)
+		return -ENOMEM;
 	spin_lock(&vms_lock);
 	struct vm *twin = find(cfg->name), *same = NULL;
 	const char *what = NULL;
@@ -117,7 +151,9 @@ int vm_remove(struct vm *vm, bool force, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->state == VM_STOPPING)
+	if (vm->migration)
+		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
+	else if (vm->state == VM_STOPPING)
 		err = why_set(w, -EBUSY, "it is stopping: its memory goes back");
 	else if (vm->building)
 		err = why_set(w, -EBUSY, "it is being started");

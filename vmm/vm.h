@@ -3,9 +3,10 @@
  * A virtual machine on this host: its configuration, memory, devices and vCPUs, and the table of all of them.
  *
  * Life:  STOPPED --vm_start--> RUNNING <--vm_pause/vm_resume--> PAUSED        (guest off or vm_stop: STOPPED)
- *        vm_create_incoming: INCOMING --vm_adopt--> RUNNING at the destination of a migration
+ *        vm_create_incoming: INCOMING --vm_arrive--> RUNNING, PAUSED or STOPPED at the destination of a migration
  *        MISCONFIGURED: its section of tern.conf is wrong; it is there to be seen, and never starts
  *        UNDECIDED: source after COMMIT without an answer; may neither run nor be freed.
+ *        SERVING: it runs at its destination, which asks here for the memory that it lacks.
  */
 #pragma once
 #include "kernel/log.h"
@@ -27,6 +28,7 @@ enum vm_state {
 	VM_PAUSED,
 	VM_INCOMING,
 	VM_UNDECIDED,
+	VM_SERVING, /* it runs elsewhere, and what has not gone there yet is here (post-copy): never runs again */
 	VM_FAILED,
 	VM_MISCONFIGURED,
 	VM_STOPPING, /* it has stopped, and its memory goes back, which of TiBs takes seconds */
@@ -56,10 +58,11 @@ struct vm {
 	struct vm_config cfg; /* (c) */
 	enum vm_state state;  /* [m] */
 	enum vm_lease lease;  /* [a] */
-	bool asked_for; /* [a] somebody asks the guard about it: ASKING and YIELDED are his, and nobody else asks */
-	bool gone;      /* [m] out of the table: it never runs again */
-	bool building;  /* [m] its memory comes or goes, without the lock; who finds this set leaves it alone */
-	unsigned refs;  /* table's lock */
+	bool asked_for;    /* [a] somebody asks the guard about it: ASKING and YIELDED are his, and nobody else asks */
+	bool gone;         /* [m] out of the table: it never runs again */
+	struct vm *beside; /* (c) of one that is in no table yet: whose place it will take, with a reference */
+	bool building;     /* [m] its memory comes or goes, without the lock; who finds this set leaves it alone */
+	unsigned refs;     /* table's lock */
 	struct mutex lock;
 	struct gmem mem;        /* own locking; allocated while not STOPPED */
 	struct machine machine; /* own locking */
@@ -104,6 +107,7 @@ struct vm {
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 	struct disk *disk[VM_DISKS_MAX];  /* [m] disk.h: made when it starts here for the first time, or arrives */
 	bool has_disks;                   /* [a] there are such, also while it is off */
+	bool came_off;                    /* [a] it moved here switched off: who asks for it hears that it is here */
 };
 
 /* As it was a moment ago. */
@@ -130,6 +134,13 @@ void vm_free(struct vm *vm); /* vm_file.c: what the last vm_put leaves */
  */
 int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **out, struct why *w) must_check;
 void vm_forget(struct vm *vm);
+/*
+ * The same, of one that is in no table yet, and that nobody finds: it has what old has, and takes its place there by
+ * vm_take_place, at one moment; old is then in none. For vmm/migrate's moves within a host.
+ */
+int vm_new_beside(struct vm *old, enum vm_state state, const struct vm_config *cfg, struct vm **out,
+		  struct why *w) must_check;
+void vm_take_place(struct vm *vm);
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
 /* May this host be switched off? Not while a VM runs, nor as migrate_may_leave has it. */
 int vm_may_leave(struct why *w) must_check;
@@ -150,8 +161,8 @@ int vm_memory_reserve_for(const char *who, uint64_t pages, struct vm_reservation
 void vm_memory_release(struct vm_reservation *r);
 
 /*
- * What it has booted from, or what came with it: with a reference, or NULL, if there is none or it is not known (it
- * came from release 0.4: a power-on then takes the file of this host that its configuration names). vm_set_file takes
+ * What it has booted from, or what came with it: with a reference, or NULL, if there is none or it is not known (its
+ * source did not know it: a power-on then takes the file of this host that its configuration names). vm_set_file takes
  * f over.
  */
 const char *vm_file_name(const struct vm *vm, enum vm_file_use use); /* in its configuration; "" is none */
@@ -163,6 +174,8 @@ void vm_set_file(struct vm *vm, enum vm_file_use use, struct boot_file *f);
  */
 int vm_boot_files(struct vm *vm, struct why *w) must_check;
 
+/* What the guest's drivers will be told of each network for as long as it runs, wherever it moves. vm->lock is held. */
+int vm_take_mtus(struct vm *vm, struct why *w) must_check;
 int vm_start(struct vm *vm, struct why *w) must_check; /* boot from its kernel; -EBUSY, -ENOMEM, -ENOENT... */
 /* Who starts a VM that is off: how sure it must be that no other host has it, and how long that may take. */
 enum vm_start_by {
@@ -214,15 +227,22 @@ void vm_request_reset(void *vm);
  */
 int vm_pause(struct vm *vm) must_check; /* -EINVAL unless RUNNING */
 void vm_resume(struct vm *vm);          /* PAUSED or INCOMING (loaded) -> RUNNING */
+/* The operator's: the same, unless it moves (-EBUSY). What time it is in the guest goes on meanwhile. */
+int vm_suspend(struct vm *vm, struct why *w) must_check; /* -EINVAL unless it runs */
+int vm_go_on(struct vm *vm, struct why *w) must_check;   /* -EINVAL unless PAUSED */
 
 /* ---- for vmm/migrate ---- */
 /*
  * Destination: a skeleton with memory, devices and vCPUs from cfg; INCOMING. -EEXIST name in use, -ENOMEM, -EINVAL, or
- * what p says. r: its reservation (NULL: it makes one); p hears how far the clearing of its memory is (NULL: nobody),
- * which takes seconds.
+ * what p says. beside (NULL: none): the VM of this host that it is to replace (vm_new_beside). r: its reservation
+ * (NULL: it makes one); p hears how far the clearing of its memory is (NULL: nobody), which takes seconds.
  */
-int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
-		       struct vm **vm, struct why *w) must_check;
+int vm_create_incoming(const struct vm_config *cfg, struct vm *beside, struct vm_reservation *r,
+		       const struct gmem_progress *p, struct vm **vm, struct why *w) must_check;
+/* The same of a VM that is stopped, and will be: disks, and no more. */
+int vm_create_stopped(const struct vm_config *cfg, struct vm *beside, struct vm **vm, struct why *w) must_check;
+/* A skeleton is complete, and now this host's: INCOMING -> RUNNING, PAUSED or STOPPED. */
+void vm_arrive(struct vm *vm, enum vm_state as);
 /*
  * Drop a skeleton, or the source's image after STARTED, or a stopped VM that has left: frees everything, leaves the
  * table.
@@ -233,6 +253,11 @@ void vm_destroy(struct vm *vm);
  */
 void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
 			 void *arg);
+/*
+ * Guest memory that tern itself reads and writes while the guest runs, so that no entry waits for it: what KVM's
+ * interfaces have there, and virtqueues. gpa is the guest's word; pieces may overlap. As vm_for_each_section.
+ */
+void vm_for_each_hot(struct vm *vm, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg);
 /*
  * The source after pausing: reads hardware state into the objects that the sections describe; destination: the reverse.
  */

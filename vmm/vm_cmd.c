@@ -154,7 +154,8 @@ static int do_forget(struct con *c, struct vm *vm)
 {
 	struct why w = { "" };
 	int err;
-	if (__atomic_load_n(&vm->state, __ATOMIC_RELAXED) == VM_UNDECIDED) {
+	enum vm_state state = vm_state_now(vm);
+	if (state == VM_UNDECIDED || state == VM_SERVING) {
 		err = decide(c, vm, "forget", migrate_forget);
 		if (!err && !vm_is_gone(vm))
 			err = con_error(c, -EBUSY, "vm forget %s: it was decided meanwhile, and goes on here",
@@ -221,6 +222,24 @@ static int do_console(struct con *c, struct vm *vm)
 	return err ? con_error(c, err, "vm console %s: %s", vm->cfg.name, err_name(err)) : 0;
 }
 
+/* It stands still, with all that it has, until it is resumed, here or wherever it has moved meanwhile. */
+static int do_pause(struct con *c, struct vm *vm)
+{
+	struct why w = { "" };
+	int err = vm_suspend(vm, &w);
+	return err ? con_error(c, err, "vm pause %s: %s", vm->cfg.name, w.text) : answer(c, vm, "paused");
+}
+
+static int do_resume(struct con *c, struct vm *vm)
+{
+	struct why w = { "" };
+	int err = vm_go_on(vm, &w);
+	if (err)
+		return con_error(c, err, "vm resume %s: %s", vm->cfg.name, w.text);
+	(void)vm_announce(vm); /* switches have heard nothing of it, or it was elsewhere */
+	return answer(c, vm, "resumed");
+}
+
 static int do_announce(struct con *c, struct vm *vm)
 {
 	if (!vm_announce(vm))
@@ -272,6 +291,8 @@ static int cmd_stop(struct con *c, int argc unused, char **argv) { return with_v
 static int cmd_kill(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_kill); }
 static int cmd_console(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_console); }
 static int cmd_announce(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_announce); }
+static int cmd_pause(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_pause); }
+static int cmd_resume(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_resume); }
 static int cmd_claim(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_claim); }
 static int cmd_forget(struct con *c, int argc unused, char **argv) { return with_vm(c, argv, do_forget); }
 
@@ -322,6 +343,8 @@ static const struct con_sub subs[] = {
 	  vm_words, true },
 	{ "stop", "NAME [--timeout TIME]", "shutdown, then kill", cmd_stop, vm_words, true },
 	{ "kill", "NAME", "cut its power", cmd_kill, vm_words, true },
+	{ "pause", "NAME", "it stands still, until it is resumed; its clocks go on", cmd_pause, vm_words, false },
+	{ "resume", "NAME", "one that is paused goes on", cmd_resume, vm_words, false },
 	{ "console", "NAME [--raw]", "its serial console; Ctrl-] leaves; --raw: unfiltered", cmd_console, vm_words,
 	  false },
 	{ "announce", "NAME", "tell its network where it is: RARP, ARP, ND, groups", cmd_announce, vm_words, false },

@@ -64,7 +64,7 @@ static void row_fill(struct vm_row *r, struct vm *vm)
 			   : vm_state_name(st);
 	r->mem = vm->cfg.mem;
 	r->vcpus = vm->cfg.vcpus;
-	r->uptime_ns = vm_state_has_ended(st) || st == VM_INCOMING ? 0 : time_ns() - vm->start_ns;
+	r->uptime_ns = vm_state_has_ended(st) || st == VM_INCOMING || !vm->nvcpus ? 0 : time_ns() - vm->start_ns;
 	r->migrating = vm_is_migrating(vm);
 }
 
@@ -96,7 +96,12 @@ static void show_row(struct con *c, const struct vm_row *r)
 static void collect_departed(struct vm_rows *rows)
 {
 	struct departure d;
-	for (unsigned i = 0; rows->n < rows->max && departed_get(NULL, i, &d); i++) {
+	for (unsigned i = 0, own = rows->n; rows->n < rows->max && departed_get(NULL, i, &d); i++) {
+		bool listed = false; /* one that serves what has not moved yet */
+		for (unsigned k = 0; k < own; k++)
+			listed |= !strcmp(rows->row[k].name, d.cfg.name);
+		if (listed)
+			continue;
 		struct vm_row *r = &rows->row[rows->n++];
 		char when[16];
 		memset(r, 0, sizeof(*r));

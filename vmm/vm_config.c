@@ -9,7 +9,7 @@
 #define FIELD(m) CONF_FIELD(struct vm_config, m)
 static const char *const allow[] = { "no", "allow", NULL };
 static const char allow_help[] = "no or allow, or one for each network";
-const char *const migrate_strategy_words[] = { "auto", "throttle", "stop", "abort", NULL };
+const char *const migrate_strategy_words[] = { "auto", "throttle", "stop", "abort", "post-copy", NULL };
 static const struct conf_key keys[] = {
 	{ CONF_KERNEL, &conf_type_str, FIELD(s.kernel), .def = CONF_FIRMWARE, .min = 1,
 	  .help = "the name of a Linux bzImage or a PVH kernel on the boot volume, up to 95 characters" },
@@ -40,7 +40,7 @@ static const struct conf_key keys[] = {
 	{ "autostart", &conf_type_choice, FIELD(s.autostart), .def = "no", .help = "yes, no or alone",
 	  .words = (const char *const[]){ "no", "yes", "alone", NULL } },
 	{ "migrate_strategy", &conf_type_choice, FIELD(s.migrate_strategy), .def = "auto",
-	  .help = "auto, throttle, stop or abort", .words = migrate_strategy_words },
+	  .help = "auto, throttle, stop, abort or post-copy", .words = migrate_strategy_words },
 	{ "ip", &conf_type_nic_ips, FIELD(s.ip), .def = "any", .zero = "any",
 	  .help = "any, or up to 8 addresses, IPv4 or IPv6, with commas between them; or that for each network, with | "
 		  "between them" },
@@ -53,21 +53,14 @@ static const struct conf_key keys[] = {
 CONF_TABLE(vm_conf_table, "vm", keys);
 
 static const struct sfield fields[] = {
-	F_ARR(struct vm_config_state, kernel),
-	F_ARR(struct vm_config_state, initrd),
-	F_ARR(struct vm_config_state, cmdline),
-	F(struct vm_config_state, autostart),
-	F_V(struct vm_config_state, mac_change, 2),
-	F_V(struct vm_config_state, trunk, 2),
-	F_V(struct vm_config_state, dhcp_server, 2),
-	F_V(struct vm_config_state, router, 2),
-	F_ARR_V(struct vm_config_state, ip.of[0], 2),
-	F_V(struct vm_config_state, weight, 3),
-	F_ARR_V(struct vm_config_state, ip.of[1], 3),
-	F_ARR_V(struct vm_config_state, ip.of[2], 3),
-	F_ARR_V(struct vm_config_state, ip.of[3], 3),
-	F_V(struct vm_config_state, ip.each, 3),
-	F_V(struct vm_config_state, migrate_strategy, 3),
+	F_ARR(struct vm_config_state, kernel),       F_ARR(struct vm_config_state, initrd),
+	F_ARR(struct vm_config_state, cmdline),      F(struct vm_config_state, autostart),
+	F(struct vm_config_state, mac_change),       F(struct vm_config_state, trunk),
+	F(struct vm_config_state, dhcp_server),      F(struct vm_config_state, router),
+	F_ARR(struct vm_config_state, ip.of[0]),     F(struct vm_config_state, weight),
+	F_ARR(struct vm_config_state, ip.of[1]),     F_ARR(struct vm_config_state, ip.of[2]),
+	F_ARR(struct vm_config_state, ip.of[3]),     F(struct vm_config_state, ip.each),
+	F(struct vm_config_state, migrate_strategy),
 };
 
 /* It is printed on operators' terminals. */
@@ -117,23 +110,9 @@ static int check(const void *obj, const void *state, struct why *w)
 	return 0;
 }
 
-/* A host with 0.4 does not know that cards may differ. Asked before anything moves, too (vmm/migrate/source.c). */
-static int lower(const void *obj unused, void *state, struct why *w)
-{
-	const struct vm_config_state *s = state;
-	if ((s->mac_change | s->trunk | s->dhcp_server | s->router) > 1 || s->ip.each)
-		return why_set(w, -ENOTSUP,
-			       "each of its networks has its own ip, mac_change, trunk, dhcp_server or router, which "
-			       "that host's release does not know");
-	return 0;
-}
-
-const struct sdesc vm_config_desc = { .name = "config",
-				      .version = 3,
-				      .before = 2,
-				      .check = check,
-				      .lower = lower,
-				      SDESC(struct vm_config, s, struct vm_config_state, fields) };
+const struct sdesc vm_config_desc = {
+	.name = "config", .version = 3, .check = check, SDESC(struct vm_config, s, struct vm_config_state, fields)
+};
 
 /* The same from boot to boot: of the machine and the VM's name a UUID. It is no secret. */
 static void derive_ids(struct vm_config *cfg, uint64_t identity)

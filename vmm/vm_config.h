@@ -39,6 +39,7 @@ enum migrate_strategy {
 	MIGRATE_THROTTLE, /* its vCPUs are slowed, each by what it dirties (vmm/x86/stun.h) */
 	MIGRATE_STOP,     /* it is stopped for as long as what is left takes, whatever the budget */
 	MIGRATE_ABORT,    /* it stays where it is */
+	MIGRATE_REMOTE,   /* it goes before its memory has, which then comes as it asks for it (post-copy) */
 	MIGRATE_STRATEGIES,
 };
 extern const char *const migrate_strategy_words[]; /* as operators write them; NULL ends them */
@@ -63,11 +64,11 @@ struct vm_config { /* what a host must know before it makes the VM: OFFER has it
 		char kernel[VM_FILE_MAX], initrd[VM_FILE_MAX]; /* of a host; not needed to run on a destination */
 		char cmdline[512];
 		uint32_t autostart; /* enum vm_autostart */
-		/* What each of its cards may send (net/bridge_rules.h); since version 2; for each since 3. */
+		/* What each of its cards may send (net/bridge_rules.h); for all, or for each. */
 		uint32_t mac_change, trunk, dhcp_server, router; /* CONF_NIC_CHOICE */
 		struct conf_nic_ips ip;
-		uint32_t migrate_strategy; /* enum migrate_strategy; since version 3 */
-		uint32_t weight; /* of its share of the CPUs; 0: TASK_WEIGHT, as from release 0.4; since version 3 */
+		uint32_t migrate_strategy; /* enum migrate_strategy */
+		uint32_t weight;           /* of its share of the CPUs; 0: TASK_WEIGHT */
 	} s;
 };
 extern const struct conf_table vm_conf_table; /* into struct vm_config */

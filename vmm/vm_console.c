@@ -218,7 +218,8 @@ static const char *session_end(const struct session *s)
 	case VM_RUNNING:
 	case VM_PAUSED:
 	case VM_INCOMING:
-	case VM_UNDECIDED: return NULL;
+	case VM_UNDECIDED:
+	case VM_SERVING: return NULL;
 	}
 	return NULL;
 }

@@ -56,6 +56,7 @@ int vm_boot_files(struct vm *vm, struct why *w)
 /* Nobody else knows it any more. */
 void vm_free(struct vm *vm)
 {
+	vm_put(vm->beside); /* whose place it has not taken */
 	vm_console_free(vm);
 	disk_free_all(vm);
 	for (unsigned i = 0; i < VM_FILES; i++)

@@ -8,7 +8,6 @@
 #include "vmm/vm.h"
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
-#include "net/bridge.h"
 #include "vmm/disk.h"
 #include "vmm/pc/loader.h"
 #include "vmm/pc/machine.h"
@@ -16,10 +15,8 @@
 #include "vmm/x86/vcpu.h"
 #include "vmm/vm_console.h"
 #include "vmm/vm_port.h"
-#include "vmm/dev/vxapic.h"
 #include "vmm/x86/msr.h"
 #include "vmm/x86/guest_clock.h"
-#include "vmm/x86/cpu_state.h"
 #include "vmm/x86/startup.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,18 +158,6 @@ static void clock_start(struct vm *vm)
 	clock_begin(vm, rdtsc()); /* guest time 0 is now */
 }
 
-/* What the guest's drivers will be told, for as long as it runs, wherever it moves. The lock is held. */
-static int take_mtus(struct vm *vm, struct why *w)
-{
-	for (unsigned i = 0; i < vm->cfg.nnics; i++) {
-		const struct bridge *net = bridge_find(vm->cfg.net[i], w);
-		if (!net)
-			return -ENOENT;
-		vm->cfg.mtu[i] = bridge_mtu(net);
-	}
-	return 0;
-}
-
 int vm_start(struct vm *vm, struct why *w)
 {
 	int err = 0;
@@ -190,7 +175,7 @@ int vm_start(struct vm *vm, struct why *w)
 	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated");
 	else
-		err = take_mtus(vm, w);
+		err = vm_take_mtus(vm, w);
 	if (err)
 		goto out;
 	if (vm->state == VM_FAILED) { /* it was kept for a look */
@@ -231,11 +216,22 @@ static void power_cut(struct vm *vm, const char *why)
 	log_info("vm %s: stopped (%s)", vm->cfg.name, why);
 }
 
+/* Whatever it has asked for, and whoever is migrating it: as if its guest had switched itself off. The lock is held. */
+static void request_cut(struct vm *vm)
+{
+	if (__atomic_exchange_n(&vm->power_request, VM_POWER_OFF, __ATOMIC_SEQ_CST) == VM_POWER_NONE)
+		requested(vm);
+	gmem_end_waits(&vm->mem);
+}
+
 int vm_stop(struct vm *vm, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->migration)
+	bool runs = vm->state == VM_RUNNING || vm->state == VM_PAUSED;
+	if (vm->migration && runs && !gmem_all_here(&vm->mem)) /* here alone: what is elsewhere is of no use then */
+		request_cut(vm);
+	else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
 	else if (vm->building && vm->state != VM_STOPPING)
 		err = why_set(w, -EBUSY, "it is being started; stop it then");
@@ -284,6 +280,7 @@ static void ctl_task(void *arg)
 {
 	struct vm *vm = arg;
 	struct why w = { "" };
+	gmem_end_waits(&vm->mem); /* nobody of it waits for memory any more: vm->power_request is set */
 	mutex_lock(&vm->lock);
 	uint8_t request = __atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST);
 	if (vm->migration) {
@@ -341,16 +338,45 @@ void vm_migration_ended(struct vm *vm)
 
 /* ---- pausing, and what migration needs ---- */
 
+/* The lock is held. */
+static int pause(struct vm *vm)
+{
+	if (vm->state != VM_RUNNING || vm_has_request(vm) || !gmem_all_here(&vm->mem))
+		return -EINVAL;
+	vm_port_keep_all(vm);
+	halt_vcpus(vm);
+	vm->state = VM_PAUSED;
+	return 0;
+}
+
 int vm_pause(struct vm *vm)
 {
-	int err = -EINVAL;
 	mutex_lock(&vm->lock);
-	if (vm->state == VM_RUNNING && !__atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST)) {
-		vm_port_keep_all(vm);
-		halt_vcpus(vm);
-		vm->state = VM_PAUSED;
-		err = 0;
-	}
+	int err = pause(vm);
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int vm_suspend(struct vm *vm, struct why *w)
+{
+	mutex_lock(&vm->lock);
+	int err = vm->migration ? why_set(w, -EBUSY, "it is being migrated") : pause(vm);
+	if (err == -EINVAL)
+		why_set(w, err, "it is %s", vm->state == VM_RUNNING ? "about to stop" : vm_state_name(vm->state));
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int vm_go_on(struct vm *vm, struct why *w)
+{
+	int err = 0;
+	mutex_lock(&vm->lock);
+	if (vm->migration)
+		err = why_set(w, -EBUSY, "it is being migrated");
+	else if (vm->state != VM_PAUSED || vm_has_request(vm))
+		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
+	else
+		run_vcpus(vm);
 	mutex_unlock(&vm->lock);
 	return err;
 }
@@ -366,8 +392,46 @@ void vm_resume(struct vm *vm)
 	mutex_unlock(&vm->lock);
 }
 
-int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
-		       struct vm **out, struct why *w)
+void vm_arrive(struct vm *vm, enum vm_state as)
+{
+	bool off = vm->beside ? vm->beside->came_off : as == VM_STOPPED;
+	__atomic_store_n(&vm->came_off, off, __ATOMIC_RELAXED);
+	if (vm->beside)
+		vm_take_place(vm);
+	if (as == VM_RUNNING) {
+		vm_resume(vm);
+		return;
+	}
+	mutex_lock(&vm->lock);
+	BUG_ON(vm->state != VM_INCOMING);
+	vm->state = as;
+	vm->start_ns = time_ns();
+	mutex_unlock(&vm->lock);
+}
+
+static int new_incoming(const struct vm_config *cfg, struct vm *beside, struct vm **vm, struct why *w)
+{
+	return beside ? vm_new_beside(beside, VM_INCOMING, cfg, vm, w) : vm_new(cfg, VM_INCOMING, vm, w);
+}
+
+int vm_create_stopped(const struct vm_config *cfg, struct vm *beside, struct vm **out, struct why *w)
+{
+	struct vm *vm;
+	int err = new_incoming(cfg, beside, &vm, w);
+	if (err)
+		return err;
+	mutex_lock(&vm->lock);
+	err = disk_make_all(vm, w);
+	mutex_unlock(&vm->lock);
+	if (err)
+		vm_forget(vm);
+	else
+		*out = vm;
+	return err;
+}
+
+int vm_create_incoming(const struct vm_config *cfg, struct vm *beside, struct vm_reservation *r,
+		       const struct gmem_progress *p, struct vm **out, struct why *w)
 {
 	if (!vmm_hv())
 		return why_set(w, -ENODEV, "that host cannot run VMs");
@@ -375,7 +439,7 @@ int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, co
 		return why_set(w, -EINVAL, "that host runs VMs of up to %u vCPUs, %s has %u", VM_MAX_VCPUS, cfg->name,
 			       cfg->vcpus);
 	struct vm *vm;
-	int err = vm_new(cfg, VM_INCOMING, &vm, w);
+	int err = new_incoming(cfg, beside, &vm, w);
 	if (err)
 		return err;
 	mutex_lock(&vm->lock);
@@ -403,57 +467,3 @@ void vm_destroy(struct vm *vm)
 	disk_free_taken(&disks); /* which of TiBs takes seconds */
 	vm_forget(vm);
 }
-
-void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc *d, uint32_t instance, void *obj),
-			 void *arg)
-{
-	fn(arg, &vm_config_desc, 0, &vm->cfg);
-	fn(arg, &cpuid_desc, 0, &vm->cpuid);
-	fn(arg, &clock_desc, 0, &vm->clock);
-	for (unsigned i = 0; i < vm->nvcpus; i++) {
-		fn(arg, &cpu_state_desc, i, vm->vcpus[i]->state);
-		fn(arg, &vcpu_msr_desc, i, vm->vcpus[i]);
-		if (vm->cfg.vcpus > 1) /* and with one there is none: 0.4 does not know it */
-			fn(arg, &pv_desc, i, vm->vcpus[i]);
-		fn(arg, &vlapic_desc, i, &vm->vcpus[i]->lapic);
-		fn(arg, &vxapic_desc, i, &vm->vcpus[i]->lapic);
-	}
-	fn(arg, &machine_desc, 0, &vm->machine);
-	list_for_each(d, &vm->machine.devs, struct dev, node)
-		for (unsigned i = 0; i < d->nsections; i++)
-			fn(arg, d->section[i].desc, d->section[i].instance, d->section[i].obj);
-	for (unsigned i = 0; i < vm->cfg.nnics; i++)
-		fn(arg, &vm_learned_desc, i, vm_port_learned(vm, i));
-}
-
-/* Parking has saved them already (vcpu.c). */
-int vm_save_cpus(struct vm *vm, struct why *w)
-{
-	for (unsigned i = 0; i < vm->nvcpus; i++) {
-		struct vcpu *v = vm->vcpus[i];
-		if (!v->parked)
-			return why_set(w, -EINVAL, "vCPU %u is not paused", i);
-		events_save(v); /* once more: an NMI that another sent before it was parked */
-	}
-	return 0;
-}
-
-int vm_load_cpus(struct vm *vm, struct why *w)
-{
-	struct vm_compat told; /* the section "cpuid" is believed from here on, and need not be what was offered */
-	vm_compat_get(vm, &told);
-	int bad = vm_compat_check(vm->cfg.cpu, &told, w);
-	if (bad)
-		return bad;
-	if (vm->cfg.vcpus < 2 && cpuid_table_row(&vm->cpuid, 0x40000001, 0)[0] & PV_SMP)
-		return why_set(w, -EINVAL, "its one vCPU was told of what is for several (CPUID 0x40000001)");
-	for (unsigned i = 0; i < vm->nvcpus; i++) {
-		struct vcpu *v = vm->vcpus[i];
-		int err = vcpu_load(v, w);
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-void vm_advance_clock(struct vm *vm, uint64_t ns) { clock_advance(vm, ns); }

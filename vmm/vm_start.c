@@ -156,3 +156,14 @@ int vmm_init(const struct hv_ops *ops, struct conf *c)
 		return err_trace(-ENOMEM);
 	return task_create("autostart", TASK_PRIO_NORMAL, autostart, NULL) ? 0 : err_trace(-ENOMEM);
 }
+
+int vm_take_mtus(struct vm *vm, struct why *w)
+{
+	for (unsigned i = 0; i < vm->cfg.nnics; i++) {
+		const struct bridge *net = bridge_find(vm->cfg.net[i], w);
+		if (!net)
+			return -ENOENT;
+		vm->cfg.mtu[i] = bridge_mtu(net);
+	}
+	return 0;
+}

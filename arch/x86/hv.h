@@ -76,9 +76,9 @@ struct cpu_state {
 	uint32_t halted;      /* in HLT, waiting for an interrupt */
 	uint32_t xsave_size;  /* bytes of xsave in use, standard format */
 	uint8_t xsave[XSAVE_AREA_MAX];
-	uint64_t cr8;           /* since version 2 */
+	uint64_t cr8;
 	uint64_t pending_debug; /* debug traps that wait behind a MOV SS, SDM 3C 25.4.2; 0 on AMD, which drops them */
-	uint64_t nmi_pending;   /* an NMI that was sent and is not being delivered yet: 0 or 1; since version 3 */
+	uint64_t nmi_pending;   /* an NMI that was sent and is not being delivered yet: 0 or 1 */
 };
 
 enum vmexit_kind {

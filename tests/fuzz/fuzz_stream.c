@@ -2,11 +2,11 @@
 /*
  * What a peer may send to the destination. The first byte of the input chooses how the rest of it is used:
  *   0  raw bytes, from the first byte of the connection on
- *   1  HELLO, then an OFFER with these fields
- *   2  HELLO, a good OFFER, in half of them with a disk on a base and one of zeros, and some of the good records
- *      that would follow, all of them with what --verify adds, then records { type u8, length u16, fields }: check
- *      words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id in front, so that
- *      END and COMMIT can be what they should be, or has PAGES begin in a disk
+ *   1  HELLO, for two thirds of them STATE, then an OFFER with these fields
+ *   2  HELLO, by the next byte STATE or not, a good OFFER, in half of them with a disk on a base and one of zeros, and
+ *      some of the good records that would follow, all of them with what --verify adds, then records { type u8, length
+ *      u16, fields }: check words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id
+ *      in front, so that END and COMMIT can be what they should be, or has PAGES begin in a disk
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/time.h"
@@ -112,13 +112,15 @@ static int put_disk(struct wire_tx *tx)
 /* What a source that verifies says of that: of all its memory and disks, and with `states` of each section. */
 static void put_verify(struct wire_tx *tx, bool disks, bool states)
 {
-	static const uint8_t zeros[708], page[PAGE_SIZE] = { 2 };
+	static const uint8_t zeros[FAKE_CONFIG_LEN], page[PAGE_SIZE] = { 2 };
 	uint64_t sum = XXH64(page, sizeof(page), PAGES_DISK(0)) + XXH64(NULL, 0, PAGES_DISK(0) + 3) +
 		       XXH64(NULL, 0, PAGES_DISK(0) + 4);
 	static const struct {
 		const char *name;
 		uint32_t instance, len;
-	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, 708 } };
+	} sections[] = {
+		{ "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, FAKE_CONFIG_LEN }
+	};
 	int err = 0;
 	for (unsigned i = 0; i < (disks ? 3 : 1); i++) {
 		wire_begin(tx, WIRE_VERIFY);
@@ -143,15 +145,17 @@ static void put_verify(struct wire_tx *tx, bool disks, bool states)
 }
 
 /* The first n records after OFFER of a good migration of a VM of zeros, up to COMMIT: frames may follow. */
-static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n, bool disks)
+static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n, bool disks, bool stopped)
 {
-	uint64_t data = disks, zero = 512 + 2 * disks;
+	uint64_t data = disks, zero = (stopped ? 0 : 512) + 2 * disks;
 	static const struct {
 		const char *name;
 		uint32_t instance, len;
-	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, 708 } };
+	} sections[] = {
+		{ "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, FAKE_CONFIG_LEN }
+	};
 	int err = n > 0 ? pass_send(tx, 1, PASS_FINAL, TIME_NEVER) : 0;
-	if (n > 1) {
+	if (n > 1 && !stopped) {
 		wire_begin(tx, WIRE_PAGES);
 		wire_put_u64(tx, 0);
 		wire_put_u32(tx, 1);
@@ -163,16 +167,16 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		err |= put_disk(tx);
 	if (n > 2)
 		err |= pass_end_send(tx, 1, data, zero, TIME_NEVER);
-	for (unsigned i = 0; i < 4 && n > 3 + i; i++) {
+	for (unsigned i = stopped ? 3 : 0; i < 4 && n > 3 + i; i++) {
 		wire_begin(tx, WIRE_SECTION);
 		wire_put_str(tx, sections[i].name, 32);
 		wire_put_u32(tx, sections[i].instance);
-		wire_put_u32(tx, 1);
+		wire_put_u32(tx, fake_version(sections[i].name));
 		memset(wire_put_space(tx, sections[i].len), 0, sections[i].len);
 		err |= wire_end(tx, TIME_NEVER);
 	}
 	if (n > 7)
-		err |= end_send(tx, id, &(struct end_counts){ 1, 4, 0, data, zero }, TIME_NEVER);
+		err |= end_send(tx, id, &(struct end_counts){ 1, stopped ? 1 : 4, 0, data, zero }, TIME_NEVER);
 	if (n > 8)
 		err |= commit_send(tx, id, 0, TIME_NEVER);
 	if (err)
@@ -196,6 +200,14 @@ static void give_disks(struct vm_config *c)
 	boot_file_put(f);
 }
 
+static void put_state(struct wire_tx *tx, uint32_t state)
+{
+	wire_begin(tx, WIRE_STATE);
+	wire_put_u32(tx, state);
+	if (wire_end(tx, TIME_NEVER))
+		abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -209,12 +221,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t verify = data[0] / 60 % 3;
 	data++;
 	size--;
+	uint8_t state = mode == 1 ? good % 3 : mode == 2 && size ? *data % 3 : 0; /* 0: it runs */
+	if (mode == 2 && size) {
+		data++;
+		size--;
+	}
 	fake_host = 0;
 	o = (struct offer){
 		.cfg = { .name = "fuzz", .mem = MIB(2), .vcpus = 1, .nnics = 1, .mtu = { 1500 }, .mac = { { 2, 9 } } },
 		.id = attempt_new_id((const uint8_t *)"fuzz............")
 	};
-	vm_compat_get(NULL, &o.compat);
+	if (state != 1)
+		vm_compat_get(NULL, &o.compat);
 	if (disks)
 		give_disks(&o.cfg);
 	if (mode == 0) {
@@ -223,15 +241,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else if (hello_send(&tx, TIME_NEVER)) {
 		abort();
 	} else if (mode == 1) {
+		if (state)
+			put_state(&tx, state);
 		wire_begin(&tx, WIRE_OFFER);
 		wire_put_bytes(&tx, data, MIN(size, 2048UL));
 		if (wire_end(&tx, TIME_NEVER))
 			abort();
 	} else {
+		if (state)
+			put_state(&tx, state);
 		if (offer_send(&tx, &o, TIME_NEVER))
 			abort();
 		tx.key = attempt_key(&o.id);
-		put_good(&tx, &o.id, good, disks);
+		put_good(&tx, &o.id, good, disks, state == 1);
 		if (good == 7 && verify)
 			put_verify(&tx, disks, verify > 1);
 		put_records(&tx, &o.id, data, size);
@@ -243,7 +265,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	free(m.p);
 	struct vm *vm = fake_vm_find(1, "fuzz");
 	if (vm) {
-		if (vm->state != VM_RUNNING || attempt_find(&o.id, NULL) != RECORD_STARTED)
+		if (vm->state != (state == 1 ? VM_STOPPED
+				  : state    ? VM_PAUSED
+				  : mode     ? VM_RUNNING
+					     : vm->state) ||
+		    attempt_find(&o.id, NULL) != RECORD_STARTED)
 			abort();
 		vm_destroy(vm);
 	}

@@ -89,7 +89,7 @@ static int cmd_failpoint(struct con *c, int argc, char **argv)
 	else
 		p = FAILPOINT_COUNT;
 	if (p >= FAILPOINT_COUNT || end == argv[1] + 1 || *end || action < 0)
-		return con_error(c, -EINVAL, "failpoint: usage: failpoint P0..P20 error|cut|stall|crash|off [COUNT]");
+		return con_error(c, -EINVAL, "failpoint: usage: failpoint P0..P22 error|cut|stall|crash|off [COUNT]");
 	if (argc == 4)
 		count = strtoul(argv[3], NULL, 10);
 	failpoint_set((enum failpoint)p, (enum fail_action)action, (unsigned)count);
@@ -98,5 +98,5 @@ static int cmd_failpoint(struct con *c, int argc, char **argv)
 	out_u64(c, "count", count);
 	return 0;
 }
-CONSOLE_CMD(failpoint, "[P0..P20 error|cut|stall|crash|off [COUNT]]", "make a step of a migration fail (test builds)",
+CONSOLE_CMD(failpoint, "[P0..P22 error|cut|stall|crash|off [COUNT]]", "make a step of a migration fail (test builds)",
 	    "failpoint P8 cut", cmd_failpoint, NULL);

@@ -107,7 +107,7 @@ static int sections_save(struct image *im, struct vm *vm)
 {
 	struct sections s;
 	size_t size = 0;
-	int err = sections_init(&s, vm, false);
+	int err = sections_init(&s, vm);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < s.n; i++)
@@ -210,7 +210,7 @@ static int sections_load(const struct image *im, struct vm *vm, struct why *w)
 {
 	struct sections s;
 	const uint8_t *from = im->sections;
-	int err = sections_init(&s, vm, false);
+	int err = sections_init(&s, vm);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < s.n; i++) {
@@ -293,7 +293,7 @@ static void disks_back(struct image *im, struct vm *vm)
 static int image_run(struct image *im, struct why *w)
 {
 	struct vm *vm;
-	int err = vm_create_incoming(&im->cfg, NULL, NULL, &vm, w);
+	int err = vm_create_incoming(&im->cfg, NULL, NULL, NULL, &vm, w);
 	if (err)
 		return err;
 	for (size_t i = 0; i < im->nsaid; i++)

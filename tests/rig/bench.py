@@ -63,6 +63,17 @@ def idle(rig):
     wire = [r["bytes"] / ((256 * MIB // PAGE - r["zero_pages"]) * PAGE) for r in back]
     figure("bytes on the wire / non-zero bytes", statistics.median(wire), 1.05, "", digits=3, note=f"median of {len(wire)}")
     figure("time of an idle migration", statistics.median(r["total_ms"] for r in reports), 1e9, "ms", digits=0, note="no target")
+    figure("round trips of an idle migration, less its passes", statistics.median(r["round_trips"] - r["passes"] for r in reports), 4, "", digits=0,
+           note="HELLO, OFFER, FILES and, beside one for each pass, one of the switch-over")
+    off = sorted(max(r["predicted_downtime_us"], r["downtime_us"]) / min(r["predicted_downtime_us"], r["downtime_us"]) for r in reports[2:])
+    figure("forecast of the downtime, off by a factor of", statistics.median(off), 2, "", note=f"median of {len(off)}; {off[0]:.2f} to {off[-1]:.2f}")
+
+
+def verified(rig):
+    """What --verify adds: all of memory is read and digested on both sides while the guest stands still."""
+    reports = [rig.migrate(options="--verify --max-downtime 1000") for _ in range(4)]
+    figure("time of --verify / time of the migration without", statistics.median(r["actual_verify_us"] / (r["total_ms"] * 1000 - r["actual_verify_us"]) for r in reports),
+           1e9, "", note="no target: the emulator's; " + ", ".join(f"{r['actual_verify_us'] / 1000:.0f} ms" for r in reports) + " for 256 MiB")
 
 
 def datagrams(rig):
@@ -115,7 +126,7 @@ def tracking(rig):
     gap = echo.longest
     echo.clear_gap()
     before = source.json(f"vm info {DEMO}")
-    rig.begin(source, "--strategy abort --max-downtime 20 --max-passes 1000")
+    rig.begin(source, "--strategy abort --max-downtime 60 --max-passes 1000")
     dirtied = client.status(rig.guest, client.DIRTY)["written_mib"]
     busy = exits_per_second(source, 3)
     stop = echo.longest
@@ -209,11 +220,15 @@ def forwarding():
 
 
 def tables():
-    """What dirty tracking costs in the nested page tables."""
+    """What dirty tracking costs in the nested page tables, and pages on the wire."""
     for t in bench_of("pt"):
         figure(f"instructions a GiB, {t['name']}", t["instructions"], 1e9, "", digits=0, note="no target")
     for t in bench_of("flush"):
         figure(f"instructions, {t['name']}", t["instructions"], 1e9, "", digits=0, note="no target; who asks for it")
+    for t in bench_of("pages"):
+        figure(f"instructions to {t['name']}", t["instructions"], 1e9, "", digits=0, note="no target")
+    untouched = json.loads(subprocess.run([os.path.join(BUILD, "host", "bench_pages"), "--bytes"], stdout=subprocess.PIPE, check=True, timeout=300).stdout)
+    figure("bytes on the wire per never-touched GiB", untouched["bytes"], 1024, "", digits=0)
     scan = bench_of("harvest")
     figure("scan of page tables, two CPUs / one", scan["two"] / scan["one"], 1, "", at_least=True, note=f"{scan['one']:.0f} GiB/s by one")
 
@@ -289,7 +304,7 @@ def busy_disks(switch):
 
 # In this order; STAGES in the environment names those that are wanted.
 STAGES = {
-    "move": lambda switch: moving(None, host_figures, idle, tracking, switch=switch),
+    "move": lambda switch: moving(None, host_figures, idle, verified, tracking, switch=switch),
     "vcpus": lambda switch: moving(None, four_cpus, switch=switch, vcpus=4),
     "together": together,
     "tcp": the_tcp,

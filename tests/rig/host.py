@@ -19,6 +19,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.join(ROOT, os.environ.get("TERN_BUILD", "build"))
 RIG = os.path.join(ROOT, "build", "rig")
 LOG = os.environ.get("RIG_LOG", "")  # before the names of hosts' logs: of sessions that run side by side
+SLACK_PAGES = 32  # 8 each for the consoles of two VMs that ran here and are off, and what the network's buffers may keep
+SLACK_HEAP = 128 << 10  # bytes: the last 64 migrations, at 1.5 KiB, and the newest attempt of each VM
 GUEST = os.path.join(ROOT, "build", "guest")
 LINUX = ("vmlinuz", "vmlinuz-small", "vmlinux", "initrd.img")  # unless a test wants others; on the boot volume are those that conf names
 
@@ -198,8 +200,16 @@ class Host:
         """Those that are here; `vm list` also has those that have moved away."""
         return {v["name"]: v for v in self.json("vm list")["vms"] if v["state"] != "moved"}
 
-    def pages_free(self):
-        return self.json("host")["pages_free"]
+    def memory(self):
+        """Free pages, with those that the heap holds for small objects; and the bytes of these objects."""
+        h = self.json("host")
+        return h["pages_free"] + h["heap_bytes"] // 4096, h["heap_used"]
+
+    def lost(self, before):
+        """Of what memory() said before: pages and bytes of the heap that have not come back, or None."""
+        pages, heap = self.memory()
+        lost = before[0] - pages, heap - before[1]
+        return lost if lost[0] > SLACK_PAGES or lost[1] > SLACK_HEAP else None
 
     def wait_address(self, seconds=30):
         """Until the host may use its own address, which it probes for some seconds after the prompt; what `host` says."""

@@ -22,7 +22,6 @@ from host import Host, RIG
 DEMO, DEMO_ADDRESS, DEMO_MAC, DEMO_MIB = "demo", "10.77.0.50", "52:54:00:77:00:01", 256
 TWIN_ADDRESS = "10.77.0.51"
 DISK_MIB = 32
-SLACK_PAGES = 64  # what heaps and the network's buffers may keep
 
 # An emulated Intel host moves 5 MB/s and runs at 50 MIPS: what its guest has and does is less by that, and so is its kernel.
 # SLOW_DOWNTIME is also for tests that ask whether a guest can move, and not how well: the machine may have much else to do.
@@ -120,7 +119,7 @@ class Rig:
         self.scale = client.scale = max(h.scale for h in self.hosts)
         self.patience = SLOW_DOWNTIME if self.scale > 1 else ""
         self.guest, self.load = DEMO_ADDRESS, load
-        self.base = {}   # (host's name, is demo there): pages free
+        self.base = {}   # (host's name, is demo there): its memory, as Host.memory says
 
     def start(self, guest=True):
         """Both hosts at their prompts, and the guest up."""
@@ -233,24 +232,20 @@ class Rig:
             assert time.monotonic() < end, f"the page checker stands still: {first}, then {s}"
             time.sleep(0.2)
 
-    def free_pages(self):
-        """Pages free on both hosts, with where the guest is: comparable between two times."""
-        return {(h.name, DEMO in h.vms()): h.pages_free() for h in self.hosts}
-
     def settle(self):
-        """Take the free pages of this moment as what they must come back to; for both places of the guest."""
+        """Take what is free at this moment as what it must come back to; for both places of the guest."""
         for _ in range(2):
             self.migrate()
-            self.base.update(self.free_pages())
+            self.base.update({(h.name, DEMO in h.vms()): h.memory() for h in self.hosts})
 
     def check_free(self, seconds=10):
         end = time.monotonic() + seconds * self.scale
         while True:
-            now = self.free_pages()
-            lost = {k: self.base[k] - n for k, n in now.items() if k in self.base and self.base[k] - n > SLACK_PAGES}
-            if not lost:
+            places = {h: (h.name, DEMO in h.vms()) for h in self.hosts}
+            lost = {k: h.lost(self.base[k]) for h, k in places.items() if k in self.base}
+            if not any(lost.values()):
                 return
-            assert time.monotonic() < end, f"pages not given back (host, guest there): {lost}"
+            assert time.monotonic() < end, f"not given back (host, guest there: pages, bytes of the heap): {lost}"
             time.sleep(0.2)
 
     def check_after(self, again=True):

@@ -366,7 +366,7 @@ def test_console_editing(rig):
 @pytest.mark.long("intel")
 def test_console_fits_its_width(rig):
     """No table, and no line of facts, is wider than a terminal."""
-    for line in ("vm list", f"vm info {DEMO}", "host", "nic", "net list", "bridge", "migrate status", "migrate records", "tasks", "help"):
+    for line in ("vm list", f"vm info {DEMO}", "host", "nic", "net list", "bridge", "migrate status", "migrate history", "migrate records", "tasks", "help"):
         out = rig.where().cmd(line)
         assert out and max(len(row) for row in out.splitlines()) <= 79, out
     assert re.match(r"NAME +STATE +VCPUS +MEMORY +MAC +UP\n", rig.where().cmd("vm list"))

@@ -93,6 +93,7 @@ def test_verify(pair, guest):
     m = e.json("migrate disky to f --max-downtime 1000 --verify", 120)
     assert m["phase"] == "done" and m["verified_pages"] > 16 << 8 and m["verified_sections"] > 20, m
     assert f.json("migrate status")["migrations"][0]["verified_pages"] == m["verified_pages"]
+    assert 0 < m["actual_verify_us"] < m["downtime_us"], m  # and what was predicted is without it
     check()
     f.json("failpoint P9 stall")
     f.json("migrate disky to e --max-downtime 6000 --verify --detach")
@@ -124,6 +125,32 @@ def test_stays_while_it_is_off(pair, guest):
     e.json("vm start disky", 30)
     client.wait_port(ADDRESS, client.SHELL, 60)
     assert client.shell(ADDRESS, "head -c 4194304 /dev/vdb | md5sum").split()[0] == told
+
+
+def test_moves_while_it_is_off(pair, guest):
+    """What it has written goes with it, and it can be started there alone; so can it be, with `all`, by a host that is to be switched off."""
+    e, f = pair
+    client.shell(ADDRESS, "dd if=/dev/urandom of=/tmp/r bs=1M count=4 2>/dev/null; dd if=/tmp/r of=/dev/vdb bs=64k conv=fsync 2>/dev/null")
+    told = client.shell(ADDRESS, "md5sum </tmp/r").split()[0]
+    e.json("vm kill disky")
+    m = e.json("migrate disky to f", 60)
+    assert (m["phase"], m["vm_state"], m["downtime_us"]) == ("done", "stopped", 0) and 4 << 20 < m["bytes"] < 100 << 20, m
+    print(f"    stopped and moved in {m['total_ms']} ms, {m['bytes'] >> 20} MiB")
+    assert "disky" not in e.vms() and f.vms()["disky"]["state"] == "stopped"
+    assert e.json("disk list")["disks"] == [] and disk(f, "small")["layer_bytes"] >= 4 << 20
+    with pytest.raises(CommandError, match="disky is at f"):
+        e.json("vm start disky", 30)
+    vms = f.json("migrate all to e", 60)["vms"]
+    assert vms == [{"name": "disky", "result": "moved"}], vms
+    assert e.vms()["disky"]["state"] == "stopped" and "disky" not in f.vms()
+    assert e.json("migrate disky to f --verify", 60)["verified_sections"] == 1
+    f.json("vm start disky", 30)
+    client.wait_port(ADDRESS, client.SHELL, 60)
+    assert client.shell(ADDRESS, "head -c 4194304 /dev/vdb | md5sum").split()[0] == told
+    client.wait_port(ADDRESS, client.DISK, 60)
+    check()
+    assert f.json("migrate disky to e --max-downtime 1000", 60)["phase"] == "done"
+    check()
 
 
 def test_a_database_and_a_destination_that_dies(pair, guest):

@@ -61,9 +61,9 @@ def test_too_much_dirt_gives_up(watched):
     """
     client.shell(watched.guest, "(dirty 0 24 >/dev/null 2>&1 &)")
     try:
-        e = watched.migrate_fails(options="--strategy abort --max-passes 3 --max-downtime 20", seconds=90)
+        e = watched.migrate_fails(options="--strategy abort --max-passes 3 --max-downtime 60", seconds=90)
         assert "max-downtime" in e.text and "throttle" in e.text, e.text
-        e = watched.migrate_fails(options="--strategy abort --max-passes 1000 --max-downtime 20 --timeout 3s", seconds=90)
+        e = watched.migrate_fails(options="--strategy abort --max-passes 1000 --max-downtime 60 --timeout 3s", seconds=90)
         assert "--timeout" in e.text, e.text
         r = watched.migrate(options="--max-downtime 100 --limit 16M", seconds=120)
         print(f"slowed to {r['speeds']}: {r['passes']} passes, {r['total_ms']} ms, down {r['downtime_us']} us")

@@ -10,7 +10,8 @@ import pytest
 
 import client
 import netns
-from rig import DEMO, DEMO_MAC
+from console import CommandError
+from rig import DEMO, DEMO_MAC, state_on
 
 LATE = 3  # a loaded machine's
 
@@ -33,6 +34,24 @@ def report_ok(r):
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", r["started"])
     assert r["bytes"] > r["pages"] * 4096 > r["bytes"] * 0.9
     assert 0 < r["downtime_us"] < r["total_ms"] * 500, r  # most of it went while the guest ran; `make bench` has the time
+
+
+PARTS = ("scan", "send", "state", "load", "waits")
+
+
+def forecast_ok(rig, source, r):
+    """Predicted and actual downtime, each the sum of its parts, in the report and in the history of both hosts."""
+    rounded = len(PARTS) + 1  # each to a microsecond
+    assert 0 <= r["predicted_downtime_us"] - sum(r[f"predicted_{p}_us"] for p in PARTS) <= rounded, r
+    assert 0 <= r["downtime_us"] - sum(r[f"actual_{p}_us"] for p in PARTS) <= rounded and not r["actual_verify_us"], r
+    assert r["actual_load_us"] and r["actual_state_us"], r  # the destination has said so
+    assert 1 <= r["stopped_round_trips"] <= 2 and r["round_trips"] <= r["passes"] + 2 + r["stopped_round_trips"], r
+    there = rig.other(source)
+    ours, theirs = (h.json(f"migrate history {DEMO}")["migrations"][0] for h in (source, there))
+    assert {k: v for k, v in ours.items() if k != "started"} == {k: v for k, v in r.items() if k != "started"}, (ours, r)
+    assert theirs["direction"] == "in" and theirs["phase"] == "done" and theirs["passes"] == r["passes"], theirs
+    assert re.search(rf"^{DEMO} +to {there.name} .* done [^$]*predicted [\d.]+ m?s: scan ", source.cmd("migrate history"), re.M)
+    assert source.json("migrate history nobody")["migrations"] == []
 
 
 @pytest.mark.rigs("amd", "intel")
@@ -182,7 +201,9 @@ def test_four_in_a_row(rig):
     c.stop().check()
     for r in reports:
         report_ok(r)
+    forecast_ok(rig, rig.other(rig.where()), reports[-1])
     down = [r["downtime_us"] / 1000 for r in reports]
+    print("predicted, ms: " + ", ".join(f"{r['predicted_downtime_us'] / 1000:.1f} for {r['downtime_us'] / 1000:.1f}" for r in reports))
     print(f"downtime ms: median {statistics.median(down):.1f}, most {max(down):.1f}; client: {c.said()}")
     rig.check_after()
 
@@ -256,3 +277,51 @@ def test_model_host_does_not_cross(rig):
             assert source.vms()[vm]["state"] == "running" and vm not in dest.vms()
         finally:
             source.json(f"vm kill {vm}")
+
+
+@pytest.mark.rigs("amd")
+def test_paused(rig):
+    """It arrives paused and goes on when it is told to: its memory is whole, and its time is that of one that was paused where it was."""
+    source = rig.where()
+    dest = rig.other(source)
+
+    def lag():  # of the guest's clock
+        begin = time.monotonic()
+        up = float(client.shell(rig.guest, "cut -d' ' -f1 /proc/uptime"))
+        return (begin + time.monotonic()) / 2 - up
+
+    before = lag()
+    source.json(f"vm pause {DEMO}")
+    with pytest.raises(CommandError, match="it is paused"):
+        source.json(f"vm pause {DEMO}")
+    assert client.ping(rig.guest, 2) == 2, "it answers, paused"
+    r = source.json(f"migrate {DEMO} to {dest.address}", 90)
+    assert (r["phase"], r["vm_state"], r["passes"], r["downtime_us"]) == ("done", "paused", 2, 0), r
+    rig.gone_from(source)
+    assert state_on(dest) == "paused" and client.ping(rig.guest, 2) == 2
+    with pytest.raises(CommandError, match="has moved to"):
+        source.json(f"vm resume {DEMO}")
+    dest.json(f"vm resume {DEMO}")
+    after = lag()
+    print(f"    paused and moved in {r['total_ms']} ms; the guest's clock lags {after - before:.3f} s more than before")
+    assert abs(after - before) < 0.3 * LATE
+    rig.check_after()
+
+
+@pytest.mark.rigs("amd")
+def test_to_self(rig):
+    """Into a second slot of the same host, under a client: to whom it is as between two hosts. The host then has it once, as ever."""
+    here = rig.where()
+    c = client.EchoClient(rig.guest)
+    c.start()
+    time.sleep(0.3)
+    r = here.json(f"migrate {DEMO} to self", 60)
+    time.sleep(0.5)
+    c.stop().check()
+    report_ok(r)
+    assert (r["phase"], r["peer_name"]) == ("done", "self")
+    assert [v["state"] for v in here.json("vm list")["vms"] if v["name"] == DEMO] == ["running"]
+    assert here.json("migrate records")["records"] == []
+    print(f"    within one host in {r['total_ms']} ms, down {r['downtime_us']} us; client's gap {c.longest * 1e3:.0f} ms")
+    rig.check_pages()
+    rig.check_after()

@@ -108,7 +108,7 @@ static int page_fetch(void *arg, gfn_t gfn)
 
 void fg_post_copy(struct fg *g)
 {
-	static struct gmem_pager pager = { page_here, page_fetch, NULL };
+	static struct gmem_pager pager = { page_here, page_fetch, NULL, NULL };
 	pager.arg = g;
 	memset(g->here, 0, sizeof(g->here));
 	g->mem.pager = &pager;

@@ -47,8 +47,8 @@ unsigned fake_resumed(void) { return __atomic_load_n(&resumed, __ATOMIC_SEQ_CST)
 
 const char *vm_state_name(enum vm_state s)
 {
-	static const char *const names[] = { "stopped",   "running", "paused",        "incoming",
-					     "undecided", "failed",  "misconfigured", "stopping" };
+	static const char *const names[] = { "stopped", "running", "paused",        "incoming", "undecided",
+					     "serving", "failed",  "misconfigured", "stopping" };
 	return names[s];
 }
 
@@ -90,7 +90,9 @@ void vm_put(struct vm *vm)
 	if (!vm)
 		return;
 	pthread_mutex_lock(&vms_lock);
+	struct vm *beside = NULL;
 	if (--vm->refs == 0) {
+		beside = vm->beside;
 		for (unsigned i = 0; i < VMS; i++)
 			if (vms[i] == fake_of(vm))
 				vms[i] = NULL;
@@ -99,6 +101,7 @@ void vm_put(struct vm *vm)
 		free(fake_of(vm));
 	}
 	pthread_mutex_unlock(&vms_lock);
+	vm_put(beside);
 }
 
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg)
@@ -124,6 +127,7 @@ static void carry_out(struct vm *vm)
 static void ctl_task(void *arg)
 {
 	struct vm *vm = arg;
+	gmem_end_waits(&vm->mem);
 	mutex_lock(&vm->lock);
 	if (!vm->migration)
 		carry_out(vm);
@@ -146,7 +150,10 @@ int vm_stop(struct vm *vm, struct why *w)
 {
 	int err = 0;
 	mutex_lock(&vm->lock);
-	if (vm->migration)
+	if (vm->migration && vm->state == VM_RUNNING && !gmem_all_here(&vm->mem)) {
+		if (__atomic_exchange_n(&vm->power_request, VM_POWER_OFF, __ATOMIC_SEQ_CST) == VM_POWER_NONE)
+			requested(vm);
+	} else if (vm->migration)
 		err = why_set(w, -EBUSY, "it is being migrated; `migrate cancel %s` first", vm->cfg.name);
 	else if (vm->state != VM_RUNNING && vm->state != VM_FAILED && vm->state != VM_PAUSED)
 		err = why_set(w, -EINVAL, "it is %s", vm_state_name(vm->state));
@@ -156,8 +163,8 @@ int vm_stop(struct vm *vm, struct why *w)
 	return err;
 }
 
-static int create(const struct vm_config *cfg, enum vm_state state, struct vm_reservation *r,
-		  const struct gmem_progress *p, struct vm **out, struct why *w)
+static int create(const struct vm_config *cfg, enum vm_state state, bool off, struct vm *beside,
+		  struct vm_reservation *r, const struct gmem_progress *p, struct vm **out, struct why *w)
 {
 	struct fake_vm *f = calloc(1, sizeof(*f));
 	if (!f) {
@@ -179,9 +186,9 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 	unsigned slot = 0;
 	while (slot < VMS && vms[slot])
 		slot++;
-	bool twin = find(fake_host, cfg->name) || slot == VMS;
+	bool twin = (!beside && find(fake_host, cfg->name)) || slot == VMS;
 	if (!twin) {
-		f->listed = true;
+		f->listed = !beside;
 		vms[slot] = f;
 	}
 	pthread_mutex_unlock(&vms_lock);
@@ -189,9 +196,9 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 		free(f);
 		return why_set(w, -EEXIST, "a VM named %s is here already", cfg->name);
 	}
-	int err = fake_vm_opts.create_nomem
-			  ? -ENOMEM
-			  : gmem_init_from(&f->vm.mem, cfg->mem, &pt_format_npt, r ? &r->pages : NULL, p, w);
+	int err = fake_vm_opts.create_nomem ? -ENOMEM
+		  : off                     ? 0
+			: gmem_init_from(&f->vm.mem, cfg->mem, &pt_format_npt, r ? &r->pages : NULL, p, w);
 	if (!err)
 		err = disk_make_all(&f->vm, w);
 	if (r)
@@ -202,8 +209,20 @@ static int create(const struct vm_config *cfg, enum vm_state state, struct vm_re
 		vm_put(&f->vm);
 		return why_set(w, err, "no memory");
 	}
+	if (beside)
+		vm_ref(beside);
+	f->vm.beside = beside;
 	*out = &f->vm;
 	return 0;
+}
+
+void fake_vm_rest(struct vm *vm, enum vm_state as)
+{
+	mutex_lock(&vm->lock);
+	vm->state = as;
+	if (as == VM_STOPPED)
+		gmem_fini(&vm->mem);
+	mutex_unlock(&vm->lock);
 }
 
 struct vm *fake_vm_new(const char *name, uint64_t mem)
@@ -219,7 +238,7 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 	struct why w = { "" };
 	snprintf(cfg.name, sizeof(cfg.name), "%s", name);
 	memset(cfg.uuid, name[0], sizeof(cfg.uuid));
-	if (create(&cfg, VM_RUNNING, NULL, NULL, &vm, &w))
+	if (create(&cfg, VM_RUNNING, false, NULL, NULL, NULL, &vm, &w))
 		panic("fake_vm_new: %s", w.text);
 	for (unsigned i = 0; i < FAKE_DEVS; i++) {
 		for (unsigned r = 0; r < 4; r++)
@@ -231,14 +250,55 @@ struct vm *fake_vm_new(const char *name, uint64_t mem)
 
 int vm_new(const struct vm_config *cfg, enum vm_state state, struct vm **vm, struct why *w)
 {
-	return create(cfg, state, NULL, NULL, vm, w);
+	return create(cfg, state, false, NULL, NULL, NULL, vm, w);
 }
 
-int vm_create_incoming(const struct vm_config *cfg, struct vm_reservation *r, const struct gmem_progress *p,
-		       struct vm **vm, struct why *w)
+int vm_create_incoming(const struct vm_config *cfg, struct vm *beside, struct vm_reservation *r,
+		       const struct gmem_progress *p, struct vm **vm, struct why *w)
 {
-	return create(cfg, VM_INCOMING, r, p, vm, w);
+	return create(cfg, VM_INCOMING, false, beside, r, p, vm, w);
 }
+
+int vm_create_stopped(const struct vm_config *cfg, struct vm *beside, struct vm **vm, struct why *w)
+{
+	return create(cfg, VM_INCOMING, true, beside, NULL, NULL, vm, w);
+}
+
+/* As vmm/vm.c's. */
+void vm_take_place(struct vm *vm)
+{
+	struct vm *old = vm->beside;
+	pthread_mutex_lock(&vms_lock);
+	fake_of(old)->listed = false;
+	fake_of(vm)->listed = true;
+	pthread_mutex_unlock(&vms_lock);
+	vm->beside = NULL;
+	vm_put(old);
+}
+
+/* Who may have it start or go on now: no live host but this one. */
+void vm_arrive(struct vm *vm, enum vm_state as)
+{
+	vm->came_off = vm->beside ? vm->beside->came_off : as == VM_STOPPED;
+	if (vm->beside)
+		vm_take_place(vm);
+	if (as == VM_RUNNING) {
+		vm_resume(vm);
+		return;
+	}
+	mutex_lock(&vm->lock);
+	pthread_mutex_lock(&vms_lock);
+	for (unsigned i = 0; i < VMS && !fake_host_dead[fake_of(vm)->host]; i++)
+		if (vms[i] && vms[i]->listed && vms[i] != fake_of(vm) && !fake_host_dead[vms[i]->host] &&
+		    vms[i]->vm.state != VM_UNDECIDED && vms[i]->vm.state != VM_INCOMING &&
+		    !memcmp(vms[i]->vm.cfg.uuid, vm->cfg.uuid, 16))
+			panic("it may be started on two hosts");
+	vm->state = as;
+	pthread_mutex_unlock(&vms_lock);
+	mutex_unlock(&vm->lock);
+}
+
+int vm_boot_files(struct vm *vm unused, struct why *w unused) { return 0; }
 
 void vm_destroy(struct vm *vm)
 {
@@ -280,7 +340,7 @@ void vm_resume(struct vm *vm)
 		panic("vm_resume of a VM that is %s", vm_state_name(vm->state));
 	pthread_mutex_lock(&vms_lock);
 	for (unsigned i = 0; i < VMS && !fake_host_dead[fake_of(vm)->host]; i++)
-		if (vms[i] && vms[i]->host != fake_of(vm)->host && vms[i]->vm.state == VM_RUNNING &&
+		if (vms[i] && vms[i] != fake_of(vm) && vms[i]->vm.state == VM_RUNNING &&
 		    !fake_host_dead[vms[i]->host] && !memcmp(vms[i]->vm.cfg.uuid, vm->cfg.uuid, 16))
 			panic("two runners");
 	if (!vm->power_request)
@@ -297,6 +357,8 @@ void stun_take_samples(struct vm *vm unused, uint32_t *sample) { *sample = 1; }
 
 bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
 {
+	if (vm_state_now(vm) == VM_RUNNING && gmem_wait(&vm->mem, gpa, len)) /* as a vCPU does, without a lock */
+		return false;
 	mutex_lock(&vm->lock);
 	bool runs = vm->state == VM_RUNNING;
 	if (runs && gmem_write(&vm->mem, gpa, buf, len))
@@ -400,10 +462,10 @@ void fake_host_restart(int host)
 		n = h->seen.next;
 		list_remove(n);
 	}
-	while (!list_empty(&h->migrations)) { /* finished ones: the table's reference is the last */
-		struct migration *m = list_entry(h->migrations.next, struct migration, node);
-		list_remove(&m->node);
-		ON_HOST(host) migration_put(m);
+	while (!list_empty(&h->migrations)) { /* all are over */
+		struct migration_report *r = list_entry(h->migrations.next, struct migration_report, node);
+		list_remove(&r->node);
+		free(r);
 	}
 	boot(host);
 	h->peers = peers;

@@ -30,9 +30,10 @@ extern int fake_reach; /* what reach_ask says */
 
 struct fake_vm_opts { /* of all VMs; zero: everything works */
 	bool compat_refuse, create_nomem, load_fail;
+	uint64_t load_ns;        /* the destination takes so long to load the CPUs */
 	unsigned sections_skip;  /* leave out section n (1..) when the source walks them */
 	unsigned sections_twice; /* walk section n twice */
-	bool newer;              /* a field that the release before has not got */
+	bool newer;              /* a field that an older release does not send */
 	bool late_write;         /* saving a section writes to guest memory */
 	bool save_fail;          /* the CPUs' state cannot be read at the source */
 	unsigned refuse_section; /* the destination's check of section n (1..) says no */
@@ -41,6 +42,7 @@ extern struct fake_vm_opts fake_vm_opts;
 
 /* A RUNNING VM on this thread's host. */
 struct vm *fake_vm_new(const char *name, uint64_t mem);
+void fake_vm_rest(struct vm *vm, enum vm_state as); /* stop it, or pause it, as its operator */
 /* The VM of that name on a host, without a reference; NULL. */
 struct vm *fake_vm_find(int host, const char *name);
 /* The guest writes: only while it runs, else false. */
@@ -48,7 +50,13 @@ bool fake_guest_write(struct vm *vm, gpa_t gpa, const void *buf, size_t len);
 extern bool fake_slowed; /* the last one whose speed was set */
 /* The operator's power cut, with the rules of vmm/vm_life.c. */
 int vm_stop(struct vm *vm, struct why *w);
-#define FAKE_SECTIONS 4
+#define FAKE_SECTIONS   4
+/* What a peer of today sends of a VM's section "config" has so many bytes; of the others, see fake_state.c. */
+#define FAKE_CONFIG_LEN sizeof(struct vm_config_state)
+static inline uint32_t fake_version(const char *section)
+{
+	return strcmp(section, vm_config_desc.name) ? 1 : vm_config_desc.version;
+}
 extern unsigned fake_resets; /* of all guests, carried out */
 /* What the guest does in the last moment before it is paused, NULL: nothing. */
 extern void (*fake_last_moment)(struct vm *vm);

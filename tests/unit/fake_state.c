@@ -39,9 +39,9 @@ static const struct sdesc dev_desc = { .name = "fakedev",
 				       .pre_save = dev_pre_save,
 				       .post_load = dev_post_load };
 
-static const struct sdesc dev2_desc = {
-	.name = "fakedev", .version = 2, .before = 1, SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields)
-};
+static const struct sdesc dev2_desc = { .name = "fakedev",
+					.version = 2,
+					SDESC(struct fake_dev, s, struct fake_dev_state, dev2_fields) };
 
 static const struct sfield clock_fields[] = {
 	F(struct vm_clock_state, guest_tsc),
@@ -99,9 +99,9 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 		    { fake_vm_opts.newer ? &dev2_desc : &dev_desc, 0, &fake_devs(vm)[0] },
 		    { &dev_desc, 1, &fake_devs(vm)[1] },
 		    { &vm_config_desc, 0, &vm->cfg } };
-	bool source = vm->state == VM_PAUSED;
+	bool source = vm->state == VM_PAUSED || vm->state == VM_STOPPED;
 	_Static_assert(ARRAY_SIZE(all) == FAKE_SECTIONS, "of those that fake_vm_opts counts");
-	for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+	for (unsigned i = vm->mem.size ? 0 : ARRAY_SIZE(all) - 1; i < ARRAY_SIZE(all); i++) {
 		if (!source)
 			all[i].d = asking(i, all[i].d);
 		if (source && fake_vm_opts.sections_skip == i + 1)
@@ -112,14 +112,23 @@ void vm_for_each_section(struct vm *vm, void (*fn)(void *arg, const struct sdesc
 	}
 }
 
+/* Page 0, as if it held a clock, and one that is no RAM. */
+void vm_for_each_hot(struct vm *vm, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg)
+{
+	fn(arg, PAGE_SIZE - 16, 32);
+	fn(arg, vm->mem.size, 32);
+}
+
 int vm_save_cpus(struct vm *vm, struct why *w)
 {
 	if (fake_vm_opts.save_fail)
 		return why_set(w, -EIO, "vCPU 0 cannot be saved");
-	return vm->state == VM_PAUSED ? 0 : why_set(w, -EINVAL, "not paused");
+	return vm->state == VM_PAUSED || !vm->mem.size ? 0 : why_set(w, -EINVAL, "not paused");
 }
 
 int vm_load_cpus(struct vm *vm unused, struct why *w)
 {
+	if (fake_vm_opts.load_ns)
+		task_sleep_until(time_ns() + fake_vm_opts.load_ns);
 	return fake_vm_opts.load_fail ? why_set(w, -EINVAL, "a state that no CPU can have") : 0;
 }

@@ -320,7 +320,7 @@ static void same_attempt(void)
 #define EVERYWHERE  "D D D D D D D D D"
 #define NOWHERE     "- - - - - - - - -"
 #define ON_THE_WIRE (NEEDS_LINK | NEEDS_WORDS)
-const struct fault_event fault_events[] = {
+const struct fault_event fault_running[] = {
 	{ .name = "source killed",
 	  .happens = kill_source,
 	  .right = "L L L L L DL D D D",
@@ -472,7 +472,7 @@ const struct fault_event fault_events[] = {
 	  .variants = FAKE_SECTIONS + 1,
 	  .says = { "state", "state" } },
 };
-const unsigned fault_nevents = ARRAY_SIZE(fault_events);
+const unsigned fault_nrunning = ARRAY_SIZE(fault_running);
 
 __attribute__((destructor)) static void free_old(void)
 {

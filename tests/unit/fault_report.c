@@ -23,6 +23,7 @@ static const char head[] =
 	"the "
 	"operator. B: runs at the destination, and the source, which cannot know, is undecided and has told the "
 	"operator. "
+	"Of a VM that is paused or stopped S and D say where it is as it was, and may go on or start. "
 	"L: lost with the host that had it. O: the guest is off by its own doing. &middot;: no such cell, the reason "
 	"is "
 	"below. Red: not what is right.</p>\n";

@@ -6,6 +6,7 @@
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_turns.h"
 #include "vmm/boot_file.h"
+#include "vmm/disk.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/settle.h"
@@ -40,10 +41,16 @@ void fault_wrong(const char *fmt, ...)
 
 struct vm *fault_vm_at(int h) { return fake_host_dead[h] ? NULL : fake_vm_find(h, "demo"); }
 
+static enum vm_state right_state(void)
+{
+	static const enum vm_state states[] = { VM_RUNNING, VM_PAUSED, VM_STOPPED };
+	return states[fault_run.cell ? fault_run.cell->event->kind : FAULT_RUNS];
+}
+
 bool fault_runs_at(int h)
 {
 	struct vm *vm = fault_vm_at(h);
-	return vm && vm->state == VM_RUNNING;
+	return vm && vm->state == right_state();
 }
 
 struct pipe_line *fault_line(int from, int to) { return &lines[from][to]; }
@@ -96,15 +103,40 @@ void fault_guest_virtio_reset(void)
 /* What it does right before it is paused goes with the last pass. */
 static void last_moment(struct vm *vm) { guest_write(vm, 5); }
 
+/* A disk of one that rests: a block of it. */
+#define BLOCKS 40
+static void disk_write(struct vm *vm)
+{
+	struct layer *l = &vm->disk[0]->layer;
+	for (uint64_t b = 0; b < BLOCKS; b++)
+		memset(layer_fill_page(l, b * 7), (int)b + 1, PAGE_SIZE);
+}
+
+static void look_at_disk(struct vm *vm)
+{
+	const void *page;
+	for (uint64_t b = 0; b < BLOCKS; b++) {
+		uint8_t want[PAGE_SIZE];
+		memset(want, (int)b + 1, sizeof(want));
+		if (!vm->disk[0] || !layer_has(&vm->disk[0]->layer, b * 7, &page) || !page ||
+		    memcmp(page, want, PAGE_SIZE)) {
+			fault_wrong("block %lu of its disk is not what was written", b * 7);
+			return;
+		}
+	}
+}
+
 /* Is it whole, where it runs? */
 static void look_at_guest(int h)
 {
 	static uint8_t part[16 * PAGE_SIZE];
 	struct vm *vm = fault_vm_at(h);
-	for (uint64_t at = 0; at < MEM; at += sizeof(part))
+	if (vm->cfg.ndisks)
+		look_at_disk(vm);
+	for (uint64_t at = 0; at < vm->mem.size; at += sizeof(part))
 		if (gmem_read(&vm->mem, at, part, sizeof(part)) || memcmp(part, shadow + at, sizeof(part)))
 			fault_wrong("memory from %lx on is not what the guest wrote", at);
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 0; i < 2 && vm->mem.size; i++)
 		if (memcmp(fake_devs(vm)[i].s.regs, shadow_dev[i].regs, sizeof(shadow_dev[i].regs)) ||
 		    fake_devs(vm)[i].s.mode != shadow_dev[i].mode)
 			fault_wrong("the registers of device %u are not the guest's", i);
@@ -201,6 +233,13 @@ void fault_world_begin(const struct fault_step *step)
 	vm_set_file(vm, VM_INITRD, f);
 	written = 0;
 	guest_writes(8);
+	if (right_state() == VM_RUNNING)
+		return;
+	vm->cfg.ndisks = 1;
+	vm->cfg.disk[0] = (struct vm_disk_config){ .name = "data", .size = MIB(2), .layer = 200 * PAGE_SIZE };
+	ON_HOST(A) if (disk_make_all(vm, NULL)) abort();
+	disk_write(vm);
+	fake_vm_rest(vm, right_state());
 }
 
 void fault_world_end(void)
@@ -383,6 +422,16 @@ static void heal(void)
 		fault_wrong("tasks do not end");
 }
 
+/* What the disks of those VMs that are there may still take. */
+static uint64_t disks_room(void)
+{
+	uint64_t n = 0;
+	for (int h = 0; h < FAKE_HOSTS; h++)
+		for (unsigned i = 0; fault_vm_at(h) && i < fault_vm_at(h)->cfg.ndisks; i++)
+			n += fault_vm_at(h)->disk[i]->layer.pages.pages;
+	return n;
+}
+
 /* Nothing is left on either host but the VM. */
 static void look_for_left(void)
 {
@@ -400,7 +449,7 @@ static void look_for_left(void)
 	}
 	if (!fake_tasks_wait())
 		fault_wrong("tasks do not end");
-	if (fake_page_reserved())
+	if (fake_page_reserved() != disks_room())
 		fault_wrong("%lu pages are still reserved", fake_page_reserved());
 	if (fault_vm_at(A) && fault_vm_at(B))
 		fault_wrong("both hosts have the VM, %s and %s", vm_state_name(fault_vm_at(A)->state),

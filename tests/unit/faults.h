@@ -61,8 +61,11 @@ enum fault_needs {
 	NEEDS_OTHER = 32,  /* what the product does not have */
 	NEEDS_EXPORT = 64, /* it has not been saved */
 };
+/* What the VM does all the time, and must do in the end. */
+enum fault_kind { FAULT_RUNS, FAULT_PAUSED, FAULT_STOPPED };
 struct fault_event {
 	const char *name;
+	enum fault_kind kind;
 	void (*happens)(unsigned variant); /* in the task that passes the step, on its host */
 	const char *right;                 /* letters for each phase, or "-", in their order */
 	unsigned needs;
@@ -75,8 +78,11 @@ struct fault_event {
 	void (*end)(void);   /* when all is healed: did what was asked for happen? NULL: nothing was */
 };
 #define FAULT_UNTIL_IDLE ~0U /* variants: until one comes to nothing (fault_run.did) */
-extern const struct fault_event fault_events[];
-extern const unsigned fault_nevents;
+#define FAULT_EVENTS_MAX 128
+extern struct fault_event fault_events[FAULT_EVENTS_MAX]; /* fault_rest.c's: those below, and of VMs that rest */
+extern unsigned fault_nevents;
+extern const struct fault_event fault_running[]; /* fault_events.c */
+extern const unsigned fault_nrunning;
 /* From the event's end until all attempts are over: 15 s without a record, 3 s for the last words, 2 s to be told. */
 #define FAULT_BOUND_NS  (20 * NS_PER_SEC)
 /* A peer that is dead, or cut off for good, is noticed within that. */
@@ -114,8 +120,8 @@ extern struct fault_run { /* the one that runs */
 /* Hosts, a VM that runs on a, lines between them; nothing is left of what was before. */
 void fault_world_begin(const struct fault_step *step);
 void fault_world_end(void);
-struct vm *fault_vm_at(int h); /* NULL if there is none */
-bool fault_runs_at(int h);
+struct vm *fault_vm_at(int h);                  /* NULL if there is none */
+bool fault_runs_at(int h);                      /* or is paused, or stopped, as the cell's VM is to be */
 void fault_lines(uint64_t rate, unsigned loss); /* between a and b */
 struct pipe_line *fault_line(int from, int to);
 /* Move it, and see that it has gone there whole. */

@@ -219,7 +219,7 @@ static void test_does_not_come(void **s)
 
 static int setup(void **s)
 {
-	static const struct gmem_pager pager = { far_here, far_fetch, NULL };
+	static const struct gmem_pager pager = { far_here, far_fetch, NULL, NULL };
 	(void)s;
 	f = fv_new();
 	R = f->hw.hv.gpr;

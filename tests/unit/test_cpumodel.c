@@ -187,7 +187,7 @@ static void test_portable_refusals(void **state)
 
 /*
  * One socket, a core for each vCPU, on every machine and model, in the words of each vendor; laid over the model, it
- * changes nothing that a destination asks for, and a VM with one vCPU has what release 0.4 gave it.
+ * changes nothing that a destination asks for, and a VM with one vCPU has none of KVM's services for several.
  */
 static void test_topology(void **state)
 {
@@ -205,7 +205,7 @@ static void test_topology(void **state)
 			continue;
 		assert_int_equal(make(m, model, &vm, &w), 0);
 		plain = vm;
-		cpuid_table_topology(&vm.cpuid, 1); /* the model's, without what release 0.4 does not know */
+		cpuid_table_topology(&vm.cpuid, 1); /* the model's, without those */
 		uint32_t *kvm = (uint32_t *)(uintptr_t)cpuid_table_row(&vm.cpuid, 0x40000001, 0);
 		assert_int_equal(kvm[0], BIT(1) | BIT(3) | BIT(24));
 		kvm[0] |= PV_SMP;

@@ -371,7 +371,7 @@ static int far_fetch(void *arg unused, gfn_t gfn)
 /* What a pin promises: bytes of one block, never a wait, and dirt from the unpin on. */
 static void test_pins(void **s)
 {
-	static const struct gmem_pager pager = { far_here, far_fetch, NULL };
+	static const struct gmem_pager pager = { far_here, far_fetch, NULL, NULL };
 	struct gmem g;
 	struct gmem_pin p;
 	uint8_t b[8] = { 1 };

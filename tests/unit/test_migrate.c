@@ -448,6 +448,8 @@ static int clock_normal(void **state unused)
 	clock_stop = true;
 	pthread_join(clock_thread, NULL);
 	fake_time_thaw();
+	for (unsigned h = 0; h < FAKE_HOSTS; h++) /* what moves took by that clock */
+		fake_hosts[h].costs = (struct downtime_costs){ 0 };
 	return 0;
 }
 
@@ -663,6 +665,7 @@ struct peer { /* the test as a source */
 };
 
 static bool peer_is_before;
+static uint64_t peer_features = HELLO_FEATURES;
 static void peer_open(struct peer *p)
 {
 	struct tap *dest, *t = connect_taps(&dest);
@@ -671,7 +674,7 @@ static void peer_open(struct peer *p)
 	assert_non_null(task_create("serve", TASK_PRIO_NORMAL, serve, &dest->s));
 	assert_int_equal(wire_tx_init(&p->tx, p->s), 0);
 	assert_int_equal(wire_rx_init(&p->rx, p->s), 0);
-	assert_int_equal(peer_is_before ? hello_before(&p->tx) : hello_send(&p->tx, time_in_ms(1000)), 0);
+	assert_int_equal(peer_is_before ? hello_before(&p->tx) : hello_as(&p->tx, peer_features), 0);
 	assert_int_equal(hello_recv(&p->rx, &h, time_in_ms(1000), NULL), 0);
 }
 
@@ -808,12 +811,14 @@ static void peer_until_ready(struct peer *p, struct attempt_id *id)
 	const struct {
 		const char *name;
 		uint32_t instance, len;
-	} sections[] = { { "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, 708 } };
+	} sections[] = {
+		{ "clock", 0, 32 }, { "fakedev", 0, 48 }, { "fakedev", 1, 48 }, { "config", 0, FAKE_CONFIG_LEN }
+	};
 	for (unsigned i = 0; i < 4; i++) {
 		wire_begin(&p->tx, WIRE_SECTION);
 		wire_put_str(&p->tx, sections[i].name, 32);
 		wire_put_u32(&p->tx, sections[i].instance);
-		wire_put_u32(&p->tx, 1);
+		wire_put_u32(&p->tx, fake_version(sections[i].name));
 		memset(wire_put_space(&p->tx, sections[i].len), 0, sections[i].len);
 		assert_int_equal(wire_end(&p->tx, time_in_ms(1000)), 0);
 	}
@@ -910,6 +915,47 @@ static void test_started_is_remembered(void **state unused)
 	peer_close(&q);
 	assert_true(fake_tasks_wait());
 	assert_int_equal(record_at_b(&id), RECORD_NONE);
+}
+
+/* What comes behind the fields of the record just received: n times, none of them an hour. */
+static void check_times(struct peer *p, size_t fields, unsigned n)
+{
+	assert_int_equal(p->rx.len - p->rx.pos, fields + n * 8);
+	assert_non_null(wire_get_bytes(&p->rx, fields));
+	for (unsigned i = 0; i < n; i++)
+		assert_true(wire_get_u64(&p->rx) < 3600 * NS_PER_SEC);
+	assert_true(wire_get_end(&p->rx));
+}
+
+/* What took how long: said to a source of 0.6, and to none of 0.5, which would not read it. */
+static void test_times(void **state unused)
+{
+	for (unsigned knows = 0; knows < 2; knows++) {
+		struct peer p;
+		struct attempt_id id;
+		peer_features = BIT(0) | HELLO_0_5 | (knows ? HELLO_0_6 : 0);
+		peer_open(&p);
+		peer_offer(&p, &id);
+		check_times(&p, WIRE_ID_LEN, knows);
+		peer_close(&p);
+		puppet_gone();
+		peer_open(&p);
+		peer_until_ready(&p, &id);
+		check_times(&p, WIRE_ID_LEN, 3 * knows);
+		assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+		assert_int_equal(peer_recv(&p), WIRE_STARTED);
+		check_times(&p, WIRE_ID_LEN + 16, knows);
+		peer_close(&p);
+		puppet_runs();
+		peer_open(&p); /* in answer to a question it is as it always was */
+		assert_int_equal(id_send(&p.tx, WIRE_QUERY, &id, time_in_ms(1000)), 0);
+		assert_int_equal(peer_recv(&p), WIRE_STARTED);
+		check_times(&p, WIRE_ID_LEN + 16, 0);
+		assert_int_equal(id_send(&p.tx, WIRE_DONE, &id, time_in_ms(1000)), 0);
+		peer_close(&p);
+		assert_true(fake_tasks_wait());
+	}
+	peer_features = HELLO_FEATURES;
 }
 
 /* A second COMMIT, and one with the wrong epoch. */
@@ -1228,85 +1274,41 @@ static void test_releases_before(void **state unused)
 	release_before(2);
 }
 
-/*
- * Release 0.4 as destination: it is sent the sections in its versions. It writes down which, and then
- * will not have the VM.
- */
-static char sections_heard[512];
-static void dest_before(void *arg)
-{
-	struct stream *s = arg;
-	static struct offer o;
-	static uint8_t data[WIRE_PAGES_MAX * 4096];
-	struct wire_tx tx;
-	struct wire_rx rx;
-	struct hello h;
-	char name[32];
-	fake_host = 1;
-	assert_int_equal(wire_tx_init(&tx, s), 0);
-	assert_int_equal(wire_rx_init(&rx, s), 0);
-	assert_int_equal(hello_before(&tx), 0);
-	assert_int_equal(hello_recv(&rx, &h, time_in_ms(1000), NULL), 0);
-	assert_int_equal(wire_recv(&rx, time_in_ms(1000), NS_PER_SEC, NULL), 0);
-	assert_int_equal(offer_parse(&rx, &o, NULL), 0);
-	tx.key = rx.key = attempt_key(&o.id);
-	assert_int_equal(id_send(&tx, WIRE_ACCEPT, &o.id, time_in_ms(1000)), 0);
-	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL) && rx.type != WIRE_END) {
-		if (rx.data_len)
-			assert_int_equal(wire_recv_data(&rx, data, rx.data_len, time_in_ms(1000)), 0);
-		if (rx.type == WIRE_SECTION) {
-			wire_get_str(&rx, name, sizeof(name));
-			uint32_t instance = wire_get_u32(&rx), version = wire_get_u32(&rx);
-			snprintf(sections_heard + strlen(sections_heard), 64, "%s %u v%u %zu\n", name, instance,
-				 version, rx.len - rx.pos);
-		} else if (rx.type == WIRE_PASS_END && wire_get_u32(&rx) == 1) {
-			wire_begin(&tx, WIRE_PASS_ACK);
-			wire_put_u32(&tx, 1);
-			assert_int_equal(wire_end(&tx, time_in_ms(1000)), 0);
-		}
-	}
-	(void)!text_send(&tx, WIRE_ERROR, 5, "no", time_in_ms(1000));
-	(void)!decision_send(&tx, WIRE_NEVER, &o.id, migrate_this_host()->inc, time_in_ms(1000));
-	while (!wire_recv(&rx, time_in_ms(3000), NS_PER_SEC, NULL))
-		;
-	wire_tx_fini(&tx);
-	wire_rx_fini(&rx);
-	stream_close(s);
-}
-
-/* A machine that release 0.4 does not have stays here, and that is said before a page is sent. */
-static void test_pvh_before(void **state unused)
+/* Release 0.4 has the same protocol version; either way it is refused in words, before anything is offered. */
+static void test_release_before_0_5(void **state unused)
 {
 	struct why w = { "" };
 	struct vm *vm = new_demo(MIB(2));
 	struct tap *dst, *src = connect_taps(&dst);
-	vm->machine.s.kind = MACHINE_PVH;
+	struct peer p;
+	char text[WIRE_TEXT_MAX];
+	const uint64_t is = before_features;
+	before_features = BIT(0);
 	assert_non_null(task_create("before", TASK_PRIO_NORMAL, dest_before_in_vain, &dst->s));
 	assert_int_not_equal(migrate_source_run(vm, &src->s, &params, &w), 0);
 	stream_close(&src->s);
 	assert_true(fake_tasks_wait());
-	assert_string_equal(w.text, "it is entered by PVH, which that host's release does not know");
+	assert_non_null(strstr(w.text, "at least 0.5"));
 	assert_int_equal(vm->state, VM_RUNNING);
+
+	peer_is_before = true; /* and as source */
+	peer_open(&p);
+	assert_int_equal(peer_recv(&p), WIRE_REFUSE);
+	assert_int_equal(wire_get_u32(&p.rx), REFUSE_VERSION);
+	wire_get_str(&p.rx, text, sizeof(text));
+	assert_non_null(strstr(text, "at least 0.5"));
+	peer_close(&p);
+	peer_is_before = false;
+	before_features = is;
 	must_work(vm); /* to one of today's */
 }
 
+/* The release before as source: what a section of its version has not got stays as it is after reset. */
 static void test_sections_before(void **state unused)
 {
 	struct peer p;
 	struct attempt_id id;
-	struct why w = { "" };
-	fake_vm_opts.newer = true;
-	struct vm *vm = new_demo(MIB(2));
-	struct tap *dst, *src = connect_taps(&dst);
-	assert_non_null(task_create("before", TASK_PRIO_NORMAL, dest_before, &dst->s));
-	assert_int_not_equal(migrate_source_run(vm, &src->s, &params, &w), 0);
-	stream_close(&src->s);
-	assert_true(fake_tasks_wait());
-	assert_int_equal(vm->state, VM_RUNNING);
-	assert_string_equal(sections_heard, "clock 0 v1 32\nfakedev 0 v1 48\nfakedev 1 v1 48\nconfig 0 v2 852\n");
-	must_work(vm); /* to one of today's with all of them */
-
-	peer_is_before = true; /* and as source: what it does not send stays as it is after reset */
+	fake_vm_opts.newer = peer_is_before = true;
 	peer_open(&p);
 	peer_until_ready(&p, &id);
 	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
@@ -1338,6 +1340,7 @@ int main(void)
 		cmocka_unit_test(test_cancel_everywhere),
 		cmocka_unit_test(test_query_overtakes_commit),
 		cmocka_unit_test(test_started_is_remembered),
+		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_commit_wrong),
 		cmocka_unit_test(test_ready_times_out),
 		cmocka_unit_test(test_new_offer_replaces),
@@ -1348,7 +1351,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flip_everywhere, clock_fast, clock_normal),
 		cmocka_unit_test(test_no_progress),
 		cmocka_unit_test(test_releases_before),
-		cmocka_unit_test(test_pvh_before),
+		cmocka_unit_test(test_release_before_0_5),
 		cmocka_unit_test(test_sections_before),
 		cmocka_unit_test(test_independent_reader),
 	};

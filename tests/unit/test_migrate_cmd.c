@@ -151,9 +151,9 @@ static void test_verified(void **state unused)
 	assert_int_equal(run(cmd_status, NULL), 0);
 	assert_non_null(strstr(said, "\n    30710 pages, 57 sections: the same on both hosts\n"));
 	said[0] = 0;
-	show_status(&c, &table[0]);
+	migrate_cmd_report(&c, &table[0]);
 	assert_null(strstr(said, "verified"));
-	show_status(&c, &table[1]);
+	migrate_cmd_report(&c, &table[1]);
 	assert_non_null(strstr(said, "verified"));
 	assert_non_null(strstr(said, "30710 pages, 57 sections: the same on both hosts\n"));
 }
@@ -172,10 +172,76 @@ static void test_verify_option(void **state unused)
 	assert_true(p.verify);
 }
 
+/* The forecast beside what it was, of one that has left and is over: below its row, and part by part for scripts. */
+static void test_forecast(void **state unused)
+{
+	struct con c = { .write = say, .json = true };
+	add(2, MIG_DONE);
+	table[1].predicted_downtime_ns = 22100 * NS_PER_US;
+	table[1].downtime_ns = 14600 * NS_PER_US;
+	for (unsigned i = 0; i < DOWN_VERIFY; i++) {
+		table[1].predicted.ns[i] = (i + 1) * 100 * NS_PER_US;
+		table[1].actual.ns[i] = (i + 1) * NS_PER_MS;
+	}
+	table[1].round_trips = 7;
+	table[1].stopped_trips = 2;
+	assert_int_equal(run(cmd_status, NULL), 0);
+	assert_non_null(strstr(said, "\n    predicted 22.1 ms: scan 1/0.1 send 2/0.2 state 3/0.3 load 4/0.4 "
+				     "waits 5/0.5\n"));
+	assert_null(strstr(said, "verify"));
+	said[0] = 0;
+	migrate_cmd_report(&c, &table[1]);
+	assert_non_null(strstr(said, "\"predicted_downtime_us\":22100,"));
+	assert_non_null(strstr(said, "\"predicted_scan_us\":100,\"actual_scan_us\":1000,"));
+	assert_non_null(strstr(said, "\"predicted_waits_us\":500,\"actual_waits_us\":5000,\"actual_verify_us\":0,"
+				     "\"round_trips\":7,\"stopped_round_trips\":2"));
+	table[1].actual.ns[DOWN_VERIFY] = 80 * NS_PER_MS;
+	assert_int_equal(run(cmd_status, NULL), 0);
+	assert_non_null(strstr(said, " verify 80/-\n"));
+	table[1].incoming = true; /* its source has it */
+	assert_int_equal(run(cmd_status, NULL), 0);
+	assert_null(strstr(said, "predicted"));
+}
+
+/* Those that are over, of one name or of all, newest first as in the table, within the line. */
+static void test_history(void **state unused)
+{
+	assert_int_equal(run(migrate_cmd_history, NULL), 0);
+	assert_string_equal(said, "no migration is over since tern started\n");
+	add(2, MIG_DONE);
+	add(1, MIG_PASSES);
+	add(2, MIG_FAILED);
+	strcpy(table[3].error,
+	       "cancelled at its source, in words that are so many that they do not fit the line, of which "
+	       "there are several");
+	strcpy(table[4].vm, "vm0");
+	table[1].incoming = true;
+	table[1].total_ns = 1566 * NS_PER_MS;
+	table[1].downtime_ns = 5 * NS_PER_MS;
+	struct con c = { .write = say };
+	char *argv[] = { "history", NULL };
+	said[0] = 0;
+	assert_int_equal(migrate_cmd_history(&c, 1, argv), 0);
+	const char *at = said;
+	for (unsigned i = 0; i < n; i++)
+		if (i != 2)
+			assert_non_null(at = strstr(at, table[i].vm));
+	assert_null(strstr(said, "vm2"));
+	assert_non_null(strstr(said, "from b"));
+	assert_non_null(strstr(said, "\n    1566 ms in all, down 5 ms\n"));
+	assert_non_null(strstr(said, "cancelled at its source"));
+	for (const char *p = said, *end; (end = strchr(p, '\n')); p = end + 1)
+		assert_true(end - p <= OUT_COLUMNS);
+	assert_int_equal(run(migrate_cmd_history, "vm0"), 0);
+	assert_non_null(strstr(said, "vm0"));
+	assert_null(strstr(said, "vm1"));
+	assert_null(strstr(said, "vm3"));
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, setup)
-	const struct CMUnitTest tests[] = { T(test_cancel_all), T(test_status), T(test_verified),
-					    T(test_verify_option) };
+	const struct CMUnitTest tests[] = { T(test_cancel_all),    T(test_status),   T(test_verified),
+					    T(test_verify_option), T(test_forecast), T(test_history) };
 	return cmocka_run_group_tests_name("migrate_cmd", tests, NULL, NULL);
 }

@@ -68,6 +68,8 @@ gfn_t gmem_next_written(const struct gmem *g unused, gfn_t from, gfn_t end)
 {
 	return from < end && from == frames[N - 1] ? from : end;
 }
+uint64_t gmem_track_take_of(struct gmem *g, gfn_t gfn, uint64_t mask) { return gmem_track_take(g, gfn) & mask; }
+bool gmem_absent(const struct gmem *g unused, gfn_t gfn unused) { return false; }
 bool gmem_is_here(const struct gmem *g unused, gpa_t gpa unused, size_t len unused) { return true; }
 int gmem_wait(const struct gmem *g unused, gpa_t gpa unused, size_t len unused) { return 0; }
 

@@ -231,6 +231,105 @@ static void test_one_late_answer(void **state unused)
 	PLAY(100, 30, rows, NULL);
 }
 
+/* What is known of the parts takes the place of what is guessed, and the sum of the parts is the forecast. */
+static void test_parts(void **state unused)
+{
+	struct policy p;
+	struct downtime d;
+	policy_init(&p, MIGRATE_ABORT, 300 * MS, 30);
+	p.stop_ns = 3 * MS;
+	p.state_ns = 2 * MS;
+	p.load_ns = 7 * MS;
+	p.state_bytes = 1000000;
+	struct policy_pass pass = {
+		.pass = 1, .bytes = 100000000, .ns = 1000 * MS, .rtt_ns = 2 * MS, .scan_ns = 5 * MS
+	};
+	policy_next(&p, &pass, NULL);
+	policy_forecast(&p, 1000, &d);
+	assert_int_equal(d.ns[DOWN_SCAN], 8 * MS);
+	assert_int_equal(d.ns[DOWN_SEND], 1000 * PAGE_SIZE * 10); /* at 100 MB/s */
+	assert_int_equal(d.ns[DOWN_STATE], 12 * MS);
+	assert_int_equal(d.ns[DOWN_LOAD], 7 * MS);
+	assert_int_equal(d.ns[DOWN_WAITS], 3 * MS);
+	assert_int_equal(downtime_sum(&d), policy_predict(&p, 1000));
+	/* The shorter one of the last two looks at dirt counts: what others did meanwhile is not in it, as a rule. */
+	const struct {
+		uint64_t took_ms, counts_ms;
+	} scans[] = { { 1, 1 }, { 9, 1 }, { 8, 8 }, { 12, 8 } };
+	for (unsigned i = 0; i < ARRAY_SIZE(scans); i++) {
+		pass.pass = i + 2;
+		pass.scan_ns = scans[i].took_ms * MS;
+		policy_next(&p, &pass, NULL);
+		policy_forecast(&p, 1000, &d);
+		assert_int_equal(d.ns[DOWN_SCAN], (3 + scans[i].counts_ms) * MS);
+	}
+}
+
+/* An idle guest may never send as much as a good sample: a rough one is better than none, and goes with the first. */
+static void test_rough_rate(void **state unused)
+{
+	struct policy p;
+	struct policy_pass pass = { .pass = 1, .bytes = 50000, .ns = 400 * MS, .rtt_ns = 200 * MS };
+	policy_init(&p, MIGRATE_ABORT, 300 * MS, 30);
+	policy_next(&p, &pass, NULL);
+	assert_int_equal(p.rate, 0);
+	pass.bytes = 500000; /* half of the time is the line's own */
+	policy_next(&p, &pass, NULL);
+	assert_int_equal(p.rate, 2500000);
+	pass.bytes = 4000000;
+	policy_next(&p, &pass, NULL);
+	assert_int_equal(p.rate, 10000000);
+	pass.bytes = 500000;
+	policy_next(&p, &pass, NULL);
+	assert_int_equal(p.rate, 10000000);
+}
+
+/* No guest is calm enough where its own state breaks the budget: said after pass 1, and what would do. */
+static void test_state_too_large(void **state unused)
+{
+	struct why w = { "" };
+	struct policy p;
+	struct policy_pass pass = { .pass = 1, .bytes = 100000000, .ns = 1000 * MS, .rtt_ns = MS, .left = 1000 };
+	policy_init(&p, MIGRATE_ABORT, 50 * MS, 30);
+	p.state_bytes = 5 << 20;
+	assert_int_equal(policy_next(&p, &pass, &w), POLICY_GIVE_UP);
+	if (!strstr(w.text, "5120 KiB of its state, take 63 ms, and 50 ms are allowed") ||
+	    strlen(w.text) == sizeof(w.text) - 1)
+		fail_msg("%s", w.text);
+	policy_init(&p, MIGRATE_ABORT, enough(&w) * MS, 30);
+	p.state_bytes = 5 << 20;
+	pass.left = POLICY_SMALL;
+	assert_int_equal(policy_next(&p, &pass, &w), POLICY_STOP);
+}
+
+/*
+ * What earlier moves took says no more than that: nobody is given up for it after one pass, nor slowed, which would not
+ * help; but in the end it is said.
+ */
+static void test_slow_hosts(void **state unused)
+{
+	struct why w = { "" };
+	struct policy p;
+	struct policy_pass pass = { .pass = 1, .bytes = 100000000, .ns = 1000 * MS, .rtt_ns = MS, .left = 60000 };
+	policy_init(&p, MIGRATE_AUTO, 20 * MS, 30);
+	p.load_ns = 25 * MS;
+	while (policy_next(&p, &pass, &w) == POLICY_AGAIN) {
+		assert_false(p.may_dirty || p.watch);
+		assert_true(++pass.pass < 10);
+	}
+	assert_true(pass.pass > 3);
+	assert_non_null(strstr(w.text, "take 31 ms, and 20 ms are allowed"));
+	policy_init(&p, MIGRATE_AUTO, 20 * MS, 30); /* one that was busy with others then, and is not now */
+	p.stop_ns = MS;
+	pass = (struct policy_pass){
+		.pass = 1, .bytes = 100000000, .ns = 1000 * MS, .rtt_ns = MS, .left = 30, .scan_ns = 15 * MS
+	};
+	assert_int_equal(policy_next(&p, &pass, &w), POLICY_AGAIN);
+	pass.pass = 2;
+	pass.scan_ns = MS;
+	assert_int_equal(policy_next(&p, &pass, &w), POLICY_STOP);
+}
+
 /* Extremes: no division by zero, no overflow, and monotonic in what is left. */
 static void test_extremes(void **state unused)
 {
@@ -267,6 +366,10 @@ int main(void)
 		cmocka_unit_test(test_line_too_long_for_its_window),
 		cmocka_unit_test(test_slow_line_is_not_a_long_one),
 		cmocka_unit_test(test_one_late_answer),
+		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_rough_rate),
+		cmocka_unit_test(test_state_too_large),
+		cmocka_unit_test(test_slow_hosts),
 		cmocka_unit_test(test_extremes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -328,9 +328,9 @@ static void test_state_refused(void **state)
 	s = v->s;
 	REFUSED(v->s.q[1].size = 256, "queue 1"); /* it has one queue */
 	struct dev *net = fg_find(&g, "virtio-net");
-	uint8_t ns[8] = { 2, 2, 2, 2, 2, 2, 1, 0 };
+	uint8_t ns[10] = { 2, 2, 2, 2, 2, 2, 1, 0, 1, 0 };
 	w.text[0] = '\0';
-	assert_int_equal(state_load(net->section[3].desc, net->section[3].obj, 1, ns, 8, &w), -EINVAL);
+	assert_int_equal(state_load(net->section[3].desc, net->section[3].obj, 2, ns, sizeof(ns), &w), -EINVAL);
 	assert_non_null(strstr(w.text, "MAC"));
 	fg_fini(&g);
 }

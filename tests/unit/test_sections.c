@@ -40,7 +40,7 @@ static void test_looks(void **state)
 		struct section *f;
 		unsigned sum = 0;
 		vcpus = counts[c];
-		assert_int_equal(sections_init(&s, NULL, false), 0);
+		assert_int_equal(sections_init(&s, NULL), 0);
 		assert_int_equal(s.n, vcpus * KINDS + VM);
 		for (uint32_t v = 0; v < vcpus; v++)
 			for (unsigned k = 0; k < KINDS - 1; k++) {

@@ -92,38 +92,6 @@ static void test_versions(void **state)
 	assert_int_equal(state_load(&toy_desc, &u, 2, buf, 16, NULL), -EBADMSG);
 }
 
-static int toy_lower(const void *obj, void *state, struct why *w)
-{
-	struct toy_state *s = state;
-	(void)obj;
-	s->b = 0;
-	return s->a == 9 ? why_set(w, -EBUSY, "toy: a is 9") : 0;
-}
-
-/* For a peer of the release before: its version, lowered in a copy; or refused in words. */
-static void test_release_before(void **state)
-{
-	struct sdesc d = toy_desc;
-	struct toy t = toy_full;
-	uint8_t buf[64];
-	struct why w = { "" };
-	(void)state;
-
-	assert_int_equal(state_save_before(&d, &t, buf, &w), 24); /* nothing has changed since */
-	d.before = 1;
-	d.lower = toy_lower;
-	assert_int_equal(state_save_before(&d, &t, buf, &w), 16);
-	assert_true(buf[0] == 1 && buf[1] == 0 && buf[2] == 0x34);
-	assert_memory_equal(&t.s, &toy_full.s, sizeof(t.s));
-	assert_int_equal(t.saved, 2);
-	t.s.a = 9;
-	assert_int_equal(state_save_before(&d, &t, buf, &w), -EBUSY);
-	assert_string_equal(w.text, "toy: a is 9");
-	assert_int_equal(state_selftest(&d, NULL), 0);
-	d.before = 3;
-	assert_int_equal(state_selftest(&d, &w), -EINVAL);
-}
-
 static void test_check_guards(void **state)
 {
 	struct toy t = toy_full, u = { .outside = 1 }, before = u;
@@ -406,7 +374,7 @@ int main(void)
 {
 	/* clang-format off */
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_release_before),    cmocka_unit_test(test_machine_kind),
+		cmocka_unit_test(test_machine_kind),
 		cmocka_unit_test(test_encoding),          cmocka_unit_test(test_versions),
 		cmocka_unit_test(test_check_guards),      cmocka_unit_test(test_print_diff),
 		cmocka_unit_test(test_selftest),          cmocka_unit_test(test_tables_selftest),

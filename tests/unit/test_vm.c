@@ -237,13 +237,112 @@ static void test_power_button(void **state unused)
 	vm_put(vm);
 }
 
+/* One that is off and moves: nobody starts it, forgets it, or does anything else with it. */
+static void test_moves_meanwhile(void **state unused)
+{
+	struct why w = { "" };
+	take("[vm one]\nmem = 64G\nkernel = k\nmac = 52:54:00:77:00:0b\n");
+	struct vm *vm = vm_get("one");
+	vm->migration = (struct migration *)vm;
+	meanwhile = NULL;
+	for (int force = 0; force < 2; force++) {
+		assert_int_equal(vm_start_here(vm, force, NULL, &w), -EBUSY);
+		assert_string_equal(w.text, "it is being migrated");
+		w.text[0] = '\0';
+		assert_int_equal(vm_remove(vm, force, &w), -EBUSY);
+		assert_string_equal(w.text, "it is being migrated; `migrate cancel one` first");
+		w.text[0] = '\0';
+	}
+	assert_int_equal(vm_suspend(vm, &w), -EBUSY);
+	assert_int_equal(vm_go_on(vm, &w), -EBUSY);
+	vm->migration = NULL;
+	vm->power_request = VM_POWER_OFF;
+	vm->state = VM_RUNNING;
+	w.text[0] = '\0';
+	assert_int_equal(vm_suspend(vm, &w), -EINVAL);
+	assert_string_equal(w.text, "it is about to stop");
+	vm->state = VM_PAUSED; /* for that */
+	assert_int_equal(vm_go_on(vm, &w), -EINVAL);
+	vm->power_request = VM_POWER_NONE;
+	vm->state = VM_STOPPED;
+	w.text[0] = '\0';
+	assert_int_equal(vm_suspend(vm, &w), -EINVAL);
+	assert_string_equal(w.text, "it is stopped");
+	assert_int_equal(vm_go_on(vm, &w), -EINVAL);
+	vm_put(vm);
+	forget("one");
+}
+
+/* One that comes stopped has no memory before it starts here, and may be started here then. */
+static void test_arrives_stopped(void **state unused)
+{
+	struct vm_config cfg = {
+		.name = "one", .mem = MIB(2), .vcpus = 1, .nnics = 1, .mac = { { 2, 1 } }, .ndisks = 1
+	};
+	struct why w = { "" };
+	struct vm *vm;
+	cfg.disk[0] = (struct vm_disk_config){ .name = "data", .size = MIB(1), .layer = 20 * PAGE_SIZE };
+	assert_int_equal(vm_create_stopped(&cfg, NULL, &vm, &w), 0);
+	assert_true(vm->state == VM_INCOMING && vm->disk[0] && !vm->mem.size && !vm->vcpus);
+	assert_int_equal(vm_start_here(vm, true, NULL, &w), -EBUSY);
+	assert_string_equal(w.text, "it is incoming");
+	vm_arrive(vm, VM_STOPPED);
+	assert_true(vm->state == VM_STOPPED && vm->came_off);
+	assert_int_equal(vm_create_stopped(&cfg, NULL, &vm, &w), -EEXIST);
+	w.text[0] = '\0';
+	assert_int_equal(vm_remove(vm, false, &w), -EBUSY); /* it has a disk */
+	vm_destroy(vm);
+	assert_int_equal(fake_page_reserved(), 0);
+	cfg.disk[0].layer = 1UL << 40;
+	w.text[0] = '\0';
+	assert_int_equal(vm_create_stopped(&cfg, NULL, &vm, &w), -ENOMEM);
+	assert_null(vm_get("one"));
+}
+
+static void count(struct vm *vm unused, void *n) { ++*(unsigned *)n; }
+
+/* A move within the host: there is one of that name at any moment, and nobody sees the other. */
+static void test_beside(void **state unused)
+{
+	struct why w = { "" };
+	take("[vm one]\nkernel = k\nmac = 52:54:00:77:00:0c\n[vm two]\nkernel = k\n");
+	struct vm *old = vm_get("one"), *vm, *found;
+	for (int arrives = 0; arrives < 2; arrives++) {
+		unsigned n = 0;
+		assert_int_equal(vm_new_beside(old, VM_INCOMING, &old->cfg, &vm, &w), 0);
+		assert_true(vm->beside == old && old->refs == 3);
+		found = vm_get("one");
+		assert_ptr_equal(found, old);
+		vm_put(found);
+		vm_for_each(count, &n);
+		assert_int_equal(n, 2);
+		if (arrives)
+			vm_arrive(vm, VM_STOPPED);
+		else
+			vm_forget(vm);
+		assert_int_equal(old->refs, 2);
+	}
+	found = vm_get("one");
+	assert_ptr_equal(found, vm);
+	assert_true(!vm->beside && !vm->came_off);
+	vm_put(found);
+	vm_put(old);
+	vm_destroy(old); /* what is left of it, by who moved it */
+	unsigned n = 0;
+	vm_for_each(count, &n);
+	assert_int_equal(n, 2);
+	forget("one");
+	forget("two");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_network),   cmocka_unit_test(test_misconfigured),
-		cmocka_unit_test(test_one_mac),      cmocka_unit_test(test_one_uuid),
-		cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_one_asks),
-		cmocka_unit_test(test_power_button),
+		cmocka_unit_test(test_no_network),      cmocka_unit_test(test_misconfigured),
+		cmocka_unit_test(test_one_mac),         cmocka_unit_test(test_one_uuid),
+		cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_one_asks),
+		cmocka_unit_test(test_power_button),    cmocka_unit_test(test_moves_meanwhile),
+		cmocka_unit_test(test_arrives_stopped), cmocka_unit_test(test_beside),
 	};
 	vm_guard = (struct vm_guard){ may_start, started };
 	return cmocka_run_group_tests_name("vm", tests, NULL, NULL);

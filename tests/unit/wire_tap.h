@@ -99,14 +99,14 @@ static inline struct tap *connect_taps(struct tap **dest)
 	return tap_new(ends[0], fake_net_address(1), "10.77.0.12:7077");
 }
 
-/* As release 0.4 says it. */
-static inline int hello_before(struct wire_tx *tx)
+/* As a release says it that has these features. */
+static inline int hello_as(struct wire_tx *tx, uint64_t features)
 {
 	wire_begin(tx, WIRE_HELLO);
 	wire_put_u64(tx, WIRE_MAGIC);
 	wire_put_u32(tx, 3);
 	wire_put_u32(tx, 3);
-	wire_put_u64(tx, HELLO_0_4);
+	wire_put_u64(tx, features);
 	wire_put_u32(tx, WIRE_RECORD_MAX);
 	wire_put_str(tx, "before", 32);
 	int err = wire_end(tx, time_in_ms(1000));
@@ -115,6 +115,9 @@ static inline int hello_before(struct wire_tx *tx)
 	wire_put_u64(tx, migrate_this_host()->inc.boot);
 	return err ? err : wire_end(tx, time_in_ms(1000));
 }
+/* As the release before says it, or, with other features, an older one. */
+static uint64_t before_features = BIT(0) | HELLO_0_5;
+static inline int hello_before(struct wire_tx *tx) { return hello_as(tx, before_features); }
 
 /* It says hello, and hears no offer. */
 static inline void dest_before_in_vain(void *arg)

@@ -241,7 +241,7 @@ void vnet_announce(struct vnet *n)
 static const struct sfield vnet_fields[] = {
 	F_ARR(struct vnet_state, mac),
 	F(struct vnet_state, status),
-	F_V(struct vnet_state, pairs, 2),
+	F(struct vnet_state, pairs),
 };
 
 static int vnet_check(const void *obj, const void *state, struct why *w)
@@ -271,7 +271,6 @@ static void vnet_post_load(void *obj)
 static const struct sdesc vnet_desc = {
 	.name = "virtio-net",
 	.version = 2,
-	.before = 1, /* and with one pair */
 	SDESC(struct vnet, s, struct vnet_state, vnet_fields),
 	.check = vnet_check,
 	.post_load = vnet_post_load,

@@ -19,7 +19,7 @@
 struct vnet_state { /* section "virtio-net" */
 	uint8_t mac[ETH_ALEN];
 	uint16_t status;
-	uint16_t pairs; /* since version 2: which the driver uses, the first so many */
+	uint16_t pairs; /* which the driver uses, the first so many */
 };
 /*
  * (c) const after create  [l] v.lock  [p] the pair's lock  [w] the pair's worker  [a] atomic

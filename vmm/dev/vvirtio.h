@@ -27,7 +27,7 @@ struct vvirtio_state { /* section "virtio" */
 	uint16_t config_vector, queue_select;
 	uint8_t status, isr;
 	uint8_t reserved[2];
-	uint8_t generation; /* since version 2, as is q[2]: counts changes of the device's configuration */
+	uint8_t generation; /* counts changes of the device's configuration */
 	uint8_t reserved2[7];
 };
 struct vvirtio;

@@ -57,22 +57,22 @@ bool vvirtio_features_good(const struct vvirtio *v, uint64_t f)
 	return !(f & ~v->features) && f & VIRTIO_F_VERSION_1 && (!v->ops->features_ok || v->ops->features_ok(f));
 }
 
-#define Q_FIELDS(type, i, since)            \
-	F_V(type, q[i].desc, since)         \
-	, F_V(type, q[i].avail, since)      \
-	, F_V(type, q[i].used, since)       \
-	, F_V(type, q[i].size, since)       \
-	, F_V(type, q[i].vector, since)     \
-	, F_V(type, q[i].enabled, since)    \
-	, F_V(type, q[i].last_avail, since) \
-	, F_V(type, q[i].used_idx, since)   \
-	, F_V(type, q[i].signalled, since)  \
-	, F_ARR_V(type, q[i].reserved, since)
+#define Q_FIELDS(type, i)          \
+	F(type, q[i].desc)         \
+	, F(type, q[i].avail)      \
+	, F(type, q[i].used)       \
+	, F(type, q[i].size)       \
+	, F(type, q[i].vector)     \
+	, F(type, q[i].enabled)    \
+	, F(type, q[i].last_avail) \
+	, F(type, q[i].used_idx)   \
+	, F(type, q[i].signalled)  \
+	, F_ARR(type, q[i].reserved)
 
 static const struct sfield vvirtio_fields[] = {
 	F(struct vvirtio_state, driver_features),
-	Q_FIELDS(struct vvirtio_state, 0, 1),
-	Q_FIELDS(struct vvirtio_state, 1, 1),
+	Q_FIELDS(struct vvirtio_state, 0),
+	Q_FIELDS(struct vvirtio_state, 1),
 	F(struct vvirtio_state, device_feature_select),
 	F(struct vvirtio_state, driver_feature_select),
 	F(struct vvirtio_state, config_vector),
@@ -80,9 +80,9 @@ static const struct sfield vvirtio_fields[] = {
 	F(struct vvirtio_state, status),
 	F(struct vvirtio_state, isr),
 	F_ARR(struct vvirtio_state, reserved),
-	Q_FIELDS(struct vvirtio_state, 2, 2),
-	F_V(struct vvirtio_state, generation, 2),
-	F_ARR_V(struct vvirtio_state, reserved2, 2),
+	Q_FIELDS(struct vvirtio_state, 2),
+	F(struct vvirtio_state, generation),
+	F_ARR(struct vvirtio_state, reserved2),
 };
 
 static bool vector_is_sane(const struct vvirtio *v, uint16_t vec)
@@ -151,7 +151,7 @@ const struct sdesc vvirtio_desc = {
 	.post_load = vvirtio_post_load,
 };
 
-static const struct sfield vvirtio_queue_fields[] = { Q_FIELDS(struct vvirtio_queue_state, 0, 1) };
+static const struct sfield vvirtio_queue_fields[] = { Q_FIELDS(struct vvirtio_queue_state, 0) };
 
 const struct sdesc vvirtio_queue_desc = {
 	.name = "virtio-queue",

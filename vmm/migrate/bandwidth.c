@@ -40,7 +40,7 @@ int bandwidth_begin(struct migration *m, struct why *w)
 	unlock_band(b, flags);
 	migration_phase(m, MIG_QUEUED); /* its lock is not taken under that one, which timers take */
 	for (;;) {
-		uint64_t line = h->line ? h->line(m->p.dest) : 0;
+		uint64_t line = h->line && !m->p.to_self ? h->line(m->p.dest) : 0;
 		err = migration_given_up(m, w);
 		lock_band(&flags);
 		if (err || (list_first(&b->queue, struct migration, turn) == m && has_room(b, line)))
@@ -83,6 +83,15 @@ uint64_t bandwidth_due(struct bandwidth *b, struct migration *m, uint64_t bytes,
 	m->due_ns = charge(m->due_ns, now, bytes, m->limit);
 	b->due_ns = charge(b->due_ns, now, bytes, b->limit);
 	return MAX(m->due_ns, b->due_ns);
+}
+
+uint64_t bandwidth_until(struct migration *m, uint64_t bytes)
+{
+	uint64_t flags;
+	struct bandwidth *b = lock_band(&flags);
+	uint64_t due = bandwidth_due(b, m, bytes, time_ns());
+	unlock_band(b, flags);
+	return due;
 }
 
 void bandwidth_pace(struct migration *m, uint64_t bytes)

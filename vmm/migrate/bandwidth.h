@@ -19,6 +19,8 @@ int bandwidth_begin(struct migration *m, struct why *w) must_check;
 void bandwidth_end(struct migration *m);
 /* m has sent so many bytes: wait until it may go on, shall not, or a limit changes. Sleeps. */
 void bandwidth_pace(struct migration *m, uint64_t bytes);
+/* The same for who does not wait here: until when he may send nothing more that can wait. */
+uint64_t bandwidth_until(struct migration *m, uint64_t bytes);
 /* The same without waiting: until when. b->lock is held. */
 uint64_t bandwidth_due(struct bandwidth *b, struct migration *m, uint64_t bytes, uint64_t now);
 /* Whoever waits here looks anew at whether he has been cancelled. */

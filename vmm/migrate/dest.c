@@ -9,7 +9,6 @@
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
-#include "net/bridge.h"
 #include "vmm/disk.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/disks.h"
@@ -17,7 +16,9 @@
 #include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
+#include "vmm/migrate/offer_check.h"
 #include "vmm/migrate/pages.h"
+#include "vmm/migrate/pull.h"
 #include "vmm/migrate/sections.h"
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
@@ -32,6 +33,8 @@ struct dest {
 	struct wire_rx *rx;
 	struct why *why;
 	const struct hello *peer;
+	const struct migration *self; /* to self: the source's (self.h); NULL: it is another host's */
+	enum vm_state as;             /* what it shall be here: RUNNING, PAUSED or STOPPED, which has no memory here */
 	struct offer offer;
 	struct migration *m;
 	struct vm_reservation memory; /* from the check to the skeleton */
@@ -40,10 +43,11 @@ struct dest {
 	struct sections sections;
 	struct page_rx pages;
 	struct verify_rx verify;
+	struct pull pull; /* of what comes when it runs already */
 	uint32_t debts;
 	uint64_t progress_ns; /* when the last record came that brought something */
 	uint32_t pass;        /* the last that began */
-	uint64_t final_ns;    /* when the pass with the guest stopped began */
+	struct arrival at;    /* when what of the black-out came */
 	bool in_pass, final;  /* it has not ended; it is the one with the guest stopped */
 	bool ours;            /* attempts.c knows the offer as this connection's */
 	uint64_t told;        /* bytes cleared, as the source has heard last */
@@ -52,69 +56,6 @@ struct dest {
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
 /* ---- the offer ---- */
-
-struct uuid_arg {
-	const struct vm_config *cfg;
-	const char *but;        /* the VM of this name does not count */
-	char name[VM_NAME_MAX]; /* of the VM that has it, "" if none */
-};
-
-static void uuid_match(struct vm *vm, void *arg)
-{
-	struct uuid_arg *a = arg;
-	if (!memcmp(vm->cfg.uuid, a->cfg->uuid, sizeof(vm->cfg.uuid)) && strcmp(vm->cfg.name, a->but) &&
-	    vm_state_now(vm) != VM_MISCONFIGURED)
-		memcpy(a->name, vm->cfg.name, sizeof(a->name));
-}
-
-/* Is its i-th card's network here, and carries what the guest sends there? Else its long frames would be dropped. */
-static bool nic_fits(const struct vm_config *cfg, unsigned i, struct why *w)
-{
-	const struct bridge *net = bridge_find(cfg->net[i], w);
-	if (!net || vm_mac_check(cfg->name, cfg->mac[i], w))
-		return false;
-	if (cfg->mtu[i] <= bridge_mtu(net))
-		return true;
-	why_set(w, -EINVAL, "its network %s has an MTU of %u there, and its guest uses %u ([net] mtu)",
-		bridge_name(net), bridge_mtu(net), cfg->mtu[i]);
-	return false;
-}
-
-/*
- * May it come here? 0, or a code for REFUSE with the first reason in why. Nothing has been touched. An older attempt of
- * the same source to bring the same VM (replaces) is about to end, if this one is good.
- */
-static enum refuse_code offer_check(struct dest *c, bool replaces)
-{
-	const struct vm_config *cfg = &c->offer.cfg;
-	struct uuid_arg u = { .cfg = cfg, .but = replaces ? cfg->name : "" };
-	struct vm *same = vm_get(cfg->name);
-
-	enum vm_state state = same ? vm_state_now(same) : VM_STOPPED;
-	vm_put(same);
-	if (same && !(replaces && state == VM_INCOMING)) {
-		why_set(c->why, -EEXIST, "there is a VM %s already, it is %s%s", cfg->name, vm_state_name(state),
-			state == VM_STOPPED ? " (`vm forget` it there, if this one is to take its place)" : "");
-		return REFUSE_IN_USE;
-	}
-	vm_for_each(uuid_match, &u);
-	if (u.name[0]) {
-		why_set(c->why, -EEXIST, "VM %s there has the same UUID: give it one of its own ([vm] uuid)", u.name);
-		return REFUSE_IN_USE;
-	}
-	if (!cfg->vcpus || cfg->vcpus > VM_MAX_VCPUS) {
-		why_set(c->why, -EINVAL, "it has %u vCPUs, this version runs up to %d", cfg->vcpus, VM_MAX_VCPUS);
-		return REFUSE_CONFIG;
-	}
-	for (unsigned i = 0; i < cfg->nnics; i++)
-		if (!nic_fits(cfg, i, c->why))
-			return REFUSE_CONFIG;
-	if (vm_compat_check(cfg->cpu, &c->offer.compat, c->why))
-		return REFUSE_CPU;
-	if (disk_bases_check(cfg, c->why))
-		return REFUSE_CONFIG;
-	return 0;
-}
 
 /*
  * A source has one attempt at a time for a VM: a new offer of the same incarnation says that the one before is over,
@@ -141,6 +82,9 @@ static int preparing(void *arg, uint64_t done, uint64_t total)
 	return wire_end(c->tx, in(MIG_SETUP_NS));
 }
 
+/* The VM of this host that it is, if that moves to itself. */
+static struct vm *beside(const struct dest *c) { return c->self ? c->self->beside : NULL; }
+
 /* The attempt is ours: memory, devices, and nobody else touches the VM. */
 static int make_skeleton(struct dest *c, enum refuse_code *code)
 {
@@ -148,13 +92,17 @@ static int make_skeleton(struct dest *c, enum refuse_code *code)
 	int err = FAILPOINT(P3_ALLOCATE, c->s);
 	if (err)
 		return err;
-	err = vm_create_incoming(&c->offer.cfg, &c->memory, &(struct gmem_progress){ preparing, c }, &c->vm, c->why);
+	if (c->as == VM_STOPPED)
+		err = vm_create_stopped(&c->offer.cfg, beside(c), &c->vm, c->why);
+	else
+		err = vm_create_incoming(&c->offer.cfg, beside(c), &c->memory, &(struct gmem_progress){ preparing, c },
+					 &c->vm, c->why);
 	if (err) {
 		*code = err == -ENOMEM ? REFUSE_MEMORY : err == -EEXIST ? REFUSE_IN_USE : REFUSE_FAILED;
 		return err;
 	}
 	err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
-	return err ? err : sections_init(&c->sections, c->vm, !(c->peer->features & HELLO_0_5));
+	return err ? err : sections_init(&c->sections, c->vm);
 }
 
 /* Take the attempt: 0 and a skeleton, or a code for REFUSE. */
@@ -164,13 +112,13 @@ static int take_offer(struct dest *c, enum refuse_code *code)
 	struct attempt_id old;
 	bool replaces = older_attempt(id, &old);
 
-	*code = offer_check(c, replaces);
+	*code = offer_check(&c->offer, c->as, beside(c), replaces, c->why);
 	if (*code)
 		return -EACCES;
 	if (replaces && attempt_give_up(&old) == RECORD_NEVER)
 		migration_evict(&old, in(MIG_ANSWER_NS)); /* and its memory is there for this one */
 	*code = REFUSE_MEMORY;
-	if (vm_memory_reserve(&c->offer.cfg, &c->memory, c->why))
+	if (c->as != VM_STOPPED && vm_memory_reserve(&c->offer.cfg, &c->memory, c->why))
 		return -ENOMEM;
 	*code = REFUSE_BUSY;
 	int err = attempt_offer(id, c->offer.cfg.name, c->s->ip);
@@ -190,15 +138,24 @@ static int read_offer(struct dest *c)
 	c->tx->key = c->rx->key = attempt_key(id);
 	if (err)
 		return err;
+	if (!c->offer.compat.n !=
+	    (c->as == VM_STOPPED)) /* else there would be nothing to hold this host's CPU against */
+		return why_set(c->why, -EPROTO, "%s says too little or too much of the CPU that it needs",
+			       c->peer->host);
 	if (!incarnation_equal(id->source, c->peer->inc))
 		return why_set(c->why, -EPROTO, "%s offers an attempt of another host", c->peer->host);
-	if (incarnation_equal(id->source, migrate_this_host()->inc)) /* in clear, somebody repeats what it once said */
+	bool own = incarnation_equal(id->source, migrate_this_host()->inc);
+	if (own != (c->self != NULL) ||
+	    (own && !attempt_id_equal(id, &c->self->id))) /* in clear, somebody repeats it */
 		return why_set(c->why, -ELOOP, "it comes from that host itself");
 	c->m = migration_new(c->offer.cfg.name, c->s->peer, c->s->ip, true);
 	if (!c->m)
 		return -ENOMEM;
+	for (unsigned i = 0; i < c->offer.cfg.nnics && c->as == VM_STOPPED; i++)
+		c->offer.cfg.mtu[i] = 0; /* its next start will find them */
 	spin_lock(&c->m->lock);
 	c->m->id = *id;
+	c->m->st.vm_state = c->as;
 	spin_unlock(&c->m->lock);
 	err = migration_attach(c->m, c->s, NULL);
 	return err ? err : FAILPOINT(P2_HELLO, c->s);
@@ -212,7 +169,8 @@ static int accept_offer(struct dest *c)
 	if (err || (err = take_offer(c, &code)) || (err = FAILPOINT(P13_ANSWER_LOST, c->s)) ||
 	    (err = wire_filler(c->tx, in(MIG_SETUP_NS))))
 		goto refuse;
-	return id_send(c->tx, WIRE_ACCEPT, &c->offer.id, in(MIG_SETUP_NS));
+	uint64_t load_ns = downtime_expect(&migrate_this_host()->costs.load, c->sections.n, 0);
+	return id_send_more(c->tx, WIRE_ACCEPT, &c->offer.id, &load_ns, c->at.tells, in(MIG_SETUP_NS));
 refuse:
 	vm_memory_release(&c->memory);
 	why_set(c->why, err, "the offer could not be answered: %s", err_name(err));
@@ -241,8 +199,9 @@ static int recv_pass(struct dest *c)
 	c->pages.disk = 0;
 	c->pages.next = 0;
 	if (c->final) {
-		c->final_ns = time_ns();
-		task_set_prio(TASK_PRIO_SWITCH); /* from now on the guest stands still */
+		c->at.final_ns = time_ns();
+		if (c->as == VM_RUNNING)
+			task_set_prio(TASK_PRIO_SWITCH); /* from now on the guest stands still */
 	}
 	spin_lock(&c->m->lock);
 	c->m->st.pass = pass;
@@ -278,6 +237,7 @@ static int recv_pass_end(struct dest *c)
 	if (!wire_get_end(c->rx) || !c->in_pass || pass != c->pass)
 		return bad_order(c);
 	c->in_pass = false;
+	c->at.pages_ns = time_ns();
 	if (data != got->data || zero != got->zero)
 		return why_set(c->why, -EPROTO, "pass %u: the source counts %lu+%lu pages, here came %lu+%lu", pass,
 			       data, zero, got->data, got->zero);
@@ -297,10 +257,11 @@ static int recv_end(struct dest *c)
 {
 	struct attempt_id id;
 	struct end_counts n;
+	c->at.end_ns = time_ns();
 	int err = end_parse(c->rx, &id, &n, c->why);
 	if (err)
 		return err;
-	if (!c->final || c->in_pass || !attempt_id_equal(&id, &c->offer.id))
+	if (!c->final || c->in_pass || !attempt_id_equal(&id, &c->offer.id) || pull_is_half(&c->pull))
 		return bad_order(c);
 	if (n.passes != c->pass || n.sections != c->sections.loaded || n.debts != c->debts ||
 	    n.data_pages != c->pages.total.data || n.zero_pages != c->pages.total.zero)
@@ -309,18 +270,9 @@ static int recv_end(struct dest *c)
 	return err ? err : verify_complete(&c->verify, c->why);
 }
 
-/* Kept whatever becomes of this attempt: it is a fact about another one. */
 static int recv_debt(struct dest *c)
 {
-	struct decision d;
-	int err = debt_parse(c->rx, &d, c->why);
-	if (err)
-		return err;
-	if (d.state != RECORD_STARTED || memcmp(d.id.uuid, c->offer.id.uuid, sizeof(d.id.uuid)))
-		return bad_order(c);
-	err = settle_take(&d);
-	if (err == -ENOSPC)
-		return why_set(c->why, err, "no room there for the records that come with the VM");
+	int err = settle_come_along(c->rx, c->offer.id.uuid, c->why);
 	c->debts += !err;
 	return err;
 }
@@ -348,6 +300,9 @@ static int take_record(struct dest *c, bool *end)
 	case WIRE_SECTION:
 		return c->final && !c->in_pass && !c->verify.begun_ns ? section_recv(&c->sections, c->rx, c->why)
 								      : bad_order(c);
+	case WIRE_ABSENT:
+		return c->final && !c->in_pass && !c->sections.loaded ? pull_map(&c->pull, c->vm, c->rx, c->why)
+								      : bad_order(c);
 	case WIRE_END: *end = true; return recv_end(c);
 	case WIRE_ERROR: return handover_source_gave_up(c->rx, c->why);
 	default: return bad_order(c);
@@ -362,6 +317,7 @@ static int receive(struct dest *c)
 		.rx = c->rx, .mem = &c->vm->mem, .layers = disks_layers(c->vm), .idle_ns = MIG_IDLE_NS
 	};
 	c->verify = (struct verify_rx){ .m = c->m, .tx = c->tx, .came = &c->pages, .sections = &c->sections };
+	pull_init(&c->pull, c->m);
 	migration_phase(c->m, MIG_PASSES);
 	for (bool end = false; !end;) {
 		int err = wire_recv(c->rx, in(MIG_IDLE_NS), MIG_IDLE_NS, c->why);
@@ -375,10 +331,11 @@ static int receive(struct dest *c)
 		err = take_record(c, &end);
 		if (err || (err = handover_cancelled(c->m, c->why)))
 			return err;
-		if (c->final && time_ns() - c->final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
+		if (c->final && time_ns() - c->at.final_ns > MIG_BLACKOUT_NS) /* whatever the source makes of it */
 			task_set_prio(TASK_PRIO_NORMAL);
 	}
-	return vm_load_cpus(c->vm, c->why) ?: verify_loaded(&c->verify, c->why);
+	int err = c->as == VM_STOPPED ? 0 : vm_load_cpus(c->vm, c->why);
+	return err ? err : verify_loaded(&c->verify, c->why);
 }
 
 /* ---- start, or clean up ---- */
@@ -389,19 +346,22 @@ static void start(struct dest *c, uint64_t paused_ns)
 	uint64_t since = time_ns() - c->sections.clock_ns; /* guest time has run here since it was loaded */
 
 	if (FAILPOINT(P16_DISKS_TAKEN, c->s) || FAILPOINT(P17_DECIDED, c->s))
-		log_warn("%s starts without a connection to its source", c->vm->cfg.name);
-	vm_advance_clock(c->vm, paused_ns > since ? paused_ns - since : 0);
-	vm_resume(c->vm);
-	(void)vm_announce(c->vm);
+		log_warn("%s arrives without a connection to its source", c->vm->cfg.name);
+	if (c->as != VM_STOPPED)
+		vm_advance_clock(c->vm, paused_ns > since ? paused_ns - since : 0);
+	if (pull_is_on(&c->pull))
+		pull_begin(&c->pull);
+	vm_arrive(c->vm, c->as);
+	(void)vm_announce(c->vm);         /* nothing, if it does not run */
 	departed_remove(c->vm->cfg.name); /* it may have come home */
 	spin_lock(&c->m->lock);
-	c->m->st.downtime_ns = paused_ns; /* as far as it can be known here */
+	c->m->st.downtime_ns = c->as == VM_RUNNING ? paused_ns : 0; /* as far as it can be known here */
 	spin_unlock(&c->m->lock);
 	int err;
 	if ((err = FAILPOINT(P18_RUNNING, c->s)) || (err = FAILPOINT(P19_STARTED_LOST, c->s)) ||
-	    (err = decision_send(c->tx, WIRE_STARTED, &c->offer.id, migrate_this_host()->inc, in(MIG_ANSWER_NS))))
-		log_warn("%s runs here, but its source could not be told: %s; it will ask", c->vm->cfg.name,
-			 err_name(err));
+	    (err = handover_started(c->tx, &c->offer.id, &c->at, c->sections.n)))
+		log_warn("%s is %s here, but its source could not be told: %s; it will ask", c->vm->cfg.name,
+			 vm_state_name(c->as), err_name(err));
 }
 
 /* Nothing was started: both hosts shall know that, and nothing be left here. */
@@ -437,7 +397,7 @@ static void attempt(struct dest *c)
 			 c->offer.cfg.mem >> 20);
 		err = receive(c);
 	}
-	if (err || (err = handover_dest(c->m, c->tx, c->rx, &paused_ns, c->why))) {
+	if (err || (err = handover_dest(c->m, c->tx, c->rx, &c->at, &paused_ns, c->why))) {
 		give_up(c, err, accepted);
 		return;
 	}
@@ -445,9 +405,12 @@ static void attempt(struct dest *c)
 	task_set_prio(TASK_PRIO_NORMAL);
 	vm_ref(c->vm); /* for the frames that come after it */
 	migration_detach(c->m);
+	if (pull_is_on(&c->pull))
+		pull_run(&c->pull, c->tx, c->rx);
 	migration_unbind(c->m, false);
 	migration_finish(c->m, MIG_DONE, NULL);
-	handover_wait_done(c->rx, &c->offer.id, c->vm);
+	if (!pull_is_on(&c->pull))
+		handover_wait_done(c->rx, &c->offer.id, c->vm);
 	vm_put(c->vm);
 }
 
@@ -463,6 +426,9 @@ void dest_attempt(struct connection *k)
 	c->rx = &k->rx;
 	c->why = &k->why;
 	c->peer = &k->peer;
+	c->as = k->as;
+	c->self = k->self;
+	c->at.tells = k->peer.features & HELLO_0_6;
 	attempt(c);
 	if (c->m)
 		migration_put(c->m);

@@ -11,8 +11,8 @@ uint64_t disks_fill(const struct page_layers *s);
 uint64_t disks_harvest(const struct page_layers *s);
 
 /*
- * The end of OFFER's body (records.h): a name of no network says that no card follows, but disks. Since 0.5; source.c
- * sends none to who does not know them. _get: behind that name; false if it is malformed.
+ * The end of OFFER's body (records.h): a name of no network says that no card follows, but disks. _get: behind that
+ * name; false if it is malformed.
  */
 void disks_offer(struct wire_tx *tx, const struct vm_config *c);
 bool disks_offer_get(struct wire_rx *rx, struct vm_config *c);

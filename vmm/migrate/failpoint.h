@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Failpoints P0..P20 of the migration (doc/handover.md lists where each one is): in the test image the console command
+ * Failpoints P0..P22 of the migration (doc/handover.md lists where each one is): in the test image the console command
  * `failpoint P8 cut` makes the next pass through that point fail, cut the link, stall, or bring the whole host down. In
  * the product they are nothing.
  */
@@ -29,6 +29,8 @@ enum failpoint {
 	P18_RUNNING,
 	P19_STARTED_LOST,
 	P20_BEFORE_FREE,
+	P21_SERVING,
+	P22_PULLING,
 	FAILPOINT_COUNT,
 };
 

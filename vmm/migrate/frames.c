@@ -48,17 +48,25 @@ static int put(void *arg, unsigned nic, const struct frame *f)
 	return 0;
 }
 
+/* What has been kept so far; true: more may come. */
+static bool send_kept(struct frames_tx *t, struct vm *vm)
+{
+	bool elsewhere = vm_port_is_elsewhere(vm); /* asked first: what came before that is taken now */
+	int err = vm_port_take_kept(vm, put, t);
+	int broken = flush(t);
+	return !err && !broken && !elsewhere && time_ns() < t->end_ns;
+}
+
+bool frames_send_some(struct vm *vm, struct wire_tx *tx, uint64_t end_ns)
+{
+	return send_kept(&(struct frames_tx){ .tx = tx, .end_ns = end_ns }, vm);
+}
+
 void frames_send(struct vm *vm, struct wire_tx *tx)
 {
 	struct frames_tx t = { .tx = tx, .end_ns = time_ns() + FRAMES_NS };
-	for (;;) {
-		bool elsewhere = vm_port_is_elsewhere(vm); /* asked first: what came before that is taken now */
-		int err = vm_port_take_kept(vm, put, &t);
-		int broken = flush(&t);
-		if (err || broken || elsewhere || time_ns() >= t.end_ns)
-			break;
+	while (send_kept(&t, vm))
 		vm_port_wait_kept(vm, t.end_ns);
-	}
 	if (t.sent)
 		log_debug("%s: %u frames that came for it meanwhile were sent after it", vm->cfg.name, t.sent);
 }

@@ -15,5 +15,7 @@ struct vm;
 
 /* Source, after STARTED: DONE may follow. The VM is freed by nobody meanwhile. */
 void frames_send(struct vm *vm, struct wire_tx *tx);
+/* The same without waiting: true while more may come until end_ns. */
+bool frames_send_some(struct vm *vm, struct wire_tx *tx, uint64_t end_ns);
 /* Destination, after STARTED was sent: the current record is FRAMES. False: it is malformed. May sleep. */
 bool frames_recv(struct wire_rx *rx, struct vm *vm) must_check;

@@ -11,6 +11,7 @@
 #include "vmm/migrate/frames.h"
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/self.h"
 #include "vmm/migrate/this_host.h"
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,7 @@
 
 /* ---- source ---- */
 
-static void vm_set_state(struct vm *vm, enum vm_state s)
+void handover_set_state(struct vm *vm, enum vm_state s)
 {
 	mutex_lock(&vm->lock);
 	vm->state = s;
@@ -73,7 +74,7 @@ static void query_take(struct ask *ask)
 	}
 	q->ev = SOURCE_EV_STARTED;
 	q->known = true;
-	if (id_send(&ask->tx, WIRE_DONE, &q->m->id, ask->end_ns))
+	if (!q->m->remote && id_send(&ask->tx, WIRE_DONE, &q->m->id, ask->end_ns))
 		log_debug("%s: the destination may not know that we know", q->m->st.vm);
 }
 
@@ -94,6 +95,14 @@ static bool ask_destination(struct undecided *u, enum source_event *ev)
 		sniprintf(u->asked, sizeof(u->asked), "%s %s", m->dest_name,
 			  u->dest_heard ? "does not remember it" : "is another host now");
 	return q.known;
+}
+
+/* Within this host there is nobody else to ask, and always an answer. */
+static bool ask_self(struct migration *m, enum source_event *ev)
+{
+	if (m->p.to_self)
+		*ev = self_ask(m);
+	return m->p.to_self;
 }
 
 /* Ask everybody, twice if that may prove something. */
@@ -162,7 +171,8 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 	for (unsigned n = 1;; n++) {
 		bool known = take_decision(m, false, &ev);
 		if (!known) {
-			known = ask_destination(&u, &ev) || (n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
+			known = ask_self(m, &ev) || ask_destination(&u, &ev) ||
+				(n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
 			known = take_decision(m, known, &ev);
 		}
 		spin_lock(&m->lock);
@@ -242,7 +252,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	if (migration_commit_point(m))
 		return HANDOVER_NOT_BEGUN;
 	migration_phase(m, MIG_COMMIT);
-	vm_set_state(m->vm, VM_UNDECIDED); /* before the first byte of COMMIT can be out */
+	handover_set_state(m->vm, VM_UNDECIDED); /* before the first byte of COMMIT can be out */
 	BUG_ON(source_event(&state, SOURCE_EV_COMMIT) != ACT_SEND_COMMIT);
 	bool known = commit(m, h, &ev, w);
 	uint64_t now = time_ns();
@@ -250,9 +260,9 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		source_event(&state, ev);
 	if (state == SOURCE_FREED)
 		task_set_prio(TASK_PRIO_NORMAL); /* the guest runs there */
-	if (state == SOURCE_FREED && h->frames)
+	if (state == SOURCE_FREED && !m->remote && !migration_rests(m))
 		frames_send(m->vm, h->tx);
-	if (state == SOURCE_FREED && id_send(h->tx, WIRE_DONE, &m->id, time_ns() + MIG_ANSWER_NS))
+	if (state == SOURCE_FREED && !m->remote && id_send(h->tx, WIRE_DONE, &m->id, time_ns() + MIG_ANSWER_NS))
 		log_debug("%s: the destination may not know that we know", m->st.vm);
 	if (state == SOURCE_UNDECIDED) {
 		task_set_prio(TASK_PRIO_NORMAL); /* this may take days */
@@ -262,7 +272,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		now = time_ns();
 	}
 	spin_lock(&m->lock);
-	m->st.downtime_ns = now - h->paused_at_ns;
+	m->st.downtime_ns = migration_rests(m) ? 0 : now - h->paused_at_ns;
 	m->st.error[0] = 0;
 	enum operators_word word = m->word;
 	spin_unlock(&m->lock);
@@ -270,7 +280,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		w->text[0] = 0; /* what the destination said before it fell silent is no longer the reason */
 	if (state == SOURCE_FREED)
 		return freed(m, ev, word, w);
-	vm_set_state(m->vm, VM_PAUSED);
+	handover_set_state(m->vm, migration_rests(m) ? m->st.vm_state : VM_PAUSED);
 	say_outcome(m, ev, w);
 	return HANDOVER_NEVER;
 }
@@ -320,25 +330,39 @@ static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused
 	return 0;
 }
 
-static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
-			     struct why *w)
+static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a,
+			     uint64_t *paused_ns, struct why *w)
 {
 	int err = FAILPOINT(P10_BEFORE_READY, tx->s);
 	if (err || (err = attempt_ready(&m->id)) || (err = FAILPOINT(P11_READY_LOST, tx->s)))
 		return err;
-	err = id_send(tx, WIRE_READY, &m->id, time_ns() + MIG_STOPPED_NS);
-	if (err || (err = wait_commit(m, rx, paused_ns, w)) || (err = FAILPOINT(P15_BEFORE_DECISION, tx->s)))
+	a->ready_ns = time_ns();
+	const uint64_t took[] = { a->pages_ns - a->final_ns, a->end_ns - a->pages_ns, a->ready_ns - a->end_ns };
+	err = id_send_more(tx, WIRE_READY, &m->id, took, a->tells ? ARRAY_SIZE(took) : 0, time_ns() + MIG_STOPPED_NS);
+	if (err || (err = wait_commit(m, rx, paused_ns, w)))
+		return err;
+	a->commit_ns = time_ns();
+	if ((err = FAILPOINT(P15_BEFORE_DECISION, tx->s)))
 		return err;
 	if (migration_commit_point(m)) /* this host's operator */
 		return handover_cancelled(m, w);
 	return attempt_commit(&m->id);
 }
 
-int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns, struct why *w)
+int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a, uint64_t *paused_ns,
+		  struct why *w)
 {
-	int err = ready_then_commit(m, tx, rx, paused_ns, w);
+	int err = ready_then_commit(m, tx, rx, a, paused_ns, w);
 	handover_evicted(m, err, w);
 	return err ? why_set(w, err, "given up before the start: %s", err_name(err)) : 0;
+}
+
+int handover_started(struct wire_tx *tx, const struct attempt_id *id, const struct arrival *a, unsigned sections)
+{
+	struct migrate_host *host = migrate_this_host();
+	const uint64_t v[] = { host->inc.host, host->inc.boot, time_ns() - a->commit_ns };
+	downtime_learn(&host->costs.load, a->ready_ns - a->end_ns + v[2], sections, DOWNTIME_LOAD_NS);
+	return id_send_more(tx, WIRE_STARTED, id, v, a->tells ? 3 : 2, time_ns() + MIG_ANSWER_NS);
 }
 
 void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text)

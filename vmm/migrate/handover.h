@@ -17,11 +17,11 @@ struct handover { /* the source's connection, after READY */
 	 * leaves the VM undecided.
 	 */
 	bool rides;
-	bool frames;                     /* the destination takes FRAMES (frames.h) */
 	const struct end_counts *counts; /* with rides: END's, which is not sent yet */
 	uint64_t paused_at_ns;           /* when the guest was stopped */
 	uint64_t clock_at_ns;            /* when its time was read for the clock section */
 };
+void handover_set_state(struct vm *vm, enum vm_state s); /* of a VM that stands still */
 enum handover_outcome {
 	HANDOVER_NOT_BEGUN, /* cancelled in the last moment: COMMIT was not sent */
 	HANDOVER_STARTED,   /* it runs there: the image here must go */
@@ -30,16 +30,26 @@ enum handover_outcome {
 };
 /*
  * Source: COMMIT, and then whatever it takes to know. Returns only with a decision; meanwhile the VM is UNDECIDED and
- * neither runs nor is freed. On return its state is PAUSED if it is NEVER.
+ * neither runs nor is freed. On return its state is PAUSED if it is NEVER, or what it was if it rests (resting.h).
  */
 enum handover_outcome handover_source(struct migration *m, const struct handover *h, struct why *w) must_check;
 
+struct arrival {    /* at the destination: when what came of a guest that stands still; 0: not yet */
+	bool tells; /* the source takes the times that follow from these (HELLO_0_6) */
+	uint64_t final_ns, pages_ns, end_ns, ready_ns, commit_ns; /* PASS, PASS_END, END, READY, COMMIT */
+};
 /*
  * Destination, after END was checked and loaded: READY, wait for COMMIT, decide. 0: the VM must be started now,
  * *paused_ns is how long ago the source read guest time; or -errno, and handover_give_up is to follow.
  */
-int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, uint64_t *paused_ns,
+int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a, uint64_t *paused_ns,
 		  struct why *w) must_check;
+/*
+ * Destination: it runs here. Tells the source, and learns what loading took of a VM that has so many sections. 0, or
+ * the stream's error.
+ */
+int handover_started(struct wire_tx *tx, const struct attempt_id *id, const struct arrival *a,
+		     unsigned sections) must_check;
 /* Destination: 0, or -ECANCELED if its own operator has cancelled, with the words that the source gets to read. */
 int handover_cancelled(struct migration *m, struct why *w) must_check;
 /* Destination: the attempt fails with err. Has a QUERY or a newer offer taken its stream from it? Then w says so. */

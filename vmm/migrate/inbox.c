@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define INBOX_TIME_MAX (3600 * NS_PER_SEC) /* no destination takes longer, whatever it says */
+
 int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id)
 {
 	memset(in, 0, sizeof(*in));
@@ -15,6 +17,48 @@ int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id)
 	completion_init(&in->ended);
 	in->id = *id;
 	return wire_rx_init(&in->rx, s);
+}
+
+/* A DEMAND into its queue, or the error that ends the reader. */
+static int deliver_demand(struct inbox *in, struct why *w)
+{
+	struct demand d;
+	bool good = absent_demand_parse(&in->rx, &d);
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	good &= in->ndemands < INBOX_DEMANDS_MAX;
+	if (good)
+		in->demand[in->ndemands++] = d;
+	waitq_wake_all(&in->q);
+	spin_unlock_irqrestore(&in->lock, flags);
+	return good ? 0 : why_set(w, -EPROTO, "the destination sent a malformed DEMAND, or too many");
+}
+
+/* What the record has behind the rest: n times, or nothing. True if they are there. */
+static bool times_get(struct wire_rx *rx, uint64_t *ns[], unsigned n)
+{
+	if (rx->bad || rx->pos == rx->len)
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t v = wire_get_u64(rx);
+		*ns[i] = MIN(v, INBOX_TIME_MAX);
+	}
+	return !rx->bad;
+}
+
+/* ACCEPT, READY and STARTED: what they say of times. */
+static void told(struct inbox *in)
+{
+	struct inbox_told *t = &in->told;
+	uint64_t *load[] = { &t->expects_load_ns }, *took[] = { &t->pages_ns, &t->state_ns, &t->load_ns };
+	uint64_t *start[] = { &t->start_ns };
+	if (in->rx.type == WIRE_ACCEPT)
+		(void)times_get(&in->rx, load, ARRAY_SIZE(load));
+	else if (in->rx.type == WIRE_READY)
+		t->ready = times_get(&in->rx, took, ARRAY_SIZE(took));
+	if (in->rx.type != WIRE_STARTED)
+		return;
+	(void)times_get(&in->rx, start, ARRAY_SIZE(start));
+	t->heard = true;
 }
 
 /* Decode what was received; -EPROTO if a destination cannot say that. */
@@ -26,7 +70,8 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 	*msg = (struct inbox_msg){ .type = rx->type };
 	switch (rx->type) {
 	case WIRE_ACCEPT:
-	case WIRE_READY: id_get(rx, &id); break;
+	case WIRE_READY:
+	case WIRE_ALL: id_get(rx, &id); break;
 	case WIRE_STARTED:
 	case WIRE_NEVER: decision_get(rx, &id, &msg->by); break;
 	case WIRE_PREPARING:
@@ -52,6 +97,7 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 		return why_set(w, -EPROTO, "the destination sent %s, which only a source sends",
 			       wire_type_name(rx->type));
 	}
+	told(in);
 	if (!wire_get_end(rx) || !attempt_id_equal(&id, &in->id))
 		return why_set(w, -EPROTO, "the destination sent a %s record that is malformed or of another attempt",
 			       wire_type_name(rx->type));
@@ -85,7 +131,9 @@ static void reader(void *arg)
 	int err;
 	do {
 		w.text[0] = 0;
-		err = wire_recv(&in->rx, TIME_NEVER, MIG_IDLE_NS, &w);
+		do {
+			err = wire_recv(&in->rx, TIME_NEVER, MIG_IDLE_NS, &w);
+		} while (!err && in->rx.type == WIRE_DEMAND && !(err = deliver_demand(in, &w)));
 		if (!err)
 			err = decode(in, &msg, &w);
 	} while (!deliver(in, err, &msg, &w));
@@ -148,6 +196,10 @@ static int unexpected(const struct inbox_msg *msg, struct why *w)
 static int next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg, uint64_t *flags)
 {
 	int err = 0;
+	if (!in->n && !in->err && in->tx && in->tx->seq != in->waited_seq) {
+		in->waited_seq = in->tx->seq;
+		in->trips++;
+	}
 	while (!in->n && !in->err && !err)
 		err = waitq_wait(&in->q, &in->lock, flags, deadline_ns);
 	if (!in->n)
@@ -161,6 +213,35 @@ int inbox_next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg)
 {
 	uint64_t flags = spin_lock_irqsave(&in->lock);
 	int err = next(in, deadline_ns, msg, &flags);
+	spin_unlock_irqrestore(&in->lock, flags);
+	return err;
+}
+
+/* Which DEMAND is next; in->ndemands: none. */
+static unsigned next_demand(const struct inbox *in, bool urgent)
+{
+	unsigned i = 0;
+	while (i < in->ndemands && !(in->demand[i].flags & DEMAND_URGENT))
+		i++;
+	return i < in->ndemands || urgent ? i : 0;
+}
+
+int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d)
+{
+	int err = 0;
+	unsigned i;
+	uint64_t flags = spin_lock_irqsave(&in->lock);
+	while ((i = next_demand(in, urgent)) == in->ndemands && !in->n && !in->err && !err)
+		err = waitq_wait(&in->q, &in->lock, &flags, deadline_ns);
+	if (i < in->ndemands) {
+		*d = in->demand[i];
+		memmove(&in->demand[i], &in->demand[i + 1], (--in->ndemands - i) * sizeof(*d));
+		err = 0;
+	} else if (in->n) {
+		err = -EAGAIN;
+	} else if (in->err) {
+		err = in->err;
+	}
 	spin_unlock_irqrestore(&in->lock, flags);
 	return err;
 }

@@ -5,9 +5,11 @@
  */
 #pragma once
 #include "kernel/sync.h"
+#include "vmm/migrate/absent.h"
 #include "vmm/migrate/records.h"
 
-#define INBOX_MAX 8
+#define INBOX_MAX         8
+#define INBOX_DEMANDS_MAX 256 /* pull.h has no more of them out */
 
 struct inbox_msg {
 	uint32_t type;
@@ -16,18 +18,31 @@ struct inbox_msg {
 	uint64_t done, total;  /* PREPARING */
 	struct incarnation by; /* STARTED, NEVER */
 };
-/* (c) before inbox_start  [l] lock  [r] reader task */
+struct inbox_told {               /* in ns, 0: it does not say (records.h) */
+	uint64_t expects_load_ns; /* ACCEPT */
+	uint64_t pages_ns, state_ns, load_ns;
+	bool ready; /* it has said these three */
+	uint64_t start_ns;
+	bool heard; /* STARTED */
+};
+/* (c) before inbox_start  [l] lock  [r] reader task  [t] the source's task alone */
 struct inbox {
 	struct wire_rx rx;    /* [r], and the source's task before inbox_start */
 	struct attempt_id id; /* (c) every message must be of this attempt */
 	bool running;         /* (c) */
 	struct spinlock lock;
 	struct waitq q;
-	struct inbox_msg msg[INBOX_MAX]; /* [l] oldest first */
-	unsigned n;                      /* [l] */
-	int err;                         /* [l] why the reader ended; 0 while it runs */
-	struct why why;                  /* [l] */
-	struct differs *differs;         /* [r] until the message DIFFERS is there, then the source's task's */
+	struct inbox_msg msg[INBOX_MAX];         /* [l] oldest first */
+	unsigned n;                              /* [l] */
+	struct demand demand[INBOX_DEMANDS_MAX]; /* [l] oldest first */
+	unsigned ndemands;                       /* [l] */
+	int err;                                 /* [l] why the reader ended; 0 while it runs */
+	struct why why;                          /* [l] */
+	struct differs *differs;                 /* [r] until the message DIFFERS is there, then the source's task's */
+	struct inbox_told told;   /* [r] until the message that says it is there, then the source's task's */
+	const struct wire_tx *tx; /* [t] what is answered; NULL: nobody counts */
+	uint64_t waited_seq;      /* [t] how much had been said when it last waited */
+	uint32_t trips;           /* [t] how often the source had to wait for an answer to what it had said */
 	struct completion ended;
 };
 int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id) must_check;
@@ -53,5 +68,10 @@ int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, s
 	       struct why *w) must_check;
 /* The next message, whatever it is: 0, -ETIMEDOUT, or the stream's error if it is gone and nothing is left to read. */
 int inbox_next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg) must_check;
+/*
+ * The oldest DEMAND that somebody waits for, else, unless `urgent`, the oldest: 0. -EAGAIN: there is none, but a
+ * message for inbox_next; else as that.
+ */
+int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d) must_check;
 /* Has something gone wrong? 0 or the error as inbox_wait would give it. Does not sleep. */
 int inbox_poll(struct inbox *in, struct why *w) must_check;

@@ -18,6 +18,12 @@ static int stays_for_a_vm(struct why *w)
 				       "%s is undecided: if it does not run at %s, it is lost with this host. `vm "
 				       "claim` decides",
 				       s.vm, s.peer);
+		if (s.phase == MIG_REMOTE)
+			return why_set(w, -EBUSY,
+				       "%s has left memory at the host that it came from: if either is switched off "
+				       "before all "
+				       "of it is at %s, the VM is lost. `migrate status` has what is left",
+				       s.vm, s.incoming ? "this one" : s.peer_name);
 		if (s.phase < MIG_UNDECIDED)
 			return why_set(w, -EBUSY, "%s is being moved %s %s: wait, or `migrate cancel` it", s.vm,
 				       s.incoming ? "from" : "to", s.peer);

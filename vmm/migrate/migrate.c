@@ -18,6 +18,7 @@ const char *migrate_phase_name(enum migrate_phase p)
 		[MIG_CONNECT] = "connecting",  [MIG_SETUP] = "setting up",
 		[MIG_PASSES] = "copying",      [MIG_STOPPED] = "switching over",
 		[MIG_COMMIT] = "committing",   [MIG_UNDECIDED] = "undecided",
+		[MIG_REMOTE] = "post-copy",
 		[MIG_DONE] = "done",           [MIG_FAILED] = "failed",
 		[MIG_CANCELLED] = "cancelled",
 	};
@@ -36,21 +37,20 @@ static bool is_in_running(struct migration *m, const void *name)
 {
 	return !m->finished && m->st.incoming && !strcmp(m->st.vm, name);
 }
-static bool is_out(struct migration *m, const void *name) { return !m->st.incoming && !strcmp(m->st.vm, name); }
-static bool is_in(struct migration *m, const void *name) { return m->st.incoming && !strcmp(m->st.vm, name); }
 
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
 	if (!policy_possible(p->max_downtime_ms * NS_PER_MS, w))
 		return -EINVAL;
-	struct migration *m = migration_new(vm->cfg.name, ip_text(p->dest).s, p->dest, false);
+	struct migration *m = migration_new(vm->cfg.name, p->to_self ? "self" : ip_text(p->dest).s, p->dest, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
+	m->st.to_self = p->to_self;
 	if (!p->own_strategy)
 		m->p.strategy = vm->cfg.s.migrate_strategy;
 	bandwidth_limit(m, p->limit);
-	int err = migration_bind(m, vm, VM_RUNNING, w);
+	int err = migration_bind_leaver(m, vm, w);
 	if (err)
 		goto drop;
 	if (task_create("migrate", TASK_PRIO_NORMAL, source_task, m))
@@ -123,11 +123,7 @@ int migrate_wait(const char *vm_name, uint64_t deadline_ns)
 	if (!m)
 		m = migration_find(is_in_running, vm_name);
 	if (!m)
-		m = migration_find(is_out, vm_name);
-	if (!m)
-		m = migration_find(is_in, vm_name);
-	if (!m)
-		return -ENOENT;
+		return migration_is_over(vm_name) ? 0 : -ENOENT;
 	spin_lock(&m->lock);
 	uint64_t patience = m->cancel ? m->cancel_ns + CANCEL_NS : TIME_NEVER;
 	spin_unlock(&m->lock);
@@ -160,6 +156,8 @@ int migrate_cancel(const char *vm_name, struct why *w)
 	migration_put(m);
 	if (!late)
 		return 0;
+	if (phase == MIG_REMOTE)
+		return why_set(w, -EBUSY, "it runs at its destination already, and the rest of its memory follows");
 	if (phase != MIG_UNDECIDED)
 		return why_set(w, -EBUSY, "the hand-over has begun, it ends by itself");
 	return why_set(w, -EBUSY,
@@ -173,6 +171,15 @@ static int refuse_word(const char *vm_name, enum operators_word word, const stru
 		       struct why *w)
 {
 	const char *open = st->error[0] ? st->error : "its destination has not answered";
+	if (st->phase == MIG_REMOTE && word == WORD_CLAIM)
+		return why_set(w, err, "%s runs at %s, and what is here is not all of it: it can never run here",
+			       vm_name, st->peer_name);
+	if (st->phase == MIG_REMOTE)
+		return why_set(
+			w, err,
+			"%s lacks %lu MiB of its memory that are here alone: without them it is lost. If that host is "
+			"gone for good: vm forget %s --force",
+			st->peer_name, st->pages_left >> 8, vm_name);
 	if (err == -EINVAL)
 		return why_set(w, err, "%s is not undecided, it is %s: nothing to %s", vm_name,
 			       migrate_phase_name(st->phase), word == WORD_CLAIM ? "claim" : "forget");
@@ -198,7 +205,9 @@ static int decide(const char *vm_name, enum operators_word word, bool sure, stru
 		return why_set(w, -ENOENT, "%s is not undecided: no migration of it is running", vm_name);
 	spin_lock(&m->lock);
 	struct migrate_status st = m->st;
-	if (st.phase != MIG_UNDECIDED)
+	if (st.phase == MIG_REMOTE && word == WORD_CLAIM)
+		err = -EINVAL;
+	else if (st.phase != MIG_UNDECIDED && st.phase != MIG_REMOTE)
 		err = -EINVAL;
 	else if (m->decided)
 		err = -EALREADY;

@@ -8,6 +8,8 @@
  */
 #pragma once
 #include "net/stream.h"
+#include "vmm/migrate/downtime.h"
+#include "vmm/migrate/waits.h"
 #include "vmm/vm.h"
 
 #define MIGRATE_PORT        7077
@@ -23,6 +25,7 @@ struct migrate_params {
 	enum migrate_strategy strategy; /* if own_strategy; else the VM's */
 	bool own_strategy;
 	uint64_t limit;   /* bytes per second; 0: none */
+	bool to_self;     /* within this host (self.h); dest is none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */
 	bool verify;      /* both sides compare digests of all of it before the hand-over */
 	bool copy_base;   /* base images of its disks go along where they are not there */
@@ -34,6 +37,7 @@ enum migrate_phase {
 	MIG_PASSES,
 	MIG_STOPPED,
 	MIG_COMMIT,
+	MIG_REMOTE, /* it runs at the destination, and not all of its memory is there yet */
 	MIG_UNDECIDED,
 	MIG_DONE,
 	MIG_FAILED,
@@ -44,7 +48,8 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	char peer[48];      /* "10.77.0.11:59015", "[fd00::b]:59015" or one without a port */
 	char peer_name[48]; /* of tern.conf, else the same without the port */
 	char cipher[40];    /* "TLS 1.3, AES-128-GCM", "in clear"; "": not connected yet */
-	bool incoming;
+	bool incoming, to_self;
+	enum vm_state vm_state; /* RUNNING, PAUSED or STOPPED: when it began, and where it ends */
 	enum migrate_phase phase;
 	uint32_t pass;       /* 1.. */
 	uint64_t pages_left; /* in this pass */
@@ -55,13 +60,22 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint64_t limit;      /* bytes/s, of its own or of all; 0: none */
 	uint64_t dirty_rate; /* bytes/s dirtied, recent */
 	uint64_t predicted_downtime_ns;
+	struct downtime predicted;   /* outgoing: the same in parts, of the last pass; */
+	struct downtime actual;      /* and what it was. 0: not known */
+	uint32_t round_trips;        /* outgoing: how often it waited for an answer, from HELLO on; */
+	uint32_t stopped_trips;      /* and while the guest stood still */
 	uint32_t vcpus;              /* outgoing: */
 	uint8_t speed[VM_MAX_VCPUS]; /* of each in percent of its full one; all 100: none is slowed */
 	enum migrate_strategy strategy;
-	uint64_t verified_pages; /* that have something; 0 and 0: not asked for, or not yet */
+	struct migrate_waits waits; /* incoming: for pages that were not there when it ran already (post-copy) */
+	uint64_t verified_pages;    /* that have something; 0 and 0: not asked for, or not yet */
 	uint32_t verified_sections;
-	uint64_t start_ns, total_ns, downtime_ns; /* downtime: vCPUs stopped at the source .. STARTED received */
-	char error[256];                          /* why it failed or was cancelled */
+	/*
+	 * downtime: from the pause to the guest's start there, as its source knows it: when STARTED comes, less half a
+	 * round trip. Where it goes on here, to that; at a destination, as far as COMMIT says it.
+	 */
+	uint64_t start_ns, total_ns, downtime_ns;
+	char error[256]; /* why it failed or was cancelled */
 };
 
 /* Start the service for incoming migrations and questions; migrate_host_init (this_host.h) came first. Once. */
@@ -71,7 +85,10 @@ int migrate_init(void);
  * take. Sleeps.
  */
 int migrate_may_leave(struct why *w) must_check;
-/* Begin moving vm (RUNNING) in a task of its own; -EBUSY if it is moving already. */
+/*
+ * Begin moving vm (RUNNING, PAUSED or STOPPED, as which it arrives) in a task of its own; -EBUSY if it is moving
+ * already, or starts.
+ */
 int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w) must_check;
 /* Ask a running migration to stop; -ENOENT none, -EBUSY: it is past the point of return (COMMIT sent). */
 int migrate_cancel(const char *vm_name, struct why *w);
@@ -108,4 +125,4 @@ const char *migrate_phase_name(enum migrate_phase p);
  */
 struct migration;
 int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_params *p, struct why *w);
-void migrate_serve(void *arg, struct stream *s); /* owns s */
+void migrate_serve(void *of, struct stream *s); /* owns s; of: NULL, or the migration to self whose other end it is */

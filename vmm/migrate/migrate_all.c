@@ -10,7 +10,7 @@
 #define REDRAW_NS (250 * NS_PER_MS)
 #define LINES     12 /* of progress, the sum's aside: a screen has 24 */
 
-enum going { GOES, MOVED, STAYS };
+enum going { GOES, MOVED, STAYS, OFF };
 struct leaver {
 	char name[VM_NAME_MAX];
 	enum going going;
@@ -20,7 +20,7 @@ struct leaver {
 struct leavers {
 	struct leaver *vm;
 	unsigned n, max; /* n may be more than there is room for */
-	unsigned moved, stay;
+	unsigned moved, stay, off;
 	unsigned drawn;     /* lines of progress above the cursor */
 	unsigned log_shown; /* then: if the log has been there since, they stay where they are */
 };
@@ -31,14 +31,23 @@ static void add(struct vm *vm, void *arg)
 {
 	struct leavers *l = arg;
 	enum vm_state state = vm_state_now(vm);
-	if (state == VM_STOPPED || state == VM_STOPPING || state == VM_MISCONFIGURED || state == VM_INCOMING)
+	if (state == VM_STOPPING || state == VM_MISCONFIGURED || state == VM_INCOMING)
 		return;
-	if (l->n < l->max)
-		memcpy(l->vm[l->n].name, vm->cfg.name, VM_NAME_MAX);
+	bool off = state == VM_STOPPED && !__atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED) &&
+		   !__atomic_load_n(&vm->came_off, __ATOMIC_RELAXED);
+	if (l->n < l->max) {
+		struct leaver *v = &l->vm[l->n];
+		memcpy(v->name, vm->cfg.name, VM_NAME_MAX);
+		v->going = off ? OFF : GOES;
+		l->off += off;
+	}
 	l->n++;
 }
 
-/* Those that are on: 0 or -ENOMEM. */
+/*
+ * Those of which this host has more than what a file says, which goes with it when it is switched off: all but those
+ * that are off, have written to no disk, and were stopped here. These are named. 0 or -ENOMEM.
+ */
 static int leavers_find(struct leavers *l)
 {
 	*l = (struct leavers){ .n = 0 };
@@ -63,6 +72,8 @@ static void stays(struct leavers *l, struct leaver *v, const char *why)
 static void begin(struct leavers *l, const struct migrate_params *p)
 {
 	for (struct leaver *v = l->vm; v < l->vm + l->n; v++) {
+		if (v->going == OFF)
+			continue;
 		struct why w = { "" };
 		struct vm *vm = vm_get(v->name);
 		int err = vm ? migrate_start(vm, p, &w) : why_set(&w, -ENOENT, "it is gone");
@@ -118,8 +129,12 @@ static void leavers_look(struct con *c, struct leavers *l, struct migrate_status
 		v->going = MOVED;
 		l->moved++;
 		erase(c, l);
-		out_text(c, "%s has moved in %s ms, downtime %s\n", v->name, out_tenths(s.total_ns, NS_PER_MS).s,
-			 out_span(s.downtime_ns).s);
+		if (s.vm_state == VM_RUNNING)
+			out_text(c, "%s has moved in %s ms, downtime %s\n", v->name,
+				 out_tenths(s.total_ns, NS_PER_MS).s, out_span(s.downtime_ns).s);
+		else
+			out_text(c, "%s has moved in %s ms, and is %s\n", v->name, out_tenths(s.total_ns, NS_PER_MS).s,
+				 vm_state_name(s.vm_state));
 	}
 }
 
@@ -145,7 +160,7 @@ static void progress(struct con *c, struct leavers *l, const struct migrate_stat
 	}
 	if (more)
 		out_text(c, "%u more on their way; ", more);
-	out_text(c, "%u of %u moved, %u stay, %u queued  %s MB/s\n", l->moved, l->n, l->stay, queued,
+	out_text(c, "%u of %u moved, %u stay, %u queued  %s MB/s\n", l->moved, l->n - l->off, l->stay, queued,
 		 out_tenths(busy->rate, 1000000).s);
 	l->drawn++;
 }
@@ -157,7 +172,7 @@ static int follow_all(struct con *c, struct leavers *l)
 	int err = 0;
 	for (;;) {
 		leavers_look(c, l, &busy);
-		if (l->moved + l->stay == l->n || err)
+		if (l->moved + l->stay + l->off == l->n || err)
 			break;
 		progress(c, l, &busy);
 		if (migrate_wait(busy.vm, time_ns() + REDRAW_NS) == -ENOENT)
@@ -170,25 +185,28 @@ static int follow_all(struct con *c, struct leavers *l)
 
 static int report(struct con *c, const struct leavers *l, const char *peer, int left)
 {
-	static const char *const words[] = { [GOES] = "goes", [MOVED] = "moved", [STAYS] = "stays" };
+	static const char *const words[] = { [GOES] = "goes", [MOVED] = "moved", [STAYS] = "stays", [OFF] = "off" };
 	const struct leaver *first = NULL;
-	out_table(c, "vms", "-12 name|VM, -6 result", "no VM runs here");
+	out_table(c, "vms", "-12 name|VM, -6 result", "no VM is here");
 	for (const struct leaver *v = l->vm; v < l->vm + l->n; v++) {
 		if (!first && v->going == STAYS)
 			first = v;
 		out_row(c);
 		out_str(c, "name", v->name);
 		out_str(c, "result", words[v->going]);
-		out_more(c, "why", v->why);
+		out_more(c, "why",
+			 v->going == OFF
+				 ? "it is stopped, and nothing would be lost with this host: `migrate` it by name"
+				 : v->why);
 		out_row_end(c);
 	}
 	out_table_end(c);
-	if (l->moved + l->stay < l->n)
+	if (l->moved + l->stay + l->off < l->n)
 		out_text(c, "the others go on. `migrate status` shows them, `migrate cancel all` ends them\n");
 	if (!first)
 		return left && c->json ? con_error(c, -EINTR, "migrate all to %s: they go on without you", peer) : 0;
-	return con_error(c, -EIO, "migrate all to %s: %u of %u moved, %u stay; %s: %s", peer, l->moved, l->n, l->stay,
-			 first->name, first->why);
+	return con_error(c, -EIO, "migrate all to %s: %u of %u moved, %u stay; %s: %s", peer, l->moved, l->n - l->off,
+			 l->stay, first->name, first->why);
 }
 
 int migrate_cmd_all(struct con *c, const struct migrate_params *p, const char *peer, bool detach)

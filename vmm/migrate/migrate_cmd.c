@@ -53,7 +53,7 @@ static const char *speeds_text(const struct migrate_status *s, char *buf, size_t
 	return buf;
 }
 
-static void show_status(struct con *c, const struct migrate_status *s)
+void migrate_cmd_report(struct con *c, const struct migrate_status *s)
 {
 	uint64_t wall_ns = time_wall_ns();
 	out_str(c, "name|VM", s->vm);
@@ -61,6 +61,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 	out_str(c, "direction|", s->incoming ? "in" : "out");
 	out_str(c, "peer_name|", s->peer_name);
 	out_line(c, "peer", "%s %s", s->incoming ? "from" : "to", s->peer_name);
+	out_str(c, "vm_state|", vm_state_name(s->vm_state));
 	out_str(c, "phase", migrate_phase_name(s->phase));
 	out_bool(c, "over|", migrate_cmd_is_over(s));
 	out_time(c, "started", wall_ns ? wall_ns - (time_ns() - s->start_ns) : 0);
@@ -88,6 +89,13 @@ static void show_status(struct con *c, const struct migrate_status *s)
 		if (speeds[0] && !migrate_cmd_is_over(s))
 			out_line(c, "slowed", "vCPUs slowed to %s", speeds);
 	}
+	out_u64(c, "waits|", s->waits.n);
+	out_us(c, "wait_median_us|", waits_quantile(&s->waits, 50) * NS_PER_US);
+	out_us(c, "wait_p99_us|", waits_quantile(&s->waits, 99) * NS_PER_US);
+	if (s->waits.n) {
+		char waits[200];
+		out_str(c, "wait_histogram|waits for pages", waits_text(&s->waits, waits, sizeof(waits)));
+	}
 	out_u64(c, "verified_pages|", s->verified_pages);
 	out_u64(c, "verified_sections|", s->verified_sections);
 	if (s->verified_sections)
@@ -95,6 +103,7 @@ static void show_status(struct con *c, const struct migrate_status *s)
 			 s->verified_sections);
 	out_ms(c, "total_ms|total time", s->total_ns);
 	out_us(c, "downtime_us", s->downtime_ns);
+	migrate_cmd_forecast(c, s);
 	out_more(c, "error_text", s->error);
 }
 
@@ -158,8 +167,14 @@ static int follow(struct con *c, const char *name)
 		return con_error(c, s.phase == MIG_CANCELLED ? -ECANCELED : -EIO,
 				 "migrate %s to %s: %s. The VM is %s here", name, s.peer_name, s.error,
 				 state_here(name));
-	out_text(c, "%s runs at %s\n", s.vm, s.peer_name);
-	show_status(c, &s);
+	if (s.to_self)
+		out_text(c, "%s has moved within this host, and is %s\n", s.vm, vm_state_name(s.vm_state));
+	else if (s.vm_state == VM_RUNNING)
+		out_text(c, "%s runs at %s\n", s.vm, s.peer_name);
+	else
+		out_text(c, "%s is at %s, %s. There: vm %s %s\n", s.vm, s.peer_name, vm_state_name(s.vm_state),
+			 s.vm_state == VM_PAUSED ? "resume" : "start", s.vm);
+	migrate_cmd_report(c, &s);
 	return 0;
 }
 
@@ -208,7 +223,8 @@ static int params_get(struct con *c, struct migrate_params *p)
 	const char *strategy = con_opt(c, "--strategy"), *timeout = con_opt(c, "--timeout");
 	p->own_strategy = strategy;
 	if (strategy && !strategy_parse(strategy, &p->strategy))
-		return con_error(c, -EINVAL, "migrate: strategy %s: give auto, throttle, stop or abort", strategy);
+		return con_error(c, -EINVAL, "migrate: strategy %s: give auto, throttle, stop, abort or post-copy",
+				 strategy);
 	if (timeout && !time_parse(timeout, TIMEOUT_MAX_MS, &p->timeout_ms))
 		return con_error(c, -EINVAL, "migrate: time-out %s: give a time up to 24h, as 90s", timeout);
 	p->any_network = con_opt(c, "--any-network");
@@ -225,10 +241,16 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	int err = params_get(c, &p);
 	if (err)
 		return err;
-	err = net_peer(argv[3], &p.dest, &w);
-	if (!strcmp(argv[3], host_info.name) || (!err && net_is_own_address(p.dest)))
-		return con_error(c, -EINVAL, "migrate: %s: that is this host", argv[3]);
-	if (err)
+	p.to_self = !strcmp(argv[3], "self");
+	err = p.to_self ? 0 : net_peer(argv[3], &p.dest, &w);
+	if (p.to_self && !strcmp(name, VM_NAME_ALL))
+		return con_error(c, -EINVAL, "migrate: all to self: move them one by one");
+	if (p.to_self)
+		;
+	else if (!strcmp(argv[3], host_info.name) || (!err && net_is_own_address(p.dest)))
+		return con_error(c, -EINVAL, "migrate: %s: that is this host. `migrate %s to self` moves it within",
+				 argv[3], name);
+	else if (err)
 		return con_error(c, err, "migrate: %s", w.text[0] ? w.text : err_name(err));
 	bool all = !strcmp(name, VM_NAME_ALL);
 	struct vm *vm = all ? NULL : vm_get(name);
@@ -248,7 +270,7 @@ static int cmd_to(struct con *c, int argc unused, char **argv)
 	out_text(c, "%s is on its way to %s. `migrate status` shows it\n", name, argv[3]);
 	struct migrate_status s;
 	if (c->json && migrate_cmd_status(name, &s))
-		show_status(c, &s);
+		migrate_cmd_report(c, &s);
 	return 0;
 }
 
@@ -262,7 +284,7 @@ static int cmd_status(struct con *c, int argc unused, char **argv unused)
 		  "no migrations since tern started");
 	for (unsigned i = 0; migrate_get(i, &s); i++) {
 		out_row(c);
-		show_status(c, &s);
+		migrate_cmd_report(c, &s);
 		out_row_end(c);
 	}
 	out_table_end(c);
@@ -350,7 +372,7 @@ static int cmd_set(struct con *c, int argc unused, char **argv)
 	if (!key || (*key == 'l' ? rate_parse(value, &rate) != 0 : !(what = change_parse(key, value, &p))))
 		return con_error(c, -EINVAL,
 				 "migrate set: %s: give limit=100M (bytes per second) or none, max-downtime=300ms, "
-				 "strategy=auto, throttle, stop or abort, timeout=90s or none",
+				 "strategy=auto, throttle, stop, abort or post-copy, timeout=90s or none",
 				 argv[2]);
 	int err = what ? migrate_change(who, &p, what, &w) : migrate_limit(who, rate, &w);
 	return cmd_end(c, "migrate set", name, err, w.text, argv[2]);
@@ -405,9 +427,10 @@ static int cmd_drop(struct con *c, int argc unused, char **argv)
 
 static void words(const char *what, void (*add)(void *arg, const char *word), void *arg)
 {
-	if (*what == 'P')
+	if (*what == 'P') {
 		net_peer_words(what, add, arg);
-	else if (*what == 'K')
+		add(arg, "self");
+	} else if (*what == 'K')
 		for (unsigned i = 0; i < ARRAY_SIZE(settable); i++)
 			add(arg, settable[i]);
 	else
@@ -416,9 +439,12 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 
 static const struct con_sub subs[] = {
 	{ "",
-	  "NAME|all to PEER [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout TIME] "
+	  "NAME|all to PEER|self [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout "
+	  "TIME] "
 	  "[--any-network] [--copy-base] [--verify] [--detach]",
-	  "move it (all: each that runs) to a [peer]; --limit: bytes per second, as 100M, for each; --strategy: of a "
+	  "move it to a [peer], where it goes on, or stays stopped or paused (all: each but those that are stopped and "
+	  "have no disks); self: within this host, to see what a move costs; --limit: bytes per second, as 100M, for "
+	  "each; --strategy: of a "
 	  "guest that dirties more than the line carries, auto, throttle (slow it), stop (it stands still for as long "
 	  "as "
 	  "it takes) or abort; --timeout: for its passes; "
@@ -427,6 +453,9 @@ static const struct con_sub subs[] = {
 	  "--detach: do not wait",
 	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },
+	{ "history", "[NAME]",
+	  "the last that are over, newest first: how each ended, its downtime and the forecast of it",
+	  migrate_cmd_history, words, false },
 	{ "set", "NAME|all KEY=VALUE",
 	  "limit=RATE (all: what those that leave take together), max-downtime=TIME, strategy=NAME, timeout=TIME, "
 	  "while it runs",

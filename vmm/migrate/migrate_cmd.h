@@ -12,6 +12,11 @@ static inline bool migrate_cmd_is_over(const struct migrate_status *s)
 {
 	return s->phase == MIG_DONE || s->phase == MIG_FAILED || s->phase == MIG_CANCELLED;
 }
+/* All that is known of it; in a table, its row. */
+void migrate_cmd_report(struct con *c, const struct migrate_status *s);
+/* Of that, what its downtime was predicted to be and was, in parts. */
+void migrate_cmd_forecast(struct con *c, const struct migrate_status *s);
+int migrate_cmd_history(struct con *c, int argc, char **argv);
 /* How far it is, in place of the line that the cursor is in. */
 void migrate_cmd_progress(struct con *c, const struct migrate_status *s);
 /* `migrate all to PEER`: 0, or the command's error: not all have moved. detach: do not wait for them. */

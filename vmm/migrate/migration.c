@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One attempt's life, and the table of them: running ones and the last 64 finished, newest first (migration.h). */
+/* One attempt's life, and the table of them: running ones and reports of the last 64, newest first (migration.h). */
 #include "kernel/ip.h"
 #include "kernel/log.h"
 #include "kernel/time.h"
@@ -26,8 +26,14 @@ static void unlock_table(struct migrate_host *h) { spin_unlock(&h->table_lock); 
 struct migration *migration_new(const char *vm_name, const char *peer, struct ip ip, bool incoming)
 {
 	struct migration *m = calloc(1, sizeof(*m));
-	if (!m)
+	struct migration_report *r = calloc(1, sizeof(*r));
+	if (!m || !r) {
+		free(m);
+		free(r);
 		return NULL;
+	}
+	*r = (struct migration_report){ .m = m };
+	m->report = r;
 	spin_init(&m->lock, "migration");
 	completion_init(&m->done);
 	completion_init(&m->news);
@@ -38,10 +44,11 @@ struct migration *migration_new(const char *vm_name, const char *peer, struct ip
 		  migrate_peer_name(ip, ip_is_none(ip) ? peer : ip_text(ip).s));
 	migration_cancel_init(m);
 	m->st.incoming = incoming;
+	m->st.vm_state = VM_RUNNING;
 	m->st.phase = incoming ? MIG_SETUP : MIG_CONNECT;
 	m->st.start_ns = time_ns();
 	struct migrate_host *h = lock_table();
-	list_insert(&h->migrations, &m->node);
+	list_insert(&h->migrations, &r->node);
 	unlock_table(h);
 	return m;
 }
@@ -58,16 +65,19 @@ void migration_put(struct migration *m)
 void migration_drop(struct migration *m)
 {
 	struct migrate_host *h = lock_table();
-	list_remove(&m->node);
+	list_remove(&m->report->node);
 	unlock_table(h);
+	free(m->report);
 	migration_put(m);
 	migration_put(m);
 }
 
 int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, struct why *w)
 {
-	struct vm *ref = vm_get(vm->cfg.name);
+	struct vm *ref = vm->beside ? vm : vm_get(vm->cfg.name);
 	int err = 0;
+	if (vm->beside)
+		vm_ref(vm); /* which is in no table */
 	if (ref != vm) {
 		if (ref)
 			vm_put(ref);
@@ -76,6 +86,8 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 	mutex_lock(&vm->lock);
 	if (vm->migration)
 		err = why_set(w, -EBUSY, "%s is being migrated already", vm->cfg.name);
+	else if (vm->building)
+		err = why_set(w, -EBUSY, "%s is being started, or stopped", vm->cfg.name);
 	else if (vm->state != state)
 		err = why_set(w, -EINVAL, "%s is %s%s%s", vm->cfg.name, vm_state_name(vm->state),
 			      vm->state == VM_FAILED ? ": " : "",
@@ -87,6 +99,20 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 		vm_put(vm);
 	else
 		m->vm = vm;
+	return err;
+}
+
+int migration_bind_leaver(struct migration *m, struct vm *vm, struct why *w)
+{
+	enum vm_state state = vm_state_now(vm);
+	if (state == VM_STOPPED && __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST) != VM_LEASE_NONE)
+		return why_set(w, -EBUSY, "%s is being started; `vm stop %s` ends that", vm->cfg.name, vm->cfg.name);
+	int err = migration_bind(m, vm, state == VM_STOPPED || state == VM_PAUSED ? state : VM_RUNNING, w);
+	if (!err) {
+		spin_lock(&m->lock);
+		m->st.vm_state = state;
+		spin_unlock(&m->lock);
+	}
 	return err;
 }
 
@@ -115,9 +141,9 @@ void migration_phase(struct migration *m, enum migrate_phase phase)
 
 int migration_guest_gone(const struct migration *m, bool paused, struct why *w)
 {
-	if (vm_has_request(m->vm))
+	if (m->st.vm_state != VM_STOPPED && vm_has_request(m->vm))
 		return why_set(w, -ECANCELED, "the guest powers off, restarts or has failed");
-	if (!paused && vm_state_now(m->vm) != VM_RUNNING)
+	if (!paused && vm_state_now(m->vm) != m->st.vm_state)
 		return why_set(w, -ECANCELED, "the guest was stopped meanwhile");
 	return 0;
 }
@@ -129,23 +155,26 @@ int migration_given_up(struct migration *m, struct why *w)
 	return migration_guest_gone(m, false, w);
 }
 
-/* Of those that have ended so many stay to be looked at; the oldest comes last. */
-static void drop_oldest(void)
+/* Its report alone stays in the table, of so many that are over; the oldest comes last. */
+static void leave_report(struct migration *m)
 {
-	struct migration *old = NULL;
-	unsigned finished = 0;
+	struct migration_report *old = NULL;
+	unsigned n = 0;
+	uint64_t limit = m->st.incoming ? 0 : bandwidth_limit_of(m);
 	struct migrate_host *h = lock_table();
-	list_for_each(m, &h->migrations, struct migration, node) {
-		spin_lock(&m->lock);
-		if (m->finished && ++finished > FINISHED_MAX)
-			old = m;
-		spin_unlock(&m->lock);
-	}
+	spin_lock(&m->lock);
+	m->report->st = m->st;
+	spin_unlock(&m->lock);
+	m->report->st.limit = limit;
+	m->report->m = NULL;
+	list_for_each(r, &h->migrations, struct migration_report, node)
+		if (!r->m && ++n > FINISHED_MAX)
+			old = r;
 	if (old)
 		list_remove(&old->node);
 	unlock_table(h);
-	if (old)
-		migration_put(old);
+	free(old);
+	migration_put(m); /* the table's; the caller has its own */
 }
 
 void migration_finish(struct migration *m, enum migrate_phase phase, const char *error)
@@ -168,7 +197,7 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
 	else
 		log_printf(phase == MIG_FAILED ? LOG_WARN : LOG_INFO, "migration of %s %s %s: %s: %s", m->st.vm,
 			   m->st.incoming ? "from" : "to", m->st.peer_name, migrate_phase_name(phase), m->st.error);
-	drop_oldest();
+	leave_report(m);
 	completion_done(&m->done);
 }
 
@@ -178,7 +207,10 @@ struct migration *migration_find(bool (*match)(struct migration *m, const void *
 {
 	struct migration *found = NULL;
 	struct migrate_host *h = lock_table();
-	list_for_each(m, &h->migrations, struct migration, node) {
+	list_for_each(r, &h->migrations, struct migration_report, node) {
+		struct migration *m = r->m;
+		if (!m)
+			continue;
 		spin_lock(&m->lock);
 		bool hit = match(m, arg);
 		spin_unlock(&m->lock);
@@ -230,20 +262,38 @@ void migration_evict(const struct attempt_id *id, uint64_t deadline_ns)
 	migration_put(m);
 }
 
+bool migration_is_over(const char *vm_name)
+{
+	bool found = false;
+	struct migrate_host *h = lock_table();
+	list_for_each(r, &h->migrations, struct migration_report, node)
+		found |= !r->m && !strcmp(r->st.vm, vm_name);
+	unlock_table(h);
+	return found;
+}
+
+static void status_of(struct migration *m, struct migrate_status *s)
+{
+	uint64_t limit = m->st.incoming ? 0 : bandwidth_limit_of(m);
+	spin_lock(&m->lock);
+	*s = m->st;
+	s->limit = limit;
+	if (!m->finished)
+		s->total_ns = time_ns() - s->start_ns;
+	spin_unlock(&m->lock);
+}
+
 bool migrate_get(unsigned i, struct migrate_status *s)
 {
 	bool found = false;
 	struct migrate_host *h = lock_table();
-	list_for_each(m, &h->migrations, struct migration, node) {
+	list_for_each(r, &h->migrations, struct migration_report, node) {
 		if (i--)
 			continue;
-		uint64_t limit = m->st.incoming ? 0 : bandwidth_limit_of(m);
-		spin_lock(&m->lock);
-		*s = m->st;
-		s->limit = limit;
-		if (!m->finished)
-			s->total_ns = time_ns() - s->start_ns;
-		spin_unlock(&m->lock);
+		if (r->m)
+			status_of(r->m, s);
+		else
+			*s = r->st;
 		found = true;
 		break;
 	}

@@ -39,19 +39,25 @@ enum operators_word {
 	WORD_FORGET, /* its image here is of no use */
 };
 
+/* Its place in the host's table; and all that stays of it when it is over, of the last 64 of the host. */
+struct migration_report {
+	struct list node;         /* [r] */
+	struct migration *m;      /* [r] NULL: it is over */
+	struct migrate_status st; /* [r] from then on */
+};
 /*
  * (c) const  [r] migrate_host.table_lock  [l] lock; what its own task alone writes, that task reads without
  * [s] stream_lock  [t] its own task alone  [b] the host's band.lock
  * Order: vm->lock, then stream_lock, then table_lock, then lock. band.lock is a leaf.
  */
 struct migration {
-	struct list node;        /* [r] */
-	unsigned refs;           /* [r] */
-	struct vm *vm;           /* [t] with a reference of its own, between bind and unbind */
-	struct migrate_params p; /* (c) outgoing; what migrate_change changes: [l] */
-	struct attempt_id id;    /* [l] until set */
+	unsigned refs;                   /* [r] */
+	struct migration_report *report; /* [r] its place; it is the table's when this is over */
+	struct vm *vm;                   /* [t] with a reference of its own, between bind and unbind */
+	struct migrate_params p;         /* (c) outgoing; what migrate_change changes: [l] */
+	struct attempt_id id;            /* [l] until set */
 	struct spinlock lock;
-	struct migrate_status st; /* [l]; vm, peer, incoming: (c) */
+	struct migrate_status st; /* [l]; vm, peer, incoming, to_self, vm_state: (c) */
 	bool cancel;              /* [l] asked for by the operator */
 	uint64_t cancel_ns;       /* [l] when */
 	bool committed;           /* [l] past the point of return: cancel no longer works */
@@ -62,6 +68,12 @@ struct migration {
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
 	char dest_name[32];       /* [l] it is its own task's to write */
 	bool finished;            /* [l] */
+	bool remote;              /* [t] outgoing: post-copy; the image here stays when it runs there (remote.h) */
+	struct pull *pull;        /* [l] incoming: who a connection that was made anew is for (pull.h) */
+	struct vm *beside;        /* (c) to self: the VM, with a reference, until the other end has ended */
+	struct stream *there;     /* (c) to self: the other end */
+	struct completion served; /* to self: it has ended */
+	bool made_disks;          /* [t] of a VM that never ran here (resting.h) */
 	struct list turn;         /* [b] in the queue */
 	bool has_turn;            /* [b] */
 	uint64_t limit, due_ns;   /* [b] bytes per second, 0: none; when what was sent has gone at that */
@@ -77,10 +89,14 @@ struct migration *migration_new(const char *vm_name, const char *peer, struct ip
 void migration_put(struct migration *m);
 /* One that never began: out of the table, both references given back. */
 void migration_drop(struct migration *m);
-/* The newest that matches, with a reference; NULL. match is called with its lock held. */
+/* The newest that is not over and matches, with a reference; NULL. match is called with its lock held. */
 struct migration *migration_find(bool (*match)(struct migration *m, const void *arg), const void *arg);
 /* vm->migration = m, with a reference on vm: -EBUSY if it is moving, -EINVAL if it is not in `state`. */
 int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, struct why *w) must_check;
+/* The same for a source, in whatever state it may leave: that is st.vm_state from then on. */
+int migration_bind_leaver(struct migration *m, struct vm *vm, struct why *w) must_check;
+/* Does it stand still all the time? */
+static inline bool migration_rests(const struct migration *m) { return m->st.vm_state != VM_RUNNING; }
 /* Lets go of the VM; gone: it has been destroyed. */
 void migration_unbind(struct migration *m, bool gone);
 
@@ -104,12 +120,14 @@ int migration_commit_point(struct migration *m) must_check;
 void migration_phase(struct migration *m, enum migrate_phase phase);
 /*
  * A guest that powers off, resets or fails waits with it until we let go of it (vm_migration_ended): at once.
- * -ECANCELED with the reason, also for one that should run (not paused) and does not.
+ * -ECANCELED with the reason, also for one that should still be as it was (not paused) and is not.
  */
 int migration_guest_gone(const struct migration *m, bool paused, struct why *w) must_check;
-/* Of one that leaves and whose guest runs: the same, or the operator has cancelled it. */
+/* Of one that leaves and is not paused yet: the same, or the operator has cancelled it. */
 int migration_given_up(struct migration *m, struct why *w) must_check;
-/* The end, once: CANCELLED instead of FAILED if the operator asked for it. Logs it. */
+/* Is there a report of one that is over, of that VM? */
+bool migration_is_over(const char *vm_name);
+/* The end, once: its report alone stays. CANCELLED instead of FAILED if the operator asked for it. Logs it. */
 void migration_finish(struct migration *m, enum migrate_phase phase, const char *error);
 
 /*

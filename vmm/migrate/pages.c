@@ -70,21 +70,34 @@ static int record_add(struct page_tx *p, gfn_t gfn, const struct gmem_pin *pin)
 	return err ? err : p->progress(p->arg);
 }
 
-static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
+/* Frames f + i of the bits i of a word. */
+static int word_send(struct page_tx *p, gfn_t f, uint64_t word)
 {
-	for (gfn_t f = first; f < first + count; f += 64) {
-		for (uint64_t word = gmem_track_take(p->mem, f); word; word &= word - 1) {
-			gfn_t gfn = f + (unsigned)__builtin_ctzll(word);
-			struct gmem_pin pin;
-			int err = gmem_pin_wait(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
-			if (err)
-				return err;
-			err = record_add(p, gfn, &pin);
-			if (err)
-				return err;
-		}
+	for (; word; word &= word - 1) {
+		gfn_t gfn = f + (unsigned)__builtin_ctzll(word);
+		struct gmem_pin pin;
+		int err = gmem_pin_wait(p->mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
+		if (err)
+			return err;
+		err = record_add(p, gfn, &pin);
+		if (err)
+			return err;
 	}
 	return 0;
+}
+
+static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
+{
+	int err = 0;
+	for (gfn_t f = first; !err && f < first + count; f += 64)
+		err = word_send(p, f, gmem_track_take(p->mem, f));
+	return err;
+}
+
+static int range_send(struct page_tx *p, gfn_t first, unsigned count)
+{
+	gfn_t f = ALIGN_DOWN(first, 64UL);
+	return word_send(p, f, gmem_track_take_of(p->mem, f, ~0ULL >> (64 - count) << (first - f)));
 }
 
 static int layer_send_freed(struct page_tx *p, unsigned i)
@@ -116,13 +129,44 @@ static int layer_send(struct page_tx *p, unsigned i)
 	return err;
 }
 
+static void begin(struct page_tx *p)
+{
+	p->pass = (struct page_counts){ 0, 0 };
+	p->nruns = p->ndata = 0;
+}
+
+static int layers_send(struct page_tx *p)
+{
+	int err = 0;
+	for (unsigned i = 0; i < p->layers.n && !err; i++)
+		err = layer_send_freed(p, i);
+	for (unsigned i = 0; i < p->layers.n && !err; i++)
+		err = layer_send(p, i);
+	return err ? err : pages_flush(p);
+}
+
+int pages_send_frames(struct page_tx *p, const gfn_t *frame, unsigned n)
+{
+	int err = 0;
+	begin(p);
+	for (unsigned i = 0; i < n && !err; i++)
+		err = range_send(p, frame[i], 1);
+	return err ? err : layers_send(p);
+}
+
+int pages_send_range(struct page_tx *p, gfn_t first, unsigned count)
+{
+	begin(p);
+	int err = range_send(p, first, count);
+	return err ? err : pages_flush(p);
+}
+
 int pages_send_pass(struct page_tx *p, bool harvest)
 {
 	struct gmem_range r[2];
 	int err = 0;
 
-	p->pass = (struct page_counts){ 0, 0 };
-	p->nruns = p->ndata = 0;
+	begin(p);
 	for (unsigned i = 0, n = gmem_ranges(p->mem, r); i < n; i++) {
 		gfn_t end = r[i].first + r[i].count; /* RAM is whole 2 MiB blocks: a multiple of 64 */
 		for (gfn_t f = r[i].first; !err && (f = gmem_track_next(p->mem, f, end)) < end;) {
@@ -136,11 +180,7 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 			f += count;
 		}
 	}
-	for (unsigned i = 0; i < p->layers.n && !err; i++)
-		err = layer_send_freed(p, i);
-	for (unsigned i = 0; i < p->layers.n && !err; i++)
-		err = layer_send(p, i);
-	return err ? err : pages_flush(p);
+	return err ? err : layers_send(p);
 }
 
 /* ---- destination ---- */
@@ -152,6 +192,15 @@ struct layer *pages_layer(const struct page_layers *s, gfn_t gfn, uint64_t *bloc
 	return i && i <= 2 * PAGES_DISKS && disk < s->n ? s->of[disk] : NULL;
 }
 
+/* What is here is the guest's, and may be newer than whatever comes. */
+static bool is_awaited(const struct page_rx *p, gfn_t gfn, uint64_t count)
+{
+	for (gfn_t f = gfn; p->came && f < gfn + count; f++)
+		if (!gmem_absent(p->mem, f))
+			return false;
+	return true;
+}
+
 /* Is [gfn, gfn+count) RAM, without a hole in it, or a disk's, where what is freed is zeros? */
 static bool range_is_ours(const struct page_rx *p, gfn_t gfn, uint64_t count, bool zero)
 {
@@ -160,11 +209,11 @@ static bool range_is_ours(const struct page_rx *p, gfn_t gfn, uint64_t count, bo
 	uint64_t block;
 	const struct layer *l = pages_layer(&p->layers, gfn, &block);
 	if (l)
-		return (zero || gfn >= PAGES_DISK(0)) && count <= PAGES_DISK_RUN && block < layer_blocks(l) &&
-		       count <= layer_blocks(l) - block;
+		return !p->came && (zero || gfn >= PAGES_DISK(0)) && count <= PAGES_DISK_RUN &&
+		       block < layer_blocks(l) && count <= layer_blocks(l) - block;
 	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
 		if (gfn >= r[i].first && gfn - r[i].first < r[i].count && count <= r[i].count - (gfn - r[i].first))
-			return true;
+			return is_awaited(p, gfn, count);
 	return false;
 }
 
@@ -220,6 +269,26 @@ static void page_counts_add(struct page_rx *p, uint64_t data, uint64_t zero)
 	p->total.zero += zero;
 }
 
+/* A run that was found good. */
+static int run_recv(struct page_rx *p, gfn_t gfn, uint64_t count, bool zero, struct why *w)
+{
+	uint64_t block;
+	struct layer *l = pages_layer(&p->layers, gfn, &block);
+	int err = 0;
+	if (l)
+		err = layer_run(p, l, block, count, zero);
+	else if (zero)
+		zero_run(p->mem, gfn, count);
+	else
+		err = data_run(p, gfn, count);
+	if (err)
+		return err == -ENOSPC && l ? why_set(w, err, "no memory there for what is on disk %s", l->name) : err;
+	page_counts_add(p, zero ? 0 : count, zero ? count : 0);
+	if (p->came)
+		p->came(p->arg, gfn, count);
+	return 0;
+}
+
 int pages_recv(struct page_rx *p, struct why *w)
 {
 	struct wire_rx *rx = p->rx;
@@ -246,27 +315,9 @@ int pages_recv(struct page_rx *p, struct why *w)
 		return why_set(w, -EPROTO, "the peer sent a PAGES record whose runs do not add up");
 	for (uint32_t i = 0; i < nruns; i++) {
 		uint32_t count = get_le32(runs + i * 8 + 4);
-		gfn_t gfn = base + get_le32(runs + i * 8);
-		uint64_t block;
-		struct layer *l = pages_layer(&p->layers, gfn, &block);
-		int err = l ? layer_run(p, l, block, count & ~PAGES_ZERO, count & PAGES_ZERO) : 0;
-		if (err)
-			return err == -ENOSPC ? why_set(w, err, "no memory there for what is on disk %s", l->name)
-					      : err;
-		if (l) {
-			page_counts_add(p, count & PAGES_ZERO ? 0 : count,
-					count & PAGES_ZERO ? count & ~PAGES_ZERO : 0);
-			continue;
-		}
-		if (count & PAGES_ZERO) {
-			zero_run(p->mem, gfn, count & ~PAGES_ZERO);
-			page_counts_add(p, 0, count & ~PAGES_ZERO);
-			continue;
-		}
-		err = data_run(p, gfn, count);
+		int err = run_recv(p, base + get_le32(runs + i * 8), count & ~PAGES_ZERO, count & PAGES_ZERO, w);
 		if (err)
 			return err;
-		page_counts_add(p, count, 0);
 	}
 	p->next = next;
 	return 0;

@@ -63,6 +63,10 @@ struct page_tx {
  * last look goes now.
  */
 int pages_send_pass(struct page_tx *p, bool harvest) must_check;
+/* A pass as well: of memory only these frames, ascending, as far as they are in the set; and the layers. */
+int pages_send_frames(struct page_tx *p, const gfn_t *frame, unsigned n) must_check;
+/* No pass: what the set has of [first, first + count), which are in one of its words (a multiple of 64 begins it). */
+int pages_send_range(struct page_tx *p, gfn_t first, unsigned count) must_check;
 
 /* Until when the next record has to be out. */
 uint64_t pages_deadline(const struct page_tx *p);
@@ -77,6 +81,12 @@ struct page_rx {
 	struct page_counts pass, total;
 	uint64_t disk; /* of pass: blocks of disks */
 	gfn_t next;    /* the lowest frame that may come in this pass */
+	/*
+	 * Of a guest that runs already: only absent frames may come, which are mapped then; came hears of each record's
+	 * runs. NULL: it does not run.
+	 */
+	void (*came)(void *arg, gfn_t first, uint64_t count);
+	void *arg;
 };
 /*
  * The PAGES record that wire_recv has just read, into guest memory and layers. -EPROTO: outside of them or out of

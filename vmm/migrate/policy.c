@@ -11,7 +11,10 @@
 
 void policy_init(struct policy *p, enum migrate_strategy strategy, uint64_t max_downtime_ns, uint32_t max_passes)
 {
-	*p = (struct policy){ .strategy = strategy,
+	*p = (struct policy){ .stop_ns = DOWNTIME_STOP_NS,
+			      .state_ns = DOWNTIME_STATE_NS,
+			      .load_ns = DOWNTIME_LOAD_NS,
+			      .strategy = strategy,
 			      .max_downtime_ns = max_downtime_ns,
 			      .max_passes = MAX(max_passes, 1U) };
 }
@@ -32,10 +35,24 @@ static uint64_t sending(const struct policy *p, uint64_t bytes)
 /* What the switch-over waits for the line, if that takes rtt_ns there and back. */
 static uint64_t trips(const struct policy *p, uint64_t rtt_ns) { return ((p->ride ? 1 : 3) * rtt_ns + 1) / 2; }
 
+void policy_forecast(const struct policy *p, uint64_t pages_left, struct downtime *d)
+{
+	*d = (struct downtime){ .ns = { [DOWN_SCAN] = p->stop_ns + p->scan_ns,
+					[DOWN_SEND] = sending(p, pages_left << PAGE_SHIFT),
+					[DOWN_STATE] = p->state_ns + sending(p, p->state_bytes),
+					[DOWN_LOAD] = p->load_ns,
+					[DOWN_WAITS] = trips(p, p->rtt_ns) } };
+}
+
 uint64_t policy_predict(const struct policy *p, uint64_t pages_left)
 {
-	return sending(p, pages_left << PAGE_SHIFT) + POLICY_FIXED_NS + trips(p, p->rtt_ns);
+	struct downtime d;
+	policy_forecast(p, pages_left, &d);
+	return downtime_sum(&d);
 }
+
+/* What it takes on the shortest line with nothing left to send. */
+static uint64_t fixed(const struct policy *p) { return policy_predict(p, 0) - trips(p, p->rtt_ns); }
 
 bool policy_rides(const struct policy *p) { return p->ride; }
 
@@ -44,11 +61,17 @@ static void measure(struct policy *p, const struct policy_pass *r)
 	if (!p->rtt_ns || r->rtt_ns < p->rtt_ns)
 		p->rtt_ns = r->rtt_ns;
 	p->ride = p->rtt_ns >= POLICY_RIDE_NS && !p->never_rides;
-	if (r->bytes < POLICY_RATE_SAMPLE || !r->ns)
+	/* The guest and others take CPUs from this one, and none from the one while it stands still. */
+	p->scan_ns = r->pass > 1 ? MIN(r->scan_ns, p->last_scan_ns) : r->scan_ns;
+	p->last_scan_ns = r->scan_ns;
+	bool rough = r->bytes < POLICY_RATE_SAMPLE;
+	if (r->bytes < POLICY_RATE_ROUGH || !r->ns || (rough && p->rate && !p->rough))
 		return;
-	uint64_t us = MAX(r->ns / NS_PER_US, 1ULL);
+	/* A small one takes little longer than its acknowledgement. */
+	uint64_t ns = r->ns - (rough ? MIN(p->rtt_ns, r->ns / 2) : 0), us = MAX(ns / NS_PER_US, 1ULL);
 	uint64_t rate = r->bytes < 1ULL << 44 ? r->bytes * 1000000 / us : r->bytes / us * 1000000;
-	p->rate = p->rate ? (p->rate + rate) / 2 : rate;
+	p->rate = p->rate && rough == p->rough ? (p->rate + rate) / 2 : rate;
+	p->rough = rough;
 }
 
 static uint64_t ceil_div(uint64_t n, uint64_t d) { return (n + d - 1) / d; }
@@ -60,7 +83,8 @@ static uint64_t would_do_ms(const struct policy *p)
 
 bool policy_possible(uint64_t max_downtime_ns, struct why *w)
 {
-	struct policy p = { 0 }; /* the shortest line */
+	struct policy p;
+	policy_init(&p, MIGRATE_AUTO, max_downtime_ns, 1); /* the shortest line */
 	if (max_downtime_ns > POLICY_FIXED_NS)
 		return true;
 	why_set(w, -EINVAL,
@@ -70,17 +94,34 @@ bool policy_possible(uint64_t max_downtime_ns, struct why *w)
 	return false;
 }
 
+/* Of that, what is certain: what earlier moves took was others' doing as well, and may be less. */
+static uint64_t certain(const struct policy *p)
+{
+	return MIN(p->stop_ns + p->state_ns + p->load_ns, POLICY_FIXED_NS) + sending(p, p->state_bytes);
+}
+
+static enum policy_verdict hosts_too_slow(const struct policy *p, struct why *w)
+{
+	why_set(w, -ETIMEDOUT,
+		"stopping the guest, and %lu KiB of its state, take %lu ms, and %lu ms are allowed; --max-downtime "
+		"%lums would do for a guest that is calm",
+		p->state_bytes >> 10, ceil_div(fixed(p), NS_PER_MS), p->max_downtime_ns / NS_PER_MS, would_do_ms(p));
+	return POLICY_GIVE_UP;
+}
+
 /*
- * Does the line itself break the budget, however little is left? w then says what the line is as far as we know, and
- * what would do for a guest that leaves little.
+ * Do the line itself, and state, break the budget, however little is left? w then says what the line is as far as we
+ * know, and what would do for a guest that leaves little.
  */
 static bool line_too_long(const struct policy *p, const struct policy_pass *r, struct why *w)
 {
 	uint64_t queue = sending(p, MIN(r->bytes, POLICY_QUEUE));
 	uint64_t line = trips(p, MIN(p->rtt_ns, r->rtt_ns - MIN(r->rtt_ns, queue)));
 
-	if (line + POLICY_FIXED_NS <= p->max_downtime_ns)
+	if (line + certain(p) <= p->max_downtime_ns)
 		return false;
+	if (line < certain(p))
+		return hosts_too_slow(p, w) == POLICY_GIVE_UP;
 	why_set(w, -ETIMEDOUT,
 		"the line's round trip is %lu ms: the downtime would be at least %lu ms of %lu ms allowed; "
 		"--max-downtime %lums would do for a guest that is calm",
@@ -149,15 +190,23 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 	p->stuck = stuck ? p->stuck + 1 : 0;
 	p->slow = shrinks ? 0 : p->slow + 1;
 	bool over = r->pass >= p->max_passes || p->stuck >= POLICY_STUCK;
+	if (p->strategy == MIGRATE_REMOTE) { /* while passes pay, less has to be asked for later */
+		p->may_dirty = 0;
+		p->remote = over || r->late || p->at_once || !shrinks || line_too_long(p, r, NULL);
+		return p->remote ? POLICY_STOP : POLICY_AGAIN;
+	}
 	if (p->strategy == MIGRATE_STOP) {
 		p->may_dirty = 0;
 		return over || r->late || line_too_long(p, r, NULL) ? POLICY_STOP : POLICY_AGAIN;
 	}
 	if (line_too_long(p, r, w))
 		return POLICY_GIVE_UP;
-	if (p->strategy != MIGRATE_ABORT)
+	bool vain = fixed(p) > p->max_downtime_ns; /* no slowing helps, but the next looks may be shorter */
+	if (p->strategy != MIGRATE_ABORT && !vain)
 		return slow_down(p, r, over, predicted, w);
 	p->may_dirty = 0;
+	if (over && vain)
+		return hosts_too_slow(p, w);
 	return over ? did_not_converge(p, r, predicted, w) : POLICY_AGAIN;
 }
 

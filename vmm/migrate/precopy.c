@@ -4,6 +4,7 @@
 #include "kernel/time.h"
 #include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/disks.h"
+#include "vmm/migrate/hot.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
@@ -27,6 +28,7 @@ void precopy_status(struct source *c)
 	st->zero_pages = c->pages.total.zero;
 	st->disk_pages = c->pages.disk;
 	st->bytes = c->tx.bytes;
+	forecast_trips(c, st);
 	st->pages_left = sent < c->left ? c->left - sent : 0;
 	if (now - c->rate_ns >= RATE_NS) {
 		st->rate = (c->tx.bytes - c->rate_bytes) * 1000 / MAX((now - c->rate_ns) / NS_PER_MS, 1ULL);
@@ -63,7 +65,8 @@ int precopy_look(struct source *c)
 	int err = inbox_poll(&c->in, c->w);
 	if (err || (err = migration_guest_gone(c->m, c->paused, c->w)))
 		return err;
-	if (!c->paused && strategy_of(c) != MIGRATE_STOP && is_late(c))
+	enum migrate_strategy s = strategy_of(c);
+	if (!c->paused && s != MIGRATE_STOP && s != MIGRATE_REMOTE && is_late(c))
 		return why_set(c->w, -ETIMEDOUT, "it was not through within the %lu s allowed (--timeout)",
 			       timeout_of(c) / NS_PER_SEC);
 	precopy_status(c);
@@ -105,7 +108,7 @@ int precopy_send_pass(struct source *c, bool final)
 	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, pages_deadline(&c->pages));
 	if (err)
 		return err;
-	err = pages_send_pass(&c->pages, !final);
+	err = c->hot ? pages_send_frames(&c->pages, c->hot->frame, c->hot->n) : pages_send_pass(&c->pages, !final);
 	if (err || (err = precopy_progress(c))) /* even if it had no pages */
 		return err;
 	return pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));
@@ -126,12 +129,14 @@ static int wait_acked(struct source *c)
 static void pass_report(struct source *c, const struct policy_pass *r)
 {
 	c->pages.pass = (struct page_counts){ 0, 0 };
+	policy_forecast(&c->policy, r->left, &c->forecast);
 	precopy_status(c);
 	spin_lock(&c->m->lock);
 	c->m->st.dirty_last = r->left;
 	c->m->st.dirty_rate = r->left * PAGE_SIZE * 1000 / MAX(r->ns / NS_PER_MS, 1ULL);
 	__atomic_store_n(&c->vm->dirty_rate, c->m->st.dirty_rate, __ATOMIC_RELAXED);
-	c->m->st.predicted_downtime_ns = policy_predict(&c->policy, r->left);
+	c->m->st.predicted_downtime_ns = downtime_sum(&c->forecast);
+	c->m->st.predicted = c->forecast;
 	spin_unlock(&c->m->lock);
 	log_debug("%s: pass %u: %lu data and zero pages so far %lu, left %lu, %lu ms, rtt %lu us", c->vm->cfg.name,
 		  r->pass, c->pages.total.data, c->pages.total.zero, r->left, r->ns / NS_PER_MS, r->rtt_ns / NS_PER_US);
@@ -148,9 +153,17 @@ static void take_changes(struct source *c)
 {
 	spin_lock(&c->m->lock);
 	c->policy.max_downtime_ns = c->m->p.max_downtime_ms * NS_PER_MS;
-	c->policy.strategy = c->m->p.strategy;
-	c->m->st.strategy = c->policy.strategy;
+	enum migrate_strategy now = c->m->p.strategy;
+	bool cannot = now == MIGRATE_REMOTE && !c->can_remote;
+	if (cannot)
+		now = c->m->p.strategy = c->policy.strategy;
+	c->policy.at_once |= now == MIGRATE_REMOTE && c->policy.strategy != now;
+	c->policy.strategy = c->m->st.strategy = now;
 	spin_unlock(&c->m->lock);
+	if (cannot)
+		log_warn("%s: no post-copy: its destination does not know it, or --verify wants all memory before it "
+			 "runs there",
+			 c->vm->cfg.name);
 }
 
 static void show_speeds(struct source *c)
@@ -204,7 +217,7 @@ void precopy_undo(struct source *c)
 	spin_lock(&c->m->lock);
 	c->m->st.vcpus = 0;
 	spin_unlock(&c->m->lock);
-	if (c->tracking)
+	if (c->tracking) /* else it has no memory */
 		gmem_track_stop(&c->vm->mem);
 	__atomic_store_n(&c->vm->dirty_rate, 0, __ATOMIC_RELAXED);
 	c->tracking = false;
@@ -215,9 +228,12 @@ int precopy_run(struct source *c)
 	uint64_t out;
 	vm_port_bytes(c->vm, &out, &c->received);
 	c->begin_ns = time_ns();
-	gmem_track_start(&c->vm->mem);
-	c->tracking = true;
-	c->left = gmem_track_fill(&c->vm->mem) + disks_fill(&c->pages.layers);
+	c->tracking = c->vm->mem.size; /* one that is off has no memory */
+	c->left = disks_fill(&c->pages.layers);
+	if (c->tracking) {
+		gmem_track_start(&c->vm->mem);
+		c->left += gmem_track_fill(&c->vm->mem);
+	}
 	migration_phase(c->m, MIG_PASSES);
 	for (;;) {
 		uint64_t bytes = c->tx.bytes, begin = time_ns();
@@ -228,15 +244,22 @@ int precopy_run(struct source *c)
 		err = wait_acked(c);
 		if (err)
 			return err;
+		if (migration_rests(c->m)) { /* nothing has changed, or will */
+			c->allow_ns = c->policy.max_downtime_ns;
+			c->left = 0;
+			return 0;
+		}
 		uint64_t acked = time_ns();
 		/* What the guest wrote while the pass was under way is the next one. */
 		uint64_t blocks = disks_harvest(&c->pages.layers);
 		c->left = gmem_track_harvest_all(&c->vm->mem, false) + blocks;
+		uint64_t scan_ns = time_ns() - acked;
 		struct policy_pass r = { .pass = c->pass,
 					 .bytes = c->tx.bytes - bytes,
 					 .ns = acked - begin,
 					 .rtt_ns = acked - sent,
 					 .left = c->left,
+					 .scan_ns = scan_ns,
 					 .limited = bandwidth_limit_of(c->m),
 					 .late = is_late(c) };
 		take_changes(c);

@@ -27,11 +27,15 @@ struct search {
 /* Is vm here for the asker? A lease of ours that comes second is given up. */
 static bool is_here(struct vm *vm, const struct who *q)
 {
+	if (vm_state_now(vm) == VM_SERVING)
+		return false; /* and the list of departures says where it is */
 	uint32_t lease = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST); /* first: it ends when the VM runs */
 	if (!vm_state_has_ended(vm_state_now(vm)))
 		return true;
 	if (__atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED))
 		return true; /* it is off, and what it wrote to its disks is here alone */
+	if (__atomic_load_n(&vm->came_off, __ATOMIC_RELAXED) || vm_is_migrating(vm))
+		return true; /* it is off, and was brought here so, or is on its way */
 	if (!(q->flags & WHO_STARTING))
 		return lease == VM_LEASE_TAKEN;
 	for (;;) {

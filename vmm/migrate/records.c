@@ -114,8 +114,9 @@ int hello_check(const struct hello *h, struct why *w)
 	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
 		return why_set(w, -ENOTSUP, "%s needs protocol features (%lx) that this host does not have", h->host,
 			       h->features >> 32 & ~(HELLO_FEATURES >> 32));
-	if (!(h->features & HELLO_0_4))
-		return why_set(w, -ENOTSUP, "%s has release 0.3, this host speaks with 0.4 and later (CHANGELOG.md)",
+	if (!(h->features & HELLO_0_5))
+		return why_set(w, -ENOTSUP,
+			       "%s has a release before 0.5, this host speaks with at least 0.5 (CHANGELOG.md)",
 			       h->host);
 	if (h->max_record < WIRE_RECORD_MAX)
 		return why_set(w, -ENOTSUP, "%s takes records of %u bytes at most, this host sends up to %d", h->host,
@@ -154,7 +155,6 @@ int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns)
 		for (unsigned r = 0; r < 4; r++)
 			wire_put_u32(tx, k->regs[i][r]);
 	}
-	/* Since 0.4; source.c sends no such VM to who does not know it. */
 	bool plain = c->nnics == 1 && !c->net[0][0] && c->mtu[0] == ETH_DATA_MAX && !c->ndisks;
 	for (uint32_t i = 0; i < c->nnics && !plain; i++) {
 		wire_put_str(tx, c->net[i], sizeof(c->net[i]));
@@ -215,7 +215,7 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 		memcpy(c->mac[0], mac, sizeof(c->mac[0]));
 	wire_get_str(rx, c->name, sizeof(c->name));
 	wire_get_str(rx, c->cpu, sizeof(c->cpu));
-	if (!k->n || k->n > VM_COMPAT_WORDS) /* without words there would be nothing to hold this host's CPU against */
+	if (k->n > VM_COMPAT_WORDS)
 		return malformed(rx, w);
 	for (uint32_t i = 0; i < k->n; i++) {
 		k->leaf[i] = wire_get_u32(rx);
@@ -234,8 +234,16 @@ int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w)
 
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns)
 {
+	return id_send_more(tx, type, id, NULL, 0, deadline_ns);
+}
+
+int id_send_more(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, const uint64_t *v, unsigned n,
+		 uint64_t deadline_ns)
+{
 	wire_begin(tx, type);
 	id_put(tx, id);
+	for (unsigned i = 0; i < n; i++)
+		wire_put_u64(tx, v[i]);
 	return wire_end(tx, deadline_ns);
 }
 
@@ -250,10 +258,7 @@ int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text
 int decision_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, struct incarnation by,
 		  uint64_t deadline_ns)
 {
-	wire_begin(tx, type);
-	id_put(tx, id);
-	inc_put(tx, by);
-	return wire_end(tx, deadline_ns);
+	return id_send_more(tx, type, id, (const uint64_t[]){ by.host, by.boot }, 2, deadline_ns);
 }
 
 void decision_get(struct wire_rx *rx, struct attempt_id *id, struct incarnation *by)

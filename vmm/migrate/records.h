@@ -32,9 +32,9 @@ struct hello { /* records HELLO and IDENT */
 	char host[HOST_NAME_MAX];
 	struct incarnation inc;
 };
-#define HELLO_0_4      BIT(0) /* it takes the sections of release 0.4 at least; who does not is refused */
-#define HELLO_0_5      BIT(1) /* and those of 0.5; boot files go with the VM (boot_files.h) */
-#define HELLO_FEATURES (HELLO_0_4 | HELLO_0_5)
+#define HELLO_0_5      BIT(1)                           /* release 0.5 at least; who is not is refused */
+#define HELLO_0_6      BIT(2)                           /* 0.6 at least: what that adds to 0.5 */
+#define HELLO_FEATURES (BIT(0) | HELLO_0_5 | HELLO_0_6) /* bit 0: 0.5 refuses who does not set it */
 /*
  * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
  */
@@ -51,8 +51,8 @@ int hello_exchange(struct wire_tx *tx, struct wire_rx *rx, struct hello *h, uint
 
 struct offer {
 	struct attempt_id id;
-	struct vm_config cfg; /* but for cfg.s, which comes as section "config" */
-	struct vm_compat compat;
+	struct vm_config cfg;    /* but for cfg.s, which comes as section "config" */
+	struct vm_compat compat; /* no words of one that is stopped: it takes the CPU that it finds */
 };
 int offer_send(struct wire_tx *tx, const struct offer *o, uint64_t deadline_ns) must_check;
 int offer_parse(struct wire_rx *rx, struct offer *o, struct why *w) must_check;
@@ -70,6 +70,9 @@ enum refuse_code {
  * Records with an id alone (ACCEPT, READY, QUERY, UNKNOWN, KEPT, DONE), and with a number and a text (REFUSE, ERROR).
  */
 int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint64_t deadline_ns) must_check;
+/* The same with n numbers behind the id, which mean what doc/wire.md says. */
+int id_send_more(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, const uint64_t *v, unsigned n,
+		 uint64_t deadline_ns) must_check;
 int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text, uint64_t deadline_ns) must_check;
 int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns) must_check;
 /* The id at the front of the current record. */

@@ -16,11 +16,11 @@ static void append(void *arg, const struct sdesc *d, uint32_t instance, void *ob
 	s->v[s->n++] = (struct section){ .desc = d, .instance = instance, .obj = obj };
 }
 
-int sections_init(struct sections *s, struct vm *vm, bool before)
+int sections_init(struct sections *s, struct vm *vm)
 {
 	unsigned n = 0;
 	vm_for_each_section(vm, count, &n);
-	*s = (struct sections){ .v = calloc(n + 1, sizeof(*s->v)), .before = before, .clock_ns = time_ns() };
+	*s = (struct sections){ .v = calloc(n + 1, sizeof(*s->v)), .clock_ns = time_ns() };
 	if (!s->v)
 		return -ENOMEM;
 	vm_for_each_section(vm, append, s);
@@ -75,15 +75,12 @@ int section_recv(struct sections *s, struct wire_rx *rx, struct why *w)
 }
 
 /* Loaded, it says whether it would have been sent. */
-static bool may_lack(const struct sections *s, const struct section *v)
-{
-	return v->desc->absent && (s->before || v->desc->absent(v->obj));
-}
+static bool may_lack(const struct section *v) { return v->desc->absent && v->desc->absent(v->obj); }
 
 int sections_complete(const struct sections *s, struct why *w)
 {
 	for (unsigned i = 0; i < s->n; i++)
-		if (!s->v[i].loaded && !may_lack(s, &s->v[i]))
+		if (!s->v[i].loaded && !may_lack(&s->v[i]))
 			return why_set(w, -EPROTO, "the source sent no state of %s %u", s->v[i].desc->name,
 				       s->v[i].instance);
 	return 0;

@@ -20,11 +20,9 @@ struct sections {
 	struct section *v;
 	unsigned n, loaded;
 	unsigned next; /* behind the one that was found last: they come in this order, but for those that are absent */
-	bool before;   /* the source is of 0.4, which has no section that may be absent */
 	uint64_t clock_ns; /* when guest time was set, from which on it runs */
 };
-/* before: the source is of the release before. -ENOMEM */
-int sections_init(struct sections *s, struct vm *vm, bool before) must_check;
+int sections_init(struct sections *s, struct vm *vm) must_check; /* -ENOMEM */
 void sections_fini(struct sections *s);
 struct section *section_find(struct sections *s, const char *name, uint32_t instance); /* NULL: there is none */
 /* The SECTION record just received: -EPROTO unknown or twice (by name), or state_load's error. */

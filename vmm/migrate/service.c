@@ -10,6 +10,7 @@
 #include "vmm/migrate/probe.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/migration.h"
+#include "vmm/migrate/resting.h"
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
 #include "vmm/migrate/shout.h"
@@ -157,11 +158,25 @@ static int receive_vm(struct connection *k)
 	return -EBUSY;
 }
 
+/* STATE: of one that does not run, OFFER follows. */
+static int receive_resting_vm(struct connection *k)
+{
+	int err = resting_state_get(&k->rx, &k->as, &k->why);
+	if (err || (err = wire_recv(&k->rx, time_ns() + MIG_SETUP_NS, MIG_GREETING_NS, &k->why)))
+		return err;
+	return k->rx.type == WIRE_OFFER
+		       ? receive_vm(k)
+		       : why_set(&k->why, -EPROTO, "it sent %s after STATE", wire_type_name(k->rx.type));
+}
+
 static int serve(struct connection *k)
 {
+	k->as = VM_RUNNING;
 	switch (k->rx.type) {
 	case WIRE_OFFER: return receive_vm(k);
+	case WIRE_STATE: return receive_resting_vm(k);
 	case WIRE_QUERY: handover_answer(&k->tx, &k->rx); return 0;
+	case WIRE_REJOIN: pull_rejoin(k); return 0;
 	case WIRE_WHO: probe_answer(&k->tx, &k->rx); return 0;
 	case WIRE_DONE:
 	case WIRE_SETTLE:
@@ -177,8 +192,11 @@ static int serve_connection(struct connection *k)
 {
 	struct stream *below = k->s; /* TLS is put over it, and ends with it */
 	uint64_t end = time_ns() + MIG_GREETING_NS;
+	int err;
+	if (k->self)
+		return (err = greet(k, 0, end)) ? err : serve(k);
 	greeting_begin(below); /* until he has proved a key, or said what he wants */
-	int err = trust_accept(&k->s, end, &k->why);
+	err = trust_accept(&k->s, end, &k->why);
 	if (!err && trust_is_proved(k->s)) {
 		greeting_end(below);
 		end = time_ns() + MIG_GREETING_NS;
@@ -193,12 +211,13 @@ static int serve_connection(struct connection *k)
 	return err ? err : serve(k);
 }
 
-void migrate_serve(void *arg unused, struct stream *s)
+void migrate_serve(void *of, struct stream *s)
 {
 	struct connection *k = calloc(1, sizeof(*k));
 	int err = -ENOMEM;
 	if (k) {
 		k->s = s;
+		k->self = of;
 		err = serve_connection(k);
 	}
 	if (k)

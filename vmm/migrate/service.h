@@ -8,9 +8,13 @@ struct connection { /* of its own task alone */
 	struct wire_tx tx;
 	struct wire_rx rx;
 	struct hello peer;
-	bool greeted;   /* that is there */
-	struct why why; /* what went wrong, for the log */
+	bool greeted;           /* that is there */
+	enum vm_state as;       /* as what the VM arrives that is offered */
+	struct migration *self; /* to self: whose other end this is; NULL: of another host */
+	struct why why;         /* what went wrong, for the log */
 };
 
 /* dest.c: the current record is an OFFER. */
 void dest_attempt(struct connection *k);
+/* pull.c: it is a REJOIN. The attempt's task has the connection until it breaks, or all is done. */
+void pull_rejoin(struct connection *k);

@@ -105,6 +105,18 @@ int settle_take(const struct decision *d)
 	return 0;
 }
 
+int settle_come_along(struct wire_rx *rx, const uint8_t uuid[16], struct why *w)
+{
+	struct decision d;
+	int err = debt_parse(rx, &d, w);
+	if (err)
+		return err;
+	if (d.state != RECORD_STARTED || memcmp(d.id.uuid, uuid, sizeof(d.id.uuid)))
+		return why_set(w, -EPROTO, "the source sent a DEBT that is none of the VM's");
+	err = settle_take(&d);
+	return err == -ENOSPC ? why_set(w, err, "no room there for the records that come with the VM") : err;
+}
+
 void settle_answer(struct wire_tx *tx, struct wire_rx *rx)
 {
 	struct decision d;

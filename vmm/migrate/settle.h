@@ -21,5 +21,11 @@ void settle_answer(struct wire_tx *tx, struct wire_rx *rx);
  */
 int settle_take(const struct decision *d) must_check;
 
+/*
+ * In a migration, the current record of rx is DEBT: of the VM that comes, an attempt that was started. Kept whatever
+ * becomes of this one: it is a fact about another one. -EPROTO: it is something else; -ENOSPC.
+ */
+int settle_come_along(struct wire_rx *rx, const uint8_t uuid[16], struct why *w) must_check;
+
 /* Give every record to a peer, until end_ns: how many nobody took. Sleeps. */
 unsigned settle_hand_on(uint64_t end_ns);

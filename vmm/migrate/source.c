@@ -3,6 +3,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/source.h"
+#include "arch/x86/hw/virtio.h"
 #include "vmm/x86/stun.h"
 #include "kernel/log.h"
 #include "net/trust.h"
@@ -14,6 +15,9 @@
 #include "vmm/migrate/boot_files.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/reach.h"
+#include "vmm/migrate/remote.h"
+#include "vmm/migrate/resting.h"
+#include "vmm/migrate/self.h"
 #include "vmm/migrate/verify.h"
 #include <stdlib.h>
 #include <string.h>
@@ -32,20 +36,17 @@ static int greet(struct source *c)
 	int err = FAILPOINT(P2_HELLO, c->s);
 	if (err || (err = hello_exchange(&c->tx, &c->in.rx, &h, in(MIG_SETUP_NS), c->w)))
 		return err;
-	if (incarnation_equal(h.inc, c->id.source))
+	if (incarnation_equal(h.inc, c->id.source) != c->m->p.to_self)
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
-	c->before = !(h.features & HELLO_0_5);
-	for (unsigned i = 0; i < c->vm->nvcpus && c->before; i++)
-		if (vlapic_is_xapic(c->vm->apics.lapic[i]))
-			return why_set(c->w, -ENOTSUP,
-				       "its guest has left x2APIC mode, which that host's release does not know");
-	if (c->before && c->vm->cfg.ndisks)
-		return why_set(c->w, -ENOTSUP, "it has disks, which that host's release does not know");
-	if (c->before && c->vm->machine.s.kind != MACHINE_PLAIN)
-		return why_set(c->w, -ENOTSUP, "it is entered by PVH, which that host's release does not know");
-	if (c->before && (err = vm_config_desc.lower(&c->vm->cfg, &c->vm->cfg.s, c->w))) /* not in the black-out */
-		return err;
-	if ((err = verify_begin(c)))
+	c->can_remote = h.features & HELLO_0_6 && !c->m->p.verify && !migration_rests(c->m) && !c->m->p.to_self;
+	if (c->m->p.strategy == MIGRATE_REMOTE && c->m->p.verify)
+		return why_set(c->w, -ENOTSUP, "--verify wants all memory there before it runs: not with post-copy");
+	bool remote = c->m->p.strategy == MIGRATE_REMOTE || c->vm->cfg.s.migrate_strategy == MIGRATE_REMOTE;
+	if (remote && !(h.features & HELLO_0_6))
+		return why_set(c->w, -ENOTSUP, "its strategy is post-copy, which that host's release does not know");
+	if (c->policy.strategy == MIGRATE_REMOTE && !c->can_remote) /* to self, or nothing runs that would need it */
+		c->policy.strategy = MIGRATE_AUTO;
+	if ((err = resting_check(c->m, &h, c->w)) || (err = verify_begin(c)))
 		return err;
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
@@ -64,7 +65,7 @@ static bool leaves(void *arg) { return migration_cancelled(arg); }
 static int reach(struct source *c)
 {
 	const struct vm_config *cfg = &c->vm->cfg;
-	if (c->m->p.any_network)
+	if (c->m->p.any_network || c->m->p.to_self)
 		return 0;
 	uint64_t end = in(REACH_NS); /* of all: the destination waits for the offer */
 	for (unsigned i = 0; i < cfg->nnics; i++) {
@@ -72,7 +73,7 @@ static int reach(struct source *c)
 			continue;
 		struct reach_to to = { .inc = c->m->dest,
 				       .name = c->m->dest_name,
-				       .mtu = cfg->mtu[i],
+				       .mtu = c->m->st.vm_state == VM_STOPPED ? VNET_MTU_MIN : cfg->mtu[i],
 				       .end_ns = end,
 				       .in_clear = !trust_is_proved(c->s),
 				       .leaves = leaves,
@@ -121,7 +122,7 @@ static int setup(struct source *c)
 {
 	migration_phase(c->m, MIG_SETUP);
 	const struct pt_format *fmt = c->vm->mem.pt.fmt;
-	if (!fmt->dirty)
+	if (c->vm->mem.size && !fmt->dirty)
 		return why_set(c->w, -ENOTSUP,
 			       "this host's CPU has %s without dirty bits: VMs run here, but cannot move away",
 			       fmt->name);
@@ -132,14 +133,15 @@ static int setup(struct source *c)
 		return err;
 	c->offer.id = c->id;
 	c->offer.cfg = c->vm->cfg;
-	vm_compat_get(c->vm, &c->offer.compat);
-	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->m->p.copy_base, c->w)))
+	if ((err = disk_bases_digest(c->vm, &c->offer.cfg, c->m->p.copy_base, c->w)) ||
+	    (err = resting_offer(c->m, &c->tx, &c->offer, in(MIG_SETUP_NS))))
 		return err;
 	if (!(err = wire_filler(&c->tx, in(MIG_SETUP_NS))))
 		err = offer_send(&c->tx, &c->offer, in(MIG_SETUP_NS));
 	c->tx.key = attempt_key(&c->id);
-	if (err || (err = wait_accepted(c)) || c->before)
+	if (err || (err = wait_accepted(c)))
 		return err;
+	forecast_begin(c);
 	return boot_files_send(c);
 }
 
@@ -148,7 +150,7 @@ static int setup(struct source *c)
 /* The guest goes on here, and nothing is left of the attempt. */
 static void take_back(struct source *c)
 {
-	if (c->paused) {
+	if (c->paused && !migration_rests(c->m)) {
 		stun_set(c->vm, NULL); /* before it runs: at once */
 		vm_resume(c->vm);
 		(void)vm_announce(c->vm); /* switches may have learned the destination's port, or nothing for long */
@@ -188,6 +190,7 @@ static void tell_why(struct source *c, int err)
 static int until_ready(struct source *c, bool *rides)
 {
 	int err = inbox_init(&c->in, c->s, &c->id);
+	c->in.tx = &c->tx;
 	if (err || (err = wire_tx_init(&c->tx, c->s)) || (err = migration_attach(c->m, c->s, &c->in)))
 		return err;
 	if ((err = setup(c)) || (err = precopy_run(c)))
@@ -213,7 +216,6 @@ static enum migrate_phase run(struct source *c)
 				      .tx = &c->tx,
 				      .in = &c->in,
 				      .rides = rides,
-				      .frames = !c->before,
 				      .counts = &c->counts,
 				      .paused_at_ns = c->paused_ns,
 				      .clock_at_ns = c->clock_ns };
@@ -230,10 +232,13 @@ static enum migrate_phase run(struct source *c)
 	if (out == HANDOVER_NOT_BEGUN)
 		tell_why(c, err);
 	verify_end(c);
+	if (out == HANDOVER_STARTED && m->remote)
+		return MIG_REMOTE; /* the connection stays */
 	inbox_fini(&c->in);
 	wire_tx_fini(&c->tx);
 	if (out == HANDOVER_STARTED) {
 		(void)!FAILPOINT(P20_BEFORE_FREE, NULL);
+		forecast_end(c);
 		return MIG_DONE;
 	}
 	if (err)
@@ -278,7 +283,7 @@ static struct source *source_new(struct migration *m, struct stream *s, struct w
 				     .arg = c };
 	c->rate_ns = c->quiet_ns = time_ns();
 	policy_init(&c->policy, m->p.strategy, m->p.max_downtime_ms * NS_PER_MS, m->p.max_passes);
-	c->policy.never_rides = m->p.verify;
+	c->policy.never_rides = m->p.verify || migration_rests(m);
 	c->policy.rtt_ns = c->s->rtt_ns; /* passes make it shorter, if it can be */
 	return c;
 }
@@ -294,19 +299,23 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 
 	if (c && gone) {
 		phase = run(c);
-		leaves = phase == MIG_DONE || c->forgotten;
+		leaves = phase == MIG_DONE || phase == MIG_REMOTE || c->forgotten;
 	} else {
 		why_set(&why, -ENOMEM, "its host is out of memory");
 	}
+	if (leaves && !m->p.to_self)     /* else it has not gone */
+		departure_note(m, gone); /* first: at no moment does this host know nothing of it */
+	else
+		free(gone);
+	if (phase == MIG_REMOTE)
+		phase = remote_serve(c) ? MIG_DONE : MIG_FAILED;
 	if (c)
 		free(c->share);
 	free(c);
-	if (leaves) {
-		departure_note(m, gone); /* first: at no moment does this host know nothing of it */
-		vm_destroy(m->vm);       /* its memory of the guest; the struct stays while m holds its reference */
-	} else {
-		free(gone);
-	}
+	if (leaves)
+		vm_destroy(m->vm); /* its memory of the guest; the struct stays while m holds its reference */
+	else
+		resting_end(m);
 	migration_unbind(m, leaves);
 	migration_finish(m, phase, phase == MIG_DONE ? NULL : why.text);
 	return phase == MIG_DONE ? 0 : why_set(w, -ECONNABORTED, "%s", why.text);
@@ -315,9 +324,11 @@ static int attempt(struct migration *m, struct stream *s, struct why *w)
 static int connect(struct migration *m, struct stream **s, struct why *w)
 {
 	int err = FAILPOINT(P0_CONNECT, NULL);
-	if (err || (err = trust_connect(s, m->p.dest, m->p.port, in(MIG_CONNECT_NS), &m->canceller, w)))
-		return err;
-	return FAILPOINT(P1_TLS, *s);
+	if (!err && m->p.to_self)
+		err = self_connect(m, s, w);
+	else if (!err)
+		err = trust_connect(s, m->p.dest, m->p.port, in(MIG_CONNECT_NS), &m->canceller, w);
+	return err ? err : FAILPOINT(P1_TLS, *s);
 }
 
 void source_task(void *arg)
@@ -326,7 +337,9 @@ void source_task(void *arg)
 	struct stream *s = NULL;
 	struct why w = { "" };
 	int err;
-	if ((err = boot_files_digest(m, &w)) || (err = bandwidth_begin(m, &w)) || (err = connect(m, &s, &w))) {
+	if ((err = resting_begin(m, &w)) || (err = boot_files_digest(m, &w)) || (err = bandwidth_begin(m, &w)) ||
+	    (err = connect(m, &s, &w))) {
+		resting_end(m);
 		migration_unbind(m, false);
 		migration_finish(m, MIG_FAILED, w.text[0] ? w.text : err_name(err));
 	} else {
@@ -334,6 +347,7 @@ void source_task(void *arg)
 	}
 	migration_detach(m);
 	stream_close(s);
+	self_end(m);
 	bandwidth_end(m);
 	migration_put(m);
 }
@@ -344,12 +358,15 @@ int migrate_source_run(struct vm *vm, struct stream *s, const struct migrate_par
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
-	int err = migration_bind(m, vm, VM_RUNNING, w);
+	int err = migration_bind_leaver(m, vm, w);
 	if (err) {
 		migration_drop(m);
 		return err;
 	}
-	err = attempt(m, s, w);
+	if ((err = resting_begin(m, w)))
+		migration_unbind(m, false);
+	else
+		err = attempt(m, s, w);
 	migration_put(m);
 	return err;
 }

@@ -35,16 +35,23 @@ struct source { /* of the migration's task alone */
 	uint32_t pass;
 	uint32_t sections;
 	bool tracking, paused;
-	bool forgotten;     /* by the operator, undecided: the image goes, and it is not known where the VM is */
-	uint64_t paused_ns; /* when the guest was stopped */
-	uint64_t clock_ns;  /* when guest time was read */
-	uint64_t quiet_ns, quiet_seq; /* when the last record was seen to have gone, and its number */
+	bool can_remote;              /* post-copy: the destination can, and nothing that was asked for forbids it */
+	const struct hot_frames *hot; /* of the last pass, if the rest stays here (remote.h) */
+	bool forgotten;           /* by the operator, undecided: the image goes, and it is not known where the VM is */
+	uint64_t paused_ns;       /* when the guest was stopped */
+	struct downtime forecast; /* of the last pass */
+	uint64_t scan_ns;         /* that the last look at what is dirty took */
+	uint64_t scanned_ns, sent_ns, stated_ns; /* while it stands still: when that was over, the pages, the state */
+	uint32_t trips;                          /* waits for answers before that */
+	unsigned nsections;                      /* that the VM may have */
+	uint64_t clock_ns;                       /* when guest time was read */
+	uint64_t quiet_ns, quiet_seq;            /* when the last record was seen to have gone, and its number */
 	uint64_t rate_ns, rate_bytes;
-	uint64_t paced; /* bytes that bandwidth_pace knows of */
+	uint64_t paced;   /* bytes that bandwidth_pace knows of */
+	uint64_t hold_ns; /* when it runs there already: until when only what somebody waits for is sent */
 	struct offer offer;
 	struct verify_tx *verify; /* verify.h; NULL: the operator does not ask for it */
 	uint64_t verify_ns;       /* that it took, beyond what the switch-over may */
-	bool before; /* the destination is of the release before: its versions of sections, and no boot files */
 };
 
 /* precopy.c: pass after pass over the running guest until the policy says stop. */
@@ -57,6 +64,13 @@ int precopy_look(struct source *c) must_check;
 void precopy_status(struct source *c);
 /* What the passes began, tracking and slowed vCPUs, ends; of an attempt that leaves the guest here. */
 void precopy_undo(struct source *c);
+
+/* forecast.c: what the switch-over of this VM will take beside the line; when the destination has accepted it. */
+void forecast_begin(struct source *c);
+/* How often it has waited for an answer so far. st: c->m's; its lock is held. */
+void forecast_trips(const struct source *c, struct migrate_status *st);
+/* It runs there: what the black-out was made of, beside its forecast, into the report; and for the next ones. */
+void forecast_end(struct source *c);
 
 /* switchover.c: stop the guest, send all that is left and, unless COMMIT rides with END, wait for READY. */
 int switchover_run(struct source *c, bool rides) must_check;

@@ -13,7 +13,7 @@
 static void enter(struct sums_walk *w)
 {
 	struct gmem_range r[2];
-	unsigned n = gmem_ranges(w->mem, r);
+	unsigned n = w->mem->size ? gmem_ranges(w->mem, r) : 0; /* one that is off has none */
 	w->layer = NULL;
 	if (w->part < n) {
 		w->at = r[w->part].first;

@@ -3,6 +3,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/disks.h"
+#include "vmm/migrate/remote.h"
 #include "vmm/migrate/source.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/verify.h"
@@ -28,21 +29,6 @@ struct section_arg {
 	int err;
 };
 
-/* What is in the section. The record is given up if the destination cannot have that. */
-static int section_put(struct source *c, const struct sdesc *d, void *obj)
-{
-	if (!c->before) {
-		state_save(d, obj, wire_put_space(&c->tx, state_size(d)));
-		return 0;
-	}
-	uint8_t *buf = malloc(state_size(d));
-	int n = buf ? state_save_before(d, obj, buf, c->w) : -ENOMEM;
-	if (n >= 0)
-		wire_put_bytes(&c->tx, buf, (size_t)n);
-	free(buf);
-	return MIN(n, 0);
-}
-
 static void section_send(void *arg, const struct sdesc *d, uint32_t instance, void *obj)
 {
 	struct section_arg *a = arg;
@@ -54,11 +40,11 @@ static void section_send(void *arg, const struct sdesc *d, uint32_t instance, vo
 	wire_begin(&c->tx, WIRE_SECTION);
 	wire_put_str(&c->tx, d->name, 32);
 	wire_put_u32(&c->tx, instance);
-	wire_put_u32(&c->tx, c->before && d->before ? d->before : d->version);
+	wire_put_u32(&c->tx, d->version);
 	if (!strcmp(d->name, "clock"))
 		c->clock_ns = time_ns();
-	a->err = section_put(c, d, obj);
-	if (a->err || (a->err = verify_keep(c, d, instance)))
+	state_save(d, obj, wire_put_space(&c->tx, state_size(d)));
+	if ((a->err = verify_keep(c, d, instance)))
 		return;
 	a->err = wire_end(&c->tx, stopped_in(c, MIG_STOPPED_NS));
 	c->sections++;
@@ -91,14 +77,20 @@ static int send_rest(struct source *c)
 	int err = migration_guest_gone(c->m, c->paused, c->w);
 	if (err || (err = FAILPOINT(P7_AFTER_PAUSE, c->s)) || (err = vm_save_cpus(c->vm, c->w)))
 		return err;
-	c->left += gmem_track_harvest_all(&c->vm->mem, true); /* after the save, which may touch guest memory */
+	uint64_t saved_ns = time_ns();
+	if (c->tracking)
+		c->left += gmem_track_harvest_all(&c->vm->mem, true); /* after the save, which may touch guest memory */
 	c->left += disks_harvest(&c->pages.layers);
-	err = precopy_send_pass(c, true);
+	c->scanned_ns = time_ns();
+	c->scan_ns = c->scanned_ns - saved_ns;
+	err = c->m->remote ? remote_send(c) : precopy_send_pass(c, true);
 	if (err)
 		return err;
+	c->sent_ns = time_ns();
 	vm_for_each_section(c->vm, section_send, &sections);
 	if (sections.err)
 		return sections.err;
+	c->stated_ns = time_ns();
 	/* Did saving the state write to guest memory, after the last look at its dirt? Then the image would be torn. */
 	if (gmem_next_written(mem, 0, mem->gfn_end) < mem->gfn_end)
 		return why_set(c->w, -EIO, "a device wrote to guest memory while its state was saved");
@@ -125,12 +117,17 @@ int switchover_run(struct source *c, bool rides)
 	int err = debts_send(c); /* while the guest runs; none can be added to them: this VM is not received now */
 	if (err || (err = FAILPOINT(P6_BEFORE_PAUSE, c->s)))
 		return err;
+	c->m->remote = c->policy.remote;
 	migration_phase(c->m, MIG_STOPPED);
 	c->pages.idle_ns = MIG_STOPPED_NS;
 	c->paused_ns = c->clock_ns = time_ns();
+	c->trips = c->in.trips;
 	c->pages.end_ns = switchover_end(c);
-	task_set_prio(TASK_PRIO_SWITCH); /* the guest stands still, others can wait a little; source.c ends it */
-	err = vm_pause(c->vm);
+	if (!migration_rests(c->m)) {
+		task_set_prio(
+			TASK_PRIO_SWITCH); /* the guest stands still, others can wait a little; source.c ends it */
+		err = vm_pause(c->vm);
+	}
 	if (err && !migration_guest_gone(c->m, false, c->w)) /* else it has said why */
 		why_set(c->w, err, "the guest could not be paused, it is %s", vm_state_name(vm_state_now(c->vm)));
 	if (err)

@@ -9,6 +9,7 @@
 #include "kernel/spinlock.h"
 #include "kernel/sync.h"
 #include "net/stream.h"
+#include "vmm/migrate/downtime.h"
 
 #define GREETINGS_MAX 16
 #define SHOUT_ASKERS  64
@@ -61,13 +62,14 @@ struct migrate_host {
 	unsigned naskers; /* so many there were */
 
 	struct spinlock table_lock;
-	struct list migrations; /* [t] migration.c's, newest first */
+	struct list migrations; /* [t] migration.c's: reports, newest first */
 
 	struct spinlock records_lock;
 	struct list records, seen; /* [r] attempts.c's */
 	unsigned nrecords, nseen;  /* [r] */
 
 	struct bandwidth band;
+	struct downtime_costs costs; /* [a] */
 
 	struct spinlock departed_lock;
 	struct list departed; /* [d] departed.c's */

@@ -50,8 +50,6 @@ int verify_begin(struct source *c)
 {
 	if (!c->m->p.verify)
 		return 0;
-	if (c->before)
-		return why_set(c->w, -ENOTSUP, "--verify: that host's release does not know how to");
 	c->verify = calloc(1, sizeof(*c->verify));
 	return c->verify ? 0 : -ENOMEM;
 }
@@ -118,7 +116,7 @@ static int range_send(struct source *c)
 {
 	struct verify_tx *v = c->verify;
 	struct sums_range r;
-	task_set_prio(prio_since(c->paused_ns));
+	task_set_prio(migration_rests(c->m) ? TASK_PRIO_NORMAL : prio_since(c->paused_ns));
 	int err = sums_take(&v->walk, UINT64_MAX, &r);
 	v->frames += r.frames;
 	if (time_ns() - v->begin_ns > MIG_STOPPED_NS + v->frames * FRAME_NS)
@@ -281,15 +279,21 @@ static int tell_chunk(struct verify_rx *v, gfn_t first, struct why *w)
 	return err ? err : tell(v, what, w);
 }
 
+/* The first record of the kind; of a VM without memory and disks there is no range to begin with. */
+static void begin_once(struct verify_rx *v)
+{
+	if (v->begun_ns)
+		return;
+	v->begun_ns = time_ns();
+	sums_walk_begin(&v->walk, v->came->mem, &v->came->layers);
+}
+
 static int range_recv(struct verify_rx *v, struct why *w)
 {
 	struct wire_rx *rx = v->came->rx;
 	struct sums_range a = { .first = wire_get_u64(rx) }, b; /* the source's, and what is here */
 	a.frames = wire_get_u64(rx);
-	if (!v->begun_ns) {
-		v->begun_ns = time_ns();
-		sums_walk_begin(&v->walk, v->came->mem, &v->came->layers);
-	}
+	begin_once(v);
 	if (v->walk.over || a.first != v->walk.at || !sums_walk_fits(&v->walk, a.frames))
 		return malformed(v, w);
 	uint64_t next = 0, pages = 0;
@@ -325,6 +329,7 @@ static int state_recv(struct verify_rx *v, struct why *w)
 	wire_get_str(v->came->rx, name, sizeof(name));
 	uint32_t instance = wire_get_u32(v->came->rx);
 	uint64_t digest = wire_get_u64(v->came->rx);
+	begin_once(v);
 	struct section *s =
 		wire_get_end(v->came->rx) && v->walk.over ? section_find(v->sections, name, instance) : NULL;
 	if (!s || !s->loaded || s->told)

@@ -18,7 +18,7 @@
 
 /* ---- source: without --verify c->verify is NULL, and all of them do nothing and return 0 ---- */
 
-int verify_begin(struct source *c) must_check; /* after the greeting. -ENOTSUP: the destination cannot; -ENOMEM */
+int verify_begin(struct source *c) must_check; /* after the greeting. -ENOMEM */
 void verify_end(struct source *c);
 /* The section whose bytes are the last ones in c->tx. -ENOMEM */
 int verify_keep(struct source *c, const struct sdesc *d, uint32_t instance) must_check;

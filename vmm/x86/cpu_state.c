@@ -23,8 +23,8 @@ static const struct sfield cpu_fields[] = {
 	F(struct cpu_state, sysenter_esp), F(struct cpu_state, sysenter_eip), F(struct cpu_state, pat),
 	F(struct cpu_state, tsc_aux), F(struct cpu_state, tsc), F(struct cpu_state, event), F(struct cpu_state,
 	event_next), F(struct cpu_state, int_shadow), F(struct cpu_state, nmi_blocked), F(struct cpu_state, halted),
-	F(struct cpu_state, xsave_size), F_ARR(struct cpu_state, xsave), F_V(struct cpu_state, cr8, 2),
-	F_V(struct cpu_state, pending_debug, 2), F_V(struct cpu_state, nmi_pending, 3),
+	F(struct cpu_state, xsave_size), F_ARR(struct cpu_state, xsave), F(struct cpu_state, cr8),
+	F(struct cpu_state, pending_debug), F(struct cpu_state, nmi_pending),
 };
 /* clang-format on */
 

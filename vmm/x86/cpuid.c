@@ -182,7 +182,7 @@ enum cpu_vendor cpuid_table_vendor(const struct cpuid_table *t)
 #define CACHE_SHARED_BY(n)  ((((n)-1) & 0xfff) << 14)
 #define CORES_IN_PACKAGE(n) (MIN((n)-1, 63U) << 26)
 
-/* As release 0.4 knows it. */
+/* For a VM of one vCPU (pv.h). */
 static void without_smp_services(struct cpuid_table *t)
 {
 	for (unsigned i = 0; i < t->s.n; i++)

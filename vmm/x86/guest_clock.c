@@ -25,6 +25,7 @@
 
 /* The page's flags, at byte 29. */
 #define PVCLOCK_FLAGS         29
+#define PVCLOCK_SIZE          32
 #define PVCLOCK_TSC_STABLE    1
 /*
  * The guest stood still. Its watchdogs for soft lockups, RCU stalls and hung tasks see time go by and nobody at work:
@@ -115,7 +116,7 @@ void clock_advance(struct vm *vm, uint64_t ns) /* nanoseconds follow from ticks 
 static void write_page(struct vcpu *v, uint8_t flags)
 {
 	gpa_t gpa = v->msr.system_time & ~PVCLOCK_ENABLE;
-	uint8_t b[32] = { 0 };
+	uint8_t b[PVCLOCK_SIZE] = { 0 };
 	if (!(v->msr.system_time & PVCLOCK_ENABLE))
 		return;
 	int err = gmem_read(&v->vm->mem, gpa, b, sizeof(b));
@@ -135,6 +136,12 @@ static void write_page(struct vcpu *v, uint8_t flags)
 	    gmem_write(&v->vm->mem, gpa + sizeof(odd), b + sizeof(odd), sizeof(b) - sizeof(odd)) ||
 	    gmem_write(&v->vm->mem, gpa, even, sizeof(even))) /* in this order: gmem_dirty has a fence */
 		guest_log(v->vm, "its clock page at %lx is not memory", gpa);
+}
+
+void clock_hot(const struct vcpu *v, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg)
+{
+	if (v->msr.system_time & PVCLOCK_ENABLE)
+		fn(arg, v->msr.system_time & ~PVCLOCK_ENABLE, PVCLOCK_SIZE);
 }
 
 void clock_update(struct vcpu *v) { write_page(v, PVCLOCK_TSC_STABLE); }

@@ -13,4 +13,5 @@ void clock_update(struct vcpu *v);                  /* write the vCPU's pvclock 
 /* The same for a vCPU that goes on from v->state; after a long stop the page says so. */
 void clock_resume(struct vcpu *v, uint64_t host_tsc);
 void clock_write_wall(struct vcpu *v, gpa_t gpa);
+void clock_hot(const struct vcpu *v, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg); /* vm_for_each_hot's */
 extern const struct sdesc clock_desc; /* object: struct vm_clock */

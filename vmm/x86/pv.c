@@ -123,6 +123,14 @@ int pv_read_eoi(const struct vcpu *v, uint64_t *val)
 	return offers(v->vm, KVM_FEATURE_PV_EOI) ? 0 : -EINVAL;
 }
 
+void pv_hot(const struct vcpu *v, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg)
+{
+	if (steal_on(v))
+		fn(arg, area(v), STEAL_SIZE);
+	if (v->pv.s.eoi & ENABLED)
+		fn(arg, area_of(v->pv.s.eoi, EOI_RESERVED), 1);
+}
+
 void pv_leave_eoi(struct vcpu *v)
 {
 	struct gmem_pin pin;

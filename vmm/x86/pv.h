@@ -12,7 +12,7 @@
  *   PV_SCHED_YIELD  who waits for another's answer lets it run
  *   MSI_EXT_DEST_ID 15 bits of destination in MSIs, for ids above 255
  *
- * It is fixed when the VM starts. A VM of one vCPU has none of it: release 0.4 does not know it.
+ * It is fixed when the VM starts. A VM of one vCPU has none of it, as those that release 0.5 has started.
  */
 #pragma once
 #include "vmm/state.h"
@@ -58,4 +58,5 @@ static inline bool pv_take_kick(struct vcpu_pv *pv)
  */
 void pv_leave_eoi(struct vcpu *v);
 void pv_take_eoi(struct vcpu *v);
-void pv_reset(struct vcpu *v); /* power-on, INIT */
+void pv_reset(struct vcpu *v);                                                              /* power-on, INIT */
+void pv_hot(const struct vcpu *v, void (*fn)(void *arg, gpa_t gpa, size_t len), void *arg); /* vm_for_each_hot's */

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Records of post-copy (absent.h). */
+#include "vmm/migrate/absent.h"
+#include "kernel/time.h"
+#include <stdlib.h>
+
+struct map_tx {
+	struct wire_tx *tx;
+	uint64_t idle_ns, end_ns, frames;
+	gfn_t base;
+	uint32_t n;
+	struct {
+		uint32_t off, count;
+	} * run; /* WIRE_ABSENT_RUNS */
+};
+
+static int flush(struct map_tx *m)
+{
+	if (!m->n)
+		return 0;
+	wire_begin(m->tx, WIRE_ABSENT);
+	wire_put_u64(m->tx, m->base);
+	wire_put_u32(m->tx, m->n);
+	for (uint32_t i = 0; i < m->n; i++) {
+		wire_put_u32(m->tx, m->run[i].off);
+		wire_put_u32(m->tx, m->run[i].count);
+	}
+	m->n = 0;
+	return wire_end(m->tx, MIN(time_ns() + m->idle_ns, m->end_ns));
+}
+
+static int put(struct map_tx *m, gfn_t first, uint64_t count)
+{
+	m->frames += count;
+	while (count) {
+		int err = m->n == WIRE_ABSENT_RUNS || (m->n && (first - m->base) >> 32) ? flush(m) : 0;
+		if (err)
+			return err;
+		uint32_t some = (uint32_t)MIN(count, (uint64_t)UINT32_MAX);
+		if (!m->n)
+			m->base = first;
+		m->run[m->n].off = (uint32_t)(first - m->base);
+		m->run[m->n++].count = some;
+		first += some;
+		count -= some;
+	}
+	return 0;
+}
+
+int absent_send(struct wire_tx *tx, const struct gmem *g, uint64_t idle_ns, uint64_t end_ns)
+{
+	struct map_tx m = { .tx = tx, .idle_ns = idle_ns, .end_ns = end_ns };
+	struct gmem_range r[2];
+	int err = 0;
+	m.run = malloc(WIRE_ABSENT_RUNS * sizeof(*m.run));
+	if (!m.run)
+		return -ENOMEM;
+	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++) {
+		gfn_t end = r[i].first + r[i].count;
+		for (gfn_t f = r[i].first; !err && (f = gmem_track_next(g, f, end)) < end;) {
+			gfn_t gap = gmem_track_gap(g, f, end);
+			err = put(&m, f, gap - f);
+			f = gap;
+		}
+	}
+	err = err ? err : flush(&m);
+	free(m.run);
+	if (err)
+		return err;
+	wire_begin(tx, WIRE_ABSENT);
+	wire_put_u64(tx, m.frames);
+	wire_put_u32(tx, 0);
+	return wire_end(tx, MIN(time_ns() + idle_ns, end_ns));
+}
+
+static bool is_ram(const struct gmem *g, gfn_t first, uint64_t count)
+{
+	struct gmem_range r[2];
+	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
+		if (first >= r[i].first && first - r[i].first < r[i].count &&
+		    count <= r[i].count - (first - r[i].first))
+			return true;
+	return false;
+}
+
+static int malformed(struct why *w) { return why_set(w, -EPROTO, "the peer sent a malformed map of absent frames"); }
+
+int absent_recv(struct absent_rx *a, struct wire_rx *rx, struct gmem *g,
+		void (*add)(struct gmem *g, gfn_t first, uint64_t count), struct why *w)
+{
+	uint64_t base = wire_get_u64(rx);
+	uint32_t n = wire_get_u32(rx);
+	const uint8_t *run = wire_get_bytes(rx, n * 8UL);
+	gfn_t next = a->next;
+	if (!run || !wire_get_end(rx) || base >> 52 || a->ended || (!n && base != a->frames))
+		return malformed(w);
+	for (uint32_t i = 0; i < n; i++) { /* all of it is checked before any of it is taken */
+		gfn_t first = base + get_le32(run + i * 8);
+		uint32_t count = get_le32(run + i * 8 + 4);
+		if (first < next || !count || !is_ram(g, first, count))
+			return malformed(w);
+		next = first + count;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		add(g, base + get_le32(run + i * 8), get_le32(run + i * 8 + 4));
+		a->frames += get_le32(run + i * 8 + 4);
+	}
+	a->next = next;
+	a->ended = !n;
+	return 0;
+}
+
+int absent_demand_send(struct wire_tx *tx, uint32_t type, const struct demand *d, uint64_t deadline_ns)
+{
+	wire_begin(tx, type);
+	wire_put_u64(tx, d->first);
+	wire_put_u32(tx, d->count);
+	wire_put_u32(tx, d->flags);
+	return wire_end(tx, deadline_ns);
+}
+
+bool absent_demand_parse(struct wire_rx *rx, struct demand *d)
+{
+	d->first = wire_get_u64(rx);
+	d->count = wire_get_u32(rx);
+	d->flags = wire_get_u32(rx);
+	return wire_get_end(rx);
+}
+
+bool absent_demand_is_sane(const struct demand *d, const struct gmem *g)
+{
+	bool urgent = d->flags & DEMAND_URGENT;
+	return !(d->flags & ~DEMAND_URGENT) && (urgent ? d->count == 1 : d->count == DEMAND_FRAMES) &&
+	       d->first % d->count == 0 && is_ram(g, d->first, d->count);
+}

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A guest whose memory comes as it asks for it (pull.h). */
+#include "vmm/migrate/pull.h"
+#include "kernel/log.h"
+#include "kernel/time.h"
+#include "vmm/migrate/attempts.h"
+#include "vmm/migrate/failpoint.h"
+#include "vmm/migrate/frames.h"
+#include "vmm/migrate/handover.h"
+#include "vmm/migrate/service.h"
+#include <string.h>
+
+#define QUEUE_NS (1 * NS_PER_MS) /* what ranges may make an urgent page wait for, in queues */
+#define LOOK_NS  (1 * NS_PER_SEC)
+
+static uint64_t in(uint64_t ns) { return time_ns() + ns; }
+
+/* ---- who waits for a page ---- */
+
+struct wait { /* on the waiter's stack */
+	struct list node;
+	gfn_t gfn;
+};
+
+static bool here(void *arg, gfn_t gfn)
+{
+	const struct pull *p = arg;
+	return !gmem_absent(&p->vm->mem, gfn);
+}
+
+/* Behind what somebody waits for, his neighbours are next. */
+static void ask(struct pull *p, gfn_t gfn)
+{
+	const struct demand d = { gfn, 1, DEMAND_URGENT };
+	mutex_lock(&p->tx_lock);
+	if (p->tx && absent_demand_send(p->tx, WIRE_DEMAND, &d, in(MIG_ANSWER_NS)))
+		stream_abort(p->tx->s); /* its reader finds that, and asks anew on the next */
+	mutex_unlock(&p->tx_lock);
+}
+
+static void account(struct pull *p, uint64_t ns)
+{
+	spin_lock(&p->m->lock);
+	waits_add(&p->m->st.waits, ns);
+	spin_unlock(&p->m->lock);
+}
+
+static int fetch(void *arg, gfn_t gfn)
+{
+	struct pull *p = arg;
+	struct wait w = { .gfn = gfn };
+	bool first = true;
+	uint64_t since = time_ns(), flags = spin_lock_irqsave(&p->lock);
+	int err = !p->begun ? -EIO : p->ended ? -ECANCELED : 0;
+	while (!err && p->urgent >= PULL_URGENT_MAX && !p->ended)
+		(void)waitq_wait(&p->q, &p->lock, &flags, TIME_NEVER);
+	list_for_each(o, &p->waits, struct wait, node)
+		first &= o->gfn != gfn;
+	list_init(&w.node);
+	if (!err)
+		list_append(&p->waits, &w.node);
+	p->urgent += !err && first;
+	p->cursor = gfn;
+	spin_unlock_irqrestore(&p->lock, flags);
+	if (err)
+		return err;
+	if (first)
+		ask(p, gfn);
+	flags = spin_lock_irqsave(&p->lock);
+	while (!here(p, gfn) && !p->ended)
+		(void)waitq_wait(&p->q, &p->lock, &flags, TIME_NEVER);
+	list_remove(&w.node);
+	p->urgent -= first;
+	waitq_wake_all(&p->q); /* one more may be asked for */
+	spin_unlock_irqrestore(&p->lock, flags);
+	account(p, time_ns() - since);
+	return here(p, gfn) ? 0 : -ECANCELED;
+}
+
+static void end_waits(void *arg)
+{
+	struct pull *p = arg;
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	p->ended = true;
+	waitq_wake_all(&p->q);
+	spin_unlock_irqrestore(&p->lock, flags);
+}
+
+/* pages_recv's: the bytes are there. */
+static void came(void *arg, gfn_t first, uint64_t count)
+{
+	struct pull *p = arg;
+	bool awaited = false;
+	for (gfn_t f = first; f < first + count; f++)
+		(void)gmem_absent_came(&p->vm->mem, f);
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	list_for_each(w, &p->waits, struct wait, node)
+		awaited |= w->gfn - first < count;
+	if (awaited)
+		waitq_wake_all(&p->q);
+	spin_unlock_irqrestore(&p->lock, flags);
+}
+
+/* ---- before it runs ---- */
+
+void pull_init(struct pull *p, struct migration *m)
+{
+	*p = (struct pull){ .m = m, .pager = { here, fetch, end_waits, p } };
+	spin_init(&p->lock, "pull");
+	waitq_init(&p->q);
+	list_init(&p->waits);
+	mutex_init(&p->tx_lock, "pull");
+}
+
+int pull_map(struct pull *p, struct vm *vm, struct wire_rx *rx, struct why *w)
+{
+	p->vm = vm;
+	int err = absent_recv(&p->map, rx, &vm->mem, gmem_absent_add, w);
+	if (err || !p->map.ended)
+		return err;
+	gmem_absent_ready(&vm->mem);
+	if (p->map.frames)
+		gmem_set_pager(&vm->mem, &p->pager);
+	return 0;
+}
+
+void pull_begin(struct pull *p)
+{
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	p->begun = true;
+	spin_unlock_irqrestore(&p->lock, flags);
+	spin_lock(&p->m->lock);
+	p->m->pull = p;
+	p->m->st.pages_left = p->map.frames;
+	spin_unlock(&p->m->lock);
+}
+
+/* ---- ranges ---- */
+
+/* The next range that has an absent frame, from the cursor on and around. False: there is none. */
+static bool next_range(struct pull *p, struct demand *d)
+{
+	const struct gmem *g = &p->vm->mem;
+	struct gmem_range r[2];
+	unsigned n = gmem_ranges(g, r);
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	gfn_t from = p->cursor;
+	spin_unlock_irqrestore(&p->lock, flags);
+	for (unsigned round = 0; round < 2; round++, from = 0) {
+		for (unsigned i = 0; i < n; i++) {
+			gfn_t end = r[i].first + r[i].count, f = MAX(from, r[i].first);
+			if (f < end && (f = gmem_track_next(g, f, end)) < end) {
+				*d = (struct demand){ ALIGN_DOWN(f, (gfn_t)DEMAND_FRAMES), DEMAND_FRAMES, 0 };
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+static void move_cursor(struct pull *p, gfn_t to)
+{
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	p->cursor = to;
+	spin_unlock_irqrestore(&p->lock, flags);
+}
+
+/*
+ * Ranges that are out are no longer looked for until the cursor has come round, which then asks for the last ones
+ * twice: the source passes over what it has sent. So no more than one round is out when all that is left is under way.
+ */
+static int ask_ranges(struct pull *p)
+{
+	struct demand d;
+	int err = 0;
+	while (!err && p->out < p->window && next_range(p, &d)) {
+		mutex_lock(&p->tx_lock);
+		err = absent_demand_send(p->tx, WIRE_DEMAND, &d, in(MIG_IDLE_NS));
+		mutex_unlock(&p->tx_lock);
+		p->asked_ns[(p->first + p->out++) % PULL_RANGES_MAX] = time_ns();
+		move_cursor(p, d.first + DEMAND_FRAMES);
+	}
+	return err;
+}
+
+/* A range is through. One more may be out, or one less, by what it has waited in queues (as TCP Vegas does). */
+static int served(struct pull *p, struct why *w)
+{
+	if (!p->out)
+		return why_set(w, -EPROTO, "the source sent SERVED for nothing");
+	uint64_t took = time_ns() - p->asked_ns[p->first];
+	p->first = (p->first + 1) % PULL_RANGES_MAX;
+	p->out--;
+	p->least_ns = p->least_ns ? MIN(p->least_ns, took) : took;
+	if (took > p->least_ns + QUEUE_NS)
+		p->window = MAX(p->window - 1, 2U);
+	else
+		p->window = MIN(p->window + 1, (unsigned)PULL_RANGES_MAX);
+	return 0;
+}
+
+/* ---- connections ---- */
+
+/* Has the guest ended, so that nobody needs the rest? One that is reset goes on with its memory. */
+static bool is_over(const struct vm *vm)
+{
+	uint8_t r = __atomic_load_n(&vm->power_request, __ATOMIC_SEQ_CST);
+	return r == VM_POWER_OFF || r == VM_POWER_FAILED;
+}
+
+static void show(struct pull *p, uint64_t bytes)
+{
+	spin_lock(&p->m->lock);
+	p->m->st.pages_left = gmem_track_left(&p->vm->mem);
+	p->m->st.bytes += bytes;
+	spin_unlock(&p->m->lock);
+}
+
+static int take(struct pull *p, struct page_rx *pages, struct why *w)
+{
+	switch (pages->rx->type) {
+	case WIRE_PAGES: pages->next = 0; return pages_recv(pages, w);
+	case WIRE_SERVED: return served(p, w);
+	case WIRE_FRAMES: return frames_recv(pages->rx, p->vm) ? 0 : -EPROTO;
+	case WIRE_KEEPALIVE: return 0;
+	default: return why_set(w, -EPROTO, "the source sent %s at the wrong time", wire_type_name(pages->rx->type));
+	}
+}
+
+/* All that was asked for before goes out again. */
+static void ask_anew(struct pull *p)
+{
+	gfn_t again[PULL_URGENT_MAX];
+	unsigned n = 0;
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	list_for_each(w, &p->waits, struct wait, node)
+		if (n < PULL_URGENT_MAX && !here(p, w->gfn))
+			again[n++] = w->gfn;
+	spin_unlock_irqrestore(&p->lock, flags);
+	for (unsigned i = 0; i < n; i++)
+		ask(p, again[i]);
+	p->out = p->first = 0;
+	p->window = 4;
+	p->least_ns = 0;
+}
+
+/* By one connection: 0 when no more is needed. */
+static int link_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx, struct why *w)
+{
+	struct page_rx pages = { .rx = rx, .mem = &p->vm->mem, .idle_ns = MIG_IDLE_NS, .came = came, .arg = p };
+	int err = migration_attach(p->m, rx->s, NULL);
+	mutex_lock(&p->tx_lock);
+	p->tx = tx;
+	mutex_unlock(&p->tx_lock);
+	ask_anew(p);
+	while (!err && gmem_track_left(&p->vm->mem) && !is_over(p->vm)) {
+		uint64_t bytes = rx->bytes;
+		if ((err = ask_ranges(p)) || (err = wire_recv(rx, in(MIG_IDLE_NS), MIG_IDLE_NS, w)) ||
+		    (err = FAILPOINT(P22_PULLING, rx->s)) || (err = take(p, &pages, w)))
+			break;
+		show(p, rx->bytes - bytes);
+	}
+	mutex_lock(&p->tx_lock);
+	p->tx = NULL;
+	mutex_unlock(&p->tx_lock);
+	if (!err && !id_send(tx, WIRE_ALL, &p->m->id, in(MIG_ANSWER_NS))) /* else it asks, and gets it then */
+		handover_wait_done(rx, &p->m->id, p->vm);
+	migration_detach(p->m);
+	stream_abort(rx->s);
+	return err;
+}
+
+/* The source's next connection; NULL: the guest has ended meanwhile. */
+static struct pull_link *next_link(struct pull *p)
+{
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	while (!p->offer && !is_over(p->vm))
+		(void)waitq_wait(&p->q, &p->lock, &flags, in(LOOK_NS));
+	struct pull_link *l = p->offer;
+	p->offer = NULL;
+	spin_unlock_irqrestore(&p->lock, flags);
+	return l;
+}
+
+/* No connection comes any more; one that has come is let go. */
+static void close_door(struct pull *p)
+{
+	spin_lock(&p->m->lock);
+	p->m->pull = NULL;
+	spin_unlock(&p->m->lock);
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	struct pull_link *l = p->offer;
+	p->offer = NULL;
+	spin_unlock_irqrestore(&p->lock, flags);
+	if (l)
+		completion_done(&l->left);
+}
+
+void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
+{
+	struct why w = { "" };
+	struct pull_link *l;
+	migration_phase(p->m, MIG_REMOTE);
+	int err = link_run(p, tx, rx, &w);
+	if (err)
+		log_warn("%s lacks %lu MiB that are at its source: the connection is lost: %s. It runs on without "
+			 "them, and "
+			 "waits for the source",
+			 p->vm->cfg.name, gmem_track_left(&p->vm->mem) >> 8, w.text[0] ? w.text : err_name(err));
+	while (err && (l = next_link(p))) {
+		if (!(err = absent_send(l->tx, &p->vm->mem, MIG_IDLE_NS, TIME_NEVER))) {
+			log_info("%s: its source is there again", p->vm->cfg.name);
+			err = link_run(p, l->tx, l->rx, &w);
+		}
+		completion_done(&l->left);
+	}
+	close_door(p);
+	end_waits(p); /* whose page has come goes on, and after the guest's end nobody does */
+	bool all = !gmem_track_left(&p->vm->mem);
+	gmem_set_pager(&p->vm->mem, all ? NULL : &gmem_lost);
+	if (all)
+		gmem_track_stop(&p->vm->mem);
+}
+
+static bool is_pulling(struct migration *m, const void *id) { return m->pull && attempt_id_equal(&m->id, id); }
+
+/* True: it has been served. */
+static bool hand_over(struct migration *m, struct pull_link *l)
+{
+	bool taken = false;
+	migration_abort(m); /* the connection that it still holds for good */
+	spin_lock(&m->lock);
+	struct pull *p = m->pull;
+	if (p) {
+		uint64_t flags = spin_lock_irqsave(&p->lock);
+		taken = !p->offer;
+		if (taken)
+			p->offer = l;
+		waitq_wake_all(&p->q);
+		spin_unlock_irqrestore(&p->lock, flags);
+	}
+	spin_unlock(&m->lock);
+	if (taken)
+		(void)completion_wait(&l->left, TIME_NEVER);
+	return taken;
+}
+
+void pull_rejoin(struct connection *k)
+{
+	struct attempt_id id;
+	struct pull_link l = { .tx = &k->tx, .rx = &k->rx };
+	completion_init(&l.left);
+	id_get(&k->rx, &id);
+	if (!wire_get_end(&k->rx))
+		return;
+	k->tx.key = k->rx.key = attempt_key(&id);
+	struct migration *m = migration_find(is_pulling, &id);
+	bool served = m && hand_over(m, &l);
+	if (m)
+		migration_put(m);
+	if (served)
+		return;
+	bool started = attempt_find(&id, NULL) == RECORD_STARTED; /* and nothing of it is missing */
+	if (id_send(&k->tx, started ? WIRE_ALL : WIRE_UNKNOWN, &id, in(MIG_ANSWER_NS)))
+		log_debug("%s could not be told what has become of its attempt", k->s->peer);
+	else if (started)
+		handover_wait_done(&k->rx, &id, NULL);
+}
