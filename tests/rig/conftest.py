@@ -8,6 +8,7 @@ those that it names. What is vendor-neutral is one test for all; slow rigs get a
 `make test` runs those that use none of the shared hosts (mark: apart) in a session of their own, with a network of its own, beside
 the others.
 """
+import contextlib
 import os
 import sys
 
@@ -15,6 +16,7 @@ import pytest
 
 os.environ.setdefault("TERN_BUILD", "build/test")  # the image with failpoints
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import fault_table  # noqa: E402
 import netns  # noqa: E402
 from rig import SLOW_DOWNTIME, Rig, kinds_wanted  # noqa: E402
 
@@ -24,6 +26,7 @@ current = []  # rigs whose consoles a failed test's report shows
 def pytest_configure(config):
     config.addinivalue_line("markers", "rigs(*names): the rigs that a test runs on; without it: amd")
     config.addinivalue_line("markers", "apart: uses none of the shared hosts; conftest.py sees that itself")
+    config.addinivalue_line("markers", "cell(step, event[, outcome]): is one of the fault matrix (fault_table.py)")
     config.addinivalue_line("markers", "long(*names): of `make test-long` alone (LONG in the environment), on those rigs or on all")
     try:
         kinds_wanted()
@@ -69,36 +72,70 @@ def shared(switch):
     r.stop()
 
 
+def in_order(r):
+    """That rig; hosts that the test before left broken are made anew."""
+    try:
+        r.where()
+        r.gone_from(r.other(r.where()), 1)
+    except Exception:
+        for h in r.hosts:
+            h.stop()
+        r.start()
+        r.settle()
+    return r
+
+
 @pytest.fixture
 def rig(shared):
-    """The shared rig, in order: hosts that the test before left broken are made anew."""
+    """The shared rig, in order."""
+    return in_order(shared)
+
+
+@contextlib.contextmanager
+def instead(r):
+    """Hosts that have the shared ones' names and addresses, so those go off for them."""
+    for h in (h for r in current for h in r.hosts):
+        h.stop()
+    current.append(r)
     try:
-        shared.where()
-        shared.gone_from(shared.other(shared.where()), 1)
-    except Exception:
-        for h in shared.hosts:
-            h.stop()
-        shared.start()
-        shared.settle()
-    return shared
+        yield r.start()
+    finally:
+        current.remove(r)
+        r.stop()
 
 
 @pytest.fixture(scope="module")
 def far(switch):
-    """Hosts with a relay before a, and an idle guest. They have the shared ones' names and addresses, so those go off for them."""
-    for h in (h for r in current for h in r.hosts):
-        h.stop()
-    r = Rig(load="none", mem=128, extra=False, switch=switch, relay=("a",), clear=True)
-    current.append(r)
-    r.start()
-    yield r
-    current.remove(r)
-    r.stop()
+    """Hosts with a relay before a, and an idle guest."""
+    with instead(Rig(load="none", mem=128, extra=False, switch=switch, relay=("a",), clear=True)) as r:
+        yield r
+
+
+@pytest.fixture(scope="module")
+def small(switch):
+    r = Rig(load="pagecheck:4:2", mem=64, extra=False, switch=switch, relay=("a",), kernel="small")
+    r.patience = SLOW_DOWNTIME
+    with instead(r):
+        r.settle()
+        yield r
+
+
+@pytest.fixture
+def bad(small):
+    """Hosts that encrypt, with a relay before a, and a small busy guest, of which a move takes a second or two; in order."""
+    return in_order(small)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
+    mark = item.get_closest_marker("cell")
+    if mark and (report.when == "call" or report.failed):
+        fault_table.add(mark, report)
     if report.failed:
         for r in current:
             report.sections.append(("consoles", r.show_failure()))
+
+
+def pytest_sessionfinish():
+    fault_table.write()

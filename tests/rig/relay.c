@@ -13,6 +13,10 @@
  *   rate 8Mbit             bits per second (bit, kbit, Mbit, Gbit); 0bit: no limit
  *   limit 64K              bytes that may be on the way (plain, K, M); what comes on top is dropped
  *   loss 2.5%              as a generator says that begins with SEED: the same frames are lost each time
+ *   corrupt 2%             so many packets of IPv4 have a bit flipped, which their checksums tell
+ *   swap 2%                in so many of TCP two words of data change places, which its checksum does not tell
+ *   short 2%               so many frames lose their second half
+ *   twice 2%               so many frames come twice
  *   cut, join              the cable is broken, with all that is in it; it is whole again
  *   drop tcp 7077          no frames of that kind (arp, rarp, ip, ip6, icmp, tcp, udp; those two: of that port)
  *   pass                   all kinds again
@@ -23,7 +27,7 @@
  * Several settings may stand in one line; a line with an error changes nothing. What is on the way when settings change
  * arrives no later than if it had come then. Frames never overtake each other.
  *
- *   A ---> arrive: cut? kind? loss? room? ---> [ waits for the rate | is under way until due ] ---> B
+ *   A ---> arrive: cut? kind? loss? damage? room? ---> [ waits for the rate | is under way until due ] ---> B
  */
 #define _GNU_SOURCE /* ppoll */
 #include <arpa/inet.h>
@@ -72,7 +76,7 @@ static const struct kind kinds[] = {
 };
 
 struct settings {
-	uint64_t delay_ns, rate /* bit/s, 0: no limit */, limit, loss_ppm;
+	uint64_t delay_ns, rate /* bit/s, 0: no limit */, limit, loss_ppm, corrupt_ppm, swap_ppm, short_ppm, twice_ppm;
 	bool cut;
 	struct kind drop[KINDS];
 	unsigned drops;
@@ -100,6 +104,7 @@ struct line { /* one direction */
 	struct frame *ring[RING];
 	unsigned out, next, in; /* under way: out .. next; waiting: next .. in; they run freely */
 	uint64_t came, passed, cut, dropped, lost, overflow, failed; /* failed: the device did not take it */
+	uint64_t damaged, repeated;                                  /* of those that came; repeated came once more */
 };
 
 static struct device devices[2];
@@ -263,18 +268,50 @@ static bool is_dropped(const struct settings *s, const uint8_t *p, size_t len)
 	return false;
 }
 
+/* ---- damage ---- */
+
+/* Does it happen to this frame? */
+static bool draw(struct line *l, uint64_t ppm) { return ppm && next_random(&l->random) % 1000000 < ppm; }
+
+static bool flip(struct line *l, uint8_t *p, size_t len)
+{
+	static const struct kind ip = { "ip", ETH_P_IP, -1, 0 };
+	if (!is_kind(&ip, p, len) || len < 60)
+		return false;
+	size_t total = be16(p + 16), bits = 8 * (total && total <= len - 14 ? total : 20);
+	uint64_t bit = next_random(&l->random) % bits; /* of the packet: what fills the frame up is nobody's */
+	p[14 + bit / 8] ^= (uint8_t)(1 << bit % 8);
+	return true;
+}
+
+/* A sum does not know the order of what it adds. */
+static bool swap(struct line *l, uint8_t *p, size_t len)
+{
+	static const struct kind tcp = { "tcp", ETH_P_IP, IPPROTO_TCP, 0 };
+	if (!is_kind(&tcp, p, len) || be16(p + 12) != ETH_P_IP) /* RFC 791 3.1, RFC 9293 3.1 */
+		return false;
+	size_t at = 14 + (p[14] & 15U) * 4U, end = 14U + be16(p + 16);
+	if (at + 20 > len || end > len)
+		return false;
+	at += (p[at + 12] >> 4) * 4U;
+	size_t words = end > at ? (end - at) / 2 : 0, one = words ? next_random(&l->random) % words : 0;
+	for (size_t i = 1; i < words; i++) {
+		uint8_t *a = p + at + 2 * one, *b = p + at + 2 * ((one + i) % words), keep[2];
+		if (be16(a) == be16(b))
+			continue;
+		memcpy(keep, a, 2);
+		memcpy(a, b, 2);
+		memcpy(b, keep, 2);
+		return true;
+	}
+	return false;
+}
+
 /* ---- a direction ---- */
 
-static void arrive(struct line *l, const uint8_t *p, size_t len, uint64_t now)
+static void enqueue(struct line *l, const uint8_t *p, size_t len, uint64_t now)
 {
-	l->came++;
-	if (l->s.cut) {
-		l->cut++;
-	} else if (is_dropped(&l->s, p, len)) {
-		l->dropped++;
-	} else if (l->s.loss_ppm && next_random(&l->random) % 1000000 < l->s.loss_ppm) {
-		l->lost++;
-	} else if (l->bytes + len > l->s.limit || l->in - l->out == RING) {
+	if (l->bytes + len > l->s.limit || l->in - l->out == RING) {
 		l->overflow++;
 	} else {
 		struct frame *f = malloc(sizeof(*f) + len);
@@ -285,6 +322,36 @@ static void arrive(struct line *l, const uint8_t *p, size_t len, uint64_t now)
 		memcpy(f->data, p, len);
 		l->ring[l->in++ % RING] = f;
 		l->bytes += len;
+	}
+}
+
+static void arrive(struct line *l, uint8_t *p, size_t len, uint64_t now)
+{
+	l->came++;
+	if (l->s.cut) {
+		l->cut++;
+		return;
+	}
+	if (is_dropped(&l->s, p, len)) {
+		l->dropped++;
+		return;
+	}
+	if (draw(l, l->s.loss_ppm)) {
+		l->lost++;
+		return;
+	}
+	bool damaged = draw(l, l->s.corrupt_ppm) && flip(l, p, len);
+	damaged |= draw(l, l->s.swap_ppm) && swap(l, p, len);
+	if (draw(l, l->s.short_ppm) && len > 2 * ETH_HLEN) {
+		len /= 2;
+		damaged = true;
+	}
+	l->damaged += damaged;
+	enqueue(l, p, len, now);
+	if (draw(l, l->s.twice_ppm)) {
+		l->repeated++;
+		l->came++;
+		enqueue(l, p, len, now);
 	}
 }
 
@@ -399,6 +466,10 @@ static const struct {
 	{ "rate", rate_units, 1e12, offsetof(struct settings, rate) },
 	{ "limit", size_units, LIMIT_MAX, offsetof(struct settings, limit) },
 	{ "loss", loss_units, 1e6, offsetof(struct settings, loss_ppm) },
+	{ "corrupt", loss_units, 1e6, offsetof(struct settings, corrupt_ppm) },
+	{ "swap", loss_units, 1e6, offsetof(struct settings, swap_ppm) },
+	{ "short", loss_units, 1e6, offsetof(struct settings, short_ppm) },
+	{ "twice", loss_units, 1e6, offsetof(struct settings, twice_ppm) },
 };
 
 /* One setting: the word after it, NULL if it is wrong. */
@@ -472,7 +543,7 @@ static void show_stats(void)
 			{ "came", l->came },       { "passed", l->passed },       { "cut", l->cut },
 			{ "dropped", l->dropped }, { "lost", l->lost },           { "overflow", l->overflow },
 			{ "failed", l->failed },   { "missed", missed(l->from) }, { "frames", l->in - l->out },
-			{ "bytes", l->bytes },
+			{ "bytes", l->bytes },     { "damaged", l->damaged },     { "repeated", l->repeated },
 		};
 		printf("%s\"%s\": {", i ? ", " : "{", l->name);
 		for (unsigned n = 0; n < COUNT(numbers); n++)

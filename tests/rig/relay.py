@@ -42,6 +42,7 @@ class Relay:
         """
         {"a2b": {...}, "b2a": {...}}, in frames: came = passed + cut + dropped (by kind) + lost + overflow (of the limit) + failed (the
         device did not take it) + frames (on the way, with so many bytes). missed: came too fast for the relay, in no other number.
+        damaged: of those that came (corrupt, swap, short); repeated (twice) count as having come once more.
         """
         return json.loads(self._ask("stats"))
 

@@ -213,6 +213,40 @@ def test_cut_and_join(pair):
     assert numbers(pair.b) == [3]
 
 
+def internet_sum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return total
+
+
+def test_damage(pair):
+    """One bit of the packet; two words of TCP's data, and the same sum; the second half; and each frame once more."""
+    data = bytes(range(200))
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40 + len(data), 0, 0, 64, 6, 0, b"\n\x4d\0\1", b"\n\x4d\0\2")
+    tcp = struct.pack("!HHIIBBHHH", 5, 7077, 1, 2, 5 << 4, 0x18, 100, 0, 0)
+    f = B + A + b"\x08\x00" + ip + tcp + data
+    headers = len(f) - len(data)
+    for kind in ("corrupt", "swap", "short", "twice"):
+        pair.relay.set(f"clear a2b {kind} 100%")
+        before = pair.relay.stats()["a2b"]
+        pair.a.send(f)
+        got = pair.b.next()
+        s = wait_stats(pair.relay, "a2b", lambda s: s["passed"] - before["passed"] == 1 + (kind == "twice"))
+        assert s["damaged"] - before["damaged"] == (kind != "twice") and s["repeated"] - before["repeated"] == (kind == "twice"), s
+        if kind == "corrupt":
+            assert sum(bin(x ^ y).count("1") for x, y in zip(f, got)) == 1 and got[:14] == f[:14] and len(got) == len(f)
+        elif kind == "swap":
+            assert got[:headers] == f[:headers] and got != f and internet_sum(got[14:]) == internet_sum(f[14:])
+        elif kind == "short":
+            assert got == f[:len(f) // 2]
+        else:
+            assert got == f and pair.b.next() == f
+    pair.relay.set("clear a2b corrupt 100% swap 100%")  # nothing that a checksum of IP's looks after
+    pair.a.send(frame(1))
+    assert pair.b.next() == frame(1)
+
+
 def test_half_open(pair):
     pair.relay.set("a2b cut")
     send_all(pair, [frame(1)])
@@ -247,7 +281,7 @@ def test_drop_by_kind(pair):
 
 
 @pytest.mark.parametrize("line", [
-    "", "a2b", "nonsense", "delay", "delay 5", "delay -5ms", "delay 5m", "delay 61s", "delay 1e999s", "loss 5", "loss 101%", "rate 1M",
+    "", "a2b", "nonsense", "delay", "delay 5", "twice", "swap 101%", "delay -5ms", "delay 5m", "delay 61s", "delay 1e999s", "loss 5", "loss 101%", "rate 1M",
     "rate fast", "limit 65M", "drop", "drop nonsense", "drop tcp 0", "drop tcp 65536", "drop tcp 7077x", "drop icmp 7", "seed", "seed x",
     "stats now", "a2b b2a", "a2b cut b2a delay", "cut delay 5ms delay", " ".join(["drop arp"] * 9), " ".join(["cut"] * 40)])
 def test_bad_lines_change_nothing(pair, line):

@@ -40,6 +40,7 @@ def test_budget_below_the_round_trip(wan):
     wan.migrate(options=f"--max-downtime {3 * int(m[2])}ms", seconds=180)  # a busy machine does not measure the same twice
 
 
+@pytest.mark.cell("P0 source", "link cut for ever", "S")
 def test_migration_network_unplugged(far):
     """Only its frames are lost: the guest and the hosts are still reached."""
     far.a.relay.set("clear drop tcp 7077")
