@@ -180,6 +180,25 @@ static void test_parts(void **state unused)
 	end();
 }
 
+/* A look at dirt that had to leave the CPU to a guest; while that stands still it is to itself. */
+static void flush(void *arg)
+{
+	struct vm *vm = arg;
+	bool runs = vm->state == VM_RUNNING;
+	fake_waited_ns += runs ? 6 * MS : 0;
+	task_sleep_until(time_ns() + (runs ? 7 : 1) * MS);
+}
+static void test_scan(void **state unused)
+{
+	begin(125000000, 100 * NS_PER_US);
+	gmem_on_flush(&fault_vm_at(A)->mem, flush, fault_vm_at(A));
+	struct migrate_status s = move(A);
+	assert_in_range(s.actual.ns[DOWN_SCAN], MS, 2 * MS);
+	/* Two flushes where one was needed in the end, and what stopping is guessed to take. */
+	assert_in_range(s.predicted.ns[DOWN_SCAN], 2 * MS + DOWNTIME_STOP_NS, 3 * MS + DOWNTIME_STOP_NS);
+	end();
+}
+
 /* READY and STARTED answer the same word where COMMIT rides: however far apart they come, that is one wait. */
 static void test_one_answer(void **state unused)
 {
@@ -258,10 +277,10 @@ static void test_learning(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trips),     cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_parts),           cmocka_unit_test(test_one_answer),
-		cmocka_unit_test(test_wrong_is_logged), cmocka_unit_test(test_what_is_wrong),
-		cmocka_unit_test(test_learning),
+		cmocka_unit_test(test_round_trips),   cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_parts),         cmocka_unit_test(test_one_answer),
+		cmocka_unit_test(test_scan),          cmocka_unit_test(test_wrong_is_logged),
+		cmocka_unit_test(test_what_is_wrong), cmocka_unit_test(test_learning),
 	};
 	fake_turns_begin(1000 * NS_PER_SEC);
 	cmocka_set_test_filter(getenv("TERN_TEST"));

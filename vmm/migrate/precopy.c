@@ -223,6 +223,24 @@ void precopy_undo(struct source *c)
 	c->tracking = false;
 }
 
+/* How long this task has stood ready so far while others had its CPU. */
+static uint64_t waited(void)
+{
+	uint64_t run, wait;
+	task_times(task_self(), &run, &wait);
+	return wait;
+}
+
+/* Takes what the guest has written. How long that would have taken with the guest stopped, and CPUs free. */
+static uint64_t harvest(struct source *c, uint64_t *blocks)
+{
+	uint64_t begin = time_ns(), before = waited();
+	*blocks = disks_harvest(&c->pages.layers);
+	c->left = gmem_track_harvest_all(&c->vm->mem, false) + *blocks;
+	uint64_t ns = time_ns() - begin;
+	return ns - MIN(ns, waited() - before);
+}
+
 int precopy_run(struct source *c)
 {
 	uint64_t out;
@@ -251,9 +269,7 @@ int precopy_run(struct source *c)
 		}
 		uint64_t acked = time_ns();
 		/* What the guest wrote while the pass was under way is the next one. */
-		uint64_t blocks = disks_harvest(&c->pages.layers);
-		c->left = gmem_track_harvest_all(&c->vm->mem, false) + blocks;
-		uint64_t scan_ns = time_ns() - acked;
+		uint64_t blocks, scan_ns = harvest(c, &blocks);
 		struct policy_pass r = { .pass = c->pass,
 					 .bytes = c->tx.bytes - bytes,
 					 .ns = acked - begin,
