@@ -16,11 +16,11 @@ void waits_add(struct migrate_waits *w, uint64_t ns)
 
 uint64_t waits_quantile(const struct migrate_waits *w, unsigned percent)
 {
-	uint64_t seen = 0;
-	for (unsigned i = 0; i < WAITS_BUCKETS; i++) {
-		seen += w->us[i];
-		if (w->us[i] && seen * 100 >= w->n * percent)
-			return BIT(i);
+	uint64_t before = 0, want = (w->n * percent + 99) / 100;
+	for (unsigned i = 0; i < WAITS_BUCKETS; before += w->us[i++]) {
+		uint64_t from = i ? BIT(i - 1) : 0, to = BIT(i);
+		if (w->us[i] && before + w->us[i] >= want)
+			return from + (to - from) * (want - before) / w->us[i];
 	}
 	return 0;
 }

@@ -10,7 +10,7 @@ struct migrate_waits {
 	uint32_t us[WAITS_BUCKETS]; /* [i]: shorter than 2^i us, and not than 2^(i-1) */
 };
 void waits_add(struct migrate_waits *w, uint64_t ns);
-/* Microseconds that `percent` of the waits are shorter than, by the buckets' bounds; 0: there was none. */
+/* Microseconds that `percent` of the waits are shorter than, as if those of a bucket lay evenly; 0: there was none. */
 uint64_t waits_quantile(const struct migrate_waits *w, unsigned percent);
 /* "3 <64 us, 17 <128 us", what fits in len bytes; returns buf. */
 const char *waits_text(const struct migrate_waits *w, char *buf, size_t len);
