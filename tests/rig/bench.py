@@ -76,6 +76,29 @@ def verified(rig):
            1e9, "", note="no target: the emulator's; " + ", ".join(f"{r['actual_verify_us'] / 1000:.0f} ms" for r in reports) + " for 256 MiB")
 
 
+def remote(rig):
+    """
+    Post-copy of a guest that writes more than the line carries: how long it waits for a page, beside a round trip between the hosts and what a page
+    takes on the line. (Both by the hosts' own clocks, under the same load.)
+    """
+    client.shell(rig.guest, "(dirty 0 64 >/dev/null 2>&1 &)")
+    ratio, down, p99, said = [], [], [], ""
+    for _ in range(6):
+        source = rig.where()
+        r = rig.migrate(source, "--strategy post-copy --max-passes 2 --max-downtime 20")
+        s = rig.status(rig.where())
+        trip = statistics.median(source.json(f"ping {rig.where().address}", 10)["rtt_us"])
+        page = PAGE * r["total_ms"] * 1000 / r["bytes"]
+        ratio.append(s["wait_median_us"] / (trip + page))
+        down.append(r["downtime_us"] / 1000)
+        p99.append(s["wait_p99_us"] / (trip + page))
+        said = f"{s['waits']} waits, median {s['wait_median_us']} us, 99 %: {s['wait_p99_us']} us; round trip {trip} us, page {page:.0f} us"
+    client.shell(rig.guest, "killall dirty")
+    figure("post-copy: median wait / (round trip + a page)", statistics.median(ratio), 1.3, "", note=said)
+    figure("post-copy: 99 % of waits / (round trip + a page)", statistics.median(p99), 1e9, "", note="no target")
+    figure("post-copy: downtime of a guest that writes more than the line carries", statistics.median(down), 50, "ms", digits=1)
+
+
 def datagrams(rig):
     """
     What a client sees that sends 1,000 numbered datagrams a second, each of which the guest sends back, beside the downtime that the hosts
@@ -305,6 +328,7 @@ def busy_disks(switch):
 # In this order; STAGES in the environment names those that are wanted.
 STAGES = {
     "move": lambda switch: moving(None, host_figures, idle, verified, tracking, switch=switch),
+    "remote": lambda switch: moving(None, remote, switch=switch, clear=True),
     "vcpus": lambda switch: moving(None, four_cpus, switch=switch, vcpus=4),
     "together": together,
     "tcp": the_tcp,
