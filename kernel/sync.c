@@ -86,6 +86,13 @@ int completion_wait(struct completion *c, uint64_t deadline_ns)
 	return err;
 }
 
+void completion_reset(struct completion *c)
+{
+	uint64_t flags = spin_lock_irqsave(&c->lock);
+	c->done = false;
+	spin_unlock_irqrestore(&c->lock, flags);
+}
+
 void completion_done(struct completion *c)
 {
 	uint64_t flags = spin_lock_irqsave(&c->lock);

@@ -42,7 +42,7 @@ void sem_init(struct sem *s, unsigned count);
 int sem_down(struct sem *s, uint64_t deadline_ns); /* 0 or -ETIMEDOUT */
 void sem_up(struct sem *s);
 
-/* One-shot event: once done it stays done until it is initialised anew. */
+/* One-shot event: once done it stays done until it is reset, by whoever looks afterwards at what it tells of. */
 struct completion {
 	struct spinlock lock;
 	struct waitq q;
@@ -51,3 +51,4 @@ struct completion {
 void completion_init(struct completion *c);
 int completion_wait(struct completion *c, uint64_t deadline_ns); /* 0 or -ETIMEDOUT */
 void completion_done(struct completion *c);
+void completion_reset(struct completion *c);

@@ -289,7 +289,7 @@ static void ctl_task(void *arg)
 			halt_vcpus(vm);
 			vm->state = VM_PAUSED;
 		}
-	} else if (vm->state == VM_RUNNING || vm->state == VM_PAUSED) {
+	} else if (request && (vm->state == VM_RUNNING || vm->state == VM_PAUSED)) { /* else another has done it */
 		halt_vcpus(vm); /* first: what another vCPU still asks for is of the same life, and goes with it */
 		__atomic_store_n(&vm->power_request, VM_POWER_NONE, __ATOMIC_SEQ_CST);
 		if (request == VM_POWER_OFF) {

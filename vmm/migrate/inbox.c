@@ -233,12 +233,12 @@ int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct dem
 	uint64_t flags = spin_lock_irqsave(&in->lock);
 	while ((i = next_demand(in, urgent)) == in->ndemands && !in->n && !in->err && !err)
 		err = waitq_wait(&in->q, &in->lock, &flags, deadline_ns);
-	if (i < in->ndemands) {
+	if (in->n) {
+		err = -EAGAIN;
+	} else if (i < in->ndemands) {
 		*d = in->demand[i];
 		memmove(&in->demand[i], &in->demand[i + 1], (--in->ndemands - i) * sizeof(*d));
 		err = 0;
-	} else if (in->n) {
-		err = -EAGAIN;
 	} else if (in->err) {
 		err = in->err;
 	}

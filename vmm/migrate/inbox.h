@@ -69,8 +69,8 @@ int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, s
 /* The next message, whatever it is: 0, -ETIMEDOUT, or the stream's error if it is gone and nothing is left to read. */
 int inbox_next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg) must_check;
 /*
- * The oldest DEMAND that somebody waits for, else, unless `urgent`, the oldest: 0. -EAGAIN: there is none, but a
- * message for inbox_next; else as that.
+ * The oldest DEMAND that somebody waits for, else, unless `urgent`, the oldest: 0. -EAGAIN: a message for inbox_next
+ * is there, which goes first; else as that.
  */
 int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d) must_check;
 /* Has something gone wrong? 0 or the error as inbox_wait would give it. Does not sleep. */

@@ -167,8 +167,8 @@ int migrate_cancel(const char *vm_name, struct why *w)
 }
 
 /* What a word that was not taken is answered. */
-static int refuse_word(const char *vm_name, enum operators_word word, const struct migrate_status *st, int err,
-		       struct why *w)
+static int refuse_word(const char *vm_name, enum operators_word word, const struct migrate_status *st, bool remote,
+		       int err, struct why *w)
 {
 	const char *open = st->error[0] ? st->error : "its destination has not answered";
 	if (st->phase == MIG_REMOTE && word == WORD_CLAIM)
@@ -190,6 +190,12 @@ static int refuse_word(const char *vm_name, enum operators_word word, const stru
 			       "it is not proven that no host runs it: %.110s. Two copies ruin its data. Make sure, "
 			       "then: vm claim %s --force",
 			       open, vm_name);
+	if (remote)
+		return why_set(
+			w, err,
+			"it is undecided: %.60s. If it runs at %s, that lacks memory which is here alone, and is lost "
+			"without. If that host is gone for good: vm forget %s --force",
+			open, st->peer_name, vm_name);
 	return why_set(w, err,
 		       "it is undecided, and this may be its only image: %.110s. Make sure that it runs elsewhere, "
 		       "then: vm forget %s --force",
@@ -205,6 +211,7 @@ static int decide(const char *vm_name, enum operators_word word, bool sure, stru
 		return why_set(w, -ENOENT, "%s is not undecided: no migration of it is running", vm_name);
 	spin_lock(&m->lock);
 	struct migrate_status st = m->st;
+	bool remote = m->remote;
 	if (st.phase == MIG_REMOTE && word == WORD_CLAIM)
 		err = -EINVAL;
 	else if (st.phase != MIG_UNDECIDED && st.phase != MIG_REMOTE)
@@ -217,7 +224,7 @@ static int decide(const char *vm_name, enum operators_word word, bool sure, stru
 		m->word = word;
 	spin_unlock(&m->lock);
 	if (err) {
-		refuse_word(vm_name, word, &st, err, w);
+		refuse_word(vm_name, word, &st, remote, err, w);
 	} else { /* its task looks at once, and leaves a question that is under way */
 		completion_done(&m->news);
 		migration_abort(m);

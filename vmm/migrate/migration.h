@@ -68,7 +68,7 @@ struct migration {
 	struct incarnation dest;  /* [l] outgoing: of the destination, from its greeting on this attempt's connection */
 	char dest_name[32];       /* [l] it is its own task's to write */
 	bool finished;            /* [l] */
-	bool remote;              /* [t] outgoing: post-copy; the image here stays when it runs there (remote.h) */
+	bool remote;              /* [l]; outgoing: post-copy: the image here stays when it runs there */
 	struct pull *pull;        /* [l] incoming: who a connection that was made anew is for (pull.h) */
 	struct vm *beside;        /* (c) to self: the VM, with a reference, until the other end has ended */
 	struct stream *there;     /* (c) to self: the other end */

@@ -281,7 +281,7 @@ int precopy_run(struct source *c)
 		take_changes(c);
 		enum policy_verdict v = policy_next(&c->policy, &r, c->w);
 		pass_report(c, &r);
-		c->allow_ns = MAX(c->policy.max_downtime_ns, policy_predict(&c->policy, r.left));
+		c->allow_ns = MAX(c->policy.max_downtime_ns, policy_predict(&c->policy, c->policy.remote ? 0 : r.left));
 		if (v != POLICY_AGAIN)
 			return v == POLICY_STOP ? 0 : -ETIMEDOUT;
 		slow_down(c, &r, blocks);

@@ -7,8 +7,10 @@
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/frames.h"
 #include "vmm/migrate/handover.h"
+#include "vmm/migrate/hot.h"
 #include "vmm/migrate/service.h"
-#include <string.h>
+#include "vmm/migrate/this_host.h"
+#include <stdio.h>
 
 #define QUEUE_NS (1 * NS_PER_MS) /* what ranges may make an urgent page wait for, in queues */
 #define LOOK_NS  (1 * NS_PER_SEC)
@@ -124,6 +126,19 @@ int pull_map(struct pull *p, struct vm *vm, struct wire_rx *rx, struct why *w)
 	return 0;
 }
 
+int pull_check(const struct pull *p, struct why *w)
+{
+	struct hot_frames hot;
+	bool absent = false;
+	int err = pull_is_on(p) ? hot_frames_get(&hot, p->vm) : 0;
+	if (err || !pull_is_on(p))
+		return err;
+	for (unsigned i = 0; i < hot.n; i++)
+		absent |= gmem_absent(&p->vm->mem, hot.frame[i]);
+	hot_frames_put(&hot);
+	return absent ? why_set(w, -EPROTO, "the source keeps back memory that the VM cannot start without") : 0;
+}
+
 void pull_begin(struct pull *p)
 {
 	uint64_t flags = spin_lock_irqsave(&p->lock);
@@ -233,9 +248,13 @@ static void ask_anew(struct pull *p)
 	gfn_t again[PULL_URGENT_MAX];
 	unsigned n = 0;
 	uint64_t flags = spin_lock_irqsave(&p->lock);
-	list_for_each(w, &p->waits, struct wait, node)
-		if (n < PULL_URGENT_MAX && !here(p, w->gfn))
+	list_for_each(w, &p->waits, struct wait, node) {
+		bool asked = false;
+		for (unsigned i = 0; i < n; i++)
+			asked |= again[i] == w->gfn;
+		if (n < PULL_URGENT_MAX && !asked && !here(p, w->gfn))
 			again[n++] = w->gfn;
+	}
 	spin_unlock_irqrestore(&p->lock, flags);
 	for (unsigned i = 0; i < n; i++)
 		ask(p, again[i]);
@@ -244,11 +263,35 @@ static void ask_anew(struct pull *p)
 	p->least_ns = 0;
 }
 
+static void say(struct pull *p, const char *text)
+{
+	spin_lock(&p->m->lock);
+	sniprintf(p->m->st.error, sizeof(p->m->st.error), "%s", text);
+	spin_unlock(&p->m->lock);
+}
+
+/* After ALL: DONE, behind what was under way. */
+static void wait_done(struct pull *p, struct wire_rx *rx)
+{
+	uint8_t page[512];
+	uint64_t end = in(MIG_ANSWER_NS);
+	while (time_ns() < end && !wire_recv(rx, end, MIG_ANSWER_NS, NULL)) {
+		while (rx->data_len && !wire_recv_data(rx, page, MIN(sizeof(page), rx->data_len), end))
+			; /* it is here: it was asked for twice */
+		if (rx->type == WIRE_FRAMES && !frames_recv(rx, p->vm))
+			break;
+		if (rx->type != WIRE_DONE)
+			continue;
+		attempt_event(&p->m->id, RECORD_EV_DONE);
+		break;
+	}
+}
+
 /* By one connection: 0 when no more is needed. */
 static int link_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx, struct why *w)
 {
 	struct page_rx pages = { .rx = rx, .mem = &p->vm->mem, .idle_ns = MIG_IDLE_NS, .came = came, .arg = p };
-	int err = migration_attach(p->m, rx->s, NULL);
+	int err = 0;
 	mutex_lock(&p->tx_lock);
 	p->asks = tx;
 	mutex_unlock(&p->tx_lock);
@@ -264,8 +307,7 @@ static int link_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx, stru
 	p->asks = NULL;
 	mutex_unlock(&p->tx_lock);
 	if (!err && !id_send(tx, WIRE_ALL, &p->m->id, in(MIG_ANSWER_NS))) /* else it asks, and gets it then */
-		handover_wait_done(rx, &p->m->id, p->vm);
-	migration_detach(p->m);
+		wait_done(p, rx);
 	stream_abort(rx->s);
 	return err;
 }
@@ -301,20 +343,30 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 	struct why w = { "" };
 	struct pull_link *l;
 	migration_phase(p->m, MIG_REMOTE);
+	__atomic_sub_fetch(&migrate_this_host()->receiving, 1,
+			   __ATOMIC_SEQ_CST); /* others may come, whatever becomes of this */
+	(void)!migration_attach(p->m, rx->s, NULL);
 	int err = link_run(p, tx, rx, &w);
+	migration_detach(p->m);
+	if (err)
+		say(p, "the connection to its source is lost: waiting for it");
 	if (err)
 		log_warn("%s lacks %lu MiB that are at its source: the connection is lost: %s. It runs on without "
 			 "them, and "
 			 "waits for the source",
 			 p->vm->cfg.name, gmem_track_left(&p->vm->mem) >> 8, w.text[0] ? w.text : err_name(err));
 	while (err && (l = next_link(p))) {
+		(void)!migration_attach(p->m, l->rx->s, NULL); /* it is past being cancelled */
 		if (!(err = absent_send(l->tx, &p->vm->mem, MIG_IDLE_NS, TIME_NEVER))) {
 			log_info("%s: its source is there again", p->vm->cfg.name);
+			say(p, "");
 			err = link_run(p, l->tx, l->rx, &w);
 		}
+		migration_detach(p->m);
 		completion_done(&l->left);
 	}
 	close_door(p);
+	__atomic_add_fetch(&migrate_this_host()->receiving, 1, __ATOMIC_SEQ_CST);
 	end_waits(p); /* whose page has come goes on, and after the guest's end nobody does */
 	bool all = !gmem_track_left(&p->vm->mem);
 	gmem_set_pager(&p->vm->mem, all ? NULL : &gmem_lost);
@@ -322,28 +374,34 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 		gmem_track_stop(&p->vm->mem);
 }
 
-/* Its lock is held (migration_find). */
+/* Under its lock, both (migration_find). */
+static bool is_coming(struct migration *m, const void *id)
+{
+	return !m->finished && m->st.incoming && attempt_id_equal(&m->id, id);
+}
 static bool is_pulling(struct migration *m, const void *id) { return m->pull && attempt_id_equal(&m->id, id); }
 
-/* True: it has been served. */
+/* The newest is the one that the source has; the one before, if it still waits, is let go. False: nobody pulls. */
 static bool hand_over(struct migration *m, struct pull_link *l)
 {
-	bool taken = false;
-	migration_abort(m); /* the connection that it still holds for good */
+	struct pull_link *old = NULL;
 	spin_lock(&m->lock);
 	struct pull *p = m->pull;
 	if (p) {
 		uint64_t flags = spin_lock_irqsave(&p->lock);
-		taken = !p->offer;
-		if (taken)
-			p->offer = l;
+		old = p->offer;
+		p->offer = l;
 		waitq_wake_all(&p->q);
 		spin_unlock_irqrestore(&p->lock, flags);
 	}
 	spin_unlock(&m->lock);
-	if (taken)
+	if (old)
+		completion_done(&old->left);
+	if (p)
+		migration_abort(m); /* the connection that it has: this one, at worst, and then comes another */
+	if (p)
 		(void)completion_wait(&l->left, TIME_NEVER);
-	return taken;
+	return p;
 }
 
 void pull_rejoin(struct connection *k)
@@ -352,18 +410,38 @@ void pull_rejoin(struct connection *k)
 	struct pull_link l = { .tx = &k->tx, .rx = &k->rx };
 	completion_init(&l.left);
 	id_get(&k->rx, &id);
-	if (!wire_get_end(&k->rx))
+	if (!wire_get_end(&k->rx) || !incarnation_equal(id.source, k->peer.inc)) /* its own attempts alone */
 		return;
 	k->tx.key = k->rx.key = attempt_key(&id);
-	struct migration *m = migration_find(is_pulling, &id);
-	bool served = m && hand_over(m, &l);
-	if (m)
+	struct migration *m = migration_find(is_coming, &id);
+	if (m) { /* where nobody pulls yet, or any more, it comes again */
+		(void)!hand_over(m, &l);
 		migration_put(m);
-	if (served)
 		return;
+	}
 	bool started = attempt_find(&id, NULL) == RECORD_STARTED; /* and nothing of it is missing */
 	if (id_send(&k->tx, started ? WIRE_ALL : WIRE_UNKNOWN, &id, in(MIG_ANSWER_NS)))
 		log_debug("%s could not be told what has become of its attempt", k->s->peer);
 	else if (started)
 		handover_wait_done(&k->rx, &id, NULL);
+}
+
+void pull_source_gone(const struct attempt_id *id)
+{
+	struct migration *m = migration_find(is_pulling, id);
+	bool lost = false;
+	if (!m)
+		return;
+	spin_lock(&m->lock);
+	if (m->pull && gmem_track_left(&m->pull->vm->mem)) {
+		lost = true;
+		sniprintf(m->st.error, sizeof(m->st.error),
+			  "its source has restarted, or was told to forget it: what is missing never comes");
+	}
+	spin_unlock(&m->lock);
+	if (lost)
+		log_error("%s is lost: memory of it was at its source alone, which has restarted, or was told to "
+			  "forget it. `vm kill %s`",
+			  m->st.vm, m->st.vm);
+	migration_put(m);
 }

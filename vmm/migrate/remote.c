@@ -23,7 +23,8 @@ int remote_send(struct source *c)
 	err = precopy_send_pass(c, true);
 	c->hot = NULL;
 	hot_frames_put(&hot);
-	return err ? err : absent_send(&c->tx, &c->vm->mem, MIG_STOPPED_NS, switchover_end(c));
+	c->m->remote = gmem_track_left(&c->vm->mem); /* else all has gone, as ever */
+	return err || !c->m->remote ? err : absent_send(&c->tx, &c->vm->mem, MIG_STOPPED_NS, switchover_end(c));
 }
 
 /* ---- serving ---- */
@@ -31,7 +32,8 @@ int remote_send(struct source *c)
 /* No record is so long that there would be something to look at in its middle. */
 static int nothing(void *arg unused) { return 0; }
 
-static void show(struct source *c, uint64_t sent)
+/* What somebody waits for is not held against the limits, which it would only make others wait for. */
+static void show(struct source *c, uint64_t sent, bool urgent)
 {
 	spin_lock(&c->m->lock);
 	c->m->st.pages_left -= MIN(sent, c->m->st.pages_left);
@@ -39,7 +41,8 @@ static void show(struct source *c, uint64_t sent)
 	c->m->st.zero_pages = c->pages.total.zero;
 	c->m->st.bytes += c->tx.bytes - c->paced;
 	spin_unlock(&c->m->lock);
-	c->hold_ns = bandwidth_until(c->m, c->tx.bytes - c->paced);
+	if (!urgent)
+		c->hold_ns = bandwidth_until(c->m, c->tx.bytes - c->paced);
 	c->paced = c->tx.bytes;
 }
 
@@ -52,7 +55,7 @@ static int answer(struct source *c, const struct demand *d)
 		return err;
 	if (!(d->flags & DEMAND_URGENT))
 		err = absent_demand_send(&c->tx, WIRE_SERVED, d, in(MIG_IDLE_NS));
-	show(c, c->pages.pass.data + c->pages.pass.zero);
+	show(c, c->pages.pass.data + c->pages.pass.zero, d->flags & DEMAND_URGENT);
 	return err;
 }
 
@@ -92,8 +95,10 @@ static enum rejoined read_map(struct source *c, struct why *w)
 			return REJOIN_AGAIN;
 		if (c->in.rx.type == WIRE_ALL)
 			return REJOIN_HAS_ALL;
-		if (c->in.rx.type == WIRE_UNKNOWN)
-			return REJOIN_LOST;
+		if (c->in.rx.type == WIRE_UNKNOWN) {
+			why_set(w, -ENOENT, "%s does not know it (any more)", c->m->dest_name);
+			return REJOIN_AGAIN;
+		}
 		if (c->in.rx.type != WIRE_ABSENT || absent_recv(&map, &c->in.rx, &c->vm->mem, gmem_track_add, w))
 			return REJOIN_AGAIN;
 	}
@@ -160,8 +165,6 @@ static enum rejoined once_more(struct source *c)
 	}
 	if (r == REJOIN_HAS_ALL && id_send(&c->tx, WIRE_DONE, &c->id, in(MIG_ANSWER_NS)))
 		log_debug("%s: the destination may not know that we know", c->vm->cfg.name);
-	if (r == REJOIN_LOST)
-		why_set(&w, -ESRCH, "%s does not know it any more", c->m->dest_name);
 	if (r != REJOIN_HAS_ALL)
 		say(c->m, w.text[0] ? w.text : err_name(err ? err : -ECONNRESET));
 	if (!err)
@@ -170,27 +173,44 @@ static enum rejoined once_more(struct source *c)
 	return r;
 }
 
+/* What was said while it was undecided was said of something else: it runs there, and needs what is here. */
+static void forget_words(struct migration *m)
+{
+	spin_lock(&m->lock);
+	m->decided = false;
+	m->word = WORD_NONE;
+	m->told = RECORD_NONE;
+	spin_unlock(&m->lock);
+}
+
 bool remote_serve(struct source *c)
 {
 	struct migration *m = c->m;
 	enum rejoined r = REJOIN_AGAIN;
 	handover_set_state(m->vm, VM_SERVING);
 	migration_phase(m, MIG_REMOTE);
+	forget_words(m);
 	c->pages.progress = nothing;
 	c->pages.idle_ns = MIG_IDLE_NS;
 	c->pages.end_ns = TIME_NEVER;
-	if (!migration_attach(m, c->s, &c->in) && !serve_link(c)) {
+	bool broken = __atomic_load_n(&c->s->err, __ATOMIC_RELAXED); /* it was undecided: frames would be lost on it */
+	if (!broken && !migration_attach(m, c->s, &c->in) && !serve_link(c)) {
 		r = REJOIN_HAS_ALL;
 		if (id_send(&c->tx, WIRE_DONE, &c->id, in(MIG_ANSWER_NS)))
 			log_debug("%s: the destination may not know that we know", m->st.vm);
 	}
 	link_end(c);
 	if (r != REJOIN_HAS_ALL)
+		bandwidth_end(m); /* this may take days */
+	if (r != REJOIN_HAS_ALL)
 		log_warn("%s: the connection to %s is lost, which runs it and lacks memory that is here: connecting "
 			 "anew",
 			 m->st.vm, m->dest_name);
 	while (r != REJOIN_HAS_ALL && !is_forgotten(m)) {
 		(void)completion_wait(&m->news, in(MIG_ASK_NS));
+		completion_reset(&m->news); /* and now looks */
+		if (is_forgotten(m))
+			break;
 		if (r == REJOIN_AGAIN && (r = once_more(c)) == REJOIN_LOST)
 			log_error("%s is lost: %s, which ran it, has restarted, and what is here is not all of it. `vm "
 				  "forget %s --force` frees it",
