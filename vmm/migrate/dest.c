@@ -437,5 +437,6 @@ void dest_attempt(struct connection *k)
 		migration_put(c->m);
 	boot_files_rx_fini(&c->files);
 	sections_fini(&c->sections);
+	pull_fini(&c->pull);
 	free(c);
 }

@@ -251,6 +251,25 @@ bool migration_told(const struct decision *d)
 	return true;
 }
 
+void migration_source_gone(const struct attempt_id *id)
+{
+	struct migration *m = migration_find(is_in_attempt, id);
+	if (!m)
+		return;
+	spin_lock(&m->lock);
+	bool lost = m->pull && gmem_track_left(&m->vm->mem);
+	if (lost)
+		sniprintf(m->st.error, sizeof(m->st.error),
+			  "its source has restarted, or was told to forget it: what is missing never comes");
+	spin_unlock(&m->lock);
+	if (lost)
+		log_error(
+			"%s is lost: memory of it was at %s alone, which has restarted, or was told to forget it. `vm "
+			"kill %s`",
+			m->st.vm, m->st.peer_name, m->st.vm);
+	migration_put(m);
+}
+
 void migration_evict(const struct attempt_id *id, uint64_t deadline_ns)
 {
 	struct migration *m = migration_find(is_in_attempt, id);

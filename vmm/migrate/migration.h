@@ -135,6 +135,8 @@ void migration_finish(struct migration *m, enum migrate_phase phase, const char 
  * (and will now act on it), false if it does not (any more).
  */
 bool migration_told(const struct decision *d);
+/* The source of an incoming one holds nothing of it any more: if memory is still missing here, the operator is told. */
+void migration_source_gone(const struct attempt_id *id);
 
 /* Abort the undecided incoming attempt `id` and wait until its skeleton is gone (or the deadline passes). */
 void migration_evict(const struct attempt_id *id, uint64_t deadline_ns);

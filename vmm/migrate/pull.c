@@ -2,6 +2,7 @@
 /* A guest whose memory comes as it asks for it (pull.h). */
 #include "vmm/migrate/pull.h"
 #include "kernel/log.h"
+#include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/failpoint.h"
@@ -22,6 +23,8 @@ static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 struct wait { /* on the waiter's stack */
 	struct list node;
 	gfn_t gfn;
+	bool first; /* nobody waited for it before: it is to be asked for */
+	bool asked;
 };
 
 static bool here(void *arg, gfn_t gfn)
@@ -30,14 +33,39 @@ static bool here(void *arg, gfn_t gfn)
 	return !gmem_absent(&p->vm->mem, gfn);
 }
 
-/* Behind what somebody waits for, his neighbours are next. */
-static void ask(struct pull *p, gfn_t gfn)
+static struct wait *next_to_ask(struct pull *p)
 {
-	const struct demand d = { gfn, 1, DEMAND_URGENT };
-	mutex_lock(&p->tx_lock);
-	if (p->asks && absent_demand_send(p->asks, WIRE_DEMAND, &d, in(MIG_ANSWER_NS)))
-		stream_abort(p->asks->s); /* its reader finds that, and asks anew on the next */
-	mutex_unlock(&p->tx_lock);
+	list_for_each(w, &p->waits, struct wait, node)
+		if (w->first && !w->asked)
+			return w;
+	return NULL;
+}
+
+/*
+ * The task that asks: a vCPU's may not, for it has its guest's vector registers in the CPU's, and a connection may be
+ * encrypted. What cannot be asked now is when there is another connection.
+ */
+static void asker(void *arg)
+{
+	struct pull *p = arg;
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	while (!p->stop) {
+		struct wait *w = next_to_ask(p);
+		if (!w) {
+			(void)waitq_wait(&p->work, &p->lock, &flags, TIME_NEVER);
+			continue;
+		}
+		const struct demand d = { w->gfn, 1, DEMAND_URGENT };
+		w->asked = true;
+		spin_unlock_irqrestore(&p->lock, flags);
+		mutex_lock(&p->tx_lock);
+		if (p->asks && absent_demand_send(p->asks, WIRE_DEMAND, &d, in(MIG_ANSWER_NS)))
+			stream_abort(p->asks->s); /* its reader finds that */
+		mutex_unlock(&p->tx_lock);
+		flags = spin_lock_irqsave(&p->lock);
+	}
+	spin_unlock_irqrestore(&p->lock, flags);
+	completion_done(&p->asker_gone);
 }
 
 static void account(struct pull *p, uint64_t ns)
@@ -50,29 +78,26 @@ static void account(struct pull *p, uint64_t ns)
 static int fetch(void *arg, gfn_t gfn)
 {
 	struct pull *p = arg;
-	struct wait w = { .gfn = gfn };
-	bool first = true;
+	struct wait w = { .gfn = gfn, .first = true };
 	uint64_t since = time_ns(), flags = spin_lock_irqsave(&p->lock);
-	int err = !p->begun ? -EIO : p->ended ? -ECANCELED : 0;
-	while (!err && p->urgent >= PULL_URGENT_MAX && !p->ended)
+	while (p->begun && p->urgent >= PULL_URGENT_MAX && !p->ended)
 		(void)waitq_wait(&p->q, &p->lock, &flags, TIME_NEVER);
-	list_for_each(o, &p->waits, struct wait, node)
-		first &= o->gfn != gfn;
-	list_init(&w.node);
-	if (!err)
-		list_append(&p->waits, &w.node);
-	p->urgent += !err && first;
-	p->cursor = gfn;
-	spin_unlock_irqrestore(&p->lock, flags);
-	if (err)
+	int err = !p->begun ? -EIO : p->ended ? -ECANCELED : 0;
+	if (err) {
+		spin_unlock_irqrestore(&p->lock, flags);
 		return err;
-	if (first)
-		ask(p, gfn);
-	flags = spin_lock_irqsave(&p->lock);
+	}
+	list_for_each(o, &p->waits, struct wait, node)
+		w.first &= o->gfn != gfn;
+	list_init(&w.node);
+	list_append(&p->waits, &w.node);
+	p->urgent += w.first;
+	p->cursor = gfn; /* its neighbours are next */
+	waitq_wake_all(&p->work);
 	while (!here(p, gfn) && !p->ended)
 		(void)waitq_wait(&p->q, &p->lock, &flags, TIME_NEVER);
 	list_remove(&w.node);
-	p->urgent -= first;
+	p->urgent -= w.first;
 	waitq_wake_all(&p->q); /* one more may be asked for */
 	spin_unlock_irqrestore(&p->lock, flags);
 	account(p, time_ns() - since);
@@ -110,6 +135,8 @@ void pull_init(struct pull *p, struct migration *m)
 	*p = (struct pull){ .m = m, .pager = { here, fetch, end_waits, p } };
 	spin_init(&p->lock, "pull");
 	waitq_init(&p->q);
+	waitq_init(&p->work);
+	completion_init(&p->asker_gone);
 	list_init(&p->waits);
 	mutex_init(&p->tx_lock, "pull");
 }
@@ -121,9 +148,25 @@ int pull_map(struct pull *p, struct vm *vm, struct wire_rx *rx, struct why *w)
 	if (err || !p->map.ended)
 		return err;
 	gmem_absent_ready(&vm->mem);
-	if (p->map.frames)
-		gmem_set_pager(&vm->mem, &p->pager);
+	if (!p->map.frames)
+		return 0;
+	p->has_asker = task_create("pull", TASK_PRIO_SWITCH, asker, p) != NULL;
+	if (!p->has_asker)
+		return -ENOMEM;
+	gmem_set_pager(&vm->mem, &p->pager);
 	return 0;
+}
+
+void pull_fini(struct pull *p)
+{
+	if (!p->has_asker)
+		return;
+	uint64_t flags = spin_lock_irqsave(&p->lock);
+	p->stop = true;
+	waitq_wake_all(&p->work);
+	spin_unlock_irqrestore(&p->lock, flags);
+	(void)completion_wait(&p->asker_gone, TIME_NEVER);
+	p->has_asker = false;
 }
 
 int pull_check(const struct pull *p, struct why *w)
@@ -245,19 +288,11 @@ static int take(struct pull *p, struct page_rx *pages, struct why *w)
 /* All that was asked for before goes out again. */
 static void ask_anew(struct pull *p)
 {
-	gfn_t again[PULL_URGENT_MAX];
-	unsigned n = 0;
 	uint64_t flags = spin_lock_irqsave(&p->lock);
-	list_for_each(w, &p->waits, struct wait, node) {
-		bool asked = false;
-		for (unsigned i = 0; i < n; i++)
-			asked |= again[i] == w->gfn;
-		if (n < PULL_URGENT_MAX && !asked && !here(p, w->gfn))
-			again[n++] = w->gfn;
-	}
+	list_for_each(w, &p->waits, struct wait, node)
+		w->asked = false;
+	waitq_wake_all(&p->work);
 	spin_unlock_irqrestore(&p->lock, flags);
-	for (unsigned i = 0; i < n; i++)
-		ask(p, again[i]);
 	p->out = p->first = 0;
 	p->window = 4;
 	p->least_ns = 0;
@@ -370,17 +405,16 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 	end_waits(p); /* whose page has come goes on, and after the guest's end nobody does */
 	bool all = !gmem_track_left(&p->vm->mem);
 	gmem_set_pager(&p->vm->mem, all ? NULL : &gmem_lost);
+	pull_fini(p);
 	if (all)
 		gmem_track_stop(&p->vm->mem);
 }
 
-/* Under its lock, both (migration_find). */
+/* Under its lock (migration_find). */
 static bool is_coming(struct migration *m, const void *id)
 {
 	return !m->finished && m->st.incoming && attempt_id_equal(&m->id, id);
 }
-static bool is_pulling(struct migration *m, const void *id) { return m->pull && attempt_id_equal(&m->id, id); }
-
 /* The newest is the one that the source has; the one before, if it still waits, is let go. False: nobody pulls. */
 static bool hand_over(struct migration *m, struct pull_link *l)
 {
@@ -424,24 +458,4 @@ void pull_rejoin(struct connection *k)
 		log_debug("%s could not be told what has become of its attempt", k->s->peer);
 	else if (started)
 		handover_wait_done(&k->rx, &id, NULL);
-}
-
-void pull_source_gone(const struct attempt_id *id)
-{
-	struct migration *m = migration_find(is_pulling, id);
-	bool lost = false;
-	if (!m)
-		return;
-	spin_lock(&m->lock);
-	if (m->pull && gmem_track_left(&m->pull->vm->mem)) {
-		lost = true;
-		sniprintf(m->st.error, sizeof(m->st.error),
-			  "its source has restarted, or was told to forget it: what is missing never comes");
-	}
-	spin_unlock(&m->lock);
-	if (lost)
-		log_error("%s is lost: memory of it was at its source alone, which has restarted, or was told to "
-			  "forget it. `vm kill %s`",
-			  m->st.vm, m->st.vm);
-	migration_put(m);
 }

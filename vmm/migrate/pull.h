@@ -31,6 +31,9 @@ struct pull {
 	struct gmem_pager pager;
 	struct spinlock lock;
 	struct waitq q;
+	struct waitq work;    /* for the task that asks */
+	bool has_asker, stop; /* [t]; [l] it shall end */
+	struct completion asker_gone;
 	struct list waits;       /* [l] who waits for a page */
 	unsigned urgent;         /* [l] frames that were asked for so, and have not come */
 	gfn_t cursor;            /* [l] where the next range begins */
@@ -53,8 +56,8 @@ int pull_map(struct pull *p, struct vm *vm, struct wire_rx *rx, struct why *w) m
 static inline bool pull_is_half(const struct pull *p) { return p->vm && !p->map.ended; } /* its end has not come */
 static inline bool pull_is_on(const struct pull *p) { return p->map.ended && p->map.frames; }
 /*
- * The state is loaded: is all of it here that the VM's own start touches (hot.h)? -EPROTO with why: the source would have
- * it wait for itself. -ENOMEM.
+ * The state is loaded: is all of it here that the VM's own start touches (hot.h)? -EPROTO with why: the source would
+ * have it wait for itself. -ENOMEM.
  */
 int pull_check(const struct pull *p, struct why *w) must_check;
 /* Before the guest's first instruction: from now on pages can be waited for. */
@@ -65,5 +68,5 @@ void pull_begin(struct pull *p);
  * Then nothing is absent any more, or nobody looks for it. Sleeps, for days if it must.
  */
 void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx);
-/* The source of that attempt holds nothing of it any more (settle.c): is something missing, the operator is told. */
-void pull_source_gone(const struct attempt_id *id);
+/* After any of that, also where it came to nothing: the VM uses it no more, or is gone. */
+void pull_fini(struct pull *p);

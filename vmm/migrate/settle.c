@@ -7,7 +7,6 @@
 #include "vmm/migrate/ask.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migration.h"
-#include "vmm/migrate/pull.h"
 #include "vmm/migrate/this_host.h"
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +60,7 @@ static unsigned settle_some(struct debts *s)
 	(void)ask_wait(&s->group, NULL, NULL);
 	for (unsigned i = 0; i < s->n; i++) {
 		if (s->v[i].done)
-			pull_source_gone(&s->v[i].d.id);
+			migration_source_gone(&s->v[i].d.id);
 		if (s->v[i].done)
 			attempt_event(&s->v[i].d.id, RECORD_EV_DONE);
 		else
