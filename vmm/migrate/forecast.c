@@ -14,7 +14,7 @@ static void add_section(void *arg, const struct sdesc *d, uint32_t instance unus
 {
 	struct source *c = arg;
 	c->nsections++;
-	c->policy.state_bytes += WIRE_SECTION_HEAD + state_size(d);
+	c->policy.state_bytes += WIRE_SECTION_PRE + state_size(d);
 }
 
 void forecast_begin(struct source *c)

@@ -58,7 +58,7 @@ struct policy_pass {      /* what one pass was like */
 	uint32_t pass;    /* 1.. */
 	uint64_t bytes;   /* sent in it */
 	uint64_t ns;      /* from its first byte to the destination's acknowledgement */
-	uint64_t rtt_ns;  /* from writing its last byte to the acknowledgement */
+	uint64_t rtt_ns;  /* from its end, about to be said, to the acknowledgement */
 	uint64_t left;    /* pages dirtied meanwhile */
 	uint64_t scan_ns; /* that it took to find them */
 	bool limited;     /* by the operator, not by the link alone */

@@ -111,6 +111,7 @@ int precopy_send_pass(struct source *c, bool final)
 	err = c->hot ? pages_send_frames(&c->pages, c->hot->frame, c->hot->n) : pages_send_pass(&c->pages, !final);
 	if (err || (err = precopy_progress(c))) /* even if it had no pages */
 		return err;
+	c->said_ns = time_ns(); /* before: who stands ready for long after it would find the answer there at once */
 	return pass_end_send(&c->tx, c->pass, c->pages.pass.data, c->pages.pass.zero, pages_deadline(&c->pages));
 }
 
@@ -258,7 +259,6 @@ int precopy_run(struct source *c)
 		int err = precopy_send_pass(c, false);
 		if (err)
 			return err;
-		uint64_t sent = time_ns();
 		err = wait_acked(c);
 		if (err)
 			return err;
@@ -273,7 +273,7 @@ int precopy_run(struct source *c)
 		struct policy_pass r = { .pass = c->pass,
 					 .bytes = c->tx.bytes - bytes,
 					 .ns = acked - begin,
-					 .rtt_ns = acked - sent,
+					 .rtt_ns = acked - c->said_ns,
 					 .left = c->left,
 					 .scan_ns = scan_ns,
 					 .limited = bandwidth_limit_of(c->m),

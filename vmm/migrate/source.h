@@ -38,6 +38,7 @@ struct source { /* of the migration's task alone */
 	bool can_remote;              /* post-copy: the destination can, and nothing that was asked for forbids it */
 	const struct hot_frames *hot; /* of the last pass, if the rest stays here (remote.h) */
 	bool forgotten;           /* by the operator, undecided: the image goes, and it is not known where the VM is */
+	uint64_t said_ns;         /* when the end of the pass was about to be said */
 	uint64_t paused_ns;       /* when the guest was stopped */
 	struct downtime forecast; /* of the last pass */
 	uint64_t scan_ns;         /* that the last look at what is dirty took */

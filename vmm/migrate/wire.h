@@ -12,30 +12,30 @@
 #pragma once
 #include "net/stream.h"
 
-#define WIRE_MAGIC        0x3147494d4e524554ULL /* "TERNMIG1" */
-#define WIRE_VERSION      3                     /* what we speak; and the oldest that we accept */
-#define WIRE_VERSION_MIN  3
-#define WIRE_OPTIONAL     (1U << 31)
-#define WIRE_HEADER       8
-#define WIRE_BODY_MAX     (72 << 10) /* of fields; page data comes on top */
-#define WIRE_SECTION_MAX  (64 << 10)
-#define WIRE_SECTION_HEAD (WIRE_HEADER + 4 + 40) /* of its record: check word, name, instance, version */
-#define WIRE_RUNS_MAX     128                    /* in one PAGES record */
-#define WIRE_PAGES_MAX    64                     /* pages of data in one PAGES record */
-#define WIRE_RECORD_MAX   (WIRE_HEADER + WIRE_BODY_MAX + WIRE_PAGES_MAX * 4096)
-#define WIRE_TEXT_MAX     200
-#define WIRE_ID_LEN       40 /* of an attempt */
-#define WIRE_FILES_MIN    2  /* files of a VM: kernel, initrd, */
-#define WIRE_FILES_MAX    7  /* base images of its disks */
-#define WIRE_FILE_ENTRY   (WIRE_FILE_NAME + 24)
-#define WIRE_FILE_NAME    96
-#define WIRE_FILE_MAX     (64 << 10) /* bytes of one in a record */
-#define WIRE_CHUNK        1024       /* frames that have one sum: 4 MiB */
-#define WIRE_SUMS_MAX     64         /* of chunks, in one VERIFY record */
-#define WIRE_FRAMES_MAX   (64 << 10) /* bytes of a FRAMES record behind its header */
-#define WIRE_ABSENT_RUNS  4096       /* in one ABSENT record */
-#define WIRE_WHO_LEN      114
-#define WIRE_HAVE_LEN     136
+#define WIRE_MAGIC       0x3147494d4e524554ULL /* "TERNMIG1" */
+#define WIRE_VERSION     3                     /* what we speak; and the oldest that we accept */
+#define WIRE_VERSION_MIN 3
+#define WIRE_OPTIONAL    (1U << 31)
+#define WIRE_HEADER      8
+#define WIRE_BODY_MAX    (72 << 10) /* of fields; page data comes on top */
+#define WIRE_SECTION_MAX (64 << 10)
+#define WIRE_SECTION_PRE (WIRE_HEADER + 4 + 40) /* before its bytes: check word, name, instance, version */
+#define WIRE_RUNS_MAX    128                    /* in one PAGES record */
+#define WIRE_PAGES_MAX   64                     /* pages of data in one PAGES record */
+#define WIRE_RECORD_MAX  (WIRE_HEADER + WIRE_BODY_MAX + WIRE_PAGES_MAX * 4096)
+#define WIRE_TEXT_MAX    200
+#define WIRE_ID_LEN      40 /* of an attempt */
+#define WIRE_FILES_MIN   2  /* files of a VM: kernel, initrd, */
+#define WIRE_FILES_MAX   7  /* base images of its disks */
+#define WIRE_FILE_ENTRY  (WIRE_FILE_NAME + 24)
+#define WIRE_FILE_NAME   96
+#define WIRE_FILE_MAX    (64 << 10) /* bytes of one in a record */
+#define WIRE_CHUNK       1024       /* frames that have one sum: 4 MiB */
+#define WIRE_SUMS_MAX    64         /* of chunks, in one VERIFY record */
+#define WIRE_FRAMES_MAX  (64 << 10) /* bytes of a FRAMES record behind its header */
+#define WIRE_ABSENT_RUNS 4096       /* in one ABSENT record */
+#define WIRE_WHO_LEN     114
+#define WIRE_HAVE_LEN    136
 
 enum wire_type {
 	WIRE_HELLO = 1,
