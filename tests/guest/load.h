@@ -107,8 +107,9 @@ static inline uint64_t load_tick(struct load *l, const char *(*status)(void))
 		l->gap_ns = now - l->last_ns;
 	l->last_ns = now;
 	l->last_real_ns = real;
-	snprintf(line, sizeof(line), "%s %s backwards=%llu registers=%llu gap_ms=%lld\n", l->name, status(),
-		 (unsigned long long)l->backwards, (unsigned long long)l->registers, (long long)(l->gap_ns / 1000000));
+	snprintf(line, sizeof(line), "%s %s backwards=%llu registers=%llu gap_ms=%lld now_us=%lld\n", l->name, status(),
+		 (unsigned long long)l->backwards, (unsigned long long)l->registers, (long long)(l->gap_ns / 1000000),
+		 (long long)(now / 1000));
 	while ((fd = accept(l->listener, NULL, NULL)) >= 0) {
 		ssize_t sent = send(fd, line, strlen(line), MSG_NOSIGNAL);
 
