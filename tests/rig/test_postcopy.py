@@ -57,6 +57,19 @@ def test_runs_before_its_memory_has_come(rig):
     rig.check_after()
 
 
+@pytest.mark.rigs("mixed")
+def test_across_vendors_with_a_key(rig):
+    """There and back, encrypted: who waits for a page is also a vCPU whose vector registers are in use."""
+    client.shell(rig.guest, "(dirty 0 4 >/dev/null 2>&1 &)")
+    for _ in range(2):
+        r = rig.migrate(options="--strategy post-copy --max-passes 1 --max-downtime 1000", seconds=120)
+        s = rig.status(rig.where())
+        print(f"{r['passes']} passes, {r['total_ms']} ms, down {r['downtime_us']} us, waits: {s.get('wait_histogram')}")
+        assert s["waits"] > 0 and s["cipher"].startswith("TLS 1.3"), s
+    client.shell(rig.guest, "killall dirty; while killall -0 dirty; do sleep 0.1; done", 20)
+    rig.check_pages()
+
+
 @pytest.mark.long
 def test_destination_dies(rig):
     """The VM is lost, as was said before. Its source says so, and never runs it."""
