@@ -155,6 +155,8 @@ UNIT_hosts := $(UNIT_wire)
 UNIT += frames remote
 UNIT_frames := $(UNIT_wire)
 UNIT_remote := $(UNIT_wire) vmm/vm_request.c
+UNIT += remote_wire
+UNIT_remote_wire := $(UNIT_remote)
 UNIT_bandwidth := $(UNIT_wire)
 # The fault matrix has failpoints of its own, tasks that take turns, and allocations that fail.
 UNIT += faults
