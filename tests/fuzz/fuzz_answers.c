@@ -8,8 +8,8 @@
  * where it was.
  *
  * In post-copy it takes the VM and says STARTED; then come as many of the records as the second byte says, and the rest
- * on the connection that the source makes next, behind its REJOIN. After that none can be made, and the operator forgets
- * the VM. Whatever comes: it never runs here again, and no frame goes twice by one connection.
+ * on the connection that the source makes next, behind its REJOIN. After that none can be made, and the operator
+ * forgets the VM. Whatever comes: it never runs here again, and no frame goes twice by one connection.
  */
 #define CONNECTS_ITSELF
 #include "kernel/time.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * For a target that brings its streams itself: no other host can be reached, and who speaks is trusted. One that defines
- * CONNECTS_ITSELF says itself what comes of trust_connect.
+ * For a target that brings its streams itself: no other host can be reached, and who speaks is trusted. One that
+ * defines CONNECTS_ITSELF says itself what comes of trust_connect.
  */
 #pragma once
 #include "net/trust.h"
