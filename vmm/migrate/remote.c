@@ -142,6 +142,8 @@ static void say(struct migration *m, const char *text)
 	spin_unlock(&m->lock);
 }
 
+static const char connection_lost[] = "the connection is lost, and is made anew";
+
 /* One connection more, and what is served by it: has that ended it all? */
 static enum rejoined once_more(struct source *c)
 {
@@ -163,7 +165,7 @@ static enum rejoined once_more(struct source *c)
 	if (r == REJOIN_LOST)
 		why_set(&w, -ESRCH, "%s does not know it any more", c->m->dest_name);
 	if (r != REJOIN_HAS_ALL)
-		say(c->m, w.text[0] ? w.text : err_name(err ? err : -ECONNRESET));
+		say(c->m, w.text[0] ? w.text : err ? err_name(err) : connection_lost);
 	if (!err)
 		link_end(c);
 	stream_close(s);
@@ -185,10 +187,12 @@ bool remote_serve(struct source *c)
 			log_debug("%s: the destination may not know that we know", m->st.vm);
 	}
 	link_end(c);
-	if (r != REJOIN_HAS_ALL)
+	if (r != REJOIN_HAS_ALL) {
+		say(m, connection_lost); /* to find that it cannot be made takes its time */
 		log_warn("%s: the connection to %s is lost, which runs it and lacks memory that is here: connecting "
 			 "anew",
 			 m->st.vm, m->dest_name);
+	}
 	while (r != REJOIN_HAS_ALL && !is_forgotten(m)) {
 		(void)completion_wait(&m->news, in(MIG_ASK_NS));
 		if (r == REJOIN_AGAIN && (r = once_more(c)) == REJOIN_LOST)
