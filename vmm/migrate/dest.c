@@ -301,8 +301,9 @@ static int take_record(struct dest *c, bool *end)
 		return c->final && !c->in_pass && !c->verify.begun_ns ? section_recv(&c->sections, c->rx, c->why)
 								      : bad_order(c);
 	case WIRE_ABSENT:
-		return c->final && !c->in_pass && !c->sections.loaded ? pull_map(&c->pull, c->vm, c->rx, c->why)
-								      : bad_order(c);
+		return c->as == VM_RUNNING && c->final && !c->in_pass && !c->sections.loaded
+			       ? pull_map(&c->pull, c->vm, c->rx, c->why)
+			       : bad_order(c);
 	case WIRE_END: *end = true; return recv_end(c);
 	case WIRE_ERROR: return handover_source_gave_up(c->rx, c->why);
 	default: return bad_order(c);
