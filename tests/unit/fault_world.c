@@ -514,7 +514,8 @@ static void run(struct fault_cell *c)
 		fault_wrong("it is noticed after %lu ms", (fault_run.noticed_ns - fault_run.hit_ns) / NS_PER_MS);
 	c->outcome = outcome();
 	if (!is_right(e->right, c->step->phase, c->outcome))
-		fault_wrong("the outcome is %c, right is, by phase, %s", c->outcome, e->right);
+		fault_wrong("the outcome is %c, right is %s%s", c->outcome, fault_is_remote() ? "" : "by phase, ",
+			    fault_is_remote() ? fault_remote_right(e, &(const char *){ NULL }) : e->right);
 	take_words(c);
 	if (fault_is_remote())
 		fault_remote_look();
