@@ -155,10 +155,12 @@ UNIT_hosts := $(UNIT_wire)
 UNIT += frames remote
 UNIT_frames := $(UNIT_wire)
 UNIT_remote := $(UNIT_wire) vmm/vm_request.c
+UNIT += remote_wire
+UNIT_remote_wire := $(UNIT_remote)
 UNIT_bandwidth := $(UNIT_wire)
 # The fault matrix has failpoints of its own, tasks that take turns, and allocations that fail.
 UNIT += faults
-UNIT_faults := $(filter-out tests/image/failpoint.c,$(UNIT_wire)) vmm/vm_request.c $(addprefix tests/unit/,fake_turns.c fault_events.c fault_report.c fault_rest.c fault_world.c)
+UNIT_faults := $(filter-out tests/image/failpoint.c,$(UNIT_wire)) vmm/vm_request.c $(addprefix tests/unit/,fake_turns.c fault_events.c fault_remote.c fault_report.c fault_rest.c fault_world.c)
 $(H)/test_faults: private SAN += -Wl,--wrap=malloc -Wl,--wrap=calloc
 UNIT += forecast
 UNIT_forecast := $(UNIT_faults)

@@ -55,6 +55,11 @@ TYPES = {
     35: ("DIFFERS", "D", [("name", 32), ("instance", 4), ("first", 8)]),
     36: ("FRAMES", "S", [("card", 4)]),
     37: ("STATE", "S", [("state", 4)]),
+    38: ("ABSENT", "SD", [("base", 8), ("nruns", 4)]),
+    39: ("DEMAND", "D", [("first", 8), ("count", 4), ("flags", 4)]),
+    40: ("SERVED", "S", [("first", 8), ("count", 4), ("flags", 4)]),
+    41: ("ALL", "D", ID),
+    42: ("REJOIN", "S", ID),
 }
 # What comes behind these, or not: times, where both have feature bit 2.
 TIMES = {"ACCEPT": ["load_ns"], "READY": ["pages_ns", "state_ns", "load_ns"], "STARTED": ["start_ns"]}
@@ -225,6 +230,12 @@ def parse_record(buf, at, sender, key, number):
             fields_end = r.data_at = pos
             pos += 4096 * r.f["npages"]
             r.payload = bytes(buf[fields_end:pos])
+        elif r.name == "ABSENT":
+            need(r.f["nruns"] <= 4096 and pos + 8 * r.f["nruns"] <= r.end, "ABSENT's runs")
+            for i in range(r.f["nruns"]):
+                r.places += [(f"offset{i}", pos, 4), (f"count{i}", pos + 4, 4)]
+                r.runs.append(struct.unpack_from("<II", buf, pos))
+                pos += 8
         elif r.name == "VERIFY":
             while pos < r.end:
                 need(pos + 16 <= r.end and len(r.sums) < 64, "VERIFY's length")
@@ -265,13 +276,13 @@ def parse_record(buf, at, sender, key, number):
 
 
 def parse(buf, sender, key):
-    """All records of one direction. key: of what comes after OFFER (S) or HELLO (D); None: take it from OFFER."""
+    """All records of one direction. key: of what comes after OFFER or REJOIN (S) or HELLO (D); None: take it from there."""
     records, at, current = [], 0, 0
     while at < len(buf):
         r = parse_record(buf, at, sender, current, len(records))
         records.append(r)
         at = r.end
-        if r.name == "OFFER":
+        if r.name in ("OFFER", "REJOIN"):
             key = current = fnv(r.f["uuid"] + u64(r.f["source_host"]) + u64(r.f["source_boot"]) + u64(r.f["number"]))
         elif sender == "D" and len(records) == 2:
             current = key
@@ -291,6 +302,67 @@ def disk_blocks(gfn, count, zero, disks):
     return count if fits and (data == 1 or data == 0 and zero) else 0
 
 
+class PostCopy:
+    """Frames that the source still has when the guest runs at the destination. mem: bytes of RAM, None where no record says it."""
+
+    def __init__(self, mem):
+        self.mem, self.next, self.ended, self.begun = mem, 0, False, False
+        self.absent, self.came, self.served = set(), set(), []
+
+    def in_ram(self, gfn, count):
+        return gfn + count <= 1 << 52 if self.mem is None else is_ram(gfn, count, self.mem)
+
+    def map(self, r):
+        need(not self.ended, "ABSENT behind the map's end")
+        self.begun = True
+        for offset, count in r.runs:
+            gfn = r.f["base"] + offset
+            need(count and gfn >= self.next and self.in_ram(gfn, count), "a run of absent frames")
+            self.absent.update(range(gfn, gfn + count))
+            self.next = gfn + count
+        self.ended = not r.runs
+        need(r.runs or r.f["base"] == len(self.absent), "the number of absent frames")
+
+    def is_range(self, f):
+        urgent = f["flags"] == 1
+        need(f["flags"] < 2 and f["count"] == (1 if urgent else 16) and f["first"] % f["count"] == 0, "DEMAND, SERVED")
+        need(self.in_ram(f["first"], f["count"]), "DEMAND, SERVED of what is no memory")
+        return not urgent
+
+    def source(self, r):
+        """What the source says when the guest runs at the destination: PAGES and SERVED."""
+        need(self.ended and self.absent, f"{r.name} of a VM that has gone whole")
+        if r.name == "SERVED":
+            need(self.is_range(r.f), "SERVED to one frame")
+            which = set(range(r.f["first"], r.f["first"] + 16))
+            need(not which & (self.absent - self.came), "SERVED before all of its frames")
+            self.served.append(r.f["first"])
+            return
+        total = end = 0
+        for offset, count in r.runs:
+            gfn, n = r.f["base"] + offset, count & 0x7FFFFFFF
+            frames = set(range(gfn, gfn + min(n, 1 << 20)))
+            need(n and n <= 1 << 20 and gfn >= end and frames <= self.absent - self.came, "a frame that is not awaited")
+            self.came |= frames
+            end = gfn + n
+            total += 0 if count >> 31 else n
+        need(total == r.f["npages"], "runs and data disagree")
+
+    def dest(self, records, over):
+        """What the destination says then; over: the source has said DONE."""
+        ranges, asked = [], set()
+        for i, r in enumerate(records):
+            need(r.name == "DEMAND" or r.name == "ALL" and i == len(records) - 1, "DEMAND, and ALL at the end")
+            if r.name == "DEMAND":
+                need(self.ended and self.absent, "DEMAND of a VM that has gone whole")
+                asked.update(range(r.f["first"], r.f["first"] + r.f["count"]))
+                if self.is_range(r.f):
+                    ranges.append(r.f["first"])
+        need(self.came <= asked, "a frame that nobody has asked for")
+        need(self.served == ranges[:len(self.served)], "SERVED to what is asked for, in that order")
+        need(not over or records and records[-1].name == "ALL", "DONE before ALL")
+
+
 class Source:
     """The order and meaning of the source's records."""
 
@@ -302,6 +374,7 @@ class Source:
         self.pages = {}  # by frame: bytes, none for zeros of a disk
         self.to_verify, self.verified, self.told = None, 0, set()  # ranges of frames that are left, how many came; sections
         self.files, self.came = None, {}  # what FILES told; each file's bytes
+        self.post = None
 
     def take(self, r):
         f = r.f
@@ -334,6 +407,8 @@ class Source:
             self.state = "DONE"
         elif r.name == "FRAMES":
             need(self.state == "DONE" and f["card"] < self.offer["cards"], "FRAMES after COMMIT, for a card")
+        elif r.name in ("PAGES", "SERVED") and self.state == "DONE":
+            self.post.source(r)
         else:
             need(self.state == "DONE" and r.name == "DONE", "DONE after COMMIT, and nothing after that")
             self.state = "over"
@@ -343,6 +418,7 @@ class Source:
         need(f["name"] and all(c.isascii() and (c.isalnum() or c in "._-") for c in f["name"]), "name")
         need((f["ncompat"] == 0) == (self.rests == 1), "a CPU is needed, but by one that is stopped")
         self.offer, self.ram = f, 0 if self.rests == 1 else f["mem"]
+        self.post = PostCopy(self.ram)
 
     def check_files(self):
         for n, data in self.came.items():
@@ -413,9 +489,13 @@ class Source:
             which = (f["name"], f["instance"])
             need(f["name"] and f["version"] and which not in self.sections and self.to_verify is None, "SECTION")
             need(self.rests != 1 or f["name"] == "config", "state of one that is stopped")
+            need(not self.post.begun or self.post.ended, "SECTION inside of the map")
             self.sections[which] = r.payload
+        elif r.name == "ABSENT":
+            need(self.final and not self.open and not self.sections and not self.rests, "ABSENT between the final pass and the state")
+            self.post.map(r)
         elif r.name == "VERIFY":
-            need(self.final and not self.open, "VERIFY before the final pass ended")
+            need(self.final and not self.open and not self.post.begun, "VERIFY before the final pass ended, or of what is absent")
             self.verify(f["first"], f["frames"], r.sums)
         elif r.name == "VERIFY_STATE":
             which = (f["name"], f["instance"])
@@ -442,7 +522,7 @@ class Source:
             self.debts += 1
         elif r.name == "END":
             need(self.final and not self.open and f["passes"] == self.npass and f["sections"] == len(self.sections), "END")
-            need(f["debts"] == self.debts, "END")
+            need(f["debts"] == self.debts and (not self.post.begun or self.post.ended), "END")
             need(self.to_verify is None or (not self.to_verify and len(self.told) == len(self.sections)), "END before all is verified")
             need((f["data"], f["zero"]) == (self.all_data, self.all_zero), "END")
             self.state = "COMMIT"
@@ -510,12 +590,41 @@ def read_question(s, d):
         need(r.name == "UNKNOWN" or r.f["by_host"] and r.f["by_boot"], "decided by nobody")
 
 
+def read_rejoined(s, d):
+    """A later connection of a migration in post-copy."""
+    me = check_greeting(s)
+    check_greeting(d)
+    need(s[2].name == "REJOIN", "REJOIN after the greeting")
+    which = s[2].f
+    need((which["source_host"], which["source_boot"]) == me and which["number"], "REJOIN of another host's attempt")
+    said, post = d[2:], PostCopy(None)
+    while said and said[0].name == "ABSENT":
+        post.map(said.pop(0))
+    need(not post.begun or post.ended, "the map has no end")
+    if [r.name for r in said] == ["UNKNOWN"]:
+        need(not post.begun and len(s) == 3, "UNKNOWN, and more")
+    over = False
+    for r in s[3:]:
+        need(not over and r.name in ("PAGES", "SERVED", "FRAMES", "KEEPALIVE", "DONE"), f"{r.name} after REJOIN")
+        over = r.name == "DONE"
+        if r.name in ("PAGES", "SERVED"):
+            post.source(r)
+    for r in s[3:] + said:
+        if "uuid" in r.f:
+            same_id(r.f, which)
+    if [r.name for r in said] != ["UNKNOWN"]:
+        post.dest(said, over)
+
+
 def read(src, dst):
     """Check a connection: a migration, a refused one or a question. Returns the records of both sides, or raises Refused."""
     s, key = parse(src, "S", None)
     d, _ = parse(dst, "D", key or 0)
     if key is None:
         read_question(s, d)
+        return s, d
+    if any(r.name == "REJOIN" for r in s):
+        read_rejoined(s, d)
         return s, d
     source = Source()
     dest = check_greeting(d)
@@ -530,7 +639,7 @@ def read(src, dst):
     for r in s:
         source.take(r)
     need(source.state in ("DONE", "over"), "the source did not come to COMMIT")
-    need(not source.rests or d[0].f["features"] & 4, "STATE to who does not know it")
+    need(not (source.rests or source.post.begun) or d[0].f["features"] & 4, "STATE or ABSENT to who does not know it")
     want = ["ACCEPT"] + ["WANT"] * (source.files is not None) + ["PASS_ACK"] * (source.npass - 1)
     want += ["CHECKED"] * source.verified + ["READY", "STARTED"]
     preparing = [r for r in d[2:] if r.name == "PREPARING"]
@@ -538,7 +647,15 @@ def read(src, dst):
     done = [r.f["done"] for r in preparing]
     need(all(a <= b for a, b in zip([0] + done, done)) and all(r.f["done"] <= r.f["total"] for r in preparing), "PREPARING")
     got = [r for r in d[2 + len(preparing):] if r.name]
-    need([r.name for r in got] == want, "order of the destination's records")
+    need([r.name for r in got[:len(want)]] == want, "order of the destination's records")
+    got, late = got[:len(want)], got[len(want):]
+    for r in late:
+        if "uuid" in r.f:
+            same_id(r.f, source.offer)
+    if source.post.absent:
+        source.post.dest(late, source.state == "over")
+    else:
+        need(not late, "nothing after STARTED")
     acked = checked = 0
     for r in got:
         if r.name == "PASS_ACK":

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a destination may answer to a source that verifies. It takes the VM as a good one does, up to the first VERIFY
+ * What a destination may answer to a source that verifies, or, if bit 1 of the input's first byte is set, to one in
+ * post-copy. The former: it takes the VM as a good one does, up to the first VERIFY
  * record or, if the first byte of the input is odd, up to END; then come the input's records { type u8, length u16,
  * fields }, zeros behind the input's end: bit 7 of a type puts the attempt's id in front. READY is left out, for a
  * source that has sent COMMIT asks for as long as it takes. Whatever comes: no crash, no sanitizer, and the VM runs on
  * where it was.
+ *
+ * In post-copy it takes the VM and says STARTED; then come as many of the records as the second byte says, and the rest
+ * on the connection that the source makes next, behind its REJOIN. After that none can be made, and the operator
+ * forgets the VM. Whatever comes: it never runs here again, and no frame goes twice by one connection.
  */
+#define CONNECTS_ITSELF
 #include "kernel/time.h"
 #include "net/trust.h"
 #include "tests/fuzz/no_network.h"
@@ -16,6 +22,7 @@
 #include "vmm/disk.h"
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/migrate.h"
+#include "vmm/migrate/migration.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,9 +37,15 @@ struct dest {
 	uint8_t *p;
 	size_t len, at, cap;
 	bool ended, final, at_end;
+	bool postcopy, serves; /* STARTED is out */
+	unsigned records;      /* of the input */
+	bool sent[512];        /* frames, since then */
 	struct input in;
 	struct attempt_id id;
+	struct dest *next; /* its next connection; NULL: there is none, or no post-copy */
 };
+static struct dest *first; /* of the attempt */
+static struct vm *vm;
 
 static int far_read(struct stream *s, void *buf, size_t max, uint64_t deadline unused)
 {
@@ -64,9 +77,14 @@ static void far_end(struct stream *s)
 {
 	struct dest *d = CONTAINER_OF(s, struct dest, s);
 	pthread_mutex_lock(&d->lock);
+	bool ends = !d->ended || d->serves;
 	d->ended = true;
 	pthread_cond_broadcast(&d->more);
 	pthread_mutex_unlock(&d->lock);
+	if (ends && d->postcopy && !first->next) /* it may know already that the VM is lost */
+		(void)migrate_forget("fuzz", true, &(struct why){ "" });
+	else if (ends && d->serves && vm->migration)
+		completion_done(&vm->migration->news); /* it need not wait before it connects anew */
 }
 static int far_shutdown(struct stream *s)
 {
@@ -84,7 +102,7 @@ static void put_id(struct wire_tx *tx, const struct attempt_id *id)
 
 static void put_input(struct dest *d)
 {
-	for (unsigned i = 0; i < 12 && d->in.n; i++) {
+	for (unsigned i = 0; i < d->records && d->in.n; i++) {
 		uint32_t type = (uint32_t)take(&d->in, 1), len = (uint32_t)take(&d->in, 2);
 		if ((type & 0x7f) == WIRE_READY)
 			continue;
@@ -99,10 +117,71 @@ static void put_input(struct dest *d)
 	d->ended = true;
 }
 
+/* A frame goes once, and is RAM. */
+static void see_pages(struct dest *d, const uint8_t *fields)
+{
+	uint64_t base = get_le64(fields);
+	for (uint32_t i = 0, n = get_le32(fields + 8); i < n; i++) {
+		uint64_t first = base + get_le32(fields + 16 + i * 8);
+		uint32_t count = get_le32(fields + 20 + i * 8) & ~(1U << 31);
+		for (uint64_t f = first; f < first + count; f++) {
+			if (f >= ARRAY_SIZE(d->sent) || d->sent[f])
+				abort();
+			d->sent[f] = true;
+		}
+	}
+}
+
+/* What the guest writes in pass 1 is what does not go before it does. */
+static int dirty(void)
+{
+	static const uint64_t frames[] = { 1, 2, 14, 15, 16, 17, 80, 200, 255, 511 };
+	for (unsigned i = 0; i < ARRAY_SIZE(frames); i++)
+		if (!fake_guest_write(vm, frames[i] << PAGE_SHIFT, &frames[i], sizeof(frames[i])))
+			return -EINVAL;
+	return 0;
+}
+
+/* To a source in post-copy. */
+static int answer_postcopy(struct dest *d, uint32_t type, const uint8_t *fields)
+{
+	switch (type) {
+	case WIRE_PASS: d->final = fields[4]; return d->final ? 0 : dirty();
+	case WIRE_END: return id_send(&d->tx, WIRE_READY, &d->id, TIME_NEVER);
+	case WIRE_COMMIT:
+		wire_begin(&d->tx, WIRE_STARTED);
+		put_id(&d->tx, &d->id);
+		ON_HOST(1)
+		{
+			wire_put_u64(&d->tx, migrate_this_host()->inc.host);
+			wire_put_u64(&d->tx, migrate_this_host()->inc.boot);
+		}
+		if (wire_end(&d->tx, TIME_NEVER))
+			return -EIO;
+		d->serves = true;
+		put_input(d);
+		d->next->in = d->in;
+		return 0;
+	case WIRE_REJOIN:
+		d->id = first->id;
+		d->tx.key = attempt_key(&d->id);
+		d->serves = true;
+		put_input(d);
+		return 0;
+	case WIRE_PAGES:
+		if (d->serves)
+			see_pages(d, fields);
+		return 0;
+	default: return 0;
+	}
+}
+
 /* A record of the source's: what a good destination says to it. */
 static int answer(struct dest *d, uint32_t type, const uint8_t *fields)
 {
 	int err = 0;
+	if (d->postcopy && type != WIRE_HELLO && type != WIRE_OFFER && type != WIRE_FILES && type != WIRE_PASS_END)
+		return answer_postcopy(d, type, fields);
 	switch (type) {
 	case WIRE_HELLO: ON_HOST(1) err = hello_send(&d->tx, TIME_NEVER); return err;
 	case WIRE_OFFER:
@@ -135,7 +214,7 @@ static int far_write(struct stream *s, const struct iov *iov, unsigned n unused,
 	struct dest *d = CONTAINER_OF(s, struct dest, s);
 	const uint8_t *record = iov[0].base;
 	pthread_mutex_lock(&d->lock);
-	if (!d->ended && answer(d, get_le32(record), record + 12))
+	if ((!d->ended || d->serves) && answer(d, get_le32(record), record + 12))
 		abort();
 	pthread_cond_broadcast(&d->more);
 	pthread_mutex_unlock(&d->lock);
@@ -144,37 +223,93 @@ static int far_write(struct stream *s, const struct iov *iov, unsigned n unused,
 static const struct stream_ops far_ops = { far_read, far_write, far_shutdown, far_end, far_end };
 static const struct stream_ops to_ops = { .writev = to_write };
 
-static struct vm *new_vm(void)
+/* Its next one is d's; after that none, and the operator forgets the VM. */
+int trust_connect(struct stream **s, struct ip ip unused, uint16_t port unused, uint64_t end unused,
+		  const struct stream_canceller *canceller unused, struct why *w)
 {
-	struct vm *vm = fake_vm_new("fuzz", MIB(2));
+	struct dest *d = first->next;
+	if (d) {
+		first->next = NULL;
+		*s = &d->s;
+		return 0;
+	}
+	(void)migrate_forget("fuzz", true, &(struct why){ "" });
+	return why_set(w, -EHOSTUNREACH, "no network");
+}
+
+static void new_vm(void)
+{
+	vm = fake_vm_new("fuzz", MIB(2));
 	if (!fake_guest_write(vm, 0x5000, "data", 4))
 		abort();
 	vm->cfg.ndisks = 1;
 	vm->cfg.disk[0] = (struct vm_disk_config){ .name = "root", .size = MIB(4), .layer = 8 * PAGE_SIZE };
 	if (disk_make_all(vm, NULL) || layer_fill_zero(&vm->disk[0]->layer, 7))
 		abort();
-	return vm;
+}
+
+static void dest_init(struct dest *d, struct input in, unsigned records)
+{
+	*d = (struct dest){ .s = { .ops = &far_ops, .peer = "fuzz" },
+			    .to = { .ops = &to_ops },
+			    .lock = PTHREAD_MUTEX_INITIALIZER,
+			    .more = PTHREAD_COND_INITIALIZER,
+			    .records = records,
+			    .in = in };
+	if (wire_tx_init(&d->tx, &d->to))
+		abort();
+}
+
+static void dest_fini(struct dest *d)
+{
+	wire_tx_fini(&d->tx);
+	free(d->p);
+}
+
+/* It has gone, whatever the destination says. */
+static void run_postcopy(struct input in)
+{
+	struct dest d, next;
+	const struct migrate_params p = { .max_passes = 1, .strategy = MIGRATE_REMOTE, .own_strategy = true };
+	unsigned n = (unsigned)take(&in, 1);
+	dest_init(&d, in, n % 16);
+	dest_init(&next, in, 16);
+	d.postcopy = next.postcopy = true;
+	d.next = &next;
+	first = &d;
+	(void)migrate_source_run(vm, &d.s, &p, NULL);
+	if (!fake_tasks_wait() || !d.serves || fake_vm_find(0, "fuzz"))
+		abort();
+	dest_fini(&d);
+	dest_fini(&next);
+}
+
+/* It stays. */
+static void run_verify(struct input in, bool at_end)
+{
+	struct dest d;
+	const struct migrate_params p = { .max_downtime_ms = 300, .max_passes = 9, .verify = true };
+	dest_init(&d, in, 12);
+	d.at_end = at_end;
+	first = &d;
+	if (!migrate_source_run(vm, &d.s, &p, NULL) || !fake_tasks_wait() || vm->state != VM_RUNNING)
+		abort();
+	vm_destroy(vm);
+	dest_fini(&d);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct dest d = { .s = { .ops = &far_ops, .peer = "fuzz" },
-			  .to = { .ops = &to_ops },
-			  .lock = PTHREAD_MUTEX_INITIALIZER,
-			  .more = PTHREAD_COND_INITIALIZER,
-			  .in = { data + 1, size - 1 } };
-	const struct migrate_params p = { .max_downtime_ms = 300, .max_passes = 9, .verify = true };
-	if (!size || wire_tx_init(&d.tx, &d.to))
+	if (!size)
 		return 0;
-	d.at_end = data[0] & 1;
+	struct input in = { data + 1, size - 1 };
 	fake_host = 0;
-	struct vm *vm = new_vm();
-	if (!migrate_source_run(vm, &d.s, &p, NULL) || !fake_tasks_wait() || vm->state != VM_RUNNING)
-		abort();
-	vm_destroy(vm);
-	wire_tx_fini(&d.tx);
-	free(d.p);
+	new_vm();
+	if (data[0] & 2)
+		run_postcopy(in);
+	else
+		run_verify(in, data[0] & 1);
 	fake_host_restart(0);
 	if (fake_page_live() || fake_page_reserved())
 		abort();

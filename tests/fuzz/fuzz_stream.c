@@ -6,10 +6,15 @@
  *   2  HELLO, by the next byte STATE or not, a good OFFER, in half of them with a disk on a base and one of zeros, and
  *      some of the good records that would follow, all of them with what --verify adds, then records { type u8, length
  *      u16, fields }: check words are made right, or nothing would get past them; bit 7 of a type puts the attempt's id
- *      in front, so that END and COMMIT can be what they should be, or has PAGES begin in a disk
+ *      in front, so that END and COMMIT can be what they should be, or has PAGES begin in a disk. After all of the
+ *      good ones, for two thirds of those that run, some frames were said to be absent (or those that the input's
+ *      first bytes say): then the next byte says how much of the rest is of this connection, and what is left of a
+ *      later one, behind REJOIN. A task reads such a frame meanwhile
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
+#include "kernel/task.h"
 #include "kernel/time.h"
+#include "tests/fuzz/input.h"
 #include "tests/fuzz/no_network.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/fake_hosts.h"
@@ -26,8 +31,60 @@ struct mem_stream {
 	struct stream s;
 	uint8_t *p;
 	size_t len, at, cap;
+	struct mem_stream *next; /* a connection that is made when this one has ended, */
+	bool later;              /* which is this one: then the VM is stopped */
+	bool over;               /* [a] it has ended */
 };
 static struct mem_stream *mem_of(struct stream *s) { return CONTAINER_OF(s, struct mem_stream, s); }
+
+/* ---- post-copy ---- */
+
+static bool absent[512]; /* frames of the VM, as the map says */
+static bool reads;       /* there is a task that reads one of them */
+
+static void serve_next(void *arg)
+{
+	struct mem_stream *m = arg;
+	fake_host = 1;
+	migrate_serve(NULL, &m->s);
+}
+
+/* A source that has lost it comes again, or the operator gives it up: else it waits for ever. */
+static void ended(struct mem_stream *m)
+{
+	struct vm *vm = fake_vm_find(1, "fuzz");
+	if (__atomic_exchange_n(&m->over, true, __ATOMIC_SEQ_CST))
+		return;
+	if (m->next && !task_create("next", TASK_PRIO_NORMAL, serve_next, m->next))
+		abort();
+	if (vm && m->later)
+		(void)vm_stop(vm, &(struct why){ "" });
+}
+
+static void read_absent(void *arg unused)
+{
+	uint64_t word;
+	struct vm *vm = NULL;
+	gfn_t f = 0;
+	while (f < ARRAY_SIZE(absent) - 1 && !absent[f])
+		f++;
+	ON_HOST(1) vm = vm_get("fuzz");
+	if (vm && vm_state_now(vm) == VM_RUNNING)
+		(void)gmem_read(&vm->mem, f << PAGE_SHIFT, &word, sizeof(word));
+	ON_HOST(1) vm_put(vm);
+}
+
+static void begin_to_read(void)
+{
+	struct vm *vm = fake_vm_find(1, "fuzz");
+	if (!reads || !vm || vm_state_now(vm) != VM_RUNNING)
+		return;
+	reads = false;
+	if (!task_create("read", TASK_PRIO_NORMAL, read_absent, NULL))
+		abort();
+}
+
+/* ---- streams in memory ---- */
 
 static int mem_read(struct stream *s, void *buf, size_t max, uint64_t deadline unused)
 {
@@ -36,6 +93,9 @@ static int mem_read(struct stream *s, void *buf, size_t max, uint64_t deadline u
 	if (n)
 		memcpy(buf, m->p + m->at, n);
 	m->at += n;
+	begin_to_read();
+	if (!n && max)
+		ended(m);
 	return (int)n;
 }
 static int mem_write(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline unused)
@@ -55,16 +115,19 @@ static int drop_write(struct stream *s unused, const struct iov *iov unused, uns
 	return 0;
 }
 static int mem_shutdown(struct stream *s unused) { return 0; }
-static void mem_abort(struct stream *s unused) {}
-static void mem_close(struct stream *s unused) {}
+static void mem_abort(struct stream *s) { ended(mem_of(s)); }
+static void mem_close(struct stream *s) { ended(mem_of(s)); }
 static const struct stream_ops build_ops = { mem_read, mem_write, mem_shutdown, mem_abort, mem_close };
 static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown, mem_abort, mem_close };
+
+static bool says_done; /* one of them is DONE: no record need be left */
 
 static void put_records(struct wire_tx *tx, const struct attempt_id *id, const uint8_t *p, size_t n)
 {
 	while (n >= 3) {
 		uint32_t type = p[0] & 0x7f, len = get_le16(p + 1) % 2048;
 		bool with_id = p[0] & 0x80;
+		says_done |= type == WIRE_DONE;
 		p += 3;
 		n -= 3;
 		len = (uint32_t)MIN((size_t)len, n);
@@ -144,8 +207,52 @@ static void put_verify(struct wire_tx *tx, bool disks, bool states)
 		abort();
 }
 
+/* What is absent. input: where it says that, four runs of it, which may be wrong. How many bytes of it were used. */
+static size_t put_map(struct wire_tx *tx, const uint8_t *input, size_t n)
+{
+	static const uint16_t some[8] = { 16, 64, 200, 1, 256, 16, 500, 12 };
+	uint64_t frames = 0;
+	n = MIN(n, sizeof(some)) & ~3UL;
+	memset(absent, 0, sizeof(absent));
+	wire_begin(tx, WIRE_ABSENT);
+	wire_put_u64(tx, 0);
+	wire_put_u32(tx, (uint32_t)(input ? n / 4 : 4));
+	for (unsigned i = 0; i < (input ? n / 4 : 4); i++) {
+		uint16_t first = input ? get_le16(input + i * 4) : some[i * 2];
+		uint16_t count = input ? get_le16(input + i * 4 + 2) : some[i * 2 + 1];
+		wire_put_u32(tx, first);
+		wire_put_u32(tx, count);
+		for (uint16_t k = 0; k < count && first + k < (int)ARRAY_SIZE(absent); k++)
+			absent[first + k] = true;
+		frames += count;
+	}
+	int err = !input || n ? wire_end(tx, TIME_NEVER) : 0;
+	wire_begin(tx, WIRE_ABSENT);
+	wire_put_u64(tx, frames);
+	wire_put_u32(tx, 0);
+	if (err || wire_end(tx, TIME_NEVER))
+		abort();
+	return input ? n : 0;
+}
+
+/* What is here when it starts is the guest's: nobody writes there any more. */
+static void look_at_what_was_here(struct vm *vm)
+{
+	if (vm->mem.size && vm_state_now(vm) == VM_RUNNING && !gmem_all_here(&vm->mem))
+		abort();
+	for (gfn_t f = 0; vm->mem.size && f < ARRAY_SIZE(absent); f++) {
+		struct gmem_pin pin;
+		if (absent[f] || gmem_pin(&vm->mem, f << PAGE_SHIFT, PAGE_SIZE, GMEM_FILL, &pin))
+			continue;
+		if (*(const uint8_t *)pin.p)
+			abort();
+		gmem_unpin(&vm->mem, &pin);
+	}
+}
+
 /* The first n records after OFFER of a good migration of a VM of zeros, up to COMMIT: frames may follow. */
-static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n, bool disks, bool stopped)
+static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n, bool disks, bool stopped,
+		     struct input *map)
 {
 	uint64_t data = disks, zero = (stopped ? 0 : 512) + 2 * disks;
 	static const struct {
@@ -167,6 +274,9 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		err |= put_disk(tx);
 	if (n > 2)
 		err |= pass_end_send(tx, 1, data, zero, TIME_NEVER);
+	size_t used = map ? put_map(tx, map->p, map->n) : 0;
+	if (used)
+		*map = (struct input){ map->p + used, map->n - used };
 	for (unsigned i = stopped ? 3 : 0; i < 4 && n > 3 + i; i++) {
 		wire_begin(tx, WIRE_SECTION);
 		wire_put_str(tx, sections[i].name, 32);
@@ -208,17 +318,39 @@ static void put_state(struct wire_tx *tx, uint32_t state)
 		abort();
 }
 
+/* A VM that runs before all of it is there: the rest is for this connection, and for the one after it. */
+static void put_postcopy(struct wire_tx *tx, struct wire_tx *next, const struct offer *o, bool own_map,
+			 const uint8_t *data, size_t size)
+{
+	struct input in = { own_map ? data : NULL, own_map ? size : 0 };
+	put_good(tx, &o->id, 9, o->cfg.ndisks, false, &in);
+	if (!own_map)
+		in = (struct input){ data, size };
+	size_t first = in.n ? (in.n - 1) * in.p[0] / 255 : 0;
+	put_records(tx, &o->id, in.p + 1, first);
+	if (hello_send(next, TIME_NEVER) || id_send(next, WIRE_REJOIN, &o->id, TIME_NEVER))
+		abort();
+	next->key = attempt_key(&o->id);
+	put_records(next, &o->id, in.p + 1 + first, in.n ? in.n - 1 - first : 0);
+	reads = true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mem_stream m = { .s = { .ops = &build_ops, .peer = "fuzz" } };
+	struct mem_stream later = { .s = { .ops = &build_ops, .peer = "fuzz" }, .later = true };
 	static struct offer o;
-	struct wire_tx tx;
+	struct wire_tx tx, next;
 	if (!size || wire_tx_init(&tx, &m.s))
 		return 0;
+	if (wire_tx_init(&next, &later.s))
+		abort();
+	reads = says_done = false;
 	uint8_t mode = data[0] % 3, good = data[0] / 3 % 10;
 	bool disks = data[0] / 30 & 1;
 	uint8_t verify = data[0] / 60 % 3;
+	bool postcopy = false;
 	data++;
 	size--;
 	uint8_t state = mode == 1 ? good % 3 : mode == 2 && size ? *data % 3 : 0; /* 0: it runs */
@@ -253,23 +385,36 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (offer_send(&tx, &o, TIME_NEVER))
 			abort();
 		tx.key = attempt_key(&o.id);
-		put_good(&tx, &o.id, good, disks, state == 1);
-		if (good == 7 && verify)
-			put_verify(&tx, disks, verify > 1);
-		put_records(&tx, &o.id, data, size);
+		postcopy = good == 9 && verify && !state;
+		if (postcopy) {
+			m.next = &later;
+			put_postcopy(&tx, &next, &o, verify > 1, data, size);
+		} else {
+			put_good(&tx, &o.id, good, disks, state == 1, NULL);
+			if (good == 7 && verify)
+				put_verify(&tx, disks, verify > 1);
+			put_records(&tx, &o.id, data, size);
+		}
 	}
-	m.s.ops = &serve_ops;
+	m.s.ops = later.s.ops = &serve_ops;
 	fake_host = 1;
 	migrate_serve(NULL, &m.s);
+	if (!fake_tasks_wait())
+		abort();
 	wire_tx_fini(&tx);
+	wire_tx_fini(&next);
 	free(m.p);
+	free(later.p);
 	struct vm *vm = fake_vm_find(1, "fuzz");
+	if (vm && postcopy)
+		look_at_what_was_here(vm);
 	if (vm) {
 		if (vm->state != (state == 1 ? VM_STOPPED
+				  : postcopy ? vm->state
 				  : state    ? VM_PAUSED
 				  : mode     ? VM_RUNNING
 					     : vm->state) ||
-		    attempt_find(&o.id, NULL) != RECORD_STARTED)
+		    (attempt_find(&o.id, NULL) != RECORD_STARTED && !says_done))
 			abort();
 		vm_destroy(vm);
 	}

@@ -16,7 +16,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).parent
-SEEN = {int(n): name for name, n in re.findall(r"#define SEEN_(\w+) +(\d+)", (HERE / "handover.pml").read_text())}
+
+
+def marks(model):
+    return {int(n): name for name, n in re.findall(r"#define SEEN_(\w+) +(\d+)", (HERE / model).read_text())}
+
+
+SEEN = marks("handover.pml")
 # Configuration: what is not reached in it. All else must be; so a new mark is wanted everywhere until it is listed here.
 UNREACHED = {
     1: "ADOPTED_NEVER ADOPTED_SOURCE ALIVE ALONE CONFLICT DEBT_FREES MOVED REFUSED STARTS YIELDS",
@@ -50,6 +56,12 @@ FLAGS = {
     "ids-without-boot": ("MUTANT_IDS", 9, 9, "the counter of attempts starts again at a reboot, and the id has no boot"),
     "adopt-to-source": ("MUTANT_ADOPT", 2, 0, "a record given to the source of its own attempt is no answer to it"),
 }
+# Mistakes in post-copy (postcopy.pml): macro, the property that must notice it, what it stands for.
+POSTCOPY = {
+    "postcopy-freed-on-started": ("MUTANT_FREED_ON_STARTED", "memory_gone", "the image is freed when STARTED is heard"),
+    "postcopy-claim-serving": ("MUTANT_CLAIM_SERVING", "ran_again", "what is left at the source is claimed while it is served"),
+    "postcopy-done-before-all": ("MUTANT_DONE_BEFORE_ALL", "lost_but_alive", "DONE is said when all has been sent, not when it has come"),
+}
 
 
 def run(cmd, cwd, seconds=300):
@@ -62,7 +74,7 @@ def run(cmd, cwd, seconds=300):
 class Model:
     """One compiled and run model: whether anything was violated, what was reached, how many states there are."""
 
-    def __init__(self, gen, name, flags, mutant=None, optimise="-O0"):
+    def __init__(self, gen, name, flags, mutant=None, optimise="-O0", model="handover.pml"):
         self.dir = pathlib.Path("build/model") / name
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir.mkdir(parents=True)
@@ -70,12 +82,12 @@ class Model:
         (self.dir / "rules.pml").write_text(rules)
         for f in HERE.glob("*.pml"):
             shutil.copy(f, self.dir)
-        run(["spin", "-a", *flags, "handover.pml"], self.dir)
+        run(["spin", "-a", *flags, model], self.dir)
         run(["gcc", optimise, "-w", "-DSAFETY", "-DVECTORSZ=512", "-DMEMLIM=3000", "-o", "pan", "pan.c"], self.dir)
         out = run(["./pan", "-E", "-m20000"], self.dir)
         (self.dir / "out").write_text(out)
         self.violated = re.findall(r"pan:\d+: (.*)", out)
-        self.seen = {SEEN[int(n)] for n in re.findall(r"^seen (\d+)", out, re.M)}
+        self.seen = {marks(model)[int(n)] for n in re.findall(r"^seen (\d+)", out, re.M)}
         self.states = int(re.search(r"(\d+) states, stored", out)[1])
         if not re.search(r"errors: \d", out) or "max search depth too small" in out:
             self.violated.append("the search is not complete")
@@ -104,6 +116,18 @@ def flag(gen, name):
     return None if m.violated or (script and "CALM" not in m.seen) else "not noticed"
 
 
+def postcopy(gen):
+    m = Model(gen, "postcopy", [], model="postcopy.pml")
+    missing = sorted(set(marks("postcopy.pml").values()) - m.seen)
+    return f"{m.states} states: {m.violated[0]}" if m.violated else f"not reached: {', '.join(missing)}" if missing else None
+
+
+def postcopy_mutant(gen, name):
+    macro, prop, _ = POSTCOPY[name]
+    m = Model(gen, name, [f"-D{macro}"], model="postcopy.pml")
+    return None if m.violated and prop in m.violated[0] else f"not noticed by {prop}: {m.violated}"
+
+
 def main():
     gen = pathlib.Path(sys.argv[1])
     jobs = [(f"config-{n}", configuration, (n,), "holds, and reaches what it should") for n in (2, 3, 5, 6, 4, 1, 7)]
@@ -111,6 +135,8 @@ def main():
         name, config, mistake = line.split("\t")
         jobs.append((name, mutant, (name, int(config)), "noticed: " + mistake))
     jobs += [(name, flag, (name,), "noticed: " + FLAGS[name][3]) for name in FLAGS]
+    jobs += [("postcopy", postcopy, (), "holds, and reaches what it should")]
+    jobs += [(name, postcopy_mutant, (name,), "noticed: " + POSTCOPY[name][2]) for name in POSTCOPY]
     jobs += [(f"scenario-{n}", scenario, (n,), SCENARIOS[n][1]) for n in SCENARIOS]
     jobs = [j for j in jobs if j[0] in sys.argv[2:] or not sys.argv[2:]]
     failed = 0

@@ -43,6 +43,8 @@ const struct fault_step fault_steps[] = {
 	{ "P11r", "destination, before READY, COMMIT has come", P11_READY_LOST, B, AT_RIDING, true, NULL },
 	{ "P15r", "destination, COMMIT that rode is read", P15_BEFORE_DECISION, B, AT_DECIDING, true, NULL },
 	{ "P19r", "destination, before STARTED goes out, far away", P19_STARTED_LOST, B, AT_DECIDED, true, NULL },
+	{ "P21", "source, before it serves what is asked for", P21_SERVING, A, AT_REMOTE, false, NULL },
+	{ "P22", "destination, before it takes what was absent", P22_PULLING, B, AT_REMOTE, false, NULL },
 };
 /* clang-format on */
 const unsigned fault_nsteps = ARRAY_SIZE(fault_steps);
@@ -222,6 +224,8 @@ static void cancel(int h)
 	ON_HOST(h)
 	{
 		err = migrate_cancel("demo", &w);
+		if (!err && fault_is_remote())
+			fault_wrong("cancel is not refused");
 		if (!err)
 			(void)!task_create("cancel", TASK_PRIO_NORMAL, waits_for_cancel, NULL);
 	}
@@ -235,6 +239,11 @@ static void stop(int h)
 {
 	struct why w = { "" };
 	struct vm *vm = fault_vm_at(h);
+	if (fault_is_remote() && h == B) { /* it is the operator's power cut, as ever */
+		if (!vm || vm_stop(vm, &w))
+			fault_wrong("vm stop was refused");
+		return;
+	}
 	if (vm && vm_stop(vm, &w) != -EBUSY)
 		fault_wrong("vm stop was not refused");
 	if (vm && !strstr(w.text, "migrate cancel"))
@@ -297,7 +306,12 @@ static void import_fails(unsigned v)
 	fake_vm_opts.load_fail = v == FAKE_SECTIONS;
 }
 
-static void alloc_fails(unsigned v) { fault_alloc_arm((long)v + 1); }
+static void alloc_fails(unsigned v)
+{
+	fault_alloc_arm((long)v + 1);
+	if (fault_is_remote()) /* nothing is allocated but for another connection */
+		reset(v);
+}
 
 static void not_there(unsigned v unused) {}
 

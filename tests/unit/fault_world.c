@@ -75,10 +75,17 @@ static void guest_write(struct vm *vm, uint64_t page)
 	written++;
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
 		words[i] = written * 0x9e3779b97f4a7c15ULL + i;
+	if (!gmem_is_here(&vm->mem, page << PAGE_SHIFT, PAGE_SIZE)) /* fault_remote.c's task waits for such */
+		return;
 	if (!fake_guest_write(vm, page << PAGE_SHIFT, words, sizeof(words)))
 		return;
 	memcpy(shadow + (page << PAGE_SHIFT), words, sizeof(words));
 	shadow_dev[1].regs[1] = fake_devs(vm)[1].s.regs[1] = written;
+}
+
+bool fault_guest_page(uint64_t page, uint64_t first_word)
+{
+	return get_le64(shadow + (page << PAGE_SHIFT)) == first_word;
 }
 
 static void guest_writes(unsigned pages)
@@ -153,6 +160,8 @@ int failpoint_hit(enum failpoint p, struct stream *s unused)
 		fault_run.burst = true;
 		guest_writes(BURST);
 	}
+	if (fault_is_remote() && p == P18_RUNNING && fake_host == B)
+		fault_remote_runs();
 	if (!fault_run.armed || p != c->step->p || fake_host != c->step->side || fake_host_dead[fake_host])
 		return 0;
 	fault_run.armed = false;
@@ -286,18 +295,20 @@ static bool dest_is_quiet(void)
 static bool is_quiet(bool stays)
 {
 	struct migrate_status s;
-	if (!fake_host_dead[A] && attempt_at(A, false, &s) && !is_over(s.phase) && !(stays && is_told(&s)))
+	if (!fake_host_dead[A] && attempt_at(A, false, &s) && !is_over(s.phase) &&
+	    !(stays && (is_told(&s) || fault_remote_told(A, &s))))
 		return false;
-	return dest_is_quiet();
+	return dest_is_quiet() || (stays && attempt_at(B, true, &s) && fault_remote_told(B, &s));
 }
 
 /* Has whoever lives noticed that the other is not there? What follows from that may take longer. */
 static bool is_noticed(void)
 {
 	struct migrate_status s;
-	if (!fake_host_dead[A] && attempt_at(A, false, &s) && !is_over(s.phase) && s.phase != MIG_UNDECIDED)
+	if (!fake_host_dead[A] && attempt_at(A, false, &s) && !is_over(s.phase) && s.phase != MIG_UNDECIDED &&
+	    !fault_remote_told(A, &s))
 		return false;
-	return dest_is_quiet();
+	return dest_is_quiet() || (attempt_at(B, true, &s) && fault_remote_told(B, &s));
 }
 
 static bool wait_quiet(bool stays, uint64_t end_ns)
@@ -338,6 +349,9 @@ bool fault_move(int from, int to)
 static char outcome(void)
 {
 	const struct vm *a = fault_vm_at(A), *b = fault_vm_at(B);
+	char remote = fault_is_remote() ? fault_remote_outcome() : 0;
+	if (remote)
+		return remote;
 	if (fault_runs_at(A))
 		return fault_runs_at(B) ? '2' : FAULT_AT_SOURCE;
 	if (a && a->state == VM_UNDECIDED)
@@ -351,6 +365,9 @@ static char outcome(void)
 
 static bool is_right(const char *right, enum fault_phase phase, char outcome)
 {
+	const char *why;
+	if (phase == AT_REMOTE)
+		return strchr(fault_remote_right(fault_run.cell->event, &why), outcome);
 	for (unsigned i = 0; i < (unsigned)phase; i++)
 		right = strchr(right, ' ') + 1;
 	return memchr(right, outcome, strcspn(right, " "));
@@ -378,6 +395,8 @@ static void take_words(struct fault_cell *c)
 		if (fake_host_dead[h])
 			continue;
 		bool any = attempt_at(h, h == B, &s);
+		if (any && s.phase == MIG_REMOTE && h == B)
+			continue; /* it runs here, and says how much it lacks; the log has why */
 		if (any && s.phase != MIG_DONE)
 			look_at_words(h, text = s.error);
 		else if (!any && c->outcome == FAULT_AT_SOURCE)
@@ -401,7 +420,12 @@ static void heal(void)
 	for (int h = A; h <= B; h++) {
 		if (!fake_host_dead[h])
 			continue;
-		ON_HOST(h)(void) migrate_claim("demo", true, NULL); /* no longer real: it ends its task */
+		/* No longer real: they end its tasks. */
+		ON_HOST(h)(void) migrate_claim("demo", true, &(struct why){ "" });
+		if (fault_is_remote() && h == A)
+			ON_HOST(h)(void) migrate_forget("demo", true, &(struct why){ "" });
+		if (fault_is_remote() && h == B && fake_vm_find(B, "demo"))
+			(void)vm_stop(fake_vm_find(B, "demo"), &(struct why){ "" });
 		for (uint64_t end = time_ns() + FAULT_BOUND_NS; fake_tasks_at(h) && time_ns() < end;)
 			task_sleep_until(time_ns() + LOOK_NS);
 		if (fake_tasks_at(h))
@@ -418,6 +442,8 @@ static void heal(void)
 		if (strstr(s.error, "none has it"))
 			ON_HOST(A) if (migrate_claim("demo", false, NULL)) fault_wrong("claim is refused");
 	}
+	if (fault_is_remote())
+		fault_remote_heal();
 	if (!fake_tasks_wait())
 		fault_wrong("tasks do not end");
 }
@@ -468,7 +494,12 @@ static void run(struct fault_cell *c)
 	fault_run.hit_ns = fault_run.noticed_ns = 0;
 	fault_run.end[A] = fault_run.end[B] = NULL;
 	fault_run.armed = true;
-	ON_HOST(A) err = migrate_start(fault_vm_at(A), params_to(B), &w);
+	struct migrate_params p = *params_to(B);
+	if (fault_is_remote()) {
+		guest_writes(BURST); /* pass 1 shows what the line carries */
+		fault_remote_begin(&p);
+	}
+	ON_HOST(A) err = migrate_start(fault_vm_at(A), &p, &w);
 	if (err)
 		fault_wrong("it does not begin: %s", w.text);
 	bool quiet = wait_quiet(e->stays, time_ns() + e->lasts_ns + 2 * FAULT_BOUND_NS);
@@ -483,14 +514,19 @@ static void run(struct fault_cell *c)
 		fault_wrong("it is noticed after %lu ms", (fault_run.noticed_ns - fault_run.hit_ns) / NS_PER_MS);
 	c->outcome = outcome();
 	if (!is_right(e->right, c->step->phase, c->outcome))
-		fault_wrong("the outcome is %c, right is, by phase, %s", c->outcome, e->right);
+		fault_wrong("the outcome is %c, right is %s%s", c->outcome, fault_is_remote() ? "" : "by phase, ",
+			    fault_is_remote() ? fault_remote_right(e, &(const char *){ NULL }) : e->right);
 	take_words(c);
+	if (fault_is_remote())
+		fault_remote_look();
 	heal();
 	look_for_left();
 	if (e->end)
 		e->end();
 	int at = fault_runs_at(A) ? A : fault_runs_at(B) ? B : C;
-	if (at == C && c->outcome != FAULT_DIED && c->outcome != FAULT_OFF)
+	bool gone = c->outcome == FAULT_DIED || c->outcome == FAULT_OFF || c->outcome == FAULT_LACKS ||
+		    c->outcome == FAULT_PART;
+	if (at == C && !gone)
 		fault_wrong("nobody runs it after all was healed");
 	if (at == C)
 		return;
@@ -498,12 +534,12 @@ static void run(struct fault_cell *c)
 	(void)fault_move(at, A + B - at);
 }
 
-/* Of those that count, all at the first step, and the next few at each other, which are among them. */
+/* Of those that count, all at the first step and in post-copy, and the next few at each other, which are among them. */
 static unsigned variants_of(const struct fault_cell *c)
 {
 	if (c->event->variants != FAULT_UNTIL_IDLE)
 		return MAX(c->event->variants, 1U);
-	return c->step == fault_steps ? c->event->variants : 6;
+	return c->step == fault_steps || c->step->phase == AT_REMOTE ? c->event->variants : 6;
 }
 
 void fault_run_cell(struct fault_cell *c)

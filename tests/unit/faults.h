@@ -27,6 +27,7 @@ enum fault_phase {
 	AT_DECIDING, /* COMMIT is there, not decided */
 	AT_DECIDED,  /* the source does not know */
 	AT_FREED,    /* it does */
+	AT_REMOTE,   /* in post-copy, it runs at the destination and frames of it are at the source */
 	FAULT_PHASES,
 };
 struct fault_step {
@@ -50,6 +51,9 @@ extern const unsigned fault_nsteps;
 #define FAULT_BOTH      'B' /* it runs at the destination; the source cannot know, and is undecided as above */
 #define FAULT_DIED      'L' /* lost with the host that had it */
 #define FAULT_OFF       'O' /* the guest switched itself off, or failed */
+#define FAULT_SERVED    'P' /* it runs at the destination, and the source serves what it lacks, or tries to */
+#define FAULT_LACKS     'H' /* it runs at the destination, and what it lacks was lost with the source */
+#define FAULT_PART      'W' /* lost with the destination; what the source has of it waits for the operator's word */
 
 /* When a cell makes sense. */
 enum fault_needs {
@@ -130,6 +134,20 @@ void fault_run_cell(struct fault_cell *c);
 void fault_guest_virtio_reset(void);
 /* Let the next allocations of the hosts be counted, and the n-th fail. */
 void fault_alloc_arm(long n);
+
+/* ---- fault_remote.c: post-copy ---- */
+static inline bool fault_is_remote(void) { return fault_run.cell && fault_run.cell->step->phase == AT_REMOTE; }
+/* Letters that are right in post-copy; NULL: there is no such cell, *why says why not. */
+const char *fault_remote_right(const struct fault_event *e, const char **why);
+void fault_remote_begin(struct migrate_params *p); /* so that frames stay */
+void fault_remote_runs(void);                      /* it runs at b now: its guest reads all of its memory there */
+/* Has the operator been told at host h that the other one cannot be reached? */
+bool fault_remote_told(int h, const struct migrate_status *s);
+char fault_remote_outcome(void); /* 0: as anywhere else */
+void fault_remote_look(void);    /* what the operator may not do */
+void fault_remote_heal(void);    /* and what he must, when the hosts are there again */
+/* The page as it must be; false: other bytes. */
+bool fault_guest_page(uint64_t page, uint64_t first_word);
 
 /* ---- fault_report.c ---- */
 int fault_report(const struct fault_cell *cells, unsigned n);

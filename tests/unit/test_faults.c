@@ -22,7 +22,7 @@ static struct fault_cell *cells;
 static bool guest_runs(const struct fault_step *s)
 {
 	return s->phase <= AT_PASSES || s->p == P6_BEFORE_PAUSE || s->p == P18_RUNNING || s->p == P19_STARTED_LOST ||
-	       s->p == P20_BEFORE_FREE;
+	       s->p == P20_BEFORE_FREE || s->phase == AT_REMOTE;
 }
 
 /* Is there a skeleton, or more of it? */
@@ -35,6 +35,13 @@ static const char *unfit(const struct fault_step *s, const struct fault_event *e
 	if (e->kind != FAULT_RUNS && (s->far || s->p == P5_NTH_PASS))
 		return "one that does not run has one pass, and no down time that COMMIT could shorten by riding with "
 		       "END";
+	if (s->phase == AT_REMOTE && e->kind == FAULT_RUNS && !(e->needs & NEEDS_OTHER)) {
+		const char *why = NULL;
+		if (!fault_remote_right(e, &why))
+			return why;
+	}
+	if (s->phase == AT_REMOTE && e->kind != FAULT_RUNS)
+		return "one that does not run goes whole";
 	if (e->needs & NEEDS_OTHER)
 		return "there is no command `vm reset`; the guest's own reset stands above";
 	if (e->needs & NEEDS_LINK && s->p == P0_CONNECT)

@@ -147,6 +147,8 @@ static void say(struct migration *m, const char *text)
 	spin_unlock(&m->lock);
 }
 
+static const char connection_lost[] = "the connection is lost, and is made anew";
+
 /* One connection more, and what is served by it: has that ended it all? */
 static enum rejoined once_more(struct source *c)
 {
@@ -166,7 +168,7 @@ static enum rejoined once_more(struct source *c)
 	if (r == REJOIN_HAS_ALL && id_send(&c->tx, WIRE_DONE, &c->id, in(MIG_ANSWER_NS)))
 		log_debug("%s: the destination may not know that we know", c->vm->cfg.name);
 	if (r != REJOIN_HAS_ALL)
-		say(c->m, w.text[0] ? w.text : err_name(err ? err : -ECONNRESET));
+		say(c->m, w.text[0] ? w.text : err ? err_name(err) : connection_lost);
 	if (!err)
 		link_end(c);
 	stream_close(s);
@@ -200,12 +202,13 @@ bool remote_serve(struct source *c)
 			log_debug("%s: the destination may not know that we know", m->st.vm);
 	}
 	link_end(c);
-	if (r != REJOIN_HAS_ALL)
-		bandwidth_end(m); /* this may take days */
-	if (r != REJOIN_HAS_ALL)
+	if (r != REJOIN_HAS_ALL) {
+		say(m, connection_lost); /* to find that it cannot be made takes its time */
+		bandwidth_end(m);        /* this may take days */
 		log_warn("%s: the connection to %s is lost, which runs it and lacks memory that is here: connecting "
 			 "anew",
 			 m->st.vm, m->dest_name);
+	}
 	while (r != REJOIN_HAS_ALL && !is_forgotten(m)) {
 		(void)completion_wait(&m->news, in(MIG_ASK_NS));
 		completion_reset(&m->news); /* and now looks */
