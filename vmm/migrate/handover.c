@@ -388,7 +388,7 @@ void handover_wait_done(struct wire_rx *rx, const struct attempt_id *id, struct 
 			task_set_prio(TASK_PRIO_NORMAL);
 		if (time_ns() > end || wire_recv(rx, end, MIG_ANSWER_NS, NULL))
 			return; /* the source will ask, and says DONE then; or settle.c asks it */
-	} while (rx->type == WIRE_SERVED || (rx->type == WIRE_FRAMES && vm && frames_recv(rx, vm)));
+	} while (rx->type == WIRE_FRAMES && vm && frames_recv(rx, vm));
 	if (rx->type != WIRE_DONE)
 		return;
 	id_get(rx, &got);
