@@ -42,11 +42,23 @@ static int attempt(struct vm *vm, struct why *w)
 	return err;
 }
 
+/* What took its time while nobody waited says nothing of black-outs: neither host learns from it, or compares it. */
+static void nothing_was_learnt(void)
+{
+	for (int host = 0; host < 2; host++) {
+		const struct downtime_costs *k = &fake_hosts[host].costs;
+		assert_true(!k->stop && !k->section && !k->load);
+	}
+	assert_false(fake_log_has("was predicted"));
+}
+
 static void moves(struct vm *vm)
 {
 	struct why w = { "" };
+	fake_log_clear();
 	if (attempt(vm, &w))
 		fail_msg("%s", w.text);
+	nothing_was_learnt();
 	assert_null(fake_vm_find(0, "demo"));
 	ON_HOST(0) assert_true(departed_get("demo", 0, NULL));
 }

@@ -361,7 +361,8 @@ int handover_started(struct wire_tx *tx, const struct attempt_id *id, const stru
 {
 	struct migrate_host *host = migrate_this_host();
 	const uint64_t v[] = { host->inc.host, host->inc.boot, time_ns() - a->commit_ns };
-	downtime_learn(&host->costs.load, a->ready_ns - a->end_ns + v[2], sections, DOWNTIME_LOAD_NS);
+	if (sections)
+		downtime_learn(&host->costs.load, a->ready_ns - a->end_ns + v[2], sections, DOWNTIME_LOAD_NS);
 	return id_send_more(tx, WIRE_STARTED, id, v, a->tells ? 3 : 2, time_ns() + MIG_ANSWER_NS);
 }
 
