@@ -58,8 +58,7 @@ void forecast_end(struct source *c)
 	struct why w = { "" };
 	if (!c->in.told.heard) /* it was undecided, and the guest has run there for who knows how long */
 		return;
-	bool rests =
-		migration_rests(c->m); /* nobody was stopped for it, and it was not forecast: nothing to learn from */
+	bool rests = migration_rests(c->m); /* nobody was stopped for it, nothing forecast: nothing to learn from */
 	uint64_t all = less(st->downtime_ns, c->policy.rtt_ns / 2); /* that STARTED took to come */
 	take_apart(c, all, &d);
 	spin_lock(&c->m->lock);
