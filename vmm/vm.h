@@ -107,7 +107,7 @@ struct vm {
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 	struct disk *disk[VM_DISKS_MAX];  /* [m] disk.h: made when it starts here for the first time, or arrives */
 	bool has_disks;                   /* [a] there are such, also while it is off */
-	bool came_off; /* [a] it moved here switched off, and has not started yet: who asks for it hears that it is here */
+	bool came_off; /* [a] it moved here off, and has not started yet: who asks for it hears that it is here */
 };
 
 /* As it was a moment ago. */
