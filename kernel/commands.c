@@ -234,16 +234,20 @@ static int cmd_reboot(struct con *c, int argc unused, char **argv unused)
 
 static const struct con_sub host_subs[] = {
 	{ "info|", "", "CPUs, virtualisation, memory, version, uptime", cmd_host, NULL, false },
-	{ "poweroff", "[--force]", "switch the machine off, unless a VM runs here", cmd_poweroff, NULL, true },
-	{ "reboot", "[--force]", "restart the machine, unless a VM runs here", cmd_reboot, NULL, true },
+	{ "poweroff", "[--force]", "switch the machine off, unless a VM, its disks or a move need it", cmd_poweroff,
+	  NULL, true },
+	{ "reboot", "[--force]", "restart the machine, unless a VM, its disks or a move need it", cmd_reboot, NULL,
+	  true },
 };
 CONSOLE_CMDS(host, "this host: CPUs, virtualisation, memory, version, uptime", "host reboot", host_subs);
 /* The same, in a word. */
 static const struct con_sub poweroff_subs[] = {
-	{ "", "[--force]", "switch it off, unless a VM runs here; --force: all the same", cmd_poweroff, NULL, true }
+	{ "", "[--force]", "switch it off, unless a VM, its disks or a move need it; --force: all the same",
+	  cmd_poweroff, NULL, true }
 };
 CONSOLE_CMDS(poweroff, "switch the machine off", "poweroff", poweroff_subs);
 static const struct con_sub reboot_subs[] = {
-	{ "", "[--force]", "restart it, unless a VM runs here; --force: all the same", cmd_reboot, NULL, true }
+	{ "", "[--force]", "restart it, unless a VM, its disks or a move need it; --force: all the same", cmd_reboot,
+	  NULL, true }
 };
 CONSOLE_CMDS(reboot, "restart the machine", "reboot", reboot_subs);

@@ -162,6 +162,10 @@ int vm_remove(struct vm *vm, bool force, struct why *w)
 	else if (vm->has_disks && !force)
 		err = why_set(w, -EBUSY,
 			      "what it wrote to its disks (`disk list`) is lost then; --force if that is meant");
+	else if (vm->came_off && !force)
+		err = why_set(
+			w, -EBUSY,
+			"it moved here switched off, and only this host may start it; --force if it is not to be");
 	else
 		vm->gone = true;
 	mutex_unlock(&vm->lock);

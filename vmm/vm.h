@@ -107,7 +107,7 @@ struct vm {
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 	struct disk *disk[VM_DISKS_MAX];  /* [m] disk.h: made when it starts here for the first time, or arrives */
 	bool has_disks;                   /* [a] there are such, also while it is off */
-	bool came_off;                    /* [a] it moved here switched off: who asks for it hears that it is here */
+	bool came_off; /* [a] it moved here off, and has not started yet: who asks for it hears that it is here */
 };
 
 /* As it was a moment ago. */
@@ -142,7 +142,10 @@ int vm_new_beside(struct vm *old, enum vm_state state, const struct vm_config *c
 		  struct why *w) must_check;
 void vm_take_place(struct vm *vm);
 void vm_for_each(void (*fn)(struct vm *vm, void *arg), void *arg); /* fn may not sleep */
-/* May this host be switched off? Not while a VM runs, nor as migrate_may_leave has it. */
+/*
+ * May this host be switched off? Not while a VM runs, nor one that is off is here alone (disks, came_off), nor as
+ * migrate_may_leave has it.
+ */
 int vm_may_leave(struct why *w) must_check;
 /* Completion of a VM's name (struct con_sub). */
 void vm_words(const char *what, void (*add)(void *arg, const char *word), void *arg);

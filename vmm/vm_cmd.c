@@ -54,10 +54,9 @@ static int do_start(struct con *c, struct vm *vm)
 	int err = vm_start_here(vm, con_opt(c, "--force"), &(struct vm_waiter){ start_waits, c }, &w);
 	out_text(c, "\r\033[K");
 	if (err == -EEXIST)
-		return con_error(
-			c, err,
-			"vm start %s: %s. Move it from there; if it is off there, its disks are there: start it there",
-			vm->cfg.name, w.text);
+		return con_error(c, err,
+				 "vm start %s: %s. Move it from there, off or not, or start it there if it is off",
+				 vm->cfg.name, w.text);
 	if (err == -EAGAIN || (err == -EBUSY && vm_text_get(&vm->waits_for).s[0]))
 		return con_error(c, err, "vm start %s: %s. When you are sure that no host runs it: vm start %s --force",
 				 vm->cfg.name, w.text, vm->cfg.name);
@@ -304,8 +303,14 @@ static void running(struct vm *vm, void *arg)
 	else if (vm_state_is_off(s) && __atomic_load_n(&vm->has_disks, __ATOMIC_RELAXED))
 		(void)why_set(
 			arg, -EBUSY,
-			"%s is off, but what it wrote to its disks is in this host's memory alone: start it and move "
-			"it away, or `vm forget %s --force`",
+			"%s is off, but what it wrote to its disks is in this host's memory alone: %smove it away "
+			"as it is, or `vm forget %s --force`",
+			vm->cfg.name, s == VM_FAILED ? "`vm kill` it and " : "", vm->cfg.name);
+	else if (s == VM_STOPPED && __atomic_load_n(&vm->came_off, __ATOMIC_RELAXED))
+		(void)why_set(
+			arg, -EBUSY,
+			"%s is off, but it moved here so, and only this host may start it: move it away as it is, "
+			"or `vm forget %s --force`",
 			vm->cfg.name, vm->cfg.name);
 }
 

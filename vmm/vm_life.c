@@ -165,7 +165,7 @@ int vm_start(struct vm *vm, struct why *w)
 	if (!vmm_hv())
 		err = why_set(w, -ENODEV, "this host cannot run VMs (see `host`)");
 	else if (vm->gone)
-		err = why_set(w, -ENOENT, "it has left this host");
+		err = why_set(w, -ENOENT, "it has just moved, or was forgotten: `vm list`");
 	else if (!vm_state_is_off(vm->state))
 		err = why_set(w, -EBUSY, "it is %s", vm_state_name(vm->state));
 	else if (vm->building)
@@ -198,6 +198,7 @@ int vm_start(struct vm *vm, struct why *w)
 		goto out;
 	clock_start(vm);
 	vm->start_ns = time_ns();
+	__atomic_store_n(&vm->came_off, false, __ATOMIC_RELAXED);
 	run_vcpus(vm);
 	log_info("vm %s: started, %lu MiB, %u vCPU%s", vm->cfg.name, vm->cfg.mem >> 20, vm->nvcpus,
 		 vm->nvcpus == 1 ? "" : "s");

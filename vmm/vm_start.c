@@ -57,6 +57,8 @@ int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, str
 			return why_set(w, -EBUSY, "it is being started");
 		return start_leased(vm, w);
 	}
+	if (vm_is_migrating(vm)) /* vm_start would say so, when all have been asked */
+		return why_set(w, -EBUSY, "it is being migrated");
 	if (!ask_begin(vm)) {
 		struct vm_said but = vm_text_get(&vm->waits_for);
 		return why_set(w, -EBUSY, "it is being started%s%s", but.s[0] ? ", but: " : "", but.s);

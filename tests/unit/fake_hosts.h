@@ -26,7 +26,9 @@ extern unsigned fake_host_mtu[FAKE_HOSTS]; /* of its networks; 0: 1500 */
 	for (int fake_was = fake_host, fake_once = (fake_host = (h), 1); fake_once; fake_once = 0, fake_host = fake_was)
 /* May a frame on the VMs' network pass from the one host to the other? fake_shout.c, test_shout.c */
 extern bool (*fake_frame_passes)(int from, int to);
-extern int fake_reach; /* what reach_ask says */
+extern int fake_reach;                /* what reach_ask says */
+extern const char *fake_reach_silent; /* but of this network that nothing came */
+extern bool fake_reach_slow;          /* of others it says so in the last moment but 2 s */
 
 struct fake_vm_opts { /* of all VMs; zero: everything works */
 	bool compat_refuse, create_nomem, load_fail;

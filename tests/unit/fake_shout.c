@@ -41,7 +41,13 @@ unsigned fake_host_mtu[FAKE_HOSTS];
 unsigned bridge_mtu(const struct bridge *b unused) { return fake_host_mtu[fake_host] ?: ETH_DATA_MAX; }
 
 int fake_reach;
-int reach_ask(const char *net unused, const struct reach_to *to, struct why *w)
+const char *fake_reach_silent;
+bool fake_reach_slow;
+int reach_ask(const char *net, const struct reach_to *to, struct why *w)
 {
+	if (fake_reach_silent && !strcmp(net, fake_reach_silent))
+		return why_set(w, -ETIMEDOUT, "nothing comes from %s", to->name);
+	if (fake_reach_slow)
+		task_sleep_until(to->end_ns - 2 * NS_PER_SEC);
 	return fake_reach == -EHOSTUNREACH ? why_set(w, fake_reach, "frames do not get to %s", to->name) : fake_reach;
 }

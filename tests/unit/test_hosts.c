@@ -533,6 +533,17 @@ static void test_goes_where_its_network_is(void **state unused)
 	move(A, B);
 	assert_true(vm_at(B)->cfg.nnics == 2 && !strcmp(vm_at(B)->cfg.net[1], "store") &&
 		    vm_at(B)->cfg.mac[1][5] == 12);
+	fake_reach_silent = "store"; /* which counts if it has had the time */
+	begin_move(B, A);
+	WAIT_FOR(says_at(B, "nothing comes from a"));
+	assert_true(runs_at(B));
+	fake_reach_slow = true;
+	fake_log_clear();
+	move(B, A);
+	assert_true(fake_log_has("no time was left to find out whether a is on its network store"));
+	fake_reach_silent = NULL;
+	fake_reach_slow = false;
+	move(A, B);
 	/* Where it sends tags, and there alone, its network is not tried. */
 	fake_reach = -EHOSTUNREACH;
 	vm_at(B)->cfg.s.trunk = 4;

@@ -42,11 +42,23 @@ static int attempt(struct vm *vm, struct why *w)
 	return err;
 }
 
+/* What took its time while nobody waited says nothing of black-outs: neither host learns from it, or compares it. */
+static void nothing_was_learnt(void)
+{
+	for (int host = 0; host < 2; host++) {
+		const struct downtime_costs *k = &fake_hosts[host].costs;
+		assert_true(!k->stop && !k->section && !k->load);
+	}
+	assert_false(fake_log_has("was predicted"));
+}
+
 static void moves(struct vm *vm)
 {
 	struct why w = { "" };
+	fake_log_clear();
 	if (attempt(vm, &w))
 		fail_msg("%s", w.text);
+	nothing_was_learnt();
 	assert_null(fake_vm_find(0, "demo"));
 	ON_HOST(0) assert_true(departed_get("demo", 0, NULL));
 }
@@ -294,6 +306,7 @@ struct says {
 	uint32_t words; /* of the CPU */
 	bool offers;
 	const char *why;
+	uint64_t mem; /* 0: as it has */
 };
 
 static void puppet(const struct says *say)
@@ -317,6 +330,7 @@ static void puppet(const struct says *say)
 	}
 	vm = fake_vm_new("demo", MIB(2));
 	o.cfg = vm->cfg;
+	o.cfg.mem = say->mem ? say->mem : o.cfg.mem;
 	vm_destroy(vm);
 	vm_compat_get(NULL, &o.compat);
 	o.compat.n = say->words;
@@ -326,6 +340,8 @@ static void puppet(const struct says *say)
 	while (!wire_recv(&rx, end, NS_PER_SEC, NULL)) {
 		if (rx.type != WIRE_REFUSE)
 			break;
+		if (say->mem)
+			assert_int_equal(wire_get_u32(&rx), REFUSE_MEMORY);
 	}
 	wire_tx_fini(&tx);
 	wire_rx_fini(&rx);
@@ -342,12 +358,14 @@ static void puppet(const struct says *say)
 static void test_what_a_source_may_say(void **state unused)
 {
 	static const struct says bad[] = {
-		{ 3, 2, true, "malformed STATE" },
-		{ 0xffffffff, 2, true, "malformed STATE" },
-		{ 1, 2, true, "too little or too much of the CPU" },
-		{ 2, 0, true, "too little or too much of the CPU" },
-		{ 0, 0, true, "too little or too much of the CPU" },
-		{ 1, 0, false, "it sent QUERY after STATE" },
+		{ 3, 2, true, "malformed STATE", 0 },
+		{ 0xffffffff, 2, true, "malformed STATE", 0 },
+		{ 1, 2, true, "too little or too much of the CPU", 0 },
+		{ 2, 0, true, "too little or too much of the CPU", 0 },
+		{ 0, 0, true, "too little or too much of the CPU", 0 },
+		{ 1, 0, false, "it sent QUERY after STATE", 0 },
+		{ 1, 0, true, "the VM has 4098 MiB, more than the 4096 MiB of this host", GIB(4) + MIB(2) },
+		{ 1, 0, true, "more than the 4096 MiB of this host", (1UL << 52) - MIB(2) },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
 		puppet(&bad[i]);

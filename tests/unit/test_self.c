@@ -14,6 +14,7 @@
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/migrate.h"
+#include "vmm/migrate/self.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -217,11 +218,27 @@ static void test_each_step(void **state unused)
 				one_step(p, action, count);
 }
 
+/* Nothing is known of the attempt any more: only one that is still in its place may go on. */
+static void test_ask(void **state unused)
+{
+	struct vm *vm = new_vm(VM_RUNNING), *other;
+	struct migration m = { .vm = vm, .id = attempt_new_id(vm->cfg.uuid) };
+	assert_int_equal(self_ask(&m), SOURCE_EV_NEVER);
+	vm_ref(vm);
+	vm_destroy(vm);
+	assert_int_equal(self_ask(&m), SOURCE_EV_STARTED); /* what has taken its place has gone since */
+	other = new_vm(VM_RUNNING);
+	assert_int_equal(self_ask(&m), SOURCE_EV_STARTED);
+	assert_ptr_equal(fake_vm_find(0, "demo"), other);
+	vm_put(vm);
+	gone();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stream), cmocka_unit_test(test_stream_ends), cmocka_unit_test(test_moves),
-		cmocka_unit_test(test_fails),  cmocka_unit_test(test_each_step),
+		cmocka_unit_test(test_fails),  cmocka_unit_test(test_each_step),   cmocka_unit_test(test_ask),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	free(fake_paused_image);

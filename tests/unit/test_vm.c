@@ -245,6 +245,7 @@ static void test_moves_meanwhile(void **state unused)
 	struct vm *vm = vm_get("one");
 	vm->migration = (struct migration *)vm;
 	meanwhile = NULL;
+	asked = 0;
 	for (int force = 0; force < 2; force++) {
 		assert_int_equal(vm_start_here(vm, force, NULL, &w), -EBUSY);
 		assert_string_equal(w.text, "it is being migrated");
@@ -253,6 +254,7 @@ static void test_moves_meanwhile(void **state unused)
 		assert_string_equal(w.text, "it is being migrated; `migrate cancel one` first");
 		w.text[0] = '\0';
 	}
+	assert_int_equal(asked, 0);
 	assert_int_equal(vm_suspend(vm, &w), -EBUSY);
 	assert_int_equal(vm_go_on(vm, &w), -EBUSY);
 	vm->migration = NULL;
@@ -291,11 +293,26 @@ static void test_arrives_stopped(void **state unused)
 	assert_int_equal(vm_create_stopped(&cfg, NULL, &vm, &w), -EEXIST);
 	w.text[0] = '\0';
 	assert_int_equal(vm_remove(vm, false, &w), -EBUSY); /* it has a disk */
+	assert_non_null(strstr(w.text, "what it wrote to its disks"));
 	vm_destroy(vm);
 	assert_int_equal(fake_page_reserved(), 0);
 	cfg.disk[0].layer = 1UL << 40;
 	w.text[0] = '\0';
 	assert_int_equal(vm_create_stopped(&cfg, NULL, &vm, &w), -ENOMEM);
+	assert_null(vm_get("one"));
+}
+
+/* One without disks is here alone as well. */
+static void test_came_off(void **state unused)
+{
+	struct vm_config cfg = { .name = "one", .mem = MIB(2), .vcpus = 1, .nnics = 1, .mac = { { 2, 1 } } };
+	struct why w = { "" };
+	struct vm *vm;
+	assert_int_equal(vm_create_stopped(&cfg, NULL, &vm, &w), 0);
+	vm_arrive(vm, VM_STOPPED);
+	assert_int_equal(vm_remove(vm, false, &w), -EBUSY);
+	assert_non_null(strstr(w.text, "it moved here switched off, and only this host may start it"));
+	assert_int_equal(vm_remove(vm, true, &w), 0);
 	assert_null(vm_get("one"));
 }
 
@@ -343,6 +360,7 @@ int main(void)
 		cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_one_asks),
 		cmocka_unit_test(test_power_button),    cmocka_unit_test(test_moves_meanwhile),
 		cmocka_unit_test(test_arrives_stopped), cmocka_unit_test(test_beside),
+		cmocka_unit_test(test_came_off),
 	};
 	vm_guard = (struct vm_guard){ may_start, started };
 	return cmocka_run_group_tests_name("vm", tests, NULL, NULL);

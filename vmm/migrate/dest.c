@@ -362,7 +362,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 	spin_unlock(&c->m->lock);
 	int err;
 	if ((err = FAILPOINT(P18_RUNNING, c->s)) || (err = FAILPOINT(P19_STARTED_LOST, c->s)) ||
-	    (err = handover_started(c->tx, &c->offer.id, &c->at, c->sections.n)))
+	    (err = handover_started(c->tx, &c->offer.id, &c->at, c->as == VM_RUNNING ? c->sections.n : 0)))
 		log_warn("%s is %s here, but its source could not be told: %s; it will ask", c->vm->cfg.name,
 			 vm_state_name(c->as), err_name(err));
 }

@@ -58,13 +58,18 @@ void forecast_end(struct source *c)
 	struct why w = { "" };
 	if (!c->in.told.heard) /* it was undecided, and the guest has run there for who knows how long */
 		return;
+	bool rests = migration_rests(c->m); /* nobody was stopped for it, nothing forecast: nothing to learn from */
 	uint64_t all = less(st->downtime_ns, c->policy.rtt_ns / 2); /* that STARTED took to come */
 	take_apart(c, all, &d);
 	spin_lock(&c->m->lock);
 	forecast_trips(c, st);
-	st->downtime_ns = all;
-	st->actual = d;
+	if (!rests) {
+		st->downtime_ns = all;
+		st->actual = d;
+	}
 	spin_unlock(&c->m->lock);
+	if (rests)
+		return;
 	downtime_learn(&k->stop, less(d.ns[DOWN_SCAN], c->scan_ns), c->vm->nvcpus, DOWNTIME_STOP_NS);
 	uint64_t line = less(c->forecast.ns[DOWN_STATE], c->policy.state_ns); /* of its bytes, at the measured rate */
 	if (c->in.told.ready)

@@ -169,10 +169,10 @@ static enum source_event ask_until_known(struct migration *m, enum source_state 
 		 m->st.vm, m->st.peer_name);
 	migration_phase(m, MIG_UNDECIDED);
 	for (unsigned n = 1;; n++) {
-		bool known = take_decision(m, false, &ev);
+		bool known = ask_self(m, &ev); /* before a word is taken, which may be of before it arrived */
+		known = take_decision(m, known, &ev);
 		if (!known) {
-			known = ask_self(m, &ev) || ask_destination(&u, &ev) ||
-				(n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
+			known = ask_destination(&u, &ev) || (n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
 			known = take_decision(m, known, &ev);
 		}
 		spin_lock(&m->lock);
@@ -361,7 +361,8 @@ int handover_started(struct wire_tx *tx, const struct attempt_id *id, const stru
 {
 	struct migrate_host *host = migrate_this_host();
 	const uint64_t v[] = { host->inc.host, host->inc.boot, time_ns() - a->commit_ns };
-	downtime_learn(&host->costs.load, a->ready_ns - a->end_ns + v[2], sections, DOWNTIME_LOAD_NS);
+	if (sections)
+		downtime_learn(&host->costs.load, a->ready_ns - a->end_ns + v[2], sections, DOWNTIME_LOAD_NS);
 	return id_send_more(tx, WIRE_STARTED, id, v, a->tells ? 3 : 2, time_ns() + MIG_ANSWER_NS);
 }
 

@@ -45,8 +45,8 @@ struct arrival {    /* at the destination: when what came of a guest that stands
 int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a, uint64_t *paused_ns,
 		  struct why *w) must_check;
 /*
- * Destination: it runs here. Tells the source, and learns what loading took of a VM that has so many sections. 0, or
- * the stream's error.
+ * Destination: it is here. Tells the source, and learns what loading took of a VM that has so many sections; 0: nothing
+ * is learnt, for it does not run. 0, or the stream's error.
  */
 int handover_started(struct wire_tx *tx, const struct attempt_id *id, const struct arrival *a,
 		     unsigned sections) must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* `migrate all to PEER`: each VM that runs here, once; who begins when is bandwidth.h's. */
+/* `migrate all to PEER`: each VM of which this host has more than a file, once; who begins when is bandwidth.h's. */
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/migrate/migrate_cmd.h"

@@ -442,12 +442,11 @@ static const struct con_sub subs[] = {
 	  "NAME|all to PEER|self [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout "
 	  "TIME] "
 	  "[--any-network] [--copy-base] [--verify] [--detach]",
-	  "move it to a [peer], where it goes on, or stays stopped or paused (all: each but those that are stopped and "
-	  "have no disks); self: within this host, to see what a move costs; --limit: bytes per second, as 100M, for "
-	  "each; --strategy: of a "
-	  "guest that dirties more than the line carries, auto, throttle (slow it), stop (it stands still for as long "
-	  "as "
-	  "it takes) or abort; --timeout: for its passes; "
+	  "move it to a [peer], where it goes on, or stays stopped or paused (all: each but those that were stopped "
+	  "here and have no disks); self: within this host, to see what a move costs; --limit: bytes per second, as "
+	  "100M, for each; --strategy: of a guest that dirties more than the line carries, auto, throttle (slow it), "
+	  "stop (it stands still for as long as it takes), abort or post-copy (it runs there before its memory has "
+	  "come); --timeout: for its passes; "
 	  "--any-network: wherever its network leads; --copy-base: with its disks' base images, if they are not there; "
 	  "--verify: compare all of it before it runs there; "
 	  "--detach: do not wait",
@@ -465,4 +464,4 @@ static const struct con_sub subs[] = {
 	{ "records", "", "what is kept for hosts that have not heard", cmd_records, NULL, false },
 	{ "drop", "NAME [--force]", "forget the records of a VM", cmd_drop, words, true },
 };
-CONSOLE_CMDS(migrate, "move running VMs to other hosts", "migrate demo to b", subs);
+CONSOLE_CMDS(migrate, "move VMs to other hosts", "migrate demo to b", subs);

@@ -104,10 +104,10 @@ int migration_bind(struct migration *m, struct vm *vm, enum vm_state state, stru
 
 int migration_bind_leaver(struct migration *m, struct vm *vm, struct why *w)
 {
-	enum vm_state state = vm_state_now(vm);
+	enum vm_state now = vm_state_now(vm), state = now == VM_STOPPED || now == VM_PAUSED ? now : VM_RUNNING;
 	if (state == VM_STOPPED && __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST) != VM_LEASE_NONE)
 		return why_set(w, -EBUSY, "%s is being started; `vm stop %s` ends that", vm->cfg.name, vm->cfg.name);
-	int err = migration_bind(m, vm, state == VM_STOPPED || state == VM_PAUSED ? state : VM_RUNNING, w);
+	int err = migration_bind(m, vm, state, w);
 	if (!err) {
 		spin_lock(&m->lock);
 		m->st.vm_state = state;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* May a VM that is offered come here (offer_check.h)? */
 #include "vmm/migrate/offer_check.h"
+#include "kernel/page.h"
 #include "net/bridge.h"
 #include "vmm/disk.h"
 #include <string.h>
@@ -36,6 +37,7 @@ enum refuse_code offer_check(const struct offer *o, enum vm_state as, const stru
 			     struct why *w)
 {
 	const struct vm_config *cfg = &o->cfg;
+	uint64_t ram = page_total_count() * PAGE_SIZE;
 	struct uuid_arg u = { .cfg = cfg, .but = replaces || itself ? cfg->name : "" };
 	struct vm *same = vm_get(cfg->name);
 
@@ -62,5 +64,10 @@ enum refuse_code offer_check(const struct offer *o, enum vm_state as, const stru
 		return REFUSE_CPU;
 	if (disk_bases_check(cfg, w))
 		return REFUSE_CONFIG;
+	if (as == VM_STOPPED && cfg->mem > ram) { /* else that is reserved; what comes with it is bounded by its size */
+		why_set(w, -ENOMEM, "not enough memory: the VM has %lu MiB, more than the %lu MiB of this host",
+			cfg->mem >> 20, ram >> 20);
+		return REFUSE_MEMORY;
+	}
 	return 0;
 }

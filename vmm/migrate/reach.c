@@ -80,7 +80,7 @@ static int reach_judge(const struct reaching *r, const char *net, struct why *w)
 			       "between them carries less than the MTU ([net] mtu)",
 			       r->to->mtu, net, name);
 	return why_set(
-		w, -EHOSTUNREACH,
+		w, -ETIMEDOUT,
 		"frames on its network %s do not get to %s and back: the link, cables or VLAN there? Where a switch "
 		"drops EtherType 88b5: --any-network",
 		net, name);

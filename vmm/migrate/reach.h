@@ -7,8 +7,8 @@
 
 /*
  * Do frames on the network `net` (as a VM's configuration has it) get to a host there, and come back? 0, -ENETDOWN: it
- * has no link here, so there is nothing to lose; -EHOSTUNREACH and w says what came of them; -ECANCELED. Sleeps up to
- * 3 s, and no longer than to->end_ns.
+ * has no link here, so there is nothing to lose; -EHOSTUNREACH and w says what came of them; -ETIMEDOUT, with w too:
+ * nothing did, in the time that there was; -ECANCELED. Sleeps up to 7 s, and no longer than to->end_ns.
  */
 struct reach_to {
 	struct incarnation inc;

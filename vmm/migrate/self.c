@@ -35,11 +35,11 @@ void self_end(struct migration *m)
 	m->beside = NULL;
 }
 
-/* Has another one taken its place in the table? */
+/* Has another one taken its place in the table? That may have gone since; itself cannot leave it while it is bound. */
 static bool has_left(const struct vm *vm)
 {
 	struct vm *now = vm_get(vm->cfg.name);
-	bool left = now && now != vm;
+	bool left = now != vm;
 	vm_put(now);
 	return left;
 }

@@ -23,7 +23,8 @@
 #include <string.h>
 
 #define PREPARING_STEP (1UL << 20)      /* bytes: less is no progress */
-#define REACH_NS       (7 * NS_PER_SEC) /* of MIG_GREETING_NS */
+#define REACH_NS       (7 * NS_PER_SEC) /* of MIG_GREETING_NS, for all networks: the destination waits for the offer */
+#define REACH_SHORT_NS (3 * NS_PER_SEC) /* in less silence means nothing: those before have had the time */
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
@@ -59,15 +60,15 @@ static bool leaves(void *arg) { return migration_cancelled(arg); }
 
 /*
  * Its clients shall find it there as they do here, on each of its networks. Where one has no link here, they do not,
- * and it may well move. Where a guest sends tags itself, what goes without one may not leave the switch. Called by its
- * own task.
+ * and it may well move; so it may where those that answered late have left one no time. Where a guest sends tags
+ * itself, what goes without one may not leave the switch. Called by its own task.
  */
 static int reach(struct source *c)
 {
 	const struct vm_config *cfg = &c->vm->cfg;
 	if (c->m->p.any_network || c->m->p.to_self)
 		return 0;
-	uint64_t end = in(REACH_NS); /* of all: the destination waits for the offer */
+	uint64_t end = in(REACH_NS);
 	for (unsigned i = 0; i < cfg->nnics; i++) {
 		if (CONF_NIC_CHOICE(cfg->s.trunk, i))
 			continue;
@@ -78,12 +79,18 @@ static int reach(struct source *c)
 				       .in_clear = !trust_is_proved(c->s),
 				       .leaves = leaves,
 				       .arg = c->m };
+		const char *net = cfg->net[i][0] ? cfg->net[i] : "for VMs", *dest = c->m->dest_name;
+		bool no_time = in(REACH_SHORT_NS) > end;
 		int err = reach_ask(cfg->net[i], &to, c->w);
 		if (err == -ENETDOWN)
 			log_warn("%s: its network %s has no link here; whether %s is on it was not tried", cfg->name,
-				 cfg->net[i][0] ? cfg->net[i] : "for VMs", c->m->dest_name);
+				 net, dest);
+		else if (err == -ETIMEDOUT && no_time)
+			log_warn("%s: no time was left to find out whether %s is on its network %s", cfg->name, dest,
+				 net);
 		else if (err)
 			return err;
+		c->w->text[0] = '\0';
 	}
 	return 0;
 }
