@@ -378,8 +378,8 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 	struct why w = { "" };
 	struct pull_link *l;
 	migration_phase(p->m, MIG_REMOTE);
-	__atomic_sub_fetch(&migrate_this_host()->receiving, 1,
-			   __ATOMIC_SEQ_CST); /* others may come, whatever becomes of this */
+	/* Others may come, whatever becomes of this. */
+	__atomic_sub_fetch(&migrate_this_host()->receiving, 1, __ATOMIC_SEQ_CST);
 	(void)!migration_attach(p->m, rx->s, NULL);
 	int err = link_run(p, tx, rx, &w);
 	migration_detach(p->m);
@@ -387,8 +387,7 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 		say(p, "the connection to its source is lost: waiting for it");
 	if (err)
 		log_warn("%s lacks %lu MiB that are at its source: the connection is lost: %s. It runs on without "
-			 "them, and "
-			 "waits for the source",
+			 "them, and waits for the source",
 			 p->vm->cfg.name, gmem_track_left(&p->vm->mem) >> 8, w.text[0] ? w.text : err_name(err));
 	while (err && (l = next_link(p))) {
 		(void)!migration_attach(p->m, l->rx->s, NULL); /* it is past being cancelled */
@@ -415,10 +414,16 @@ static bool is_coming(struct migration *m, const void *id)
 {
 	return !m->finished && m->st.incoming && attempt_id_equal(&m->id, id);
 }
-/* The newest is the one that the source has; the one before, if it still waits, is let go. False: nobody pulls. */
+
+/* The newest is the one that the source has; those before are let go. False: nobody pulls. */
 static bool hand_over(struct migration *m, struct pull_link *l)
 {
 	struct pull_link *old = NULL;
+	spin_lock(&m->lock);
+	bool pulls = m->pull;
+	spin_unlock(&m->lock);
+	if (pulls)
+		migration_abort(m); /* before this one can be the one that it has */
 	spin_lock(&m->lock);
 	struct pull *p = m->pull;
 	if (p) {
@@ -431,8 +436,6 @@ static bool hand_over(struct migration *m, struct pull_link *l)
 	spin_unlock(&m->lock);
 	if (old)
 		completion_done(&old->left);
-	if (p)
-		migration_abort(m); /* the connection that it has: this one, at worst, and then comes another */
 	if (p)
 		(void)completion_wait(&l->left, TIME_NEVER);
 	return p;

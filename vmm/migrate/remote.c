@@ -205,8 +205,7 @@ bool remote_serve(struct source *c)
 	if (r != REJOIN_HAS_ALL) {
 		say(m, connection_lost); /* to find that it cannot be made takes its time */
 		bandwidth_end(m);        /* this may take days */
-		log_warn("%s: the connection to %s is lost, which runs it and lacks memory that is here: connecting "
-			 "anew",
+		log_warn("%s: the connection to %s, which runs it and lacks memory that is here, is lost: connecting",
 			 m->st.vm, m->dest_name);
 	}
 	while (r != REJOIN_HAS_ALL && !is_forgotten(m)) {
