@@ -101,6 +101,16 @@ uint64_t gmem_pages(uint64_t size); /* that gmem_init allocates for this size, R
 hpa_t *gmem_nth_block(const struct gmem *g, uint64_t n); /* host address of RAM from n x 2 MiB on. For gmem's files */
 void gmem_fini(struct gmem *g);                          /* no CPU uses its tables any more; half-made is fine */
 unsigned gmem_ranges(const struct gmem *g, struct gmem_range r[2]);
+/* Is [first, first + count) RAM of one range? */
+static inline bool gmem_has(const struct gmem *g, gfn_t first, uint64_t count)
+{
+	struct gmem_range r[2];
+	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
+		if (first >= r[i].first && first - r[i].first < r[i].count &&
+		    count <= r[i].count - (first - r[i].first))
+			return true;
+	return false;
+}
 
 /*
  * Who brings the pages that are not here yet, while a guest already runs (post-copy). here: any context. fetch: ask for

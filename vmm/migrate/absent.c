@@ -73,16 +73,6 @@ int absent_send(struct wire_tx *tx, const struct gmem *g, uint64_t idle_ns, uint
 	return wire_end(tx, MIN(time_ns() + idle_ns, end_ns));
 }
 
-static bool is_ram(const struct gmem *g, gfn_t first, uint64_t count)
-{
-	struct gmem_range r[2];
-	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
-		if (first >= r[i].first && first - r[i].first < r[i].count &&
-		    count <= r[i].count - (first - r[i].first))
-			return true;
-	return false;
-}
-
 static int malformed(struct why *w) { return why_set(w, -EPROTO, "the peer sent a malformed map of absent frames"); }
 
 int absent_recv(struct absent_rx *a, struct wire_rx *rx, struct gmem *g,
@@ -97,7 +87,7 @@ int absent_recv(struct absent_rx *a, struct wire_rx *rx, struct gmem *g,
 	for (uint32_t i = 0; i < n; i++) { /* all of it is checked before any of it is taken */
 		gfn_t first = base + get_le32(run + i * 8);
 		uint32_t count = get_le32(run + i * 8 + 4);
-		if (first < next || !count || !is_ram(g, first, count))
+		if (first < next || !count || !gmem_has(g, first, count))
 			return malformed(w);
 		next = first + count;
 	}
@@ -131,5 +121,5 @@ bool absent_demand_is_sane(const struct demand *d, const struct gmem *g)
 {
 	bool urgent = d->flags & DEMAND_URGENT;
 	return !(d->flags & ~DEMAND_URGENT) && (urgent ? d->count == 1 : d->count == DEMAND_FRAMES) &&
-	       d->first % d->count == 0 && is_ram(g, d->first, d->count);
+	       d->first % d->count == 0 && gmem_has(g, d->first, d->count);
 }

@@ -204,17 +204,12 @@ static bool is_awaited(const struct page_rx *p, gfn_t gfn, uint64_t count)
 /* Is [gfn, gfn+count) RAM, without a hole in it, or a disk's, where what is freed is zeros? */
 static bool range_is_ours(const struct page_rx *p, gfn_t gfn, uint64_t count, bool zero)
 {
-	const struct gmem *g = p->mem;
-	struct gmem_range r[2];
 	uint64_t block;
 	const struct layer *l = pages_layer(&p->layers, gfn, &block);
 	if (l)
 		return !p->came && (zero || gfn >= PAGES_DISK(0)) && count <= PAGES_DISK_RUN &&
 		       block < layer_blocks(l) && count <= layer_blocks(l) - block;
-	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++)
-		if (gfn >= r[i].first && gfn - r[i].first < r[i].count && count <= r[i].count - (gfn - r[i].first))
-			return is_awaited(p, gfn, count);
-	return false;
+	return gmem_has(p->mem, gfn, count) && is_awaited(p, gfn, count);
 }
 
 /* A skeleton's memory starts as zero: only what was written since, by us or by a device, need be cleared. */

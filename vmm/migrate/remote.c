@@ -147,6 +147,12 @@ static void say(struct migration *m, const char *text)
 	spin_unlock(&m->lock);
 }
 
+static void say_done(struct source *c)
+{
+	if (id_send(&c->tx, WIRE_DONE, &c->id, in(MIG_ANSWER_NS)))
+		log_debug("%s: the destination may not know that we know", c->vm->cfg.name);
+}
+
 static const char connection_lost[] = "the connection is lost, and is made anew";
 
 /* One connection more, and what is served by it: has that ended it all? */
@@ -165,8 +171,8 @@ static enum rejoined once_more(struct source *c)
 		spin_unlock(&c->m->lock);
 		r = serve_link(c) ? REJOIN_AGAIN : REJOIN_HAS_ALL;
 	}
-	if (r == REJOIN_HAS_ALL && id_send(&c->tx, WIRE_DONE, &c->id, in(MIG_ANSWER_NS)))
-		log_debug("%s: the destination may not know that we know", c->vm->cfg.name);
+	if (r == REJOIN_HAS_ALL)
+		say_done(c);
 	if (r != REJOIN_HAS_ALL)
 		say(c->m, w.text[0] ? w.text : err ? err_name(err) : connection_lost);
 	if (!err)
@@ -198,8 +204,7 @@ bool remote_serve(struct source *c)
 	bool broken = __atomic_load_n(&c->s->err, __ATOMIC_RELAXED); /* it was undecided: frames would be lost on it */
 	if (!broken && !migration_attach(m, c->s, &c->in) && !serve_link(c)) {
 		r = REJOIN_HAS_ALL;
-		if (id_send(&c->tx, WIRE_DONE, &c->id, in(MIG_ANSWER_NS)))
-			log_debug("%s: the destination may not know that we know", m->st.vm);
+		say_done(c);
 	}
 	link_end(c);
 	if (r != REJOIN_HAS_ALL) {
