@@ -33,7 +33,7 @@ DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c ua
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c lacp.c learn.c \
 	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c stream_loop.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
-VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c gmem.c gmem_absent.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_hot.c vm_learned.c vm_life.c vm_mac.c \
+VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c disk_resize.c gmem.c gmem_absent.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_hot.c vm_learned.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_sections.c vm_start.c vm_text.c vm_top.c)
 X86_SRC     := $(addprefix vmm/x86/,bus_lock.c compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c halt_poll.c insn.c mmio.c msr.c pv.c startup.c stun.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c guest_image.c interrupts.c linux_loader.c loader.c machine.c pvh_loader.c smbios_tables.c)
@@ -171,14 +171,19 @@ GUEST_PROGS := dirty diskbench diskcheck exitcost frames join pagecheck smp tcps
 GUEST_CC = echo "  CC      $<"; mkdir -p $(@D); gcc -std=gnu17 -O2 $(WARN)
 $(G)/linux.ok: | $(APT)/sources.list
 	$(Q)echo "  FETCH   the guest's kernel"; tools/debsrc.sh kernel $(APT) $(G)/linux && cp $(G)/linux/boot/vmlinuz-* $(G)/vmlinuz && touch $@
+# And that of the next release, for `make test-long`.
+$(G)/next.ok: | $(APT_lwip)/sources.list
+	$(Q)echo "  FETCH   the next release's kernel"; tools/debsrc.sh kernel $(APT_lwip) $(G)/next && cp $(G)/next/boot/vmlinuz-* $(G)/vmlinuz-next && touch $@
 $(G)/obj/%.o: tests/guest/%.c tests/guest/load.h | $(APT)/sources.list
 	$(Q)$(GUEST_CC) -c $< -o $@ && objcopy --redefine-sym main=$*_main $@
 $(G)/bin/programs: tests/guest/programs.c $(GUEST_PROGS:%=$(G)/obj/%.o) | $(APT)/sources.list
 	$(Q)$(GUEST_CC) -static $^ -o $@
 $(G)/bin/foreign: tests/guest/foreign.c | $(APT)/sources.list
 	$(Q)$(GUEST_CC) -m32 -static -ffreestanding -nostdlib -fno-pie -no-pie -fno-stack-protector $< -o $@
-$(G)/initrd.img: $(G)/bin/programs $(G)/bin/foreign tests/guest/init tests/guest/mkinitrd.sh $(G)/linux.ok
-	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/linux $@ tests/guest/init $(G)/bin/foreign $(G)/bin/programs $(GUEST_PROGS)
+$(G)/initrd.img: $(G)/linux.ok
+$(G)/initrd-next.img: $(G)/next.ok
+$(G)/initrd.img $(G)/initrd-next.img: $(G)/bin/programs $(G)/bin/foreign tests/guest/init tests/guest/mkinitrd.sh
+	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(<:%.ok=%) $@ tests/guest/init $(G)/bin/foreign $(G)/bin/programs $(GUEST_PROGS)
 $(G)/vmlinuz-small: tests/guest/small.config tests/guest/mksmall.sh | $(D)/linux-source.ok
 	$(Q)echo "  BUILD   the small guest's kernel (3 minutes)"; tests/guest/mksmall.sh $(D)/linux-source/usr/src/linux-source-*.tar.* $< $@
 # UEFI firmware for guests (doc/firmware.md), and with DEBUG_FW=1 the same that says on the serial port what it does.
@@ -190,6 +195,7 @@ $(G)/cloud.raw: tools/cloud_image.sh | $(APT)/sources.list
 	$(Q)echo "  IMAGE   $@ (minutes)"; mkdir -p $(@D); tools/cloud_image.sh disk $@
 guest: $(G)/initrd.img
 guest-small: $(G)/vmlinuz-small
+guest-next: $(G)/initrd-next.img
 guest-firmware: $(FIRMWARE)
 guest-cloud: $(G)/cloud.raw
 # What a rig needs beside `all`: $(call payload, its kinds of hosts).
@@ -320,7 +326,7 @@ test-fresh: need
 	$(Q)tools/need.sh debootstrap && $(RUNTESTS) --fresh $(FRESH)
 test-long: need
 	$(Q)tools/need.sh debootstrap && $(MAKE) --no-print-directory all $(call payload,amd intel) && \
-	$(MAKE) --no-print-directory test-image guest-firmware guest-cloud && LONG=1 $(RUNTESTS) --rig tests/rig --on amd intel mixed --fresh $(FRESH)
+	$(MAKE) --no-print-directory test-image guest-firmware guest-cloud guest-next && LONG=1 $(RUNTESTS) --rig tests/rig --on amd intel mixed --fresh $(FRESH)
 run shell bench: need
 	$(Q)$(MAKE) --no-print-directory all $(call payload,$(RIG)) $(if $(filter bench,$@),$(BENCH_BIN) && $(MAKE) --no-print-directory test-image) && \
 	$(PYTHON) tests/rig/$@.py
@@ -348,5 +354,5 @@ help:
 	@echo "make bench      the figures, each with its target (STAGES=\"disk cloud\": only those); bench-memcpy, -aead, -bridge, -pt, -harvest, -flush, -pages: of one thing alone, in seconds"
 	@echo "make house      the rooms: sizes, who includes whom, circles"
 	@echo "make clean      all but what was fetched; distclean: that too"
-.PHONY: all kernel-objs guest guest-small guest-firmware guest-cloud unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
+.PHONY: all kernel-objs guest guest-small guest-next guest-firmware guest-cloud unit fuzz model check rig-test test test-fresh test-long test-image run shell bench $(addprefix bench-,memcpy $(BENCH)) house need format clean distclean help
 -include $(shell find $(B) -path $(B)/fresh -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -5,7 +5,7 @@
 # state under build/. The mirrors are those of the machine's own apt configuration (either file format); the archive's
 # signatures are checked with Debian's installed keyring, every file against the signed index.
 #
-#   debsrc.sh update STATE [CODENAME]                    make STATE and read the indexes; CODENAME: sources of that release alone
+#   debsrc.sh update STATE [CODENAME]                    make STATE and read the indexes; CODENAME: of that release alone
 #   debsrc.sh mirrors STATE RELEASE                      say what update would read, for another release: "site suite" lines
 #   debsrc.sh source STATE PKG VERSION SHA256 OUT        unpack source package PKG into OUT. VERSION is the upstream version and
 #                                                        SHA256 that of its .orig tarball; "-" for either: not pinned
@@ -43,7 +43,7 @@ update)
 	wanted=${3:-$codename}
 	mirrors "$wanted" |
 		while read -r site suite; do
-			[ "$wanted" != "$codename" ] || echo "deb [signed-by=$keyring] $site $suite main"
+			echo "deb [signed-by=$keyring] $site $suite main"
 			echo "deb-src [signed-by=$keyring] $site $suite main"
 		done >"$state/sources.list"
 	[ -s "$state/sources.list" ] || die "no $codename mirror in the machine's apt configuration; add one to /etc/apt"

@@ -72,6 +72,9 @@ int disk_bases_digest(struct vm *vm, struct vm_config *cfg, bool copy, struct wh
 	for (unsigned i = 0; i < cfg->ndisks; i++) {
 		struct vm_disk_config *d = &cfg->disk[i];
 		struct boot_file *f = disk_get_base(vm, i);
+		mutex_lock(&vm->lock);
+		*d = disk_config_now(vm, i);
+		mutex_unlock(&vm->lock);
 		if (has_base(d) && !f)
 			return why_set(w, -ENOENT, "its disk %s has no base image", d->name);
 		d->base_digest = f ? boot_file_digest(f) : 0;
@@ -150,6 +153,17 @@ int disk_make_all(struct vm *vm, struct why *w)
 			free_one(&vm->disk[i]);
 	__atomic_store_n(&vm->has_disks, vm->disk[0] != NULL, __ATOMIC_RELAXED);
 	return err;
+}
+
+struct vm_disk_config disk_config_now(const struct vm *vm, unsigned i)
+{
+	struct vm_disk_config d = vm->cfg.disk[i];
+	if (vm->disk[i]) {
+		const struct layer *l = &vm->disk[i]->layer;
+		d.size = __atomic_load_n(&l->b.size, __ATOMIC_RELAXED);
+		d.layer = __atomic_load_n(&l->max, __ATOMIC_RELAXED) << PAGE_SHIFT;
+	}
+	return d;
 }
 
 struct disks disk_take_all(struct vm *vm)

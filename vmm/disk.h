@@ -25,8 +25,8 @@ void disk_config_rest(struct conf *c); /* what is wrong with [disk] sections tha
  */
 int disk_bases_check(const struct vm_config *cfg, struct why *w) must_check;
 /*
- * For an OFFER: cfg->disk[].base_digest of those that vm runs with here, and whether they go along (copy). Reads them
- * all once; vm->lock is not held.
+ * For an OFFER: cfg->disk[] as those are that vm has here: sizes, base_digest, and whether base images go along (copy).
+ * Reads them all once; vm->lock is not held.
  */
 int disk_bases_digest(struct vm *vm, struct vm_config *cfg, bool copy, struct why *w) must_check;
 /* A disk's base image, with a reference, NULL: none. Setting one that comes takes the reference. No lock is held. */
@@ -39,6 +39,14 @@ bool disk_bases_pending(struct vm *vm); /* INCOMING: does one still have to come
  * that it had. vm->lock is held.
  */
 int disk_make_all(struct vm *vm, struct why *w) must_check;
+/*
+ * The i-th one has `size` bytes from now on, and its layer may take `layer`, 0: as much more of it as it had of the
+ * disk, if that was all; a guest that runs is told. -EINVAL: it has no such size, or shrinks; -EBUSY: the VM moves, or
+ * is being built; -ENOENT: it was never started here; -ENOMEM, -ENOSPC, with why.
+ */
+int disk_resize(struct vm *vm, unsigned i, uint64_t size, uint64_t layer, struct why *w) must_check;
+/* What the i-th one is now: as configured, but for what disk_resize has changed. vm->lock is held. */
+struct vm_disk_config disk_config_now(const struct vm *vm, unsigned i);
 void disk_free_all(struct vm *vm); /* no device uses them; the same, or nobody knows the VM any more */
 /* The same in two steps, the second one without the lock. */
 struct disks {

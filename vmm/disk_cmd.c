@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* `disk`: VMs' disks, and what their layers hold. */
+#include "kernel/conf.h"
 #include "kernel/console.h"
+#include "kernel/log.h"
 #include "vmm/disk.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,9 +38,9 @@ static void fill(struct row *r, struct vm *vm, unsigned i)
 {
 	memset(r, 0, sizeof(*r));
 	memcpy(r->vm, vm->cfg.name, sizeof(r->vm));
-	r->cfg = vm->cfg.disk[i];
-	memcpy(r->name, r->cfg.name, sizeof(r->name));
+	memcpy(r->name, vm->cfg.disk[i].name, sizeof(r->name));
 	mutex_lock(&vm->lock);
+	r->cfg = disk_config_now(vm, i);
 	struct layer *l = vm->disk[i] ? &vm->disk[i]->layer : NULL;
 	r->made = l;
 	if (l) {
@@ -140,32 +142,79 @@ static bool find_row(void *arg, const struct row *r)
 	return true;
 }
 
-static int cmd_info(struct con *c, int argc unused, char **argv)
+/* The one disk that argv[1] names, for the verb argv[0]; free it. NULL: *err has been said. */
+static struct find *find_one(struct con *c, char **argv, int *err)
 {
 	struct find *f = calloc(1, sizeof(*f));
 	if (f)
 		f->name = argv[1];
-	int err = f ? each(find_row, f) : -ENOMEM;
-	if (err) {
-		err = con_error(c, err, "disk info: out of memory");
-	} else if (!f->n) {
-		err = con_error(c, -ENOENT, "disk info: no VM here has a disk %s. `disk list` shows them", argv[1]);
-	} else if (f->n > 1) {
-		err = con_error(c, -EINVAL, "disk info: %u VMs have a disk %s: write VM/%s", f->n, argv[1], argv[1]);
-	} else {
-		const struct blockdev_stats *s = &f->row.stats;
-		show_facts(c, &f->row);
-		out_bool(c, "readonly", f->row.cfg.flags & DISK_READONLY);
-		out_line(c, "state", "%s",
-			 f->row.made ? "in this host's memory" : "none yet: its VM has not been started here");
-		out_us(c, "longest_us|longest", s->longest_ns);
-		out_u64(c, "reads", s->reads);
-		out_bytes(c, "read_bytes|read", s->read_bytes);
-		out_u64(c, "writes", s->writes);
-		out_bytes(c, "written_bytes|written", s->written_bytes);
-		out_u64(c, "flushes", s->flushes);
-		out_u64(c, "zeroes|discards", s->zeroes);
-	}
+	*err = f ? each(find_row, f) : -ENOMEM;
+	if (*err)
+		con_error(c, *err, "disk %s: out of memory", argv[0]);
+	else if (!f->n)
+		*err = con_error(c, -ENOENT, "disk %s: no VM here has a disk %s. `disk list` shows them", argv[0],
+				 argv[1]);
+	else if (f->n > 1)
+		*err = con_error(c, -EINVAL, "disk %s: %u VMs have a disk %s: write VM/%s", argv[0], f->n, argv[1],
+				 argv[1]);
+	if (!*err)
+		return f;
+	free(f);
+	return NULL;
+}
+
+static int cmd_info(struct con *c, int argc unused, char **argv)
+{
+	int err;
+	struct find *f = find_one(c, argv, &err);
+	if (!f)
+		return err;
+	const struct blockdev_stats *s = &f->row.stats;
+	show_facts(c, &f->row);
+	out_bool(c, "readonly", f->row.cfg.flags & DISK_READONLY);
+	out_line(c, "state", "%s",
+		 f->row.made ? "in this host's memory" : "none yet: its VM has not been started here");
+	out_us(c, "longest_us|longest", s->longest_ns);
+	out_u64(c, "reads", s->reads);
+	out_bytes(c, "read_bytes|read", s->read_bytes);
+	out_u64(c, "writes", s->writes);
+	out_bytes(c, "written_bytes|written", s->written_bytes);
+	out_u64(c, "flushes", s->flushes);
+	out_u64(c, "zeroes|discards", s->zeroes);
+	free(f);
+	return 0;
+}
+
+/* The row's disk, if its VM is still there with it. */
+static int resize(const struct row *r, uint64_t size, uint64_t layer, struct why *w)
+{
+	struct vm *vm = vm_get(r->vm);
+	int err = why_set(w, -ENOENT, "its VM has just gone");
+	for (unsigned i = 0; vm && i < vm->cfg.ndisks; i++)
+		if (!strcmp(vm->cfg.disk[i].name, r->name))
+			err = disk_resize(vm, i, size, layer, w);
+	if (vm)
+		vm_put(vm);
+	return err;
+}
+
+static int cmd_resize(struct con *c, int argc unused, char **argv)
+{
+	uint64_t size, more = 0;
+	const char *layer = con_opt(c, "--layer");
+	struct why w = { "" };
+	int err;
+	if (conf_parse_size(argv[2], &size) || (layer && (conf_parse_size(layer, &more) || !more)))
+		return con_error(c, -EINVAL, "disk resize: %s is no size: give bytes, or 512M or 8G",
+				 conf_parse_size(argv[2], &size) ? argv[2] : layer);
+	struct find *f = find_one(c, argv, &err);
+	if (!f)
+		return err;
+	err = resize(&f->row, size, more, &w);
+	if (err)
+		err = con_error(c, err, "disk resize %s: %s", argv[1], w.text);
+	else
+		log_info("vm %s: its disk %s has %lu MiB now", f->row.vm, f->row.name, size >> 20);
 	free(f);
 	return err;
 }
@@ -199,6 +248,9 @@ static void words(const char *what unused, void (*add)(void *arg, const char *wo
 static const struct con_sub subs[] = {
 	{ "list", "", "disks of the VMs that are here, and how much of their layers is used", cmd_list, NULL, false },
 	{ "save", "NAME", "write its layer back to its image: not possible yet", cmd_save, words, false },
+	{ "resize", "NAME SIZE [--layer SIZE]",
+	  "make it larger while its guest runs; --layer: and what its layer may take, which it may be alone",
+	  cmd_resize, words, false },
 	{ "info", "NAME", "one of them: where it is, latency, throughput, errors", cmd_info, words, false },
 };
 CONSOLE_CMDS(disk, "disks of virtual machines", "disk info root", subs);

@@ -262,8 +262,8 @@ static void say_full(struct layer *l, int err)
 	if (say)
 		log_warn("disk %s: its layer of %lu MiB is full, writes to blocks that are not in it fail: free some "
 			 "in the "
-			 "guest (fstrim), or give it more ([disk] layer)",
-			 l->name, l->max >> (20 - PAGE_SHIFT));
+			 "guest (fstrim), or give it more (disk resize --layer)",
+			 l->name, __atomic_load_n(&l->max, __ATOMIC_RELAXED) >> (20 - PAGE_SHIFT));
 }
 
 static void submit(struct blockdev *b, struct blockdev_req *r)
@@ -322,16 +322,51 @@ int layer_fill_zero(struct layer *l, uint64_t block)
 
 /* ---- life ---- */
 
-void layer_init(struct layer *l, const char *name, uint64_t size, struct boot_file *base, struct page_reservation *r)
+static unsigned levels_of(uint64_t size)
 {
 	uint64_t blocks = (size + PAGE_SIZE - 1) >> PAGE_SHIFT;
+	unsigned n = 1;
+	while (blocks > 1UL << LAYER_BITS * n)
+		n++;
+	return n;
+}
+
+void layer_init(struct layer *l, const char *name, uint64_t size, struct boot_file *base, struct page_reservation *r)
+{
 	BUG_ON(!size || size % SECTOR || size > LAYER_SIZE_MAX);
 	*l = (struct layer){ .name = name, .max = r->pages, .pages = *r, .base = base };
 	*r = (struct page_reservation){ 0 };
-	for (l->levels = 1; blocks > 1UL << LAYER_BITS * l->levels; l->levels++)
-		;
+	l->levels = levels_of(size);
 	spin_init(&l->lock, "layer");
 	l->b = (struct blockdev){ .ops = &ops, .size = size, .block = PAGE_SIZE, .max_len = MAX_LEN, .depth = 1 };
+}
+
+int layer_grow(struct layer *l, uint64_t size, struct page_reservation *r)
+{
+	unsigned levels = levels_of(size);
+	spin_lock(&l->lock);
+	uint64_t more = l->root ? levels - l->levels : 0;
+	int err = size < l->b.size || size > LAYER_SIZE_MAX || size % SECTOR ? -EINVAL
+		  : l->used + more > l->max + r->pages                       ? -ENOSPC
+									     : 0;
+	if (err) {
+		spin_unlock(&l->lock);
+		return err;
+	}
+	__atomic_store_n(&l->max, l->max + r->pages, __ATOMIC_RELAXED);
+	l->pages.pages += r->pages;
+	*r = (struct page_reservation){ 0 };
+	for (; more; more--) { /* what there is are the first blocks of a table above it */
+		hpa_t hpa = take_page(l, false);
+		page_zero(hpa, PAGE_ORDER_4K);
+		*(uint64_t *)hva_of(hpa) = l->root;
+		l->root = hpa;
+	}
+	l->levels = levels;
+	__atomic_store_n(&l->full, false, __ATOMIC_RELAXED);
+	__atomic_store_n(&l->b.size, size, __ATOMIC_RELEASE);
+	spin_unlock(&l->lock);
+	return 0;
 }
 
 void layer_set_base(struct layer *l, struct boot_file *base)

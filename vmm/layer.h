@@ -29,9 +29,9 @@ struct layer {
 	struct blockdev b;      /* ops and limits; the owner sets serial and readonly */
 	const char *name;       /* (c) for the log */
 	struct boot_file *base; /* (c) while a guest runs; a reference, NULL: zeros */
-	unsigned levels;        /* (c) of tables */
-	uint64_t max;           /* (c) pages that it may take */
 	struct spinlock lock;
+	unsigned levels;               /* [l] of tables */
+	uint64_t max;                  /* [l], read [a]: pages that it may take */
 	uint64_t root;                 /* [l] the entry above the first table */
 	uint64_t used;                 /* [l], read [a]: pages, tables included */
 	struct page_reservation pages; /* [l] those that it has not taken yet */
@@ -56,6 +56,11 @@ static inline uint64_t layer_pages_whole(uint64_t size)
 	while (n > 1);
 	return sum;
 }
+/*
+ * It is larger from now on, and has the pages of r as well, which pass to it: -ENOSPC, the tables that this takes do
+ * not fit in its layer, or -EINVAL, it would be smaller, and r is as it was. Guests may use it meanwhile, no migration.
+ */
+int layer_grow(struct layer *l, uint64_t size, struct page_reservation *r) must_check;
 void layer_fini(struct layer *l);                             /* no request is under way; a layer of zeros has none */
 void layer_set_base(struct layer *l, struct boot_file *base); /* that it had none for; takes the reference */
 

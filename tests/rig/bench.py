@@ -287,6 +287,40 @@ def exits(switch, number, kind, peer, vcpus=1):
         figure(f"instructions to wake a halted vCPU and be woken, {kind}", int(m[3]), 1e9, "", digits=0, note="no target; with Linux's own part")
 
 
+def in_passes(switch):
+    """
+    What tern does in a vCPU's context while a migration goes on: how much less its guest gets done in the time that it has. Counted where the
+    TSC counts instructions, on one CPU, for a guest that dirties all it can; and exits, which are what tern does there.
+    """
+    here = Host("c", switch, host_conf(3, "c", demo_conf("none", mem=128), peer=("d", 4)), 3, icount=True, cpus=1)
+    there = Host("d", switch, host_conf(4, "d", peer=("c", 3)), 4)
+
+    def work(seconds):
+        """Pages dirtied in each tick of the guest's own, and exits a second of these."""
+        before = sum(here.json(f"vm info {DEMO}")["exits"].values())
+        m = bench_disk.in_guest(here, f"exitcost dirty {seconds}", rf"exitcost: of={seconds} dirtied=(\d+) ticks=(\d+) stolen_ms=(\d+)\s", DEMO)
+        exits = sum(here.json(f"vm info {DEMO}")["exits"].values()) - before
+        own = int(m[2]) - int(m[3]) * 1_000_000
+        return int(m[1]) / own, exits * 1e9 / own, m[0]
+
+    try:
+        there.start()
+        here.start(180)
+        here.wait_vm(DEMO, "running", 120)
+        bench_disk.in_guest(here, "", r"guest# ", DEMO)
+        quiet, quiet_exits, _ = work(4)
+        here.json(f"migrate {DEMO} to d --strategy abort --max-downtime 1 --max-passes 100000 --detach", 30)
+        passed, exits, said = work(5)  # another number, so that the answer is its own
+        s = here.json(f"migrate status {DEMO}")
+        here.json(f"migrate cancel {DEMO}", 60)
+        say(f"{said} {s}")
+    finally:
+        here.remove()
+        there.remove()
+    figure("instructions in a vCPU's context in passes / the guest's", 1 - passed / quiet, 0.03, "", digits=4,
+           note=f"{(1 - passed / quiet) * 1e9:.0f} a second; exits a second {exits:.0f}, before it {quiet_exits:.0f}; the guest dirties all it can")
+
+
 def moving(efi, *parts, switch, clear=False, vcpus=1, disk=False):
     """Two hosts of that image and a guest that has moved there and back."""
     rig = Rig(load="none", extra=False, switch=switch, clear=clear, disk=disk)
@@ -340,6 +374,7 @@ STAGES = {
     "bridge": lambda switch: forwarding(),
     "tables": lambda switch: tables(),
     "exits": the_exits,
+    "passes": in_passes,
     "disk-cost": bench_disk.cost,
 }
 

@@ -71,12 +71,12 @@ def rates(switch):
         h.remove()
 
 
-def in_guest(h, command, answer):
+def in_guest(h, command, answer, vm=VM):
     """
     By its serial console, which stays attached meanwhile: asking again and again is slow where time is counted. What was said before is
     shown again, so `answer` must be of this command.
     """
-    start = h.console.begin(f"vm console {VM}")
+    start = h.console.begin(f"vm console {vm}")
     h.console.send(f"{command}\r")
     m = h.console.expect(answer, 180, start)
     start = len(h.console.text)

@@ -111,3 +111,9 @@ def bring(address, tools, seconds=60):
 def run(address, tool, args="", seconds=10):
     """Run a program that was brought; its output. AssertionError if it fails or takes too long."""
     return client.shell(address, f"{tool} {args}", seconds)
+
+
+def lscpu(address):
+    """What its kernel and CPUID say of the guest's CPUs: {"CPU(s)": "2", ...}"""
+    bring(address, ["lscpu"])
+    return {k.strip(): v.strip() for k, v in re.findall(r"^([^:]+):(.*)$", run(address, "lscpu", seconds=20), re.M)}

@@ -22,7 +22,7 @@ LOG = os.environ.get("RIG_LOG", "")  # before the names of hosts' logs: of sessi
 SLACK_PAGES = 32  # 8 each for the consoles of two VMs that ran here and are off, and what the network's buffers may keep
 SLACK_HEAP = 128 << 10  # bytes: the last 64 migrations, at 1.5 KiB, and the newest attempt of each VM
 GUEST = os.path.join(ROOT, "build", "guest")
-LINUX = ("vmlinuz", "vmlinuz-small", "vmlinux", "initrd.img")  # unless a test wants others; on the boot volume are those that conf names
+LINUX = ("vmlinuz", "vmlinuz-small", "vmlinuz-next", "vmlinux", "initrd.img", "initrd-next.img")  # unless a test wants others; on the boot volume are those that conf names
 
 
 def die_with_parent():
@@ -87,7 +87,7 @@ class Host:
         files = [os.path.join(GUEST, f) for f in self.files or () if f" = {f}\n" in self.conf] + self.volume
         for f in [self.efi] + files:
             if not os.path.exists(f):
-                raise netns.RigError(f"{f} is not there: run `make` first" + " and `make guest-small`" * f.endswith("-small"))
+                raise netns.RigError(f"{f} is not there: run `make` first" + "".join(f" and `make guest-{x}`" for x in ("small", "next") if f"-{x}" in f))
         p = subprocess.run([os.path.join(ROOT, "tools/mkesp.sh"), self.esp, conf] + files, env=dict(os.environ, EFI=self.efi),
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         if p.returncode:

@@ -26,8 +26,8 @@ DISK_MIB = 32
 # An emulated Intel host moves 5 MB/s and runs at 50 MIPS: what its guest has and does is less by that, and so is its kernel.
 # SLOW_DOWNTIME is also for tests that ask whether a guest can move, and not how well: the machine may have much else to do.
 SLOW_LOAD, SLOW_MIB, SLOW_DOWNTIME = "pagecheck:2:1", 64, "--max-downtime 1000"
-# Debian's, the same as an ELF file (pvh.py), and the one of tests/guest/small.config
-KERNELS = {"stock": "vmlinuz", "pvh": "vmlinux", "small": "vmlinuz-small"}
+# Debian's, the same as an ELF file (pvh.py), the one of tests/guest/small.config, and that of Debian's next release
+KERNELS = {"stock": "vmlinuz", "pvh": "vmlinux", "small": "vmlinuz-small", "next": "vmlinuz-next"}
 # XSAVEC of Bochs 2.7 puts what follows the SSE registers over the XSAVE header: Linux would lose registers at each switch of tasks.
 BOCHS_CMDLINE = "clearcpuid=xsavec"
 RIGS = {"amd": ("amd", "amd"), "intel": ("intel", "intel"), "mixed": ("intel", "amd")}
@@ -50,7 +50,7 @@ KEY = os.urandom(32).hex()  # of all hosts of this process
 VM_CONF = """
 [vm {name}]
 kernel = {kernel}
-initrd = initrd.img
+initrd = {initrd}
 cmdline = console=ttyS0 {cmdline}
 mem = {mem}
 vcpus = {vcpus}
@@ -63,7 +63,8 @@ autostart = {autostart}
 def vm_conf(name, cmdline, mem, mac, cpu="host", kernel="stock", autostart="no", vcpus=1):
     if "intel" in kinds_wanted():
         cmdline = f"{BOCHS_CMDLINE} {cmdline}"
-    return VM_CONF.format(name=name, kernel=KERNELS[kernel], cmdline=cmdline, mem=f"{mem}M", mac=mac, cpu=cpu, autostart=autostart,
+    initrd = "initrd-next.img" if kernel == "next" else "initrd.img"
+    return VM_CONF.format(name=name, kernel=KERNELS[kernel], initrd=initrd, cmdline=cmdline, mem=f"{mem}M", mac=mac, cpu=cpu, autostart=autostart,
                           vcpus=vcpus)
 
 

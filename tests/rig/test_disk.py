@@ -127,6 +127,31 @@ def test_stays_while_it_is_off(pair, guest):
     assert client.shell(ADDRESS, "head -c 4194304 /dev/vdb | md5sum").split()[0] == told
 
 
+def test_grows_while_its_guest_runs(pair, guest):
+    """The guest sees it, writes to its new end, and finds that at the other host. What would cut data off, or cannot be, is refused."""
+    e, f = pair
+    before = disk(e, "small")
+    size = before["size_bytes"] + (4 << 20)
+    told = client.shell(ADDRESS, f"cat /sys/block/vdb/size; head -c {before['size_bytes']} /dev/vdb | md5sum").split()
+    assert int(told[0]) * 512 == before["size_bytes"]
+    for line, wrong in ((f"small {size - (8 << 20)}", "may not be cut off"), (f"small {size + 1}", "multiple of 512"), ("small x", "x is no size"),
+                        (f"small {size} --layer 1M", "give its layer a multiple"), ("small 900G", "not enough memory"), ("nothing 8M", "no VM here")):
+        with pytest.raises(CommandError, match=wrong):
+            e.json(f"disk resize {line}")
+    assert disk(e, "small") == before
+    e.json(f"disk resize small {size}")
+    assert disk(e, "small")["size_bytes"] == size and disk(e, "small")["layer_max_bytes"] > size
+    client.until(lambda: int(client.shell(ADDRESS, "cat /sys/block/vdb/size")) * 512 == size, 10, "a larger disk")
+    at = size // 4096 - 16
+    write = f"dd if=/dev/urandom of=/tmp/end bs=4k count=16 2>/dev/null; dd if=/tmp/end of=/dev/vdb bs=4k seek={at} conv=fsync,notrunc 2>/dev/null"
+    new = client.shell(ADDRESS, f"{write}; md5sum </tmp/end").split()[0]
+    for here, there in (pair, pair[::-1]):
+        m = here.json(f"migrate disky to {there.name} --max-downtime 1000", 60)
+        assert m["phase"] == "done" and disk(there, "small")["size_bytes"] == size
+        assert client.shell(ADDRESS, f"head -c {before['size_bytes']} /dev/vdb | md5sum").split()[0] == told[1]
+        assert client.shell(ADDRESS, f"echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vdb bs=4k skip={at} 2>/dev/null | md5sum").split()[0] == new
+
+
 def test_moves_while_it_is_off(pair, guest):
     """What it has written goes with it, and it can be started there alone; so can it be, with `all`, by a host that is to be switched off."""
     e, f = pair

@@ -72,14 +72,6 @@ def check(n, rounds=50, seconds=30):
         time.sleep(0.2)
 
 
-def lscpu(n):
-    """What the guest's users read."""
-    guest_tools.bring(address(n), ["lscpu"])
-    said = guest_tools.run(address(n), "lscpu", seconds=20)
-    lines = {k.strip(): v.strip() for k, v in re.findall(r"^([^:]+):(.*)$", said, re.M)}
-    return {k: lines.get(k) for k in ("CPU(s)", "On-line CPU(s) list", "Thread(s) per core", "Core(s) per socket", "Socket(s)")}
-
-
 def lscpu_says(n):
     return {"CPU(s)": str(n), "On-line CPU(s) list": f"0-{n - 1}" if n > 2 else "0,1", "Thread(s) per core": "1", "Core(s) per socket": str(n), "Socket(s)": "1"}
 
@@ -110,7 +102,7 @@ def moves(pair, count):
         s = client.status(address(4), client.PAGECHECK)
         assert not s["errors"] and not s["backwards"] and not s["registers"], s
     assert client.shell(address(4), "cat /proc/sys/kernel/random/boot_id") == boot and topology(4) == one_socket(4)
-    assert lscpu(4) == lscpu_says(4)
+    assert guest_tools.lscpu(address(4)).items() >= lscpu_says(4).items()
     assert queues_heard(4) > 1
 
 
@@ -164,7 +156,7 @@ def check_top(host):
 def test_four_cpus_move_under_stress(pair):
     start(pair[0], 4)
     assert client.shell(address(4), "nproc").strip() == "4"
-    assert topology(4) == one_socket(4) and lscpu(4) == lscpu_says(4)
+    assert topology(4) == one_socket(4) and guest_tools.lscpu(address(4)).items() >= lscpu_says(4).items()
     client.wait_port(address(4), client.SMP, 10)
     s = check(4)
     assert s["cpus"] == 4, s
@@ -314,7 +306,7 @@ def test_two_cpus_on_slow_hosts(pair):
     client.wait_port(address(2), client.SMP, 10)
     for here, there in (pair, pair[::-1]):
         assert topology(2) == one_socket(2)
-        assert here.kind == there.kind or lscpu(2) == lscpu_says(2)
+        assert here.kind == there.kind or guest_tools.lscpu(address(2)).items() >= lscpu_says(2).items()
         check(2, 10)
         assert here.json(f"migrate smp2 to {there.name} {SLOW_DOWNTIME}", 90)["phase"] == "done"
         assert state_on(there, "smp2") == "running" and client.ping(address(2), 3) == 0

@@ -279,12 +279,78 @@ static void test_made(void **state unused)
 	assert_int_equal(fake_page_live(), live);
 }
 
+const char *vm_state_name(enum vm_state s) { return s == VM_UNDECIDED ? "undecided" : "?"; }
+static struct vblk *told;
+void vblk_resized(struct vblk *k) { told = k; }
+
+static int resized(struct vm *vm, unsigned i, uint64_t size, uint64_t layer, const char *says)
+{
+	struct why w = { "" };
+	struct vm_config offer = vm->cfg;
+	uint64_t reserved = fake_page_reserved();
+	int err = disk_resize(vm, i, size, layer, &w);
+	if (!err)
+		assert_int_equal(disk_bases_digest(vm, &offer, false, &w), 0);
+	if (err)
+		assert_int_equal(fake_page_reserved(), reserved);
+	else
+		assert_true(offer.disk[i].size == size && offer.disk[i].layer == vm->disk[i]->layer.max * PAGE_SIZE);
+	assert_true(err ? strstr(w.text, says) != NULL : !says);
+	return err;
+}
+
+static void test_resized(void **state unused)
+{
+	static struct vm vm;
+	struct why w = { "" };
+	mutex_init(&vm.lock, "vm");
+	assert_true(take(VM "disk = a, b, c\n[disk a]\nfile = image\nsize = 4M\nlayer = 1M\n[disk b]\nmemory = 4M\n"
+			    "[disk c]\nfile = image\nreadonly = yes\n"));
+	vm.cfg = cfg;
+	assert_int_equal(resized(&vm, 0, MIB(8), 0, "its VM has not been started here"), -ENOENT);
+	assert_int_equal(disk_make_all(&vm, &w), 0);
+	vm.state = VM_RUNNING; /* with the devices that those of this test stand for */
+	vm.vblk[0] = (struct vblk *)&vm.disk[0];
+	vm.vblk[1] = (struct vblk *)&vm.disk[1];
+	/* Whose layer had room for all of it, its layer has so still; the other one gets what it is told. */
+	assert_int_equal(resized(&vm, 0, MIB(8), 0, NULL), 0);
+	assert_int_equal(vm.disk[0]->layer.max, MIB(1) / PAGE_SIZE);
+	assert_ptr_equal(told, vm.vblk[0]);
+	assert_int_equal(resized(&vm, 0, MIB(8), MIB(2), NULL), 0);
+	assert_int_equal(vm.disk[0]->layer.max, MIB(2) / PAGE_SIZE);
+	assert_int_equal(resized(&vm, 1, MIB(8), 0, NULL), 0);
+	assert_int_equal(vm.disk[1]->layer.max, layer_pages_whole(MIB(8)));
+	assert_ptr_equal(told, vm.vblk[1]);
+	told = NULL;
+	assert_int_equal(vm.cfg.disk[1].size, MIB(4)); /* which is what tern.conf says */
+
+	assert_int_equal(resized(&vm, 1, MIB(8) - SECTOR, 0, "what a guest has may not be cut off"), -EINVAL);
+	assert_int_equal(resized(&vm, 1, MIB(8) + 1, 0, "give a multiple of 512 bytes"), -EINVAL);
+	assert_int_equal(resized(&vm, 1, LAYER_SIZE_MAX + SECTOR, 0, "give a multiple of 512 bytes"), -EINVAL);
+	assert_int_equal(resized(&vm, 0, MIB(8), MIB(1), "give its layer a multiple of 4096 bytes from the"), -EINVAL);
+	assert_int_equal(resized(&vm, 0, MIB(8), MIB(2) + 1, "give its layer a multiple"), -EINVAL);
+	assert_int_equal(resized(&vm, 0, MIB(8), GIB(4096), "not enough memory: the layer of its disk may take"),
+			 -ENOMEM);
+	assert_int_equal(resized(&vm, 2, MIB(8), 0, "nobody can write to it"), -EINVAL);
+	static struct migration *const some = (struct migration *)&vm;
+	vm.migration = some;
+	assert_int_equal(resized(&vm, 1, MIB(9), 0, "its VM is being migrated"), -EBUSY);
+	vm.migration = NULL;
+	vm.state = VM_UNDECIDED;
+	assert_int_equal(resized(&vm, 1, MIB(9), 0, "its VM is undecided"), -EBUSY);
+	vm.state = VM_STOPPED;
+	assert_int_equal(resized(&vm, 1, MIB(9), 0, NULL), 0);
+	assert_null(told); /* by what failed, or of a guest that is not there */
+	disk_free_all(&vm);
+	assert_int_equal(fake_page_reserved(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),      cmocka_unit_test(test_wrong), cmocka_unit_test(test_wrong_keys),
-		cmocka_unit_test(test_of_nobody), cmocka_unit_test(test_sane),  cmocka_unit_test(test_same_base),
-		cmocka_unit_test(test_made),
+		cmocka_unit_test(test_good),      cmocka_unit_test(test_wrong),   cmocka_unit_test(test_wrong_keys),
+		cmocka_unit_test(test_of_nobody), cmocka_unit_test(test_sane),    cmocka_unit_test(test_same_base),
+		cmocka_unit_test(test_made),      cmocka_unit_test(test_resized),
 	};
 	return cmocka_run_group_tests_name("disk", tests, setup, NULL);
 }

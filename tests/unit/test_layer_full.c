@@ -148,6 +148,72 @@ static void test_zeros_of_zeros(void **state unused)
 	layer_fini(&l);
 }
 
+/* ---- larger ---- */
+
+static int grow(struct layer *l, uint64_t size, uint64_t pages)
+{
+	struct page_reservation r;
+	uint64_t have;
+	assert_int_equal(page_reserve(&r, pages, 0, &have), 0);
+	int err = layer_grow(l, size, &r);
+	assert_int_equal(r.pages, err ? pages : 0);
+	page_unreserve(&r);
+	return err;
+}
+
+/* From one level of tables to four: what was written stays, and what is still to be sent. */
+static void test_grows(void **state unused)
+{
+	static const uint64_t sizes[] = { MIB(2), GIB(1), GIB(512), GIB(512) + SECTOR };
+	struct layer l;
+	make(&l, SECTOR, NULL, 2);
+	layer_set_base(&l, base_of('b', SECTOR));
+	assert_int_equal(grow(&l, MIB(1), 0), 0);
+	assert_int_equal(put_blocks(&l, 0, 1, 'a'), 0);
+	assert_int_equal(put_blocks(&l, 1, 1, 'b'), -ENOSPC);
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		uint64_t last = (sizes[i] - 1) >> PAGE_SHIFT, was = layer_blocks(&l), tables = l.levels;
+		assert_int_equal(grow(&l, sizes[i], 0), i ? -ENOSPC : 0); /* a table above those that it has */
+		assert_int_equal(grow(&l, sizes[i], i + 1 + (i > 0)), 0); /* for that, and for what is written below */
+		assert_int_equal(l.levels, i + 1);
+		assert_true(l.levels - tables < 2 && layer_blocks(&l) == last + 1 && last >= was);
+		assert_block(&l, last, 0);
+		assert_int_equal(layer_track_harvest(&l), 1); /* what has been written last, before it grew */
+		assert_int_equal(put(&l, sizes[i] - SECTOR, (uint8_t[SECTOR]){ (uint8_t)i }, SECTOR), 0);
+		assert_block(&l, 0, 'a');
+	}
+	assert_int_equal(layer_track_harvest(&l), 1);
+	assert_int_equal(layer_track_fill(&l), 1 + ARRAY_SIZE(sizes));
+	assert_int_equal(layer_track_next(&l, 1), 511);
+	assert_int_equal(layer_track_next(&l, 512), (GIB(1) >> PAGE_SHIFT) - 1);
+	assert_int_equal(layer_track_next(&l, GIB(512) >> PAGE_SHIFT), GIB(512) >> PAGE_SHIFT);
+	assert_int_equal(grow(&l, GIB(512), 1), -EINVAL);
+	assert_int_equal(grow(&l, LAYER_SIZE_MAX + SECTOR, 1), -EINVAL);
+	assert_int_equal(grow(&l, l.b.size + 1, 1), -EINVAL);
+	layer_fini(&l);
+}
+
+/* One that has nothing yet needs no tables to be larger; one that was full has room again, and says when it has not. */
+static void test_grows_full_and_empty(void **state unused)
+{
+	struct layer l;
+	make(&l, MIB(1), NULL, 1);
+	assert_int_equal(put_blocks(&l, 0, 1, 'a'), -ENOSPC);
+	layer_fini(&l);
+	make(&l, MIB(1), NULL, 1);
+	assert_int_equal(grow(&l, GIB(4), 0), 0);
+	assert_int_equal(l.levels, 3);
+	fake_log_clear();
+	assert_int_equal(put_blocks(&l, 0, 1, 'a'), -ENOSPC);
+	assert_non_null(strstr(fake_log_last(), FULL));
+	fake_log_clear();
+	assert_int_equal(grow(&l, GIB(4), 3), 0);
+	assert_int_equal(put_blocks(&l, 0, 1, 'a'), 0);
+	assert_int_equal(put_blocks(&l, 1, 1, 'a'), -ENOSPC);
+	assert_non_null(strstr(fake_log_last(), FULL));
+	layer_fini(&l);
+}
+
 /* ---- what comes from elsewhere ---- */
 
 static void fill(struct layer *l, uint64_t block, uint8_t c)
@@ -376,6 +442,8 @@ int main(void)
 		T(test_full_of_tables),
 		T(test_full_with_base),
 		T(test_zeros_of_zeros),
+		T(test_grows),
+		T(test_grows_full_and_empty),
 		T(test_more_than_its_due),
 		T(test_no_memory_for_what_comes),
 		T(test_second_attempt),
