@@ -363,6 +363,32 @@ class PostCopy:
         need(not over or records and records[-1].name == "ALL", "DONE before ALL")
 
 
+class Pulled(PostCopy):
+    """A pass whose memory the destination asks for."""
+
+    def is_range(self, f):
+        need(f["flags"] == 0 and f["count"] and f["count"] % 64 == 0 and f["first"] % 64 == 0, "DEMAND, SERVED in a pass")
+        need(self.in_ram(f["first"], f["count"]), "DEMAND, SERVED of what is no memory")
+        return True
+
+    def take_served(self, f):
+        need(self.is_range(f), "SERVED")
+        which = {n for n in self.absent if f["first"] <= n < f["first"] + f["count"]}
+        need(which <= self.came, "SERVED before all of its frames")
+        self.served.append((f["first"], f["count"]))
+
+    def pages(self, frames):
+        need(frames <= self.absent - self.came, "a frame that is not in the map, or has come")
+        self.came |= frames
+
+    def end(self):
+        need(self.ended and self.came == self.absent, "PASS_END before all of the map has come")
+
+    def asked(self, demands):
+        need([(f["first"], f["count"]) for f in demands] == self.served, "DEMANDs of a pass, each answered in its turn")
+        need(all(self.is_range(f) for f in demands), "DEMAND")
+
+
 class Source:
     """The order and meaning of the source's records."""
 
@@ -374,7 +400,8 @@ class Source:
         self.pages = {}  # by frame: bytes, none for zeros of a disk
         self.to_verify, self.verified, self.told = None, 0, set()  # ranges of frames that are left, how many came; sections
         self.files, self.came = None, {}  # what FILES told; each file's bytes
-        self.post = None
+        self.post = self.pull = None
+        self.pulled = {}  # by pass, those that the destination asked for
 
     def take(self, r):
         f = r.f
@@ -451,8 +478,11 @@ class Source:
     def take_pass(self, r):
         f = r.f
         if r.name == "PASS":
-            need(not self.open and not self.final and f["pass"] == self.npass + 1 and f["flags"] < 2, "PASS")
+            need(not self.open and not self.final and f["pass"] == self.npass + 1 and f["flags"] < 3, "PASS")
             self.check_files()
+            self.pull = Pulled(self.ram) if f["flags"] == 2 else None
+            if self.pull:
+                self.pulled[f["pass"]] = self.pull
             self.npass, self.open, self.final = f["pass"], True, f["flags"] == 1
             self.next = self.data = self.zero = self.blocks = 0
         elif r.name == "PAGES":
@@ -464,6 +494,10 @@ class Source:
                 need(n and gfn >= self.next and blocks <= 4096 and (blocks or is_ram(gfn, n, self.ram)), "run")
                 self.blocks += blocks
                 self.next = gfn + n
+                if self.pull and not blocks:
+                    self.pull.pages(set(range(gfn, gfn + min(n, 1 << 20))))
+                elif self.pull:
+                    self.pull.end()
                 for frame in range(gfn, gfn + n):
                     if not count >> 31:
                         self.pages[frame] = r.payload[at:at + 4096]
@@ -480,7 +514,9 @@ class Source:
             need(total == f["npages"], "runs and data disagree")
         elif r.name == "PASS_END":
             need(self.open and f["pass"] == self.npass and (f["data"], f["zero"]) == (self.data, self.zero), "PASS_END")
-            need(self.npass > 1 or self.data + self.zero - self.blocks == self.ram >> 12, "pass 1 brings all")
+            if self.pull:
+                self.pull.end()
+            need(self.npass > 1 or self.pull or self.data + self.zero - self.blocks == self.ram >> 12, "pass 1 brings all")
             self.open = False
             self.all_data += self.data
             self.all_zero += self.zero
@@ -491,6 +527,11 @@ class Source:
             need(self.rests != 1 or f["name"] == "config", "state of one that is stopped")
             need(not self.post.begun or self.post.ended, "SECTION inside of the map")
             self.sections[which] = r.payload
+        elif r.name == "ABSENT" and self.open and self.pull:
+            self.pull.map(r)
+        elif r.name == "SERVED":
+            need(self.open and self.pull, "SERVED in a pass of which nothing is asked for")
+            self.pull.take_served(f)
         elif r.name == "ABSENT":
             need(self.final and not self.open and not self.sections and not self.rests, "ABSENT between the final pass and the state")
             self.post.map(r)
@@ -639,7 +680,7 @@ def read(src, dst):
     for r in s:
         source.take(r)
     need(source.state in ("DONE", "over"), "the source did not come to COMMIT")
-    need(not (source.rests or source.post.begun) or d[0].f["features"] & 4, "STATE or ABSENT to who does not know it")
+    need(not (source.rests or source.post.begun or source.pulled) or d[0].f["features"] & 4, "STATE or ABSENT to who does not know it")
     want = ["ACCEPT"] + ["WANT"] * (source.files is not None) + ["PASS_ACK"] * (source.npass - 1)
     want += ["CHECKED"] * source.verified + ["READY", "STARTED"]
     preparing = [r for r in d[2:] if r.name == "PREPARING"]
@@ -647,6 +688,16 @@ def read(src, dst):
     done = [r.f["done"] for r in preparing]
     need(all(a <= b for a, b in zip([0] + done, done)) and all(r.f["done"] <= r.f["total"] for r in preparing), "PREPARING")
     got = [r for r in d[2 + len(preparing):] if r.name]
+    demands, passes, at = {}, 1, 0
+    while at < len(got) and got[at].name != "STARTED":
+        passes += got[at].name == "PASS_ACK"
+        if got[at].name == "DEMAND":
+            demands.setdefault(passes, []).append(got.pop(at).f)
+        else:
+            at += 1
+    need(all(n in source.pulled for n in demands), "DEMAND in a pass that is pushed")
+    for n, p in source.pulled.items():
+        p.asked(demands.get(n, []))
     need([r.name for r in got[:len(want)]] == want, "order of the destination's records")
     got, late = got[:len(want)], got[len(want):]
     for r in late:

@@ -10,6 +10,8 @@
  * In post-copy it takes the VM and says STARTED; then come as many of the records as the second byte says, and the rest
  * on the connection that the source makes next, behind its REJOIN. After that none can be made, and the operator
  * forgets the VM. Whatever comes: it never runs here again, and no frame goes twice by one connection.
+ *
+ * With bit 2, and not bit 1: to a source whose passes are pulled; the records come when pass 1 has sent its map.
  */
 #define CONNECTS_ITSELF
 #include "kernel/time.h"
@@ -38,8 +40,9 @@ struct dest {
 	size_t len, at, cap;
 	bool ended, final, at_end;
 	bool postcopy, serves; /* STARTED is out */
-	unsigned records;      /* of the input */
-	bool sent[512];        /* frames, since then */
+	bool pulled;
+	unsigned records; /* of the input */
+	bool sent[512];   /* frames, since then */
 	struct input in;
 	struct attempt_id id;
 	struct dest *next; /* its next connection; NULL: there is none, or no post-copy */
@@ -190,7 +193,11 @@ static int answer(struct dest *d, uint32_t type, const uint8_t *fields)
 		d->id.number = get_le64(fields + 32);
 		d->tx.key = attempt_key(&d->id);
 		return id_send(&d->tx, WIRE_ACCEPT, &d->id, TIME_NEVER);
-	case WIRE_PASS: d->final = fields[4]; return 0;
+	case WIRE_PASS: d->final = fields[4] & PASS_FINAL; return 0;
+	case WIRE_ABSENT:
+		if (d->pulled && !get_le32(fields + 8))
+			put_input(d);
+		return 0;
 	case WIRE_FILES:
 	case WIRE_PASS_END:
 		wire_begin(&d->tx, type == WIRE_FILES ? WIRE_WANT : WIRE_PASS_ACK);
@@ -285,12 +292,13 @@ static void run_postcopy(struct input in)
 }
 
 /* It stays. */
-static void run_verify(struct input in, bool at_end)
+static void run_here(struct input in, bool at_end, bool pulled)
 {
 	struct dest d;
-	const struct migrate_params p = { .max_downtime_ms = 300, .max_passes = 9, .verify = true };
+	const struct migrate_params p = { .max_downtime_ms = 300, .max_passes = 9, .verify = !pulled, .pull = pulled };
 	dest_init(&d, in, 12);
 	d.at_end = at_end;
+	d.pulled = pulled;
 	first = &d;
 	if (!migrate_source_run(vm, &d.s, &p, NULL) || !fake_tasks_wait() || vm->state != VM_RUNNING)
 		abort();
@@ -309,7 +317,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (data[0] & 2)
 		run_postcopy(in);
 	else
-		run_verify(in, data[0] & 1);
+		run_here(in, data[0] & 1, data[0] & 4);
 	fake_host_restart(0);
 	if (fake_page_live() || fake_page_reserved())
 		abort();

@@ -9,7 +9,8 @@
  *      in front, so that END and COMMIT can be what they should be, or has PAGES begin in a disk. After all of the
  *      good ones, for two thirds of those that run, some frames were said to be absent (or those that the input's
  *      first bytes say): then the next byte says how much of the rest is of this connection, and what is left of a
- *      later one, behind REJOIN. A task reads such a frame meanwhile
+ *      later one, behind REJOIN. A task reads such a frame meanwhile. From 180 on: behind a pass that is pulled,
+ *      and its map
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/task.h"
@@ -293,6 +294,14 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		abort();
 }
 
+/* A pass that is asked for, with its map. */
+static void put_pulled(struct wire_tx *tx)
+{
+	if (pass_send(tx, 1, PASS_PULLED, TIME_NEVER))
+		abort();
+	put_map(tx, NULL, 0);
+}
+
 static void give_disks(struct vm_config *c)
 {
 	static uint8_t image[5 * SECTOR] = { 1, 2, 3 };
@@ -350,7 +359,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t mode = data[0] % 3, good = data[0] / 3 % 10;
 	bool disks = data[0] / 30 & 1;
 	uint8_t verify = data[0] / 60 % 3;
-	bool postcopy = false;
+	bool postcopy = false, pulled = data[0] >= 180;
 	data++;
 	size--;
 	uint8_t state = mode == 1 ? good % 3 : mode == 2 && size ? *data % 3 : 0; /* 0: it runs */
@@ -390,8 +399,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			m.next = &later;
 			put_postcopy(&tx, &next, &o, verify > 1, data, size);
 		} else {
-			put_good(&tx, &o.id, good, disks, state == 1, NULL);
-			if (good == 7 && verify)
+			if (pulled)
+				put_pulled(&tx);
+			else
+				put_good(&tx, &o.id, good, disks, state == 1, NULL);
+			if (good == 7 && verify && !pulled)
 				put_verify(&tx, disks, verify > 1);
 			put_records(&tx, &o.id, data, size);
 		}

@@ -95,6 +95,27 @@ def test_under_writes(rig):
     rig.check_after()
 
 
+@pytest.mark.rigs("amd", "mixed")
+@pytest.mark.long("mixed")
+def test_pulled(rig):
+    """Passes of which the destination asks for each page; memory that was never touched is in no map. Back over a line that is gone for 3 s."""
+    echo = client.EchoClient(rig.guest)
+    echo.start()
+    with load_in_guest(rig, "dirty 4 16" if rig.scale == 1 else "dirty 1 1", client.DIRTY):
+        r = rig.migrate(options="--pull", seconds=120)
+        print(f"{r['passes']} passes, {r['pages']} and {r['zero_pages']} zero pages, {r['bytes']} bytes, {r['total_ms']} ms, down {r['downtime_us']} us")
+        assert r["pull"] and r["phase"] == "done" and r["pages"] > 1000 and r["zero_pages"] < 1000, r
+        source = rig.begin(options="--pull --limit 24M")
+        rig.wait_pass(source)
+        rig.switch.link(source.tap, False)
+        time.sleep(3)
+        rig.switch.link(source.tap, True)
+        s = rig.wait_status(source, lambda s: s["over"], 120, "end")
+        assert s["phase"] == "done" and s["pull"], s
+    echo.stop(30).check()
+    rig.check_pages()
+
+
 def test_under_a_tcp_stream(rig):
     """The guest sends as fast as it can, all through a migration there and back; an echo client runs beside it."""
     s, c = client.StreamClient(rig.guest), client.EchoClient(rig.guest, 0.02)

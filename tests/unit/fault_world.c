@@ -495,6 +495,7 @@ static void run(struct fault_cell *c)
 	fault_run.end[A] = fault_run.end[B] = NULL;
 	fault_run.armed = true;
 	struct migrate_params p = *params_to(B);
+	p.pull = fault_run.cell->step->pulled;
 	if (fault_is_remote()) {
 		guest_writes(BURST); /* pass 1 shows what the line carries */
 		fault_remote_begin(&p);

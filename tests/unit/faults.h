@@ -37,6 +37,7 @@ struct fault_step {
 	enum fault_phase phase;
 	bool far;         /* the round trip is 30 ms: COMMIT rides with END */
 	const char *skip; /* why there are no cells; NULL: there are */
+	bool pulled;      /* its destination asks for the pages of each pass */
 };
 extern const struct fault_step fault_steps[];
 extern const unsigned fault_nsteps;

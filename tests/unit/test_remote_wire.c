@@ -17,7 +17,7 @@ static unsigned links;          /* connections so far */
 static bool moved_on;           /* [a] STARTED is out */
 static unsigned urgent, ranges; /* [a] DEMANDs that are out */
 static unsigned types[LINKS][WIRE_TYPE_END];
-static bool dirties, holds; /* the guest dirties in pass 1; the source answers when an urgent DEMAND is out */
+static bool dirties, holds, pull; /* the guest dirties in pass 1; the source answers when an urgent DEMAND is out */
 
 /* Frames of the guest's: two words, at a range's end and start, a lonely one, and one that has become zeros again. */
 static const gfn_t dirt[] = { 3, 14, 15, 16, 200, 450 };
@@ -76,7 +76,7 @@ static int setup(void **state unused)
 	for (unsigned i = 0; i < LINKS; i++)
 		out[i][A].len = out[i][B].len = 0;
 	links = urgent = ranges = 0;
-	moved_on = holds = false;
+	moved_on = holds = pull = false;
 	dirties = true;
 	for (int i = 0; i < FAKE_HOSTS * FAKE_HOSTS; i++)
 		lines[i / FAKE_HOSTS][i % FAKE_HOSTS] = (struct pipe_line){ .rate = RATE };
@@ -113,7 +113,8 @@ static void move(void)
 					  .max_downtime_ms = 15,
 					  .max_passes = 1,
 					  .strategy = MIGRATE_REMOTE,
-					  .own_strategy = true };
+					  .own_strategy = true,
+					  .pull = pull };
 	uint64_t word = 0;
 	ON_HOST(A)
 	if (migrate_start(vm, &p, &w))
@@ -141,6 +142,15 @@ static void test_stream(void **state unused)
 	independent_reader(out[0], "--mutate");
 }
 
+/* Passes that are asked for, and then a guest that runs before its memory is there. */
+static void test_pulled(void **state unused)
+{
+	pull = true;
+	move();
+	assert_true(types[0][WIRE_DEMAND] > urgent && types[0][WIRE_SERVED] && types[0][WIRE_ABSENT] == 4);
+	independent_reader(out[0], "--mutate");
+}
+
 /* It breaks off when the destination has the first record of it: what one connection has begun the next one ends. */
 static void test_rejoined(void **state unused)
 {
@@ -156,6 +166,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_stream, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pulled, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rejoined, setup, teardown),
 	};
 	int failed = cmocka_run_group_tests_name("remote_wire", tests, NULL, NULL);

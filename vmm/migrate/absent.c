@@ -4,17 +4,7 @@
 #include "kernel/time.h"
 #include <stdlib.h>
 
-struct map_tx {
-	struct wire_tx *tx;
-	uint64_t idle_ns, end_ns, frames;
-	gfn_t base;
-	uint32_t n;
-	struct {
-		uint32_t off, count;
-	} * run; /* WIRE_ABSENT_RUNS */
-};
-
-static int flush(struct map_tx *m)
+static int flush(struct absent_tx *m)
 {
 	if (!m->n)
 		return 0;
@@ -29,7 +19,7 @@ static int flush(struct map_tx *m)
 	return wire_end(m->tx, MIN(time_ns() + m->idle_ns, m->end_ns));
 }
 
-static int put(struct map_tx *m, gfn_t first, uint64_t count)
+static int put(struct absent_tx *m, gfn_t first, uint64_t count)
 {
 	m->frames += count;
 	while (count) {
@@ -47,30 +37,54 @@ static int put(struct map_tx *m, gfn_t first, uint64_t count)
 	return 0;
 }
 
-int absent_send(struct wire_tx *tx, const struct gmem *g, uint64_t idle_ns, uint64_t end_ns)
+int absent_tx_init(struct absent_tx *m, struct wire_tx *tx, uint64_t idle_ns, uint64_t end_ns)
 {
-	struct map_tx m = { .tx = tx, .idle_ns = idle_ns, .end_ns = end_ns };
-	struct gmem_range r[2];
+	*m = (struct absent_tx){ .tx = tx, .idle_ns = idle_ns, .end_ns = end_ns };
+	m->run = malloc(WIRE_ABSENT_RUNS * sizeof(*m->run));
+	return m->run ? 0 : -ENOMEM;
+}
+
+void absent_tx_fini(struct absent_tx *m) { free(m->run); }
+
+static int put_all(struct absent_tx *m, const struct gmem *g, gfn_t from, gfn_t end)
+{
 	int err = 0;
-	m.run = malloc(WIRE_ABSENT_RUNS * sizeof(*m.run));
-	if (!m.run)
-		return -ENOMEM;
-	for (unsigned i = 0, n = gmem_ranges(g, r); i < n; i++) {
-		gfn_t end = r[i].first + r[i].count;
-		for (gfn_t f = r[i].first; !err && (f = gmem_track_next(g, f, end)) < end;) {
-			gfn_t gap = gmem_track_gap(g, f, end);
-			err = put(&m, f, gap - f);
-			f = gap;
-		}
+	for (gfn_t f = from; !err && (f = gmem_track_next(g, f, end)) < end;) {
+		gfn_t gap = gmem_track_gap(g, f, end);
+		err = put(m, f, gap - f);
+		f = gap;
 	}
-	err = err ? err : flush(&m);
-	free(m.run);
+	return err;
+}
+
+int absent_tx_part(struct absent_tx *m, const struct gmem *g, gfn_t from, gfn_t end)
+{
+	int err = put_all(m, g, from, end);
+	return err ? err : flush(m);
+}
+
+int absent_tx_end(struct absent_tx *m)
+{
+	int err = flush(m);
 	if (err)
 		return err;
-	wire_begin(tx, WIRE_ABSENT);
-	wire_put_u64(tx, m.frames);
-	wire_put_u32(tx, 0);
-	return wire_end(tx, MIN(time_ns() + idle_ns, end_ns));
+	wire_begin(m->tx, WIRE_ABSENT);
+	wire_put_u64(m->tx, m->frames);
+	wire_put_u32(m->tx, 0);
+	return wire_end(m->tx, MIN(time_ns() + m->idle_ns, m->end_ns));
+}
+
+int absent_send(struct wire_tx *tx, const struct gmem *g, uint64_t idle_ns, uint64_t end_ns)
+{
+	struct absent_tx m;
+	struct gmem_range r[2];
+	int err = absent_tx_init(&m, tx, idle_ns, end_ns);
+	for (unsigned i = 0, n = gmem_ranges(g, r); i < n && !err; i++)
+		err = put_all(&m, g, r[i].first, r[i].first + r[i].count);
+	if (!err)
+		err = absent_tx_end(&m);
+	absent_tx_fini(&m);
+	return err;
 }
 
 static int malformed(struct why *w) { return why_set(w, -EPROTO, "the peer sent a malformed map of absent frames"); }

@@ -19,7 +19,23 @@ struct demand {
 	uint32_t count, flags;
 };
 
-/* The whole map of g's set, each record within idle_ns and by end_ns. */
+/*
+ * A map of g's set, whole or piece by piece in ascending order, with the end that says how many frames are in it; each
+ * record within idle_ns and by end_ns. The runs of [from, end), of one range, are out when _part returns.
+ */
+struct absent_tx {
+	struct wire_tx *tx;
+	uint64_t idle_ns, end_ns, frames;
+	gfn_t base;
+	uint32_t n;
+	struct absent_run {
+		uint32_t off, count;
+	} * run; /* WIRE_ABSENT_RUNS */
+};
+int absent_tx_init(struct absent_tx *m, struct wire_tx *tx, uint64_t idle_ns, uint64_t end_ns) must_check; /* -ENOMEM */
+int absent_tx_part(struct absent_tx *m, const struct gmem *g, gfn_t from, gfn_t end) must_check;
+int absent_tx_end(struct absent_tx *m) must_check;
+void absent_tx_fini(struct absent_tx *m); /* after a failed init as well */
 int absent_send(struct wire_tx *tx, const struct gmem *g, uint64_t idle_ns, uint64_t end_ns) must_check;
 
 struct absent_rx { /* zeros, then each record of a map */

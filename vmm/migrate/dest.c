@@ -19,6 +19,7 @@
 #include "vmm/migrate/offer_check.h"
 #include "vmm/migrate/pages.h"
 #include "vmm/migrate/pull.h"
+#include "vmm/migrate/pulled.h"
 #include "vmm/migrate/sections.h"
 #include "vmm/migrate/service.h"
 #include "vmm/migrate/settle.h"
@@ -43,6 +44,7 @@ struct dest {
 	struct sections sections;
 	struct page_rx pages;
 	struct verify_rx verify;
+	struct pulled_rx pulled;
 	struct pull pull; /* of what comes when it runs already */
 	uint32_t debts;
 	uint64_t progress_ns; /* when the last record came that brought something */
@@ -189,7 +191,8 @@ static int bad_order(struct dest *c)
 static int recv_pass(struct dest *c)
 {
 	uint32_t pass = wire_get_u32(c->rx), flags = wire_get_u32(c->rx);
-	if (!wire_get_end(c->rx) || c->in_pass || c->final || pass != c->pass + 1 || flags & ~PASS_FINAL ||
+	if (!wire_get_end(c->rx) || c->in_pass || c->final || pass != c->pass + 1 ||
+	    flags & ~(PASS_FINAL | PASS_PULLED) || flags == (PASS_FINAL | PASS_PULLED) ||
 	    boot_files_pending(&c->files) || disk_bases_pending(c->vm))
 		return bad_order(c);
 	c->pass = pass;
@@ -198,6 +201,8 @@ static int recv_pass(struct dest *c)
 	c->pages.pass = (struct page_counts){ 0, 0 };
 	c->pages.disk = 0;
 	c->pages.next = 0;
+	if (flags & PASS_PULLED)
+		pulled_begin(&c->pulled, &c->pages);
 	if (c->final) {
 		c->at.final_ns = time_ns();
 		if (c->as == VM_RUNNING)
@@ -234,7 +239,7 @@ static int recv_pass_end(struct dest *c)
 	uint64_t data = wire_get_u64(c->rx), zero = wire_get_u64(c->rx);
 	const struct page_counts *got = &c->pages.pass;
 
-	if (!wire_get_end(c->rx) || !c->in_pass || pass != c->pass)
+	if (!wire_get_end(c->rx) || !c->in_pass || pass != c->pass || !pulled_is_over(&c->pulled))
 		return bad_order(c);
 	c->in_pass = false;
 	c->at.pages_ns = time_ns();
@@ -243,8 +248,11 @@ static int recv_pass_end(struct dest *c)
 			       data, zero, got->data, got->zero);
 	/* They came in ascending order, so the sum says that each page came. */
 	uint64_t ram = data + zero - c->pages.disk, all = c->vm->mem.size / PAGE_SIZE;
-	if (pass == 1 && ram != all)
-		return why_set(c->why, -EPROTO, "pass 1 brought %lu of %lu pages", ram, all);
+	bool pulled = c->pulled.on;
+	c->pulled.on = false;
+	if (pulled ? ram != c->pulled.map.frames : pass == 1 && ram != all)
+		return why_set(c->why, -EPROTO, "pass %u brought %lu of %lu pages", pass, ram,
+			       pulled ? c->pulled.map.frames : all);
 	int err = pass_failpoint(c); /* even if it had no pages */
 	if (err || c->final)
 		return err;
@@ -300,7 +308,10 @@ static int take_record(struct dest *c, bool *end)
 	case WIRE_SECTION:
 		return c->final && !c->in_pass && !c->verify.begun_ns ? section_recv(&c->sections, c->rx, c->why)
 								      : bad_order(c);
+	case WIRE_SERVED: return c->pulled.on ? pulled_served(&c->pulled, c->tx, &c->pages, c->why) : bad_order(c);
 	case WIRE_ABSENT:
+		if (c->pulled.on)
+			return pulled_map(&c->pulled, c->tx, &c->pages, c->why);
 		return c->final && !c->in_pass && !c->sections.loaded && c->as == VM_RUNNING && !c->self
 			       ? pull_map(&c->pull, c->vm, c->rx, c->why)
 			       : bad_order(c);

@@ -47,6 +47,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 		return why_set(w, -ENOMEM, "out of memory");
 	m->p = *p;
 	m->st.to_self = p->to_self;
+	m->st.pull = p->pull;
 	if (!p->own_strategy)
 		m->p.strategy = vm->cfg.s.migrate_strategy;
 	bandwidth_limit(m, p->limit);

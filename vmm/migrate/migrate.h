@@ -27,6 +27,7 @@ struct migrate_params {
 	uint64_t limit;   /* bytes per second; 0: none */
 	bool to_self;     /* within this host (self.h); dest is none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */
+	bool pull;        /* the destination asks for the pages of each pass (pulled.h) */
 	bool verify;      /* both sides compare digests of all of it before the hand-over */
 	bool copy_base;   /* base images of its disks go along where they are not there */
 };
@@ -67,6 +68,7 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	uint32_t vcpus;              /* outgoing: */
 	uint8_t speed[VM_MAX_VCPUS]; /* of each in percent of its full one; all 100: none is slowed */
 	enum migrate_strategy strategy;
+	bool pull;                  /* outgoing: as asked for */
 	struct migrate_waits waits; /* incoming: for pages that were not there when it ran already (post-copy) */
 	uint64_t verified_pages;    /* that have something; 0 and 0: not asked for, or not yet */
 	uint32_t verified_sections;

@@ -85,6 +85,7 @@ void migrate_cmd_report(struct con *c, const struct migrate_status *s)
 	if (!s->incoming) {
 		char speeds[SPEEDS_MAX];
 		out_str(c, "strategy|", migrate_strategy_words[s->strategy]);
+		out_bool(c, "pull|", s->pull);
 		out_str(c, "speeds|", speeds_text(s, speeds, sizeof(speeds)));
 		if (speeds[0] && !migrate_cmd_is_over(s))
 			out_line(c, "slowed", "vCPUs slowed to %s", speeds);
@@ -228,6 +229,7 @@ static int params_get(struct con *c, struct migrate_params *p)
 	if (timeout && !time_parse(timeout, TIMEOUT_MAX_MS, &p->timeout_ms))
 		return con_error(c, -EINVAL, "migrate: time-out %s: give a time up to 24h, as 90s", timeout);
 	p->any_network = con_opt(c, "--any-network");
+	p->pull = con_opt(c, "--pull");
 	p->verify = con_opt(c, "--verify");
 	p->copy_base = con_opt(c, "--copy-base");
 	return 0;
@@ -441,14 +443,14 @@ static const struct con_sub subs[] = {
 	{ "",
 	  "NAME|all to PEER|self [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout "
 	  "TIME] "
-	  "[--any-network] [--copy-base] [--verify] [--detach]",
+	  "[--any-network] [--copy-base] [--pull] [--verify] [--detach]",
 	  "move it to a [peer], where it goes on, or stays stopped or paused (all: each but those that were stopped "
 	  "here and have no disks); self: within this host, to see what a move costs; --limit: bytes per second, as "
 	  "100M, for each; --strategy: of a guest that dirties more than the line carries, auto, throttle (slow it), "
 	  "stop (it stands still for as long as it takes), abort or post-copy (it runs there before its memory has "
 	  "come); --timeout: for its passes; "
 	  "--any-network: wherever its network leads; --copy-base: with its disks' base images, if they are not there; "
-	  "--verify: compare all of it before it runs there; "
+	  "--pull: the destination asks for the pages, by a map; --verify: compare all of it before it runs there; "
 	  "--detach: do not wait",
 	  cmd_to, words, false },
 	{ "status|list", "", "what moves and what has moved", cmd_status, NULL, false },

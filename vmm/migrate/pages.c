@@ -94,6 +94,20 @@ static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
 	return err;
 }
 
+int pages_send_span(struct page_tx *p, gfn_t first, uint64_t count)
+{
+	gfn_t end = first + count;
+	int err = 0;
+	for (gfn_t f = first, n; !err && (f = gmem_track_next(p->mem, f, end)) < end; f += n) {
+		f = ALIGN_DOWN(f, 64UL);
+		n = MIN(end - f, (gfn_t)PAGES_BATCH);
+		err = batch_send(p, f, n);
+		if (!err)
+			err = p->progress(p->arg);
+	}
+	return err ? err : pages_flush(p);
+}
+
 static int range_send(struct page_tx *p, gfn_t first, unsigned count)
 {
 	gfn_t f = ALIGN_DOWN(first, 64UL);
@@ -129,13 +143,13 @@ static int layer_send(struct page_tx *p, unsigned i)
 	return err;
 }
 
-static void begin(struct page_tx *p)
+void pages_begin(struct page_tx *p)
 {
 	p->pass = (struct page_counts){ 0, 0 };
 	p->nruns = p->ndata = 0;
 }
 
-static int layers_send(struct page_tx *p)
+int pages_send_layers(struct page_tx *p)
 {
 	int err = 0;
 	for (unsigned i = 0; i < p->layers.n && !err; i++)
@@ -148,15 +162,15 @@ static int layers_send(struct page_tx *p)
 int pages_send_frames(struct page_tx *p, const gfn_t *frame, unsigned n)
 {
 	int err = 0;
-	begin(p);
+	pages_begin(p);
 	for (unsigned i = 0; i < n && !err; i++)
 		err = range_send(p, frame[i], 1);
-	return err ? err : layers_send(p);
+	return err ? err : pages_send_layers(p);
 }
 
 int pages_send_range(struct page_tx *p, gfn_t first, unsigned count)
 {
-	begin(p);
+	pages_begin(p);
 	int err = range_send(p, first, count);
 	return err ? err : pages_flush(p);
 }
@@ -166,7 +180,7 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 	struct gmem_range r[2];
 	int err = 0;
 
-	begin(p);
+	pages_begin(p);
 	for (unsigned i = 0, n = gmem_ranges(p->mem, r); i < n; i++) {
 		gfn_t end = r[i].first + r[i].count; /* RAM is whole 2 MiB blocks: a multiple of 64 */
 		for (gfn_t f = r[i].first; !err && (f = gmem_track_next(p->mem, f, end)) < end;) {
@@ -180,7 +194,7 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 			f += count;
 		}
 	}
-	return err ? err : layers_send(p);
+	return err ? err : pages_send_layers(p);
 }
 
 /* ---- destination ---- */
@@ -192,7 +206,7 @@ struct layer *pages_layer(const struct page_layers *s, gfn_t gfn, uint64_t *bloc
 	return i && i <= 2 * PAGES_DISKS && disk < s->n ? s->of[disk] : NULL;
 }
 
-/* What is here is the guest's, and may be newer than whatever comes. */
+/* What is here is the guest's, and may be newer than whatever comes; and what was not asked for may be anything. */
 static bool is_awaited(const struct page_rx *p, gfn_t gfn, uint64_t count)
 {
 	for (gfn_t f = gfn; p->came && f < gfn + count; f++)

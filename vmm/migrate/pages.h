@@ -65,6 +65,13 @@ struct page_tx {
 int pages_send_pass(struct page_tx *p, bool harvest) must_check;
 /* A pass as well: of memory only these frames, ascending, as far as they are in the set; and the layers. */
 int pages_send_frames(struct page_tx *p, const gfn_t *frame, unsigned n) must_check;
+/*
+ * The same in parts, between which others' records may go: _begin, what the set has of spans, which are multiples of
+ * 64 frames of one range, and the layers.
+ */
+void pages_begin(struct page_tx *p);
+int pages_send_span(struct page_tx *p, gfn_t first, uint64_t count) must_check;
+int pages_send_layers(struct page_tx *p) must_check;
 /* No pass: what the set has of [first, first + count), which are in one of its words (a multiple of 64 begins it). */
 int pages_send_range(struct page_tx *p, gfn_t first, unsigned count) must_check;
 
@@ -82,8 +89,8 @@ struct page_rx {
 	uint64_t disk; /* of pass: blocks of disks */
 	gfn_t next;    /* the lowest frame that may come in this pass */
 	/*
-	 * Of a guest that runs already: only absent frames may come, which are mapped then; came hears of each record's
-	 * runs. NULL: it does not run.
+	 * Only frames in the set may come, which are asked for (pulled.h), or absent, of a guest that runs already
+	 * (pull.h); came hears of each record's runs, and takes them out. NULL: whatever comes in ascending order.
 	 */
 	void (*came)(void *arg, gfn_t first, uint64_t count);
 	void *arg;

@@ -5,6 +5,7 @@
 #include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/disks.h"
 #include "vmm/migrate/hot.h"
+#include "vmm/migrate/pulled.h"
 #include "vmm/migrate/source.h"
 #include "kernel/log.h"
 #include "vmm/migrate/failpoint.h"
@@ -100,15 +101,16 @@ int precopy_progress(void *arg)
 	return wire_end(&c->tx, in(MIG_IDLE_NS));
 }
 
-/* ---- passes ---- */
-
 int precopy_send_pass(struct source *c, bool final)
 {
 	c->pass++;
-	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : 0, pages_deadline(&c->pages));
+	bool pulled = c->m->p.pull && !final && c->vm->mem.size;
+	int err = pass_send(&c->tx, c->pass, final ? PASS_FINAL : pulled ? PASS_PULLED : 0, pages_deadline(&c->pages));
 	if (err)
 		return err;
-	err = c->hot ? pages_send_frames(&c->pages, c->hot->frame, c->hot->n) : pages_send_pass(&c->pages, !final);
+	err = pulled   ? pulled_send(c)
+	      : c->hot ? pages_send_frames(&c->pages, c->hot->frame, c->hot->n)
+		       : pages_send_pass(&c->pages, !final);
 	if (err || (err = precopy_progress(c))) /* even if it had no pages */
 		return err;
 	c->said_ns = time_ns(); /* before: who stands ready for long after it would find the answer there at once */

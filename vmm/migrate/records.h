@@ -160,6 +160,7 @@ struct differs {
 /* The record just received; the caller frees it. NULL with why: malformed, or no memory. */
 struct differs *differs_parse(struct wire_rx *rx, struct why *w) must_check;
 
-#define PASS_FINAL 1 /* the guest stands still: no acknowledgement, sections and END follow */
+#define PASS_FINAL  1 /* the guest stands still: no acknowledgement, sections and END follow */
+#define PASS_PULLED 2 /* its memory comes as it is asked for (pulled.h). Not with PASS_FINAL; 0.6 */
 int pass_send(struct wire_tx *tx, uint32_t pass, uint32_t flags, uint64_t deadline_ns) must_check;
 int pass_end_send(struct wire_tx *tx, uint32_t pass, uint64_t data, uint64_t zero, uint64_t deadline_ns) must_check;

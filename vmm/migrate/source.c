@@ -45,6 +45,8 @@ static int greet(struct source *c)
 	bool remote = c->m->p.strategy == MIGRATE_REMOTE || c->vm->cfg.s.migrate_strategy == MIGRATE_REMOTE;
 	if (remote && !(h.features & HELLO_0_6))
 		return why_set(c->w, -ENOTSUP, "its strategy is post-copy, which that host's release does not know");
+	if (c->m->p.pull && !(h.features & HELLO_0_6))
+		return why_set(c->w, -ENOTSUP, "--pull: that host's release does not know it");
 	if (c->policy.strategy == MIGRATE_REMOTE && !c->can_remote) /* to self, or nothing runs that would need it */
 		c->policy.strategy = MIGRATE_AUTO;
 	if ((err = resting_check(c->m, &h, c->w)) || (err = verify_begin(c)))
