@@ -401,6 +401,7 @@ class Source:
         self.to_verify, self.verified, self.told = None, 0, set()  # ranges of frames that are left, how many came; sections
         self.files, self.came = None, {}  # what FILES told; each file's bytes
         self.post = self.pull = None
+        self.brought, self.missing = set(), set()  # frames of the pass; those of pass 1 that have not come yet
         self.pulled = {}  # by pass, those that the destination asked for
 
     def take(self, r):
@@ -485,6 +486,7 @@ class Source:
                 self.pulled[f["pass"]] = self.pull
             self.npass, self.open, self.final = f["pass"], True, f["flags"] == 1
             self.next = self.data = self.zero = self.blocks = 0
+            self.brought = set()
         elif r.name == "PAGES":
             need(self.open, "PAGES outside a pass")
             total = at = 0
@@ -498,6 +500,8 @@ class Source:
                     self.pull.pages(set(range(gfn, gfn + min(n, 1 << 20))))
                 elif self.pull:
                     self.pull.end()
+                if not blocks:
+                    self.brought.update(range(gfn, gfn + n))
                 for frame in range(gfn, gfn + n):
                     if not count >> 31:
                         self.pages[frame] = r.payload[at:at + 4096]
@@ -516,7 +520,11 @@ class Source:
             need(self.open and f["pass"] == self.npass and (f["data"], f["zero"]) == (self.data, self.zero), "PASS_END")
             if self.pull:
                 self.pull.end()
-            need(self.npass > 1 or self.pull or self.data + self.zero - self.blocks == self.ram >> 12, "pass 1 brings all")
+            if self.npass == 1 and not self.pull:
+                mem = self.ram >> 12
+                self.missing = {*range(min(mem, 3 << 18)), *range(4 << 18, max(mem + (1 << 18), 4 << 18))} - self.brought
+                need(not self.missing or min(self.missing) > max(self.brought, default=-1), "pass 1 brings all, or the first ones")
+            self.missing -= self.brought
             self.open = False
             self.all_data += self.data
             self.all_zero += self.zero
@@ -566,6 +574,7 @@ class Source:
             need(f["debts"] == self.debts and (not self.post.begun or self.post.ended), "END")
             need(self.to_verify is None or (not self.to_verify and len(self.told) == len(self.sections)), "END before all is verified")
             need((f["data"], f["zero"]) == (self.all_data, self.all_zero), "END")
+            need(self.missing <= self.post.absent, "END before all memory, or a map of the rest")
             self.state = "COMMIT"
         else:
             need(r.name == "KEEPALIVE", f"{r.name} during the passes")

@@ -50,6 +50,7 @@ struct dest {
 	uint64_t progress_ns; /* when the last record came that brought something */
 	uint32_t pass;        /* the last that began */
 	struct arrival at;    /* when what of the black-out came */
+	uint64_t missing;     /* frames of pass 1 that later ones must bring, or a map must have */
 	bool in_pass, final;  /* it has not ended; it is the one with the guest stopped */
 	bool ours;            /* attempts.c knows the offer as this connection's */
 	uint64_t told;        /* bytes cleared, as the source has heard last */
@@ -246,13 +247,20 @@ static int recv_pass_end(struct dest *c)
 	if (data != got->data || zero != got->zero)
 		return why_set(c->why, -EPROTO, "pass %u: the source counts %lu+%lu pages, here came %lu+%lu", pass,
 			       data, zero, got->data, got->zero);
-	/* They came in ascending order, so the sum says that each page came. */
+	/*
+	 * They came in ascending order, so the sum says that each page came. Of what pass 1 lacks, for its guest is to
+	 * go at once, more must come, or be in the map of what does not.
+	 */
 	uint64_t ram = data + zero - c->pages.disk, all = c->vm->mem.size / PAGE_SIZE;
-	bool pulled = c->pulled.on;
+	if (c->pulled.on && ram != c->pulled.map.frames)
+		return why_set(c->why, -EPROTO, "pass %u brought %lu of %lu pages", pass, ram, c->pulled.map.frames);
+	if (pass == 1 && !c->pulled.on && (ram > all || (ram != all && !c->at.tells)))
+		return why_set(c->why, -EPROTO, "pass 1 brought %lu of %lu pages", ram, all);
+	if (pass == 1 && !c->pulled.on)
+		c->missing = all - ram;
+	else
+		c->missing -= MIN(c->missing, ram);
 	c->pulled.on = false;
-	if (pulled ? ram != c->pulled.map.frames : pass == 1 && ram != all)
-		return why_set(c->why, -EPROTO, "pass %u brought %lu of %lu pages", pass, ram,
-			       pulled ? c->pulled.map.frames : all);
 	int err = pass_failpoint(c); /* even if it had no pages */
 	if (err || c->final)
 		return err;
@@ -274,6 +282,8 @@ static int recv_end(struct dest *c)
 	if (n.passes != c->pass || n.sections != c->sections.loaded || n.debts != c->debts ||
 	    n.data_pages != c->pages.total.data || n.zero_pages != c->pages.total.zero)
 		return why_set(c->why, -EPROTO, "the source's totals are not what came here");
+	if (c->missing > c->pull.map.frames)
+		return why_set(c->why, -EPROTO, "%lu pages of memory did not come", c->missing);
 	err = sections_complete(&c->sections, c->why);
 	return err ? err : verify_complete(&c->verify, c->why);
 }

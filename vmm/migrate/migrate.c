@@ -89,8 +89,10 @@ static void change_one(struct migration *m, const struct change *c)
 		m->p.max_downtime_ms = c->p->max_downtime_ms;
 	if (c->what & MIGRATE_SET_TIMEOUT)
 		m->p.timeout_ms = c->p->timeout_ms;
-	if (c->what & MIGRATE_SET_STRATEGY)
+	if (c->what & MIGRATE_SET_STRATEGY) {
 		m->p.strategy = c->p->strategy;
+		m->p.at_once = c->p->strategy == MIGRATE_REMOTE;
+	}
 }
 /* Never found where it is for all: each is changed, and looked past. */
 static bool is_changed(struct migration *m, const void *arg)

@@ -24,6 +24,7 @@ struct migrate_params {
 	uint32_t timeout_ms;            /* for the passes, from when it has its turn; 0: none */
 	enum migrate_strategy strategy; /* if own_strategy; else the VM's */
 	bool own_strategy;
+	bool at_once;     /* post-copy was asked for while it ran: the guest goes in the midst of a pass */
 	uint64_t limit;   /* bytes per second; 0: none */
 	bool to_self;     /* within this host (self.h); dest is none */
 	bool any_network; /* do not ask whether the destination is on the VM's network */

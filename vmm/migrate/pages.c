@@ -147,6 +147,7 @@ void pages_begin(struct page_tx *p)
 {
 	p->pass = (struct page_counts){ 0, 0 };
 	p->nruns = p->ndata = 0;
+	p->stop = false;
 }
 
 int pages_send_layers(struct page_tx *p)
@@ -183,7 +184,7 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 	pages_begin(p);
 	for (unsigned i = 0, n = gmem_ranges(p->mem, r); i < n; i++) {
 		gfn_t end = r[i].first + r[i].count; /* RAM is whole 2 MiB blocks: a multiple of 64 */
-		for (gfn_t f = r[i].first; !err && (f = gmem_track_next(p->mem, f, end)) < end;) {
+		for (gfn_t f = r[i].first; !err && !p->stop && (f = gmem_track_next(p->mem, f, end)) < end;) {
 			f = ALIGN_DOWN(f, (gfn_t)PAGES_BATCH);
 			uint64_t count = MIN(end - f, (uint64_t)PAGES_BATCH);
 			if (harvest)

@@ -56,6 +56,7 @@ struct page_tx {
 	 */
 	int (*progress)(void *arg);
 	void *arg;
+	bool stop; /* progress wants the pass to end: what memory has not gone stays in the set. Layers go */
 };
 /*
  * One pass: send the pages of the set (gmem_track_next, layer_track_next), which leave it. With harvest, each batch

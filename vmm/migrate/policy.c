@@ -183,7 +183,7 @@ enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, s
 	if (predicted <= p->max_downtime_ns) {
 		p->stuck = p->slow = 0;
 		if (r->left <= POLICY_SMALL || !shrinks || p->polish++ >= POLICY_POLISH || r->pass >= p->max_passes ||
-		    r->late)
+		    r->late || p->at_once)
 			return POLICY_STOP;
 		return POLICY_AGAIN;
 	}

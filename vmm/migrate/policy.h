@@ -40,7 +40,7 @@ struct policy {
 	uint64_t may_dirty; /* bytes per second from now on; 0: as it likes */
 	bool watch;         /* find out who dirties: it may have to be slowed */
 	bool remote;        /* with POLICY_STOP: what is left stays behind, and comes when it runs there */
-	bool at_once;       /* MIGRATE_REMOTE was asked for while it ran: not one pass more */
+	bool at_once;       /* MIGRATE_REMOTE, not one pass more */
 	/* measured so far */
 	uint64_t rate, rtt_ns, prev_left; /* rtt_ns: the shortest so far, 0: none yet */
 	bool rough;                       /* the rate is of small passes alone */

@@ -61,6 +61,15 @@ static bool is_late(struct source *c)
 	return ns && c->begin_ns && time_ns() - c->begin_ns > ns;
 }
 
+/* Shall the guest go now, whatever of this pass is left? */
+static bool goes_at_once(struct source *c)
+{
+	spin_lock(&c->m->lock);
+	bool remote = c->m->p.strategy == MIGRATE_REMOTE, now = c->m->p.at_once;
+	spin_unlock(&c->m->lock);
+	return remote && c->can_remote && (now || is_late(c));
+}
+
 int precopy_look(struct source *c)
 {
 	int err = inbox_poll(&c->in, c->w);
@@ -85,6 +94,7 @@ int precopy_progress(void *arg)
 	int err = FAILPOINT(c->paused ? P8_FINAL_PAGES : c->pass == 1 ? P4_FIRST_PASS : P5_NTH_PASS, c->s);
 	if (err || (err = precopy_look(c)))
 		return err;
+	c->pages.stop = !c->paused && goes_at_once(c);
 	if (c->paused && now - c->paused_ns > MIG_BLACKOUT_NS)
 		task_set_prio(TASK_PRIO_NORMAL); /* with a budget that long others need not wait */
 	if (c->quiet_seq != c->tx.seq) {
@@ -145,12 +155,6 @@ static void pass_report(struct source *c, const struct policy_pass *r)
 		  r->pass, c->pages.total.data, c->pages.total.zero, r->left, r->ns / NS_PER_MS, r->rtt_ns / NS_PER_US);
 }
 
-/* ---- a guest that dirties faster than the line carries ---- */
-
-#define SHORT_NS   (100 * NS_PER_MS)
-#define FRAME_ROOM 1024 /* bytes of frames that dirty a page, about */
-#define SAMPLES    1024 /* of a pass: a vCPU with a hundredth of the dirt is seen some ten times */
-
 /* What the operator has changed meanwhile. */
 static void take_changes(struct source *c)
 {
@@ -160,58 +164,13 @@ static void take_changes(struct source *c)
 	bool cannot = now == MIGRATE_REMOTE && !c->can_remote;
 	if (cannot)
 		now = c->m->p.strategy = c->policy.strategy;
-	c->policy.at_once |= now == MIGRATE_REMOTE && c->policy.strategy != now;
+	c->policy.at_once = now == MIGRATE_REMOTE && c->m->p.at_once;
 	c->policy.strategy = c->m->st.strategy = now;
 	spin_unlock(&c->m->lock);
 	if (cannot)
 		log_warn("%s: no post-copy: its destination does not know it, or --verify wants all memory before it "
 			 "runs there",
 			 c->vm->cfg.name);
-}
-
-static void show_speeds(struct source *c)
-{
-	struct migrate_status *st = &c->m->st;
-	spin_lock(&c->m->lock);
-	st->vcpus = MIN(c->vm->nvcpus, (unsigned)VM_MAX_VCPUS);
-	for (unsigned i = 0; i < st->vcpus; i++)
-		st->speed[i] = (uint8_t)(c->share[i] * 100 / STUN_FULL);
-	spin_unlock(&c->m->lock);
-}
-
-/*
- * What comes for it from others dirties memory, too, and is not the vCPUs' to slow: it comes out of what all may
- * dirty. They keep a tenth of that in any case, or a guest that is sent a flood would stand still. What else devices
- * write, and what is written to disks, they have asked for, nobody knows which of them: it is each one's alike.
- *
- * The few pages that everybody writes all the time are no rate: a short pass, which finds them as a long one does,
- * counts as one of SHORT_NS, but for a budget that is shorter still.
- */
-static void slow_down(struct source *c, const struct policy_pass *r, uint64_t blocks)
-{
-	struct vm *vm = c->vm;
-	uint64_t ms = MAX(MAX(r->ns, MIN(c->policy.max_downtime_ns, SHORT_NS)) / NS_PER_MS, 1UL);
-	uint64_t may = c->policy.may_dirty, soft = MIN(__atomic_load_n(&vm->mem.soft_dirt, __ATOMIC_RELAXED), r->left);
-	uint64_t sent, received, seen = 0;
-	vm_port_bytes(vm, &sent, &received);
-	uint64_t came = MIN(soft, (received - c->received) / FRAME_ROOM),
-		 asked = MIN(soft - came + blocks, r->left - came);
-	uint64_t written = r->left - came - asked;
-	c->received = received;
-	stun_take_samples(vm, c->sample);
-	for (unsigned i = 0; i < vm->nvcpus; i++)
-		seen += c->sample[i];
-	for (unsigned i = 0; i < vm->nvcpus && seen && asked; i++)
-		c->sample[i] += (uint32_t)MIN(seen * asked / MAX(written, 1UL) / vm->nvcpus, SAMPLES * 64UL);
-	gmem_track_sample(&vm->mem, c->policy.watch ? MAX(r->left / SAMPLES, 1UL) : 0);
-	uint64_t others = came * PAGE_SIZE / ms * 1000, all = (r->left - came) * PAGE_SIZE / ms * 1000;
-	if (may)
-		(void)policy_shares(c->sample, vm->nvcpus, all, MAX(may - MIN(may, others), may / 10),
-				    policy_least(&c->policy), c->share);
-	for (unsigned i = 0; i < vm->nvcpus && !may; i++)
-		c->share[i] = STUN_FULL;
-	stun_set(vm, c->share);
-	show_speeds(c);
 }
 
 void precopy_undo(struct source *c)
@@ -239,7 +198,8 @@ static uint64_t harvest(struct source *c, uint64_t *blocks)
 {
 	uint64_t begin = time_ns(), before = waited();
 	*blocks = disks_harvest(&c->pages.layers);
-	c->left = gmem_track_harvest_all(&c->vm->mem, false) + *blocks;
+	(void)gmem_track_harvest_all(&c->vm->mem, false);
+	c->left = gmem_track_left(&c->vm->mem) + *blocks; /* with what a pass that was stopped has left */
 	uint64_t ns = time_ns() - begin;
 	return ns - MIN(ns, waited() - before);
 }
@@ -286,6 +246,6 @@ int precopy_run(struct source *c)
 		c->allow_ns = MAX(c->policy.max_downtime_ns, policy_predict(&c->policy, c->policy.remote ? 0 : r.left));
 		if (v != POLICY_AGAIN)
 			return v == POLICY_STOP ? 0 : -ETIMEDOUT;
-		slow_down(c, &r, blocks);
+		precopy_slow_down(c, &r, blocks);
 	}
 }

@@ -76,7 +76,7 @@ static int send_map(struct pulled_tx *p)
 	int err = 0;
 	for (unsigned i = 0, n = gmem_ranges(&c->vm->mem, r); i < n; i++) {
 		gfn_t end = r[i].first + r[i].count;
-		for (gfn_t f = r[i].first, to; !err && f < end; f = to) {
+		for (gfn_t f = r[i].first, to; !err && !c->pages.stop && f < end; f = to) {
 			to = MIN(f + PIECE_FRAMES, end);
 			err = c->pass == 1 ? drop_zeros(p, f, to - f) : 0;
 			if (err || (err = absent_tx_part(&p->map, &c->vm->mem, f, to)))

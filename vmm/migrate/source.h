@@ -63,6 +63,11 @@ int precopy_progress(void *arg) must_check;
 /* The same without what belongs to passes; waits for the migration's share of the line. */
 int precopy_look(struct source *c) must_check;
 void precopy_status(struct source *c);
+/*
+ * slow.c: each vCPU by what it was seen to dirty in the pass that r is about, to what the policy lets them. blocks: of
+ * disks, of what r says is left.
+ */
+void precopy_slow_down(struct source *c, const struct policy_pass *r, uint64_t blocks);
 /* What the passes began, tracking and slowed vCPUs, ends; of an attempt that leaves the guest here. */
 void precopy_undo(struct source *c);
 
