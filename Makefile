@@ -31,7 +31,7 @@ KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c con
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c password.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c virtio_pair.c)
 NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c lacp.c learn.c \
-	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c stream_loop.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tls.c tls_handshake.c \
+	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c stream_loop.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tcp_resend.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
 VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c disk_resize.c gmem.c gmem_absent.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_hot.c vm_learned.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_sections.c vm_start.c vm_text.c vm_top.c)
@@ -98,7 +98,7 @@ kernel-objs: $(OWN_OBJ) $(LIB_OBJ)
 VMM_COLD := $(filter-out vmm/bus.c vmm/dev.c vmm/gmem.c,$(VMM_SRC))
 COLD := $(filter %_cmd.c %_cmd_show.c $(addprefix kernel/,acpi_%.c commands.c conf%.c console%.c crew.c identity.c main.c out.c) $(VMM_COLD) \
 	$(addprefix vmm/x86/,compat.c cpu_check.c) $(addprefix arch/x86/,features.c tsc_sync.c vmx_caps.c vmx_check.c) drivers/pci_bus.c \
-	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tls_handshake.c trust.c) \
+	$(addprefix net/,addr_if.c announce_frames.c lacp.c net_conf.c netif6.c tcp_connect.c tcp_listen.c tcp_resend.c tls_handshake.c trust.c) \
 	$(filter-out vmm/pc/interrupts.c,$(PC_SRC)) $(filter-out $(addprefix vmm/migrate/,pages.c sums.c wire.c),$(MIGRATE_SRC)),$(OWN_SRC))
 COLD += $(addprefix vmm/x86/,cpu_state.c foreign.c startup.c) $(addprefix vmm/dev/,vpci.c vpower.c vvirtio_state.c vnet_ctrl.c) \
 	$(addprefix arch/x86/,backtrace.c descriptors.c ioapic.c paging.c reset.c smp.c) \

@@ -17,8 +17,6 @@
 #define LINGER_TICKS     200 /* 20 s */
 #define LINGER_UNPROVED  10  /* 1 s: to hear why he is refused */
 #define STUCK_POLLS      (STREAM_SILENCE_NS / NS_PER_MS / (POLL_TICKS * TCP_SLOW_INTERVAL))
-#define NRTX_CAP         3 /* how often is nothing to give up by: STREAM_SILENCE_NS is */
-#define PERSIST_CAP      3 /* a closed window is probed after 0.3, 0.6, 1.2, 1.2 ... s */
 #define KEEP_IDLE_MS     2000
 #define KEEP_INTERVAL_MS 1000
 #define KEEP_COUNT       ((STREAM_SILENCE_NS / NS_PER_MS - KEEP_IDLE_MS) / KEEP_INTERVAL_MS)
@@ -122,20 +120,6 @@ static void on_error(void *arg, err_t err)
 }
 
 /*
- * TCP's back-off would leave a link that was cut for 5 s alone for some seconds more. What doubles here is the interval
- * up to STREAM_AGAIN_NS: one segment each second is no load for any line (Linux has the same as tcp_rto_max_ms). A line
- * whose measured round trip is longer gets twice that.
- */
-static void cap_backoff(struct tcp_pcb *pcb)
-{
-	const int again = STREAM_AGAIN_NS / NS_PER_MS / TCP_SLOW_INTERVAL, measured = (pcb->sa >> 3) + pcb->sv;
-	pcb->rto = (s16_t)MIN((int)pcb->rto, MIN(MAX(measured, again), 2 * again));
-	pcb->nrtx = MIN(pcb->nrtx, NRTX_CAP);
-	pcb->persist_backoff = MIN(pcb->persist_backoff, PERSIST_CAP);
-	pcb->persist_probe = MIN(pcb->persist_probe, NRTX_CAP);
-}
-
-/*
  * When nothing is acknowledged for 200 ms: notice a peer that acknowledges nothing (one that says nothing is found by
  * TCP's keep-alive), and keep the retransmission interval short. Silence is counted in calls, as lwIP counts it in
  * ticks: a host that itself stood still does not hold that against its peer.
@@ -151,7 +135,7 @@ static err_t on_poll(void *arg, struct tcp_pcb *pcb)
 		tcp_abort(pcb); /* calls on_error */
 		return ERR_ABRT;
 	}
-	cap_backoff(pcb);
+	tcp_resend_tune(pcb);
 	tcp_output(pcb); /* what a full NIC queue refused, when no ACK is under way to bring it up again */
 	return ERR_OK;
 }

@@ -32,5 +32,7 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb);
 void tcp_stream_detach(struct tcp_pcb *pcb);
 /* The handshake is done, core lock held. */
 void tcp_stream_established(struct tcp_pcb *pcb);
+/* Several times a second: how soon, and what first, is sent again. Core lock held. */
+void tcp_resend_tune(struct tcp_pcb *pcb);
 /* What lwIP says, as -errno. */
 int tcp_stream_errno(err_t e, bool connecting);

@@ -110,7 +110,7 @@ FUZZ_handshake := $(filter-out net/tls.c,$(TLS))
 FUZZ_tls := net/tls.c net/tls_record.c net/stream.c $(AEAD) tests/unit/fake_kernel.c
 $(F)/fuzz_tls $(F)/fuzz_handshake $(F)/fuzz_trust: $(F)/mbedtls.a $(OPENSSL_OBJ)
 # TCP on lwIP itself, over a wire of the test's.
-LISTEN := $(addprefix net/,tcp.c tcp_listen.c netbuf.c sys_arch.c)
+LISTEN := $(addprefix net/,tcp.c tcp_listen.c tcp_resend.c netbuf.c sys_arch.c)
 UNIT += listen
 UNIT_listen := $(LISTEN) net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
 UNIT += say
@@ -118,7 +118,7 @@ UNIT_say :=
 $(H)/tests/unit/test_say.o: boot/say.c | $(EFI_CRT)
 $(H)/tests/unit/test_say.o: TEST_FLAGS += -isystem $(EFI)/efi -isystem $(EFI)/efi/x86_64 -DGNU_EFI_USE_MS_ABI -fshort-wchar
 UNIT += connect
-UNIT_connect := $(addprefix net/,addr.c tcp.c tcp_connect.c netbuf.c sys_arch.c) net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
+UNIT_connect := $(addprefix net/,addr.c tcp.c tcp_connect.c tcp_resend.c netbuf.c sys_arch.c) net/stream.c kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c
 build/host/tests/unit/test_connect.o: net/addr_if.c
 UNIT += neighbour
 UNIT_neighbour := $(addprefix net/,neighbour.c netbuf.c sys_arch.c) kernel/ip.c kernel/conf_value.c tests/unit/fake_lwip.c tests/unit/fake_kernel.c

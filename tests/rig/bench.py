@@ -292,7 +292,7 @@ def in_passes(switch):
     What tern does in a vCPU's context while a migration goes on: how much less its guest gets done in the time that it has. Counted where the
     TSC counts instructions, on one CPU, for a guest that dirties all it can; and exits, which are what tern does there.
     """
-    here = Host("c", switch, host_conf(3, "c", demo_conf("none", mem=128), peer=("d", 4)), 3, icount=True, cpus=1)
+    here = Host("c", switch, host_conf(3, "c", demo_conf("none"), peer=("d", 4)), 3, icount=True, cpus=1)
     there = Host("d", switch, host_conf(4, "d", peer=("c", 3)), 4)
 
     def work(seconds):

@@ -56,11 +56,17 @@ static struct client *client_new(unsigned net, uint32_t ip)
 	return c;
 }
 
+static bool full;       /* [core lock] the card takes nothing */
+static uint32_t wanted; /* [core lock] the segment that begins there: */
+static unsigned came;   /* [core lock] how often it came */
+
 /* What the host sends. */
 static err_t output(struct netif *n unused, struct pbuf *p, const ip4_addr_t *to)
 {
 	uint8_t b[60];
 	unsigned len = p->tot_len - 40U, head;
+	if (full)
+		return ERR_MEM;
 	assert_true(pbuf_copy_partial(p, b, sizeof(b), 0) >= 40);
 	const uint8_t *tcp = b + 20;
 	head = (tcp[12] >> 4) * 4U;
@@ -73,6 +79,7 @@ static err_t output(struct netif *n unused, struct pbuf *p, const ip4_addr_t *to
 		if (c->reset)
 			continue;
 		c->answered = true;
+		came += len > head - 20 && get32(tcp + 4) == wanted;
 		c->ack = get32(tcp + 4) + len + !!(tcp[13] & (SYN | FIN));
 		c->window = get32(tcp + 8) + (get_be16(tcp + 14) << (tcp[13] & SYN ? 0 : TCP_RCV_SCALE));
 	}
@@ -297,10 +304,51 @@ static void test_reserve(void **state unused)
 	NET_CORE_UNLOCK();
 }
 
+/*
+ * The first segment is lost, and its repetition finds the card's queue full for as long as it takes until all is to be
+ * sent again. Behind that it must come first: the congestion window has room for no more than that one.
+ */
+static void test_sends_again(void **state unused)
+{
+	static uint8_t data[20000];
+	struct client *c = call_and_wait(0x0901);
+	uint32_t first = c->ack;
+	bool rto = false;
+	stream_tcp_trust(*served_of(c), true);
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(stream_write(*served_of(c), data, sizeof(data), time_in_ms(1000)), 0);
+	assert_true(c->ack - first > 3 * sizeof(data));
+	NET_CORE_LOCK();
+	full = true;
+	wanted = first;
+	came = 0;
+	NET_CORE_UNLOCK();
+	for (unsigned i = 0; i < 4; i++) { /* the others have come */
+		c->ack = first;
+		send(c, ACK, 0);
+	}
+	for (unsigned i = 0; i < 5000 && !rto; i++, fake_nap()) {
+		NET_CORE_LOCK();
+		rto = tcp_active_pcbs->flags & TF_RTO;
+		NET_CORE_UNLOCK();
+	}
+	assert_true(rto);
+	NET_CORE_LOCK();
+	full = false;
+	NET_CORE_UNLOCK();
+	bool again = false;
+	for (unsigned i = 0; i < 5000 && !again; i++, fake_nap()) {
+		NET_CORE_LOCK();
+		again = came;
+		NET_CORE_UNLOCK();
+	}
+	assert_true(again);
+}
+
 static err_t setup_if(struct netif *n)
 {
 	n->output = output;
-	n->mtu = 1500;
+	n->mtu = 65535; /* as netif.c has it: what is too long is cut below lwIP */
 	n->flags = NETIF_FLAG_LINK_UP;
 	NETIF_SET_CHECKSUM_CTRL(n, NETIF_CHECKSUM_DISABLE_ALL);
 	return ERR_OK;
@@ -332,6 +380,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_flood_of_syns, end_all),
 		cmocka_unit_test_teardown(test_other_network, end_all),
 		cmocka_unit_test_teardown(test_reserve, end_all),
+		cmocka_unit_test_teardown(test_sends_again, end_all),
 	};
 	net_start();
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -172,7 +172,41 @@ static void test_changed_while_it_runs(void **state unused)
 	moved();
 }
 
-/* Passes by demand, of a guest that writes all the time and one that has written little; then as ever, or post-copy. */
+/* In the midst of its first pass: what has not gone by then comes as it is asked for, or in the map of a pulled pass. */
+static void test_goes_at_once(void **state unused)
+{
+	enum { LARGE = 64, WORD = 7 };
+	for (unsigned pulled = 0; pulled < 2; pulled++) {
+		struct why w = { "" };
+		struct migrate_params p = { .strategy = MIGRATE_REMOTE };
+		uint64_t word = WORD;
+		stop_guest();
+		ON_HOST(A) vm_destroy(fake_vm_find(A, "demo"));
+		struct vm *vm = NULL;
+		ON_HOST(A) vm = fake_vm_new("demo", MIB(LARGE));
+		for (uint64_t i = PAGES; i < MIB(LARGE) / PAGE_SIZE; i++)
+			assert_true(fake_guest_write(vm, i << PAGE_SHIFT, &word, sizeof(word)));
+		memset(&guest, 0, sizeof(guest));
+		completion_init(&guest.gone);
+		assert_non_null(task_create("guest", TASK_PRIO_NORMAL, run, NULL));
+		pull = pulled;
+		begin(MIGRATE_THROTTLE);
+		WAIT_FOR(status_at(A, false).pages_sent > 500);
+		ON_HOST(A) assert_int_equal(migrate_change("demo", &p, MIGRATE_SET_STRATEGY, &w), 0);
+		WAIT_FOR(status_at(A, false).phase == MIG_REMOTE);
+		struct migrate_status s = status_at(A, false);
+		assert_int_equal(s.pass, 2); /* one that was cut short, and the last */
+		assert_true(pulled || s.pages_left > MIB(LARGE) / PAGE_SIZE / 4);
+		moved();
+		vm = fake_vm_find(B, "demo");
+		for (uint64_t i = PAGES; i < MIB(LARGE) / PAGE_SIZE; i++)
+			assert_true(!gmem_read(&vm->mem, i << PAGE_SHIFT, &word, sizeof(word)) && word == WORD);
+		if (teardown(NULL) || setup(NULL))
+			fail_msg("something is left");
+	}
+}
+
+/* Passes by demand, of a guest that writes all the time and of one that reads; then as ever, or post-copy. */
 static void test_pulled(void **state unused)
 {
 	static const enum migrate_strategy then[] = { MIGRATE_STOP, MIGRATE_REMOTE };
@@ -264,6 +298,7 @@ int main(void)
 		cmocka_unit_test(test_waits),
 		cmocka_unit_test_setup_teardown(test_moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_changed_while_it_runs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_goes_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pulled, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_destination_gone, setup, teardown),

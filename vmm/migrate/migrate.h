@@ -113,7 +113,8 @@ int migrate_wait(const char *vm_name, uint64_t deadline_ns);
  */
 int migrate_limit(const char *vm_name, uint64_t rate, struct why *w) must_check;
 /*
- * What else may change while it runs, of p, by bits of enum migrate_change; from the end of the pass that it is in.
+ * What else may change while it runs, of p, by bits of enum migrate_change; from the end of the pass that it is in,
+ * but for post-copy, which begins at once.
  * vm_name NULL: of all that leave. -ENOENT none is running; -EINVAL: a downtime that cannot be kept.
  */
 enum migrate_change { MIGRATE_SET_DOWNTIME = 1, MIGRATE_SET_TIMEOUT = 2, MIGRATE_SET_STRATEGY = 4 };

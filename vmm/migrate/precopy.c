@@ -246,6 +246,6 @@ int precopy_run(struct source *c)
 		c->allow_ns = MAX(c->policy.max_downtime_ns, policy_predict(&c->policy, c->policy.remote ? 0 : r.left));
 		if (v != POLICY_AGAIN)
 			return v == POLICY_STOP ? 0 : -ETIMEDOUT;
-		precopy_slow_down(c, &r, blocks);
+		slow_vcpus(c, &r, blocks);
 	}
 }

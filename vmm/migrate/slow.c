@@ -26,7 +26,7 @@ static void show_speeds(struct source *c)
  * The few pages that everybody writes all the time are no rate: a short pass, which finds them as a long one does,
  * counts as one of SHORT_NS, but for a budget that is shorter still.
  */
-void precopy_slow_down(struct source *c, const struct policy_pass *r, uint64_t blocks)
+void slow_vcpus(struct source *c, const struct policy_pass *r, uint64_t blocks)
 {
 	struct vm *vm = c->vm;
 	uint64_t ms = MAX(MAX(r->ns, MIN(c->policy.max_downtime_ns, SHORT_NS)) / NS_PER_MS, 1UL);

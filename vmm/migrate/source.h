@@ -67,7 +67,7 @@ void precopy_status(struct source *c);
  * slow.c: each vCPU by what it was seen to dirty in the pass that r is about, to what the policy lets them. blocks: of
  * disks, of what r says is left.
  */
-void precopy_slow_down(struct source *c, const struct policy_pass *r, uint64_t blocks);
+void slow_vcpus(struct source *c, const struct policy_pass *r, uint64_t blocks);
 /* What the passes began, tracking and slowed vCPUs, ends; of an attempt that leaves the guest here. */
 void precopy_undo(struct source *c);
 
