@@ -189,10 +189,11 @@ static int cmd_info(struct con *c, int argc unused, char **argv)
 static int resize(const struct row *r, uint64_t size, uint64_t layer, struct why *w)
 {
 	struct vm *vm = vm_get(r->vm);
-	int err = why_set(w, -ENOENT, "its VM has just gone");
-	for (unsigned i = 0; vm && i < vm->cfg.ndisks; i++)
-		if (!strcmp(vm->cfg.disk[i].name, r->name))
-			err = disk_resize(vm, i, size, layer, w);
+	unsigned i = 0;
+	while (vm && i < vm->cfg.ndisks && strcmp(vm->cfg.disk[i].name, r->name) != 0)
+		i++;
+	int err = vm && i < vm->cfg.ndisks ? disk_resize(vm, i, size, layer, w)
+					   : why_set(w, -ENOENT, "its VM has just gone");
 	if (vm)
 		vm_put(vm);
 	return err;
