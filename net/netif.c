@@ -17,6 +17,7 @@
 #include "lwip/tcpip.h"
 #include "net/neighbour.h"
 #include "net/port.h"
+#include "net/tcp.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -170,7 +171,12 @@ static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 	if (p->tot_len <= if_of(n)->wire.mtu || tcp4_header(p->payload, p->len)) {
 		if (neighbour_must_ask(n, to) && !neighbour_may_ask(if_of(n), ip_of4(ip4_addr_get_u32(to))))
 			return ERR_OK; /* as if it were lost */
-		return etharp_output(n, p, to);
+		const uint8_t *ip = p->payload;
+		unsigned ihl = tcp4_header(ip, p->len);
+		uint32_t dest;
+		memcpy(&dest, ip + 16, sizeof(dest));
+		err_t err = etharp_output(n, p, to);
+		return err && ihl ? tcp_resend_refused(ip_of4(dest), ip + ihl, err) : err;
 	}
 	n->mtu = (u16_t)if_of(n)->wire.mtu;
 	err_t err = ip4_frag(p, n, to);
@@ -182,7 +188,10 @@ static err_t if_output6(struct netif *n, struct pbuf *p, const ip6_addr_t *to)
 {
 	if (neighbour_must_ask6(n, to) && !neighbour_may_ask(if_of(n), ip_of6(to->addr)))
 		return ERR_OK;
-	return ethip6_output(n, p, to);
+	const uint8_t *ip = p->payload;
+	unsigned ihl = tcp6_header(ip, p->len);
+	err_t err = ethip6_output(n, p, to);
+	return err && ihl ? tcp_resend_refused(ip_of6(ip + 24), ip + ihl, err) : err;
 }
 
 /* ---- receiving ---- */

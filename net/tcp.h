@@ -32,7 +32,14 @@ struct tcp_stream *tcp_stream_new(struct tcp_pcb *pcb);
 void tcp_stream_detach(struct tcp_pcb *pcb);
 /* The handshake is done, core lock held. */
 void tcp_stream_established(struct tcp_pcb *pcb);
-/* Several times a second: how soon, and what first, is sent again. Core lock held. */
+/* Several times a second: how soon it is sent again. Core lock held. */
 void tcp_resend_tune(struct tcp_pcb *pcb);
+/*
+ * What lwIP is to hear of a segment that was refused, a full queue's ERR_MEM above all: that it is lost, ERR_OK, if
+ * others behind it have been sent. Fast retransmission has taken such a one back among the unsent, whose last one lwIP
+ * takes for the end of all: a write would be put behind it, a FIN into it, and the retransmission timer would leave it
+ * behind its successors, for ever. Core lock held.
+ */
+err_t tcp_resend_refused(struct ip to, const void *tcp, err_t err);
 /* What lwIP says, as -errno. */
 int tcp_stream_errno(err_t e, bool connecting);

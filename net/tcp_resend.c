@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* When lwIP sends again what was not acknowledged, and which of it first (net/tcp.h). */
+/* What tern has to say in when lwIP sends again what was not acknowledged (net/tcp.h). */
 #include "lwip/priv/tcp_priv.h"
 #include "net/tcp.h"
 
@@ -11,7 +11,7 @@
  * up to STREAM_AGAIN_NS: one segment each second is no load for any line (Linux has the same as tcp_rto_max_ms). A line
  * whose measured round trip is longer gets twice that.
  */
-static void cap_backoff(struct tcp_pcb *pcb)
+void tcp_resend_tune(struct tcp_pcb *pcb)
 {
 	const int again = STREAM_AGAIN_NS / NS_PER_MS / TCP_SLOW_INTERVAL, measured = (pcb->sa >> 3) + pcb->sv;
 	pcb->rto = (s16_t)MIN((int)pcb->rto, MIN(MAX(measured, again), 2 * again));
@@ -22,30 +22,19 @@ static void cap_backoff(struct tcp_pcb *pcb)
 
 static uint32_t seq_of(const struct tcp_seg *s) { return lwip_ntohl(s->tcphdr->seqno); }
 
-/*
- * A segment that was to be repeated by fast retransmission, and found the card's queue full, is among the unsent ones.
- * When the retransmission timer then puts all that were sent in front of these (tcp_rexmit_rto_prepare), it stands
- * behind segments that nobody can acknowledge without it, and the congestion window, which has room for one, never gets
- * there.
- */
-static void lost_one_first(struct tcp_pcb *pcb)
+/* The connection whose segment that is, by its remote address and ports; NULL: it has gone, or is not yet one. */
+static const struct tcp_pcb *owner(struct ip to, const struct tcp_hdr *h)
 {
-	struct tcp_seg **least = &pcb->unsent;
-	for (struct tcp_seg **at = least; pcb->nrtx && *at; at = &(*at)->next)
-		if (TCP_SEQ_LT(seq_of(*at), seq_of(*least)))
-			least = at;
-	struct tcp_seg *s = *least;
-	if (s == pcb->unsent)
-		return;
-	if (!s->next)
-		pcb->unsent_oversize = 0; /* it is of the last one */
-	*least = s->next;
-	s->next = pcb->unsent;
-	pcb->unsent = s;
+	for (const struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next)
+		if (p->local_port == lwip_ntohs(h->src) && p->remote_port == lwip_ntohs(h->dest) &&
+		    ip_same(netif_ip_of(&p->remote_ip), to))
+			return p;
+	return NULL;
 }
 
-void tcp_resend_tune(struct tcp_pcb *pcb)
+err_t tcp_resend_refused(struct ip to, const void *tcp, err_t err)
 {
-	cap_backoff(pcb);
-	lost_one_first(pcb);
+	const struct tcp_hdr *h = tcp;
+	const struct tcp_pcb *pcb = err == ERR_OK ? NULL : owner(to, h);
+	return pcb && pcb->unacked && TCP_SEQ_LT(lwip_ntohl(h->seqno), seq_of(pcb->unacked)) ? ERR_OK : err;
 }

@@ -56,21 +56,33 @@ static struct client *client_new(unsigned net, uint32_t ip)
 	return c;
 }
 
-static bool full;       /* [core lock] the card takes nothing */
-static uint32_t wanted; /* [core lock] the segment that begins there: */
-static unsigned came;   /* [core lock] how often it came */
+static bool full;      /* [core lock] the card takes nothing */
+static uint32_t first; /* [core lock] sequence number of the first byte: */
+static unsigned came;  /* [core lock] how often it came */
+static unsigned wrong; /* [core lock] segments with bytes that are not nth()'s */
+static uint8_t nth(uint32_t n) { return (uint8_t)(n * 7 + n / 251); }
+
+static void look(const struct pbuf *p, uint32_t seq, unsigned head, unsigned len)
+{
+	static uint8_t data[TCP_BIG_MSS];
+	came += len && seq == first;
+	bool good = pbuf_copy_partial(p, data, (u16_t)len, (u16_t)(20 + head)) == len;
+	for (unsigned i = 0; i < len && good; i++)
+		good = data[i] == nth(seq - first + i);
+	wrong += !good;
+}
 
 /* What the host sends. */
 static err_t output(struct netif *n unused, struct pbuf *p, const ip4_addr_t *to)
 {
 	uint8_t b[60];
 	unsigned len = p->tot_len - 40U, head;
-	if (full)
-		return ERR_MEM;
 	assert_true(pbuf_copy_partial(p, b, sizeof(b), 0) >= 40);
 	const uint8_t *tcp = b + 20;
 	head = (tcp[12] >> 4) * 4U;
 	len -= head - 20;
+	if (full && len)
+		return tcp_resend_refused(ip_of4(ip4_addr_get_u32(to)), tcp, ERR_MEM);
 	for (unsigned i = 0; i < nclients; i++) {
 		struct client *c = &clients[i];
 		if (c->port != get_be16(tcp + 2) || c->ip != (lwip_ntohl(ip4_addr_get_u32(to)) & 0xffff))
@@ -79,7 +91,8 @@ static err_t output(struct netif *n unused, struct pbuf *p, const ip4_addr_t *to
 		if (c->reset)
 			continue;
 		c->answered = true;
-		came += len > head - 20 && get32(tcp + 4) == wanted;
+		if (first)
+			look(p, get32(tcp + 4), head, len);
 		c->ack = get32(tcp + 4) + len + !!(tcp[13] & (SYN | FIN));
 		c->window = get32(tcp + 8) + (get_be16(tcp + 14) << (tcp[13] & SYN ? 0 : TCP_RCV_SCALE));
 	}
@@ -304,45 +317,75 @@ static void test_reserve(void **state unused)
 	NET_CORE_UNLOCK();
 }
 
+static struct tcp_pcb the_pcb(void)
+{
+	NET_CORE_LOCK();
+	struct tcp_pcb pcb = *tcp_active_pcbs;
+	NET_CORE_UNLOCK();
+	return pcb;
+}
+
+static void set_full(bool is)
+{
+	NET_CORE_LOCK();
+	full = is;
+	NET_CORE_UNLOCK();
+}
+
+static void write_nth(struct stream *s, uint32_t from, uint32_t n)
+{
+	static uint8_t data[20000];
+	for (uint32_t i = 0; i < n; i++)
+		data[i] = nth(from + i);
+	assert_int_equal(stream_write(s, data, n, time_in_ms(1000)), 0);
+}
+
 /*
- * The first segment is lost, and its repetition finds the card's queue full for as long as it takes until all is to be
- * sent again. Behind that it must come first: the congestion window has room for no more than that one.
+ * The first segment is lost, and its repetition finds the card's queue full. What is written then stands behind all
+ * that was written before, and the lost one goes as soon as it can, also where the retransmission timer has come first.
  */
 static void test_sends_again(void **state unused)
 {
-	static uint8_t data[20000];
-	struct client *c = call_and_wait(0x0901);
-	uint32_t first = c->ack;
-	bool rto = false;
-	stream_tcp_trust(*served_of(c), true);
-	for (unsigned i = 0; i < 6; i++)
-		assert_int_equal(stream_write(*served_of(c), data, sizeof(data), time_in_ms(1000)), 0);
-	assert_true(c->ack - first > 3 * sizeof(data));
-	NET_CORE_LOCK();
-	full = true;
-	wanted = first;
-	came = 0;
-	NET_CORE_UNLOCK();
-	for (unsigned i = 0; i < 4; i++) { /* the others have come */
-		c->ack = first;
-		send(c, ACK, 0);
-	}
-	for (unsigned i = 0; i < 5000 && !rto; i++, fake_nap()) {
+	enum { PART = 20000, MORE = 300 };
+	for (unsigned waits = 0; waits < 2; waits++) {
+		struct client *c = call_and_wait(0x0901 + waits);
+		struct stream *s = *served_of(c);
+		uint32_t at = c->ack, written = 0;
+		stream_tcp_trust(s, true);
 		NET_CORE_LOCK();
-		rto = tcp_active_pcbs->flags & TF_RTO;
+		first = at;
+		wrong = 0;
 		NET_CORE_UNLOCK();
+		for (; written < 4 * PART; written += PART)
+			write_nth(s, written, PART);
+		assert_int_equal(c->ack - at, written);
+		set_full(true);
+		came = 0;
+		for (unsigned i = 0; i < 4; i++) { /* the others have come */
+			c->ack = at;
+			send(c, ACK, 0);
+		}
+		assert_true(the_pcb().flags & TF_INFR);
+		write_nth(s, written, MORE);
+		written += MORE;
+		for (unsigned i = 0; waits && i < 5000 && !(the_pcb().flags & TF_RTO); i++)
+			fake_nap();
+		assert_true(!waits || the_pcb().flags & TF_RTO);
+		write_nth(s, written, MORE);
+		written += MORE;
+		set_full(false);
+		for (unsigned i = 0; i < 5000 && !came; i++)
+			fake_nap();
+		assert_true(came);
+		for (unsigned i = 0; i < 5000 && c->ack - at < written; i++) { /* what has come in a row */
+			send(c, ACK, 0);
+			fake_nap();
+		}
+		assert_int_equal(wrong, 0);
+		assert_int_equal(c->ack - at, written);
+		first = 0;
+		assert_int_equal(end_all(NULL), 0);
 	}
-	assert_true(rto);
-	NET_CORE_LOCK();
-	full = false;
-	NET_CORE_UNLOCK();
-	bool again = false;
-	for (unsigned i = 0; i < 5000 && !again; i++, fake_nap()) {
-		NET_CORE_LOCK();
-		again = came;
-		NET_CORE_UNLOCK();
-	}
-	assert_true(again);
 }
 
 static err_t setup_if(struct netif *n)

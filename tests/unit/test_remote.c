@@ -172,7 +172,7 @@ static void test_changed_while_it_runs(void **state unused)
 	moved();
 }
 
-/* In the midst of its first pass: what has not gone by then comes as it is asked for, or in the map of a pulled pass. */
+/* In its first pass: what has not gone by then comes as it is asked for, or in the map of a pulled pass. */
 static void test_goes_at_once(void **state unused)
 {
 	enum { LARGE = 64, WORD = 7 };
