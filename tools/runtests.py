@@ -26,6 +26,8 @@ lock = threading.Lock()
 FRESH = [("a bare root", ["root", "1800"]), ("make run", ["in", "3600", "make", "run"]), ("make test", ["in", "14400", "make", "test"])]
 WAITING = ("test_migrate", "test_hosts", "test_shout")  # unit tests that mostly sleep: begun first, and beside those that each CPU has one of
 LONG_CHECKS = ("clang", "tidy")
+BESIDE, AFTER = "apart and not after", "apart and after"  # beside the shared hosts, and when these have ended: two that take as long
+LOGS = {BESIDE: "apart-", AFTER: "after-"}  # before the names of the logs of hosts that run side by side
 IDLE = ["chrt", "--idle", "0"]  # before a command: it gets what CPU time nobody else wants
 totals = {"passed": 0, "failed": 0, "skipped": 0}
 
@@ -96,7 +98,7 @@ def rig(where, name, mark="", said=None):
     with tempfile.TemporaryDirectory() as scratch:
         report = os.path.join(scratch, "report.xml")
         cmd = ["/usr/bin/python3", "-m", "pytest", "-v", "-ra", "--durations=12", "-p", "no:cacheprovider", f"--junitxml={report}", "-m", mark, where]
-        env = dict(os.environ, RIG=name, RIG_LOG="apart-" if mark == "apart" else "")
+        env = dict(os.environ, RIG=name, RIG_LOG=LOGS.get(mark, ""))
         code = subprocess.run(cmd, env=env, stdout=said, stderr=said).returncode
         passed = failed = skipped = 0
         if os.path.exists(report):
@@ -116,8 +118,9 @@ def rigs(where, name, pool):
         tell(*timed(rig, where, name))
         return
     with tempfile.TemporaryFile("w+") as said:
-        apart = pool.submit(timed, rig, where, name, "apart", said)
+        apart = pool.submit(timed, rig, where, name, BESIDE, said)
         tell(*timed(rig, where, name, "not apart"))
+        tell(*timed(rig, where, name, AFTER))
         result = apart.result()
         said.seek(0)
         print(said.read(), end="")

@@ -26,6 +26,7 @@ current = []  # rigs whose consoles a failed test's report shows
 def pytest_configure(config):
     config.addinivalue_line("markers", "rigs(*names): the rigs that a test runs on; without it: amd")
     config.addinivalue_line("markers", "apart: uses none of the shared hosts; conftest.py sees that itself")
+    config.addinivalue_line("markers", "after: of those that are apart, one that waits until the shared hosts have ended: what runs beside them takes longer")
     config.addinivalue_line("markers", "cell(step, event[, outcome]): is one of the fault matrix (fault_table.py)")
     config.addinivalue_line("markers", "long(*names): of `make test-long` alone (LONG in the environment), on those rigs or on all")
     try:

@@ -5,10 +5,14 @@ import socket
 import struct
 import threading
 
+import pytest
+
 import client
 import netns
 from host import Host
 from rig import host_conf, state_on, vm_conf
+
+pytestmark = pytest.mark.after
 
 TCPTEST = 7078
 STRANGER = "52:54:00:00:00:99"

@@ -19,6 +19,8 @@ from console import CommandError
 from host import Host, start_together
 from rig import KEY, vm_conf
 
+pytestmark = pytest.mark.after
+
 CARDS = """\
 [host]
 name = {name}

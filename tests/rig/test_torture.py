@@ -13,6 +13,8 @@ import pytest
 from emulator import qemu_major
 from host import Host, RIG
 
+pytestmark = pytest.mark.after
+
 CONF = """[host]
 name = t
 
