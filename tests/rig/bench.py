@@ -12,6 +12,7 @@ import sys
 import time
 
 import bench_disk
+import bench_strategies
 import client
 import netns
 from figures import figure, rows, save, say, table
@@ -309,7 +310,7 @@ def in_passes(switch):
         here.wait_vm(DEMO, "running", 120)
         bench_disk.in_guest(here, "", r"guest# ", DEMO)
         quiet, quiet_exits, _ = work(4)
-        here.json(f"migrate {DEMO} to d --strategy abort --max-downtime 1 --max-passes 100000 --detach", 30)
+        here.json(f"migrate {DEMO} to d --strategy abort --max-downtime 60 --max-passes 1000 --detach", 30)
         passed, exits, said = work(5)  # another number, so that the answer is its own
         s = here.json(f"migrate status {DEMO}")
         here.json(f"migrate cancel {DEMO}", 60)
@@ -363,6 +364,7 @@ def busy_disks(switch):
 STAGES = {
     "move": lambda switch: moving(None, host_figures, idle, verified, tracking, switch=switch),
     "remote": lambda switch: moving(None, remote, switch=switch, clear=True),
+    "strategies": lambda switch: moving(None, bench_strategies.strategies, bench_strategies.stun, switch=switch, clear=True),
     "vcpus": lambda switch: moving(None, four_cpus, switch=switch, vcpus=4),
     "together": together,
     "tcp": the_tcp,
