@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "vmm/migrate/absent.h"
+#include "vmm/migrate/inbox.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/pages.h"
 
