@@ -101,6 +101,10 @@ void migrate_cmd_report(struct con *c, const struct migrate_status *s)
 	if (s->verified_sections)
 		out_line(c, "verified", "%lu pages, %u sections: the same on both hosts", s->verified_pages,
 			 s->verified_sections);
+	out_u64(c, "differed_pages|", s->differed_pages);
+	if (s->differed_pages)
+		out_line(c, "differed", "%lu pages as they came, first at %lx: sent again", s->differed_pages,
+			 s->differed_at);
 	out_ms(c, "total_ms|total time", s->total_ns);
 	out_us(c, "downtime_us", s->downtime_ns);
 	migrate_cmd_forecast(c, s);
