@@ -148,14 +148,18 @@ static void test_verified(void **state unused)
 	add(2, MIG_DONE);
 	table[1].verified_pages = 30710;
 	table[1].verified_sections = 57;
+	table[1].differed_pages = 2;
+	table[1].differed_at = 0x1c2000;
 	assert_int_equal(run(cmd_status, NULL), 0);
 	assert_non_null(strstr(said, "\n    30710 pages, 57 sections: the same on both hosts\n"));
 	said[0] = 0;
 	migrate_cmd_report(&c, &table[0]);
 	assert_null(strstr(said, "verified"));
+	assert_null(strstr(said, "differed"));
 	migrate_cmd_report(&c, &table[1]);
 	assert_non_null(strstr(said, "verified"));
 	assert_non_null(strstr(said, "30710 pages, 57 sections: the same on both hosts\n"));
+	assert_non_null(strstr(said, "2 pages as they came, first at 1c2000: sent again\n"));
 }
 
 /* It is an option of `migrate NAME|all to PEER`. */

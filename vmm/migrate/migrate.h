@@ -73,6 +73,8 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	struct migrate_waits waits; /* incoming: for pages that were not there when it ran already (post-copy) */
 	uint64_t verified_pages;    /* that have something; 0 and 0: not asked for, or not yet */
 	uint32_t verified_sections;
+	uint64_t differed_pages; /* that came in post-copy and were not what they should be: asked for again */
+	uint64_t differed_at;    /* the first of them, guest-physical */
 	/*
 	 * downtime: from the pause to the guest's start there, as its source knows it: when STARTED comes, less half a
 	 * round trip. Where it goes on here, to that; at a destination, as far as COMMIT says it.
