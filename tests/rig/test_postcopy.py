@@ -38,6 +38,7 @@ def test_runs_before_its_memory_has_come(rig):
         s = rig.status(rig.where())
         print(f"{r['passes']} passes, {r['total_ms']} ms, down {r['downtime_us']} us, waits: {s['wait_histogram']}")
         assert r["strategy"] == "post-copy" and s["waits"] >= 2 and s["wait_median_us"] <= s["wait_p99_us"], (r, s)
+        assert "us" in s["vcpu_0_waits"] and "vcpu_1_waits" not in s, s
 
         source, dest = until_it_runs_there(rig)
         assert state_on(source) == "serving" and state_on(dest) == "running", (source.vms(), dest.vms())

@@ -142,6 +142,11 @@ static void moved(void)
 	if (out.strategy == MIGRATE_REMOTE && !guest.calm)
 		assert_true(in.waits.n && waits_quantile(&in.waits, 50) <= waits_quantile(&in.waits, 99));
 	assert_true(out.pull == pull);
+	struct migrate_waits w; /* of one vCPU, which the task that waits here is not */
+	bool told;
+	ON_HOST(B) told = migrate_get_waits(&in, 0, &w) && !migrate_get_waits(&in, 1, &w);
+	assert_true(out.strategy != MIGRATE_REMOTE || guest.calm || (told && !w.n));
+	ON_HOST(A) assert_false(migrate_get_waits(&out, 0, &w));
 	struct vm *vm = fake_vm_find(B, "demo");
 	assert_true(runs_at(B) && gmem_all_here(&vm->mem) && !vm->migration);
 	stop_guest();

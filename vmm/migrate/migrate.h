@@ -123,6 +123,8 @@ enum migrate_change { MIGRATE_SET_DOWNTIME = 1, MIGRATE_SET_TIMEOUT = 2, MIGRATE
 int migrate_change(const char *vm_name, const struct migrate_params *p, unsigned what, struct why *w) must_check;
 /* The i-th migration, running ones and the last 64 finished, newest first: false past the end. */
 bool migrate_get(unsigned i, struct migrate_status *s);
+/* Of s, which migrate_get has told, an incoming one: what vCPU i has waited for pages. False: it has none such. */
+bool migrate_get_waits(const struct migrate_status *s, unsigned i, struct migrate_waits *w);
 const char *migrate_phase_name(enum migrate_phase p);
 
 /*

@@ -90,13 +90,7 @@ void migrate_cmd_report(struct con *c, const struct migrate_status *s)
 		if (speeds[0] && !migrate_cmd_is_over(s))
 			out_line(c, "slowed", "vCPUs slowed to %s", speeds);
 	}
-	out_u64(c, "waits|", s->waits.n);
-	out_us(c, "wait_median_us|", waits_quantile(&s->waits, 50) * NS_PER_US);
-	out_us(c, "wait_p99_us|", waits_quantile(&s->waits, 99) * NS_PER_US);
-	if (s->waits.n) {
-		char waits[200];
-		out_str(c, "wait_histogram|waits for pages", waits_text(&s->waits, waits, sizeof(waits)));
-	}
+	migrate_cmd_waits(c, s);
 	out_u64(c, "verified_pages|", s->verified_pages);
 	out_u64(c, "verified_sections|", s->verified_sections);
 	if (s->verified_sections)

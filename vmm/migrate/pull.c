@@ -9,6 +9,7 @@
 #include "vmm/migrate/frames.h"
 #include "vmm/migrate/hot.h"
 #include "vmm/migrate/this_host.h"
+#include "vmm/x86/vcpu.h"
 #include <stdio.h>
 
 #define QUEUE_NS (1 * NS_PER_MS) /* what ranges may make an urgent page wait for, in queues */
@@ -71,11 +72,13 @@ static void asker(void *arg)
 	completion_done(&p->asker_gone);
 }
 
-static void account(struct pull *p, uint64_t ns)
+/* Which of its vCPUs this task is; ~0U: none of them. */
+static unsigned waiter(const struct vm *vm)
 {
-	spin_lock(&p->m->lock);
-	waits_add(&p->m->st.waits, ns);
-	spin_unlock(&p->m->lock);
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		if (vm->vcpus[i]->task == task_self())
+			return i;
+	return ~0U;
 }
 
 static int fetch(void *arg, gfn_t gfn)
@@ -103,7 +106,7 @@ static int fetch(void *arg, gfn_t gfn)
 	p->urgent -= w.first;
 	waitq_wake_all(&p->q); /* one more may be asked for */
 	spin_unlock_irqrestore(&p->lock, flags);
-	account(p, time_ns() - since);
+	migration_waited(p->m, waiter(p->vm), time_ns() - since);
 	return here(p, gfn) ? 0 : -ECANCELED;
 }
 
@@ -159,6 +162,8 @@ int pull_map(struct pull *p, struct vm *vm, struct wire_rx *rx, struct why *w)
 	gmem_absent_ready(&vm->mem);
 	if (!p->map.frames)
 		return 0;
+	if ((err = migration_count_waits(p->m, vm->cfg.vcpus)))
+		return err;
 	p->has_asker = task_create("pull", TASK_PRIO_SWITCH, asker, p) != NULL;
 	if (!p->has_asker)
 		return -ENOMEM;
