@@ -39,7 +39,7 @@ X86_SRC     := $(addprefix vmm/x86/,bus_lock.c compat.c cpu_check.c cpu_state.c 
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c guest_image.c interrupts.c linux_loader.c loader.c machine.c pvh_loader.c smbios_tables.c)
 DEV_SRC     := $(addprefix vmm/dev/,vapic_bus.c vioapic.c vlapic.c vnet.c vnet_ctrl.c vnet_queue.c vnet_rx.c vpci.c vpci_msix.c vpmtimer.c vpower.c vrng.c vrtc.c vblk.c vblk_config.c vblk_request.c vuart.c vvirtio.c vvirtio_state.c vvirtq.c vxapic.c)
 MIGRATE_SRC := $(addprefix vmm/migrate/,absent.c ask.c attempts.c bandwidth.c boot_files.c datagram.c departed.c dest.c disks.c downtime.c forecast.c frames.c handover.c heard.c hot.c inbox.c lease.c leave.c migrate.c migrate_all.c migrate_cmd.c migrate_history.c \
-	migration.c migration_cancel.c offer_check.c pages.c policy.c precopy.c probe.c probe_answer.c pull.c pulled.c reach.c records.c remote.c resting.c rules.c sections.c self.c service.c settle.c shout.c slow.c source.c sums.c switchover.c this_host.c verify.c waits.c wire.c)
+	migration.c migration_cancel.c migration_waits.c offer_check.c page_sums.c pages.c policy.c precopy.c probe.c probe_answer.c pull.c pull_rejoin.c pulled.c reach.c records.c remote.c resting.c rules.c sections.c self.c service.c settle.c shout.c slow.c source.c sums.c switchover.c this_host.c verify.c waits.c wire.c)
 BOOT_SRC    := $(addprefix boot/,cpus.c efi_clock.c efi_main.c exit_boot.c files.c first_paging.c image.c kernel_blob.S libc.c load.c memmap.c \
 	say.c serial_port.c smbios.c)
 # In the test image alone.

@@ -157,8 +157,9 @@ UNIT_hosts := $(UNIT_wire)
 UNIT += frames remote
 UNIT_frames := $(UNIT_wire)
 UNIT_remote := $(UNIT_wire) vmm/vm_request.c
-UNIT += remote_wire
+UNIT += remote_wire page_sums
 UNIT_remote_wire := $(UNIT_remote)
+UNIT_page_sums := $(UNIT_remote)
 UNIT_bandwidth := $(UNIT_wire)
 # The fault matrix has failpoints of its own, tasks that take turns, and allocations that fail.
 UNIT += faults
@@ -273,7 +274,7 @@ $(H)/bench_harvest: arch/x86/pt.c
 $(H)/bench_flush: vmm/x86/vcpu.c
 # What it costs to frame pages, and to digest them.
 $(H)/bench_pages: vmm/migrate/pages.c vmm/migrate/wire.c vmm/migrate/sums.c $(H)/lib/xxhash.o
-$(H)/bench_pages: private BENCH_FLAGS := $(ZSTD_INC)
+$(H)/bench_pages: private BENCH_FLAGS := $(ZSTD_INC) -Dsniprintf=snprintf
 BENCH := aead bridge pt harvest flush pages
 $(foreach b,$(filter-out harvest,$(BENCH)),$(eval $(H)/bench_$b: tests/bench/count.c))
 $(addprefix $(H)/bench_,bridge pt harvest pages): tests/bench/kernel.c

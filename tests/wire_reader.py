@@ -60,9 +60,11 @@ TYPES = {
     40: ("SERVED", "S", [("first", 8), ("count", 4), ("flags", 4)]),
     41: ("ALL", "D", ID),
     42: ("REJOIN", "S", ID),
+    43: ("SUMS", "S", [("first", 8)]),
+    44: ("AGAIN", "D", [("first", 8), ("times", 4), ("has", 8), ("said", 8)]),
 }
-# What comes behind these, or not: times, where both have feature bit 2.
-TIMES = {"ACCEPT": ["load_ns"], "READY": ["pages_ns", "state_ns", "load_ns"], "STARTED": ["start_ns"]}
+# What comes behind these, or not: times, where both have feature bit 2; and what was verified.
+MORE = {"ACCEPT": ["load_ns"], "READY": ["pages_ns", "state_ns", "load_ns"], "STARTED": ["start_ns"], "ALL": ["verified", "differed"]}
 CHUNK = 1024  # frames
 FILE_FIELDS = [("name", 96), ("size", 8), ("digest", 8), ("blocks", 8)]
 STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
@@ -208,7 +210,7 @@ def parse_record(buf, at, sender, key, number):
             is_text = name in STRINGS
             r.f[name] = string(raw, name) if is_text else raw if name in UUIDS else int.from_bytes(raw, "little")
             pos += size
-        for name in TIMES.get(r.name, []) if pos < r.end else []:
+        for name in MORE.get(r.name, []) if pos < r.end else []:
             need(pos + 8 <= r.end, f"{r.name} is too short")
             r.places.append((name, pos, 8))
             r.f[name] = int.from_bytes(buf[pos:pos + 8], "little")
@@ -235,6 +237,12 @@ def parse_record(buf, at, sender, key, number):
             for i in range(r.f["nruns"]):
                 r.places += [(f"offset{i}", pos, 4), (f"count{i}", pos + 4, 4)]
                 r.runs.append(struct.unpack_from("<II", buf, pos))
+                pos += 8
+        elif r.name == "SUMS":
+            need(r.end - pos in (8, 16 * 8), "SUMS' length")
+            while pos < r.end:
+                r.places.append((f"sum{len(r.sums)}", pos, 8))
+                r.sums += struct.unpack_from("<Q", buf, pos)
                 pos += 8
         elif r.name == "VERIFY":
             while pos < r.end:
@@ -308,6 +316,8 @@ class PostCopy:
     def __init__(self, mem):
         self.mem, self.next, self.ended, self.begun = mem, 0, False, False
         self.absent, self.came, self.served = set(), set(), []
+        self.verifies, self.sums = None, None  # does SUMS come (None: not known yet); the one whose PAGES are next
+        self.said, self.times, self.differ, self.good = {}, {}, {}, {}  # by frame: its first sum, how often it came, and differed as it was sent, its last
 
     def in_ram(self, gfn, count):
         return gfn + count <= 1 << 52 if self.mem is None else is_ram(gfn, count, self.mem)
@@ -330,29 +340,54 @@ class PostCopy:
         return not urgent
 
     def source(self, r):
-        """What the source says when the guest runs at the destination: PAGES and SERVED."""
+        """What the source says when the guest runs at the destination: SUMS, PAGES and SERVED."""
         need(self.ended and self.absent, f"{r.name} of a VM that has gone whole")
+        need((r.name == "PAGES") >= (self.sums is not None), f"{r.name} between SUMS and PAGES")
+        if r.name == "SUMS":
+            need(self.verifies is not False and r.f["first"] % len(r.sums) == 0 and self.in_ram(r.f["first"], len(r.sums)), "SUMS")
+            self.verifies, self.sums = True, {r.f["first"] + i: s for i, s in enumerate(r.sums)}
+            return
         if r.name == "SERVED":
             need(self.is_range(r.f), "SERVED to one frame")
             which = set(range(r.f["first"], r.f["first"] + 16))
             need(not which & (self.absent - self.came), "SERVED before all of its frames")
             self.served.append(r.f["first"])
             return
+        if self.verifies is None:
+            self.verifies = self.sums is not None
+        need(self.verifies == (self.sums is not None), "PAGES without SUMS")
         total = end = 0
         for offset, count in r.runs:
             gfn, n = r.f["base"] + offset, count & 0x7FFFFFFF
             frames = set(range(gfn, gfn + min(n, 1 << 20)))
-            need(n and n <= 1 << 20 and gfn >= end and frames <= self.absent - self.came, "a frame that is not awaited")
+            need(n and n <= 1 << 20 and gfn >= end and frames <= self.absent, "a frame that is not awaited")
+            need(self.verifies or not frames & self.came, "a frame that has come already")
             self.came |= frames
             end = gfn + n
+            for frame in frames if self.verifies else ():
+                need(frame in self.sums, "a frame whose sum has not come")
+                self.times[frame] = self.times.get(frame, 0) + 1
+                page = b"" if count >> 31 else r.payload[(total + frame - gfn) * 4096:][:4096]
+                is_now = (xxh64(page, frame) or 1) if page.strip(b"\0") else 0
+                self.said.setdefault(frame, self.sums[frame])
+                self.differ[frame] = self.differ.get(frame, 0) + (is_now != self.sums[frame])
+                self.good[frame] = is_now
             total += 0 if count >> 31 else n
         need(total == r.f["npages"], "runs and data disagree")
+        need(self.sums is None or not any(s for f, s in self.sums.items() if f not in self.came), "the sum of a frame that does not come")
+        self.sums = None
 
     def dest(self, records, over):
         """What the destination says then; over: the source has said DONE."""
-        ranges, asked = [], set()
+        ranges, asked, again = [], set(), {}
         for i, r in enumerate(records):
-            need(r.name == "DEMAND" or r.name == "ALL" and i == len(records) - 1, "DEMAND, and ALL at the end")
+            need(r.name in ("DEMAND", "AGAIN") or r.name == "ALL" and i == len(records) - 1, "DEMAND and AGAIN, and ALL at the end")
+            if r.name == "AGAIN":
+                frame = r.f["first"]
+                again[frame] = again.get(frame, 0) + 1
+                need(self.verifies and again[frame] <= self.times.get(frame, 0), "AGAIN of what has not come")
+                need(r.f["times"] == again[frame] or self.mem is None and r.f["times"] > again[frame], "AGAIN's times")
+                need(r.f["said"] == self.said[frame] or self.mem is None, "AGAIN has not the first sum")
             if r.name == "DEMAND":
                 need(self.ended and self.absent, "DEMAND of a VM that has gone whole")
                 asked.update(range(r.f["first"], r.f["first"] + r.f["count"]))
@@ -361,6 +396,13 @@ class PostCopy:
         need(self.came <= asked, "a frame that nobody has asked for")
         need(self.served == ranges[:len(self.served)], "SERVED to what is asked for, in that order")
         need(not over or records and records[-1].name == "ALL", "DONE before ALL")
+        need(all(n <= again.get(f, 0) + 1 for f, n in self.times.items()), "a frame that has come already")
+        need(not over or all(n <= again.get(f, 0) for f, n in self.differ.items()), "a frame that differs was taken")
+        if records and records[-1].name == "ALL" and "verified" in records[-1].f:
+            said = records[-1].f
+            need(self.verifies is not False, "ALL's numbers, where nothing was verified")
+            need(self.mem is None or said["differed"] == sum(again.values()), "how often one differed")
+            need(said["verified"] >= sum(map(bool, self.good.values())), "how many were verified")
 
 
 class Pulled(PostCopy):
@@ -435,7 +477,8 @@ class Source:
             self.state = "DONE"
         elif r.name == "FRAMES":
             need(self.state == "DONE" and f["card"] < self.offer["cards"], "FRAMES after COMMIT, for a card")
-        elif r.name in ("PAGES", "SERVED") and self.state == "DONE":
+        elif r.name in ("SUMS", "PAGES", "SERVED") and self.state == "DONE":
+            self.post.verifies = self.to_verify is not None
             self.post.source(r)
         else:
             need(self.state == "DONE" and r.name == "DONE", "DONE after COMMIT, and nothing after that")
@@ -465,7 +508,8 @@ class Source:
         need(first == part[0] and first + frames <= part[1] and (frames % CHUNK == 0 or first + frames == part[1]), "VERIFY's range")
         need(first >> 36 or frames <= 64 * CHUNK, "VERIFY's range")
         want = {}
-        for frame, page in self.pages.items():
+        absent = self.post.absent
+        for frame, page in [(f, p) for f, p in self.pages.items() if f not in absent] + [(f, b"") for f in absent]:
             if first <= frame < first + frames:
                 chunk = want.setdefault((frame - first) // CHUNK, [0, 0])
                 chunk[0] += 1
@@ -542,9 +586,10 @@ class Source:
             self.pull.take_served(f)
         elif r.name == "ABSENT":
             need(self.final and not self.open and not self.sections and not self.rests, "ABSENT between the final pass and the state")
+            need(self.to_verify is None, "ABSENT behind VERIFY")
             self.post.map(r)
         elif r.name == "VERIFY":
-            need(self.final and not self.open and not self.post.begun, "VERIFY before the final pass ended, or of what is absent")
+            need(self.final and not self.open and self.post.begun == self.post.ended, "VERIFY before the final pass, or the map, ended")
             self.verify(f["first"], f["frames"], r.sums)
         elif r.name == "VERIFY_STATE":
             which = (f["name"], f["instance"])
@@ -655,9 +700,9 @@ def read_rejoined(s, d):
         need(not post.begun and len(s) == 3, "UNKNOWN, and more")
     over = False
     for r in s[3:]:
-        need(not over and r.name in ("PAGES", "SERVED", "FRAMES", "KEEPALIVE", "DONE"), f"{r.name} after REJOIN")
+        need(not over and r.name in ("SUMS", "PAGES", "SERVED", "FRAMES", "KEEPALIVE", "DONE"), f"{r.name} after REJOIN")
         over = r.name == "DONE"
-        if r.name in ("PAGES", "SERVED"):
+        if r.name in ("SUMS", "PAGES", "SERVED"):
             post.source(r)
     for r in s[3:] + said:
         if "uuid" in r.f:

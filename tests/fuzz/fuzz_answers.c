@@ -9,7 +9,8 @@
  *
  * In post-copy it takes the VM and says STARTED; then come as many of the records as the second byte says, and the rest
  * on the connection that the source makes next, behind its REJOIN. After that none can be made, and the operator
- * forgets the VM. Whatever comes: it never runs here again, and no frame goes twice by one connection.
+ * forgets the VM. Whatever comes: it never runs here again, and no frame goes twice by one connection, unless it is
+ * asked for AGAIN; with bit 2 of the first byte the source verifies, and each goes behind its digest.
  *
  * With bit 2, and not bit 1: to a source whose passes are pulled; the records come when pass 1 has sent its map.
  */
@@ -41,8 +42,10 @@ struct dest {
 	bool ended, final, at_end;
 	bool postcopy, serves; /* STARTED is out */
 	bool pulled;
-	unsigned records; /* of the input */
-	bool sent[512];   /* frames, since then */
+	unsigned records;      /* of the input */
+	bool sent[512];        /* frames, since then */
+	unsigned again[512];   /* how often it may be sent once more */
+	bool verifies, summed; /* the source; SUMS was its last word */
 	struct input in;
 	struct attempt_id id;
 	struct dest *next; /* its next connection; NULL: there is none, or no post-copy */
@@ -112,8 +115,11 @@ static void put_input(struct dest *d)
 		wire_begin(&d->tx, type & 0x7f);
 		if (type & 0x80)
 			put_id(&d->tx, &d->id);
-		for (uint8_t *p = wire_put_space(&d->tx, len); len--;)
-			*p++ = (uint8_t)take(&d->in, 1);
+		uint8_t *at = wire_put_space(&d->tx, len);
+		for (uint32_t k = 0; k < len; k++)
+			at[k] = (uint8_t)take(&d->in, 1);
+		if ((type & 0x7f) == WIRE_AGAIN && len >= 8 && get_le64(at) < ARRAY_SIZE(d->again))
+			d->again[get_le64(at)]++;
 		if (wire_end(&d->tx, TIME_NEVER))
 			abort();
 	}
@@ -124,11 +130,13 @@ static void put_input(struct dest *d)
 static void see_pages(struct dest *d, const uint8_t *fields)
 {
 	uint64_t base = get_le64(fields);
+	if (d->verifies != d->summed)
+		abort();
 	for (uint32_t i = 0, n = get_le32(fields + 8); i < n; i++) {
 		uint64_t first = base + get_le32(fields + 16 + i * 8);
 		uint32_t count = get_le32(fields + 20 + i * 8) & ~(1U << 31);
 		for (uint64_t f = first; f < first + count; f++) {
-			if (f >= ARRAY_SIZE(d->sent) || d->sent[f])
+			if (f >= ARRAY_SIZE(d->sent) || (d->sent[f] && !d->again[f]--))
 				abort();
 			d->sent[f] = true;
 		}
@@ -174,7 +182,13 @@ static int answer_postcopy(struct dest *d, uint32_t type, const uint8_t *fields)
 	case WIRE_PAGES:
 		if (d->serves)
 			see_pages(d, fields);
+		d->summed = false;
 		return 0;
+	case WIRE_SUMS: d->summed = true; return 0;
+	case WIRE_VERIFY:
+		wire_begin(&d->tx, WIRE_CHECKED);
+		wire_put_u32(&d->tx, fields[4] ? 2 : 1);
+		return wire_end(&d->tx, TIME_NEVER);
 	default: return 0;
 	}
 }
@@ -274,14 +288,17 @@ static void dest_fini(struct dest *d)
 }
 
 /* It has gone, whatever the destination says. */
-static void run_postcopy(struct input in)
+static void run_postcopy(struct input in, bool verify)
 {
 	struct dest d, next;
-	const struct migrate_params p = { .max_passes = 1, .strategy = MIGRATE_REMOTE, .own_strategy = true };
+	const struct migrate_params p = {
+		.max_passes = 1, .strategy = MIGRATE_REMOTE, .own_strategy = true, .verify = verify
+	};
 	unsigned n = (unsigned)take(&in, 1);
 	dest_init(&d, in, n % 16);
 	dest_init(&next, in, 16);
 	d.postcopy = next.postcopy = true;
+	d.verifies = next.verifies = verify;
 	d.next = &next;
 	first = &d;
 	(void)migrate_source_run(vm, &d.s, &p, NULL);
@@ -315,7 +332,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fake_host = 0;
 	new_vm();
 	if (data[0] & 2)
-		run_postcopy(in);
+		run_postcopy(in, data[0] & 4);
 	else
 		run_here(in, data[0] & 1, data[0] & 4);
 	fake_host_restart(0);

@@ -10,7 +10,8 @@
  *      good ones, for two thirds of those that run, some frames were said to be absent (or those that the input's
  *      first bytes say): then the next byte says how much of the rest is of this connection, and what is left of a
  *      later one, behind REJOIN. A task reads such a frame meanwhile. From 180 on: behind a pass that is pulled,
- *      and its map
+ *      and its map. If the byte that says STATE has 1 in its second
+ *      digit of base 3 the source verifies: a digest of 1 in SUMS is then that of the page that PAGES brings first
  * Whatever comes: no crash, no sanitizer, and if a VM is left it was started properly.
  */
 #include "kernel/task.h"
@@ -123,6 +124,19 @@ static const struct stream_ops serve_ops = { mem_read, drop_write, mem_shutdown,
 
 static bool says_done; /* one of them is DONE: no record need be left */
 
+/* As the input has it, but for digests that say 1: no input would ever hit a right one. */
+static void put_sums(struct wire_tx *tx, const uint8_t *p, uint32_t len)
+{
+	static const uint8_t page[PAGE_SIZE] = { 1 };
+	wire_put_bytes(tx, p, MIN(len, 8U));
+	for (uint32_t at = 8; at < len; at += 8) {
+		if (at + 8 <= len && get_le64(p + at) == 1)
+			wire_put_u64(tx, XXH64(page, sizeof(page), get_le64(p) + at / 8 - 1));
+		else
+			wire_put_bytes(tx, p + at, MIN(len - at, 8U));
+	}
+}
+
 static void put_records(struct wire_tx *tx, const struct attempt_id *id, const uint8_t *p, size_t n)
 {
 	while (n >= 3) {
@@ -149,6 +163,8 @@ static void put_records(struct wire_tx *tx, const struct attempt_id *id, const u
 			wire_put_bytes(tx, p + 8, len - 8);
 			if (pages && pages <= WIRE_PAGES_MAX)
 				wire_put_data(tx, page, pages * 4096UL);
+		} else if (type == WIRE_SUMS) {
+			put_sums(tx, p, len);
 		} else {
 			wire_put_bytes(tx, p, len);
 		}
@@ -173,6 +189,22 @@ static int put_disk(struct wire_tx *tx)
 	return wire_end(tx, TIME_NEVER);
 }
 
+/* Of what is zeros or absent. */
+static void put_absent_sum(struct wire_tx *tx)
+{
+	uint64_t sum = 0;
+	uint32_t n = 0;
+	for (gfn_t f = 0; f < ARRAY_SIZE(absent); f++) {
+		sum += absent[f] ? XXH64(NULL, 0, f) : 0;
+		n += absent[f];
+	}
+	if (!n)
+		return;
+	wire_put_u32(tx, 0);
+	wire_put_u32(tx, n);
+	wire_put_u64(tx, sum);
+}
+
 /* What a source that verifies says of that: of all its memory and disks, and with `states` of each section. */
 static void put_verify(struct wire_tx *tx, bool disks, bool states)
 {
@@ -190,6 +222,8 @@ static void put_verify(struct wire_tx *tx, bool disks, bool states)
 		wire_begin(tx, WIRE_VERIFY);
 		wire_put_u64(tx, i ? PAGES_DISK(i - 1) : 0);
 		wire_put_u64(tx, i == 0 ? 512 : i == 1 ? 256 : 1024);
+		if (i == 0)
+			put_absent_sum(tx);
 		if (i == 1) {
 			wire_put_u32(tx, 0);
 			wire_put_u32(tx, 3);
@@ -253,7 +287,7 @@ static void look_at_what_was_here(struct vm *vm)
 
 /* The first n records after OFFER of a good migration of a VM of zeros, up to COMMIT: frames may follow. */
 static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n, bool disks, bool stopped,
-		     struct input *map)
+		     struct input *map, bool verify)
 {
 	uint64_t data = disks, zero = (stopped ? 0 : 512) + 2 * disks;
 	static const struct {
@@ -286,6 +320,8 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 		memset(wire_put_space(tx, sections[i].len), 0, sections[i].len);
 		err |= wire_end(tx, TIME_NEVER);
 	}
+	if (n > 7 && verify)
+		put_verify(tx, disks, true);
 	if (n > 7)
 		err |= end_send(tx, id, &(struct end_counts){ 1, stopped ? 1 : 4, 0, data, zero }, TIME_NEVER);
 	if (n > 8)
@@ -328,11 +364,11 @@ static void put_state(struct wire_tx *tx, uint32_t state)
 }
 
 /* A VM that runs before all of it is there: the rest is for this connection, and for the one after it. */
-static void put_postcopy(struct wire_tx *tx, struct wire_tx *next, const struct offer *o, bool own_map,
+static void put_postcopy(struct wire_tx *tx, struct wire_tx *next, const struct offer *o, bool own_map, bool checked,
 			 const uint8_t *data, size_t size)
 {
 	struct input in = { own_map ? data : NULL, own_map ? size : 0 };
-	put_good(tx, &o->id, 9, o->cfg.ndisks, false, &in);
+	put_good(tx, &o->id, 9, o->cfg.ndisks, false, &in, checked);
 	if (!own_map)
 		in = (struct input){ data, size };
 	size_t first = in.n ? (in.n - 1) * in.p[0] / 255 : 0;
@@ -363,6 +399,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	data++;
 	size--;
 	uint8_t state = mode == 1 ? good % 3 : mode == 2 && size ? *data % 3 : 0; /* 0: it runs */
+	bool checked = mode == 2 && size && *data / 3 % 3 == 1;
+	memset(absent, 0, sizeof(absent));
 	if (mode == 2 && size) {
 		data++;
 		size--;
@@ -397,12 +435,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		postcopy = good == 9 && verify && !state;
 		if (postcopy) {
 			m.next = &later;
-			put_postcopy(&tx, &next, &o, verify > 1, data, size);
+			put_postcopy(&tx, &next, &o, verify > 1, checked, data, size);
 		} else {
 			if (pulled)
 				put_pulled(&tx);
 			else
-				put_good(&tx, &o.id, good, disks, state == 1, NULL);
+				put_good(&tx, &o.id, good, disks, state == 1, NULL, false);
 			if (good == 7 && verify && !pulled)
 				put_verify(&tx, disks, verify > 1);
 			put_records(&tx, &o.id, data, size);

@@ -465,6 +465,7 @@ void fake_host_restart(int host)
 	while (!list_empty(&h->migrations)) { /* all are over */
 		struct migration_report *r = list_entry(h->migrations.next, struct migration_report, node);
 		list_remove(&r->node);
+		free(r->waits);
 		free(r);
 	}
 	boot(host);

@@ -18,6 +18,14 @@ bool migrate_get(unsigned i, struct migrate_status *s)
 		*s = table[i];
 	return i < n;
 }
+/* Of two vCPUs, of which the second has waited once. */
+bool migrate_get_waits(const struct migrate_status *s, unsigned i, struct migrate_waits *w)
+{
+	*w = (struct migrate_waits){ 0 };
+	if (i == 1)
+		waits_add(w, 100 * NS_PER_US);
+	return s->incoming && i < 2;
+}
 static struct migrate_status *find(const char *name)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -148,14 +156,18 @@ static void test_verified(void **state unused)
 	add(2, MIG_DONE);
 	table[1].verified_pages = 30710;
 	table[1].verified_sections = 57;
+	table[1].differed_pages = 2;
+	table[1].differed_at = 0x1c2000;
 	assert_int_equal(run(cmd_status, NULL), 0);
 	assert_non_null(strstr(said, "\n    30710 pages, 57 sections: the same on both hosts\n"));
 	said[0] = 0;
 	migrate_cmd_report(&c, &table[0]);
 	assert_null(strstr(said, "verified"));
+	assert_null(strstr(said, "differed"));
 	migrate_cmd_report(&c, &table[1]);
 	assert_non_null(strstr(said, "verified"));
 	assert_non_null(strstr(said, "30710 pages, 57 sections: the same on both hosts\n"));
+	assert_non_null(strstr(said, "2 pages as they came, first at 1c2000: sent again\n"));
 }
 
 /* It is an option of `migrate NAME|all to PEER`. */
@@ -203,6 +215,24 @@ static void test_forecast(void **state unused)
 	assert_null(strstr(said, "predicted"));
 }
 
+/* Of a guest that ran before its memory had come, in all and by vCPU. */
+static void test_waits(void **state unused)
+{
+	struct con c = { .write = say, .json = true };
+	add(2, MIG_DONE);
+	table[1].incoming = true;
+	migrate_cmd_report(&c, &table[1]);
+	assert_non_null(strstr(said, "\"waits\":0,"));
+	assert_null(strstr(said, "vcpu_"));
+	waits_add(&table[1].waits, 100 * NS_PER_US);
+	said[0] = 0;
+	migrate_cmd_report(&c, &table[1]);
+	assert_non_null(
+		strstr(said, "\"wait_histogram\":\"1 <128 us\",\"vcpu_0_waits\":\"\",\"vcpu_1_waits\":\"1 <128 us\","));
+	assert_int_equal(run(cmd_status, NULL), 0);
+	assert_non_null(strstr(said, "waited 1 times: 1 <128 us\n"));
+}
+
 /* Those that are over, of one name or of all, newest first as in the table, within the line. */
 static void test_history(void **state unused)
 {
@@ -241,7 +271,7 @@ static void test_history(void **state unused)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, setup)
-	const struct CMUnitTest tests[] = { T(test_cancel_all),    T(test_status),   T(test_verified),
-					    T(test_verify_option), T(test_forecast), T(test_history) };
+	const struct CMUnitTest tests[] = { T(test_cancel_all), T(test_status), T(test_verified), T(test_verify_option),
+					    T(test_forecast),   T(test_waits),  T(test_history) };
 	return cmocka_run_group_tests_name("migrate_cmd", tests, NULL, NULL);
 }

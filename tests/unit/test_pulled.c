@@ -157,7 +157,7 @@ static void test_empty(void **state unused)
 
 static int send_served(gfn_t first, uint32_t count, uint32_t flags)
 {
-	const struct demand d = { first, count, flags };
+	const struct demand d = { .first = first, .count = count, .flags = flags };
 	assert_int_equal(absent_demand_send(&tx, WIRE_SERVED, &d, TIME_NEVER), 0);
 	return take(WIRE_SERVED);
 }

@@ -21,6 +21,7 @@ enum { A, B };
 
 static struct pipe_line lines[FAKE_HOSTS][FAKE_HOSTS];
 static bool pull; /* the passes are its destination's */
+static bool verify;
 
 /* ---- the guest: a task that writes, and reads what it has written ---- */
 
@@ -85,7 +86,7 @@ static int setup(void **state unused)
 {
 	memset(&fake_net, 0, sizeof(fake_net));
 	memset(&guest, 0, sizeof(guest));
-	pull = false;
+	pull = verify = false;
 	for (int i = 0; i < FAKE_HOSTS; i++)
 		for (int k = 0; k < FAKE_HOSTS; k++)
 			lines[i][k] = (struct pipe_line){ .rate = RATE, .delay_ns = 100 * NS_PER_US };
@@ -123,7 +124,8 @@ static void begin(enum migrate_strategy strategy)
 				    .max_passes = 30,
 				    .strategy = strategy,
 				    .own_strategy = true,
-				    .pull = pull };
+				    .pull = pull,
+				    .verify = verify };
 	p.dest = fake_net_address(B);
 	ON_HOST(A)
 	if (migrate_start(vm, &p, &w))
@@ -140,6 +142,11 @@ static void moved(void)
 	if (out.strategy == MIGRATE_REMOTE && !guest.calm)
 		assert_true(in.waits.n && waits_quantile(&in.waits, 50) <= waits_quantile(&in.waits, 99));
 	assert_true(out.pull == pull);
+	struct migrate_waits w; /* of one vCPU, which the task that waits here is not */
+	bool told;
+	ON_HOST(B) told = migrate_get_waits(&in, 0, &w) && !migrate_get_waits(&in, 1, &w);
+	assert_true(out.strategy != MIGRATE_REMOTE || guest.calm || (told && !w.n));
+	ON_HOST(A) assert_false(migrate_get_waits(&out, 0, &w));
 	struct vm *vm = fake_vm_find(B, "demo");
 	assert_true(runs_at(B) && gmem_all_here(&vm->mem) && !vm->migration);
 	stop_guest();
@@ -215,6 +222,30 @@ static void test_pulled(void **state unused)
 		__atomic_store_n(&guest.calm, i >= ARRAY_SIZE(then), __ATOMIC_SEQ_CST);
 		begin(then[i % ARRAY_SIZE(then)]);
 		moved();
+		if (teardown(NULL) || setup(NULL))
+			fail_msg("%u left something", i);
+	}
+}
+
+/* Each page is compared, whatever becomes of the connection; and asked for while it is being verified as well. */
+static void test_verified(void **state unused)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		struct why w = { "" };
+		struct migrate_params p = { .strategy = MIGRATE_REMOTE };
+		verify = true;
+		if (i == 1)
+			failpoint_set(P21_SERVING, FAIL_CUT, 3);
+		begin(i == 2 ? MIGRATE_THROTTLE : MIGRATE_REMOTE);
+		if (i == 2) {
+			WAIT_FOR(status_at(A, false).pass >= 2);
+			ON_HOST(A) assert_int_equal(migrate_change("demo", &p, MIGRATE_SET_STRATEGY, &w), 0);
+		}
+		moved();
+		struct migrate_status out = status_at(A, false), in = status_at(B, true);
+		assert_true(out.verified_pages > PAGES / 2 && out.verified_pages <= PAGES && out.verified_sections);
+		assert_int_equal(out.verified_pages, in.verified_pages);
+		assert_true(!out.differed_pages && !in.differed_pages);
 		if (teardown(NULL) || setup(NULL))
 			fail_msg("%u left something", i);
 	}
@@ -300,6 +331,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_changed_while_it_runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_goes_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pulled, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_verified, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_destination_gone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_guest_ends, setup, teardown),

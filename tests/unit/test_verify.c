@@ -164,7 +164,7 @@ static void test_walk(void **state unused)
 	struct layer l[2] = { { .b.size = MIB(5) + SECTOR }, { .b.size = SECTOR } };
 	const struct page_layers layers = { .of = { &l[0], &l[1] }, .n = 2 };
 	struct sums_walk w;
-	sums_walk_begin(&w, &g, &layers);
+	sums_walk_begin(&w, &g, &layers, false);
 	for (unsigned i = 0; i < 12; i++) {
 		assert_true(w.at == i * 65536UL && !w.layer && !w.over);
 		assert_true(sums_walk_fits(&w, 65536) && sums_walk_fits(&w, 1024) && !sums_walk_fits(&w, 1536));

@@ -31,6 +31,8 @@ struct tap {
 	unsigned write_no, cancel_at; /* before the n-th write (1..) the operator cancels; 0: never */
 	bool far;          /* a line of 15 ms: its acknowledgements come late, and READY only once COMMIT is out */
 	struct vm *writes; /* its guest writes after each */
+	void (*on_read)(uint8_t *buf,
+			size_t max); /* what came is in buf, where as much as max had place. NULL: nothing */
 };
 static int cancel_result;
 /* A test's own part: when the bytes are known, and when they are out. */
@@ -41,7 +43,10 @@ static inline struct tap *tap_of(struct stream *s) { return CONTAINER_OF(s, stru
 
 static int tap_read(struct stream *s, void *buf, size_t max, uint64_t deadline)
 {
-	return stream_read_some(tap_of(s)->under, buf, max, deadline);
+	int n = stream_read_some(tap_of(s)->under, buf, max, deadline);
+	if (n > 0 && tap_of(s)->on_read)
+		tap_of(s)->on_read(buf, max);
+	return n;
 }
 
 static int tap_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline)

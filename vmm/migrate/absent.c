@@ -125,10 +125,45 @@ int absent_demand_send(struct wire_tx *tx, uint32_t type, const struct demand *d
 
 bool absent_demand_parse(struct wire_rx *rx, struct demand *d)
 {
+	*d = (struct demand){ 0 };
 	d->first = wire_get_u64(rx);
 	d->count = wire_get_u32(rx);
 	d->flags = wire_get_u32(rx);
 	return wire_get_end(rx);
+}
+
+int absent_again_send(struct wire_tx *tx, const struct demand *d, uint64_t deadline_ns)
+{
+	wire_begin(tx, WIRE_AGAIN);
+	wire_put_u64(tx, d->first);
+	wire_put_u32(tx, d->times);
+	wire_put_u64(tx, d->there);
+	wire_put_u64(tx, d->said);
+	return wire_end(tx, deadline_ns);
+}
+
+bool absent_again_parse(struct wire_rx *rx, struct demand *d)
+{
+	*d = (struct demand){ .first = wire_get_u64(rx), .count = 1, .flags = DEMAND_URGENT };
+	d->times = wire_get_u32(rx);
+	d->there = wire_get_u64(rx);
+	d->said = wire_get_u64(rx);
+	return wire_get_end(rx) && d->times;
+}
+
+int absent_all_send(struct wire_tx *tx, const struct attempt_id *id, const uint64_t verified[2], uint64_t deadline_ns)
+{
+	return id_send_more(tx, WIRE_ALL, id, verified, verified ? 2 : 0, deadline_ns);
+}
+
+void absent_all_get(struct wire_rx *rx, struct attempt_id *id, uint64_t verified[2])
+{
+	id_get(rx, id);
+	verified[0] = verified[1] = 0;
+	if (rx->bad || rx->pos == rx->len)
+		return;
+	verified[0] = wire_get_u64(rx);
+	verified[1] = wire_get_u64(rx);
 }
 
 bool absent_demand_is_sane(const struct demand *d, const struct gmem *g)

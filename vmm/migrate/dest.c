@@ -314,7 +314,10 @@ static int take_record(struct dest *c, bool *end)
 	case WIRE_FILES:
 	case WIRE_FILE: return c->pass ? bad_order(c) : boot_files_recv(&c->files, c->vm, c->tx, c->rx, c->why);
 	case WIRE_VERIFY:
-	case WIRE_VERIFY_STATE: return c->final && !c->in_pass ? verify_recv(&c->verify, c->why) : bad_order(c);
+	case WIRE_VERIFY_STATE:
+		c->verify.absent = c->pull.map.frames;
+		return c->final && !c->in_pass && !pull_is_half(&c->pull) ? verify_recv(&c->verify, c->why)
+									  : bad_order(c);
 	case WIRE_SECTION:
 		return c->final && !c->in_pass && !c->verify.begun_ns ? section_recv(&c->sections, c->rx, c->why)
 								      : bad_order(c);
@@ -322,7 +325,8 @@ static int take_record(struct dest *c, bool *end)
 	case WIRE_ABSENT:
 		if (c->pulled.on)
 			return pulled_map(&c->pulled, c->tx, &c->pages, c->why);
-		return c->final && !c->in_pass && !c->sections.loaded && c->as == VM_RUNNING && !c->self
+		return c->final && !c->in_pass && !c->sections.loaded && !c->verify.begun_ns && c->as == VM_RUNNING &&
+				       !c->self
 			       ? pull_map(&c->pull, c->vm, c->rx, c->why)
 			       : bad_order(c);
 	case WIRE_END: *end = true; return recv_end(c);
@@ -374,7 +378,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 	if (c->as != VM_STOPPED)
 		vm_advance_clock(c->vm, paused_ns > since ? paused_ns - since : 0);
 	if (pull_is_on(&c->pull))
-		pull_begin(&c->pull);
+		pull_begin(&c->pull, c->verify.begun_ns);
 	vm_arrive(c->vm, c->as);
 	(void)vm_announce(c->vm);         /* nothing, if it does not run */
 	departed_remove(c->vm->cfg.name); /* it may have come home */

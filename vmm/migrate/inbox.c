@@ -19,18 +19,19 @@ int inbox_init(struct inbox *in, struct stream *s, const struct attempt_id *id)
 	return wire_rx_init(&in->rx, s);
 }
 
-/* A DEMAND into its queue, or the error that ends the reader. */
+/* A DEMAND or AGAIN into its queue, or the error that ends the reader. */
 static int deliver_demand(struct inbox *in, struct why *w)
 {
 	struct demand d;
-	bool good = absent_demand_parse(&in->rx, &d);
+	bool again = in->rx.type == WIRE_AGAIN;
+	bool good = again ? absent_again_parse(&in->rx, &d) : absent_demand_parse(&in->rx, &d);
 	uint64_t flags = spin_lock_irqsave(&in->lock);
 	good &= in->ndemands < INBOX_DEMANDS_MAX;
 	if (good)
 		in->demand[in->ndemands++] = d;
 	waitq_wake_all(&in->q);
 	spin_unlock_irqrestore(&in->lock, flags);
-	return good ? 0 : why_set(w, -EPROTO, "the destination sent a malformed DEMAND, or too many");
+	return good ? 0 : why_set(w, -EPROTO, "the destination sent a malformed DEMAND or AGAIN, or too many");
 }
 
 /* What the record has behind the rest: n times, or nothing. True if they are there. */
@@ -70,8 +71,8 @@ static int decode(struct inbox *in, struct inbox_msg *msg, struct why *w)
 	*msg = (struct inbox_msg){ .type = rx->type };
 	switch (rx->type) {
 	case WIRE_ACCEPT:
-	case WIRE_READY:
-	case WIRE_ALL: id_get(rx, &id); break;
+	case WIRE_READY: id_get(rx, &id); break;
+	case WIRE_ALL: absent_all_get(rx, &id, msg->verified); break;
 	case WIRE_STARTED:
 	case WIRE_NEVER: decision_get(rx, &id, &msg->by); break;
 	case WIRE_PREPARING:
@@ -133,7 +134,8 @@ static void reader(void *arg)
 		w.text[0] = 0;
 		do {
 			err = wire_recv(&in->rx, TIME_NEVER, MIG_IDLE_NS, &w);
-		} while (!err && in->rx.type == WIRE_DEMAND && !(err = deliver_demand(in, &w)));
+		} while (!err && (in->rx.type == WIRE_DEMAND || in->rx.type == WIRE_AGAIN) &&
+			 !(err = deliver_demand(in, &w)));
 		if (!err)
 			err = decode(in, &msg, &w);
 	} while (!deliver(in, err, &msg, &w));

@@ -16,6 +16,7 @@ struct inbox_msg {
 	uint32_t num; /* PASS_ACK: the pass; CHECKED: the range; WANT: bits of files; REFUSE, ERROR: the code */
 	char text[WIRE_TEXT_MAX];
 	uint64_t done, total;  /* PREPARING */
+	uint64_t verified[2];  /* ALL: pages, and how many came that differed */
 	struct incarnation by; /* STARTED, NEVER */
 };
 struct inbox_told {               /* in ns, 0: it does not say (records.h) */
@@ -69,8 +70,8 @@ int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, s
 /* The next message, whatever it is: 0, -ETIMEDOUT, or the stream's error if it is gone and nothing is left to read. */
 int inbox_next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg) must_check;
 /*
- * The oldest DEMAND that somebody waits for, else, unless `urgent`, the oldest: 0. -EAGAIN: a message for inbox_next
- * is there, which goes first; else as that.
+ * The oldest DEMAND or AGAIN that somebody waits for, else, unless `urgent`, the oldest: 0. -EAGAIN: a message for
+ * inbox_next is there, which goes first; else as that.
  */
 int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d) must_check;
 /* Has something gone wrong? 0 or the error as inbox_wait would give it. Does not sleep. */

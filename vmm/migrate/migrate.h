@@ -73,6 +73,8 @@ struct migrate_status { /* a snapshot; for progress, `migrate status` and the re
 	struct migrate_waits waits; /* incoming: for pages that were not there when it ran already (post-copy) */
 	uint64_t verified_pages;    /* that have something; 0 and 0: not asked for, or not yet */
 	uint32_t verified_sections;
+	uint64_t differed_pages; /* that came in post-copy and were not what they should be: asked for again */
+	uint64_t differed_at;    /* the first of them, guest-physical */
 	/*
 	 * downtime: from the pause to the guest's start there, as its source knows it: when STARTED comes, less half a
 	 * round trip. Where it goes on here, to that; at a destination, as far as COMMIT says it.
@@ -121,6 +123,8 @@ enum migrate_change { MIGRATE_SET_DOWNTIME = 1, MIGRATE_SET_TIMEOUT = 2, MIGRATE
 int migrate_change(const char *vm_name, const struct migrate_params *p, unsigned what, struct why *w) must_check;
 /* The i-th migration, running ones and the last 64 finished, newest first: false past the end. */
 bool migrate_get(unsigned i, struct migrate_status *s);
+/* Of s, which migrate_get has told, an incoming one: what vCPU i has waited for pages. False: it has none such. */
+bool migrate_get_waits(const struct migrate_status *s, unsigned i, struct migrate_waits *w);
 const char *migrate_phase_name(enum migrate_phase p);
 
 /*

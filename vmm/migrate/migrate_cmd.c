@@ -90,18 +90,16 @@ void migrate_cmd_report(struct con *c, const struct migrate_status *s)
 		if (speeds[0] && !migrate_cmd_is_over(s))
 			out_line(c, "slowed", "vCPUs slowed to %s", speeds);
 	}
-	out_u64(c, "waits|", s->waits.n);
-	out_us(c, "wait_median_us|", waits_quantile(&s->waits, 50) * NS_PER_US);
-	out_us(c, "wait_p99_us|", waits_quantile(&s->waits, 99) * NS_PER_US);
-	if (s->waits.n) {
-		char waits[200];
-		out_str(c, "wait_histogram|waits for pages", waits_text(&s->waits, waits, sizeof(waits)));
-	}
+	migrate_cmd_waits(c, s);
 	out_u64(c, "verified_pages|", s->verified_pages);
 	out_u64(c, "verified_sections|", s->verified_sections);
 	if (s->verified_sections)
 		out_line(c, "verified", "%lu pages, %u sections: the same on both hosts", s->verified_pages,
 			 s->verified_sections);
+	out_u64(c, "differed_pages|", s->differed_pages);
+	if (s->differed_pages)
+		out_line(c, "differed", "%lu pages as they came, first at %lx: sent again", s->differed_pages,
+			 s->differed_at);
 	out_ms(c, "total_ms|total time", s->total_ns);
 	out_us(c, "downtime_us", s->downtime_ns);
 	migrate_cmd_forecast(c, s);
@@ -441,9 +439,8 @@ static void words(const char *what, void (*add)(void *arg, const char *word), vo
 
 static const struct con_sub subs[] = {
 	{ "",
-	  "NAME|all to PEER|self [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] [--timeout "
-	  "TIME] "
-	  "[--any-network] [--copy-base] [--pull] [--verify] [--detach]",
+	  "NAME|all to PEER|self [--limit RATE] [--max-downtime TIME] [--max-passes N] [--strategy NAME] "
+	  "[--timeout TIME] [--any-network] [--copy-base] [--pull] [--verify] [--detach]",
 	  "move it to a [peer], where it goes on, or stays stopped or paused (all: each but those that were stopped "
 	  "here and have no disks); self: within this host, to see what a move costs; --limit: bytes per second, as "
 	  "100M, for each; --strategy: of a guest that dirties more than the line carries, auto, throttle (slow it), "

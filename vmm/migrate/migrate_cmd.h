@@ -16,6 +16,8 @@ static inline bool migrate_cmd_is_over(const struct migrate_status *s)
 void migrate_cmd_report(struct con *c, const struct migrate_status *s);
 /* Of that, what its downtime was predicted to be and was, in parts. */
 void migrate_cmd_forecast(struct con *c, const struct migrate_status *s);
+/* And how long its guest and each vCPU waited for pages, in post-copy. */
+void migrate_cmd_waits(struct con *c, const struct migrate_status *s);
 int migrate_cmd_history(struct con *c, int argc, char **argv);
 /* How far it is, in place of the line that the cursor is in. */
 void migrate_cmd_progress(struct con *c, const struct migrate_status *s);

@@ -46,6 +46,25 @@ void migrate_cmd_forecast(struct con *c, const struct migrate_status *s)
 			 parts_text(s, parts, sizeof(parts)));
 }
 
+void migrate_cmd_waits(struct con *c, const struct migrate_status *s)
+{
+	char text[200], name[16];
+	struct migrate_waits w;
+	out_u64(c, "waits|", s->waits.n);
+	out_us(c, "wait_median_us|", waits_quantile(&s->waits, 50) * NS_PER_US);
+	out_us(c, "wait_p99_us|", waits_quantile(&s->waits, 99) * NS_PER_US);
+	if (!s->waits.n)
+		return;
+	out_str(c, "wait_histogram|waits for pages", waits_text(&s->waits, text, sizeof(text)));
+	for (unsigned i = 0; migrate_get_waits(s, i, &w); i++) {
+		sniprintf(name, sizeof(name), "vcpu_%u_waits|", i);
+		out_str(c, name, waits_text(&w, text, sizeof(text)));
+		sniprintf(name, sizeof(name), "vCPU %u", i);
+		if (w.n)
+			out_line(c, name, "waited %lu times: %s", w.n, text);
+	}
+}
+
 int migrate_cmd_history(struct con *c, int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;

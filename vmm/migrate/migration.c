@@ -67,6 +67,7 @@ void migration_drop(struct migration *m)
 	struct migrate_host *h = lock_table();
 	list_remove(&m->report->node);
 	unlock_table(h);
+	free(m->report->waits);
 	free(m->report);
 	migration_put(m);
 	migration_put(m);
@@ -173,6 +174,8 @@ static void leave_report(struct migration *m)
 	if (old)
 		list_remove(&old->node);
 	unlock_table(h);
+	if (old)
+		free(old->waits);
 	free(old);
 	migration_put(m); /* the table's; the caller has its own */
 }

@@ -44,6 +44,7 @@ struct migration_report {
 	struct list node;         /* [r] */
 	struct migration *m;      /* [r] NULL: it is over */
 	struct migrate_status st; /* [r] from then on */
+	struct vcpu_waits *waits; /* [r], its m's lock as well while there is one; NULL: no post-copy came in */
 };
 /*
  * (c) const  [r] migrate_host.table_lock  [l] lock; what its own task alone writes, that task reads without
@@ -52,7 +53,7 @@ struct migration_report {
  */
 struct migration {
 	unsigned refs;                   /* [r] */
-	struct migration_report *report; /* [r] its place; it is the table's when this is over */
+	struct migration_report *report; /* (c) its place; it is the table's when this is over */
 	struct vm *vm;                   /* [t] with a reference of its own, between bind and unbind */
 	struct migrate_params p;         /* (c) outgoing; what migrate_change changes: [l] */
 	struct attempt_id id;            /* [l] until set */
@@ -100,6 +101,12 @@ static inline bool migration_rests(const struct migration *m) { return m->st.vm_
 /* Lets go of the VM; gone: it has been destroyed. */
 void migration_unbind(struct migration *m, bool gone);
 
+/*
+ * Incoming, post-copy (migration_waits.c): the report will tell of the waits of each of so many vCPUs, -ENOMEM; one of them,
+ * by ns of vCPU i, or (any other number) of the hypervisor for it.
+ */
+int migration_count_waits(struct migration *m, unsigned nvcpus) must_check;
+void migration_waited(struct migration *m, unsigned vcpu, uint64_t ns);
 void migration_cancel_init(struct migration *m); /* for migration_new */
 /*
  * From now on cancelling stops in (NULL: there is none) or aborts s; -ECANCELED if that has been asked for already. The

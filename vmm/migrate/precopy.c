@@ -168,8 +168,7 @@ static void take_changes(struct source *c)
 	c->policy.strategy = c->m->st.strategy = now;
 	spin_unlock(&c->m->lock);
 	if (cannot)
-		log_warn("%s: no post-copy: its destination does not know it, or --verify wants all memory before it "
-			 "runs there",
+		log_warn("%s: no post-copy: its destination does not know it, or it moves within this host",
 			 c->vm->cfg.name);
 }
 

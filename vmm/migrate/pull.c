@@ -7,10 +7,9 @@
 #include "vmm/migrate/attempts.h"
 #include "vmm/migrate/failpoint.h"
 #include "vmm/migrate/frames.h"
-#include "vmm/migrate/handover.h"
 #include "vmm/migrate/hot.h"
-#include "vmm/migrate/service.h"
 #include "vmm/migrate/this_host.h"
+#include "vmm/x86/vcpu.h"
 #include <stdio.h>
 
 #define QUEUE_NS (1 * NS_PER_MS) /* what ranges may make an urgent page wait for, in queues */
@@ -51,15 +50,20 @@ static void asker(void *arg)
 	uint64_t flags = spin_lock_irqsave(&p->lock);
 	while (!p->stop) {
 		struct wait *w = next_to_ask(p);
-		if (!w) {
-			(void)waitq_wait(&p->work, &p->lock, &flags, TIME_NEVER);
+		struct demand d = { .first = w ? w->gfn : 0, .count = 1, .flags = DEMAND_URGENT };
+		uint64_t due;
+		if (!w && !page_sums_next(&p->sums, &d, &due)) {
+			(void)waitq_wait(&p->work, &p->lock, &flags, due);
 			continue;
 		}
-		const struct demand d = { w->gfn, 1, DEMAND_URGENT };
-		w->asked = true;
+		if (w)
+			w->asked = true;
 		spin_unlock_irqrestore(&p->lock, flags);
 		mutex_lock(&p->tx_lock);
-		if (p->asks && absent_demand_send(p->asks, WIRE_DEMAND, &d, in(MIG_ANSWER_NS)))
+		bool over = d.times && !page_sums_is_wrong(&p->sums, d.first); /* there is another connection */
+		if (p->asks && !over &&
+		    (d.times ? absent_again_send(p->asks, &d, in(MIG_ANSWER_NS))
+			     : absent_demand_send(p->asks, WIRE_DEMAND, &d, in(MIG_ANSWER_NS))))
 			stream_abort(p->asks->s); /* its reader finds that */
 		mutex_unlock(&p->tx_lock);
 		flags = spin_lock_irqsave(&p->lock);
@@ -68,11 +72,13 @@ static void asker(void *arg)
 	completion_done(&p->asker_gone);
 }
 
-static void account(struct pull *p, uint64_t ns)
+/* Which of its vCPUs this task is; ~0U: none of them. */
+static unsigned waiter(const struct vm *vm)
 {
-	spin_lock(&p->m->lock);
-	waits_add(&p->m->st.waits, ns);
-	spin_unlock(&p->m->lock);
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		if (vm->vcpus[i]->task == task_self())
+			return i;
+	return ~0U;
 }
 
 static int fetch(void *arg, gfn_t gfn)
@@ -100,7 +106,7 @@ static int fetch(void *arg, gfn_t gfn)
 	p->urgent -= w.first;
 	waitq_wake_all(&p->q); /* one more may be asked for */
 	spin_unlock_irqrestore(&p->lock, flags);
-	account(p, time_ns() - since);
+	migration_waited(p->m, waiter(p->vm), time_ns() - since);
 	return here(p, gfn) ? 0 : -ECANCELED;
 }
 
@@ -113,18 +119,23 @@ static void end_waits(void *arg)
 	spin_unlock_irqrestore(&p->lock, flags);
 }
 
-/* pages_recv's: the bytes are there. */
+/* pages_recv's: the bytes are there. Of a frame that is not what it should be the guest sees nothing. */
 static void came(void *arg, gfn_t first, uint64_t count)
 {
 	struct pull *p = arg;
-	bool awaited = false;
+	bool awaited = false, wrong = false;
 	for (gfn_t f = first; f < first + count; f++)
-		(void)gmem_absent_came(&p->vm->mem, f);
+		if (page_sums_good(&p->sums, &p->vm->mem, f))
+			(void)gmem_absent_came(&p->vm->mem, f);
+		else
+			wrong = true;
 	uint64_t flags = spin_lock_irqsave(&p->lock);
 	list_for_each(w, &p->waits, struct wait, node)
 		awaited |= w->gfn - first < count;
 	if (awaited)
 		waitq_wake_all(&p->q);
+	if (wrong)
+		waitq_wake_all(&p->work);
 	spin_unlock_irqrestore(&p->lock, flags);
 }
 
@@ -139,6 +150,7 @@ void pull_init(struct pull *p, struct migration *m)
 	completion_init(&p->asker_gone);
 	list_init(&p->waits);
 	mutex_init(&p->tx_lock, "pull");
+	page_sums_init(&p->sums, m);
 }
 
 int pull_map(struct pull *p, struct vm *vm, struct wire_rx *rx, struct why *w)
@@ -150,6 +162,8 @@ int pull_map(struct pull *p, struct vm *vm, struct wire_rx *rx, struct why *w)
 	gmem_absent_ready(&vm->mem);
 	if (!p->map.frames)
 		return 0;
+	if ((err = migration_count_waits(p->m, vm->cfg.vcpus)))
+		return err;
 	p->has_asker = task_create("pull", TASK_PRIO_SWITCH, asker, p) != NULL;
 	if (!p->has_asker)
 		return -ENOMEM;
@@ -182,8 +196,9 @@ int pull_check(const struct pull *p, struct why *w)
 	return absent ? why_set(w, -EPROTO, "the source keeps back memory that the VM cannot start without") : 0;
 }
 
-void pull_begin(struct pull *p)
+void pull_begin(struct pull *p, bool verify)
 {
+	p->sums.on = verify;
 	uint64_t flags = spin_lock_irqsave(&p->lock);
 	p->begun = true;
 	spin_unlock_irqrestore(&p->lock, flags);
@@ -207,8 +222,11 @@ static bool next_range(struct pull *p, struct demand *d)
 	for (unsigned round = 0; round < 2; round++, from = 0) {
 		for (unsigned i = 0; i < n; i++) {
 			gfn_t end = r[i].first + r[i].count, f = MAX(from, r[i].first);
-			if (f < end && (f = gmem_track_next(g, f, end)) < end) {
-				*d = (struct demand){ ALIGN_DOWN(f, (gfn_t)DEMAND_FRAMES), DEMAND_FRAMES, 0 };
+			while (f < end && (f = gmem_track_next(g, f, end)) < end && page_sums_is_wrong(&p->sums, f))
+				f++; /* that has its own way to come */
+			if (f < end) {
+				*d = (struct demand){ .first = ALIGN_DOWN(f, (gfn_t)DEMAND_FRAMES),
+						      .count = DEMAND_FRAMES };
 				return true;
 			}
 		}
@@ -276,8 +294,16 @@ static void show(struct pull *p, uint64_t bytes)
 
 static int take(struct pull *p, struct page_rx *pages, struct why *w)
 {
+	int err;
+	if (!page_sums_allow(&p->sums, pages->rx->type))
+		return why_set(w, -EPROTO, "the source sent %s where a page's digest should come, or the page",
+			       wire_type_name(pages->rx->type));
 	switch (pages->rx->type) {
-	case WIRE_PAGES: pages->next = 0; return pages_recv(pages, w);
+	case WIRE_SUMS: return page_sums_recv(&p->sums, pages->rx, &p->vm->mem, w);
+	case WIRE_PAGES:
+		pages->next = 0;
+		err = pages_recv(pages, w);
+		return err ? err : page_sums_taken(&p->sums, w);
 	case WIRE_SERVED: return served(p, w);
 	case WIRE_FRAMES: return frames_recv(pages->rx, p->vm) ? 0 : -EPROTO;
 	case WIRE_KEEPALIVE: return 0;
@@ -328,6 +354,7 @@ static int link_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx, stru
 	struct page_rx pages = { .rx = rx, .mem = &p->vm->mem, .idle_ns = MIG_IDLE_NS, .came = came, .arg = p };
 	int err = 0;
 	mutex_lock(&p->tx_lock);
+	page_sums_restart(&p->sums);
 	p->asks = tx;
 	mutex_unlock(&p->tx_lock);
 	ask_anew(p);
@@ -341,8 +368,11 @@ static int link_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx, stru
 	mutex_lock(&p->tx_lock);
 	p->asks = NULL;
 	mutex_unlock(&p->tx_lock);
-	if (!err && !id_send(tx, WIRE_ALL, &p->m->id, in(MIG_ANSWER_NS))) /* else it asks, and gets it then */
-		wait_done(p, rx);
+	spin_lock(&p->m->lock);
+	const uint64_t verified[2] = { p->m->st.verified_pages, p->m->st.differed_pages };
+	spin_unlock(&p->m->lock);
+	if (!err && !absent_all_send(tx, &p->m->id, p->sums.on ? verified : NULL, in(MIG_ANSWER_NS)))
+		wait_done(p, rx); /* else it asks, and gets it then */
 	stream_abort(rx->s);
 	return err;
 }
@@ -407,58 +437,4 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 	pull_fini(p);
 	if (all)
 		gmem_track_stop(&p->vm->mem);
-}
-
-/* Under its lock (migration_find). */
-static bool is_coming(struct migration *m, const void *id)
-{
-	return !m->finished && m->st.incoming && attempt_id_equal(&m->id, id);
-}
-
-/* The newest is the one that the source has; those before are let go. False: nobody pulls. */
-static bool hand_over(struct migration *m, struct pull_link *l)
-{
-	struct pull_link *old = NULL;
-	spin_lock(&m->lock);
-	bool pulls = m->pull;
-	spin_unlock(&m->lock);
-	if (pulls)
-		migration_abort(m); /* before this one can be the one that it has */
-	spin_lock(&m->lock);
-	struct pull *p = m->pull;
-	if (p) {
-		uint64_t flags = spin_lock_irqsave(&p->lock);
-		old = p->offer;
-		p->offer = l;
-		waitq_wake_all(&p->q);
-		spin_unlock_irqrestore(&p->lock, flags);
-	}
-	spin_unlock(&m->lock);
-	if (old)
-		completion_done(&old->left);
-	if (p)
-		(void)completion_wait(&l->left, TIME_NEVER);
-	return p;
-}
-
-void pull_rejoin(struct connection *k)
-{
-	struct attempt_id id;
-	struct pull_link l = { .tx = &k->tx, .rx = &k->rx };
-	completion_init(&l.left);
-	id_get(&k->rx, &id);
-	if (!wire_get_end(&k->rx) || !incarnation_equal(id.source, k->peer.inc)) /* its own attempts alone */
-		return;
-	k->tx.key = k->rx.key = attempt_key(&id);
-	struct migration *m = migration_find(is_coming, &id);
-	if (m) { /* where nobody pulls yet, or any more, it comes again */
-		(void)!hand_over(m, &l);
-		migration_put(m);
-		return;
-	}
-	bool started = attempt_find(&id, NULL) == RECORD_STARTED; /* and nothing of it is missing */
-	if (id_send(&k->tx, started ? WIRE_ALL : WIRE_UNKNOWN, &id, in(MIG_ANSWER_NS)))
-		log_debug("%s could not be told what has become of its attempt", k->s->peer);
-	else if (started)
-		handover_wait_done(&k->rx, &id, NULL);
 }

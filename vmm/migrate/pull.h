@@ -11,11 +11,13 @@
  */
 #pragma once
 #include "vmm/migrate/absent.h"
+#include "vmm/migrate/inbox.h"
 #include "vmm/migrate/migration.h"
+#include "vmm/migrate/page_sums.h"
 #include "vmm/migrate/pages.h"
 
 #define PULL_RANGES_MAX 64 /* out at a time: 4 MiB */
-#define PULL_URGENT_MAX (INBOX_DEMANDS_MAX - PULL_RANGES_MAX)
+#define PULL_URGENT_MAX (INBOX_DEMANDS_MAX - PULL_RANGES_MAX - PAGE_SUMS_WRONG)
 
 struct pull_link { /* of the task that has the connection */
 	struct wire_tx *tx;
@@ -25,9 +27,10 @@ struct pull_link { /* of the task that has the connection */
 
 /* (c) before pull_begin  [t] of the attempt's task  [l] lock  [x] tx_lock, which is taken before lock */
 struct pull {
-	struct migration *m;  /* (c) */
-	struct vm *vm;        /* (c) */
-	struct absent_rx map; /* (c) */
+	struct migration *m;   /* (c) */
+	struct vm *vm;         /* (c) */
+	struct absent_rx map;  /* (c) */
+	struct page_sums sums; /* --verify */
 	struct gmem_pager pager;
 	struct spinlock lock;
 	struct waitq q;
@@ -60,8 +63,8 @@ static inline bool pull_is_on(const struct pull *p) { return p->map.ended && p->
  * have it wait for itself. -ENOMEM.
  */
 int pull_check(const struct pull *p, struct why *w) must_check;
-/* Before the guest's first instruction: from now on pages can be waited for. */
-void pull_begin(struct pull *p);
+/* Before the guest's first instruction: from now on pages can be waited for. verify: each comes with its digest. */
+void pull_begin(struct pull *p, bool verify);
 /*
  * By the attempt's task, by its connection and those that follow: until all is here and the source knows it, or the
  * guest has ended.

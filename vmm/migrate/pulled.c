@@ -43,7 +43,8 @@ static int refuse(struct source *c, const char *what) { return why_set(c->w, -EP
 
 static int answer(struct source *c, const struct demand *d)
 {
-	if (d->flags || !d->count || (d->first | d->count) % 64 || !gmem_has(&c->vm->mem, d->first, d->count))
+	if (d->flags || d->times || !d->count || (d->first | d->count) % 64 ||
+	    !gmem_has(&c->vm->mem, d->first, d->count))
 		return refuse(c, "asked for what is no memory of the VM");
 	int err = pages_send_span(&c->pages, d->first, d->count);
 	return err ? err : absent_demand_send(&c->tx, WIRE_SERVED, d, pages_deadline(&c->pages));
@@ -155,7 +156,7 @@ static bool next_range(const struct pulled_rx *p, struct demand *d, uint32_t *fr
 			gap = gmem_track_gap(p->mem, f, MIN(end, f + PULLED_FRAMES - sum));
 			sum += gap - f;
 		}
-		*d = (struct demand){ first, (uint32_t)(ALIGN_UP(gap, 64UL) - first), 0 };
+		*d = (struct demand){ .first = first, .count = (uint32_t)(ALIGN_UP(gap, 64UL) - first) };
 		*frames = (uint32_t)sum;
 		return true;
 	}

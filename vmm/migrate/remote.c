@@ -9,6 +9,7 @@
 #include "vmm/migrate/frames.h"
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/hot.h"
+#include "vmm/migrate/page_sums.h"
 #include <stdio.h>
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
@@ -46,12 +47,52 @@ static void show(struct source *c, uint64_t sent, bool urgent)
 	c->paced = c->tx.bytes;
 }
 
+static void say(struct migration *m, const char *text)
+{
+	spin_lock(&m->lock);
+	sniprintf(m->st.error, sizeof(m->st.error), "%s", text);
+	spin_unlock(&m->lock);
+}
+
+/* --verify: what goes is to be as it is here. The words on a page that it was not are over when nobody repeats them. */
+static int send_sums(struct source *c, const struct demand *d)
+{
+	uint64_t pages;
+	int err = d->times ? page_sums_again(c->m, &c->vm->mem, d) : 0;
+	if (err || (err = page_sums_send(&c->tx, &c->vm->mem, d, in(MIG_IDLE_NS), &pages)))
+		return err;
+	if (!d->times && c->again_ns && time_ns() - c->again_ns > 2 * PAGE_SUMS_LATER_NS) {
+		say(c->m, "");
+		c->again_ns = 0;
+	}
+	c->again_ns = d->times ? time_ns() : c->again_ns;
+	spin_lock(&c->m->lock);
+	c->m->st.verified_pages += pages;
+	spin_unlock(&c->m->lock);
+	return 0;
+}
+
+/* The destination has all, and knows better than this host what was sent twice. */
+static void has_all(struct source *c, const uint64_t verified[2])
+{
+	spin_lock(&c->m->lock);
+	if (c->m->p.verify && verified[0]) {
+		c->m->st.verified_pages = verified[0];
+		c->m->st.differed_pages = verified[1];
+	}
+	c->m->st.error[0] = '\0';
+	spin_unlock(&c->m->lock);
+}
+
 static int answer(struct source *c, const struct demand *d)
 {
+	bool verify = c->m->p.verify;
 	if (!absent_demand_is_sane(d, &c->vm->mem))
 		return why_set(c->w, -EPROTO, "the destination asked for what is no memory of the VM");
+	if (d->times && !verify)
+		return why_set(c->w, -EPROTO, "the destination asked again for what nobody verifies");
 	int err = FAILPOINT(P21_SERVING, c->in.rx.s);
-	if (err || (err = pages_send_range(&c->pages, d->first, d->count)))
+	if (err || (verify && (err = send_sums(c, d))) || (err = pages_send_range(&c->pages, d->first, d->count)))
 		return err;
 	if (!(d->flags & DEMAND_URGENT))
 		err = absent_demand_send(&c->tx, WIRE_SERVED, d, in(MIG_IDLE_NS));
@@ -76,6 +117,8 @@ static int serve_link(struct source *c)
 			err = answer(c, &d);
 		else if (err == -EAGAIN && !(err = inbox_next(&c->in, in(MIG_IDLE_NS), &msg)))
 			err = msg.type == WIRE_ALL ? 1 : msg.type == WIRE_STARTED ? 0 : -EPROTO;
+		if (err > 0)
+			has_all(c, msg.verified);
 		if (err)
 			return MIN(err, 0);
 	}
@@ -89,12 +132,16 @@ enum rejoined { REJOIN_AGAIN, REJOIN_ON, REJOIN_HAS_ALL, REJOIN_LOST };
 static enum rejoined read_map(struct source *c, struct why *w)
 {
 	struct absent_rx map = { 0 };
+	uint64_t verified[2];
 	gmem_track_clear(&c->vm->mem);
 	while (!map.ended) {
 		if (wire_recv(&c->in.rx, in(MIG_SETUP_NS), MIG_IDLE_NS, w))
 			return REJOIN_AGAIN;
-		if (c->in.rx.type == WIRE_ALL)
+		if (c->in.rx.type == WIRE_ALL) {
+			absent_all_get(&c->in.rx, &(struct attempt_id){ 0 }, verified);
+			has_all(c, verified);
 			return REJOIN_HAS_ALL;
+		}
 		if (c->in.rx.type == WIRE_UNKNOWN) {
 			why_set(w, -ENOENT, "%s does not know it (any more)", c->m->dest_name);
 			return REJOIN_AGAIN;
@@ -138,13 +185,6 @@ static bool is_forgotten(struct migration *m)
 	bool forgotten = m->word == WORD_FORGET;
 	spin_unlock(&m->lock);
 	return forgotten;
-}
-
-static void say(struct migration *m, const char *text)
-{
-	spin_lock(&m->lock);
-	sniprintf(m->st.error, sizeof(m->st.error), "%s", text);
-	spin_unlock(&m->lock);
 }
 
 static void say_done(struct source *c)

@@ -39,9 +39,7 @@ static int greet(struct source *c)
 		return err;
 	if (incarnation_equal(h.inc, c->id.source) != c->m->p.to_self)
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
-	c->can_remote = h.features & HELLO_0_6 && !c->m->p.verify && !migration_rests(c->m) && !c->m->p.to_self;
-	if (c->m->p.strategy == MIGRATE_REMOTE && c->m->p.verify)
-		return why_set(c->w, -ENOTSUP, "--verify wants all memory there before it runs: not with post-copy");
+	c->can_remote = h.features & HELLO_0_6 && !migration_rests(c->m) && !c->m->p.to_self;
 	bool remote = c->m->p.strategy == MIGRATE_REMOTE || c->vm->cfg.s.migrate_strategy == MIGRATE_REMOTE;
 	if (remote && !(h.features & HELLO_0_6))
 		return why_set(c->w, -ENOTSUP, "its strategy is post-copy, which that host's release does not know");

@@ -53,6 +53,7 @@ struct source { /* of the migration's task alone */
 	struct offer offer;
 	struct verify_tx *verify; /* verify.h; NULL: the operator does not ask for it */
 	uint64_t verify_ns;       /* that it took, beyond what the switch-over may */
+	uint64_t again_ns;        /* when it runs there already: since when no page was asked for again; 0: none was */
 };
 
 /* precopy.c: pass after pass over the running guest until the policy says stop. */

@@ -4,6 +4,7 @@
 #include "kernel/base/zero.h"
 #include "kernel/crew.h"
 #include <common/xxhash.h>
+#include <stdio.h>
 #include <string.h>
 
 #define WORTH 8 /* chunks that make one more task worth its while */
@@ -27,9 +28,9 @@ static void enter(struct sums_walk *w)
 	}
 }
 
-void sums_walk_begin(struct sums_walk *w, const struct gmem *mem, const struct page_layers *layers)
+void sums_walk_begin(struct sums_walk *w, const struct gmem *mem, const struct page_layers *layers, bool absent)
 {
-	*w = (struct sums_walk){ .mem = mem, .layers = *layers };
+	*w = (struct sums_walk){ .mem = mem, .layers = *layers, .absent = absent };
 	enter(w);
 }
 
@@ -52,28 +53,49 @@ bool sums_walk_fits(const struct sums_walk *w, uint64_t frames)
 
 /* ---- digests ---- */
 
-int sums_page(const struct gmem *mem, const struct page_layers *layers, gfn_t gfn, uint64_t *hash)
+/* page NULL: of a block of zeros, or of what is absent. */
+static uint64_t hash_of(gfn_t gfn, const void *page)
+{
+	uint64_t hash = XXH64(page, page ? PAGE_SIZE : 0, gfn);
+	return hash + !hash;
+}
+
+uint64_t sums_ram(gfn_t gfn, const void *page) { return is_zero(page, PAGE_SIZE) ? 0 : hash_of(gfn, page); }
+
+static int ram_page(const struct sums_walk *w, gfn_t gfn, uint64_t *hash)
+{
+	struct gmem_pin pin;
+	if (gfn >= w->mem->gfn_end || !gmem_is_ram(w->mem, gfn << PAGE_SHIFT))
+		return 0;
+	if (w->absent && gmem_absent(w->mem, gfn)) {
+		*hash = hash_of(gfn, NULL);
+		return 0;
+	}
+	int err = gmem_pin_wait(w->mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
+	if (err)
+		return err;
+	*hash = sums_ram(gfn, pin.p);
+	gmem_unpin(w->mem, &pin);
+	return 0;
+}
+
+int sums_page(const struct sums_walk *w, gfn_t gfn, uint64_t *hash)
 {
 	uint64_t block;
-	struct layer *l = pages_layer(layers, gfn, &block);
-	struct gmem_pin pin = { 0 };
+	struct layer *l = pages_layer(&w->layers, gfn, &block);
 	const void *page = NULL;
 	*hash = 0;
-	if (!l && (gfn >= mem->gfn_end || !gmem_is_ram(mem, gfn << PAGE_SHIFT)))
-		return 0;
-	int err = l ? 0 : gmem_pin_wait(mem, gfn << PAGE_SHIFT, PAGE_SIZE, GMEM_READ, &pin);
-	if (err || (l && !layer_has(l, block, &page)))
-		return err;
 	if (!l)
-		page = pin.p;
-	if (page && is_zero(page, PAGE_SIZE))
-		page = NULL;
-	if (page || l)
-		*hash = XXH64(page, page ? PAGE_SIZE : 0, gfn);
-	*hash += (page || l) && !*hash;
-	if (!l)
-		gmem_unpin(mem, &pin);
+		return ram_page(w, gfn, hash);
+	if (layer_has(l, block, &page))
+		*hash = hash_of(gfn, page && !is_zero(page, PAGE_SIZE) ? page : NULL);
 	return 0;
+}
+
+const char *sums_text(char text[32], gfn_t gfn, uint64_t hash, const char *nothing)
+{
+	sniprintf(text, 32, "digest %016lx", hash);
+	return !hash ? nothing : gfn >> PAGES_DISK_SHIFT || hash != hash_of(gfn, NULL) ? text : "absent";
 }
 
 struct sums_job {
@@ -90,7 +112,7 @@ static void chunk_sum(void *arg, uint64_t n)
 	gfn_t end = MIN(first + SUMS_CHUNK, j->r->first + j->r->frames);
 	for (gfn_t f = first; f < end; f++) {
 		uint64_t hash;
-		int err = sums_page(j->w->mem, &j->w->layers, f, &hash);
+		int err = sums_page(j->w, f, &hash);
 		if (err)
 			__atomic_store_n(&j->err, err, __ATOMIC_RELAXED);
 		s->pages += !!hash;

@@ -5,7 +5,8 @@
  * of H(frame, content) = XXH64 of the 4096 bytes with the frame's number as seed, 1 if that is 0. Of memory pages of
  * zeros count as nothing; of a disk each block that its layer has counts, one of zeros as XXH64 of no bytes.
  *
- * All of memory is read, on either side: which pages are zeros is just what may be wrong.
+ * All of memory is read, on either side: which pages are zeros is just what may be wrong. In post-copy a frame whose
+ * bytes stay at the source counts as one, by XXH64 of no bytes: so both sides' maps of these are compared as well.
  */
 #pragma once
 #include "vmm/migrate/pages.h"
@@ -21,8 +22,9 @@ struct sums_walk {
 	struct layer *layer; /* that has this part; NULL: RAM */
 	gfn_t at, end;
 	bool over;
+	bool absent; /* post-copy: what is in the set (gmem_absent) stays at the source */
 };
-void sums_walk_begin(struct sums_walk *w, const struct gmem *mem, const struct page_layers *layers);
+void sums_walk_begin(struct sums_walk *w, const struct gmem *mem, const struct page_layers *layers, bool absent);
 void sums_walk_on(struct sums_walk *w, uint64_t frames); /* at most to the part's end */
 /*
  * How many frames one range may have from here on: whole chunks, or up to the part's end; of RAM SUMS_MAX chunks at
@@ -50,5 +52,10 @@ int sums_take(const struct sums_walk *w, uint64_t frames, struct sums_range *r) 
 gfn_t sums_differ(const struct sums_range *a, const struct sums_range *b);
 #define GFN_NONE UINT64_MAX
 
-/* What one frame adds to its chunk's sum: 0, nothing, and for what is no frame of the VM's. 0, or as sums_take. */
-int sums_page(const struct gmem *mem, const struct page_layers *layers, gfn_t gfn, uint64_t *hash) must_check;
+/*
+ * What one frame of w's adds to its chunk's sum: 0, nothing, and for what is no frame of the VM's. 0, or as sums_take.
+ */
+int sums_page(const struct sums_walk *w, gfn_t gfn, uint64_t *hash) must_check;
+uint64_t sums_ram(gfn_t gfn, const void *page); /* the same for a page of RAM that is here */
+/* That in words; nothing: what 0 means there. */
+const char *sums_text(char text[32], gfn_t gfn, uint64_t hash, const char *nothing);

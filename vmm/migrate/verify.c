@@ -37,7 +37,7 @@ struct kept { /* a section that was sent */
 };
 struct verify_tx {
 	struct sums_walk walk;
-	uint64_t pages;
+	uint64_t pages, absent;    /* that have something; of these, the frames that stay here */
 	uint32_t asked, answered;  /* ranges */
 	uint64_t begin_ns, frames; /* when the first was asked, and how many have been looked at */
 	struct kept *kept;
@@ -154,7 +154,8 @@ int verify_run(struct source *c)
 	if (!v)
 		return 0;
 	v->begin_ns = time_ns();
-	sums_walk_begin(&v->walk, &c->vm->mem, &c->pages.layers);
+	v->absent = c->m->remote ? gmem_track_left(&c->vm->mem) : 0;
+	sums_walk_begin(&v->walk, &c->vm->mem, &c->pages.layers, v->absent);
 	while (!v->walk.over && !err)
 		err = range_send(c);
 	if (!err)
@@ -168,17 +169,10 @@ int verify_run(struct source *c)
 void verify_passed(struct source *c)
 {
 	if (c->verify)
-		status_set(c->m, c->verify->pages, c->verify->n);
+		status_set(c->m, c->verify->pages - c->verify->absent, c->verify->n);
 }
 
 /* ---- source: what is it that differs? ---- */
-
-/* What a frame adds, in words. */
-static const char *added(char text[32], uint64_t hash, const char *nothing)
-{
-	sniprintf(text, 32, "digest %016lx", hash);
-	return hash ? text : nothing;
-}
 
 static int page_differs(struct source *c, gfn_t gfn, uint64_t here, uint64_t there)
 {
@@ -187,17 +181,17 @@ static int page_differs(struct source *c, gfn_t gfn, uint64_t here, uint64_t the
 	char a[32], b[32];
 	if (l)
 		return why_set(c->w, -EIO, "verify: disk %s differs in its 4 KiB at byte %lu: %s here, %s there",
-			       l->name, block << PAGE_SHIFT, added(a, here, "never written"),
-			       added(b, there, "never written"));
+			       l->name, block << PAGE_SHIFT, sums_text(a, gfn, here, "never written"),
+			       sums_text(b, gfn, there, "never written"));
 	return why_set(c->w, -EIO, "verify: memory differs in the page at %lx (guest-physical): %s here, %s there",
-		       gfn << PAGE_SHIFT, added(a, here, "zeros"), added(b, there, "zeros"));
+		       gfn << PAGE_SHIFT, sums_text(a, gfn, here, "zeros"), sums_text(b, gfn, there, "zeros"));
 }
 
 static int chunk_differs(struct source *c, const struct differs *d)
 {
 	for (unsigned i = 0; i < SUMS_CHUNK; i++) {
 		uint64_t here, there = get_le64(d->bytes + i * sizeof(there));
-		int err = sums_page(&c->vm->mem, &c->pages.layers, d->first + i, &here);
+		int err = sums_page(&c->verify->walk, d->first + i, &here);
 		if (err || here != there)
 			return err ? err : page_differs(c, d->first + i, here, there);
 	}
@@ -272,7 +266,7 @@ static int tell_chunk(struct verify_rx *v, gfn_t first, struct why *w)
 	differs_begin(v, "", 0, first);
 	for (unsigned i = 0; i < SUMS_CHUNK && !err; i++) {
 		uint64_t hash;
-		err = sums_page(v->came->mem, &v->came->layers, first + i, &hash);
+		err = sums_page(&v->walk, first + i, &hash);
 		wire_put_u64(v->tx, hash);
 	}
 	sniprintf(what, sizeof(what), "its memory from %lx on, 4 MiB,", first << PAGE_SHIFT);
@@ -285,7 +279,7 @@ static void begin_once(struct verify_rx *v)
 	if (v->begun_ns)
 		return;
 	v->begun_ns = time_ns();
-	sums_walk_begin(&v->walk, v->came->mem, &v->came->layers);
+	sums_walk_begin(&v->walk, v->came->mem, &v->came->layers, v->absent);
 }
 
 static int range_recv(struct verify_rx *v, struct why *w)
@@ -368,6 +362,6 @@ int verify_loaded(struct verify_rx *v, struct why *w)
 	}
 	free(buf);
 	if (buf && !err)
-		status_set(v->m, v->good, v->states);
+		status_set(v->m, v->good - v->absent, v->states);
 	return buf ? err : -ENOMEM;
 }

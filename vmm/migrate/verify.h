@@ -3,7 +3,7 @@
  * `migrate --verify`: while the guest stands still, between the last section and END, both sides digest all of the
  * VM's memory and disks (sums.h) and each section of its state. A difference ends the attempt, with the first page or
  * field that differs in words, and the guest goes on at the source. Nothing is exempt: a section is compared as it was
- * loaded, before anything advances what depends on time.
+ * loaded, before anything advances what depends on time. What comes in post-copy is compared as it comes (page_sums.h).
  *
  *   source: VERIFY (range, sums) ... VERIFY_STATE (digest of a section's bytes) ... END          -> READY
  *   dest:          its own sums: CHECKED, or DIFFERS       load, encode again: READY, or DIFFERS -> ERROR, in words
@@ -36,7 +36,8 @@ struct verify_rx { /* of the attempt's task */
 	struct sections *sections;
 	struct sums_walk walk;
 	uint64_t begun_ns;       /* 0: the source does not verify */
-	uint64_t good;           /* pages that do not differ */
+	uint64_t good;           /* pages that do not differ, and frames that are absent on both sides: */
+	uint64_t absent;         /* so many, which come when it runs here (page_sums.h) */
 	uint32_t ranges, states; /* that came */
 };
 /* VERIFY or VERIFY_STATE, just received: -EPROTO, or as verify_loaded. */

@@ -21,7 +21,7 @@ static const struct {
 	[WIRE_OFFER] = { "OFFER", CHECK + ID + 74, CHECK + ID + 74 + 64 * 24 + 4 * 26 + 16 + 5 * 148 },
 	[WIRE_ACCEPT] = { "ACCEPT", CHECK + ID, CHECK + ID + 8 },
 	[WIRE_REFUSE] = { "REFUSE", CHECK + 4 + WIRE_TEXT_MAX, CHECK + 4 + WIRE_TEXT_MAX },
-	[WIRE_PASS] = { "PASS", CHECK + 8, CHECK + 8 },
+	[WIRE_PASS] = { "PASS", CHECK + 8, CHECK + 8 }, [WIRE_STATE] = { "STATE", CHECK + 4, CHECK + 4 },
 	[WIRE_PAGES] = { "PAGES", PAGES_FIXED + PAGES_RUN,
 			 PAGES_FIXED + PAGES_RUN * WIRE_RUNS_MAX + WIRE_PAGES_MAX * 4096 },
 	[WIRE_PASS_END] = { "PASS_END", CHECK + 20, CHECK + 20 },
@@ -52,8 +52,8 @@ static const struct {
 	[WIRE_FRAMES] = { "FRAMES", CHECK + 4 + 4 + 14, WIRE_FRAMES_MAX },
 	[WIRE_ABSENT] = { "ABSENT", CHECK + 12, CHECK + 12 + 8 * WIRE_ABSENT_RUNS },
 	[WIRE_DEMAND] = { "DEMAND", CHECK + 16, CHECK + 16 }, [WIRE_SERVED] = { "SERVED", CHECK + 16, CHECK + 16 },
-	[WIRE_ALL] = { "ALL", CHECK + ID, CHECK + ID }, [WIRE_REJOIN] = { "REJOIN", CHECK + ID, CHECK + ID },
-	[WIRE_STATE] = { "STATE", CHECK + 4, CHECK + 4 },
+	[WIRE_ALL] = { "ALL", CHECK + ID, CHECK + ID + 16 }, [WIRE_REJOIN] = { "REJOIN", CHECK + ID, CHECK + ID },
+	[WIRE_SUMS] = { "SUMS", CHECK + 16, CHECK + 8 + 16 * 8 }, [WIRE_AGAIN] = { "AGAIN", CHECK + 28, CHECK + 28 },
 };
 /* clang-format on */
 

@@ -80,6 +80,8 @@ enum wire_type {
 	WIRE_SERVED,
 	WIRE_ALL,
 	WIRE_REJOIN,
+	WIRE_SUMS,
+	WIRE_AGAIN,
 	WIRE_TYPE_END,
 };
 #define WIRE_FILLER     (WIRE_OPTIONAL | 1) /* every reader passes it over */
