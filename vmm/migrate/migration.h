@@ -102,7 +102,7 @@ static inline bool migration_rests(const struct migration *m) { return m->st.vm_
 void migration_unbind(struct migration *m, bool gone);
 
 /*
- * Incoming, post-copy (migration_waits.c): the report will tell of the waits of each of so many vCPUs, -ENOMEM; one of them,
+ * Incoming, post-copy (migration_waits.c): the report will tell of the waits of so many vCPUs, -ENOMEM; one of these,
  * by ns of vCPU i, or (any other number) of the hypervisor for it.
  */
 int migration_count_waits(struct migration *m, unsigned nvcpus) must_check;
