@@ -343,9 +343,10 @@ static void test_refused(void **state unused)
 	refused(vm, REFUSE_CONFIG, "disk root: no such base image there (image, 70656 bytes): --copy-base");
 	boot_file_put(l->base);
 	l->base = same;
-	vm->cfg.disk[1].layer = GIB(64);
+	uint64_t max = vm->disk[1]->layer.max; /* what it is now, not what the VM's file says */
+	vm->disk[1]->layer.max = GIB(64) / PAGE_SIZE;
 	refused(vm, REFUSE_MEMORY, "not enough memory: the layer of its disk may take 65536 MiB");
-	vm->cfg.disk[1].layer = 400 * PAGE_SIZE;
+	vm->disk[1]->layer.max = max;
 	must_work(vm);
 	gone();
 }
