@@ -180,10 +180,12 @@ $(G)/bin/programs: tests/guest/programs.c $(GUEST_PROGS:%=$(G)/obj/%.o) | $(APT)
 	$(Q)$(GUEST_CC) -static $^ -o $@
 $(G)/bin/foreign: tests/guest/foreign.c | $(APT)/sources.list
 	$(Q)$(GUEST_CC) -m32 -static -ffreestanding -nostdlib -fno-pie -no-pie -fno-stack-protector $< -o $@
+$(G)/initrd.img: OF := linux
 $(G)/initrd.img: $(G)/linux.ok
+$(G)/initrd-next.img: OF := next
 $(G)/initrd-next.img: $(G)/next.ok
 $(G)/initrd.img $(G)/initrd-next.img: $(G)/bin/programs $(G)/bin/foreign tests/guest/init tests/guest/mkinitrd.sh
-	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(<:%.ok=%) $@ tests/guest/init $(G)/bin/foreign $(G)/bin/programs $(GUEST_PROGS)
+	$(Q)echo "  INITRD  $@"; tests/guest/mkinitrd.sh $(G)/$(OF) $@ tests/guest/init $(G)/bin/foreign $(G)/bin/programs $(GUEST_PROGS)
 $(G)/vmlinuz-small: tests/guest/small.config tests/guest/mksmall.sh | $(D)/linux-source.ok
 	$(Q)echo "  BUILD   the small guest's kernel (3 minutes)"; tests/guest/mksmall.sh $(D)/linux-source/usr/src/linux-source-*.tar.* $< $@
 # UEFI firmware for guests (doc/firmware.md), and with DEBUG_FW=1 the same that says on the serial port what it does.

@@ -8,6 +8,7 @@
 set -euo pipefail
 linux=$1 out=$2 init=$3 foreign=$4 programs=$5
 shift 5
+[ -d "$linux" ] || { echo "mkinitrd: no directory $linux" >&2 && exit 1; }
 # And what they need; what has no file is built into the kernel, as is ext4 in Debian's cloud kernels so far.
 modules="virtio_pci virtio_net virtio_blk virtio-rng button evdev 8021q ext4"
 root=$(mktemp -d)
