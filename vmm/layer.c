@@ -228,8 +228,8 @@ static int zero_part(struct layer *l, uint64_t off, size_t n)
 {
 	uint64_t block = off >> PAGE_SHIFT, next;
 	int err = 0;
-	bool whole = !(off & PAGE_MASK) && (n == PAGE_SIZE || off + n == l->b.size);
 	spin_lock(&l->lock);
+	bool whole = !(off & PAGE_MASK) && (n == PAGE_SIZE || off + n == l->b.size);
 	uint64_t *e = layer_entry(l, block, 0, &next);
 	if (e && *e & LAYER_OURS ? !(*e & LAYER_ADDR) : base_is_zero(l, ALIGN_DOWN(off, PAGE_SIZE)))
 		goto out; /* they are zeros already */

@@ -4,9 +4,12 @@
  * for each frame once, in ascending order, for no more at a time than it may, and for nothing that could still change;
  * and what it was not asked for is refused.
  */
+#include "kernel/task.h"
 #include "kernel/time.h"
+#include "tests/unit/fake_hosts.h"
 #include "tests/unit/fake_kernel.h"
 #include "tests/unit/wire_pipe.h"
+#include "vmm/migrate/migrate.h"
 #include "vmm/migrate/pulled.h"
 #include "vmm/migrate/records.h"
 #include <string.h>
@@ -214,9 +217,90 @@ static void test_other_pages(void **state unused)
 	assert_int_equal(pulled.came, 100);
 }
 
+/* ---- the source, and a destination that asks for the same nothing again and again ---- */
+
+static struct completion over;
+
+static int say_id(struct wire_tx *to, uint32_t type, const struct attempt_id *id)
+{
+	return id_send(to, type, id, TIME_NEVER);
+}
+
+static int ask_for_nothing(struct wire_tx *to)
+{
+	const struct demand d = { .first = 64, .count = 64 };
+	return absent_demand_send(to, WIRE_DEMAND, &d, TIME_NEVER);
+}
+
+static void asks_again(void *arg)
+{
+	struct wire_tx to;
+	struct wire_rx from;
+	struct attempt_id id = { 0 };
+	int err = wire_tx_init(&to, arg);
+	err = wire_rx_init(&from, arg) ? -ENOMEM : err;
+	while (!err && !(err = wire_recv(&from, time_in_ms(20000), NS_PER_SEC, NULL))) {
+		static uint8_t page[PAGE_SIZE];
+		while (from.data_len && !wire_recv_data(&from, page, sizeof(page), time_in_ms(1000)))
+			;
+		if (from.type == WIRE_HELLO) {
+			ON_HOST(1) err = hello_send(&to, TIME_NEVER);
+		} else if (from.type == WIRE_OFFER) {
+			id_get(&from, &id);
+			to.key = from.key = attempt_key(&id);
+			err = say_id(&to, WIRE_ACCEPT, &id);
+		} else if (from.type == WIRE_FILES) {
+			wire_begin(&to, WIRE_WANT);
+			wire_put_u32(&to, 0);
+			err = wire_end(&to, TIME_NEVER);
+		} else if (from.type == WIRE_PASS) {
+			for (unsigned i = 0; i < 200 && !err; i++)
+				err = ask_for_nothing(&to);
+		} else if (from.type == WIRE_SERVED) {
+			err = ask_for_nothing(&to);
+		}
+	}
+	wire_tx_fini(&to);
+	wire_rx_fini(&from);
+	completion_done(&over);
+}
+
+/* It is bound by the operator's time-out like any other, and the guest runs on. */
+static void test_asked_for_nothing(void **state unused)
+{
+	struct stream *end[2];
+	const struct migrate_params p = {
+		.max_downtime_ms = 300, .max_passes = 9, .pull = true, .timeout_ms = 500, .any_network = true
+	};
+	struct vm *vm;
+	fake_host_restart(0);
+	fake_host_restart(1);
+	fake_host = 0;
+	vm = fake_vm_new("demo", MIB(4));
+	for (uint64_t i = 1; i < 512; i++)
+		assert_true(fake_guest_write(vm, i << PAGE_SHIFT, &i, sizeof(i)));
+	assert_int_equal(stream_pipe(end, 1 << 20), 0);
+	completion_init(&over);
+	assert_non_null(task_create("asks", TASK_PRIO_NORMAL, asks_again, end[1]));
+	uint64_t began = time_ns();
+	struct why said = { "" };
+	assert_int_not_equal(migrate_source_run(vm, end[0], &p, &said), 0);
+	assert_non_null(strstr(said.text, "(--timeout)"));
+	assert_true(time_ns() - began < 5 * NS_PER_SEC && vm_state_now(vm) == VM_RUNNING);
+	stream_abort(end[0]);
+	assert_int_equal(completion_wait(&over, time_in_ms(5000)), 0);
+	assert_true(fake_tasks_wait());
+	stream_close(end[0]);
+	stream_close(end[1]);
+	vm_destroy(vm);
+	fake_host_restart(0);
+	fake_host_restart(1);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_maps), T(test_empty), T(test_wrong), T(test_other_pages) };
+	const struct CMUnitTest tests[] = { T(test_maps), T(test_empty), T(test_wrong), T(test_other_pages),
+					    cmocka_unit_test(test_asked_for_nothing) };
 	return cmocka_run_group_tests_name("pulled", tests, NULL, NULL);
 }

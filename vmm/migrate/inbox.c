@@ -228,7 +228,7 @@ static unsigned next_demand(const struct inbox *in, bool urgent)
 	return i < in->ndemands || urgent ? i : 0;
 }
 
-int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d)
+int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d, struct why *w)
 {
 	int err = 0;
 	unsigned i;
@@ -242,7 +242,7 @@ int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct dem
 		memmove(&in->demand[i], &in->demand[i + 1], (--in->ndemands - i) * sizeof(*d));
 		err = 0;
 	} else if (in->err) {
-		err = in->err;
+		err = in->why.text[0] ? why_set(w, in->err, "%s", in->why.text) : in->err;
 	}
 	spin_unlock_irqrestore(&in->lock, flags);
 	return err;

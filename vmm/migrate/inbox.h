@@ -71,8 +71,8 @@ int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, s
 int inbox_next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg) must_check;
 /*
  * The oldest DEMAND or AGAIN that somebody waits for, else, unless `urgent`, the oldest: 0. -EAGAIN: a message for
- * inbox_next is there, which goes first; else as that.
+ * inbox_next is there, which goes first; else as that, with why.
  */
-int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d) must_check;
+int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct demand *d, struct why *w) must_check;
 /* Has something gone wrong? 0 or the error as inbox_wait would give it. Does not sleep. */
 int inbox_poll(struct inbox *in, struct why *w) must_check;

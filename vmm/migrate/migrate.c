@@ -91,7 +91,7 @@ static void change_one(struct migration *m, const struct change *c)
 		m->p.timeout_ms = c->p->timeout_ms;
 	if (c->what & MIGRATE_SET_STRATEGY) {
 		m->p.strategy = c->p->strategy;
-		m->p.at_once = c->p->strategy == MIGRATE_REMOTE;
+		m->p.at_once = c->p->strategy == MIGRATE_REMOTE && m->st.phase == MIG_PASSES;
 	}
 }
 /* Never found where it is for all: each is changed, and looked past. */

@@ -6,6 +6,8 @@
 #include "vmm/migrate/sums.h"
 #include <stdio.h>
 
+#define SAID_MAX (4 * PAGE_SUMS_WRONG) /* lines in the log */
+
 /* What is wrong with a page, in the same words on both hosts. */
 struct words {
 	uint64_t here, there; /* what it is on this host, and on the other one */
@@ -25,12 +27,13 @@ static void say(struct migration *m, gfn_t gfn, const struct words *v)
 		sniprintf(text + n, sizeof(text) - (size_t)n, ". %u times: what touches it waits until it is right",
 			  v->times);
 	spin_lock(&m->lock);
+	bool few = m->st.differed_pages < SAID_MAX; /* the peer's word: it may be any number */
 	if (!m->st.differed_pages++)
 		m->st.differed_at = gfn << PAGE_SHIFT;
 	if (held)
 		sniprintf(m->st.error, sizeof(m->st.error), "%s", text);
 	spin_unlock(&m->lock);
-	if (v->times <= PAGE_SUMS_AT_ONCE + 1)
+	if (few && v->times <= PAGE_SUMS_AT_ONCE + 1)
 		log_error("%s: %s. It is sent again%s", m->st.vm, text, held ? ", each 5 s from now on" : "");
 }
 
@@ -219,6 +222,7 @@ bool page_sums_next(struct page_sums *s, struct demand *d, uint64_t *due_ns)
 void page_sums_restart(struct page_sums *s)
 {
 	s->count = 0;
+	s->odd = false; /* of a record that was cut in the middle */
 	spin_lock(&s->lock);
 	for (unsigned i = 0; i < s->n; i++)
 		s->wrong[i].by_demand = true;

@@ -50,24 +50,40 @@ static int answer(struct source *c, const struct demand *d)
 	return err ? err : absent_demand_send(&c->tx, WIRE_SERVED, d, pages_deadline(&c->pages));
 }
 
-/* One demand, if there is one until then: 0, or -ETIMEDOUT. */
-static int serve_one(struct source *c, uint64_t deadline_ns)
+static uint64_t memory_sent(const struct source *c) { return c->pages.pass.data + c->pages.pass.zero; }
+
+/* One demand, if there is one until then. *there: there was. */
+static int serve_one(struct source *c, uint64_t deadline_ns, bool *there)
 {
 	struct demand d;
-	int err = inbox_demand(&c->in, false, deadline_ns, &d);
+	int err = inbox_demand(&c->in, false, deadline_ns, &d, c->w);
+	*there = !err;
 	if (err == -EAGAIN) /* what it says goes first: there is nothing that it may say now, but why it ends */
 		return (err = inbox_poll(&c->in, c->w)) ? err : refuse(c, "answered in the midst of a pass");
-	return err ? err : answer(c, &d);
+	return err == -ETIMEDOUT ? 0 : err ? err : answer(c, &d);
 }
 
-/* Those that are there, without waiting. */
-static int serve_some(struct source *c)
+/*
+ * As it is asked for, until no more than `lead` frames of the map have not gone; those that are asked for already go in
+ * any case, as many as a good destination may have out.
+ */
+static int serve(struct pulled_tx *p, uint64_t lead)
 {
-	int err;
-	do
-		err = serve_one(c, 0);
-	while (!err);
-	return err == -ETIMEDOUT ? precopy_progress(c) : err;
+	struct source *c = p->c;
+	uint64_t quiet = in(MIG_IDLE_NS), sent;
+	unsigned more = lead ? PULLED_OUT_MAX : 0;
+	for (bool there = true, ahead; (ahead = p->map.frames - (sent = memory_sent(c)) > lead) || (there && more);) {
+		int err = serve_one(c, ahead ? in(LOOK_NS) : 0, &there);
+		if (err || (err = precopy_progress(c)))
+			return err;
+		more -= !ahead;
+		if (memory_sent(c) > sent)
+			quiet = in(MIG_IDLE_NS);
+		else if (ahead && time_ns() > quiet)
+			return why_set(c->w, -ETIMEDOUT, "the destination asked for nothing of pass %u for %d s",
+				       c->pass, (int)(MIG_IDLE_NS / NS_PER_SEC));
+	}
+	return precopy_progress(c);
 }
 
 static int send_map(struct pulled_tx *p)
@@ -82,32 +98,10 @@ static int send_map(struct pulled_tx *p)
 			err = c->pass == 1 ? drop_zeros(p, f, to - f) : 0;
 			if (err || (err = absent_tx_part(&p->map, &c->vm->mem, f, to)))
 				break;
-			err = serve_some(c);
+			err = serve(p, PULLED_WINDOW);
 		}
 	}
 	return err ? err : absent_tx_end(&p->map);
-}
-
-static uint64_t memory_sent(const struct source *c) { return c->pages.pass.data + c->pages.pass.zero; }
-
-/* The rest of what is in the map, as it is asked for. */
-static int serve_all(struct pulled_tx *p)
-{
-	struct source *c = p->c;
-	uint64_t quiet = in(MIG_IDLE_NS);
-	for (uint64_t sent; (sent = memory_sent(c)) < p->map.frames;) {
-		int err = serve_one(c, in(LOOK_NS));
-		if (err && err != -ETIMEDOUT)
-			return err;
-		if (memory_sent(c) > sent)
-			quiet = in(MIG_IDLE_NS);
-		else if (time_ns() > quiet)
-			return why_set(c->w, -ETIMEDOUT, "the destination asked for nothing of pass %u for %d s",
-				       c->pass, (int)(MIG_IDLE_NS / NS_PER_SEC));
-		if ((err = precopy_progress(c)))
-			return err;
-	}
-	return 0;
 }
 
 int pulled_send(struct source *c)
@@ -116,7 +110,7 @@ int pulled_send(struct source *c)
 	int err = absent_tx_init(&p.map, &c->tx, c->pages.idle_ns, c->pages.end_ns);
 	pages_begin(&c->pages);
 	if (!err && !(err = send_map(&p)))
-		err = serve_all(&p);
+		err = serve(&p, 0);
 	absent_tx_fini(&p.map);
 	return err ? err : pages_send_layers(&c->pages);
 }

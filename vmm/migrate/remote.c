@@ -84,13 +84,13 @@ static void has_all(struct source *c, const uint64_t verified[2])
 	spin_unlock(&c->m->lock);
 }
 
-static int answer(struct source *c, const struct demand *d)
+static int answer(struct source *c, const struct demand *d, struct why *w)
 {
 	bool verify = c->m->p.verify;
 	if (!absent_demand_is_sane(d, &c->vm->mem))
-		return why_set(c->w, -EPROTO, "the destination asked for what is no memory of the VM");
+		return why_set(w, -EPROTO, "the destination asked for what is no memory of the VM");
 	if (d->times && !verify)
-		return why_set(c->w, -EPROTO, "the destination asked again for what nobody verifies");
+		return why_set(w, -EPROTO, "the destination asked again for what nobody verifies");
 	int err = FAILPOINT(P21_SERVING, c->in.rx.s);
 	if (err || (verify && (err = send_sums(c, d))) || (err = pages_send_range(&c->pages, d->first, d->count)))
 		return err;
@@ -101,7 +101,7 @@ static int answer(struct source *c, const struct demand *d)
 }
 
 /* By one connection: 0 when the destination has all of it. */
-static int serve_link(struct source *c)
+static int serve_link(struct source *c, struct why *w)
 {
 	uint64_t frames_end = in(FRAMES_NS);
 	for (;;) {
@@ -110,11 +110,11 @@ static int serve_link(struct source *c)
 		if (frames_end && !frames_send_some(c->vm, &c->tx, frames_end))
 			frames_end = 0;
 		bool hold = time_ns() < c->hold_ns; /* but for what somebody waits for */
-		int err = inbox_demand(&c->in, hold, hold ? c->hold_ns : in(MIG_IDLE_NS), &d);
+		int err = inbox_demand(&c->in, hold, hold ? c->hold_ns : in(MIG_IDLE_NS), &d, w);
 		if (err == -ETIMEDOUT && hold)
 			continue;
 		if (!err)
-			err = answer(c, &d);
+			err = answer(c, &d, w);
 		else if (err == -EAGAIN && !(err = inbox_next(&c->in, in(MIG_IDLE_NS), &msg)))
 			err = msg.type == WIRE_ALL ? 1 : msg.type == WIRE_STARTED ? 0 : -EPROTO;
 		if (err > 0)
@@ -131,6 +131,7 @@ enum rejoined { REJOIN_AGAIN, REJOIN_ON, REJOIN_HAS_ALL, REJOIN_LOST };
 /* What the destination lacks is what is to be sent from here on. */
 static enum rejoined read_map(struct source *c, struct why *w)
 {
+	struct attempt_id id;
 	struct absent_rx map = { 0 };
 	uint64_t verified[2];
 	gmem_track_clear(&c->vm->mem);
@@ -138,7 +139,11 @@ static enum rejoined read_map(struct source *c, struct why *w)
 		if (wire_recv(&c->in.rx, in(MIG_SETUP_NS), MIG_IDLE_NS, w))
 			return REJOIN_AGAIN;
 		if (c->in.rx.type == WIRE_ALL) {
-			absent_all_get(&c->in.rx, &(struct attempt_id){ 0 }, verified);
+			absent_all_get(&c->in.rx, &id, verified);
+			if (!wire_get_end(&c->in.rx) || !attempt_id_equal(&id, &c->id)) {
+				why_set(w, -EPROTO, "the destination sent a malformed ALL");
+				return REJOIN_AGAIN;
+			}
 			has_all(c, verified);
 			return REJOIN_HAS_ALL;
 		}
@@ -209,7 +214,7 @@ static enum rejoined once_more(struct source *c)
 		spin_lock(&c->m->lock);
 		c->m->st.pages_left = gmem_track_left(&c->vm->mem);
 		spin_unlock(&c->m->lock);
-		r = serve_link(c) ? REJOIN_AGAIN : REJOIN_HAS_ALL;
+		r = serve_link(c, &w) ? REJOIN_AGAIN : REJOIN_HAS_ALL;
 	}
 	if (r == REJOIN_HAS_ALL)
 		say_done(c);
@@ -235,6 +240,7 @@ bool remote_serve(struct source *c)
 {
 	struct migration *m = c->m;
 	enum rejoined r = REJOIN_AGAIN;
+	struct why w = { "" };
 	handover_set_state(m->vm, VM_SERVING);
 	migration_phase(m, MIG_REMOTE);
 	forget_words(m);
@@ -242,7 +248,7 @@ bool remote_serve(struct source *c)
 	c->pages.idle_ns = MIG_IDLE_NS;
 	c->pages.end_ns = TIME_NEVER;
 	bool broken = __atomic_load_n(&c->s->err, __ATOMIC_RELAXED); /* it was undecided: frames would be lost on it */
-	if (!broken && !migration_attach(m, c->s, &c->in) && !serve_link(c)) {
+	if (!broken && !migration_attach(m, c->s, &c->in) && !serve_link(c, &w)) {
 		r = REJOIN_HAS_ALL;
 		say_done(c);
 	}
@@ -250,8 +256,9 @@ bool remote_serve(struct source *c)
 	if (r != REJOIN_HAS_ALL) {
 		say(m, connection_lost); /* to find that it cannot be made takes its time */
 		bandwidth_end(m);        /* this may take days */
-		log_warn("%s: the connection to %s, which runs it and lacks memory that is here, is lost: connecting",
-			 m->st.vm, m->dest_name);
+		log_warn("%s: the connection to %s, which runs it and lacks memory that is here, is lost%s%s: "
+			 "connecting",
+			 m->st.vm, m->dest_name, w.text[0] ? ": " : "", w.text);
 	}
 	while (r != REJOIN_HAS_ALL && !is_forgotten(m)) {
 		(void)completion_wait(&m->news, in(MIG_ASK_NS));
