@@ -779,7 +779,8 @@ static void test_boot_files_wrong(void **state unused)
 			wire_put_u64(&p.tx, wrong[i].off);
 			memset(wire_put_space(&p.tx, wrong[i].len), 7, wrong[i].len);
 			assert_int_equal(wire_end(&p.tx, time_in_ms(1000)), 0);
-			assert_int_equal(pass_send(&p.tx, 1, 0, time_in_ms(1000)), 0);
+			int err = pass_send(&p.tx, 1, 0, time_in_ms(1000));
+			assert_true(!err || err == -EPIPE); /* it may have heard enough */
 		}
 		assert_int_equal(peer_recv(&p), WIRE_ERROR);
 		char text[WIRE_TEXT_MAX];
