@@ -164,6 +164,11 @@ static void serial_flush(struct serial *s)
 	serial_put(s, s->held, s->nheld);
 	release_log();
 	s->nheld = 0;
+	if (s->size > PAGE_SIZE) { /* what a long line took goes back */
+		free(s->held);
+		s->held = NULL;
+		s->size = 0;
+	}
 }
 
 static void serial_write(struct con *c, const char *p, size_t n)
