@@ -139,8 +139,8 @@ static uint64_t stolen_ms(void)
 
 	if (!f)
 		return 0;
-	if (fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &of[0], &of[1], &of[2], &of[3], &of[4], &of[5],
-		   &of[6], &of[7]) != 8)
+	if (fscanf(f, "cpu %*[^\n] cpu0 %llu %llu %llu %llu %llu %llu %llu %llu", &of[0], &of[1], &of[2], &of[3],
+		   &of[4], &of[5], &of[6], &of[7]) != 8)
 		of[7] = 0;
 	fclose(f);
 	return of[7] * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
@@ -156,6 +156,7 @@ static int dirtying(uint64_t giga)
 		perror("exitcost: mmap");
 		return 1;
 	}
+	pin(0);
 	memset(mem, 1, SET);
 	stolen = stolen_ms();
 	start = __rdtsc();

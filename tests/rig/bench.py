@@ -291,9 +291,10 @@ def exits(switch, number, kind, peer, vcpus=1):
 def in_passes(switch):
     """
     What tern does in a vCPU's context while a migration goes on: how much less its guest gets done in the time that it has. Counted where the
-    TSC counts instructions, on one CPU, for a guest that dirties all it can; and exits, which are what tern does there.
+    TSC counts instructions, on one CPU, for a guest that dirties all it can; and exits, which are what tern does there. (Two vCPUs, of which
+    one idles: a guest of one is not told of time that others had.)
     """
-    here = Host("c", switch, host_conf(3, "c", demo_conf("none"), peer=("d", 4)), 3, icount=True, cpus=1)
+    here = Host("c", switch, host_conf(3, "c", demo_conf("none").replace("vcpus = 1", "vcpus = 2"), peer=("d", 4)), 3, icount=True, cpus=1)
     there = Host("d", switch, host_conf(4, "d", peer=("c", 3)), 4)
 
     def work(seconds):
