@@ -166,17 +166,26 @@ static err_t link_output(struct netif *n, struct pbuf *p)
 	return bridge_input(&i->ip_port, &f) == -ENOBUFS ? ERR_MEM : ERR_OK;
 }
 
+/* What lwIP hears of a packet, n bytes of it in one piece, that could not be sent. */
+static err_t refused(const uint8_t *ip, size_t n, bool is6, err_t err)
+{
+	unsigned ihl = is6 ? tcp6_header(ip, n) : tcp4_header(ip, n);
+	uint32_t to = 0;
+	if (!ihl)
+		return err;
+	memcpy(&to, ip + 16, sizeof(to));
+	return tcp_resend_refused(is6 ? ip_of6(ip + 24) : ip_of4(to), ip + ihl, err);
+}
+
 static err_t if_output(struct netif *n, struct pbuf *p, const ip4_addr_t *to)
 {
 	if (p->tot_len <= if_of(n)->wire.mtu || tcp4_header(p->payload, p->len)) {
 		if (neighbour_must_ask(n, to) && !neighbour_may_ask(if_of(n), ip_of4(ip4_addr_get_u32(to))))
 			return ERR_OK; /* as if it were lost */
 		const uint8_t *ip = p->payload;
-		unsigned ihl = tcp4_header(ip, p->len);
-		uint32_t dest;
-		memcpy(&dest, ip + 16, sizeof(dest));
+		size_t len = p->len;
 		err_t err = etharp_output(n, p, to);
-		return err && ihl ? tcp_resend_refused(ip_of4(dest), ip + ihl, err) : err;
+		return err ? refused(ip, len, false, err) : ERR_OK;
 	}
 	n->mtu = (u16_t)if_of(n)->wire.mtu;
 	err_t err = ip4_frag(p, n, to);
@@ -189,9 +198,9 @@ static err_t if_output6(struct netif *n, struct pbuf *p, const ip6_addr_t *to)
 	if (neighbour_must_ask6(n, to) && !neighbour_may_ask(if_of(n), ip_of6(to->addr)))
 		return ERR_OK;
 	const uint8_t *ip = p->payload;
-	unsigned ihl = tcp6_header(ip, p->len);
+	size_t len = p->len;
 	err_t err = ethip6_output(n, p, to);
-	return err && ihl ? tcp_resend_refused(ip_of6(ip + 24), ip + ihl, err) : err;
+	return err ? refused(ip, len, true, err) : ERR_OK;
 }
 
 /* ---- receiving ---- */

@@ -35,6 +35,6 @@ static const struct tcp_pcb *owner(struct ip to, const struct tcp_hdr *h)
 err_t tcp_resend_refused(struct ip to, const void *tcp, err_t err)
 {
 	const struct tcp_hdr *h = tcp;
-	const struct tcp_pcb *pcb = err == ERR_OK ? NULL : owner(to, h);
+	const struct tcp_pcb *pcb = owner(to, h);
 	return pcb && pcb->unacked && TCP_SEQ_LT(lwip_ntohl(h->seqno), seq_of(pcb->unacked)) ? ERR_OK : err;
 }

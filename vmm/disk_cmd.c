@@ -205,9 +205,11 @@ static int cmd_resize(struct con *c, int argc unused, char **argv)
 	const char *layer = con_opt(c, "--layer");
 	struct why w = { "" };
 	int err;
-	if (conf_parse_size(argv[2], &size) || (layer && (conf_parse_size(layer, &more) || !more)))
-		return con_error(c, -EINVAL, "disk resize: %s is no size: give bytes, or 512M or 8G",
-				 conf_parse_size(argv[2], &size) ? argv[2] : layer);
+	const char *wrong = conf_parse_size(argv[2], &size) ? argv[2] : NULL;
+	if (!wrong && layer && (conf_parse_size(layer, &more) || !more))
+		wrong = layer;
+	if (wrong)
+		return con_error(c, -EINVAL, "disk resize: %s is no size: give bytes, or 512M or 8G", wrong);
 	struct find *f = find_one(c, argv, &err);
 	if (!f)
 		return err;

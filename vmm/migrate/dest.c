@@ -254,12 +254,10 @@ static int recv_pass_end(struct dest *c)
 	uint64_t ram = data + zero - c->pages.disk, all = c->vm->mem.size / PAGE_SIZE;
 	if (c->pulled.on && ram != c->pulled.map.frames)
 		return why_set(c->why, -EPROTO, "pass %u brought %lu of %lu pages", pass, ram, c->pulled.map.frames);
-	if (pass == 1 && !c->pulled.on && (ram > all || (ram != all && !c->at.tells)))
+	bool of_all = pass == 1 && !c->pulled.on;
+	if (of_all && (ram > all || (ram != all && !c->at.tells)))
 		return why_set(c->why, -EPROTO, "pass 1 brought %lu of %lu pages", ram, all);
-	if (pass == 1 && !c->pulled.on)
-		c->missing = all - ram;
-	else
-		c->missing -= MIN(c->missing, ram);
+	c->missing = of_all ? all - ram : c->missing - MIN(c->missing, ram);
 	c->pulled.on = false;
 	int err = pass_failpoint(c); /* even if it had no pages */
 	if (err || c->final)

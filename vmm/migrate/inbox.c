@@ -194,6 +194,12 @@ static int unexpected(const struct inbox_msg *msg, struct why *w)
 	return why_set(w, -EPROTO, "the destination sent %s at the wrong time", wire_type_name(msg->type));
 }
 
+/* Why the reader has ended, 0 while it runs, with its words. in->lock is held. */
+static int ended(const struct inbox *in, struct why *w)
+{
+	return in->err && in->why.text[0] ? why_set(w, in->err, "%s", in->why.text) : in->err;
+}
+
 /* in->lock is held, and dropped while it waits. */
 static int next(struct inbox *in, uint64_t deadline_ns, struct inbox_msg *msg, uint64_t *flags)
 {
@@ -242,7 +248,7 @@ int inbox_demand(struct inbox *in, bool urgent, uint64_t deadline_ns, struct dem
 		memmove(&in->demand[i], &in->demand[i + 1], (--in->ndemands - i) * sizeof(*d));
 		err = 0;
 	} else if (in->err) {
-		err = in->why.text[0] ? why_set(w, in->err, "%s", in->why.text) : in->err;
+		err = ended(in, w);
 	}
 	spin_unlock_irqrestore(&in->lock, flags);
 	return err;
@@ -254,8 +260,8 @@ int inbox_wait(struct inbox *in, uint32_t a, uint32_t b, uint64_t deadline_ns, s
 	int err = next(in, deadline_ns, msg, &flags);
 	if (!err)
 		err = msg->type == a || msg->type == b ? 0 : unexpected(msg, w);
-	else if (err == in->err && in->why.text[0])
-		why_set(w, err, "%s", in->why.text);
+	else if (err == in->err)
+		(void)ended(in, w);
 	spin_unlock_irqrestore(&in->lock, flags);
 	return err;
 }
@@ -274,8 +280,8 @@ int inbox_poll(struct inbox *in, struct why *w)
 	uint64_t flags = spin_lock_irqsave(&in->lock);
 	if (in->n)
 		err = unexpected(&in->msg[0], w);
-	else if (in->err)
-		err = in->why.text[0] ? why_set(w, in->err, "%s", in->why.text) : in->err;
+	else
+		err = ended(in, w);
 	spin_unlock_irqrestore(&in->lock, flags);
 	return err;
 }

@@ -180,6 +180,13 @@ static void leave_report(struct migration *m)
 	migration_put(m); /* the table's; the caller has its own */
 }
 
+void migration_say(struct migration *m, const char *text)
+{
+	spin_lock(&m->lock);
+	sniprintf(m->st.error, sizeof(m->st.error), "%s", text);
+	spin_unlock(&m->lock);
+}
+
 void migration_finish(struct migration *m, enum migrate_phase phase, const char *error)
 {
 	spin_lock(&m->lock);

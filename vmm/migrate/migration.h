@@ -101,6 +101,8 @@ static inline bool migration_rests(const struct migration *m) { return m->st.vm_
 /* Lets go of the VM; gone: it has been destroyed. */
 void migration_unbind(struct migration *m, bool gone);
 
+/* Why it does not get on, while it runs, in `migrate status`; "": it does. */
+void migration_say(struct migration *m, const char *text);
 /*
  * Incoming, post-copy (migration_waits.c): the report will tell of the waits of so many vCPUs, -ENOMEM; one of these,
  * by ns of vCPU i, or (any other number) of the hypervisor for it.

@@ -94,17 +94,28 @@ static int batch_send(struct page_tx *p, gfn_t first, uint64_t count)
 	return err;
 }
 
-int pages_send_span(struct page_tx *p, gfn_t first, uint64_t count)
+/*
+ * What the set has of [first, end), multiples of 64 in one range, batch by batch. harvest: it is a pass over a running
+ * guest, which may be stopped.
+ */
+static int batches_send(struct page_tx *p, gfn_t first, gfn_t end, bool harvest)
 {
-	gfn_t end = first + count;
 	int err = 0;
-	for (gfn_t f = first, n; !err && (f = gmem_track_next(p->mem, f, end)) < end; f += n) {
-		f = ALIGN_DOWN(f, 64UL);
+	for (gfn_t f = first, n; !err && !(harvest && p->stop) && (f = gmem_track_next(p->mem, f, end)) < end; f += n) {
+		f = MAX(ALIGN_DOWN(f, (gfn_t)PAGES_BATCH), first);
 		n = MIN(end - f, (gfn_t)PAGES_BATCH);
+		if (harvest)
+			gmem_track_harvest(p->mem, f, n);
 		err = batch_send(p, f, n);
 		if (!err)
 			err = p->progress(p->arg);
 	}
+	return err;
+}
+
+int pages_send_span(struct page_tx *p, gfn_t first, uint64_t count)
+{
+	int err = batches_send(p, first, first + count, false);
 	return err ? err : pages_flush(p);
 }
 
@@ -182,19 +193,8 @@ int pages_send_pass(struct page_tx *p, bool harvest)
 	int err = 0;
 
 	pages_begin(p);
-	for (unsigned i = 0, n = gmem_ranges(p->mem, r); i < n; i++) {
-		gfn_t end = r[i].first + r[i].count; /* RAM is whole 2 MiB blocks: a multiple of 64 */
-		for (gfn_t f = r[i].first; !err && !p->stop && (f = gmem_track_next(p->mem, f, end)) < end;) {
-			f = ALIGN_DOWN(f, (gfn_t)PAGES_BATCH);
-			uint64_t count = MIN(end - f, (uint64_t)PAGES_BATCH);
-			if (harvest)
-				gmem_track_harvest(p->mem, f, count);
-			err = batch_send(p, f, count);
-			if (!err)
-				err = p->progress(p->arg);
-			f += count;
-		}
-	}
+	for (unsigned i = 0, n = gmem_ranges(p->mem, r); i < n && !err; i++) /* RAM is whole 2 MiB blocks */
+		err = batches_send(p, r[i].first, r[i].first + r[i].count, harvest);
 	return err ? err : pages_send_layers(p);
 }
 

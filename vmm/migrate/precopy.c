@@ -111,6 +111,8 @@ int precopy_progress(void *arg)
 	return wire_end(&c->tx, in(MIG_IDLE_NS));
 }
 
+/* ---- passes ---- */
+
 int precopy_send_pass(struct source *c, bool final)
 {
 	c->pass++;

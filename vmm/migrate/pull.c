@@ -10,7 +10,6 @@
 #include "vmm/migrate/hot.h"
 #include "vmm/migrate/this_host.h"
 #include "vmm/x86/vcpu.h"
-#include <stdio.h>
 
 #define QUEUE_NS (1 * NS_PER_MS) /* what ranges may make an urgent page wait for, in queues */
 #define LOOK_NS  (1 * NS_PER_SEC)
@@ -324,13 +323,6 @@ static void ask_anew(struct pull *p)
 	p->least_ns = 0;
 }
 
-static void say(struct pull *p, const char *text)
-{
-	spin_lock(&p->m->lock);
-	sniprintf(p->m->st.error, sizeof(p->m->st.error), "%s", text);
-	spin_unlock(&p->m->lock);
-}
-
 /* After ALL: DONE, behind what was under way. */
 static void wait_done(struct pull *p, struct wire_rx *rx)
 {
@@ -414,7 +406,7 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 	int err = link_run(p, tx, rx, &w);
 	migration_detach(p->m);
 	if (err)
-		say(p, "the connection to its source is lost: waiting for it");
+		migration_say(p->m, "the connection to its source is lost: waiting for it");
 	if (err)
 		log_warn("%s lacks %lu MiB that are at its source: the connection is lost: %s. It runs on without "
 			 "them, and waits for the source",
@@ -423,7 +415,7 @@ void pull_run(struct pull *p, struct wire_tx *tx, struct wire_rx *rx)
 		(void)!migration_attach(p->m, l->rx->s, NULL); /* it is past being cancelled */
 		if (!(err = absent_send(l->tx, &p->vm->mem, MIG_IDLE_NS, TIME_NEVER))) {
 			log_info("%s: its source is there again", p->vm->cfg.name);
-			say(p, "");
+			migration_say(p->m, "");
 			err = link_run(p, l->tx, l->rx, &w);
 		}
 		migration_detach(p->m);

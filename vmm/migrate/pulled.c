@@ -70,20 +70,22 @@ static int serve_one(struct source *c, uint64_t deadline_ns, bool *there)
 static int serve(struct pulled_tx *p, uint64_t lead)
 {
 	struct source *c = p->c;
-	uint64_t quiet = in(MIG_IDLE_NS), sent;
+	uint64_t quiet = in(MIG_IDLE_NS);
 	unsigned more = lead ? PULLED_OUT_MAX : 0;
-	for (bool there = true, ahead; (ahead = p->map.frames - (sent = memory_sent(c)) > lead) || (there && more);) {
+	for (bool there = true;;) {
+		uint64_t sent = memory_sent(c);
+		bool ahead = p->map.frames - sent > lead;
+		if (!ahead && (!there || !more--))
+			return precopy_progress(c);
 		int err = serve_one(c, ahead ? in(LOOK_NS) : 0, &there);
 		if (err || (err = precopy_progress(c)))
 			return err;
-		more -= !ahead;
 		if (memory_sent(c) > sent)
 			quiet = in(MIG_IDLE_NS);
 		else if (ahead && time_ns() > quiet)
 			return why_set(c->w, -ETIMEDOUT, "the destination asked for nothing of pass %u for %d s",
 				       c->pass, (int)(MIG_IDLE_NS / NS_PER_SEC));
 	}
-	return precopy_progress(c);
 }
 
 static int send_map(struct pulled_tx *p)

@@ -10,7 +10,6 @@
 #include "vmm/migrate/handover.h"
 #include "vmm/migrate/hot.h"
 #include "vmm/migrate/page_sums.h"
-#include <stdio.h>
 
 static uint64_t in(uint64_t ns) { return time_ns() + ns; }
 
@@ -47,13 +46,6 @@ static void show(struct source *c, uint64_t sent, bool urgent)
 	c->paced = c->tx.bytes;
 }
 
-static void say(struct migration *m, const char *text)
-{
-	spin_lock(&m->lock);
-	sniprintf(m->st.error, sizeof(m->st.error), "%s", text);
-	spin_unlock(&m->lock);
-}
-
 /* --verify: what goes is to be as it is here. The words on a page that it was not are over when nobody repeats them. */
 static int send_sums(struct source *c, const struct demand *d)
 {
@@ -62,7 +54,7 @@ static int send_sums(struct source *c, const struct demand *d)
 	if (err || (err = page_sums_send(&c->tx, &c->vm->mem, d, in(MIG_IDLE_NS), &pages)))
 		return err;
 	if (!d->times && c->again_ns && time_ns() - c->again_ns > 2 * PAGE_SUMS_LATER_NS) {
-		say(c->m, "");
+		migration_say(c->m, "");
 		c->again_ns = 0;
 	}
 	c->again_ns = d->times ? time_ns() : c->again_ns;
@@ -210,7 +202,7 @@ static enum rejoined once_more(struct source *c)
 	if (r == REJOIN_ON) {
 		log_info("%s: %s is there again, and lacks %lu MiB", c->vm->cfg.name, c->m->dest_name,
 			 gmem_track_left(&c->vm->mem) >> 8);
-		say(c->m, "");
+		migration_say(c->m, "");
 		spin_lock(&c->m->lock);
 		c->m->st.pages_left = gmem_track_left(&c->vm->mem);
 		spin_unlock(&c->m->lock);
@@ -219,7 +211,7 @@ static enum rejoined once_more(struct source *c)
 	if (r == REJOIN_HAS_ALL)
 		say_done(c);
 	if (r != REJOIN_HAS_ALL)
-		say(c->m, w.text[0] ? w.text : err ? err_name(err) : connection_lost);
+		migration_say(c->m, w.text[0] ? w.text : err ? err_name(err) : connection_lost);
 	if (!err)
 		link_end(c);
 	stream_close(s);
@@ -254,8 +246,8 @@ bool remote_serve(struct source *c)
 	}
 	link_end(c);
 	if (r != REJOIN_HAS_ALL) {
-		say(m, connection_lost); /* to find that it cannot be made takes its time */
-		bandwidth_end(m);        /* this may take days */
+		migration_say(m, connection_lost); /* to find that it cannot be made takes its time */
+		bandwidth_end(m);                  /* this may take days */
 		log_warn("%s: the connection to %s, which runs it and lacks memory that is here, is lost%s%s: "
 			 "connecting",
 			 m->st.vm, m->dest_name, w.text[0] ? ": " : "", w.text);
