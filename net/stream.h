@@ -3,7 +3,8 @@
  * A reliable byte stream: all that migration knows of the network. TCP (lwIP) implements it, TLS over it (net/tls.h),
  * memory of this host between two of its own tasks, and in host-built tests a pipe. One reader and one writer task may
  * use a stream at once. Deadlines are absolute time_ns(). Errors are -errno: -ETIMEDOUT, -ECONNRESET, -EPIPE (peer
- * ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED (stream_abort was called). An error is final for the stream.
+ * ended), -ECONNREFUSED, -EHOSTUNREACH, -ECANCELED (stream_abort was called). An error is final for the stream, but for
+ * one thing: who cannot write any more still reads what the peer said before, often why.
  */
 #pragma once
 #include "kernel/base/bits.h"
@@ -38,7 +39,8 @@ struct stream {
 	uint64_t rtt_ns; /* what connecting took, which is a round trip; 0: not measured */
 	uint8_t unread;  /* the reader's: a byte that stream_unread put back */
 	bool has_unread;
-	int err; /* [a] the first error, 0: none yet; stream.c's */
+	int err;      /* [a] the first error, 0: none yet; stream.c's */
+	int read_err; /* [a] the first error of reading */
 };
 
 /* Exactly len bytes: 0, or -errno (-EPIPE if the stream ends early). */
@@ -51,6 +53,12 @@ int stream_write(struct stream *s, const void *buf, size_t len, uint64_t deadlin
 /* Bytes are gone to the network stack when it returns, in order; memory may be reused. */
 int stream_writev(struct stream *s, const struct iov *iov, unsigned n, uint64_t deadline_ns) must_check;
 int stream_shutdown(struct stream *s);
+/*
+ * Read away what still comes, until the peer ends or the deadline. Who has said his last word does this before he
+ * closes: with data unread TCP sends a reset, and what the peer has not read by then may be lost to it (RFC 1122
+ * 4.2.2.13).
+ */
+void stream_drain(struct stream *s, uint64_t deadline_ns);
 void stream_abort(struct stream *s);
 void stream_close(struct stream *s); /* NULL is fine */
 

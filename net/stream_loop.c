@@ -41,7 +41,7 @@ static int loop_read(struct stream *s, void *buf, size_t max, uint64_t deadline_
 	struct loop *l = e->loop;
 	int err = 0;
 	uint64_t flags = spin_lock_irqsave(&l->lock);
-	while (!(err = broken(e)) && !from->count && !from->ended)
+	while (!(err = e->aborted ? -ECANCELED : 0) && !from->count && !(err = broken(e)) && !from->ended)
 		if (waitq_wait(&l->q, &l->lock, &flags, deadline_ns)) {
 			err = -ETIMEDOUT;
 			break;

@@ -254,7 +254,7 @@ FUZZ += nd_filter
 FUZZ_nd_filter := $(UNIT_nd_filter)
 FUZZ += learn
 FUZZ_learn := $(UNIT_learn)
-UNIT_stream := net/stream.c tests/unit/pipe.c tests/unit/fake_kernel.c
+UNIT_stream := net/stream.c net/stream_loop.c tests/unit/pipe.c tests/unit/fake_kernel.c
 
 # How fast the kernel's memcpy is, beside newlib's: the objects of the kernel's image, under other names, in a program of this machine.
 rename = objcopy $(foreach f,memcpy memmove memset,--redefine-sym $f=$1_$f)

@@ -330,6 +330,27 @@ static void test_slow_hosts(void **state unused)
 	assert_int_equal(policy_next(&p, &pass, &w), POLICY_STOP);
 }
 
+/* By halves while the pages weigh, and not while it is all else that does not fit: it would slow who writes nothing. */
+static void test_halves(void **state unused)
+{
+	struct policy p;
+	const uint64_t full = 100000000 / 100 * POLICY_STUN_PERCENT;
+	struct policy_pass pass = { .pass = 1, .bytes = 100000000, .ns = 1000 * MS, .rtt_ns = MS, .left = 60000 };
+	policy_init(&p, MIGRATE_THROTTLE, 100 * MS, 30);
+	while (!p.may_dirty || p.stuck < 2) {
+		assert_int_equal(policy_next(&p, &pass, NULL), POLICY_AGAIN);
+		assert_true(++pass.pass < 10);
+	}
+	assert_int_equal(p.may_dirty, full >> 2);
+	pass.left = 400; /* 17 ms, and 80 for a look at dirt, as hosts are that have much else to do */
+	pass.scan_ns = p.last_scan_ns = 80 * MS;
+	for (unsigned i = 0; i < 3; i++, pass.pass++) {
+		assert_int_equal(policy_next(&p, &pass, NULL), POLICY_AGAIN);
+		assert_int_equal(p.stuck, i);
+		assert_int_equal(p.may_dirty, full);
+	}
+}
+
 /* Extremes: no division by zero, no overflow, and monotonic in what is left. */
 static void test_extremes(void **state unused)
 {
@@ -358,6 +379,7 @@ int main(void)
 		cmocka_unit_test(test_steady_fits),
 		cmocka_unit_test(test_polish_is_bounded),
 		cmocka_unit_test(test_gives_up_when_stuck),
+		cmocka_unit_test(test_halves),
 		cmocka_unit_test(test_max_passes),
 		cmocka_unit_test(test_tiny_budget),
 		cmocka_unit_test(test_round_trips),

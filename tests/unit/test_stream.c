@@ -143,6 +143,44 @@ static void peer_closes(void **state)
 	stream_close(NULL);
 }
 
+/* A writer that finds the connection reset leaves to its reader what the peer said before: why. */
+static void last_words(void **state)
+{
+	(void)state;
+	for (unsigned loop = 0; loop < 2; loop++) {
+		struct stream *e[2];
+		uint8_t buf[8];
+		assert_int_equal(loop ? stream_loop_open("self", &e[0], &e[1]) : stream_pipe(e, 64), 0);
+		assert_int_equal(stream_write(e[0], "no", 2, soon()), 0);
+		stream_abort(e[0]);
+		assert_int_equal(stream_write(e[1], "x", 1, soon()), -ECONNRESET);
+		assert_int_equal(stream_read(e[1], buf, 2, soon()), 0);
+		assert_memory_equal(buf, "no", 2);
+		assert_int_equal(stream_read_some(e[1], buf, 8, soon()), -ECONNRESET);
+		assert_int_equal(stream_shutdown(e[1]), -ECONNRESET);
+		close_both(e);
+	}
+}
+
+/* All that comes, and no longer than until the end, an error, or the deadline. */
+static void drained(void **state)
+{
+	(void)state;
+	struct stream *e[2];
+	uint8_t buf[8];
+	assert_int_equal(stream_pipe(e, 50), 0);
+	struct writer w = { .s = e[0], .bytes = 20000 };
+	assert_non_null(task_create("writer", TASK_PRIO_NORMAL, write_pattern, &w));
+	stream_drain(e[1], soon());
+	assert_true(fake_tasks_wait());
+	assert_int_equal(w.err, 0);
+	assert_int_equal(e[1]->bytes_in, 20000);
+	assert_int_equal(stream_write(e[1], "x", 1, soon()), 0);
+	stream_drain(e[0], time_in_ms(30));
+	assert_int_equal(stream_read_some(e[0], buf, 8, soon()), -ETIMEDOUT);
+	close_both(e);
+}
+
 /* Wherever it is cut, exactly the bytes before the cut arrive, and then both ends know. */
 static void cut_at_every_byte(void **state)
 {
@@ -173,9 +211,13 @@ static void cut_at_every_byte(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(order_and_end),           cmocka_unit_test(deadlines),
-		cmocka_unit_test(abort_from_another_task), cmocka_unit_test(peer_closes),
+		cmocka_unit_test(order_and_end),
+		cmocka_unit_test(deadlines),
+		cmocka_unit_test(abort_from_another_task),
+		cmocka_unit_test(peer_closes),
 		cmocka_unit_test(cut_at_every_byte),
+		cmocka_unit_test(last_words),
+		cmocka_unit_test(drained),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -406,6 +406,8 @@ static void give_up(struct dest *c, int err, bool accepted)
 	migration_unbind(c->m, true);
 	bool cancelled = err == -ECANCELED && c->rx->type == WIRE_ERROR; /* by the source */
 	migration_finish(c->m, cancelled ? MIG_CANCELLED : MIG_FAILED, c->why->text);
+	if (!stream_shutdown(c->s)) /* for the source to read why */
+		stream_drain(c->s, time_ns() + NS_PER_SEC);
 }
 
 static void attempt(struct dest *c)

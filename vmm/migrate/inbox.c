@@ -161,11 +161,9 @@ void inbox_stop(struct inbox *in, int err)
 
 void inbox_drain(struct inbox *in, uint64_t deadline_ns)
 {
-	uint8_t rest[64];
 	if (!in->running || stream_shutdown(in->rx.s) || completion_wait(&in->ended, deadline_ns))
 		return;
-	while (time_ns() < deadline_ns && stream_read_some(in->rx.s, rest, sizeof(rest), deadline_ns) > 0)
-		; /* behind a record that the reader did not take */
+	stream_drain(in->rx.s, deadline_ns); /* behind a record that the reader did not take */
 }
 
 void inbox_fini(struct inbox *in)

@@ -163,8 +163,13 @@ static enum policy_verdict slow_down(struct policy *p, const struct policy_pass 
 		p->best = r->left;
 		p->vain = 0;
 	}
-	/* One that writes the same pages many times in a pass dirties no less for being slowed a little: by halves. */
-	p->may_dirty = (p->rate ? p->rate : POLICY_RATE_GUESS) / 100 * POLICY_STUN_PERCENT >> MIN(p->stuck, 4U);
+	/*
+	 * One that writes the same pages many times in a pass dirties no less for being slowed a little: by halves. But
+	 * not where pages are the least of what the downtime would be: that would slow who writes next to nothing.
+	 */
+	bool pages = sending(p, r->left << PAGE_SHIFT) > predicted / 4;
+	p->may_dirty = (p->rate ? p->rate : POLICY_RATE_GUESS) / 100 * POLICY_STUN_PERCENT;
+	p->may_dirty >>= pages ? MIN(p->stuck, 4U) : 0;
 	p->may_dirty = MAX(p->may_dirty, (uint64_t)PAGE_SIZE);
 	if (p->stuck >= POLICY_STUN_STUCK || p->vain >= POLICY_STUN_VAIN)
 		return did_not_converge(p, r, predicted, w);
