@@ -365,7 +365,8 @@ def busy_disks(switch):
 STAGES = {
     "move": lambda switch: moving(None, host_figures, idle, verified, tracking, switch=switch),
     "remote": lambda switch: moving(None, remote, switch=switch, clear=True),
-    "strategies": lambda switch: moving(None, bench_strategies.strategies, bench_strategies.stun, switch=switch, clear=True),
+    "strategies": lambda switch: moving(None, bench_strategies.strategies, switch=switch, clear=True),
+    "stun": lambda switch: moving(None, bench_strategies.stun, switch=switch, clear=True),
     "vcpus": lambda switch: moving(None, four_cpus, switch=switch, vcpus=4),
     "together": together,
     "tcp": the_tcp,
