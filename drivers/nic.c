@@ -8,12 +8,15 @@
 #include "kernel/log.h"
 #include "kernel/base/mac.h"
 #include "kernel/task.h"
+#include "kernel/time.h"
 #include <stdio.h>
 #include <string.h>
 
 #define NIC_MAX     16
 #define RECEIVERS   32
 #define POLL_BUDGET 64 /* frames until other tasks of the same priority get a turn */
+#define WATCH_NS    NS_PER_SEC
+#define LATE_NS     (20 * NS_PER_MS) /* that an interrupt may be later than its frame */
 
 static struct nic *nics[NIC_MAX]; /* (c) after nic_probe_all */
 static unsigned nnics;
@@ -61,6 +64,31 @@ void nic_link_changed(struct nic *n)
 		n->link_changed(n->rx_arg, up);
 }
 
+/* Was there an interrupt, within so many ns? */
+static bool told(struct nic_poll *p, uint64_t ns)
+{
+	int late = 0;
+	uint64_t deadline = time_ns() + ns, flags = spin_lock_irqsave(&p->lock);
+	while (!p->pending && !late)
+		late = waitq_wait(&p->q, &p->lock, &flags, deadline);
+	bool pending = p->pending;
+	p->pending = false;
+	spin_unlock_irqrestore(&p->lock, flags);
+	return pending;
+}
+
+/*
+ * Until the card has something. One that does not say so, or whose interrupt is lost, shall not leave the host deaf: it
+ * is asked each second.
+ */
+static void wait_for_frames(struct nic_poll *p)
+{
+	bool heard;
+	while (!(heard = told(p, WATCH_NS)) && p->rearm(p)) {}
+	if (!heard && !told(p, LATE_NS))
+		log_warn("%s: it has received frames for up to a second, and no interrupt told of them", p->n->name);
+}
+
 static void poll_task(void *arg)
 {
 	struct nic_poll *p = arg;
@@ -72,11 +100,7 @@ static void poll_task(void *arg)
 			while (p->poll(p, POLL_BUDGET))
 				task_yield();
 		} while (!p->rearm(p));
-		uint64_t flags = spin_lock_irqsave(&p->lock);
-		while (!p->pending)
-			waitq_wait(&p->q, &p->lock, &flags, TIME_NEVER);
-		p->pending = false;
-		spin_unlock_irqrestore(&p->lock, flags);
+		wait_for_frames(p);
 	}
 }
 

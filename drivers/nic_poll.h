@@ -14,7 +14,7 @@ struct nic_poll {
 	bool pending; /* [lock] an interrupt came since the task last began to poll */
 	/* Take at most `budget` frames off the ring; true if there may be more. */
 	bool (*poll)(struct nic_poll *p, unsigned budget);
-	/* Switch receive interrupts on again; false if frames came meanwhile, so that another poll is due. */
+	/* Receive interrupts are on from here; false if there are frames already, so that a poll is due. */
 	bool (*rearm)(struct nic_poll *p);
 	struct nic *n;
 };

@@ -137,7 +137,7 @@ int virtio_set_config_vector(struct virtio_dev *v, uint16_t vector)
 
 void virtio_go(struct virtio_dev *v) { status_set(v, VIRTIO_DRIVER_OK); }
 
-void virtq_offer_done(struct virtq *q)
+static void offer(struct virtq *q, bool loud)
 {
 	uint16_t old = q->published, now = q->avail_idx;
 	if (old == now)
@@ -152,9 +152,12 @@ void virtq_offer_done(struct virtq *q)
 	} else {
 		tell = !(*(volatile uint16_t *)q->used & VIRTQ_USED_NO_NOTIFY);
 	}
-	if (tell)
+	if (tell || loud)
 		mmio_write16(q->notify, q->number);
 }
+
+void virtq_offer_done(struct virtq *q) { offer(q, false); }
+void virtq_offer_loud(struct virtq *q) { offer(q, true); }
 
 void virtq_irq_off(struct virtq *q)
 {

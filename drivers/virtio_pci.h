@@ -45,8 +45,9 @@ void virtio_go(struct virtio_dev *v); /* DRIVER_OK */
 
 /* Offer the chain that begins at descriptor `head`; the device sees it at virtq_offer_done. */
 static inline void virtq_push(struct virtq *q, uint16_t head) { q->avail[2 + (q->avail_idx++ & q->mask)] = head; }
-/* Show the device all that was pushed, and tell it if it wants to be told. */
+/* Show the device all that was pushed, and tell it if it wants to be told; _loud: in any case. */
 void virtq_offer_done(struct virtq *q);
+void virtq_offer_loud(struct virtq *q);
 static inline bool virtq_has_used(const struct virtq *q)
 {
 	return __atomic_load_n(&q->used[1], __ATOMIC_ACQUIRE) != q->used_idx;

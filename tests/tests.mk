@@ -286,6 +286,8 @@ BENCH_BIN := $(addprefix $(H)/bench_,memcpy $(BENCH))
 UNIT += serial
 UNIT_serial :=
 build/host/tests/unit/test_serial.o: drivers/uart_16550.c
+UNIT += nic_poll
+UNIT_nic_poll := $(addprefix drivers/,nic.c virtio_pair.c virtio_pci.c) tests/unit/fake_kernel.c
 UNIT += image
 UNIT_image := boot/image.c
 $(H)/test_image: $(H)/zstd.a
