@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The dirty-rate generator: writes one word in each page of a working set, round and round, at a given rate. With a rate of 0
- * it is bound by its CPU, and WORK, rounds of a sum for each page, says how much.
+ * The dirty-rate generator: writes one word in each page of a working set, round and round, at a given rate. With a
+ * rate of 0 it is bound by its CPU, and WORK, rounds of a sum for each page, says how much.
  *
  *   dirty MIB_PER_S WORKING_SET_MIB [WORK]
  *
