@@ -244,61 +244,6 @@ static void test_must_not_move(void **state unused)
 
 /* ---- the peer ---- */
 
-static uint64_t dest_features;
-static unsigned heard; /* records after the greeting */
-
-/* It greets with features of an older release, and then listens. */
-static void old_dest(void *arg)
-{
-	struct stream *s = arg;
-	struct wire_tx tx;
-	struct wire_rx rx;
-	uint64_t end = time_in_ms(5000);
-	fake_host = 1;
-	assert_int_equal(wire_tx_init(&tx, s), 0);
-	assert_int_equal(wire_rx_init(&rx, s), 0);
-	wire_begin(&tx, WIRE_HELLO);
-	wire_put_u64(&tx, WIRE_MAGIC);
-	wire_put_u32(&tx, WIRE_VERSION_MIN);
-	wire_put_u32(&tx, WIRE_VERSION);
-	wire_put_u64(&tx, dest_features);
-	wire_put_u32(&tx, WIRE_RECORD_MAX);
-	wire_put_str(&tx, "b", HOST_NAME_MAX);
-	assert_int_equal(wire_end(&tx, end), 0);
-	wire_begin(&tx, WIRE_IDENT);
-	wire_put_u64(&tx, migrate_this_host()->inc.host);
-	wire_put_u64(&tx, migrate_this_host()->inc.boot);
-	assert_int_equal(wire_end(&tx, end), 0);
-	while (!wire_recv(&rx, end, NS_PER_SEC, NULL))
-		heard += rx.type != WIRE_HELLO && rx.type != WIRE_IDENT && rx.type != WIRE_ERROR;
-	wire_tx_fini(&tx);
-	wire_rx_fini(&rx);
-	stream_close(s);
-}
-
-static void test_older_peer(void **state unused)
-{
-	for (int paused = 0; paused < 2; paused++) {
-		struct vm *vm = paused ? fake_vm_new("demo", MIB(2)) : new_stopped(1, false);
-		struct tap *dst, *src = connect_taps(&dst);
-		struct why w = { "" };
-		if (paused)
-			fake_vm_rest(vm, VM_PAUSED);
-		dest_features = BIT(0) | HELLO_0_5;
-		heard = 0;
-		assert_non_null(task_create("old", TASK_PRIO_NORMAL, old_dest, &dst->s));
-		assert_int_not_equal(migrate_source_run(vm, &src->s, &params, &w), 0);
-		assert_non_null(strstr(w.text, paused ? "it is paused, and that host's release"
-						      : "it is stopped, and that host's release"));
-		stream_close(&src->s);
-		assert_true(fake_tasks_wait());
-		assert_int_equal(heard, 0);
-		assert_int_equal(vm->state, paused ? VM_PAUSED : VM_STOPPED);
-		assert_null(vm->migration);
-		gone(0);
-	}
-}
-
 /* ---- a source that says anything ---- */
 
 struct says {
@@ -374,10 +319,13 @@ static void test_what_a_source_may_say(void **state unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stopped),       cmocka_unit_test(test_stopped_without_disks),
-		cmocka_unit_test(test_never_started), cmocka_unit_test(test_paused),
-		cmocka_unit_test(test_is_here),       cmocka_unit_test(test_must_not_move),
-		cmocka_unit_test(test_older_peer),    cmocka_unit_test(test_what_a_source_may_say),
+		cmocka_unit_test(test_stopped),
+		cmocka_unit_test(test_stopped_without_disks),
+		cmocka_unit_test(test_never_started),
+		cmocka_unit_test(test_paused),
+		cmocka_unit_test(test_is_here),
+		cmocka_unit_test(test_must_not_move),
+		cmocka_unit_test(test_what_a_source_may_say),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	free(out[0].p);

@@ -120,15 +120,15 @@ static void test_hello_versions(void **state unused)
 	assert_non_null(strstr(w.text, "version"));
 	h = (struct hello){ .version_min = 1, .version_max = 9, .max_record = WIRE_RECORD_MAX, .features = 0xffff };
 	assert_int_equal(hello_check(&h, NULL), 0); /* optional features of a newer peer */
-	h.features = HELLO_0_5 | 1ULL << 40;
+	h.features = HELLO_0_6 | 1ULL << 40;
 	assert_int_equal(hello_check(&h, NULL), -ENOTSUP);
-	h.features = HELLO_FEATURES & ~HELLO_0_5;
+	h.features = HELLO_FEATURES & ~HELLO_0_6;
 	w.text[0] = 0;
 	assert_int_equal(hello_check(&h, &w), -ENOTSUP);
-	assert_non_null(strstr(w.text, "at least 0.5"));
-	h.features = HELLO_0_5;
+	assert_non_null(strstr(w.text, "at least 0.6"));
+	h.features = HELLO_0_6;
 	assert_int_equal(hello_check(&h, NULL), 0);
-	assert_true(HELLO_FEATURES & BIT(0)); /* or 0.5 would refuse this one */
+	assert_true(HELLO_FEATURES & BIT(1)); /* or 0.6 would refuse this one */
 	h.max_record = 4096;
 	assert_int_equal(hello_check(&h, NULL), -ENOTSUP);
 }

@@ -121,7 +121,7 @@ static inline int hello_as(struct wire_tx *tx, uint64_t features)
 	return err ? err : wire_end(tx, time_in_ms(1000));
 }
 /* As the release before says it, or, with other features, an older one. */
-static uint64_t before_features = BIT(0) | HELLO_0_5;
+static uint64_t before_features = BIT(0) | BIT(1) | HELLO_0_6;
 static inline int hello_before(struct wire_tx *tx) { return hello_as(tx, before_features); }
 
 /* It says hello, and hears no offer. */

@@ -173,7 +173,7 @@ static int accept_offer(struct dest *c)
 	    (err = wire_filler(c->tx, in(MIG_SETUP_NS))))
 		goto refuse;
 	uint64_t load_ns = downtime_expect(&migrate_this_host()->costs.load, c->sections.n, 0);
-	return id_send_more(c->tx, WIRE_ACCEPT, &c->offer.id, &load_ns, c->at.tells, in(MIG_SETUP_NS));
+	return id_send_more(c->tx, WIRE_ACCEPT, &c->offer.id, &load_ns, 1, in(MIG_SETUP_NS));
 refuse:
 	vm_memory_release(&c->memory);
 	why_set(c->why, err, "the offer could not be answered: %s", err_name(err));
@@ -255,7 +255,7 @@ static int recv_pass_end(struct dest *c)
 	if (c->pulled.on && ram != c->pulled.map.frames)
 		return why_set(c->why, -EPROTO, "pass %u brought %lu of %lu pages", pass, ram, c->pulled.map.frames);
 	bool of_all = pass == 1 && !c->pulled.on;
-	if (of_all && (ram > all || (ram != all && !c->at.tells)))
+	if (of_all && ram > all)
 		return why_set(c->why, -EPROTO, "pass 1 brought %lu of %lu pages", ram, all);
 	c->missing = of_all ? all - ram : c->missing - MIN(c->missing, ram);
 	c->pulled.on = false;
@@ -456,7 +456,6 @@ void dest_attempt(struct connection *k)
 	c->peer = &k->peer;
 	c->as = k->as;
 	c->self = k->self;
-	c->at.tells = k->peer.features & HELLO_0_6;
 	attempt(c);
 	if (c->m)
 		migration_put(c->m);

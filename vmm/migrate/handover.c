@@ -338,7 +338,7 @@ static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wir
 		return err;
 	a->ready_ns = time_ns();
 	const uint64_t took[] = { a->pages_ns - a->final_ns, a->end_ns - a->pages_ns, a->ready_ns - a->end_ns };
-	err = id_send_more(tx, WIRE_READY, &m->id, took, a->tells ? ARRAY_SIZE(took) : 0, time_ns() + MIG_STOPPED_NS);
+	err = id_send_more(tx, WIRE_READY, &m->id, took, ARRAY_SIZE(took), time_ns() + MIG_STOPPED_NS);
 	if (err || (err = wait_commit(m, rx, paused_ns, w)))
 		return err;
 	a->commit_ns = time_ns();
@@ -363,7 +363,7 @@ int handover_started(struct wire_tx *tx, const struct attempt_id *id, const stru
 	const uint64_t v[] = { host->inc.host, host->inc.boot, time_ns() - a->commit_ns };
 	if (sections)
 		downtime_learn(&host->costs.load, a->ready_ns - a->end_ns + v[2], sections, DOWNTIME_LOAD_NS);
-	return id_send_more(tx, WIRE_STARTED, id, v, a->tells ? 3 : 2, time_ns() + MIG_ANSWER_NS);
+	return id_send_more(tx, WIRE_STARTED, id, v, ARRAY_SIZE(v), time_ns() + MIG_ANSWER_NS);
 }
 
 void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text)

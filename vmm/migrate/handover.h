@@ -34,8 +34,7 @@ enum handover_outcome {
  */
 enum handover_outcome handover_source(struct migration *m, const struct handover *h, struct why *w) must_check;
 
-struct arrival {    /* at the destination: when what came of a guest that stands still; 0: not yet */
-	bool tells; /* the source takes the times that follow from these (HELLO_0_6) */
+struct arrival { /* at the destination: when what came of a guest that stands still; 0: not yet */
 	uint64_t final_ns, pages_ns, end_ns, ready_ns, commit_ns; /* PASS, PASS_END, END, READY, COMMIT */
 };
 /*

@@ -114,9 +114,9 @@ int hello_check(const struct hello *h, struct why *w)
 	if (h->features >> 32 & ~(HELLO_FEATURES >> 32))
 		return why_set(w, -ENOTSUP, "%s needs protocol features (%lx) that this host does not have", h->host,
 			       h->features >> 32 & ~(HELLO_FEATURES >> 32));
-	if (!(h->features & HELLO_0_5))
+	if (!(h->features & HELLO_0_6))
 		return why_set(w, -ENOTSUP,
-			       "%s has a release before 0.5, this host speaks with at least 0.5 (CHANGELOG.md)",
+			       "%s has a release before 0.6, this host speaks with at least 0.6 (CHANGELOG.md)",
 			       h->host);
 	if (h->max_record < WIRE_RECORD_MAX)
 		return why_set(w, -ENOTSUP, "%s takes records of %u bytes at most, this host sends up to %d", h->host,

@@ -32,9 +32,9 @@ struct hello { /* records HELLO and IDENT */
 	char host[HOST_NAME_MAX];
 	struct incarnation inc;
 };
-#define HELLO_0_5      BIT(1)                           /* release 0.5 at least; who is not is refused */
-#define HELLO_0_6      BIT(2)                           /* 0.6 at least: what that adds to 0.5 */
-#define HELLO_FEATURES (BIT(0) | HELLO_0_5 | HELLO_0_6) /* bit 0: 0.5 refuses who does not set it */
+#define HELLO_0_6      BIT(2)                                    /* release 0.6 at least; who is not is refused */
+#define HELLO_0_7      BIT(3)                                    /* 0.7 at least */
+#define HELLO_FEATURES (BIT(0) | BIT(1) | HELLO_0_6 | HELLO_0_7) /* bit 1: 0.6 refuses who does not set it */
 /*
  * HELLO keeps its form for ever, so that any two versions can tell each other that they do not fit; IDENT follows it.
  */

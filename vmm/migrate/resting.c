@@ -28,14 +28,6 @@ void resting_end(struct migration *m)
 	mutex_unlock(&m->vm->lock);
 }
 
-int resting_check(const struct migration *m, const struct hello *peer, struct why *w)
-{
-	if (!migration_rests(m) || peer->features & HELLO_0_6)
-		return 0;
-	return why_set(w, -ENOTSUP, "it is %s, and that host's release takes only VMs that run (CHANGELOG.md)",
-		       vm_state_name(m->st.vm_state));
-}
-
 /* ---- STATE, before OFFER ---- */
 
 #define STATE_STOPPED 1

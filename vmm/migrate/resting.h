@@ -14,8 +14,6 @@
 int resting_begin(struct migration *m, struct why *w) must_check;
 /* It stays here: what resting_begin has made goes. */
 void resting_end(struct migration *m);
-/* The peer has greeted: -ENOTSUP, if its release would start what comes. */
-int resting_check(const struct migration *m, const struct hello *peer, struct why *w) must_check;
 /* What OFFER says of the CPU and networks that it needs: nothing, if stopped. If it rests, STATE goes before it. */
 int resting_offer(struct migration *m, struct wire_tx *tx, struct offer *o, uint64_t deadline_ns) must_check;
 /* The destination: the current record is STATE. VM_STOPPED or VM_PAUSED, or -EPROTO. */

@@ -39,15 +39,10 @@ static int greet(struct source *c)
 		return err;
 	if (incarnation_equal(h.inc, c->id.source) != c->m->p.to_self)
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
-	c->can_remote = h.features & HELLO_0_6 && !migration_rests(c->m) && !c->m->p.to_self;
-	bool remote = c->m->p.strategy == MIGRATE_REMOTE || c->vm->cfg.s.migrate_strategy == MIGRATE_REMOTE;
-	if (remote && !(h.features & HELLO_0_6))
-		return why_set(c->w, -ENOTSUP, "its strategy is post-copy, which that host's release does not know");
-	if (c->m->p.pull && !(h.features & HELLO_0_6))
-		return why_set(c->w, -ENOTSUP, "--pull: that host's release does not know it");
+	c->can_remote = !migration_rests(c->m) && !c->m->p.to_self;
 	if (c->policy.strategy == MIGRATE_REMOTE && !c->can_remote) /* to self, or nothing runs that would need it */
 		c->policy.strategy = MIGRATE_AUTO;
-	if ((err = resting_check(c->m, &h, c->w)) || (err = verify_begin(c)))
+	if ((err = verify_begin(c)))
 		return err;
 	spin_lock(&c->m->lock);
 	c->m->dest = h.inc;
