@@ -32,7 +32,7 @@ class Database:
         self.goes_on()
 
     def rows(self):
-        return int(self.shell("cat /tmp/db.rows 2>/dev/null || echo 0"))
+        return int(self.shell("cat /tmp/db.rows 2>/dev/null || true").strip() or 0)  # none yet, or just being written
 
     def goes_on(self, rows=5):
         """It has written more, and nothing has failed."""

@@ -278,6 +278,23 @@ static void test_shares(void **state unused)
 	assert_int_equal(one, STUN_FULL);
 }
 
+/* What everybody writes all the time is not slowed for another's sake; who was slowed, and dirties little for that, is. */
+static void test_spare(void **state)
+{
+	(void)state;
+	const uint32_t full = STUN_FULL;
+	uint32_t share[4] = { full / 100, full, full, full / 2 }, sample[4] = { 400, 200, 380, 20 };
+	assert_int_equal(policy_spare(sample, 4, 300, share), 240); /* of the second one, 60 pages */
+	assert_true(sample[0] == 400 && !sample[1] && sample[2] == 380 && sample[3] == 20);
+	assert_true(policy_shares(sample, 4, 10 * MB, MB, STUN_LEAST, share));
+	assert_true(share[0] < full && share[1] == full && share[2] < full && share[3] < full);
+	uint32_t calm[2] = { 10, 20 }, at[2] = { full, full };
+	assert_int_equal(policy_spare(calm, 2, 90, at), 0); /* nobody is left to be slowed */
+	assert_false(policy_shares(calm, 2, 0, 1, STUN_LEAST, at));
+	uint32_t none[2] = { 0, 0 };
+	assert_int_equal(policy_spare(none, 2, 90, at), 90); /* nothing was seen of anybody */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,7 +302,7 @@ int main(void)
 		cmocka_unit_test(test_auto_is_gentle), cmocka_unit_test(test_comes_and_goes),
 		cmocka_unit_test(test_only_the_heavy), cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_stop),           cmocka_unit_test(test_changed),
-		cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_shares),         cmocka_unit_test(test_spare),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

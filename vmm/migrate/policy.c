@@ -224,6 +224,25 @@ static uint64_t appetite(const uint32_t *sample, unsigned n, uint64_t seen, uint
 	return part * STUN_FULL / MAX(share, 1U);
 }
 
+uint64_t policy_spare(uint32_t *sample, unsigned n, uint64_t pages, const uint32_t *share)
+{
+	uint64_t seen = 0, left = pages;
+	bool others = false;
+	for (unsigned i = 0; i < n; i++)
+		seen += sample[i];
+	if (!seen)
+		return pages;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t part = pages / seen * sample[i] + pages % seen * sample[i] / seen;
+		if (share[i] == STUN_FULL && part <= POLICY_SMALL) {
+			sample[i] = 0;
+			left -= part;
+		}
+		others |= sample[i] != 0;
+	}
+	return others ? left : 0;
+}
+
 bool policy_shares(const uint32_t *sample, unsigned n, uint64_t rate, uint64_t allowed, uint32_t least, uint32_t *share)
 {
 	uint64_t seen = 0, bound = ~0ULL;

@@ -85,6 +85,12 @@ bool policy_rides(const struct policy *p);
  */
 enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, struct why *w);
 /*
+ * Of a pass that left `pages` dirty, sample[i] being what was seen of each vCPU: who has its full speed and dirtied no more
+ * than POLICY_SMALL of them is left alone, for what everybody writes all the time gets no less by slowing. Its sample
+ * becomes 0; the result is the pages of the others.
+ */
+uint64_t policy_spare(uint32_t *sample, unsigned n, uint64_t pages, const uint32_t *share);
+/*
  * The shares of a CPU (of STUN_FULL) that n vCPUs get so that together they dirty no more than `allowed`: each as much
  * as it likes up to one bound for all, so one that dirties little keeps its speed. share: those that they had while
  * they dirtied `rate` together, sample[i] being what was seen of each; in, and out. Of who was slowed the speed at most

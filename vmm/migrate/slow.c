@@ -42,8 +42,9 @@ void slow_vcpus(struct source *c, const struct policy_pass *r, uint64_t blocks)
 		seen += c->sample[i];
 	for (unsigned i = 0; i < vm->nvcpus && seen && asked; i++)
 		c->sample[i] += (uint32_t)MIN(seen * asked / MAX(written, 1UL) / vm->nvcpus, SAMPLES * 64UL);
+	uint64_t pages = policy_spare(c->sample, vm->nvcpus, r->left - came, c->share);
 	gmem_track_sample(&vm->mem, c->policy.watch ? MAX(r->left / SAMPLES, 1UL) : 0);
-	uint64_t others = came * PAGE_SIZE / ms * 1000, all = (r->left - came) * PAGE_SIZE / ms * 1000;
+	uint64_t others = came * PAGE_SIZE / ms * 1000, all = pages * PAGE_SIZE / ms * 1000;
 	if (may)
 		(void)policy_shares(c->sample, vm->nvcpus, all, MAX(may - MIN(may, others), may / 10),
 				    policy_least(&c->policy), c->share);
