@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define WAIT_NS (200 * NS_PER_MS)
-#define WAITS   15 /* for another answer than the one that was heard */
+#define WAITS   20 /* for another answer than the one that was heard: a switch sends by a dead leg of a bond for 3 s */
 #define SILENT  35 /* for the first: 7 s, since the link may be cut for 5 s */
 
 static struct spinlock lock = SPINLOCK_INIT("reach");
