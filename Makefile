@@ -28,12 +28,12 @@ ARCH_SRC    := $(addprefix arch/x86/,backtrace.c cpu.c descriptors.c entry.S fea
 KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c conf_cmd.c conf_host.c conf_list.c conf_table.c conf_value.c console.c console_edit.c \
 	console_serial.c console_usage.c crew.c err.c frame.c identity.c ip.c ksym.c log.c log_fold.c main.c malloc.c out.c page.c panic.c random.c runq.c sched.c \
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c worker.c)
-CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c gcm.c password.c)
+CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c crc32c.c gcm.c password.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c virtio_pair.c)
-NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c lacp.c learn.c \
+NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c $(addprefix iscsi/,chap.c login.c pdu.c scsi.c session.c session_rx.c session_tx.c text.c) lacp.c learn.c \
 	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c stream_loop.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tcp_resend.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
-VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c disk_resize.c gmem.c gmem_absent.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_hot.c vm_learned.c vm_life.c vm_mac.c \
+VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c disk_resize.c disk_unit.c disk_unit_conf.c gmem.c gmem_absent.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c lun.c lun_command.c lun_io.c lun_owner.c lun_unit.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_hot.c vm_learned.c vm_life.c vm_mac.c \
 	vm_memory.c vm_port.c vm_request.c vm_sections.c vm_start.c vm_text.c vm_top.c)
 X86_SRC     := $(addprefix vmm/x86/,bus_lock.c compat.c cpu_check.c cpu_state.c cpuid.c events.c exit.c foreign.c guest_clock.c halt_poll.c insn.c mmio.c msr.c pv.c startup.c stun.c vcpu.c)
 PC_SRC      := $(addprefix vmm/pc/,acpi_tables.c guest_image.c interrupts.c linux_loader.c loader.c machine.c pvh_loader.c smbios_tables.c)

@@ -110,7 +110,7 @@ ZYDIS_INC := -isystem $(D)/zydis/include -isystem $(D)/zydis/src -isystem $(D)/z
 	-DZYDIS_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYDIS_DISABLE_AVX512 -DZYDIS_DISABLE_KNC -DZYDIS_DISABLE_SEGMENT
 
 # mbedTLS: what a handshake of TLS 1.3 with a pre-shared key needs (net/mbedtls_config.h). The linker drops what is not called.
-MBEDTLS_SRC := aes bignum bignum_core chacha20 chachapoly cipher cipher_wrap constant_time ecdh ecp ecp_curves gcm hkdf md pkcs5 platform_util \
+MBEDTLS_SRC := aes bignum bignum_core chacha20 chachapoly cipher cipher_wrap constant_time ecdh ecp ecp_curves gcm hkdf md md5 pkcs5 platform_util \
 	poly1305 psa_crypto psa_crypto_aead psa_crypto_cipher psa_crypto_client psa_crypto_driver_wrappers_no_static psa_crypto_ecp \
 	psa_crypto_hash psa_crypto_mac psa_crypto_rsa psa_crypto_slot_management psa_util sha256 ssl_ciphersuites ssl_client ssl_msg \
 	ssl_tls ssl_tls13_client ssl_tls13_generic ssl_tls13_keys ssl_tls13_server

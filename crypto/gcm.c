@@ -35,8 +35,6 @@ const char *gcm_choose(uint32_t leaf1_ecx, uint32_t leaf7_ebx unused)
 	return flavour ? flavour->name : NULL;
 }
 
-static uint64_t get_be64(const uint8_t *p) { return __builtin_bswap64(get_le64(p)); }
-
 void gcm_key_set(void *schedule, const uint8_t *key)
 {
 	static const uint8_t zeros[BLOCK];

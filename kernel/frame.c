@@ -11,14 +11,6 @@
 #define TCP_PSH 0x08
 #define TCP_CWR 0x80
 
-static uint32_t get_be32(const uint8_t *p) { return (uint32_t)get_be16(p) << 16 | get_be16(p + 2); }
-
-static void put_be32(uint8_t *p, uint32_t v)
-{
-	put_be16(p, (uint16_t)(v >> 16));
-	put_be16(p + 2, (uint16_t)v);
-}
-
 /*
  * Ones' complement sum of big-endian 16-bit words, not folded; eight bytes at a time, because byte order does not
  * matter to it.

@@ -16,7 +16,8 @@ int net_init(struct conf *c);
 #define NET_USE_MANAGEMENT 1 /* an operator reaches the host there */
 #define NET_USE_MIGRATION  2 /* hosts speak with each other there, and nowhere else */
 #define NET_USE_VM         4 /* guests' ports may be there */
-#define NET_USES           7
+#define NET_USE_STORAGE    8 /* the host reaches targets of disks there, and nowhere else */
+#define NET_USES           15
 extern const char *const net_use_words[];
 
 /* "10.77.0.11", the host's first address, "" if it has none that it may use. */

@@ -27,7 +27,7 @@ static void show(struct con *c, const struct net_if *i, bool in_table)
 	out_str(c, "use", uses);
 }
 
-#define COLUMNS "-10 name, -8 nic, 4 vlan, -4 link, -18 address, -23 use"
+#define COLUMNS "-10 name, -8 nic, 4 vlan, -4 link, -18 address, -31 use"
 
 static int net_list(struct con *c, int argc unused, char **argv unused)
 {

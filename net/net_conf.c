@@ -32,7 +32,7 @@ static const struct conf_key bond_keys[] = {
 };
 CONF_TABLE(bond_conf_table, "bond", bond_keys);
 
-const char *const net_use_words[] = { "management", "migration", "vm", NULL };
+const char *const net_use_words[] = { "management", "migration", "vm", "storage", NULL };
 static const struct conf_key if_keys[] = {
 	{ "nic", &conf_type_str, CONF_FIELD(struct if_conf, over), .def = "",
 	  .help = "the name of a [nic] or [bond]; needed if there are several" },
@@ -47,8 +47,8 @@ static const struct conf_key if_keys[] = {
 	{ "address6", &conf_type_net6, CONF_FIELD(struct if_conf, address6), .def = "none", .zero = "auto",
 	  .words = (const char *const[]){ "none", NULL }, .help = ADDRESS6_HELP },
 	{ "gateway6", &conf_type_ip6, CONF_FIELD(struct if_conf, gateway6), .def = "", .help = GATEWAY6_HELP },
-	{ "use", &conf_type_words, CONF_FIELD(struct if_conf, uses), .def = "management, migration, vm",
-	  .words = net_use_words, .help = "some of management, migration and vm, with commas between them" },
+	{ "use", &conf_type_words, CONF_FIELD(struct if_conf, uses), .def = "management, migration, vm, storage",
+	  .words = net_use_words, .help = "some of management, migration, vm and storage, with commas between them" },
 };
 CONF_TABLE(if_conf_table, "net", if_keys);
 

@@ -45,8 +45,8 @@ struct netif *net_route_src(const ip4_addr_t *src, const ip4_addr_t *dest unused
 	return NULL;
 }
 
-/* Whose subnet it is in: that of the longest prefix, of equal ones that for migrations; NULL: behind a gateway. */
-static struct netif *on_link(const ip4_addr_t *to)
+/* Whose subnet it is in: that of the longest prefix, of equal ones that of the use; NULL: behind a gateway. */
+static struct netif *on_link(const ip4_addr_t *to, unsigned use)
 {
 	struct net_if *i, *best = NULL;
 	unsigned most = 0;
@@ -55,7 +55,7 @@ static struct netif *on_link(const ip4_addr_t *to)
 		    !ip4_addr_net_eq(to, netif_ip4_addr(&i->netif), netif_ip4_netmask(&i->netif)))
 			continue;
 		unsigned prefix = popcount64(ip4_addr_get_u32(netif_ip4_netmask(&i->netif)));
-		unsigned rank = 2 * prefix + !!(i->uses & NET_USE_MIGRATION) + 1;
+		unsigned rank = 2 * prefix + !!(i->uses & use) + 1;
 		if (rank > most) {
 			most = rank;
 			best = i;
@@ -64,19 +64,24 @@ static struct netif *on_link(const ip4_addr_t *to)
 	return best ? &best->netif : NULL;
 }
 
-static struct netif *way4(const ip4_addr_t *to)
+static struct netif *way4(const ip4_addr_t *to, unsigned use)
 {
 	struct net_if *i;
-	struct netif *link = on_link(to);
+	struct netif *link = on_link(to, use);
 	if (link)
 		return link;
 	for (unsigned n = 0; (i = net_if_get(n)); n++)
-		if (i->uses & NET_USE_MIGRATION && i->has_ip4 && !ip4_addr_isany(netif_ip4_gw(&i->netif)))
+		if (i->uses & use && i->has_ip4 && !ip4_addr_isany(netif_ip4_gw(&i->netif)))
 			return &i->netif;
 	return ip4_route(to);
 }
 
-struct netif *netif_way(const ip_addr_t *to) { return IP_IS_V6(to) ? netif6_way(ip_2_ip6(to)) : way4(ip_2_ip4(to)); }
+struct netif *netif_way_for(const ip_addr_t *to, unsigned use)
+{
+	return IP_IS_V6(to) ? netif6_way_for(ip_2_ip6(to), use) : way4(ip_2_ip4(to), use);
+}
+
+struct netif *netif_way(const ip_addr_t *to) { return netif_way_for(to, NET_USE_MIGRATION); }
 
 struct ip netif_ip_of(const ip_addr_t *a)
 {

@@ -37,9 +37,9 @@ bool netif6_has_prefix(const struct netif *n, const ip6_addr_t *to)
  * Does a router say that `to` is on i's link? It counts on a network for migrations alone: whoever is on another one
  * could draw hosts' connections there, where none are made.
  */
-static bool is_advertised(const struct net_if *i, const ip6_addr_t *to)
+static bool is_advertised(const struct net_if *i, const ip6_addr_t *to, unsigned use)
 {
-	return i->has_ip6 && i->uses & NET_USE_MIGRATION && netif6_has_prefix(&i->netif, to);
+	return i->has_ip6 && i->uses & use && netif6_has_prefix(&i->netif, to);
 }
 
 static bool has_router(const struct net_if *i)
@@ -52,13 +52,14 @@ static bool has_router(const struct net_if *i)
 }
 
 /* The network that has `to` on its link: what tern.conf says counts before what routers do. */
-static struct net_if *on_link6(const ip6_addr_t *to, bool in_use)
+static struct net_if *on_link6(const ip6_addr_t *to, bool in_use, unsigned use)
 {
 	struct net_if *i, *best = NULL;
 	unsigned most = 0;
 	for (unsigned n = 0; (i = net_if_get(n)); n++) {
-		unsigned rank = conf_in_net6(ip_of6(to->addr), i->net6) ? 2 * i->net6.prefix : is_advertised(i, to);
-		rank += rank && i->uses & NET_USE_MIGRATION ? 1 : 0;
+		unsigned rank =
+			conf_in_net6(ip_of6(to->addr), i->net6) ? 2 * i->net6.prefix : is_advertised(i, to, use);
+		rank += rank && i->uses & use ? 1 : 0;
 		if (rank > most && (!in_use || i->addr6.state == NET_ADDR_OK)) {
 			most = rank;
 			best = i;
@@ -67,21 +68,23 @@ static struct net_if *on_link6(const ip6_addr_t *to, bool in_use)
 	return best;
 }
 
-struct netif *netif6_way(const ip6_addr_t *to)
+struct netif *netif6_way_for(const ip6_addr_t *to, unsigned use)
 {
 	struct net_if *i, *other = NULL;
-	struct net_if *link = on_link6(to, true);
+	struct net_if *link = on_link6(to, true, use);
 	if (link)
 		return &link->netif;
 	for (unsigned n = 0; (i = net_if_get(n)); n++) {
 		bool leads = i->addr6.state == NET_ADDR_OK && has_router(i);
-		if (leads && i->uses & NET_USE_MIGRATION)
+		if (leads && i->uses & use)
 			return &i->netif;
 		if (leads && !other)
 			other = i;
 	}
 	return other ? &other->netif : NULL;
 }
+
+struct netif *netif6_way(const ip6_addr_t *to) { return netif6_way_for(to, NET_USE_MIGRATION); }
 
 /* lwIP's hook: what has one network's address leaves by that one. NULL: as lwIP would. */
 struct netif *net_route6(const ip6_addr_t *src, const ip6_addr_t *dest)
@@ -110,7 +113,7 @@ static bool elsewhere(const void *arg, struct ip ip)
 {
 	const struct net_if *i = arg;
 	const ip_addr_t a = netif_lwip_of(ip);
-	const struct net_if *link = on_link6(ip_2_ip6(&a), false);
+	const struct net_if *link = on_link6(ip_2_ip6(&a), false, NET_USE_MIGRATION);
 	if (link)
 		return link != i;
 	struct netif *way = net_is_peer(ip) ? netif6_way(ip_2_ip6(&a)) : NULL;

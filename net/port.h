@@ -68,7 +68,9 @@ int netif_attach(struct net_if *i) must_check;
  * has a gateway, else lwIP's default, NULL: none.
  */
 struct netif *netif_way(const ip_addr_t *to);
+struct netif *netif_way_for(const ip_addr_t *to, unsigned use); /* the same, for another of NET_USE_* */
 struct netif *netif6_way(const ip6_addr_t *to);
+struct netif *netif6_way_for(const ip6_addr_t *to, unsigned use);
 /* Has a router said that this address is on n's link? Core lock held. */
 bool netif6_has_prefix(const struct netif *n, const ip6_addr_t *to);
 /* May lwIP see a frame, of which h has the first n bytes? Core lock held. */

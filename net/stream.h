@@ -101,6 +101,9 @@ struct stream_canceller {
  */
 int stream_tcp_connect(struct stream **s, struct ip ip, uint16_t port, uint64_t deadline_ns,
 		       const struct stream_canceller *canceller, struct why *w) must_check;
+/* The same to a server of disks, by a network that is for that. */
+int stream_tcp_connect_storage(struct stream **s, struct ip ip, uint16_t port, uint64_t deadline_ns,
+			       struct why *w) must_check;
 /*
  * A connection's peer has proved who he is: its window opens, it gives way to no other, and ARP does not move the peer
  * while it lasts. Once. Other streams: nothing.

@@ -16,14 +16,20 @@ static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err unused)
 	return ERR_OK;
 }
 
+struct purpose {
+	unsigned use; /* NET_USE_* of the network that leads there */
+	const char *what, *listens;
+};
+
 /* -EPERM: the way there is a network that is not for that, of the name in other. */
-static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t port, char other[NET_NAME_MAX])
+static int connect_start(struct tcp_stream **out, const ip_addr_t *ip, uint16_t port, unsigned use,
+			 char other[NET_NAME_MAX])
 {
 	*out = NULL;
 	int err = -ENOMEM;
 	NET_CORE_LOCK();
-	struct netif *n = netif_way(ip);
-	if (n && !(netif_net(n)->uses & NET_USE_MIGRATION)) {
+	struct netif *n = netif_way_for(ip, use);
+	if (n && !(netif_net(n)->uses & use)) {
 		memcpy(other, netif_net(n)->name, NET_NAME_MAX);
 		NET_CORE_UNLOCK();
 		return -EPERM;
@@ -64,7 +70,7 @@ static int connect_wait(struct tcp_stream *t, uint64_t deadline_ns, const struct
 	return ret;
 }
 
-int stream_tcp_connect(struct stream **s, struct ip to, uint16_t port, uint64_t deadline_ns,
+static int connect_for(const struct purpose *p, struct stream **s, struct ip to, uint16_t port, uint64_t deadline_ns,
 		       const struct stream_canceller *canceller, struct why *w)
 {
 	const ip_addr_t ip = netif_lwip_of(to);
@@ -76,7 +82,7 @@ int stream_tcp_connect(struct stream **s, struct ip to, uint16_t port, uint64_t 
 	if (err)
 		return err;
 	uint64_t begin = time_ns();
-	int start = connect_start(&t, &ip, port, other);
+	int start = connect_start(&t, &ip, port, p->use, other);
 	err = start ? start : connect_wait(t, deadline_ns, canceller);
 	if (!err) {
 		sniprintf(t->s.peer, sizeof(t->s.peer), "%s", ip_port_text(to, port).s);
@@ -94,8 +100,8 @@ int stream_tcp_connect(struct stream **s, struct ip to, uint16_t port, uint64_t 
 	if ((start == -EPERM || start == -EHOSTUNREACH) && net_addr_why(to, w))
 		return -ENETDOWN; /* the way that was found is not the one that is meant */
 	if (start == -EPERM)
-		return why_set(w, err, "%s is reached by the network %s, which is not for migrations ([net %s] use)",
-			       addr.s, other, other);
+		return why_set(w, err, "%s is reached by the network %s, which is not for %s ([net %s] use)", addr.s,
+			       other, p->what, other);
 	if (start == -EHOSTUNREACH) /* nobody was called: no silence */
 		return why_set(w, -ENETUNREACH, "no route to %s from %s: give a gateway in tern.conf", addr.s, mine);
 	if (start)
@@ -103,6 +109,19 @@ int stream_tcp_connect(struct stream **s, struct ip to, uint16_t port, uint64_t 
 	if (err == -ECANCELED)
 		return why_set(w, err, "cancelled while connecting to %s:%u", addr.s, port);
 	if (err == -ECONNREFUSED)
-		return why_set(w, err, "%s:%u refuses the connection (does tern run there?)", addr.s, port);
+		return why_set(w, err, "%s:%u refuses the connection (does %s there?)", addr.s, port, p->listens);
 	return why_set(w, err, "no answer from %s:%u (is that host on, its network connected?)", addr.s, port);
+}
+
+int stream_tcp_connect(struct stream **s, struct ip to, uint16_t port, uint64_t deadline_ns,
+		       const struct stream_canceller *canceller, struct why *w)
+{
+	static const struct purpose host = { NET_USE_MIGRATION, "migrations", "tern run" };
+	return connect_for(&host, s, to, port, deadline_ns, canceller, w);
+}
+
+int stream_tcp_connect_storage(struct stream **s, struct ip to, uint16_t port, uint64_t deadline_ns, struct why *w)
+{
+	static const struct purpose storage = { NET_USE_STORAGE, "storage", "an iSCSI target listen" };
+	return connect_for(&storage, s, to, port, deadline_ns, NULL, w);
 }

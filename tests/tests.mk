@@ -8,16 +8,16 @@ UNIT :=
 TSAN :=
 FUZZ :=
 GMEM := vmm/gmem.c vmm/gmem_absent.c vmm/gmem_clear.c vmm/gmem_make.c vmm/gmem_track.c kernel/crew.c
-LAYER := vmm/layer.c vmm/layer_track.c vmm/disk.c vmm/disk_conf.c vmm/seed.c
+LAYER := vmm/layer.c vmm/layer_track.c vmm/disk.c vmm/disk_conf.c vmm/disk_unit_conf.c net/iscsi/text.c vmm/seed.c tests/unit/fake_unit.c
 BOOT_FILE := vmm/boot_file.c vmm/vm_memory.c
 UNIT += conf conf_keys
 UNIT += seed
 UNIT_seed := vmm/seed.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c) $(BOOT_FILE) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
 UNIT_conf := kernel/conf.c kernel/conf_value.c
-UNIT_conf_keys := vmm/disk_conf.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
+UNIT_conf_keys := vmm/disk_conf.c vmm/disk_unit_conf.c net/iscsi/text.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c conf_host.c) net/net_conf.c vmm/vm_config.c vmm/vm_mac.c \
 	vmm/x86/cpuid.c vmm/state.c arch/x86/features.c tests/unit/fake_kernel.c
 FUZZ += conf
-FUZZ_conf := $(filter-out vmm/disk_conf.c,$(UNIT_conf_keys))
+FUZZ_conf := $(filter-out vmm/disk_conf.c vmm/disk_unit_conf.c net/iscsi/text.c,$(UNIT_conf_keys))
 UNIT += memmap tsc_sync runq
 UNIT_runq := kernel/runq.c
 # The scheduler is compiled into its model, on stacks that the address sanitizer does not know.
@@ -83,10 +83,20 @@ UNIT_virtio := $(DEV_TEST)
 UNIT_rings := $(DEV_TEST)
 UNIT += vnet_pairs
 UNIT_vnet_pairs := $(DEV_TEST)
-UNIT += blk blk_held
+UNIT += blk blk_held blk_hurry
 UNIT_blk := $(DEV_TEST)
 UNIT_blk_held := $(DEV_TEST)
-TSAN += blk_held
+UNIT_blk_hurry := $(DEV_TEST)
+TSAN += blk_held blk_hurry
+# A disk on a unit, with sessions and a target of the test's.
+LUN := $(addprefix vmm/,lun.c lun_io.c lun_owner.c lun_command.c lun_unit.c) net/iscsi/scsi.c $(addprefix tests/unit/,fake_session.c fake_target.c fake_turns.c fake_kernel.c)
+UNIT += lun lun_time lun_owner lun_fight lun_threads
+UNIT_lun := $(LUN)
+UNIT_lun_time := $(LUN)
+UNIT_lun_owner := $(LUN)
+UNIT_lun_fight := $(LUN)
+UNIT_lun_threads := $(LUN)
+TSAN += lun_threads
 UNIT_worker := kernel/worker.c vmm/dev/vnet_queue.c kernel/frame.c tests/unit/fake_kernel.c
 TSAN += worker bus rings
 FUZZ += rings
@@ -131,8 +141,9 @@ UNIT_sections := vmm/migrate/sections.c vmm/migrate/wire.c vmm/state.c net/strea
 MIGRATE_BASE := vmm/vm_text.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c net/stream.c net/stream_loop.c tests/unit/pipe.c tests/unit/fake_hosts.c tests/unit/fake_state.c tests/unit/fake_kept.c kernel/frame.c tests/unit/fake_kernel.c
 UNIT += vm
 UNIT_vm := vmm/vm.c $(LAYER) vmm/vm_text.c vmm/vm_start.c vmm/vm_request.c vmm/vm_life.c vmm/vm_sections.c vmm/vm_file.c $(BOOT_FILE) $(VM_CONFIG) $(GMEM) arch/x86/pt.c tests/unit/fake_kernel.c
-UNIT += disk
+UNIT += disk disk_unit
 UNIT_disk := vmm/disk_resize.c $(LAYER) $(VM_CONFIG) $(BOOT_FILE) $(GMEM) arch/x86/pt.c vmm/vm_text.c tests/unit/fake_kernel.c
+UNIT_disk_unit := $(filter-out vmm/disk_resize.c,$(UNIT_disk))
 UNIT += policy throttle wire migrate migrate_cmd
 UNIT_migrate_cmd := vmm/migrate/waits.c $(addprefix kernel/,conf.c conf_value.c conf_list.c conf_table.c ip.c console.c console_edit.c console_usage.c out.c) tests/unit/fake_kernel.c
 UNIT_migrate_cmd += vmm/migrate/downtime.c vmm/migrate/migrate_history.c
@@ -315,3 +326,26 @@ UNIT += time
 UNIT_time :=
 TSAN += time
 $(H)/tests/unit/test_time.o $(H)/tsan/tests/unit/test_time.o: kernel/time.c
+# Both ways of the checksum are compiled into their test.
+UNIT += crc32c
+UNIT_crc32c :=
+$(H)/tests/unit/test_crc32c.o: crypto/crc32c.c
+UNIT += scsi iscsi_text
+UNIT_scsi := net/iscsi/scsi.c
+ISCSI := $(addprefix net/iscsi/,chap.c login.c pdu.c scsi.c session.c session_rx.c session_tx.c text.c) crypto/crc32c.c net/stream.c $(addprefix kernel/,ip.c conf_value.c conf.c conf_list.c conf_table.c) tests/unit/fake_kernel.c
+UNIT_iscsi_text := $(ISCSI) tests/unit/sockets.c
+$(H)/test_iscsi_text: $(H)/mbedtls.a
+# Sessions with a target in memory.
+ISCSI_TARGET := $(ISCSI) $(addprefix tests/unit/,iscsi_client.c iscsi_target.c iscsi_target_io.c pipe.c)
+UNIT += iscsi_session iscsi_faults iscsi_login iscsi_abort iscsi_time
+TSAN += iscsi_session iscsi_faults iscsi_abort iscsi_time
+$(foreach t,session faults login abort time,$(eval UNIT_iscsi_$t := $(ISCSI_TARGET)))
+$(foreach t,session faults login abort time,$(H)/test_iscsi_$t $(H)/tsan/test_iscsi_$t): $(H)/mbedtls.a
+# And with a real one, which the package tgt brings.
+UNIT += tgt tgt_reservations
+UNIT_tgt := $(ISCSI) tests/unit/sockets.c tests/unit/tgtd.c
+UNIT_tgt_reservations := $(UNIT_tgt)
+$(H)/test_tgt $(H)/test_tgt_reservations: $(H)/mbedtls.a
+FUZZ += iscsi
+FUZZ_iscsi := $(ISCSI)
+$(F)/fuzz_iscsi: $(F)/mbedtls.a

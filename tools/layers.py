@@ -24,6 +24,8 @@ RULES = [
     ("drivers/", [r"drivers/.*", r"kernel/.*", r"arch/x86/(cpu|paging|irq)\.h"]),
     ("net/", [r"net/.*", r"kernel/.*", r"crypto/.*", r"drivers/nic\.h", r"lwip/.*", r"(mbedtls|psa)/.*", r"netif/.*", r"arch/cc\.h", r"lwipopts\.h"]),
     ("vmm/migrate/migrate_cmd.c", [r"vmm/.*", r"kernel/.*", r"net/(net|trust)\.h"]),  # the operator's words: peers by name
+    ("vmm/lun", [r"vmm/.*", r"net/iscsi/(session|scsi|text)\.h", *ABOVE_HARDWARE]),  # disks on shared storage: the initiator's one user
+    ("vmm/disk_unit", [r"vmm/(?!migrate/).*", r"net/iscsi/text\.h", *ABOVE_HARDWARE]),
     ("vmm/migrate/", [r"vmm/.*", *ABOVE_HARDWARE]),
     ("vmm/vm_cmd", [r"vmm/.*", *ABOVE_HARDWARE]),  # the operator's words, of VMs that have left as well
     ("vmm/dev/", [r"vmm/dev/.*", r"vmm/(dev|bus|state|gmem|blockdev|pc/pc)\.h", r"kernel/(spinlock|sync|frame|time|worker)\.h"]),

@@ -11,7 +11,7 @@ need="gcc libc6-dev binutils make git ca-certificates dpkg-dev xz-utils bzip2 gz
 	clang clang-format clang-tidy llvm
 	qemu-system-x86 bochs bochs-term ovmf mtools dosfstools cpio busybox-static kmod iproute2 iputils-ping openssl tcpdump
 	flex bison bc lz4 zstd nasm uuid-dev g++
-	python3 python3-pytest libcmocka-dev spin acpica-tools dmidecode debian-archive-keyring util-linux procps file e2fsprogs fio sqlite3 systemd-boot-efi $*"
+	python3 python3-pytest libcmocka-dev spin acpica-tools dmidecode debian-archive-keyring util-linux procps file e2fsprogs fio sqlite3 systemd-boot-efi tgt $*"
 case $codename in
 bookworm) need+=" libclang-rt-14-dev vgabios" ;; # Bochs takes either BIOS; it has been tried with this one
 trixie) need+=" libclang-rt-19-dev" ;;
@@ -42,3 +42,7 @@ $sudo apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install $missing
 	exit 1
 }
 
+# tgt's own service would listen on all of this machine's addresses; the tests start tgtd themselves.
+if [[ " $missing " == *" tgt "* ]] && command -v systemctl >/dev/null; then
+	$sudo systemctl disable --quiet --now tgt >/dev/null 2>&1 || true
+fi

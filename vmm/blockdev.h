@@ -25,9 +25,14 @@ struct blockdev_req {
 	 */
 	const struct gmem_pin *seg;
 	uint64_t skip;
-	int err; /* how it ended: 0 or -errno; of a READ that failed the data is undefined */
+	/*
+	 * How it ended: 0 or -errno; of a READ that failed the data is undefined. -EAGAIN: it was not done, for its
+	 * disk is in a hurry (ops->hurry); it is asked for again when that is over.
+	 */
+	int err;
 	void (*done)(struct blockdev_req *r);
-	struct list node; /* the back end's */
+	struct list node; /* the back end's, as is */
+	uint64_t begin_ns;
 };
 struct blockdev;
 struct blockdev_ops {
@@ -36,6 +41,11 @@ struct blockdev_ops {
 	 * the back end has. Each request is of at most b->max_len bytes, and b->depth of them are under way at most.
 	 */
 	void (*submit)(struct blockdev *b, struct blockdev_req *r);
+	/*
+	 * NULL: each request ends soon by itself. Until it is called with TIME_NEVER each request ends by deadline_ns,
+	 * or some seconds after it, if with -EAGAIN.
+	 */
+	void (*hurry)(struct blockdev *b, uint64_t deadline_ns);
 };
 /*
  * (c) const after create  [a] atomic

@@ -2,6 +2,7 @@
 /* A VM's disks (disk.h). */
 #include "vmm/disk.h"
 #include "vmm/boot_file.h"
+#include "vmm/lun.h"
 #include "vmm/seed.h"
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,7 @@ int disk_bases_check(const struct vm_config *cfg, struct why *w)
 struct boot_file *disk_get_base(struct vm *vm, unsigned i)
 {
 	mutex_lock(&vm->lock);
-	struct boot_file *f = vm->disk[i] ? vm->disk[i]->layer.base : NULL;
+	struct boot_file *f = vm->disk[i] && !vm->disk[i]->unit ? vm->disk[i]->layer.base : NULL;
 	if (f)
 		boot_file_ref(f);
 	mutex_unlock(&vm->lock);
@@ -135,6 +136,7 @@ static void free_one(struct disk **d)
 {
 	if (!*d)
 		return;
+	BUG_ON((*d)->unit); /* disk_unit_close_all */
 	layer_fini(&(*d)->layer);
 	free(*d);
 	*d = NULL;
@@ -145,20 +147,44 @@ int disk_make_all(struct vm *vm, struct why *w)
 	bool fresh[VM_DISKS_MAX] = { false };
 	int err = 0;
 	for (unsigned i = 0; i < vm->cfg.ndisks && !err; i++) {
+		if (vm->cfg.disk[i].flags & DISK_UNIT)
+			continue; /* disk_unit_open_all */
 		fresh[i] = !vm->disk[i];
 		err = fresh[i] ? make_one(vm, &vm->cfg.disk[i], &vm->disk[i], w) : 0;
 	}
 	for (unsigned i = 0; i < vm->cfg.ndisks && err; i++)
 		if (fresh[i])
 			free_one(&vm->disk[i]);
-	__atomic_store_n(&vm->has_disks, vm->disk[0] != NULL, __ATOMIC_RELAXED);
+	bool layers = false; /* units are not lost with the host */
+	for (unsigned i = 0; i < vm->cfg.ndisks; i++)
+		layers = layers || (vm->disk[i] && !vm->disk[i]->unit);
+	__atomic_store_n(&vm->has_disks, layers, __ATOMIC_RELAXED);
 	return err;
+}
+
+struct blockdev *disk_blockdev(struct disk *d) { return d->unit ? lun_blockdev(d->unit) : &d->layer.b; }
+
+bool disk_has_units(const struct vm_config *cfg)
+{
+	bool any = false;
+	for (unsigned i = 0; i < cfg->ndisks; i++)
+		any = any || cfg->disk[i].flags & DISK_UNIT;
+	return any;
+}
+
+int disk_may_move(struct vm *vm, struct why *w)
+{
+	if (!disk_has_units(&vm->cfg))
+		return 0;
+	return why_set(w, -ENOTSUP, "it has a disk on shared storage: such VMs do not move yet");
 }
 
 struct vm_disk_config disk_config_now(const struct vm *vm, unsigned i)
 {
 	struct vm_disk_config d = vm->cfg.disk[i];
-	if (vm->disk[i]) {
+	if (vm->disk[i] && vm->disk[i]->unit) {
+		d.size = __atomic_load_n(&disk_blockdev(vm->disk[i])->size, __ATOMIC_RELAXED);
+	} else if (vm->disk[i]) {
 		const struct layer *l = &vm->disk[i]->layer;
 		d.size = __atomic_load_n(&l->b.size, __ATOMIC_RELAXED);
 		d.layer = __atomic_load_n(&l->max, __ATOMIC_RELAXED) << PAGE_SHIFT;

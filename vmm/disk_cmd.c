@@ -4,6 +4,7 @@
 #include "kernel/console.h"
 #include "kernel/log.h"
 #include "vmm/disk.h"
+#include "vmm/disk_unit.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,8 @@ struct row { /* a snapshot, so that nothing is printed under a lock */
 	struct vm_disk_config cfg;
 	uint64_t used; /* bytes of the layer */
 	bool made;     /* it has one */
+	bool on_unit;  /* and is on a unit of shared storage: */
+	struct lun_status unit;
 	struct blockdev_stats stats;
 };
 struct vms {            /* with a reference each */
@@ -41,11 +44,15 @@ static void fill(struct row *r, struct vm *vm, unsigned i)
 	memcpy(r->name, vm->cfg.disk[i].name, sizeof(r->name));
 	mutex_lock(&vm->lock);
 	r->cfg = disk_config_now(vm, i);
-	struct layer *l = vm->disk[i] ? &vm->disk[i]->layer : NULL;
-	r->made = l;
-	if (l) {
-		const struct blockdev_stats *s = &l->b.stats;
-		r->used = now(&l->used) << PAGE_SHIFT;
+	struct disk *d = vm->disk[i];
+	r->made = d;
+	if (d && !d->unit)
+		r->used = now(&d->layer.used) << PAGE_SHIFT;
+	r->on_unit = d && d->unit;
+	if (r->on_unit)
+		lun_get_status(d->unit, &r->unit);
+	if (d) {
+		const struct blockdev_stats *s = &disk_blockdev(d)->stats;
 		r->stats = (struct blockdev_stats){ .reads = now(&s->reads),
 						    .writes = now(&s->writes),
 						    .flushes = now(&s->flushes),
@@ -86,7 +93,7 @@ static int each(bool (*fn)(void *arg, const struct row *r), void *arg)
 
 static const char *kind(const struct vm_disk_config *d)
 {
-	return d->file[0] ? d->file : d->flags & DISK_OWN ? "cloud-init" : "memory";
+	return d->flags & DISK_UNIT ? "iscsi" : d->file[0] ? d->file : d->flags & DISK_OWN ? "cloud-init" : "memory";
 }
 
 /* Where the data is, of both commands. */
@@ -163,6 +170,35 @@ static struct find *find_one(struct con *c, char **argv, int *err)
 	return NULL;
 }
 
+static void show_unit(struct con *c, const struct row *r)
+{
+	const struct lun_config *u = disk_unit_find(r->name);
+	const struct lun_status *s = &r->unit;
+	const struct iscsi_stats *st = &s->session;
+	if (u)
+		out_line(c, "target", "%s at %s lun %u", u->target, ip_port_text(u->ip, u->port).s, u->lun);
+	if (!r->on_unit)
+		return;
+	out_line(c, "unit", "%s, %s", s->product, s->id[0] ? s->id : "without a name of its own");
+	out_str(c, "owner",
+		s->state == LUN_OURS   ? "this host"
+		: s->state == LUN_LOST ? "another host, which took it"
+				       : "none known");
+	out_str(c, "session", s->away_ns ? "away" : "open");
+	if (s->away_ns)
+		out_us(c, "away_us|away for", s->away_ns);
+	if (s->away_ns && s->why.text[0])
+		out_str(c, "reason", s->why.text);
+	out_str(c, "digests",
+		st->header_digest && st->data_digest ? "header, data"
+		: st->header_digest                  ? "header"
+		: st->data_digest                    ? "data"
+						     : "none");
+	out_u64(c, "sessions|sessions so far", s->sessions);
+	out_u64(c, "busy|requests at the target", s->busy);
+	out_u64(c, "waiting|requests that wait", s->waiting);
+}
+
 static int cmd_info(struct con *c, int argc unused, char **argv)
 {
 	int err;
@@ -172,8 +208,14 @@ static int cmd_info(struct con *c, int argc unused, char **argv)
 	const struct blockdev_stats *s = &f->row.stats;
 	show_facts(c, &f->row);
 	out_bool(c, "readonly", f->row.cfg.flags & DISK_READONLY);
+	bool unit = f->row.cfg.flags & DISK_UNIT;
 	out_line(c, "state", "%s",
-		 f->row.made ? "in this host's memory" : "none yet: its VM has not been started here");
+		 unit && f->row.made ? "on shared storage"
+		 : unit              ? "on shared storage; its VM does not run here"
+		 : f->row.made       ? "in this host's memory"
+				     : "none yet: its VM has not been started here");
+	if (unit)
+		show_unit(c, &f->row);
 	out_us(c, "longest_us|longest", s->longest_ns);
 	out_u64(c, "reads", s->reads);
 	out_bytes(c, "read_bytes|read", s->read_bytes);

@@ -1,18 +1,33 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The keys of [disk NAME] in tern.conf, and what disks a [vm] has by them (disk.h). */
 #include "vmm/disk.h"
+#include "kernel/base/wipe.h"
 #include "vmm/boot_file.h"
+#include "vmm/disk_unit.h"
 #include "vmm/seed.h"
 #include <string.h>
 
 #define LAYER_DEFAULT GIB(1) /* of a disk that is not smaller */
 #define LAYER_MIN     MIB(1)
+#define SECRET_MIN    12 /* 96 bits: RFC 7143 9.2.1 */
 
 struct disk_conf {
 	char file[VM_FILE_MAX];
 	uint64_t memory, size, layer;
 	uint32_t readonly;
+	char iscsi[ISCSI_NAME_MAX + 80], user[ISCSI_USER_MAX], secret[ISCSI_SECRET_MAX];
+	uint32_t digests;
 };
+/* CHAP's, in clear: a word. */
+static int secret_parse(const struct conf_key *k, const char *s, void *field, struct why *w)
+{
+	size_t n = strlen(s);
+	if (n < SECRET_MIN || n >= k->size)
+		return why_set(w, -EINVAL, "a secret has %d to %zu characters", SECRET_MIN, (size_t)k->size - 1);
+	memcpy(field, s, n + 1);
+	return 0;
+}
+static const struct conf_type secret_type = { .parse = secret_parse, .secret = true };
 #define FIELD(m) CONF_FIELD(struct disk_conf, m)
 static const struct conf_key keys[] = {
 	{ CONF_FILE, &conf_type_str, FIELD(file), .def = "",
@@ -28,6 +43,13 @@ static const struct conf_key keys[] = {
 	  .min = LAYER_MIN, .max = GIB(1024), .step = PAGE_SIZE },
 	{ "readonly", &conf_type_choice, FIELD(readonly), .def = "no", .help = "no or yes",
 	  .words = (const char *const[]){ "no", "yes", NULL } },
+	{ "iscsi", &conf_type_str, FIELD(iscsi), .def = "",
+	  .help = "TARGET at ADDRESS[:PORT] lun N: a unit of an iSCSI target, in place of a file" },
+	{ "user", &conf_type_str, FIELD(user), .def = "", .help = "by which the target knows this host (CHAP)" },
+	{ "secret", &secret_type, FIELD(secret), .def = "", .help = "the user's, 12 to 63 characters" },
+	{ "digests", &conf_type_choice, FIELD(digests), .def = "both",
+	  .help = "CRC-32C over what goes to the target and comes from it, if it can: both, header or none",
+	  .words = (const char *const[]){ "both", "header", "none", NULL } },
 };
 CONF_TABLE(disk_conf_table, "disk", keys);
 
@@ -57,10 +79,33 @@ static int base_look(struct vm_disk_config *d, struct why *w)
 	return d->size < d->base_size ? why_set(w, -EINVAL, "its image %s is larger than size", d->file) : 0;
 }
 
-static int make(const struct disk_conf *k, struct vm_disk_config *d, struct why *w)
+static int make_unit(const struct disk_conf *k, const char *name, struct vm_disk_config *d, struct why *w)
 {
+	struct lun_config c = { .digests = k->digests };
+	if (!TERN_FAILPOINTS) /* VMs that have such cannot move yet: until then it is for the test image alone */
+		return why_set(w, -ENOTSUP, "disks on iSCSI units are still being built: not in this image");
+	if (k->file[0] || k->memory || k->size || k->layer || k->readonly)
+		return why_set(w, -EINVAL, "file, memory, size, layer and readonly are not for a disk with iscsi");
+	if (!k->user[0] != !k->secret[0])
+		return why_set(w, -EINVAL, "user and secret go together");
+	if (disk_unit_parse(k->iscsi, &c))
+		return why_set(w, -EINVAL, "iscsi is \"TARGET at ADDRESS[:PORT] lun N\"");
+	memcpy(c.user, k->user, sizeof(c.user));
+	memcpy(c.secret, k->secret, sizeof(c.secret));
+	int err = disk_unit_add(name, &c, w);
+	wipe(&c, sizeof(c));
+	d->flags = DISK_UNIT;
+	return err;
+}
+
+static int make(const struct disk_conf *k, const char *name, struct vm_disk_config *d, struct why *w)
+{
+	if (k->iscsi[0])
+		return make_unit(k, name, d, w);
+	if (k->user[0] || k->secret[0])
+		return why_set(w, -EINVAL, "user and secret are for a disk with iscsi");
 	if (!k->file[0] == !k->memory)
-		return why_set(w, -EINVAL, "it wants either file or memory");
+		return why_set(w, -EINVAL, "it wants either file, memory or iscsi");
 	if (k->memory && (k->size || k->layer || k->readonly))
 		return why_set(w, -EINVAL, "size, layer and readonly are for a disk with a file");
 	d->size = k->memory ? k->memory : k->size;
@@ -112,7 +157,9 @@ static void read_one(struct conf_reader *r, struct vm_config *cfg, const char *n
 		conf_wrong(r, "disk", "its disk %s is wrong", name);
 		return;
 	}
-	if (make(&k, d, &w)) {
+	int err = make(&k, name, d, &w);
+	wipe(&k, sizeof(k));
+	if (err) {
 		conf_wrong(r, "disk", "disk %s: %s", name, w.text);
 		return;
 	}
@@ -138,7 +185,7 @@ void disk_config_rest(struct conf *c)
 		struct disk_conf k = { .readonly = 0 };
 		struct why w = { "" };
 		vm_for_each(find_name, &u);
-		if (!u.by && conf_read(&r, &k) && make(&k, &d, &w))
+		if (!u.by && conf_read(&r, &k) && make(&k, name, &d, &w))
 			conf_problem(c, conf_line(c, "disk", name, ""), "[disk %s]: %s", name, w.text);
 	}
 }

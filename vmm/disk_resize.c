@@ -6,6 +6,8 @@
 /* What must be so before a disk can grow to that. */
 static int may_resize(const struct vm *vm, unsigned i, uint64_t size, uint64_t layer, struct why *w)
 {
+	if (vm->cfg.disk[i].flags & DISK_UNIT)
+		return why_set(w, -EINVAL, "it is on shared storage: it has the size that its unit has there");
 	const struct vm_disk_config now = disk_config_now(vm, i);
 	if (vm->migration || vm->building || vm->gone)
 		return why_set(w, -EBUSY, "%s", vm->migration ? "its VM is being migrated" : "its VM comes or goes");

@@ -106,7 +106,10 @@ struct vm {
 	struct cpu_state *boot;           /* (c) once loaded: how the boot CPU starts */
 	struct boot_file *file[VM_FILES]; /* [m] what it boots from, with a reference; NULL: never asked for, or none */
 	struct disk *disk[VM_DISKS_MAX];  /* [m] disk.h: made when it starts here for the first time, or arrives */
-	bool has_disks;                   /* [a] there are such, also while it is off */
+	bool has_disks;                   /* [a] it has such with layers, also while it is off */
+	bool force_units;                 /* [a] the next start takes units that other hosts hold */
+	bool units_away;                  /* [m] its last start failed for storage that may come yet */
+	bool waits_storage;               /* [a] it will be started again because of that, until this is taken away */
 	bool came_off; /* [a] it moved here off, and has not started yet: who asks for it hears that it is here */
 };
 

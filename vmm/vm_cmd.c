@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* `vm`: what the operator does with virtual machines on this host. Moving them is `migrate`'s. */
+#include "vmm/disk.h"
 #include "kernel/conf.h"
 #include "kernel/console.h"
 #include "kernel/task.h"
@@ -69,6 +70,8 @@ static int do_start(struct con *c, struct vm *vm)
 static bool start_ended(struct vm *vm)
 {
 	enum vm_lease l = __atomic_load_n(&vm->lease, __ATOMIC_SEQ_CST);
+	if (__atomic_exchange_n(&vm->waits_storage, false, __ATOMIC_SEQ_CST))
+		return true;
 	if (!vm_state_is_off(vm_state_now(vm)) || (l != VM_LEASE_ASKING && l != VM_LEASE_YIELDED))
 		return false;
 	vm_lease_drop(vm);
@@ -306,6 +309,9 @@ static void running(struct vm *vm, void *arg)
 			"%s is off, but what it wrote to its disks is in this host's memory alone: %smove it away "
 			"as it is, or `vm forget %s --force`",
 			vm->cfg.name, s == VM_FAILED ? "`vm kill` it and " : "", vm->cfg.name);
+	else if (s == VM_FAILED && disk_has_units(&vm->cfg))
+		(void)why_set(arg, -EBUSY, "%s has failed, and its units are still this host's: `vm kill` it",
+			      vm->cfg.name);
 	else if (s == VM_STOPPED && __atomic_load_n(&vm->came_off, __ATOMIC_RELAXED))
 		(void)why_set(
 			arg, -EBUSY,

@@ -22,9 +22,10 @@ enum vm_autostart {
 
 enum {
 	DISK_READONLY = 1,
-	DISK_OWN = 2,  /* its base image was made for this VM, and goes where that goes */
-	DISK_COPY = 4, /* of an OFFER: the base image comes along, if it is not there */
-	DISK_FLAGS = 7,
+	DISK_OWN = 2,   /* its base image was made for this VM, and goes where that goes */
+	DISK_COPY = 4,  /* of an OFFER: the base image comes along, if it is not there */
+	DISK_FLAGS = 7, /* that an OFFER may have */
+	DISK_UNIT = 8,  /* it is on a unit of shared storage, which this host's [disk] names (disk_unit.h) */
 };
 struct vm_disk_config {
 	char name[CONF_NAME_MAX];

@@ -9,6 +9,7 @@
 #include "arch/x86/cpu.h"
 #include "kernel/log.h"
 #include "vmm/disk.h"
+#include "vmm/disk_unit.h"
 #include "vmm/pc/loader.h"
 #include "vmm/pc/machine.h"
 #include "vmm/x86/compat.h"
@@ -40,6 +41,7 @@ static void teardown(struct vm *vm)
 	vm->apics.lapic = NULL;
 	vm->boot = NULL;
 	vm->nvcpus = vm->apics.n = 0;
+	disk_unit_close_all(vm);
 	vm->building = true;
 	mutex_unlock(&vm->lock);
 	gmem_fini(&vm->mem);
@@ -61,18 +63,17 @@ static void flush_tlb(void *arg)
 static int build_memory(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
 	struct vm_reservation own = { 0 };
-	int err = 0;
 	vm->building = true;
 	mutex_unlock(&vm->lock);
-	if (!r) {
-		r = &own;
-		err = vm_memory_reserve(&vm->cfg, r, w);
-	}
+	int err = r ? 0 : vm_memory_reserve(&vm->cfg, &own, w);
+	r = r ? r : &own;
 	if (!err && !(err = gmem_init_from(&vm->mem, vm->cfg.mem, vmm_hv()->pt_format, &r->pages, p, w)))
 		gmem_on_flush(&vm->mem, flush_tlb, vm);
 	vm_memory_release(r); /* the rest of it is for vCPUs and devices */
 	mutex_lock(&vm->lock);
 	vm->building = false;
+	if (err)
+		disk_unit_close_all(vm);
 	return err;
 }
 
@@ -86,7 +87,7 @@ static void set_weight(struct vm *vm)
 /* Memory, vCPUs (parked), devices at power-on. The lock is held, and dropped for a time. */
 static int build(struct vm *vm, struct vm_reservation *r, const struct gmem_progress *p, struct why *w)
 {
-	int err = disk_make_all(vm, w); /* first: what a guest's memory costs is for nothing if they do not fit */
+	int err = disk_unit_open_all(vm, w); /* first: what a guest's memory costs is for nothing without them */
 	if (err || (err = build_memory(vm, r, p, w)))
 		return err;
 	vm->apics.lapic = calloc(vm->cfg.vcpus, sizeof(*vm->apics.lapic));
@@ -116,7 +117,7 @@ fail:
 static int load_boot_image(struct vm *vm, struct why *w)
 {
 	int err;
-	if ((err = vm_boot_files(vm, w)) || (err = loader_load(vm, w)))
+	if ((err = disk_unit_check(vm, w)) || (err = vm_boot_files(vm, w)) || (err = loader_load(vm, w)))
 		return err;
 	for (unsigned i = 1; i < vm->nvcpus && !err; i++) {
 		startup_power_on(vm->vcpus[i]->state);
@@ -183,13 +184,13 @@ int vm_start(struct vm *vm, struct why *w)
 		teardown(vm);
 	}
 	vm->state = VM_STOPPED;
-	bool fresh = !vm->disk[0];
+	bool fresh = !vm->has_disks;
 	err = cpuid_table_init(&vm->cpuid, vm->cfg.cpu, &cpuid_this_cpu, w);
 	if (!err) {
 		cpuid_table_topology(&vm->cpuid, vm->cfg.vcpus);
 		err = build(vm, NULL, NULL, w);
 	}
-	if (!err && (err = load_boot_image(vm, w)))
+	if (!err && ((err = load_boot_image(vm, w)) || (err = disk_unit_claim_all(vm, w))))
 		teardown(vm);
 	if (err && fresh) /* nothing has been written to them */
 		disk_free_all(vm);

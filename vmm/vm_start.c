@@ -3,21 +3,27 @@
 #include "kernel/host.h"
 #include "kernel/log.h"
 #include "kernel/task.h"
+#include "kernel/time.h"
 #include "net/bridge.h"
 #include "vmm/boot_file.h"
 #include "vmm/disk.h"
 #include "vmm/vm.h"
 #include "vmm/x86/halt_poll.h"
 
+#define STORAGE_NS (3 * NS_PER_SEC)
+
 struct vm_guard vm_guard;
 const struct hv_ops *vmm_hv_ops;
 
 /* The lease is TAKEN, and ends here. */
-static int start_leased(struct vm *vm, struct why *w)
+static int start_leased(struct vm *vm, bool force, struct why *w)
 {
+	__atomic_store_n(&vm->force_units, force, __ATOMIC_RELAXED);
 	int err = vm_start(vm, w);
+	__atomic_store_n(&vm->force_units, false, __ATOMIC_RELAXED);
 	if (!err)
 		vm_guard.started(vm);
+	__atomic_store_n(&vm->waits_storage, false, __ATOMIC_SEQ_CST); /* whoever waits to start it need not */
 	vm_text_set(&vm->waits_for, "%s", "");
 	__atomic_store_n(&vm->lease, VM_LEASE_NONE, __ATOMIC_SEQ_CST);
 	return err;
@@ -44,7 +50,7 @@ static int start_guarded(struct vm *vm, enum vm_start_by by, const struct vm_wai
 	if (err)
 		vm_lease_drop(vm); /* before another may ask; TAKEN is that of `vm start --force` */
 	__atomic_store_n(&vm->asked_for, false, __ATOMIC_SEQ_CST);
-	return err ? err : start_leased(vm, w);
+	return err ? err : start_leased(vm, false, w);
 }
 
 int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, struct why *w)
@@ -55,7 +61,7 @@ int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, str
 	if (force) {                    /* whoever is still asking finds that his lease has gone */
 		if (__atomic_exchange_n(&vm->lease, VM_LEASE_TAKEN, __ATOMIC_SEQ_CST) == VM_LEASE_TAKEN)
 			return why_set(w, -EBUSY, "it is being started");
-		return start_leased(vm, w);
+		return start_leased(vm, true, w);
 	}
 	if (vm_is_migrating(vm)) /* vm_start would say so, when all have been asked */
 		return why_set(w, -EBUSY, "it is being migrated");
@@ -64,6 +70,16 @@ int vm_start_here(struct vm *vm, bool force, const struct vm_waiter *waiter, str
 		return why_set(w, -EBUSY, "it is being started%s%s", but.s[0] ? ", but: " : "", but.s);
 	}
 	return start_guarded(vm, VM_START_OPERATOR, waiter, w);
+}
+
+/* After a power cut a server of disks may come up later than its hosts. False: it was called off meanwhile. */
+static bool wait_for_storage(struct vm *vm, const struct why *w)
+{
+	vm_text_set(&vm->waits_for, "its storage: %s", w->text);
+	__atomic_store_n(&vm->waits_storage, true, __ATOMIC_SEQ_CST);
+	task_sleep_until(time_ns() + STORAGE_NS);
+	vm_text_set(&vm->waits_for, "%s", "");
+	return __atomic_exchange_n(&vm->waits_storage, false, __ATOMIC_SEQ_CST) && vm_state_now(vm) == VM_STOPPED;
 }
 
 /*
@@ -80,8 +96,13 @@ static void autostart_one(void *arg)
 	if (err) /* nobody need be asked */
 		vm_text_set(&vm->fail, "%s", w.text);
 	mutex_unlock(&vm->lock);
-	if (!err)
+	while (!err) {
+		w.text[0] = 0;
 		err = ask_begin(vm) ? start_guarded(vm, alone ? VM_START_ALONE : VM_START_AUTO, NULL, &w) : -ECANCELED;
+		if (!err || !vm->units_away)
+			break;
+		err = wait_for_storage(vm, &w) ? 0 : -ECANCELED;
+	}
 	if (err == -EEXIST)
 		log_warn("vm %s: not started: %s", vm->cfg.name, w.text);
 	else if (err && err != -ECANCELED)

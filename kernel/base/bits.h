@@ -58,6 +58,31 @@ static inline void put_le64(uint8_t *p, uint64_t v)
 	put_le32(p, (uint32_t)v);
 	put_le32(p + 4, (uint32_t)(v >> 32));
 }
+/* Big-endian numbers in bytes, as networks and SCSI write them. */
+static inline uint16_t get_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static inline void put_be16(uint8_t *p, size_t v) /* its low 16 bits */
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+static inline uint32_t get_be24(const uint8_t *p) { return (uint32_t)p[0] << 16 | get_be16(p + 1); }
+static inline void put_be24(uint8_t *p, size_t v)
+{
+	p[0] = (uint8_t)(v >> 16);
+	put_be16(p + 1, v);
+}
+static inline uint32_t get_be32(const uint8_t *p) { return (uint32_t)get_be16(p) << 16 | get_be16(p + 2); }
+static inline void put_be32(uint8_t *p, size_t v)
+{
+	put_be16(p, v >> 16);
+	put_be16(p + 2, v);
+}
+static inline uint64_t get_be64(const uint8_t *p) { return (uint64_t)get_be32(p) << 32 | get_be32(p + 4); }
+static inline void put_be64(uint8_t *p, uint64_t v)
+{
+	put_be32(p, v >> 32);
+	put_be32(p + 4, v);
+}
 
 /* Bits set. Not the compiler's built-in: without SSE4.2 that calls libgcc, which is built with a red zone. */
 static inline unsigned popcount64(uint64_t v)

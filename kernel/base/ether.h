@@ -37,12 +37,6 @@ enum { IP6_PAYLOAD = 4, IP6_NEXT = 6, IP6_HOPS = 7, IP6_SRC = 8, IP6_DST = 24, I
 #define PROTO_UDP    17
 #define PROTO_ICMPV6 58
 
-static inline uint16_t get_be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static inline void put_be16(uint8_t *p, size_t v) /* its low 16 bits */
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
 static inline bool eth_is_tag(uint16_t type)
 {
 	return type == ETHERTYPE_CTAG || type == ETHERTYPE_STAG || type == ETHERTYPE_QINQ;

@@ -110,7 +110,7 @@ static inline unsigned disk_held(struct fake_disk *d)
 
 static void disk_init(struct fake_disk *d)
 {
-	static const struct blockdev_ops ops = { disk_submit };
+	static const struct blockdev_ops ops = { .submit = disk_submit };
 	memset(d, 0, sizeof(*d));
 	d->b = (struct blockdev){ .ops = &ops, .size = DISK, .block = 4096, .max_len = MAX_LEN, .depth = DEPTH };
 	memcpy(d->b.serial, "a serial of 20 bytes", 20);

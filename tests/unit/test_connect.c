@@ -14,6 +14,7 @@ static bool routed; /* by the office */
 struct net_if *net_if_get(unsigned i) { return i < ARRAY_SIZE(ifs) ? &ifs[i] : NULL; }
 struct net_if *netif_net(struct netif *n) { return CONTAINER_OF(n, struct net_if, netif); }
 struct netif *netif_way(const ip_addr_t *to unused) { return routed ? &ifs[0].netif : NULL; }
+struct netif *netif_way_for(const ip_addr_t *to, unsigned use unused) { return netif_way(to); }
 ip_addr_t netif_lwip_of(struct ip ip)
 {
 	ip_addr_t a = { .type = ip_is4(ip) ? IPADDR_TYPE_V4 : IPADDR_TYPE_V6 };

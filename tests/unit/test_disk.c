@@ -74,9 +74,10 @@ static void test_wrong(void **state unused)
 		const char *text, *wrong;
 	} c[] = {
 		{ "disk = a\n", "tern.conf:3: [vm demo] disk = a: there is no section [disk a]" },
-		{ "disk = a\n[disk a]\n", "tern.conf:3: [vm demo] disk = a: disk a: it wants either file or memory" },
+		{ "disk = a\n[disk a]\n",
+		  "tern.conf:3: [vm demo] disk = a: disk a: it wants either file, memory or iscsi" },
 		{ "disk = a\n[disk a]\nfile = image\nmemory = 1G\n",
-		  "tern.conf:3: [vm demo] disk = a: disk a: it wants either file or memory" },
+		  "tern.conf:3: [vm demo] disk = a: disk a: it wants either file, memory or iscsi" },
 		{ "disk = a\n[disk a]\nmemory = 1G\nsize = 2G\n",
 		  "tern.conf:3: [vm demo] disk = a: disk a: size, layer and readonly are for a disk with a file" },
 		{ "disk = a\n[disk a]\nmemory = 1G\nlayer = 1M\n",
@@ -146,7 +147,7 @@ static void test_of_nobody(void **state unused)
 	conf.problems[0] = 0;
 	disk_config_rest(&conf);
 	assert_null(strstr(conf.problems, "[disk a]"));
-	assert_non_null(strstr(conf.problems, "tern.conf:3: [disk b]: it wants either file or memory"));
+	assert_non_null(strstr(conf.problems, "tern.conf:3: [disk b]: it wants either file, memory or iscsi"));
 	assert_non_null(strstr(conf.problems, "tern.conf:6: [disk c]: there is no image gone on the boot volume"));
 	assert_non_null(strstr(conf.problems, "tern.conf:9: [disk d] film: there is no such key"));
 }

@@ -278,7 +278,7 @@ static void test_shares(void **state unused)
 	assert_int_equal(one, STUN_FULL);
 }
 
-/* What everybody writes all the time is not slowed for another's sake; who was slowed, and dirties little for that, is. */
+/* What all write all the time is not slowed for another's sake; who was slowed, and dirties little for that, is. */
 static void test_spare(void **state)
 {
 	(void)state;

@@ -11,7 +11,8 @@
  * back.
  *
  * quiesce: no request is taken any more, and it waits until what the back end has is done: then a request is in the
- * used ring, or, if pieces of it are left, taken back. What was not signalled is by resume.
+ * used ring, or, if pieces of it are left, taken back. What was not signalled is by resume. What the back end could not
+ * do in time is held, and asked for again by resume.
  */
 #include "vmm/dev/vblk.h"
 #include "kernel/time.h"
@@ -138,6 +139,10 @@ static bool take_back(struct vblk_queue *q, struct vblk_req *r)
 /* A piece of it was done: on with the next, or it ends. The lock is held. */
 static void go_on(struct vblk_queue *q, struct vblk_req *r)
 {
+	if (r->r.err == -EAGAIN) {
+		list_append(&q->held, &r->node);
+		return;
+	}
 	if (r->r.op == BLOCKDEV_READ) { /* whatever became of it; a piece at a time: the lock is held */
 		vvirtq_chain_wrote(&r->chain, r->r.len);
 		vvirtq_chain_mark(ring(q), &r->chain);
@@ -225,6 +230,26 @@ static bool turn(void *arg)
 	return waits ? !vvirtq_wait(ring(q)) : more;
 }
 
+static void hurry(struct vblk *k, uint64_t deadline_ns)
+{
+	if (k->d->ops->hurry)
+		k->d->ops->hurry(k->d, deadline_ns);
+}
+
+/* What was not done is asked for again, unless its driver has gone. The lock is held, and dropped meanwhile. */
+static void resubmit(struct vblk_queue *q)
+{
+	struct vblk_req *r;
+	while ((r = list_first(&q->held, struct vblk_req, node))) {
+		list_remove(&r->node);
+		r->r.err = 0;
+		if (r->epoch == q->k->v.epoch)
+			submit(q, r);
+		else
+			finish(q, r);
+	}
+}
+
 static void kick_all(struct vblk *k)
 {
 	for (unsigned i = 0; i < k->nqueues; i++)
@@ -295,6 +320,7 @@ static void vblk_quiesce(struct dev *d)
 	spin_lock(&k->v.lock);
 	__atomic_store_n(&k->quiesced, true, __ATOMIC_RELAXED);
 	spin_unlock(&k->v.lock);
+	hurry(k, time_ns() + VBLK_QUIESCE_NS);
 	for (unsigned i = 0; i < k->nqueues; i++)
 		settle(&k->q[i]);
 }
@@ -303,11 +329,13 @@ static void vblk_resume(struct dev *d)
 {
 	struct vblk *k = CONTAINER_OF(d, struct vblk, v.dev);
 
+	hurry(k, TIME_NEVER); /* first: what a worker takes from now on is not to come back undone */
 	spin_lock(&k->v.lock);
 	__atomic_store_n(&k->quiesced, false, __ATOMIC_RELAXED);
 	spin_unlock(&k->v.lock);
 	for (unsigned i = 0; i < k->nqueues; i++) {
 		lock(&k->q[i]);
+		resubmit(&k->q[i]);
 		if (is_live(&k->q[i]))
 			vvirtio_signal(&k->v, i);
 		spin_unlock(&k->q[i].lock);
@@ -362,6 +390,7 @@ static int make_queues(struct vblk *k)
 		spin_init(&q->lock, "virtio-blk queue");
 		list_init(&q->free);
 		list_init(&q->done);
+		list_init(&q->held);
 		q->req = calloc(k->d->depth, sizeof(*q->req));
 		if (!q->req)
 			return -ENOMEM;

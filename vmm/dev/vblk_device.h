@@ -13,6 +13,7 @@
 #include "vmm/dev/vvirtio.h"
 
 #define VBLK_TURN_NS    (300 * NS_PER_US) /* of a worker */
+#define VBLK_QUIESCE_NS (2 * NS_PER_SEC)  /* that quiesce gives a back end before it is in a hurry */
 /* Of one request, which is done in pieces: quiesce waits for the rest of one that cannot be taken back. */
 #define VBLK_ZEROES_MAX (1U << 18)           /* sectors of DISCARD and WRITE_ZEROES: 128 MiB */
 #define VBLK_SEGS       (VIRTQ_SIZE_MAX - 2) /* of data, beside header and status, */
@@ -24,7 +25,7 @@ struct vblk_state {        /* section "virtio-blk" */
 struct vblk_queue;
 struct vblk_req {
 	struct blockdev_req r;
-	struct list node; /* [q] free, or done */
+	struct list node; /* [q] free, done or held */
 	struct vblk_queue *q;
 	uint64_t read;     /* bytes that READs have put into the chain */
 	uint16_t next;     /* of the avail ring, when it was taken */
@@ -45,6 +46,7 @@ struct vblk_queue {
 	struct spinlock lock;
 	struct worker worker;   /* own locking */
 	struct list free, done; /* [q] of struct vblk_req */
+	struct list held;       /* [q] that ended with -EAGAIN: they are submitted again by resume */
 	struct completion idle; /* for inflight to become 0, */
 	bool awaited;           /* [q] if somebody waits for that */
 	unsigned inflight;      /* [q] submitted, and done() is not through with it */

@@ -2,6 +2,7 @@
 /* What the rest of tern does with migrations: start, cancel, wait, decide (migrate.h). */
 #include "kernel/task.h"
 #include "kernel/time.h"
+#include "vmm/disk.h"
 #include "vmm/migrate/bandwidth.h"
 #include "vmm/migrate/migration.h"
 #include "vmm/migrate/policy.h"
@@ -42,6 +43,9 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
 	if (!policy_possible(p->max_downtime_ms * NS_PER_MS, w))
 		return -EINVAL;
+	int err = disk_may_move(vm, w);
+	if (err)
+		return err;
 	struct migration *m = migration_new(vm->cfg.name, p->to_self ? "self" : ip_text(p->dest).s, p->dest, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
@@ -51,7 +55,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 	if (!p->own_strategy)
 		m->p.strategy = vm->cfg.s.migrate_strategy;
 	bandwidth_limit(m, p->limit);
-	int err = migration_bind_leaver(m, vm, w);
+	err = migration_bind_leaver(m, vm, w);
 	if (err)
 		goto drop;
 	if (task_create("migrate", TASK_PRIO_NORMAL, source_task, m))

@@ -85,9 +85,9 @@ bool policy_rides(const struct policy *p);
  */
 enum policy_verdict policy_next(struct policy *p, const struct policy_pass *r, struct why *w);
 /*
- * Of a pass that left `pages` dirty, sample[i] being what was seen of each vCPU: who has its full speed and dirtied no more
- * than POLICY_SMALL of them is left alone, for what everybody writes all the time gets no less by slowing. Its sample
- * becomes 0; the result is the pages of the others.
+ * Of a pass that left `pages` dirty, sample[i] being what was seen of each vCPU: who has its full speed and dirtied no
+ * more than POLICY_SMALL of them is left alone, for what everybody writes all the time gets no less by slowing. Its
+ * sample becomes 0; the result is the pages of the others.
  */
 uint64_t policy_spare(uint32_t *sample, unsigned n, uint64_t pages, const uint32_t *share);
 /*

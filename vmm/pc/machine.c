@@ -58,7 +58,8 @@ static int disk(struct vm *vm, const struct place *p)
 {
 	if (p->n >= vm->cfg.ndisks)
 		return 0;
-	return vblk_create(&vm->machine, vm->pci, &vm->vblk[p->n], p->slot, vm->cfg.vcpus, &vm->disk[p->n]->layer.b);
+	return vblk_create(&vm->machine, vm->pci, &vm->vblk[p->n], p->slot, vm->cfg.vcpus,
+			   disk_blockdev(vm->disk[p->n]));
 }
 
 static const struct {

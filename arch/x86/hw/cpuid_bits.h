@@ -11,6 +11,7 @@
 #define CPUID1_ECX_PCLMULQDQ              BIT(1)
 #define CPUID1_ECX_VMX                    BIT(5)
 #define CPUID1_ECX_SSSE3                  BIT(9)
+#define CPUID1_ECX_SSE4_2                 BIT(20)
 #define CPUID1_ECX_X2APIC                 BIT(21)
 #define CPUID1_ECX_MOVBE                  BIT(22)
 #define CPUID1_ECX_TSC_DEADLINE           BIT(24)

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Whose a unit is (SPC-4 5.13): the host whose key holds its reservation, Write Exclusive. Each claim makes a fresh
+ * key,
+ *
+ *   63     60 59                      28 27               0
+ *   +--------+--------------------------+-----------------+
+ *   |  0xd   |      host, a digest      |     random      |
+ *   +--------+--------------------------+-----------------+
+ *
+ * so that PREEMPT, which names the key that it displaces, is a compare-and-swap: of two hosts that try, one fails with
+ * RESERVATION CONFLICT. A registration belongs to the I_T nexus, which a target may forget at a new login: then our own
+ * reservation is displaced by ourselves, with a fresh key.
+ */
+#pragma once
+#include "kernel/base/err.h"
+
+struct iscsi_session;
+struct lun_owner {
+	uint64_t key;  /* under which we hold it; 0: we do not */
+	bool forced;   /* it was another host's: it is not given back, or that one might find it free */
+	uint64_t next; /* under which we tried to last: we hold it so if the target did that and its answer was lost */
+	uint64_t host; /* ours */
+};
+uint64_t lun_owner_key(uint64_t host); /* a fresh one */
+bool lun_owner_key_is_of(uint64_t key, uint64_t host);
+/*
+ * Take it: if nobody has it, or this host from before (then what runs has ended: it is the caller who knows that).
+ * force: whoever has it. -EBUSY: *other's is who has it.
+ */
+int lun_owner_claim(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, bool force, uint64_t *other,
+		    struct why *w) must_check;
+/*
+ * After a login, or when the unit says that something changed: still ours? 0: yes, perhaps by another key; also where
+ * the target has forgotten its reservations. -EPERM: it is another's, or was meanwhile. Else it is not known.
+ */
+int lun_owner_check(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t *other,
+		    struct why *w) must_check;
+void lun_owner_release(struct iscsi_session *s, uint16_t lun, struct lun_owner *o);
