@@ -272,9 +272,8 @@ static void test_destination_gone(void **state unused)
 	struct why w = { "" }, force = { "" };
 	failpoint_set(P22_PULLING, FAIL_CUT, 1);
 	begin(MIGRATE_REMOTE);
-	WAIT_FOR(runs_at(B));
+	WAIT_FOR(runs_at(B) && state_at(A) == VM_SERVING); /* it has heard STARTED */
 	cut_off(true);
-	WAIT_FOR(state_at(A) == VM_SERVING);
 	ON_HOST(A) assert_int_equal(migrate_claim("demo", true, &w), -EINVAL);
 	assert_non_null(strstr(w.text, "can never run here"));
 	ON_HOST(A) assert_int_equal(migrate_cancel("demo", &force), -EBUSY);

@@ -12,6 +12,7 @@
 
 #define WAIT_NS (200 * NS_PER_MS)
 #define WAITS   20 /* for another answer than the one that was heard: a switch sends by a dead leg of a bond for 3 s */
+#define DOUBLES 15 /* until then each pause is twice the one before */
 #define SILENT  35 /* for the first: 7 s, since the link may be cut for 5 s */
 
 static struct spinlock lock = SPINLOCK_INIT("reach");
@@ -45,7 +46,7 @@ static int reach_say(struct reaching *r, const struct bridge *on, const struct d
 {
 	int err = -ETIMEDOUT;
 	for (unsigned i = 0; err == -ETIMEDOUT && i < waits(r) && (!i || time_ns() < r->to->end_ns); i++) {
-		bool now = i > WAITS ? i % (NS_PER_SEC / WAIT_NS) == 0 : !(i & (i + 1));
+		bool now = i > DOUBLES ? i % (NS_PER_SEC / WAIT_NS) == 0 : !(i & (i + 1));
 		if (now && hostframe_broadcast_on(on, b->p, b->len, r->to->mtu) && !i)
 			return -ENETDOWN; /* later it may just be down for a moment */
 		if (now && i > 1)
