@@ -270,10 +270,12 @@ static void cut_off(bool cut) { fake_net.cut[A][B] = fake_net.cut[B][A] = cut; }
 static void test_destination_gone(void **state unused)
 {
 	struct why w = { "" }, force = { "" };
+	fake_log_clear();
 	failpoint_set(P22_PULLING, FAIL_CUT, 1);
 	begin(MIGRATE_REMOTE);
-	WAIT_FOR(runs_at(B) && state_at(A) == VM_SERVING); /* it has heard STARTED */
+	WAIT_FOR(runs_at(B));
 	cut_off(true);
+	WAIT_FOR(state_at(A) == VM_SERVING && fake_log_has("failpoint P22: cut")); /* nothing goes between them */
 	ON_HOST(A) assert_int_equal(migrate_claim("demo", true, &w), -EINVAL);
 	assert_non_null(strstr(w.text, "can never run here"));
 	ON_HOST(A) assert_int_equal(migrate_cancel("demo", &force), -EBUSY);
