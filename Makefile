@@ -30,7 +30,7 @@ KERNEL_SRC  := $(addprefix kernel/,acpi_host.c acpi_walk.c commands.c conf.c con
 	spinlock.c sync.c syscalls.c task.c time.c waitq.c worker.c)
 CRYPTO_SRC  := $(addprefix crypto/,aead.c chacha20_poly1305.c crc32c.c gcm.c password.c)
 DRIVERS_SRC := $(addprefix drivers/,e1000.c nic.c pci_bus.c pci_irq.c piix4.c uart_16550.c virtio_pci.c virtio_net.c virtio_pair.c)
-NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c $(addprefix iscsi/,chap.c login.c pdu.c scsi.c session.c session_rx.c session_tx.c text.c) lacp.c learn.c \
+NET_SRC     := $(addprefix net/,addr.c addr_if.c announce.c announce_frames.c bridge.c bridge_cmd.c bridge_guest.c bridge_rules.c fair.c hostframe.c $(addprefix iscsi/,chap.c login.c pdu.c scsi.c session.c session_do.c session_rx.c session_tx.c text.c) lacp.c learn.c \
 	learn_table.c nd_filter.c neighbour.c net.c net_cmd.c net_conf.c netbuf.c netif.c netif6.c peer_cmd.c ping.c stream.c stream_loop.c sys_arch.c tcp.c tcp_connect.c tcp_listen.c tcp_resend.c tls.c tls_handshake.c \
 	tls_record.c trust.c uplink.c uplink_lacp.c)
 VMM_SRC     := $(addprefix vmm/,boot_file.c bus.c dev.c disk.c disk_cmd.c disk_conf.c disk_resize.c disk_unit.c disk_unit_conf.c gmem.c gmem_absent.c gmem_clear.c gmem_make.c gmem_track.c layer.c layer_track.c lun.c lun_command.c lun_io.c lun_owner.c lun_unit.c seed.c state.c term_filter.c vm.c vm_cmd.c vm_cmd_show.c vm_config.c vm_console.c vm_file.c vm_hot.c vm_learned.c vm_life.c vm_mac.c \

@@ -34,8 +34,8 @@ bool netif6_has_prefix(const struct netif *n, const ip6_addr_t *to)
 }
 
 /*
- * Does a router say that `to` is on i's link? It counts on a network for migrations alone: whoever is on another one
- * could draw hosts' connections there, where none are made.
+ * Does a router say that `to` is on i's link? It counts on a network of that use alone: whoever is on another one could
+ * draw hosts' connections there, where none are made.
  */
 static bool is_advertised(const struct net_if *i, const ip6_addr_t *to, unsigned use)
 {

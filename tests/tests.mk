@@ -89,7 +89,7 @@ UNIT_blk_held := $(DEV_TEST)
 UNIT_blk_hurry := $(DEV_TEST)
 TSAN += blk_held blk_hurry
 # A disk on a unit, with sessions and a target of the test's.
-LUN := $(addprefix vmm/,lun.c lun_io.c lun_owner.c lun_command.c lun_unit.c) net/iscsi/scsi.c $(addprefix tests/unit/,fake_session.c fake_target.c fake_turns.c fake_kernel.c)
+LUN := $(addprefix vmm/,lun.c lun_io.c lun_owner.c lun_command.c lun_unit.c) $(addprefix net/iscsi/,scsi.c session_do.c) $(addprefix tests/unit/,fake_session.c fake_target.c fake_turns.c fake_kernel.c)
 UNIT += lun lun_time lun_owner lun_fight lun_threads
 UNIT_lun := $(LUN)
 UNIT_lun_time := $(LUN)
@@ -332,7 +332,7 @@ UNIT_crc32c :=
 $(H)/tests/unit/test_crc32c.o: crypto/crc32c.c
 UNIT += scsi iscsi_text
 UNIT_scsi := net/iscsi/scsi.c
-ISCSI := $(addprefix net/iscsi/,chap.c login.c pdu.c scsi.c session.c session_rx.c session_tx.c text.c) crypto/crc32c.c net/stream.c $(addprefix kernel/,ip.c conf_value.c conf.c conf_list.c conf_table.c) tests/unit/fake_kernel.c
+ISCSI := $(addprefix net/iscsi/,chap.c login.c pdu.c scsi.c session.c session_do.c session_rx.c session_tx.c text.c) crypto/crc32c.c net/stream.c $(addprefix kernel/,ip.c conf_value.c conf.c conf_list.c conf_table.c) tests/unit/fake_kernel.c
 UNIT_iscsi_text := $(ISCSI) tests/unit/sockets.c
 $(H)/test_iscsi_text: $(H)/mbedtls.a
 # Sessions with a target in memory.

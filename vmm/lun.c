@@ -40,6 +40,14 @@ static bool has_session(struct lun *l)
 	return has;
 }
 
+void lun_leave(struct lun *l)
+{
+	uint64_t flags = spin_lock_irqsave(&l->lock);
+	if (!--l->users)
+		waitq_wake_all(&l->news);
+	spin_unlock_irqrestore(&l->lock, flags);
+}
+
 static int open_session(struct lun *l, struct why *w)
 {
 	struct iscsi_session *s;
@@ -396,8 +404,5 @@ void lun_get_status(struct lun *l, struct lun_status *s)
 	if (!session)
 		return;
 	iscsi_session_stats(session, &s->session);
-	flags = spin_lock_irqsave(&l->lock);
-	if (!--l->users)
-		waitq_wake_all(&l->news);
-	spin_unlock_irqrestore(&l->lock, flags);
+	lun_leave(l);
 }

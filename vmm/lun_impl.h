@@ -59,6 +59,7 @@ struct lun {
 	struct completion answered, keeper_ended;
 };
 
+void lun_leave(struct lun *l); /* who was one of `users` is out of the session */
 /* lun_unit.c, by the keeper's task, or before there is one: into b, id, product and thin. 0 or -errno with why. */
 int lun_identify(struct lun *l, struct why *w) must_check;
 /*

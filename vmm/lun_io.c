@@ -153,10 +153,7 @@ void lun_pump(struct lun *l)
 		if (!s)
 			continue;
 		iscsi_session_submit(session, &s->t);
-		flags = spin_lock_irqsave(&l->lock);
-		if (!--l->users)
-			waitq_wake_all(&l->news);
-		spin_unlock_irqrestore(&l->lock, flags);
+		lun_leave(l);
 	}
 }
 

@@ -33,11 +33,15 @@ static int reserve_out(struct iscsi_session *s, uint16_t lun, enum scsi_pr_out w
 	return lun_command(s, lun, cdb, ISCSI_OUT, param, sizeof(param), NULL, w);
 }
 
-/* Our nexus is registered by key from then on, whatever it was before; through a power loss, if the target can. */
-static int register_key(struct iscsi_session *s, uint16_t lun, uint64_t key, struct why *w)
+/*
+ * Our nexus is registered by key from then on, through a power loss, if the target can. REGISTER: and was by `old`, or
+ * -EBUSY; REGISTER AND IGNORE: whatever it was before.
+ */
+static int register_key(struct iscsi_session *s, uint16_t lun, enum scsi_pr_out what, uint64_t old, uint64_t key,
+			struct why *w)
 {
-	int err = reserve_out(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, key, true, NULL);
-	return err == -ENOTSUP ? reserve_out(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, key, false, w) : err;
+	int err = reserve_out(s, lun, what, old, key, true, NULL);
+	return err == -ENOTSUP ? reserve_out(s, lun, what, old, key, false, w) : err;
 }
 
 static int read_holder(struct iscsi_session *s, uint16_t lun, struct scsi_pr_holder *h, struct why *w)
@@ -73,7 +77,7 @@ static int take(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, cons
 	uint64_t key = lun_owner_key(o->host);
 	struct scsi_pr_holder now = { 0 };
 	o->next = key;
-	int err = register_key(s, lun, key, w);
+	int err = register_key(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, key, w);
 	if (err || (err = read_holder(s, lun, &now, w)))
 		return err;
 	bool has = now.held && now.key == key;
@@ -130,9 +134,7 @@ int lun_owner_check(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, 
 		o->key = o->next;
 	if (h.held && h.key == o->key) {
 		/* By this nexus? REGISTER with the key that it is to have fails if it has not. */
-		err = reserve_out(s, lun, SCSI_PR_REGISTER, o->key, o->key, true, NULL);
-		if (err == -ENOTSUP)
-			err = reserve_out(s, lun, SCSI_PR_REGISTER, o->key, o->key, false, w);
+		err = register_key(s, lun, SCSI_PR_REGISTER, o->key, o->key, w);
 		if (err != -EBUSY)
 			return err;
 	} else if (h.held || !has_forgotten(s, lun, o, &h)) {

@@ -78,19 +78,6 @@ void iscsi_session_submit(struct iscsi_session *s, struct iscsi_task *t)
 	t->done(t);
 }
 
-static void wake(struct iscsi_task *t) { completion_done(t->arg); }
-
-int iscsi_session_do(struct iscsi_session *s, struct iscsi_task *t)
-{
-	struct completion over;
-	completion_init(&over);
-	t->done = wake;
-	t->arg = &over;
-	iscsi_session_submit(s, t);
-	(void)completion_wait(&over, TIME_NEVER); /* the task has its deadline, and the session its own bounds */
-	return t->err;
-}
-
 /* Those of the unit that were never sent: one after the other, until there is none. */
 static struct iscsi_task *unsent(struct iscsi_session *s, uint16_t lun)
 {

@@ -82,6 +82,17 @@ def until(what, seconds, name):
     return got
 
 
+def disk_goes_on(address, more=60):
+    """The disk's checker has gone on, and found nothing wrong."""
+    first = status(address, DISK)
+
+    def gone_on():
+        s = status(address, DISK)
+        assert not s["errors"] and not s["ioerrors"], f"{s} after {first}"
+        return s if s["writes"] >= first["writes"] + more and s["reads"] >= first["reads"] + more else None
+    return until(gone_on, 30, "progress of the disk's checker")
+
+
 def wait_port(address, port, seconds):
     """Until a service of the guest takes connections."""
     end = time.monotonic() + seconds * scale

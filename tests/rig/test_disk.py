@@ -50,14 +50,7 @@ def guest(pair):
 
 
 def check(more=60, address=ADDRESS):
-    """The checker has gone on, and found nothing wrong."""
-    first = client.status(address, client.DISK)
-
-    def gone_on():
-        s = client.status(address, client.DISK)
-        assert not s["errors"] and not s["ioerrors"], f"{s} after {first}"
-        return s if s["writes"] >= first["writes"] + more and s["reads"] >= first["reads"] + more else None
-    return client.until(gone_on, 30, "progress of the disk's checker")
+    return client.disk_goes_on(address, more)
 
 
 def disk(host, name):

@@ -229,19 +229,6 @@ void iscsi_session_submit(struct iscsi_session *s, struct iscsi_task *t)
 	t->done(t);
 }
 
-static void wake(struct iscsi_task *t) { completion_done(t->arg); }
-
-int iscsi_session_do(struct iscsi_session *s, struct iscsi_task *t)
-{
-	struct completion over;
-	completion_init(&over);
-	t->done = wake;
-	t->arg = &over;
-	iscsi_session_submit(s, t);
-	(void)completion_wait(&over, TIME_NEVER);
-	return t->err;
-}
-
 int iscsi_session_abort_all(struct iscsi_session *s, uint16_t lun unused, uint64_t deadline_ns)
 {
 	uint64_t flags = spin_lock_irqsave(&T->lock);
