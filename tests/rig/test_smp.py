@@ -193,7 +193,7 @@ def test_cpu_time_by_weight(pair):
     for v in [v for t in tops for v in t["vcpus"]]:
         ran[v["vm"]] += v["run_us"]
     sent = [v["sent_per_s"] for t in tops for v in t["vms"] if v["vm"] == "smp4"]
-    print(ran, sum(t["interval_us"] for t in tops), sent)
+    print(ran, sent, [(v["vm"], v["vcpu"], v["run_us"], v["wait_us"], v["exits_per_s"]) for t in tops for v in t["vcpus"]])
     assert 2 < ran["smp2"] / ran["smp4"] < 4.5, ran
     assert ran["smp2"] > 0.6 * e.cpus * sum(t["interval_us"] for t in tops), (ran, tops)
     assert max(sent) > 10000 and e.json("vm console smp4")["console_bytes"] > said + 1000

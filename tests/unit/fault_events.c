@@ -238,6 +238,14 @@ static void cancel(int h)
 }
 static void cancel_source(unsigned v unused) { cancel(A); }
 static void cancel_dest(unsigned v unused) { cancel(B); }
+/* A packet that is lost is sent again after a second: that much must not cost the word that it was cancelled. */
+static void cut_and_cancel(int h)
+{
+	cut_for(2 * NS_PER_SEC);
+	cancel(h);
+}
+static void cut_cancel_source(unsigned v unused) { cut_and_cancel(A); }
+static void cut_cancel_dest(unsigned v unused) { cut_and_cancel(B); }
 
 static void stop(int h)
 {
@@ -446,6 +454,17 @@ const struct fault_event fault_running[] = {
 	  .happens = cancel_dest,
 	  .right = "S S S S S S S D D",
 	  .needs = NEEDS_DEST_VM,
+	  .says = { "cancelled", "cancelled by the operator" } },
+	{ .name = "cancelled at the source, the link cut for 2 s",
+	  .happens = cut_cancel_source,
+	  .right = "S S S S D D D D D",
+	  .lasts_ns = 2 * NS_PER_SEC,
+	  .says = { "cancelled by the operator", "cancelled at its source" } },
+	{ .name = "cancelled at the destination, the link cut for 2 s",
+	  .happens = cut_cancel_dest,
+	  .right = "S S S S S S S D D",
+	  .needs = NEEDS_DEST_VM,
+	  .lasts_ns = 2 * NS_PER_SEC,
 	  .says = { "cancelled", "cancelled by the operator" } },
 	{ .name = "guest reboots",
 	  .happens = guest_reboots,

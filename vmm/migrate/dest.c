@@ -177,7 +177,7 @@ static int accept_offer(struct dest *c)
 refuse:
 	vm_memory_release(&c->memory);
 	why_set(c->why, err, "the offer could not be answered: %s", err_name(err));
-	if (text_send(c->tx, WIRE_REFUSE, code, c->why->text, in(NS_PER_SEC)))
+	if (text_send(c->tx, WIRE_REFUSE, code, c->why->text, in(MIG_TELL_NS)))
 		log_debug("REFUSE could not be sent to %s", c->s->peer);
 	return err;
 }
@@ -407,7 +407,7 @@ static void give_up(struct dest *c, int err, bool accepted)
 	bool cancelled = err == -ECANCELED && c->rx->type == WIRE_ERROR; /* by the source */
 	migration_finish(c->m, cancelled ? MIG_CANCELLED : MIG_FAILED, c->why->text);
 	if (!stream_shutdown(c->s)) /* for the source to read why */
-		stream_drain(c->s, time_ns() + NS_PER_SEC);
+		stream_drain(c->s, in(MIG_TELL_NS));
 }
 
 static void attempt(struct dest *c)

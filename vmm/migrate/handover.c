@@ -374,7 +374,7 @@ void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const ch
 	 */
 	if (attempt_give_up(&m->id) == RECORD_STARTED)
 		log_error("%s: somebody says that this attempt was started elsewhere", m->st.vm);
-	uint64_t end = time_ns() + NS_PER_SEC;
+	uint64_t end = time_ns() + MIG_TELL_NS;
 	if (text_send(tx, WIRE_ERROR, (uint32_t)-err, text, end) ||
 	    decision_send(tx, WIRE_NEVER, &m->id, migrate_this_host()->inc, end))
 		log_debug("%s: NEVER could not be sent; the source will ask, if it has to know", m->st.vm);

@@ -9,7 +9,9 @@
 #include "kernel/ip.h"
 #include <string.h>
 
-#define CANCEL_NS NS_PER_SEC /* for a cancelled attempt to end in order; then its stream is aborted */
+/* For a cancelled attempt to end in order; then its stream is aborted. A guest that stands still does not wait. */
+#define CANCEL_NS       (MIG_TELL_NS + NS_PER_SEC)
+#define CANCEL_STILL_NS NS_PER_SEC
 
 const char *migrate_phase_name(enum migrate_phase p)
 {
@@ -132,7 +134,8 @@ int migrate_wait(const char *vm_name, uint64_t deadline_ns)
 	if (!m)
 		return migration_is_over(vm_name) ? 0 : -ENOENT;
 	spin_lock(&m->lock);
-	uint64_t patience = m->cancel ? m->cancel_ns + CANCEL_NS : TIME_NEVER;
+	bool still = !m->st.incoming && m->st.phase == MIG_STOPPED;
+	uint64_t patience = m->cancel ? m->cancel_ns + (still ? CANCEL_STILL_NS : CANCEL_NS) : TIME_NEVER;
 	spin_unlock(&m->lock);
 	int err = completion_wait(&m->done, MIN(patience, deadline_ns));
 	if (err && patience < deadline_ns) {

@@ -24,6 +24,11 @@
 #define MIG_STOPPED_NS     (10 * NS_PER_SEC) /* same, while the guest stands still; READY without COMMIT */
 #define MIG_BLACKOUT_NS    MIG_CUT_NS        /* from the pause to READY or COMMIT; at least ten times the budget */
 #define MIG_ANSWER_NS      MIG_CUT_NS        /* STARTED after COMMIT */
+/*
+ * To tell the other host why an attempt has ended, and for it to read that: before the words lies up to 1 MiB
+ * (TCP_SND_BUF), for which a link of 3 Mbit/s takes that long, and TCP sends what was lost again after a second.
+ */
+#define MIG_TELL_NS        (3 * NS_PER_SEC)
 #define MIG_QUERY_NS       (10 * NS_PER_SEC) /* a QUERY, from connecting to its answer */
 #define MIG_ASK_NS         (1 * NS_PER_SEC)  /* between two QUERYs */
 #define MIG_KEEPALIVE_NS   NS_PER_SEC        /* the source is silent for no longer than this */

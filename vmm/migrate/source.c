@@ -165,9 +165,6 @@ static void take_back(struct source *c)
 	precopy_undo(c);
 }
 
-/* Before the word lies up to 1 MiB (TCP_SND_BUF), for which a link of 3 Mbit/s takes that long. */
-#define TELL_NS (3 * NS_PER_SEC)
-
 /*
  * A courtesy to the destination, so that it need not wait for its limit, and can say why; the stream may be gone. Then
  * the destination gets to read it: what it says to it is of no interest, but ending the stream here would throw away
@@ -182,10 +179,11 @@ static void tell_why(struct source *c, int err)
 	}
 	if (!c->tx.seq)
 		return;
-	if (text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, text, in(NS_PER_SEC / 2)))
+	uint64_t end = in(MIG_TELL_NS);
+	if (text_send(&c->tx, WIRE_ERROR, (uint32_t)-err, text, end))
 		log_debug("%s: the destination could not be told why", c->vm->cfg.name);
 	else
-		inbox_drain(&c->in, in(TELL_NS));
+		inbox_drain(&c->in, end);
 }
 
 /* From the stream to what only the hand-over can decide: 0, and *rides says how COMMIT is to be sent. */
