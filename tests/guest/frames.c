@@ -7,6 +7,7 @@
  *                                  before each; says "sent N", and "ended" when the host has ended the connection
  */
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <net/ethernet.h>
 #include <net/if.h>
@@ -52,8 +53,11 @@ static size_t bytes_of(const char *hex, uint8_t *out)
 {
 	size_t n = 0;
 
-	for (; n < FRAME_MAX && sscanf(hex + 2 * n, "%2hhx", out + n) == 1; n++)
-		;
+	for (; n < FRAME_MAX && isxdigit(hex[2 * n]) && isxdigit(hex[2 * n + 1]); n++) {
+		char byte[] = { hex[2 * n], hex[2 * n + 1], '\0' }; /* sscanf would look for the end of them all each time */
+
+		out[n] = (uint8_t)strtoul(byte, NULL, 16);
+	}
 	return n;
 }
 
