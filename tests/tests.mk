@@ -89,12 +89,13 @@ UNIT_blk_held := $(DEV_TEST)
 UNIT_blk_hurry := $(DEV_TEST)
 TSAN += blk_held blk_hurry
 # A disk on a unit, with sessions and a target of the test's.
-LUN := $(addprefix vmm/,lun.c lun_io.c lun_owner.c lun_command.c lun_unit.c) $(addprefix net/iscsi/,scsi.c session_do.c) $(addprefix tests/unit/,fake_session.c fake_target.c fake_turns.c fake_kernel.c)
-UNIT += lun lun_time lun_owner lun_fight lun_threads
+LUN := $(addprefix vmm/,lun.c lun_io.c lun_owner.c lun_pass.c lun_command.c lun_unit.c) $(addprefix net/iscsi/,scsi.c session_do.c) $(addprefix tests/unit/,fake_session.c fake_target.c fake_turns.c fake_kernel.c)
+UNIT += lun lun_time lun_owner lun_fight lun_pass lun_threads
 UNIT_lun := $(LUN)
 UNIT_lun_time := $(LUN)
 UNIT_lun_owner := $(LUN)
 UNIT_lun_fight := $(LUN)
+UNIT_lun_pass := $(LUN)
 UNIT_lun_threads := $(LUN)
 TSAN += lun_threads
 UNIT_worker := kernel/worker.c vmm/dev/vnet_queue.c kernel/frame.c tests/unit/fake_kernel.c

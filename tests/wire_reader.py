@@ -64,7 +64,7 @@ TYPES = {
     44: ("AGAIN", "D", [("first", 8), ("times", 4), ("has", 8), ("said", 8)]),
 }
 # What comes behind these, or not: times, where both have feature bit 2; and what was verified.
-MORE = {"ACCEPT": ["load_ns"], "READY": ["pages_ns", "state_ns", "load_ns"], "STARTED": ["start_ns"], "ALL": ["verified", "differed"]}
+MORE = {"ACCEPT": ["load_ns"], "READY": ["pages_ns", "state_ns", "load_ns"], "STARTED": ["start_ns"], "COMMIT": ["key"], "ALL": ["verified", "differed"]}
 CHUNK = 1024  # frames
 FILE_FIELDS = [("name", 96), ("size", 8), ("digest", 8), ("blocks", 8)]
 STRINGS = {"host", "name", "cpu", "text", "vm", "silent_host"}
@@ -158,8 +158,8 @@ DISK = [("name", 16), ("size", 8), ("layer", 8), ("flags", 4), ("file", 96), ("b
 
 
 def parse_offer_end(r, buf, pos):
-    """Cards, and behind an empty name that is not the first, disks: (size, name) of each. Returns where they end."""
-    r.f["disks"], r.f["cards"], cards = [], 1, 0
+    """Cards, and behind an empty name that is not the first, disks, on units or with blocks here. Returns where they end."""
+    r.f["disks"], r.f["units"], r.f["cards"], cards = [], [], 1, 0
 
     def field(name, size, text):
         nonlocal pos
@@ -179,9 +179,14 @@ def parse_offer_end(r, buf, pos):
         r.f["cards"] = cards
     else:
         return pos
-    while not r.f["disks"] or pos < r.end:
-        d = {name: field(f"disk{len(r.f['disks'])}.{name}", size, name in ("name", "file")) for name, size in DISK}
-        need(len(r.f["disks"]) < 5 and d["name"] and d["name"] not in [e["name"] for e in r.f["disks"]], "disks")
+    while not (r.f["disks"] or r.f["units"]) or pos < r.end:
+        all_ = r.f["disks"] + r.f["units"]
+        d = {name: field(f"disk{len(all_)}.{name}", size, name in ("name", "file")) for name, size in DISK}
+        need(len(all_) < 5 and d["name"] and d["name"] not in [e["name"] for e in all_], "disks")
+        if d["flags"] == 8:
+            need(d["size"] % 512 == 0 and d["size"] <= 1 << 50 and not (d["layer"] or d["base_size"] or d["base_digest"]), "unit")
+            r.f["units"].append(d)
+            continue
         need(d["size"] and d["size"] % 512 == 0 and d["size"] <= 1 << 48 and d["flags"] < 8, "disk")
         need(d["layer"] and d["layer"] % 4096 == 0 and d["layer"] <= 1 << 48, "layer")
         need(bool(d["file"] or d["flags"] & 2) == bool(d["base_size"]) == bool(d["base_digest"]) and d["base_size"] <= d["size"], "base")
@@ -474,6 +479,7 @@ class Source:
             self.take_pass(r)
         elif self.state == "COMMIT":
             need(r.name == "COMMIT" and f["paused_ns"] <= 3600 * 10**9, "COMMIT after END")
+            need(bool(f.get("key")) == bool(self.offer["units"] and self.rests != 1), "a key if it has units that are held")
             self.state = "DONE"
         elif r.name == "FRAMES":
             need(self.state == "DONE" and f["card"] < self.offer["cards"], "FRAMES after COMMIT, for a card")

@@ -2,6 +2,7 @@
 /* A VM's disks (disk.h). */
 #include "vmm/disk.h"
 #include "vmm/boot_file.h"
+#include "vmm/disk_unit_pass.h"
 #include "vmm/lun.h"
 #include "vmm/seed.h"
 #include <stdlib.h>
@@ -9,7 +10,10 @@
 
 /* ---- base images ---- */
 
-static bool has_base(const struct vm_disk_config *d) { return d->file[0] || d->flags & DISK_OWN; }
+static bool has_base(const struct vm_disk_config *d)
+{
+	return !(d->flags & DISK_UNIT) && (d->file[0] || d->flags & DISK_OWN);
+}
 static bool base_comes(const struct vm_disk_config *d) { return d->flags & (DISK_OWN | DISK_COPY); }
 
 /* The one that d names, with a reference; for one that comes from elsewhere it is the same. */
@@ -82,7 +86,7 @@ int disk_bases_digest(struct vm *vm, struct vm_config *cfg, bool copy, struct wh
 		d->flags = (d->flags & ~DISK_COPY) | (copy && has_base(d) ? DISK_COPY : 0);
 		boot_file_put(f);
 	}
-	return 0;
+	return disk_unit_pass_name(vm, cfg, w);
 }
 
 /* ---- disks ---- */
@@ -170,13 +174,6 @@ bool disk_has_units(const struct vm_config *cfg)
 	for (unsigned i = 0; i < cfg->ndisks; i++)
 		any = any || cfg->disk[i].flags & DISK_UNIT;
 	return any;
-}
-
-int disk_may_move(struct vm *vm, struct why *w)
-{
-	if (!disk_has_units(&vm->cfg))
-		return 0;
-	return why_set(w, -ENOTSUP, "it has a disk on shared storage: such VMs do not move yet");
 }
 
 struct vm_disk_config disk_config_now(const struct vm *vm, unsigned i)

@@ -17,8 +17,6 @@ struct blockdev *disk_blockdev(struct disk *d);
 bool disk_has_units(const struct vm_config *cfg); /* is one of its disks on a unit of shared storage? */
 
 extern const struct conf_table disk_conf_table; /* into what disk_conf.c alone knows */
-/* Its disks can go elsewhere: 0, or -ENOTSUP with why. vm->lock is not held. */
-int disk_may_move(struct vm *vm, struct why *w) must_check;
 /*
  * The disks that cfg names, as the file has them, into cfg->disk; r: of the VM's section. What is wrong is told of
  * the key `disk`. The base images' names and sizes are looked up among this host's files.

@@ -181,9 +181,10 @@ static void show_unit(struct con *c, const struct row *r)
 		return;
 	out_line(c, "unit", "%s, %s", s->product, s->id[0] ? s->id : "without a name of its own");
 	out_str(c, "owner",
-		s->state == LUN_OURS   ? "this host"
-		: s->state == LUN_LOST ? "another host, which took it"
-				       : "none known");
+		s->state == LUN_OURS     ? "this host"
+		: s->state == LUN_LOST   ? "another host, which took it"
+		: s->state == LUN_PASSED ? "this host, or where its VM goes"
+					 : "none known");
 	out_str(c, "session", s->away_ns ? "away" : "open");
 	if (s->away_ns)
 		out_us(c, "away_us|away for", s->away_ns);

@@ -57,6 +57,9 @@ CONF_TABLE(disk_conf_table, "disk", keys);
 
 bool disk_config_is_sane(const struct vm_disk_config *d)
 {
+	if (d->flags & DISK_UNIT)
+		return conf_is_word(d->name, strlen(d->name)) && d->flags == DISK_UNIT && d->size % SECTOR == 0 &&
+		       d->size <= LUN_BYTES_MAX && !d->layer && !d->base_size && !d->base_digest;
 	return conf_is_word(d->name, strlen(d->name)) && d->size && d->size % SECTOR == 0 &&
 	       d->size <= LAYER_SIZE_MAX && d->layer >= PAGE_SIZE && d->layer % PAGE_SIZE == 0 &&
 	       d->layer <= LAYER_SIZE_MAX && !(d->flags & ~DISK_FLAGS) && d->base_size <= d->size &&

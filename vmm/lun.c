@@ -31,8 +31,7 @@ static void session_ended(void *arg)
 	spin_unlock_irqrestore(&l->lock, flags);
 }
 
-/* There is one, as far as is known. */
-static bool has_session(struct lun *l)
+bool lun_has_session(struct lun *l)
 {
 	uint64_t flags = spin_lock_irqsave(&l->lock);
 	bool has = l->session && !l->ended;
@@ -131,10 +130,17 @@ static void check(struct lun *l)
 		iscsi_session_abort(l->session); /* another one begins from the start */
 }
 
+void lun_set_state(struct lun *l, enum lun_state state)
+{
+	uint64_t flags = spin_lock_irqsave(&l->lock);
+	l->state = state;
+	spin_unlock_irqrestore(&l->lock, flags);
+}
+
 static int claim(struct lun *l, bool force, struct why *w)
 {
 	uint64_t other = 0;
-	if (!has_session(l))
+	if (!lun_has_session(l))
 		return why_set(w, -EAGAIN, "there is no session with %s", l->target.name);
 	int err = lun_owner_claim(l->session, l->cfg.lun, &l->owner, force, &other, w);
 	if (err == -EBUSY)
@@ -142,25 +148,23 @@ static int claim(struct lun *l, bool force, struct why *w)
 			       "another host has it, by the reservation key %016lx; when that host is off for "
 			       "good, `vm start NAME --force` takes it",
 			       other);
-	uint64_t flags = spin_lock_irqsave(&l->lock);
 	if (!err)
-		l->state = LUN_OURS;
-	spin_unlock_irqrestore(&l->lock, flags);
+		lun_set_state(l, LUN_OURS);
 	return err;
 }
 
 static void release(struct lun *l)
 {
-	if (has_session(l))
+	if (l->state == LUN_PASSED)
+		; /* by now it is its destination's, or it is to be found reserved by this host */
+	else if (lun_has_session(l))
 		lun_owner_release(l->session, l->cfg.lun, &l->owner);
 	else if (l->owner.key)
 		log_warn("disk %s: %s is away: the unit stays reserved for this host, and others can take it by force "
 			 "alone",
 			 l->b.serial, l->target.name);
 	l->owner.key = l->owner.next = 0;
-	uint64_t flags = spin_lock_irqsave(&l->lock);
-	l->state = LUN_FREE;
-	spin_unlock_irqrestore(&l->lock, flags);
+	lun_set_state(l, LUN_FREE);
 }
 
 /* ---- the keeper ---- */
@@ -194,15 +198,22 @@ static void fulfil(struct lun *l, enum lun_wish wish)
 	struct why w = { "" };
 	int err = 0;
 	if (wish == LUN_WISH_CLAIM)
-		err = claim(l, l->force, &w);
-	if (wish == LUN_WISH_RELEASE)
+		err = claim(l, l->ask.force, &w);
+	else if (wish == LUN_WISH_RELEASE)
 		release(l);
+	else
+		err = lun_pass_fulfil(l, wish, &l->ask, &w);
 	uint64_t flags = spin_lock_irqsave(&l->lock);
 	l->wish = LUN_WISH_NONE;
 	l->answer = err;
 	l->answer_why = w;
 	spin_unlock_irqrestore(&l->lock, flags);
 	completion_done(&l->answered);
+}
+
+bool lun_is_settled(const struct lun *l)
+{
+	return l->session && !l->ended && l->checks == l->checked && !l->nwaiting && !l->nbusy;
 }
 
 enum duty { NOTHING, FULFIL, LET_GO, HURRY, REOPEN, LOOK, END_LATE, END_ALL };
@@ -214,7 +225,9 @@ static enum duty duty(struct lun *l, uint64_t now, uint64_t *next)
 	*next = MIN(l->hurry_ns, oldest == TIME_NEVER ? oldest : oldest + LUN_PATIENCE_NS);
 	if (l->wish == LUN_WISH_CLOSE)
 		return LET_GO;
-	if (l->wish != LUN_WISH_NONE)
+	if (l->wish == LUN_WISH_PASS && l->state == LUN_OURS && !lun_is_settled(l) && now < l->ask.deadline_ns)
+		*next = MIN(*next, l->ask.deadline_ns);
+	else if (l->wish != LUN_WISH_NONE)
 		return FULFIL;
 	if (l->state == LUN_LOST && l->nwaiting)
 		return END_ALL;
@@ -275,25 +288,30 @@ out:
 
 /* ---- for others ---- */
 
-static int wish(struct lun *l, enum lun_wish what, bool force, struct why *w)
+int lun_wish(struct lun *l, enum lun_wish what, struct lun_ask *ask, struct why *w)
 {
 	mutex_lock(&l->asking);
 	completion_init(&l->answered);
 	uint64_t flags = spin_lock_irqsave(&l->lock);
-	l->force = force;
+	l->ask = *ask;
 	l->wish = what;
 	waitq_wake_all(&l->news);
 	spin_unlock_irqrestore(&l->lock, flags);
-	(void)completion_wait(&l->answered, TIME_NEVER); /* each of its commands has a bound */
+	(void)completion_wait(&l->answered, TIME_NEVER);
 	int err = l->answer;
+	*ask = l->ask;
 	if (err)
 		why_set(w, err, "%s", l->answer_why.text[0] ? l->answer_why.text : err_name(err));
 	mutex_unlock(&l->asking);
 	return err;
 }
 
-int lun_claim(struct lun *l, bool force, struct why *w) { return wish(l, LUN_WISH_CLAIM, force, w); }
-void lun_release(struct lun *l) { (void)wish(l, LUN_WISH_RELEASE, false, NULL); }
+int lun_claim(struct lun *l, bool force, struct why *w)
+{
+	return lun_wish(l, LUN_WISH_CLAIM, &(struct lun_ask){ .force = force }, w);
+}
+
+void lun_release(struct lun *l) { (void)!lun_wish(l, LUN_WISH_RELEASE, &(struct lun_ask){ .force = false }, NULL); }
 
 static void set_target(struct lun *l, const struct lun_config *c, uint64_t host, uint64_t nexus)
 {

@@ -28,7 +28,12 @@ struct lun_config { /* of [disk NAME] */
 
 struct lun;
 /* What commands show of one. */
-enum lun_state { LUN_FREE, LUN_OURS, LUN_LOST };
+enum lun_state {
+	LUN_FREE,
+	LUN_OURS,
+	LUN_PASSED, /* a COMMIT has its key: whose it is the unit knows (lun_pass.h) */
+	LUN_LOST,
+};
 struct lun_status {
 	enum lun_state state;
 	struct iscsi_stats session;

@@ -18,7 +18,24 @@ struct lun_slot { /* a request that the session has */
 	bool same; /* it is a WRITE SAME */
 	struct iov iov[LUN_PIECES];
 };
-enum lun_wish { LUN_WISH_NONE, LUN_WISH_CLAIM, LUN_WISH_RELEASE, LUN_WISH_CLOSE };
+enum lun_wish {
+	LUN_WISH_NONE,
+	LUN_WISH_CLAIM,
+	LUN_WISH_RELEASE,
+	LUN_WISH_CLOSE,
+	LUN_WISH_PASS, /* this and those below: lun_pass.c's */
+	LUN_WISH_KEEP,
+	LUN_WISH_TAKE_BACK,
+	LUN_WISH_PREPARE,
+	LUN_WISH_TAKE_OVER,
+	LUN_WISH_FOLLOW,
+	LUN_WISH_MARK,
+};
+struct lun_ask {              /* what goes with a wish */
+	bool force;           /* CLAIM, TAKE_BACK */
+	uint64_t deadline_ns; /* PASS */
+	uint64_t key;         /* TAKE_OVER: the source's; of the answer: PASS ours, TAKE_BACK, TAKE_OVER who has it */
+};
 /*
  * (c) const after open  [l] lock  [k] the keeper's task
  */
@@ -53,12 +70,19 @@ struct lun {
 
 	struct mutex asking;   /* one at a time */
 	enum lun_wish wish;    /* [l] */
-	bool force;            /* [l] of CLAIM */
+	struct lun_ask ask;    /* [l] set while there is a wish */
 	int answer;            /* [l] */
 	struct why answer_why; /* [l] */
 	struct completion answered, keeper_ended;
 };
 
+/* The keeper does that, and answers; into *ask as well. Each of its commands has a bound. Sleeps. */
+int lun_wish(struct lun *l, enum lun_wish what, struct lun_ask *ask, struct why *w) must_check;
+bool lun_has_session(struct lun *l);                     /* as far as is known */
+void lun_set_state(struct lun *l, enum lun_state state); /* by the keeper */
+bool lun_is_settled(const struct lun *l); /* nothing of ours is under way, by the target's own word. The lock is held */
+/* lun_pass.c: one of its wishes, by the keeper: 0 or -errno with why. */
+int lun_pass_fulfil(struct lun *l, enum lun_wish wish, struct lun_ask *ask, struct why *w) must_check;
 void lun_leave(struct lun *l); /* who was one of `users` is out of the session */
 /* lun_unit.c, by the keeper's task, or before there is one: into b, id, product and thin. 0 or -errno with why. */
 int lun_identify(struct lun *l, struct why *w) must_check;

@@ -244,6 +244,8 @@ static void task_done(struct iscsi_task *t)
 		r = NULL;
 		waitq_wake_all(&l->news);
 	}
+	if (l->wish == LUN_WISH_PASS)
+		waitq_wake_all(&l->news);
 	spin_unlock_irqrestore(&l->lock, flags);
 	if (r)
 		end_request(r, err);

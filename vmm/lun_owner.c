@@ -5,23 +5,28 @@
 #include "kernel/base/hash.h"
 #include "kernel/random.h"
 
-#define KEY_MARK  0xdUL
+#define RUNS      0xdUL
+#define CAME      0xcUL
 #define MARK_AT   60
 #define HOST_AT   28
 #define HOST_MASK 0xffffffffUL
 
 static uint64_t digest_of(uint64_t host) { return fnv1a(FNV1A_START, &host, sizeof(host)) >> 28 & HOST_MASK; }
 
-uint64_t lun_owner_key(uint64_t host)
+static uint64_t fresh_key(uint64_t mark, uint64_t host)
 {
 	uint64_t r;
 	random_bytes(&r, sizeof(r));
-	return KEY_MARK << MARK_AT | digest_of(host) << HOST_AT | (r & ((1UL << HOST_AT) - 1));
+	return mark << MARK_AT | digest_of(host) << HOST_AT | (r & ((1UL << HOST_AT) - 1));
 }
+
+uint64_t lun_owner_key(uint64_t host) { return fresh_key(RUNS, host); }
+bool lun_owner_key_runs(uint64_t key) { return key >> MARK_AT == RUNS; }
 
 bool lun_owner_key_is_of(uint64_t key, uint64_t host)
 {
-	return key >> MARK_AT == KEY_MARK && (key >> HOST_AT & HOST_MASK) == digest_of(host);
+	uint64_t mark = key >> MARK_AT;
+	return (mark == RUNS || mark == CAME) && (key >> HOST_AT & HOST_MASK) == digest_of(host);
 }
 
 /* PERSISTENT RESERVE OUT. */
@@ -152,4 +157,83 @@ void lun_owner_release(struct iscsi_session *s, uint16_t lun, struct lun_owner *
 		(void)reserve_out(s, lun, SCSI_PR_REGISTER, key, 0, false, NULL);
 	}
 	o->key = o->next = 0;
+}
+
+/* ---- the hand-over ---- */
+
+int lun_owner_prepare(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, struct why *w)
+{
+	o->next = fresh_key(CAME, o->host);
+	return register_key(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, o->next, w);
+}
+
+/* Nobody else has a command under way: the source has said so before COMMIT. */
+static int preempt(struct iscsi_session *s, uint16_t lun, uint64_t key, uint64_t from, struct why *w)
+{
+	return reserve_out(s, lun, SCSI_PR_PREEMPT, key, from, false, w);
+}
+
+static int forgotten(struct why *w)
+{
+	return why_set(w, -EAGAIN, "the target has forgotten whose the unit is, and nobody has it");
+}
+
+int lun_owner_take_over(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t from, uint64_t *other,
+			struct why *w)
+{
+	struct scsi_pr_holder h = { 0 };
+	int err = preempt(s, lun, o->next, from, w);
+	if (err && err != -EBUSY)
+		return err;
+	if ((err = read_holder(s, lun, &h, w)))
+		return err;
+	*other = h.held ? h.key : 0;
+	if (h.held && h.key == from) { /* our nexus was forgotten with an older session */
+		if ((err = register_key(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, o->next, w)) ||
+		    ((err = preempt(s, lun, o->next, from, w)) && err != -EBUSY) || (err = read_holder(s, lun, &h, w)))
+			return err;
+		*other = h.held ? h.key : 0;
+	}
+	if (!h.held)
+		return forgotten(w);
+	if (h.key != o->next)
+		return h.key == from ? why_set(w, -EAGAIN, "the target does not let this host have the unit") : -EBUSY;
+	o->key = o->next;
+	return 0;
+}
+
+void lun_owner_mark(struct iscsi_session *s, uint16_t lun, struct lun_owner *o)
+{
+	o->next = lun_owner_key(o->host);
+	if (!register_key(s, lun, SCSI_PR_REGISTER, o->key, o->next, NULL))
+		o->key = o->next; /* else the next look finds out */
+}
+
+int lun_owner_take_back(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, bool force, uint64_t *other,
+			struct why *w)
+{
+	struct scsi_pr_holder h = { 0 };
+	int err = read_holder(s, lun, &h, w);
+	if (err)
+		return err;
+	*other = h.held ? h.key : 0;
+	bool ours = h.held && (h.key == o->key || h.key == o->next);
+	if (!ours && !force)
+		return h.held ? -EBUSY : forgotten(w);
+	o->key = ours ? h.key : o->key; /* of an earlier try, whose answer was lost */
+	err = take(s, lun, o, &h, w);
+	o->forced = !err && h.held && !ours;
+	if (err != -EBUSY)
+		return err;
+	(void)reserve_out(s, lun, SCSI_PR_REGISTER, o->next, 0, false, NULL);
+	if (!read_holder(s, lun, &h, NULL))
+		*other = h.held ? h.key : 0;
+	return err;
+}
+
+int lun_owner_follow(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, struct why *w)
+{
+	struct scsi_pr_holder h = { 0 };
+	int err = read_holder(s, lun, &h, w);
+	return err ? err : take(s, lun, o, &h, w);
 }

@@ -5,8 +5,8 @@
  *
  *   63     60 59                      28 27               0
  *   +--------+--------------------------+-----------------+
- *   |  0xd   |      host, a digest      |     random      |
- *   +--------+--------------------------+-----------------+
+ *   |  mark  |      host, a digest      |     random      |   0xd: its VM runs there
+ *   +--------+--------------------------+-----------------+   0xc: a hand-over has brought it there
  *
  * so that PREEMPT, which names the key that it displaces, is a compare-and-swap: of two hosts that try, one fails with
  * RESERVATION CONFLICT. A registration belongs to the I_T nexus, which a target may forget at a new login: then our own
@@ -22,7 +22,8 @@ struct lun_owner {
 	uint64_t next; /* under which we tried to last: we hold it so if the target did that and its answer was lost */
 	uint64_t host; /* ours */
 };
-uint64_t lun_owner_key(uint64_t host); /* a fresh one */
+uint64_t lun_owner_key(uint64_t host); /* a fresh one, with the mark of one that runs */
+bool lun_owner_key_runs(uint64_t key); /* has it that mark? */
 bool lun_owner_key_is_of(uint64_t key, uint64_t host);
 /*
  * Take it: if nobody has it, or this host from before (then what runs has ended: it is the caller who knows that).
@@ -37,3 +38,24 @@ int lun_owner_claim(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, 
 int lun_owner_check(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t *other,
 		    struct why *w) must_check;
 void lun_owner_release(struct iscsi_session *s, uint16_t lun, struct lun_owner *o);
+
+/*
+ * The hand-over (doc/handover.md): COMMIT says under which key the source holds it. The destination displaces that key,
+ * or the source changes it; whoever is first, the other one's command fails, however late it comes.
+ *
+ * Destination, before COMMIT: registered, under a key that is only for this hand-over.
+ */
+int lun_owner_prepare(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, struct why *w) must_check;
+/* 0: ours, no longer `from`'s. -EBUSY: never by this hand-over: *other has it. Else it is not known: ask again. */
+int lun_owner_take_over(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t from, uint64_t *other,
+			struct why *w) must_check;
+/* Destination, when the VM runs: others shall see that. Best effort. */
+void lun_owner_mark(struct iscsi_session *s, uint16_t lun, struct lun_owner *o);
+/*
+ * Source: ours again, under a key that no COMMIT has said. -EBUSY: *other has it; force: all the same. Else it is not
+ * known.
+ */
+int lun_owner_take_back(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, bool force, uint64_t *other,
+			struct why *w) must_check;
+/* One that follows the VM's first one, which has decided: whoever has it. -EBUSY, or else: ask again. */
+int lun_owner_follow(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, struct why *w) must_check;

@@ -24,14 +24,14 @@ enum {
 	DISK_READONLY = 1,
 	DISK_OWN = 2,   /* its base image was made for this VM, and goes where that goes */
 	DISK_COPY = 4,  /* of an OFFER: the base image comes along, if it is not there */
-	DISK_FLAGS = 7, /* that an OFFER may have */
-	DISK_UNIT = 8,  /* it is on a unit of shared storage, which this host's [disk] names (disk_unit.h) */
+	DISK_FLAGS = 7, /* that an OFFER may have of a disk with a layer */
+	DISK_UNIT = 8,  /* it is on a unit of shared storage, which a host's [disk] names (disk_unit.h), and has none */
 };
 struct vm_disk_config {
 	char name[CONF_NAME_MAX];
 	uint64_t size, layer; /* bytes: of the disk, and of what its layer may take of the host's memory */
 	uint32_t flags;
-	char file[VM_FILE_MAX];          /* its base image, on a host's boot volume; "": none, or DISK_OWN */
+	char file[VM_FILE_MAX]; /* its base image, on a host's boot volume, "": none, or DISK_OWN; or a unit's name */
 	uint64_t base_size, base_digest; /* of that (boot_file.h), 0: none; digest: as OFFER has it, else 0 */
 };
 /* What is done for a guest that dirties its memory faster than its migration's line carries it. */

@@ -325,7 +325,7 @@ static void put_good(struct wire_tx *tx, const struct attempt_id *id, unsigned n
 	if (n > 7)
 		err |= end_send(tx, id, &(struct end_counts){ 1, stopped ? 1 : 4, 0, data, zero }, TIME_NEVER);
 	if (n > 8)
-		err |= commit_send(tx, id, 0, TIME_NEVER);
+		err |= commit_send(tx, id, 0, 0, TIME_NEVER);
 	if (err)
 		abort();
 }

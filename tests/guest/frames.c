@@ -53,8 +53,9 @@ static size_t bytes_of(const char *hex, uint8_t *out)
 {
 	size_t n = 0;
 
+	/* Each by itself: sscanf would read the rest of them to its end each time. */
 	for (; n < FRAME_MAX && isxdigit(hex[2 * n]) && isxdigit(hex[2 * n + 1]); n++) {
-		char byte[] = { hex[2 * n], hex[2 * n + 1], '\0' }; /* sscanf would look for the end of them all each time */
+		char byte[] = { hex[2 * n], hex[2 * n + 1], '\0' };
 
 		out[n] = (uint8_t)strtoul(byte, NULL, 16);
 	}

@@ -21,10 +21,11 @@ struct word {
 #define PRINT(ws) print_words(ws, ARRAY_SIZE(ws))
 
 static const struct word record_words[] = {
-	W(RECORD_NONE),          W(RECORD_RECEIVING),  W(RECORD_READY),    W(RECORD_STARTED),
-	W(RECORD_NEVER),         W(RECORD_STATES),     W(RECORD_EV_OFFER), W(RECORD_EV_READY),
-	W(RECORD_EV_COMMIT),     W(RECORD_EV_GIVE_UP), W(RECORD_EV_QUERY), W(RECORD_EV_TOLD_STARTED),
-	W(RECORD_EV_TOLD_NEVER), W(RECORD_EV_DONE),    W(RECORD_EV_DROP),  W(RECORD_EVENTS),
+	W(RECORD_NONE),          W(RECORD_RECEIVING),      W(RECORD_READY),      W(RECORD_STARTED),
+	W(RECORD_NEVER),         W(RECORD_STATES),         W(RECORD_EV_OFFER),   W(RECORD_EV_READY),
+	W(RECORD_EV_COMMIT),     W(RECORD_EV_GIVE_UP),     W(RECORD_EV_QUERY),   W(RECORD_EV_TOLD_STARTED),
+	W(RECORD_EV_TOLD_NEVER), W(RECORD_EV_DONE),        W(RECORD_EV_DROP),    W(RECORD_EVENTS),
+	W(RECORD_CLAIMING),      W(RECORD_EV_COMMIT_UNIT), W(RECORD_EV_CLAIMED), W(RECORD_EV_CLAIM_LOST),
 };
 static const struct word source_words[] = {
 	W(SOURCE_RUNS),
@@ -42,6 +43,8 @@ static const struct word source_words[] = {
 	W(SOURCE_EV_NOBODY_RESUME),
 	W(SOURCE_EV_CLAIM),
 	W(SOURCE_EV_FORGET),
+	W(SOURCE_EV_TAKEN_BACK),
+	W(SOURCE_EV_RUNS_THERE),
 	W(SOURCE_EVENTS),
 };
 static const struct word evidence_words[] = {
@@ -55,9 +58,10 @@ static const struct word lease_words[] = {
 	W(LEASE_STATES), W(ASKER_FIRST),  W(ASKER_LATER),   W(LEASE_ORDERS),
 };
 static const struct word action_words[] = {
-	W(ACT_NONE),      W(ACT_ACCEPT),      W(ACT_SAY_READY), W(ACT_START), W(ACT_DISCARD), W(ACT_SAY_STARTED),
-	W(ACT_SAY_NEVER), W(ACT_SAY_UNKNOWN), W(ACT_REFUSE),    W(ACT_HALT),  W(ACT_RESUME),  W(ACT_SEND_COMMIT),
-	W(ACT_ASK),       W(ACT_FREE),        W(ACT_TELL),      W(ACT_WAIT),  W(ACT_AGAIN),   W(ACT_GO),
+	W(ACT_NONE),        W(ACT_ACCEPT),      W(ACT_SAY_READY),   W(ACT_START),  W(ACT_DISCARD),
+	W(ACT_SAY_STARTED), W(ACT_SAY_NEVER),   W(ACT_SAY_UNKNOWN), W(ACT_REFUSE), W(ACT_HALT),
+	W(ACT_RESUME),      W(ACT_SEND_COMMIT), W(ACT_ASK),         W(ACT_FREE),   W(ACT_TELL),
+	W(ACT_WAIT),        W(ACT_AGAIN),       W(ACT_GO),          W(ACT_CLAIM),
 };
 
 /* Copies, which a mutant may spoil. */

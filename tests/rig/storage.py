@@ -4,6 +4,7 @@ A storage server: tgt, Linux' iSCSI target in user space, at the client's place 
 its own, so that several run side by side. It knows reservations, and forgets them when it ends.
 """
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -79,6 +80,10 @@ class Target:
         self.kill()
         time.sleep(seconds)
         self.start()
+
+    def hang(self, on):
+        """It neither answers nor ends."""
+        os.kill(self.proc.pid, signal.SIGSTOP if on else signal.SIGCONT)
 
     def remove(self):
         self.kill()

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Disks on shared storage: a real target, whose units have one owner, whatever ends in between."""
+import time
+
 import pytest
 
 import client
@@ -57,11 +59,132 @@ def test_one_owner(pair, target):
     d = e.json("disk info data")
     assert d["sessions"] == 2 and d["errors"] == 0, d
     with pytest.raises(CommandError) as x:
-        e.json("migrate shared to f")
-    assert "shared storage" in x.value.text
-    with pytest.raises(CommandError) as x:
         f.json("vm start shared", 30)
     assert "shared is at e" in x.value.text, x.value.text
+    check()
+
+
+def owner(host):
+    return host.json("disk info data")["owner"]
+
+
+def test_moves_with_its_unit(pair, target):
+    """There and back, under writes that the guest checks: the unit is the host's where it runs, and the other's no more."""
+    e, f = pair
+    f.json("vm forget shared")
+    for here, there in (pair, pair[::-1]) * 2:
+        r = here.json(f"migrate shared to {there.name}", 60)
+        print(f"down {r['downtime_us']} us, {r['total_ms']} ms")
+        assert r["phase"] == "done", r
+        check()
+        assert owner(there) == "this host"
+        assert here.vms().get("shared", {}).get("state") != "running"
+    with pytest.raises(CommandError) as x:
+        e.json("migrate shared to self")
+    assert "shared storage" in x.value.text
+
+
+def move(pair, host, point, action):
+    """A move of the VM, wherever it is, with a failpoint at one side ("source", "dest"): both hosts, when it has been passed."""
+    source = next(h for h in pair if h.vms().get("shared", {}).get("state") == "running")
+    dest = pair[source is pair[0]]
+    here = {"source": source, "dest": dest}[host]
+    here.json(f"failpoint {point} {action}")
+    said = len(here.console.text)
+    source.json(f"migrate shared to {dest.name} --detach")
+    if action == "crash":
+        here.console.expect(f"failpoint {point}", 60, said)
+        here.stop()
+    else:
+        client.until(lambda: here.json("failpoint")["failpoints"][int(point[1:])]["hits"], 60, f"pass through {point}")
+    return source, dest
+
+
+def attempt(host):
+    return next(m for m in host.json("migrate status")["migrations"] if m["name"] == "shared")
+
+
+def back_again(host):
+    host.start()
+    host.wait_address()
+    if host.vms().get("shared", {}).get("state") == "stopped":
+        host.json("vm forget shared")
+
+
+def running(pair):
+    if not any(h.vms().get("shared", {}).get("state") == "running" for h in pair):
+        start(pair[0])
+        pair[1].json("vm forget shared")
+
+
+def test_destination_dies_with_commit(pair, target):
+    """It has not claimed the unit: the source takes that back, and goes on by itself, without anybody's word."""
+    running(pair)
+    source, dest = move(pair, "dest", "P15", "crash")
+    s = client.until(lambda: (lambda m: m if m["over"] else None)(attempt(source)), 60, "end at the source")
+    assert s["phase"] == "failed" and "claimed" in s["error_text"], s
+    assert source.vms()["shared"]["state"] == "running" and owner(source) == "this host"
+    check()
+    back_again(dest)
+    assert source.json(f"migrate shared to {dest.name}", 60)["phase"] == "done"
+    check()
+
+
+def test_target_hangs_at_commit(pair, target):
+    """COMMIT is out and the target says nothing to either host: when it does again, one has the unit and runs, and the other one knows."""
+    running(pair)
+    source, dest = move(pair, "dest", "P15", "stall")
+    target.hang(True)
+    try:
+        dest.json("failpoint P15 off")
+        client.until(lambda: attempt(source)["phase"] == "undecided", 60, "undecided source")
+        assert attempt(dest)["phase"] not in ("done", "failed"), attempt(dest)
+        with pytest.raises(CommandError):
+            source.json("vm start shared", 30)
+        time.sleep(3)
+    finally:
+        target.hang(False)
+    client.until(lambda: attempt(source)["over"] and attempt(dest)["over"], 60, "end on both hosts")
+    assert sum(h.vms().get("shared", {}).get("state") == "running" for h in pair) == 1
+    ends = [attempt(h)["phase"] for h in (source, dest)]
+    assert ends in (["done", "done"], ["failed", "failed"]), ends
+    check()
+
+
+@pytest.mark.long
+def test_destination_dies_with_the_unit(pair, target):
+    """It has claimed the unit and nobody knows whether it ran: the source waits for its operator's word."""
+    running(pair)
+    source, dest = move(pair, "dest", "P17", "crash")
+    s = client.until(lambda: (lambda m: m if "claimed its disks" in m.get("error_text", "") else None)(attempt(source)), 60, "word of the unit")
+    assert s["phase"] == "undecided", s
+    with pytest.raises(CommandError) as x:
+        source.json("vm claim shared")
+    assert "--force" in x.value.text, x.value.text
+    source.json("vm claim shared --force", 20)
+    client.until(lambda: source.vms()["shared"]["state"] == "running", 30, "guest that goes on")
+    check()
+    back_again(dest)
+    assert owner(source) == "this host"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", ["P14", "P20"])
+def test_source_dies(pair, target, point):
+    """Before COMMIT is out the VM is lost with its host, and starts from its disk elsewhere, by force; after it, it is at its destination."""
+    running(pair)
+    source, dest = move(pair, "source", point, "crash")
+    if point == "P20":
+        client.until(lambda: dest.vms().get("shared", {}).get("state") == "running", 30, "guest at its destination")
+        check()
+        back_again(source)
+        assert owner(dest) == "this host"
+    else:
+        client.until(lambda: attempt(dest)["over"], 60, "end at the destination")
+        assert attempt(dest)["phase"] == "failed" and "shared" not in dest.vms(), attempt(dest)
+        source.start()
+        source.wait_address()
+        start(source)
     check()
 
 

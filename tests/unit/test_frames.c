@@ -244,7 +244,7 @@ static void puppet_open(struct puppet *p, bool started)
 	section(p, "config", 0, FAKE_CONFIG_LEN);
 	assert_int_equal(end_send(&p->tx, &o.id, &(struct end_counts){ 1, 4, 0, 0, 512 }, time_in_ms(1000)), 0);
 	assert_int_equal(hear(p), WIRE_READY);
-	assert_int_equal(commit_send(&p->tx, &o.id, 0, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&p->tx, &o.id, 0, 0, time_in_ms(1000)), 0);
 	assert_int_equal(hear(p), WIRE_STARTED);
 }
 

@@ -888,7 +888,7 @@ static void test_query_overtakes_commit(void **state unused)
 	peer_open(&p);
 	peer_until_ready(&p, &id);
 	assert_int_equal(ask(&id), WIRE_NEVER);
-	(void)!commit_send(&p.tx, &id, 1, time_in_ms(1000));
+	(void)!commit_send(&p.tx, &id, 1, 0, time_in_ms(1000));
 	uint32_t t = peer_recv(&p);
 	assert_true(t == 0 || t == WIRE_ERROR);
 	peer_close(&p);
@@ -905,7 +905,7 @@ static void test_started_is_remembered(void **state unused)
 	struct attempt_id id;
 	peer_open(&p);
 	peer_until_ready(&p, &id);
-	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&p.tx, &id, 1, 0, time_in_ms(1000)), 0);
 	assert_int_equal(peer_recv(&p), WIRE_STARTED);
 	peer_close(&p); /* without DONE */
 	puppet_runs();
@@ -942,7 +942,7 @@ static void test_times(void **state unused)
 	peer_open(&p);
 	peer_until_ready(&p, &id);
 	check_times(&p, WIRE_ID_LEN, 3);
-	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&p.tx, &id, 1, 0, time_in_ms(1000)), 0);
 	assert_int_equal(peer_recv(&p), WIRE_STARTED);
 	check_times(&p, WIRE_ID_LEN + 16, 1);
 	peer_close(&p);
@@ -965,7 +965,7 @@ static void test_commit_wrong(void **state unused)
 	peer_until_ready(&p, &id);
 	wrong = id;
 	wrong.number++;
-	assert_int_equal(commit_send(&p.tx, &wrong, 1, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&p.tx, &wrong, 1, 0, time_in_ms(1000)), 0);
 	assert_int_equal(peer_recv(&p), WIRE_ERROR); /* why, and then that */
 	assert_int_equal(peer_recv(&p), WIRE_NEVER);
 	peer_close(&p);
@@ -973,8 +973,8 @@ static void test_commit_wrong(void **state unused)
 	peer_open(&p);
 	peer_until_ready(&p, &id);
 	unsigned resumed = fake_resumed();
-	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
-	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&p.tx, &id, 1, 0, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&p.tx, &id, 1, 0, time_in_ms(1000)), 0);
 	assert_int_equal(peer_recv(&p), WIRE_STARTED);
 	peer_close(&p);
 	puppet_runs();
@@ -995,7 +995,7 @@ static void test_ready_times_out(void **state unused)
 	}
 	clock_normal(NULL);
 	assert_int_equal(record_at_b(&id), RECORD_NEVER);
-	(void)!commit_send(&p.tx, &id, 1, time_in_ms(1000));
+	(void)!commit_send(&p.tx, &id, 1, 0, time_in_ms(1000));
 	peer_close(&p);
 	puppet_gone();
 }
@@ -1010,9 +1010,9 @@ static void test_new_offer_replaces(void **state unused)
 	peer_open(&q);
 	peer_until_ready(&q, &id);
 	assert_int_equal(record_at_b(&old), RECORD_NEVER);
-	(void)!commit_send(&p.tx, &old, 1, time_in_ms(1000));
+	(void)!commit_send(&p.tx, &old, 1, 0, time_in_ms(1000));
 	peer_close(&p);
-	assert_int_equal(commit_send(&q.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&q.tx, &id, 1, 0, time_in_ms(1000)), 0);
 	assert_int_equal(peer_recv(&q), WIRE_STARTED);
 	peer_close(&q);
 	puppet_runs();
@@ -1309,7 +1309,7 @@ static void test_sections_before(void **state unused)
 	fake_vm_opts.newer = peer_is_before = true;
 	peer_open(&p);
 	peer_until_ready(&p, &id);
-	assert_int_equal(commit_send(&p.tx, &id, 1, time_in_ms(1000)), 0);
+	assert_int_equal(commit_send(&p.tx, &id, 1, 0, time_in_ms(1000)), 0);
 	assert_int_equal(peer_recv(&p), WIRE_STARTED);
 	peer_close(&p);
 	puppet_runs();

@@ -152,7 +152,7 @@ static void test_mutations(void **state unused)
 					 0);
 			break;
 		case 1: assert_int_equal(offer_send(&tx, &o, soon()), 0); break;
-		case 2: assert_int_equal(commit_send(&tx, &id, 12345, soon()), 0); break;
+		case 2: assert_int_equal(commit_send(&tx, &id, 12345, 0, soon()), 0); break;
 		case 3: assert_int_equal(text_send(&tx, WIRE_ERROR, 5, "text", soon()), 0); break;
 		case 5: assert_int_equal(who_send(&tx, &(struct who){ .name = "demo" }, soon()), 0); break;
 		case 6:

@@ -163,6 +163,11 @@ int attempt_commit(const struct attempt_id *id)
 	return attempt_event(id, RECORD_EV_COMMIT) == ACT_START ? 0 : -ECANCELED;
 }
 
+int attempt_claim(const struct attempt_id *id)
+{
+	return attempt_event(id, RECORD_EV_COMMIT_UNIT) == ACT_CLAIM ? 0 : -ECANCELED;
+}
+
 enum record_state attempt_give_up(const struct attempt_id *id)
 {
 	attempt_event(id, RECORD_EV_GIVE_UP);
@@ -212,7 +217,7 @@ bool attempt_find_open(const uint8_t uuid[16], struct attempt_id *id)
 	return found;
 }
 
-static bool is_decided(const struct record *r) { return r->d.state != RECORD_RECEIVING && r->d.state != RECORD_READY; }
+static bool is_decided(const struct record *r) { return r->d.state == RECORD_STARTED || r->d.state == RECORD_NEVER; }
 
 bool attempt_get(unsigned i, struct decision *d)
 {

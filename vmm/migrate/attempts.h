@@ -25,6 +25,7 @@ int attempt_offer(const struct attempt_id *id, const char *vm, struct ip source)
 /* RECEIVING -> READY, READY -> STARTED (and the caller must start the VM): 0, or -ECANCELED. */
 int attempt_ready(const struct attempt_id *id) must_check;
 int attempt_commit(const struct attempt_id *id) must_check;
+int attempt_claim(const struct attempt_id *id) must_check; /* READY -> CLAIMING, and the caller must claim; the same */
 /* RECORD_EV_GIVE_UP: the final state, STARTED or NEVER (or NONE). */
 enum record_state attempt_give_up(const struct attempt_id *id);
 /* RECORD_EV_TOLD_*: 0, -ENOSPC; -EPROTO: it contradicts what is known here. */

@@ -10,6 +10,7 @@
 #include "kernel/task.h"
 #include "kernel/time.h"
 #include "vmm/disk.h"
+#include "vmm/disk_unit_pass.h"
 #include "vmm/migrate/departed.h"
 #include "vmm/migrate/disks.h"
 #include "vmm/migrate/failpoint.h"
@@ -105,7 +106,10 @@ static int make_skeleton(struct dest *c, enum refuse_code *code)
 		return err;
 	}
 	err = migration_bind(c->m, c->vm, VM_INCOMING, c->why);
-	return err ? err : sections_init(&c->sections, c->vm);
+	if (err || (err = sections_init(&c->sections, c->vm)))
+		return err;
+	*code = REFUSE_CONFIG;
+	return disk_unit_pass_prepare(c->vm, c->why);
 }
 
 /* Take the attempt: 0 and a skeleton, or a code for REFUSE. */
@@ -388,6 +392,7 @@ static void start(struct dest *c, uint64_t paused_ns)
 	    (err = handover_started(c->tx, &c->offer.id, &c->at, c->as == VM_RUNNING ? c->sections.n : 0)))
 		log_warn("%s is %s here, but its source could not be told: %s; it will ask", c->vm->cfg.name,
 			 vm_state_name(c->as), err_name(err));
+	disk_unit_pass_mark(c->vm);
 }
 
 /* Nothing was started: both hosts shall know that, and nothing be left here. */

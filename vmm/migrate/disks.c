@@ -9,9 +9,10 @@ _Static_assert(PAGES_DISKS == VM_DISKS_MAX, "each disk has frames");
 /* It is bound to a migration: nobody else gives it disks, or takes them. */
 struct page_layers disks_layers(const struct vm *vm)
 {
-	struct page_layers s = { .n = vm->cfg.ndisks };
-	for (unsigned i = 0; i < s.n; i++)
-		s.of[i] = &vm->disk[i]->layer;
+	struct page_layers s = { .n = 0 };
+	for (unsigned i = 0; i < vm->cfg.ndisks; i++)
+		if (!(vm->cfg.disk[i].flags & DISK_UNIT))
+			s.of[s.n++] = &vm->disk[i]->layer;
 	return s;
 }
 

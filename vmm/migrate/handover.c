@@ -7,13 +7,12 @@
 #include "kernel/log.h"
 #include "kernel/task.h"
 #include "kernel/time.h"
-#include "vmm/migrate/ask.h"
+#include "vmm/disk.h"
+#include "vmm/disk_unit_pass.h"
 #include "vmm/migrate/frames.h"
-#include "vmm/migrate/probe.h"
 #include "vmm/migrate/failpoint.h"
-#include "vmm/migrate/self.h"
 #include "vmm/migrate/this_host.h"
-#include <stdio.h>
+#include "vmm/migrate/undecided.h"
 #include <string.h>
 
 #define PAUSED_MAX_NS (3600 * NS_PER_SEC) /* no COMMIT comes later than that */
@@ -25,168 +24,6 @@ void handover_set_state(struct vm *vm, enum vm_state s)
 	mutex_lock(&vm->lock);
 	vm->state = s;
 	mutex_unlock(&vm->lock);
-}
-
-/* The rules' word for what happened to the source: they act, this file obeys. */
-static enum rule_action source_event(enum source_state *s, enum source_event ev)
-{
-	const struct rule *r = &source_rules[*s][ev];
-	*s = (enum source_state)r->next;
-	return (enum rule_action)r->action;
-}
-
-/* What is known of an undecided attempt. */
-struct undecided {
-	struct migration *m;
-	bool dest_heard;       /* the destination's machine has answered last time, in whatever boot */
-	struct finding before; /* of the round before */
-	bool shown;            /* the operator has been told that nobody has it */
-	char asked[64];        /* what came of asking the destination */
-	char text[160];        /* for `migrate status` */
-};
-
-struct query { /* to the destination */
-	struct ask ask;
-	struct migration *m;
-	enum source_event ev;
-	bool known; /* ev is decisive */
-};
-
-static int query_put(struct ask *q)
-{
-	return id_send(&q->tx, WIRE_QUERY, &CONTAINER_OF(q, struct query, ask)->m->id, q->end_ns);
-}
-
-static void query_take(struct ask *ask)
-{
-	struct query *q = CONTAINER_OF(ask, struct query, ask);
-	struct attempt_id id;
-	struct incarnation by;
-	if (ask->rx.type != WIRE_STARTED && ask->rx.type != WIRE_NEVER)
-		return;
-	decision_get(&ask->rx, &id, &by);
-	if (!wire_get_end(&ask->rx) || !attempt_id_equal(&id, &q->m->id))
-		return;
-	if (ask->rx.type == WIRE_NEVER) {
-		q->ev = SOURCE_EV_NEVER;
-		q->known = incarnation_equal(by, q->m->dest); /* another's NEVER is of no meaning */
-		return;
-	}
-	q->ev = SOURCE_EV_STARTED;
-	q->known = true;
-	if (!q->m->remote && id_send(&ask->tx, WIRE_DONE, &q->m->id, ask->end_ns))
-		log_debug("%s: the destination may not know that we know", q->m->st.vm);
-}
-
-/* Ask the destination's address once: an event if it is decisive. DONE goes back at once. */
-static bool ask_destination(struct undecided *u, enum source_event *ev)
-{
-	struct migration *m = u->m;
-	struct query q = { .ask = { .end_ns = time_ns() + MIG_QUERY_NS, .put = query_put, .take = query_take },
-			   .m = m };
-	q.ask.ip = m->p.dest;
-	int err = ask_host(&q.ask, m);
-	u->dest_heard = q.ask.greeted && q.ask.peer.inc.host == m->dest.host;
-	if (q.known)
-		*ev = q.ev;
-	else if (err)
-		sniprintf(u->asked, sizeof(u->asked), "%s does not answer", m->dest_name);
-	else
-		sniprintf(u->asked, sizeof(u->asked), "%s %s", m->dest_name,
-			  u->dest_heard ? "does not remember it" : "is another host now");
-	return q.known;
-}
-
-/* Within this host there is nobody else to ask, and always an answer. */
-static bool ask_self(struct migration *m, enum source_event *ev)
-{
-	if (m->p.to_self)
-		*ev = self_ask(m);
-	return m->p.to_self;
-}
-
-/* Ask everybody, twice if that may prove something. */
-static bool ask_everybody(struct undecided *u, enum source_event *ev)
-{
-	struct migration *m = u->m;
-	const struct migrate_host *me = migrate_this_host();
-	struct who q = probe_question(&m->vm->cfg, WHO_RELAY);
-	enum rule_action act = ACT_AGAIN;
-	bool proven = false;
-	q.id = m->id;
-	for (unsigned i = 0; i < 2 && act == ACT_AGAIN; i++) {
-		struct finding f;
-		(void)!probe_round(&q, m->p.dest, (struct ip){ { 0 } }, time_ns() + ROUND_NS, NULL,
-				   &f); /* nobody leaves */
-		enum evidence e = probe_twice(&u->before, &f) ? EVIDENCE_NOTHING : f.evidence;
-		proven = e == EVIDENCE_NOTHING && u->dest_heard;
-		if (e >= EVIDENCE_ONCE && !u->dest_heard)
-			e = EVIDENCE_SILENT; /* everybody but the one that matters */
-		sniprintf(u->text, sizeof(u->text), "%s", e == f.evidence && f.text[0] ? f.text : u->asked);
-		act = (enum rule_action)undecided_rules[e][me->undecided_resume ? UNDECIDED_RESUME : UNDECIDED_ASK];
-		u->before = f;
-	}
-	bool nobody = act == ACT_TELL && proven; /* else an old trace leads to somebody who does not say */
-	if (nobody)
-		sniprintf(u->text, sizeof(u->text), "all hosts have answered, and none has it: vm claim %s", m->st.vm);
-	if (act == ACT_TELL && !u->shown)
-		log_warn("%s is undecided: %s. The operator decides", m->st.vm, u->text);
-	u->shown = act == ACT_TELL;
-	spin_lock(&m->lock);
-	m->nobody = nobody;
-	spin_unlock(&m->lock);
-	*ev = act == ACT_FREE ? SOURCE_EV_STARTED : act == ACT_RESUME ? SOURCE_EV_NOBODY_RESUME : SOURCE_EV_NOBODY;
-	return act == ACT_FREE || act == ACT_RESUME;
-}
-
-/*
- * What is known, with what a host that holds a record has told us and the operator's word, all at one moment: a later
- * word is refused. STARTED comes first; to forget the image comes before all that would have it run.
- */
-static bool take_decision(struct migration *m, bool known, enum source_event *ev)
-{
-	spin_lock(&m->lock);
-	if ((known && *ev == SOURCE_EV_STARTED) || m->told == RECORD_STARTED)
-		*ev = SOURCE_EV_STARTED;
-	else if (m->word == WORD_FORGET)
-		*ev = SOURCE_EV_FORGET;
-	else if (!known && m->told == RECORD_NEVER)
-		*ev = SOURCE_EV_NEVER;
-	else if (!known && m->word == WORD_CLAIM)
-		*ev = SOURCE_EV_CLAIM;
-	m->decided = known || m->told != RECORD_NONE || m->word != WORD_NONE;
-	known = m->decided;
-	spin_unlock(&m->lock);
-	return known;
-}
-
-/* COMMIT went out (or may have) and nothing came back: ask until there is an answer, or the operator decides. */
-static enum source_event ask_until_known(struct migration *m, enum source_state *state)
-{
-	struct undecided u = { .m = m, .before.evidence = EVIDENCES };
-	enum source_event ev = SOURCE_EV_FAIL;
-	log_warn("%s is undecided: no answer to COMMIT from %s; asking it. The image is kept and does not run",
-		 m->st.vm, m->st.peer_name);
-	migration_phase(m, MIG_UNDECIDED);
-	for (unsigned n = 1;; n++) {
-		bool known = ask_self(m, &ev); /* before a word is taken, which may be of before it arrived */
-		known = take_decision(m, known, &ev);
-		if (!known) {
-			known = ask_destination(&u, &ev) || (n % MIG_ROUND_EVERY == 1 && ask_everybody(&u, &ev));
-			known = take_decision(m, known, &ev);
-		}
-		spin_lock(&m->lock);
-		sniprintf(m->st.error, sizeof(m->st.error), "%s", u.text);
-		spin_unlock(&m->lock);
-		if (n == MIG_UNDECIDED_TELL && !u.shown)
-			log_warn("%s is still undecided: %s. If that host is gone for good: vm claim %s --force",
-				 m->st.vm, u.text, m->st.vm);
-		if (known)
-			source_event(state, ev);
-		if (*state != SOURCE_UNDECIDED)
-			return ev;
-		(void)completion_wait(&m->news, time_ns() + MIG_ASK_NS);
-	}
 }
 
 /* What the destination says to COMMIT, on the same connection: true if that decides it. */
@@ -216,6 +53,8 @@ static void say_outcome(struct migration *m, enum source_event ev, struct why *w
 {
 	if (ev == SOURCE_EV_NEVER)
 		why_set(w, -ECONNABORTED, "the destination did not start it and now never will");
+	else if (ev == SOURCE_EV_TAKEN_BACK)
+		why_set(w, -ECONNABORTED, "the destination had not claimed its disks, and cannot any more");
 	else if (ev == SOURCE_EV_CLAIM)
 		why_set(w, -ECANCELED, "claimed by the operator without an answer from %s", m->st.peer_name);
 	else
@@ -228,7 +67,7 @@ static bool commit(struct migration *m, const struct handover *h, enum source_ev
 	int err = h->rides ? end_send(h->tx, &m->id, h->counts, time_ns() + MIG_ANSWER_NS) : 0;
 	if (err || FAILPOINT(P14_COMMIT_LOST, h->s))
 		return false;
-	err = commit_send(h->tx, &m->id, time_ns() - h->clock_at_ns, time_ns() + MIG_ANSWER_NS);
+	err = commit_send(h->tx, &m->id, time_ns() - h->clock_at_ns, m->unit_key, time_ns() + MIG_ANSWER_NS);
 	return !err && wait_answer(m, h, ev, w);
 }
 
@@ -249,15 +88,20 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 	enum source_state state = SOURCE_PAUSED;
 	enum source_event ev = SOURCE_EV_FAIL;
 
-	if (migration_commit_point(m))
+	if (disk_unit_pass(m->vm, h->end_ns, &m->unit_key, w))
 		return HANDOVER_NOT_BEGUN;
+	if (migration_commit_point(m)) {
+		disk_unit_pass_keep(m->vm);
+		return HANDOVER_NOT_BEGUN;
+	}
 	migration_phase(m, MIG_COMMIT);
 	handover_set_state(m->vm, VM_UNDECIDED); /* before the first byte of COMMIT can be out */
-	BUG_ON(source_event(&state, SOURCE_EV_COMMIT) != ACT_SEND_COMMIT);
+	BUG_ON(undecided_event(&state, SOURCE_EV_COMMIT) != ACT_SEND_COMMIT);
 	bool known = commit(m, h, &ev, w);
 	uint64_t now = time_ns();
+	known = known && undecided_unit(m, &ev);
 	if (known)
-		source_event(&state, ev);
+		undecided_event(&state, ev);
 	if (state == SOURCE_FREED)
 		task_set_prio(TASK_PRIO_NORMAL); /* the guest runs there */
 	if (state == SOURCE_FREED && !m->remote && !migration_rests(m))
@@ -268,7 +112,7 @@ enum handover_outcome handover_source(struct migration *m, const struct handover
 		task_set_prio(TASK_PRIO_NORMAL); /* this may take days */
 		migration_detach(m);
 		stream_abort(h->s); /* the destination reads the end rather than wait for its limit */
-		ev = ask_until_known(m, &state);
+		ev = undecided_ask(m, &state);
 		now = time_ns();
 	}
 	spin_lock(&m->lock);
@@ -310,7 +154,7 @@ int handover_source_gave_up(struct wire_rx *rx, struct why *w)
 }
 
 /* Wait for COMMIT, which says how long ago guest time was read. */
-static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused_ns, struct why *w)
+static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused_ns, uint64_t *key, struct why *w)
 {
 	struct attempt_id id;
 	uint64_t end = time_ns() + MIG_STOPPED_NS;
@@ -325,9 +169,38 @@ static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused
 		return why_set(w, -EPROTO, "the source sent %s instead of COMMIT", wire_type_name(rx->type));
 	id_get(rx, &id);
 	*paused_ns = wire_get_u64(rx);
-	if (!wire_get_end(rx) || !attempt_id_equal(&id, &m->id) || *paused_ns > PAUSED_MAX_NS)
+	*key = rx->pos != rx->len ? wire_get_u64(rx) : 0;
+	bool units = m->st.vm_state != VM_STOPPED && disk_has_units(&m->vm->cfg);
+	if (!wire_get_end(rx) || units != (*key != 0) || !attempt_id_equal(&id, &m->id) || *paused_ns > PAUSED_MAX_NS)
 		return why_set(w, -EPROTO, "the source sent a COMMIT that is malformed or of another attempt");
 	return 0;
+}
+
+#define CLAIM_NS (NS_PER_SEC / 2) /* between two tries */
+
+/*
+ * The first unit decides: by its key ours or the source's. While that is not known nobody gives up here, for the target
+ * may have taken a claim whose answer was lost.
+ */
+static int claim(struct migration *m, uint64_t key, struct why *w)
+{
+	struct why deeper = { "" };
+	uint64_t other = 0;
+	int err = attempt_claim(&m->id);
+	if (err)
+		return err;
+	for (unsigned n = 0; (err = disk_unit_pass_take_over(m->vm, key, &other, &deeper)); n++) {
+		if (err == -EBUSY)
+			break;
+		if (!n)
+			log_warn("%s: COMMIT has come, and its disks are not claimed yet: %s; trying on", m->st.vm,
+				 deeper.text);
+		migration_say(m, deeper.text);
+		task_sleep_until(time_ns() + CLAIM_NS);
+	}
+	enum rule_action act = attempt_event(&m->id, err ? RECORD_EV_CLAIM_LOST : RECORD_EV_CLAIMED);
+	BUG_ON(act != (err ? ACT_DISCARD : ACT_START));
+	return err ? why_set(w, -ECANCELED, "its source, or another host, has taken its disks back") : 0;
 }
 
 static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a,
@@ -339,14 +212,15 @@ static int ready_then_commit(struct migration *m, struct wire_tx *tx, struct wir
 	a->ready_ns = time_ns();
 	const uint64_t took[] = { a->pages_ns - a->final_ns, a->end_ns - a->pages_ns, a->ready_ns - a->end_ns };
 	err = id_send_more(tx, WIRE_READY, &m->id, took, ARRAY_SIZE(took), time_ns() + MIG_STOPPED_NS);
-	if (err || (err = wait_commit(m, rx, paused_ns, w)))
+	uint64_t key = 0;
+	if (err || (err = wait_commit(m, rx, paused_ns, &key, w)))
 		return err;
 	a->commit_ns = time_ns();
 	if ((err = FAILPOINT(P15_BEFORE_DECISION, tx->s)))
 		return err;
 	if (migration_commit_point(m)) /* this host's operator */
 		return handover_cancelled(m, w);
-	return attempt_commit(&m->id);
+	return key ? claim(m, key, w) : attempt_commit(&m->id);
 }
 
 int handover_dest(struct migration *m, struct wire_tx *tx, struct wire_rx *rx, struct arrival *a, uint64_t *paused_ns,
@@ -410,6 +284,11 @@ void handover_answer(struct wire_tx *tx, struct wire_rx *rx)
 	/* A skeleton that waits for COMMIT goes first, so that the next attempt finds the name free. */
 	if (act == ACT_DISCARD)
 		migration_evict(&d.id, time_ns() + 2 * NS_PER_SEC);
+	if (act == ACT_WAIT) {
+		log_info("%s asks about an attempt: its disks' reservation decides, here and there",
+			 migrate_peer_name(rx->s->ip, rx->s->peer));
+		return; /* without an answer: he asks again, and the unit as well */
+	}
 	if (act == ACT_SAY_UNKNOWN)
 		err = id_send(tx, WIRE_UNKNOWN, &d.id, end);
 	else

@@ -20,6 +20,7 @@ struct handover { /* the source's connection, after READY */
 	const struct end_counts *counts; /* with rides: END's, which is not sent yet */
 	uint64_t paused_at_ns;           /* when the guest was stopped */
 	uint64_t clock_at_ns;            /* when its time was read for the clock section */
+	uint64_t end_ns;                 /* then the guest goes on here, if its units still have something under way */
 };
 void handover_set_state(struct vm *vm, enum vm_state s); /* of a VM that stands still */
 enum handover_outcome {

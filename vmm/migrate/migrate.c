@@ -45,9 +45,8 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 {
 	if (!policy_possible(p->max_downtime_ms * NS_PER_MS, w))
 		return -EINVAL;
-	int err = disk_may_move(vm, w);
-	if (err)
-		return err;
+	if (p->to_self && disk_has_units(&vm->cfg))
+		return why_set(w, -ENOTSUP, "it has a disk on shared storage, which one host cannot claim from itself");
 	struct migration *m = migration_new(vm->cfg.name, p->to_self ? "self" : ip_text(p->dest).s, p->dest, false);
 	if (!m)
 		return why_set(w, -ENOMEM, "out of memory");
@@ -57,7 +56,7 @@ int migrate_start(struct vm *vm, const struct migrate_params *p, struct why *w)
 	if (!p->own_strategy)
 		m->p.strategy = vm->cfg.s.migrate_strategy;
 	bandwidth_limit(m, p->limit);
-	err = migration_bind_leaver(m, vm, w);
+	int err = migration_bind_leaver(m, vm, w);
 	if (err)
 		goto drop;
 	if (task_create("migrate", TASK_PRIO_NORMAL, source_task, m))

@@ -79,6 +79,7 @@ struct migration {
 	struct vm *beside;        /* (c) to self: the VM, with a reference, until the other end has ended */
 	struct stream *there;     /* (c) to self: the other end */
 	struct completion served; /* to self: it has ended */
+	uint64_t unit_key;        /* [t] UNDECIDED: COMMIT's (disk_unit_pass.h); 0: it has no unit */
 	bool made_disks;          /* [t] of a VM that never ran here (resting.h) */
 	struct list turn;         /* [b] in the queue */
 	bool has_turn;            /* [b] */

@@ -267,11 +267,13 @@ void decision_get(struct wire_rx *rx, struct attempt_id *id, struct incarnation 
 	*by = inc_get(rx);
 }
 
-int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns)
+int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t key, uint64_t deadline_ns)
 {
 	wire_begin(tx, WIRE_COMMIT);
 	id_put(tx, id);
 	wire_put_u64(tx, paused_ns);
+	if (key)
+		wire_put_u64(tx, key);
 	return wire_end(tx, deadline_ns);
 }
 

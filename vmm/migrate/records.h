@@ -74,7 +74,9 @@ int id_send(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, uint
 int id_send_more(struct wire_tx *tx, uint32_t type, const struct attempt_id *id, const uint64_t *v, unsigned n,
 		 uint64_t deadline_ns) must_check;
 int text_send(struct wire_tx *tx, uint32_t type, uint32_t code, const char *text, uint64_t deadline_ns) must_check;
-int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t deadline_ns) must_check;
+/* key: under which this host holds its disks' unit; 0: it has none. */
+int commit_send(struct wire_tx *tx, const struct attempt_id *id, uint64_t paused_ns, uint64_t key,
+		uint64_t deadline_ns) must_check;
 /* The id at the front of the current record. */
 void id_get(struct wire_rx *rx, struct attempt_id *id);
 /* STARTED and NEVER: which incarnation decided that. */

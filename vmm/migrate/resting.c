@@ -12,7 +12,9 @@ int resting_begin(struct migration *m, struct why *w)
 		return 0;
 	mutex_lock(&vm->lock);
 	(void)!vm_boot_files(vm, NULL); /* what this host has not got, its destination may have */
-	bool fresh = !vm->disk[0];
+	bool fresh = true;
+	for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+		fresh = fresh && !vm->disk[i];
 	int err = disk_make_all(vm, w);
 	m->made_disks = !err && fresh;
 	mutex_unlock(&vm->lock);

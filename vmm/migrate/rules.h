@@ -19,6 +19,7 @@ enum record_state {
 	RECORD_READY,     /* complete: it may start, and waits for COMMIT */
 	RECORD_STARTED,   /* it was started, here or (a debt that travelled) elsewhere */
 	RECORD_NEVER,     /* nobody has started it, and nobody will */
+	RECORD_CLAIMING,  /* COMMIT has come, and its disks' reservation decides: not given up before that is known */
 	RECORD_STATES,
 };
 enum record_event {
@@ -31,6 +32,9 @@ enum record_event {
 	RECORD_EV_TOLD_NEVER,   /* the same for a NEVER */
 	RECORD_EV_DONE,         /* the source no longer holds the attempt: it says so, or it has restarted */
 	RECORD_EV_DROP,         /* the operator's word: forget it */
+	RECORD_EV_COMMIT_UNIT,  /* as COMMIT, of a VM with disks on shared storage, which are to be claimed */
+	RECORD_EV_CLAIMED,      /* they are this host's */
+	RECORD_EV_CLAIM_LOST,   /* they are another's: its source has taken them back */
 	RECORD_EVENTS,
 };
 
@@ -54,6 +58,8 @@ enum source_event {
 	SOURCE_EV_NOBODY_RESUME, /* the same, and tern.conf says undecided = resume */
 	SOURCE_EV_CLAIM,         /* the operator's word: it goes on here, the risk spelled out */
 	SOURCE_EV_FORGET,        /* the operator's word: the image here is of no use */
+	SOURCE_EV_TAKEN_BACK,    /* its disks' reservation is this host's again: no COMMIT can be obeyed any more */
+	SOURCE_EV_RUNS_THERE,    /* the reservation is the destination's, with the mark of one that runs */
 	SOURCE_EVENTS,
 };
 
@@ -106,6 +112,7 @@ enum rule_action {
 	ACT_WAIT,  /* ask again later */
 	ACT_AGAIN, /* one more round, at once */
 	ACT_GO,    /* start it */
+	ACT_CLAIM, /* its disks, by the key that COMMIT has */
 };
 
 struct rule {

@@ -39,6 +39,8 @@ static int greet(struct source *c)
 		return err;
 	if (incarnation_equal(h.inc, c->id.source) != c->m->p.to_self)
 		return why_set(c->w, -ELOOP, "%s is this host itself", c->m->st.peer);
+	if (disk_has_units(&c->vm->cfg) && !(h.features & HELLO_0_7))
+		return why_set(c->w, -ENOTSUP, "%s runs a release that has no disks on shared storage", h.host);
 	c->can_remote = !migration_rests(c->m) && !c->m->p.to_self;
 	if (c->policy.strategy == MIGRATE_REMOTE && !c->can_remote) /* to self, or nothing runs that would need it */
 		c->policy.strategy = MIGRATE_AUTO;
@@ -218,9 +220,10 @@ static enum migrate_phase run(struct source *c)
 				      .rides = rides,
 				      .counts = &c->counts,
 				      .paused_at_ns = c->paused_ns,
-				      .clock_at_ns = c->clock_ns };
+				      .clock_at_ns = c->clock_ns,
+				      .end_ns = switchover_end(c) };
 		out = handover_source(m, &h, c->w);
-		err = out == HANDOVER_NOT_BEGUN ? -ECANCELED : 0;
+		err = out == HANDOVER_NOT_BEGUN ? (migration_cancelled(m) ? -ECANCELED : -EIO) : 0;
 	}
 	migration_detach(m);
 	if (out == HANDOVER_NOT_BEGUN || out == HANDOVER_NEVER)

@@ -29,7 +29,7 @@ static const struct {
 	[WIRE_SECTION] = { "SECTION", CHECK + 40, CHECK + 40 + WIRE_SECTION_MAX },
 	[WIRE_END] = { "END", CHECK + ID + 28, CHECK + ID + 28 },
 	[WIRE_READY] = { "READY", CHECK + ID, CHECK + ID + 24 },
-	[WIRE_COMMIT] = { "COMMIT", CHECK + ID + 8, CHECK + ID + 8 },
+	[WIRE_COMMIT] = { "COMMIT", CHECK + ID + 8, CHECK + ID + 16 },
 	[WIRE_STARTED] = { "STARTED", CHECK + ID + 16, CHECK + ID + 24 },
 	[WIRE_NEVER] = { "NEVER", CHECK + ID + 16, CHECK + ID + 16 },
 	[WIRE_QUERY] = { "QUERY", CHECK + ID, CHECK + ID }, [WIRE_DONE] = { "DONE", CHECK + ID, CHECK + ID },
