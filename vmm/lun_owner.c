@@ -217,10 +217,9 @@ int lun_owner_take_back(struct iscsi_session *s, uint16_t lun, struct lun_owner 
 	if (err)
 		return err;
 	*other = h.held ? h.key : 0;
-	bool ours = h.held && (h.key == o->key || h.key == o->next);
+	bool ours = h.held && lun_owner_key_is_of(h.key, o->host); /* S, or of a try whose answer was lost */
 	if (!ours && !force)
 		return h.held ? -EBUSY : forgotten(w);
-	o->key = ours ? h.key : o->key; /* of an earlier try, whose answer was lost */
 	err = take(s, lun, o, &h, w);
 	o->forced = !err && h.held && !ours;
 	if (err != -EBUSY)

@@ -57,7 +57,7 @@ FLAGS = {
     "adopt-to-source": ("MUTANT_ADOPT", 2, 0, "a record given to the source of its own attempt is no answer to it"),
 }
 # Models of their own, each in one file. All of their marks must be reached.
-MODELS = {"postcopy": "-O0", "attempts": "-O1"}
+MODELS = {"postcopy": "-O0", "attempts": "-O1", "units": "-O0"}
 # Mistakes in them: model, macros, the property that must notice it, what it stands for.
 MISTAKES = {
     "freed-on-started": ("postcopy", "MUTANT_FREED_ON_STARTED", "memory_gone", "the image is freed when STARTED is heard"),
@@ -100,6 +100,13 @@ MISTAKES = {
     "kill-moving": ("attempts", "MUTANT_KILL_MOVING", "kill_broken", "`vm kill` of a VM that moves"),
     "request-unseen": ("attempts", "MUTANT_REQUEST_UNSEEN", "request_lost",
                        "a guest that switches itself off in the pause goes on elsewhere"),
+    "starts-first": ("units", "MUTANT_STARTS_FIRST", "not_held", "COMMIT starts it before the unit has been claimed"),
+    "no-swap": ("units", "MUTANT_NO_SWAP", "two_runners", "the source reads that the unit is its own, and goes on"),
+    "same-key": ("units", "MUTANT_SAME_KEY", "two_runners", "the source takes the unit back under the key that COMMIT has"),
+    "takes-forgotten": ("units", "MUTANT_TAKES_FORGOTTEN", "two_runners", "what the target has forgotten is taken for the source's"),
+    "freed-on-claim": ("units", "MUTANT_FREED_ON_CLAIM", "image_gone", "the image is freed when the destination has claimed the unit"),
+    "gives-up": ("units", "MUTANT_GIVES_UP", "waits_for_ever", "a destination gives up while its claim is under way"),
+    "lost-try": ("units", "MUTANT_LOST_TRY", "waits_for_ever", "the key of a try whose answer was lost is not known any more"),
     "request-waits": ("attempts", "MUTANT_REQUEST_WAITS", "waits_for_ever",
                       "what a guest has asked for meanwhile is not carried out after it"),
 }
