@@ -85,7 +85,7 @@ static int base_look(struct vm_disk_config *d, struct why *w)
 static int make_unit(const struct disk_conf *k, const char *name, struct vm_disk_config *d, struct why *w)
 {
 	struct lun_config c = { .digests = k->digests };
-	if (!TERN_FAILPOINTS) /* VMs that have such cannot move yet: until then it is for the test image alone */
+	if (!TERN_FAILPOINTS) /* doc/disks.md: until all that belongs to it is there */
 		return why_set(w, -ENOTSUP, "disks on iSCSI units are still being built: not in this image");
 	if (k->file[0] || k->memory || k->size || k->layer || k->readonly)
 		return why_set(w, -EINVAL, "file, memory, size, layer and readonly are not for a disk with iscsi");

@@ -34,12 +34,31 @@ static void lost(void *arg)
 	vm_put(vm);
 }
 
+struct user {
+	const struct vm *but;
+	const char *disk;
+	char name[VM_NAME_MAX]; /* of the VM that has it; "": none */
+};
+
+/* One that came from elsewhere may name any disk. Names and flags of a VM's disks do not change. */
+static void find_user(struct vm *vm, void *arg)
+{
+	struct user *u = arg;
+	for (unsigned i = 0; i < vm->cfg.ndisks && vm != u->but; i++)
+		if (vm->cfg.disk[i].flags & DISK_UNIT && !strcmp(vm->cfg.disk[i].name, u->disk))
+			memcpy(u->name, vm->cfg.name, sizeof(u->name));
+}
+
 static int open_one(struct vm *vm, const char *name, struct lun **l, struct why *w)
 {
 	const struct lun_config *c = disk_unit_find(name);
 	struct why deeper = { "" };
+	struct user u = { .but = vm, .disk = name };
 	if (!c)
 		return why_set(w, -ENOENT, "disk %s: there is no such [disk] on this host", name);
+	vm_for_each(find_user, &u);
+	if (u.name[0])
+		return why_set(w, -EBUSY, "disk %s is that of another VM of this host: %s", name, u.name);
 	uint64_t nexus = fnv1a(fnv1a(FNV1A_START, vm->cfg.uuid, sizeof(vm->cfg.uuid)), name, strlen(name));
 	int err = lun_open(l, c, host_info.inc.host, nexus, lost, vm, &deeper);
 	if (!err)

@@ -216,7 +216,7 @@ bool lun_is_settled(const struct lun *l)
 	return l->session && !l->ended && l->checks == l->checked && !l->nwaiting && !l->nbusy;
 }
 
-enum duty { NOTHING, FULFIL, LET_GO, HURRY, REOPEN, LOOK, END_LATE, END_ALL };
+enum duty { NOTHING, FULFIL, LET_GO, HURRY, REOPEN, LOOK, MARK, END_LATE, END_ALL };
 
 /* What is to be done now; else when to look again. The lock is held. */
 static enum duty duty(struct lun *l, uint64_t now, uint64_t *next)
@@ -245,6 +245,10 @@ static enum duty duty(struct lun *l, uint64_t now, uint64_t *next)
 			return look ? LOOK : REOPEN;
 		*next = MIN(*next, at);
 	}
+	if (l->mark && l->state == LUN_OURS && l->session && !l->ended && !look) {
+		l->mark = false;
+		return MARK;
+	}
 	if (l->nwaiting && now < l->pause_ns)
 		*next = MIN(*next, l->pause_ns);
 	return NOTHING;
@@ -272,6 +276,7 @@ static void keeper(void *arg)
 		case HURRY: hurry(l); break;
 		case REOPEN: reopen(l); break;
 		case LOOK: check(l); break;
+		case MARK: lun_owner_mark(l->session, l->cfg.lun, &l->owner); break;
 		case END_LATE:
 			log_warn("disk %s: %s has been away for too long: requests of the guest fail", l->b.serial,
 				 l->target.name);

@@ -29,12 +29,12 @@ enum lun_wish {
 	LUN_WISH_PREPARE,
 	LUN_WISH_TAKE_OVER,
 	LUN_WISH_FOLLOW,
-	LUN_WISH_MARK,
 };
 struct lun_ask {              /* what goes with a wish */
 	bool force;           /* CLAIM, TAKE_BACK */
 	uint64_t deadline_ns; /* PASS */
-	uint64_t key;         /* TAKE_OVER: the source's; of the answer: PASS ours, TAKE_BACK, TAKE_OVER who has it */
+	/* TAKE_OVER: the source's; PREPARE, FOLLOW: a host. The answer's: PASS ours, TAKE_BACK, TAKE_OVER who has it */
+	uint64_t key;
 };
 /*
  * (c) const after open  [l] lock  [k] the keeper's task
@@ -71,6 +71,7 @@ struct lun {
 	struct mutex asking;   /* one at a time */
 	enum lun_wish wish;    /* [l] */
 	struct lun_ask ask;    /* [l] set while there is a wish */
+	bool mark;             /* [l] its VM runs here, and others are to see that */
 	int answer;            /* [l] */
 	struct why answer_why; /* [l] */
 	struct completion answered, keeper_ended;

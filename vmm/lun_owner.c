@@ -79,7 +79,7 @@ static int displace(struct iscsi_session *s, uint16_t lun, uint64_t key, uint64_
 static int take(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, const struct scsi_pr_holder *h,
 		struct why *w)
 {
-	uint64_t key = lun_owner_key(o->host);
+	uint64_t key = fresh_key(o->came ? CAME : RUNS, o->host);
 	struct scsi_pr_holder now = { 0 };
 	o->next = key;
 	int err = register_key(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, key, w);
@@ -106,6 +106,7 @@ int lun_owner_claim(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, 
 	*other = h.held ? h.key : 0;
 	if (h.held && !force && !lun_owner_key_is_of(h.key, o->host))
 		return -EBUSY;
+	o->came = false;
 	err = take(s, lun, o, &h, w);
 	o->forced = !err && h.held && !lun_owner_key_is_of(h.key, o->host);
 	if (err == -EBUSY && !read_holder(s, lun, &h, NULL) && h.held)
@@ -151,18 +152,29 @@ int lun_owner_check(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, 
 
 void lun_owner_release(struct iscsi_session *s, uint16_t lun, struct lun_owner *o)
 {
-	uint64_t key = o->key ? o->key : o->next; /* the answer to a claim may have been lost */
-	if (key && !o->forced) {
-		(void)reserve_out(s, lun, SCSI_PR_RELEASE, key, 0, false, NULL);
-		(void)reserve_out(s, lun, SCSI_PR_REGISTER, key, 0, false, NULL);
+	const uint64_t keys[] = { o->key,
+				  o->next }; /* the answer to what would have made the second one ours may be lost */
+	for (unsigned i = 0; i < ARRAY_SIZE(keys) && !o->forced; i++) {
+		if (!keys[i] || (i && keys[i] == o->key) ||
+		    reserve_out(s, lun, SCSI_PR_RELEASE, keys[i], 0, false, NULL))
+			continue;
+		(void)reserve_out(s, lun, SCSI_PR_REGISTER, keys[i], 0, false, NULL);
+		break;
 	}
 	o->key = o->next = 0;
 }
 
 /* ---- the hand-over ---- */
 
-int lun_owner_prepare(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, struct why *w)
+int lun_owner_prepare(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t source, struct why *w)
 {
+	struct scsi_pr_holder h = { 0 };
+	int err = read_holder(s, lun, &h, w);
+	if (err)
+		return err;
+	if (!h.held || !lun_owner_key_is_of(h.key, source))
+		return why_set(w, -EBUSY, "its unit is not held by the host that it comes from");
+	o->came = true;
 	o->next = fresh_key(CAME, o->host);
 	return register_key(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, o->next, w);
 }
@@ -182,12 +194,14 @@ int lun_owner_take_over(struct iscsi_session *s, uint16_t lun, struct lun_owner 
 			struct why *w)
 {
 	struct scsi_pr_holder h = { 0 };
-	int err = preempt(s, lun, o->next, from, w);
+	int err = o->key ? 0 : preempt(s, lun, o->next, from, w); /* else it was ours when we looked last */
 	if (err && err != -EBUSY)
 		return err;
 	if ((err = read_holder(s, lun, &h, w)))
 		return err;
 	*other = h.held ? h.key : 0;
+	if (o->key && h.held)
+		return lun_owner_key_is_of(h.key, o->host) ? 0 : -EBUSY;
 	if (h.held && h.key == from) { /* our nexus was forgotten with an older session */
 		if ((err = register_key(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, o->next, w)) ||
 		    ((err = preempt(s, lun, o->next, from, w)) && err != -EBUSY) || (err = read_holder(s, lun, &h, w)))
@@ -204,6 +218,7 @@ int lun_owner_take_over(struct iscsi_session *s, uint16_t lun, struct lun_owner 
 
 void lun_owner_mark(struct iscsi_session *s, uint16_t lun, struct lun_owner *o)
 {
+	o->came = false;
 	o->next = lun_owner_key(o->host);
 	if (!register_key(s, lun, SCSI_PR_REGISTER, o->key, o->next, NULL))
 		o->key = o->next; /* else the next look finds out */
@@ -220,6 +235,7 @@ int lun_owner_take_back(struct iscsi_session *s, uint16_t lun, struct lun_owner 
 	bool ours = h.held && lun_owner_key_is_of(h.key, o->host); /* S, or of a try whose answer was lost */
 	if (!ours && !force)
 		return h.held ? -EBUSY : forgotten(w);
+	o->came = false;
 	err = take(s, lun, o, &h, w);
 	o->forced = !err && h.held && !ours;
 	if (err != -EBUSY)
@@ -230,9 +246,14 @@ int lun_owner_take_back(struct iscsi_session *s, uint16_t lun, struct lun_owner 
 	return err;
 }
 
-int lun_owner_follow(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, struct why *w)
+int lun_owner_follow(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t peer, struct why *w)
 {
 	struct scsi_pr_holder h = { 0 };
 	int err = read_holder(s, lun, &h, w);
-	return err ? err : take(s, lun, o, &h, w);
+	if (err)
+		return err;
+	if (h.held && !lun_owner_key_is_of(h.key, peer) && !lun_owner_key_is_of(h.key, o->host))
+		return why_set(w, -EPERM, "a third host has its unit, by the key %016lx", h.key);
+	o->came = false; /* it says nothing of where the VM runs: the first one does */
+	return take(s, lun, o, &h, w);
 }

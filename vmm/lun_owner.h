@@ -21,6 +21,7 @@ struct lun_owner {
 	bool forced;   /* it was another host's: it is not given back, or that one might find it free */
 	uint64_t next; /* under which we tried to last: we hold it so if the target did that and its answer was lost */
 	uint64_t host; /* ours */
+	bool came;     /* by a hand-over, and the VM is not known to run: keys have that mark */
 };
 uint64_t lun_owner_key(uint64_t host); /* a fresh one, with the mark of one that runs */
 bool lun_owner_key_runs(uint64_t key); /* has it that mark? */
@@ -43,10 +44,15 @@ void lun_owner_release(struct iscsi_session *s, uint16_t lun, struct lun_owner *
  * The hand-over (doc/handover.md): COMMIT says under which key the source holds it. The destination displaces that key,
  * or the source changes it; whoever is first, the other one's command fails, however late it comes.
  *
- * Destination, before COMMIT: registered, under a key that is only for this hand-over.
+ * Destination, before COMMIT: registered, under a key that is only for this hand-over. -EBUSY: it is not the host
+ * `source` that has it.
  */
-int lun_owner_prepare(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, struct why *w) must_check;
-/* 0: ours, no longer `from`'s. -EBUSY: never by this hand-over: *other has it. Else it is not known: ask again. */
+int lun_owner_prepare(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t source,
+		      struct why *w) must_check;
+/*
+ * 0: ours, no longer `from`'s, or still ours. -EBUSY: never by this hand-over, or no more: *other has it. Else it is
+ * not known: ask again.
+ */
 int lun_owner_take_over(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t from, uint64_t *other,
 			struct why *w) must_check;
 /* Destination, when the VM runs: others shall see that. Best effort. */
@@ -57,5 +63,9 @@ void lun_owner_mark(struct iscsi_session *s, uint16_t lun, struct lun_owner *o);
  */
 int lun_owner_take_back(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, bool force, uint64_t *other,
 			struct why *w) must_check;
-/* One that follows the VM's first one, which has decided: whoever has it. -EBUSY, or else: ask again. */
-int lun_owner_follow(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, struct why *w) must_check;
+/*
+ * One that follows the VM's first one, which has decided: from `peer`, the other host of the hand-over, or from nobody.
+ * -EPERM: a third one has it. Else: ask again.
+ */
+int lun_owner_follow(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t peer,
+		     struct why *w) must_check;

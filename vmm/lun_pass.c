@@ -26,9 +26,23 @@ static int take_back(struct lun *l, struct lun_ask *ask, struct why *w)
 static int take_over(struct lun *l, struct lun_ask *ask, struct why *w)
 {
 	uint64_t from = ask->key;
-	if (l->state == LUN_OURS)
-		return 0;
-	return lun_owner_take_over(l->session, l->cfg.lun, &l->owner, from, &ask->key, w);
+	int err = lun_owner_take_over(l->session, l->cfg.lun, &l->owner, from, &ask->key, w);
+	if (err != -EBUSY)
+		return err;
+	l->owner.key = 0; /* it may have been ours between two tries */
+	lun_set_state(l, LUN_FREE);
+	return err;
+}
+
+/* Whatever its session has said meanwhile was not looked at. */
+static void keep(struct lun *l)
+{
+	uint64_t flags = spin_lock_irqsave(&l->lock);
+	if (l->state == LUN_PASSED) {
+		l->state = LUN_OURS;
+		l->checks++;
+	}
+	spin_unlock_irqrestore(&l->lock, flags);
 }
 
 int lun_pass_fulfil(struct lun *l, enum lun_wish wish, struct lun_ask *ask, struct why *w)
@@ -37,26 +51,23 @@ int lun_pass_fulfil(struct lun *l, enum lun_wish wish, struct lun_ask *ask, stru
 	if (wish == LUN_WISH_PASS)
 		return pass(l, ask, w);
 	if (wish == LUN_WISH_KEEP) {
-		if (l->state == LUN_PASSED)
-			lun_set_state(l, LUN_OURS);
+		keep(l);
 		return 0;
 	}
 	if (!lun_has_session(l))
 		return why_set(w, -EAGAIN, "there is no session with %s", l->target.name);
 	if (wish == LUN_WISH_PREPARE)
-		return lun_owner_prepare(l->session, l->cfg.lun, &l->owner, w);
-	if (wish == LUN_WISH_MARK) {
-		lun_owner_mark(l->session, l->cfg.lun, &l->owner);
-		return 0;
-	}
+		return lun_owner_prepare(l->session, l->cfg.lun, &l->owner, ask->key, w);
 	if (wish == LUN_WISH_TAKE_BACK)
 		err = take_back(l, ask, w);
 	else if (wish == LUN_WISH_TAKE_OVER)
 		err = take_over(l, ask, w);
 	else
-		err = lun_owner_follow(l->session, l->cfg.lun, &l->owner, w);
+		err = lun_owner_follow(l->session, l->cfg.lun, &l->owner, ask->key, w);
 	if (!err)
 		lun_set_state(l, LUN_OURS);
+	else if (wish == LUN_WISH_FOLLOW && err == -EPERM)
+		lun_set_state(l, LUN_LOST);
 	return err;
 }
 
@@ -78,9 +89,9 @@ int lun_pass_take_back(struct lun *l, bool force, uint64_t *other, struct why *w
 	return err;
 }
 
-int lun_pass_prepare(struct lun *l, struct why *w)
+int lun_pass_prepare(struct lun *l, uint64_t source, struct why *w)
 {
-	return lun_wish(l, LUN_WISH_PREPARE, &(struct lun_ask){ .key = 0 }, w);
+	return lun_wish(l, LUN_WISH_PREPARE, &(struct lun_ask){ .key = source }, w);
 }
 
 int lun_pass_take_over(struct lun *l, uint64_t from, uint64_t *other, struct why *w)
@@ -91,9 +102,15 @@ int lun_pass_take_over(struct lun *l, uint64_t from, uint64_t *other, struct why
 	return err;
 }
 
-void lun_pass_mark(struct lun *l) { (void)!lun_wish(l, LUN_WISH_MARK, &(struct lun_ask){ .key = 0 }, NULL); }
-
-int lun_pass_follow(struct lun *l, struct why *w)
+void lun_pass_mark(struct lun *l)
 {
-	return lun_wish(l, LUN_WISH_FOLLOW, &(struct lun_ask){ .key = 0 }, w);
+	uint64_t flags = spin_lock_irqsave(&l->lock);
+	l->mark = true;
+	waitq_wake_all(&l->news);
+	spin_unlock_irqrestore(&l->lock, flags);
+}
+
+int lun_pass_follow(struct lun *l, uint64_t peer, struct why *w)
+{
+	return lun_wish(l, LUN_WISH_FOLLOW, &(struct lun_ask){ .key = peer }, w);
 }

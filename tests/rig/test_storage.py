@@ -16,13 +16,14 @@ SECRET = "correct horse 17"
 
 def conf(target):
     vm = vm_conf("shared", f"tern.ip={ADDRESS}/24 tern.load=diskcheck:40", 160, "52:54:00:77:0c:01", vcpus=2,
-                 cpu="portable" if len(set(kinds_wanted())) > 1 else "host") + "disk = data\n"
-    return vm + f"\n[disk data]\niscsi = {target.where(1)}\nuser = rig\nsecret = {SECRET}\n"
+                 cpu="portable" if len(set(kinds_wanted())) > 1 else "host") + "disk = data, tmp, more\n"
+    units = "".join(f"\n[disk {name}]\niscsi = {target.where(n)}\nuser = rig\nsecret = {SECRET}\n" for n, name in ((1, "data"), (2, "more")))
+    return vm + units + "\n[disk tmp]\nmemory = 8M\n"
 
 
 @pytest.fixture(scope="module")
 def target(switch):
-    t = storage.Target([64], "rig", SECRET)
+    t = storage.Target([64, 32], "rig", SECRET)
     try:
         t.start()
         yield t
@@ -64,20 +65,23 @@ def test_one_owner(pair, target):
     check()
 
 
-def owner(host):
-    return host.json("disk info data")["owner"]
+def owner(host, disk="data"):
+    return host.json(f"disk info {disk}")["owner"]
 
 
 def test_moves_with_its_unit(pair, target):
-    """There and back, under writes that the guest checks: the unit is the host's where it runs, and the other's no more."""
+    """There and back, under writes that the guest checks: its units are the host's where it runs, its layer goes along."""
     e, f = pair
     f.json("vm forget shared")
+    sums = client.shell(ADDRESS, "for d in b c; do head -c 65536 /dev/urandom >/tmp/$d; dd if=/tmp/$d of=/dev/vd$d bs=64k conv=fsync 2>/dev/null; "
+                        "md5sum </tmp/$d; done", 20)
     for here, there in (pair, pair[::-1]) * 2:
         r = here.json(f"migrate shared to {there.name}", 60)
         print(f"down {r['downtime_us']} us, {r['total_ms']} ms")
         assert r["phase"] == "done", r
         check()
-        assert owner(there) == "this host"
+        assert [owner(there, d) for d in ("data", "more")] == ["this host"] * 2
+        assert client.shell(ADDRESS, "for d in b c; do dd if=/dev/vd$d bs=64k count=1 iflag=direct 2>/dev/null | md5sum; done", 20) == sums
         assert here.vms().get("shared", {}).get("state") != "running"
     with pytest.raises(CommandError) as x:
         e.json("migrate shared to self")

@@ -19,7 +19,7 @@ int disk_unit_check(const struct vm *vm unused, struct why *w unused) { return 0
 
 int disk_unit_pass_name(const struct vm *vm unused, struct vm_config *cfg unused, struct why *w unused) { return 0; }
 
-int disk_unit_pass_prepare(struct vm *vm unused, struct why *w unused) { return 0; }
+int disk_unit_pass_prepare(struct vm *vm unused, uint64_t source unused, struct why *w unused) { return 0; }
 
 int disk_unit_pass(struct vm *vm unused, uint64_t deadline_ns unused, uint64_t *key, struct why *w unused)
 {
@@ -29,12 +29,14 @@ int disk_unit_pass(struct vm *vm unused, uint64_t deadline_ns unused, uint64_t *
 
 void disk_unit_pass_keep(struct vm *vm unused) {}
 
-int disk_unit_pass_take_back(struct vm *vm unused, bool force unused, uint64_t *other unused, struct why *w unused)
+int disk_unit_pass_take_back(struct vm *vm unused, uint64_t dest unused, bool force unused, uint64_t *other unused,
+			     struct why *w unused)
 {
 	return -EAGAIN;
 }
 
-int disk_unit_pass_take_over(struct vm *vm unused, uint64_t from unused, uint64_t *other unused, struct why *w unused)
+int disk_unit_pass_take_over(struct vm *vm unused, uint64_t source unused, uint64_t from unused, uint64_t *other unused,
+			     struct why *w unused)
 {
 	return -EAGAIN;
 }

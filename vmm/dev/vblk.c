@@ -250,6 +250,17 @@ static void resubmit(struct vblk_queue *q)
 	}
 }
 
+bool vblk_holds(struct vblk *k)
+{
+	bool any = false;
+	for (unsigned i = 0; i < k->nqueues; i++) {
+		spin_lock(&k->q[i].lock);
+		any = any || !list_empty(&k->q[i].held);
+		spin_unlock(&k->q[i].lock);
+	}
+	return any;
+}
+
 static void kick_all(struct vblk *k)
 {
 	for (unsigned i = 0; i < k->nqueues; i++)

@@ -16,3 +16,5 @@ int vblk_create(struct machine *m, struct vpci_bus *b, struct vblk **k, unsigned
 		struct blockdev *d) must_check;
 /* d->size has changed: the guest's driver is told. Any task. */
 void vblk_resized(struct vblk *k);
+/* Quiet: has it requests that were not done, which resume asks for again? Its state has not got them. */
+bool vblk_holds(struct vblk *k);

@@ -109,7 +109,7 @@ static int make_skeleton(struct dest *c, enum refuse_code *code)
 	if (err || (err = sections_init(&c->sections, c->vm)))
 		return err;
 	*code = REFUSE_CONFIG;
-	return disk_unit_pass_prepare(c->vm, c->why);
+	return disk_unit_pass_prepare(c->vm, c->offer.id.source.host, c->why);
 }
 
 /* Take the attempt: 0 and a skeleton, or a code for REFUSE. */

@@ -179,8 +179,8 @@ static int wait_commit(struct migration *m, struct wire_rx *rx, uint64_t *paused
 #define CLAIM_NS (NS_PER_SEC / 2) /* between two tries */
 
 /*
- * The first unit decides: by its key ours or the source's. While that is not known nobody gives up here, for the target
- * may have taken a claim whose answer was lost.
+ * By its own task. The first unit decides: by its key ours or the source's. While that is not known nobody gives up
+ * here, for the target may have taken a claim whose answer was lost.
  */
 static int claim(struct migration *m, uint64_t key, struct why *w)
 {
@@ -189,7 +189,7 @@ static int claim(struct migration *m, uint64_t key, struct why *w)
 	int err = attempt_claim(&m->id);
 	if (err)
 		return err;
-	for (unsigned n = 0; (err = disk_unit_pass_take_over(m->vm, key, &other, &deeper)); n++) {
+	for (unsigned n = 0; (err = disk_unit_pass_take_over(m->vm, m->id.source.host, key, &other, &deeper)); n++) {
 		if (err == -EBUSY)
 			break;
 		if (!n)
@@ -243,8 +243,8 @@ int handover_started(struct wire_tx *tx, const struct attempt_id *id, const stru
 void handover_give_up(struct migration *m, struct wire_tx *tx, int err, const char *text)
 {
 	/*
-	 * Whatever it was: nobody will start this attempt, for attempt_commit alone leads to a start, and its task is
-	 * here.
+	 * Whatever it was: nobody will start this attempt, for attempt_commit and RECORD_EV_CLAIMED alone lead to a
+	 * start, and their task is here.
 	 */
 	if (attempt_give_up(&m->id) == RECORD_STARTED)
 		log_error("%s: somebody says that this attempt was started elsewhere", m->st.vm);

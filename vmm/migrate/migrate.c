@@ -161,7 +161,7 @@ int migrate_cancel(const char *vm_name, struct why *w)
 	enum migrate_phase phase = m->st.phase;
 	spin_unlock(&m->lock);
 	if (!late)
-		migration_stop(m); /* its task ends the rest, in order; who waits for it gives it a second */
+		migration_stop(m); /* its task ends the rest, in order; who waits for it gives it CANCEL_NS */
 	migration_put(m);
 	if (!late)
 		return 0;
@@ -230,7 +230,7 @@ static int decide(const char *vm_name, enum operators_word word, bool sure, stru
 	else if (!sure && (word == WORD_FORGET || !m->nobody))
 		err = -EPERM;
 	else
-		m->word = word;
+		m->word = word, m->sure = sure;
 	spin_unlock(&m->lock);
 	if (err) {
 		refuse_word(vm_name, word, &st, remote, err, w);

@@ -3,7 +3,8 @@
  * Live migration: what the rest of tern calls. The stream is specified in doc/wire.md, the hand-over in
  * doc/handover.md.
  *
- *   source.c: connect -> hello, offer -> passes (precopy.c, policy.c) -> pause .. READY (switchover.c) -> handover.c
+ *   source.c: connect -> hello, offer -> passes (precopy.c, policy.c) -> pause .. READY (switchover.c)
+ *             -> handover.c, undecided.c
  *   dest.c:   accept  -> check -> skeleton -> receive -> load -> READY -> COMMIT: run, announce -> STARTED (handover.c)
  */
 #pragma once

@@ -14,7 +14,8 @@
 
 /*
  * Limits of what a peer that lives may take: a dead one, and a link that does not come back, are STREAM_SILENCE_NS's to
- * find. No limit ends what a link that was cut for 5 s can still go on with, so each of them is MIG_CUT_NS at least.
+ * find. No limit ends what a link that was cut for 5 s can still go on with, so each of them is MIG_CUT_NS at least;
+ * but MIG_TELL_NS, for words of an attempt that is over.
  */
 #define MIG_CUT_NS         (8 * NS_PER_SEC)  /* 5 s, at most 2 s to TCP's next try, and what is to be said */
 #define MIG_CONNECT_NS     (2 * MIG_CUT_NS)  /* TCP, in half of it, and the TLS handshake */
@@ -68,6 +69,7 @@ struct migration {
 	uint64_t cancel_ns;       /* [l] when */
 	bool committed;           /* [l] past the point of return: cancel no longer works */
 	enum operators_word word; /* [l] UNDECIDED: on the VM's image here */
+	bool sure;                /* [l] --force came with it */
 	bool decided;             /* [l] another word comes too late */
 	bool nobody;              /* [l] UNDECIDED: all hosts have answered, and none has it */
 	enum record_state told;   /* [l] UNDECIDED: what a host that holds a record has told us; RECORD_NONE: nothing */

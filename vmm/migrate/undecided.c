@@ -97,26 +97,36 @@ static bool ask_unit(struct undecided *u, bool known, enum source_event *ev)
 {
 	struct migration *m = u->m;
 	struct why w = { "" };
-	uint64_t other = 0;
+	uint64_t other = 0, dest = m->dest.host;
 	if (!m->unit_key || (known && (*ev == SOURCE_EV_STARTED || *ev == SOURCE_EV_FORGET)))
 		return known;
-	int err = disk_unit_pass_take_back(m->vm, known && *ev == SOURCE_EV_CLAIM, &other, &w);
-	if (!err && !known)
-		*ev = SOURCE_EV_TAKEN_BACK;
-	bool there = err == -EBUSY && lun_owner_key_runs(other) && lun_owner_key_is_of(other, m->dest.host);
+	int err = disk_unit_pass_take_back(m->vm, dest, false, &other, &w);
+	bool there = err == -EBUSY && lun_owner_key_runs(other) && lun_owner_key_is_of(other, dest);
+	if (err && !there && known && *ev == SOURCE_EV_CLAIM && m->sure)
+		err = disk_unit_pass_take_back(m->vm, dest, true, &other, &w);
 	if (there)
 		*ev = SOURCE_EV_RUNS_THERE;
+	else if (!err && !known)
+		*ev = SOURCE_EV_TAKEN_BACK;
 	if (err == -EBUSY && !there)
 		sniprintf(u->unit, sizeof(u->unit), "%s",
-			  lun_owner_key_is_of(other, m->dest.host)
+			  lun_owner_key_is_of(other, dest)
 				  ? "its destination has claimed its disks, and does not say that it runs"
 				  : "another host has claimed its disks");
-	else if (err)
+	else if (err && !there)
 		sniprintf(u->unit, sizeof(u->unit), "%.150s", w.text);
+	bool decided = !err || there;
 	spin_lock(&m->lock);
-	m->decided = !err || there; /* else the operator may still say what is to be done */
+	if (decided && m->word == WORD_FORGET && !there) /* said, and taken, meanwhile */
+		*ev = SOURCE_EV_FORGET;
+	bool vain = !decided && m->word == WORD_CLAIM; /* it was of what there was then */
+	if (vain)
+		m->word = WORD_NONE;
+	m->decided = decided;
 	spin_unlock(&m->lock);
-	return !err || there;
+	if (vain)
+		log_warn("%s cannot be claimed now: %s", m->st.vm, u->unit);
+	return decided;
 }
 
 /* Ask everybody, twice if that may prove something. */
@@ -164,6 +174,8 @@ static bool take_decision(struct migration *m, bool known, enum source_event *ev
 		*ev = SOURCE_EV_STARTED;
 	else if (m->word == WORD_FORGET)
 		*ev = SOURCE_EV_FORGET;
+	else if (m->unit_key && m->word == WORD_CLAIM) /* it may have the unit displaced, which NEVER does not */
+		*ev = SOURCE_EV_CLAIM;
 	else if (!known && m->told == RECORD_NEVER)
 		*ev = SOURCE_EV_NEVER;
 	else if (!known && m->word == WORD_CLAIM)
@@ -201,7 +213,8 @@ enum source_event undecided_ask(struct migration *m, enum source_state *state)
 			undecided_event(state, ev);
 		if (*state != SOURCE_UNDECIDED)
 			return ev;
-		(void)completion_wait(&m->news, time_ns() + MIG_ASK_NS);
+		if (!completion_wait(&m->news, time_ns() + MIG_ASK_NS))
+			completion_reset(&m->news); /* of a unit that cannot be asked news is not the end */
 	}
 }
 
