@@ -10,13 +10,14 @@ from console import CommandError
 from host import Host, start_together
 from rig import host_conf, kinds_wanted, vm_conf
 
-ADDRESS = "10.77.0.74"
+ADDRESS, BOTH = "10.77.0.74", "10.77.0.75"
 SECRET = "correct horse 17"
 
 
 def conf(target):
     vm = vm_conf("shared", f"tern.ip={ADDRESS}/24 tern.load=diskcheck:40", 160, "52:54:00:77:0c:01", vcpus=2,
-                 cpu="portable" if len(set(kinds_wanted())) > 1 else "host") + "disk = data, tmp, more\n"
+                 cpu="portable" if len(set(kinds_wanted())) > 1 else "host") + "disk = data\n"
+    vm += vm_conf("both", f"tern.ip={BOTH}/24 tern.load=none", 96, "52:54:00:77:0c:02") + "disk = more, tmp\n"
     units = "".join(f"\n[disk {name}]\niscsi = {target.where(n)}\nuser = rig\nsecret = {SECRET}\n" for n, name in ((1, "data"), (2, "more")))
     return vm + units + "\n[disk tmp]\nmemory = 8M\n"
 
@@ -70,22 +71,34 @@ def owner(host, disk="data"):
 
 
 def test_moves_with_its_unit(pair, target):
-    """There and back, under writes that the guest checks: its units are the host's where it runs, its layer goes along."""
+    """There and back, under writes that the guest checks: the unit is the host's where it runs, and the other's no more."""
     e, f = pair
     f.json("vm forget shared")
-    sums = client.shell(ADDRESS, "for d in b c; do head -c 65536 /dev/urandom >/tmp/$d; dd if=/tmp/$d of=/dev/vd$d bs=64k conv=fsync 2>/dev/null; "
-                        "md5sum </tmp/$d; done", 20)
     for here, there in (pair, pair[::-1]) * 2:
         r = here.json(f"migrate shared to {there.name}", 60)
         print(f"down {r['downtime_us']} us, {r['total_ms']} ms")
         assert r["phase"] == "done", r
         check()
-        assert [owner(there, d) for d in ("data", "more")] == ["this host"] * 2
-        assert client.shell(ADDRESS, "for d in b c; do dd if=/dev/vd$d bs=64k count=1 iflag=direct 2>/dev/null | md5sum; done", 20) == sums
+        assert owner(there) == "this host"
         assert here.vms().get("shared", {}).get("state") != "running"
     with pytest.raises(CommandError) as x:
         e.json("migrate shared to self")
     assert "shared storage" in x.value.text
+
+
+def test_unit_and_layer(pair, target):
+    """What the guest has written to either is there at its destination, and back home."""
+    e, f = pair
+    f.json("vm forget both")
+    e.json("vm start both", 30)
+    client.wait_port(BOTH, client.SHELL, 60)
+    sums = client.shell(BOTH, "for d in a b; do head -c 65536 /dev/urandom >/tmp/$d; dd if=/tmp/$d of=/dev/vd$d bs=64k conv=fsync 2>/dev/null; "
+                        "md5sum </tmp/$d; done", 20)
+    for here, there in (pair, pair[::-1]):
+        assert here.json(f"migrate both to {there.name}", 60)["phase"] == "done"
+        assert client.shell(BOTH, "for d in a b; do dd if=/dev/vd$d bs=64k count=1 iflag=direct 2>/dev/null | md5sum; done", 20) == sums
+        assert owner(there, "more") == "this host"
+    e.json("vm kill both", 20)
 
 
 def move(pair, host, point, action):
