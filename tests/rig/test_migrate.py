@@ -232,8 +232,12 @@ def test_four_in_a_row(rig):
 def test_no_datagram_is_lost(rig):
     """
     What comes for the guest while it moves comes to it all the same: 1,000 numbered datagrams a second, which nobody sends again. `make
-    bench` has the gap that their sender sees.
+    bench` has the gap that their sender sees. What the guest sends back may find a card's ring full that a busy machine's emulator does not empty:
+    so many may be lost as the hosts say that their cards have not taken.
     """
+    def refused():
+        return sum(p["drop_full"] for h in rig.hosts for p in h.json("bridge")["bridges"][0]["ports"])
+    before = refused()
     c = client.NumbersClient(rig.guest)
     c.start()
     client.until(lambda: len(c.back) > 100, 5, "datagram that came back")
@@ -245,7 +249,7 @@ def test_no_datagram_is_lost(rig):
         seen.append(f"{c.gap() * 1000:.1f} ({r['downtime_us'] / 1000:.1f})")
     c.stop()
     print(f"longest gap (downtime), ms: {', '.join(seen)}; {c.said()}")
-    assert c.error is None and c.sent > 1000 and not c.lost, c.said()
+    assert c.error is None and c.sent > 1000 and not c.lost_there and c.lost <= refused() - before, c.said()
     rig.check_after()
 
 
