@@ -116,31 +116,45 @@ int disk_unit_open_all(struct vm *vm, struct why *w)
 	return err;
 }
 
+/* The lock is held, or it is bound to a migration: nobody else gives it disks, or takes them. */
+unsigned disk_unit_list(const struct vm *vm, struct lun *l[VM_DISKS_MAX])
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+		if (vm->disk[i] && vm->disk[i]->unit)
+			l[n++] = vm->disk[i]->unit;
+	return n;
+}
+
+int disk_unit_why(struct lun *l, int err, const struct why *deeper, struct why *w)
+{
+	return err ? why_set(w, err, "disk %.16s: %s", lun_blockdev(l)->serial,
+			     deeper->text[0] ? deeper->text : err_name(err))
+		   : 0;
+}
+
 int disk_unit_check(const struct vm *vm, struct why *w)
 {
-	for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-		if (vm->disk[i] && vm->disk[i]->unit && lun_is_lost(vm->disk[i]->unit))
+	struct lun *l[VM_DISKS_MAX];
+	for (unsigned i = 0, n = disk_unit_list(vm, l); i < n; i++)
+		if (lun_is_lost(l[i]))
 			return why_set(w, -EPERM, "%s", LOST);
 	return 0;
 }
 
 int disk_unit_claim_all(struct vm *vm, struct why *w)
 {
-	struct lun *l[VM_DISKS_MAX] = { NULL };
+	struct lun *l[VM_DISKS_MAX];
 	struct why deeper = { "" };
 	bool force = vm->force_units;
-	unsigned n = 0;
+	unsigned n = disk_unit_list(vm, l);
 	int err = 0;
-	for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-		if (vm->disk[i] && vm->disk[i]->unit)
-			l[n++] = vm->disk[i]->unit;
 	if (!n)
 		return 0;
 	vm->building = true;
 	mutex_unlock(&vm->lock);
 	for (unsigned i = 0; i < n && !err; i++)
-		if ((err = lun_claim(l[i], force, &deeper)))
-			why_set(w, err, "disk %.16s: %s", lun_blockdev(l[i])->serial, deeper.text);
+		err = disk_unit_why(l[i], lun_claim(l[i], force, &deeper), &deeper, w);
 	mutex_lock(&vm->lock);
 	vm->building = false;
 	return err ? err : disk_unit_check(vm, w);

@@ -26,6 +26,10 @@ int disk_unit_open_all(struct vm *vm, struct why *w) must_check;
  * another host has one; -EPERM: one was lost again. Locks as above.
  */
 int disk_unit_claim_all(struct vm *vm, struct why *w) must_check;
+/* Its units, as it names them: how many. vm->lock is held, or it is bound to a migration. */
+unsigned disk_unit_list(const struct vm *vm, struct lun *l[VM_DISKS_MAX]);
+/* err, and w says of which disk that is; 0: 0. */
+int disk_unit_why(struct lun *l, int err, const struct why *deeper, struct why *w);
 /* -EPERM with why: one of its units is another host's by now. vm->lock is held. */
 int disk_unit_check(const struct vm *vm, struct why *w) must_check;
 /* Its units are anybody's from now on; no device uses them. vm->lock is held, and dropped meanwhile, as above. */

@@ -3,27 +3,10 @@
 #include "vmm/disk_unit_pass.h"
 #include "vmm/dev/vblk.h"
 #include "vmm/disk.h"
-#include "vmm/lun.h"
+#include "vmm/disk_unit.h"
 #include "vmm/lun_pass.h"
 #include <stdio.h>
 #include <string.h>
-
-/* Its units, as it names them: how many. It is bound to a migration: nobody else gives it disks, or takes them. */
-static unsigned units(const struct vm *vm, struct lun *l[VM_DISKS_MAX])
-{
-	unsigned n = 0;
-	for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-		if (vm->disk[i] && vm->disk[i]->unit)
-			l[n++] = vm->disk[i]->unit;
-	return n;
-}
-
-static int of_disk(struct lun *l, int err, const struct why *deeper, struct why *w)
-{
-	return err ? why_set(w, err, "disk %.16s: %s", lun_blockdev(l)->serial,
-			     deeper->text[0] ? deeper->text : err_name(err))
-		   : 0;
-}
 
 int disk_unit_pass_name(const struct vm *vm, struct vm_config *cfg, struct why *w)
 {
@@ -53,7 +36,7 @@ int disk_unit_pass_prepare(struct vm *vm, uint64_t source, struct why *w)
 		if (!s.id[0] || strcmp(s.id, vm->cfg.disk[i].file) != 0)
 			return why_set(w, -ENODEV, "disk %s there is another unit: %s, not %s", vm->cfg.disk[i].name,
 				       s.id[0] ? s.id : "one without a name", vm->cfg.disk[i].file);
-		int err = of_disk(l, lun_pass_prepare(l, source, &deeper), &deeper, w);
+		int err = disk_unit_why(l, lun_pass_prepare(l, source, &deeper), &deeper, w);
 		if (err)
 			return err;
 	}
@@ -63,7 +46,7 @@ int disk_unit_pass_prepare(struct vm *vm, uint64_t source, struct why *w)
 int disk_unit_pass(struct vm *vm, uint64_t deadline_ns, uint64_t *key, struct why *w)
 {
 	struct lun *l[VM_DISKS_MAX];
-	unsigned n = units(vm, l);
+	unsigned n = disk_unit_list(vm, l);
 	struct why deeper = { "" };
 	*key = 0;
 	for (unsigned i = 0; i < VM_DISKS_MAX; i++) /* layers have answered all */
@@ -71,7 +54,7 @@ int disk_unit_pass(struct vm *vm, uint64_t deadline_ns, uint64_t *key, struct wh
 			return why_set(w, -ETIMEDOUT, "its target has not answered what the guest asked for");
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t of_this;
-		int err = of_disk(l[i], lun_pass(l[i], deadline_ns, &of_this, &deeper), &deeper, w);
+		int err = disk_unit_why(l[i], lun_pass(l[i], deadline_ns, &of_this, &deeper), &deeper, w);
 		if (err) {
 			disk_unit_pass_keep(vm);
 			return err;
@@ -84,16 +67,16 @@ int disk_unit_pass(struct vm *vm, uint64_t deadline_ns, uint64_t *key, struct wh
 void disk_unit_pass_keep(struct vm *vm)
 {
 	struct lun *l[VM_DISKS_MAX];
-	for (unsigned i = 0, n = units(vm, l); i < n; i++)
+	for (unsigned i = 0, n = disk_unit_list(vm, l); i < n; i++)
 		lun_pass_keep(l[i]);
 }
 
 int disk_unit_pass_take_back(struct vm *vm, uint64_t dest, bool force, uint64_t *other, struct why *w)
 {
 	struct lun *l[VM_DISKS_MAX];
-	unsigned n = units(vm, l);
+	unsigned n = disk_unit_list(vm, l);
 	struct why deeper = { "" };
-	int err = of_disk(l[0], lun_pass_take_back(l[0], force, other, &deeper), &deeper, w);
+	int err = disk_unit_why(l[0], lun_pass_take_back(l[0], force, other, &deeper), &deeper, w);
 	for (unsigned i = 1; i < n && !err; i++)
 		if (lun_pass_follow(l[i], dest, &deeper))
 			lun_pass_keep(l[i]);
@@ -103,21 +86,21 @@ int disk_unit_pass_take_back(struct vm *vm, uint64_t dest, bool force, uint64_t 
 int disk_unit_pass_take_over(struct vm *vm, uint64_t source, uint64_t from, uint64_t *other, struct why *w)
 {
 	struct lun *l[VM_DISKS_MAX];
-	unsigned n = units(vm, l);
+	unsigned n = disk_unit_list(vm, l);
 	struct why deeper = { "" };
-	int err = of_disk(l[0], lun_pass_take_over(l[0], from, other, &deeper), &deeper, w);
+	int err = disk_unit_why(l[0], lun_pass_take_over(l[0], from, other, &deeper), &deeper, w);
 	for (unsigned i = 1; i < n && !err; i++) {
-		err = of_disk(l[i], lun_pass_follow(l[i], source, &deeper), &deeper, w);
+		err = disk_unit_why(l[i], lun_pass_follow(l[i], source, &deeper), &deeper, w);
 		err = err == -EBUSY ? -EAGAIN : err == -EPERM ? 0 : err; /* EPERM: the guest gets to know */
 	}
 	if (!err && n > 1) /* that took its time */
-		err = of_disk(l[0], lun_pass_take_over(l[0], from, other, &deeper), &deeper, w);
+		err = disk_unit_why(l[0], lun_pass_take_over(l[0], from, other, &deeper), &deeper, w);
 	return err;
 }
 
 void disk_unit_pass_mark(struct vm *vm)
 {
 	struct lun *l[VM_DISKS_MAX];
-	if (units(vm, l))
+	if (disk_unit_list(vm, l))
 		lun_pass_mark(l[0]);
 }

@@ -62,6 +62,15 @@ static int read_holder(struct iscsi_session *s, uint16_t lun, struct scsi_pr_hol
 	return 0;
 }
 
+/* The same, for who is to be told: *other is the key by which somebody has it, 0: nobody has. */
+static int look(struct iscsi_session *s, uint16_t lun, struct scsi_pr_holder *h, uint64_t *other, struct why *w)
+{
+	int err = read_holder(s, lun, h, w);
+	if (!err)
+		*other = h->held ? h->key : 0;
+	return err;
+}
+
 /* Its registrations go. A write of its that the target has taken, and not done yet, is not to come after ours. */
 static int displace(struct iscsi_session *s, uint16_t lun, uint64_t key, uint64_t other, struct why *w)
 {
@@ -100,10 +109,9 @@ int lun_owner_claim(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, 
 		    struct why *w)
 {
 	struct scsi_pr_holder h = { 0 };
-	int err = read_holder(s, lun, &h, w);
+	int err = look(s, lun, &h, other, w);
 	if (err)
 		return err;
-	*other = h.held ? h.key : 0;
 	if (h.held && !force && !lun_owner_key_is_of(h.key, o->host))
 		return -EBUSY;
 	o->came = false;
@@ -132,10 +140,9 @@ static bool has_forgotten(struct iscsi_session *s, uint16_t lun, const struct lu
 int lun_owner_check(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, uint64_t *other, struct why *w)
 {
 	struct scsi_pr_holder h = { 0 };
-	int err = read_holder(s, lun, &h, w);
+	int err = look(s, lun, &h, other, w);
 	if (err)
 		return err;
-	*other = h.held ? h.key : 0;
 	if (h.held && o->next && h.key == o->next)
 		o->key = o->next;
 	if (h.held && h.key == o->key) {
@@ -152,8 +159,8 @@ int lun_owner_check(struct iscsi_session *s, uint16_t lun, struct lun_owner *o, 
 
 void lun_owner_release(struct iscsi_session *s, uint16_t lun, struct lun_owner *o)
 {
-	const uint64_t keys[] = { o->key,
-				  o->next }; /* the answer to what would have made the second one ours may be lost */
+	/* The answer to what would have made the second one ours may have been lost. */
+	const uint64_t keys[] = { o->key, o->next };
 	for (unsigned i = 0; i < ARRAY_SIZE(keys) && !o->forced; i++) {
 		if (!keys[i] || (i && keys[i] == o->key) ||
 		    reserve_out(s, lun, SCSI_PR_RELEASE, keys[i], 0, false, NULL))
@@ -197,16 +204,14 @@ int lun_owner_take_over(struct iscsi_session *s, uint16_t lun, struct lun_owner 
 	int err = o->key ? 0 : preempt(s, lun, o->next, from, w); /* else it was ours when we looked last */
 	if (err && err != -EBUSY)
 		return err;
-	if ((err = read_holder(s, lun, &h, w)))
+	if ((err = look(s, lun, &h, other, w)))
 		return err;
-	*other = h.held ? h.key : 0;
 	if (o->key && h.held)
 		return lun_owner_key_is_of(h.key, o->host) ? 0 : -EBUSY;
 	if (h.held && h.key == from) { /* our nexus was forgotten with an older session */
 		if ((err = register_key(s, lun, SCSI_PR_REGISTER_AND_IGNORE, 0, o->next, w)) ||
-		    ((err = preempt(s, lun, o->next, from, w)) && err != -EBUSY) || (err = read_holder(s, lun, &h, w)))
+		    ((err = preempt(s, lun, o->next, from, w)) && err != -EBUSY) || (err = look(s, lun, &h, other, w)))
 			return err;
-		*other = h.held ? h.key : 0;
 	}
 	if (!h.held)
 		return forgotten(w);
@@ -228,10 +233,9 @@ int lun_owner_take_back(struct iscsi_session *s, uint16_t lun, struct lun_owner 
 			struct why *w)
 {
 	struct scsi_pr_holder h = { 0 };
-	int err = read_holder(s, lun, &h, w);
+	int err = look(s, lun, &h, other, w);
 	if (err)
 		return err;
-	*other = h.held ? h.key : 0;
 	bool ours = h.held && lun_owner_key_is_of(h.key, o->host); /* S, or of a try whose answer was lost */
 	if (!ours && !force)
 		return h.held ? -EBUSY : forgotten(w);
@@ -241,8 +245,7 @@ int lun_owner_take_back(struct iscsi_session *s, uint16_t lun, struct lun_owner 
 	if (err != -EBUSY)
 		return err;
 	(void)reserve_out(s, lun, SCSI_PR_REGISTER, o->next, 0, false, NULL);
-	if (!read_holder(s, lun, &h, NULL))
-		*other = h.held ? h.key : 0;
+	(void)!look(s, lun, &h, other, NULL);
 	return err;
 }
 

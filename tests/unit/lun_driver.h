@@ -195,6 +195,15 @@ static inline void rq_settle(struct rq *q, uint8_t *model)
 		assert_memory_equal(q->data + q->r.skip, model + q->r.off, q->r.len);
 }
 
+/* One that was submitted is done within ns, once and well. */
+static inline void rq_end(struct rq *q, uint64_t ns, uint8_t *model)
+{
+	UNTIL(is_done(q), ns);
+	assert_true(is_done(q) == 1 && !q->r.err);
+	rq_settle(q, model);
+	rq_free(q);
+}
+
 /* One by itself: how it ended. */
 static inline int rq_do(struct host *h, struct rq *q, uint8_t *model)
 {

@@ -167,6 +167,16 @@ static enum portal_fault say_wrong(struct portal *t, struct portal_pdu *o)
 	return PORTAL_WELL;
 }
 
+/* A session with all jobs, until the portal's fault has ended it: what it says of that. */
+static struct iscsi_session *until_ended(struct iscsi_stats *st)
+{
+	struct iscsi_session *s = client_open();
+	submit_all(s);
+	WAIT_FOR(!client_is_alive(s));
+	iscsi_session_stats(s, st);
+	return s;
+}
+
 static void says_what_it_must_not(void **state)
 {
 	(void)state;
@@ -174,11 +184,8 @@ static void says_what_it_must_not(void **state)
 		begin(i % 2);
 		wrong = &wrongs[i];
 		p.sends = say_wrong;
-		struct iscsi_session *s = client_open();
 		struct iscsi_stats st;
-		submit_all(s);
-		WAIT_FOR(!client_is_alive(s));
-		iscsi_session_stats(s, &st);
+		struct iscsi_session *s = until_ended(&st);
 		if (st.err != wrong->err || !st.why.text[0])
 			fail_msg("%s: error %d, \"%s\"", wrong->what, st.err, st.why.text);
 		assert_true(take_all(s) < JOBS);
@@ -203,11 +210,8 @@ static void digests_of_the_target(void **state)
 			end_as = data ? PORTAL_BAD_DATA : PORTAL_BAD_HEADER;
 			p.sends = bad_digest;
 			p.arg = n;
-			struct iscsi_session *s = client_open();
 			struct iscsi_stats st;
-			submit_all(s);
-			WAIT_FOR(!client_is_alive(s));
-			iscsi_session_stats(s, &st);
+			struct iscsi_session *s = until_ended(&st);
 			assert_int_equal(st.err, -EBADMSG);
 			assert_non_null(strstr(st.why.text, "digest"));
 			assert_true(take_all(s) < JOBS);

@@ -63,12 +63,8 @@ static void test_zeros(void **state unused)
 			rq_make(&q[k], BLOCKDEV_ZERO, 100 * k, k ? 8192 : FAKE_BLOCK, 4096, 0, 0);
 		for (unsigned k = 0; k < 3; k++)
 			rq_submit(&h, &q[k]);
-		for (unsigned k = 0; k < 3; k++) {
-			UNTIL(is_done(&q[k]), NS_PER_SEC);
-			assert_int_equal(q[k].r.err, 0);
-			rq_settle(&q[k], model);
-			rq_free(&q[k]);
-		}
+		for (unsigned k = 0; k < 3; k++)
+			rq_end(&q[k], NS_PER_SEC, model);
 		zero(&h, 512, 262144);
 		assert_int_equal(target->ops[0x93], i & 1 ? 3 : 4);
 		host_end(&h);

@@ -160,10 +160,7 @@ static void hurry_with(enum fake_abort aborts, unsigned away)
 	for (unsigned i = 0; i < 3; i++) {
 		if (q[i].r.err)
 			rq_submit(&h, &q[i]);
-		UNTIL(is_done(&q[i]), 10 * NS_PER_SEC);
-		assert_true(is_done(&q[i]) == 1 && !q[i].r.err);
-		rq_settle(&q[i], model);
-		rq_free(&q[i]);
+		rq_end(&q[i], 10 * NS_PER_SEC, model);
 	}
 	target->aborts = FAKE_ABORTS;
 	host_end(&h);
@@ -196,12 +193,8 @@ static void test_hurry_is_over(void **state unused)
 	hurry_host(&h, TIME_NEVER);
 	for (unsigned i = 1; i < ARRAY_SIZE(q); i++)
 		rq_submit(&h, &q[i]);
-	for (unsigned i = 0; i < ARRAY_SIZE(q); i++) {
-		UNTIL(is_done(&q[i]), 60 * NS_PER_SEC);
-		assert_true(is_done(&q[i]) == 1 && !q[i].r.err);
-		rq_settle(&q[i], model);
-		rq_free(&q[i]);
-	}
+	for (unsigned i = 0; i < ARRAY_SIZE(q); i++)
+		rq_end(&q[i], 60 * NS_PER_SEC, model);
 	target->aborts = FAKE_ABORTS;
 	host_end(&h);
 	world_end();
